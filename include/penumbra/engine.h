@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Who runs the vCPUs: one ops table for every engine.
+ *
+ * An engine owns vCPUs and the translation of guest memory; the machine owns memory,
+ * devices, the clock and the interrupt controller, and is reached through struct pn_bus.
+ */
+#ifndef PENUMBRA_ENGINE_H
+#define PENUMBRA_ENGINE_H
+
+#include <stdio.h>
+
+#include "penumbra/cpu_state.h"
+#include "penumbra/events.h"
+#include "penumbra/mmu.h"
+#include "penumbra/stats.h"
+
+/* The machine's side. All calls come from the thread that runs the vCPU. */
+struct pn_bus {
+    uint64_t (*pio_read)(void *opaque, unsigned cpu, uint16_t port, unsigned size);
+    void (*pio_write)(void *opaque, unsigned cpu, uint16_t port, unsigned size,
+                      uint64_t value);
+    uint64_t (*mmio_read)(void *opaque, unsigned cpu, pn_gpa gpa, unsigned size);
+    void (*mmio_write)(void *opaque, unsigned cpu, pn_gpa gpa, unsigned size,
+                       uint64_t value);
+    int (*intr_peek)(void *opaque, unsigned cpu); /* vector or -1 */
+    int (*intr_ack)(void *opaque, unsigned cpu);
+    int (*msr_read)(void *opaque, unsigned cpu, uint32_t index, uint64_t *value);
+    int (*msr_write)(void *opaque, unsigned cpu, uint32_t index, uint64_t value);
+    uint64_t (*cr8_read)(void *opaque, unsigned cpu);
+    void (*cr8_write)(void *opaque, unsigned cpu, uint64_t value);
+    void *opaque;
+};
+
+enum pn_exit_reason {
+    PN_EXIT_DEADLINE, /* virtual time reached what pn_engine_ops.run was given */
+    PN_EXIT_HALT,     /* halted, nothing pending */
+    PN_EXIT_SHUTDOWN, /* triple fault */
+    PN_EXIT_STOP,     /* kicked, or the bus asked for it */
+    PN_EXIT_ERROR     /* the host failed: error holds the message */
+};
+
+struct pn_engine;
+
+struct pn_engine_config {
+    unsigned cpus;
+    const char *cpu_model; /* --cpu */
+    const struct pn_mmu_options *mmu;
+    const struct pn_bus *bus;
+    struct pn_ring *rings; /* one per vCPU, or NULL */
+    uint64_t seed;
+    bool host_clock;    /* --clock host */
+    uint32_t max_block; /* soft: 0 default, 1 stepping */
+};
+
+struct pn_engine_ops {
+    const char *name; /* as in --mmu */
+    /* Return: 0, or -errno with one line in err. */
+    int (*create)(const struct pn_engine_config *cfg, struct pn_engine **out, char *err,
+                  size_t err_size);
+    void (*destroy)(struct pn_engine *e);
+    int (*set_slot)(struct pn_engine *e, const struct pn_memslot *slot);
+    /* Device and loader access to guest memory, seen by dirty logs and code tracking. */
+    size_t (*read_phys)(struct pn_engine *e, pn_gpa gpa, void *buf, size_t size);
+    size_t (*write_phys)(struct pn_engine *e, pn_gpa gpa, const void *buf, size_t size);
+    /* Run one vCPU until virtual time `deadline` (ns) or an exit. */
+    enum pn_exit_reason (*run)(struct pn_engine *e, unsigned cpu, uint64_t deadline);
+    void (*kick)(struct pn_engine *e, unsigned cpu); /* any thread, or a signal handler */
+    void (*interrupt)(struct pn_engine *e,
+                      unsigned cpu); /* intr_peek may answer otherwise now */
+    void (*nmi)(struct pn_engine *e, unsigned cpu);
+    void (*set_deadline)(struct pn_engine *e,
+                         uint64_t deadline); /* inside run, from the bus */
+    uint64_t (*now)(struct pn_engine *e);    /* virtual ns */
+    void (*skip)(struct pn_engine *e,
+                 uint64_t until); /* HLT: let virtual time reach until */
+    int (*get_state)(struct pn_engine *e, unsigned cpu, struct pn_cpu_state *s);
+    int (*set_state)(struct pn_engine *e, unsigned cpu, const struct pn_cpu_state *s);
+    void (*reset)(struct pn_engine *e, unsigned cpu);
+    uint64_t (*insns)(struct pn_engine *e); /* retired, all vCPUs; 0: not known */
+    uint64_t (*tsc)(struct pn_engine *e, unsigned cpu);
+    struct pn_stats *(*stats)(struct pn_engine *e, unsigned cpu);
+    long (*dirty_harvest)(struct pn_engine *e, uint32_t slot, uint64_t *bitmap,
+                          size_t words);
+    void (*dump)(struct pn_engine *e, unsigned cpu, FILE *out);
+    const char *(*error)(struct pn_engine *e); /* after PN_EXIT_ERROR or SHUTDOWN */
+};
+
+/* Return: the engine for a --mmu name, or NULL. */
+const struct pn_engine_ops *pn_engine_find(const char *name);
+
+#endif

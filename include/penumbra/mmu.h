@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The MMU: guest tables in, host addresses out. It knows no KVM, no CPU and no device.
+ *
+ * One pn_mmu per VM (memslots, shadow pages, rmap, dirty logs), one pn_mmu_vcpu per vCPU
+ * (paging state, roots, TLB). Locking: none; at any moment one thread is inside a pn_mmu.
+ *
+ * Errors: host failures are 0 or -errno; what an access met is an enum pn_outcome; a
+ * fault for the guest is a struct pn_fault. The three are never mixed.
+ */
+#ifndef PENUMBRA_MMU_H
+#define PENUMBRA_MMU_H
+
+#include <stdio.h>
+
+#include "penumbra/events.h"
+#include "penumbra/stats.h"
+#include "penumbra/types.h"
+
+struct pn_mmu;
+struct pn_mmu_vcpu;
+
+/* ---- The TLB that the CPU's fast path reads inline ---- */
+
+/*
+ * Direct mapped, indexed by gva bits 12..21. An access of `size` bytes at gva hits when
+ * (tag[access] ^ gva) <= 4096 - size; then the byte is at hva + (gva & 0xfff).
+ * A missing right has the tag PN_TLB_NONE(index): a page of another index, so that no
+ * gva, canonical or not, that probes this entry can match it. Invariant: an entry grants
+ * nothing that the guest's tables and the memslot would not grant; a write tag only
+ * stands where nothing needs to see the write (no write tracking, no unlogged page of a
+ * dirty-logged slot, D already set in the gpte).
+ */
+#define PN_TLB_BITS        10
+#define PN_TLB_ENTRIES     (1u << PN_TLB_BITS)
+#define PN_TLB_NONE(index) ((uint64_t)((index) ^ 1u) << PN_PAGE_SHIFT)
+
+struct pn_tlb_entry {
+    uint64_t tag[3]; /* by enum pn_access: gva of the page, or PN_TLB_NONE(i) */
+    uintptr_t hva;   /* host virtual address of the page */
+};
+
+/* Which rights an access is checked with. */
+enum pn_tlb_mode {
+    PN_TLB_USER,     /* CPL 3 */
+    PN_TLB_SUPER,    /* CPL 0..2, RFLAGS.AC = 0, and every implicit supervisor access */
+    PN_TLB_SUPER_AC, /* CPL 0..2, RFLAGS.AC = 1: SMAP does not bite */
+    PN_TLB_MODES
+};
+
+/*
+ * Embedded by the CPU in its own state; the MMU keeps it current in every call below that
+ * takes the vcpu. Translated code reads it at fixed offsets.
+ */
+struct pn_tlb_view {
+    struct pn_tlb_entry *tlb[PN_TLB_MODES]; /* PN_TLB_ENTRIES each */
+    /* Changes whenever a gva that was fetched from may translate otherwise (root switch,
+     * flush, INVLPG, zap of an executable mapping): jump caches keyed by gva are then
+     * stale. */
+    uint64_t fetch_gen;
+};
+
+/* ---- Creation and options ---- */
+
+/* Options, each settable by name (pn_mmu_option_set), defaults as KVM's. */
+struct pn_mmu_options {
+    uint32_t unsync;          /* 1: leaf tables may go unsync. Default 1 */
+    uint32_t flood_threshold; /* tracked writes to one sp before it is zapped; 0: never.
+                                 Default 3 */
+    uint32_t prefetch; /* neighbour sptes tried around a fixed fault; 0: off. Default 8 */
+    uint32_t large_pages;  /* 1: sptes of level 2 and 3 where allowed. Default 1 */
+    uint32_t page_budget;  /* shadow pages at most; at least 64. Default 65536 */
+    uint32_t cached_roots; /* previous roots kept per vCPU, 0..15. Default 15 */
+    uint32_t audit;        /* 1: audit after every call. Default 0 */
+};
+
+void pn_mmu_options_default(struct pn_mmu_options *opt);
+/* `text` is "name=value". Return: 0; -ENOENT unknown name; -EINVAL or -ERANGE bad value.
+ */
+int pn_mmu_option_set(struct pn_mmu_options *opt, const char *text);
+/* One line per option: name, default, range, meaning (for --help and errors). */
+void pn_mmu_options_print(FILE *out);
+
+/* Called after a write to a write-tracked page has been done (translated code lives
+ * there). May not call back into the MMU but for pn_mmu_track_*. */
+typedef void (*pn_track_fn)(void *opaque, pn_gpa gpa, size_t size);
+
+struct pn_mmu_config {
+    struct pn_mmu_options opt;
+    uint8_t maxphyaddr; /* 36..52; reserved bits above it fault */
+    pn_track_fn on_track;
+    void *opaque;
+};
+
+/* Return: 0 and *out, or -errno (-ENOMEM, -EINVAL for an option out of range). */
+int pn_mmu_create(const struct pn_mmu_config *cfg, struct pn_mmu **out);
+void pn_mmu_destroy(struct pn_mmu *mmu);
+
+/* The vcpu starts with paging off (real mode's CR0). stats must outlive it; ring may be
+ * NULL. */
+int pn_mmu_vcpu_create(struct pn_mmu *mmu, struct pn_tlb_view *view,
+                       struct pn_stats *stats, struct pn_ring *ring,
+                       struct pn_mmu_vcpu **out);
+void pn_mmu_vcpu_destroy(struct pn_mmu_vcpu *vcpu);
+
+/* ---- Memslots ---- */
+
+#define PN_SLOT_READONLY  1u /* writes come back as PN_OUT_MMIO */
+#define PN_SLOT_LOG_DIRTY 2u
+#define PN_SLOTS_MAX      32764u
+
+struct pn_memslot {
+    uint32_t id; /* 0 .. PN_SLOTS_MAX-1 */
+    uint32_t flags;
+    pn_gpa gpa;    /* page aligned */
+    uint64_t size; /* bytes, page aligned; 0 deletes the slot */
+    void *hva;     /* page aligned, stays mapped while the slot exists */
+};
+
+/*
+ * Add, move, delete or re-flag, as KVM_SET_USER_MEMORY_REGION.
+ * Return: 0; -EINVAL misaligned, wrapping, beyond maxphyaddr, or a resize; -EEXIST
+ * overlap; -ENOENT delete of an absent slot; -ENOSPC id too large; -ENOMEM. On error
+ * nothing changed.
+ */
+int pn_mmu_slot_set(struct pn_mmu *mmu, const struct pn_memslot *slot);
+/* Return: the slot that holds gpa, or NULL. */
+const struct pn_memslot *pn_mmu_slot_find(struct pn_mmu *mmu, pn_gpa gpa);
+
+/* ---- Guest physical access by devices, loaders, the CPU's tracked writes ---- */
+
+/* Read or write guest memory; may span pages and slots. Writes mark the dirty log, keep
+ * shadow pages coherent and tell on_track. Writes to read-only slots are ignored, as for
+ * MMIO. Return: bytes done from the start before the first address with no slot (or
+ * read-only). */
+size_t pn_mmu_read_phys(struct pn_mmu *mmu, pn_gpa gpa, void *buf, size_t size);
+size_t pn_mmu_write_phys(struct pn_mmu *mmu, pn_gpa gpa, const void *buf, size_t size);
+
+/* Write-track one frame for the translator; tracked frames' writes come back
+ * PN_OUT_TRACKED and must then be done with pn_mmu_write_phys. Nests (a count). Return: 0
+ * or -ENOENT, -ENOMEM. */
+int pn_mmu_track_add(struct pn_mmu *mmu, pn_gfn gfn);
+void pn_mmu_track_remove(struct pn_mmu *mmu, pn_gfn gfn);
+
+/* ---- Paging state of a vCPU ---- */
+
+struct pn_paging {
+    uint64_t cr0, cr3, cr4, efer;
+    uint64_t
+        pdpte[4]; /* PAE: as loaded by MOV CR3 (SDM "PDPTE Registers"); else ignored */
+    uint32_t pkru, pkrs;
+};
+
+/* Take new control registers; the TLB and roots follow. Does what hardware flushes on
+ * such a change (SDM volume 3, "Operations that Invalidate TLBs and Paging-Structure
+ * Caches"). */
+void pn_mmu_set_paging(struct pn_mmu_vcpu *vcpu, const struct pn_paging *paging);
+/* MOV to CR3 with bit 63 taken off; noflush is bit 63, meaningful only with CR4.PCIDE. */
+void pn_mmu_set_cr3(struct pn_mmu_vcpu *vcpu, uint64_t cr3, bool noflush,
+                    const uint64_t pdpte[4]);
+/* WRPKRU, or a write to IA32_PKRS. */
+void pn_mmu_set_pkr(struct pn_mmu_vcpu *vcpu, uint32_t pkru, uint32_t pkrs);
+void pn_mmu_invlpg(struct pn_mmu_vcpu *vcpu, pn_gva gva);
+/* Types 0..3 as in SDM "INVPCID"; the caller has checked type, pcid and canonical gva. */
+void pn_mmu_invpcid(struct pn_mmu_vcpu *vcpu, unsigned type, uint16_t pcid, pn_gva gva);
+/* Drop TLB entries (a cache: never a guest-visible change). Tests call it at random. */
+void pn_mmu_drop_tlb(struct pn_mmu_vcpu *vcpu);
+
+/* ---- Translation ---- */
+
+enum pn_outcome {
+    PN_OUT_MAPPED,   /* hva is good for the page and the access; the TLB has it */
+    PN_OUT_GUEST_PF, /* fault holds the #PF for the guest */
+    PN_OUT_MMIO,    /* no memslot, or a write to a read-only one: gpa names the address */
+    PN_OUT_TRACKED, /* a write that others must see: do it with pn_mmu_write_phys(gpa) */
+    PN_OUT_COUNT
+};
+
+struct pn_xlate {
+    uint8_t *hva; /* of the byte at gva, not of the page; NULL for MMIO and faults */
+    pn_gpa gpa;   /* of the byte; not set for PN_OUT_GUEST_PF */
+    struct pn_fault fault;
+};
+
+/*
+ * Translate one access that lies within one page: walk the shadow tables, fault them in
+ * from the guest's tables as needed, set A/D there, fill the TLB. With PN_WRITE the write
+ * is about to happen: D is set and the dirty log marked.
+ */
+enum pn_outcome pn_mmu_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva,
+                                 enum pn_access access, enum pn_tlb_mode mode,
+                                 struct pn_xlate *out);
+
+/* A direct walk of the guest's tables without any side effect (no A/D, no TLB): the
+ * reference for tests, explain and the gdb stub. Return: PN_OUT_MAPPED, _MMIO or
+ * _GUEST_PF. */
+enum pn_outcome pn_mmu_probe(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
+                             enum pn_tlb_mode mode, struct pn_xlate *out);
+
+/* ---- Dirty log ---- */
+
+/*
+ * Copy and clear the dirty bitmap of a slot (bit i: page i of the slot was written since
+ * the last harvest) and re-protect its pages. words: capacity of bitmap in 64-bit words.
+ * Return: dirty pages, or -ENOENT (no such slot or not logged), -ENOSPC (bitmap too
+ * small).
+ */
+long pn_mmu_dirty_harvest(struct pn_mmu *mmu, uint32_t slot_id, uint64_t *bitmap,
+                          size_t words);
+
+/* ---- Audit ---- */
+
+/* Check every invariant of slots, shadow pages, rmap, TLBs and dirty logs.
+ * Return: 0, or the number of violations, each written as a line to `out` (may be NULL).
+ */
+int pn_mmu_audit(struct pn_mmu *mmu, FILE *out);
+
+/* Zap every shadow page (memslot layout changed, tests). */
+void pn_mmu_zap_all(struct pn_mmu *mmu);
+
+/* Bytes of shadow tables and rmap now held. */
+size_t pn_mmu_footprint(const struct pn_mmu *mmu);
+
+#endif

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT */
+/* Addresses, access kinds and guest faults: the words that every room shares. */
+#ifndef PENUMBRA_TYPES_H
+#define PENUMBRA_TYPES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef uint64_t pn_gva; /* guest virtual (linear) address */
+typedef uint64_t pn_gpa; /* guest physical address */
+typedef uint64_t pn_gfn; /* guest frame number: gpa >> 12 */
+
+#define PN_PAGE_SHIFT 12
+#define PN_PAGE_SIZE  4096u
+#define PN_PAGE_MASK  (~(uint64_t)0xfff)
+
+enum pn_access { PN_READ, PN_WRITE, PN_FETCH };
+
+/* Bits of a #PF error code (SDM volume 3, "Interrupt 14 - Page-Fault Exception (#PF)").
+ */
+#define PN_PF_PRESENT 0x01u
+#define PN_PF_WRITE   0x02u
+#define PN_PF_USER    0x04u
+#define PN_PF_RSVD    0x08u
+#define PN_PF_FETCH   0x10u
+#define PN_PF_PK      0x20u
+
+/* A fault for the guest: delivered to it, never an error of ours. */
+struct pn_fault {
+    uint8_t vector;
+    bool has_error;
+    uint32_t error;
+    uint64_t address; /* CR2 for #PF; else 0 */
+};
+
+#endif

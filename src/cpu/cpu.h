@@ -1,0 +1,327 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The software CPU: its state and the calls between its files.
+ *
+ * Two halves. The translator (decode, lower, emit, block, run) executes everything
+ * unprivileged with the host's own units. The system half (mem, seg, exc, far, string,
+ * sys, msr, cpuid, fpu, task, io) executes the rest as C helpers over decoded operands
+ * (insn.h). Both see one struct cpu.
+ *
+ * Invariants
+ * 1. Between blocks and in every helper: gpr[], rip, fl and sys_flags are the guest's;
+ * the host's registers hold nothing of it, but vector state while vec_live.
+ * 2. In a helper, rip is the address of the instruction being executed; cpu_insns()
+ * counts the instructions retired before it. The translator advances rip after a helper
+ * that returned CPU_NEXT.
+ * 3. A helper that returns CPU_FAULT has changed no guest-visible state but A/D bits, CR2
+ * not included (delivery sets it), and, for a repeated string, whole completed
+ * iterations.
+ */
+#ifndef CPU_CPU_H
+#define CPU_CPU_H
+
+#include "penumbra/events.h"
+#include "penumbra/mmu.h"
+#include "penumbra/stats.h"
+
+struct insn;
+struct cpu;
+
+enum { R_AX, R_CX, R_DX, R_BX, R_SP, R_BP, R_SI, R_DI };
+enum { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS, SEG_LDTR, SEG_TR, SEG_COUNT };
+
+/* A segment register with its hidden part. attr: the descriptor's bits 40..55 >> 40, that
+ * is type[3:0] S[4] DPL[6:5] P[7] AVL[12] L[13] D/B[14] G[15]; ATTR_UNUSABLE as in a
+ * VMCS. */
+struct cpu_seg {
+    uint16_t sel;
+    uint32_t attr;
+    uint32_t limit; /* in bytes, already scaled by G */
+    uint64_t base;
+};
+#define ATTR_S        0x0010u
+#define ATTR_P        0x0080u
+#define ATTR_L        0x2000u
+#define ATTR_DB       0x4000u
+#define ATTR_G        0x8000u
+#define ATTR_UNUSABLE 0x10000u
+
+#define FL_CF    0x0001u
+#define FL_PF    0x0004u
+#define FL_AF    0x0010u
+#define FL_ZF    0x0040u
+#define FL_SF    0x0080u
+#define FL_TF    0x0100u
+#define FL_IF    0x0200u
+#define FL_DF    0x0400u
+#define FL_OF    0x0800u
+#define FL_IOPL  0x3000u
+#define FL_NT    0x4000u
+#define FL_RF    0x10000u
+#define FL_VM    0x20000u
+#define FL_AC    0x40000u
+#define FL_VIF   0x80000u
+#define FL_VIP   0x100000u
+#define FL_ID    0x200000u
+#define FL_ARITH (FL_CF | FL_PF | FL_AF | FL_ZF | FL_SF | FL_OF)
+
+/* What a helper, or the delivery of an event, returns. */
+enum cpu_rc {
+    CPU_NEXT,  /* done; go on with the next instruction */
+    CPU_JUMP,  /* done; rip is already the new one (far transfers, iret, a rep to be
+                  resumed) */
+    CPU_FAULT, /* cpu->fault is for the guest; rip still names this instruction */
+    CPU_STOP,  /* done, rip advanced or not as for NEXT; leave translated code: state that
+                  blocks depend on changed (mode, TLB, interrupt flag, clock) */
+    CPU_HALT,  /* HLT: as STOP, and wait for an interrupt */
+    CPU_SHUTDOWN /* triple fault */
+};
+
+/* Why cpu_run returned. */
+enum cpu_exit {
+    CPU_EXIT_DEADLINE, /* insns reached the limit given to cpu_run */
+    CPU_EXIT_HALT,     /* halted and nothing pending */
+    CPU_EXIT_SHUTDOWN, /* triple fault; cpu->fault_name says of what */
+    CPU_EXIT_STOP      /* cpu_kick, or a device asked for it through the bus */
+};
+
+/* Who answers what the CPU cannot: devices and the interrupt controller. Set by the
+ * engine. */
+struct cpu_bus {
+    uint64_t (*pio_read)(void *opaque, uint16_t port, unsigned size);
+    void (*pio_write)(void *opaque, uint16_t port, unsigned size, uint64_t value);
+    uint64_t (*mmio_read)(void *opaque, pn_gpa gpa, unsigned size);
+    void (*mmio_write)(void *opaque, pn_gpa gpa, unsigned size, uint64_t value);
+    /* Highest deliverable external interrupt. ack takes it. Return: the vector or -1. */
+    int (*intr_peek)(void *opaque);
+    int (*intr_ack)(void *opaque);
+    /* MSRs of the local APIC (0x1b, 0x800..0x8ff, 0x6e0). Return: 0, or -1 for #GP. */
+    int (*msr_read)(void *opaque, uint32_t index, uint64_t *value);
+    int (*msr_write)(void *opaque, uint32_t index, uint64_t value);
+    uint64_t (*cr8_read)(void *opaque);
+    void (*cr8_write)(void *opaque, uint64_t value);
+    void *opaque;
+};
+
+/* Static description of a CPU model: see cpuid.c and `--cpu`. */
+struct cpu_model;
+/* "name[,+feature][,-feature]..." Return: 0 and *out, or -EINVAL with one line in err. */
+int cpu_model_parse(const char *text, struct cpu_model **out, char *err, size_t err_size);
+void cpu_model_free(struct cpu_model *model);
+void cpu_model_print(FILE *out); /* names and features, for --cpu help */
+/* Fill one CPUID leaf of the model as the guest sees it (no run-time bits). */
+void cpu_model_leaf(const struct cpu_model *model, uint32_t leaf, uint32_t subleaf,
+                    uint32_t out[4]);
+
+#define CPU_XSAVE_SIZE 4096
+#define CPU_VEC_MASK   7u /* x87, SSE, AVX: what xcr0 may hold at most */
+
+/* Modes that blocks depend on: the block key. */
+#define MODE_CODE64 0x001u /* CS.L in long mode */
+#define MODE_CODE32 0x002u /* CS.D; neither bit: 16-bit code */
+#define MODE_SS32   0x004u /* SS.B: stack width 32 outside 64-bit mode */
+#define MODE_CPL3   0x008u
+#define MODE_AC     0x010u /* CPL < 3 and RFLAGS.AC: TLB mode SUPER_AC */
+#define MODE_FLAT                                                                        \
+    0x020u /* ES, CS, SS, DS flat (base 0, limit 4 GiB, present, writable data):         \
+              no segment checks needed; always set in 64-bit mode */
+#define MODE_NOFPU 0x040u /* CR0.EM, CR0.TS or CR0.MP with TS: x87 raises #NM */
+#define MODE_NOSSE 0x080u /* SSE instructions fault (#UD or #NM): CR0.EM, !OSFXSR, TS */
+#define MODE_NOAVX                                                                       \
+    0x100u /* AVX instructions fault: !OSXSAVE, XCR0 lacks AVX or SSE, TS */
+#define MODE_TF    0x200u /* single-step: blocks of one instruction, then #DB */
+#define MODE_ALIGN 0x400u /* CR0.AM, RFLAGS.AC, CPL 3: alignment check */
+#define MODE_SLOWMEM                                                                     \
+    0x800u /* every memory operand takes the slow path (watchpoints armed) */
+#define MODE_PE     0x1000u /* protected mode */
+#define MODE_VM86   0x2000u
+#define MODE_LMA    0x4000u /* EFER.LMA */
+#define MODE_IOPRIV 0x8000u /* CPL <= IOPL */
+
+struct cpu {
+    /* Read and written by translated code at fixed offsets. */
+    uint64_t gpr[16];
+    uint64_t rip;
+    uint64_t
+        fl; /* arithmetic flags: low byte OF (0 or 1), next byte as LAHF gives them */
+    uint64_t sys_flags; /* the other bits of RFLAGS, FL_ARITH clear, bit 1 set */
+    int64_t budget; /* instructions left before the deadline; may run below 0 by no more
+                       than what a block deducts before it leaves */
+    uint64_t insn_limit; /* cpu_insns() == insn_limit - budget (see cpu_insns) */
+    uint64_t jc_salt;    /* xored into jump-cache tags; follows view.fetch_gen */
+    struct pn_tlb_view view;
+    struct cpu_seg seg[SEG_COUNT];
+    uint32_t mode;    /* MODE_* of now; cpu_update_mode */
+    uint8_t vec_live; /* host's vector and x87 registers hold the guest's */
+    uint8_t cpl;
+    uint8_t halted;
+    uint8_t
+        intr_shadow; /* STI or MOV SS: no interrupt before the next instruction is done */
+    uint8_t nmi_pending, nmi_blocked;
+    volatile uint8_t kick; /* leave translated code as soon as possible */
+    uint8_t stop_request;  /* a device asked cpu_run to return */
+    uint8_t intr_line;     /* the controller may have an interrupt: ask intr_peek */
+    uint8_t init_pending, sipi_pending, sipi_vector; /* for engines with several vCPUs */
+
+    struct pn_fault fault;  /* of the last CPU_FAULT */
+    const char *fault_name; /* what shut the CPU down */
+
+    /* System state. */
+    uint64_t cr0, cr2, cr3, cr4, efer, xcr0;
+    uint64_t pdpte[4];
+    struct {
+        uint64_t base;
+        uint32_t limit;
+    } gdtr, idtr;
+    uint64_t dr[8];
+    uint32_t pkru, pkrs;
+    uint64_t msr_star, msr_lstar, msr_cstar, msr_sfmask, msr_kernel_gs_base;
+    uint64_t msr_sysenter_cs, msr_sysenter_esp, msr_sysenter_eip;
+    uint64_t msr_pat, msr_tsc_aux, msr_misc_enable, msr_spec_ctrl, msr_xss;
+    uint64_t msr_mtrr[32]; /* def type, fixed and variable ranges: stored, not acted on */
+    int64_t tsc_offset;    /* TSC = cpu_insns() + tsc_offset */
+    uint64_t rng;          /* RDRAND, RDSEED: a generator seeded from the configuration */
+    uint64_t tsc_hz;       /* 1 GHz: one instruction is one tick is one nanosecond */
+
+    /* Guest vector and x87 state while !vec_live; XSAVE standard format. */
+    uint8_t xsave[CPU_XSAVE_SIZE] __attribute__((aligned(64)));
+
+    /* Bounce buffer of a slow memory operand, and what is owed to memory after it. */
+    uint8_t bounce[64] __attribute__((aligned(64)));
+    struct {
+        uint8_t count; /* pieces, 0: nothing owed */
+        struct {
+            pn_gpa gpa;
+            uint8_t size, kind;
+        } piece[2];
+    } owed;
+
+    struct pn_mmu *mmu;
+    struct pn_mmu_vcpu *vmmu;
+    const struct cpu_bus *bus;
+    const struct cpu_model *model;
+    struct pn_stats *stats;
+    struct pn_ring *ring;
+    uint32_t apic_id;
+    struct xlat *xlat; /* the translator's own: blocks, code memory, jump cache */
+};
+
+/* ---- Life ---- */
+
+struct cpu_config {
+    struct pn_mmu *mmu;
+    const struct cpu_bus *bus;
+    const struct cpu_model *model;
+    struct pn_stats *stats;
+    struct pn_ring *ring; /* may be NULL */
+    uint32_t apic_id;
+    uint64_t seed; /* of RDRAND */
+    uint32_t
+        max_block; /* instructions per block at most; 1: the stepping mode; 0: default */
+    size_t code_bytes; /* code cache; 0: default (32 MiB) */
+};
+
+/* Return: 0 and a CPU in its reset state (SDM volume 3, "Processor State After Reset").
+ */
+int cpu_create(const struct cpu_config *cfg, struct cpu **out);
+void cpu_destroy(struct cpu *cpu);
+void cpu_reset(struct cpu *cpu);
+
+/* Run until cpu_insns() reaches `limit` or something stops it. */
+enum cpu_exit cpu_run(struct cpu *cpu, uint64_t limit);
+/* From any thread or a signal handler: make cpu_run return soon with CPU_EXIT_STOP. */
+void cpu_kick(struct cpu *cpu);
+/* Lower (or raise) the limit of the running cpu_run; callable from bus callbacks. */
+void cpu_set_limit(struct cpu *cpu, uint64_t limit);
+
+/* Instructions retired so far. Exact in helpers and between blocks. */
+static inline uint64_t cpu_insns(const struct cpu *cpu) {
+    return cpu->insn_limit - (uint64_t)cpu->budget;
+}
+/* HLT skips time: retire n instructions' worth of time at once. */
+void cpu_skip(struct cpu *cpu, uint64_t n);
+
+/* The translator's hook for pn_mmu_config.on_track: drop blocks at [gpa, gpa+size). */
+void cpu_code_written(void *cpu, pn_gpa gpa, size_t size);
+/* Drop every translated block. Tests call it at random. */
+void cpu_drop_blocks(struct cpu *cpu);
+
+/* ---- System half: flags and modes ---- */
+
+uint64_t cpu_rflags(const struct cpu *cpu);
+void cpu_set_rflags(struct cpu *cpu, uint64_t rflags); /* all bits; the caller masks */
+static inline uint64_t cpu_arith_flags(const struct cpu *cpu) {
+    return (cpu->fl >> 8 & (FL_CF | FL_PF | FL_AF | FL_ZF | FL_SF)) | (cpu->fl & 1) << 11;
+}
+static inline void cpu_set_arith_flags(struct cpu *cpu, uint64_t f) {
+    cpu->fl = (f & (FL_CF | FL_PF | FL_AF | FL_ZF | FL_SF)) << 8 | (f >> 11 & 1) | 0x200;
+}
+/* Recompute cpu->mode after any change of segments, flags, control registers. */
+void cpu_update_mode(struct cpu *cpu);
+/* Tell the MMU of cr0, cr3, cr4, efer, pdpte, pkru, pkrs. */
+void cpu_update_paging(struct cpu *cpu);
+static inline enum pn_tlb_mode cpu_tlb_mode(const struct cpu *cpu) {
+    return cpu->mode & MODE_CPL3 ? PN_TLB_USER
+           : cpu->mode & MODE_AC ? PN_TLB_SUPER_AC
+                                 : PN_TLB_SUPER;
+}
+
+/* ---- System half: memory (mem.c) ---- */
+
+/* Set cpu->fault. Return: CPU_FAULT, for `return cpu_raise(...)`. */
+enum cpu_rc cpu_raise(struct cpu *cpu, uint8_t vector);
+enum cpu_rc cpu_raise_code(struct cpu *cpu, uint8_t vector, uint32_t error);
+
+/* Effective address of insn's memory operand, segmented and checked for `size` bytes.
+ * Return: CPU_NEXT and *lin (canonical, or wrapped to 32 bits), or CPU_FAULT (#GP, #SS,
+ * #AC). */
+enum cpu_rc cpu_lin_operand(struct cpu *cpu, const struct insn *in, unsigned size,
+                            enum pn_access access, pn_gva *lin);
+/* The same for an offset in a segment. */
+enum cpu_rc cpu_lin(struct cpu *cpu, unsigned seg, uint64_t offset, unsigned size,
+                    enum pn_access access, pn_gva *lin);
+
+/* Read or write 1..64 bytes at a linear address: page crossing, MMIO, tracked pages; a
+ * write that faults has written nothing. mode: cpu_tlb_mode(), or PN_TLB_SUPER for
+ * implicit supervisor accesses (descriptor tables, TSS, stacks of inner rings). */
+enum cpu_rc cpu_read_lin(struct cpu *cpu, pn_gva lin, void *buf, unsigned size,
+                         enum pn_tlb_mode mode);
+enum cpu_rc cpu_write_lin(struct cpu *cpu, pn_gva lin, const void *buf, unsigned size,
+                          enum pn_tlb_mode mode);
+
+/* For the translator's slow path: make an operand of `size` bytes at lin addressable.
+ * *ptr: guest memory itself, or cpu->bounce filled with its contents. With a write that
+ * bounces (both pages already checked), cpu->owed says what cpu_mem_commit must store.
+ * rmw: the instruction also reads it. Return: CPU_NEXT or CPU_FAULT. */
+enum cpu_rc cpu_mem_prepare(struct cpu *cpu, pn_gva lin, unsigned size, bool read,
+                            bool write, enum pn_tlb_mode mode, void **ptr);
+/* Store the bounce buffer. Return: CPU_NEXT, or CPU_STOP when the block must be left (a
+ * device was written, or code was). Never faults. */
+enum cpu_rc cpu_mem_commit(struct cpu *cpu);
+
+/* Fetch: translate the page of lin for execution. Return: CPU_NEXT with *hva (of the
+ * byte) and *gpa, or CPU_FAULT. MMIO cannot be executed: #GP. */
+enum cpu_rc cpu_fetch_page(struct cpu *cpu, pn_gva lin, uint8_t **hva, pn_gpa *gpa);
+
+/* ---- System half: events (exc.c) ---- */
+
+/* Deliver cpu->fault as an exception at cpu->rip, with double- and triple-fault rules.
+ * Return: CPU_JUMP, or CPU_SHUTDOWN. */
+enum cpu_rc cpu_deliver_fault(struct cpu *cpu);
+/* Deliver INT n (soft), an external interrupt, or an NMI (vector 2). */
+enum cpu_rc cpu_deliver_intr(struct cpu *cpu, uint8_t vector);
+enum cpu_rc cpu_deliver_nmi(struct cpu *cpu);
+/* Anything to inject now (NMI, external interrupt, with IF and the shadow)? Delivers at
+ * most one event. Return: CPU_NEXT when there was nothing, else as delivery. */
+enum cpu_rc cpu_poll_events(struct cpu *cpu);
+
+/* ---- Vector state (fpu.c) ---- */
+
+/* Put guest vector state into host registers, or back into cpu->xsave. Idempotent. */
+void cpu_vec_load(struct cpu *cpu);
+void cpu_vec_save(struct cpu *cpu);
+
+/* Registers and the last instructions, for a crash report. */
+void cpu_dump(const struct cpu *cpu, FILE *out);
+
+#endif

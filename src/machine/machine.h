@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The machine: memory map, devices, clock and boot protocol around an engine. The same
+ * under every --mmu.
+ *
+ * Memory map: RAM from 0 (640 KiB hole for the BIOS area is RAM too, but reserved in the
+ * e820) up to 3 GiB; MMIO hole 0xc0000000..0xffffffff (IO-APIC 0xfec00000, local APIC
+ * 0xfee00000, pc-testdev 0xff000000); the rest of RAM from 4 GiB.
+ */
+#ifndef MACHINE_MACHINE_H
+#define MACHINE_MACHINE_H
+
+#include <stdio.h>
+
+#include "penumbra/engine.h"
+
+enum machine_format { FMT_AUTO, FMT_BZIMAGE, FMT_ELF, FMT_PVH, FMT_MULTIBOOT, FMT_FLAT };
+
+struct machine_config {
+    const struct pn_engine_ops *engine;
+    uint64_t ram; /* bytes, 2 MiB .. 64 GiB, page aligned */
+    unsigned cpus;
+    const char *cpu_model;
+    struct pn_mmu_options mmu;
+    const char *kernel, *initrd, *append; /* paths and the command line; NULL: none */
+    const void *kernel_blob;              /* instead of a path: the embedded guest */
+    size_t kernel_blob_size;
+    enum machine_format format;
+    uint64_t flat_addr; /* FMT_FLAT: where it is put and entered */
+    unsigned flat_bits; /* 16, 32, 64 */
+    const char *numa; /* "local", "bind=N", "interleave=A,B"; NULL: the host's default */
+    const char *hugepages; /* "thp", "2M", "1G", "off"; NULL: thp */
+    bool host_clock;
+    uint64_t seed;
+    uint32_t max_block;
+    uint64_t max_insns;    /* 0: no limit */
+    uint64_t timeout_ns;   /* host time; 0: none */
+    struct pn_ring *rings; /* one per vCPU, or NULL */
+    void (*serial_out)(void *opaque, const uint8_t *buf, size_t size);
+    /* Bytes waiting for the guest's console; polled when the FIFO has room. Never blocks.
+     * Return: bytes put into buf, at most size; 0: none now. May be NULL. */
+    size_t (*serial_in)(void *opaque, uint8_t *buf, size_t size);
+    /* Idle under --clock host, or waiting for console input: sleep until input or `ns`.
+     */
+    void (*idle)(void *opaque, uint64_t ns);
+    void *opaque;
+};
+
+enum machine_end {
+    END_POWEROFF,
+    END_RESET,
+    END_DEBUG_EXIT,
+    END_SHUTDOWN,
+    END_MAX_INSNS,
+    END_TIMEOUT,
+    END_QUIT,
+    END_DEADLOCK, /* halted with interrupts off, or with nothing that could wake it */
+    END_ERROR
+};
+
+struct machine_result {
+    enum machine_end end;
+    unsigned code;        /* END_DEBUG_EXIT: (value << 1) | 1 */
+    uint64_t guest_insns; /* retired, all vCPUs; 0: not known */
+    uint64_t guest_ns;    /* virtual time */
+    uint64_t host_ns;     /* from the first instruction to the end */
+};
+
+struct machine;
+/* Allocate memory, create the engine and devices, load the guest.
+ * Return: 0, or -errno with one line in err that names the file, option or limit:
+ * -EINVAL bad configuration or image (usage), others host failures. */
+int machine_create(const struct machine_config *cfg, struct machine **out, char *err,
+                   size_t err_size);
+/* Run until it ends. Return: 0 (see *result), or -errno with a line in err. */
+int machine_run(struct machine *m, struct machine_result *result, char *err,
+                size_t err_size);
+/* From a signal handler or another thread: end soon, with END_QUIT. */
+void machine_quit(struct machine *m);
+void machine_destroy(struct machine *m);
+
+const struct pn_stats *machine_stats(struct machine *m, unsigned cpu);
+void machine_dump(struct machine *m, FILE *out);
+/* XXH3-64 of all guest RAM, page by page in order of gpa. */
+uint64_t machine_ram_digest(struct machine *m);
+/* The MMU's table bytes etc. reach the report through the engine. */
+struct pn_engine *machine_engine(struct machine *m);
+
+#endif
