@@ -30,7 +30,10 @@ struct pn_event_rec {
 
 struct pn_ring {
     uint64_t mask;        /* bit per enum pn_event: which are recorded */
-    const uint64_t *time; /* where the producer keeps its clock; NULL: 0 */
+    /* The producer's clock: *time - *behind; NULL counts as 0. Two parts, since the CPU keeps
+     * its clock as a limit and what is left of it. */
+    const uint64_t *time;
+    const int64_t *behind;
     struct pn_event_rec *rec;
     uint32_t size, count; /* capacity and fill, in records */
     uint16_t vcpu;
