@@ -36,6 +36,7 @@ struct pn_cpu_state {
     uint64_t pdpte[4];
     uint64_t dr[8];
     uint64_t tsc;
+    uint32_t pkru;
     unsigned msr_count;
     struct pn_msr msr[PN_MSRS_MAX];
     uint8_t xsave[4096]; /* XSAVE standard format */

@@ -29,9 +29,9 @@ struct pn_event_rec {
 };
 
 struct pn_ring {
-    uint64_t mask;        /* bit per enum pn_event: which are recorded */
-    /* The producer's clock: *time - *behind; NULL counts as 0. Two parts, since the CPU keeps
-     * its clock as a limit and what is left of it. */
+    uint64_t mask; /* bit per enum pn_event: which are recorded */
+    /* The producer's clock: *time - *behind; NULL counts as 0. Two parts, since the CPU
+     * keeps its clock as a limit and what is left of it. */
     const uint64_t *time;
     const int64_t *behind;
     struct pn_event_rec *rec;

@@ -1,0 +1,355 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The soft engine: the software CPU over the shadow MMU.
+ *
+ * Invariants
+ * 1. Virtual time is the instructions that the running vCPU retired plus the time it
+ * skipped in HLT; one instruction is one nanosecond.
+ * 2. Every write to guest memory, whoever does it, goes through the MMU, so that dirty
+ * logs, shadow pages and translated code see it.
+ * 3. Under --clock host, virtual time never falls behind the host's by more than a slice,
+ * and never runs ahead of it by more than one. Locking: none; one thread runs all vCPUs.
+ * kick() alone may come from elsewhere.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "cpu/cpu.h"
+#include "engine/engines.h"
+
+#define HOST_SLICE_NS 1000000u
+
+struct soft_vcpu {
+    struct pn_engine *engine;
+    unsigned index;
+    struct cpu *cpu;
+    struct cpu_bus bus;
+    struct pn_stats stats;
+    uint64_t skipped; /* ns of virtual time that no instruction was retired for */
+};
+
+struct pn_engine {
+    struct pn_mmu *mmu;
+    struct cpu_model *model;
+    struct pn_bus bus;
+    bool host_clock;
+    uint64_t host_start;
+    unsigned cpus, current;
+    struct soft_vcpu *vcpu;
+};
+
+static uint64_t host_ns(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* ---- The bus: add the vCPU's index ---- */
+
+static uint64_t bus_pio_read(void *o, uint16_t port, unsigned size) {
+    struct soft_vcpu *v = o;
+    return v->engine->bus.pio_read(v->engine->bus.opaque, v->index, port, size);
+}
+
+static void bus_pio_write(void *o, uint16_t port, unsigned size, uint64_t value) {
+    struct soft_vcpu *v = o;
+    v->engine->bus.pio_write(v->engine->bus.opaque, v->index, port, size, value);
+}
+
+static uint64_t bus_mmio_read(void *o, pn_gpa gpa, unsigned size) {
+    struct soft_vcpu *v = o;
+    return v->engine->bus.mmio_read(v->engine->bus.opaque, v->index, gpa, size);
+}
+
+static void bus_mmio_write(void *o, pn_gpa gpa, unsigned size, uint64_t value) {
+    struct soft_vcpu *v = o;
+    v->engine->bus.mmio_write(v->engine->bus.opaque, v->index, gpa, size, value);
+}
+
+static int bus_intr_peek(void *o) {
+    struct soft_vcpu *v = o;
+    return v->engine->bus.intr_peek(v->engine->bus.opaque, v->index);
+}
+
+static int bus_intr_ack(void *o) {
+    struct soft_vcpu *v = o;
+    return v->engine->bus.intr_ack(v->engine->bus.opaque, v->index);
+}
+
+static int bus_msr_read(void *o, uint32_t index, uint64_t *value) {
+    struct soft_vcpu *v = o;
+    return v->engine->bus.msr_read(v->engine->bus.opaque, v->index, index, value);
+}
+
+static int bus_msr_write(void *o, uint32_t index, uint64_t value) {
+    struct soft_vcpu *v = o;
+    return v->engine->bus.msr_write(v->engine->bus.opaque, v->index, index, value);
+}
+
+static uint64_t bus_cr8_read(void *o) {
+    struct soft_vcpu *v = o;
+    return v->engine->bus.cr8_read(v->engine->bus.opaque, v->index);
+}
+
+static void bus_cr8_write(void *o, uint64_t value) {
+    struct soft_vcpu *v = o;
+    v->engine->bus.cr8_write(v->engine->bus.opaque, v->index, value);
+}
+
+static const struct cpu_bus bus_template = {
+    .pio_read = bus_pio_read,
+    .pio_write = bus_pio_write,
+    .mmio_read = bus_mmio_read,
+    .mmio_write = bus_mmio_write,
+    .intr_peek = bus_intr_peek,
+    .intr_ack = bus_intr_ack,
+    .msr_read = bus_msr_read,
+    .msr_write = bus_msr_write,
+    .cr8_read = bus_cr8_read,
+    .cr8_write = bus_cr8_write,
+};
+
+/* Translated code may stand in any vCPU's cache. */
+static void code_written(void *opaque, pn_gpa gpa, size_t size) {
+    struct pn_engine *e = opaque;
+    for (unsigned i = 0; i < e->cpus; i++)
+        if (e->vcpu[i].cpu)
+            cpu_code_written(e->vcpu[i].cpu, gpa, size);
+}
+
+/* ---- Life ---- */
+
+static void soft_destroy(struct pn_engine *e) {
+    if (!e)
+        return;
+    for (unsigned i = 0; e->vcpu && i < e->cpus; i++)
+        if (e->vcpu[i].cpu)
+            cpu_destroy(e->vcpu[i].cpu);
+    free(e->vcpu);
+    if (e->mmu)
+        pn_mmu_destroy(e->mmu);
+    if (e->model)
+        cpu_model_free(e->model);
+    free(e);
+}
+
+static int create_vcpu(struct pn_engine *e, unsigned i,
+                       const struct pn_engine_config *cfg) {
+    struct soft_vcpu *v = &e->vcpu[i];
+    v->engine = e;
+    v->index = i;
+    v->bus = bus_template;
+    v->bus.opaque = v;
+    struct cpu_config c = {
+        .mmu = e->mmu,
+        .bus = &v->bus,
+        .model = e->model,
+        .stats = &v->stats,
+        .ring = cfg->rings ? &cfg->rings[i] : NULL,
+        .apic_id = i,
+        .seed = cfg->seed + i,
+        .max_block = cfg->max_block,
+    };
+    int rc = cpu_create(&c, &v->cpu);
+    if (rc == 0 && c.ring) {
+        c.ring->time = &v->cpu->insn_limit;
+        c.ring->behind = &v->cpu->budget;
+        c.ring->vcpu = (uint16_t)i;
+    }
+    return rc;
+}
+
+/* MAXPHYADDR is what the CPU model tells the guest: CPUID 0x80000008. */
+static uint8_t model_maxphyaddr(const struct cpu_model *model) {
+    uint32_t leaf[4];
+    cpu_model_leaf(model, 0x80000008u, 0, leaf);
+    return (uint8_t)leaf[0];
+}
+
+static int soft_create(const struct pn_engine_config *cfg, struct pn_engine **out,
+                       char *err, size_t err_size) {
+    struct pn_engine *e = calloc(1, sizeof(*e));
+    if (!e)
+        return -ENOMEM;
+    e->bus = *cfg->bus;
+    e->host_clock = cfg->host_clock;
+    e->host_start = host_ns();
+    int rc =
+        cpu_model_parse(cfg->cpu_model ? cfg->cpu_model : "", &e->model, err, err_size);
+    if (rc) {
+        free(e);
+        return rc;
+    }
+    struct pn_mmu_config m = {
+        .maxphyaddr = model_maxphyaddr(e->model), .on_track = code_written, .opaque = e};
+    m.opt = *cfg->mmu;
+    e->vcpu = calloc(cfg->cpus, sizeof(*e->vcpu));
+    rc = e->vcpu ? pn_mmu_create(&m, &e->mmu) : -ENOMEM;
+    for (; rc == 0 && e->cpus < cfg->cpus; e->cpus++)
+        rc = create_vcpu(e, e->cpus, cfg);
+    if (rc) {
+        snprintf(err, err_size, "soft engine: %s", strerror(-rc));
+        soft_destroy(e);
+        return rc;
+    }
+    *out = e;
+    return 0;
+}
+
+/* ---- Memory ---- */
+
+static int soft_set_slot(struct pn_engine *e, const struct pn_memslot *slot) {
+    return pn_mmu_slot_set(e->mmu, slot);
+}
+
+static size_t soft_read_phys(struct pn_engine *e, pn_gpa gpa, void *buf, size_t size) {
+    return pn_mmu_read_phys(e->mmu, gpa, buf, size);
+}
+
+static size_t soft_write_phys(struct pn_engine *e, pn_gpa gpa, const void *buf,
+                              size_t size) {
+    return pn_mmu_write_phys(e->mmu, gpa, buf, size);
+}
+
+static long soft_dirty_harvest(struct pn_engine *e, uint32_t slot, uint64_t *bitmap,
+                               size_t words) {
+    return pn_mmu_dirty_harvest(e->mmu, slot, bitmap, words);
+}
+
+/* ---- Running ---- */
+
+static uint64_t soft_now(struct pn_engine *e) {
+    return cpu_insns(e->vcpu[e->current].cpu);
+}
+
+static void skip_vcpu(struct soft_vcpu *v, uint64_t until) {
+    uint64_t now = cpu_insns(v->cpu);
+    if (until <= now)
+        return;
+    cpu_skip(v->cpu, until - now);
+    v->skipped += until - now;
+}
+
+static void soft_skip(struct pn_engine *e, uint64_t until) {
+    skip_vcpu(&e->vcpu[e->current], until);
+}
+
+/* Bring virtual time to the host's: jump forward, or sleep off what it is ahead. */
+static void follow_host(struct pn_engine *e, struct soft_vcpu *v) {
+    uint64_t host = host_ns() - e->host_start, now = cpu_insns(v->cpu);
+    if (now < host) {
+        skip_vcpu(v, host);
+    } else if (now - host > HOST_SLICE_NS) {
+        uint64_t ahead = now - host;
+        struct timespec t = {(time_t)(ahead / 1000000000u), (long)(ahead % 1000000000u)};
+        nanosleep(&t, NULL);
+    }
+}
+
+static enum pn_exit_reason soft_run(struct pn_engine *e, unsigned cpu,
+                                    uint64_t deadline) {
+    static const enum pn_exit_reason reason[] = {
+        [CPU_EXIT_DEADLINE] = PN_EXIT_DEADLINE,
+        [CPU_EXIT_HALT] = PN_EXIT_HALT,
+        [CPU_EXIT_SHUTDOWN] = PN_EXIT_SHUTDOWN,
+        [CPU_EXIT_STOP] = PN_EXIT_STOP,
+    };
+    struct soft_vcpu *v = &e->vcpu[cpu];
+    e->current = cpu;
+    if (!e->host_clock)
+        return reason[cpu_run(v->cpu, deadline)];
+    for (;;) {
+        follow_host(e, v);
+        uint64_t now = cpu_insns(v->cpu);
+        if (now >= deadline)
+            return PN_EXIT_DEADLINE;
+        uint64_t slice = deadline - now < HOST_SLICE_NS ? deadline : now + HOST_SLICE_NS;
+        enum cpu_exit x = cpu_run(v->cpu, slice);
+        /* A device may have pulled the deadline in: let the machine look again. */
+        if (x != CPU_EXIT_DEADLINE || cpu_insns(v->cpu) < slice)
+            return reason[x];
+    }
+}
+
+static void soft_kick(struct pn_engine *e, unsigned cpu) {
+    cpu_kick(e->vcpu[cpu].cpu);
+}
+
+static void soft_interrupt(struct pn_engine *e, unsigned cpu) {
+    e->vcpu[cpu].cpu->intr_line = 1;
+}
+
+static void soft_nmi(struct pn_engine *e, unsigned cpu) {
+    e->vcpu[cpu].cpu->nmi_pending = 1;
+}
+
+static void soft_set_deadline(struct pn_engine *e, uint64_t deadline) {
+    cpu_set_limit(e->vcpu[e->current].cpu, deadline);
+}
+
+/* ---- State and figures ---- */
+
+static int soft_get_state(struct pn_engine *e, unsigned cpu, struct pn_cpu_state *s) {
+    return soft_state_get(e->vcpu[cpu].cpu, s);
+}
+
+static int soft_set_state(struct pn_engine *e, unsigned cpu,
+                          const struct pn_cpu_state *s) {
+    return soft_state_set(e->vcpu[cpu].cpu, s);
+}
+
+static void soft_reset(struct pn_engine *e, unsigned cpu) {
+    cpu_reset(e->vcpu[cpu].cpu);
+}
+
+static uint64_t soft_insns(struct pn_engine *e) {
+    uint64_t n = 0;
+    for (unsigned i = 0; i < e->cpus; i++)
+        n += cpu_insns(e->vcpu[i].cpu) - e->vcpu[i].skipped;
+    return n;
+}
+
+static uint64_t soft_tsc(struct pn_engine *e, unsigned cpu) {
+    const struct cpu *c = e->vcpu[cpu].cpu;
+    return cpu_insns(c) + (uint64_t)c->tsc_offset;
+}
+
+static struct pn_stats *soft_stats(struct pn_engine *e, unsigned cpu) {
+    return &e->vcpu[cpu].stats;
+}
+
+static void soft_dump(struct pn_engine *e, unsigned cpu, FILE *out) {
+    cpu_dump(e->vcpu[cpu].cpu, out);
+}
+
+static const char *soft_error(struct pn_engine *e) {
+    const char *name = e->vcpu[e->current].cpu->fault_name;
+    return name ? name : "";
+}
+
+const struct pn_engine_ops engine_soft = {
+    .name = "shadow",
+    .create = soft_create,
+    .destroy = soft_destroy,
+    .set_slot = soft_set_slot,
+    .read_phys = soft_read_phys,
+    .write_phys = soft_write_phys,
+    .run = soft_run,
+    .kick = soft_kick,
+    .interrupt = soft_interrupt,
+    .nmi = soft_nmi,
+    .set_deadline = soft_set_deadline,
+    .now = soft_now,
+    .skip = soft_skip,
+    .get_state = soft_get_state,
+    .set_state = soft_set_state,
+    .reset = soft_reset,
+    .insns = soft_insns,
+    .tsc = soft_tsc,
+    .stats = soft_stats,
+    .dirty_harvest = soft_dirty_harvest,
+    .dump = soft_dump,
+    .error = soft_error,
+};
