@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: MIT
+# Warnings and sanitizers, the same for every target.
+add_compile_options(-Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes
+                    -Wpointer-arith -Wno-unused-parameter)
+if(PENUMBRA_WERROR)
+  add_compile_options(-Werror)
+endif()
+
+if(PENUMBRA_SANITIZE)
+  add_compile_options(-fsanitize=${PENUMBRA_SANITIZE} -fno-sanitize-recover=all
+                      -fno-omit-frame-pointer)
+  add_link_options(-fsanitize=${PENUMBRA_SANITIZE})
+endif()
+
+if(PENUMBRA_FUZZ)
+  if(NOT CMAKE_C_COMPILER_ID MATCHES "Clang")
+    message(FATAL_ERROR "PENUMBRA_FUZZ needs clang: cmake --preset fuzz")
+  endif()
+  # Coverage in every room; the fuzz executables alone link libFuzzer's main().
+  add_compile_options(-fsanitize=fuzzer-no-link)
+  add_link_options(-fsanitize=fuzzer-no-link)
+endif()
