@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: MIT
 # Warnings and sanitizers, the same for every target.
+# Empty, so that a file which defines it too does not redefine it.
+add_compile_definitions(_GNU_SOURCE=)
 add_compile_options(-Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes
                     -Wpointer-arith -Wno-unused-parameter)
 if(PENUMBRA_WERROR)

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Trace files: rings drain into a writer, a reader gives the records back.
+ *
+ * A file is a 64-byte header, a text that names every event and its fields, and the
+ * records as in penumbra/events.h. Because the text travels with the file, a file stays
+ * readable when events are added later.
+ */
+#ifndef TRACE_TRACE_H
+#define TRACE_TRACE_H
+
+#include <stdbool.h>
+#include <stdio.h>
+
+#include "penumbra/events.h"
+#include "penumbra/types.h"
+
+#define TRACE_SCHEMA     "penumbra-trace-1"
+#define TRACE_MAGIC      "PNTRACE\n"
+#define TRACE_VERSION    1u
+#define TRACE_ALL_EVENTS (((uint64_t)1 << PN_EV_COUNT) - 1)
+#define TRACE_VCPUS_MAX  256u
+
+/* At the start of the file, little-endian. Counts are final only after trace_close. */
+struct trace_header {
+    char magic[8];
+    uint32_t version;
+    uint32_t text_size;   /* bytes of the text that follows; a multiple of 64 */
+    uint32_t record_size; /* 64 */
+    uint32_t vcpus;
+    uint64_t records;
+    uint64_t lost;   /* events that were not recorded: the limit, or a full disk */
+    uint64_t mask;   /* which events were asked for */
+    uint64_t digest; /* XXH3-64, see trace_digest */
+    uint64_t reserved;
+};
+
+/* ---- The digest: what two equal runs share ---- */
+
+/* XXH3-64 of each vCPU's records in their order, and of these in the order of vCPUs; so
+ * the digest does not depend on how the rings of several vCPUs interleave in the file. */
+struct trace_digest;
+struct trace_digest *trace_digest_create(unsigned vcpus); /* NULL: out of memory */
+void trace_digest_destroy(struct trace_digest *d);
+/* Records of a vCPU beyond the count given at creation are ignored. */
+void trace_digest_add(struct trace_digest *d, const struct pn_event_rec *rec, size_t n);
+uint64_t trace_digest_value(const struct trace_digest *d);
+
+/* ---- Writing ---- */
+
+struct trace_writer;
+struct trace_config {
+    const char *path; /* NULL: digest and counts only, no file */
+    unsigned vcpus;
+    uint64_t mask;
+    uint64_t limit; /* records at most; later ones are lost and counted. 0: no limit */
+};
+/* Create the writer and its rings. The file is written beside `path` and renamed by
+ * trace_close, so that a file of that name is always whole.
+ * Return: 0, or -errno with one line in err. */
+int trace_open(const struct trace_config *cfg, struct trace_writer **out, char *err,
+               size_t err_size);
+/* The rings, one per vCPU, in one array; they live as long as the writer. */
+struct pn_ring *trace_rings(struct trace_writer *w);
+struct trace_totals {
+    uint64_t records, lost, digest;
+};
+/* Drain the rings, finish the file and free the writer. totals may be NULL.
+ * Return: 0, or -errno with one line in err; then no file is left behind. */
+int trace_close(struct trace_writer *w, struct trace_totals *totals, char *err,
+                size_t err_size);
+/* Give up: remove what was written and free the writer. */
+void trace_abandon(struct trace_writer *w);
+
+/* ---- Reading ---- */
+
+/* An event as the file names it, which may be older or newer than this program. */
+struct trace_event {
+    char *name;
+    unsigned fields; /* 0..6 */
+    char *field[6];
+};
+
+struct trace_file;
+/* Return: 0, or -errno with one line in err (-EINVAL: not a trace, damaged or of another
+ * version). */
+int trace_file_open(const char *path, struct trace_file **out, char *err,
+                    size_t err_size);
+/* The same from memory that outlives the file (tests, fuzzing). */
+int trace_file_parse(const void *data, size_t size, struct trace_file **out, char *err,
+                     size_t err_size);
+void trace_file_close(struct trace_file *f);
+const struct trace_header *trace_file_header(const struct trace_file *f);
+/* Return: the event, or NULL for an id that the file does not name. */
+const struct trace_event *trace_file_event(const struct trace_file *f, unsigned id);
+/* Return: the event's id, or -1. */
+int trace_file_find(const struct trace_file *f, const char *name, size_t len);
+/* Return: record i of header.records. */
+const struct pn_event_rec *trace_file_record(const struct trace_file *f, uint64_t i);
+
+/* ---- Text ---- */
+
+struct trace_filter {
+    uint64_t events;   /* bit per event id of the file */
+    int vcpu;          /* -1: all */
+    uint64_t from, to; /* time, both included */
+    bool by_gva;
+    pn_gva gva_from, gva_to; /* both included; events without a gva do not pass */
+};
+void trace_filter_default(struct trace_filter *t); /* everything passes */
+bool trace_filter_match(const struct trace_file *f, const struct trace_filter *t,
+                        const struct pn_event_rec *rec);
+/* "name,name,..." as event ids of the file into *mask. Return: 0, or -EINVAL with one
+ * line in err. */
+int trace_file_mask(const struct trace_file *f, const char *names, uint64_t *mask,
+                    char *err, size_t err_size);
+/* The same for the events of this program, to ask for in a run. */
+int trace_event_mask(const char *names, uint64_t *mask, char *err, size_t err_size);
+/* One record as one line: time, vCPU, name, field=value... */
+void trace_print(const struct trace_file *f, const struct pn_event_rec *rec, FILE *out);
+
+#endif
