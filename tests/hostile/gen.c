@@ -1,0 +1,355 @@
+/* SPDX-License-Identifier: MIT */
+/* Makes the hostile guests of gen.h, byte by byte. */
+#include "gen.h"
+
+#include <string.h>
+
+/* xorshift64* (Marsaglia; Vigna 2016). */
+uint64_t rng_next(struct rng *r) {
+    r->s ^= r->s >> 12;
+    r->s ^= r->s << 25;
+    r->s ^= r->s >> 27;
+    return r->s * 0x2545f4914f6cdd1dull;
+}
+
+static uint32_t below(struct rng *r, uint32_t n) {
+    return (uint32_t)(rng_next(r) >> 32) % n;
+}
+
+struct code {
+    uint8_t *p, *end;
+    struct rng *r;
+};
+
+static void put(struct code *c, const void *bytes, size_t n) {
+    if ((size_t)(c->end - c->p) >= n) {
+        memcpy(c->p, bytes, n);
+        c->p += n;
+    }
+}
+#define PUT(c, ...)                                                                      \
+    put(c, (const uint8_t[]){__VA_ARGS__}, sizeof((uint8_t[]){__VA_ARGS__}))
+
+static void put_imm(struct code *c, uint64_t v, size_t n) {
+    put(c, &v, n);
+}
+
+/* mov reg, imm64 */
+static void load_reg(struct code *c, unsigned reg, uint64_t v) {
+    PUT(c, (uint8_t)(0x48 | reg >> 3), (uint8_t)(0xb8 | (reg & 7)));
+    put_imm(c, v, 8);
+}
+
+/* Addresses that hurt: tables, code, devices, holes, edges, non-canonical. */
+static uint64_t address(struct code *c) {
+    static const uint64_t places[] = {
+        IMG_BASE + IMG_TABLES,
+        IMG_BASE + IMG_CODE,
+        IMG_BASE + IMG_IDT,
+        IMG_BASE + IMG_GDT,
+        IMG_BASE + IMG_DATA,
+        IMG_BASE + IMG_STACK_TOP,
+        0xfee00000u,
+        0xfec00000u,
+        0xff000000u,
+        0xc0000000u,
+        0x3ff000u,
+        0x400000u,
+        0xffffffffu,
+        0x7ffffffff000u,
+        0x7fffffffffffu,
+        0x800000000000u,
+        0xffff800000000000u,
+        0xffffffffffffff00u,
+        0x200000u,
+        0x0u,
+    };
+    uint64_t a = places[below(c->r, sizeof(places) / sizeof(places[0]))];
+    uint64_t v = rng_next(c->r);
+    switch (v & 3) {
+    case 0:
+        return a + (v >> 8 & 0xfff);
+    case 1:
+        return a + 0x1000 - (v >> 8 & 0xf);
+    case 2:
+        return a + (v >> 8 & 0xfff8);
+    default:
+        return v >> 60 ? a : v;
+    }
+}
+
+/* A page-table entry with every kind of target: memory, itself, MMIO, nowhere, reserved
+ * bits. */
+static uint64_t hostile_pte(struct rng *r) {
+    uint64_t v = rng_next(r), flags = v & 0xfff;
+    uint64_t nx = v & 1ull << 63;
+    switch (v >> 56 & 7) {
+    case 0:
+        return v; /* anything, reserved bits and all */
+    case 1:
+        return (IMG_BASE + IMG_TABLES + (v >> 12 & 15) * 0x1000) | flags | nx;
+    case 2:
+        return 0xfee00000u | flags;
+    case 3:
+        return (v & 0x0000fffff000ull) | flags;
+    case 4:
+        return (v & 0x3ff000) | 0x83;
+    case 5:
+        return (v & 0x3ff000) | 0x67 | nx;
+    default:
+        return (v & 0x3ff000) | 0x63;
+    }
+}
+
+static void op_store(struct code *c, uint64_t addr, uint64_t value) {
+    load_reg(c, 0, addr);
+    load_reg(c, 1, value);
+    static const uint8_t forms[][4] = {
+        {0x48, 0x89, 0x08, 0x90}, {0x89, 0x08, 0x90, 0x90}, {0x66, 0x89, 0x08, 0x90},
+        {0x88, 0x08, 0x90, 0x90}, {0xf0, 0x48, 0x01, 0x08}, {0x48, 0x87, 0x08, 0x90},
+        {0x48, 0x0f, 0xc1, 0x08}, {0x0f, 0x11, 0x00, 0x90}, {0xd9, 0x18, 0x90, 0x90},
+        {0x48, 0x8b, 0x08, 0x90}, {0xff, 0x30, 0x8f, 0x00}, {0x48, 0x31, 0x08, 0x90},
+    };
+    put(c, forms[below(c->r, sizeof(forms) / sizeof(forms[0]))], 4);
+}
+
+static void op_table_edit(struct code *c) {
+    op_store(c, IMG_BASE + IMG_TABLES + (rng_next(c->r) & 0xfff8), hostile_pte(c->r));
+    if (below(c->r, 2)) {
+        load_reg(c, 0, address(c));
+        PUT(c, 0x0f, 0x01, 0x38); /* invlpg [rax] */
+    }
+}
+
+static void op_control(struct code *c) {
+    static const uint8_t cr[] = {0, 2, 3, 4, 8, 1, 7, 15};
+    unsigned n = cr[below(c->r, sizeof(cr))];
+    uint64_t v = rng_next(c->r);
+    if (n == 3)
+        v = below(c->r, 4) ? IMG_BASE + IMG_TABLES + (v & 0x8000000000000018ull) : v;
+    else if (n == 0 || n == 4) {
+        PUT(c, (uint8_t)(n > 7 ? 0x44 : 0x40), 0x0f, 0x20,
+            (uint8_t)(0xc0 | (n & 7) << 3));
+        PUT(c, 0x48, 0x0f, 0xba, 0xf8, (uint8_t)(v & 31)); /* btc rax, n */
+        PUT(c, 0x40, 0x0f, 0x22, (uint8_t)(0xc0 | n << 3));
+        return;
+    }
+    load_reg(c, 0, v);
+    PUT(c, (uint8_t)(n > 7 ? 0x44 : 0x40), 0x0f, 0x22, (uint8_t)(0xc0 | (n & 7) << 3));
+}
+
+static void op_msr(struct code *c) {
+    static const uint32_t msr[] = {
+        0x10,       0x1b,       0x3a,       0x3b,       0x48,       0x8b,
+        0x10a,      0x174,      0x175,      0x176,      0x1a0,      0x200,
+        0x277,      0x2ff,      0x6e0,      0x802,      0x808,      0x80b,
+        0x80f,      0x830,      0x832,      0x838,      0x83e,      0x83f,
+        0xda0,      0xc0000080, 0xc0000081, 0xc0000082, 0xc0000084, 0xc0000100,
+        0xc0000101, 0xc0000102,
+    };
+    uint64_t v = rng_next(c->r);
+    uint32_t index = below(c->r, 8) ? msr[below(c->r, sizeof(msr) / 4)] : (uint32_t)v;
+    load_reg(c, 1, index);
+    load_reg(c, 0, below(c->r, 2) ? v >> 32 & 0xfff : v);
+    load_reg(c, 2, below(c->r, 2) ? 0 : v >> 8);
+    PUT(c, 0x0f, (uint8_t)(below(c->r, 3) ? 0x30 : 0x32));
+}
+
+static void op_descriptor(struct code *c) {
+    load_reg(c, 0, address(c));
+    static const uint8_t forms[][3] = {
+        {0x0f, 0x01, 0x18}, {0x0f, 0x01, 0x10}, {0x0f, 0x01, 0x08}, {0x0f, 0x00, 0xd8},
+        {0x0f, 0x00, 0xd0}, {0x8e, 0xd8, 0x90}, {0x8e, 0xd0, 0x90}, {0x8e, 0xe0, 0x90},
+        {0x48, 0xcf, 0x90}, {0x48, 0xcb, 0x90}, {0xff, 0x28, 0x90}, {0xff, 0x18, 0x90},
+        {0x0f, 0x07, 0x90}, {0x0f, 0x05, 0x90}, {0x0f, 0x34, 0x90}, {0x0f, 0x35, 0x90},
+        {0x0f, 0x01, 0xf8}, {0xcf, 0x90, 0x90}, {0x0f, 0xa9, 0x90}, {0x0f, 0xb2, 0x20},
+    };
+    unsigned i = below(c->r, sizeof(forms) / 3);
+    if (i < 2 && below(c->r, 4)) /* mostly keep the tables that keep the guest going */
+        i = 2;
+    put(c, forms[i], 3);
+}
+
+static void op_system(struct code *c) {
+    static const uint8_t forms[][4] = {
+        {0x0f, 0xa2, 0x90, 0x90}, {0x0f, 0x31, 0x90, 0x90}, {0x0f, 0x01, 0xf9, 0x90},
+        {0x0f, 0x06, 0x90, 0x90}, {0x0f, 0x09, 0x90, 0x90}, {0xfa, 0x90, 0x90, 0x90},
+        {0xfb, 0x90, 0x90, 0x90}, {0x9c, 0x9d, 0x90, 0x90}, {0xcc, 0x90, 0x90, 0x90},
+        {0xcd, 0x80, 0x90, 0x90}, {0x0f, 0x0b, 0x90, 0x90}, {0xf1, 0x90, 0x90, 0x90},
+        {0x0f, 0x01, 0xcb, 0x90}, {0x0f, 0x01, 0xca, 0x90}, {0x0f, 0x01, 0xd0, 0x90},
+        {0x0f, 0x01, 0xd1, 0x90}, {0x0f, 0xae, 0x00, 0x90}, {0x0f, 0xae, 0x08, 0x90},
+        {0x0f, 0xae, 0x20, 0x90}, {0x0f, 0xae, 0x28, 0x90}, {0x9b, 0xd9, 0x30, 0x90},
+        {0x48, 0xf7, 0xf1, 0x90}, {0x0f, 0x23, 0xf8, 0x90}, {0x0f, 0x23, 0xc0, 0x90},
+        {0x0f, 0x21, 0xf0, 0x90}, {0x66, 0x0f, 0x38, 0x82}, {0xc8, 0xff, 0xff, 0x1f},
+        {0x0f, 0x01, 0xee, 0x90}, {0x0f, 0x01, 0xef, 0x90}, {0x0f, 0xc7, 0xf0, 0x90},
+    };
+    put(c, forms[below(c->r, sizeof(forms) / 4)], 4);
+}
+
+static void op_string(struct code *c) {
+    load_reg(c, 6, address(c));
+    load_reg(c, 7, address(c));
+    load_reg(c, 1, below(c->r, 4) ? below(c->r, 0x3000) : rng_next(c->r));
+    static const uint8_t ops[] = {0xa4, 0xa5, 0xa6, 0xaa, 0xab,
+                                  0xac, 0xae, 0xaf, 0x6c, 0x6e};
+    PUT(c, (uint8_t)(below(c->r, 8) ? 0xfc : 0xfd),
+        (uint8_t)(below(c->r, 2) ? 0xf3 : 0xf2), ops[below(c->r, sizeof(ops))]);
+}
+
+static void op_port(struct code *c) {
+    static const uint16_t ports[] = {
+        0x20,  0x21,  0xa0,  0xa1,  0x40,  0x41,  0x42,   0x43,   0x60,  0x61,
+        0x64,  0x70,  0x71,  0x80,  0x92,  0xe0,  0xe4,   0xe8,   0x3f8, 0x3f9,
+        0x3fa, 0x3fb, 0x3fc, 0x3fd, 0x3fe, 0x3ff, 0x510,  0x511,  0x514, 0x518,
+        0x600, 0x602, 0x604, 0x608, 0xcf8, 0xcfc, 0x2000, 0x2018,
+    };
+    static const uint8_t forms[][2] = {{0xec, 0x90}, {0xed, 0x90}, {0x66, 0xed},
+                                       {0xee, 0x90}, {0xef, 0x90}, {0x66, 0xef}};
+    load_reg(c, 2,
+             below(c->r, 5) ? ports[below(c->r, sizeof(ports) / 2)] : rng_next(c->r));
+    load_reg(c, 0, rng_next(c->r));
+    put(c, forms[below(c->r, 6)], 2);
+}
+
+static void op_jump(struct code *c) {
+    uint32_t to = below(c->r, IMG_CODE_SIZE);
+    load_reg(c, 0, IMG_BASE + IMG_CODE + to);
+    PUT(c, 0xff, (uint8_t)(below(c->r, 2) ? 0xe0 : 0xd0)); /* jmp or call rax */
+}
+
+static void op_patch(struct code *c) {
+    uint64_t near = (uint64_t)IMG_BASE + IMG_CODE + below(c->r, IMG_CODE_SIZE);
+    if (below(c->r, 2)) { /* the next bytes of this very block: mov byte [rip+d], imm */
+        PUT(c, 0xc6, 0x05, (uint8_t)below(c->r, 12), 0, 0, 0, (uint8_t)rng_next(c->r));
+    } else {
+        op_store(c, near, rng_next(c->r));
+    }
+}
+
+static void op_bytes(struct code *c) {
+    uint64_t v = rng_next(c->r);
+    put(c, &v, 1 + below(c->r, 8));
+}
+
+static void gen_code(struct code *c, enum gen_kind kind) {
+    static void (*const system_ops[])(struct code *) = {
+        op_table_edit, op_control, op_msr, op_descriptor, op_system, op_string, op_jump};
+    static void (*const mixed_ops[])(struct code *) = {
+        op_table_edit, op_control, op_msr,   op_descriptor, op_system, op_string,
+        op_jump,       op_port,    op_patch, op_bytes,      op_bytes};
+    while (c->end - c->p > 32) {
+        switch (kind) {
+        case GEN_BYTES:
+            op_bytes(c);
+            break;
+        case GEN_SYSTEM:
+            system_ops[below(c->r, 7)](c);
+            break;
+        case GEN_DEVICE:
+            if (below(c->r, 2))
+                op_port(c);
+            else
+                op_store(
+                    c, (below(c->r, 2) ? 0xfee00000u : 0xfec00000u) + below(c->r, 0x1010),
+                    rng_next(c->r));
+            break;
+        case GEN_SMC:
+            below(c->r, 4) ? op_patch(c) : op_jump(c);
+            break;
+        default:
+            mixed_ops[below(c->r, sizeof(mixed_ops) / sizeof(mixed_ops[0]))](c);
+        }
+    }
+}
+
+/* Every exception and interrupt: a fresh stack, a random next place. */
+static void gen_handler(struct code *c) {
+    load_reg(c, 4, IMG_BASE + IMG_STACK_TOP);
+    load_reg(c, 3, IMG_BASE + IMG_DATA);
+    PUT(c, 0x48, 0x8b, 0x03); /* mov rax, [rbx] */
+    load_reg(c, 1, 6364136223846793005ull);
+    PUT(c, 0x48, 0x0f, 0xaf, 0xc1); /* imul rax, rcx */
+    PUT(c, 0x48, 0x83, 0xc0, 0x35); /* add rax, 0x35 */
+    PUT(c, 0x48, 0x89, 0x03);       /* mov [rbx], rax */
+    PUT(c, 0x48, 0xc1, 0xe8, 0x20); /* shr rax, 32 */
+    PUT(c, 0x25);                   /* and eax, code mask */
+    put_imm(c, IMG_CODE_SIZE - 1, 4);
+    PUT(c, 0x05); /* add eax, code base */
+    put_imm(c, IMG_BASE + IMG_CODE, 4);
+    PUT(c, 0xff, 0xe0); /* jmp rax */
+}
+
+static void gate(uint8_t *idt, unsigned vector, uint64_t target) {
+    uint64_t lo = (target & 0xffff) | 0x10ull << 16 | 0x8e00ull << 32 |
+                  (target >> 16 & 0xffff) << 48;
+    uint64_t hi = target >> 32;
+    memcpy(idt + 16 * vector, &lo, 8);
+    memcpy(idt + 16 * vector + 8, &hi, 8);
+}
+
+/* Long-mode tables: the first 4 MiB by 4 KiB pages, the device range, a self map. */
+static void gen_tables(uint8_t *img) {
+    uint64_t *t = (uint64_t *)(img + IMG_TABLES);
+    const uint64_t base = IMG_BASE + IMG_TABLES;
+    t[0] = (base + 0x1000) | 7;
+    t[511] = base | 3; /* a recursive slot */
+    t[512] = (base + 0x2000) | 7;
+    t[512 + 3] = (base + 0x3000) | 7;
+    for (unsigned i = 0; i < 2; i++) {
+        t[1024 + i] = (base + 0x4000 + 0x1000 * i) | 7;
+        for (unsigned j = 0; j < 512; j++)
+            t[2048 + 512 * i + j] = ((uint64_t)i << 21 | (uint64_t)j << 12) | 7;
+    }
+    t[1536 + 502] = 0xfec00000u | 0x9b; /* 2 MiB pages over IO-APIC and local APIC */
+    t[1536 + 503] = 0xfee00000u | 0x9b;
+    t[1536 + 504] = 0xff000000u | 0x9b;
+}
+
+static void gen_gdt(uint8_t *img) {
+    const uint64_t tss = IMG_BASE + IMG_TSS;
+    const uint64_t gdt[] = {
+        0,
+        0,
+        0x00af9b000000ffffull,
+        0x00cf93000000ffffull,
+        0x00affb000000ffffull,
+        0x00cff3000000ffffull,
+        0x67 | (tss & 0xffffff) << 16 | 0x89ull << 40,
+        0,
+        0x00cf9b000000ffffull,
+        0x008f9b000000ffffull,
+    };
+    memcpy(img + IMG_GDT, gdt, sizeof(gdt));
+    uint64_t stack = IMG_BASE + IMG_STACK_TOP;
+    memcpy(img + IMG_TSS + 4, &stack, 8);
+}
+
+void gen_guest(uint8_t *img, enum gen_kind kind, uint64_t seed) {
+    struct rng r = {seed * 0x9e3779b97f4a7c15ull + 0x1234567};
+    memset(img, 0, IMG_SIZE);
+    gen_tables(img);
+    gen_gdt(img);
+    for (unsigned v = 0; v < 256; v++)
+        gate(img + IMG_IDT, v, IMG_BASE + IMG_HANDLER);
+    struct code h = {img + IMG_HANDLER, img + IMG_HANDLER + 0x100, &r};
+    gen_handler(&h);
+    uint64_t s = rng_next(&r);
+    memcpy(img + IMG_DATA, &s, 8);
+    uint8_t *ptr = img + IMG_DATA + 16; /* pseudo-descriptors */
+    memcpy(ptr, &(uint16_t){0xfff}, 2);
+    memcpy(ptr + 2, &(uint64_t){IMG_BASE + IMG_IDT}, 8);
+    memcpy(ptr + 16, &(uint16_t){79}, 2);
+    memcpy(ptr + 18, &(uint64_t){IMG_BASE + IMG_GDT}, 8);
+    struct code start = {img, img + IMG_CODE, &r};
+    load_reg(&start, 0, IMG_BASE + IMG_DATA + 16);
+    PUT(&start, 0x0f, 0x01, 0x18);       /* lidt [rax] */
+    PUT(&start, 0x0f, 0x01, 0x50, 0x10); /* lgdt [rax+16] */
+    PUT(&start, 0xb8, 0x30, 0, 0, 0);    /* mov eax, 0x30 */
+    PUT(&start, 0x0f, 0x00, 0xd8);       /* ltr ax */
+    load_reg(&start, 0, IMG_BASE + IMG_TABLES);
+    PUT(&start, 0x0f, 0x22, 0xd8); /* mov cr3, rax */
+    load_reg(&start, 0, IMG_BASE + IMG_HANDLER);
+    PUT(&start, 0xff, 0xe0);
+    struct code body = {img + IMG_CODE, img + IMG_CODE + IMG_CODE_SIZE, &r};
+    gen_code(&body, kind);
+}
