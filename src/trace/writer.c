@@ -9,21 +9,19 @@
  * Locking: one. The rings of several vCPUs drain from their own threads.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/outfile.h"
 #include "trace/trace.h"
 
 #define RING_RECORDS 4096u /* 256 KiB per vCPU */
 
 struct trace_writer {
-    char *path, *temp; /* NULL: no file */
-    int fd;
-    int failed; /* errno of the first failed write */
+    struct outfile file; /* fd -1: no file */
+    int failed;          /* errno of the first failed write */
     unsigned vcpus;
     uint64_t limit;
     uint64_t written; /* records */
@@ -59,10 +57,10 @@ static void drain(struct pn_ring *ring) {
         n = 0;
     else if (w->limit && n > w->limit - w->written)
         n = w->limit - w->written;
-    if (n && w->fd >= 0) {
+    if (n && w->file.fd >= 0) {
         off_t at = (off_t)(sizeof(w->header) + w->header.text_size +
                            w->written * sizeof(struct pn_event_rec));
-        w->failed = write_all(w->fd, ring->rec, n * sizeof(*ring->rec), at);
+        w->failed = write_all(w->file.fd, ring->rec, n * sizeof(*ring->rec), at);
         if (w->failed)
             n = 0;
     }
@@ -95,27 +93,16 @@ static char *schema_text(uint32_t *size) {
 
 static int open_file(struct trace_writer *w, const char *path, char *err,
                      size_t err_size) {
-    uint32_t text_size;
-    char *text = schema_text(&text_size);
-    w->path = strdup(path);
-    if (!text || !w->path || asprintf(&w->temp, "%s.part", path) < 0) {
-        free(text);
-        w->temp = NULL;
-        snprintf(err, err_size, "%s: out of memory", path);
-        return -ENOMEM;
-    }
-    w->fd = open(w->temp, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    int rc = w->fd < 0 ? errno : 0;
-    if (!rc) {
-        w->header.text_size = text_size;
-        rc = write_all(w->fd, &w->header, sizeof(w->header), 0);
-    }
+    char *text = schema_text(&w->header.text_size);
+    int rc = text ? outfile_open(&w->file, path) : -ENOMEM;
     if (!rc)
-        rc = write_all(w->fd, text, text_size, sizeof(w->header));
+        rc = -write_all(w->file.fd, &w->header, sizeof(w->header), 0);
+    if (!rc)
+        rc = -write_all(w->file.fd, text, w->header.text_size, sizeof(w->header));
     free(text);
     if (rc)
-        snprintf(err, err_size, "cannot write trace %s: %s", w->temp, strerror(rc));
-    return -rc;
+        snprintf(err, err_size, "cannot write trace %s: %s", path, strerror(-rc));
+    return rc;
 }
 
 static int make_rings(struct trace_writer *w, uint64_t mask) {
@@ -137,16 +124,11 @@ static int make_rings(struct trace_writer *w, uint64_t mask) {
 }
 
 static void free_writer(struct trace_writer *w) {
-    if (w->fd >= 0)
-        close(w->fd);
-    if (w->temp)
-        unlink(w->temp);
+    outfile_abandon(&w->file);
     pthread_mutex_destroy(&w->lock);
     trace_digest_destroy(w->digest);
     free(w->rings);
     free(w->records);
-    free(w->path);
-    free(w->temp);
     free(w);
 }
 
@@ -162,7 +144,7 @@ int trace_open(const struct trace_config *cfg, struct trace_writer **out, char *
         snprintf(err, err_size, "trace: out of memory");
         return -ENOMEM;
     }
-    w->fd = -1;
+    w->file.fd = -1;
     w->vcpus = cfg->vcpus;
     w->limit = cfg->limit;
     pthread_mutex_init(&w->lock, NULL);
@@ -190,22 +172,6 @@ struct pn_ring *trace_rings(struct trace_writer *w) {
     return w->rings;
 }
 
-static int finish_file(struct trace_writer *w) {
-    if (w->failed)
-        return w->failed;
-    int rc = write_all(w->fd, &w->header, sizeof(w->header), 0);
-    if (!rc && close(w->fd))
-        rc = errno;
-    w->fd = -1;
-    if (!rc && rename(w->temp, w->path))
-        rc = errno;
-    if (!rc) {
-        free(w->temp);
-        w->temp = NULL;
-    }
-    return rc;
-}
-
 int trace_close(struct trace_writer *w, struct trace_totals *totals, char *err,
                 size_t err_size) {
     for (unsigned i = 0; i < w->vcpus; i++) {
@@ -217,9 +183,14 @@ int trace_close(struct trace_writer *w, struct trace_totals *totals, char *err,
     w->header.digest = trace_digest_value(w->digest);
     if (totals)
         *totals = (struct trace_totals){w->written, w->lost, w->header.digest};
-    int rc = w->path ? finish_file(w) : 0;
+    int rc = w->failed;
+    if (!rc && w->file.fd >= 0) {
+        rc = write_all(w->file.fd, &w->header, sizeof(w->header), 0);
+        if (!rc)
+            rc = -outfile_commit(&w->file);
+    }
     if (rc)
-        snprintf(err, err_size, "cannot write trace %s: %s", w->path, strerror(rc));
+        snprintf(err, err_size, "cannot write the trace: %s", strerror(rc));
     free_writer(w);
     return -rc;
 }
