@@ -132,7 +132,8 @@ void cpu_model_leaf(const struct cpu_model *model, uint32_t leaf, uint32_t suble
 #define MODE_TF    0x200u /* single-step: blocks of one instruction, then #DB */
 #define MODE_ALIGN 0x400u /* CR0.AM, RFLAGS.AC, CPL 3: alignment check */
 #define MODE_SLOWMEM                                                                     \
-    0x800u /* every memory operand takes the slow path (watchpoints armed) */
+    0x800u /* DR7 arms a breakpoint: one instruction at a time, and every memory operand \
+              takes the slow path */
 #define MODE_PE     0x1000u /* protected mode */
 #define MODE_VM86   0x2000u
 #define MODE_LMA    0x4000u /* EFER.LMA */
@@ -155,13 +156,18 @@ struct cpu {
     uint8_t vec_live; /* host's vector and x87 registers hold the guest's */
     uint8_t cpl;
     uint8_t halted;
-    uint8_t
-        intr_shadow; /* STI or MOV SS: no interrupt before the next instruction is done */
+    uint8_t intr_shadow; /* 1 STI, 2 MOV SS: no interrupt before the next instruction is
+                            done; kept exact by shadow_at, so nobody needs to clear it */
     uint8_t nmi_pending, nmi_blocked;
     volatile uint8_t kick; /* leave translated code as soon as possible */
     uint8_t stop_request;  /* a device asked cpu_run to return */
     uint8_t intr_line;     /* the controller may have an interrupt: ask intr_peek */
     uint8_t init_pending, sipi_pending, sipi_vector; /* for engines with several vCPUs */
+    uint8_t
+        step_skip; /* the instruction just done (INT n, SYSCALL) owes no single-step */
+    uint32_t db_pending; /* DR6 bits of debug traps owed: cpu_poll_events delivers #DB */
+    uint64_t shadow_at;  /* intr_shadow holds only while cpu_insns() == shadow_at */
+    uint64_t rf_at;      /* RFLAGS.RF reads as 1 only while cpu_insns() == rf_at */
 
     struct pn_fault fault;  /* of the last CPU_FAULT */
     const char *fault_name; /* what shut the CPU down */
@@ -258,6 +264,10 @@ static inline void cpu_set_arith_flags(struct cpu *cpu, uint64_t f) {
 }
 /* Recompute cpu->mode after any change of segments, flags, control registers. */
 void cpu_update_mode(struct cpu *cpu);
+/* PAE without long mode: the four PDPTEs at cr3. Return: CPU_NEXT and out, or CPU_FAULT
+ * (#GP(0): a reserved bit). MOV CR0/CR3/CR4 call it when they load PDPTEs, before they
+ * change anything; the result goes to cpu->pdpte. */
+enum cpu_rc cpu_load_pdptes(struct cpu *cpu, uint64_t cr3, uint64_t out[4]);
 /* Tell the MMU of cr0, cr3, cr4, efer, pdpte, pkru, pkrs. */
 void cpu_update_paging(struct cpu *cpu);
 static inline enum pn_tlb_mode cpu_tlb_mode(const struct cpu *cpu) {
@@ -271,6 +281,9 @@ static inline enum pn_tlb_mode cpu_tlb_mode(const struct cpu *cpu) {
 /* Set cpu->fault. Return: CPU_FAULT, for `return cpu_raise(...)`. */
 enum cpu_rc cpu_raise(struct cpu *cpu, uint8_t vector);
 enum cpu_rc cpu_raise_code(struct cpu *cpu, uint8_t vector, uint32_t error);
+/* A #DB fault (instruction breakpoint, general detect); its DR6 bits travel in
+ * fault.address until delivery puts them into DR6. */
+enum cpu_rc cpu_raise_debug(struct cpu *cpu, uint64_t dr6_bits);
 
 /* Effective address of insn's memory operand, segmented and checked for `size` bytes.
  * Return: CPU_NEXT and *lin (canonical, or wrapped to 32 bits), or CPU_FAULT (#GP, #SS,
@@ -314,6 +327,23 @@ enum cpu_rc cpu_deliver_nmi(struct cpu *cpu);
 /* Anything to inject now (NMI, external interrupt, with IF and the shadow)? Delivers at
  * most one event. Return: CPU_NEXT when there was nothing, else as delivery. */
 enum cpu_rc cpu_poll_events(struct cpu *cpu);
+
+/* Anything at all for cpu_poll_events to look at? For the dispatcher, between blocks. */
+static inline bool cpu_attention(const struct cpu *cpu) {
+    return cpu->intr_line | cpu->nmi_pending | cpu->init_pending | cpu->sipi_pending ||
+           cpu->db_pending;
+}
+
+/*
+ * Debug registers. With MODE_TF or MODE_SLOWMEM the dispatcher runs one instruction at a
+ * time: cpu_check_breakpoint before it is fetched (CPU_FAULT: #DB), and after it has
+ * completed cpu_insn_done with the mode it began in, then cpu_poll_events.
+ */
+enum cpu_rc cpu_check_breakpoint(struct cpu *cpu);
+void cpu_insn_done(struct cpu *cpu, uint32_t mode_before);
+/* An access of `size` bytes at a linear address or port: note the data breakpoints it
+ * hits in db_pending. rw as in DR7: 1 write, 2 port, 3 read. Only with MODE_SLOWMEM. */
+void cpu_watch(struct cpu *cpu, uint64_t address, unsigned size, unsigned rw);
 
 /* ---- Vector state (fpu.c) ---- */
 

@@ -62,9 +62,17 @@ enum cpu_rc cpu_op_write(struct cpu *cpu, const struct insn *in, unsigned i,
 #define HF_64  2u
 #define HF_N64 4u
 
+/*
+ * OPF(mnemonic, form, function, flags): a helper for one form of a mnemonic, whatever the
+ * mode, before OP is looked at. form: SREG (an operand is OP_SREG), CR, DR, or FAR (a far
+ * branch: ptr16, m16, or RETF).
+ */
 #define OP(mnemonic, function, flags)                                                    \
+    enum cpu_rc function(struct cpu *cpu, const struct insn *in);
+#define OPF(mnemonic, form, function, flags)                                             \
     enum cpu_rc function(struct cpu *cpu, const struct insn *in);
 #include "cpu/helpers.inc"
 #undef OP
+#undef OPF
 
 #endif
