@@ -64,7 +64,8 @@ enum cpu_rc cpu_op_write(struct cpu *cpu, const struct insn *in, unsigned i,
 
 /*
  * OPF(mnemonic, form, function, flags): a helper for one form of a mnemonic, whatever the
- * mode, before OP is looked at. form: SREG (an operand is OP_SREG), CR, DR, or FAR (a far
+ * mode, before OP is looked at. form: SREG (an operand is OP_SREG), CR, DR, STR (a string
+ * instruction, not the SSE one of the same name), or FAR (a far
  * branch: ptr16, m16, or RETF).
  */
 #define OP(mnemonic, function, flags)                                                    \
