@@ -72,8 +72,10 @@ struct pn_engine_ops {
     void (*set_deadline)(struct pn_engine *e,
                          uint64_t deadline); /* inside run, from the bus */
     uint64_t (*now)(struct pn_engine *e);    /* virtual ns */
-    void (*skip)(struct pn_engine *e,
-                 uint64_t until); /* HLT: let virtual time reach until */
+    /* HLT: let the virtual time of every vCPU that is behind `until` reach it. */
+    void (*skip)(struct pn_engine *e, uint64_t until);
+    /* One CPUID leaf as the guest sees it; loaders ask it what to enter with. */
+    void (*cpuid)(struct pn_engine *e, uint32_t leaf, uint32_t subleaf, uint32_t out[4]);
     int (*get_state)(struct pn_engine *e, unsigned cpu, struct pn_cpu_state *s);
     int (*set_state)(struct pn_engine *e, unsigned cpu, const struct pn_cpu_state *s);
     void (*reset)(struct pn_engine *e, unsigned cpu);

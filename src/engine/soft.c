@@ -233,7 +233,8 @@ static void skip_vcpu(struct soft_vcpu *v, uint64_t until) {
 }
 
 static void soft_skip(struct pn_engine *e, uint64_t until) {
-    skip_vcpu(&e->vcpu[e->current], until);
+    for (unsigned i = 0; i < e->cpus; i++)
+        skip_vcpu(&e->vcpu[i], until);
 }
 
 /* Bring virtual time to the host's: jump forward, or sleep off what it is ahead. */
@@ -316,6 +317,11 @@ static uint64_t soft_tsc(struct pn_engine *e, unsigned cpu) {
     return cpu_insns(c) + (uint64_t)c->tsc_offset;
 }
 
+static void soft_cpuid(struct pn_engine *e, uint32_t leaf, uint32_t subleaf,
+                       uint32_t out[4]) {
+    cpu_model_leaf(e->model, leaf, subleaf, out);
+}
+
 static struct pn_stats *soft_stats(struct pn_engine *e, unsigned cpu) {
     return &e->vcpu[cpu].stats;
 }
@@ -343,6 +349,7 @@ const struct pn_engine_ops engine_soft = {
     .set_deadline = soft_set_deadline,
     .now = soft_now,
     .skip = soft_skip,
+    .cpuid = soft_cpuid,
     .get_state = soft_get_state,
     .set_state = soft_set_state,
     .reset = soft_reset,
