@@ -19,9 +19,11 @@ struct slot {
     uint64_t *rmap;  /* per page: 0, an sptep, or a tagged pointer to a list */
     uint16_t *track; /* per page: write-tracking users (shadowed as a table of level >= 2
                         or as a synced leaf table, or pn_mmu_track_add) */
-    uint32_t
-        *disallow_large[2]; /* per 2 MiB and 1 GiB frame: why no large spte may map it */
-    uint64_t *dirty;        /* bitmap, with PN_SLOT_LOG_DIRTY */
+    /* Per 2 MiB [0] and 1 GiB [1] frame that the slot touches, slot_large(): how many
+     * reasons forbid a large spte. memslot.c counts one where the frame is not wholly in
+     * the slot or gpa and hva differ modulo its size; tracking adds its own. */
+    uint32_t *disallow_large[2];
+    uint64_t *dirty; /* bitmap, with PN_SLOT_LOG_DIRTY */
 };
 
 /* memslot.c: sorted array, binary search, last-hit cache. */
@@ -33,7 +35,14 @@ struct slots {
     uint64_t generation; /* of MMIO sptes */
 };
 void slots_free(struct slots *s);
-struct slot *slot_of_gfn(struct pn_mmu *mmu, pn_gfn gfn); /* NULL: none */
+/* Binary search, and remember the hit. Return: the slot or NULL. */
+struct slot *slots_search(struct slots *s, pn_gfn gfn);
+/* Order, overlap, index and bitmap checks. Return: violations, a line each to out. */
+int slots_audit(struct slots *s, FILE *out);
+static inline uint32_t *slot_large(struct slot *s, pn_gfn gfn, unsigned level) {
+    unsigned shift = 9 * (level - 1); /* level 2 or 3 */
+    return &s->disallow_large[level - 2][(gfn >> shift) - (s->gfn >> shift)];
+}
 static inline uint8_t *slot_hva(const struct slot *s, pn_gfn gfn) {
     return (uint8_t *)s->pub.hva + ((gfn - s->gfn) << PN_PAGE_SHIFT);
 }
@@ -42,10 +51,15 @@ static inline uint8_t *slot_hva(const struct slot *s, pn_gfn gfn) {
 void dirty_mark(struct slot *s, pn_gfn gfn);
 
 /* What memslot.c, phys.c, walk.c and dirty.c ask of the shadow pages. */
-void shadow_slot_gone(struct pn_mmu *mmu,
-                      struct slot *s); /* zap by rmap; before the change */
-void shadow_slot_changed(struct pn_mmu *mmu,
-                         struct slot *s); /* new MMIO generation, flags */
+
+/* Before a slot is deleted or moved, still in place: zap every spte that maps it and
+ * every sp that stands for a table in it. memslot.c frees the per-page arrays afterwards.
+ */
+void shadow_slot_gone(struct pn_mmu *mmu, struct slot *s);
+/* After a slot was added, moved or re-flagged and slots.generation advanced (memslot.c
+ * does): MMIO sptes and cached MMIO are stale; with PN_SLOT_LOG_DIRTY newly set no spte
+ * or TLB entry may stay writable. */
+void shadow_slot_changed(struct pn_mmu *mmu, struct slot *s);
 /* After guest memory [gpa, gpa+size) within one page was written by anyone but an
  * untracked store: update or zap sptes of the gptes there, flooding, on_track. ad: the
  * write only set A or D bits (neither floods nor zaps). vcpu may be NULL (devices). */
@@ -61,6 +75,17 @@ struct pn_mmu {
     struct pn_mmu_vcpu **vcpus;
     unsigned vcpu_count;
 };
+
+/* Return: the slot that holds gfn, or NULL. The last hit answers at once. */
+static inline struct slot *slot_of_gfn(struct pn_mmu *mmu, pn_gfn gfn) {
+    struct slot *s = mmu->slots.last;
+    if (s && gfn - s->gfn < s->npages)
+        return s;
+    return slots_search(&mmu->slots, gfn);
+}
+
+/* options.c. Return: 0, or -EINVAL when a value is out of its range. */
+int mmu_options_check(const struct pn_mmu_options *opt);
 
 struct pn_mmu_vcpu {
     struct pn_mmu *mmu;
