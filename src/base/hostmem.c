@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Host memory behind guest RAM: see hostmem.h.
+ *
+ * Invariant: the mapping lies between two inaccessible guards, so that a stray access
+ * next to guest RAM faults and hits nothing of ours.
+ */
+#include <errno.h>
+#include <linux/memfd.h>
+#include <numa.h>
+#include <numaif.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/sysinfo.h>
+#include <unistd.h>
+
+#include "base/hostmem.h"
+#include "base/size.h"
+
+enum page_kind { PAGES_THP, PAGES_OFF, PAGES_2M, PAGES_1G };
+
+static const struct {
+    const char *name;
+    uint64_t align;
+    unsigned memfd_flags;
+} kinds[] = {
+    [PAGES_THP] = {"thp", 2u << 20, 0},
+    [PAGES_OFF] = {"off", 2u << 20, 0},
+    [PAGES_2M] = {"2M", 2u << 20, MFD_HUGETLB | MFD_HUGE_2MB},
+    [PAGES_1G] = {"1G", 1u << 30, MFD_HUGETLB | MFD_HUGE_1GB},
+};
+
+uint64_t hostmem_limit(void) {
+    struct sysinfo si;
+    if (sysinfo(&si) < 0)
+        return 0;
+    return ((uint64_t)si.totalram + si.totalswap) * si.mem_unit;
+}
+
+static int parse_kind(const char *text, enum page_kind *kind, struct err *e) {
+    if (!text)
+        text = "thp";
+    for (unsigned i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+        if (strcmp(text, kinds[i].name) == 0) {
+            *kind = (enum page_kind)i;
+            return 0;
+        }
+    }
+    return err_set(e, -EINVAL, "--hugepages %s: not one of thp, 2M, 1G, off", text);
+}
+
+/* ---- NUMA placement ---- */
+
+/* "N" or "A,B,C" into mask; every node must exist, have memory and be allowed. */
+static int parse_nodes(const char *text, const char *list, bool one, struct bitmask *mask,
+                       struct err *e) {
+    unsigned count = 0;
+    for (const char *p = list;; p++) {
+        char *end;
+        unsigned long node = strtoul(p, &end, 10);
+        if (*p < '0' || *p > '9' || (*end && *end != ',') || (one && *end))
+            return err_set(e, -EINVAL, "--numa %s: %s", text,
+                           one ? "wants one node number" : "wants node numbers A,B,...");
+        if (node >= mask->size || !numa_bitmask_isbitset(numa_get_mems_allowed(), node))
+            return err_set(e, -EINVAL, "--numa %s: this host has no usable node %lu",
+                           text, node);
+        numa_bitmask_setbit(mask, (unsigned)node);
+        count++;
+        if (!*end)
+            break;
+        p = end;
+    }
+    return count ? 0 : -EINVAL;
+}
+
+static int place(const struct hostmem *m, const char *text, struct err *e) {
+    int policy, rc = 0;
+    struct bitmask *mask = NULL;
+    if (!text)
+        return 0;
+    if (numa_available() < 0) {
+        if (strcmp(text, "local") == 0)
+            return 0; /* one node: everything is local */
+        return err_set(e, -EINVAL, "--numa %s: this host has no NUMA support", text);
+    }
+    mask = numa_allocate_nodemask();
+    if (!mask)
+        return err_set(e, -ENOMEM, "--numa %s: out of memory", text);
+    if (strcmp(text, "local") == 0) {
+        policy = MPOL_LOCAL;
+    } else if (strncmp(text, "bind=", 5) == 0) {
+        policy = MPOL_BIND;
+        rc = parse_nodes(text, text + 5, true, mask, e);
+    } else if (strncmp(text, "interleave=", 11) == 0) {
+        policy = MPOL_INTERLEAVE;
+        rc = parse_nodes(text, text + 11, false, mask, e);
+    } else {
+        rc = err_set(e, -EINVAL, "--numa %s: not one of local, bind=N, interleave=A,B",
+                     text);
+    }
+    bool nodes = rc == 0 && policy != MPOL_LOCAL;
+    if (rc == 0 && mbind(m->base, m->mapped, policy, nodes ? mask->maskp : NULL,
+                         nodes ? mask->size + 1 : 0, 0) < 0)
+        rc = err_sys(e, -errno, "--numa %s: mbind", text);
+    numa_free_nodemask(mask);
+    return rc;
+}
+
+/* ---- Mapping ---- */
+
+static int map_error(const struct hostmem_config *cfg, enum page_kind kind, int rc,
+                     struct err *e) {
+    char text[SIZE_TEXT_MAX];
+    size_text(cfg->size, text);
+    if (kinds[kind].memfd_flags)
+        return err_set(e, rc,
+                       "--hugepages %s: the host's pool of such pages cannot give %s "
+                       "(/sys/kernel/mm/hugepages): %s",
+                       kinds[kind].name, text, strerror(-rc));
+    return err_sys(e, rc, "-m %s: the host gives no such memory", text);
+}
+
+static int open_memfd(struct hostmem *m, enum page_kind kind) {
+    m->fd = memfd_create("penumbra-ram", MFD_CLOEXEC | kinds[kind].memfd_flags);
+    if (m->fd < 0)
+        return -errno;
+    return ftruncate(m->fd, (off_t)m->mapped) < 0 ? -errno : 0;
+}
+
+/* Reserve address space with room for alignment and guards, then map into its middle. */
+static int map(struct hostmem *m, enum page_kind kind) {
+    uint64_t align = kinds[kind].align, page = (uint64_t)sysconf(_SC_PAGESIZE);
+    uint64_t span = m->mapped + align + 2 * page;
+    uint8_t *area =
+        mmap(NULL, span, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (area == MAP_FAILED)
+        return -errno;
+    uint8_t *base =
+        (uint8_t *)(((uintptr_t)area + page + align - 1) & ~(uintptr_t)(align - 1));
+    int flags = MAP_FIXED | (m->fd >= 0 ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS);
+    /* Reserved pool pages or SIGBUS later: hugetlb is the one kind that must reserve. */
+    if (!kinds[kind].memfd_flags)
+        flags |= MAP_NORESERVE;
+    if (mmap(base, m->mapped, PROT_READ | PROT_WRITE, flags, m->fd, 0) == MAP_FAILED) {
+        int rc = -errno;
+        munmap(area, span);
+        return rc;
+    }
+    m->base = base;
+    munmap(area, (size_t)(base - area) - page);
+    uint8_t *tail = base + m->mapped + page;
+    munmap(tail, (size_t)(area + span - tail));
+    return 0;
+}
+
+int hostmem_create(const struct hostmem_config *cfg, struct hostmem *out, struct err *e) {
+    enum page_kind kind;
+    int rc = parse_kind(cfg->hugepages, &kind, e);
+    if (rc)
+        return rc;
+    uint64_t limit = hostmem_limit();
+    if (limit && cfg->size > limit) {
+        char text[SIZE_TEXT_MAX];
+        return err_set(e, -EINVAL, "-m %s: this host has %.1fG of memory and swap",
+                       size_text(cfg->size, text), (double)limit / (1u << 30));
+    }
+    uint64_t unit = kinds[kind].memfd_flags ? kinds[kind].align : 4096;
+    struct hostmem m = {.size = cfg->size, .fd = -1};
+    m.mapped = (cfg->size + unit - 1) & ~(unit - 1);
+    if (cfg->shared || kinds[kind].memfd_flags)
+        rc = open_memfd(&m, kind);
+    if (rc == 0)
+        rc = map(&m, kind);
+    if (rc) {
+        hostmem_destroy(&m);
+        return map_error(cfg, kind, rc, e);
+    }
+    /* Advice: a host without transparent huge pages is no error. */
+    if (!kinds[kind].memfd_flags)
+        (void)madvise(m.base, m.mapped,
+                      kind == PAGES_THP ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+    (void)madvise(m.base, m.mapped, MADV_DONTDUMP);
+    rc = place(&m, cfg->numa, e);
+    if (rc) {
+        hostmem_destroy(&m);
+        return rc;
+    }
+    *out = m;
+    return 0;
+}
+
+void hostmem_destroy(struct hostmem *m) {
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    if (m->base)
+        munmap(m->base - page, m->mapped + 2 * page);
+    if (m->fd >= 0)
+        close(m->fd);
+    m->base = NULL;
+    m->fd = -1;
+}

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: MIT */
+/* Sizes as text: 4096, 512M, 8G. */
+#ifndef BASE_SIZE_H
+#define BASE_SIZE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Decimal digits and at most one suffix K, M, G or T (either case; powers of 1024).
+ * Return: 0; -EINVAL not such a text; -ERANGE more than 64 bits. */
+int size_parse(const char *text, uint64_t *out);
+
+#define SIZE_TEXT_MAX 24
+/* The shortest exact text with a suffix, "512M"; bytes where no suffix is exact.
+ * Return: buf. */
+const char *size_text(uint64_t size, char buf[SIZE_TEXT_MAX]);
+
+#endif
