@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The options of an MMU. One table drives defaults, parsing, range checks and the help
+ * text; a new option is one line here and one field in struct pn_mmu_options.
+ */
+#include <ctype.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "mmu/internal.h"
+
+struct option {
+    const char *name;
+    size_t offset;
+    uint32_t value, min, max; /* value: the default */
+    const char *doc;
+};
+
+#define OPTION(field, value, min, max, doc)                                              \
+    { #field, offsetof(struct pn_mmu_options, field), value, min, max, doc }
+
+static const struct option options[] = {
+    OPTION(unsync, 1, 0, 1, "leaf tables may go out of sync with the guest's"),
+    OPTION(flood_threshold, 3, 0, 1000000,
+           "tracked writes to one shadow page before it is zapped; 0: never"),
+    OPTION(prefetch, 8, 0, 512, "neighbour sptes tried around a fixed fault; 0: off"),
+    OPTION(large_pages, 1, 0, 1, "2 MiB and 1 GiB sptes where the slot allows them"),
+    OPTION(page_budget, 65536, 64, 1u << 24, "shadow pages held at most"),
+    OPTION(cached_roots, 15, 0, 15, "previous roots kept per vCPU"),
+    OPTION(audit, 0, 0, 1, "check every invariant after every call (slow)"),
+};
+#define OPTIONS (sizeof(options) / sizeof(options[0]))
+
+#undef OPTION
+
+static uint32_t *field(struct pn_mmu_options *opt, const struct option *o) {
+    return (uint32_t *)(void *)((char *)opt + o->offset);
+}
+
+void pn_mmu_options_default(struct pn_mmu_options *opt) {
+    memset(opt, 0, sizeof(*opt));
+    for (size_t i = 0; i < OPTIONS; i++)
+        *field(opt, &options[i]) = options[i].value;
+}
+
+static const struct option *find(const char *name, size_t len) {
+    for (size_t i = 0; i < OPTIONS; i++)
+        if (strlen(options[i].name) == len && !memcmp(options[i].name, name, len))
+            return &options[i];
+    return NULL;
+}
+
+int pn_mmu_option_set(struct pn_mmu_options *opt, const char *text) {
+    size_t len = strcspn(text, "=");
+    const struct option *o = find(text, len);
+    if (!o)
+        return -ENOENT;
+    /* strtoull would take blanks and signs. */
+    if (text[len] != '=' || !isdigit((unsigned char)text[len + 1]))
+        return -EINVAL;
+    char *end;
+    errno = 0;
+    unsigned long long value = strtoull(text + len + 1, &end, 0);
+    if (*end)
+        return -EINVAL;
+    if (errno == ERANGE || value < o->min || value > o->max)
+        return -ERANGE;
+    *field(opt, o) = (uint32_t)value;
+    return 0;
+}
+
+void pn_mmu_options_print(FILE *out) {
+    for (size_t i = 0; i < OPTIONS; i++) {
+        const struct option *o = &options[i];
+        fprintf(out, "  %-16s default %-6u range %u..%-9u %s\n", o->name, o->value,
+                o->min, o->max, o->doc);
+    }
+}
+
+int mmu_options_check(const struct pn_mmu_options *opt) {
+    for (size_t i = 0; i < OPTIONS; i++) {
+        const struct option *o = &options[i];
+        uint32_t value = *(const uint32_t *)(const void *)((const char *)opt + o->offset);
+        if (value < o->min || value > o->max)
+            return -EINVAL;
+    }
+    return 0;
+}
