@@ -55,6 +55,10 @@ struct pn_engine_config {
 
 struct pn_engine_ops {
     const char *name; /* as in --mmu */
+    /* run() blocks in the kernel: one thread per vCPU, the host's clock, interrupt
+     * controllers and PIT inside the engine. interrupt, set_deadline, skip, reset and
+     * insns are then NULL, and irq is not. */
+    bool threaded;
     /* Return: 0, or -errno with one line in err. */
     int (*create)(const struct pn_engine_config *cfg, struct pn_engine **out, char *err,
                   size_t err_size);
@@ -68,6 +72,7 @@ struct pn_engine_ops {
     void (*kick)(struct pn_engine *e, unsigned cpu); /* any thread, or a signal handler */
     void (*interrupt)(struct pn_engine *e,
                       unsigned cpu); /* intr_peek may answer otherwise now */
+    int (*irq)(struct pn_engine *e, unsigned gsi, int level); /* 0 or -errno */
     void (*nmi)(struct pn_engine *e, unsigned cpu);
     void (*set_deadline)(struct pn_engine *e,
                          uint64_t deadline); /* inside run, from the bus */

@@ -8,6 +8,7 @@
 
 static const struct pn_engine_ops *const engines[] = {
     &engine_soft,
+    &engine_kvm,
 };
 
 const struct pn_engine_ops *pn_engine_find(const char *name) {

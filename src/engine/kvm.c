@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The KVM engine: a VM on /dev/kvm, its vCPUs, and the ops table.
+ *
+ * The interrupt controllers and the 8254 are KVM's own (irqchip, PIT2), one thread runs
+ * each vCPU (the machine starts them), and time is the host's.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "engine/engines.h"
+#include "engine/kvm_vm.h"
+
+/* Three pages that KVM keeps for real mode on Intel, below the local APIC (api.rst). */
+#define TSS_ADDR          0xfffbd000u
+#define IDENTITY_MAP_ADDR 0xfffbc000u
+
+int kvm_error(struct pn_engine *e, const char *what) {
+    int error = errno;
+    snprintf(e->error, sizeof(e->error), "%s: %s", what, strerror(error));
+    return -error;
+}
+
+static uint64_t host_ns(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static void kvm_destroy(struct pn_engine *e) {
+    if (!e)
+        return;
+    kvm_fallback_free(e);
+    for (unsigned i = 0; e->vcpu && i < e->cpus; i++) {
+        if (e->vcpu[i].run && e->vcpu[i].run != MAP_FAILED)
+            munmap(e->vcpu[i].run, e->run_size);
+        if (e->vcpu[i].fd > 0)
+            close(e->vcpu[i].fd);
+    }
+    kvm_slots_free(e);
+    free(e->vcpu);
+    if (e->vm > 0)
+        close(e->vm);
+    if (e->kvm > 0)
+        close(e->kvm);
+    free(e);
+}
+
+static int create_vm(struct pn_engine *e) {
+    e->kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+    if (e->kvm < 0)
+        return kvm_error(e, "/dev/kvm");
+    do
+        e->vm = ioctl(e->kvm, KVM_CREATE_VM, 0);
+    while (e->vm < 0 && errno == EINTR);
+    if (e->vm < 0)
+        return kvm_error(e, "KVM_CREATE_VM");
+    uint64_t identity = IDENTITY_MAP_ADDR;
+    struct kvm_pit_config pit = {.flags = KVM_PIT_SPEAKER_DUMMY};
+    if (ioctl(e->vm, KVM_SET_TSS_ADDR, TSS_ADDR) < 0)
+        return kvm_error(e, "KVM_SET_TSS_ADDR");
+    if (ioctl(e->vm, KVM_SET_IDENTITY_MAP_ADDR, &identity) < 0)
+        return kvm_error(e, "KVM_SET_IDENTITY_MAP_ADDR");
+    if (ioctl(e->vm, KVM_CREATE_IRQCHIP, 0) < 0)
+        return kvm_error(e, "KVM_CREATE_IRQCHIP");
+    if (ioctl(e->vm, KVM_CREATE_PIT2, &pit) < 0)
+        return kvm_error(e, "KVM_CREATE_PIT2");
+    int size = ioctl(e->kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
+    if (size < 0)
+        return kvm_error(e, "KVM_GET_VCPU_MMAP_SIZE");
+    e->run_size = (size_t)size;
+#ifdef KVM_CAP_EXIT_ON_EMULATION_FAILURE
+    struct kvm_enable_cap cap = {.cap = KVM_CAP_EXIT_ON_EMULATION_FAILURE, .args[0] = 1};
+    ioctl(e->vm, KVM_ENABLE_CAP,
+          &cap); /* older KVMs exit all the same, without the bytes */
+#endif
+    return 0;
+}
+
+static int create_vcpu(struct pn_engine *e, unsigned i, char *err, size_t err_size) {
+    struct kvm_vcpu *v = &e->vcpu[i];
+    v->engine = e;
+    v->index = i;
+    v->fd = ioctl(e->vm, KVM_CREATE_VCPU, (unsigned long)i);
+    if (v->fd < 0)
+        return kvm_error(e, "KVM_CREATE_VCPU");
+    v->run = mmap(NULL, e->run_size, PROT_READ | PROT_WRITE, MAP_SHARED, v->fd, 0);
+    if (v->run == MAP_FAILED)
+        return kvm_error(e, "mmap of struct kvm_run");
+    return kvm_set_cpuid(e, v, err, err_size);
+}
+
+static void on_kick(int signal) {
+    (void)signal; /* KVM_RUN returns with EINTR: that is all */
+}
+
+static int kvm_create(const struct pn_engine_config *cfg, struct pn_engine **out,
+                      char *err, size_t err_size) {
+    struct pn_engine *e = calloc(1, sizeof(*e));
+    if (!e)
+        return -ENOMEM;
+    err[0] = 0;
+    pn_kvm_host_probe(&e->host);
+    if (e->host.status != PN_KVM_OK) {
+        int rc = e->host.error ? -e->host.error : -ENODEV;
+        snprintf(err, err_size, "%s", e->host.reason);
+        free(e);
+        return rc;
+    }
+    e->bus = *cfg->bus;
+    e->cpu_model = cfg->cpu_model;
+    e->start_ns = host_ns();
+    e->vcpu = calloc(cfg->cpus, sizeof(*e->vcpu));
+    struct sigaction sa = {.sa_handler = on_kick};
+    sigaction(SIGRTMIN, &sa, NULL);
+    int rc = e->vcpu ? create_vm(e) : -ENOMEM;
+    e->cpus = rc == 0 ? cfg->cpus : 0;
+    for (unsigned i = 0; rc == 0 && i < cfg->cpus; i++)
+        rc = create_vcpu(e, i, err, err_size);
+    if (rc) {
+        if (!err[0])
+            snprintf(err, err_size, "kvm: %s", e->error[0] ? e->error : strerror(-rc));
+        kvm_destroy(e);
+        return rc;
+    }
+    *out = e;
+    return 0;
+}
+
+static int kvm_irq(struct pn_engine *e, unsigned gsi, int level) {
+    struct kvm_irq_level l = {.irq = gsi, .level = (uint32_t)level};
+    return ioctl(e->vm, KVM_IRQ_LINE, &l) < 0 ? -errno : 0;
+}
+
+static void kvm_nmi(struct pn_engine *e, unsigned cpu) {
+    ioctl(e->vcpu[cpu].fd, KVM_NMI, 0);
+}
+
+static uint64_t kvm_now(struct pn_engine *e) {
+    return host_ns() - e->start_ns;
+}
+
+static uint64_t kvm_tsc(struct pn_engine *e, unsigned cpu) {
+    struct {
+        struct kvm_msrs head;
+        struct kvm_msr_entry entry;
+    } m = {.head.nmsrs = 1, .entry.index = 0x10};
+    return ioctl(e->vcpu[cpu].fd, KVM_GET_MSRS, &m) == 1 ? m.entry.data : 0;
+}
+
+static struct pn_stats *kvm_stats(struct pn_engine *e, unsigned cpu) {
+    return &e->vcpu[cpu].stats;
+}
+
+static void kvm_dump(struct pn_engine *e, unsigned cpu, FILE *out) {
+    struct pn_cpu_state s;
+    if (kvm_get_state(e, cpu, &s))
+        return;
+    static const char names[16][4] = {"RAX", "RCX", "RDX", "RBX", "RSP", "RBP",
+                                      "RSI", "RDI", "R8",  "R9",  "R10", "R11",
+                                      "R12", "R13", "R14", "R15"};
+    for (unsigned i = 0; i < 16; i++)
+        fprintf(out, "%-3s %016llx%c", names[i], (unsigned long long)s.gpr[i],
+                i % 4 == 3 ? '\n' : ' ');
+    fprintf(out, "RIP %016llx RFLAGS %08llx\n", (unsigned long long)s.rip,
+            (unsigned long long)s.rflags);
+    fprintf(out, "CR0 %08llx CR2 %016llx CR3 %016llx CR4 %08llx EFER %llx\n",
+            (unsigned long long)s.cr0, (unsigned long long)s.cr2,
+            (unsigned long long)s.cr3, (unsigned long long)s.cr4,
+            (unsigned long long)s.efer);
+}
+
+static const char *kvm_error_text(struct pn_engine *e) {
+    return e->error;
+}
+
+const struct pn_engine_ops engine_kvm = {
+    .name = "kvm",
+    .threaded = true,
+    .create = kvm_create,
+    .destroy = kvm_destroy,
+    .set_slot = kvm_set_slot,
+    .read_phys = kvm_read_phys,
+    .write_phys = kvm_write_phys,
+    .run = kvm_run,
+    .kick = kvm_kick,
+    .irq = kvm_irq,
+    .nmi = kvm_nmi,
+    .now = kvm_now,
+    .get_state = kvm_get_state,
+    .set_state = kvm_set_state,
+    .tsc = kvm_tsc,
+    .stats = kvm_stats,
+    .dirty_harvest = kvm_dirty_harvest,
+    .dump = kvm_dump,
+    .error = kvm_error_text,
+};

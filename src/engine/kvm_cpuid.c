@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * CPUID of a KVM vCPU: what KVM supports, less the features that the chosen model lacks,
+ * with this vCPU's APIC id. Vendor and family stay the host's: KVM's guests run on its
+ * cores.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+#include "cpu/cpu.h"
+#include "engine/kvm_vm.h"
+
+#define CPUID_MAX       256
+#define LEAF_HYPERVISOR 0x40000000u
+
+/* Leaves whose registers are feature bits: mask says which registers (bit 0 EAX .. 3
+ * EDX). */
+static const struct {
+    uint32_t leaf, subleaf;
+    uint8_t regs;
+} feature_leaves[] = {
+    {1, 0, 0xc}, {7, 0, 0xe}, {7, 1, 0x1}, {0xd, 1, 0x1}, {0x80000001u, 0, 0xc},
+};
+
+/* Bits that run-time state or KVM itself decides, not the model. */
+#define LEAF1_ECX_KEEP (1u << 31 | 1u << 27) /* hypervisor, OSXSAVE */
+
+static void mask_features(struct kvm_cpuid_entry2 *c, const struct cpu_model *model) {
+    for (size_t i = 0; i < sizeof(feature_leaves) / sizeof(feature_leaves[0]); i++) {
+        if (c->function != feature_leaves[i].leaf ||
+            c->index != feature_leaves[i].subleaf)
+            continue;
+        uint32_t out[4];
+        cpu_model_leaf(model, c->function, c->index, out);
+        uint32_t *reg[4] = {&c->eax, &c->ebx, &c->ecx, &c->edx};
+        uint32_t keep[4] = {0, 0, c->function == 1 ? LEAF1_ECX_KEEP : 0, 0};
+        for (unsigned r = 0; r < 4; r++)
+            if (feature_leaves[i].regs >> r & 1)
+                *reg[r] &= out[r] | keep[r];
+    }
+}
+
+static void set_topology(struct kvm_cpuid_entry2 *c, unsigned index, unsigned cpus) {
+    if (c->function == 1)
+        c->ebx = (c->ebx & 0x0000ffffu) | index << 24 | (cpus & 0xff) << 16;
+    if (c->function == 0xb || c->function == 0x1f)
+        c->edx = index;
+}
+
+int kvm_set_cpuid(struct pn_engine *e, struct kvm_vcpu *v, char *err, size_t err_size) {
+    struct cpu_model *model = NULL;
+    const char *name = e->cpu_model ? e->cpu_model : "";
+    int rc = cpu_model_parse(name, &model, err, err_size);
+    if (rc)
+        return rc;
+    struct kvm_cpuid2 *c = calloc(1, sizeof(*c) + CPUID_MAX * sizeof(c->entries[0]));
+    if (!c) {
+        cpu_model_free(model);
+        return -ENOMEM;
+    }
+    c->nent = CPUID_MAX;
+    if (ioctl(e->kvm, KVM_GET_SUPPORTED_CPUID, c) < 0)
+        rc = -errno;
+    for (unsigned i = 0; rc == 0 && i < c->nent; i++) {
+        if (c->entries[i].function < LEAF_HYPERVISOR ||
+            c->entries[i].function >= 0x80000000u)
+            mask_features(&c->entries[i], model);
+        set_topology(&c->entries[i], v->index, e->cpus);
+    }
+    if (rc == 0 && ioctl(v->fd, KVM_SET_CPUID2, c) < 0)
+        rc = -errno;
+    if (rc)
+        snprintf(err, err_size, "kvm: CPUID of vCPU %u: %s", v->index, strerror(-rc));
+    free(c);
+    cpu_model_free(model);
+    return rc;
+}
