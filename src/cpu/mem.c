@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Memory at linear addresses: the inline TLB hit, and everything that is not one.
+ *
+ * Invariants
+ * 1. A write that faults has written nothing: every page is translated for the access
+ *    before the first byte is stored.
+ * 2. A store that spans pages, or that others must see, goes through pn_mmu_write_phys:
+ *    translating its second page may have made the first one a tracked page.
+ * 3. With MODE_SLOWMEM every access is shown to cpu_watch after it has passed its checks.
+ */
+#include "cpu/system.h"
+
+struct piece {
+    pn_gpa gpa;
+    uint8_t *hva;
+    unsigned size;
+    uint8_t kind; /* enum pn_outcome */
+};
+
+/* ---- Faults ---- */
+
+enum cpu_rc cpu_raise(struct cpu *cpu, uint8_t vector) {
+    cpu->fault = (struct pn_fault){.vector = vector};
+    return CPU_FAULT;
+}
+
+enum cpu_rc cpu_raise_code(struct cpu *cpu, uint8_t vector, uint32_t error) {
+    cpu->fault = (struct pn_fault){.vector = vector, .has_error = true, .error = error};
+    return CPU_FAULT;
+}
+
+enum cpu_rc cpu_raise_debug(struct cpu *cpu, uint64_t dr6_bits) {
+    cpu->fault = (struct pn_fault){.vector = VEC_DB, .address = dr6_bits};
+    return CPU_FAULT;
+}
+
+/* ---- The hit ---- */
+
+static inline uint8_t *tlb_hit(const struct cpu *cpu, pn_gva lin, unsigned size,
+                               enum pn_access access, enum pn_tlb_mode mode) {
+    const struct pn_tlb_entry *e =
+        &cpu->view.tlb[mode][lin >> PN_PAGE_SHIFT & (PN_TLB_ENTRIES - 1)];
+    if (likely((e->tag[access] ^ lin) <= PN_PAGE_SIZE - size))
+        return (uint8_t *)e->hva + (lin & (PN_PAGE_SIZE - 1));
+    return NULL;
+}
+
+/* Naturally sized accesses stay single accesses, for other threads' sake. */
+static inline void copy(void *to, const void *from, unsigned size) {
+    switch (size) {
+    case 1:
+        memcpy(to, from, 1);
+        break;
+    case 2:
+        memcpy(to, from, 2);
+        break;
+    case 4:
+        memcpy(to, from, 4);
+        break;
+    case 8:
+        memcpy(to, from, 8);
+        break;
+    default:
+        memcpy(to, from, size);
+    }
+}
+
+/* ---- Pieces: what a slow access consists of ---- */
+
+/* Translate [lin, lin+size), size <= 64, into one or two pieces. */
+static enum cpu_rc resolve(struct cpu *cpu, pn_gva lin, unsigned size,
+                           enum pn_access access, enum pn_tlb_mode mode,
+                           struct piece pc[2], unsigned *count) {
+    unsigned room = PN_PAGE_SIZE - (lin & (PN_PAGE_SIZE - 1));
+    unsigned n = size < room ? size : room;
+    for (*count = 0; size; ++*count) {
+        if (unlikely(!canonical(cpu, lin)))
+            return cpu_raise_code(cpu, VEC_GP, 0);
+        struct pn_xlate x;
+        enum pn_outcome out = pn_mmu_translate(cpu->vmmu, lin, access, mode, &x);
+        if (out == PN_OUT_GUEST_PF) {
+            cpu->fault = x.fault;
+            return CPU_FAULT;
+        }
+        pc[*count] = (struct piece){x.gpa, x.hva, n, out};
+        /* Outside 64-bit code linear addresses wrap at 4 GiB. */
+        bool low = !mode_64(cpu) && lin <= UINT32_MAX;
+        lin += n;
+        if (low)
+            lin = (uint32_t)lin;
+        size -= n;
+        n = size;
+    }
+    return CPU_NEXT;
+}
+
+/* Devices see naturally sized pieces of at most eight bytes. */
+static unsigned mmio_chunk(pn_gpa gpa, unsigned size) {
+    unsigned n = 8;
+    while (n > size)
+        n >>= 1;
+    return n;
+}
+
+static void mmio_read(struct cpu *cpu, pn_gpa gpa, uint8_t *out, unsigned size) {
+    while (size) {
+        unsigned n = mmio_chunk(gpa, size);
+        uint64_t v = cpu->bus->mmio_read(cpu->bus->opaque, gpa, n);
+        pn_count(cpu->stats, mmio_exits);
+        pn_emit(cpu->ring, mmio, gpa, n, 0, v);
+        memcpy(out, &v, n);
+        gpa += n, out += n, size -= n;
+    }
+}
+
+static void mmio_write(struct cpu *cpu, pn_gpa gpa, const uint8_t *in, unsigned size) {
+    while (size) {
+        unsigned n = mmio_chunk(gpa, size);
+        uint64_t v = 0;
+        memcpy(&v, in, n);
+        pn_count(cpu->stats, mmio_exits);
+        pn_emit(cpu->ring, mmio, gpa, n, 1, v);
+        cpu->bus->mmio_write(cpu->bus->opaque, gpa, n, v);
+        gpa += n, in += n, size -= n;
+    }
+}
+
+static void piece_read(struct cpu *cpu, const struct piece *p, uint8_t *out) {
+    if (p->kind != PN_OUT_MMIO && p->hva)
+        copy(out, p->hva, p->size);
+    /* A read-only slot answers writes as MMIO, but it is read as memory. */
+    else if (pn_mmu_read_phys(cpu->mmu, p->gpa, out, p->size) != p->size)
+        mmio_read(cpu, p->gpa, out, p->size);
+}
+
+static void piece_write(struct cpu *cpu, pn_gpa gpa, unsigned kind, const uint8_t *in,
+                        unsigned size) {
+    if (kind == PN_OUT_MMIO)
+        mmio_write(cpu, gpa, in, size);
+    else
+        pn_mmu_write_phys(cpu->mmu, gpa, in, size);
+}
+
+static inline void watch(struct cpu *cpu, pn_gva lin, unsigned size, unsigned rw) {
+    if (unlikely(cpu->mode & MODE_SLOWMEM))
+        cpu_watch(cpu, lin, size, rw);
+}
+
+/* ---- Reads and writes by helpers ---- */
+
+static __attribute__((noinline)) enum cpu_rc read_slow(struct cpu *cpu, pn_gva lin,
+                                                       uint8_t *out, unsigned size,
+                                                       enum pn_tlb_mode mode) {
+    struct piece pc[2];
+    unsigned count;
+    pn_count(cpu->stats, mem_slow);
+    enum cpu_rc rc = resolve(cpu, lin, size, PN_READ, mode, pc, &count);
+    if (rc != CPU_NEXT)
+        return rc;
+    piece_read(cpu, &pc[0], out);
+    if (count == 2)
+        piece_read(cpu, &pc[1], out + pc[0].size);
+    watch(cpu, lin, size, 3);
+    return CPU_NEXT;
+}
+
+enum cpu_rc cpu_read_lin(struct cpu *cpu, pn_gva lin, void *buf, unsigned size,
+                         enum pn_tlb_mode mode) {
+    const uint8_t *p = tlb_hit(cpu, lin, size, PN_READ, mode);
+    if (likely(p && !(cpu->mode & MODE_SLOWMEM))) {
+        copy(buf, p, size);
+        return CPU_NEXT;
+    }
+    return read_slow(cpu, lin, buf, size, mode);
+}
+
+static __attribute__((noinline)) enum cpu_rc write_slow(struct cpu *cpu, pn_gva lin,
+                                                        const uint8_t *in, unsigned size,
+                                                        enum pn_tlb_mode mode) {
+    struct piece pc[2];
+    unsigned count;
+    pn_count(cpu->stats, mem_slow);
+    enum cpu_rc rc = resolve(cpu, lin, size, PN_WRITE, mode, pc, &count);
+    if (rc != CPU_NEXT)
+        return rc;
+    if (count == 1 && pc[0].kind == PN_OUT_MAPPED) {
+        copy(pc[0].hva, in, size);
+    } else {
+        piece_write(cpu, pc[0].gpa, pc[0].kind, in, pc[0].size);
+        if (count == 2)
+            piece_write(cpu, pc[1].gpa, pc[1].kind, in + pc[0].size, pc[1].size);
+    }
+    watch(cpu, lin, size, 1);
+    return CPU_NEXT;
+}
+
+enum cpu_rc cpu_write_lin(struct cpu *cpu, pn_gva lin, const void *buf, unsigned size,
+                          enum pn_tlb_mode mode) {
+    uint8_t *p = tlb_hit(cpu, lin, size, PN_WRITE, mode);
+    if (likely(p && !(cpu->mode & MODE_SLOWMEM))) {
+        copy(p, buf, size);
+        return CPU_NEXT;
+    }
+    return write_slow(cpu, lin, buf, size, mode);
+}
+
+/* ---- Operands of translated instructions ---- */
+
+/* Fill the bounce buffer and note what is owed. */
+static enum cpu_rc bounce(struct cpu *cpu, const struct piece *pc, unsigned count,
+                          bool read, bool write) {
+    unsigned at = 0;
+    for (unsigned i = 0; i < count; i++) {
+        if (read)
+            piece_read(cpu, &pc[i], cpu->bounce + at);
+        at += pc[i].size;
+        cpu->owed.piece[i].gpa = pc[i].gpa;
+        cpu->owed.piece[i].size = (uint8_t)pc[i].size;
+        cpu->owed.piece[i].kind = pc[i].kind;
+    }
+    cpu->owed.count = write ? (uint8_t)count : 0;
+    return CPU_NEXT;
+}
+
+enum cpu_rc cpu_mem_prepare(struct cpu *cpu, pn_gva lin, unsigned size, bool read,
+                            bool write, enum pn_tlb_mode mode, void **ptr) {
+    enum pn_access access = write ? PN_WRITE : PN_READ;
+    pn_count(cpu->stats, mem_slow);
+    cpu->owed.count = 0;
+    *ptr = tlb_hit(cpu, lin, size, access, mode);
+    if (!*ptr) {
+        struct piece pc[2];
+        unsigned count;
+        enum cpu_rc rc = resolve(cpu, lin, size, access, mode, pc, &count);
+        if (rc != CPU_NEXT)
+            return rc;
+        if (count == 1 && pc[0].kind == PN_OUT_MAPPED) {
+            *ptr = pc[0].hva;
+        } else {
+            bounce(cpu, pc, count, read, write);
+            *ptr = cpu->bounce;
+        }
+    }
+    watch(cpu, lin, size, write ? 1 : 3);
+    return CPU_NEXT;
+}
+
+enum cpu_rc cpu_mem_commit(struct cpu *cpu) {
+    enum cpu_rc rc = CPU_NEXT;
+    uint64_t fetch_gen = cpu->view.fetch_gen;
+    uint64_t dropped = cpu->stats->v[PN_STAT_block_dropped];
+    const uint8_t *in = cpu->bounce;
+    for (unsigned i = 0; i < cpu->owed.count; i++) {
+        unsigned size = cpu->owed.piece[i].size, kind = cpu->owed.piece[i].kind;
+        piece_write(cpu, cpu->owed.piece[i].gpa, kind, in, size);
+        in += size;
+        if (kind == PN_OUT_MMIO)
+            rc = CPU_STOP;
+    }
+    cpu->owed.count = 0;
+    if (fetch_gen != cpu->view.fetch_gen ||
+        dropped != cpu->stats->v[PN_STAT_block_dropped])
+        rc = CPU_STOP;
+    return rc;
+}
+
+/* ---- Fetch ---- */
+
+enum cpu_rc cpu_fetch_page(struct cpu *cpu, pn_gva lin, uint8_t **hva, pn_gpa *gpa) {
+    struct pn_xlate x;
+    if (unlikely(!canonical(cpu, lin)))
+        return cpu_raise_code(cpu, VEC_GP, 0);
+    switch (pn_mmu_translate(cpu->vmmu, lin, PN_FETCH, cpu_tlb_mode(cpu), &x)) {
+    case PN_OUT_GUEST_PF:
+        cpu->fault = x.fault;
+        return CPU_FAULT;
+    case PN_OUT_MMIO:
+        return cpu_raise_code(cpu, VEC_GP, 0);
+    default:
+        *hva = x.hva;
+        *gpa = x.gpa;
+        return CPU_NEXT;
+    }
+}

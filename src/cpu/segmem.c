@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * From operands to linear addresses: effective addresses, segment and canonical checks,
+ * alignment checks; and the stack as helpers push and pop it.
+ *
+ * Sources: SDM volume 3, "Limit Checking", "Type Checking", "Canonical Checking" and
+ * "Interrupt 17 - Alignment Check Exception (#AC)".
+ */
+#include "cpu/system.h"
+
+/* ---- Segments ---- */
+
+bool seg_allows(const struct cpu_seg *s, uint64_t offset, unsigned size,
+                enum pn_access access) {
+    uint32_t attr = s->attr;
+    if (attr & ATTR_UNUSABLE)
+        return false;
+    if (attr & TYPE_CODE) {
+        if (access == PN_WRITE || (access == PN_READ && !(attr & TYPE_RW)))
+            return false;
+    } else if (access == PN_WRITE && !(attr & TYPE_RW)) {
+        return false;
+    }
+    uint64_t last = offset + size - 1;
+    if ((attr & (TYPE_CODE | TYPE_DOWN)) == TYPE_DOWN)
+        return offset > s->limit && last <= (attr & ATTR_DB ? UINT32_MAX : UINT16_MAX);
+    return s->limit == UINT32_MAX || last <= s->limit;
+}
+
+static inline enum cpu_rc align_check(struct cpu *cpu, pn_gva lin, unsigned size) {
+    if (likely(!(cpu->mode & MODE_ALIGN)))
+        return CPU_NEXT;
+    /* The largest power of two not above size; far pointers and 80-bit reals count as
+     * their offset and their mantissa. */
+    unsigned align = size >= 8 ? 8 : size >= 4 ? 4 : size >= 2 ? 2 : 1;
+    return lin & (align - 1) ? cpu_raise_code(cpu, VEC_AC, 0) : CPU_NEXT;
+}
+
+static enum cpu_rc lin_legacy(struct cpu *cpu, unsigned seg, uint64_t offset,
+                              unsigned size, enum pn_access access, pn_gva *lin) {
+    const struct cpu_seg *s = &cpu->seg[seg];
+    if (unlikely(!seg_allows(s, offset, size, access)))
+        return cpu_raise_code(cpu, seg == SEG_SS ? VEC_SS : VEC_GP, 0);
+    *lin = (uint32_t)(s->base + offset);
+    return align_check(cpu, *lin, size);
+}
+
+enum cpu_rc cpu_lin(struct cpu *cpu, unsigned seg, uint64_t offset, unsigned size,
+                    enum pn_access access, pn_gva *lin) {
+    if (!mode_64(cpu))
+        return lin_legacy(cpu, seg, offset, size, access, lin);
+    pn_gva a = seg >= SEG_FS ? offset + cpu->seg[seg].base : offset;
+    if (unlikely(!canonical(cpu, a) || !canonical(cpu, a + size - 1)))
+        return cpu_raise_code(cpu, seg == SEG_SS ? VEC_SS : VEC_GP, 0);
+    *lin = a;
+    return align_check(cpu, a, size);
+}
+
+enum cpu_rc cpu_lin_operand(struct cpu *cpu, const struct insn *in, unsigned size,
+                            enum pn_access access, pn_gva *lin) {
+    uint64_t ea = (uint64_t)in->disp;
+    if (in->base != INSN_NOREG)
+        ea += cpu->gpr[in->base];
+    if (in->index != INSN_NOREG)
+        ea += cpu->gpr[in->index] * in->scale;
+    if (in->addrsize == 4)
+        ea = (uint32_t)ea;
+    else if (in->addrsize == 2)
+        ea = (uint16_t)ea;
+    return cpu_lin(cpu, in->seg, ea, size, access, lin);
+}
+
+/* ---- Operands of helpers ---- */
+
+static inline uint64_t truncate(uint64_t v, unsigned size) {
+    return size >= 8 ? v : v & ((1ull << size * 8) - 1);
+}
+
+enum cpu_rc cpu_op_read(struct cpu *cpu, const struct insn *in, unsigned i,
+                        uint64_t *value) {
+    const struct operand *o = &in->op[i];
+    pn_gva lin;
+    switch (o->kind) {
+    case OP_REG:
+        *value = truncate(cpu->gpr[o->reg], o->size);
+        return CPU_NEXT;
+    case OP_REG_HIGH:
+        *value = cpu->gpr[o->reg] >> 8 & 0xff;
+        return CPU_NEXT;
+    case OP_SREG:
+        *value = cpu->seg[o->reg].sel;
+        return CPU_NEXT;
+    case OP_IMM:
+        *value = in->imm;
+        return CPU_NEXT;
+    default:
+        *value = 0;
+        if (cpu_lin_operand(cpu, in, o->size, PN_READ, &lin) != CPU_NEXT)
+            return CPU_FAULT;
+        return cpu_read_lin(cpu, lin, value, o->size, cpu_tlb_mode(cpu));
+    }
+}
+
+enum cpu_rc cpu_op_write(struct cpu *cpu, const struct insn *in, unsigned i,
+                         uint64_t value) {
+    const struct operand *o = &in->op[i];
+    pn_gva lin;
+    switch (o->kind) {
+    case OP_REG:
+        if (o->size < 4) {
+            uint64_t mask = (1ull << o->size * 8) - 1;
+            value = (cpu->gpr[o->reg] & ~mask) | (value & mask);
+        }
+        cpu->gpr[o->reg] = o->size == 4 ? (uint32_t)value : value;
+        return CPU_NEXT;
+    case OP_REG_HIGH:
+        cpu->gpr[o->reg] = (cpu->gpr[o->reg] & ~0xff00ull) | (value & 0xff) << 8;
+        return CPU_NEXT;
+    default:
+        if (cpu_lin_operand(cpu, in, o->size, PN_WRITE, &lin) != CPU_NEXT)
+            return CPU_FAULT;
+        return cpu_write_lin(cpu, lin, &value, o->size, cpu_tlb_mode(cpu));
+    }
+}
+
+/* ---- The stack ---- */
+
+void stack_here(const struct cpu *cpu, struct stack *st) {
+    bool wide = mode_64(cpu);
+    st->seg = wide ? NULL : &cpu->seg[SEG_SS];
+    st->mask = wide ? UINT64_MAX : cpu->mode & MODE_SS32 ? UINT32_MAX : UINT16_MAX;
+    st->sp = cpu->gpr[R_SP];
+    st->error = 0;
+    st->mode = cpu_tlb_mode(cpu);
+}
+
+static enum cpu_rc stack_lin(struct cpu *cpu, const struct stack *st, uint64_t sp,
+                             unsigned size, enum pn_access access, pn_gva *lin) {
+    bool ok;
+    if (st->seg) {
+        *lin = (uint32_t)(st->seg->base + (sp & st->mask));
+        ok = seg_allows(st->seg, sp & st->mask, size, access);
+    } else {
+        *lin = sp;
+        ok = canonical(cpu, sp) && canonical(cpu, sp + size - 1);
+    }
+    if (unlikely(!ok))
+        return cpu_raise_code(cpu, VEC_SS, st->error);
+    return st->mode == PN_TLB_USER ? align_check(cpu, *lin, size) : CPU_NEXT;
+}
+
+enum cpu_rc stack_push(struct cpu *cpu, struct stack *st, uint64_t value, unsigned size) {
+    pn_gva lin;
+    if (stack_lin(cpu, st, st->sp - size, size, PN_WRITE, &lin) != CPU_NEXT ||
+        cpu_write_lin(cpu, lin, &value, size, st->mode) != CPU_NEXT)
+        return CPU_FAULT;
+    st->sp -= size;
+    return CPU_NEXT;
+}
+
+enum cpu_rc stack_pop(struct cpu *cpu, struct stack *st, unsigned size, uint64_t *value) {
+    pn_gva lin;
+    *value = 0;
+    if (stack_lin(cpu, st, st->sp, size, PN_READ, &lin) != CPU_NEXT ||
+        cpu_read_lin(cpu, lin, value, size, st->mode) != CPU_NEXT)
+        return CPU_FAULT;
+    st->sp += size;
+    return CPU_NEXT;
+}
+
+void stack_commit(struct cpu *cpu, const struct stack *st) {
+    if (st->mask == UINT16_MAX)
+        cpu->gpr[R_SP] = (cpu->gpr[R_SP] & ~st->mask) | (st->sp & st->mask);
+    else
+        cpu->gpr[R_SP] = st->sp & st->mask;
+}

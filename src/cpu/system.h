@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the files of the system half share: descriptors, stacks, events. Not for the
+ * translator.
+ *
+ * Error-code bits as in SDM volume 3, "Error Code": EXT 1, IDT 2, TI 4.
+ */
+#ifndef CPU_SYSTEM_H
+#define CPU_SYSTEM_H
+
+#include <string.h>
+
+#include "cpu/cpu.h"
+#include "cpu/insn.h"
+
+#define likely(x)   __builtin_expect(!!(x), 1)
+#define unlikely(x) __builtin_expect(!!(x), 0)
+
+enum {
+    VEC_DE = 0,
+    VEC_DB = 1,
+    VEC_NMI = 2,
+    VEC_BP = 3,
+    VEC_OF = 4,
+    VEC_UD = 6,
+    VEC_NM = 7,
+    VEC_DF = 8,
+    VEC_TS = 10,
+    VEC_NP = 11,
+    VEC_SS = 12,
+    VEC_GP = 13,
+    VEC_PF = 14,
+    VEC_AC = 17,
+    VEC_MC = 18,
+    VEC_VE = 20,
+    VEC_CP = 21
+};
+
+#define ERR_EXT 1u
+#define ERR_IDT 2u
+
+#define CR0_PE 0x1u
+#define CR0_MP 0x2u
+#define CR0_EM 0x4u
+#define CR0_TS 0x8u
+#define CR0_AM 0x40000u
+#define CR0_PG 0x80000000u
+
+#define CR4_VME        0x1u
+#define CR4_PVI        0x2u
+#define CR4_DE         0x8u
+#define CR4_PAE        0x20u
+#define CR4_OSFXSR     0x200u
+#define CR4_OSXMMEXCPT 0x400u
+#define CR4_UMIP       0x800u
+#define CR4_LA57       0x1000u
+#define CR4_FSGSBASE   0x10000u
+#define CR4_OSXSAVE    0x40000u
+#define CR4_SMAP       0x200000u
+
+#define EFER_SCE 0x1u
+#define EFER_LME 0x100u
+#define EFER_LMA 0x400u
+#define EFER_NX  0x800u
+
+#define DR6_BD    0x2000u
+#define DR6_BS    0x4000u
+#define DR6_BT    0x8000u
+#define DR7_GD    0x2000u
+#define DR6_FIXED 0xffff0ff0u
+
+/* ---- Modes ---- */
+
+static inline bool mode_long(const struct cpu *cpu) {
+    return cpu->mode & MODE_LMA;
+}
+static inline bool mode_64(const struct cpu *cpu) {
+    return cpu->mode & MODE_CODE64;
+}
+/* Protected mode proper: segments come from descriptor tables. */
+static inline bool mode_prot(const struct cpu *cpu) {
+    return (cpu->mode & (MODE_PE | MODE_VM86)) == MODE_PE;
+}
+static inline unsigned iopl(const struct cpu *cpu) {
+    return cpu->sys_flags >> 12 & 3;
+}
+
+static inline bool canonical(const struct cpu *cpu, uint64_t a) {
+    unsigned shift = cpu->cr4 & CR4_LA57 ? 7 : 16;
+    return (uint64_t)((int64_t)(a << shift) >> shift) == a;
+}
+
+/* ---- Descriptors ---- */
+
+struct desc {
+    uint64_t raw;
+    pn_gva addr; /* linear address of its eight bytes */
+};
+
+#define TYPE_CODE 8u
+#define TYPE_DOWN 4u /* data: expand-down */
+#define TYPE_CONF 4u /* code: conforming */
+#define TYPE_RW   2u /* data: writable; code: readable */
+#define TYPE_ACC  1u
+
+static inline uint32_t desc_attr(uint64_t raw) {
+    return raw >> 40 & 0xf0ff;
+}
+static inline unsigned desc_type(uint64_t raw) {
+    return raw >> 40 & 15;
+}
+static inline unsigned desc_dpl(uint64_t raw) {
+    return raw >> 45 & 3;
+}
+static inline bool desc_present(uint64_t raw) {
+    return raw >> 47 & 1;
+}
+static inline bool desc_is_segment(uint64_t raw) { /* code or data, not system */
+    return raw >> 44 & 1;
+}
+static inline bool desc_is_code(uint64_t raw) {
+    return (raw >> 40 & (ATTR_S | TYPE_CODE)) == (ATTR_S | TYPE_CODE);
+}
+static inline bool desc_is_data(uint64_t raw) {
+    return (raw >> 40 & (ATTR_S | TYPE_CODE)) == ATTR_S;
+}
+static inline bool desc_long(uint64_t raw) {
+    return raw >> 53 & 1;
+}
+static inline bool desc_big(uint64_t raw) {
+    return raw >> 54 & 1;
+}
+static inline uint32_t desc_base(uint64_t raw) {
+    return (raw >> 16 & 0xffffff) | (raw >> 32 & 0xff000000);
+}
+static inline uint32_t desc_limit(uint64_t raw) {
+    uint32_t limit = (raw & 0xffff) | (raw >> 32 & 0xf0000);
+    return raw >> 55 & 1 ? limit << 12 | 0xfff : limit;
+}
+
+static inline unsigned attr_dpl(uint32_t attr) {
+    return attr >> 5 & 3;
+}
+
+static inline bool sel_null(uint16_t sel) {
+    return !(sel & 0xfffc);
+}
+
+/* seg.c. Read the descriptor of sel. Beyond its table, or in an unusable LDT: `vector`
+ * with the selector and `ext` as error code. Return: CPU_NEXT or CPU_FAULT. */
+enum cpu_rc desc_fetch(struct cpu *cpu, uint16_t sel, uint8_t vector, unsigned ext,
+                       struct desc *d);
+/* Set the accessed bit in memory and in d, if clear. */
+enum cpu_rc desc_touch(struct cpu *cpu, struct desc *d);
+/* Fill a segment register from a descriptor that has passed its checks. */
+void seg_set(struct cpu_seg *s, uint16_t sel, uint64_t raw);
+/* A null selector: unusable, base and limit 0. */
+void seg_set_null(struct cpu_seg *s, uint16_t sel);
+/* As real mode (vm86: as virtual-8086 mode) loads a segment register. */
+void seg_set_real(struct cpu_seg *s, uint16_t sel, bool vm86);
+/* Check sel and descriptor for SS at `cpl`; faults are `vector` with sel|ext (SDM: #GP
+ * for MOV SS and IRET, #TS for inner stacks), #SS when not present. sel is not null. */
+enum cpu_rc ss_fetch(struct cpu *cpu, uint16_t sel, unsigned cpl, uint8_t vector,
+                     unsigned ext, struct desc *d);
+/* Load DS, ES, FS, GS or SS as MOV does in the present mode. */
+enum cpu_rc seg_load(struct cpu *cpu, unsigned seg, uint16_t sel);
+/* On a return to an outer ring: data segments that the new CPL may not use become null.
+ */
+void seg_drop_privileged(struct cpu *cpu, unsigned cpl);
+
+/* ---- Memory (mem.c, segmem.c) ---- */
+
+/* Does s allow an access of size bytes at offset (outside 64-bit mode)? */
+bool seg_allows(const struct cpu_seg *s, uint64_t offset, unsigned size,
+                enum pn_access access);
+
+/* Descriptor tables, TSS: supervisor accesses whatever the CPL. */
+static inline enum cpu_rc sys_read(struct cpu *cpu, pn_gva lin, void *buf, unsigned n) {
+    return cpu_read_lin(cpu, lin, buf, n, PN_TLB_SUPER);
+}
+static inline enum cpu_rc sys_write(struct cpu *cpu, pn_gva lin, const void *buf,
+                                    unsigned n) {
+    return cpu_write_lin(cpu, lin, buf, n, PN_TLB_SUPER);
+}
+
+/* A stack while it is pushed to or popped from; nothing is committed to RSP until
+ * stack_commit. */
+struct stack {
+    const struct cpu_seg *seg; /* NULL: 64-bit, no segment */
+    uint64_t sp;
+    uint64_t mask;  /* stack pointer width: 0xffff, 0xffffffff, ~0 */
+    uint32_t error; /* error code of #SS */
+    enum pn_tlb_mode mode;
+};
+void stack_here(const struct cpu *cpu, struct stack *st);
+enum cpu_rc stack_push(struct cpu *cpu, struct stack *st, uint64_t value, unsigned size);
+enum cpu_rc stack_pop(struct cpu *cpu, struct stack *st, unsigned size, uint64_t *value);
+void stack_commit(struct cpu *cpu, const struct stack *st);
+
+/* ---- Flags (flags.c) ---- */
+
+/* What IRET and friends load: RF is live for the instruction after this one. */
+void flags_load(struct cpu *cpu, uint64_t rflags);
+
+/* ---- Events (exc.c) ---- */
+
+enum event_kind {
+    EVENT_FAULT,    /* an exception of the processor's */
+    EVENT_SOFT,     /* INT n, INT3, INTO: gate DPL is checked, EXT is 0 */
+    EVENT_ICEBP,    /* INT1: no DPL check, EXT is 1 */
+    EVENT_EXTERNAL, /* interrupt or NMI */
+};
+
+struct event {
+    uint8_t vector;
+    uint8_t kind;
+    bool has_error;
+    uint32_t error;
+    uint64_t rip; /* pushed: of the instruction, or of the next one */
+};
+
+/* One attempt at delivery. Return: CPU_JUMP, or CPU_FAULT with what came in between. */
+enum cpu_rc event_deliver(struct cpu *cpu, const struct event *ev);
+/* The same outside long mode (exc16.c). */
+enum cpu_rc event_deliver_real(struct cpu *cpu, const struct event *ev);
+enum cpu_rc event_deliver_prot(struct cpu *cpu, const struct event *ev);
+/* Does the pushed image have RF set? */
+static inline bool event_sets_rf(const struct event *ev) {
+    return ev->kind == EVENT_FAULT && ev->vector != VEC_DB && ev->vector != VEC_BP &&
+           ev->vector != VEC_OF && ev->vector != VEC_DF && ev->vector != VEC_MC;
+}
+static inline unsigned event_ext(const struct event *ev) {
+    return ev->kind != EVENT_SOFT;
+}
+
+/* ---- INIT and SIPI (reset.c) ---- */
+
+#define HALTED_FOR_SIPI 2 /* cpu->halted after INIT, not 1 as after HLT */
+void cpu_init_signal(struct cpu *cpu);
+void cpu_start_signal(struct cpu *cpu);
+
+/* ---- Task switch (task.c) ---- */
+
+enum task_reason { TASK_JMP, TASK_CALL, TASK_IRET, TASK_GATE };
+
+/* Switch to the TSS that sel names. rip: what the old task's EIP becomes. error: pushed
+ * on the new task's stack when has_error (events). Return: CPU_JUMP or CPU_FAULT. */
+enum cpu_rc task_switch(struct cpu *cpu, uint16_t sel, enum task_reason reason,
+                        uint64_t rip, bool has_error, uint32_t error);
+
+#endif
