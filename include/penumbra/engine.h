@@ -53,6 +53,11 @@ struct pn_engine_config {
     uint32_t max_block; /* soft: 0 default, 1 stepping */
 };
 
+/* One counter of somebody else's, under its own name; group says whose ("vm", "vcpu0").
+ */
+typedef void (*pn_foreign_stat_fn)(void *opaque, const char *group, const char *name,
+                                   uint64_t value);
+
 struct pn_engine_ops {
     const char *name; /* as in --mmu */
     /* run() blocks in the kernel: one thread per vCPU, the host's clock, interrupt
@@ -87,6 +92,10 @@ struct pn_engine_ops {
     uint64_t (*insns)(struct pn_engine *e); /* retired, all vCPUs; 0: not known */
     uint64_t (*tsc)(struct pn_engine *e, unsigned cpu);
     struct pn_stats *(*stats)(struct pn_engine *e, unsigned cpu);
+    /* The hypervisor's own counters; NULL: it has none. */
+    void (*foreign_stats)(struct pn_engine *e, pn_foreign_stat_fn fn, void *opaque);
+    /* One line: which MMU translates, and how that is known. */
+    void (*describe)(struct pn_engine *e, char *buf, size_t size);
     long (*dirty_harvest)(struct pn_engine *e, uint32_t slot, uint64_t *bitmap,
                           size_t words);
     void (*dump)(struct pn_engine *e, unsigned cpu, FILE *out);

@@ -177,6 +177,12 @@ static void kvm_dump(struct pn_engine *e, unsigned cpu, FILE *out) {
             (unsigned long long)s.efer);
 }
 
+static void kvm_describe(struct pn_engine *e, char *buf, size_t size) {
+    snprintf(buf, size, "KVM (%s), MMU: %s; known by %s",
+             e->host.vendor[0] ? e->host.vendor : "vendor module not known",
+             pn_kvm_mmu_name(e->host.mmu), e->host.found_by);
+}
+
 static const char *kvm_error_text(struct pn_engine *e) {
     return e->error;
 }
@@ -198,6 +204,9 @@ const struct pn_engine_ops engine_kvm = {
     .set_state = kvm_set_state,
     .tsc = kvm_tsc,
     .stats = kvm_stats,
+    .cpuid = kvm_cpuid,
+    .foreign_stats = kvm_foreign_stats,
+    .describe = kvm_describe,
     .dirty_harvest = kvm_dirty_harvest,
     .dump = kvm_dump,
     .error = kvm_error_text,

@@ -77,3 +77,19 @@ int kvm_set_cpuid(struct pn_engine *e, struct kvm_vcpu *v, char *err, size_t err
     cpu_model_free(model);
     return rc;
 }
+
+void kvm_cpuid(struct pn_engine *e, uint32_t leaf, uint32_t subleaf, uint32_t out[4]) {
+    memset(out, 0, 4 * sizeof(*out));
+    struct kvm_cpuid2 *c = calloc(1, sizeof(*c) + CPUID_MAX * sizeof(c->entries[0]));
+    if (!c)
+        return;
+    c->nent = CPUID_MAX;
+    if (ioctl(e->vcpu[0].fd, KVM_GET_CPUID2, c) == 0)
+        for (unsigned i = 0; i < c->nent; i++)
+            if (c->entries[i].function == leaf && c->entries[i].index == subleaf) {
+                out[0] = c->entries[i].eax, out[1] = c->entries[i].ebx;
+                out[2] = c->entries[i].ecx, out[3] = c->entries[i].edx;
+                break;
+            }
+    free(c);
+}

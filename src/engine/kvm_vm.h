@@ -46,6 +46,12 @@ int kvm_error(struct pn_engine *e, const char *what);
 /* kvm_cpuid.c. Return: 0, or -errno with a line in err. */
 int kvm_set_cpuid(struct pn_engine *e, struct kvm_vcpu *v, char *err, size_t err_size);
 
+/* What the guest sees of one leaf, after kvm_set_cpuid. */
+void kvm_cpuid(struct pn_engine *e, uint32_t leaf, uint32_t subleaf, uint32_t out[4]);
+
+/* kvm_stats.c */
+void kvm_foreign_stats(struct pn_engine *e, pn_foreign_stat_fn fn, void *opaque);
+
 /* kvm_state.c. Return: 0 or -errno. */
 int kvm_get_state(struct pn_engine *e, unsigned cpu, struct pn_cpu_state *s);
 int kvm_set_state(struct pn_engine *e, unsigned cpu, const struct pn_cpu_state *s);

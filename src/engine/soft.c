@@ -330,6 +330,11 @@ static void soft_dump(struct pn_engine *e, unsigned cpu, FILE *out) {
     cpu_dump(e->vcpu[cpu].cpu, out);
 }
 
+static void soft_describe(struct pn_engine *e, char *buf, size_t size) {
+    (void)e;
+    snprintf(buf, size, "software CPU, shadow MMU (simulated: times are not hardware's)");
+}
+
 static const char *soft_error(struct pn_engine *e) {
     const char *name = e->vcpu[e->current].cpu->fault_name;
     return name ? name : "";
@@ -356,6 +361,7 @@ const struct pn_engine_ops engine_soft = {
     .insns = soft_insns,
     .tsc = soft_tsc,
     .stats = soft_stats,
+    .describe = soft_describe,
     .dirty_harvest = soft_dirty_harvest,
     .dump = soft_dump,
     .error = soft_error,

@@ -65,7 +65,7 @@ int soft_state_get(const struct cpu *cpu, struct pn_cpu_state *s) {
     memcpy(s->xsave, cpu->xsave, sizeof(s->xsave));
     s->pkru = cpu->pkru;
     s->pending.halted = cpu->halted;
-    s->pending.intr_shadow = cpu->intr_shadow;
+    s->pending.intr_shadow = cpu->intr_shadow && cpu->shadow_at == cpu_insns(cpu);
     s->pending.nmi_pending = cpu->nmi_pending;
     s->pending.nmi_blocked = cpu->nmi_blocked;
     s->pending.exception = -1;
@@ -106,6 +106,7 @@ int soft_state_set(struct cpu *cpu, const struct pn_cpu_state *s) {
     cpu->pkru = s->pkru;
     cpu->halted = s->pending.halted;
     cpu->intr_shadow = s->pending.intr_shadow;
+    cpu->shadow_at = cpu_insns(cpu);
     cpu->nmi_pending = s->pending.nmi_pending;
     cpu->nmi_blocked = s->pending.nmi_blocked;
     cpu->intr_line = 1;
