@@ -1,0 +1,96 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# The lab: a real KVM with a real TDP or shadow MMU, on any machine (shared/kvm-lab.md).
+# QEMU's software CPU emulates AMD SVM with nested paging; Debian's cloud kernel, booted in it,
+# loads kvm-amd with npt=1 or npt=0; a script runs inside.
+#
+#   lab.sh --guest ROOT --npt 0|1 --out DIR [--mem MIB] [--cpus N] [--timeout S]
+#          [--add FILE[:NAME]]... -- SCRIPT
+#
+# ROOT: the unpacked packages (boot/vmlinuz-*, lib/modules, bin/busybox). Each FILE is put into
+# /lab inside; programs bring the libraries that ldd names. SCRIPT (a shell file) runs in
+# /lab; what it writes to /lab/out comes back into DIR, its output into DIR/log.
+# Exit: the script's own; 99 when the lab itself failed.
+set -euo pipefail
+
+die() { echo "lab: $*" >&2; exit 99; }
+
+guest= npt= out= mem=1536 cpus=1 limit=600 add=()
+while [ $# -gt 0 ]; do
+    case $1 in
+    --guest) guest=$2; shift 2 ;;
+    --npt) npt=$2; shift 2 ;;
+    --out) out=$2; shift 2 ;;
+    --mem) mem=$2; shift 2 ;;
+    --cpus) cpus=$2; shift 2 ;;
+    --timeout) limit=$2; shift 2 ;;
+    --add) add+=("$2"); shift 2 ;;
+    --) shift; break ;;
+    *) die "unknown option $1" ;;
+    esac
+done
+script=${1:-}
+[ -n "$guest" ] && [ -n "$out" ] && [ -f "$script" ] || die "see the top of $0"
+case $npt in 0 | 1) ;; *) die "--npt takes 0 or 1" ;; esac
+kernel=$(ls "$guest"/boot/vmlinuz-* | head -n 1) || die "no kernel in $guest/boot"
+command -v qemu-system-x86_64 >/dev/null || die "qemu-system-x86_64 is not installed"
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+root=$work/root
+mkdir -p "$root"/{bin,dev,proc,sys,tmp,lab/out,modules} "$out"
+
+cp "$guest/bin/busybox" "$root/bin/"
+for m in irqbypass kvm kvm-amd; do
+    cp "$(find "$guest/lib/modules" -name "$m.ko" | head -n 1)" "$root/modules/"
+done
+
+# A program's libraries keep their paths, so that its interpreter finds them.
+add_libraries() {
+    ldd "$1" 2>/dev/null | grep -o '/[^ ]*' | while read -r lib; do
+        [ -e "$root$lib" ] && continue
+        mkdir -p "$root$(dirname "$lib")"
+        cp -L "$lib" "$root$lib"
+    done
+}
+for entry in "${add[@]}"; do
+    file=${entry%%:*} name=${entry#*:}
+    [ "$name" = "$entry" ] && name=$(basename "$file")
+    cp -L "$file" "$root/lab/$name"
+    if [ -x "$file" ]; then
+        add_libraries "$file"
+    fi
+done
+cp "$script" "$root/lab/script"
+
+cat > "$root/init" <<'INIT'
+#!/bin/busybox sh
+/bin/busybox --install -s /bin
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev
+mount -t tmpfs tmp /tmp
+mount -t debugfs debug /sys/kernel/debug 2>/dev/null
+mount -t tracefs trace /sys/kernel/tracing 2>/dev/null
+npt=$(sed -n 's/.*lab_npt=\([01]\).*/\1/p' /proc/cmdline)
+insmod /modules/irqbypass.ko
+insmod /modules/kvm.ko
+insmod /modules/kvm-amd.ko npt=$npt || echo "LAB-NO-KVM"
+cd /lab
+sh /lab/script > /tmp/log 2>&1
+echo $? > /tmp/code
+stty -F /dev/ttyS1 raw -echo
+{ cp /tmp/log /tmp/code /lab/out/; tar -C /lab/out -c . ; } > /dev/ttyS1
+poweroff -f
+INIT
+chmod +x "$root/init"
+(cd "$root" && find . | cpio -o -H newc -R 0:0 --quiet | gzip -1) > "$work/initrd"
+
+timeout "$limit" qemu-system-x86_64 -machine accel=tcg -cpu max -smp "$cpus" -m "$mem" \
+    -display none -no-reboot -nodefaults -serial "file:$out/console" \
+    -serial "file:$work/result.tar" -kernel "$kernel" -initrd "$work/initrd" \
+    -append "console=ttyS0 panic=-1 quiet lab_npt=$npt" </dev/null ||
+    die "QEMU ended with code $? (console: $out/console)"
+tar -C "$out" -xf "$work/result.tar" 2>/dev/null || die "no result (console: $out/console)"
+[ -f "$out/code" ] || die "the script did not end (console: $out/console)"
+exit "$(cat "$out/code")"
