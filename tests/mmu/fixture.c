@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+#include "fixture.h"
+
+#include <check.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+static void on_track(void *opaque, pn_gpa gpa, size_t size) {
+    struct fixture *f = opaque;
+    f->track.gpa = gpa;
+    f->track.size = size;
+    f->track.calls++;
+}
+
+void fixture_init(struct fixture *f, uint8_t maxphyaddr, uint64_t size, uint32_t flags) {
+    memset(f, 0, sizeof(*f));
+    struct pn_mmu_config cfg = {
+        .maxphyaddr = maxphyaddr, .on_track = on_track, .opaque = f};
+    pn_mmu_options_default(&cfg.opt);
+    ck_assert_int_eq(pn_mmu_create(&cfg, &f->mmu), 0);
+    f->ring.rec = f->rec;
+    f->ring.size = sizeof(f->rec) / sizeof(f->rec[0]);
+    ck_assert_int_eq(pn_mmu_vcpu_create(f->mmu, &f->view, &f->stats, &f->ring, &f->vcpu),
+                     0);
+    f->size = size;
+    if (!size)
+        return;
+    f->mem = mmap(NULL, size, PROT_READ | PROT_WRITE,
+                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    ck_assert_ptr_ne(f->mem, MAP_FAILED);
+    struct pn_memslot slot = {.flags = flags, .size = size, .hva = f->mem};
+    ck_assert_int_eq(pn_mmu_slot_set(f->mmu, &slot), 0);
+}
+
+void fixture_free(struct fixture *f) {
+    pn_mmu_vcpu_destroy(f->vcpu);
+    pn_mmu_destroy(f->mmu);
+    if (f->mem)
+        munmap(f->mem, f->size);
+}
+
+struct pn_paging fixture_paging(unsigned levels, uint64_t cr3) {
+    struct pn_paging p = {.cr0 = 1, .cr3 = cr3};
+    if (levels)
+        p.cr0 |= 1ull << 31 | 1ull << 16;
+    if (levels == 2)
+        p.cr4 |= 1u << 4;
+    if (levels >= 3) {
+        p.cr4 |= 1u << 5;
+        p.efer |= 1u << 11;
+    }
+    if (levels >= 4)
+        p.efer |= 1u << 8 | 1u << 10;
+    if (levels == 5)
+        p.cr4 |= 1u << 12;
+    return p;
+}
