@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The serial console.
+ *
+ * Invariants
+ * 1. While `raw` is set, `saved` holds the terminal's modes; whoever restores them clears
+ *    `raw`. Restoring is async-signal-safe and happens on every way out.
+ * 2. Reads never block: poll first, or the input is a regular file.
+ * State: one static struct, as a process has one terminal; the handlers reach it there.
+ */
+#include "cli/console.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <termios.h>
+#include <time.h>
+#include <unistd.h>
+
+#define ESCAPE 0x01 /* Ctrl-A */
+
+static struct {
+    void (*on_quit)(void);
+    struct termios saved, raw_modes;
+    volatile sig_atomic_t raw;    /* the terminal is in raw mode */
+    volatile sig_atomic_t signal; /* what asked us to end */
+    int wake[2];                  /* pipe: a signal ends an idle wait */
+    int out_error;
+    bool open, tty, no_input, escaped, user_quit;
+} con = {.wake = {-1, -1}};
+
+static void restore_terminal(void) {
+    if (con.raw) {
+        con.raw = 0;
+        tcsetattr(STDIN_FILENO, TCSANOW, &con.saved);
+    }
+}
+
+static void set_raw(void) {
+    /* A background process would be stopped for touching the terminal. */
+    if (tcgetpgrp(STDIN_FILENO) != getpgrp())
+        return;
+    con.raw = 1;
+    if (tcsetattr(STDIN_FILENO, TCSANOW, &con.raw_modes))
+        con.raw = 0;
+}
+
+static void on_end_signal(int sig) {
+    int saved = errno;
+    if (con.signal) { /* the second one does not wait for the guest */
+        restore_terminal();
+        _exit(128 + sig);
+    }
+    con.signal = sig;
+    con.on_quit();
+    if (con.wake[1] >= 0 && write(con.wake[1], "", 1) < 0) {
+        /* the pipe is full: the wait ends anyway */
+    }
+    errno = saved;
+}
+
+/* A crash of ours: leave the terminal usable, then die of it. */
+static void on_fatal_signal(int sig) {
+    restore_terminal();
+    signal(sig, SIG_DFL);
+    raise(sig);
+}
+
+static void on_stop(int sig) {
+    int saved = errno;
+    restore_terminal();
+    raise(SIGSTOP);
+    errno = saved;
+}
+
+static void on_continue(int sig) {
+    int saved = errno;
+    if (con.open && con.tty && !con.raw)
+        set_raw();
+    errno = saved;
+}
+
+static void handle(int sig, void (*fn)(int), int flags) {
+    struct sigaction sa = {.sa_handler = fn, .sa_flags = flags};
+    sigemptyset(&sa.sa_mask);
+    sigaction(sig, &sa, NULL);
+}
+
+static void handle_signals(void) {
+    static const int ends[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
+    static const int fatal[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT};
+    for (unsigned i = 0; i < sizeof(ends) / sizeof(ends[0]); i++)
+        handle(ends[i], on_end_signal, 0);
+    if (!con.tty)
+        return;
+    for (unsigned i = 0; i < sizeof(fatal) / sizeof(fatal[0]); i++)
+        handle(fatal[i], on_fatal_signal, SA_RESETHAND);
+    handle(SIGTSTP, on_stop, SA_RESTART);
+    handle(SIGCONT, on_continue, SA_RESTART);
+}
+
+void console_open(void (*on_quit)(void)) {
+    con.on_quit = on_quit;
+    con.tty = isatty(STDIN_FILENO) && tcgetattr(STDIN_FILENO, &con.saved) == 0;
+    if (con.tty && tcgetpgrp(STDIN_FILENO) != getpgrp()) {
+        con.tty = false;
+        con.no_input = true;
+    }
+    if (pipe2(con.wake, O_CLOEXEC | O_NONBLOCK))
+        con.wake[0] = con.wake[1] = -1;
+    con.open = true;
+    handle_signals();
+    if (!con.tty)
+        return;
+    con.raw_modes = con.saved;
+    con.raw_modes.c_iflag &=
+        ~(tcflag_t)(IGNBRK | BRKINT | PARMRK | ISTRIP | INLCR | IGNCR | ICRNL | IXON);
+    con.raw_modes.c_lflag &= ~(tcflag_t)(ECHO | ECHONL | ICANON | ISIG | IEXTEN);
+    con.raw_modes.c_cflag &= ~(tcflag_t)(CSIZE | PARENB);
+    con.raw_modes.c_cflag |= CS8;
+    con.raw_modes.c_cc[VMIN] = 1;
+    con.raw_modes.c_cc[VTIME] = 0;
+    atexit(restore_terminal);
+    set_raw();
+}
+
+void console_close(void) {
+    con.open = false;
+    restore_terminal();
+}
+
+static void write_out(const void *buf, size_t size) {
+    const char *p = buf;
+    while (size && !con.out_error) {
+        ssize_t n = write(STDOUT_FILENO, p, size);
+        if (n >= 0) {
+            p += n;
+            size -= (size_t)n;
+        } else if (errno == EAGAIN) {
+            struct pollfd fd[2] = {{.fd = STDOUT_FILENO, .events = POLLOUT},
+                                   {.fd = con.wake[0], .events = POLLIN}};
+            poll(fd, 2, -1);
+            if (con.signal)
+                return;
+        } else if (errno != EINTR) {
+            con.out_error = errno;
+            con.on_quit();
+        } else if (con.signal) {
+            return;
+        }
+    }
+}
+
+void console_out(void *opaque, const uint8_t *buf, size_t size) {
+    write_out(buf, size);
+}
+
+static void show_help(void) {
+    static const char text[] = "\r\nCtrl-A h       this help\r\n"
+                               "Ctrl-A x       quit\r\n"
+                               "Ctrl-A Ctrl-A  send Ctrl-A to the guest\r\n";
+    write_out(text, sizeof(text) - 1);
+}
+
+/* Take the escape sequences out. Return: how many bytes are left for the guest. */
+static size_t unescape(uint8_t *buf, size_t size) {
+    size_t kept = 0;
+    for (size_t i = 0; i < size; i++) {
+        uint8_t c = buf[i];
+        if (!con.escaped) {
+            if (c == ESCAPE)
+                con.escaped = true;
+            else
+                buf[kept++] = c;
+            continue;
+        }
+        con.escaped = false;
+        if (c == ESCAPE) {
+            buf[kept++] = c;
+        } else if (c == 'h' || c == '?') {
+            show_help();
+        } else if (c == 'x') {
+            con.user_quit = true;
+            con.on_quit();
+        }
+    }
+    return kept;
+}
+
+size_t console_in(void *opaque, uint8_t *buf, size_t size) {
+    if (con.no_input || !size)
+        return 0;
+    struct pollfd fd = {.fd = STDIN_FILENO, .events = POLLIN};
+    if (poll(&fd, 1, 0) <= 0)
+        return 0;
+    ssize_t n = read(STDIN_FILENO, buf, size);
+    if (n < 0 && (errno == EINTR || errno == EAGAIN))
+        return 0;
+    if (n <= 0) { /* the end of input is not the end of the guest */
+        con.no_input = true;
+        return 0;
+    }
+    return con.tty ? unescape(buf, (size_t)n) : (size_t)n;
+}
+
+void console_idle(void *opaque, uint64_t ns) {
+    struct pollfd fd[2] = {{.fd = con.wake[0], .events = POLLIN},
+                           {.fd = con.no_input ? -1 : STDIN_FILENO, .events = POLLIN}};
+    struct timespec ts = {.tv_sec = (time_t)(ns / 1000000000u),
+                          .tv_nsec = (long)(ns % 1000000000u)};
+    if (ns / 1000000000u > 3600)
+        ts = (struct timespec){.tv_sec = 3600};
+    ppoll(fd, 2, &ts, NULL);
+}
+
+int console_signal(void) {
+    return con.signal;
+}
+
+int console_out_error(void) {
+    return con.out_error;
+}
+
+bool console_user_quit(void) {
+    return con.user_quit;
+}

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The guest's serial console on this process's stdin and stdout.
+ *
+ * A terminal is put into raw mode and restored by console_close, at exit, and by every
+ * signal that ends the process. Ctrl-A is the escape key there, and only there: x quits,
+ * h shows help, Ctrl-A sends one. Input that ends (EOF) does not end the guest.
+ */
+#ifndef CLI_CONSOLE_H
+#define CLI_CONSOLE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* on_quit is called for Ctrl-A x, a closed stdout, and SIGINT, SIGTERM, SIGHUP, SIGQUIT:
+ * from the console's own calls or from a signal handler. There is one console. */
+void console_open(void (*on_quit)(void));
+void console_close(void);
+
+/* The machine's callbacks (machine.h); opaque is unused. */
+void console_out(void *opaque, const uint8_t *buf, size_t size);
+size_t console_in(void *opaque, uint8_t *buf, size_t size);
+void console_idle(void *opaque, uint64_t ns);
+
+/* Why on_quit was called. */
+int console_signal(void);     /* the signal, or 0 */
+int console_out_error(void);  /* errno of the failed write, or 0 */
+bool console_user_quit(void); /* Ctrl-A x */
+
+#endif

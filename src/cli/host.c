@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * `penumbra host`: what this host offers. The description is one JSON object; the plain
+ * text prints from it, so that the two cannot differ.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <numa.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include "cli/cli.h"
+#include "penumbra/engine.h"
+
+/* The first line of a small file without its newline; "" when unreadable. */
+static void read_line(const char *path, char *buf, size_t size) {
+    buf[0] = 0;
+    FILE *f = fopen(path, "re");
+    if (!f)
+        return;
+    if (fgets(buf, (int)size, f))
+        buf[strcspn(buf, "\n")] = 0;
+    else
+        buf[0] = 0;
+    fclose(f);
+}
+
+static json_t *cpu_name(void) {
+    char line[256];
+    FILE *f = fopen("/proc/cpuinfo", "re");
+    json_t *name = NULL;
+    while (f && !name && fgets(line, sizeof(line), f))
+        if (!strncmp(line, "model name", 10)) {
+            char *p = strchr(line, ':');
+            line[strcspn(line, "\n")] = 0;
+            if (p)
+                name = json_string(p + 1 + strspn(p + 1, " "));
+        }
+    if (f)
+        fclose(f);
+    return name ? name : json_string("unknown");
+}
+
+static json_t *numa_json(void) {
+    json_t *nodes = json_array();
+    if (numa_available() < 0)
+        return nodes;
+    for (int n = 0; n <= numa_max_node(); n++) {
+        long long avail = 0, size = numa_node_size64(n, &avail);
+        if (size > 0)
+            json_array_append_new(nodes,
+                                  json_pack("{s:i, s:I, s:I}", "node", n, "memory",
+                                            (json_int_t)size, "free", (json_int_t)avail));
+    }
+    return nodes;
+}
+
+static json_t *hugepage_pool(unsigned kib) {
+    char path[128], total[32], avail[32];
+    snprintf(path, sizeof(path), "/sys/kernel/mm/hugepages/hugepages-%ukB/nr_hugepages",
+             kib);
+    read_line(path, total, sizeof(total));
+    snprintf(path, sizeof(path), "/sys/kernel/mm/hugepages/hugepages-%ukB/free_hugepages",
+             kib);
+    read_line(path, avail, sizeof(avail));
+    return json_pack("{s:i, s:i}", "total", atoi(total), "free", atoi(avail));
+}
+
+/* The word in brackets: "always [madvise] never". */
+static json_t *thp_policy(void) {
+    char line[128];
+    read_line("/sys/kernel/mm/transparent_hugepage/enabled", line, sizeof(line));
+    char *p = strchr(line, '['), *q = p ? strchr(p, ']') : NULL;
+    return q ? json_stringn(p + 1, (size_t)(q - p - 1)) : json_string("absent");
+}
+
+static json_t *kvm_json(void) {
+    int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+    int rc = fd < 0 ? errno : 0;
+    if (fd >= 0)
+        close(fd);
+    return json_pack("{s:b, s:s}", "usable", !rc, "why",
+                     !rc            ? "/dev/kvm opens"
+                     : rc == ENOENT ? "/dev/kvm is absent"
+                     : rc == EACCES ? "no permission for /dev/kvm"
+                                    : strerror(rc));
+}
+
+static json_t *mmu_json(void) {
+    static const struct {
+        const char *name, *what;
+    } mmus[] = {
+        {"shadow", "software CPU, our shadow MMU"},
+        {"tdp", "software CPU, our two-dimensional MMU"},
+        {"kvm", "the host's KVM"},
+    };
+    json_t *out = json_object();
+    for (unsigned i = 0; i < sizeof(mmus) / sizeof(mmus[0]); i++)
+        json_object_set_new(out, mmus[i].name,
+                            json_pack("{s:b, s:s}", "works",
+                                      pn_engine_find(mmus[i].name) != NULL, "what",
+                                      mmus[i].what));
+    return out;
+}
+
+json_t *host_json(void) {
+    struct utsname u;
+    if (uname(&u))
+        memset(&u, 0, sizeof(u));
+    json_int_t page = sysconf(_SC_PAGESIZE);
+    return json_pack("{s:s, s:s, s:o, s:I, s:I, s:I, s:o, s:s, s:o, s:o, s:o}", "kernel",
+                     u.release, "machine", u.machine, "cpu", cpu_name(), "cpus",
+                     (json_int_t)sysconf(_SC_NPROCESSORS_ONLN), "memory",
+                     sysconf(_SC_PHYS_PAGES) * page, "memory_free",
+                     sysconf(_SC_AVPHYS_PAGES) * page, "numa", numa_json(), "os",
+                     u.sysname, "thp", thp_policy(), "hugepages_2m", hugepage_pool(2048),
+                     "hugepages_1g", hugepage_pool(1048576));
+}
+
+static double gib(const json_t *bytes) {
+    return (double)json_integer_value(bytes) / (1 << 30);
+}
+
+static void print_pool(const json_t *host, const char *key, const char *label) {
+    const json_t *p = json_object_get(host, key);
+    printf("%-14s %lld reserved, %lld free\n", label,
+           (long long)json_integer_value(json_object_get(p, "total")),
+           (long long)json_integer_value(json_object_get(p, "free")));
+}
+
+static void print_host(json_t *j) {
+    json_t *host = json_object_get(j, "host"), *node, *value;
+    const char *name;
+    size_t i;
+    printf("%-14s %s %s\n", "kernel", json_string_value(json_object_get(host, "os")),
+           json_string_value(json_object_get(host, "kernel")));
+    printf("%-14s %lld x %s\n", "cpu",
+           (long long)json_integer_value(json_object_get(host, "cpus")),
+           json_string_value(json_object_get(host, "cpu")));
+    printf("%-14s %.1f GiB, %.1f GiB free\n", "memory",
+           gib(json_object_get(host, "memory")),
+           gib(json_object_get(host, "memory_free")));
+    json_array_foreach(json_object_get(host, "numa"), i, node)
+        printf("%-14s node %lld: %.1f GiB, %.1f GiB free\n", i ? "" : "numa",
+               (long long)json_integer_value(json_object_get(node, "node")),
+               gib(json_object_get(node, "memory")), gib(json_object_get(node, "free")));
+    printf("%-14s transparent: %s\n", "huge pages",
+           json_string_value(json_object_get(host, "thp")));
+    print_pool(host, "hugepages_2m", "  2 MiB");
+    print_pool(host, "hugepages_1g", "  1 GiB");
+    printf("%-14s %s\n", "/dev/kvm",
+           json_string_value(json_object_get(json_object_get(j, "kvm"), "why")));
+    json_object_foreach(json_object_get(j, "mmu"), name, value)
+        printf("--mmu %-8s %s (%s)\n", name,
+               json_is_true(json_object_get(value, "works")) ? "works here"
+                                                             : "not in this build",
+               json_string_value(json_object_get(value, "what")));
+}
+
+static error_t parse_opt(int key, char *arg, struct argp_state *state) {
+    if (key != 'j')
+        return ARGP_ERR_UNKNOWN;
+    *(bool *)state->input = true;
+    return 0;
+}
+
+int cmd_host(int argc, char **argv) {
+    static const struct argp_option options[] = {
+        {"json", 'j', 0, 0, "As JSON", 0}, CLI_HELP_OPTION, {0}};
+    static const struct argp argp = {
+        .options = options, .parser = parse_opt, .doc = "Show what this host offers."};
+    bool as_json = false, done;
+    int rc = cli_parse(&argp, argc, argv, "penumbra host", &as_json, &done);
+    if (rc || done)
+        return rc;
+    json_t *j = json_pack("{s:s, s:s, s:o, s:o, s:o}", "schema", "penumbra-host-1",
+                          "version", PENUMBRA_VERSION, "host", host_json(), "kvm",
+                          kvm_json(), "mmu", mmu_json());
+    if (!j) {
+        cli_error("out of memory");
+        return CLI_HOST;
+    }
+    if (as_json) {
+        json_dumpf(j, stdout, JSON_INDENT(2));
+        putchar('\n');
+    } else {
+        print_host(j);
+    }
+    json_decref(j);
+    if (fflush(stdout)) {
+        cli_error("cannot write: %s", strerror(errno));
+        return CLI_HOST;
+    }
+    return CLI_OK;
+}

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: MIT */
+/* penumbra: pick the subcommand. */
+#include <signal.h>
+#include <string.h>
+
+#include "cli/cli.h"
+
+static const struct command {
+    const char *name;
+    int (*run)(int argc, char **argv);
+    const char *doc;
+} commands[] = {
+    {"run", cmd_run, "boot a guest under one of the MMUs"},
+    {"host", cmd_host, "what this host offers"},
+    {"trace", cmd_trace, "print, filter and digest a trace file"},
+};
+#define COMMANDS (sizeof(commands) / sizeof(commands[0]))
+
+static void usage(FILE *out) {
+    fputs("Usage: penumbra COMMAND [OPTION...]\n\n"
+          "Boots x86-64 guests under one of several MMUs and shows what the MMU did.\n\n",
+          out);
+    for (unsigned i = 0; i < COMMANDS; i++)
+        fprintf(out, "  %-8s %s\n", commands[i].name, commands[i].doc);
+    fputs(
+        "\n'penumbra COMMAND --help' tells the options of each.\n"
+        "Exit codes: 0 the guest powered off or the command succeeded; 1 host failure;\n"
+        "2 usage; 3 the guest crashed; 4 a limit ended it; debug-exit guests end with\n"
+        "(value << 1) | 1.\n",
+        out);
+}
+
+int main(int argc, char **argv) {
+    signal(SIGPIPE, SIG_IGN); /* a closed console is an error code, not a death */
+    const char *name = argc > 1 ? argv[1] : "";
+    if (!strcmp(name, "--help") || !strcmp(name, "-h") || !strcmp(name, "help")) {
+        usage(stdout);
+        return CLI_OK;
+    }
+    if (!strcmp(name, "--version") || !strcmp(name, "-V")) {
+        puts("penumbra " PENUMBRA_VERSION);
+        return CLI_OK;
+    }
+    for (unsigned i = 0; i < COMMANDS; i++)
+        if (!strcmp(name, commands[i].name))
+            return commands[i].run(argc - 1, argv + 1);
+    if (!*name)
+        usage(stderr);
+    else
+        cli_error("no command is called '%s' (see penumbra --help)", name);
+    return CLI_USAGE;
+}

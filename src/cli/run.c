@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * `penumbra run`: make a machine, run it, report.
+ *
+ * Order: everything that can fail for a bad command line fails before the console goes
+ * raw; result files are opened before the run and renamed after it.
+ */
+#include "cli/run.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/outfile.h"
+#include "bench/guest/guest.h"
+#include "cli/console.h"
+
+/* The one machine of this process: signal handlers reach it here. */
+static struct machine *volatile running;
+
+static void quit(void) {
+    struct machine *m = running;
+    if (m)
+        machine_quit(m);
+}
+
+struct run {
+    struct run_options options;
+    struct run_report report;
+    struct machine *machine;
+    struct trace_writer *trace;
+    struct outfile stats;
+};
+
+const char *run_end_name(enum machine_end end) {
+    switch (end) {
+    case END_POWEROFF:
+        return "poweroff";
+    case END_RESET:
+        return "reset";
+    case END_DEBUG_EXIT:
+        return "debug-exit";
+    case END_SHUTDOWN:
+        return "triple-fault";
+    case END_MAX_INSNS:
+        return "max-insns";
+    case END_TIMEOUT:
+        return "timeout";
+    case END_QUIT:
+        return "quit";
+    case END_DEADLOCK:
+        return "deadlock";
+    case END_ERROR:
+        break;
+    }
+    return "error";
+}
+
+/* The exit code of a run, and its line on stderr where something is to be said. */
+static int conclude(const struct run *r) {
+    const struct machine_result *res = &r->report.result;
+    switch (res->end) {
+    case END_POWEROFF:
+        return CLI_OK;
+    case END_RESET:
+        cli_error("the guest asked for a reset; the run ends here");
+        return CLI_OK;
+    case END_DEBUG_EXIT:
+        return (int)(res->code & 0xff);
+    case END_SHUTDOWN:
+        cli_error("the guest crashed: triple fault");
+        machine_dump(r->machine, stderr);
+        return CLI_CRASH;
+    case END_DEADLOCK:
+        cli_error("the guest crashed: halted, and nothing can wake it");
+        machine_dump(r->machine, stderr);
+        return CLI_CRASH;
+    case END_MAX_INSNS:
+        cli_error("--max-insns reached after %llu instructions",
+                  (unsigned long long)res->guest_insns);
+        return CLI_LIMIT;
+    case END_TIMEOUT:
+        cli_error("--timeout reached after %.1f s", (double)res->host_ns / 1e9);
+        return CLI_LIMIT;
+    case END_QUIT:
+        if (console_out_error()) {
+            cli_error("the console's output failed: %s", strerror(console_out_error()));
+            return CLI_HOST;
+        }
+        return console_signal() ? 128 + console_signal() : CLI_OK;
+    case END_ERROR:
+        break;
+    }
+    cli_error("the run failed");
+    return CLI_HOST;
+}
+
+static int host_error(const char *err) {
+    cli_error("%s", err);
+    return CLI_HOST;
+}
+
+static int open_outputs(struct run *r) {
+    struct run_options *o = &r->options;
+    char err[256];
+    if (o->stats) {
+        int rc = outfile_open(&r->stats, o->stats);
+        if (rc) {
+            cli_error("cannot write %s: %s", o->stats, strerror(-rc));
+            return CLI_HOST;
+        }
+    }
+    if (!o->trace && !o->event_digest)
+        return CLI_OK;
+    const struct trace_config cfg = {
+        .path = o->trace,
+        .vcpus = o->machine.cpus,
+        .mask = o->trace_mask,
+        .limit = o->trace ? o->trace_limit : 0,
+    };
+    if (trace_open(&cfg, &r->trace, err, sizeof(err)))
+        return host_error(err);
+    o->machine.rings = trace_rings(r->trace);
+    return CLI_OK;
+}
+
+static int create_machine(struct run *r) {
+    struct machine_config *m = &r->options.machine;
+    char err[256] = "";
+    if (!m->kernel) {
+        m->kernel_blob = pn_guest_elf;
+        m->kernel_blob_size = (size_t)(pn_guest_elf_end - pn_guest_elf);
+    }
+    m->serial_out = console_out;
+    m->serial_in = console_in;
+    m->idle = console_idle;
+    int rc = machine_create(m, &r->machine, err, sizeof(err));
+    if (!rc)
+        return CLI_OK;
+    cli_error("%s", *err ? err : strerror(-rc));
+    return rc == -EINVAL ? CLI_USAGE : CLI_HOST;
+}
+
+/* Boot, and stay until the guest ends. */
+static int run_machine(struct run *r) {
+    char err[256] = "";
+    running = r->machine;
+    console_open(quit);
+    int rc = machine_run(r->machine, &r->report.result, err, sizeof(err));
+    console_close();
+    running = NULL;
+    if (rc) {
+        r->report.result.end = END_ERROR;
+        return host_error(*err ? err : strerror(-rc));
+    }
+    return conclude(r);
+}
+
+static void add_stats(struct run *r) {
+    for (unsigned cpu = 0; cpu < r->options.machine.cpus; cpu++) {
+        const struct pn_stats *s = machine_stats(r->machine, cpu);
+        for (unsigned i = 0; s && i < PN_STAT_COUNT; i++)
+            r->report.total.v[i] += s->v[i];
+    }
+}
+
+static int write_stats(struct run *r) {
+    json_t *json = run_report_json(&r->report);
+    int rc = json ? 0 : -ENOMEM;
+    if (!rc && json_dumpfd(json, r->stats.fd, JSON_INDENT(2)))
+        rc = -EIO;
+    if (!rc && write(r->stats.fd, "\n", 1) != 1)
+        rc = -errno;
+    json_decref(json);
+    if (!rc)
+        rc = outfile_commit(&r->stats);
+    if (rc) {
+        cli_error("cannot write %s: %s", r->options.stats, strerror(-rc));
+        return CLI_HOST;
+    }
+    return CLI_OK;
+}
+
+/* Everything that is written after the run. Return: CLI_OK or CLI_HOST. */
+static int report(struct run *r) {
+    char err[256];
+    int code = CLI_OK;
+    add_stats(r);
+    if (r->options.ram_digest) {
+        r->report.has_ram_digest = true;
+        r->report.ram_digest = machine_ram_digest(r->machine);
+    }
+    if (r->trace) {
+        r->report.has_events = true;
+        if (trace_close(r->trace, &r->report.events, err, sizeof(err)))
+            code = host_error(err);
+        else if (r->report.events.lost)
+            cli_error("%llu events were lost (see --trace-limit)",
+                      (unsigned long long)r->report.events.lost);
+        r->trace = NULL;
+    }
+    if (r->options.stats && write_stats(r))
+        code = CLI_HOST;
+    if (r->options.summary)
+        run_report_print(&r->report, stderr);
+    return code;
+}
+
+int cmd_run(int argc, char **argv) {
+    struct run r = {.stats = {.fd = -1}};
+    bool done;
+    int code = run_options_parse(&r.options, argc, argv, &done);
+    if (code || done)
+        return code;
+    r.report.options = &r.options;
+    code = open_outputs(&r);
+    if (!code)
+        code = create_machine(&r);
+    if (!code) {
+        code = r.report.code = run_machine(&r);
+        int failed = report(&r);
+        if (failed)
+            code = failed;
+    }
+    if (r.machine)
+        machine_destroy(r.machine);
+    trace_abandon(r.trace);
+    outfile_abandon(&r.stats);
+    if (console_signal() && code == 128 + console_signal()) {
+        /* Die of the signal, now that all is put away: what started us can tell. */
+        signal(console_signal(), SIG_DFL);
+        raise(console_signal());
+    }
+    return code;
+}

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT */
+/* `penumbra run`: its options, and what its reports need of a finished run. */
+#ifndef CLI_RUN_H
+#define CLI_RUN_H
+
+#include "cli/cli.h"
+#include "machine/machine.h"
+#include "trace/trace.h"
+
+#define RUN_MMU_OPTS_MAX 32u
+
+struct run_options {
+    const char *mmu;
+    const char *mmu_opt[RUN_MMU_OPTS_MAX]; /* as given, for the report */
+    unsigned mmu_opts;
+    const char *stats, *trace;
+    uint64_t trace_mask;  /* which events */
+    uint64_t trace_limit; /* records; 0: no limit */
+    bool event_digest, ram_digest, summary;
+    struct machine_config machine;
+};
+
+/* Fill *o from the command line (run_options.c). Return: CLI_OK, or CLI_USAGE after one
+ * line on stderr; *done is set when the command line only asked for help or a list. */
+int run_options_parse(struct run_options *o, int argc, char **argv, bool *done);
+
+/* How a run went. */
+struct run_report {
+    const struct run_options *options;
+    struct machine_result result;
+    int code; /* the process's exit code */
+    struct pn_stats total;
+    struct trace_totals events;
+    bool has_events, has_ram_digest;
+    uint64_t ram_digest;
+};
+
+/* "poweroff", "triple-fault"...: the reason as --stats writes it. */
+const char *run_end_name(enum machine_end end);
+/* The whole result as JSON (run_report.c). Return: a new reference, or NULL. */
+json_t *run_report_json(const struct run_report *r);
+/* --summary: what the MMU did, as a table. */
+void run_report_print(const struct run_report *r, FILE *out);
+
+#endif

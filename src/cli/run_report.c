@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: MIT */
+/* What a run did: as JSON for programs, as a table for people. */
+#include <inttypes.h>
+#include <string.h>
+
+#include "cli/run.h"
+
+static json_t *hex(uint64_t v) {
+    return json_sprintf("%016" PRIx64, v);
+}
+
+static json_t *or_null(const char *text) {
+    return text ? json_string(text) : json_null();
+}
+
+static json_t *config_json(const struct run_options *o) {
+    const struct machine_config *m = &o->machine;
+    json_t *opts = json_array();
+    for (unsigned i = 0; i < o->mmu_opts; i++)
+        json_array_append_new(opts, json_string(o->mmu_opt[i]));
+    return json_pack(
+        "{s:o, s:o, s:o, s:I, s:i, s:o, s:o, s:o, s:o, s:s, s:I, s:I, s:I, "
+        "s:I}",
+        "kernel", m->kernel ? json_string(m->kernel) : json_string("embedded"), "initrd",
+        or_null(m->initrd), "append", or_null(m->append), "memory", (json_int_t)m->ram,
+        "cpus", (int)m->cpus, "cpu", or_null(m->cpu_model), "mmu_opt", opts, "numa",
+        or_null(m->numa), "hugepages", or_null(m->hugepages), "clock",
+        m->host_clock ? "host" : "virtual", "seed", (json_int_t)m->seed, "block_len",
+        (json_int_t)m->max_block, "max_insns", (json_int_t)m->max_insns, "timeout_ns",
+        (json_int_t)m->timeout_ns);
+}
+
+json_t *run_report_json(const struct run_report *r) {
+    json_t *counters = json_object();
+    for (unsigned i = 0; i < PN_STAT_COUNT; i++)
+        json_object_set_new(counters, pn_stat_name(i),
+                            json_integer((json_int_t)r->total.v[i]));
+    json_t *j = json_pack(
+        "{s:s, s:s, s:o, s:s, s:I, s:I, s:I, s:{s:s, s:i}, s:o, s:o}", "schema",
+        "penumbra-stats-1", "version", PENUMBRA_VERSION, "host", host_json(), "mmu",
+        r->options->mmu, "guest_insns", (json_int_t)r->result.guest_insns, "guest_ns",
+        (json_int_t)r->result.guest_ns, "host_ns", (json_int_t)r->result.host_ns, "exit",
+        "reason", run_end_name(r->result.end), "code", r->code, "counters", counters,
+        "config", config_json(r->options));
+    if (j && r->has_events)
+        json_object_set_new(
+            j, "events",
+            json_pack("{s:I, s:I, s:o}", "records", (json_int_t)r->events.records, "lost",
+                      (json_int_t)r->events.lost, "digest", hex(r->events.digest)));
+    if (j && r->has_ram_digest)
+        json_object_set_new(j, "ram_digest", hex(r->ram_digest));
+    return j;
+}
+
+/* 1234567 as 1,234,567 */
+static const char *grouped(uint64_t v, char buf[32]) {
+    char digits[24];
+    int n = snprintf(digits, sizeof(digits), "%" PRIu64, v), out = 0;
+    for (int i = 0; i < n; i++) {
+        if (i && (n - i) % 3 == 0)
+            buf[out++] = ',';
+        buf[out++] = digits[i];
+    }
+    buf[out] = 0;
+    return buf;
+}
+
+/* The rows of the summary; a row without a counter is a heading. */
+static const struct row {
+    const char *label;
+    int stat;
+} rows[] = {
+    {"Page faults, by what the MMU did", -1},
+    {"met by the shadow tables", PN_STAT_pf_taken},
+    {"  mapped and retried", PN_STAT_pf_fixed},
+    {"  given to the guest", PN_STAT_pf_guest},
+    {"  MMIO", PN_STAT_pf_mmio},
+    {"  tracked writes", PN_STAT_pf_tracked},
+    {"  first write since a dirty harvest", PN_STAT_pf_dirty_log},
+    {"Shadow pages", -1},
+    {"made", PN_STAT_sp_created},
+    {"found again by (gfn, role)", PN_STAT_sp_reused},
+    {"zapped", PN_STAT_sp_zapped},
+    {"in use at the end", PN_STAT_sp_pages},
+    {"leaf tables gone unsync", PN_STAT_mmu_unsync},
+    {"leaf tables synced", PN_STAT_mmu_sync},
+    {"guest table writes emulated", PN_STAT_mmu_pte_write},
+    {"zapped for write flooding", PN_STAT_mmu_flooded},
+    {"neighbour sptes prefetched", PN_STAT_mmu_prefetch},
+    {"Walks", -1},
+    {"TLB misses", PN_STAT_tlb_miss},
+    {"shadow entries read", PN_STAT_walk_refs},
+    {"guest entries read", PN_STAT_gpte_reads},
+    {"A and D bits set in guest tables", PN_STAT_gpte_ad_set},
+    {"Address spaces", -1},
+    {"CR3 loads answered from cached roots", PN_STAT_root_hit},
+    {"CR3 loads that made a root", PN_STAT_root_miss},
+    {"INVLPG", PN_STAT_invlpg},
+    {"TLB flushes", PN_STAT_tlb_flush},
+};
+
+void run_report_print(const struct run_report *r, FILE *out) {
+    char buf[32];
+    double host = (double)r->result.host_ns / 1e9;
+    fprintf(out, "\npenumbra %s --mmu %s: %s, exit code %d\n", PENUMBRA_VERSION,
+            r->options->mmu, run_end_name(r->result.end), r->code);
+    for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        if (rows[i].stat < 0)
+            fprintf(out, "\n%s\n", rows[i].label);
+        else
+            fprintf(out, "  %-40s %16s\n", rows[i].label,
+                    grouped(r->total.v[rows[i].stat], buf));
+    }
+    fprintf(out, "\nTime\n  %-40s %16s\n", "guest instructions",
+            grouped(r->result.guest_insns, buf));
+    fprintf(out, "  %-40s %14.3f s\n", "host time", host);
+    if (host > 0)
+        fprintf(out, "  %-40s %16.1f\n", "million instructions per second",
+                (double)r->result.guest_insns / host / 1e6);
+    if (r->has_events)
+        fprintf(out, "  %-40s %16s\n  %-40s %16" PRIx64 "\n", "events recorded",
+                grouped(r->events.records, buf), "digest of the events",
+                r->events.digest);
+}
