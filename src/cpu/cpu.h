@@ -109,6 +109,7 @@ struct cpu_model;
 int cpu_model_parse(const char *text, struct cpu_model **out, char *err, size_t err_size);
 void cpu_model_free(struct cpu_model *model);
 void cpu_model_print(FILE *out); /* names and features, for --cpu help */
+const char *cpu_model_name(const struct cpu_model *model); /* as --cpu takes it */
 /* Fill one CPUID leaf of the model as the guest sees it (no run-time bits). */
 void cpu_model_leaf(const struct cpu_model *model, uint32_t leaf, uint32_t subleaf,
                     uint32_t out[4]);
@@ -186,6 +187,7 @@ struct cpu {
     uint64_t msr_pat, msr_tsc_aux, msr_misc_enable, msr_spec_ctrl, msr_xss;
     uint64_t msr_mtrr[32]; /* def type, fixed and variable ranges: stored, not acted on */
     int64_t tsc_offset;    /* TSC = cpu_insns() + tsc_offset */
+    int64_t tsc_adjust;    /* IA32_TSC_ADJUST: the guest's own share of tsc_offset */
     uint64_t rng;          /* RDRAND, RDSEED: a generator seeded from the configuration */
     uint64_t tsc_hz;       /* 1 GHz: one instruction is one tick is one nanosecond */
 
@@ -332,6 +334,12 @@ enum cpu_rc cpu_poll_events(struct cpu *cpu);
 static inline bool cpu_attention(const struct cpu *cpu) {
     return cpu->intr_line | cpu->nmi_pending | cpu->init_pending | cpu->sipi_pending ||
            cpu->db_pending;
+}
+
+/* The instruction at rip is in the shadow of STI or MOV SS: with cpu_attention the
+ * dispatcher runs it alone and then polls again. */
+static inline bool cpu_shadowed(const struct cpu *cpu) {
+    return cpu->intr_shadow && cpu->shadow_at == cpu_insns(cpu);
 }
 
 /*

@@ -64,6 +64,7 @@ static void reset_msrs(struct cpu *cpu) {
     memset(cpu->msr_mtrr, 0, sizeof cpu->msr_mtrr);
     cpu->pkru = cpu->pkrs = 0;
     cpu->tsc_offset = -(int64_t)cpu_insns(cpu);
+    cpu->tsc_adjust = 0;
 }
 
 void cpu_reset(struct cpu *cpu) {

@@ -174,3 +174,21 @@ void stack_commit(struct cpu *cpu, const struct stack *st) {
     else
         cpu->gpr[R_SP] = st->sp & st->mask;
 }
+
+void set_stack_pointer(struct cpu *cpu, bool to64, uint64_t sp) {
+    if (to64)
+        cpu->gpr[R_SP] = sp;
+    else if (cpu->seg[SEG_SS].attr & ATTR_DB)
+        cpu->gpr[R_SP] = (uint32_t)sp;
+    else
+        cpu->gpr[R_SP] = (cpu->gpr[R_SP] & ~0xffffull) | (sp & 0xffff);
+}
+
+enum cpu_rc code_offset_check(struct cpu *cpu, uint64_t raw, uint16_t sel, uint64_t rip) {
+    if (mode_long(cpu) && desc_long(raw)) {
+        if (unlikely(desc_big(raw)))
+            return cpu_raise_code(cpu, VEC_GP, sel & ~3u);
+        return canonical(cpu, rip) ? CPU_NEXT : cpu_raise_code(cpu, VEC_GP, 0);
+    }
+    return rip <= desc_limit(raw) ? CPU_NEXT : cpu_raise_code(cpu, VEC_GP, 0);
+}

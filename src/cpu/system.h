@@ -197,6 +197,18 @@ enum cpu_rc stack_push(struct cpu *cpu, struct stack *st, uint64_t value, unsign
 enum cpu_rc stack_pop(struct cpu *cpu, struct stack *st, unsigned size, uint64_t *value);
 void stack_commit(struct cpu *cpu, const struct stack *st);
 
+/* Load RSP from a frame: all of it, or as wide as the SS now loaded says. */
+void set_stack_pointer(struct cpu *cpu, bool to64, uint64_t sp);
+/* May control go to offset rip of the code segment raw? #GP(0); #GP(sel) for L with D. */
+enum cpu_rc code_offset_check(struct cpu *cpu, uint64_t raw, uint16_t sel, uint64_t rip);
+
+static inline uint64_t next_rip(const struct cpu *cpu, const struct insn *in) {
+    uint64_t next = in->rip + in->len;
+    return mode_64(cpu)              ? next
+           : cpu->mode & MODE_CODE32 ? (uint32_t)next
+                                     : (uint16_t)next;
+}
+
 /* ---- Flags (flags.c) ---- */
 
 /* What IRET and friends load: RF is live for the instruction after this one. */

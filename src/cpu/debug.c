@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What happens at instruction boundaries: pending events in their order of priority, the
+ * debug registers, the interrupt shadow.
+ *
+ * Invariants
+ * 1. Nothing here depends on where blocks begin or end: shadows and RF are positions in
+ *    the count of retired instructions.
+ *
+ * Sources: SDM volume 3, "Priority Among Concurrent Events", "Debug Exceptions", "Masking
+ * Exceptions and Interrupts When Switching Stacks".
+ */
+#include "cpu/system.h"
+
+static bool shadowed_by_ss(const struct cpu *cpu) {
+    return cpu_shadowed(cpu) && cpu->intr_shadow == 2;
+}
+
+static enum cpu_rc poll_signals(struct cpu *cpu) {
+    if (cpu->init_pending) {
+        cpu->init_pending = 0;
+        cpu_init_signal(cpu);
+        return CPU_JUMP;
+    }
+    if (cpu->sipi_pending) {
+        cpu->sipi_pending = 0;
+        cpu_start_signal(cpu);
+        return CPU_JUMP;
+    }
+    return CPU_NEXT;
+}
+
+static enum cpu_rc poll_interrupt(struct cpu *cpu) {
+    int vector = cpu->bus->intr_ack(cpu->bus->opaque);
+    if (vector >= 0)
+        return cpu_deliver_intr(cpu, (uint8_t)vector);
+    cpu->intr_line = 0;
+    return CPU_NEXT;
+}
+
+enum cpu_rc cpu_poll_events(struct cpu *cpu) {
+    if (likely(!cpu_attention(cpu)))
+        return CPU_NEXT;
+    enum cpu_rc rc = poll_signals(cpu);
+    if (rc != CPU_NEXT || cpu->halted == HALTED_FOR_SIPI)
+        return rc;
+    bool by_ss = shadowed_by_ss(cpu);
+    if (unlikely(cpu->db_pending && !by_ss)) {
+        uint32_t bits = cpu->db_pending;
+        cpu->db_pending = 0;
+        cpu_raise_debug(cpu, bits);
+        return cpu_deliver_fault(cpu);
+    }
+    if (unlikely(cpu->nmi_pending && !cpu->nmi_blocked && !by_ss)) {
+        cpu->nmi_pending = 0;
+        return cpu_deliver_nmi(cpu);
+    }
+    if (cpu->intr_line && cpu->sys_flags & FL_IF && !cpu_shadowed(cpu))
+        return poll_interrupt(cpu);
+    return CPU_NEXT;
+}
+
+/* ---- Debug registers ---- */
+
+static unsigned dr7_enabled(const struct cpu *cpu, unsigned i) {
+    return cpu->dr[7] >> i * 2 & 3;
+}
+static unsigned dr7_rw(const struct cpu *cpu, unsigned i) {
+    return cpu->dr[7] >> (16 + i * 4) & 3;
+}
+static unsigned dr7_size(const struct cpu *cpu, unsigned i) {
+    static const uint8_t size[4] = {1, 2, 8, 4};
+    return size[cpu->dr[7] >> (18 + i * 4) & 3];
+}
+
+enum cpu_rc cpu_check_breakpoint(struct cpu *cpu) {
+    uint64_t lin = mode_64(cpu) ? cpu->rip : (uint32_t)(cpu->seg[SEG_CS].base + cpu->rip);
+    uint32_t hit = 0;
+    if (cpu->rf_at == cpu_insns(cpu) || shadowed_by_ss(cpu))
+        return CPU_NEXT;
+    for (unsigned i = 0; i < 4; i++)
+        if (dr7_enabled(cpu, i) && dr7_rw(cpu, i) == 0 && cpu->dr[i] == lin)
+            hit |= 1u << i;
+    return hit ? cpu_raise_debug(cpu, hit) : CPU_NEXT;
+}
+
+void cpu_watch(struct cpu *cpu, uint64_t address, unsigned size, unsigned rw) {
+    for (unsigned i = 0; i < 4; i++) {
+        unsigned want = dr7_rw(cpu, i), n = dr7_size(cpu, i);
+        uint64_t from = cpu->dr[i] & ~(uint64_t)(n - 1);
+        if (!dr7_enabled(cpu, i) || want == 0)
+            continue;
+        if (want == 2 ? rw != 2 || !(cpu->cr4 & CR4_DE)
+                      : rw == 2 || (want == 1 && rw != 1))
+            continue;
+        if (address - from < n || from - address < size)
+            cpu->db_pending |= 1u << i;
+    }
+}
+
+void cpu_insn_done(struct cpu *cpu, uint32_t mode_before) {
+    if (mode_before & MODE_TF && !cpu->step_skip && !shadowed_by_ss(cpu))
+        cpu->db_pending |= DR6_BS;
+    cpu->step_skip = 0;
+}

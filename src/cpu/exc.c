@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Delivery of exceptions and interrupts: the IDT of long mode, the double- and
+ * triple-fault rules, NMIs. Other modes' gates are exc_legacy.c's.
+ *
+ * Invariants
+ * 1. event_deliver changes the CPU only when nothing can fault any more; memory below the
+ *    handler's stack pointer may have been written.
+ * 2. CR2 and DR6 change when delivery of their exception begins.
+ *
+ * Sources: SDM volume 2, "INT n/INTO/INT3/INT1"; volume 3, "Interrupt and Exception
+ * Handling", "Interrupt and Exception Handling in 64-bit Mode", table "Conditions for
+ * Generating a Double Fault".
+ */
+#include "cpu/system.h"
+
+static const char *const exception_name[32] = {
+    "#DE", "#DB", "NMI", "#BP", "#OF", "#BR", "#UD", "#NM", "#DF", "#9",  "#TS",
+    "#NP", "#SS", "#GP", "#PF", "#15", "#MF", "#AC", "#MC", "#XM", "#VE", "#CP"};
+
+/* ---- The long-mode gate ---- */
+
+struct gate64 {
+    uint64_t rip;
+    struct desc cs;
+    uint16_t sel;
+    uint8_t ist, cpl;
+    bool clears_if;
+};
+
+static enum cpu_rc gate_read(struct cpu *cpu, const struct event *ev, struct gate64 *g) {
+    uint32_t error = ev->vector * 8u + ERR_IDT + event_ext(ev);
+    uint64_t raw[2];
+    if (unlikely(ev->vector * 16u + 15 > cpu->idtr.limit))
+        return cpu_raise_code(cpu, VEC_GP, error);
+    if (sys_read(cpu, cpu->idtr.base + ev->vector * 16u, raw, 16) != CPU_NEXT)
+        return CPU_FAULT;
+    /* S clear, type 14 (interrupt gate) or 15 (trap gate). */
+    if (unlikely((raw[0] >> 40 & 0x1e) != 0x0e))
+        return cpu_raise_code(cpu, VEC_GP, error);
+    if (unlikely(ev->kind == EVENT_SOFT && desc_dpl(raw[0]) < cpu->cpl))
+        return cpu_raise_code(cpu, VEC_GP, error);
+    if (unlikely(!desc_present(raw[0])))
+        return cpu_raise_code(cpu, VEC_NP, error);
+    g->rip = (raw[0] & 0xffff) | (raw[0] >> 32 & 0xffff0000) | raw[1] << 32;
+    g->sel = (uint16_t)(raw[0] >> 16);
+    g->ist = raw[0] >> 32 & 7;
+    g->clears_if = !(raw[0] >> 40 & 1);
+    return CPU_NEXT;
+}
+
+static enum cpu_rc gate_code(struct cpu *cpu, unsigned ext, struct gate64 *g) {
+    uint32_t error = (g->sel & ~3u) | ext;
+    if (unlikely(sel_null(g->sel)))
+        return cpu_raise_code(cpu, VEC_GP, ext);
+    if (desc_fetch(cpu, g->sel, VEC_GP, ext, &g->cs) != CPU_NEXT)
+        return CPU_FAULT;
+    uint64_t raw = g->cs.raw;
+    if (unlikely(!desc_is_code(raw) || desc_dpl(raw) > cpu->cpl))
+        return cpu_raise_code(cpu, VEC_GP, error);
+    if (unlikely(!desc_present(raw)))
+        return cpu_raise_code(cpu, VEC_NP, error);
+    if (unlikely(!desc_long(raw) || desc_big(raw)))
+        return cpu_raise_code(cpu, VEC_GP, error);
+    if (unlikely(!canonical(cpu, g->rip)))
+        return cpu_raise_code(cpu, VEC_GP, ext);
+    g->cpl = desc_type(raw) & TYPE_CONF ? cpu->cpl : (uint8_t)desc_dpl(raw);
+    return CPU_NEXT;
+}
+
+/* The handler's stack pointer, aligned. */
+static enum cpu_rc gate_stack(struct cpu *cpu, unsigned ext, const struct gate64 *g,
+                              uint64_t *rsp) {
+    const struct cpu_seg *tr = &cpu->seg[SEG_TR];
+    if (g->ist || g->cpl != cpu->cpl) {
+        unsigned at = g->ist ? 28 + g->ist * 8u : 4 + g->cpl * 8u;
+        if (unlikely(at + 7 > tr->limit))
+            return cpu_raise_code(cpu, VEC_TS, (tr->sel & ~3u) | ext);
+        if (sys_read(cpu, tr->base + at, rsp, 8) != CPU_NEXT)
+            return CPU_FAULT;
+    } else {
+        *rsp = cpu->gpr[R_SP];
+    }
+    *rsp &= ~15ull;
+    if (unlikely(!canonical(cpu, *rsp) || !canonical(cpu, *rsp - 48)))
+        return cpu_raise_code(cpu, VEC_SS, ext);
+    return CPU_NEXT;
+}
+
+static enum cpu_rc gate_push(struct cpu *cpu, const struct event *ev,
+                             const struct gate64 *g, uint64_t *rsp) {
+    uint64_t rflags = cpu_rflags(cpu) | (event_sets_rf(ev) ? FL_RF : 0);
+    uint64_t frame[6] = {ev->error, ev->rip,        cpu->seg[SEG_CS].sel,
+                         rflags,    cpu->gpr[R_SP], cpu->seg[SEG_SS].sel};
+    unsigned skip = ev->has_error ? 0 : 1;
+    *rsp -= sizeof frame - skip * 8;
+    return cpu_write_lin(cpu, *rsp, frame + skip, sizeof frame - skip * 8,
+                         g->cpl == 3 ? PN_TLB_USER : PN_TLB_SUPER);
+}
+
+static enum cpu_rc deliver_long(struct cpu *cpu, const struct event *ev) {
+    struct gate64 g;
+    uint64_t rsp;
+    unsigned ext = event_ext(ev);
+    if (gate_read(cpu, ev, &g) != CPU_NEXT || gate_code(cpu, ext, &g) != CPU_NEXT ||
+        gate_stack(cpu, ext, &g, &rsp) != CPU_NEXT ||
+        gate_push(cpu, ev, &g, &rsp) != CPU_NEXT || desc_touch(cpu, &g.cs) != CPU_NEXT)
+        return CPU_FAULT;
+
+    seg_set(&cpu->seg[SEG_CS], (uint16_t)((g.sel & ~3u) | g.cpl), g.cs.raw);
+    if (g.cpl != cpu->cpl) {
+        seg_set_null(&cpu->seg[SEG_SS], g.cpl);
+        cpu->cpl = g.cpl;
+    }
+    cpu->gpr[R_SP] = rsp;
+    cpu->rip = g.rip;
+    cpu->sys_flags &= ~(uint64_t)(FL_TF | FL_NT | FL_VM | (g.clears_if ? FL_IF : 0));
+    cpu->rf_at = UINT64_MAX;
+    cpu->intr_shadow = 0;
+    cpu_update_mode(cpu);
+    return CPU_JUMP;
+}
+
+enum cpu_rc event_deliver(struct cpu *cpu, const struct event *ev) {
+    if (likely(mode_long(cpu)))
+        return deliver_long(cpu, ev);
+    return cpu->mode & MODE_PE ? event_deliver_prot(cpu, ev)
+                               : event_deliver_real(cpu, ev);
+}
+
+/* ---- Faults upon faults ---- */
+
+static bool contributory(uint8_t vector) {
+    return vector == VEC_DE || (vector >= VEC_TS && vector <= VEC_GP) || vector == VEC_CP;
+}
+
+/* What becomes of a second exception met while the first was being delivered. */
+static bool makes_double_fault(uint8_t first, uint8_t second) {
+    if (first == VEC_PF || first == VEC_VE)
+        return contributory(second) || second == VEC_PF || second == VEC_VE;
+    return contributory(first) && contributory(second);
+}
+
+static void begin_exception(struct cpu *cpu, const struct pn_fault *f) {
+    pn_count(cpu->stats, exceptions);
+    pn_emit(cpu->ring, exception, f->vector, f->error, f->address, cpu->rip);
+    if (f->vector == VEC_PF) {
+        cpu->cr2 = f->address;
+    } else if (f->vector == VEC_DB) {
+        cpu->dr[6] = (cpu->dr[6] & ~15ull) | f->address;
+        cpu->dr[7] &= ~(uint64_t)DR7_GD;
+    }
+}
+
+/* Deliver ev, and whatever its delivery brings, until a handler is entered. */
+static enum cpu_rc deliver_chain(struct cpu *cpu, struct event ev) {
+    while (event_deliver(cpu, &ev) == CPU_FAULT) {
+        struct pn_fault f = cpu->fault;
+        if (ev.kind == EVENT_FAULT && ev.vector == VEC_DF) {
+            cpu->fault_name = "triple fault";
+            return CPU_SHUTDOWN;
+        }
+        if (ev.kind == EVENT_FAULT && makes_double_fault(ev.vector, f.vector)) {
+            if (f.vector == VEC_PF)
+                cpu->cr2 = f.address;
+            cpu->fault_name = exception_name[f.vector & 31];
+            f = (struct pn_fault){.vector = VEC_DF, .has_error = true};
+        }
+        begin_exception(cpu, &f);
+        ev = (struct event){f.vector, EVENT_FAULT, f.has_error, f.error, cpu->rip};
+    }
+    cpu->halted = 0;
+    return CPU_JUMP;
+}
+
+enum cpu_rc cpu_deliver_fault(struct cpu *cpu) {
+    const struct pn_fault f = cpu->fault;
+    begin_exception(cpu, &f);
+    return deliver_chain(
+        cpu, (struct event){f.vector, EVENT_FAULT, f.has_error, f.error, cpu->rip});
+}
+
+enum cpu_rc cpu_deliver_intr(struct cpu *cpu, uint8_t vector) {
+    pn_count(cpu->stats, irq_injections);
+    pn_emit(cpu->ring, interrupt, vector, cpu->rip);
+    return deliver_chain(
+        cpu, (struct event){.vector = vector, .kind = EVENT_EXTERNAL, .rip = cpu->rip});
+}
+
+enum cpu_rc cpu_deliver_nmi(struct cpu *cpu) {
+    pn_count(cpu->stats, nmi_injections);
+    pn_emit(cpu->ring, nmi, cpu->rip);
+    cpu->nmi_blocked = 1;
+    return deliver_chain(
+        cpu, (struct event){.vector = VEC_NMI, .kind = EVENT_EXTERNAL, .rip = cpu->rip});
+}

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * PUSHF, POPF, CLI, STI, HLT, and the instructions that raise an interrupt.
+ *
+ * STI's shadow and POPF's IF only leave the block when something waits for them
+ * (cpu_attention): devices that raise a line later stop the block themselves.
+ *
+ * CR4.VME and CR4.PVI are not enumerated: sensitive instructions fault by IOPL alone.
+ */
+#include "cpu/system.h"
+
+enum cpu_rc op_pushf(struct cpu *cpu, const struct insn *in) {
+    struct stack st;
+    if (unlikely(cpu->mode & MODE_VM86 && iopl(cpu) < 3))
+        return cpu_raise_code(cpu, VEC_GP, 0);
+    uint64_t image = (cpu->sys_flags | cpu_arith_flags(cpu)) & ~(uint64_t)FL_VM;
+    stack_here(cpu, &st);
+    if (stack_push(cpu, &st, image, in->opsize) != CPU_NEXT)
+        return CPU_FAULT;
+    stack_commit(cpu, &st);
+    return CPU_NEXT;
+}
+
+enum cpu_rc op_popf(struct cpu *cpu, const struct insn *in) {
+    struct stack st;
+    uint64_t image, mask = FL_TF | FL_DF | FL_NT | FL_AC | FL_ID;
+    if (unlikely(cpu->mode & MODE_VM86 && iopl(cpu) < 3))
+        return cpu_raise_code(cpu, VEC_GP, 0);
+    stack_here(cpu, &st);
+    if (stack_pop(cpu, &st, in->opsize, &image) != CPU_NEXT)
+        return CPU_FAULT;
+    stack_commit(cpu, &st);
+
+    if (cpu->cpl <= iopl(cpu))
+        mask |= FL_IF;
+    if (cpu->cpl == 0)
+        mask |= FL_IOPL;
+    if (!(cpu->mode & MODE_VM86))
+        mask |= FL_VIF | FL_VIP;
+    if (in->opsize == 2)
+        mask &= 0xffff;
+    uint64_t old = cpu->sys_flags;
+    cpu->sys_flags = (old & ~mask) | (image & mask & ~(uint64_t)(FL_VIF | FL_VIP));
+    cpu_set_arith_flags(cpu, image);
+    cpu->rf_at = UINT64_MAX;
+    uint32_t mode = cpu->mode;
+    if (unlikely((old ^ cpu->sys_flags) & (FL_TF | FL_AC | FL_IOPL)))
+        cpu_update_mode(cpu);
+    bool wait = cpu->sys_flags & FL_IF && cpu_attention(cpu);
+    return wait || mode != cpu->mode ? CPU_STOP : CPU_NEXT;
+}
+
+enum cpu_rc op_cli(struct cpu *cpu, const struct insn *in) {
+    if (unlikely(!(cpu->mode & MODE_IOPRIV)))
+        return cpu_raise_code(cpu, VEC_GP, 0);
+    cpu->sys_flags &= ~(uint64_t)FL_IF;
+    return CPU_NEXT;
+}
+
+enum cpu_rc op_sti(struct cpu *cpu, const struct insn *in) {
+    if (unlikely(!(cpu->mode & MODE_IOPRIV)))
+        return cpu_raise_code(cpu, VEC_GP, 0);
+    if (!(cpu->sys_flags & FL_IF)) {
+        cpu->sys_flags |= FL_IF;
+        cpu->intr_shadow = 1;
+        cpu->shadow_at = cpu_insns(cpu) + 1;
+    }
+    return cpu_attention(cpu) ? CPU_STOP : CPU_NEXT;
+}
+
+enum cpu_rc op_hlt(struct cpu *cpu, const struct insn *in) {
+    if (cpu->cpl)
+        return cpu_raise_code(cpu, VEC_GP, 0);
+    cpu->halted = 1;
+    return CPU_HALT;
+}
+
+/* ---- INT n, INT3, INTO, INT1 ---- */
+
+static enum cpu_rc soft_interrupt(struct cpu *cpu, const struct insn *in, uint8_t vector,
+                                  uint8_t kind) {
+    struct event ev = {.vector = vector, .kind = kind, .rip = next_rip(cpu, in)};
+    bool stepping = cpu->mode & MODE_TF;
+    enum cpu_rc rc = event_deliver(cpu, &ev);
+    if (rc == CPU_JUMP)
+        cpu->step_skip = stepping;
+    return rc;
+}
+
+enum cpu_rc op_int(struct cpu *cpu, const struct insn *in) {
+    if (cpu->mode & MODE_VM86 && iopl(cpu) < 3)
+        return cpu_raise_code(cpu, VEC_GP, 0);
+    return soft_interrupt(cpu, in, (uint8_t)in->imm, EVENT_SOFT);
+}
+
+enum cpu_rc op_int3(struct cpu *cpu, const struct insn *in) {
+    return soft_interrupt(cpu, in, VEC_BP, EVENT_SOFT);
+}
+
+enum cpu_rc op_into(struct cpu *cpu, const struct insn *in) {
+    if (mode_64(cpu))
+        return cpu_raise(cpu, VEC_UD);
+    if (!(cpu_arith_flags(cpu) & FL_OF)) {
+        cpu->rip = next_rip(cpu, in);
+        return CPU_JUMP;
+    }
+    return soft_interrupt(cpu, in, VEC_OF, EVENT_SOFT);
+}
+
+enum cpu_rc op_int1(struct cpu *cpu, const struct insn *in) {
+    return soft_interrupt(cpu, in, VEC_DB, EVENT_ICEBP);
+}

@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * IRET in every mode.
+ *
+ * Invariants
+ * 1. NMIs are unblocked when IRET begins, even if it then faults (SDM volume 3, "Handling
+ *    Multiple NMIs").
+ * 2. What of RFLAGS changes is decided by the CPL before the return.
+ *
+ * Source: SDM volume 2, "IRET/IRETD/IRETQ".
+ */
+#include "cpu/system.h"
+
+struct frame {
+    uint64_t rip, cs, rflags, rsp, ss;
+};
+
+/* ---- Flags ---- */
+
+static void load_flags(struct cpu *cpu, uint64_t image, unsigned opsize) {
+    uint64_t mask = FL_ARITH | FL_TF | FL_DF | FL_NT | FL_RF | FL_AC | FL_ID;
+    if (cpu->cpl <= iopl(cpu))
+        mask |= FL_IF;
+    if (cpu->cpl == 0)
+        mask |= FL_IOPL | FL_VIF | FL_VIP;
+    if (opsize == 2)
+        mask &= 0xffff;
+    flags_load(cpu, (cpu->sys_flags & ~mask) | (image & mask));
+}
+
+/* ---- Real and virtual-8086 mode ---- */
+
+static enum cpu_rc iret_real(struct cpu *cpu, const struct insn *in) {
+    struct stack st;
+    struct frame f;
+    unsigned size = in->opsize;
+    bool vm86 = cpu->mode & MODE_VM86;
+    if (vm86 && iopl(cpu) < 3)
+        return cpu_raise_code(cpu, VEC_GP, 0);
+    stack_here(cpu, &st);
+    if (stack_pop(cpu, &st, size, &f.rip) != CPU_NEXT ||
+        stack_pop(cpu, &st, size, &f.cs) != CPU_NEXT ||
+        stack_pop(cpu, &st, size, &f.rflags) != CPU_NEXT)
+        return CPU_FAULT;
+    if (f.rip > cpu->seg[SEG_CS].limit)
+        return cpu_raise_code(cpu, VEC_GP, 0);
+    stack_commit(cpu, &st);
+    seg_set_real(&cpu->seg[SEG_CS], (uint16_t)f.cs, vm86);
+    cpu->rip = f.rip;
+    uint64_t mask = FL_ARITH | FL_TF | FL_IF | FL_DF | FL_NT | FL_RF | FL_AC | FL_ID;
+    if (!vm86)
+        mask |= FL_IOPL;
+    if (size == 2)
+        mask &= 0xffff;
+    flags_load(cpu, (cpu->sys_flags & ~mask) | (f.rflags & mask));
+    cpu_update_mode(cpu);
+    return CPU_JUMP;
+}
+
+/* From ring 0 into virtual-8086 mode: ESP SS ES DS FS GS follow on the stack. */
+static enum cpu_rc iret_to_vm86(struct cpu *cpu, struct stack *st,
+                                const struct frame *f) {
+    static const uint8_t order[] = {SEG_SS, SEG_ES, SEG_DS, SEG_FS, SEG_GS};
+    uint64_t esp, sel[5];
+    if (stack_pop(cpu, st, 4, &esp) != CPU_NEXT)
+        return CPU_FAULT;
+    for (unsigned i = 0; i < 5; i++)
+        if (stack_pop(cpu, st, 4, &sel[i]) != CPU_NEXT)
+            return CPU_FAULT;
+    if (f->rip > 0xffff)
+        return cpu_raise_code(cpu, VEC_GP, 0);
+    flags_load(cpu, f->rflags);
+    seg_set_real(&cpu->seg[SEG_CS], (uint16_t)f->cs, true);
+    for (unsigned i = 0; i < 5; i++)
+        seg_set_real(&cpu->seg[order[i]], (uint16_t)sel[i], true);
+    cpu->gpr[R_SP] = (uint32_t)esp;
+    cpu->rip = f->rip;
+    cpu->cpl = 3;
+    cpu_update_mode(cpu);
+    return CPU_JUMP;
+}
+
+/* ---- Protected and long mode ---- */
+
+/* The checks of the code segment returned to; *rip's too. */
+static enum cpu_rc check_code(struct cpu *cpu, const struct frame *f, struct desc *d) {
+    uint16_t sel = (uint16_t)f->cs;
+    unsigned rpl = sel & 3;
+    if (unlikely(sel_null(sel)))
+        return cpu_raise_code(cpu, VEC_GP, 0);
+    if (desc_fetch(cpu, sel, VEC_GP, 0, d) != CPU_NEXT)
+        return CPU_FAULT;
+    unsigned dpl = desc_dpl(d->raw);
+    bool conforming = desc_type(d->raw) & TYPE_CONF;
+    if (unlikely(!desc_is_code(d->raw) || rpl < cpu->cpl ||
+                 (conforming ? dpl > rpl : dpl != rpl)))
+        return cpu_raise_code(cpu, VEC_GP, sel & ~3u);
+    if (unlikely(!desc_present(d->raw)))
+        return cpu_raise_code(cpu, VEC_NP, sel & ~3u);
+    return code_offset_check(cpu, d->raw, sel, f->rip);
+}
+
+/* SS of a return that pops it. *d.raw is 0 for a null selector that is allowed. */
+static enum cpu_rc check_stack(struct cpu *cpu, const struct frame *f, bool to64,
+                               struct desc *d) {
+    uint16_t sel = (uint16_t)f->ss;
+    unsigned cpl = f->cs & 3;
+    if (!sel_null(sel))
+        return ss_fetch(cpu, sel, cpl, VEC_GP, 0, d);
+    d->raw = 0;
+    return to64 && cpl != 3 && (sel & 3) == cpl ? CPU_NEXT
+                                                : cpu_raise_code(cpu, VEC_GP, 0);
+}
+
+static enum cpu_rc pop_frame(struct cpu *cpu, struct stack *st, unsigned size,
+                             struct frame *f) {
+    if (likely(size == 8 && !st->seg && canonical(cpu, st->sp) &&
+               canonical(cpu, st->sp + sizeof *f - 1) && st->mode != PN_TLB_USER)) {
+        if (cpu_read_lin(cpu, st->sp, f, sizeof *f, st->mode) != CPU_NEXT)
+            return CPU_FAULT;
+        st->sp += 24;
+        return CPU_NEXT;
+    }
+    if (stack_pop(cpu, st, size, &f->rip) != CPU_NEXT ||
+        stack_pop(cpu, st, size, &f->cs) != CPU_NEXT)
+        return CPU_FAULT;
+    return stack_pop(cpu, st, size, &f->rflags);
+}
+
+static enum cpu_rc iret_prot(struct cpu *cpu, const struct insn *in) {
+    struct stack st;
+    struct frame f;
+    struct desc cs, ss;
+    unsigned size = in->opsize;
+    stack_here(cpu, &st);
+    if (pop_frame(cpu, &st, size, &f) != CPU_NEXT)
+        return CPU_FAULT;
+    if (size == 4 && f.rflags & FL_VM && cpu->cpl == 0 && !mode_long(cpu))
+        return iret_to_vm86(cpu, &st, &f);
+    if (check_code(cpu, &f, &cs) != CPU_NEXT)
+        return CPU_FAULT;
+    unsigned cpl = f.cs & 3;
+    bool to64 = mode_long(cpu) && desc_long(cs.raw);
+    bool pops_stack = cpl != cpu->cpl || mode_64(cpu);
+    if (pops_stack && (stack_pop(cpu, &st, size, &f.rsp) != CPU_NEXT ||
+                       stack_pop(cpu, &st, size, &f.ss) != CPU_NEXT ||
+                       check_stack(cpu, &f, to64, &ss) != CPU_NEXT ||
+                       (ss.raw && desc_touch(cpu, &ss) != CPU_NEXT)))
+        return CPU_FAULT;
+    if (desc_touch(cpu, &cs) != CPU_NEXT)
+        return CPU_FAULT;
+
+    load_flags(cpu, f.rflags, size);
+    seg_set(&cpu->seg[SEG_CS], (uint16_t)f.cs, cs.raw);
+    cpu->rip = f.rip;
+    if (!pops_stack) {
+        stack_commit(cpu, &st);
+    } else {
+        if (ss.raw)
+            seg_set(&cpu->seg[SEG_SS], (uint16_t)f.ss, ss.raw);
+        else
+            seg_set_null(&cpu->seg[SEG_SS], (uint16_t)f.ss);
+        set_stack_pointer(cpu, to64, f.rsp);
+    }
+    if (cpl != cpu->cpl) {
+        cpu->cpl = (uint8_t)cpl;
+        seg_drop_privileged(cpu, cpl);
+    }
+    cpu_update_mode(cpu);
+    return CPU_JUMP;
+}
+
+enum cpu_rc op_iret(struct cpu *cpu, const struct insn *in) {
+    cpu->nmi_blocked = 0;
+    if (unlikely(!mode_prot(cpu)))
+        return iret_real(cpu, in);
+    if (unlikely(cpu->sys_flags & FL_NT)) {
+        uint16_t link;
+        if (mode_long(cpu))
+            return cpu_raise_code(cpu, VEC_GP, 0);
+        if (sys_read(cpu, cpu->seg[SEG_TR].base, &link, 2) != CPU_NEXT)
+            return CPU_FAULT;
+        return task_switch(cpu, link, TASK_IRET, next_rip(cpu, in), false, 0);
+    }
+    return iret_prot(cpu, in);
+}

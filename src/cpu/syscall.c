@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * SYSCALL, SYSRET, SYSENTER, SYSEXIT: ring changes without descriptor tables; and the
+ * instructions that are #UD by definition.
+ *
+ * Sources: SDM volume 2 under each name; SYSCALL is valid in 64-bit mode only, as on
+ * Intel's processors. On TF around SYSCALL and SYSRET: volume 3, "Single-Step Exception
+ * Condition".
+ */
+#include "cpu/system.h"
+
+/* Attributes of the fixed flat segments: G, L or D, P, S, type 11 (code), 3 (data). */
+#define CODE64 0xa09bu
+#define CODE32 0xc09bu
+#define DATA32 0xc093u
+
+static inline void flat_segment(struct cpu_seg *s, uint16_t sel, uint32_t attr) {
+    *s =
+        (struct cpu_seg){.sel = sel, .attr = attr | (sel & 3u) << 5, .limit = UINT32_MAX};
+}
+
+static inline void enter_ring(struct cpu *cpu, uint8_t cpl, uint16_t cs, uint32_t cs_attr,
+                              uint16_t ss) {
+    flat_segment(&cpu->seg[SEG_CS], cs, cs_attr);
+    flat_segment(&cpu->seg[SEG_SS], ss, DATA32);
+    cpu->cpl = cpl;
+    cpu_update_mode(cpu);
+}
+
+enum cpu_rc op_syscall(struct cpu *cpu, const struct insn *in) {
+    if (unlikely(!mode_64(cpu) || !(cpu->efer & EFER_SCE)))
+        return cpu_raise(cpu, VEC_UD);
+    uint64_t rflags = cpu->sys_flags | cpu_arith_flags(cpu);
+    cpu->gpr[R_CX] = in->rip + in->len;
+    cpu->gpr[11] = rflags;
+    rflags &= ~cpu->msr_sfmask;
+    cpu->step_skip = cpu->mode & MODE_TF && !(rflags & FL_TF);
+    flags_load(cpu, rflags);
+    uint16_t cs = cpu->msr_star >> 32 & 0xfffc;
+    enter_ring(cpu, 0, cs, CODE64, (uint16_t)(cs + 8));
+    cpu->rip = cpu->msr_lstar;
+    return CPU_JUMP;
+}
+
+enum cpu_rc op_sysret(struct cpu *cpu, const struct insn *in) {
+    if (unlikely(!mode_64(cpu) || !(cpu->efer & EFER_SCE)))
+        return cpu_raise(cpu, VEC_UD);
+    if (unlikely(cpu->cpl))
+        return cpu_raise_code(cpu, VEC_GP, 0);
+    uint16_t star = (uint16_t)(cpu->msr_star >> 48);
+    uint16_t ss = (uint16_t)((star + 8) | 3);
+    bool to64 = in->opsize == 8;
+    uint64_t rip = to64 ? cpu->gpr[R_CX] : (uint32_t)cpu->gpr[R_CX];
+    if (unlikely(!canonical(cpu, rip)))
+        return cpu_raise_code(cpu, VEC_GP, 0);
+    flags_load(cpu, cpu->gpr[11] & ~(uint64_t)(FL_RF | FL_VM));
+    /* The single-step trap of the SYSCALL that this returns from. */
+    if (unlikely(cpu->sys_flags & FL_TF))
+        cpu->db_pending |= DR6_BS;
+    if (to64)
+        enter_ring(cpu, 3, (uint16_t)((star + 16) | 3), CODE64, ss);
+    else
+        enter_ring(cpu, 3, star | 3, CODE32, ss);
+    cpu->rip = rip;
+    return CPU_JUMP;
+}
+
+enum cpu_rc op_sysenter(struct cpu *cpu, const struct insn *in) {
+    uint16_t cs = cpu->msr_sysenter_cs & 0xfffc;
+    if (!(cpu->mode & MODE_PE) || !cs)
+        return cpu_raise_code(cpu, VEC_GP, 0);
+    bool to64 = mode_long(cpu);
+    cpu->sys_flags &= ~(uint64_t)(FL_VM | FL_IF);
+    cpu->rf_at = UINT64_MAX;
+    enter_ring(cpu, 0, cs, to64 ? CODE64 : CODE32, (uint16_t)(cs + 8));
+    cpu->gpr[R_SP] = to64 ? cpu->msr_sysenter_esp : (uint32_t)cpu->msr_sysenter_esp;
+    cpu->rip = to64 ? cpu->msr_sysenter_eip : (uint32_t)cpu->msr_sysenter_eip;
+    return CPU_JUMP;
+}
+
+enum cpu_rc op_sysexit(struct cpu *cpu, const struct insn *in) {
+    uint16_t cs = cpu->msr_sysenter_cs & 0xfffc;
+    uint64_t rip = cpu->gpr[R_DX], rsp = cpu->gpr[R_CX];
+    if (!(cpu->mode & MODE_PE) || !cs || cpu->cpl)
+        return cpu_raise_code(cpu, VEC_GP, 0);
+    if (in->opsize == 8) {
+        if (!canonical(cpu, rip) || !canonical(cpu, rsp))
+            return cpu_raise_code(cpu, VEC_GP, 0);
+        enter_ring(cpu, 3, (uint16_t)((cs + 32) | 3), CODE64, (uint16_t)((cs + 40) | 3));
+    } else {
+        rip = (uint32_t)rip;
+        rsp = (uint32_t)rsp;
+        enter_ring(cpu, 3, (uint16_t)((cs + 16) | 3), CODE32, (uint16_t)((cs + 24) | 3));
+    }
+    cpu->gpr[R_SP] = rsp;
+    cpu->rip = rip;
+    return CPU_JUMP;
+}
+
+enum cpu_rc op_ud(struct cpu *cpu, const struct insn *in) {
+    return cpu_raise(cpu, VEC_UD);
+}
