@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Guest memory in bulk (see bulk.h).
+ *
+ * Invariant: every page of a write is translated for writing before its first byte is
+ * stored.
+ */
+#include "cpu/bulk.h"
+
+#define PIECE 64u /* what cpu_read_lin and cpu_write_lin take at most */
+
+static unsigned room(pn_gva lin, unsigned size) {
+    unsigned n = PN_PAGE_SIZE - (lin & (PN_PAGE_SIZE - 1));
+    return n < size ? n : size;
+}
+
+static pn_gva next(const struct cpu *cpu, pn_gva lin, unsigned n) {
+    return mode_64(cpu) ? lin + n : (uint32_t)(lin + n);
+}
+
+/* A page that is not plain memory, in the pieces that mem.c takes. */
+static enum cpu_rc slow(struct cpu *cpu, pn_gva lin, uint8_t *buf, unsigned size,
+                        bool write) {
+    while (size) {
+        unsigned n = size < PIECE ? size : PIECE;
+        enum cpu_rc rc = write ? cpu_write_lin(cpu, lin, buf, n, cpu_tlb_mode(cpu))
+                               : cpu_read_lin(cpu, lin, buf, n, cpu_tlb_mode(cpu));
+        if (rc != CPU_NEXT)
+            return rc;
+        lin += n, buf += n, size -= n;
+    }
+    return CPU_NEXT;
+}
+
+static enum cpu_rc page(struct cpu *cpu, pn_gva lin, enum pn_access access, uint8_t **p) {
+    if (!canonical(cpu, lin))
+        return cpu_raise_code(cpu, VEC_GP, 0);
+    return bulk_page(cpu, lin, access, cpu_tlb_mode(cpu), p);
+}
+
+enum cpu_rc bulk_read(struct cpu *cpu, pn_gva lin, void *buf, unsigned size) {
+    uint8_t *out = buf, *p;
+    while (size) {
+        unsigned n = room(lin, size);
+        if (page(cpu, lin, PN_READ, &p) != CPU_NEXT)
+            return CPU_FAULT;
+        if (likely(p && !(cpu->mode & MODE_SLOWMEM)))
+            memcpy(out, p, n);
+        else if (slow(cpu, lin, out, n, false) != CPU_NEXT)
+            return CPU_FAULT;
+        lin = next(cpu, lin, n), out += n, size -= n;
+    }
+    return CPU_NEXT;
+}
+
+enum cpu_rc bulk_probe_write(struct cpu *cpu, pn_gva lin, unsigned size) {
+    uint8_t *p;
+    while (size) {
+        unsigned n = room(lin, size);
+        if (page(cpu, lin, PN_WRITE, &p) != CPU_NEXT)
+            return CPU_FAULT;
+        lin = next(cpu, lin, n), size -= n;
+    }
+    return CPU_NEXT;
+}
+
+enum cpu_rc bulk_write(struct cpu *cpu, pn_gva lin, const void *buf, unsigned size) {
+    const uint8_t *from = buf;
+    uint8_t *p;
+    if (room(lin, size) < size && bulk_probe_write(cpu, lin, size) != CPU_NEXT)
+        return CPU_FAULT;
+    while (size) {
+        unsigned n = room(lin, size);
+        if (page(cpu, lin, PN_WRITE, &p) != CPU_NEXT)
+            return CPU_FAULT;
+        if (likely(p && !(cpu->mode & MODE_SLOWMEM)))
+            memcpy(p, from, n);
+        else if (slow(cpu, lin, (uint8_t *)from, n, true) != CPU_NEXT)
+            return CPU_FAULT;
+        lin = next(cpu, lin, n), from += n, size -= n;
+    }
+    return CPU_NEXT;
+}

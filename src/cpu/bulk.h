@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+/* Guest memory in bulk, by whole pages, for strings and state areas; and the registers of
+ * string instructions. */
+#ifndef CPU_BULK_H
+#define CPU_BULK_H
+
+#include "cpu/system.h"
+
+/* Translate the byte at lin. Return: CPU_NEXT and *p good up to the end of its page, or
+ * NULL when the page needs the slow path (MMIO, tracked); CPU_FAULT. */
+static inline enum cpu_rc bulk_page(struct cpu *cpu, pn_gva lin, enum pn_access access,
+                                    enum pn_tlb_mode mode, uint8_t **p) {
+    const struct pn_tlb_entry *e =
+        &cpu->view.tlb[mode][lin >> PN_PAGE_SHIFT & (PN_TLB_ENTRIES - 1)];
+    if (likely((e->tag[access] ^ lin) < PN_PAGE_SIZE)) {
+        *p = (uint8_t *)e->hva + (lin & (PN_PAGE_SIZE - 1));
+        return CPU_NEXT;
+    }
+    struct pn_xlate x;
+    enum pn_outcome out = pn_mmu_translate(cpu->vmmu, lin, access, mode, &x);
+    if (out == PN_OUT_GUEST_PF) {
+        cpu->fault = x.fault;
+        return CPU_FAULT;
+    }
+    *p = out == PN_OUT_MAPPED ? x.hva : NULL;
+    return CPU_NEXT;
+}
+
+/* bulk.c. Any size below 64 KiB; a write that faults has written nothing. The caller has
+ * checked segment and canonicality of the first byte. */
+enum cpu_rc bulk_read(struct cpu *cpu, pn_gva lin, void *buf, unsigned size);
+enum cpu_rc bulk_write(struct cpu *cpu, pn_gva lin, const void *buf, unsigned size);
+/* Is [lin, lin+size) writable? Sets A and D as a write would. */
+enum cpu_rc bulk_probe_write(struct cpu *cpu, pn_gva lin, unsigned size);
+
+/* ---- Registers of string instructions ---- */
+
+static inline uint64_t string_mask(unsigned addrsize) {
+    return addrsize == 8 ? ~UINT64_C(0) : (UINT64_C(1) << addrsize * 8) - 1;
+}
+static inline uint64_t string_reg(const struct cpu *cpu, unsigned reg,
+                                  unsigned addrsize) {
+    return cpu->gpr[reg] & string_mask(addrsize);
+}
+static inline void string_advance(struct cpu *cpu, unsigned reg, unsigned addrsize,
+                                  int64_t delta) {
+    uint64_t v = cpu->gpr[reg] + (uint64_t)delta;
+    if (addrsize == 4)
+        v = (uint32_t)v;
+    else if (addrsize == 2)
+        v = (cpu->gpr[reg] & ~UINT64_C(0xffff)) | (uint16_t)v;
+    cpu->gpr[reg] = v;
+}
+static inline int64_t string_step(const struct cpu *cpu, unsigned size) {
+    return cpu->sys_flags & FL_DF ? -(int64_t)size : (int64_t)size;
+}
+
+#endif

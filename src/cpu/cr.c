@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Control and debug registers: MOV CRn, MOV DRn, LMSW, SMSW, CLTS.
+ *
+ * Invariants
+ * 1. A value is checked whole before anything changes; the checks are those of SDM
+ *    volume 2, "MOV - Move to/from Control Registers", and volume 3, "Control Registers".
+ * 2. After a change the mode and the MMU have been told, and the block is left.
+ */
+#include "cpu/control.h"
+#include "cpu/model.h"
+
+static enum cpu_rc gp0(struct cpu *cpu) {
+    return cpu_raise_code(cpu, VEC_GP, 0);
+}
+
+/* Paging with PDPTE registers: PAE, and not long mode. */
+static bool pae_paging(uint64_t cr0, uint64_t cr4, uint64_t efer) {
+    return cr0 & CR0_PG && cr4 & CR4_PAE && !(efer & EFER_LMA);
+}
+
+/* ---- CR0 ---- */
+
+/* May CR0 become v? */
+static bool cr0_valid(const struct cpu *cpu, uint64_t v) {
+    if (v >> 32 || (v & CR0_PG && !(v & CR0_PE)) || (v & CR0_NW && !(v & CR0_CD)))
+        return false;
+    if (~cpu->cr0 & v & CR0_PG && cpu->efer & EFER_LME) {
+        /* Into long mode. */
+        unsigned tss = cpu->seg[SEG_TR].attr & 0xf;
+        bool tss16 = !(cpu->seg[SEG_TR].attr & ATTR_UNUSABLE) && (tss == 1 || tss == 3);
+        return cpu->cr4 & CR4_PAE && !(cpu->seg[SEG_CS].attr & ATTR_L) && !tss16;
+    }
+    if (cpu->cr0 & ~v & CR0_PG && (mode_64(cpu) || cpu->cr4 & CR4_PCIDE))
+        return false;
+    return true;
+}
+
+static enum cpu_rc cr0_write(struct cpu *cpu, uint64_t v) {
+    if (!cr0_valid(cpu, v))
+        return gp0(cpu);
+    v = (v & 0xe005003f) | CR0_ET;
+    uint64_t changed = cpu->cr0 ^ v, efer = cpu->efer;
+    if (changed & v & CR0_PG && efer & EFER_LME)
+        efer |= EFER_LMA;
+    if (changed & ~v & CR0_PG)
+        efer &= ~(uint64_t)EFER_LMA;
+    if (changed & (CR0_PG | CR0_CD | CR0_NW) && pae_paging(v, cpu->cr4, efer) &&
+        cpu_load_pdptes(cpu, cpu->cr3, cpu->pdpte) != CPU_NEXT)
+        return CPU_FAULT;
+    cpu->cr0 = v;
+    cpu->efer = efer;
+    if (changed & (CR0_PE | CR0_PG | CR0_WP))
+        cpu_update_paging(cpu);
+    cpu_update_mode(cpu);
+    return CPU_STOP;
+}
+
+/* ---- CR3 ---- */
+
+static enum cpu_rc cr3_write(struct cpu *cpu, uint64_t v) {
+    bool noflush = false;
+    uint64_t pdpte[4];
+    memcpy(pdpte, cpu->pdpte, sizeof(pdpte));
+    if (cpu->cr4 & CR4_PCIDE) {
+        noflush = v & CR3_NOFLUSH;
+        v &= ~CR3_NOFLUSH;
+    }
+    if (v >> cpu->model->phys_bits)
+        return gp0(cpu);
+    if (pae_paging(cpu->cr0, cpu->cr4, cpu->efer) &&
+        cpu_load_pdptes(cpu, v, pdpte) != CPU_NEXT)
+        return CPU_FAULT;
+    cpu->cr3 = v;
+    memcpy(cpu->pdpte, pdpte, sizeof(pdpte));
+    pn_mmu_set_cr3(cpu->vmmu, v, noflush, cpu->pdpte);
+    return CPU_STOP;
+}
+
+/* ---- CR4 ---- */
+
+static bool cr4_valid(const struct cpu *cpu, uint64_t v) {
+    uint64_t changed = cpu->cr4 ^ v;
+    if (v & ~cpu->model->cr4_valid)
+        return false;
+    if (cpu->efer & EFER_LMA && (!(v & CR4_PAE) || changed & CR4_LA57))
+        return false;
+    if (changed & v & CR4_PCIDE && (!(cpu->efer & EFER_LMA) || cpu->cr3 & 0xfff))
+        return false;
+    return true;
+}
+
+static enum cpu_rc cr4_write(struct cpu *cpu, uint64_t v) {
+    if (!cr4_valid(cpu, v))
+        return gp0(cpu);
+    uint64_t changed = cpu->cr4 ^ v;
+    if (changed & (CR4_PAE | CR4_PGE | CR4_PSE | CR4_SMEP) &&
+        pae_paging(cpu->cr0, v, cpu->efer) &&
+        cpu_load_pdptes(cpu, cpu->cr3, cpu->pdpte) != CPU_NEXT)
+        return CPU_FAULT;
+    cpu->cr4 = v;
+    if (changed & (CR4_PSE | CR4_PAE | CR4_PGE | CR4_LA57 | CR4_PCIDE | CR4_SMEP |
+                   CR4_SMAP | CR4_PKE | CR4_PKS))
+        cpu_update_paging(cpu);
+    cpu_update_mode(cpu);
+    return CPU_STOP;
+}
+
+/* ---- MOV CRn ---- */
+
+static enum cpu_rc cr_read(struct cpu *cpu, unsigned cr, uint64_t *v) {
+    switch (cr) {
+    case 0:
+        *v = cpu->cr0;
+        break;
+    case 2:
+        *v = cpu->cr2;
+        break;
+    case 3:
+        *v = cpu->cr3;
+        break;
+    case 4:
+        *v = cpu->cr4;
+        break;
+    case 8:
+        *v = cpu->bus->cr8_read(cpu->bus->opaque);
+        break;
+    default:
+        return cpu_raise(cpu, VEC_UD);
+    }
+    return CPU_NEXT;
+}
+
+static enum cpu_rc cr_write(struct cpu *cpu, unsigned cr, uint64_t v) {
+    switch (cr) {
+    case 0:
+        return cr0_write(cpu, v);
+    case 2:
+        cpu->cr2 = v;
+        return CPU_NEXT;
+    case 3:
+        return cr3_write(cpu, v);
+    case 4:
+        return cr4_write(cpu, v);
+    case 8:
+        if (v & ~(uint64_t)0xf)
+            return gp0(cpu);
+        cpu->bus->cr8_write(cpu->bus->opaque, v);
+        return CPU_STOP;
+    default:
+        return cpu_raise(cpu, VEC_UD);
+    }
+}
+
+static bool cr_exists(unsigned cr) {
+    return cr == 0 || cr == 2 || cr == 3 || cr == 4 || cr == 8;
+}
+
+enum cpu_rc op_mov_cr(struct cpu *cpu, const struct insn *in) {
+    bool write = in->op[0].kind == OP_CR;
+    unsigned cr = in->op[write ? 0 : 1].reg, reg = in->op[write ? 1 : 0].reg;
+    uint64_t v = 0;
+    if (!cr_exists(cr) || in->lock)
+        return cpu_raise(cpu, VEC_UD);
+    if (cpu->cpl)
+        return gp0(cpu);
+    if (write)
+        return cr_write(cpu, cr, mode_64(cpu) ? cpu->gpr[reg] : (uint32_t)cpu->gpr[reg]);
+    if (cr_read(cpu, cr, &v) != CPU_NEXT)
+        return CPU_FAULT;
+    cpu->gpr[reg] = mode_64(cpu) ? v : (uint32_t)v;
+    return CPU_NEXT;
+}
+
+/* ---- The machine status word: the low half of CR0 ---- */
+
+enum cpu_rc op_smsw(struct cpu *cpu, const struct insn *in) {
+    if (cpu->cpl && cpu->cr4 & CR4_UMIP)
+        return gp0(cpu);
+    return cpu_op_write(cpu, in, 0, cpu->cr0);
+}
+
+enum cpu_rc op_lmsw(struct cpu *cpu, const struct insn *in) {
+    uint64_t v;
+    if (cpu->cpl)
+        return gp0(cpu);
+    if (cpu_op_read(cpu, in, 0, &v) != CPU_NEXT)
+        return CPU_FAULT;
+    /* PE MP EM TS; PE can be set so, not cleared. */
+    return cr0_write(cpu, (cpu->cr0 & ~(uint64_t)0xe) | (v & 0xf));
+}
+
+enum cpu_rc op_clts(struct cpu *cpu, const struct insn *in) {
+    if (cpu->cpl)
+        return gp0(cpu);
+    cpu->cr0 &= ~(uint64_t)CR0_TS;
+    cpu_update_mode(cpu);
+    return CPU_STOP;
+}
+
+/* ---- Debug registers ---- */
+
+#define DR6_WRITABLE 0x0000e00fu
+#define DR7_FIXED    0x00000400u
+#define DR7_WRITABLE 0xffff23ffu
+
+enum cpu_rc op_mov_dr(struct cpu *cpu, const struct insn *in) {
+    bool write = in->op[0].kind == OP_DR;
+    unsigned dr = in->op[write ? 0 : 1].reg, reg = in->op[write ? 1 : 0].reg;
+    if (dr > 7 || in->lock || ((dr == 4 || dr == 5) && cpu->cr4 & CR4_DE))
+        return cpu_raise(cpu, VEC_UD);
+    if (dr == 4 || dr == 5)
+        dr += 2;
+    if (cpu->cpl)
+        return gp0(cpu);
+    if (cpu->dr[7] & DR7_GD)
+        return cpu_raise_debug(cpu, DR6_BD);
+    if (!write) {
+        cpu->gpr[reg] = mode_64(cpu) ? cpu->dr[dr] : (uint32_t)cpu->dr[dr];
+        return CPU_NEXT;
+    }
+    uint64_t v = mode_64(cpu) ? cpu->gpr[reg] : (uint32_t)cpu->gpr[reg];
+    if (dr >= 6 && v >> 32)
+        return gp0(cpu);
+    if (dr == 6)
+        v = (v & DR6_WRITABLE) | DR6_FIXED;
+    if (dr == 7)
+        v = (v & DR7_WRITABLE) | DR7_FIXED;
+    cpu->dr[dr] = v;
+    if (dr == 6)
+        return CPU_NEXT;
+    cpu_update_mode(cpu);
+    return CPU_STOP;
+}

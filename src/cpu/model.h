@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: MIT */
+/* What a CPU model is made of: feature words in CPUID's own layout, and what follows from
+ * them for control registers and XSAVE. Made once by cpuid.c, then constant. */
+#ifndef CPU_MODEL_H
+#define CPU_MODEL_H
+
+#include "cpu/cpu.h"
+
+enum cpu_word {
+    CPU_W_1_EDX,
+    CPU_W_1_ECX,
+    CPU_W_6_EAX,
+    CPU_W_7_EBX,
+    CPU_W_7_ECX,
+    CPU_W_7_EDX,
+    CPU_W_D1_EAX,
+    CPU_W_X1_EDX,
+    CPU_W_X1_ECX,
+    CPU_W_X7_EDX,
+    CPU_WORDS
+};
+
+/* A feature is its word and bit: word * 32 + bit. */
+enum cpu_feature {
+#define FEATURE(name, word, bit, level, host) CPU_F_##name = CPU_W_##word * 32 + bit,
+#define FEATURE_NEEDS(feature, needs)
+#include "cpu/features.inc"
+#undef FEATURE
+#undef FEATURE_NEEDS
+};
+
+struct cpu_model {
+    char name[32]; /* of the base model, as --cpu names it */
+    uint32_t word[CPU_WORDS];
+    uint8_t phys_bits;
+    uint64_t cr4_valid;  /* CR4 bits that may be set */
+    uint64_t efer_valid; /* EFER bits that may be set, LMA not included */
+    uint64_t xcr0_valid; /* XCR0 bits that may be set */
+    uint64_t host_xcr0;  /* of CPU_VEC_MASK, what the host's XSAVE carries; 0: FXSAVE */
+};
+
+#define XSTATE_X87  1u
+#define XSTATE_SSE  2u
+#define XSTATE_AVX  4u
+#define XSTATE_PKRU 0x200u
+
+/* Standard format of the guest's XSAVE area, as leaf 0xd tells it. */
+#define XSAVE_HEADER    512u
+#define XSAVE_EXTENDED  576u
+#define XSAVE_AVX       576u
+#define XSAVE_AVX_SIZE  256u
+#define XSAVE_PKRU      832u
+#define XSAVE_PKRU_SIZE 8u
+
+static inline bool cpu_model_has(const struct cpu_model *m, enum cpu_feature f) {
+    return m->word[f >> 5] >> (f & 31) & 1;
+}
+static inline bool cpu_has(const struct cpu *cpu, enum cpu_feature f) {
+    return cpu_model_has(cpu->model, f);
+}
+
+/* Bytes of an XSAVE area that holds `mask`; compact: in the compacted format. */
+uint32_t cpu_xsave_size(uint64_t mask, bool compact);
+
+#endif

@@ -1,0 +1,427 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * MOVS, CMPS, STOS, LODS, SCAS, alone and repeated.
+ *
+ * A repeated string runs by spans: as many iterations as lie within one page of source
+ * and destination, on host pointers. What a span cannot do (an element across pages,
+ * MMIO, a tracked page, segment limits, watchpoints) is one iteration through mem.c.
+ *
+ * Invariants
+ * 1. The result is that of single iterations in order: overlap replicates as on hardware.
+ * 2. A fault in a repeated string leaves the registers after the last whole iteration,
+ * and the flags of before the instruction.
+ * 3. A repeated string is left, to be resumed, after REP_CHUNK iterations; where that is
+ *    never depends on how the iterations were done.
+ */
+#include "cpu/bulk.h"
+
+#define REP_CHUNK 65536u
+
+/* ---- Spans ---- */
+
+/* Up to n elements, the first at p, the next ones above or, with DF, below it. */
+struct span {
+    uint8_t *p;
+    uint64_t n;
+};
+
+/* How many elements from address a on, of at most `max`, stay in [0, limit)? The first
+ * must lie in it whole. */
+static uint64_t fit(uint64_t a, uint64_t limit, unsigned size, bool down, uint64_t max) {
+    uint64_t n;
+    if (limit - a < size)
+        return 0;
+    n = down ? a / size + 1 : (limit - a) / size;
+    return n < max ? n : max;
+}
+
+/* The linear address of a string operand where segments need no check. */
+static bool flat_address(const struct cpu *cpu, unsigned seg, uint64_t offset,
+                         pn_gva *lin) {
+    if (mode_64(cpu)) {
+        *lin = offset + (seg >= SEG_FS ? cpu->seg[seg].base : 0);
+        return canonical(cpu, *lin);
+    }
+    *lin = (uint32_t)offset;
+    return cpu->mode & MODE_FLAT && seg < SEG_FS;
+}
+
+/* Return: CPU_NEXT with s->n 0 when the slow way must be taken; CPU_FAULT. */
+static enum cpu_rc get_span(struct cpu *cpu, const struct insn *in, unsigned seg,
+                            unsigned reg, enum pn_access access, uint64_t max,
+                            struct span *s) {
+    pn_gva lin;
+    bool down = cpu->sys_flags & FL_DF;
+    uint64_t offset = string_reg(cpu, reg, in->addrsize);
+    s->n = 0;
+    if (cpu->mode & (MODE_SLOWMEM | MODE_ALIGN) || !flat_address(cpu, seg, offset, &lin))
+        return CPU_NEXT;
+    if (in->addrsize < 8)
+        max = fit(offset, string_mask(in->addrsize) + 1, in->opsize, down, max);
+    max = fit(lin & (PN_PAGE_SIZE - 1), PN_PAGE_SIZE, in->opsize, down, max);
+    if (!max)
+        return CPU_NEXT;
+    if (bulk_page(cpu, lin, access, cpu_tlb_mode(cpu), &s->p) != CPU_NEXT)
+        return CPU_FAULT;
+    s->n = s->p ? max : 0;
+    return CPU_NEXT;
+}
+
+/* ---- One element ---- */
+
+static inline uint64_t load(const uint8_t *p, unsigned size) {
+    uint64_t v = 0;
+    switch (size) {
+    case 1:
+        return *p;
+    case 2:
+        memcpy(&v, p, 2);
+        break;
+    case 4:
+        memcpy(&v, p, 4);
+        break;
+    default:
+        memcpy(&v, p, 8);
+    }
+    return v;
+}
+
+static inline void store(uint8_t *p, uint64_t v, unsigned size) {
+    switch (size) {
+    case 1:
+        *p = (uint8_t)v;
+        break;
+    case 2:
+        memcpy(p, &v, 2);
+        break;
+    case 4:
+        memcpy(p, &v, 4);
+        break;
+    default:
+        memcpy(p, &v, 8);
+    }
+}
+
+static enum cpu_rc read_element(struct cpu *cpu, const struct insn *in, unsigned seg,
+                                unsigned reg, uint64_t *v) {
+    pn_gva lin;
+    *v = 0;
+    if (cpu_lin(cpu, seg, string_reg(cpu, reg, in->addrsize), in->opsize, PN_READ,
+                &lin) != CPU_NEXT)
+        return CPU_FAULT;
+    return cpu_read_lin(cpu, lin, v, in->opsize, cpu_tlb_mode(cpu));
+}
+
+static enum cpu_rc write_element(struct cpu *cpu, const struct insn *in, uint64_t v) {
+    pn_gva lin;
+    if (cpu_lin(cpu, SEG_ES, string_reg(cpu, R_DI, in->addrsize), in->opsize, PN_WRITE,
+                &lin) != CPU_NEXT)
+        return CPU_FAULT;
+    return cpu_write_lin(cpu, lin, &v, in->opsize, cpu_tlb_mode(cpu));
+}
+
+static void set_accumulator(struct cpu *cpu, uint64_t v, unsigned size) {
+    if (size >= 4)
+        cpu->gpr[R_AX] = v;
+    else
+        memcpy(&cpu->gpr[R_AX], &v, size);
+}
+
+/* Flags of a - b, by the host's own CMP. */
+static void compare(struct cpu *cpu, uint64_t a, uint64_t b, unsigned size) {
+    uint64_t fl = 0;
+    switch (size) {
+    case 1:
+        __asm__("cmpb %b2, %b1; lahf; seto %%al" : "+a"(fl) : "q"(a), "q"(b) : "cc");
+        break;
+    case 2:
+        __asm__("cmpw %w2, %w1; lahf; seto %%al" : "+a"(fl) : "r"(a), "r"(b) : "cc");
+        break;
+    case 4:
+        __asm__("cmpl %k2, %k1; lahf; seto %%al" : "+a"(fl) : "r"(a), "r"(b) : "cc");
+        break;
+    default:
+        __asm__("cmpq %2, %1; lahf; seto %%al" : "+a"(fl) : "r"(a), "r"(b) : "cc");
+    }
+    cpu->fl = fl;
+}
+
+static void step(struct cpu *cpu, const struct insn *in, unsigned reg, uint64_t n) {
+    string_advance(cpu, reg, in->addrsize,
+                   (int64_t)((uint64_t)string_step(cpu, in->opsize) * n));
+}
+
+/* ---- The five, each as one iteration and as a span ---- */
+
+struct string_op {
+    enum cpu_rc (*once)(struct cpu *cpu, const struct insn *in);
+    /* At most max iterations; *done: how many, 0 when it takes `once`. */
+    enum cpu_rc (*run)(struct cpu *cpu, const struct insn *in, uint64_t max,
+                       uint64_t *done);
+    bool compares; /* REPE and REPNE look at ZF */
+};
+
+static enum cpu_rc movs_once(struct cpu *cpu, const struct insn *in) {
+    uint64_t v;
+    if (read_element(cpu, in, in->seg, R_SI, &v) != CPU_NEXT ||
+        write_element(cpu, in, v) != CPU_NEXT)
+        return CPU_FAULT;
+    step(cpu, in, R_SI, 1);
+    step(cpu, in, R_DI, 1);
+    return CPU_NEXT;
+}
+
+/* Element by element upwards; d and s are the lowest addresses. */
+static void move_up(uint8_t *d, const uint8_t *s, size_t bytes, unsigned size) {
+    size_t gap = (size_t)(d - s);
+    if (gap >= bytes) { /* apart, or d below s: what memmove does */
+        memmove(d, s, bytes);
+    } else if (gap >= size) { /* the bytes between s and d repeat */
+        for (size_t n; bytes; d += n, bytes -= n) {
+            n = (size_t)(d - s) < bytes ? (size_t)(d - s) : bytes;
+            memcpy(d, s, n);
+        }
+    } else if (gap) {
+        for (size_t i = 0; i < bytes; i += size)
+            store(d + i, load(s + i, size), size);
+    }
+}
+
+/* Element by element downwards; d and s are the lowest addresses. */
+static void move_down(uint8_t *d, const uint8_t *s, size_t bytes, unsigned size) {
+    size_t gap = (size_t)(s - d);
+    if (gap >= bytes)
+        memmove(d, s, bytes);
+    else if (gap)
+        for (size_t i = bytes; i; i -= size)
+            store(d + i - size, load(s + i - size, size), size);
+}
+
+static enum cpu_rc movs_run(struct cpu *cpu, const struct insn *in, uint64_t max,
+                            uint64_t *done) {
+    struct span s, d;
+    if (get_span(cpu, in, in->seg, R_SI, PN_READ, max, &s) != CPU_NEXT)
+        return CPU_FAULT;
+    if (!s.n)
+        return CPU_NEXT;
+    if (get_span(cpu, in, SEG_ES, R_DI, PN_WRITE, s.n, &d) != CPU_NEXT)
+        return CPU_FAULT;
+    if (!d.n)
+        return CPU_NEXT;
+    size_t bytes = d.n * in->opsize, low = bytes - in->opsize;
+    if (cpu->sys_flags & FL_DF)
+        move_down(d.p - low, s.p - low, bytes, in->opsize);
+    else
+        move_up(d.p, s.p, bytes, in->opsize);
+    step(cpu, in, R_SI, d.n);
+    step(cpu, in, R_DI, d.n);
+    *done = d.n;
+    return CPU_NEXT;
+}
+
+static enum cpu_rc stos_once(struct cpu *cpu, const struct insn *in) {
+    if (write_element(cpu, in, cpu->gpr[R_AX]) != CPU_NEXT)
+        return CPU_FAULT;
+    step(cpu, in, R_DI, 1);
+    return CPU_NEXT;
+}
+
+static void fill(uint8_t *p, uint64_t v, unsigned size, uint64_t n) {
+    uint8_t byte = (uint8_t)v;
+    uint64_t same = byte * UINT64_C(0x0101010101010101);
+    if (load((uint8_t *)&v, size) == load((uint8_t *)&same, size))
+        memset(p, byte, n * size);
+    else
+        for (uint64_t i = 0; i < n; i++)
+            store(p + i * size, v, size);
+}
+
+static enum cpu_rc stos_run(struct cpu *cpu, const struct insn *in, uint64_t max,
+                            uint64_t *done) {
+    struct span d;
+    if (get_span(cpu, in, SEG_ES, R_DI, PN_WRITE, max, &d) != CPU_NEXT)
+        return CPU_FAULT;
+    if (!d.n)
+        return CPU_NEXT;
+    uint8_t *low = cpu->sys_flags & FL_DF ? d.p - (d.n - 1) * in->opsize : d.p;
+    fill(low, cpu->gpr[R_AX], in->opsize, d.n);
+    step(cpu, in, R_DI, d.n);
+    *done = d.n;
+    return CPU_NEXT;
+}
+
+static enum cpu_rc lods_once(struct cpu *cpu, const struct insn *in) {
+    uint64_t v;
+    if (read_element(cpu, in, in->seg, R_SI, &v) != CPU_NEXT)
+        return CPU_FAULT;
+    set_accumulator(cpu, v, in->opsize);
+    step(cpu, in, R_SI, 1);
+    return CPU_NEXT;
+}
+
+static enum cpu_rc lods_run(struct cpu *cpu, const struct insn *in, uint64_t max,
+                            uint64_t *done) {
+    struct span s;
+    if (get_span(cpu, in, in->seg, R_SI, PN_READ, max, &s) != CPU_NEXT)
+        return CPU_FAULT;
+    if (!s.n)
+        return CPU_NEXT;
+    int64_t last = string_step(cpu, in->opsize) * (int64_t)(s.n - 1);
+    set_accumulator(cpu, load(s.p + last, in->opsize), in->opsize);
+    step(cpu, in, R_SI, s.n);
+    *done = s.n;
+    return CPU_NEXT;
+}
+
+static enum cpu_rc cmps_once(struct cpu *cpu, const struct insn *in) {
+    uint64_t a, b;
+    if (read_element(cpu, in, in->seg, R_SI, &a) != CPU_NEXT ||
+        read_element(cpu, in, SEG_ES, R_DI, &b) != CPU_NEXT)
+        return CPU_FAULT;
+    compare(cpu, a, b, in->opsize);
+    step(cpu, in, R_SI, 1);
+    step(cpu, in, R_DI, 1);
+    return CPU_NEXT;
+}
+
+static enum cpu_rc cmps_run(struct cpu *cpu, const struct insn *in, uint64_t max,
+                            uint64_t *done) {
+    struct span s, d;
+    if (get_span(cpu, in, in->seg, R_SI, PN_READ, max, &s) != CPU_NEXT)
+        return CPU_FAULT;
+    if (!s.n)
+        return CPU_NEXT;
+    if (get_span(cpu, in, SEG_ES, R_DI, PN_READ, s.n, &d) != CPU_NEXT)
+        return CPU_FAULT;
+    if (!d.n)
+        return CPU_NEXT;
+    int64_t by = string_step(cpu, in->opsize), at = 0;
+    bool while_equal = in->rep == 0xf3;
+    uint64_t a, b, n = 0;
+    do {
+        a = load(s.p + at, in->opsize);
+        b = load(d.p + at, in->opsize);
+        at += by;
+        n++;
+    } while (n < d.n && (a == b) == while_equal);
+    compare(cpu, a, b, in->opsize);
+    step(cpu, in, R_SI, n);
+    step(cpu, in, R_DI, n);
+    *done = n;
+    return CPU_NEXT;
+}
+
+static enum cpu_rc scas_once(struct cpu *cpu, const struct insn *in) {
+    uint64_t b;
+    if (read_element(cpu, in, SEG_ES, R_DI, &b) != CPU_NEXT)
+        return CPU_FAULT;
+    compare(cpu, cpu->gpr[R_AX], b, in->opsize);
+    step(cpu, in, R_DI, 1);
+    return CPU_NEXT;
+}
+
+static enum cpu_rc scas_run(struct cpu *cpu, const struct insn *in, uint64_t max,
+                            uint64_t *done) {
+    struct span d;
+    if (get_span(cpu, in, SEG_ES, R_DI, PN_READ, max, &d) != CPU_NEXT)
+        return CPU_FAULT;
+    if (!d.n)
+        return CPU_NEXT;
+    int64_t by = string_step(cpu, in->opsize), at = 0;
+    bool while_equal = in->rep == 0xf3;
+    uint64_t b, n = 0, a = load((const uint8_t *)&cpu->gpr[R_AX], in->opsize);
+    do {
+        b = load(d.p + at, in->opsize);
+        at += by;
+        n++;
+    } while (n < d.n && (a == b) == while_equal);
+    compare(cpu, a, b, in->opsize);
+    step(cpu, in, R_DI, n);
+    *done = n;
+    return CPU_NEXT;
+}
+
+/* ---- Repetition ---- */
+
+/* What an iteration may have changed under the running block. */
+struct mark {
+    uint64_t fetch_gen, dropped, mmio;
+};
+
+static struct mark mark_now(const struct cpu *cpu) {
+    return (struct mark){cpu->view.fetch_gen, cpu->stats->v[PN_STAT_block_dropped],
+                         cpu->stats->v[PN_STAT_mmio_exits]};
+}
+
+static enum cpu_rc finish(const struct cpu *cpu, const struct mark *before) {
+    struct mark m = mark_now(cpu);
+    return m.fetch_gen != before->fetch_gen || m.dropped != before->dropped ||
+                   m.mmio != before->mmio
+               ? CPU_STOP
+               : CPU_NEXT;
+}
+
+static bool condition_fails(const struct cpu *cpu, const struct insn *in) {
+    bool zf = cpu_arith_flags(cpu) & FL_ZF;
+    return zf != (in->rep == 0xf3);
+}
+
+static enum cpu_rc repeat(struct cpu *cpu, const struct insn *in,
+                          const struct string_op *op) {
+    struct mark before = mark_now(cpu);
+    uint64_t count, fl = cpu->fl;
+    uint64_t left = cpu->mode & (MODE_TF | MODE_SLOWMEM) ? 1 : REP_CHUNK;
+    while ((count = string_reg(cpu, R_CX, in->addrsize))) {
+        uint64_t done = 0;
+        if (!left || cpu->stop_request)
+            return CPU_JUMP;
+        enum cpu_rc rc = op->run(cpu, in, count < left ? count : left, &done);
+        if (rc == CPU_NEXT && !done) {
+            rc = op->once(cpu, in);
+            done = 1;
+        }
+        if (rc != CPU_NEXT) {
+            cpu->fl = fl;
+            return rc;
+        }
+        string_advance(cpu, R_CX, in->addrsize, -(int64_t)done);
+        left -= done;
+        if (op->compares && condition_fails(cpu, in))
+            break;
+    }
+    return finish(cpu, &before);
+}
+
+static enum cpu_rc string(struct cpu *cpu, const struct insn *in,
+                          const struct string_op *op) {
+    if (in->rep)
+        return repeat(cpu, in, op);
+    struct mark before = mark_now(cpu);
+    enum cpu_rc rc = op->once(cpu, in);
+    return rc == CPU_NEXT ? finish(cpu, &before) : rc;
+}
+
+enum cpu_rc op_movs(struct cpu *cpu, const struct insn *in) {
+    static const struct string_op op = {movs_once, movs_run, false};
+    return string(cpu, in, &op);
+}
+
+enum cpu_rc op_stos(struct cpu *cpu, const struct insn *in) {
+    static const struct string_op op = {stos_once, stos_run, false};
+    return string(cpu, in, &op);
+}
+
+enum cpu_rc op_lods(struct cpu *cpu, const struct insn *in) {
+    static const struct string_op op = {lods_once, lods_run, false};
+    return string(cpu, in, &op);
+}
+
+enum cpu_rc op_cmps(struct cpu *cpu, const struct insn *in) {
+    static const struct string_op op = {cmps_once, cmps_run, true};
+    return string(cpu, in, &op);
+}
+
+enum cpu_rc op_scas(struct cpu *cpu, const struct insn *in) {
+    static const struct string_op op = {scas_once, scas_run, true};
+    return string(cpu, in, &op);
+}

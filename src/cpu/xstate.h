@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT */
+/* Guest vector state at rest in cpu->xsave: what fpu.c, xsave.c and x87env.c share. */
+#ifndef CPU_XSTATE_H
+#define CPU_XSTATE_H
+
+#include "cpu/control.h"
+#include "cpu/model.h"
+
+/* Offsets in the legacy region (SDM volume 1, "FXSAVE/FXRSTOR Legacy Region"). */
+#define FX_FCW    0
+#define FX_FSW    2
+#define FX_FTW    4
+#define FX_FOP    6
+#define FX_FIP    8
+#define FX_FDP    16
+#define FX_MXCSR  24
+#define FX_MASK   28
+#define FX_ST     32
+#define FX_XMM    160
+#define FX_LEGACY 416 /* bytes that FXSAVE writes */
+#define FX_SIZE   512
+
+#define FCW_INIT   0x37fu
+#define MXCSR_INIT 0x1f80u
+#define MXCSR_MASK 0xffffu
+
+static inline uint64_t xstate_get(const uint8_t *area, unsigned at, unsigned size) {
+    uint64_t v = 0;
+    memcpy(&v, area + at, size);
+    return v;
+}
+static inline void xstate_put(uint8_t *area, unsigned at, unsigned size, uint64_t v) {
+    memcpy(area + at, &v, size);
+}
+
+/* After this every component of CPU_VEC_MASK has its value in cpu->xsave, whatever
+ * XSTATE_BV said, and XSTATE_BV names them all. The state must be at rest (!vec_live). */
+void xstate_settle(struct cpu *cpu);
+/* Which components are not in their initial state, by their contents: the guest's
+ * XINUSE. */
+uint64_t cpu_xinuse(struct cpu *cpu);
+/* The initial state of the components in mask (PKRU included). */
+void xstate_init(struct cpu *cpu, uint64_t mask);
+
+#endif
