@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: MIT
+# A thin front: CMake builds (CMakePresets.json), this file remembers the commands.
+PRESET ?= release
+BUILD  := build/$(PRESET)
+JOBS   ?= $(shell nproc)
+MMU    ?= shadow
+CONFIGURED := $(BUILD)/build.ninja
+# git-tracked and new C files, but for what the build makes.
+SOURCES = $(shell git ls-files -co --exclude-standard '*.c' '*.h' '*.inc')
+
+.PHONY: help all demo test linux configure setup setup-test format format-check tidy \
+        rules bench install clean distclean
+
+help:
+	@echo "make demo     install what is missing, build, run the embedded guest under --mmu $(MMU)"
+	@echo "make linux    the same with Debian's kernel and busybox, to a shell (Ctrl-A x quits)"
+	@echo "make test     install what is missing, build, run every test"
+	@echo "make all      build only (PRESET=dev|release|asan-ubsan|tsan|fuzz; now $(PRESET))"
+	@echo "make bench    time a Linux boot beside QEMU's software CPU"
+	@echo "make format   clang-format; make tidy: clang-tidy; make rules: who includes whom"
+	@echo "make install  to PREFIX (default /usr/local); make clean: remove build/"
+
+setup:
+	@scripts/setup.sh build
+setup-test:
+	@scripts/setup.sh build test
+
+configure: setup
+	@cmake --preset $(PRESET) $(CMAKE_ARGS) > $(if $(V),/dev/stderr,/dev/null)
+
+all: configure
+	cmake --build $(BUILD) -j $(JOBS)
+
+penumbra: configure
+	@cmake --build $(BUILD) -j $(JOBS) --target penumbra
+
+demo: penumbra
+	@$(BUILD)/src/cli/penumbra run --mmu $(MMU) --summary < /dev/null
+
+linux: setup-test penumbra
+	@cache=$$(scripts/guest.sh) && exec $(BUILD)/src/cli/penumbra run --mmu $(MMU) \
+	    --kernel $$cache/vmlinuz --initrd $$cache/initrd.gz --append "console=ttyS0 quiet" $(ARGS)
+
+# A guest that cannot be downloaded is reported by the tests that need it, as skipped.
+test: setup-test all
+	@scripts/guest.sh > /dev/null || echo "test: no guest packages; the boot tests will be skipped" >&2
+	ctest --preset $(PRESET) -j $(JOBS) $(CTEST_ARGS)
+
+bench: setup-test penumbra
+	@cache=$$(scripts/guest.sh) && bench/vs_qemu --penumbra $(BUILD)/src/cli/penumbra --guest $$cache
+
+format:
+	clang-format -i $(filter-out %.inc,$(SOURCES))
+
+format-check:
+	@clang-format --dry-run -Werror $(filter-out %.inc,$(SOURCES))
+
+tidy: configure
+	@scripts/setup.sh ci
+	clang-tidy -p $(BUILD) --quiet $(filter src/%.c mmu/%.c,$(SOURCES))
+
+rules:
+	@tests/rules/check_rules.sh
+
+install: all
+	cmake --install $(BUILD) --prefix $(or $(PREFIX),/usr/local)
+
+clean:
+	rm -rf build
+distclean: clean
+	rm -rf .cache
