@@ -76,7 +76,7 @@ static int parse_nodes(const char *text, const char *list, bool one, struct bitm
 }
 
 static int place(const struct hostmem *m, const char *text, struct err *e) {
-    int policy, rc = 0;
+    int policy = MPOL_DEFAULT, rc = 0;
     struct bitmask *mask = NULL;
     if (!text)
         return 0;
@@ -156,7 +156,7 @@ static int map(struct hostmem *m, enum page_kind kind) {
 }
 
 int hostmem_create(const struct hostmem_config *cfg, struct hostmem *out, struct err *e) {
-    enum page_kind kind;
+    enum page_kind kind = PAGES_THP;
     int rc = parse_kind(cfg->hugepages, &kind, e);
     if (rc)
         return rc;

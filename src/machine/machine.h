@@ -43,6 +43,10 @@ struct machine_config {
     /* Idle under --clock host, or waiting for console input: sleep until input or `ns`.
      */
     void (*idle)(void *opaque, uint64_t ns);
+    /* Somebody sits at the console: a guest that idles then waits in real time under
+     * --clock virtual too, instead of skipping ahead as fast as it can. */
+    bool interactive;
+    bool shared_ram; /* guest RAM in a memfd that other processes can map */
     void *opaque;
 };
 

@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * ACPI tables (ACPI specification 5.1, chapter "ACPI Software Programming Model"): RSDP,
+ * RSDT, XSDT, FADT, FACS, MADT and a DSDT with _S5, the serial port and the RTC.
+ *
+ *     ACPI_BASE  RSDP | RSDT | XSDT | FACS (64-byte aligned) | DSDT | FADT | MADT
+ *
+ * ACPI mode is always on (no SMI command port); the fixed power button is there.
+ */
+#include <string.h>
+
+#include "dev/dev.h"
+#include "machine/aml.h"
+#include "machine/internal.h"
+
+#define OEM_ID       "PENUMB"
+#define OEM_TABLE_ID "PENUMBRA"
+
+#define FADT_SIZE       268u /* revision 5 */
+#define FADT_WBINVD     (1u << 0)
+#define FADT_PROC_C1    (1u << 2)
+#define FADT_SLP_BUTTON (1u << 5) /* none */
+#define FADT_RESET_REG  (1u << 10)
+#define BOOT_LEGACY     (1u << 0)
+#define BOOT_NO_VGA     (1u << 2)
+
+#define MADT_PCAT_COMPAT 1u
+
+struct tables {
+    uint8_t *buf;
+    size_t size, used;
+    bool full;
+};
+
+static void put(uint8_t *p, uint64_t value, unsigned size) {
+    memcpy(p, &value, size);
+}
+
+static void checksum(uint8_t *table, size_t size, size_t at) {
+    uint8_t sum = 0;
+    table[at] = 0;
+    for (size_t i = 0; i < size; i++)
+        sum = (uint8_t)(sum + table[i]);
+    table[at] = (uint8_t)-sum;
+}
+
+/* Zeroed room. Return: offset, or 0 when full (the RSDP alone stands at 0). */
+static size_t reserve(struct tables *t, size_t size, size_t align) {
+    size_t at = (t->used + align - 1) & ~(align - 1);
+    if (t->full || at > t->size || size > t->size - at) {
+        t->full = true;
+        return 0;
+    }
+    memset(t->buf + at, 0, size);
+    t->used = at + size;
+    return at;
+}
+
+/* Fill a table's common header; its length is what has been used since `at`. */
+static void finish(struct tables *t, size_t at, const char *signature, uint8_t revision) {
+    if (t->full)
+        return;
+    uint8_t *p = t->buf + at;
+    size_t size = t->used - at;
+    memcpy(p, signature, 4);
+    put(p + 4, size, 4);
+    p[8] = revision;
+    memcpy(p + 10, OEM_ID, 6);
+    memcpy(p + 16, OEM_TABLE_ID, 8);
+    put(p + 24, 1, 4);
+    memcpy(p + 28, "PNMB", 4);
+    put(p + 32, 1, 4);
+    checksum(p, size, 9);
+}
+
+/* Generic address structure: system I/O. */
+static void put_gas(uint8_t *p, unsigned bits, unsigned access, uint16_t port) {
+    p[0] = 1;
+    p[1] = (uint8_t)bits;
+    p[3] = (uint8_t)access;
+    put(p + 4, port, 8);
+}
+
+static void device(struct aml *a, const char *name, const char *id, uint16_t port,
+                   uint8_t length, int irq) {
+    size_t dev = aml_device(a, name);
+    aml_name(a, "_HID");
+    aml_eisaid(a, id);
+    aml_name(a, "_UID");
+    aml_integer(a, 0);
+    aml_name(a, "_STA");
+    aml_integer(a, 0xf);
+    aml_name(a, "_CRS");
+    aml_io_irq(a, port, length, irq);
+    aml_end(a, dev);
+}
+
+static size_t build_dsdt(struct tables *t) {
+    size_t at = reserve(t, 36, 16);
+    if (t->full)
+        return 0;
+    struct aml a = {.buf = t->buf + t->used, .size = t->size - t->used};
+    aml_name(&a, "_S5_");
+    size_t pkg = aml_package(&a, 4);
+    aml_integer(&a, ACPI_PM_S5_TYP);
+    aml_integer(&a, ACPI_PM_S5_TYP);
+    aml_integer(&a, 0);
+    aml_integer(&a, 0);
+    aml_end(&a, pkg);
+    size_t sb = aml_scope(&a, "\\_SB_");
+    device(&a, "COM1", "PNP0501", 0x3f8, 8, 4);
+    device(&a, "RTC0", "PNP0B00", 0x70, 2, 8);
+    aml_end(&a, sb);
+    t->used += a.used;
+    t->full |= a.full;
+    finish(t, at, "DSDT", 2);
+    return at;
+}
+
+static size_t build_facs(struct tables *t) {
+    size_t at = reserve(t, 64, 64);
+    if (t->full)
+        return 0;
+    memcpy(t->buf + at, "FACS", 4);
+    put(t->buf + at + 4, 64, 4);
+    t->buf[at + 32] = 2;
+    return at;
+}
+
+static size_t build_fadt(struct tables *t, uint64_t facs, uint64_t dsdt) {
+    size_t at = reserve(t, FADT_SIZE, 16);
+    if (t->full)
+        return 0;
+    uint8_t *p = t->buf + at;
+    put(p + 36, facs, 4);
+    put(p + 40, dsdt, 4);
+    put(p + 46, ACPI_SCI_GSI, 2);
+    put(p + 56, ACPI_PM_BASE, 4);               /* PM1a event: status, enable */
+    put(p + 64, ACPI_PM_BASE + ACPI_PM_CNT, 4); /* PM1a control */
+    put(p + 76, ACPI_PM_BASE + ACPI_PM_TMR, 4); /* PM timer */
+    p[88] = 4;
+    p[89] = 2;
+    p[91] = 4;
+    put(p + 96, 0xffff, 2); /* no C2 */
+    put(p + 98, 0xffff, 2); /* no C3 */
+    p[108] = 0x32;          /* century in CMOS */
+    put(p + 109, BOOT_LEGACY | BOOT_NO_VGA, 2);
+    put(p + 112, FADT_WBINVD | FADT_PROC_C1 | FADT_SLP_BUTTON | FADT_RESET_REG, 4);
+    put_gas(p + 116, 8, 1, 0xcf9);
+    p[128] = 0x06; /* hard reset */
+    p[131] = 1;    /* minor version: 5.1 */
+    put(p + 132, facs, 8);
+    put(p + 140, dsdt, 8);
+    put_gas(p + 148, 32, 2, ACPI_PM_BASE);
+    put_gas(p + 172, 16, 2, ACPI_PM_BASE + ACPI_PM_CNT);
+    put_gas(p + 208, 32, 3, ACPI_PM_BASE + ACPI_PM_TMR);
+    finish(t, at, "FACP", 5);
+    return at;
+}
+
+/* One interrupt source override: ISA line to GSI. flags: polarity, trigger mode. */
+static void madt_override(struct tables *t, uint8_t line, uint32_t gsi, uint16_t flags) {
+    size_t at = reserve(t, 10, 1);
+    if (t->full)
+        return;
+    uint8_t *p = t->buf + at;
+    p[0] = 2, p[1] = 10, p[3] = line;
+    put(p + 4, gsi, 4);
+    put(p + 8, flags, 2);
+}
+
+static void madt_cpu(struct tables *t, uint32_t id) {
+    bool x2apic = id >= 255;
+    size_t at = reserve(t, x2apic ? 16 : 8, 1);
+    if (t->full)
+        return;
+    uint8_t *p = t->buf + at;
+    p[0] = x2apic ? 9 : 0;
+    p[1] = x2apic ? 16 : 8;
+    if (x2apic) {
+        put(p + 4, id, 4);
+        put(p + 8, 1, 4);
+        put(p + 12, id, 4);
+    } else {
+        p[2] = p[3] = (uint8_t)id;
+        put(p + 4, 1, 4);
+    }
+}
+
+static size_t build_madt(struct tables *t, unsigned cpus) {
+    size_t at = reserve(t, 44, 16);
+    if (t->full)
+        return 0;
+    put(t->buf + at + 36, LAPIC_BASE, 4);
+    put(t->buf + at + 40, MADT_PCAT_COMPAT, 4);
+    for (unsigned i = 0; i < cpus; i++)
+        madt_cpu(t, i);
+    size_t io = reserve(t, 12, 1);
+    if (t->full)
+        return 0;
+    t->buf[io] = 1, t->buf[io + 1] = 12;
+    put(t->buf + io + 4, IOAPIC_BASE, 4);
+    madt_override(t, 0, 2, 0);
+    madt_override(t, ACPI_SCI_GSI, ACPI_SCI_GSI, 0xd); /* active high, level */
+    size_t nmi = reserve(t, 6, 1);
+    if (t->full)
+        return 0;
+    static const uint8_t lint1[6] = {4, 6, 0xff, 0, 0, 1}; /* NMI: every CPU's LINT1 */
+    memcpy(t->buf + nmi, lint1, sizeof(lint1));
+    finish(t, at, "APIC", 3);
+    return at;
+}
+
+static size_t build_root(struct tables *t, const char *signature, unsigned entry_size,
+                         const uint64_t *tables, unsigned count, size_t at) {
+    uint8_t *p = t->buf + at;
+    for (unsigned i = 0; i < count; i++)
+        put(p + 36 + i * entry_size, tables[i], entry_size);
+    /* Written last, in room reserved first: its length is not `used`. */
+    size_t used = t->used;
+    t->used = at + 36 + count * entry_size;
+    finish(t, at, signature, 1);
+    t->used = used;
+    return at;
+}
+
+size_t acpi_build(uint8_t *buf, size_t size, unsigned cpus) {
+    struct tables t = {.buf = buf, .size = size};
+    reserve(&t, 36, 16); /* RSDP, at 0 */
+    size_t rsdt = reserve(&t, 36 + 2 * 4, 16), xsdt = reserve(&t, 36 + 2 * 8, 16);
+    uint64_t facs = ACPI_BASE + build_facs(&t);
+    uint64_t dsdt = ACPI_BASE + build_dsdt(&t);
+    const uint64_t roots[2] = {ACPI_BASE + build_fadt(&t, facs, dsdt),
+                               ACPI_BASE + build_madt(&t, cpus)};
+    if (t.full)
+        return 0;
+    build_root(&t, "RSDT", 4, roots, 2, rsdt);
+    build_root(&t, "XSDT", 8, roots, 2, xsdt);
+    memcpy(buf, "RSD PTR ", 8);
+    memcpy(buf + 9, OEM_ID, 6);
+    buf[15] = 2;
+    put(buf + 16, ACPI_BASE + rsdt, 4);
+    put(buf + 20, 36, 4);
+    put(buf + 24, ACPI_BASE + xsdt, 8);
+    checksum(buf, 20, 8);
+    checksum(buf, 36, 32);
+    return t.used;
+}

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The boot vCPU's first state: page tables, GDT and registers for real, protected and
+ * long mode. Segment attributes as in struct pn_segment: the descriptor's bits 40..55.
+ *
+ *     selector   base 0, limit 4 GiB     (the 64-bit boot protocol's __BOOT_CS,
+ * __BOOT_DS) 0x10       code: 64-bit in ENTRY_LONG, else 32-bit 0x18       data 0x20 a
+ * TSS that nobody switches to: VMX wants a busy one
+ */
+#include <string.h>
+
+#include "machine/internal.h"
+
+#define CR0_PE   0x1u
+#define CR0_MP   0x2u
+#define CR0_ET   0x10u
+#define CR0_NE   0x20u
+#define CR0_WP   0x10000u
+#define CR0_PG   0x80000000u
+#define CR4_PAE  0x20u
+#define CR4_LA57 0x1000u
+#define EFER_LME 0x100u
+#define EFER_LMA 0x400u
+
+#define SEL_CODE 0x10
+#define SEL_DATA 0x18
+#define SEL_TSS  0x20
+
+#define ATTR_CODE64   0xaf9bu
+#define ATTR_CODE32   0xcf9bu
+#define ATTR_DATA32   0xcf93u
+#define ATTR_TSS      0x008bu
+#define ATTR_UNUSABLE 0x10000u
+
+#define PTE_P  1ull
+#define PTE_W  2ull
+#define PTE_PS 0x80ull
+
+static uint64_t descriptor(uint32_t attr, uint32_t base, uint32_t limit) {
+    return (limit & 0xffffu) | (uint64_t)(base & 0xffffffu) << 16 |
+           (uint64_t)(attr & 0xf0ffu) << 40 | (uint64_t)(limit >> 16 & 0xf) << 48 |
+           (uint64_t)(base >> 24) << 56;
+}
+
+static void put_gdt(struct load *l, enum entry_mode mode) {
+    uint64_t gdt[6] = {0};
+    gdt[SEL_CODE / 8] =
+        descriptor(mode == ENTRY_LONG ? ATTR_CODE64 : ATTR_CODE32, 0, 0xfffff);
+    gdt[SEL_DATA / 8] = descriptor(ATTR_DATA32, 0, 0xfffff);
+    gdt[SEL_TSS / 8] = descriptor(ATTR_TSS, 0, 0x67); /* and [5], its upper half */
+    load_put_boot(l, BOOT_GDT, gdt, sizeof(gdt));
+}
+
+/* The first 4 GiB, one to one, in 2 MiB pages. */
+static void put_page_tables(struct load *l, bool la57) {
+    uint64_t table[512] = {0};
+    if (la57) {
+        table[0] = BOOT_PML4 | PTE_P | PTE_W;
+        load_put_boot(l, BOOT_PML5, table, sizeof(table));
+    }
+    table[0] = BOOT_PDPT | PTE_P | PTE_W;
+    load_put_boot(l, BOOT_PML4, table, sizeof(table));
+    for (uint64_t i = 0; i < 4; i++)
+        table[i] = (BOOT_PD + i * PN_PAGE_SIZE) | PTE_P | PTE_W;
+    load_put_boot(l, BOOT_PDPT, table, sizeof(table));
+    for (uint64_t pd = 0; pd < 4; pd++) {
+        for (uint64_t i = 0; i < 512; i++)
+            table[i] = pd << 30 | i << 21 | PTE_P | PTE_W | PTE_PS;
+        load_put_boot(l, BOOT_PD + pd * PN_PAGE_SIZE, table, sizeof(table));
+    }
+}
+
+void entry_put_tables(struct load *l) {
+    if (l->entry.mode == ENTRY_REAL)
+        return;
+    put_gdt(l, l->entry.mode);
+    if (l->entry.mode == ENTRY_LONG)
+        put_page_tables(l, l->entry.la57);
+}
+
+static void real_state(const struct entry *entry, struct pn_cpu_state *s) {
+    uint16_t sel = (uint16_t)(entry->rip >> 4);
+    s->seg[PN_CS].sel = sel;
+    s->seg[PN_CS].base = (uint64_t)sel << 4;
+    s->rip = entry->rip & 0xf;
+    s->gpr[4] = 0x7000; /* SP, below 0x7c00 */
+}
+
+static void flat_segments(enum entry_mode mode, struct pn_cpu_state *s) {
+    const struct pn_segment data = {SEL_DATA, ATTR_DATA32, 0xffffffffu, 0};
+    for (unsigned i = PN_ES; i <= PN_GS; i++)
+        s->seg[i] = data;
+    s->seg[PN_CS] = data;
+    s->seg[PN_CS].sel = SEL_CODE;
+    s->seg[PN_CS].attr = mode == ENTRY_LONG ? ATTR_CODE64 : ATTR_CODE32;
+    s->seg[PN_LDTR] = (struct pn_segment){.attr = ATTR_UNUSABLE};
+    s->seg[PN_TR] = (struct pn_segment){SEL_TSS, ATTR_TSS, 0x67, 0};
+    s->gdtr.base = BOOT_GDT;
+    s->gdtr.limit = 6 * 8 - 1;
+    s->idtr.base = 0;
+    s->idtr.limit = 0;
+}
+
+void entry_state(const struct entry *entry, struct pn_cpu_state *s) {
+    memset(s->gpr, 0, sizeof(s->gpr));
+    s->rflags = 2;
+    s->gpr[0] = entry->rax;
+    s->gpr[3] = entry->rbx;
+    s->gpr[6] = entry->rsi;
+    if (entry->mode == ENTRY_REAL) {
+        real_state(entry, s);
+        return;
+    }
+    s->rip = entry->rip;
+    s->gpr[4] = BOOT_STACK;
+    flat_segments(entry->mode, s);
+    s->cr0 = CR0_PE | CR0_ET | CR0_NE;
+    if (entry->mode == ENTRY_LONG) {
+        s->cr0 |= CR0_PG | CR0_WP | CR0_MP;
+        s->cr4 = CR4_PAE | (entry->la57 ? CR4_LA57 : 0);
+        s->cr3 = entry->la57 ? BOOT_PML5 : BOOT_PML4;
+        s->efer = EFER_LME | EFER_LMA;
+    }
+}

@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the files of src/machine share: the memory map, the boot area, the loaders' common
+ * ground and the machine itself.
+ */
+#ifndef MACHINE_INTERNAL_H
+#define MACHINE_INTERNAL_H
+
+#include "base/err.h"
+#include "machine/machine.h"
+
+/* ---- Memory map ---- */
+
+#define RAM_MIN       (2ull << 20)
+#define RAM_MAX       (64ull << 30)
+#define LOW_RAM_MAX   0xc0000000ull /* RAM from 0 ends here at the latest */
+#define HIGH_RAM_BASE 0x100000000ull
+#define EBDA_BASE     0x9fc00u /* 640 KiB less the EBDA: where conventional RAM ends */
+#define ACPI_BASE     0xf0000u /* tables: reserved in the e820 up to 1 MiB */
+#define IOAPIC_BASE   0xfec00000u
+#define LAPIC_BASE    0xfee00000u
+
+#define MACHINE_CPUS_MAX 64u
+
+/* The boot area: what a loader leaves for the guest's first instructions. Below the EBDA,
+ * so that 0x7c00, 0x8000 and everything from 1 MiB is the guest's. */
+#define BOOT_BASE        0x80000u
+#define BOOT_GDT         0x80000u
+#define BOOT_PML5        0x81000u
+#define BOOT_PML4        0x82000u
+#define BOOT_PDPT        0x83000u
+#define BOOT_PD          0x84000u /* four pages: 4 GiB in 2 MiB steps */
+#define BOOT_INFO        0x88000u /* boot_params, hvm_start_info or Multiboot info */
+#define BOOT_MAP         0x89000u /* memory map and module list of PVH and Multiboot */
+#define BOOT_CMDLINE     0x8a000u
+#define BOOT_CMDLINE_MAX 0x10000u
+#define BOOT_STACK       0x9f000u /* a first stack grows down from here */
+#define BOOT_END         0xa0000u
+
+enum { E820_RAM = 1, E820_RESERVED = 2 };
+struct e820_entry {
+    uint64_t addr, size;
+    uint32_t type;
+};
+#define E820_MAX 8
+
+/* ---- Loading ---- */
+
+enum entry_mode { ENTRY_REAL, ENTRY_PROTECTED, ENTRY_LONG };
+
+/* How the boot vCPU starts. */
+struct entry {
+    enum entry_mode mode;
+    bool la57; /* ENTRY_LONG with five levels */
+    uint64_t rip;
+    uint64_t rax, rbx, rsi;
+};
+
+/*
+ * One load: what goes in, and the entry that comes out. Loaders see guest memory only
+ * through load_put, so that they can be tested, and fuzzed, without a machine.
+ */
+struct load {
+    uint64_t ram; /* bytes; low RAM is min(ram, LOW_RAM_MAX) */
+    int (*write)(void *opaque, pn_gpa gpa, const void *data, size_t size);
+    void *opaque;
+    const char *name; /* of the kernel, for errors and Multiboot's command line */
+    const char *append;
+    const char *initrd_name;
+    const void *initrd; /* NULL: none */
+    size_t initrd_size;
+    enum machine_format format;
+    uint64_t flat_addr;
+    unsigned flat_bits;
+    uint64_t seed;
+    bool cpu_la57; /* the CPU model has five-level paging */
+    uint64_t rsdp; /* gpa of the RSDP, 0: none */
+    struct err *err;
+    /* The kernel file; a loader may free and NULL it as soon as it is done with it. */
+    void *image;
+    size_t image_size;
+    /* Out: */
+    struct entry entry;
+};
+
+/* Load l->image by l->format (or by what it looks like), and the initrd. Any bytes are
+ * safe. Return: 0 and l->entry, or -errno with a line in l->err. */
+int load_image(struct load *l);
+
+/* Copy to guest memory. `what` names the part. Return: 0, or -EINVAL when it is not all
+ * RAM (does not fit in -m) or when it would touch the boot area or the ACPI tables. */
+int load_put(struct load *l, const char *what, pn_gpa gpa, const void *data, size_t size);
+/* Is [gpa, gpa+size) free RAM for a guest image? Same rules, same line. */
+int load_check(struct load *l, const char *what, pn_gpa gpa, uint64_t size);
+/* Into the boot area; cannot fail but by our own bug. */
+void load_put_boot(struct load *l, pn_gpa gpa, const void *data, size_t size);
+/* The command line with its NUL, at BOOT_CMDLINE. max: without the NUL. */
+int load_put_cmdline(struct load *l, const char *prefix, size_t max);
+/* Return: number of entries. */
+unsigned load_e820(const struct load *l, struct e820_entry map[E820_MAX]);
+/* Place the initrd as high as it goes, page aligned, below `limit` and low RAM's end and
+ * not over [avoid, avoid_end). Return: 0 and *gpa, or -EINVAL. */
+int load_put_initrd(struct load *l, uint64_t limit, uint64_t avoid, uint64_t avoid_end,
+                    uint64_t *gpa);
+static inline uint64_t load_low_ram(const struct load *l) {
+    return l->ram < LOW_RAM_MAX ? l->ram : LOW_RAM_MAX;
+}
+
+/* Each loader: Return as load_image. */
+int load_bzimage(struct load *l);
+int load_elf64(struct load *l);     /* long mode, Linux 64-bit boot protocol */
+int load_elf32(struct load *l);     /* protected mode at e_entry, ESI = boot_params */
+int load_pvh(struct load *l);       /* the ELF note's 32-bit entry */
+int load_multiboot(struct load *l); /* Multiboot 1 */
+int load_flat(struct load *l);
+/* What an image is, by its bytes; FMT_AUTO when none of those known. */
+enum machine_format load_detect(const uint8_t *image, size_t size);
+
+/* ---- Linux's zero page (load_linux.c) ---- */
+
+#define BOOT_PARAMS_SIZE 4096
+#define SETUP_HEADER     0x1f1 /* offset of the setup header, in image and zero page */
+
+/* Complete a zero page (zeros, or a setup header already in it) and write it: e820,
+ * command line (at most cmdline_max bytes), initrd at initrd_gpa, RSDP. */
+int linux_put_boot_params(struct load *l, uint8_t bp[BOOT_PARAMS_SIZE],
+                          uint64_t initrd_gpa, size_t cmdline_max);
+
+/* ---- ELF (elf.c) ---- */
+
+#define ELF_SEGMENTS_MAX 64
+struct elf_segment {
+    uint64_t offset, vaddr, paddr, filesz, memsz;
+};
+struct elf {
+    const uint8_t *data;
+    size_t size;
+    bool is64;
+    uint16_t machine;
+    uint64_t entry;
+    uint64_t end; /* where the file ends by its own headers: appended data starts there */
+    unsigned count;
+    struct elf_segment seg[ELF_SEGMENTS_MAX]; /* PT_LOAD with memsz > 0 */
+    uint64_t low, high;                       /* physical span of the segments */
+    bool has_pvh, guest_linux;                /* Xen notes: PHYS32_ENTRY, GUEST_OS */
+    uint64_t pvh_entry;
+};
+/* Parse and check every offset. name: for the line. Return: 0 or -EINVAL. */
+int elf_parse(const void *data, size_t size, const char *name, struct elf *out,
+              struct err *e);
+/* Put the segments at paddr + shift. Return as load_put. */
+int elf_load(struct load *l, const struct elf *elf, uint64_t shift);
+/* e_entry as a physical address: given as one, or virtual within a segment. */
+uint64_t elf_entry_phys(const struct elf *elf);
+
+/* ---- Payloads and relocations ---- */
+
+/*
+ * Unpack a bzImage payload (gzip, xz, lzma, lz4, zstd, or an ELF as it is) whose last
+ * four bytes are its unpacked size. *out is the caller's to free.
+ * Return: 0; -EINVAL damaged, or bigger than max; -ENOTSUP bzip2, lzo, unknown; -ENOMEM.
+ */
+int unpack_payload(const uint8_t *in, size_t size, uint64_t max, const char *name,
+                   uint8_t **out, size_t *out_size, struct err *e);
+
+/* Add delta to every place that the table behind the ELF names (KASLR). image is the
+ * payload that elf was parsed from. Return: 0, or -EINVAL for a table that names places
+ * outside the image; -ENOENT when there is none. */
+int relocate_kernel(uint8_t *image, const struct elf *elf, uint64_t delta,
+                    struct load *l);
+bool relocs_present(const struct elf *elf);
+
+/* ---- CPU entry (entry.c) ---- */
+
+/* Page tables and GDT for l->entry. */
+void entry_put_tables(struct load *l);
+/* Reset state in, state at the guest's first instruction out. */
+void entry_state(const struct entry *entry, struct pn_cpu_state *s);
+
+/* ---- ACPI (acpi.c) ---- */
+
+/* Build every table as it lies at ACPI_BASE (at most 64 KiB). The RSDP comes first.
+ * Return: bytes used, or 0 when they do not fit. */
+size_t acpi_build(uint8_t *buf, size_t size, unsigned cpus);
+
+#endif

@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Linux bzImage: the packed vmlinux is unpacked on the host, placed, and entered by the
+ * 64-bit boot protocol (Documentation/arch/x86/boot.rst). What the kernel's own
+ * decompressor would do is done here: choosing the KASLR slots, relocation, five-level
+ * paging.
+ *
+ * Invariant: the same image, memory size, command line and seed give the same placement.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/size.h"
+#include "machine/internal.h"
+
+/* The setup header, by its offset in the file. */
+enum {
+    H_SETUP_SECTS = 0x1f1,
+    H_JUMP = 0x201,
+    H_VERSION = 0x206,
+    H_LOADFLAGS = 0x211,
+    H_INITRD_MAX = 0x22c,
+    H_ALIGNMENT = 0x230,
+    H_RELOCATABLE = 0x234,
+    H_XLOADFLAGS = 0x236,
+    H_CMDLINE_SIZE = 0x238,
+    H_PAYLOAD_OFFSET = 0x248,
+    H_PAYLOAD_LENGTH = 0x24c,
+    H_PREF_ADDRESS = 0x258,
+    H_INIT_SIZE = 0x260,
+    H_END = 0x264, /* of what is read here */
+};
+#define LOADFLAGS_KASLR    2u
+#define XLF_KERNEL_64      1u
+#define XLF_5LEVEL_ENABLED 0x40u
+#define KERNEL_IMAGE_SIZE  (1ull << 30) /* of a kernel that can be moved */
+#define UNPACKED_MAX       (512ull << 20)
+
+struct bzimage {
+    uint16_t version, xloadflags;
+    bool relocatable;
+    uint32_t initrd_max, cmdline_size, init_size;
+    uint64_t align, pref;
+    const uint8_t *payload;
+    size_t payload_size;
+};
+
+static uint64_t field(const uint8_t *image, unsigned offset, unsigned size) {
+    uint64_t v = 0;
+    memcpy(&v, image + offset, size);
+    return v;
+}
+
+static int check_header(struct load *l, struct bzimage *b) {
+    const uint8_t *p = l->image;
+    if (l->image_size < H_END)
+        return err_set(l->err, -EINVAL, "%s: truncated: no whole setup header", l->name);
+    if (p[0x1fe] != 0x55 || p[0x1ff] != 0xaa || memcmp(p + 0x202, "HdrS", 4) != 0)
+        return err_set(l->err, -EINVAL, "%s: not a bzImage", l->name);
+    b->version = (uint16_t)field(p, H_VERSION, 2);
+    if (b->version < 0x20c)
+        return err_set(l->err, -EINVAL,
+                       "%s: boot protocol %u.%02u: too old (2.12 has the 64-bit entry)",
+                       l->name, b->version >> 8, b->version & 0xffu);
+    b->xloadflags = (uint16_t)field(p, H_XLOADFLAGS, 2);
+    if (!(b->xloadflags & XLF_KERNEL_64))
+        return err_set(l->err, -EINVAL,
+                       "%s: a 32-bit kernel (no 64-bit entry point); x86-64 is needed",
+                       l->name);
+    b->initrd_max = (uint32_t)field(p, H_INITRD_MAX, 4);
+    b->align = field(p, H_ALIGNMENT, 4);
+    b->relocatable = p[H_RELOCATABLE] != 0;
+    b->cmdline_size = (uint32_t)field(p, H_CMDLINE_SIZE, 4);
+    b->pref = field(p, H_PREF_ADDRESS, 8);
+    b->init_size = (uint32_t)field(p, H_INIT_SIZE, 4);
+    if (!b->align || b->align & (b->align - 1) || b->align < 2u << 20 ||
+        b->pref & (b->align - 1) || b->pref < 0x100000 || b->pref >= LOW_RAM_MAX)
+        return err_set(l->err, -EINVAL, "%s: damaged: impossible load address", l->name);
+    uint64_t sects = p[H_SETUP_SECTS] ? p[H_SETUP_SECTS] : 4;
+    uint64_t start = (sects + 1) * 512 + field(p, H_PAYLOAD_OFFSET, 4);
+    uint64_t length = field(p, H_PAYLOAD_LENGTH, 4);
+    if (start > l->image_size || length > l->image_size - start)
+        return err_set(l->err, -EINVAL,
+                       "%s: truncated: %zu bytes, its header says %" PRIu64, l->name,
+                       l->image_size, start + length);
+    b->payload = p + start;
+    b->payload_size = length;
+    return 0;
+}
+
+/* A word of the command line, as the kernel's cmdline_find_option_bool. */
+static bool has_word(const char *line, const char *word) {
+    size_t n = strlen(word);
+    for (const char *p = line; p && (p = strstr(p, word)); p += n)
+        if ((p == line || p[-1] == ' ') && (p[n] == '\0' || p[n] == ' '))
+            return true;
+    return false;
+}
+
+static uint64_t mix(uint64_t x) {
+    x += 0x9e3779b97f4a7c15ull;
+    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9ull;
+    x = (x ^ x >> 27) * 0x94d049bb133111ebull;
+    return x ^ x >> 31;
+}
+
+/* One of the aligned places from `low` such that size ends by `high`; low if none. */
+static uint64_t pick_slot(uint64_t low, uint64_t high, uint64_t size, uint64_t align,
+                          uint64_t random) {
+    if (high < low || high - low < size)
+        return low;
+    return low + random % ((high - low - size) / align + 1) * align;
+}
+
+struct placement {
+    uint64_t phys, delta; /* where it lies; how far it moves in virtual memory */
+    uint64_t size;        /* from phys: what the kernel needs before it reads the e820 */
+    bool kaslr;
+};
+
+/* The kernel's span by its own header and by its segments, whichever is larger. */
+static int kernel_span(struct load *l, const struct bzimage *b, const struct elf *elf,
+                       uint64_t *size) {
+    char text[2][SIZE_TEXT_MAX];
+    if (!elf->is64 || elf->low < b->pref || elf->high - b->pref > KERNEL_IMAGE_SIZE)
+        return err_set(l->err, -EINVAL, "%s: damaged: the kernel in it has odd addresses",
+                       l->name);
+    *size = elf->high - b->pref;
+    if (b->init_size > *size)
+        *size = b->init_size;
+    if (b->pref + *size > load_low_ram(l))
+        return err_set(l->err, -EINVAL,
+                       "%s: the kernel does not fit in -m %s: it needs %s", l->name,
+                       size_text(l->ram, text[0]),
+                       size_text((b->pref + *size + 0xfffff) & ~0xfffffull, text[1]));
+    return 0;
+}
+
+/* The initrd goes first, as high as it may; the kernel's slots lie below it. */
+static int place_kernel(struct load *l, const struct bzimage *b, const struct elf *elf,
+                        struct placement *at, uint64_t *initrd) {
+    int rc = kernel_span(l, b, elf, &at->size);
+    if (rc == 0)
+        rc = load_put_initrd(l, (uint64_t)b->initrd_max + 1, b->pref, b->pref + at->size,
+                             initrd);
+    if (rc)
+        return rc;
+    at->phys = b->pref;
+    at->delta = 0;
+    at->kaslr = !has_word(l->append, "nokaslr") && b->relocatable && relocs_present(elf);
+    if (!at->kaslr)
+        return 0;
+    uint64_t top = load_low_ram(l);
+    if (*initrd >= b->pref + at->size)
+        top = *initrd;
+    at->phys = pick_slot(b->pref, top, at->size, b->align, mix(l->seed));
+    at->delta =
+        pick_slot(b->pref, KERNEL_IMAGE_SIZE, at->size, b->align, mix(l->seed ^ 1)) -
+        b->pref;
+    return 0;
+}
+
+static int put_zero_page(struct load *l, const struct bzimage *b,
+                         const uint8_t header[BOOT_PARAMS_SIZE], bool kaslr,
+                         uint64_t initrd) {
+    uint8_t bp[BOOT_PARAMS_SIZE];
+    memcpy(bp, header, sizeof(bp));
+    bp[H_LOADFLAGS] &= (uint8_t)~LOADFLAGS_KASLR;
+    if (kaslr)
+        bp[H_LOADFLAGS] |= LOADFLAGS_KASLR;
+    return linux_put_boot_params(l, bp, initrd, b->cmdline_size);
+}
+
+/* The setup header ends where the jump at its start leads to. */
+static void copy_header(const struct load *l, uint8_t bp[BOOT_PARAMS_SIZE]) {
+    const uint8_t *p = l->image;
+    size_t end = 0x202u + p[H_JUMP];
+    if (end > 0x290) /* the room that struct boot_params has for it */
+        end = 0x290;
+    if (end > l->image_size)
+        end = l->image_size;
+    memset(bp, 0, BOOT_PARAMS_SIZE);
+    memcpy(bp + SETUP_HEADER, p + SETUP_HEADER, end - SETUP_HEADER);
+}
+
+static int load_unpacked(struct load *l, const struct bzimage *b,
+                         const uint8_t header[BOOT_PARAMS_SIZE], uint8_t *kernel,
+                         size_t size) {
+    struct elf elf;
+    struct placement at = {0};
+    uint64_t initrd = 0;
+    int rc = elf_parse(kernel, size, l->name, &elf, l->err);
+    if (rc == 0)
+        rc = place_kernel(l, b, &elf, &at, &initrd);
+    if (rc == 0 && at.delta)
+        rc = relocate_kernel(kernel, &elf, at.delta, l);
+    if (rc == 0)
+        rc = elf_load(l, &elf, at.phys - b->pref);
+    if (rc == 0)
+        rc = put_zero_page(l, b, header, at.kaslr, initrd);
+    if (rc)
+        return rc;
+    l->entry = (struct entry){
+        .mode = ENTRY_LONG,
+        .rip = elf_entry_phys(&elf) + (at.phys - b->pref),
+        .rsi = BOOT_INFO,
+        .la57 = l->cpu_la57 && b->xloadflags & XLF_5LEVEL_ENABLED &&
+                !has_word(l->append, "no5lvl"),
+    };
+    entry_put_tables(l);
+    return 0;
+}
+
+int load_bzimage(struct load *l) {
+    struct bzimage b = {0};
+    uint8_t header[BOOT_PARAMS_SIZE], *kernel;
+    size_t size;
+    int rc = check_header(l, &b);
+    if (rc)
+        return rc;
+    copy_header(l, header);
+    uint64_t max = load_low_ram(l) < UNPACKED_MAX ? load_low_ram(l) : UNPACKED_MAX;
+    rc = unpack_payload(b.payload, b.payload_size, max, l->name, &kernel, &size, l->err);
+    if (rc)
+        return rc;
+    free(l->image); /* both at once would be the peak of our memory */
+    l->image = NULL;
+    rc = load_unpacked(l, &b, header, kernel, size);
+    free(kernel);
+    return rc;
+}

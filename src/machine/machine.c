@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The machine's life: memory, engine, devices, the guest's image; and what a caller may
+ * ask of it afterwards.
+ *
+ * Order of creation: RAM, engine, memslots, devices, image, CPU state. Destruction is the
+ * reverse, from any point.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+#include "base/file.h"
+#include "base/size.h"
+#include "machine/state.h"
+
+enum { SLOT_LOW, SLOT_HIGH };
+
+static int check_config(const struct machine_config *cfg, struct err *e) {
+    char text[SIZE_TEXT_MAX];
+    size_text(cfg->ram, text);
+    if (cfg->ram < RAM_MIN)
+        return err_set(e, -EINVAL, "-m %s: a guest needs at least 2M", text);
+    if (cfg->ram > RAM_MAX)
+        return err_set(e, -EINVAL, "-m %s: at most 64G", text);
+    if (cfg->ram % PN_PAGE_SIZE)
+        return err_set(e, -EINVAL, "-m %s: not a multiple of 4K", text);
+    if (!cfg->cpus || cfg->cpus > MACHINE_CPUS_MAX)
+        return err_set(e, -EINVAL, "-c %u: from 1 to %u vCPUs", cfg->cpus,
+                       MACHINE_CPUS_MAX);
+    if (!cfg->kernel && !cfg->kernel_blob)
+        return err_set(e, -EINVAL, "no kernel given");
+    return 0;
+}
+
+/* ---- Memory ---- */
+
+static int create_memory(struct machine *m, struct err *e) {
+    struct hostmem_config cfg = {.size = m->cfg.ram,
+                                 .hugepages = m->cfg.hugepages,
+                                 .numa = m->cfg.numa,
+                                 .shared = m->cfg.shared_ram};
+    return hostmem_create(&cfg, &m->ram, e);
+}
+
+static int add_slots(struct machine *m, struct err *e) {
+    uint64_t low = m->cfg.ram < LOW_RAM_MAX ? m->cfg.ram : LOW_RAM_MAX;
+    struct pn_memslot slot = {.id = SLOT_LOW, .gpa = 0, .size = low, .hva = m->ram.base};
+    int rc = m->ops->set_slot(m->engine, &slot);
+    if (rc == 0 && m->cfg.ram > low) {
+        slot = (struct pn_memslot){.id = SLOT_HIGH,
+                                   .gpa = HIGH_RAM_BASE,
+                                   .size = m->cfg.ram - low,
+                                   .hva = m->ram.base + low};
+        rc = m->ops->set_slot(m->engine, &slot);
+    }
+    return rc ? err_sys(e, rc, "memslot %u", slot.id) : 0;
+}
+
+static int create_engine(struct machine *m, struct err *e) {
+    wiring_bus(m, &m->pn_bus);
+    struct pn_engine_config cfg = {
+        .cpus = m->cfg.cpus,
+        .cpu_model = m->cfg.cpu_model,
+        .mmu = &m->cfg.mmu,
+        .bus = &m->pn_bus,
+        .rings = m->cfg.rings,
+        .seed = m->cfg.seed,
+        .host_clock = m->cfg.host_clock,
+        .max_block = m->cfg.max_block,
+    };
+    return m->ops->create(&cfg, &m->engine, e->text, e->size);
+}
+
+/* ---- The guest's image ---- */
+
+static int write_ram(void *opaque, pn_gpa gpa, const void *data, size_t size) {
+    struct machine *m = opaque;
+    return m->ops->write_phys(m->engine, gpa, data, size) == size ? 0 : -EFAULT;
+}
+
+/* A kernel can be no larger than memory; and 1 GiB is beyond any. */
+static uint64_t image_max(const struct machine *m) {
+    return m->cfg.ram < 1ull << 30 ? m->cfg.ram : 1ull << 30;
+}
+
+static int read_image(struct machine *m, struct load *l, struct err *e) {
+    if (m->cfg.kernel_blob) {
+        l->name = m->cfg.kernel ? m->cfg.kernel : "guest";
+        l->image_size = m->cfg.kernel_blob_size;
+        l->image = malloc(l->image_size ? l->image_size : 1);
+        if (!l->image)
+            return err_set(e, -ENOMEM, "out of memory");
+        memcpy(l->image, m->cfg.kernel_blob, l->image_size);
+        return 0;
+    }
+    l->name = m->cfg.kernel;
+    return file_read(m->cfg.kernel, image_max(m), &l->image, &l->image_size, e);
+}
+
+static int read_initrd(struct machine *m, struct load *l, void **initrd, struct err *e) {
+    char text[SIZE_TEXT_MAX];
+    *initrd = NULL;
+    if (!m->cfg.initrd)
+        return 0;
+    int rc = file_read(m->cfg.initrd, m->cfg.ram, initrd, &l->initrd_size, e);
+    if (rc == -EFBIG)
+        return err_set(e, -EINVAL, "%s: the initrd is larger than memory (-m %s)",
+                       m->cfg.initrd, size_text(m->cfg.ram, text));
+    l->initrd_name = m->cfg.initrd;
+    l->initrd = rc == 0 && l->initrd_size ? *initrd : NULL;
+    return rc;
+}
+
+static int put_acpi(struct machine *m, struct err *e) {
+    uint8_t buf[0x100000 - ACPI_BASE];
+    size_t used = acpi_build(buf, sizeof(buf), m->cfg.cpus);
+    return used ? write_ram(m, ACPI_BASE, buf, used)
+                : err_set(e, -ENOSPC, "ACPI tables do not fit");
+}
+
+static bool model_has_la57(struct machine *m) {
+    uint32_t leaf[4] = {0};
+    m->ops->cpuid(m->engine, 7, 0, leaf);
+    return leaf[2] >> 16 & 1;
+}
+
+static int set_entry(struct machine *m, const struct entry *entry, struct err *e) {
+    struct pn_cpu_state *s = calloc(1, sizeof(*s));
+    if (!s)
+        return err_set(e, -ENOMEM, "out of memory");
+    int rc = m->ops->get_state(m->engine, 0, s);
+    if (rc == 0) {
+        entry_state(entry, s);
+        rc = m->ops->set_state(m->engine, 0, s);
+    }
+    free(s);
+    return rc ? err_sys(e, rc, "the first CPU's state") : 0;
+}
+
+static int load_guest(struct machine *m, struct err *e) {
+    void *initrd = NULL;
+    struct load l = {
+        .ram = m->cfg.ram,
+        .write = write_ram,
+        .opaque = m,
+        .append = m->cfg.append,
+        .format = m->cfg.format,
+        .flat_addr = m->cfg.flat_addr,
+        .flat_bits = m->cfg.flat_bits,
+        .seed = m->cfg.seed,
+        .cpu_la57 = model_has_la57(m),
+        .rsdp = ACPI_BASE,
+        .err = e,
+    };
+    int rc = read_image(m, &l, e);
+    if (rc == 0)
+        rc = read_initrd(m, &l, &initrd, e);
+    if (rc == 0)
+        rc = put_acpi(m, e);
+    if (rc == 0)
+        rc = load_image(&l);
+    free(initrd);
+    free(l.image);
+    return rc ? rc : set_entry(m, &l.entry, e);
+}
+
+/* ---- Life ---- */
+
+static int create(struct machine *m, struct err *e) {
+    int rc = create_memory(m, e);
+    if (rc == 0)
+        rc = create_engine(m, e);
+    if (rc == 0)
+        rc = add_slots(m, e);
+    if (rc == 0)
+        rc = wiring_create(m, e);
+    for (unsigned i = 0; i < m->cfg.cpus; i++)
+        m->cpu[i] = (struct machine_cpu){i ? CPU_WAIT_SIPI : CPU_RUNNABLE, false, -1};
+    return rc ? rc : load_guest(m, e);
+}
+
+int machine_create(const struct machine_config *cfg, struct machine **out, char *err,
+                   size_t err_size) {
+    struct err e = {err, err_size};
+    int rc = check_config(cfg, &e);
+    if (rc)
+        return rc;
+    struct machine *m = calloc(1, sizeof(*m));
+    if (!m)
+        return err_set(&e, -ENOMEM, "out of memory");
+    m->cfg = *cfg;
+    m->ops = cfg->engine;
+    m->ram.fd = -1;
+    rc = create(m, &e);
+    if (rc) {
+        machine_destroy(m);
+        return rc;
+    }
+    *out = m;
+    return 0;
+}
+
+void machine_destroy(struct machine *m) {
+    if (!m)
+        return;
+    wiring_destroy(m);
+    if (m->engine)
+        m->ops->destroy(m->engine);
+    hostmem_destroy(&m->ram);
+    free(m);
+}
+
+/* ---- Questions ---- */
+
+void machine_quit(struct machine *m) {
+    atomic_store(&m->quit, true);
+    for (unsigned i = 0; i < m->cfg.cpus; i++)
+        m->ops->kick(m->engine, i);
+}
+
+const struct pn_stats *machine_stats(struct machine *m, unsigned cpu) {
+    return m->ops->stats(m->engine, cpu);
+}
+
+void machine_dump(struct machine *m, FILE *out) {
+    for (unsigned i = 0; i < m->cfg.cpus; i++)
+        if (m->cpu[i].state != CPU_WAIT_SIPI)
+            m->ops->dump(m->engine, i, out);
+}
+
+uint64_t machine_ram_digest(struct machine *m) {
+    return XXH3_64bits(m->ram.base, m->ram.size);
+}
+
+struct pn_engine *machine_engine(struct machine *m) {
+    return m->engine;
+}

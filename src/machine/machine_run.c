@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The run loop. vCPUs run one after another on one thread, each until the same point of
+ * virtual time: a round. Between rounds timers fire and the console is served.
+ *
+ *     round end = min(next timer, now + slice)
+ *     for every vCPU that can run: run it until round end
+ *     nobody could: skip to the next timer (--clock virtual) or sleep (--clock host)
+ *
+ * Invariants
+ * 1. Under --clock virtual nothing here depends on the host's time but --timeout and what
+ *    is typed at the console; equal inputs give equal runs.
+ * 2. At the start of a round every vCPU's clock stands at or after the last round's end.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "machine/state.h"
+
+#define SLICE_ONE_NS  1000000u /* console and limits are looked at this often */
+#define SLICE_MANY_NS 50000u   /* with several vCPUs: also the delay of an IPI */
+#define PACE_AFTER_NS                                                                    \
+    1000000000u                 /* interactive: skip this much before waiting for real */
+#define SLEEP_MAX_NS 100000000u /* so that --timeout is kept */
+/* Halted, and that many timers over that long woke nobody: nothing ever will. */
+#define STUCK_WAKES 1000u
+#define STUCK_NS    10000000000u
+
+#define RFLAGS_IF 0x200u
+
+static uint64_t host_ns(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static uint64_t insns(struct machine *m) {
+    return m->ops->insns(m->engine);
+}
+
+/* ---- Limits ---- */
+
+static void check_limits(struct machine *m) {
+    if (atomic_load(&m->quit))
+        machine_end_with(m, END_QUIT, 0);
+    if (m->cfg.max_insns && insns(m) >= m->cfg.max_insns)
+        machine_end_with(m, END_MAX_INSNS, 0);
+    if (m->cfg.timeout_ns && host_ns() - m->host_start >= m->cfg.timeout_ns)
+        machine_end_with(m, END_TIMEOUT, 0);
+}
+
+/* One instruction is one nanosecond: the limit is a deadline, and exact. */
+static uint64_t limit_deadline(struct machine *m, uint64_t now, uint64_t deadline) {
+    if (!m->cfg.max_insns || m->cfg.host_clock)
+        return deadline;
+    uint64_t done = insns(m);
+    uint64_t left = done < m->cfg.max_insns ? m->cfg.max_insns - done : 0;
+    return deadline > now && left < deadline - now ? now + left : deadline;
+}
+
+/* ---- Console input ---- */
+
+static void feed_serial(struct machine *m) {
+    if (!m->input_count && m->cfg.serial_in)
+        m->input_count = m->cfg.serial_in(m->cfg.opaque, m->input, sizeof(m->input));
+    if (!m->input_count)
+        return;
+    size_t n = serial_input(m->serial, m->input, m->input_count);
+    if (n) {
+        m->idle_ns = 0;
+        m->input_count -= n;
+        memmove(m->input, m->input + n, m->input_count);
+    }
+}
+
+/* ---- INIT and SIPI ---- */
+
+/* AP: wait for SIPI. The boot CPU starts at the reset vector. */
+static void do_init(struct machine *m, unsigned cpu) {
+    struct machine_cpu *c = &m->cpu[cpu];
+    c->init = false;
+    m->ops->reset(m->engine, cpu);
+    c->state = cpu ? CPU_WAIT_SIPI : CPU_RUNNABLE;
+}
+
+static int do_sipi(struct machine *m, unsigned cpu, struct err *e) {
+    struct machine_cpu *c = &m->cpu[cpu];
+    unsigned vector = (unsigned)c->sipi;
+    c->sipi = -1;
+    if (c->state != CPU_WAIT_SIPI)
+        return 0;
+    struct pn_cpu_state *s = calloc(1, sizeof(*s));
+    if (!s)
+        return err_set(e, -ENOMEM, "out of memory");
+    int rc = m->ops->get_state(m->engine, cpu, s);
+    s->seg[PN_CS].sel = (uint16_t)(vector << 8);
+    s->seg[PN_CS].base = (uint64_t)vector << 12;
+    s->rip = 0;
+    if (rc == 0)
+        rc = m->ops->set_state(m->engine, cpu, s);
+    free(s);
+    c->state = CPU_RUNNABLE;
+    return rc ? err_sys(e, rc, "vCPU %u: start-up state", cpu) : 0;
+}
+
+/* ---- Running ---- */
+
+/* Run one vCPU once. Return: 0, or -EIO with a line in e. */
+static int run_once(struct machine *m, unsigned cpu, struct err *e) {
+    m->current = cpu;
+    m->running = true;
+    intc_set_current(m->intc, cpu);
+    enum pn_exit_reason why = m->ops->run(m->engine, cpu, m->deadline);
+    m->running = false;
+    switch (why) {
+    case PN_EXIT_HALT:
+        m->cpu[cpu].state = CPU_HALTED;
+        break;
+    case PN_EXIT_SHUTDOWN:
+        machine_end_with(m, END_SHUTDOWN, 0);
+        break;
+    case PN_EXIT_ERROR:
+        return err_set(e, -EIO, "%s", m->ops->error(m->engine));
+    default:
+        break;
+    }
+    return 0;
+}
+
+/* Run one vCPU until the round's end, or until it halts. A device may pull the round's
+ * end in, for this vCPU and those after it. */
+static int run_cpu(struct machine *m, unsigned cpu, uint64_t start, uint64_t *end,
+                   struct err *e) {
+    struct machine_cpu *c = &m->cpu[cpu];
+    uint64_t now = start;
+    int rc = 0;
+    while (rc == 0 && !m->ended && now < *end) {
+        if (c->init)
+            do_init(m, cpu);
+        if (c->sipi >= 0)
+            rc = do_sipi(m, cpu, e);
+        if (rc || c->state != CPU_RUNNABLE)
+            break;
+        m->deadline = limit_deadline(m, now, *end);
+        rc = run_once(m, cpu, e);
+        if (atomic_load_explicit(&m->quit, memory_order_relaxed))
+            machine_end_with(m, END_QUIT, 0);
+        if (m->cfg.max_insns && insns(m) >= m->cfg.max_insns)
+            machine_end_with(m, END_MAX_INSNS, 0);
+        now = m->ops->now(m->engine);
+        if (m->deadline < *end)
+            *end = m->deadline;
+    }
+    return rc;
+}
+
+static bool anyone_runnable(const struct machine *m) {
+    for (unsigned i = 0; i < m->cfg.cpus; i++)
+        if (m->cpu[i].state == CPU_RUNNABLE || m->cpu[i].sipi >= 0 || m->cpu[i].init)
+            return true;
+    return false;
+}
+
+static int run_round(struct machine *m, struct err *e) {
+    uint64_t now = clock_now(&m->clock), next = clock_next(&m->clock);
+    uint64_t slice = m->cfg.cpus > 1 ? SLICE_MANY_NS : SLICE_ONE_NS, end = now + slice;
+    if (next < end)
+        end = next;
+    int rc = 0;
+    for (unsigned i = 0; rc == 0 && !m->ended && i < m->cfg.cpus; i++)
+        rc = run_cpu(m, i, now, &end, e);
+    if (rc == 0 && !m->ended && m->cfg.cpus > 1 && anyone_runnable(m))
+        m->ops->skip(m->engine, end); /* those that halted must not lag behind */
+    return rc;
+}
+
+/* ---- Idle ---- */
+
+static bool interrupts_on(struct machine *m) {
+    struct pn_cpu_state *s = calloc(1, sizeof(*s));
+    bool on = !s;
+    for (unsigned i = 0; s && !on && i < m->cfg.cpus; i++)
+        on = m->cpu[i].state == CPU_HALTED && m->ops->get_state(m->engine, i, s) == 0 &&
+             s->rflags & RFLAGS_IF;
+    free(s);
+    return on;
+}
+
+/* Halted for good? A guest that an interrupt cannot wake, and that no NMI wakes either.
+ */
+static bool is_deadlock(struct machine *m, uint64_t now, uint64_t next) {
+    bool wakes = interrupts_on(m);
+    if (next == CLOCK_NEVER)
+        return !wakes || !m->cfg.serial_in;
+    if (insns(m) != m->idle_insns || !m->stuck_wakes) {
+        m->idle_insns = insns(m);
+        m->stuck_since = now;
+        m->stuck_wakes = 0;
+    }
+    m->stuck_wakes++;
+    return m->stuck_wakes > STUCK_WAKES && now - m->stuck_since > STUCK_NS &&
+           (!wakes || !m->cfg.serial_in);
+}
+
+static void emit_halt(struct machine *m, uint64_t until) {
+    if (!m->cfg.rings || !(m->cfg.rings[0].mask >> PN_EV_hlt & 1))
+        return;
+    struct pn_cpu_state *s = calloc(1, sizeof(*s));
+    if (s && m->ops->get_state(m->engine, 0, s) == 0)
+        pn_emit(&m->cfg.rings[0], hlt, s->rip, until);
+    free(s);
+}
+
+/* Sleep at most ns of host time, less when something is typed. Return: ns slept. */
+static uint64_t sleep_for(struct machine *m, uint64_t ns) {
+    uint64_t start = host_ns();
+    if (ns > SLEEP_MAX_NS)
+        ns = SLEEP_MAX_NS;
+    if (m->cfg.idle) {
+        m->cfg.idle(m->cfg.opaque, ns);
+    } else {
+        struct timespec t = {0, (long)ns};
+        nanosleep(&t, NULL);
+    }
+    return host_ns() - start;
+}
+
+/* Nobody can run: let time pass until the next timer, or until somebody types. */
+static void wait_for_event(struct machine *m) {
+    uint64_t now = clock_now(&m->clock), next = clock_next(&m->clock);
+    if (next <= now)
+        return;
+    if (is_deadlock(m, now, next)) {
+        machine_end_with(m, END_DEADLOCK, 0);
+        return;
+    }
+    if (m->cfg.host_clock) {
+        uint64_t slept = sleep_for(m, next - now);
+        m->ops->skip(m->engine, now + (slept < next - now ? slept : next - now));
+        return;
+    }
+    if (next == CLOCK_NEVER) {
+        sleep_for(m, SLEEP_MAX_NS); /* only the console can wake it */
+        return;
+    }
+    if (m->cfg.interactive && m->idle_ns >= PACE_AFTER_NS) {
+        uint64_t gap = next - now, slept = sleep_for(m, gap);
+        if (slept < gap)
+            next = now + slept;
+    }
+    emit_halt(m, next);
+    m->idle_ns += next - now;
+    m->ops->skip(m->engine, next);
+}
+
+/* ---- The loop ---- */
+
+int machine_run(struct machine *m, struct machine_result *result, char *err,
+                size_t err_size) {
+    struct err e = {err, err_size};
+    int rc = 0;
+    m->host_start = host_ns();
+    while (rc == 0 && !m->ended) {
+        clock_run(&m->clock);
+        feed_serial(m);
+        check_limits(m);
+        if (m->ended)
+            break;
+        if (anyone_runnable(m))
+            rc = run_round(m, &e);
+        else
+            wait_for_event(m);
+    }
+    if (rc)
+        machine_end_with(m, END_ERROR, 0);
+    *result = (struct machine_result){
+        .end = m->end,
+        .code = m->end_code,
+        .guest_insns = insns(m),
+        .guest_ns = clock_now(&m->clock),
+        .host_ns = host_ns() - m->host_start,
+    };
+    if (m->cfg.rings)
+        pn_emit(&m->cfg.rings[0], exit, m->end, m->end_code);
+    return rc;
+}

@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The devices of the machine, how they reach each other, the engine and the outside.
+ */
+#include <errno.h>
+#include <string.h>
+#include <time.h>
+
+#include "machine/state.h"
+
+#define TSC_HZ      1000000000u /* one tick is one nanosecond */
+#define EPOCH_2026  1767225600  /* 2026-01-01 00:00:00 UTC: equal runs see equal dates */
+#define COM1_PORT   0x3f8u
+#define COM1_GSI    4u
+#define FW_RAM_SIZE 0x03u
+#define FW_NB_CPUS  0x05u
+#define FW_MAX_CPUS 0x0fu
+#define FW_CMD_SIZE 0x14u
+#define FW_CMD_DATA 0x15u
+
+/* ---- The engine's calls ---- */
+
+static uint64_t bus_pio_read(void *o, unsigned cpu, uint16_t port, unsigned size) {
+    struct machine *m = o;
+    return dev_bus_pio_read(m->bus, port, size);
+}
+
+static void bus_pio_write(void *o, unsigned cpu, uint16_t port, unsigned size,
+                          uint64_t value) {
+    struct machine *m = o;
+    dev_bus_pio_write(m->bus, port, size, value);
+}
+
+static uint64_t bus_mmio_read(void *o, unsigned cpu, pn_gpa gpa, unsigned size) {
+    struct machine *m = o;
+    return dev_bus_mmio_read(m->bus, gpa, size);
+}
+
+static void bus_mmio_write(void *o, unsigned cpu, pn_gpa gpa, unsigned size,
+                           uint64_t value) {
+    struct machine *m = o;
+    dev_bus_mmio_write(m->bus, gpa, size, value);
+}
+
+static int bus_intr_peek(void *o, unsigned cpu) {
+    return intc_peek(((struct machine *)o)->intc, cpu);
+}
+
+static int bus_intr_ack(void *o, unsigned cpu) {
+    return intc_ack(((struct machine *)o)->intc, cpu);
+}
+
+static int bus_msr_read(void *o, unsigned cpu, uint32_t index, uint64_t *value) {
+    return intc_msr_read(((struct machine *)o)->intc, cpu, index, value);
+}
+
+static int bus_msr_write(void *o, unsigned cpu, uint32_t index, uint64_t value) {
+    return intc_msr_write(((struct machine *)o)->intc, cpu, index, value);
+}
+
+static uint64_t bus_cr8_read(void *o, unsigned cpu) {
+    return intc_cr8_read(((struct machine *)o)->intc, cpu);
+}
+
+static void bus_cr8_write(void *o, unsigned cpu, uint64_t value) {
+    intc_cr8_write(((struct machine *)o)->intc, cpu, value);
+}
+
+void wiring_bus(struct machine *m, struct pn_bus *bus) {
+    *bus = (struct pn_bus){
+        .pio_read = bus_pio_read,
+        .pio_write = bus_pio_write,
+        .mmio_read = bus_mmio_read,
+        .mmio_write = bus_mmio_write,
+        .intr_peek = bus_intr_peek,
+        .intr_ack = bus_intr_ack,
+        .msr_read = bus_msr_read,
+        .msr_write = bus_msr_write,
+        .cr8_read = bus_cr8_read,
+        .cr8_write = bus_cr8_write,
+        .opaque = m,
+    };
+}
+
+/* ---- The clock ---- */
+
+static uint64_t clock_time(void *o) {
+    struct machine *m = o;
+    uint64_t now = m->ops->now(m->engine);
+    if (now > m->now_max)
+        m->now_max = now;
+    return m->now_max;
+}
+
+/* A device armed an earlier timer while the guest runs: the run must stop in time. */
+static void clock_changed(void *o) {
+    struct machine *m = o;
+    uint64_t next = clock_next(&m->clock);
+    if (m->running && next < m->deadline) {
+        m->deadline = next;
+        m->ops->set_deadline(m->engine, next);
+    }
+}
+
+/* ---- The interrupt controllers' calls ---- */
+
+static void wake(struct machine *m, unsigned cpu) {
+    if (m->cpu[cpu].state == CPU_HALTED)
+        m->cpu[cpu].state = CPU_RUNNABLE;
+}
+
+static void intc_kicks(void *o, unsigned cpu) {
+    struct machine *m = o;
+    m->ops->interrupt(m->engine, cpu);
+    wake(m, cpu);
+}
+
+static void intc_nmi(void *o, unsigned cpu) {
+    struct machine *m = o;
+    m->ops->nmi(m->engine, cpu);
+    wake(m, cpu);
+}
+
+/* Done by the run loop before that vCPU runs next; the current one must come out. */
+static void intc_init(void *o, unsigned cpu) {
+    struct machine *m = o;
+    m->cpu[cpu].init = true;
+    m->cpu[cpu].sipi = -1;
+    if (m->running && cpu == m->current)
+        m->ops->kick(m->engine, cpu);
+}
+
+static void intc_sipi(void *o, unsigned cpu, uint8_t vector) {
+    struct machine *m = o;
+    if (m->cpu[cpu].init || m->cpu[cpu].state == CPU_WAIT_SIPI)
+        m->cpu[cpu].sipi = vector;
+}
+
+static uint64_t intc_tsc(void *o, unsigned cpu) {
+    struct machine *m = o;
+    return m->ops->tsc(m->engine, cpu);
+}
+
+/* ---- The devices' calls ---- */
+
+void machine_end_with(struct machine *m, enum machine_end end, unsigned code) {
+    if (m->ended)
+        return;
+    m->ended = true;
+    m->end = end;
+    m->end_code = code;
+    if (m->running)
+        m->ops->kick(m->engine, m->current);
+}
+
+static void host_request(void *o, enum dev_request what, unsigned code) {
+    static const enum machine_end ends[] = {
+        [DEV_POWEROFF] = END_POWEROFF,
+        [DEV_RESET] = END_RESET,
+        [DEV_EXIT] = END_DEBUG_EXIT,
+    };
+    machine_end_with(o, ends[what], code);
+}
+
+static size_t host_read_phys(void *o, pn_gpa gpa, void *buf, size_t size) {
+    struct machine *m = o;
+    return m->ops->read_phys(m->engine, gpa, buf, size);
+}
+
+static size_t host_write_phys(void *o, pn_gpa gpa, const void *buf, size_t size) {
+    struct machine *m = o;
+    return m->ops->write_phys(m->engine, gpa, buf, size);
+}
+
+static void serial_out(void *o, const uint8_t *buf, size_t size) {
+    struct machine *m = o;
+    m->idle_ns = 0;
+    if (m->cfg.serial_out)
+        m->cfg.serial_out(m->cfg.opaque, buf, size);
+}
+
+/* The UART is empty: come out of the run and feed it from the loop. */
+static void serial_room(void *o) {
+    struct machine *m = o;
+    if (m->running && m->input_count) {
+        m->deadline = m->ops->now(m->engine);
+        m->ops->set_deadline(m->engine, m->deadline);
+    }
+}
+
+/* ---- Life ---- */
+
+static int create_intc(struct machine *m) {
+    uint32_t leaf[4] = {0};
+    m->ops->cpuid(m->engine, 0x80000008u, 0, leaf);
+    struct intc_config cfg = {
+        .bus = m->bus,
+        .clock = &m->clock,
+        .ring = m->cfg.rings,
+        .cpus = m->cfg.cpus,
+        .maxphyaddr = leaf[0] & 0xff,
+        .kick = intc_kicks,
+        .nmi = intc_nmi,
+        .init = intc_init,
+        .sipi = intc_sipi,
+        .opaque = m,
+        .apic_hz = TSC_HZ,
+        .tsc = intc_tsc,
+    };
+    m->intc = intc_create(&cfg);
+    return m->intc ? 0 : -ENOMEM;
+}
+
+/* What QEMU's firmware interface tells a guest that asks. */
+static int fill_fw_cfg(struct machine *m) {
+    const char *append = m->cfg.append ? m->cfg.append : "";
+    uint64_t ram = m->cfg.ram;
+    uint16_t cpus = (uint16_t)m->cfg.cpus;
+    uint32_t size = (uint32_t)strlen(append) + 1;
+    const struct {
+        uint16_t key;
+        const void *data;
+        size_t size;
+    } items[] = {
+        {FW_RAM_SIZE, &ram, sizeof(ram)},   {FW_NB_CPUS, &cpus, sizeof(cpus)},
+        {FW_MAX_CPUS, &cpus, sizeof(cpus)}, {FW_CMD_SIZE, &size, sizeof(size)},
+        {FW_CMD_DATA, append, size},
+    };
+    for (size_t i = 0; i < sizeof(items) / sizeof(items[0]); i++) {
+        int rc = fw_cfg_add(m->fw_cfg, items[i].key, items[i].data, items[i].size);
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
+static int create_devices(struct machine *m) {
+    uint64_t low = m->cfg.ram < LOW_RAM_MAX ? m->cfg.ram : LOW_RAM_MAX;
+    int64_t epoch = m->cfg.host_clock ? (int64_t)time(NULL) : EPOCH_2026;
+    struct irq_sink irq = intc_sink(m->intc);
+    m->serial = serial_create(m->bus, &m->clock, irq, COM1_PORT, COM1_GSI, serial_out, m);
+    m->pit = pit_create(m->bus, &m->clock, irq);
+    m->rtc = rtc_create(m->bus, &m->clock, irq, epoch, low, m->cfg.ram - low);
+    m->acpi_pm = acpi_pm_create(m->bus, &m->clock, irq, &m->dev_host);
+    m->misc = misc_create(m->bus, irq, &m->dev_host);
+    m->fw_cfg = fw_cfg_create(m->bus, &m->dev_host);
+    m->testdev = testdev_create(m->bus, irq, &m->dev_host);
+    if (!m->serial || !m->pit || !m->rtc || !m->acpi_pm || !m->misc || !m->fw_cfg ||
+        !m->testdev)
+        return -ENOMEM;
+    serial_on_room(m->serial, serial_room, m);
+    return fill_fw_cfg(m);
+}
+
+int wiring_create(struct machine *m, struct err *e) {
+    m->clock = (struct clock){.now = clock_time, .opaque = m, .changed = clock_changed};
+    m->dev_host = (struct dev_host){.request = host_request,
+                                    .read_phys = host_read_phys,
+                                    .write_phys = host_write_phys,
+                                    .opaque = m};
+    m->bus = dev_bus_create();
+    int rc = m->bus ? create_intc(m) : -ENOMEM;
+    if (rc == 0)
+        rc = create_devices(m);
+    return rc ? err_sys(e, rc, "devices") : 0;
+}
+
+void wiring_destroy(struct machine *m) {
+    testdev_destroy(m->testdev);
+    fw_cfg_destroy(m->fw_cfg);
+    misc_destroy(m->misc);
+    acpi_pm_destroy(m->acpi_pm);
+    rtc_destroy(m->rtc);
+    pit_destroy(m->pit);
+    serial_destroy(m->serial);
+    intc_destroy(m->intc);
+    if (m->bus)
+        dev_bus_destroy(m->bus);
+}
