@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: MIT
+# One target per room; its link list is the rule of who may include whom (DESIGN.md, section 3).
+get_filename_component(PENUMBRA_ROOT ${CMAKE_CURRENT_LIST_DIR}/.. ABSOLUTE)
+
+function(penumbra_room name)
+  file(GLOB srcs CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.c ${CMAKE_CURRENT_SOURCE_DIR}/*.S)
+  if(NOT srcs) # a room of headers only
+    set(srcs ${CMAKE_CURRENT_BINARY_DIR}/empty.c)
+    file(WRITE ${srcs} "")
+  endif()
+  add_library(pn-${name} STATIC ${srcs})
+  target_include_directories(pn-${name} PUBLIC
+    $<BUILD_INTERFACE:${PENUMBRA_ROOT}/include>
+    $<BUILD_INTERFACE:${PENUMBRA_ROOT}/src>
+    $<BUILD_INTERFACE:${PENUMBRA_ROOT}>)
+  target_link_libraries(pn-${name} PUBLIC ${ARGN})
+endfunction()
