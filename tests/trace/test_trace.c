@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: MIT */
+/* Trace files: what is emitted comes back, whole or not at all; losses are counted;
+ * damaged files are refused; the digest does not depend on how rings interleave. */
+#include <check.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "trace/trace.h"
+
+static char dir[64], path[96], part[104];
+static char err[256];
+
+static void setup(void) {
+    strcpy(dir, "/tmp/pn-trace-XXXXXX");
+    ck_assert_ptr_nonnull(mkdtemp(dir));
+    snprintf(path, sizeof(path), "%s/t", dir);
+    snprintf(part, sizeof(part), "%s/t.part", dir);
+}
+
+static void teardown(void) {
+    unlink(path);
+    ck_assert_msg(rmdir(dir) == 0, "files left behind in %s", dir);
+}
+
+static struct trace_writer *open_writer(const char *to, unsigned vcpus, uint64_t limit) {
+    const struct trace_config cfg = {
+        .path = to, .vcpus = vcpus, .mask = TRACE_ALL_EVENTS, .limit = limit};
+    struct trace_writer *w = NULL;
+    ck_assert_msg(trace_open(&cfg, &w, err, sizeof(err)) == 0, "%s", err);
+    return w;
+}
+
+static struct trace_file *read_back(void) {
+    struct trace_file *f = NULL;
+    ck_assert_msg(trace_file_open(path, &f, err, sizeof(err)) == 0, "%s", err);
+    return f;
+}
+
+/* n events of two kinds, numbered, on one ring. */
+static void emit(struct pn_ring *r, uint64_t from, uint64_t n) {
+    for (uint64_t i = from; i < from + n; i++) {
+        if (i & 1)
+            pn_emit(r, page_fault, 0x1000 * i, i, i + 1);
+        else
+            pn_emit(r, exception, 14, 2, 0x1000 * i, i);
+    }
+}
+
+START_TEST(test_round_trip) {
+    struct trace_writer *w = open_writer(path, 1, 0);
+    struct trace_totals t;
+    emit(trace_rings(w), 0, 10000); /* more than a ring holds */
+    ck_assert_int_eq(access(path, F_OK), -1);
+    ck_assert_int_eq(trace_close(w, &t, err, sizeof(err)), 0);
+    ck_assert_int_eq(access(part, F_OK), -1);
+    ck_assert_uint_eq(t.records, 10000);
+    ck_assert_uint_eq(t.lost, 0);
+
+    struct trace_file *f = read_back();
+    const struct trace_header *h = trace_file_header(f);
+    ck_assert_uint_eq(h->records, 10000);
+    ck_assert_uint_eq(h->digest, t.digest);
+    for (uint64_t i = 0; i < 10000; i++) {
+        const struct pn_event_rec *r = trace_file_record(f, i);
+        ck_assert_uint_eq(r->id, i & 1 ? PN_EV_page_fault : PN_EV_exception);
+        ck_assert_uint_eq(r->arg[i & 1 ? 0 : 2], 0x1000 * i);
+    }
+    ck_assert_ptr_null(trace_file_record(f, 10000));
+    struct trace_digest *d = trace_digest_create(1);
+    trace_digest_add(d, trace_file_record(f, 0), 10000);
+    ck_assert_uint_eq(trace_digest_value(d), t.digest);
+    trace_digest_destroy(d);
+    trace_file_close(f);
+}
+END_TEST
+
+START_TEST(test_names_travel) {
+    struct trace_writer *w = open_writer(path, 1, 0);
+    ck_assert_int_eq(trace_close(w, NULL, err, sizeof(err)), 0);
+    struct trace_file *f = read_back();
+    for (unsigned i = 0; i < PN_EV_COUNT; i++) {
+        const struct trace_event *e = trace_file_event(f, i);
+        ck_assert_str_eq(e->name, pn_event_name(i));
+        ck_assert_int_eq(trace_file_find(f, e->name, strlen(e->name)), (int)i);
+        char fields[256] = "";
+        for (unsigned j = 0; j < e->fields; j++) {
+            strcat(fields, j ? " " : "");
+            strcat(fields, e->field[j]);
+        }
+        ck_assert_str_eq(fields, pn_event_fields(i));
+    }
+    ck_assert_ptr_null(trace_file_event(f, PN_EV_COUNT));
+    trace_file_close(f);
+}
+END_TEST
+
+START_TEST(test_mask) {
+    const struct trace_config cfg = {
+        .path = path, .vcpus = 1, .mask = (uint64_t)1 << PN_EV_page_fault};
+    struct trace_writer *w;
+    struct trace_totals t;
+    ck_assert_int_eq(trace_open(&cfg, &w, err, sizeof(err)), 0);
+    emit(trace_rings(w), 0, 100);
+    ck_assert_int_eq(trace_close(w, &t, err, sizeof(err)), 0);
+    ck_assert_uint_eq(t.records, 50);
+}
+END_TEST
+
+START_TEST(test_limit_counts_losses) {
+    struct trace_writer *w = open_writer(path, 1, 5000);
+    struct trace_totals t;
+    emit(trace_rings(w), 0, 20000);
+    ck_assert_int_eq(trace_close(w, &t, err, sizeof(err)), 0);
+    ck_assert_uint_eq(t.records, 5000);
+    ck_assert_uint_eq(t.lost, 15000);
+    struct trace_file *f = read_back();
+    ck_assert_uint_eq(trace_file_header(f)->lost, 15000);
+    struct stat st;
+    ck_assert_int_eq(stat(path, &st), 0);
+    ck_assert_uint_le((uint64_t)st.st_size, 5000 * 64 + 8192);
+    trace_file_close(f);
+}
+END_TEST
+
+/* Two vCPUs, drained in different orders: one digest. Other contents: another. */
+START_TEST(test_digest_ignores_interleaving) {
+    uint64_t digest[3];
+    for (int run = 0; run < 3; run++) {
+        struct trace_writer *w = open_writer(NULL, 2, 0);
+        struct pn_ring *r = trace_rings(w);
+        struct trace_totals t;
+        if (run == 0) {
+            emit(&r[0], 0, 9000);
+            emit(&r[1], 5, 9000);
+        } else {
+            for (uint64_t i = 0; i < 90; i++) {
+                emit(&r[1], 5 + i * 100, 100);
+                emit(&r[0], i * 100, 100);
+            }
+        }
+        if (run == 2)
+            emit(&r[0], 0, 1);
+        ck_assert_int_eq(trace_close(w, &t, err, sizeof(err)), 0);
+        digest[run] = t.digest;
+    }
+    ck_assert_uint_eq(digest[0], digest[1]);
+    ck_assert_uint_ne(digest[0], digest[2]);
+}
+END_TEST
+
+START_TEST(test_abandon_leaves_nothing) {
+    struct trace_writer *w = open_writer(path, 1, 0);
+    emit(trace_rings(w), 0, 5000);
+    trace_abandon(w);
+    ck_assert_int_eq(access(path, F_OK), -1);
+    ck_assert_int_eq(access(part, F_OK), -1);
+}
+END_TEST
+
+START_TEST(test_unwritable) {
+    const struct trace_config cfg = {.path = "/nonexistent/t", .vcpus = 1, .mask = 1};
+    struct trace_writer *w = NULL;
+    ck_assert_int_eq(trace_open(&cfg, &w, err, sizeof(err)), -ENOENT);
+    ck_assert_ptr_null(w);
+    ck_assert_ptr_nonnull(strstr(err, "/nonexistent/t"));
+}
+END_TEST
+
+/* /dev/full takes the open and refuses every write: an error, not a trace. */
+START_TEST(test_full) {
+    const struct trace_config cfg = {.path = "/dev/full", .vcpus = 1, .mask = 1};
+    struct trace_writer *w = NULL;
+    ck_assert_int_eq(trace_open(&cfg, &w, err, sizeof(err)), -ENOSPC);
+    struct stat st;
+    ck_assert_int_eq(stat("/dev/full", &st), 0);
+    ck_assert(S_ISCHR(st.st_mode));
+}
+END_TEST
+
+START_TEST(test_device_is_not_replaced) {
+    struct trace_writer *w = open_writer("/dev/null", 1, 0);
+    emit(trace_rings(w), 0, 5000);
+    ck_assert_int_eq(trace_close(w, NULL, err, sizeof(err)), 0);
+    struct stat st;
+    ck_assert_int_eq(stat("/dev/null", &st), 0);
+    ck_assert(S_ISCHR(st.st_mode));
+}
+END_TEST
+
+/* Every truncation is refused, and no flipped byte of header or names does harm. */
+START_TEST(test_damaged) {
+    struct trace_writer *w = open_writer(path, 1, 0);
+    emit(trace_rings(w), 0, 20);
+    ck_assert_int_eq(trace_close(w, NULL, err, sizeof(err)), 0);
+    FILE *in = fopen(path, "rb");
+    static unsigned char whole[65536] __attribute__((aligned(64))),
+        copy[65536] __attribute__((aligned(64)));
+    size_t size = fread(whole, 1, sizeof(whole), in), records = 20 * 64;
+    fclose(in);
+    ck_assert_uint_lt(size, sizeof(whole));
+    struct trace_file *f;
+    for (size_t cut = 0; cut < size; cut++) {
+        f = NULL;
+        ck_assert_int_eq(trace_file_parse(whole, cut, &f, err, sizeof(err)), -EINVAL);
+        ck_assert_ptr_null(f);
+    }
+    for (size_t at = 0; at < size - records; at++)
+        for (unsigned bit = 0; bit < 8; bit++) {
+            memcpy(copy, whole, size);
+            copy[at] ^= (unsigned char)(1u << bit);
+            if (trace_file_parse(copy, size, &f, err, sizeof(err)) == 0) {
+                uint64_t n = trace_file_header(f)->records;
+                ck_assert_uint_le(n, 20);
+                for (uint64_t i = 0; i < n; i++)
+                    (void)trace_file_event(f, trace_file_record(f, i)->id);
+                trace_file_close(f);
+            }
+        }
+}
+END_TEST
+
+static void print_all(const struct trace_file *f, const struct trace_filter *t, char *buf,
+                      size_t size) {
+    FILE *out = fmemopen(buf, size, "w");
+    for (uint64_t i = 0; i < trace_file_header(f)->records; i++)
+        if (trace_filter_match(f, t, trace_file_record(f, i)))
+            trace_print(f, trace_file_record(f, i), out);
+    fclose(out);
+}
+
+START_TEST(test_text_and_filters) {
+    struct trace_writer *w = open_writer(path, 2, 0);
+    struct pn_ring *r = trace_rings(w);
+    uint64_t time = 100;
+    r[0].time = &time;
+    pn_emit(&r[0], page_fault, 0x7000, 6, 0x400000);
+    time = 200;
+    pn_emit(&r[0], exception, 14, 6, 0x8123, 0x400010);
+    pn_emit(&r[0], exception, 13, 0, 0x8123, 0x400010);
+    pn_emit(&r[1], tlb_flush, 3);
+    ck_assert_int_eq(trace_close(w, NULL, err, sizeof(err)), 0);
+
+    struct trace_file *f = read_back();
+    struct trace_filter t;
+    char text[1024];
+    trace_filter_default(&t);
+    print_all(f, &t, text, sizeof(text));
+    ck_assert_str_eq(text, "         100 0 page_fault gva=0x7000 error=6 rip=0x400000\n"
+                           "         200 0 exception vector=0xe error=6 address=0x8123 "
+                           "rip=0x400010\n"
+                           "         200 0 exception vector=0xd error=0 address=0x8123 "
+                           "rip=0x400010\n"
+                           "           0 1 tlb_flush reason=3\n");
+    ck_assert_int_eq(
+        trace_file_mask(f, "page_fault,tlb_flush", &t.events, err, sizeof(err)), 0);
+    t.vcpu = 1;
+    print_all(f, &t, text, sizeof(text));
+    ck_assert_str_eq(text, "           0 1 tlb_flush reason=3\n");
+    trace_filter_default(&t);
+    t.from = 150;
+    t.to = 200;
+    t.by_gva = true;
+    t.gva_from = 0x8000;
+    t.gva_to = 0x8fff;
+    print_all(f, &t, text, sizeof(text));
+    ck_assert_str_eq(text, "         200 0 exception vector=0xe error=6 address=0x8123 "
+                           "rip=0x400010\n");
+    uint64_t mask;
+    ck_assert_int_eq(trace_file_mask(f, "no_such", &mask, err, sizeof(err)), -EINVAL);
+    ck_assert_int_eq(trace_event_mask("page_fault,", &mask, err, sizeof(err)), -EINVAL);
+    ck_assert_int_eq(trace_event_mask("all", &mask, err, sizeof(err)), 0);
+    ck_assert_uint_eq(mask, TRACE_ALL_EVENTS);
+    trace_file_close(f);
+}
+END_TEST
+
+int main(void) {
+    Suite *s = suite_create("trace");
+    TCase *t = tcase_create("file");
+    tcase_add_checked_fixture(t, setup, teardown);
+    tcase_add_test(t, test_round_trip);
+    tcase_add_test(t, test_names_travel);
+    tcase_add_test(t, test_mask);
+    tcase_add_test(t, test_limit_counts_losses);
+    tcase_add_test(t, test_digest_ignores_interleaving);
+    tcase_add_test(t, test_abandon_leaves_nothing);
+    tcase_add_test(t, test_unwritable);
+    tcase_add_test(t, test_full);
+    tcase_add_test(t, test_device_is_not_replaced);
+    tcase_add_test(t, test_damaged);
+    tcase_add_test(t, test_text_and_filters);
+    suite_add_tcase(s, t);
+    SRunner *r = srunner_create(s);
+    srunner_run_all(r, CK_NORMAL);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed != 0;
+}
