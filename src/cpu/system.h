@@ -197,6 +197,19 @@ enum cpu_rc stack_push(struct cpu *cpu, struct stack *st, uint64_t value, unsign
 enum cpu_rc stack_pop(struct cpu *cpu, struct stack *st, unsigned size, uint64_t *value);
 void stack_commit(struct cpu *cpu, const struct stack *st);
 
+/* An inner ring's stack (inner.c). inner_stack reads and checks it (faults #TS, #SS);
+ * after the pushes inner_touch, then, when nothing can fault any more, inner_commit. */
+struct inner {
+    struct stack st;
+    struct cpu_seg ss;
+    struct desc d;
+    unsigned cpl;
+    bool null; /* long mode: no segment, SS becomes null */
+};
+enum cpu_rc inner_stack(struct cpu *cpu, unsigned cpl, unsigned ext, struct inner *in);
+enum cpu_rc inner_touch(struct cpu *cpu, struct inner *in);
+void inner_commit(struct cpu *cpu, const struct inner *in);
+
 /* Load RSP from a frame: all of it, or as wide as the SS now loaded says. */
 void set_stack_pointer(struct cpu *cpu, bool to64, uint64_t sp);
 /* May control go to offset rip of the code segment raw? #GP(0); #GP(sel) for L with D. */

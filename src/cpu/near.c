@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Near branches of 16- and 32-bit code. In 64-bit mode the translator does them.
+ *
+ * A target beyond CS's limit is #GP(0) at the branch (SDM volume 2, "JMP", "CALL").
+ */
+#include "cpu/system.h"
+
+static enum cpu_rc check_target(struct cpu *cpu, const struct insn *in, uint64_t *rip) {
+    *rip = in->opsize == 2 ? (uint16_t)*rip : (uint32_t)*rip;
+    if (unlikely(*rip > cpu->seg[SEG_CS].limit))
+        return cpu_raise_code(cpu, VEC_GP, 0);
+    return CPU_NEXT;
+}
+
+static enum cpu_rc jump(struct cpu *cpu, const struct insn *in, uint64_t rip) {
+    if (check_target(cpu, in, &rip) != CPU_NEXT)
+        return CPU_FAULT;
+    cpu->rip = rip;
+    return CPU_JUMP;
+}
+
+static enum cpu_rc jump_if(struct cpu *cpu, const struct insn *in, bool taken) {
+    if (taken)
+        return jump(cpu, in, in->imm);
+    cpu->rip = next_rip(cpu, in);
+    return CPU_JUMP;
+}
+
+enum cpu_rc op_jmp_near(struct cpu *cpu, const struct insn *in) {
+    uint64_t rip;
+    if (cpu_op_read(cpu, in, 0, &rip) != CPU_NEXT)
+        return CPU_FAULT;
+    return jump(cpu, in, rip);
+}
+
+enum cpu_rc op_call_near(struct cpu *cpu, const struct insn *in) {
+    struct stack st;
+    uint64_t rip;
+    stack_here(cpu, &st);
+    if (cpu_op_read(cpu, in, 0, &rip) != CPU_NEXT ||
+        check_target(cpu, in, &rip) != CPU_NEXT ||
+        stack_push(cpu, &st, next_rip(cpu, in), in->opsize) != CPU_NEXT)
+        return CPU_FAULT;
+    stack_commit(cpu, &st);
+    cpu->rip = rip;
+    return CPU_JUMP;
+}
+
+enum cpu_rc op_ret_near(struct cpu *cpu, const struct insn *in) {
+    struct stack st;
+    uint64_t rip;
+    stack_here(cpu, &st);
+    if (stack_pop(cpu, &st, in->opsize, &rip) != CPU_NEXT ||
+        check_target(cpu, in, &rip) != CPU_NEXT)
+        return CPU_FAULT;
+    if (in->opcode == 0xc2)
+        st.sp += in->imm & 0xffff;
+    stack_commit(cpu, &st);
+    cpu->rip = rip;
+    return CPU_JUMP;
+}
+
+/* The condition in an opcode's low four bits. */
+static bool condition(const struct cpu *cpu, unsigned cc) {
+    uint64_t f = cpu_arith_flags(cpu);
+    bool less = !(f & FL_SF) != !(f & FL_OF), holds;
+    switch (cc >> 1 & 7) {
+    case 0:
+        holds = f & FL_OF;
+        break;
+    case 1:
+        holds = f & FL_CF;
+        break;
+    case 2:
+        holds = f & FL_ZF;
+        break;
+    case 3:
+        holds = f & (FL_CF | FL_ZF);
+        break;
+    case 4:
+        holds = f & FL_SF;
+        break;
+    case 5:
+        holds = f & FL_PF;
+        break;
+    case 6:
+        holds = less;
+        break;
+    default:
+        holds = less || f & FL_ZF;
+    }
+    return holds != (cc & 1);
+}
+
+enum cpu_rc op_jcc(struct cpu *cpu, const struct insn *in) {
+    return jump_if(cpu, in, condition(cpu, in->opcode & 15));
+}
+
+static uint64_t count_mask(const struct insn *in) {
+    return in->addrsize == 2 ? 0xffff : in->addrsize == 4 ? UINT32_MAX : UINT64_MAX;
+}
+
+/* LOOPNE e0, LOOPE e1, LOOP e2. */
+enum cpu_rc op_loop(struct cpu *cpu, const struct insn *in) {
+    uint64_t mask = count_mask(in), old = cpu->gpr[R_CX];
+    uint64_t left = (old - 1) & mask;
+    bool zf = cpu_arith_flags(cpu) & FL_ZF;
+    bool taken = left && (in->opcode == 0xe2 || zf == (in->opcode & 1));
+    enum cpu_rc rc = jump_if(cpu, in, taken);
+    if (rc == CPU_JUMP)
+        cpu->gpr[R_CX] = mask == 0xffff ? (old & ~mask) | left : left;
+    return rc;
+}
+
+enum cpu_rc op_jcxz(struct cpu *cpu, const struct insn *in) {
+    return jump_if(cpu, in, !(cpu->gpr[R_CX] & count_mask(in)));
+}
