@@ -46,6 +46,8 @@ uint64_t dev_bus_mmio_read(struct dev_bus *bus, pn_gpa gpa, unsigned size);
 void dev_bus_mmio_write(struct dev_bus *bus, pn_gpa gpa, unsigned size, uint64_t value);
 /* Move a device's MMIO range (the local APIC's base). */
 int dev_bus_move_mmio(struct dev_bus *bus, void *dev, pn_gpa gpa);
+/* Forget every range of a device (a create function that failed half-way). */
+void dev_bus_remove(struct dev_bus *bus, const void *dev);
 
 /* Where a device's interrupt goes. gsi 0..15 are the ISA lines (PIC and IO-APIC; ISA 0 is
  * IO-APIC pin 2), 16..23 IO-APIC only. Levels, not edges: 1 raises, 0 lowers. */
@@ -91,6 +93,7 @@ struct intc_config {
     struct clock *clock;
     struct pn_ring *ring;
     unsigned cpus;
+    unsigned maxphyaddr; /* IA32_APIC_BASE bits at and above it are reserved; 0: 52 */
     /* Something may now be deliverable to (or was withdrawn from) this vCPU. */
     void (*kick)(void *opaque, unsigned cpu);
     void (*nmi)(void *opaque, unsigned cpu);
@@ -127,6 +130,12 @@ void rtc_destroy(struct rtc *r);
 /* ACPI PM block: PM1 event and control, PM timer (3.579545 MHz), S5 (acpi_pm.c). */
 #define ACPI_PM_BASE 0x600u
 #define ACPI_SCI_GSI 9u
+/* Offsets from the base: PM1a_EVT_BLK (4 bytes), PM1a_CNT_BLK (2), PM_TMR_BLK (4, counts
+ * 24 bits). No SMI_CMD: SCI_EN is always set. SLP_TYP of \_S5 is ACPI_PM_S5_TYP. */
+#define ACPI_PM_EVT    0u
+#define ACPI_PM_CNT    4u
+#define ACPI_PM_TMR    8u
+#define ACPI_PM_S5_TYP 5u
 struct acpi_pm *acpi_pm_create(struct dev_bus *bus, struct clock *clock,
                                struct irq_sink irq, const struct dev_host *host);
 void acpi_pm_destroy(struct acpi_pm *a);
