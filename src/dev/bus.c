@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The bus: which device answers a port or an address, and in which pieces.
+ *
+ * Invariants
+ * 1. Ranges of one kind never overlap. A range that cannot be where it was moved to is
+ *    nowhere (base NOWHERE) until it is moved again.
+ * 2. A device is called with min_size <= size <= max_size, offset + size <= its size.
+ * 3. An access is cut at the end of the range that holds its first byte and into pieces
+ * of at most max_size; each piece goes to whoever holds the piece's first byte, as the
+ *    ISA and PCI bridges do. A read narrower than min_size is cut out of a wider one; a
+ *    write narrower than min_size is dropped.
+ * 4. Nobody at home: reads are all ones, writes are dropped.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "dev/dev.h"
+
+#define NOWHERE   UINT64_MAX
+#define PORTS     0x10000u
+#define PIO_MAX   255u
+#define MMIO_MAX  64u
+#define BYTE_ONES 0xffu
+
+struct region {
+    uint64_t base, size;
+    const struct dev_ops *ops;
+    void *dev;
+};
+
+struct space {
+    struct region *region;
+    unsigned count, max;
+};
+
+struct dev_bus {
+    struct space pio, mmio;
+    unsigned last;       /* MMIO region of the last hit */
+    uint8_t port[PORTS]; /* 1 + index into pio.region; 0: nobody */
+    struct region pio_region[PIO_MAX];
+    struct region mmio_region[MMIO_MAX];
+};
+
+struct dev_bus *dev_bus_create(void) {
+    struct dev_bus *bus = calloc(1, sizeof *bus);
+
+    if (!bus)
+        return NULL;
+    bus->pio = (struct space){.region = bus->pio_region, .max = PIO_MAX};
+    bus->mmio = (struct space){.region = bus->mmio_region, .max = MMIO_MAX};
+    return bus;
+}
+
+void dev_bus_destroy(struct dev_bus *bus) {
+    free(bus);
+}
+
+static bool holds(const struct region *r, uint64_t addr) {
+    return r->base != NOWHERE && addr >= r->base && addr - r->base < r->size;
+}
+
+static bool overlaps(const struct space *s, uint64_t base, uint64_t size,
+                     const struct region *but) {
+    for (unsigned i = 0; i < s->count; i++) {
+        const struct region *r = &s->region[i];
+
+        if (r == but || r->base == NOWHERE)
+            continue;
+        if (base <= r->base + (r->size - 1) && r->base <= base + (size - 1))
+            return true;
+    }
+    return false;
+}
+
+static int add(struct space *s, uint64_t base, uint64_t size, const struct dev_ops *ops,
+               void *dev) {
+    if (!size || base + (size - 1) < base || base == NOWHERE || !ops->min_size ||
+        ops->min_size > ops->max_size || ops->max_size > 8 ||
+        (ops->min_size & (ops->min_size - 1)) || (ops->max_size & (ops->max_size - 1)))
+        return -EINVAL;
+    if (overlaps(s, base, size, NULL))
+        return -EEXIST;
+    if (s->count == s->max)
+        return -ENOMEM;
+    s->region[s->count++] =
+        (struct region){.base = base, .size = size, .ops = ops, .dev = dev};
+    return 0;
+}
+
+/* Ports are found through a table, which follows the regions. */
+static void map_ports(struct dev_bus *bus) {
+    memset(bus->port, 0, sizeof bus->port);
+    for (unsigned i = 0; i < bus->pio.count; i++) {
+        const struct region *r = &bus->pio.region[i];
+
+        memset(bus->port + r->base, (int)(i + 1), r->size);
+    }
+}
+
+int dev_bus_add_pio(struct dev_bus *bus, uint16_t port, uint32_t count,
+                    const struct dev_ops *ops, void *dev) {
+    if (count > PORTS - port)
+        return -EINVAL;
+    int rc = add(&bus->pio, port, count, ops, dev);
+
+    if (!rc)
+        map_ports(bus);
+    return rc;
+}
+
+int dev_bus_add_mmio(struct dev_bus *bus, pn_gpa gpa, uint64_t size,
+                     const struct dev_ops *ops, void *dev) {
+    return add(&bus->mmio, gpa, size, ops, dev);
+}
+
+static void drop(struct space *s, const void *dev) {
+    unsigned kept = 0;
+
+    for (unsigned i = 0; i < s->count; i++) {
+        if (s->region[i].dev != dev)
+            s->region[kept++] = s->region[i];
+    }
+    s->count = kept;
+}
+
+void dev_bus_remove(struct dev_bus *bus, const void *dev) {
+    drop(&bus->pio, dev);
+    drop(&bus->mmio, dev);
+    bus->last = 0;
+    map_ports(bus);
+}
+
+int dev_bus_move_mmio(struct dev_bus *bus, void *dev, pn_gpa gpa) {
+    for (unsigned i = 0; i < bus->mmio.count; i++) {
+        struct region *r = &bus->mmio.region[i];
+
+        if (r->dev != dev)
+            continue;
+        r->base = NOWHERE;
+        if (gpa + (r->size - 1) < gpa)
+            return -EINVAL;
+        if (overlaps(&bus->mmio, gpa, r->size, r))
+            return -EEXIST;
+        r->base = gpa;
+        return 0;
+    }
+    return -ENOENT;
+}
+
+static const struct region *find_pio(struct dev_bus *bus, uint64_t port) {
+    if (port >= PORTS || !bus->port[port])
+        return NULL;
+    return &bus->pio.region[bus->port[port] - 1];
+}
+
+static const struct region *find_mmio(struct dev_bus *bus, uint64_t gpa) {
+    if (bus->last < bus->mmio.count && holds(&bus->mmio.region[bus->last], gpa))
+        return &bus->mmio.region[bus->last];
+    for (unsigned i = 0; i < bus->mmio.count; i++) {
+        if (holds(&bus->mmio.region[i], gpa)) {
+            bus->last = i;
+            return &bus->mmio.region[i];
+        }
+    }
+    return NULL;
+}
+
+static uint64_t ones(unsigned size) {
+    return size >= 8 ? UINT64_MAX : ((uint64_t)1 << size * 8) - 1;
+}
+
+/* How many of `size` bytes at offset go to the region in one piece: a power of two. */
+static unsigned piece(const struct region *r, uint64_t offset, unsigned size) {
+    uint64_t n = r->size - offset;
+
+    if (n > size)
+        n = size;
+    if (n > r->ops->max_size)
+        n = r->ops->max_size;
+    return 1u << (31 - __builtin_clz((unsigned)n));
+}
+
+static uint64_t read_piece(const struct region *r, uint64_t offset, unsigned size) {
+    unsigned min = r->ops->min_size;
+
+    if (size >= min)
+        return r->ops->read(r->dev, offset, size) & ones(size);
+    uint64_t start = offset & ~(uint64_t)(min - 1);
+
+    if (start + min > r->size || offset + size > start + min)
+        return ones(size);
+    return r->ops->read(r->dev, start, min) >> (offset - start) * 8 & ones(size);
+}
+
+typedef const struct region *(*find_fn)(struct dev_bus *bus, uint64_t addr);
+
+static uint64_t bus_read(struct dev_bus *bus, find_fn find, uint64_t addr,
+                         unsigned size) {
+    uint64_t value = 0;
+
+    if (!size || size > 8)
+        return UINT64_MAX;
+    for (unsigned done = 0, n; done < size; done += n) {
+        const struct region *r = addr + done < addr ? NULL : find(bus, addr + done);
+        uint64_t v = BYTE_ONES;
+
+        n = 1;
+        if (r) {
+            uint64_t offset = addr + done - r->base;
+
+            n = piece(r, offset, size - done);
+            v = read_piece(r, offset, n);
+        }
+        value |= v << done * 8;
+    }
+    return value;
+}
+
+static void bus_write(struct dev_bus *bus, find_fn find, uint64_t addr, unsigned size,
+                      uint64_t value) {
+    if (!size || size > 8)
+        return;
+    for (unsigned done = 0, n; done < size; done += n) {
+        const struct region *r = addr + done < addr ? NULL : find(bus, addr + done);
+
+        n = 1;
+        if (!r)
+            continue;
+        uint64_t offset = addr + done - r->base;
+
+        n = piece(r, offset, size - done);
+        if (n >= r->ops->min_size)
+            r->ops->write(r->dev, offset, n, value >> done * 8 & ones(n));
+    }
+}
+
+uint64_t dev_bus_pio_read(struct dev_bus *bus, uint16_t port, unsigned size) {
+    return bus_read(bus, find_pio, port, size);
+}
+
+void dev_bus_pio_write(struct dev_bus *bus, uint16_t port, unsigned size,
+                       uint64_t value) {
+    bus_write(bus, find_pio, port, size, value);
+}
+
+uint64_t dev_bus_mmio_read(struct dev_bus *bus, pn_gpa gpa, unsigned size) {
+    return bus_read(bus, find_mmio, gpa, size);
+}
+
+void dev_bus_mmio_write(struct dev_bus *bus, pn_gpa gpa, unsigned size, uint64_t value) {
+    bus_write(bus, find_mmio, gpa, size, value);
+}

@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The interrupt controllers of a PC as one object: gsis in, kicks of vCPUs out.
+ *
+ * Invariants
+ * 1. intc_peek is O(1) and changes nothing; intc_ack takes what intc_peek names.
+ * 2. After any call that made something deliverable to a vCPU, kick() has been called for
+ *    it; after an acknowledge or EOI that leaves more to deliver, again. A kick without
+ *    anything deliverable is harmless, and happens when the 8259's INTR is withdrawn.
+ * 3. ExtINT goes before the local APIC's own vectors.
+ * 4. The local APIC page is on the bus where the current vCPU's IA32_APIC_BASE puts it.
+ */
+#include <stdlib.h>
+
+#include "dev/intc_internal.h"
+#include "dev/ticks.h"
+
+#define IOAPIC_BASE 0xfec00000u
+#define PAGE        0x1000u
+#define GSIS        24u
+#define ISA_GSIS    16u
+#define CASCADE_GSI 2u
+#define CPUS_MAX    4096u
+
+/* ---- Ports ---- */
+
+static uint64_t pic_port_read(struct intc *i, unsigned chip, unsigned a) {
+    uint8_t value = pic_read(&i->pic, chip, a);
+
+    intc_pic_changed(i); /* a poll acknowledges */
+    return value;
+}
+
+static uint64_t master_read(void *dev, uint64_t offset, unsigned size) {
+    (void)size;
+    return pic_port_read(dev, 0, (unsigned)offset);
+}
+
+static uint64_t slave_read(void *dev, uint64_t offset, unsigned size) {
+    (void)size;
+    return pic_port_read(dev, 1, (unsigned)offset);
+}
+
+static void master_write(void *dev, uint64_t offset, unsigned size, uint64_t value) {
+    struct intc *i = dev;
+
+    (void)size;
+    pic_write(&i->pic, 0, (unsigned)offset, (uint8_t)value);
+    intc_pic_changed(i);
+}
+
+static void slave_write(void *dev, uint64_t offset, unsigned size, uint64_t value) {
+    struct intc *i = dev;
+
+    (void)size;
+    pic_write(&i->pic, 1, (unsigned)offset, (uint8_t)value);
+    intc_pic_changed(i);
+}
+
+static uint64_t elcr_read(void *dev, uint64_t offset, unsigned size) {
+    struct intc *i = dev;
+
+    (void)size;
+    return pic_elcr_read(&i->pic, (unsigned)offset);
+}
+
+static void elcr_write(void *dev, uint64_t offset, unsigned size, uint64_t value) {
+    struct intc *i = dev;
+
+    (void)size;
+    pic_elcr_write(&i->pic, (unsigned)offset, (uint8_t)value);
+    intc_pic_changed(i);
+}
+
+static const struct dev_ops master_ops = {.name = "pic",
+                                          .min_size = 1,
+                                          .max_size = 1,
+                                          .read = master_read,
+                                          .write = master_write};
+static const struct dev_ops slave_ops = {.name = "pic2",
+                                         .min_size = 1,
+                                         .max_size = 1,
+                                         .read = slave_read,
+                                         .write = slave_write};
+static const struct dev_ops elcr_ops = {
+    .name = "elcr", .min_size = 1, .max_size = 1, .read = elcr_read, .write = elcr_write};
+static const struct dev_ops lapic_ops = {.name = "lapic",
+                                         .min_size = 4,
+                                         .max_size = 4,
+                                         .read = lapic_mmio_read,
+                                         .write = lapic_mmio_write};
+
+/* ---- Routing ---- */
+
+void intc_notify(struct intc *i, unsigned cpu) {
+    if (intc_peek(i, cpu) >= 0)
+        i->cfg.kick(i->cfg.opaque, cpu);
+}
+
+void intc_pic_changed(struct intc *i) {
+    bool out = pic_output(&i->pic);
+
+    if (out == i->pic_out)
+        return;
+    i->pic_out = out;
+    for (unsigned cpu = 0; cpu < i->cfg.cpus; cpu++) {
+        struct lapic *l = &i->lapic[cpu];
+
+        lapic_lint0(l, out);
+        if (!out && lapic_takes_extint(l))
+            i->cfg.kick(i->cfg.opaque, cpu); /* withdrawn */
+    }
+}
+
+void intc_remap(struct intc *i) {
+    uint64_t base = i->lapic[i->current].base & PN_PAGE_MASK;
+
+    if (base == i->mapped)
+        return;
+    i->mapped = base;
+    /* On top of the IO-APIC it answers nowhere: the guest's own doing. */
+    (void)dev_bus_move_mmio(i->cfg.bus, i, base);
+}
+
+uint64_t intc_tsc(struct intc *i, unsigned cpu) {
+    if (i->cfg.tsc)
+        return i->cfg.tsc(i->cfg.opaque, cpu);
+    return ticks_at(clock_now(i->cfg.clock), i->cfg.apic_hz);
+}
+
+static bool deliver_lowest(struct intc *i, uint32_t dest, bool logical, bool x2,
+                           uint8_t vector, bool level) {
+    struct lapic *best = NULL;
+
+    for (unsigned cpu = 0; cpu < i->cfg.cpus; cpu++) {
+        struct lapic *l = &i->lapic[cpu];
+
+        /* 0x100: a software-disabled APIC takes no part in the arbitration. */
+        if (lapic_enabled(l) && l->svr & 0x100u && lapic_matches(l, dest, logical, x2) &&
+            (!best || lapic_ppr(l) < lapic_ppr(best)))
+            best = l;
+    }
+    return best && lapic_accept(best, APIC_FIXED, vector, level);
+}
+
+bool intc_deliver(struct intc *i, uint32_t dest, bool logical, bool x2,
+                  enum apic_mode mode, uint8_t vector, bool level) {
+    bool taken = false;
+
+    if (mode == APIC_LOWEST)
+        return deliver_lowest(i, dest, logical, x2, vector, level);
+    for (unsigned cpu = 0; cpu < i->cfg.cpus; cpu++) {
+        if (lapic_matches(&i->lapic[cpu], dest, logical, x2))
+            taken |= lapic_accept(&i->lapic[cpu], mode, vector, level);
+    }
+    return taken;
+}
+
+static void set_gsi(void *opaque, unsigned gsi, int level) {
+    struct intc *i = opaque;
+
+    if (gsi >= GSIS || gsi == CASCADE_GSI || (i->lines >> gsi & 1) == (level != 0))
+        return;
+    i->lines ^= 1u << gsi;
+    pn_emit(i->cfg.ring, set_irq, gsi, level != 0);
+    if (gsi < ISA_GSIS) {
+        pic_set(&i->pic, gsi, level);
+        intc_pic_changed(i);
+    }
+    ioapic_set(&i->ioapic, gsi == 0 ? 2 : gsi, level);
+}
+
+struct irq_sink intc_sink(struct intc *i) {
+    return (struct irq_sink){.set = set_gsi, .opaque = i};
+}
+
+/* ---- The CPU's side ---- */
+
+int intc_peek(struct intc *i, unsigned cpu) {
+    if (cpu >= i->cfg.cpus)
+        return -1;
+    if (i->pic_out && lapic_takes_extint(&i->lapic[cpu]))
+        return pic_vector(&i->pic);
+    return lapic_peek(&i->lapic[cpu]);
+}
+
+int intc_ack(struct intc *i, unsigned cpu) {
+    int vector;
+
+    if (cpu >= i->cfg.cpus)
+        return -1;
+    if (i->pic_out && lapic_takes_extint(&i->lapic[cpu])) {
+        vector = pic_ack(&i->pic);
+        intc_pic_changed(i);
+    } else {
+        vector = lapic_ack(&i->lapic[cpu]);
+    }
+    intc_notify(i, cpu);
+    return vector;
+}
+
+int intc_msr_read(struct intc *i, unsigned cpu, uint32_t index, uint64_t *value) {
+    *value = 0;
+    return cpu < i->cfg.cpus ? lapic_msr_read(&i->lapic[cpu], index, value) : -1;
+}
+
+int intc_msr_write(struct intc *i, unsigned cpu, uint32_t index, uint64_t value) {
+    return cpu < i->cfg.cpus ? lapic_msr_write(&i->lapic[cpu], index, value) : -1;
+}
+
+uint64_t intc_cr8_read(struct intc *i, unsigned cpu) {
+    return cpu < i->cfg.cpus ? i->lapic[cpu].tpr >> 4 : 0;
+}
+
+void intc_cr8_write(struct intc *i, unsigned cpu, uint64_t value) {
+    if (cpu >= i->cfg.cpus)
+        return;
+    i->lapic[cpu].tpr = (uint32_t)(value & 0xf) << 4;
+    intc_notify(i, cpu);
+}
+
+void intc_set_current(struct intc *i, unsigned cpu) {
+    if (cpu >= i->cfg.cpus || cpu == i->current)
+        return;
+    i->current = cpu;
+    intc_remap(i);
+}
+
+void intc_reset_cpu(struct intc *i, unsigned cpu) {
+    if (cpu < i->cfg.cpus)
+        lapic_reset(&i->lapic[cpu], true);
+}
+
+/* ---- Life ---- */
+
+static int map(struct intc *i, struct dev_bus *bus) {
+    int rc = dev_bus_add_pio(bus, 0x20, 2, &master_ops, i);
+
+    if (!rc)
+        rc = dev_bus_add_pio(bus, 0xa0, 2, &slave_ops, i);
+    if (!rc)
+        rc = dev_bus_add_pio(bus, 0x4d0, 2, &elcr_ops, i);
+    if (!rc)
+        rc = dev_bus_add_mmio(bus, IOAPIC_BASE, PAGE, &ioapic_ops, &i->ioapic);
+    if (!rc)
+        rc = dev_bus_add_mmio(bus, APIC_BASE_RESET, PAGE, &lapic_ops, i);
+    return rc;
+}
+
+struct intc *intc_create(const struct intc_config *cfg) {
+    struct intc *i;
+
+    if (!cfg->cpus || cfg->cpus > CPUS_MAX || !cfg->apic_hz)
+        return NULL;
+    i = calloc(1, sizeof *i + cfg->cpus * sizeof i->lapic[0]);
+    if (!i)
+        return NULL;
+    i->cfg = *cfg;
+    i->mapped = APIC_BASE_RESET;
+    i->ioapic.intc = i;
+    pic_reset(&i->pic);
+    ioapic_reset(&i->ioapic);
+    for (unsigned cpu = 0; cpu < cfg->cpus; cpu++) {
+        lapic_init(&i->lapic[cpu], i, cpu);
+        lapic_reset(&i->lapic[cpu], true);
+    }
+    if (map(i, cfg->bus)) {
+        dev_bus_remove(cfg->bus, i);
+        dev_bus_remove(cfg->bus, &i->ioapic);
+        free(i);
+        return NULL;
+    }
+    return i;
+}
+
+void intc_destroy(struct intc *i) {
+    if (!i)
+        return;
+    for (unsigned cpu = 0; cpu < i->cfg.cpus; cpu++)
+        clock_cancel(i->cfg.clock, &i->lapic[cpu].timer);
+    free(i);
+}

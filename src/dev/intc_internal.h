@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the parts of the interrupt controller share: pic.c, ioapic.c, lapic.c,
+ * lapic_timer.c, and intc.c which owns them all.
+ *
+ * An interrupt's way: a device sets its gsi in intc.c -> pic.c (gsi 0..15) and ioapic.c
+ * -> intc_deliver() picks the local APICs -> lapic_accept() sets IRR -> intc_notify()
+ * kicks the vCPU -> the CPU calls intc_peek and intc_ack.
+ */
+#ifndef DEV_INTC_INTERNAL_H
+#define DEV_INTC_INTERNAL_H
+
+#include "dev/dev.h"
+
+/* Delivery modes, as in the ICR, the LVT and the IO-APIC's redirection entries. */
+enum apic_mode {
+    APIC_FIXED,
+    APIC_LOWEST,
+    APIC_SMI,
+    APIC_REMOTE_READ,
+    APIC_NMI,
+    APIC_INIT,
+    APIC_SIPI,
+    APIC_EXTINT
+};
+
+/* ---- pic.c ---- */
+
+struct pic_chip {
+    uint8_t line; /* levels of the inputs */
+    uint8_t irr, isr, imr;
+    uint8_t base;  /* vector of input 0 */
+    uint8_t first; /* input of highest priority; rotation moves it */
+    uint8_t elcr;  /* 1: level triggered */
+    uint8_t init;  /* which ICW comes next: 0 none, 2, 3, 4 */
+    bool want_icw4, single;
+    bool read_isr, poll, special_mask, auto_eoi, rotate_auto, nested;
+};
+
+struct pic {
+    struct pic_chip chip[2]; /* master, slave on the master's input 2 */
+};
+
+void pic_reset(struct pic *p);
+/* irq 0..15, 2 ignored. */
+void pic_set(struct pic *p, unsigned irq, int level);
+/* INTR: does the pair ask for the CPU? */
+bool pic_output(const struct pic *p);
+/* Return: the vector that an acknowledge would give now. */
+uint8_t pic_vector(const struct pic *p);
+uint8_t pic_ack(struct pic *p);
+/* chip 0 or 1, a: address bit 0. */
+uint8_t pic_read(struct pic *p, unsigned chip, unsigned a);
+void pic_write(struct pic *p, unsigned chip, unsigned a, uint8_t value);
+uint8_t pic_elcr_read(const struct pic *p, unsigned chip);
+void pic_elcr_write(struct pic *p, unsigned chip, uint8_t value);
+
+/* ---- ioapic.c ---- */
+
+#define IOAPIC_PINS 24u
+
+struct ioapic {
+    struct intc *intc;
+    uint64_t entry[IOAPIC_PINS];
+    uint32_t line; /* levels of the pins */
+    uint8_t select, id;
+};
+
+void ioapic_reset(struct ioapic *a);
+void ioapic_set(struct ioapic *a, unsigned pin, int level);
+/* A local APIC's EOI of a level-triggered vector. */
+void ioapic_eoi(struct ioapic *a, uint8_t vector);
+extern const struct dev_ops ioapic_ops; /* dev: struct ioapic */
+
+/* ---- lapic.c ---- */
+
+enum { LVT_TIMER, LVT_THERMAL, LVT_PERF, LVT_LINT0, LVT_LINT1, LVT_ERROR, LVT_COUNT };
+
+#define LVT_MASKED      0x10000u
+#define LVT_LEVEL       0x8000u
+#define APIC_BASE_BSP   0x100u
+#define APIC_BASE_X2    0x400u
+#define APIC_BASE_EN    0x800u
+#define APIC_BASE_RESET 0xfee00000u
+
+struct lapic {
+    struct intc *intc;
+    unsigned cpu; /* also its APIC id */
+    uint64_t base;
+    uint64_t irr[4], isr[4], tmr[4]; /* bit v % 64 of word v / 64 */
+    uint64_t icr;
+    uint32_t tpr, svr, ldr, dfr, esr, esr_next;
+    uint32_t lvt[LVT_COUNT];
+    /* Timer. Count at time t: base_count, less the ticks since base_ns, reloaded from
+     * initial when periodic. */
+    struct clock_timer timer;
+    uint32_t initial, divide, base_count;
+    uint64_t base_ns;
+    uint64_t deadline; /* IA32_TSC_DEADLINE; 0: not armed */
+};
+
+void lapic_init(struct lapic *l, struct intc *intc, unsigned cpu);
+/* power: RESET, which also restores the base; else INIT. */
+void lapic_reset(struct lapic *l, bool power);
+/* Return: the vector that may interrupt now, or -1. */
+int lapic_peek(const struct lapic *l);
+int lapic_ack(struct lapic *l);
+/* Take one interrupt message. Return: whether it was taken. */
+bool lapic_accept(struct lapic *l, enum apic_mode mode, uint8_t vector, bool level);
+/* The 8259 pair's output moved: what LINT0 makes of it. */
+void lapic_lint0(struct lapic *l, bool level);
+/* Does LINT0 (or a switched-off APIC) pass the 8259's INTR to the CPU? */
+bool lapic_takes_extint(const struct lapic *l);
+/* Is this APIC named by a destination? x2: dest has 32 bits. */
+bool lapic_matches(const struct lapic *l, uint32_t dest, bool logical, bool x2);
+/* Processor priority, for lowest-priority arbitration. */
+uint8_t lapic_ppr(const struct lapic *l);
+int lapic_msr_read(struct lapic *l, uint32_t index, uint64_t *value);
+int lapic_msr_write(struct lapic *l, uint32_t index, uint64_t value);
+/* Fire an LVT entry. */
+void lapic_local(struct lapic *l, unsigned entry);
+uint64_t lapic_mmio_read(void *opaque, uint64_t offset, unsigned size);
+void lapic_mmio_write(void *opaque, uint64_t offset, unsigned size, uint64_t value);
+
+static inline bool lapic_enabled(const struct lapic *l) {
+    return l->base & APIC_BASE_EN;
+}
+static inline bool lapic_x2(const struct lapic *l) {
+    return l->base & APIC_BASE_X2;
+}
+
+/* ---- lapic_timer.c ---- */
+
+void lapic_timer_init(struct lapic *l);
+void lapic_timer_reset(struct lapic *l);
+/* Current count register. */
+uint32_t lapic_timer_count(const struct lapic *l);
+void lapic_timer_set_initial(struct lapic *l, uint32_t value);
+void lapic_timer_set_divide(struct lapic *l, uint32_t value);
+void lapic_timer_set_lvt(struct lapic *l, uint32_t value);
+uint64_t lapic_timer_deadline(const struct lapic *l);
+void lapic_timer_set_deadline(struct lapic *l, uint64_t tsc);
+
+/* ---- intc.c ---- */
+
+struct intc {
+    struct intc_config cfg;
+    struct pic pic;
+    bool pic_out;
+    struct ioapic ioapic;
+    uint32_t lines;       /* levels of the gsis */
+    unsigned current;     /* vCPU whose local APIC answers MMIO */
+    uint64_t mapped;      /* where the local APIC's page is on the bus */
+    struct lapic lapic[]; /* cfg.cpus */
+};
+
+/* An interrupt message of an IPI or the IO-APIC. Return: whether anyone took it. */
+bool intc_deliver(struct intc *i, uint32_t dest, bool logical, bool x2,
+                  enum apic_mode mode, uint8_t vector, bool level);
+/* Something may be deliverable to this vCPU now. */
+void intc_notify(struct intc *i, unsigned cpu);
+/* The 8259 pair was touched: follow its output. */
+void intc_pic_changed(struct intc *i);
+/* The current vCPU's local APIC moved. */
+void intc_remap(struct intc *i);
+uint64_t intc_tsc(struct intc *i, unsigned cpu);
+
+#endif

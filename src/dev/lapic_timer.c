@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The local APIC's timer: one-shot, periodic, and TSC-deadline (SDM volume 3, "APIC
+ * Timer").
+ *
+ * The counter is not counted but computed: it stood at base_count at base_ns, and loses
+ * one each `divide` ticks of apic_hz. A periodic counter is reloaded from `initial` in
+ * the tick in which it reaches 0.
+ *
+ * Invariants
+ * 1. base_count == 0: the counter stands at 0 and stays there until it is written.
+ * 2. The clock timer is armed exactly when the counter runs or a deadline is set.
+ * 3. Periods that passed while time skipped are one interrupt: the next one is always
+ *    after now.
+ * 4. Between one-shot and periodic the counter goes on; into and out of TSC-deadline mode
+ *    it is disarmed (SDM "TSC-Deadline Mode").
+ */
+#include "dev/intc_internal.h"
+#include "dev/ticks.h"
+
+#define MODE_MASK     0x60000u
+#define MODE_PERIODIC 0x20000u
+#define MODE_DEADLINE 0x40000u
+
+static uint64_t now(const struct lapic *l) {
+    return clock_now(l->intc->cfg.clock);
+}
+
+static bool deadline_mode(const struct lapic *l) {
+    return (l->lvt[LVT_TIMER] & MODE_MASK) == MODE_DEADLINE;
+}
+
+static bool periodic(const struct lapic *l) {
+    return (l->lvt[LVT_TIMER] & MODE_MASK) == MODE_PERIODIC;
+}
+
+/* Divide configuration: bits 3, 1, 0; 111 is by 1. */
+static unsigned shift(const struct lapic *l) {
+    return ((l->divide & 3) + (l->divide >> 1 & 4) + 1) & 7;
+}
+
+/* Counter ticks since base_ns. */
+static uint64_t elapsed(const struct lapic *l) {
+    return ticks_at(now(l) - l->base_ns, l->intc->cfg.apic_hz) >> shift(l);
+}
+
+uint32_t lapic_timer_count(const struct lapic *l) {
+    uint64_t ticks;
+
+    if (!l->base_count || deadline_mode(l))
+        return 0;
+    ticks = elapsed(l);
+    if (ticks < l->base_count)
+        return l->base_count - (uint32_t)ticks;
+    if (!periodic(l))
+        return 0;
+    return l->initial - (uint32_t)((ticks - l->base_count) % l->initial);
+}
+
+/* Arm for the next time that the counter reaches 0. */
+static void arm_counter(struct lapic *l) {
+    uint64_t ticks, next = l->base_count, ns;
+
+    if (!l->base_count) {
+        clock_cancel(l->intc->cfg.clock, &l->timer);
+        return;
+    }
+    ticks = elapsed(l);
+    if (ticks >= next)
+        next += ((ticks - next) / l->initial + 1) * l->initial;
+    ns = ticks_ns(next << shift(l), l->intc->cfg.apic_hz);
+    clock_arm(l->intc->cfg.clock, &l->timer, ns_add(l->base_ns, ns));
+}
+
+/* Begin to count from `count` now. */
+static void start(struct lapic *l, uint32_t count) {
+    l->base_count = count;
+    l->base_ns = now(l);
+    arm_counter(l);
+}
+
+static void fire(void *opaque);
+
+/* The counter may have reached 0 with clock_run still to come: that interrupt is not lost
+ * when the guest writes the timer first. */
+static void settle(struct lapic *l) {
+    if (l->timer.deadline > now(l) || deadline_mode(l))
+        return;
+    clock_cancel(l->intc->cfg.clock, &l->timer);
+    fire(l);
+}
+
+void lapic_timer_set_initial(struct lapic *l, uint32_t value) {
+    if (deadline_mode(l))
+        return;
+    settle(l);
+    l->initial = value;
+    start(l, value);
+}
+
+void lapic_timer_set_divide(struct lapic *l, uint32_t value) {
+    if (value == l->divide)
+        return;
+    settle(l);
+    uint32_t count = lapic_timer_count(l);
+
+    l->divide = value;
+    if (!deadline_mode(l))
+        start(l, count);
+}
+
+void lapic_timer_set_lvt(struct lapic *l, uint32_t value) {
+    settle(l);
+    uint32_t old = l->lvt[LVT_TIMER], count = lapic_timer_count(l);
+
+    l->lvt[LVT_TIMER] = value;
+    if (!((old ^ value) & MODE_MASK))
+        return;
+    if ((old ^ value) & MODE_DEADLINE) {
+        l->deadline = 0;
+        l->initial = 0;
+        start(l, 0);
+        return;
+    }
+    start(l, count);
+}
+
+uint64_t lapic_timer_deadline(const struct lapic *l) {
+    return deadline_mode(l) ? l->deadline : 0;
+}
+
+/* Fire when the TSC has reached the deadline, else arm for when it will have. */
+static void check_deadline(struct lapic *l) {
+    struct intc *i = l->intc;
+    uint64_t tsc = intc_tsc(i, l->cpu);
+
+    if (l->deadline <= tsc) {
+        l->deadline = 0;
+        lapic_local(l, LVT_TIMER);
+        return;
+    }
+    clock_arm(i->cfg.clock, &l->timer,
+              ns_add(now(l), ticks_ns(l->deadline - tsc, i->cfg.apic_hz)));
+}
+
+void lapic_timer_set_deadline(struct lapic *l, uint64_t tsc) {
+    if (!deadline_mode(l))
+        return;
+    if (l->timer.deadline != CLOCK_NEVER && !tsc)
+        clock_cancel(l->intc->cfg.clock, &l->timer);
+    l->deadline = tsc;
+    if (!tsc)
+        return;
+    check_deadline(l);
+    if (!l->deadline)
+        clock_cancel(l->intc->cfg.clock, &l->timer);
+}
+
+static void fire(void *opaque) {
+    struct lapic *l = opaque;
+
+    if (deadline_mode(l)) {
+        check_deadline(l); /* the TSC may have been set back */
+        return;
+    }
+    if (periodic(l) && l->initial)
+        arm_counter(l);
+    else
+        l->base_count = 0;
+    lapic_local(l, LVT_TIMER);
+}
+
+void lapic_timer_init(struct lapic *l) {
+    clock_timer_init(&l->timer, fire, l);
+}
+
+void lapic_timer_reset(struct lapic *l) {
+    clock_cancel(l->intc->cfg.clock, &l->timer);
+    l->initial = l->divide = l->base_count = 0;
+    l->base_ns = 0;
+    l->deadline = 0;
+}

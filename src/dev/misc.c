@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The small ports of a PC: POST code 0x80, system control 0x92, debug exit 0xf4, and the
+ * PCI configuration ports of a machine without PCI, with the reset register among them.
+ *
+ * Invariants
+ * 1. 0xcf8..0xcff read all ones, so that every probing of PCI fails; only a byte access
+ *    to 0xcf9 is the reset register.
+ * 2. A reset needs a rising bit: 0xcf9 bit 2, 0x92 bit 0.
+ */
+#include <stdlib.h>
+
+#include "dev/dev.h"
+#include "dev/i8042.h"
+
+#define PORT92_RESET 0x01u
+#define PORT92_A20   0x02u
+#define CF9_OFFSET   1u
+#define CF9_RST_CPU  0x04u
+#define CF9_MASK     0x0eu
+
+struct misc {
+    struct dev_host host;
+    struct i8042 *i8042;
+    uint8_t post, port92, cf9;
+};
+
+static void request(struct misc *m, enum dev_request what, unsigned code) {
+    if (m->host.request)
+        m->host.request(m->host.opaque, what, code);
+}
+
+static uint64_t post_read(void *dev, uint64_t offset, unsigned size) {
+    (void)offset;
+    (void)size;
+    return ((struct misc *)dev)->post;
+}
+
+static void post_write(void *dev, uint64_t offset, unsigned size, uint64_t value) {
+    (void)offset;
+    (void)size;
+    ((struct misc *)dev)->post = (uint8_t)value;
+}
+
+static uint64_t port92_read(void *dev, uint64_t offset, unsigned size) {
+    const struct misc *m = dev;
+
+    (void)offset;
+    (void)size;
+    return m->port92 | (i8042_a20(m->i8042) ? PORT92_A20 : 0);
+}
+
+static void port92_write(void *dev, uint64_t offset, unsigned size, uint64_t value) {
+    struct misc *m = dev;
+    bool rises = value & ~(uint64_t)m->port92 & PORT92_RESET;
+
+    (void)offset;
+    (void)size;
+    m->port92 = value & PORT92_RESET;
+    i8042_set_a20(m->i8042, value & PORT92_A20);
+    if (rises)
+        request(m, DEV_RESET, 0);
+}
+
+static uint64_t exit_read(void *dev, uint64_t offset, unsigned size) {
+    (void)dev;
+    (void)offset;
+    (void)size;
+    return UINT64_MAX;
+}
+
+static void exit_write(void *dev, uint64_t offset, unsigned size, uint64_t value) {
+    (void)size;
+    if (offset == 0)
+        request(dev, DEV_EXIT, (unsigned)value << 1 | 1);
+}
+
+static uint64_t pci_read(void *dev, uint64_t offset, unsigned size) {
+    const struct misc *m = dev;
+
+    return offset == CF9_OFFSET && size == 1 ? m->cf9 : UINT64_MAX;
+}
+
+static void pci_write(void *dev, uint64_t offset, unsigned size, uint64_t value) {
+    struct misc *m = dev;
+
+    if (offset != CF9_OFFSET || size != 1)
+        return;
+    bool rises = value & ~(uint64_t)m->cf9 & CF9_RST_CPU;
+
+    m->cf9 = value & CF9_MASK;
+    if (rises)
+        request(m, DEV_RESET, 0);
+}
+
+static const struct dev_ops post_ops = {
+    .name = "post", .min_size = 1, .max_size = 1, .read = post_read, .write = post_write};
+static const struct dev_ops port92_ops = {.name = "port92",
+                                          .min_size = 1,
+                                          .max_size = 1,
+                                          .read = port92_read,
+                                          .write = port92_write};
+static const struct dev_ops exit_ops = {.name = "debug-exit",
+                                        .min_size = 1,
+                                        .max_size = 4,
+                                        .read = exit_read,
+                                        .write = exit_write};
+static const struct dev_ops pci_ops = {
+    .name = "no-pci", .min_size = 1, .max_size = 4, .read = pci_read, .write = pci_write};
+
+struct misc *misc_create(struct dev_bus *bus, struct irq_sink irq,
+                         const struct dev_host *host) {
+    struct misc *m = calloc(1, sizeof *m);
+
+    if (!m)
+        return NULL;
+    m->host = *host;
+    m->i8042 = i8042_create(bus, irq, host);
+    if (!m->i8042 || dev_bus_add_pio(bus, 0x80, 1, &post_ops, m) ||
+        dev_bus_add_pio(bus, 0x92, 1, &port92_ops, m) ||
+        dev_bus_add_pio(bus, 0xf4, 4, &exit_ops, m) ||
+        dev_bus_add_pio(bus, 0xcf8, 8, &pci_ops, m)) {
+        dev_bus_remove(bus, m);
+        if (m->i8042)
+            dev_bus_remove(bus, m->i8042);
+        misc_destroy(m);
+        return NULL;
+    }
+    return m;
+}
+
+void misc_destroy(struct misc *m) {
+    if (!m)
+        return;
+    i8042_destroy(m->i8042);
+    free(m);
+}

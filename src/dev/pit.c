@@ -1,0 +1,418 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * 8254 timer at 0x40..0x43 and the PC's port 0x61: channel 0 is gsi 0, channel 2 is the
+ * speaker, its gate and output in port 0x61, where bit 4 also shows the DRAM refresh.
+ *
+ * Nothing counts: a channel knows the tick at which its counter was loaded, and counter
+ * and output are computed from now (Intel 8254 data sheet, "Mode Definitions").
+ *
+ *   mode  counter at d ticks after loading N   output
+ *   0     N - d, wraps                         low until d == N, then high
+ *   1     N - d, wraps                         high; low for N ticks after a gate edge
+ *   2     N - d % N                            low in the last tick of each period
+ *   3     N - 2 * d % N, even                  high for the first (N + 1) / 2, then low
+ *   4, 5  N - d, wraps                         low in tick d == N only (5: gate edge)
+ *
+ * Invariants
+ * 1. `count` is 1..65536 (10000 in BCD); d never passes through a loop.
+ * 2. Channel 0 interrupts on rising edges. Between two of them the line pulses low only
+ *    in modes 2 and 3; edges that passed while time skipped are one edge.
+ */
+#include <stdlib.h>
+
+#include "dev/dev.h"
+#include "dev/ticks.h"
+
+#define PIT_HZ     1193182u
+#define REFRESH_NS 15085u /* the refresh toggle's half period */
+#define GSI        0u
+
+#define PORT61_GATE    0x01u
+#define PORT61_SPEAKER 0x02u
+#define PORT61_REFRESH 0x10u
+#define PORT61_OUT     0x20u
+
+struct channel {
+    uint32_t count;      /* the divisor in use */
+    uint32_t next_count; /* 0: none. Modes 2, 3: takes over at tick `next_at`;
+                            modes 1, 5: at the gate's edge */
+    uint64_t start;      /* tick of loading, or of the gate's edge */
+    uint64_t next_at;
+    uint64_t frozen; /* d when the gate stopped it */
+    uint16_t latch;
+    uint8_t status;
+    uint8_t mode, access, write_low; /* access: 1 low, 2 high, 3 both */
+    bool bcd, gate;
+    bool loaded;                /* a count has been written since the control word */
+    bool triggered;             /* modes 1, 5: the gate has risen since */
+    bool stopped;               /* the gate holds it */
+    bool write_high, read_high; /* which byte is next in access 3 */
+    uint8_t latched;            /* latched bytes left to read */
+    bool status_latched;
+};
+
+struct pit {
+    struct clock *clock;
+    struct irq_sink irq;
+    struct clock_timer timer;
+    struct channel ch[3];
+    bool speaker;
+    int line;
+};
+
+static uint64_t now_ticks(const struct pit *p) {
+    return ticks_at(clock_now(p->clock), PIT_HZ);
+}
+
+/* A new count of modes 2 and 3 takes over at the end of the period. */
+static void settle(struct channel *c, uint64_t t) {
+    if (c->next_count && t >= c->next_at) {
+        c->count = c->next_count;
+        c->start = c->next_at;
+        c->next_count = 0;
+    }
+}
+
+/* Ticks since loading. */
+static uint64_t since(const struct channel *c, uint64_t t) {
+    if (c->stopped)
+        return c->frozen;
+    return t > c->start ? t - c->start : 0;
+}
+
+static bool running(const struct channel *c) {
+    return c->loaded && ((c->mode != 1 && c->mode != 5) || c->triggered);
+}
+
+static bool output(const struct channel *c, uint64_t t) {
+    uint64_t d = since(c, t);
+
+    if (!running(c))
+        return c->mode != 0;
+    switch (c->mode) {
+    case 0:
+    case 1:
+        return d >= c->count;
+    case 2:
+        return c->stopped || d % c->count != c->count - 1;
+    case 3:
+        return c->stopped || d % c->count < (c->count + 1) / 2;
+    default:
+        return d != c->count;
+    }
+}
+
+static uint16_t to_bcd(uint32_t v) {
+    return (uint16_t)(v / 1000 % 10 << 12 | v / 100 % 10 << 8 | v / 10 % 10 << 4 |
+                      v % 10);
+}
+
+/* Any nibble may be above 9 in hostile BCD; the sum stays below 16666. */
+static uint32_t from_bcd(uint16_t v) {
+    return (v >> 12) * 1000u + (v >> 8 & 15) * 100u + (v >> 4 & 15) * 10u + (v & 15);
+}
+
+static uint16_t counter(const struct channel *c, uint64_t t) {
+    uint32_t wrap = c->bcd ? 10000 : 0x10000;
+    uint64_t d = since(c, t);
+    uint32_t v;
+
+    if (!c->loaded)
+        return 0;
+    if (!running(c))
+        v = c->count;
+    else if (c->mode == 2)
+        v = c->count - (uint32_t)(d % c->count);
+    else if (c->mode == 3)
+        v = (c->count - (uint32_t)(2 * (d % c->count) % c->count)) & ~1u;
+    else
+        v = c->count + wrap - (uint32_t)(d % wrap);
+    v %= wrap;
+    return c->bcd ? to_bcd(v) : (uint16_t)v;
+}
+
+/* Return: the tick of the next rising edge after t, or CLOCK_NEVER. */
+static uint64_t next_rise(const struct channel *c, uint64_t t) {
+    uint64_t d = since(c, t);
+
+    if (!running(c) || c->stopped)
+        return CLOCK_NEVER;
+    switch (c->mode) {
+    case 0:
+    case 1:
+        return d < c->count ? c->start + c->count : CLOCK_NEVER;
+    case 2:
+    case 3:
+        return c->start + (d / c->count + 1) * c->count;
+    default:
+        return d <= c->count ? c->start + c->count + 1 : CLOCK_NEVER;
+    }
+}
+
+static void set_line(struct pit *p, int level) {
+    if (level == p->line)
+        return;
+    p->line = level;
+    p->irq.set(p->irq.opaque, GSI, level);
+}
+
+static void arm(struct pit *p, uint64_t t) {
+    uint64_t rise = next_rise(&p->ch[0], t);
+
+    clock_arm(p->clock, &p->timer,
+              rise == CLOCK_NEVER ? CLOCK_NEVER : ticks_ns(rise, PIT_HZ));
+}
+
+static void on_rise(void *opaque) {
+    struct pit *p = opaque;
+    uint64_t t = now_ticks(p);
+
+    settle(&p->ch[0], t);
+    set_line(p, 0);
+    set_line(p, 1);
+    arm(p, t);
+}
+
+/* After channel 0 was written. */
+static void follow(struct pit *p, uint64_t t) {
+    set_line(p, output(&p->ch[0], t));
+    arm(p, t);
+}
+
+static void load(struct channel *c, uint16_t value, uint64_t t) {
+    uint32_t n = c->bcd ? from_bcd(value) : value;
+
+    if (c->bcd)
+        n %= 10000;
+    if (!n)
+        n = c->bcd ? 10000 : 0x10000;
+    if (n == 1 && (c->mode == 2 || c->mode == 3))
+        n = 2; /* 1 is illegal there */
+    if (c->loaded && (c->mode == 2 || c->mode == 3) && !c->stopped) {
+        c->next_count = n;
+        c->next_at = c->start + (since(c, t) / c->count + 1) * c->count;
+        return;
+    }
+    if (c->loaded && (c->mode == 1 || c->mode == 5)) {
+        c->next_count = n;
+        c->next_at = CLOCK_NEVER;
+        return;
+    }
+    c->count = n;
+    c->loaded = true;
+    c->start = t;
+    c->frozen = 0;
+    c->stopped = !c->gate && c->mode != 1 && c->mode != 5;
+}
+
+static void write_count(struct channel *c, uint8_t value, uint64_t t) {
+    switch (c->access) {
+    case 1:
+        load(c, value, t);
+        break;
+    case 2:
+        load(c, (uint16_t)(value << 8), t);
+        break;
+    case 3:
+        if (!c->write_high) {
+            c->write_low = value;
+            if (c->mode == 0)
+                c->loaded = false; /* the first byte stops mode 0 */
+        } else {
+            load(c, (uint16_t)(value << 8 | c->write_low), t);
+        }
+        c->write_high = !c->write_high;
+        break;
+    }
+}
+
+static void latch_count(struct channel *c, uint64_t t) {
+    if (c->latched)
+        return;
+    c->latch = counter(c, t);
+    c->latched = c->access;
+}
+
+static void latch_status(struct channel *c, uint64_t t) {
+    if (c->status_latched)
+        return;
+    c->status = (uint8_t)(output(c, t) << 7 | (!c->loaded || c->next_count) << 6 |
+                          c->access << 4 | c->mode << 1 | c->bcd);
+    c->status_latched = true;
+}
+
+static void write_control(struct pit *p, uint8_t value, uint64_t t) {
+    unsigned n = value >> 6;
+
+    if (n == 3) { /* read-back; its bits are active low */
+        for (unsigned i = 0; i < 3; i++) {
+            if (!(value >> (i + 1) & 1))
+                continue;
+            settle(&p->ch[i], t);
+            if (!(value & 0x20))
+                latch_count(&p->ch[i], t);
+            if (!(value & 0x10))
+                latch_status(&p->ch[i], t);
+        }
+        return;
+    }
+    struct channel *c = &p->ch[n];
+
+    settle(c, t);
+    if (!(value & 0x30)) {
+        latch_count(c, t);
+        return;
+    }
+    *c = (struct channel){.gate = c->gate,
+                          .count = 0x10000,
+                          .access = value >> 4 & 3,
+                          .mode = value >> 1 & 7,
+                          .bcd = value & 1};
+    if (c->mode > 5)
+        c->mode -= 4; /* 6 and 7 are 2 and 3 */
+    if (n == 0)
+        follow(p, t);
+}
+
+static uint8_t read_count(struct channel *c, uint64_t t) {
+    uint16_t v;
+
+    if (c->status_latched) {
+        c->status_latched = false;
+        return c->status;
+    }
+    if (c->latched) {
+        /* 3: low, then high; 1: low only; 2: high only */
+        bool high = c->latched == 2;
+
+        c->latched = c->latched == 3 ? 2 : 0;
+        return (uint8_t)(high ? c->latch >> 8 : c->latch);
+    }
+    v = counter(c, t);
+    if (c->access == 3) {
+        c->read_high = !c->read_high;
+        return (uint8_t)(c->read_high ? v : v >> 8);
+    }
+    return (uint8_t)(c->access == 2 ? v >> 8 : v);
+}
+
+static uint64_t pit_read(void *dev, uint64_t offset, unsigned size) {
+    struct pit *p = dev;
+    uint64_t t = now_ticks(p);
+
+    (void)size;
+    if (offset >= 3)
+        return 0xff; /* the control word cannot be read */
+    settle(&p->ch[offset], t);
+    return read_count(&p->ch[offset], t);
+}
+
+static void pit_write(void *dev, uint64_t offset, unsigned size, uint64_t value) {
+    struct pit *p = dev;
+    uint64_t t = now_ticks(p);
+
+    (void)size;
+    if (offset >= 3) {
+        write_control(p, (uint8_t)value, t);
+        return;
+    }
+    settle(&p->ch[offset], t);
+    write_count(&p->ch[offset], (uint8_t)value, t);
+    if (offset == 0)
+        follow(p, t);
+}
+
+static void take_next(struct channel *c) {
+    if (c->next_count)
+        c->count = c->next_count;
+    c->next_count = 0;
+}
+
+/* Data sheet, table "Gate Pin Operations Summary". */
+static void set_gate(struct channel *c, bool gate, uint64_t t) {
+    settle(c, t);
+    if (gate == c->gate)
+        return;
+    c->gate = gate;
+    if (c->mode == 1 || c->mode == 5) {
+        if (gate) {
+            take_next(c);
+            c->triggered = true;
+            c->start = t;
+        }
+        return;
+    }
+    if (!gate) {
+        c->frozen = since(c, t);
+        c->stopped = true;
+        return;
+    }
+    c->stopped = false;
+    if (c->mode == 2 || c->mode == 3) {
+        take_next(c);
+        c->start = t;
+    } else {
+        c->start = t - c->frozen;
+    }
+}
+
+static uint64_t port61_read(void *dev, uint64_t offset, unsigned size) {
+    struct pit *p = dev;
+    struct channel *c = &p->ch[2];
+    uint64_t t = now_ticks(p);
+
+    (void)offset;
+    (void)size;
+    settle(c, t);
+    return (c->gate ? PORT61_GATE : 0) | (p->speaker ? PORT61_SPEAKER : 0) |
+           (clock_now(p->clock) / REFRESH_NS & 1 ? PORT61_REFRESH : 0) |
+           (output(c, t) ? PORT61_OUT : 0);
+}
+
+static void port61_write(void *dev, uint64_t offset, unsigned size, uint64_t value) {
+    struct pit *p = dev;
+
+    (void)offset;
+    (void)size;
+    p->speaker = value & PORT61_SPEAKER;
+    set_gate(&p->ch[2], value & PORT61_GATE, now_ticks(p));
+}
+
+static const struct dev_ops pit_ops = {
+    .name = "pit", .min_size = 1, .max_size = 1, .read = pit_read, .write = pit_write};
+static const struct dev_ops port61_ops = {.name = "port61",
+                                          .min_size = 1,
+                                          .max_size = 1,
+                                          .read = port61_read,
+                                          .write = port61_write};
+
+struct pit *pit_create(struct dev_bus *bus, struct clock *clock, struct irq_sink irq) {
+    struct pit *p = calloc(1, sizeof *p);
+
+    if (!p)
+        return NULL;
+    p->clock = clock;
+    p->irq = irq;
+    clock_timer_init(&p->timer, on_rise, p);
+    for (unsigned n = 0; n < 3; n++) {
+        p->ch[n].count = 0x10000;
+        p->ch[n].access = 3;
+        p->ch[n].mode = 3;
+        p->ch[n].gate = n != 2;
+    }
+    p->ch[2].stopped = true;
+    if (dev_bus_add_pio(bus, 0x40, 4, &pit_ops, p) ||
+        dev_bus_add_pio(bus, 0x61, 1, &port61_ops, p)) {
+        dev_bus_remove(bus, p);
+        free(p);
+        return NULL;
+    }
+    return p;
+}
+
+void pit_destroy(struct pit *p) {
+    if (!p)
+        return;
+    clock_cancel(p->clock, &p->timer);
+    free(p);
+}

@@ -1,0 +1,488 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * MC146818 real-time clock and 128 bytes of CMOS at 0x70/0x71, gsi 8.
+ *
+ * The time is epoch + clock: seconds = base_sec + (now - base_ns) / 1 s. It is computed
+ * when asked for; timers are armed only for interrupts that are enabled.
+ *
+ * Invariants
+ * 1. While register B's SET bit or the divider's reset holds the clock, `held` is true,
+ *    the time registers are plain memory, and base_* are set anew when it is let go.
+ * 2. Flags AF, PF, UF of register C are brought up to now by sync() before register C or
+ *    an enable is looked at; the line is the level of IRQF.
+ * 3. base_sec stays within years 1..9999 whatever is written: every field is clamped.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "dev/dev.h"
+#include "dev/ticks.h"
+
+#define GSI         8u
+#define CRYSTAL_HZ  32768u
+#define UIP_NS      244141u /* 8 ticks before the second's end */
+#define DAY         86400
+#define SEC_MAX     253402300799 /* 9999-12-31 23:59:59 */
+#define NO_ALARM    INT64_MAX
+#define DONT_CARE   (-1)
+#define NEVER_MATCH (-2)
+
+enum {
+    R_SEC = 0,
+    R_SEC_ALARM = 1,
+    R_MIN = 2,
+    R_MIN_ALARM = 3,
+    R_HOUR = 4,
+    R_HOUR_ALARM = 5,
+    R_WDAY = 6,
+    R_MDAY = 7,
+    R_MONTH = 8,
+    R_YEAR = 9,
+    R_A = 10,
+    R_B = 11,
+    R_C = 12,
+    R_D = 13,
+    R_CENTURY = 0x32
+};
+
+#define A_UIP     0x80u
+#define A_DIV     0x70u
+#define A_DIV_RST 0x60u /* 11x: the divider is held in reset */
+#define A_RATE    0x0fu
+
+#define B_SET  0x80u
+#define B_PIE  0x40u
+#define B_AIE  0x20u
+#define B_UIE  0x10u
+#define B_BIN  0x04u
+#define B_24H  0x02u
+#define C_IRQF 0x80u
+#define C_PF   0x40u
+#define C_AF   0x20u
+#define C_UF   0x10u
+#define D_VRT  0x80u
+
+struct rtc {
+    struct clock *clock;
+    struct irq_sink irq;
+    struct clock_timer timer;
+    uint8_t cmos[128];
+    uint8_t index;
+    int64_t base_sec;
+    uint64_t base_ns;
+    uint64_t seen_sec;    /* seconds since base_ns that sync() has seen */
+    uint64_t seen_period; /* periods of the rate since clock 0, likewise */
+    int64_t alarm;        /* next second that matches, or NO_ALARM */
+    int line;
+};
+
+struct date {
+    int year, month, day, hour, min, sec, wday; /* month 1..12, wday 1..7, Sunday 1 */
+};
+
+/* ---- Calendar (proleptic Gregorian) ---- */
+
+/* Days from 1970-01-01 to the 1st of March of a year. */
+static int64_t days_to_march(int64_t year) {
+    return year * 365 + year / 4 - year / 100 + year / 400 - 719468;
+}
+
+/* Days from March 1st to the 1st of a month, months counted from March = 0. */
+static int month_offset(int m) {
+    return (153 * m + 2) / 5;
+}
+
+static int64_t to_seconds(const struct date *d) {
+    int m = (d->month + 9) % 12;
+    int64_t year = d->year - (d->month <= 2);
+    int64_t days = days_to_march(year) + month_offset(m) + d->day - 1;
+
+    return days * DAY + d->hour * 3600 + d->min * 60 + d->sec;
+}
+
+static struct date to_date(int64_t sec) {
+    int64_t days = sec / DAY, rest = sec % DAY, year;
+    struct date d;
+    int in_year, m;
+
+    if (rest < 0) {
+        rest += DAY;
+        days--;
+    }
+    year = (days + 719468) * 400 / 146097; /* right, or one too late */
+    while (days_to_march(year) > days)
+        year--;
+    while (days_to_march(year + 1) <= days)
+        year++;
+    in_year = (int)(days - days_to_march(year));
+    m = (5 * in_year + 2) / 153;
+    d.day = in_year - month_offset(m) + 1;
+    d.month = (m + 2) % 12 + 1;
+    d.year = (int)(year + (d.month <= 2));
+    d.hour = (int)(rest / 3600);
+    d.min = (int)(rest / 60 % 60);
+    d.sec = (int)(rest % 60);
+    d.wday = (int)((days % 7 + 11) % 7) + 1; /* 1970-01-01 was a Thursday */
+    return d;
+}
+
+/* ---- Fields ---- */
+
+static uint8_t encode(const struct rtc *r, int v) {
+    return (uint8_t)(r->cmos[R_B] & B_BIN ? v : v / 10 << 4 | v % 10);
+}
+
+static int decode(const struct rtc *r, uint8_t v) {
+    return r->cmos[R_B] & B_BIN ? v : (v >> 4) * 10 + (v & 15);
+}
+
+static uint8_t encode_hour(const struct rtc *r, int h) {
+    if (r->cmos[R_B] & B_24H)
+        return encode(r, h);
+    return (uint8_t)(encode(r, h % 12 ? h % 12 : 12) | (h >= 12 ? 0x80 : 0));
+}
+
+static int decode_hour(const struct rtc *r, uint8_t v) {
+    if (r->cmos[R_B] & B_24H)
+        return decode(r, v);
+    return decode(r, v & 0x7f) % 12 + (v & 0x80 ? 12 : 0);
+}
+
+static void store_time(struct rtc *r, int64_t sec) {
+    struct date d = to_date(sec);
+
+    r->cmos[R_SEC] = encode(r, d.sec);
+    r->cmos[R_MIN] = encode(r, d.min);
+    r->cmos[R_HOUR] = encode_hour(r, d.hour);
+    r->cmos[R_WDAY] = encode(r, d.wday);
+    r->cmos[R_MDAY] = encode(r, d.day);
+    r->cmos[R_MONTH] = encode(r, d.month);
+    r->cmos[R_YEAR] = encode(r, d.year % 100);
+    r->cmos[R_CENTURY] = encode(r, d.year / 100 % 100);
+}
+
+static int clamp(int v, int low, int high) {
+    return v < low ? low : v > high ? high : v;
+}
+
+static int64_t load_time(const struct rtc *r) {
+    struct date d = {.sec = clamp(decode(r, r->cmos[R_SEC]), 0, 59),
+                     .min = clamp(decode(r, r->cmos[R_MIN]), 0, 59),
+                     .hour = clamp(decode_hour(r, r->cmos[R_HOUR]), 0, 23),
+                     .day = clamp(decode(r, r->cmos[R_MDAY]), 1, 31),
+                     .month = clamp(decode(r, r->cmos[R_MONTH]), 1, 12)};
+
+    d.year = clamp(decode(r, r->cmos[R_CENTURY]), 0, 99) * 100 +
+             clamp(decode(r, r->cmos[R_YEAR]), 0, 99);
+    d.year = clamp(d.year, 1, 9999);
+    return to_seconds(&d);
+}
+
+/* ---- Time ---- */
+
+static bool held(const struct rtc *r) {
+    return r->cmos[R_B] & B_SET || (r->cmos[R_A] & A_DIV_RST) == A_DIV_RST;
+}
+
+static uint64_t since_base(const struct rtc *r) {
+    uint64_t now = clock_now(r->clock);
+
+    return now > r->base_ns ? now - r->base_ns : 0;
+}
+
+/* The clock goes on from the registers, `phase` ns into the present second. */
+static void release(struct rtc *r, uint64_t phase) {
+    uint64_t now = clock_now(r->clock);
+
+    r->base_sec = load_time(r);
+    r->base_ns = now > phase ? now - phase : 0;
+    r->seen_sec = 0;
+}
+
+static int64_t seconds(const struct rtc *r) {
+    int64_t sec = r->base_sec + (int64_t)(since_base(r) / NS_PER_SEC);
+
+    return sec > SEC_MAX ? SEC_MAX : sec;
+}
+
+static void refresh(struct rtc *r) {
+    if (!held(r))
+        store_time(r, seconds(r));
+}
+
+/* ---- Alarm and periodic interrupt ---- */
+
+static int alarm_field(int value, uint8_t raw, int limit) {
+    if ((raw & 0xc0) == 0xc0)
+        return DONT_CARE;
+    return value < limit ? value : NEVER_MATCH;
+}
+
+static bool match(int want, int is) {
+    return want == DONT_CARE || want == is;
+}
+
+/* The next second after `sec` that the alarm registers name: at most a day away. */
+static void find_alarm(struct rtc *r) {
+    const uint8_t *raw = r->cmos;
+    int s = alarm_field(decode(r, raw[R_SEC_ALARM]), raw[R_SEC_ALARM], 60);
+    int m = alarm_field(decode(r, raw[R_MIN_ALARM]), raw[R_MIN_ALARM], 60);
+    int h = alarm_field(decode_hour(r, raw[R_HOUR_ALARM]), raw[R_HOUR_ALARM], 24);
+    int64_t t;
+
+    r->alarm = NO_ALARM;
+    if (held(r) || s == NEVER_MATCH || m == NEVER_MATCH || h == NEVER_MATCH)
+        return;
+    /* By seconds to the minute, by minutes to the hour, by hours to the day. */
+    t = r->base_sec + (int64_t)r->seen_sec + 1;
+    for (int64_t end = t + DAY; t <= end;) {
+        int of_day = (int)(t % DAY < 0 ? t % DAY + DAY : t % DAY);
+
+        if (!match(h, of_day / 3600)) {
+            t += 3600 - of_day % 3600;
+        } else if (!match(m, of_day / 60 % 60)) {
+            t += 60 - of_day % 60;
+        } else if (!match(s, of_day % 60)) {
+            t++;
+        } else {
+            r->alarm = t;
+            return;
+        }
+    }
+}
+
+/* Ticks of the crystal per period; 0: off. Rates 1 and 2 are 256 and 128 Hz. */
+static unsigned period(const struct rtc *r) {
+    unsigned rate = r->cmos[R_A] & A_RATE;
+
+    if (!rate || (r->cmos[R_A] & A_DIV_RST) == A_DIV_RST)
+        return 0;
+    return 1u << ((rate <= 2 ? rate + 7 : rate) - 1);
+}
+
+static uint64_t periods(const struct rtc *r) {
+    unsigned n = period(r);
+
+    return n ? ticks_at(clock_now(r->clock), CRYSTAL_HZ) / n : 0;
+}
+
+/* Bring the flags up to now. */
+static void sync(struct rtc *r) {
+    uint64_t period_now = periods(r);
+
+    if (period_now > r->seen_period)
+        r->cmos[R_C] |= C_PF;
+    r->seen_period = period_now;
+    if (held(r))
+        return;
+    uint64_t sec = since_base(r) / NS_PER_SEC;
+
+    if (sec <= r->seen_sec)
+        return;
+    r->seen_sec = sec;
+    r->cmos[R_C] |= C_UF;
+    if (r->alarm <= r->base_sec + (int64_t)sec) {
+        r->cmos[R_C] |= C_AF;
+        find_alarm(r);
+    }
+}
+
+/* Recompute the line and the next deadline. */
+static void update(struct rtc *r) {
+    uint8_t b = r->cmos[R_B];
+    uint64_t next = CLOCK_NEVER, at = CLOCK_NEVER;
+    int line = (r->cmos[R_C] & b & (C_PF | C_AF | C_UF)) != 0;
+
+    r->cmos[R_C] = (uint8_t)((r->cmos[R_C] & ~C_IRQF) | (line ? C_IRQF : 0));
+    if (b & B_PIE && period(r))
+        next = ticks_ns((r->seen_period + 1) * period(r), CRYSTAL_HZ);
+    if (!held(r) && b & B_UIE)
+        at = r->seen_sec + 1;
+    else if (!held(r) && b & B_AIE && r->alarm != NO_ALARM)
+        at = (uint64_t)(r->alarm - r->base_sec);
+    if (at != CLOCK_NEVER) {
+        at = at > UINT64_MAX / NS_PER_SEC ? CLOCK_NEVER
+                                          : ns_add(r->base_ns, at * NS_PER_SEC);
+        next = at < next ? at : next;
+    }
+    clock_arm(r->clock, &r->timer, next);
+    if (line == r->line)
+        return;
+    r->line = line;
+    r->irq.set(r->irq.opaque, GSI, line);
+}
+
+static void on_timer(void *opaque) {
+    struct rtc *r = opaque;
+
+    sync(r);
+    update(r);
+}
+
+/* ---- Registers ---- */
+
+static uint8_t read_reg(struct rtc *r, unsigned n) {
+    uint8_t value;
+
+    switch (n) {
+    case R_SEC:
+    case R_MIN:
+    case R_HOUR:
+    case R_WDAY:
+    case R_MDAY:
+    case R_MONTH:
+    case R_YEAR:
+    case R_CENTURY:
+        refresh(r);
+        break;
+    case R_A:
+        if (!held(r) && since_base(r) % NS_PER_SEC >= NS_PER_SEC - UIP_NS)
+            return r->cmos[R_A] | A_UIP;
+        break;
+    case R_C: /* reading clears */
+        sync(r);
+        update(r);
+        value = r->cmos[R_C];
+        r->cmos[R_C] = 0;
+        update(r);
+        return value;
+    case R_D:
+        return D_VRT;
+    }
+    return r->cmos[n];
+}
+
+static void write_time(struct rtc *r, unsigned n, uint8_t value) {
+    uint64_t phase = since_base(r) % NS_PER_SEC;
+
+    refresh(r);
+    r->cmos[n] = value;
+    if (held(r))
+        return;
+    release(r, phase);
+    find_alarm(r);
+}
+
+/* Registers A and B: what holds or releases the clock, and how fields are encoded. */
+static void write_control(struct rtc *r, unsigned n, uint8_t value) {
+    bool was = held(r), reset = (r->cmos[R_A] & A_DIV_RST) == A_DIV_RST;
+    uint64_t phase = since_base(r) % NS_PER_SEC;
+
+    refresh(r);
+    if (n == R_A)
+        value &= (uint8_t)~A_UIP;
+    else if (value & B_SET)
+        value &= (uint8_t)~B_UIE; /* SET clears UIE */
+    r->cmos[n] = value;
+    if (n == R_A)
+        r->seen_period = periods(r);
+    if (was && !held(r))
+        /* The first update comes half a second after the divider is let go. */
+        release(r, reset ? NS_PER_SEC / 2 : phase);
+    find_alarm(r);
+}
+
+static void write_reg(struct rtc *r, unsigned n, uint8_t value) {
+    sync(r);
+    switch (n) {
+    case R_SEC:
+    case R_MIN:
+    case R_HOUR:
+    case R_WDAY:
+    case R_MDAY:
+    case R_MONTH:
+    case R_YEAR:
+    case R_CENTURY:
+        write_time(r, n, value);
+        break;
+    case R_SEC_ALARM:
+    case R_MIN_ALARM:
+    case R_HOUR_ALARM:
+        r->cmos[n] = value;
+        find_alarm(r);
+        break;
+    case R_A:
+    case R_B:
+        write_control(r, n, value);
+        break;
+    case R_C:
+    case R_D:
+        break;
+    default:
+        r->cmos[n] = value;
+        return;
+    }
+    update(r);
+}
+
+static uint64_t rtc_read(void *dev, uint64_t offset, unsigned size) {
+    struct rtc *r = dev;
+
+    (void)size;
+    return offset ? read_reg(r, r->index) : 0xff;
+}
+
+static void rtc_write(void *dev, uint64_t offset, unsigned size, uint64_t value) {
+    struct rtc *r = dev;
+
+    (void)size;
+    if (offset)
+        write_reg(r, r->index, (uint8_t)value);
+    else
+        r->index = value & 0x7f; /* bit 7 masks NMI: there is none to mask */
+}
+
+static const struct dev_ops rtc_ops = {
+    .name = "rtc", .min_size = 1, .max_size = 1, .read = rtc_read, .write = rtc_write};
+
+static void put16(struct rtc *r, unsigned n, uint64_t value, uint64_t max) {
+    value = value < max ? value : max;
+    r->cmos[n] = (uint8_t)value;
+    r->cmos[n + 1] = (uint8_t)(value >> 8);
+}
+
+/* Memory sizes where a PC's firmware leaves them. */
+static void store_ram(struct rtc *r, uint64_t below, uint64_t above) {
+    const uint64_t kib = 1024, mib = 1024 * kib;
+    uint64_t ext = below > mib ? (below - mib) / kib : 0;
+    uint64_t high = below > 16 * mib ? (below - 16 * mib) / (64 * kib) : 0;
+
+    put16(r, 0x15, 640, 640);
+    put16(r, 0x17, ext, 0xffff);
+    put16(r, 0x30, ext, 0xffff);
+    put16(r, 0x34, high, 0xffff);
+    above /= 64 * kib;
+    if (above > 0xffffff)
+        above = 0xffffff;
+    put16(r, 0x5b, above & 0xffff, 0xffff);
+    r->cmos[0x5d] = (uint8_t)(above >> 16);
+    r->cmos[0x14] = 0x02; /* equipment: an FPU */
+}
+
+struct rtc *rtc_create(struct dev_bus *bus, struct clock *clock, struct irq_sink irq,
+                       int64_t epoch, uint64_t ram_below_4g, uint64_t ram_above_4g) {
+    struct rtc *r = calloc(1, sizeof *r);
+
+    if (!r)
+        return NULL;
+    r->clock = clock;
+    r->irq = irq;
+    clock_timer_init(&r->timer, on_timer, r);
+    r->base_sec = epoch < 0 ? 0 : epoch > SEC_MAX ? SEC_MAX : epoch;
+    r->cmos[R_A] = 0x26; /* 32768 Hz crystal, 1024 Hz rate */
+    r->cmos[R_B] = B_24H;
+    store_ram(r, ram_below_4g, ram_above_4g);
+    find_alarm(r);
+    if (dev_bus_add_pio(bus, 0x70, 2, &rtc_ops, r)) {
+        free(r);
+        return NULL;
+    }
+    return r;
+}
+
+void rtc_destroy(struct rtc *r) {
+    if (!r)
+        return;
+    clock_cancel(r->clock, &r->timer);
+    free(r);
+}

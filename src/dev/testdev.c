@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * QEMU's pc-testdev, which kvm-unit-tests' x86 images talk to (QEMU
+ * hw/misc/pc-testdev.c):
+ *
+ *   0xe0..0xe3      what was written is read back, any size
+ *   0xe4            write 4: a page the hypervisor is to forget; nothing to forget here
+ *   0xe8..0xeb      the same memory as 0xe0, byte by byte on the device's side
+ *   0x2000..0x2017  write 1: level of gsi 0..23
+ *   0xff000000      64 KiB of memory behind MMIO
+ *
+ * Invariant: an offset is within its range and offset + size is too; the bus says so.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "dev/dev.h"
+
+#define PORT_ECHO  0xe0u
+#define PORT_FLUSH 0xe4u
+#define PORT_BYTE  0xe8u
+#define PORT_IRQ   0x2000u
+#define GSIS       24u
+#define MEM_BASE   0xff000000u
+#define MEM_SIZE   0x10000u
+
+struct testdev {
+    struct irq_sink irq;
+    uint8_t echo[4];
+    uint8_t mem[MEM_SIZE];
+};
+
+static uint64_t echo_read(void *dev, uint64_t offset, unsigned size) {
+    struct testdev *t = dev;
+    uint64_t value = 0;
+
+    memcpy(&value, t->echo + offset, size);
+    return value;
+}
+
+static void echo_write(void *dev, uint64_t offset, unsigned size, uint64_t value) {
+    struct testdev *t = dev;
+
+    memcpy(t->echo + offset, &value, size);
+}
+
+static uint64_t none_read(void *dev, uint64_t offset, unsigned size) {
+    (void)dev;
+    (void)offset;
+    (void)size;
+    return UINT64_MAX;
+}
+
+/* QEMU takes the page away from the guest for a moment, so that KVM drops its mapping of
+ * it. Our translations are already as if it had. */
+static void flush_write(void *dev, uint64_t offset, unsigned size, uint64_t value) {
+    (void)dev;
+    (void)offset;
+    (void)size;
+    (void)value;
+}
+
+static void irq_write(void *dev, uint64_t offset, unsigned size, uint64_t value) {
+    struct testdev *t = dev;
+
+    (void)size;
+    t->irq.set(t->irq.opaque, (unsigned)offset, value != 0);
+}
+
+static uint64_t mem_read(void *dev, uint64_t offset, unsigned size) {
+    struct testdev *t = dev;
+    uint64_t value = 0;
+
+    memcpy(&value, t->mem + offset, size);
+    return value;
+}
+
+static void mem_write(void *dev, uint64_t offset, unsigned size, uint64_t value) {
+    struct testdev *t = dev;
+
+    memcpy(t->mem + offset, &value, size);
+}
+
+static const struct dev_ops echo_ops = {.name = "testdev-echo",
+                                        .min_size = 1,
+                                        .max_size = 4,
+                                        .read = echo_read,
+                                        .write = echo_write};
+static const struct dev_ops byte_ops = {.name = "testdev-byte",
+                                        .min_size = 1,
+                                        .max_size = 1,
+                                        .read = echo_read,
+                                        .write = echo_write};
+static const struct dev_ops flush_ops = {.name = "testdev-flush",
+                                         .min_size = 4,
+                                         .max_size = 4,
+                                         .read = none_read,
+                                         .write = flush_write};
+static const struct dev_ops irq_ops = {.name = "testdev-irq",
+                                       .min_size = 1,
+                                       .max_size = 1,
+                                       .read = none_read,
+                                       .write = irq_write};
+static const struct dev_ops mem_ops = {.name = "testdev-mem",
+                                       .min_size = 1,
+                                       .max_size = 8,
+                                       .read = mem_read,
+                                       .write = mem_write};
+
+struct testdev *testdev_create(struct dev_bus *bus, struct irq_sink irq,
+                               const struct dev_host *host) {
+    struct testdev *t = calloc(1, sizeof *t);
+
+    (void)host;
+    if (!t)
+        return NULL;
+    t->irq = irq;
+    if (dev_bus_add_pio(bus, PORT_ECHO, 4, &echo_ops, t) ||
+        dev_bus_add_pio(bus, PORT_FLUSH, 4, &flush_ops, t) ||
+        dev_bus_add_pio(bus, PORT_BYTE, 4, &byte_ops, t) ||
+        dev_bus_add_pio(bus, PORT_IRQ, GSIS, &irq_ops, t) ||
+        dev_bus_add_mmio(bus, MEM_BASE, MEM_SIZE, &mem_ops, t)) {
+        dev_bus_remove(bus, t);
+        free(t);
+        return NULL;
+    }
+    return t;
+}
+
+void testdev_destroy(struct testdev *t) {
+    free(t);
+}
