@@ -118,13 +118,16 @@ struct pn_memslot {
 };
 
 /*
- * Add, move, delete or re-flag, as KVM_SET_USER_MEMORY_REGION.
- * Return: 0; -EINVAL misaligned, wrapping, beyond maxphyaddr, or a resize; -EEXIST
- * overlap; -ENOENT delete of an absent slot; -ENOSPC id too large; -ENOMEM. On error
- * nothing changed.
+ * Add, move, delete or re-flag, as KVM_SET_USER_MEMORY_REGION. Of an existing slot only
+ * gpa and PN_SLOT_LOG_DIRTY may change; a move keeps the dirty log. Setting
+ * PN_SLOT_LOG_DIRTY begins with an empty log. A slot that moves or goes forgets its
+ * write tracking: its pn_mmu_track_add users let go first.
+ * Return: 0; -EINVAL misaligned, wrapping, beyond maxphyaddr, an unknown flag, or another
+ * size, hva or PN_SLOT_READONLY than the slot has; -EEXIST overlap; -ENOENT delete of an
+ * absent slot; -ENOSPC id too large; -ENOMEM. On error nothing changed.
  */
 int pn_mmu_slot_set(struct pn_mmu *mmu, const struct pn_memslot *slot);
-/* Return: the slot that holds gpa, or NULL. */
+/* Return: the slot that holds gpa, or NULL. Valid until the next pn_mmu_slot_set. */
 const struct pn_memslot *pn_mmu_slot_find(struct pn_mmu *mmu, pn_gpa gpa);
 
 /* ---- Guest physical access by devices, loaders, the CPU's tracked writes ---- */
