@@ -29,6 +29,10 @@ static int check_config(const struct machine_config *cfg, struct err *e) {
     if (!cfg->cpus || cfg->cpus > MACHINE_CPUS_MAX)
         return err_set(e, -EINVAL, "-c %u: from 1 to %u vCPUs", cfg->cpus,
                        MACHINE_CPUS_MAX);
+    if (cfg->max_insns && cfg->engine->threaded)
+        return err_set(e, -EINVAL,
+                       "--max-insns: --mmu %s does not count instructions; use --timeout",
+                       cfg->engine->name);
     if (!cfg->kernel && !cfg->kernel_blob)
         return err_set(e, -EINVAL, "no kernel given");
     return 0;
@@ -193,6 +197,12 @@ int machine_create(const struct machine_config *cfg, struct machine **out, char 
     m->cfg = *cfg;
     m->ops = cfg->engine;
     m->ram.fd = -1;
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_mutex_init(&m->lock, NULL);
+    pthread_cond_init(&m->wake, &monotonic);
+    pthread_condattr_destroy(&monotonic);
     rc = create(m, &e);
     if (rc) {
         machine_destroy(m);
@@ -203,12 +213,14 @@ int machine_create(const struct machine_config *cfg, struct machine **out, char 
 }
 
 void machine_destroy(struct machine *m) {
-    if (!m)
+    if (!m || m->leaked)
         return;
     wiring_destroy(m);
     if (m->engine)
         m->ops->destroy(m->engine);
     hostmem_destroy(&m->ram);
+    pthread_cond_destroy(&m->wake);
+    pthread_mutex_destroy(&m->lock);
     free(m);
 }
 

@@ -63,7 +63,7 @@ static uint64_t limit_deadline(struct machine *m, uint64_t now, uint64_t deadlin
 
 /* ---- Console input ---- */
 
-static void feed_serial(struct machine *m) {
+void machine_feed_serial(struct machine *m) {
     if (!m->input_count && m->cfg.serial_in)
         m->input_count = m->cfg.serial_in(m->cfg.opaque, m->input, sizeof(m->input));
     if (!m->input_count)
@@ -258,28 +258,34 @@ static void wait_for_event(struct machine *m) {
 
 /* ---- The loop ---- */
 
-int machine_run(struct machine *m, struct machine_result *result, char *err,
-                size_t err_size) {
-    struct err e = {err, err_size};
+/* Engines that run one vCPU after another on this thread. */
+static int run_in_turn(struct machine *m, struct err *e) {
     int rc = 0;
     m->host_start = host_ns();
     while (rc == 0 && !m->ended) {
         clock_run(&m->clock);
-        feed_serial(m);
+        machine_feed_serial(m);
         check_limits(m);
         if (m->ended)
             break;
         if (anyone_runnable(m))
-            rc = run_round(m, &e);
+            rc = run_round(m, e);
         else
             wait_for_event(m);
     }
+    return rc;
+}
+
+int machine_run(struct machine *m, struct machine_result *result, char *err,
+                size_t err_size) {
+    struct err e = {err, err_size};
+    int rc = m->ops->threaded ? machine_run_threads(m, &e) : run_in_turn(m, &e);
     if (rc)
         machine_end_with(m, END_ERROR, 0);
     *result = (struct machine_result){
         .end = m->end,
         .code = m->end_code,
-        .guest_insns = insns(m),
+        .guest_insns = m->ops->insns ? insns(m) : 0,
         .guest_ns = clock_now(&m->clock),
         .host_ns = host_ns() - m->host_start,
     };

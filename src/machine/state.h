@@ -13,6 +13,7 @@
 #ifndef MACHINE_STATE_H
 #define MACHINE_STATE_H
 
+#include <pthread.h>
 #include <stdatomic.h>
 
 #include "base/hostmem.h"
@@ -64,12 +65,23 @@ struct machine {
     uint64_t stuck_since; /* virtual time from which no instruction was retired */
     unsigned stuck_wakes; /* deadlines that passed since then */
     uint64_t host_start;
+
+    /* Threaded engines (machine_threads.c): guards everything above; else unused. */
+    pthread_mutex_t lock;
+    pthread_cond_t wake; /* a timer moved, or the machine ended */
+    bool leaked;         /* a vCPU thread is still inside: nothing may be freed */
 };
 
 /* wiring.c. Return: 0, or -errno with a line in e. */
 int wiring_create(struct machine *m, struct err *e);
 void wiring_destroy(struct machine *m);
 void wiring_bus(struct machine *m, struct pn_bus *bus); /* the engine's view of us */
+
+/* Hand console input to the UART. */
+void machine_feed_serial(struct machine *m);
+/* machine_threads.c: run a threaded engine to its end. Return: 0, or -errno and a line.
+ */
+int machine_run_threads(struct machine *m, struct err *e);
 
 /* The first end counts. */
 void machine_end_with(struct machine *m, enum machine_end end, unsigned code);

@@ -66,7 +66,51 @@ static void bus_cr8_write(void *o, unsigned cpu, uint64_t value) {
     intc_cr8_write(((struct machine *)o)->intc, cpu, value);
 }
 
+/* Threaded engines: the same under the machine's lock. */
+
+static uint64_t locked_pio_read(void *o, unsigned cpu, uint16_t port, unsigned size) {
+    struct machine *m = o;
+    pthread_mutex_lock(&m->lock);
+    uint64_t value = dev_bus_pio_read(m->bus, port, size);
+    pthread_mutex_unlock(&m->lock);
+    return value;
+}
+
+static void locked_pio_write(void *o, unsigned cpu, uint16_t port, unsigned size,
+                             uint64_t value) {
+    struct machine *m = o;
+    pthread_mutex_lock(&m->lock);
+    dev_bus_pio_write(m->bus, port, size, value);
+    pthread_mutex_unlock(&m->lock);
+}
+
+static uint64_t locked_mmio_read(void *o, unsigned cpu, pn_gpa gpa, unsigned size) {
+    struct machine *m = o;
+    pthread_mutex_lock(&m->lock);
+    uint64_t value = dev_bus_mmio_read(m->bus, gpa, size);
+    pthread_mutex_unlock(&m->lock);
+    return value;
+}
+
+static void locked_mmio_write(void *o, unsigned cpu, pn_gpa gpa, unsigned size,
+                              uint64_t value) {
+    struct machine *m = o;
+    pthread_mutex_lock(&m->lock);
+    dev_bus_mmio_write(m->bus, gpa, size, value);
+    pthread_mutex_unlock(&m->lock);
+}
+
 void wiring_bus(struct machine *m, struct pn_bus *bus) {
+    if (m->ops->threaded) { /* its interrupt controllers are its own */
+        *bus = (struct pn_bus){
+            .pio_read = locked_pio_read,
+            .pio_write = locked_pio_write,
+            .mmio_read = locked_mmio_read,
+            .mmio_write = locked_mmio_write,
+            .opaque = m,
+        };
+        return;
+    }
     *bus = (struct pn_bus){
         .pio_read = bus_pio_read,
         .pio_write = bus_pio_write,
@@ -95,6 +139,10 @@ static uint64_t clock_time(void *o) {
 /* A device armed an earlier timer while the guest runs: the run must stop in time. */
 static void clock_changed(void *o) {
     struct machine *m = o;
+    if (m->ops->threaded) {
+        pthread_cond_signal(&m->wake);
+        return;
+    }
     uint64_t next = clock_next(&m->clock);
     if (m->running && next < m->deadline) {
         m->deadline = next;
@@ -149,6 +197,8 @@ void machine_end_with(struct machine *m, enum machine_end end, unsigned code) {
     m->ended = true;
     m->end = end;
     m->end_code = code;
+    if (m->ops->threaded)
+        pthread_cond_signal(&m->wake);
     if (m->running)
         m->ops->kick(m->engine, m->current);
 }
@@ -190,7 +240,14 @@ static void serial_room(void *o) {
 
 /* ---- Life ---- */
 
+static void engine_irq(void *o, unsigned gsi, int level) {
+    struct machine *m = o;
+    m->ops->irq(m->engine, gsi, level);
+}
+
 static int create_intc(struct machine *m) {
+    if (m->ops->threaded)
+        return 0; /* PIC, IO-APIC, local APICs and PIT are the engine's */
     uint32_t leaf[4] = {0};
     m->ops->cpuid(m->engine, 0x80000008u, 0, leaf);
     struct intc_config cfg = {
@@ -237,16 +294,16 @@ static int fill_fw_cfg(struct machine *m) {
 static int create_devices(struct machine *m) {
     uint64_t low = m->cfg.ram < LOW_RAM_MAX ? m->cfg.ram : LOW_RAM_MAX;
     int64_t epoch = m->cfg.host_clock ? (int64_t)time(NULL) : EPOCH_2026;
-    struct irq_sink irq = intc_sink(m->intc);
+    struct irq_sink irq = m->intc ? intc_sink(m->intc) : (struct irq_sink){engine_irq, m};
     m->serial = serial_create(m->bus, &m->clock, irq, COM1_PORT, COM1_GSI, serial_out, m);
-    m->pit = pit_create(m->bus, &m->clock, irq);
+    m->pit = m->intc ? pit_create(m->bus, &m->clock, irq) : NULL;
     m->rtc = rtc_create(m->bus, &m->clock, irq, epoch, low, m->cfg.ram - low);
     m->acpi_pm = acpi_pm_create(m->bus, &m->clock, irq, &m->dev_host);
     m->misc = misc_create(m->bus, irq, &m->dev_host);
     m->fw_cfg = fw_cfg_create(m->bus, &m->dev_host);
     m->testdev = testdev_create(m->bus, irq, &m->dev_host);
-    if (!m->serial || !m->pit || !m->rtc || !m->acpi_pm || !m->misc || !m->fw_cfg ||
-        !m->testdev)
+    if (!m->serial || (m->intc && !m->pit) || !m->rtc || !m->acpi_pm || !m->misc ||
+        !m->fw_cfg || !m->testdev)
         return -ENOMEM;
     serial_on_room(m->serial, serial_room, m);
     return fill_fw_cfg(m);
