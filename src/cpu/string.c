@@ -373,7 +373,7 @@ static enum cpu_rc repeat(struct cpu *cpu, const struct insn *in,
     uint64_t left = cpu->mode & (MODE_TF | MODE_SLOWMEM) ? 1 : REP_CHUNK;
     while ((count = string_reg(cpu, R_CX, in->addrsize))) {
         uint64_t done = 0;
-        if (!left || cpu->stop_request)
+        if (!left)
             return CPU_JUMP;
         enum cpu_rc rc = op->run(cpu, in, count < left ? count : left, &done);
         if (rc == CPU_NEXT && !done) {
@@ -385,7 +385,7 @@ static enum cpu_rc repeat(struct cpu *cpu, const struct insn *in,
             return rc;
         }
         string_advance(cpu, R_CX, in->addrsize, -(int64_t)done);
-        left -= done;
+        left = cpu->stop_request ? 0 : left - done;
         if (op->compares && condition_fails(cpu, in))
             break;
     }

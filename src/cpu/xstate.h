@@ -20,6 +20,9 @@
 #define FX_LEGACY 416 /* bytes that FXSAVE writes */
 #define FX_SIZE   512
 
+#define FSW_ES 0x80u
+#define FSW_B  0x8000u
+
 #define FCW_INIT   0x37fu
 #define MXCSR_INIT 0x1f80u
 #define MXCSR_MASK 0xffffu
@@ -39,6 +42,8 @@ void xstate_settle(struct cpu *cpu);
 /* Which components are not in their initial state, by their contents: the guest's
  * XINUSE. */
 uint64_t cpu_xinuse(struct cpu *cpu);
+/* Give x87 state that came from a guest's image the form that the host would store. */
+void xstate_tidy_x87(struct cpu *cpu);
 /* The initial state of the components in mask (PKRU included). */
 void xstate_init(struct cpu *cpu, uint64_t mask);
 

@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Guest vector and x87 state between the host's registers and cpu->xsave.
+ *
+ * Invariants
+ * 1. At rest (!vec_live) the state is in cpu->xsave, standard format: the components that
+ *    XSTATE_BV names have their value there, the others their initial state; MXCSR always
+ *    counts. XCOMP_BV is 0.
+ * 2. x87's FOP, FIP and FDP are always 0: the host would give addresses of translated
+ * code.
+ * 3. What the host is given can never fault: header and MXCSR are made valid before.
+ * 4. After a save the host's registers are what the C ABI asks for.
+ */
+#include "cpu/xstate.h"
+
+static const uint32_t host_mxcsr = MXCSR_INIT;
+
+static bool all_zero(const uint8_t *p, unsigned size) {
+    uint64_t any = 0;
+    for (unsigned i = 0; i < size; i += 8) {
+        uint64_t v;
+        memcpy(&v, p + i, 8);
+        any |= v;
+    }
+    return any == 0;
+}
+
+/* ---- The host's side ---- */
+
+static void forget_pointers(uint8_t *area) {
+    memset(area + FX_FOP, 0, FX_MXCSR - FX_FOP);
+}
+
+static void make_valid(struct cpu *cpu) {
+    uint64_t bv = xstate_get(cpu->xsave, XSAVE_HEADER, 8) & CPU_VEC_MASK;
+    uint64_t mxcsr = xstate_get(cpu->xsave, FX_MXCSR, 4) & MXCSR_MASK;
+    memset(cpu->xsave + XSAVE_HEADER, 0, XSAVE_EXTENDED - XSAVE_HEADER);
+    xstate_put(cpu->xsave, XSAVE_HEADER, 8, bv);
+    xstate_put(cpu->xsave, FX_MXCSR, 4, mxcsr);
+}
+
+void cpu_vec_load(struct cpu *cpu) {
+    uint32_t mask = (uint32_t)cpu->model->host_xcr0;
+    if (cpu->vec_live)
+        return;
+    make_valid(cpu);
+    if (mask) {
+        __asm__ volatile("xrstor64 %0" : : "m"(cpu->xsave), "a"(mask), "d"(0) : "memory");
+    } else {
+        xstate_settle(cpu);
+        __asm__ volatile("fxrstor64 %0" : : "m"(cpu->xsave) : "memory");
+    }
+    cpu->vec_live = 1;
+}
+
+void cpu_vec_save(struct cpu *cpu) {
+    uint32_t mask = (uint32_t)cpu->model->host_xcr0;
+    uint64_t bv = XSTATE_X87 | XSTATE_SSE;
+    if (!cpu->vec_live)
+        return;
+    if (mask) {
+        __asm__ volatile("xsave64 %0" : "+m"(cpu->xsave) : "a"(mask), "d"(0) : "memory");
+        bv = xstate_get(cpu->xsave, XSAVE_HEADER, 8);
+    } else {
+        __asm__ volatile("fxsave64 %0" : "+m"(cpu->xsave) : : "memory");
+        xstate_put(cpu->xsave, XSAVE_HEADER, 8, bv);
+    }
+    if (bv & XSTATE_X87) {
+        forget_pointers(cpu->xsave);
+        __asm__ volatile("fninit");
+    }
+    if (bv & XSTATE_AVX)
+        __asm__ volatile("vzeroupper");
+    __asm__ volatile("ldmxcsr %0" : : "m"(host_mxcsr));
+    cpu->vec_live = 0;
+}
+
+/* ---- The state at rest ---- */
+
+static void init_component(struct cpu *cpu, uint64_t component) {
+    switch (component) {
+    case XSTATE_X87:
+        memset(cpu->xsave, 0, FX_MXCSR);
+        memset(cpu->xsave + FX_ST, 0, FX_XMM - FX_ST);
+        xstate_put(cpu->xsave, FX_FCW, 2, FCW_INIT);
+        break;
+    case XSTATE_SSE:
+        memset(cpu->xsave + FX_XMM, 0, FX_LEGACY - FX_XMM);
+        break;
+    case XSTATE_AVX:
+        memset(cpu->xsave + XSAVE_AVX, 0, XSAVE_AVX_SIZE);
+        break;
+    }
+}
+
+void xstate_settle(struct cpu *cpu) {
+    uint64_t bv = xstate_get(cpu->xsave, XSAVE_HEADER, 8);
+    for (uint64_t c = XSTATE_X87; c <= XSTATE_AVX; c <<= 1)
+        if (!(bv & c))
+            init_component(cpu, c);
+    xstate_put(cpu->xsave, XSAVE_HEADER, 8, CPU_VEC_MASK);
+}
+
+void xstate_init(struct cpu *cpu, uint64_t mask) {
+    for (uint64_t c = XSTATE_X87; c <= XSTATE_AVX; c <<= 1)
+        if (mask & c)
+            init_component(cpu, c);
+}
+
+void xstate_tidy_x87(struct cpu *cpu) {
+    uint8_t *a = cpu->xsave;
+    uint64_t fcw = (xstate_get(a, FX_FCW, 2) & 0x1f3f) | 0x40;
+    uint64_t fsw = xstate_get(a, FX_FSW, 2) & ~(uint64_t)(FSW_ES | FSW_B);
+    if (fsw & ~fcw & 0x3f)
+        fsw |= FSW_ES | FSW_B;
+    xstate_put(a, FX_FCW, 2, fcw);
+    xstate_put(a, FX_FSW, 2, fsw);
+    a[FX_FTW + 1] = 0;
+    forget_pointers(a);
+    for (unsigned i = 0; i < 8; i++)
+        memset(a + FX_ST + 16 * i + 10, 0, 6);
+}
+
+uint64_t cpu_xinuse(struct cpu *cpu) {
+    const uint8_t *a = cpu->xsave;
+    uint64_t inuse = 0;
+    xstate_settle(cpu);
+    if (xstate_get(a, FX_FCW, 8) != FCW_INIT || !all_zero(a + FX_ST, FX_XMM - FX_ST))
+        inuse |= XSTATE_X87;
+    if (!all_zero(a + FX_XMM, FX_LEGACY - FX_XMM))
+        inuse |= XSTATE_SSE;
+    if (!all_zero(a + XSAVE_AVX, XSAVE_AVX_SIZE))
+        inuse |= XSTATE_AVX;
+    if (cpu->pkru)
+        inuse |= XSTATE_PKRU;
+    return inuse;
+}

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * FXSAVE, FXRSTOR, LDMXCSR, STMXCSR on the state at rest (xstate.h).
+ *
+ * Invariant: an image is read and checked whole before any of the state changes.
+ */
+#include "cpu/bulk.h"
+#include "cpu/xstate.h"
+
+/* XMM8..15 exist in 64-bit mode only; FXSAVE and XSAVE leave their place alone in others.
+ */
+static unsigned xmm_end(const struct cpu *cpu) {
+    return mode_64(cpu) ? FX_LEGACY : FX_XMM + 128;
+}
+
+static enum cpu_rc fx_operand(struct cpu *cpu, const struct insn *in,
+                              enum pn_access access, pn_gva *lin) {
+    if (cpu->cr0 & (CR0_EM | CR0_TS))
+        return cpu_raise(cpu, VEC_NM);
+    if (cpu_lin_operand(cpu, in, FX_SIZE, access, lin) != CPU_NEXT)
+        return CPU_FAULT;
+    return *lin & 15 ? cpu_raise_code(cpu, VEC_GP, 0) : CPU_NEXT;
+}
+
+enum cpu_rc op_fxsave(struct cpu *cpu, const struct insn *in) {
+    pn_gva lin;
+    if (fx_operand(cpu, in, PN_WRITE, &lin) != CPU_NEXT)
+        return CPU_FAULT;
+    xstate_settle(cpu);
+    xstate_put(cpu->xsave, FX_MASK, 4, MXCSR_MASK);
+    return bulk_write(cpu, lin, cpu->xsave, xmm_end(cpu));
+}
+
+enum cpu_rc op_fxrstor(struct cpu *cpu, const struct insn *in) {
+    uint8_t image[FX_SIZE];
+    pn_gva lin;
+    if (fx_operand(cpu, in, PN_READ, &lin) != CPU_NEXT ||
+        bulk_read(cpu, lin, image, FX_SIZE) != CPU_NEXT)
+        return CPU_FAULT;
+    if (xstate_get(image, FX_MXCSR, 4) & ~(uint64_t)MXCSR_MASK)
+        return cpu_raise_code(cpu, VEC_GP, 0);
+    xstate_settle(cpu);
+    memcpy(cpu->xsave, image, xmm_end(cpu));
+    xstate_tidy_x87(cpu);
+    return CPU_NEXT;
+}
+
+/* ---- MXCSR ---- */
+
+static enum cpu_rc mxcsr_load(struct cpu *cpu, const struct insn *in) {
+    uint32_t v;
+    pn_gva lin;
+    if (cpu_lin_operand(cpu, in, 4, PN_READ, &lin) != CPU_NEXT ||
+        cpu_read_lin(cpu, lin, &v, 4, cpu_tlb_mode(cpu)) != CPU_NEXT)
+        return CPU_FAULT;
+    if (v & ~MXCSR_MASK)
+        return cpu_raise_code(cpu, VEC_GP, 0);
+    xstate_put(cpu->xsave, FX_MXCSR, 4, v);
+    return CPU_NEXT;
+}
+
+static enum cpu_rc mxcsr_store(struct cpu *cpu, const struct insn *in) {
+    pn_gva lin;
+    if (cpu_lin_operand(cpu, in, 4, PN_WRITE, &lin) != CPU_NEXT)
+        return CPU_FAULT;
+    return cpu_write_lin(cpu, lin, cpu->xsave + FX_MXCSR, 4, cpu_tlb_mode(cpu));
+}
+
+static enum cpu_rc sse_allowed(struct cpu *cpu) {
+    if (cpu->cr0 & CR0_EM || !(cpu->cr4 & CR4_OSFXSR))
+        return cpu_raise(cpu, VEC_UD);
+    return cpu->cr0 & CR0_TS ? cpu_raise(cpu, VEC_NM) : CPU_NEXT;
+}
+
+static enum cpu_rc avx_allowed(struct cpu *cpu) {
+    uint64_t need = XSTATE_SSE | XSTATE_AVX;
+    if (!cpu_has(cpu, CPU_F_avx) || !mode_prot(cpu) || !(cpu->cr4 & CR4_OSXSAVE) ||
+        (cpu->xcr0 & need) != need)
+        return cpu_raise(cpu, VEC_UD);
+    return cpu->cr0 & CR0_TS ? cpu_raise(cpu, VEC_NM) : CPU_NEXT;
+}
+
+enum cpu_rc op_ldmxcsr(struct cpu *cpu, const struct insn *in) {
+    return sse_allowed(cpu) == CPU_NEXT ? mxcsr_load(cpu, in) : CPU_FAULT;
+}
+
+enum cpu_rc op_stmxcsr(struct cpu *cpu, const struct insn *in) {
+    return sse_allowed(cpu) == CPU_NEXT ? mxcsr_store(cpu, in) : CPU_FAULT;
+}
+
+enum cpu_rc op_vldmxcsr(struct cpu *cpu, const struct insn *in) {
+    return avx_allowed(cpu) == CPU_NEXT ? mxcsr_load(cpu, in) : CPU_FAULT;
+}
+
+enum cpu_rc op_vstmxcsr(struct cpu *cpu, const struct insn *in) {
+    return avx_allowed(cpu) == CPU_NEXT ? mxcsr_store(cpu, in) : CPU_FAULT;
+}

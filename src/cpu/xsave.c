@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * XSAVE, XSAVEOPT, XSAVEC, XSAVES, XRSTOR, XRSTORS on the state at rest (xstate.h).
+ * Sources: SDM volume 1, chapter 13, "Managing State Using the XSAVE Feature Set".
+ *
+ * Invariants
+ * 1. What is in use is told by contents, so that the guest sees the same XSTATE_BV
+ *    whatever the host's own tracking says.
+ * 2. An image is read and checked whole before any of the state changes; a save that
+ *    faults has written nothing.
+ * 3. XSAVEOPT uses the init optimisation only; the modified optimisation is optional.
+ */
+#include "cpu/bulk.h"
+#include "cpu/xstate.h"
+
+#define COMPACT     (UINT64_C(1) << 63)
+#define AREA_MAX    (XSAVE_PKRU + XSAVE_PKRU_SIZE)
+#define HEADER_SIZE 64u
+
+/* XMM8..15 and YMM8..15 are neither saved nor restored outside 64-bit mode. */
+static unsigned vector_bytes(const struct cpu *cpu) {
+    return mode_64(cpu) ? 256 : 128;
+}
+
+static unsigned pkru_offset(uint64_t xcomp) {
+    return (xcomp & COMPACT) && !(xcomp & XSTATE_AVX) ? XSAVE_EXTENDED : XSAVE_PKRU;
+}
+
+/* Checks that all of them share, and the operand's address. */
+static enum cpu_rc x_operand(struct cpu *cpu, const struct insn *in, bool exists,
+                             unsigned size, enum pn_access access, pn_gva *lin) {
+    if (!exists || !(cpu->cr4 & CR4_OSXSAVE))
+        return cpu_raise(cpu, VEC_UD);
+    if (cpu->cr0 & CR0_TS)
+        return cpu_raise(cpu, VEC_NM);
+    if (cpu_lin_operand(cpu, in, size, access, lin) != CPU_NEXT)
+        return CPU_FAULT;
+    return *lin & 63 ? cpu_raise_code(cpu, VEC_GP, 0) : CPU_NEXT;
+}
+
+/* ---- Saving ---- */
+
+/* The data of the components in `save`; x: XCOMP_BV as it will stand in the header. */
+static enum cpu_rc put_components(struct cpu *cpu, pn_gva lin, uint64_t save, bool mxcsr,
+                                  uint64_t xcomp) {
+    const uint8_t *a = cpu->xsave;
+    unsigned vec = vector_bytes(cpu);
+    enum cpu_rc rc = CPU_NEXT;
+    if ((save & 3) == 3) {
+        rc = bulk_write(cpu, lin, a, FX_XMM + vec);
+    } else {
+        if (save & XSTATE_X87)
+            if ((rc = bulk_write(cpu, lin, a, FX_MXCSR)) == CPU_NEXT)
+                rc = bulk_write(cpu, lin + FX_ST, a + FX_ST, FX_XMM - FX_ST);
+        if (rc == CPU_NEXT && (save & XSTATE_SSE || mxcsr))
+            rc = bulk_write(cpu, lin + FX_MXCSR, a + FX_MXCSR, 8);
+        if (rc == CPU_NEXT && save & XSTATE_SSE)
+            rc = bulk_write(cpu, lin + FX_XMM, a + FX_XMM, vec);
+    }
+    if (rc == CPU_NEXT && save & XSTATE_AVX)
+        rc = bulk_write(cpu, lin + XSAVE_AVX, a + XSAVE_AVX, vec);
+    if (rc == CPU_NEXT && save & XSTATE_PKRU) {
+        uint64_t pkru = cpu->pkru;
+        rc = bulk_write(cpu, lin + pkru_offset(xcomp), &pkru, XSAVE_PKRU_SIZE);
+    }
+    return rc;
+}
+
+/* XSAVE, XSAVEOPT: the standard format. */
+static enum cpu_rc save_standard(struct cpu *cpu, const struct insn *in, bool exists,
+                                 bool optimise) {
+    uint64_t rfbm = cpu->xcr0 & edx_eax(cpu), bv;
+    unsigned size = cpu_xsave_size(rfbm, false);
+    pn_gva lin;
+    if (x_operand(cpu, in, exists, size, PN_WRITE, &lin) != CPU_NEXT ||
+        bulk_probe_write(cpu, lin, size) != CPU_NEXT ||
+        bulk_read(cpu, lin + XSAVE_HEADER, &bv, 8) != CPU_NEXT)
+        return CPU_FAULT;
+    uint64_t inuse = cpu_xinuse(cpu);
+    xstate_put(cpu->xsave, FX_MASK, 4, MXCSR_MASK);
+    bv = (bv & ~rfbm) | (rfbm & inuse);
+    bool mxcsr = rfbm & (XSTATE_SSE | XSTATE_AVX);
+    if (put_components(cpu, lin, optimise ? rfbm & inuse : rfbm, mxcsr, 0) != CPU_NEXT)
+        return CPU_FAULT;
+    return bulk_write(cpu, lin + XSAVE_HEADER, &bv, 8);
+}
+
+/* XSAVEC, XSAVES: the compacted format. */
+static enum cpu_rc save_compact(struct cpu *cpu, const struct insn *in, bool exists,
+                                uint64_t rfbm) {
+    unsigned size = cpu_xsave_size(rfbm, true);
+    pn_gva lin;
+    if (x_operand(cpu, in, exists, size, PN_WRITE, &lin) != CPU_NEXT ||
+        bulk_probe_write(cpu, lin, size) != CPU_NEXT)
+        return CPU_FAULT;
+    uint64_t inuse = cpu_xinuse(cpu);
+    xstate_put(cpu->xsave, FX_MASK, 4, MXCSR_MASK);
+    if (xstate_get(cpu->xsave, FX_MXCSR, 4) != MXCSR_INIT)
+        inuse |= XSTATE_SSE;
+    uint64_t header[2] = {rfbm & inuse, COMPACT | rfbm};
+    if (put_components(cpu, lin, header[0], false, header[1]) != CPU_NEXT)
+        return CPU_FAULT;
+    return bulk_write(cpu, lin + XSAVE_HEADER, header, sizeof(header));
+}
+
+enum cpu_rc op_xsave(struct cpu *cpu, const struct insn *in) {
+    return save_standard(cpu, in, cpu_has(cpu, CPU_F_xsave), false);
+}
+
+enum cpu_rc op_xsaveopt(struct cpu *cpu, const struct insn *in) {
+    return save_standard(cpu, in, cpu_has(cpu, CPU_F_xsaveopt), true);
+}
+
+enum cpu_rc op_xsavec(struct cpu *cpu, const struct insn *in) {
+    return save_compact(cpu, in, cpu_has(cpu, CPU_F_xsavec), cpu->xcr0 & edx_eax(cpu));
+}
+
+enum cpu_rc op_xsaves(struct cpu *cpu, const struct insn *in) {
+    if (cpu_has(cpu, CPU_F_xsaves) && cpu->cr4 & CR4_OSXSAVE && cpu->cpl)
+        return cpu_raise_code(cpu, VEC_GP, 0);
+    return save_compact(cpu, in, cpu_has(cpu, CPU_F_xsaves),
+                        (cpu->xcr0 | cpu->msr_xss) & edx_eax(cpu));
+}
+
+/* ---- Restoring ---- */
+
+/* Is the header one that may be restored, with the features in `allowed` enabled? */
+static bool header_valid(const struct cpu *cpu, const uint8_t *header, uint64_t allowed,
+                         bool must_be_compact) {
+    uint64_t bv = xstate_get(header, 0, 8), xcomp = xstate_get(header, 8, 8), any = 0;
+    if (!(xcomp & COMPACT))
+        return !must_be_compact && !xcomp && !xstate_get(header, 16, 8) &&
+               !(bv & ~allowed);
+    for (unsigned i = 16; i < HEADER_SIZE; i += 8)
+        any |= xstate_get(header, i, 8);
+    return cpu_has(cpu, CPU_F_xsavec) && !any && !(xcomp & ~COMPACT & ~allowed) &&
+           !(bv & ~xcomp);
+}
+
+static void take_components(struct cpu *cpu, const uint8_t *image, uint64_t take,
+                            uint64_t xcomp) {
+    uint8_t *a = cpu->xsave;
+    unsigned vec = vector_bytes(cpu);
+    if (take & XSTATE_X87) {
+        memcpy(a, image, FX_MXCSR);
+        memcpy(a + FX_ST, image + FX_ST, FX_XMM - FX_ST);
+        xstate_tidy_x87(cpu);
+    }
+    if (take & XSTATE_SSE)
+        memcpy(a + FX_XMM, image + FX_XMM, vec);
+    if (take & XSTATE_AVX)
+        memcpy(a + XSAVE_AVX, image + XSAVE_AVX, vec);
+    if (take & XSTATE_PKRU)
+        cpu->pkru = (uint32_t)xstate_get(image, pkru_offset(xcomp), 4);
+}
+
+/* Where MXCSR comes from. Return: false when its value is not allowed. */
+static bool new_mxcsr(const struct cpu *cpu, const uint8_t *image, uint64_t rfbm,
+                      uint64_t bv, uint64_t xcomp, uint32_t *mxcsr) {
+    *mxcsr = (uint32_t)xstate_get(cpu->xsave, FX_MXCSR, 4);
+    if (xcomp & COMPACT) {
+        if (!(rfbm & XSTATE_SSE))
+            return true;
+        *mxcsr = MXCSR_INIT;
+        if (!(bv & XSTATE_SSE))
+            return true;
+    } else if (!(rfbm & (XSTATE_SSE | XSTATE_AVX))) {
+        return true;
+    }
+    *mxcsr = (uint32_t)xstate_get(image, FX_MXCSR, 4);
+    return !(*mxcsr & ~MXCSR_MASK);
+}
+
+static void init_components(struct cpu *cpu, uint64_t init) {
+    unsigned vec = vector_bytes(cpu);
+    if (init & XSTATE_X87)
+        xstate_init(cpu, XSTATE_X87);
+    if (init & XSTATE_SSE)
+        memset(cpu->xsave + FX_XMM, 0, vec);
+    if (init & XSTATE_AVX)
+        memset(cpu->xsave + XSAVE_AVX, 0, vec);
+    if (init & XSTATE_PKRU)
+        cpu->pkru = 0;
+}
+
+static enum cpu_rc restore(struct cpu *cpu, const struct insn *in, bool exists,
+                           uint64_t allowed, bool must_be_compact) {
+    uint8_t image[AREA_MAX];
+    uint64_t rfbm = allowed & edx_eax(cpu);
+    uint32_t mxcsr, pkru = cpu->pkru;
+    pn_gva lin;
+    if (x_operand(cpu, in, exists, XSAVE_EXTENDED, PN_READ, &lin) != CPU_NEXT ||
+        bulk_read(cpu, lin + XSAVE_HEADER, image + XSAVE_HEADER, HEADER_SIZE) != CPU_NEXT)
+        return CPU_FAULT;
+    if (!header_valid(cpu, image + XSAVE_HEADER, allowed, must_be_compact))
+        return cpu_raise_code(cpu, VEC_GP, 0);
+    uint64_t bv = xstate_get(image, XSAVE_HEADER, 8);
+    uint64_t xcomp = xstate_get(image, XSAVE_HEADER + 8, 8);
+    uint64_t take = rfbm & bv;
+    unsigned size = cpu_xsave_size(xcomp & COMPACT ? xcomp : take, xcomp & COMPACT);
+    if (bulk_read(cpu, lin, image, XSAVE_HEADER) != CPU_NEXT ||
+        bulk_read(cpu, lin + XSAVE_EXTENDED, image + XSAVE_EXTENDED,
+                  size - XSAVE_EXTENDED) != CPU_NEXT)
+        return CPU_FAULT;
+    if (!new_mxcsr(cpu, image, rfbm, bv, xcomp, &mxcsr))
+        return cpu_raise_code(cpu, VEC_GP, 0);
+    xstate_settle(cpu);
+    take_components(cpu, image, take, xcomp);
+    init_components(cpu, rfbm & ~bv);
+    xstate_put(cpu->xsave, FX_MXCSR, 4, mxcsr);
+    if (pkru != cpu->pkru)
+        pn_mmu_set_pkr(cpu->vmmu, cpu->pkru, cpu->pkrs);
+    return CPU_NEXT;
+}
+
+enum cpu_rc op_xrstor(struct cpu *cpu, const struct insn *in) {
+    return restore(cpu, in, cpu_has(cpu, CPU_F_xsave), cpu->xcr0, false);
+}
+
+enum cpu_rc op_xrstors(struct cpu *cpu, const struct insn *in) {
+    if (cpu_has(cpu, CPU_F_xsaves) && cpu->cr4 & CR4_OSXSAVE && cpu->cpl)
+        return cpu_raise_code(cpu, VEC_GP, 0);
+    return restore(cpu, in, cpu_has(cpu, CPU_F_xsaves), cpu->xcr0 | cpu->msr_xss, true);
+}
