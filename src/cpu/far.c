@@ -220,7 +220,7 @@ static enum cpu_rc far_task(struct cpu *cpu, const struct far *f, const struct d
         return cpu_raise_code(cpu, VEC_NP, error);
     if (desc_type(d->raw) == SYS_TASK_GATE)
         sel = (uint16_t)(d->raw >> 16);
-    return task_switch(cpu, sel, f->call ? TASK_CALL : TASK_JMP, f->next, false, 0);
+    return task_switch(cpu, sel, f->call ? TASK_CALL : TASK_JMP, f->next, NULL);
 }
 
 static enum cpu_rc far_prot(struct cpu *cpu, const struct far *f) {

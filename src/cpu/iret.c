@@ -180,7 +180,7 @@ enum cpu_rc op_iret(struct cpu *cpu, const struct insn *in) {
             return cpu_raise_code(cpu, VEC_GP, 0);
         if (sys_read(cpu, cpu->seg[SEG_TR].base, &link, 2) != CPU_NEXT)
             return CPU_FAULT;
-        return task_switch(cpu, link, TASK_IRET, next_rip(cpu, in), false, 0);
+        return task_switch(cpu, link, TASK_IRET, next_rip(cpu, in), NULL);
     }
     return iret_prot(cpu, in);
 }

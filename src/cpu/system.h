@@ -268,9 +268,12 @@ void cpu_start_signal(struct cpu *cpu);
 
 enum task_reason { TASK_JMP, TASK_CALL, TASK_IRET, TASK_GATE };
 
-/* Switch to the TSS that sel names. rip: what the old task's EIP becomes. error: pushed
- * on the new task's stack when has_error (events). Return: CPU_JUMP or CPU_FAULT. */
+/* Switch to the TSS that sel names. rip: what the old task's EIP becomes. ev: the event
+ * that came through a task gate (its error code goes onto the new stack), else NULL. Once
+ * the new task's registers are loaded faults belong to it: those of JMP, CALL and IRET
+ * are delivered here, those of events are returned. Return: as event_deliver, or what
+ * cpu_deliver_fault returned. */
 enum cpu_rc task_switch(struct cpu *cpu, uint16_t sel, enum task_reason reason,
-                        uint64_t rip, bool has_error, uint32_t error);
+                        uint64_t rip, const struct event *ev);
 
 #endif
