@@ -112,19 +112,28 @@ static enum cpu_rc check_stack(struct cpu *cpu, const struct frame *f, bool to64
                                                 : cpu_raise_code(cpu, VEC_GP, 0);
 }
 
+/* RIP, CS, RFLAGS; in 64-bit supervisor code, at one go, RSP and SS as well. */
 static enum cpu_rc pop_frame(struct cpu *cpu, struct stack *st, unsigned size,
-                             struct frame *f) {
+                             struct frame *f, bool *whole) {
     if (likely(size == 8 && !st->seg && canonical(cpu, st->sp) &&
                canonical(cpu, st->sp + sizeof *f - 1) && st->mode != PN_TLB_USER)) {
         if (cpu_read_lin(cpu, st->sp, f, sizeof *f, st->mode) != CPU_NEXT)
             return CPU_FAULT;
-        st->sp += 24;
+        *whole = true;
         return CPU_NEXT;
     }
+    *whole = false;
     if (stack_pop(cpu, st, size, &f->rip) != CPU_NEXT ||
         stack_pop(cpu, st, size, &f->cs) != CPU_NEXT)
         return CPU_FAULT;
     return stack_pop(cpu, st, size, &f->rflags);
+}
+
+static enum cpu_rc pop_outer(struct cpu *cpu, struct stack *st, unsigned size,
+                             struct frame *f) {
+    if (stack_pop(cpu, st, size, &f->rsp) != CPU_NEXT)
+        return CPU_FAULT;
+    return stack_pop(cpu, st, size, &f->ss);
 }
 
 static enum cpu_rc iret_prot(struct cpu *cpu, const struct insn *in) {
@@ -132,8 +141,9 @@ static enum cpu_rc iret_prot(struct cpu *cpu, const struct insn *in) {
     struct frame f;
     struct desc cs, ss;
     unsigned size = in->opsize;
+    bool whole;
     stack_here(cpu, &st);
-    if (pop_frame(cpu, &st, size, &f) != CPU_NEXT)
+    if (pop_frame(cpu, &st, size, &f, &whole) != CPU_NEXT)
         return CPU_FAULT;
     if (size == 4 && f.rflags & FL_VM && cpu->cpl == 0 && !mode_long(cpu))
         return iret_to_vm86(cpu, &st, &f);
@@ -142,8 +152,7 @@ static enum cpu_rc iret_prot(struct cpu *cpu, const struct insn *in) {
     unsigned cpl = f.cs & 3;
     bool to64 = mode_long(cpu) && desc_long(cs.raw);
     bool pops_stack = cpl != cpu->cpl || mode_64(cpu);
-    if (pops_stack && (stack_pop(cpu, &st, size, &f.rsp) != CPU_NEXT ||
-                       stack_pop(cpu, &st, size, &f.ss) != CPU_NEXT ||
+    if (pops_stack && ((!whole && pop_outer(cpu, &st, size, &f) != CPU_NEXT) ||
                        check_stack(cpu, &f, to64, &ss) != CPU_NEXT ||
                        (ss.raw && desc_touch(cpu, &ss) != CPU_NEXT)))
         return CPU_FAULT;

@@ -226,12 +226,15 @@ static enum cpu_rc load_cr3(struct cpu *cpu, const struct task *t) {
 }
 
 /* Everything of the new task that needs no check. */
-static void commit(struct cpu *cpu, const struct task *t) {
+static void commit(struct cpu *cpu, const struct task *t, bool by_insn) {
     bool vm86 = t->eflags & FL_VM;
     for (unsigned i = 0; i < 8; i++)
         cpu->gpr[i] = t->gpr[i];
     cpu->rip = t->eip;
-    flags_load(cpu, t->eflags);
+    if (by_insn)
+        flags_load(cpu, t->eflags);
+    else
+        cpu_set_rflags(cpu, t->eflags);
     cpu->cr0 |= CR0_TS;
     cpu->dr[7] &= ~(uint64_t)DR7_LOCAL;
     cpu->cpl = vm86 ? 3 : t->sel[SEG_CS] & 3;
@@ -290,7 +293,7 @@ enum cpu_rc task_switch(struct cpu *cpu, uint16_t sel, enum task_reason reason,
     if (nests)
         t.eflags |= FL_NT;
     seg_set(&cpu->seg[SEG_TR], sel, d.raw | (uint64_t)TSS_BUSY << 40);
-    commit(cpu, &t);
+    commit(cpu, &t, !ev || ev->kind == EVENT_SOFT || ev->kind == EVENT_ICEBP);
     enum cpu_rc rc = enter(cpu, &t, ev);
     return rc == CPU_FAULT && reason != TASK_GATE ? cpu_deliver_fault(cpu) : rc;
 }
