@@ -1,0 +1,302 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Roots: what CR3 and the paging mode select. Each vCPU keeps the last few, each with its
+ * own TLB and fetch generation.
+ *
+ * A TLB is a subset of the shadow tables under its root at every moment (an spte that
+ * goes takes its TLB entries along), and the shadow tables differ from the guest's only
+ * in unsync leaf tables. So what hardware does by flushing is done here by syncing: a
+ * root that the guest flushed is `stale`, and synced before its next use; its TLB stays.
+ *
+ * Invariants
+ * 1. The current root is valid and not stale.
+ * 2. A key holds everything but memory that the meaning of a TLB entry depends on, apart
+ *    from PKRU and PKRS, whose change drops the entries they concern.
+ * 3. Two roots never have the same fetch_gen, nor one root two meanings of one.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "mmu/shadow.h"
+
+#define CR0_FLUSH  0x80010000ull /* PG WP */
+#define CR4_PGE    0x80ull
+#define CR4_PCIDE  0x20000ull
+#define CR4_FLUSH  (0x10ull | 0x20 | CR4_PGE | 0x1000 | CR4_PCIDE | 0x1700000)
+#define EFER_FLUSH 0xc00ull /* LMA NXE */
+#define CR3_PCID   0xfffull
+
+/* ---- Keys ---- */
+
+static uint16_t mode_bits(const struct walk_mode *m) {
+    return (uint16_t)(m->levels | m->pse << 3 | m->nx << 4 | m->wp << 5 | m->smep << 6 |
+                      m->smap << 7 | m->pke << 8 | m->pks << 9 | m->lma << 10);
+}
+
+static struct root_key key_now(const struct pn_mmu_vcpu *vcpu) {
+    const struct walk_mode *m = &vcpu->walk;
+    struct root_key k = {.mode = mode_bits(m)};
+    if (!m->levels)
+        return k;
+    k.cr3 = m->cr3 & m->addr_mask;
+    if (m->levels >= 4 && vcpu->paging.cr4 & CR4_PCIDE)
+        k.pcid = m->cr3 & CR3_PCID;
+    if (m->levels == 3)
+        memcpy(k.pdpte, m->pdpte, sizeof(k.pdpte));
+    return k;
+}
+
+static bool key_equal(const struct root_key *a, const struct root_key *b) {
+    return a->cr3 == b->cr3 && a->pcid == b->pcid && a->mode == b->mode &&
+           !memcmp(a->pdpte, b->pdpte, sizeof(a->pdpte));
+}
+
+uint32_t mode_role(const struct walk_mode *m) {
+    if (m->levels == 2)
+        return ROLE_4BYTE | (m->pse ? ROLE_PSE : 0);
+    return (m->levels >= 4 ? ROLE_LONG : 0) | (m->nx ? ROLE_NX : 0);
+}
+
+/* ---- One root ---- */
+
+void root_new_fetch_gen(struct pn_mmu_vcpu *vcpu, struct root *r) {
+    r->fetch_gen = ++vcpu->mmu->shadow->fetch_gen;
+    if (r == vcpu->sh->cur)
+        vcpu->view->fetch_gen = r->fetch_gen;
+}
+
+void root_drop_top(struct pn_mmu *mmu, struct root *r) {
+    struct sp *top = r->top;
+    if (!top)
+        return;
+    top->pinned--;
+    r->top = NULL;
+    r->spt = NULL;
+    if (top->role & ROLE_ROOT)
+        sp_zap(mmu, top, ZAP_ROOT);
+}
+
+struct sp *root_top(struct pn_mmu_vcpu *vcpu, struct root *r) {
+    const struct walk_mode *m = &vcpu->walk;
+    if (r->top)
+        return r->top;
+    struct sp *top = m->levels < 4 ? sp_new_root(vcpu->mmu)
+                                   : sp_get(vcpu->mmu, r->key.cr3 >> PN_PAGE_SHIFT,
+                                            mode_role(m) | m->levels);
+    if (!top)
+        return NULL;
+    top->pinned++;
+    r->top = top;
+    r->spt = top->spt;
+    return top;
+}
+
+static void root_assign(struct pn_mmu_vcpu *vcpu, struct root *r,
+                        const struct root_key *key) {
+    root_drop_top(vcpu->mmu, r);
+    tlb_flush(vcpu, r);
+    r->valid = true;
+    r->stale = false;
+    r->narrow = (key->mode & 7) < 4;
+    r->key = *key;
+    r->pkru = vcpu->walk.pkru;
+    r->pkrs = vcpu->walk.pkrs;
+    root_new_fetch_gen(vcpu, r);
+}
+
+/* ---- Choosing ---- */
+
+static struct root *find(struct vcpu_shadow *vs, const struct root_key *key) {
+    if (vs->cur->valid && key_equal(&vs->cur->key, key))
+        return vs->cur;
+    for (unsigned i = 0; i < vs->roots; i++)
+        if (vs->root[i].valid && key_equal(&vs->root[i].key, key))
+            return &vs->root[i];
+    return NULL;
+}
+
+static struct root *victim(struct vcpu_shadow *vs) {
+    struct root *r = &vs->root[0];
+    for (unsigned i = 0; i < vs->roots; i++) {
+        struct root *c = &vs->root[i];
+        if (!c->valid)
+            return c;
+        if (c->stamp < r->stamp)
+            r = c;
+    }
+    return r;
+}
+
+/* Entries whose key's rights changed must go. */
+static void take_pkr(struct pn_mmu_vcpu *vcpu, struct root *r) {
+    uint32_t user = vcpu->walk.pkru ^ r->pkru, super = vcpu->walk.pkrs ^ r->pkrs;
+    if (!(user | super))
+        return;
+    r->pkru = vcpu->walk.pkru;
+    r->pkrs = vcpu->walk.pkrs;
+    for (unsigned key = 0; key < 16; key++)
+        if ((user >> (2 * key) & 3 && r->pkeys_user >> key & 1) ||
+            (super >> (2 * key) & 3 && r->pkeys_super >> key & 1)) {
+            tlb_flush(vcpu, r);
+            return;
+        }
+}
+
+static void sync_root(struct pn_mmu_vcpu *vcpu, struct root *r) {
+    r->stale = false;
+    if (r->top && r->top->unsync_children)
+        sync_children(vcpu->mmu, r->top);
+}
+
+/* The root of the paging state now becomes the current one. */
+void root_load(struct pn_mmu_vcpu *vcpu) {
+    struct vcpu_shadow *vs = vcpu->sh;
+    struct root_key key = key_now(vcpu);
+    struct root *r = find(vs, &key);
+    bool hit = r;
+    if (!hit) {
+        r = victim(vs);
+        root_assign(vcpu, r, &key);
+    }
+    r->stamp = ++vs->clock;
+    if (r != vs->cur || !hit)
+        pn_emit(vcpu->ring, root_switch, vcpu->walk.cr3, key.mode, hit);
+    vs->cur = r;
+    take_pkr(vcpu, r);
+    if (r->stale)
+        sync_root(vcpu, r);
+    for (unsigned mode = 0; mode < PN_TLB_MODES; mode++)
+        vcpu->view->tlb[mode] = r->tlb[mode];
+    vcpu->view->fetch_gen = r->fetch_gen;
+    if (hit)
+        pn_count(vcpu->stats, root_hit);
+    else
+        pn_count(vcpu->stats, root_miss);
+}
+
+/* The guest flushed: every root of this PCID, or all. */
+static void make_stale(struct vcpu_shadow *vs, bool all, uint16_t pcid) {
+    for (unsigned i = 0; i < vs->roots; i++)
+        if (all || vs->root[i].key.pcid == pcid)
+            vs->root[i].stale = true;
+}
+
+/* ---- The calls of penumbra/mmu.h ---- */
+
+void pn_mmu_set_cr3(struct pn_mmu_vcpu *vcpu, uint64_t cr3, bool noflush,
+                    const uint64_t pdpte[4]) {
+    struct walk_mode *m = &vcpu->walk;
+    vcpu->mmu->shadow->cur = vcpu;
+    vcpu->paging.cr3 = m->cr3 = cr3;
+    if (m->levels == 3 && pdpte) {
+        memcpy(vcpu->paging.pdpte, pdpte, sizeof(vcpu->paging.pdpte));
+        memcpy(m->pdpte, pdpte, sizeof(m->pdpte));
+    }
+    bool pcide = vcpu->paging.cr4 & CR4_PCIDE && m->levels >= 4;
+    if (!pcide || !noflush)
+        make_stale(vcpu->sh, false, pcide ? cr3 & CR3_PCID : 0);
+    root_load(vcpu);
+    audit_step(vcpu->mmu);
+}
+
+void pn_mmu_set_paging(struct pn_mmu_vcpu *vcpu, const struct pn_paging *p) {
+    struct pn_paging old = vcpu->paging;
+    vcpu->mmu->shadow->cur = vcpu;
+    vcpu->paging = *p;
+    bool same = !((old.cr0 ^ p->cr0) & CR0_FLUSH) && !((old.cr4 ^ p->cr4) & CR4_FLUSH) &&
+                !((old.efer ^ p->efer) & EFER_FLUSH) && old.cr3 == p->cr3 &&
+                !memcmp(old.pdpte, p->pdpte, sizeof(old.pdpte));
+    if (same) {
+        pn_mmu_set_pkr(vcpu, p->pkru, p->pkrs);
+        return;
+    }
+    walk_mode_init(&vcpu->walk, p, vcpu->mmu->cfg.maxphyaddr);
+    make_stale(vcpu->sh, true, 0);
+    root_load(vcpu);
+    audit_step(vcpu->mmu);
+}
+
+void pn_mmu_set_pkr(struct pn_mmu_vcpu *vcpu, uint32_t pkru, uint32_t pkrs) {
+    vcpu->mmu->shadow->cur = vcpu;
+    vcpu->paging.pkru = vcpu->walk.pkru = pkru;
+    vcpu->paging.pkrs = vcpu->walk.pkrs = pkrs;
+    take_pkr(vcpu, vcpu->sh->cur);
+    audit_step(vcpu->mmu);
+}
+
+/* Global translations may be in any root; those not in use are synced when they are. */
+static void inval_gva(struct pn_mmu_vcpu *vcpu, uint16_t pcid, pn_gva gva, bool global) {
+    struct vcpu_shadow *vs = vcpu->sh;
+    struct root *cur = vs->cur;
+    if (global || cur->key.pcid == pcid) {
+        sync_gva(vcpu->mmu, cur, gva);
+        tlb_drop_gva(cur, gva);
+    }
+    make_stale(vs, global, pcid);
+    cur->stale = false;
+}
+
+void pn_mmu_invlpg(struct pn_mmu_vcpu *vcpu, pn_gva gva) {
+    uint16_t pcid = vcpu->sh->cur->key.pcid;
+    vcpu->mmu->shadow->cur = vcpu;
+    pn_count(vcpu->stats, invlpg);
+    pn_emit(vcpu->ring, invlpg, gva, pcid);
+    inval_gva(vcpu, pcid, gva, vcpu->paging.cr4 & CR4_PGE);
+    audit_step(vcpu->mmu);
+}
+
+void pn_mmu_invpcid(struct pn_mmu_vcpu *vcpu, unsigned type, uint16_t pcid, pn_gva gva) {
+    struct vcpu_shadow *vs = vcpu->sh;
+    vcpu->mmu->shadow->cur = vcpu;
+    pn_count(vcpu->stats, invpcid);
+    if (type == 0) {
+        pn_emit(vcpu->ring, invlpg, gva, pcid);
+        inval_gva(vcpu, pcid, gva, false);
+    } else {
+        make_stale(vs, type >= 2, pcid);
+        if (vs->cur->stale)
+            sync_root(vcpu, vs->cur);
+    }
+    audit_step(vcpu->mmu);
+}
+
+void pn_mmu_drop_tlb(struct pn_mmu_vcpu *vcpu) {
+    vcpu->mmu->shadow->cur = vcpu;
+    for (unsigned i = 0; i < vcpu->sh->roots; i++)
+        tlb_flush(vcpu, &vcpu->sh->root[i]);
+}
+
+/* ---- Life ---- */
+
+int root_init(struct pn_mmu_vcpu *vcpu) {
+    struct vcpu_shadow *vs = vcpu->sh;
+    struct shadow *sh = vcpu->mmu->shadow;
+    size_t bytes = PN_TLB_MODES * PN_TLB_ENTRIES * sizeof(struct pn_tlb_entry);
+    vs->roots = vcpu->mmu->cfg.opt.cached_roots + 1;
+    vs->number = sh->vcpus_made++;
+    vs->cur = &vs->root[0];
+    for (unsigned i = 0; i < vs->roots; i++) {
+        struct root *r = &vs->root[i];
+        struct pn_tlb_entry *tlb = aligned_alloc(PN_PAGE_SIZE, bytes);
+        if (!tlb)
+            return -ENOMEM;
+        for (unsigned mode = 0; mode < PN_TLB_MODES; mode++) {
+            r->tlb[mode] = tlb + mode * PN_TLB_ENTRIES;
+            r->filled[mode] = TLB_FILLED + 1; /* not initialised: flush the whole */
+        }
+        r->bit = 1ull << ((vs->number * ROOTS_MAX + i) & 63);
+        sh->bytes += bytes;
+    }
+    walk_mode_init(&vcpu->walk, &vcpu->paging, vcpu->mmu->cfg.maxphyaddr);
+    root_load(vcpu);
+    return 0;
+}
+
+void root_destroy(struct pn_mmu_vcpu *vcpu) {
+    struct vcpu_shadow *vs = vcpu->sh;
+    for (unsigned i = 0; i < vs->roots; i++) {
+        root_drop_top(vcpu->mmu, &vs->root[i]);
+        free(vs->root[i].tlb[0]);
+    }
+}

@@ -1,0 +1,314 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the shadow files share: shadow pages, roots, TLBs, and the calls between them.
+ *
+ * Lifetime: an sp lives from sp_get to sp_zap, and goes back to a free list at once;
+ * nothing keeps a pointer to an sp across a call that may zap (sp_get never zaps:
+ * sp_make_room does, before a path is built).
+ */
+#ifndef MMU_SHADOW_H
+#define MMU_SHADOW_H
+
+#include "mmu/internal.h"
+#include "mmu/spte.h"
+
+/* A set of sptep: 0; one sptep; or a struct ptr_list with bit 0 set. Used for the rmap of
+ * a page and for the parents of an sp. */
+#define PTR_LIST_MAX 14
+struct ptr_list {
+    struct ptr_list *next; /* only the first may be partly filled */
+    uint64_t count;
+    uint64_t *e[PTR_LIST_MAX];
+};
+
+struct list {
+    struct list *next, *prev;
+};
+
+struct sp {
+    uint64_t *spt;  /* 512 sptes */
+    uint32_t *gfns; /* bits 31..0 of the gfn of each leaf; NULL for direct sps */
+    pn_gfn gfn;     /* of the table; direct: the first frame mapped */
+    uint32_t role;
+    uint16_t used;  /* sptes that are not 0 */
+    bool unsync;    /* level 1: the table may have changed unseen */
+    bool read_only; /* the table is in a read-only memslot: A and D are never set */
+    uint64_t parents;
+    struct sp *hash_next;
+    struct list lru;
+    uint64_t roots; /* root_bit() of every root that TLB entries or jump caches may have
+                       from here */
+    uint64_t gen;   /* of zap-all-fast */
+    uint32_t flood;
+    uint16_t pinned;          /* roots whose top this is */
+    uint16_t unsync_children; /* bits set below */
+    uint64_t unsync_bits[8];  /* children that are, or have below them, unsync sps */
+};
+
+#define SP_CHUNK     (256u << 10)
+#define SP_PER_CHUNK 60u
+#define SP_CHUNK_HDR 4u /* pages of a chunk before the tables */
+struct sp_chunk {
+    struct sp_chunk *next;
+    struct sp sp[SP_PER_CHUNK];
+};
+_Static_assert(sizeof(struct sp_chunk) <= SP_CHUNK_HDR * PN_PAGE_SIZE, "header fits");
+_Static_assert((SP_CHUNK_HDR + SP_PER_CHUNK) * PN_PAGE_SIZE == SP_CHUNK, "tables fit");
+
+static inline struct sp *sp_of(const uint64_t *sptep) {
+    uintptr_t at = (uintptr_t)sptep & (SP_CHUNK - 1);
+    struct sp_chunk *c = (struct sp_chunk *)((uintptr_t)sptep - at);
+    return &c->sp[(at >> PN_PAGE_SHIFT) - SP_CHUNK_HDR];
+}
+static inline unsigned sp_level(const struct sp *sp) {
+    return role_level(sp->role);
+}
+static inline bool sp_direct(const struct sp *sp) {
+    return sp->role & ROLE_DIRECT;
+}
+static inline unsigned sp_index(const uint64_t *sptep) {
+    return (uintptr_t)sptep >> 3 & 511;
+}
+/* First frame of the leaf or MMIO spte i. */
+static inline pn_gfn sp_gfn(const struct sp *sp, unsigned i) {
+    if (sp_direct(sp))
+        return sp->gfn + i * level_pages(sp_level(sp));
+    return sp->gfns[i] | (sp->spt[i] >> SPTE_GFN_SHIFT) << 32;
+}
+
+/* What a root is cached by: nothing but what changes the meaning of its TLB. */
+struct root_key {
+    uint64_t cr3; /* the address bits */
+    uint64_t pdpte[4];
+    uint16_t pcid;
+    uint16_t mode; /* levels and permission bits, root.c */
+};
+
+#define TLB_FILLED 96 /* entries remembered per mode; more: refill from the template */
+
+struct root {
+    bool valid, stale; /* stale: sync before the next use */
+    bool narrow;       /* 32-bit linear addresses */
+    struct root_key key;
+    struct sp *top; /* NULL until something is mapped */
+    uint64_t *spt;  /* top's */
+    uint64_t fetch_gen, stamp;
+    uint64_t bit;                     /* root_bit */
+    uint32_t pkru, pkrs;              /* as the TLB was filled with */
+    uint16_t pkeys_user, pkeys_super; /* keys in the TLB */
+    struct pn_tlb_entry *tlb[PN_TLB_MODES];
+    uint32_t filled[PN_TLB_MODES];
+    uint16_t index[PN_TLB_MODES][TLB_FILLED];
+};
+
+#define ROOTS_MAX 16
+struct vcpu_shadow {
+    unsigned number; /* for root_bit */
+    unsigned roots;  /* in use: cached_roots + 1 */
+    struct root *cur;
+    uint64_t clock; /* LRU of roots */
+    struct root root[ROOTS_MAX];
+};
+
+#define HASH_BITS 14
+#define FORMATS   6
+
+struct shadow {
+    struct sp **hash;  /* by gfn */
+    struct list lru;   /* newest first; all but ROOT sps */
+    uint32_t pages;    /* on lru */
+    uint32_t obsolete; /* of them, of an older generation */
+    uint64_t gen;
+    uint64_t fetch_gen; /* the last one given out */
+    uint64_t leaves;    /* present leaf sptes */
+    unsigned vcpus_made;
+    struct sp *free_sp; /* by hash_next */
+    struct sp_chunk *chunks;
+    void *free_gfns;
+    struct ptr_list *free_lists;
+    uint32_t free_list_count;
+    void *slabs; /* of gfns and ptr_lists, by their first word */
+    uint64_t bytes;
+    struct pn_tlb_entry *empty;       /* the template */
+    struct walk_mode format[FORMATS]; /* how gptes are read, by role */
+    uint32_t format_role[FORMATS];
+    struct pn_mmu_vcpu *cur; /* counters and events go here; NULL: no vcpu yet */
+    struct pn_stats none;
+    struct track_set {
+        struct track_user {
+            pn_gfn gfn;
+            uint32_t count; /* 0: free */
+        } * e;
+        uint32_t used, capacity;
+    } users; /* of pn_mmu_track_add */
+};
+
+static inline struct pn_stats *sh_stats(struct pn_mmu *mmu) {
+    return mmu->shadow->cur ? mmu->shadow->cur->stats : &mmu->shadow->none;
+}
+static inline struct pn_ring *sh_ring(struct pn_mmu *mmu) {
+    return mmu->shadow->cur ? mmu->shadow->cur->ring : NULL;
+}
+#define sh_count(mmu, name) pn_count(sh_stats(mmu), name)
+
+/* ---- slab.c: memory ---- */
+
+/* Keep `lists` ptr_lists free. Return: 0 or -ENOMEM. */
+int slab_reserve_lists(struct shadow *sh, uint32_t lists);
+struct ptr_list *slab_list(struct shadow *sh); /* reserved before: never fails */
+void slab_list_free(struct shadow *sh, struct ptr_list *l);
+uint32_t *slab_gfns(struct shadow *sh); /* NULL: out of memory */
+void slab_gfns_free(struct shadow *sh, uint32_t *g);
+struct sp *slab_sp(struct shadow *sh); /* zeroed, spt too; NULL: out of memory */
+void slab_sp_free(struct shadow *sh, struct sp *sp);
+void slab_destroy(struct shadow *sh);
+
+/* ---- rmap.c ---- */
+
+void ptrs_add(struct shadow *sh, uint64_t *head, uint64_t *sptep);
+bool ptrs_remove(struct shadow *sh, uint64_t *head, uint64_t *sptep);
+/* Iterate: *pos starts as {0}. No change of the set meanwhile. */
+struct ptrs_pos {
+    struct ptr_list *list;
+    uint64_t i;
+    bool started;
+};
+uint64_t *ptrs_next(uint64_t head, struct ptrs_pos *pos);
+static inline uint64_t *ptrs_first(uint64_t head) {
+    return head & 1 ? ((struct ptr_list *)(uintptr_t)(head - 1))->e[0]
+                    : (uint64_t *)(uintptr_t)head;
+}
+
+void rmap_add(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn, uint64_t *sptep);
+void rmap_remove(struct pn_mmu *mmu, pn_gfn gfn, uint64_t *sptep);
+/* Clear MMU_W in every spte of gfn. */
+void rmap_write_protect(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn);
+/* Drop every spte that maps gfn from this page's own list. */
+void rmap_zap_page(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn);
+/* Drop the large sptes of this level that begin at gfn. */
+void rmap_split(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn, unsigned level);
+
+/* ---- sp.c ---- */
+
+int sp_init(struct pn_mmu *mmu);
+/* Find or make. The caller has reserved room and lists. Return: NULL out of memory. */
+struct sp *sp_get(struct pn_mmu *mmu, pn_gfn gfn, uint32_t role);
+struct sp *sp_new_root(struct pn_mmu *mmu);
+struct sp *sp_first(struct pn_mmu *mmu, pn_gfn gfn);
+/* Next sp of the same gfn: any role, direct ones left out. */
+struct sp *sp_next(struct sp *sp);
+#define for_each_table(mmu, it, gfn)                                                     \
+    for (struct sp *it = sp_first(mmu, gfn); it; it = sp_next(it))
+enum zap_reason { ZAP_FLOOD, ZAP_RECLAIM, ZAP_OBSOLETE, ZAP_SLOT, ZAP_ORPHAN, ZAP_ROOT };
+void sp_zap(struct pn_mmu *mmu, struct sp *sp, enum zap_reason why);
+void sp_make_room(struct pn_mmu *mmu);
+void sp_touch(struct shadow *sh, struct sp *sp);
+const struct walk_mode *sp_format(struct shadow *sh, uint32_t role);
+static inline bool sp_obsolete(const struct shadow *sh, const struct sp *sp) {
+    return sp->gen != sh->gen;
+}
+
+/* ---- spte.c ---- */
+
+/* Install. Leaves and MMIO: over 0 or an spte of the same target. */
+void spte_set_leaf(struct pn_mmu *mmu, struct slot *s, uint64_t *sptep, pn_gfn gfn,
+                   uint64_t bits);
+void spte_set_mmio(struct pn_mmu *mmu, uint64_t *sptep, pn_gfn gfn, uint64_t grant);
+void spte_link(struct pn_mmu *mmu, uint64_t *sptep, struct sp *child, uint64_t grant);
+/* Back to 0, whatever it is; its TLB entries go. */
+void spte_drop(struct pn_mmu *mmu, uint64_t *sptep);
+/* Grant exactly `grant` (SPTE_GRANT | SPTE_PKEY) from now on. */
+void spte_regrant(struct pn_mmu *mmu, uint64_t *sptep, uint64_t grant);
+/* Make the spte agree with its gpte in guest memory, or drop it. Never makes one. */
+void spte_sync(struct pn_mmu *mmu, struct sp *sp, unsigned i, const uint8_t *table);
+
+/* The gpte of spte i; in a read-only slot A and D count as set. */
+uint64_t sp_gpte(const struct sp *sp, unsigned i, const uint8_t *table);
+/* First frame that spte i maps, given its gpte, a leaf. */
+pn_gfn sp_leaf_gfn(const struct sp *sp, unsigned i, const struct gpte *g);
+
+/* ---- track.c ---- */
+
+#define TRACK_USER 0x8000u /* in slot->track: pn_mmu_track_add */
+void track_inc(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn);
+void track_dec(struct slot *s, pn_gfn gfn);
+void large_forbid(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn);
+void large_allow(struct slot *s, pn_gfn gfn);
+static inline unsigned track_count(const struct slot *s, pn_gfn gfn) {
+    return s->track[gfn - s->gfn];
+}
+void track_destroy(struct shadow *sh);
+void track_slot_gone(struct pn_mmu *mmu, struct slot *s);
+void track_slot_added(struct pn_mmu *mmu, struct slot *s);
+/* Return: pn_mmu_track_add users of gfn. */
+uint32_t track_users(const struct shadow *sh, pn_gfn gfn);
+
+/* ---- unsync.c ---- */
+
+/* May gfn be written unseen now? Takes leaf tables there out of sync if that helps. */
+bool unsync_try(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn);
+/* The child of sptep is, or has below it, an unsync sp: set the bits up to the roots. */
+void unsync_mark(uint64_t *sptep);
+void unsync_clear_bit(struct sp *parent, unsigned i);
+void sync_page(struct pn_mmu *mmu, struct sp *sp);
+void sync_children(struct pn_mmu *mmu, struct sp *sp);
+void sync_gva(struct pn_mmu *mmu, struct root *r, pn_gva gva);
+
+/* ---- root.c ---- */
+
+void root_drop_top(struct pn_mmu *mmu, struct root *r);
+void root_new_fetch_gen(struct pn_mmu_vcpu *vcpu, struct root *r);
+/* Return: the current root's top, made when missing; NULL: out of memory. */
+struct sp *root_top(struct pn_mmu_vcpu *vcpu, struct root *r);
+uint32_t mode_role(const struct walk_mode *m);
+int root_init(struct pn_mmu_vcpu *vcpu);
+void root_destroy(struct pn_mmu_vcpu *vcpu);
+void root_load(struct pn_mmu_vcpu *vcpu);
+
+/* ---- tlb.c ---- */
+
+struct swalk {
+    uint64_t *sptep;
+    uint64_t spte;  /* last one read: leaf, MMIO or not present */
+    uint64_t grant; /* of the whole way: SPTE_GRANT, pkey */
+    unsigned level;
+};
+
+int tlb_template(struct shadow *sh);
+void tlb_flush(struct pn_mmu_vcpu *vcpu, struct root *r);
+void tlb_fill(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva, enum pn_access access,
+              enum pn_tlb_mode mode, const struct swalk *w);
+void tlb_drop_gva(struct root *r, pn_gva gva);
+/* An spte that is a leaf is about to go or to lose rights. write: only its write tags. */
+void tlb_drop_leaf(struct pn_mmu *mmu, struct sp *sp, unsigned i, uint64_t spte,
+                   bool write);
+/* The same for everything reached through a table. */
+void tlb_drop_table(struct pn_mmu *mmu, struct sp *child);
+void tlb_drop_everything(struct pn_mmu *mmu);
+
+/* Walk the shadow tables. Return: entries read. */
+static inline unsigned shadow_walk(const struct root *r, pn_gva gva, struct swalk *w) {
+    uint64_t *t = r->spt, grant = SPTE_GRANT, pkey = 0, v;
+    unsigned level = sp_level(r->top), refs = 0;
+    for (;; level--) {
+        w->sptep = &t[level_index(gva, level)];
+        v = *w->sptep;
+        refs++;
+        grant &= v;
+        pkey |= v & SPTE_PKEY;
+        if (!spte_table(v))
+            break;
+        t = spte_child(v);
+    }
+    w->spte = v;
+    w->grant = grant | pkey;
+    w->level = level;
+    return refs;
+}
+
+/* ---- audit.c ---- */
+
+/* After a public call, with opt.audit: abort() on a violation (a bug of ours). */
+void audit_step(struct pn_mmu *mmu);
+
+#endif

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Memory of the shadow MMU: shadow pages, gfn arrays and pointer lists, each from a free
+ * list that grows by whole chunks and shrinks only at the end.
+ *
+ * Invariants
+ * 1. A chunk of sps is aligned to its size, so that sp_of() finds the sp of any sptep.
+ * 2. A free sp's table is all zero.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "mmu/shadow.h"
+
+#define SLAB_BYTES (64u << 10)
+#define GFNS_BYTES (512 * sizeof(uint32_t))
+
+/* The first 64 bytes link the slab; keeps cache lines of the objects apart from it. */
+static uint8_t *slab_new(struct shadow *sh) {
+    void **slab = aligned_alloc(64, SLAB_BYTES);
+    if (!slab)
+        return NULL;
+    *slab = sh->slabs;
+    sh->slabs = slab;
+    sh->bytes += SLAB_BYTES;
+    return (uint8_t *)slab;
+}
+
+int slab_reserve_lists(struct shadow *sh, uint32_t lists) {
+    while (sh->free_list_count < lists) {
+        uint8_t *slab = slab_new(sh);
+        if (!slab)
+            return -ENOMEM;
+        for (size_t at = 64; at + sizeof(struct ptr_list) <= SLAB_BYTES;
+             at += sizeof(struct ptr_list))
+            slab_list_free(sh, (struct ptr_list *)(void *)(slab + at));
+    }
+    return 0;
+}
+
+struct ptr_list *slab_list(struct shadow *sh) {
+    struct ptr_list *l = sh->free_lists;
+    sh->free_lists = l->next;
+    sh->free_list_count--;
+    l->next = NULL;
+    l->count = 0;
+    return l;
+}
+
+void slab_list_free(struct shadow *sh, struct ptr_list *l) {
+    l->next = sh->free_lists;
+    sh->free_lists = l;
+    sh->free_list_count++;
+}
+
+uint32_t *slab_gfns(struct shadow *sh) {
+    if (!sh->free_gfns) {
+        uint8_t *slab = slab_new(sh);
+        if (!slab)
+            return NULL;
+        for (size_t at = 64; at + GFNS_BYTES <= SLAB_BYTES; at += GFNS_BYTES)
+            slab_gfns_free(sh, (uint32_t *)(void *)(slab + at));
+    }
+    void **g = sh->free_gfns;
+    sh->free_gfns = *g;
+    return (uint32_t *)(void *)g;
+}
+
+void slab_gfns_free(struct shadow *sh, uint32_t *g) {
+    *(void **)(void *)g = sh->free_gfns;
+    sh->free_gfns = g;
+}
+
+static int chunk_new(struct shadow *sh) {
+    struct sp_chunk *c = aligned_alloc(SP_CHUNK, SP_CHUNK);
+    if (!c)
+        return -ENOMEM;
+    memset(c, 0, SP_CHUNK);
+    c->next = sh->chunks;
+    sh->chunks = c;
+    sh->bytes += SP_CHUNK;
+    for (unsigned i = SP_PER_CHUNK; i-- > 0;) {
+        c->sp[i].spt =
+            (uint64_t *)(void *)((uint8_t *)c + (SP_CHUNK_HDR + i) * PN_PAGE_SIZE);
+        c->sp[i].hash_next = sh->free_sp;
+        sh->free_sp = &c->sp[i];
+    }
+    return 0;
+}
+
+struct sp *slab_sp(struct shadow *sh) {
+    if (!sh->free_sp && chunk_new(sh) < 0)
+        return NULL;
+    struct sp *sp = sh->free_sp;
+    sh->free_sp = sp->hash_next;
+    uint64_t *spt = sp->spt;
+    *sp = (struct sp){.spt = spt};
+    return sp;
+}
+
+void slab_sp_free(struct shadow *sh, struct sp *sp) {
+    if (sp->gfns)
+        slab_gfns_free(sh, sp->gfns);
+    sp->gfns = NULL;
+    sp->role = 0; /* the audit tells free ones by it */
+    sp->hash_next = sh->free_sp;
+    sh->free_sp = sp;
+}
+
+void slab_destroy(struct shadow *sh) {
+    for (struct sp_chunk *c = sh->chunks, *next; c; c = next) {
+        next = c->next;
+        free(c);
+    }
+    for (void **s = sh->slabs, **next; s; s = next) {
+        next = *s;
+        free(s);
+    }
+}

@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Shadow pages: found by (gfn, role), made, kept within the budget, zapped.
+ *
+ * The hash is over the gfn, so that one chain holds every role of a frame: a write to the
+ * frame, and the decision to let it go unsync, concern them all.
+ *
+ * Invariants
+ * 1. At most one sp of the current generation has a given (gfn, role).
+ * 2. Every indirect sp forbids large sptes over its frame (large_forbid), and counts in
+ *    the frame's track count exactly while it is not unsync.
+ * 3. sps on the LRU list number at most the page budget, but for those a fault in
+ * progress adds (SP_ROOM were made available before).
+ */
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "mmu/shadow.h"
+
+#define SP_ROOM       6 /* sps that one fault may add: a path of five levels */
+#define OBSOLETE_STEP 8 /* obsolete sps freed per fault */
+
+/* ---- LRU ---- */
+
+static void list_add(struct list *head, struct list *l) {
+    l->next = head->next;
+    l->prev = head;
+    head->next->prev = l;
+    head->next = l;
+}
+
+static void list_del(struct list *l) {
+    l->prev->next = l->next;
+    l->next->prev = l->prev;
+}
+
+static struct sp *lru_sp(struct list *l) {
+    return (struct sp *)(void *)((char *)l - offsetof(struct sp, lru));
+}
+
+void sp_touch(struct shadow *sh, struct sp *sp) {
+    list_del(&sp->lru);
+    list_add(&sh->lru, &sp->lru);
+}
+
+/* ---- The hash ---- */
+
+int sp_init(struct pn_mmu *mmu) {
+    struct shadow *sh = mmu->shadow;
+    sh->hash = calloc(1u << HASH_BITS, sizeof(*sh->hash));
+    if (!sh->hash)
+        return -ENOMEM;
+    sh->lru.next = sh->lru.prev = &sh->lru;
+    static const struct {
+        uint32_t role;
+        uint64_t cr4, efer;
+    } formats[FORMATS] = {
+        {ROLE_4BYTE, 0, 0},
+        {ROLE_4BYTE | ROLE_PSE, 0x10, 0},
+        {0, 0x20, 0},
+        {ROLE_NX, 0x20, 0x800},
+        {ROLE_LONG, 0x1020, 0x400},
+        {ROLE_LONG | ROLE_NX, 0x1020, 0xc00},
+    };
+    for (unsigned i = 0; i < FORMATS; i++) {
+        struct pn_paging p = {.cr0 = 1ull << 31, .cr4 = formats[i].cr4};
+        p.efer = formats[i].efer;
+        sh->format_role[i] = formats[i].role;
+        walk_mode_init(&sh->format[i], &p, mmu->cfg.maxphyaddr);
+    }
+    return 0;
+}
+
+const struct walk_mode *sp_format(struct shadow *sh, uint32_t role) {
+    unsigned i = 0;
+    while (sh->format_role[i] != (role & ROLE_FORMAT))
+        i++;
+    return &sh->format[i];
+}
+
+static struct sp **bucket(struct shadow *sh, pn_gfn gfn) {
+    return &sh->hash[XXH3_64bits(&gfn, sizeof(gfn)) & ((1u << HASH_BITS) - 1)];
+}
+
+static struct sp *skip_to_table(struct sp *sp, pn_gfn gfn) {
+    while (sp && (sp->gfn != gfn || sp_direct(sp)))
+        sp = sp->hash_next;
+    return sp;
+}
+
+struct sp *sp_first(struct pn_mmu *mmu, pn_gfn gfn) {
+    return skip_to_table(*bucket(mmu->shadow, gfn), gfn);
+}
+
+struct sp *sp_next(struct sp *sp) {
+    return skip_to_table(sp->hash_next, sp->gfn);
+}
+
+static void unhash(struct shadow *sh, struct sp *sp) {
+    struct sp **link = bucket(sh, sp->gfn);
+    while (*link != sp)
+        link = &(*link)->hash_next;
+    *link = sp->hash_next;
+}
+
+/* ---- Making ---- */
+
+static struct sp *sp_new(struct pn_mmu *mmu, pn_gfn gfn, uint32_t role) {
+    struct shadow *sh = mmu->shadow;
+    struct slot *s = NULL;
+    if (!(role & ROLE_DIRECT) && !(s = slot_of_gfn(mmu, gfn)))
+        return NULL; /* nobody could tell us of writes to it */
+    struct sp *sp = slab_sp(sh);
+    if (!sp)
+        return NULL;
+    if (s && !(sp->gfns = slab_gfns(sh))) {
+        slab_sp_free(sh, sp);
+        return NULL;
+    }
+    sp->gfn = gfn;
+    sp->role = role;
+    sp->gen = sh->gen;
+    struct sp **head = bucket(sh, gfn);
+    sp->hash_next = *head;
+    *head = sp;
+    list_add(&sh->lru, &sp->lru);
+    sh->pages++;
+    if (s) {
+        sp->read_only = s->pub.flags & PN_SLOT_READONLY;
+        large_forbid(mmu, s, gfn);
+        track_inc(mmu, s, gfn);
+    }
+    sh_count(mmu, sp_created);
+    sh_count(mmu, sp_pages);
+    return sp;
+}
+
+struct sp *sp_get(struct pn_mmu *mmu, pn_gfn gfn, uint32_t role) {
+    struct shadow *sh = mmu->shadow;
+    struct sp *sp = *bucket(sh, gfn);
+    while (sp && (sp->gfn != gfn || sp->role != role))
+        sp = sp->hash_next;
+    if (sp && sp_obsolete(sh, sp)) {
+        sp_zap(mmu, sp, ZAP_OBSOLETE);
+        sp = NULL;
+    }
+    bool created = !sp;
+    if (created) {
+        sp = sp_new(mmu, gfn, role);
+        if (!sp)
+            return NULL;
+    } else {
+        sh_count(mmu, sp_reused);
+        sp_touch(sh, sp);
+        /* It joins another tree: nobody owes that tree a flush for what changed before.
+         */
+        if (sp->unsync)
+            sync_page(mmu, sp);
+        else if (sp->unsync_children)
+            sync_children(mmu, sp);
+    }
+    pn_emit(sh_ring(mmu), get_page, gfn, role, created);
+    return sp;
+}
+
+struct sp *sp_new_root(struct pn_mmu *mmu) {
+    struct sp *sp = slab_sp(mmu->shadow);
+    if (!sp)
+        return NULL;
+    sp->role = ROLE_ROOT | ROLE_DIRECT | 3;
+    sp->gen = mmu->shadow->gen;
+    sh_count(mmu, sp_pages);
+    return sp;
+}
+
+/* ---- Zapping ---- */
+
+static void unpin(struct pn_mmu *mmu, const struct sp *sp) {
+    for (unsigned v = 0; v < mmu->vcpu_count; v++) {
+        struct vcpu_shadow *vs = mmu->vcpus[v]->sh;
+        for (unsigned i = 0; i < vs->roots; i++)
+            if (vs->root[i].top == sp) {
+                vs->root[i].top = NULL;
+                vs->root[i].spt = NULL;
+            }
+    }
+}
+
+void sp_zap(struct pn_mmu *mmu, struct sp *sp, enum zap_reason why) {
+    struct shadow *sh = mmu->shadow;
+    pn_emit(sh_ring(mmu), prepare_zap_page, sp->gfn, sp->role, why);
+    for (unsigned i = 0; sp->used; i++)
+        if (sp->spt[i])
+            spte_drop(mmu, &sp->spt[i]);
+    while (sp->parents)
+        spte_drop(mmu, ptrs_first(sp->parents));
+    if (sp->pinned)
+        unpin(mmu, sp);
+    if (!sp_direct(sp)) {
+        struct slot *s = slot_of_gfn(mmu, sp->gfn);
+        if (!sp->unsync)
+            track_dec(s, sp->gfn);
+        large_allow(s, sp->gfn);
+    }
+    if (!(sp->role & ROLE_ROOT)) {
+        unhash(sh, sp);
+        list_del(&sp->lru);
+        sh->pages--;
+        sh->obsolete -= sp_obsolete(sh, sp);
+    }
+    sh_count(mmu, sp_zapped);
+    sh_stats(mmu)->v[PN_STAT_sp_pages]--;
+    slab_sp_free(sh, sp);
+}
+
+/* Is it the top of a root that some vCPU is using now? */
+static bool in_use(struct pn_mmu *mmu, const struct sp *sp) {
+    for (unsigned v = 0; sp->pinned && v < mmu->vcpu_count; v++)
+        if (mmu->vcpus[v]->sh->cur->top == sp)
+            return true;
+    return false;
+}
+
+static uint32_t budget(const struct pn_mmu *mmu) {
+    uint32_t least = 16 + 2 * mmu->vcpu_count;
+    return mmu->cfg.opt.page_budget < least ? least : mmu->cfg.opt.page_budget;
+}
+
+void sp_make_room(struct pn_mmu *mmu) {
+    struct shadow *sh = mmu->shadow;
+    for (unsigned i = 0; sh->obsolete && i < OBSOLETE_STEP; i++)
+        sp_zap(mmu, lru_sp(sh->lru.prev), ZAP_OBSOLETE);
+    struct list *l = sh->lru.prev;
+    while (sh->pages + SP_ROOM > budget(mmu) && l != &sh->lru) {
+        struct sp *sp = lru_sp(l);
+        l = l->prev;
+        if (in_use(mmu, sp))
+            continue;
+        sp_zap(mmu, sp, ZAP_RECLAIM);
+        sh_count(mmu, mmu_recycled);
+    }
+}
+
+/* ---- What memslots ask ---- */
+
+static void zap_tables_in(struct pn_mmu *mmu, const struct slot *s) {
+    struct shadow *sh = mmu->shadow;
+    for (struct list *l = sh->lru.next, *next; l != &sh->lru; l = next) {
+        next = l->next;
+        struct sp *sp = lru_sp(l);
+        if (!sp_direct(sp) && sp->gfn - s->gfn < s->npages)
+            sp_zap(mmu, sp, ZAP_SLOT);
+    }
+}
+
+static void zap_mappings_of(struct pn_mmu *mmu, struct slot *s) {
+    for (uint64_t i = 0; mmu->shadow->leaves && i < s->npages; i++)
+        if (s->rmap[i])
+            rmap_zap_page(mmu, s, s->gfn + i);
+}
+
+void shadow_slot_gone(struct pn_mmu *mmu, struct slot *s) {
+    zap_tables_in(mmu, s);
+    zap_mappings_of(mmu, s);
+    track_slot_gone(mmu, s);
+}
+
+void shadow_slot_changed(struct pn_mmu *mmu, struct slot *s) {
+    zap_mappings_of(mmu, s);
+    track_slot_added(mmu, s);
+}
+
+void pn_mmu_zap_all(struct pn_mmu *mmu) {
+    struct shadow *sh = mmu->shadow;
+    sh->gen++;
+    sh->obsolete = sh->pages;
+    for (unsigned v = 0; v < mmu->vcpu_count; v++) {
+        struct vcpu_shadow *vs = mmu->vcpus[v]->sh;
+        for (unsigned i = 0; i < vs->roots; i++) {
+            root_drop_top(mmu, &vs->root[i]);
+            tlb_flush(mmu->vcpus[v], &vs->root[i]);
+            root_new_fetch_gen(mmu->vcpus[v], &vs->root[i]);
+        }
+    }
+    sh_count(mmu, mmu_zap_all);
+    pn_emit(sh_ring(mmu), zap_all_fast, sh->gen);
+    audit_step(mmu);
+}

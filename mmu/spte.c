@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Single sptes: installed, changed, dropped, and brought to agree with their gpte.
+ *
+ * Invariants
+ * 1. (DESIGN.md 1) A TLB entry or present spte grants nothing that the guest's tables
+ *    (synced) and the memslot would not grant: rights that an spte loses leave every TLB
+ *    in the same call.
+ * 2. sp->used counts the sptes that are not 0; every leaf is in the rmap of its page,
+ *    every table spte among the parents of its child.
+ */
+#include "mmu/shadow.h"
+
+static void gauge(struct pn_mmu *mmu, unsigned level, int by) {
+    struct pn_stats *st = sh_stats(mmu);
+    enum pn_stat id = level == 1   ? PN_STAT_pages_4k
+                      : level == 2 ? PN_STAT_pages_2m
+                                   : PN_STAT_pages_1g;
+    st->v[id] += (uint64_t)(int64_t)by;
+    mmu->shadow->leaves += (uint64_t)(int64_t)by;
+}
+
+static void set_gfn(struct sp *sp, unsigned i, pn_gfn gfn) {
+    if (sp->gfns)
+        sp->gfns[i] = (uint32_t)gfn;
+}
+
+static uint64_t gfn_bits(const struct sp *sp, pn_gfn gfn) {
+    return sp->gfns ? (gfn >> 32) << SPTE_GFN_SHIFT : 0;
+}
+
+void spte_set_leaf(struct pn_mmu *mmu, struct slot *s, uint64_t *sptep, pn_gfn gfn,
+                   uint64_t bits) {
+    struct sp *sp = sp_of(sptep);
+    unsigned i = sp_index(sptep);
+    if (spte_leaf(*sptep) && sp_gfn(sp, i) == gfn) {
+        spte_regrant(mmu, sptep, bits & (SPTE_GRANT | SPTE_PKEY));
+        *sptep |= bits & SPTE_MMU_W;
+    } else {
+        if (*sptep)
+            spte_drop(mmu, sptep);
+        set_gfn(sp, i, gfn);
+        *sptep =
+            SPTE_P | SPTE_LEAF | (uintptr_t)slot_hva(s, gfn) | bits | gfn_bits(sp, gfn);
+        sp->used++;
+        gauge(mmu, sp_level(sp), 1);
+        rmap_add(mmu, s, gfn, sptep);
+    }
+    pn_emit(sh_ring(mmu), set_spte, gfn, sp_level(sp), spte_public(*sptep));
+}
+
+void spte_set_mmio(struct pn_mmu *mmu, uint64_t *sptep, pn_gfn gfn, uint64_t grant) {
+    struct sp *sp = sp_of(sptep);
+    unsigned i = sp_index(sptep);
+    if (*sptep)
+        spte_drop(mmu, sptep);
+    uint64_t gen = mmu->slots.generation & SPTE_GEN;
+    set_gfn(sp, i, gfn);
+    *sptep = SPTE_MMIO | gen << PN_PAGE_SHIFT | grant | gfn_bits(sp, gfn);
+    sp->used++;
+    pn_emit(sh_ring(mmu), mark_mmio_spte, gfn, spte_acc(grant), gen);
+}
+
+void spte_link(struct pn_mmu *mmu, uint64_t *sptep, struct sp *child, uint64_t grant) {
+    struct sp *sp = sp_of(sptep);
+    *sptep = SPTE_P | (uintptr_t)child->spt | grant;
+    sp->used++;
+    ptrs_add(mmu->shadow, &child->parents, sptep);
+    if (child->unsync || child->unsync_children)
+        unsync_mark(sptep);
+}
+
+void spte_drop(struct pn_mmu *mmu, uint64_t *sptep) {
+    struct sp *sp = sp_of(sptep);
+    unsigned i = sp_index(sptep);
+    uint64_t v = *sptep;
+    if (spte_leaf(v)) {
+        if (v & SPTE_USED)
+            tlb_drop_leaf(mmu, sp, i, v, false);
+        rmap_remove(mmu, sp_gfn(sp, i), sptep);
+        gauge(mmu, sp_level(sp), -1);
+    } else if (spte_table(v)) {
+        struct sp *child = sp_of(spte_child(v));
+        tlb_drop_table(mmu, child);
+        ptrs_remove(mmu->shadow, &child->parents, sptep);
+        unsync_clear_bit(sp, i);
+    }
+    *sptep = 0;
+    sp->used--;
+}
+
+void spte_regrant(struct pn_mmu *mmu, uint64_t *sptep, uint64_t grant) {
+    uint64_t v = *sptep, mask = SPTE_GRANT | SPTE_PKEY;
+    if ((v & mask) == grant)
+        return;
+    /* U counts both ways: SMEP and SMAP deny what the page granted without it. */
+    uint64_t lost = (v & ~grant & SPTE_GRANT) | ((v ^ grant) & (SPTE_U | SPTE_PKEY));
+    if (spte_table(v)) {
+        if (lost)
+            tlb_drop_table(mmu, sp_of(spte_child(v)));
+    } else if (lost & ~(SPTE_W | SPTE_D)) {
+        if (v & SPTE_USED)
+            tlb_drop_leaf(mmu, sp_of(sptep), sp_index(sptep), v, false);
+        v &= ~SPTE_USED;
+    } else if (lost) {
+        if (v & SPTE_TLB_W)
+            tlb_drop_leaf(mmu, sp_of(sptep), sp_index(sptep), v, true);
+        v &= ~SPTE_TLB_W;
+    }
+    *sptep = (v & ~mask) | grant;
+}
+
+uint64_t sp_gpte(const struct sp *sp, unsigned i, const uint8_t *table) {
+    uint64_t v;
+    if (sp->role & ROLE_4BYTE) {
+        unsigned q = role_quadrant(sp->role);
+        unsigned at = sp_level(sp) == 1 ? q * 512 + i : q * 256 + i / 2;
+        v = __atomic_load_n((const uint32_t *)(const void *)table + at, __ATOMIC_RELAXED);
+    } else {
+        v = __atomic_load_n((const uint64_t *)(const void *)table + i, __ATOMIC_RELAXED);
+    }
+    return sp->read_only ? v | GPTE_ACCESSED | GPTE_DIRTY : v;
+}
+
+/* First frame that spte i of sp maps, given its large or level-1 gpte. */
+pn_gfn sp_leaf_gfn(const struct sp *sp, unsigned i, const struct gpte *g) {
+    if (sp->role & ROLE_4BYTE && sp_level(sp) == 2)
+        return g->gfn + (i & 1) * 512;
+    return g->gfn;
+}
+
+void spte_sync(struct pn_mmu *mmu, struct sp *sp, unsigned i, const uint8_t *table) {
+    uint64_t v = sp->spt[i];
+    if (!v)
+        return;
+    unsigned level = sp_level(sp);
+    struct gpte g =
+        gpte_decode(sp_format(mmu->shadow, sp->role), level, sp_gpte(sp, i, table));
+    bool keep = g.usable;
+    if (keep && spte_table(v)) {
+        const struct sp *child = sp_of(spte_child(v));
+        keep = g.leaf == sp_direct(child) &&
+               child->gfn == (g.leaf ? sp_leaf_gfn(sp, i, &g) : g.gfn);
+    } else if (keep) {
+        keep = g.leaf && sp_gfn(sp, i) == sp_leaf_gfn(sp, i, &g);
+    }
+    if (keep)
+        spte_regrant(mmu, &sp->spt[i], g.grant);
+    else
+        spte_drop(mmu, &sp->spt[i]);
+}

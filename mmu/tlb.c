@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The TLBs that translated code reads: filled from sptes, dropped with them.
+ *
+ * Invariants
+ * 1. Every entry with a tag was filled from an spte that is still there, grants what the
+ *    tags say, and has SPTE_TLB (SPTE_TLB_W for a write tag, SPTE_TLB_X for a fetch tag);
+ *    its sp has the root's bit in `roots`.
+ * 2. An entry without a tag has hva 0.
+ * 3. While filled[mode] <= TLB_FILLED, index[mode] names every entry that has a tag.
+ * 4. The template is all entries empty.
+ *
+ * To drop what came from an spte its gva need not be known: the index in its sp gives
+ * bits 12..20 of it, and the host page tells the entry (another gva of the same page may
+ * go with it, which costs no more than a refill).
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "mmu/shadow.h"
+
+#define SUBTREE_MAX 4096 /* sptes looked at before everything is dropped instead */
+
+static inline unsigned tlb_index(pn_gva gva) {
+    return gva >> PN_PAGE_SHIFT & (PN_TLB_ENTRIES - 1);
+}
+
+static inline void entry_clear(struct pn_tlb_entry *e, unsigned index) {
+    e->tag[PN_READ] = e->tag[PN_WRITE] = e->tag[PN_FETCH] = PN_TLB_NONE(index);
+    e->hva = 0;
+}
+
+int tlb_template(struct shadow *sh) {
+    sh->empty = malloc(PN_TLB_ENTRIES * sizeof(*sh->empty));
+    if (!sh->empty)
+        return -ENOMEM;
+    for (unsigned i = 0; i < PN_TLB_ENTRIES; i++)
+        entry_clear(&sh->empty[i], i);
+    return 0;
+}
+
+void tlb_flush(struct pn_mmu_vcpu *vcpu, struct root *r) {
+    for (unsigned mode = 0; mode < PN_TLB_MODES; mode++) {
+        if (r->filled[mode] > TLB_FILLED)
+            memcpy(r->tlb[mode], vcpu->mmu->shadow->empty,
+                   PN_TLB_ENTRIES * sizeof(struct pn_tlb_entry));
+        else
+            for (uint32_t i = 0; i < r->filled[mode]; i++)
+                entry_clear(&r->tlb[mode][r->index[mode][i]], r->index[mode][i]);
+        r->filled[mode] = 0;
+    }
+    r->pkeys_user = r->pkeys_super = 0;
+    if (r->valid) {
+        pn_count(vcpu->stats, tlb_flush);
+        pn_emit(vcpu->ring, tlb_flush, r == vcpu->sh->cur);
+    }
+}
+
+void tlb_fill(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva, enum pn_access access,
+              enum pn_tlb_mode mode, const struct swalk *w) {
+    const struct walk_mode *m = &vcpu->walk;
+    unsigned acc = spte_acc(w->grant), i = tlb_index(gva);
+    uint8_t pkey = spte_pkey(w->grant);
+    uint64_t page = gva & PN_PAGE_MASK, none = PN_TLB_NONE(i), used = SPTE_TLB;
+    struct pn_tlb_entry *e = &r->tlb[mode][i];
+
+    if (!e->hva) {
+        if (r->filled[mode] < TLB_FILLED)
+            r->index[mode][r->filled[mode]] = (uint16_t)i;
+        if (r->filled[mode] <= TLB_FILLED)
+            r->filled[mode]++;
+    }
+    e->tag[PN_READ] = walk_check(m, acc, pkey, PN_READ, mode) ? none : page;
+    e->tag[PN_WRITE] = e->tag[PN_FETCH] = none;
+    if (w->grant & SPTE_D && (w->spte & SPTE_STORE) == SPTE_STORE &&
+        !walk_check(m, acc, pkey, PN_WRITE, mode)) {
+        e->tag[PN_WRITE] = page;
+        used |= SPTE_TLB_W;
+    }
+    /* Only what was fetched from counts as code: its loss drops the jump caches. */
+    if ((access == PN_FETCH || w->spte & SPTE_TLB_X) &&
+        !walk_check(m, acc, pkey, PN_FETCH, mode)) {
+        e->tag[PN_FETCH] = page;
+        used |= SPTE_TLB_X;
+    }
+    uint64_t inside = (level_pages(w->level) << PN_PAGE_SHIFT) - 1;
+    e->hva = (uintptr_t)spte_hva(w->spte) + (gva & inside & PN_PAGE_MASK);
+    *w->sptep = w->spte | used;
+    sp_of(w->sptep)->roots |= r->bit;
+    if (m->pke || m->pks) {
+        if (acc & ACC_USER)
+            r->pkeys_user |= (uint16_t)(1u << pkey);
+        else
+            r->pkeys_super |= (uint16_t)(1u << pkey);
+    }
+    pn_count(vcpu->stats, tlb_fill);
+}
+
+void tlb_drop_gva(struct root *r, pn_gva gva) {
+    unsigned i = tlb_index(gva);
+    for (unsigned mode = 0; mode < PN_TLB_MODES; mode++)
+        entry_clear(&r->tlb[mode][i], i);
+}
+
+/* ---- By spte ---- */
+
+static inline void drop_if(struct pn_tlb_entry *tlb, unsigned i, uintptr_t hva,
+                           uint64_t bytes, bool write) {
+    struct pn_tlb_entry *e = &tlb[i];
+    if (e->hva - hva >= bytes)
+        return;
+    if (write)
+        e->tag[PN_WRITE] = PN_TLB_NONE(i);
+    else
+        entry_clear(e, i);
+}
+
+static void drop_in_root(struct root *r, unsigned level, unsigned index, uint64_t spte,
+                         bool write) {
+    uintptr_t hva = (uintptr_t)spte_hva(spte);
+    uint64_t bytes = level_pages(level) << PN_PAGE_SHIFT;
+    for (unsigned mode = 0; mode < PN_TLB_MODES; mode++) {
+        struct pn_tlb_entry *tlb = r->tlb[mode];
+        if (!r->filled[mode])
+            continue;
+        if (level == 1) { /* gva bit 21 is not known here */
+            drop_if(tlb, index, hva, bytes, write);
+            drop_if(tlb, index | 512, hva, bytes, write);
+        } else if (r->filled[mode] <= TLB_FILLED) {
+            for (uint32_t i = 0; i < r->filled[mode]; i++)
+                drop_if(tlb, r->index[mode][i], hva, bytes, write);
+        } else {
+            for (unsigned i = 0; i < PN_TLB_ENTRIES; i++)
+                drop_if(tlb, i, hva, bytes, write);
+        }
+    }
+}
+
+void tlb_drop_leaf(struct pn_mmu *mmu, struct sp *sp, unsigned i, uint64_t spte,
+                   bool write) {
+    for (unsigned v = 0; v < mmu->vcpu_count; v++) {
+        struct vcpu_shadow *vs = mmu->vcpus[v]->sh;
+        for (unsigned n = 0; n < vs->roots; n++) {
+            struct root *r = &vs->root[n];
+            if (!(r->bit & sp->roots))
+                continue;
+            drop_in_root(r, sp_level(sp), i, spte, write);
+            if (!write && spte & SPTE_TLB_X)
+                root_new_fetch_gen(mmu->vcpus[v], r);
+        }
+    }
+}
+
+void tlb_drop_everything(struct pn_mmu *mmu) {
+    for (unsigned v = 0; v < mmu->vcpu_count; v++) {
+        struct vcpu_shadow *vs = mmu->vcpus[v]->sh;
+        for (unsigned n = 0; n < vs->roots; n++) {
+            tlb_flush(mmu->vcpus[v], &vs->root[n]);
+            root_new_fetch_gen(mmu->vcpus[v], &vs->root[n]);
+        }
+    }
+}
+
+/* Return: false when there is too much below. The bits of sptes stay: they are hints. */
+static bool drop_below(struct pn_mmu *mmu, struct sp *sp, unsigned *seen) {
+    for (unsigned i = 0, left = sp->used; left; i++) {
+        uint64_t v = sp->spt[i];
+        if (!v)
+            continue;
+        left--;
+        if (++*seen > SUBTREE_MAX)
+            return false;
+        if (spte_leaf(v)) {
+            if (v & SPTE_USED) {
+                tlb_drop_leaf(mmu, sp, i, v, false);
+                sp->spt[i] = v & ~SPTE_USED;
+            }
+        } else if (spte_table(v) && !drop_below(mmu, sp_of(spte_child(v)), seen)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+void tlb_drop_table(struct pn_mmu *mmu, struct sp *child) {
+    unsigned seen = 0;
+    if (child->used && !drop_below(mmu, child, &seen))
+        tlb_drop_everything(mmu);
+}

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Leaf tables out of sync. A guest that edits a leaf table must execute INVLPG or load
+ * CR3 before it may rely on the edit, so the table may be writable meanwhile; the sp is
+ * then unsync, and every sp above it has a bit that says which way to it.
+ *
+ * Invariants
+ * 1. Only level-1 indirect sps are unsync, and a frame's sps are unsync while it is
+ *    writable.
+ * 2. If an sp is unsync or has unsync children, every parent has the bit of that child
+ *    set. The converse need not hold: a bit may be left over.
+ * 3. unsync_children is the number of bits set in unsync_bits.
+ */
+#include "mmu/shadow.h"
+
+static bool bit_test(const struct sp *sp, unsigned i) {
+    return sp->unsync_bits[i / 64] >> (i % 64) & 1;
+}
+
+void unsync_mark(uint64_t *sptep) {
+    struct sp *sp = sp_of(sptep);
+    unsigned i = sp_index(sptep);
+    if (bit_test(sp, i))
+        return;
+    sp->unsync_bits[i / 64] |= 1ull << (i % 64);
+    if (sp->unsync_children++)
+        return;
+    struct ptrs_pos pos = {0};
+    while ((sptep = ptrs_next(sp->parents, &pos)))
+        unsync_mark(sptep);
+}
+
+void unsync_clear_bit(struct sp *parent, unsigned i) {
+    if (!bit_test(parent, i))
+        return;
+    parent->unsync_bits[i / 64] &= ~(1ull << (i % 64));
+    parent->unsync_children--;
+}
+
+static void unsync_page(struct pn_mmu *mmu, struct slot *s, struct sp *sp) {
+    sp->unsync = true;
+    track_dec(s, sp->gfn);
+    uint64_t *sptep;
+    struct ptrs_pos pos = {0};
+    while ((sptep = ptrs_next(sp->parents, &pos)))
+        unsync_mark(sptep);
+    sh_count(mmu, mmu_unsync);
+    pn_emit(sh_ring(mmu), unsync_page, sp->gfn, sp->role);
+}
+
+bool unsync_try(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn) {
+    if (track_count(s, gfn) & TRACK_USER)
+        return false;
+    bool may = true;
+    for (struct sp *sp = sp_first(mmu, gfn), *next; sp; sp = next) {
+        next = sp_next(sp);
+        if (sp_obsolete(mmu->shadow, sp))
+            sp_zap(mmu, sp, ZAP_OBSOLETE);
+        else if (!sp->parents && !sp->pinned)
+            sp_zap(mmu, sp, ZAP_ORPHAN);
+        else if (sp_level(sp) > 1 || (!sp->unsync && !mmu->cfg.opt.unsync))
+            may = false;
+    }
+    if (!may)
+        return false;
+    for_each_table(mmu, sp, gfn) if (!sp->unsync) unsync_page(mmu, s, sp);
+    return true;
+}
+
+void sync_page(struct pn_mmu *mmu, struct sp *sp) {
+    struct slot *s = slot_of_gfn(mmu, sp->gfn);
+    const uint8_t *table = slot_hva(s, sp->gfn);
+    sp->unsync = false;
+    track_inc(mmu, s, sp->gfn);
+    for (unsigned i = 0, left = sp->used; left && i < 512; i++)
+        if (sp->spt[i]) {
+            left--;
+            spte_sync(mmu, sp, i, table);
+        }
+    sh_count(mmu, mmu_sync);
+    pn_emit(sh_ring(mmu), sync_page, sp->gfn, sp->role);
+}
+
+void sync_children(struct pn_mmu *mmu, struct sp *sp) {
+    for (unsigned w = 0; w < 8 && sp->unsync_children; w++)
+        while (sp->unsync_bits[w]) {
+            unsigned i = w * 64 + (unsigned)__builtin_ctzll(sp->unsync_bits[w]);
+            struct sp *child = sp_of(spte_child(sp->spt[i]));
+            unsync_clear_bit(sp, i);
+            if (child->unsync)
+                sync_page(mmu, child);
+            else if (child->unsync_children)
+                sync_children(mmu, child);
+        }
+}
+
+void sync_gva(struct pn_mmu *mmu, struct root *r, pn_gva gva) {
+    if (!r->top || (r->narrow && gva >> 32))
+        return;
+    struct swalk w;
+    shadow_walk(r, gva, &w);
+    struct sp *sp = sp_of(w.sptep);
+    if (!sp->unsync)
+        return;
+    struct slot *s = slot_of_gfn(mmu, sp->gfn);
+    spte_sync(mmu, sp, sp_index(w.sptep), slot_hva(s, sp->gfn));
+}
