@@ -63,7 +63,7 @@ static int parse_nodes(const char *text, const char *list, bool one, struct bitm
         if (*p < '0' || *p > '9' || (*end && *end != ',') || (one && *end))
             return err_set(e, -EINVAL, "--numa %s: %s", text,
                            one ? "wants one node number" : "wants node numbers A,B,...");
-        if (node >= mask->size || !numa_bitmask_isbitset(numa_get_mems_allowed(), node))
+        if (node >= mask->size || !numa_bitmask_isbitset(allowed, node))
             return err_set(e, -EINVAL, "--numa %s: this host has no usable node %lu",
                            text, node);
         numa_bitmask_setbit(mask, (unsigned)node);
@@ -75,9 +75,27 @@ static int parse_nodes(const char *text, const char *list, bool one, struct bitm
     return count ? 0 : -EINVAL;
 }
 
+/* "local", "bind=N" or "interleave=A,B". Return: 0 with *policy and mask, or -EINVAL. */
+static int parse_policy(const char *text, const struct bitmask *allowed, int *policy,
+                        struct bitmask *mask, struct err *e) {
+    if (strcmp(text, "local") == 0) {
+        *policy = MPOL_LOCAL;
+        return 0;
+    }
+    if (strncmp(text, "bind=", 5) == 0) {
+        *policy = MPOL_BIND;
+        return parse_nodes(text, text + 5, true, allowed, mask, e);
+    }
+    if (strncmp(text, "interleave=", 11) == 0) {
+        *policy = MPOL_INTERLEAVE;
+        return parse_nodes(text, text + 11, false, allowed, mask, e);
+    }
+    return err_set(e, -EINVAL, "--numa %s: not one of local, bind=N, interleave=A,B",
+                   text);
+}
+
 static int place(const struct hostmem *m, const char *text, struct err *e) {
-    int policy = MPOL_DEFAULT, rc = 0;
-    struct bitmask *mask = NULL;
+    int policy = MPOL_DEFAULT;
     if (!text)
         return 0;
     if (numa_available() < 0) {
@@ -85,26 +103,17 @@ static int place(const struct hostmem *m, const char *text, struct err *e) {
             return 0; /* one node: everything is local */
         return err_set(e, -EINVAL, "--numa %s: this host has no NUMA support", text);
     }
-    mask = numa_allocate_nodemask();
-    if (!mask)
-        return err_set(e, -ENOMEM, "--numa %s: out of memory", text);
-    if (strcmp(text, "local") == 0) {
-        policy = MPOL_LOCAL;
-    } else if (strncmp(text, "bind=", 5) == 0) {
-        policy = MPOL_BIND;
-        rc = parse_nodes(text, text + 5, true, mask, e);
-    } else if (strncmp(text, "interleave=", 11) == 0) {
-        policy = MPOL_INTERLEAVE;
-        rc = parse_nodes(text, text + 11, false, mask, e);
-    } else {
-        rc = err_set(e, -EINVAL, "--numa %s: not one of local, bind=N, interleave=A,B",
-                     text);
-    }
-    bool nodes = rc == 0 && policy != MPOL_LOCAL;
+    struct bitmask *allowed = numa_get_mems_allowed(), *mask = numa_allocate_nodemask();
+    int rc = allowed && mask ? parse_policy(text, allowed, &policy, mask, e)
+                             : err_set(e, -ENOMEM, "--numa %s: out of memory", text);
+    bool nodes = policy != MPOL_LOCAL;
     if (rc == 0 && mbind(m->base, m->mapped, policy, nodes ? mask->maskp : NULL,
                          nodes ? mask->size + 1 : 0, 0) < 0)
         rc = err_sys(e, -errno, "--numa %s: mbind", text);
-    numa_free_nodemask(mask);
+    if (allowed)
+        numa_bitmask_free(allowed);
+    if (mask)
+        numa_bitmask_free(mask);
     return rc;
 }
 

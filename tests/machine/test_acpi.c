@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: MIT */
+/* ACPI tables: checksums, the chain from the RSDP, and what iasl reads in them. */
+#include "fixture.h"
+
+#include <check.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "dev/dev.h"
+
+static uint8_t buf[0x10000];
+
+static uint64_t le(const uint8_t *p, unsigned size) {
+    uint64_t v = 0;
+    memcpy(&v, p, size);
+    return v;
+}
+
+static void expect_sum(const uint8_t *p, size_t size) {
+    uint8_t sum = 0;
+    for (size_t i = 0; i < size; i++)
+        sum = (uint8_t)(sum + p[i]);
+    ck_assert_uint_eq(sum, 0);
+}
+
+static const uint8_t *table(uint64_t gpa) {
+    ck_assert_uint_ge(gpa, ACPI_BASE);
+    ck_assert_uint_lt(gpa, 0x100000);
+    return buf + (gpa - ACPI_BASE);
+}
+
+static const uint8_t *by_name(const char *signature) {
+    const uint8_t *xsdt = table(le(buf + 24, 8));
+    for (unsigned i = 36; i < le(xsdt + 4, 4); i += 8) {
+        const uint8_t *t = table(le(xsdt + i, 8));
+        if (memcmp(t, signature, 4) == 0)
+            return t;
+    }
+    if (memcmp(signature, "DSDT", 4) == 0)
+        return table(le(by_name("FACP") + 140, 8));
+    ck_abort_msg("no table %s", signature);
+}
+
+START_TEST(chain_and_checksums) {
+    ck_assert_uint_gt(acpi_build(buf, sizeof(buf), 4), 0);
+    ck_assert_int_eq(memcmp(buf, "RSD PTR ", 8), 0);
+    expect_sum(buf, 20);
+    expect_sum(buf, 36);
+    const uint8_t *rsdt = table(le(buf + 16, 4)), *xsdt = table(le(buf + 24, 8));
+    expect_sum(rsdt, le(rsdt + 4, 4));
+    expect_sum(xsdt, le(xsdt + 4, 4));
+    for (unsigned i = 0; i < 2; i++)
+        ck_assert_uint_eq(le(rsdt + 36 + 4 * i, 4), le(xsdt + 36 + 8 * i, 8));
+    static const char *names[] = {"FACP", "APIC", "DSDT"};
+    for (unsigned i = 0; i < 3; i++)
+        expect_sum(by_name(names[i]), le(by_name(names[i]) + 4, 4));
+    const uint8_t *fadt = by_name("FACP");
+    ck_assert_uint_eq(le(fadt + 36, 4) % 64, 0);
+    ck_assert_int_eq(memcmp(table(le(fadt + 36, 4)), "FACS", 4), 0);
+    ck_assert_uint_eq(le(fadt + 64, 4), ACPI_PM_BASE + ACPI_PM_CNT);
+    ck_assert_uint_eq(le(fadt + 46, 2), ACPI_SCI_GSI);
+}
+END_TEST
+
+START_TEST(madt_names_every_cpu) {
+    static const unsigned counts[] = {1, 2, 64, 255, 300};
+    for (unsigned k = 0; k < 5; k++) {
+        ck_assert_uint_gt(acpi_build(buf, sizeof(buf), counts[k]), 0);
+        const uint8_t *m = by_name("APIC");
+        unsigned cpus = 0, size = (unsigned)le(m + 4, 4), i;
+        for (i = 44; i < size; i += m[i + 1]) {
+            ck_assert_uint_gt(m[i + 1], 0);
+            cpus += m[i] == 0 || m[i] == 9;
+        }
+        ck_assert_uint_eq(i, size);
+        ck_assert_uint_eq(cpus, counts[k]);
+    }
+}
+END_TEST
+
+START_TEST(too_small_a_buffer_is_refused) {
+    size_t need = acpi_build(buf, sizeof(buf), 2);
+    uint8_t *small = malloc(need);
+    for (size_t size = 0; size < need; size += 13)
+        ck_assert_uint_eq(acpi_build(small, size, 2), 0);
+    ck_assert_uint_eq(acpi_build(small, need, 2), need);
+    free(small);
+}
+END_TEST
+
+static bool have_iasl(void) {
+    return system("command -v iasl > /dev/null 2>&1") == 0;
+}
+
+static char *read_text(const char *path) {
+    FILE *f = fopen(path, "r");
+    ck_assert_ptr_nonnull(f);
+    char *text = calloc(1, 1 << 20);
+    size_t n = fread(text, 1, (1 << 20) - 1, f);
+    text[n] = 0;
+    fclose(f);
+    return text;
+}
+
+/* Disassemble each table, and compile the DSDT's source to the same bytes again. */
+START_TEST(iasl_reads_them_back) {
+    char dir[] = "/tmp/penumbra-acpi-XXXXXX", cmd[512], path[256];
+    static const char *names[] = {"DSDT", "FACP", "APIC"};
+    ck_assert_ptr_nonnull(mkdtemp(dir));
+    ck_assert_uint_gt(acpi_build(buf, sizeof(buf), 3), 0);
+    for (unsigned i = 0; i < 3; i++) {
+        const uint8_t *t = by_name(names[i]);
+        snprintf(path, sizeof(path), "%s/%s.aml", dir, names[i]);
+        FILE *f = fopen(path, "w");
+        ck_assert_ptr_nonnull(f);
+        fwrite(t, 1, le(t + 4, 4), f);
+        fclose(f);
+        snprintf(cmd, sizeof(cmd), "cd %s && iasl -d %s.aml > %s.log 2>&1", dir, names[i],
+                 names[i]);
+        ck_assert_int_eq(system(cmd), 0);
+        snprintf(path, sizeof(path), "%s/%s.dsl", dir, names[i]);
+        char *text = read_text(path);
+        ck_assert_ptr_null(strstr(text, "ncorrect"));
+        ck_assert_ptr_null(strstr(text, "rror"));
+        if (i == 0) {
+            ck_assert_ptr_nonnull(strstr(text, "PNP0501"));
+            ck_assert_ptr_nonnull(strstr(text, "PNP0B00"));
+            ck_assert_ptr_nonnull(strstr(text, "_S5"));
+        }
+        free(text);
+    }
+    snprintf(cmd, sizeof(cmd),
+             "cd %s && iasl -oa -p again DSDT.dsl > again.log 2>&1 && "
+             "tail -c +37 DSDT.aml > a && tail -c +37 again.aml > b && cmp a b",
+             dir);
+    ck_assert_int_eq(system(cmd), 0);
+    snprintf(cmd, sizeof(cmd), "grep -q ' 0 Errors, 0 Warnings' %s/again.log", dir);
+    ck_assert_int_eq(system(cmd), 0);
+    snprintf(cmd, sizeof(cmd), "rm -r %s", dir);
+    ck_assert_int_eq(system(cmd), 0);
+}
+END_TEST
+
+int main(void) {
+    Suite *s = suite_create("acpi");
+    TCase *c = tcase_create("tables");
+    tcase_add_test(c, chain_and_checksums);
+    tcase_add_test(c, madt_names_every_cpu);
+    tcase_add_test(c, too_small_a_buffer_is_refused);
+    if (have_iasl())
+        tcase_add_test(c, iasl_reads_them_back);
+    else
+        printf("skipped: iasl_reads_them_back (no iasl: package acpica-tools)\n");
+    suite_add_tcase(s, c);
+    SRunner *r = srunner_create(s);
+    srunner_run_all(r, CK_ENV);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed != 0;
+}
