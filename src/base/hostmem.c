@@ -54,7 +54,8 @@ static int parse_kind(const char *text, enum page_kind *kind, struct err *e) {
 /* ---- NUMA placement ---- */
 
 /* "N" or "A,B,C" into mask; every node must exist, have memory and be allowed. */
-static int parse_nodes(const char *text, const char *list, bool one, struct bitmask *mask,
+static int parse_nodes(const char *text, const char *list, bool one,
+                       const struct bitmask *allowed, struct bitmask *mask,
                        struct err *e) {
     unsigned count = 0;
     for (const char *p = list;; p++) {
