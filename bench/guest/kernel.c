@@ -347,7 +347,18 @@ static void read_boot_params(const uint8_t *bp) {
         params.flips = params.pages;
 }
 
+/* 8 bits, no parity, 115200 baud, FIFOs on, no interrupts. */
+static void serial_init(void) {
+    outb(PORT_SERIAL + 1, 0);
+    outb(PORT_SERIAL + 3, 0x80); /* the divisor's latch */
+    outb(PORT_SERIAL, 1);
+    outb(PORT_SERIAL + 1, 0);
+    outb(PORT_SERIAL + 3, 0x03);
+    outb(PORT_SERIAL + 2, 0x07);
+}
+
 void kernel_main(const uint8_t *boot_params) {
+    serial_init();
     read_boot_params(boot_params);
     make_tables();
     make_segments();

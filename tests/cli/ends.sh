@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# How a run ends and the exit code that says so.
+. "$(dirname "$0")/lib.sh"
+
+flat() { run run --kernel "$1" --format flat --flat-addr 0x100000 "${@:2}"; }
+
+# ends CODE WHAT: the last run's exit code, and one line on stderr that says WHAT.
+ends() {
+    [ "$rc" -eq "$1" ] || fail "exit code $rc, not $1 ($2): $(head -n 3 "$work/err")"
+    [ -z "$2" ] || grep -q "^penumbra: .*$2" "$work/err" || fail "stderr does not say '$2'"
+}
+
+run run
+ends 0 ''
+grep -q 'penumbra guest: done' "$work/out" || fail "the embedded guest did not finish"
+run run --append "exit=1 pages=16 compute=1"
+ends 1 ''
+run run --append "exit=21 pages=16 compute=1"
+ends 41 ''
+
+bytes "$work/spin" eb fe
+flat "$work/spin" --max-insns 100000
+ends 4 max-insns
+flat "$work/spin" --timeout 0.3
+ends 4 timeout
+flat "$work/spin" --flat-bits 16 --flat-addr 0x7c00 --max-insns 1000
+ends 4 max-insns
+
+# UD2 without an IDT: #UD, #GP, triple fault.
+bytes "$work/triple" 0f 0b
+for bits in 32 64; do
+    flat "$work/triple" --flat-bits $bits --timeout 20
+    ends 3 'triple fault'
+    grep -qi 'rip' "$work/err" && grep -qi 'cr3' "$work/err" || fail "no register dump"
+done
+
+# HLT with interrupts off: nothing can wake it.
+bytes "$work/halt" fa f4 eb fd
+flat "$work/halt" --timeout 20
+ends 3 'halted'
+
+# mov al,7; out 0xf4,al
+bytes "$work/exit" b0 07 e6 f4 eb fe
+for bits in 16 32 64; do
+    flat "$work/exit" --flat-bits $bits --flat-addr 0x8000 --timeout 20
+    ends 15 ''
+done
+
+# A signal ends the run within a second, and what started it can tell.
+for sig in TERM INT HUP; do
+    setsid env --default-signal=INT "$penumbra" run --kernel "$work/spin" --format flat \
+        --stats "$work/$sig.json" < /dev/null > "$work/out" 2> "$work/err" &
+    pid=$!
+    sleep 0.7
+    start=${EPOCHREALTIME/./}
+    kill -$sig $pid
+    wait $pid
+    rc=$?
+    took=$((${EPOCHREALTIME/./} - start))
+    [ $rc -eq $((128 + $(kill -l $sig))) ] || fail "SIG$sig: exit code $rc"
+    [ $took -lt 1500000 ] || fail "SIG$sig: took $took us"
+    grep -q '"reason": "quit"' "$work/$sig.json" || fail "SIG$sig: no stats"
+done
+
+# A closed console: a message, no hang.
+"$penumbra" run < /dev/null 2> "$work/err" | head -c 10 > /dev/null
+rc=${PIPESTATUS[0]}
+ends 1 "console"
+[ -z "$(find "$work" -name '*.part')" ] || fail "files left behind"
+exit $bad

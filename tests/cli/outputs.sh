@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# --stats, --trace and what they promise: every counter, equal digests of equal runs.
+. "$(dirname "$0")/lib.sh"
+top=$(cd "$(dirname "$0")/../.." && pwd)
+small="pages=64 swaps=50 flips=20 switches=20 compute=1000"
+
+run run --append "$small" --stats "$work/a.json" --trace "$work/a.trace" --ram-digest --summary
+[ "$rc" -eq 0 ] || fail "exit code $rc: $(cat "$work/err")"
+cp "$work/out" "$work/a.out"
+for key in schema version host mmu guest_insns host_ns exit reason code counters config events digest; do
+    grep -q "\"$key\":" "$work/a.json" || fail "stats lack $key"
+done
+grep -q '"schema": "penumbra-stats-1"' "$work/a.json" || fail "stats schema"
+sed -n 's/^PN_STAT(\([a-z0-9_]*\),.*/\1/p' "$top/include/penumbra/stats.inc" > "$work/names"
+while read -r name; do
+    grep -q "\"$name\": [0-9]" "$work/a.json" || fail "stats lack the counter $name"
+done < "$work/names"
+grep -q 'mapped and retried' "$work/err" || fail "no summary"
+[ "$(sed -n 's/.*"pf_taken": \([0-9]*\).*/\1/p' "$work/a.json")" -ge 64 ] || fail "no page faults counted"
+
+run run --append "$small" --stats "$work/b.json" --event-digest --ram-digest
+digest() { sed -n "s/.*\"$2\": \"\([0-9a-f]*\)\".*/\1/p" "$1"; }
+[ -n "$(digest "$work/a.json" digest)" ] || fail "no digest"
+[ "$(digest "$work/a.json" digest)" = "$(digest "$work/b.json" digest)" ] || fail "event digests differ"
+[ "$(digest "$work/a.json" ram_digest)" = "$(digest "$work/b.json" ram_digest)" ] || fail "memory digests differ"
+cmp "$work/a.out" "$work/out" || fail "serial output differs"
+
+run trace "$work/a.trace" --digest
+[ "$(cat "$work/out")" = "$(digest "$work/a.json" digest)" ] || fail "penumbra trace --digest"
+run trace "$work/a.trace" --event page_fault
+n=$(wc -l < "$work/out")
+[ "$n" -ge 64 ] && ! grep -qv ' page_fault ' "$work/out" || fail "trace --event: $n lines"
+run trace "$work/a.trace" --event page_fault --gva 0x100000000000-0x10000003ffff
+grep -q 'gva=0x10000000' "$work/out" || fail "trace --gva"
+run trace "$work/a.trace" --count
+grep -q '[0-9] page_fault$' "$work/out" || fail "trace --count"
+run trace "$work/a.trace" --list
+grep -q '^page_fault gva' "$work/out" || fail "trace --list"
+refused 2 trace "$work/a.trace" --event nosuch
+refused 2 trace "$work/a.trace" --gva 5-4
+
+# Another guest, another digest; a damaged file is found.
+run run --append "$small seed=2 pages=65" --stats "$work/c.json" --event-digest
+[ "$(digest "$work/a.json" digest)" != "$(digest "$work/c.json" digest)" ] || fail "digests of different runs are equal"
+size=$(stat -c %s "$work/a.trace")
+printf '\xff' | dd of="$work/a.trace" bs=1 seek=$((size - 20)) conv=notrunc 2>/dev/null
+run trace "$work/a.trace" --digest
+[ "$rc" -eq 1 ] || fail "a damaged trace passes"
+
+# Losses are counted and said.
+run run --append "$small" --trace "$work/d.trace" --trace-limit 64K --stats "$work/d.json"
+grep -q 'events were lost' "$work/err" || fail "losses are not said"
+[ "$(sed -n 's/.*"lost": \([0-9]*\).*/\1/p' "$work/d.json")" -gt 0 ] || fail "losses are not counted"
+[ "$(stat -c %s "$work/d.trace")" -le 131072 ] || fail "the limit is not kept"
+[ -z "$(find "$work" -name '*.part')" ] || fail "files left behind"
+exit $bad
