@@ -196,7 +196,7 @@ static uint64_t compute(uint64_t rounds, uint64_t pages) {
 void user_main(const struct params *p) {
     uint64_t sum = 0;
     text("penumbra guest: 64-bit ring 3, ", 0);
-    number(p->memory >> 20, 0);
+    number((p->memory + 0xfffff) >> 20, 0); /* the BIOS area is not RAM */
     text(" MiB of memory\r\n", 0);
     sum = mix(sum, touch(p->pages));
     sum = mix(sum, swap(p->swaps, p->pages));

@@ -56,6 +56,8 @@ struct parse {
 error_t cli_bad_arg(struct argp_state *state, const char *fmt, ...) {
     struct parse *p = state->hook;
     va_list ap;
+    if (p->done) /* only help was wanted */
+        return 0;
     if (!p->told) {
         va_start(ap, fmt);
         fputs("penumbra: ", stderr);
@@ -71,6 +73,7 @@ error_t cli_default_key(int key, char *arg, struct argp_state *state) {
     struct parse *p = state->hook;
     switch (key) {
     case 'h':
+        setenv("ARGP_HELP_FMT", "no-dup-args-note", 0);
         argp_help(p->argp, stdout, ARGP_HELP_STD_HELP & ~ARGP_HELP_EXIT_OK,
                   (char *)p->name);
         p->done = true;
