@@ -33,9 +33,7 @@ static long protect_word(struct pn_mmu *mmu, struct slot *s, uint64_t first,
 
 long pn_mmu_dirty_harvest(struct pn_mmu *mmu, uint32_t slot_id, uint64_t *bitmap,
                           size_t words) {
-    struct slot *s = NULL;
-    if (slot_id < PN_SLOTS_MAX && mmu->slots.by_id)
-        s = mmu->slots.by_id[slot_id];
+    struct slot *s = slot_of_id(&mmu->slots, slot_id);
     if (!s || !s->dirty)
         return -ENOENT;
     size_t need = (s->npages + 63) / 64;
@@ -57,5 +55,6 @@ long pn_mmu_dirty_harvest(struct pn_mmu *mmu, uint32_t slot_id, uint64_t *bitmap
         vcpu->stats->v[PN_STAT_dirty_pages] += (uint64_t)pages;
         pn_emit(vcpu->ring, dirty_harvest, slot_id, (uint64_t)pages);
     }
+    audit_step(mmu);
     return pages;
 }

@@ -29,7 +29,8 @@ struct slot {
 /* memslot.c: sorted array, binary search, last-hit cache. */
 struct slots {
     struct slot **by_gfn; /* sorted, non-overlapping */
-    struct slot **by_id;  /* PN_SLOTS_MAX pointers, made on demand */
+    struct slot **by_id;  /* ids pointers, grown on demand */
+    uint32_t ids;
     uint32_t count, capacity;
     struct slot *last;
     uint64_t generation; /* of MMIO sptes */
@@ -37,6 +38,9 @@ struct slots {
 void slots_free(struct slots *s);
 /* Binary search, and remember the hit. Return: the slot or NULL. */
 struct slot *slots_search(struct slots *s, pn_gfn gfn);
+static inline struct slot *slot_of_id(struct slots *s, uint32_t id) {
+    return id < s->ids ? s->by_id[id] : NULL;
+}
 /* Order, overlap, index and bitmap checks. Return: violations, a line each to out. */
 int slots_audit(struct slots *s, FILE *out);
 static inline uint32_t *slot_large(struct slot *s, pn_gfn gfn, unsigned level) {
@@ -67,6 +71,9 @@ void shadow_written(struct pn_mmu *mmu, struct pn_mmu_vcpu *vcpu, pn_gpa gpa, si
                     bool ad);
 /* Write-protect every spte and TLB entry that maps gfn (dirty harvest, tracking). */
 void shadow_write_protect(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn);
+/* At the end of each public call that changes something: with the option audit, stop the
+ * process at the first broken invariant. */
+void audit_step(struct pn_mmu *mmu);
 
 struct pn_mmu {
     struct pn_mmu_config cfg;

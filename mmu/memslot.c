@@ -111,12 +111,18 @@ static struct slot *slot_alloc(const struct pn_memslot *req) {
 
 /* ---- The two indexes ---- */
 
-/* Room for one more. Return: 0 or -ENOMEM. */
-static int slots_reserve(struct slots *s) {
-    if (!s->by_id) {
-        s->by_id = calloc(PN_SLOTS_MAX, sizeof(*s->by_id));
-        if (!s->by_id)
+/* Room for one more, with this id. Return: 0 or -ENOMEM. */
+static int slots_reserve(struct slots *s, uint32_t id) {
+    if (id >= s->ids) {
+        uint32_t ids = s->ids ? s->ids : 16;
+        while (ids <= id)
+            ids *= 2;
+        struct slot **by_id = realloc(s->by_id, ids * sizeof(*by_id));
+        if (!by_id)
             return -ENOMEM;
+        memset(by_id + s->ids, 0, (ids - s->ids) * sizeof(*by_id));
+        s->by_id = by_id;
+        s->ids = ids;
     }
     if (s->count < s->capacity)
         return 0;
@@ -206,7 +212,7 @@ static int slot_place(struct pn_mmu *mmu, const struct pn_memslot *req,
     if (slots_overlap(&mmu->slots, req, old))
         return -EEXIST;
     struct slot *s = slot_alloc(req);
-    if (!s || slots_reserve(&mmu->slots) < 0) {
+    if (!s || slots_reserve(&mmu->slots, req->id) < 0) {
         slot_free(s);
         return -ENOMEM;
     }
@@ -243,10 +249,10 @@ static int slot_reflag(struct pn_mmu *mmu, struct slot *s, uint32_t flags) {
     return 0;
 }
 
-int pn_mmu_slot_set(struct pn_mmu *mmu, const struct pn_memslot *req) {
+static int slot_set(struct pn_mmu *mmu, const struct pn_memslot *req) {
     if (req->id >= PN_SLOTS_MAX)
         return -ENOSPC;
-    struct slot *old = mmu->slots.by_id ? mmu->slots.by_id[req->id] : NULL;
+    struct slot *old = slot_of_id(&mmu->slots, req->id);
     if (req->size == 0)
         return slot_delete(mmu, old);
     int rc = check_request(mmu, req);
@@ -261,6 +267,12 @@ int pn_mmu_slot_set(struct pn_mmu *mmu, const struct pn_memslot *req) {
     if (req->gpa != old->pub.gpa)
         return slot_place(mmu, req, old);
     return slot_reflag(mmu, old, req->flags);
+}
+
+int pn_mmu_slot_set(struct pn_mmu *mmu, const struct pn_memslot *req) {
+    int rc = slot_set(mmu, req);
+    audit_step(mmu);
+    return rc;
 }
 
 /* ---- Audit ---- */
@@ -279,7 +291,7 @@ int slots_audit(struct slots *s, FILE *out) {
         const struct slot *m = s->by_gfn[i];
         if (i && s->by_gfn[i - 1]->gfn + s->by_gfn[i - 1]->npages > m->gfn)
             bad += complain(out, m, "overlaps or precedes its left neighbour");
-        if (m->pub.id >= PN_SLOTS_MAX || s->by_id[m->pub.id] != m)
+        if (slot_of_id(s, m->pub.id) != m)
             bad += complain(out, m, "is not found by its id");
         if (m->gfn != m->pub.gpa >> PN_PAGE_SHIFT ||
             m->npages != m->pub.size >> PN_PAGE_SHIFT)
@@ -290,7 +302,7 @@ int slots_audit(struct slots *s, FILE *out) {
             last_seen = true;
     }
     uint32_t by_id = 0;
-    for (uint32_t i = 0; s->by_id && i < PN_SLOTS_MAX; i++)
+    for (uint32_t i = 0; i < s->ids; i++)
         by_id += s->by_id[i] != NULL;
     if (by_id != s->count || !last_seen) {
         bad++;

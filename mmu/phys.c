@@ -70,5 +70,6 @@ size_t pn_mmu_write_phys(struct pn_mmu *mmu, pn_gpa gpa, const void *buf, size_t
         gpa += piece;
         done += piece;
     }
+    audit_step(mmu);
     return done;
 }
