@@ -39,7 +39,7 @@ static enum cpu_rc page(struct cpu *cpu, pn_gva lin, enum pn_access access, uint
 }
 
 enum cpu_rc bulk_read(struct cpu *cpu, pn_gva lin, void *buf, unsigned size) {
-    uint8_t *out = buf, *p;
+    uint8_t *out = buf, *p = NULL;
     while (size) {
         unsigned n = room(lin, size);
         if (page(cpu, lin, PN_READ, &p) != CPU_NEXT)
@@ -54,7 +54,7 @@ enum cpu_rc bulk_read(struct cpu *cpu, pn_gva lin, void *buf, unsigned size) {
 }
 
 enum cpu_rc bulk_probe_write(struct cpu *cpu, pn_gva lin, unsigned size) {
-    uint8_t *p;
+    uint8_t *p = NULL;
     while (size) {
         unsigned n = room(lin, size);
         if (page(cpu, lin, PN_WRITE, &p) != CPU_NEXT)
@@ -66,7 +66,7 @@ enum cpu_rc bulk_probe_write(struct cpu *cpu, pn_gva lin, unsigned size) {
 
 enum cpu_rc bulk_write(struct cpu *cpu, pn_gva lin, const void *buf, unsigned size) {
     const uint8_t *from = buf;
-    uint8_t *p;
+    uint8_t *p = NULL;
     if (room(lin, size) < size && bulk_probe_write(cpu, lin, size) != CPU_NEXT)
         return CPU_FAULT;
     while (size) {
