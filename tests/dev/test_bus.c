@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: MIT */
+/* Dispatch, splitting, widening, absent devices, overlaps and moves. */
+#include <errno.h>
+#include <string.h>
+
+#include "fixture.h"
+
+struct mem {
+    uint8_t byte[32];
+    unsigned calls, last_size;
+    uint64_t last_offset, size;
+};
+
+static uint64_t mem_read(void *dev, uint64_t offset, unsigned size) {
+    struct mem *m = dev;
+    uint64_t v = 0;
+
+    ck_assert_uint_le(offset + size, m->size);
+    memcpy(&v, m->byte + offset, size);
+    m->calls++;
+    m->last_size = size;
+    m->last_offset = offset;
+    return v | (size < 8 ? ~0ull << size * 8 : 0); /* junk above is cut off */
+}
+
+static void mem_write(void *dev, uint64_t offset, unsigned size, uint64_t value) {
+    struct mem *m = dev;
+
+    ck_assert_uint_le(offset + size, m->size);
+    if (size < 8)
+        ck_assert_uint_eq(value >> size * 8, 0);
+    memcpy(m->byte + offset, &value, size);
+    m->calls++;
+    m->last_size = size;
+    m->last_offset = offset;
+}
+
+static const struct dev_ops byte_ops = {"b", 1, 1, mem_read, mem_write};
+static const struct dev_ops any_ops = {"any", 1, 8, mem_read, mem_write};
+static const struct dev_ops dword_ops = {"d", 4, 4, mem_read, mem_write};
+static const struct dev_ops bad_ops = {"bad", 4, 2, mem_read, mem_write};
+
+START_TEST(nobody) {
+    struct fx f;
+
+    fx_init(&f);
+    ck_assert_uint_eq(dev_bus_pio_read(f.bus, 0x123, 1), 0xff);
+    ck_assert_uint_eq(dev_bus_pio_read(f.bus, 0xffff, 4), 0xffffffffu);
+    ck_assert_uint_eq(dev_bus_mmio_read(f.bus, UINT64_MAX, 8), UINT64_MAX);
+    ck_assert_uint_eq(dev_bus_mmio_read(f.bus, 0, 2), 0xffff);
+    dev_bus_pio_write(f.bus, 0xffff, 4, 1);
+    dev_bus_mmio_write(f.bus, UINT64_MAX, 8, 1);
+    for (unsigned size = 0; size < 40; size += 3) { /* sizes that no CPU has */
+        dev_bus_pio_read(f.bus, 0xfffe, size);
+        dev_bus_pio_write(f.bus, 0xfffe, size, 0);
+        dev_bus_mmio_read(f.bus, UINT64_MAX - 1, size);
+    }
+    fx_done(&f);
+}
+END_TEST
+
+START_TEST(split_bytes) {
+    struct fx f;
+    struct mem a = {.size = 2}, b = {.size = 4};
+
+    fx_init(&f);
+    ck_assert_int_eq(dev_bus_add_pio(f.bus, 0x10, 2, &byte_ops, &a), 0);
+    ck_assert_int_eq(dev_bus_add_pio(f.bus, 0x12, 4, &any_ops, &b), 0);
+    dev_bus_pio_write(f.bus, 0x10, 4, 0x44332211);
+    ck_assert_uint_eq(a.calls, 2);
+    ck_assert_uint_eq(b.calls, 1);
+    ck_assert_uint_eq(b.last_size, 2);
+    ck_assert_uint_eq(dev_bus_pio_read(f.bus, 0x10, 4), 0x44332211);
+    ck_assert_uint_eq(dev_bus_pio_read(f.bus, 0x0f, 4), 0x332211ff);
+    ck_assert_uint_eq(dev_bus_pio_read(f.bus, 0x14, 4), 0xffff0000);
+    fx_done(&f);
+}
+END_TEST
+
+START_TEST(widen) {
+    struct fx f;
+    struct mem d = {.size = 16, .byte = {1, 2, 3, 4, 5, 6, 7, 8}};
+
+    fx_init(&f);
+    ck_assert_int_eq(dev_bus_add_mmio(f.bus, 0x1000, 16, &dword_ops, &d), 0);
+    ck_assert_uint_eq(dev_bus_mmio_read(f.bus, 0x1001, 1), 2);
+    ck_assert_uint_eq(dev_bus_mmio_read(f.bus, 0x1006, 2), 0x0807);
+    ck_assert_uint_eq(dev_bus_mmio_read(f.bus, 0x1000, 8), 0x0807060504030201);
+    ck_assert_uint_eq(d.last_size, 4);
+    d.calls = 0;
+    dev_bus_mmio_write(f.bus, 0x1000, 2, 0xffff); /* too narrow: dropped */
+    ck_assert_uint_eq(d.calls, 0);
+    dev_bus_mmio_write(f.bus, 0x1000, 8, 0x1122334455667788);
+    ck_assert_uint_eq(d.calls, 2);
+    ck_assert_uint_eq(dev_bus_mmio_read(f.bus, 0x1000, 8), 0x1122334455667788);
+    fx_done(&f);
+}
+END_TEST
+
+START_TEST(refused) {
+    struct fx f;
+    struct mem m = {.size = 16};
+
+    fx_init(&f);
+    ck_assert_int_eq(dev_bus_add_pio(f.bus, 0x10, 4, &byte_ops, &m), 0);
+    ck_assert_int_eq(dev_bus_add_pio(f.bus, 0x13, 1, &byte_ops, &m), -EEXIST);
+    ck_assert_int_eq(dev_bus_add_pio(f.bus, 0x0e, 3, &byte_ops, &m), -EEXIST);
+    ck_assert_int_eq(dev_bus_add_pio(f.bus, 0x14, 1, &byte_ops, &m), 0);
+    ck_assert_int_eq(dev_bus_add_pio(f.bus, 0xfff0, 17, &byte_ops, &m), -EINVAL);
+    ck_assert_int_eq(dev_bus_add_pio(f.bus, 0x20, 0, &byte_ops, &m), -EINVAL);
+    ck_assert_int_eq(dev_bus_add_pio(f.bus, 0x20, 1, &bad_ops, &m), -EINVAL);
+    ck_assert_int_eq(dev_bus_add_mmio(f.bus, ~0ull << 3, 16, &any_ops, &m), -EINVAL);
+    ck_assert_int_eq(dev_bus_add_pio(f.bus, 0xfff0, 16, &byte_ops, &m), 0);
+    fx_done(&f);
+}
+END_TEST
+
+START_TEST(move_and_remove) {
+    struct fx f;
+    struct mem a = {.size = 16, .byte = {0xaa}}, b = {.size = 16, .byte = {0xbb}};
+
+    fx_init(&f);
+    ck_assert_int_eq(dev_bus_add_mmio(f.bus, 0x1000, 16, &any_ops, &a), 0);
+    ck_assert_int_eq(dev_bus_add_mmio(f.bus, 0x2000, 16, &any_ops, &b), 0);
+    ck_assert_int_eq(dev_bus_move_mmio(f.bus, &a, 0x3000), 0);
+    ck_assert_uint_eq(dev_bus_mmio_read(f.bus, 0x1000, 1), 0xff);
+    ck_assert_uint_eq(dev_bus_mmio_read(f.bus, 0x3000, 1), 0xaa);
+    ck_assert_int_eq(dev_bus_move_mmio(f.bus, &a, 0x2008), -EEXIST);
+    ck_assert_uint_eq(dev_bus_mmio_read(f.bus, 0x3000, 1), 0xff); /* nowhere */
+    ck_assert_uint_eq(dev_bus_mmio_read(f.bus, 0x2000, 1), 0xbb);
+    ck_assert_int_eq(dev_bus_move_mmio(f.bus, &a, UINT64_MAX - 3), -EINVAL);
+    ck_assert_int_eq(dev_bus_move_mmio(f.bus, &a, 0x2010), 0);
+    ck_assert_uint_eq(dev_bus_mmio_read(f.bus, 0x2010, 1), 0xaa);
+    ck_assert_int_eq(dev_bus_move_mmio(f.bus, &f, 0), -ENOENT);
+    dev_bus_remove(f.bus, &b);
+    ck_assert_uint_eq(dev_bus_mmio_read(f.bus, 0x2000, 1), 0xff);
+    ck_assert_uint_eq(dev_bus_mmio_read(f.bus, 0x2010, 1), 0xaa);
+    fx_done(&f);
+}
+END_TEST
+
+int main(void) {
+    const TTest *tests[] = {nobody, split_bytes, widen, refused, move_and_remove};
+
+    return fx_run("bus", tests, sizeof tests / sizeof *tests);
+}
