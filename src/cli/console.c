@@ -16,6 +16,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <termios.h>
 #include <time.h>
 #include <unistd.h>
@@ -130,6 +131,13 @@ void console_open(void (*on_quit)(void)) {
 void console_close(void) {
     con.open = false;
     restore_terminal();
+}
+
+bool console_has_input(void) {
+    struct stat in, null;
+    return fstat(STDIN_FILENO, &in) == 0 &&
+           (stat("/dev/null", &null) || !S_ISCHR(in.st_mode) ||
+            in.st_rdev != null.st_rdev);
 }
 
 static void write_out(const void *buf, size_t size) {

@@ -17,6 +17,8 @@
  * from the console's own calls or from a signal handler. There is one console. */
 void console_open(void (*on_quit)(void));
 void console_close(void);
+/* Return: whether input can ever come (stdin is open and not /dev/null). */
+bool console_has_input(void);
 
 /* The machine's callbacks (machine.h); opaque is unused. */
 void console_out(void *opaque, const uint8_t *buf, size_t size);

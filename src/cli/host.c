@@ -4,7 +4,6 @@
  * text prints from it, so that the two cannot differ.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <numa.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +12,7 @@
 
 #include "cli/cli.h"
 #include "penumbra/engine.h"
+#include "penumbra/kvm_host.h"
 
 /* The first line of a small file without its newline; "" when unreadable. */
 static void read_line(const char *path, char *buf, size_t size) {
@@ -76,32 +76,39 @@ static json_t *thp_policy(void) {
     return q ? json_stringn(p + 1, (size_t)(q - p - 1)) : json_string("absent");
 }
 
-static json_t *kvm_json(void) {
-    int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
-    int rc = fd < 0 ? errno : 0;
-    if (fd >= 0)
-        close(fd);
-    return json_pack("{s:b, s:s}", "usable", !rc, "why",
-                     !rc            ? "/dev/kvm opens"
-                     : rc == ENOENT ? "/dev/kvm is absent"
-                     : rc == EACCES ? "no permission for /dev/kvm"
-                                    : strerror(rc));
+static json_t *kvm_json(const struct pn_kvm_host *k) {
+    json_t *caps = json_object();
+    for (unsigned i = 0; i < k->cap_count; i++)
+        json_object_set_new(caps, k->cap[i].name,
+                            json_pack("{s:i, s:s}", "value", k->cap[i].value, "used_for",
+                                      k->cap[i].used_for));
+    return json_pack("{s:b, s:s, s:i, s:s, s:s, s:s, s:i, s:i, s:i, s:o}", "usable",
+                     k->status == PN_KVM_OK, "reason", k->reason, "api", k->api, "vendor",
+                     k->vendor, "mmu", pn_kvm_mmu_name(k->mmu), "found_by", k->found_by,
+                     "tdp_mmu", k->tdp_mmu, "nx_huge_pages", k->nx_huge_pages,
+                     "halt_poll_ns", k->halt_poll_ns, "capabilities", caps);
 }
 
-static json_t *mmu_json(void) {
-    static const struct {
+/* Each --mmu: does it work here, and what would translate. */
+static json_t *mmu_json(const struct pn_kvm_host *k) {
+    char kvm[256];
+    snprintf(kvm, sizeof(kvm), k->status == PN_KVM_OK ? "%s, known by %s" : "%.0s%s",
+             pn_kvm_mmu_name(k->mmu), k->status == PN_KVM_OK ? k->found_by : k->reason);
+    const struct {
         const char *name, *what;
     } mmus[] = {
         {"shadow", "software CPU, our shadow MMU"},
         {"tdp", "software CPU, our two-dimensional MMU"},
-        {"kvm", "the host's KVM"},
+        {"kvm", kvm},
     };
     json_t *out = json_object();
-    for (unsigned i = 0; i < sizeof(mmus) / sizeof(mmus[0]); i++)
+    for (unsigned i = 0; i < sizeof(mmus) / sizeof(mmus[0]); i++) {
+        bool built = pn_engine_find(mmus[i].name) != NULL;
+        bool works = built && (i != 2 || k->status == PN_KVM_OK);
         json_object_set_new(out, mmus[i].name,
-                            json_pack("{s:b, s:s}", "works",
-                                      pn_engine_find(mmus[i].name) != NULL, "what",
-                                      mmus[i].what));
+                            json_pack("{s:b, s:b, s:s}", "built", built, "works", works,
+                                      "what", mmus[i].what));
+    }
     return out;
 }
 
@@ -130,6 +137,17 @@ static void print_pool(const json_t *host, const char *key, const char *label) {
            (long long)json_integer_value(json_object_get(p, "free")));
 }
 
+static void print_kvm(const json_t *kvm) {
+    if (json_is_true(json_object_get(kvm, "usable")))
+        printf("%-14s usable, API version %lld, module %s, MMU: %s\n", "/dev/kvm",
+               (long long)json_integer_value(json_object_get(kvm, "api")),
+               json_string_value(json_object_get(kvm, "vendor")),
+               json_string_value(json_object_get(kvm, "mmu")));
+    else
+        printf("%-14s %s\n", "/dev/kvm",
+               json_string_value(json_object_get(kvm, "reason")));
+}
+
 static void print_host(json_t *j) {
     json_t *host = json_object_get(j, "host"), *node, *value;
     const char *name;
@@ -150,12 +168,12 @@ static void print_host(json_t *j) {
            json_string_value(json_object_get(host, "thp")));
     print_pool(host, "hugepages_2m", "  2 MiB");
     print_pool(host, "hugepages_1g", "  1 GiB");
-    printf("%-14s %s\n", "/dev/kvm",
-           json_string_value(json_object_get(json_object_get(j, "kvm"), "why")));
+    print_kvm(json_object_get(j, "kvm"));
     json_object_foreach(json_object_get(j, "mmu"), name, value)
-        printf("--mmu %-8s %s (%s)\n", name,
-               json_is_true(json_object_get(value, "works")) ? "works here"
-                                                             : "not in this build",
+        printf("--mmu %-8s %s: %s\n", name,
+               json_is_true(json_object_get(value, "works"))   ? "works here"
+               : json_is_true(json_object_get(value, "built")) ? "does not work here"
+                                                               : "not in this build",
                json_string_value(json_object_get(value, "what")));
 }
 
@@ -175,9 +193,11 @@ int cmd_host(int argc, char **argv) {
     int rc = cli_parse(&argp, argc, argv, "penumbra host", &as_json, &done);
     if (rc || done)
         return rc;
+    struct pn_kvm_host kvm;
+    pn_kvm_host_probe(&kvm);
     json_t *j = json_pack("{s:s, s:s, s:o, s:o, s:o}", "schema", "penumbra-host-1",
                           "version", PENUMBRA_VERSION, "host", host_json(), "kvm",
-                          kvm_json(), "mmu", mmu_json());
+                          kvm_json(&kvm), "mmu", mmu_json(&kvm));
     if (!j) {
         cli_error("out of memory");
         return CLI_HOST;

@@ -133,8 +133,9 @@ static int create_machine(struct run *r) {
         m->kernel_blob_size = (size_t)(pn_guest_elf_end - pn_guest_elf);
     }
     m->serial_out = console_out;
-    m->serial_in = console_in;
+    m->serial_in = console_has_input() ? console_in : NULL;
     m->idle = console_idle;
+    m->interactive = isatty(STDIN_FILENO);
     int rc = machine_create(m, &r->machine, err, sizeof(err));
     if (!rc)
         return CLI_OK;
@@ -145,6 +146,11 @@ static int create_machine(struct run *r) {
 /* Boot, and stay until the guest ends. */
 static int run_machine(struct run *r) {
     char err[256] = "";
+    struct run_report *rep = &r->report;
+    const struct pn_engine_ops *ops = r->options.machine.engine;
+    ops->describe(machine_engine(r->machine), rep->mmu_detail, sizeof(rep->mmu_detail));
+    if (ops->threaded) /* always say which MMU the host's hypervisor uses */
+        cli_error("--mmu %s: %s", r->options.mmu, rep->mmu_detail);
     running = r->machine;
     console_open(quit);
     int rc = machine_run(r->machine, &r->report.result, err, sizeof(err));
@@ -157,7 +163,25 @@ static int run_machine(struct run *r) {
     return conclude(r);
 }
 
+/* One counter of the hypervisor's: into the group's object, made when first seen. */
+static void add_foreign(void *opaque, const char *group, const char *name,
+                        uint64_t value) {
+    json_t **all = opaque;
+    if (!*all)
+        *all = json_object();
+    json_t *one = json_object_get(*all, group);
+    if (!one) {
+        one = json_object();
+        json_object_set_new(*all, group, one);
+    }
+    json_object_set_new(one, name, json_integer((json_int_t)value));
+}
+
 static void add_stats(struct run *r) {
+    struct pn_engine *e = machine_engine(r->machine);
+    const struct pn_engine_ops *ops = r->options.machine.engine;
+    if (ops->foreign_stats)
+        ops->foreign_stats(e, add_foreign, &r->report.foreign);
     for (unsigned cpu = 0; cpu < r->options.machine.cpus; cpu++) {
         const struct pn_stats *s = machine_stats(r->machine, cpu);
         for (unsigned i = 0; s && i < PN_STAT_COUNT; i++)
@@ -225,6 +249,7 @@ int cmd_run(int argc, char **argv) {
     }
     if (r.machine)
         machine_destroy(r.machine);
+    json_decref(r.report.foreign);
     trace_abandon(r.trace);
     outfile_abandon(&r.stats);
     if (console_signal() && code == 128 + console_signal()) {

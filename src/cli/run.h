@@ -33,6 +33,8 @@ struct run_report {
     struct trace_totals events;
     bool has_events, has_ram_digest;
     uint64_t ram_digest;
+    char mmu_detail[256]; /* which MMU it was, in the engine's words */
+    json_t *foreign;      /* the hypervisor's own counters by group, or NULL */
 };
 
 /* "poweroff", "triple-fault"...: the reason as --stats writes it. */

@@ -36,17 +36,20 @@ json_t *run_report_json(const struct run_report *r) {
         json_object_set_new(counters, pn_stat_name(i),
                             json_integer((json_int_t)r->total.v[i]));
     json_t *j = json_pack(
-        "{s:s, s:s, s:o, s:s, s:I, s:I, s:I, s:{s:s, s:i}, s:o, s:o}", "schema",
+        "{s:s, s:s, s:o, s:s, s:s, s:I, s:I, s:I, s:{s:s, s:i}, s:o, s:o}", "schema",
         "penumbra-stats-1", "version", PENUMBRA_VERSION, "host", host_json(), "mmu",
-        r->options->mmu, "guest_insns", (json_int_t)r->result.guest_insns, "guest_ns",
-        (json_int_t)r->result.guest_ns, "host_ns", (json_int_t)r->result.host_ns, "exit",
-        "reason", run_end_name(r->result.end), "code", r->code, "counters", counters,
-        "config", config_json(r->options));
+        r->options->mmu, "mmu_detail", r->mmu_detail, "guest_insns",
+        (json_int_t)r->result.guest_insns, "guest_ns", (json_int_t)r->result.guest_ns,
+        "host_ns", (json_int_t)r->result.host_ns, "exit", "reason",
+        run_end_name(r->result.end), "code", r->code, "counters", counters, "config",
+        config_json(r->options));
     if (j && r->has_events)
         json_object_set_new(
             j, "events",
             json_pack("{s:I, s:I, s:o}", "records", (json_int_t)r->events.records, "lost",
                       (json_int_t)r->events.lost, "digest", hex(r->events.digest)));
+    if (j && r->foreign)
+        json_object_set(j, "hypervisor_counters", r->foreign);
     if (j && r->has_ram_digest)
         json_object_set_new(j, "ram_digest", hex(r->ram_digest));
     return j;
@@ -99,24 +102,46 @@ static const struct row {
     {"TLB flushes", PN_STAT_tlb_flush},
 };
 
-void run_report_print(const struct run_report *r, FILE *out) {
+/* What a hypervisor counted for itself, zeroes left out. */
+static void print_foreign(json_t *groups, FILE *out) {
+    const char *group, *name;
+    json_t *counters, *value;
     char buf[32];
-    double host = (double)r->result.host_ns / 1e9;
-    fprintf(out, "\npenumbra %s --mmu %s: %s, exit code %d\n", PENUMBRA_VERSION,
-            r->options->mmu, run_end_name(r->result.end), r->code);
+    json_object_foreach(groups, group, counters) {
+        fprintf(out, "\nThe hypervisor's counters, %s\n", group);
+        json_object_foreach(counters, name, value) if (json_integer_value(value))
+            fprintf(out, "  %-40s %16s\n", name,
+                    grouped((uint64_t)json_integer_value(value), buf));
+    }
+}
+
+static void print_counters(const struct pn_stats *total, FILE *out) {
+    char buf[32];
     for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         if (rows[i].stat < 0)
             fprintf(out, "\n%s\n", rows[i].label);
         else
             fprintf(out, "  %-40s %16s\n", rows[i].label,
-                    grouped(r->total.v[rows[i].stat], buf));
+                    grouped(total->v[rows[i].stat], buf));
     }
-    fprintf(out, "\nTime\n  %-40s %16s\n", "guest instructions",
-            grouped(r->result.guest_insns, buf));
-    fprintf(out, "  %-40s %14.3f s\n", "host time", host);
-    if (host > 0)
+}
+
+void run_report_print(const struct run_report *r, FILE *out) {
+    char buf[32];
+    double host = (double)r->result.host_ns / 1e9;
+    uint64_t insns = r->result.guest_insns;
+    fprintf(out, "\npenumbra %s --mmu %s: %s, exit code %d\n%s\n", PENUMBRA_VERSION,
+            r->options->mmu, run_end_name(r->result.end), r->code, r->mmu_detail);
+    if (r->options->machine.engine->threaded) /* its MMU counts for itself */
+        print_foreign(r->foreign, out);
+    else
+        print_counters(&r->total, out);
+    fprintf(out, "\nTime\n  %-40s %14.3f s\n", "host time", host);
+    if (insns) {
+        fprintf(out, "  %-40s %16s\n", "guest instructions", grouped(insns, buf));
         fprintf(out, "  %-40s %16.1f\n", "million instructions per second",
-                (double)r->result.guest_insns / host / 1e6);
+                host > 0 ? (double)insns / host / 1e6 : 0);
+    }
     if (r->has_events)
         fprintf(out, "  %-40s %16s\n  %-40s %16" PRIx64 "\n", "events recorded",
                 grouped(r->events.records, buf), "digest of the events",
