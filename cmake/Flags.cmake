@@ -4,6 +4,11 @@
 add_compile_definitions(_GNU_SOURCE=)
 add_compile_options(-Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes
                     -Wpointer-arith -Wno-unused-parameter)
+if(CMAKE_C_COMPILER_ID MATCHES "Clang") # struct kvm_msrs before its entries
+  add_compile_options(-Wno-gnu-variable-sized-type-not-at-end)
+else() # gcc 12 does not see that a nonzero return means "not set"
+  add_compile_options(-Wno-maybe-uninitialized)
+endif()
 if(PENUMBRA_WERROR)
   add_compile_options(-Werror)
 endif()

@@ -11,6 +11,7 @@
  * themselves. kick() is safe from any thread and from a signal handler.
  */
 #include <errno.h>
+#include <stdatomic.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -128,7 +129,7 @@ enum pn_exit_reason kvm_run(struct pn_engine *e, unsigned cpu, uint64_t deadline
         }
         if (rc == 0 && !handle_exit(v, &reason))
             break;
-        if (__atomic_exchange_n(&v->stop, 0, __ATOMIC_SEQ_CST))
+        if (atomic_exchange(&v->stop, 0))
             break;
     }
     v->inside = 0;
