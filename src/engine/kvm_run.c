@@ -11,8 +11,8 @@
  * themselves. kick() is safe from any thread and from a signal handler.
  */
 #include <errno.h>
-#include <stdatomic.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/ioctl.h>
 
