@@ -15,6 +15,9 @@
 
 static const uint32_t host_mxcsr = MXCSR_INIT;
 
+/* Between these two the vector registers are the guest's: no compiler may use them. */
+#define NO_VECTOR __attribute__((target("general-regs-only")))
+
 static bool all_zero(const uint8_t *p, unsigned size) {
     uint64_t any = 0;
     for (unsigned i = 0; i < size; i += 8) {
@@ -39,7 +42,7 @@ static void make_valid(struct cpu *cpu) {
     xstate_put(cpu->xsave, FX_MXCSR, 4, mxcsr);
 }
 
-void cpu_vec_load(struct cpu *cpu) {
+NO_VECTOR void cpu_vec_load(struct cpu *cpu) {
     uint32_t mask = (uint32_t)cpu->model->host_xcr0;
     if (cpu->vec_live)
         return;
@@ -53,7 +56,7 @@ void cpu_vec_load(struct cpu *cpu) {
     cpu->vec_live = 1;
 }
 
-void cpu_vec_save(struct cpu *cpu) {
+NO_VECTOR void cpu_vec_save(struct cpu *cpu) {
     uint32_t mask = (uint32_t)cpu->model->host_xcr0;
     uint64_t bv = XSTATE_X87 | XSTATE_SSE;
     if (!cpu->vec_live)
