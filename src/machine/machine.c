@@ -196,6 +196,7 @@ int machine_create(const struct machine_config *cfg, struct machine **out, char 
         return err_set(&e, -ENOMEM, "out of memory");
     m->cfg = *cfg;
     m->ops = cfg->engine;
+    m->cfg.host_clock |= cfg->engine->threaded; /* it has no other */
     m->ram.fd = -1;
     pthread_condattr_t monotonic;
     pthread_condattr_init(&monotonic);
