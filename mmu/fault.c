@@ -262,8 +262,10 @@ static enum pn_outcome fault_map(struct fault *f) {
     enum gate gate = f->access == PN_WRITE ? write_gate(f->mmu, s, gfn) : GATE_OPEN;
     f->sw.level = 0;
     f->sw.spte = 0;
-    if (!sptep)
+    if (!sptep) {
+        f->r->loose |= f->access == PN_FETCH;
         return gate_outcome(f, gate);
+    }
     f->sw.level = sp_level(sp_of(sptep));
     uint64_t bits = leaf_grant(f, sptep);
     if (!(s->pub.flags & PN_SLOT_READONLY))

@@ -97,7 +97,7 @@ static void root_assign(struct pn_mmu_vcpu *vcpu, struct root *r,
     root_drop_top(vcpu->mmu, r);
     tlb_flush(vcpu, r);
     r->valid = true;
-    r->stale = false;
+    r->stale = r->loose = false;
     r->narrow = (key->mode & 7) < 4;
     r->key = *key;
     r->pkru = vcpu->walk.pkru;
@@ -175,11 +175,29 @@ void root_load(struct pn_mmu_vcpu *vcpu) {
         pn_count(vcpu->stats, root_miss);
 }
 
+/* Nothing tells us when a translation without an spte changes, so every flush counts. */
+static void tighten(struct pn_mmu_vcpu *vcpu, struct root *r) {
+    if (!r->loose)
+        return;
+    r->loose = false;
+    root_new_fetch_gen(vcpu, r);
+}
+
 /* The guest flushed: every root of this PCID, or all. */
-static void make_stale(struct vcpu_shadow *vs, bool all, uint16_t pcid) {
-    for (unsigned i = 0; i < vs->roots; i++)
-        if (all || vs->root[i].key.pcid == pcid)
-            vs->root[i].stale = true;
+static void make_stale(struct pn_mmu_vcpu *vcpu, bool all, uint16_t pcid) {
+    for (unsigned i = 0; i < vcpu->sh->roots; i++) {
+        struct root *r = &vcpu->sh->root[i];
+        if (!all && r->key.pcid != pcid)
+            continue;
+        r->stale = true;
+        tighten(vcpu, r);
+    }
+}
+
+void roots_slots_changed(struct pn_mmu *mmu) {
+    for (unsigned v = 0; v < mmu->vcpu_count; v++)
+        for (unsigned i = 0; i < mmu->vcpus[v]->sh->roots; i++)
+            tighten(mmu->vcpus[v], &mmu->vcpus[v]->sh->root[i]);
 }
 
 /* ---- The calls of penumbra/mmu.h ---- */
@@ -195,7 +213,7 @@ void pn_mmu_set_cr3(struct pn_mmu_vcpu *vcpu, uint64_t cr3, bool noflush,
     }
     bool pcide = vcpu->paging.cr4 & CR4_PCIDE && m->levels >= 4;
     if (!pcide || !noflush)
-        make_stale(vcpu->sh, false, pcide ? cr3 & CR3_PCID : 0);
+        make_stale(vcpu, false, pcide ? cr3 & CR3_PCID : 0);
     root_load(vcpu);
     audit_step(vcpu->mmu);
 }
@@ -212,7 +230,7 @@ void pn_mmu_set_paging(struct pn_mmu_vcpu *vcpu, const struct pn_paging *p) {
         return;
     }
     walk_mode_init(&vcpu->walk, p, vcpu->mmu->cfg.maxphyaddr);
-    make_stale(vcpu->sh, true, 0);
+    make_stale(vcpu, true, 0);
     root_load(vcpu);
     audit_step(vcpu->mmu);
 }
@@ -233,7 +251,7 @@ static void inval_gva(struct pn_mmu_vcpu *vcpu, uint16_t pcid, pn_gva gva, bool 
         sync_gva(vcpu->mmu, cur, gva);
         tlb_drop_gva(cur, gva);
     }
-    make_stale(vs, global, pcid);
+    make_stale(vcpu, global, pcid);
     cur->stale = false;
 }
 
@@ -254,7 +272,7 @@ void pn_mmu_invpcid(struct pn_mmu_vcpu *vcpu, unsigned type, uint16_t pcid, pn_g
         pn_emit(vcpu->ring, invlpg, gva, pcid);
         inval_gva(vcpu, pcid, gva, false);
     } else {
-        make_stale(vs, type >= 2, pcid);
+        make_stale(vcpu, type >= 2, pcid);
         if (vs->cur->stale)
             sync_root(vcpu, vs->cur);
     }

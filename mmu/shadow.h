@@ -89,6 +89,7 @@ struct root_key {
 struct root {
     bool valid, stale; /* stale: sync before the next use */
     bool narrow;       /* 32-bit linear addresses */
+    bool loose;        /* code was fetched through what no spte stands for */
     struct root_key key;
     struct sp *top; /* NULL until something is mapped */
     uint64_t *spt;  /* top's */
@@ -145,6 +146,10 @@ struct shadow {
 
 static inline struct pn_stats *sh_stats(struct pn_mmu *mmu) {
     return mmu->shadow->cur ? mmu->shadow->cur->stats : &mmu->shadow->none;
+}
+/* Gauges are the VM's: they stand with the first vCPU. */
+static inline struct pn_stats *sh_gauges(struct pn_mmu *mmu) {
+    return mmu->vcpu_count ? mmu->vcpus[0]->stats : &mmu->shadow->none;
 }
 static inline struct pn_ring *sh_ring(struct pn_mmu *mmu) {
     return mmu->shadow->cur ? mmu->shadow->cur->ring : NULL;
@@ -264,6 +269,8 @@ uint32_t mode_role(const struct walk_mode *m);
 int root_init(struct pn_mmu_vcpu *vcpu);
 void root_destroy(struct pn_mmu_vcpu *vcpu);
 void root_load(struct pn_mmu_vcpu *vcpu);
+/* The memslots changed: what was translated without an spte may be otherwise. */
+void roots_slots_changed(struct pn_mmu *mmu);
 
 /* ---- tlb.c ---- */
 

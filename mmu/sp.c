@@ -134,7 +134,7 @@ static struct sp *sp_new(struct pn_mmu *mmu, pn_gfn gfn, uint32_t role) {
         track_inc(mmu, s, gfn);
     }
     sh_count(mmu, sp_created);
-    sh_count(mmu, sp_pages);
+    sh_gauges(mmu)->v[PN_STAT_sp_pages]++;
     return sp;
 }
 
@@ -172,7 +172,7 @@ struct sp *sp_new_root(struct pn_mmu *mmu) {
         return NULL;
     sp->role = ROLE_ROOT | ROLE_DIRECT | 3;
     sp->gen = mmu->shadow->gen;
-    sh_count(mmu, sp_pages);
+    sh_gauges(mmu)->v[PN_STAT_sp_pages]++;
     return sp;
 }
 
@@ -212,7 +212,7 @@ void sp_zap(struct pn_mmu *mmu, struct sp *sp, enum zap_reason why) {
         sh->obsolete -= sp_obsolete(sh, sp);
     }
     sh_count(mmu, sp_zapped);
-    sh_stats(mmu)->v[PN_STAT_sp_pages]--;
+    sh_gauges(mmu)->v[PN_STAT_sp_pages]--;
     slab_sp_free(sh, sp);
 }
 
@@ -265,11 +265,13 @@ static void zap_mappings_of(struct pn_mmu *mmu, struct slot *s) {
 void shadow_slot_gone(struct pn_mmu *mmu, struct slot *s) {
     zap_tables_in(mmu, s);
     zap_mappings_of(mmu, s);
+    roots_slots_changed(mmu);
     track_slot_gone(mmu, s);
 }
 
 void shadow_slot_changed(struct pn_mmu *mmu, struct slot *s) {
     zap_mappings_of(mmu, s);
+    roots_slots_changed(mmu);
     track_slot_added(mmu, s);
 }
 

@@ -12,7 +12,7 @@
 #include "mmu/shadow.h"
 
 static void gauge(struct pn_mmu *mmu, unsigned level, int by) {
-    struct pn_stats *st = sh_stats(mmu);
+    struct pn_stats *st = sh_gauges(mmu);
     enum pn_stat id = level == 1   ? PN_STAT_pages_4k
                       : level == 2 ? PN_STAT_pages_2m
                                    : PN_STAT_pages_1g;
