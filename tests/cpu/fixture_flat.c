@@ -162,7 +162,9 @@ void fix_long(void) {
 void fix_user(void) {
     struct cpu *c = fx.cpu;
     seg_set(&c->seg[SEG_CS], UCODE | 3, ram_get(GDT + UCODE, 8));
-    seg_set(&c->seg[SEG_SS], UDATA | 3, ram_get(GDT + UDATA, 8));
+    static const uint8_t data[] = {SEG_ES, SEG_SS, SEG_DS, SEG_FS, SEG_GS};
+    for (unsigned i = 0; i < sizeof data; i++)
+        seg_set(&c->seg[data[i]], UDATA | 3, ram_get(GDT + UDATA, 8));
     c->cpl = 3;
     cpu_update_mode(c);
 }
