@@ -227,8 +227,10 @@ void intc_set_current(struct intc *i, unsigned cpu) {
 }
 
 void intc_reset_cpu(struct intc *i, unsigned cpu) {
-    if (cpu < i->cfg.cpus)
-        lapic_reset(&i->lapic[cpu], true);
+    if (cpu >= i->cfg.cpus)
+        return;
+    lapic_reset(&i->lapic[cpu], true);
+    intc_notify(i, cpu);
 }
 
 /* ---- Life ---- */

@@ -177,6 +177,7 @@ bool lapic_accept(struct lapic *l, enum apic_mode mode, uint8_t vector, bool lev
         lapic_reset(l, false);
         if (cfg->init)
             cfg->init(cfg->opaque, l->cpu);
+        intc_notify(l->intc, l->cpu); /* LINT0 may be open again */
         return true;
     case APIC_SIPI:
         if (cfg->sipi)

@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: MIT */
+/* ACPI PM block: timer, its overflow, power button, SCI, soft-off. */
+#include "fixture.h"
+
+#define HZ 3579545ull
+
+static struct fx f;
+static struct acpi_pm *a;
+
+static void setup(void) {
+    fx_init(&f);
+    a = acpi_pm_create(f.bus, &f.clock, fx_sink(&f), &f.host);
+    ck_assert_ptr_nonnull(a);
+}
+
+static void done(void) {
+    acpi_pm_destroy(a);
+    ck_assert_uint_eq(clock_next(&f.clock), CLOCK_NEVER);
+    fx_done(&f);
+}
+
+static uint16_t get16(unsigned off) {
+    return (uint16_t)dev_bus_pio_read(f.bus, (uint16_t)(ACPI_PM_BASE + off), 2);
+}
+
+static void put16(unsigned off, uint16_t v) {
+    out16(&f, (uint16_t)(ACPI_PM_BASE + off), v);
+}
+
+static uint32_t timer(void) {
+    return in32(&f, ACPI_PM_BASE + ACPI_PM_TMR);
+}
+
+START_TEST(counts) {
+    setup();
+    ck_assert_uint_eq(timer(), 0);
+    fx_to(&f, 1000000000);
+    ck_assert_uint_eq(timer(), HZ);
+    fx_to(&f, 5000000000);
+    ck_assert_uint_eq(timer(), 5 * HZ & 0xffffff);
+    ck_assert_uint_eq(in8(&f, ACPI_PM_BASE + 9), 5 * HZ >> 8 & 0xff);
+    out32(&f, ACPI_PM_BASE + 8, 0); /* read-only */
+    ck_assert_uint_eq(timer(), 5 * HZ & 0xffffff);
+    done();
+}
+END_TEST
+
+START_TEST(overflow) {
+    uint64_t half = ((1ull << 23) * 1000000000 + HZ - 1) / HZ;
+
+    setup();
+    put16(2, 1);
+    ck_assert_uint_eq(clock_next(&f.clock), half);
+    fx_to(&f, half - 1);
+    ck_assert_int_eq(f.level[ACPI_SCI_GSI], 0);
+    fx_to(&f, half);
+    ck_assert_int_eq(f.level[ACPI_SCI_GSI], 1);
+    ck_assert_uint_eq(get16(0), 1);
+    put16(0, 1);
+    ck_assert_int_eq(f.level[ACPI_SCI_GSI], 0);
+    ck_assert_uint_eq(clock_next(&f.clock), ((2ull << 23) * 1000000000 + HZ - 1) / HZ);
+    put16(2, 0);
+    fx_by(&f, 10000000000);
+    ck_assert_uint_eq(get16(0), 1); /* the status comes without the enable, too */
+    ck_assert_int_eq(f.level[ACPI_SCI_GSI], 0);
+    put16(2, 1);
+    ck_assert_int_eq(f.level[ACPI_SCI_GSI], 1);
+    done();
+}
+END_TEST
+
+START_TEST(power_button) {
+    setup();
+    acpi_pm_press_power(a);
+    ck_assert_int_eq(f.level[ACPI_SCI_GSI], 0);
+    put16(2, 0x100);
+    ck_assert_int_eq(f.level[ACPI_SCI_GSI], 1);
+    out8(&f, ACPI_PM_BASE + 0, 0xff); /* the other byte */
+    ck_assert_uint_eq(get16(0), 0x100);
+    out8(&f, ACPI_PM_BASE + 1, 0x01);
+    ck_assert_uint_eq(get16(0), 0);
+    ck_assert_int_eq(f.level[ACPI_SCI_GSI], 0);
+    put16(2, 0xffff);
+    ck_assert_uint_eq(get16(2), 0x0721);
+    done();
+}
+END_TEST
+
+START_TEST(soft_off) {
+    setup();
+    ck_assert_uint_eq(get16(4), 1); /* SCI_EN */
+    put16(4, 0x0400 | 0x2000);      /* S1: not here */
+    ck_assert_uint_eq(f.poweroffs, 0);
+    put16(4, ACPI_PM_S5_TYP << 10);
+    ck_assert_uint_eq(f.poweroffs, 0); /* no SLP_EN */
+    ck_assert_uint_eq(get16(4), ACPI_PM_S5_TYP << 10 | 1);
+    put16(4, ACPI_PM_S5_TYP << 10 | 0x2000);
+    ck_assert_uint_eq(f.poweroffs, 1);
+    ck_assert_uint_eq(get16(4), ACPI_PM_S5_TYP << 10 | 1); /* SLP_EN reads 0 */
+    put16(4, 0x2000);                                      /* QEMU's S5 */
+    ck_assert_uint_eq(f.poweroffs, 2);
+    done();
+}
+END_TEST
+
+int main(void) {
+    const TTest *tests[] = {counts, overflow, power_button, soft_off};
+
+    return fx_run("acpi_pm", tests, sizeof tests / sizeof *tests);
+}

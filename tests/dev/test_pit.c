@@ -1,0 +1,355 @@
+/* SPDX-License-Identifier: MIT */
+/* 8254: every mode with exact times, access modes, latches, read-back, BCD, port 0x61. */
+#include "fixture.h"
+
+#define HZ 1193182ull
+
+static struct fx f;
+static struct pit *p;
+
+static void setup(void) {
+    fx_init(&f);
+    p = pit_create(f.bus, &f.clock, fx_sink(&f));
+    ck_assert_ptr_nonnull(p);
+}
+
+static void done(void) {
+    pit_destroy(p);
+    ck_assert_uint_eq(clock_next(&f.clock), CLOCK_NEVER);
+    fx_done(&f);
+}
+
+/* First ns of PIT tick k. */
+static uint64_t at(uint64_t k) {
+    return (k * 1000000000 + HZ - 1) / HZ;
+}
+
+static void to(uint64_t k) {
+    fx_to(&f, at(k));
+}
+
+static void mode(unsigned ch, unsigned m) {
+    out8(&f, 0x43, (uint8_t)(ch << 6 | 0x30 | m << 1));
+}
+
+static void count(unsigned ch, uint16_t n) {
+    out8(&f, (uint16_t)(0x40 + ch), (uint8_t)n);
+    out8(&f, (uint16_t)(0x40 + ch), (uint8_t)(n >> 8));
+}
+
+static uint16_t value(unsigned ch) {
+    uint8_t low;
+
+    out8(&f, 0x43, (uint8_t)(ch << 6));
+    low = in8(&f, (uint16_t)(0x40 + ch));
+    return (uint16_t)(low | in8(&f, (uint16_t)(0x40 + ch)) << 8);
+}
+
+static uint8_t status(unsigned ch) {
+    out8(&f, 0x43, (uint8_t)(0xe0 | 2u << ch));
+    return in8(&f, (uint16_t)(0x40 + ch));
+}
+
+static bool out2(void) {
+    return in8(&f, 0x61) & 0x20;
+}
+
+START_TEST(mode0) {
+    setup();
+    mode(0, 0);
+    ck_assert_int_eq(f.level[0], 0);
+    ck_assert_uint_eq(status(0), 0x70); /* out low, null count */
+    count(0, 1000);
+    ck_assert_uint_eq(status(0), 0x30);
+    ck_assert_uint_eq(value(0), 1000);
+    ck_assert_uint_eq(clock_next(&f.clock), at(1000));
+    to(400);
+    ck_assert_uint_eq(value(0), 600);
+    fx_to(&f, at(1000) - 1);
+    ck_assert_int_eq(f.level[0], 0);
+    to(1000);
+    ck_assert_int_eq(f.level[0], 1);
+    ck_assert_uint_eq(value(0), 0);
+    ck_assert_uint_eq(status(0), 0xb0);
+    to(1001);
+    ck_assert_uint_eq(value(0), 0xffff); /* wraps */
+    to(1000 + 65536 + 5);
+    ck_assert_uint_eq(value(0), 0xfffb);
+    ck_assert_uint_eq(f.rises[0], 1);
+    out8(&f, 0x40, 100); /* the first byte stops it */
+    ck_assert_int_eq(f.level[0], 0);
+    ck_assert_uint_eq(clock_next(&f.clock), CLOCK_NEVER);
+    out8(&f, 0x40, 0);
+    ck_assert_uint_eq(clock_next(&f.clock), at(66541 + 100));
+    done();
+}
+END_TEST
+
+START_TEST(mode2) {
+    setup();
+    mode(0, 2);
+    count(0, 1193); /* as Linux: HZ = 1000 */
+    unsigned rises = f.rises[0];
+
+    ck_assert_int_eq(f.level[0], 1);
+    for (unsigned n = 1; n <= 50; n++) {
+        ck_assert_uint_eq(clock_next(&f.clock), at(n * 1193));
+        to(n * 1193 - 1);
+        ck_assert_uint_eq(f.rises[0], rises + n - 1);
+        ck_assert_uint_eq(value(0), 1);
+        ck_assert_uint_eq(status(0) & 0x80, 0); /* low in the last tick */
+        to(n * 1193);
+        ck_assert_uint_eq(f.rises[0], rises + n);
+        ck_assert_uint_eq(value(0), 1193);
+        ck_assert_uint_eq(status(0) & 0x80, 0x80);
+    }
+    fx_jump(&f, at(1193ull * 1000000) + 5); /* a skip: one edge, then in step */
+    ck_assert_uint_eq(f.rises[0], rises + 51);
+    ck_assert_uint_eq(clock_next(&f.clock), at(1193ull * 1000001));
+    mode(0, 0);
+    ck_assert_uint_eq(clock_next(&f.clock), CLOCK_NEVER);
+    done();
+}
+END_TEST
+
+START_TEST(mode2_new_count) {
+    setup();
+    mode(0, 2);
+    count(0, 1000);
+    to(300);
+    count(0, 400); /* takes over at the end of the period */
+    ck_assert_uint_eq(value(0), 700);
+    ck_assert_uint_eq(status(0) & 0x40, 0x40);
+    ck_assert_uint_eq(clock_next(&f.clock), at(1000));
+    to(1000);
+    ck_assert_uint_eq(value(0), 400);
+    ck_assert_uint_eq(status(0) & 0x40, 0);
+    ck_assert_uint_eq(clock_next(&f.clock), at(1400));
+    done();
+}
+END_TEST
+
+START_TEST(mode3) {
+    setup();
+    mode(2, 3);
+    out8(&f, 0x61, 1);
+    count(2, 10);
+    for (unsigned d = 0; d < 40; d++) {
+        to(d);
+        ck_assert_uint_eq(value(2), 10 - d % 5 * 2);
+        ck_assert_int_eq(out2(), d % 10 < 5);
+    }
+    mode(2, 3); /* odd: high one tick longer */
+    uint64_t t = 40;
+
+    to(t);
+    count(2, 7);
+    for (unsigned d = 0; d < 28; d++) {
+        to(t + d);
+        ck_assert_int_eq(out2(), d % 7 < 4);
+        ck_assert_uint_eq(value(2) & 1, 0);
+    }
+    mode(0, 7); /* 6 and 7 are 2 and 3 */
+    ck_assert_uint_eq(status(0) & 0x0e, 0x06);
+    unsigned rises = f.rises[0];
+
+    count(0, 100);
+    fx_by(&f, at(1000));
+    ck_assert_uint_ge(f.rises[0], rises + 9);
+    done();
+}
+END_TEST
+
+START_TEST(gate) {
+    setup();
+    mode(2, 0);
+    count(2, 1000);
+    ck_assert_uint_eq(value(2), 1000); /* gate low */
+    to(100);
+    ck_assert_uint_eq(value(2), 1000);
+    out8(&f, 0x61, 1);
+    to(400);
+    ck_assert_uint_eq(value(2), 700);
+    out8(&f, 0x61, 0);
+    to(900);
+    ck_assert_uint_eq(value(2), 700);
+    ck_assert(!out2());
+    out8(&f, 0x61, 1);
+    to(1599);
+    ck_assert(!out2());
+    to(1600);
+    ck_assert(out2());
+    mode(2, 2); /* modes 2, 3: stops with output high, the edge reloads */
+    count(2, 1000);
+    to(1900);
+    ck_assert_uint_eq(value(2), 700);
+    out8(&f, 0x61, 0);
+    ck_assert(out2());
+    to(2000);
+    out8(&f, 0x61, 1);
+    ck_assert_uint_eq(value(2), 1000);
+    done();
+}
+END_TEST
+
+START_TEST(mode1) {
+    setup();
+    mode(2, 1);
+    ck_assert(out2());
+    count(2, 100);
+    to(50);
+    ck_assert(out2()); /* waits for the gate */
+    out8(&f, 0x61, 1);
+    ck_assert(!out2());
+    to(149);
+    ck_assert(!out2());
+    to(150);
+    ck_assert(out2());
+    out8(&f, 0x61, 0); /* the level does nothing, the edge restarts */
+    to(200);
+    out8(&f, 0x61, 1);
+    to(250);
+    out8(&f, 0x61, 0);
+    out8(&f, 0x61, 1);
+    count(2, 10); /* counts from the next edge on */
+    to(349);
+    ck_assert(!out2());
+    to(350);
+    ck_assert(out2());
+    out8(&f, 0x61, 0);
+    out8(&f, 0x61, 1);
+    ck_assert(!out2());
+    to(360);
+    ck_assert(out2());
+    done();
+}
+END_TEST
+
+START_TEST(strobes) {
+    setup();
+    mode(0, 4);
+    count(0, 100);
+    unsigned rises = f.rises[0];
+
+    ck_assert_uint_eq(clock_next(&f.clock), at(101));
+    to(99);
+    ck_assert_uint_eq(status(0) & 0x80, 0x80);
+    to(100);
+    ck_assert_uint_eq(status(0) & 0x80, 0);
+    to(101);
+    ck_assert_uint_eq(status(0) & 0x80, 0x80);
+    ck_assert_uint_eq(f.rises[0], rises + 1);
+    ck_assert_uint_eq(clock_next(&f.clock), CLOCK_NEVER); /* once */
+    mode(2, 5);
+    count(2, 20);
+    to(200);
+    ck_assert(out2());
+    out8(&f, 0x61, 1);
+    to(219);
+    ck_assert(out2());
+    to(220);
+    ck_assert(!out2());
+    to(221);
+    ck_assert(out2());
+    done();
+}
+END_TEST
+
+START_TEST(access_modes) {
+    setup();
+    out8(&f, 0x43, 0x14); /* channel 0, low byte, mode 2 */
+    out8(&f, 0x40, 200);
+    ck_assert_uint_eq(in8(&f, 0x40), 200);
+    ck_assert_uint_eq(in8(&f, 0x40), 200);
+    out8(&f, 0x43, 0x00);
+    to(50);
+    ck_assert_uint_eq(in8(&f, 0x40), 200); /* latched */
+    ck_assert_uint_eq(in8(&f, 0x40), 150);
+    out8(&f, 0x43, 0x24); /* high byte */
+    out8(&f, 0x40, 0x12);
+    ck_assert_uint_eq(in8(&f, 0x40), 0x12);
+    out8(&f, 0x43, 0x34); /* both, unlatched */
+    count(0, 0x1234);
+    ck_assert_uint_eq(in8(&f, 0x40), 0x34);
+    ck_assert_uint_eq(in8(&f, 0x40), 0x12);
+    ck_assert_uint_eq(in8(&f, 0x43), 0xff);
+    done();
+}
+END_TEST
+
+START_TEST(read_back) {
+    setup();
+    mode(0, 2);
+    count(0, 5000);
+    mode(2, 0);
+    out8(&f, 0x61, 1);
+    count(2, 3000);
+    to(1000);
+    out8(&f, 0x43, 0xca); /* count and status of 0 and 2 */
+    to(2000);
+    out8(&f, 0x43, 0xca); /* does not overwrite what was not read */
+    ck_assert_uint_eq(in8(&f, 0x40), 0xb4);
+    ck_assert_uint_eq(in8(&f, 0x40), 4000 & 0xff);
+    ck_assert_uint_eq(in8(&f, 0x40), 4000 >> 8);
+    ck_assert_uint_eq(in8(&f, 0x42), 0x30);
+    ck_assert_uint_eq(in8(&f, 0x42), 2000 & 0xff);
+    ck_assert_uint_eq(in8(&f, 0x42), 2000 >> 8);
+    ck_assert_uint_eq(value(0), 3000);
+    out8(&f, 0x43, 0xd8); /* count of 2 only */
+    ck_assert_uint_eq(in8(&f, 0x42), 1000 & 0xff);
+    ck_assert_uint_eq(in8(&f, 0x42), 1000 >> 8);
+    done();
+}
+END_TEST
+
+START_TEST(bcd_and_limits) {
+    setup();
+    out8(&f, 0x43, 0x35); /* channel 0, mode 2, BCD */
+    count(0, 0x1000);
+    to(1);
+    ck_assert_uint_eq(value(0), 0x0999);
+    ck_assert_uint_eq(clock_next(&f.clock), at(1000));
+    out8(&f, 0x43, 0x35);
+    count(0, 0); /* 10000 */
+    ck_assert_uint_eq(clock_next(&f.clock), at(10001));
+    out8(&f, 0x43, 0x31);
+    count(0, 0xffff); /* no BCD number */
+    value(0);
+    mode(0, 2);
+    count(0, 0); /* 65536 */
+    ck_assert_uint_eq(clock_next(&f.clock), at(65537));
+    ck_assert_uint_eq(value(0), 0);
+    mode(0, 2);
+    count(0, 1); /* illegal: as 2 */
+    ck_assert_uint_eq(clock_next(&f.clock), at(3));
+    fx_jump(&f, UINT64_MAX - 1);
+    value(0);
+    done();
+}
+END_TEST
+
+START_TEST(port61) {
+    unsigned toggles = 0, last = 0;
+
+    setup();
+    out8(&f, 0x61, 0xff);
+    ck_assert_uint_eq(in8(&f, 0x61) & 0x0f, 3);
+    for (unsigned n = 0; n < 1000; n++) {
+        fx_by(&f, 1000);
+        unsigned bit = in8(&f, 0x61) & 0x10;
+
+        toggles += bit != last;
+        last = bit;
+    }
+    ck_assert_uint_eq(toggles, 66); /* 1 ms of 15 us each */
+    done();
+}
+END_TEST
+
+int main(void) {
+    const TTest *tests[] = {mode0,     mode2,          mode2_new_count, mode3,
+                            gate,      mode1,          strobes,         access_modes,
+                            read_back, bcd_and_limits, port61};
+
+    return fx_run("pit", tests, sizeof tests / sizeof *tests);
+}

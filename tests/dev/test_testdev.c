@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: MIT */
+/* pc-testdev as kvm-unit-tests use it. */
+#include "fixture.h"
+
+static struct fx f;
+static struct testdev *t;
+
+static void setup(void) {
+    fx_init(&f);
+    t = testdev_create(f.bus, fx_sink(&f), &f.host);
+    ck_assert_ptr_nonnull(t);
+}
+
+static void done(void) {
+    testdev_destroy(t);
+    fx_done(&f);
+}
+
+START_TEST(echo) {
+    setup();
+    out32(&f, 0xe0, 0x12345678);
+    ck_assert_uint_eq(in32(&f, 0xe0), 0x12345678);
+    ck_assert_uint_eq(in8(&f, 0xe1), 0x56);
+    out8(&f, 0xe2, 0xab);
+    out16(&f, 0xe0, 0xcdef);
+    ck_assert_uint_eq(in32(&f, 0xe0), 0x12abcdef);
+    ck_assert_uint_eq(in32(&f, 0xe8), 0x12abcdef); /* byte by byte, the same memory */
+    out32(&f, 0xe8, 0x01020304);
+    ck_assert_uint_eq(in32(&f, 0xe0), 0x01020304);
+    ck_assert_uint_eq(in32(&f, 0xe2), 0xffff0102); /* across into the flush port */
+    done();
+}
+END_TEST
+
+START_TEST(flush) {
+    setup();
+    out32(&f, 0xe4, 0xfffff000);
+    out8(&f, 0xe4, 1);
+    ck_assert_uint_eq(in32(&f, 0xe4), 0xffffffff);
+    done();
+}
+END_TEST
+
+START_TEST(lines) {
+    setup();
+    for (unsigned n = 0; n < 24; n++) {
+        out8(&f, (uint16_t)(0x2000 + n), 0x80);
+        ck_assert_int_eq(f.level[n], 1);
+        out8(&f, (uint16_t)(0x2000 + n), 0);
+        ck_assert_int_eq(f.level[n], 0);
+    }
+    out8(&f, 0x2018, 1);
+    ck_assert_uint_eq(in8(&f, 0x2000), 0xff);
+    done();
+}
+END_TEST
+
+START_TEST(memory) {
+    setup();
+    wr32(&f, 0xff000000, 0xdeadbeef);
+    ck_assert_uint_eq(rd32(&f, 0xff000000), 0xdeadbeef);
+    dev_bus_mmio_write(f.bus, 0xff00fff8, 8, 0x1122334455667788);
+    ck_assert_uint_eq(dev_bus_mmio_read(f.bus, 0xff00fff8, 8), 0x1122334455667788);
+    ck_assert_uint_eq(dev_bus_mmio_read(f.bus, 0xff00fffc, 8), 0xffffffff11223344);
+    dev_bus_mmio_write(f.bus, 0xff00ffff, 8, 0);
+    ck_assert_uint_eq(dev_bus_mmio_read(f.bus, 0xff00ffff, 1), 0);
+    ck_assert_uint_eq(dev_bus_mmio_read(f.bus, 0xff010000, 1), 0xff);
+    done();
+}
+END_TEST
+
+int main(void) {
+    const TTest *tests[] = {echo, flush, lines, memory};
+
+    return fx_run("testdev", tests, sizeof tests / sizeof *tests);
+}

@@ -1,0 +1,465 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Fuzzes the devices: the first byte names one device or all of them, the rest is a list
+ * of operations (port, MMIO, MSR, CR8, time, interrupt acknowledge, console input). After
+ * each operation this must hold:
+ *
+ * 1. A read fits its size; a gsi is below 24, a level 0 or 1, a vCPU one that exists.
+ * 2. After clock_run every timer lies in the future: no device holds time still.
+ * 3. What intc_ack takes is what intc_peek named. A vCPU for which something became
+ *    deliverable was kicked.
+ * 4. One fw_cfg command writes no more than its item and a bounded slack.
+ * And the same input gives the same history twice.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "dev/dev.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+#define REQUIRE(x)                                                                       \
+    do {                                                                                 \
+        if (!(x)) {                                                                      \
+            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #x);                      \
+            abort();                                                                     \
+        }                                                                                \
+    } while (0)
+
+#define CPUS     3u
+#define MEM      0x4000u
+#define ITEM     600u
+#define DMA_MOST (ITEM + 0x10000u + 16u)
+
+enum { SERIAL, INTC, PIT, RTC, ACPI_PM, MISC, FW_CFG, TESTDEV, ALL, MODES };
+
+struct range {
+    uint8_t mode;
+    bool mmio;
+    uint64_t base;
+    uint32_t size;
+};
+
+static const struct range ranges[] = {
+    {SERIAL, false, 0x3f8, 8},
+    {INTC, false, 0x20, 2},
+    {INTC, false, 0xa0, 2},
+    {INTC, false, 0x4d0, 2},
+    {INTC, true, 0xfec00000, 0x50},
+    {INTC, true, 0xfee00000, 0x400},
+    {PIT, false, 0x40, 4},
+    {PIT, false, 0x61, 1},
+    {RTC, false, 0x70, 2},
+    {ACPI_PM, false, 0x600, 12},
+    {MISC, false, 0x60, 5},
+    {MISC, false, 0x80, 1},
+    {MISC, false, 0x92, 1},
+    {MISC, false, 0xf4, 4},
+    {MISC, false, 0xcf8, 8},
+    {FW_CFG, false, 0x510, 12},
+    {TESTDEV, false, 0xe0, 12},
+    {TESTDEV, false, 0x2000, 24},
+    {TESTDEV, true, 0xff000000, 0x100},
+    {TESTDEV, true, 0xff00ff00, 0x100},
+};
+#define RANGES (sizeof ranges / sizeof *ranges)
+
+struct input {
+    const uint8_t *data;
+    size_t size;
+};
+
+static uint64_t take(struct input *in, size_t bytes) {
+    uint64_t v = 0;
+
+    if (bytes > in->size)
+        bytes = in->size;
+    memcpy(&v, in->data, bytes);
+    in->data += bytes;
+    in->size -= bytes;
+    return v;
+}
+
+struct world {
+    unsigned mode;
+    uint64_t now, hash;
+    struct clock clock;
+    struct dev_bus *bus;
+    struct serial *serial;
+    struct intc *intc;
+    struct pit *pit;
+    struct rtc *rtc;
+    struct acpi_pm *pm;
+    struct misc *misc;
+    struct fw_cfg *fw_cfg;
+    struct testdev *testdev;
+    struct irq_sink irq;
+    unsigned kicks[CPUS];
+    uint64_t tsc_offset;
+    size_t written; /* guest memory, by the present operation */
+    uint8_t mem[MEM];
+};
+
+static void note(struct world *w, uint64_t v) {
+    w->hash = (w->hash ^ v) * 0x100000001b3ull;
+    w->hash ^= w->hash >> 29;
+}
+
+static uint64_t now(void *opaque) {
+    return ((struct world *)opaque)->now;
+}
+
+static void set_irq(void *opaque, unsigned gsi, int level) {
+    struct world *w = opaque;
+
+    REQUIRE(gsi < 24);
+    REQUIRE(level == 0 || level == 1);
+    note(w, gsi * 2 + (unsigned)level);
+    if (w->intc)
+        intc_sink(w->intc).set(intc_sink(w->intc).opaque, gsi, level);
+}
+
+static void request(void *opaque, enum dev_request what, unsigned code) {
+    note(opaque, (uint64_t)what << 32 | code);
+}
+
+static size_t fit(pn_gpa gpa, size_t size) {
+    return gpa >= MEM ? 0 : size < MEM - gpa ? size : MEM - gpa;
+}
+
+static size_t read_phys(void *opaque, pn_gpa gpa, void *buf, size_t size) {
+    struct world *w = opaque;
+
+    size = fit(gpa, size);
+    if (size)
+        memcpy(buf, w->mem + gpa, size);
+    return size;
+}
+
+static size_t write_phys(void *opaque, pn_gpa gpa, const void *buf, size_t size) {
+    struct world *w = opaque;
+
+    w->written += size;
+    size = fit(gpa, size);
+    if (size)
+        memcpy(w->mem + gpa, buf, size);
+    return size;
+}
+
+static void out(void *opaque, const uint8_t *buf, size_t size) {
+    while (size--)
+        note(opaque, *buf++);
+}
+
+static void kick(void *opaque, unsigned cpu) {
+    REQUIRE(cpu < CPUS);
+    ((struct world *)opaque)->kicks[cpu]++;
+}
+
+static void signal_cpu(void *opaque, unsigned cpu) {
+    REQUIRE(cpu < CPUS);
+    note(opaque, cpu);
+}
+
+static void sipi(void *opaque, unsigned cpu, uint8_t vector) {
+    REQUIRE(cpu < CPUS);
+    note(opaque, cpu * 256 + vector);
+}
+
+static uint64_t tsc(void *opaque, unsigned cpu) {
+    const struct world *w = opaque;
+
+    return w->now + w->tsc_offset * (cpu + 1);
+}
+
+static void on_room(void *opaque) {
+    struct world *w = opaque;
+
+    serial_input(w->serial, (const uint8_t *)"room", 4); /* from inside the device */
+}
+
+static bool with(const struct world *w, unsigned mode) {
+    return w->mode == mode || w->mode == ALL;
+}
+
+static void create(struct world *w, struct input *in) {
+    struct dev_host host = {request, read_phys, write_phys, w};
+    uint64_t how = take(in, 2);
+
+    w->clock = (struct clock){.now = now, .opaque = w};
+    w->irq = (struct irq_sink){set_irq, w};
+    REQUIRE((w->bus = dev_bus_create()));
+    if (with(w, INTC)) {
+        static const uint64_t hz[4] = {1000000000, 24000000, 3000000000, 1};
+        struct intc_config cfg = {.bus = w->bus,
+                                  .clock = &w->clock,
+                                  .cpus = CPUS,
+                                  .maxphyaddr = 40,
+                                  .kick = kick,
+                                  .nmi = signal_cpu,
+                                  .init = signal_cpu,
+                                  .sipi = sipi,
+                                  .opaque = w,
+                                  .apic_hz = hz[how & 3],
+                                  .tsc = how & 4 ? tsc : NULL};
+
+        REQUIRE((w->intc = intc_create(&cfg)));
+    }
+    if (with(w, SERIAL)) {
+        REQUIRE((w->serial = serial_create(w->bus, &w->clock, w->irq, 0x3f8, 4, out, w)));
+        if (how & 8)
+            serial_on_room(w->serial, on_room, w);
+    }
+    if (with(w, PIT))
+        REQUIRE((w->pit = pit_create(w->bus, &w->clock, w->irq)));
+    if (with(w, RTC))
+        REQUIRE((w->rtc = rtc_create(w->bus, &w->clock, w->irq,
+                                     (int64_t)(how << 40 | how << 20), how << 20, 0)));
+    if (with(w, ACPI_PM))
+        REQUIRE((w->pm = acpi_pm_create(w->bus, &w->clock, w->irq, &host)));
+    if (with(w, MISC))
+        REQUIRE((w->misc = misc_create(w->bus, w->irq, &host)));
+    if (with(w, FW_CFG)) {
+        static const uint8_t item[ITEM] = {1, 2, 3};
+
+        REQUIRE((w->fw_cfg = fw_cfg_create(w->bus, &host)));
+        REQUIRE(fw_cfg_add(w->fw_cfg, 5, item, 2) == 0);
+        REQUIRE(fw_cfg_add_file(w->fw_cfg, "etc/item", item, sizeof item) == 0);
+    }
+    if (with(w, TESTDEV))
+        REQUIRE((w->testdev = testdev_create(w->bus, w->irq, &host)));
+}
+
+static void destroy(struct world *w) {
+    serial_destroy(w->serial);
+    pit_destroy(w->pit);
+    rtc_destroy(w->rtc);
+    acpi_pm_destroy(w->pm);
+    misc_destroy(w->misc);
+    fw_cfg_destroy(w->fw_cfg);
+    testdev_destroy(w->testdev);
+    intc_destroy(w->intc);
+    REQUIRE(clock_next(&w->clock) == CLOCK_NEVER);
+    dev_bus_destroy(w->bus);
+}
+
+/* An address of the devices under test, now and then just outside or anywhere. */
+static uint64_t address(const struct world *w, struct input *in, bool *mmio) {
+    uint64_t pick = take(in, 1), offset = take(in, 2);
+    unsigned wanted = (unsigned)(pick % RANGES);
+
+    for (unsigned n = 0; n < RANGES; n++) {
+        const struct range *r = &ranges[(wanted + n) % RANGES];
+
+        if (!with(w, r->mode))
+            continue;
+        *mmio = r->mmio;
+        if (pick >= 250)
+            return r->base + offset;
+        /* MMIO registers stand on multiples of 16. */
+        offset %= r->size;
+        return r->base + (r->mmio && pick & 1 ? offset & ~15ull : offset);
+    }
+    return offset;
+}
+
+static void access(struct world *w, struct input *in, bool write, unsigned size) {
+    bool mmio = false;
+    uint64_t at = address(w, in, &mmio);
+    uint64_t value = write ? take(in, size < 8 ? size : 8) : 0;
+
+    if (mmio && write) {
+        dev_bus_mmio_write(w->bus, at, size, value);
+    } else if (mmio) {
+        value = dev_bus_mmio_read(w->bus, at, size);
+    } else if (write) {
+        dev_bus_pio_write(w->bus, (uint16_t)at, size, value);
+    } else {
+        value = dev_bus_pio_read(w->bus, (uint16_t)at, size);
+    }
+    if (!write && size && size < 8)
+        REQUIRE(value >> size * 8 == 0);
+    note(w, value);
+}
+
+static void msr(struct world *w, struct input *in, unsigned cpu) {
+    uint64_t pick = take(in, 1), value = 0;
+    uint32_t index = pick < 0x10   ? 0x1b
+                     : pick < 0x20 ? 0x6e0
+                                   : 0x800 + (uint32_t)(pick & 0x7f);
+
+    if (pick == 0x20)
+        index = (uint32_t)take(in, 4);
+    if (pick & 1) {
+        value = take(in, pick & 2 ? 8 : 3);
+        if (index == 0x1b && pick & 4) /* states rather than addresses */
+            value = 0xfee00000 | (value & 0xc00);
+        note(w, (uint64_t)intc_msr_write(w->intc, cpu, index, value));
+    } else {
+        note(w, (uint64_t)intc_msr_read(w->intc, cpu, index, &value));
+    }
+    note(w, value);
+}
+
+static void acknowledge(struct world *w, unsigned cpu) {
+    int peek = intc_peek(w->intc, cpu);
+    unsigned kicks = w->kicks[cpu];
+    int got = intc_ack(w->intc, cpu);
+
+    REQUIRE(peek >= -1 && peek < 256 && got >= -1 && got < 256);
+    REQUIRE(peek < 0 || got == peek);
+    REQUIRE(intc_peek(w->intc, cpu) < 0 || w->kicks[cpu] != kicks);
+    note(w, (uint64_t)got);
+}
+
+static void run_clock(struct world *w) {
+    clock_run(&w->clock);
+    clock_run(&w->clock); /* what the first run armed in the past */
+    REQUIRE(clock_next(&w->clock) > w->now);
+}
+
+static void pass_time(struct world *w, struct input *in) {
+    uint64_t how = take(in, 1), next = clock_next(&w->clock), by = 1;
+
+    if (how < 0x80 && next != CLOCK_NEVER)
+        by = next - w->now;
+    else if (how < 0xc0)
+        by = take(in, 2);
+    else if (how < 0xf0)
+        by = take(in, 5);
+    else
+        by = take(in, 8);
+    if (by > UINT64_MAX - 1 - w->now)
+        by = UINT64_MAX - 1 - w->now;
+    w->now += by;
+}
+
+static void interrupts(struct world *w, struct input *in) {
+    uint64_t how = take(in, 1), cpu = (how >> 3) % CPUS;
+
+    switch (how & 7) {
+    case 0:
+    case 1:
+        acknowledge(w, (unsigned)cpu);
+        break;
+    case 2:
+    case 3:
+        msr(w, in, (unsigned)cpu);
+        break;
+    case 4:
+        intc_set_current(w->intc, (unsigned)(how >> 3));
+        break;
+    case 5:
+        intc_cr8_write(w->intc, (unsigned)cpu, take(in, 1));
+        note(w, intc_cr8_read(w->intc, (unsigned)cpu));
+        break;
+    case 6:
+        intc_sink(w->intc).set(intc_sink(w->intc).opaque, (unsigned)take(in, 1) & 31,
+                               how >> 3 & 1);
+        break;
+    case 7:
+        if (how >> 3 == 7)
+            intc_reset_cpu(w->intc, (unsigned)take(in, 1));
+        else
+            w->tsc_offset = take(in, 3);
+        break;
+    }
+}
+
+/* A DMA command that has a chance, at a place that may leave memory. */
+static void dma(struct world *w, struct input *in, uint64_t v) {
+    static const uint16_t keys[4] = {0, 5, 0x19, 0x20};
+    pn_gpa at = v & 0x80 ? MEM - (v & 0x1f) : (v >> 8) % (MEM - 16);
+    uint32_t control = (uint32_t)(v & 0x1f) | (uint32_t)keys[v >> 5 & 3] << 16;
+    uint64_t length = take(in, v & 0x8000 ? 4 : 2), gpa = take(in, 2);
+
+    if (at + 16 <= MEM) {
+        uint32_t raw[4] = {__builtin_bswap32(control),
+                           __builtin_bswap32((uint32_t)length), 0,
+                           __builtin_bswap32((uint32_t)gpa)};
+
+        memcpy(w->mem + at, raw, sizeof raw);
+    }
+    dev_bus_pio_write(w->bus, 0x518, 4, __builtin_bswap32((uint32_t)at));
+    if (at + 16 <= MEM)
+        note(w, w->mem[at + 3]);
+}
+
+static void host_side(struct world *w, struct input *in) {
+    uint64_t v = take(in, 3);
+
+    if (w->serial)
+        note(w, serial_input(w->serial, (const uint8_t *)&v, 3));
+    if (w->pm && v & 1)
+        acpi_pm_press_power(w->pm);
+    if (w->fw_cfg)
+        dma(w, in, v);
+}
+
+static void step(struct world *w, struct input *in) {
+    static const uint8_t sizes[8] = {1, 1, 1, 2, 4, 4, 8, 3};
+    uint64_t op = take(in, 1);
+    int before[CPUS];
+    unsigned kicks[CPUS];
+
+    for (unsigned cpu = 0; w->intc && cpu < CPUS; cpu++)
+        before[cpu] = intc_peek(w->intc, cpu);
+    memcpy(kicks, w->kicks, sizeof kicks);
+    w->written = 0;
+    switch (op & 7) {
+    case 0:
+    case 1:
+    case 2:
+        access(w, in, true, sizes[op >> 3 & 7]);
+        break;
+    case 3:
+    case 4:
+        access(w, in, false, op >= 0xf8 ? (unsigned)take(in, 1) : sizes[op >> 3 & 7]);
+        break;
+    case 5:
+        pass_time(w, in);
+        break;
+    case 6:
+        if (w->intc)
+            interrupts(w, in);
+        else
+            pass_time(w, in);
+        break;
+    case 7:
+        host_side(w, in);
+        break;
+    }
+    if (!(op & 0x40) || (op & 7) != 5)
+        run_clock(w);
+    REQUIRE(w->written <= DMA_MOST);
+    for (unsigned cpu = 0; w->intc && cpu < CPUS; cpu++) {
+        int after = intc_peek(w->intc, cpu);
+
+        REQUIRE(after >= -1 && after < 256);
+        REQUIRE(before[cpu] >= 0 || after < 0 || w->kicks[cpu] != kicks[cpu]);
+        note(w, (uint64_t)after);
+    }
+}
+
+/* Return: a digest of everything that happened. */
+static uint64_t run(const uint8_t *data, size_t size) {
+    struct input in = {data, size};
+    struct world *w = calloc(1, sizeof *w);
+    uint64_t hash;
+
+    REQUIRE(w);
+    w->mode = (unsigned)take(&in, 1) % MODES;
+    create(w, &in);
+    while (in.size)
+        step(w, &in);
+    hash = w->hash;
+    destroy(w);
+    free(w);
+    return hash;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    REQUIRE(run(data, size) == run(data, size));
+    return 0;
+}
