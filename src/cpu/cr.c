@@ -19,6 +19,15 @@ static bool pae_paging(uint64_t cr0, uint64_t cr4, uint64_t efer) {
     return cr0 & CR0_PG && cr4 & CR4_PAE && !(efer & EFER_LMA);
 }
 
+/* From the CR3 that stays. */
+static enum cpu_rc reload_pdptes(struct cpu *cpu) {
+    uint64_t pdpte[4];
+    if (cpu_load_pdptes(cpu, cpu->cr3, pdpte) != CPU_NEXT)
+        return CPU_FAULT;
+    memcpy(cpu->pdpte, pdpte, sizeof(pdpte));
+    return CPU_NEXT;
+}
+
 /* ---- CR0 ---- */
 
 /* May CR0 become v? */
@@ -46,7 +55,7 @@ static enum cpu_rc cr0_write(struct cpu *cpu, uint64_t v) {
     if (changed & ~v & CR0_PG)
         efer &= ~(uint64_t)EFER_LMA;
     if (changed & (CR0_PG | CR0_CD | CR0_NW) && pae_paging(v, cpu->cr4, efer) &&
-        cpu_load_pdptes(cpu, cpu->cr3, cpu->pdpte) != CPU_NEXT)
+        reload_pdptes(cpu) != CPU_NEXT)
         return CPU_FAULT;
     cpu->cr0 = v;
     cpu->efer = efer;
@@ -95,8 +104,7 @@ static enum cpu_rc cr4_write(struct cpu *cpu, uint64_t v) {
         return gp0(cpu);
     uint64_t changed = cpu->cr4 ^ v;
     if (changed & (CR4_PAE | CR4_PGE | CR4_PSE | CR4_SMEP) &&
-        pae_paging(cpu->cr0, v, cpu->efer) &&
-        cpu_load_pdptes(cpu, cpu->cr3, cpu->pdpte) != CPU_NEXT)
+        pae_paging(cpu->cr0, v, cpu->efer) && reload_pdptes(cpu) != CPU_NEXT)
         return CPU_FAULT;
     cpu->cr4 = v;
     if (changed & (CR4_PSE | CR4_PAE | CR4_PGE | CR4_LA57 | CR4_PCIDE | CR4_SMEP |

@@ -244,11 +244,13 @@ enum cpu_rc op_wrpkru(struct cpu *cpu, const struct insn *in) {
 static enum cpu_rc set_ac(struct cpu *cpu, uint64_t ac) {
     if (!cpu_has(cpu, CPU_F_smap) || cpu->cpl)
         return ud(cpu);
-    uint64_t old = cpu->sys_flags;
-    cpu->sys_flags = (old & ~(uint64_t)FL_AC) | ac;
-    if (cpu->sys_flags == old)
+    /* All that cpu_update_mode would change at CPL 0. */
+    uint32_t mode =
+        ac && cpu->cr4 & CR4_SMAP ? cpu->mode | MODE_AC : cpu->mode & ~MODE_AC;
+    cpu->sys_flags = (cpu->sys_flags & ~(uint64_t)FL_AC) | ac;
+    if (mode == cpu->mode)
         return CPU_NEXT;
-    cpu_update_mode(cpu);
+    cpu->mode = mode;
     return CPU_STOP;
 }
 
