@@ -313,8 +313,9 @@ int root_init(struct pn_mmu_vcpu *vcpu) {
 
 void root_destroy(struct pn_mmu_vcpu *vcpu) {
     struct vcpu_shadow *vs = vcpu->sh;
-    for (unsigned i = 0; i < vs->roots; i++) {
+    /* Zapping under one root reaches into the TLBs of all. */
+    for (unsigned i = 0; i < vs->roots; i++)
         root_drop_top(vcpu->mmu, &vs->root[i]);
+    for (unsigned i = 0; i < vs->roots; i++)
         free(vs->root[i].tlb[0]);
-    }
 }
