@@ -92,8 +92,7 @@ static void audit_table_spte(struct audit *a, const struct sp *sp, unsigned i) {
 static void audit_against_gpte(struct audit *a, const struct sp *sp, unsigned i,
                                const uint8_t *table) {
     uint64_t v = sp->spt[i];
-    struct gpte g = gpte_decode(sp_format(a->mmu->shadow, sp->role), sp_level(sp),
-                                sp_gpte(sp, i, table));
+    struct gpte g = gpte_decode(sp->format, sp_level(sp), sp_gpte(sp, i, table));
     if (!g.usable) {
         wrong(a, SP_FMT " spte %u stands for an unusable gpte", SP_ARG(sp), i);
         return;
@@ -101,7 +100,9 @@ static void audit_against_gpte(struct audit *a, const struct sp *sp, unsigned i,
     if ((v & (SPTE_GRANT | SPTE_PKEY)) != g.grant)
         wrong(a, SP_FMT " spte %u %#llx grants other than %#llx", SP_ARG(sp), i,
               (unsigned long long)v, (unsigned long long)g.grant);
-    pn_gfn gfn = g.leaf ? sp_leaf_gfn(sp, i, &g) : g.gfn;
+    pn_gfn gfn = g.leaf
+                     ? gpte_leaf_gfn(sp->format, sp_level(sp), i, sp_gpte(sp, i, table))
+                     : g.table;
     pn_gfn has;
     if (spte_table(v)) {
         const struct sp *child = sp_of(spte_child(v));

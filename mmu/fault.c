@@ -87,12 +87,14 @@ struct step {
     uint64_t grant;
 };
 
-/* Return: what sp's own gpte for the access says. */
-static struct gpte own_gpte(const struct fault *f, const struct sp *sp) {
+/* sp's own gpte for the access, as the walk left it. */
+static uint64_t own_value(const struct fault *f, const struct sp *sp) {
     uint64_t v = f->walk.gpte[sp_level(sp)];
-    if (sp->read_only)
-        v |= GPTE_ACCESSED | GPTE_DIRTY;
-    return gpte_decode(sp_format(f->mmu->shadow, sp->role), sp_level(sp), v);
+    return sp->read_only ? v | GPTE_ACCESSED | GPTE_DIRTY : v;
+}
+
+static struct gpte own_gpte(const struct fault *f, const struct sp *sp) {
+    return gpte_decode(sp->format, sp_level(sp), own_value(f, sp));
 }
 
 static struct step step_from_root(const struct fault *f) {
@@ -125,7 +127,7 @@ static bool step_down(const struct fault *f, const struct sp *sp, struct step *s
     struct gpte g = own_gpte(f, sp);
     st->grant = g.grant;
     if (!g.leaf) {
-        st->gfn = g.gfn;
+        st->gfn = g.table;
         st->role = (sp->role & ROLE_FORMAT) | (level - 1);
         if (sp->role & ROLE_4BYTE)
             st->role |= (f->gva >> 21 & 1) << ROLE_QUAD_SHIFT;
@@ -185,24 +187,28 @@ static uint64_t *reserve_path(struct fault *f) {
     return build_path(f);
 }
 
-/* What the leaf of the access grants by itself. */
-static uint64_t leaf_grant(const struct fault *f, const uint64_t *sptep) {
+/* The gpte behind the leaf of the access. Return: what the leaf grants by itself. */
+static uint64_t leaf_grant(const struct fault *f, const uint64_t *sptep, uint64_t *v) {
     const struct sp *sp = sp_of(sptep);
-    return sp_direct(sp) ? SPTE_GRANT : own_gpte(f, sp).grant;
+    *v = 0;
+    if (sp_direct(sp))
+        return SPTE_GRANT;
+    *v = own_value(f, sp);
+    return own_gpte(f, sp).grant;
 }
 
 /* ---- Neighbours ---- */
 
 static void prefetch_one(struct fault *f, struct sp *sp, unsigned i,
                          const uint8_t *table) {
-    uint64_t bits = SPTE_GRANT;
+    uint64_t bits = SPTE_GRANT, v = 0;
     pn_gfn gfn = sp->gfn + i;
     if (table) {
-        struct gpte g =
-            gpte_decode(sp_format(f->mmu->shadow, sp->role), 1, sp_gpte(sp, i, table));
+        v = sp_gpte(sp, i, table);
+        struct gpte g = gpte_decode(sp->format, 1, v);
         if (!g.usable)
             return;
-        gfn = g.gfn;
+        gfn = gpte_leaf_gfn(sp->format, 1, i, v);
         bits = g.grant;
     }
     struct slot *s = slot_of_gfn(f->mmu, gfn);
@@ -212,7 +218,7 @@ static void prefetch_one(struct fault *f, struct sp *sp, unsigned i,
         bits |= SPTE_HOST_W;
     if (gate_open(s, gfn))
         bits |= SPTE_MMU_W;
-    spte_set_leaf(f->mmu, s, &sp->spt[i], gfn, bits);
+    spte_set_leaf(f->mmu, s, &sp->spt[i], gfn, v, bits);
     pn_count(f->vcpu->stats, mmu_prefetch);
 }
 
@@ -248,7 +254,8 @@ static enum pn_outcome fault_mmio(struct fault *f) {
     if (!f->slot) {
         uint64_t *sptep = reserve_path(f);
         if (sptep) {
-            spte_set_mmio(f->mmu, sptep, f->walk.gfn, leaf_grant(f, sptep));
+            uint64_t v, grant = leaf_grant(f, sptep, &v);
+            spte_set_mmio(f->mmu, sptep, f->walk.gfn, v, grant);
             f->sw.spte = *sptep;
         }
     }
@@ -267,12 +274,12 @@ static enum pn_outcome fault_map(struct fault *f) {
         return gate_outcome(f, gate);
     }
     f->sw.level = sp_level(sp_of(sptep));
-    uint64_t bits = leaf_grant(f, sptep);
+    uint64_t v, bits = leaf_grant(f, sptep, &v);
     if (!(s->pub.flags & PN_SLOT_READONLY))
         bits |= SPTE_HOST_W;
     if (f->sw.level > 1 || gate_open(s, gfn))
         bits |= SPTE_MMU_W;
-    spte_set_leaf(f->mmu, s, sptep, gfn & ~(level_pages(f->sw.level) - 1), bits);
+    spte_set_leaf(f->mmu, s, sptep, gfn & ~(level_pages(f->sw.level) - 1), v, bits);
     if (gate != GATE_TRACKED)
         refill(f);
     prefetch(f, sptep);

@@ -26,9 +26,11 @@ struct list {
 };
 
 struct sp {
-    uint64_t *spt;  /* 512 sptes */
-    uint32_t *gfns; /* bits 31..0 of the gfn of each leaf; NULL for direct sps */
-    pn_gfn gfn;     /* of the table; direct: the first frame mapped */
+    uint64_t *spt;   /* 512 sptes */
+    uint64_t *gptes; /* what each leaf or MMIO spte was made from, and in a leaf table all
+                        gptes as last synced; NULL for direct sps */
+    const struct walk_mode *format; /* how gptes are read */
+    pn_gfn gfn;                     /* of the table; direct: the first frame mapped */
     uint32_t role;
     uint16_t used;  /* sptes that are not 0 */
     bool unsync;    /* level 1: the table may have changed unseen */
@@ -73,7 +75,7 @@ static inline unsigned sp_index(const uint64_t *sptep) {
 static inline pn_gfn sp_gfn(const struct sp *sp, unsigned i) {
     if (sp_direct(sp))
         return sp->gfn + i * level_pages(sp_level(sp));
-    return sp->gfns[i] | (sp->spt[i] >> SPTE_GFN_SHIFT) << 32;
+    return gpte_leaf_gfn(sp->format, sp_level(sp), i, sp->gptes[i]);
 }
 
 /* What a root is cached by: nothing but what changes the meaning of its TLB. */
@@ -125,10 +127,10 @@ struct shadow {
     unsigned vcpus_made;
     struct sp *free_sp; /* by hash_next */
     struct sp_chunk *chunks;
-    void *free_gfns;
+    void *free_gptes;
     struct ptr_list *free_lists;
     uint32_t free_list_count;
-    void *slabs; /* of gfns and ptr_lists, by their first word */
+    void *slabs; /* of gptes and ptr_lists, by their first word */
     uint64_t bytes;
     struct pn_tlb_entry *empty;       /* the template */
     struct walk_mode format[FORMATS]; /* how gptes are read, by role */
@@ -162,8 +164,8 @@ static inline struct pn_ring *sh_ring(struct pn_mmu *mmu) {
 int slab_reserve_lists(struct shadow *sh, uint32_t lists);
 struct ptr_list *slab_list(struct shadow *sh); /* reserved before: never fails */
 void slab_list_free(struct shadow *sh, struct ptr_list *l);
-uint32_t *slab_gfns(struct shadow *sh); /* NULL: out of memory */
-void slab_gfns_free(struct shadow *sh, uint32_t *g);
+uint64_t *slab_gptes(struct shadow *sh); /* 512, not cleared; NULL: out of memory */
+void slab_gptes_free(struct shadow *sh, uint64_t *g);
 struct sp *slab_sp(struct shadow *sh); /* zeroed, spt too; NULL: out of memory */
 void slab_sp_free(struct shadow *sh, struct sp *sp);
 void slab_destroy(struct shadow *sh);
@@ -208,17 +210,18 @@ enum zap_reason { ZAP_FLOOD, ZAP_RECLAIM, ZAP_OBSOLETE, ZAP_SLOT, ZAP_ORPHAN, ZA
 void sp_zap(struct pn_mmu *mmu, struct sp *sp, enum zap_reason why);
 void sp_make_room(struct pn_mmu *mmu);
 void sp_touch(struct shadow *sh, struct sp *sp);
-const struct walk_mode *sp_format(struct shadow *sh, uint32_t role);
 static inline bool sp_obsolete(const struct shadow *sh, const struct sp *sp) {
     return sp->gen != sh->gen;
 }
 
 /* ---- spte.c ---- */
 
-/* Install. Leaves and MMIO: over 0 or an spte of the same target. */
+/* Install, for the gpte v (of no account in direct sps). What was there is dropped when
+ * it led elsewhere. */
 void spte_set_leaf(struct pn_mmu *mmu, struct slot *s, uint64_t *sptep, pn_gfn gfn,
-                   uint64_t bits);
-void spte_set_mmio(struct pn_mmu *mmu, uint64_t *sptep, pn_gfn gfn, uint64_t grant);
+                   uint64_t v, uint64_t bits);
+void spte_set_mmio(struct pn_mmu *mmu, uint64_t *sptep, pn_gfn gfn, uint64_t v,
+                   uint64_t grant);
 void spte_link(struct pn_mmu *mmu, uint64_t *sptep, struct sp *child, uint64_t grant);
 /* Back to 0, whatever it is; its TLB entries go. */
 void spte_drop(struct pn_mmu *mmu, uint64_t *sptep);
@@ -229,8 +232,6 @@ void spte_sync(struct pn_mmu *mmu, struct sp *sp, unsigned i, const uint8_t *tab
 
 /* The gpte of spte i; in a read-only slot A and D count as set. */
 uint64_t sp_gpte(const struct sp *sp, unsigned i, const uint8_t *table);
-/* First frame that spte i maps, given its gpte, a leaf. */
-pn_gfn sp_leaf_gfn(const struct sp *sp, unsigned i, const struct gpte *g);
 
 /* ---- track.c ---- */
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Memory of the shadow MMU: shadow pages, gfn arrays and pointer lists, each from a free
+ * Memory of the shadow MMU: shadow pages, gpte arrays and pointer lists, each from a free
  * list that grows by whole chunks and shrinks only at the end.
  *
  * Invariants
@@ -13,8 +13,8 @@
 
 #include "mmu/shadow.h"
 
-#define SLAB_BYTES (64u << 10)
-#define GFNS_BYTES (512 * sizeof(uint32_t))
+#define SLAB_BYTES  (64u << 10)
+#define GPTES_BYTES (512 * sizeof(uint64_t))
 
 /* The first 64 bytes link the slab; keeps cache lines of the objects apart from it. */
 static uint8_t *slab_new(struct shadow *sh) {
@@ -54,22 +54,22 @@ void slab_list_free(struct shadow *sh, struct ptr_list *l) {
     sh->free_list_count++;
 }
 
-uint32_t *slab_gfns(struct shadow *sh) {
-    if (!sh->free_gfns) {
+uint64_t *slab_gptes(struct shadow *sh) {
+    if (!sh->free_gptes) {
         uint8_t *slab = slab_new(sh);
         if (!slab)
             return NULL;
-        for (size_t at = 64; at + GFNS_BYTES <= SLAB_BYTES; at += GFNS_BYTES)
-            slab_gfns_free(sh, (uint32_t *)(void *)(slab + at));
+        for (size_t at = 64; at + GPTES_BYTES <= SLAB_BYTES; at += GPTES_BYTES)
+            slab_gptes_free(sh, (uint64_t *)(void *)(slab + at));
     }
-    void **g = sh->free_gfns;
-    sh->free_gfns = *g;
-    return (uint32_t *)(void *)g;
+    void **g = sh->free_gptes;
+    sh->free_gptes = *g;
+    return (uint64_t *)(void *)g;
 }
 
-void slab_gfns_free(struct shadow *sh, uint32_t *g) {
-    *(void **)(void *)g = sh->free_gfns;
-    sh->free_gfns = g;
+void slab_gptes_free(struct shadow *sh, uint64_t *g) {
+    *(void **)(void *)g = sh->free_gptes;
+    sh->free_gptes = g;
 }
 
 static int chunk_new(struct shadow *sh) {
@@ -100,9 +100,9 @@ struct sp *slab_sp(struct shadow *sh) {
 }
 
 void slab_sp_free(struct shadow *sh, struct sp *sp) {
-    if (sp->gfns)
-        slab_gfns_free(sh, sp->gfns);
-    sp->gfns = NULL;
+    if (sp->gptes)
+        slab_gptes_free(sh, sp->gptes);
+    sp->gptes = NULL;
     sp->role = 0; /* the audit tells free ones by it */
     sp->hash_next = sh->free_sp;
     sh->free_sp = sp;

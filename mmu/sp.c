@@ -74,7 +74,7 @@ int sp_init(struct pn_mmu *mmu) {
     return 0;
 }
 
-const struct walk_mode *sp_format(struct shadow *sh, uint32_t role) {
+static const struct walk_mode *format_of(struct shadow *sh, uint32_t role) {
     unsigned i = 0;
     while (sh->format_role[i] != (role & ROLE_FORMAT))
         i++;
@@ -116,7 +116,7 @@ static struct sp *sp_new(struct pn_mmu *mmu, pn_gfn gfn, uint32_t role) {
     struct sp *sp = slab_sp(sh);
     if (!sp)
         return NULL;
-    if (s && !(sp->gfns = slab_gfns(sh))) {
+    if (s && !(sp->gptes = slab_gptes(sh))) {
         slab_sp_free(sh, sp);
         return NULL;
     }
@@ -130,6 +130,7 @@ static struct sp *sp_new(struct pn_mmu *mmu, pn_gfn gfn, uint32_t role) {
     sh->pages++;
     if (s) {
         sp->read_only = s->pub.flags & PN_SLOT_READONLY;
+        sp->format = format_of(sh, role);
         large_forbid(mmu, s, gfn);
         track_inc(mmu, s, gfn);
     }

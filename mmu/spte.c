@@ -20,28 +20,24 @@ static void gauge(struct pn_mmu *mmu, unsigned level, int by) {
     mmu->shadow->leaves += (uint64_t)(int64_t)by;
 }
 
-static void set_gfn(struct sp *sp, unsigned i, pn_gfn gfn) {
-    if (sp->gfns)
-        sp->gfns[i] = (uint32_t)gfn;
-}
-
-static uint64_t gfn_bits(const struct sp *sp, pn_gfn gfn) {
-    return sp->gfns ? (gfn >> 32) << SPTE_GFN_SHIFT : 0;
+static void set_gpte(struct sp *sp, unsigned i, uint64_t v) {
+    if (sp->gptes)
+        sp->gptes[i] = v;
 }
 
 void spte_set_leaf(struct pn_mmu *mmu, struct slot *s, uint64_t *sptep, pn_gfn gfn,
-                   uint64_t bits) {
+                   uint64_t v, uint64_t bits) {
     struct sp *sp = sp_of(sptep);
     unsigned i = sp_index(sptep);
     if (spte_leaf(*sptep) && sp_gfn(sp, i) == gfn) {
         spte_regrant(mmu, sptep, bits & (SPTE_GRANT | SPTE_PKEY));
         *sptep |= bits & SPTE_MMU_W;
+        set_gpte(sp, i, v);
     } else {
         if (*sptep)
             spte_drop(mmu, sptep);
-        set_gfn(sp, i, gfn);
-        *sptep =
-            SPTE_P | SPTE_LEAF | (uintptr_t)slot_hva(s, gfn) | bits | gfn_bits(sp, gfn);
+        set_gpte(sp, i, v);
+        *sptep = SPTE_P | SPTE_LEAF | (uintptr_t)slot_hva(s, gfn) | bits;
         sp->used++;
         gauge(mmu, sp_level(sp), 1);
         rmap_add(mmu, s, gfn, sptep);
@@ -49,14 +45,15 @@ void spte_set_leaf(struct pn_mmu *mmu, struct slot *s, uint64_t *sptep, pn_gfn g
     pn_emit(sh_ring(mmu), set_spte, gfn, sp_level(sp), spte_public(*sptep));
 }
 
-void spte_set_mmio(struct pn_mmu *mmu, uint64_t *sptep, pn_gfn gfn, uint64_t grant) {
+void spte_set_mmio(struct pn_mmu *mmu, uint64_t *sptep, pn_gfn gfn, uint64_t v,
+                   uint64_t grant) {
     struct sp *sp = sp_of(sptep);
     unsigned i = sp_index(sptep);
     if (*sptep)
         spte_drop(mmu, sptep);
     uint64_t gen = mmu->slots.generation & SPTE_GEN;
-    set_gfn(sp, i, gfn);
-    *sptep = SPTE_MMIO | gen << PN_PAGE_SHIFT | grant | gfn_bits(sp, gfn);
+    set_gpte(sp, i, v);
+    *sptep = SPTE_MMIO | gen << PN_PAGE_SHIFT | grant;
     sp->used++;
     pn_emit(sh_ring(mmu), mark_mmio_spte, gfn, spte_acc(grant), gen);
 }
@@ -122,30 +119,25 @@ uint64_t sp_gpte(const struct sp *sp, unsigned i, const uint8_t *table) {
     return sp->read_only ? v | GPTE_ACCESSED | GPTE_DIRTY : v;
 }
 
-/* First frame that spte i of sp maps, given its large or level-1 gpte. */
-pn_gfn sp_leaf_gfn(const struct sp *sp, unsigned i, const struct gpte *g) {
-    if (sp->role & ROLE_4BYTE && sp_level(sp) == 2)
-        return g->gfn + (i & 1) * 512;
-    return g->gfn;
-}
-
 void spte_sync(struct pn_mmu *mmu, struct sp *sp, unsigned i, const uint8_t *table) {
-    uint64_t v = sp->spt[i];
-    if (!v)
+    uint64_t v = sp->spt[i], gpte = sp_gpte(sp, i, table);
+    if (!v) {
+        sp->gptes[i] = gpte;
         return;
+    }
     unsigned level = sp_level(sp);
-    struct gpte g =
-        gpte_decode(sp_format(mmu->shadow, sp->role), level, sp_gpte(sp, i, table));
+    struct gpte g = gpte_decode(sp->format, level, gpte);
+    pn_gfn gfn = g.leaf ? gpte_leaf_gfn(sp->format, level, i, gpte) : g.table;
     bool keep = g.usable;
     if (keep && spte_table(v)) {
         const struct sp *child = sp_of(spte_child(v));
-        keep = g.leaf == sp_direct(child) &&
-               child->gfn == (g.leaf ? sp_leaf_gfn(sp, i, &g) : g.gfn);
+        keep = g.leaf == sp_direct(child) && child->gfn == gfn;
     } else if (keep) {
-        keep = g.leaf && sp_gfn(sp, i) == sp_leaf_gfn(sp, i, &g);
+        keep = g.leaf && sp_gfn(sp, i) == gfn;
     }
     if (keep)
         spte_regrant(mmu, &sp->spt[i], g.grant);
     else
         spte_drop(mmu, &sp->spt[i]);
+    sp->gptes[i] = gpte;
 }

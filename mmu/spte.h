@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
+/* clang-format off */
 /*
  * The shadow page-table entry.
  *
- *   63..56   55..51 50..47 46............12 11   10    9     8   7     6      5 4 3 2 1 0
- *  +--------+------+------+----------------+----+-----+-----+---+-----+------+-+-+-+-+----+--+
- *  |gfn hi  |  0   | pkey | host page |MMIO|TLB_X|TLB_W|TLB|MMU_W|HOST_W|D|U|W|X|LEAF|P |
- *  +--------+------+------+----------------+----+-----+-----+---+-----+------+-+-+-+-+----+--+
+ *   63..51 50..47 46............12   11    10     9    8    7     6   5 4 3 2  1   0
+ *  +------+------+----------------+----+-----+-----+---+-----+------+-+-+-+-+----+--+
+ *  |  0   | pkey | host page      |MMIO|TLB_X|TLB_W|TLB|MMU_W|HOST_W|D|U|W|X|LEAF|P |
+ *  +------+------+----------------+----+-----+-----+---+-----+------+-+-+-+-+----+--+
  *
  * P, not LEAF: host page is the table of the child sp. X, W, U, D and pkey are what this
  * gpte grants (all of X W U D where no gpte stands behind it); a walk takes the AND of
@@ -18,8 +19,9 @@
  * TLB: some TLB was filled from it; TLB_W: with a write tag; TLB_X: fetched from.
  * MMIO, not P: the gpte maps a frame without a memslot; bits 46..12 are the generation of
  * the memslots at that time.
- * Bits 63..56 of leaves and MMIO: bits 39..32 of the gfn; the rest is in sp->gfns.
+ * The gfn is not in the spte: sp->gptes holds the gpte that it was made from.
  */
+/* clang-format on */
 #ifndef MMU_SPTE_H
 #define MMU_SPTE_H
 
@@ -41,8 +43,6 @@
 #define SPTE_PAGE       0x00007ffffffff000ull
 #define SPTE_PKEY_SHIFT 47
 #define SPTE_PKEY       (15ull << SPTE_PKEY_SHIFT)
-#define SPTE_GFN_SHIFT  56
-#define SPTE_GFN        (0xffull << SPTE_GFN_SHIFT)
 
 #define SPTE_ACC   (SPTE_X | SPTE_W | SPTE_U)
 #define SPTE_GRANT (SPTE_ACC | SPTE_D)        /* ANDed down a walk */
@@ -54,9 +54,7 @@ _Static_assert(SPTE_X == (uint64_t)ACC_EXEC << SPTE_ACC_SHIFT &&
                    SPTE_W == (uint64_t)ACC_WRITE << SPTE_ACC_SHIFT &&
                    SPTE_U == (uint64_t)ACC_USER << SPTE_ACC_SHIFT,
                "rights of an spte are ACC_* shifted");
-_Static_assert((SPTE_PAGE & (SPTE_PKEY | SPTE_GFN | 0xfff)) == 0 &&
-                   (SPTE_PKEY & SPTE_GFN) == 0,
-               "spte fields do not overlap");
+_Static_assert((SPTE_PAGE & (SPTE_PKEY | 0xfff)) == 0, "spte fields do not overlap");
 
 static inline bool spte_present(uint64_t v) {
     return v & SPTE_P;
@@ -128,12 +126,24 @@ static inline unsigned level_index(pn_gva gva, unsigned level) {
 #define GPTE_DIRTY    0x40u
 #define GPTE_LARGE    0x80u
 
+/* First frame that spte i maps when v, its gpte, is a leaf. A 4 MiB gpte has two sptes.
+ */
+static inline pn_gfn gpte_leaf_gfn(const struct walk_mode *format, unsigned level,
+                                   unsigned i, uint64_t v) {
+    pn_gfn gfn = (v & format->addr_mask) >> PN_PAGE_SHIFT;
+    if (level == 1)
+        return gfn;
+    if (format->levels == 2)
+        return (v >> 22 & 0x3ff) << 10 | (v >> 13 & 0xff) << 20 | (i & 1) << 9;
+    return gfn & ~(level_pages(level) - 1);
+}
+
 /* What a gpte says, or usable = false where a walk through it would fault or has to set
  * A first. */
 struct gpte {
     bool usable, leaf;
     uint64_t grant; /* SPTE_GRANT bits and pkey, as an spte for it carries them */
-    pn_gfn gfn;     /* of the table, or of the first page mapped */
+    pn_gfn table;   /* gfn of the table, unless leaf */
 };
 
 static inline struct gpte gpte_decode(const struct walk_mode *format, unsigned level,
@@ -145,22 +155,16 @@ static inline struct gpte gpte_decode(const struct walk_mode *format, unsigned l
     unsigned acc = (v & (ACC_WRITE | ACC_USER)) | (unsigned)(~v >> 63);
     g.usable = true;
     g.leaf = level == 1 || (ps && format->large_levels >> level & 1);
-    g.gfn = (v & format->addr_mask) >> PN_PAGE_SHIFT;
     g.grant = (uint64_t)acc << SPTE_ACC_SHIFT;
     if (!g.leaf) {
         g.grant |= SPTE_D;
+        g.table = (v & format->addr_mask) >> PN_PAGE_SHIFT;
         return g;
     }
     if (v & GPTE_DIRTY)
         g.grant |= SPTE_D;
     if (format->levels >= 4)
         g.grant |= (v >> 59 & 15) << SPTE_PKEY_SHIFT;
-    if (level > 1) {
-        unsigned bits = format->levels == 2 ? 10 : 9 * (level - 1);
-        g.gfn &= ~(uint64_t)0 << bits;
-        if (format->levels == 2)
-            g.gfn = (v >> 22 & 0x3ff) << 10 | (v >> 13 & 0xff) << 20;
-    }
     return g;
 }
 

@@ -67,16 +67,33 @@ bool unsync_try(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn) {
     return true;
 }
 
+/* Compare eight gptes with those of the last sync. */
+static inline bool same8(const uint64_t *a, const uint64_t *b) {
+    uint64_t differ = 0;
+    for (unsigned i = 0; i < 8; i++)
+        differ |= a[i] ^ b[i];
+    return !differ;
+}
+
+/* Most gptes are as they were: tell them apart from the others by the copy. */
+static void sync_all(struct pn_mmu *mmu, struct sp *sp, const uint8_t *table) {
+    bool plain = !(sp->role & ROLE_4BYTE) && !sp->read_only;
+    const uint64_t *now = (const uint64_t *)(const void *)table;
+    for (unsigned i = 0; i < 512; i += 8) {
+        if (plain && same8(now + i, sp->gptes + i))
+            continue;
+        for (unsigned k = i; k < i + 8; k++)
+            if (!plain || now[k] != sp->gptes[k])
+                spte_sync(mmu, sp, k, table);
+    }
+}
+
 void sync_page(struct pn_mmu *mmu, struct sp *sp) {
     struct slot *s = slot_of_gfn(mmu, sp->gfn);
-    const uint8_t *table = slot_hva(s, sp->gfn);
     sp->unsync = false;
     track_inc(mmu, s, sp->gfn);
-    for (unsigned i = 0, left = sp->used; left && i < 512; i++)
-        if (sp->spt[i]) {
-            left--;
-            spte_sync(mmu, sp, i, table);
-        }
+    if (sp->used)
+        sync_all(mmu, sp, slot_hva(s, sp->gfn));
     sh_count(mmu, mmu_sync);
     pn_emit(sh_ring(mmu), sync_page, sp->gfn, sp->role);
 }
