@@ -94,8 +94,8 @@ static enum cpu_rc gate_push(struct cpu *cpu, const struct event *ev,
                          rflags,    cpu->gpr[R_SP], cpu->seg[SEG_SS].sel};
     unsigned skip = ev->has_error ? 0 : 1;
     *rsp -= sizeof frame - skip * 8;
-    return cpu_write_lin(cpu, *rsp, frame + skip, sizeof frame - skip * 8,
-                         g->cpl == 3 ? PN_TLB_USER : PN_TLB_SUPER);
+    return lin_write(cpu, *rsp, frame + skip, sizeof frame - skip * 8,
+                     g->cpl == 3 ? PN_TLB_USER : PN_TLB_SUPER);
 }
 
 static enum cpu_rc deliver_long(struct cpu *cpu, const struct event *ev) {
@@ -117,7 +117,7 @@ static enum cpu_rc deliver_long(struct cpu *cpu, const struct event *ev) {
     cpu->sys_flags &= ~(uint64_t)(FL_TF | FL_NT | FL_VM | (g.clears_if ? FL_IF : 0));
     cpu->rf_at = UINT64_MAX;
     cpu->intr_shadow = 0;
-    cpu_update_mode(cpu);
+    mode_ring_changed(cpu);
     return CPU_JUMP;
 }
 

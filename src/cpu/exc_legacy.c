@@ -15,7 +15,7 @@ enum cpu_rc event_deliver_real(struct cpu *cpu, const struct event *ev) {
     uint16_t entry[2];
     if (ev->vector * 4u + 3 > cpu->idtr.limit)
         return cpu_raise_code(cpu, VEC_GP, ev->vector * 8u + ERR_IDT);
-    if (sys_read(cpu, (uint32_t)(cpu->idtr.base + ev->vector * 4u), entry, 4) != CPU_NEXT)
+    if (sys_read(cpu, cpu->idtr.base + ev->vector * 4u, entry, 4) != CPU_NEXT)
         return CPU_FAULT;
     stack_here(cpu, &st);
     if (stack_push(cpu, &st, cpu_rflags(cpu), 2) != CPU_NEXT ||
@@ -48,7 +48,7 @@ static enum cpu_rc gate_read(struct cpu *cpu, const struct event *ev, struct gat
     uint64_t raw;
     if (ev->vector * 8u + 7 > cpu->idtr.limit)
         return cpu_raise_code(cpu, VEC_GP, error);
-    if (sys_read(cpu, (uint32_t)(cpu->idtr.base + ev->vector * 8u), &raw, 8) != CPU_NEXT)
+    if (sys_read(cpu, cpu->idtr.base + ev->vector * 8u, &raw, 8) != CPU_NEXT)
         return CPU_FAULT;
     unsigned type = raw >> 40 & 31;
     /* Task gate 5; interrupt gates 6 (16-bit), 14; trap gates 7, 15. */

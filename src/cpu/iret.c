@@ -117,7 +117,7 @@ static enum cpu_rc pop_frame(struct cpu *cpu, struct stack *st, unsigned size,
                              struct frame *f, bool *whole) {
     if (likely(size == 8 && !st->seg && canonical(cpu, st->sp) &&
                canonical(cpu, st->sp + sizeof *f - 1) && st->mode != PN_TLB_USER)) {
-        if (cpu_read_lin(cpu, st->sp, f, sizeof *f, st->mode) != CPU_NEXT)
+        if (lin_read(cpu, st->sp, f, sizeof *f, st->mode) != CPU_NEXT)
             return CPU_FAULT;
         *whole = true;
         return CPU_NEXT;
@@ -175,7 +175,7 @@ static enum cpu_rc iret_prot(struct cpu *cpu, const struct insn *in) {
         cpu->cpl = (uint8_t)cpl;
         seg_drop_privileged(cpu, cpl);
     }
-    cpu_update_mode(cpu);
+    mode_ring_changed(cpu);
     return CPU_JUMP;
 }
 

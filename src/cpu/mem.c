@@ -35,37 +35,6 @@ enum cpu_rc cpu_raise_debug(struct cpu *cpu, uint64_t dr6_bits) {
     return CPU_FAULT;
 }
 
-/* ---- The hit ---- */
-
-static inline uint8_t *tlb_hit(const struct cpu *cpu, pn_gva lin, unsigned size,
-                               enum pn_access access, enum pn_tlb_mode mode) {
-    const struct pn_tlb_entry *e =
-        &cpu->view.tlb[mode][lin >> PN_PAGE_SHIFT & (PN_TLB_ENTRIES - 1)];
-    if (likely((e->tag[access] ^ lin) <= PN_PAGE_SIZE - size))
-        return (uint8_t *)e->hva + (lin & (PN_PAGE_SIZE - 1));
-    return NULL;
-}
-
-/* Naturally sized accesses stay single accesses, for other threads' sake. */
-static inline void copy(void *to, const void *from, unsigned size) {
-    switch (size) {
-    case 1:
-        memcpy(to, from, 1);
-        break;
-    case 2:
-        memcpy(to, from, 2);
-        break;
-    case 4:
-        memcpy(to, from, 4);
-        break;
-    case 8:
-        memcpy(to, from, 8);
-        break;
-    default:
-        memcpy(to, from, size);
-    }
-}
-
 /* ---- Pieces: what a slow access consists of ---- */
 
 /* Translate [lin, lin+size), size <= 64, into one or two pieces. */
@@ -128,7 +97,7 @@ static void mmio_write(struct cpu *cpu, pn_gpa gpa, const uint8_t *in, unsigned 
 
 static void piece_read(struct cpu *cpu, const struct piece *p, uint8_t *out) {
     if (p->kind != PN_OUT_MMIO && p->hva)
-        copy(out, p->hva, p->size);
+        mem_copy(out, p->hva, p->size);
     /* A read-only slot answers writes as MMIO, but it is read as memory. */
     else if (pn_mmu_read_phys(cpu->mmu, p->gpa, out, p->size) != p->size)
         mmio_read(cpu, p->gpa, out, p->size);
@@ -147,6 +116,21 @@ static inline void watch(struct cpu *cpu, pn_gva lin, unsigned size, unsigned rw
         cpu_watch(cpu, lin, size, rw);
 }
 
+/* A load that spans two pages, both in the TLB. */
+static bool crossing_hit(struct cpu *cpu, pn_gva lin, uint8_t *out, unsigned size,
+                         enum pn_tlb_mode mode) {
+    unsigned room = PN_PAGE_SIZE - (lin & (PN_PAGE_SIZE - 1));
+    if (size <= room || cpu->mode & MODE_SLOWMEM || !mode_64(cpu))
+        return false;
+    const uint8_t *p = mem_hit(cpu, lin, room, PN_READ, mode);
+    const uint8_t *q = mem_hit(cpu, lin + room, size - room, PN_READ, mode);
+    if (!p || !q)
+        return false;
+    memcpy(out, p, room);
+    memcpy(out + room, q, size - room);
+    return true;
+}
+
 /* ---- Reads and writes by helpers ---- */
 
 static __attribute__((noinline)) enum cpu_rc read_slow(struct cpu *cpu, pn_gva lin,
@@ -155,6 +139,8 @@ static __attribute__((noinline)) enum cpu_rc read_slow(struct cpu *cpu, pn_gva l
     struct piece pc[2];
     unsigned count;
     pn_count(cpu->stats, mem_slow);
+    if (crossing_hit(cpu, lin, out, size, mode))
+        return CPU_NEXT;
     enum cpu_rc rc = resolve(cpu, lin, size, PN_READ, mode, pc, &count);
     if (rc != CPU_NEXT)
         return rc;
@@ -167,9 +153,9 @@ static __attribute__((noinline)) enum cpu_rc read_slow(struct cpu *cpu, pn_gva l
 
 enum cpu_rc cpu_read_lin(struct cpu *cpu, pn_gva lin, void *buf, unsigned size,
                          enum pn_tlb_mode mode) {
-    const uint8_t *p = tlb_hit(cpu, lin, size, PN_READ, mode);
+    const uint8_t *p = mem_hit(cpu, lin, size, PN_READ, mode);
     if (likely(p && !(cpu->mode & MODE_SLOWMEM))) {
-        copy(buf, p, size);
+        mem_copy(buf, p, size);
         return CPU_NEXT;
     }
     return read_slow(cpu, lin, buf, size, mode);
@@ -185,7 +171,7 @@ static __attribute__((noinline)) enum cpu_rc write_slow(struct cpu *cpu, pn_gva 
     if (rc != CPU_NEXT)
         return rc;
     if (count == 1 && pc[0].kind == PN_OUT_MAPPED) {
-        copy(pc[0].hva, in, size);
+        mem_copy(pc[0].hva, in, size);
     } else {
         piece_write(cpu, pc[0].gpa, pc[0].kind, in, pc[0].size);
         if (count == 2)
@@ -197,9 +183,9 @@ static __attribute__((noinline)) enum cpu_rc write_slow(struct cpu *cpu, pn_gva 
 
 enum cpu_rc cpu_write_lin(struct cpu *cpu, pn_gva lin, const void *buf, unsigned size,
                           enum pn_tlb_mode mode) {
-    uint8_t *p = tlb_hit(cpu, lin, size, PN_WRITE, mode);
+    uint8_t *p = mem_hit(cpu, lin, size, PN_WRITE, mode);
     if (likely(p && !(cpu->mode & MODE_SLOWMEM))) {
-        copy(p, buf, size);
+        mem_copy(p, buf, size);
         return CPU_NEXT;
     }
     return write_slow(cpu, lin, buf, size, mode);
@@ -228,10 +214,14 @@ enum cpu_rc cpu_mem_prepare(struct cpu *cpu, pn_gva lin, unsigned size, bool rea
     enum pn_access access = write ? PN_WRITE : PN_READ;
     pn_count(cpu->stats, mem_slow);
     cpu->owed.count = 0;
-    *ptr = tlb_hit(cpu, lin, size, access, mode);
+    *ptr = mem_hit(cpu, lin, size, access, mode);
     if (!*ptr) {
         struct piece pc[2];
         unsigned count;
+        if (!write && crossing_hit(cpu, lin, cpu->bounce, size, mode)) {
+            *ptr = cpu->bounce;
+            return CPU_NEXT;
+        }
         enum cpu_rc rc = resolve(cpu, lin, size, access, mode, pc, &count);
         if (rc != CPU_NEXT)
             return rc;

@@ -25,8 +25,6 @@ enum cpu_rc desc_fetch(struct cpu *cpu, uint16_t sel, uint8_t vector, unsigned e
     if (unlikely((sel | 7u) > limit || (sel & 4 && ldt->attr & ATTR_UNUSABLE)))
         return cpu_raise_code(cpu, vector, (sel & ~3u) | ext);
     d->addr = base + (sel & ~7u);
-    if (!mode_long(cpu))
-        d->addr = (uint32_t)d->addr;
     return sys_read(cpu, d->addr, &d->raw, 8);
 }
 

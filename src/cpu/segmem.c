@@ -125,15 +125,6 @@ enum cpu_rc cpu_op_write(struct cpu *cpu, const struct insn *in, unsigned i,
 
 /* ---- The stack ---- */
 
-void stack_here(const struct cpu *cpu, struct stack *st) {
-    bool wide = mode_64(cpu);
-    st->seg = wide ? NULL : &cpu->seg[SEG_SS];
-    st->mask = wide ? UINT64_MAX : cpu->mode & MODE_SS32 ? UINT32_MAX : UINT16_MAX;
-    st->sp = cpu->gpr[R_SP];
-    st->error = 0;
-    st->mode = cpu_tlb_mode(cpu);
-}
-
 static enum cpu_rc stack_lin(struct cpu *cpu, const struct stack *st, uint64_t sp,
                              unsigned size, enum pn_access access, pn_gva *lin) {
     bool ok;
@@ -149,7 +140,8 @@ static enum cpu_rc stack_lin(struct cpu *cpu, const struct stack *st, uint64_t s
     return st->mode == PN_TLB_USER ? align_check(cpu, *lin, size) : CPU_NEXT;
 }
 
-enum cpu_rc stack_push(struct cpu *cpu, struct stack *st, uint64_t value, unsigned size) {
+enum cpu_rc stack_push_slow(struct cpu *cpu, struct stack *st, uint64_t value,
+                            unsigned size) {
     pn_gva lin;
     if (stack_lin(cpu, st, st->sp - size, size, PN_WRITE, &lin) != CPU_NEXT ||
         cpu_write_lin(cpu, lin, &value, size, st->mode) != CPU_NEXT)
@@ -158,7 +150,8 @@ enum cpu_rc stack_push(struct cpu *cpu, struct stack *st, uint64_t value, unsign
     return CPU_NEXT;
 }
 
-enum cpu_rc stack_pop(struct cpu *cpu, struct stack *st, unsigned size, uint64_t *value) {
+enum cpu_rc stack_pop_slow(struct cpu *cpu, struct stack *st, unsigned size,
+                           uint64_t *value) {
     pn_gva lin;
     *value = 0;
     if (stack_lin(cpu, st, st->sp, size, PN_READ, &lin) != CPU_NEXT ||

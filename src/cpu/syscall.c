@@ -24,7 +24,7 @@ static inline void enter_ring(struct cpu *cpu, uint8_t cpl, uint16_t cs, uint32_
     flat_segment(&cpu->seg[SEG_CS], cs, cs_attr);
     flat_segment(&cpu->seg[SEG_SS], ss, DATA32);
     cpu->cpl = cpl;
-    cpu_update_mode(cpu);
+    mode_ring_changed(cpu);
 }
 
 enum cpu_rc op_syscall(struct cpu *cpu, const struct insn *in) {

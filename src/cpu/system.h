@@ -174,13 +174,65 @@ void seg_drop_privileged(struct cpu *cpu, unsigned cpl);
 bool seg_allows(const struct cpu_seg *s, uint64_t offset, unsigned size,
                 enum pn_access access);
 
-/* Descriptor tables, TSS: supervisor accesses whatever the CPL. */
+/* The inline TLB hit, as translated code does it. Return: host address, or NULL. */
+static inline uint8_t *mem_hit(const struct cpu *cpu, pn_gva lin, unsigned size,
+                               enum pn_access access, enum pn_tlb_mode mode) {
+    const struct pn_tlb_entry *e =
+        &cpu->view.tlb[mode][lin >> PN_PAGE_SHIFT & (PN_TLB_ENTRIES - 1)];
+    if (likely((e->tag[access] ^ lin) <= PN_PAGE_SIZE - size))
+        return (uint8_t *)e->hva + (lin & (PN_PAGE_SIZE - 1));
+    return NULL;
+}
+
+/* Naturally sized accesses stay single accesses, for other threads' sake. */
+static inline void mem_copy(void *to, const void *from, unsigned size) {
+    switch (size) {
+    case 1:
+        memcpy(to, from, 1);
+        break;
+    case 2:
+        memcpy(to, from, 2);
+        break;
+    case 4:
+        memcpy(to, from, 4);
+        break;
+    case 8:
+        memcpy(to, from, 8);
+        break;
+    default:
+        memcpy(to, from, size);
+    }
+}
+
+/* cpu_read_lin and cpu_write_lin with the hit inline. */
+static inline enum cpu_rc lin_read(struct cpu *cpu, pn_gva lin, void *buf, unsigned size,
+                                   enum pn_tlb_mode mode) {
+    const uint8_t *p = mem_hit(cpu, lin, size, PN_READ, mode);
+    if (unlikely(!p || cpu->mode & MODE_SLOWMEM))
+        return cpu_read_lin(cpu, lin, buf, size, mode);
+    mem_copy(buf, p, size);
+    return CPU_NEXT;
+}
+static inline enum cpu_rc lin_write(struct cpu *cpu, pn_gva lin, const void *buf,
+                                    unsigned size, enum pn_tlb_mode mode) {
+    uint8_t *p = mem_hit(cpu, lin, size, PN_WRITE, mode);
+    if (unlikely(!p || cpu->mode & MODE_SLOWMEM))
+        return cpu_write_lin(cpu, lin, buf, size, mode);
+    mem_copy(p, buf, size);
+    return CPU_NEXT;
+}
+
+/* Descriptor tables, TSS: supervisor accesses whatever the CPL. Outside long mode they
+ * wrap at 4 GiB. */
+static inline pn_gva sys_lin(const struct cpu *cpu, pn_gva lin) {
+    return likely(mode_long(cpu)) ? lin : (uint32_t)lin;
+}
 static inline enum cpu_rc sys_read(struct cpu *cpu, pn_gva lin, void *buf, unsigned n) {
-    return cpu_read_lin(cpu, lin, buf, n, PN_TLB_SUPER);
+    return lin_read(cpu, sys_lin(cpu, lin), buf, n, PN_TLB_SUPER);
 }
 static inline enum cpu_rc sys_write(struct cpu *cpu, pn_gva lin, const void *buf,
                                     unsigned n) {
-    return cpu_write_lin(cpu, lin, buf, n, PN_TLB_SUPER);
+    return lin_write(cpu, sys_lin(cpu, lin), buf, n, PN_TLB_SUPER);
 }
 
 /* A stack while it is pushed to or popped from; nothing is committed to RSP until
@@ -192,9 +244,47 @@ struct stack {
     uint32_t error; /* error code of #SS */
     enum pn_tlb_mode mode;
 };
-void stack_here(const struct cpu *cpu, struct stack *st);
-enum cpu_rc stack_push(struct cpu *cpu, struct stack *st, uint64_t value, unsigned size);
-enum cpu_rc stack_pop(struct cpu *cpu, struct stack *st, unsigned size, uint64_t *value);
+enum cpu_rc stack_push_slow(struct cpu *cpu, struct stack *st, uint64_t value,
+                            unsigned size);
+enum cpu_rc stack_pop_slow(struct cpu *cpu, struct stack *st, unsigned size,
+                           uint64_t *value);
+
+/* The present stack. */
+static inline void stack_here(const struct cpu *cpu, struct stack *st) {
+    bool wide = mode_64(cpu);
+    st->seg = wide ? NULL : &cpu->seg[SEG_SS];
+    st->mask = wide ? UINT64_MAX : cpu->mode & MODE_SS32 ? UINT32_MAX : UINT16_MAX;
+    st->sp = cpu->gpr[R_SP];
+    st->error = 0;
+    st->mode = cpu_tlb_mode(cpu);
+}
+
+/* A TLB hit needs no canonical check. */
+static inline bool stack_plain(const struct cpu *cpu, const struct stack *st) {
+    return !st->seg && !(cpu->mode & (MODE_ALIGN | MODE_SLOWMEM));
+}
+
+static inline enum cpu_rc stack_push(struct cpu *cpu, struct stack *st, uint64_t value,
+                                     unsigned size) {
+    uint8_t *p = mem_hit(cpu, st->sp - size, size, PN_WRITE, st->mode);
+    if (unlikely(!p || !stack_plain(cpu, st)))
+        return stack_push_slow(cpu, st, value, size);
+    mem_copy(p, &value, size);
+    st->sp -= size;
+    return CPU_NEXT;
+}
+
+static inline enum cpu_rc stack_pop(struct cpu *cpu, struct stack *st, unsigned size,
+                                    uint64_t *value) {
+    const uint8_t *p = mem_hit(cpu, st->sp, size, PN_READ, st->mode);
+    if (unlikely(!p || !stack_plain(cpu, st)))
+        return stack_pop_slow(cpu, st, size, value);
+    *value = 0;
+    mem_copy(value, p, size);
+    st->sp += size;
+    return CPU_NEXT;
+}
+
 void stack_commit(struct cpu *cpu, const struct stack *st);
 
 /* An inner ring's stack (inner.c). inner_stack reads and checks it (faults #TS, #SS);
@@ -223,6 +313,20 @@ static inline uint64_t next_rip(const struct cpu *cpu, const struct insn *in) {
 }
 
 /* ---- Flags (flags.c) ---- */
+
+/* cpu_update_mode when nothing changed but CS, SS, CPL and RFLAGS. */
+static inline void mode_ring_changed(struct cpu *cpu) {
+    const uint32_t kept =
+        MODE_NOFPU | MODE_NOSSE | MODE_NOAVX | MODE_SLOWMEM | MODE_PE | MODE_LMA;
+    if (unlikely(!(cpu->seg[SEG_CS].attr & ATTR_L) || !mode_long(cpu) ||
+                 cpu->sys_flags & (FL_AC | FL_TF))) {
+        cpu_update_mode(cpu);
+        return;
+    }
+    cpu->mode = (cpu->mode & kept) | MODE_CODE64 | MODE_FLAT |
+                (cpu->cpl == 3 ? MODE_CPL3 : 0) |
+                (cpu->cpl <= iopl(cpu) ? MODE_IOPRIV : 0);
+}
 
 /* What IRET and friends load: RF is live for the instruction after this one. */
 void flags_load(struct cpu *cpu, uint64_t rflags);

@@ -78,7 +78,7 @@ static enum cpu_rc task_read(struct cpu *cpu, pn_gva base, bool wide, struct tas
     *t = (struct task){.wide = wide};
     for (unsigned at = 0; at < size;) {
         unsigned n = size - at < 52 ? size - at : 52;
-        if (sys_read(cpu, (uint32_t)(base + at), raw + at, n) != CPU_NEXT)
+        if (sys_read(cpu, base + at, raw + at, n) != CPU_NEXT)
             return CPU_FAULT;
         at += n;
     }
@@ -103,8 +103,8 @@ static enum cpu_rc task_write(struct cpu *cpu, uint64_t rip, uint32_t eflags) {
     for (unsigned i = 0; i < 4; i++)
         narrow[10 + i] = cpu->seg[i].sel;
     if (tr->attr & 8)
-        return sys_write(cpu, (uint32_t)(tr->base + TSS32_EIP), wide, sizeof wide);
-    return sys_write(cpu, (uint32_t)(tr->base + TSS16_IP), narrow, sizeof narrow);
+        return sys_write(cpu, tr->base + TSS32_EIP, wide, sizeof wide);
+    return sys_write(cpu, tr->base + TSS16_IP, narrow, sizeof narrow);
 }
 
 /* ---- The descriptor of the new TSS ---- */
