@@ -30,6 +30,7 @@ static const struct {
     FIELD(0xc0000102, msr_kernel_gs_base),
     FIELD(0xc0000103, msr_tsc_aux),
     FIELD(0xda0, msr_xss),
+    FIELD(0x3b, tsc_adjust),
 };
 #undef FIELD
 #define MSR_APIC_BASE 0x1b
