@@ -92,10 +92,11 @@ static enum cpu_rc gate_push(struct cpu *cpu, const struct event *ev,
     uint64_t rflags = cpu_rflags(cpu) | (event_sets_rf(ev) ? FL_RF : 0);
     uint64_t frame[6] = {ev->error, ev->rip,        cpu->seg[SEG_CS].sel,
                          rflags,    cpu->gpr[R_SP], cpu->seg[SEG_SS].sel};
-    unsigned skip = ev->has_error ? 0 : 1;
-    *rsp -= sizeof frame - skip * 8;
-    return lin_write(cpu, *rsp, frame + skip, sizeof frame - skip * 8,
-                     g->cpl == 3 ? PN_TLB_USER : PN_TLB_SUPER);
+    enum pn_tlb_mode mode = g->cpl == 3 ? PN_TLB_USER : PN_TLB_SUPER;
+    /* Constant sizes: a variable one costs more than the rest of the frame. */
+    if (ev->has_error)
+        return lin_write(cpu, *rsp -= 48, frame, 48, mode);
+    return lin_write(cpu, *rsp -= 40, frame + 1, 40, mode);
 }
 
 static enum cpu_rc deliver_long(struct cpu *cpu, const struct event *ev) {
