@@ -152,6 +152,11 @@ struct cpu {
     uint64_t insn_limit; /* cpu_insns() == insn_limit - budget (see cpu_insns) */
     uint64_t jc_salt;    /* xored into jump-cache tags; follows view.fetch_gen */
     struct pn_tlb_view view;
+    struct { /* the translator's: see xlat.h */
+        uint64_t save[2];
+        const void *entry[4];
+        uint64_t host_sp, ret, r10, rax, vec;
+    } jit;
     struct cpu_seg seg[SEG_COUNT];
     uint32_t mode;    /* MODE_* of now; cpu_update_mode */
     uint8_t vec_live; /* host's vector and x87 registers hold the guest's */

@@ -1,0 +1,422 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The block cache: lookup, chains, pages with code, invalidation, the jump cache's salts.
+ *
+ * Invariants
+ * 1. A live block is in the hash, on the list of each page it has bytes in, and those
+ *    pages are write-tracked. A dead one is nowhere, and nothing jumps to it.
+ * 2. An exit with `to` set jumps to that block's code and is on its incoming list.
+ * This file is compiled without vector registers: on its fast paths they are the guest's.
+ */
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "cpu/decode.h"
+#include "cpu/system.h"
+#include "cpu/xlat.h"
+
+/* ---- Life ---- */
+
+static void *reserve(size_t bytes) {
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return p == MAP_FAILED ? NULL : p;
+}
+
+static int code_create(struct xlat *x) {
+    x->fd = memfd_create("penumbra-code", MFD_CLOEXEC);
+    if (x->fd < 0 || ftruncate(x->fd, (off_t)x->size))
+        return -1;
+    x->rw = mmap(NULL, x->size, PROT_READ | PROT_WRITE, MAP_SHARED, x->fd, 0);
+    x->rx = mmap(NULL, x->size, PROT_READ | PROT_EXEC, MAP_SHARED, x->fd, 0);
+    return x->rw == MAP_FAILED || x->rx == MAP_FAILED ? -1 : 0;
+}
+
+/* mov r10, target; jmp r10 */
+static const uint8_t *thunk(struct emit *e, const void *target) {
+    const uint8_t *at = e->p;
+    e_const(e, H_R10, (uint64_t)target);
+    e8(e, 0x41), e8(e, 0xff), e8(e, 0xe2);
+    return at;
+}
+
+static void jc_clear(struct xlat *x) {
+    struct cpu_frame *f = (void *)((uint8_t *)x->cpu - offsetof(struct cpu_frame, cpu));
+    const uint8_t *miss = x->rx + (x->thunk_miss - x->rw);
+    for (unsigned i = 0; i < JC_ENTRIES; i++)
+        f->jc[i] = (struct jc_entry){0, miss};
+}
+
+int blocks_create(struct xlat *x) {
+    x->block_max = (uint32_t)(x->size / 192) + 64;
+    x->offs_max = (uint32_t)(x->size / 24) + 4096;
+    x->fault_max = (uint32_t)(x->size / 64) + 4096;
+    x->insn_max = (uint32_t)(x->size / 256) + 4096;
+    if (code_create(x))
+        return -1;
+    x->blocks = reserve(x->block_max * sizeof *x->blocks);
+    x->offs = reserve(x->offs_max * sizeof *x->offs);
+    x->faults = reserve(x->fault_max * sizeof *x->faults);
+    x->insns = reserve(x->insn_max * sizeof *x->insns);
+    x->hash = reserve(BLOCK_HASH * sizeof *x->hash);
+    x->pages = reserve(PAGE_MAX * sizeof *x->pages);
+    x->page_hash = reserve(PAGE_HASH * sizeof *x->page_hash);
+    if (!x->blocks || !x->offs || !x->faults || !x->insns || !x->hash || !x->pages ||
+        !x->page_hash)
+        return -1;
+    struct emit e = {x->rw};
+    x->thunk_miss = thunk(&e, xlat_tramp_miss);
+    x->thunk_vec = thunk(&e, xlat_tramp_vec);
+    x->start = ((size_t)(e.p - x->rw) + 63) & ~(size_t)63;
+    x->page_free = NO_BLOCK;
+    blocks_flush(x);
+    return 0;
+}
+
+static void release(void *p, size_t bytes) {
+    if (p && p != MAP_FAILED)
+        munmap(p, bytes);
+}
+
+void blocks_destroy(struct xlat *x) {
+    release(x->rw, x->size);
+    release(x->rx, x->size);
+    if (x->fd >= 0)
+        close(x->fd);
+    release(x->blocks, x->block_max * sizeof *x->blocks);
+    release(x->offs, x->offs_max * sizeof *x->offs);
+    release(x->faults, x->fault_max * sizeof *x->faults);
+    release(x->insns, x->insn_max * sizeof *x->insns);
+    release(x->hash, BLOCK_HASH * sizeof *x->hash);
+    release(x->pages, PAGE_MAX * sizeof *x->pages);
+    release(x->page_hash, PAGE_HASH * sizeof *x->page_hash);
+}
+
+void blocks_flush(struct xlat *x) {
+    if (x->cpu->vec_live)
+        cpu_vec_save(x->cpu);
+    for (uint32_t i = 0; i < x->page_count; i++)
+        if (x->pages[i].tracked)
+            pn_mmu_track_remove(x->cpu->mmu, x->pages[i].gfn);
+    memset(x->hash, 0xff, BLOCK_HASH * sizeof *x->hash);
+    memset(x->page_hash, 0xff, PAGE_HASH * sizeof *x->page_hash);
+    memset(x->pages, 0, x->page_count * sizeof *x->pages);
+    x->block_count = x->offs_count = x->fault_count = x->insn_count = 0;
+    x->page_count = 0;
+    x->page_free = NO_BLOCK;
+    x->used = x->start;
+    x->flush = false;
+    x->epoch++;
+    jc_clear(x);
+    pn_count(x->cpu->stats, block_flush);
+}
+
+void cpu_drop_blocks(struct cpu *cpu) {
+    cpu->xlat->flush = true;
+}
+
+/* ---- The jump cache ---- */
+
+struct jc_entry *jc_slot(struct cpu *cpu, uint64_t rip) {
+    struct cpu_frame *f = (void *)((uint8_t *)cpu - offsetof(struct cpu_frame, cpu));
+    return &f->jc[rip & (JC_ENTRIES - 1)];
+}
+
+/* Salts are numbers below JC_ENTRIES: two entries of one slot agree in those bits of
+ * their addresses, so tags with different salts never meet. */
+void salt_update(struct xlat *x) {
+    struct cpu *cpu = x->cpu;
+    const struct cpu_seg *cs = &cpu->seg[SEG_CS];
+    bool flat = cpu->mode & MODE_CODE64;
+    uint64_t base = flat ? 0 : cs->base;
+    uint32_t limit = flat ? 0 : cs->limit;
+    uint64_t gen = cpu->view.fetch_gen;
+    uint64_t h =
+        (gen * 5 + cpu->mode * 0x9e3779b1u + base + limit) * UINT64_C(0x9e3779b97f4a7c15);
+    struct salt *s = &x->salts[h >> 58];
+    if (!s->used || s->gen != gen || s->base != base || s->mode != cpu->mode ||
+        s->limit != limit) {
+        if (x->salt_next == JC_ENTRIES) {
+            if (cpu->vec_live)
+                cpu_vec_save(cpu);
+            jc_clear(x);
+            memset(x->salts, 0, sizeof x->salts);
+            x->salt_next = 0;
+        }
+        *s = (struct salt){gen, base, cpu->mode, limit, true, x->salt_next++};
+    }
+    cpu->jc_salt = s->value;
+    x->gen = gen;
+}
+
+/* ---- Chains ---- */
+
+static void exit_patch(struct xlat *x, const struct block_exit *ex, uint32_t target) {
+    e_link(x->rw + ex->patch, x->rw + target);
+}
+
+static void exit_unchain(struct xlat *x, struct block *b, unsigned k) {
+    struct block_exit *ex = &b->exit[k];
+    if (ex->to == NO_BLOCK)
+        return;
+    uint32_t id = (uint32_t)(b - x->blocks) * 2 + k;
+    uint32_t *link = &x->blocks[ex->to].incoming;
+    while (*link != id)
+        link = &x->blocks[*link / 2].exit[*link % 2].next;
+    *link = ex->next;
+    ex->to = NO_BLOCK;
+    exit_patch(x, ex, ex->stub);
+}
+
+void block_chain(struct xlat *x, uint32_t from, unsigned k, struct block *to) {
+    struct block *b = &x->blocks[from];
+    struct block_exit *ex = &b->exit[k];
+    if (b->dead || !ex->patch || ex->to != NO_BLOCK || to->gpa2 != NO_PAGE ||
+        to->single != b->single)
+        return;
+    ex->to = (uint32_t)(to - x->blocks);
+    ex->next = to->incoming;
+    to->incoming = from * 2 + k;
+    exit_patch(x, ex, to->code);
+}
+
+/* ---- Pages ---- */
+
+static struct page *page_find(const struct xlat *x, pn_gfn gfn) {
+    uint32_t i = x->page_hash[gfn & (PAGE_HASH - 1)];
+    while (i != NO_BLOCK && x->pages[i].gfn != gfn)
+        i = x->pages[i].next;
+    return i == NO_BLOCK ? NULL : &x->pages[i];
+}
+
+/* There is room: block_room saw to it. */
+static struct page *page_get(struct xlat *x, pn_gfn gfn) {
+    struct page *p = page_find(x, gfn);
+    if (p)
+        return p;
+    uint32_t i = x->page_free;
+    if (i != NO_BLOCK)
+        x->page_free = x->pages[i].next;
+    else
+        i = x->page_count++;
+    p = &x->pages[i];
+    p->gfn = gfn;
+    p->granules = 0;
+    p->blocks = NO_BLOCK;
+    p->next = x->page_hash[gfn & (PAGE_HASH - 1)];
+    x->page_hash[gfn & (PAGE_HASH - 1)] = i;
+    p->tracked = pn_mmu_track_add(x->cpu->mmu, gfn) == 0;
+    return p;
+}
+
+static void page_put(struct xlat *x, struct page *p) {
+    uint32_t i = (uint32_t)(p - x->pages);
+    uint32_t *link = &x->page_hash[p->gfn & (PAGE_HASH - 1)];
+    while (*link != i)
+        link = &x->pages[*link].next;
+    *link = p->next;
+    p->next = x->page_free;
+    x->page_free = i;
+    if (p->tracked)
+        pn_mmu_track_remove(x->cpu->mmu, p->gfn);
+    p->tracked = false;
+}
+
+/* The bytes of b in its first (side 0) or second page: [*from, *to) within the page. */
+static void block_span(const struct block *b, unsigned side, unsigned *from,
+                       unsigned *to) {
+    unsigned start = b->gpa & (PN_PAGE_SIZE - 1), end = start + b->bytes;
+    if (side) {
+        *from = 0;
+        *to = end - PN_PAGE_SIZE;
+    } else {
+        *from = start;
+        *to = end < PN_PAGE_SIZE ? end : PN_PAGE_SIZE;
+    }
+    if (*to == *from)
+        ++*to; /* an undefined instruction of which no byte was counted */
+}
+
+static uint64_t granules(unsigned from, unsigned to) {
+    uint64_t first = from >> 6, last = (to - 1) >> 6;
+    return (~UINT64_C(0) << first) & (~UINT64_C(0) >> (63 - last));
+}
+
+static void page_add(struct xlat *x, struct block *b, unsigned side) {
+    struct page *p = page_get(x, (side ? b->gpa2 : b->gpa) >> PN_PAGE_SHIFT);
+    unsigned from, to;
+    block_span(b, side, &from, &to);
+    p->granules |= granules(from, to);
+    b->page_next[side] = p->blocks;
+    p->blocks = (uint32_t)(b - x->blocks) * 2 + side;
+}
+
+static void page_unlink(struct xlat *x, struct block *b, unsigned side) {
+    struct page *p = page_find(x, (side ? b->gpa2 : b->gpa) >> PN_PAGE_SHIFT);
+    uint32_t id = (uint32_t)(b - x->blocks) * 2 + side;
+    uint32_t *link = &p->blocks;
+    while (*link != id)
+        link = &x->blocks[*link / 2].page_next[*link % 2];
+    *link = b->page_next[side];
+    if (p->blocks == NO_BLOCK)
+        page_put(x, p);
+}
+
+/* ---- Blocks ---- */
+
+static uint32_t block_hash(pn_gpa gpa, uint64_t rip, uint32_t mode) {
+    uint64_t h = (gpa ^ rip << 20 ^ (uint64_t)mode << 40) * UINT64_C(0x9e3779b97f4a7c15);
+    return (uint32_t)(h >> 48) & (BLOCK_HASH - 1);
+}
+
+void block_drop(struct xlat *x, struct block *b) {
+    uint32_t i = (uint32_t)(b - x->blocks);
+    uint32_t *link = &x->hash[block_hash(b->gpa, b->rip, b->mode)];
+    while (*link != i)
+        link = &x->blocks[*link].hash_next;
+    *link = b->hash_next;
+    exit_unchain(x, b, 0);
+    exit_unchain(x, b, 1);
+    while (b->incoming != NO_BLOCK)
+        exit_unchain(x, &x->blocks[b->incoming / 2], b->incoming % 2);
+    struct jc_entry *jc = jc_slot(x->cpu, b->rip);
+    if (jc->code == x->rx + b->code)
+        jc->code = x->rx + (x->thunk_miss - x->rw);
+    b->dead = 1;
+    page_unlink(x, b, 0);
+    if (b->gpa2 != NO_PAGE)
+        page_unlink(x, b, 1);
+    pn_count(x->cpu->stats, block_dropped);
+}
+
+static void written_page(struct xlat *x, pn_gpa gpa, unsigned size) {
+    struct page *p = page_find(x, gpa >> PN_PAGE_SHIFT);
+    unsigned lo = gpa & (PN_PAGE_SIZE - 1), hi = lo + size;
+    if (!p || !(p->granules & granules(lo, hi)))
+        return;
+    unsigned dropped = 0;
+    uint64_t left = 0;
+    uint32_t id = p->blocks;
+    while (id != NO_BLOCK) {
+        struct block *b = &x->blocks[id / 2];
+        unsigned from, to;
+        block_span(b, id % 2, &from, &to);
+        id = b->page_next[id % 2];
+        if (from < hi && lo < to) {
+            /* The same block cannot be on this list twice: its sides are different
+             * pages, or one page seen twice, when both entries overlap. */
+            if (id != NO_BLOCK && &x->blocks[id / 2] == b)
+                id = b->page_next[id % 2];
+            block_drop(x, b);
+            dropped++;
+        } else {
+            left |= granules(from, to);
+        }
+    }
+    if (left)
+        p->granules = left; /* else the page entry is gone */
+    pn_emit(x->cpu->ring, code_write, gpa, size, dropped);
+}
+
+void cpu_code_written(void *opaque, pn_gpa gpa, size_t size) {
+    struct cpu *cpu = opaque;
+    while (size) {
+        size_t room = PN_PAGE_SIZE - (gpa & (PN_PAGE_SIZE - 1));
+        size_t n = size < room ? size : room;
+        written_page(cpu->xlat, gpa, (unsigned)n);
+        gpa += n;
+        size -= n;
+    }
+}
+
+/* ---- Lookup ---- */
+
+static bool fetch(struct xlat *x, uint64_t lin, uint8_t **hva, pn_gpa *gpa) {
+    struct cpu *cpu = x->cpu;
+    uint64_t key = (lin & PN_PAGE_MASK) + cpu_tlb_mode(cpu) + 1;
+    unsigned off = lin & (PN_PAGE_SIZE - 1);
+    struct fetch_entry *f = &x->fetch[lin >> PN_PAGE_SHIFT & (FETCH_ENTRIES - 1)];
+    if (f->page != key || f->gen != cpu->view.fetch_gen) {
+        uint8_t *p;
+        pn_gpa g;
+        if (cpu->vec_live)
+            cpu_vec_save(cpu);
+        if (cpu_fetch_page(cpu, lin, &p, &g) != CPU_NEXT)
+            return false;
+        *f = (struct fetch_entry){key, cpu->view.fetch_gen, p - off, g - off};
+    }
+    *hva = f->hva + off;
+    *gpa = f->gpa + off;
+    return true;
+}
+
+/* Linear address of the byte `ahead` bytes after rip. */
+static uint64_t code_linear(const struct cpu *cpu, uint64_t ahead) {
+    if (cpu->mode & MODE_CODE64)
+        return cpu->rip + ahead;
+    return (uint32_t)(cpu->seg[SEG_CS].base + cpu->rip + ahead);
+}
+
+static bool may_fetch(struct cpu *cpu) {
+    bool ok = cpu->mode & MODE_CODE64 ? canonical(cpu, cpu->rip)
+                                      : cpu->rip <= cpu->seg[SEG_CS].limit;
+    if (!ok)
+        cpu_raise_code(cpu, VEC_GP, 0);
+    return ok;
+}
+
+/* Make room for one block. */
+static void block_room(struct xlat *x) {
+    bool full = x->used + BLOCK_CODE > x->size || x->block_count == x->block_max ||
+                x->offs_count + BLOCK_MAX + 1 > x->offs_max ||
+                x->fault_count + 4 * BLOCK_MAX > x->fault_max ||
+                x->insn_count + BLOCK_MAX > x->insn_max || x->page_count + 2 > PAGE_MAX;
+    if (full)
+        blocks_flush(x);
+}
+
+static struct block *block_make(struct xlat *x, uint8_t *hva, pn_gpa gpa, bool single) {
+    if (x->cpu->vec_live)
+        cpu_vec_save(x->cpu);
+    block_room(x);
+    struct block *b = &x->blocks[x->block_count];
+    memset(b, 0, sizeof *b);
+    b->rip = x->cpu->rip;
+    b->mode = x->cpu->mode;
+    b->single = single;
+    b->incoming = b->exit[0].to = b->exit[1].to = NO_BLOCK;
+    if (!translate(x, b, hva, gpa, single ? 1 : x->max_n))
+        return NULL;
+    uint32_t *head = &x->hash[block_hash(gpa, b->rip, b->mode)];
+    b->hash_next = *head;
+    *head = x->block_count++;
+    page_add(x, b, 0);
+    if (b->gpa2 != NO_PAGE)
+        page_add(x, b, 1);
+    return b;
+}
+
+struct block *block_find(struct xlat *x, bool single) {
+    struct cpu *cpu = x->cpu;
+    uint8_t *hva, *hva2;
+    pn_gpa gpa, gpa2;
+    if (!may_fetch(cpu) || !fetch(x, code_linear(cpu, 0), &hva, &gpa))
+        return NULL;
+    pn_count(cpu->stats, block_lookup);
+    uint32_t i = x->hash[block_hash(gpa, cpu->rip, cpu->mode)];
+    for (; i != NO_BLOCK; i = x->blocks[i].hash_next) {
+        struct block *b = &x->blocks[i];
+        if (b->gpa != gpa || b->rip != cpu->rip || b->mode != cpu->mode ||
+            b->single != single)
+            continue;
+        if (b->gpa2 == NO_PAGE)
+            return b;
+        unsigned room = PN_PAGE_SIZE - (gpa & (PN_PAGE_SIZE - 1));
+        if (!fetch(x, code_linear(cpu, room), &hva2, &gpa2))
+            return NULL;
+        if (b->gpa2 == gpa2)
+            return b;
+    }
+    return block_make(x, hva, gpa, single);
+}

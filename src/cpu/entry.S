@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Into translated code and out of it. RSP there is cpu + 128; see xlat.h for who lives
+ * where. The offsets are asserted in slow.c.
+ */
+#include "cpu/entry_offsets.h"
+
+/* From RSP in translated code. */
+#define R(offset)   ((offset) - 128)(%rsp)
+#define GPR(n)      R((n) * 8)
+
+.macro save_guest
+    mov %r9, GPR(0)
+    mov %rcx, GPR(1)
+    mov %rdx, GPR(2)
+    mov %rbx, GPR(3)
+    mov %r11, GPR(4)
+    mov %rbp, GPR(5)
+    mov %rsi, GPR(6)
+    mov %rdi, GPR(7)
+    mov %r8, GPR(8)
+    mov %r12, GPR(12)
+    mov %r13, GPR(13)
+    mov %r14, GPR(14)
+    mov %r15, GPR(15)
+.endm
+
+.macro load_guest
+    mov GPR(0), %r9
+    mov GPR(1), %rcx
+    mov GPR(2), %rdx
+    mov GPR(3), %rbx
+    mov GPR(4), %r11
+    mov GPR(5), %rbp
+    mov GPR(6), %rsi
+    mov GPR(7), %rdi
+    mov GPR(8), %r8
+    mov GPR(12), %r12
+    mov GPR(13), %r13
+    mov GPR(14), %r14
+    mov GPR(15), %r15
+.endm
+
+/* On the host's stack: return eax to xlat_enter's caller. */
+.macro leave_translated
+    add $8, %rsp
+    pop %r15
+    pop %r14
+    pop %r13
+    pop %r12
+    pop %rbp
+    pop %rbx
+    ret
+.endm
+
+/* Reached by a call from translated code, whose descriptor follows the call. \fn returns
+ * where to go on, or NULL. */
+.macro trampoline name fn
+    .globl \name
+    .type \name, @function
+\name:
+    popq R(OFF_RET)         /* the pop moves RSP first */
+    mov %r10, R(OFF_R10)
+    mov %rax, R(OFF_RAX)
+    save_guest
+    lea -128(%rsp), %rbx
+    mov R(OFF_HOST_SP), %rsp
+    cmpb $0, OFF_VEC_LIVE(%rbx)
+    jne 1f
+2:  mov %rbx, %rdi
+    call \fn
+    test %rax, %rax
+    jz 4f
+    cmpq $0, OFF_VEC(%rbx)
+    jne 3f
+5:  lea 128(%rbx), %rsp
+    mov R(OFF_R10), %r10
+    load_guest
+    jmp *%rax
+1:  mov %rbx, %rdi
+    call cpu_vec_save
+    jmp 2b
+3:  mov %rax, OFF_RET(%rbx)
+    mov %rbx, %rdi
+    call cpu_vec_load
+    mov OFF_RET(%rbx), %rax
+    jmp 5b
+4:  mov $LEFT_OTHER, %eax
+    leave_translated
+    .size \name, . - \name
+.endm
+
+    .text
+
+    .globl xlat_enter
+    .type xlat_enter, @function
+xlat_enter:
+    push %rbx
+    push %rbp
+    push %r12
+    push %r13
+    push %r14
+    push %r15
+    sub $8, %rsp
+    mov %rsp, OFF_HOST_SP(%rdi)
+    lea 128(%rdi), %rsp
+    mov %rsi, %rax
+    load_guest
+    jmp *%rax
+    .size xlat_enter, . - xlat_enter
+
+trampoline xlat_tramp_slow xlat_slow
+trampoline xlat_tramp_done xlat_done
+trampoline xlat_tramp_helper xlat_helper
+
+/* eax: what to return. */
+    .globl xlat_tramp_exit
+    .type xlat_tramp_exit, @function
+xlat_tramp_exit:
+    save_guest
+    mov R(OFF_HOST_SP), %rsp
+    leave_translated
+    .size xlat_tramp_exit, . - xlat_tramp_exit
+
+/* rax: an address, salted, that the jump cache does not know. */
+    .globl xlat_tramp_miss
+    .type xlat_tramp_miss, @function
+xlat_tramp_miss:
+    xor R(OFF_SALT), %rax
+    mov %rax, R(OFF_RIP)
+    mov $LEFT_MISS, %eax
+    jmp xlat_tramp_exit
+    .size xlat_tramp_miss, . - xlat_tramp_miss
+
+/* A host fault was the guest's; its state but the registers is in order. */
+    .globl xlat_tramp_fault
+    .type xlat_tramp_fault, @function
+xlat_tramp_fault:
+    mov $LEFT_OTHER, %eax
+    jmp xlat_tramp_exit
+    .size xlat_tramp_fault, . - xlat_tramp_fault
+
+/* Called from a block's start: make vector state live. */
+    .globl xlat_tramp_vec
+    .type xlat_tramp_vec, @function
+xlat_tramp_vec:
+    popq R(OFF_RET)
+    save_guest
+    lea -128(%rsp), %rbx
+    mov R(OFF_HOST_SP), %rsp
+    mov %rbx, %rdi
+    call cpu_vec_load
+    lea 128(%rbx), %rsp
+    mov R(OFF_RET), %rax
+    load_guest
+    jmp *%rax
+    .size xlat_tramp_vec, . - xlat_tramp_vec
+
+    .section .note.GNU-stack, "", @progbits

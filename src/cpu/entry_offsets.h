@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: MIT */
+/* Offsets in struct cpu for entry.S; slow.c asserts them. */
+#ifndef CPU_ENTRY_OFFSETS_H
+#define CPU_ENTRY_OFFSETS_H
+
+#define OFF_RIP      128
+#define OFF_SALT     168
+#define OFF_HOST_SP  256
+#define OFF_RET      264
+#define OFF_R10      272
+#define OFF_RAX      280
+#define OFF_VEC      288
+#define OFF_VEC_LIVE 492
+
+#define LEFT_OTHER 3
+#define LEFT_MISS  0xffffffff
+
+#endif

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Lowering: from decoded guest instructions to host code. One struct lower is the state
+ * of one block's translation.
+ *
+ * Flags. Between instructions the guest's arithmetic flags are in memory (FS_MEM), in the
+ * host's EFLAGS (FS_HOST), or in both. Whatever clobbers EFLAGS first makes sure that
+ * memory has them (flags_spill); whatever needs them in EFLAGS asks flags_fill. Both use
+ * RAX.
+ *
+ * Memory operands. mem_access emits the TLB probe and then `body`, which finds the
+ * operand's host address in R10 and may use RAX. The body is emitted twice: the second
+ * copy, out of line, runs on the bounce buffer. So it must be a function of the decoded
+ * instruction and of l->fs alone, and leave R10 alone before its last use.
+ */
+#ifndef CPU_LOWER_H
+#define CPU_LOWER_H
+
+#include "cpu/decode.h"
+#include "cpu/xlat.h"
+
+enum fs { FS_MEM, FS_BOTH, FS_HOST };
+
+struct lower;
+typedef void (*body_fn)(struct lower *l, const struct dec *d);
+
+struct cold {
+    uint8_t *from; /* rel32 that jumps here */
+    uint8_t *resume, *end;
+    body_fn body;
+    uint8_t idx, fs, size, flags, seg;
+    bool last; /* no code for the instruction follows that could be left early */
+};
+
+struct stub {
+    uint8_t *from;
+    uint64_t rip; /* of a jump-cache exit */
+    uint8_t exit; /* 0, 1: chained exits; EXIT_CACHE */
+};
+#define EXIT_CACHE 2u
+
+struct lower {
+    struct emit e;
+    struct xlat *x;
+    struct block *b;
+    uint32_t block; /* its index */
+    uint32_t mode;
+    int32_t tlb; /* displacement of the TLB pointer for this mode */
+    unsigned n, cur;
+    enum fs fs;
+    bool vec;      /* the block touches vector state */
+    bool ended;    /* control has left the block */
+    bool chain_ok; /* exits within the page may be chained */
+    unsigned cold_count, stub_count;
+    struct cold cold[BLOCK_MAX * 2];
+    struct stub stub[4];
+    struct dec dec[BLOCK_MAX];
+};
+
+static inline bool in64(const struct lower *l) {
+    return l->mode & MODE_CODE64;
+}
+/* Code offset of the byte to be emitted next. */
+static inline uint32_t here(const struct lower *l) {
+    return (uint32_t)(l->e.p - l->x->rw);
+}
+static inline uint64_t next_rip(const struct lower *l) {
+    const struct insn *in = &l->dec[l->cur].in;
+    uint64_t rip = in->rip + in->len;
+    return in64(l) ? rip : (uint32_t)rip;
+}
+
+/* ---- lower.c ---- */
+
+void flags_spill(struct lower *l); /* memory has them; EFLAGS too, if they had */
+void flags_fill(struct lower *l);  /* EFLAGS has them */
+static inline void flags_clobber(struct lower *l) {
+    flags_spill(l);
+    l->fs = FS_MEM;
+}
+
+/* Load or store a guest register, wherever it lives. */
+void reg_load(struct lower *l, unsigned to, unsigned guest);
+void reg_store(struct lower *l, unsigned guest, unsigned from);
+
+/* R10 = effective address of d's memory operand, without a segment base. May use RAX.
+ * Leaves flags alone. */
+void ea(struct lower *l, const struct dec *d);
+/* Access `size` bytes at R10 (offset in seg). flags: SLOW_READ, _WRITE, _ALIGN. Clobbers
+ * flags. last: the instruction does nothing after body that could not be undone. */
+void mem_access(struct lower *l, const struct dec *d, unsigned size, unsigned flags,
+                unsigned seg, body_fn body, bool last);
+/* ea and mem_access for d's own memory operand. */
+void mem_operand(struct lower *l, const struct dec *d, body_fn body);
+/* Out-of-line parts of the block. */
+void emit_cold(struct lower *l);
+
+/* ---- lower_plain.c ---- */
+
+void body_plain(struct lower *l, const struct dec *d);
+void lower_plain(struct lower *l, const struct dec *d);
+
+/* ---- lower_misc.c ---- */
+
+void lower_lea(struct lower *l, const struct dec *d);
+void lower_moffs(struct lower *l, const struct dec *d);
+void lower_acc_imm(struct lower *l, const struct dec *d);
+void lower_xchg_acc(struct lower *l, const struct dec *d);
+void lower_incdec(struct lower *l, const struct dec *d);
+void lower_bt_mem(struct lower *l, const struct dec *d);
+void lower_dir(struct lower *l, const struct dec *d);
+void lower_helper(struct lower *l, const struct dec *d,
+                  enum cpu_rc (*fn)(struct cpu *, const struct insn *));
+
+/* ---- lower_flow.c: 64-bit mode ---- */
+
+void lower_push(struct lower *l, const struct dec *d);
+void lower_pop(struct lower *l, const struct dec *d);
+void lower_leave(struct lower *l, const struct dec *d);
+void lower_jmp(struct lower *l, const struct dec *d);
+void lower_call(struct lower *l, const struct dec *d);
+void lower_ret(struct lower *l, const struct dec *d);
+void lower_jcc(struct lower *l, const struct dec *d);
+void lower_loop(struct lower *l, const struct dec *d);
+void lower_jcxz(struct lower *l, const struct dec *d);
+/* Go on at rip, which follows the block. */
+void lower_fall(struct lower *l, uint64_t rip);
+/* Jump through the jump cache to the address in RAX. */
+void lower_dispatch(struct lower *l);
+/* The code of an exit to a constant address through the jump cache. */
+void emit_cache_exit(struct lower *l, uint64_t rip);
+
+#endif

@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: MIT */
+/* The stack and control flow of 64-bit mode, and how blocks end. */
+#include "cpu/lower.h"
+
+/* ---- Exits ---- */
+
+void emit_cache_exit(struct lower *l, uint64_t rip) {
+    struct emit *e = &l->e;
+    int32_t slot = JC_OFFSET + (int32_t)(rip & (JC_ENTRIES - 1)) * 16;
+    e_const(e, H_AX, rip);
+    e_rm(e, true, OP_XOR, H_AX, H_SP, CO(jc_salt));
+    e_rm(e, true, OP_CMP, H_AX, H_SP, slot);
+    e_link(e_jcc(e, CC_NZ), l->x->thunk_miss);
+    e_rm(e, false, 0xff, 4, H_SP, slot + 8); /* jmp [code] */
+}
+
+void lower_dispatch(struct lower *l) {
+    struct emit *e = &l->e;
+    e_mov32(e, H_R10, H_AX);
+    e_alu(e, false, 4, H_R10, JC_ENTRIES - 1);
+    e8(e, 0x41), e8(e, 0xc1), e8(e, 0xe2), e8(e, 4); /* shl r10d, 4 */
+    e_rm(e, true, OP_XOR, H_AX, H_SP, CO(jc_salt));
+    e8(e, 0x4a), e8(e, OP_CMP), e8(e, 0x84), e8(e, 0x14); /* [rsp + r10 + disp32] */
+    e32(e, (uint32_t)JC_OFFSET);
+    e_link(e_jcc(e, CC_NZ), l->x->thunk_miss);
+    e8(e, 0x42), e8(e, 0xff), e8(e, 0xa4), e8(e, 0x14); /* jmp */
+    e32(e, (uint32_t)JC_OFFSET + 8);
+    l->ended = true;
+}
+
+/* Leave for a constant address; cc: on that condition, or -1. Flags are in memory. */
+static void exit_to(struct lower *l, unsigned k, uint64_t rip, int cc) {
+    struct emit *e = &l->e;
+    bool near = l->chain_ok && (rip ^ l->b->rip) < PN_PAGE_SIZE;
+    if (!near && cc < 0) {
+        emit_cache_exit(l, rip);
+        return;
+    }
+    uint8_t *rel = cc < 0 ? e_jmp(e) : e_jcc(e, (unsigned)cc);
+    l->stub[l->stub_count++] = (struct stub){rel, rip, near ? (uint8_t)k : EXIT_CACHE};
+    if (near) {
+        l->b->exit[k].rip = rip;
+        l->b->exit[k].patch = (uint32_t)(rel - l->x->rw);
+    }
+}
+
+void lower_fall(struct lower *l, uint64_t rip) {
+    flags_spill(l);
+    exit_to(l, 0, rip, -1);
+    l->ended = true;
+}
+
+/* ---- Stack ---- */
+
+static void stack_step(struct lower *l, int32_t by) {
+    e_lea(&l->e, true, H_R11, H_R11, -1, 1, by);
+}
+
+static void push_access(struct lower *l, const struct dec *d, body_fn body) {
+    flags_spill(l);
+    e_lea(&l->e, true, H_R10, H_R11, -1, 1, -8);
+    mem_access(l, d, 8, SLOW_WRITE, SEG_SS, body, false);
+}
+
+static void pop_access(struct lower *l, const struct dec *d, body_fn body, bool last) {
+    flags_spill(l);
+    e_mov(&l->e, H_R10, H_R11);
+    mem_access(l, d, 8, SLOW_READ, SEG_SS, body, last);
+}
+
+static void push_const(struct lower *l, uint64_t v) {
+    struct emit *e = &l->e;
+    if ((int64_t)v == (int32_t)v) {
+        e_rm(e, true, 0xc7, 0, H_R10, 0);
+        e32(e, (uint32_t)v);
+    } else {
+        e_const(e, H_AX, v);
+        e_rm(e, true, OP_STORE, H_AX, H_R10, 0);
+    }
+    stack_step(l, -8);
+}
+
+static void body_push(struct lower *l, const struct dec *d) {
+    if (d->sh->imm_len) {
+        push_const(l, d->in.imm);
+        return;
+    }
+    unsigned h = H_AX;
+    if (host_of[d->rm] >= 0)
+        h = (unsigned)host_of[d->rm];
+    else
+        reg_load(l, H_AX, d->rm);
+    e_rm(&l->e, true, OP_STORE, h, H_R10, 0);
+    stack_step(l, -8);
+}
+
+static void body_save(struct lower *l, const struct dec *d) {
+    e_rm(&l->e, true, OP_LOAD, H_AX, H_R10, 0);
+    e_rm(&l->e, true, OP_STORE, H_AX, H_SP, CO(jit.save[0]));
+}
+
+static void body_push_saved(struct lower *l, const struct dec *d) {
+    e_rm(&l->e, true, OP_LOAD, H_AX, H_SP, CO(jit.save[0]));
+    e_rm(&l->e, true, OP_STORE, H_AX, H_R10, 0);
+    stack_step(l, -8);
+}
+
+void lower_push(struct lower *l, const struct dec *d) {
+    if (d->has_modrm && d->mod != 3) {
+        flags_spill(l);
+        ea(l, d);
+        mem_access(l, d, 8, SLOW_READ, d->in.seg, body_save, true);
+        push_access(l, d, body_push_saved);
+    } else {
+        push_access(l, d, body_push);
+    }
+}
+
+static void body_pop(struct lower *l, const struct dec *d) {
+    struct emit *e = &l->e;
+    if (host_of[d->rm] >= 0) {
+        e_rm(e, true, OP_LOAD, (unsigned)host_of[d->rm], H_R10, 0);
+    } else {
+        e_rm(e, true, OP_LOAD, H_AX, H_R10, 0);
+        reg_store(l, d->rm, H_AX);
+    }
+    if (d->rm != R_SP)
+        stack_step(l, 8);
+}
+
+static void body_pop_mem(struct lower *l, const struct dec *d) {
+    e_rm(&l->e, true, OP_LOAD, H_AX, H_SP, CO(jit.save[0]));
+    e_rm(&l->e, true, OP_STORE, H_AX, H_R10, 0);
+    stack_step(l, 8);
+}
+
+void lower_pop(struct lower *l, const struct dec *d) {
+    if (!d->has_modrm || d->mod == 3) {
+        pop_access(l, d, body_pop, false);
+        return;
+    }
+    struct dec after = *d; /* the address is computed with RSP incremented */
+    if (d->in.base == R_SP)
+        after.in.disp += 8;
+    pop_access(l, d, body_save, true);
+    ea(l, &after);
+    mem_access(l, d, 8, SLOW_WRITE, d->in.seg, body_pop_mem, false);
+}
+
+static void body_leave(struct lower *l, const struct dec *d) {
+    e_lea(&l->e, true, H_R11, H_BP, -1, 1, 8);
+    e_rm(&l->e, true, OP_LOAD, H_BP, H_R10, 0);
+}
+
+void lower_leave(struct lower *l, const struct dec *d) {
+    flags_spill(l);
+    e_mov(&l->e, H_R10, H_BP);
+    mem_access(l, d, 8, SLOW_READ, SEG_SS, body_leave, false);
+}
+
+/* ---- Jumps ---- */
+
+static void body_target(struct lower *l, const struct dec *d) {
+    e_rm(&l->e, true, OP_LOAD, H_AX, H_R10, 0);
+}
+
+void lower_jmp(struct lower *l, const struct dec *d) {
+    flags_clobber(l);
+    if (!d->has_modrm) {
+        exit_to(l, 0, d->in.imm, -1);
+        l->ended = true;
+        return;
+    }
+    if (d->mod == 3) {
+        reg_load(l, H_AX, d->rm);
+    } else {
+        ea(l, d);
+        mem_access(l, d, 8, SLOW_READ, d->in.seg, body_target, true);
+    }
+    lower_dispatch(l);
+}
+
+static void body_push_return(struct lower *l, const struct dec *d) {
+    push_const(l, d->in.rip + d->in.len);
+}
+
+void lower_call(struct lower *l, const struct dec *d) {
+    struct emit *e = &l->e;
+    flags_clobber(l);
+    if (!d->has_modrm) {
+        push_access(l, d, body_push_return);
+        exit_to(l, 0, d->in.imm, -1);
+        l->ended = true;
+        return;
+    }
+    bool saved = d->mod != 3 || d->rm == R_SP;
+    if (d->mod != 3) {
+        ea(l, d);
+        mem_access(l, d, 8, SLOW_READ, d->in.seg, body_save, true);
+    } else if (saved) {
+        e_rm(e, true, OP_STORE, H_R11, H_SP, CO(jit.save[0]));
+    }
+    push_access(l, d, body_push_return);
+    if (saved)
+        e_rm(e, true, OP_LOAD, H_AX, H_SP, CO(jit.save[0]));
+    else
+        reg_load(l, H_AX, d->rm);
+    lower_dispatch(l);
+}
+
+static void body_ret(struct lower *l, const struct dec *d) {
+    e_rm(&l->e, true, OP_LOAD, H_AX, H_R10, 0);
+    stack_step(l, 8 + (int32_t)(d->in.imm & 0xffff));
+}
+
+void lower_ret(struct lower *l, const struct dec *d) {
+    pop_access(l, d, body_ret, true);
+    lower_dispatch(l);
+}
+
+void lower_jcc(struct lower *l, const struct dec *d) {
+    flags_spill(l);
+    flags_fill(l);
+    exit_to(l, 0, d->in.imm, d->in.opcode & 15);
+    exit_to(l, 1, next_rip(l), -1);
+    l->ended = true;
+}
+
+/* Test RCX, or ECX with a 32-bit address size, for zero. */
+static void test_cx(struct lower *l, const struct dec *d) {
+    e_rr(&l->e, d->in.addrsize == 8, OP_TEST, H_CX, H_CX);
+}
+
+void lower_loop(struct lower *l, const struct dec *d) {
+    struct emit *e = &l->e;
+    flags_clobber(l);
+    e_lea(e, d->in.addrsize == 8, H_CX, H_CX, -1, 1, -1);
+    test_cx(l, d);
+    if (d->in.opcode == 0xe2) { /* LOOP */
+        exit_to(l, 0, d->in.imm, CC_NZ);
+    } else {
+        uint8_t *done = e_jcc(e, CC_Z);
+        e_rm(e, false, 0xf6, 0, H_SP, CO(fl) + 1); /* test byte [fl + 1], ZF */
+        e8(e, FL_ZF);
+        exit_to(l, 0, d->in.imm, d->in.opcode == 0xe1 ? CC_NZ : CC_Z);
+        e_link(done, e->p);
+    }
+    exit_to(l, 1, next_rip(l), -1);
+    l->ended = true;
+}
+
+void lower_jcxz(struct lower *l, const struct dec *d) {
+    flags_clobber(l);
+    test_cx(l, d);
+    exit_to(l, 0, d->in.imm, CC_Z);
+    exit_to(l, 1, next_rip(l), -1);
+    l->ended = true;
+}

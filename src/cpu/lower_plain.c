@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Re-encoding: the guest's instruction with host registers, and R10 for its memory.
+ *
+ * Guest registers that live in memory, and AH..BH (which a REX prefix would rename), are
+ * loaded into a scratch register before and stored after. When RAX is an implicit
+ * operand, guest RAX moves there around the instruction.
+ */
+#include "cpu/lower.h"
+
+struct fix {
+    uint8_t guest, high, host, write;
+};
+
+struct plan {
+    struct lower *l;
+    const struct dec *d;
+    struct fix fix[3];
+    unsigned fixes;
+    uint16_t free; /* scratch host registers, by bit */
+    int borrowed;  /* host register whose guest value waits in jit.save[1], or -1 */
+};
+
+static bool is_high(const struct dec *d, const struct role *r, unsigned reg) {
+    return r->size == 1 && !d->rex && !d->vex && reg >= 4 && reg < 8;
+}
+
+/* Host registers that the instruction's fields name. */
+static unsigned used_mask(const struct dec *d) {
+    const struct shape *s = d->sh;
+    unsigned m = 0;
+    const struct role *role[3] = {&s->reg, &s->rm, &s->vvvv};
+    unsigned num[3] = {d->reg, d->rm, d->vvvv};
+    for (unsigned i = 0; i < 3; i++) {
+        if (role[i]->kind != K_GPR)
+            continue;
+        unsigned g = is_high(d, role[i], num[i]) ? num[i] & 3 : num[i];
+        if (host_of[g] >= 0)
+            m |= 1u << host_of[g];
+    }
+    return m;
+}
+
+static unsigned scratch(struct plan *p) {
+    if (p->free) {
+        unsigned h = (unsigned)__builtin_ctz(p->free);
+        p->free &= (uint16_t)(p->free - 1);
+        return h;
+    }
+    unsigned h = H_SI;
+    while (used_mask(p->d) >> h & 1)
+        h++;
+    p->borrowed = (int)h;
+    e_rm(&p->l->e, true, OP_STORE, h, H_SP, CO(jit.save[1]));
+    return h;
+}
+
+/* ---- AH, CH, DH, BH ---- */
+
+static void high_load(struct lower *l, unsigned to, unsigned guest) {
+    struct emit *e = &l->e;
+    unsigned h = (unsigned)host_of[guest];
+    if (to == H_AX) {
+        if (guest == R_AX)
+            e_mov32(e, H_AX, h), h = H_AX;
+        e8(e, 0x0f), e8(e, 0xb6), e8(e, 0xc4 + h); /* movzx eax, high byte of h */
+        return;
+    }
+    e_rm(e, true, OP_STORE, h, H_SP, CO(jit.save[0]));
+    e_rex(e, false, to, H_SP);
+    e8(e, 0x0f), e8(e, 0xb6);
+    e_mem(e, to, H_SP, CO(jit.save[0]) + 1);
+}
+
+static void high_store(struct lower *l, unsigned guest, unsigned from) {
+    struct emit *e = &l->e;
+    unsigned h = (unsigned)host_of[guest];
+    if (from == H_AX && guest != R_AX) {
+        e8(e, 0x88), e8(e, 0xc4 + h); /* mov high byte of h, al */
+        return;
+    }
+    if (from == H_AX) {
+        e8(e, 0x88), e8(e, 0xc4);      /* mov ah, al */
+        e_rr(e, false, 0x8a, H_AX, h); /* mov al, r9b */
+        e8(e, 0x66);
+        e_rr(e, false, OP_STORE, H_AX, h); /* mov r9w, ax */
+        return;
+    }
+    e_rm(e, true, OP_STORE, h, H_SP, CO(jit.save[0]));
+    e8(e, 0x40 | (from & 8) >> 1); /* any REX: SIL, not DH */
+    e8(e, 0x88);
+    e_mem(e, from, H_SP, CO(jit.save[0]) + 1);
+    e_rm(e, true, OP_LOAD, h, H_SP, CO(jit.save[0]));
+}
+
+/* ---- Operands ---- */
+
+/* Return: the host register that stands for a GPR operand, loaded if need be. */
+static unsigned place(struct plan *p, const struct role *r, unsigned num) {
+    bool high = is_high(p->d, r, num);
+    unsigned guest = high ? num & 3 : num;
+    bool write = r->acc & ACC_W;
+    if (!high && guest == R_AX && p->d->sh->flags & SH_RAX)
+        return H_AX;
+    if (!high && host_of[guest] >= 0)
+        return (unsigned)host_of[guest];
+    for (unsigned i = 0; i < p->fixes; i++) {
+        struct fix *f = &p->fix[i];
+        if (f->guest == guest && f->high == high) {
+            f->write |= write;
+            return f->host;
+        }
+    }
+    struct fix *f = &p->fix[p->fixes++];
+    *f = (struct fix){(uint8_t)guest, high, (uint8_t)scratch(p), write};
+    if (high)
+        high_load(p->l, f->host, guest);
+    else if (r->acc & ACC_R || r->size < 4)
+        e_rm(&p->l->e, true, OP_LOAD, f->host, H_SP, CO(gpr[0]) + (int32_t)guest * 8);
+    return f->host;
+}
+
+/* May the register operand in rm be its memory slot instead? */
+static bool slot_form(const struct dec *d) {
+    const struct shape *s = d->sh;
+    unsigned op = d->in.opcode;
+    if (!d->has_modrm || host_of[d->rm] >= 0 || s->rm.kind != K_GPR)
+        return false;
+    if (s->rm.acc & ACC_W && s->rm.size != 8)
+        return false;
+    if (d->vex || d->map > 1)
+        return !(s->rm.acc & ACC_W);
+    if (d->map == 1 && (op == 0xa3 || op == 0xab || op == 0xb3 || op == 0xbb))
+        return false; /* bit strings */
+    if (d->map == 0 && (op == 0x86 || op == 0x87))
+        return false; /* would lock the bus */
+    return !(s->reg.kind == K_GPR && d->reg == d->rm && (s->rm.acc | s->reg.acc) & ACC_W);
+}
+
+static void assign(struct plan *p, struct enc *n) {
+    const struct dec *d = p->d;
+    const struct shape *s = d->sh;
+    /* AX first: loading AH needs it free, and it is the cheaper scratch. */
+    if (s->reg.kind == K_GPR)
+        n->reg = (uint8_t)place(p, &s->reg, d->reg);
+    if (s->vvvv.kind == K_GPR)
+        n->vvvv = (uint8_t)place(p, &s->vvvv, d->vvvv);
+    if (s->flags & SH_MEM) {
+        n->rm_mem = 1;
+        n->rm = H_R10;
+    } else if (s->rm.kind == K_GPR) {
+        if (slot_form(d)) {
+            n->rm_mem = 1;
+            n->rm = H_SP;
+            n->disp = CO(gpr[0]) + d->rm * 8;
+        } else {
+            n->rm = (uint8_t)place(p, &s->rm, d->rm);
+        }
+    }
+    n->rex = (s->reg.kind == K_GPR && s->reg.size == 1 && n->reg >= 4) ||
+             (s->rm.kind == K_GPR && s->rm.size == 1 && !n->rm_mem && n->rm >= 4);
+}
+
+/* ---- Flags ---- */
+
+/* Does the instruction leave a flag as it found it, or might it? */
+static bool flags_survive(const struct dec *d) {
+    const struct shape *s = d->sh;
+    if (!s->fout)
+        return false;
+    if (s->fdef != FL_ARITH)
+        return true;
+    if (!(s->flags & SH_SHIFT))
+        return false;
+    unsigned op = d->in.opcode;
+    if (d->map == 0 && (op == 0xd0 || op == 0xd1))
+        return false;
+    return !s->imm_len || !(d->imm_raw & (s->opsize == 8 ? 63 : 31));
+}
+
+void body_plain(struct lower *l, const struct dec *d) {
+    const struct shape *s = d->sh;
+    struct emit *e = &l->e;
+    struct plan p = {.l = l, .d = d, .borrowed = -1};
+    struct enc n = {
+        .vex = d->vex,
+        .p66 = s->p66 || s->mand == 0x66,
+        .rep = s->mand == 0x66 ? 0 : s->mand,
+        .lock = d->lock,
+        .w = d->w,
+        .l = d->l,
+        .pp = d->pp,
+        .map = d->map,
+        .opcode = d->in.opcode,
+        .has_modrm = d->has_modrm,
+        .reg = d->reg,
+        .rm = d->rm,
+        .vvvv = d->vvvv,
+        .imm_len = s->imm_len,
+        .imm = d->imm_raw,
+    };
+    if (n.opcode == 0x82 && !d->map && !d->vex)
+        n.opcode = 0x80;
+    if (!d->has_modrm && s->rm.kind == K_NONE)
+        n.rm = n.opcode & 7; /* no register in the opcode after all */
+    else if (!d->has_modrm)
+        n.opcode &= 0xf8;
+    if (s->fin || flags_survive(d))
+        flags_fill(l);
+    if (s->flags & SH_FAULT)
+        flags_spill(l);
+    p.free = (s->flags & SH_RAX ? 0 : 1u << H_AX) | (s->flags & SH_MEM ? 0 : 1u << H_R10);
+    if (s->flags & SH_RAX)
+        e_mov(e, H_AX, H_R9);
+    assign(&p, &n);
+    uint32_t start = here(l);
+    e_insn(e, &n);
+    if (s->flags & SH_FAULT) {
+        struct fault_rec *f = &l->x->faults[l->x->fault_count++];
+        *f = (struct fault_rec){start, (uint16_t)(here(l) - start), (uint8_t)l->cur};
+    }
+    if (s->fout)
+        l->fs = FS_HOST;
+    if (s->flags & SH_RAX)
+        e_mov(e, H_R9, H_AX);
+    for (unsigned i = 0; i < p.fixes; i++) {
+        const struct fix *f = &p.fix[i];
+        if (f->write && f->high)
+            high_store(l, f->guest, f->host);
+        else if (f->write)
+            reg_store(l, f->guest, f->host);
+    }
+    if (p.borrowed >= 0)
+        e_rm(e, true, OP_LOAD, (unsigned)p.borrowed, H_SP, CO(jit.save[1]));
+}
+
+void lower_plain(struct lower *l, const struct dec *d) {
+    if (d->sh->flags & SH_MEM)
+        mem_operand(l, d, body_plain);
+    else
+        body_plain(l, d);
+}

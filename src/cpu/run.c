@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The life of a CPU and its dispatcher.
+ *
+ * Time. cpu->budget counts down to insn_limit, which is the end of a slice or the
+ * caller's limit, whichever is nearer; a slice only serves to look at `kick` now and
+ * then. Blocks that do not fit into the budget are not begun: the rest is run one
+ * instruction at a time, so every deadline is exact.
+ *
+ * Invariant: events are looked at before a block begins if and only if something could
+ * have changed since the last look: whatever can change them leaves translated code.
+ * This file is compiled without vector registers: while vec_live they are the guest's.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#include "cpu/decode.h"
+#include "cpu/system.h"
+#include "cpu/xlat.h"
+
+#define SLICE        (1u << 20)
+#define CODE_DEFAULT (32u << 20)
+#define CODE_MIN     (1u << 20)
+#define CODE_MOST    (512u << 20)
+
+/* ---- Life ---- */
+
+static struct cpu_frame *frame_of(struct cpu *cpu) {
+    return (void *)((uint8_t *)cpu - offsetof(struct cpu_frame, cpu));
+}
+
+static void set_entries(struct cpu *cpu) {
+    cpu->jit.entry[ENTRY_SLOW] = xlat_tramp_slow;
+    cpu->jit.entry[ENTRY_DONE] = xlat_tramp_done;
+    cpu->jit.entry[ENTRY_HELPER] = xlat_tramp_helper;
+    cpu->jit.entry[ENTRY_EXIT] = xlat_tramp_exit;
+}
+
+static int xlat_create(struct cpu *cpu, const struct cpu_config *cfg) {
+    struct xlat *x = calloc(1, sizeof *x);
+    if (!x)
+        return -ENOMEM;
+    size_t size = cfg->code_bytes ? cfg->code_bytes : CODE_DEFAULT;
+    size = size < CODE_MIN ? CODE_MIN : size > CODE_MOST ? CODE_MOST : size;
+    cpu->xlat = x;
+    x->cpu = cpu;
+    x->fd = -1;
+    x->size = (size + PN_PAGE_SIZE - 1) & PN_PAGE_MASK;
+    x->max_n = cfg->max_block && cfg->max_block < BLOCK_MAX ? cfg->max_block : BLOCK_MAX;
+    x->altstack = malloc(ALTSTACK_SIZE);
+    x->dec = decoder_create(cfg->model);
+    x->lower = lower_create();
+    if (!x->altstack || !x->dec || !x->lower || blocks_create(x))
+        return -ENOMEM;
+    int err = signals_acquire();
+    x->signals = !err;
+    return err;
+}
+
+int cpu_create(const struct cpu_config *cfg, struct cpu **out) {
+    struct cpu_frame *f =
+        mmap(NULL, sizeof *f, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (f == MAP_FAILED)
+        return -ENOMEM;
+    struct cpu *cpu = &f->cpu;
+    cpu->mmu = cfg->mmu;
+    cpu->bus = cfg->bus;
+    cpu->model = cfg->model;
+    cpu->stats = cfg->stats;
+    cpu->ring = cfg->ring;
+    cpu->apic_id = cfg->apic_id;
+    cpu->rng = cfg->seed;
+    set_entries(cpu);
+    int err = pn_mmu_vcpu_create(cfg->mmu, &cpu->view, cfg->stats, cfg->ring, &cpu->vmmu);
+    if (!err)
+        err = xlat_create(cpu, cfg);
+    if (err) {
+        cpu_destroy(cpu);
+        return err;
+    }
+    cpu_reset(cpu);
+    *out = cpu;
+    return 0;
+}
+
+void cpu_destroy(struct cpu *cpu) {
+    if (!cpu)
+        return;
+    struct xlat *x = cpu->xlat;
+    if (x) {
+        if (x->hash)
+            blocks_flush(x); /* gives the tracked pages back */
+        blocks_destroy(x);
+        if (x->signals)
+            signals_release();
+        decoder_destroy(x->dec);
+        free(x->altstack);
+        free(x->lower);
+        free(x);
+    }
+    if (cpu->vmmu)
+        pn_mmu_vcpu_destroy(cpu->vmmu);
+    munmap(frame_of(cpu), sizeof(struct cpu_frame));
+}
+
+/* ---- Time ---- */
+
+/* The clock stays; the budget reaches to the limit or to the end of a slice. */
+static void set_slice(struct cpu *cpu, uint64_t slice) {
+    uint64_t now = cpu_insns(cpu), limit = cpu->xlat->limit;
+    uint64_t left = limit > now ? limit - now : 0;
+    if (left > slice)
+        left = slice;
+    cpu->insn_limit = now + left;
+    cpu->budget = (int64_t)left;
+}
+
+void cpu_set_limit(struct cpu *cpu, uint64_t limit) {
+    cpu->xlat->limit = limit;
+    set_slice(cpu, SLICE);
+}
+
+void cpu_skip(struct cpu *cpu, uint64_t n) {
+    cpu->insn_limit += n; /* the clock is insn_limit - budget */
+    set_slice(cpu, SLICE);
+}
+
+void cpu_kick(struct cpu *cpu) {
+    cpu->kick = 1;
+}
+
+/* ---- Running blocks ---- */
+
+static const uint8_t *code_of(const struct xlat *x, const struct block *b) {
+    return x->rx + b->code;
+}
+
+/* What the jump cache or the block cache has at rip. Return: NULL with a fault set. */
+static const uint8_t *code_at(struct xlat *x) {
+    struct cpu *cpu = x->cpu;
+    struct jc_entry *jc = jc_slot(cpu, cpu->rip);
+    uint64_t tag = cpu->rip ^ cpu->jc_salt;
+    if (jc->tag == tag && jc->code != x->rx + (x->thunk_miss - x->rw))
+        return jc->code;
+    struct block *b = block_find(x, false);
+    if (!b)
+        return NULL;
+    if (cpu->view.fetch_gen != x->gen) /* fetching flushed something */
+        return code_of(x, b);
+    jc->tag = tag;
+    jc->code = code_of(x, b);
+    return jc->code;
+}
+
+/* After LEFT_CHAIN: find the target and link to it. */
+static const uint8_t *follow(struct xlat *x, uint64_t left) {
+    uint32_t from = (uint32_t)left >> 2, epoch = x->epoch;
+    unsigned k = left & 1;
+    x->cpu->rip = x->blocks[from].exit[k].rip;
+    struct block *to = block_find(x, false);
+    if (!to)
+        return NULL;
+    if (x->epoch == epoch)
+        block_chain(x, from, k, to);
+    return code_of(x, to);
+}
+
+/* Run translated code until it has something to say that a look-up does not answer.
+ * Return: as a helper; CPU_NEXT also when only the budget ended. */
+static enum cpu_rc run_blocks(struct xlat *x) {
+    struct cpu *cpu = x->cpu;
+    const uint8_t *code = code_at(x);
+    while (code) {
+        uint64_t left = xlat_enter(cpu, code);
+        if (left == LEFT_MISS) {
+            code = code_at(x);
+        } else if ((left & 3) == LEFT_OTHER) {
+            return x->rc;
+        } else if ((left & 3) == LEFT_BUDGET) {
+            cpu->rip = x->blocks[left >> 2].rip;
+            if (cpu->budget <= 0)
+                return CPU_NEXT;
+            struct block *b = block_find(x, true);
+            code = b ? code_of(x, b) : NULL;
+        } else {
+            code = follow(x, left);
+        }
+    }
+    return CPU_FAULT;
+}
+
+/* Run exactly one instruction. */
+static enum cpu_rc run_one(struct xlat *x) {
+    struct cpu *cpu = x->cpu;
+    set_slice(cpu, 1);
+    struct block *b = block_find(x, true);
+    if (!b)
+        return CPU_FAULT;
+    uint64_t left = xlat_enter(cpu, code_of(x, b));
+    if (left == LEFT_MISS)
+        return CPU_NEXT;
+    if ((left & 3) == LEFT_OTHER)
+        return x->rc;
+    b = &x->blocks[left >> 2];
+    cpu->rip = (left & 3) == LEFT_BUDGET ? b->rip : b->exit[left & 1].rip;
+    return CPU_NEXT;
+}
+
+/* With TF set or a breakpoint armed. */
+static enum cpu_rc run_debugged(struct xlat *x) {
+    struct cpu *cpu = x->cpu;
+    uint32_t mode = cpu->mode;
+    uint64_t before = cpu_insns(cpu);
+    enum cpu_rc rc = cpu_check_breakpoint(cpu);
+    if (rc == CPU_FAULT)
+        return rc;
+    rc = run_one(x);
+    if (rc != CPU_FAULT && rc != CPU_SHUTDOWN && cpu_insns(cpu) != before)
+        cpu_insn_done(cpu, mode);
+    return rc;
+}
+
+static enum cpu_rc run_some(struct xlat *x) {
+    struct cpu *cpu = x->cpu;
+    enum cpu_rc rc;
+    if (cpu->mode & (MODE_TF | MODE_SLOWMEM))
+        rc = run_debugged(x);
+    else if (cpu_attention(cpu) && cpu_shadowed(cpu))
+        rc = run_one(x);
+    else
+        rc = run_blocks(x);
+    if (rc == CPU_FAULT) {
+        if (cpu->vec_live)
+            cpu_vec_save(cpu);
+        rc = cpu_deliver_fault(cpu);
+    }
+    return rc;
+}
+
+/* Return: true when cpu_run is to return *why. */
+static bool must_return(struct cpu *cpu, enum cpu_exit *why) {
+    if (cpu->kick || cpu->stop_request) {
+        cpu->kick = cpu->stop_request = 0;
+        *why = CPU_EXIT_STOP;
+        return true;
+    }
+    if (cpu_insns(cpu) >= cpu->xlat->limit) {
+        *why = CPU_EXIT_DEADLINE;
+        return true;
+    }
+    return false;
+}
+
+static enum cpu_exit run_loop(struct xlat *x) {
+    struct cpu *cpu = x->cpu;
+    enum cpu_exit why;
+    enum cpu_rc rc = CPU_NEXT;
+    while (!must_return(cpu, &why)) {
+        if (cpu_attention(cpu)) {
+            if (cpu->vec_live)
+                cpu_vec_save(cpu);
+            rc = cpu_poll_events(cpu);
+        }
+        if (rc == CPU_SHUTDOWN)
+            return CPU_EXIT_SHUTDOWN;
+        if (cpu->halted)
+            return CPU_EXIT_HALT;
+        if (x->flush)
+            blocks_flush(x);
+        set_slice(cpu, SLICE);
+        salt_update(x);
+        rc = run_some(x);
+        if (rc == CPU_SHUTDOWN)
+            return CPU_EXIT_SHUTDOWN;
+    }
+    return why;
+}
+
+enum cpu_exit cpu_run(struct cpu *cpu, uint64_t limit) {
+    struct xlat *x = cpu->xlat;
+    stack_t saved;
+    x->limit = limit;
+    signals_enter(x, &saved);
+    enum cpu_exit why = run_loop(x);
+    if (cpu->vec_live)
+        cpu_vec_save(cpu);
+    signals_leave(&saved);
+    return why;
+}

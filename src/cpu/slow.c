@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Where translated code calls C: operands that the TLB does not know, bounced stores,
+ * helpers, host faults.
+ *
+ * Invariant: while C runs, rip names the instruction and budget is exact; on resuming,
+ * budget has the rest of the block deducted again.
+ */
+#include "cpu/system.h"
+#include "cpu/xlat.h"
+
+_Static_assert(offsetof(struct cpu, gpr) == 0, "entry.S");
+_Static_assert(offsetof(struct cpu, rip) == OFF_RIP, "entry.S");
+_Static_assert(offsetof(struct cpu, jc_salt) == OFF_SALT, "entry.S");
+_Static_assert(offsetof(struct cpu, jit.host_sp) == OFF_HOST_SP, "entry.S");
+_Static_assert(offsetof(struct cpu, jit.ret) == OFF_RET, "entry.S");
+_Static_assert(offsetof(struct cpu, jit.r10) == OFF_R10, "entry.S");
+_Static_assert(offsetof(struct cpu, jit.rax) == OFF_RAX, "entry.S");
+_Static_assert(offsetof(struct cpu, jit.vec) == OFF_VEC, "entry.S");
+_Static_assert(offsetof(struct cpu, vec_live) == OFF_VEC_LIVE, "entry.S");
+
+static void enter_insn(struct xlat *x, const struct block *b, unsigned idx) {
+    x->cpu->budget += b->n - idx;
+    x->cpu->rip = block_rip(x, b, idx);
+}
+
+/* Must translated code be left, although it could go on? `rest`: instructions of the
+ * block still to run. */
+static bool must_leave(const struct xlat *x, const struct block *b, unsigned rest) {
+    const struct cpu *cpu = x->cpu;
+    return b->dead || x->flush || cpu_attention(cpu) || cpu->stop_request || cpu->kick ||
+           cpu->view.fetch_gen != x->gen || cpu->budget < (int64_t)rest;
+}
+
+static const uint8_t *leave(struct xlat *x, enum cpu_rc rc) {
+    x->rc = rc;
+    return NULL;
+}
+
+static enum cpu_rc linear(struct cpu *cpu, const struct slow_desc *sd, pn_gva *lin) {
+    bool write = sd->flags & SLOW_WRITE;
+    if (sd->flags & SLOW_OFFS)
+        return cpu_lin(cpu, sd->seg, cpu->jit.r10, sd->size, write ? PN_WRITE : PN_READ,
+                       lin);
+    const struct pn_tlb_entry *e = (const void *)cpu->jit.rax;
+    *lin = cpu->jit.r10 ^ e->tag[write ? PN_WRITE : PN_READ];
+    if (mode_64(cpu) && (!canonical(cpu, *lin) || !canonical(cpu, *lin + sd->size - 1)))
+        return cpu_raise_code(cpu, sd->seg == SEG_SS ? VEC_SS : VEC_GP, 0);
+    return CPU_NEXT;
+}
+
+const uint8_t *xlat_slow(struct cpu *cpu) {
+    struct xlat *x = cpu->xlat;
+    const struct slow_desc *sd = (const void *)cpu->jit.ret;
+    const uint8_t *after = (const uint8_t *)(sd + 1);
+    const struct block *b = &x->blocks[sd->block];
+    pn_gva lin;
+    void *ptr = NULL;
+    enter_insn(x, b, sd->idx);
+    pn_count(cpu->stats, mem_slow);
+    enum cpu_rc rc = linear(cpu, sd, &lin);
+    if (rc == CPU_NEXT && sd->flags & SLOW_ALIGN && lin & (sd->size - 1))
+        rc = cpu_raise_code(cpu, VEC_GP, 0);
+    if (rc == CPU_NEXT)
+        rc = cpu_mem_prepare(cpu, lin, sd->size, sd->flags & SLOW_READ,
+                             sd->flags & SLOW_WRITE, cpu_tlb_mode(cpu), &ptr);
+    if (rc != CPU_NEXT)
+        return leave(x, rc);
+    cpu->jit.r10 = (uint64_t)ptr;
+    cpu->jit.vec = sd->flags & SLOW_VEC;
+    unsigned rest = b->n - sd->idx - 1;
+    if (sd->flags & SLOW_LAST && must_leave(x, b, rest)) {
+        /* The block ends with this instruction: let the next one not begin. */
+        cpu->insn_limit = cpu_insns(cpu) + rest + 1;
+        cpu->budget = rest + 1;
+    }
+    cpu->budget -= rest + 1;
+    return ptr == cpu->bounce ? after : after + sd->resume;
+}
+
+const uint8_t *xlat_done(struct cpu *cpu) {
+    struct xlat *x = cpu->xlat;
+    const struct done_desc *dd = (const void *)cpu->jit.ret;
+    const struct block *b = &x->blocks[dd->block];
+    unsigned rest = b->n - dd->idx - 1;
+    enum cpu_rc rc = CPU_NEXT;
+    enter_insn(x, b, dd->idx);
+    if (cpu->owed.count)
+        rc = cpu_mem_commit(cpu);
+    cpu->budget--;
+    if (rc != CPU_NEXT || must_leave(x, b, rest)) {
+        cpu->rip = block_rip(x, b, dd->idx + 1u);
+        return leave(x, CPU_NEXT);
+    }
+    cpu->budget -= rest;
+    cpu->jit.vec = dd->vec;
+    return (const uint8_t *)(dd + 1);
+}
+
+const uint8_t *xlat_helper(struct cpu *cpu) {
+    struct xlat *x = cpu->xlat;
+    const struct helper_desc *hd = (const void *)cpu->jit.ret;
+    const struct block *b = &x->blocks[hd->block];
+    const struct insn *in = hd->in;
+    unsigned rest = b->n - hd->idx - 1;
+    enter_insn(x, b, hd->idx);
+    pn_count(cpu->stats, helper_calls);
+    enum cpu_rc rc = in->fn(cpu, in);
+    if (rc == CPU_FAULT || rc == CPU_SHUTDOWN)
+        return leave(x, rc);
+    cpu->budget--;
+    if (rc != CPU_JUMP)
+        cpu->rip = block_rip(x, b, hd->idx + 1u);
+    if (rc != CPU_NEXT || in->ends_block || must_leave(x, b, rest))
+        return leave(x, rc);
+    cpu->budget -= rest;
+    cpu->jit.vec = hd->vec;
+    return (const uint8_t *)(hd + 1);
+}
+
+/* ---- Faults of the host's ---- */
+
+static const struct block *block_at(const struct xlat *x, uint32_t at) {
+    uint32_t lo = 0, hi = x->block_count;
+    while (lo < hi) {
+        uint32_t mid = (lo + hi) / 2;
+        if (x->blocks[mid].code_end <= at)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo < x->block_count && x->blocks[lo].code <= at ? &x->blocks[lo] : NULL;
+}
+
+static bool guest_fault(struct cpu *cpu, unsigned trap) {
+    switch (trap) {
+    case VEC_DE:
+    case 16: /* #MF */
+        cpu_raise(cpu, (uint8_t)trap);
+        return true;
+    case 19: /* #XM */
+        cpu_raise(cpu, cpu->cr4 & CR4_OSXMMEXCPT ? 19 : VEC_UD);
+        return true;
+    case VEC_GP: /* alignment */
+        cpu_raise_code(cpu, VEC_GP, 0);
+        return true;
+    default:
+        return false;
+    }
+}
+
+bool xlat_host_fault(struct cpu *cpu, uint32_t at, unsigned trap) {
+    struct xlat *x = cpu->xlat;
+    const struct block *b = block_at(x, at);
+    for (unsigned i = 0; b && i < b->fault_count; i++) {
+        const struct fault_rec *f = &x->faults[b->faults + i];
+        if (at - f->start >= f->len)
+            continue;
+        if (!guest_fault(cpu, trap))
+            return false;
+        enter_insn(x, b, f->idx);
+        x->rc = CPU_FAULT;
+        return true;
+    }
+    return false;
+}
+
+/* ---- Instructions that the mode, or nobody, allows ---- */
+
+#define CR0_EM_TS (CR0_EM | CR0_TS)
+
+enum cpu_rc xlat_ud(struct cpu *cpu, const struct insn *in) {
+    return cpu_raise(cpu, VEC_UD);
+}
+
+enum cpu_rc xlat_too_long(struct cpu *cpu, const struct insn *in) {
+    return cpu_raise_code(cpu, VEC_GP, 0);
+}
+
+enum cpu_rc xlat_no_fpu(struct cpu *cpu, const struct insn *in) {
+    bool wait = in->opcode == 0x9b;
+    uint64_t want = wait ? CR0_MP | CR0_TS : CR0_EM_TS;
+    if (wait ? (cpu->cr0 & want) == want : cpu->cr0 & want)
+        return cpu_raise(cpu, VEC_NM);
+    return CPU_NEXT; /* WAIT with nothing pending that could be seen */
+}
+
+enum cpu_rc xlat_no_mmx(struct cpu *cpu, const struct insn *in) {
+    return cpu_raise(cpu, cpu->cr0 & CR0_EM ? VEC_UD : VEC_NM);
+}
+
+enum cpu_rc xlat_no_sse(struct cpu *cpu, const struct insn *in) {
+    bool off = cpu->cr0 & CR0_EM || !(cpu->cr4 & CR4_OSFXSR);
+    return cpu_raise(cpu, off ? VEC_UD : VEC_NM);
+}
+
+enum cpu_rc xlat_no_avx(struct cpu *cpu, const struct insn *in) {
+    bool off = !(cpu->cr4 & CR4_OSXSAVE) || (cpu->xcr0 & 6) != 6;
+    return cpu_raise(cpu, off ? VEC_UD : VEC_NM);
+}

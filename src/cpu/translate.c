@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: MIT */
+/* From guest bytes to one block: decode until something ends it, then lower. */
+#include <stdlib.h>
+
+#include "cpu/lower.h"
+
+struct lower *lower_create(void) {
+    return calloc(1, sizeof(struct lower));
+}
+
+/* ---- Decoding ---- */
+
+static bool ends_block(const struct lower *l, const struct dec *d) {
+    const struct shape *s = d->sh;
+    switch (s->cls) {
+    case CLS_UD:
+    case CLS_JMP:
+    case CLS_CALL:
+    case CLS_RET:
+    case CLS_JCC:
+    case CLS_LOOP:
+    case CLS_JCXZ:
+        return true;
+    case CLS_PUSH: /* two operands in memory: see SLOW_LAST */
+    case CLS_POP:
+        return d->has_modrm && d->mod != 3;
+    case CLS_HELPER:
+        return d->in.ends_block;
+    default:
+        return false;
+    }
+}
+
+static const struct shape too_long = {.cls = CLS_HELPER, .fn = xlat_too_long};
+
+/* The first instruction may reach into the next page. */
+static bool decode_across(struct xlat *x, struct block *b, const uint8_t *p,
+                          unsigned avail, struct dec *d) {
+    struct lower *l = x->lower;
+    struct cpu *cpu = x->cpu;
+    uint8_t bytes[15], *hva;
+    uint64_t lin = b->rip + avail;
+    if (!in64(l))
+        lin = (uint32_t)(cpu->seg[SEG_CS].base + lin);
+    pn_gpa gpa;
+    if (cpu_fetch_page(cpu, lin, &hva, &gpa) != CPU_NEXT)
+        return false;
+    memcpy(bytes, p, avail);
+    memcpy(bytes + avail, hva, sizeof bytes - avail);
+    b->gpa2 = gpa & PN_PAGE_MASK;
+    if (decode(x->dec, bytes, sizeof bytes, b->rip, b->mode, d) != DECODE_OK) {
+        d->sh = &too_long;
+        d->in.ends_block = 1;
+    } else if (d->in.len <= avail) {
+        b->gpa2 = NO_PAGE; /* undefined already by its first bytes */
+    }
+    return true;
+}
+
+/* Bytes of the page from rip on that may be executed. */
+static unsigned fetch_limit(const struct cpu *cpu, uint64_t rip, pn_gpa gpa) {
+    unsigned avail = PN_PAGE_SIZE - (gpa & (PN_PAGE_SIZE - 1));
+    if (cpu->mode & MODE_CODE64)
+        return avail;
+    uint64_t left = (uint64_t)cpu->seg[SEG_CS].limit - rip + 1;
+    return left < avail ? (unsigned)left : avail;
+}
+
+static bool decode_block(struct xlat *x, struct block *b, const uint8_t *hva,
+                         unsigned max) {
+    struct lower *l = x->lower;
+    unsigned avail = fetch_limit(x->cpu, b->rip, b->gpa), off = 0;
+    l->n = 0;
+    while (l->n < max && off < avail) {
+        struct dec *d = &l->dec[l->n];
+        uint64_t rip = b->rip + off;
+        enum decode_rc rc = decode(x->dec, hva + off, avail - off, rip, b->mode, d);
+        if (rc == DECODE_MORE) {
+            if (l->n)
+                break;
+            if (!in64(l) && (avail + b->gpa) & (PN_PAGE_SIZE - 1)) {
+                cpu_raise_code(x->cpu, 13, 0); /* beyond the limit of CS */
+                return false;
+            }
+            if (!decode_across(x, b, hva, avail, d))
+                return false;
+            max = 1;
+        } else if (rc == DECODE_TOO_LONG) {
+            d->sh = &too_long;
+            d->in.ends_block = 1;
+        }
+        x->offs[x->offs_count + l->n] = (uint16_t)off;
+        off += d->in.len;
+        l->n++;
+        l->vec |= d->sh->flags & SH_VEC;
+        if (ends_block(l, d))
+            break;
+    }
+    x->offs[x->offs_count + l->n] = (uint16_t)off;
+    b->bytes = (uint16_t)off;
+    b->n = (uint8_t)l->n;
+    return true;
+}
+
+/* ---- Lowering ---- */
+
+/* Does the mode forbid the unit that d needs? Return: what raises the fault, or NULL. */
+static enum cpu_rc (*unit_missing(const struct lower *l,
+                                  const struct dec *d))(struct cpu *,
+                                                        const struct insn *) {
+    unsigned need = d->sh->flags & SH_NEEDFP;
+    if (need & SH_NEEDAVX && l->mode & MODE_NOAVX)
+        return xlat_no_avx;
+    if (need & SH_NEEDSSE && l->mode & MODE_NOSSE)
+        return xlat_no_sse;
+    if (need & SH_NEEDMMX && l->mode & MODE_NOFPU)
+        return xlat_no_mmx;
+    if (need & SH_NEED387 && l->mode & MODE_NOFPU)
+        return xlat_no_fpu;
+    return NULL;
+}
+
+static void lower_one(struct lower *l, const struct dec *d) {
+    enum cpu_rc (*missing)(struct cpu *, const struct insn *) = unit_missing(l, d);
+    if (missing) {
+        lower_helper(l, d, missing);
+        return;
+    }
+    switch ((enum shape_class)d->sh->cls) {
+    case CLS_UD:
+        lower_helper(l, d, xlat_ud);
+        l->ended = true;
+        break;
+    case CLS_HELPER:
+        lower_helper(l, d, d->sh->fn);
+        l->ended = d->in.ends_block;
+        break;
+    case CLS_PLAIN:
+        lower_plain(l, d);
+        break;
+    case CLS_LEA:
+        lower_lea(l, d);
+        break;
+    case CLS_NOP:
+        break;
+    case CLS_MOFFS:
+        lower_moffs(l, d);
+        break;
+    case CLS_ACC_IMM:
+        lower_acc_imm(l, d);
+        break;
+    case CLS_XCHG_ACC:
+        lower_xchg_acc(l, d);
+        break;
+    case CLS_INCDEC:
+        lower_incdec(l, d);
+        break;
+    case CLS_BT_MEM:
+        lower_bt_mem(l, d);
+        break;
+    case CLS_DIR:
+        lower_dir(l, d);
+        break;
+    case CLS_PUSH:
+        lower_push(l, d);
+        break;
+    case CLS_POP:
+        lower_pop(l, d);
+        break;
+    case CLS_LEAVE:
+        lower_leave(l, d);
+        break;
+    case CLS_JMP:
+        lower_jmp(l, d);
+        break;
+    case CLS_CALL:
+        lower_call(l, d);
+        break;
+    case CLS_RET:
+        lower_ret(l, d);
+        break;
+    case CLS_JCC:
+        lower_jcc(l, d);
+        break;
+    case CLS_LOOP:
+        lower_loop(l, d);
+        break;
+    case CLS_JCXZ:
+        lower_jcxz(l, d);
+        break;
+    }
+}
+
+/* Not enough budget: give it back and leave. */
+static void emit_no_budget(struct lower *l, uint8_t *from) {
+    struct emit *e = &l->e;
+    e_link(from, e->p);
+    e_alu_mem(e, true, 0, H_SP, CO(budget), (int32_t)l->n);
+    e8(e, 0xb8); /* mov eax, imm */
+    e32(e, l->block << 2 | LEFT_BUDGET);
+    e8(e, 0xff); /* jmp [rsp + disp8] */
+    e_mem(e, 4, H_SP, CO(jit.entry[ENTRY_EXIT]));
+}
+
+static void emit_block(struct lower *l) {
+    struct emit *e = &l->e;
+    struct xlat *x = l->x;
+    uint8_t *vec_from = NULL, *vec_back = NULL;
+    e_alu_mem(e, true, 5, H_SP, CO(budget), (int32_t)l->n);
+    uint8_t *budget_from = e_jcc(e, CC_S);
+    if (l->vec) {
+        e_rm(e, false, 0x80, 7, H_SP, CO(vec_live)); /* cmp byte, 0 */
+        e8(e, 0);
+        vec_from = e_jcc(e, CC_Z);
+        vec_back = e->p;
+    }
+    l->fs = FS_MEM;
+    for (l->cur = 0; l->cur < l->n; l->cur++)
+        lower_one(l, &l->dec[l->cur]);
+    l->cur = l->n - 1;
+    if (!l->ended)
+        lower_fall(l, next_rip(l));
+    emit_cold(l);
+    emit_no_budget(l, budget_from);
+    if (vec_from) {
+        e_link(vec_from, e->p);
+        e8(e, 0xe8); /* call */
+        e->p += 4;
+        e_link(e->p - 4, x->thunk_vec);
+        e_jmp_to(e, vec_back);
+    }
+}
+
+bool translate(struct xlat *x, struct block *b, uint8_t *hva, pn_gpa gpa, unsigned max) {
+    struct lower *l = x->lower;
+    decoder_trim(x->dec);
+    l->x = x;
+    l->b = b;
+    l->block = (uint32_t)(b - x->blocks);
+    l->mode = b->mode;
+    l->tlb = CO(view.tlb[0]) + 8 * (int32_t)cpu_tlb_mode(x->cpu);
+    l->vec = l->ended = false;
+    l->chain_ok = b->mode & MODE_FLAT;
+    l->cold_count = l->stub_count = 0;
+    b->gpa = gpa;
+    b->gpa2 = NO_PAGE;
+    if (!decode_block(x, b, hva, max))
+        return false;
+    l->e.p = x->rw + x->used;
+    b->code = (uint32_t)x->used;
+    b->offs = x->offs_count;
+    b->faults = x->fault_count;
+    emit_block(l);
+    x->used = ((size_t)(l->e.p - x->rw) + 15) & ~(size_t)15;
+    b->code_end = (uint32_t)x->used;
+    x->offs_count += l->n + 1;
+    b->fault_count = (uint16_t)(x->fault_count - b->faults);
+    pn_count(x->cpu->stats, block_translated);
+    x->cpu->stats->v[PN_STAT_block_insns] += l->n;
+    return true;
+}

@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The translator's own state: code memory, blocks, jump cache, and what translated code
+ * and its trampolines (entry.S) agree on. Not for the system half.
+ *
+ * Translated code
+ *   RSP is cpu + JIT_BIAS. A call pushes into gpr[15], which is dead there, and a signal
+ *   frame, below the red zone, into the headroom that cpu_create leaves below the cpu.
+ *   RAX and R10 are scratch; the other thirteen hold guest registers (host_of); guest R9,
+ *   R10, R11 stay in memory. rip in memory is stale; budget has the whole block deducted.
+ *   At entry and exit of a block the arithmetic flags are in cpu->fl.
+ *
+ * Invariants
+ * 1. A block's code never changes but for its exits' jumps; code of dropped blocks stays
+ *    until the whole cache is dropped, which happens only in the dispatcher.
+ * 2. A block that spans two pages is entered by the dispatcher or the jump cache, never
+ *    by a chained jump: only those know that its second page is still the same.
+ * 3. A jump-cache entry is valid while its tag is: salts (cpu->jc_salt) are never reused
+ *    while an entry with them may exist.
+ */
+#ifndef CPU_XLAT_H
+#define CPU_XLAT_H
+
+#include <signal.h>
+
+#include "cpu/cpu.h"
+#include "cpu/emit.h"
+#include "cpu/entry_offsets.h"
+#include "cpu/insn.h"
+
+#define JIT_BIAS     128
+#define JIT_HEADROOM 65536
+/* Displacement from RSP of a field of struct cpu. */
+#define CO(field) ((int32_t)offsetof(struct cpu, field) - JIT_BIAS)
+
+enum { ENTRY_SLOW, ENTRY_DONE, ENTRY_HELPER, ENTRY_EXIT };
+
+#define JC_BITS    13
+#define JC_ENTRIES (1u << JC_BITS)
+struct jc_entry {
+    uint64_t tag; /* rip ^ salt */
+    const uint8_t *code;
+};
+
+/* The CPU in its frame: what stands around it in memory. */
+struct cpu_frame {
+    uint8_t headroom[JIT_HEADROOM];
+    struct cpu cpu;
+    struct jc_entry jc[JC_ENTRIES];
+};
+#define JC_OFFSET                                                                        \
+    ((int32_t)(offsetof(struct cpu_frame, jc) - offsetof(struct cpu_frame, cpu)) -       \
+     JIT_BIAS)
+
+/* Guest register -> host register, or -1: in memory. */
+extern const int8_t host_of[16];
+
+#define NO_BLOCK   UINT32_MAX
+#define BLOCK_MAX  64    /* instructions */
+#define BLOCK_CODE 49152 /* host bytes that a block may need at most */
+#define NO_PAGE    UINT64_MAX
+
+struct block_exit {
+    uint64_t rip;   /* of the target */
+    uint32_t patch; /* code offset of the rel32, 0: no such exit */
+    uint32_t stub;  /* code offset of where it points while not chained */
+    uint32_t to;    /* block it is chained to, or NO_BLOCK */
+    uint32_t next;  /* next exit chained to the same block: block * 2 + exit */
+};
+
+struct block {
+    pn_gpa gpa;  /* of the first byte */
+    pn_gpa gpa2; /* of the second page, or NO_PAGE */
+    uint64_t rip;
+    uint32_t mode;
+    uint32_t code; /* offset of its code */
+    uint32_t code_end;
+    uint32_t hash_next;
+    uint32_t page_next[2]; /* next block * 2 + side on the same page's list */
+    uint32_t incoming;     /* first exit chained to this block */
+    uint32_t offs;         /* index of its instructions' offsets in x->offs */
+    uint32_t faults;       /* index of its first fault record */
+    uint16_t fault_count;
+    uint16_t bytes; /* of guest code */
+    uint8_t n;      /* instructions */
+    uint8_t single; /* made for stepping */
+    uint8_t dead;
+    struct block_exit exit[2];
+};
+
+/* Where host code may fault for the guest: [start, end) runs instruction idx. */
+struct fault_rec {
+    uint32_t start;
+    uint16_t len;
+    uint8_t idx;
+};
+
+/* After `call [ENTRY_SLOW]`: an operand that the TLB did not answer. */
+struct slow_desc {
+    uint32_t block;
+    int32_t resume; /* from the end of this struct: with the operand's address in R10 */
+    uint8_t idx, size, flags, seg;
+} __attribute__((packed));
+#define SLOW_READ  1u
+#define SLOW_WRITE 2u
+#define SLOW_VEC   4u  /* vector state must be live again */
+#define SLOW_ALIGN 8u  /* #GP unless aligned */
+#define SLOW_OFFS  16u /* R10 is an offset in segment seg, not a TLB difference */
+#define SLOW_LAST  32u /* no ENTRY_DONE follows: the block ends soon */
+
+/* After `call [ENTRY_DONE]`: the instruction ran on the bounce buffer. */
+struct done_desc {
+    uint32_t block;
+    uint8_t idx, vec;
+} __attribute__((packed));
+
+/* After `call [ENTRY_HELPER]`. */
+struct helper_desc {
+    const struct insn *in;
+    uint32_t block;
+    uint8_t idx, vec;
+} __attribute__((packed));
+
+/* What translated code leaves with, in EAX. LEFT_OTHER: state is current, see x->rc;
+ * LEFT_MISS: rip is current, and the jump cache did not know it. */
+#define LEFT_CHAIN  0u /* | block << 2 | exit */
+#define LEFT_BUDGET 2u /* | block << 2: it does not fit */
+
+struct page {
+    pn_gfn gfn;
+    uint64_t granules; /* bit i: code in bytes 64i..64i+63 */
+    uint32_t blocks;   /* first block * 2 + side, or NO_BLOCK */
+    uint32_t next;     /* hash chain */
+    bool tracked;
+};
+
+struct fetch_entry {
+    uint64_t page, gen; /* linear address of the page plus TLB mode plus 1; fetch_gen */
+    uint8_t *hva;
+    pn_gpa gpa;
+};
+#define FETCH_ENTRIES 256u
+
+struct salt {
+    uint64_t gen, base;
+    uint32_t mode, limit;
+    bool used;
+    uint64_t value;
+};
+#define SALTS 64u
+
+struct xlat {
+    struct cpu *cpu;
+    struct decoder *dec;
+    uint8_t *rw, *rx; /* one code memory, two views */
+    size_t size, used, start;
+    int fd;
+    const uint8_t *thunk_miss, *thunk_vec; /* RW addresses */
+
+    struct block *blocks;
+    uint32_t block_count, block_max;
+    uint32_t *hash;
+    uint16_t *offs;
+    uint32_t offs_count, offs_max;
+    struct fault_rec *faults;
+    uint32_t fault_count, fault_max;
+    struct insn *insns;
+    uint32_t insn_count, insn_max;
+    struct page *pages;
+    uint32_t page_count, page_free;
+    uint32_t *page_hash;
+
+    struct fetch_entry fetch[FETCH_ENTRIES];
+    struct salt salts[SALTS];
+    uint64_t salt_next;
+
+    uint64_t limit; /* of cpu_run */
+    uint64_t gen;   /* fetch_gen that jc_salt stands for */
+    uint32_t max_n; /* instructions per block */
+    enum cpu_rc rc; /* of what made translated code leave */
+    bool flush;     /* drop the cache before anything runs again */
+    uint32_t epoch; /* how often that has happened */
+    bool signals;   /* this cpu holds a reference on the handlers */
+    uint8_t *altstack;
+    struct lower *lower;
+};
+
+#define BLOCK_HASH 65536u
+#define PAGE_HASH  8192u
+#define PAGE_MAX   65536u
+
+/* ---- entry.S ---- */
+
+/* Load the guest's registers and jump to code. Return: LEFT_*. */
+uint64_t xlat_enter(struct cpu *cpu, const void *code);
+extern const uint8_t xlat_tramp_slow[], xlat_tramp_done[], xlat_tramp_helper[],
+    xlat_tramp_exit[], xlat_tramp_miss[], xlat_tramp_vec[], xlat_tramp_fault[];
+
+/* ---- slow.c: called by the trampolines; return the address to resume at, or NULL to
+ * leave translated code ---- */
+
+const uint8_t *xlat_slow(struct cpu *cpu);
+const uint8_t *xlat_done(struct cpu *cpu);
+const uint8_t *xlat_helper(struct cpu *cpu);
+/* A host fault at code offset `at`: make it the guest's (called before xlat_tramp_fault,
+ * in the signal handler). Return: false when it is not one of translated code's. */
+bool xlat_host_fault(struct cpu *cpu, uint32_t at, unsigned trap);
+/* MODE_NOFPU, _NOSSE, _NOAVX: raise what the instruction must. */
+enum cpu_rc xlat_no_fpu(struct cpu *cpu, const struct insn *in);
+enum cpu_rc xlat_no_mmx(struct cpu *cpu, const struct insn *in);
+enum cpu_rc xlat_no_sse(struct cpu *cpu, const struct insn *in);
+enum cpu_rc xlat_no_avx(struct cpu *cpu, const struct insn *in);
+enum cpu_rc xlat_ud(struct cpu *cpu, const struct insn *in);
+enum cpu_rc xlat_too_long(struct cpu *cpu, const struct insn *in);
+
+/* ---- vecmem.c: gathers and masked moves, element by element ---- */
+
+enum vecmem { VECMEM_GATHER, VECMEM_VMASKMOV, VECMEM_XMM, VECMEM_MMX };
+enum cpu_rc (*vecmem_helper(enum vecmem kind))(struct cpu *, const struct insn *);
+
+/* ---- block.c ---- */
+
+int blocks_create(struct xlat *x);
+void blocks_destroy(struct xlat *x);
+/* The block at rip under the present mode, translated if need be. single: of one
+ * instruction. Return: NULL with cpu->fault set. */
+struct block *block_find(struct xlat *x, bool single);
+/* Let an exit jump to its target directly, where that is sound. */
+void block_chain(struct xlat *x, uint32_t from, unsigned exit, struct block *to);
+void block_drop(struct xlat *x, struct block *b);
+/* Drop everything and start over; only while no translated code runs. */
+void blocks_flush(struct xlat *x);
+/* jc_salt for the present mode and fetch_gen. */
+void salt_update(struct xlat *x);
+struct jc_entry *jc_slot(struct cpu *cpu, uint64_t rip);
+
+/* ---- translate.c ---- */
+
+struct lower *lower_create(void);
+/* Translate a block at rip (one page at gpa/hva) into b, the next free one. Return: false
+ * with cpu->fault set when not even its first instruction could be fetched. */
+bool translate(struct xlat *x, struct block *b, uint8_t *hva, pn_gpa gpa, unsigned max);
+
+static inline uint64_t block_rip(const struct xlat *x, const struct block *b,
+                                 unsigned idx) {
+    uint64_t rip = b->rip + x->offs[b->offs + idx];
+    return b->mode & MODE_CODE64 ? rip : (uint32_t)rip;
+}
+
+/* ---- signal.c ---- */
+
+int signals_acquire(void);
+void signals_release(void);
+#define ALTSTACK_SIZE 65536
+/* This thread runs translated code of x's between these two. */
+void signals_enter(struct xlat *x, stack_t *saved);
+void signals_leave(const stack_t *saved);
+
+#endif

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: MIT */
+#include "fixture_guest.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "cpu/control.h"
+#include "cpu/model.h"
+
+#define TABLES (GUEST_RAM - (1u << 20))
+
+static uint64_t mmio_read(void *opaque, pn_gpa gpa, unsigned size) {
+    struct guest *g = opaque;
+    uint64_t v = 0;
+    g->mmio_ops++;
+    memcpy(&v, (uint8_t *)g->mmio + (gpa & 0xfff), size);
+    return v;
+}
+
+static void mmio_write(void *opaque, pn_gpa gpa, unsigned size, uint64_t value) {
+    struct guest *g = opaque;
+    g->mmio_ops++;
+    memcpy((uint8_t *)g->mmio + (gpa & 0xfff), &value, size);
+}
+
+static uint64_t pio_read(void *opaque, uint16_t port, unsigned size) {
+    return ~UINT64_C(0) >> (64 - 8 * size);
+}
+
+static void pio_write(void *opaque, uint16_t port, unsigned size, uint64_t value) {
+}
+
+static int none(void *opaque) {
+    return -1;
+}
+
+static void on_track(void *opaque, pn_gpa gpa, size_t size) {
+    struct guest *g = opaque;
+    cpu_code_written(g->cpu, gpa, size);
+}
+
+uint64_t *guest_gpte(struct guest *g, uint64_t gva) {
+    return (uint64_t *)(g->ram + TABLES + 0x4000) + ((gva - GUEST_BASE) >> 12);
+}
+
+/* PML4 at TABLES, PDPT, PD, then the leaf tables from TABLES + 0x4000 on. */
+static void build_tables(struct guest *g) {
+    uint64_t *t = (uint64_t *)(g->ram + TABLES);
+    memset(t, 0, 0x4000);
+    t[0] = (TABLES + 0x1000) | 7;
+    t[512] = (TABLES + 0x2000) | 7;
+    for (unsigned i = 0; i < GUEST_RAM >> 21; i++)
+        t[1024 + (GUEST_BASE >> 21) + i] = (TABLES + 0x4000 + i * 0x1000) | 7;
+    for (uint64_t i = 0; i < GUEST_RAM >> 12; i++)
+        *guest_gpte(g, GUEST_BASE + (i << 12)) = i << 12 | 0x67;
+}
+
+static void add_slot(struct guest *g, uint32_t id, pn_gpa gpa, uint64_t size) {
+    struct pn_memslot s = {.id = id, .gpa = gpa, .size = size, .hva = g->ram + gpa};
+    if (pn_mmu_slot_set(g->mmu, &s))
+        abort();
+}
+
+void guest_create(struct guest *g, const struct guest_options *opt) {
+    char err[128];
+    memset(g, 0, sizeof *g);
+    g->ram =
+        mmap(NULL, GUEST_RAM, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    struct pn_mmu_config mc = {.maxphyaddr = 40, .on_track = on_track, .opaque = g};
+    pn_mmu_options_default(&mc.opt);
+    g->bus = (struct cpu_bus){.pio_read = pio_read,
+                              .pio_write = pio_write,
+                              .mmio_read = mmio_read,
+                              .mmio_write = mmio_write,
+                              .intr_peek = none,
+                              .intr_ack = none,
+                              .opaque = g};
+    if (g->ram == MAP_FAILED || pn_mmu_create(&mc, &g->mmu) ||
+        cpu_model_parse("max", &g->model, err, sizeof err))
+        abort();
+    add_slot(g, 0, 0, GUEST_MMIO);
+    add_slot(g, 1, GUEST_MMIO + 0x1000, GUEST_RAM - GUEST_MMIO - 0x1000);
+    struct cpu_config cc = {.mmu = g->mmu,
+                            .bus = &g->bus,
+                            .model = g->model,
+                            .stats = &g->stats,
+                            .seed = 1,
+                            .max_block = opt->max_block,
+                            .code_bytes = opt->code_bytes};
+    if (cpu_create(&cc, &g->cpu))
+        abort();
+    build_tables(g);
+    struct cpu *cpu = g->cpu;
+    cpu->cr0 = CR0_PE | CR0_PG | CR0_NE | CR0_MP | CR0_ET | CR0_WP;
+    cpu->cr3 = TABLES;
+    cpu->cr4 = CR4_PAE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_OSXSAVE | CR4_FSGSBASE;
+    cpu->efer = EFER_LME | EFER_LMA | EFER_SCE | EFER_NX;
+    cpu->xcr0 = 7 & (g->model->xcr0_valid | 1);
+    unsigned dpl = opt->user ? 3 : 0;
+    cpu->cpl = (uint8_t)dpl;
+    for (unsigned s = SEG_ES; s <= SEG_GS; s++)
+        cpu->seg[s] =
+            (struct cpu_seg){0x10 | (uint16_t)dpl, 0xc093 | dpl << 5, 0xffffffff, 0};
+    cpu->seg[SEG_CS] =
+        (struct cpu_seg){8 | (uint16_t)dpl, 0xa09b | dpl << 5, 0xffffffff, 0};
+    cpu_update_mode(cpu);
+    cpu_update_paging(cpu);
+}
+
+void guest_destroy(struct guest *g) {
+    cpu_destroy(g->cpu);
+    pn_mmu_destroy(g->mmu);
+    cpu_model_free(g->model);
+    munmap(g->ram, GUEST_RAM);
+}
+
+void guest_start(struct guest *g, uint64_t rip, uint64_t rsp) {
+    g->cpu->rip = rip;
+    g->cpu->gpr[R_SP] = rsp;
+}

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A whole guest for tests of the translator: the software CPU over the real MMU, in
+ * 64-bit mode, flat, 32 MiB of RAM. Linear addresses from GUEST_BASE on are RAM from 0
+ * on, user and writable, by 4 KiB entries; the page tables stand in the last MiB of RAM.
+ */
+#ifndef TESTS_CPU_FIXTURE_GUEST_H
+#define TESTS_CPU_FIXTURE_GUEST_H
+
+#include "cpu/cpu.h"
+
+#define GUEST_RAM  (32u << 20)
+#define GUEST_BASE UINT64_C(0x10000000)
+#define GUEST_MMIO UINT64_C(0x1ff000) /* RAM page at this offset is MMIO instead */
+
+struct guest {
+    struct pn_mmu *mmu;
+    struct cpu *cpu;
+    struct cpu_model *model;
+    struct pn_stats stats;
+    struct cpu_bus bus;
+    uint8_t *ram;
+    uint64_t mmio[512]; /* what the MMIO page holds */
+    uint64_t mmio_ops;
+};
+
+struct guest_options {
+    uint32_t max_block;
+    size_t code_bytes;
+    bool user; /* CPL 3 */
+};
+
+/* Aborts when the host refuses. */
+void guest_create(struct guest *g, const struct guest_options *opt);
+void guest_destroy(struct guest *g);
+/* The leaf gpte of a linear address. */
+uint64_t *guest_gpte(struct guest *g, uint64_t gva);
+/* Registers as after a boot loader, rip and rsp as given. */
+void guest_start(struct guest *g, uint64_t rip, uint64_t rsp);
+
+#endif
