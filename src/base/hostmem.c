@@ -120,10 +120,9 @@ static int place(const struct hostmem *m, const char *text, struct err *e) {
 
 /* ---- Mapping ---- */
 
-static int map_error(const struct hostmem_config *cfg, enum page_kind kind, int rc,
-                     struct err *e) {
+static int map_error(uint64_t size, enum page_kind kind, int rc, struct err *e) {
     char text[SIZE_TEXT_MAX];
-    size_text(cfg->size, text);
+    size_text(size, text);
     if (kinds[kind].memfd_flags)
         return err_set(e, rc,
                        "--hugepages %s: the host's pool of such pages cannot give %s "
@@ -185,7 +184,7 @@ int hostmem_create(const struct hostmem_config *cfg, struct hostmem *out, struct
         rc = map(&m, kind);
     if (rc) {
         hostmem_destroy(&m);
-        return map_error(cfg, kind, rc, e);
+        return map_error(m.mapped, kind, rc, e);
     }
     /* Advice: a host without transparent huge pages is no error. */
     if (!kinds[kind].memfd_flags)

@@ -158,7 +158,8 @@ uint64_t elf_entry_phys(const struct elf *elf);
 /*
  * Unpack a bzImage payload (gzip, xz, lzma, lz4, zstd, or an ELF as it is) whose last
  * four bytes are its unpacked size. *out is the caller's to free.
- * Return: 0; -EINVAL damaged, or bigger than max; -ENOTSUP bzip2, lzo, unknown; -ENOMEM.
+ * Return: 0; -EINVAL damaged, bigger than max, packed with bzip2, lzo or who knows what;
+ * -ENOMEM.
  */
 int unpack_payload(const uint8_t *in, size_t size, uint64_t max, const char *name,
                    uint8_t **out, size_t *out_size, struct err *e);

@@ -99,8 +99,13 @@ static int read_image(struct machine *m, struct load *l, struct err *e) {
         memcpy(l->image, m->cfg.kernel_blob, l->image_size);
         return 0;
     }
+    char text[SIZE_TEXT_MAX];
     l->name = m->cfg.kernel;
-    return file_read(m->cfg.kernel, image_max(m), &l->image, &l->image_size, e);
+    int rc = file_read(m->cfg.kernel, image_max(m), &l->image, &l->image_size, e);
+    if (rc == -EFBIG)
+        return err_set(e, -EINVAL, "%s: the kernel does not fit in -m %s", l->name,
+                       size_text(m->cfg.ram, text));
+    return rc;
 }
 
 static int read_initrd(struct machine *m, struct load *l, void **initrd, struct err *e) {

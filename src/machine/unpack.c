@@ -104,7 +104,7 @@ static int unpack_none(const struct span *s) {
 }
 
 static int refuse(const struct span *s) {
-    return -ENOTSUP;
+    return -EINVAL;
 }
 
 static const struct packing {
@@ -135,10 +135,10 @@ int unpack_payload(const uint8_t *in, size_t size, uint64_t max, const char *nam
                    uint8_t **out, size_t *out_size, struct err *e) {
     const struct packing *p = size >= 16 ? find_packing(in, size) : NULL;
     if (!p)
-        return err_set(e, -ENOTSUP, "%s: the packed kernel in it has no known magic",
+        return err_set(e, -EINVAL, "%s: the packed kernel in it has no known magic",
                        name);
     if (p->unpack == refuse)
-        return err_set(e, -ENOTSUP,
+        return err_set(e, -EINVAL,
                        "%s: packed with %s, which is not supported (gzip, xz, lzma, lz4 "
                        "and zstd are)",
                        name, p->name);
