@@ -174,6 +174,8 @@ struct cpu {
     uint32_t db_pending; /* DR6 bits of debug traps owed: cpu_poll_events delivers #DB */
     uint64_t shadow_at;  /* intr_shadow holds only while cpu_insns() == shadow_at */
     uint64_t rf_at;      /* RFLAGS.RF reads as 1 only while cpu_insns() == rf_at */
+    uint64_t fault_at;   /* cpu_insns() at the last exception, and how many in a row */
+    uint32_t fault_streak; /* were delivered there: see exc.c */
 
     struct pn_fault fault;  /* of the last CPU_FAULT */
     const char *fault_name; /* what shut the CPU down */

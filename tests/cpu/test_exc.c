@@ -188,6 +188,17 @@ START_TEST(triple_fault) {
 }
 END_TEST
 
+START_TEST(endless_faults_take_time) {
+    fix_long();
+    gate_set(VEC_UD, KCODE, 0x8000, 14, 0, 1);
+    uint64_t before = cpu_insns(fx.cpu);
+    for (unsigned i = 0; i < 100; i++)
+        ck_assert_int_eq(fault(VEC_UD, -1), CPU_JUMP);
+    ck_assert_uint_gt(cpu_insns(fx.cpu), before + 30);
+    ck_assert_uint_lt(cpu_insns(fx.cpu), before + 40);
+}
+END_TEST
+
 /* ---- Pending events ---- */
 
 static void retire(unsigned n) {
@@ -382,6 +393,7 @@ int main(void) {
     tcase_add_test(t, page_fault_sets_cr2);
     tcase_add_test(t, double_faults);
     tcase_add_test(t, triple_fault);
+    tcase_add_test(t, endless_faults_take_time);
     tcase_add_test(t, interrupts_and_shadow);
     tcase_add_test(t, nmi_blocks_until_iret);
     tcase_add_test(t, trap_before_nmi);
