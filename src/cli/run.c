@@ -70,11 +70,9 @@ static int conclude(const struct run *r) {
         return (int)(res->code & 0xff);
     case END_SHUTDOWN:
         cli_error("the guest crashed: triple fault");
-        machine_dump(r->machine, stderr);
         return CLI_CRASH;
     case END_DEADLOCK:
         cli_error("the guest crashed: halted, and nothing can wake it");
-        machine_dump(r->machine, stderr);
         return CLI_CRASH;
     case END_MAX_INSNS:
         cli_error("--max-insns reached after %llu instructions",
@@ -160,7 +158,11 @@ static int run_machine(struct run *r) {
         r->report.result.end = END_ERROR;
         return host_error(*err ? err : strerror(-rc));
     }
-    return conclude(r);
+    int code = conclude(r);
+    enum machine_end end = r->report.result.end;
+    if (end == END_SHUTDOWN || end == END_DEADLOCK || r->options.dump)
+        machine_dump(r->machine, stderr);
+    return code;
 }
 
 /* One counter of the hypervisor's: into the group's object, made when first seen. */

@@ -16,7 +16,7 @@ struct run_options {
     const char *stats, *trace;
     uint64_t trace_mask;  /* which events */
     uint64_t trace_limit; /* records; 0: no limit */
-    bool event_digest, ram_digest, summary;
+    bool event_digest, ram_digest, summary, dump;
     struct machine_config machine;
 };
 

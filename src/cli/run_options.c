@@ -31,6 +31,7 @@ enum {
     OPT_TRACE_EVENTS,
     OPT_TRACE_LIMIT,
     OPT_EVENT_DIGEST,
+    OPT_DUMP,
     OPT_RAM_DIGEST,
 };
 
@@ -76,6 +77,7 @@ static const struct argp_option options[] = {
      "Stop recording at this file size (default 4G); later events count as lost", 5},
     {"event-digest", OPT_EVENT_DIGEST, 0, 0,
      "Put the digest of the events into --stats, without a trace file", 5},
+    {"dump", OPT_DUMP, 0, 0, "Print the registers to stderr at the end", 5},
     {"ram-digest", OPT_RAM_DIGEST, 0, 0,
      "Put the digest of guest memory at the end into --stats", 5},
     CLI_HELP_OPTION,
@@ -267,6 +269,9 @@ static error_t parse_output(int key, char *arg, struct argp_state *state,
         if (!rc && !o->trace_limit)
             rc = -ERANGE;
         return rc ? bad_number(state, "--trace-limit", arg, rc) : 0;
+    case OPT_DUMP:
+        o->dump = true;
+        return 0;
     case OPT_EVENT_DIGEST:
         o->event_digest = true;
         return 0;
