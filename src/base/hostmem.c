@@ -105,12 +105,15 @@ static int place(const struct hostmem *m, const char *text, struct err *e) {
         return err_set(e, -EINVAL, "--numa %s: this host has no NUMA support", text);
     }
     struct bitmask *allowed = numa_get_mems_allowed(), *mask = numa_allocate_nodemask();
-    int rc = allowed && mask ? parse_policy(text, allowed, &policy, mask, e)
-                             : err_set(e, -ENOMEM, "--numa %s: out of memory", text);
-    bool nodes = policy != MPOL_LOCAL;
-    if (rc == 0 && mbind(m->base, m->mapped, policy, nodes ? mask->maskp : NULL,
-                         nodes ? mask->size + 1 : 0, 0) < 0)
-        rc = err_sys(e, -errno, "--numa %s: mbind", text);
+    int rc = -ENOMEM;
+    if (!allowed || !mask) {
+        err_set(e, rc, "--numa %s: out of memory", text);
+    } else if ((rc = parse_policy(text, allowed, &policy, mask, e)) == 0) {
+        bool nodes = policy != MPOL_LOCAL;
+        if (mbind(m->base, m->mapped, policy, nodes ? mask->maskp : NULL,
+                  nodes ? mask->size + 1 : 0, 0) < 0)
+            rc = err_sys(e, -errno, "--numa %s: mbind", text);
+    }
     if (allowed)
         numa_bitmask_free(allowed);
     if (mask)

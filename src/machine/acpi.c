@@ -36,6 +36,12 @@ static void put(uint8_t *p, uint64_t value, unsigned size) {
     memcpy(p, &value, size);
 }
 
+/* Signatures and ids: letters without a NUL. */
+static void put_text(uint8_t *p, const char *text) {
+    while (*text)
+        *p++ = (uint8_t)*text++;
+}
+
 static void checksum(uint8_t *table, size_t size, size_t at) {
     uint8_t sum = 0;
     table[at] = 0;
@@ -62,13 +68,13 @@ static void finish(struct tables *t, size_t at, const char *signature, uint8_t r
         return;
     uint8_t *p = t->buf + at;
     size_t size = t->used - at;
-    memcpy(p, signature, 4);
+    put_text(p, signature);
     put(p + 4, size, 4);
     p[8] = revision;
-    memcpy(p + 10, OEM_ID, 6);
-    memcpy(p + 16, OEM_TABLE_ID, 8);
+    put_text(p + 10, OEM_ID);
+    put_text(p + 16, OEM_TABLE_ID);
     put(p + 24, 1, 4);
-    memcpy(p + 28, "PNMB", 4);
+    put_text(p + 28, "PNMB");
     put(p + 32, 1, 4);
     checksum(p, size, 9);
 }
@@ -121,7 +127,7 @@ static size_t build_facs(struct tables *t) {
     size_t at = reserve(t, 64, 64);
     if (t->full)
         return 0;
-    memcpy(t->buf + at, "FACS", 4);
+    put_text(t->buf + at, "FACS");
     put(t->buf + at + 4, 64, 4);
     t->buf[at + 32] = 2;
     return at;
@@ -236,8 +242,8 @@ size_t acpi_build(uint8_t *buf, size_t size, unsigned cpus) {
         return 0;
     build_root(&t, "RSDT", 4, roots, 2, rsdt);
     build_root(&t, "XSDT", 8, roots, 2, xsdt);
-    memcpy(buf, "RSD PTR ", 8);
-    memcpy(buf + 9, OEM_ID, 6);
+    put_text(buf, "RSD PTR ");
+    put_text(buf + 9, OEM_ID);
     buf[15] = 2;
     put(buf + 16, ACPI_BASE + rsdt, 4);
     put(buf + 20, 36, 4);

@@ -42,7 +42,7 @@ int linux_put_boot_params(struct load *l, uint8_t bp[BOOT_PARAMS_SIZE],
     }
     bp[BP_E820_ENTRIES] = (uint8_t)n;
     put(bp + BP_BOOT_FLAG, 0xaa55, 2);
-    memcpy(bp + BP_HEADER, "HdrS", 4);
+    put(bp + BP_HEADER, 0x53726448, 4); /* "HdrS" */
     uint16_t version;
     memcpy(&version, bp + BP_VERSION, 2);
     if (!version)

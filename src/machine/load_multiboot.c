@@ -138,7 +138,7 @@ static int put_cmdline(struct load *l) {
 }
 
 int load_multiboot(struct load *l) {
-    struct header h;
+    struct header h = {0};
     struct elf elf;
     size_t at = 0;
     uint64_t low = 0, high = 0, initrd = 0, entry;

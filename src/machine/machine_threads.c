@@ -117,7 +117,7 @@ static void serve(struct machine *m) {
 }
 
 int machine_run_threads(struct machine *m, struct err *e) {
-    struct runner r[MACHINE_CPUS_MAX];
+    struct runner r[MACHINE_CPUS_MAX] = {0};
     int rc = 0, lost = 0;
     m->host_start = host_ns(CLOCK_MONOTONIC);
     for (unsigned i = 0; i < m->cfg.cpus; i++)
