@@ -100,7 +100,8 @@ struct intc_config {
     void (*init)(void *opaque, unsigned cpu);
     void (*sipi)(void *opaque, unsigned cpu, uint8_t vector);
     void *opaque;
-    uint64_t apic_hz; /* timer input clock; also the TSC's rate for TSC-deadline mode */
+    /* Timer input clock, at most 8 GHz; also the TSC's rate for TSC-deadline mode. */
+    uint64_t apic_hz;
     /* TSC of a vCPU at the clock's now, for TSC-deadline mode. */
     uint64_t (*tsc)(void *opaque, unsigned cpu);
 };

@@ -252,7 +252,7 @@ static int map(struct intc *i, struct dev_bus *bus) {
 struct intc *intc_create(const struct intc_config *cfg) {
     struct intc *i;
 
-    if (!cfg->cpus || cfg->cpus > CPUS_MAX || !cfg->apic_hz)
+    if (!cfg->cpus || cfg->cpus > CPUS_MAX || !cfg->apic_hz || cfg->apic_hz > APIC_HZ_MAX)
         return NULL;
     i = calloc(1, sizeof *i + cfg->cpus * sizeof i->lapic[0]);
     if (!i)

@@ -131,6 +131,8 @@ static inline bool lapic_x2(const struct lapic *l) {
 
 /* ---- lapic_timer.c ---- */
 
+#define APIC_HZ_MAX 8000000000u
+
 void lapic_timer_init(struct lapic *l);
 void lapic_timer_reset(struct lapic *l);
 /* Current count register. */

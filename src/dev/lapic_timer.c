@@ -57,11 +57,12 @@ uint32_t lapic_timer_count(const struct lapic *l) {
     return l->initial - (uint32_t)((ticks - l->base_count) % l->initial);
 }
 
-/* Arm for the next time that the counter reaches 0. */
+/* Arm for the next time that the counter reaches 0. Before the horizon, and with apic_hz
+ * at most APIC_HZ_MAX, ticks and their shifts fit into 64 bits. */
 static void arm_counter(struct lapic *l) {
     uint64_t ticks, next = l->base_count, ns;
 
-    if (!l->base_count) {
+    if (!l->base_count || now(l) > NS_HORIZON) {
         clock_cancel(l->intc->cfg.clock, &l->timer);
         return;
     }

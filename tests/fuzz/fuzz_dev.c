@@ -205,6 +205,12 @@ static void create(struct world *w, struct input *in) {
                                   .tsc = how & 4 ? tsc : NULL};
 
         REQUIRE((w->intc = intc_create(&cfg)));
+        for (unsigned cpu = 0; how & 0x10 && cpu < CPUS; cpu++) { /* as an OS would */
+            intc_set_current(w->intc, cpu);
+            dev_bus_mmio_write(w->bus, 0xfee000f0, 4, 0x1ff);
+            if (how & 0x20)
+                intc_msr_write(w->intc, cpu, 0x1b, 0xfee00c00);
+        }
     }
     if (with(w, SERIAL)) {
         REQUIRE((w->serial = serial_create(w->bus, &w->clock, w->irq, 0x3f8, 4, out, w)));
@@ -246,22 +252,24 @@ static void destroy(struct world *w) {
 
 /* An address of the devices under test, now and then just outside or anywhere. */
 static uint64_t address(const struct world *w, struct input *in, bool *mmio) {
+    const struct range *mine[RANGES];
     uint64_t pick = take(in, 1), offset = take(in, 2);
-    unsigned wanted = (unsigned)(pick % RANGES);
+    unsigned count = 0;
 
     for (unsigned n = 0; n < RANGES; n++) {
-        const struct range *r = &ranges[(wanted + n) % RANGES];
-
-        if (!with(w, r->mode))
-            continue;
-        *mmio = r->mmio;
-        if (pick >= 250)
-            return r->base + offset;
-        /* MMIO registers stand on multiples of 16. */
-        offset %= r->size;
-        return r->base + (r->mmio && pick & 1 ? offset & ~15ull : offset);
+        if (with(w, ranges[n].mode))
+            mine[count++] = &ranges[n];
     }
-    return offset;
+    const struct range *r = mine[pick % count];
+
+    *mmio = r->mmio;
+    if (pick >= 250)
+        return r->base + offset;
+    /* MMIO registers stand on multiples of 16. */
+    bool align = r->mmio && offset >> 15;
+
+    offset %= r->size;
+    return r->base + (align ? offset & ~15ull : offset);
 }
 
 static void access(struct world *w, struct input *in, bool write, unsigned size) {
@@ -335,34 +343,78 @@ static void pass_time(struct world *w, struct input *in) {
     w->now += by;
 }
 
-static void interrupts(struct world *w, struct input *in) {
-    uint64_t how = take(in, 1), cpu = (how >> 3) % CPUS;
+/* Operations as a driver would do them, so that the deep states are reached. */
+static void driver(struct world *w, struct input *in, unsigned cpu, unsigned what) {
+    uint64_t v = take(in, 3);
 
-    switch (how & 7) {
+    intc_set_current(w->intc, cpu);
+    switch (what) {
+    case 0: /* EOI */
+        dev_bus_mmio_write(w->bus, 0xfee000b0, 4, 0);
+        intc_msr_write(w->intc, cpu, 0x80b, 0);
+        break;
+    case 1: /* LVT timer, in a mode that exists */
+        dev_bus_mmio_write(w->bus, 0xfee00320, 4, v % 3 << 17 | 0x40 | (v >> 8 & 0x3f));
+        break;
+    case 2:
+        dev_bus_mmio_write(w->bus, 0xfee00380, 4, v);
+        break;
+    case 3:
+        intc_msr_write(w->intc, cpu, 0x6e0,
+                       (w->mode & 1 ? w->now : tsc(w, cpu)) + v - 100);
+        break;
+    case 4: /* an open pin of the IO-APIC */
+        dev_bus_mmio_write(w->bus, 0xfec00000, 4, 0x10 + v % 24 * 2);
+        dev_bus_mmio_write(w->bus, 0xfec00010, 4, v >> 8 & 0xffff);
+        intc_sink(w->intc).set(intc_sink(w->intc).opaque, (unsigned)(v % 24), 1);
+        if (v >> 16 & 1)
+            acknowledge(w, cpu);
+        break;
+    case 5: /* IPI */
+        dev_bus_mmio_write(w->bus, 0xfee00310, 4, v << 24);
+        dev_bus_mmio_write(w->bus, 0xfee00300, 4, v >> 4 & 0xcffff);
+        break;
+    case 6:
+        intc_msr_write(w->intc, cpu, 0x830, (v & 0x1f) << 32 | (v >> 4 & 0xccfff));
+        break;
+    case 7:
+        intc_msr_write(w->intc, cpu, 0x800 + (uint32_t)(v & 0x3f), v >> 8 & 0xff);
+        break;
+    }
+}
+
+static void interrupts(struct world *w, struct input *in) {
+    uint64_t how = take(in, 1);
+    unsigned cpu = (unsigned)(how >> 4) % CPUS;
+
+    switch (how & 15) {
     case 0:
     case 1:
-        acknowledge(w, (unsigned)cpu);
+        acknowledge(w, cpu);
         break;
     case 2:
     case 3:
-        msr(w, in, (unsigned)cpu);
+        msr(w, in, cpu);
         break;
     case 4:
-        intc_set_current(w->intc, (unsigned)(how >> 3));
+        intc_set_current(w->intc, (unsigned)(how >> 4));
         break;
     case 5:
-        intc_cr8_write(w->intc, (unsigned)cpu, take(in, 1));
-        note(w, intc_cr8_read(w->intc, (unsigned)cpu));
+        intc_cr8_write(w->intc, cpu, take(in, 1));
+        note(w, intc_cr8_read(w->intc, cpu));
         break;
     case 6:
         intc_sink(w->intc).set(intc_sink(w->intc).opaque, (unsigned)take(in, 1) & 31,
-                               how >> 3 & 1);
+                               how >> 4 & 1);
         break;
     case 7:
-        if (how >> 3 == 7)
+        if (how >> 4 == 7)
             intc_reset_cpu(w->intc, (unsigned)take(in, 1));
         else
             w->tsc_offset = take(in, 3);
+        break;
+    default:
+        driver(w, in, cpu, how & 7);
         break;
     }
 }
