@@ -9,7 +9,7 @@
 #include "cpu/lower.h"
 
 struct fix {
-    uint8_t guest, high, host, write;
+    uint8_t guest, high, host, write, loaded;
 };
 
 struct plan {
@@ -95,11 +95,19 @@ static void high_store(struct lower *l, unsigned guest, unsigned from) {
 
 /* ---- Operands ---- */
 
+static void load(struct plan *p, struct fix *f) {
+    f->loaded = true;
+    if (f->high)
+        high_load(p->l, f->host, f->guest);
+    else
+        e_rm(&p->l->e, true, OP_LOAD, f->host, H_SP, CO(gpr[0]) + (int32_t)f->guest * 8);
+}
+
 /* Return: the host register that stands for a GPR operand, loaded if need be. */
 static unsigned place(struct plan *p, const struct role *r, unsigned num) {
     bool high = is_high(p->d, r, num);
     unsigned guest = high ? num & 3 : num;
-    bool write = r->acc & ACC_W;
+    bool write = r->acc & ACC_W, read = r->acc & ACC_R || r->size < 4;
     if (!high && guest == R_AX && p->d->sh->flags & SH_RAX)
         return H_AX;
     if (!high && host_of[guest] >= 0)
@@ -108,15 +116,15 @@ static unsigned place(struct plan *p, const struct role *r, unsigned num) {
         struct fix *f = &p->fix[i];
         if (f->guest == guest && f->high == high) {
             f->write |= write;
+            if (read && !f->loaded) /* MOVSXD R9, R9D: the first operand only wrote */
+                load(p, f);
             return f->host;
         }
     }
     struct fix *f = &p->fix[p->fixes++];
-    *f = (struct fix){(uint8_t)guest, high, (uint8_t)scratch(p), write};
-    if (high)
-        high_load(p->l, f->host, guest);
-    else if (r->acc & ACC_R || r->size < 4)
-        e_rm(&p->l->e, true, OP_LOAD, f->host, H_SP, CO(gpr[0]) + (int32_t)guest * 8);
+    *f = (struct fix){(uint8_t)guest, high, (uint8_t)scratch(p), write, false};
+    if (high || read)
+        load(p, f);
     return f->host;
 }
 
