@@ -212,7 +212,6 @@ static enum cpu_rc bounce(struct cpu *cpu, const struct piece *pc, unsigned coun
 enum cpu_rc cpu_mem_prepare(struct cpu *cpu, pn_gva lin, unsigned size, bool read,
                             bool write, enum pn_tlb_mode mode, void **ptr) {
     enum pn_access access = write ? PN_WRITE : PN_READ;
-    pn_count(cpu->stats, mem_slow);
     cpu->owed.count = 0;
     *ptr = mem_hit(cpu, lin, size, access, mode);
     if (!*ptr) {
