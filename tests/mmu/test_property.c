@@ -67,7 +67,8 @@ struct world {
     uint64_t step, seed;
     uint8_t maxphyaddr;
     bool tracked[64];
-    pn_gva hot[HOT]; /* addresses that were mapped a moment ago */
+    pn_gva hot[HOT];      /* addresses that were mapped a moment ago */
+    pn_gva alias[TABLES]; /* and those that led to a table page */
     struct {
         struct pn_memslot s;
         uint8_t *mem;
@@ -185,6 +186,20 @@ static void slot_step(struct world *w) {
     }
 }
 
+/* Absent slots come back after a while, moved ones go home. */
+static void slots_settle(struct world *w) {
+    static const pn_gpa at[4] = {0, 0x400000, 0x900000, 0xffff0000};
+    for (unsigned i = 0; i < 4; i++)
+        if (!w->slot[i].in || w->slot[i].s.gpa != at[i]) {
+            if (w->slot[i].in && w->slot[i].s.flags & PN_SLOT_LOG_DIRTY)
+                harvest(w, i);
+            w->slot[i].s.gpa = at[i];
+            slot_put(w, i);
+            if (w->slot[i].s.flags & PN_SLOT_LOG_DIRTY)
+                rehash(w, i);
+        }
+}
+
 /* ---- Tables ---- */
 
 static pn_gfn table_gfn(unsigned k) {
@@ -232,17 +247,17 @@ static pn_gfn data_gfn(struct world *w) {
                   : (1ull << (w->maxphyaddr - 12)) - 1 - below(w, 2);
 }
 
-static uint64_t flags_of(struct world *w) {
-    uint64_t f = P;
-    if (chance(w, 4))
-        f = 0;
-    f |= chance(w, 85) ? W : 0;
-    f |= chance(w, 65) ? U : 0;
+/* Upper levels rarely deny, or nothing below them would ever be reached. */
+static uint64_t flags_of(struct world *w, unsigned level) {
+    bool upper = level > 1;
+    uint64_t f = chance(w, upper ? 98 : 94) ? P : 0;
+    f |= chance(w, upper ? 94 : 75) ? W : 0;
+    f |= chance(w, upper ? 90 : 65) ? U : 0;
     f |= chance(w, 70) ? A : 0;
     f |= chance(w, 50) ? D : 0;
     f |= chance(w, 20) ? G : 0;
     if (w->levels >= 3) {
-        f |= chance(w, 15) ? NX : 0;
+        f |= chance(w, upper ? 4 : 15) ? NX : 0;
         if (w->levels >= 4 && chance(w, 20))
             f |= below(w, 16) << 59;
     }
@@ -250,7 +265,7 @@ static uint64_t flags_of(struct world *w) {
 }
 
 static uint64_t gpte_of(struct world *w, unsigned level) {
-    uint64_t f = flags_of(w), limit = w->levels == 2 ? 0xfffff : ~0ull;
+    uint64_t f = flags_of(w, level), limit = w->levels == 2 ? 0xfffff : ~0ull;
     if (w->levels == 3 && f & (15ull << 59) && chance(w, 98))
         f &= ~(15ull << 59);
     if (level == 1)
@@ -345,8 +360,12 @@ static void check_access(struct world *w, struct cpu *c, pn_gva gva,
         (expect != PN_OUT_MAPPED || want.gpa != c->jump[j].gpa))
         FAIL(w, "fetch_gen kept a stale jump to gva %#llx", (unsigned long long)gva);
     struct seen s = cpu_access(c, gva, access, mode);
-    if (s.outcome == PN_OUT_MAPPED && !s.hit)
+    if (s.outcome == PN_OUT_MAPPED && !s.hit) {
+        unsigned t = table_of(s.x.gpa >> 12);
         w->hot[below(w, HOT)] = gva;
+        if (t < TABLES && chance(w, 30))
+            w->alias[t] = gva;
+    }
     if (access == PN_FETCH && s.outcome == PN_OUT_MAPPED && exact) {
         c->jump[j].gva = gva;
         c->jump[j].gpa = want.gpa;
@@ -400,11 +419,12 @@ static bool cpu_store(struct world *w, struct cpu *c, pn_gva gva, const void *va
 
 /* Write a gpte, through some mapping of its page if one is found. */
 static void write_gpte(struct world *w, struct cpu *c, pn_gpa gpa, uint64_t value) {
-    unsigned size = w->levels == 2 ? 4 : 8;
+    unsigned size = w->levels == 2 ? 4 : 8, t = table_of(gpa >> 12);
     struct pn_xlate x;
     owe_all(w);
     for (unsigned i = 0; i < 12; i++) {
-        pn_gva gva = (any_gva(w) & PN_PAGE_MASK) | (gpa & 0xfff);
+        pn_gva gva = !i && t < TABLES ? w->alias[t] : any_gva(w);
+        gva = (gva & PN_PAGE_MASK) | (gpa & 0xfff);
         if (pn_mmu_probe(c->v, gva, PN_WRITE, PN_TLB_SUPER_AC, &x) == PN_OUT_MAPPED &&
             x.gpa == gpa) {
             cpu_store(w, c, gva, &value, size, PN_TLB_SUPER_AC);
@@ -418,7 +438,7 @@ static void edit_step(struct world *w, struct cpu *c) {
     unsigned t = (unsigned)below(w, TABLES), level = home(w, t);
     pn_gpa gpa = table_gfn(t) << 12 | index_of(w, level) * (w->levels == 2 ? 4 : 8);
     uint64_t value = gpte_of(w, level);
-    if (chance(w, 40)) { /* only some bits of what is there */
+    if (chance(w, 50)) { /* only some bits of what is there */
         uint64_t old = 0;
         pn_mmu_read_phys(w->mmu, gpa, &old, w->levels == 2 ? 4 : 8);
         static const uint64_t bit[] = {P, W, U, A, D, A | D, PS, NX};
@@ -445,7 +465,7 @@ static void invlpg_step(struct world *w, struct cpu *c) {
 static void odd_write(struct world *w, struct cpu *c) {
     uint8_t junk[64];
     for (unsigned i = 0; i < sizeof(junk); i++)
-        junk[i] = chance(w, 70) ? 0 : (uint8_t)rnd(&w->rng);
+        junk[i] = chance(w, 90) ? 0x63 : (uint8_t)rnd(&w->rng);
     pn_gpa gpa =
         table_gfn((unsigned)below(w, TABLES)) << 12 | index_of(w, 1) * 8 | below(w, 8);
     unsigned size = 1 + (unsigned)below(w, sizeof(junk));
@@ -506,7 +526,7 @@ static void take_paging(struct world *w, struct cpu *c) {
     p.cr0 &= ~(chance(w, 40) ? 1ull << 16 : 0);
     if (w->levels == 2 && chance(w, 15))
         p.cr4 &= ~CR4_PSE;
-    if (w->levels >= 3 && chance(w, 20))
+    if (w->levels >= 3 && chance(w, 8))
         p.efer &= ~(1ull << 11);
     static const unsigned bits[] = {20, 21, 22, 24, 7};
     for (unsigned i = 0; i < 5; i++)
@@ -535,7 +555,7 @@ static void mode_step(struct world *w) {
     w->levels = modes[below(w, 10)];
     for (unsigned i = 0; i < TABLES && w->levels; i++) {
         unsigned level = home(w, i), size = w->levels == 2 ? 4 : 8;
-        for (unsigned k = 0; k < 24; k++) {
+        for (unsigned k = 0; k < 40; k++) {
             uint64_t v = gpte_of(w, level);
             pn_mmu_write_phys(w->mmu, table_gfn(i) << 12 | index_of(w, level) * size, &v,
                               size);
@@ -568,6 +588,8 @@ static void on_track(void *opaque, pn_gpa gpa, size_t size) {
 
 static void settle(struct world *w, struct cpu *c) {
     if (c->stale[pcid_of(c)]) {
+        if (w->levels >= 2 && w->levels != 3 && chance(w, 40))
+            c->p.cr3 = page_of_level(w, w->levels) << 12 | pcid_of(c);
         pn_mmu_set_cr3(c->v, c->p.cr3, false, c->p.pdpte);
         c->stale[pcid_of(c)] = false;
     }
@@ -604,6 +626,8 @@ static void one_step(struct world *w) {
         pkr_step(w, c);
     else if (k < 650)
         track_step(w);
+    if (chance(w, 3))
+        slots_settle(w);
     if (chance(w, 60))
         settle(w, c);
     bool exact = !c->stale[pcid_of(c)];
