@@ -13,6 +13,7 @@ mount | grep -q '^proc on /proc type proc' || fail mount
 [ -d /sys/kernel ] || fail sysfs
 ps | grep -q '[s]cript.sh' || fail ps
 echo "step mount and ps: ok"
+if grep -qw la57 /proc/cpuinfo; then echo "paging: 5 levels"; else echo "paging: 4 levels"; fi
 
 sum=$(dd if=/dev/zero bs=1M count=16 2>/dev/null | sha256sum | cut -d' ' -f1)
 [ "$sum" = 080acf35a507ac9849cfcba47dc2ad83e01b75663a516279c8b9d243b719643e ] || fail "sha256 $sum"
