@@ -441,8 +441,9 @@ static void edit_step(struct world *w, struct cpu *c) {
     if (chance(w, 50)) { /* only some bits of what is there */
         uint64_t old = 0;
         pn_mmu_read_phys(w->mmu, gpa, &old, w->levels == 2 ? 4 : 8);
-        static const uint64_t bit[] = {P, W, U, A, D, A | D, PS, NX};
-        value = old ^ bit[below(w, w->levels == 2 ? 7 : 8)];
+        static const uint64_t bit[] = {P,     W,  U,  A,          D,
+                                       A | D, PS, NX, 1ull << 59, 1ull << 60};
+        value = old ^ bit[below(w, w->levels == 2 ? 7 : w->levels == 3 ? 8 : 10)];
     }
     write_gpte(w, c, gpa, value);
 }
