@@ -27,7 +27,7 @@ static long protect_word(struct pn_mmu *mmu, struct slot *s, uint64_t first,
                          uint64_t bits) {
     long pages = 0;
     for (; bits; bits &= bits - 1, pages++)
-        shadow_write_protect(mmu, s, first + (unsigned)__builtin_ctzll(bits));
+        mmu->ops->dirty_rearm(mmu, s, first + (unsigned)__builtin_ctzll(bits));
     return pages;
 }
 
@@ -40,6 +40,8 @@ long pn_mmu_dirty_harvest(struct pn_mmu *mmu, uint32_t slot_id, uint64_t *bitmap
     if (words < need)
         return -ENOSPC;
 
+    if (mmu->ops->dirty_collect)
+        mmu->ops->dirty_collect(mmu, s);
     long pages = 0;
     for (size_t i = 0; i < need; i++) {
         uint64_t bits = s->dirty[i];

@@ -181,7 +181,7 @@ static uint64_t *build_path(struct fault *f) {
 static uint64_t *reserve_path(struct fault *f) {
     if (f->r->narrow && f->gva >> 32)
         return NULL; /* no such linear address: the CPU wraps; nothing to cache */
-    if (slab_reserve_lists(f->mmu->shadow, LIST_ROOM + f->mmu->cfg.opt.prefetch) < 0)
+    if (slab_reserve_lists(f->mmu, LIST_ROOM + f->mmu->cfg.opt.prefetch) < 0)
         return NULL;
     sp_make_room(f->mmu);
     return build_path(f);
@@ -358,7 +358,7 @@ static enum pn_outcome translate(struct fault *f, struct pn_xlate *out) {
     return fault(f, spte_present(sw->spte), out);
 }
 
-enum pn_outcome pn_mmu_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva,
+enum pn_outcome shadow_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva,
                                  enum pn_access access, enum pn_tlb_mode mode,
                                  struct pn_xlate *out) {
     struct fault f;
@@ -368,9 +368,5 @@ enum pn_outcome pn_mmu_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva,
     f.gva = gva;
     f.access = access;
     f.mode = mode;
-    f.mmu->shadow->cur = vcpu;
-    enum pn_outcome outcome = translate(&f, out);
-    if (vcpu->mmu->cfg.opt.audit)
-        audit_step(vcpu->mmu);
-    return outcome;
+    return translate(&f, out);
 }

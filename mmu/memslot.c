@@ -199,7 +199,7 @@ static int slot_delete(struct pn_mmu *mmu, struct slot *old) {
         return -ENOENT;
     struct pn_memslot gone = old->pub;
     gone.size = 0;
-    shadow_slot_gone(mmu, old);
+    mmu->ops->slot_gone(mmu, old);
     slots_remove(&mmu->slots, old);
     slot_free(old);
     changed(mmu, &gone);
@@ -217,7 +217,7 @@ static int slot_place(struct pn_mmu *mmu, const struct pn_memslot *req,
         return -ENOMEM;
     }
     if (old) {
-        shadow_slot_gone(mmu, old);
+        mmu->ops->slot_gone(mmu, old);
         slots_remove(&mmu->slots, old);
         if (s->dirty && old->dirty) {
             uint64_t *fresh = s->dirty;
@@ -228,7 +228,7 @@ static int slot_place(struct pn_mmu *mmu, const struct pn_memslot *req,
     }
     slots_insert(&mmu->slots, s);
     changed(mmu, &s->pub);
-    shadow_slot_changed(mmu, s);
+    mmu->ops->slot_changed(mmu, s);
     return 0;
 }
 
@@ -245,7 +245,7 @@ static int slot_reflag(struct pn_mmu *mmu, struct slot *s, uint32_t flags) {
     }
     s->pub.flags = flags;
     changed(mmu, &s->pub);
-    shadow_slot_changed(mmu, s);
+    mmu->ops->slot_changed(mmu, s);
     return 0;
 }
 

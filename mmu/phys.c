@@ -66,7 +66,7 @@ size_t pn_mmu_write_phys(struct pn_mmu *mmu, pn_gpa gpa, const void *buf, size_t
         store((uint8_t *)s->pub.hva + (gpa - s->pub.gpa), (const uint8_t *)buf + done,
               piece);
         dirty_mark(s, gfn);
-        shadow_written(mmu, NULL, gpa, piece, false);
+        mmu->ops->written(mmu, gpa, piece, false);
         gpa += piece;
         done += piece;
     }

@@ -15,19 +15,19 @@ static struct ptr_list *list_of(uint64_t head) {
     return (struct ptr_list *)(uintptr_t)(head - 1);
 }
 
-void ptrs_add(struct shadow *sh, uint64_t *head, uint64_t *sptep) {
+void ptrs_add(struct slab *sl, uint64_t *head, uint64_t *sptep) {
     if (!*head) {
         *head = (uintptr_t)sptep;
         return;
     }
     struct ptr_list *l;
     if (!(*head & 1)) {
-        l = slab_list(sh);
+        l = slab_list(sl);
         l->e[l->count++] = (uint64_t *)(uintptr_t)*head;
     } else {
         l = list_of(*head);
         if (l->count == PTR_LIST_MAX) {
-            struct ptr_list *first = slab_list(sh);
+            struct ptr_list *first = slab_list(sl);
             first->next = l;
             l = first;
         }
@@ -36,7 +36,7 @@ void ptrs_add(struct shadow *sh, uint64_t *head, uint64_t *sptep) {
     *head = (uintptr_t)l + 1;
 }
 
-bool ptrs_remove(struct shadow *sh, uint64_t *head, uint64_t *sptep) {
+bool ptrs_remove(struct slab *sl, uint64_t *head, uint64_t *sptep) {
     if (!(*head & 1)) {
         if (*head != (uintptr_t)sptep)
             return false;
@@ -52,7 +52,7 @@ bool ptrs_remove(struct shadow *sh, uint64_t *head, uint64_t *sptep) {
             if (first->count)
                 return true;
             *head = first->next ? (uintptr_t)first->next + 1 : 0;
-            slab_list_free(sh, first);
+            slab_list_free(sl, first);
             return true;
         }
     return false;
@@ -78,13 +78,13 @@ uint64_t *ptrs_next(uint64_t head, struct ptrs_pos *pos) {
 }
 
 void rmap_add(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn, uint64_t *sptep) {
-    ptrs_add(mmu->shadow, &s->rmap[gfn - s->gfn], sptep);
+    ptrs_add(&mmu->slab, &s->rmap[gfn - s->gfn], sptep);
 }
 
 void rmap_remove(struct pn_mmu *mmu, pn_gfn gfn, uint64_t *sptep) {
     struct slot *s = slot_of_gfn(mmu, gfn);
     if (s)
-        ptrs_remove(mmu->shadow, &s->rmap[gfn - s->gfn], sptep);
+        ptrs_remove(&mmu->slab, &s->rmap[gfn - s->gfn], sptep);
 }
 
 void rmap_write_protect(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn) {

@@ -61,12 +61,12 @@ uint32_t mode_role(const struct walk_mode *m) {
 /* ---- One root ---- */
 
 void root_new_fetch_gen(struct pn_mmu_vcpu *vcpu, struct root *r) {
-    r->fetch_gen = ++vcpu->mmu->shadow->fetch_gen;
+    r->fetch_gen = ++vcpu->mmu->fetch_gen;
     if (r == vcpu->sh->cur)
         vcpu->view->fetch_gen = r->fetch_gen;
 }
 
-void root_drop_top(struct pn_mmu *mmu, struct root *r) {
+void shadow_root_drop(struct pn_mmu *mmu, struct root *r) {
     struct sp *top = r->top;
     if (!top)
         return;
@@ -94,7 +94,7 @@ struct sp *root_top(struct pn_mmu_vcpu *vcpu, struct root *r) {
 
 static void root_assign(struct pn_mmu_vcpu *vcpu, struct root *r,
                         const struct root_key *key) {
-    root_drop_top(vcpu->mmu, r);
+    vcpu->mmu->ops->root_drop(vcpu->mmu, r);
     tlb_flush(vcpu, r);
     r->valid = true;
     r->stale = r->loose = false;
@@ -145,8 +145,7 @@ static void take_pkr(struct pn_mmu_vcpu *vcpu, struct root *r) {
 
 static void sync_root(struct pn_mmu_vcpu *vcpu, struct root *r) {
     r->stale = false;
-    if (r->top && r->top->unsync_children)
-        sync_children(vcpu->mmu, r->top);
+    vcpu->mmu->ops->root_sync(vcpu, r);
 }
 
 /* The root of the paging state now becomes the current one. */
@@ -183,8 +182,7 @@ static void tighten(struct pn_mmu_vcpu *vcpu, struct root *r) {
     root_new_fetch_gen(vcpu, r);
 }
 
-/* The guest flushed: every root of this PCID, or all. */
-static void make_stale(struct pn_mmu_vcpu *vcpu, bool all, uint16_t pcid) {
+void root_make_stale(struct pn_mmu_vcpu *vcpu, bool all, uint16_t pcid) {
     for (unsigned i = 0; i < vcpu->sh->roots; i++) {
         struct root *r = &vcpu->sh->root[i];
         if (!all && r->key.pcid != pcid)
@@ -205,7 +203,7 @@ void roots_slots_changed(struct pn_mmu *mmu) {
 void pn_mmu_set_cr3(struct pn_mmu_vcpu *vcpu, uint64_t cr3, bool noflush,
                     const uint64_t pdpte[4]) {
     struct walk_mode *m = &vcpu->walk;
-    vcpu->mmu->shadow->cur = vcpu;
+    vcpu->mmu->cur = vcpu;
     vcpu->paging.cr3 = m->cr3 = cr3;
     if (m->levels == 3 && pdpte) {
         memcpy(vcpu->paging.pdpte, pdpte, sizeof(vcpu->paging.pdpte));
@@ -213,14 +211,14 @@ void pn_mmu_set_cr3(struct pn_mmu_vcpu *vcpu, uint64_t cr3, bool noflush,
     }
     bool pcide = vcpu->paging.cr4 & CR4_PCIDE && m->levels >= 4;
     if (!pcide || !noflush)
-        make_stale(vcpu, false, pcide ? cr3 & CR3_PCID : 0);
+        root_make_stale(vcpu, false, pcide ? cr3 & CR3_PCID : 0);
     root_load(vcpu);
     audit_step(vcpu->mmu);
 }
 
 void pn_mmu_set_paging(struct pn_mmu_vcpu *vcpu, const struct pn_paging *p) {
     struct pn_paging old = vcpu->paging;
-    vcpu->mmu->shadow->cur = vcpu;
+    vcpu->mmu->cur = vcpu;
     vcpu->paging = *p;
     bool same = !((old.cr0 ^ p->cr0) & CR0_FLUSH) && !((old.cr4 ^ p->cr4) & CR4_FLUSH) &&
                 !((old.efer ^ p->efer) & EFER_FLUSH) && old.cr3 == p->cr3 &&
@@ -230,49 +228,38 @@ void pn_mmu_set_paging(struct pn_mmu_vcpu *vcpu, const struct pn_paging *p) {
         return;
     }
     walk_mode_init(&vcpu->walk, p, vcpu->mmu->cfg.maxphyaddr);
-    make_stale(vcpu, true, 0);
+    root_make_stale(vcpu, true, 0);
     root_load(vcpu);
     audit_step(vcpu->mmu);
 }
 
 void pn_mmu_set_pkr(struct pn_mmu_vcpu *vcpu, uint32_t pkru, uint32_t pkrs) {
-    vcpu->mmu->shadow->cur = vcpu;
+    vcpu->mmu->cur = vcpu;
     vcpu->paging.pkru = vcpu->walk.pkru = pkru;
     vcpu->paging.pkrs = vcpu->walk.pkrs = pkrs;
     take_pkr(vcpu, vcpu->sh->cur);
     audit_step(vcpu->mmu);
 }
 
-/* Global translations may be in any root; those not in use are synced when they are. */
-static void inval_gva(struct pn_mmu_vcpu *vcpu, uint16_t pcid, pn_gva gva, bool global) {
-    struct vcpu_shadow *vs = vcpu->sh;
-    struct root *cur = vs->cur;
-    if (global || cur->key.pcid == pcid) {
-        sync_gva(vcpu->mmu, cur, gva);
-        tlb_drop_gva(cur, gva);
-    }
-    make_stale(vcpu, global, pcid);
-    cur->stale = false;
-}
-
 void pn_mmu_invlpg(struct pn_mmu_vcpu *vcpu, pn_gva gva) {
     uint16_t pcid = vcpu->sh->cur->key.pcid;
-    vcpu->mmu->shadow->cur = vcpu;
+    vcpu->mmu->cur = vcpu;
     pn_count(vcpu->stats, invlpg);
     pn_emit(vcpu->ring, invlpg, gva, pcid);
-    inval_gva(vcpu, pcid, gva, vcpu->paging.cr4 & CR4_PGE);
+    /* Global translations may be in any root. */
+    vcpu->mmu->ops->inval_gva(vcpu, pcid, gva, vcpu->paging.cr4 & CR4_PGE);
     audit_step(vcpu->mmu);
 }
 
 void pn_mmu_invpcid(struct pn_mmu_vcpu *vcpu, unsigned type, uint16_t pcid, pn_gva gva) {
     struct vcpu_shadow *vs = vcpu->sh;
-    vcpu->mmu->shadow->cur = vcpu;
+    vcpu->mmu->cur = vcpu;
     pn_count(vcpu->stats, invpcid);
     if (type == 0) {
         pn_emit(vcpu->ring, invlpg, gva, pcid);
-        inval_gva(vcpu, pcid, gva, false);
+        vcpu->mmu->ops->inval_gva(vcpu, pcid, gva, false);
     } else {
-        make_stale(vcpu, type >= 2, pcid);
+        root_make_stale(vcpu, type >= 2, pcid);
         if (vs->cur->stale)
             sync_root(vcpu, vs->cur);
     }
@@ -280,7 +267,7 @@ void pn_mmu_invpcid(struct pn_mmu_vcpu *vcpu, unsigned type, uint16_t pcid, pn_g
 }
 
 void pn_mmu_drop_tlb(struct pn_mmu_vcpu *vcpu) {
-    vcpu->mmu->shadow->cur = vcpu;
+    vcpu->mmu->cur = vcpu;
     for (unsigned i = 0; i < vcpu->sh->roots; i++)
         tlb_flush(vcpu, &vcpu->sh->root[i]);
 }
@@ -289,10 +276,9 @@ void pn_mmu_drop_tlb(struct pn_mmu_vcpu *vcpu) {
 
 int root_init(struct pn_mmu_vcpu *vcpu) {
     struct vcpu_shadow *vs = vcpu->sh;
-    struct shadow *sh = vcpu->mmu->shadow;
     size_t bytes = PN_TLB_MODES * PN_TLB_ENTRIES * sizeof(struct pn_tlb_entry);
     vs->roots = vcpu->mmu->cfg.opt.cached_roots + 1;
-    vs->number = sh->vcpus_made++;
+    vs->number = vcpu->mmu->vcpus_made++;
     vs->cur = &vs->root[0];
     for (unsigned i = 0; i < vs->roots; i++) {
         struct root *r = &vs->root[i];
@@ -304,7 +290,7 @@ int root_init(struct pn_mmu_vcpu *vcpu) {
             r->filled[mode] = TLB_FILLED + 1; /* not initialised: flush the whole */
         }
         r->bit = 1ull << ((vs->number * ROOTS_MAX + i) & 63);
-        sh->bytes += bytes;
+        vcpu->mmu->bytes += bytes;
     }
     walk_mode_init(&vcpu->walk, &vcpu->paging, vcpu->mmu->cfg.maxphyaddr);
     root_load(vcpu);
@@ -315,7 +301,7 @@ void root_destroy(struct pn_mmu_vcpu *vcpu) {
     struct vcpu_shadow *vs = vcpu->sh;
     /* Zapping under one root reaches into the TLBs of all. */
     for (unsigned i = 0; i < vs->roots; i++)
-        root_drop_top(vcpu->mmu, &vs->root[i]);
+        vcpu->mmu->ops->root_drop(vcpu->mmu, &vs->root[i]);
     for (unsigned i = 0; i < vs->roots; i++)
         free(vs->root[i].tlb[0]);
 }

@@ -122,58 +122,39 @@ struct shadow {
     uint32_t pages;    /* on lru */
     uint32_t obsolete; /* of them, of an older generation */
     uint64_t gen;
-    uint64_t fetch_gen; /* the last one given out */
-    uint64_t leaves;    /* present leaf sptes */
-    unsigned vcpus_made;
-    struct sp *free_sp; /* by hash_next */
-    struct sp_chunk *chunks;
-    void *free_gptes;
-    struct ptr_list *free_lists;
-    uint32_t free_list_count;
-    void *slabs; /* of gptes and ptr_lists, by their first word */
-    uint64_t bytes;
-    struct pn_tlb_entry *empty;       /* the template */
+    uint64_t leaves;                  /* present leaf sptes */
     struct walk_mode format[FORMATS]; /* how gptes are read, by role */
     uint32_t format_role[FORMATS];
-    struct pn_mmu_vcpu *cur; /* counters and events go here; NULL: no vcpu yet */
-    struct pn_stats none;
-    struct track_set {
-        struct track_user {
-            pn_gfn gfn;
-            uint32_t count; /* 0: free */
-        } * e;
-        uint32_t used, capacity;
-    } users; /* of pn_mmu_track_add */
 };
 
 static inline struct pn_stats *sh_stats(struct pn_mmu *mmu) {
-    return mmu->shadow->cur ? mmu->shadow->cur->stats : &mmu->shadow->none;
+    return mmu->cur ? mmu->cur->stats : &mmu->none;
 }
 /* Gauges are the VM's: they stand with the first vCPU. */
 static inline struct pn_stats *sh_gauges(struct pn_mmu *mmu) {
-    return mmu->vcpu_count ? mmu->vcpus[0]->stats : &mmu->shadow->none;
+    return mmu->vcpu_count ? mmu->vcpus[0]->stats : &mmu->none;
 }
 static inline struct pn_ring *sh_ring(struct pn_mmu *mmu) {
-    return mmu->shadow->cur ? mmu->shadow->cur->ring : NULL;
+    return mmu->cur ? mmu->cur->ring : NULL;
 }
 #define sh_count(mmu, name) pn_count(sh_stats(mmu), name)
 
 /* ---- slab.c: memory ---- */
 
 /* Keep `lists` ptr_lists free. Return: 0 or -ENOMEM. */
-int slab_reserve_lists(struct shadow *sh, uint32_t lists);
-struct ptr_list *slab_list(struct shadow *sh); /* reserved before: never fails */
-void slab_list_free(struct shadow *sh, struct ptr_list *l);
-uint64_t *slab_gptes(struct shadow *sh); /* 512, not cleared; NULL: out of memory */
-void slab_gptes_free(struct shadow *sh, uint64_t *g);
-struct sp *slab_sp(struct shadow *sh); /* zeroed, spt too; NULL: out of memory */
-void slab_sp_free(struct shadow *sh, struct sp *sp);
-void slab_destroy(struct shadow *sh);
+int slab_reserve_lists(struct pn_mmu *mmu, uint32_t lists);
+struct ptr_list *slab_list(struct slab *sl); /* reserved before: never fails */
+void slab_list_free(struct slab *sl, struct ptr_list *l);
+uint64_t *slab_gptes(struct pn_mmu *mmu); /* 512, not cleared; NULL: out of memory */
+void slab_gptes_free(struct slab *sl, uint64_t *g);
+struct sp *slab_sp(struct pn_mmu *mmu); /* zeroed, spt too; NULL: out of memory */
+void slab_sp_free(struct slab *sl, struct sp *sp);
+void slab_destroy(struct slab *sl);
 
 /* ---- rmap.c ---- */
 
-void ptrs_add(struct shadow *sh, uint64_t *head, uint64_t *sptep);
-bool ptrs_remove(struct shadow *sh, uint64_t *head, uint64_t *sptep);
+void ptrs_add(struct slab *sl, uint64_t *head, uint64_t *sptep);
+bool ptrs_remove(struct slab *sl, uint64_t *head, uint64_t *sptep);
 /* Iterate: *pos starts as {0}. No change of the set meanwhile. */
 struct ptrs_pos {
     struct ptr_list *list;
@@ -198,6 +179,9 @@ void rmap_split(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn, unsigned level);
 /* ---- sp.c ---- */
 
 int sp_init(struct pn_mmu *mmu);
+void shadow_slot_gone(struct pn_mmu *mmu, struct slot *s);
+void shadow_slot_changed(struct pn_mmu *mmu, struct slot *s);
+void shadow_zap_all(struct pn_mmu *mmu);
 /* Find or make. The caller has reserved room and lists. Return: NULL out of memory. */
 struct sp *sp_get(struct pn_mmu *mmu, pn_gfn gfn, uint32_t role);
 struct sp *sp_new_root(struct pn_mmu *mmu);
@@ -243,11 +227,12 @@ void large_allow(struct slot *s, pn_gfn gfn);
 static inline unsigned track_count(const struct slot *s, pn_gfn gfn) {
     return s->track[gfn - s->gfn];
 }
-void track_destroy(struct shadow *sh);
+void track_destroy(struct track_set *users);
 void track_slot_gone(struct pn_mmu *mmu, struct slot *s);
 void track_slot_added(struct pn_mmu *mmu, struct slot *s);
+void shadow_written(struct pn_mmu *mmu, pn_gpa gpa, size_t size, bool ad);
 /* Return: pn_mmu_track_add users of gfn. */
-uint32_t track_users(const struct shadow *sh, pn_gfn gfn);
+uint32_t track_users(const struct pn_mmu *mmu, pn_gfn gfn);
 
 /* ---- unsync.c ---- */
 
@@ -258,11 +243,12 @@ void unsync_mark(uint64_t *sptep);
 void unsync_clear_bit(struct sp *parent, unsigned i);
 void sync_page(struct pn_mmu *mmu, struct sp *sp);
 void sync_children(struct pn_mmu *mmu, struct sp *sp);
-void sync_gva(struct pn_mmu *mmu, struct root *r, pn_gva gva);
+void shadow_root_sync(struct pn_mmu_vcpu *vcpu, struct root *r);
+void shadow_inval_gva(struct pn_mmu_vcpu *vcpu, uint16_t pcid, pn_gva gva, bool all);
 
 /* ---- root.c ---- */
 
-void root_drop_top(struct pn_mmu *mmu, struct root *r);
+void shadow_root_drop(struct pn_mmu *mmu, struct root *r);
 void root_new_fetch_gen(struct pn_mmu_vcpu *vcpu, struct root *r);
 /* Return: the current root's top, made when missing; NULL: out of memory. */
 struct sp *root_top(struct pn_mmu_vcpu *vcpu, struct root *r);
@@ -270,6 +256,8 @@ uint32_t mode_role(const struct walk_mode *m);
 int root_init(struct pn_mmu_vcpu *vcpu);
 void root_destroy(struct pn_mmu_vcpu *vcpu);
 void root_load(struct pn_mmu_vcpu *vcpu);
+/* The guest flushed: every root of this PCID, or all. */
+void root_make_stale(struct pn_mmu_vcpu *vcpu, bool all, uint16_t pcid);
 /* The memslots changed: what was translated without an spte may be otherwise. */
 void roots_slots_changed(struct pn_mmu *mmu);
 
@@ -282,7 +270,7 @@ struct swalk {
     unsigned level;
 };
 
-int tlb_template(struct shadow *sh);
+int tlb_template(struct pn_mmu *mmu);
 void tlb_flush(struct pn_mmu_vcpu *vcpu, struct root *r);
 void tlb_fill(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva, enum pn_access access,
               enum pn_tlb_mode mode, const struct swalk *w);
@@ -314,9 +302,10 @@ static inline unsigned shadow_walk(const struct root *r, pn_gva gva, struct swal
     return refs;
 }
 
-/* ---- audit.c ---- */
+/* ---- fault.c ---- */
 
-/* After a public call, with opt.audit: abort() on a violation (a bug of ours). */
-void audit_step(struct pn_mmu *mmu);
+enum pn_outcome shadow_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva,
+                                 enum pn_access access, enum pn_tlb_mode mode,
+                                 struct pn_xlate *out);
 
 #endif

@@ -113,11 +113,11 @@ static struct sp *sp_new(struct pn_mmu *mmu, pn_gfn gfn, uint32_t role) {
     struct slot *s = NULL;
     if (!(role & ROLE_DIRECT) && !(s = slot_of_gfn(mmu, gfn)))
         return NULL; /* nobody could tell us of writes to it */
-    struct sp *sp = slab_sp(sh);
+    struct sp *sp = slab_sp(mmu);
     if (!sp)
         return NULL;
-    if (s && !(sp->gptes = slab_gptes(sh))) {
-        slab_sp_free(sh, sp);
+    if (s && !(sp->gptes = slab_gptes(mmu))) {
+        slab_sp_free(&mmu->slab, sp);
         return NULL;
     }
     sp->gfn = gfn;
@@ -168,7 +168,7 @@ struct sp *sp_get(struct pn_mmu *mmu, pn_gfn gfn, uint32_t role) {
 }
 
 struct sp *sp_new_root(struct pn_mmu *mmu) {
-    struct sp *sp = slab_sp(mmu->shadow);
+    struct sp *sp = slab_sp(mmu);
     if (!sp)
         return NULL;
     sp->role = ROLE_ROOT | ROLE_DIRECT | 3;
@@ -214,7 +214,7 @@ void sp_zap(struct pn_mmu *mmu, struct sp *sp, enum zap_reason why) {
     }
     sh_count(mmu, sp_zapped);
     sh_gauges(mmu)->v[PN_STAT_sp_pages]--;
-    slab_sp_free(sh, sp);
+    slab_sp_free(&mmu->slab, sp);
 }
 
 /* Is it the top of a root that some vCPU is using now? */
@@ -276,19 +276,17 @@ void shadow_slot_changed(struct pn_mmu *mmu, struct slot *s) {
     track_slot_added(mmu, s);
 }
 
-void pn_mmu_zap_all(struct pn_mmu *mmu) {
+void shadow_zap_all(struct pn_mmu *mmu) {
     struct shadow *sh = mmu->shadow;
     sh->gen++;
     sh->obsolete = sh->pages;
     for (unsigned v = 0; v < mmu->vcpu_count; v++) {
         struct vcpu_shadow *vs = mmu->vcpus[v]->sh;
         for (unsigned i = 0; i < vs->roots; i++) {
-            root_drop_top(mmu, &vs->root[i]);
+            shadow_root_drop(mmu, &vs->root[i]);
             tlb_flush(mmu->vcpus[v], &vs->root[i]);
             root_new_fetch_gen(mmu->vcpus[v], &vs->root[i]);
         }
     }
-    sh_count(mmu, mmu_zap_all);
     pn_emit(sh_ring(mmu), zap_all_fast, sh->gen);
-    audit_step(mmu);
 }

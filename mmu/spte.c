@@ -62,7 +62,7 @@ void spte_link(struct pn_mmu *mmu, uint64_t *sptep, struct sp *child, uint64_t g
     struct sp *sp = sp_of(sptep);
     *sptep = SPTE_P | (uintptr_t)child->spt | grant;
     sp->used++;
-    ptrs_add(mmu->shadow, &child->parents, sptep);
+    ptrs_add(&mmu->slab, &child->parents, sptep);
     if (child->unsync || child->unsync_children)
         unsync_mark(sptep);
 }
@@ -79,7 +79,7 @@ void spte_drop(struct pn_mmu *mmu, uint64_t *sptep) {
     } else if (spte_table(v)) {
         struct sp *child = sp_of(spte_child(v));
         tlb_drop_table(mmu, child);
-        ptrs_remove(mmu->shadow, &child->parents, sptep);
+        ptrs_remove(&mmu->slab, &child->parents, sptep);
         unsync_clear_bit(sp, i);
     }
     *sptep = 0;

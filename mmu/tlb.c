@@ -31,19 +31,19 @@ static inline void entry_clear(struct pn_tlb_entry *e, unsigned index) {
     e->hva = 0;
 }
 
-int tlb_template(struct shadow *sh) {
-    sh->empty = malloc(PN_TLB_ENTRIES * sizeof(*sh->empty));
-    if (!sh->empty)
+int tlb_template(struct pn_mmu *mmu) {
+    mmu->tlb_empty = malloc(PN_TLB_ENTRIES * sizeof(*mmu->tlb_empty));
+    if (!mmu->tlb_empty)
         return -ENOMEM;
     for (unsigned i = 0; i < PN_TLB_ENTRIES; i++)
-        entry_clear(&sh->empty[i], i);
+        entry_clear(&mmu->tlb_empty[i], i);
     return 0;
 }
 
 void tlb_flush(struct pn_mmu_vcpu *vcpu, struct root *r) {
     for (unsigned mode = 0; mode < PN_TLB_MODES; mode++) {
         if (r->filled[mode] > TLB_FILLED)
-            memcpy(r->tlb[mode], vcpu->mmu->shadow->empty,
+            memcpy(r->tlb[mode], vcpu->mmu->tlb_empty,
                    PN_TLB_ENTRIES * sizeof(struct pn_tlb_entry));
         else
             for (uint32_t i = 0; i < r->filled[mode]; i++)

@@ -31,7 +31,7 @@ void large_forbid(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn) {
     for (unsigned level = 2; level <= 3; level++) {
         pn_gfn base = gfn & ~(level_pages(level) - 1);
         if ((*slot_large(s, gfn, level))++ == 0)
-            rmap_split(mmu, s, base, level);
+            mmu->ops->split(mmu, s, base, level);
     }
 }
 
@@ -94,13 +94,13 @@ static int users_grow(struct track_set *t) {
     return 0;
 }
 
-uint32_t track_users(const struct shadow *sh, pn_gfn gfn) {
-    const struct track_user *u = user_find(&sh->users, gfn);
+uint32_t track_users(const struct pn_mmu *mmu, pn_gfn gfn) {
+    const struct track_user *u = user_find(&mmu->users, gfn);
     return u ? u->count : 0;
 }
 
-void track_destroy(struct shadow *sh) {
-    free(sh->users.e);
+void track_destroy(struct track_set *users) {
+    free(users->e);
 }
 
 static void user_flag(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn) {
@@ -109,12 +109,12 @@ static void user_flag(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn) {
         return;
     large_forbid(mmu, s, gfn);
     if (!*t)
-        rmap_write_protect(mmu, s, gfn);
+        mmu->ops->write_protect(mmu, s, gfn);
     *t |= TRACK_USER;
 }
 
 int pn_mmu_track_add(struct pn_mmu *mmu, pn_gfn gfn) {
-    struct track_set *t = &mmu->shadow->users;
+    struct track_set *t = &mmu->users;
     struct slot *s = slot_of_gfn(mmu, gfn);
     if (!s)
         return -ENOENT;
@@ -134,7 +134,7 @@ int pn_mmu_track_add(struct pn_mmu *mmu, pn_gfn gfn) {
 }
 
 void pn_mmu_track_remove(struct pn_mmu *mmu, pn_gfn gfn) {
-    struct track_set *t = &mmu->shadow->users;
+    struct track_set *t = &mmu->users;
     struct track_user *u = user_find(t, gfn);
     if (!u || --u->count)
         return;
@@ -151,7 +151,7 @@ void pn_mmu_track_remove(struct pn_mmu *mmu, pn_gfn gfn) {
 
 /* The frame's contents are about to be others: the users hear of it as of a write. */
 void track_slot_gone(struct pn_mmu *mmu, struct slot *s) {
-    if (!mmu->shadow->users.used || !mmu->cfg.on_track)
+    if (!mmu->users.used || !mmu->cfg.on_track)
         return;
     for (uint64_t i = 0; i < s->npages; i++)
         if (s->track[i] & TRACK_USER)
@@ -160,7 +160,7 @@ void track_slot_gone(struct pn_mmu *mmu, struct slot *s) {
 }
 
 void track_slot_added(struct pn_mmu *mmu, struct slot *s) {
-    const struct track_set *t = &mmu->shadow->users;
+    const struct track_set *t = &mmu->users;
     for (uint32_t i = 0; t->used && i < t->capacity; i++)
         if (t->e[i].count && t->e[i].gfn - s->gfn < s->npages)
             user_flag(mmu, s, t->e[i].gfn);
@@ -224,8 +224,7 @@ static void table_written(struct pn_mmu *mmu, struct sp *sp, unsigned offset, si
     }
 }
 
-void shadow_written(struct pn_mmu *mmu, struct pn_mmu_vcpu *vcpu, pn_gpa gpa, size_t size,
-                    bool ad) {
+void shadow_written(struct pn_mmu *mmu, pn_gpa gpa, size_t size, bool ad) {
     pn_gfn gfn = gpa >> PN_PAGE_SHIFT;
     struct slot *s = slot_of_gfn(mmu, gfn);
     unsigned track = s ? track_count(s, gfn) : 0;
@@ -247,8 +246,4 @@ void shadow_written(struct pn_mmu *mmu, struct pn_mmu_vcpu *vcpu, pn_gpa gpa, si
     }
     if (track & TRACK_USER && mmu->cfg.on_track)
         mmu->cfg.on_track(mmu->cfg.opaque, gpa, size);
-}
-
-void shadow_write_protect(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn) {
-    rmap_write_protect(mmu, s, gfn);
 }

@@ -111,7 +111,7 @@ void sync_children(struct pn_mmu *mmu, struct sp *sp) {
         }
 }
 
-void sync_gva(struct pn_mmu *mmu, struct root *r, pn_gva gva) {
+static void sync_gva(struct pn_mmu *mmu, struct root *r, pn_gva gva) {
     if (!r->top || (r->narrow && gva >> 32))
         return;
     struct swalk w;
@@ -121,4 +121,22 @@ void sync_gva(struct pn_mmu *mmu, struct root *r, pn_gva gva) {
         return;
     struct slot *s = slot_of_gfn(mmu, sp->gfn);
     spte_sync(mmu, sp, sp_index(w.sptep), slot_hva(s, sp->gfn));
+}
+
+/* ---- What the guest's invalidations mean ---- */
+
+void shadow_root_sync(struct pn_mmu_vcpu *vcpu, struct root *r) {
+    if (r->top && r->top->unsync_children)
+        sync_children(vcpu->mmu, r->top);
+}
+
+/* The roots not in use are synced when they are. */
+void shadow_inval_gva(struct pn_mmu_vcpu *vcpu, uint16_t pcid, pn_gva gva, bool all) {
+    struct root *cur = vcpu->sh->cur;
+    if (all || cur->key.pcid == pcid) {
+        sync_gva(vcpu->mmu, cur, gva);
+        tlb_drop_gva(cur, gva);
+    }
+    root_make_stale(vcpu, all, pcid);
+    cur->stale = false;
 }

@@ -18,7 +18,7 @@
  * 2. A successful walk leaves A set in every gpte it used, and D in the leaf of a write;
  *    each is set by compare-and-swap against the value that the walk was decided on. When
  *    that fails the whole walk is done again: some other store made progress.
- * 3. Every A or D write marks the dirty log and is reported by shadow_written(ad).
+ * 3. Every A or D write marks the dirty log and is reported by ops->written(ad).
  * 4. Only memory in memslots is touched. Elsewhere a table reads as ones.
  * 1 GiB pages and PSE-36 are taken as enumerated (every CPU model here has them).
  */
@@ -201,7 +201,7 @@ static __attribute__((noinline)) bool gpte_set_ad(struct pn_mmu *mmu,
     if (~old & want & GPTE_D)
         pn_emit(vcpu->ring, set_dirty_bit, gpa, level);
     dirty_mark(s, gfn);
-    shadow_written(mmu, vcpu, gpa, size, true);
+    mmu->ops->written(mmu, gpa, size, true);
     return true;
 }
 
