@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The run loop. vCPUs run one after another on one thread, each until the same point of
- * virtual time: a round. Between rounds timers fire and the console is served.
+ * The run loop. vCPUs take turns on one thread; between two turns timers fire and the
+ * console is served.
  *
- *     round end = min(next timer, now + slice)
- *     for every vCPU that can run: run it until round end
- *     nobody could: skip to the next timer (--clock virtual) or sleep (--clock host)
+ *     a turn: the next vCPU that can run, until min(next timer, now + slice)
+ *     nobody can: skip to the next timer (--clock virtual) or sleep (--clock host)
  *
  * Invariants
  * 1. Under --clock virtual nothing here depends on the host's time but --timeout and what
  *    is typed at the console; equal inputs give equal runs.
- * 2. At the start of a round every vCPU's clock stands at or after the last round's end.
+ * 2. There is one time: a vCPU's turn begins where the last one's ended, so that no clock
+ *    (TSC, timers) is ever seen to go back, on whatever vCPU. While one runs the others
+ *    stand still: with N busy vCPUs each does 1/N of the work per virtual second.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -20,8 +21,9 @@
 
 #include "machine/state.h"
 
-#define SLICE_ONE_NS  1000000u /* console and limits are looked at this often */
-#define SLICE_MANY_NS 50000u   /* with several vCPUs: also the delay of an IPI */
+#define SLICE_ONE_NS  1000000u
+#define SLICE_MANY_NS 50000u
+#define SERVE_NS      1000000u /* console and limits are looked at this often */
 #define PACE_AFTER_NS                                                                    \
     1000000000u                 /* interactive: skip this much before waiting for real */
 #define SLEEP_MAX_NS 100000000u /* so that --timeout is kept */
@@ -78,12 +80,23 @@ void machine_feed_serial(struct machine *m) {
 
 /* ---- INIT and SIPI ---- */
 
-/* AP: wait for SIPI. The boot CPU starts at the reset vector. */
-static void do_init(struct machine *m, unsigned cpu) {
+/* AP: wait for SIPI. The boot CPU starts at the reset vector. The TSC goes on (SDM volume
+ * 3, "Processor State After Reset"). */
+static int do_init(struct machine *m, unsigned cpu, struct err *e) {
     struct machine_cpu *c = &m->cpu[cpu];
+    uint64_t tsc = m->ops->tsc(m->engine, cpu);
     c->init = false;
-    m->ops->reset(m->engine, cpu);
     c->state = cpu ? CPU_WAIT_SIPI : CPU_RUNNABLE;
+    struct pn_cpu_state *s = calloc(1, sizeof(*s));
+    if (!s)
+        return err_set(e, -ENOMEM, "out of memory");
+    m->ops->reset(m->engine, cpu);
+    int rc = m->ops->get_state(m->engine, cpu, s);
+    s->tsc = tsc;
+    if (rc == 0)
+        rc = m->ops->set_state(m->engine, cpu, s);
+    free(s);
+    return rc ? err_sys(e, rc, "vCPU %u: state after INIT", cpu) : 0;
 }
 
 static int do_sipi(struct machine *m, unsigned cpu, struct err *e) {
@@ -130,50 +143,40 @@ static int run_once(struct machine *m, unsigned cpu, struct err *e) {
     return 0;
 }
 
-/* Run one vCPU until the round's end, or until it halts. A device may pull the round's
- * end in, for this vCPU and those after it. */
-static int run_cpu(struct machine *m, unsigned cpu, uint64_t start, uint64_t *end,
-                   struct err *e) {
-    struct machine_cpu *c = &m->cpu[cpu];
-    uint64_t now = start;
-    int rc = 0;
-    while (rc == 0 && !m->ended && now < *end) {
-        if (c->init)
-            do_init(m, cpu);
-        if (c->sipi >= 0)
-            rc = do_sipi(m, cpu, e);
-        if (rc || c->state != CPU_RUNNABLE)
-            break;
-        m->deadline = limit_deadline(m, now, *end);
-        rc = run_once(m, cpu, e);
-        if (atomic_load_explicit(&m->quit, memory_order_relaxed))
-            machine_end_with(m, END_QUIT, 0);
-        if (m->cfg.max_insns && insns(m) >= m->cfg.max_insns)
-            machine_end_with(m, END_MAX_INSNS, 0);
-        now = m->ops->now(m->engine);
-        if (m->deadline < *end)
-            *end = m->deadline;
+static bool can_run(const struct machine_cpu *c) {
+    return c->state == CPU_RUNNABLE || c->sipi >= 0 || c->init;
+}
+
+/* Return: the next vCPU in turn that can run, or cfg.cpus when none can. */
+static unsigned next_cpu(const struct machine *m) {
+    for (unsigned i = 0; i < m->cfg.cpus; i++) {
+        unsigned cpu = (m->turn + i) % m->cfg.cpus;
+        if (can_run(&m->cpu[cpu]))
+            return cpu;
     }
-    return rc;
+    return m->cfg.cpus;
 }
 
-static bool anyone_runnable(const struct machine *m) {
-    for (unsigned i = 0; i < m->cfg.cpus; i++)
-        if (m->cpu[i].state == CPU_RUNNABLE || m->cpu[i].sipi >= 0 || m->cpu[i].init)
-            return true;
-    return false;
-}
-
-static int run_round(struct machine *m, struct err *e) {
-    uint64_t now = clock_now(&m->clock), next = clock_next(&m->clock);
-    uint64_t slice = m->cfg.cpus > 1 ? SLICE_MANY_NS : SLICE_ONE_NS, end = now + slice;
-    if (next < end)
-        end = next;
+static int run_turn(struct machine *m, unsigned cpu, struct err *e) {
+    struct machine_cpu *c = &m->cpu[cpu];
     int rc = 0;
-    for (unsigned i = 0; rc == 0 && !m->ended && i < m->cfg.cpus; i++)
-        rc = run_cpu(m, i, now, &end, e);
-    if (rc == 0 && !m->ended && m->cfg.cpus > 1 && anyone_runnable(m))
-        m->ops->skip(m->engine, end); /* those that halted must not lag behind */
+    m->turn = (cpu + 1) % m->cfg.cpus;
+    if (m->cfg.cpus > 1) /* see invariant 2 */
+        m->ops->skip(m->engine, clock_now(&m->clock));
+    if (c->init)
+        rc = do_init(m, cpu, e);
+    if (rc == 0 && c->sipi >= 0)
+        rc = do_sipi(m, cpu, e);
+    if (rc || c->state != CPU_RUNNABLE)
+        return rc;
+    uint64_t now = clock_now(&m->clock), next = clock_next(&m->clock);
+    uint64_t end = now + (m->cfg.cpus > 1 ? SLICE_MANY_NS : SLICE_ONE_NS);
+    m->deadline = limit_deadline(m, now, next < end ? next : end);
+    rc = run_once(m, cpu, e);
+    if (atomic_load_explicit(&m->quit, memory_order_relaxed))
+        machine_end_with(m, END_QUIT, 0);
+    if (m->cfg.max_insns && insns(m) >= m->cfg.max_insns)
+        machine_end_with(m, END_MAX_INSNS, 0);
     return rc;
 }
 
@@ -261,15 +264,21 @@ static void wait_for_event(struct machine *m) {
 /* Engines that run one vCPU after another on this thread. */
 static int run_in_turn(struct machine *m, struct err *e) {
     int rc = 0;
+    uint64_t serve_at = 0;
     m->host_start = host_ns();
     while (rc == 0 && !m->ended) {
         clock_run(&m->clock);
-        machine_feed_serial(m);
-        check_limits(m);
+        unsigned cpu = next_cpu(m);
+        if (cpu == m->cfg.cpus || m->input_count || clock_now(&m->clock) >= serve_at) {
+            machine_feed_serial(m);
+            check_limits(m);
+            serve_at = clock_now(&m->clock) + SERVE_NS;
+            cpu = next_cpu(m);
+        }
         if (m->ended)
             break;
-        if (anyone_runnable(m))
-            rc = run_round(m, e);
+        if (cpu < m->cfg.cpus)
+            rc = run_turn(m, cpu, e);
         else
             wait_for_event(m);
     }

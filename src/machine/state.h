@@ -5,8 +5,8 @@
  *
  * Invariants
  * 1. `end` is set once, by the first thing that ends the machine.
- * 2. Time as devices see it never goes back, although each vCPU has a clock of its own
- * and they run one after another: `now_max` is the latest time given out.
+ * 2. Time as devices see it never goes back, although each vCPU has a clock of its own:
+ *    `now_max` is the latest time given out.
  * 3. Whatever happens to a vCPU from outside (INIT, SIPI) is noted here and done between
  *    two runs, never inside one.
  */
@@ -50,6 +50,7 @@ struct machine {
 
     uint64_t now_max;  /* see invariant 2 */
     unsigned current;  /* the vCPU inside run */
+    unsigned turn;     /* the vCPU that is looked at first for the next turn */
     bool running;      /* a vCPU is inside run */
     uint64_t deadline; /* of that run */
 

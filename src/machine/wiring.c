@@ -9,7 +9,8 @@
 #include "machine/state.h"
 
 #define TSC_HZ      1000000000u /* one tick is one nanosecond */
-#define EPOCH_2026  1767225600  /* 2026-01-01 00:00:00 UTC: equal runs see equal dates */
+#define IPI_TURN_NS 2000u
+#define EPOCH_2026  1767225600 /* 2026-01-01 00:00:00 UTC: equal runs see equal dates */
 #define COM1_PORT   0x3f8u
 #define COM1_GSI    4u
 #define FW_RAM_SIZE 0x03u
@@ -136,6 +137,14 @@ static uint64_t clock_time(void *o) {
     return m->now_max;
 }
 
+/* End the turn of the running vCPU by then. */
+static void end_turn_by(struct machine *m, uint64_t time) {
+    if (m->running && time < m->deadline) {
+        m->deadline = time;
+        m->ops->set_deadline(m->engine, time);
+    }
+}
+
 /* A device armed an earlier timer while the guest runs: the run must stop in time. */
 static void clock_changed(void *o) {
     struct machine *m = o;
@@ -143,11 +152,7 @@ static void clock_changed(void *o) {
         pthread_cond_signal(&m->wake);
         return;
     }
-    uint64_t next = clock_next(&m->clock);
-    if (m->running && next < m->deadline) {
-        m->deadline = next;
-        m->ops->set_deadline(m->engine, next);
-    }
+    end_turn_by(m, clock_next(&m->clock));
 }
 
 /* ---- The interrupt controllers' calls ---- */
@@ -157,10 +162,13 @@ static void wake(struct machine *m, unsigned cpu) {
         m->cpu[cpu].state = CPU_RUNNABLE;
 }
 
+/* An IPI's sender often waits for the answer: let the receiver have its turn soon. */
 static void intc_kicks(void *o, unsigned cpu) {
     struct machine *m = o;
     m->ops->interrupt(m->engine, cpu);
     wake(m, cpu);
+    if (cpu != m->current)
+        end_turn_by(m, m->ops->now(m->engine) + IPI_TURN_NS);
 }
 
 static void intc_nmi(void *o, unsigned cpu) {
@@ -232,10 +240,8 @@ static void serial_out(void *o, const uint8_t *buf, size_t size) {
 /* The UART is empty: come out of the run and feed it from the loop. */
 static void serial_room(void *o) {
     struct machine *m = o;
-    if (m->running && m->input_count) {
-        m->deadline = m->ops->now(m->engine);
-        m->ops->set_deadline(m->engine, m->deadline);
-    }
+    if (m->running && m->input_count)
+        end_turn_by(m, m->ops->now(m->engine));
 }
 
 /* ---- Life ---- */
