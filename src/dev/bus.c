@@ -171,14 +171,18 @@ static uint64_t ones(unsigned size) {
     return size >= 8 ? UINT64_MAX : ((uint64_t)1 << size * 8) - 1;
 }
 
-/* How many of `size` bytes at offset go to the region in one piece: a power of two. */
+/* How many of `size` bytes at offset go to the region in one piece: a power of two, and
+ * when below min_size, within one aligned unit of it. */
 static unsigned piece(const struct region *r, uint64_t offset, unsigned size) {
+    unsigned min = r->ops->min_size;
     uint64_t n = r->size - offset;
 
     if (n > size)
         n = size;
     if (n > r->ops->max_size)
         n = r->ops->max_size;
+    if (n < min && n > min - (offset & (min - 1)))
+        n = min - (offset & (min - 1));
     return 1u << (31 - __builtin_clz((unsigned)n));
 }
 
@@ -189,7 +193,7 @@ static uint64_t read_piece(const struct region *r, uint64_t offset, unsigned siz
         return r->ops->read(r->dev, offset, size) & ones(size);
     uint64_t start = offset & ~(uint64_t)(min - 1);
 
-    if (start + min > r->size || offset + size > start + min)
+    if (start + min > r->size)
         return ones(size);
     return r->ops->read(r->dev, start, min) >> (offset - start) * 8 & ones(size);
 }

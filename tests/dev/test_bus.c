@@ -86,6 +86,8 @@ START_TEST(widen) {
     ck_assert_uint_eq(dev_bus_mmio_read(f.bus, 0x1001, 1), 2);
     ck_assert_uint_eq(dev_bus_mmio_read(f.bus, 0x1006, 2), 0x0807);
     ck_assert_uint_eq(dev_bus_mmio_read(f.bus, 0x1000, 8), 0x0807060504030201);
+    ck_assert_uint_eq(dev_bus_mmio_read(f.bus, 0x1003, 2), 0x0504); /* of two units */
+    ck_assert_uint_eq(dev_bus_mmio_read(f.bus, 0x1001, 3), 0x040302);
     ck_assert_uint_eq(d.last_size, 4);
     d.calls = 0;
     dev_bus_mmio_write(f.bus, 0x1000, 2, 0xffff); /* too narrow: dropped */

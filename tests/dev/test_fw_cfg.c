@@ -156,6 +156,28 @@ START_TEST(dma_commands) {
 }
 END_TEST
 
+static size_t endless(void *opaque, pn_gpa gpa, const void *buf, size_t size) {
+    (void)opaque;
+    (void)gpa;
+    (void)buf;
+    f.code += (unsigned)size;
+    return size;
+}
+
+/* A guest with much memory cannot make one command write 4 GiB. */
+START_TEST(dma_is_bounded) {
+    fx_init(&f);
+    f.host.write_phys = endless;
+    w = fw_cfg_create(f.bus, &f.host);
+    dma(0x100, 8 | 2, 0x10004, 0x200);
+    ck_assert_uint_eq(f.code, 0x10004 + 4);
+    f.code = 0;
+    dma(0x100, 8 | 2, UINT32_MAX, 0x200);
+    ck_assert_uint_eq(f.code, 4 + 4);
+    done();
+}
+END_TEST
+
 START_TEST(no_memory_access) {
     setup();
     fx_done(&f);
@@ -170,7 +192,8 @@ START_TEST(no_memory_access) {
 END_TEST
 
 int main(void) {
-    const TTest *tests[] = {ports, directory, dma_commands, no_memory_access};
+    const TTest *tests[] = {ports, directory, dma_commands, dma_is_bounded,
+                            no_memory_access};
 
     return fx_run("fw_cfg", tests, sizeof tests / sizeof *tests);
 }

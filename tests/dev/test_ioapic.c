@@ -124,6 +124,51 @@ START_TEST(level_and_remote_irr) {
 }
 END_TEST
 
+START_TEST(level_vector_reused_for_edge) {
+    setup();
+    route(17, 0x8055, 0);
+    line(17, 1);
+    ck_assert_int_eq(intc_ack(f.intc, 0), 0x55);
+    line(17, 0);
+    eoi(0);
+    wr32(&f, LAPIC + 0x300, 0x40055); /* now as an edge: TMR follows */
+    ck_assert_uint_eq(rd32(&f, LAPIC + 0x180 + 0x20), 0);
+    fx_done(&f);
+}
+END_TEST
+
+static void ignore(void *opaque, unsigned cpu) {
+    (void)opaque;
+    (void)cpu;
+}
+
+START_TEST(events) {
+    struct pn_event_rec event[8];
+    struct pn_ring ring = {.mask = 1ull << PN_EV_set_irq, .rec = event, .size = 8};
+
+    fx_init(&f);
+    struct intc_config cfg = {.bus = f.bus,
+                              .clock = &f.clock,
+                              .ring = &ring,
+                              .cpus = 1,
+                              .apic_hz = 1,
+                              .kick = ignore};
+    struct intc *i = intc_create(&cfg);
+    struct irq_sink sink = intc_sink(i);
+
+    sink.set(sink.opaque, 20, 1);
+    sink.set(sink.opaque, 20, 1); /* no change, no event */
+    sink.set(sink.opaque, 20, 0);
+    sink.set(sink.opaque, 30, 1); /* no such gsi */
+    ck_assert_uint_eq(ring.count, 2);
+    ck_assert_uint_eq(event[0].arg[0], 20);
+    ck_assert_uint_eq(event[0].arg[1], 1);
+    ck_assert_uint_eq(event[1].arg[1], 0);
+    intc_destroy(i);
+    fx_done(&f);
+}
+END_TEST
+
 START_TEST(remote_irr_cleared) {
     setup();
     route(18, 0x8066, 0);
@@ -224,10 +269,16 @@ START_TEST(not_taken) {
 END_TEST
 
 int main(void) {
-    const TTest *tests[] = {registers,          edge,
-                            isa_timer_is_pin_2, level_and_remote_irr,
-                            remote_irr_cleared, eoi_broadcast_suppressed,
-                            destinations,       modes,
+    const TTest *tests[] = {registers,
+                            edge,
+                            isa_timer_is_pin_2,
+                            level_and_remote_irr,
+                            level_vector_reused_for_edge,
+                            events,
+                            remote_irr_cleared,
+                            eoi_broadcast_suppressed,
+                            destinations,
+                            modes,
                             not_taken};
 
     return fx_run("ioapic", tests, sizeof tests / sizeof *tests);

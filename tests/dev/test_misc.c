@@ -144,6 +144,11 @@ END_TEST
 START_TEST(i8042_nobody) {
     setup();
     out8(&f, 0x64, 0x60);
+    out8(&f, 0x60, 0x44); /* interrupt off */
+    out8(&f, 0x60, 0xf2);
+    ck_assert_int_eq(f.level[1], 0);
+    in8(&f, 0x60);
+    out8(&f, 0x64, 0x60);
     out8(&f, 0x60, 0x45); /* interrupt on */
     out8(&f, 0x60, 0xf2); /* who is there? */
     ck_assert_int_eq(f.level[1], 1);

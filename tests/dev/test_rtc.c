@@ -101,6 +101,10 @@ START_TEST(runs_and_sets) {
     check_time(946684800);
     put(2, 0x30); /* without SET: at once */
     check_time(946684800 + 1800);
+    fx_by(&f, SEC / 2);
+    put(2, 0x31); /* the second goes on where it was */
+    fx_by(&f, SEC / 2);
+    check_time(946684800 + 1861);
     done();
 }
 END_TEST
