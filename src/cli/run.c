@@ -156,7 +156,9 @@ static int run_machine(struct run *r) {
     running = NULL;
     if (rc) {
         r->report.result.end = END_ERROR;
-        return host_error(*err ? err : strerror(-rc));
+        host_error(*err ? err : strerror(-rc));
+        machine_dump(r->machine, stderr);
+        return CLI_HOST;
     }
     int code = conclude(r);
     enum machine_end end = r->report.result.end;
@@ -167,7 +169,7 @@ static int run_machine(struct run *r) {
 
 /* One counter of the hypervisor's: into the group's object, made when first seen. */
 static void add_foreign(void *opaque, const char *group, const char *name,
-                        uint64_t value) {
+                        const uint64_t *value, unsigned count) {
     json_t **all = opaque;
     if (!*all)
         *all = json_object();
@@ -176,7 +178,10 @@ static void add_foreign(void *opaque, const char *group, const char *name,
         one = json_object();
         json_object_set_new(*all, group, one);
     }
-    json_object_set_new(one, name, json_integer((json_int_t)value));
+    json_t *number = count == 1 ? json_integer((json_int_t)*value) : json_array();
+    for (unsigned i = 0; count != 1 && i < count; i++)
+        json_array_append_new(number, json_integer((json_int_t)value[i]));
+    json_object_set_new(one, name, number);
 }
 
 static void add_stats(struct run *r) {
@@ -217,6 +222,9 @@ static int report(struct run *r) {
         r->report.has_ram_digest = true;
         r->report.ram_digest = machine_ram_digest(r->machine);
     }
+    /* The machine writes into the trace's rings: it goes first. */
+    machine_destroy(r->machine);
+    r->machine = NULL;
     if (r->trace) {
         r->report.has_events = true;
         if (trace_close(r->trace, &r->report.events, err, sizeof(err)))

@@ -35,7 +35,8 @@ struct machine_config {
     uint32_t max_block;
     uint64_t max_insns;    /* 0: no limit */
     uint64_t timeout_ns;   /* host time; 0: none */
-    struct pn_ring *rings; /* one per vCPU, or NULL */
+    struct pn_ring *rings; /* one per vCPU, or NULL; they outlive the machine, and record
+                              nothing after machine_run */
     void (*serial_out)(void *opaque, const uint8_t *buf, size_t size);
     /* Bytes waiting for the guest's console; polled when the FIFO has room. Never blocks.
      * Return: bytes put into buf, at most size; 0: none now. May be NULL. */

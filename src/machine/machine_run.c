@@ -300,5 +300,8 @@ int machine_run(struct machine *m, struct machine_result *result, char *err,
     };
     if (m->cfg.rings)
         pn_emit(&m->cfg.rings[0], exit, m->end, m->end_code);
+    /* What the engine takes down when it is destroyed is not the guest's doing. */
+    for (unsigned i = 0; m->cfg.rings && i < m->cfg.cpus; i++)
+        m->cfg.rings[i].mask = 0;
     return rc;
 }
