@@ -258,7 +258,6 @@ static uint32_t shape_key(const struct dec *d, unsigned kind) {
 struct decoder {
     struct shape_source *source;
     unsigned used;
-    struct shape spare; /* of the instruction being decoded, when not remembered */
     struct shape table[SHAPES];
 };
 
@@ -362,9 +361,9 @@ enum decode_rc decode(struct decoder *dc, const uint8_t *p, unsigned avail, uint
     }
     const struct shape *s = shape_find(dc, &c, d, kind);
     if (s && s->flags & SH_NOMEMO) {
-        s = shape_make(dc->source, c.p, c.avail < 15 ? c.avail : 15, kind, d, &dc->spare)
-                ? &dc->spare
-                : NULL;
+        bool enough =
+            shape_make(dc->source, c.p, c.avail < 15 ? c.avail : 15, kind, d, &d->own);
+        s = enough ? &d->own : NULL;
     }
     if (!s) /* Zydis wants more bytes than there are */
         return avail >= 15 ? DECODE_TOO_LONG : DECODE_MORE;

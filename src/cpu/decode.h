@@ -57,6 +57,7 @@ struct role {
 #define SH_NEEDSSE 0x0400u
 #define SH_NEEDAVX 0x0800u
 #define SH_NEEDFP  0x0f00u
+#define SH_WAITS   0x1000u /* takes a pending x87 exception */
 
 struct shape {
     uint32_t key;
@@ -84,6 +85,7 @@ struct dec {
     uint8_t rex; /* a REX prefix was there */
     uint8_t p66, rep, lock, p67;
     uint8_t seg_given; /* an override prefix, or INSN_NOREG */
+    struct shape own;  /* with SH_NOMEMO: what sh points to */
 };
 
 enum decode_rc {

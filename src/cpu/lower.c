@@ -136,9 +136,9 @@ _Static_assert(sizeof(struct pn_tlb_entry) == 32, "the probe scales by 32");
 
 void mem_operand(struct lower *l, const struct dec *d, body_fn body) {
     const struct shape *s = d->sh;
-    unsigned flags = (s->mem_acc & ACC_R ? SLOW_READ : 0) |
-                     (s->mem_acc & ACC_W ? SLOW_WRITE : 0) |
-                     (s->flags & SH_ALIGN ? SLOW_ALIGN : 0);
+    unsigned flags =
+        (s->mem_acc & ACC_R ? SLOW_READ : 0) | (s->mem_acc & ACC_W ? SLOW_WRITE : 0) |
+        (s->flags & SH_ALIGN ? SLOW_ALIGN : 0) | (s->flags & SH_WAITS ? SLOW_X87 : 0);
     flags_spill(l); /* before RAX serves as index */
     ea(l, d);
     mem_access(l, d, s->mem_size, flags, d->in.seg, body, false);

@@ -261,6 +261,9 @@ static unsigned classify64(const ZydisDecodedInstruction *zi) {
 static unsigned classify(const ZydisDecodedInstruction *zi, const struct dec *d,
                          unsigned kind) {
     unsigned op = d->in.opcode;
+    /* With REX.B not even F3 makes 90 a PAUSE. */
+    if (!d->vex && !d->map && op == 0x90 && d->rm & 8)
+        return CLS_XCHG_ACC;
     switch (zi->mnemonic) {
     case ZYDIS_MNEMONIC_LEA:
         return CLS_LEA;
@@ -453,9 +456,18 @@ static void quirks(const ZydisDecodedInstruction *zi, const struct dec *d,
     }
     if (zi->meta.isa_ext == ZYDIS_ISA_EXT_X87)
         s->flags |= SH_VEC | SH_NEED387;
+    /* CVTSS2SI from memory names no vector register, but obeys MXCSR. */
+    if (!(s->flags & SH_VEC) && zi->meta.category == ZYDIS_CATEGORY_CONVERT &&
+        zi->meta.isa_set != ZYDIS_ISA_SET_I86 && zi->meta.isa_set != ZYDIS_ISA_SET_I386 &&
+        zi->meta.isa_set != ZYDIS_ISA_SET_LONGMODE)
+        s->flags |= SH_VEC | (d->vex ? SH_NEEDAVX : SH_NEEDSSE);
+    if (s->flags & (SH_NEED387 | SH_NEEDMMX) && zi->mnemonic != ZYDIS_MNEMONIC_FNSTCW &&
+        zi->mnemonic != ZYDIS_MNEMONIC_FNSTSW)
+        s->flags |= SH_WAITS;
     if (s->flags & SH_VEC) {
         s->flags |= SH_FAULT;
         if (s->flags & SH_MEM && s->mem_size >= 16 &&
+            zi->meta.isa_set != ZYDIS_ISA_SET_SHA && /* AMD does not check these */
             (d->vex ? any_of(zi->mnemonic, aligned) : !any_of(zi->mnemonic, unaligned)))
             s->flags |= SH_ALIGN;
     }
@@ -508,6 +520,8 @@ bool shape_make(struct shape_source *src, const uint8_t *p, unsigned avail, unsi
     s->imm_len = (zi.raw.imm[0].size + zi.raw.imm[1].size) / 8;
     const struct helper *h = helper_find(&zi, op, kind);
     s->cls = (uint8_t)classify(&zi, d, kind);
+    if (s->cls == CLS_XCHG_ACC)
+        h = NULL; /* Zydis may call it PAUSE */
     if (zi.encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY &&
         zi.encoding != ZYDIS_INSTRUCTION_ENCODING_VEX)
         h = NULL, s->cls = CLS_UD;

@@ -8,6 +8,10 @@
  */
 #include "cpu/system.h"
 #include "cpu/xlat.h"
+#include "cpu/xstate.h"
+
+#define VEC_MF 16
+#define VEC_XM 19
 
 _Static_assert(offsetof(struct cpu, gpr) == 0, "entry.S");
 _Static_assert(offsetof(struct cpu, rip) == OFF_RIP, "entry.S");
@@ -49,6 +53,12 @@ static enum cpu_rc linear(struct cpu *cpu, const struct slow_desc *sd, pn_gva *l
     return CPU_NEXT;
 }
 
+/* The state is at rest: the trampoline saw to it. */
+static bool x87_pending(const struct cpu *cpu) {
+    return xstate_get(cpu->xsave, XSAVE_HEADER, 8) & XSTATE_X87 &&
+           xstate_get(cpu->xsave, FX_FSW, 2) & FSW_ES;
+}
+
 const uint8_t *xlat_slow(struct cpu *cpu) {
     struct xlat *x = cpu->xlat;
     const struct slow_desc *sd = (const void *)cpu->jit.ret;
@@ -58,7 +68,8 @@ const uint8_t *xlat_slow(struct cpu *cpu) {
     void *ptr = NULL;
     enter_insn(x, b, sd->idx);
     pn_count(cpu->stats, mem_slow);
-    enum cpu_rc rc = linear(cpu, sd, &lin);
+    enum cpu_rc rc = sd->flags & SLOW_X87 && x87_pending(cpu) ? cpu_raise(cpu, VEC_MF)
+                                                              : linear(cpu, sd, &lin);
     if (rc == CPU_NEXT && sd->flags & SLOW_ALIGN && lin & (sd->size - 1))
         rc = cpu_raise_code(cpu, VEC_GP, 0);
     if (rc == CPU_NEXT)
@@ -135,11 +146,11 @@ static const struct block *block_at(const struct xlat *x, uint32_t at) {
 static bool guest_fault(struct cpu *cpu, unsigned trap) {
     switch (trap) {
     case VEC_DE:
-    case 16: /* #MF */
+    case VEC_MF:
         cpu_raise(cpu, (uint8_t)trap);
         return true;
-    case 19: /* #XM */
-        cpu_raise(cpu, cpu->cr4 & CR4_OSXMMEXCPT ? 19 : VEC_UD);
+    case VEC_XM:
+        cpu_raise(cpu, cpu->cr4 & CR4_OSXMMEXCPT ? VEC_XM : VEC_UD);
         return true;
     case VEC_GP: /* alignment */
         cpu_raise_code(cpu, VEC_GP, 0);

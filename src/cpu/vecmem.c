@@ -153,6 +153,8 @@ static void mmx_enter(struct cpu *cpu) {
 static enum cpu_rc op_maskmov_mmx(struct cpu *cpu, const struct insn *in) {
     struct vec src, mask;
     xstate_settle(cpu);
+    if (xstate_get(cpu->xsave, FX_FSW, 2) & FSW_ES)
+        return cpu_raise(cpu, 16);
     mmx_enter(cpu);
     memcpy(src.b, cpu->xsave + FX_ST + 16 * (in->op[0].reg & 7), 8);
     memcpy(mask.b, cpu->xsave + FX_ST + 16 * (in->op[1].reg & 7), 8);

@@ -106,6 +106,7 @@ struct slow_desc {
 #define SLOW_VEC   4u  /* vector state must be live again */
 #define SLOW_ALIGN 8u  /* #GP unless aligned */
 #define SLOW_OFFS  16u /* R10 is an offset in segment seg, not a TLB difference */
+#define SLOW_X87   64u /* a pending x87 exception comes first */
 #define SLOW_LAST  32u /* no ENTRY_DONE follows: the block ends soon */
 
 /* After `call [ENTRY_DONE]`: the instruction ran on the bounce buffer. */

@@ -120,3 +120,64 @@ void guest_start(struct guest *g, uint64_t rip, uint64_t rsp) {
     g->cpu->rip = rip;
     g->cpu->gpr[R_SP] = rsp;
 }
+
+/* ---- Traps ---- */
+
+#define GDT_AT  0x2000u
+#define TSS_AT  0x2800u
+#define IDT_AT  0x3000u
+#define STUB_AT 0x4000u
+#define IST_AT  0x6000u /* top of the handlers' stack */
+#define VECTORS 32u
+
+static void put64(struct guest *g, uint32_t at, uint64_t v) {
+    memcpy(g->ram + at, &v, 8);
+}
+
+void guest_idt(struct guest *g) {
+    struct cpu *cpu = g->cpu;
+    uint64_t ist = GUEST_BASE + IST_AT;
+    memset(g->ram + GDT_AT, 0, 0x1000);
+    put64(g, GDT_AT + 8, UINT64_C(0x00af9b000000ffff));
+    put64(g, GDT_AT + 0x10, UINT64_C(0x00cf93000000ffff));
+    put64(g, GDT_AT + 0x20, UINT64_C(0x00cff3000000ffff));
+    put64(g, GDT_AT + 0x28, UINT64_C(0x00affb000000ffff));
+    memcpy(g->ram + TSS_AT + 4, &ist, 8);
+    memcpy(g->ram + TSS_AT + 36, &ist, 8);
+    for (unsigned v = 0; v < VECTORS; v++) {
+        uint64_t to = GUEST_BASE + STUB_AT + v * 16;
+        put64(g, IDT_AT + v * 16,
+              (to & 0xffff) | 8 << 16 | UINT64_C(0xee01) << 32 |
+                  (to >> 16 & 0xffff) << 48);
+        put64(g, IDT_AT + v * 16 + 8, to >> 32);
+        memset(g->ram + STUB_AT + v * 16, 0xf4, 16); /* hlt */
+    }
+    cpu->gdtr.base = GUEST_BASE + GDT_AT;
+    cpu->gdtr.limit = 0x2f;
+    cpu->idtr.base = GUEST_BASE + IDT_AT;
+    cpu->idtr.limit = VECTORS * 16 - 1;
+    cpu->seg[SEG_TR] = (struct cpu_seg){0x40, 0x8b, 0x67, GUEST_BASE + TSS_AT};
+}
+
+void guest_user(struct guest *g) {
+    struct cpu *cpu = g->cpu;
+    cpu->cpl = 3;
+    for (unsigned s = SEG_ES; s <= SEG_GS; s++)
+        cpu->seg[s] = (struct cpu_seg){0x23, 0xc0f3, 0xffffffff, 0};
+    cpu->seg[SEG_CS] = (struct cpu_seg){0x2b, 0xa0fb, 0xffffffff, 0};
+    cpu->halted = 0;
+    cpu_update_mode(cpu);
+}
+
+void guest_trapped(struct guest *g, uint64_t *vector, uint64_t *error, uint64_t *rip,
+                   uint64_t *rflags, uint64_t *rsp) {
+    uint64_t frame[5];
+    *vector = (g->cpu->rip - 1 - GUEST_BASE - STUB_AT) / 16;
+    memcpy(frame, g->ram + IST_AT - sizeof frame, sizeof frame);
+    *error = 0;
+    if (*vector < VECTORS && (0x27d00u >> *vector & 1))
+        memcpy(error, g->ram + IST_AT - sizeof frame - 8, 8);
+    *rip = frame[0];
+    *rflags = frame[2];
+    *rsp = frame[3];
+}

@@ -38,4 +38,13 @@ uint64_t *guest_gpte(struct guest *g, uint64_t gva);
 /* Registers as after a boot loader, rip and rsp as given. */
 void guest_start(struct guest *g, uint64_t rip, uint64_t rsp);
 
+/* An IDT whose handlers halt in ring 0 on a stack of their own, and segments for ring 3.
+ */
+void guest_idt(struct guest *g);
+/* Go to ring 3 with empty events, after guest_idt. */
+void guest_user(struct guest *g);
+/* After CPU_EXIT_HALT in a handler: what was interrupted. */
+void guest_trapped(struct guest *g, uint64_t *vector, uint64_t *error, uint64_t *rip,
+                   uint64_t *rflags, uint64_t *rsp);
+
 #endif
