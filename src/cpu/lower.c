@@ -168,7 +168,8 @@ static void emit_slow(struct lower *l, const struct cold *c) {
         bool host = l->fs != FS_MEM;
         flags_spill(l);
         call_entry(l, ENTRY_DONE);
-        struct done_desc dd = {l->block, c->idx, l->vec};
+        struct done_desc dd = {l->block, c->idx, l->vec,
+                               l->dec[c->idx].sh->cls == CLS_CALL};
         memcpy(e->p, &dd, sizeof dd);
         e->p += sizeof dd;
         if (host)

@@ -99,7 +99,11 @@ const uint8_t *xlat_done(struct cpu *cpu) {
     if (cpu->owed.count)
         rc = cpu_mem_commit(cpu);
     cpu->budget--;
-    if (rc != CPU_NEXT || must_leave(x, b, rest)) {
+    bool out = rc != CPU_NEXT || must_leave(x, b, rest);
+    if (out && dd->jumps) { /* let it jump, and what it jumps to not begin */
+        cpu->insn_limit = cpu_insns(cpu);
+        cpu->budget = 0;
+    } else if (out) {
         cpu->rip = block_rip(x, b, dd->idx + 1u);
         return leave(x, CPU_NEXT);
     }
