@@ -82,6 +82,9 @@ struct serial *serial_create(struct dev_bus *bus, struct clock *clock,
 void serial_destroy(struct serial *s);
 /* Return: how many bytes were taken (the FIFO may be full). */
 size_t serial_input(struct serial *s, const uint8_t *buf, size_t size);
+/* Does the guest wait for input: receive interrupts on, or polling? What comes earlier is
+ * lost when its driver clears the FIFO. */
+bool serial_listens(const struct serial *s);
 /* Called by the device when the FIFO drained and more input is welcome. */
 void serial_on_room(struct serial *s, void (*fn)(void *opaque), void *opaque);
 

@@ -78,8 +78,12 @@ struct serial {
     uint16_t divisor;
     bool thr_event; /* THR went empty, or its interrupt was switched on */
     bool timeout;
+    unsigned looks; /* reads of LSR or an empty RBR with nothing else between them */
     int line;
 };
+
+/* So many looks in a row are a guest that polls for input, not one that waits for THR. */
+#define POLLING_LOOKS 16u
 
 static unsigned depth(const struct serial *s) {
     return s->fcr & FCR_ENABLE ? FIFO_SIZE : 1;
@@ -212,12 +216,25 @@ static void write_ier(struct serial *s, uint8_t value) {
     s->ier = value & 0x0fu;
 }
 
+static void note_look(struct serial *s, bool look) {
+    if (!look)
+        s->looks = 0;
+    else if (s->looks < POLLING_LOOKS)
+        s->looks++;
+}
+
+bool serial_listens(const struct serial *s) {
+    return s->count || (s->ier & IER_RX && s->mcr & MCR_OUT2) ||
+           s->looks == POLLING_LOOKS;
+}
+
 static uint64_t serial_read(void *dev, uint64_t offset, unsigned size) {
     struct serial *s = dev;
     unsigned had = s->count;
     uint8_t value = 0xff;
 
     (void)size;
+    note_look(s, offset == 5 || (offset == 0 && !had));
     switch (offset) {
     case 0:
         value = s->lcr & LCR_DLAB ? (uint8_t)s->divisor : take(s);
@@ -260,6 +277,7 @@ static void serial_write(void *dev, uint64_t offset, unsigned size, uint64_t val
     uint8_t byte = (uint8_t)value;
 
     (void)size;
+    note_look(s, false);
     switch (offset) {
     case 0:
         if (s->lcr & LCR_DLAB)
@@ -311,7 +329,8 @@ struct serial *serial_create(struct dev_bus *bus, struct clock *clock,
     s->gsi = gsi;
     s->out = out;
     s->opaque = opaque;
-    s->divisor = 12; /* 9600 baud, as firmware leaves it */
+    s->divisor = 12; /* 9600 baud, 8 bits, as firmware leaves it */
+    s->lcr = LCR_WLS;
     s->msr = MSR_CTS | MSR_DSR | MSR_DCD;
     s->thr_event = true;
     clock_timer_init(&s->timer, on_timeout, s);

@@ -243,8 +243,10 @@ const struct pn_stats *machine_stats(struct machine *m, unsigned cpu) {
 }
 
 void machine_dump(struct machine *m, FILE *out) {
+    if (m->leaked) /* a vCPU is still inside the kernel, and cannot be asked */
+        return;
     for (unsigned i = 0; i < m->cfg.cpus; i++)
-        if (m->cpu[i].state != CPU_WAIT_SIPI)
+        if (m->ops->threaded || m->cpu[i].state != CPU_WAIT_SIPI)
             m->ops->dump(m->engine, i, out);
 }
 

@@ -65,10 +65,14 @@ static uint64_t limit_deadline(struct machine *m, uint64_t now, uint64_t deadlin
 
 /* ---- Console input ---- */
 
+/* Read ahead of the guest, so that the console's own keys work while it does not listen.
+ */
 void machine_feed_serial(struct machine *m) {
-    if (!m->input_count && m->cfg.serial_in)
-        m->input_count = m->cfg.serial_in(m->cfg.opaque, m->input, sizeof(m->input));
-    if (!m->input_count)
+    size_t room = sizeof(m->input) - m->input_count;
+    if (room && m->cfg.serial_in)
+        m->input_count +=
+            m->cfg.serial_in(m->cfg.opaque, m->input + m->input_count, room);
+    if (!m->input_count || !serial_listens(m->serial))
         return;
     size_t n = serial_input(m->serial, m->input, m->input_count);
     if (n) {
@@ -269,7 +273,8 @@ static int run_in_turn(struct machine *m, struct err *e) {
     while (rc == 0 && !m->ended) {
         clock_run(&m->clock);
         unsigned cpu = next_cpu(m);
-        if (cpu == m->cfg.cpus || m->input_count || clock_now(&m->clock) >= serve_at) {
+        if (cpu == m->cfg.cpus || m->serial_room || clock_now(&m->clock) >= serve_at) {
+            m->serial_room = false;
             machine_feed_serial(m);
             check_limits(m);
             serve_at = clock_now(&m->clock) + SERVE_NS;

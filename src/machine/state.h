@@ -59,8 +59,9 @@ struct machine {
     unsigned end_code;
     atomic_bool quit;
 
-    uint8_t input[64]; /* console bytes that the UART had no room for */
+    uint8_t input[4096]; /* console bytes that the guest has not taken yet */
     size_t input_count;
+    bool serial_room;     /* the UART ran empty */
     uint64_t idle_ns;     /* virtual time skipped since the console last moved */
     uint64_t idle_insns;  /* insns() when no vCPU could run last */
     uint64_t stuck_since; /* virtual time from which no instruction was retired */

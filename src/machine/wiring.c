@@ -240,7 +240,10 @@ static void serial_out(void *o, const uint8_t *buf, size_t size) {
 /* The UART is empty: come out of the run and feed it from the loop. */
 static void serial_room(void *o) {
     struct machine *m = o;
-    if (m->running && m->input_count)
+    if (!m->input_count)
+        return;
+    m->serial_room = true;
+    if (m->running)
         end_turn_by(m, m->ops->now(m->engine));
 }
 

@@ -42,7 +42,7 @@ static void serial_out(void *o, const uint8_t *buf, size_t size) {
 
 static size_t serial_in(void *o, uint8_t *buf, size_t size) {
     struct world *w = o;
-    size_t n = w->input && w->out_size ? strlen(w->input) : 0; /* after the prompt */
+    size_t n = w->input ? strlen(w->input) : 0;
     if (n > size)
         n = size;
     memcpy(buf, w->input ? w->input : "", n);
@@ -214,12 +214,15 @@ START_TEST(timeout_and_quit_end_a_spin) {
 }
 END_TEST
 
-/* More input than the FIFO holds arrives whole and in order. */
+/* More input than the FIFO holds arrives whole and in order, though it was there before
+ * the guest's driver cleared the FIFO. */
 START_TEST(console_input_waits_for_room) {
     static struct step s[96];
     unsigned n = 0;
-    s[n++] = (struct step){STEP_OUT, 0x3fa, 7}; /* FIFO on */
-    s[n++] = (struct step){STEP_OUT, 0x3f8, '>'};
+    s[n++] = (struct step){STEP_RUN, 5 * MS, 0};
+    s[n++] = (struct step){STEP_OUT, 0x3fa, 7}; /* FIFO on and clear */
+    s[n++] = (struct step){STEP_OUT, 0x3fc, 8}; /* OUT2: interrupts are wired */
+    s[n++] = (struct step){STEP_OUT, 0x3f9, 1}; /* and on */
     s[n++] = (struct step){STEP_RUN, 2 * MS, 0};
     for (unsigned i = 0; i < 40; i++) {
         s[n++] = (struct step){STEP_IN, 0x3f8, 0};
