@@ -49,7 +49,7 @@ void gdt_set(unsigned sel, uint64_t raw) {
     ram_put(GDT + (sel & ~7u), raw, 8);
 }
 
-void fix_create(void) {
+static void create(bool audit) {
     memset(&fx, 0, sizeof fx);
     fx.irq = -1;
     fx.ram =
@@ -58,7 +58,7 @@ void fix_create(void) {
     memset(fx.cpu, 0, sizeof *fx.cpu);
     struct pn_mmu_config cfg = {.maxphyaddr = 40, .on_track = on_track};
     pn_mmu_options_default(&cfg.opt);
-    cfg.opt.audit = 1;
+    cfg.opt.audit = audit;
     ck_assert_int_eq(pn_mmu_create(&cfg, &fx.cpu->mmu), 0);
     ck_assert_int_eq(
         pn_mmu_vcpu_create(fx.cpu->mmu, &fx.cpu->view, &fx.stats, NULL, &fx.cpu->vmmu),
@@ -75,6 +75,13 @@ void fix_create(void) {
     fx.cpu->insn_limit = 1000000;
     fx.cpu->budget = 999000;
     cpu_reset(fx.cpu);
+}
+
+void fix_create(void) {
+    create(true);
+}
+void fix_create_unaudited(void) {
+    create(false);
 }
 
 void fix_destroy(void) {

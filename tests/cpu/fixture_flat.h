@@ -67,6 +67,7 @@ struct fix {
 extern struct fix fx;
 
 void fix_create(void);
+void fix_create_unaudited(void); /* without the MMU's audit: for many rounds */
 void fix_destroy(void);
 void fix_real(void); /* real mode, CS:IP 1000:0, SS:SP 2000:1000 */
 void fix_prot(void); /* 32-bit protected mode, paging off, ring 0 */
