@@ -54,9 +54,9 @@ struct pn_engine_config {
 };
 
 /* One counter of somebody else's, under its own name; group says whose ("vm", "vcpu0").
- */
+ * count > 1: a histogram's buckets. */
 typedef void (*pn_foreign_stat_fn)(void *opaque, const char *group, const char *name,
-                                   uint64_t value);
+                                   const uint64_t *value, unsigned count);
 
 struct pn_engine_ops {
     const char *name; /* as in --mmu */
@@ -92,6 +92,9 @@ struct pn_engine_ops {
     uint64_t (*insns)(struct pn_engine *e); /* retired, all vCPUs; 0: not known */
     uint64_t (*tsc)(struct pn_engine *e, unsigned cpu);
     struct pn_stats *(*stats)(struct pn_engine *e, unsigned cpu);
+    /* Does this engine move that counter? NULL: every one. The report shows no zeros for
+     * what nobody counts. */
+    bool (*counts)(enum pn_stat id);
     /* The hypervisor's own counters; NULL: it has none. */
     void (*foreign_stats)(struct pn_engine *e, pn_foreign_stat_fn fn, void *opaque);
     /* One line: which MMU translates, and how that is known. */

@@ -30,16 +30,27 @@ static json_t *config_json(const struct run_options *o) {
         (json_int_t)m->timeout_ns);
 }
 
-json_t *run_report_json(const struct run_report *r) {
+/* Every counter; null where the engine does not count it. */
+static json_t *counters_json(const struct run_report *r) {
+    bool (*counts)(enum pn_stat) = r->options->machine.engine->counts;
     json_t *counters = json_object();
     for (unsigned i = 0; i < PN_STAT_COUNT; i++)
         json_object_set_new(counters, pn_stat_name(i),
-                            json_integer((json_int_t)r->total.v[i]));
+                            counts && !counts(i)
+                                ? json_null()
+                                : json_integer((json_int_t)r->total.v[i]));
+    return counters;
+}
+
+json_t *run_report_json(const struct run_report *r) {
+    json_t *counters = counters_json(r);
     json_t *j = json_pack(
-        "{s:s, s:s, s:o, s:s, s:s, s:I, s:I, s:I, s:{s:s, s:i}, s:o, s:o}", "schema",
+        "{s:s, s:s, s:o, s:s, s:s, s:o, s:I, s:I, s:{s:s, s:i}, s:o, s:o}", "schema",
         "penumbra-stats-1", "version", PENUMBRA_VERSION, "host", host_json(), "mmu",
         r->options->mmu, "mmu_detail", r->mmu_detail, "guest_insns",
-        (json_int_t)r->result.guest_insns, "guest_ns", (json_int_t)r->result.guest_ns,
+        r->result.guest_insns ? json_integer((json_int_t)r->result.guest_insns)
+                              : json_null(),
+        "guest_ns", (json_int_t)r->result.guest_ns,
         "host_ns", (json_int_t)r->result.host_ns, "exit", "reason",
         run_end_name(r->result.end), "code", r->code, "counters", counters, "config",
         config_json(r->options));

@@ -37,8 +37,9 @@ static uint64_t host_ns(void) {
 static void kvm_destroy(struct pn_engine *e) {
     if (!e)
         return;
-    kvm_fallback_free(e);
+    kvm_stats_free(e);
     for (unsigned i = 0; e->vcpu && i < e->cpus; i++) {
+        kvm_fallback_free(&e->vcpu[i]);
         if (e->vcpu[i].run && e->vcpu[i].run != MAP_FAILED)
             munmap(e->vcpu[i].run, e->run_size);
         if (e->vcpu[i].fd > 0)
@@ -130,6 +131,7 @@ static int kvm_create(const struct pn_engine_config *cfg, struct pn_engine **out
         kvm_destroy(e);
         return rc;
     }
+    kvm_stats_begin(e);
     *out = e;
     return 0;
 }
@@ -159,32 +161,8 @@ static struct pn_stats *kvm_stats(struct pn_engine *e, unsigned cpu) {
     return &e->vcpu[cpu].stats;
 }
 
-static void kvm_dump(struct pn_engine *e, unsigned cpu, FILE *out) {
-    struct pn_cpu_state s;
-    if (kvm_get_state(e, cpu, &s))
-        return;
-    static const char names[16][4] = {"RAX", "RCX", "RDX", "RBX", "RSP", "RBP",
-                                      "RSI", "RDI", "R8",  "R9",  "R10", "R11",
-                                      "R12", "R13", "R14", "R15"};
-    for (unsigned i = 0; i < 16; i++)
-        fprintf(out, "%-3s %016llx%c", names[i], (unsigned long long)s.gpr[i],
-                i % 4 == 3 ? '\n' : ' ');
-    fprintf(out, "RIP %016llx RFLAGS %08llx\n", (unsigned long long)s.rip,
-            (unsigned long long)s.rflags);
-    fprintf(out, "CR0 %08llx CR2 %016llx CR3 %016llx CR4 %08llx EFER %llx\n",
-            (unsigned long long)s.cr0, (unsigned long long)s.cr2,
-            (unsigned long long)s.cr3, (unsigned long long)s.cr4,
-            (unsigned long long)s.efer);
-}
-
-static void kvm_describe(struct pn_engine *e, char *buf, size_t size) {
-    snprintf(buf, size, "KVM (%s), MMU: %s; known by %s",
-             e->host.vendor[0] ? e->host.vendor : "vendor module not known",
-             pn_kvm_mmu_name(e->host.mmu), e->host.found_by);
-}
-
 static const char *kvm_error_text(struct pn_engine *e) {
-    return e->error;
+    return e->failed ? e->vcpu[e->failed - 1].error : e->error;
 }
 
 const struct pn_engine_ops engine_kvm = {
@@ -206,6 +184,7 @@ const struct pn_engine_ops engine_kvm = {
     .stats = kvm_stats,
     .cpuid = kvm_cpuid,
     .foreign_stats = kvm_foreign_stats,
+    .counts = kvm_counts,
     .describe = kvm_describe,
     .dirty_harvest = kvm_dirty_harvest,
     .dump = kvm_dump,

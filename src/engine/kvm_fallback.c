@@ -5,7 +5,7 @@
  *
  * KVM without VMX or SVM emulates ring 0 with an emulator that lacks instructions; it
  * then exits with KVM_EXIT_INTERNAL_ERROR. A software CPU over the same memory takes the
- * state over, executes one instruction, and hands the state back.
+ * state over, executes one instruction, and hands the state back. Each vCPU has its own.
  *
  * Invariants
  * 1. The software CPU's MMU starts each step with no shadow page and an empty TLB: the
@@ -15,14 +15,20 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 
 #include "cpu/cpu.h"
 #include "engine/engines.h"
 #include "engine/kvm_vm.h"
 
+#define MSR_APIC_BASE   0x1bu
+#define APIC_BASE_RESET 0xfee00000u
+#define IOAPIC_BASE     0xfec00000u
+
 struct kvm_fallback {
     struct pn_engine *engine;
-    struct kvm_vcpu *vcpu; /* whose instruction it is now */
+    struct kvm_vcpu *vcpu;
+    const char *refused; /* what the instruction wanted and cannot have here */
     struct pn_mmu *mmu;
     struct cpu_model *model;
     struct cpu *cpu;
@@ -31,6 +37,19 @@ struct kvm_fallback {
     uint64_t cr8;
     struct pn_cpu_state state;
 };
+
+/* An MSR of the local APIC, which is KVM's. Return: 0, or -1 for #GP. */
+static int fb_msr(struct kvm_fallback *f, unsigned long request, uint32_t index,
+                  uint64_t *value) {
+    struct {
+        struct kvm_msrs head;
+        struct kvm_msr_entry entry;
+    } m = {.head.nmsrs = 1, .entry = {.index = index, .data = *value}};
+    if (ioctl(f->vcpu->fd, request, &m) != 1)
+        return -1;
+    *value = m.entry.data;
+    return 0;
+}
 
 static uint64_t fb_pio_read(void *o, uint16_t port, unsigned size) {
     struct kvm_fallback *f = o;
@@ -42,14 +61,29 @@ static void fb_pio_write(void *o, uint16_t port, unsigned size, uint64_t value) 
     f->engine->bus.pio_write(f->engine->bus.opaque, f->vcpu->index, port, size, value);
 }
 
+/* The pages of KVM's own interrupt controllers, which nothing here can reach. */
+static bool is_irqchip(struct kvm_fallback *f, pn_gpa gpa) {
+    uint64_t base = APIC_BASE_RESET;
+    fb_msr(f, KVM_GET_MSRS, MSR_APIC_BASE, &base);
+    if ((gpa & PN_PAGE_MASK) != IOAPIC_BASE &&
+        (gpa & PN_PAGE_MASK) != (base & PN_PAGE_MASK))
+        return false;
+    f->refused = "it uses an interrupt controller, which is KVM's";
+    return true;
+}
+
 static uint64_t fb_mmio_read(void *o, pn_gpa gpa, unsigned size) {
     struct kvm_fallback *f = o;
+    if (is_irqchip(f, gpa))
+        return 0;
     return f->engine->bus.mmio_read(f->engine->bus.opaque, f->vcpu->index, gpa, size);
 }
 
 static void fb_mmio_write(void *o, pn_gpa gpa, unsigned size, uint64_t value) {
     struct kvm_fallback *f = o;
-    f->engine->bus.mmio_write(f->engine->bus.opaque, f->vcpu->index, gpa, size, value);
+    if (!is_irqchip(f, gpa))
+        f->engine->bus.mmio_write(f->engine->bus.opaque, f->vcpu->index, gpa, size,
+                                  value);
 }
 
 static int fb_no_interrupt(void *o) {
@@ -57,21 +91,12 @@ static int fb_no_interrupt(void *o) {
     return -1; /* KVM's own irqchip delivers them */
 }
 
-/* The APIC's MSRs belong to KVM's irqchip, which a single instruction cannot reach from
- * here. */
 static int fb_msr_read(void *o, uint32_t index, uint64_t *value) {
-    struct kvm_fallback *f = o;
-    for (unsigned i = 0; i < f->state.msr_count; i++)
-        if (f->state.msr[i].index == index) {
-            *value = f->state.msr[i].value;
-            return 0;
-        }
-    return -1;
+    return fb_msr(o, KVM_GET_MSRS, index, value);
 }
 
 static int fb_msr_write(void *o, uint32_t index, uint64_t value) {
-    uint64_t old;
-    return fb_msr_read(o, index, &old) == 0 && old == value ? 0 : -1;
+    return fb_msr(o, KVM_SET_MSRS, index, &value);
 }
 
 static uint64_t fb_cr8_read(void *o) {
@@ -87,7 +112,9 @@ static int create_cpu(struct pn_engine *e, struct kvm_fallback *f) {
     int rc = cpu_model_parse("max", &f->model, err, sizeof(err));
     if (rc)
         return rc;
-    struct pn_mmu_config m = {.maxphyaddr = 46};
+    uint32_t leaf[4];
+    kvm_cpuid(e, 0x80000008u, 0, leaf);
+    struct pn_mmu_config m = {.maxphyaddr = (uint8_t)leaf[0]};
     pn_mmu_options_default(&m.opt);
     rc = pn_mmu_create(&m, &f->mmu);
     for (unsigned i = 0; rc == 0 && i < e->slot_count; i++)
@@ -116,8 +143,8 @@ static int create_cpu(struct pn_engine *e, struct kvm_fallback *f) {
     return cpu_create(&c, &f->cpu);
 }
 
-void kvm_fallback_free(struct pn_engine *e) {
-    struct kvm_fallback *f = e->fallback;
+void kvm_fallback_free(struct kvm_vcpu *v) {
+    struct kvm_fallback *f = v->fallback;
     if (!f)
         return;
     if (f->cpu)
@@ -127,19 +154,20 @@ void kvm_fallback_free(struct pn_engine *e) {
     if (f->model)
         cpu_model_free(f->model);
     free(f);
-    e->fallback = NULL;
+    v->fallback = NULL;
 }
 
-static int ensure(struct pn_engine *e) {
-    if (e->fallback)
+static int ensure(struct pn_engine *e, struct kvm_vcpu *v) {
+    if (v->fallback)
         return 0;
-    e->fallback = calloc(1, sizeof(*e->fallback));
-    if (!e->fallback)
+    v->fallback = calloc(1, sizeof(*v->fallback));
+    if (!v->fallback)
         return -ENOMEM;
-    e->fallback->engine = e;
-    int rc = create_cpu(e, e->fallback);
+    v->fallback->engine = e;
+    v->fallback->vcpu = v;
+    int rc = create_cpu(e, v->fallback);
     if (rc)
-        kvm_fallback_free(e);
+        kvm_fallback_free(v);
     return rc;
 }
 
@@ -161,29 +189,33 @@ static int note_dirty(struct pn_engine *e, struct kvm_fallback *f) {
     return 0;
 }
 
+static int fail(struct kvm_vcpu *v, int rc, const char *what) {
+    snprintf(v->error, sizeof(v->error), "%s: %s", what, strerror(-rc));
+    return rc;
+}
+
 int kvm_fallback_step(struct pn_engine *e, struct kvm_vcpu *v) {
-    int rc = ensure(e);
+    int rc = ensure(e, v);
     if (rc == 0)
-        rc = kvm_get_state(e, v->index, &e->fallback->state);
-    if (rc) {
-        snprintf(e->error, sizeof(e->error), "software CPU for KVM: %s", strerror(-rc));
-        return rc;
-    }
-    struct kvm_fallback *f = e->fallback;
+        rc = kvm_get_state(e, v->index, &v->fallback->state);
+    if (rc)
+        return fail(v, rc, "the software CPU cannot take over");
+    struct kvm_fallback *f = v->fallback;
     struct cpu *cpu = f->cpu;
-    f->vcpu = v;
     f->cr8 = f->state.cr8;
+    f->refused = NULL;
     pn_mmu_zap_all(f->mmu);
     cpu_drop_blocks(cpu);
-    soft_state_set(cpu, &f->state);
-    uint64_t rip = cpu->rip;
+    rc = soft_state_set(cpu, &f->state);
+    if (rc)
+        return fail(v, rc, "the software CPU cannot take KVM's state");
     enum cpu_exit x = cpu_run(cpu, cpu_insns(cpu) + 1);
     if (x == CPU_EXIT_SHUTDOWN) {
-        snprintf(e->error, sizeof(e->error),
-                 "triple fault in the instruction at %llx, which KVM could not emulate",
-                 (unsigned long long)rip);
-        return -EIO;
+        v->emulated++;
+        return 1;
     }
+    if (f->refused)
+        return fail(v, -ENOTSUP, f->refused);
     v->emulated++;
     rc = note_dirty(e, f);
     if (rc == 0)
@@ -191,8 +223,5 @@ int kvm_fallback_step(struct pn_engine *e, struct kvm_vcpu *v) {
     f->state.tsc = 0; /* KVM's TSC goes on by itself */
     if (rc == 0)
         rc = kvm_set_state(e, v->index, &f->state);
-    if (rc)
-        snprintf(e->error, sizeof(e->error), "state from the software CPU: %s",
-                 strerror(-rc));
-    return rc;
+    return rc ? fail(v, rc, "KVM does not take the state back") : 0;
 }

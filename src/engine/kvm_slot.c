@@ -60,7 +60,8 @@ static struct kvm_slot *append(struct pn_engine *e) {
 
 int kvm_set_slot(struct pn_engine *e, const struct pn_memslot *slot) {
     struct kvm_slot *old = find_id(e, slot->id);
-    kvm_fallback_free(e); /* it holds a copy of the slots */
+    for (unsigned i = 0; i < e->cpus; i++)
+        kvm_fallback_free(&e->vcpu[i]); /* it holds a copy of the slots */
     if (slot->size == 0) {
         if (!old)
             return -ENOENT;

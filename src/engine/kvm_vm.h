@@ -14,11 +14,13 @@ struct kvm_vcpu {
     unsigned index;
     int fd;
     struct kvm_run *run;
-    pthread_t thread; /* the one inside run(); valid while `inside` */
+    pid_t tid; /* the thread inside run(); valid while `inside` */
     _Atomic int inside;
     _Atomic int stop; /* a kick that run() has not answered yet */
     struct pn_stats stats;
-    uint64_t emulated; /* instructions that the software CPU ran for KVM */
+    uint64_t emulated;             /* instructions that the software CPU ran for KVM */
+    struct kvm_fallback *fallback; /* kvm_fallback.c; made when first needed */
+    char error[400];               /* why run() gave PN_EXIT_ERROR or _SHUTDOWN */
 };
 
 struct pn_engine {
@@ -35,13 +37,17 @@ struct pn_engine {
     } * slots;
     unsigned slot_count, slot_capacity;
     uint64_t start_ns;
-    struct kvm_fallback *fallback; /* kvm_fallback.c; made when first needed */
+    struct kvm_baseline *baseline; /* kvm_stats.c: counters before the first run */
     const char *cpu_model;
-    char error[512];
+    _Atomic int failed; /* 1 + the first vCPU whose run() failed */
+    char error[400];    /* of create() and set_slot() */
 };
 
 /* One line into e->error. Return: -errno as it was on entry. */
 int kvm_error(struct pn_engine *e, const char *what);
+/* One line into the vCPU's error; the first vCPU that fails is the engine's error. */
+void kvm_fail(struct kvm_vcpu *v, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3)));
 
 /* kvm_cpuid.c. Return: 0, or -errno with a line in err. */
 int kvm_set_cpuid(struct pn_engine *e, struct kvm_vcpu *v, char *err, size_t err_size);
@@ -50,7 +56,18 @@ int kvm_set_cpuid(struct pn_engine *e, struct kvm_vcpu *v, char *err, size_t err
 void kvm_cpuid(struct pn_engine *e, uint32_t leaf, uint32_t subleaf, uint32_t out[4]);
 
 /* kvm_stats.c */
+void kvm_stats_begin(struct pn_engine *e);
 void kvm_foreign_stats(struct pn_engine *e, pn_foreign_stat_fn fn, void *opaque);
+void kvm_stats_free(struct pn_engine *e);
+bool kvm_counts(enum pn_stat id);
+
+/* kvm_report.c: what a person reads about a vCPU and the host's MMU. */
+void kvm_dump(struct pn_engine *e, unsigned cpu, FILE *out);
+void kvm_describe(struct pn_engine *e, char *buf, size_t size);
+/* "mov eax, [rbx]" at the vCPU's RIP; bytes: what KVM said they are, or NULL to read
+ * them from the guest. */
+void kvm_insn_text(struct kvm_vcpu *v, const uint8_t *bytes, size_t size, char *text,
+                   size_t text_size);
 
 /* kvm_state.c. Return: 0 or -errno. */
 int kvm_get_state(struct pn_engine *e, unsigned cpu, struct pn_cpu_state *s);
@@ -69,8 +86,8 @@ enum pn_exit_reason kvm_run(struct pn_engine *e, unsigned cpu, uint64_t deadline
 void kvm_kick(struct pn_engine *e, unsigned cpu);
 
 /* kvm_fallback.c: run the one instruction that KVM could not, on the software CPU.
- * Return: 0; -errno with a line in e->error. */
+ * Return: 0; 1 when it is a triple fault; -errno with a line in v->error. */
 int kvm_fallback_step(struct pn_engine *e, struct kvm_vcpu *v);
-void kvm_fallback_free(struct pn_engine *e);
+void kvm_fallback_free(struct kvm_vcpu *v);
 
 #endif

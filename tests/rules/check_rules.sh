@@ -25,7 +25,7 @@ declare -A may=(
     [cli]="inspect machine engine cpu mmu dev trace base bench"
     [bench]="inspect machine engine cpu mmu dev trace base"
 )
-zydis_files='src/cpu/(decode|shape|lower|emit|encode)[a-z_]*\.[ch]'
+zydis_files='src/cpu/(decode|disasm|shape|lower|emit|encode)[a-z_]*\.[ch]'
 kvm_files='src/engine/kvm[a-z_]*\.[ch]'
 
 bad=0

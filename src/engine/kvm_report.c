@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: MIT */
+/* What a person reads about a KVM vCPU and about the MMU behind it. */
+#include <inttypes.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+#include "cpu/disasm.h"
+#include "engine/kvm_vm.h"
+
+#define INSN_MAX 15u
+#define CS_L     0x2000u
+#define CS_DB    0x4000u
+#define EFER_LMA 0x400u
+
+static unsigned code_bits(const struct pn_cpu_state *s) {
+    uint32_t attr = s->seg[PN_CS].attr;
+    if (s->efer & EFER_LMA && attr & CS_L)
+        return 64;
+    return attr & CS_DB ? 32 : 16;
+}
+
+static uint64_t code_linear(const struct pn_cpu_state *s) {
+    return code_bits(s) == 64 ? s->rip : (uint32_t)(s->seg[PN_CS].base + s->rip);
+}
+
+/* Guest memory at a linear address, by KVM's own walk. Return: bytes read. */
+static size_t read_linear(struct kvm_vcpu *v, uint64_t lin, uint8_t *buf, size_t size) {
+    size_t done = 0;
+    while (done < size) {
+        struct kvm_translation t = {.linear_address = lin + done};
+        if (ioctl(v->fd, KVM_TRANSLATE, &t) < 0 || !t.valid)
+            break;
+        size_t n = PN_PAGE_SIZE - (t.physical_address & (PN_PAGE_SIZE - 1));
+        if (n > size - done)
+            n = size - done;
+        n = kvm_read_phys(v->engine, t.physical_address, buf + done, n);
+        if (!n)
+            break;
+        done += n;
+    }
+    return done;
+}
+
+void kvm_insn_text(struct kvm_vcpu *v, const uint8_t *bytes, size_t size, char *text,
+                   size_t text_size) {
+    struct pn_cpu_state s;
+    uint8_t own[INSN_MAX];
+    char insn[CPU_DISASM_TEXT];
+    if (kvm_get_state(v->engine, v->index, &s)) {
+        snprintf(text, text_size, "an instruction whose place KVM does not tell");
+        return;
+    }
+    if (!bytes) {
+        size = read_linear(v, code_linear(&s), own, sizeof(own));
+        bytes = own;
+    }
+    unsigned length = cpu_disassemble(bytes, size, code_bits(&s), s.rip, insn);
+    int at = snprintf(text, text_size, "rip %" PRIx64 ": %s [", s.rip, insn);
+    for (size_t i = 0; i < (length ? length : size) && at + 4 < (int)text_size; i++)
+        at +=
+            snprintf(text + at, text_size - (size_t)at, "%s%02x", i ? " " : "", bytes[i]);
+    snprintf(text + at, text_size - (size_t)at, "]");
+}
+
+static void dump_segments(const struct pn_cpu_state *s, FILE *out) {
+    static const char name[PN_SEGMENTS][5] = {"es", "cs", "ss",   "ds",
+                                              "fs", "gs", "ldtr", "tr"};
+    for (unsigned i = 0; i < PN_SEGMENTS; i++) {
+        const struct pn_segment *g = &s->seg[i];
+        fprintf(out, "%-4s %04x base %016" PRIx64 " limit %08x attr %05x\n", name[i],
+                g->sel, g->base, g->limit, g->attr);
+    }
+    fprintf(out,
+            "gdtr base %016" PRIx64 " limit %04x  idtr base %016" PRIx64 " limit %04x\n",
+            s->gdtr.base, s->gdtr.limit, s->idtr.base, s->idtr.limit);
+}
+
+void kvm_dump(struct pn_engine *e, unsigned cpu, FILE *out) {
+    static const char name[16][4] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp",
+                                     "rsi", "rdi", "r8",  "r9",  "r10", "r11",
+                                     "r12", "r13", "r14", "r15"};
+    struct kvm_vcpu *v = &e->vcpu[cpu];
+    struct pn_cpu_state s;
+    char text[200];
+    if (kvm_get_state(e, cpu, &s))
+        return;
+    fprintf(out, "cpu %u: %u-bit code, cpl %u%s, KVM exit %u\n", cpu, code_bits(&s),
+            s.seg[PN_SS].attr >> 5 & 3, s.pending.halted ? ", halted" : "",
+            v->run->exit_reason);
+    fprintf(out, "rip %016" PRIx64 "  rflags %08" PRIx64 "\n", s.rip, s.rflags);
+    for (unsigned i = 0; i < 16; i++)
+        fprintf(out, "%-3s %016" PRIx64 "%s", name[i], s.gpr[i],
+                i % 4 == 3 ? "\n" : "  ");
+    dump_segments(&s, out);
+    fprintf(out,
+            "cr0 %08" PRIx64 "  cr2 %016" PRIx64 "  cr3 %016" PRIx64 "  cr4 %08" PRIx64
+            "  efer %04" PRIx64 "  xcr0 %" PRIx64 "\n",
+            s.cr0, s.cr2, s.cr3, s.cr4, s.efer, s.xcr0);
+    kvm_insn_text(v, NULL, 0, text, sizeof(text));
+    fprintf(out, "%s\n", text);
+}
+
+void kvm_describe(struct pn_engine *e, char *buf, size_t size) {
+    snprintf(buf, size, "KVM (%s), MMU: %s; known by %s",
+             e->host.vendor[0] ? e->host.vendor : "vendor module not known",
+             pn_kvm_mmu_name(e->host.mmu), e->host.found_by);
+}
