@@ -6,7 +6,9 @@
  * Invariants
  * 1. A leaf spte of level L is in the list of the first page it maps, and in no other.
  * 2. A list is never empty; only its first node may be partly filled.
- * 3. A large spte maps no page that disallow_large forbids, so only 4 KiB sptes have to
+ * 3. No list is longer than PTRS_MAX: a guest that maps one page everywhere pays for it
+ * in faults, not we in searches.
+ * 4. A large spte maps no page that disallow_large forbids, so only 4 KiB sptes have to
  *    be found when one page is write-protected.
  */
 #include "mmu/shadow.h"
@@ -24,15 +26,18 @@ void ptrs_add(struct slab *sl, uint64_t *head, uint64_t *sptep) {
     if (!(*head & 1)) {
         l = slab_list(sl);
         l->e[l->count++] = (uint64_t *)(uintptr_t)*head;
+        l->total = 1;
     } else {
         l = list_of(*head);
         if (l->count == PTR_LIST_MAX) {
             struct ptr_list *first = slab_list(sl);
             first->next = l;
+            first->total = l->total;
             l = first;
         }
     }
     l->e[l->count++] = sptep;
+    l->total++;
     *head = (uintptr_t)l + 1;
 }
 
@@ -45,12 +50,15 @@ bool ptrs_remove(struct slab *sl, uint64_t *head, uint64_t *sptep) {
     }
     struct ptr_list *first = list_of(*head);
     for (struct ptr_list *l = first; l; l = l->next)
-        for (uint64_t i = l->count; i-- > 0;) {
+        for (uint32_t i = l->count; i-- > 0;) {
             if (l->e[i] != sptep)
                 continue;
             l->e[i] = first->e[--first->count];
+            first->total--;
             if (first->count)
                 return true;
+            if (first->next)
+                first->next->total = first->total;
             *head = first->next ? (uintptr_t)first->next + 1 : 0;
             slab_list_free(sl, first);
             return true;
@@ -78,7 +86,10 @@ uint64_t *ptrs_next(uint64_t head, struct ptrs_pos *pos) {
 }
 
 void rmap_add(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn, uint64_t *sptep) {
-    ptrs_add(&mmu->slab, &s->rmap[gfn - s->gfn], sptep);
+    uint64_t *head = &s->rmap[gfn - s->gfn];
+    if (ptrs_total(*head) >= PTRS_MAX)
+        rmap_zap_page(mmu, s, gfn);
+    ptrs_add(&mmu->slab, head, sptep);
 }
 
 void rmap_remove(struct pn_mmu *mmu, pn_gfn gfn, uint64_t *sptep) {

@@ -15,9 +15,10 @@
 /* A set of sptep: 0; one sptep; or a struct ptr_list with bit 0 set. Used for the rmap of
  * a page and for the parents of an sp. */
 #define PTR_LIST_MAX 14
+#define PTRS_MAX     1024 /* a set that is full is emptied, since removal searches it */
 struct ptr_list {
     struct ptr_list *next; /* only the first may be partly filled */
-    uint64_t count;
+    uint32_t count, total; /* here; in the whole chain, kept in the first */
     uint64_t *e[PTR_LIST_MAX];
 };
 
@@ -155,10 +156,14 @@ void slab_destroy(struct slab *sl);
 
 void ptrs_add(struct slab *sl, uint64_t *head, uint64_t *sptep);
 bool ptrs_remove(struct slab *sl, uint64_t *head, uint64_t *sptep);
+/* Return: how many; a set of none counts as 1. */
+static inline uint32_t ptrs_total(uint64_t head) {
+    return head & 1 ? ((struct ptr_list *)(uintptr_t)(head - 1))->total : 1;
+}
 /* Iterate: *pos starts as {0}. No change of the set meanwhile. */
 struct ptrs_pos {
     struct ptr_list *list;
-    uint64_t i;
+    uint32_t i;
     bool started;
 };
 uint64_t *ptrs_next(uint64_t head, struct ptrs_pos *pos);
@@ -206,6 +211,7 @@ void spte_set_leaf(struct pn_mmu *mmu, struct slot *s, uint64_t *sptep, pn_gfn g
                    uint64_t v, uint64_t bits);
 void spte_set_mmio(struct pn_mmu *mmu, uint64_t *sptep, pn_gfn gfn, uint64_t v,
                    uint64_t grant);
+/* child comes from sp_get or sp_new_root: nothing in or below it is unsync. */
 void spte_link(struct pn_mmu *mmu, uint64_t *sptep, struct sp *child, uint64_t grant);
 /* Back to 0, whatever it is; its TLB entries go. */
 void spte_drop(struct pn_mmu *mmu, uint64_t *sptep);

@@ -211,6 +211,10 @@ static uint64_t audit_rmap(struct audit *a, const struct slot *s, uint64_t page)
         if (!spte_leaf(*p) || sp_gfn(sp_of(p), sp_index(p)) != s->gfn + page)
             wrong(a, "rmap of gfn %#llx has a foreign spte",
                   (unsigned long long)(s->gfn + page));
+    if (entries != ptrs_total(s->rmap[page]) || entries > PTRS_MAX)
+        wrong(a, "rmap of gfn %#llx has %llu sptes, not %u",
+              (unsigned long long)(s->gfn + page), (unsigned long long)entries,
+              ptrs_total(s->rmap[page]));
     return entries;
 }
 

@@ -60,11 +60,12 @@ void spte_set_mmio(struct pn_mmu *mmu, uint64_t *sptep, pn_gfn gfn, uint64_t v,
 
 void spte_link(struct pn_mmu *mmu, uint64_t *sptep, struct sp *child, uint64_t grant) {
     struct sp *sp = sp_of(sptep);
+    if (ptrs_total(child->parents) >= PTRS_MAX)
+        while (child->parents)
+            spte_drop(mmu, ptrs_first(child->parents));
     *sptep = SPTE_P | (uintptr_t)child->spt | grant;
     sp->used++;
     ptrs_add(&mmu->slab, &child->parents, sptep);
-    if (child->unsync || child->unsync_children)
-        unsync_mark(sptep);
 }
 
 void spte_drop(struct pn_mmu *mmu, uint64_t *sptep) {

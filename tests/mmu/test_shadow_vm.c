@@ -534,6 +534,38 @@ START_TEST(huge_trees_of_links_stay_cheap) {
 }
 END_TEST
 
+START_TEST(one_page_mapped_everywhere) {
+    start();
+    new_table();
+    pn_gpa leaf = new_table(), upper = new_table();
+    for (uint64_t i = 0; i < 512; i++)
+        *fixture_q(&f, leaf + 8 * i) = DATA | P | W | U | A | D;
+    /* The same page 512 times in each of 64 leaf tables, and one of them 512 times. */
+    for (uint64_t i = 0; i < 64; i++) {
+        pn_gva gva = i << 21;
+        memcpy(f.mem + (gpte_at(ROOT, gva, 1) & ~0xfffull), f.mem + leaf, 4096);
+    }
+    for (uint64_t i = 0; i < 512; i++)
+        *fixture_q(&f, upper + 8 * i) = leaf | P | W | U | A;
+    for (uint64_t i = 0; i < 8; i++)
+        *fixture_q(&f, gpte_at(ROOT, (64 + i) << 30, 3)) = upper | P | W | U | A;
+    on_4level(ROOT);
+    f.mmu->cfg.opt.prefetch = 512;
+    for (uint64_t i = 0; i < 64; i++)
+        ck_map(i << 21 | (i & 511) << 12, PN_WRITE, PN_TLB_USER, DATA);
+    ck_assert_uint_le(stat(PN_STAT_pages_4k), PTRS_MAX);
+    clean();
+    f.mmu->cfg.opt.prefetch = 0;
+    for (uint64_t i = 0; i < 8; i++)
+        for (uint64_t k = 0; k < 512; k++)
+            ck_map((64 + i) << 30 | k << 21 | k << 12, PN_READ, PN_TLB_USER, DATA);
+    clean();
+    ck_assert_int_eq(pn_mmu_track_add(f.mmu, DATA >> 12), 0);
+    ck_assert_int_eq(go(0x5000, PN_WRITE, PN_TLB_USER), PN_OUT_TRACKED);
+    finish();
+}
+END_TEST
+
 START_TEST(the_audit_sees) {
     start();
     new_table();
@@ -640,6 +672,7 @@ int main(void) {
         the_budget_holds,
         zap_all,
         huge_trees_of_links_stay_cheap,
+        one_page_mapped_everywhere,
         the_audit_sees,
         creation_checks,
         events_hide_host_addresses,
