@@ -107,6 +107,43 @@ START_TEST(call_gate_to_ring0) {
 }
 END_TEST
 
+START_TEST(gate_in_the_same_ring) {
+    fix_long();
+    struct cpu *c = fx.cpu;
+    ram_put(GDT + GATE_SEL, 0x2000 | KCODE << 16 | 0x8cull << 40, 8);
+    ram_put(GDT + GATE_SEL + 8, 0, 8);
+    struct insn in = far_mem(4, 0, GATE_SEL);
+    ck_assert_int_eq(op_call_far(c, &in), CPU_JUMP);
+    ck_assert_uint_eq(c->rip, 0x2000);
+    ck_assert_uint_eq(c->gpr[R_SP], 0x30000 - 16);
+    ck_assert_uint_eq(stack(0), 0x8002);
+    ck_assert_uint_eq(stack(1), KCODE);
+    ck_assert_int_eq(op_jmp_far(c, &in), CPU_JUMP);
+    ck_assert_uint_eq(c->gpr[R_SP], 0x30000 - 16);
+    /* From ring 3 to conforming code: the ring and the stack stay. */
+    ram_put(GDT + GATE_SEL, 0x3000 | CONFORM << 16 | 0xecull << 40, 8);
+    fix_user();
+    ck_assert_int_eq(op_call_far(c, &in), CPU_JUMP);
+    ck_assert_uint_eq(c->cpl, 3);
+    ck_assert_uint_eq(c->seg[SEG_CS].sel, CONFORM | 3);
+    /* Code segments that a gate may not name. */
+    static const struct {
+        uint16_t sel;
+        uint8_t vector;
+        long error;
+    } bad[] = {{0, VEC_GP, 0}, {KDATA, VEC_GP, KDATA}, {KCODE32, VEC_GP, KCODE32}};
+    for (unsigned i = 0; i < 3; i++) {
+        ram_put(GDT + GATE_SEL, 0x3000 | (uint64_t)bad[i].sel << 16 | 0xecull << 40, 8);
+        ck_fault(op_call_far(c, &in), bad[i].vector, bad[i].error);
+    }
+    gdt_set(KCODE, make_desc(0, ~0u, A_CODE64 & ~ATTR_P));
+    ram_put(GDT + GATE_SEL, 0x3000 | KCODE << 16 | 0xecull << 40, 8);
+    ck_fault(op_call_far(c, &in), VEC_NP, KCODE);
+    c->gdtr.limit = GATE_SEL + 7; /* its upper half is beyond the table */
+    ck_fault(op_call_far(c, &in), VEC_GP, GATE_SEL);
+}
+END_TEST
+
 START_TEST(iretq_to_user) {
     fix_long();
     struct cpu *c = fx.cpu;
@@ -313,6 +350,7 @@ int main(void) {
     tcase_add_checked_fixture(t, fix_create, fix_destroy);
     tcase_add_test(t, far_code);
     tcase_add_test(t, call_gate_to_ring0);
+    tcase_add_test(t, gate_in_the_same_ring);
     tcase_add_test(t, iretq_to_user);
     tcase_add_test(t, iretq_checks);
     tcase_add_test(t, iretq_to_compat);

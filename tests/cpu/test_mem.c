@@ -78,6 +78,70 @@ START_TEST(tracked_page_stops) {
 }
 END_TEST
 
+START_TEST(loads_across_pages) {
+    void *p;
+    uint64_t v = 0x1122334455667788;
+    fix_long();
+    ck_assert_int_eq(cpu_write_lin(fx.cpu, PAGES + 0xffd, &v, 8, PN_TLB_SUPER), CPU_NEXT);
+    for (unsigned i = 0; i < 2; i++) { /* by the MMU, then by two TLB hits */
+        ck_assert_int_eq(
+            cpu_mem_prepare(fx.cpu, PAGES + 0xffd, 8, true, false, PN_TLB_SUPER, &p),
+            CPU_NEXT);
+        ck_assert_ptr_eq(p, fx.cpu->bounce);
+        ck_assert_uint_eq(*(uint64_t *)p, v);
+        ck_assert_int_eq(cpu_mem_commit(fx.cpu), CPU_NEXT);
+        cpu_read_lin(fx.cpu, PAGES + 0x800, &v, 8, PN_TLB_SUPER);
+        cpu_read_lin(fx.cpu, PAGES + 0x1800, &v, 8, PN_TLB_SUPER);
+        v = 0x1122334455667788;
+        memset(fx.cpu->bounce, 0, 64);
+    }
+}
+END_TEST
+
+START_TEST(fetch) {
+    uint8_t *hva;
+    pn_gpa gpa;
+    fix_long();
+    ck_assert_int_eq(cpu_fetch_page(fx.cpu, PAGES + 0x123, &hva, &gpa), CPU_NEXT);
+    ck_assert_ptr_eq(hva, fx.ram + PAGES + 0x123);
+    ck_assert_uint_eq(gpa, PAGES + 0x123);
+    ram_put(PT + 8, (PAGES + 0x1000) | 7 | 1ull << 63, 8);
+    ck_fault(cpu_fetch_page(fx.cpu, PAGES + 0x1000, &hva, &gpa), VEC_PF,
+             PN_PF_PRESENT | PN_PF_FETCH);
+    ck_fault(cpu_fetch_page(fx.cpu, 1ull << 47, &hva, &gpa), VEC_GP, 0);
+}
+END_TEST
+
+START_TEST(pdptes) {
+    uint64_t out[4];
+    fix_prot();
+    for (unsigned i = 0; i < 4; i++)
+        ram_put(0x6020 + i * 8, 0x7000u + i * 0x1000 + 1, 8);
+    ck_assert_int_eq(cpu_load_pdptes(fx.cpu, 0x603f, out),
+                     CPU_NEXT); /* low 5 bits: none */
+    ck_assert_uint_eq(out[3], 0xa001);
+    ram_put(0x6020, 0x7003, 8); /* bit 1 is reserved */
+    ck_fault(cpu_load_pdptes(fx.cpu, 0x6020, out), VEC_GP, 0);
+    ram_put(0x6020, 0x7002, 8); /* not present: nothing is checked */
+    ck_assert_int_eq(cpu_load_pdptes(fx.cpu, 0x6020, out), CPU_NEXT);
+}
+END_TEST
+
+START_TEST(smap_and_ac) {
+    uint64_t v;
+    fix_long();
+    fx.cpu->cr4 |= CR4_SMAP;
+    cpu_update_paging(fx.cpu);
+    cpu_update_mode(fx.cpu);
+    ck_fault(cpu_read_lin(fx.cpu, PAGES, &v, 8, cpu_tlb_mode(fx.cpu)), VEC_PF,
+             PN_PF_PRESENT);
+    fx.cpu->sys_flags |= FL_AC;
+    cpu_update_mode(fx.cpu);
+    ck_assert_int_eq(cpu_tlb_mode(fx.cpu), PN_TLB_SUPER_AC);
+    ck_assert_int_eq(cpu_read_lin(fx.cpu, PAGES, &v, 8, cpu_tlb_mode(fx.cpu)), CPU_NEXT);
+}
+END_TEST
+
 START_TEST(canonical_by_segment) {
     pn_gva lin;
     fix_long();
@@ -192,6 +256,10 @@ int main(void) {
     tcase_add_test(t, page_fault_codes);
     tcase_add_test(t, mmio_bounces);
     tcase_add_test(t, tracked_page_stops);
+    tcase_add_test(t, loads_across_pages);
+    tcase_add_test(t, fetch);
+    tcase_add_test(t, pdptes);
+    tcase_add_test(t, smap_and_ac);
     tcase_add_test(t, canonical_by_segment);
     tcase_add_test(t, limits_and_types);
     tcase_add_test(t, addresses_wrap);
