@@ -349,6 +349,25 @@ static unsigned pcid_of(const struct cpu *c) {
     return c->p.cr4 & CR4_PCID ? c->p.cr3 & 0xfff : 0;
 }
 
+/* An access that succeeded has left A in every gpte on its way, and a store D. */
+static void check_marks(struct world *w, struct cpu *c, pn_gva gva, enum pn_access access,
+                        enum pn_tlb_mode mode) {
+    struct walk wk;
+    if (!c->v->walk.levels)
+        return;
+    if (walk_guest(w->mmu, c->v, &c->v->walk, gva, access, mode, WALK_PROBE, &wk) < 0)
+        FAIL(w, "gva %#llx: the access took its own rights", (unsigned long long)gva);
+    unsigned top = c->v->walk.levels == 3 ? 2 : c->v->walk.levels;
+    for (unsigned level = wk.level; level <= top; level++) {
+        const struct pn_memslot *s = pn_mmu_slot_find(w->mmu, wk.pte_gpa[level]);
+        uint64_t want = A | (access == PN_WRITE && level == wk.level ? D : 0);
+        if (s && !(s->flags & PN_SLOT_READONLY) && want & ~wk.gpte[level])
+            FAIL(w, "gva %#llx access %u: level %u gpte %#llx lacks A or D",
+                 (unsigned long long)gva, access, level,
+                 (unsigned long long)wk.gpte[level]);
+    }
+}
+
 /* The answer must be the one of a direct walk made just before. */
 static void check_access(struct world *w, struct cpu *c, pn_gva gva,
                          enum pn_access access, enum pn_tlb_mode mode, bool exact) {
@@ -386,6 +405,7 @@ static void check_access(struct world *w, struct cpu *c, pn_gva gva,
                  s.x.fault.error, want.fault.error);
         return;
     }
+    check_marks(w, c, gva, access, mode);
     if (!s.hit && s.x.gpa != want.gpa)
         FAIL(w, "gva %#llx: gpa %#llx, walk says %#llx", (unsigned long long)gva,
              (unsigned long long)s.x.gpa, (unsigned long long)want.gpa);

@@ -448,6 +448,39 @@ START_TEST(five_levels) {
 }
 END_TEST
 
+START_TEST(code_through_a_table_that_is_not_there) {
+    /* Ones are a 32-bit gpte that maps frame 0xfffff: no spte can stand for it. */
+    start();
+    uint8_t *top = aligned_alloc(4096, 4096), *table = aligned_alloc(4096, 4096);
+    memset(table, 0, 4096);
+    struct pn_memslot last = {.id = 1, .gpa = 0xfffff000, .size = 4096, .hva = top};
+    struct pn_memslot late = {.id = 2, .gpa = 0x70000000, .size = 4096, .hva = table};
+    ck_assert_int_eq(pn_mmu_slot_set(f.mmu, &last), 0);
+    *fixture_d(&f, ROOT) = 0x70000000 | 7;
+    struct pn_paging p = fixture_paging(2, ROOT);
+    pn_mmu_set_paging(f.vcpu, &p);
+    for (int round = 0; round < 2; round++) {
+        ck_assert_int_eq(go(0x5000, PN_FETCH, PN_TLB_USER), PN_OUT_MAPPED);
+        ck_assert_ptr_eq(x.hva, top);
+        ck_assert(!hit(0x5000, PN_FETCH, PN_TLB_USER));
+        uint64_t gen = f.view.fetch_gen;
+        if (round) { /* what was mapped goes */
+            last.size = 0;
+            ck_assert_int_eq(pn_mmu_slot_set(f.mmu, &last), 0);
+        } else { /* the table appears, and goes */
+            ck_assert_int_eq(pn_mmu_slot_set(f.mmu, &late), 0);
+            ck_pf(0x5000, PN_FETCH, PN_TLB_USER, PN_PF_USER);
+            late.size = 0;
+            ck_assert_int_eq(pn_mmu_slot_set(f.mmu, &late), 0);
+        }
+        ck_assert_uint_ne(f.view.fetch_gen, gen);
+    }
+    finish();
+    free(top);
+    free(table);
+}
+END_TEST
+
 /* ---- Caches of ours ---- */
 
 START_TEST(neighbours_are_prefetched) {
@@ -672,6 +705,7 @@ int main(void) {
         the_budget_holds,
         zap_all,
         huge_trees_of_links_stay_cheap,
+        code_through_a_table_that_is_not_there,
         one_page_mapped_everywhere,
         the_audit_sees,
         creation_checks,
