@@ -331,7 +331,8 @@ static enum pn_outcome translate(struct fault *f, struct pn_xlate *out) {
     pn_count(vcpu->stats, tlb_miss);
     if (!f->r->top || (f->r->narrow && gva >> 32))
         return fault(f, false, out);
-    vcpu->stats->v[PN_STAT_walk_refs] += shadow_walk(f->r, gva, sw);
+    unsigned refs = shadow_walk(f->r, gva, sw);
+    count_refs(vcpu->stats, sw->level + refs - 1, sw->level);
 
     bool allowed = !walk_check(&vcpu->walk, spte_acc(sw->grant), spte_pkey(sw->grant),
                                f->access, f->mode);
@@ -369,4 +370,18 @@ enum pn_outcome shadow_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva,
     f.access = access;
     f.mode = mode;
     return translate(&f, out);
+}
+
+/* The tables as they stand: what the guest's tables say is another matter. */
+bool shadow_walk_cost(struct pn_mmu_vcpu *vcpu, pn_gva gva, const struct walk *w,
+                      bool found, struct pn_walk_cost *c) {
+    const struct root *r = vcpu->sh->cur;
+    struct swalk sw;
+    (void)w;
+    if (!r->top || (r->narrow && gva >> 32))
+        return false;
+    unsigned refs = shadow_walk(r, gva, &sw);
+    for (unsigned i = 0; i < refs; i++)
+        c->table[sw.level + i]++;
+    return found && spte_leaf(sw.spte);
 }

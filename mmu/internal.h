@@ -70,6 +70,10 @@ struct mmu_ops {
     enum pn_outcome (*translate)(struct pn_mmu_vcpu *vcpu, pn_gva gva,
                                  enum pn_access access, enum pn_tlb_mode mode,
                                  struct pn_xlate *out);
+    /* Fill c->guest and c->table for a walk without side effects that w describes; found:
+     * it reached a frame. Return: the kind's own walk does too. */
+    bool (*walk_cost)(struct pn_mmu_vcpu *vcpu, pn_gva gva, const struct walk *w,
+                      bool found, struct pn_walk_cost *c);
     void (*zap_all)(struct pn_mmu *mmu);
     /* A root lost the table it stands on. */
     void (*root_drop)(struct pn_mmu *mmu, struct root *r);
@@ -165,6 +169,7 @@ struct pn_mmu_vcpu {
     struct pn_paging paging;
     struct walk_mode walk;  /* derived from paging */
     struct vcpu_shadow *sh; /* roots, TLBs: shadow.h */
+    unsigned fixes;         /* TDP: violations of the translation in progress */
 };
 
 #endif

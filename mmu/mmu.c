@@ -8,6 +8,7 @@
 
 static const struct mmu_ops *const kinds[] = {
     [PN_MMU_SHADOW] = &shadow_ops,
+    [PN_MMU_TDP] = &tdp_ops,
 };
 #define KINDS (sizeof(kinds) / sizeof(kinds[0]))
 
@@ -100,6 +101,20 @@ enum pn_outcome pn_mmu_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva,
     if (mmu->cfg.opt.audit)
         audit_step(mmu);
     return outcome;
+}
+
+void pn_mmu_walk_cost(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
+                      enum pn_tlb_mode mode, struct pn_walk_cost *out) {
+    struct pn_mmu *mmu = vcpu->mmu;
+    struct walk w;
+    *out = (struct pn_walk_cost){0};
+    bool found =
+        walk_guest(mmu, vcpu, &vcpu->walk, gva, access, mode, WALK_PROBE, &w) == 0;
+    for (unsigned level = walk_first(&w); level >= w.level && level; level--)
+        out->native++;
+    out->complete = mmu->ops->walk_cost(vcpu, gva, &w, found, out);
+    for (unsigned level = 1; level <= 5; level++)
+        out->refs += out->guest[level] + out->table[level];
 }
 
 void pn_mmu_zap_all(struct pn_mmu *mmu) {

@@ -62,6 +62,9 @@ uint32_t mode_role(const struct walk_mode *m) {
 
 void root_new_fetch_gen(struct pn_mmu_vcpu *vcpu, struct root *r) {
     r->fetch_gen = ++vcpu->mmu->fetch_gen;
+    if (r->fetched_any)
+        memset(r->fetched, 0, sizeof(r->fetched));
+    r->fetched_any = false;
     if (r == vcpu->sh->cur)
         vcpu->view->fetch_gen = r->fetch_gen;
 }
@@ -174,8 +177,7 @@ void root_load(struct pn_mmu_vcpu *vcpu) {
         pn_count(vcpu->stats, root_miss);
 }
 
-/* Nothing tells us when a translation without an spte changes, so every flush counts. */
-static void tighten(struct pn_mmu_vcpu *vcpu, struct root *r) {
+void root_tighten(struct pn_mmu_vcpu *vcpu, struct root *r) {
     if (!r->loose)
         return;
     r->loose = false;
@@ -188,14 +190,14 @@ void root_make_stale(struct pn_mmu_vcpu *vcpu, bool all, uint16_t pcid) {
         if (!all && r->key.pcid != pcid)
             continue;
         r->stale = true;
-        tighten(vcpu, r);
+        root_tighten(vcpu, r);
     }
 }
 
 void roots_slots_changed(struct pn_mmu *mmu) {
     for (unsigned v = 0; v < mmu->vcpu_count; v++)
         for (unsigned i = 0; i < mmu->vcpus[v]->sh->roots; i++)
-            tighten(mmu->vcpus[v], &mmu->vcpus[v]->sh->root[i]);
+            root_tighten(mmu->vcpus[v], &mmu->vcpus[v]->sh->root[i]);
 }
 
 /* ---- The calls of penumbra/mmu.h ---- */

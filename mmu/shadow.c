@@ -21,6 +21,7 @@ const struct mmu_ops shadow_ops = {
     .init = shadow_init,
     .fini = shadow_fini,
     .translate = shadow_translate,
+    .walk_cost = shadow_walk_cost,
     .zap_all = shadow_zap_all,
     .root_drop = shadow_root_drop,
     .root_sync = shadow_root_sync,

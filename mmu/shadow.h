@@ -87,7 +87,8 @@ struct root_key {
     uint16_t mode; /* levels and permission bits, root.c */
 };
 
-#define TLB_FILLED 96 /* entries remembered per mode; more: refill from the template */
+#define FETCHED_BITS 2048
+#define TLB_FILLED   96 /* entries remembered per mode; more: refill from the template */
 
 struct root {
     bool valid, stale; /* stale: sync before the next use */
@@ -97,9 +98,13 @@ struct root {
     struct sp *top; /* NULL until something is mapped */
     uint64_t *spt;  /* top's */
     uint64_t fetch_gen, stamp;
-    uint64_t bit;                     /* root_bit */
-    uint32_t pkru, pkrs;              /* as the TLB was filled with */
-    uint16_t pkeys_user, pkeys_super; /* keys in the TLB */
+    /* TDP: what the TLB or a jump cache may have from here, by hash (tdp_tlb.c). */
+    bool fetched_any;
+    uint64_t fetched[FETCHED_BITS / 64]; /* pages fetched from */
+    uint64_t large[2];                   /* 4 MiB, 1 GiB regions with large pages */
+    uint64_t bit;                        /* root_bit */
+    uint32_t pkru, pkrs;                 /* as the TLB was filled with */
+    uint16_t pkeys_user, pkeys_super;    /* keys in the TLB */
     struct pn_tlb_entry *tlb[PN_TLB_MODES];
     uint32_t filled[PN_TLB_MODES];
     uint16_t index[PN_TLB_MODES][TLB_FILLED];
@@ -137,6 +142,12 @@ static inline struct pn_stats *sh_gauges(struct pn_mmu *mmu) {
 }
 static inline struct pn_ring *sh_ring(struct pn_mmu *mmu) {
     return mmu->cur ? mmu->cur->ring : NULL;
+}
+/* A walk read one entry of each level from `top` down to `level`. */
+static inline void count_refs(struct pn_stats *st, unsigned top, unsigned level) {
+    st->v[PN_STAT_walk_refs] += top - level + 1;
+    for (; level <= top; level++)
+        st->v[PN_STAT_walk_refs_l1 + level - 1]++;
 }
 #define sh_count(mmu, name) pn_count(sh_stats(mmu), name)
 
@@ -255,6 +266,9 @@ void shadow_inval_gva(struct pn_mmu_vcpu *vcpu, uint16_t pcid, pn_gva gva, bool 
 /* ---- root.c ---- */
 
 void shadow_root_drop(struct pn_mmu *mmu, struct root *r);
+/* Nothing tells us when a translation without a TLB entry changes: call it at every
+ * flush. */
+void root_tighten(struct pn_mmu_vcpu *vcpu, struct root *r);
 void root_new_fetch_gen(struct pn_mmu_vcpu *vcpu, struct root *r);
 /* Return: the current root's top, made when missing; NULL: out of memory. */
 struct sp *root_top(struct pn_mmu_vcpu *vcpu, struct root *r);
@@ -276,6 +290,36 @@ struct swalk {
     unsigned level;
 };
 
+/* What a TLB entry is made from. */
+struct tlb_grant {
+    unsigned acc; /* ACC_* of the translation */
+    uint8_t pkey;
+    bool store, code; /* a write or fetch tag may stand, if the rights allow it */
+    uintptr_t hva;    /* of the page */
+};
+#define TLB_GOT_W 1u
+#define TLB_GOT_X 2u
+/* Return: TLB_GOT_*, the tags that the entry has. */
+unsigned tlb_put(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva,
+                 enum pn_tlb_mode mode, const struct tlb_grant *g);
+static inline unsigned tlb_index(pn_gva gva) {
+    return gva >> PN_PAGE_SHIFT & (PN_TLB_ENTRIES - 1);
+}
+static inline void tlb_entry_clear(struct pn_tlb_entry *e, unsigned index) {
+    e->tag[PN_READ] = e->tag[PN_WRITE] = e->tag[PN_FETCH] = PN_TLB_NONE(index);
+    e->hva = 0;
+}
+/* Drop entry i if its page is one of [hva, hva+bytes); write: only its write tag. */
+static inline void tlb_drop_if(struct pn_tlb_entry *tlb, unsigned i, uintptr_t hva,
+                               uint64_t bytes, bool write) {
+    struct pn_tlb_entry *e = &tlb[i];
+    if (e->hva - hva >= bytes)
+        return;
+    if (write)
+        e->tag[PN_WRITE] = PN_TLB_NONE(i);
+    else
+        tlb_entry_clear(e, i);
+}
 int tlb_template(struct pn_mmu *mmu);
 void tlb_flush(struct pn_mmu_vcpu *vcpu, struct root *r);
 void tlb_fill(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva, enum pn_access access,
@@ -313,5 +357,7 @@ static inline unsigned shadow_walk(const struct root *r, pn_gva gva, struct swal
 enum pn_outcome shadow_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva,
                                  enum pn_access access, enum pn_tlb_mode mode,
                                  struct pn_xlate *out);
+bool shadow_walk_cost(struct pn_mmu_vcpu *vcpu, pn_gva gva, const struct walk *w,
+                      bool found, struct pn_walk_cost *c);
 
 #endif

@@ -22,21 +22,12 @@
 
 #define SUBTREE_MAX 4096 /* sptes looked at before everything is dropped instead */
 
-static inline unsigned tlb_index(pn_gva gva) {
-    return gva >> PN_PAGE_SHIFT & (PN_TLB_ENTRIES - 1);
-}
-
-static inline void entry_clear(struct pn_tlb_entry *e, unsigned index) {
-    e->tag[PN_READ] = e->tag[PN_WRITE] = e->tag[PN_FETCH] = PN_TLB_NONE(index);
-    e->hva = 0;
-}
-
 int tlb_template(struct pn_mmu *mmu) {
     mmu->tlb_empty = malloc(PN_TLB_ENTRIES * sizeof(*mmu->tlb_empty));
     if (!mmu->tlb_empty)
         return -ENOMEM;
     for (unsigned i = 0; i < PN_TLB_ENTRIES; i++)
-        entry_clear(&mmu->tlb_empty[i], i);
+        tlb_entry_clear(&mmu->tlb_empty[i], i);
     return 0;
 }
 
@@ -47,7 +38,7 @@ void tlb_flush(struct pn_mmu_vcpu *vcpu, struct root *r) {
                    PN_TLB_ENTRIES * sizeof(struct pn_tlb_entry));
         else
             for (uint32_t i = 0; i < r->filled[mode]; i++)
-                entry_clear(&r->tlb[mode][r->index[mode][i]], r->index[mode][i]);
+                tlb_entry_clear(&r->tlb[mode][r->index[mode][i]], r->index[mode][i]);
         r->filled[mode] = 0;
     }
     r->pkeys_user = r->pkeys_super = 0;
@@ -57,12 +48,11 @@ void tlb_flush(struct pn_mmu_vcpu *vcpu, struct root *r) {
     }
 }
 
-void tlb_fill(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva, enum pn_access access,
-              enum pn_tlb_mode mode, const struct swalk *w) {
+unsigned tlb_put(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva,
+                 enum pn_tlb_mode mode, const struct tlb_grant *g) {
     const struct walk_mode *m = &vcpu->walk;
-    unsigned acc = spte_acc(w->grant), i = tlb_index(gva);
-    uint8_t pkey = spte_pkey(w->grant);
-    uint64_t page = gva & PN_PAGE_MASK, none = PN_TLB_NONE(i), used = SPTE_TLB;
+    unsigned i = tlb_index(gva), got = 0;
+    uint64_t page = gva & PN_PAGE_MASK, none = PN_TLB_NONE(i);
     struct pn_tlb_entry *e = &r->tlb[mode][i];
 
     if (!e->hva) {
@@ -71,50 +61,51 @@ void tlb_fill(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva, enum pn_acce
         if (r->filled[mode] <= TLB_FILLED)
             r->filled[mode]++;
     }
-    e->tag[PN_READ] = walk_check(m, acc, pkey, PN_READ, mode) ? none : page;
+    e->tag[PN_READ] = walk_check(m, g->acc, g->pkey, PN_READ, mode) ? none : page;
     e->tag[PN_WRITE] = e->tag[PN_FETCH] = none;
-    if (w->grant & SPTE_D && (w->spte & SPTE_STORE) == SPTE_STORE &&
-        !walk_check(m, acc, pkey, PN_WRITE, mode)) {
+    if (g->store && !walk_check(m, g->acc, g->pkey, PN_WRITE, mode)) {
         e->tag[PN_WRITE] = page;
-        used |= SPTE_TLB_W;
+        got |= TLB_GOT_W;
     }
-    /* Only what was fetched from counts as code: its loss drops the jump caches. */
-    if ((access == PN_FETCH || w->spte & SPTE_TLB_X) &&
-        !walk_check(m, acc, pkey, PN_FETCH, mode)) {
+    if (g->code && !walk_check(m, g->acc, g->pkey, PN_FETCH, mode)) {
         e->tag[PN_FETCH] = page;
-        used |= SPTE_TLB_X;
+        got |= TLB_GOT_X;
     }
-    uint64_t inside = (level_pages(w->level) << PN_PAGE_SHIFT) - 1;
-    e->hva = (uintptr_t)spte_hva(w->spte) + (gva & inside & PN_PAGE_MASK);
-    *w->sptep = w->spte | used;
-    sp_of(w->sptep)->roots |= r->bit;
+    e->hva = g->hva;
     if (m->pke || m->pks) {
-        if (acc & ACC_USER)
-            r->pkeys_user |= (uint16_t)(1u << pkey);
+        if (g->acc & ACC_USER)
+            r->pkeys_user |= (uint16_t)(1u << g->pkey);
         else
-            r->pkeys_super |= (uint16_t)(1u << pkey);
+            r->pkeys_super |= (uint16_t)(1u << g->pkey);
     }
     pn_count(vcpu->stats, tlb_fill);
+    return got;
+}
+
+void tlb_fill(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva, enum pn_access access,
+              enum pn_tlb_mode mode, const struct swalk *w) {
+    uint64_t inside = (level_pages(w->level) << PN_PAGE_SHIFT) - 1;
+    struct tlb_grant g = {
+        .acc = spte_acc(w->grant),
+        .pkey = spte_pkey(w->grant),
+        .store = w->grant & SPTE_D && (w->spte & SPTE_STORE) == SPTE_STORE,
+        /* Only what was fetched from counts as code: its loss drops the jump caches. */
+        .code = access == PN_FETCH || w->spte & SPTE_TLB_X,
+        .hva = (uintptr_t)spte_hva(w->spte) + (gva & inside & PN_PAGE_MASK),
+    };
+    unsigned got = tlb_put(vcpu, r, gva, mode, &g);
+    *w->sptep = w->spte | SPTE_TLB | (got & TLB_GOT_W ? SPTE_TLB_W : 0) |
+                (got & TLB_GOT_X ? SPTE_TLB_X : 0);
+    sp_of(w->sptep)->roots |= r->bit;
 }
 
 void tlb_drop_gva(struct root *r, pn_gva gva) {
     unsigned i = tlb_index(gva);
     for (unsigned mode = 0; mode < PN_TLB_MODES; mode++)
-        entry_clear(&r->tlb[mode][i], i);
+        tlb_entry_clear(&r->tlb[mode][i], i);
 }
 
 /* ---- By spte ---- */
-
-static inline void drop_if(struct pn_tlb_entry *tlb, unsigned i, uintptr_t hva,
-                           uint64_t bytes, bool write) {
-    struct pn_tlb_entry *e = &tlb[i];
-    if (e->hva - hva >= bytes)
-        return;
-    if (write)
-        e->tag[PN_WRITE] = PN_TLB_NONE(i);
-    else
-        entry_clear(e, i);
-}
 
 static void drop_in_root(struct root *r, unsigned level, unsigned index, uint64_t spte,
                          bool write) {
@@ -125,14 +116,14 @@ static void drop_in_root(struct root *r, unsigned level, unsigned index, uint64_
         if (!r->filled[mode])
             continue;
         if (level == 1) { /* gva bit 21 is not known here */
-            drop_if(tlb, index, hva, bytes, write);
-            drop_if(tlb, index | 512, hva, bytes, write);
+            tlb_drop_if(tlb, index, hva, bytes, write);
+            tlb_drop_if(tlb, index | 512, hva, bytes, write);
         } else if (r->filled[mode] <= TLB_FILLED) {
             for (uint32_t i = 0; i < r->filled[mode]; i++)
-                drop_if(tlb, r->index[mode][i], hva, bytes, write);
+                tlb_drop_if(tlb, r->index[mode][i], hva, bytes, write);
         } else {
             for (unsigned i = 0; i < PN_TLB_ENTRIES; i++)
-                drop_if(tlb, i, hva, bytes, write);
+                tlb_drop_if(tlb, i, hva, bytes, write);
         }
     }
 }

@@ -154,6 +154,19 @@ static inline pn_gfn gpte_pse36_gfn(uint64_t gpte) {
     return (gpte >> 13 & 0xff) << 20;
 }
 
+/* Return: where gpa is in host memory, or NULL. */
+static inline const void *gpte_host(struct pn_mmu *mmu, pn_gpa gpa) {
+    const struct slot *s = slot_of_gfn(mmu, gpa >> PN_PAGE_SHIFT);
+    return s ? (const char *)s->pub.hva + (gpa - s->pub.gpa) : NULL;
+}
+
+static inline void count_read(struct pn_mmu_vcpu *vcpu, unsigned level, unsigned flags) {
+    if (flags & WALK_PROBE)
+        return;
+    vcpu->stats->v[PN_STAT_gpte_reads]++;
+    vcpu->stats->v[PN_STAT_gpte_reads_l1 + level - 1]++;
+}
+
 static uint32_t pfec_of(const struct walk_mode *m, enum pn_access access,
                         enum pn_tlb_mode mode) {
     return m->pfec[access][mode];
@@ -181,16 +194,17 @@ static bool swap(void *hva, uint64_t old, uint64_t new, size_t size) {
 }
 
 /* Set the bits `want` in the gpte of one level. Return: false when it is no longer what
- * the walk read. */
-static __attribute__((noinline)) bool gpte_set_ad(struct pn_mmu *mmu,
-                                                  struct pn_mmu_vcpu *vcpu,
-                                                  struct walk *w, unsigned level,
-                                                  uint64_t want, size_t size) {
+ * the walk read, or a 2D walk has to start over. */
+static __attribute__((noinline)) bool
+gpte_set_ad(struct pn_mmu *mmu, struct pn_mmu_vcpu *vcpu, pn_gva gva, struct walk *w,
+            unsigned level, uint64_t want, size_t size, unsigned flags) {
     pn_gpa gpa = w->pte_gpa[level];
     pn_gfn gfn = gpa >> PN_PAGE_SHIFT;
     struct slot *s = slot_of_gfn(mmu, gfn);
     if (!s || s->pub.flags & PN_SLOT_READONLY)
         return true;
+    if (flags & WALK_2D && tdp_table_write(vcpu, gva, gpa))
+        return false;
     uint64_t old = w->gpte[level], new = old | want;
     if (!swap((char *)s->pub.hva + (gpa - s->pub.gpa), old, new, size))
         return false;
@@ -249,27 +263,16 @@ int walk_guest(struct pn_mmu *mmu, struct pn_mmu_vcpu *vcpu, const struct walk_m
         return walk_off(gva, out);
     if (!(flags & WALK_PROBE))
         pn_emit(vcpu->ring, pagetable_walk, gva, pfec_of(m, access, mode));
-    int rc;
     switch (m->levels) {
     case 2:
-        rc = walk_32(mmu, vcpu, m, gva, access, mode, flags, out);
-        break;
+        return walk_32(mmu, vcpu, m, gva, access, mode, flags, out);
     case 3:
-        rc = walk_pae(mmu, vcpu, m, gva, access, mode, flags, out);
-        break;
+        return walk_pae(mmu, vcpu, m, gva, access, mode, flags, out);
     case 4:
-        rc = walk_4(mmu, vcpu, m, gva, access, mode, flags, out);
-        break;
+        return walk_4(mmu, vcpu, m, gva, access, mode, flags, out);
     default:
-        rc = walk_5(mmu, vcpu, m, gva, access, mode, flags, out);
-        break;
+        return walk_5(mmu, vcpu, m, gva, access, mode, flags, out);
     }
-    if (!(flags & WALK_PROBE)) {
-        unsigned first = m->levels == 3 ? 2 : m->levels;
-        if (out->level <= first)
-            vcpu->stats->v[PN_STAT_gpte_reads] += first - out->level + 1u;
-    }
-    return rc;
 }
 
 enum pn_outcome pn_mmu_probe(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,

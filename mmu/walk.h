@@ -50,7 +50,22 @@ struct walk {
     struct pn_fault fault; /* when the walk ends in #PF */
 };
 
-#define WALK_PROBE 1u /* no side effects: neither A nor D is set, no event */
+/* Level of the first gpte that a walk read from memory; 0: none. */
+static inline unsigned walk_first(const struct walk *w) {
+    return w->top == 3 ? 2 : w->top;
+}
+
+#define WALK_PROBE 1u /* no side effects: neither A nor D is set, no event, no count */
+#define WALK_2D    2u /* reach each gpte through the second-level tables (TDP) */
+
+/*
+ * One reference of a 2D walk to a gpte at gpa, for the translation of gva (tdp_fault.c).
+ * Return: its host address, or NULL where there is no memslot. *again: the second-level
+ * tables could not answer and do now: the walk starts over, as after a VM exit.
+ */
+const void *tdp_table_read(struct pn_mmu_vcpu *vcpu, pn_gva gva, pn_gpa gpa, bool *again);
+/* A or D is about to be set in that gpte: a write as any other. Return: start over. */
+bool tdp_table_write(struct pn_mmu_vcpu *vcpu, pn_gva gva, pn_gpa gpa);
 
 void walk_mode_init(struct walk_mode *m, const struct pn_paging *p, uint8_t maxphyaddr);
 

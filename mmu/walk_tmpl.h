@@ -44,12 +44,13 @@ retry:
     for (level = first;; level--) {
         unsigned shift = PN_PAGE_SHIFT + PT_BITS * (level - 1);
         pn_gpa gpa = table + (gva >> shift & ((1u << PT_BITS) - 1)) * sizeof(PT_ENTRY);
-        const struct slot *s = slot_of_gfn(mmu, gpa >> PN_PAGE_SHIFT);
-        gpte = (PT_ENTRY)-1;
-        if (s)
-            gpte = __atomic_load_n(
-                (const PT_ENTRY *)((const char *)s->pub.hva + (gpa - s->pub.gpa)),
-                __ATOMIC_RELAXED);
+        bool again = false;
+        const PT_ENTRY *at = flags & WALK_2D ? tdp_table_read(vcpu, gva, gpa, &again)
+                                             : gpte_host(mmu, gpa);
+        if (again)
+            goto retry;
+        gpte = at ? __atomic_load_n(at, __ATOMIC_RELAXED) : (PT_ENTRY)-1;
+        count_read(vcpu, level, flags);
         out->level = (uint8_t)level;
         out->pte_gpa[level] = gpa;
         out->gpte[level] = gpte;
@@ -79,7 +80,7 @@ retry:
         for (unsigned l = first; l >= level; l--) {
             uint64_t want = l == level && set_d ? GPTE_A | GPTE_D : GPTE_A;
             if (~out->gpte[l] & want &&
-                !gpte_set_ad(mmu, vcpu, out, l, want, sizeof(PT_ENTRY)))
+                !gpte_set_ad(mmu, vcpu, gva, out, l, want, sizeof(PT_ENTRY), flags))
                 goto retry; /* someone changed the gpte: what we read is history */
         }
         gpte = out->gpte[level];

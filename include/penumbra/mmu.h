@@ -62,20 +62,33 @@ struct pn_tlb_view {
 
 /* ---- Creation and options ---- */
 
+/* How TDP finds the pages written since a harvest. */
+enum pn_dirty_method {
+    PN_DIRTY_WP,  /* they were write-protected: the first store is a violation */
+    PN_DIRTY_DBIT /* the walker set D in their leaves: a harvest scans and clears it */
+};
+
 /* Options, each settable by name (pn_mmu_option_set), defaults as KVM's. */
 struct pn_mmu_options {
     uint32_t unsync;          /* 1: leaf tables may go unsync. Default 1 */
     uint32_t flood_threshold; /* tracked writes to one sp before it is zapped; 0: never.
                                  Default 3 */
     uint32_t prefetch; /* neighbour sptes tried around a fixed fault; 0: off. Default 8 */
-    uint32_t large_pages;  /* 1: sptes of level 2 and 3 where allowed. Default 1 */
-    uint32_t page_budget;  /* shadow pages at most; at least 64. Default 65536 */
+    uint32_t large_pages;  /* 1: mappings of level 2 and 3 where allowed. Default 1 */
+    uint32_t page_budget;  /* shadow pages or second-level tables at most; at least 64.
+                              Default 65536 */
     uint32_t cached_roots; /* previous roots kept per vCPU, 0..15. Default 15 */
     uint32_t audit;        /* 1: audit after every call. Default 0 */
+    /* TDP only. */
+    uint32_t tdp_levels;   /* 4 or 5; 5 always where maxphyaddr is above 48. Default 4 */
+    uint32_t eager_split;  /* 1: large mappings are split when dirty logging begins; 0:
+                              when they are written. Default 1 */
+    uint32_t dirty_method; /* enum pn_dirty_method. Default PN_DIRTY_WP */
 };
 
 void pn_mmu_options_default(struct pn_mmu_options *opt);
-/* `text` is "name=value". Return: 0; -ENOENT unknown name; -EINVAL or -ERANGE bad value.
+/* `text` is "name=value", value a number or one of the option's words. Return: 0; -ENOENT
+ * unknown name; -EINVAL or -ERANGE bad value.
  */
 int pn_mmu_option_set(struct pn_mmu_options *opt, const char *text);
 /* One line per option: name, default, range, meaning (for --help and errors). */
@@ -193,8 +206,9 @@ struct pn_xlate {
 };
 
 /*
- * Translate one access that lies within one page: walk the shadow tables, fault them in
- * from the guest's tables as needed, set A/D there, fill the TLB. With PN_WRITE the write
+ * Translate one access that lies within one page: walk the shadow tables, or the guest's
+ * tables through the second-level ones; fault mappings in as needed, set A/D in the
+ * guest's tables, fill the TLB. With PN_WRITE the write
  * is about to happen: D is set and the dirty log marked.
  */
 enum pn_outcome pn_mmu_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva,
@@ -206,6 +220,20 @@ enum pn_outcome pn_mmu_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva,
  * _GUEST_PF. */
 enum pn_outcome pn_mmu_probe(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
                              enum pn_tlb_mode mode, struct pn_xlate *out);
+
+/* What one translation costs in memory references, with cold caches: no TLB, no
+ * page-walk caches, the tables as they are now. */
+struct pn_walk_cost {
+    unsigned refs;     /* of this MMU's walk: all of guest and table */
+    unsigned guest[6]; /* by level 1..5: gptes it reads; none under shadow */
+    unsigned table[6]; /* by level 1..5: entries of shadow or second-level tables */
+    unsigned native;   /* gptes that a walk without a hypervisor reads */
+    bool complete;     /* no fault, no exit: the walk reached the page */
+};
+
+/* Without any side effect. A walk that ends early counts up to where it ended. */
+void pn_mmu_walk_cost(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
+                      enum pn_tlb_mode mode, struct pn_walk_cost *out);
 
 /* ---- Dirty log ---- */
 
@@ -225,10 +253,10 @@ long pn_mmu_dirty_harvest(struct pn_mmu *mmu, uint32_t slot_id, uint64_t *bitmap
  */
 int pn_mmu_audit(struct pn_mmu *mmu, FILE *out);
 
-/* Zap every shadow page (memslot layout changed, tests). */
+/* Zap every shadow page or second-level table (memslot layout changed, tests). */
 void pn_mmu_zap_all(struct pn_mmu *mmu);
 
-/* Bytes of shadow tables and rmap now held. */
+/* Bytes of tables, rmap and TLBs now held. */
 size_t pn_mmu_footprint(const struct pn_mmu *mmu);
 
 #endif

@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The second-level tables: made, kept within the budget, zapped.
+ *
+ * Invariants
+ * 1. The tables are a tree under one root that all vCPUs and all guest roots share; a
+ *    table's `parents` is the one entry that leads to it.
+ * 2. sp->used counts the entries that are not 0.
+ * 3. A leaf that goes takes the TLB entries of its pages along, and in a slot logged by D
+ *    bits leaves its D in the dirty bitmap.
+ * 4. Tables number at most the page budget, but for those that a fault in progress adds
+ *    (TDP_ROOM were made available before), and those that splitting does until the next
+ *    fault.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "mmu/tdp.h"
+
+#define TDP_ROOM 6 /* tables that one fault may add, splits included */
+
+/* ---- The list of tables ---- */
+
+static void list_add(struct list *head, struct list *l) {
+    l->next = head->next;
+    l->prev = head;
+    head->next->prev = l;
+    head->next = l;
+}
+
+static void list_del(struct list *l) {
+    l->prev->next = l->next;
+    l->next->prev = l->prev;
+}
+
+static struct sp *list_sp(struct list *l) {
+    return (struct sp *)(void *)((char *)l - offsetof(struct sp, lru));
+}
+
+/* ---- Life ---- */
+
+int tdp_init(struct pn_mmu *mmu) {
+    struct tdp *t = mmu->tdp = calloc(1, sizeof(*t));
+    if (!t)
+        return -ENOMEM;
+    t->lru.next = t->lru.prev = &t->lru;
+    t->levels = mmu->cfg.maxphyaddr > 48 ? 5 : mmu->cfg.opt.tdp_levels;
+    t->root = slab_sp(mmu);
+    if (!t->root)
+        return -ENOMEM;
+    t->root->role = ROLE_DIRECT | t->levels;
+    return 0;
+}
+
+void tdp_fini(struct pn_mmu *mmu) {
+    free(mmu->tdp); /* the tables are the slabs' */
+}
+
+void tdp_gauge(struct pn_mmu *mmu, unsigned level, int64_t by) {
+    enum pn_stat id = level == 1   ? PN_STAT_pages_4k
+                      : level == 2 ? PN_STAT_pages_2m
+                                   : PN_STAT_pages_1g;
+    sh_gauges(mmu)->v[id] += (uint64_t)by;
+}
+
+/* ---- Entries ---- */
+
+struct sp *tdp_link(struct pn_mmu *mmu, uint64_t *ptep) {
+    struct tdp *t = mmu->tdp;
+    struct sp *parent = sp_of(ptep), *sp = slab_sp(mmu);
+    if (!sp)
+        return NULL;
+    if (*ptep)
+        tdp_drop(mmu, ptep, true);
+    sp->gfn = ept_gfn(parent, sp_index(ptep));
+    sp->role = ROLE_DIRECT | (sp_level(parent) - 1);
+    sp->parents = (uintptr_t)ptep;
+    *ptep = EPT_RWX | (uintptr_t)sp->spt;
+    parent->used++;
+    list_add(&t->lru, &sp->lru);
+    t->pages++;
+    sh_count(mmu, sp_created);
+    sh_gauges(mmu)->v[PN_STAT_sp_pages]++;
+    pn_emit(sh_ring(mmu), get_page, sp->gfn, sp->role, 1);
+    return sp;
+}
+
+void tdp_set_leaf(struct pn_mmu *mmu, struct slot *s, uint64_t *ptep, uint64_t bits) {
+    struct sp *sp = sp_of(ptep);
+    unsigned level = sp_level(sp);
+    pn_gfn gfn = ept_gfn(sp, sp_index(ptep));
+    if (!*ptep)
+        sp->used++;
+    *ptep = EPT_LEAF | (level > 1 ? EPT_PS : 0) | bits | (uintptr_t)slot_hva(s, gfn);
+    tdp_gauge(mmu, level, 1);
+    pn_emit(sh_ring(mmu), set_spte, gfn, level, ept_public(*ptep));
+}
+
+void tdp_set_mmio(struct pn_mmu *mmu, uint64_t *ptep) {
+    struct sp *sp = sp_of(ptep);
+    if (!*ptep)
+        sp->used++;
+    *ptep = ept_mmio(mmu->slots.generation);
+    pn_emit(sh_ring(mmu), mark_mmio_spte, ept_gfn(sp, sp_index(ptep)), 0,
+            mmu->slots.generation);
+}
+
+bool tdp_large_ok(const struct pn_mmu *mmu, struct slot *s, pn_gfn gfn, unsigned level) {
+    return mmu->cfg.opt.large_pages && !s->dirty && !*slot_large(s, gfn, level);
+}
+
+/* ---- Zapping ---- */
+
+static void leaf_gone(struct pn_mmu *mmu, uint64_t v, pn_gfn gfn, unsigned level,
+                      bool tlb) {
+    struct slot *s = slot_of_gfn(mmu, gfn);
+    bool log = v & EPT_D && s->dirty && tdp_by_dbit(mmu);
+    for (uint64_t k = 0; (tlb || log) && k < level_pages(level); k++) {
+        if (tlb)
+            tdp_tlb_drop(mmu, s, gfn + k, false);
+        if (log)
+            dirty_mark(s, gfn + k);
+    }
+    tdp_gauge(mmu, level, -1);
+}
+
+static void table_gone(struct pn_mmu *mmu, struct sp *sp, bool tlb) {
+    struct tdp *t = mmu->tdp;
+    for (unsigned i = 0; sp->used; i++)
+        if (sp->spt[i])
+            tdp_drop(mmu, &sp->spt[i], tlb);
+    list_del(&sp->lru);
+    t->pages--;
+    sh_count(mmu, sp_zapped);
+    sh_gauges(mmu)->v[PN_STAT_sp_pages]--;
+    slab_sp_free(&mmu->slab, sp);
+}
+
+void tdp_drop(struct pn_mmu *mmu, uint64_t *ptep, bool tlb) {
+    struct sp *sp = sp_of(ptep);
+    unsigned level = sp_level(sp);
+    uint64_t v = *ptep;
+    *ptep = 0;
+    sp->used--;
+    if (ept_leaf(v, level))
+        leaf_gone(mmu, v, ept_gfn(sp, sp_index(ptep)), level, tlb);
+    else if (ept_table(v, level))
+        table_gone(mmu, sp_of(ept_child(v)), tlb);
+}
+
+static void zap_table(struct pn_mmu *mmu, struct sp *sp, enum zap_reason why, bool tlb) {
+    pn_emit(sh_ring(mmu), prepare_zap_page, sp->gfn, sp->role, why);
+    tdp_drop(mmu, (uint64_t *)(uintptr_t)sp->parents, tlb);
+}
+
+/* The oldest table goes unless its A says that walks use it: then it is young again. */
+static void evict_one(struct pn_mmu *mmu) {
+    struct tdp *t = mmu->tdp;
+    for (;;) {
+        struct sp *sp = list_sp(t->lru.prev);
+        uint64_t *ptep = (uint64_t *)(uintptr_t)sp->parents;
+        if (*ptep & EPT_A) {
+            *ptep &= ~EPT_A;
+            list_del(&sp->lru);
+            list_add(&t->lru, &sp->lru);
+            continue;
+        }
+        zap_table(mmu, sp, ZAP_RECLAIM, true);
+        sh_count(mmu, mmu_recycled);
+        return;
+    }
+}
+
+void tdp_make_room(struct pn_mmu *mmu) {
+    while (mmu->tdp->pages + TDP_ROOM > mmu->cfg.opt.page_budget)
+        evict_one(mmu);
+}
+
+void tdp_zap_all(struct pn_mmu *mmu) {
+    struct sp *root = mmu->tdp->root;
+    tlb_drop_everything(mmu);
+    for (unsigned i = 0; root->used; i++)
+        if (root->spt[i])
+            tdp_drop(mmu, &root->spt[i], false);
+    pn_emit(sh_ring(mmu), zap_all_fast, 0);
+}
+
+/* Drop what maps frames of the slot; tables go with their last entry.
+ * Return: leaves dropped. */
+static uint64_t zap_range(struct pn_mmu *mmu, struct sp *sp, const struct slot *s) {
+    unsigned level = sp_level(sp);
+    pn_gfn pages = level_pages(level), end = s->gfn + s->npages;
+    uint64_t leaves = 0;
+    unsigned first = s->gfn > sp->gfn ? (unsigned)((s->gfn - sp->gfn) / pages) : 0;
+    for (unsigned i = first; i < 512 && sp->gfn + i * pages < end; i++) {
+        uint64_t v = sp->spt[i];
+        if (ept_table(v, level)) {
+            struct sp *child = sp_of(ept_child(v));
+            leaves += zap_range(mmu, child, s);
+            if (!child->used)
+                zap_table(mmu, child, ZAP_SLOT, false);
+        } else if (v) {
+            leaves += ept_leaf(v, level);
+            tdp_drop(mmu, &sp->spt[i], false);
+        }
+    }
+    return leaves;
+}
+
+void tdp_slot_gone(struct pn_mmu *mmu, struct slot *s) {
+    if (zap_range(mmu, mmu->tdp->root, s))
+        tlb_drop_everything(mmu);
+    roots_slots_changed(mmu);
+    track_slot_gone(mmu, s);
+}
