@@ -41,8 +41,9 @@ static void on_track(void *opaque, pn_gpa gpa, size_t size) {
     cpu_code_written(g->cpu, gpa, size);
 }
 
-uint64_t *guest_gpte(struct guest *g, uint64_t gva) {
-    return (uint64_t *)(g->ram + TABLES + 0x4000) + ((gva - GUEST_BASE) >> 12);
+void guest_gpte(struct guest *g, uint64_t gva, uint64_t gpte) {
+    pn_mmu_write_phys(g->mmu, TABLES + 0x4000 + ((gva - GUEST_BASE) >> 9 & ~7ull), &gpte,
+                      8);
 }
 
 /* PML4 at TABLES, PDPT, PD, then the leaf tables from TABLES + 0x4000 on. */
@@ -54,7 +55,7 @@ static void build_tables(struct guest *g) {
     for (unsigned i = 0; i < GUEST_RAM >> 21; i++)
         t[1024 + (GUEST_BASE >> 21) + i] = (TABLES + 0x4000 + i * 0x1000) | 7;
     for (uint64_t i = 0; i < GUEST_RAM >> 12; i++)
-        *guest_gpte(g, GUEST_BASE + (i << 12)) = i << 12 | 0x67;
+        guest_gpte(g, GUEST_BASE + (i << 12), i << 12 | 0x67);
 }
 
 static void add_slot(struct guest *g, uint32_t id, pn_gpa gpa, uint64_t size) {

@@ -33,8 +33,8 @@ struct guest_options {
 /* Aborts when the host refuses. */
 void guest_create(struct guest *g, const struct guest_options *opt);
 void guest_destroy(struct guest *g);
-/* The leaf gpte of a linear address. */
-uint64_t *guest_gpte(struct guest *g, uint64_t gva);
+/* Set the leaf gpte of a linear address, as a store of the guest's would. */
+void guest_gpte(struct guest *g, uint64_t gva, uint64_t gpte);
 /* Registers as after a boot loader, rip and rsp as given. */
 void guest_start(struct guest *g, uint64_t rip, uint64_t rsp);
 

@@ -45,8 +45,8 @@ static uint64_t data_gpa(uint64_t gva) {
 
 static void map_area(struct guest *g) {
     for (uint64_t a = AREA; a < AREA + AREA_SIZE; a += 4096)
-        *guest_gpte(g, a) = data_gpa(a) | (a == GEN_READONLY ? 0x65 : 0x67);
-    *guest_gpte(g, GEN_ABSENT) = 0;
+        guest_gpte(g, a, data_gpa(a) | (a == GEN_READONLY ? 0x65 : 0x67));
+    guest_gpte(g, GEN_ABSENT, 0);
     pn_mmu_drop_tlb(g->cpu->vmmu);
 }
 
