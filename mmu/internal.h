@@ -86,8 +86,8 @@ struct mmu_ops {
     void (*slot_gone)(struct pn_mmu *mmu, struct slot *s);
     /* After a slot was added, moved or re-flagged and slots.generation advanced
      * (memslot.c does): cached MMIO is stale; with PN_SLOT_LOG_DIRTY newly set no store
-     * may go unseen. */
-    void (*slot_changed)(struct pn_mmu *mmu, struct slot *s);
+     * may go unseen. placed: it was not at this address before. */
+    void (*slot_changed)(struct pn_mmu *mmu, struct slot *s, bool placed);
     /* After guest memory [gpa, gpa+size) within one page was written by anyone but an
      * untracked store: update or zap sptes of the gptes there, flooding, on_track. ad:
      * the write only set A or D bits (neither floods nor zaps). */

@@ -228,7 +228,7 @@ static int slot_place(struct pn_mmu *mmu, const struct pn_memslot *req,
     }
     slots_insert(&mmu->slots, s);
     changed(mmu, &s->pub);
-    mmu->ops->slot_changed(mmu, s);
+    mmu->ops->slot_changed(mmu, s, true);
     return 0;
 }
 
@@ -245,7 +245,7 @@ static int slot_reflag(struct pn_mmu *mmu, struct slot *s, uint32_t flags) {
     }
     s->pub.flags = flags;
     changed(mmu, &s->pub);
-    mmu->ops->slot_changed(mmu, s);
+    mmu->ops->slot_changed(mmu, s, false);
     return 0;
 }
 

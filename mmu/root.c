@@ -62,9 +62,6 @@ uint32_t mode_role(const struct walk_mode *m) {
 
 void root_new_fetch_gen(struct pn_mmu_vcpu *vcpu, struct root *r) {
     r->fetch_gen = ++vcpu->mmu->fetch_gen;
-    if (r->fetched_any)
-        memset(r->fetched, 0, sizeof(r->fetched));
-    r->fetched_any = false;
     if (r == vcpu->sh->cur)
         vcpu->view->fetch_gen = r->fetch_gen;
 }

@@ -87,7 +87,7 @@ struct root_key {
     uint16_t mode; /* levels and permission bits, root.c */
 };
 
-#define FETCHED_BITS 2048
+#define FETCHED_BITS 8192
 #define TLB_FILLED   96 /* entries remembered per mode; more: refill from the template */
 
 struct root {
@@ -196,7 +196,7 @@ void rmap_split(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn, unsigned level);
 
 int sp_init(struct pn_mmu *mmu);
 void shadow_slot_gone(struct pn_mmu *mmu, struct slot *s);
-void shadow_slot_changed(struct pn_mmu *mmu, struct slot *s);
+void shadow_slot_changed(struct pn_mmu *mmu, struct slot *s, bool placed);
 void shadow_zap_all(struct pn_mmu *mmu);
 /* Find or make. The caller has reserved room and lists. Return: NULL out of memory. */
 struct sp *sp_get(struct pn_mmu *mmu, pn_gfn gfn, uint32_t role);
@@ -329,7 +329,7 @@ void tlb_drop_gva(struct root *r, pn_gva gva);
 void tlb_drop_leaf(struct pn_mmu *mmu, struct sp *sp, unsigned i, uint64_t spte,
                    bool write);
 /* The same for everything reached through a table. */
-void tlb_drop_table(struct pn_mmu *mmu, struct sp *child);
+void tlb_drop_table(struct pn_mmu *mmu, const uint64_t *sptep);
 void tlb_drop_everything(struct pn_mmu *mmu);
 
 /* Walk the shadow tables. Return: entries read. */

@@ -270,7 +270,8 @@ void shadow_slot_gone(struct pn_mmu *mmu, struct slot *s) {
     track_slot_gone(mmu, s);
 }
 
-void shadow_slot_changed(struct pn_mmu *mmu, struct slot *s) {
+void shadow_slot_changed(struct pn_mmu *mmu, struct slot *s, bool placed) {
+    (void)placed;
     zap_mappings_of(mmu, s);
     roots_slots_changed(mmu);
     track_slot_added(mmu, s);

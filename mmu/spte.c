@@ -79,7 +79,7 @@ void spte_drop(struct pn_mmu *mmu, uint64_t *sptep) {
         gauge(mmu, sp_level(sp), -1);
     } else if (spte_table(v)) {
         struct sp *child = sp_of(spte_child(v));
-        tlb_drop_table(mmu, child);
+        tlb_drop_table(mmu, sptep);
         ptrs_remove(&mmu->slab, &child->parents, sptep);
         unsync_clear_bit(sp, i);
     }
@@ -95,7 +95,7 @@ void spte_regrant(struct pn_mmu *mmu, uint64_t *sptep, uint64_t grant) {
     uint64_t lost = (v & ~grant & SPTE_GRANT) | ((v ^ grant) & (SPTE_U | SPTE_PKEY));
     if (spte_table(v)) {
         if (lost)
-            tlb_drop_table(mmu, sp_of(spte_child(v)));
+            tlb_drop_table(mmu, sptep);
     } else if (lost & ~(SPTE_W | SPTE_D)) {
         if (v & SPTE_USED)
             tlb_drop_leaf(mmu, sp_of(sptep), sp_index(sptep), v, false);

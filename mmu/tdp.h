@@ -102,7 +102,7 @@ void tdp_split_at(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn, unsigned level
 uint64_t tdp_may_write(const struct pn_mmu *mmu, struct slot *s, pn_gfn gfn,
                        unsigned level);
 void tdp_write_protect(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn);
-void tdp_slot_changed(struct pn_mmu *mmu, struct slot *s);
+void tdp_slot_changed(struct pn_mmu *mmu, struct slot *s, bool placed);
 void tdp_dirty_collect(struct pn_mmu *mmu, struct slot *s);
 void tdp_dirty_rearm(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn);
 void tdp_written(struct pn_mmu *mmu, pn_gpa gpa, size_t size, bool ad);
@@ -125,6 +125,7 @@ void tdp_tlb_fill(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva,
 void tdp_tlb_drop(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn, bool write);
 /* The write tags of all pages of a slot. */
 void tdp_tlb_drop_writes(struct pn_mmu *mmu, const struct slot *s);
+bool tdp_was_fetched(const struct root *r, pn_gva gva);
 void tdp_root_drop(struct pn_mmu *mmu, struct root *r);
 void tdp_root_sync(struct pn_mmu_vcpu *vcpu, struct root *r);
 void tdp_inval_gva(struct pn_mmu_vcpu *vcpu, uint16_t pcid, pn_gva gva, bool all);

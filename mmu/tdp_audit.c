@@ -126,6 +126,6 @@ void tdp_audit_entry(struct audit *a, const struct root *r, const struct walk_mo
         if (e->tag[t] != PN_TLB_NONE(i) && e->tag[t] != gva)
             wrong(a, "TLB entry for gva %#llx has tags of two pages",
                   (unsigned long long)gva);
-    if (e->tag[PN_FETCH] != PN_TLB_NONE(i) && !r->fetched_any)
+    if (e->tag[PN_FETCH] != PN_TLB_NONE(i) && !tdp_was_fetched(r, gva))
         wrong(a, "TLB entry for gva %#llx: fetch not noted", (unsigned long long)gva);
 }

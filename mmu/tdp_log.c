@@ -68,8 +68,10 @@ static void begin_leaf(struct pn_mmu *mmu, struct slot *s, uint64_t *ptep, pn_gf
         tdp_split(mmu, ptep); /* out of memory: its first store tries again */
 }
 
-void tdp_slot_changed(struct pn_mmu *mmu, struct slot *s) {
-    if (s->dirty) {
+void tdp_slot_changed(struct pn_mmu *mmu, struct slot *s, bool placed) {
+    if (placed) { /* guest tables may stand there, which read as ones before */
+        tlb_drop_everything(mmu);
+    } else if (s->dirty) {
         each_leaf(mmu, s, mmu->tdp->root, begin_leaf);
         tdp_tlb_drop_writes(mmu, s);
     } else {

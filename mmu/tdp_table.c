@@ -185,31 +185,27 @@ void tdp_zap_all(struct pn_mmu *mmu) {
     pn_emit(sh_ring(mmu), zap_all_fast, 0);
 }
 
-/* Drop what maps frames of the slot; tables go with their last entry.
- * Return: leaves dropped. */
-static uint64_t zap_range(struct pn_mmu *mmu, struct sp *sp, const struct slot *s) {
+/* Drop what maps frames of the slot; tables go with their last entry. */
+static void zap_range(struct pn_mmu *mmu, struct sp *sp, const struct slot *s) {
     unsigned level = sp_level(sp);
     pn_gfn pages = level_pages(level), end = s->gfn + s->npages;
-    uint64_t leaves = 0;
     unsigned first = s->gfn > sp->gfn ? (unsigned)((s->gfn - sp->gfn) / pages) : 0;
     for (unsigned i = first; i < 512 && sp->gfn + i * pages < end; i++) {
         uint64_t v = sp->spt[i];
         if (ept_table(v, level)) {
             struct sp *child = sp_of(ept_child(v));
-            leaves += zap_range(mmu, child, s);
+            zap_range(mmu, child, s);
             if (!child->used)
                 zap_table(mmu, child, ZAP_SLOT, false);
         } else if (v) {
-            leaves += ept_leaf(v, level);
             tdp_drop(mmu, &sp->spt[i], false);
         }
     }
-    return leaves;
 }
 
 void tdp_slot_gone(struct pn_mmu *mmu, struct slot *s) {
-    if (zap_range(mmu, mmu->tdp->root, s))
-        tlb_drop_everything(mmu);
+    zap_range(mmu, mmu->tdp->root, s);
+    tlb_drop_everything(mmu); /* guest tables may have stood there */
     roots_slots_changed(mmu);
     track_slot_gone(mmu, s);
 }

@@ -8,9 +8,9 @@
  * 2. The hint of a page names every index at which some TLB has it, or says that it may
  * be anywhere (HINT_MANY). HINT_W: some entry may have a write tag. HINT_X: it was
  *    fetched from since its last drop.
- * 3. fetched and large of a root have a bit for every page that jump caches with its
- *    fetch_gen may know, and for every region from which its TLB or they may have part of
- *    a large guest page. Guest tables change unseen here, so it is INVLPG that asks them.
+ * 3. fetched and large of a root have a bit for every page that its TLB has a fetch tag
+ *    for or jump caches with its fetch_gen may know, and for every region from which its
+ *    TLB or they may have part of a large guest page. Guest tables change unseen here, so it is INVLPG that asks them.
  *
  * What the guest's INVLPG of an address in a large page has to drop is every TLB entry
  * that came from that page (SDM volume 3, "Operations that Invalidate TLBs and
@@ -50,7 +50,7 @@ static void note_fetch(struct root *r, pn_gva gva) {
     r->fetched_any = true;
 }
 
-static bool was_fetched(const struct root *r, pn_gva gva) {
+bool tdp_was_fetched(const struct root *r, pn_gva gva) {
     unsigned b = fetched_bit(gva);
     return r->fetched[b / 64] >> (b % 64) & 1;
 }
@@ -158,16 +158,20 @@ void tdp_tlb_drop_writes(struct pn_mmu *mmu, const struct slot *s) {
 
 /* ---- What the guest's invalidations mean ---- */
 
+/* Its TLB and fetch_gen go too: the filters begin anew. */
 void tdp_root_drop(struct pn_mmu *mmu, struct root *r) {
     (void)mmu;
-    r->large[0] = r->large[1] = 0; /* its TLB and fetch_gen go too */
+    if (r->fetched_any)
+        memset(r->fetched, 0, sizeof(r->fetched));
+    r->fetched_any = false;
+    r->large[0] = r->large[1] = 0;
 }
 
 void tdp_root_sync(struct pn_mmu_vcpu *vcpu, struct root *r) {
     tlb_flush(vcpu, r);
     if (r->fetched_any)
         root_new_fetch_gen(vcpu, r);
-    r->large[0] = r->large[1] = 0;
+    tdp_root_drop(vcpu->mmu, r);
 }
 
 static void drop_region(struct root *r, pn_gva gva, unsigned shift) {
@@ -183,7 +187,7 @@ static void drop_region(struct root *r, pn_gva gva, unsigned shift) {
 }
 
 static void root_inval(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva) {
-    bool code = was_fetched(r, gva);
+    bool code = tdp_was_fetched(r, gva);
     tlb_drop_gva(r, gva);
     for (unsigned k = 0; k < 2; k++) {
         if (!(r->large[k] >> (gva >> region_shift[k] & 63) & 1))

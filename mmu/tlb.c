@@ -20,7 +20,8 @@
 
 #include "mmu/shadow.h"
 
-#define SUBTREE_MAX 4096 /* sptes looked at before everything is dropped instead */
+#define SUBTREE_MAX 4096 /* sptes looked at before whole TLBs are dropped instead */
+#define WAYS_MAX    64   /* links followed from a table up to its roots */
 
 int tlb_template(struct pn_mmu *mmu) {
     mmu->tlb_empty = malloc(PN_TLB_ENTRIES * sizeof(*mmu->tlb_empty));
@@ -121,20 +122,22 @@ static void drop_in_root(struct root *r, unsigned level, unsigned index, uint64_
         } else if (r->filled[mode] <= TLB_FILLED) {
             for (uint32_t i = 0; i < r->filled[mode]; i++)
                 tlb_drop_if(tlb, r->index[mode][i], hva, bytes, write);
-        } else {
-            for (unsigned i = 0; i < PN_TLB_ENTRIES; i++)
+        } else { /* gva bit 21 is the lowest of a level-2 index */
+            unsigned half = level == 2 ? PN_TLB_ENTRIES / 2 : PN_TLB_ENTRIES;
+            unsigned first = level == 2 ? (index & 1) * half : 0;
+            for (unsigned i = first; i < first + half; i++)
                 tlb_drop_if(tlb, i, hva, bytes, write);
         }
     }
 }
 
-void tlb_drop_leaf(struct pn_mmu *mmu, struct sp *sp, unsigned i, uint64_t spte,
-                   bool write) {
+static void drop_leaf_in(struct pn_mmu *mmu, uint64_t roots, const struct sp *sp,
+                         unsigned i, uint64_t spte, bool write) {
     for (unsigned v = 0; v < mmu->vcpu_count; v++) {
         struct vcpu_shadow *vs = mmu->vcpus[v]->sh;
         for (unsigned n = 0; n < vs->roots; n++) {
             struct root *r = &vs->root[n];
-            if (!(r->bit & sp->roots))
+            if (!(r->bit & roots))
                 continue;
             drop_in_root(r, sp_level(sp), i, spte, write);
             if (!write && spte & SPTE_TLB_X)
@@ -143,18 +146,52 @@ void tlb_drop_leaf(struct pn_mmu *mmu, struct sp *sp, unsigned i, uint64_t spte,
     }
 }
 
-void tlb_drop_everything(struct pn_mmu *mmu) {
+void tlb_drop_leaf(struct pn_mmu *mmu, struct sp *sp, unsigned i, uint64_t spte,
+                   bool write) {
+    drop_leaf_in(mmu, sp->roots, sp, i, spte, write);
+}
+
+static void drop_roots(struct pn_mmu *mmu, uint64_t roots) {
     for (unsigned v = 0; v < mmu->vcpu_count; v++) {
         struct vcpu_shadow *vs = mmu->vcpus[v]->sh;
-        for (unsigned n = 0; n < vs->roots; n++) {
-            tlb_flush(mmu->vcpus[v], &vs->root[n]);
-            root_new_fetch_gen(mmu->vcpus[v], &vs->root[n]);
-        }
+        for (unsigned n = 0; n < vs->roots; n++)
+            if (vs->root[n].bit & roots) {
+                tlb_flush(mmu->vcpus[v], &vs->root[n]);
+                root_new_fetch_gen(mmu->vcpus[v], &vs->root[n]);
+            }
     }
 }
 
-/* Return: false when there is too much below. The bits of sptes stay: they are hints. */
-static bool drop_below(struct pn_mmu *mmu, struct sp *sp, unsigned *seen) {
+void tlb_drop_everything(struct pn_mmu *mmu) {
+    drop_roots(mmu, ~0ull);
+}
+
+/* ---- By table ---- */
+
+/* Return: the roots whose trees hold sp; all when there are too many ways up. */
+static uint64_t roots_above(struct pn_mmu *mmu, const struct sp *sp, unsigned *ways) {
+    uint64_t roots = 0;
+    for (unsigned v = 0; sp->pinned && v < mmu->vcpu_count; v++) {
+        const struct vcpu_shadow *vs = mmu->vcpus[v]->sh;
+        for (unsigned n = 0; n < vs->roots; n++)
+            if (vs->root[n].top == sp)
+                roots |= vs->root[n].bit;
+    }
+    struct ptrs_pos pos = {0};
+    for (uint64_t *p; ~roots && (p = ptrs_next(sp->parents, &pos));) {
+        if (++*ways > WAYS_MAX)
+            return ~0ull;
+        roots |= roots_above(mmu, sp_of(p), ways);
+    }
+    return roots;
+}
+
+/* In these roots drop what came from sp or from below it; sp may be reached in another
+ * way too, but what came by that goes along. Return: false when there is too much. */
+static bool drop_below(struct pn_mmu *mmu, uint64_t roots, struct sp *sp,
+                       unsigned *seen) {
+    if (sp_level(sp) == 1 && !(sp->roots & roots))
+        return true;
     for (unsigned i = 0, left = sp->used; left; i++) {
         uint64_t v = sp->spt[i];
         if (!v)
@@ -163,19 +200,22 @@ static bool drop_below(struct pn_mmu *mmu, struct sp *sp, unsigned *seen) {
         if (++*seen > SUBTREE_MAX)
             return false;
         if (spte_leaf(v)) {
-            if (v & SPTE_USED) {
-                tlb_drop_leaf(mmu, sp, i, v, false);
-                sp->spt[i] = v & ~SPTE_USED;
-            }
-        } else if (spte_table(v) && !drop_below(mmu, sp_of(spte_child(v)), seen)) {
+            if (v & SPTE_USED)
+                drop_leaf_in(mmu, roots & sp->roots, sp, i, v, false);
+        } else if (spte_table(v) && !drop_below(mmu, roots, sp_of(spte_child(v)), seen)) {
             return false;
         }
     }
+    sp->roots &= ~roots;
     return true;
 }
 
-void tlb_drop_table(struct pn_mmu *mmu, struct sp *child) {
-    unsigned seen = 0;
-    if (child->used && !drop_below(mmu, child, &seen))
-        tlb_drop_everything(mmu);
+void tlb_drop_table(struct pn_mmu *mmu, const uint64_t *sptep) {
+    struct sp *child = sp_of(spte_child(*sptep));
+    unsigned seen = 0, ways = 0;
+    if (!child->used)
+        return;
+    uint64_t roots = roots_above(mmu, sp_of(sptep), &ways);
+    if (roots && !drop_below(mmu, roots, child, &seen))
+        drop_roots(mmu, roots);
 }
