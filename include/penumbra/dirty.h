@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Dirty logging: which pages of guest memory were written, whoever finds it out and however
- * many want to know.
+ * Dirty logging: which pages of guest memory were written, whoever finds it out and
+ * however many want to know.
  *
  * A tracker finds written pages: an engine has one at a time, chosen when it is created.
  * A consumer (a report, a migration, a snapshot) asks what was written since it asked
@@ -19,9 +19,21 @@
 #ifndef PENUMBRA_DIRTY_H
 #define PENUMBRA_DIRTY_H
 
-#include "penumbra/engine.h"
+#include "penumbra/mmu.h"
 
-/* Return: "bitmap"...; "off" for PN_DIRTY_OFF. */
+struct pn_engine;
+struct pn_engine_ops;
+
+enum pn_dirty_tracker {
+    PN_TRACKER_OFF,
+    PN_TRACKER_WP,
+    PN_TRACKER_BITMAP,
+    PN_TRACKER_CLEAR,
+    PN_TRACKER_RING,
+    PN_TRACKERS
+};
+
+/* Return: "bitmap"...; "off" for PN_TRACKER_OFF. */
 const char *pn_dirty_name(enum pn_dirty_tracker tracker);
 /* What it does, in half a line. */
 const char *pn_dirty_doc(enum pn_dirty_tracker tracker);

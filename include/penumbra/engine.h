@@ -11,6 +11,7 @@
 #include <stdio.h>
 
 #include "penumbra/cpu_state.h"
+#include "penumbra/dirty.h"
 #include "penumbra/events.h"
 #include "penumbra/mmu.h"
 #include "penumbra/stats.h"
@@ -49,8 +50,10 @@ struct pn_engine_config {
     const struct pn_bus *bus;
     struct pn_ring *rings; /* one per vCPU, or NULL */
     uint64_t seed;
-    bool host_clock;    /* --clock host */
-    uint32_t max_block; /* soft: 0 default, 1 stepping */
+    bool host_clock;               /* --clock host */
+    uint64_t start_ns;             /* virtual time begins here (a machine that goes on) */
+    enum pn_dirty_tracker tracker; /* for slots with PN_SLOT_LOG_DIRTY; OFF: none */
+    uint32_t max_block;            /* soft: 0 default, 1 stepping */
 };
 
 /* One counter of somebody else's, under its own name; group says whose ("vm", "vcpu0").
@@ -99,6 +102,10 @@ struct pn_engine_ops {
     void (*foreign_stats)(struct pn_engine *e, pn_foreign_stat_fn fn, void *opaque);
     /* One line: which MMU translates, and how that is known. */
     void (*describe)(struct pn_engine *e, char *buf, size_t size);
+    /* Can this engine find written pages that way? */
+    bool (*has_tracker)(enum pn_dirty_tracker tracker);
+    /* The engine's part of penumbra/dirty.h, from one thread, vCPUs running or not.
+     * Return: pages in *bitmap, or -errno. */
     long (*dirty_harvest)(struct pn_engine *e, uint32_t slot, uint64_t *bitmap,
                           size_t words);
     void (*dump)(struct pn_engine *e, unsigned cpu, FILE *out);

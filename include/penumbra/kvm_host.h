@@ -29,18 +29,26 @@ enum pn_kvm_mmu {
                          */
 };
 
-#define PN_KVM_CAPS 32
+#define PN_KVM_CAPS   40
+#define PN_KVM_PARAMS 24
 
 struct pn_kvm_host {
     enum pn_kvm_status status;
     int error;        /* errno behind status; 0 */
-    char reason[160]; /* one line: what is wrong and what to do; "" when usable */
+    char reason[200]; /* one line: what is wrong and what to do; "" when usable */
     int api;
     char vendor[32]; /* kvm_intel, kvm_amd, kvm_pvm; "" not known */
     enum pn_kvm_mmu mmu;
-    char found_by[128];              /* the file or fact that says so */
-    int tdp_mmu;                     /* kvm's parameter: 1, 0; -1 not there */
-    int nx_huge_pages, halt_poll_ns; /* parameters; -1 not there */
+    char found_by[160];       /* the file or fact that says so */
+    int tdp_mmu;              /* kvm's parameter: 1, 0; -1 not there */
+    int stats_vm, stats_vcpu; /* counters of KVM_GET_STATS_FD; 0: none */
+    int tsc_khz;              /* of a new vCPU; 0 not known */
+    unsigned param_count;
+    struct { /* parameters of kvm and the vendor module that shape memory management */
+        const char *module, *name;
+        char value[16]; /* as the file has it */
+        const char *what;
+    } param[PN_KVM_PARAMS];
     unsigned cap_count;
     struct {
         const char *name; /* KVM_CAP_ without the prefix */
@@ -49,8 +57,14 @@ struct pn_kvm_host {
     } cap[PN_KVM_CAPS];
 };
 
-/* Look at the host. Creates and destroys one VM. Never fails: status and reason say. */
+/* Everything above. Creates and destroys one VM with one vCPU. Never fails: status and
+ * reason say. */
 void pn_kvm_host_probe(struct pn_kvm_host *host);
+/* Open /dev/kvm and find status, reason, api, vendor, mmu and found_by; no VM is made.
+ * Return: 0 and *fd, or -errno with status and reason. */
+int pn_kvm_host_open(struct pn_kvm_host *host, int *fd);
+/* Return: the capability's value; 0 when absent or not one of those probed. */
+int pn_kvm_host_cap(const struct pn_kvm_host *host, const char *name);
 /* Return: "TDP", "shadow", "shadow (software)", "unknown". */
 const char *pn_kvm_mmu_name(enum pn_kvm_mmu mmu);
 

@@ -76,24 +76,61 @@ static json_t *thp_policy(void) {
     return q ? json_stringn(p + 1, (size_t)(q - p - 1)) : json_string("absent");
 }
 
+/* A parameter's file as JSON: numbers and Y/N as such. */
+static json_t *param_value(const char *text) {
+    char *end;
+    long long n = strtoll(text, &end, 10);
+    if (!strcmp(text, "Y") || !strcmp(text, "N"))
+        return json_boolean(text[0] == 'Y');
+    return *text && !*end ? json_integer(n) : json_string(text);
+}
+
+static json_t *params_json(const struct pn_kvm_host *k) {
+    json_t *params = json_object();
+    for (unsigned i = 0; i < k->param_count; i++)
+        json_object_set_new(params, k->param[i].name,
+                            json_pack("{s:s, s:o, s:s}", "module", k->param[i].module,
+                                      "value", param_value(k->param[i].value), "what",
+                                      k->param[i].what));
+    return params;
+}
+
+static json_t *dirty_json(const struct pn_kvm_host *k) {
+    int clear = pn_kvm_host_cap(k, "MANUAL_DIRTY_LOG_PROTECT2");
+    return json_pack("{s:b, s:b, s:b, s:i}", "bitmap", k->status == PN_KVM_OK, "clear",
+                     clear & 1, "initially_all_set", clear >> 1 & 1, "ring_bytes_max",
+                     pn_kvm_host_cap(k, "DIRTY_LOG_RING"));
+}
+
 static json_t *kvm_json(const struct pn_kvm_host *k) {
     json_t *caps = json_object();
     for (unsigned i = 0; i < k->cap_count; i++)
         json_object_set_new(caps, k->cap[i].name,
                             json_pack("{s:i, s:s}", "value", k->cap[i].value, "used_for",
                                       k->cap[i].used_for));
-    return json_pack("{s:b, s:s, s:i, s:s, s:s, s:s, s:i, s:i, s:i, s:o}", "usable",
-                     k->status == PN_KVM_OK, "reason", k->reason, "api", k->api, "vendor",
-                     k->vendor, "mmu", pn_kvm_mmu_name(k->mmu), "found_by", k->found_by,
-                     "tdp_mmu", k->tdp_mmu, "nx_huge_pages", k->nx_huge_pages,
-                     "halt_poll_ns", k->halt_poll_ns, "capabilities", caps);
+    json_t *limits = json_pack(
+        "{s:i, s:i, s:i, s:i}", "memslots", pn_kvm_host_cap(k, "NR_MEMSLOTS"),
+        "vcpus_recommended", pn_kvm_host_cap(k, "NR_VCPUS"), "vcpus",
+        pn_kvm_host_cap(k, "MAX_VCPUS"), "vcpu_ids", pn_kvm_host_cap(k, "MAX_VCPU_ID"));
+    return json_pack("{s:b, s:s, s:i, s:s, s:s, s:s, s:o, s:o, s:{s:i, s:i}, s:i, s:o, "
+                     "s:o}",
+                     "usable", k->status == PN_KVM_OK, "reason", k->reason, "api", k->api,
+                     "vendor", k->vendor, "mmu", pn_kvm_mmu_name(k->mmu), "found_by",
+                     k->found_by, "parameters", params_json(k), "dirty_log",
+                     dirty_json(k), "stats", "vm", k->stats_vm, "vcpu", k->stats_vcpu,
+                     "tsc_khz", k->tsc_khz, "limits", limits, "capabilities", caps);
 }
 
 /* Each --mmu: does it work here, and what would translate. */
 static json_t *mmu_json(const struct pn_kvm_host *k) {
-    char kvm[256];
-    snprintf(kvm, sizeof(kvm), k->status == PN_KVM_OK ? "%s, known by %s" : "%.0s%s",
-             pn_kvm_mmu_name(k->mmu), k->status == PN_KVM_OK ? k->found_by : k->reason);
+    static const char *const by_mmu[] = {
+        [PN_KVM_MMU_UNKNOWN] = "the host's CPU through KVM; which MMU is not known",
+        [PN_KVM_MMU_TDP] = "the host's CPU through KVM, with TDP (EPT or NPT)",
+        [PN_KVM_MMU_SHADOW] = "the host's CPU through KVM, with KVM's shadow paging",
+        [PN_KVM_MMU_SOFTWARE] = "the host's CPU through KVM without VMX or SVM: KVM's "
+                                "shadow paging, and only 64-bit user code runs natively",
+    };
+    const char *kvm = k->status == PN_KVM_OK ? by_mmu[k->mmu] : k->reason;
     const struct {
         const char *name, *what;
     } mmus[] = {
@@ -137,15 +174,68 @@ static void print_pool(const json_t *host, const char *key, const char *label) {
            (long long)json_integer_value(json_object_get(p, "free")));
 }
 
+static long long number(const json_t *object, const char *key) {
+    return (long long)json_integer_value(json_object_get(object, key));
+}
+
+static void print_dirty(const json_t *dirty) {
+    printf("%-14s bitmap%s", "  dirty log",
+           json_is_true(json_object_get(dirty, "clear")) ? ", bitmap with clear" : "");
+    if (number(dirty, "ring_bytes_max"))
+        printf(", ring (up to %lld KiB for each vCPU)",
+               number(dirty, "ring_bytes_max") >> 10);
+    putchar('\n');
+}
+
+static void print_params(const json_t *params) {
+    const char *name;
+    json_t *p, *v;
+    int n = 0;
+    json_object_foreach((json_t *)params, name, p) {
+        v = json_object_get(p, "value");
+        printf("%s%s ", n++ ? ", " : "  parameters   ", name);
+        if (json_is_integer(v))
+            printf("%lld", (long long)json_integer_value(v));
+        else
+            printf("%s", json_is_boolean(v) ? json_is_true(v) ? "on" : "off"
+                                            : json_string_value(v));
+    }
+    if (n)
+        putchar('\n');
+}
+
+static void print_missing(const json_t *caps) {
+    const char *name;
+    json_t *cap;
+    int n = 0;
+    json_object_foreach((json_t *)caps, name, cap) if (!number(cap, "value"))
+        printf("%s%s", n++ ? ", " : "  not offered  ", name);
+    if (n)
+        putchar('\n');
+}
+
 static void print_kvm(const json_t *kvm) {
-    if (json_is_true(json_object_get(kvm, "usable")))
-        printf("%-14s usable, API version %lld, module %s, MMU: %s\n", "/dev/kvm",
-               (long long)json_integer_value(json_object_get(kvm, "api")),
-               json_string_value(json_object_get(kvm, "vendor")),
-               json_string_value(json_object_get(kvm, "mmu")));
-    else
-        printf("%-14s %s\n", "/dev/kvm",
+    const char *vendor = json_string_value(json_object_get(kvm, "vendor"));
+    if (!json_is_true(json_object_get(kvm, "usable"))) {
+        printf("%-14s not usable: %s\n", "/dev/kvm",
                json_string_value(json_object_get(kvm, "reason")));
+        return;
+    }
+    const json_t *limits = json_object_get(kvm, "limits"),
+                 *stats = json_object_get(kvm, "stats");
+    printf("%-14s usable, API version %lld, module %s\n", "/dev/kvm", number(kvm, "api"),
+           *vendor ? vendor : "not known");
+    printf("%-14s %s, because %s\n", "  its MMU",
+           json_string_value(json_object_get(kvm, "mmu")),
+           json_string_value(json_object_get(kvm, "found_by")));
+    print_params(json_object_get(kvm, "parameters"));
+    print_dirty(json_object_get(kvm, "dirty_log"));
+    printf("%-14s %lld vCPUs, %lld memslots\n", "  at most", number(limits, "vcpus"),
+           number(limits, "memslots"));
+    if (number(stats, "vm"))
+        printf("%-14s %lld of a VM, %lld of a vCPU\n", "  counters", number(stats, "vm"),
+               number(stats, "vcpu"));
+    print_missing(json_object_get(kvm, "capabilities"));
 }
 
 static void print_host(json_t *j) {

@@ -6,7 +6,6 @@
  * each vCPU (the machine starts them), and time is the host's.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,31 +37,33 @@ static void kvm_destroy(struct pn_engine *e) {
     if (!e)
         return;
     kvm_stats_free(e);
+    kvm_dirty_end(e);
     for (unsigned i = 0; e->vcpu && i < e->cpus; i++) {
         kvm_fallback_free(&e->vcpu[i]);
         if (e->vcpu[i].run && e->vcpu[i].run != MAP_FAILED)
             munmap(e->vcpu[i].run, e->run_size);
-        if (e->vcpu[i].fd > 0)
+        if (e->vcpu[i].fd >= 0)
             close(e->vcpu[i].fd);
     }
     kvm_slots_free(e);
     free(e->vcpu);
-    if (e->vm > 0)
+    pthread_mutex_destroy(&e->ring_lock);
+    if (e->vm >= 0)
         close(e->vm);
-    if (e->kvm > 0)
+    if (e->kvm >= 0)
         close(e->kvm);
     free(e);
 }
 
 static int create_vm(struct pn_engine *e) {
-    e->kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
-    if (e->kvm < 0)
-        return kvm_error(e, "/dev/kvm");
     do
         e->vm = ioctl(e->kvm, KVM_CREATE_VM, 0);
     while (e->vm < 0 && errno == EINTR);
     if (e->vm < 0)
-        return kvm_error(e, "KVM_CREATE_VM");
+        return kvm_error(e, errno == EBUSY
+                                ? "KVM_CREATE_VM (does another hypervisor hold "
+                                  "the CPU's virtualization?)"
+                                : "KVM_CREATE_VM");
     uint64_t identity = IDENTITY_MAP_ADDR;
     struct kvm_pit_config pit = {.flags = KVM_PIT_SPEAKER_DUMMY};
     if (ioctl(e->vm, KVM_SET_TSS_ADDR, TSS_ADDR) < 0)
@@ -87,42 +88,55 @@ static int create_vm(struct pn_engine *e) {
 
 static int create_vcpu(struct pn_engine *e, unsigned i, char *err, size_t err_size) {
     struct kvm_vcpu *v = &e->vcpu[i];
-    v->engine = e;
-    v->index = i;
     v->fd = ioctl(e->vm, KVM_CREATE_VCPU, (unsigned long)i);
     if (v->fd < 0)
         return kvm_error(e, "KVM_CREATE_VCPU");
     v->run = mmap(NULL, e->run_size, PROT_READ | PROT_WRITE, MAP_SHARED, v->fd, 0);
     if (v->run == MAP_FAILED)
         return kvm_error(e, "mmap of struct kvm_run");
-    return kvm_set_cpuid(e, v, err, err_size);
+    int rc = kvm_dirty_map_ring(e, v);
+    return rc ? rc : kvm_set_cpuid(e, v, err, err_size);
 }
 
 static void on_kick(int signal) {
     (void)signal; /* KVM_RUN returns with EINTR: that is all */
 }
 
+static struct pn_engine *new_engine(const struct pn_engine_config *cfg) {
+    struct pn_engine *e = calloc(1, sizeof(*e));
+    if (!e)
+        return NULL;
+    e->vcpu = calloc(cfg->cpus, sizeof(*e->vcpu));
+    if (!e->vcpu) {
+        free(e);
+        return NULL;
+    }
+    e->cpus = cfg->cpus;
+    e->kvm = e->vm = -1;
+    for (unsigned i = 0; i < cfg->cpus; i++)
+        e->vcpu[i] = (struct kvm_vcpu){.engine = e, .index = i, .fd = -1};
+    pthread_mutex_init(&e->ring_lock, NULL);
+    e->bus = *cfg->bus;
+    e->cpu_model = cfg->cpu_model;
+    e->start_ns = host_ns() - cfg->start_ns;
+    return e;
+}
+
 static int kvm_create(const struct pn_engine_config *cfg, struct pn_engine **out,
                       char *err, size_t err_size) {
-    struct pn_engine *e = calloc(1, sizeof(*e));
+    struct pn_engine *e = new_engine(cfg);
     if (!e)
         return -ENOMEM;
     err[0] = 0;
-    pn_kvm_host_probe(&e->host);
-    if (e->host.status != PN_KVM_OK) {
-        int rc = e->host.error ? -e->host.error : -ENODEV;
-        snprintf(err, err_size, "%s", e->host.reason);
-        free(e);
-        return rc;
-    }
-    e->bus = *cfg->bus;
-    e->cpu_model = cfg->cpu_model;
-    e->start_ns = host_ns();
-    e->vcpu = calloc(cfg->cpus, sizeof(*e->vcpu));
+    int rc = pn_kvm_host_open(&e->host, &e->kvm);
+    if (rc)
+        snprintf(e->error, sizeof(e->error), "%s", e->host.reason);
     struct sigaction sa = {.sa_handler = on_kick};
     sigaction(SIGRTMIN, &sa, NULL);
-    int rc = e->vcpu ? create_vm(e) : -ENOMEM;
-    e->cpus = rc == 0 ? cfg->cpus : 0;
+    if (rc == 0)
+        rc = create_vm(e);
+    if (rc == 0)
+        rc = kvm_dirty_begin(e, cfg->tracker);
     for (unsigned i = 0; rc == 0 && i < cfg->cpus; i++)
         rc = create_vcpu(e, i, err, err_size);
     if (rc) {
@@ -186,6 +200,7 @@ const struct pn_engine_ops engine_kvm = {
     .foreign_stats = kvm_foreign_stats,
     .counts = kvm_counts,
     .describe = kvm_describe,
+    .has_tracker = kvm_has_tracker,
     .dirty_harvest = kvm_dirty_harvest,
     .dump = kvm_dump,
     .error = kvm_error_text,

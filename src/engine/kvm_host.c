@@ -21,6 +21,7 @@ static const struct {
     {KVM_CAP_NR_MEMSLOTS, "NR_MEMSLOTS", "memslots at most"},
     {KVM_CAP_NR_VCPUS, "NR_VCPUS", "vCPUs recommended"},
     {KVM_CAP_MAX_VCPUS, "MAX_VCPUS", "vCPUs at most"},
+    {KVM_CAP_MAX_VCPU_ID, "MAX_VCPU_ID", "APIC ids at most"},
     {KVM_CAP_IRQCHIP, "IRQCHIP", "PIC, IO-APIC and local APICs in the kernel"},
     {KVM_CAP_PIT2, "PIT2", "8254 in the kernel"},
     {KVM_CAP_IMMEDIATE_EXIT, "IMMEDIATE_EXIT", "kicks without lost wake-ups"},
@@ -53,6 +54,28 @@ static const struct {
     {KVM_CAP_X86_USER_SPACE_MSR, "X86_USER_SPACE_MSR", "MSRs answered by penumbra"},
     {KVM_CAP_SET_GUEST_DEBUG, "SET_GUEST_DEBUG", "breakpoints, stepping"},
 };
+/* Parameters that shape what KVM does with memory. */
+static const struct {
+    const char *module, *name, *what;
+} params[] = {
+    {"kvm", "tdp_mmu", "second-level tables changed by several vCPUs at once"},
+    {"kvm", "nx_huge_pages", "huge pages are not executable (iTLB multihit)"},
+    {"kvm", "eager_page_split", "huge pages are split when dirty logging begins"},
+    {"kvm", "mmio_caching", "MMIO is recognised by its mapping"},
+    {"kvm", "flush_on_reuse", "TLB flush when a shadow root is used again"},
+    {"kvm", "halt_poll_ns", "a halted vCPU polls that long before it sleeps"},
+    {"kvm_intel", "ept", "second-level tables"},
+    {"kvm_intel", "eptad", "accessed and dirty bits in them"},
+    {"kvm_intel", "pml", "page-modification logging"},
+    {"kvm_intel", "vpid", "TLB entries tagged by vCPU"},
+    {"kvm_intel", "unrestricted_guest", "real mode runs natively"},
+    {"kvm_intel", "enable_apicv", "APIC virtualised by the CPU"},
+    {"kvm_intel", "nested", "guests may be hypervisors"},
+    {"kvm_amd", "npt", "second-level tables"},
+    {"kvm_amd", "avic", "APIC virtualised by the CPU"},
+    {"kvm_amd", "nested", "guests may be hypervisors"},
+};
+_Static_assert(sizeof(params) / sizeof(params[0]) <= PN_KVM_PARAMS, "params do not fit");
 _Static_assert(sizeof(caps) / sizeof(caps[0]) <= PN_KVM_CAPS, "caps do not fit");
 
 /* Return: bytes read (newline cut off, terminated), or -1. */
@@ -87,34 +110,71 @@ static bool module_loaded(const char *module) {
     return access(path, F_OK) == 0;
 }
 
-static void find_mmu(struct pn_kvm_host *h) {
-    static const struct {
-        const char *module, *param;
-    } vendors[] = {{"kvm_intel", "ept"}, {"kvm_amd", "npt"}};
+static bool cpu_has(const char *flag) {
+    char line[8192], *save = NULL;
+    FILE *f = fopen("/proc/cpuinfo", "re");
+    bool has = false;
+    while (f && fgets(line, sizeof(line), f))
+        if (!strncmp(line, "flags", 5)) {
+            for (char *w = strtok_r(line, " \t:\n", &save); w && !has;
+                 w = strtok_r(NULL, " \t:\n", &save))
+                has = !strcmp(w, flag);
+            break;
+        }
+    if (f)
+        fclose(f);
+    return has;
+}
 
-    for (size_t i = 0; i < 2; i++) {
-        if (!module_loaded(vendors[i].module))
+/* A module built into the kernel is in /sys/module even where its hardware is absent:
+ * with several to choose from, CPU flags rule those out. They never decide by themselves.
+ */
+static const struct vendor {
+    const char *module, *param, *flag;
+} vendors[] = {
+    {"kvm_intel", "ept", "vmx"}, {"kvm_amd", "npt", "svm"}, {"kvm_pvm", NULL, NULL}};
+#define VENDORS (sizeof(vendors) / sizeof(vendors[0]))
+
+static const struct vendor *find_vendor(void) {
+    const struct vendor *found = NULL;
+    unsigned loaded = 0, left = 0;
+    for (size_t i = 0; i < VENDORS; i++)
+        loaded += module_loaded(vendors[i].module);
+    for (size_t i = 0; i < VENDORS; i++) {
+        const struct vendor *v = &vendors[i];
+        if (!module_loaded(v->module) || (loaded > 1 && v->flag && !cpu_has(v->flag)))
             continue;
-        int on = module_param(vendors[i].module, vendors[i].param);
-        snprintf(h->vendor, sizeof(h->vendor), "%s", vendors[i].module);
-        snprintf(h->found_by, sizeof(h->found_by), "/sys/module/%s/parameters/%s is %s",
-                 vendors[i].module, vendors[i].param,
-                 on < 0 ? "unreadable"
-                 : on   ? "on"
-                        : "off");
-        h->mmu = on < 0 ? PN_KVM_MMU_UNKNOWN : on ? PN_KVM_MMU_TDP : PN_KVM_MMU_SHADOW;
-        return;
+        found = v;
+        left++;
     }
-    if (module_loaded("kvm_pvm")) {
-        snprintf(h->vendor, sizeof(h->vendor), "kvm_pvm");
-        snprintf(
-            h->found_by, sizeof(h->found_by),
-            "/sys/module/kvm_pvm: KVM without VMX or SVM, which has shadow paging only");
+    return left == 1 ? found : NULL;
+}
+
+static void find_mmu(struct pn_kvm_host *h) {
+    const struct vendor *v = find_vendor();
+    h->tdp_mmu = module_param("kvm", "tdp_mmu");
+    snprintf(h->vendor, sizeof(h->vendor), "%s", v ? v->module : "");
+    if (v && !v->param) {
+        snprintf(h->found_by, sizeof(h->found_by),
+                 "/sys/module/kvm_pvm: KVM without VMX or SVM, which has shadow paging "
+                 "only");
         h->mmu = PN_KVM_MMU_SOFTWARE;
         return;
     }
-    snprintf(h->found_by, sizeof(h->found_by),
-             "no vendor module that penumbra knows in /sys/module");
+    int on = v ? module_param(v->module, v->param) : -1;
+    if (on >= 0) {
+        snprintf(h->found_by, sizeof(h->found_by), "/sys/module/%s/parameters/%s is %s",
+                 v->module, v->param, on ? "on" : "off");
+        h->mmu = on ? PN_KVM_MMU_TDP : PN_KVM_MMU_SHADOW;
+    } else if (h->tdp_mmu == 1) { /* KVM switches it off where there is no TDP */
+        snprintf(h->found_by, sizeof(h->found_by),
+                 "/sys/module/kvm/parameters/tdp_mmu is on");
+        h->mmu = PN_KVM_MMU_TDP;
+    } else {
+        snprintf(h->found_by, sizeof(h->found_by), "%s",
+                 v ? "the vendor module's parameter cannot be read"
+                   : "no one vendor module that penumbra knows in /sys/module");
+    }
 }
 
 static void fail(struct pn_kvm_host *h, enum pn_kvm_status status, int error,
@@ -125,12 +185,14 @@ static void fail(struct pn_kvm_host *h, enum pn_kvm_status status, int error,
 }
 
 static void open_failed(struct pn_kvm_host *h, int error) {
+    bool hardware = cpu_has("vmx") || cpu_has("svm");
     switch (error) {
     case ENOENT:
         fail(h, PN_KVM_ABSENT, error,
-             "/dev/kvm is absent: load kvm_intel or kvm_amd, or turn virtualization on "
-             "in the "
-             "firmware (in a VM: nested virtualization)");
+             hardware ? "/dev/kvm is absent: load kvm_intel or kvm_amd"
+                      : "/dev/kvm is absent, and this CPU shows no virtualization: turn "
+                        "it on in the firmware, or nested virtualization in the "
+                        "hypervisor around");
         break;
     case EACCES:
     case EPERM:
@@ -149,24 +211,68 @@ static void open_failed(struct pn_kvm_host *h, int error) {
     }
 }
 
-void pn_kvm_host_probe(struct pn_kvm_host *h) {
+int pn_kvm_host_open(struct pn_kvm_host *h, int *fd) {
     memset(h, 0, sizeof(*h));
-    h->tdp_mmu = module_param("kvm", "tdp_mmu");
-    h->nx_huge_pages = module_param("kvm", "nx_huge_pages");
-    h->halt_poll_ns = module_param("kvm", "halt_poll_ns");
-    int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
-    if (fd < 0) {
-        open_failed(h, errno);
-        return;
-    }
     find_mmu(h);
-    h->api = ioctl(fd, KVM_GET_API_VERSION, 0);
-    if (h->api != KVM_API_VERSION) {
-        fail(h, PN_KVM_BAD_API, 0, "/dev/kvm: not API version 12");
-        close(fd);
-        return;
+    *fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+    if (*fd < 0) {
+        open_failed(h, errno);
+        return -h->error;
     }
-    int vm;
+    h->api = ioctl(*fd, KVM_GET_API_VERSION, 0);
+    if (h->api == KVM_API_VERSION)
+        return 0;
+    fail(h, PN_KVM_BAD_API, 0,
+         h->api < 0 ? "/dev/kvm is no KVM: it knows no API version"
+                    : "/dev/kvm: not API version 12");
+    close(*fd);
+    *fd = -1;
+    return -ENODEV;
+}
+
+static void read_params(struct pn_kvm_host *h) {
+    for (size_t i = 0; i < sizeof(params) / sizeof(params[0]); i++) {
+        char path[128];
+        unsigned n = h->param_count;
+        snprintf(path, sizeof(path), "/sys/module/%s/parameters/%s", params[i].module,
+                 params[i].name);
+        if (read_line(path, h->param[n].value, sizeof(h->param[n].value)) <= 0)
+            continue;
+        h->param[n].module = params[i].module;
+        h->param[n].name = params[i].name;
+        h->param[n].what = params[i].what;
+        h->param_count++;
+    }
+}
+
+static int count_stats(int owner) {
+    struct kvm_stats_header head;
+    int fd = ioctl(owner, KVM_GET_STATS_FD, NULL), count = 0;
+    if (fd >= 0 && pread(fd, &head, sizeof(head), 0) == (ssize_t)sizeof(head))
+        count = (int)head.num_desc;
+    if (fd >= 0)
+        close(fd);
+    return count;
+}
+
+/* What only a VM and a vCPU tell. */
+static void look_inside(struct pn_kvm_host *h, int vm) {
+    h->stats_vm = count_stats(vm);
+    int vcpu = ioctl(vm, KVM_CREATE_VCPU, 0);
+    if (vcpu < 0)
+        return;
+    h->stats_vcpu = count_stats(vcpu);
+    int khz = ioctl(vcpu, KVM_GET_TSC_KHZ, 0);
+    h->tsc_khz = khz > 0 ? khz : 0;
+    close(vcpu);
+}
+
+void pn_kvm_host_probe(struct pn_kvm_host *h) {
+    int fd, vm;
+    int rc = pn_kvm_host_open(h, &fd);
+    read_params(h);
+    if (rc)
+        return;
     do
         vm = ioctl(fd, KVM_CREATE_VM, 0);
     while (vm < 0 && errno == EINTR);
@@ -181,9 +287,18 @@ void pn_kvm_host_probe(struct pn_kvm_host *h) {
         h->cap[h->cap_count].used_for = caps[i].used_for;
         h->cap[h->cap_count++].value = value < 0 ? 0 : value;
     }
-    if (vm >= 0)
+    if (vm >= 0) {
+        look_inside(h, vm);
         close(vm);
+    }
     close(fd);
+}
+
+int pn_kvm_host_cap(const struct pn_kvm_host *h, const char *name) {
+    for (unsigned i = 0; i < h->cap_count; i++)
+        if (!strcmp(h->cap[i].name, name))
+            return h->cap[i].value;
+    return 0;
 }
 
 const char *pn_kvm_mmu_name(enum pn_kvm_mmu mmu) {

@@ -148,6 +148,13 @@ static int handle_exit(struct kvm_vcpu *v, enum pn_exit_reason *reason) {
         return 0;
     case KVM_EXIT_INTERNAL_ERROR:
         return internal_error(v, reason);
+    case KVM_EXIT_DIRTY_RING_FULL: {
+        int rc = kvm_dirty_empty_rings(v->engine);
+        if (rc == 0)
+            return 1;
+        kvm_fail(v, "vCPU %u: KVM_RESET_DIRTY_RINGS: %s", v->index, strerror(-rc));
+        break;
+    }
     case KVM_EXIT_FAIL_ENTRY:
         kvm_fail(v, "vCPU %u: KVM cannot enter the guest, hardware reason 0x%llx",
                  v->index,

@@ -12,7 +12,7 @@
 
 #include "engine/kvm_vm.h"
 
-static struct kvm_slot *find_id(struct pn_engine *e, uint32_t id) {
+struct kvm_slot *kvm_slot_find(struct pn_engine *e, uint32_t id) {
     for (unsigned i = 0; i < e->slot_count; i++)
         if (e->slots[i].slot.id == id)
             return &e->slots[i];
@@ -59,7 +59,7 @@ static struct kvm_slot *append(struct pn_engine *e) {
 }
 
 int kvm_set_slot(struct pn_engine *e, const struct pn_memslot *slot) {
-    struct kvm_slot *old = find_id(e, slot->id);
+    struct kvm_slot *old = kvm_slot_find(e, slot->id);
     for (unsigned i = 0; i < e->cpus; i++)
         kvm_fallback_free(&e->vcpu[i]); /* it holds a copy of the slots */
     if (slot->size == 0) {
@@ -139,22 +139,4 @@ size_t kvm_read_phys(struct pn_engine *e, pn_gpa gpa, void *buf, size_t size) {
 
 size_t kvm_write_phys(struct pn_engine *e, pn_gpa gpa, const void *buf, size_t size) {
     return access_phys(e, gpa, NULL, buf, size);
-}
-
-long kvm_dirty_harvest(struct pn_engine *e, uint32_t id, uint64_t *bitmap, size_t words) {
-    struct kvm_slot *s = find_id(e, id);
-    if (!s || !(s->slot.flags & PN_SLOT_LOG_DIRTY))
-        return -ENOENT;
-    size_t need = bitmap_words(&s->slot);
-    if (words < need)
-        return -ENOSPC;
-    struct kvm_dirty_log log = {.slot = id, .dirty_bitmap = bitmap};
-    if (ioctl(e->vm, KVM_GET_DIRTY_LOG, &log) < 0)
-        return -errno;
-    long pages = 0;
-    for (size_t i = 0; i < need; i++) {
-        bitmap[i] |= __atomic_exchange_n(&s->extra_dirty[i], 0, __ATOMIC_RELAXED);
-        pages += __builtin_popcountll(bitmap[i]);
-    }
-    return pages;
 }

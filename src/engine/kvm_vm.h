@@ -18,7 +18,9 @@ struct kvm_vcpu {
     _Atomic int inside;
     _Atomic int stop; /* a kick that run() has not answered yet */
     struct pn_stats stats;
-    uint64_t emulated;             /* instructions that the software CPU ran for KVM */
+    uint64_t emulated;          /* instructions that the software CPU ran for KVM */
+    struct kvm_dirty_gfn *ring; /* kvm_dirty.c; NULL without PN_TRACKER_RING */
+    uint32_t ring_at;
     struct kvm_fallback *fallback; /* kvm_fallback.c; made when first needed */
     char error[400];               /* why run() gave PN_EXIT_ERROR or _SHUTDOWN */
 };
@@ -37,6 +39,9 @@ struct pn_engine {
     } * slots;
     unsigned slot_count, slot_capacity;
     uint64_t start_ns;
+    enum pn_dirty_tracker tracker;
+    unsigned ring_bytes;
+    pthread_mutex_t ring_lock;
     struct kvm_baseline *baseline; /* kvm_stats.c: counters before the first run */
     const char *cpu_model;
     _Atomic int failed; /* 1 + the first vCPU whose run() failed */
@@ -77,9 +82,19 @@ int kvm_set_state(struct pn_engine *e, unsigned cpu, const struct pn_cpu_state *
 int kvm_set_slot(struct pn_engine *e, const struct pn_memslot *slot);
 size_t kvm_read_phys(struct pn_engine *e, pn_gpa gpa, void *buf, size_t size);
 size_t kvm_write_phys(struct pn_engine *e, pn_gpa gpa, const void *buf, size_t size);
+struct kvm_slot *kvm_slot_find(struct pn_engine *e, uint32_t id); /* or NULL */
+void kvm_slots_free(struct pn_engine *e);
+
+/* kvm_dirty.c. begin: after the VM is made, before its vCPUs; map_ring: for each vCPU.
+ * Return: 0, or -errno with a line in e->error. */
+int kvm_dirty_begin(struct pn_engine *e, enum pn_dirty_tracker tracker);
+int kvm_dirty_map_ring(struct pn_engine *e, struct kvm_vcpu *v);
+void kvm_dirty_end(struct pn_engine *e);
+bool kvm_has_tracker(enum pn_dirty_tracker tracker);
 long kvm_dirty_harvest(struct pn_engine *e, uint32_t slot, uint64_t *bitmap,
                        size_t words);
-void kvm_slots_free(struct pn_engine *e);
+/* Take what is in the rings. Return: 0 or -errno. */
+int kvm_dirty_empty_rings(struct pn_engine *e);
 
 /* kvm_run.c */
 enum pn_exit_reason kvm_run(struct pn_engine *e, unsigned cpu, uint64_t deadline);

@@ -213,6 +213,10 @@ static size_t soft_write_phys(struct pn_engine *e, pn_gpa gpa, const void *buf,
     return pn_mmu_write_phys(e->mmu, gpa, buf, size);
 }
 
+static bool soft_has_tracker(enum pn_dirty_tracker tracker) {
+    return tracker == PN_TRACKER_OFF || tracker == PN_TRACKER_WP;
+}
+
 static long soft_dirty_harvest(struct pn_engine *e, uint32_t slot, uint64_t *bitmap,
                                size_t words) {
     return pn_mmu_dirty_harvest(e->mmu, slot, bitmap, words);
@@ -362,6 +366,7 @@ const struct pn_engine_ops engine_soft = {
     .tsc = soft_tsc,
     .stats = soft_stats,
     .describe = soft_describe,
+    .has_tracker = soft_has_tracker,
     .dirty_harvest = soft_dirty_harvest,
     .dump = soft_dump,
     .error = soft_error,

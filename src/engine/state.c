@@ -115,9 +115,9 @@ int soft_state_set(struct cpu *cpu, const struct pn_cpu_state *s) {
     cpu_update_paging(cpu);
     cpu_update_mode(cpu);
     if (s->pending.exception >= 0) {
-        cpu->fault = (struct pn_fault){(uint8_t)s->pending.exception,
-                                       s->pending.has_error, s->pending.error,
-                                       s->pending.exception == 14 ? s->cr2 : 0};
+        cpu->fault =
+            (struct pn_fault){(uint8_t)s->pending.exception, s->pending.has_error,
+                              s->pending.error, s->pending.exception == 14 ? s->cr2 : 0};
         cpu_deliver_fault(cpu);
     }
     return 0;
