@@ -559,9 +559,12 @@ static void take_paging(struct world *w, struct cpu *c) {
     memcpy(p.pdpte, c->p.pdpte, sizeof(p.pdpte));
     p.pkru = c->p.pkru;
     p.pkrs = c->p.pkrs;
+    /* Control registers written with what they hold flush nothing. */
+    if (p.cr0 != c->p.cr0 || p.cr3 != c->p.cr3 || p.cr4 != c->p.cr4 ||
+        p.efer != c->p.efer || memcmp(p.pdpte, c->p.pdpte, sizeof(p.pdpte)))
+        memset(c->stale, 0, sizeof(c->stale));
     c->p = p;
     pn_mmu_set_paging(c->v, &p);
-    memset(c->stale, 0, sizeof(c->stale));
 }
 
 static void pkr_step(struct world *w, struct cpu *c) {
@@ -679,6 +682,10 @@ static struct pn_mmu_config config_of(struct world *w, unsigned run) {
     cfg.opt.large_pages = run % 3 != 2;
     cfg.opt.page_budget = run % 2 ? 64 : 1024;
     cfg.opt.cached_roots = (uint32_t[]){3, 0, 15, 1, 7}[run / 2 % 5];
+    cfg.kind = run < RUNS ? PN_MMU_SHADOW : PN_MMU_TDP;
+    cfg.opt.tdp_levels = 4 + run / 3 % 2;
+    cfg.opt.eager_split = run / 4 % 2;
+    cfg.opt.dirty_method = run / 2 % 2 ? PN_DIRTY_DBIT : PN_DIRTY_WP;
     cfg.maxphyaddr = w->maxphyaddr = maxphyaddr[run % 4];
     return cfg;
 }
@@ -726,7 +733,7 @@ int main(void) {
     Suite *s = suite_create("mmu property");
     TCase *tc = tcase_create("random guests");
     tcase_set_timeout(tc, 800);
-    tcase_add_loop_test(tc, property, 0, RUNS);
+    tcase_add_loop_test(tc, property, 0, 2 * RUNS); /* shadow, then TDP */
     suite_add_tcase(s, tc);
     SRunner *sr = srunner_create(s);
     srunner_run_all(sr, CK_ENV);
