@@ -328,7 +328,7 @@ void tlb_drop_gva(struct root *r, pn_gva gva);
 /* An spte that is a leaf is about to go or to lose rights. write: only its write tags. */
 void tlb_drop_leaf(struct pn_mmu *mmu, struct sp *sp, unsigned i, uint64_t spte,
                    bool write);
-/* The same for everything reached through a table. */
+/* The same for what the roots above reach through this table spte. */
 void tlb_drop_table(struct pn_mmu *mmu, const uint64_t *sptep);
 void tlb_drop_everything(struct pn_mmu *mmu);
 
