@@ -82,11 +82,23 @@ START_TEST(gigabyte_pages) {
     ck_map(ROOT + 0x80000, PN_WRITE, PN_TLB_SUPER, ROOT + 0x80000);
     ck_assert_uint_eq(stat(PN_STAT_pages_4k), 1);
     clean();
+    /* More entries than a TLB remembers one by one, then the large spte goes. */
+    for (uint64_t i = 0; i < PN_TLB_ENTRIES; i++)
+        ck_map((2ull << 30) + i * 4096, PN_READ, PN_TLB_SUPER, (2ull << 30) + i * 4096);
     ck_assert_int_eq(pn_mmu_track_add(f.mmu, (2ull << 30) >> 12), 0);
+    for (uint64_t i = 0; i < PN_TLB_ENTRIES; i++)
+        ck_assert(!hit((2ull << 30) + i * 4096, PN_READ, PN_TLB_SUPER));
     ck_assert_uint_eq(stat(PN_STAT_pages_1g), 0);
     ck_assert(!hit((2ull << 30) + 0x12345678, PN_READ, PN_TLB_SUPER));
     ck_map((2ull << 30) + 0x12345678, PN_WRITE, PN_TLB_SUPER, (2ull << 30) + 0x12345678);
     ck_assert_uint_eq(stat(PN_STAT_pages_2m), 2);
+    for (uint64_t i = 0; i < PN_TLB_ENTRIES; i++)
+        ck_map(0x12200000 + i * 4096, PN_READ, PN_TLB_SUPER, 0x12200000 + i * 4096);
+    ck_assert_int_eq(pn_mmu_track_add(f.mmu, 0x12345), 0);
+    for (uint64_t i = 0; i < 512; i++) {
+        ck_assert(!hit(0x12200000 + i * 4096, PN_READ, PN_TLB_SUPER));
+        ck_assert(hit(0x12400000 + i * 4096, PN_READ, PN_TLB_SUPER));
+    }
     f.mem = NULL;
     finish();
     munmap(raw, size + align);
@@ -265,6 +277,26 @@ START_TEST(roots_are_cached) {
     ck_assert_uint_eq(stat(PN_STAT_root_miss), misses + 1);
     ck_assert(!hit(0x5000, PN_FETCH, PN_TLB_USER));
     ck_map(0x5000, PN_FETCH, PN_TLB_USER, DATA + 0x1000);
+    finish();
+}
+END_TEST
+
+START_TEST(a_dead_root_leaves_the_others_alone) {
+    start();
+    pn_gpa other = two_roots();
+    on_4level(other);
+    ck_map(DIRECT + DATA, PN_READ, PN_TLB_SUPER, DATA);
+    ck_map(DIRECT + DATA, PN_READ, PN_TLB_SUPER_AC, DATA);
+    on_4level(ROOT);
+    ck_map(DIRECT + DATA, PN_WRITE, PN_TLB_SUPER, DATA);
+    uint64_t gen = f.view.fetch_gen;
+    for (unsigned i = 0; i < 512; i++) /* the guest frees the other and clears it */
+        poke(other + 8 * i, 0);
+    ck_assert(hit(DIRECT + DATA, PN_WRITE, PN_TLB_SUPER));
+    ck_assert_uint_eq(f.view.fetch_gen, gen);
+    clean();
+    pn_mmu_set_cr3(f.vcpu, other, false, NULL);
+    ck_pf(DIRECT + DATA, PN_READ, PN_TLB_SUPER, 0);
     finish();
 }
 END_TEST
@@ -529,8 +561,10 @@ START_TEST(zap_all) {
     ck_map(0x5000, PN_FETCH, PN_TLB_USER, DATA);
     pn_mmu_set_cr3(f.vcpu, other, false, NULL);
     ck_map(0x5000, PN_FETCH, PN_TLB_USER, DATA + 0x1000);
+    uint64_t gen = f.view.fetch_gen;
     pn_mmu_zap_all(f.mmu);
     clean();
+    ck_assert_uint_ne(f.view.fetch_gen, gen);
     ck_assert(!hit(0x5000, PN_FETCH, PN_TLB_USER));
     ck_map(0x5000, PN_FETCH, PN_TLB_USER, DATA + 0x1000);
     ck_assert_int_eq(poke(gpte_at(ROOT, 0x5000, 1), 0), PN_OUT_MAPPED);
@@ -694,6 +728,7 @@ int main(void) {
         dirty_log,
         slots_that_hold_tables_go,
         roots_are_cached,
+        a_dead_root_leaves_the_others_alone,
         fetch_generation_follows_code_only,
         pcids,
         other_vcpus_see_it,
