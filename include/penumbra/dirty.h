@@ -30,6 +30,7 @@ enum pn_dirty_tracker {
     PN_TRACKER_BITMAP,
     PN_TRACKER_CLEAR,
     PN_TRACKER_RING,
+    PN_TRACKER_DBIT,
     PN_TRACKERS
 };
 

@@ -7,7 +7,8 @@
 #include "engine/engines.h"
 
 static const struct pn_engine_ops *const engines[] = {
-    &engine_soft,
+    &engine_shadow,
+    &engine_tdp,
     &engine_kvm,
 };
 

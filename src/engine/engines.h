@@ -7,8 +7,9 @@
 
 struct cpu;
 
-extern const struct pn_engine_ops engine_soft; /* --mmu shadow */
-extern const struct pn_engine_ops engine_kvm;  /* --mmu kvm */
+extern const struct pn_engine_ops engine_shadow; /* --mmu shadow */
+extern const struct pn_engine_ops engine_tdp;    /* --mmu tdp */
+extern const struct pn_engine_ops engine_kvm;    /* --mmu kvm */
 
 /* state.c: the software CPU's state to and from the neutral one.
  * Return: 0, or -EINVAL when the state is none that a CPU can be in. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The soft engine: the software CPU over the shadow MMU.
+ * The soft engines: the software CPU over the shadow MMU or the two-dimensional one.
  *
  * Invariants
  * 1. Virtual time is the instructions that the running vCPU retired plus the time it
@@ -168,8 +168,8 @@ static uint8_t model_maxphyaddr(const struct cpu_model *model) {
     return (uint8_t)leaf[0];
 }
 
-static int soft_create(const struct pn_engine_config *cfg, struct pn_engine **out,
-                       char *err, size_t err_size) {
+static int soft_create(const struct pn_engine_config *cfg, enum pn_mmu_kind kind,
+                       struct pn_engine **out, char *err, size_t err_size) {
     struct pn_engine *e = calloc(1, sizeof(*e));
     if (!e)
         return -ENOMEM;
@@ -182,9 +182,15 @@ static int soft_create(const struct pn_engine_config *cfg, struct pn_engine **ou
         free(e);
         return rc;
     }
-    struct pn_mmu_config m = {
-        .maxphyaddr = model_maxphyaddr(e->model), .on_track = code_written, .opaque = e};
-    m.opt = *cfg->mmu;
+    struct pn_mmu_config m = {.kind = kind,
+                              .opt = *cfg->mmu,
+                              .maxphyaddr = model_maxphyaddr(e->model),
+                              .on_track = code_written,
+                              .opaque = e};
+    if (cfg->tracker == PN_TRACKER_WP)
+        m.opt.dirty_method = PN_DIRTY_WP;
+    else if (cfg->tracker == PN_TRACKER_DBIT)
+        m.opt.dirty_method = PN_DIRTY_DBIT;
     e->vcpu = calloc(cfg->cpus, sizeof(*e->vcpu));
     rc = e->vcpu ? pn_mmu_create(&m, &e->mmu) : -ENOMEM;
     for (; rc == 0 && e->cpus < cfg->cpus; e->cpus++)
@@ -196,6 +202,16 @@ static int soft_create(const struct pn_engine_config *cfg, struct pn_engine **ou
     }
     *out = e;
     return 0;
+}
+
+static int shadow_create(const struct pn_engine_config *cfg, struct pn_engine **out,
+                         char *err, size_t err_size) {
+    return soft_create(cfg, PN_MMU_SHADOW, out, err, err_size);
+}
+
+static int tdp_create(const struct pn_engine_config *cfg, struct pn_engine **out,
+                      char *err, size_t err_size) {
+    return soft_create(cfg, PN_MMU_TDP, out, err, err_size);
 }
 
 /* ---- Memory ---- */
@@ -213,8 +229,12 @@ static size_t soft_write_phys(struct pn_engine *e, pn_gpa gpa, const void *buf,
     return pn_mmu_write_phys(e->mmu, gpa, buf, size);
 }
 
-static bool soft_has_tracker(enum pn_dirty_tracker tracker) {
+static bool shadow_has_tracker(enum pn_dirty_tracker tracker) {
     return tracker == PN_TRACKER_OFF || tracker == PN_TRACKER_WP;
+}
+
+static bool tdp_has_tracker(enum pn_dirty_tracker tracker) {
+    return shadow_has_tracker(tracker) || tracker == PN_TRACKER_DBIT;
 }
 
 static long soft_dirty_harvest(struct pn_engine *e, uint32_t slot, uint64_t *bitmap,
@@ -334,9 +354,15 @@ static void soft_dump(struct pn_engine *e, unsigned cpu, FILE *out) {
     cpu_dump(e->vcpu[cpu].cpu, out);
 }
 
-static void soft_describe(struct pn_engine *e, char *buf, size_t size) {
+static void shadow_describe(struct pn_engine *e, char *buf, size_t size) {
     (void)e;
     snprintf(buf, size, "software CPU, shadow MMU (simulated: times are not hardware's)");
+}
+
+static void tdp_describe(struct pn_engine *e, char *buf, size_t size) {
+    (void)e;
+    snprintf(buf, size,
+             "software CPU, two-dimensional MMU (simulated: times are not hardware's)");
 }
 
 static const char *soft_error(struct pn_engine *e) {
@@ -344,30 +370,18 @@ static const char *soft_error(struct pn_engine *e) {
     return name ? name : "";
 }
 
-const struct pn_engine_ops engine_soft = {
+const struct pn_engine_ops engine_shadow = {
     .name = "shadow",
-    .create = soft_create,
-    .destroy = soft_destroy,
-    .set_slot = soft_set_slot,
-    .read_phys = soft_read_phys,
-    .write_phys = soft_write_phys,
-    .run = soft_run,
-    .kick = soft_kick,
-    .interrupt = soft_interrupt,
-    .nmi = soft_nmi,
-    .set_deadline = soft_set_deadline,
-    .now = soft_now,
-    .skip = soft_skip,
-    .cpuid = soft_cpuid,
-    .get_state = soft_get_state,
-    .set_state = soft_set_state,
-    .reset = soft_reset,
-    .insns = soft_insns,
-    .tsc = soft_tsc,
-    .stats = soft_stats,
-    .describe = soft_describe,
-    .has_tracker = soft_has_tracker,
-    .dirty_harvest = soft_dirty_harvest,
-    .dump = soft_dump,
-    .error = soft_error,
+    .create = shadow_create,
+    .describe = shadow_describe,
+    .has_tracker = shadow_has_tracker,
+#include "engine/soft_ops.inc"
+};
+
+const struct pn_engine_ops engine_tdp = {
+    .name = "tdp",
+    .create = tdp_create,
+    .describe = tdp_describe,
+    .has_tracker = tdp_has_tracker,
+#include "engine/soft_ops.inc"
 };
