@@ -16,7 +16,7 @@ help:
 	@echo "make linux    the same with Debian's kernel and busybox, to a shell (Ctrl-A x quits)"
 	@echo "make test     install what is missing, build, run every test"
 	@echo "make all      build only (PRESET=dev|release|asan-ubsan|tsan|fuzz; now $(PRESET))"
-	@echo "make bench    time a Linux boot beside QEMU's software CPU"
+	@echo "make bench    time a Linux boot, and what comes before it, beside QEMU"
 	@echo "make format   clang-format; make tidy: clang-tidy; make rules: who includes whom"
 	@echo "make install  to PREFIX (default /usr/local); make clean: remove build/"
 
@@ -46,7 +46,8 @@ test: setup-test all
 	@scripts/guest.sh > /dev/null || echo "test: no guest packages; the boot tests will be skipped" >&2
 	ctest --preset $(PRESET) -j $(JOBS) $(CTEST_ARGS)
 
-bench: setup-test penumbra
+bench: setup-test all
+	@$(BUILD)/bench/startup/startup --penumbra $(BUILD)/src/cli/penumbra
 	@cache=$$(scripts/guest.sh) && bench/vs_qemu --penumbra $(BUILD)/src/cli/penumbra --guest $$cache
 
 format:
