@@ -129,6 +129,7 @@ static int create_machine(struct run *r) {
     if (!m->kernel) {
         m->kernel_blob = pn_guest_elf;
         m->kernel_blob_size = (size_t)(pn_guest_elf_end - pn_guest_elf);
+        m->window = true;
     }
     m->serial_out = console_out;
     m->serial_in = console_has_input() ? console_in : NULL;

@@ -88,6 +88,13 @@ bool serial_listens(const struct serial *s);
 /* Called by the device when the FIFO drained and more input is welcome. */
 void serial_on_room(struct serial *s, void (*fn)(void *opaque), void *opaque);
 
+/* The mark port (mark.c, penumbra/mark.h). told: a mark, seen inside the guest's OUT;
+ * what it returns is what the guest reads next. */
+struct mark;
+typedef uint32_t (*mark_fn)(void *opaque, uint32_t value);
+struct mark *mark_create(struct dev_bus *bus, mark_fn told, void *opaque);
+void mark_destroy(struct mark *m);
+
 /* The interrupt controllers of a PC: 8259 pair, IO-APIC, local APICs (pic.c, ioapic.c,
  * lapic.c, intc.c). One object, since an interrupt's way runs through all three. */
 struct intc;

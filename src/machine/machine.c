@@ -202,7 +202,7 @@ int machine_create(const struct machine_config *cfg, struct machine **out, char 
     m->cfg = *cfg;
     m->ops = cfg->engine;
     m->cfg.host_clock |= cfg->engine->threaded; /* it has no other */
-    m->ram.fd = -1;
+    m->ram.fd = m->window.fd = -1;
     pthread_condattr_t monotonic;
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
@@ -224,6 +224,7 @@ void machine_destroy(struct machine *m) {
     wiring_destroy(m);
     if (m->engine)
         m->ops->destroy(m->engine);
+    hostmem_destroy(&m->window);
     hostmem_destroy(&m->ram);
     pthread_cond_destroy(&m->wake);
     pthread_mutex_destroy(&m->lock);

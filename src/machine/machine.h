@@ -47,6 +47,13 @@ struct machine_config {
     /* Somebody sits at the console: a guest that idles then waits in real time under
      * --clock virtual too, instead of skipping ahead as fast as it can. */
     bool interactive;
+    /* The guest wrote to the mark port (penumbra/mark.h). Called inside the guest's OUT,
+     * on the thread that runs the vCPU: counters and time are those of that instruction.
+     * May not destroy the machine or run it. May be NULL. */
+    void (*on_mark)(void *opaque, uint32_t value);
+    /* Serve the mark port's requests for the window, a memslot that comes and goes. Only
+     * for guests of our own: code in the window would outlive its slot. */
+    bool window;
     bool shared_ram; /* guest RAM in a memfd that other processes can map */
     void *opaque;
 };

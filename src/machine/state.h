@@ -47,6 +47,11 @@ struct machine {
     struct misc *misc;
     struct fw_cfg *fw_cfg;
     struct testdev *testdev;
+    struct mark *mark;
+
+    struct hostmem window; /* window.c; base NULL: never asked for */
+    pn_gpa window_gpa;
+    uint64_t window_size; /* 0: absent */
 
     uint64_t now_max;  /* see invariant 2 */
     unsigned current;  /* the vCPU inside run */
@@ -81,6 +86,8 @@ void wiring_bus(struct machine *m, struct pn_bus *bus); /* the engine's view of 
 
 /* Hand console input to the UART. */
 void machine_feed_serial(struct machine *m);
+/* window.c: a mark has come; the answer is for the guest. */
+uint32_t machine_mark(void *opaque, uint32_t value);
 /* machine_threads.c: run a threaded engine to its end. Return: 0, or -errno and a line.
  */
 int machine_run_threads(struct machine *m, struct err *e);

@@ -311,8 +311,9 @@ static int create_devices(struct machine *m) {
     m->misc = misc_create(m->bus, irq, &m->dev_host);
     m->fw_cfg = fw_cfg_create(m->bus, &m->dev_host);
     m->testdev = testdev_create(m->bus, irq, &m->dev_host);
+    m->mark = mark_create(m->bus, machine_mark, m);
     if (!m->serial || (m->intc && !m->pit) || !m->rtc || !m->acpi_pm || !m->misc ||
-        !m->fw_cfg || !m->testdev)
+        !m->fw_cfg || !m->testdev || !m->mark)
         return -ENOMEM;
     serial_on_room(m->serial, serial_room, m);
     return fill_fw_cfg(m);
@@ -332,6 +333,7 @@ int wiring_create(struct machine *m, struct err *e) {
 }
 
 void wiring_destroy(struct machine *m) {
+    mark_destroy(m->mark);
     testdev_destroy(m->testdev);
     fw_cfg_destroy(m->fw_cfg);
     misc_destroy(m->misc);

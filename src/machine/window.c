@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What becomes of a mark (penumbra/mark.h): the caller of the machine is told, and
+ * requests about the window are served, where the machine was made with one.
+ *
+ * Invariants
+ * 1. The window is one memslot, absent or at one of two addresses in the MMIO hole; its
+ * memory is taken at the first request and stays until the machine is destroyed.
+ * 2. Slots change inside the OUT that asks for it: the guest's next instruction sees it.
+ */
+#include <string.h>
+
+#include "machine/state.h"
+#include "penumbra/mark.h"
+
+#define SLOT_WINDOW 8u
+
+static int set_window(struct machine *m, pn_gpa gpa, uint64_t size) {
+    const struct pn_memslot slot = {
+        .id = SLOT_WINDOW, .gpa = gpa, .size = size, .hva = m->window.base};
+    int rc = m->ops->set_slot(m->engine, &slot);
+    if (rc == 0) {
+        m->window_gpa = gpa;
+        m->window_size = size;
+    }
+    return rc;
+}
+
+static int add(struct machine *m, uint32_t pages) {
+    uint64_t size = (uint64_t)pages * PN_PAGE_SIZE;
+    if (m->window_size || !pages || pages > PN_WINDOW_PAGES_MAX)
+        return -1;
+    if (!m->window.base) {
+        char text[128];
+        struct err e = {text, sizeof(text)};
+        const struct hostmem_config cfg = {.size = (uint64_t)PN_WINDOW_PAGES_MAX *
+                                                   PN_PAGE_SIZE,
+                                           .hugepages = m->cfg.hugepages,
+                                           .numa = m->cfg.numa};
+        if (hostmem_create(&cfg, &m->window, &e))
+            return -1;
+    }
+    return set_window(m, PN_WINDOW_A, size);
+}
+
+static int request(struct machine *m, uint32_t value) {
+    switch (PN_MARK_KIND(value)) {
+    case PN_MARK_ADD:
+        return add(m, PN_MARK_ARG(value));
+    case PN_MARK_MOVE:
+        if (!m->window_size)
+            return -1;
+        return set_window(m, m->window_gpa == PN_WINDOW_A ? PN_WINDOW_B : PN_WINDOW_A,
+                          m->window_size);
+    case PN_MARK_DELETE:
+        return m->window_size ? set_window(m, m->window_gpa, 0) : -1;
+    default:
+        return 0;
+    }
+}
+
+uint32_t machine_mark(void *opaque, uint32_t value) {
+    struct machine *m = opaque;
+    uint32_t answer = PN_MARK_NONE;
+    if (m->cfg.window)
+        answer = request(m, value) ? PN_MARK_FAILED : PN_MARK_DONE;
+    if (m->cfg.on_mark)
+        m->cfg.on_mark(m->cfg.opaque, value);
+    return answer;
+}
