@@ -12,7 +12,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "cpu/decode.h"
+#include "cpu/lower.h"
 #include "cpu/system.h"
 #include "cpu/xlat.h"
 
@@ -41,11 +41,45 @@ static const uint8_t *thunk(struct emit *e, const void *target) {
     return at;
 }
 
+/* rax: the tag. Ask the second jump cache; tell the first one. */
+static const uint8_t *miss_thunk(struct emit *e) {
+    const uint8_t *at = e->p;
+    e_mov(e, H_R10, H_AX);
+    e8(e, 0x49), e8(e, 0xc1), e8(e, 0xea), e8(e, 16); /* shr r10, 16 */
+    e_rr(e, false, OP_XOR, H_R10, H_AX);
+    e8(e, 0x41), e8(e, 0xc1), e8(e, 0xe2), e8(e, JC_BITS); /* shl r10d, 13 */
+    e_rr(e, false, OP_XOR, H_R10, H_AX);
+    e_rm(e, false, OP_XOR, H_R10, H_SP, CO(jc_salt));
+    e_alu(e, false, 4, H_R10, JC2_ENTRIES - 1);
+    e8(e, 0x41), e8(e, 0xc1), e8(e, 0xe2), e8(e, 4);      /* shl r10d, 4 */
+    e8(e, 0x4a), e8(e, OP_CMP), e8(e, 0x84), e8(e, 0x14); /* rax, [rsp + r10 + disp32] */
+    e32(e, (uint32_t)JC2_OFFSET);
+    uint8_t *miss = e_jcc(e, CC_NZ);
+    e8(e, 0x4e), e8(e, OP_LOAD), e8(e, 0x94), e8(e, 0x14); /* mov r10, the code */
+    e32(e, (uint32_t)JC2_OFFSET + 8);
+    e_rm(e, true, OP_STORE, H_CX, H_SP, CO(jit.save[0]));
+    e_mov(e, H_CX, H_AX);
+    e_rm(e, true, OP_XOR, H_CX, H_SP, CO(jc_salt));
+    e_alu(e, false, 4, H_CX, JC_ENTRIES - 1);
+    e8(e, 0xc1), e8(e, 0xe1), e8(e, 4); /* shl ecx, 4 */
+    e8(e, 0x48), e8(e, OP_STORE), e8(e, 0x84),
+        e8(e, 0x0c); /* [rsp + rcx + disp32], rax */
+    e32(e, (uint32_t)JC_OFFSET);
+    e8(e, 0x4c), e8(e, OP_STORE), e8(e, 0x94), e8(e, 0x0c); /* and r10 */
+    e32(e, (uint32_t)JC_OFFSET + 8);
+    e_rm(e, true, OP_LOAD, H_CX, H_SP, CO(jit.save[0]));
+    e8(e, 0x41), e8(e, 0xff), e8(e, 0xe2); /* jmp r10 */
+    e_link(miss, e->p);
+    thunk(e, xlat_tramp_miss);
+    return at;
+}
+
 static void jc_clear(struct xlat *x) {
-    struct cpu_frame *f = (void *)((uint8_t *)x->cpu - offsetof(struct cpu_frame, cpu));
-    const uint8_t *miss = x->rx + (x->thunk_miss - x->rw);
+    struct cpu_frame *f = frame_of(x->cpu);
     for (unsigned i = 0; i < JC_ENTRIES; i++)
-        f->jc[i] = (struct jc_entry){0, miss};
+        f->jc[i] = (struct jc_entry){0, x->none};
+    for (unsigned i = 0; i < JC2_ENTRIES; i++)
+        f->jc2[i] = (struct jc_entry){0, x->none};
 }
 
 int blocks_create(struct xlat *x) {
@@ -66,7 +100,8 @@ int blocks_create(struct xlat *x) {
         !x->page_hash)
         return -1;
     struct emit e = {x->rw};
-    x->thunk_miss = thunk(&e, xlat_tramp_miss);
+    x->none = x->rx + (thunk(&e, xlat_tramp_miss) - x->rw);
+    x->thunk_miss = miss_thunk(&e);
     x->thunk_vec = thunk(&e, xlat_tramp_vec);
     x->start = ((size_t)(e.p - x->rw) + 63) & ~(size_t)63;
     x->page_free = NO_BLOCK;
@@ -118,9 +153,23 @@ void cpu_drop_blocks(struct cpu *cpu) {
 
 /* ---- The jump cache ---- */
 
-struct jc_entry *jc_slot(struct cpu *cpu, uint64_t rip) {
-    struct cpu_frame *f = (void *)((uint8_t *)cpu - offsetof(struct cpu_frame, cpu));
-    return &f->jc[rip & (JC_ENTRIES - 1)];
+const uint8_t *jc_find(struct cpu *cpu, uint64_t rip) {
+    struct cpu_frame *f = frame_of(cpu);
+    uint64_t tag = rip ^ cpu->jc_salt;
+    const struct jc_entry *jc = &f->jc[rip & (JC_ENTRIES - 1)];
+    if (jc->tag == tag && jc->code != cpu->xlat->none)
+        return jc->code;
+    const struct jc_entry *jc2 = &f->jc2[jc2_index(rip, tag)];
+    if (jc2->tag != tag || jc2->code == cpu->xlat->none)
+        return NULL;
+    f->jc[rip & (JC_ENTRIES - 1)] = *jc2;
+    return jc2->code;
+}
+
+void jc_put(struct cpu *cpu, uint64_t rip, const uint8_t *code) {
+    struct cpu_frame *f = frame_of(cpu);
+    uint64_t tag = rip ^ cpu->jc_salt;
+    f->jc[rip & (JC_ENTRIES - 1)] = f->jc2[jc2_index(rip, tag)] = (struct jc_entry){tag, code};
 }
 
 /* Salts are numbers below JC_ENTRIES: two entries of one slot agree in those bits of
@@ -179,6 +228,17 @@ void block_chain(struct xlat *x, uint32_t from, unsigned k, struct block *to) {
     ex->next = to->incoming;
     to->incoming = from * 2 + k;
     exit_patch(x, ex, to->code);
+}
+
+void block_cache_exit(struct xlat *x, uint32_t from, unsigned k) {
+    struct block_exit *ex = &x->blocks[from].exit[k];
+    struct emit e = {x->rw + x->used};
+    if (!ex->patch || x->used + 256 > x->size)
+        return;
+    emit_cache_exit(&e, x, ex->rip);
+    exit_patch(x, ex, (uint32_t)x->used);
+    ex->patch = 0; /* for good */
+    x->used = ((size_t)(e.p - x->rw) + 15) & ~(size_t)15;
 }
 
 /* ---- Pages ---- */
@@ -280,9 +340,8 @@ void block_drop(struct xlat *x, struct block *b) {
     exit_unchain(x, b, 1);
     while (b->incoming != NO_BLOCK)
         exit_unchain(x, &x->blocks[b->incoming / 2], b->incoming % 2);
-    struct jc_entry *jc = jc_slot(x->cpu, b->rip);
-    if (jc->code == x->rx + b->code)
-        jc->code = x->rx + (x->thunk_miss - x->rw);
+    struct emit e = {x->rw + b->code};
+    e_jmp_to(&e, x->rw + b->dead_stub);
     b->dead = 1;
     page_unlink(x, b, 0);
     if (b->gpa2 != NO_PAGE)

@@ -182,7 +182,7 @@ static void emit_stub(struct lower *l, const struct stub *s) {
     struct emit *e = &l->e;
     e_link(s->from, e->p);
     if (s->exit == EXIT_CACHE) {
-        emit_cache_exit(l, s->rip);
+        emit_cache_exit(e, l->x, s->rip);
         return;
     }
     l->b->exit[s->exit].stub = here(l);

@@ -64,7 +64,7 @@ static inline bool in64(const struct lower *l) {
 static inline uint32_t here(const struct lower *l) {
     return (uint32_t)(l->e.p - l->x->rw);
 }
-static inline uint64_t next_rip(const struct lower *l) {
+static inline uint64_t rip_after(const struct lower *l) {
     const struct insn *in = &l->dec[l->cur].in;
     uint64_t rip = in->rip + in->len;
     return in64(l) ? rip : (uint32_t)rip;
@@ -128,6 +128,6 @@ void lower_fall(struct lower *l, uint64_t rip);
 /* Jump through the jump cache to the address in RAX. */
 void lower_dispatch(struct lower *l);
 /* The code of an exit to a constant address through the jump cache. */
-void emit_cache_exit(struct lower *l, uint64_t rip);
+void emit_cache_exit(struct emit *e, const struct xlat *x, uint64_t rip);
 
 #endif

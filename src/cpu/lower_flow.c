@@ -4,13 +4,12 @@
 
 /* ---- Exits ---- */
 
-void emit_cache_exit(struct lower *l, uint64_t rip) {
-    struct emit *e = &l->e;
+void emit_cache_exit(struct emit *e, const struct xlat *x, uint64_t rip) {
     int32_t slot = JC_OFFSET + (int32_t)(rip & (JC_ENTRIES - 1)) * 16;
     e_const(e, H_AX, rip);
     e_rm(e, true, OP_XOR, H_AX, H_SP, CO(jc_salt));
     e_rm(e, true, OP_CMP, H_AX, H_SP, slot);
-    e_link(e_jcc(e, CC_NZ), l->x->thunk_miss);
+    e_link(e_jcc(e, CC_NZ), x->thunk_miss);
     e_rm(e, false, 0xff, 4, H_SP, slot + 8); /* jmp [code] */
 }
 
@@ -33,7 +32,7 @@ static void exit_to(struct lower *l, unsigned k, uint64_t rip, int cc) {
     struct emit *e = &l->e;
     bool near = l->chain_ok && (rip ^ l->b->rip) < PN_PAGE_SIZE;
     if (!near && cc < 0) {
-        emit_cache_exit(l, rip);
+        emit_cache_exit(e, l->x, rip);
         return;
     }
     uint8_t *rel = cc < 0 ? e_jmp(e) : e_jcc(e, (unsigned)cc);
@@ -222,7 +221,7 @@ void lower_jcc(struct lower *l, const struct dec *d) {
     flags_spill(l);
     flags_fill(l);
     exit_to(l, 0, d->in.imm, d->in.opcode & 15);
-    exit_to(l, 1, next_rip(l), -1);
+    exit_to(l, 1, rip_after(l), -1);
     l->ended = true;
 }
 
@@ -245,7 +244,7 @@ void lower_loop(struct lower *l, const struct dec *d) {
         exit_to(l, 0, d->in.imm, d->in.opcode == 0xe1 ? CC_NZ : CC_Z);
         e_link(done, e->p);
     }
-    exit_to(l, 1, next_rip(l), -1);
+    exit_to(l, 1, rip_after(l), -1);
     l->ended = true;
 }
 
@@ -253,6 +252,6 @@ void lower_jcxz(struct lower *l, const struct dec *d) {
     flags_clobber(l);
     test_cx(l, d);
     exit_to(l, 0, d->in.imm, CC_Z);
-    exit_to(l, 1, next_rip(l), -1);
+    exit_to(l, 1, rip_after(l), -1);
     l->ended = true;
 }

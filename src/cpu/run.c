@@ -26,10 +26,6 @@
 
 /* ---- Life ---- */
 
-static struct cpu_frame *frame_of(struct cpu *cpu) {
-    return (void *)((uint8_t *)cpu - offsetof(struct cpu_frame, cpu));
-}
-
 static void set_entries(struct cpu *cpu) {
     cpu->jit.entry[ENTRY_SLOW] = xlat_tramp_slow;
     cpu->jit.entry[ENTRY_DONE] = xlat_tramp_done;
@@ -136,21 +132,20 @@ static const uint8_t *code_of(const struct xlat *x, const struct block *b) {
     return x->rx + b->code;
 }
 
-/* What the jump cache or the block cache has at rip. Return: NULL with a fault set. */
-static const uint8_t *code_at(struct xlat *x) {
+/* What the block cache has at rip, for the jump caches too. Return: NULL with a fault. */
+static const uint8_t *code_fresh(struct xlat *x) {
     struct cpu *cpu = x->cpu;
-    struct jc_entry *jc = jc_slot(cpu, cpu->rip);
-    uint64_t tag = cpu->rip ^ cpu->jc_salt;
-    if (jc->tag == tag && jc->code != x->rx + (x->thunk_miss - x->rw))
-        return jc->code;
     struct block *b = block_find(x, false);
     if (!b)
         return NULL;
-    if (cpu->view.fetch_gen != x->gen) /* fetching flushed something */
-        return code_of(x, b);
-    jc->tag = tag;
-    jc->code = code_of(x, b);
-    return jc->code;
+    if (cpu->view.fetch_gen == x->gen) /* else fetching flushed something */
+        jc_put(cpu, cpu->rip, code_of(x, b));
+    return code_of(x, b);
+}
+
+static const uint8_t *code_at(struct xlat *x) {
+    const uint8_t *code = jc_find(x->cpu, x->cpu->rip);
+    return code ? code : code_fresh(x);
 }
 
 /* After LEFT_CHAIN: find the target and link to it. */
@@ -161,33 +156,44 @@ static const uint8_t *follow(struct xlat *x, uint64_t left) {
     struct block *to = block_find(x, false);
     if (!to)
         return NULL;
-    if (x->epoch == epoch)
+    if (x->epoch == epoch && to->gpa2 == NO_PAGE)
         block_chain(x, from, k, to);
+    else if (x->epoch == epoch)
+        block_cache_exit(x, from, k);
     return code_of(x, to);
+}
+
+/* After LEFT_BUDGET. Return: NULL with a fault, or when the budget is used up. */
+static const uint8_t *misfit(struct xlat *x, const struct block *b, enum cpu_rc *rc) {
+    struct cpu *cpu = x->cpu;
+    cpu->rip = b->rip;
+    if (b->dead)
+        return code_fresh(x);
+    if (cpu->budget <= 0) {
+        *rc = CPU_NEXT;
+        return NULL;
+    }
+    struct block *one = block_find(x, true);
+    return one ? code_of(x, one) : NULL;
 }
 
 /* Run translated code until it has something to say that a look-up does not answer.
  * Return: as a helper; CPU_NEXT also when only the budget ended. */
 static enum cpu_rc run_blocks(struct xlat *x) {
-    struct cpu *cpu = x->cpu;
     const uint8_t *code = code_at(x);
+    enum cpu_rc rc = CPU_FAULT;
     while (code) {
-        uint64_t left = xlat_enter(cpu, code);
-        if (left == LEFT_MISS) {
-            code = code_at(x);
-        } else if ((left & 3) == LEFT_OTHER) {
+        uint64_t left = xlat_enter(x->cpu, code);
+        if (left == LEFT_MISS)
+            code = code_fresh(x);
+        else if ((left & 3) == LEFT_OTHER)
             return x->rc;
-        } else if ((left & 3) == LEFT_BUDGET) {
-            cpu->rip = x->blocks[left >> 2].rip;
-            if (cpu->budget <= 0)
-                return CPU_NEXT;
-            struct block *b = block_find(x, true);
-            code = b ? code_of(x, b) : NULL;
-        } else {
+        else if ((left & 3) == LEFT_BUDGET)
+            code = misfit(x, &x->blocks[left >> 2], &rc);
+        else
             code = follow(x, left);
-        }
     }
-    return CPU_FAULT;
+    return rc;
 }
 
 /* Run exactly one instruction. */

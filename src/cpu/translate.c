@@ -191,11 +191,12 @@ static void lower_one(struct lower *l, const struct dec *d) {
     }
 }
 
-/* Not enough budget: give it back and leave. */
+/* Not enough budget: give it back and leave. A dead block only leaves. */
 static void emit_no_budget(struct lower *l, uint8_t *from) {
     struct emit *e = &l->e;
     e_link(from, e->p);
     e_alu_mem(e, true, 0, H_SP, CO(budget), (int32_t)l->n);
+    l->b->dead_stub = here(l);
     e8(e, 0xb8); /* mov eax, imm */
     e32(e, l->block << 2 | LEFT_BUDGET);
     e8(e, 0xff); /* jmp [rsp + disp8] */
@@ -219,7 +220,7 @@ static void emit_block(struct lower *l) {
         lower_one(l, &l->dec[l->cur]);
     l->cur = l->n - 1;
     if (!l->ended)
-        lower_fall(l, next_rip(l));
+        lower_fall(l, rip_after(l));
     emit_cold(l);
     emit_no_budget(l, budget_from);
     if (vec_from) {

@@ -11,8 +11,9 @@
  *   At entry and exit of a block the arithmetic flags are in cpu->fl.
  *
  * Invariants
- * 1. A block's code never changes but for its exits' jumps; code of dropped blocks stays
- *    until the whole cache is dropped, which happens only in the dispatcher.
+ * 1. A block's code never changes but for its exits' jumps, and its entry when it is
+ *    dropped: that then leads to the dispatcher, so that jump caches may keep it. Code of
+ *    dropped blocks stays until the whole cache is dropped, in the dispatcher alone.
  * 2. A block that spans two pages is entered by the dispatcher or the jump cache, never
  *    by a chained jump: only those know that its second page is still the same.
  * 3. A jump-cache entry is valid while its tag is: salts (cpu->jc_salt) are never reused
@@ -42,15 +43,30 @@ struct jc_entry {
     const uint8_t *code;
 };
 
+/* The second jump cache: larger, and indexed by the salt too, so that it keeps what other
+ * address spaces and modes know. The thunk that a miss of the first one goes to asks it.
+ * The low JC_BITS of the index are those of rip here as well: see salt_update. */
+#define JC2_BITS    16
+#define JC2_ENTRIES (1u << JC2_BITS)
+static inline uint32_t jc2_index(uint64_t rip, uint64_t tag) {
+    return (uint32_t)(rip ^ (tag ^ tag >> 16) << JC_BITS) & (JC2_ENTRIES - 1);
+}
+
 /* The CPU in its frame: what stands around it in memory. */
 struct cpu_frame {
     uint8_t headroom[JIT_HEADROOM];
     struct cpu cpu;
     struct jc_entry jc[JC_ENTRIES];
+    struct jc_entry jc2[JC2_ENTRIES];
 };
+static inline struct cpu_frame *frame_of(struct cpu *cpu) {
+    return (struct cpu_frame *)(void *)((uint8_t *)cpu - offsetof(struct cpu_frame, cpu));
+}
 #define JC_OFFSET                                                                        \
     ((int32_t)(offsetof(struct cpu_frame, jc) - offsetof(struct cpu_frame, cpu)) -       \
      JIT_BIAS)
+
+#define JC2_OFFSET (JC_OFFSET + (int32_t)sizeof(struct jc_entry[JC_ENTRIES]))
 
 /* Guest register -> host register, or -1: in memory. */
 extern const int8_t host_of[16];
@@ -73,7 +89,8 @@ struct block {
     pn_gpa gpa2; /* of the second page, or NO_PAGE */
     uint64_t rip;
     uint32_t mode;
-    uint32_t code; /* offset of its code */
+    uint32_t code;      /* offset of its code */
+    uint32_t dead_stub; /* where its entry jumps to once it is dropped */
     uint32_t code_end;
     uint32_t hash_next;
     uint32_t page_next[2]; /* next block * 2 + side on the same page's list */
@@ -126,7 +143,7 @@ struct helper_desc {
 /* What translated code leaves with, in EAX. LEFT_OTHER: state is current, see x->rc;
  * LEFT_MISS: rip is current, and the jump cache did not know it. */
 #define LEFT_CHAIN  0u /* | block << 2 | exit */
-#define LEFT_BUDGET 2u /* | block << 2: it does not fit */
+#define LEFT_BUDGET 2u /* | block << 2: it does not fit, or is dead */
 
 struct page {
     pn_gfn gfn;
@@ -158,6 +175,7 @@ struct xlat {
     size_t size, used, start;
     int fd;
     const uint8_t *thunk_miss, *thunk_vec; /* RW addresses */
+    const uint8_t *none;                   /* RX address of code that only misses */
 
     struct block *blocks;
     uint32_t block_count, block_max;
@@ -229,12 +247,16 @@ void blocks_destroy(struct xlat *x);
 struct block *block_find(struct xlat *x, bool single);
 /* Let an exit jump to its target directly, where that is sound. */
 void block_chain(struct xlat *x, uint32_t from, unsigned exit, struct block *to);
+/* An exit whose target may not be chained to goes through the jump cache instead. */
+void block_cache_exit(struct xlat *x, uint32_t from, unsigned exit);
 void block_drop(struct xlat *x, struct block *b);
 /* Drop everything and start over; only while no translated code runs. */
 void blocks_flush(struct xlat *x);
 /* jc_salt for the present mode and fetch_gen. */
 void salt_update(struct xlat *x);
-struct jc_entry *jc_slot(struct cpu *cpu, uint64_t rip);
+/* Code for rip in the jump caches, or NULL. It may be dead: see LEFT_BUDGET. */
+const uint8_t *jc_find(struct cpu *cpu, uint64_t rip);
+void jc_put(struct cpu *cpu, uint64_t rip, const uint8_t *code);
 
 /* ---- translate.c ---- */
 
