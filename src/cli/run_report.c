@@ -35,10 +35,9 @@ static json_t *counters_json(const struct run_report *r) {
     bool (*counts)(enum pn_stat) = r->options->machine.engine->counts;
     json_t *counters = json_object();
     for (unsigned i = 0; i < PN_STAT_COUNT; i++)
-        json_object_set_new(counters, pn_stat_name(i),
-                            counts && !counts(i)
-                                ? json_null()
-                                : json_integer((json_int_t)r->total.v[i]));
+        json_object_set_new(
+            counters, pn_stat_name(i),
+            counts && !counts(i) ? json_null() : json_integer((json_int_t)r->total.v[i]));
     return counters;
 }
 
@@ -50,10 +49,9 @@ json_t *run_report_json(const struct run_report *r) {
         r->options->mmu, "mmu_detail", r->mmu_detail, "guest_insns",
         r->result.guest_insns ? json_integer((json_int_t)r->result.guest_insns)
                               : json_null(),
-        "guest_ns", (json_int_t)r->result.guest_ns,
-        "host_ns", (json_int_t)r->result.host_ns, "exit", "reason",
-        run_end_name(r->result.end), "code", r->code, "counters", counters, "config",
-        config_json(r->options));
+        "guest_ns", (json_int_t)r->result.guest_ns, "host_ns",
+        (json_int_t)r->result.host_ns, "exit", "reason", run_end_name(r->result.end),
+        "code", r->code, "counters", counters, "config", config_json(r->options));
     if (j && r->has_events)
         json_object_set_new(
             j, "events",
