@@ -119,6 +119,7 @@ void console_open(void (*on_quit)(void)) {
     con.raw_modes = con.saved;
     con.raw_modes.c_iflag &=
         ~(tcflag_t)(IGNBRK | BRKINT | PARMRK | ISTRIP | INLCR | IGNCR | ICRNL | IXON);
+    con.raw_modes.c_oflag &= ~(tcflag_t)OPOST; /* the guest's own CR LF are enough */
     con.raw_modes.c_lflag &= ~(tcflag_t)(ECHO | ECHONL | ICANON | ISIG | IEXTEN);
     con.raw_modes.c_cflag &= ~(tcflag_t)(CSIZE | PARENB);
     con.raw_modes.c_cflag |= CS8;
