@@ -13,16 +13,25 @@ static void on_track(void *opaque, pn_gpa gpa, size_t size) {
     f->track.calls++;
 }
 
-void fixture_init(struct fixture *f, uint8_t maxphyaddr, uint64_t size, uint32_t flags) {
+void fixture_create(struct fixture *f, enum pn_mmu_kind kind,
+                    const struct pn_mmu_options *opt, uint8_t maxphyaddr) {
     memset(f, 0, sizeof(*f));
-    struct pn_mmu_config cfg = {
-        .maxphyaddr = maxphyaddr, .on_track = on_track, .opaque = f};
-    pn_mmu_options_default(&cfg.opt);
+    struct pn_mmu_config cfg = {.kind = kind,
+                                .opt = *opt,
+                                .maxphyaddr = maxphyaddr,
+                                .on_track = on_track,
+                                .opaque = f};
     ck_assert_int_eq(pn_mmu_create(&cfg, &f->mmu), 0);
     f->ring.rec = f->rec;
     f->ring.size = sizeof(f->rec) / sizeof(f->rec[0]);
     ck_assert_int_eq(pn_mmu_vcpu_create(f->mmu, &f->view, &f->stats, &f->ring, &f->vcpu),
                      0);
+}
+
+void fixture_init(struct fixture *f, uint8_t maxphyaddr, uint64_t size, uint32_t flags) {
+    struct pn_mmu_options opt;
+    pn_mmu_options_default(&opt);
+    fixture_create(f, PN_MMU_SHADOW, &opt, maxphyaddr);
     f->size = size;
     if (!size)
         return;

@@ -22,7 +22,10 @@ struct fixture {
     } track;
 };
 
-/* size: bytes of slot 0. Aborts the test on failure. */
+/* An MMU and a vCPU without memory. */
+void fixture_create(struct fixture *f, enum pn_mmu_kind kind,
+                    const struct pn_mmu_options *opt, uint8_t maxphyaddr);
+/* A shadow MMU. size: bytes of slot 0. Aborts the test on failure. */
 void fixture_init(struct fixture *f, uint8_t maxphyaddr, uint64_t size, uint32_t flags);
 void fixture_free(struct fixture *f);
 

@@ -1,0 +1,334 @@
+/* SPDX-License-Identifier: MIT */
+/* TDP: large mappings split and recovered, write tracking, both dirty logs. */
+#include "tdp_guest.h"
+
+#define SIZE (16 * MIB)
+#define DATA (8 * MIB) /* mapped at GVA by 4 KiB pages, 4 MiB of it */
+
+static void begin_mapped(void) {
+    begin(PN_MMU_TDP, SIZE, 2 * MIB, 0);
+    pn_gpa root = 0;
+    for (pn_gpa o = 0; o < 4 * MIB; o += PN_PAGE_SIZE)
+        root = map_page(4, 1, root, GVA + o, DATA + o, P | W | A | D);
+    paging(4, root);
+}
+
+static void relog(uint32_t flags) {
+    struct pn_memslot s = {.flags = flags, .size = SIZE, .hva = f.mem};
+    ck_assert_int_eq(pn_mmu_slot_set(f.mmu, &s), 0);
+    clean();
+}
+
+static uint64_t bitmap[SIZE / PN_PAGE_SIZE / 64];
+
+static long harvest(void) {
+    long n = pn_mmu_dirty_harvest(f.mmu, 0, bitmap, SIZE / PN_PAGE_SIZE / 64);
+    clean();
+    return n;
+}
+
+static bool logged(pn_gpa gpa) {
+    return bitmap[gpa >> 18] >> (gpa >> 12 & 63) & 1;
+}
+
+/* ---- Write tracking ---- */
+
+START_TEST(tracking_splits) {
+    pn_mmu_options_default(&opt);
+    begin_mapped();
+    ck_assert_int_eq(store(GVA + 0x5000, 1), PN_OUT_MAPPED);
+    ck_assert_int_eq(store(GVA + 0x6000, 2), PN_OUT_MAPPED);
+    ck_assert_uint_eq(leaf(DATA).level, 2);
+    ck_assert_uint_eq(stat(PN_STAT_pages_2m), 2); /* the guest's tables have the other */
+    pn_gfn gfn = (DATA + 0x5000) >> 12;
+    ck_assert_int_eq(pn_mmu_track_add(f.mmu, gfn), 0);
+    clean();
+    ck_assert_uint_eq(leaf(DATA).level, 1);
+    ck_assert_uint_eq(stat(PN_STAT_pages_2m), 1);
+    ck_assert_uint_eq(stat(PN_STAT_pages_4k), 512);
+    ck_assert_uint_eq(stat(PN_STAT_large_split), 1);
+    ck_assert(!hit(GVA + 0x5000, PN_WRITE));
+    ck_assert(hit(GVA + 0x5000, PN_READ));
+    ck_assert(hit(GVA + 0x6000, PN_WRITE));
+    ck_assert_int_eq(store(GVA + 0x5008, 3), PN_OUT_TRACKED);
+    ck_assert_uint_eq(f.track.calls, 1);
+    ck_assert_uint_eq(f.track.gpa, DATA + 0x5008);
+    ck_assert_uint_eq(f.track.size, 8);
+    ck_assert_uint_eq(*fixture_q(&f, DATA + 0x5008), 3);
+    ck_assert(!hit(GVA + 0x5000, PN_WRITE));
+    ck_assert_uint_eq(stat(PN_STAT_pf_tracked), 1);
+    ck_assert_int_eq(go(GVA + 0x5000, PN_READ), PN_OUT_MAPPED);
+    ck_assert_int_eq(store(GVA + 0x7000, 3), PN_OUT_MAPPED);
+    /* the last user lets go: the next violation there makes it one page again */
+    pn_mmu_track_remove(f.mmu, gfn);
+    ck_assert_int_eq(store(GVA + 0x5008, 4), PN_OUT_MAPPED);
+    ck_assert_uint_eq(leaf(DATA).level, 2);
+    ck_assert_uint_eq(stat(PN_STAT_large_recovered), 1);
+    ck_assert_uint_eq(stat(PN_STAT_pages_2m), 2);
+    ck_assert_uint_eq(stat(PN_STAT_pages_4k), 0);
+    ck_assert(hit(GVA + 0x7000, PN_WRITE)); /* the TLB did not mind */
+    ck_assert_int_eq(store(GVA + 0x9000, 4), PN_OUT_MAPPED);
+    end();
+}
+END_TEST
+
+/* 1 GiB, one frame tracked: 511 mappings of 2 MiB, 512 of 4 KiB. */
+START_TEST(tracking_splits_a_gigabyte) {
+    pn_mmu_options_default(&opt);
+    begin(PN_MMU_TDP, 2 * GIB, GIB, 0);
+    pn_gpa root = map_page(4, 3, 0, GVA & ~(GIB - 1), GIB, P | W);
+    paging(4, root);
+    pn_gva gva = GVA & ~(GIB - 1);
+    ck_assert_int_eq(store(gva, 1), PN_OUT_MAPPED);
+    ck_assert_uint_eq(stat(PN_STAT_pages_1g), 2);
+    ck_assert_int_eq(pn_mmu_track_add(f.mmu, (GIB + 5 * MIB) >> 12), 0);
+    clean();
+    ck_assert_uint_eq(stat(PN_STAT_pages_1g), 1);
+    ck_assert_uint_eq(stat(PN_STAT_pages_2m), 511);
+    ck_assert_uint_eq(stat(PN_STAT_pages_4k), 512);
+    ck_assert_uint_eq(stat(PN_STAT_large_split), 2);
+    ck_assert_int_eq(store(gva + 5 * MIB, 1), PN_OUT_TRACKED);
+    uint64_t exits = stat(PN_STAT_ept_violation);
+    ck_assert_int_eq(store(gva + 5 * MIB + 4096, 1), PN_OUT_MAPPED);
+    ck_assert_int_eq(store(gva + 512 * MIB, 1), PN_OUT_MAPPED);
+    ck_assert_uint_eq(stat(PN_STAT_ept_violation), exits);
+    pn_mmu_track_remove(f.mmu, (GIB + 5 * MIB) >> 12);
+    ck_assert_int_eq(store(gva + 5 * MIB, 1), PN_OUT_MAPPED);
+    ck_assert_uint_eq(stat(PN_STAT_pages_1g), 2);
+    ck_assert_uint_eq(stat(PN_STAT_pages_2m), 0);
+    end();
+}
+END_TEST
+
+/* The walker's A and D in a tracked page are told of, and done. */
+START_TEST(tracked_guest_table) {
+    pn_mmu_options_default(&opt);
+    begin(PN_MMU_TDP, SIZE, 2 * MIB, 0);
+    pn_gpa root = map_page(4, 1, 0, GVA, DATA, P | W);
+    paging(4, root);
+    pn_gpa at = gpte_at(4, root, GVA, 1);
+    ck_assert_int_eq(pn_mmu_track_add(f.mmu, at >> 12), 0);
+    ck_assert_int_eq(go(GVA, PN_READ), PN_OUT_MAPPED);
+    ck_assert_uint_eq(f.track.calls, 1);
+    ck_assert_uint_eq(f.track.gpa, at);
+    ck_assert_uint_eq(*fixture_q(&f, at) & (A | D), A);
+    ck_assert_int_eq(go(GVA, PN_WRITE), PN_OUT_MAPPED);
+    ck_assert_uint_eq(f.track.calls, 2);
+    ck_assert_uint_eq(*fixture_q(&f, at) & (A | D), A | D);
+    ck_assert_uint_eq(stat(PN_STAT_pf_tracked), 2);
+    ck_assert_uint_eq(leaf(at).pte & EPT_W, 0);
+    end();
+}
+END_TEST
+
+/* ---- Logging begins, large mappings ---- */
+
+START_TEST(eager_split) {
+    pn_mmu_options_default(&opt);
+    ck_assert_uint_eq(opt.eager_split, 1);
+    begin_mapped();
+    for (pn_gpa o = 0; o < 4 * MIB; o += 2 * MIB)
+        ck_assert_int_eq(store(GVA + o, 1), PN_OUT_MAPPED);
+    ck_assert_uint_eq(stat(PN_STAT_pages_2m), 3);
+    relog(PN_SLOT_LOG_DIRTY);
+    ck_assert_uint_eq(stat(PN_STAT_large_split), 3);
+    ck_assert_uint_eq(stat(PN_STAT_pages_2m), 0);
+    ck_assert_uint_eq(stat(PN_STAT_pages_4k), 3 * 512);
+    ck_assert(!hit(GVA, PN_WRITE));
+    ck_assert(hit(GVA, PN_READ));
+    ck_assert_int_eq(store(GVA, 2), PN_OUT_MAPPED);
+    ck_assert_uint_eq(stat(PN_STAT_pf_dirty_log), 1);
+    ck_assert_uint_eq(stat(PN_STAT_large_split), 3);
+    relog(0);
+    ck_assert_uint_eq(stat(PN_STAT_large_recovered), 3);
+    ck_assert_uint_eq(stat(PN_STAT_pages_2m), 3);
+    ck_assert_uint_eq(stat(PN_STAT_pages_4k), 0);
+    uint64_t exits = stat(PN_STAT_ept_violation);
+    ck_assert_int_eq(store(GVA + 0x5000, 2), PN_OUT_MAPPED);
+    ck_assert_uint_eq(stat(PN_STAT_ept_violation), exits);
+    end();
+}
+END_TEST
+
+START_TEST(split_on_fault) {
+    pn_mmu_options_default(&opt);
+    opt.eager_split = 0;
+    begin_mapped();
+    for (pn_gpa o = 0; o < 4 * MIB; o += 2 * MIB)
+        ck_assert_int_eq(store(GVA + o, 1), PN_OUT_MAPPED);
+    relog(PN_SLOT_LOG_DIRTY);
+    ck_assert_uint_eq(stat(PN_STAT_large_split), 0);
+    ck_assert_uint_eq(stat(PN_STAT_pages_2m), 3);
+    pn_mmu_drop_tlb(f.vcpu);
+    uint64_t exits = stat(PN_STAT_ept_violation);
+    ck_assert_int_eq(go(GVA + 0x3000, PN_READ), PN_OUT_MAPPED); /* reads do not split */
+    ck_assert_uint_eq(stat(PN_STAT_ept_violation), exits);
+    ck_assert_int_eq(store(GVA + 0x3000, 2), PN_OUT_MAPPED);
+    clean();
+    ck_assert_uint_eq(stat(PN_STAT_large_split), 1);
+    ck_assert_uint_eq(stat(PN_STAT_pages_2m), 2);
+    ck_assert_uint_eq(leaf(DATA + 0x3000).pte & EPT_W, EPT_W);
+    ck_assert_uint_eq(leaf(DATA + 0x4000).pte & EPT_W, 0);
+    ck_assert_int_eq(harvest(), 1);
+    ck_assert(logged(DATA + 0x3000));
+    relog(0);
+    ck_assert_uint_eq(stat(PN_STAT_large_recovered), 1);
+    ck_assert_uint_eq(stat(PN_STAT_pages_2m), 3);
+    end();
+}
+END_TEST
+
+/* A frame that is tracked stays small when logging ends; with large_pages=0 all do. */
+START_TEST(recovery_knows_its_limits) {
+    pn_mmu_options_default(&opt);
+    begin_mapped();
+    ck_assert_int_eq(store(GVA, 1), PN_OUT_MAPPED);
+    ck_assert_int_eq(store(GVA + 2 * MIB, 1), PN_OUT_MAPPED);
+    ck_assert_int_eq(pn_mmu_track_add(f.mmu, (DATA + MIB) >> 12), 0);
+    relog(PN_SLOT_LOG_DIRTY);
+    relog(0);
+    ck_assert_uint_eq(leaf(DATA).level, 1);
+    ck_assert_uint_eq(leaf(DATA + 2 * MIB).level, 2);
+    ck_assert_int_eq(store(GVA + MIB, 1), PN_OUT_TRACKED);
+    end();
+    opt.large_pages = 0;
+    begin_mapped();
+    ck_assert_int_eq(store(GVA, 1), PN_OUT_MAPPED);
+    relog(PN_SLOT_LOG_DIRTY);
+    relog(0);
+    ck_assert_uint_eq(leaf(DATA).level, 1);
+    ck_assert_uint_eq(stat(PN_STAT_large_recovered), 0);
+    end();
+}
+END_TEST
+
+/* ---- The logs ---- */
+
+static void log_by(enum pn_dirty_method method, bool eager) {
+    pn_mmu_options_default(&opt);
+    opt.dirty_method = method;
+    opt.eager_split = eager;
+    begin_mapped();
+    for (pn_gpa o = 0; o < 4 * MIB; o += PN_PAGE_SIZE)
+        ck_assert_int_eq(store(GVA + o, 1), PN_OUT_MAPPED);
+    relog(PN_SLOT_LOG_DIRTY);
+    ck_assert_int_eq(harvest(), 0);
+    uint64_t exits = stat(PN_STAT_ept_violation);
+    for (unsigned round = 0; round < 3; round++) {
+        for (unsigned i = 0; i < 40; i++)
+            for (unsigned again = 0; again < 2; again++)
+                ck_assert_int_eq(store(GVA + i * 7 * 4096, round), PN_OUT_MAPPED);
+        ck_assert_int_eq(go(GVA + 0x3000, PN_READ), PN_OUT_MAPPED);
+        ck_assert_int_eq(harvest(), 40);
+        for (unsigned i = 0; i < 40 * 7; i++)
+            ck_assert_int_eq(logged(DATA + i * 4096), i % 7 == 0);
+        ck_assert(!logged(DATA + 0x3000));
+        ck_assert_int_eq(harvest(), 0);
+    }
+    /* one exit per page and round, or none but for the split on fault */
+    exits = stat(PN_STAT_ept_violation) - exits;
+    ck_assert_uint_eq(exits, method == PN_DIRTY_WP ? 120 : eager ? 0 : 1);
+    ck_assert_uint_eq(stat(PN_STAT_pf_dirty_log), method == PN_DIRTY_WP ? 120 : 0);
+    if (method == PN_DIRTY_DBIT)
+        ck_assert_uint_gt(stat(PN_STAT_dbit_scanned), 6 * 512);
+    /* a device's write, and the walker's */
+    uint64_t v = 5;
+    pn_mmu_write_phys(f.mmu, DATA + 0x3000, &v, 8);
+    pn_gpa at = gpte_at(4, TABLES, GVA + 0x4000, 1);
+    *fixture_q(&f, at) &= ~(A | D);
+    pn_mmu_invlpg(f.vcpu, GVA + 0x4000);
+    ck_assert_int_eq(go(GVA + 0x4000, PN_READ), PN_OUT_MAPPED);
+    ck_assert_int_eq(harvest(), 2);
+    ck_assert(logged(DATA + 0x3000) && logged(at & PN_PAGE_MASK));
+    /* a log moves with its slot */
+    ck_assert_int_eq(store(GVA, 9), PN_OUT_MAPPED);
+    struct pn_memslot s = {
+        .flags = PN_SLOT_LOG_DIRTY, .gpa = GIB, .size = SIZE, .hva = f.mem};
+    ck_assert_int_eq(pn_mmu_slot_set(f.mmu, &s), 0);
+    ck_assert_int_eq(harvest(), 1);
+    ck_assert(logged(DATA));
+    end();
+}
+
+START_TEST(log_by_write_protection) {
+    log_by(PN_DIRTY_WP, true);
+    log_by(PN_DIRTY_WP, false);
+}
+END_TEST
+
+START_TEST(log_by_d_bits) {
+    log_by(PN_DIRTY_DBIT, true);
+    log_by(PN_DIRTY_DBIT, false);
+}
+END_TEST
+
+/* What the budget takes away leaves its D behind; so does zapping all. */
+START_TEST(d_bits_outlive_their_tables) {
+    pn_mmu_options_default(&opt);
+    opt.dirty_method = PN_DIRTY_DBIT;
+    opt.page_budget = 64;
+    begin_mapped();
+    relog(PN_SLOT_LOG_DIRTY);
+    ck_assert_int_eq(store(GVA, 1), PN_OUT_MAPPED);
+    pn_gpa root = f.vcpu->paging.cr3;
+    for (unsigned i = 0; i < 200; i++) {
+        map_page(4, 1, root, GVA + 8 * MIB, GIB + i * (64 * MIB), P | W | A | D);
+        pn_mmu_invlpg(f.vcpu, GVA + 8 * MIB);
+        ck_assert_int_eq(go(GVA + 8 * MIB, PN_READ), PN_OUT_MMIO);
+    }
+    ck_assert_uint_gt(stat(PN_STAT_mmu_recycled), 0);
+    ck_assert_uint_ge(harvest(), 1);
+    ck_assert(logged(DATA));
+    ck_assert_int_eq(store(GVA + 0x1000, 1), PN_OUT_MAPPED);
+    pn_mmu_zap_all(f.mmu);
+    clean();
+    ck_assert_uint_eq(stat(PN_STAT_sp_pages), 0);
+    ck_assert(!hit(GVA + 0x1000, PN_READ));
+    ck_assert_uint_ge(harvest(), 1);
+    ck_assert(logged(DATA + 0x1000));
+    end();
+}
+END_TEST
+
+/* Pages seen at many addresses: the hint gives up, and finds itself again. */
+START_TEST(many_aliases) {
+    pn_mmu_options_default(&opt);
+    begin(PN_MMU_TDP, SIZE, 2 * MIB, 0);
+    pn_gpa root = new_table();
+    paging(4, root);
+    for (unsigned i = 0; i < 20; i++) {
+        map_page(4, 1, root, GVA + i * 4096, DATA, P | W | A | D);
+        ck_assert_int_eq(store(GVA + i * 4096, i), PN_OUT_MAPPED);
+    }
+    struct slot *s = f.mmu->slots.by_gfn[0];
+    ck_assert(s->rmap[DATA >> 12] & HINT_MANY);
+    ck_assert_int_eq(pn_mmu_track_add(f.mmu, DATA >> 12), 0);
+    clean();
+    for (unsigned i = 0; i < 20; i++) {
+        ck_assert(!hit(GVA + i * 4096, PN_WRITE));
+        ck_assert(hit(GVA + i * 4096, PN_READ));
+    }
+    pn_mmu_track_remove(f.mmu, DATA >> 12);
+    pn_mmu_drop_tlb(f.vcpu);
+    ck_assert_int_eq(store(GVA, 1), PN_OUT_MAPPED);
+    ck_assert_int_eq(pn_mmu_track_add(f.mmu, DATA >> 12), 0);
+    ck_assert(!(s->rmap[DATA >> 12] & HINT_MANY));
+    ck_assert(!hit(GVA, PN_WRITE));
+    pn_mmu_track_remove(f.mmu, DATA >> 12);
+    end();
+}
+END_TEST
+
+int main(void) {
+    const TTest *const tests[] = {tracking_splits,
+                                  tracking_splits_a_gigabyte,
+                                  tracked_guest_table,
+                                  eager_split,
+                                  split_on_fault,
+                                  recovery_knows_its_limits,
+                                  log_by_write_protection,
+                                  log_by_d_bits,
+                                  d_bits_outlive_their_tables,
+                                  many_aliases};
+    return run_suite("mmu tdp logs", tests, sizeof(tests) / sizeof(tests[0]));
+}
