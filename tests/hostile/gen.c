@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Makes the hostile guests of gen.h, byte by byte. */
-#include "gen.h"
-
 #include <string.h>
+
+#include "gen_code.h"
 
 /* xorshift64* (Marsaglia; Vigna 2016). */
 uint64_t rng_next(struct rng *r) {
@@ -12,36 +12,29 @@ uint64_t rng_next(struct rng *r) {
     return r->s * 0x2545f4914f6cdd1dull;
 }
 
-static uint32_t below(struct rng *r, uint32_t n) {
+uint32_t rng_below(struct rng *r, uint32_t n) {
     return (uint32_t)(rng_next(r) >> 32) % n;
 }
 
-struct code {
-    uint8_t *p, *end;
-    struct rng *r;
-};
-
-static void put(struct code *c, const void *bytes, size_t n) {
+void code_put(struct code *c, const void *bytes, size_t n) {
     if ((size_t)(c->end - c->p) >= n) {
         memcpy(c->p, bytes, n);
         c->p += n;
     }
 }
-#define PUT(c, ...)                                                                      \
-    put(c, (const uint8_t[]){__VA_ARGS__}, sizeof((uint8_t[]){__VA_ARGS__}))
 
-static void put_imm(struct code *c, uint64_t v, size_t n) {
-    put(c, &v, n);
+void code_imm(struct code *c, uint64_t v, size_t n) {
+    code_put(c, &v, n);
 }
 
 /* mov reg, imm64 */
 static void load_reg(struct code *c, unsigned reg, uint64_t v) {
     PUT(c, (uint8_t)(0x48 | reg >> 3), (uint8_t)(0xb8 | (reg & 7)));
-    put_imm(c, v, 8);
+    code_imm(c, v, 8);
 }
 
 /* Addresses that hurt: tables, code, devices, holes, edges, non-canonical. */
-static uint64_t address(struct code *c) {
+uint64_t code_address(struct code *c) {
     static const uint64_t places[] = {
         IMG_BASE + IMG_TABLES,
         IMG_BASE + IMG_CODE,
@@ -64,7 +57,7 @@ static uint64_t address(struct code *c) {
         0x200000u,
         0x0u,
     };
-    uint64_t a = places[below(c->r, sizeof(places) / sizeof(places[0]))];
+    uint64_t a = places[rng_below(c->r, sizeof(places) / sizeof(places[0]))];
     uint64_t v = rng_next(c->r);
     switch (v & 3) {
     case 0:
@@ -80,7 +73,7 @@ static uint64_t address(struct code *c) {
 
 /* A page-table entry with every kind of target: memory, itself, MMIO, nowhere, reserved
  * bits. */
-static uint64_t hostile_pte(struct rng *r) {
+uint64_t code_pte(struct rng *r) {
     uint64_t v = rng_next(r), flags = v & 0xfff;
     uint64_t nx = v & 1ull << 63;
     switch (v >> 56 & 7) {
@@ -110,23 +103,23 @@ static void op_store(struct code *c, uint64_t addr, uint64_t value) {
         {0x48, 0x0f, 0xc1, 0x08}, {0x0f, 0x11, 0x00, 0x90}, {0xd9, 0x18, 0x90, 0x90},
         {0x48, 0x8b, 0x08, 0x90}, {0xff, 0x30, 0x8f, 0x00}, {0x48, 0x31, 0x08, 0x90},
     };
-    put(c, forms[below(c->r, sizeof(forms) / sizeof(forms[0]))], 4);
+    code_put(c, forms[rng_below(c->r, sizeof(forms) / sizeof(forms[0]))], 4);
 }
 
 static void op_table_edit(struct code *c) {
-    op_store(c, IMG_BASE + IMG_TABLES + (rng_next(c->r) & 0xfff8), hostile_pte(c->r));
-    if (below(c->r, 2)) {
-        load_reg(c, 0, address(c));
+    op_store(c, IMG_BASE + IMG_TABLES + (rng_next(c->r) & 0xfff8), code_pte(c->r));
+    if (rng_below(c->r, 2)) {
+        load_reg(c, 0, code_address(c));
         PUT(c, 0x0f, 0x01, 0x38); /* invlpg [rax] */
     }
 }
 
 static void op_control(struct code *c) {
     static const uint8_t cr[] = {0, 2, 3, 4, 8, 1, 7, 15};
-    unsigned n = cr[below(c->r, sizeof(cr))];
+    unsigned n = cr[rng_below(c->r, sizeof(cr))];
     uint64_t v = rng_next(c->r);
     if (n == 3)
-        v = below(c->r, 4) ? IMG_BASE + IMG_TABLES + (v & 0x8000000000000018ull) : v;
+        v = rng_below(c->r, 4) ? IMG_BASE + IMG_TABLES + (v & 0x8000000000000018ull) : v;
     else if (n == 0 || n == 4) {
         PUT(c, (uint8_t)(n > 7 ? 0x44 : 0x40), 0x0f, 0x20,
             (uint8_t)(0xc0 | (n & 7) << 3));
@@ -148,15 +141,16 @@ static void op_msr(struct code *c) {
         0xc0000101, 0xc0000102,
     };
     uint64_t v = rng_next(c->r);
-    uint32_t index = below(c->r, 8) ? msr[below(c->r, sizeof(msr) / 4)] : (uint32_t)v;
+    uint32_t index =
+        rng_below(c->r, 8) ? msr[rng_below(c->r, sizeof(msr) / 4)] : (uint32_t)v;
     load_reg(c, 1, index);
-    load_reg(c, 0, below(c->r, 2) ? v >> 32 & 0xfff : v);
-    load_reg(c, 2, below(c->r, 2) ? 0 : v >> 8);
-    PUT(c, 0x0f, (uint8_t)(below(c->r, 3) ? 0x30 : 0x32));
+    load_reg(c, 0, rng_below(c->r, 2) ? v >> 32 & 0xfff : v);
+    load_reg(c, 2, rng_below(c->r, 2) ? 0 : v >> 8);
+    PUT(c, 0x0f, (uint8_t)(rng_below(c->r, 3) ? 0x30 : 0x32));
 }
 
 static void op_descriptor(struct code *c) {
-    load_reg(c, 0, address(c));
+    load_reg(c, 0, code_address(c));
     static const uint8_t forms[][3] = {
         {0x0f, 0x01, 0x18}, {0x0f, 0x01, 0x10}, {0x0f, 0x01, 0x08}, {0x0f, 0x00, 0xd8},
         {0x0f, 0x00, 0xd0}, {0x8e, 0xd8, 0x90}, {0x8e, 0xd0, 0x90}, {0x8e, 0xe0, 0x90},
@@ -164,10 +158,11 @@ static void op_descriptor(struct code *c) {
         {0x0f, 0x07, 0x90}, {0x0f, 0x05, 0x90}, {0x0f, 0x34, 0x90}, {0x0f, 0x35, 0x90},
         {0x0f, 0x01, 0xf8}, {0xcf, 0x90, 0x90}, {0x0f, 0xa9, 0x90}, {0x0f, 0xb2, 0x20},
     };
-    unsigned i = below(c->r, sizeof(forms) / 3);
-    if (i < 2 && below(c->r, 4)) /* mostly keep the tables that keep the guest going */
+    unsigned i = rng_below(c->r, sizeof(forms) / 3);
+    if (i < 2 &&
+        rng_below(c->r, 4)) /* mostly keep the tables that keep the guest going */
         i = 2;
-    put(c, forms[i], 3);
+    code_put(c, forms[i], 3);
 }
 
 static void op_system(struct code *c) {
@@ -183,17 +178,17 @@ static void op_system(struct code *c) {
         {0x0f, 0x21, 0xf0, 0x90}, {0x66, 0x0f, 0x38, 0x82}, {0xc8, 0xff, 0xff, 0x1f},
         {0x0f, 0x01, 0xee, 0x90}, {0x0f, 0x01, 0xef, 0x90}, {0x0f, 0xc7, 0xf0, 0x90},
     };
-    put(c, forms[below(c->r, sizeof(forms) / 4)], 4);
+    code_put(c, forms[rng_below(c->r, sizeof(forms) / 4)], 4);
 }
 
 static void op_string(struct code *c) {
-    load_reg(c, 6, address(c));
-    load_reg(c, 7, address(c));
-    load_reg(c, 1, below(c->r, 4) ? below(c->r, 0x3000) : rng_next(c->r));
+    load_reg(c, 6, code_address(c));
+    load_reg(c, 7, code_address(c));
+    load_reg(c, 1, rng_below(c->r, 4) ? rng_below(c->r, 0x3000) : rng_next(c->r));
     static const uint8_t ops[] = {0xa4, 0xa5, 0xa6, 0xaa, 0xab,
                                   0xac, 0xae, 0xaf, 0x6c, 0x6e};
-    PUT(c, (uint8_t)(below(c->r, 8) ? 0xfc : 0xfd),
-        (uint8_t)(below(c->r, 2) ? 0xf3 : 0xf2), ops[below(c->r, sizeof(ops))]);
+    PUT(c, (uint8_t)(rng_below(c->r, 8) ? 0xfc : 0xfd),
+        (uint8_t)(rng_below(c->r, 2) ? 0xf3 : 0xf2), ops[rng_below(c->r, sizeof(ops))]);
 }
 
 static void op_port(struct code *c) {
@@ -206,29 +201,32 @@ static void op_port(struct code *c) {
     static const uint8_t forms[][2] = {{0xec, 0x90}, {0xed, 0x90}, {0x66, 0xed},
                                        {0xee, 0x90}, {0xef, 0x90}, {0x66, 0xef}};
     load_reg(c, 2,
-             below(c->r, 5) ? ports[below(c->r, sizeof(ports) / 2)] : rng_next(c->r));
+             rng_below(c->r, 5) ? ports[rng_below(c->r, sizeof(ports) / 2)]
+                                : rng_next(c->r));
     load_reg(c, 0, rng_next(c->r));
-    put(c, forms[below(c->r, 6)], 2);
+    code_put(c, forms[rng_below(c->r, 6)], 2);
 }
 
 static void op_jump(struct code *c) {
-    uint32_t to = below(c->r, IMG_CODE_SIZE);
+    uint32_t to = rng_below(c->r, IMG_CODE_SIZE);
     load_reg(c, 0, IMG_BASE + IMG_CODE + to);
-    PUT(c, 0xff, (uint8_t)(below(c->r, 2) ? 0xe0 : 0xd0)); /* jmp or call rax */
+    PUT(c, 0xff, (uint8_t)(rng_below(c->r, 2) ? 0xe0 : 0xd0)); /* jmp or call rax */
 }
 
 static void op_patch(struct code *c) {
-    uint64_t near = (uint64_t)IMG_BASE + IMG_CODE + below(c->r, IMG_CODE_SIZE);
-    if (below(c->r, 2)) { /* the next bytes of this very block: mov byte [rip+d], imm */
-        PUT(c, 0xc6, 0x05, (uint8_t)below(c->r, 12), 0, 0, 0, (uint8_t)rng_next(c->r));
+    uint64_t near = (uint64_t)IMG_BASE + IMG_CODE + rng_below(c->r, IMG_CODE_SIZE);
+    if (rng_below(c->r,
+                  2)) { /* the next bytes of this very block: mov byte [rip+d], imm */
+        PUT(c, 0xc6, 0x05, (uint8_t)rng_below(c->r, 12), 0, 0, 0,
+            (uint8_t)rng_next(c->r));
     } else {
         op_store(c, near, rng_next(c->r));
     }
 }
 
-static void op_bytes(struct code *c) {
+void code_bytes(struct code *c) {
     uint64_t v = rng_next(c->r);
-    put(c, &v, 1 + below(c->r, 8));
+    code_put(c, &v, 1 + rng_below(c->r, 8));
 }
 
 static void gen_code(struct code *c, enum gen_kind kind) {
@@ -236,28 +234,29 @@ static void gen_code(struct code *c, enum gen_kind kind) {
         op_table_edit, op_control, op_msr, op_descriptor, op_system, op_string, op_jump};
     static void (*const mixed_ops[])(struct code *) = {
         op_table_edit, op_control, op_msr,   op_descriptor, op_system, op_string,
-        op_jump,       op_port,    op_patch, op_bytes,      op_bytes};
+        op_jump,       op_port,    op_patch, code_bytes,    code_bytes};
     while (c->end - c->p > 32) {
         switch (kind) {
         case GEN_BYTES:
-            op_bytes(c);
+            code_bytes(c);
             break;
         case GEN_SYSTEM:
-            system_ops[below(c->r, 7)](c);
+            system_ops[rng_below(c->r, 7)](c);
             break;
         case GEN_DEVICE:
-            if (below(c->r, 2))
+            if (rng_below(c->r, 2))
                 op_port(c);
             else
-                op_store(
-                    c, (below(c->r, 2) ? 0xfee00000u : 0xfec00000u) + below(c->r, 0x1010),
-                    rng_next(c->r));
+                op_store(c,
+                         (rng_below(c->r, 2) ? 0xfee00000u : 0xfec00000u) +
+                             rng_below(c->r, 0x1010),
+                         rng_next(c->r));
             break;
         case GEN_SMC:
-            below(c->r, 4) ? op_patch(c) : op_jump(c);
+            rng_below(c->r, 4) ? op_patch(c) : op_jump(c);
             break;
         default:
-            mixed_ops[below(c->r, sizeof(mixed_ops) / sizeof(mixed_ops[0]))](c);
+            mixed_ops[rng_below(c->r, sizeof(mixed_ops) / sizeof(mixed_ops[0]))](c);
         }
     }
 }
@@ -273,9 +272,9 @@ static void gen_handler(struct code *c) {
     PUT(c, 0x48, 0x89, 0x03);       /* mov [rbx], rax */
     PUT(c, 0x48, 0xc1, 0xe8, 0x20); /* shr rax, 32 */
     PUT(c, 0x25);                   /* and eax, code mask */
-    put_imm(c, IMG_CODE_SIZE - 1, 4);
+    code_imm(c, IMG_CODE_SIZE - 1, 4);
     PUT(c, 0x05); /* add eax, code base */
-    put_imm(c, IMG_BASE + IMG_CODE, 4);
+    code_imm(c, IMG_BASE + IMG_CODE, 4);
     PUT(c, 0xff, 0xe0); /* jmp rax */
 }
 
@@ -324,23 +323,25 @@ static void gen_gdt(uint8_t *img) {
     memcpy(img + IMG_TSS + 4, &stack, 8);
 }
 
-void gen_guest(uint8_t *img, enum gen_kind kind, uint64_t seed) {
-    struct rng r = {seed * 0x9e3779b97f4a7c15ull + 0x1234567};
-    memset(img, 0, IMG_SIZE);
-    gen_tables(img);
-    gen_gdt(img);
-    for (unsigned v = 0; v < 256; v++)
-        gate(img + IMG_IDT, v, IMG_BASE + IMG_HANDLER);
-    struct code h = {img + IMG_HANDLER, img + IMG_HANDLER + 0x100, &r};
-    gen_handler(&h);
-    uint64_t s = rng_next(&r);
+/* The seed of the handler's generator, and the operands of LIDT and LGDT. */
+static void gen_descriptors(uint8_t *img, struct rng *r) {
+    uint64_t s = rng_next(r);
     memcpy(img + IMG_DATA, &s, 8);
-    uint8_t *ptr = img + IMG_DATA + 16; /* pseudo-descriptors */
+    uint8_t *ptr = img + IMG_DATA + 16;
     memcpy(ptr, &(uint16_t){0xfff}, 2);
     memcpy(ptr + 2, &(uint64_t){IMG_BASE + IMG_IDT}, 8);
     memcpy(ptr + 16, &(uint16_t){79}, 2);
     memcpy(ptr + 18, &(uint64_t){IMG_BASE + IMG_GDT}, 8);
-    struct code start = {img, img + IMG_CODE, &r};
+}
+
+static void gen_long(uint8_t *img, enum gen_kind kind, struct rng *r) {
+    struct code start = {img, img + IMG_CODE, r};
+    struct code h = {img + IMG_HANDLER, img + IMG_HANDLER + 0x100, r};
+    struct code body = {img + IMG_CODE, img + IMG_CODE + IMG_CODE_SIZE, r};
+    gen_tables(img);
+    for (unsigned v = 0; v < 256; v++)
+        gate(img + IMG_IDT, v, IMG_BASE + IMG_HANDLER);
+    gen_handler(&h);
     load_reg(&start, 0, IMG_BASE + IMG_DATA + 16);
     PUT(&start, 0x0f, 0x01, 0x18);       /* lidt [rax] */
     PUT(&start, 0x0f, 0x01, 0x50, 0x10); /* lgdt [rax+16] */
@@ -350,6 +351,24 @@ void gen_guest(uint8_t *img, enum gen_kind kind, uint64_t seed) {
     PUT(&start, 0x0f, 0x22, 0xd8); /* mov cr3, rax */
     load_reg(&start, 0, IMG_BASE + IMG_HANDLER);
     PUT(&start, 0xff, 0xe0);
-    struct code body = {img + IMG_CODE, img + IMG_CODE + IMG_CODE_SIZE, &r};
     gen_code(&body, kind);
+}
+
+unsigned gen_bits(enum gen_kind kind) {
+    return kind == GEN_PROTECTED ? 32 : kind == GEN_REAL ? 16 : 64;
+}
+
+void gen_guest(uint8_t *img, enum gen_kind kind, uint64_t seed) {
+    struct rng r = {seed * 0x9e3779b97f4a7c15ull + 0x1234567};
+    memset(img, 0, IMG_SIZE);
+    if (kind == GEN_REAL) {
+        gen_real(img, &r);
+        return;
+    }
+    gen_gdt(img);
+    gen_descriptors(img, &r);
+    if (kind == GEN_PROTECTED)
+        gen_protected(img, &r);
+    else
+        gen_long(img, kind, &r);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Hostile guests: flat 64-bit images of random ring-0 code with their own tables, which
- * keep running whatever happens, since every exception jumps to a random place in the
- * code.
+ * Hostile guests: flat images of real, protected and long mode of random ring-0 code with
+ * their own tables, which keep running whatever happens, since every exception jumps to a
+ * random place in the code.
  */
 #ifndef HOSTILE_GEN_H
 #define HOSTILE_GEN_H
@@ -30,6 +30,8 @@ enum gen_kind {
     GEN_DEVICE, /* every port and MMIO range, every size */
     GEN_SMC,    /* stores into the code itself */
     GEN_MIXED,
+    GEN_PROTECTED, /* 32-bit code, paging and PAE toggled at random */
+    GEN_REAL,      /* 16-bit code */
     GEN_KINDS
 };
 
@@ -37,6 +39,9 @@ struct rng {
     uint64_t s;
 };
 uint64_t rng_next(struct rng *r);
+
+/* The mode that a kind is entered in: 16, 32 or 64. */
+unsigned gen_bits(enum gen_kind kind);
 
 /* Fill IMG_SIZE bytes with a guest. The same seed gives the same guest. */
 void gen_guest(uint8_t *img, enum gen_kind kind, uint64_t seed);

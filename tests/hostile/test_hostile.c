@@ -30,7 +30,7 @@ struct outcome {
     uint64_t digest;
 };
 
-static struct outcome run_guest(const uint8_t *img, uint32_t max_block) {
+static struct outcome run_guest(const uint8_t *img, unsigned bits, uint32_t max_block) {
     struct machine_config cfg = {
         .engine = pn_engine_find("shadow"),
         .ram = 4u << 20,
@@ -39,7 +39,7 @@ static struct outcome run_guest(const uint8_t *img, uint32_t max_block) {
         .kernel_blob_size = IMG_SIZE,
         .format = FMT_FLAT,
         .flat_addr = IMG_BASE,
-        .flat_bits = 64,
+        .flat_bits = bits,
         .seed = 1,
         .max_block = max_block,
         .max_insns = CASE_INSNS,
@@ -67,14 +67,14 @@ static uint64_t run_kind(enum gen_kind kind) {
     uint64_t insns = 0;
     for (uint64_t i = 0; i < cases; i++) {
         gen_guest(img, kind, seed + i);
-        struct outcome a = run_guest(img, 0);
+        struct outcome a = run_guest(img, gen_bits(kind), 0);
         ck_assert_msg(a.result.end != END_TIMEOUT && a.result.end != END_ERROR,
                       "kind %d seed %llu: end %d", (int)kind,
                       (unsigned long long)(seed + i), (int)a.result.end);
         ck_assert_uint_le(a.result.guest_insns, CASE_INSNS);
         insns += a.result.guest_insns;
         if (i % 4 == 0) { /* the same guest again, instruction by instruction */
-            struct outcome b = run_guest(img, 1);
+            struct outcome b = run_guest(img, gen_bits(kind), 1);
             ck_assert_msg(a.result.end == b.result.end && a.digest == b.digest &&
                               a.result.guest_insns == b.result.guest_insns,
                           "kind %d seed %llu: blocks and steps differ: end %d, %d; insns "
