@@ -93,7 +93,8 @@ struct root_key {
 struct root {
     bool valid, stale; /* stale: sync before the next use */
     bool narrow;       /* 32-bit linear addresses */
-    bool loose;        /* code was fetched through what no spte stands for */
+    bool code;  /* since its TLB was empty and its fetch_gen new, code was fetched */
+    bool loose; /* code was fetched through what no spte stands for */
     struct root_key key;
     struct sp *top; /* NULL until something is mapped */
     uint64_t *spt;  /* top's */
@@ -331,6 +332,8 @@ void tlb_drop_leaf(struct pn_mmu *mmu, struct sp *sp, unsigned i, uint64_t spte,
 /* The same for what the roots above reach through this table spte. */
 void tlb_drop_table(struct pn_mmu *mmu, const uint64_t *sptep);
 void tlb_drop_everything(struct pn_mmu *mmu);
+/* The roots of this top lose all. */
+void tlb_drop_top(struct pn_mmu *mmu, const struct sp *top);
 
 /* Walk the shadow tables. Return: entries read. */
 static inline unsigned shadow_walk(const struct root *r, pn_gva gva, struct swalk *w) {

@@ -295,6 +295,6 @@ void shadow_audit_entry(struct audit *a, const struct root *r, const struct walk
               (unsigned long long)gva);
     if (e->tag[PN_FETCH] != none && !(w.spte & SPTE_TLB_X))
         wrong(a, "TLB entry for gva %#llx: fetch not noted", (unsigned long long)gva);
-    if (!(w.spte & SPTE_TLB) || !(sp_of(w.sptep)->roots & r->bit))
+    if (!(w.spte & SPTE_TLB_1 << mode) || !(sp_of(w.sptep)->roots & r->bit))
         wrong(a, "TLB entry for gva %#llx not noted", (unsigned long long)gva);
 }

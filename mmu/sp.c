@@ -179,7 +179,9 @@ struct sp *sp_new_root(struct pn_mmu *mmu) {
 
 /* ---- Zapping ---- */
 
-static void unpin(struct pn_mmu *mmu, const struct sp *sp) {
+static void unpin(struct pn_mmu *mmu, struct sp *sp) {
+    tlb_drop_top(mmu, sp);
+    sp->pinned = 0;
     for (unsigned v = 0; v < mmu->vcpu_count; v++) {
         struct vcpu_shadow *vs = mmu->vcpus[v]->sh;
         for (unsigned i = 0; i < vs->roots; i++)
@@ -193,13 +195,14 @@ static void unpin(struct pn_mmu *mmu, const struct sp *sp) {
 void sp_zap(struct pn_mmu *mmu, struct sp *sp, enum zap_reason why) {
     struct shadow *sh = mmu->shadow;
     pn_emit(sh_ring(mmu), prepare_zap_page, sp->gfn, sp->role, why);
-    for (unsigned i = 0; sp->used; i++)
-        if (sp->spt[i])
-            spte_drop(mmu, &sp->spt[i]);
+    /* From above, so that the TLBs are right before the sptes go one by one. */
     while (sp->parents)
         spte_drop(mmu, ptrs_first(sp->parents));
     if (sp->pinned)
         unpin(mmu, sp);
+    for (unsigned i = 0; sp->used; i++)
+        if (sp->spt[i])
+            spte_drop(mmu, &sp->spt[i]);
     if (!sp_direct(sp)) {
         struct slot *s = slot_of_gfn(mmu, sp->gfn);
         if (!sp->unsync)

@@ -3,10 +3,10 @@
 /*
  * The shadow page-table entry.
  *
- *   63..51 50..47 46............12   11    10     9    8    7     6   5 4 3 2  1   0
- *  +------+------+----------------+----+-----+-----+---+-----+------+-+-+-+-+----+--+
- *  |  0   | pkey | host page      |MMIO|TLB_X|TLB_W|TLB|MMU_W|HOST_W|D|U|W|X|LEAF|P |
- *  +------+------+----------------+----+-----+-----+---+-----+------+-+-+-+-+----+--+
+ *   63..54 53..51 50..47 46............12   11  10  9     8     7     6   5 4 3 2  1   0
+ *  +------+------+------+----------------+----+-+-----+-----+-----+------+-+-+-+-+----+--+
+ *  |  0   | TLB  | pkey | host page      |MMIO|0|TLB_X|TLB_W|MMU_W|HOST_W|D|U|W|X|LEAF|P |
+ *  +------+------+------+----------------+----+-+-----+-----+-----+------+-+-+-+-+----+--+
  *
  * P, not LEAF: host page is the table of the child sp. X, W, U, D and pkey are what this
  * gpte grants (all of X W U D where no gpte stands behind it); a walk takes the AND of
@@ -16,7 +16,8 @@
  * P and LEAF: maps 4 KiB, 2 MiB or 1 GiB by the level of its sp. HOST_W: the memslot may
  * be written; MMU_W: nobody needs to see the write (tracking, dirty log). A store needs
  * W (or CR0.WP = 0), D, HOST_W and MMU_W.
- * TLB: some TLB was filled from it; TLB_W: with a write tag; TLB_X: fetched from.
+ * TLB: some TLB was filled from it, a bit per enum pn_tlb_mode; TLB_W: with a write tag;
+ * TLB_X: fetched from.
  * MMIO, not P: the gpte maps a frame without a memslot; bits 46..12 are the generation of
  * the memslots at that time.
  * The gfn is not in the spte: sp->gptes holds the gpte that it was made from.
@@ -36,13 +37,16 @@
 #define SPTE_D          (1ull << 5)
 #define SPTE_HOST_W     (1ull << 6)
 #define SPTE_MMU_W      (1ull << 7)
-#define SPTE_TLB        (1ull << 8)
-#define SPTE_TLB_W      (1ull << 9)
-#define SPTE_TLB_X      (1ull << 10)
+#define SPTE_TLB_W      (1ull << 8)
+#define SPTE_TLB_X      (1ull << 9)
 #define SPTE_MMIO       (1ull << 11)
 #define SPTE_PAGE       0x00007ffffffff000ull
 #define SPTE_PKEY_SHIFT 47
 #define SPTE_PKEY       (15ull << SPTE_PKEY_SHIFT)
+
+#define SPTE_TLB_SHIFT 51
+#define SPTE_TLB_1     (1ull << SPTE_TLB_SHIFT) /* of mode 0 */
+#define SPTE_TLB       (7ull << SPTE_TLB_SHIFT)
 
 #define SPTE_ACC   (SPTE_X | SPTE_W | SPTE_U)
 #define SPTE_GRANT (SPTE_ACC | SPTE_D)        /* ANDed down a walk */
@@ -54,7 +58,9 @@ _Static_assert(SPTE_X == (uint64_t)ACC_EXEC << SPTE_ACC_SHIFT &&
                    SPTE_W == (uint64_t)ACC_WRITE << SPTE_ACC_SHIFT &&
                    SPTE_U == (uint64_t)ACC_USER << SPTE_ACC_SHIFT,
                "rights of an spte are ACC_* shifted");
-_Static_assert((SPTE_PAGE & (SPTE_PKEY | 0xfff)) == 0, "spte fields do not overlap");
+_Static_assert((SPTE_PAGE & (SPTE_PKEY | SPTE_TLB | 0xfff)) == 0 &&
+                   (SPTE_PKEY & SPTE_TLB) == 0 && PN_TLB_MODES == 3,
+               "spte fields do not overlap");
 
 static inline bool spte_present(uint64_t v) {
     return v & SPTE_P;

@@ -4,8 +4,9 @@
  *
  * Invariants
  * 1. Every entry with a tag was filled from an spte that is still there, grants what the
- *    tags say, and has SPTE_TLB (SPTE_TLB_W for a write tag, SPTE_TLB_X for a fetch tag);
- *    its sp has the root's bit in `roots`.
+ *    tags say, and has the mode's bit of SPTE_TLB (SPTE_TLB_W for a write tag, SPTE_TLB_X
+ *    for a fetch tag); its sp has the root's bit in `roots`, and the root's tree holds
+ * it.
  * 2. An entry without a tag has hva 0.
  * 3. While filled[mode] <= TLB_FILLED, index[mode] names every entry that has a tag.
  * 4. The template is all entries empty.
@@ -71,6 +72,7 @@ unsigned tlb_put(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva,
     if (g->code && !walk_check(m, g->acc, g->pkey, PN_FETCH, mode)) {
         e->tag[PN_FETCH] = page;
         got |= TLB_GOT_X;
+        r->code = true;
     }
     e->hva = g->hva;
     if (m->pke || m->pks) {
@@ -95,7 +97,7 @@ void tlb_fill(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva, enum pn_acce
         .hva = (uintptr_t)spte_hva(w->spte) + (gva & inside & PN_PAGE_MASK),
     };
     unsigned got = tlb_put(vcpu, r, gva, mode, &g);
-    *w->sptep = w->spte | SPTE_TLB | (got & TLB_GOT_W ? SPTE_TLB_W : 0) |
+    *w->sptep = w->spte | SPTE_TLB_1 << mode | (got & TLB_GOT_W ? SPTE_TLB_W : 0) |
                 (got & TLB_GOT_X ? SPTE_TLB_X : 0);
     sp_of(w->sptep)->roots |= r->bit;
 }
@@ -108,38 +110,49 @@ void tlb_drop_gva(struct root *r, pn_gva gva) {
 
 /* ---- By spte ---- */
 
-static void drop_in_root(struct root *r, unsigned level, unsigned index, uint64_t spte,
-                         bool write) {
+/* halves: which values of gva bit 21 come into question, a bit each. */
+static void drop_in_root(struct root *r, unsigned level, unsigned index, unsigned halves,
+                         uint64_t spte, bool write) {
     uintptr_t hva = (uintptr_t)spte_hva(spte);
     uint64_t bytes = level_pages(level) << PN_PAGE_SHIFT;
     for (unsigned mode = 0; mode < PN_TLB_MODES; mode++) {
         struct pn_tlb_entry *tlb = r->tlb[mode];
-        if (!r->filled[mode])
+        if (!r->filled[mode] || !(spte & SPTE_TLB_1 << mode))
             continue;
-        if (level == 1) { /* gva bit 21 is not known here */
-            tlb_drop_if(tlb, index, hva, bytes, write);
-            tlb_drop_if(tlb, index | 512, hva, bytes, write);
+        if (level == 1) {
+            if (halves & 1)
+                tlb_drop_if(tlb, index, hva, bytes, write);
+            if (halves & 2)
+                tlb_drop_if(tlb, index | 512, hva, bytes, write);
         } else if (r->filled[mode] <= TLB_FILLED) {
             for (uint32_t i = 0; i < r->filled[mode]; i++)
                 tlb_drop_if(tlb, r->index[mode][i], hva, bytes, write);
-        } else { /* gva bit 21 is the lowest of a level-2 index */
-            unsigned half = level == 2 ? PN_TLB_ENTRIES / 2 : PN_TLB_ENTRIES;
-            unsigned first = level == 2 ? (index & 1) * half : 0;
-            for (unsigned i = first; i < first + half; i++)
+        } else { /* bit 21 is the lowest of a level-2 index */
+            unsigned count = level == 2 ? PN_TLB_ENTRIES / 2 : PN_TLB_ENTRIES;
+            unsigned first = level == 2 ? (index & 1) * count : 0;
+            for (unsigned i = first; i < first + count; i++)
                 tlb_drop_if(tlb, i, hva, bytes, write);
         }
     }
 }
 
+/* Bit 21 of a gva that a leaf table maps is in the index of its parent. */
+static unsigned halves_of(const struct sp *sp) {
+    if (sp->parents & 1 || !sp->parents)
+        return 3;
+    return 1u << (sp_index(ptrs_first(sp->parents)) & 1);
+}
+
 static void drop_leaf_in(struct pn_mmu *mmu, uint64_t roots, const struct sp *sp,
                          unsigned i, uint64_t spte, bool write) {
+    unsigned halves = halves_of(sp);
     for (unsigned v = 0; v < mmu->vcpu_count; v++) {
         struct vcpu_shadow *vs = mmu->vcpus[v]->sh;
         for (unsigned n = 0; n < vs->roots; n++) {
             struct root *r = &vs->root[n];
             if (!(r->bit & roots))
                 continue;
-            drop_in_root(r, sp_level(sp), i, spte, write);
+            drop_in_root(r, sp_level(sp), i, halves, spte, write);
             if (!write && spte & SPTE_TLB_X)
                 root_new_fetch_gen(mmu->vcpus[v], r);
         }
@@ -148,22 +161,47 @@ static void drop_leaf_in(struct pn_mmu *mmu, uint64_t roots, const struct sp *sp
 
 void tlb_drop_leaf(struct pn_mmu *mmu, struct sp *sp, unsigned i, uint64_t spte,
                    bool write) {
-    drop_leaf_in(mmu, sp->roots, sp, i, spte, write);
+    if (sp->parents || sp->pinned)
+        drop_leaf_in(mmu, sp->roots, sp, i, spte, write);
 }
 
-static void drop_roots(struct pn_mmu *mmu, uint64_t roots) {
+static void drop_root(struct pn_mmu_vcpu *vcpu, struct root *r) {
+    if (r->filled[0] | r->filled[1] | r->filled[2])
+        tlb_flush(vcpu, r);
+    if (r->code)
+        root_new_fetch_gen(vcpu, r);
+    r->code = false;
+}
+
+/* idle: only those that no vCPU uses now. Return: the bits of those left alone. */
+static uint64_t drop_roots(struct pn_mmu *mmu, uint64_t roots, bool idle) {
+    uint64_t left = 0;
     for (unsigned v = 0; v < mmu->vcpu_count; v++) {
         struct vcpu_shadow *vs = mmu->vcpus[v]->sh;
-        for (unsigned n = 0; n < vs->roots; n++)
-            if (vs->root[n].bit & roots) {
-                tlb_flush(mmu->vcpus[v], &vs->root[n]);
-                root_new_fetch_gen(mmu->vcpus[v], &vs->root[n]);
-            }
+        for (unsigned n = 0; n < vs->roots; n++) {
+            struct root *r = &vs->root[n];
+            if (!(r->bit & roots))
+                continue;
+            if (idle && r == vs->cur)
+                left |= r->bit;
+            else
+                drop_root(mmu->vcpus[v], r);
+        }
     }
+    return left;
 }
 
 void tlb_drop_everything(struct pn_mmu *mmu) {
-    drop_roots(mmu, ~0ull);
+    drop_roots(mmu, ~0ull, false);
+}
+
+void tlb_drop_top(struct pn_mmu *mmu, const struct sp *top) {
+    for (unsigned v = 0; v < mmu->vcpu_count; v++) {
+        struct vcpu_shadow *vs = mmu->vcpus[v]->sh;
+        for (unsigned n = 0; n < vs->roots; n++)
+            if (vs->root[n].top == top)
+                drop_root(mmu->vcpus[v], &vs->root[n]);
+    }
 }
 
 /* ---- By table ---- */
@@ -216,6 +254,9 @@ void tlb_drop_table(struct pn_mmu *mmu, const uint64_t *sptep) {
     if (!child->used)
         return;
     uint64_t roots = roots_above(mmu, sp_of(sptep), &ways);
+    /* Much may hang on an upper table; a root that nobody uses fills again when used. */
+    if (roots && sp_level(child) > 1)
+        roots = drop_roots(mmu, roots, true);
     if (roots && !drop_below(mmu, roots, child, &seen))
-        drop_roots(mmu, roots);
+        drop_roots(mmu, roots, false);
 }

@@ -160,6 +160,7 @@ START_TEST(read_only_slots) {
     ck_assert(!hit(0x5000, PN_WRITE, PN_TLB_USER));
     ck_map(0x40000000, PN_READ, PN_TLB_USER, DATA);
     ck_map(0x40000000, PN_WRITE, PN_TLB_USER, DATA);
+    ck_assert(hit(0x40000000, PN_WRITE, PN_TLB_USER));
     ck_assert_uint_eq(*(uint64_t *)(void *)(rom + 0x1000), DATA | P | W | U);
     finish();
     free(rom);
@@ -297,6 +298,15 @@ START_TEST(a_dead_root_leaves_the_others_alone) {
     clean();
     pn_mmu_set_cr3(f.vcpu, other, false, NULL);
     ck_pf(DIRECT + DATA, PN_READ, PN_TLB_SUPER, 0);
+    /* Its jump caches outlive its TLB, but not its top. */
+    pn_mmu_set_cr3(f.vcpu, ROOT, false, NULL);
+    ck_map(0x5000, PN_FETCH, PN_TLB_USER, DATA);
+    gen = f.view.fetch_gen;
+    pn_mmu_drop_tlb(f.vcpu);
+    ck_assert_uint_eq(f.view.fetch_gen, gen);
+    uint64_t zero = 0;
+    pn_mmu_write_phys(f.mmu, ROOT, &zero, 8);
+    ck_assert_uint_ne(f.view.fetch_gen, gen);
     finish();
 }
 END_TEST
