@@ -1,34 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Ring 3 of the embedded guest: the work that an MMU is watched at. Each part prints one
- * line with a checksum that depends on nothing but the parameters.
- *
- * The file's sections lie in pages of ring 3's own (guest.ld), so nothing here may call
- * into the others.
+ * Ring 3 of the embedded guest: which workload, with what; what all of them share. The
+ * lines that it prints are described in bench/workload.h.
  */
-#include "abi.h"
+#include "user.h"
 
 struct params user_params;
 char user_stack[USER_STACK] __attribute__((aligned(4096)));
 void user_main(const struct params *p);
 
-static inline uint64_t call(enum call number, uint64_t a, uint64_t b) {
-    uint64_t rax = number;
-    __asm__ volatile("ud2" : "+a"(rax) : "D"(a), "S"(b) : "memory");
-    return rax;
-}
+uint64_t workload_args[WORKLOAD_PARAMS];
+static uint64_t tsc;
 
 /* ---- Output: the serial port, which the TSS's bitmap lets ring 3 use ---- */
-
-static inline void outb(uint16_t port, uint8_t v) {
-    __asm__ volatile("outb %0, %1" : : "a"(v), "d"(port));
-}
-
-static inline uint8_t inb(uint16_t port) {
-    uint8_t v;
-    __asm__ volatile("inb %1, %0" : "=a"(v) : "d"(port));
-    return v;
-}
 
 static void put(char c) {
     while (!(inb(PORT_SERIAL + 5) & 0x20))
@@ -36,15 +20,19 @@ static void put(char c) {
     outb(PORT_SERIAL, (uint8_t)c);
 }
 
-/* Print and pad with blanks to `width`. */
-static void text(const char *s, int width) {
+void text(const char *s, int width) {
     for (; *s; s++, width--)
         put(*s);
     for (; width > 0; width--)
         put(' ');
 }
 
-static void number(uint64_t v, int width) {
+static void text_n(const char *s, size_t size) {
+    while (size--)
+        put(*s++);
+}
+
+void number(uint64_t v, int width) {
     char buf[21];
     int n = 0;
     do {
@@ -57,157 +45,214 @@ static void number(uint64_t v, int width) {
         put(buf[--n]);
 }
 
-static void hex(uint64_t v) {
+void hex(uint64_t v) {
     for (int i = 0; i < 16; i++, v <<= 4) {
         unsigned d = v >> 60;
         put((char)(d < 10 ? '0' + d : 'a' + d - 10));
     }
 }
 
-static void line(const char *what, uint64_t n, const char *unit, uint64_t sum) {
-    text(what, 24);
-    number(n, 10);
-    put(' ');
-    text(unit, 20);
-    text("checksum ", 0);
-    hex(sum);
-    text("\r\n", 0);
+static __attribute__((noreturn)) void exit_with(unsigned code) {
+    call(CALL_EXIT, code ? (code >> 1) + 1 : 0, 0);
+    for (;;)
+        ;
 }
 
-static void expect(int ok, const char *what) {
+void expect(int ok, const char *what) {
     if (ok)
         return;
     text("guest: wrong result: ", 0);
     text(what, 0);
     text("\r\n", 0);
-    call(CALL_EXIT, 1, 0);
+    exit_with(WORKLOAD_EXIT_WRONG);
 }
 
-/* ---- The work ---- */
-
-static inline uint64_t mix(uint64_t h, uint64_t v) {
-    h = (h ^ v) * 0x9e3779b97f4a7c15ul;
-    return h ^ h >> 29;
+void fail(unsigned code, const char *what) {
+    text(WORKLOAD_PREFIX "error: ", 0);
+    text(what, 0);
+    text("\r\n", 0);
+    exit_with(code);
 }
 
-static inline volatile uint64_t *word(uint64_t page) {
-    return (volatile uint64_t *)(REGION + page * PAGE);
+void note(const char *what) {
+    text(WORKLOAD_PREFIX "note ", 0);
+    text(what, 0);
+    text("\r\n", 0);
 }
 
-/* First touches: half by a write, half by a read that must see zero. */
-static uint64_t touch(uint64_t pages) {
-    uint64_t sum = 0;
-    for (uint64_t i = 0; i < pages; i++) {
-        volatile uint64_t *w = word(i);
-        if (i & 1)
-            expect(w[i % 512] == 0, "a fresh page is not zero");
-        w[0] = mix(i, 1);
-        w[511] = mix(i, 2);
+/* ---- Memory ---- */
+
+uint64_t frames(uint64_t bytes, uint64_t align) {
+    uint64_t pa = call(CALL_ALLOC, bytes, align);
+    if (!pa)
+        fail(WORKLOAD_EXIT_MEMORY, "the guest has too little memory for it");
+    return pa;
+}
+
+uint64_t region(uint64_t bytes, int large) {
+    uint64_t size = large ? LARGE_PAGE : PAGE, n = (bytes + size - 1) / size;
+    uint64_t pa = frames(n * size, size);
+    call4(CALL_MAP, REGION, pa, n, MAP_WRITE | (large ? MAP_LARGE : 0));
+    return pa;
+}
+
+/* ---- The measured part ---- */
+
+void begin(void) {
+    outl(PN_MARK_PORT, PN_MARK_VALUE(PN_MARK_PHASE, PN_PHASE_BEGIN));
+    tsc = rdtsc();
+}
+
+void round_done(uint64_t round) {
+    outl(PN_MARK_PORT, PN_MARK_VALUE(PN_MARK_ROUND, round));
+    outb(PORT_HARVEST, 1);
+}
+
+void end(void) {
+    tsc = rdtsc() - tsc;
+    outl(PN_MARK_PORT, PN_MARK_VALUE(PN_MARK_PHASE, PN_PHASE_END));
+}
+
+/* ---- The command line ---- */
+
+struct word {
+    const char *name, *value; /* value NULL: no '=' */
+    size_t name_size, value_size;
+};
+
+/* The next word of the line. Return: what follows it, or NULL at the end. */
+static const char *next_word(const char *p, struct word *w) {
+    while (*p == ' ')
+        p++;
+    if (!*p)
+        return NULL;
+    *w = (struct word){.name = p};
+    for (; *p && *p != ' ' && *p != '='; p++)
+        w->name_size++;
+    if (*p == '=')
+        for (w->value = ++p; *p && *p != ' '; p++)
+            w->value_size++;
+    return p;
+}
+
+static int is_word(const struct word *w, const char *name) {
+    size_t i = 0;
+    while (i < w->name_size && name[i] == w->name[i])
+        i++;
+    return i == w->name_size && !name[i];
+}
+
+static int find_workload(const char *line, struct word *out) {
+    struct word w;
+    while ((line = next_word(line, &w)))
+        if (is_word(&w, "workload")) {
+            *out = w;
+            return 1;
+        }
+    return 0;
+}
+
+static __attribute__((noreturn)) void bad_word(const struct word *w, const char *what,
+                                               int param) {
+    text(WORKLOAD_PREFIX "error: ", 0);
+    text_n(w->name, w->name_size + (w->value ? 1 + w->value_size : 0));
+    text(": ", 0);
+    text(what, 0);
+    if (param >= 0) {
+        const struct workload_param *p = &workload_params[param];
+        if (*p->words) {
+            text(p->words, 0);
+        } else {
+            number(p->min, 0);
+            text(" to ", 0);
+            number(p->max, 0);
+        }
     }
-    expect(call(CALL_COUNT, COUNT_DEMAND, 0) == pages, "demand faults");
-    for (uint64_t i = 0; i < pages; i++)
-        sum = mix(sum, word(i)[0] ^ word(i)[511]);
-    line("demand faults", pages, "pages", sum);
-    return sum;
+    text("\r\n", 0);
+    exit_with(WORKLOAD_EXIT_USAGE);
 }
 
-/* Exchange pairs of entries; the contents must follow. Odd rounds undo even ones. */
-static uint64_t swap(uint64_t rounds, uint64_t pages) {
-    uint64_t sum = 0;
-    for (uint64_t i = 0; i < rounds; i++) {
-        uint64_t a = (i / 2 * 37) % pages, b = (i / 2 * 101 + 7) % pages;
-        if (a == b)
+static void read_args(int id, const char *line) {
+    struct word w;
+    for (int i = 0; i < WORKLOAD_PARAMS; i++)
+        workload_args[i] = workload_params[i].standard;
+    while ((line = next_word(line, &w))) {
+        if (is_word(&w, "workload"))
             continue;
-        uint64_t va = word(a)[0], vb = word(b)[0];
-        call(CALL_SWAP, REGION + a * PAGE, REGION + b * PAGE);
-        expect(word(a)[0] == vb && word(b)[0] == va, "exchanged pages");
-        sum = mix(sum, word(a)[511]);
-    }
-    line("page table edits", rounds, "swaps, INVLPG", sum);
-    return sum;
-}
-
-/* Read-only and writable again: each first write faults once. */
-static uint64_t flip(uint64_t pages) {
-    uint64_t sum = 0;
-    call(CALL_PROTECT, REGION, pages);
-    for (uint64_t i = 0; i < pages; i++) {
-        sum = mix(sum, word(i)[0]);
-        word(i)[1] = i;
-        word(i)[2] = i + 1;
-    }
-    expect(call(CALL_COUNT, COUNT_WRITE_FAULTS, 0) == pages, "write faults");
-    for (uint64_t i = 0; i < pages; i++)
-        sum = mix(sum, word(i)[1] + word(i)[2]);
-    line("permission flips", pages, "write faults", sum);
-    return sum;
-}
-
-/* Two address spaces that share all but one page. */
-static uint64_t switch_spaces(uint64_t switches) {
-    volatile uint64_t *own = (volatile uint64_t *)PRIVATE;
-    uint64_t sum = 0;
-    for (uint64_t i = 0; i < switches; i++) {
-        call(CALL_SWITCH, i & 1, 0);
-        expect(own[0] == i / 2, "the private page of a space");
-        own[0] = i / 2 + 1;
-        sum = mix(sum, own[0] + word(i % 16)[0]);
-    }
-    call(CALL_SWITCH, 0, 0);
-    line("address spaces", switches, "CR3 switches", sum);
-    return sum;
-}
-
-/* D bits: exactly the pages written since they were cleared. */
-static uint64_t dirty(uint64_t pages) {
-    uint64_t written = 0, sum = 0;
-    call(CALL_CLEAN, REGION, pages);
-    for (uint64_t i = 0; i < pages; i++) {
-        sum = mix(sum, word(i)[0]);
-        if (i % 3 == 0) {
-            word(i)[3] = i;
-            written++;
+        int param = workload_param_find(id, w.name, w.name_size);
+        if (param < 0 || !w.value)
+            bad_word(&w, "no parameter of this workload", -1);
+        switch (workload_value(param, w.value, w.value_size, &workload_args[param])) {
+        case WORKLOAD_OK:
+            break;
+        case WORKLOAD_BAD_TEXT:
+            bad_word(&w, *workload_params[param].words ? "not one of " : "not a number, ",
+                     param);
+        case WORKLOAD_OUT_OF_RANGE:
+            bad_word(&w, "out of range ", param);
         }
     }
-    expect(call(CALL_DIRTY, REGION, pages) == written, "dirty bits");
-    line("dirty bits", written, "pages written", sum);
-    return sum;
 }
 
-/* Straight ring-3 work, with a few loads and stores. */
-static uint64_t compute(uint64_t rounds, uint64_t pages) {
-    uint64_t x = 88172645463325252ul, sum = 0, at = 0;
-    for (uint64_t i = 0; i < rounds; i++) {
-        x ^= x << 13;
-        x ^= x >> 7;
-        x ^= x << 17;
-        sum += x;
-        if (!(i & 15)) {
-            volatile uint64_t *w = word(at);
-            w[4] += x;
-            sum ^= w[4];
-            at = at + 1 == pages ? 0 : at + 1;
-        }
+/* ---- Running one ---- */
+
+static void print_begin(int id) {
+    text(WORKLOAD_PREFIX "begin name=", 0);
+    text(workloads[id].name, 0);
+    for (int i = 0; i < WORKLOAD_PARAMS; i++) {
+        if (workload_params[i].workload != id)
+            continue;
+        size_t size;
+        const char *word = workload_word(i, workload_args[i], &size);
+        put(' ');
+        text(workload_params[i].name, 0);
+        put('=');
+        if (word)
+            text_n(word, size);
+        else
+            number(workload_args[i], 0);
     }
-    line("compute loop", rounds, "rounds", sum);
-    return sum;
+    text("\r\n", 0);
+}
+
+static uint64_t dispatch(int id, uint64_t *sum) {
+    switch (id) {
+#define WORKLOAD(name, unit, doc)                                                        \
+    case WORKLOAD_##name:                                                                \
+        return work_##name(sum);
+#define PARAM(...)
+#include "bench/workloads.inc"
+#undef WORKLOAD
+#undef PARAM
+    }
+    return 0;
+}
+
+static void run_workload(int id) {
+    uint64_t sum = 0, ops;
+    print_begin(id);
+    ops = dispatch(id, &sum);
+    text(WORKLOAD_PREFIX "time tsc=", 0);
+    number(tsc, 0);
+    text("\r\n" WORKLOAD_PREFIX "end name=", 0);
+    text(workloads[id].name, 0);
+    text(" ops=", 0);
+    number(ops, 0);
+    text(" checksum=", 0);
+    hex(mix(mix(sum, (uint64_t)id + 1), ops));
+    text("\r\n", 0);
+    exit_with(0);
 }
 
 void user_main(const struct params *p) {
-    uint64_t sum = 0;
-    text("penumbra guest: 64-bit ring 3, ", 0);
-    number((p->memory + 0xfffff) >> 20, 0); /* the BIOS area is not RAM */
-    text(" MiB of memory\r\n", 0);
-    sum = mix(sum, touch(p->pages));
-    sum = mix(sum, swap(p->swaps, p->pages));
-    sum = mix(sum, flip(p->flips));
-    sum = mix(sum, switch_spaces(p->switches));
-    sum = mix(sum, dirty(p->pages));
-    outb(PORT_DENIED, 1);
-    expect(call(CALL_COUNT, COUNT_DENIED_IO, 0) == 1, "a denied port");
-    sum = mix(sum, compute(p->compute, p->pages));
-    text("penumbra guest: done, checksum ", 0);
-    hex(sum);
-    text("\r\n", 0);
-    call(CALL_EXIT, 0, 0);
+    struct word w;
+    if (!find_workload(p->line, &w)) {
+        demo(p);
+        return;
+    }
+    int id = w.value ? workload_find(w.value, w.value_size) : -1;
+    if (id < 0)
+        bad_word(&w, "no such workload", -1);
+    read_args(id, p->line);
+    run_workload(id);
 }

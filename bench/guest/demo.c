@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the guest does when no workload is asked for: a little of everything that an MMU
+ * is watched at. Each part prints one line with a checksum that depends on nothing but
+ * the parameters.
+ */
+#include "user.h"
+
+static void line(const char *what, uint64_t n, const char *unit, uint64_t sum) {
+    text(what, 24);
+    number(n, 10);
+    text(" ", 0);
+    text(unit, 20);
+    text("checksum ", 0);
+    hex(sum);
+    text("\r\n", 0);
+}
+
+/* From the kernel command line ("pages=4096 ..."), or the defaults. */
+struct demo {
+    uint64_t pages;    /* fresh pages touched */
+    uint64_t swaps;    /* pairs of page table entries exchanged */
+    uint64_t flips;    /* pages made read-only and written again */
+    uint64_t switches; /* changes of the address space */
+    uint64_t compute;  /* rounds of the compute loop */
+    uint64_t exit;     /* 0: power off; else the value for the debug-exit port, less 1 */
+};
+
+static inline volatile uint64_t *word(uint64_t page) {
+    return at(COMMON + page * PAGE);
+}
+
+/* First touches: half by a write, half by a read that must see zero. */
+static uint64_t touch(uint64_t pages) {
+    uint64_t sum = 0;
+    for (uint64_t i = 0; i < pages; i++) {
+        volatile uint64_t *w = word(i);
+        if (i & 1)
+            expect(w[i % 512] == 0, "a fresh page is not zero");
+        w[0] = mix(i, 1);
+        w[511] = mix(i, 2);
+    }
+    expect(call(CALL_COUNT, COUNT_DEMAND, 0) == pages, "demand faults");
+    for (uint64_t i = 0; i < pages; i++)
+        sum = mix(sum, word(i)[0] ^ word(i)[511]);
+    line("demand faults", pages, "pages", sum);
+    return sum;
+}
+
+/* Exchange pairs of entries; the contents must follow. Odd rounds undo even ones. */
+static uint64_t swap(uint64_t rounds, uint64_t pages) {
+    uint64_t sum = 0;
+    for (uint64_t i = 0; i < rounds; i++) {
+        uint64_t a = (i / 2 * 37) % pages, b = (i / 2 * 101 + 7) % pages;
+        if (a == b)
+            continue;
+        uint64_t va = word(a)[0], vb = word(b)[0];
+        call(CALL_SWAP, COMMON + a * PAGE, COMMON + b * PAGE);
+        expect(word(a)[0] == vb && word(b)[0] == va, "exchanged pages");
+        sum = mix(sum, word(a)[511]);
+    }
+    line("page table edits", rounds, "swaps, INVLPG", sum);
+    return sum;
+}
+
+/* Read-only and writable again: each first write faults once. */
+static uint64_t flip(uint64_t pages) {
+    uint64_t sum = 0;
+    call(CALL_PROTECT, COMMON, pages);
+    for (uint64_t i = 0; i < pages; i++) {
+        sum = mix(sum, word(i)[0]);
+        word(i)[1] = i;
+        word(i)[2] = i + 1;
+    }
+    expect(call(CALL_COUNT, COUNT_WRITE_FAULTS, 0) == pages, "write faults");
+    for (uint64_t i = 0; i < pages; i++)
+        sum = mix(sum, word(i)[1] + word(i)[2]);
+    line("permission flips", pages, "write faults", sum);
+    return sum;
+}
+
+/* Two address spaces that share all but one page. */
+static uint64_t switch_spaces(uint64_t switches) {
+    volatile uint64_t *own = at(REGION);
+    uint64_t sum = 0, space = call(CALL_SPACE, 0, 0);
+    call4(CALL_MAP, REGION, frames(PAGE, PAGE), 1, MAP_WRITE);
+    call4(CALL_MAP, REGION, frames(PAGE, PAGE), 1, MAP_WRITE | space << MAP_SPACE_SHIFT);
+    for (uint64_t i = 0; i < switches; i++) {
+        call(CALL_SWITCH, i & 1 ? space : 0, 0);
+        expect(own[0] == i / 2, "the private page of a space");
+        own[0] = i / 2 + 1;
+        sum = mix(sum, own[0] + word(i % 16)[0]);
+    }
+    call(CALL_SWITCH, 0, 0);
+    line("address spaces", switches, "CR3 switches", sum);
+    return sum;
+}
+
+/* D bits: exactly the pages written since they were cleared. */
+static uint64_t dirty(uint64_t pages) {
+    uint64_t written = 0, sum = 0;
+    call(CALL_CLEAN, COMMON, pages);
+    for (uint64_t i = 0; i < pages; i++) {
+        sum = mix(sum, word(i)[0]);
+        if (i % 3 == 0) {
+            word(i)[3] = i;
+            written++;
+        }
+    }
+    expect(call(CALL_DIRTY, COMMON, pages) == written, "dirty bits");
+    line("dirty bits", written, "pages written", sum);
+    return sum;
+}
+
+/* Straight ring-3 work, with a few loads and stores. */
+static uint64_t compute(uint64_t rounds, uint64_t pages) {
+    uint64_t x = 88172645463325252ul, sum = 0, page = 0;
+    for (uint64_t i = 0; i < rounds; i++) {
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        sum += x;
+        if (!(i & 15)) {
+            volatile uint64_t *w = word(page);
+            w[4] += x;
+            sum ^= w[4];
+            page = page + 1 == pages ? 0 : page + 1;
+        }
+    }
+    line("compute loop", rounds, "rounds", sum);
+    return sum;
+}
+
+/* The number after "name=" in the command line, or the default. */
+static uint64_t parameter(const char *from, const char *name, uint64_t value) {
+    for (const char *p = from; *p; p++) {
+        const char *a = p, *b = name;
+        if (p != from && p[-1] != ' ')
+            continue;
+        while (*b && *a == *b)
+            a++, b++;
+        if (*b || *a != '=')
+            continue;
+        value = 0;
+        for (a++; *a >= '0' && *a <= '9'; a++)
+            value = value * 10 + (uint64_t)(*a - '0');
+    }
+    return value;
+}
+
+static struct demo read_parameters(const struct params *p) {
+    struct demo d = {
+        .pages = parameter(p->line, "pages", 4096),
+        .swaps = parameter(p->line, "swaps", 2000),
+        .flips = parameter(p->line, "flips", 2000),
+        .switches = parameter(p->line, "switches", 1000),
+        .compute = parameter(p->line, "compute", 20000000),
+        .exit = parameter(p->line, "exit", 0),
+    };
+    uint64_t most = p->free / PAGE * 7 / 8; /* the rest is for tables */
+    if (d.pages > most)
+        d.pages = most;
+    if (d.pages < 16)
+        d.pages = 16;
+    if (d.flips > d.pages)
+        d.flips = d.pages;
+    return d;
+}
+
+void demo(const struct params *p) {
+    struct demo d = read_parameters(p);
+    uint64_t sum = 0;
+    text("penumbra guest: 64-bit ring 3, ", 0);
+    number((p->memory + 0xfffff) >> 20, 0); /* the BIOS area is not RAM */
+    text(" MiB of memory\r\n", 0);
+    call4(CALL_ON_FAULT, FAULT_ALLOC, COMMON, d.pages, 0);
+    sum = mix(sum, touch(d.pages));
+    sum = mix(sum, swap(d.swaps, d.pages));
+    sum = mix(sum, flip(d.flips));
+    sum = mix(sum, switch_spaces(d.switches));
+    sum = mix(sum, dirty(d.pages));
+    outb(PORT_DENIED, 1);
+    expect(call(CALL_COUNT, COUNT_DENIED_IO, 0) == 1, "a denied port");
+    sum = mix(sum, compute(d.compute, d.pages));
+    text("penumbra guest: done, checksum ", 0);
+    hex(sum);
+    text("\r\n", 0);
+    call(CALL_EXIT, d.exit, 0);
+}
