@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Two guests that do the same, one under the shadow MMU and one under TDP, by
+ * write-protection or by D bits: step by step their tables (with every A and D bit), what
+ * the translator was told, and what the dirty logs held must be equal. Each is compared
+ * with a direct walk besides (world.h). PN_SEED=n runs one seed.
+ */
+#include "world.h"
+
+#ifdef PN_TEST_SLOW_BUILD
+#define STEPS 2000
+#else
+#define STEPS 30000
+#endif
+#define RUNS 24
+
+static void compare(const struct world *a, const struct world *b, bool all) {
+    for (unsigned k = 0; k < TABLES; k++) {
+        pn_gfn gfn = table_gfn(k);
+        unsigned i = gfn < 128 ? 0 : 1;
+        uint64_t at = gfn * PN_PAGE_SIZE - (i ? 0x400000 : 0);
+        if (memcmp(a->slot[i].mem + at, b->slot[i].mem + at, PN_PAGE_SIZE))
+            FAIL(b, "guest table gfn %#llx differs", (unsigned long long)gfn);
+    }
+    for (unsigned i = 0; all && i < 4; i++)
+        if (memcmp(a->slot[i].mem, b->slot[i].mem, a->slot[i].s.size))
+            FAIL(b, "memory of slot %u differs", i);
+    if (a->rng != b->rng)
+        FAIL(b, "the guests went different ways");
+    if (a->told != b->told)
+        FAIL(b, "the translator was told otherwise");
+    if (a->taken != b->taken)
+        FAIL(b, "the dirty logs differ");
+}
+
+static struct pn_mmu_config config_of(unsigned run, enum pn_mmu_kind kind) {
+    struct pn_mmu_config cfg = {.kind = kind};
+    pn_mmu_options_default(&cfg.opt);
+    cfg.opt.large_pages = run % 3 != 2;
+    cfg.opt.unsync = run % 4 != 1;
+    cfg.opt.page_budget = run % 5 ? 1024 : 64;
+    cfg.opt.cached_roots = run % 4 ? 15 : 2;
+    cfg.opt.tdp_levels = 4 + run % 2;
+    cfg.opt.eager_split = run / 2 % 2;
+    cfg.opt.dirty_method = run / 3 % 2 ? PN_DIRTY_DBIT : PN_DIRTY_WP;
+    return cfg;
+}
+
+START_TEST(lockstep) {
+    static const uint8_t maxphyaddr[] = {36, 46, 52};
+    static struct world world[2];
+    const char *only = getenv("PN_SEED");
+    if (only && strtoull(only, NULL, 0) != (uint64_t)_i + 1)
+        return;
+    memset(world, 0, sizeof(world));
+    for (unsigned i = 0; i < 2; i++) {
+        struct world *w = &world[i];
+        w->seed = (uint64_t)_i + 1;
+        w->cpus = 1 + (unsigned)_i % VCPUS;
+        w->maxphyaddr = maxphyaddr[_i % 3];
+        w->strict = true;
+        struct pn_mmu_config cfg =
+            config_of((unsigned)_i, i ? PN_MMU_TDP : PN_MMU_SHADOW);
+        world_begin(w, &cfg);
+    }
+    for (unsigned step = 0; step < STEPS; step++) {
+        for (unsigned i = 0; i < 2; i++) {
+            world[i].step = step;
+            one_step(&world[i]);
+        }
+        compare(&world[0], &world[1], step % 256 == 0);
+    }
+    for (unsigned i = 0; i < 2; i++)
+        if (pn_mmu_audit(world[i].mmu, stderr))
+            FAIL(&world[i], "the audit found violations");
+    for (unsigned i = 0; i < world[0].cpus; i++)
+        ck_assert_uint_eq(world[0].cpu[i].stats.v[PN_STAT_pf_guest],
+                          world[1].cpu[i].stats.v[PN_STAT_pf_guest]);
+    world_end(&world[0]);
+    world_end(&world[1]);
+    ck_assert(world[0].taken == world[1].taken);
+}
+END_TEST
+
+int main(void) {
+    Suite *s = suite_create("mmu lockstep");
+    TCase *tc = tcase_create("random guests");
+    tcase_set_timeout(tc, 800);
+    tcase_add_loop_test(tc, lockstep, 0, RUNS);
+    suite_add_tcase(s, tc);
+    SRunner *sr = srunner_create(s);
+    srunner_run_all(sr, CK_ENV);
+    int failed = srunner_ntests_failed(sr);
+    srunner_free(sr);
+    return failed != 0;
+}
