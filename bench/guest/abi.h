@@ -27,7 +27,6 @@
 
 #define PORT_SERIAL     0x3f8
 #define PORT_DEBUG_EXIT 0xf4
-#define PORT_HARVEST    0xf8         /* src/dev/misc.c: a value of 1 asks for a harvest */
 #define PORT_ECHO       0xe0         /* src/dev/testdev.c: four bytes that remember */
 #define PORT_DENIED     0x80         /* not in the TSS's bitmap: ring 3 gets #GP */
 #define MMIO_ECHO       0xff000000ul /* the same device's memory */

@@ -6,6 +6,7 @@
  */
 #include "user.h"
 
+/* The end of a part: its line, and a harvest of the dirty log where there is one. */
 static void line(const char *what, uint64_t n, const char *unit, uint64_t sum) {
     text(what, 24);
     number(n, 10);
@@ -14,6 +15,13 @@ static void line(const char *what, uint64_t n, const char *unit, uint64_t sum) {
     text("checksum ", 0);
     hex(sum);
     text("\r\n", 0);
+    mark(PN_MARK_ROUND, 0);
+}
+
+/* Half-way through a part, with pages and registers in use: the machine may move here. */
+static inline void half_way(uint64_t i, uint64_t n) {
+    if (i == n / 2)
+        mark(PN_MARK_HANDOVER, 0);
 }
 
 /* From the kernel command line ("pages=4096 ..."), or the defaults. */
@@ -35,6 +43,7 @@ static uint64_t touch(uint64_t pages) {
     uint64_t sum = 0;
     for (uint64_t i = 0; i < pages; i++) {
         volatile uint64_t *w = word(i);
+        half_way(i, pages);
         if (i & 1)
             expect(w[i % 512] == 0, "a fresh page is not zero");
         w[0] = mix(i, 1);
@@ -52,6 +61,7 @@ static uint64_t swap(uint64_t rounds, uint64_t pages) {
     uint64_t sum = 0;
     for (uint64_t i = 0; i < rounds; i++) {
         uint64_t a = (i / 2 * 37) % pages, b = (i / 2 * 101 + 7) % pages;
+        half_way(i, rounds);
         if (a == b)
             continue;
         uint64_t va = word(a)[0], vb = word(b)[0];
@@ -68,6 +78,7 @@ static uint64_t flip(uint64_t pages) {
     uint64_t sum = 0;
     call(CALL_PROTECT, COMMON, pages);
     for (uint64_t i = 0; i < pages; i++) {
+        half_way(i, pages);
         sum = mix(sum, word(i)[0]);
         word(i)[1] = i;
         word(i)[2] = i + 1;
@@ -87,6 +98,7 @@ static uint64_t switch_spaces(uint64_t switches) {
     call4(CALL_MAP, REGION, frames(PAGE, PAGE), 1, MAP_WRITE | space << MAP_SPACE_SHIFT);
     for (uint64_t i = 0; i < switches; i++) {
         call(CALL_SWITCH, i & 1 ? space : 0, 0);
+        half_way(i, switches);
         expect(own[0] == i / 2, "the private page of a space");
         own[0] = i / 2 + 1;
         sum = mix(sum, own[0] + word(i % 16)[0]);
@@ -101,6 +113,7 @@ static uint64_t dirty(uint64_t pages) {
     uint64_t written = 0, sum = 0;
     call(CALL_CLEAN, COMMON, pages);
     for (uint64_t i = 0; i < pages; i++) {
+        half_way(i, pages);
         sum = mix(sum, word(i)[0]);
         if (i % 3 == 0) {
             word(i)[3] = i;
@@ -120,6 +133,7 @@ static uint64_t compute(uint64_t rounds, uint64_t pages) {
         x ^= x >> 7;
         x ^= x << 17;
         sum += x;
+        half_way(i, rounds);
         if (!(i & 15)) {
             volatile uint64_t *w = word(page);
             w[4] += x;

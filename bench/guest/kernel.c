@@ -213,7 +213,6 @@ static void make_segments(void) {
         allow_port(PORT_SERIAL + i);
     for (unsigned i = 0; i < 4; i++)
         allow_port(PN_MARK_PORT + i);
-    allow_port(PORT_HARVEST);
     allow_port(PORT_ECHO);
     for (uint64_t v = 0; v < 32; v++) {
         uint64_t at = (uint64_t)trap_entries + 16 * v, dpl = v == 3 ? 3 : 0;

@@ -99,18 +99,17 @@ uint64_t region(uint64_t bytes, int large) {
 /* ---- The measured part ---- */
 
 void begin(void) {
-    outl(PN_MARK_PORT, PN_MARK_VALUE(PN_MARK_PHASE, PN_PHASE_BEGIN));
+    mark(PN_MARK_PHASE, PN_PHASE_BEGIN);
     tsc = rdtsc();
 }
 
 void round_done(uint64_t round) {
-    outl(PN_MARK_PORT, PN_MARK_VALUE(PN_MARK_ROUND, round));
-    outb(PORT_HARVEST, 1);
+    mark(PN_MARK_ROUND, round);
 }
 
 void end(void) {
     tsc = rdtsc() - tsc;
-    outl(PN_MARK_PORT, PN_MARK_VALUE(PN_MARK_PHASE, PN_PHASE_END));
+    mark(PN_MARK_PHASE, PN_PHASE_END);
 }
 
 /* ---- The command line ---- */

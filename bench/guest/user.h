@@ -49,6 +49,10 @@ static inline uint64_t rdtsc(void) {
     return lo | (uint64_t)hi << 32;
 }
 
+static inline void mark(enum pn_mark kind, uint64_t arg) {
+    outl(PN_MARK_PORT, PN_MARK_VALUE(kind, arg));
+}
+
 /* ---- Output (user.c) ---- */
 
 /* Print and pad with blanks to `width`. */

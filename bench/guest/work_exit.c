@@ -69,7 +69,7 @@ uint64_t work_exit(uint64_t *sum) {
 #define WINDOW (REGION + (1ul << 32))
 
 static void request(enum pn_mark kind, uint64_t arg) {
-    outl(PN_MARK_PORT, PN_MARK_VALUE(kind, arg));
+    mark(kind, arg);
     if (inl(PN_MARK_PORT) != PN_MARK_DONE)
         fail(WORKLOAD_EXIT_HOST, "the host serves no slot requests at the mark port");
 }

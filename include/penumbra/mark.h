@@ -25,6 +25,7 @@ enum pn_mark {
     PN_MARK_ADD = 3,     /* request: the window appears at A; argument: its 4K pages */
     PN_MARK_MOVE = 4,    /* request: it goes to the other address */
     PN_MARK_DELETE = 5,  /* request: it goes away */
+    PN_MARK_HANDOVER = 6 /* the machine may go on under another MMU from here */
 };
 
 enum pn_mark_phase {
