@@ -42,10 +42,17 @@ struct pn_cpu_state {
     uint8_t xsave[4096]; /* XSAVE standard format */
     struct {
         uint8_t halted, intr_shadow, nmi_pending, nmi_blocked;
+        uint8_t wait_sipi; /* an AP that nobody has started yet */
         int16_t exception; /* pending vector, or -1 */
+        int16_t interrupt; /* acknowledged and not delivered yet, or -1 */
         uint8_t has_error;
         uint32_t error;
     } pending;
+    /* The local APIC's registers, 4 bytes every 16, where has_lapic says that they are
+     * here: an engine without interrupt controllers of its own leaves them to the
+     * machine. In x2APIC mode as KVM_GET_LAPIC has it. */
+    uint8_t has_lapic;
+    uint8_t lapic[1024];
 };
 
 #endif

@@ -13,6 +13,7 @@
 #include "penumbra/cpu_state.h"
 #include "penumbra/dirty.h"
 #include "penumbra/events.h"
+#include "penumbra/irqchip.h"
 #include "penumbra/mmu.h"
 #include "penumbra/stats.h"
 
@@ -82,6 +83,9 @@ struct pn_engine_ops {
                       unsigned cpu); /* intr_peek may answer otherwise now */
     int (*irq)(struct pn_engine *e, unsigned gsi, int level); /* 0 or -errno */
     void (*nmi)(struct pn_engine *e, unsigned cpu);
+    /* Threaded engines: their interrupt controllers. lines: levels of the gsis. */
+    int (*get_irqchip)(struct pn_engine *e, struct pn_irqchip *s); /* 0 or -errno */
+    int (*set_irqchip)(struct pn_engine *e, const struct pn_irqchip *s, uint32_t lines);
     void (*set_deadline)(struct pn_engine *e,
                          uint64_t deadline); /* inside run, from the bus */
     uint64_t (*now)(struct pn_engine *e);    /* virtual ns */

@@ -162,6 +162,8 @@ static int run_machine(struct run *r) {
         return CLI_HOST;
     }
     int code = conclude(r);
+    if (run_check_dirty(r->machine))
+        code = CLI_HOST;
     enum machine_end end = r->report.result.end;
     if (end == END_SHUTDOWN || end == END_DEADLOCK || r->options.dump)
         machine_dump(r->machine, stderr);
@@ -185,16 +187,38 @@ static void add_foreign(void *opaque, const char *group, const char *name,
     json_object_set_new(one, name, number);
 }
 
-static void add_stats(struct run *r) {
-    struct pn_engine *e = machine_engine(r->machine);
-    const struct pn_engine_ops *ops = r->options.machine.engine;
-    if (ops->foreign_stats)
-        ops->foreign_stats(e, add_foreign, &r->report.foreign);
-    for (unsigned cpu = 0; cpu < r->options.machine.cpus; cpu++) {
-        const struct pn_stats *s = machine_stats(r->machine, cpu);
-        for (unsigned i = 0; s && i < PN_STAT_COUNT; i++)
-            r->report.total.v[i] += s->v[i];
+/* What one of the engines that ran it counted. Of several hypervisors the later ones'
+ * groups have a number. */
+static void add_engine_stats(struct run_report *rep, const struct pn_engine_ops *ops,
+                             struct pn_engine *e, unsigned cpus) {
+    for (unsigned i = 0; i < PN_STAT_COUNT; i++)
+        rep->counted[i] |= !ops->counts || ops->counts(i);
+    for (unsigned cpu = 0; cpu < cpus; cpu++)
+        for (unsigned i = 0; i < PN_STAT_COUNT; i++)
+            rep->total.v[i] += ops->stats(e, cpu)->v[i];
+    if (!ops->foreign_stats)
+        return;
+    json_t *groups = NULL, *one;
+    const char *name;
+    char numbered[64];
+    ops->foreign_stats(e, add_foreign, &groups);
+    if (!rep->foreign)
+        rep->foreign = json_object();
+    json_object_foreach(groups, name, one) {
+        snprintf(numbered, sizeof(numbered), "%s", name);
+        for (unsigned n = 2; json_object_get(rep->foreign, numbered); n++)
+            snprintf(numbered, sizeof(numbered), "%s.%u", name, n);
+        json_object_set(rep->foreign, numbered, one);
     }
+    json_decref(groups);
+}
+
+static void add_stats(struct run *r) {
+    const struct pn_engine_ops *ops;
+    struct pn_engine *e;
+    for (unsigned i = 0; (e = machine_engine_at(r->machine, i, &ops)); i++)
+        add_engine_stats(&r->report, ops, e, r->options.machine.cpus);
+    r->report.track = run_track_json(&r->options, r->machine);
 }
 
 static int write_stats(struct run *r) {
@@ -261,6 +285,7 @@ int cmd_run(int argc, char **argv) {
     if (r.machine)
         machine_destroy(r.machine);
     json_decref(r.report.foreign);
+    json_decref(r.report.track);
     trace_abandon(r.trace);
     outfile_abandon(&r.stats);
     if (console_signal() && code == 128 + console_signal()) {

@@ -24,6 +24,25 @@ struct run_options {
  * line on stderr; *done is set when the command line only asked for help or a list. */
 int run_options_parse(struct run_options *o, int argc, char **argv, bool *done);
 
+/* run_track.c: --dirty-log and its company, --handover. */
+enum run_dirty_option {
+    RUN_DIRTY_LOG,
+    RUN_DIRTY_EVERY,
+    RUN_DIRTY_VERIFY,
+    RUN_DIRTY_PAGES
+};
+error_t run_parse_dirty(struct run_options *o, enum run_dirty_option option, char *arg,
+                        struct argp_state *state, bool *listed);
+error_t run_parse_handover(struct run_options *o, char *arg, struct argp_state *state);
+/* Return: what does not go together, or NULL. */
+const char *run_check_track(const struct run_options *o);
+/* "dirty_log" and "handovers" as --stats writes them, where there were any. */
+json_t *run_track_json(const struct run_options *o, struct machine *m);
+void run_print_track(const json_t *track, FILE *out);
+/* Did the oracle find a page that was not logged? One line. Return: CLI_OK or CLI_HOST.
+ */
+int run_check_dirty(struct machine *m);
+
 /* How a run went. */
 struct run_report {
     const struct run_options *options;
@@ -33,8 +52,10 @@ struct run_report {
     struct trace_totals events;
     bool has_events, has_ram_digest;
     uint64_t ram_digest;
-    char mmu_detail[256]; /* which MMU it was, in the engine's words */
-    json_t *foreign;      /* the hypervisor's own counters by group, or NULL */
+    char mmu_detail[256];        /* which MMU it was, in the engine's words */
+    json_t *foreign;             /* the hypervisor's own counters by group, or NULL */
+    json_t *track;               /* run_track_json */
+    bool counted[PN_STAT_COUNT]; /* by some engine that ran it */
 };
 
 /* "poweroff", "triple-fault"...: the reason as --stats writes it. */

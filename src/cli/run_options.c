@@ -33,6 +33,11 @@ enum {
     OPT_EVENT_DIGEST,
     OPT_DUMP,
     OPT_RAM_DIGEST,
+    OPT_DIRTY_LOG, /* in the order of enum run_dirty_option */
+    OPT_DIRTY_EVERY,
+    OPT_DIRTY_VERIFY,
+    OPT_DIRTY_PAGES,
+    OPT_HANDOVER,
 };
 
 static const struct argp_option options[] = {
@@ -80,6 +85,22 @@ static const struct argp_option options[] = {
     {"dump", OPT_DUMP, 0, 0, "Print the registers to stderr at the end", 5},
     {"ram-digest", OPT_RAM_DIGEST, 0, 0,
      "Put the digest of guest memory at the end into --stats", 5},
+    {0, 0, 0, 0, "Dirty logging and moving:", 6},
+    {"dirty-log", OPT_DIRTY_LOG, "T", 0,
+     "Log written pages: wp (shadow); bitmap, clear or ring (kvm); 'help' lists them", 6},
+    {"dirty-every", OPT_DIRTY_EVERY, "MS", 0,
+     "Harvest every so many milliseconds of guest time, too (else at the guest's marks "
+     "and at the end)",
+     6},
+    {"dirty-verify", OPT_DIRTY_VERIFY, 0, 0,
+     "Hash every page around each harvest; a page that changed unlogged is exit code 1",
+     6},
+    {"dirty-pages", OPT_DIRTY_PAGES, 0, 0,
+     "Put the frame numbers of each harvest into --stats", 6},
+    {"handover", OPT_HANDOVER, "MMU[@MS]", 0,
+     "Go on under another MMU at that guest time, or at the guest's mark; may be "
+     "repeated",
+     6},
     CLI_HELP_OPTION,
     {0},
 };
@@ -293,6 +314,14 @@ static error_t parse_opt(int key, char *arg, struct argp_state *state) {
         return parse_machine(key, arg, state, p);
     if (key >= OPT_STATS && key <= OPT_RAM_DIGEST)
         return parse_output(key, arg, state, p);
+    if (key >= OPT_DIRTY_LOG && key <= OPT_DIRTY_PAGES) {
+        bool listed = false;
+        error_t rc = run_parse_dirty(p->o, (enum run_dirty_option)(key - OPT_DIRTY_LOG),
+                                     arg, state, &listed);
+        return listed ? list_and_stop(p, state) : rc;
+    }
+    if (key == OPT_HANDOVER)
+        return run_parse_handover(p->o, arg, state);
     return ARGP_ERR_UNKNOWN;
 }
 
@@ -318,6 +347,8 @@ static int check(const struct run_options *o) {
         why = "--event-digest needs --stats";
     else if (o->ram_digest && !o->stats)
         why = "--ram-digest needs --stats";
+    else
+        why = run_check_track(o);
     if (why)
         cli_error("%s (see penumbra run --help)", why);
     return why ? CLI_USAGE : CLI_OK;

@@ -25,19 +25,18 @@ static json_t *config_json(const struct run_options *o) {
         or_null(m->initrd), "append", or_null(m->append), "memory", (json_int_t)m->ram,
         "cpus", (int)m->cpus, "cpu", or_null(m->cpu_model), "mmu_opt", opts, "numa",
         or_null(m->numa), "hugepages", or_null(m->hugepages), "clock",
-        m->host_clock ? "host" : "virtual", "seed", (json_int_t)m->seed, "block_len",
-        (json_int_t)m->max_block, "max_insns", (json_int_t)m->max_insns, "timeout_ns",
-        (json_int_t)m->timeout_ns);
+        m->host_clock || m->engine->threaded ? "host" : "virtual", "seed",
+        (json_int_t)m->seed, "block_len", (json_int_t)m->max_block, "max_insns",
+        (json_int_t)m->max_insns, "timeout_ns", (json_int_t)m->timeout_ns);
 }
 
 /* Every counter; null where the engine does not count it. */
 static json_t *counters_json(const struct run_report *r) {
-    bool (*counts)(enum pn_stat) = r->options->machine.engine->counts;
     json_t *counters = json_object();
     for (unsigned i = 0; i < PN_STAT_COUNT; i++)
-        json_object_set_new(
-            counters, pn_stat_name(i),
-            counts && !counts(i) ? json_null() : json_integer((json_int_t)r->total.v[i]));
+        json_object_set_new(counters, pn_stat_name(i),
+                            r->counted[i] ? json_integer((json_int_t)r->total.v[i])
+                                          : json_null());
     return counters;
 }
 
@@ -59,6 +58,8 @@ json_t *run_report_json(const struct run_report *r) {
                       (json_int_t)r->events.lost, "digest", hex(r->events.digest)));
     if (j && r->foreign)
         json_object_set(j, "hypervisor_counters", r->foreign);
+    if (j && r->track)
+        json_object_update(j, r->track);
     if (j && r->has_ram_digest)
         json_object_set_new(j, "ram_digest", hex(r->ram_digest));
     return j;
@@ -145,6 +146,7 @@ void run_report_print(const struct run_report *r, FILE *out) {
         print_foreign(r->foreign, out);
     else
         print_counters(&r->total, out);
+    run_print_track(r->track, out);
     fprintf(out, "\nTime\n  %-40s %14.3f s\n", "host time", host);
     if (insns) {
         fprintf(out, "  %-40s %16s\n", "guest instructions", grouped(insns, buf));

@@ -21,6 +21,7 @@
 
 #include "base/clock.h"
 #include "penumbra/events.h"
+#include "penumbra/irqchip.h"
 #include "penumbra/types.h"
 
 struct dev_ops {
@@ -127,10 +128,22 @@ void intc_cr8_write(struct intc *i, unsigned cpu, uint64_t value);
 /* MMIO of the local APIC comes from the CPU that accesses it: set before each run. */
 void intc_set_current(struct intc *i, unsigned cpu);
 void intc_reset_cpu(struct intc *i, unsigned cpu);
+/* State for a machine that goes on elsewhere (intc_state.c). lines: levels of the gsis. A
+ * local APIC's page comes with its IA32_APIC_BASE; any bytes are safe. */
+#define INTC_LAPIC_PAGE 1024u
+void intc_get_state(const struct intc *i, struct pn_irqchip *s);
+void intc_set_state(struct intc *i, const struct pn_irqchip *s, uint32_t lines);
+void intc_unplug(struct intc *i); /* off the bus, before intc_destroy */
+void intc_get_lapic(struct intc *i, unsigned cpu, uint8_t page[INTC_LAPIC_PAGE]);
+void intc_set_lapic(struct intc *i, unsigned cpu, uint64_t base,
+                    const uint8_t page[INTC_LAPIC_PAGE]);
 
 struct pit *pit_create(struct dev_bus *bus, struct clock *clock,
                        struct irq_sink irq); /* 0x40-43, 0x61 */
 void pit_destroy(struct pit *p);
+/* Its part of the state. set returns the level of gsi 0, and does not tell the line. */
+void pit_get_state(struct pit *p, struct pn_irqchip *s);
+int pit_set_state(struct pit *p, const struct pn_irqchip *s);
 
 /* CMOS and RTC (0x70, 0x71). epoch: seconds since 1970 at clock 0. ram sizes go into
  * CMOS. */

@@ -76,6 +76,9 @@ extern const struct dev_ops ioapic_ops; /* dev: struct ioapic */
 
 enum { LVT_TIMER, LVT_THERMAL, LVT_PERF, LVT_LINT0, LVT_LINT1, LVT_ERROR, LVT_COUNT };
 
+/* Version 0x14, LVT_COUNT entries, EOI-broadcast suppression. */
+#define LAPIC_VERSION (0x14u | (LVT_COUNT - 1) << 16 | 1u << 24)
+
 #define LVT_MASKED      0x10000u
 #define LVT_LEVEL       0x8000u
 #define APIC_BASE_BSP   0x100u
@@ -142,6 +145,9 @@ void lapic_timer_set_divide(struct lapic *l, uint32_t value);
 void lapic_timer_set_lvt(struct lapic *l, uint32_t value);
 uint64_t lapic_timer_deadline(const struct lapic *l);
 void lapic_timer_set_deadline(struct lapic *l, uint64_t tsc);
+/* Go on from these registers; a TSC deadline is set afterwards. */
+void lapic_timer_restore(struct lapic *l, uint32_t lvt, uint32_t initial, uint32_t divide,
+                         uint32_t count);
 
 /* ---- intc.c ---- */
 

@@ -38,9 +38,6 @@
 #define REG_DIVIDE   0x3eu
 #define REG_SELF_IPI 0x3fu
 
-/* Version 0x14, LVT_COUNT entries, EOI-broadcast suppression. */
-#define LAPIC_VERSION (0x14u | (LVT_COUNT - 1) << 16 | 1u << 24)
-
 #define SVR_ENABLE   0x100u
 #define SVR_SUPPRESS 0x1000u
 #define SVR_MASK     0x13ffu

@@ -181,3 +181,13 @@ void lapic_timer_reset(struct lapic *l) {
     l->base_ns = 0;
     l->deadline = 0;
 }
+
+void lapic_timer_restore(struct lapic *l, uint32_t lvt, uint32_t initial, uint32_t divide,
+                         uint32_t count) {
+    lapic_timer_reset(l);
+    l->lvt[LVT_TIMER] = lvt;
+    l->initial = initial;
+    l->divide = divide & 0xb;
+    if (!deadline_mode(l))
+        start(l, count < initial ? count : initial);
+}

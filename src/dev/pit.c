@@ -386,6 +386,64 @@ static const struct dev_ops port61_ops = {.name = "port61",
                                           .read = port61_read,
                                           .write = port61_write};
 
+void pit_get_state(struct pit *p, struct pn_irqchip *s) {
+    uint64_t t = now_ticks(p);
+    for (unsigned n = 0; n < 3; n++) {
+        struct channel *c = &p->ch[n];
+        settle(c, t);
+        s->pit[n] = (struct pn_pit_channel){
+            .count = c->count,
+            .ns = ticks_ns(since(c, t), PIT_HZ),
+            .latch = c->latch,
+            .latched = c->latched,
+            .status = c->status,
+            .status_latched = c->status_latched,
+            .mode = c->mode,
+            .access = c->access,
+            .bcd = c->bcd,
+            .gate = c->gate,
+            .loaded = c->loaded,
+            .write_low = c->write_low,
+            .write_high = c->write_high,
+            .read_high = c->read_high,
+        };
+    }
+    s->speaker = p->speaker;
+}
+
+static void set_channel(struct channel *c, const struct pn_pit_channel *s, uint64_t t) {
+    uint64_t d = ticks_at(s->ns < NS_HORIZON ? s->ns : 0, PIT_HZ);
+    *c = (struct channel){
+        .count = s->count && s->count <= 0x10000 ? s->count : 0x10000,
+        .latch = s->latch,
+        .latched = s->latched & 3,
+        .status = s->status,
+        .status_latched = s->status_latched,
+        .mode = s->mode > 5 ? 3 : s->mode,
+        .access = s->access & 3,
+        .bcd = s->bcd,
+        .gate = s->gate,
+        .loaded = s->loaded,
+        .write_low = s->write_low,
+        .write_high = s->write_high,
+        .read_high = s->read_high,
+    };
+    c->triggered = c->gate;
+    c->stopped = !c->gate && c->mode != 1 && c->mode != 5;
+    c->frozen = c->stopped ? d : 0;
+    c->start = t > d ? t - d : 0;
+}
+
+int pit_set_state(struct pit *p, const struct pn_irqchip *s) {
+    uint64_t t = now_ticks(p);
+    for (unsigned n = 0; n < 3; n++)
+        set_channel(&p->ch[n], &s->pit[n], t);
+    p->speaker = s->speaker;
+    p->line = output(&p->ch[0], t);
+    arm(p, t);
+    return p->line;
+}
+
 struct pit *pit_create(struct dev_bus *bus, struct clock *clock, struct irq_sink irq) {
     struct pit *p = calloc(1, sizeof *p);
 

@@ -48,6 +48,7 @@ static void kvm_destroy(struct pn_engine *e) {
     kvm_slots_free(e);
     free(e->vcpu);
     pthread_mutex_destroy(&e->ring_lock);
+    pthread_mutex_destroy(&e->slot_lock);
     if (e->vm >= 0)
         close(e->vm);
     if (e->kvm >= 0)
@@ -116,6 +117,7 @@ static struct pn_engine *new_engine(const struct pn_engine_config *cfg) {
     for (unsigned i = 0; i < cfg->cpus; i++)
         e->vcpu[i] = (struct kvm_vcpu){.engine = e, .index = i, .fd = -1};
     pthread_mutex_init(&e->ring_lock, NULL);
+    pthread_mutex_init(&e->slot_lock, NULL);
     e->bus = *cfg->bus;
     e->cpu_model = cfg->cpu_model;
     e->start_ns = host_ns() - cfg->start_ns;
@@ -191,6 +193,8 @@ const struct pn_engine_ops engine_kvm = {
     .kick = kvm_kick,
     .irq = kvm_irq,
     .nmi = kvm_nmi,
+    .get_irqchip = kvm_get_irqchip,
+    .set_irqchip = kvm_set_irqchip,
     .now = kvm_now,
     .get_state = kvm_get_state,
     .set_state = kvm_set_state,

@@ -80,11 +80,13 @@ void kvm_dirty_end(struct pn_engine *e) {
 
 /* Note one entry's page. Entries of slots that are gone are nobody's. */
 static void note(struct pn_engine *e, const struct kvm_dirty_gfn *g) {
+    pthread_mutex_lock(&e->slot_lock);
     struct kvm_slot *s = kvm_slot_find(e, g->slot & 0xffff);
     if (s && s->extra_dirty && g->slot >> 16 == 0 &&
         g->offset < s->slot.size / PN_PAGE_SIZE)
         __atomic_fetch_or(&s->extra_dirty[g->offset / 64], 1ull << g->offset % 64,
                           __ATOMIC_RELAXED);
+    pthread_mutex_unlock(&e->slot_lock);
 }
 
 static unsigned empty_ring(struct pn_engine *e, struct kvm_vcpu *v) {

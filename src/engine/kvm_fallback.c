@@ -34,6 +34,7 @@ struct kvm_fallback {
     struct cpu *cpu;
     struct cpu_bus bus;
     struct pn_stats stats;
+    unsigned slot_changes; /* the engine's when our slots were made */
     uint64_t cr8;
     struct pn_cpu_state state;
 };
@@ -114,11 +115,14 @@ static int create_cpu(struct pn_engine *e, struct kvm_fallback *f) {
         return rc;
     uint32_t leaf[4];
     kvm_cpuid(e, 0x80000008u, 0, leaf);
+    f->slot_changes = e->slot_changes;
     struct pn_mmu_config m = {.maxphyaddr = (uint8_t)leaf[0]};
     pn_mmu_options_default(&m.opt);
     rc = pn_mmu_create(&m, &f->mmu);
+    pthread_mutex_lock(&e->slot_lock);
     for (unsigned i = 0; rc == 0 && i < e->slot_count; i++)
         rc = pn_mmu_slot_set(f->mmu, &e->slots[i].slot);
+    pthread_mutex_unlock(&e->slot_lock);
     if (rc)
         return rc;
     f->bus = (struct cpu_bus){
@@ -158,8 +162,9 @@ void kvm_fallback_free(struct kvm_vcpu *v) {
 }
 
 static int ensure(struct pn_engine *e, struct kvm_vcpu *v) {
-    if (v->fallback)
+    if (v->fallback && v->fallback->slot_changes == e->slot_changes)
         return 0;
+    kvm_fallback_free(v);
     v->fallback = calloc(1, sizeof(*v->fallback));
     if (!v->fallback)
         return -ENOMEM;
@@ -171,22 +176,28 @@ static int ensure(struct pn_engine *e, struct kvm_vcpu *v) {
     return rc;
 }
 
+static int note_slot(struct kvm_fallback *f, struct kvm_slot *s) {
+    size_t words = (s->slot.size / PN_PAGE_SIZE + 63) / 64;
+    uint64_t *bitmap = calloc(words, sizeof(*bitmap));
+    if (!bitmap)
+        return -ENOMEM;
+    long n = pn_mmu_dirty_harvest(f->mmu, s->slot.id, bitmap, words);
+    for (size_t w = 0; n > 0 && w < words; w++)
+        if (bitmap[w])
+            __atomic_fetch_or(&s->extra_dirty[w], bitmap[w], __ATOMIC_RELAXED);
+    free(bitmap);
+    return 0;
+}
+
 /* Give the pages that the software CPU wrote to the engine's own record. */
 static int note_dirty(struct pn_engine *e, struct kvm_fallback *f) {
-    for (unsigned i = 0; i < e->slot_count; i++) {
-        struct kvm_slot *s = &e->slots[i];
-        if (!s->extra_dirty)
-            continue;
-        size_t words = (s->slot.size / PN_PAGE_SIZE + 63) / 64;
-        uint64_t *bitmap = calloc(words, sizeof(*bitmap));
-        if (!bitmap)
-            return -ENOMEM;
-        long n = pn_mmu_dirty_harvest(f->mmu, s->slot.id, bitmap, words);
-        for (size_t w = 0; n > 0 && w < words; w++)
-            __atomic_fetch_or(&s->extra_dirty[w], bitmap[w], __ATOMIC_RELAXED);
-        free(bitmap);
-    }
-    return 0;
+    int rc = 0;
+    pthread_mutex_lock(&e->slot_lock);
+    for (unsigned i = 0; rc == 0 && i < e->slot_count; i++)
+        if (e->slots[i].extra_dirty)
+            rc = note_slot(f, &e->slots[i]);
+    pthread_mutex_unlock(&e->slot_lock);
+    return rc;
 }
 
 static int fail(struct kvm_vcpu *v, int rc, const char *what) {
@@ -197,7 +208,7 @@ static int fail(struct kvm_vcpu *v, int rc, const char *what) {
 int kvm_fallback_step(struct pn_engine *e, struct kvm_vcpu *v) {
     int rc = ensure(e, v);
     if (rc == 0)
-        rc = kvm_get_state(e, v->index, &v->fallback->state);
+        rc = kvm_get_cpu(v, &v->fallback->state);
     if (rc)
         return fail(v, rc, "the software CPU cannot take over");
     struct kvm_fallback *f = v->fallback;

@@ -46,7 +46,7 @@ void kvm_insn_text(struct kvm_vcpu *v, const uint8_t *bytes, size_t size, char *
     struct pn_cpu_state s;
     uint8_t own[INSN_MAX];
     char insn[CPU_DISASM_TEXT];
-    if (kvm_get_state(v->engine, v->index, &s)) {
+    if (kvm_get_cpu(v, &s)) {
         snprintf(text, text_size, "an instruction whose place KVM does not tell");
         return;
     }
@@ -82,7 +82,7 @@ void kvm_dump(struct pn_engine *e, unsigned cpu, FILE *out) {
     struct kvm_vcpu *v = &e->vcpu[cpu];
     struct pn_cpu_state s;
     char text[200];
-    if (kvm_get_state(e, cpu, &s))
+    if (kvm_get_cpu(v, &s))
         return;
     fprintf(out, "cpu %u: %u-bit code, cpl %u%s, KVM exit %u\n", cpu, code_bits(&s),
             s.seg[PN_SS].attr >> 5 & 3, s.pending.halted ? ", halted" : "",

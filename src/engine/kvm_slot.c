@@ -58,10 +58,8 @@ static struct kvm_slot *append(struct pn_engine *e) {
     return s;
 }
 
-int kvm_set_slot(struct pn_engine *e, const struct pn_memslot *slot) {
+static int set_slot(struct pn_engine *e, const struct pn_memslot *slot) {
     struct kvm_slot *old = kvm_slot_find(e, slot->id);
-    for (unsigned i = 0; i < e->cpus; i++)
-        kvm_fallback_free(&e->vcpu[i]); /* it holds a copy of the slots */
     if (slot->size == 0) {
         if (!old)
             return -ENOENT;
@@ -94,6 +92,15 @@ int kvm_set_slot(struct pn_engine *e, const struct pn_memslot *slot) {
         s->extra_dirty = NULL;
     }
     return 0;
+}
+
+int kvm_set_slot(struct pn_engine *e, const struct pn_memslot *slot) {
+    pthread_mutex_lock(&e->slot_lock);
+    int rc = set_slot(e, slot);
+    e->slot_changes++;
+    pn_count(&e->vcpu[0].stats, slot_changes);
+    pthread_mutex_unlock(&e->slot_lock);
+    return rc;
 }
 
 void kvm_slots_free(struct pn_engine *e) {
@@ -134,9 +141,15 @@ static size_t access_phys(struct pn_engine *e, pn_gpa gpa, void *in, const void 
 }
 
 size_t kvm_read_phys(struct pn_engine *e, pn_gpa gpa, void *buf, size_t size) {
-    return access_phys(e, gpa, buf, NULL, size);
+    pthread_mutex_lock(&e->slot_lock);
+    size_t n = access_phys(e, gpa, buf, NULL, size);
+    pthread_mutex_unlock(&e->slot_lock);
+    return n;
 }
 
 size_t kvm_write_phys(struct pn_engine *e, pn_gpa gpa, const void *buf, size_t size) {
-    return access_phys(e, gpa, NULL, buf, size);
+    pthread_mutex_lock(&e->slot_lock);
+    size_t n = access_phys(e, gpa, NULL, buf, size);
+    pthread_mutex_unlock(&e->slot_lock);
+    return n;
 }

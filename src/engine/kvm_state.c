@@ -17,12 +17,15 @@
 
 /* What a running guest keeps in MSRs; those that the host's KVM refuses are left out. */
 static const uint32_t msr_list[] = {
-    0x10,       0x174, 0x175,      0x176,      0x1a0,      0x277,      0x48,
-    0x3b,       0x6e0, 0xc0000081, 0xc0000082, 0xc0000083, 0xc0000084, 0xc0000102,
-    0xc0000103, 0x2ff, 0x250,      0x258,      0x259,      0x268,      0x269,
-    0x26a,      0x26b, 0x26c,      0x26d,      0x26e,      0x26f,
+    0x10,  0x174,      0x175,      0x176,      0x1a0,      0x277,      0x48,       0x3b,
+    0x6e0, 0xc0000081, 0xc0000082, 0xc0000083, 0xc0000084, 0xc0000102, 0xc0000103, 0x2ff,
+    0x250, 0x258,      0x259,      0x268,      0x269,      0x26a,      0x26b,      0x26c,
+    0x26d, 0x26e,      0x26f,      0x200,      0x201,      0x202,      0x203,      0x204,
+    0x205, 0x206,      0x207,      0x208,      0x209,      0x20a,      0x20b,      0x20c,
+    0x20d, 0x20e,      0x20f,      0xda0,
 };
 #define MSR_TSC        0x10
+#define MSR_APIC_BASE  0x1b
 #define MSR_LIST_COUNT (sizeof(msr_list) / sizeof(msr_list[0]))
 
 struct msr_buffer {
@@ -126,7 +129,7 @@ static int get_system(struct kvm_vcpu *v, struct pn_cpu_state *s) {
     s->xcr0 = 1;
     if (ioctl(v->fd, KVM_GET_XCRS, &xcrs) == 0 && xcrs.nr_xcrs)
         s->xcr0 = xcrs.xcrs[0].value;
-    s->msr[s->msr_count++] = (struct pn_msr){0x1b, sregs.apic_base};
+    s->msr[s->msr_count++] = (struct pn_msr){MSR_APIC_BASE, sregs.apic_base};
     return 0;
 }
 
@@ -149,9 +152,13 @@ static int get_events(struct kvm_vcpu *v, struct pn_cpu_state *s) {
         return -errno;
     ioctl(v->fd, KVM_GET_MP_STATE, &mp); /* refused without an in-kernel irqchip */
     s->pending.halted = mp.mp_state == KVM_MP_STATE_HALTED;
+    s->pending.wait_sipi = mp.mp_state == KVM_MP_STATE_UNINITIALIZED ||
+                           mp.mp_state == KVM_MP_STATE_INIT_RECEIVED;
     s->pending.intr_shadow = ev.interrupt.shadow != 0;
-    s->pending.nmi_pending = ev.nmi.pending != 0;
-    s->pending.nmi_blocked = ev.nmi.masked != 0;
+    /* An NMI on its way in comes again; it blocks none before. */
+    s->pending.nmi_pending = ev.nmi.pending || ev.nmi.injected;
+    s->pending.nmi_blocked = ev.nmi.masked && !ev.nmi.injected;
+    s->pending.interrupt = ev.interrupt.injected ? (int16_t)ev.interrupt.nr : (int16_t)-1;
     s->pending.exception = ev.exception.injected || ev.exception.pending
                                ? (int16_t)ev.exception.nr
                                : (int16_t)-1;
@@ -160,8 +167,7 @@ static int get_events(struct kvm_vcpu *v, struct pn_cpu_state *s) {
     return 0;
 }
 
-int kvm_get_state(struct pn_engine *e, unsigned cpu, struct pn_cpu_state *s) {
-    struct kvm_vcpu *v = &e->vcpu[cpu];
+int kvm_get_cpu(struct kvm_vcpu *v, struct pn_cpu_state *s) {
     memset(s, 0, sizeof(*s));
     int rc = get_system(v, s);
     if (rc == 0)
@@ -181,6 +187,18 @@ int kvm_get_state(struct pn_engine *e, unsigned cpu, struct pn_cpu_state *s) {
     return 0;
 }
 
+int kvm_get_state(struct pn_engine *e, unsigned cpu, struct pn_cpu_state *s) {
+    struct kvm_lapic_state lapic;
+    int rc = kvm_get_cpu(&e->vcpu[cpu], s);
+    if (rc == 0 && ioctl(e->vcpu[cpu].fd, KVM_GET_LAPIC, &lapic) < 0)
+        rc = -errno;
+    if (rc)
+        return rc;
+    s->has_lapic = 1;
+    memcpy(s->lapic, lapic.regs, sizeof(s->lapic));
+    return 0;
+}
+
 static int set_system(struct kvm_vcpu *v, const struct pn_cpu_state *s) {
     struct kvm_regs regs;
     struct kvm_sregs sregs;
@@ -194,7 +212,7 @@ static int set_system(struct kvm_vcpu *v, const struct pn_cpu_state *s) {
     sregs.cr8 = s->cr8, sregs.efer = s->efer;
     memset(sregs.interrupt_bitmap, 0, sizeof(sregs.interrupt_bitmap));
     for (unsigned i = 0; i < s->msr_count; i++)
-        if (s->msr[i].index == 0x1b)
+        if (s->msr[i].index == MSR_APIC_BASE)
             sregs.apic_base = s->msr[i].value;
     regs_to(&regs, s);
     if (ioctl(v->fd, KVM_SET_SREGS, &sregs) < 0 || ioctl(v->fd, KVM_SET_REGS, &regs) < 0)
@@ -227,20 +245,15 @@ static void set_msr(struct kvm_vcpu *v, uint32_t index, uint64_t value) {
     ioctl(v->fd, KVM_SET_MSRS, &m); /* what this KVM does not have, its guest never set */
 }
 
-int kvm_set_state(struct pn_engine *e, unsigned cpu, const struct pn_cpu_state *s) {
-    struct kvm_vcpu *v = &e->vcpu[cpu];
-    if (s->msr_count > PN_MSRS_MAX)
-        return -EINVAL;
-    int rc = set_system(v, s);
-    if (rc == 0)
-        rc = set_vector(v, s);
-    if (rc)
-        return rc;
-    for (unsigned i = 0; i < s->msr_count; i++)
-        if (s->msr[i].index != 0x1b)
-            set_msr(v, s->msr[i].index, s->msr[i].value);
-    if (s->tsc)
-        set_msr(v, MSR_TSC, s->tsc);
+static int set_lapic(struct kvm_vcpu *v, const struct pn_cpu_state *s) {
+    struct kvm_lapic_state lapic;
+    if (!s->has_lapic)
+        return 0;
+    memcpy(lapic.regs, s->lapic, sizeof(lapic.regs));
+    return ioctl(v->fd, KVM_SET_LAPIC, &lapic) < 0 ? -errno : 0;
+}
+
+static int set_events(struct kvm_vcpu *v, const struct pn_cpu_state *s) {
     struct kvm_vcpu_events ev;
     if (ioctl(v->fd, KVM_GET_VCPU_EVENTS, &ev) < 0)
         return -errno;
@@ -248,14 +261,40 @@ int kvm_set_state(struct pn_engine *e, unsigned cpu, const struct pn_cpu_state *
     ev.exception.nr = s->pending.exception >= 0 ? (uint8_t)s->pending.exception : 0;
     ev.exception.has_error_code = s->pending.has_error;
     ev.exception.error_code = s->pending.error;
+    ev.interrupt.injected = s->pending.interrupt >= 0;
+    ev.interrupt.nr = s->pending.interrupt >= 0 ? (uint8_t)s->pending.interrupt : 0;
+    ev.interrupt.soft = 0;
     ev.interrupt.shadow = s->pending.intr_shadow ? KVM_X86_SHADOW_INT_STI : 0;
+    ev.nmi.injected = 0;
     ev.nmi.pending = s->pending.nmi_pending;
     ev.nmi.masked = s->pending.nmi_blocked;
     ev.flags = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW;
-    if (ioctl(v->fd, KVM_SET_VCPU_EVENTS, &ev) < 0)
-        return -errno;
-    struct kvm_mp_state mp = {.mp_state = s->pending.halted ? KVM_MP_STATE_HALTED
-                                                            : KVM_MP_STATE_RUNNABLE};
+    return ioctl(v->fd, KVM_SET_VCPU_EVENTS, &ev) < 0 ? -errno : 0;
+}
+
+int kvm_set_state(struct pn_engine *e, unsigned cpu, const struct pn_cpu_state *s) {
+    struct kvm_vcpu *v = &e->vcpu[cpu];
+    if (s->msr_count > PN_MSRS_MAX)
+        return -EINVAL;
+    int rc = set_system(v, s);
+    if (rc == 0)
+        rc = set_vector(v, s);
+    if (rc == 0)
+        rc = set_lapic(v, s);
+    if (rc)
+        return rc;
+    if (s->tsc) /* before the TSC deadline, which is compared with it */
+        set_msr(v, MSR_TSC, s->tsc);
+    for (unsigned i = 0; i < s->msr_count; i++)
+        if (s->msr[i].index != MSR_APIC_BASE)
+            set_msr(v, s->msr[i].index, s->msr[i].value);
+    rc = set_events(v, s);
+    if (rc)
+        return rc;
+    struct kvm_mp_state mp = {.mp_state = s->pending.wait_sipi
+                                              ? KVM_MP_STATE_UNINITIALIZED
+                                          : s->pending.halted ? KVM_MP_STATE_HALTED
+                                                              : KVM_MP_STATE_RUNNABLE};
     ioctl(v->fd, KVM_SET_MP_STATE, &mp); /* refused without an in-kernel irqchip */
     return 0;
 }

@@ -38,6 +38,8 @@ struct pn_engine {
             *extra_dirty; /* pages that penumbra itself wrote since the last harvest */
     } * slots;
     unsigned slot_count, slot_capacity;
+    _Atomic unsigned slot_changes; /* so that a fallback CPU knows that its own are old */
+    pthread_mutex_t slot_lock;     /* guards slots: vCPU threads read them too */
     uint64_t start_ns;
     enum pn_dirty_tracker tracker;
     unsigned ring_bytes;
@@ -77,6 +79,14 @@ void kvm_insn_text(struct kvm_vcpu *v, const uint8_t *bytes, size_t size, char *
 /* kvm_state.c. Return: 0 or -errno. */
 int kvm_get_state(struct pn_engine *e, unsigned cpu, struct pn_cpu_state *s);
 int kvm_set_state(struct pn_engine *e, unsigned cpu, const struct pn_cpu_state *s);
+
+/* kvm_get_state and kvm_set_state without the local APIC: what one instruction can
+ * change. */
+int kvm_get_cpu(struct kvm_vcpu *v, struct pn_cpu_state *s);
+
+/* kvm_irqchip.c. Return: 0 or -errno. */
+int kvm_get_irqchip(struct pn_engine *e, struct pn_irqchip *s);
+int kvm_set_irqchip(struct pn_engine *e, const struct pn_irqchip *s, uint32_t lines);
 
 /* kvm_slot.c. */
 int kvm_set_slot(struct pn_engine *e, const struct pn_memslot *slot);

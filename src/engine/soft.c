@@ -46,6 +46,14 @@ static uint64_t host_ns(void) {
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
+static void skip_vcpu(struct soft_vcpu *v, uint64_t until) {
+    uint64_t now = cpu_insns(v->cpu);
+    if (until <= now)
+        return;
+    cpu_skip(v->cpu, until - now);
+    v->skipped += until - now;
+}
+
 /* ---- The bus: add the vCPU's index ---- */
 
 static uint64_t bus_pio_read(void *o, uint16_t port, unsigned size) {
@@ -175,7 +183,7 @@ static int soft_create(const struct pn_engine_config *cfg, enum pn_mmu_kind kind
         return -ENOMEM;
     e->bus = *cfg->bus;
     e->host_clock = cfg->host_clock;
-    e->host_start = host_ns();
+    e->host_start = host_ns() - cfg->start_ns;
     int rc =
         cpu_model_parse(cfg->cpu_model ? cfg->cpu_model : "", &e->model, err, err_size);
     if (rc) {
@@ -195,6 +203,8 @@ static int soft_create(const struct pn_engine_config *cfg, enum pn_mmu_kind kind
     rc = e->vcpu ? pn_mmu_create(&m, &e->mmu) : -ENOMEM;
     for (; rc == 0 && e->cpus < cfg->cpus; e->cpus++)
         rc = create_vcpu(e, e->cpus, cfg);
+    for (unsigned i = 0; rc == 0 && i < cfg->cpus; i++)
+        skip_vcpu(&e->vcpu[i], cfg->start_ns);
     if (rc) {
         snprintf(err, err_size, "soft engine: %s", strerror(-rc));
         soft_destroy(e);
@@ -246,14 +256,6 @@ static long soft_dirty_harvest(struct pn_engine *e, uint32_t slot, uint64_t *bit
 
 static uint64_t soft_now(struct pn_engine *e) {
     return cpu_insns(e->vcpu[e->current].cpu);
-}
-
-static void skip_vcpu(struct soft_vcpu *v, uint64_t until) {
-    uint64_t now = cpu_insns(v->cpu);
-    if (until <= now)
-        return;
-    cpu_skip(v->cpu, until - now);
-    v->skipped += until - now;
 }
 
 static void soft_skip(struct pn_engine *e, uint64_t until) {

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "cpu/control.h"
 #include "cpu/cpu.h"
 #include "engine/engines.h"
 
@@ -33,9 +34,42 @@ static const struct {
     FIELD(0x3b, tsc_adjust),
 };
 #undef FIELD
-#define MSR_APIC_BASE 0x1b
+#define MSR_APIC_BASE    0x1b
+#define MSR_TSC_DEADLINE 0x6e0
 
-int soft_state_get(const struct cpu *cpu, struct pn_cpu_state *s) {
+/* MTRRs: default type, fixed and variable ranges. */
+static const uint16_t mtrrs[] = {
+    0x2ff, 0x250, 0x258, 0x259, 0x268, 0x269, 0x26a, 0x26b, 0x26c, 0x26d,
+    0x26e, 0x26f, 0x200, 0x201, 0x202, 0x203, 0x204, 0x205, 0x206, 0x207,
+    0x208, 0x209, 0x20a, 0x20b, 0x20c, 0x20d, 0x20e, 0x20f,
+};
+_Static_assert(sizeof(msr_fields) / sizeof(msr_fields[0]) +
+                       sizeof(mtrrs) / sizeof(mtrrs[0]) + 2 <=
+                   PN_MSRS_MAX,
+               "MSRs do not fit");
+
+static void add_msr(struct pn_cpu_state *s, uint32_t index, uint64_t value) {
+    s->msr[s->msr_count++] = (struct pn_msr){index, value};
+}
+
+static void get_msrs(struct cpu *cpu, struct pn_cpu_state *s) {
+    uint64_t value;
+    for (size_t i = 0; i < sizeof(msr_fields) / sizeof(msr_fields[0]); i++) {
+        memcpy(&value, (const char *)cpu + msr_fields[i].offset, sizeof(value));
+        add_msr(s, msr_fields[i].index, value);
+    }
+    for (size_t i = 0; i < sizeof(mtrrs) / sizeof(mtrrs[0]); i++)
+        if (msr_read(cpu, mtrrs[i], &value) == CPU_NEXT)
+            add_msr(s, mtrrs[i], value);
+    static const uint32_t apic[] = {MSR_APIC_BASE, MSR_TSC_DEADLINE};
+    for (size_t i = 0; i < 2; i++)
+        if (cpu->bus->msr_read(cpu->bus->opaque, apic[i], &value) == 0)
+            add_msr(s, apic[i], value);
+}
+
+int soft_state_get(struct cpu *cpu, struct pn_cpu_state *s) {
+    if (cpu->vec_live)
+        cpu_vec_save(cpu);
     memset(s, 0, sizeof(*s));
     memcpy(s->gpr, cpu->gpr, sizeof(s->gpr));
     s->rip = cpu->rip;
@@ -54,32 +88,28 @@ int soft_state_get(const struct cpu *cpu, struct pn_cpu_state *s) {
     memcpy(s->pdpte, cpu->pdpte, sizeof(s->pdpte));
     memcpy(s->dr, cpu->dr, sizeof(s->dr));
     s->tsc = cpu_insns(cpu) + (uint64_t)cpu->tsc_offset;
-    for (size_t i = 0; i < sizeof(msr_fields) / sizeof(msr_fields[0]); i++) {
-        struct pn_msr *m = &s->msr[s->msr_count++];
-        m->index = msr_fields[i].index;
-        memcpy(&m->value, (const char *)cpu + msr_fields[i].offset, sizeof(m->value));
-    }
-    struct pn_msr *base = &s->msr[s->msr_count];
-    base->index = MSR_APIC_BASE;
-    if (cpu->bus->msr_read(cpu->bus->opaque, MSR_APIC_BASE, &base->value) == 0)
-        s->msr_count++;
+    get_msrs(cpu, s);
     memcpy(s->xsave, cpu->xsave, sizeof(s->xsave));
     s->pkru = cpu->pkru;
     s->pending.halted = cpu->halted;
     s->pending.intr_shadow = cpu->intr_shadow && cpu->shadow_at == cpu_insns(cpu);
     s->pending.nmi_pending = cpu->nmi_pending;
     s->pending.nmi_blocked = cpu->nmi_blocked;
-    s->pending.exception = -1;
+    s->pending.exception = s->pending.interrupt = -1;
     return 0;
 }
 
 static void set_msrs(struct cpu *cpu, const struct pn_cpu_state *s) {
     for (unsigned m = 0; m < s->msr_count; m++) {
-        if (s->msr[m].index == MSR_APIC_BASE)
-            cpu->bus->msr_write(cpu->bus->opaque, MSR_APIC_BASE, s->msr[m].value);
+        uint32_t index = s->msr[m].index;
+        if (index == MSR_APIC_BASE || (index == MSR_TSC_DEADLINE && s->msr[m].value))
+            cpu->bus->msr_write(cpu->bus->opaque, index, s->msr[m].value);
         for (size_t i = 0; i < sizeof(msr_fields) / sizeof(msr_fields[0]); i++)
-            if (msr_fields[i].index == s->msr[m].index)
+            if (msr_fields[i].index == index)
                 memcpy((char *)cpu + msr_fields[i].offset, &s->msr[m].value, 8);
+        for (size_t i = 0; i < sizeof(mtrrs) / sizeof(mtrrs[0]); i++)
+            if (mtrrs[i] == index)
+                msr_write(cpu, index, s->msr[m].value);
     }
 }
 
@@ -119,6 +149,8 @@ int soft_state_set(struct cpu *cpu, const struct pn_cpu_state *s) {
             (struct pn_fault){(uint8_t)s->pending.exception, s->pending.has_error,
                               s->pending.error, s->pending.exception == 14 ? s->cr2 : 0};
         cpu_deliver_fault(cpu);
+    } else if (s->pending.interrupt >= 0) {
+        cpu_deliver_intr(cpu, (uint8_t)s->pending.interrupt);
     }
     return 0;
 }

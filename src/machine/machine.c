@@ -17,6 +17,23 @@
 
 enum { SLOT_LOW, SLOT_HIGH };
 
+static int check_dirty(const struct machine_config *cfg, struct err *e) {
+    if (cfg->dirty == PN_TRACKER_OFF)
+        return 0;
+    if (cfg->handovers)
+        return err_set(e, -EINVAL, "--dirty-log: not with --handover");
+    if (!cfg->engine->has_tracker(cfg->dirty))
+        return err_set(e, -EINVAL, "--dirty-log %s: not under --mmu %s",
+                       pn_dirty_name(cfg->dirty), cfg->engine->name);
+    return 0;
+}
+
+static int no_insns(const struct pn_engine_ops *ops, struct err *e) {
+    return err_set(e, -EINVAL,
+                   "--max-insns: --mmu %s does not count instructions; use --timeout",
+                   ops->name);
+}
+
 static int check_config(const struct machine_config *cfg, struct err *e) {
     char text[SIZE_TEXT_MAX];
     size_text(cfg->ram, text);
@@ -30,12 +47,13 @@ static int check_config(const struct machine_config *cfg, struct err *e) {
         return err_set(e, -EINVAL, "-c %u: from 1 to %u vCPUs", cfg->cpus,
                        MACHINE_CPUS_MAX);
     if (cfg->max_insns && cfg->engine->threaded)
-        return err_set(e, -EINVAL,
-                       "--max-insns: --mmu %s does not count instructions; use --timeout",
-                       cfg->engine->name);
+        return no_insns(cfg->engine, e);
+    for (unsigned i = 0; cfg->max_insns && i < cfg->handovers; i++)
+        if (cfg->handover[i].to->threaded)
+            return no_insns(cfg->handover[i].to, e);
     if (!cfg->kernel && !cfg->kernel_blob)
         return err_set(e, -EINVAL, "no kernel given");
-    return 0;
+    return check_dirty(cfg, e);
 }
 
 /* ---- Memory ---- */
@@ -48,22 +66,36 @@ static int create_memory(struct machine *m, struct err *e) {
     return hostmem_create(&cfg, &m->ram, e);
 }
 
-static int add_slots(struct machine *m, struct err *e) {
+/* Return: how many. */
+static unsigned ram_slots(const struct machine *m,
+                          struct pn_memslot slot[MACHINE_SLOTS]) {
     uint64_t low = m->cfg.ram < LOW_RAM_MAX ? m->cfg.ram : LOW_RAM_MAX;
-    struct pn_memslot slot = {.id = SLOT_LOW, .gpa = 0, .size = low, .hva = m->ram.base};
-    int rc = m->ops->set_slot(m->engine, &slot);
-    if (rc == 0 && m->cfg.ram > low) {
-        slot = (struct pn_memslot){.id = SLOT_HIGH,
-                                   .gpa = HIGH_RAM_BASE,
-                                   .size = m->cfg.ram - low,
-                                   .hva = m->ram.base + low};
-        rc = m->ops->set_slot(m->engine, &slot);
-    }
-    return rc ? err_sys(e, rc, "memslot %u", slot.id) : 0;
+    uint32_t flags = m->cfg.dirty != PN_TRACKER_OFF ? PN_SLOT_LOG_DIRTY : 0;
+    slot[0] = (struct pn_memslot){
+        .id = SLOT_LOW, .flags = flags, .gpa = 0, .size = low, .hva = m->ram.base};
+    slot[1] = (struct pn_memslot){.id = SLOT_HIGH,
+                                  .flags = flags,
+                                  .gpa = HIGH_RAM_BASE,
+                                  .size = m->cfg.ram - low,
+                                  .hva = m->ram.base + low};
+    return m->cfg.ram > low ? 2 : 1;
 }
 
-static int create_engine(struct machine *m, struct err *e) {
+int machine_add_slots(struct machine *m, struct err *e) {
+    struct pn_memslot slot[MACHINE_SLOTS];
+    unsigned count = ram_slots(m, slot);
+    for (unsigned i = 0; i < count; i++) {
+        int rc = m->ops->set_slot(m->engine, &slot[i]);
+        if (rc)
+            return err_sys(e, rc, "memslot %u", slot[i].id);
+    }
+    int rc = m->window_size ? window_add_again(m) : 0;
+    return rc ? err_sys(e, rc, "the window's memslot") : 0;
+}
+
+int machine_create_engine(struct machine *m, uint64_t start_ns, struct err *e) {
     wiring_bus(m, &m->pn_bus);
+    m->host_clock = m->cfg.host_clock || m->ops->threaded; /* which have no other */
     struct pn_engine_config cfg = {
         .cpus = m->cfg.cpus,
         .cpu_model = m->cfg.cpu_model,
@@ -71,7 +103,9 @@ static int create_engine(struct machine *m, struct err *e) {
         .bus = &m->pn_bus,
         .rings = m->cfg.rings,
         .seed = m->cfg.seed,
-        .host_clock = m->cfg.host_clock,
+        .host_clock = m->host_clock,
+        .start_ns = start_ns,
+        .tracker = m->cfg.dirty,
         .max_block = m->cfg.max_block,
     };
     return m->ops->create(&cfg, &m->engine, e->text, e->size);
@@ -180,11 +214,15 @@ static int load_guest(struct machine *m, struct err *e) {
 static int create(struct machine *m, struct err *e) {
     int rc = create_memory(m, e);
     if (rc == 0)
-        rc = create_engine(m, e);
+        rc = machine_create_engine(m, 0, e);
     if (rc == 0)
-        rc = add_slots(m, e);
+        rc = machine_add_slots(m, e);
     if (rc == 0)
         rc = wiring_create(m, e);
+    if (rc == 0) {
+        struct pn_memslot slot[MACHINE_SLOTS];
+        rc = machine_dirty_create(m, slot, ram_slots(m, slot), e);
+    }
     for (unsigned i = 0; i < m->cfg.cpus; i++)
         m->cpu[i] = (struct machine_cpu){i ? CPU_WAIT_SIPI : CPU_RUNNABLE, false, -1};
     return rc ? rc : load_guest(m, e);
@@ -201,13 +239,14 @@ int machine_create(const struct machine_config *cfg, struct machine **out, char 
         return err_set(&e, -ENOMEM, "out of memory");
     m->cfg = *cfg;
     m->ops = cfg->engine;
-    m->cfg.host_clock |= cfg->engine->threaded; /* it has no other */
     m->ram.fd = m->window.fd = -1;
     pthread_condattr_t monotonic;
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_mutex_init(&m->lock, NULL);
     pthread_cond_init(&m->wake, &monotonic);
+    pthread_cond_init(&m->parked, &monotonic);
+    pthread_cond_init(&m->go, &monotonic);
     pthread_condattr_destroy(&monotonic);
     rc = create(m, &e);
     if (rc) {
@@ -221,12 +260,17 @@ int machine_create(const struct machine_config *cfg, struct machine **out, char 
 void machine_destroy(struct machine *m) {
     if (!m || m->leaked)
         return;
+    machine_dirty_destroy(m);
     wiring_destroy(m);
     if (m->engine)
         m->ops->destroy(m->engine);
+    for (unsigned i = 0; i < m->switches; i++)
+        m->past[i].ops->destroy(m->past[i].engine);
     hostmem_destroy(&m->window);
     hostmem_destroy(&m->ram);
     pthread_cond_destroy(&m->wake);
+    pthread_cond_destroy(&m->parked);
+    pthread_cond_destroy(&m->go);
     pthread_mutex_destroy(&m->lock);
     free(m);
 }

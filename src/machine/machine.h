@@ -16,6 +16,13 @@
 
 enum machine_format { FMT_AUTO, FMT_BZIMAGE, FMT_ELF, FMT_PVH, FMT_MULTIBOOT, FMT_FLAT };
 
+/* Go on under another engine at this time, or (0) at the guest's PN_MARK_HANDOVER. */
+struct machine_handover {
+    const struct pn_engine_ops *to;
+    uint64_t at_ns;
+};
+#define MACHINE_HANDOVERS_MAX 16u
+
 struct machine_config {
     const struct pn_engine_ops *engine;
     uint64_t ram; /* bytes, 2 MiB .. 64 GiB, page aligned */
@@ -54,6 +61,12 @@ struct machine_config {
     /* Serve the mark port's requests for the window, a memslot that comes and goes. Only
      * for guests of our own: code in the window would outlive its slot. */
     bool window;
+    enum pn_dirty_tracker dirty; /* OFF: no dirty log */
+    uint64_t dirty_every_ns;     /* 0: harvests at PN_MARK_ROUND and at the end only */
+    bool dirty_verify;           /* hash every page around each harvest */
+    bool dirty_pages;            /* keep the frame numbers of each harvest */
+    struct machine_handover handover[MACHINE_HANDOVERS_MAX]; /* one after another */
+    unsigned handovers;
     bool shared_ram; /* guest RAM in a memfd that other processes can map */
     void *opaque;
 };
@@ -91,6 +104,31 @@ int machine_run(struct machine *m, struct machine_result *result, char *err,
 void machine_quit(struct machine *m);
 void machine_destroy(struct machine *m);
 
+/* One harvest of the dirty log. */
+struct machine_harvest {
+    const char *by;          /* "time", "guest" (a mark), "end" */
+    uint32_t round;          /* the mark's argument */
+    uint64_t at_ns, host_ns; /* virtual time; how long it took the host */
+    uint64_t pages;
+    bool verified;
+    uint64_t missed, missed_gpa; /* pages that changed and are not in it; the first one */
+    uint64_t same;               /* pages that are in it and hold what they held before */
+    char *gfns;                  /* "100-1ff 205", with dirty_pages; else NULL */
+};
+/* All of them so far; valid until machine_destroy, once the machine has ended. */
+const struct machine_harvest *machine_harvests(const struct machine *m, unsigned *count);
+
+/* One handover that was done. */
+struct machine_switch {
+    const char *from, *to; /* engines */
+    uint64_t at_ns, host_ns;
+};
+const struct machine_switch *machine_switches(const struct machine *m, unsigned *count);
+/* The engines that ran it, the first one first; NULL beyond the last. */
+struct pn_engine *machine_engine_at(struct machine *m, unsigned i,
+                                    const struct pn_engine_ops **ops);
+
+/* Of the engine that runs it now. */
 const struct pn_stats *machine_stats(struct machine *m, unsigned cpu);
 void machine_dump(struct machine *m, FILE *out);
 /* XXH3-64 of all guest RAM, page by page in order of gpa. */

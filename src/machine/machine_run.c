@@ -39,8 +39,14 @@ static uint64_t host_ns(void) {
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
+/* Retired under every engine so far. */
 static uint64_t insns(struct machine *m) {
-    return m->ops->insns(m->engine);
+    const struct pn_engine_ops *ops;
+    struct pn_engine *e;
+    uint64_t n = 0;
+    for (unsigned i = 0; (e = machine_engine_at(m, i, &ops)); i++)
+        n += ops->insns ? ops->insns(e) : 0;
+    return n;
 }
 
 /* ---- Limits ---- */
@@ -56,7 +62,7 @@ static void check_limits(struct machine *m) {
 
 /* One instruction is one nanosecond: the limit is a deadline, and exact. */
 static uint64_t limit_deadline(struct machine *m, uint64_t now, uint64_t deadline) {
-    if (!m->cfg.max_insns || m->cfg.host_clock)
+    if (!m->cfg.max_insns || m->host_clock)
         return deadline;
     uint64_t done = insns(m);
     uint64_t left = done < m->cfg.max_insns ? m->cfg.max_insns - done : 0;
@@ -161,16 +167,19 @@ static unsigned next_cpu(const struct machine *m) {
     return m->cfg.cpus;
 }
 
+int machine_settle_cpu(struct machine *m, unsigned cpu, struct err *e) {
+    struct machine_cpu *c = &m->cpu[cpu];
+    int rc = c->init ? do_init(m, cpu, e) : 0;
+    return rc == 0 && c->sipi >= 0 ? do_sipi(m, cpu, e) : rc;
+}
+
 static int run_turn(struct machine *m, unsigned cpu, struct err *e) {
     struct machine_cpu *c = &m->cpu[cpu];
     int rc = 0;
     m->turn = (cpu + 1) % m->cfg.cpus;
     if (m->cfg.cpus > 1) /* see invariant 2 */
         m->ops->skip(m->engine, clock_now(&m->clock));
-    if (c->init)
-        rc = do_init(m, cpu, e);
-    if (rc == 0 && c->sipi >= 0)
-        rc = do_sipi(m, cpu, e);
+    rc = machine_settle_cpu(m, cpu, e);
     if (rc || c->state != CPU_RUNNABLE)
         return rc;
     uint64_t now = clock_now(&m->clock), next = clock_next(&m->clock);
@@ -244,7 +253,7 @@ static void wait_for_event(struct machine *m) {
         machine_end_with(m, END_DEADLOCK, 0);
         return;
     }
-    if (m->cfg.host_clock) {
+    if (m->host_clock) {
         uint64_t slept = sleep_for(m, next - now);
         m->ops->skip(m->engine, now + (slept < next - now ? slept : next - now));
         return;
@@ -269,8 +278,7 @@ static void wait_for_event(struct machine *m) {
 static int run_in_turn(struct machine *m, struct err *e) {
     int rc = 0;
     uint64_t serve_at = 0;
-    m->host_start = host_ns();
-    while (rc == 0 && !m->ended) {
+    while (rc == 0 && !m->ended && !m->leave) {
         clock_run(&m->clock);
         unsigned cpu = next_cpu(m);
         if (cpu == m->cfg.cpus || m->serial_room || clock_now(&m->clock) >= serve_at) {
@@ -280,7 +288,7 @@ static int run_in_turn(struct machine *m, struct err *e) {
             serve_at = clock_now(&m->clock) + SERVE_NS;
             cpu = next_cpu(m);
         }
-        if (m->ended)
+        if (m->ended || m->leave)
             break;
         if (cpu < m->cfg.cpus)
             rc = run_turn(m, cpu, e);
@@ -290,16 +298,35 @@ static int run_in_turn(struct machine *m, struct err *e) {
     return rc;
 }
 
+/* Run, under one engine after another where handovers are asked for. */
+static int run(struct machine *m, struct err *e) {
+    int rc;
+    m->host_start = host_ns();
+    machine_handover_arm(m);
+    machine_dirty_begin(m);
+    do {
+        rc = m->ops->threaded ? machine_run_threads(m, e) : run_in_turn(m, e);
+        if (rc || m->ended)
+            break;
+        rc = machine_handover(m, e);
+    } while (rc == 0);
+    if (rc == 0 && m->end == END_ERROR && m->failure[0])
+        rc = err_set(e, -EIO, "%s", m->failure);
+    return rc;
+}
+
 int machine_run(struct machine *m, struct machine_result *result, char *err,
                 size_t err_size) {
     struct err e = {err, err_size};
-    int rc = m->ops->threaded ? machine_run_threads(m, &e) : run_in_turn(m, &e);
+    int rc = run(m, &e);
     if (rc)
         machine_end_with(m, END_ERROR, 0);
+    else
+        rc = machine_dirty_finish(m, &e);
     *result = (struct machine_result){
         .end = m->end,
         .code = m->end_code,
-        .guest_insns = m->ops->insns ? insns(m) : 0,
+        .guest_insns = insns(m),
         .guest_ns = clock_now(&m->clock),
         .host_ns = host_ns() - m->host_start,
     };

@@ -7,26 +7,38 @@
  * 1. Whoever touches a device, the clock or the machine's state holds m->lock. vCPU
  * threads take it in the bus callbacks (wiring.c) and when a run ends; this thread holds
  * it but while it waits.
- * 2. Once m->ended is set every vCPU is kicked until its thread has come back; a thread
- * that does not is an error of the host's and is named, never waited for without end.
+ * 2. Once m->ended or m->leave is set every vCPU is kicked until its thread has come
+ * back; a thread that does not is an error of the host's and is named, never waited for
+ * without end.
+ * 3. While m->stopped is set no vCPU runs but the one whose bus callback set it: the
+ * others stand parked between two instructions.
+ * 4. A thread that ends by itself, however, is noticed within WAIT_MAX_NS.
  */
-#define _GNU_SOURCE /* pthread_timedjoin_np */
+#define _GNU_SOURCE /* pthread_tryjoin_np, pthread_timedjoin_np */
 #include <errno.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "machine/state.h"
 
 #define CONSOLE_POLL_NS 4000000u   /* how often the console is looked at */
-#define WAIT_MAX_NS     100000000u /* so that --timeout and a quit are seen */
-#define REJOIN_NS       10000000u /* between two kicks of a vCPU that has not come back */
-#define REJOIN_TRIES    200u
+#define WAIT_MAX_NS     100000000u /* so that --timeout, a quit and a death are seen */
+#define REJOIN_NS       8000000u /* between two kicks of a vCPU that has not come back */
+#define REJOIN_TRIES    100u
+#define STOP_NS         2000000u
+#define STOP_TRIES      400u
+/* A vCPU that used less CPU time than that between two looks may be halted for good. */
+#define LOOK_NS     500000000u
+#define LOOK_MAX_NS 8000000000u
+#define LOOK_USED   2000000u
 
 static uint64_t host_ns(clockid_t which) {
     struct timespec t;
-    clock_gettime(which, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+    return clock_gettime(which, &t)
+               ? 0
+               : (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
 static struct timespec in_ns(clockid_t which, uint64_t ns) {
@@ -38,8 +50,28 @@ struct runner {
     struct machine *m;
     unsigned cpu;
     pthread_t thread;
-    bool started;
+    bool started; /* and not joined yet */
+    bool left;    /* run_vcpu has returned */
+    bool parked;  /* stands still for machine_stop_world */
+    bool waits;   /* said that nothing but another vCPU can wake it */
+    uint64_t used, look_at, look_every; /* CPU time at the last look; the next look */
 };
+
+struct threads {
+    struct runner r[MACHINE_CPUS_MAX];
+};
+
+/* ---- A vCPU's thread ---- */
+
+/* Stand still while somebody wants the world stopped. */
+static void park(struct machine *m, struct runner *r) {
+    while (m->stopped && !m->ended && !m->leave) {
+        r->parked = true;
+        pthread_cond_broadcast(&m->parked);
+        pthread_cond_wait(&m->go, &m->lock);
+        r->parked = false;
+    }
+}
 
 static void *run_vcpu(void *opaque) {
     struct runner *r = opaque;
@@ -48,13 +80,14 @@ static void *run_vcpu(void *opaque) {
     while (more) {
         enum pn_exit_reason why = m->ops->run(m->engine, r->cpu, CLOCK_NEVER);
         pthread_mutex_lock(&m->lock);
+        r->waits = why == PN_EXIT_HALT;
         if (why == PN_EXIT_SHUTDOWN)
             machine_end_with(m, END_SHUTDOWN, 0);
-        else if (why == PN_EXIT_HALT)
-            machine_end_with(m, END_DEADLOCK, 0);
-        else if (why != PN_EXIT_STOP && why != PN_EXIT_DEADLINE)
+        else if (why == PN_EXIT_ERROR)
             machine_end_with(m, END_ERROR, 0);
-        more = !m->ended;
+        park(m, r);
+        more = !m->ended && !m->leave;
+        r->left = !more;
         pthread_mutex_unlock(&m->lock);
     }
     return NULL;
@@ -74,16 +107,68 @@ static int start(struct runner *r) {
 
 /* Return: 0, or -ETIMEDOUT when the thread does not come back. */
 static int bring_back(struct runner *r) {
-    if (!r->started)
-        return 0;
-    for (unsigned i = 0; i < REJOIN_TRIES; i++) {
+    for (unsigned i = 0; r->started && i < REJOIN_TRIES; i++) {
         r->m->ops->kick(r->m->engine, r->cpu);
         struct timespec until = in_ns(CLOCK_REALTIME, REJOIN_NS);
-        if (pthread_timedjoin_np(r->thread, NULL, &until) == 0)
-            return 0;
+        r->started = pthread_timedjoin_np(r->thread, NULL, &until) != 0;
     }
+    return r->started ? -ETIMEDOUT : 0;
+}
+
+/* ---- Stopping the world ---- */
+
+static struct runner *self(struct machine *m) {
+    for (unsigned i = 0; i < m->cfg.cpus; i++)
+        if (m->threads->r[i].started &&
+            pthread_equal(m->threads->r[i].thread, pthread_self()))
+            return &m->threads->r[i];
+    return NULL;
+}
+
+/* Kick who still runs. Return: how many. */
+static unsigned kick_others(struct machine *m, const struct runner *me) {
+    unsigned n = 0;
+    for (unsigned i = 0; i < m->cfg.cpus; i++) {
+        const struct runner *r = &m->threads->r[i];
+        if (r == me || !r->started || r->left || r->parked)
+            continue;
+        m->ops->kick(m->engine, i);
+        n++;
+    }
+    return n;
+}
+
+int machine_stop_world(struct machine *m) {
+    if (!m->ops->threaded || !m->threads)
+        return 0;
+    struct runner *me = self(m);
+    while (m->stopped) { /* somebody else's turn: stand still for it */
+        if (me)
+            me->parked = true;
+        pthread_cond_broadcast(&m->parked);
+        pthread_cond_wait(&m->go, &m->lock);
+        if (me)
+            me->parked = false;
+    }
+    m->stopped = true;
+    for (unsigned i = 0; i < STOP_TRIES; i++) {
+        if (!kick_others(m, me))
+            return 0;
+        struct timespec until = in_ns(CLOCK_MONOTONIC, STOP_NS);
+        pthread_cond_timedwait(&m->parked, &m->lock, &until);
+    }
+    machine_start_world(m);
     return -ETIMEDOUT;
 }
+
+void machine_start_world(struct machine *m) {
+    if (!m->ops->threaded || !m->threads)
+        return;
+    m->stopped = false;
+    pthread_cond_broadcast(&m->go);
+}
+
+/* ---- The serving thread ---- */
 
 static void check_limits(struct machine *m) {
     if (atomic_load(&m->quit))
@@ -104,39 +189,102 @@ static void wait_a_little(struct machine *m) {
     pthread_cond_timedwait(&m->wake, &m->lock, &until);
 }
 
-static void serve(struct machine *m) {
-    pthread_mutex_lock(&m->lock);
-    while (!m->ended) {
+/* A thread that is gone without having said so died. Return: 0, or -EIO and a line. */
+static int find_dead(struct machine *m, struct err *e) {
+    for (unsigned i = 0; i < m->cfg.cpus; i++) {
+        struct runner *r = &m->threads->r[i];
+        if (!r->started || r->left || pthread_tryjoin_np(r->thread, NULL))
+            continue;
+        r->started = false;
+        machine_end_with(m, END_ERROR, 0);
+        return err_set(e, -EIO, "vCPU %u: its thread died", i);
+    }
+    return 0;
+}
+
+/* Has this vCPU done nothing since the last look? Then ask it whether it ever will: a
+ * kick makes run() say so. Return: whether it waits for good. */
+static bool look_at(struct machine *m, struct runner *r, uint64_t now) {
+    clockid_t clock;
+    if (r->look_at > now)
+        return r->waits;
+    uint64_t used =
+        pthread_getcpuclockid(r->thread, &clock) ? r->used + 1 : host_ns(clock);
+    bool idle = used - r->used < LOOK_USED;
+    if (!idle || r->waits) {
+        r->look_every = LOOK_NS;
+    } else { /* a guest that idles is asked less and less often */
+        if (r->look_every < LOOK_MAX_NS)
+            r->look_every *= 2;
+        m->ops->kick(m->engine, r->cpu);
+    }
+    r->waits = r->waits && idle;
+    r->used = used;
+    r->look_at = now + r->look_every;
+    return r->waits;
+}
+
+static void find_deadlock(struct machine *m) {
+    uint64_t now = host_ns(CLOCK_MONOTONIC);
+    bool all = true;
+    for (unsigned i = 0; i < m->cfg.cpus; i++)
+        all = look_at(m, &m->threads->r[i], now) && all;
+    if (all)
+        machine_end_with(m, END_DEADLOCK, 0);
+}
+
+static int serve(struct machine *m, struct err *e) {
+    int rc = 0;
+    while (!m->ended && !m->leave) {
         clock_run(&m->clock);
         machine_feed_serial(m);
         check_limits(m);
+        rc = find_dead(m, e);
         if (!m->ended)
+            find_deadlock(m);
+        if (!m->ended && !m->leave)
             wait_a_little(m);
     }
-    pthread_mutex_unlock(&m->lock);
+    return rc;
+}
+
+static int start_all(struct machine *m, struct err *e) {
+    int rc = 0;
+    uint64_t now = host_ns(CLOCK_MONOTONIC);
+    for (unsigned i = 0; rc == 0 && i < m->cfg.cpus; i++) {
+        struct runner *r = &m->threads->r[i];
+        *r = (struct runner){
+            .m = m, .cpu = i, .look_at = now + LOOK_NS, .look_every = LOOK_NS};
+        rc = start(r);
+    }
+    if (rc == 0)
+        return 0;
+    machine_end_with(m, END_ERROR, 0);
+    return err_sys(e, rc, "a thread for a vCPU");
 }
 
 int machine_run_threads(struct machine *m, struct err *e) {
-    struct runner r[MACHINE_CPUS_MAX] = {0};
-    int rc = 0, lost = 0;
-    m->host_start = host_ns(CLOCK_MONOTONIC);
+    int lost = 0;
+    struct threads *t = calloc(1, sizeof(*t));
+    if (!t)
+        return err_set(e, -ENOMEM, "out of memory");
+    pthread_mutex_lock(&m->lock);
+    m->threads = t;
+    int rc = start_all(m, e);
+    if (rc == 0)
+        rc = serve(m, e);
+    pthread_cond_broadcast(&m->go);
+    pthread_mutex_unlock(&m->lock);
     for (unsigned i = 0; i < m->cfg.cpus; i++)
-        r[i] = (struct runner){.m = m, .cpu = i};
-    for (unsigned i = 0; rc == 0 && i < m->cfg.cpus; i++)
-        rc = start(&r[i]);
-    if (rc) {
-        pthread_mutex_lock(&m->lock);
-        machine_end_with(m, END_ERROR, 0);
-        pthread_mutex_unlock(&m->lock);
-        err_sys(e, rc, "a thread for a vCPU");
-    }
-    serve(m);
-    for (unsigned i = 0; i < m->cfg.cpus; i++)
-        if (bring_back(&r[i]))
+        if (bring_back(&t->r[i]))
             lost = err_set(e, -EIO, "vCPU %u does not come out of the kernel", i);
-    if (lost)
+    if (lost) { /* that thread may still use all this */
         m->leaked = true;
-    if (rc == 0 && !lost && m->end == END_ERROR)
+        return lost;
+    }
+    m->threads = NULL;
+    free(t);
+    if (rc == 0 && m->ended && m->end == END_ERROR && !m->failure[0])
         rc = err_set(e, -EIO, "%s", m->ops->error(m->engine));
-    return rc ? rc : lost;
+    return rc;
 }

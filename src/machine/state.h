@@ -28,6 +28,14 @@ struct machine_cpu {
     int sipi;  /* vector, or -1 */
 };
 
+/* An engine that ran before a handover. */
+struct machine_past {
+    const struct pn_engine_ops *ops;
+    struct pn_engine *engine;
+};
+
+#define MACHINE_SLOTS 2u /* of RAM */
+
 struct machine {
     struct machine_config cfg;
     const struct pn_engine_ops *ops;
@@ -48,11 +56,13 @@ struct machine {
     struct fw_cfg *fw_cfg;
     struct testdev *testdev;
     struct mark *mark;
+    uint32_t lines; /* levels of the gsis, as the devices set them */
 
     struct hostmem window; /* window.c; base NULL: never asked for */
     pn_gpa window_gpa;
     uint64_t window_size; /* 0: absent */
 
+    bool host_clock;   /* time is the host's under the engine that runs now */
     uint64_t now_max;  /* see invariant 2 */
     unsigned current;  /* the vCPU inside run */
     unsigned turn;     /* the vCPU that is looked at first for the next turn */
@@ -73,26 +83,74 @@ struct machine {
     unsigned stuck_wakes; /* deadlines that passed since then */
     uint64_t host_start;
 
+    char failure[200]; /* END_ERROR: what failed; "" when the engine says it */
+
+    struct machine_dirty *dirty; /* machine_dirty.c; NULL: no dirty log */
+
+    bool leave; /* the run loop is to return without an end: a handover is due */
+    struct clock_timer handover_timer;
+    unsigned switches; /* handovers done */
+    struct machine_past past[MACHINE_HANDOVERS_MAX];
+    struct machine_switch switched[MACHINE_HANDOVERS_MAX];
+
     /* Threaded engines (machine_threads.c): guards everything above; else unused. */
     pthread_mutex_t lock;
-    pthread_cond_t wake; /* a timer moved, or the machine ended */
-    bool leaked;         /* a vCPU thread is still inside: nothing may be freed */
+    pthread_cond_t wake;       /* a timer moved, or the machine ended */
+    pthread_cond_t parked, go; /* a vCPU stands still; it may go on */
+    bool stopped;              /* somebody wants every other vCPU to stand still */
+    struct threads *threads;   /* NULL: none run */
+    bool leaked;               /* a vCPU thread is still inside: nothing may be freed */
 };
+
+/* machine.c. start_ns: where its time begins. Return: 0, or -errno with a line in e. */
+int machine_create_engine(struct machine *m, uint64_t start_ns, struct err *e);
+int machine_add_slots(struct machine *m, struct err *e);
 
 /* wiring.c. Return: 0, or -errno with a line in e. */
 int wiring_create(struct machine *m, struct err *e);
 void wiring_destroy(struct machine *m);
 void wiring_bus(struct machine *m, struct pn_bus *bus); /* the engine's view of us */
+/* The machine's own interrupt controllers and 8254: not there under threaded engines. */
+int wiring_create_intc(struct machine *m);
+void wiring_destroy_intc(struct machine *m);
+/* End the running vCPU's turn after this instruction. */
+void machine_end_turn(struct machine *m);
 
 /* Hand console input to the UART. */
 void machine_feed_serial(struct machine *m);
 /* window.c: a mark has come; the answer is for the guest. */
 uint32_t machine_mark(void *opaque, uint32_t value);
+int window_add_again(struct machine *m); /* to another engine. Return: 0 or -errno */
 /* machine_threads.c: run a threaded engine to its end. Return: 0, or -errno and a line.
  */
 int machine_run_threads(struct machine *m, struct err *e);
+/* Make every vCPU stand still between two instructions (but the caller's own, when that
+ * is inside a bus callback), and let them go again. Under m->lock, which is let go
+ * meanwhile; nothing to do for engines that are not threaded.
+ * Return: 0, or -ETIMEDOUT with all of them running. */
+int machine_stop_world(struct machine *m);
+void machine_start_world(struct machine *m);
+
+/* machine_run.c: do what has reached a vCPU from outside (INIT, SIPI). */
+int machine_settle_cpu(struct machine *m, unsigned cpu, struct err *e);
+
+/* machine_dirty.c. create: after the slots, before anything is loaded. */
+int machine_dirty_create(struct machine *m, const struct pn_memslot *slots,
+                         unsigned count, struct err *e);
+void machine_dirty_begin(struct machine *m);
+void machine_dirty_harvest(struct machine *m, const char *by, uint32_t round);
+int machine_dirty_finish(struct machine *m, struct err *e);
+void machine_dirty_destroy(struct machine *m);
+
+/* handover.c. mark: the guest says that it may happen here. */
+void machine_handover_mark(struct machine *m);
+void machine_handover_arm(struct machine *m);
+int machine_handover(struct machine *m, struct err *e);
 
 /* The first end counts. */
 void machine_end_with(struct machine *m, enum machine_end end, unsigned code);
+/* END_ERROR with a line of the machine's own. */
+void machine_fail(struct machine *m, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3)));
 
 #endif

@@ -59,11 +59,19 @@ static int request(struct machine *m, uint32_t value) {
     }
 }
 
+int window_add_again(struct machine *m) {
+    return set_window(m, m->window_gpa, m->window_size);
+}
+
 uint32_t machine_mark(void *opaque, uint32_t value) {
     struct machine *m = opaque;
     uint32_t answer = PN_MARK_NONE;
     if (m->cfg.window)
         answer = request(m, value) ? PN_MARK_FAILED : PN_MARK_DONE;
+    if (PN_MARK_KIND(value) == PN_MARK_ROUND)
+        machine_dirty_harvest(m, "guest", PN_MARK_ARG(value));
+    if (PN_MARK_KIND(value) == PN_MARK_HANDOVER)
+        machine_handover_mark(m);
     if (m->cfg.on_mark)
         m->cfg.on_mark(m->cfg.opaque, value);
     return answer;

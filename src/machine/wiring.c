@@ -3,6 +3,7 @@
  * The devices of the machine, how they reach each other, the engine and the outside.
  */
 #include <errno.h>
+#include <stdarg.h>
 #include <string.h>
 #include <time.h>
 
@@ -145,6 +146,10 @@ static void end_turn_by(struct machine *m, uint64_t time) {
     }
 }
 
+void machine_end_turn(struct machine *m) {
+    end_turn_by(m, m->ops->now(m->engine));
+}
+
 /* A device armed an earlier timer while the guest runs: the run must stop in time. */
 static void clock_changed(void *o) {
     struct machine *m = o;
@@ -199,6 +204,16 @@ static uint64_t intc_tsc(void *o, unsigned cpu) {
 
 /* ---- The devices' calls ---- */
 
+void machine_fail(struct machine *m, const char *fmt, ...) {
+    va_list ap;
+    if (m->ended)
+        return;
+    va_start(ap, fmt);
+    vsnprintf(m->failure, sizeof(m->failure), fmt, ap);
+    va_end(ap);
+    machine_end_with(m, END_ERROR, 0);
+}
+
 void machine_end_with(struct machine *m, enum machine_end end, unsigned code) {
     if (m->ended)
         return;
@@ -249,12 +264,20 @@ static void serial_room(void *o) {
 
 /* ---- Life ---- */
 
-static void engine_irq(void *o, unsigned gsi, int level) {
+/* To whoever has the interrupt controllers now. */
+static void set_gsi(void *o, unsigned gsi, int level) {
     struct machine *m = o;
-    m->ops->irq(m->engine, gsi, level);
+    if (gsi < 32)
+        m->lines = level ? m->lines | 1u << gsi : m->lines & ~(1u << gsi);
+    if (m->intc) {
+        struct irq_sink s = intc_sink(m->intc);
+        s.set(s.opaque, gsi, level);
+    } else {
+        m->ops->irq(m->engine, gsi, level);
+    }
 }
 
-static int create_intc(struct machine *m) {
+int wiring_create_intc(struct machine *m) {
     if (m->ops->threaded)
         return 0; /* PIC, IO-APIC, local APICs and PIT are the engine's */
     uint32_t leaf[4] = {0};
@@ -274,7 +297,20 @@ static int create_intc(struct machine *m) {
         .tsc = intc_tsc,
     };
     m->intc = intc_create(&cfg);
-    return m->intc ? 0 : -ENOMEM;
+    m->pit =
+        m->intc ? pit_create(m->bus, &m->clock, (struct irq_sink){set_gsi, m}) : NULL;
+    return m->pit ? 0 : -ENOMEM;
+}
+
+void wiring_destroy_intc(struct machine *m) {
+    if (m->pit)
+        dev_bus_remove(m->bus, m->pit);
+    if (m->intc)
+        intc_unplug(m->intc);
+    pit_destroy(m->pit);
+    intc_destroy(m->intc);
+    m->pit = NULL;
+    m->intc = NULL;
 }
 
 /* What QEMU's firmware interface tells a guest that asks. */
@@ -302,18 +338,17 @@ static int fill_fw_cfg(struct machine *m) {
 
 static int create_devices(struct machine *m) {
     uint64_t low = m->cfg.ram < LOW_RAM_MAX ? m->cfg.ram : LOW_RAM_MAX;
-    int64_t epoch = m->cfg.host_clock ? (int64_t)time(NULL) : EPOCH_2026;
-    struct irq_sink irq = m->intc ? intc_sink(m->intc) : (struct irq_sink){engine_irq, m};
+    int64_t epoch = m->host_clock ? (int64_t)time(NULL) : EPOCH_2026;
+    struct irq_sink irq = {set_gsi, m};
     m->serial = serial_create(m->bus, &m->clock, irq, COM1_PORT, COM1_GSI, serial_out, m);
-    m->pit = m->intc ? pit_create(m->bus, &m->clock, irq) : NULL;
     m->rtc = rtc_create(m->bus, &m->clock, irq, epoch, low, m->cfg.ram - low);
     m->acpi_pm = acpi_pm_create(m->bus, &m->clock, irq, &m->dev_host);
     m->misc = misc_create(m->bus, irq, &m->dev_host);
     m->fw_cfg = fw_cfg_create(m->bus, &m->dev_host);
     m->testdev = testdev_create(m->bus, irq, &m->dev_host);
     m->mark = mark_create(m->bus, machine_mark, m);
-    if (!m->serial || (m->intc && !m->pit) || !m->rtc || !m->acpi_pm || !m->misc ||
-        !m->fw_cfg || !m->testdev || !m->mark)
+    if (!m->serial || !m->rtc || !m->acpi_pm || !m->misc || !m->fw_cfg || !m->testdev ||
+        !m->mark)
         return -ENOMEM;
     serial_on_room(m->serial, serial_room, m);
     return fill_fw_cfg(m);
@@ -326,7 +361,7 @@ int wiring_create(struct machine *m, struct err *e) {
                                     .write_phys = host_write_phys,
                                     .opaque = m};
     m->bus = dev_bus_create();
-    int rc = m->bus ? create_intc(m) : -ENOMEM;
+    int rc = m->bus ? wiring_create_intc(m) : -ENOMEM;
     if (rc == 0)
         rc = create_devices(m);
     return rc ? err_sys(e, rc, "devices") : 0;
@@ -339,9 +374,9 @@ void wiring_destroy(struct machine *m) {
     misc_destroy(m->misc);
     acpi_pm_destroy(m->acpi_pm);
     rtc_destroy(m->rtc);
-    pit_destroy(m->pit);
     serial_destroy(m->serial);
-    intc_destroy(m->intc);
-    if (m->bus)
+    if (m->bus) {
+        wiring_destroy_intc(m);
         dev_bus_destroy(m->bus);
+    }
 }

@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * --handover: the machine goes on under another engine. Between two runs, when every vCPU
+ * stands between two instructions, its state is read from one engine and set in another
+ * that maps the same memory. Devices stay; the interrupt controllers and the 8254 move
+ * where one of the two engines has its own.
+ *
+ * Invariants
+ * 1. Time goes on: the new engine begins at the clock's now.
+ * 2. The old engine is kept, with its counters, until the machine is destroyed; it never
+ * runs again.
+ * 3. When anything fails the machine has ended with an error; nothing half-moved runs.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "machine/state.h"
+
+#define MSR_APIC_BASE   0x1bu
+#define APIC_BASE_RESET 0xfee00000u
+#define APIC_BASE_BSP   0x100u
+#define APIC_BASE_EN    0x800u
+#define PIT_LINE        1u /* gsi 0: driven by the 8254, wherever that is */
+
+static uint64_t host_ns(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* What moves. */
+struct parcel {
+    struct pn_irqchip irqchip;
+    struct pn_cpu_state cpu[];
+};
+
+/* ---- When ---- */
+
+static const struct machine_handover *next(const struct machine *m) {
+    return m->switches < m->cfg.handovers ? &m->cfg.handover[m->switches] : NULL;
+}
+
+/* Leave the run loop: the current vCPU after this instruction, the others soon. */
+static void leave(struct machine *m) {
+    m->leave = true;
+    if (m->ops->threaded) {
+        for (unsigned i = 0; i < m->cfg.cpus; i++)
+            m->ops->kick(m->engine, i);
+        pthread_cond_signal(&m->wake);
+    } else if (m->running) {
+        machine_end_turn(m);
+    }
+}
+
+static void on_timer(void *opaque) {
+    leave(opaque);
+}
+
+void machine_handover_mark(struct machine *m) {
+    if (next(m) && !next(m)->at_ns && !m->ended)
+        leave(m);
+}
+
+void machine_handover_arm(struct machine *m) {
+    clock_timer_init(&m->handover_timer, on_timer, m);
+    if (next(m) && next(m)->at_ns)
+        clock_arm(&m->clock, &m->handover_timer, next(m)->at_ns);
+}
+
+/* ---- Out of the old engine ---- */
+
+static uint64_t apic_base(const struct pn_cpu_state *s, unsigned cpu) {
+    for (unsigned i = 0; i < s->msr_count; i++)
+        if (s->msr[i].index == MSR_APIC_BASE)
+            return s->msr[i].value;
+    return APIC_BASE_RESET | APIC_BASE_EN | (cpu ? 0 : APIC_BASE_BSP);
+}
+
+/* The machine's own controllers hold what an engine without any leaves out. */
+static int pack(struct machine *m, struct parcel *p) {
+    for (unsigned i = 0; i < m->cfg.cpus; i++) {
+        struct pn_cpu_state *s = &p->cpu[i];
+        int rc = m->ops->get_state(m->engine, i, s);
+        if (rc)
+            return rc;
+        if (m->ops->threaded)
+            continue;
+        s->pending.wait_sipi = m->cpu[i].state == CPU_WAIT_SIPI;
+        intc_get_lapic(m->intc, i, s->lapic);
+        s->has_lapic = 1;
+    }
+    if (m->ops->threaded)
+        return m->ops->get_irqchip(m->engine, &p->irqchip);
+    intc_get_state(m->intc, &p->irqchip);
+    pit_get_state(m->pit, &p->irqchip);
+    return 0;
+}
+
+/* ---- Into the new one ---- */
+
+/* The machine's own controllers come or go. */
+static int unpack_irqchip(struct machine *m, const struct pn_engine_ops *from,
+                          const struct parcel *p) {
+    if (!m->ops->threaded) {
+        if (from->threaded) {
+            int rc = wiring_create_intc(m);
+            if (rc)
+                return rc;
+        }
+        m->lines = (m->lines & ~PIT_LINE) | (uint32_t)pit_set_state(m->pit, &p->irqchip);
+        intc_set_state(m->intc, &p->irqchip, m->lines);
+        for (unsigned i = 0; i < m->cfg.cpus; i++)
+            intc_set_lapic(m->intc, i, apic_base(&p->cpu[i], i), p->cpu[i].lapic);
+        return 0;
+    }
+    if (!from->threaded)
+        wiring_destroy_intc(m);
+    return m->ops->set_irqchip(m->engine, &p->irqchip, m->lines & ~PIT_LINE);
+}
+
+static int unpack(struct machine *m, const struct pn_engine_ops *from,
+                  const struct parcel *p) {
+    int rc = unpack_irqchip(m, from, p);
+    for (unsigned i = 0; rc == 0 && i < m->cfg.cpus; i++) {
+        rc = m->ops->set_state(m->engine, i, &p->cpu[i]);
+        m->cpu[i] = (struct machine_cpu){
+            p->cpu[i].pending.wait_sipi ? CPU_WAIT_SIPI : CPU_RUNNABLE, false, -1};
+    }
+    return rc;
+}
+
+/* INIT and SIPI that have arrived and are not done yet: the state must show them. */
+static int settle(struct machine *m, struct err *e) {
+    int rc = 0;
+    for (unsigned i = 0; rc == 0 && !m->ops->threaded && i < m->cfg.cpus; i++)
+        rc = machine_settle_cpu(m, i, e);
+    return rc;
+}
+
+static int move(struct machine *m, const struct pn_engine_ops *to, struct parcel *p,
+                struct err *e) {
+    const struct pn_engine_ops *from = m->ops;
+    int rc = settle(m, e);
+    if (rc)
+        return rc;
+    rc = pack(m, p);
+    if (rc)
+        return err_sys(e, rc, "handover: the state under %s", from->name);
+    uint64_t now = clock_now(&m->clock);
+    m->past[m->switches] = (struct machine_past){from, m->engine};
+    m->ops = to;
+    m->engine = NULL;
+    rc = machine_create_engine(m, now, e);
+    if (rc) {
+        m->ops = from; /* destroyed as the current engine */
+        m->engine = m->past[m->switches].engine;
+        return rc;
+    }
+    m->switches++;
+    rc = machine_add_slots(m, e);
+    if (rc)
+        return rc;
+    rc = unpack(m, from, p);
+    return rc ? err_sys(e, rc, "handover: %s does not take the state of %s", to->name,
+                        from->name)
+              : 0;
+}
+
+int machine_handover(struct machine *m, struct err *e) {
+    const struct machine_handover *h = next(m);
+    uint64_t start = host_ns();
+    struct machine_switch *s = &m->switched[m->switches];
+    struct parcel *p = calloc(1, sizeof(*p) + m->cfg.cpus * sizeof(p->cpu[0]));
+    if (!p)
+        return err_set(e, -ENOMEM, "out of memory");
+    *s = (struct machine_switch){m->ops->name, h->to->name, clock_now(&m->clock), 0};
+    clock_cancel(&m->clock, &m->handover_timer);
+    int rc = move(m, h->to, p, e);
+    free(p);
+    s->host_ns = host_ns() - start;
+    m->leave = false;
+    if (rc == 0)
+        machine_handover_arm(m);
+    return rc;
+}
+
+const struct machine_switch *machine_switches(const struct machine *m, unsigned *count) {
+    *count = m->switches;
+    return m->switched;
+}
+
+struct pn_engine *machine_engine_at(struct machine *m, unsigned i,
+                                    const struct pn_engine_ops **ops) {
+    if (i > m->switches)
+        return NULL;
+    *ops = i < m->switches ? m->past[i].ops : m->ops;
+    return i < m->switches ? m->past[i].engine : m->engine;
+}

@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * --dirty-log: harvests at intervals, at the guest's marks (PN_MARK_ROUND) and at the
+ * end, one consumer of the engine's log; and --dirty-verify, the oracle that looks at the
+ * memory itself.
+ *
+ * Invariants
+ * 1. A verified harvest happens while no vCPU runs; `hash` then holds XXH3 of every page
+ * as it was at the harvest before. A page whose hash changed and that is not in the
+ * harvest was missed.
+ * 2. A harvest of KVM's rings happens while no vCPU runs (see kvm_dirty.c).
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <xxhash.h>
+
+#include "machine/state.h"
+
+#define HARVESTS_MAX 1000000u
+
+struct machine_dirty {
+    struct pn_dirty_log *log;
+    int consumer;
+    unsigned slots;
+    struct pn_memslot slot[MACHINE_SLOTS];
+    uint64_t *hash[MACHINE_SLOTS]; /* NULL: no verification */
+    struct clock_timer timer;
+    struct machine_harvest *harvest;
+    unsigned count, capacity;
+};
+
+static uint64_t host_ns(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* ---- The pages as text: "100-1ff 205", frame numbers in hexadecimal ---- */
+
+static void print_run(FILE *out, uint64_t first, uint64_t last) {
+    if (!first)
+        return;
+    fprintf(out, "%llx", (unsigned long long)first - 1);
+    if (last != first)
+        fprintf(out, "-%llx", (unsigned long long)last - 1);
+    fputc(' ', out);
+}
+
+/* Return: malloced text, or NULL. Frames are kept one higher: 0 is "none". */
+static char *pages_text(const struct machine_dirty *d) {
+    char *text = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&text, &size);
+    uint64_t first = 0, last = 0;
+    for (unsigned s = 0; out && s < d->slots; s++) {
+        const uint64_t *bitmap = pn_dirty_bitmap(d->log, s);
+        uint64_t gfn = d->slot[s].gpa / PN_PAGE_SIZE + 1,
+                 pages = d->slot[s].size / PN_PAGE_SIZE;
+        for (uint64_t p = 0; p < pages; p++) {
+            if (!(bitmap[p / 64] >> p % 64 & 1))
+                continue;
+            if (gfn + p != last + 1 || !first) {
+                print_run(out, first, last);
+                first = gfn + p;
+            }
+            last = gfn + p;
+        }
+    }
+    if (!out)
+        return NULL;
+    print_run(out, first, last);
+    if (fclose(out)) {
+        free(text);
+        return NULL;
+    }
+    if (size)
+        text[size - 1] = 0;
+    return text;
+}
+
+/* ---- Verification ---- */
+
+static int start_hashes(struct machine_dirty *d) {
+    static const uint8_t zeros[PN_PAGE_SIZE];
+    uint64_t zero = XXH3_64bits(zeros, sizeof(zeros));
+    for (unsigned s = 0; s < d->slots; s++) {
+        uint64_t pages = d->slot[s].size / PN_PAGE_SIZE;
+        d->hash[s] = malloc(pages * sizeof(uint64_t));
+        if (!d->hash[s])
+            return -ENOMEM;
+        for (uint64_t p = 0; p < pages; p++)
+            d->hash[s][p] = zero; /* guest memory begins as zeros */
+    }
+    return 0;
+}
+
+/* Hash every page and compare with what the harvest says. */
+static void verify(struct machine_dirty *d, struct machine_harvest *h) {
+    for (unsigned s = 0; s < d->slots; s++) {
+        const uint64_t *bitmap = pn_dirty_bitmap(d->log, s);
+        const uint8_t *page = d->slot[s].hva;
+        uint64_t pages = d->slot[s].size / PN_PAGE_SIZE;
+        for (uint64_t p = 0; p < pages; p++, page += PN_PAGE_SIZE) {
+            uint64_t hash = XXH3_64bits(page, PN_PAGE_SIZE);
+            bool changed = hash != d->hash[s][p], logged = bitmap[p / 64] >> p % 64 & 1;
+            d->hash[s][p] = hash;
+            if (changed && !logged) {
+                if (!h->missed)
+                    h->missed_gpa = d->slot[s].gpa + p * PN_PAGE_SIZE;
+                h->missed++;
+            }
+            h->same += logged && !changed;
+        }
+    }
+}
+
+/* ---- Harvests ---- */
+
+static struct machine_harvest *append(struct machine_dirty *d) {
+    if (d->count == HARVESTS_MAX)
+        return NULL;
+    if (d->count == d->capacity) {
+        unsigned capacity = d->capacity ? d->capacity * 2 : 64;
+        void *grown = realloc(d->harvest, capacity * sizeof(*d->harvest));
+        if (!grown)
+            return NULL;
+        d->harvest = grown;
+        d->capacity = capacity;
+    }
+    struct machine_harvest *h = &d->harvest[d->count++];
+    memset(h, 0, sizeof(*h));
+    return h;
+}
+
+static int harvest(struct machine *m, const char *by, uint32_t round) {
+    struct machine_dirty *d = m->dirty;
+    struct machine_harvest *h = append(d);
+    if (!h)
+        return -ENOMEM;
+    h->by = by;
+    h->round = round;
+    h->at_ns = clock_now(&m->clock);
+    h->verified = d->hash[0] != NULL;
+    uint64_t start = host_ns();
+    long pages = pn_dirty_harvest(d->log, d->consumer);
+    h->host_ns = host_ns() - start;
+    if (pages < 0)
+        return (int)pages;
+    h->pages = (uint64_t)pages;
+    if (m->cfg.dirty_pages)
+        h->gfns = pages_text(d);
+    if (h->verified)
+        verify(d, h);
+    return 0;
+}
+
+void machine_dirty_harvest(struct machine *m, const char *by, uint32_t round) {
+    struct machine_dirty *d = m->dirty;
+    if (!d || m->ended)
+        return;
+    bool stop = d->hash[0] || m->cfg.dirty == PN_TRACKER_RING;
+    int rc = stop ? machine_stop_world(m) : 0;
+    if (rc == 0)
+        rc = harvest(m, by, round);
+    if (stop)
+        machine_start_world(m);
+    if (rc)
+        machine_fail(m, "dirty log, harvest %u: %s", d->count, strerror(-rc));
+}
+
+static void on_timer(void *opaque) {
+    struct machine *m = opaque;
+    machine_dirty_harvest(m, "time", 0);
+    clock_arm(&m->clock, &m->dirty->timer, clock_now(&m->clock) + m->cfg.dirty_every_ns);
+}
+
+/* ---- Life ---- */
+
+int machine_dirty_create(struct machine *m, const struct pn_memslot *slots,
+                         unsigned count, struct err *e) {
+    if (m->cfg.dirty == PN_TRACKER_OFF)
+        return 0;
+    struct machine_dirty *d = m->dirty = calloc(1, sizeof(*d));
+    if (!d)
+        return err_set(e, -ENOMEM, "out of memory");
+    memcpy(d->slot, slots, count * sizeof(*slots));
+    d->slots = count;
+    clock_timer_init(&d->timer, on_timer, m);
+    int rc = pn_dirty_open(m->ops, m->engine, slots, count, &d->log);
+    if (rc == 0) {
+        d->consumer = pn_dirty_attach(d->log);
+        rc = d->consumer < 0 ? d->consumer : 0;
+    }
+    if (rc == 0 && m->cfg.dirty_verify)
+        rc = start_hashes(d);
+    return rc ? err_sys(e, rc, "dirty log") : 0;
+}
+
+void machine_dirty_begin(struct machine *m) {
+    if (m->dirty && m->cfg.dirty_every_ns)
+        clock_arm(&m->clock, &m->dirty->timer,
+                  clock_now(&m->clock) + m->cfg.dirty_every_ns);
+}
+
+int machine_dirty_finish(struct machine *m, struct err *e) {
+    if (!m->dirty || m->leaked)
+        return 0;
+    clock_cancel(&m->clock, &m->dirty->timer);
+    int rc = harvest(m, "end", 0);
+    return rc ? err_sys(e, rc, "dirty log, last harvest") : 0;
+}
+
+void machine_dirty_destroy(struct machine *m) {
+    struct machine_dirty *d = m->dirty;
+    if (!d)
+        return;
+    clock_cancel(&m->clock, &d->timer);
+    pn_dirty_close(d->log);
+    for (unsigned s = 0; s < d->slots; s++)
+        free(d->hash[s]);
+    for (unsigned i = 0; i < d->count; i++)
+        free(d->harvest[i].gfns);
+    free(d->harvest);
+    free(d);
+    m->dirty = NULL;
+}
+
+const struct machine_harvest *machine_harvests(const struct machine *m, unsigned *count) {
+    *count = m->dirty ? m->dirty->count : 0;
+    return m->dirty ? m->dirty->harvest : NULL;
+}
