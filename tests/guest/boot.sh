@@ -3,16 +3,17 @@
 # Boot Debian's kernel under penumbra and check what came of it.
 #
 #   boot.sh --penumbra P --name N [--memory 512M] [--append "..."] [--cpu MODEL]
-#           [--expect REGEX]... [--rss MIB] [--twice] [--mmu M] [--timeout S]
+#           [--expect REGEX]... [--rss MIB] [--twice] [--mmu M] [--against M] [--timeout S]
 #
 # Checks: exit code 0, the script's last line on the serial console, every --expect there;
 # --rss: resident memory beyond guest memory stayed below so many MiB; --twice: a second
-# run has the same instructions, counters, event digest and serial bytes.
+# run has the same instructions, counters, event digest and serial bytes; --against: under
+# that MMU too, the instructions and serial bytes are the same.
 # Exit: 0, 1 with what is wrong, 77 when the guest's packages are not there (skipped).
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 
-penumbra='' name='' memory=512M append='' cpu='' rss='' twice='' mmu=shadow limit=300 expect=()
+penumbra='' name='' memory=512M append='' cpu='' rss='' twice='' mmu=shadow against='' limit=300 expect=()
 while [ $# -gt 0 ]; do
     case $1 in
     --penumbra) penumbra=$2; shift ;;
@@ -24,6 +25,7 @@ while [ $# -gt 0 ]; do
     --rss) rss=$2; shift ;;
     --twice) twice=1 ;;
     --mmu) mmu=$2; shift ;;
+    --against) against=$2; shift ;;
     --timeout) limit=$2; shift ;;
     *) echo "boot.sh: unknown option $1"; exit 1 ;;
     esac
@@ -97,6 +99,14 @@ if [ -n "$twice" ] && [ $bad -eq 0 ]; then
     cmp "$work/1.serial" "$work/2.serial" || fail "two runs print different bytes"
     diff <(shared "$work/1.json") <(shared "$work/2.json") || fail "two runs count differently"
     shared "$work/1.json" | grep -q '"digest": "[0-9a-f]\{16\}"' || fail "no event digest"
+fi
+if [ -n "$against" ] && [ $bad -eq 0 ]; then
+    insns() { awk '/"guest_insns"/ { print $2 }' "$1"; }
+    first=$mmu mmu=$against rss=''
+    boot 3
+    cmp "$work/1.serial" "$work/3.serial" || fail "$first and $mmu print different bytes"
+    [ "$(insns "$work/1.json")" = "$(insns "$work/3.json")" ] ||
+        fail "$first ran $(insns "$work/1.json") instructions, $mmu $(insns "$work/3.json")"
 fi
 if [ $bad -ne 0 ]; then
     echo "--- the end of the console"
