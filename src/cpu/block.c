@@ -169,7 +169,8 @@ const uint8_t *jc_find(struct cpu *cpu, uint64_t rip) {
 void jc_put(struct cpu *cpu, uint64_t rip, const uint8_t *code) {
     struct cpu_frame *f = frame_of(cpu);
     uint64_t tag = rip ^ cpu->jc_salt;
-    f->jc[rip & (JC_ENTRIES - 1)] = f->jc2[jc2_index(rip, tag)] = (struct jc_entry){tag, code};
+    f->jc[rip & (JC_ENTRIES - 1)] = f->jc2[jc2_index(rip, tag)] =
+        (struct jc_entry){tag, code};
 }
 
 /* Salts are numbers below JC_ENTRIES: two entries of one slot agree in those bits of
@@ -183,7 +184,7 @@ void salt_update(struct xlat *x) {
     uint64_t gen = cpu->view.fetch_gen;
     uint64_t h =
         (gen * 5 + cpu->mode * 0x9e3779b1u + base + limit) * UINT64_C(0x9e3779b97f4a7c15);
-    struct salt *s = &x->salts[h >> 58];
+    struct salt *s = &x->salts[h >> (64 - SALTS_BITS)];
     if (!s->used || s->gen != gen || s->base != base || s->mode != cpu->mode ||
         s->limit != limit) {
         if (x->salt_next == JC_ENTRIES) {
@@ -327,7 +328,7 @@ static void page_unlink(struct xlat *x, struct block *b, unsigned side) {
 
 static uint32_t block_hash(pn_gpa gpa, uint64_t rip, uint32_t mode) {
     uint64_t h = (gpa ^ rip << 20 ^ (uint64_t)mode << 40) * UINT64_C(0x9e3779b97f4a7c15);
-    return (uint32_t)(h >> 48) & (BLOCK_HASH - 1);
+    return (uint32_t)(h >> (64 - BLOCK_HASH_BITS));
 }
 
 void block_drop(struct xlat *x, struct block *b) {

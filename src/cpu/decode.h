@@ -24,7 +24,7 @@ enum shape_class {
     CLS_INCDEC,   /* 40..4f outside 64-bit mode */
     CLS_BT_MEM,   /* bit string in memory, offset in a register */
     CLS_DIR,      /* CLD, STD */
-    CLS_PUSH,     /* these are of 64-bit mode */
+    CLS_PUSH,     /* from here on: of 64-bit mode, and flat 32-bit code */
     CLS_POP,
     CLS_LEAVE,
     CLS_JMP,
@@ -75,6 +75,8 @@ struct shape {
     struct role reg, rm, vvvv;
     enum cpu_rc (*fn)(struct cpu *, const struct insn *);
     uint8_t helper_flags;
+    uint8_t flow; /* CLS_PUSH .. CLS_JCXZ: what a helper does that flat 32-bit code need
+                     not call; else 0 */
 };
 
 struct dec {

@@ -50,6 +50,7 @@ struct lower {
     enum fs fs;
     bool vec;      /* the block touches vector state */
     bool ended;    /* control has left the block */
+    bool flat32;   /* flat 32-bit code with a 32-bit stack */
     bool chain_ok; /* exits within the page may be chained */
     unsigned cold_count, stub_count;
     struct cold cold[BLOCK_MAX * 2];
@@ -112,8 +113,15 @@ void lower_dir(struct lower *l, const struct dec *d);
 void lower_helper(struct lower *l, const struct dec *d,
                   enum cpu_rc (*fn)(struct cpu *, const struct insn *));
 
-/* ---- lower_flow.c: 64-bit mode ---- */
+/* ---- lower_sys.c ---- */
 
+/* Inline what a frequent helper does, where the mode lets it be simple. */
+bool lower_inline(struct lower *l, const struct dec *d);
+
+/* ---- lower_flow.c ---- */
+
+/* Push jit.save[0]. */
+void lower_push_saved(struct lower *l, const struct dec *d);
 void lower_push(struct lower *l, const struct dec *d);
 void lower_pop(struct lower *l, const struct dec *d);
 void lower_leave(struct lower *l, const struct dec *d);

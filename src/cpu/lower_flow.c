@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The stack and control flow of 64-bit mode, and how blocks end. */
+/* The stack and control flow of 64-bit mode and flat 32-bit code, and how blocks end. */
 #include "cpu/lower.h"
 
 /* ---- Exits ---- */
@@ -51,32 +51,50 @@ void lower_fall(struct lower *l, uint64_t rip) {
 
 /* ---- Stack ---- */
 
+/* Bytes of a stack slot and of a pointer. */
+static unsigned width(const struct lower *l) {
+    return in64(l) ? 8 : 4;
+}
+
+static void load_r10(struct lower *l, unsigned to) {
+    e_rm(&l->e, in64(l), OP_LOAD, to, H_R10, 0);
+}
+static void store_r10(struct lower *l, unsigned from) {
+    e_rm(&l->e, in64(l), OP_STORE, from, H_R10, 0);
+}
+
 static void stack_step(struct lower *l, int32_t by) {
-    e_lea(&l->e, true, H_R11, H_R11, -1, 1, by);
+    e_lea(&l->e, in64(l), H_R11, H_R11, -1, 1, by);
+}
+static void stack_pushed(struct lower *l) {
+    stack_step(l, -(int32_t)width(l));
+}
+static void stack_popped(struct lower *l) {
+    stack_step(l, (int32_t)width(l));
 }
 
 static void push_access(struct lower *l, const struct dec *d, body_fn body) {
     flags_spill(l);
-    e_lea(&l->e, true, H_R10, H_R11, -1, 1, -8);
-    mem_access(l, d, 8, SLOW_WRITE, SEG_SS, body, false);
+    e_lea(&l->e, in64(l), H_R10, H_R11, -1, 1, -(int32_t)width(l));
+    mem_access(l, d, width(l), SLOW_WRITE, SEG_SS, body, false);
 }
 
 static void pop_access(struct lower *l, const struct dec *d, body_fn body, bool last) {
     flags_spill(l);
     e_mov(&l->e, H_R10, H_R11);
-    mem_access(l, d, 8, SLOW_READ, SEG_SS, body, last);
+    mem_access(l, d, width(l), SLOW_READ, SEG_SS, body, last);
 }
 
 static void push_const(struct lower *l, uint64_t v) {
     struct emit *e = &l->e;
-    if ((int64_t)v == (int32_t)v) {
-        e_rm(e, true, 0xc7, 0, H_R10, 0);
+    if (!in64(l) || (int64_t)v == (int32_t)v) {
+        e_rm(e, in64(l), 0xc7, 0, H_R10, 0);
         e32(e, (uint32_t)v);
     } else {
         e_const(e, H_AX, v);
-        e_rm(e, true, OP_STORE, H_AX, H_R10, 0);
+        store_r10(l, H_AX);
     }
-    stack_step(l, -8);
+    stack_pushed(l);
 }
 
 static void body_push(struct lower *l, const struct dec *d) {
@@ -89,26 +107,30 @@ static void body_push(struct lower *l, const struct dec *d) {
         h = (unsigned)host_of[d->rm];
     else
         reg_load(l, H_AX, d->rm);
-    e_rm(&l->e, true, OP_STORE, h, H_R10, 0);
-    stack_step(l, -8);
+    store_r10(l, h);
+    stack_pushed(l);
 }
 
 static void body_save(struct lower *l, const struct dec *d) {
-    e_rm(&l->e, true, OP_LOAD, H_AX, H_R10, 0);
+    load_r10(l, H_AX);
     e_rm(&l->e, true, OP_STORE, H_AX, H_SP, CO(jit.save[0]));
 }
 
 static void body_push_saved(struct lower *l, const struct dec *d) {
     e_rm(&l->e, true, OP_LOAD, H_AX, H_SP, CO(jit.save[0]));
-    e_rm(&l->e, true, OP_STORE, H_AX, H_R10, 0);
-    stack_step(l, -8);
+    store_r10(l, H_AX);
+    stack_pushed(l);
+}
+
+void lower_push_saved(struct lower *l, const struct dec *d) {
+    push_access(l, d, body_push_saved);
 }
 
 void lower_push(struct lower *l, const struct dec *d) {
     if (d->has_modrm && d->mod != 3) {
         flags_spill(l);
         ea(l, d);
-        mem_access(l, d, 8, SLOW_READ, d->in.seg, body_save, true);
+        mem_access(l, d, width(l), SLOW_READ, d->in.seg, body_save, true);
         push_access(l, d, body_push_saved);
     } else {
         push_access(l, d, body_push);
@@ -116,21 +138,20 @@ void lower_push(struct lower *l, const struct dec *d) {
 }
 
 static void body_pop(struct lower *l, const struct dec *d) {
-    struct emit *e = &l->e;
     if (host_of[d->rm] >= 0) {
-        e_rm(e, true, OP_LOAD, (unsigned)host_of[d->rm], H_R10, 0);
+        load_r10(l, (unsigned)host_of[d->rm]);
     } else {
-        e_rm(e, true, OP_LOAD, H_AX, H_R10, 0);
+        load_r10(l, H_AX);
         reg_store(l, d->rm, H_AX);
     }
     if (d->rm != R_SP)
-        stack_step(l, 8);
+        stack_popped(l);
 }
 
 static void body_pop_mem(struct lower *l, const struct dec *d) {
     e_rm(&l->e, true, OP_LOAD, H_AX, H_SP, CO(jit.save[0]));
-    e_rm(&l->e, true, OP_STORE, H_AX, H_R10, 0);
-    stack_step(l, 8);
+    store_r10(l, H_AX);
+    stack_popped(l);
 }
 
 void lower_pop(struct lower *l, const struct dec *d) {
@@ -140,27 +161,27 @@ void lower_pop(struct lower *l, const struct dec *d) {
     }
     struct dec after = *d; /* the address is computed with RSP incremented */
     if (d->in.base == R_SP)
-        after.in.disp += 8;
+        after.in.disp += width(l);
     pop_access(l, d, body_save, true);
     ea(l, &after);
-    mem_access(l, d, 8, SLOW_WRITE, d->in.seg, body_pop_mem, false);
+    mem_access(l, d, width(l), SLOW_WRITE, d->in.seg, body_pop_mem, false);
 }
 
 static void body_leave(struct lower *l, const struct dec *d) {
-    e_lea(&l->e, true, H_R11, H_BP, -1, 1, 8);
-    e_rm(&l->e, true, OP_LOAD, H_BP, H_R10, 0);
+    e_lea(&l->e, in64(l), H_R11, H_BP, -1, 1, (int32_t)width(l));
+    load_r10(l, H_BP);
 }
 
 void lower_leave(struct lower *l, const struct dec *d) {
     flags_spill(l);
     e_mov(&l->e, H_R10, H_BP);
-    mem_access(l, d, 8, SLOW_READ, SEG_SS, body_leave, false);
+    mem_access(l, d, width(l), SLOW_READ, SEG_SS, body_leave, false);
 }
 
 /* ---- Jumps ---- */
 
 static void body_target(struct lower *l, const struct dec *d) {
-    e_rm(&l->e, true, OP_LOAD, H_AX, H_R10, 0);
+    load_r10(l, H_AX);
 }
 
 void lower_jmp(struct lower *l, const struct dec *d) {
@@ -174,13 +195,13 @@ void lower_jmp(struct lower *l, const struct dec *d) {
         reg_load(l, H_AX, d->rm);
     } else {
         ea(l, d);
-        mem_access(l, d, 8, SLOW_READ, d->in.seg, body_target, true);
+        mem_access(l, d, width(l), SLOW_READ, d->in.seg, body_target, true);
     }
     lower_dispatch(l);
 }
 
 static void body_push_return(struct lower *l, const struct dec *d) {
-    push_const(l, d->in.rip + d->in.len);
+    push_const(l, rip_after(l));
 }
 
 void lower_call(struct lower *l, const struct dec *d) {
@@ -195,7 +216,7 @@ void lower_call(struct lower *l, const struct dec *d) {
     bool saved = d->mod != 3 || d->rm == R_SP;
     if (d->mod != 3) {
         ea(l, d);
-        mem_access(l, d, 8, SLOW_READ, d->in.seg, body_save, true);
+        mem_access(l, d, width(l), SLOW_READ, d->in.seg, body_save, true);
     } else if (saved) {
         e_rm(e, true, OP_STORE, H_R11, H_SP, CO(jit.save[0]));
     }
@@ -208,8 +229,8 @@ void lower_call(struct lower *l, const struct dec *d) {
 }
 
 static void body_ret(struct lower *l, const struct dec *d) {
-    e_rm(&l->e, true, OP_LOAD, H_AX, H_R10, 0);
-    stack_step(l, 8 + (int32_t)(d->in.imm & 0xffff));
+    load_r10(l, H_AX);
+    stack_step(l, (int32_t)(width(l) + (d->sh->imm_len ? d->in.imm & 0xffff : 0)));
 }
 
 void lower_ret(struct lower *l, const struct dec *d) {

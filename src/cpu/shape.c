@@ -556,6 +556,10 @@ bool shape_make(struct shape_source *src, const uint8_t *p, unsigned avail, unsi
         s->cls = CLS_HELPER;
         s->fn = h->fn;
         s->helper_flags = h->flags;
+        if (kind == KIND_32 && h->flags & HF_N64 && s->opsize == 4 &&
+            d->in.addrsize == 4 && zi.meta.branch_type != ZYDIS_BRANCH_TYPE_FAR &&
+            classify64(&zi) >= CLS_PUSH)
+            s->flow = (uint8_t)classify64(&zi);
     } else if (s->cls == CLS_PLAIN &&
                (!native || zi.meta.category == ZYDIS_CATEGORY_SYSTEM ||
                 zi.meta.category == ZYDIS_CATEGORY_IO ||

@@ -10,9 +10,13 @@ struct lower *lower_create(void) {
 
 /* ---- Decoding ---- */
 
+/* How this block lowers d: its class, or what spares flat 32-bit code a helper. */
+static unsigned class_of(const struct lower *l, const struct dec *d) {
+    return l->flat32 && d->sh->flow ? d->sh->flow : d->sh->cls;
+}
+
 static bool ends_block(const struct lower *l, const struct dec *d) {
-    const struct shape *s = d->sh;
-    switch (s->cls) {
+    switch (class_of(l, d)) {
     case CLS_UD:
     case CLS_JMP:
     case CLS_CALL:
@@ -126,14 +130,16 @@ static void lower_one(struct lower *l, const struct dec *d) {
         lower_helper(l, d, missing);
         return;
     }
-    switch ((enum shape_class)d->sh->cls) {
+    switch ((enum shape_class)class_of(l, d)) {
     case CLS_UD:
         lower_helper(l, d, xlat_ud);
         l->ended = true;
         break;
     case CLS_HELPER:
-        lower_helper(l, d, d->sh->fn);
-        l->ended = d->in.ends_block;
+        if (!lower_inline(l, d)) {
+            lower_helper(l, d, d->sh->fn);
+            l->ended = d->in.ends_block;
+        }
         break;
     case CLS_PLAIN:
         lower_plain(l, d);
@@ -241,6 +247,8 @@ bool translate(struct xlat *x, struct block *b, uint8_t *hva, pn_gpa gpa, unsign
     l->mode = b->mode;
     l->tlb = CO(view.tlb[0]) + 8 * (int32_t)cpu_tlb_mode(x->cpu);
     l->vec = l->ended = false;
+    uint32_t flat32 = MODE_FLAT | MODE_CODE32 | MODE_SS32;
+    l->flat32 = (b->mode & (flat32 | MODE_CODE64)) == flat32;
     l->chain_ok = b->mode & MODE_FLAT;
     l->cold_count = l->stub_count = 0;
     b->gpa = gpa;

@@ -84,6 +84,7 @@ struct block_exit {
     uint32_t next;  /* next exit chained to the same block: block * 2 + exit */
 };
 
+/* What a look-up reads stands in the first cache line. */
 struct block {
     pn_gpa gpa;  /* of the first byte */
     pn_gpa gpa2; /* of the second page, or NO_PAGE */
@@ -103,7 +104,7 @@ struct block {
     uint8_t single; /* made for stepping */
     uint8_t dead;
     struct block_exit exit[2];
-};
+} __attribute__((aligned(64)));
 
 /* Where host code may fault for the guest: [start, end) runs instruction idx. */
 struct fault_rec {
@@ -166,7 +167,8 @@ struct salt {
     bool used;
     uint64_t value;
 };
-#define SALTS 64u
+#define SALTS_BITS 10
+#define SALTS      (1u << SALTS_BITS)
 
 struct xlat {
     struct cpu *cpu;
@@ -205,9 +207,10 @@ struct xlat {
     struct lower *lower;
 };
 
-#define BLOCK_HASH 65536u
-#define PAGE_HASH  8192u
-#define PAGE_MAX   65536u
+#define BLOCK_HASH_BITS 18
+#define BLOCK_HASH      (1u << BLOCK_HASH_BITS)
+#define PAGE_HASH       8192u
+#define PAGE_MAX        65536u
 
 /* ---- entry.S ---- */
 
