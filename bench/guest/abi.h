@@ -60,6 +60,7 @@ enum call {
     CALL_CLEAN,    /* (gva, n): clear A and D of n 4K pages, flush */
     CALL_DIRTY,    /* (gva, n): how many of n 4K pages have D */
     CALL_ACCESSED, /* (gva, n): how many of n 4K pages have A */
+    CALL_TABLES,   /* (list, n): the frames of all page tables, n at most; how many */
     CALL_TRAP, /* (enum exit_kind, n, gva): do such an instruction n times in ring 0 */
 };
 

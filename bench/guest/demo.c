@@ -32,6 +32,7 @@ struct demo {
     uint64_t switches; /* changes of the address space */
     uint64_t compute;  /* rounds of the compute loop */
     uint64_t exit;     /* 0: power off; else the value for the debug-exit port, less 1 */
+    uint64_t tables;   /* 1: print which frames are page tables */
 };
 
 static inline volatile uint64_t *word(uint64_t page) {
@@ -68,6 +69,7 @@ static uint64_t swap(uint64_t rounds, uint64_t pages) {
         call(CALL_SWAP, COMMON + a * PAGE, COMMON + b * PAGE);
         expect(word(a)[0] == vb && word(b)[0] == va, "exchanged pages");
         sum = mix(sum, word(a)[511]);
+        word(a)[2] = word(b)[2] = i; /* whatever logs pages mapped writable agrees */
     }
     line("page table edits", rounds, "swaps, INVLPG", sum);
     return sum;
@@ -102,6 +104,7 @@ static uint64_t switch_spaces(uint64_t switches) {
         expect(own[0] == i / 2, "the private page of a space");
         own[0] = i / 2 + 1;
         sum = mix(sum, own[0] + word(i % 16)[0]);
+        word(i % 16)[5] = i;
     }
     call(CALL_SWITCH, 0, 0);
     line("address spaces", switches, "CR3 switches", sum);
@@ -170,6 +173,7 @@ static struct demo read_parameters(const struct params *p) {
         .switches = parameter(p->line, "switches", 1000),
         .compute = parameter(p->line, "compute", 20000000),
         .exit = parameter(p->line, "exit", 0),
+        .tables = parameter(p->line, "tables", 0),
     };
     uint64_t most = p->free / PAGE * 7 / 8; /* the rest is for tables */
     if (d.pages > most)
@@ -179,6 +183,18 @@ static struct demo read_parameters(const struct params *p) {
     if (d.flips > d.pages)
         d.flips = d.pages;
     return d;
+}
+
+/* "page tables: 103-106 20a": frame numbers, as --dirty-pages has them. */
+static void print_tables(void) {
+    static uint64_t list[PAGE / 8];
+    uint64_t n = call(CALL_TABLES, (uint64_t)list, sizeof(list) / sizeof(list[0]));
+    text("page tables:", 0);
+    for (uint64_t i = 0; i < n; i++) {
+        text(" ", 0);
+        hex(list[i] / PAGE);
+    }
+    text("\r\n", 0);
 }
 
 void demo(const struct params *p) {
@@ -196,6 +212,8 @@ void demo(const struct params *p) {
     outb(PORT_DENIED, 1);
     expect(call(CALL_COUNT, COUNT_DENIED_IO, 0) == 1, "a denied port");
     sum = mix(sum, compute(d.compute, d.pages));
+    if (d.tables)
+        print_tables();
     text("penumbra guest: done, checksum ", 0);
     hex(sum);
     text("\r\n", 0);

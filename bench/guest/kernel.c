@@ -141,6 +141,8 @@ static uint64_t call(const struct trap_frame *f) {
         return tables_bits(a, b, PTE_D, 0);
     case CALL_ACCESSED:
         return tables_bits(a, b, PTE_A, 0);
+    case CALL_TABLES:
+        return tables_list((uint64_t *)a, b);
     case CALL_TRAP:
         return exits(a, b, c);
     }

@@ -71,6 +71,9 @@ uint64_t tables_bits(uint64_t gva, uint64_t n, uint64_t mask, int clear);
 #define PTE_A 0x20ul
 #define PTE_D 0x40ul
 
+/* The frames of all tables in use. Return: how many, n at most. */
+uint64_t tables_list(uint64_t *list, uint64_t n);
+
 uint64_t tables_on_fault(uint64_t what, uint64_t gva, uint64_t n, uint64_t pa);
 /* A #PF of ring 3. Return: 0, or -1 when nothing says what it means. */
 int tables_fault(uint64_t gva, uint64_t error);

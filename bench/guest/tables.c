@@ -265,6 +265,28 @@ uint64_t tables_merge(uint64_t gva) {
     return 0;
 }
 
+/* ---- Which they are ---- */
+
+/* Shared tables are met, and listed, once for each root. */
+static uint64_t list_table(uint64_t *table, unsigned level, uint64_t *list, uint64_t n) {
+    uint64_t count = 1;
+    if (!n)
+        return 0;
+    list[0] = (uint64_t)table;
+    for (unsigned i = 0; level > 1 && i < 512; i++)
+        if ((table[i] & (PTE_P | PTE_PS)) == PTE_P)
+            count += list_table((uint64_t *)(table[i] & FRAME), level - 1, list + count,
+                                n - count);
+    return count;
+}
+
+uint64_t tables_list(uint64_t *list, uint64_t n) {
+    uint64_t count = 0;
+    for (uint64_t s = 0; s < spaces; s++)
+        count += list_table(roots[s], 4, list + count, n - count);
+    return count;
+}
+
 /* ---- Faults ---- */
 
 uint64_t tables_on_fault(uint64_t what, uint64_t gva, uint64_t n, uint64_t pa) {
