@@ -80,7 +80,7 @@ enum on_fault {
     FAULT_COPY,   /* read-only: copy to the next frame at pa, map that writable */
 };
 
-enum exit_kind { EXIT_OUT, EXIT_CPUID, EXIT_MMIO, EXIT_HYPERCALL };
+enum exit_kind { EXIT_OUT, EXIT_CPUID, EXIT_MMIO, EXIT_HYPERCALL /* ring 3 only */ };
 
 enum count {
     COUNT_DEMAND,

@@ -79,12 +79,6 @@ __attribute__((noreturn)) void panic(const char *what, const struct trap_frame *
 
 /* ---- Calls ---- */
 
-/* The instruction by its bytes: where no hypervisor takes it, it is a #UD (trap). An
- * unknown number is asked for, so that one that does takes it does nothing. */
-static void hypercall(void) {
-    __asm__ volatile("vmcall" : : "a"(0xfffful) : "memory");
-}
-
 static uint64_t exits(uint64_t kind, uint64_t n, uint64_t gva) {
     uint32_t out[4];
     for (; n; n--) {
@@ -92,10 +86,8 @@ static uint64_t exits(uint64_t kind, uint64_t n, uint64_t gva) {
             outb(PORT_ECHO, (uint8_t)n);
         else if (kind == EXIT_CPUID)
             cpuid(0, out);
-        else if (kind == EXIT_MMIO)
-            *(volatile uint32_t *)gva = (uint32_t)n;
         else
-            hypercall();
+            *(volatile uint32_t *)gva = (uint32_t)n;
     }
     return 0;
 }
@@ -151,22 +143,20 @@ static uint64_t call(const struct trap_frame *f) {
 
 /* ---- Traps ---- */
 
-/* #UD of the VMCALL in this ring: nobody takes hypercalls here. */
-static int no_hypercall(struct trap_frame *f) {
-    const uint8_t *at = (const uint8_t *)f->rip;
-    if (f->vector != 6 || at[0] != 0x0f || at[1] != 0x01)
-        return 0;
-    f->rip += 3;
-    counts[COUNT_NO_HYPERCALL]++;
-    return 1;
+/* UD2, or a VMCALL or VMMCALL that no hypervisor takes. */
+static void invalid_opcode(struct trap_frame *f) {
+    if (((const uint8_t *)f->rip)[1] == 0x0b) {
+        f->rip += 2;
+        f->rax = call(f);
+    } else {
+        f->rip += 3;
+        counts[COUNT_NO_HYPERCALL]++;
+    }
 }
 
 void trap(struct trap_frame *f) {
-    if (!(f->cs & 3)) {
-        if (!no_hypercall(f))
-            panic("exception in ring 0:", f);
-        return;
-    }
+    if (!(f->cs & 3))
+        panic("exception in ring 0:", f);
     uint64_t cr2;
     switch (f->vector) {
     case 14:
@@ -175,8 +165,7 @@ void trap(struct trap_frame *f) {
             panic("page fault", f);
         return;
     case 6:
-        f->rip += 2; /* past the UD2 */
-        f->rax = call(f);
+        invalid_opcode(f);
         return;
     case 3:
         f->rax = call(f);
