@@ -11,16 +11,20 @@
 
 /* Exit codes; a debug-exit guest gives (value << 1) | 1 instead. */
 enum cli_exit {
-    CLI_OK = 0,    /* the guest powered off, or the command succeeded */
-    CLI_HOST = 1,  /* a host failure */
-    CLI_USAGE = 2, /* usage, or an image that is none */
-    CLI_CRASH = 3, /* the guest crashed */
-    CLI_LIMIT = 4  /* --timeout or --max-insns */
+    CLI_OK = 0,     /* the guest powered off, or the command succeeded */
+    CLI_HOST = 1,   /* a host failure */
+    CLI_USAGE = 2,  /* usage, or an image that is none */
+    CLI_CRASH = 3,  /* the guest crashed */
+    CLI_LIMIT = 4,  /* --timeout or --max-insns */
+    CLI_CROSSED = 5 /* compare --fail-above */
 };
 
 int cmd_run(int argc, char **argv);
 int cmd_host(int argc, char **argv);
 int cmd_trace(int argc, char **argv);
+int cmd_bench(int argc, char **argv);
+int cmd_compare(int argc, char **argv);
+int cmd_merge(int argc, char **argv);
 
 /* One line to stderr, "penumbra: ..." (the console may be raw: ends in CR LF there). */
 void cli_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

@@ -12,6 +12,9 @@ static const struct command {
 } commands[] = {
     {"run", cmd_run, "boot a guest under one of the MMUs"},
     {"host", cmd_host, "what this host offers"},
+    {"bench", cmd_bench, "run the same workloads under each MMU"},
+    {"compare", cmd_compare, "say which differences between two benchmarks are real"},
+    {"merge", cmd_merge, "put the shards of a benchmark together"},
     {"trace", cmd_trace, "print, filter and digest a trace file"},
 };
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
@@ -25,8 +28,8 @@ static void usage(FILE *out) {
     fputs(
         "\n'penumbra COMMAND --help' tells the options of each.\n"
         "Exit codes: 0 the guest powered off or the command succeeded; 1 host failure;\n"
-        "2 usage; 3 the guest crashed; 4 a limit ended it; debug-exit guests end with\n"
-        "(value << 1) | 1.\n",
+        "2 usage; 3 the guest crashed; 4 a limit ended it; 5 'compare --fail-above' is\n"
+        "crossed; debug-exit guests end with (value << 1) | 1.\n",
         out);
 }
 

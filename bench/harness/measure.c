@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One run of a workload.
+ *
+ * Invariants
+ * 1. Between the two readings of the clock nothing but the guest runs: counters are read
+ * before the first and after the second.
+ * 2. A sample exists only for a guest that ended well and set both marks.
+ * Locking: the marks come on the vCPU's thread while the caller's waits in machine_run.
+ */
+#include "bench/harness/measure.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/err.h"
+#include "bench/guest/guest.h"
+#include "bench/workload.h"
+#include "penumbra/mark.h"
+
+#define LINE_BYTES 1024u
+
+struct run {
+    struct machine *machine;
+    const struct pn_engine_ops *ops;
+    struct measure_sample *sample;
+    struct pn_stats stats0;
+    json_t *foreign0;
+    uint64_t ns0, insns0;
+    bool begun, ended;
+    char line[LINE_BYTES]; /* the guest's last line */
+    size_t line_size;
+    bool line_ended;
+};
+
+bool measure_is_gauge(enum pn_stat id) {
+    return strstr(pn_stat_doc(id), "(a gauge)") != NULL;
+}
+
+/* KVM's counters that are a level or a peak (its ICOUNTER and PCOUNTER descriptions). */
+static bool foreign_is_gauge(const char *name) {
+    static const char *const gauges[] = {"pages_4k",
+                                         "pages_2m",
+                                         "pages_1g",
+                                         "mmu_unsync",
+                                         "nx_lpage_splits",
+                                         "max_mmu_rmap_size",
+                                         "max_mmu_page_hash_collisions",
+                                         "guest_mode",
+                                         "blocking"};
+    for (size_t i = 0; i < sizeof(gauges) / sizeof(gauges[0]); i++)
+        if (!strcmp(name, gauges[i]))
+            return true;
+    return false;
+}
+
+static uint64_t now_ns(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* Single numbers alone: a histogram's difference is of no use here. */
+static void add_foreign(void *opaque, const char *group, const char *name,
+                        const uint64_t *value, unsigned count) {
+    json_t *all = opaque, *one = json_object_get(all, group);
+    if (count != 1)
+        return;
+    if (!one) {
+        one = json_object();
+        json_object_set_new(all, group, one);
+    }
+    json_object_set_new(one, name, json_integer((json_int_t)*value));
+}
+
+static json_t *read_foreign(struct run *r) {
+    if (!r->ops->foreign_stats)
+        return NULL;
+    json_t *all = json_object();
+    r->ops->foreign_stats(machine_engine(r->machine), add_foreign, all);
+    return all;
+}
+
+static void read_stats(struct run *r, struct pn_stats *out) {
+    const struct pn_stats *s = machine_stats(r->machine, 0);
+    if (s)
+        *out = *s;
+    else
+        memset(out, 0, sizeof(*out));
+}
+
+static uint64_t read_insns(struct run *r) {
+    return r->ops->insns ? r->ops->insns(machine_engine(r->machine)) : 0;
+}
+
+static void begin(struct run *r) {
+    r->begun = true;
+    r->ended = false;
+    json_decref(r->foreign0);
+    r->foreign0 = read_foreign(r);
+    read_stats(r, &r->stats0);
+    r->insns0 = read_insns(r);
+    r->ns0 = now_ns();
+}
+
+static void subtract_foreign(json_t *after, const json_t *before) {
+    const char *group, *name;
+    json_t *counters, *value;
+    json_object_foreach(after, group, counters)
+        json_object_foreach(counters, name, value) {
+        const json_t *old = json_object_get(json_object_get(before, group), name);
+        if (!foreign_is_gauge(name))
+            json_integer_set(value, json_integer_value(value) - json_integer_value(old));
+    }
+}
+
+static void end(struct run *r) {
+    struct measure_sample *s = r->sample;
+    if (!r->begun || r->ended)
+        return;
+    s->ns = now_ns() - r->ns0;
+    s->guest_insns = read_insns(r) - r->insns0;
+    read_stats(r, &s->stats);
+    for (unsigned i = 0; i < PN_STAT_COUNT; i++)
+        if (!measure_is_gauge(i))
+            s->stats.v[i] -= r->stats0.v[i];
+    json_decref(s->foreign);
+    s->foreign = read_foreign(r);
+    if (s->foreign)
+        subtract_foreign(s->foreign, r->foreign0);
+    r->ended = true;
+}
+
+static void on_mark(void *opaque, uint32_t value) {
+    struct run *r = opaque;
+    unsigned kind = PN_MARK_KIND(value), arg = PN_MARK_ARG(value);
+    if (kind == PN_MARK_PHASE && arg == PN_PHASE_BEGIN)
+        begin(r);
+    else if (kind == PN_MARK_PHASE && arg == PN_PHASE_END)
+        end(r);
+    else if (kind == PN_MARK_ROUND)
+        r->sample->rounds++;
+}
+
+/* "workload: end name=touch ops=131072 checksum=HEX": what the guest did and found. */
+static void read_line(struct run *r) {
+    static const char prefix[] = WORKLOAD_PREFIX "end ";
+    struct measure_sample *s = r->sample;
+    if (strncmp(r->line, prefix, sizeof(prefix) - 1) != 0)
+        return;
+    const char *ops = strstr(r->line, " ops="), *sum = strstr(r->line, " checksum=");
+    if (ops)
+        s->ops = strtoull(ops + 5, NULL, 10);
+    if (sum)
+        snprintf(s->checksum, sizeof(s->checksum), "%.16s", sum + 10);
+}
+
+static void serial_out(void *opaque, const uint8_t *buf, size_t size) {
+    struct run *r = opaque;
+    for (size_t i = 0; i < size; i++) {
+        if (buf[i] == '\n' || buf[i] == '\r') {
+            if (!r->line_ended)
+                read_line(r);
+            r->line_ended = true;
+            continue;
+        }
+        if (r->line_ended)
+            r->line_size = 0;
+        r->line_ended = false;
+        if (r->line_size < LINE_BYTES - 1)
+            r->line[r->line_size++] = (char)buf[i];
+        r->line[r->line_size] = 0;
+    }
+}
+
+/* What the end of the run means for the sample. */
+static int judge(const struct run *r, const struct machine_result *res, struct err *e) {
+    switch (res->end) {
+    case END_QUIT:
+        return err_set(e, -EINTR, "interrupted");
+    case END_TIMEOUT:
+        return err_set(e, -ETIME, "not finished after %.0f s",
+                       (double)res->host_ns / 1e9);
+    case END_POWEROFF:
+        break;
+    case END_DEBUG_EXIT:
+        if (res->code == 1)
+            break;
+        return err_set(e, -EPROTO, "the guest failed with %u: %s", res->code, r->line);
+    default:
+        return err_set(e, -EPROTO, "the guest crashed; it last wrote: %s", r->line);
+    }
+    if (!r->ended)
+        return err_set(e, -EPROTO,
+                       "the guest marked no measured phase; it last wrote: %s", r->line);
+    return 0;
+}
+
+static int boot_and_run(struct run *r, const struct measure_config *cfg, char *text,
+                        size_t size) {
+    struct err e = {text, size};
+    struct machine_result res;
+    r->ops->describe(machine_engine(r->machine), r->sample->detail,
+                     sizeof(r->sample->detail));
+    *cfg->running = r->machine;
+    int rc = machine_run(r->machine, &res, text, size);
+    *cfg->running = NULL;
+    if (rc)
+        return *text ? rc : err_sys(&e, rc, "the run failed");
+    return judge(r, &res, &e);
+}
+
+/* By write protection, as every engine can, or what this one has instead. */
+static enum pn_dirty_tracker choose_tracker(const struct pn_engine_ops *ops) {
+    return ops->has_tracker(PN_TRACKER_WP) ? PN_TRACKER_WP : PN_TRACKER_BITMAP;
+}
+
+int measure_run(const struct measure_config *cfg, struct measure_sample *out, char *err,
+                size_t err_size) {
+    struct err e = {err, err_size};
+    struct run r = {.ops = cfg->engine, .sample = out};
+    memset(out, 0, sizeof(*out));
+    err[0] = 0;
+    struct machine_config m = {
+        .engine = cfg->engine,
+        .ram = cfg->ram,
+        .cpus = 1,
+        .append = cfg->append,
+        .kernel_blob = pn_guest_elf,
+        .kernel_blob_size = (size_t)(pn_guest_elf_end - pn_guest_elf),
+        .numa = cfg->numa,
+        .seed = 1,
+        .timeout_ns = cfg->timeout_ns,
+        .serial_out = serial_out,
+        .on_mark = on_mark,
+        .window = true,
+        .opaque = &r,
+    };
+    if (cfg->log_dirty)
+        m.dirty = choose_tracker(cfg->engine);
+    pn_mmu_options_default(&m.mmu);
+    int rc = machine_create(&m, &r.machine, err, err_size);
+    if (rc && !*err)
+        err_sys(&e, rc, "the machine cannot be made");
+    if (!rc) {
+        rc = boot_and_run(&r, cfg, err, err_size);
+        machine_destroy(r.machine);
+    }
+    json_decref(r.foreign0);
+    if (rc) {
+        json_decref(out->foreign);
+        out->foreign = NULL;
+    }
+    return rc;
+}

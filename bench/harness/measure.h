@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT */
+/* One run of a workload: a fresh machine, counters and time between two marks. */
+#ifndef BENCH_MEASURE_H
+#define BENCH_MEASURE_H
+
+#include <jansson.h>
+
+#include "machine/machine.h"
+
+struct measure_config {
+    const struct pn_engine_ops *engine;
+    const char *append; /* the workload and its parameters */
+    uint64_t ram;
+    const char *numa; /* as machine_config has it; may be NULL */
+    uint64_t timeout_ns;
+    bool log_dirty; /* harvest a dirty log at each round's end */
+    /* The machine while it runs, NULL before and after: a signal handler ends it there.
+     */
+    struct machine *volatile *running;
+};
+
+struct measure_sample {
+    uint64_t ns;          /* host time between PHASE 1 and PHASE 2 */
+    uint64_t guest_insns; /* in between; 0: the engine does not count them */
+    uint64_t rounds;
+    struct pn_stats stats; /* in between; gauges: their value at PHASE 2 */
+    json_t *foreign;       /* the hypervisor's, the same; NULL: it has none */
+    uint64_t ops;          /* as the guest says: workloads.inc tells its unit */
+    char checksum[17];     /* of what it computed; "" none */
+    char detail[256];      /* which MMU it was */
+};
+
+/* Is that counter a level, and not a sum? */
+bool measure_is_gauge(enum pn_stat id);
+
+/*
+ * Boot, run to the end, take the difference between the marks. The sample's JSON is the
+ * caller's (json_decref).
+ * Return: 0; -EINTR ended by machine_quit; -ETIME the time-out; -EPROTO the guest failed
+ * or set no marks; others host failures; with one line in err.
+ */
+int measure_run(const struct measure_config *cfg, struct measure_sample *out, char *err,
+                size_t err_size);
+
+#endif

@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Plans.
+ *
+ * Invariants
+ * 1. A unit names every parameter of its workload, so that two results can be told apart
+ * and a later change of a standard value is no silent change of what is compared.
+ * 2. The order of units depends on the arguments alone: shards of one command line made
+ * on different machines are parts of one plan.
+ */
+#include "bench/harness/plan.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/size.h"
+#include "bench/workload.h"
+
+/* The points that a bare workload name stands for: one per text; where an axis is named,
+ * each gives it a value. A workload that is not listed has one point. */
+static const struct points {
+    const char *workload, *axis;
+    const char *text[12];
+    const char *quick[6];
+} table[] = {
+    {"touch",
+     NULL,
+     {"order=seq", "order=random", "order=random,page=2M"},
+     {"order=random"}},
+    {"chase",
+     "bytes",
+     {"bytes=64K", "bytes=256K", "bytes=1M", "bytes=4M", "bytes=16M", "bytes=64M"},
+     {"bytes=64K", "bytes=1M", "bytes=4M"}},
+    {"chase", "bytes", {"bytes=4M,page=2M", "bytes=64M,page=2M"}, {0}},
+    {"remap",
+     "batch",
+     {"batch=1", "batch=4", "batch=16", "batch=64", "batch=256"},
+     {"batch=1", "batch=16", "batch=128"}},
+    {"ctxsw", NULL, {"pcid=0", "pcid=1"}, {"pcid=0", "pcid=1"}},
+    {"exit",
+     NULL,
+     {"kind=out", "kind=cpuid", "kind=mmio", "kind=hypercall"},
+     {"kind=out", "kind=mmio"}},
+    {"dirty", "write", {"write=10", "write=50", "write=100"}, {"write=50"}},
+    {"demand", NULL, {"by=guest", "by=host"}, {"by=guest"}},
+};
+
+/* Values of all parameters, those given by the user or the table, and the axis. */
+struct values {
+    int workload;
+    uint64_t v[WORKLOAD_PARAMS];
+    bool given[WORKLOAD_PARAMS];
+};
+
+static void value_text(int param, uint64_t v, char *buf, size_t size) {
+    size_t n = 0;
+    const char *word = workload_word(param, v, &n);
+    if (word)
+        snprintf(buf, size, "%.*s", (int)n, word);
+    else
+        snprintf(buf, size, "%" PRIu64, v);
+}
+
+/* Names beginning with "name=value" up to a comma or the end. */
+static int give(struct values *val, const char *item, size_t n, struct err *e) {
+    const char *workload = workloads[val->workload].name;
+    const char *eq = memchr(item, '=', n);
+    size_t name = eq ? (size_t)(eq - item) : n;
+    int param = workload_param_find(val->workload, item, name);
+    if (!eq || param < 0)
+        return err_set(e, -EINVAL, "%s has no parameter '%.*s' (see --list)", workload,
+                       (int)name, item);
+    if (val->given[param])
+        return err_set(e, -EINVAL, "%s: %.*s is given twice", workload, (int)name, item);
+    val->given[param] = true;
+    switch (workload_value(param, eq + 1, n - name - 1, &val->v[param])) {
+    case WORKLOAD_OK:
+        return 0;
+    case WORKLOAD_OUT_OF_RANGE:
+        return err_set(e, -EINVAL, "%s: %.*s: not within %" PRIu64 "..%" PRIu64, workload,
+                       (int)n, item, workload_params[param].min,
+                       workload_params[param].max);
+    default:
+        return err_set(e, -EINVAL, "%s: %.*s: not %s%s", workload, (int)n, item,
+                       *workload_params[param].words ? "one of " : "a number",
+                       workload_params[param].words);
+    }
+}
+
+static int give_list(struct values *val, const char *list, struct err *e) {
+    for (;;) {
+        size_t n = strcspn(list, ",");
+        int rc = give(val, list, n, e);
+        if (rc || !list[n])
+            return rc;
+        list += n + 1;
+    }
+}
+
+static void standard_values(struct values *val, int workload, bool quick) {
+    memset(val, 0, sizeof(*val));
+    val->workload = workload;
+    for (int i = 0; i < WORKLOAD_PARAMS; i++)
+        val->v[i] = quick ? workload_params[i].quick : workload_params[i].standard;
+}
+
+static void put(char *buf, size_t size, const char *name, const char *value) {
+    size_t n = strlen(buf);
+    snprintf(buf + n, size - n, "%s%s=%s", n ? " " : "", name, value);
+}
+
+static int append_unit(struct plan *p, const struct values *val, const char *axis,
+                       struct err *e) {
+    struct plan_unit u = {.index = p->units, .workload = workloads[val->workload].name};
+    for (int i = 0; i < WORKLOAD_PARAMS; i++) {
+        char text[32], size[SIZE_TEXT_MAX];
+        if (workload_params[i].workload != val->workload)
+            continue;
+        const char *name = workload_params[i].name;
+        value_text(i, val->v[i], text, sizeof(text));
+        put(u.params, sizeof(u.params), name, text);
+        if (val->given[i])
+            put(u.label, sizeof(u.label), name,
+                !strcmp(name, "bytes") ? size_text(val->v[i], size) : text);
+        if (axis && !strcmp(axis, name)) {
+            u.axis = name;
+            u.value = (double)val->v[i];
+        }
+    }
+    for (unsigned i = 0; i < p->units; i++)
+        if (!strcmp(p->unit[i].workload, u.workload) &&
+            !strcmp(p->unit[i].params, u.params))
+            return err_set(e, -EINVAL, "%s %s is asked for twice", u.workload, u.label);
+    if (p->units == PLAN_UNITS_MAX)
+        return err_set(e, -ENOSPC, "more than %u points", PLAN_UNITS_MAX);
+    p->unit[p->units++] = u;
+    return 0;
+}
+
+/* One point: the standard values, or the quick ones, with those of list. */
+static int add_point(struct plan *p, int workload, const char *list, const char *axis,
+                     bool quick, struct err *e) {
+    struct values val;
+    standard_values(&val, workload, quick);
+    int rc = list ? give_list(&val, list, e) : 0;
+    return rc ? rc : append_unit(p, &val, axis, e);
+}
+
+static int add_points(struct plan *p, int workload, bool quick, struct err *e) {
+    bool any = false;
+    int rc = 0;
+    for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+        if (strcmp(table[i].workload, workloads[workload].name) != 0)
+            continue;
+        const char *const *text = quick ? table[i].quick : table[i].text;
+        for (any = true; *text && !rc; text++)
+            rc = add_point(p, workload, *text, table[i].axis, quick, e);
+    }
+    return any ? rc : add_point(p, workload, NULL, NULL, quick, e);
+}
+
+int plan_add(struct plan *p, const char *text, bool quick, struct err *e) {
+    size_t n = strcspn(text, ":");
+    int workload = workload_find(text, n);
+    if (workload < 0)
+        return err_set(e, -EINVAL, "no workload is called '%.*s' (see --list)", (int)n,
+                       text);
+    return text[n] ? add_point(p, workload, text + n + 1, NULL, quick, e)
+                   : add_points(p, workload, quick, e);
+}
+
+int plan_add_all(struct plan *p, bool quick, struct err *e) {
+    int rc = 0;
+    for (int i = 0; i < WORKLOADS && !rc; i++)
+        rc = add_points(p, i, quick, e);
+    return rc;
+}
+
+void plan_shard(struct plan *p, unsigned shard, unsigned of) {
+    unsigned kept = 0;
+    for (unsigned i = 0; i < p->units; i++)
+        if (p->unit[i].index % of == shard - 1)
+            p->unit[kept++] = p->unit[i];
+    p->units = kept;
+}
+
+void plan_append(const struct plan_unit *u, char *buf, size_t size) {
+    snprintf(buf, size, "workload=%s %s", u->workload, u->params);
+}

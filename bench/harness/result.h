@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A result file: one JSON document, schema "penumbra-bench-1" (bench/README.md), made
+ * while a benchmark runs, read back to compare and to merge. Tables, page and comparison
+ * are printed from it, so that they cannot differ.
+ */
+#ifndef BENCH_RESULT_H
+#define BENCH_RESULT_H
+
+#include <jansson.h>
+
+#include "base/err.h"
+#include "bench/harness/measure.h"
+#include "bench/harness/plan.h"
+
+#define RESULT_SCHEMA "penumbra-bench-1"
+
+/* A document without results. Takes host and settings over. Return: NULL: no memory. */
+json_t *result_new(const char *version, json_t *host, json_t *settings);
+
+/* Append what one unit gave under one MMU: n samples, or with n = 0 the reason why there
+ * are none. Return: 0 or -ENOMEM. */
+int result_add(json_t *doc, const struct plan_unit *unit,
+               const struct pn_engine_ops *engine, const struct measure_sample *samples,
+               size_t n, const char *failure);
+
+/* Read and check a file. Return: 0; -EINVAL it is no result of this schema, or damaged;
+ * others as file_read; one line in e that names the path. */
+int result_load(const char *path, json_t **doc, struct err *e);
+
+/*
+ * One document of several shards, results in order of the plan. Hosts that are equal but
+ * for load and free memory become one.
+ * Return: 0; -EEXIST two hold the same result; -EINVAL settings differ; -ENOMEM; with one
+ * line in e.
+ */
+int result_merge(json_t *const *docs, const char *const *names, size_t n, json_t **out,
+                 struct err *e);
+
+/* Write the document to fd. Return: 0 or -errno. */
+int result_write(const json_t *doc, int fd);
+/* The self-contained HTML page. Return: 0 or -errno. */
+int result_page(const json_t *doc, int fd);
+
+/* Do two results stand for the same workload, parameters and MMU? */
+bool result_same_key(const json_t *a, const json_t *b);
+/* The time's samples as doubles. Return: how many, at most max; 0: it failed. */
+size_t result_samples(const json_t *result, double *out, size_t max);
+
+#endif

@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Result documents: read back and merged.
+ *
+ * Invariant: what result_load returns has every member that the rest of the program
+ * reads, with the type that it expects; a file is somebody else's input.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "bench/harness/resample.h"
+#include "bench/harness/result.h"
+
+#define FILE_MAX ((uint64_t)256 << 20)
+
+size_t result_samples(const json_t *result, double *out, size_t max) {
+    const json_t *all = json_object_get(json_object_get(result, "time_ns"), "samples");
+    size_t n = json_array_size(all);
+    if (n > max)
+        n = max;
+    for (size_t i = 0; i < n; i++)
+        out[i] = (double)json_integer_value(json_array_get(all, i));
+    return n;
+}
+
+static bool number_or_null(const json_t *v) {
+    return json_is_number(v) || json_is_null(v);
+}
+
+static bool has_numbers(const json_t *object, const char *const *names) {
+    for (; *names; names++)
+        if (!number_or_null(json_object_get(object, *names)))
+            return false;
+    return true;
+}
+
+static bool good_samples(json_t *all) {
+    size_t i;
+    json_t *v;
+    if (!json_array_size(all) || json_array_size(all) > RESAMPLE_MAX)
+        return false;
+    json_array_foreach(all, i, v) if (json_integer_value(v) <= 0) return false;
+    return true;
+}
+
+/* Return: what is wrong with a result that has samples, or NULL. */
+static const char *check_numbers(const json_t *r) {
+    static const char *const top[] = {"guest_insns",  "tlb_misses",  "exits",
+                                      "shadow_pages", "table_bytes", NULL};
+    static const char *const faults[] = {"taken",   "mapped",    "guest", "mmio",
+                                         "tracked", "dirty_log", NULL};
+    static const char *const times[] = {"median", "low", "high", NULL};
+    static const char *const walks[] = {"references", "guest_entries", "table_entries",
+                                        "per_miss", NULL};
+    const json_t *t = json_object_get(r, "time_ns"), *w = json_object_get(r, "walks");
+    if (!json_is_object(t) || !good_samples(json_object_get(t, "samples")))
+        return "time_ns";
+    for (size_t i = 0; times[i]; i++)
+        if (!json_is_number(json_object_get(t, times[i])))
+            return "time_ns";
+    if (!has_numbers(r, top))
+        return "a counter";
+    if (!has_numbers(json_object_get(r, "faults"), faults))
+        return "faults";
+    if (!json_is_null(w) && !has_numbers(w, walks))
+        return "walks";
+    return json_is_string(json_object_get(r, "checksum")) ? NULL : "checksum";
+}
+
+/* Return: what is wrong with one result, or NULL. */
+static const char *check_result(json_t *r, size_t hosts) {
+    const char *workload, *params, *label, *mmu, *kind, *parameter;
+    json_t *sweep, *error;
+    json_int_t index, host;
+    double value;
+    if (json_unpack(r, "{s:I, s:s, s:s, s:s, s:s, s:s, s:I, s:o, s:o}", "index", &index,
+                    "workload", &workload, "params", &params, "label", &label, "mmu",
+                    &mmu, "kind", &kind, "host", &host, "sweep", &sweep, "error", &error))
+        return "its names";
+    if (host < 0 || (size_t)host >= hosts)
+        return "host";
+    if (strcmp(kind, "measured") != 0 && strcmp(kind, "simulated") != 0)
+        return "kind";
+    if (!json_is_null(sweep) &&
+        json_unpack(sweep, "{s:s, s:F}", "parameter", &parameter, "value", &value))
+        return "sweep";
+    if (json_is_string(error))
+        return NULL;
+    return json_is_null(error) ? check_numbers(r) : "error";
+}
+
+static int check(json_t *doc, const char *path, struct err *e) {
+    const char *schema = NULL, *bad;
+    json_t *hosts, *settings, *results, *r;
+    size_t i;
+    if (json_unpack(doc, "{s:s}", "schema", &schema))
+        return err_set(e, -EINVAL, "%s: no benchmark result: it names no schema", path);
+    if (strcmp(schema, RESULT_SCHEMA) != 0)
+        return err_set(e, -EINVAL, "%s: schema '%s', not " RESULT_SCHEMA, path, schema);
+    if (json_unpack(doc, "{s:o, s:o, s:o}", "hosts", &hosts, "settings", &settings,
+                    "results", &results) ||
+        !json_array_size(hosts) || !json_is_object(settings) || !json_is_array(results))
+        return err_set(e, -EINVAL, "%s: damaged: hosts, settings or results", path);
+    json_array_foreach(results, i, r) {
+        bad = check_result(r, json_array_size(hosts));
+        if (bad)
+            return err_set(e, -EINVAL, "%s: damaged: result %zu: %s", path, i, bad);
+    }
+    return 0;
+}
+
+int result_load(const char *path, json_t **doc, struct err *e) {
+    void *data;
+    size_t size;
+    json_error_t je;
+    int rc = file_read(path, FILE_MAX, &data, &size, e);
+    if (rc)
+        return rc == -EINVAL ? -EIO : rc;
+    *doc = json_loadb(data, size, JSON_REJECT_DUPLICATES, &je);
+    free(data);
+    if (!*doc)
+        return err_set(e, -EINVAL, "%s: not JSON, or cut off: line %d: %s", path, je.line,
+                       je.text);
+    rc = check(*doc, path, e);
+    if (rc) {
+        json_decref(*doc);
+        *doc = NULL;
+    }
+    return rc;
+}
+
+/* ---- Merge ---- */
+
+/* A host without what changes from hour to hour. */
+static json_t *stable_host(const json_t *host) {
+    json_t *h = json_deep_copy(host);
+    const char *const gone[] = {"load",       "memory_free",  "numa",        "time",
+                                "pinned_cpu", "hugepages_2m", "hugepages_1g"};
+    for (size_t i = 0; i < sizeof(gone) / sizeof(gone[0]); i++)
+        json_object_del(h, gone[i]);
+    return h;
+}
+
+/* Return: the index of host in all, appended when it is new. */
+static size_t find_host(json_t *all, json_t *host) {
+    json_t *one, *wanted = stable_host(host);
+    size_t i;
+    json_array_foreach(all, i, one) {
+        json_t *have = stable_host(one);
+        bool same = json_equal(have, wanted);
+        json_decref(have);
+        if (same)
+            break;
+    }
+    json_decref(wanted);
+    if (i == json_array_size(all))
+        json_array_append(all, host);
+    return i;
+}
+
+static const char *text(const json_t *r, const char *name) {
+    return json_string_value(json_object_get(r, name));
+}
+
+bool result_same_key(const json_t *a, const json_t *b) {
+    return !strcmp(text(a, "workload"), text(b, "workload")) &&
+           !strcmp(text(a, "params"), text(b, "params")) &&
+           !strcmp(text(a, "mmu"), text(b, "mmu"));
+}
+
+/* Put r where the plan has it: by index, and within one point in the order they came. */
+static int insert(json_t *results, json_t *r) {
+    json_int_t index = json_integer_value(json_object_get(r, "index"));
+    size_t at = json_array_size(results);
+    for (size_t i = 0; i < json_array_size(results); i++) {
+        const json_t *have = json_array_get(results, i);
+        if (result_same_key(have, r))
+            return -EEXIST;
+        if (at > i && json_integer_value(json_object_get(have, "index")) > index)
+            at = i;
+    }
+    return json_array_insert(results, at, r) ? -ENOMEM : 0;
+}
+
+static int merge_one(json_t *out, const json_t *doc, const char *name, struct err *e) {
+    json_t *r, *results = json_object_get(out, "results");
+    size_t i;
+    json_array_foreach(json_object_get(doc, "results"), i, r) {
+        json_t *copy = json_deep_copy(r);
+        size_t host = (size_t)json_integer_value(json_object_get(r, "host"));
+        host = find_host(json_object_get(out, "hosts"),
+                         json_array_get(json_object_get(doc, "hosts"), host));
+        json_object_set_new(copy, "host", json_integer((json_int_t)host));
+        int rc = insert(results, copy);
+        json_decref(copy);
+        if (rc == -EEXIST)
+            return err_set(e, rc,
+                           "%s: %s %s under --mmu %s stands in an earlier file too", name,
+                           text(r, "workload"), text(r, "params"), text(r, "mmu"));
+        if (rc)
+            return err_set(e, rc, "out of memory");
+    }
+    if (json_is_true(json_object_get(doc, "interrupted")))
+        json_object_set_new(out, "interrupted", json_true());
+    return 0;
+}
+
+/* Quick or not, repetitions, the plan: all but which shard it was. */
+static bool same_settings(const json_t *a, const json_t *b) {
+    json_t *x = json_copy(json_object_get(a, "settings"));
+    json_t *y = json_copy(json_object_get(b, "settings"));
+    json_object_del(x, "shard");
+    json_object_del(y, "shard");
+    bool same = json_equal(x, y);
+    json_decref(x);
+    json_decref(y);
+    return same;
+}
+
+int result_merge(json_t *const *docs, const char *const *names, size_t n, json_t **out,
+                 struct err *e) {
+    int rc = 0;
+    for (size_t i = 1; i < n; i++)
+        if (!same_settings(docs[0], docs[i]))
+            return err_set(e, -EINVAL, "%s and %s were made with different settings",
+                           names[0], names[i]);
+    *out = json_deep_copy(docs[0]);
+    json_object_set_new(*out, "results", json_array());
+    json_object_set_new(*out, "hosts", json_array());
+    json_object_del(json_object_get(*out, "settings"), "shard");
+    for (size_t i = 0; !rc && i < n; i++)
+        rc = merge_one(*out, docs[i], names[i], e);
+    if (rc) {
+        json_decref(*out);
+        *out = NULL;
+    }
+    return rc;
+}

@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * `penumbra bench`: the same workloads under each MMU, in turn.
+ *
+ * Invariants
+ * 1. Repetitions alternate between the MMUs (A B A B), so that a slow drift of the host
+ * reaches all of them.
+ * 2. A point is finished under every MMU before the next begins; an interrupt keeps the
+ * finished ones and drops the one at hand.
+ */
+#include "cli/bench.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+/* The one machine of this process, and whether to stop: signal handlers reach them here.
+ */
+static struct machine *volatile running;
+static volatile sig_atomic_t stop_signal;
+
+static void on_signal(int sig) {
+    if (stop_signal) /* the second one does not wait */
+        _exit(128 + sig);
+    stop_signal = sig;
+    struct machine *m = running;
+    if (m)
+        machine_quit(m);
+}
+
+/* One point under one MMU. */
+struct lane {
+    struct measure_sample *samples;
+    size_t n;
+    char failure[256];
+    bool failed;
+};
+
+struct bench {
+    struct bench_options o;
+    json_t *doc;
+    struct bench_out json, html;
+    struct lane lane[BENCH_MMUS_MAX];
+    unsigned runs_done[BENCH_MMUS_MAX];
+    double seconds[BENCH_MMUS_MAX]; /* spent in them */
+    unsigned points_done;
+    bool tty, any_failed;
+};
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+/* ---- Progress ---- */
+
+static void clear_progress(const struct bench *b) {
+    if (b->tty)
+        fputs("\r\033[K", stderr);
+}
+
+/* Seconds that are left if each MMU's runs go on as they did; below 0: not known yet. */
+static double time_left(const struct bench *b) {
+    double per_point = b->o.repeat + b->o.warmup, left = 0;
+    for (unsigned i = 0; i < b->o.mmus; i++) {
+        if (!b->runs_done[i])
+            return -1;
+        double runs = per_point * b->o.plan.units - b->runs_done[i];
+        left += runs * b->seconds[i] / b->runs_done[i];
+    }
+    return left > 0 ? left : 0;
+}
+
+static void show_progress(const struct bench *b, const struct plan_unit *u, unsigned mmu,
+                          unsigned run) {
+    double left = time_left(b);
+    if (!b->tty)
+        return;
+    fprintf(stderr, "\r\033[K[%u/%u] %s %s  %s  run %u of %u", b->points_done + 1,
+            b->o.plan.units, u->workload, u->label, b->o.mmu[mmu]->name, run + 1,
+            b->o.repeat + b->o.warmup);
+    if (left >= 0)
+        fprintf(stderr, "  about %u:%02u left", (unsigned)left / 60, (unsigned)left % 60);
+    fflush(stderr);
+}
+
+/* ---- Runs ---- */
+
+static void one_run(struct bench *b, const struct plan_unit *u, unsigned mmu,
+                    unsigned run) {
+    struct lane *lane = &b->lane[mmu];
+    char append[512];
+    const struct measure_config cfg = {
+        .engine = b->o.mmu[mmu],
+        .append = append,
+        .ram = b->o.ram,
+        .numa = *b->o.numa ? b->o.numa : NULL,
+        .timeout_ns = b->o.timeout_ns,
+        .log_dirty = !strcmp(u->workload, "dirty"),
+        .running = &running,
+    };
+    struct measure_sample s;
+    if (lane->failed)
+        return;
+    show_progress(b, u, mmu, run);
+    plan_append(u, append, sizeof(append));
+    double start = now();
+    int rc = measure_run(&cfg, &s, lane->failure, sizeof(lane->failure));
+    b->seconds[mmu] += now() - start;
+    b->runs_done[mmu]++;
+    lane->failed = rc != 0;
+    if (rc || run < b->o.warmup) {
+        if (!rc)
+            json_decref(s.foreign);
+        return;
+    }
+    lane->samples[lane->n++] = s;
+}
+
+static void clear_lane(struct lane *lane) {
+    for (size_t i = 0; i < lane->n; i++)
+        json_decref(lane->samples[i].foreign);
+    lane->n = 0;
+    lane->failed = false;
+}
+
+/* The guest must have done the same under every MMU. */
+static void check_same(struct bench *b, const struct plan_unit *u) {
+    const struct measure_sample *first = NULL, *soft = NULL;
+    for (unsigned i = 0; i < b->o.mmus; i++) {
+        const struct lane *l = &b->lane[i];
+        const struct measure_sample *s = l->samples;
+        if (l->failed)
+            continue;
+        if (first && strcmp(first->checksum, s->checksum) != 0) {
+            cli_error("%s %s: --mmu %s computed another checksum", u->workload, u->label,
+                      b->o.mmu[i]->name);
+            b->any_failed = true;
+        }
+        if (soft && s->guest_insns && soft->guest_insns != s->guest_insns) {
+            cli_error("%s %s: --mmu %s ran another number of instructions", u->workload,
+                      u->label, b->o.mmu[i]->name);
+            b->any_failed = true;
+        }
+        first = s;
+        soft = s->guest_insns ? s : soft;
+    }
+}
+
+static int keep(struct bench *b, const struct plan_unit *u) {
+    int rc = 0;
+    clear_progress(b);
+    for (unsigned i = 0; i < b->o.mmus && !rc; i++) {
+        struct lane *l = &b->lane[i];
+        if (l->failed) {
+            cli_error("%s %s under --mmu %s: %s", u->workload, u->label,
+                      b->o.mmu[i]->name, l->failure);
+            b->any_failed = true;
+        }
+        rc = result_add(b->doc, u, b->o.mmu[i], l->samples, l->failed ? 0 : l->n,
+                        l->failure);
+    }
+    check_same(b, u);
+    return rc;
+}
+
+/* One point under every MMU. Return: 0 or -errno. */
+static int one_point(struct bench *b, const struct plan_unit *u) {
+    unsigned runs = b->o.warmup + b->o.repeat;
+    for (unsigned run = 0; run < runs && !stop_signal; run++)
+        for (unsigned i = 0; i < b->o.mmus && !stop_signal; i++)
+            one_run(b, u, i, run);
+    int rc = stop_signal ? 0 : keep(b, u);
+    for (unsigned i = 0; i < b->o.mmus; i++)
+        clear_lane(&b->lane[i]);
+    b->points_done++;
+    return rc;
+}
+
+static json_t *settings_json(const struct bench_options *o) {
+    json_t *mmus = json_array();
+    for (unsigned i = 0; i < o->mmus; i++)
+        json_array_append_new(mmus, json_string(o->mmu[i]->name));
+    json_t *s = json_pack("{s:b, s:i, s:i, s:o, s:I}", "quick", o->quick, "repeat",
+                          (int)o->repeat, "warmup", (int)o->warmup, "mmus", mmus,
+                          "memory", (json_int_t)o->ram);
+    if (s && o->shards)
+        json_object_set_new(
+            s, "shard",
+            json_pack("{s:i, s:i}", "index", (int)o->shard, "of", (int)o->shards));
+    return s;
+}
+
+static int allocate(struct bench *b) {
+    b->doc = result_new(PENUMBRA_VERSION, bench_host_json(&b->o), settings_json(&b->o));
+    bool ok = b->doc != NULL;
+    for (unsigned i = 0; i < b->o.mmus; i++) {
+        b->lane[i].samples = calloc(b->o.repeat, sizeof(*b->lane[i].samples));
+        ok = ok && b->lane[i].samples;
+    }
+    if (!ok)
+        cli_error("out of memory");
+    return ok ? CLI_OK : CLI_HOST;
+}
+
+static void handle_signals(void) {
+    static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
+    struct sigaction sa = {.sa_handler = on_signal};
+    sigemptyset(&sa.sa_mask);
+    for (unsigned i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
+        sigaction(signals[i], &sa, NULL);
+}
+
+/* All points, then the files; what is finished is written even when something fails. */
+static int run_all(struct bench *b) {
+    int code = CLI_OK;
+    handle_signals();
+    b->tty = isatty(STDERR_FILENO);
+    for (unsigned i = 0; i < b->o.plan.units && !code && !stop_signal; i++)
+        if (one_point(b, &b->o.plan.unit[i])) {
+            cli_error("out of memory");
+            code = CLI_HOST;
+        }
+    clear_progress(b);
+    if (stop_signal) {
+        json_object_set_new(b->doc, "interrupted", json_true());
+        cli_error("interrupted: %u of %u points are finished",
+                  b->points_done ? b->points_done - 1 : 0, b->o.plan.units);
+    }
+    bench_table_print(b->doc, stdout);
+    if (fflush(stdout) && errno != EPIPE) {
+        cli_error("cannot write: %s", strerror(errno));
+        code = CLI_HOST;
+    }
+    if (bench_out_json(&b->json, b->doc) || bench_out_page(&b->html, b->doc))
+        code = CLI_HOST;
+    return code ? code : b->any_failed ? CLI_HOST : CLI_OK;
+}
+
+int cmd_bench(int argc, char **argv) {
+    struct bench b = {.json.file.fd = -1, .html.file.fd = -1};
+    bool done;
+    int code = bench_options_parse(&b.o, argc, argv, &done);
+    if (code || done)
+        return code;
+    code = bench_out_open(&b.json, b.o.json);
+    if (!code)
+        code = bench_out_open(&b.html, b.o.html);
+    if (!code)
+        code = bench_place(&b.o);
+    if (!code)
+        code = allocate(&b);
+    if (!code)
+        code = run_all(&b);
+    for (unsigned i = 0; i < b.o.mmus; i++)
+        free(b.lane[i].samples);
+    json_decref(b.doc);
+    outfile_abandon(&b.json.file);
+    outfile_abandon(&b.html.file);
+    if (stop_signal) {
+        /* Die of the signal, now that all is put away: what started us can tell. */
+        signal(stop_signal, SIG_DFL);
+        raise(stop_signal);
+    }
+    return code;
+}

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: MIT */
+/* `penumbra bench`, `compare` and `merge`: what their files share. */
+#ifndef CLI_BENCH_H
+#define CLI_BENCH_H
+
+#include "base/outfile.h"
+#include "bench/harness/plan.h"
+#include "bench/harness/result.h"
+#include "cli/cli.h"
+
+#define BENCH_MMUS_MAX 3u
+
+struct bench_options {
+    struct plan plan;
+    const struct pn_engine_ops *mmu[BENCH_MMUS_MAX];
+    unsigned mmus;
+    unsigned repeat, warmup;
+    bool quick;
+    const char *json, *html;
+    unsigned shard, shards; /* shard 1..shards; shards 0: all */
+    int cpu;                /* to pin to; -1: none */
+    char numa[32];          /* policy of guest memory; "": the host's */
+    uint64_t ram, timeout_ns;
+};
+
+/* Fill *o from the command line (bench_options.c). Return: CLI_OK, CLI_USAGE or CLI_HOST
+ * after one line on stderr; *done: it only asked for help or a list. */
+int bench_options_parse(struct bench_options *o, int argc, char **argv, bool *done);
+
+/* Pin this thread, and those it starts, to the CPU asked for; choose memory beside it
+ * (bench_host.c). Return: CLI_OK or CLI_HOST. */
+int bench_place(struct bench_options *o);
+/* The host as it matters for a measurement. */
+json_t *bench_host_json(const struct bench_options *o);
+
+/* The result as a table (bench_table.c). */
+void bench_table_print(const json_t *doc, FILE *out);
+/* 1234567890 ns as "1.23 s", 1234 as "1.23 us". Return: buf. */
+const char *bench_time(double ns, char buf[16]);
+
+/* A result file to be written (bench_out.c): opened before the work, written after it. */
+struct bench_out {
+    struct outfile file;
+    const char *path; /* NULL: not asked for */
+};
+/* Return: CLI_OK, or CLI_HOST after a line. */
+int bench_out_open(struct bench_out *out, const char *path);
+int bench_out_json(struct bench_out *out, const json_t *doc);
+int bench_out_page(struct bench_out *out, const json_t *doc);
+
+#endif

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT */
+/* Result files of the benchmark: JSON and page, whole or absent. */
+#include <string.h>
+
+#include "cli/bench.h"
+
+static int failed(const char *path, int rc) {
+    cli_error("cannot write %s: %s", path, strerror(-rc));
+    return CLI_HOST;
+}
+
+int bench_out_open(struct bench_out *out, const char *path) {
+    out->file.fd = -1;
+    out->path = path;
+    int rc = path ? outfile_open(&out->file, path) : 0;
+    return rc ? failed(path, rc) : CLI_OK;
+}
+
+static int write_with(struct bench_out *out, const json_t *doc,
+                      int (*write_doc)(const json_t *, int)) {
+    if (!out->path)
+        return CLI_OK;
+    int rc = write_doc(doc, out->file.fd);
+    if (rc)
+        outfile_abandon(&out->file);
+    else
+        rc = outfile_commit(&out->file);
+    return rc ? failed(out->path, rc) : CLI_OK;
+}
+
+int bench_out_json(struct bench_out *out, const json_t *doc) {
+    return write_with(out, doc, result_write);
+}
+
+int bench_out_page(struct bench_out *out, const json_t *doc) {
+    return write_with(out, doc, result_page);
+}

@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * `penumbra compare`: which differences between two results are real, and
+ * `penumbra merge`: one result of several shards.
+ *
+ * A difference is real when the 95% bootstrap interval of the ratio of the median times
+ * leaves 1 out, and there are samples enough for such an interval to mean that.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bench/harness/resample.h"
+#include "cli/bench.h"
+
+enum { OPT_FAIL_ABOVE = 0x100, OPT_HTML };
+
+static const char *text(const json_t *r, const char *name) {
+    return json_string_value(json_object_get(r, name));
+}
+
+/* Return: CLI_OK, CLI_USAGE (no such result), CLI_HOST (unreadable), after a line. */
+static int load(const char *path, json_t **doc) {
+    char line[512];
+    struct err e = {line, sizeof(line)};
+    int rc = result_load(path, doc, &e);
+    if (rc)
+        cli_error("%s", line);
+    return rc == -EINVAL ? CLI_USAGE : rc ? CLI_HOST : CLI_OK;
+}
+
+/* ---- compare ---- */
+
+struct compare {
+    const char *path[2];
+    unsigned paths;
+    double fail_above; /* per cent; below 0: never */
+    json_t *doc[2];
+    unsigned same, slower, faster, unsure, crossed, unmatched;
+};
+
+static const struct argp_option compare_options[] = {
+    {"fail-above", OPT_FAIL_ABOVE, "PCT", 0,
+     "Exit with 5 when a real difference makes B slower by more than PCT per cent", 0},
+    CLI_HELP_OPTION,
+    {0},
+};
+
+static error_t compare_opt(int key, char *arg, struct argp_state *state) {
+    struct compare *c = state->input;
+    char *end;
+    switch (key) {
+    case OPT_FAIL_ABOVE:
+        c->fail_above = strtod(arg, &end);
+        if (end == arg || *end || !(c->fail_above >= 0) || c->fail_above > 1e6)
+            return cli_bad_arg(state, "--fail-above %s: not a percentage", arg);
+        return 0;
+    case ARGP_KEY_ARG:
+        if (c->paths == 2)
+            return cli_bad_arg(state, "unexpected argument '%s'", arg);
+        c->path[c->paths++] = arg;
+        return 0;
+    case ARGP_KEY_END:
+        return c->paths < 2 ? cli_bad_arg(state, "two result files are needed") : 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static const struct argp compare_argp = {
+    .options = compare_options,
+    .parser = compare_opt,
+    .args_doc = "A.json B.json",
+    .doc =
+        "Say which differences between two results of 'penumbra bench' are real.\v"
+        "Exit codes: 0 compared; 1 a file cannot be read; 2 usage, or a file is no such "
+        "result; 5 --fail-above is crossed.",
+};
+
+static json_t *find(const json_t *doc, const json_t *like) {
+    json_t *r;
+    size_t i;
+    json_array_foreach(json_object_get(doc, "results"), i,
+                       r) if (result_same_key(r, like)) return r;
+    return NULL;
+}
+
+/* One pair of results: a row, and its verdict counted. */
+static void compare_pair(struct compare *c, const json_t *a, const json_t *b) {
+    static double va[RESAMPLE_MAX], vb[RESAMPLE_MAX];
+    size_t na = result_samples(a, va, RESAMPLE_MAX);
+    size_t nb = result_samples(b, vb, RESAMPLE_MAX);
+    char ta[16], tb[16];
+    const char *verdict = "no difference";
+    struct interval r = resample_ratio(va, na, vb, nb);
+    bool differs = r.low > 1 || r.high < 1;
+    if (!resample_enough(na, nb)) {
+        verdict = "too few samples to tell";
+        c->unsure++;
+    } else if (!differs) {
+        c->same++;
+    } else if (r.median > 1) {
+        verdict = "B is slower";
+        c->slower++;
+        if (c->fail_above >= 0 && (r.median - 1) * 100 > c->fail_above) {
+            verdict = "B is slower, beyond the limit";
+            c->crossed++;
+        }
+    } else {
+        verdict = "B is faster";
+        c->faster++;
+    }
+    bench_time(resample_median(va, na), ta);
+    bench_time(resample_median(vb, nb), tb);
+    printf("%-9s %-28s %-6s %-9s %9s %9s  %.3f [%.3f, %.3f]  %s\n", text(a, "workload"),
+           text(a, "label"), text(a, "mmu"), text(a, "kind"), ta, tb, r.median, r.low,
+           r.high, verdict);
+}
+
+static void compare_hosts(const struct compare *c) {
+    const json_t *a = json_array_get(json_object_get(c->doc[0], "hosts"), 0);
+    const json_t *b = json_array_get(json_object_get(c->doc[1], "hosts"), 0);
+    static const char *const names[] = {"cpu", "kernel"};
+    for (unsigned i = 0; i < 2; i++) {
+        const char *x = text(a, names[i]), *y = text(b, names[i]);
+        if (x && y && strcmp(x, y) != 0)
+            printf("The %ss differ: A on %s, B on %s\n", names[i], x, y);
+    }
+}
+
+static void compare_all(struct compare *c) {
+    json_t *a, *b;
+    size_t i;
+    compare_hosts(c);
+    printf("%-9s %-28s %-6s %-9s %9s %9s  %s\n", "workload", "", "MMU", "time is", "A",
+           "B", "B/A [95% interval]");
+    json_array_foreach(json_object_get(c->doc[0], "results"), i, a) {
+        b = find(c->doc[1], a);
+        if (!b || text(a, "error") || text(b, "error")) {
+            c->unmatched++;
+            continue;
+        }
+        compare_pair(c, a, b);
+        const json_t *na = json_object_get(a, "guest_insns"),
+                     *nb = json_object_get(b, "guest_insns");
+        if (json_is_number(na) && json_is_number(nb) && !json_equal(na, nb))
+            printf("%9s the guests ran %" JSON_INTEGER_FORMAT " and %" JSON_INTEGER_FORMAT
+                   " instructions\n",
+                   "", json_integer_value(na), json_integer_value(nb));
+    }
+    json_array_foreach(json_object_get(c->doc[1], "results"), i,
+                       b) if (!find(c->doc[0], b)) c->unmatched++;
+    printf("\n%u without a difference, %u slower in B, %u faster in B, %u with too few "
+           "samples, %u in one file alone or failed\n",
+           c->same, c->slower, c->faster, c->unsure, c->unmatched);
+}
+
+/* Ends a command that only prints. */
+static int flushed(int code) {
+    if (fflush(stdout) && errno != EPIPE) {
+        cli_error("cannot write: %s", strerror(errno));
+        return CLI_HOST;
+    }
+    return code;
+}
+
+int cmd_compare(int argc, char **argv) {
+    struct compare c = {.fail_above = -1};
+    bool done;
+    int code = cli_parse(&compare_argp, argc, argv, "penumbra compare", &c, &done);
+    if (code || done)
+        return code;
+    for (unsigned i = 0; i < 2 && !code; i++)
+        code = load(c.path[i], &c.doc[i]);
+    if (!code) {
+        compare_all(&c);
+        code = flushed(c.crossed ? CLI_CROSSED : CLI_OK);
+    }
+    json_decref(c.doc[0]);
+    json_decref(c.doc[1]);
+    return code;
+}
+
+/* ---- merge ---- */
+
+#define MERGE_MAX 4096u
+
+struct merge {
+    const char *out, *html;
+    const char *path[MERGE_MAX];
+    json_t *doc[MERGE_MAX];
+    unsigned paths;
+};
+
+static const struct argp_option merge_options[] = {
+    {"html", OPT_HTML, "FILE", 0, "Write the page of the whole, too", 0},
+    CLI_HELP_OPTION,
+    {0},
+};
+
+static error_t merge_opt(int key, char *arg, struct argp_state *state) {
+    struct merge *m = state->input;
+    switch (key) {
+    case OPT_HTML:
+        m->html = arg;
+        return 0;
+    case ARGP_KEY_ARG:
+        if (!m->out)
+            m->out = arg;
+        else if (m->paths < MERGE_MAX)
+            m->path[m->paths++] = arg;
+        else
+            return cli_bad_arg(state, "more than %u files", MERGE_MAX);
+        return 0;
+    case ARGP_KEY_END:
+        return m->paths ? 0 : cli_bad_arg(state, "an output and an input are needed");
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static const struct argp merge_argp = {
+    .options = merge_options,
+    .parser = merge_opt,
+    .args_doc = "OUT.json IN.json...",
+    .doc = "Make one result of those of 'penumbra bench --shard I/N'.\vExit codes: 0 "
+           "written; 1 a host failure; 2 usage, a file is no such result, or they do not "
+           "go together.",
+};
+
+static int merge_loaded(struct merge *m) {
+    char line[512];
+    struct err e = {line, sizeof(line)};
+    struct bench_out json = {.file.fd = -1}, html = {.file.fd = -1};
+    json_t *whole = NULL;
+    int rc = result_merge(m->doc, m->path, m->paths, &whole, &e);
+    if (rc) {
+        cli_error("%s", line);
+        return rc == -ENOMEM ? CLI_HOST : CLI_USAGE;
+    }
+    int code = bench_out_open(&json, m->out);
+    if (!code)
+        code = bench_out_open(&html, m->html);
+    if (!code)
+        code = bench_out_json(&json, whole);
+    if (!code)
+        code = bench_out_page(&html, whole);
+    outfile_abandon(&json.file);
+    outfile_abandon(&html.file);
+    json_decref(whole);
+    return code;
+}
+
+int cmd_merge(int argc, char **argv) {
+    struct merge *m = calloc(1, sizeof(*m));
+    bool done;
+    if (!m) {
+        cli_error("out of memory");
+        return CLI_HOST;
+    }
+    int code = cli_parse(&merge_argp, argc, argv, "penumbra merge", m, &done);
+    for (unsigned i = 0; i < m->paths && !code && !done; i++)
+        code = load(m->path[i], &m->doc[i]);
+    if (!code && !done)
+        code = merge_loaded(m);
+    for (unsigned i = 0; i < m->paths; i++)
+        json_decref(m->doc[i]);
+    free(m);
+    return code;
+}
