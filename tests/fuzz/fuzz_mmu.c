@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Fuzzes the whole MMU: the input is a list of what a guest, its devices and its VMM may
- * do. The audit holds, and besides it:
+ * Fuzzes the whole MMU, shadow and TDP: the input is a list of what a guest, its devices
+ * and its VMM may do. The audit holds, and besides it:
  *
  * 1. A host address that a translation or a TLB entry gives lies in the memory of a slot,
  *    and is the one that the slot has for the gpa; a writable one is not in ROM.
@@ -95,9 +95,9 @@ static void choose_paging(struct machine *m, uint32_t bits) {
         p->pdpte[i] = i == 2 ? 0 : (4ull << PN_PAGE_SHIFT | 1);
 }
 
-static void machine_init(struct machine *m) {
+static void machine_init(struct machine *m, enum pn_mmu_kind kind) {
     uint32_t bits = (uint32_t)take(m, 4);
-    struct pn_mmu_config cfg = {.maxphyaddr = 40};
+    struct pn_mmu_config cfg = {.kind = kind, .maxphyaddr = 40};
     pn_mmu_options_default(&cfg.opt);
     cfg.opt.unsync = bits & 1;
     cfg.opt.large_pages = bits >> 1 & 1;
@@ -105,6 +105,8 @@ static void machine_init(struct machine *m) {
     cfg.opt.prefetch = bits >> 4 & 15;
     cfg.opt.cached_roots = bits >> 8 & 3;
     cfg.opt.page_budget = 64;
+    cfg.opt.dirty_method = bits >> 10 & 1 ? PN_DIRTY_DBIT : PN_DIRTY_WP;
+    cfg.opt.tdp_levels = 4 + (bits >> 11 & 1);
     REQUIRE(pn_mmu_create(&cfg, &m->mmu) == 0);
     REQUIRE(pn_mmu_vcpu_create(m->mmu, &m->view, &m->stats, NULL, &m->vcpu) == 0);
     m->mem = mmap(NULL, PAGES * PN_PAGE_SIZE, PROT_READ | PROT_WRITE,
@@ -331,12 +333,12 @@ static void one_step(struct machine *m) {
     }
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+static void run(const uint8_t *data, size_t size, enum pn_mmu_kind kind) {
     static struct machine m; /* too large for a fuzzer's stack */
     memset(&m, 0, sizeof(m));
     m.data = data;
     m.size = size;
-    machine_init(&m);
+    machine_init(&m, kind);
     for (unsigned i = 0; i < 300 && m.size; i++) {
         one_step(&m);
         if (i % 32 == 31)
@@ -352,5 +354,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     pn_mmu_vcpu_destroy(m.vcpu);
     pn_mmu_destroy(m.mmu);
     munmap(m.mem, PAGES * PN_PAGE_SIZE);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    run(data, size, PN_MMU_SHADOW);
+    run(data, size, PN_MMU_TDP);
     return 0;
 }
