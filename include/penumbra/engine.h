@@ -31,6 +31,9 @@ struct pn_bus {
     int (*msr_write)(void *opaque, unsigned cpu, uint32_t index, uint64_t value);
     uint64_t (*cr8_read)(void *opaque, unsigned cpu);
     void (*cr8_write)(void *opaque, unsigned cpu, uint64_t value);
+    /* A hypercall in KVM's interface (penumbra/pv.h). Return: its result for the guest.
+     */
+    int64_t (*hypercall)(void *opaque, unsigned cpu, uint64_t nr, const uint64_t arg[4]);
     void *opaque;
 };
 
@@ -55,6 +58,8 @@ struct pn_engine_config {
     uint64_t start_ns;             /* virtual time begins here (a machine that goes on) */
     enum pn_dirty_tracker tracker; /* for slots with PN_SLOT_LOG_DIRTY; OFF: none */
     uint32_t max_block;            /* soft: 0 default, 1 stepping */
+    uint32_t pv;                   /* penumbra/pv.h: features, or PN_PV_DEFAULT */
+    int64_t halt_poll_ns;          /* kvm: how long a halted vCPU polls; -1: KVM's own */
 };
 
 /* One counter of somebody else's, under its own name; group says whose ("vm", "vcpu0").
@@ -65,8 +70,8 @@ typedef void (*pn_foreign_stat_fn)(void *opaque, const char *group, const char *
 struct pn_engine_ops {
     const char *name; /* as in --mmu */
     /* run() blocks in the kernel: one thread per vCPU, the host's clock, interrupt
-     * controllers and PIT inside the engine. interrupt, set_deadline, skip, reset and
-     * insns are then NULL, and irq is not. */
+     * controllers and PIT inside the engine. interrupt, unhalt, set_deadline, skip, reset
+     * and insns are then NULL, and irq is not. */
     bool threaded;
     /* Return: 0, or -errno with one line in err. */
     int (*create)(const struct pn_engine_config *cfg, struct pn_engine **out, char *err,
@@ -83,6 +88,7 @@ struct pn_engine_ops {
                       unsigned cpu); /* intr_peek may answer otherwise now */
     int (*irq)(struct pn_engine *e, unsigned gsi, int level); /* 0 or -errno */
     void (*nmi)(struct pn_engine *e, unsigned cpu);
+    void (*unhalt)(struct pn_engine *e, unsigned cpu); /* HLT is over, without an event */
     /* Threaded engines: their interrupt controllers. lines: levels of the gsis. */
     int (*get_irqchip)(struct pn_engine *e, struct pn_irqchip *s); /* 0 or -errno */
     int (*set_irqchip)(struct pn_engine *e, const struct pn_irqchip *s, uint32_t lines);

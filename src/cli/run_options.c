@@ -23,6 +23,8 @@ enum {
     OPT_SEED,
     OPT_CLOCK,
     OPT_BLOCK_LEN,
+    OPT_PV,
+    OPT_HALT_POLL,
     OPT_MAX_INSNS,
     OPT_TIMEOUT,
     OPT_STATS,
@@ -69,6 +71,12 @@ static const struct argp_option options[] = {
     {"seed", OPT_SEED, "N", 0, "Seed of RDRAND and RDSEED (default 1)", 3},
     {"block-len", OPT_BLOCK_LEN, "N", 0,
      "Translate at most N instructions at once; 1 is the stepping mode", 3},
+    {"pv", OPT_PV, "NAME,...|all|none", 0,
+     "Paravirtual features in KVM's interface (default: what KVM offers under kvm, else "
+     "none); 'help' lists them",
+     3},
+    {"halt-poll-ns", OPT_HALT_POLL, "N", 0,
+     "kvm: poll so long before a halted vCPU sleeps (default the host's own)", 3},
     {0, 0, 0, 0, "Limits (exit code 4):", 4},
     {"max-insns", OPT_MAX_INSNS, "N", 0, "End after N guest instructions", 4},
     {"timeout", OPT_TIMEOUT, "S", 0, "End after S seconds", 4},
@@ -121,6 +129,11 @@ static int word_index(const char *arg, const char *const *words) {
 static void list_events(void) {
     for (unsigned i = 0; i < PN_EV_COUNT; i++)
         printf("%-18s %-32s %s\n", pn_event_name(i), pn_event_fields(i), pn_event_doc(i));
+}
+
+static void list_pv(void) {
+    for (unsigned i = 0; pn_pv_name(i); i++)
+        printf("%-12s %s\n", pn_pv_name(i), pn_pv_doc(i));
 }
 
 static error_t list_and_stop(struct run_parse *p, struct argp_state *state) {
@@ -212,6 +225,7 @@ static error_t parse_machine(int key, char *arg, struct argp_state *state,
                              struct run_parse *p) {
     struct machine_config *m = &p->o->machine;
     static const char *const clocks[] = {"virtual", "host", NULL};
+    char err[160];
     uint64_t n = 0;
     int rc = 0;
     switch (key) {
@@ -251,6 +265,17 @@ static error_t parse_machine(int key, char *arg, struct argp_state *state,
         rc = parse_number(arg, 1, 1024, &n);
         m->max_block = (uint32_t)n;
         return rc ? bad_number(state, "--block-len", arg, rc) : 0;
+    case OPT_PV:
+        if (!strcmp(arg, "help")) {
+            list_pv();
+            return list_and_stop(p, state);
+        }
+        rc = pn_pv_parse(arg, &m->pv, err, sizeof(err));
+        return rc ? cli_bad_arg(state, "--pv: %s", err) : 0;
+    case OPT_HALT_POLL:
+        rc = parse_number(arg, 0, UINT32_MAX, &n);
+        m->halt_poll_ns = (int64_t)n;
+        return rc ? bad_number(state, "--halt-poll-ns", arg, rc) : 0;
     case OPT_MAX_INSNS:
         rc = parse_number(arg, 1, UINT64_MAX, &m->max_insns);
         return rc ? bad_number(state, "--max-insns", arg, rc) : 0;
@@ -343,6 +368,8 @@ static int check(const struct run_options *o) {
         why = "--initrd needs --kernel";
     else if (!m->kernel && m->format != FMT_AUTO)
         why = "--format needs --kernel";
+    else if (m->halt_poll_ns >= 0 && !m->engine->threaded)
+        why = "--halt-poll-ns needs --mmu kvm";
     else if (o->event_digest && !o->stats)
         why = "--event-digest needs --stats";
     else if (o->ram_digest && !o->stats)
@@ -364,7 +391,9 @@ int run_options_parse(struct run_options *o, int argc, char **argv, bool *done) 
                     .cpus = 1,
                     .flat_addr = 0x100000,
                     .flat_bits = 64,
-                    .seed = 1},
+                    .seed = 1,
+                    .pv = PN_PV_DEFAULT,
+                    .halt_poll_ns = -1},
     };
     o->machine.engine = pn_engine_find(o->mmu);
     pn_mmu_options_default(&o->machine.mmu);

@@ -16,18 +16,21 @@ static json_t *or_null(const char *text) {
 static json_t *config_json(const struct run_options *o) {
     const struct machine_config *m = &o->machine;
     json_t *opts = json_array();
+    char pv[PN_PV_TEXT_MAX];
     for (unsigned i = 0; i < o->mmu_opts; i++)
         json_array_append_new(opts, json_string(o->mmu_opt[i]));
     return json_pack(
         "{s:o, s:o, s:o, s:I, s:i, s:o, s:o, s:o, s:o, s:s, s:I, s:I, s:I, "
-        "s:I}",
+        "s:I, s:s, s:o}",
         "kernel", m->kernel ? json_string(m->kernel) : json_string("embedded"), "initrd",
         or_null(m->initrd), "append", or_null(m->append), "memory", (json_int_t)m->ram,
         "cpus", (int)m->cpus, "cpu", or_null(m->cpu_model), "mmu_opt", opts, "numa",
         or_null(m->numa), "hugepages", or_null(m->hugepages), "clock",
         m->host_clock || m->engine->threaded ? "host" : "virtual", "seed",
         (json_int_t)m->seed, "block_len", (json_int_t)m->max_block, "max_insns",
-        (json_int_t)m->max_insns, "timeout_ns", (json_int_t)m->timeout_ns);
+        (json_int_t)m->max_insns, "timeout_ns", (json_int_t)m->timeout_ns, "pv",
+        pn_pv_text(m->pv, pv), "halt_poll_ns",
+        m->halt_poll_ns < 0 ? json_null() : json_integer(m->halt_poll_ns));
 }
 
 /* Every counter; null where the engine does not count it. */

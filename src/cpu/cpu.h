@@ -95,11 +95,15 @@ struct cpu_bus {
     /* Highest deliverable external interrupt. ack takes it. Return: the vector or -1. */
     int (*intr_peek)(void *opaque);
     int (*intr_ack)(void *opaque);
-    /* MSRs of the local APIC (0x1b, 0x800..0x8ff, 0x6e0). Return: 0, or -1 for #GP. */
+    /* MSRs of the local APIC (0x1b, 0x800..0x8ff, 0x6e0), and with cpu_model_pv those of
+     * KVM (0x11, 0x12, 0x4b564d00..ff). Return: 0, or -1 for #GP. */
     int (*msr_read)(void *opaque, uint32_t index, uint64_t *value);
     int (*msr_write)(void *opaque, uint32_t index, uint64_t value);
     uint64_t (*cr8_read)(void *opaque);
     void (*cr8_write)(void *opaque, uint64_t value);
+    /* VMCALL, VMMCALL in ring 0. Return: what RAX becomes. NULL where the model has no
+     * cpu_model_pv. */
+    int64_t (*hypercall)(void *opaque, uint64_t nr, const uint64_t arg[4]);
     void *opaque;
 };
 
@@ -110,6 +114,11 @@ int cpu_model_parse(const char *text, struct cpu_model **out, char *err, size_t 
 void cpu_model_free(struct cpu_model *model);
 void cpu_model_print(FILE *out); /* names and features, for --cpu help */
 const char *cpu_model_name(const struct cpu_model *model); /* as --cpu takes it */
+/* Offer KVM's paravirtual interface with these features (EAX of CPUID leaf 0x40000001):
+ * its signature, its MSRs and hypercalls, which the bus answers. 0: none of it, and the
+ * hypercall instructions are #UD. Before the model is used. */
+void cpu_model_set_pv(struct cpu_model *model, uint32_t features);
+uint32_t cpu_model_pv(const struct cpu_model *model);
 /* Fill one CPUID leaf of the model as the guest sees it (no run-time bits). */
 void cpu_model_leaf(const struct cpu_model *model, uint32_t leaf, uint32_t subleaf,
                     uint32_t out[4]);
@@ -253,6 +262,8 @@ void cpu_set_limit(struct cpu *cpu, uint64_t limit);
 static inline uint64_t cpu_insns(const struct cpu *cpu) {
     return cpu->insn_limit - (uint64_t)cpu->budget;
 }
+/* End a HLT without an event; a CPU that waits for SIPI waits on. */
+void cpu_unhalt(struct cpu *cpu);
 /* HLT skips time: retire n instructions' worth of time at once. */
 void cpu_skip(struct cpu *cpu, uint64_t n);
 

@@ -279,6 +279,14 @@ void cpu_model_free(struct cpu_model *model) {
     free(model);
 }
 
+void cpu_model_set_pv(struct cpu_model *model, uint32_t cpuid) {
+    model->pv = cpuid;
+}
+
+uint32_t cpu_model_pv(const struct cpu_model *model) {
+    return model->pv;
+}
+
 const char *cpu_model_name(const struct cpu_model *model) {
     return model->name;
 }
@@ -441,14 +449,23 @@ static void leaf_basic(const struct cpu_model *m, uint32_t leaf, uint32_t sublea
     }
 }
 
+/* With paravirtual features the hypervisor calls itself KVM, whose interface they are. */
+static void leaf_hypervisor(const struct cpu_model *m, uint32_t leaf, uint32_t out[4]) {
+    if (!cpu_model_has(m, CPU_F_hypervisor))
+        return;
+    if (leaf == HYPERVISOR) {
+        out[0] = m->pv ? HYPERVISOR + 1 : HYPERVISOR;
+        memcpy(&out[1], m->pv ? "KVMKVMKVM\0\0\0" : "penumbra\0\0\0\0", 12);
+    } else if (leaf == HYPERVISOR + 1) {
+        out[0] = m->pv;
+    }
+}
+
 void cpu_model_leaf(const struct cpu_model *model, uint32_t leaf, uint32_t subleaf,
                     uint32_t out[4]) {
     memset(out, 0, 4 * sizeof(out[0]));
     if (leaf >= HYPERVISOR && leaf < HYPERVISOR + 0x10000u) {
-        if (leaf == HYPERVISOR && cpu_model_has(model, CPU_F_hypervisor)) {
-            out[0] = HYPERVISOR;
-            memcpy(&out[1], "penumbra\0\0\0\0", 12);
-        }
+        leaf_hypervisor(model, leaf, out);
     } else if (leaf >= 0x80000000u && leaf <= MAX_EXTENDED) {
         leaf_extended(model, leaf, out);
     } else {

@@ -37,6 +37,7 @@ struct cpu_model {
     uint64_t efer_valid; /* EFER bits that may be set, LMA not included */
     uint64_t xcr0_valid; /* XCR0 bits that may be set */
     uint64_t host_xcr0;  /* of CPU_VEC_MASK, what the host's XSAVE carries; 0: FXSAVE */
+    uint32_t pv;         /* EAX of CPUID leaf 0x40000001; 0: no KVM interface at all */
 };
 
 #define XSTATE_X87  1u

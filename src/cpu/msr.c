@@ -12,6 +12,7 @@ enum {
     MSR_P5_MC_ADDR = 0x00,
     MSR_P5_MC_TYPE = 0x01,
     MSR_TSC = 0x10,
+    MSR_KVM_OLD = 0x11, /* and 0x12 */
     MSR_PLATFORM_ID = 0x17,
     MSR_APIC_BASE = 0x1b,
     MSR_FEATURE_CONTROL = 0x3a,
@@ -39,6 +40,7 @@ enum {
     MSR_TSC_DEADLINE = 0x6e0,
     MSR_X2APIC = 0x800,
     MSR_XSS = 0xda0,
+    MSR_KVM = 0x4b564d00, /* .. 0x4b564dff */
     MSR_EFER = 0xc0000080,
     MSR_STAR = 0xc0000081,
     MSR_LSTAR = 0xc0000082,
@@ -181,6 +183,8 @@ static bool bus_msr(const struct cpu *cpu, uint32_t index) {
         return cpu_has(cpu, CPU_F_apic);
     if (index == MSR_TSC_DEADLINE)
         return cpu_has(cpu, CPU_F_tsc_deadline_timer);
+    if (index - MSR_KVM_OLD < 2 || index - MSR_KVM < 0x100)
+        return cpu->model->pv;
     return index - MSR_X2APIC < 0x100 && cpu_has(cpu, CPU_F_x2apic);
 }
 
@@ -277,7 +281,8 @@ static enum cpu_rc write_efer(struct cpu *cpu, uint64_t v) {
 static enum cpu_rc write_tsc(struct cpu *cpu, int64_t offset) {
     cpu->tsc_adjust += offset - cpu->tsc_offset;
     cpu->tsc_offset = offset;
-    return CPU_STOP; /* TSC deadlines move */
+    cpu->stop_request |= cpu->model->pv != 0; /* what pvclock says moves too */
+    return CPU_STOP;                          /* TSC deadlines move */
 }
 
 static enum cpu_rc write_bus(struct cpu *cpu, uint32_t index, uint64_t v) {

@@ -90,6 +90,11 @@ void cpu_init_signal(struct cpu *cpu) {
         cpu->halted = HALTED_FOR_SIPI;
 }
 
+void cpu_unhalt(struct cpu *cpu) {
+    if (cpu->halted != HALTED_FOR_SIPI)
+        cpu->halted = 0;
+}
+
 void cpu_start_signal(struct cpu *cpu) {
     if (cpu->halted != HALTED_FOR_SIPI)
         return;

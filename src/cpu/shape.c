@@ -525,7 +525,8 @@ bool shape_make(struct shape_source *src, const uint8_t *p, unsigned avail, unsi
     if (zi.encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY &&
         zi.encoding != ZYDIS_INSTRUCTION_ENCODING_VEX)
         h = NULL, s->cls = CLS_UD;
-    if (!src->isa[zi.meta.isa_set] && !(h && h->fn == op_ud) && s->cls != CLS_NOP) {
+    bool own = h && (h->fn == op_ud || h->fn == op_hypercall); /* decides for itself */
+    if (!src->isa[zi.meta.isa_set] && !own && s->cls != CLS_NOP) {
         s->cls = CLS_UD;
         return true;
     }

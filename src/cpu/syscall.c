@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * SYSCALL, SYSRET, SYSENTER, SYSEXIT: ring changes without descriptor tables; and the
- * instructions that are #UD by definition.
+ * SYSCALL, SYSRET, SYSENTER, SYSEXIT: ring changes without descriptor tables; the
+ * hypercall; and the instructions that are #UD by definition.
  *
  * Sources: SDM volume 2 under each name; SYSCALL is valid in 64-bit mode only, as on
  * Intel's processors. On TF around SYSCALL and SYSRET: volume 3, "Single-Step Exception
  * Condition".
  */
+#include "cpu/model.h"
 #include "cpu/system.h"
+
+#define HYPERCALL_EPERM 1 /* KVM_EPERM: not from ring 0 */
 
 /* Attributes of the fixed flat segments: G, L or D, P, S, type 11 (code), 3 (data). */
 #define CODE64 0xa09bu
@@ -99,4 +102,20 @@ enum cpu_rc op_sysexit(struct cpu *cpu, const struct insn *in) {
 
 enum cpu_rc op_ud(struct cpu *cpu, const struct insn *in) {
     return cpu_raise(cpu, VEC_UD);
+}
+
+/* KVM's hypercall, by Intel's and by AMD's instruction (Linux,
+ * Documentation/virt/kvm/x86/hypercalls.rst): number in RAX, arguments in RBX, RCX, RDX
+ * and RSI, result in RAX, no other register touched. */
+enum cpu_rc op_hypercall(struct cpu *cpu, const struct insn *in) {
+    uint64_t mask = mode_64(cpu) ? UINT64_MAX : UINT32_MAX;
+    if (!cpu->model->pv || !cpu->bus->hypercall)
+        return cpu_raise(cpu, VEC_UD);
+    const uint64_t arg[4] = {cpu->gpr[R_BX] & mask, cpu->gpr[R_CX] & mask,
+                             cpu->gpr[R_DX] & mask, cpu->gpr[R_SI] & mask};
+    int64_t result = -HYPERCALL_EPERM;
+    if (cpu->cpl == 0)
+        result = cpu->bus->hypercall(cpu->bus->opaque, cpu->gpr[R_AX] & mask, arg);
+    cpu->gpr[R_AX] = (uint64_t)result & mask;
+    return CPU_STOP;
 }

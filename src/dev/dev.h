@@ -115,10 +115,18 @@ struct intc_config {
     uint64_t apic_hz;
     /* TSC of a vCPU at the clock's now, for TSC-deadline mode. */
     uint64_t (*tsc)(void *opaque, unsigned cpu);
+    /* Paravirtual EOI; NULL: none. eoi_offer lets the guest end the one interrupt in
+     * service without a write to the APIC. Return: whether it could be offered.
+     * eoi_withdraw takes that back. Return: true: the guest had not ended it. */
+    bool (*eoi_offer)(void *opaque, unsigned cpu);
+    bool (*eoi_withdraw)(void *opaque, unsigned cpu);
 };
 struct intc *intc_create(const struct intc_config *cfg);
 void intc_destroy(struct intc *i);
 struct irq_sink intc_sink(struct intc *i);
+/* One message to one vCPU's local APIC: low as the low half of an ICR, delivery mode and
+ * vector. Return: whether it was taken. */
+bool intc_send(struct intc *i, unsigned cpu, uint32_t low);
 int intc_peek(struct intc *i, unsigned cpu); /* vector, or -1 */
 int intc_ack(struct intc *i, unsigned cpu);
 int intc_msr_read(struct intc *i, unsigned cpu, uint32_t index, uint64_t *value);

@@ -21,6 +21,7 @@
 #define ISA_GSIS    16u
 #define CASCADE_GSI 2u
 #define CPUS_MAX    4096u
+#define ICR_LEVEL   0x8000u
 
 /* ---- Ports ---- */
 
@@ -135,6 +136,7 @@ static bool deliver_lowest(struct intc *i, uint32_t dest, bool logical, bool x2,
     for (unsigned cpu = 0; cpu < i->cfg.cpus; cpu++) {
         struct lapic *l = &i->lapic[cpu];
 
+        lapic_settle(l);
         /* 0x100: a software-disabled APIC takes no part in the arbitration. */
         if (lapic_enabled(l) && l->svr & 0x100u && lapic_matches(l, dest, logical, x2) &&
             (!best || lapic_ppr(l) < lapic_ppr(best)))
@@ -154,6 +156,13 @@ bool intc_deliver(struct intc *i, uint32_t dest, bool logical, bool x2,
             taken |= lapic_accept(&i->lapic[cpu], mode, vector, level);
     }
     return taken;
+}
+
+bool intc_send(struct intc *i, unsigned cpu, uint32_t low) {
+    enum apic_mode mode = (enum apic_mode)(low >> 8 & 7);
+
+    return cpu < i->cfg.cpus &&
+           lapic_accept(&i->lapic[cpu], mode, (uint8_t)low, low & ICR_LEVEL);
 }
 
 static void set_gsi(void *opaque, unsigned gsi, int level) {

@@ -100,6 +100,10 @@ struct lapic {
     uint32_t initial, divide, base_count;
     uint64_t base_ns;
     uint64_t deadline; /* IA32_TSC_DEADLINE; 0: not armed */
+    /* The guest may end the interrupt in service without telling: then it is the only
+     * one, edge-triggered, and IRR is empty. Whoever looks at ISR or fills IRR calls
+     * lapic_settle first. */
+    bool eoi_offered;
 };
 
 void lapic_init(struct lapic *l, struct intc *intc, unsigned cpu);
@@ -108,6 +112,8 @@ void lapic_reset(struct lapic *l, bool power);
 /* Return: the vector that may interrupt now, or -1. */
 int lapic_peek(const struct lapic *l);
 int lapic_ack(struct lapic *l);
+/* Take an offered EOI back; if the guest has used it, the interrupt ends here. */
+void lapic_settle(struct lapic *l);
 /* Take one interrupt message. Return: whether it was taken. */
 bool lapic_accept(struct lapic *l, enum apic_mode mode, uint8_t vector, bool level);
 /* The 8259 pair's output moved: what LINT0 makes of it. */

@@ -52,7 +52,8 @@ static void get_set(const uint8_t *page, unsigned reg, uint64_t *set) {
 }
 
 void intc_get_lapic(struct intc *i, unsigned cpu, uint8_t page[INTC_LAPIC_PAGE]) {
-    const struct lapic *l = &i->lapic[cpu];
+    struct lapic *l = &i->lapic[cpu];
+    lapic_settle(l);
     memset(page, 0, INTC_LAPIC_PAGE);
     put(page, REG_ID, cpu << 24);
     put(page, REG_VERSION, LAPIC_VERSION);

@@ -46,6 +46,7 @@
 #define ESR_RECV_VECTOR 0x40u
 #define ESR_REGISTER    0x80u
 
+#define LVT_STATUS  0x5000u /* delivery status, remote IRR: read-only */
 #define ICR_LOGICAL 0x800u
 #define ICR_ASSERT  0x4000u
 #define ICR_LEVEL   0x8000u
@@ -105,6 +106,19 @@ int lapic_peek(const struct lapic *l) {
     return v;
 }
 
+/* v was just acknowledged: offer the paravirtual EOI where it can be. */
+static void offer_eoi(struct lapic *l, uint8_t v) {
+    const struct intc_config *cfg = &l->intc->cfg;
+    int bits = 0;
+
+    if (!cfg->eoi_offer || highest(l->irr) >= 0 || test_bit(l->tmr, v))
+        return;
+    for (unsigned n = 0; n < 4; n++)
+        bits += __builtin_popcountll(l->isr[n]);
+    if (bits == 1) /* an outer interrupt in service must see its own EOI */
+        l->eoi_offered = cfg->eoi_offer(cfg->opaque, l->cpu);
+}
+
 /* Return: the vector, now in service; the spurious vector when the TPR was raised in
  * between; -1 when nothing is there at all. */
 int lapic_ack(struct lapic *l) {
@@ -114,10 +128,12 @@ int lapic_ack(struct lapic *l) {
         return lapic_enabled(l) && highest(l->irr) >= 0 ? (int)(l->svr & 0xff) : -1;
     clear_bit(l->irr, (uint8_t)v);
     set_bit(l->isr, (uint8_t)v);
+    offer_eoi(l, (uint8_t)v);
     return v;
 }
 
-static void eoi(struct lapic *l) {
+/* The interrupt in service ends. */
+static void end_one(struct lapic *l) {
     int v = highest(l->isr);
 
     if (v < 0)
@@ -126,6 +142,24 @@ static void eoi(struct lapic *l) {
     if (test_bit(l->tmr, (uint8_t)v) && !(l->svr & SVR_SUPPRESS))
         ioapic_eoi(&l->intc->ioapic, (uint8_t)v);
     intc_notify(l->intc, l->cpu);
+}
+
+static void eoi(struct lapic *l) {
+    lapic_settle(l);
+    end_one(l);
+}
+
+/* ---- Paravirtual EOI (Linux, Documentation/virt/kvm/x86/msr.rst, MSR_KVM_EOI_EN) ----
+ */
+
+void lapic_settle(struct lapic *l) {
+    const struct intc_config *cfg = &l->intc->cfg;
+
+    if (!l->eoi_offered)
+        return;
+    l->eoi_offered = false;
+    if (!cfg->eoi_withdraw(cfg->opaque, l->cpu))
+        end_one(l);
 }
 
 /* ---- Acceptance ---- */
@@ -146,6 +180,7 @@ static bool accept_vector(struct lapic *l, uint8_t vector, bool level) {
         error(l, ESR_RECV_VECTOR);
         return false;
     }
+    lapic_settle(l);
     if (!test_bit(l->irr, vector)) {
         set_bit(l->irr, vector);
         if (level)
@@ -302,6 +337,7 @@ static uint32_t read_reg(struct lapic *l, unsigned reg, bool *known) {
     bool x2 = lapic_x2(l);
 
     *known = true;
+    lapic_settle(l);
     if (reg >= REG_ISR && reg < REG_ISR + 8)
         return set_word(l->isr, reg - REG_ISR);
     if (reg >= REG_TMR && reg < REG_TMR + 8)
@@ -464,7 +500,7 @@ static int write_base(struct lapic *l, uint64_t value) {
 /* Bits that may be set in an x2APIC register; others are #GP. */
 static uint64_t x2_writable(unsigned reg) {
     if (reg >= REG_LVT && reg < REG_LVT + LVT_COUNT)
-        return lvt_mask[reg - REG_LVT] | 0x1000u; /* status is ignored */
+        return lvt_mask[reg - REG_LVT] | LVT_STATUS; /* is ignored */
     switch (reg) {
     case REG_TPR:
     case REG_SELF_IPI:
@@ -536,6 +572,7 @@ void lapic_reset(struct lapic *l, bool power) {
     memset(l->irr, 0, sizeof l->irr);
     memset(l->isr, 0, sizeof l->isr);
     memset(l->tmr, 0, sizeof l->tmr);
+    l->eoi_offered = false;
     l->icr = 0;
     l->tpr = l->ldr = l->esr = l->esr_next = 0;
     l->dfr = 0xffffffffu;

@@ -18,6 +18,7 @@
 
 #include "cpu/cpu.h"
 #include "engine/engines.h"
+#include "penumbra/pv.h"
 
 #define HOST_SLICE_NS 1000000u
 
@@ -106,6 +107,11 @@ static void bus_cr8_write(void *o, uint64_t value) {
     v->engine->bus.cr8_write(v->engine->bus.opaque, v->index, value);
 }
 
+static int64_t bus_hypercall(void *o, uint64_t nr, const uint64_t arg[4]) {
+    struct soft_vcpu *v = o;
+    return v->engine->bus.hypercall(v->engine->bus.opaque, v->index, nr, arg);
+}
+
 static const struct cpu_bus bus_template = {
     .pio_read = bus_pio_read,
     .pio_write = bus_pio_write,
@@ -117,6 +123,7 @@ static const struct cpu_bus bus_template = {
     .msr_write = bus_msr_write,
     .cr8_read = bus_cr8_read,
     .cr8_write = bus_cr8_write,
+    .hypercall = bus_hypercall,
 };
 
 /* Translated code may stand in any vCPU's cache. */
@@ -190,6 +197,8 @@ static int soft_create(const struct pn_engine_config *cfg, enum pn_mmu_kind kind
         free(e);
         return rc;
     }
+    if (cfg->pv != PN_PV_DEFAULT)
+        cpu_model_set_pv(e->model, pn_pv_cpuid(cfg->pv));
     struct pn_mmu_config m = {.kind = kind,
                               .opt = *cfg->mmu,
                               .maxphyaddr = model_maxphyaddr(e->model),
@@ -310,6 +319,10 @@ static void soft_interrupt(struct pn_engine *e, unsigned cpu) {
 
 static void soft_nmi(struct pn_engine *e, unsigned cpu) {
     e->vcpu[cpu].cpu->nmi_pending = 1;
+}
+
+static void soft_unhalt(struct pn_engine *e, unsigned cpu) {
+    cpu_unhalt(e->vcpu[cpu].cpu);
 }
 
 static void soft_set_deadline(struct pn_engine *e, uint64_t deadline) {

@@ -44,9 +44,13 @@ static const uint16_t mtrrs[] = {
     0x208, 0x209, 0x20a, 0x20b, 0x20c, 0x20d, 0x20e, 0x20f,
 };
 _Static_assert(sizeof(msr_fields) / sizeof(msr_fields[0]) +
-                       sizeof(mtrrs) / sizeof(mtrrs[0]) + 2 <=
+                       sizeof(mtrrs) / sizeof(mtrrs[0]) + 2 + 3 <=
                    PN_MSRS_MAX,
                "MSRs do not fit");
+
+/* KVM's MSRs: where the guest's clock, steal time and EOI word are. */
+static const uint32_t pv_msrs[] = {0x4b564d01, 0x4b564d03, 0x4b564d04};
+#define PV_MSRS (sizeof(pv_msrs) / sizeof(pv_msrs[0]))
 
 static void add_msr(struct pn_cpu_state *s, uint32_t index, uint64_t value) {
     s->msr[s->msr_count++] = (struct pn_msr){index, value};
@@ -65,6 +69,9 @@ static void get_msrs(struct cpu *cpu, struct pn_cpu_state *s) {
     for (size_t i = 0; i < 2; i++)
         if (cpu->bus->msr_read(cpu->bus->opaque, apic[i], &value) == 0)
             add_msr(s, apic[i], value);
+    for (size_t i = 0; cpu_model_pv(cpu->model) && i < PV_MSRS; i++)
+        if (cpu->bus->msr_read(cpu->bus->opaque, pv_msrs[i], &value) == 0)
+            add_msr(s, pv_msrs[i], value);
 }
 
 int soft_state_get(struct cpu *cpu, struct pn_cpu_state *s) {
@@ -110,6 +117,9 @@ static void set_msrs(struct cpu *cpu, const struct pn_cpu_state *s) {
         for (size_t i = 0; i < sizeof(mtrrs) / sizeof(mtrrs[0]); i++)
             if (mtrrs[i] == index)
                 msr_write(cpu, index, s->msr[m].value);
+        for (size_t i = 0; cpu_model_pv(cpu->model) && i < PV_MSRS; i++)
+            if (pv_msrs[i] == index)
+                cpu->bus->msr_write(cpu->bus->opaque, pv_msrs[i], s->msr[m].value);
     }
 }
 

@@ -107,6 +107,8 @@ int machine_create_engine(struct machine *m, uint64_t start_ns, struct err *e) {
         .start_ns = start_ns,
         .tracker = m->cfg.dirty,
         .max_block = m->cfg.max_block,
+        .pv = m->cfg.pv,
+        .halt_poll_ns = m->cfg.halt_poll_ns,
     };
     return m->ops->create(&cfg, &m->engine, e->text, e->size);
 }
@@ -228,6 +230,14 @@ static int create(struct machine *m, struct err *e) {
     return rc ? rc : load_guest(m, e);
 }
 
+/* Does a software engine run the guest, sooner or later? */
+static bool has_software(const struct machine_config *cfg) {
+    bool software = !cfg->engine->threaded;
+    for (unsigned i = 0; i < cfg->handovers; i++)
+        software |= !cfg->handover[i].to->threaded;
+    return software;
+}
+
 int machine_create(const struct machine_config *cfg, struct machine **out, char *err,
                    size_t err_size) {
     struct err e = {err, err_size};
@@ -239,6 +249,8 @@ int machine_create(const struct machine_config *cfg, struct machine **out, char 
         return err_set(&e, -ENOMEM, "out of memory");
     m->cfg = *cfg;
     m->ops = cfg->engine;
+    if (cfg->pv == PN_PV_DEFAULT && has_software(cfg))
+        m->cfg.pv = 0;
     m->ram.fd = m->window.fd = -1;
     pthread_condattr_t monotonic;
     pthread_condattr_init(&monotonic);

@@ -13,6 +13,7 @@
 #include <stdio.h>
 
 #include "penumbra/engine.h"
+#include "penumbra/pv.h"
 
 enum machine_format { FMT_AUTO, FMT_BZIMAGE, FMT_ELF, FMT_PVH, FMT_MULTIBOOT, FMT_FLAT };
 
@@ -40,6 +41,8 @@ struct machine_config {
     bool host_clock;
     uint64_t seed;
     uint32_t max_block;
+    uint32_t pv;           /* penumbra/pv.h: features, or PN_PV_DEFAULT */
+    int64_t halt_poll_ns;  /* engines with threads: -1: the host's own */
     uint64_t max_insns;    /* 0: no limit */
     uint64_t timeout_ns;   /* host time; 0: none */
     struct pn_ring *rings; /* one per vCPU, or NULL; they outlive the machine, and record

@@ -101,6 +101,8 @@ static int do_init(struct machine *m, unsigned cpu, struct err *e) {
     if (!s)
         return err_set(e, -ENOMEM, "out of memory");
     m->ops->reset(m->engine, cpu);
+    if (m->pv)
+        pv_reset(m->pv, cpu);
     int rc = m->ops->get_state(m->engine, cpu, s);
     s->tsc = tsc;
     if (rc == 0)
@@ -140,7 +142,10 @@ static int run_once(struct machine *m, unsigned cpu, struct err *e) {
     m->running = false;
     switch (why) {
     case PN_EXIT_HALT:
-        m->cpu[cpu].state = CPU_HALTED;
+        if (m->pv && pv_was_kicked(m->pv, cpu))
+            m->ops->unhalt(m->engine, cpu);
+        else
+            m->cpu[cpu].state = CPU_HALTED;
         break;
     case PN_EXIT_SHUTDOWN:
         machine_end_with(m, END_SHUTDOWN, 0);
@@ -185,7 +190,11 @@ static int run_turn(struct machine *m, unsigned cpu, struct err *e) {
     uint64_t now = clock_now(&m->clock), next = clock_next(&m->clock);
     uint64_t end = now + (m->cfg.cpus > 1 ? SLICE_MANY_NS : SLICE_ONE_NS);
     m->deadline = limit_deadline(m, now, next < end ? next : end);
+    if (m->pv)
+        pv_enter(m->pv, cpu);
     rc = run_once(m, cpu, e);
+    if (m->pv)
+        pv_leave(m->pv, cpu, c->state == CPU_RUNNABLE);
     if (atomic_load_explicit(&m->quit, memory_order_relaxed))
         machine_end_with(m, END_QUIT, 0);
     if (m->cfg.max_insns && insns(m) >= m->cfg.max_insns)

@@ -19,6 +19,7 @@
 #include "base/hostmem.h"
 #include "dev/dev.h"
 #include "machine/internal.h"
+#include "machine/pv.h"
 
 enum cpu_state { CPU_RUNNABLE, CPU_HALTED, CPU_WAIT_SIPI };
 
@@ -57,6 +58,8 @@ struct machine {
     struct testdev *testdev;
     struct mark *mark;
     uint32_t lines; /* levels of the gsis, as the devices set them */
+    struct pv *pv;  /* NULL: no paravirtual features, or the engine's own */
+    int64_t epoch;  /* seconds since 1970 at clock 0 */
 
     struct hostmem window; /* window.c; base NULL: never asked for */
     pn_gpa window_gpa;
@@ -116,6 +119,13 @@ void wiring_destroy_intc(struct machine *m);
 /* End the running vCPU's turn after this instruction. */
 void machine_end_turn(struct machine *m);
 
+/* wiring_pv.c. Return: 0 or -ENOMEM. */
+int wiring_pv_create(struct machine *m);
+
+/* A vCPU that was halted may run. */
+void machine_wake(struct machine *m, unsigned cpu);
+/* End the turn of the running vCPU by then. */
+void machine_end_turn_by(struct machine *m, uint64_t time);
 /* Hand console input to the UART. */
 void machine_feed_serial(struct machine *m);
 /* window.c: a mark has come; the answer is for the guest. */

@@ -53,11 +53,17 @@ static int bus_intr_ack(void *o, unsigned cpu) {
 }
 
 static int bus_msr_read(void *o, unsigned cpu, uint32_t index, uint64_t *value) {
-    return intc_msr_read(((struct machine *)o)->intc, cpu, index, value);
+    struct machine *m = o;
+    if (m->pv && pv_is_msr(index))
+        return pv_msr_read(m->pv, cpu, index, value);
+    return intc_msr_read(m->intc, cpu, index, value);
 }
 
 static int bus_msr_write(void *o, unsigned cpu, uint32_t index, uint64_t value) {
-    return intc_msr_write(((struct machine *)o)->intc, cpu, index, value);
+    struct machine *m = o;
+    if (m->pv && pv_is_msr(index))
+        return pv_msr_write(m->pv, cpu, index, value);
+    return intc_msr_write(m->intc, cpu, index, value);
 }
 
 static uint64_t bus_cr8_read(void *o, unsigned cpu) {
@@ -66,6 +72,10 @@ static uint64_t bus_cr8_read(void *o, unsigned cpu) {
 
 static void bus_cr8_write(void *o, unsigned cpu, uint64_t value) {
     intc_cr8_write(((struct machine *)o)->intc, cpu, value);
+}
+
+static int64_t bus_hypercall(void *o, unsigned cpu, uint64_t nr, const uint64_t arg[4]) {
+    return pv_hypercall(((struct machine *)o)->pv, cpu, nr, arg);
 }
 
 /* Threaded engines: the same under the machine's lock. */
@@ -124,6 +134,7 @@ void wiring_bus(struct machine *m, struct pn_bus *bus) {
         .msr_write = bus_msr_write,
         .cr8_read = bus_cr8_read,
         .cr8_write = bus_cr8_write,
+        .hypercall = bus_hypercall,
         .opaque = m,
     };
 }
@@ -138,8 +149,7 @@ static uint64_t clock_time(void *o) {
     return m->now_max;
 }
 
-/* End the turn of the running vCPU by then. */
-static void end_turn_by(struct machine *m, uint64_t time) {
+void machine_end_turn_by(struct machine *m, uint64_t time) {
     if (m->running && time < m->deadline) {
         m->deadline = time;
         m->ops->set_deadline(m->engine, time);
@@ -147,7 +157,7 @@ static void end_turn_by(struct machine *m, uint64_t time) {
 }
 
 void machine_end_turn(struct machine *m) {
-    end_turn_by(m, m->ops->now(m->engine));
+    machine_end_turn_by(m, m->ops->now(m->engine));
 }
 
 /* A device armed an earlier timer while the guest runs: the run must stop in time. */
@@ -157,29 +167,32 @@ static void clock_changed(void *o) {
         pthread_cond_signal(&m->wake);
         return;
     }
-    end_turn_by(m, clock_next(&m->clock));
+    machine_end_turn_by(m, clock_next(&m->clock));
 }
 
 /* ---- The interrupt controllers' calls ---- */
 
-static void wake(struct machine *m, unsigned cpu) {
-    if (m->cpu[cpu].state == CPU_HALTED)
-        m->cpu[cpu].state = CPU_RUNNABLE;
+void machine_wake(struct machine *m, unsigned cpu) {
+    if (m->cpu[cpu].state != CPU_HALTED)
+        return;
+    m->cpu[cpu].state = CPU_RUNNABLE;
+    if (m->pv)
+        pv_ready(m->pv, cpu);
 }
 
 /* An IPI's sender often waits for the answer: let the receiver have its turn soon. */
 static void intc_kicks(void *o, unsigned cpu) {
     struct machine *m = o;
     m->ops->interrupt(m->engine, cpu);
-    wake(m, cpu);
+    machine_wake(m, cpu);
     if (cpu != m->current)
-        end_turn_by(m, m->ops->now(m->engine) + IPI_TURN_NS);
+        machine_end_turn_by(m, m->ops->now(m->engine) + IPI_TURN_NS);
 }
 
 static void intc_nmi(void *o, unsigned cpu) {
     struct machine *m = o;
     m->ops->nmi(m->engine, cpu);
-    wake(m, cpu);
+    machine_wake(m, cpu);
 }
 
 /* Done by the run loop before that vCPU runs next; the current one must come out. */
@@ -259,7 +272,7 @@ static void serial_room(void *o) {
         return;
     m->serial_room = true;
     if (m->running)
-        end_turn_by(m, m->ops->now(m->engine));
+        machine_end_turn_by(m, m->ops->now(m->engine));
 }
 
 /* ---- Life ---- */
@@ -277,10 +290,21 @@ static void set_gsi(void *o, unsigned gsi, int level) {
     }
 }
 
+static bool intc_eoi_offer(void *o, unsigned cpu) {
+    return pv_eoi_offer(((struct machine *)o)->pv, cpu);
+}
+
+static bool intc_eoi_withdraw(void *o, unsigned cpu) {
+    return pv_eoi_withdraw(((struct machine *)o)->pv, cpu);
+}
+
 int wiring_create_intc(struct machine *m) {
     if (m->ops->threaded)
         return 0; /* PIC, IO-APIC, local APICs and PIT are the engine's */
     uint32_t leaf[4] = {0};
+    int rc = wiring_pv_create(m);
+    if (rc)
+        return rc;
     m->ops->cpuid(m->engine, 0x80000008u, 0, leaf);
     struct intc_config cfg = {
         .bus = m->bus,
@@ -295,6 +319,8 @@ int wiring_create_intc(struct machine *m) {
         .opaque = m,
         .apic_hz = TSC_HZ,
         .tsc = intc_tsc,
+        .eoi_offer = m->pv && m->cfg.pv & PN_PV_EOI ? intc_eoi_offer : NULL,
+        .eoi_withdraw = intc_eoi_withdraw,
     };
     m->intc = intc_create(&cfg);
     m->pit =
@@ -338,10 +364,9 @@ static int fill_fw_cfg(struct machine *m) {
 
 static int create_devices(struct machine *m) {
     uint64_t low = m->cfg.ram < LOW_RAM_MAX ? m->cfg.ram : LOW_RAM_MAX;
-    int64_t epoch = m->host_clock ? (int64_t)time(NULL) : EPOCH_2026;
     struct irq_sink irq = {set_gsi, m};
     m->serial = serial_create(m->bus, &m->clock, irq, COM1_PORT, COM1_GSI, serial_out, m);
-    m->rtc = rtc_create(m->bus, &m->clock, irq, epoch, low, m->cfg.ram - low);
+    m->rtc = rtc_create(m->bus, &m->clock, irq, m->epoch, low, m->cfg.ram - low);
     m->acpi_pm = acpi_pm_create(m->bus, &m->clock, irq, &m->dev_host);
     m->misc = misc_create(m->bus, irq, &m->dev_host);
     m->fw_cfg = fw_cfg_create(m->bus, &m->dev_host);
@@ -361,6 +386,7 @@ int wiring_create(struct machine *m, struct err *e) {
                                     .write_phys = host_write_phys,
                                     .opaque = m};
     m->bus = dev_bus_create();
+    m->epoch = m->host_clock ? (int64_t)time(NULL) : EPOCH_2026;
     int rc = m->bus ? wiring_create_intc(m) : -ENOMEM;
     if (rc == 0)
         rc = create_devices(m);
@@ -379,4 +405,5 @@ void wiring_destroy(struct machine *m) {
         wiring_destroy_intc(m);
         dev_bus_destroy(m->bus);
     }
+    pv_destroy(m->pv);
 }
