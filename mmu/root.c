@@ -146,6 +146,7 @@ static void take_pkr(struct pn_mmu_vcpu *vcpu, struct root *r) {
 static void sync_root(struct pn_mmu_vcpu *vcpu, struct root *r) {
     r->stale = false;
     vcpu->mmu->ops->root_sync(vcpu, r);
+    root_tighten(vcpu, r); /* what was synced away was flushed before */
 }
 
 /* The root of the paging state now becomes the current one. */

@@ -93,8 +93,10 @@ struct root_key {
 struct root {
     bool valid, stale; /* stale: sync before the next use */
     bool narrow;       /* 32-bit linear addresses */
-    bool code;  /* since its TLB was empty and its fetch_gen new, code was fetched */
-    bool loose; /* code was fetched through what no spte stands for */
+    bool code; /* since its TLB was empty and its fetch_gen new, code was fetched */
+    /* A jump cache may hold what was dropped, or what no spte stood for: as a TLB may
+     * until the guest flushes. Then fetch_gen changes. */
+    bool loose;
     struct root_key key;
     struct sp *top; /* NULL until something is mapped */
     uint64_t *spt;  /* top's */

@@ -154,7 +154,7 @@ static void drop_leaf_in(struct pn_mmu *mmu, uint64_t roots, const struct sp *sp
                 continue;
             drop_in_root(r, sp_level(sp), i, halves, spte, write);
             if (!write && spte & SPTE_TLB_X)
-                root_new_fetch_gen(mmu->vcpus[v], r);
+                r->loose = true;
         }
     }
 }
@@ -168,8 +168,7 @@ void tlb_drop_leaf(struct pn_mmu *mmu, struct sp *sp, unsigned i, uint64_t spte,
 static void drop_root(struct pn_mmu_vcpu *vcpu, struct root *r) {
     if (r->filled[0] | r->filled[1] | r->filled[2])
         tlb_flush(vcpu, r);
-    if (r->code)
-        root_new_fetch_gen(vcpu, r);
+    r->loose |= r->code;
     r->code = false;
 }
 
@@ -192,7 +191,12 @@ static uint64_t drop_roots(struct pn_mmu *mmu, uint64_t roots, bool idle) {
 }
 
 void tlb_drop_everything(struct pn_mmu *mmu) {
-    drop_roots(mmu, ~0ull, false);
+    for (unsigned v = 0; v < mmu->vcpu_count; v++)
+        for (unsigned n = 0; n < mmu->vcpus[v]->sh->roots; n++) {
+            struct root *r = &mmu->vcpus[v]->sh->root[n];
+            tlb_flush(mmu->vcpus[v], r);
+            root_new_fetch_gen(mmu->vcpus[v], r);
+        }
 }
 
 void tlb_drop_top(struct pn_mmu *mmu, const struct sp *top) {

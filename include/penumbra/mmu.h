@@ -54,9 +54,10 @@ enum pn_tlb_mode {
  */
 struct pn_tlb_view {
     struct pn_tlb_entry *tlb[PN_TLB_MODES]; /* PN_TLB_ENTRIES each */
-    /* Changes whenever a gva that was fetched from may translate otherwise (root switch,
-     * flush, INVLPG, zap of an executable mapping): jump caches keyed by gva are then
-     * stale. */
+    /* Changes when a gva that was fetched from may translate otherwise: with another
+     * root, with a memslot, and, once the guest has changed the mapping, with the
+     * flush that must follow (INVLPG, INVPCID, MOV CR3). Jump caches keyed by gva are
+     * then stale. A root that comes back unchanged brings its value back. */
     uint64_t fetch_gen;
 };
 

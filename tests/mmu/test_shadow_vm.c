@@ -306,6 +306,8 @@ START_TEST(a_dead_root_leaves_the_others_alone) {
     ck_assert_uint_eq(f.view.fetch_gen, gen);
     uint64_t zero = 0;
     pn_mmu_write_phys(f.mmu, ROOT, &zero, 8);
+    ck_assert_uint_eq(f.view.fetch_gen, gen); /* the guest has not flushed yet */
+    pn_mmu_set_cr3(f.vcpu, ROOT, false, NULL);
     ck_assert_uint_ne(f.view.fetch_gen, gen);
     finish();
 }
@@ -400,6 +402,8 @@ START_TEST(other_vcpus_see_it) {
     pn_mmu_write_phys(f.mmu, gpte_at(ROOT, 0x5000, 1), &zero, 8);
     ck_assert(!hit_in(&view, 0x5000, PN_WRITE, PN_TLB_USER));
     ck_assert(!hit(0x5000, PN_READ, PN_TLB_USER));
+    ck_assert_uint_eq(view.fetch_gen, gen); /* it has not flushed yet */
+    pn_mmu_invlpg(second, 0x5000);
     ck_assert_uint_ne(view.fetch_gen, gen);
     clean();
     pn_mmu_vcpu_destroy(second);
