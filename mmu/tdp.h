@@ -115,7 +115,7 @@ void tdp_written(struct pn_mmu *mmu, pn_gpa gpa, size_t size, bool ad);
 #define HINT_COUNT 50           /* shift of the count, 0..5 */
 #define HINT_MANY  (1ull << 53) /* anywhere */
 #define HINT_W     (1ull << 62) /* with a write tag */
-#define HINT_X     (1ull << 63) /* fetched from */
+#define HINT_X     (1ull << 63) /* with a fetch tag */
 _Static_assert(PN_TLB_BITS == HINT_BITS && HINT_MAX * HINT_BITS <= HINT_COUNT, "fit");
 
 void tdp_tlb_fill(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva,

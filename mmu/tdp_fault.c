@@ -38,9 +38,17 @@ enum fix {
     FIX_NOMEM    /* no memory, or no progress: the slot answers */
 };
 
-static enum pn_outcome done(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_outcome outcome,
-                            unsigned level, uint64_t pte) {
-    pn_emit(vcpu->ring, fault_outcome, gva, outcome, level, ept_public(pte));
+/* What the tables say of gpa now. */
+static struct ewalk now(const struct pn_mmu_vcpu *vcpu, pn_gpa gpa) {
+    struct ewalk w;
+    ept_peek(vcpu->mmu->tdp, gpa, &w);
+    return w;
+}
+
+static enum pn_outcome done(struct pn_mmu_vcpu *vcpu, pn_gva gva, pn_gpa gpa,
+                            enum pn_outcome outcome) {
+    pn_emit(vcpu->ring, fault_outcome, gva, outcome, now(vcpu, gpa).level,
+            ept_public(now(vcpu, gpa).pte));
     return outcome;
 }
 
@@ -177,7 +185,7 @@ const void *tdp_table_read(struct pn_mmu_vcpu *vcpu, pn_gva gva, pn_gpa gpa,
         return NULL;
     }
     enum fix how = fix(&v);
-    done(vcpu, gva, how == FIX_MMIO ? PN_OUT_MMIO : PN_OUT_MAPPED, v.w.level, 0);
+    done(vcpu, gva, gpa, how == FIX_MMIO ? PN_OUT_MMIO : PN_OUT_MAPPED);
     if (how == FIX_MMIO)
         return NULL;
     *again = how == FIX_MAPPED;
@@ -195,8 +203,7 @@ bool tdp_table_write(struct pn_mmu_vcpu *vcpu, pn_gva gva, pn_gpa gpa) {
         return false;
     }
     enum fix how = fix(&v);
-    done(vcpu, gva, how == FIX_TRACKED ? PN_OUT_TRACKED : PN_OUT_MAPPED, v.w.level,
-         v.w.pte);
+    done(vcpu, gva, gpa, how == FIX_TRACKED ? PN_OUT_TRACKED : PN_OUT_MAPPED);
     return how == FIX_MAPPED;
 }
 
@@ -238,11 +245,11 @@ unmapped(const struct access *a, const struct ewalk *w, struct pn_xlate *out) {
     enum fix how = fix(&v);
     struct slot *s = slot_of_gfn(a->vcpu->mmu, a->walk.gfn);
     if (how == FIX_MMIO)
-        return done(a->vcpu, a->gva, PN_OUT_MMIO, w->level, w->pte);
+        return done(a->vcpu, a->gva, out->gpa, PN_OUT_MMIO);
     out->hva = slot_hva(s, a->walk.gfn) + (a->gva & (PN_PAGE_SIZE - 1));
     if (how == FIX_TRACKED)
-        return done(a->vcpu, a->gva, PN_OUT_TRACKED, w->level, w->pte);
-    done(a->vcpu, a->gva, PN_OUT_MAPPED, w->level, w->pte);
+        return done(a->vcpu, a->gva, out->gpa, PN_OUT_TRACKED);
+    done(a->vcpu, a->gva, out->gpa, PN_OUT_MAPPED);
     if (how == FIX_MAPPED)
         return PN_OUT_COUNT;
     a->r->loose |= a->access == PN_FETCH;
@@ -255,7 +262,8 @@ static enum pn_outcome final(const struct access *a, struct pn_xlate *out) {
     if (!tdp_reaches(mmu->tdp, out->gpa)) { /* unpaged, beyond any memory */
         pn_count(a->vcpu->stats, pf_taken);
         pn_count(a->vcpu->stats, pf_mmio);
-        return done(a->vcpu, a->gva, PN_OUT_MMIO, 0, 0);
+        pn_emit(a->vcpu->ring, fault_outcome, a->gva, PN_OUT_MMIO, 0, 0);
+        return PN_OUT_MMIO;
     }
     ept_walk(mmu->tdp, out->gpa, &w);
     count_refs(a->vcpu->stats, mmu->tdp->levels, w.level);
@@ -286,7 +294,8 @@ enum pn_outcome tdp_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_acce
             out->fault = a.walk.fault;
             pn_count(vcpu->stats, pf_taken);
             pn_count(vcpu->stats, pf_guest);
-            return done(vcpu, gva, PN_OUT_GUEST_PF, a.walk.level, 0);
+            pn_emit(vcpu->ring, fault_outcome, gva, PN_OUT_GUEST_PF, a.walk.level, 0);
+            return PN_OUT_GUEST_PF;
         }
         out->gpa = a.walk.gfn << PN_PAGE_SHIFT | (gva & (PN_PAGE_SIZE - 1));
         outcome = final(&a, out);

@@ -10,7 +10,11 @@
  *    fetched from since its last drop.
  * 3. fetched and large of a root have a bit for every page that its TLB has a fetch tag
  *    for or jump caches with its fetch_gen may know, and for every region from which its
- *    TLB or they may have part of a large guest page. Guest tables change unseen here, so it is INVLPG that asks them.
+ *    TLB or they may have part of a large guest page. Guest tables change unseen here, so
+ * it is INVLPG that asks them.
+ *
+ * A frame that leaves the second-level tables while its slot stays takes no fetch_gen
+ * along: the guest has changed nothing, and the code is where it was.
  *
  * What the guest's INVLPG of an address in a large page has to drop is every TLB entry
  * that came from that page (SDM volume 3, "Operations that Invalidate TLBs and
@@ -119,16 +123,6 @@ static uint64_t drop_anywhere(struct pn_mmu *mmu, uintptr_t hva, bool write) {
     return h;
 }
 
-/* Jump caches may know the page by any gva. */
-static void forget_code(struct pn_mmu *mmu) {
-    for (unsigned v = 0; v < mmu->vcpu_count; v++) {
-        struct vcpu_shadow *vs = mmu->vcpus[v]->sh;
-        for (unsigned n = 0; n < vs->roots; n++)
-            if (vs->root[n].fetched_any)
-                root_new_fetch_gen(mmu->vcpus[v], &vs->root[n]);
-    }
-}
-
 void tdp_tlb_drop(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn, bool write) {
     uint64_t *hint = &s->rmap[gfn - s->gfn], h = *hint;
     uintptr_t hva = (uintptr_t)slot_hva(s, gfn);
@@ -141,8 +135,6 @@ void tdp_tlb_drop(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn, bool write) {
             drop_at(mmu, h >> (k * HINT_BITS) & HINT_MASK, hva, write);
         *hint = write ? h & ~HINT_W : 0;
     }
-    if (!write && h & HINT_X)
-        forget_code(mmu);
 }
 
 void tdp_tlb_drop_writes(struct pn_mmu *mmu, const struct slot *s) {
