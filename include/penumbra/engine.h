@@ -47,6 +47,10 @@ enum pn_exit_reason {
 
 struct pn_engine;
 
+struct pn_port_range {
+    uint16_t port, count;
+};
+
 struct pn_engine_config {
     unsigned cpus;
     const char *cpu_model; /* --cpu */
@@ -59,7 +63,10 @@ struct pn_engine_config {
     enum pn_dirty_tracker tracker; /* for slots with PN_SLOT_LOG_DIRTY; OFF: none */
     uint32_t max_block;            /* soft: 0 default, 1 stepping */
     uint32_t pv;                   /* penumbra/pv.h: features, or PN_PV_DEFAULT */
-    int64_t halt_poll_ns;          /* kvm: how long a halted vCPU polls; -1: KVM's own */
+    /* Ports whose writes may reach the bus as late as the next access to any other. */
+    const struct pn_port_range *posted;
+    unsigned posted_count;
+    int64_t halt_poll_ns; /* kvm: how long a halted vCPU polls; -1: KVM's own */
 };
 
 /* One counter of somebody else's, under its own name; group says whose ("vm", "vcpu0").

@@ -49,6 +49,7 @@ static void kvm_destroy(struct pn_engine *e) {
     free(e->vcpu);
     pthread_mutex_destroy(&e->ring_lock);
     pthread_mutex_destroy(&e->slot_lock);
+    pthread_mutex_destroy(&e->posted_lock);
     if (e->vm >= 0)
         close(e->vm);
     if (e->kvm >= 0)
@@ -118,6 +119,7 @@ static struct pn_engine *new_engine(const struct pn_engine_config *cfg) {
         e->vcpu[i] = (struct kvm_vcpu){.engine = e, .index = i, .fd = -1};
     pthread_mutex_init(&e->ring_lock, NULL);
     pthread_mutex_init(&e->slot_lock, NULL);
+    pthread_mutex_init(&e->posted_lock, NULL);
     e->bus = *cfg->bus;
     e->cpu_model = cfg->cpu_model;
     e->start_ns = host_ns() - cfg->start_ns;
@@ -139,8 +141,12 @@ static int kvm_create(const struct pn_engine_config *cfg, struct pn_engine **out
         rc = create_vm(e);
     if (rc == 0)
         rc = kvm_dirty_begin(e, cfg->tracker);
+    if (rc == 0)
+        rc = kvm_pv_begin(e, cfg);
     for (unsigned i = 0; rc == 0 && i < cfg->cpus; i++)
         rc = create_vcpu(e, i, err, err_size);
+    if (rc == 0)
+        rc = kvm_posted_begin(e, cfg);
     if (rc) {
         if (!err[0])
             snprintf(err, err_size, "kvm: %s", e->error[0] ? e->error : strerror(-rc));

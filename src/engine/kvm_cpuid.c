@@ -69,6 +69,8 @@ int kvm_set_cpuid(struct pn_engine *e, struct kvm_vcpu *v, char *err, size_t err
             mask_features(&c->entries[i], model);
         set_topology(&c->entries[i], v->index, e->cpus);
     }
+    if (rc == 0)
+        kvm_pv_cpuid(e, v, c);
     if (rc == 0 && ioctl(v->fd, KVM_SET_CPUID2, c) < 0)
         rc = -errno;
     if (rc)

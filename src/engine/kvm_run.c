@@ -209,6 +209,7 @@ enum pn_exit_reason kvm_run(struct pn_engine *e, unsigned cpu, uint64_t deadline
     v->inside = 1;
     for (;;) {
         int rc = ioctl(v->fd, KVM_RUN, 0), error = errno;
+        kvm_posted_drain(e);
         if (rc == 0) {
             if (!handle_exit(v, &reason))
                 break;

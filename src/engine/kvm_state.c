@@ -194,6 +194,7 @@ int kvm_get_state(struct pn_engine *e, unsigned cpu, struct pn_cpu_state *s) {
         rc = -errno;
     if (rc)
         return rc;
+    kvm_pv_get(&e->vcpu[cpu], s);
     s->has_lapic = 1;
     memcpy(s->lapic, lapic.regs, sizeof(s->lapic));
     return 0;

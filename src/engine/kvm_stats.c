@@ -129,6 +129,8 @@ void kvm_foreign_stats(struct pn_engine *e, pn_foreign_stat_fn fn, void *opaque)
         file_free(&now);
         if (i)
             fn(opaque, group, "penumbra_emulated", &e->vcpu[i - 1].emulated, 1);
+        else
+            fn(opaque, group, "penumbra_posted_writes", &e->posted_writes, 1);
     }
 }
 

@@ -46,6 +46,11 @@ struct pn_engine {
     pthread_mutex_t ring_lock;
     struct kvm_baseline *baseline; /* kvm_stats.c: counters before the first run */
     const char *cpu_model;
+    uint32_t pv;                            /* penumbra/pv.h */
+    struct kvm_coalesced_mmio_ring *posted; /* kvm_posted.c; NULL: none */
+    uint32_t posted_size;
+    uint64_t posted_writes; /* taken out of it */
+    pthread_mutex_t posted_lock;
     _Atomic int failed; /* 1 + the first vCPU whose run() failed */
     char error[400];    /* of create() and set_slot() */
 };
@@ -61,6 +66,19 @@ int kvm_set_cpuid(struct pn_engine *e, struct kvm_vcpu *v, char *err, size_t err
 
 /* What the guest sees of one leaf, after kvm_set_cpuid. */
 void kvm_cpuid(struct pn_engine *e, uint32_t leaf, uint32_t subleaf, uint32_t out[4]);
+
+/* kvm_pv.c. begin: the VM is made, its vCPUs not. Return: 0, or -errno with a line in
+ * e->error. */
+int kvm_pv_begin(struct pn_engine *e, const struct pn_engine_config *cfg);
+/* What of KVM's paravirtual leaves the guest may see. */
+void kvm_pv_cpuid(struct pn_engine *e, struct kvm_vcpu *v, struct kvm_cpuid2 *c);
+/* Add a vCPU's paravirtual MSRs. */
+void kvm_pv_get(struct kvm_vcpu *v, struct pn_cpu_state *s);
+
+/* kvm_posted.c. begin: the vCPUs are made. Return as kvm_pv_begin. */
+int kvm_posted_begin(struct pn_engine *e, const struct pn_engine_config *cfg);
+/* Give posted writes to their devices: whenever a vCPU has come out. */
+void kvm_posted_drain(struct pn_engine *e);
 
 /* kvm_stats.c */
 void kvm_stats_begin(struct pn_engine *e);

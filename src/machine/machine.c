@@ -93,6 +93,14 @@ int machine_add_slots(struct machine *m, struct err *e) {
     return rc ? err_sys(e, rc, "the window's memslot") : 0;
 }
 
+/* Registers that only choose what another port then shows, and POST codes. */
+static const struct pn_port_range posted[] = {
+    {0x70, 1},  /* CMOS index */
+    {0x80, 1},  /* POST code: Linux's delay between two port accesses */
+    {0x510, 2}, /* fw_cfg selector */
+    {0xcf8, 4}, /* PCI configuration address */
+};
+
 int machine_create_engine(struct machine *m, uint64_t start_ns, struct err *e) {
     wiring_bus(m, &m->pn_bus);
     m->host_clock = m->cfg.host_clock || m->ops->threaded; /* which have no other */
@@ -109,6 +117,8 @@ int machine_create_engine(struct machine *m, uint64_t start_ns, struct err *e) {
         .max_block = m->cfg.max_block,
         .pv = m->cfg.pv,
         .halt_poll_ns = m->cfg.halt_poll_ns,
+        .posted = posted,
+        .posted_count = sizeof(posted) / sizeof(posted[0]),
     };
     return m->ops->create(&cfg, &m->engine, e->text, e->size);
 }
