@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -141,24 +142,26 @@ bool console_has_input(void) {
             in.st_rdev != null.st_rdev);
 }
 
+/* Until stdout takes bytes without blocking, or a signal asks us to end. A blocking write
+ * could miss that signal: under KVM it happens on a thread that gets none. */
+static bool wait_for_room(void) {
+    struct pollfd fd[2] = {{.fd = STDOUT_FILENO, .events = POLLOUT},
+                           {.fd = con.wake[0], .events = POLLIN}};
+    while (!con.signal && poll(fd, 2, -1) < 0 && errno == EINTR)
+        ;
+    return !con.signal;
+}
+
 static void write_out(const void *buf, size_t size) {
     const char *p = buf;
-    while (size && !con.out_error) {
-        ssize_t n = write(STDOUT_FILENO, p, size);
+    while (size && !con.out_error && wait_for_room()) {
+        ssize_t n = write(STDOUT_FILENO, p, size < PIPE_BUF ? size : PIPE_BUF);
         if (n >= 0) {
             p += n;
             size -= (size_t)n;
-        } else if (errno == EAGAIN) {
-            struct pollfd fd[2] = {{.fd = STDOUT_FILENO, .events = POLLOUT},
-                                   {.fd = con.wake[0], .events = POLLIN}};
-            poll(fd, 2, -1);
-            if (con.signal)
-                return;
-        } else if (errno != EINTR) {
+        } else if (errno != EAGAIN && errno != EINTR) {
             con.out_error = errno;
             con.on_quit();
-        } else if (con.signal) {
-            return;
         }
     }
 }

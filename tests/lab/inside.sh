@@ -1,0 +1,66 @@
+#!/bin/busybox sh
+# SPDX-License-Identifier: MIT
+# What runs inside the lab, on its KVM: penumbra, the embedded guest under every MMU, dirty logs,
+# handovers, and Debian's stock kernel. Files go to /lab/out; check.py judges them outside.
+# $LAB_PARTS: which parts (default all).
+cd /lab || exit 99
+parts=${LAB_PARTS:-"host micro dirty handover linux1 linux2"}
+small="pages=256 swaps=100 flips=64 switches=40 compute=200000 tables=1"
+bad=0
+
+say() { echo "$(cut -d' ' -f1 /proc/uptime) $*" | tee -a /lab/out/progress > /dev/console; }
+
+# step NAME LIMIT ARG...: one run of penumbra; output in out/NAME.out and .err, code in .code
+step() {
+    local name=$1 limit=$2 rc=0
+    shift 2
+    say "begin $name"
+    timeout -s KILL "$limit" ./penumbra "$@" < /dev/null > out/$name.out 2> out/$name.err || rc=$?
+    echo $rc > out/$name.code
+    say "end $name, code $rc"
+    [ $rc -eq 0 ] || bad=1
+}
+micro() {
+    local name=$1
+    shift
+    step $name 120 run -m 64M --append "$small" --stats out/$name.json "$@"
+}
+linux() {
+    local name=$1
+    shift
+    step $name 280 run --kernel vmlinuz --initrd initrd.gz -m 256M --timeout 270 \
+        --append "console=ttyS0 panic=-1 pn.script" --stats out/$name.json "$@"
+}
+
+for part in $parts; do
+    case $part in
+    host)
+        step host 20 host
+        step host-json 20 host --json
+        ;;
+    micro)
+        for mmu in shadow tdp kvm; do
+            micro micro-$mmu --mmu $mmu --ram-digest --summary
+        done
+        ;;
+    dirty)
+        for t in shadow:wp kvm:bitmap kvm:clear kvm:ring; do
+            micro dirty-${t%:*}-${t#*:} --mmu ${t%:*} --dirty-log ${t#*:} --dirty-verify --dirty-pages
+        done
+        micro live-clear --mmu kvm --dirty-log clear --dirty-every 100 --dirty-verify
+        micro live-ring --mmu kvm --dirty-log ring --dirty-every 100 --dirty-verify
+        ;;
+    handover)
+        for a in shadow kvm; do
+            for b in shadow kvm; do
+                micro handover-$a-$b --mmu $a --handover $b --ram-digest
+            done
+        done
+        micro handover-all --mmu kvm --handover shadow --handover kvm --handover tdp \
+            --handover kvm --handover shadow --handover kvm --ram-digest
+        ;;
+    linux1) linux linux-1 --mmu kvm -c 1 ;;
+    linux2) linux linux-2 --mmu kvm -c 2 ;;
+    esac
+done
+exit $bad
