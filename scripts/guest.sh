@@ -5,6 +5,8 @@
 #
 #   scripts/guest.sh            prints the cache folder, which then holds
 #                                 vmlinuz, initrd.gz, root/ (the unpacked packages)
+#   scripts/guest.sh --add FILE   also makes initrd-NAME.gz there (NAME: the file's), the same
+#                                 with the program FILE in /bin
 #
 # PENUMBRA_CACHE: another folder than .cache/guest. apt-get verifies what it downloads
 # against the archive's signatures; the packages' SHA-256 stay in the folder's manifest.
@@ -14,6 +16,18 @@ cache=${PENUMBRA_CACHE:-$top/.cache/guest}
 init=$top/tests/guest/initramfs
 
 die() { echo "guest: $*" >&2; exit 1; }
+
+add=
+while [ $# -gt 0 ]; do
+    case $1 in
+    --add)
+        add=${2:-}
+        [ -f "$add" ] || die "--add: no such file: $add"
+        shift 2
+        ;;
+    *) die "unknown option $1" ;;
+    esac
+done
 
 # The kernel package that the meta-package stands for, newest version first.
 kernel_package() {
@@ -68,6 +82,21 @@ build_initrd() {
     rm -rf "$tree"
 }
 
+# The kernel unpacks one archive after another: the common one, then this one's.
+add_program() {
+    local out=$1 program=$2 tree
+    tree=$(mktemp -d)
+    mkdir "$tree/bin"
+    cp "$program" "$tree/bin/"
+    chmod 0755 "$tree"/bin "$tree"/bin/*
+    find "$tree" -exec touch -h -d @0 {} +
+    (cd "$tree" && find bin | LC_ALL=C sort |
+        cpio --quiet -o -H newc --reproducible --owner=0:0) | gzip -n -9 |
+        cat "$cache/initrd.gz" - > "$out.part"
+    mv "$out.part" "$out"
+    rm -rf "$tree"
+}
+
 mkdir -p "$(dirname "$cache")"
 exec 9>"$(dirname "$cache")/.lock"
 flock 9
@@ -84,5 +113,8 @@ stamp=$(cat "$init/init" "$init/script.sh" "$0" | sha256sum)
 if [ ! -f "$cache/initrd.gz" ] || [ "$(cat "$cache/initrd.stamp" 2>/dev/null)" != "$stamp" ]; then
     build_initrd "$cache/initrd.gz"
     echo "$stamp" > "$cache/initrd.stamp"
+fi
+if [ -n "$add" ]; then
+    add_program "$cache/initrd-$(basename "$add").gz" "$add"
 fi
 echo "$cache"

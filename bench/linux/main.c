@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Workloads for a guest that runs Linux: one static program for its initramfs.
+ *
+ *     pn-linux [-m] NAME[:N[:BYTES]]...
+ *     pn-linux list
+ *
+ * -m: mark the measured parts at the mark port (penumbra/mark.h); only in a guest of
+ * penumbra's, as root. One after another, each prints the lines of bench/workload.h with
+ * its name behind "linux-":
+ *
+ *     workload: begin name=linux-fork n=300
+ *     workload: time ns=N                                     of the measured part
+ *     workload: end name=linux-fork ops=300 checksum=HEX
+ *
+ * Exit: 0; 1 a workload failed; 2 a bad argument, with one line.
+ */
+#define _GNU_SOURCE /* strchrnul */
+#include "linux.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/io.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "bench/workload.h"
+#include "penumbra/mark.h"
+
+#define N_MAX     (1ull << 40)
+#define BYTES_MIN (1ull << 16)
+#define BYTES_MAX (1ull << 32)
+
+struct linux_workload {
+    const char *name, *unit;
+    uint64_t n, bytes;
+    const char *doc;
+    uint64_t (*run)(struct job *job);
+};
+
+static const struct linux_workload all[] = {
+#define LINUX(name, unit, n, quick, bytes, quick_bytes, doc)                             \
+    {#name, unit, n, bytes, doc, linux_##name},
+#include "linux.inc"
+#undef LINUX
+};
+#define COUNT (sizeof(all) / sizeof(all[0]))
+
+static bool marks; /* the port may be used */
+
+uint64_t now_ns(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+uint64_t measure_begin(void) {
+    if (marks)
+        outl(PN_MARK_VALUE(PN_MARK_PHASE, PN_PHASE_BEGIN), PN_MARK_PORT);
+    return now_ns();
+}
+
+uint64_t measure_end(uint64_t begun) {
+    uint64_t ns = now_ns() - begun;
+    if (marks)
+        outl(PN_MARK_VALUE(PN_MARK_PHASE, PN_PHASE_END), PN_MARK_PORT);
+    return ns;
+}
+
+void die(const char *what) {
+    printf(WORKLOAD_PREFIX "error: %s: %s\n", what, strerror(errno));
+    exit(1);
+}
+
+/* ---- Arguments ---- */
+
+static int usage(const char *arg, const char *what) {
+    printf(WORKLOAD_PREFIX "error: %s: %s\n", arg, what);
+    return 2;
+}
+
+/* Digits and K, M or G, up to ':' or the end. Return: what follows, or NULL. */
+static const char *number(const char *text, uint64_t *v) {
+    char *end;
+    errno = 0;
+    if (*text < '0' || *text > '9')
+        return NULL;
+    *v = strtoull(text, &end, 10);
+    unsigned shift = *end == 'K' ? 10 : *end == 'M' ? 20 : *end == 'G' ? 30 : 0;
+    if (shift)
+        end++;
+    if (errno || *v > UINT64_MAX >> shift || (*end && *end != ':'))
+        return NULL;
+    *v <<= shift;
+    return end;
+}
+
+static const struct linux_workload *find(const char *arg, size_t size) {
+    for (size_t i = 0; i < COUNT; i++)
+        if (strlen(all[i].name) == size && !memcmp(all[i].name, arg, size))
+            return &all[i];
+    return NULL;
+}
+
+/* Return: 0, or the exit code after a line. */
+static int parse(const char *arg, const struct linux_workload **out, struct job *job) {
+    const char *p = strchrnul(arg, ':');
+    *out = find(arg, (size_t)(p - arg));
+    if (!*out)
+        return usage(arg, "no such workload ('list' names them)");
+    job->n = (*out)->n;
+    job->bytes = (*out)->bytes;
+    if (*p && (!(p = number(p + 1, &job->n)) || !job->n || job->n > N_MAX))
+        return usage(arg, "how many is not a number from 1 to 1024G");
+    if (*p && !job->bytes)
+        return usage(arg, "this workload has no size");
+    if (*p && (!(p = number(p + 1, &job->bytes)) || job->bytes < BYTES_MIN ||
+               job->bytes > BYTES_MAX))
+        return usage(arg, "its size is not a number from 64K to 4G");
+    return *p ? usage(arg, "not NAME:N:BYTES") : 0;
+}
+
+/* ---- Running ---- */
+
+static void run(const struct linux_workload *w, struct job *job) {
+    printf(WORKLOAD_PREFIX "begin name=linux-%s n=%llu", w->name,
+           (unsigned long long)job->n);
+    if (w->bytes)
+        printf(" bytes=%llu", (unsigned long long)job->bytes);
+    putchar('\n');
+    fflush(stdout); /* or a child would print it again */
+    uint64_t ns = w->run(job);
+    printf(WORKLOAD_PREFIX "time ns=%llu\n", (unsigned long long)ns);
+    printf(WORKLOAD_PREFIX "end name=linux-%s ops=%llu checksum=%016llx\n", w->name,
+           (unsigned long long)job->n, (unsigned long long)mix(mix(job->sum, 1), job->n));
+    fflush(stdout);
+}
+
+static int list(void) {
+    for (size_t i = 0; i < COUNT; i++)
+        printf("%-10s %s\n", all[i].name, all[i].doc);
+    return 0;
+}
+
+int main(int argc, char **argv) {
+    static char self[4096];
+    if (argc == 2 && !strcmp(argv[1], "hello")) /* what exec and sh execute */
+        return write(1, "hello\n", 6) != 6;     /* stdout is closed then, as in lmbench */
+    if (argc == 2 && !strcmp(argv[1], "list"))
+        return list();
+    if (readlink("/proc/self/exe", self, sizeof(self) - 1) < 0)
+        die("/proc/self/exe");
+    int first = 1;
+    if (argc > 1 && !strcmp(argv[1], "-m")) {
+        if (ioperm(PN_MARK_PORT, 4, 1))
+            die("the mark port");
+        marks = true;
+        first = 2;
+    }
+    if (first >= argc)
+        return usage("pn-linux", "[-m] NAME[:N[:BYTES]]..., or list");
+    for (int pass = 0; pass < 2; pass++) /* all of the arguments before any work */
+        for (int i = first; i < argc; i++) {
+            const struct linux_workload *w;
+            struct job job = {.self = self};
+            int rc = parse(argv[i], &w, &job);
+            if (rc)
+                return rc;
+            if (pass)
+                run(w, &job);
+        }
+    return 0;
+}

@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# The Linux workloads: natively, then in Debian's kernel under shadow and tdp, with the same
+# operations and checksums; shadow and tdp print the same bytes, times included. Broken
+# arguments are one line and exit code 2.
+#
+#   linux.sh PENUMBRA PN-LINUX
+# Exit: 0, 1 with what is wrong, 77 when the guest's packages are not there (skipped).
+set -uo pipefail
+penumbra=$1 program=$2
+here=$(cd "$(dirname "$0")" && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+bad=0
+fail() {
+    echo "FAIL: $*"
+    bad=1
+}
+
+jobs=fork:5,exec:3,sh:2,pagefault:300:1M,protfault:100,mmap:3:1M,ctx:100,pipe:20,syscall:100,sort:2000,hash:2000:64K,compress:20K
+for w in $(sed -n 's/^LINUX(\([a-z]*\),.*/\1/p' "$here/../../bench/linux/linux.inc"); do
+    case ,$jobs in *",$w:"*) ;; *) fail "no job for $w" ;; esac
+done
+
+# refused REGEX ARG...
+refused() {
+    local re=$1 rc=0
+    shift
+    "$program" "$@" > "$work/out" || rc=$?
+    [ $rc -eq 2 ] || fail "exit code $rc, not 2: pn-linux $*"
+    [ "$(wc -l < "$work/out")" -eq 1 ] || fail "not one line: pn-linux $*"
+    grep -q "^workload: error: .*$re" "$work/out" || fail "no '$re': $(cat "$work/out")"
+}
+refused "no such workload" forks
+refused "no such workload" fork:1 nothing
+refused "how many is not a number" fork:
+refused "how many is not a number" fork:0
+refused "how many is not a number" fork:99999999999999999999
+refused "how many is not a number" fork:1x
+refused "has no size" fork:1:1M
+refused "its size is not a number" mmap:1:3
+refused "not NAME:N:BYTES" mmap:1:1M:1
+refused "NAME"
+
+# shellcheck disable=SC2086
+"$program" ${jobs//,/ } > "$work/native" || fail "exit code $? natively"
+grep '^workload: end ' "$work/native" > "$work/want"
+[ "$(wc -l < "$work/want")" -eq 12 ] || fail "not 12 workloads natively"
+
+cache=$("$here/../../scripts/guest.sh" --add "$program") || {
+    echo "SKIPPED: no guest: scripts/guest.sh could not get Debian's packages"
+    exit 77
+}
+initrd=$cache/initrd-$(basename "$program").gz
+for mmu in shadow tdp; do
+    timeout 500 "$penumbra" run --mmu $mmu --kernel "$cache/vmlinuz" --initrd "$initrd" \
+        --append "console=ttyS0 panic=-1 quiet pn.bench=$jobs" \
+        < /dev/null 2> "$work/err" | tr -d '\r' > "$work/$mmu" || fail "exit code $? under $mmu: $(cat "$work/err")"
+    grep '^workload: end ' "$work/$mmu" | diff "$work/want" - || fail "$mmu is not as native"
+done
+cmp "$work/shadow" "$work/tdp" || fail "shadow and tdp print different bytes"
+exit $bad
