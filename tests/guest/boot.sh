@@ -8,7 +8,7 @@
 # Checks: exit code 0, the script's last line on the serial console, every --expect there;
 # --rss: resident memory beyond guest memory stayed below so many MiB; --twice: a second
 # run has the same instructions, counters, event digest and serial bytes; --against: under
-# that MMU too, the instructions and serial bytes are the same.
+# that MMU too, the instructions, serial bytes and all of memory at the end are the same.
 # Exit: 0, 1 with what is wrong, 77 when the guest's packages are not there (skipped).
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -63,6 +63,7 @@ kib() {
 boot() {
     local n=$1 pid rc most=0 now args=()
     [ -z "$cpu" ] || args+=(--cpu "$cpu")
+    [ -z "$against" ] || args+=(--ram-digest)
     "$penumbra" run --mmu "$mmu" -m "$memory" --timeout "$limit" --event-digest "${args[@]}" \
         --kernel "$cache/vmlinuz" --initrd "$cache/initrd.gz" --stats "$work/$n.json" \
         --append "console=ttyS0 panic=-1 pn.script $append" \
@@ -107,6 +108,9 @@ if [ -n "$against" ] && [ $bad -eq 0 ]; then
     cmp "$work/1.serial" "$work/3.serial" || fail "$first and $mmu print different bytes"
     [ "$(insns "$work/1.json")" = "$(insns "$work/3.json")" ] ||
         fail "$first ran $(insns "$work/1.json") instructions, $mmu $(insns "$work/3.json")"
+    ram() { awk '/"ram_digest"/ { print $2 }' "$1"; }
+    [ -n "$(ram "$work/1.json")" ] && [ "$(ram "$work/1.json")" = "$(ram "$work/3.json")" ] ||
+        fail "$first and $mmu leave different memory"
 fi
 if [ $bad -ne 0 ]; then
     echo "--- the end of the console"
