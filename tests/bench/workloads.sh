@@ -8,6 +8,7 @@
 # Exit: 0, or 1 with what is wrong.
 set -uo pipefail
 penumbra=$1
+here=$(cd "$(dirname "$0")" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 bad=0
@@ -16,42 +17,7 @@ fail() {
     bad=1
 }
 
-cases=(
-    "touch bytes=1M rounds=2"
-    "touch bytes=1M rounds=2 order=random write=100 warm=0"
-    "touch bytes=4M rounds=2 page=2M stride=512 write=0"
-    "chase bytes=1M steps=10000"
-    "chase bytes=3M steps=10001 page=2M stride=4160"
-    "chase bytes=64K steps=999 stride=64"
-    "remap pages=64 rounds=2"
-    "remap pages=33 rounds=3 batch=64 flush=cr3"
-    "protect pages=64 rounds=2"
-    "cow pages=40 rounds=2"
-    "cow pages=513 rounds=2 write=3 parent=0"
-    "ctxsw switches=100"
-    "ctxsw switches=100 spaces=3 pages=2 pcid=1"
-    "split regions=2 rounds=2 touch=8"
-    "split regions=1 rounds=1 touch=512"
-    "syscall calls=50"
-    "syscall calls=50 via=int3"
-    "syscall calls=50 via=syscall"
-    "exit count=50"
-    "exit count=50 ring=kernel"
-    "exit count=50 kind=cpuid"
-    "exit count=50 kind=cpuid ring=kernel"
-    "exit count=50 kind=mmio"
-    "exit count=50 kind=mmio ring=kernel"
-    "exit count=50 kind=hypercall"
-    "dirty bytes=1M rounds=2"
-    "dirty bytes=4M rounds=2 page=2M order=random write=10 stride=8K"
-    "demand pages=100"
-    "demand pages=100 order=random"
-    "demand pages=100 by=host"
-    "access pages=100 rounds=2"
-    "access pages=600 rounds=1 touch=100"
-    "memslot pages=8 rounds=3 load=4"
-    "memslot pages=1 rounds=1 load=0"
-)
+mapfile -t cases < "$here/cases.txt"
 
 mmus=(shadow tdp)
 if "$penumbra" run --mmu kvm -m 16M --append "workload=syscall calls=1" < /dev/null > /dev/null 2> "$work/why"; then
@@ -75,7 +41,7 @@ for c in "${cases[@]}"; do
 done
 
 # All of the table is here.
-for w in $(sed -n 's/^WORKLOAD(\([a-z]*\),.*/\1/p' "$(dirname "$0")/../../bench/workloads.inc"); do
+for w in $(sed -n 's/^WORKLOAD(\([a-z]*\),.*/\1/p' "$here/../../bench/workloads.inc"); do
     printf '%s\n' "${cases[@]}" | grep -q "^$w " || fail "no case for workload $w"
 done
 

@@ -62,6 +62,7 @@ static const struct range ranges[] = {
     {TESTDEV, false, 0x2000, 24},
     {TESTDEV, true, 0xff000000, 0x100},
     {TESTDEV, true, 0xff00ff00, 0x100},
+    {TESTDEV, false, 0x5e0, 4}, /* the mark port, beside it */
 };
 #define RANGES (sizeof ranges / sizeof *ranges)
 
@@ -94,6 +95,7 @@ struct world {
     struct misc *misc;
     struct fw_cfg *fw_cfg;
     struct testdev *testdev;
+    struct mark *mark;
     struct irq_sink irq;
     unsigned kicks[CPUS];
     uint64_t tsc_offset;
@@ -104,6 +106,11 @@ struct world {
 static void note(struct world *w, uint64_t v) {
     w->hash = (w->hash ^ v) * 0x100000001b3ull;
     w->hash ^= w->hash >> 29;
+}
+
+static uint32_t marked(void *opaque, uint32_t value) {
+    note(opaque, value);
+    return ~value;
 }
 
 static uint64_t now(void *opaque) {
@@ -233,8 +240,10 @@ static void create(struct world *w, struct input *in) {
         REQUIRE(fw_cfg_add(w->fw_cfg, 5, item, 2) == 0);
         REQUIRE(fw_cfg_add_file(w->fw_cfg, "etc/item", item, sizeof item) == 0);
     }
-    if (with(w, TESTDEV))
+    if (with(w, TESTDEV)) {
         REQUIRE((w->testdev = testdev_create(w->bus, w->irq, &host)));
+        REQUIRE((w->mark = mark_create(w->bus, marked, w)));
+    }
 }
 
 static void destroy(struct world *w) {
@@ -245,6 +254,7 @@ static void destroy(struct world *w) {
     misc_destroy(w->misc);
     fw_cfg_destroy(w->fw_cfg);
     testdev_destroy(w->testdev);
+    mark_destroy(w->mark);
     intc_destroy(w->intc);
     REQUIRE(clock_next(&w->clock) == CLOCK_NEVER);
     dev_bus_destroy(w->bus);

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: MIT */
+/* The mark port: 32-bit accesses are marks and answers, others nothing. */
+#include "fixture.h"
+#include "penumbra/mark.h"
+
+static struct fx f;
+static struct mark *m;
+static unsigned told;
+static uint32_t last;
+
+static uint32_t tell(void *opaque, uint32_t value) {
+    ck_assert_ptr_eq(opaque, &f);
+    told++;
+    last = value;
+    return value ^ 0xffu;
+}
+
+static void setup(void) {
+    fx_init(&f);
+    told = 0;
+    m = mark_create(f.bus, tell, &f);
+    ck_assert_ptr_nonnull(m);
+}
+
+static void done(void) {
+    mark_destroy(m);
+    fx_done(&f);
+}
+
+START_TEST(marks_and_answers) {
+    setup();
+    ck_assert_uint_eq(in32(&f, PN_MARK_PORT), PN_MARK_NONE);
+    for (uint32_t v = 1; v; v <<= 1) {
+        out32(&f, PN_MARK_PORT, v);
+        ck_assert_uint_eq(last, v);
+        ck_assert_uint_eq(in32(&f, PN_MARK_PORT), v ^ 0xffu);
+    }
+    ck_assert_uint_eq(told, 32);
+    done();
+}
+END_TEST
+
+START_TEST(narrow_accesses_are_nothing) {
+    setup();
+    for (uint16_t i = 0; i < 4; i++) {
+        out8(&f, (uint16_t)(PN_MARK_PORT + i), 1);
+        ck_assert_uint_eq(in8(&f, (uint16_t)(PN_MARK_PORT + i)), 0xff);
+    }
+    out16(&f, PN_MARK_PORT, 1);
+    out16(&f, PN_MARK_PORT + 2, 1);
+    out32(&f, PN_MARK_PORT + 1, 1);
+    out32(&f, PN_MARK_PORT - 1, 1);
+    ck_assert_uint_eq(told, 0);
+    ck_assert_uint_eq(in32(&f, PN_MARK_PORT), PN_MARK_NONE);
+    done();
+}
+END_TEST
+
+START_TEST(values_come_apart_again) {
+    uint32_t v = PN_MARK_VALUE(PN_MARK_ROUND, 0x1234567);
+    ck_assert_uint_eq(PN_MARK_KIND(v), PN_MARK_ROUND);
+    ck_assert_uint_eq(PN_MARK_ARG(v), 0x234567);
+}
+END_TEST
+
+int main(void) {
+    const TTest *tests[] = {marks_and_answers, narrow_accesses_are_nothing,
+                            values_come_apart_again};
+
+    return fx_run("mark", tests, sizeof tests / sizeof *tests);
+}
