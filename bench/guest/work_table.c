@@ -3,9 +3,20 @@
 #include "user.h"
 
 /* Page i is mapped to frame (i + shift) % n, whose first word says so. */
+/* Read a word of `count` pages, here and there. */
+static uint64_t read_scattered(uint64_t n, uint64_t count) {
+    static uint64_t place;
+    uint64_t sum = 0;
+    for (; count; count--) {
+        place = place * 6364136223846793005ul + 1442695040888963407ul;
+        sum += *(volatile uint64_t *)at(REGION + (place >> 33) % n * PAGE);
+    }
+    return sum;
+}
+
 uint64_t work_remap(uint64_t *sum) {
     uint64_t n = ARG(remap, pages), rounds = ARG(remap, rounds),
-             batch = ARG(remap, batch);
+             batch = ARG(remap, batch), more = ARG(remap, touches) - 1;
     uint64_t pa = region(n * PAGE, 0), wrong = 0;
     uint64_t flags = ARG(remap, flush) ? MAP_FLUSH : MAP_INVLPG;
     for (uint64_t i = 0; i < n; i++)
@@ -18,6 +29,7 @@ uint64_t work_remap(uint64_t *sum) {
             m = m < n - frame ? m : n - frame;
             call4(CALL_UNMAP, REGION + i * PAGE, m, flags, 0);
             call4(CALL_MAP, REGION + i * PAGE, pa + frame * PAGE, m, flags | MAP_WRITE);
+            *sum = mix(*sum, read_scattered(n, m * more));
             for (; m; m--, i++, frame++) {
                 volatile uint64_t *w = at(REGION + i * PAGE);
                 wrong |= *w ^ frame;
