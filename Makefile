@@ -12,7 +12,8 @@ SOURCES = $(shell git ls-files -co --exclude-standard '*.c' '*.h' '*.inc')
         rules bench install clean distclean
 
 help:
-	@echo "make demo     install what is missing, build, run the embedded guest under --mmu $(MMU)"
+	@echo "make demo     install what is missing, build, run the embedded guest under --mmu $(MMU),"
+	@echo "              then a short benchmark of every MMU, with its page"
 	@echo "make linux    the same with Debian's kernel and busybox, to a shell (Ctrl-A x quits)"
 	@echo "make test     install what is missing, build, run every test"
 	@echo "make all      build only (PRESET=dev|release|asan-ubsan|tsan|fuzz; now $(PRESET))"
@@ -36,6 +37,8 @@ penumbra: configure
 
 demo: penumbra
 	@$(BUILD)/src/cli/penumbra run --mmu $(MMU) --summary < /dev/null
+	@echo && $(BUILD)/src/cli/penumbra bench --quick --budget 1 --html $(BUILD)/bench.html \
+	    --json $(BUILD)/bench.json < /dev/null && echo "Charts: $(BUILD)/bench.html"
 
 linux: setup-test penumbra
 	@cache=$$(scripts/guest.sh) && exec $(BUILD)/src/cli/penumbra run --mmu $(MMU) \

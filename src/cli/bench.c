@@ -35,6 +35,7 @@ static void on_signal(int sig) {
 struct lane {
     struct measure_sample *samples;
     size_t n;
+    double seconds; /* spent on it */
     char failure[256];
     bool failed;
 };
@@ -90,6 +91,10 @@ static void show_progress(const struct bench *b, const struct plan_unit *u, unsi
 
 /* ---- Runs ---- */
 
+static bool over_budget(const struct bench *b, const struct lane *lane) {
+    return b->o.budget_ns && lane->seconds * 1e9 >= (double)b->o.budget_ns;
+}
+
 static void one_run(struct bench *b, const struct plan_unit *u, unsigned mmu,
                     unsigned run) {
     struct lane *lane = &b->lane[mmu];
@@ -104,16 +109,19 @@ static void one_run(struct bench *b, const struct plan_unit *u, unsigned mmu,
         .running = &running,
     };
     struct measure_sample s;
-    if (lane->failed)
+    b->runs_done[mmu]++;
+    if (lane->failed || (lane->n && over_budget(b, lane)))
         return;
     show_progress(b, u, mmu, run);
     plan_append(u, append, sizeof(append));
-    double start = now();
+    double took = -now();
     int rc = measure_run(&cfg, &s, lane->failure, sizeof(lane->failure));
-    b->seconds[mmu] += now() - start;
-    b->runs_done[mmu]++;
+    took += now();
+    b->seconds[mmu] += took;
+    lane->seconds += took;
     lane->failed = rc != 0;
-    if (rc || run < b->o.warmup) {
+    /* A run that takes the whole budget needs no warm-up, and counts. */
+    if (rc || (run < b->o.warmup && !over_budget(b, lane))) {
         if (!rc)
             json_decref(s.foreign);
         return;
@@ -125,6 +133,7 @@ static void clear_lane(struct lane *lane) {
     for (size_t i = 0; i < lane->n; i++)
         json_decref(lane->samples[i].foreign);
     lane->n = 0;
+    lane->seconds = 0;
     lane->failed = false;
 }
 
@@ -185,9 +194,10 @@ static json_t *settings_json(const struct bench_options *o) {
     json_t *mmus = json_array();
     for (unsigned i = 0; i < o->mmus; i++)
         json_array_append_new(mmus, json_string(o->mmu[i]->name));
-    json_t *s = json_pack("{s:b, s:i, s:i, s:o, s:I}", "quick", o->quick, "repeat",
-                          (int)o->repeat, "warmup", (int)o->warmup, "mmus", mmus,
-                          "memory", (json_int_t)o->ram);
+    json_t *s =
+        json_pack("{s:b, s:i, s:i, s:f, s:o, s:I}", "quick", o->quick, "repeat",
+                  (int)o->repeat, "warmup", (int)o->warmup, "budget_s",
+                  (double)o->budget_ns / 1e9, "mmus", mmus, "memory", (json_int_t)o->ram);
     if (s && o->shards)
         json_object_set_new(
             s, "shard",
@@ -199,7 +209,8 @@ static int allocate(struct bench *b) {
     b->doc = result_new(PENUMBRA_VERSION, bench_host_json(&b->o), settings_json(&b->o));
     bool ok = b->doc != NULL;
     for (unsigned i = 0; i < b->o.mmus; i++) {
-        b->lane[i].samples = calloc(b->o.repeat, sizeof(*b->lane[i].samples));
+        b->lane[i].samples =
+            calloc(b->o.repeat + b->o.warmup, sizeof(*b->lane[i].samples));
         ok = ok && b->lane[i].samples;
     }
     if (!ok)

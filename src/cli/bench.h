@@ -21,6 +21,7 @@ struct bench_options {
     int cpu;                /* to pin to; -1: none */
     char numa[32];          /* policy of guest memory; "": the host's */
     uint64_t ram, timeout_ns;
+    uint64_t budget_ns; /* of one point under one MMU; 0: none */
 };
 
 /* Fill *o from the command line (bench_options.c). Return: CLI_OK, CLI_USAGE or CLI_HOST

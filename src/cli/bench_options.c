@@ -21,6 +21,7 @@ enum {
     OPT_PIN,
     OPT_NUMA,
     OPT_TIMEOUT,
+    OPT_BUDGET,
     OPT_LIST,
 };
 
@@ -35,6 +36,8 @@ static const struct argp_option options[] = {
     {0, 0, 0, 0, "How it is measured:", 2},
     {"repeat", OPT_REPEAT, "N", 0, "Repetitions of each point (default 5)", 2},
     {"warmup", OPT_WARMUP, "N", 0, "Runs before them that do not count (default 1)", 2},
+    {"budget", OPT_BUDGET, "S", 0,
+     "Repeat a point no further once it took S seconds under an MMU (default 4)", 2},
     {"pin", OPT_PIN, "CPU|off", 0, "Host CPU (default: the last allowed one)", 2},
     {"numa", OPT_NUMA, "POLICY", 0,
      "Guest memory: local, bind=N or interleave=A,B (default: that CPU's node)", 2},
@@ -148,6 +151,9 @@ static error_t parse_opt(int key, char *arg, struct argp_state *state) {
     case OPT_TIMEOUT:
         rc = parse_seconds(arg, &o->timeout_ns);
         return rc ? bad_number(state, "--timeout", arg, rc) : 0;
+    case OPT_BUDGET:
+        rc = parse_seconds(arg, &o->budget_ns);
+        return rc ? bad_number(state, "--budget", arg, rc) : 0;
     case OPT_PIN:
     case OPT_NUMA:
     case 'm':
@@ -243,6 +249,7 @@ int bench_options_parse(struct bench_options *o, int argc, char **argv, bool *do
                                 .warmup = 1,
                                 .cpu = -1,
                                 .ram = (uint64_t)512 << 20,
+                                .budget_ns = (uint64_t)4 * 1000000000u,
                                 .timeout_ns = (uint64_t)120 * 1000000000u};
     int rc = cli_parse(&argp, argc, argv, "penumbra bench", &p, done);
     *done = *done || p.listed;

@@ -48,6 +48,7 @@ static void print_row(const json_t *r, FILE *out) {
     const json_t *t = json_object_get(r, "time_ns"), *f = json_object_get(r, "faults"),
                  *w = json_object_get(r, "walks");
     char time[16], low[16], high[16], range[40], b[7][16];
+    size_t n = json_array_size(json_object_get(t, "samples"));
     fprintf(out, "  %-6s %-9s ", text(r, "mmu"), text(r, "kind"));
     if (text(r, "error")) {
         fprintf(out, "failed: %s\n", text(r, "error"));
@@ -57,7 +58,7 @@ static void print_row(const json_t *r, FILE *out) {
     bench_time(json_number_value(json_object_get(t, "low")), low);
     bench_time(json_number_value(json_object_get(t, "high")), high);
     snprintf(range, sizeof(range), "%s..%s", low, high);
-    fprintf(out, "%9s  %-19s %8s %8s %8s %8s %6s %8s %7s\n", time, range,
+    fprintf(out, "%9s  %-19s %3zu %8s %8s %8s %8s %6s %8s %7s\n", time, range, n,
             number(json_object_get(r, "guest_insns"), b[0]),
             number(json_object_get(f, "taken"), b[1]),
             number(json_object_get(f, "guest"), b[2]),
@@ -93,7 +94,8 @@ void bench_table_print(const json_t *doc, FILE *out) {
     }
     fputs("\nmeasured: on the host's CPU. simulated: by the software CPU; its times "
           "compare "
-          "with each\nother alone. insns: guest instructions. faults: met by the MMU's "
+          "with each\nother alone. n: runs. insns: guest instructions. faults: met by "
+          "the MMU's "
           "tables; guest's: of these,\ngiven to the guest. refs: table entries read per "
           "TLB "
           "miss. -: not counted.\n",
