@@ -24,8 +24,19 @@ static const struct {
     {1, 0, 0xc}, {7, 0, 0xe}, {7, 1, 0x1}, {0xd, 1, 0x1}, {0x80000001u, 0, 0xc},
 };
 
-/* Bits that run-time state or KVM itself decides, not the model. */
-#define LEAF1_ECX_KEEP (1u << 31 | 1u << 27) /* hypervisor, OSXSAVE */
+/* Bits that run-time state decides, not the model. */
+#define LEAF1_ECX_KEEP (1u << 27) /* OSXSAVE */
+/* What KVM does and KVM_GET_SUPPORTED_CPUID leaves to its user to say (api.rst). */
+#define HYPERVISOR   (1u << 31)
+#define TSC_DEADLINE (1u << 24)
+
+static void add_unsaid(struct pn_engine *e, struct kvm_cpuid_entry2 *c) {
+    if (c->function != 1)
+        return;
+    c->ecx |= HYPERVISOR;
+    if (ioctl(e->vm, KVM_CHECK_EXTENSION, KVM_CAP_TSC_DEADLINE_TIMER) > 0)
+        c->ecx |= TSC_DEADLINE;
+}
 
 static void mask_features(struct kvm_cpuid_entry2 *c, const struct cpu_model *model) {
     for (size_t i = 0; i < sizeof(feature_leaves) / sizeof(feature_leaves[0]); i++) {
@@ -64,6 +75,7 @@ int kvm_set_cpuid(struct pn_engine *e, struct kvm_vcpu *v, char *err, size_t err
     if (ioctl(e->kvm, KVM_GET_SUPPORTED_CPUID, c) < 0)
         rc = -errno;
     for (unsigned i = 0; rc == 0 && i < c->nent; i++) {
+        add_unsaid(e, &c->entries[i]);
         if (c->entries[i].function < LEAF_HYPERVISOR ||
             c->entries[i].function >= 0x80000000u)
             mask_features(&c->entries[i], model);
