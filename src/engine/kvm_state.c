@@ -14,6 +14,11 @@
 
 #define XFEATURE_PKRU    9u
 #define XSTATE_BV_OFFSET 512u
+#define XFEATURE_SSE     2u
+#define MXCSR_OFFSET     24u
+#define MXCSR_INIT       0x1f80u
+#define XMM_OFFSET       160u
+#define XMM_SIZE         256u
 
 /* What a running guest keeps in MSRs; those that the host's KVM refuses are left out. */
 static const uint32_t msr_list[] = {
@@ -200,6 +205,17 @@ int kvm_get_state(struct pn_engine *e, unsigned cpu, struct pn_cpu_state *s) {
     return 0;
 }
 
+/* QEMU's software CPU, which the lab's SVM is made of, refuses ring 3 every port while TR
+ * is a busy TSS, as it always is (target/i386/tcg/seg_helper.c, check_io: type 9 only;
+ * QEMU 7.2). There the type goes in as QEMU has it after LTR. */
+static bool tr_must_be_available(const struct pn_engine *e) {
+    unsigned max, b, c, d;
+    if (strcmp(e->host.vendor, "kvm_amd"))
+        return false;
+    __cpuid(0x40000000, max, b, c, d);
+    return b == 0x54474354 && c == 0x43544743 && d == 0x47435447; /* TCGTCGTCGTCG */
+}
+
 static int set_system(struct kvm_vcpu *v, const struct pn_cpu_state *s) {
     struct kvm_regs regs;
     struct kvm_sregs sregs;
@@ -207,6 +223,8 @@ static int set_system(struct kvm_vcpu *v, const struct pn_cpu_state *s) {
         return -errno;
     for (unsigned i = 0; i < PN_SEGMENTS; i++)
         to_segment(segment_of(&sregs, i), &s->seg[i]);
+    if (tr_must_be_available(v->engine))
+        sregs.tr.type &= 13;
     sregs.gdt.base = s->gdtr.base, sregs.gdt.limit = s->gdtr.limit;
     sregs.idt.base = s->idtr.base, sregs.idt.limit = s->idtr.limit;
     sregs.cr0 = s->cr0, sregs.cr2 = s->cr2, sregs.cr3 = s->cr3, sregs.cr4 = s->cr4;
@@ -229,15 +247,22 @@ static int set_vector(struct kvm_vcpu *v, const struct pn_cpu_state *s) {
     if (ioctl(v->fd, KVM_SET_XCRS, &xcrs) < 0)
         return -errno;
     struct kvm_xsave xsave;
-    memcpy(&xsave, s->xsave, sizeof(xsave));
+    uint8_t *area = (uint8_t *)&xsave;
     uint64_t present;
-    memcpy(&present, s->xsave + XSTATE_BV_OFFSET, sizeof(present));
+    uint32_t mxcsr;
+    memcpy(area, s->xsave, sizeof(xsave));
+    memcpy(&present, area + XSTATE_BV_OFFSET, sizeof(present));
+    memcpy(&mxcsr, area + MXCSR_OFFSET, sizeof(mxcsr));
+    if (!(present & XFEATURE_SSE) && mxcsr != MXCSR_INIT) {
+        memset(area + XMM_OFFSET, 0, XMM_SIZE); /* KVM takes MXCSR with SSE only */
+        present |= XFEATURE_SSE;
+    }
     unsigned offset = pkru_offset();
     if (offset && s->pkru) {
         present |= 1ull << XFEATURE_PKRU;
-        memcpy((uint8_t *)&xsave + offset, &s->pkru, sizeof(s->pkru));
-        memcpy((uint8_t *)&xsave + XSTATE_BV_OFFSET, &present, sizeof(present));
+        memcpy(area + offset, &s->pkru, sizeof(s->pkru));
     }
+    memcpy(area + XSTATE_BV_OFFSET, &present, sizeof(present));
     return ioctl(v->fd, KVM_SET_XSAVE, &xsave) < 0 ? -errno : 0;
 }
 

@@ -47,7 +47,7 @@ done
 
 # A program's libraries keep their paths, so that its interpreter finds them.
 add_libraries() {
-    ldd "$1" 2>/dev/null | grep -o '/[^ ]*' | while read -r lib; do
+    { ldd "$1" 2>/dev/null || true; } | { grep -o '/[^ ]*' || true; } | while read -r lib; do
         [ -e "$root$lib" ] && continue
         mkdir -p "$root$(dirname "$lib")"
         cp -L "$lib" "$root$lib"
