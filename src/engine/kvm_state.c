@@ -35,8 +35,9 @@ static const uint32_t msr_list[] = {
 
 struct msr_buffer {
     struct kvm_msrs head;
-    struct kvm_msr_entry entry[1];
+    struct kvm_msr_entry entry[PN_MSRS_MAX];
 };
+_Static_assert(MSR_LIST_COUNT <= PN_MSRS_MAX && MSR_LIST_COUNT <= 64, "msr_list");
 
 static void from_segment(struct pn_segment *d, const struct kvm_segment *s) {
     d->sel = s->selector;
@@ -138,15 +139,30 @@ static int get_system(struct kvm_vcpu *v, struct pn_cpu_state *s) {
     return 0;
 }
 
-static void get_msrs(struct kvm_vcpu *v, struct pn_cpu_state *s) {
-    for (size_t i = 0; i < MSR_LIST_COUNT && s->msr_count < PN_MSRS_MAX; i++) {
+/* Which of msr_list this KVM has: asked once, for the first vCPU. */
+static uint64_t msrs_known(struct kvm_vcpu *v) {
+    uint64_t known = v->engine->msrs_known;
+    for (size_t i = 0; !known && i < MSR_LIST_COUNT; i++) {
         struct msr_buffer m = {.head.nmsrs = 1, .entry[0].index = msr_list[i]};
-        if (ioctl(v->fd, KVM_GET_MSRS, &m) != 1)
-            continue;
-        if (msr_list[i] == MSR_TSC)
-            s->tsc = m.entry[0].data;
+        if (ioctl(v->fd, KVM_GET_MSRS, &m) == 1)
+            v->engine->msrs_known |= 1ull << i;
+    }
+    return v->engine->msrs_known;
+}
+
+/* All in one call: each ioctl costs as much as an instruction that KVM emulates. */
+static void get_msrs(struct kvm_vcpu *v, struct pn_cpu_state *s) {
+    uint64_t known = msrs_known(v);
+    struct msr_buffer m = {.head.nmsrs = 0};
+    for (size_t i = 0; i < MSR_LIST_COUNT; i++)
+        if (known >> i & 1)
+            m.entry[m.head.nmsrs++].index = msr_list[i];
+    int n = ioctl(v->fd, KVM_GET_MSRS, &m);
+    for (int i = 0; i < n && s->msr_count < PN_MSRS_MAX; i++) {
+        if (m.entry[i].index == MSR_TSC)
+            s->tsc = m.entry[i].data;
         else
-            s->msr[s->msr_count++] = (struct pn_msr){msr_list[i], m.entry[0].data};
+            s->msr[s->msr_count++] = (struct pn_msr){m.entry[i].index, m.entry[i].data};
     }
 }
 
@@ -266,9 +282,24 @@ static int set_vector(struct kvm_vcpu *v, const struct pn_cpu_state *s) {
     return ioctl(v->fd, KVM_SET_XSAVE, &xsave) < 0 ? -errno : 0;
 }
 
-static void set_msr(struct kvm_vcpu *v, uint32_t index, uint64_t value) {
-    struct msr_buffer m = {.head.nmsrs = 1, .entry[0] = {.index = index, .data = value}};
-    ioctl(v->fd, KVM_SET_MSRS, &m); /* what this KVM does not have, its guest never set */
+/* What this KVM does not have, its guest never set: KVM stops there, and goes on after
+ * it. The TSC goes first: the TSC deadline is compared with it. */
+static void set_msrs(struct kvm_vcpu *v, const struct pn_cpu_state *s) {
+    struct msr_buffer m = {.head.nmsrs = 0};
+    if (s->tsc)
+        m.entry[m.head.nmsrs++] =
+            (struct kvm_msr_entry){.index = MSR_TSC, .data = s->tsc};
+    for (unsigned i = 0; i < s->msr_count && m.head.nmsrs < PN_MSRS_MAX; i++)
+        if (s->msr[i].index != MSR_APIC_BASE)
+            m.entry[m.head.nmsrs++] =
+                (struct kvm_msr_entry){.index = s->msr[i].index, .data = s->msr[i].value};
+    while (m.head.nmsrs) {
+        int done = ioctl(v->fd, KVM_SET_MSRS, &m);
+        if (done < 0 || (unsigned)done >= m.head.nmsrs)
+            return;
+        m.head.nmsrs -= (unsigned)done + 1;
+        memmove(m.entry, m.entry + done + 1, m.head.nmsrs * sizeof(m.entry[0]));
+    }
 }
 
 static int set_lapic(struct kvm_vcpu *v, const struct pn_cpu_state *s) {
@@ -309,11 +340,7 @@ int kvm_set_state(struct pn_engine *e, unsigned cpu, const struct pn_cpu_state *
         rc = set_lapic(v, s);
     if (rc)
         return rc;
-    if (s->tsc) /* before the TSC deadline, which is compared with it */
-        set_msr(v, MSR_TSC, s->tsc);
-    for (unsigned i = 0; i < s->msr_count; i++)
-        if (s->msr[i].index != MSR_APIC_BASE)
-            set_msr(v, s->msr[i].index, s->msr[i].value);
+    set_msrs(v, s);
     rc = set_events(v, s);
     if (rc)
         return rc;

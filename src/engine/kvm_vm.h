@@ -41,6 +41,7 @@ struct pn_engine {
     _Atomic unsigned slot_changes; /* so that a fallback CPU knows that its own are old */
     pthread_mutex_t slot_lock;     /* guards slots: vCPU threads read them too */
     uint64_t start_ns;
+    uint64_t msrs_known; /* kvm_state.c */
     enum pn_dirty_tracker tracker;
     unsigned ring_bytes;
     pthread_mutex_t ring_lock;
