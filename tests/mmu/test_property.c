@@ -39,7 +39,7 @@ START_TEST(property) {
     w->maxphyaddr = maxphyaddr[_i % 4];
     struct pn_mmu_config cfg = config_of((unsigned)_i);
     world_begin(w, &cfg);
-    unsigned every = only && getenv("PN_AUDIT") ? 1 : 8;
+    unsigned every = only && getenv("PN_AUDIT") ? 1 : 7;
     for (w->step = 0; w->step < STEPS; w->step++) {
         one_step(w);
         if (w->step % every == 0 && pn_mmu_audit(w->mmu, stderr))
