@@ -228,16 +228,20 @@ int measure_run(const struct measure_config *cfg, struct measure_sample *out, ch
         .ram = cfg->ram,
         .cpus = 1,
         .append = cfg->append,
-        .kernel_blob = pn_guest_elf,
-        .kernel_blob_size = (size_t)(pn_guest_elf_end - pn_guest_elf),
+        .kernel = cfg->kernel,
+        .initrd = cfg->initrd,
         .numa = cfg->numa,
         .seed = 1,
         .timeout_ns = cfg->timeout_ns,
         .serial_out = serial_out,
         .on_mark = on_mark,
-        .window = true,
         .opaque = &r,
     };
+    if (!cfg->kernel) {
+        m.kernel_blob = pn_guest_elf;
+        m.kernel_blob_size = (size_t)(pn_guest_elf_end - pn_guest_elf);
+        m.window = true;
+    }
     if (cfg->log_dirty)
         m.dirty = choose_tracker(cfg->engine);
     pn_mmu_options_default(&m.mmu);

@@ -9,7 +9,8 @@
 
 struct measure_config {
     const struct pn_engine_ops *engine;
-    const char *append; /* the workload and its parameters */
+    const char *append;          /* the workload and its parameters */
+    const char *kernel, *initrd; /* of a Linux guest; NULL: the embedded guest */
     uint64_t ram;
     const char *numa; /* as machine_config has it; may be NULL */
     uint64_t timeout_ns;

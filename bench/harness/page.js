@@ -118,7 +118,7 @@
   const sparse = (f) => (v) => (/^[1]/.test(v.toExponential()) ? f(v) : "");
 
   function bars(parent, heading, used, get, unit, format) {
-    const names = [...new Set(good.map(point))];
+    const names = [...new Set(good.filter((r) => used.includes(r.mmu) && get(r) > 0).map(point))];
     const datasets = used.map((m) => ({
       label: title(m),
       backgroundColor: colour(m),

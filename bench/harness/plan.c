@@ -8,7 +8,7 @@
  * 2. The order of units depends on the arguments alone: shards of one command line made
  * on different machines are parts of one plan.
  */
-#include "bench/harness/plan.h"
+#include "bench/harness/plan_internal.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -124,9 +124,22 @@ static void put(char *buf, size_t size, const char *name, const char *value) {
     snprintf(buf + n, size - n, "%s%s=%s", n ? " " : "", name, value);
 }
 
+int plan_append_unit(struct plan *p, const struct plan_unit *u, struct err *e) {
+    for (unsigned i = 0; i < p->units; i++)
+        if (!strcmp(p->unit[i].workload, u->workload) &&
+            !strcmp(p->unit[i].params, u->params))
+            return err_set(e, -EINVAL, "%s %s is asked for twice", u->workload, u->label);
+    if (p->units == PLAN_UNITS_MAX)
+        return err_set(e, -ENOSPC, "more than %u points", PLAN_UNITS_MAX);
+    p->unit[p->units] = *u;
+    p->unit[p->units].index = p->units;
+    p->units++;
+    return 0;
+}
+
 static int append_unit(struct plan *p, const struct values *val, const char *axis,
                        struct err *e) {
-    struct plan_unit u = {.index = p->units, .workload = workloads[val->workload].name};
+    struct plan_unit u = {.workload = workloads[val->workload].name};
     for (int i = 0; i < WORKLOAD_PARAMS; i++) {
         char text[32], size[SIZE_TEXT_MAX];
         if (workload_params[i].workload != val->workload)
@@ -142,14 +155,7 @@ static int append_unit(struct plan *p, const struct values *val, const char *axi
             u.value = (double)val->v[i];
         }
     }
-    for (unsigned i = 0; i < p->units; i++)
-        if (!strcmp(p->unit[i].workload, u.workload) &&
-            !strcmp(p->unit[i].params, u.params))
-            return err_set(e, -EINVAL, "%s %s is asked for twice", u.workload, u.label);
-    if (p->units == PLAN_UNITS_MAX)
-        return err_set(e, -ENOSPC, "more than %u points", PLAN_UNITS_MAX);
-    p->unit[p->units++] = u;
-    return 0;
+    return plan_append_unit(p, &u, e);
 }
 
 /* One point: the standard values, or the quick ones, then those of base, and of list,
@@ -180,6 +186,8 @@ static int add_points(struct plan *p, int workload, bool quick, struct err *e) {
 }
 
 int plan_add(struct plan *p, const char *text, bool quick, struct err *e) {
+    if (plan_is_linux(text))
+        return plan_add_linux(p, text, quick, e);
     size_t n = strcspn(text, ":");
     int workload = workload_find(text, n);
     if (workload < 0)
@@ -205,5 +213,8 @@ void plan_shard(struct plan *p, unsigned shard, unsigned of) {
 }
 
 void plan_append(const struct plan_unit *u, char *buf, size_t size) {
-    snprintf(buf, size, "workload=%s %s", u->workload, u->params);
+    if (plan_is_linux(u->workload))
+        plan_linux_append(u, buf, size);
+    else
+        snprintf(buf, size, "workload=%s %s", u->workload, u->params);
 }

@@ -105,6 +105,8 @@ static void one_run(struct bench *b, const struct plan_unit *u, unsigned mmu,
         .ram = b->o.ram,
         .numa = *b->o.numa ? b->o.numa : NULL,
         .timeout_ns = b->o.timeout_ns,
+        .kernel = plan_is_linux(u->workload) ? b->o.kernel : NULL,
+        .initrd = plan_is_linux(u->workload) ? b->o.initrd : NULL,
         .log_dirty = !strcmp(u->workload, "dirty"),
         .running = &running,
     };

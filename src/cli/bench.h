@@ -17,9 +17,10 @@ struct bench_options {
     unsigned repeat, warmup;
     bool quick;
     const char *json, *html;
-    unsigned shard, shards; /* shard 1..shards; shards 0: all */
-    int cpu;                /* to pin to; -1: none */
-    char numa[32];          /* policy of guest memory; "": the host's */
+    const char *kernel, *initrd; /* for Linux workloads */
+    unsigned shard, shards;      /* shard 1..shards; shards 0: all */
+    int cpu;                     /* to pin to; -1: none */
+    char numa[32];               /* policy of guest memory; "": the host's */
     uint64_t ram, timeout_ns;
     uint64_t budget_ns; /* of one point under one MMU; 0: none */
 };

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The command line of `penumbra bench`. No state but what argp carries. */
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,6 +24,8 @@ enum {
     OPT_TIMEOUT,
     OPT_BUDGET,
     OPT_LIST,
+    OPT_KERNEL,
+    OPT_INITRD,
 };
 
 static const struct argp_option options[] = {
@@ -31,6 +34,9 @@ static const struct argp_option options[] = {
      1},
     {"list", OPT_LIST, 0, 0, "List the workloads and their parameters", 1},
     {"quick", OPT_QUICK, 0, 0, "Small workloads, fewer points, 3 repetitions", 1},
+    {"kernel", OPT_KERNEL, "FILE", 0, "Kernel of the Linux workloads", 1},
+    {"initrd", OPT_INITRD, "FILE", 0,
+     "Their initramfs, with pn-linux: scripts/guest.sh --add makes it", 1},
     {"shard", OPT_SHARD, "I/N", 0,
      "Run the I-th of N parts of the plan; see 'penumbra merge'", 1},
     {0, 0, 0, 0, "How it is measured:", 2},
@@ -77,6 +83,23 @@ static void list_workloads(void) {
         printf("  %-9s %-8s %s%s%s%s\n", p->name, value, p->doc, *p->words ? " (" : "",
                p->words, *p->words ? ")" : "");
     }
+}
+
+static void print_linux(const char *name, uint64_t n, uint64_t bytes, const char *doc) {
+    char size[SIZE_TEXT_MAX];
+    printf("linux.%-10s n=%" PRIu64, name, n);
+    if (bytes)
+        printf(" bytes=%s", size_text(bytes, size));
+    printf(": %s\n", doc);
+}
+
+static void list_linux(void) {
+    puts("\nlinux: all that follow, each in a Linux guest of its own (--kernel, "
+         "--initrd)");
+#define LINUX(name, unit, n, quick, bytes, quick_bytes, doc)                             \
+    print_linux(#name, n, bytes, doc);
+#include "bench/linux/linux.inc"
+#undef LINUX
 }
 
 static error_t bad_number(struct argp_state *state, const char *option, const char *arg,
@@ -131,6 +154,7 @@ static error_t parse_opt(int key, char *arg, struct argp_state *state) {
         return 0;
     case OPT_LIST:
         list_workloads();
+        list_linux();
         p->listed = true;
         state->next = state->argc;
         return 0;
@@ -158,6 +182,12 @@ static error_t parse_opt(int key, char *arg, struct argp_state *state) {
     case OPT_NUMA:
     case 'm':
         return parse_place(key, arg, state, o);
+    case OPT_KERNEL:
+        o->kernel = arg;
+        return 0;
+    case OPT_INITRD:
+        o->initrd = arg;
+        return 0;
     case OPT_JSON:
         o->json = arg;
         return 0;
@@ -232,8 +262,12 @@ static int make_plan(struct bench_options *o, const struct parse *p) {
     char text[256];
     struct err e = {text, sizeof(text)};
     int rc = p->workloads ? 0 : plan_add_all(&o->plan, o->quick, &e);
-    for (unsigned i = 0; i < p->workloads && !rc; i++)
-        rc = plan_add(&o->plan, p->workload[i], o->quick, &e);
+    for (unsigned i = 0; i < p->workloads && !rc; i++) {
+        if (plan_is_linux(p->workload[i]) && (!o->kernel || !o->initrd))
+            rc = err_set(&e, -EINVAL, "%s needs --kernel and --initrd", p->workload[i]);
+        else
+            rc = plan_add(&o->plan, p->workload[i], o->quick, &e);
+    }
     if (rc) {
         cli_error("%s", text);
         return CLI_USAGE;

@@ -60,6 +60,9 @@ refused 2 bench touch:nosuch=1
 refused 2 bench touch:bytes=1
 refused 2 bench touch:bytes=1M,bytes=2M
 refused 2 bench touch touch
+refused 2 bench linux.fork
+refused 2 bench linux.nosuch --kernel a --initrd b
+refused 2 bench linux.fork:bytes=1 --kernel a --initrd b
 refused 2 bench --mmu nosuch
 refused 2 bench --mmu shadow,shadow
 refused 2 bench --mmu ""

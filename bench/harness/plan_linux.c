@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: MIT */
+/* Linux workloads as points: "linux" stands for all, "linux.fork" and
+ * "linux.mmap:n=10,bytes=1M" for one. Each point is a boot of its own. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/size.h"
+#include "bench/harness/plan_internal.h"
+
+static const struct job {
+    const char *name; /* as results have it */
+    uint64_t n, quick, bytes, quick_bytes;
+} jobs[] = {
+#define LINUX(name, unit, n, quick, bytes, quick_bytes, doc)                             \
+    {"linux." #name, n, quick, bytes, quick_bytes},
+#include "bench/linux/linux.inc"
+#undef LINUX
+};
+#define JOBS (sizeof(jobs) / sizeof(jobs[0]))
+
+bool plan_is_linux(const char *workload) {
+    return !strncmp(workload, "linux", 5) && strchr(".:", workload[5]);
+}
+
+static int give(const struct job *job, char *item, uint64_t *n, uint64_t *bytes,
+                struct err *e) {
+    char *eq = strchr(item, '=');
+    uint64_t *to = NULL;
+    if (eq) {
+        *eq = 0;
+        to = !strcmp(item, "n") ? n : !strcmp(item, "bytes") && job->bytes ? bytes : NULL;
+    }
+    if (!to)
+        return err_set(e, -EINVAL, "%s has no parameter '%s'", job->name, item);
+    if (size_parse(eq + 1, to) || !*to)
+        return err_set(e, -EINVAL, "%s: %s=%s: not a number above 0", job->name, item,
+                       eq + 1);
+    return 0;
+}
+
+static int add(struct plan *p, const struct job *job, const char *list, bool quick,
+               struct err *e) {
+    struct plan_unit u = {.workload = job->name};
+    uint64_t n = quick ? job->quick : job->n;
+    uint64_t bytes = quick ? job->quick_bytes : job->bytes;
+    char *copy = strdup(list), *at = copy, *item;
+    int rc = copy ? 0 : -ENOMEM;
+    snprintf(u.label, sizeof(u.label), "%s", list);
+    for (char *c = u.label; *c; c++)
+        if (*c == ',')
+            *c = ' ';
+    while (!rc && *list && (item = strsep(&at, ",")))
+        rc = give(job, item, &n, &bytes, e);
+    free(copy);
+    snprintf(u.params, sizeof(u.params), "n=%" PRIu64, n);
+    if (bytes)
+        snprintf(u.params, sizeof(u.params), "n=%" PRIu64 " bytes=%" PRIu64, n, bytes);
+    return rc ? rc : plan_append_unit(p, &u, e);
+}
+
+int plan_add_linux(struct plan *p, const char *text, bool quick, struct err *e) {
+    size_t size = strcspn(text, ":");
+    bool all = size == 5, any = false;
+    int rc = 0;
+    for (size_t i = 0; i < JOBS && !rc; i++)
+        if (all || (strlen(jobs[i].name) == size && !memcmp(jobs[i].name, text, size))) {
+            rc = add(p, &jobs[i], text[size] ? text + size + 1 : "", quick, e);
+            any = true;
+        }
+    return any ? rc
+               : err_set(e, -EINVAL, "no workload is called '%.*s' (see --list)",
+                         (int)size, text);
+}
+
+void plan_linux_append(const struct plan_unit *u, char *buf, size_t size) {
+    uint64_t n = 0, bytes = 0;
+    int got = sscanf(u->params, "n=%" SCNu64 " bytes=%" SCNu64, &n, &bytes);
+    int at = snprintf(buf, size, "console=ttyS0 panic=-1 quiet pn.bench=%s:%" PRIu64,
+                      u->workload + strlen("linux."), n);
+    if (got == 2 && at > 0 && (size_t)at < size)
+        snprintf(buf + at, size - (size_t)at, ":%" PRIu64, bytes);
+}
