@@ -126,6 +126,11 @@ struct pn_engine_ops {
     long (*dirty_harvest)(struct pn_engine *e, uint32_t slot, uint64_t *bitmap,
                           size_t words);
     void (*dump)(struct pn_engine *e, unsigned cpu, FILE *out);
+    /* The run is over (or goes on under another engine): what is still on its way into
+     * the rings goes in. NULL: everything is there at once. */
+    void (*trace_end)(struct pn_engine *e);
+    /* Why the rings hold no events of this engine; NULL: they do. */
+    const char *(*trace_problem)(struct pn_engine *e);
     const char *(*error)(struct pn_engine *e); /* after PN_EXIT_ERROR or SHUTDOWN */
 };
 

@@ -21,7 +21,8 @@ enum pn_event {
 
 /* 64 bytes, little-endian, as written to a trace file. */
 struct pn_event_rec {
-    uint64_t time; /* virtual time: retired guest instructions of this vCPU */
+    uint64_t time; /* virtual time: retired guest instructions of this vCPU; under KVM the
+                      machine's nanoseconds */
     uint16_t id;   /* enum pn_event */
     uint16_t vcpu;
     uint32_t pad;    /* 0 */

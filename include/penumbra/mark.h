@@ -33,9 +33,9 @@ enum pn_mark_phase {
     PN_PHASE_END = 2    /* it is over */
 };
 
-#define PN_MARK_VALUE(kind, arg) ((unsigned)(kind) << 24 | ((unsigned)(arg) & 0xffffffu))
+#define PN_MARK_VALUE(kind, arg) ((unsigned)(kind) << 24 | ((unsigned)(arg)&0xffffffu))
 #define PN_MARK_KIND(value)      ((unsigned)(value) >> 24)
-#define PN_MARK_ARG(value)       ((unsigned)(value) & 0xffffffu)
+#define PN_MARK_ARG(value)       ((unsigned)(value)&0xffffffu)
 
 /* What a request came to. */
 #define PN_MARK_NONE   0u /* nothing asked yet, or nobody serves requests */

@@ -150,6 +150,11 @@ static int run_machine(struct run *r) {
     ops->describe(machine_engine(r->machine), rep->mmu_detail, sizeof(rep->mmu_detail));
     if (ops->threaded) /* always say which MMU the host's hypervisor uses */
         cli_error("--mmu %s: %s", r->options.mmu, rep->mmu_detail);
+    const char *untraced = r->trace && ops->trace_problem
+                               ? ops->trace_problem(machine_engine(r->machine))
+                               : NULL;
+    if (untraced)
+        cli_error("no events of KVM's: %s", untraced);
     running = r->machine;
     console_open(quit);
     int rc = machine_run(r->machine, &r->report.result, err, sizeof(err));

@@ -45,6 +45,7 @@ static void kvm_destroy(struct pn_engine *e) {
         if (e->vcpu[i].fd >= 0)
             close(e->vcpu[i].fd);
     }
+    kvm_trace_end(e);
     kvm_slots_free(e);
     free(e->vcpu);
     pthread_mutex_destroy(&e->ring_lock);
@@ -133,6 +134,8 @@ static int kvm_create(const struct pn_engine_config *cfg, struct pn_engine **out
         return -ENOMEM;
     err[0] = 0;
     int rc = pn_kvm_host_open(&e->host, &e->kvm);
+    if (rc == 0)
+        kvm_trace_begin(e, cfg->rings);
     if (rc)
         snprintf(e->error, sizeof(e->error), "%s", e->host.reason);
     struct sigaction sa = {.sa_handler = on_kick};
@@ -213,5 +216,7 @@ const struct pn_engine_ops engine_kvm = {
     .has_tracker = kvm_has_tracker,
     .dirty_harvest = kvm_dirty_harvest,
     .dump = kvm_dump,
+    .trace_end = kvm_trace_end,
+    .trace_problem = kvm_trace_problem,
     .error = kvm_error_text,
 };

@@ -52,8 +52,11 @@ struct pn_engine {
     uint32_t posted_size;
     uint64_t posted_writes; /* taken out of it */
     pthread_mutex_t posted_lock;
-    _Atomic int failed; /* 1 + the first vCPU whose run() failed */
-    char error[400];    /* of create() and set_slot() */
+    struct kvm_trace *trace; /* kvm_trace.c; NULL: not recorded */
+    uint64_t trace_time;     /* the rings' clock */
+    char trace_problem[160]; /* why not, where it was asked for */
+    _Atomic int failed;      /* 1 + the first vCPU whose run() failed */
+    char error[400];         /* of create() and set_slot() */
 };
 
 /* One line into e->error. Return: -errno as it was on entry. */
@@ -80,6 +83,12 @@ void kvm_pv_get(struct kvm_vcpu *v, struct pn_cpu_state *s);
 int kvm_posted_begin(struct pn_engine *e, const struct pn_engine_config *cfg);
 /* Give posted writes to their devices: whenever a vCPU has come out. */
 void kvm_posted_drain(struct pn_engine *e);
+
+/* kvm_trace.c: KVM's tracepoints into the rings, from the VM's creation to the end of the
+ * run. Where they cannot be had the run goes on, and kvm_trace_problem says why. */
+void kvm_trace_begin(struct pn_engine *e, struct pn_ring *rings);
+void kvm_trace_end(struct pn_engine *e);
+const char *kvm_trace_problem(struct pn_engine *e);
 
 /* kvm_stats.c */
 void kvm_stats_begin(struct pn_engine *e);

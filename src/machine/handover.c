@@ -149,6 +149,8 @@ static int move(struct machine *m, const struct pn_engine_ops *to, struct parcel
     if (rc)
         return err_sys(e, rc, "handover: the state under %s", from->name);
     uint64_t now = clock_now(&m->clock);
+    if (from->trace_end)
+        from->trace_end(m->engine);
     m->past[m->switches] = (struct machine_past){from, m->engine};
     m->ops = to;
     m->engine = NULL;

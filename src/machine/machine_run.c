@@ -339,6 +339,8 @@ int machine_run(struct machine *m, struct machine_result *result, char *err,
         .guest_ns = clock_now(&m->clock),
         .host_ns = host_ns() - m->host_start,
     };
+    if (m->ops->trace_end)
+        m->ops->trace_end(m->engine);
     if (m->cfg.rings)
         pn_emit(&m->cfg.rings[0], exit, m->end, m->end_code);
     /* What the engine takes down when it is destroyed is not the guest's doing. */
