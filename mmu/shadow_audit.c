@@ -134,9 +134,13 @@ static void audit_sptes(struct audit *a, const struct sp *sp) {
 
 static void audit_links(struct audit *a, const struct sp *sp) {
     struct ptrs_pos pos = {0};
-    for (uint64_t *p; (p = ptrs_next(sp->parents, &pos));)
+    unsigned parents = 0;
+    for (uint64_t *p; (p = ptrs_next(sp->parents, &pos)); parents++)
         if (!spte_table(*p) || spte_child(*p) != sp->spt)
             wrong(a, SP_FMT " has a parent that leads elsewhere", SP_ARG(sp));
+    if (parents > PTRS_MAX || (parents && parents != ptrs_total(sp->parents)))
+        wrong(a, SP_FMT " has %u parents, not %u", SP_ARG(sp), parents,
+              ptrs_total(sp->parents));
     unsigned bits = 0;
     for (unsigned i = 0; i < 512; i++)
         if (sp->unsync_bits[i / 64] >> (i % 64) & 1) {
