@@ -51,7 +51,7 @@ static const struct points {
     {"exit",
      NULL,
      "",
-     {"kind=out", "kind=cpuid", "kind=mmio"},
+     {"kind=out", "kind=cpuid", "kind=mmio", "kind=hypercall"},
      {"kind=out", "kind=mmio"}},
     {"dirty", NULL, "", {"write=10", "write=50", "write=100"}, {"write=50"}},
     {"demand", NULL, "pages=1024", {"by=guest", "by=host"}, {"by=guest"}},
