@@ -85,19 +85,21 @@ static void jc_clear(struct xlat *x) {
 int blocks_create(struct xlat *x) {
     x->block_max = (uint32_t)(x->size / 192) + 64;
     x->offs_max = (uint32_t)(x->size / 24) + 4096;
+    x->exit_max = (uint32_t)(x->size / 96) + 4096;
     x->fault_max = (uint32_t)(x->size / 64) + 4096;
     x->insn_max = (uint32_t)(x->size / 256) + 4096;
     if (code_create(x))
         return -1;
     x->blocks = reserve(x->block_max * sizeof *x->blocks);
     x->offs = reserve(x->offs_max * sizeof *x->offs);
+    x->exits = reserve(x->exit_max * sizeof *x->exits);
     x->faults = reserve(x->fault_max * sizeof *x->faults);
     x->insns = reserve(x->insn_max * sizeof *x->insns);
     x->hash = reserve(BLOCK_HASH * sizeof *x->hash);
     x->pages = reserve(PAGE_MAX * sizeof *x->pages);
     x->page_hash = reserve(PAGE_HASH * sizeof *x->page_hash);
-    if (!x->blocks || !x->offs || !x->faults || !x->insns || !x->hash || !x->pages ||
-        !x->page_hash)
+    if (!x->blocks || !x->offs || !x->exits || !x->faults || !x->insns || !x->hash ||
+        !x->pages || !x->page_hash)
         return -1;
     struct emit e = {x->rw};
     x->none = x->rx + (thunk(&e, xlat_tramp_miss) - x->rw);
@@ -121,6 +123,7 @@ void blocks_destroy(struct xlat *x) {
         close(x->fd);
     release(x->blocks, x->block_max * sizeof *x->blocks);
     release(x->offs, x->offs_max * sizeof *x->offs);
+    release(x->exits, x->exit_max * sizeof *x->exits);
     release(x->faults, x->fault_max * sizeof *x->faults);
     release(x->insns, x->insn_max * sizeof *x->insns);
     release(x->hash, BLOCK_HASH * sizeof *x->hash);
@@ -138,6 +141,7 @@ void blocks_flush(struct xlat *x) {
     memset(x->page_hash, 0xff, PAGE_HASH * sizeof *x->page_hash);
     memset(x->pages, 0, x->page_count * sizeof *x->pages);
     x->block_count = x->offs_count = x->fault_count = x->insn_count = 0;
+    x->exit_count = 0;
     x->page_count = 0;
     x->page_free = NO_BLOCK;
     x->used = x->start;
@@ -206,33 +210,32 @@ static void exit_patch(struct xlat *x, const struct block_exit *ex, uint32_t tar
     e_link(x->rw + ex->patch, x->rw + target);
 }
 
-static void exit_unchain(struct xlat *x, struct block *b, unsigned k) {
-    struct block_exit *ex = &b->exit[k];
+static void exit_unchain(struct xlat *x, uint32_t id) {
+    struct block_exit *ex = &x->exits[id];
     if (ex->to == NO_BLOCK)
         return;
-    uint32_t id = (uint32_t)(b - x->blocks) * 2 + k;
     uint32_t *link = &x->blocks[ex->to].incoming;
     while (*link != id)
-        link = &x->blocks[*link / 2].exit[*link % 2].next;
+        link = &x->exits[*link].next;
     *link = ex->next;
     ex->to = NO_BLOCK;
     exit_patch(x, ex, ex->stub);
 }
 
-void block_chain(struct xlat *x, uint32_t from, unsigned k, struct block *to) {
-    struct block *b = &x->blocks[from];
-    struct block_exit *ex = &b->exit[k];
+void block_chain(struct xlat *x, uint32_t id, struct block *to) {
+    struct block_exit *ex = &x->exits[id];
+    const struct block *b = &x->blocks[ex->from];
     if (b->dead || !ex->patch || ex->to != NO_BLOCK || to->gpa2 != NO_PAGE ||
         to->single != b->single)
         return;
     ex->to = (uint32_t)(to - x->blocks);
     ex->next = to->incoming;
-    to->incoming = from * 2 + k;
+    to->incoming = id;
     exit_patch(x, ex, to->code);
 }
 
-void block_cache_exit(struct xlat *x, uint32_t from, unsigned k) {
-    struct block_exit *ex = &x->blocks[from].exit[k];
+void block_cache_exit(struct xlat *x, uint32_t id) {
+    struct block_exit *ex = &x->exits[id];
     struct emit e = {x->rw + x->used};
     if (!ex->patch || x->used + 256 > x->size)
         return;
@@ -337,10 +340,10 @@ void block_drop(struct xlat *x, struct block *b) {
     while (*link != i)
         link = &x->blocks[*link].hash_next;
     *link = b->hash_next;
-    exit_unchain(x, b, 0);
-    exit_unchain(x, b, 1);
+    for (unsigned k = 0; k < b->exit_count; k++)
+        exit_unchain(x, b->exits + k);
     while (b->incoming != NO_BLOCK)
-        exit_unchain(x, &x->blocks[b->incoming / 2], b->incoming % 2);
+        exit_unchain(x, b->incoming);
     struct emit e = {x->rw + b->code};
     e_jmp_to(&e, x->rw + b->dead_stub);
     b->dead = 1;
@@ -431,6 +434,7 @@ static void block_room(struct xlat *x) {
     bool full = x->used + BLOCK_CODE > x->size || x->block_count == x->block_max ||
                 x->offs_count + BLOCK_MAX + 1 > x->offs_max ||
                 x->fault_count + 4 * BLOCK_MAX > x->fault_max ||
+                x->exit_count + EXITS_MAX > x->exit_max ||
                 x->insn_count + BLOCK_MAX > x->insn_max || x->page_count + 2 > PAGE_MAX;
     if (full)
         blocks_flush(x);
@@ -445,7 +449,7 @@ static struct block *block_make(struct xlat *x, uint8_t *hva, pn_gpa gpa, bool s
     b->rip = x->cpu->rip;
     b->mode = x->cpu->mode;
     b->single = single;
-    b->incoming = b->exit[0].to = b->exit[1].to = NO_BLOCK;
+    b->incoming = NO_BLOCK;
     if (!translate(x, b, hva, gpa, single ? 1 : x->max_n))
         return NULL;
     uint32_t *head = &x->hash[block_hash(gpa, b->rip, b->mode)];

@@ -110,8 +110,12 @@ void mem_access(struct lower *l, const struct dec *d, unsigned size, unsigned fl
     } else {
         if (in64(l) && (seg == SEG_FS || seg == SEG_GS))
             e_rm(e, true, OP_ADD, H_R10, H_SP, CO(seg[0].base) + (int32_t)seg * 24);
-        e_mov32(e, H_AX, H_R10);
-        e8(e, 0xc1), e8(e, 0xe8), e8(e, 7);             /* shr eax, 7 */
+        if (l->x->bmi2) { /* rorx eax, r10d, 7 */
+            e8(e, 0xc4), e8(e, 0xc3), e8(e, 0x7b), e8(e, 0xf0), e8(e, 0xc2), e8(e, 7);
+        } else {
+            e_mov32(e, H_AX, H_R10);
+            e8(e, 0xc1), e8(e, 0xe8), e8(e, 7); /* shr eax, 7 */
+        }
         e8(e, 0x25), e32(e, (PN_TLB_ENTRIES - 1) << 5); /* and eax, imm */
         e_rm(e, true, OP_ADD, H_AX, H_SP, l->tlb);
         e_rm(e, true, OP_XOR, H_R10, H_AX, write ? 8 : 0);
@@ -178,18 +182,52 @@ static void emit_slow(struct lower *l, const struct cold *c) {
     e_jmp_to(e, c->end);
 }
 
-static void emit_stub(struct lower *l, const struct stub *s) {
+static bool near(const struct lower *l, uint64_t rip) {
+    return l->chain_ok && (rip ^ l->b->rip) < PN_PAGE_SIZE;
+}
+
+/* An exit that may be chained: a jump whose target is patched. */
+static void chained_exit(struct lower *l, uint8_t *rel32, uint64_t rip) {
     struct emit *e = &l->e;
-    e_link(s->from, e->p);
-    if (s->exit == EXIT_CACHE) {
-        emit_cache_exit(e, l->x, s->rip);
-        return;
-    }
-    l->b->exit[s->exit].stub = here(l);
+    struct xlat *x = l->x;
+    uint32_t id = x->exit_count++;
+    l->b->exit_count++;
+    e_link(rel32, e->p);
+    x->exits[id] = (struct block_exit){.rip = rip,
+                                       .from = l->block,
+                                       .patch = (uint32_t)(rel32 - x->rw),
+                                       .stub = here(l),
+                                       .to = NO_BLOCK};
     e8(e, 0xb8); /* mov eax, imm */
-    e32(e, l->block << 2 | LEFT_CHAIN | s->exit);
+    e32(e, id << 2 | LEFT_CHAIN);
     e8(e, 0xff); /* jmp [rsp + disp8] */
     e_mem(e, 4, H_SP, CO(jit.entry[ENTRY_EXIT]));
+}
+
+static void emit_stub(struct lower *l, const struct stub *s) {
+    struct emit *e = &l->e;
+    bool plain = s->fs != FS_HOST && !s->rest;
+    if (!plain || !near(l, s->rip))
+        e_link(s->from, e->p);
+    if (s->fs == FS_HOST)
+        flags_store(l);
+    if (s->rest)
+        e_alu_mem(e, true, 0, H_SP, CO(budget), s->rest);
+    if (near(l, s->rip))
+        chained_exit(l, plain ? s->from : e_jmp(e), s->rip);
+    else
+        emit_cache_exit(e, l->x, s->rip);
+}
+
+void exit_to(struct lower *l, uint64_t rip, int cc) {
+    struct emit *e = &l->e;
+    unsigned rest = l->n - l->cur - 1;
+    if (cc < 0 && !near(l, rip)) {
+        emit_cache_exit(e, l->x, rip);
+        return;
+    }
+    uint8_t *rel = cc < 0 ? e_jmp(e) : e_jcc(e, (unsigned)cc);
+    l->stub[l->stub_count++] = (struct stub){rel, rip, (uint8_t)l->fs, (uint8_t)rest};
 }
 
 void emit_cold(struct lower *l) {

@@ -32,12 +32,13 @@ struct cold {
     bool last; /* no code for the instruction follows that could be left early */
 };
 
+/* The way out of the block, out of line. */
 struct stub {
     uint8_t *from;
-    uint64_t rip; /* of a jump-cache exit */
-    uint8_t exit; /* 0, 1: chained exits; EXIT_CACHE */
+    uint64_t rip;
+    uint8_t fs;   /* where the flags are */
+    uint8_t rest; /* instructions that the block has not run */
 };
-#define EXIT_CACHE 2u
 
 struct lower {
     struct emit e;
@@ -47,6 +48,7 @@ struct lower {
     uint32_t mode;
     int32_t tlb; /* displacement of the TLB pointer for this mode */
     unsigned n, cur;
+    unsigned sides; /* conditional jumps that the block goes on behind */
     enum fs fs;
     bool vec;      /* the block touches vector state */
     bool ended;    /* control has left the block */
@@ -54,7 +56,7 @@ struct lower {
     bool chain_ok; /* exits within the page may be chained */
     unsigned cold_count, stub_count;
     struct cold cold[BLOCK_MAX * 2];
-    struct stub stub[4];
+    struct stub stub[EXITS_MAX];
     struct dec dec[BLOCK_MAX];
 };
 
@@ -93,6 +95,9 @@ void mem_access(struct lower *l, const struct dec *d, unsigned size, unsigned fl
                 unsigned seg, body_fn body, bool last);
 /* ea and mem_access for d's own memory operand. */
 void mem_operand(struct lower *l, const struct dec *d, body_fn body);
+/* Leave for a constant address; cc: on that condition, or -1. Flags are in memory, or the
+ * exit is conditional. */
+void exit_to(struct lower *l, uint64_t rip, int cc);
 /* Out-of-line parts of the block. */
 void emit_cold(struct lower *l);
 

@@ -27,25 +27,9 @@ void lower_dispatch(struct lower *l) {
     l->ended = true;
 }
 
-/* Leave for a constant address; cc: on that condition, or -1. Flags are in memory. */
-static void exit_to(struct lower *l, unsigned k, uint64_t rip, int cc) {
-    struct emit *e = &l->e;
-    bool near = l->chain_ok && (rip ^ l->b->rip) < PN_PAGE_SIZE;
-    if (!near && cc < 0) {
-        emit_cache_exit(e, l->x, rip);
-        return;
-    }
-    uint8_t *rel = cc < 0 ? e_jmp(e) : e_jcc(e, (unsigned)cc);
-    l->stub[l->stub_count++] = (struct stub){rel, rip, near ? (uint8_t)k : EXIT_CACHE};
-    if (near) {
-        l->b->exit[k].rip = rip;
-        l->b->exit[k].patch = (uint32_t)(rel - l->x->rw);
-    }
-}
-
 void lower_fall(struct lower *l, uint64_t rip) {
     flags_spill(l);
-    exit_to(l, 0, rip, -1);
+    exit_to(l, rip, -1);
     l->ended = true;
 }
 
@@ -187,7 +171,7 @@ static void body_target(struct lower *l, const struct dec *d) {
 void lower_jmp(struct lower *l, const struct dec *d) {
     flags_clobber(l);
     if (!d->has_modrm) {
-        exit_to(l, 0, d->in.imm, -1);
+        exit_to(l, d->in.imm, -1);
         l->ended = true;
         return;
     }
@@ -209,7 +193,7 @@ void lower_call(struct lower *l, const struct dec *d) {
     flags_clobber(l);
     if (!d->has_modrm) {
         push_access(l, d, body_push_return);
-        exit_to(l, 0, d->in.imm, -1);
+        exit_to(l, d->in.imm, -1);
         l->ended = true;
         return;
     }
@@ -239,10 +223,13 @@ void lower_ret(struct lower *l, const struct dec *d) {
 }
 
 void lower_jcc(struct lower *l, const struct dec *d) {
-    flags_spill(l);
+    if (l->cur + 1 == l->n)
+        flags_spill(l);
     flags_fill(l);
-    exit_to(l, 0, d->in.imm, d->in.opcode & 15);
-    exit_to(l, 1, rip_after(l), -1);
+    exit_to(l, d->in.imm, d->in.opcode & 15);
+    if (l->cur + 1 < l->n) /* not taken, the block goes on */
+        return;
+    exit_to(l, rip_after(l), -1);
     l->ended = true;
 }
 
@@ -257,22 +244,22 @@ void lower_loop(struct lower *l, const struct dec *d) {
     e_lea(e, d->in.addrsize == 8, H_CX, H_CX, -1, 1, -1);
     test_cx(l, d);
     if (d->in.opcode == 0xe2) { /* LOOP */
-        exit_to(l, 0, d->in.imm, CC_NZ);
+        exit_to(l, d->in.imm, CC_NZ);
     } else {
         uint8_t *done = e_jcc(e, CC_Z);
         e_rm(e, false, 0xf6, 0, H_SP, CO(fl) + 1); /* test byte [fl + 1], ZF */
         e8(e, FL_ZF);
-        exit_to(l, 0, d->in.imm, d->in.opcode == 0xe1 ? CC_NZ : CC_Z);
+        exit_to(l, d->in.imm, d->in.opcode == 0xe1 ? CC_NZ : CC_Z);
         e_link(done, e->p);
     }
-    exit_to(l, 1, rip_after(l), -1);
+    exit_to(l, rip_after(l), -1);
     l->ended = true;
 }
 
 void lower_jcxz(struct lower *l, const struct dec *d) {
     flags_clobber(l);
     test_cx(l, d);
-    exit_to(l, 0, d->in.imm, CC_Z);
-    exit_to(l, 1, rip_after(l), -1);
+    exit_to(l, d->in.imm, CC_Z);
+    exit_to(l, rip_after(l), -1);
     l->ended = true;
 }

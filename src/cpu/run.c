@@ -44,6 +44,7 @@ static int xlat_create(struct cpu *cpu, const struct cpu_config *cfg) {
     x->fd = -1;
     x->size = (size + PN_PAGE_SIZE - 1) & PN_PAGE_MASK;
     x->max_n = cfg->max_block && cfg->max_block < BLOCK_MAX ? cfg->max_block : BLOCK_MAX;
+    x->bmi2 = __builtin_cpu_supports("bmi2");
     x->altstack = malloc(ALTSTACK_SIZE);
     x->dec = decoder_create(cfg->model);
     x->lower = lower_create();
@@ -150,16 +151,15 @@ static const uint8_t *code_at(struct xlat *x) {
 
 /* After LEFT_CHAIN: find the target and link to it. */
 static const uint8_t *follow(struct xlat *x, uint64_t left) {
-    uint32_t from = (uint32_t)left >> 2, epoch = x->epoch;
-    unsigned k = left & 1;
-    x->cpu->rip = x->blocks[from].exit[k].rip;
+    uint32_t id = (uint32_t)left >> 2, epoch = x->epoch;
+    x->cpu->rip = x->exits[id].rip;
     struct block *to = block_find(x, false);
     if (!to)
         return NULL;
     if (x->epoch == epoch && to->gpa2 == NO_PAGE)
-        block_chain(x, from, k, to);
+        block_chain(x, id, to);
     else if (x->epoch == epoch)
-        block_cache_exit(x, from, k);
+        block_cache_exit(x, id);
     return code_of(x, to);
 }
 
@@ -208,8 +208,8 @@ static enum cpu_rc run_one(struct xlat *x) {
         return CPU_NEXT;
     if ((left & 3) == LEFT_OTHER)
         return x->rc;
-    b = &x->blocks[left >> 2];
-    cpu->rip = (left & 3) == LEFT_BUDGET ? b->rip : b->exit[left & 1].rip;
+    cpu->rip =
+        (left & 3) == LEFT_BUDGET ? x->blocks[left >> 2].rip : x->exits[left >> 2].rip;
     return CPU_NEXT;
 }
 

@@ -10,6 +10,11 @@ struct lower *lower_create(void) {
 
 /* ---- Decoding ---- */
 
+/* A block goes on behind so many conditional jumps, and not behind one beyond so many
+ * instructions. */
+#define SIDES_MAX   (EXITS_MAX - 3)
+#define SIDES_REACH 32u
+
 /* How this block lowers d: its class, or what spares flat 32-bit code a helper. */
 static unsigned class_of(const struct lower *l, const struct dec *d) {
     return l->flat32 && d->sh->flow ? d->sh->flow : d->sh->cls;
@@ -21,10 +26,11 @@ static bool ends_block(const struct lower *l, const struct dec *d) {
     case CLS_JMP:
     case CLS_CALL:
     case CLS_RET:
-    case CLS_JCC:
     case CLS_LOOP:
     case CLS_JCXZ:
         return true;
+    case CLS_JCC: /* a forward one is likely not taken */
+        return d->in.imm <= d->in.rip || l->sides == SIDES_MAX || l->n > SIDES_REACH;
     case CLS_PUSH: /* two operands in memory: see SLOW_LAST */
     case CLS_POP:
         return d->has_modrm && d->mod != 3;
@@ -74,7 +80,7 @@ static bool decode_block(struct xlat *x, struct block *b, const uint8_t *hva,
                          unsigned max) {
     struct lower *l = x->lower;
     unsigned avail = fetch_limit(x->cpu, b->rip, b->gpa), off = 0;
-    l->n = 0;
+    l->n = l->sides = 0;
     while (l->n < max && off < avail) {
         struct dec *d = &l->dec[l->n];
         uint64_t rip = b->rip + off;
@@ -99,6 +105,7 @@ static bool decode_block(struct xlat *x, struct block *b, const uint8_t *hva,
         l->vec |= d->sh->flags & SH_VEC;
         if (ends_block(l, d))
             break;
+        l->sides += class_of(l, d) == CLS_JCC;
     }
     x->offs[x->offs_count + l->n] = (uint16_t)off;
     b->bytes = (uint16_t)off;
@@ -259,6 +266,7 @@ bool translate(struct xlat *x, struct block *b, uint8_t *hva, pn_gpa gpa, unsign
     b->code = (uint32_t)x->used;
     b->offs = x->offs_count;
     b->faults = x->fault_count;
+    b->exits = x->exit_count;
     emit_block(l);
     x->used = ((size_t)(l->e.p - x->rw) + 15) & ~(size_t)15;
     b->code_end = (uint32_t)x->used;

@@ -74,14 +74,16 @@ extern const int8_t host_of[16];
 #define NO_BLOCK   UINT32_MAX
 #define BLOCK_MAX  64    /* instructions */
 #define BLOCK_CODE 49152 /* host bytes that a block may need at most */
+#define EXITS_MAX  8     /* of a block */
 #define NO_PAGE    UINT64_MAX
 
 struct block_exit {
     uint64_t rip;   /* of the target */
-    uint32_t patch; /* code offset of the rel32, 0: no such exit */
+    uint32_t from;  /* the block it leaves */
+    uint32_t patch; /* code offset of the rel32; 0: it is never chained (any more) */
     uint32_t stub;  /* code offset of where it points while not chained */
     uint32_t to;    /* block it is chained to, or NO_BLOCK */
-    uint32_t next;  /* next exit chained to the same block: block * 2 + exit */
+    uint32_t next;  /* next exit chained to the same block */
 };
 
 /* What a look-up reads stands in the first cache line. */
@@ -103,7 +105,8 @@ struct block {
     uint8_t n;      /* instructions */
     uint8_t single; /* made for stepping */
     uint8_t dead;
-    struct block_exit exit[2];
+    uint32_t exits; /* index of its first exit in x->exits */
+    uint8_t exit_count;
 } __attribute__((aligned(64)));
 
 /* Where host code may fault for the guest: [start, end) runs instruction idx. */
@@ -143,7 +146,7 @@ struct helper_desc {
 
 /* What translated code leaves with, in EAX. LEFT_OTHER: state is current, see x->rc;
  * LEFT_MISS: rip is current, and the jump cache did not know it. */
-#define LEFT_CHAIN  0u /* | block << 2 | exit */
+#define LEFT_CHAIN  0u /* | exit << 2 */
 #define LEFT_BUDGET 2u /* | block << 2: it does not fit, or is dead */
 
 struct page {
@@ -184,6 +187,8 @@ struct xlat {
     uint32_t *hash;
     uint16_t *offs;
     uint32_t offs_count, offs_max;
+    struct block_exit *exits;
+    uint32_t exit_count, exit_max;
     struct fault_rec *faults;
     uint32_t fault_count, fault_max;
     struct insn *insns;
@@ -202,6 +207,7 @@ struct xlat {
     enum cpu_rc rc; /* of what made translated code leave */
     bool flush;     /* drop the cache before anything runs again */
     uint32_t epoch; /* how often that has happened */
+    bool bmi2;      /* the host has RORX */
     bool signals;   /* this cpu holds a reference on the handlers */
     uint8_t *altstack;
     struct lower *lower;
@@ -249,9 +255,9 @@ void blocks_destroy(struct xlat *x);
  * instruction. Return: NULL with cpu->fault set. */
 struct block *block_find(struct xlat *x, bool single);
 /* Let an exit jump to its target directly, where that is sound. */
-void block_chain(struct xlat *x, uint32_t from, unsigned exit, struct block *to);
+void block_chain(struct xlat *x, uint32_t exit, struct block *to);
 /* An exit whose target may not be chained to goes through the jump cache instead. */
-void block_cache_exit(struct xlat *x, uint32_t from, unsigned exit);
+void block_cache_exit(struct xlat *x, uint32_t exit);
 void block_drop(struct xlat *x, struct block *b);
 /* Drop everything and start over; only while no translated code runs. */
 void blocks_flush(struct xlat *x);
