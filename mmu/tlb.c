@@ -21,7 +21,7 @@
 
 #include "mmu/shadow.h"
 
-#define SUBTREE_MAX 4096 /* sptes looked at before whole TLBs are dropped instead */
+#define SUBTREE_MAX 1024 /* sptes looked at before whole TLBs are dropped instead */
 #define WAYS_MAX    64   /* links followed from a table up to its roots */
 
 int tlb_template(struct pn_mmu *mmu) {
