@@ -4,16 +4,18 @@
 #
 #   boot.sh --penumbra P --name N [--memory 512M] [--append "..."] [--cpu MODEL]
 #           [--expect REGEX]... [--rss MIB] [--twice] [--mmu M] [--against M] [--timeout S]
+#           [--run "OPTION..."]
 #
 # Checks: exit code 0, the script's last line on the serial console, every --expect there;
 # --rss: resident memory beyond guest memory stayed below so many MiB; --twice: a second
 # run has the same instructions, counters, event digest and serial bytes; --against: under
 # that MMU too, the instructions, serial bytes and all of memory at the end are the same.
+# --run: options of penumbra run.
 # Exit: 0, 1 with what is wrong, 77 when the guest's packages are not there (skipped).
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 
-penumbra='' name='' memory=512M append='' cpu='' rss='' twice='' mmu=shadow against='' limit=300 expect=()
+penumbra='' name='' memory=512M append='' cpu='' rss='' twice='' mmu=shadow against='' limit=300 expect=() extra=()
 while [ $# -gt 0 ]; do
     case $1 in
     --penumbra) penumbra=$2; shift ;;
@@ -26,6 +28,7 @@ while [ $# -gt 0 ]; do
     --twice) twice=1 ;;
     --mmu) mmu=$2; shift ;;
     --against) against=$2; shift ;;
+    --run) read -r -a extra <<<"$2"; shift ;;
     --timeout) limit=$2; shift ;;
     *) echo "boot.sh: unknown option $1"; exit 1 ;;
     esac
@@ -64,7 +67,7 @@ boot() {
     local n=$1 pid rc most=0 now args=()
     [ -z "$cpu" ] || args+=(--cpu "$cpu")
     [ -z "$against" ] || args+=(--ram-digest)
-    "$penumbra" run --mmu "$mmu" -m "$memory" --timeout "$limit" --event-digest "${args[@]}" \
+    "$penumbra" run --mmu "$mmu" -m "$memory" --timeout "$limit" --event-digest "${args[@]}" "${extra[@]}" \
         --kernel "$cache/vmlinuz" --initrd "$cache/initrd.gz" --stats "$work/$n.json" \
         --append "console=ttyS0 panic=-1 pn.script $append" \
         < /dev/null > "$work/$n.serial" 2> "$work/$n.err" &
