@@ -73,6 +73,7 @@ struct shape {
     uint8_t mand; /* mandatory prefix: 0, 0x66, 0xf2, 0xf3 */
     uint8_t p66;  /* 66 to be emitted for a 16-bit operand */
     struct role reg, rm, vvvv;
+    uint16_t implicit_writes; /* guest registers written without a field, by bit */
     enum cpu_rc (*fn)(struct cpu *, const struct insn *);
     uint8_t helper_flags;
     uint8_t flow; /* CLS_PUSH .. CLS_JCXZ: what a helper does that flat 32-bit code need

@@ -24,13 +24,34 @@ enum fs { FS_MEM, FS_BOTH, FS_HOST };
 struct lower;
 typedef void (*body_fn)(struct lower *l, const struct dec *d);
 
+/* One access. flags: SLOW_READ, _WRITE, _ALIGN, _X87. last: the instruction does nothing
+ * after body that could not be undone, and the block ends soon. */
+struct access {
+    body_fn body;
+    uint8_t size, flags, seg;
+    bool last;
+};
+
+/* Its part out of line. */
 struct cold {
+    struct access access;
     uint8_t *from; /* rel32 that jumps here */
     uint8_t *resume, *end;
-    body_fn body;
-    uint8_t idx, fs, size, flags, seg;
-    bool last; /* no code for the instruction follows that could be left early */
+    int64_t disp;
+    uint8_t base; /* base + disp: its address, when it stepped from the last one's */
+    bool stepped;
+    bool reused; /* the next operand relies on R10 */
+    uint8_t idx, fs;
 };
+
+/* What R10 is the address of; see lower_mem.c. */
+struct reuse {
+    bool on, write;
+    uint8_t base, size;
+    unsigned cold; /* whose probe it was */
+    int64_t disp;
+};
+#define REUSE_REACH 1024
 
 /* The way out of the block, out of line. */
 struct stub {
@@ -54,6 +75,7 @@ struct lower {
     bool ended;    /* control has left the block */
     bool flat32;   /* flat 32-bit code with a 32-bit stack */
     bool chain_ok; /* exits within the page may be chained */
+    struct reuse last;
     unsigned cold_count, stub_count;
     struct cold cold[BLOCK_MAX * 2];
     struct stub stub[EXITS_MAX];
@@ -75,6 +97,8 @@ static inline uint64_t rip_after(const struct lower *l) {
 
 /* ---- lower.c ---- */
 
+void eflags_store(struct lower *l);
+void eflags_load(struct lower *l);
 void flags_spill(struct lower *l); /* memory has them; EFLAGS too, if they had */
 void flags_fill(struct lower *l);  /* EFLAGS has them */
 static inline void flags_clobber(struct lower *l) {
@@ -86,20 +110,28 @@ static inline void flags_clobber(struct lower *l) {
 void reg_load(struct lower *l, unsigned to, unsigned guest);
 void reg_store(struct lower *l, unsigned guest, unsigned from);
 
-/* R10 = effective address of d's memory operand, without a segment base. May use RAX.
- * Leaves flags alone. */
-void ea(struct lower *l, const struct dec *d);
-/* Access `size` bytes at R10 (offset in seg). flags: SLOW_READ, _WRITE, _ALIGN. Clobbers
- * flags. last: the instruction does nothing after body that could not be undone. */
-void mem_access(struct lower *l, const struct dec *d, unsigned size, unsigned flags,
-                unsigned seg, body_fn body, bool last);
-/* ea and mem_access for d's own memory operand. */
-void mem_operand(struct lower *l, const struct dec *d, body_fn body);
 /* Leave for a constant address; cc: on that condition, or -1. Flags are in memory, or the
  * exit is conditional. */
 void exit_to(struct lower *l, uint64_t rip, int cc);
 /* Out-of-line parts of the block. */
 void emit_cold(struct lower *l);
+
+/* ---- lower_mem.c ---- */
+
+/* R10 = effective address of d's memory operand, without a segment base. May use RAX.
+ * Leaves flags alone. */
+void ea(struct lower *l, const struct dec *d);
+/* Access the operand at R10 (offset in a->seg). Clobbers flags. */
+void mem_access(struct lower *l, const struct dec *d, const struct access *a);
+/* The same at base + disp, in a segment without base; base: a guest register or
+ * INSN_NOREG. Knows whether R10 is near already. */
+void mem_based(struct lower *l, const struct dec *d, unsigned base, int64_t disp,
+               const struct access *a);
+/* The access that d's own memory operand asks for. */
+void mem_operand(struct lower *l, const struct dec *d, body_fn body);
+/* d has been lowered: what it wrote may have been the base that R10 depends on. */
+void mem_forget_written(struct lower *l, const struct dec *d);
+void emit_slow(struct lower *l, const struct cold *c);
 
 /* ---- lower_plain.c ---- */
 

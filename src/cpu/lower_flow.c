@@ -59,14 +59,16 @@ static void stack_popped(struct lower *l) {
 
 static void push_access(struct lower *l, const struct dec *d, body_fn body) {
     flags_spill(l);
-    e_lea(&l->e, in64(l), H_R10, H_R11, -1, 1, -(int32_t)width(l));
-    mem_access(l, d, width(l), SLOW_WRITE, SEG_SS, body, false);
+    struct access a = {body, (uint8_t)width(l), SLOW_WRITE, SEG_SS, false};
+    mem_based(l, d, R_SP, -(int64_t)width(l), &a);
+    l->last.disp += width(l); /* from the new RSP */
 }
 
 static void pop_access(struct lower *l, const struct dec *d, body_fn body, bool last) {
     flags_spill(l);
-    e_mov(&l->e, H_R10, H_R11);
-    mem_access(l, d, width(l), SLOW_READ, SEG_SS, body, last);
+    struct access a = {body, (uint8_t)width(l), SLOW_READ, SEG_SS, last};
+    mem_based(l, d, R_SP, 0, &a);
+    l->last.disp -= width(l); /* from the new RSP */
 }
 
 static void push_const(struct lower *l, uint64_t v) {
@@ -114,7 +116,8 @@ void lower_push(struct lower *l, const struct dec *d) {
     if (d->has_modrm && d->mod != 3) {
         flags_spill(l);
         ea(l, d);
-        mem_access(l, d, width(l), SLOW_READ, d->in.seg, body_save, true);
+        struct access a = {body_save, (uint8_t)width(l), SLOW_READ, d->in.seg, true};
+        mem_access(l, d, &a);
         push_access(l, d, body_push_saved);
     } else {
         push_access(l, d, body_push);
@@ -148,7 +151,8 @@ void lower_pop(struct lower *l, const struct dec *d) {
         after.in.disp += width(l);
     pop_access(l, d, body_save, true);
     ea(l, &after);
-    mem_access(l, d, width(l), SLOW_WRITE, d->in.seg, body_pop_mem, false);
+    struct access a = {body_pop_mem, (uint8_t)width(l), SLOW_WRITE, d->in.seg, false};
+    mem_access(l, d, &a);
 }
 
 static void body_leave(struct lower *l, const struct dec *d) {
@@ -158,8 +162,9 @@ static void body_leave(struct lower *l, const struct dec *d) {
 
 void lower_leave(struct lower *l, const struct dec *d) {
     flags_spill(l);
-    e_mov(&l->e, H_R10, H_BP);
-    mem_access(l, d, width(l), SLOW_READ, SEG_SS, body_leave, false);
+    struct access a = {body_leave, (uint8_t)width(l), SLOW_READ, SEG_SS, false};
+    mem_based(l, d, R_BP, 0, &a);
+    l->last.on = false;
 }
 
 /* ---- Jumps ---- */
@@ -179,7 +184,8 @@ void lower_jmp(struct lower *l, const struct dec *d) {
         reg_load(l, H_AX, d->rm);
     } else {
         ea(l, d);
-        mem_access(l, d, width(l), SLOW_READ, d->in.seg, body_target, true);
+        struct access a = {body_target, (uint8_t)width(l), SLOW_READ, d->in.seg, true};
+        mem_access(l, d, &a);
     }
     lower_dispatch(l);
 }
@@ -200,7 +206,8 @@ void lower_call(struct lower *l, const struct dec *d) {
     bool saved = d->mod != 3 || d->rm == R_SP;
     if (d->mod != 3) {
         ea(l, d);
-        mem_access(l, d, width(l), SLOW_READ, d->in.seg, body_save, true);
+        struct access a = {body_save, (uint8_t)width(l), SLOW_READ, d->in.seg, true};
+        mem_access(l, d, &a);
     } else if (saved) {
         e_rm(e, true, OP_STORE, H_R11, H_SP, CO(jit.save[0]));
     }

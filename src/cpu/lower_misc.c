@@ -151,7 +151,9 @@ void lower_bt_mem(struct lower *l, const struct dec *d) {
         e8(e, 0x45), e8(e, 0x0f), e8(e, 0xb7), e8(e, 0xd2);
     }
     unsigned flags = SLOW_READ | (d->sh->mem_acc & ACC_W ? SLOW_WRITE : 0);
-    mem_access(l, d, size, flags, d->in.seg, body_bt_mem, false);
+    struct access a = {body_bt_mem, (uint8_t)size, (uint8_t)flags, d->in.seg, false};
+    mem_access(l, d, &a);
+    l->last.on = false;
 }
 
 /* ---- Flags beyond the arithmetic ones ---- */
@@ -170,6 +172,7 @@ void lower_helper(struct lower *l, const struct dec *d,
     struct insn *in = &l->x->insns[l->x->insn_count++];
     *in = d->in;
     in->fn = fn;
+    l->last.on = false;
     flags_clobber(l);
     e8(e, 0xff); /* call [rsp + disp8] */
     e_mem(e, 2, H_SP, CO(jit.entry[ENTRY_HELPER]));

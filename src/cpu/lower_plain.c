@@ -45,6 +45,8 @@ static unsigned scratch(struct plan *p) {
     if (p->free) {
         unsigned h = (unsigned)__builtin_ctz(p->free);
         p->free &= (uint16_t)(p->free - 1);
+        if (h == H_R10)
+            p->l->last.on = false;
         return h;
     }
     unsigned h = H_SI;

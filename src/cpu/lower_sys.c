@@ -124,6 +124,7 @@ static bool inline_mov_sreg(struct lower *l, const struct dec *d) {
 bool lower_inline(struct lower *l, const struct dec *d) {
     if (!in64(l) || l->mode & MODE_SLOWMEM)
         return false;
+    l->last.on = false;
     if (d->sh->fn == op_pushf)
         return inline_pushf(l, d);
     if (d->sh->fn == op_cli)

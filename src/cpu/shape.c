@@ -375,6 +375,8 @@ static bool register_operand(const ZydisDecodedOperand *o, const struct dec *d,
     if (gpr) {
         ZydisRegister full =
             ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64, o->reg.value);
+        if (access_of(o) & ACC_W)
+            s->implicit_writes |= (uint16_t)(1u << (full - ZYDIS_REGISTER_RAX));
         if (full == ZYDIS_REGISTER_RSP)
             return false;
         if (full == ZYDIS_REGISTER_RAX) {

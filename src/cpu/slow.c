@@ -99,7 +99,7 @@ const uint8_t *xlat_done(struct cpu *cpu) {
     if (cpu->owed.count)
         rc = cpu_mem_commit(cpu);
     cpu->budget--;
-    bool out = rc != CPU_NEXT || must_leave(x, b, rest);
+    bool out = rc != CPU_NEXT || dd->leave || must_leave(x, b, rest);
     if (out && dd->jumps) { /* let it jump, and what it jumps to not begin */
         cpu->insn_limit = cpu_insns(cpu);
         cpu->budget = 0;

@@ -229,8 +229,11 @@ static void emit_block(struct lower *l) {
         vec_back = e->p;
     }
     l->fs = FS_MEM;
-    for (l->cur = 0; l->cur < l->n; l->cur++)
+    l->last.on = false;
+    for (l->cur = 0; l->cur < l->n; l->cur++) {
         lower_one(l, &l->dec[l->cur]);
+        mem_forget_written(l, &l->dec[l->cur]);
+    }
     l->cur = l->n - 1;
     if (!l->ended)
         lower_fall(l, rip_after(l));

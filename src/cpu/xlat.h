@@ -134,6 +134,7 @@ struct slow_desc {
 struct done_desc {
     uint32_t block;
     uint8_t idx, vec;
+    uint8_t leave; /* what follows relies on the operand's page */
     uint8_t jumps; /* CALL: its jump is still to be made */
 } __attribute__((packed));
 

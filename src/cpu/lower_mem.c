@@ -1,0 +1,284 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Memory operands: addresses, the TLB probe, its slow path, and its neighbour: an operand
+ * that lies at a constant distance from the last one, on the same page, needs no probe.
+ *
+ * Invariant (reuse): while l->last.on, R10 is the host address of guest address
+ * base + disp, in a page that the last probe found, and no C code has run since. The slow
+ * path of an access that is reused leaves the block when it has bounced.
+ */
+#include "cpu/lower.h"
+
+void ea(struct lower *l, const struct dec *d) {
+    const struct insn *in = &d->in;
+    struct emit *e = &l->e;
+    l->last.on = false;
+    bool w = in->addrsize == 8;
+    int64_t disp = in->disp;
+    if (in->base == INSN_NOREG && in->index == INSN_NOREG) {
+        uint64_t mask = w ? ~UINT64_C(0) : in->addrsize == 4 ? UINT32_MAX : UINT16_MAX;
+        e_const(e, H_R10, (uint64_t)disp & mask);
+        return;
+    }
+    unsigned base = 0;
+    int index = -1;
+    if (in->base != INSN_NOREG) {
+        base = host_of[in->base] >= 0 ? (unsigned)host_of[in->base] : H_R10;
+        if (base == H_R10)
+            reg_load(l, H_R10, in->base);
+    }
+    if (in->index != INSN_NOREG) {
+        index = host_of[in->index];
+        if (index < 0) {
+            index = H_AX;
+            reg_load(l, H_AX, in->index);
+        }
+    }
+    if (in->base == INSN_NOREG)
+        e_lea_index(e, w, H_R10, (unsigned)index, in->scale, (int32_t)disp);
+    else if (index < 0 && !disp)
+        e_rr(e, w, OP_LOAD, H_R10, base);
+    else
+        e_lea(e, w, H_R10, base, index, in->scale, (int32_t)disp);
+    if (in->addrsize == 2) { /* movzx r10d, r10w */
+        e8(e, 0x45), e8(e, 0x0f), e8(e, 0xb7), e8(e, 0xd2);
+    }
+}
+
+/* Must every access go through the segment and its checks? */
+static bool segmented(const struct lower *l, unsigned seg, bool write) {
+    if (l->mode & (MODE_ALIGN | MODE_SLOWMEM) || !(l->mode & MODE_FLAT))
+        return true;
+    return !in64(l) && (seg == SEG_FS || seg == SEG_GS || (seg == SEG_CS && write));
+}
+
+/* ---- The probe ---- */
+
+/* From the address in R10: its TLB entry in RAX, and in R10 what differs from the tag,
+ * which is the offset in the page if it is a hit. Return: the jump that a miss takes. */
+static uint8_t *probe(struct lower *l, unsigned size, bool write, bool constant,
+                      uint64_t address) {
+    struct emit *e = &l->e;
+    if (constant) {
+        e_rm(e, true, OP_LOAD, H_AX, H_SP, l->tlb);
+        e8(e, 0x48), e8(e, 0x05); /* add rax, imm32 */
+        e32(e, (uint32_t)(address >> PN_PAGE_SHIFT & (PN_TLB_ENTRIES - 1)) << 5);
+    } else {
+        if (l->x->bmi2) { /* rorx eax, r10d, 7 */
+            e8(e, 0xc4), e8(e, 0xc3), e8(e, 0x7b), e8(e, 0xf0), e8(e, 0xc2), e8(e, 7);
+        } else {
+            e_mov32(e, H_AX, H_R10);
+            e8(e, 0xc1), e8(e, 0xe8), e8(e, 7); /* shr eax, 7 */
+        }
+        e8(e, 0x25), e32(e, (PN_TLB_ENTRIES - 1) << 5); /* and eax, imm */
+        e_rm(e, true, OP_ADD, H_AX, H_SP, l->tlb);
+    }
+    e_rm(e, true, OP_XOR, H_R10, H_AX, write ? 8 : 0);
+    e_alu(e, true, 7, H_R10, (int32_t)(PN_PAGE_SIZE - size));
+    uint8_t *miss = e_jcc(e, CC_NBE);
+    e_rm(e, true, OP_ADD, H_R10, H_AX, offsetof(struct pn_tlb_entry, hva));
+    return miss;
+}
+
+static struct cold *cold_new(struct lower *l, const struct access *a) {
+    struct cold *c = &l->cold[l->cold_count++];
+    *c = (struct cold){.access = *a, .idx = (uint8_t)l->cur};
+    c->access.flags |= l->vec ? SLOW_VEC : 0;
+    return c;
+}
+
+static void run_body(struct lower *l, const struct dec *d, struct cold *c) {
+    c->resume = l->e.p;
+    c->fs = (uint8_t)l->fs;
+    c->access.body(l, d);
+    c->end = l->e.p;
+}
+
+void mem_access(struct lower *l, const struct dec *d, const struct access *a) {
+    struct emit *e = &l->e;
+    struct cold *c = cold_new(l, a);
+    bool write = a->flags & SLOW_WRITE;
+    flags_clobber(l);
+    l->last.on = false;
+    if (segmented(l, a->seg, write)) {
+        c->access.flags |= SLOW_OFFS;
+        c->from = e_jmp(e);
+    } else {
+        if (in64(l) && (a->seg == SEG_FS || a->seg == SEG_GS))
+            e_rm(e, true, OP_ADD, H_R10, H_SP, CO(seg[0].base) + (int32_t)a->seg * 24);
+        c->from = probe(l, a->size, write, false, 0);
+    }
+    run_body(l, d, c);
+}
+
+_Static_assert(sizeof(struct cpu_seg) == 24, "mem_access adds seg * 24");
+_Static_assert(sizeof(struct pn_tlb_entry) == 32, "the probe scales by 32");
+
+/* ---- base + disp ---- */
+
+static void based_ea(struct lower *l, unsigned base, int64_t disp) {
+    struct emit *e = &l->e;
+    bool w = in64(l);
+    if (base == INSN_NOREG) {
+        e_const(e, H_R10, w ? (uint64_t)disp : (uint32_t)disp);
+        return;
+    }
+    unsigned h = host_of[base] >= 0 ? (unsigned)host_of[base] : H_R10;
+    if (h == H_R10)
+        reg_load(l, H_R10, base);
+    if (disp)
+        e_lea(e, w, H_R10, h, -1, 1, (int32_t)disp);
+    else if (h != H_R10)
+        e_rr(e, w, OP_LOAD, H_R10, h);
+}
+
+/* May R10, as it is, stand for the new operand's page? Then *by is their distance. */
+static bool reusable(const struct lower *l, const struct access *a, unsigned base,
+                     int64_t disp, int32_t *by) {
+    const struct reuse *r = &l->last;
+    int64_t dist = disp - r->disp;
+    if (!r->on || r->base != base || (a->flags & SLOW_WRITE && !r->write) ||
+        dist > REUSE_REACH || dist < -REUSE_REACH)
+        return false;
+    *by = (int32_t)dist;
+    return dist >= 0 || dist + a->size <= r->size;
+}
+
+/* Step R10 to the new operand. Return: the jump taken when that leaves the page. */
+static uint8_t *step(struct lower *l, int32_t by, unsigned size) {
+    struct emit *e = &l->e;
+    int32_t ahead = by >= 0 ? (int32_t)size - 1 : 0; /* look at its far end */
+    e_lea(e, true, H_AX, H_R10, -1, 1, by + ahead);
+    e_rr(e, true, OP_XOR, H_R10, H_AX);
+    e_alu(e, true, 7, H_R10, PN_PAGE_SIZE - 1);
+    uint8_t *other = e_jcc(e, CC_NBE);
+    if (ahead)
+        e_lea(e, true, H_R10, H_AX, -1, 1, -ahead);
+    else
+        e_mov(e, H_R10, H_AX);
+    return other;
+}
+
+void mem_based(struct lower *l, const struct dec *d, unsigned base, int64_t disp,
+               const struct access *a) {
+    bool write = a->flags & SLOW_WRITE;
+    unsigned known = l->cold_count;
+    int32_t by;
+    if (segmented(l, a->seg, write)) {
+        based_ea(l, base, disp);
+        mem_access(l, d, a);
+        return;
+    }
+    bool again = reusable(l, a, base, disp, &by);
+    bool sure = again && !by && a->size <= l->last.size;
+    if (again)
+        l->cold[l->last.cold].reused = true;
+    if (sure) {
+        a->body(l, d);
+    } else {
+        struct cold *c = cold_new(l, a);
+        flags_clobber(l);
+        if (again) {
+            c->from = step(l, by, a->size);
+            c->base = (uint8_t)base;
+            c->disp = disp;
+            c->stepped = true;
+        } else {
+            based_ea(l, base, disp);
+            c->from = probe(l, a->size, write, base == INSN_NOREG, (uint64_t)disp);
+        }
+        run_body(l, d, c);
+    }
+    l->last = (struct reuse){.on = !a->last,
+                             .write = again ? l->last.write : write,
+                             .base = (uint8_t)base,
+                             .size = a->size,
+                             .disp = disp,
+                             .cold = sure ? l->last.cold : known};
+}
+
+void mem_operand(struct lower *l, const struct dec *d, body_fn body) {
+    const struct shape *s = d->sh;
+    const struct insn *in = &d->in;
+    struct access a = {.size = s->mem_size, .seg = in->seg, .body = body};
+    a.flags =
+        (s->mem_acc & ACC_R ? SLOW_READ : 0) | (s->mem_acc & ACC_W ? SLOW_WRITE : 0) |
+        (s->flags & SH_ALIGN ? SLOW_ALIGN : 0) | (s->flags & SH_WAITS ? SLOW_X87 : 0);
+    if (in->index == INSN_NOREG && in->seg < SEG_FS &&
+        in->addrsize == (in64(l) ? 8 : 4)) {
+        mem_based(l, d, in->base, in->disp, &a);
+        return;
+    }
+    ea(l, d);
+    mem_access(l, d, &a);
+}
+
+/* What the instruction writes may be the base of the last operand. */
+void mem_forget_written(struct lower *l, const struct dec *d) {
+    const struct shape *s = d->sh;
+    if (!l->last.on || l->last.base == INSN_NOREG)
+        return;
+    /* Who writes RSP implicitly has seen to l->last. */
+    unsigned written = s->implicit_writes & ~(1u << R_SP), base = l->last.base;
+    const struct role *role[3] = {&s->reg, &s->rm, &s->vvvv};
+    unsigned num[3] = {d->reg, d->rm, d->vvvv};
+    for (unsigned i = 0; i < 3; i++) {
+        if (role[i]->kind != K_GPR || !(role[i]->acc & ACC_W))
+            continue;
+        written |= 1u << num[i];
+        if (role[i]->size == 1) /* perhaps AH..BH */
+            written |= 1u << (num[i] & 3);
+    }
+    if (!(written >> base & 1))
+        return;
+    /* add base, imm; sub base, imm */
+    bool group1 = !d->vex && !d->map && (d->in.opcode == 0x81 || d->in.opcode == 0x83) &&
+                  d->mod == 3 && d->rm == base && s->opsize == (in64(l) ? 8 : 4);
+    if (group1 && (d->reg & 7) == 0)
+        l->last.disp -= (int64_t)d->in.imm;
+    else if (group1 && (d->reg & 7) == 5)
+        l->last.disp += (int64_t)d->in.imm;
+    else
+        l->last.on = false;
+}
+
+/* ---- Out of line ---- */
+
+static void call_entry(struct lower *l, unsigned entry) {
+    e8(&l->e, 0xff); /* call [rsp + disp8] */
+    e_mem(&l->e, 2, H_SP, CO(jit.entry[0]) + (int32_t)entry * 8);
+}
+
+void emit_slow(struct lower *l, const struct cold *c) {
+    struct emit *e = &l->e;
+    const struct access *a = &c->access;
+    e_link(c->from, e->p);
+    l->cur = c->idx;
+    if (c->stepped) { /* another page: the whole probe after all */
+        based_ea(l, c->base, c->disp);
+        uint8_t *miss = probe(l, a->size, a->flags & SLOW_WRITE, false, 0);
+        e_jmp_to(e, c->resume);
+        e_link(miss, e->p);
+    }
+    call_entry(l, ENTRY_SLOW);
+    struct slow_desc sd = {l->block, 0, c->idx, a->size, a->flags, a->seg};
+    if (a->last)
+        sd.flags |= SLOW_LAST;
+    sd.resume = (int32_t)(c->resume - (e->p + sizeof sd));
+    memcpy(e->p, &sd, sizeof sd);
+    e->p += sizeof sd;
+    l->fs = (enum fs)c->fs;
+    a->body(l, &l->dec[c->idx]);
+    if (!a->last) {
+        bool host = l->fs != FS_MEM;
+        flags_spill(l);
+        call_entry(l, ENTRY_DONE);
+        struct done_desc dd = {l->block, c->idx, l->vec, c->reused,
+                               l->dec[c->idx].sh->cls == CLS_CALL};
+        memcpy(e->p, &dd, sizeof dd);
+        e->p += sizeof dd;
+        if (host)
+            eflags_load(l);
+    }
+    e_jmp_to(e, c->end);
+}
