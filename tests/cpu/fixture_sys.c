@@ -57,9 +57,19 @@ struct sys *sys_new(const char *model) {
     s->ram =
         mmap(NULL, SYS_RAM, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     ck_assert(s->ram != MAP_FAILED);
-    s->bus = (struct cpu_bus){pio_read,     pio_write,    mmio_read,  mmio_write,
-                              no_interrupt, no_interrupt, msr_get,    msr_set,
-                              cr8_get,      cr8_set,      .opaque = s};
+    s->bus = (struct cpu_bus){
+        .pio_read = pio_read,
+        .pio_write = pio_write,
+        .mmio_read = mmio_read,
+        .mmio_write = mmio_write,
+        .intr_peek = no_interrupt,
+        .intr_ack = no_interrupt,
+        .msr_read = msr_get,
+        .msr_write = msr_set,
+        .cr8_read = cr8_get,
+        .cr8_write = cr8_set,
+        .opaque = s,
+    };
     s->apic_base = 0xfee00900;
     struct pn_mmu_config cfg = {.maxphyaddr = 46, .on_track = on_track, .opaque = s};
     pn_mmu_options_default(&cfg.opt);
