@@ -5,7 +5,7 @@
 # $LAB_PARTS: which parts (default all).
 cd /lab || exit 99
 parts=${LAB_PARTS:-"host micro dirty handover linux1 linux2"}
-small="pages=256 swaps=100 flips=64 switches=40 compute=200000 tables=1"
+small="pages=256 swaps=100 flips=256 switches=40 compute=200000 tables=1"
 bad=0
 
 say() { echo "$(cut -d' ' -f1 /proc/uptime) $*" | tee -a /lab/out/progress > /dev/console; }
@@ -23,12 +23,12 @@ step() {
 micro() {
     local name=$1
     shift
-    step $name 120 run -m 64M --append "$small" --stats out/$name.json "$@"
+    step $name 300 run -m 64M --append "$small" --stats out/$name.json "$@"
 }
 linux() {
     local name=$1
     shift
-    step $name 280 run --kernel vmlinuz --initrd initrd.gz -m 256M --timeout 270 \
+    step $name 700 run --kernel vmlinuz --initrd initrd.gz -m 256M --timeout 690 \
         --append "console=ttyS0 panic=-1 pn.script" --stats out/$name.json "$@"
 }
 

@@ -1,0 +1,137 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# Judge what inside.sh brought out of the lab.
+#
+#   check.sh npt N DIR      one lab: N is 0 or 1
+#   check.sh both DIR1 DIR0 the labs with npt=1 and npt=0 beside each other
+#   check.sh table DIR0     Markdown: KVM's shadow MMU and ours, the same guest
+set -uo pipefail
+bad=0
+fail() {
+    echo "FAIL: $*"
+    bad=1
+}
+
+. "$(dirname "$0")/results.sh"
+
+# same A B: two files are equal, but for carriage returns.
+same() { cmp -s "$1" "$2" || fail "$1 and $2 differ"; }
+
+check_codes() {
+    local f
+    for f in "$1"/*.code; do
+        [ "$(cat "$f")" = 0 ] || fail "$(basename "$f" .code): exit code $(cat "$f"): $(tail -n 3 "${f%.code}.err")"
+    done
+}
+
+check_host() {
+    local dir=$1 mmu=$2
+    grep -q "^  its MMU *$mmu, because /sys/module/kvm_amd/parameters/npt is" "$dir/host.out" ||
+        fail "penumbra host does not say $mmu: $(grep MMU "$dir/host.out")"
+    grep -q "\"mmu\": \"$mmu\"" "$dir/host-json.out" || fail "penumbra host --json does not say $mmu"
+    grep -q '^--mmu kvm *works here' "$dir/host.out" || fail "penumbra host: --mmu kvm"
+    grep -q "^penumbra: --mmu kvm: KVM (kvm_amd), MMU: $mmu; known by" "$dir/micro-kvm.err" ||
+        fail "penumbra run does not say $mmu"
+    grep -q "\"mmu_detail\": \".*MMU: $mmu" "$dir/micro-kvm.json" || fail "--stats does not say $mmu"
+    grep -q "^KVM (kvm_amd), MMU: $mmu" "$dir/micro-kvm.err" || fail "--summary does not say $mmu"
+}
+
+check_micro() {
+    local dir=$1 f digest
+    digest=$(value "$dir/micro-shadow.json" ram_digest)
+    [ -n "$digest" ] || fail "no digest of memory"
+    for f in "$dir"/micro-*.json "$dir"/handover-*.json; do
+        same "$dir/micro-shadow.out" "${f%.json}.out"
+        [ "$(value "$f" ram_digest)" = "$digest" ] || fail "$f: memory differs"
+    done
+    for f in "$dir"/dirty-*.out "$dir"/live-*.out; do
+        same "$dir/micro-shadow.out" "$f"
+    done
+    [ "$(foreign "$dir/micro-kvm.json" io_exits)" -gt 100 ] || fail "KVM's own counters are not there"
+    [ "$(value "$dir/micro-kvm.json" tlb_miss)" = null ] || fail "a counter that KVM does not count is not null"
+}
+
+check_dirty() {
+    local dir=$1 f want
+    want=$(frames "$dir/dirty-shadow-wp")
+    [ "$(echo "$want" | wc -l)" -ge 7 ] || fail "too few harvests"
+    for f in "$dir"/dirty-*.json; do
+        [ "$(frames "${f%.json}")" = "$want" ] || fail "$f: other pages than under shadow"
+    done
+    for f in "$dir"/dirty-*.json "$dir"/live-*.json; do
+        grep -q '"missed": ' "$f" || fail "$f was not verified"
+        grep '"missed": ' "$f" | grep -qv '"missed": 0\b' && fail "$f: pages missed"
+    done
+    for f in "$dir"/live-*.json; do
+        [ "$(grep -c '"by": "time"' "$f")" -ge 3 ] || fail "$f: too few harvests while the guest ran"
+    done
+}
+
+check_linux() {
+    local n
+    for n in 1 2; do
+        grep -q '^GUEST-DONE' "$1/linux-$n.out" || fail "Linux with -c $n did not reach the end of its script"
+        [ "$(value "$1/linux-$n.json" reason)" = poweroff ] || fail "Linux with -c $n did not power off"
+        [ "$(grep -c '"vcpu[0-9]*": {' "$1/linux-$n.json")" -eq $n ] || fail "Linux with -c $n: counters of $n vCPUs"
+    done
+}
+
+check_npt() {
+    local mmu=shadow
+    [ "$1" = 0 ] || mmu=TDP
+    check_codes "$2"
+    check_host "$2" $mmu
+    check_micro "$2"
+    check_dirty "$2"
+    check_linux "$2"
+}
+
+check_both() {
+    local f
+    same "$1/micro-kvm.out" "$2/micro-kvm.out"
+    [ "$(value "$1/micro-kvm.json" ram_digest)" = "$(value "$2/micro-kvm.json" ram_digest)" ] ||
+        fail "memory at the end differs between npt=1 and npt=0"
+    for f in bitmap clear ring; do
+        [ "$(frames "$1/dirty-kvm-$f")" = "$(frames "$2/dirty-kvm-$f")" ] ||
+            fail "--dirty-log $f: other pages under npt=1 than under npt=0"
+    done
+    [ "$(foreign "$1/micro-kvm.json" mmu_pte_write)" = 0 ] ||
+        fail "writes to guest tables were emulated under TDP"
+    [ "$(foreign "$2/micro-kvm.json" mmu_pte_write)" -gt 0 ] ||
+        fail "no writes to guest tables were emulated under KVM's shadow paging"
+}
+
+table() {
+    local row kvm ours text
+    echo "| what | KVM's counter | KVM, npt=0 | penumbra's counter | --mmu shadow |"
+    echo "|---|---|---:|---|---:|"
+    while IFS='|' read -r text kvm ours; do
+        # The first of each name is penumbra's in "counters", later ones are KVM's.
+        echo "| $text | \`$kvm\` | $(foreign "$1/micro-kvm.json" "$kvm") | \`$ours\` | $(value "$1/micro-shadow.json" "$ours") |"
+    done <<'ROWS'
+faults that the shadow tables could not answer|pf_taken|pf_taken
+of these fixed: mapped and retried|pf_fixed|pf_fixed
+of these given to the guest|pf_guest|pf_guest
+writes to guest tables emulated|mmu_pte_write|mmu_pte_write
+shadow pages made|mmu_cache_miss|sp_created
+shadow pages zapped|mmu_shadow_zapped|sp_zapped
+shadow pages zapped for write flooding|mmu_flooded|mmu_flooded
+shadow pages reclaimed for the budget|mmu_recycled|mmu_recycled
+leaf tables unsync|mmu_unsync|mmu_unsync
+INVLPG|invlpg|invlpg
+TLB flushes|tlb_flush|tlb_flush
+4K mappings at the end|pages_4k|pages_4k
+port exits|io_exits|io_exits
+ROWS
+}
+
+case ${1-} in
+npt) check_npt "$2" "$3" ;;
+both) check_both "$2" "$3" ;;
+table) table "$2" ;;
+*)
+    sed -n '3,8p' "$0"
+    exit 2
+    ;;
+esac
+exit $bad
