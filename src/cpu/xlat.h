@@ -36,7 +36,7 @@
 
 enum { ENTRY_SLOW, ENTRY_DONE, ENTRY_HELPER, ENTRY_EXIT };
 
-#define JC_BITS    13
+#define JC_BITS    15
 #define JC_ENTRIES (1u << JC_BITS)
 struct jc_entry {
     uint64_t tag; /* rip ^ salt */
@@ -46,7 +46,7 @@ struct jc_entry {
 /* The second jump cache: larger, and indexed by the salt too, so that it keeps what other
  * address spaces and modes know. The thunk that a miss of the first one goes to asks it.
  * The low JC_BITS of the index are those of rip here as well: see salt_update. */
-#define JC2_BITS    16
+#define JC2_BITS    17
 #define JC2_ENTRIES (1u << JC2_BITS)
 static inline uint32_t jc2_index(uint64_t rip, uint64_t tag) {
     return (uint32_t)(rip ^ (tag ^ tag >> 16) << JC_BITS) & (JC2_ENTRIES - 1);
