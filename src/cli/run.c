@@ -160,6 +160,7 @@ static int run_machine(struct run *r) {
     int rc = machine_run(r->machine, &r->report.result, err, sizeof(err));
     console_close();
     running = NULL;
+    run_say_switches(r->machine);
     if (rc) {
         r->report.result.end = END_ERROR;
         host_error(*err ? err : strerror(-rc));

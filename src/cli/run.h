@@ -38,6 +38,8 @@ error_t run_parse_handover(struct run_options *o, char *arg, struct argp_state *
 const char *run_check_track(const struct run_options *o);
 /* "dirty_log" and "handovers" as --stats writes them, where there were any. */
 json_t *run_track_json(const struct run_options *o, struct machine *m);
+/* One line for each handover to a hypervisor: which MMU it used. */
+void run_say_switches(struct machine *m);
 void run_print_track(const json_t *track, FILE *out);
 /* Did the oracle find a page that was not logged? One line. Return: CLI_OK or CLI_HOST.
  */

@@ -151,6 +151,14 @@ int run_check_dirty(struct machine *m) {
     return CLI_OK;
 }
 
+void run_say_switches(struct machine *m) {
+    unsigned count;
+    const struct machine_switch *s = machine_switches(m, &count);
+    for (unsigned i = 0; i < count; i++)
+        if (!strcmp(s[i].to, "kvm"))
+            cli_error("--handover %s: %s", s[i].to, s[i].detail);
+}
+
 void run_print_track(const json_t *track, FILE *out) {
     const json_t *dirty = json_object_get(track, "dirty_log"), *s;
     size_t i;
@@ -160,9 +168,10 @@ void run_print_track(const json_t *track, FILE *out) {
                 json_array_size(json_object_get(dirty, "harvests")), "pages in them",
                 (long long)json_integer_value(json_object_get(dirty, "pages")));
     json_array_foreach(json_object_get(track, "handovers"), i, s)
-        fprintf(out, "\nFrom %s to %s at %.3f ms, in %.3f ms\n",
+        fprintf(out, "\nFrom %s to %s at %.3f ms, in %.3f ms\n  %s\n",
                 json_string_value(json_object_get(s, "from")),
                 json_string_value(json_object_get(s, "to")),
                 (double)json_integer_value(json_object_get(s, "at_ns")) / NS_PER_MS,
-                (double)json_integer_value(json_object_get(s, "host_ns")) / NS_PER_MS);
+                (double)json_integer_value(json_object_get(s, "host_ns")) / NS_PER_MS,
+                json_string_value(json_object_get(s, "mmu_detail")));
 }

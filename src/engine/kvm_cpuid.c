@@ -13,6 +13,7 @@
 #include "engine/kvm_vm.h"
 
 #define CPUID_MAX       256
+#define LEAF_XSTATE     0xdu
 #define LEAF_HYPERVISOR 0x40000000u
 
 /* Leaves whose registers are feature bits: mask says which registers (bit 0 EAX .. 3
@@ -53,6 +54,20 @@ static void mask_features(struct kvm_cpuid_entry2 *c, const struct cpu_model *mo
     }
 }
 
+/* XCR0 may hold what the model has: its components, their size, no other sub-leaf. */
+static void mask_xstate(struct kvm_cpuid_entry2 *c, const struct cpu_model *model) {
+    uint32_t top[4];
+    cpu_model_leaf(model, LEAF_XSTATE, 0, top);
+    if (c->index == 0) {
+        c->eax &= top[0];
+        c->edx &= top[3];
+        if (c->ecx > top[2])
+            c->ecx = top[2];
+    } else if (c->index >= 2 && c->index < 32 && !(top[0] >> c->index & 1)) {
+        c->eax = c->ebx = c->ecx = c->edx = 0;
+    }
+}
+
 static void set_topology(struct kvm_cpuid_entry2 *c, unsigned index, unsigned cpus) {
     if (c->function == 1)
         c->ebx = (c->ebx & 0x0000ffffu) | index << 24 | (cpus & 0xff) << 16;
@@ -79,6 +94,8 @@ int kvm_set_cpuid(struct pn_engine *e, struct kvm_vcpu *v, char *err, size_t err
         if (c->entries[i].function < LEAF_HYPERVISOR ||
             c->entries[i].function >= 0x80000000u)
             mask_features(&c->entries[i], model);
+        if (c->entries[i].function == LEAF_XSTATE)
+            mask_xstate(&c->entries[i], model);
         set_topology(&c->entries[i], v->index, e->cpus);
     }
     if (rc == 0)

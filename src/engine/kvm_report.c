@@ -101,7 +101,10 @@ void kvm_dump(struct pn_engine *e, unsigned cpu, FILE *out) {
 }
 
 void kvm_describe(struct pn_engine *e, char *buf, size_t size) {
-    snprintf(buf, size, "KVM (%s), MMU: %s; known by %s",
+    snprintf(buf, size, "KVM (%s), MMU: %s; known by %s%s",
              e->host.vendor[0] ? e->host.vendor : "vendor module not known",
-             pn_kvm_mmu_name(e->host.mmu), e->host.found_by);
+             pn_kvm_mmu_name(e->host.mmu), e->host.found_by,
+             e->host.mmu == PN_KVM_MMU_SOFTWARE
+                 ? "; 64-bit user code is native, kernels are emulated and slow"
+                 : "");
 }

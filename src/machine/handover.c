@@ -177,14 +177,17 @@ int machine_handover(struct machine *m, struct err *e) {
     struct parcel *p = calloc(1, sizeof(*p) + m->cfg.cpus * sizeof(p->cpu[0]));
     if (!p)
         return err_set(e, -ENOMEM, "out of memory");
-    *s = (struct machine_switch){m->ops->name, h->to->name, clock_now(&m->clock), 0};
+    *s = (struct machine_switch){
+        .from = m->ops->name, .to = h->to->name, .at_ns = clock_now(&m->clock)};
     clock_cancel(&m->clock, &m->handover_timer);
     int rc = move(m, h->to, p, e);
     free(p);
     s->host_ns = host_ns() - start;
     m->leave = false;
-    if (rc == 0)
+    if (rc == 0) {
+        m->ops->describe(m->engine, s->detail, sizeof(s->detail));
         machine_handover_arm(m);
+    }
     return rc;
 }
 

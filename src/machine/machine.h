@@ -125,6 +125,7 @@ const struct machine_harvest *machine_harvests(const struct machine *m, unsigned
 struct machine_switch {
     const char *from, *to; /* engines */
     uint64_t at_ns, host_ns;
+    char detail[256]; /* which MMU it went on under, in the engine's words */
 };
 const struct machine_switch *machine_switches(const struct machine *m, unsigned *count);
 /* The engines that ran it, the first one first; NULL beyond the last. */
