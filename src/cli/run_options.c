@@ -20,6 +20,7 @@ enum {
     OPT_FLAT_BITS,
     OPT_NUMA,
     OPT_HUGEPAGES,
+    OPT_SHARED_MEMORY,
     OPT_SEED,
     OPT_CLOCK,
     OPT_BLOCK_LEN,
@@ -66,6 +67,8 @@ static const struct argp_option options[] = {
      3},
     {"numa", OPT_NUMA, "POLICY", 0, "Guest memory: local, bind=N or interleave=A,B", 3},
     {"hugepages", OPT_HUGEPAGES, "H", 0, "Guest memory: thp (default), 2M, 1G or off", 3},
+    {"shared-memory", OPT_SHARED_MEMORY, 0, 0,
+     "Guest memory in a memfd that other processes can map", 3},
     {"clock", OPT_CLOCK, "virtual|host", 0,
      "Time is retired instructions (default; repeatable) or the wall clock", 3},
     {"seed", OPT_SEED, "N", 0, "Seed of RDRAND and RDSEED (default 1)", 3},
@@ -253,6 +256,9 @@ static error_t parse_machine(int key, char *arg, struct argp_state *state,
         return 0;
     case OPT_HUGEPAGES:
         m->hugepages = arg;
+        return 0;
+    case OPT_SHARED_MEMORY:
+        m->shared_ram = true;
         return 0;
     case OPT_CLOCK:
         rc = word_index(arg, clocks);
