@@ -51,6 +51,7 @@ check_micro() {
     for f in "$dir"/dirty-*.out "$dir"/live-*.out; do
         same "$dir/micro-shadow.out" "$f"
     done
+    same "$dir/table-demo-shadow.out" "$dir/table-demo-kvm.out"
     [ "$(foreign "$dir/micro-kvm.json" io_exits)" -gt 100 ] || fail "KVM's own counters are not there"
     [ "$(value "$dir/micro-kvm.json" tlb_miss)" = null ] || fail "a counter that KVM does not count is not null"
 }
@@ -106,12 +107,15 @@ check_both() {
 }
 
 table() {
-    local row kvm ours text
-    echo "| what | KVM's counter | KVM, npt=0 | penumbra's counter | --mmu shadow |"
-    echo "|---|---|---:|---|---:|"
+    local text kvm ours guest
+    echo "| what | KVM's counter | ours | demo: KVM | ours | cow: KVM | ours | split: KVM | ours |"
+    echo "|---|---|---|---:|---:|---:|---:|---:|---:|"
     while IFS='|' read -r text kvm ours; do
-        # The first of each name is penumbra's in "counters", later ones are KVM's.
-        echo "| $text | \`$kvm\` | $(foreign "$1/micro-kvm.json" "$kvm") | \`$ours\` | $(value "$1/micro-shadow.json" "$ours") |"
+        echo -n "| $text | \`$kvm\` | \`$ours\` |"
+        for guest in demo cow split; do
+            echo -n " $(foreign "$1/table-$guest-kvm.json" "$kvm") | $(value "$1/table-$guest-shadow.json" "$ours") |"
+        done
+        echo
     done <<'ROWS'
 faults that the shadow tables could not answer|pf_taken|pf_taken
 of these fixed: mapped and retried|pf_fixed|pf_fixed
@@ -119,9 +123,9 @@ of these given to the guest|pf_guest|pf_guest
 writes to guest tables emulated|mmu_pte_write|mmu_pte_write
 shadow pages made|mmu_cache_miss|sp_created
 shadow pages zapped|mmu_shadow_zapped|sp_zapped
-shadow pages zapped for write flooding|mmu_flooded|mmu_flooded
-shadow pages reclaimed for the budget|mmu_recycled|mmu_recycled
-leaf tables unsync|mmu_unsync|mmu_unsync
+zapped for write flooding|mmu_flooded|mmu_flooded
+reclaimed for the budget|mmu_recycled|mmu_recycled
+leaf tables unsync (KVM: now)|mmu_unsync|mmu_unsync
 INVLPG|invlpg|invlpg
 TLB flushes|tlb_flush|tlb_flush
 4K mappings at the end|pages_4k|pages_4k
