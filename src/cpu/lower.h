@@ -129,6 +129,9 @@ void mem_based(struct lower *l, const struct dec *d, unsigned base, int64_t disp
                const struct access *a);
 /* The access that d's own memory operand asks for. */
 void mem_operand(struct lower *l, const struct dec *d, body_fn body);
+/* The bare probe of the address in R10, which becomes the host's. Uses RAX. Return: the
+ * jump taken on a miss, R10 then being of no use. */
+uint8_t *mem_probe(struct lower *l, unsigned size, bool write);
 /* d has been lowered: what it wrote may have been the base that R10 depends on. */
 void mem_forget_written(struct lower *l, const struct dec *d);
 void emit_slow(struct lower *l, const struct cold *c);
@@ -154,6 +157,10 @@ void lower_helper(struct lower *l, const struct dec *d,
 
 /* Inline what a frequent helper does, where the mode lets it be simple. */
 bool lower_inline(struct lower *l, const struct dec *d);
+
+/* ---- lower_string.c ---- */
+
+bool lower_string(struct lower *l, const struct dec *d);
 
 /* ---- lower_flow.c ---- */
 

@@ -80,6 +80,10 @@ static uint8_t *probe(struct lower *l, unsigned size, bool write, bool constant,
     return miss;
 }
 
+uint8_t *mem_probe(struct lower *l, unsigned size, bool write) {
+    return probe(l, size, write, false, 0);
+}
+
 static struct cold *cold_new(struct lower *l, const struct access *a) {
     struct cold *c = &l->cold[l->cold_count++];
     *c = (struct cold){.access = *a, .idx = (uint8_t)l->cur};

@@ -137,5 +137,5 @@ bool lower_inline(struct lower *l, const struct dec *d) {
         return inline_rdtsc(l, d);
     if (d->sh->fn == op_mov_sreg)
         return inline_mov_sreg(l, d);
-    return false;
+    return lower_string(l, d);
 }
