@@ -5,7 +5,7 @@
  * one of the documented ends, guest memory outside the slots is as it was (guard pages of
  * hostmem, and the sanitizers), and a second run of the same guest ends the same way.
  *
- * HOSTILE_CASES (default 40 for each kind) and HOSTILE_SEED widen the search.
+ * HOSTILE_CASES (default 24 for each kind) and HOSTILE_SEED widen the search.
  */
 #include <check.h>
 #include <stdlib.h>
@@ -61,7 +61,7 @@ static struct outcome run_guest(const char *mmu, const uint8_t *img, unsigned bi
 }
 
 static uint64_t run_kind(enum gen_kind kind) {
-    uint64_t cases = env_number("HOSTILE_CASES", 40),
+    uint64_t cases = env_number("HOSTILE_CASES", 24),
              seed = env_number("HOSTILE_SEED", 1);
     uint8_t *img = malloc(IMG_SIZE);
     ck_assert_ptr_nonnull(img);
@@ -106,7 +106,7 @@ END_TEST
 int main(void) {
     Suite *s = suite_create("hostile");
     TCase *t = tcase_create("kinds");
-    tcase_set_timeout(t, 600);
+    tcase_set_timeout(t, 1200);
     tcase_add_loop_test(t, test_kind, 0, GEN_KINDS);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
