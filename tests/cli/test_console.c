@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The console on a real terminal: raw while the guest runs, restored on every way out;
- * the escape keys. argv[1]: penumbra. */
+ * the escape keys. argv[1]: penumbra; argv[2]: --mmu (default shadow). */
 #include <check.h>
 #include <poll.h>
 #include <pty.h>
@@ -14,7 +14,7 @@
 #include <unistd.h>
 #include <utmp.h>
 
-static const char *penumbra;
+static const char *penumbra, *mmu = "shadow";
 static char spin[64];
 static int master, slave;
 static pid_t child;
@@ -33,8 +33,8 @@ static void setup(void) {
     if (!child) {
         close(master);
         login_tty(slave);
-        execl(penumbra, penumbra, "run", "--kernel", spin, "--format", "flat",
-              "--timeout", "60", (char *)NULL);
+        execl(penumbra, penumbra, "run", "--mmu", mmu, "--kernel", spin, "--format",
+              "flat", "--timeout", "60", (char *)NULL);
         _exit(127);
     }
 }
@@ -157,6 +157,12 @@ int main(int argc, char **argv) {
     if (argc < 2)
         return 2;
     penumbra = argv[1];
+    if (argc > 2)
+        mmu = argv[2];
+    if (!strcmp(mmu, "kvm") && access("/dev/kvm", R_OK | W_OK)) {
+        puts("SKIPPED: /dev/kvm is not usable here");
+        return 77;
+    }
     Suite *s = suite_create("console");
     TCase *t = tcase_create("terminal");
     tcase_add_checked_fixture(t, setup, teardown);
