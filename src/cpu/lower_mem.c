@@ -140,7 +140,8 @@ static void based_ea(struct lower *l, unsigned base, int64_t disp) {
 static bool reusable(const struct lower *l, const struct access *a, unsigned base,
                      int64_t disp, int32_t *by) {
     const struct reuse *r = &l->last;
-    int64_t dist = disp - r->disp;
+    int64_t dist =
+        (int64_t)((uint64_t)disp - (uint64_t)r->disp); /* wraps, as addresses do */
     if (!r->on || r->base != base || (a->flags & SLOW_WRITE && !r->write) ||
         dist > REUSE_REACH || dist < -REUSE_REACH)
         return false;
