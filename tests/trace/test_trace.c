@@ -280,6 +280,7 @@ END_TEST
 int main(void) {
     Suite *s = suite_create("trace");
     TCase *t = tcase_create("file");
+    tcase_set_timeout(t, 120); /* sanitizers, and a busy host */
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, test_round_trip);
     tcase_add_test(t, test_names_travel);
