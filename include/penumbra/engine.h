@@ -55,6 +55,7 @@ struct pn_engine_config {
     unsigned cpus;
     const char *cpu_model; /* --cpu */
     const struct pn_mmu_options *mmu;
+    const struct pn_tlb_model *tlb; /* copied; NULL: none. Soft engines only */
     const struct pn_bus *bus;
     struct pn_ring *rings; /* one per vCPU, or NULL */
     uint64_t seed;

@@ -14,6 +14,7 @@
 #include <stdio.h>
 
 #include "penumbra/events.h"
+#include "penumbra/model.h"
 #include "penumbra/stats.h"
 #include "penumbra/types.h"
 
@@ -108,7 +109,8 @@ enum pn_mmu_kind {
 struct pn_mmu_config {
     enum pn_mmu_kind kind;
     struct pn_mmu_options opt;
-    uint8_t maxphyaddr; /* 36..52; reserved bits above it fault */
+    uint8_t maxphyaddr;             /* 36..52; reserved bits above it fault */
+    const struct pn_tlb_model *tlb; /* copied; NULL: none */
     pn_track_fn on_track;
     void *opaque;
 };

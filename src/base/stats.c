@@ -3,6 +3,7 @@
 #include "penumbra/stats.h"
 
 #include <assert.h>
+#include <string.h>
 
 static const struct {
     const char *name, *doc;
@@ -20,4 +21,8 @@ const char *pn_stat_name(enum pn_stat id) {
 const char *pn_stat_doc(enum pn_stat id) {
     assert(id < PN_STAT_COUNT);
     return stats[id].doc;
+}
+
+bool pn_stat_modelled(enum pn_stat id) {
+    return !strncmp(pn_stat_name(id), "model_", 6);
 }

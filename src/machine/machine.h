@@ -30,6 +30,7 @@ struct machine_config {
     unsigned cpus;
     const char *cpu_model;
     struct pn_mmu_options mmu;
+    const struct pn_tlb_model *tlb;       /* copied; NULL: none. Not under kvm */
     const char *kernel, *initrd, *append; /* paths and the command line; NULL: none */
     const void *kernel_blob;              /* instead of a path: the embedded guest */
     size_t kernel_blob_size;
