@@ -143,8 +143,8 @@ struct pn_memslot {
 /*
  * Add, move, delete or re-flag, as KVM_SET_USER_MEMORY_REGION. Of an existing slot only
  * gpa and PN_SLOT_LOG_DIRTY may change; a move keeps the dirty log. Setting
- * PN_SLOT_LOG_DIRTY begins with an empty log. A slot that moves or goes forgets its
- * write tracking: its pn_mmu_track_add users let go first.
+ * PN_SLOT_LOG_DIRTY begins with an empty log. Write tracking is by frame and stays; as a
+ * slot moves or goes, on_track hears of each tracked frame in it as of a write.
  * Return: 0; -EINVAL misaligned, wrapping, beyond maxphyaddr, an unknown flag, or another
  * size, hva or PN_SLOT_READONLY than the slot has; -EEXIST overlap; -ENOENT delete of an
  * absent slot; -ENOSPC id too large; -ENOMEM. On error nothing changed.
