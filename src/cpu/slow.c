@@ -41,6 +41,20 @@ static const uint8_t *leave(struct xlat *x, enum cpu_rc rc) {
     return NULL;
 }
 
+/* State is current, rip names the next instruction: go on there at once if the dispatcher
+ * would do nothing else. */
+static const uint8_t *go_on(struct xlat *x, enum cpu_rc rc) {
+    struct cpu *cpu = x->cpu;
+    const uint8_t *code = NULL;
+    if (rc != CPU_HALT && !x->flush && !cpu_attention(cpu) && !cpu->stop_request &&
+        !cpu->kick && cpu->budget > 0 && !(cpu->mode & (MODE_TF | MODE_SLOWMEM))) {
+        salt_update(x);
+        code = jc_find(cpu, cpu->rip);
+        cpu->jit.vec = 0; /* the block sees to it, if it needs any */
+    }
+    return code ? code : leave(x, rc);
+}
+
 static enum cpu_rc linear(struct cpu *cpu, const struct slow_desc *sd, pn_gva *lin) {
     bool write = sd->flags & SLOW_WRITE;
     if (sd->flags & SLOW_OFFS)
@@ -105,7 +119,7 @@ const uint8_t *xlat_done(struct cpu *cpu) {
         cpu->budget = 0;
     } else if (out) {
         cpu->rip = block_rip(x, b, dd->idx + 1u);
-        return leave(x, CPU_NEXT);
+        return go_on(x, CPU_NEXT);
     }
     cpu->budget -= rest;
     cpu->jit.vec = dd->vec;
@@ -127,7 +141,7 @@ const uint8_t *xlat_helper(struct cpu *cpu) {
     if (rc != CPU_JUMP)
         cpu->rip = block_rip(x, b, hd->idx + 1u);
     if (rc != CPU_NEXT || in->ends_block || must_leave(x, b, rest))
-        return leave(x, rc);
+        return go_on(x, rc);
     cpu->budget -= rest;
     cpu->jit.vec = hd->vec;
     return (const uint8_t *)(hd + 1);
