@@ -43,6 +43,14 @@ static bool ends_block(const struct lower *l, const struct dec *d) {
 
 static const struct shape too_long = {.cls = CLS_HELPER, .fn = xlat_too_long};
 
+/* Raises the fault, too. */
+static bool beyond_limit(struct cpu *cpu, uint64_t rip, unsigned len) {
+    if (rip + len - 1 <= cpu->seg[SEG_CS].limit)
+        return false;
+    cpu_raise_code(cpu, 13, 0);
+    return true;
+}
+
 /* The first instruction may reach into the next page. */
 static bool decode_across(struct xlat *x, struct block *b, const uint8_t *p,
                           unsigned avail, struct dec *d) {
@@ -64,7 +72,7 @@ static bool decode_across(struct xlat *x, struct block *b, const uint8_t *p,
     } else if (d->in.len <= avail) {
         b->gpa2 = NO_PAGE; /* undefined already by its first bytes */
     }
-    return true;
+    return in64(l) || !beyond_limit(cpu, b->rip, d->in.len);
 }
 
 /* Bytes of the page from rip on that may be executed. */
@@ -88,10 +96,8 @@ static bool decode_block(struct xlat *x, struct block *b, const uint8_t *hva,
         if (rc == DECODE_MORE) {
             if (l->n)
                 break;
-            if (!in64(l) && (avail + b->gpa) & (PN_PAGE_SIZE - 1)) {
-                cpu_raise_code(x->cpu, 13, 0); /* beyond the limit of CS */
+            if (!in64(l) && beyond_limit(x->cpu, b->rip, avail + 1))
                 return false;
-            }
             if (!decode_across(x, b, hva, avail, d))
                 return false;
             max = 1;
