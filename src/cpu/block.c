@@ -271,6 +271,7 @@ static struct page *page_get(struct xlat *x, pn_gfn gfn) {
     p->next = x->page_hash[gfn & (PAGE_HASH - 1)];
     x->page_hash[gfn & (PAGE_HASH - 1)] = i;
     p->tracked = pn_mmu_track_add(x->cpu->mmu, gfn) == 0;
+    x->flush |= !p->tracked; /* nobody would tell of writes: do not keep it */
     return p;
 }
 
