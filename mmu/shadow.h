@@ -48,6 +48,20 @@ struct sp {
     uint64_t unsync_bits[8];  /* children that are, or have below them, unsync sps */
 };
 
+static inline void list_add(struct list *head, struct list *l) {
+    l->next = head->next;
+    l->prev = head;
+    head->next->prev = l;
+    head->next = l;
+}
+static inline void list_del(struct list *l) {
+    l->prev->next = l->next;
+    l->next->prev = l->prev;
+}
+static inline struct sp *list_sp(struct list *l) {
+    return (struct sp *)(void *)((char *)l - offsetof(struct sp, lru));
+}
+
 #define SP_CHUNK     (256u << 10)
 #define SP_PER_CHUNK 60u
 #define SP_CHUNK_HDR 4u /* pages of a chunk before the tables */

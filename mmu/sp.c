@@ -25,22 +25,6 @@
 
 /* ---- LRU ---- */
 
-static void list_add(struct list *head, struct list *l) {
-    l->next = head->next;
-    l->prev = head;
-    head->next->prev = l;
-    head->next = l;
-}
-
-static void list_del(struct list *l) {
-    l->prev->next = l->next;
-    l->next->prev = l->prev;
-}
-
-static struct sp *lru_sp(struct list *l) {
-    return (struct sp *)(void *)((char *)l - offsetof(struct sp, lru));
-}
-
 void sp_touch(struct shadow *sh, struct sp *sp) {
     list_del(&sp->lru);
     list_add(&sh->lru, &sp->lru);
@@ -236,10 +220,10 @@ static uint32_t budget(const struct pn_mmu *mmu) {
 void sp_make_room(struct pn_mmu *mmu) {
     struct shadow *sh = mmu->shadow;
     for (unsigned i = 0; sh->obsolete && i < OBSOLETE_STEP; i++)
-        sp_zap(mmu, lru_sp(sh->lru.prev), ZAP_OBSOLETE);
+        sp_zap(mmu, list_sp(sh->lru.prev), ZAP_OBSOLETE);
     struct list *l = sh->lru.prev;
     while (sh->pages + SP_ROOM > budget(mmu) && l != &sh->lru) {
-        struct sp *sp = lru_sp(l);
+        struct sp *sp = list_sp(l);
         l = l->prev;
         if (in_use(mmu, sp))
             continue;
@@ -254,7 +238,7 @@ static void zap_tables_in(struct pn_mmu *mmu, const struct slot *s) {
     struct shadow *sh = mmu->shadow;
     for (struct list *l = sh->lru.next, *next; l != &sh->lru; l = next) {
         next = l->next;
-        struct sp *sp = lru_sp(l);
+        struct sp *sp = list_sp(l);
         if (!sp_direct(sp) && sp->gfn - s->gfn < s->npages)
             sp_zap(mmu, sp, ZAP_SLOT);
     }

@@ -19,24 +19,6 @@
 
 #define TDP_ROOM 6 /* tables that one fault may add, splits included */
 
-/* ---- The list of tables ---- */
-
-static void list_add(struct list *head, struct list *l) {
-    l->next = head->next;
-    l->prev = head;
-    head->next->prev = l;
-    head->next = l;
-}
-
-static void list_del(struct list *l) {
-    l->prev->next = l->next;
-    l->next->prev = l->prev;
-}
-
-static struct sp *list_sp(struct list *l) {
-    return (struct sp *)(void *)((char *)l - offsetof(struct sp, lru));
-}
-
 /* ---- Life ---- */
 
 int tdp_init(struct pn_mmu *mmu) {
