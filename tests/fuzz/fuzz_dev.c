@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "dev/dev.h"
+#include "input.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -65,22 +66,6 @@ static const struct range ranges[] = {
     {TESTDEV, false, 0x5e0, 4}, /* the mark port, beside it */
 };
 #define RANGES (sizeof ranges / sizeof *ranges)
-
-struct input {
-    const uint8_t *data;
-    size_t size;
-};
-
-static uint64_t take(struct input *in, size_t bytes) {
-    uint64_t v = 0;
-
-    if (bytes > in->size)
-        bytes = in->size;
-    memcpy(&v, in->data, bytes);
-    in->data += bytes;
-    in->size -= bytes;
-    return v;
-}
 
 struct world {
     unsigned mode;

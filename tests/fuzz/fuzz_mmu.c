@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "input.h"
 #include "penumbra/mmu.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -41,19 +42,8 @@ struct machine {
     struct pn_memslot slot[SLOTS]; /* size 0: not there */
     uint8_t before[PAGES * PN_PAGE_SIZE];
     unsigned tracked[PAGES]; /* of slot RAM: pn_mmu_track_add done */
-    const uint8_t *data;
-    size_t size;
+    struct input in;
 };
-
-static uint64_t take(struct machine *m, size_t bytes) {
-    uint64_t v = 0;
-    if (bytes > m->size)
-        bytes = m->size;
-    memcpy(&v, m->data, bytes);
-    m->data += bytes;
-    m->size -= bytes;
-    return v;
-}
 
 /* ---- The guest to begin with ---- */
 
@@ -96,7 +86,7 @@ static void choose_paging(struct machine *m, uint32_t bits) {
 }
 
 static void machine_init(struct machine *m, enum pn_mmu_kind kind) {
-    uint32_t bits = (uint32_t)take(m, 4);
+    uint32_t bits = (uint32_t)take(&m->in, 4);
     struct pn_mmu_config cfg = {.kind = kind, .maxphyaddr = 40};
     pn_mmu_options_default(&cfg.opt);
     cfg.opt.unsync = bits & 1;
@@ -180,7 +170,7 @@ static void compare(struct machine *m, pn_gva gva) {
 
 /* Addresses in few tables, so that they meet. */
 static pn_gva choose_gva(struct machine *m) {
-    uint64_t b = take(m, 2);
+    uint64_t b = take(&m->in, 2);
     pn_gva gva = (b & 31) << 12 | (b >> 5 & 3) << 21 | (b >> 7 & 1) << 30 |
                  (b >> 8 & 1) << 39 | (b >> 9 & 1) << 22 | (b >> 13 & 7) * 0x208;
     if (b >> 10 & 1 && m->paging.efer >> 10 & 1)
@@ -192,7 +182,7 @@ static pn_gva choose_gva(struct machine *m) {
 
 /* A gpte more often than not. */
 static uint64_t choose_value(struct machine *m) {
-    uint64_t b = take(m, 3);
+    uint64_t b = take(&m->in, 3);
     uint64_t gpte = (b & 0x7f) << 12 | (b >> 7 & 0x1ff);
     if (b >> 16 & 1)
         gpte |= 7;
@@ -204,7 +194,7 @@ static uint64_t choose_value(struct machine *m) {
 }
 
 static void do_access(struct machine *m) {
-    uint8_t how = (uint8_t)take(m, 1);
+    uint8_t how = (uint8_t)take(&m->in, 1);
     pn_gva gva = choose_gva(m);
     enum pn_access access = how % 3;
     enum pn_tlb_mode mode = how / 3 % 3;
@@ -239,13 +229,13 @@ static void do_access(struct machine *m) {
 }
 
 static void do_device_write(struct machine *m) {
-    uint64_t b = take(m, 2), value = choose_value(m);
+    uint64_t b = take(&m->in, 2), value = choose_value(m);
     pn_gpa gpa = (b & 0x7f) << 12 | (b >> 7 & 0x1ff) << 3;
     pn_mmu_write_phys(m->mmu, gpa, &value, 8);
 }
 
 static void do_slot(struct machine *m) {
-    uint8_t how = (uint8_t)take(m, 1);
+    uint8_t how = (uint8_t)take(&m->in, 1);
     harvest(m, EXTRA);
     struct pn_memslot s = m->slot[EXTRA];
     s.gpa = (how & 0x7eull) << 12;
@@ -259,7 +249,7 @@ static void do_slot(struct machine *m) {
 }
 
 static void do_track(struct machine *m) {
-    unsigned page = take(m, 1) % pages_of[RAM];
+    unsigned page = take(&m->in, 1) % pages_of[RAM];
     if (m->tracked[page]) {
         pn_mmu_track_remove(m->mmu, page);
         m->tracked[page]--;
@@ -269,9 +259,9 @@ static void do_track(struct machine *m) {
 }
 
 static void do_paging(struct machine *m) {
-    uint32_t bits = (uint32_t)take(m, 2);
+    uint32_t bits = (uint32_t)take(&m->in, 2);
     if (bits & 0x8000) {
-        m->paging.pkru = (uint32_t)take(m, 2);
+        m->paging.pkru = (uint32_t)take(&m->in, 2);
         m->paging.pkrs = m->paging.pkru * 5;
         pn_mmu_set_pkr(m->vcpu, m->paging.pkru, m->paging.pkrs);
         return;
@@ -281,7 +271,7 @@ static void do_paging(struct machine *m) {
 }
 
 static void do_cr3(struct machine *m) {
-    uint8_t how = (uint8_t)take(m, 1);
+    uint8_t how = (uint8_t)take(&m->in, 1);
     bool pcide = m->paging.cr4 >> 17 & 1;
     m->paging.cr3 = (how & 7ull) << PN_PAGE_SHIFT | (pcide ? how >> 3 & 3 : 0);
     for (unsigned i = 0; i < 4; i++)
@@ -291,7 +281,7 @@ static void do_cr3(struct machine *m) {
 }
 
 static void one_step(struct machine *m) {
-    uint8_t op = (uint8_t)take(m, 1);
+    uint8_t op = (uint8_t)take(&m->in, 1);
     switch (op % 16) {
     case 0:
     case 1:
@@ -336,10 +326,9 @@ static void one_step(struct machine *m) {
 static void run(const uint8_t *data, size_t size, enum pn_mmu_kind kind) {
     static struct machine m; /* too large for a fuzzer's stack */
     memset(&m, 0, sizeof(m));
-    m.data = data;
-    m.size = size;
+    m.in = (struct input){data, size};
     machine_init(&m, kind);
-    for (unsigned i = 0; i < 300 && m.size; i++) {
+    for (unsigned i = 0; i < 300 && m.in.size; i++) {
         one_step(&m);
         if (i % 32 == 31)
             REQUIRE(pn_mmu_audit(m.mmu, stderr) == 0);

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "input.h"
 #include "mmu/internal.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -29,21 +30,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
             abort();                                                                     \
         }                                                                                \
     } while (0)
-
-struct input {
-    const uint8_t *data;
-    size_t size;
-};
-
-static uint64_t take(struct input *in, size_t bytes) {
-    uint64_t v = 0;
-    if (bytes > in->size)
-        bytes = in->size;
-    memcpy(&v, in->data, bytes);
-    in->data += bytes;
-    in->size -= bytes;
-    return v;
-}
 
 struct machine {
     struct pn_mmu *mmu;

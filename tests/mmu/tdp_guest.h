@@ -130,18 +130,4 @@ static inline struct ewalk leaf(pn_gpa gpa) {
     return w;
 }
 
-static inline int run_suite(const char *name, const TTest *const *tests, size_t count) {
-    Suite *s = suite_create(name);
-    TCase *tc = tcase_create("mechanisms");
-    tcase_set_timeout(tc, 120);
-    for (size_t i = 0; i < count; i++)
-        tcase_add_test(tc, tests[i]);
-    suite_add_tcase(s, tc);
-    SRunner *sr = srunner_create(s);
-    srunner_run_all(sr, CK_ENV);
-    int failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
-    return failed != 0;
-}
-
 #endif
