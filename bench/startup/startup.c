@@ -3,7 +3,7 @@
  * What a VMM costs before its guest does anything: the time from exec to the guest's
  * first instruction, and the memory that the process holds then beyond the guest's.
  *
- * The guest's first instructions write one byte to COM1 and halt. The clock starts in the
+ * The guest's first instructions write one byte to COM1 and spin. The clock starts in the
  * child, right before exec, and stops when the byte arrives here; then the child is
  * stopped and its resident mappings are added up, but for those as large as guest memory.
  * penumbra enters the bytes as a flat real-mode image, QEMU as the firmware of a microvm:
@@ -40,9 +40,7 @@ static const uint8_t first_code[] = {
     0xba, 0xf8,       0x03, /* mov dx, 0x3f8 */
     0xb0, GUEST_BYTE,       /* mov al, 'P' */
     0xee,                   /* out dx, al */
-    0xfa,                   /* cli */
-    0xf4,                   /* hlt */
-    0xeb, 0xfd,             /* jmp to the hlt */
+    0xeb, 0xfe,             /* jmp to itself: the process stays to be measured */
 };
 
 struct peer {

@@ -57,6 +57,9 @@ struct pn_engine_config {
     const struct pn_mmu_options *mmu;
     const struct pn_tlb_model *tlb; /* copied; NULL: none. Soft engines only */
     const struct pn_bus *bus;
+    /* Guest memory as it begins. Others may come and go (set_slot). */
+    const struct pn_memslot *slot;
+    unsigned slot_count;
     struct pn_ring *rings; /* one per vCPU, or NULL */
     uint64_t seed;
     bool host_clock;               /* --clock host */

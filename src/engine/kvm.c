@@ -67,6 +67,23 @@ static int create_vm(struct pn_engine *e) {
                                 ? "KVM_CREATE_VM (does another hypervisor hold "
                                   "the CPU's virtualization?)"
                                 : "KVM_CREATE_VM");
+    return 0;
+}
+
+static int add_slots(struct pn_engine *e, const struct pn_engine_config *cfg) {
+    for (unsigned i = 0; i < cfg->slot_count; i++) {
+        int rc = kvm_set_slot(e, &cfg->slot[i]);
+        if (rc) {
+            snprintf(e->error, sizeof(e->error), "memslot %u: %s", cfg->slot[i].id,
+                     strerror(-rc));
+            return rc;
+        }
+    }
+    return 0;
+}
+
+/* After the memslots: a memslot has to wait for the readers of what is made here. */
+static int create_chips(struct pn_engine *e) {
     uint64_t identity = IDENTITY_MAP_ADDR;
     struct kvm_pit_config pit = {.flags = KVM_PIT_SPEAKER_DUMMY};
     if (ioctl(e->vm, KVM_SET_TSS_ADDR, TSS_ADDR) < 0)
@@ -144,6 +161,10 @@ static int kvm_create(const struct pn_engine_config *cfg, struct pn_engine **out
         rc = create_vm(e);
     if (rc == 0)
         rc = kvm_dirty_begin(e, cfg->tracker);
+    if (rc == 0)
+        rc = add_slots(e, cfg);
+    if (rc == 0)
+        rc = create_chips(e);
     if (rc == 0)
         rc = kvm_pv_begin(e, cfg);
     for (unsigned i = 0; rc == 0 && i < cfg->cpus; i++)

@@ -210,6 +210,8 @@ static int soft_create(const struct pn_engine_config *cfg, enum pn_mmu_kind kind
         m.opt.dirty_method = PN_DIRTY_DBIT;
     e->vcpu = calloc(cfg->cpus, sizeof(*e->vcpu));
     rc = e->vcpu ? pn_mmu_create(&m, &e->mmu) : -ENOMEM;
+    for (unsigned i = 0; rc == 0 && i < cfg->slot_count; i++)
+        rc = pn_mmu_slot_set(e->mmu, &cfg->slot[i]);
     for (; rc == 0 && e->cpus < cfg->cpus; e->cpus++)
         rc = create_vcpu(e, e->cpus, cfg);
     for (unsigned i = 0; rc == 0 && i < cfg->cpus; i++)

@@ -161,9 +161,9 @@ static int move(struct machine *m, const struct pn_engine_ops *to, struct parcel
         return rc;
     }
     m->switches++;
-    rc = machine_add_slots(m, e);
+    rc = m->window_size ? window_add_again(m) : 0;
     if (rc)
-        return rc;
+        return err_sys(e, rc, "handover: the window's memslot");
     rc = unpack(m, from, p);
     return rc ? err_sys(e, rc, "handover: %s does not take the state of %s", to->name,
                         from->name)

@@ -81,18 +81,6 @@ static unsigned ram_slots(const struct machine *m,
     return m->cfg.ram > low ? 2 : 1;
 }
 
-int machine_add_slots(struct machine *m, struct err *e) {
-    struct pn_memslot slot[MACHINE_SLOTS];
-    unsigned count = ram_slots(m, slot);
-    for (unsigned i = 0; i < count; i++) {
-        int rc = m->ops->set_slot(m->engine, &slot[i]);
-        if (rc)
-            return err_sys(e, rc, "memslot %u", slot[i].id);
-    }
-    int rc = m->window_size ? window_add_again(m) : 0;
-    return rc ? err_sys(e, rc, "the window's memslot") : 0;
-}
-
 /* Registers that only choose what another port then shows, and POST codes. */
 static const struct pn_port_range posted[] = {
     {0x70, 1},  /* CMOS index */
@@ -102,6 +90,7 @@ static const struct pn_port_range posted[] = {
 };
 
 int machine_create_engine(struct machine *m, uint64_t start_ns, struct err *e) {
+    struct pn_memslot slot[MACHINE_SLOTS];
     wiring_bus(m, &m->pn_bus);
     m->host_clock = m->cfg.host_clock || m->ops->threaded; /* which have no other */
     struct pn_engine_config cfg = {
@@ -109,6 +98,8 @@ int machine_create_engine(struct machine *m, uint64_t start_ns, struct err *e) {
         .cpu_model = m->cfg.cpu_model,
         .mmu = &m->cfg.mmu,
         .bus = &m->pn_bus,
+        .slot = slot,
+        .slot_count = ram_slots(m, slot),
         .rings = m->cfg.rings,
         .seed = m->cfg.seed,
         .host_clock = m->host_clock,
@@ -227,8 +218,6 @@ static int create(struct machine *m, struct err *e) {
     int rc = create_memory(m, e);
     if (rc == 0)
         rc = machine_create_engine(m, 0, e);
-    if (rc == 0)
-        rc = machine_add_slots(m, e);
     if (rc == 0)
         rc = wiring_create(m, e);
     if (rc == 0) {

@@ -107,7 +107,6 @@ struct machine {
 
 /* machine.c. start_ns: where its time begins. Return: 0, or -errno with a line in e. */
 int machine_create_engine(struct machine *m, uint64_t start_ns, struct err *e);
-int machine_add_slots(struct machine *m, struct err *e);
 
 /* wiring.c. Return: 0, or -errno with a line in e. */
 int wiring_create(struct machine *m, struct err *e);

@@ -30,6 +30,8 @@ static int create(const struct pn_engine_config *cfg, struct pn_engine **out, ch
     memcpy(&e->fake, cfg->cpu_model, sizeof(e->fake));
     e->bus = *cfg->bus;
     e->cpus = cfg->cpus;
+    for (; e->slots < cfg->slot_count; e->slots++)
+        e->slot[e->slots] = cfg->slot[e->slots];
     *out = e;
     return 0;
 }
