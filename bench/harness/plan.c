@@ -47,6 +47,7 @@ static const struct points {
     {"cow", NULL, "pages=256,rounds=2", {""}, {""}},
     {"ctxsw", NULL, "switches=1000", {"pcid=0", "pcid=1"}, {"pcid=0", "pcid=1"}},
     {"split", NULL, "rounds=4", {""}, {""}},
+    {"compute", NULL, "", {""}, {""}},
     {"syscall", NULL, "calls=4000", {""}, {""}},
     {"exit",
      NULL,

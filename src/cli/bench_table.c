@@ -47,19 +47,22 @@ static const char *text(const json_t *r, const char *name) {
 static void print_row(const json_t *r, FILE *out) {
     const json_t *t = json_object_get(r, "time_ns"), *f = json_object_get(r, "faults"),
                  *w = json_object_get(r, "walks");
-    char time[16], low[16], high[16], range[40], b[7][16];
+    double median = json_number_value(json_object_get(t, "median")),
+           ops = json_number_value(json_object_get(r, "ops"));
+    char time[16], each[16], low[16], high[16], range[40], b[7][16];
     size_t n = json_array_size(json_object_get(t, "samples"));
     fprintf(out, "  %-6s %-9s ", text(r, "mmu"), text(r, "kind"));
     if (text(r, "error")) {
         fprintf(out, "failed: %s\n", text(r, "error"));
         return;
     }
-    bench_time(json_number_value(json_object_get(t, "median")), time);
+    bench_time(median, time);
+    bench_time(ops > 0 ? median / ops : 0, each);
     bench_time(json_number_value(json_object_get(t, "low")), low);
     bench_time(json_number_value(json_object_get(t, "high")), high);
     snprintf(range, sizeof(range), "%s..%s", low, high);
-    fprintf(out, "%9s  %-19s %3zu %8s %8s %8s %8s %6s %8s %7s\n", time, range, n,
-            number(json_object_get(r, "guest_insns"), b[0]),
+    fprintf(out, "%9s %9s  %-19s %3zu %8s %8s %8s %8s %6s %8s %7s\n", time, each, range,
+            n, number(json_object_get(r, "guest_insns"), b[0]),
             number(json_object_get(f, "taken"), b[1]),
             number(json_object_get(f, "guest"), b[2]),
             number(json_object_get(r, "tlb_misses"), b[3]),
@@ -82,9 +85,9 @@ void bench_table_print(const json_t *doc, FILE *out) {
     const json_t *last = NULL;
     size_t i;
     json_array_foreach(json_object_get(doc, "hosts"), i, host) print_host(host, out);
-    fprintf(out, "\n  %-6s %-9s %9s  %-19s %8s %8s %8s %8s %6s %8s %7s\n", "MMU",
-            "time is", "median", "95% interval", "insns", "faults", "guest's", "TLB miss",
-            "refs", "exits", "tables");
+    fprintf(out, "\n  %-6s %-9s %9s %9s  %-19s   n %8s %8s %8s %8s %6s %8s %7s\n", "MMU",
+            "time is", "median", "each", "95% interval", "insns", "faults", "guest's",
+            "TLB miss", "refs", "exits", "tables");
     json_array_foreach(results, i, r) {
         if (!last || json_integer_value(json_object_get(last, "index")) !=
                          json_integer_value(json_object_get(r, "index")))
@@ -93,11 +96,9 @@ void bench_table_print(const json_t *doc, FILE *out) {
         last = r;
     }
     fputs("\nmeasured: on the host's CPU. simulated: by the software CPU; its times "
-          "compare "
-          "with each\nother alone. n: runs. insns: guest instructions. faults: met by "
-          "the MMU's "
-          "tables; guest's: of these,\ngiven to the guest. refs: table entries read per "
-          "TLB "
-          "miss. -: not counted.\n",
+          "compare with each\nother alone. each: the median by operations. n: runs. "
+          "insns: guest instructions. faults: met\nby the MMU's tables; guest's: of "
+          "these, given to the guest. refs: table entries read per\nTLB miss. -: not "
+          "counted.\n",
           out);
 }
