@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "mmu/audit.h"
+#include "mmu/model.h"
 
 void wrong(struct audit *a, const char *fmt, ...) {
     a->bad++;
@@ -127,9 +128,22 @@ static void audit_roots(struct audit *a, const struct pn_mmu_vcpu *vcpu) {
     }
     if (!vs->cur->valid || vs->cur->stale)
         wrong(a, "the current root is invalid or stale");
-    if (vcpu->view->fetch_gen != vs->cur->fetch_gen ||
-        vcpu->view->tlb[0] != vs->cur->tlb[0])
+    struct pn_tlb_entry *shown = vcpu->model ? vcpu->model->filter[0] : vs->cur->tlb[0];
+    if (vcpu->view->fetch_gen != vs->cur->fetch_gen || vcpu->view->tlb[0] != shown)
         wrong(a, "the view shows another root");
+}
+
+/* What a TLB model shows the CPU is part of what the root's TLB has. */
+static void audit_filter(struct audit *a, const struct pn_mmu_vcpu *vcpu) {
+    for (unsigned mode = 0; mode < PN_TLB_MODES; mode++)
+        for (unsigned i = 0; i < PN_TLB_ENTRIES; i++) {
+            const struct pn_tlb_entry *f = &vcpu->model->filter[mode][i];
+            const struct pn_tlb_entry *e = &vcpu->sh->cur->tlb[mode][i];
+            for (unsigned t = 0; t < 3; t++)
+                if (f->tag[t] != PN_TLB_NONE(i) &&
+                    (f->tag[t] != e->tag[t] || f->hva != e->hva))
+                    wrong(a, "filter entry %u of mode %u is not in the TLB", i, mode);
+        }
 }
 
 int pn_mmu_audit(struct pn_mmu *mmu, FILE *out) {
@@ -140,6 +154,8 @@ int pn_mmu_audit(struct pn_mmu *mmu, FILE *out) {
         audit_slot(&a, mmu->slots.by_gfn[i]);
     for (unsigned v = 0; v < mmu->vcpu_count; v++)
         audit_roots(&a, mmu->vcpus[v]);
+    for (unsigned v = 0; mmu->cfg.tlb && v < mmu->vcpu_count; v++)
+        audit_filter(&a, mmu->vcpus[v]);
     return a.bad;
 }
 

@@ -26,6 +26,10 @@ struct slot {
      * reasons forbid a large mapping. memslot.c counts one where the frame is not wholly
      * in the slot or gpa and hva differ modulo its size; tracking adds its own. */
     uint32_t *disallow_large[2];
+    /* Of them, for pn_mmu_track_add; and a bit per page that it write-protected and that
+     * no store has reached since: for the TLB model, which leaves that out. */
+    uint32_t *user_large[2];
+    uint64_t *code_page;
     uint64_t *dirty; /* bitmap, with PN_SLOT_LOG_DIRTY */
 };
 
@@ -49,6 +53,13 @@ int slots_audit(struct slots *s, FILE *out);
 static inline uint32_t *slot_large(struct slot *s, pn_gfn gfn, unsigned level) {
     unsigned shift = 9 * (level - 1); /* level 2 or 3 */
     return &s->disallow_large[level - 2][(gfn >> shift) - (s->gfn >> shift)];
+}
+static inline uint32_t *slot_user_large(struct slot *s, pn_gfn gfn, unsigned level) {
+    unsigned shift = 9 * (level - 1);
+    return &s->user_large[level - 2][(gfn >> shift) - (s->gfn >> shift)];
+}
+static inline bool slot_code_page(const struct slot *s, pn_gfn gfn) {
+    return s->code_page[(gfn - s->gfn) / 64] >> ((gfn - s->gfn) % 64) & 1;
 }
 static inline uint8_t *slot_hva(const struct slot *s, pn_gfn gfn) {
     return (uint8_t *)s->pub.hva + ((gfn - s->gfn) << PN_PAGE_SHIFT);
@@ -133,8 +144,14 @@ struct track_set {
     uint32_t used, capacity;
 };
 
+/* Regions of 2 MiB that the TLB model keeps apart: 128 GiB of guest memory. */
+#define MODEL_REGIONS 65536u
+
 struct pn_mmu {
-    struct pn_mmu_config cfg;
+    struct pn_mmu_config cfg; /* cfg.tlb: NULL, or tlb_model */
+    struct pn_tlb_model tlb_model;
+    uint64_t *regions;         /* with a model: bit per region, mapped at least once */
+    bool code_tracking;        /* write protection for translated code is at work */
     const struct mmu_ops *ops; /* of cfg.kind */
     struct slots slots;
     struct shadow *shadow; /* of the shadow MMU, or NULL */
@@ -169,6 +186,7 @@ struct pn_mmu_vcpu {
     struct pn_paging paging;
     struct walk_mode walk;  /* derived from paging */
     struct vcpu_shadow *sh; /* roots, TLBs: shadow.h */
+    struct model *model;    /* NULL: no TLB model */
     unsigned fixes;         /* TDP: violations of the translation in progress */
 };
 

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "mmu/shadow.h"
+#include "mmu/model.h"
 
 static const struct mmu_ops *const kinds[] = {
     [PN_MMU_SHADOW] = &shadow_ops,
@@ -12,16 +12,47 @@ static const struct mmu_ops *const kinds[] = {
 };
 #define KINDS (sizeof(kinds) / sizeof(kinds[0]))
 
+/* ---- The TLB model ---- */
+
+static bool level_possible(const struct pn_tlb_level *l) {
+    for (unsigned i = 0; i < PN_TLB_ARRAYS; i++)
+        if (pn_tlb_array_problem(&l->array[i]))
+            return false;
+    return true;
+}
+
+static bool model_possible(const struct pn_tlb_model *m) {
+    bool ok = level_possible(&m->l1i) && level_possible(&m->l1d) &&
+              level_possible(&m->l2) && level_possible(&m->l2i) &&
+              !pn_tlb_array_problem(&m->nested);
+    for (unsigned level = 2; level <= 5; level++)
+        ok = ok && !pn_tlb_array_problem(&m->walk[level]) &&
+             !pn_tlb_array_problem(&m->second_walk[level]);
+    return ok;
+}
+
+static int model_take(struct pn_mmu *mmu) {
+    if (!mmu->cfg.tlb)
+        return 0;
+    mmu->tlb_model = *mmu->cfg.tlb;
+    mmu->cfg.tlb = &mmu->tlb_model;
+    mmu->regions = calloc(MODEL_REGIONS / 64, sizeof(*mmu->regions));
+    return mmu->regions ? 0 : -ENOMEM;
+}
+
+/* ---- Life ---- */
+
 int pn_mmu_create(const struct pn_mmu_config *cfg, struct pn_mmu **out) {
     if (mmu_options_check(&cfg->opt) < 0 || cfg->maxphyaddr < 36 ||
-        cfg->maxphyaddr > 52 || (unsigned)cfg->kind >= KINDS)
+        cfg->maxphyaddr > 52 || (unsigned)cfg->kind >= KINDS ||
+        (cfg->tlb && !model_possible(cfg->tlb)))
         return -EINVAL;
     struct pn_mmu *mmu = calloc(1, sizeof(*mmu));
     if (!mmu)
         return -ENOMEM;
     mmu->cfg = *cfg;
     mmu->ops = kinds[cfg->kind];
-    if (mmu->ops->init(mmu) < 0 || tlb_template(mmu) < 0) {
+    if (model_take(mmu) < 0 || mmu->ops->init(mmu) < 0 || tlb_template(mmu) < 0) {
         pn_mmu_destroy(mmu);
         return -ENOMEM;
     }
@@ -39,6 +70,7 @@ void pn_mmu_destroy(struct pn_mmu *mmu) {
     slab_destroy(&mmu->slab);
     track_destroy(&mmu->users);
     free(mmu->tlb_empty);
+    free(mmu->regions);
     slots_free(&mmu->slots);
     free(mmu);
 }
@@ -61,7 +93,7 @@ int pn_mmu_vcpu_create(struct pn_mmu *mmu, struct pn_tlb_view *view,
     *vcpu = (struct pn_mmu_vcpu){
         .mmu = mmu, .view = view, .stats = stats, .ring = ring, .sh = sh};
     mmu->vcpus[mmu->vcpu_count++] = vcpu;
-    if (root_init(vcpu) < 0) {
+    if ((mmu->cfg.tlb && model_create(vcpu) < 0) || root_init(vcpu) < 0) {
         pn_mmu_vcpu_destroy(vcpu);
         return -ENOMEM;
     }
@@ -82,6 +114,7 @@ void pn_mmu_vcpu_destroy(struct pn_mmu_vcpu *vcpu) {
     mmu->vcpu_count--;
     memmove(&mmu->vcpus[i], &mmu->vcpus[i + 1],
             (mmu->vcpu_count - i) * sizeof(*mmu->vcpus));
+    model_destroy(vcpu);
     if (mmu->cur == vcpu)
         mmu->cur = mmu->vcpu_count ? mmu->vcpus[0] : NULL;
     free(vcpu->sh);
@@ -97,7 +130,9 @@ enum pn_outcome pn_mmu_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva,
                                  struct pn_xlate *out) {
     struct pn_mmu *mmu = vcpu->mmu;
     mmu->cur = vcpu;
-    enum pn_outcome outcome = mmu->ops->translate(vcpu, gva, access, mode, out);
+    enum pn_outcome outcome = __builtin_expect(vcpu->model != NULL, 0)
+                                  ? model_translate(vcpu, gva, access, mode, out)
+                                  : mmu->ops->translate(vcpu, gva, access, mode, out);
     if (mmu->cfg.opt.audit)
         audit_step(mmu);
     return outcome;
@@ -119,6 +154,10 @@ void pn_mmu_walk_cost(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access acces
 
 void pn_mmu_zap_all(struct pn_mmu *mmu) {
     mmu->ops->zap_all(mmu);
+    if (mmu->cfg.tlb) {
+        model_dropped(mmu);
+        model_forget_regions(mmu);
+    }
     sh_count(mmu, mmu_zap_all);
     audit_step(mmu);
 }

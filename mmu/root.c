@@ -18,7 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "mmu/shadow.h"
+#include "mmu/model.h"
 
 #define CR0_FLUSH  0x80010000ull /* PG WP */
 #define CR4_PGE    0x80ull
@@ -166,8 +166,10 @@ void root_load(struct pn_mmu_vcpu *vcpu) {
     take_pkr(vcpu, r);
     if (r->stale)
         sync_root(vcpu, r);
+    if (vcpu->model) /* its filter is for this root from now on */
+        model_filter_flush(vcpu);
     for (unsigned mode = 0; mode < PN_TLB_MODES; mode++)
-        vcpu->view->tlb[mode] = r->tlb[mode];
+        vcpu->view->tlb[mode] = vcpu->model ? vcpu->model->filter[mode] : r->tlb[mode];
     vcpu->view->fetch_gen = r->fetch_gen;
     if (hit)
         pn_count(vcpu->stats, root_hit);
@@ -212,7 +214,10 @@ void pn_mmu_set_cr3(struct pn_mmu_vcpu *vcpu, uint64_t cr3, bool noflush,
     bool pcide = vcpu->paging.cr4 & CR4_PCIDE && m->levels >= 4;
     if (!pcide || !noflush)
         root_make_stale(vcpu, false, pcide ? cr3 & CR3_PCID : 0);
+    uint64_t missed = vcpu->stats->v[PN_STAT_root_miss];
     root_load(vcpu);
+    if (vcpu->model)
+        model_set_cr3(vcpu, noflush, vcpu->stats->v[PN_STAT_root_miss] == missed);
     audit_step(vcpu->mmu);
 }
 
@@ -230,6 +235,8 @@ void pn_mmu_set_paging(struct pn_mmu_vcpu *vcpu, const struct pn_paging *p) {
     walk_mode_init(&vcpu->walk, p, vcpu->mmu->cfg.maxphyaddr);
     root_make_stale(vcpu, true, 0);
     root_load(vcpu);
+    if (vcpu->model)
+        model_set_paging(vcpu);
     audit_step(vcpu->mmu);
 }
 
@@ -248,6 +255,8 @@ void pn_mmu_invlpg(struct pn_mmu_vcpu *vcpu, pn_gva gva) {
     pn_emit(vcpu->ring, invlpg, gva, pcid);
     /* Global translations may be in any root. */
     vcpu->mmu->ops->inval_gva(vcpu, pcid, gva, vcpu->paging.cr4 & CR4_PGE);
+    if (vcpu->model)
+        model_invlpg(vcpu, gva);
     audit_step(vcpu->mmu);
 }
 
@@ -263,6 +272,8 @@ void pn_mmu_invpcid(struct pn_mmu_vcpu *vcpu, unsigned type, uint16_t pcid, pn_g
         if (vs->cur->stale)
             sync_root(vcpu, vs->cur);
     }
+    if (vcpu->model)
+        model_invpcid(vcpu, type, pcid, gva);
     audit_step(vcpu->mmu);
 }
 

@@ -8,6 +8,7 @@
  * 2. Splitting and merging take no right away and change no host page, so the TLBs stay:
  *    D of a large leaf is the OR of what it was made from.
  */
+#include "mmu/model.h"
 #include "mmu/tdp.h"
 
 static bool split_more(struct pn_mmu *mmu, struct sp *sp) {
@@ -77,6 +78,8 @@ void tdp_collapse(struct pn_mmu *mmu, struct slot *s, uint64_t *ptep) {
     unsigned level = sp_level(parent);
     uint64_t bits = used_bits(sp_of(ept_child(*ptep)));
     tdp_drop(mmu, ptep, false);
+    if (mmu->cfg.tlb)
+        model_dropped(mmu);
     tdp_set_leaf(mmu, s, ptep, bits | tdp_may_write(mmu, s, gfn, level));
     sh_count(mmu, large_recovered);
     pn_emit(sh_ring(mmu), recover_huge_page, gfn, level);

@@ -22,6 +22,7 @@
  */
 #include <string.h>
 
+#include "mmu/model.h"
 #include "mmu/tdp.h"
 
 #define HINT_MASK ((1ull << HINT_BITS) - 1)
@@ -124,6 +125,8 @@ static uint64_t drop_anywhere(struct pn_mmu *mmu, uintptr_t hva, bool write) {
 }
 
 void tdp_tlb_drop(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn, bool write) {
+    if (mmu->cfg.tlb)
+        model_dropped(mmu);
     uint64_t *hint = &s->rmap[gfn - s->gfn], h = *hint;
     uintptr_t hva = (uintptr_t)slot_hva(s, gfn);
     if (!h || (write && !(h & HINT_W)))
@@ -138,6 +141,8 @@ void tdp_tlb_drop(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn, bool write) {
 }
 
 void tdp_tlb_drop_writes(struct pn_mmu *mmu, const struct slot *s) {
+    if (mmu->cfg.tlb)
+        model_dropped(mmu);
     for (unsigned v = 0; v < mmu->vcpu_count; v++) {
         struct vcpu_shadow *vs = mmu->vcpus[v]->sh;
         for (unsigned n = 0; n < vs->roots; n++)

@@ -19,7 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "mmu/shadow.h"
+#include "mmu/model.h"
 
 #define SUBTREE_MAX 1024 /* sptes looked at before whole TLBs are dropped instead */
 #define WAYS_MAX    64   /* links followed from a table up to its roots */
@@ -34,6 +34,8 @@ int tlb_template(struct pn_mmu *mmu) {
 }
 
 void tlb_flush(struct pn_mmu_vcpu *vcpu, struct root *r) {
+    if (vcpu->model)
+        model_filter_flush(vcpu);
     for (unsigned mode = 0; mode < PN_TLB_MODES; mode++) {
         if (r->filled[mode] > TLB_FILLED)
             memcpy(r->tlb[mode], vcpu->mmu->tlb_empty,
@@ -57,6 +59,8 @@ unsigned tlb_put(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva,
     uint64_t page = gva & PN_PAGE_MASK, none = PN_TLB_NONE(i);
     struct pn_tlb_entry *e = &r->tlb[mode][i];
 
+    if (vcpu->model)
+        model_filter_drop(vcpu, i, mode);
     if (!e->hva) {
         if (r->filled[mode] < TLB_FILLED)
             r->index[mode][r->filled[mode]] = (uint16_t)i;
@@ -161,6 +165,8 @@ static void drop_leaf_in(struct pn_mmu *mmu, uint64_t roots, const struct sp *sp
 
 void tlb_drop_leaf(struct pn_mmu *mmu, struct sp *sp, unsigned i, uint64_t spte,
                    bool write) {
+    if (mmu->cfg.tlb)
+        model_dropped(mmu);
     if (sp->parents || sp->pinned)
         drop_leaf_in(mmu, sp->roots, sp, i, spte, write);
 }
@@ -191,6 +197,10 @@ static uint64_t drop_roots(struct pn_mmu *mmu, uint64_t roots, bool idle) {
 }
 
 void tlb_drop_everything(struct pn_mmu *mmu) {
+    if (mmu->cfg.tlb) {
+        model_dropped(mmu);
+        model_forget_regions(mmu);
+    }
     for (unsigned v = 0; v < mmu->vcpu_count; v++)
         for (unsigned n = 0; n < mmu->vcpus[v]->sh->roots; n++) {
             struct root *r = &mmu->vcpus[v]->sh->root[n];
@@ -200,6 +210,8 @@ void tlb_drop_everything(struct pn_mmu *mmu) {
 }
 
 void tlb_drop_top(struct pn_mmu *mmu, const struct sp *top) {
+    if (mmu->cfg.tlb)
+        model_dropped(mmu);
     for (unsigned v = 0; v < mmu->vcpu_count; v++) {
         struct vcpu_shadow *vs = mmu->vcpus[v]->sh;
         for (unsigned n = 0; n < vs->roots; n++)
@@ -255,6 +267,8 @@ static bool drop_below(struct pn_mmu *mmu, uint64_t roots, struct sp *sp,
 void tlb_drop_table(struct pn_mmu *mmu, const uint64_t *sptep) {
     struct sp *child = sp_of(spte_child(*sptep));
     unsigned seen = 0, ways = 0;
+    if (mmu->cfg.tlb)
+        model_dropped(mmu);
     if (!child->used)
         return;
     uint64_t roots = roots_above(mmu, sp_of(sptep), &ways);

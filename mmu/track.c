@@ -107,10 +107,16 @@ static void user_flag(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn) {
     uint16_t *t = &s->track[gfn - s->gfn];
     if (*t & TRACK_USER)
         return;
+    mmu->code_tracking = true;
     large_forbid(mmu, s, gfn);
-    if (!*t)
+    if (!*t) {
         mmu->ops->write_protect(mmu, s, gfn);
+        s->code_page[(gfn - s->gfn) / 64] |= 1ull << ((gfn - s->gfn) % 64);
+    }
+    mmu->code_tracking = false;
     *t |= TRACK_USER;
+    for (unsigned level = 2; level <= 3; level++)
+        ++*slot_user_large(s, gfn, level);
 }
 
 int pn_mmu_track_add(struct pn_mmu *mmu, pn_gfn gfn) {
@@ -144,6 +150,8 @@ void pn_mmu_track_remove(struct pn_mmu *mmu, pn_gfn gfn) {
     if (s && track_count(s, gfn) & TRACK_USER) {
         s->track[gfn - s->gfn] &= (uint16_t)~TRACK_USER;
         large_allow(s, gfn);
+        for (unsigned level = 2; level <= 3; level++)
+            --*slot_user_large(s, gfn, level);
     }
 }
 

@@ -115,7 +115,8 @@ struct pn_mmu_config {
     void *opaque;
 };
 
-/* Return: 0 and *out, or -errno (-ENOMEM, -EINVAL for an option out of range). */
+/* Return: 0 and *out, or -errno (-ENOMEM, -EINVAL for an option or a TLB model out of
+ * range). */
 int pn_mmu_create(const struct pn_mmu_config *cfg, struct pn_mmu **out);
 void pn_mmu_destroy(struct pn_mmu *mmu);
 
@@ -217,6 +218,25 @@ struct pn_xlate {
 enum pn_outcome pn_mmu_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva,
                                  enum pn_access access, enum pn_tlb_mode mode,
                                  struct pn_xlate *out);
+
+/* ---- The TLB model (pn_mmu_config.tlb; penumbra/model.h) ---- */
+
+/* Return: where the page stands that the model last saw a fetch from, or NULL: there is
+ * no model. Whoever executes instructions calls pn_mmu_fetched when control comes to
+ * another page, and when it was changed: what was fetched from must be fetched anew. */
+const uint64_t *pn_mmu_fetch_page(const struct pn_mmu_vcpu *vcpu);
+/* Only with a model. Not needed after pn_mmu_translate with PN_FETCH. */
+void pn_mmu_fetched(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_tlb_mode mode);
+
+/* VM exits that the MMU does not see by itself. */
+enum pn_vm_exit {
+    PN_VM_PIO,
+    PN_VM_INTERRUPT, /* an interrupt or NMI taken by the host and injected */
+    PN_VM_OTHER      /* CPUID, MSRs, HLT, hypercalls */
+};
+void pn_mmu_exited(struct pn_mmu_vcpu *vcpu, enum pn_vm_exit why);
+
+/* ---- Walks for their own sake ---- */
 
 /* A direct walk of the guest's tables without any side effect (no A/D, no TLB): the
  * reference for tests, explain and the gdb stub. Return: PN_OUT_MAPPED, _MMIO or

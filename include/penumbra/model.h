@@ -36,7 +36,8 @@ enum pn_replacement {
 /* One array of entries: a set-associative cache. */
 struct pn_tlb_array {
     uint32_t entries; /* 0: there is none; PN_ARRAY_UNBOUNDED: never evicts */
-    uint32_t ways;    /* = entries: fully associative. entries / ways is a power of two */
+    uint32_t ways;    /* 1..64; = entries: fully associative. entries / ways is a power
+                         of two */
     uint8_t replace;  /* enum pn_replacement */
     uint8_t pages;    /* of a TLB: PN_PAGES_*; of other caches ignored */
 };
@@ -48,10 +49,14 @@ struct pn_tlb_level {
     struct pn_tlb_array array[PN_TLB_ARRAYS];
 };
 
+/* Return: NULL, or what about its geometry is not possible, for a message. */
+const char *pn_tlb_array_problem(const struct pn_tlb_array *array);
+
 struct pn_tlb_model {
     char name[PN_PROFILE_NAME_MAX];
     struct pn_tlb_level l1i, l1d;
-    struct pn_tlb_level l2; /* for both; filled with what L1 is filled with */
+    struct pn_tlb_level l2;  /* filled with what L1 is filled with */
+    struct pn_tlb_level l2i; /* of fetches alone; without any array they share l2 */
     /* Page-walk caches by level 2..5 of the table entry that they hold ([0], [1] unused):
      * of the guest's tables, or under shadow of the shadow tables. Under TDP an entry
      * holds the host address of the next table: no second-level walk is left for it. */

@@ -198,10 +198,15 @@ static void add_foreign(void *opaque, const char *group, const char *name,
 static void add_engine_stats(struct run_report *rep, const struct pn_engine_ops *ops,
                              struct pn_engine *e, unsigned cpus) {
     for (unsigned i = 0; i < PN_STAT_COUNT; i++)
-        rep->counted[i] |= !ops->counts || ops->counts(i);
-    for (unsigned cpu = 0; cpu < cpus; cpu++)
+        rep->counted[i] |= (!ops->counts || ops->counts(i)) &&
+                           (rep->options->machine.tlb || !pn_stat_modelled(i));
+    for (unsigned cpu = 0; cpu < cpus; cpu++) {
+        const struct pn_stats *s = ops->stats(e, cpu);
         for (unsigned i = 0; i < PN_STAT_COUNT; i++)
-            rep->total.v[i] += ops->stats(e, cpu)->v[i];
+            rep->total.v[i] += s->v[i];
+        for (unsigned i = 0; i < PN_WALK_HIST; i++)
+            rep->total.walk_hist[i] += s->walk_hist[i];
+    }
     if (!ops->foreign_stats)
         return;
     json_t *groups = NULL, *one;

@@ -3,6 +3,7 @@
 #ifndef CLI_RUN_H
 #define CLI_RUN_H
 
+#include "bench/harness/profile.h"
 #include "cli/cli.h"
 #include "machine/machine.h"
 #include "trace/trace.h"
@@ -17,6 +18,9 @@ struct run_options {
     uint64_t trace_mask;  /* which events */
     uint64_t trace_limit; /* records; 0: no limit */
     bool event_digest, ram_digest, summary, dump;
+    struct pn_tlb_model tlb; /* with machine.tlb */
+    struct pn_cost_profile cost;
+    bool has_cost; /* given */
     struct machine_config machine;
 };
 
@@ -45,6 +49,13 @@ void run_print_track(const json_t *track, FILE *out);
  */
 int run_check_dirty(struct machine *m);
 
+/* run_model.c: --tlb and --cost. */
+enum run_model_option { RUN_TLB, RUN_COST };
+error_t run_parse_model(struct run_options *o, enum run_model_option option, char *arg,
+                        struct argp_state *state, bool *listed);
+/* Takes the default costs too. Return: what does not go together, or NULL. */
+const char *run_check_model(struct run_options *o);
+
 /* How a run went. */
 struct run_report {
     const struct run_options *options;
@@ -64,6 +75,9 @@ struct run_report {
 const char *run_end_name(enum machine_end end);
 /* The whole result as JSON (run_report.c). Return: a new reference, or NULL. */
 json_t *run_report_json(const struct run_report *r);
+/* run_model.c: "model" as --stats writes it, or NULL: there was none; and as a table. */
+json_t *run_model_json(const struct run_report *r);
+void run_print_model(const struct run_report *r, FILE *out);
 /* --summary: what the MMU did, as a table. */
 void run_report_print(const struct run_report *r, FILE *out);
 

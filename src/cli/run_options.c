@@ -11,6 +11,8 @@
 enum {
     OPT_MMU = 0x100,
     OPT_MMU_OPT,
+    OPT_TLB, /* in the order of enum run_model_option */
+    OPT_COST,
     OPT_KERNEL,
     OPT_INITRD,
     OPT_APPEND,
@@ -48,6 +50,12 @@ static const struct argp_option options[] = {
     {"mmu", OPT_MMU, "M", 0, "Who translates: shadow (default), tdp or kvm", 1},
     {"mmu-opt", OPT_MMU_OPT, "NAME=VALUE", 0,
      "Set an option of the MMU; may be repeated; 'help' lists them", 1},
+    {"tlb", OPT_TLB, "MODEL", 0,
+     "shadow, tdp: model TLBs and walk caches beside the MMU: skylake, icelake, zen3, "
+     "infinite, none or a JSON file; 'help' lists them",
+     1},
+    {"cost", OPT_COST, "PROFILE", 0,
+     "With --tlb: prices for modelled cycles, kvm (default) or a JSON file", 1},
     {0, 0, 0, 0, "The guest:", 2},
     {"kernel", OPT_KERNEL, "FILE", 0,
      "bzImage, ELF, PVH, Multiboot or flat image; without it the embedded guest runs", 2},
@@ -337,6 +345,12 @@ static error_t parse_opt(int key, char *arg, struct argp_state *state) {
     struct run_parse *p = state->input;
     if (key >= OPT_MMU && key <= OPT_MMU_OPT)
         return parse_mmu(key, arg, state, p);
+    if (key == OPT_TLB || key == OPT_COST) {
+        bool listed = false;
+        error_t rc = run_parse_model(p->o, (enum run_model_option)(key - OPT_TLB), arg,
+                                     state, &listed);
+        return listed ? list_and_stop(p, state) : rc;
+    }
     if ((key >= OPT_KERNEL && key <= OPT_APPEND) ||
         (key >= OPT_FORMAT && key <= OPT_FLAT_BITS))
         return parse_guest(key, arg, state, &p->o->machine);
@@ -367,7 +381,7 @@ static const struct argp argp = {
 };
 
 /* What does not go together. */
-static int check(const struct run_options *o) {
+static int check(struct run_options *o) {
     const struct machine_config *m = &o->machine;
     const char *why = NULL;
     if (!m->kernel && m->initrd)
@@ -382,6 +396,8 @@ static int check(const struct run_options *o) {
         why = "--ram-digest needs --stats";
     else
         why = run_check_track(o);
+    if (!why)
+        why = run_check_model(o);
     if (why)
         cli_error("%s (see penumbra run --help)", why);
     return why ? CLI_USAGE : CLI_OK;

@@ -54,6 +54,10 @@ json_t *run_report_json(const struct run_report *r) {
         "guest_ns", (json_int_t)r->result.guest_ns, "host_ns",
         (json_int_t)r->result.host_ns, "exit", "reason", run_end_name(r->result.end),
         "code", r->code, "counters", counters, "config", config_json(r->options));
+    json_t *model = run_model_json(r);
+    if (j && model)
+        json_object_set(j, "model", model);
+    json_decref(model);
     if (j && r->has_events)
         json_object_set_new(
             j, "events",
@@ -154,6 +158,7 @@ void run_report_print(const struct run_report *r, FILE *out) {
         print_foreign(r->foreign, out);
     else
         print_counters(&r->total, out);
+    run_print_model(r, out);
     run_print_track(r->track, out);
     fprintf(out, "\nTime\n  %-40s %14.3f s\n", "host time", host);
     if (insns) {

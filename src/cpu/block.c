@@ -102,8 +102,10 @@ int blocks_create(struct xlat *x) {
         !x->pages || !x->page_hash)
         return -1;
     struct emit e = {x->rw};
-    x->none = x->rx + (thunk(&e, xlat_tramp_miss) - x->rw);
-    x->thunk_miss = miss_thunk(&e);
+    const uint8_t *none = e.p;
+    thunk(&e, xlat_tramp_miss);
+    x->none = x->rx + (none - x->rw);
+    x->thunk_miss = x->fetch_page ? none : miss_thunk(&e);
     x->thunk_vec = thunk(&e, xlat_tramp_vec);
     x->start = ((size_t)(e.p - x->rw) + 63) & ~(size_t)63;
     x->page_free = NO_BLOCK;
@@ -396,6 +398,15 @@ void cpu_code_written(void *opaque, pn_gpa gpa, size_t size) {
 
 /* ---- Lookup ---- */
 
+void fetch_show(struct xlat *x, uint64_t lin) {
+    struct cpu *cpu = x->cpu;
+    if ((lin & PN_PAGE_MASK) == *x->fetch_page)
+        return;
+    if (cpu->vec_live)
+        cpu_vec_save(cpu);
+    pn_mmu_fetched(cpu->vmmu, lin, cpu_tlb_mode(cpu));
+}
+
 static bool fetch(struct xlat *x, uint64_t lin, uint8_t **hva, pn_gpa *gpa) {
     struct cpu *cpu = x->cpu;
     uint64_t key = (lin & PN_PAGE_MASK) + cpu_tlb_mode(cpu) + 1;
@@ -409,17 +420,12 @@ static bool fetch(struct xlat *x, uint64_t lin, uint8_t **hva, pn_gpa *gpa) {
         if (cpu_fetch_page(cpu, lin, &p, &g) != CPU_NEXT)
             return false;
         *f = (struct fetch_entry){key, cpu->view.fetch_gen, p - off, g - off};
+    } else if (x->fetch_page) {
+        fetch_show(x, lin);
     }
     *hva = f->hva + off;
     *gpa = f->gpa + off;
     return true;
-}
-
-/* Linear address of the byte `ahead` bytes after rip. */
-static uint64_t code_linear(const struct cpu *cpu, uint64_t ahead) {
-    if (cpu->mode & MODE_CODE64)
-        return cpu->rip + ahead;
-    return (uint32_t)(cpu->seg[SEG_CS].base + cpu->rip + ahead);
 }
 
 static bool may_fetch(struct cpu *cpu) {

@@ -198,6 +198,7 @@ enum cpu_rc cpu_deliver_fault(struct cpu *cpu) {
 
 enum cpu_rc cpu_deliver_intr(struct cpu *cpu, uint8_t vector) {
     pn_count(cpu->stats, irq_injections);
+    pn_mmu_exited(cpu->vmmu, PN_VM_INTERRUPT);
     pn_emit(cpu->ring, interrupt, vector, cpu->rip);
     return deliver_chain(
         cpu, (struct event){.vector = vector, .kind = EVENT_EXTERNAL, .rip = cpu->rip});
@@ -205,6 +206,7 @@ enum cpu_rc cpu_deliver_intr(struct cpu *cpu, uint8_t vector) {
 
 enum cpu_rc cpu_deliver_nmi(struct cpu *cpu) {
     pn_count(cpu->stats, nmi_injections);
+    pn_mmu_exited(cpu->vmmu, PN_VM_INTERRUPT);
     pn_emit(cpu->ring, nmi, cpu->rip);
     cpu->nmi_blocked = 1;
     return deliver_chain(

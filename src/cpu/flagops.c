@@ -72,6 +72,7 @@ enum cpu_rc op_hlt(struct cpu *cpu, const struct insn *in) {
     if (cpu->cpl)
         return cpu_raise_code(cpu, VEC_GP, 0);
     cpu->halted = 1;
+    pn_mmu_exited(cpu->vmmu, PN_VM_OTHER);
     return CPU_HALT;
 }
 

@@ -39,6 +39,7 @@ static uint32_t port_read(struct cpu *cpu, uint16_t port, unsigned size) {
     if (size < 4)
         v &= (1u << size * 8) - 1;
     pn_count(cpu->stats, io_exits);
+    pn_mmu_exited(cpu->vmmu, PN_VM_PIO);
     pn_emit(cpu->ring, pio, port, size, 0, v);
     if (cpu->mode & MODE_SLOWMEM)
         cpu_watch(cpu, port, size, 2);
@@ -49,6 +50,7 @@ static void port_write(struct cpu *cpu, uint16_t port, unsigned size, uint32_t v
     if (size < 4)
         v &= (1u << size * 8) - 1;
     pn_count(cpu->stats, io_exits);
+    pn_mmu_exited(cpu->vmmu, PN_VM_PIO);
     pn_emit(cpu->ring, pio, port, size, 1, v);
     cpu->bus->pio_write(cpu->bus->opaque, port, size, v);
     if (cpu->mode & MODE_SLOWMEM)

@@ -8,6 +8,10 @@ void emit_cache_exit(struct emit *e, const struct xlat *x, uint64_t rip) {
     int32_t slot = JC_OFFSET + (int32_t)(rip & (JC_ENTRIES - 1)) * 16;
     e_const(e, H_AX, rip);
     e_rm(e, true, OP_XOR, H_AX, H_SP, CO(jc_salt));
+    if (x->fetch_page) {
+        e_jmp_to(e, x->thunk_miss);
+        return;
+    }
     e_rm(e, true, OP_CMP, H_AX, H_SP, slot);
     e_link(e_jcc(e, CC_NZ), x->thunk_miss);
     e_rm(e, false, 0xff, 4, H_SP, slot + 8); /* jmp [code] */
@@ -15,6 +19,12 @@ void emit_cache_exit(struct emit *e, const struct xlat *x, uint64_t rip) {
 
 void lower_dispatch(struct lower *l) {
     struct emit *e = &l->e;
+    l->ended = true;
+    if (l->x->fetch_page) {
+        e_rm(e, true, OP_XOR, H_AX, H_SP, CO(jc_salt));
+        e_jmp_to(e, l->x->thunk_miss);
+        return;
+    }
     e_mov32(e, H_R10, H_AX);
     e_alu(e, false, 4, H_R10, JC_ENTRIES - 1);
     e8(e, 0x41), e8(e, 0xc1), e8(e, 0xe2), e8(e, 4); /* shl r10d, 4 */
@@ -24,7 +34,6 @@ void lower_dispatch(struct lower *l) {
     e_link(e_jcc(e, CC_NZ), l->x->thunk_miss);
     e8(e, 0x42), e8(e, 0xff), e8(e, 0xa4), e8(e, 0x14); /* jmp */
     e32(e, (uint32_t)JC_OFFSET + 8);
-    l->ended = true;
 }
 
 void lower_fall(struct lower *l, uint64_t rip) {

@@ -363,10 +363,32 @@ enum cpu_rc msr_write(struct cpu *cpu, uint32_t index, uint64_t value) {
 
 /* ---- The instructions ---- */
 
+/* For the TLB model: hypervisors leave to the guest what it uses at every context switch
+ * (KVM, arch/x86/kvm/vmx/vmx.c, vmx_possible_passthrough_msrs). EFER is seen by the MMU.
+ */
+static bool exits(uint32_t index) {
+    switch (index) {
+    case MSR_TSC:
+    case MSR_SYSENTER_CS:
+    case MSR_SYSENTER_ESP:
+    case MSR_SYSENTER_EIP:
+    case MSR_SPEC_CTRL:
+    case MSR_FS_BASE:
+    case MSR_GS_BASE:
+    case MSR_KERNEL_GS_BASE:
+    case MSR_EFER:
+        return false;
+    default:
+        return true;
+    }
+}
+
 enum cpu_rc op_rdmsr(struct cpu *cpu, const struct insn *in) {
     uint64_t v;
     if (cpu->cpl)
         return gp0(cpu);
+    if (exits((uint32_t)cpu->gpr[R_CX]))
+        pn_mmu_exited(cpu->vmmu, PN_VM_OTHER);
     if (msr_read(cpu, (uint32_t)cpu->gpr[R_CX], &v) != CPU_NEXT)
         return CPU_FAULT;
     set_edx_eax(cpu, v);
@@ -376,5 +398,7 @@ enum cpu_rc op_rdmsr(struct cpu *cpu, const struct insn *in) {
 enum cpu_rc op_wrmsr(struct cpu *cpu, const struct insn *in) {
     if (cpu->cpl)
         return gp0(cpu);
+    if (exits((uint32_t)cpu->gpr[R_CX]))
+        pn_mmu_exited(cpu->vmmu, PN_VM_OTHER);
     return msr_write(cpu, (uint32_t)cpu->gpr[R_CX], edx_eax(cpu));
 }

@@ -45,6 +45,7 @@ static int xlat_create(struct cpu *cpu, const struct cpu_config *cfg) {
     x->size = (size + PN_PAGE_SIZE - 1) & PN_PAGE_MASK;
     x->max_n = cfg->max_block && cfg->max_block < BLOCK_MAX ? cfg->max_block : BLOCK_MAX;
     x->bmi2 = __builtin_cpu_supports("bmi2");
+    x->fetch_page = pn_mmu_fetch_page(cpu->vmmu);
     x->altstack = malloc(ALTSTACK_SIZE);
     x->dec = decoder_create(cfg->model);
     x->lower = lower_create();
@@ -139,13 +140,16 @@ static const uint8_t *code_fresh(struct xlat *x) {
     struct block *b = block_find(x, false);
     if (!b)
         return NULL;
-    if (cpu->view.fetch_gen == x->gen) /* else fetching flushed something */
+    /* Else fetching flushed something; and the model has to see both of two pages. */
+    if (cpu->view.fetch_gen == x->gen && !(x->fetch_page && b->gpa2 != NO_PAGE))
         jc_put(cpu, cpu->rip, code_of(x, b));
     return code_of(x, b);
 }
 
 static const uint8_t *code_at(struct xlat *x) {
     const uint8_t *code = jc_find(x->cpu, x->cpu->rip);
+    if (code && x->fetch_page)
+        fetch_show(x, code_linear(x->cpu, 0));
     return code ? code : code_fresh(x);
 }
 
@@ -185,7 +189,7 @@ static enum cpu_rc run_blocks(struct xlat *x) {
     while (code) {
         uint64_t left = xlat_enter(x->cpu, code);
         if (left == LEFT_MISS)
-            code = code_fresh(x);
+            code = x->fetch_page ? code_at(x) : code_fresh(x);
         else if ((left & 3) == LEFT_OTHER)
             return x->rc;
         else if ((left & 3) == LEFT_BUDGET)

@@ -129,6 +129,7 @@ enum cpu_rc op_cpuid(struct cpu *cpu, const struct insn *in) {
     uint32_t out[4], leaf = (uint32_t)cpu->gpr[R_AX], subleaf = (uint32_t)cpu->gpr[R_CX];
     cpu_model_leaf(cpu->model, leaf, subleaf, out);
     runtime_bits(cpu, leaf, subleaf, out);
+    pn_mmu_exited(cpu->vmmu, PN_VM_OTHER);
     cpu->gpr[R_AX] = out[0];
     cpu->gpr[R_BX] = out[1];
     cpu->gpr[R_CX] = out[2];

@@ -114,6 +114,7 @@ enum cpu_rc op_hypercall(struct cpu *cpu, const struct insn *in) {
     const uint64_t arg[4] = {cpu->gpr[R_BX] & mask, cpu->gpr[R_CX] & mask,
                              cpu->gpr[R_DX] & mask, cpu->gpr[R_SI] & mask};
     int64_t result = -HYPERCALL_EPERM;
+    pn_mmu_exited(cpu->vmmu, PN_VM_OTHER);
     if (cpu->cpl == 0)
         result = cpu->bus->hypercall(cpu->bus->opaque, cpu->gpr[R_AX] & mask, arg);
     cpu->gpr[R_AX] = (uint64_t)result & mask;

@@ -18,6 +18,7 @@
  *    by a chained jump: only those know that its second page is still the same.
  * 3. A jump-cache entry is valid while its tag is: salts (cpu->jc_salt) are never reused
  *    while an entry with them may exist.
+ * 4. With a TLB model, fetches go unseen by it only within the page of the last one seen.
  */
 #ifndef CPU_XLAT_H
 #define CPU_XLAT_H
@@ -209,7 +210,10 @@ struct xlat {
     bool flush;     /* drop the cache before anything runs again */
     uint32_t epoch; /* how often that has happened */
     bool bmi2;      /* the host has RORX */
-    bool signals;   /* this cpu holds a reference on the handlers */
+    /* Page that the TLB model has last seen a fetch from; NULL without a model. With one
+     * every jump but those that are chained, within a page, goes to the dispatcher. */
+    const uint64_t *fetch_page;
+    bool signals; /* this cpu holds a reference on the handlers */
     uint8_t *altstack;
     struct lower *lower;
 };
@@ -264,6 +268,14 @@ void block_drop(struct xlat *x, struct block *b);
 void blocks_flush(struct xlat *x);
 /* jc_salt for the present mode and fetch_gen. */
 void salt_update(struct xlat *x);
+/* Linear address of the byte `ahead` bytes after rip. */
+static inline uint64_t code_linear(const struct cpu *cpu, uint64_t ahead) {
+    if (cpu->mode & MODE_CODE64)
+        return cpu->rip + ahead;
+    return (uint32_t)(cpu->seg[SEG_CS].base + cpu->rip + ahead);
+}
+/* Show the TLB model that control came to that page. Only with a model. */
+void fetch_show(struct xlat *x, uint64_t lin);
 /* Code for rip in the jump caches, or NULL. It may be dead: see LEFT_BUDGET. */
 const uint8_t *jc_find(struct cpu *cpu, uint64_t rip);
 void jc_put(struct cpu *cpu, uint64_t rip, const uint8_t *code);

@@ -201,6 +201,7 @@ static int soft_create(const struct pn_engine_config *cfg, enum pn_mmu_kind kind
         cpu_model_set_pv(e->model, pn_pv_cpuid(cfg->pv));
     struct pn_mmu_config m = {.kind = kind,
                               .opt = *cfg->mmu,
+                              .tlb = cfg->tlb,
                               .maxphyaddr = model_maxphyaddr(e->model),
                               .on_track = code_written,
                               .opaque = e};

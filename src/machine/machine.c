@@ -97,6 +97,7 @@ int machine_create_engine(struct machine *m, uint64_t start_ns, struct err *e) {
         .cpus = m->cfg.cpus,
         .cpu_model = m->cfg.cpu_model,
         .mmu = &m->cfg.mmu,
+        .tlb = m->cfg.tlb,
         .bus = &m->pn_bus,
         .slot = slot,
         .slot_count = ram_slots(m, slot),

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# --stats, --trace and what they promise: every counter, equal digests of equal runs.
+# --stats, --trace and what they promise: every counter, equal digests of equal runs, with a TLB
+# model and without.
 . "$(dirname "$0")/lib.sh"
 top=$(cd "$(dirname "$0")/../.." && pwd)
 small="pages=64 swaps=50 flips=20 switches=20 compute=1000"
 
-run run --append "$small" --stats "$work/a.json" --trace "$work/a.trace" --ram-digest --summary
+run run --append "$small" --tlb skylake --stats "$work/a.json" --trace "$work/a.trace" --ram-digest --summary
 [ "$rc" -eq 0 ] || fail "exit code $rc: $(cat "$work/err")"
 cp "$work/out" "$work/a.out"
 for key in schema version host mmu guest_insns host_ns exit reason code counters config events digest; do
@@ -16,10 +17,12 @@ sed -n 's/^PN_STAT(\([a-z0-9_]*\),.*/\1/p' "$top/include/penumbra/stats.inc" > "
 while read -r name; do
     grep -q "\"$name\": [0-9]" "$work/a.json" || fail "stats lack the counter $name"
 done < "$work/names"
+grep -q '"label": "modelled"' "$work/a.json" || fail "stats lack the model"
 grep -q 'mapped and retried' "$work/err" || fail "no summary"
 [ "$(sed -n 's/.*"pf_taken": \([0-9]*\).*/\1/p' "$work/a.json")" -ge 64 ] || fail "no page faults counted"
 
 run run --append "$small" --stats "$work/b.json" --event-digest --ram-digest
+grep -q '"model_refs": null' "$work/b.json" && ! grep -q '"model":' "$work/b.json" || fail "a model without --tlb"
 digest() { sed -n "s/.*\"$2\": \"\([0-9a-f]*\)\".*/\1/p" "$1"; }
 [ -n "$(digest "$work/a.json" digest)" ] || fail "no digest"
 [ "$(digest "$work/a.json" digest)" = "$(digest "$work/b.json" digest)" ] || fail "event digests differ"
