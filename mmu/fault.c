@@ -346,7 +346,7 @@ static enum pn_outcome translate(struct fault *f, struct pn_xlate *out) {
             tlb_fill(vcpu, f->r, gva, f->access, f->mode, sw);
             return PN_OUT_MAPPED;
         }
-        if (sw->spte & SPTE_HOST_W)
+        if (sw->spte & SPTE_HOST_W && sw->level == 1)
             return fault_protected(f, gfn);
     } else if (allowed && marked && spte_mmio(sw->spte) &&
                (sw->spte >> PN_PAGE_SHIFT & SPTE_GEN) ==

@@ -103,10 +103,10 @@ struct mmu_ops {
      * untracked store: update or zap sptes of the gptes there, flooding, on_track. ad:
      * the write only set A or D bits (neither floods nor zaps). */
     void (*written)(struct pn_mmu *mmu, pn_gpa gpa, size_t size, bool ad);
-    /* Write tracking: no mapping or TLB entry of gfn takes stores; none of `level` begins
-     * at gfn. */
+    /* Write tracking: no mapping or TLB entry of gfn takes stores; none of `level` that
+     * begins at gfn does. */
     void (*write_protect)(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn);
-    void (*split)(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn, unsigned level);
+    void (*protect_large)(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn, unsigned level);
     /* The dirty log: bring s->dirty up to date (NULL: it always is); let the next store
      * to gfn be seen. */
     void (*dirty_collect)(struct pn_mmu *mmu, struct slot *s);

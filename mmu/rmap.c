@@ -8,8 +8,8 @@
  * 2. A list is never empty; only its first node may be partly filled.
  * 3. No list is longer than PTRS_MAX: a guest that maps one page everywhere pays for it
  * in faults, not we in searches.
- * 4. A large spte maps no page that disallow_large forbids, so only 4 KiB sptes have to
- *    be found when one page is write-protected.
+ * 4. No large spte that has MMU_W maps a page that disallow_large forbids, so only 4 KiB
+ *    sptes have to be found when one page is write-protected.
  */
 #include "mmu/shadow.h"
 
@@ -98,12 +98,12 @@ void rmap_remove(struct pn_mmu *mmu, pn_gfn gfn, uint64_t *sptep) {
         ptrs_remove(&mmu->slab, &s->rmap[gfn - s->gfn], sptep);
 }
 
-void rmap_write_protect(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn) {
-    uint64_t head = s->rmap[gfn - s->gfn], *sptep;
+/* Clear MMU_W in the sptes of this level that the list names. */
+static void write_protect(struct pn_mmu *mmu, uint64_t head, unsigned level) {
     struct ptrs_pos pos = {0};
-    while ((sptep = ptrs_next(head, &pos))) {
+    for (uint64_t *sptep; (sptep = ptrs_next(head, &pos));) {
         uint64_t v = *sptep;
-        if (!(v & SPTE_MMU_W))
+        if (!(v & SPTE_MMU_W) || sp_level(sp_of(sptep)) != level)
             continue;
         if (v & SPTE_TLB_W)
             tlb_drop_leaf(mmu, sp_of(sptep), sp_index(sptep), v, true);
@@ -111,20 +111,16 @@ void rmap_write_protect(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn) {
     }
 }
 
+void rmap_write_protect(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn) {
+    write_protect(mmu, s->rmap[gfn - s->gfn], 1);
+}
+
+void rmap_protect_large(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn, unsigned level) {
+    write_protect(mmu, s->rmap[gfn - s->gfn], level);
+}
+
 void rmap_zap_page(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn) {
     uint64_t *head = &s->rmap[gfn - s->gfn];
     while (*head)
         spte_drop(mmu, ptrs_first(*head));
-}
-
-void rmap_split(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn, unsigned level) {
-    uint64_t *head = &s->rmap[gfn - s->gfn], *sptep;
-    struct ptrs_pos pos = {0};
-    while ((sptep = ptrs_next(*head, &pos))) {
-        if (sp_level(sp_of(sptep)) != level)
-            continue;
-        sh_count(mmu, large_split);
-        spte_drop(mmu, sptep);
-        pos = (struct ptrs_pos){0};
-    }
 }

@@ -202,12 +202,13 @@ static inline uint64_t *ptrs_first(uint64_t head) {
 
 void rmap_add(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn, uint64_t *sptep);
 void rmap_remove(struct pn_mmu *mmu, pn_gfn gfn, uint64_t *sptep);
-/* Clear MMU_W in every spte of gfn. */
+/* Clear MMU_W in every 4 KiB spte of gfn. */
 void rmap_write_protect(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn);
+/* The same for the large sptes of this level that begin at gfn: the next store through
+ * one replaces it. */
+void rmap_protect_large(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn, unsigned level);
 /* Drop every spte that maps gfn from this page's own list. */
 void rmap_zap_page(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn);
-/* Drop the large sptes of this level that begin at gfn. */
-void rmap_split(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn, unsigned level);
 
 /* ---- sp.c ---- */
 

@@ -38,8 +38,10 @@ static void audit_leaf(struct audit *a, const struct sp *sp, unsigned i) {
         wrong(a, SP_FMT " spte %u is not in the rmap", SP_ARG(sp), i);
     if (v & SPTE_HOST_W && s->pub.flags & PN_SLOT_READONLY)
         wrong(a, SP_FMT " spte %u writes a read-only slot", SP_ARG(sp), i);
-    if (level > 1 && (*slot_large(s, gfn, level) || s->dirty || gfn & (pages - 1)))
+    if (level > 1 && (s->dirty || gfn & (pages - 1)))
         wrong(a, SP_FMT " spte %u must not be large", SP_ARG(sp), i);
+    if (level > 1 && v & SPTE_MMU_W && *slot_large(s, gfn, level))
+        wrong(a, SP_FMT " spte %u writes what forbids large pages", SP_ARG(sp), i);
     if (level == 1 && v & SPTE_MMU_W) {
         if (track_count(s, gfn))
             wrong(a, SP_FMT " spte %u writes a tracked frame", SP_ARG(sp), i);

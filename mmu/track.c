@@ -31,7 +31,7 @@ void large_forbid(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn) {
     for (unsigned level = 2; level <= 3; level++) {
         pn_gfn base = gfn & ~(level_pages(level) - 1);
         if ((*slot_large(s, gfn, level))++ == 0)
-            mmu->ops->split(mmu, s, base, level);
+            mmu->ops->protect_large(mmu, s, base, level);
     }
 }
 
