@@ -197,10 +197,9 @@ static uint64_t leaf_grant(const struct fault *f, const uint64_t *sptep, uint64_
     return own_gpte(f, sp).grant;
 }
 
-/* ---- Neighbours ---- */
+/* ---- Before it is asked for ---- */
 
-static void prefetch_one(struct fault *f, struct sp *sp, unsigned i,
-                         const uint8_t *table) {
+void prefetch_spte(struct pn_mmu *mmu, struct sp *sp, unsigned i, const uint8_t *table) {
     uint64_t bits = SPTE_GRANT, v = 0;
     pn_gfn gfn = sp->gfn + i;
     if (table) {
@@ -211,15 +210,15 @@ static void prefetch_one(struct fault *f, struct sp *sp, unsigned i,
         gfn = gpte_leaf_gfn(sp->format, 1, i, v);
         bits = g.grant;
     }
-    struct slot *s = slot_of_gfn(f->mmu, gfn);
+    struct slot *s = slot_of_gfn(mmu, gfn);
     if (!s)
         return;
     if (!(s->pub.flags & PN_SLOT_READONLY))
         bits |= SPTE_HOST_W;
     if (gate_open(s, gfn))
         bits |= SPTE_MMU_W;
-    spte_set_leaf(f->mmu, s, &sp->spt[i], gfn, v, bits);
-    pn_count(f->vcpu->stats, mmu_prefetch);
+    spte_set_leaf(mmu, s, &sp->spt[i], gfn, v, bits);
+    sh_count(mmu, mmu_prefetch);
 }
 
 /* The aligned group of sptes around the one just made. */
@@ -236,7 +235,7 @@ static void prefetch(struct fault *f, uint64_t *sptep) {
     unsigned first = sp_index(sptep) / n * n;
     for (unsigned i = first; i < first + n && i < 512; i++)
         if (!sp->spt[i])
-            prefetch_one(f, sp, i, table);
+            prefetch_spte(f->mmu, sp, i, table);
 }
 
 /* ---- The fault ---- */

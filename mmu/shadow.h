@@ -3,8 +3,9 @@
  * What the shadow files share: shadow pages, roots, TLBs, and the calls between them.
  *
  * Lifetime: an sp lives from sp_get to sp_zap, and goes back to a free list at once;
- * nothing keeps a pointer to an sp across a call that may zap (sp_get never zaps:
- * sp_make_room does, before a path is built).
+ * nothing keeps a pointer to an sp across a call that may zap (sp_make_room does, before a
+ * path is built; sp_get zaps none of the path: only what is obsolete or a leaf table out
+ * of sync, of the frame that it is asked for).
  */
 #ifndef MMU_SHADOW_H
 #define MMU_SHADOW_H
@@ -224,7 +225,7 @@ struct sp *sp_first(struct pn_mmu *mmu, pn_gfn gfn);
 struct sp *sp_next(struct sp *sp);
 #define for_each_table(mmu, it, gfn)                                                     \
     for (struct sp *it = sp_first(mmu, gfn); it; it = sp_next(it))
-enum zap_reason { ZAP_FLOOD, ZAP_RECLAIM, ZAP_OBSOLETE, ZAP_SLOT, ZAP_ORPHAN, ZAP_ROOT };
+enum zap_reason { ZAP_FLOOD, ZAP_RECLAIM, ZAP_OBSOLETE, ZAP_SLOT, ZAP_REUSED, ZAP_ROOT };
 void sp_zap(struct pn_mmu *mmu, struct sp *sp, enum zap_reason why);
 void sp_make_room(struct pn_mmu *mmu);
 void sp_touch(struct shadow *sh, struct sp *sp);
@@ -240,7 +241,6 @@ void spte_set_leaf(struct pn_mmu *mmu, struct slot *s, uint64_t *sptep, pn_gfn g
                    uint64_t v, uint64_t bits);
 void spte_set_mmio(struct pn_mmu *mmu, uint64_t *sptep, pn_gfn gfn, uint64_t v,
                    uint64_t grant);
-/* child comes from sp_get or sp_new_root: nothing in or below it is unsync. */
 void spte_link(struct pn_mmu *mmu, uint64_t *sptep, struct sp *child, uint64_t grant);
 /* Back to 0, whatever it is; its TLB entries go. */
 void spte_drop(struct pn_mmu *mmu, uint64_t *sptep);
@@ -276,6 +276,8 @@ bool unsync_try(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn);
 /* The child of sptep is, or has below it, an unsync sp: set the bits up to the roots. */
 void unsync_mark(uint64_t *sptep);
 void unsync_clear_bit(struct sp *parent, unsigned i);
+/* Bring an unsync sp up to date; it remains unsync, since its frame remains writable. */
+void sync_sptes(struct pn_mmu *mmu, struct sp *sp);
 void sync_page(struct pn_mmu *mmu, struct sp *sp);
 void sync_children(struct pn_mmu *mmu, struct sp *sp);
 void shadow_root_sync(struct pn_mmu_vcpu *vcpu, struct root *r);
@@ -374,6 +376,9 @@ static inline unsigned shadow_walk(const struct root *r, pn_gva gva, struct swal
 
 /* ---- fault.c ---- */
 
+/* Fill the absent spte i of a leaf sp if its gpte can be used as it is; table: of the
+ * gptes, NULL for a direct sp. The caller has reserved a list. */
+void prefetch_spte(struct pn_mmu *mmu, struct sp *sp, unsigned i, const uint8_t *table);
 enum pn_outcome shadow_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva,
                                  enum pn_access access, enum pn_tlb_mode mode,
                                  struct pn_xlate *out);

@@ -92,11 +92,22 @@ static void unhash(struct shadow *sh, struct sp *sp) {
 
 /* ---- Making ---- */
 
+/* The frame becomes an upper table: likely it is no leaf table any more. */
+static void zap_unsync(struct pn_mmu *mmu, pn_gfn gfn) {
+    for (struct sp *sp = sp_first(mmu, gfn), *next; sp; sp = next) {
+        next = sp_next(sp);
+        if (sp->unsync)
+            sp_zap(mmu, sp, ZAP_REUSED);
+    }
+}
+
 static struct sp *sp_new(struct pn_mmu *mmu, pn_gfn gfn, uint32_t role) {
     struct shadow *sh = mmu->shadow;
     struct slot *s = NULL;
     if (!(role & ROLE_DIRECT) && !(s = slot_of_gfn(mmu, gfn)))
         return NULL; /* nobody could tell us of writes to it */
+    if (s && role_level(role) > 1)
+        zap_unsync(mmu, gfn);
     struct sp *sp = slab_sp(mmu);
     if (!sp)
         return NULL;
@@ -141,9 +152,9 @@ struct sp *sp_get(struct pn_mmu *mmu, pn_gfn gfn, uint32_t role) {
         sh_count(mmu, sp_reused);
         sp_touch(sh, sp);
         /* It joins another tree: nobody owes that tree a flush for what changed before.
-         */
+         * A leaf table stays writable, as nobody flushed, and so unsync. */
         if (sp->unsync)
-            sync_page(mmu, sp);
+            sync_sptes(mmu, sp);
         else if (sp->unsync_children)
             sync_children(mmu, sp);
     }
@@ -189,7 +200,9 @@ void sp_zap(struct pn_mmu *mmu, struct sp *sp, enum zap_reason why) {
             spte_drop(mmu, &sp->spt[i]);
     if (!sp_direct(sp)) {
         struct slot *s = slot_of_gfn(mmu, sp->gfn);
-        if (!sp->unsync)
+        if (sp->unsync)
+            sh_gauges(mmu)->v[PN_STAT_mmu_unsync]--;
+        else
             track_dec(s, sp->gfn);
         large_allow(s, sp->gfn);
     }

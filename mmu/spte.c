@@ -66,6 +66,8 @@ void spte_link(struct pn_mmu *mmu, uint64_t *sptep, struct sp *child, uint64_t g
     *sptep = SPTE_P | (uintptr_t)child->spt | grant;
     sp->used++;
     ptrs_add(&mmu->slab, &child->parents, sptep);
+    if (child->unsync || child->unsync_children)
+        unsync_mark(sptep);
 }
 
 void spte_drop(struct pn_mmu *mmu, uint64_t *sptep) {

@@ -221,8 +221,6 @@ static void table_written(struct pn_mmu *mmu, struct sp *sp, unsigned offset, si
         sp_zap(mmu, sp, ZAP_OBSOLETE);
     } else if (ad) {
         sync_range(mmu, sp, offset, size, table);
-    } else if (!sp->parents && !sp->pinned) {
-        sp_zap(mmu, sp, ZAP_ORPHAN); /* no root reaches it: likely no table any more */
     } else if (misaligned(sp, offset, size) || flooded(mmu, sp)) {
         pn_emit(sh_ring(mmu), flood, sp->gfn, sp->role);
         sh_count(mmu, mmu_flooded);

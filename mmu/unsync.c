@@ -44,7 +44,8 @@ static void unsync_page(struct pn_mmu *mmu, struct slot *s, struct sp *sp) {
     struct ptrs_pos pos = {0};
     while ((sptep = ptrs_next(sp->parents, &pos)))
         unsync_mark(sptep);
-    sh_count(mmu, mmu_unsync);
+    sh_count(mmu, sp_unsync);
+    sh_gauges(mmu)->v[PN_STAT_mmu_unsync]++;
     pn_emit(sh_ring(mmu), unsync_page, sp->gfn, sp->role);
 }
 
@@ -56,8 +57,6 @@ bool unsync_try(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn) {
         next = sp_next(sp);
         if (sp_obsolete(mmu->shadow, sp))
             sp_zap(mmu, sp, ZAP_OBSOLETE);
-        else if (!sp->parents && !sp->pinned)
-            sp_zap(mmu, sp, ZAP_ORPHAN);
         else if (sp_level(sp) > 1 || (!sp->unsync && !mmu->cfg.opt.unsync))
             may = false;
     }
@@ -88,14 +87,19 @@ static void sync_all(struct pn_mmu *mmu, struct sp *sp, const uint8_t *table) {
     }
 }
 
-void sync_page(struct pn_mmu *mmu, struct sp *sp) {
+void sync_sptes(struct pn_mmu *mmu, struct sp *sp) {
     struct slot *s = slot_of_gfn(mmu, sp->gfn);
-    sp->unsync = false;
-    track_inc(mmu, s, sp->gfn);
     if (sp->used)
         sync_all(mmu, sp, slot_hva(s, sp->gfn));
     sh_count(mmu, mmu_sync);
     pn_emit(sh_ring(mmu), sync_page, sp->gfn, sp->role);
+}
+
+void sync_page(struct pn_mmu *mmu, struct sp *sp) {
+    sp->unsync = false;
+    sh_gauges(mmu)->v[PN_STAT_mmu_unsync]--;
+    track_inc(mmu, slot_of_gfn(mmu, sp->gfn), sp->gfn);
+    sync_sptes(mmu, sp);
 }
 
 void sync_children(struct pn_mmu *mmu, struct sp *sp) {
@@ -119,8 +123,12 @@ static void sync_gva(struct pn_mmu *mmu, struct root *r, pn_gva gva) {
     struct sp *sp = sp_of(w.sptep);
     if (!sp->unsync)
         return;
-    struct slot *s = slot_of_gfn(mmu, sp->gfn);
-    spte_sync(mmu, sp, sp_index(w.sptep), slot_hva(s, sp->gfn));
+    const uint8_t *table = slot_hva(slot_of_gfn(mmu, sp->gfn), sp->gfn);
+    unsigned i = sp_index(w.sptep);
+    spte_sync(mmu, sp, i, table);
+    /* The guest is about to use what it mapped there. KVM's FNAME(invlpg). */
+    if (!sp->spt[i] && mmu->cfg.opt.prefetch && slab_reserve_lists(mmu, 1) == 0)
+        prefetch_spte(mmu, sp, i, table);
 }
 
 /* ---- What the guest's invalidations mean ---- */

@@ -75,7 +75,8 @@ struct pn_mmu_options {
     uint32_t unsync;          /* 1: leaf tables may go unsync. Default 1 */
     uint32_t flood_threshold; /* tracked writes to one sp before it is zapped; 0: never.
                                  Default 3 */
-    uint32_t prefetch; /* neighbour sptes tried around a fixed fault; 0: off. Default 8 */
+    uint32_t prefetch; /* neighbour sptes tried around a fixed fault; 0: off, and INVLPG
+                          maps nothing either. Default 8 */
     uint32_t large_pages;  /* 1: mappings of level 2 and 3 where allowed. Default 1 */
     uint32_t page_budget;  /* shadow pages or second-level tables at most; at least 64.
                               Default 65536 */

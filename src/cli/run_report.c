@@ -102,7 +102,7 @@ static const struct row {
     {"found again by (gfn, role)", PN_STAT_sp_reused},
     {"zapped", PN_STAT_sp_zapped},
     {"in use at the end", PN_STAT_sp_pages},
-    {"leaf tables gone unsync", PN_STAT_mmu_unsync},
+    {"leaf tables gone unsync", PN_STAT_sp_unsync},
     {"leaf tables synced", PN_STAT_mmu_sync},
     {"guest table writes emulated", PN_STAT_mmu_pte_write},
     {"zapped for write flooding", PN_STAT_mmu_flooded},

@@ -178,7 +178,7 @@ START_TEST(leaf_tables_go_unsync) {
     ck_map(0x5000, PN_READ, PN_TLB_USER, DATA);
     ck_map(0x6000, PN_READ, PN_TLB_USER, DATA + 0x1000);
     ck_assert_int_eq(poke(pte, (DATA + 0x2000) | P | U | A), PN_OUT_MAPPED);
-    ck_assert_uint_eq(stat(PN_STAT_mmu_unsync), 1);
+    ck_assert_uint_eq(stat(PN_STAT_sp_unsync), 1);
     ck_assert(hit(DIRECT + pte, PN_WRITE, PN_TLB_SUPER));
     clean();
     /* Until the guest invalidates it, the old translation may be used. */
@@ -211,7 +211,7 @@ START_TEST(unsync_can_be_off) {
     ck_map(0x5000, PN_READ, PN_TLB_USER, DATA);
     pn_gpa pte = gpte_at(ROOT, 0x5000, 1);
     ck_assert_int_eq(poke(pte, (DATA + 0x2000) | P | U | A), PN_OUT_TRACKED);
-    ck_assert_uint_eq(stat(PN_STAT_mmu_unsync), 0);
+    ck_assert_uint_eq(stat(PN_STAT_sp_unsync), 0);
     ck_assert_uint_eq(stat(PN_STAT_mmu_pte_write), 1);
     ck_assert(!hit(0x5000, PN_READ, PN_TLB_USER));
     ck_map(0x5000, PN_READ, PN_TLB_USER, DATA + 0x2000);
@@ -279,7 +279,8 @@ START_TEST(partial_and_misaligned_table_writes) {
 }
 END_TEST
 
-START_TEST(freed_tables_become_pages) {
+/* What the guest took out of its tables may come back: it is kept until written. */
+START_TEST(freed_tables_are_kept) {
     start();
     new_table();
     map_direct(ROOT);
@@ -288,12 +289,86 @@ START_TEST(freed_tables_become_pages) {
     ck_map(0x5000, PN_READ, PN_TLB_USER, DATA);
     pn_gpa pt = gpte_at(ROOT, 0x5000, 1) & ~0xfffull;
     pn_gpa pmd = gpte_at(ROOT, 0x5000, 2) & ~0xfffull;
-    poke(gpte_at(ROOT, 0x5000, 3), 0); /* the guest frees both */
-    uint64_t unsync = stat(PN_STAT_mmu_unsync), pages = stat(PN_STAT_sp_pages);
-    ck_assert_int_eq(poke(pmd, 0x1234), PN_OUT_MAPPED);
+    pn_gpa pud = gpte_at(ROOT, 0x5000, 3);
+    uint64_t both = *fixture_q(&f, pud), zero = 0;
+    uint64_t made = stat(PN_STAT_sp_created);
+    pn_mmu_write_phys(f.mmu, pud, &zero, 8);
+    ck_assert(!hit(0x5000, PN_READ, PN_TLB_USER));
+    ck_pf(0x5000, PN_READ, PN_TLB_USER, PN_PF_USER);
+    pn_mmu_write_phys(f.mmu, pud, &both, 8);
+    ck_map(0x5000, PN_READ, PN_TLB_USER, DATA);
+    ck_assert_uint_eq(stat(PN_STAT_sp_created), made);
+    /* Now they become ordinary pages: the leaf table is unsync from its first write on,
+     * the upper one goes when it is written as no table is. */
+    pn_mmu_write_phys(f.mmu, pud, &zero, 8);
     ck_assert_int_eq(poke(pt, 0x1234), PN_OUT_MAPPED);
-    ck_assert_uint_eq(stat(PN_STAT_mmu_unsync), unsync);
-    ck_assert_uint_eq(stat(PN_STAT_sp_pages), pages - 2);
+    ck_assert_uint_eq(stat(PN_STAT_mmu_unsync), 1);
+    clean();
+    for (unsigned i = 0; i < 3; i++)
+        ck_assert_int_eq(poke(pmd, 0x1234), PN_OUT_TRACKED);
+    ck_assert_int_eq(poke(pmd, 0x1234), PN_OUT_MAPPED);
+    ck_assert_uint_eq(stat(PN_STAT_mmu_flooded), 1);
+    ck_assert_uint_eq(stat(PN_STAT_sp_zapped), 1);
+    finish();
+}
+END_TEST
+
+/* A leaf table out of sync that comes back is right, and stays writable. */
+START_TEST(freed_tables_come_back_unsync) {
+    start();
+    new_table();
+    map_direct(ROOT);
+    map(ROOT, 0x5000, DATA, P | W | U | A | D);
+    on_4level(ROOT);
+    ck_map(0x5000, PN_READ, PN_TLB_USER, DATA);
+    pn_gpa pte = gpte_at(ROOT, 0x5000, 1), pmd = gpte_at(ROOT, 0x5000, 2);
+    uint64_t table = *fixture_q(&f, pmd), zero = 0;
+    pn_mmu_write_phys(f.mmu, pmd, &zero, 8);
+    ck_assert_int_eq(poke(pte, (DATA + 0x2000) | P | U | A), PN_OUT_MAPPED);
+    pn_mmu_write_phys(f.mmu, pmd, &table, 8);
+    ck_map(0x5000, PN_READ, PN_TLB_USER, DATA + 0x2000);
+    ck_assert_uint_eq(stat(PN_STAT_mmu_unsync), 1);
+    clean();
+    /* Written again: seen at the flush that the guest owes. */
+    ck_assert(hit(DIRECT + pte, PN_WRITE, PN_TLB_SUPER));
+    ck_assert_int_eq(poke(pte, 0), PN_OUT_MAPPED);
+    pn_mmu_set_cr3(f.vcpu, ROOT, false, NULL);
+    ck_assert_uint_eq(stat(PN_STAT_mmu_unsync), 0);
+    ck_pf(0x5000, PN_READ, PN_TLB_USER, PN_PF_USER);
+    /* As an upper table it is no leaf table any more. */
+    ck_assert_int_eq(poke(pte, DATA | P | U | A | PS), PN_OUT_MAPPED);
+    ck_assert_uint_eq(stat(PN_STAT_mmu_unsync), 1);
+    pn_gpa pud = gpte_at(ROOT, 1ull << 30, 3);
+    uint64_t v = (pte & ~0xfffull) | P | W | U | A;
+    pn_mmu_write_phys(f.mmu, pud, &v, 8);
+    ck_map((1ull << 30) + 5 * 0x200000, PN_READ, PN_TLB_USER, DATA);
+    ck_assert_uint_eq(stat(PN_STAT_mmu_unsync), 0);
+    clean();
+    finish();
+}
+END_TEST
+
+START_TEST(invlpg_maps_what_was_mapped) {
+    start();
+    f.mmu->cfg.opt.prefetch = 8;
+    new_table();
+    map_direct(ROOT);
+    map(ROOT, 0x5000, DATA, P | W | U | A | D);
+    on_4level(ROOT);
+    pn_gpa pte = gpte_at(ROOT, 0x5000, 1);
+    ck_map(0x5000, PN_WRITE, PN_TLB_USER, DATA);
+    ck_assert_int_eq(poke(pte, (DATA + 0x2000) | P | W | U | A | D), PN_OUT_MAPPED);
+    pn_mmu_invlpg(f.vcpu, 0x5000);
+    uint64_t taken = stat(PN_STAT_pf_taken);
+    ck_assert_int_eq(go(0x5000, PN_WRITE, PN_TLB_USER), PN_OUT_MAPPED);
+    ck_assert_uint_eq(x.gpa, DATA + 0x2000);
+    ck_assert_uint_eq(stat(PN_STAT_pf_taken), taken);
+    /* Without A the walk has to set it first. */
+    ck_assert_int_eq(poke(pte, DATA | P | W | U), PN_OUT_MAPPED);
+    pn_mmu_invlpg(f.vcpu, 0x5000);
+    ck_map(0x5000, PN_READ, PN_TLB_USER, DATA);
+    ck_assert_uint_eq(stat(PN_STAT_pf_taken), taken + 1);
+    clean();
     finish();
 }
 END_TEST
@@ -314,7 +389,7 @@ START_TEST(recursive_tables) {
     pn_gva pt = 0xffffull << 48 | 510ull << 39;
     pn_gpa pte = gpte_at(ROOT, 0x5000, 1);
     ck_map(pt + 5 * 8, PN_WRITE, PN_TLB_SUPER, pte);
-    ck_assert_uint_eq(stat(PN_STAT_mmu_unsync), 1);
+    ck_assert_uint_eq(stat(PN_STAT_sp_unsync), 1);
     *(uint64_t *)(void *)x.hva = 0;
     pn_mmu_invlpg(f.vcpu, 0x5000);
     ck_pf(0x5000, PN_READ, PN_TLB_USER, PN_PF_USER);
@@ -399,7 +474,9 @@ int main(void) {
         unsync_can_be_off,
         upper_tables_are_tracked_and_flood,
         partial_and_misaligned_table_writes,
-        freed_tables_become_pages,
+        freed_tables_are_kept,
+        freed_tables_come_back_unsync,
+        invlpg_maps_what_was_mapped,
         recursive_tables,
         code_tracking,
         tracked_frames_outlive_their_slot,
