@@ -3,9 +3,9 @@
  * What the shadow files share: shadow pages, roots, TLBs, and the calls between them.
  *
  * Lifetime: an sp lives from sp_get to sp_zap, and goes back to a free list at once;
- * nothing keeps a pointer to an sp across a call that may zap (sp_make_room does, before a
- * path is built; sp_get zaps none of the path: only what is obsolete or a leaf table out
- * of sync, of the frame that it is asked for).
+ * nothing keeps a pointer to an sp across a call that may zap (sp_make_room does, before
+ * a path is built; sp_get zaps none of the path: only what is obsolete or a leaf table
+ * out of sync, of the frame that it is asked for).
  */
 #ifndef MMU_SHADOW_H
 #define MMU_SHADOW_H
