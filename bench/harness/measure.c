@@ -11,9 +11,11 @@
 #include "bench/harness/measure.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <xxhash.h>
 
 #include "base/err.h"
 #include "bench/guest/guest.h"
@@ -29,7 +31,8 @@ struct run {
     struct pn_stats stats0;
     json_t *foreign0;
     uint64_t ns0, insns0;
-    bool begun, ended;
+    bool begun, ended, whole;
+    XXH3_state_t *written; /* whole: all that the guest wrote */
     char line[LINE_BYTES]; /* the guest's last line */
     size_t line_size;
     bool line_ended;
@@ -126,6 +129,8 @@ static void end(struct run *r) {
     for (unsigned i = 0; i < PN_STAT_COUNT; i++)
         if (!measure_is_gauge(i))
             s->stats.v[i] -= r->stats0.v[i];
+    for (unsigned i = 0; i < PN_WALK_HIST; i++)
+        s->stats.walk_hist[i] -= r->stats0.walk_hist[i];
     json_decref(s->foreign);
     s->foreign = read_foreign(r);
     if (s->foreign)
@@ -136,6 +141,8 @@ static void end(struct run *r) {
 static void on_mark(void *opaque, uint32_t value) {
     struct run *r = opaque;
     unsigned kind = PN_MARK_KIND(value), arg = PN_MARK_ARG(value);
+    if (r->whole)
+        return;
     if (kind == PN_MARK_PHASE && arg == PN_PHASE_BEGIN)
         begin(r);
     else if (kind == PN_MARK_PHASE && arg == PN_PHASE_END)
@@ -159,6 +166,8 @@ static void read_line(struct run *r) {
 
 static void serial_out(void *opaque, const uint8_t *buf, size_t size) {
     struct run *r = opaque;
+    if (r->whole)
+        XXH3_64bits_update(r->written, buf, size);
     for (size_t i = 0; i < size; i++) {
         if (buf[i] == '\n' || buf[i] == '\r') {
             if (!r->line_ended)
@@ -173,6 +182,14 @@ static void serial_out(void *opaque, const uint8_t *buf, size_t size) {
             r->line[r->line_size++] = (char)buf[i];
         r->line[r->line_size] = 0;
     }
+}
+
+/* A whole run did one thing; what it wrote stands for what it computed. */
+static void end_whole(struct run *r) {
+    end(r);
+    r->sample->ops = 1;
+    snprintf(r->sample->checksum, sizeof(r->sample->checksum), "%016" PRIx64,
+             XXH3_64bits_digest(r->written));
 }
 
 /* What the end of the run means for the sample. */
@@ -204,9 +221,15 @@ static int boot_and_run(struct run *r, const struct measure_config *cfg, char *t
     struct machine_result res;
     r->ops->describe(machine_engine(r->machine), r->sample->detail,
                      sizeof(r->sample->detail));
+    if (r->whole)
+        begin(r);
     *cfg->running = r->machine;
     int rc = machine_run(r->machine, &res, text, size);
     *cfg->running = NULL;
+    if (r->whole && !rc)
+        end_whole(r);
+    if (cfg->digest && !rc)
+        r->sample->ram_digest = machine_ram_digest(r->machine);
     if (rc)
         return *text ? rc : err_sys(&e, rc, "the run failed");
     return judge(r, &res, &e);
@@ -217,13 +240,9 @@ static enum pn_dirty_tracker choose_tracker(const struct pn_engine_ops *ops) {
     return ops->has_tracker(PN_TRACKER_WP) ? PN_TRACKER_WP : PN_TRACKER_BITMAP;
 }
 
-int measure_run(const struct measure_config *cfg, struct measure_sample *out, char *err,
-                size_t err_size) {
-    struct err e = {err, err_size};
-    struct run r = {.ops = cfg->engine, .sample = out};
-    memset(out, 0, sizeof(*out));
-    err[0] = 0;
-    struct machine_config m = {
+static void fill_config(struct machine_config *m, const struct measure_config *cfg,
+                        struct run *r) {
+    *m = (struct machine_config){
         .engine = cfg->engine,
         .ram = cfg->ram,
         .cpus = 1,
@@ -231,20 +250,39 @@ int measure_run(const struct measure_config *cfg, struct measure_sample *out, ch
         .kernel = cfg->kernel,
         .initrd = cfg->initrd,
         .numa = cfg->numa,
+        .tlb = cfg->tlb,
         .seed = 1,
         .timeout_ns = cfg->timeout_ns,
         .serial_out = serial_out,
         .on_mark = on_mark,
-        .opaque = &r,
+        .opaque = r,
     };
     if (!cfg->kernel) {
-        m.kernel_blob = pn_guest_elf;
-        m.kernel_blob_size = (size_t)(pn_guest_elf_end - pn_guest_elf);
-        m.window = true;
+        m->kernel_blob = pn_guest_elf;
+        m->kernel_blob_size = (size_t)(pn_guest_elf_end - pn_guest_elf);
+        m->window = true;
     }
-    if (cfg->log_dirty)
-        m.dirty = choose_tracker(cfg->engine);
-    pn_mmu_options_default(&m.mmu);
+    if (cfg->log_dirty) {
+        m->dirty = choose_tracker(cfg->engine);
+        r->sample->tracker = pn_dirty_name(m->dirty);
+    }
+    pn_mmu_options_default(&m->mmu);
+}
+
+int measure_run(const struct measure_config *cfg, struct measure_sample *out, char *err,
+                size_t err_size) {
+    struct err e = {err, err_size};
+    struct machine_config m;
+    struct run r = {.ops = cfg->engine, .sample = out, .whole = cfg->whole};
+    memset(out, 0, sizeof(*out));
+    err[0] = 0;
+    if (cfg->whole) {
+        r.written = XXH3_createState();
+        if (!r.written)
+            return err_set(&e, -ENOMEM, "out of memory");
+        XXH3_64bits_reset(r.written);
+    }
+    fill_config(&m, cfg, &r);
     int rc = machine_create(&m, &r.machine, err, err_size);
     if (rc && !*err)
         err_sys(&e, rc, "the machine cannot be made");
@@ -253,6 +291,7 @@ int measure_run(const struct measure_config *cfg, struct measure_sample *out, ch
         machine_destroy(r.machine);
     }
     json_decref(r.foreign0);
+    XXH3_freeState(r.written);
     if (rc) {
         json_decref(out->foreign);
         out->foreign = NULL;

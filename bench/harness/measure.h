@@ -15,6 +15,9 @@ struct measure_config {
     const char *numa; /* as machine_config has it; may be NULL */
     uint64_t timeout_ns;
     bool log_dirty; /* harvest a dirty log at each round's end */
+    bool whole;     /* the measured phase is the whole run, boot and all; no marks */
+    bool digest;    /* take ram_digest */
+    const struct pn_tlb_model *tlb; /* count model_*; NULL: no model. Not under kvm */
     /* The machine while it runs, NULL before and after: a signal handler ends it there.
      */
     struct machine *volatile *running;
@@ -27,8 +30,10 @@ struct measure_sample {
     struct pn_stats stats; /* in between; gauges: their value at PHASE 2 */
     json_t *foreign;       /* the hypervisor's, the same; NULL: it has none */
     uint64_t ops;          /* as the guest says: workloads.inc tells its unit */
-    char checksum[17];     /* of what it computed; "" none */
+    char checksum[17];     /* of what it computed; "" none. whole: of all it wrote */
     char detail[256];      /* which MMU it was */
+    const char *tracker;   /* of the dirty log; NULL: there was none */
+    uint64_t ram_digest;   /* of guest memory at the end; 0: not taken */
 };
 
 /* Is that counter a level, and not a sum? */

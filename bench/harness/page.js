@@ -34,6 +34,11 @@
     return v + units[i];
   }
 
+  const modelled = (r, get) => (r.modelled ? get(r.modelled) : null);
+  const total = (object) => Object.values(object).reduce((a, b) => a + b, 0);
+  const soft = mmus.filter((m) => good.some((r) => r.mmu === m && r.modelled));
+  const models = (good.find((r) => r.modelled) || {}).modelled;
+
   /* ---- The table ---- */
   const columns = [
     ["time_ns", "median, ns", (r) => r.time_ns.median],
@@ -51,11 +56,23 @@
     ["exits", "exits", (r) => r.exits],
     ["shadow_pages", "table pages", (r) => r.shadow_pages],
     ["table_bytes", "table bytes", (r) => r.table_bytes],
+    ["m_cycles", "cycles", (r) => modelled(r, (m) => m.cycles), "m"],
+    ["m_l1d", "L1D misses", (r) => modelled(r, (m) => m.misses.l1d), "m"],
+    ["m_l2", "L2 misses", (r) => modelled(r, (m) => m.misses.l2), "m"],
+    ["m_references", "references", (r) => modelled(r, (m) => m.walks.references), "m"],
+    ["m_mean", "per walk", (r) => modelled(r, (m) => m.walks.mean), "m"],
+    ["m_exits", "VM exits", (r) => modelled(r, (m) => m.vm_exits.all), "m"],
+    ["m_flushes", "flushes", (r) => modelled(r, (m) => total(m.flushes)), "m"],
   ];
   function makeTable() {
-    const table = byId("results"), head = element(element(table, "thead"), "tr");
+    const table = byId("results"), thead = element(table, "thead");
+    const groups = element(thead, "tr", undefined, "group"), head = element(thead, "tr");
+    const shaded = columns.filter((c) => c[3]).length;
+    element(groups, "th", "measured or simulated, as the row says").colSpan = 4 + columns.length - shaded;
+    element(groups, "th", "modelled" + (models ? ": TLBs of " + models.tlb + ", costs of " +
+      models.cost_profile : ""), "m").colSpan = shaded;
     for (const name of ["workload", "parameters", "MMU", "time is"]) element(head, "th", name, "t");
-    for (const c of columns) element(head, "th", c[1]);
+    for (const c of columns) element(head, "th", c[1], c[3]);
     const body = element(table, "tbody");
     let last = null;
     for (const r of results) {
@@ -72,7 +89,23 @@
         element(row, "td", "failed: " + r.error, "failed").colSpan = columns.length;
         continue;
       }
-      for (const [key, , get] of columns) element(row, "td", grouped(get(r))).dataset.field = key;
+      for (const [key, , get, cls] of columns) element(row, "td", grouped(get(r)), cls).dataset.field = key;
+    }
+  }
+
+  function makeHistograms() {
+    const table = byId("histograms"), head = element(element(table, "thead"), "tr");
+    const some = good.filter((r) => r.modelled);
+    if (!some.length) return;
+    for (const name of ["workload", "MMU"]) element(head, "th", name, "t");
+    some[0].modelled.walks.histogram.forEach((_, n) => element(head, "th", n, "m"));
+    const body = element(table, "tbody");
+    for (const r of some) {
+      const row = element(body, "tr");
+      row.dataset.histogram = r.index + " " + r.mmu;
+      element(row, "td", point(r), "t");
+      element(row, "td", r.mmu, "t");
+      r.modelled.walks.histogram.forEach((v, n) => { element(row, "td", grouped(v), "m").dataset.field = "h" + n; });
     }
   }
 
@@ -103,24 +136,50 @@
     if (height) box.style.height = height + "px";
     return element(box, "canvas");
   }
-  function chart(parent, type, data, options, wide, height) {
+  function chart(parent, type, data, options, wide, height, plugins) {
     options.animation = false;
     options.responsive = true;
     options.maintainAspectRatio = false;
-    new Chart(canvas(parent, wide, height), { type, data, options });
+    return new Chart(canvas(parent, wide, height), { type, data, options, plugins: plugins || [] });
   }
   function axis(text, log, ticks) {
     const a = { title: { display: true, text }, type: log ? "logarithmic" : "linear" };
-    if (ticks) a.ticks = { callback: ticks };
+    a.ticks = { maxRotation: 0 };
+    if (ticks) a.ticks.callback = ticks;
     return a;
   }
   /* On a logarithmic axis: 1, 2 and 5 alone, or the labels run into each other. */
   const sparse = (f) => (v) => (/^[1]/.test(v.toExponential()) ? f(v) : "");
 
-  function bars(parent, heading, used, get, unit, format) {
+  /* Upright lines at places of the x axis: [{ x, text }]. */
+  const upright = (places) => ({
+    id: "upright",
+    afterDatasetsDraw(c) {
+      const { ctx, chartArea: area, scales: { x } } = c;
+      ctx.save();
+      ctx.font = "11px system-ui, sans-serif";
+      for (const [i, p] of places.entries()) {
+        const at = x.getPixelForValue(p.x);
+        if (!(at >= area.left && at <= area.right)) continue;
+        const left = at > area.right - 150;
+        ctx.strokeStyle = ctx.fillStyle = "#8a4fa8";
+        ctx.setLineDash([3, 3]);
+        ctx.beginPath();
+        ctx.moveTo(at, area.top);
+        ctx.lineTo(at, area.bottom);
+        ctx.stroke();
+        ctx.textAlign = left ? "right" : "left";
+        ctx.fillText(p.text, at + (left ? -4 : 4), area.top + 12 + 14 * i);
+      }
+      ctx.restore();
+    },
+  });
+  const label = (name, what) => (what ? name + " (" + what + ")" : title(name));
+
+  function bars(parent, heading, used, get, unit, format, what) {
     const names = [...new Set(good.filter((r) => used.includes(r.mmu) && get(r) > 0).map(point))];
     const datasets = used.map((m) => ({
-      label: title(m),
+      label: label(m, what),
       backgroundColor: colour(m),
       data: names.map((n) => {
         const r = good.find((x) => x.mmu === m && point(x) === n);
@@ -137,32 +196,154 @@
     }, true, 90 + names.length * (8 + 9 * datasets.length));
   }
 
-  /* One line per MMU and curve; per: what a time is divided by. */
-  function lines(parent, heading, workload, parameter, get, xText, yText, log, xTick, yTick) {
-    const swept = good.filter((r) => r.workload === workload && r.sweep && r.sweep.parameter === parameter);
+  /* Curves of a sweep: { name, mmu, rest, data: [{ x, y }] }; where: x of a swept value. */
+  function curvesOf(workload, parameter, get, where, what) {
     const curves = new Map();
-    for (const r of swept) {
+    for (const r of good) {
+      if (r.workload !== workload || !r.sweep || r.sweep.parameter !== parameter) continue;
       const rest = r.label.split(" ").filter((p) => p && !p.startsWith(parameter + "=")).join(" ");
-      const name = title(r.mmu) + (rest ? ", " + rest : "");
+      const name = label(r.mmu, what) + (rest ? ", " + rest : "");
       const v = get(r);
       if (v === null || v === undefined) continue;
-      if (!curves.has(name)) curves.set(name, { mmu: r.mmu, rest, data: [] });
-      curves.get(name).data.push({ x: r.sweep.value, y: v });
+      if (!curves.has(name)) curves.set(name, { name, mmu: r.mmu, rest, data: [] });
+      curves.get(name).data.push({ x: where(r.sweep.value), y: v });
     }
-    if (![...curves.values()].some((c) => c.data.length > 1)) return;
-    const datasets = [...curves].map(([name, c]) => ({
-      label: name, data: c.data.sort((a, b) => a.x - b.x), borderColor: colour(c.mmu),
-      backgroundColor: colour(c.mmu), borderDash: c.rest ? [6, 4] : [], pointRadius: 3,
+    for (const c of curves.values()) c.data.sort((a, b) => a.x - b.x);
+    return [...curves.values()];
+  }
+
+  /* One line per MMU and curve. o: { heading, xText, yText, log, xTick, yTick, places } */
+  function lines(parent, curves, o) {
+    if (!curves.some((c) => c.data.length > 1)) return;
+    const datasets = curves.map((c) => ({
+      label: c.name, data: c.data, borderColor: colour(c.mmu), backgroundColor: colour(c.mmu),
+      borderDash: c.rest ? [6, 4] : [], pointRadius: 3,
     }));
-    const xs = [...new Set(swept.map((r) => r.sweep.value))].sort((a, b) => a - b);
-    const x = axis(xText, true, xTick);
+    const xs = [...new Set(curves.flatMap((c) => c.data.map((d) => d.x)))].sort((a, b) => a - b);
+    const x = axis(o.xText, true, o.xTick);
     x.afterBuildTicks = (a) => { a.ticks = xs.map((value) => ({ value })); };
     chart(parent, "line", { datasets }, {
-      scales: { x, y: axis(yText, log, yTick) },
-      plugins: { title: { display: true, text: heading } },
-    });
+      scales: { x, y: Object.assign(axis(o.yText, o.log, o.yTick), o.log ? {} : { beginAtZero: true }) },
+      plugins: { title: { display: true, text: o.heading } },
+    }, false, 0, o.places ? [upright(o.places)] : []);
   }
   const perOp = (r) => (r.ops > 0 ? r.time_ns.median / r.ops : null);
+
+  /* ---- Where the cycles go ---- */
+  const groups = [
+    ["instructions", (n) => n === "insn", 1],
+    ["TLB and walks", (n) => /^(l2_tlb_hit|guest_ref|table_ref)/.test(n), 0.7],
+    ["guest's exceptions, CR3, INVLPG", (n) => ["exception", "cr3_load", "inval"].includes(n), 0.45],
+    ["VM exits, the hypervisor's work", () => true, 0.22],
+  ];
+  function cyclesByGroup(m) {
+    const sums = groups.map(() => 0);
+    for (const [name, v] of Object.entries(m.cycles_by_cost)) sums[groups.findIndex((g) => g[1](name))] += v;
+    return sums;
+  }
+  function faded(hex, part) {
+    const of = (i) => Math.round(255 - (255 - parseInt(hex.slice(i, i + 2), 16)) * part);
+    return "rgb(" + [of(1), of(3), of(5)].join(",") + ")";
+  }
+  function shares(parent) {
+    const names = [...new Set(good.filter((r) => r.modelled).map(point))];
+    const datasets = soft.flatMap((m) => groups.map(([name, , part], g) => ({
+      label: m + ": " + name, stack: m, backgroundColor: faded(colour(m), part),
+      data: names.map((n) => {
+        const r = good.find((x) => x.mmu === m && point(x) === n);
+        return r && r.modelled ? 100 * cyclesByGroup(r.modelled)[g] / (r.modelled.cycles || 1) : null;
+      }),
+    })));
+    chart(parent, "bar", { labels: names, datasets }, {
+      indexAxis: "y",
+      scales: { x: Object.assign(axis("per cent of the modelled cycles"), { stacked: true, max: 100 }),
+        y: { stacked: true, ticks: { autoSkip: false } } },
+      plugins: { title: { display: true, text: "Where modelled cycles go" } },
+    }, true, 130 + names.length * 26);
+  }
+
+  /* ---- References per walk ---- */
+  function histogram(parent) {
+    const names = ["all workloads", ...new Set(good.filter((r) => r.modelled).map(point))];
+    const choice = element(parent, "select", undefined, "wide");
+    names.forEach((n) => element(choice, "option", n));
+    const share = (m, n) => {
+      const sums = [];
+      for (const r of good.filter((x) => x.mmu === m && x.modelled && (n === names[0] || point(x) === n)))
+        r.modelled.walks.histogram.forEach((v, i) => { sums[i] = (sums[i] || 0) + v; });
+      const all = total(sums) || 1;
+      return sums.map((v) => (v ? 100 * v / all : null));
+    };
+    const datasetsOf = (n) => soft.map((m) => ({ label: label(m, "modelled"), backgroundColor: colour(m), data: share(m, n) }));
+    const last = Math.max(4, ...datasetsOf(names[0]).map((d) => d.data.reduce((a, v, i) => (v ? i : a), 0)));
+    const c = chart(parent, "bar", { labels: [...Array(last + 1).keys()], datasets: datasetsOf(names[0]) }, {
+      scales: { x: { title: { display: true, text: "table entries that one walk reads from memory" } },
+        y: axis("per cent of the walks, logarithmic", true, (v) => (/^1/.test(v.toExponential()) ? v + "%" : "")) },
+      plugins: { title: { display: true, text: "References per walk" } },
+    }, true, 340);
+    choice.addEventListener("change", () => { c.data.datasets = datasetsOf(choice.value); c.update(); });
+  }
+
+  /* ---- Page-table updates ---- */
+  const param = (r, name) => { const m = r.params.match(new RegExp("(?:^| )" + name + "=(\\d+)")); return m ? +m[1] : 1; };
+  const accesses = (r) => Math.max(1, r.ops * param(r, "touches"));
+  const rate = (touches) => 1000 / touches;
+  const short = (v) => Number(v.toPrecision(3)).toLocaleString("en-US");
+
+  /* Rates at which two curves cross, found between neighbouring points, both axes logarithmic. */
+  function crossings(a, b) {
+    const found = [];
+    const both = a.data.map((p) => [p, b.data.find((q) => q.x === p.x)]).filter(([p, q]) => q && p.y > 0 && q.y > 0)
+      .map(([p, q]) => ({ x: Math.log(p.x), d: Math.log(p.y / q.y) }));
+    for (let i = 1; i < both.length; i++) {
+      const [p, q] = [both[i - 1], both[i]];
+      if (p.d < 0 !== q.d < 0) found.push(Math.exp(p.x + (q.x - p.x) * p.d / (p.d - q.d)));
+    }
+    return { found, below: both.length ? both[0].d < 0 : null };
+  }
+
+  function makeCrossing(curves, where) {
+    const [shadow, tdp] = ["shadow", "tdp"].map((m) => curves.find((c) => c.mmu === m));
+    if (!shadow || !tdp) return [];
+    const { found, below } = crossings(shadow, tdp);
+    if (below === null) return [];
+    const text = !found.length ? "In modelled cycles shadow is " + (below ? "cheaper" : "dearer") +
+      " than tdp at every rate of this sweep."
+      : below ? "In modelled cycles shadow stops winning at " + short(found[0]) +
+        " pages remapped per 1,000 accesses, one for every " + short(1000 / found[0]) + "."
+        : "In modelled cycles shadow begins to win at " + short(found[0]) + " pages remapped per 1,000 accesses.";
+    const p = element(where, "p", text, "finding wide");
+    p.id = "crossover";
+    p.dataset.rate = found.length ? found[0].toPrecision(9) : "";
+    return found.map((x) => ({ x, text: "cross-over: " + short(x) }));
+  }
+
+  function updateCharts() {
+    const c = section("Cost against page-table update rate", "remap: pages are unmapped and mapped to other " +
+      "frames, with accesses scattered over the region in between. Shadow paging pays for each update, " +
+      "tdp for each walk. The cross-over is interpolated between the points of the sweep, both axes logarithmic.");
+    const common = { xText: "pages remapped per 1,000 accesses", log: true, xTick: short, yTick: sparse(short) };
+    const cycles = curvesOf("remap", "touches", (r) => modelled(r, (m) => m.cycles / accesses(r)), rate, "modelled");
+    const places = makeCrossing(cycles, c);
+    lines(c, cycles, { ...common, heading: "Modelled cycles per access", yText: "modelled cycles per access", places });
+    lines(c, curvesOf("remap", "touches", (r) => r.time_ns.median / accesses(r), rate),
+      { ...common, heading: "Time per access, measured or simulated", yText: "ns per access" });
+  }
+
+  function chaseCharts() {
+    const c = section("Pointer chase against working set", "Each load waits for the one before. Upright lines: " +
+      "what 4K translations in the modelled TLB reach.");
+    const draw = (heading, get, yText, what, places) =>
+      lines(c, curvesOf("chase", "bytes", get, (v) => v, what),
+        { heading, xText: "working set, bytes", yText, xTick: bytes, places });
+    const reach = models ? [["L1D", models.reach.l1d], ["L2", models.reach.l2]].filter(([, v]) => v)
+      .map(([n, v]) => ({ x: v, text: n + " TLB: " + bytes(v) })) : [];
+    const per = (get) => (r) => modelled(r, (m) => (r.ops ? get(m) / r.ops : null));
+    draw("Modelled cycles per load", per((m) => m.cycles), "modelled cycles per load", "modelled", reach);
+    draw("Modelled TLB misses per load", per((m) => m.misses.l2), "walks per load", "modelled", reach);
+    draw("Modelled references per load", per((m) => m.walks.references), "references per load", "modelled", reach);
+    draw("Time per load, measured or simulated", perOp, "ns per load");
+  }
 
   function makeCharts() {
     const measured = mmus.filter((m) => kindOf(m) === "measured");
@@ -173,26 +354,17 @@
     bars(times, "Simulated time", simulated, (r) => r.time_ns.median, "time", time);
     bars(section("Page faults per workload", "Accesses that the tables in use could not answer. No " +
       "bar: none, or not counted."), "Page faults", mmus, (r) => r.faults.taken, "faults", grouped);
-    const num = (v) => v.toLocaleString("en-US");
-    if (good.some((r) => r.workload === "chase" && r.sweep)) {
-      const c = section("Pointer chase against working set", "Each load waits for the one before.");
-      lines(c, "Time per load", "chase", "bytes", perOp, "working set, bytes", "ns per load", false, bytes);
-      lines(c, "Table entries read per load", "chase", "bytes",
-        (r) => (r.walks && r.ops ? r.walks.references / r.ops : null), "working set, bytes",
-        "references per load", false, bytes);
+    if (soft.length) {
+      const m = section("Modelled cycles per workload", "TLBs of " + models.tlb + ", prices of " +
+        models.cost_profile + ". Neither measured nor simulated.");
+      bars(m, "Modelled cycles", soft, (r) => modelled(r, (x) => x.cycles), "cycles", short, "modelled");
+      shares(m);
+      histogram(section("References per walk", "Modelled: after a TLB miss, what its walk reads from memory beyond " +
+        "the walk caches; 4 and 24 are full walks of 4 levels, in one dimension and in two."));
     }
-    for (const p of new Set(good.filter((r) => r.workload === "remap" && r.sweep).map((r) => r.sweep.parameter))) {
-      const c = section("Cost against page-table update rate", "remap: pages are unmapped and mapped to " +
-        "other frames. Where the lines of two MMUs cross, the better choice changes.");
-      lines(c, "Time per access", "remap", p, perAccess, xRemap(p), "ns per access", true, num, num);
-      lines(c, "Exits per access", "remap", p, (r) => (r.exits === null ? null : r.exits / accesses(r)),
-        xRemap(p), "exits per access", true, num);
-    }
+    if (good.some((r) => r.workload === "chase" && r.sweep)) chaseCharts();
+    if (good.some((r) => r.workload === "remap" && r.sweep)) updateCharts();
   }
-  const param = (r, name) => { const m = r.params.match(new RegExp("(?:^| )" + name + "=(\\d+)")); return m ? +m[1] : 1; };
-  const accesses = (r) => Math.max(1, r.ops * param(r, "touches"));
-  const perAccess = (r) => r.time_ns.median / accesses(r);
-  const xRemap = (p) => (p === "touches" ? "accesses per page-table update (fewer updates to the right)" : p);
 
   function makeSummary() {
     const s = doc.settings;
@@ -204,10 +376,13 @@
     const failed = results.filter((r) => r.error !== null).length;
     if (failed) warn(failed + " results failed; the table says why.");
     for (const d of new Set(good.map((r) => r.mmu + ": " + r.mmu_detail))) warn(d);
+    for (const d of new Set(good.filter((r) => r.dirty_tracker).map((r) => r.workload + " under " + r.mmu +
+      ": dirty log by " + r.dirty_tracker))) warn(d);
   }
 
   makeSummary();
   makeTable();
+  makeHistograms();
   makeHosts();
   if (typeof Chart !== "undefined") makeCharts();
   document.body.dataset.ready = "yes";

@@ -35,7 +35,9 @@ int plan_add(struct plan *p, const char *text, bool quick, struct err *e);
 /* Does this name, or argument, stand for workloads of a Linux guest? Such a point needs a
  * kernel and an initramfs with pn-linux; plan_add_all adds none. */
 bool plan_is_linux(const char *workload);
-/* Every workload. Return: 0 or -errno as plan_add. */
+/* Is the whole boot what this workload measures, instead of what a program marks? */
+bool plan_is_boot(const char *workload);
+/* Every workload of the embedded guest. Return: 0 or -errno as plan_add. */
 int plan_add_all(struct plan *p, bool quick, struct err *e);
 /* Keep the units whose index is shard - 1 modulo of (1 <= shard <= of). */
 void plan_shard(struct plan *p, unsigned shard, unsigned of);

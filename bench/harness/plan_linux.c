@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Linux workloads as points: "linux" stands for all, "linux.fork" and
- * "linux.mmap:n=10,bytes=1M" for one. Each point is a boot of its own. */
+ * "linux.mmap:n=10,bytes=1M" for one. Each point is a boot of its own; "linux.boot" is
+ * the boot itself, from the first instruction to power-off. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -10,6 +11,8 @@
 #include "base/size.h"
 #include "bench/harness/plan_internal.h"
 
+#define BOOT "linux.boot"
+
 static const struct job {
     const char *name; /* as results have it */
     uint64_t n, quick, bytes, quick_bytes;
@@ -18,11 +21,16 @@ static const struct job {
     {"linux." #name, n, quick, bytes, quick_bytes},
 #include "bench/linux/linux.inc"
 #undef LINUX
+    {BOOT, 1, 1, 0, 0},
 };
 #define JOBS (sizeof(jobs) / sizeof(jobs[0]))
 
 bool plan_is_linux(const char *workload) {
     return !strncmp(workload, "linux", 5) && strchr(".:", workload[5]);
+}
+
+bool plan_is_boot(const char *workload) {
+    return !strcmp(workload, BOOT);
 }
 
 static int give(const struct job *job, char *item, uint64_t *n, uint64_t *bytes,
@@ -31,7 +39,10 @@ static int give(const struct job *job, char *item, uint64_t *n, uint64_t *bytes,
     uint64_t *to = NULL;
     if (eq) {
         *eq = 0;
-        to = !strcmp(item, "n") ? n : !strcmp(item, "bytes") && job->bytes ? bytes : NULL;
+        if (!strcmp(item, "n") && !plan_is_boot(job->name))
+            to = n;
+        else if (!strcmp(item, "bytes") && job->bytes)
+            to = bytes;
     }
     if (!to)
         return err_set(e, -EINVAL, "%s has no parameter '%s'", job->name, item);
@@ -77,6 +88,10 @@ int plan_add_linux(struct plan *p, const char *text, bool quick, struct err *e) 
 
 void plan_linux_append(const struct plan_unit *u, char *buf, size_t size) {
     uint64_t n = 0, bytes = 0;
+    if (plan_is_boot(u->workload)) {
+        snprintf(buf, size, "console=ttyS0 panic=-1 quiet pn.off");
+        return;
+    }
     int got = sscanf(u->params, "n=%" SCNu64 " bytes=%" SCNu64, &n, &bytes);
     int at = snprintf(buf, size, "console=ttyS0 panic=-1 quiet pn.bench=%s:%" PRIu64,
                       u->workload + strlen("linux."), n);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A result file: one JSON document, schema "penumbra-bench-1" (bench/README.md), made
+ * A result file: one JSON document, schema "penumbra-bench-2" (bench/README.md), made
  * while a benchmark runs, read back to compare and to merge. Tables, page and comparison
  * are printed from it, so that they cannot differ.
  */
@@ -12,17 +12,29 @@
 #include "base/err.h"
 #include "bench/harness/measure.h"
 #include "bench/harness/plan.h"
+#include "penumbra/model.h"
 
-#define RESULT_SCHEMA "penumbra-bench-1"
+#define RESULT_SCHEMA "penumbra-bench-2"
 
 /* A document without results. Takes host and settings over. Return: NULL: no memory. */
 json_t *result_new(const char *version, json_t *host, json_t *settings);
 
-/* Append what one unit gave under one MMU: n samples, or with n = 0 the reason why there
- * are none. Return: 0 or -ENOMEM. */
-int result_add(json_t *doc, const struct plan_unit *unit,
-               const struct pn_engine_ops *engine, const struct measure_sample *samples,
-               size_t n, const char *failure);
+/* What one unit gave under one MMU. */
+struct result_input {
+    const struct plan_unit *unit;
+    const struct pn_engine_ops *engine;
+    const struct measure_sample *samples;
+    size_t n;            /* 0: there are none, */
+    const char *failure; /* and this is why */
+    /* Of a run with modelled TLBs, and with what models; NULL: there was none. */
+    const struct measure_sample *model;
+    const struct pn_tlb_model *tlb;
+    const struct pn_cost_profile *cost;
+    uint64_t digest; /* of guest memory; 0: not taken */
+};
+
+/* Append it. Return: 0 or -ENOMEM. */
+int result_add(json_t *doc, const struct result_input *in);
 
 /* Read and check a file. Return: 0; -EINVAL it is no result of this schema, or damaged;
  * others as file_read; one line in e that names the path. */

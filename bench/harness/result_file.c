@@ -11,7 +11,7 @@
 
 #include "base/file.h"
 #include "bench/harness/resample.h"
-#include "bench/harness/result.h"
+#include "bench/harness/result_internal.h"
 
 #define FILE_MAX ((uint64_t)256 << 20)
 
@@ -66,7 +66,9 @@ static const char *check_numbers(const json_t *r) {
         return "faults";
     if (!json_is_null(w) && !has_numbers(w, walks))
         return "walks";
-    return json_is_string(json_object_get(r, "checksum")) ? NULL : "checksum";
+    if (!json_is_string(json_object_get(r, "checksum")))
+        return "checksum";
+    return result_check_modelled(json_object_get(r, "modelled"));
 }
 
 /* Return: what is wrong with one result, or NULL. */

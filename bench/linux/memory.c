@@ -84,6 +84,19 @@ uint64_t linux_pagefault(struct job *job) {
     return t > cost ? t - cost : 0;
 }
 
+uint64_t linux_mapfile(struct job *job) {
+    int fd = make_file(job->bytes, job->bytes);
+    uint8_t *p = map(fd, job->bytes, PROT_READ);
+    uint64_t t = measure_begin();
+    for (uint64_t i = 0; i < job->n; i++)
+        map_again(&p, fd, job->bytes);
+    t = measure_end(t);
+    job->sum = *p;
+    munmap(p, job->bytes);
+    close(fd);
+    return t;
+}
+
 /* ---- Protection faults ---- */
 
 static volatile sig_atomic_t caught;
@@ -108,20 +121,42 @@ static void handle(int sig, void (*handler)(int)) {
         die("sigaction");
 }
 
+static void send_self(uint64_t n, int sig) {
+    pid_t me = getpid();
+    for (uint64_t i = 0; i < n; i++)
+        kill(me, sig);
+}
+
+uint64_t linux_sigsend(struct job *job) {
+    uint64_t t = measure_begin();
+    send_self(job->n, 0);
+    t = measure_end(t);
+    job->sum = job->n;
+    return t;
+}
+
+uint64_t linux_sigcatch(struct job *job) {
+    caught = 0;
+    handle(SIGUSR1, on_usr1);
+    uint64_t t = measure_begin();
+    send_self(job->n, SIGUSR1);
+    t = measure_end(t);
+    handle(SIGUSR1, SIG_DFL);
+    job->sum = (uint64_t)caught;
+    return t;
+}
+
 /* Catching a signal, less sending it: what a protection fault's signal costs. */
 static uint64_t catch_cost(uint64_t n) {
-    pid_t me = getpid();
-    uint64_t send = now_ns(), both;
-    for (uint64_t i = 0; i < n; i++)
-        kill(me, 0);
-    send = now_ns() - send;
+    uint64_t none = now_ns(), both;
+    send_self(n, 0);
+    none = now_ns() - none;
     handle(SIGUSR1, on_usr1);
     both = now_ns();
-    for (uint64_t i = 0; i < n; i++)
-        kill(me, SIGUSR1);
+    send_self(n, SIGUSR1);
     both = now_ns() - both;
     handle(SIGUSR1, SIG_DFL);
-    return both > send ? both - send : 0;
+    return both > none ? both - none : 0;
 }
 
 uint64_t linux_protfault(struct job *job) {

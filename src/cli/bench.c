@@ -35,7 +35,10 @@ static void on_signal(int sig) {
 struct lane {
     struct measure_sample *samples;
     size_t n;
-    double seconds; /* spent on it */
+    struct measure_sample model; /* of the modelled run */
+    bool modelled;
+    uint64_t digest; /* of guest memory at the first run's end; 0: not taken */
+    double seconds;  /* spent on it */
     char failure[256];
     bool failed;
 };
@@ -45,8 +48,10 @@ struct bench {
     json_t *doc;
     struct bench_out json, html;
     struct lane lane[BENCH_MMUS_MAX];
-    unsigned runs_done[BENCH_MMUS_MAX];
-    double seconds[BENCH_MMUS_MAX]; /* spent in them */
+    struct spent {
+        unsigned runs; /* done, or left out */
+        double seconds;
+    } plain[BENCH_MMUS_MAX], model[BENCH_MMUS_MAX];
     unsigned points_done;
     bool tty, any_failed;
 };
@@ -64,26 +69,40 @@ static void clear_progress(const struct bench *b) {
         fputs("\r\033[K", stderr);
 }
 
-/* Seconds that are left if each MMU's runs go on as they did; below 0: not known yet. */
+/* Are TLBs modelled under that MMU? Under the software CPU's alone. */
+static bool has_model(const struct bench *b, unsigned mmu) {
+    return b->o.model && !b->o.mmu[mmu]->threaded;
+}
+
+/* Seconds that `total` runs still take if they go on as they did; below 0: not known. */
+static double left_of(const struct spent *s, unsigned total) {
+    if (!s->runs)
+        return -1;
+    return total > s->runs ? (total - s->runs) * s->seconds / s->runs : 0;
+}
+
+/* Seconds that are left if all runs go on as they did; below 0: not known yet. */
 static double time_left(const struct bench *b) {
-    double per_point = b->o.repeat + b->o.warmup, left = 0;
+    unsigned points = b->o.plan.units, per_point = b->o.repeat + b->o.warmup;
+    double left = 0;
     for (unsigned i = 0; i < b->o.mmus; i++) {
-        if (!b->runs_done[i])
+        double plain = left_of(&b->plain[i], per_point * points);
+        double model = has_model(b, i) ? left_of(&b->model[i], points) : 0;
+        if (plain < 0)
             return -1;
-        double runs = per_point * b->o.plan.units - b->runs_done[i];
-        left += runs * b->seconds[i] / b->runs_done[i];
+        /* Until the first modelled run: as long as another. */
+        left += plain + (model < 0 ? b->plain[i].seconds / per_point : model);
     }
-    return left > 0 ? left : 0;
+    return left;
 }
 
 static void show_progress(const struct bench *b, const struct plan_unit *u, unsigned mmu,
-                          unsigned run) {
+                          const char *run) {
     double left = time_left(b);
     if (!b->tty)
         return;
-    fprintf(stderr, "\r\033[K[%u/%u] %s %s  %s  run %u of %u", b->points_done + 1,
-            b->o.plan.units, u->workload, u->label, b->o.mmu[mmu]->name, run + 1,
-            b->o.repeat + b->o.warmup);
+    fprintf(stderr, "\r\033[K[%u/%u] %s %s  %s  %s", b->points_done + 1, b->o.plan.units,
+            u->workload, u->label, b->o.mmu[mmu]->name, run);
     if (left >= 0)
         fprintf(stderr, "  about %u:%02u left", (unsigned)left / 60, (unsigned)left % 60);
     fflush(stderr);
@@ -95,8 +114,10 @@ static bool over_budget(const struct bench *b, const struct lane *lane) {
     return b->o.budget_ns && lane->seconds * 1e9 >= (double)b->o.budget_ns;
 }
 
-static void one_run(struct bench *b, const struct plan_unit *u, unsigned mmu,
-                    unsigned run) {
+/* One run of a point. Return: as measure_run; the lane failed then. */
+static int run_once(struct bench *b, const struct plan_unit *u, unsigned mmu,
+                    const struct pn_tlb_model *tlb, bool digest,
+                    struct measure_sample *sample, struct spent *spent) {
     struct lane *lane = &b->lane[mmu];
     char append[512];
     const struct measure_config cfg = {
@@ -108,27 +129,51 @@ static void one_run(struct bench *b, const struct plan_unit *u, unsigned mmu,
         .kernel = plan_is_linux(u->workload) ? b->o.kernel : NULL,
         .initrd = plan_is_linux(u->workload) ? b->o.initrd : NULL,
         .log_dirty = !strcmp(u->workload, "dirty"),
+        .whole = plan_is_boot(u->workload),
+        .digest = digest,
+        .tlb = tlb,
         .running = &running,
     };
-    struct measure_sample s;
-    b->runs_done[mmu]++;
-    if (lane->failed || (lane->n && over_budget(b, lane)))
-        return;
-    show_progress(b, u, mmu, run);
     plan_append(u, append, sizeof(append));
     double took = -now();
-    int rc = measure_run(&cfg, &s, lane->failure, sizeof(lane->failure));
+    int rc = measure_run(&cfg, sample, lane->failure, sizeof(lane->failure));
     took += now();
-    b->seconds[mmu] += took;
+    spent->seconds += took;
     lane->seconds += took;
     lane->failed = rc != 0;
-    /* A run that takes the whole budget needs no warm-up, and counts. */
-    if (rc || (run < b->o.warmup && !over_budget(b, lane))) {
-        if (!rc)
-            json_decref(s.foreign);
+    return rc;
+}
+
+static void one_run(struct bench *b, const struct plan_unit *u, unsigned mmu,
+                    unsigned run) {
+    struct lane *lane = &b->lane[mmu];
+    struct measure_sample s;
+    char text[48];
+    b->plain[mmu].runs++;
+    if (lane->failed || (lane->n && over_budget(b, lane)))
         return;
-    }
-    lane->samples[lane->n++] = s;
+    snprintf(text, sizeof(text), "run %u of %u", run + 1, b->o.repeat + b->o.warmup);
+    show_progress(b, u, mmu, text);
+    bool digest = run == 0 && !b->o.mmu[mmu]->threaded;
+    if (run_once(b, u, mmu, NULL, digest, &s, &b->plain[mmu]))
+        return;
+    if (digest)
+        lane->digest = s.ram_digest;
+    /* A run that takes the whole budget needs no warm-up, and counts. */
+    if (run < b->o.warmup && !over_budget(b, lane))
+        json_decref(s.foreign);
+    else
+        lane->samples[lane->n++] = s;
+}
+
+/* The run whose TLBs are modelled: one, for it is deterministic. */
+static void model_run(struct bench *b, const struct plan_unit *u, unsigned mmu) {
+    struct lane *lane = &b->lane[mmu];
+    b->model[mmu].runs++;
+    if (lane->failed)
+        return;
+    show_progress(b, u, mmu, "modelled run");
+    lane->modelled = !run_once(b, u, mmu, &b->o.tlb, false, &lane->model, &b->model[mmu]);
 }
 
 static void clear_lane(struct lane *lane) {
@@ -136,29 +181,35 @@ static void clear_lane(struct lane *lane) {
         json_decref(lane->samples[i].foreign);
     lane->n = 0;
     lane->seconds = 0;
-    lane->failed = false;
+    lane->digest = 0;
+    lane->failed = lane->modelled = false;
 }
 
-/* The guest must have done the same under every MMU. */
+static void differs(struct bench *b, const struct plan_unit *u, unsigned mmu,
+                    const char *what) {
+    cli_error("%s %s: --mmu %s %s", u->workload, u->label, b->o.mmu[mmu]->name, what);
+    b->any_failed = true;
+}
+
+/* The guest must have done the same under every MMU, and with a model. */
 static void check_same(struct bench *b, const struct plan_unit *u) {
-    const struct measure_sample *first = NULL, *soft = NULL;
+    const struct lane *first = NULL, *soft = NULL;
     for (unsigned i = 0; i < b->o.mmus; i++) {
         const struct lane *l = &b->lane[i];
-        const struct measure_sample *s = l->samples;
+        const struct measure_sample *s = l->samples, *m = &l->model;
         if (l->failed)
             continue;
-        if (first && strcmp(first->checksum, s->checksum) != 0) {
-            cli_error("%s %s: --mmu %s computed another checksum", u->workload, u->label,
-                      b->o.mmu[i]->name);
-            b->any_failed = true;
-        }
-        if (soft && s->guest_insns && soft->guest_insns != s->guest_insns) {
-            cli_error("%s %s: --mmu %s ran another number of instructions", u->workload,
-                      u->label, b->o.mmu[i]->name);
-            b->any_failed = true;
-        }
-        first = s;
-        soft = s->guest_insns ? s : soft;
+        if (first && strcmp(first->samples->checksum, s->checksum) != 0)
+            differs(b, u, i, "computed another checksum");
+        if (soft && s->guest_insns && soft->samples->guest_insns != s->guest_insns)
+            differs(b, u, i, "ran another number of instructions");
+        if (soft && l->digest && soft->digest != l->digest)
+            differs(b, u, i, "left other bytes in guest memory");
+        if (l->modelled &&
+            (m->guest_insns != s->guest_insns || strcmp(m->checksum, s->checksum) != 0))
+            differs(b, u, i, "did something else with modelled TLBs");
+        first = l;
+        soft = s->guest_insns ? l : soft;
     }
 }
 
@@ -172,8 +223,18 @@ static int keep(struct bench *b, const struct plan_unit *u) {
                       b->o.mmu[i]->name, l->failure);
             b->any_failed = true;
         }
-        rc = result_add(b->doc, u, b->o.mmu[i], l->samples, l->failed ? 0 : l->n,
-                        l->failure);
+        const struct result_input in = {
+            .unit = u,
+            .engine = b->o.mmu[i],
+            .samples = l->samples,
+            .n = l->failed ? 0 : l->n,
+            .failure = l->failure,
+            .model = l->modelled && !l->failed ? &l->model : NULL,
+            .tlb = &b->o.tlb,
+            .cost = &b->o.cost,
+            .digest = l->digest,
+        };
+        rc = result_add(b->doc, &in);
     }
     check_same(b, u);
     return rc;
@@ -185,6 +246,9 @@ static int one_point(struct bench *b, const struct plan_unit *u) {
     for (unsigned run = 0; run < runs && !stop_signal; run++)
         for (unsigned i = 0; i < b->o.mmus && !stop_signal; i++)
             one_run(b, u, i, run);
+    for (unsigned i = 0; i < b->o.mmus && !stop_signal; i++)
+        if (has_model(b, i))
+            model_run(b, u, i);
     int rc = stop_signal ? 0 : keep(b, u);
     for (unsigned i = 0; i < b->o.mmus; i++)
         clear_lane(&b->lane[i]);
@@ -196,10 +260,11 @@ static json_t *settings_json(const struct bench_options *o) {
     json_t *mmus = json_array();
     for (unsigned i = 0; i < o->mmus; i++)
         json_array_append_new(mmus, json_string(o->mmu[i]->name));
-    json_t *s =
-        json_pack("{s:b, s:i, s:i, s:f, s:o, s:I}", "quick", o->quick, "repeat",
-                  (int)o->repeat, "warmup", (int)o->warmup, "budget_s",
-                  (double)o->budget_ns / 1e9, "mmus", mmus, "memory", (json_int_t)o->ram);
+    json_t *s = json_pack("{s:b, s:i, s:i, s:f, s:o, s:I, s:s?, s:s?}", "quick", o->quick,
+                          "repeat", (int)o->repeat, "warmup", (int)o->warmup, "budget_s",
+                          (double)o->budget_ns / 1e9, "mmus", mmus, "memory",
+                          (json_int_t)o->ram, "tlb", o->model ? o->tlb.name : NULL,
+                          "cost_profile", o->model ? o->cost.name : NULL);
     if (s && o->shards)
         json_object_set_new(
             s, "shard",

@@ -5,6 +5,7 @@
 
 #include "base/outfile.h"
 #include "bench/harness/plan.h"
+#include "bench/harness/profile.h"
 #include "bench/harness/result.h"
 #include "cli/cli.h"
 
@@ -23,6 +24,9 @@ struct bench_options {
     char numa[32];               /* policy of guest memory; "": the host's */
     uint64_t ram, timeout_ns;
     uint64_t budget_ns; /* of one point under one MMU; 0: none */
+    bool model;         /* a modelled run of each point beside the others */
+    struct pn_tlb_model tlb;
+    struct pn_cost_profile cost;
 };
 
 /* Fill *o from the command line (bench_options.c). Return: CLI_OK, CLI_USAGE or CLI_HOST

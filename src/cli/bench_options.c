@@ -26,13 +26,17 @@ enum {
     OPT_LIST,
     OPT_KERNEL,
     OPT_INITRD,
+    OPT_TLB,
+    OPT_COST,
 };
+
+#define TLB_DEFAULT "skylake"
 
 static const struct argp_option options[] = {
     {0, 0, 0, 0, "What is compared:", 1},
     {"mmu", OPT_MMU, "M,...", 0, "MMUs (default: all of kvm, shadow, tdp that work here)",
      1},
-    {"list", OPT_LIST, 0, 0, "List the workloads and their parameters", 1},
+    {"list", OPT_LIST, 0, 0, "List the workloads, their parameters, and the profiles", 1},
     {"quick", OPT_QUICK, 0, 0, "Small workloads, fewer points, 3 repetitions", 1},
     {"kernel", OPT_KERNEL, "FILE", 0, "Kernel of the Linux workloads", 1},
     {"initrd", OPT_INITRD, "FILE", 0,
@@ -49,9 +53,18 @@ static const struct argp_option options[] = {
      "Guest memory: local, bind=N or interleave=A,B (default: that CPU's node)", 2},
     {"memory", 'm', "SIZE", 0, "Guest memory (default 512M)", 2},
     {"timeout", OPT_TIMEOUT, "S", 0, "Give a run up after S seconds (default 120)", 2},
-    {0, 0, 0, 0, "What is written:", 3},
-    {"json", OPT_JSON, "FILE", 0, "Results as JSON; see bench/README.md", 3},
-    {"html", OPT_HTML, "FILE", 0, "Results as one page with charts", 3},
+    {0, 0, 0, 0,
+     "What is modelled, in one run more of each point under shadow and tdp:", 3},
+    {"tlb", OPT_TLB, "MODEL", 0,
+     "TLBs and walk caches: a shipped model, a .json file, or off (default " TLB_DEFAULT
+     ")",
+     3},
+    {"cost", OPT_COST, "PROFILE", 0,
+     "Cost profile: a shipped one, or a .json file (default " PROFILE_COST_DEFAULT ")",
+     3},
+    {0, 0, 0, 0, "What is written:", 4},
+    {"json", OPT_JSON, "FILE", 0, "Results as JSON; see bench/README.md", 4},
+    {"html", OPT_HTML, "FILE", 0, "Results as one page with charts", 4},
     CLI_HELP_OPTION,
     {0},
 };
@@ -61,7 +74,7 @@ struct parse {
     struct bench_options *o;
     const char *workload[PLAN_UNITS_MAX];
     unsigned workloads;
-    const char *mmus;
+    const char *mmus, *tlb, *cost;
     bool repeat_given, listed;
 };
 
@@ -73,8 +86,9 @@ static void list_workloads(void) {
         size_t n = 0;
         const char *word = workload_word(i, p->standard, &n);
         if (p->workload != last)
-            printf("%s%s: %s\n", last < 0 ? "" : "\n", workloads[p->workload].name,
-                   workloads[p->workload].doc);
+            printf("%s%s: %s (ops: %s)\n", last < 0 ? "" : "\n",
+                   workloads[p->workload].name, workloads[p->workload].doc,
+                   workloads[p->workload].unit);
         last = p->workload;
         if (word)
             snprintf(value, sizeof(value), "%.*s", (int)n, word);
@@ -85,21 +99,26 @@ static void list_workloads(void) {
     }
 }
 
-static void print_linux(const char *name, uint64_t n, uint64_t bytes, const char *doc) {
+static void print_linux(const char *name, uint64_t n, uint64_t bytes, const char *doc,
+                        const char *unit) {
     char size[SIZE_TEXT_MAX];
     printf("linux.%-10s n=%" PRIu64, name, n);
     if (bytes)
         printf(" bytes=%s", size_text(bytes, size));
-    printf(": %s\n", doc);
+    printf(": %s (ops: %s)\n", doc, unit);
 }
 
 static void list_linux(void) {
     puts("\nlinux: all that follow, each in a Linux guest of its own (--kernel, "
          "--initrd)");
 #define LINUX(name, unit, n, quick, bytes, quick_bytes, doc)                             \
-    print_linux(#name, n, bytes, doc);
+    print_linux(#name, n, bytes, doc, unit);
 #include "bench/linux/linux.inc"
 #undef LINUX
+    printf("linux.%-10s the boot itself, from the first instruction to power-off\n",
+           "boot");
+    puts("\nprofiles (--tlb, --cost):");
+    profile_list(stdout);
 }
 
 static error_t bad_number(struct argp_state *state, const char *option, const char *arg,
@@ -188,6 +207,12 @@ static error_t parse_opt(int key, char *arg, struct argp_state *state) {
     case OPT_INITRD:
         o->initrd = arg;
         return 0;
+    case OPT_TLB:
+        p->tlb = arg;
+        return 0;
+    case OPT_COST:
+        p->cost = arg;
+        return 0;
     case OPT_JSON:
         o->json = arg;
         return 0;
@@ -209,9 +234,10 @@ static const struct argp argp = {
     .parser = parse_opt,
     .args_doc = "[WORKLOAD[:NAME=VALUE,...]...]",
     .doc = "Run the same workloads under each MMU and compare them. Without arguments: "
-           "every workload, every MMU of this host. Times under kvm are measured on the "
-           "host's CPU; those under shadow and tdp are the software CPU's, simulated: "
-           "compare them with each other.\vExit codes: 0 all ran; 1 a host failure, or a "
+           "every workload, every MMU of this host; Linux's too if there is --kernel and "
+           "--initrd. Times under kvm are measured on the host's CPU; those under shadow "
+           "and tdp are the software CPU's, simulated: compare them with each other. "
+           "Cycles are modelled.\vExit codes: 0 all ran; 1 a host failure, or a "
            "run failed; 2 usage; 130 interrupted: what was finished is written.\n\n"
            "Example: penumbra bench chase remap --mmu shadow,tdp --html page.html",
 };
@@ -262,6 +288,8 @@ static int make_plan(struct bench_options *o, const struct parse *p) {
     char text[256];
     struct err e = {text, sizeof(text)};
     int rc = p->workloads ? 0 : plan_add_all(&o->plan, o->quick, &e);
+    if (!rc && !p->workloads && o->kernel && o->initrd)
+        rc = plan_add(&o->plan, "linux", o->quick, &e);
     for (unsigned i = 0; i < p->workloads && !rc; i++) {
         if (plan_is_linux(p->workload[i]) && (!o->kernel || !o->initrd))
             rc = err_set(&e, -EINVAL, "%s needs --kernel and --initrd", p->workload[i]);
@@ -275,6 +303,20 @@ static int make_plan(struct bench_options *o, const struct parse *p) {
     if (o->shards)
         plan_shard(&o->plan, o->shard, o->shards);
     return CLI_OK;
+}
+
+/* Return: CLI_OK, CLI_USAGE (a broken profile) or CLI_HOST, after one line. */
+static int choose_model(struct bench_options *o, const struct parse *p) {
+    char text[512];
+    struct err e = {text, sizeof(text)};
+    const char *tlb = p->tlb ? p->tlb : TLB_DEFAULT;
+    o->model = strcmp(tlb, "off") != 0;
+    int rc = o->model ? profile_tlb(tlb, &o->tlb, &e) : 0;
+    if (!rc)
+        rc = profile_cost(p->cost ? p->cost : PROFILE_COST_DEFAULT, &o->cost, &e);
+    if (rc)
+        cli_error("%s", text);
+    return rc == -EINVAL || rc == -ENOENT ? CLI_USAGE : rc ? CLI_HOST : CLI_OK;
 }
 
 int bench_options_parse(struct bench_options *o, int argc, char **argv, bool *done) {
@@ -292,5 +334,7 @@ int bench_options_parse(struct bench_options *o, int argc, char **argv, bool *do
     if (o->quick && !p.repeat_given)
         o->repeat = 3;
     rc = make_plan(o, &p);
+    if (!rc)
+        rc = choose_model(o, &p);
     return rc ? rc : choose_mmus(o, p.mmus);
 }

@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "bench/harness/resample.h"
 #include "cli/bench.h"
 
 const char *bench_time(double ns, char buf[16]) {
@@ -61,14 +62,17 @@ static void print_row(const json_t *r, FILE *out) {
     bench_time(json_number_value(json_object_get(t, "low")), low);
     bench_time(json_number_value(json_object_get(t, "high")), high);
     snprintf(range, sizeof(range), "%s..%s", low, high);
-    fprintf(out, "%9s %9s  %-19s %3zu %8s %8s %8s %8s %6s %8s %7s\n", time, each, range,
-            n, number(json_object_get(r, "guest_insns"), b[0]),
+    fprintf(out, "%9s %9s  %-19s %3zu %8s %8s %8s %8s %6s %8s %7s", time, each, range, n,
+            number(json_object_get(r, "guest_insns"), b[0]),
             number(json_object_get(f, "taken"), b[1]),
             number(json_object_get(f, "guest"), b[2]),
             number(json_object_get(r, "tlb_misses"), b[3]),
             number(json_object_get(w, "per_miss"), b[4]),
             number(json_object_get(r, "exits"), b[5]),
             size(json_object_get(r, "table_bytes"), b[6]));
+    if (text(r, "dirty_tracker"))
+        fprintf(out, "  dirty log: %s", text(r, "dirty_tracker"));
+    fputc('\n', out);
 }
 
 static void print_host(const json_t *host, FILE *out) {
@@ -80,25 +84,132 @@ static void print_host(const json_t *host, FILE *out) {
             text(kvm, "mmu") ? text(kvm, "mmu") : "not known");
 }
 
-void bench_table_print(const json_t *doc, FILE *out) {
-    json_t *r, *host, *results = json_object_get(doc, "results");
-    const json_t *last = NULL;
-    size_t i;
-    json_array_foreach(json_object_get(doc, "hosts"), i, host) print_host(host, out);
-    fprintf(out, "\n  %-6s %-9s %9s %9s  %-19s   n %8s %8s %8s %8s %6s %8s %7s\n", "MMU",
-            "time is", "median", "each", "95% interval", "insns", "faults", "guest's",
-            "TLB miss", "refs", "exits", "tables");
-    json_array_foreach(results, i, r) {
-        if (!last || json_integer_value(json_object_get(last, "index")) !=
-                         json_integer_value(json_object_get(r, "index")))
+static bool same_point(const json_t *a, const json_t *b) {
+    return json_integer_value(json_object_get(a, "index")) ==
+           json_integer_value(json_object_get(b, "index"));
+}
+
+/* The result of the point at i under that MMU, or NULL. Points stand together. */
+static const json_t *of_point(const json_t *results, size_t i, const char *mmu) {
+    const json_t *r = json_array_get(results, i), *x = r;
+    for (; x && same_point(x, r); x = json_array_get(results, ++i))
+        if (!strcmp(text(x, "mmu"), mmu))
+            return x;
+    return NULL;
+}
+
+/* How the simulated times of the point at i compare. */
+static void print_ratio(const json_t *results, size_t i, FILE *out) {
+    static double a[RESAMPLE_MAX], b[RESAMPLE_MAX];
+    char range[40];
+    const json_t *shadow = of_point(results, i, "shadow");
+    const json_t *tdp = of_point(results, i, "tdp");
+    size_t na = shadow ? result_samples(shadow, a, RESAMPLE_MAX) : 0;
+    size_t nb = tdp ? result_samples(tdp, b, RESAMPLE_MAX) : 0;
+    if (!na || !nb)
+        return;
+    struct interval r = resample_ratio(a, na, b, nb);
+    snprintf(range, sizeof(range), "%.3f..%.3f", r.low, r.high);
+    fprintf(out, "  tdp/shadow       %9.3f %9s  %s\n", r.median, "", range);
+}
+
+static void print_times(const json_t *results, FILE *out) {
+    const json_t *r, *next;
+    size_t first = 0;
+    fprintf(out, "\n  %-6s %-9s %9s %9s  %-19s %3s %8s %8s %8s %8s %6s %8s %7s\n", "MMU",
+            "time is", "median", "each", "95% interval", "n", "insns", "faults",
+            "guest's", "TLB miss", "refs", "exits", "tables");
+    for (size_t i = 0; (r = json_array_get(results, i)); i++) {
+        if (i == first)
             fprintf(out, "%s %s\n", text(r, "workload"), text(r, "label"));
         print_row(r, out);
-        last = r;
+        next = json_array_get(results, i + 1);
+        if (next && same_point(next, r))
+            continue;
+        print_ratio(results, first, out);
+        first = i + 1;
     }
     fputs("\nmeasured: on the host's CPU. simulated: by the software CPU; its times "
           "compare with each\nother alone. each: the median by operations. n: runs. "
           "insns: guest instructions. faults: met\nby the MMU's tables; guest's: of "
           "these, given to the guest. refs: table entries read per\nTLB miss. -: not "
-          "counted.\n",
+          "counted. tdp/shadow: of medians.\n",
           out);
+}
+
+/* ---- What is modelled ---- */
+
+/* Of one point under one MMU; below 0: not modelled, or there are none. */
+struct modelled {
+    double per_op, walks, mean, exits;
+};
+
+static double member(const json_t *object, const char *name) {
+    const json_t *v = json_object_get(object, name);
+    return json_is_number(v) ? json_number_value(v) : -1;
+}
+
+static struct modelled read_modelled(const json_t *r) {
+    const json_t *j = json_object_get(r, "modelled"), *w = json_object_get(j, "walks");
+    double ops = member(r, "ops");
+    return (struct modelled){
+        .per_op = member(j, "cycles") / (ops > 0 ? ops : 1),
+        .walks = member(w, "count"),
+        .mean = member(w, "mean"),
+        .exits = member(json_object_get(j, "vm_exits"), "all"),
+    };
+}
+
+static const char *cell(double v, bool real, char buf[16]) {
+    json_t *j = v < 0 ? NULL : real ? json_real(v) : json_integer((json_int_t)(v + 0.5));
+    const char *out = number(j, buf);
+    json_decref(j);
+    return out;
+}
+
+static void print_modelled_row(const json_t *r, const struct modelled *s,
+                               const struct modelled *t, FILE *out) {
+    char name[128], b[9][16];
+    bool both = s->per_op > 0 && t->per_op > 0;
+    snprintf(name, sizeof(name), "%s %s", text(r, "workload"), text(r, "label"));
+    fprintf(
+        out, "%-30.30s %9s %9s %6s  %8s %8s  %6s %6s  %8s %8s\n", name,
+        cell(s->per_op, s->per_op < 1000, b[0]), cell(t->per_op, t->per_op < 1000, b[1]),
+        cell(both ? s->per_op / t->per_op : -1, true, b[2]), cell(s->walks, false, b[3]),
+        cell(t->walks, false, b[4]), cell(s->mean, true, b[5]), cell(t->mean, true, b[6]),
+        cell(s->exits, false, b[7]), cell(t->exits, false, b[8]));
+}
+
+static void print_modelled(const json_t *doc, FILE *out) {
+    const json_t *settings = json_object_get(doc, "settings"), *r, *last = NULL;
+    const json_t *results = json_object_get(doc, "results");
+    if (!text(settings, "tlb") || !json_array_size(results))
+        return;
+    fprintf(
+        out,
+        "\nmodelled: TLBs of '%s', costs of '%s'; neither measured nor simulated\n"
+        "%-30s %26s  %17s  %13s  %17s\n%-30s %9s %9s %6s  %8s %8s  %6s %6s  %8s %8s\n",
+        text(settings, "tlb"), text(settings, "cost_profile"), "", "cycles per op    ",
+        "TLB walks    ", "refs per walk", "VM exits    ", "", "shadow", "tdp", "ratio",
+        "shadow", "tdp", "shadow", "tdp", "shadow", "tdp");
+    for (size_t i = 0; (r = json_array_get(results, i)); i++) {
+        if (last && same_point(last, r))
+            continue;
+        last = r;
+        struct modelled shadow = read_modelled(of_point(results, i, "shadow"));
+        struct modelled tdp = read_modelled(of_point(results, i, "tdp"));
+        if (shadow.walks >= 0 || tdp.walks >= 0)
+            print_modelled_row(r, &shadow, &tdp, out);
+    }
+    fputs("ratio: shadow over tdp; above 1 tdp is cheaper. What an op is: "
+          "penumbra bench --list.\n",
+          out);
+}
+
+void bench_table_print(const json_t *doc, FILE *out) {
+    json_t *host;
+    size_t i;
+    json_array_foreach(json_object_get(doc, "hosts"), i, host) print_host(host, out);
+    print_times(json_object_get(doc, "results"), out);
+    print_modelled(doc, out);
 }

@@ -4,7 +4,8 @@
  * `penumbra merge`: one result of several shards.
  *
  * A difference is real when the 95% bootstrap interval of the ratio of the median times
- * leaves 1 out, and there are samples enough for such an interval to mean that.
+ * leaves 1 out, and there are samples enough for such an interval to mean that. Modelled
+ * cycles are exact: any difference between them is real.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -37,11 +38,15 @@ struct compare {
     double fail_above; /* per cent; below 0: never */
     json_t *doc[2];
     unsigned same, slower, faster, unsure, crossed, unmatched;
+    unsigned modelled, more, fewer; /* pairs with modelled cycles; B has more, fewer */
 };
 
 static const struct argp_option compare_options[] = {
     {"fail-above", OPT_FAIL_ABOVE, "PCT", 0,
-     "Exit with 5 when a real difference makes B slower by more than PCT per cent", 0},
+     "Exit with 5 when a real difference makes B slower by more than PCT per cent, in "
+     "time "
+     "or in modelled cycles",
+     0},
     CLI_HELP_OPTION,
     {0},
 };
@@ -117,6 +122,27 @@ static void compare_pair(struct compare *c, const json_t *a, const json_t *b) {
            r.high, verdict);
 }
 
+/* Of one pair, under the same models: a row where the cycles differ. */
+static void compare_modelled(struct compare *c, const json_t *a, const json_t *b) {
+    const json_t *x = json_object_get(a, "modelled"), *y = json_object_get(b, "modelled");
+    if (!json_is_object(x) || !json_is_object(y) ||
+        strcmp(text(x, "tlb"), text(y, "tlb")) != 0 ||
+        strcmp(text(x, "cost_profile"), text(y, "cost_profile")) != 0)
+        return;
+    double ca = json_number_value(json_object_get(x, "cycles"));
+    double cb = json_number_value(json_object_get(y, "cycles"));
+    double ratio = ca > 0 ? cb / ca : 1;
+    c->modelled++;
+    if (ratio > 1 - 1e-9 && ratio < 1 + 1e-9) /* as many digits as a file has */
+        return;
+    bool crossed = c->fail_above >= 0 && (ratio - 1) * 100 > c->fail_above;
+    c->more += ratio > 1;
+    c->fewer += ratio < 1;
+    c->crossed += crossed;
+    printf("%9s modelled cycles: %.0f and %.0f, %.3f: B has %s%s\n", "", ca, cb, ratio,
+           ratio > 1 ? "more" : "fewer", crossed ? ", beyond the limit" : "");
+}
+
 static void compare_hosts(const struct compare *c) {
     const json_t *a = json_array_get(json_object_get(c->doc[0], "hosts"), 0);
     const json_t *b = json_array_get(json_object_get(c->doc[1], "hosts"), 0);
@@ -141,6 +167,7 @@ static void compare_all(struct compare *c) {
             continue;
         }
         compare_pair(c, a, b);
+        compare_modelled(c, a, b);
         const json_t *na = json_object_get(a, "guest_insns"),
                      *nb = json_object_get(b, "guest_insns");
         if (json_is_number(na) && json_is_number(nb) && !json_equal(na, nb))
@@ -153,6 +180,9 @@ static void compare_all(struct compare *c) {
     printf("\n%u without a difference, %u slower in B, %u faster in B, %u with too few "
            "samples, %u in one file alone or failed\n",
            c->same, c->slower, c->faster, c->unsure, c->unmatched);
+    printf("modelled cycles: %u pairs under the same models, %u with more in B, %u with "
+           "fewer\n",
+           c->modelled, c->more, c->fewer);
 }
 
 /* Ends a command that only prints. */

@@ -1,19 +1,15 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# penumbra bench, compare and merge: results, shards, and every kind of bad input.
+# penumbra bench, compare and merge: results, models, shards, progress. Bad input: bad_input.sh.
 . "$(dirname "$0")/../cli/lib.sh"
+. "$(dirname "$0")/lib.sh"
 
-tiny=(touch:bytes=64K,rounds=1 remap:pages=8,rounds=1 exit:count=10)
-soft=(--mmu shadow,tdp --warmup 0)
-
-# value FILE MEMBER: the numbers of a member, in order (the JSON has one per line).
-value() { sed -n "s/^ *\"$2\": \([^,]*\),\{0,1\}\$/\1/p" "$1"; }
 # What does not depend on the time of day.
-steady() { grep -E '"(workload|params|label|mmu|kind|guest_insns|taken|exits|tlb_misses|references|checksum|ops)":' "$1"; }
+steady() { grep -E '"(workload|params|label|mmu|kind|guest_insns|taken|exits|tlb_misses|references|checksum|memory_digest|ops|insns|cycles|mean)":' "$1"; }
 
 run bench "${tiny[@]}" "${soft[@]}" --repeat 4 --json "$work/a.json" --html "$work/a.html"
 [ "$rc" -eq 0 ] || fail "bench: exit code $rc: $(cat "$work/err")"
-grep -q '"schema": "penumbra-bench-1"' "$work/a.json" || fail "no schema"
+grep -q '"schema": "penumbra-bench-2"' "$work/a.json" || fail "no schema"
 [ "$(value "$work/a.json" workload | wc -l)" -eq 6 ] || fail "not 6 results"
 [ "$(value "$work/a.json" repeatable | sort -u)" = true ] || fail "counters differ between repetitions"
 [ "$(value "$work/a.json" kind | sort -u)" = '"simulated"' ] || fail "not simulated"
@@ -29,10 +25,41 @@ for i in 1 3 5; do
         "$(value "$work/a.json" guest_insns | sed -n "$((i + 1))p")" ] || fail "instructions differ"
 done
 
+# What is modelled: in each result, under its label, and the same for both MMUs' guests.
+for m in cycles insns memory_digest; do
+    [ "$(value "$work/a.json" $m | grep -vc null)" -eq 6 ] || fail "not 6 of $m"
+done
+[ "$(grep -c '"tlb": "skylake"' "$work/a.json")" -eq 7 ] || fail "the model is not named"
+grep -q "^modelled: TLBs of 'skylake', costs of 'kvm'; neither measured nor simulated" "$work/out" ||
+    fail "the table does not say what is modelled"
+for i in 1 3 5; do
+    [ "$(value "$work/a.json" memory_digest | sed -n "${i}p")" = \
+        "$(value "$work/a.json" memory_digest | sed -n "$((i + 1))p")" ] || fail "memory differs"
+done
+[ "$(value "$work/a.json" insns)" = "$(value "$work/a.json" guest_insns)" ] ||
+    fail "the guest runs other instructions with a model"
+run bench "${tiny[0]}" --mmu shadow --repeat 1 --tlb off --json "$work/off.json"
+[ "$rc" -eq 0 ] && [ "$(value "$work/off.json" modelled)" = null ] || fail "--tlb off models"
+grep -q '^modelled' "$work/out" && fail "--tlb off prints modelled figures"
+run bench dirty:bytes=64K,rounds=2 --mmu shadow --repeat 1 --warmup 0 --json "$work/d.json"
+[ "$(value "$work/d.json" dirty_tracker)" = '"wp"' ] || fail "the dirty log's tracker is not named"
+grep -q 'dirty log: wp$' "$work/out" || fail "the table does not name the dirty log's tracker"
+
 # A result is no different from itself.
 run compare "$work/a.json" "$work/a.json" --fail-above 0
 [ "$rc" -eq 0 ] || fail "compare with itself: exit code $rc"
 [ "$(grep -c 'no difference$' "$work/out")" -eq 6 ] || fail "compare with itself: $(cat "$work/out")"
+grep -q '^modelled cycles: 6 pairs under the same models, 0 with more in B, 0 with fewer' "$work/out" ||
+    fail "compare with itself: modelled cycles: $(cat "$work/out")"
+# Modelled cycles that differ are found, and count for the limit.
+sed -E 's/"cycles": ([0-9]+)/"cycles": 9\1/' "$work/a.json" > "$work/dear.json"
+run compare "$work/a.json" "$work/dear.json" --fail-above 5
+[ "$rc" -eq 5 ] && [ "$(grep -c 'B has more, beyond the limit$' "$work/out")" -eq 6 ] ||
+    fail "more modelled cycles: exit code $rc: $(cat "$work/out")"
+# Those of another model do not.
+sed 's/"tlb": "skylake"/"tlb": "other"/' "$work/dear.json" > "$work/model.json"
+run compare "$work/a.json" "$work/model.json" --fail-above 5
+[ "$rc" -eq 0 ] && grep -q '^modelled cycles: 0 pairs' "$work/out" || fail "another model: exit code $rc"
 # Three times slower is found: exit code 5. (Samples stand alone on their lines.)
 sed -E 's/^ {5}([1-9][0-9]*)(,?)$/     \10\2/' "$work/a.json" > "$work/slow.json"
 run compare "$work/a.json" "$work/slow.json" --fail-above 100
@@ -54,56 +81,10 @@ cmp <(steady "$work/a.json") <(steady "$work/m.json") || fail "the merged shards
 run compare "$work/a.json" "$work/m.json"
 grep -q ' 0 in one file alone' "$work/out" || fail "the merged shards are not the whole"
 
-# Bad input: one line, a documented code, nothing left behind.
-refused 2 bench nosuch
-refused 2 bench touch:nosuch=1
-refused 2 bench touch:bytes=1
-refused 2 bench touch:bytes=1M,bytes=2M
-refused 2 bench touch touch
-refused 2 bench linux.fork
-refused 2 bench linux.nosuch --kernel a --initrd b
-refused 2 bench linux.fork:bytes=1 --kernel a --initrd b
-refused 2 bench --mmu nosuch
-refused 2 bench --mmu shadow,shadow
-refused 2 bench --mmu ""
-refused 2 bench --repeat 0
-refused 2 bench --shard 3/2
-refused 2 bench --shard x
-refused 2 bench --budget -1
-refused 2 compare "$work/a.json"
-refused 1 compare "$work/a.json" "$work/nosuch.json"
-refused 2 compare "$work/a.json" "$work/a.json" --fail-above x
-head -c 3000 "$work/a.json" > "$work/cut.json"
-refused 2 compare "$work/a.json" "$work/cut.json"
-sed 's/penumbra-bench-1/penumbra-bench-99/' "$work/a.json" > "$work/other.json"
-refused 2 compare "$work/other.json" "$work/a.json"
-grep -q 'penumbra-bench-99' "$work/err" || fail "the schema is not named"
-echo '[]' > "$work/array.json"
-refused 2 compare "$work/array.json" "$work/a.json"
-sed 's/"exits": [0-9]*/"exits": "many"/' "$work/a.json" > "$work/broken.json"
-refused 2 compare "$work/broken.json" "$work/a.json"
-refused 2 merge "$work/out.json" "$work/s1.json" "$work/s1.json"
-refused 2 merge "$work/out.json" "$work/cut.json"
-[ ! -e "$work/out.json" ] || fail "a failed merge left its file"
-refused 1 bench "${tiny[2]}" "${soft[@]}" --repeat 1 --json /nosuch/a.json
-run bench "${tiny[2]}" "${soft[@]}" --repeat 1 --json /dev/full
-[ "$rc" -eq 1 ] && grep -q 'cannot write /dev/full: No space left' "$work/err" ||
-    fail "no space: exit code $rc: $(cat "$work/err")"
-run bench touch:bytes=64M,rounds=1 -m 16M --mmu shadow --repeat 1 --warmup 0 --json "$work/f.json"
-[ "$rc" -eq 1 ] && grep -q 'under --mmu shadow' "$work/err" || fail "a failing guest: exit code $rc"
-[ "$(value "$work/f.json" error)" != null ] || fail "a failure is not in the result"
-
-# An interrupt keeps what is finished.
-"$penumbra" bench exit:count=10 chase:steps=1000000000 --mmu shadow --warmup 0 --repeat 1 \
-    --json "$work/i.json" < /dev/null > "$work/out" 2> "$work/err" &
-pid=$!
-sleep 4
-kill -INT $pid
-wait $pid
-rc=$?
-[ "$rc" -eq 130 ] || fail "interrupted: exit code $rc"
-[ "$(value "$work/i.json" workload)" = '"exit"' ] || fail "interrupted: the finished result is not kept"
-[ "$(value "$work/i.json" interrupted)" = true ] || fail "interrupted: the result does not say so"
-grep -q 'interrupted: 1 of 2' "$work/err" || fail "interrupted: $(cat "$work/err")"
-[ -z "$(find "$work" -name '*.part')" ] || fail "files left behind"
+# On a terminal: which point and run, and how long it still takes.
+script -qec "'$penumbra' bench ${tiny[0]} ${soft[*]} --repeat 3" /dev/null < /dev/null > "$work/tty" 2>&1 ||
+    fail "on a terminal: exit code $?"
+grep -q '\[1/1\] touch bytes=64K rounds=1  tdp  run 3 of 3  about 0:0[0-9] left' "$work/tty" ||
+    fail "no progress on a terminal"
+grep -q 'modelled run  about' "$work/tty" || fail "no progress of a modelled run"
 exit $bad

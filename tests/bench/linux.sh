@@ -17,7 +17,7 @@ fail() {
     bad=1
 }
 
-jobs=fork:5,exec:3,sh:2,pagefault:300:1M,protfault:100,mmap:3:1M,ctx:100,pipe:20,syscall:100,sort:2000,hash:2000:64K,compress:20K
+jobs=fork:5,exec:3,sh:2,pagefault:300:1M,protfault:100,mapfile:3:1M,sigcatch:50,sigsend:50,mmap:3:1M,ctx:100,pipe:20,syscall:100,sort:2000,hash:2000:64K,compress:20K
 for w in $(sed -n 's/^LINUX(\([a-z]*\),.*/\1/p' "$here/../../bench/linux/linux.inc"); do
     case ,$jobs in *",$w:"*) ;; *) fail "no job for $w" ;; esac
 done
@@ -45,7 +45,7 @@ refused "NAME"
 # shellcheck disable=SC2086
 "$program" ${jobs//,/ } > "$work/native" || fail "exit code $? natively"
 grep '^workload: end ' "$work/native" > "$work/want"
-[ "$(wc -l < "$work/want")" -eq 12 ] || fail "not 12 workloads natively"
+[ "$(wc -l < "$work/want")" -eq 15 ] || fail "not 15 workloads natively"
 
 cache=$("$here/../../scripts/guest.sh" --add "$program") || {
     echo "SKIPPED: no guest: scripts/guest.sh could not get Debian's packages"

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: MIT */
+/* Result documents written: as JSON, and as the page that holds it. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "bench/harness/result.h"
+
+static int write_all(int fd, const char *p, size_t size) {
+    while (size) {
+        ssize_t n = write(fd, p, size);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -errno;
+        p += n;
+        size -= (size_t)n;
+    }
+    return 0;
+}
+
+int result_write(const json_t *doc, int fd) {
+    char *text = json_dumps(doc, JSON_INDENT(1) | JSON_REAL_PRECISION(12));
+    int rc = text ? write_all(fd, text, strlen(text)) : -ENOMEM;
+    free(text);
+    return rc ? rc : write_all(fd, "\n", 1);
+}
+
+/* ---- The page ---- */
+
+extern const char bench_page[], bench_page_end[], bench_script[], bench_script_end[],
+    bench_chart[], bench_chart_end[];
+
+/* The page's template up to `marker`, and then what stands for it. Return: 0 or -errno.
+ */
+static int put_until(int fd, const char **at, const char *marker, const char *text,
+                     size_t size) {
+    const char *m = memmem(*at, (size_t)(bench_page_end - *at), marker, strlen(marker));
+    if (!m)
+        return -EINVAL;
+    int rc = write_all(fd, *at, (size_t)(m - *at));
+    *at = m + strlen(marker);
+    return rc ? rc : write_all(fd, text, size);
+}
+
+/* The document as text that may stand inside a script element: '<' occurs in JSON's
+ * strings alone, and is written as an escape there. Return: NULL: no memory. */
+static char *page_data(const json_t *doc) {
+    char *text =
+        json_dumps(doc, JSON_COMPACT | JSON_ENSURE_ASCII | JSON_REAL_PRECISION(12));
+    char *out = text ? malloc(strlen(text) * 6 + 1) : NULL, *to = out;
+    for (const char *p = text; out && *p; p++) {
+        if (*p == '<')
+            to = stpcpy(to, "\\u003c");
+        else
+            *to++ = *p;
+    }
+    if (out)
+        *to = 0;
+    free(text);
+    return out;
+}
+
+int result_page(const json_t *doc, int fd) {
+    const char *at = bench_page;
+    char *data = page_data(doc);
+    int rc = data ? put_until(fd, &at, "@DATA@", data, strlen(data)) : -ENOMEM;
+    free(data);
+    if (!rc)
+        rc = put_until(fd, &at, "@CHART@", bench_chart,
+                       (size_t)(bench_chart_end - bench_chart));
+    if (!rc)
+        rc = put_until(fd, &at, "@SCRIPT@", bench_script,
+                       (size_t)(bench_script_end - bench_script));
+    return rc ? rc : write_all(fd, at, (size_t)(bench_page_end - at));
+}

@@ -1,0 +1,106 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# Every kind of bad input to penumbra bench, compare and merge; no space; an interrupt.
+. "$(dirname "$0")/../cli/lib.sh"
+. "$(dirname "$0")/lib.sh"
+
+run bench "${tiny[@]}" "${soft[@]}" --repeat 1 --json "$work/a.json"
+[ "$rc" -eq 0 ] || fail "bench: exit code $rc: $(cat "$work/err")"
+run bench "${tiny[@]}" "${soft[@]}" --repeat 1 --shard 1/2 --json "$work/s1.json"
+[ "$rc" -eq 0 ] || fail "a shard: exit code $rc: $(cat "$work/err")"
+
+# Bad input: one line, a documented code, nothing left behind.
+refused 2 bench nosuch
+refused 2 bench touch:nosuch=1
+refused 2 bench touch:bytes=1
+refused 2 bench touch:bytes=1M,bytes=2M
+refused 2 bench touch touch
+refused 2 bench linux.fork
+refused 2 bench linux.nosuch --kernel a --initrd b
+refused 2 bench linux.fork:bytes=1 --kernel a --initrd b
+refused 2 bench --mmu nosuch
+refused 2 bench --mmu shadow,shadow
+refused 2 bench --mmu ""
+refused 2 bench --repeat 0
+refused 2 bench --shard 3/2
+refused 2 bench --shard x
+refused 2 bench --budget -1
+refused 2 bench "${tiny[0]}" --tlb nosuch
+refused 2 bench "${tiny[0]}" --tlb "$work/nosuch.json"
+refused 2 bench "${tiny[0]}" --cost nosuch
+echo '{ "schema": ' > "$work/profile.json"
+refused 2 bench "${tiny[0]}" --tlb "$work/profile.json"
+refused 2 bench "${tiny[0]}" --cost "$work/profile.json"
+echo '{}' > "$work/profile.json"
+refused 2 bench "${tiny[0]}" --tlb "$work/profile.json"
+refused 2 bench "${tiny[0]}" --cost "$work/profile.json"
+refused 2 compare "$work/a.json"
+refused 1 compare "$work/a.json" "$work/nosuch.json"
+refused 2 compare "$work/a.json" "$work/a.json" --fail-above x
+head -c 3000 "$work/a.json" > "$work/cut.json"
+refused 2 compare "$work/a.json" "$work/cut.json"
+for schema in penumbra-bench-1 penumbra-bench-99 penumbra-stats-1; do
+    sed "s/penumbra-bench-2/$schema/" "$work/a.json" > "$work/other.json"
+    refused 2 compare "$work/other.json" "$work/a.json"
+    grep -q "$schema', not penumbra-bench-2" "$work/err" || fail "the schema is not named: $(cat "$work/err")"
+done
+echo '[]' > "$work/array.json"
+refused 2 compare "$work/array.json" "$work/a.json"
+sed 's/"exits": [0-9]*/"exits": "many"/' "$work/a.json" > "$work/broken.json"
+refused 2 compare "$work/broken.json" "$work/a.json"
+sed 's/"cycles": [0-9.e+]*/"cycles": null/' "$work/a.json" > "$work/broken.json"
+refused 2 compare "$work/broken.json" "$work/a.json"
+grep -q 'damaged: result 0: modelled' "$work/err" || fail "a damaged model is not named: $(cat "$work/err")"
+refused 2 merge "$work/out.json" "$work/s1.json" "$work/s1.json"
+refused 2 merge "$work/out.json" "$work/cut.json"
+[ ! -e "$work/out.json" ] || fail "a failed merge left its file"
+refused 1 bench "${tiny[2]}" "${soft[@]}" --repeat 1 --json /nosuch/a.json
+run bench "${tiny[2]}" "${soft[@]}" --repeat 1 --json /dev/full
+[ "$rc" -eq 1 ] && grep -q 'cannot write /dev/full: No space left' "$work/err" ||
+    fail "no space: exit code $rc: $(cat "$work/err")"
+run bench "${tiny[2]}" "${soft[@]}" --repeat 1 --json "$work/kept.json" --html /dev/full
+[ "$rc" -eq 1 ] && grep -q 'cannot write /dev/full: No space left' "$work/err" ||
+    fail "no space for the page: exit code $rc: $(cat "$work/err")"
+run compare "$work/a.json" "$work/kept.json"
+[ "$rc" -eq 0 ] || fail "no space for the page: the result is not kept"
+refused 1 merge /dev/full "$work/a.json"
+rc=0
+"$penumbra" compare "$work/a.json" "$work/a.json" > /dev/full 2> "$work/err" || rc=$?
+[ "$rc" -eq 1 ] && grep -q 'cannot write: No space left' "$work/err" || fail "no space for a comparison: $rc"
+run bench touch:bytes=64M,rounds=1 -m 16M --mmu shadow --repeat 1 --warmup 0 --json "$work/f.json"
+[ "$rc" -eq 1 ] && grep -q 'under --mmu shadow' "$work/err" || fail "a failing guest: exit code $rc"
+[ "$(value "$work/f.json" error)" != null ] || fail "a failure is not in the result"
+
+# A full file system: one line, and no part of a file.
+mkdir "$work/small"
+cat > "$work/in_small" << 'SCRIPT'
+mount -t tmpfs -o size=8k tmpfs "$2/small" || exit 77
+"$1" bench exit:count=10 --mmu shadow,tdp --repeat 1 --warmup 0 --json "$2/small/r.json" \
+    < /dev/null > "$2/out" 2> "$2/err"
+rc=$?
+[ -z "$(ls "$2/small")" ] || echo "files left behind: $(ls "$2/small")" >> "$2/err"
+exit $rc
+SCRIPT
+rc=0
+unshare -rm sh "$work/in_small" "$penumbra" "$work" 2> "$work/why" || rc=$?
+if [ -s "$work/why" ]; then
+    echo "no small file system to test with: $(head -n 1 "$work/why")"
+else
+    [ "$rc" -eq 1 ] && [ "$(wc -l < "$work/err")" -eq 1 ] && grep -q 'r.json: No space left' "$work/err" ||
+        fail "a full file system: exit code $rc: $(cat "$work/err")"
+fi
+
+# An interrupt keeps what is finished.
+"$penumbra" bench exit:count=10 chase:steps=1000000000 --mmu shadow --warmup 0 --repeat 1 \
+    --json "$work/i.json" < /dev/null > "$work/out" 2> "$work/err" &
+pid=$!
+sleep 4
+kill -INT $pid
+wait $pid
+rc=$?
+[ "$rc" -eq 130 ] || fail "interrupted: exit code $rc"
+[ "$(value "$work/i.json" workload)" = '"exit"' ] || fail "interrupted: the finished result is not kept"
+[ "$(value "$work/i.json" interrupted)" = true ] || fail "interrupted: the result does not say so"
+grep -q 'interrupted: 1 of 2' "$work/err" || fail "interrupted: $(cat "$work/err")"
+[ -z "$(find "$work" -name '*.part')" ] || fail "files left behind"
+exit $bad
