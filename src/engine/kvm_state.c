@@ -282,13 +282,31 @@ static int set_vector(struct kvm_vcpu *v, const struct pn_cpu_state *s) {
     return ioctl(v->fd, KVM_SET_XSAVE, &xsave) < 0 ? -errno : 0;
 }
 
+/* KVM takes a TSC within a second of what it would be for an attempt to keep the vCPUs
+ * together, and gives the others' offset. That is right for every vCPU but the first,
+ * whose guest may be younger than that second, and would see its TSC go back. */
+static void set_tsc(struct kvm_vcpu *v, uint64_t tsc) {
+    struct msr_buffer m = {.head.nmsrs = 1, .entry = {{.index = MSR_TSC, .data = tsc}}};
+    ioctl(v->fd, KVM_SET_MSRS, &m);
+#ifdef KVM_VCPU_TSC_OFFSET /* Linux 5.16 */
+    uint64_t offset;
+    struct kvm_device_attr a = {.group = KVM_VCPU_TSC_CTRL,
+                                .attr = KVM_VCPU_TSC_OFFSET,
+                                .addr = (uintptr_t)&offset};
+    if (v->index || ioctl(v->fd, KVM_GET_DEVICE_ATTR, &a) < 0 ||
+        ioctl(v->fd, KVM_GET_MSRS, &m) != 1)
+        return;
+    offset += tsc - m.entry[0].data;
+    ioctl(v->fd, KVM_SET_DEVICE_ATTR, &a);
+#endif
+}
+
 /* What this KVM does not have, its guest never set: KVM stops there, and goes on after
  * it. The TSC goes first: the TSC deadline is compared with it. */
 static void set_msrs(struct kvm_vcpu *v, const struct pn_cpu_state *s) {
     struct msr_buffer m = {.head.nmsrs = 0};
     if (s->tsc)
-        m.entry[m.head.nmsrs++] =
-            (struct kvm_msr_entry){.index = MSR_TSC, .data = s->tsc};
+        set_tsc(v, s->tsc);
     for (unsigned i = 0; i < s->msr_count && m.head.nmsrs < PN_MSRS_MAX; i++)
         if (s->msr[i].index != MSR_APIC_BASE)
             m.entry[m.head.nmsrs++] =

@@ -3,9 +3,9 @@
 # Guests on this host's /dev/kvm: the embedded one under every MMU, dirty logs, handovers, and
 # the flat guests that check a vCPU's whole state and the instructions KVM cannot emulate.
 #
-#   guests.sh PENUMBRA STATE INSNS PART
+#   guests.sh PENUMBRA STATE INSNS CLOCK PART
 . "$(dirname "$0")/../cli/lib.sh"
-state=$2 insns=$3
+state=$2 insns=$3 clock=$4
 . "$(dirname "$0")/../lab/results.sh"
 [ -r /dev/kvm ] && [ -w /dev/kvm ] || {
     echo "SKIPPED: /dev/kvm is not usable here"
@@ -29,7 +29,7 @@ flat() {
     [ $rc -eq 1 ] || fail "$(basename "$guest") $*: exit code $rc: check $((rc >> 1)): $(tail -n 3 "$work/err")"
 }
 
-case $4 in
+case $5 in
 same)
     micro shadow --ram-digest
     micro kvm --mmu kvm --ram-digest
@@ -49,6 +49,7 @@ handover)
         for b in shadow tdp kvm; do
             flat "$state" --mmu $a --handover $b
             grep -q "\"from\": \"$a\"" "$work/flat.json" || fail "$a to $b: no handover"
+            flat "$clock" --mmu $a --handover $b --pv pvclock
             micro $a-$b --mmu $a --handover $b --ram-digest
             cmp "$work/shadow-shadow.out" "$work/$a-$b.out" || fail "$a to $b: serial output differs"
             [ "$(value "$work/shadow-shadow.json" ram_digest)" = "$(value "$work/$a-$b.json" ram_digest)" ] ||

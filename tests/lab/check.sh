@@ -79,6 +79,17 @@ check_linux() {
         [ "$(value "$1/linux-$n.json" reason)" = poweroff ] || fail "Linux with -c $n did not power off"
         [ "$(grep -c '"vcpu[0-9]*": {' "$1/linux-$n.json")" -eq $n ] || fail "Linux with -c $n: counters of $n vCPUs"
     done
+    for line in "Hypervisor detected: KVM" "kvm-clock: Using msrs" "Switched to clocksource kvm-clock"; do
+        grep -q "$line" "$1/linux-1.out" || fail "not on Linux's console: $line"
+    done
+    [ "$(foreign "$1/linux-1.json" penumbra_posted_writes)" -gt 0 ] || fail "no write was posted"
+    grep -q "Linux version" "$1/pv-none.out" || fail "--pv none: Linux says nothing"
+    ! grep -q "Hypervisor detected: KVM" "$1/pv-none.out" || fail "--pv none: Linux finds KVM"
+}
+
+check_events() {
+    [ -f "$1/events.log" ] || fail "no tracepoints were recorded"
+    ! grep FAIL "$1/events.log" || fail "KVM's tracepoints"
 }
 
 check_npt() {
@@ -89,6 +100,7 @@ check_npt() {
     check_micro "$2"
     check_dirty "$2"
     check_linux "$2"
+    check_events "$2"
 }
 
 check_both() {

@@ -1,10 +1,10 @@
 #!/bin/busybox sh
 # SPDX-License-Identifier: MIT
 # What runs inside the lab, on its KVM: penumbra, the embedded guest under every MMU, dirty logs,
-# handovers, and Debian's stock kernel. Files go to /lab/out; check.py judges them outside.
+# handovers, and Debian's stock kernel. Files go to /lab/out; check.sh judges them outside.
 # $LAB_PARTS: which parts (default all).
 cd /lab || exit 99
-parts=${LAB_PARTS:-"host micro dirty handover flat linux1 linux2"}
+parts=${LAB_PARTS:-"host micro dirty handover flat linux1 linux2 pvnone events"}
 small="pages=256 swaps=100 flips=256 switches=40 compute=200000 tables=1"
 bad=0
 
@@ -55,8 +55,8 @@ for part in $parts; do
         for t in shadow:wp kvm:bitmap kvm:clear kvm:ring; do
             micro dirty-${t%:*}-${t#*:} --mmu ${t%:*} --dirty-log ${t#*:} --dirty-verify --dirty-pages
         done
-        micro live-clear --mmu kvm --dirty-log clear --dirty-every 100 --dirty-verify
-        micro live-ring --mmu kvm --dirty-log ring --dirty-every 100 --dirty-verify
+        micro live-clear --mmu kvm --dirty-log clear --dirty-every 50 --dirty-verify
+        micro live-ring --mmu kvm --dirty-log ring --dirty-every 50 --dirty-verify
         ;;
     handover)
         for a in shadow kvm; do
@@ -73,13 +73,26 @@ for part in $parts; do
             step flat-$g 60 run -m 64M --format flat --kernel $g.bin --timeout 50 --mmu kvm
         done
         for pair in shadow:kvm kvm:shadow kvm:kvm; do
-            [ -f state.bin ] || continue
+            [ -f state.bin ] && [ -f clock.bin ] || continue
             step flat-${pair%:*}-${pair#*:} 60 run -m 64M --format flat --kernel state.bin \
                 --timeout 50 --mmu ${pair%:*} --handover ${pair#*:}
+            step flat-clock-${pair%:*}-${pair#*:} 60 run -m 64M --format flat --kernel clock.bin \
+                --timeout 50 --pv pvclock --mmu ${pair%:*} --handover ${pair#*:}
         done
         ;;
     linux1) linux linux-1 --mmu kvm -c 1 ;;
     linux2) linux linux-2 --mmu kvm -c 2 ;;
+    pvnone) # its first words say what it has found
+        say "begin pv-none"
+        timeout -s KILL 60 ./penumbra run --mmu kvm --pv none --kernel vmlinuz -m 128M --timeout 12 \
+            --append "console=ttyS0 earlycon=uart8250,io,0x3f8,115200" < /dev/null > out/pv-none.out 2> out/pv-none.err
+        say "end pv-none, code $?"
+        ;;
+    events)
+        say "begin events"
+        sh ./inside_events.sh > out/events.log 2>&1 || bad=1
+        say "end events"
+        ;;
     esac
 done
 exit $bad

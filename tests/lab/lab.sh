@@ -86,6 +86,8 @@ INIT
 chmod +x "$root/init"
 (cd "$root" && find . | cpio -o -H newc -R 0:0 --quiet | gzip -1) > "$work/initrd"
 
+# Not with -icount: under QEMU 7.2 a guest of two vCPUs then stops in its first seconds, more often
+# than not.
 timeout "$limit" qemu-system-x86_64 -machine accel=tcg -cpu max -smp "$cpus" -m "$mem" \
     -display none -no-reboot -nodefaults -serial "file:$out/console" \
     -serial "file:$work/result.tar" -kernel "$kernel" -initrd "$work/initrd" \
