@@ -4,7 +4,6 @@
 #
 #   check.sh npt N DIR      one lab: N is 0 or 1
 #   check.sh both DIR1 DIR0 the labs with npt=1 and npt=0 beside each other
-#   check.sh table DIR0     Markdown: KVM's shadow MMU and ours, the same guest
 set -uo pipefail
 bad=0
 fail() {
@@ -51,7 +50,6 @@ check_micro() {
     for f in "$dir"/dirty-*.out "$dir"/live-*.out; do
         same "$dir/micro-shadow.out" "$f"
     done
-    same "$dir/table-demo-shadow.out" "$dir/table-demo-kvm.out"
     [ "$(foreign "$dir/micro-kvm.json" io_exits)" -gt 100 ] || fail "KVM's own counters are not there"
     [ "$(value "$dir/micro-kvm.json" tlb_miss)" = null ] || fail "a counter that KVM does not count is not null"
 }
@@ -118,39 +116,11 @@ check_both() {
         fail "no writes to guest tables were emulated under KVM's shadow paging"
 }
 
-table() {
-    local text kvm ours guest
-    echo "| what | KVM's counter | ours | demo: KVM | ours | cow: KVM | ours | split: KVM | ours |"
-    echo "|---|---|---|---:|---:|---:|---:|---:|---:|"
-    while IFS='|' read -r text kvm ours; do
-        echo -n "| $text | \`$kvm\` | \`$ours\` |"
-        for guest in demo cow split; do
-            echo -n " $(foreign "$1/table-$guest-kvm.json" "$kvm") | $(value "$1/table-$guest-shadow.json" "$ours") |"
-        done
-        echo
-    done <<'ROWS'
-faults that the shadow tables could not answer|pf_taken|pf_taken
-of these fixed: mapped and retried|pf_fixed|pf_fixed
-of these given to the guest|pf_guest|pf_guest
-writes to guest tables emulated|mmu_pte_write|mmu_pte_write
-shadow pages made|mmu_cache_miss|sp_created
-shadow pages zapped|mmu_shadow_zapped|sp_zapped
-zapped for write flooding|mmu_flooded|mmu_flooded
-reclaimed for the budget|mmu_recycled|mmu_recycled
-leaf tables unsync (KVM: now)|mmu_unsync|mmu_unsync
-INVLPG|invlpg|invlpg
-TLB flushes|tlb_flush|tlb_flush
-4K mappings at the end|pages_4k|pages_4k
-port exits|io_exits|io_exits
-ROWS
-}
-
 case ${1-} in
 npt) check_npt "$2" "$3" ;;
 both) check_both "$2" "$3" ;;
-table) table "$2" ;;
 *)
-    sed -n '3,8p' "$0"
+    sed -n '3,7p' "$0"
     exit 2
     ;;
 esac

@@ -43,13 +43,6 @@ for part in $parts; do
         for mmu in shadow tdp kvm; do
             micro micro-$mmu --mmu $mmu --ram-digest --summary
         done
-        # Enough of everything for a table of the counters.
-        for guest in demo:compute=100000 cow:workload=cow split:workload=split; do
-            for mmu in shadow kvm; do
-                step table-${guest%%:*}-$mmu 300 run -m 256M --append "${guest#*:}" --mmu $mmu \
-                    --stats out/table-${guest%%:*}-$mmu.json
-            done
-        done
         ;;
     dirty)
         for t in shadow:wp kvm:bitmap kvm:clear kvm:ring; do
