@@ -31,6 +31,7 @@ struct run {
     struct machine *machine;
     struct trace_writer *trace;
     struct outfile stats;
+    bool doubtful; /* machine_doubt() said something */
 };
 
 const char *run_end_name(enum machine_end end) {
@@ -142,6 +143,44 @@ static int create_machine(struct run *r) {
     return rc == -EINVAL ? CLI_USAGE : CLI_HOST;
 }
 
+/* A guest that will hardly come up runs within a limit that somebody set, or not at all:
+ * it would say nothing for many minutes. */
+static int doubt(struct run *r) {
+    const char *why = machine_doubt(r->machine);
+    r->doubtful = why != NULL;
+    if (!why)
+        return CLI_OK;
+    if (r->options.machine.timeout_ns) {
+        cli_error("warning: Linux does not boot here: %s", why);
+        return CLI_OK;
+    }
+    cli_error(
+        "Linux does not boot here: %s; use --mmu shadow or tdp (--timeout S: try it "
+        "all the same)",
+        why);
+    return CLI_HOST;
+}
+
+static void add_emulated(void *opaque, const char *group, const char *name,
+                         const uint64_t *value, unsigned count) {
+    (void)group;
+    if (count == 1 && !strcmp(name, "insn_emulation"))
+        *(uint64_t *)opaque += *value;
+}
+
+/* How far such a guest came. */
+static void say_emulated(struct run *r) {
+    const struct pn_engine_ops *ops;
+    struct pn_engine *e;
+    uint64_t n = 0, ns = r->report.result.host_ns;
+    for (unsigned i = 0; (e = machine_engine_at(r->machine, i, &ops)); i++)
+        if (ops->foreign_stats)
+            ops->foreign_stats(e, add_emulated, &n);
+    cli_error("KVM emulated %.1f million instructions of its kernel, %.1f million a "
+              "second",
+              (double)n / 1e6, ns ? (double)n * 1e3 / (double)ns : 0.0);
+}
+
 /* Boot, and stay until the guest ends. */
 static int run_machine(struct run *r) {
     char err[256] = "";
@@ -168,6 +207,8 @@ static int run_machine(struct run *r) {
         return CLI_HOST;
     }
     int code = conclude(r);
+    if (r->doubtful)
+        say_emulated(r);
     if (run_check_dirty(r->machine))
         code = CLI_HOST;
     enum machine_end end = r->report.result.end;
@@ -287,6 +328,8 @@ int cmd_run(int argc, char **argv) {
     code = open_outputs(&r);
     if (!code)
         code = create_machine(&r);
+    if (!code)
+        code = doubt(&r);
     if (!code) {
         code = r.report.code = run_machine(&r);
         int failed = report(&r);

@@ -234,6 +234,7 @@ const struct pn_engine_ops engine_kvm = {
     .foreign_stats = kvm_foreign_stats,
     .counts = kvm_counts,
     .describe = kvm_describe,
+    .no_linux = kvm_no_linux,
     .has_tracker = kvm_has_tracker,
     .dirty_harvest = kvm_dirty_harvest,
     .dump = kvm_dump,

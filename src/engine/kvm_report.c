@@ -108,3 +108,10 @@ void kvm_describe(struct pn_engine *e, char *buf, size_t size) {
                  ? "; 64-bit user code is native, kernels are emulated and slow"
                  : "");
 }
+
+const char *kvm_no_linux(struct pn_engine *e) {
+    return e->host.mmu == PN_KVM_MMU_SOFTWARE
+               ? "KVM without VMX or SVM emulates kernels, a few million instructions a "
+                 "second, and passes them no system calls"
+               : NULL;
+}

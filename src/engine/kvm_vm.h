@@ -99,6 +99,7 @@ bool kvm_counts(enum pn_stat id);
 /* kvm_report.c: what a person reads about a vCPU and the host's MMU. */
 void kvm_dump(struct pn_engine *e, unsigned cpu, FILE *out);
 void kvm_describe(struct pn_engine *e, char *buf, size_t size);
+const char *kvm_no_linux(struct pn_engine *e);
 /* "mov eax, [rbx]" at the vCPU's RIP; bytes: what KVM said they are, or NULL to read
  * them from the guest. */
 void kvm_insn_text(struct kvm_vcpu *v, const uint8_t *bytes, size_t size, char *text,

@@ -81,6 +81,7 @@ struct load {
     size_t image_size;
     /* Out: */
     struct entry entry;
+    bool is_linux; /* by its header or its note */
 };
 
 /* Load l->image by l->format (or by what it looks like), and the initrd. Any bytes are

@@ -137,6 +137,7 @@ static int load_any_elf(struct load *l) {
     int rc = elf_parse(l->image, l->image_size, l->name, &elf, l->err);
     if (rc)
         return rc;
+    l->is_linux = elf.guest_linux;
     if (l->format == FMT_PVH || (l->format == FMT_AUTO && elf.has_pvh && elf.guest_linux))
         return load_pvh(l);
     return elf.is64 ? load_elf64(l) : load_elf32(l);
@@ -150,6 +151,7 @@ int load_image(struct load *l) {
         fmt = load_detect(l->image, l->image_size);
     switch (fmt) {
     case FMT_BZIMAGE:
+        l->is_linux = true;
         return load_bzimage(l);
     case FMT_ELF:
     case FMT_PVH:

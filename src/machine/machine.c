@@ -208,6 +208,7 @@ static int load_guest(struct machine *m, struct err *e) {
         rc = put_acpi(m, e);
     if (rc == 0)
         rc = load_image(&l);
+    m->is_linux = l.is_linux;
     free(initrd);
     free(l.image);
     return rc ? rc : set_entry(m, &l.entry, e);
@@ -309,6 +310,10 @@ void machine_dump(struct machine *m, FILE *out) {
 
 uint64_t machine_ram_digest(struct machine *m) {
     return XXH3_64bits(m->ram.base, m->ram.size);
+}
+
+const char *machine_doubt(struct machine *m) {
+    return m->is_linux && m->ops->no_linux ? m->ops->no_linux(m->engine) : NULL;
 }
 
 struct pn_engine *machine_engine(struct machine *m) {

@@ -136,6 +136,8 @@ struct pn_engine *machine_engine_at(struct machine *m, unsigned i,
 /* Of the engine that runs it now. */
 const struct pn_stats *machine_stats(struct machine *m, unsigned cpu);
 void machine_dump(struct machine *m, FILE *out);
+/* Why this guest does not come up here, one clause; NULL: nothing is known against it. */
+const char *machine_doubt(struct machine *m);
 /* XXH3-64 of all guest RAM, page by page in order of gpa. */
 uint64_t machine_ram_digest(struct machine *m);
 /* The MMU's table bytes etc. reach the report through the engine. */

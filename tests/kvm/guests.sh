@@ -101,6 +101,25 @@ insns)
     fi
     flat "$state" --mmu kvm
     ;;
+linux)
+    # Debian's kernel comes up, or the run ends at once and says why it would not.
+    cache=$("$(dirname "$0")/../../scripts/guest.sh") || {
+        echo "SKIPPED: scripts/guest.sh could not get Debian's packages"
+        exit 77
+    }
+    guest=(--mmu kvm --kernel "$cache/vmlinuz" --initrd "$cache/initrd.gz" -m 256M)
+    run run "${guest[@]}" --append "console=ttyS0 panic=-1 pn.script"
+    if "$penumbra" host | grep -q 'its MMU *shadow (software)'; then
+        [ $rc -eq 1 ] && grep -q '^penumbra: Linux does not boot here: KVM without VMX or SVM' "$work/err" ||
+            fail "Linux without VMX and SVM: exit code $rc: $(tail -n 3 "$work/err")"
+        run run "${guest[@]}" --timeout 1
+        [ $rc -eq 4 ] && grep -q '^penumbra: warning: Linux does not boot here' "$work/err" &&
+            grep -q '^penumbra: KVM emulated [0-9.]* million instructions' "$work/err" ||
+            fail "Linux with a limit: exit code $rc: $(tail -n 3 "$work/err")"
+    else
+        [ $rc -eq 0 ] && grep -q '^GUEST-DONE' "$work/out" || fail "Linux: exit code $rc: $(tail -n 3 "$work/err")"
+    fi
+    ;;
 trace)
     # KVM's tracepoints where tracefs can be had (a mount of our own, as root); else why not.
     little="pages=16 swaps=1 flips=16 switches=2 compute=1000"
