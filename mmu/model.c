@@ -14,8 +14,9 @@
  * 2. A page in the filter is in the L1 data TLB, and the last used of its set there, or
  *    the array is unbounded. Each such filter entry is in model_held of that set, or
  *    `more` says that it is not.
- * 3. With a model and without one the roots' TLBs, the tables and all other counters are
- *    the same: walks made for the model have no side effects.
+ * 3. With a model and without one the tables are the same, and what the guest sees; the
+ *    roots' TLBs too, but for accesses that span two pages, which ask the tables less
+ *    often. Walks made for the model have no side effects.
  *
  * Sources: SDM volume 3, "Caching Translation Information" and "VMX Support for Address
  * Translation" (what is cached, what drops it); Bhargava et al., "Accelerating

@@ -398,6 +398,18 @@ void cpu_code_written(void *opaque, pn_gpa gpa, size_t size) {
 
 /* ---- Lookup ---- */
 
+const struct block *block_at(const struct xlat *x, uint32_t at) {
+    uint32_t lo = 0, hi = x->block_count;
+    while (lo < hi) {
+        uint32_t mid = (lo + hi) / 2;
+        if (x->blocks[mid].code_end <= at)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo < x->block_count && x->blocks[lo].code <= at ? &x->blocks[lo] : NULL;
+}
+
 void fetch_show(struct xlat *x, uint64_t lin) {
     struct cpu *cpu = x->cpu;
     if ((lin & PN_PAGE_MASK) == *x->fetch_page)

@@ -24,6 +24,8 @@
 #define CODE_MIN     (1u << 20)
 #define CODE_MOST    (512u << 20)
 
+#define INSN_BYTES_MAX 15
+
 /* ---- Life ---- */
 
 static void set_entries(struct cpu *cpu) {
@@ -140,16 +142,24 @@ static const uint8_t *code_fresh(struct xlat *x) {
     struct block *b = block_find(x, false);
     if (!b)
         return NULL;
-    /* Else fetching flushed something; and the model has to see both of two pages. */
-    if (cpu->view.fetch_gen == x->gen && !(x->fetch_page && b->gpa2 != NO_PAGE))
+    if (cpu->view.fetch_gen == x->gen) /* else fetching flushed something */
         jc_put(cpu, cpu->rip, code_of(x, b));
     return code_of(x, b);
+}
+
+/* The TLB model has to see the page at rip, and the second one of a block that has two.
+ */
+static void show_code(struct xlat *x, const uint8_t *code) {
+    unsigned room = PN_PAGE_SIZE - (code_linear(x->cpu, 0) & (PN_PAGE_SIZE - 1));
+    fetch_show(x, code_linear(x->cpu, 0));
+    if (room < INSN_BYTES_MAX && block_at(x, (uint32_t)(code - x->rx))->gpa2 != NO_PAGE)
+        fetch_show(x, code_linear(x->cpu, room));
 }
 
 static const uint8_t *code_at(struct xlat *x) {
     const uint8_t *code = jc_find(x->cpu, x->cpu->rip);
     if (code && x->fetch_page)
-        fetch_show(x, code_linear(x->cpu, 0));
+        show_code(x, code);
     return code ? code : code_fresh(x);
 }
 

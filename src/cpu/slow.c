@@ -149,18 +149,6 @@ const uint8_t *xlat_helper(struct cpu *cpu) {
 
 /* ---- Faults of the host's ---- */
 
-static const struct block *block_at(const struct xlat *x, uint32_t at) {
-    uint32_t lo = 0, hi = x->block_count;
-    while (lo < hi) {
-        uint32_t mid = (lo + hi) / 2;
-        if (x->blocks[mid].code_end <= at)
-            lo = mid + 1;
-        else
-            hi = mid;
-    }
-    return lo < x->block_count && x->blocks[lo].code <= at ? &x->blocks[lo] : NULL;
-}
-
 static bool guest_fault(struct cpu *cpu, unsigned trap) {
     switch (trap) {
     case VEC_DE:

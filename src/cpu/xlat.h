@@ -259,6 +259,8 @@ void blocks_destroy(struct xlat *x);
 /* The block at rip under the present mode, translated if need be. single: of one
  * instruction. Return: NULL with cpu->fault set. */
 struct block *block_find(struct xlat *x, bool single);
+/* The block that this code offset lies in, or NULL. Live or dead. */
+const struct block *block_at(const struct xlat *x, uint32_t at);
 /* Let an exit jump to its target directly, where that is sound. */
 void block_chain(struct xlat *x, uint32_t exit, struct block *to);
 /* An exit whose target may not be chained to goes through the jump cache instead. */
