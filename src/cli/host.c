@@ -128,7 +128,8 @@ static json_t *mmu_json(const struct pn_kvm_host *k) {
         [PN_KVM_MMU_TDP] = "the host's CPU through KVM, with TDP (EPT or NPT)",
         [PN_KVM_MMU_SHADOW] = "the host's CPU through KVM, with KVM's shadow paging",
         [PN_KVM_MMU_SOFTWARE] = "the host's CPU through KVM without VMX or SVM: KVM's "
-                                "shadow paging, and only 64-bit user code runs natively",
+                                "shadow paging; only 64-bit user code runs natively, and "
+                                "Linux does not boot",
     };
     const char *kvm = k->status == PN_KVM_OK ? by_mmu[k->mmu] : k->reason;
     const struct {

@@ -24,19 +24,22 @@ static const struct {
     {KVM_CAP_MAX_VCPU_ID, "MAX_VCPU_ID", "APIC ids at most"},
     {KVM_CAP_IRQCHIP, "IRQCHIP", "PIC, IO-APIC and local APICs in the kernel"},
     {KVM_CAP_PIT2, "PIT2", "8254 in the kernel"},
+    {KVM_CAP_PIT_STATE2, "PIT_STATE2", "the 8254 moves to another MMU"},
+    {KVM_CAP_SET_TSS_ADDR, "SET_TSS_ADDR", "real mode on Intel"},
+    {KVM_CAP_SET_IDENTITY_MAP_ADDR, "SET_IDENTITY_MAP_ADDR", "real mode on Intel"},
+    {KVM_CAP_EXT_CPUID, "EXT_CPUID", "CPUID that the guest may see"},
     {KVM_CAP_IMMEDIATE_EXIT, "IMMEDIATE_EXIT", "kicks without lost wake-ups"},
-    {KVM_CAP_SYNC_REGS, "SYNC_REGS", "registers shared at exits"},
     {KVM_CAP_XSAVE, "XSAVE", "vector state"},
     {KVM_CAP_XCRS, "XCRS", "XCR0"},
     {KVM_CAP_DEBUGREGS, "DEBUGREGS", "debug registers"},
     {KVM_CAP_VCPU_EVENTS, "VCPU_EVENTS", "pending events"},
-    {KVM_CAP_TSC_CONTROL, "TSC_CONTROL", "TSC frequency"},
+    {KVM_CAP_MP_STATE, "MP_STATE", "halted, or waiting for its start"},
+    {KVM_CAP_GET_TSC_KHZ, "GET_TSC_KHZ", "TSC frequency"},
+#ifdef KVM_CAP_VCPU_ATTRIBUTES
+    {KVM_CAP_VCPU_ATTRIBUTES, "VCPU_ATTRIBUTES", "TSC of a guest that moves here"},
+#endif
     {KVM_CAP_TSC_DEADLINE_TIMER, "TSC_DEADLINE_TIMER", "TSC-deadline timer"},
-    {KVM_CAP_X2APIC_API, "X2APIC_API", "x2APIC ids"},
-    {KVM_CAP_COALESCED_MMIO, "COALESCED_MMIO", "posted MMIO writes"},
     {KVM_CAP_COALESCED_PIO, "COALESCED_PIO", "posted port writes"},
-    {KVM_CAP_IOEVENTFD, "IOEVENTFD", "device doorbells without an exit"},
-    {KVM_CAP_IRQFD, "IRQFD", "device interrupts without an ioctl"},
     {KVM_CAP_READONLY_MEM, "READONLY_MEM", "read-only memslots"},
     {KVM_CAP_SYNC_MMU, "SYNC_MMU", "host takes pages away"},
     {KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, "MANUAL_DIRTY_LOG_PROTECT2", "dirty log: CLEAR"},
@@ -46,13 +49,12 @@ static const struct {
 #endif
     {KVM_CAP_HALT_POLL, "HALT_POLL", "halt polling per VM"},
     {KVM_CAP_STEAL_TIME, "STEAL_TIME", "steal time"},
+    {KVM_CAP_ENFORCE_PV_FEATURE_CPUID, "ENFORCE_PV_FEATURE_CPUID", "--pv is enforced"},
     {KVM_CAP_ADJUST_CLOCK, "ADJUST_CLOCK", "kvmclock"},
 #ifdef KVM_CAP_EXIT_ON_EMULATION_FAILURE
     {KVM_CAP_EXIT_ON_EMULATION_FAILURE, "EXIT_ON_EMULATION_FAILURE",
      "the instruction that KVM could not emulate"},
 #endif
-    {KVM_CAP_X86_USER_SPACE_MSR, "X86_USER_SPACE_MSR", "MSRs answered by penumbra"},
-    {KVM_CAP_SET_GUEST_DEBUG, "SET_GUEST_DEBUG", "breakpoints, stepping"},
 };
 /* Parameters that shape what KVM does with memory. */
 static const struct {
@@ -156,8 +158,7 @@ static void find_mmu(struct pn_kvm_host *h) {
     snprintf(h->vendor, sizeof(h->vendor), "%s", v ? v->module : "");
     if (v && !v->param) {
         snprintf(h->found_by, sizeof(h->found_by),
-                 "/sys/module/kvm_pvm: KVM without VMX or SVM, which has shadow paging "
-                 "only");
+                 "/sys/module/kvm_pvm: KVM without VMX or SVM, so without EPT or NPT");
         h->mmu = PN_KVM_MMU_SOFTWARE;
         return;
     }
