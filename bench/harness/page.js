@@ -176,6 +176,8 @@
   });
   const label = (name, what) => (what ? name + " (" + what + ")" : title(name));
 
+  const legend = { labels: { boxWidth: 24, boxHeight: 1 } }; /* a line's, with its dashes */
+
   function bars(parent, heading, used, get, unit, format, what) {
     const names = [...new Set(good.filter((r) => used.includes(r.mmu) && get(r) > 0).map(point))];
     const datasets = used.map((m) => ({
@@ -190,11 +192,15 @@
     if (!datasets.length) return;
     chart(parent, "bar", { labels: names, datasets }, {
       indexAxis: "y",
-      scales: { x: axis(unit + ", logarithmic", true, sparse(format)), y: { ticks: { autoSkip: false } } },
+      scales: { x: Object.assign(axis(unit + ", logarithmic", true, sparse(format)), { min: leastOf(datasets) }),
+        y: { ticks: { autoSkip: false } } },
       plugins: { title: { display: true, text: heading },
         tooltip: { callbacks: { label: (c) => c.dataset.label + ": " + format(c.raw) } } },
     }, true, 90 + names.length * (8 + 9 * datasets.length));
   }
+
+  /* Where bars of a logarithmic axis begin: half of the smallest, or 0.5 for a count of 1. */
+  const leastOf = (datasets) => Math.min(...datasets.flatMap((d) => d.data.filter((v) => v !== null))) / 2;
 
   /* Curves of a sweep: { name, mmu, rest, data: [{ x, y }] }; where: x of a swept value. */
   function curvesOf(workload, parameter, get, where, what) {
@@ -221,10 +227,11 @@
     }));
     const xs = [...new Set(curves.flatMap((c) => c.data.map((d) => d.x)))].sort((a, b) => a - b);
     const x = axis(o.xText, true, o.xTick);
+    [x.min, x.max] = [xs[0], xs[xs.length - 1]];
     x.afterBuildTicks = (a) => { a.ticks = xs.map((value) => ({ value })); };
     chart(parent, "line", { datasets }, {
       scales: { x, y: Object.assign(axis(o.yText, o.log, o.yTick), o.log ? {} : { beginAtZero: true }) },
-      plugins: { title: { display: true, text: o.heading } },
+      plugins: { title: { display: true, text: o.heading }, legend },
     }, false, 0, o.places ? [upright(o.places)] : []);
   }
   const perOp = (r) => (r.ops > 0 ? r.time_ns.median / r.ops : null);
@@ -234,7 +241,7 @@
     ["instructions", (n) => n === "insn", 1],
     ["TLB and walks", (n) => /^(l2_tlb_hit|guest_ref|table_ref)/.test(n), 0.7],
     ["guest's exceptions, CR3, INVLPG", (n) => ["exception", "cr3_load", "inval"].includes(n), 0.45],
-    ["VM exits, the hypervisor's work", () => true, 0.22],
+    ["VM exits, the hypervisor's work", () => true, 0.25],
   ];
   function cyclesByGroup(m) {
     const sums = groups.map(() => 0);
