@@ -287,7 +287,9 @@ int measure_run(const struct measure_config *cfg, struct measure_sample *out, ch
     if (rc && !*err)
         err_sys(&e, rc, "the machine cannot be made");
     if (!rc) {
-        rc = boot_and_run(&r, cfg, err, err_size);
+        const char *doubt = machine_doubt(r.machine);
+        rc = doubt ? err_set(&e, -ENOTSUP, "Linux does not boot here: %s", doubt)
+                   : boot_and_run(&r, cfg, err, err_size);
         machine_destroy(r.machine);
     }
     json_decref(r.foreign0);

@@ -43,7 +43,8 @@ bool measure_is_gauge(enum pn_stat id);
  * Boot, run to the end, take the difference between the marks. The sample's JSON is the
  * caller's (json_decref).
  * Return: 0; -EINTR ended by machine_quit; -ETIME the time-out; -EPROTO the guest failed
- * or set no marks; others host failures; with one line in err.
+ * or set no marks; -ENOTSUP the engine does not boot Linux here; others host failures;
+ * with one line in err.
  */
 int measure_run(const struct measure_config *cfg, struct measure_sample *out, char *err,
                 size_t err_size);

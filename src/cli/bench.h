@@ -15,6 +15,7 @@ struct bench_options {
     struct plan plan;
     const struct pn_engine_ops *mmu[BENCH_MMUS_MAX];
     unsigned mmus;
+    bool mmus_named; /* by --mmu, and so that all of them must do */
     unsigned repeat, warmup;
     bool quick;
     const char *json, *html;

@@ -269,6 +269,7 @@ static int add_mmu(struct bench_options *o, const char *name) {
 static int choose_mmus(struct bench_options *o, const char *list) {
     struct pn_kvm_host kvm;
     int code = CLI_OK;
+    o->mmus_named = list != NULL;
     if (list) {
         char *copy = strdup(list), *at = copy, *name;
         while (!code && (name = strsep(&at, ",")))
