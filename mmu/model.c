@@ -373,6 +373,8 @@ static bool miss(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
     struct model_path now;
     if (!pre) {
         model_path(vcpu, gva, access, mode, &now);
+        if (!now.found && access == PN_FETCH && !vcpu->mmu->tdp)
+            shadow_path_fetched(vcpu, gva, mode, &now);
         pre = &now;
     }
     if (!walk(vcpu, gva, access, pre, false, level))

@@ -88,6 +88,10 @@ void model_path(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
 
 void shadow_path(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
                  enum pn_tlb_mode mode, struct model_path *p);
+/* Code of gva has run without a shadow entry for it: the software CPU had it translated.
+ * The way as it is once the entry is there; that fault is counted when it comes. */
+void shadow_path_fetched(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_tlb_mode mode,
+                         struct model_path *p);
 void tdp_path(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
               enum pn_tlb_mode mode, struct model_path *p);
 /* Level at which a hypervisor that tracks no code would map gpa, at most `most`, at

@@ -112,6 +112,17 @@ void shadow_path(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
         shadow_leaf(vcpu, gva, &sw, most, p);
 }
 
+void shadow_path_fetched(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_tlb_mode mode,
+                         struct model_path *p) {
+    struct walk w;
+    if (walk_guest(vcpu->mmu, vcpu, &vcpu->walk, gva, PN_FETCH, mode, WALK_PROBE, &w) < 0)
+        return;
+    p->found = true;
+    p->level = model_level(vcpu->mmu, w.gfn << PN_PAGE_SHIFT, 1, w.level);
+    p->table_level = p->level;
+    p->table_top = vcpu->walk.levels > 3 ? vcpu->walk.levels : 3;
+}
+
 /* ---- TDP ---- */
 
 bool model_second(struct pn_mmu *mmu, pn_gpa gpa, unsigned *level) {

@@ -35,6 +35,32 @@ void fixture_create_tlb(struct fixture *f, enum pn_mmu_kind kind,
                      0);
 }
 
+#define ARRAY(n, w, how, sizes)                                                          \
+    { .entries = (n), .ways = (w), .replace = (how), .pages = (sizes) }
+#define ALL (PN_PAGES_4K | PN_PAGES_2M | PN_PAGES_1G)
+
+const struct pn_tlb_model *fixture_tlb(unsigned n) {
+    static const struct pn_tlb_model
+        tiny = {.l1i.array = {ARRAY(4, 2, PN_REPLACE_LRU, ALL)},
+                .l1d.array = {ARRAY(8, 2, PN_REPLACE_PLRU, PN_PAGES_4K),
+                              ARRAY(2, 2, PN_REPLACE_LRU, PN_PAGES_2M)},
+                .l2.array = {ARRAY(16, 4, PN_REPLACE_LRU, PN_PAGES_4K | PN_PAGES_2M)},
+                .walk = {[2] = ARRAY(4, 4, 0, 0), [3] = ARRAY(2, 2, 0, 0)},
+                .second_walk = {[2] = ARRAY(2, 2, 0, 0), [4] = ARRAY(1, 1, 0, 0)},
+                .nested = ARRAY(4, 4, PN_REPLACE_FIFO, 0),
+                .pcid = true,
+                .vpid = true},
+        endless = {.l1i.array = {ARRAY(PN_ARRAY_UNBOUNDED, 0, 0, ALL)},
+                   .l1d.array = {ARRAY(PN_ARRAY_UNBOUNDED, 0, 0, ALL)},
+                   .walk = {[2] = ARRAY(PN_ARRAY_UNBOUNDED, 0, 0, 0)},
+                   .nested = ARRAY(PN_ARRAY_UNBOUNDED, 0, 0, 0),
+                   .pcid = true,
+                   .vpid = true},
+        untagged = {.l1d.array = {ARRAY(64, 4, PN_REPLACE_FIFO, ALL)}};
+    static const struct pn_tlb_model *const all[] = {NULL, &tiny, &endless, &untagged};
+    return all[n % 4];
+}
+
 void fixture_init(struct fixture *f, uint8_t maxphyaddr, uint64_t size, uint32_t flags) {
     struct pn_mmu_options opt;
     pn_mmu_options_default(&opt);

@@ -31,6 +31,9 @@ void fixture_create(struct fixture *f, enum pn_mmu_kind kind,
 void fixture_create_tlb(struct fixture *f, enum pn_mmu_kind kind,
                         const struct pn_mmu_options *opt, uint8_t maxphyaddr,
                         const struct pn_tlb_model *tlb);
+/* A TLB model for run n of a random test: none, tiny with everything, unbounded, without
+ * tags. */
+const struct pn_tlb_model *fixture_tlb(unsigned n);
 /* A shadow MMU. size: bytes of slot 0. Aborts the test on failure. */
 void fixture_init(struct fixture *f, uint8_t maxphyaddr, uint64_t size, uint32_t flags);
 void fixture_free(struct fixture *f);

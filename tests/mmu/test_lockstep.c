@@ -61,6 +61,7 @@ START_TEST(lockstep) {
         w->strict = true;
         struct pn_mmu_config cfg =
             config_of((unsigned)_i, i ? PN_MMU_TDP : PN_MMU_SHADOW);
+        cfg.tlb = fixture_tlb((unsigned)_i / (i ? 1 : 4)); /* no guest can tell */
         world_begin(w, &cfg);
     }
     for (unsigned step = 0; step < STEPS; step++) {

@@ -23,6 +23,7 @@ static struct pn_mmu_config config_of(unsigned run) {
     cfg.opt.tdp_levels = 4 + run / 3 % 2;
     cfg.opt.eager_split = run / 4 % 2;
     cfg.opt.dirty_method = run / 2 % 2 ? PN_DIRTY_DBIT : PN_DIRTY_WP;
+    cfg.tlb = fixture_tlb(run % 9 / 2);
     return cfg;
 }
 
