@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # The house rules that a machine can check (DESIGN.md, sections 3 and 7):
 # - a room includes only itself, the rooms below it, and include/penumbra
-# - only src/engine/kvm*.c includes <linux/kvm.h>
+# - only src/engine/kvm*.c includes <linux/kvm.h> (and bench/startup/least.c, a VMM of its own)
 # - only the decoder and encoder files of src/cpu include Zydis
 # - exit() and its kin stand in src/cli alone
 # - every source names its licence
@@ -76,7 +76,7 @@ while IFS=: read -r file line text; do
 done < <(grep -nHE '#[[:space:]]*include[[:space:]]*"' include/penumbra/* | grep -v '"penumbra/' || true)
 
 while IFS=: read -r file line _; do
-    [[ $file =~ ^$kvm_files$ || $file =~ ^tests/ ]] ||
+    [[ $file =~ ^$kvm_files$ || $file =~ ^tests/ || $file == bench/startup/least.c ]] ||
         complain "$file:$line: only src/engine/kvm*.c includes <linux/kvm.h>"
 done < <(grep -nHE '#[[:space:]]*include[[:space:]]*<linux/kvm' $files || true)
 
