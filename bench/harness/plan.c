@@ -53,7 +53,7 @@ static const struct points {
      "pages=4096,rounds=1",
      "pages=4096,rounds=1",
      {"touches=1", "touches=16", "touches=128", "touches=512", "touches=1024"},
-     {"touches=1", "touches=128", "touches=1024"}},
+     {"touches=1", "touches=64", "touches=512", "touches=1024"}},
     {"remap", NULL, "pages=128,rounds=4", "", {"batch=1", "flush=cr3"}, {0}},
     {"protect", NULL, "pages=512,rounds=2", "", {""}, {""}},
     {"cow", NULL, "pages=256,rounds=2", "", {""}, {""}},

@@ -57,7 +57,7 @@ static const struct argp_option options[] = {
      "What is modelled, in one run more of each point under shadow and tdp:", 3},
     {"tlb", OPT_TLB, "MODEL", 0,
      "TLBs and walk caches: a shipped model, a .json file, or off (default " TLB_DEFAULT
-     ")",
+     "; help lists them)",
      3},
     {"cost", OPT_COST, "PROFILE", 0,
      "Cost profile: a shipped one, or a .json file (default " PROFILE_COST_DEFAULT ")",
@@ -162,6 +162,20 @@ static error_t parse_place(int key, char *arg, struct argp_state *state,
     }
 }
 
+static error_t parse_model(int key, char *arg, struct argp_state *state,
+                           struct parse *p) {
+    if (!strcmp(arg, "help")) {
+        profile_list(stdout);
+        p->listed = true;
+        state->next = state->argc;
+    }
+    if (key == OPT_TLB)
+        p->tlb = arg;
+    else
+        p->cost = arg;
+    return 0;
+}
+
 static error_t parse_opt(int key, char *arg, struct argp_state *state) {
     struct parse *p = state->input;
     struct bench_options *o = p->o;
@@ -208,11 +222,8 @@ static error_t parse_opt(int key, char *arg, struct argp_state *state) {
         o->initrd = arg;
         return 0;
     case OPT_TLB:
-        p->tlb = arg;
-        return 0;
     case OPT_COST:
-        p->cost = arg;
-        return 0;
+        return parse_model(key, arg, state, p);
     case OPT_JSON:
         o->json = arg;
         return 0;
@@ -311,9 +322,18 @@ static int choose_model(struct bench_options *o, const struct parse *p) {
     char text[512];
     struct err e = {text, sizeof(text)};
     const char *tlb = p->tlb ? p->tlb : TLB_DEFAULT;
-    o->model = strcmp(tlb, "off") != 0;
-    int rc = o->model ? profile_tlb(tlb, &o->tlb, &e) : 0;
-    if (!rc)
+    bool soft = false;
+    for (unsigned i = 0; i < o->mmus; i++)
+        soft = soft || !o->mmu[i]->threaded;
+    o->model = strcmp(tlb, "off") != 0 && (soft || p->tlb || p->cost);
+    int rc = 0;
+    if (o->model && !soft)
+        rc = err_set(&e, -EINVAL, "--tlb and --cost: not under --mmu kvm alone");
+    else if (!o->model && p->cost)
+        rc = err_set(&e, -EINVAL, "--cost: not with --tlb off");
+    else if (o->model)
+        rc = profile_tlb(tlb, &o->tlb, &e);
+    if (!rc && o->model)
         rc = profile_cost(p->cost ? p->cost : PROFILE_COST_DEFAULT, &o->cost, &e);
     if (rc)
         cli_error("%s", text);
@@ -336,6 +356,6 @@ int bench_options_parse(struct bench_options *o, int argc, char **argv, bool *do
         o->repeat = 3;
     rc = make_plan(o, &p);
     if (!rc)
-        rc = choose_model(o, &p);
-    return rc ? rc : choose_mmus(o, p.mmus);
+        rc = choose_mmus(o, p.mmus);
+    return rc ? rc : choose_model(o, &p);
 }
