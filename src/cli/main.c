@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* penumbra: pick the subcommand. */
+#include <fcntl.h>
 #include <signal.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli/cli.h"
 
@@ -33,7 +35,16 @@ static void usage(FILE *out) {
         out);
 }
 
+/* A descriptor that was closed before us must not become a disk's, or a VM's: reading
+ * and writing it fail, as they did. */
+static void guard_stdio(void) {
+    for (int fd = 0; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0)
+            (void)!open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);
+}
+
 int main(int argc, char **argv) {
+    guard_stdio();
     signal(SIGPIPE, SIG_IGN); /* a closed console is an error code, not a death */
     const char *name = argc > 1 ? argv[1] : "";
     if (!strcmp(name, "--help") || !strcmp(name, "-h") || !strcmp(name, "help")) {

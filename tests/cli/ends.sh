@@ -67,5 +67,13 @@ done
 "$penumbra" run < /dev/null 2> "$work/err" | head -c 10 > /dev/null
 rc=${PIPESTATUS[0]}
 ends 1 "console"
+# Descriptors that nobody opened: nothing of ours takes their place.
+rc=0
+"$penumbra" run --stats "$work/closed.json" < /dev/null >&- 2> "$work/err" || rc=$?
+ends 1 "console"
+grep -q 'penumbra guest' "$work/closed.json" && fail "the console went into a file"
+rc=0
+"$penumbra" run --append "pages=16 compute=1000" <&- > "$work/out" 2>&- || rc=$?
+[ $rc -eq 0 ] && grep -q 'done, checksum' "$work/out" || fail "stdin and stderr closed: exit code $rc"
 [ -z "$(find "$work" -name '*.part')" ] || fail "files left behind"
 exit $bad
