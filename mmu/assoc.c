@@ -8,7 +8,8 @@
  * 2. To use the entry that was used last in its set changes nothing but its stamp: the
  *    software TLB may answer for it meanwhile (model.c).
  * 3. Unbounded: a hash with linear probes; dead entries keep the chains together until
- *    the table is made anew. Without memory for a larger one it begins empty again.
+ *    the table is made anew. Without memory for a larger one, and beyond HASH_MOST, it
+ *    begins empty again.
  */
 #include "mmu/assoc.h"
 
@@ -19,6 +20,7 @@
 enum { FREE, LIVE, DEAD };
 
 #define HASH_START  1024u
+#define HASH_MOST   (1u << 22) /* a guest can make addresses without end */
 #define ENTRIES_MAX 65536u
 #define WAYS_MAX    64u /* a PLRU tree fits into a word */
 
@@ -174,7 +176,7 @@ static void hash_grow(struct assoc *a) {
     struct assoc big = *a;
     big.capacity = live * 4 > a->capacity ? a->capacity * 2 : a->capacity;
     big.used = 0;
-    big.e = big.capacity ? calloc(big.capacity, sizeof(*big.e)) : NULL;
+    big.e = big.capacity <= HASH_MOST ? calloc(big.capacity, sizeof(*big.e)) : NULL;
     if (!big.e) {
         hash_clear(a);
         return;

@@ -94,7 +94,7 @@ int model_create(struct pn_mmu_vcpu *vcpu) {
         return -ENOMEM;
     m->cfg = vcpu->mmu->cfg.tlb;
     m->epoch = HELD_NONE + 1;
-    m->fetch_page = ~0ull;
+    m->fetch_page = m->tracked_page = ~0ull;
     int rc = caches_init(m);
     return rc ? rc : filter_init(vcpu, m);
 }

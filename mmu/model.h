@@ -37,6 +37,10 @@ struct model {
     pn_gpa *frame[ROOTS_MAX];
     uint64_t fetch_page; /* page of the last fetch seen; ~0: none */
     bool flush;          /* the hypervisor owes a flush of everything */
+    /* The last tracked store, and how many had been made: the CPU may ask for a page more
+     * than once before it stores. */
+    pn_gva tracked_page;
+    uint64_t tracked_writes;
 };
 
 /* One way through the tables as they stand. */
@@ -99,10 +103,10 @@ void tdp_path(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
 unsigned model_level(struct pn_mmu *mmu, pn_gpa gpa, unsigned least, unsigned most);
 /* TDP: the second-level leaf for gpa, or where the walk ends. Return: it is there. */
 bool model_second(struct pn_mmu *mmu, pn_gpa gpa, unsigned *level);
-/* Is what the MMU did about an access to gpa owed to nothing but code tracking? Asked
- * once, after it was done. */
-bool model_artefact(struct pn_mmu *mmu, pn_gpa gpa, enum pn_access access,
-                    enum pn_outcome outcome);
+/* Is what the MMU did about an access owed to nothing but code tracking? Asked once,
+ * after it was done. */
+bool model_artefact(struct pn_mmu_vcpu *vcpu, pn_gva gva, pn_gpa gpa,
+                    enum pn_access access, enum pn_outcome outcome);
 
 /* ---- model_event.c: what changes them ---- */
 

@@ -234,6 +234,16 @@ static void show_access(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access acc
         model_filter_fill(vcpu, gva, mode, store);
 }
 
+/* A store that exits, for the first time that the CPU asks. */
+static bool tracked_anew(struct pn_mmu_vcpu *vcpu, pn_gva gva) {
+    struct model *m = vcpu->model;
+    uint64_t writes = vcpu->stats->v[PN_STAT_mmu_pte_write];
+    bool again = m->tracked_page == (gva & PN_PAGE_MASK) && m->tracked_writes == writes;
+    m->tracked_page = gva & PN_PAGE_MASK;
+    m->tracked_writes = writes;
+    return !again;
+}
+
 /* The root's TLB does not have it. */
 static enum pn_outcome missed(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
                               enum pn_tlb_mode mode, struct pn_xlate *out,
@@ -246,9 +256,12 @@ static enum pn_outcome missed(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_acce
     uint64_t n = exits_now(vcpu) - before;
     if ((e->tag[access] ^ gva) < PN_PAGE_SIZE)
         *frame = out->gpa & PN_PAGE_MASK;
-    bool artefact = n && model_artefact(mmu, out->gpa, access, outcome);
+    bool artefact = n && model_artefact(vcpu, gva, out->gpa, access, outcome);
     bool clean = !n;
-    show_faults(vcpu, gva, access, mode, outcome, n - artefact, &pre);
+    n -= artefact;
+    if (outcome == PN_OUT_TRACKED && n && !tracked_anew(vcpu, gva))
+        n--;
+    show_faults(vcpu, gva, access, mode, outcome, n, &pre);
     if (vcpu->model->flush)
         host_flush_all(vcpu);
     if (outcome == PN_OUT_MAPPED || (outcome == PN_OUT_TRACKED && artefact))

@@ -49,8 +49,30 @@ static bool tracked_for_code(const struct slot *s, pn_gfn gfn) {
     return track_count(s, gfn) == TRACK_USER || slot_code_page(s, gfn);
 }
 
-bool model_artefact(struct pn_mmu *mmu, pn_gpa gpa, enum pn_access access,
-                    enum pn_outcome outcome) {
+/* Level of the guest's own mapping that a shadow leaf stands for: direct tables below the
+ * root are parts of a large page. */
+static unsigned guest_level(const uint64_t *sptep, unsigned level) {
+    const struct sp *sp = sp_of(sptep);
+    for (; sp_direct(sp) && !(sp->role & ROLE_ROOT) && sp->parents; level++)
+        sp = sp_of(ptrs_first(sp->parents));
+    return level;
+}
+
+/* How large could a hypervisor map gva at once, up to a region? */
+static unsigned most_at_once(const struct pn_mmu_vcpu *vcpu, pn_gva gva) {
+    const struct root *r = vcpu->sh->cur;
+    struct swalk sw;
+    if (vcpu->mmu->tdp)
+        return 2;
+    if (!r->top || (r->narrow && gva >> 32))
+        return 1;
+    shadow_walk(r, gva, &sw);
+    return guest_level(sw.sptep, sw.level) > 1 ? 2 : 1;
+}
+
+bool model_artefact(struct pn_mmu_vcpu *vcpu, pn_gva gva, pn_gpa gpa,
+                    enum pn_access access, enum pn_outcome outcome) {
+    struct pn_mmu *mmu = vcpu->mmu;
     pn_gfn gfn = gpa >> PN_PAGE_SHIFT;
     struct slot *s = slot_of_gfn(mmu, gfn);
     if (!s || (outcome != PN_OUT_MAPPED && outcome != PN_OUT_TRACKED))
@@ -61,7 +83,7 @@ bool model_artefact(struct pn_mmu *mmu, pn_gpa gpa, enum pn_access access,
         s->code_page[(gfn - s->gfn) / 64] &= ~(1ull << ((gfn - s->gfn) % 64));
         return true;
     }
-    if (model_level(mmu, gpa, 1, 2) == 1)
+    if (model_level(mmu, gpa, 1, most_at_once(vcpu, gva)) == 1)
         return false;
     bool known = region_known(mmu, gfn);
     region_note(mmu, gfn);
@@ -99,15 +121,9 @@ void shadow_path(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
     *p = (struct model_path){0};
     if (!r->top || (r->narrow && gva >> 32))
         return;
-    unsigned refs = shadow_walk(r, gva, &sw), most = sw.level;
+    unsigned refs = shadow_walk(r, gva, &sw), most = guest_level(sw.sptep, sw.level);
     p->table_level = sw.level;
     p->table_top = sw.level + refs - 1;
-    /* Direct tables below the root stand for a large page of the guest's. */
-    const struct sp *sp = sp_of(sw.sptep);
-    while (sp_direct(sp) && !(sp->role & ROLE_ROOT) && sp->parents) {
-        sp = sp_of(ptrs_first(sp->parents));
-        most++;
-    }
     if (spte_leaf(sw.spte) || (!sw.spte && most > sw.level))
         shadow_leaf(vcpu, gva, &sw, most, p);
 }

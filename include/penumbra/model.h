@@ -35,7 +35,8 @@ enum pn_replacement {
 
 /* One array of entries: a set-associative cache. */
 struct pn_tlb_array {
-    uint32_t entries; /* 0: there is none; PN_ARRAY_UNBOUNDED: never evicts */
+    uint32_t entries; /* 0: there is none; PN_ARRAY_UNBOUNDED: never evicts, but begins
+                         anew beyond some two million */
     uint32_t ways;    /* 1..64; = entries: fully associative. entries / ways is a power
                          of two */
     uint8_t replace;  /* enum pn_replacement */

@@ -29,6 +29,21 @@ for mmu in shadow tdp; do
     done
     [ "$(field "$work/none.json" model_l2_hit)" -eq 0 ] || fail "$mmu: none has a second level"
 done
+# Every exit for a fault is one of what the hypervisor does about it.
+sum_of() {
+    local file=$1 sum=0 name
+    shift
+    for name in "$@"; do sum=$((sum + $(field "$file" "$name"))); done
+    echo $sum
+}
+for model in none skylake infinite; do
+    run run --mmu shadow --tlb $model --append "workload=cow" --stats "$work/x.json"
+    want=$(sum_of "$work/x.json" model_shadow_fault model_inject pf_mmio pf_mmio_spte mmu_pte_write)
+    [ "$(field "$work/x.json" model_exit_fault)" -eq "$want" ] || fail "$model: exits for faults, not $want"
+    run run --mmu tdp --tlb $model --append "workload=cow" --stats "$work/x.json"
+    want=$(sum_of "$work/x.json" model_violation pf_mmio pf_mmio_spte)
+    [ "$(field "$work/x.json" model_exit_fault)" -eq "$want" ] || fail "tdp, $model: exits for faults, not $want"
+done
 refs=$(field "$work/none.json" model_refs)
 [ "$refs" -gt "$(($(field "$work/infinite.json" model_refs) * 20))" ] || fail "none and infinite: $refs references"
 

@@ -237,6 +237,39 @@ START_TEST(faults) {
 }
 END_TEST
 
+/* Exits for a page of `level` and 8 small steps in it, in a region without tables. */
+static uint64_t exits_in_region(enum pn_mmu_kind kind, unsigned level, bool code) {
+    unbounded_model();
+    pn_mmu_options_default(&opt);
+    opt.prefetch = 0;
+    begin(kind, 64 * MIB, 2 * MIB, 0);
+    pn_gva gva = GVA & ~(2 * MIB - 1);
+    pn_gpa root = 0;
+    for (unsigned i = 0; i < (level > 1 ? 1 : 8); i++)
+        root =
+            map_page(4, level, root, gva + i * 4096, 32 * MIB + i * 4096, P | W | A | D);
+    paging(4, root);
+    if (code)
+        ck_assert_int_eq(pn_mmu_track_add(f.mmu, (32 * MIB >> 12) + 100), 0);
+    zero();
+    for (unsigned i = 0; i < 8; i++)
+        use(gva + i * 4096, PN_READ);
+    uint64_t exits = since(PN_STAT_model_shadow_fault) + since(PN_STAT_model_violation);
+    ck_since(exit_fault, exits);
+    end();
+    return exits;
+}
+
+START_TEST(one_fault_per_mapping) {
+    for (unsigned code = 0; code < 2; code++) {
+        ck_assert_uint_eq(exits_in_region(PN_MMU_SHADOW, 1, code), 8);
+        ck_assert_uint_eq(exits_in_region(PN_MMU_SHADOW, 2, code), 1);
+        ck_assert_uint_eq(exits_in_region(PN_MMU_TDP, 1, code), 2); /* the tables', too */
+        ck_assert_uint_eq(exits_in_region(PN_MMU_TDP, 2, code), 2);
+    }
+}
+END_TEST
+
 START_TEST(code_tracking_is_left_out) {
     for (unsigned k = 0; k < 2; k++) {
         unbounded_model();
@@ -557,6 +590,7 @@ int main(void) {
                                   compulsory_tdp,
                                   dirty_needs_a_walk,
                                   faults,
+                                  one_fault_per_mapping,
                                   code_tracking_is_left_out,
                                   the_hypervisor_flushes,
                                   no_vpid,
