@@ -20,7 +20,10 @@ struct plan_unit {
     double value;     /* of the axis */
 };
 
+#define PLAN_APPEND_MAX 160u /* bytes */
+
 struct plan {
+    const char *append; /* more words for a Linux guest's command line, or NULL */
     struct plan_unit unit[PLAN_UNITS_MAX];
     unsigned units;
 };

@@ -11,7 +11,8 @@
 #include "base/size.h"
 #include "bench/harness/plan_internal.h"
 
-#define BOOT "linux.boot"
+#define BOOT   "linux.boot"
+#define APPEND " append=" /* the rest of the parameters: for the kernel */
 
 static const struct job {
     const char *name; /* as results have it */
@@ -69,6 +70,9 @@ static int add(struct plan *p, const struct job *job, const char *list, bool qui
     snprintf(u.params, sizeof(u.params), "n=%" PRIu64, n);
     if (bytes)
         snprintf(u.params, sizeof(u.params), "n=%" PRIu64 " bytes=%" PRIu64, n, bytes);
+    if (p->append)
+        snprintf(strchr(u.params, 0), PLAN_APPEND_MAX + sizeof(APPEND), APPEND "%s",
+                 p->append);
     return rc ? rc : plan_append_unit(p, &u, e);
 }
 
@@ -88,13 +92,14 @@ int plan_add_linux(struct plan *p, const char *text, bool quick, struct err *e) 
 
 void plan_linux_append(const struct plan_unit *u, char *buf, size_t size) {
     uint64_t n = 0, bytes = 0;
-    if (plan_is_boot(u->workload)) {
-        snprintf(buf, size, "console=ttyS0 panic=-1 quiet pn.off");
-        return;
-    }
+    const char *append = strstr(u->params, APPEND);
+    char job[64] = "pn.off";
     int got = sscanf(u->params, "n=%" SCNu64 " bytes=%" SCNu64, &n, &bytes);
-    int at = snprintf(buf, size, "console=ttyS0 panic=-1 quiet pn.bench=%s:%" PRIu64,
-                      u->workload + strlen("linux."), n);
-    if (got == 2 && at > 0 && (size_t)at < size)
-        snprintf(buf + at, size - (size_t)at, ":%" PRIu64, bytes);
+    const char *name = u->workload + strlen("linux.");
+    if (!plan_is_boot(u->workload) && got == 2)
+        snprintf(job, sizeof(job), "pn.bench=%s:%" PRIu64 ":%" PRIu64, name, n, bytes);
+    else if (!plan_is_boot(u->workload))
+        snprintf(job, sizeof(job), "pn.bench=%s:%" PRIu64, name, n);
+    snprintf(buf, size, "console=ttyS0 panic=-1 quiet %s%s%s", job, append ? " " : "",
+             append ? append + strlen(APPEND) : "");
 }

@@ -26,6 +26,7 @@ enum {
     OPT_LIST,
     OPT_KERNEL,
     OPT_INITRD,
+    OPT_APPEND,
     OPT_TLB,
     OPT_COST,
 };
@@ -41,6 +42,7 @@ static const struct argp_option options[] = {
     {"kernel", OPT_KERNEL, "FILE", 0, "Kernel of the Linux workloads", 1},
     {"initrd", OPT_INITRD, "FILE", 0,
      "Their initramfs, with pn-linux: scripts/guest.sh --add makes it", 1},
+    {"append", OPT_APPEND, "TEXT", 0, "More for its command line, such as pti=on", 1},
     {"shard", OPT_SHARD, "I/N", 0,
      "Run the I-th of N parts of the plan; see 'penumbra merge'", 1},
     {0, 0, 0, 0, "How it is measured:", 2},
@@ -220,6 +222,12 @@ static error_t parse_opt(int key, char *arg, struct argp_state *state) {
         return 0;
     case OPT_INITRD:
         o->initrd = arg;
+        return 0;
+    case OPT_APPEND:
+        if (strlen(arg) > PLAN_APPEND_MAX || strpbrk(arg, "\n\r"))
+            return cli_bad_arg(state, "--append: not one line of up to %u bytes",
+                               PLAN_APPEND_MAX);
+        o->plan.append = *arg ? arg : NULL;
         return 0;
     case OPT_TLB:
     case OPT_COST:

@@ -18,6 +18,8 @@ refused 2 bench touch touch
 refused 2 bench linux.fork
 refused 2 bench linux.nosuch --kernel a --initrd b
 refused 2 bench linux.fork:bytes=1 --kernel a --initrd b
+refused 2 bench linux.fork --kernel a --initrd b --append $'two\nlines'
+refused 2 bench linux.fork --kernel a --initrd b --append "$(printf '%200s' x)"
 refused 2 bench --mmu nosuch
 refused 2 bench --mmu shadow,shadow
 refused 2 bench --mmu ""
