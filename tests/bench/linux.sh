@@ -59,4 +59,17 @@ for mmu in shadow tdp; do
     grep '^workload: end ' "$work/$mmu" | diff "$work/want" - || fail "$mmu is not as native"
 done
 cmp "$work/shadow" "$work/tdp" || fail "shadow and tdp print different bytes"
+
+# The boot itself as a point of the benchmark: the same instructions, console and memory under
+# both, or penumbra bench says so. Its kernel gets the words that are asked for.
+. "$here/lib.sh"
+timeout 500 "$penumbra" bench linux.boot --mmu shadow,tdp --repeat 1 --warmup 0 --append "nosmp lpj=1000" \
+    --kernel "$cache/vmlinuz" --initrd "$cache/initrd.gz" --json "$work/boot.json" < /dev/null \
+    > "$work/out" 2> "$work/err" || fail "linux.boot: exit code $?: $(cat "$work/err")"
+[ "$(value "$work/boot.json" params | sort -u)" = '"n=1 append=nosmp lpj=1000"' ] || fail "linux.boot: parameters"
+[ "$(value "$work/boot.json" ops | tr '\n' ' ')" = "1 1 " ] || fail "linux.boot: operations"
+for m in guest_insns checksum memory_digest insns; do
+    [ "$(value "$work/boot.json" $m | grep -v null | sort | uniq -c | awk '{ print $1 }')" = 2 ] ||
+        fail "linux.boot: $m differs: $(value "$work/boot.json" $m)"
+done
 exit $bad
