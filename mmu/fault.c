@@ -328,7 +328,7 @@ static enum pn_outcome translate(struct fault *f, struct pn_xlate *out) {
     struct swalk *sw = &f->sw;
     pn_gva gva = f->gva;
     pn_count(vcpu->stats, tlb_miss);
-    if (!f->r->top || (f->r->narrow && gva >> 32))
+    if ((!f->r->top && !root_adopt(vcpu, f->r)) || (f->r->narrow && gva >> 32))
         return fault(f, false, out);
     unsigned refs = shadow_walk(f->r, gva, sw);
     count_refs(vcpu->stats, sw->level + refs - 1, sw->level);

@@ -40,6 +40,7 @@ struct slots {
     uint32_t ids;
     uint32_t count, capacity;
     struct slot *last;
+    uint64_t pages;      /* of all of them */
     uint64_t generation; /* of MMIO sptes */
 };
 void slots_free(struct slots *s);

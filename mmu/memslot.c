@@ -146,11 +146,13 @@ static void slots_insert(struct slots *s, struct slot *slot) {
     s->by_gfn[i] = slot;
     s->by_id[slot->pub.id] = slot;
     s->count++;
+    s->pages += slot->npages;
 }
 
 static void slots_remove(struct slots *s, struct slot *slot) {
     uint32_t i = lower_bound(s, slot->gfn);
     s->count--;
+    s->pages -= slot->npages;
     memmove(&s->by_gfn[i], &s->by_gfn[i + 1], (s->count - i) * sizeof(*s->by_gfn));
     s->by_id[slot->pub.id] = NULL;
     if (s->last == slot)

@@ -13,7 +13,7 @@
 struct option {
     const char *name;
     size_t offset;
-    uint32_t value, min, max; /* value: the default */
+    uint32_t value, min, max; /* value: the default, good even outside of min and max */
     const char *words; /* names of the values from 0, divided by '|'; NULL: a number */
     const char *doc;
 };
@@ -30,7 +30,8 @@ static const struct option options[] = {
     OPTION(prefetch, 8, 0, 512,
            "neighbour sptes tried around a fixed fault; 0: off, at INVLPG too"),
     OPTION(large_pages, 1, 0, 1, "2 MiB and 1 GiB mappings where the slot allows them"),
-    OPTION(page_budget, 65536, 64, 1u << 24, "shadow pages or second-level tables held"),
+    OPTION(page_budget, 0, 64, 1u << 24,
+           "shadow pages or tables held; 0: 2% of memory's pages, tdp: 65536"),
     OPTION(cached_roots, 15, 0, 15, "previous roots kept per vCPU"),
     OPTION(audit, 0, 0, 1, "check every invariant after every call (slow)"),
     OPTION(tdp_levels, 4, 4, 5, "tdp: levels of the second-level tables"),
@@ -58,6 +59,10 @@ static const struct option *find(const char *name, size_t len) {
         if (strlen(options[i].name) == len && !memcmp(options[i].name, name, len))
             return &options[i];
     return NULL;
+}
+
+static bool in_range(const struct option *o, unsigned long long value) {
+    return value == o->value || (value >= o->min && value <= o->max);
 }
 
 /* Return: which of the words it is, or -EINVAL. */
@@ -93,7 +98,7 @@ int pn_mmu_option_set(struct pn_mmu_options *opt, const char *text) {
     unsigned long long value = strtoull(text + len + 1, &end, 0);
     if (*end)
         return -EINVAL;
-    if (errno == ERANGE || value < o->min || value > o->max)
+    if (errno == ERANGE || !in_range(o, value))
         return -ERANGE;
     *field(opt, o) = (uint32_t)value;
     return 0;
@@ -115,7 +120,7 @@ int mmu_options_check(const struct pn_mmu_options *opt) {
     for (size_t i = 0; i < OPTIONS; i++) {
         const struct option *o = &options[i];
         uint32_t value = *(const uint32_t *)(const void *)((const char *)opt + o->offset);
-        if (value < o->min || value > o->max)
+        if (!in_range(o, value))
             return -EINVAL;
     }
     return 0;

@@ -92,6 +92,15 @@ struct sp *root_top(struct pn_mmu_vcpu *vcpu, struct root *r) {
     return top;
 }
 
+bool root_adopt(struct pn_mmu_vcpu *vcpu, struct root *r) {
+    const struct walk_mode *m = &vcpu->walk;
+    const struct sp *sp;
+    if (m->levels < 4)
+        return false;
+    sp = sp_find(vcpu->mmu, r->key.cr3 >> PN_PAGE_SHIFT, mode_role(m) | m->levels);
+    return sp && !sp_obsolete(vcpu->mmu->shadow, sp) && root_top(vcpu, r);
+}
+
 static void root_assign(struct pn_mmu_vcpu *vcpu, struct root *r,
                         const struct root_key *key) {
     vcpu->mmu->ops->root_drop(vcpu->mmu, r);

@@ -217,6 +217,7 @@ int sp_init(struct pn_mmu *mmu);
 void shadow_slot_gone(struct pn_mmu *mmu, struct slot *s);
 void shadow_slot_changed(struct pn_mmu *mmu, struct slot *s, bool placed);
 void shadow_zap_all(struct pn_mmu *mmu);
+struct sp *sp_find(struct pn_mmu *mmu, pn_gfn gfn, uint32_t role);
 /* Find or make. The caller has reserved room and lists. Return: NULL out of memory. */
 struct sp *sp_get(struct pn_mmu *mmu, pn_gfn gfn, uint32_t role);
 struct sp *sp_new_root(struct pn_mmu *mmu);
@@ -226,6 +227,7 @@ struct sp *sp_next(struct sp *sp);
 #define for_each_table(mmu, it, gfn)                                                     \
     for (struct sp *it = sp_first(mmu, gfn); it; it = sp_next(it))
 enum zap_reason { ZAP_FLOOD, ZAP_RECLAIM, ZAP_OBSOLETE, ZAP_SLOT, ZAP_REUSED, ZAP_ROOT };
+/* With it go the leaf tables out of sync below it. */
 void sp_zap(struct pn_mmu *mmu, struct sp *sp, enum zap_reason why);
 void sp_make_room(struct pn_mmu *mmu);
 void sp_touch(struct shadow *sh, struct sp *sp);
@@ -292,6 +294,8 @@ void root_tighten(struct pn_mmu_vcpu *vcpu, struct root *r);
 void root_new_fetch_gen(struct pn_mmu_vcpu *vcpu, struct root *r);
 /* Return: the current root's top, made when missing; NULL: out of memory. */
 struct sp *root_top(struct pn_mmu_vcpu *vcpu, struct root *r);
+/* Take the table that another root of this CR3 left. Return: there was one. */
+bool root_adopt(struct pn_mmu_vcpu *vcpu, struct root *r);
 uint32_t mode_role(const struct walk_mode *m);
 int root_init(struct pn_mmu_vcpu *vcpu);
 void root_destroy(struct pn_mmu_vcpu *vcpu);

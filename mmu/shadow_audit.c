@@ -165,16 +165,20 @@ static void audit_links(struct audit *a, const struct sp *sp) {
 
 static void audit_identity(struct audit *a, const struct sp *sp) {
     unsigned same = 0, synced = 0;
-    bool found = false;
+    bool found = false, unsync = false, upper = false;
     if (sp_direct(sp))
         return;
     for_each_table(a->mmu, other, sp->gfn) {
         found |= other == sp;
         synced += !other->unsync;
+        unsync |= other->unsync;
+        upper |= sp_level(other) > 1;
         same += other->role == sp->role && !sp_obsolete(a->mmu->shadow, other);
     }
     if (!found)
         wrong(a, SP_FMT " is not in the hash", SP_ARG(sp));
+    if (unsync && upper)
+        wrong(a, SP_FMT " is unsync, or stands beside such a one", SP_ARG(sp));
     if (same > 1)
         wrong(a, SP_FMT " exists %u times", SP_ARG(sp), same);
     struct slot *s = slot_of_gfn(a->mmu, sp->gfn);

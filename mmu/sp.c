@@ -20,8 +20,9 @@
 
 #include "mmu/shadow.h"
 
-#define SP_ROOM       6 /* sps that one fault may add: a path of five levels */
-#define OBSOLETE_STEP 8 /* obsolete sps freed per fault */
+#define SP_ROOM       6  /* sps that one fault may add: a path of five levels */
+#define SP_REFILL     25 /* room made when there is not that much. KVM_REFILL_PAGES */
+#define OBSOLETE_STEP 8  /* obsolete sps freed per fault */
 
 /* ---- LRU ---- */
 
@@ -134,11 +135,16 @@ static struct sp *sp_new(struct pn_mmu *mmu, pn_gfn gfn, uint32_t role) {
     return sp;
 }
 
-struct sp *sp_get(struct pn_mmu *mmu, pn_gfn gfn, uint32_t role) {
-    struct shadow *sh = mmu->shadow;
-    struct sp *sp = *bucket(sh, gfn);
+struct sp *sp_find(struct pn_mmu *mmu, pn_gfn gfn, uint32_t role) {
+    struct sp *sp = *bucket(mmu->shadow, gfn);
     while (sp && (sp->gfn != gfn || sp->role != role))
         sp = sp->hash_next;
+    return sp;
+}
+
+struct sp *sp_get(struct pn_mmu *mmu, pn_gfn gfn, uint32_t role) {
+    struct shadow *sh = mmu->shadow;
+    struct sp *sp = sp_find(mmu, gfn, role);
     if (sp && sp_obsolete(sh, sp)) {
         sp_zap(mmu, sp, ZAP_OBSOLETE);
         sp = NULL;
@@ -187,9 +193,28 @@ static void unpin(struct pn_mmu *mmu, struct sp *sp) {
     }
 }
 
+/* Leaf tables out of sync below sp go with it: without it most have no way left by which
+ * they could be synced, and the guest is likely to be done with them. KVM's
+ * mmu_zap_unsync_children. */
+static void zap_unsync_below(struct pn_mmu *mmu, struct sp *sp, enum zap_reason why) {
+    for (unsigned w = 0; w < 8 && sp->unsync_children; w++)
+        while (sp->unsync_bits[w]) {
+            unsigned i = w * 64 + (unsigned)__builtin_ctzll(sp->unsync_bits[w]);
+            struct sp *child = sp_of(spte_child(sp->spt[i]));
+            if (child->unsync) {
+                sp_zap(mmu, child, why); /* drops the spte, and so the bit */
+            } else {
+                zap_unsync_below(mmu, child, why);
+                unsync_clear_bit(sp, i);
+            }
+        }
+}
+
 void sp_zap(struct pn_mmu *mmu, struct sp *sp, enum zap_reason why) {
     struct shadow *sh = mmu->shadow;
     pn_emit(sh_ring(mmu), prepare_zap_page, sp->gfn, sp->role, why);
+    if (!(sp->role & ROLE_ROOT))
+        zap_unsync_below(mmu, sp, why);
     /* From above, so that the TLBs are right before the sptes go one by one. */
     while (sp->parents)
         spte_drop(mmu, ptrs_first(sp->parents));
@@ -225,23 +250,35 @@ static bool in_use(struct pn_mmu *mmu, const struct sp *sp) {
     return false;
 }
 
-static uint32_t budget(const struct pn_mmu *mmu) {
-    uint32_t least = 16 + 2 * mmu->vcpu_count;
-    return mmu->cfg.opt.page_budget < least ? least : mmu->cfg.opt.page_budget;
+static struct sp *oldest_idle(struct pn_mmu *mmu) {
+    struct list *end = &mmu->shadow->lru;
+    for (struct list *l = end->prev; l != end; l = l->prev)
+        if (!in_use(mmu, list_sp(l)))
+            return list_sp(l);
+    return NULL;
+}
+
+/* KVM's rule, unless the option says otherwise: KVM_MEMSLOT_PAGES_TO_MMU_PAGES_RATIO,
+ * KVM_MIN_ALLOC_MMU_PAGES. */
+static uint64_t budget(const struct pn_mmu *mmu) {
+    uint64_t least = 16 + 2 * (uint64_t)mmu->vcpu_count, pages = mmu->cfg.opt.page_budget;
+    if (!pages)
+        pages = mmu->slots.pages / 50 < 64 ? 64 : mmu->slots.pages / 50;
+    return pages < least ? least : pages;
 }
 
 void sp_make_room(struct pn_mmu *mmu) {
     struct shadow *sh = mmu->shadow;
     for (unsigned i = 0; sh->obsolete && i < OBSOLETE_STEP; i++)
         sp_zap(mmu, list_sp(sh->lru.prev), ZAP_OBSOLETE);
-    struct list *l = sh->lru.prev;
-    while (sh->pages + SP_ROOM > budget(mmu) && l != &sh->lru) {
-        struct sp *sp = list_sp(l);
-        l = l->prev;
-        if (in_use(mmu, sp))
-            continue;
+    uint64_t most = budget(mmu);
+    if (sh->pages + SP_ROOM <= most)
+        return;
+    struct sp *sp;
+    while (sh->pages + SP_REFILL > most && (sp = oldest_idle(mmu))) {
+        uint32_t before = sh->pages;
         sp_zap(mmu, sp, ZAP_RECLAIM);
-        sh_count(mmu, mmu_recycled);
+        sh_stats(mmu)->v[PN_STAT_mmu_recycled] += before - sh->pages;
     }
 }
 
@@ -249,11 +286,16 @@ void sp_make_room(struct pn_mmu *mmu) {
 
 static void zap_tables_in(struct pn_mmu *mmu, const struct slot *s) {
     struct shadow *sh = mmu->shadow;
-    for (struct list *l = sh->lru.next, *next; l != &sh->lru; l = next) {
-        next = l->next;
+    struct list *l = sh->lru.next;
+    while (l != &sh->lru) {
         struct sp *sp = list_sp(l);
-        if (!sp_direct(sp) && sp->gfn - s->gfn < s->npages)
-            sp_zap(mmu, sp, ZAP_SLOT);
+        bool others = sp->unsync_children; /* they go too: begin again */
+        l = l->next;
+        if (sp_direct(sp) || sp->gfn - s->gfn >= s->npages)
+            continue;
+        sp_zap(mmu, sp, ZAP_SLOT);
+        if (others)
+            l = sh->lru.next;
     }
 }
 

@@ -15,6 +15,7 @@ struct tdp {
     unsigned levels;
     struct list lru; /* all tables but the root, newest first */
     uint32_t pages;  /* on lru */
+    uint32_t budget; /* pages at most */
 };
 
 /* A walk of the second-level tables. */

@@ -17,7 +17,8 @@
 
 #include "mmu/tdp.h"
 
-#define TDP_ROOM 6 /* tables that one fault may add, splits included */
+#define TDP_ROOM   6 /* tables that one fault may add, splits included */
+#define TDP_BUDGET 65536
 
 /* ---- Life ---- */
 
@@ -26,6 +27,7 @@ int tdp_init(struct pn_mmu *mmu) {
     if (!t)
         return -ENOMEM;
     t->lru.next = t->lru.prev = &t->lru;
+    t->budget = mmu->cfg.opt.page_budget ? mmu->cfg.opt.page_budget : TDP_BUDGET;
     t->levels = mmu->cfg.maxphyaddr > 48 ? 5 : mmu->cfg.opt.tdp_levels;
     t->root = slab_sp(mmu);
     if (!t->root)
@@ -154,7 +156,7 @@ static void evict_one(struct pn_mmu *mmu) {
 }
 
 void tdp_make_room(struct pn_mmu *mmu) {
-    while (mmu->tdp->pages + TDP_ROOM > mmu->cfg.opt.page_budget)
+    while (mmu->tdp->pages + TDP_ROOM > mmu->tdp->budget)
         evict_one(mmu);
 }
 

@@ -10,6 +10,7 @@
  * 2. If an sp is unsync or has unsync children, every parent has the bit of that child
  *    set. The converse need not hold: a bit may be left over.
  * 3. unsync_children is the number of bits set in unsync_bits.
+ * 4. No frame has both an unsync sp and one of level >= 2.
  */
 #include "mmu/shadow.h"
 

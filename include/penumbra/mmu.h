@@ -79,7 +79,8 @@ struct pn_mmu_options {
                           maps nothing either. Default 8 */
     uint32_t large_pages;  /* 1: mappings of level 2 and 3 where allowed. Default 1 */
     uint32_t page_budget;  /* shadow pages or second-level tables at most; at least 64.
-                              Default 65536 */
+                              0, the default: as KVM a fiftieth of the memslots' pages,
+                              at least 64; TDP: 65536 */
     uint32_t cached_roots; /* previous roots kept per vCPU, 0..15. Default 15 */
     uint32_t audit;        /* 1: audit after every call. Default 0 */
     /* TDP only. */

@@ -13,13 +13,15 @@ START_TEST(set_and_refuse) {
     ck_assert_uint_eq(o.unsync, 1);
     ck_assert_uint_eq(o.flood_threshold, 3);
     ck_assert_uint_eq(o.prefetch, 8);
-    ck_assert_uint_eq(o.page_budget, 65536);
+    ck_assert_uint_eq(o.page_budget, 0);
     ck_assert_uint_eq(o.cached_roots, 15);
     ck_assert_int_eq(mmu_options_check(&o), 0);
     ck_assert_int_eq(pn_mmu_option_set(&o, "unsync=0"), 0);
     ck_assert_int_eq(pn_mmu_option_set(&o, "page_budget=0x100"), 0);
     ck_assert_uint_eq(o.unsync, 0);
     ck_assert_uint_eq(o.page_budget, 256);
+    ck_assert_int_eq(pn_mmu_option_set(&o, "page_budget=0"), 0);
+    ck_assert_uint_eq(o.page_budget, 0);
     static const struct {
         const char *text;
         int rc;

@@ -288,7 +288,9 @@ START_TEST(roots_are_cached) {
     pn_mmu_set_cr3(f.vcpu, other, false, NULL);
     ck_assert_uint_eq(stat(PN_STAT_root_miss), misses + 1);
     ck_assert(!hit(0x5000, PN_FETCH, PN_TLB_USER));
+    faults = stat(PN_STAT_pf_taken);
     ck_map(0x5000, PN_FETCH, PN_TLB_USER, DATA + 0x1000);
+    ck_assert_uint_eq(stat(PN_STAT_pf_taken), faults); /* the tables are there */
     finish();
 }
 END_TEST
@@ -574,6 +576,12 @@ START_TEST(the_budget_holds) {
             ck_assert_uint_le(stat(PN_STAT_sp_pages), 64);
         }
     ck_assert_uint_gt(stat(PN_STAT_mmu_recycled), 400);
+    /* By default a fiftieth of the pages. */
+    f.mmu->cfg.opt.page_budget = 0;
+    for (uint64_t i = 0; i < 300; i++)
+        ck_map(i << 21, PN_WRITE, PN_TLB_USER, DATA + i * 0x1000);
+    ck_assert_uint_le(stat(PN_STAT_sp_pages), MEM / 4096 / 50);
+    ck_assert_uint_gt(stat(PN_STAT_sp_pages), 64 - 25);
     ck_assert_uint_lt(pn_mmu_footprint(f.mmu), 8u << 20);
     finish();
 }
