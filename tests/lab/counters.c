@@ -21,25 +21,25 @@
 #define POINTS_MAX 64
 #define NOTES_MAX  128
 
-/* What means the same: KVM's counter, and ours or the sum of two. */
+/* What means the same: KVM's counter and ours, or the sum of two. */
 static const struct counter {
-    const char *kvm, *ours, *also;
+    const char *kvm, *kvm2, *ours, *ours2;
 } counters[] = {
-    {"pf_taken", "pf_taken", NULL},
-    {"pf_fixed", "pf_fixed", "pf_dirty_log"},
-    {"pf_guest", "pf_guest", NULL},
-    {"pf_emulate", "pf_tracked", "pf_mmio"},
-    {"mmu_pte_write", "mmu_pte_write", NULL},
-    {"mmu_cache_miss", "sp_created", NULL},
-    {"mmu_shadow_zapped", "sp_zapped", NULL},
-    {"mmu_flooded", "mmu_flooded", NULL},
-    {"mmu_recycled", "mmu_recycled", NULL},
-    {"mmu_unsync", "mmu_unsync", NULL},
-    {"pages_4k", "pages_4k", NULL},
-    {"pages_2m", "pages_2m", NULL},
-    {"invlpg", "invlpg", NULL},
-    {"io_exits", "io_exits", NULL},
-    {"mmio_exits", "mmio_exits", NULL},
+    {"pf_taken", NULL, "pf_taken", NULL},
+    {"pf_fixed", "pf_spurious", "pf_fixed", "pf_dirty_log"},
+    {"pf_guest", NULL, "pf_guest", NULL},
+    {"pf_emulate", NULL, "pf_tracked", "pf_mmio"},
+    {"mmu_pte_write", NULL, "mmu_pte_write", NULL},
+    {"mmu_cache_miss", NULL, "sp_created", NULL},
+    {"mmu_shadow_zapped", NULL, "sp_zapped", NULL},
+    {"mmu_flooded", NULL, "mmu_flooded", NULL},
+    {"mmu_recycled", NULL, "mmu_recycled", NULL},
+    {"mmu_unsync", NULL, "mmu_unsync", NULL},
+    {"pages_4k", NULL, "pages_4k", NULL},
+    {"pages_2m", NULL, "pages_2m", NULL},
+    {"invlpg", NULL, "invlpg", NULL},
+    {"io_exits", NULL, "io_exits", NULL},
+    {"mmio_exits", NULL, "mmio_exits", NULL},
 };
 #define COUNTERS (sizeof(counters) / sizeof(counters[0]))
 
@@ -162,9 +162,11 @@ static void take_point(struct table *t, unsigned i, const json_t *kvm,
     for (unsigned c = 0; c < COUNTERS; c++) {
         struct cell *cell = &t->cell[i][c];
         cell->kvm = number(t, theirs, counters[c].kvm);
+        if (counters[c].kvm2)
+            cell->kvm += number(t, theirs, counters[c].kvm2);
         cell->ours = number(t, own, counters[c].ours);
-        if (counters[c].also)
-            cell->ours += number(t, own, counters[c].also);
+        if (counters[c].ours2)
+            cell->ours += number(t, own, counters[c].ours2);
     }
     json_decref(theirs);
 }
@@ -244,11 +246,10 @@ static void print_table(struct table *t) {
             if (!column_empty(t, c))
                 print_cell(t, i, c);
     }
-    printf("\n\n0 everywhere, on both sides:");
+    printf("\n\n");
     for (unsigned c = 0; c < COUNTERS; c++)
         if (column_empty(t, c))
-            printf(" `%s`", counters[c].kvm);
-    printf("\n\n");
+            printf("`%s` is 0 everywhere, on both sides.\n", counters[c].kvm);
 }
 
 int main(int argc, char **argv) {

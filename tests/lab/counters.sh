@@ -20,7 +20,7 @@ cache=$("$here/../../scripts/guest.sh") || {
 rm -rf "$out"
 mkdir -p "$out"
 mapfile -t points < <(sed '/^#/d' "$here/counters.points")
-"$penumbra" bench --mmu shadow "${points[@]}" -m 256M --warmup 0 --repeat 1 --pin off \
+"$penumbra" bench --mmu shadow "${points[@]}" -m 128M --warmup 0 --repeat 1 --pin off \
     --json "$out/shadow.json" > "$out/shadow.txt" 2>&1 < /dev/null || {
     echo "FAIL: penumbra bench --mmu shadow ended with code $?"
     tail -n 5 "$out/shadow.txt"

@@ -7,5 +7,5 @@ thp=/sys/kernel/mm/transparent_hugepage
 echo 0 > $thp/use_zero_page
 echo 3600000 > $thp/khugepaged/scan_sleep_millisecs
 cd /lab || exit 99
-./penumbra bench --mmu kvm $(sed '/^#/d' counters.points) -m 256M --warmup 0 --repeat 1 \
+./penumbra bench --mmu kvm $(sed '/^#/d' counters.points) -m 128M --warmup 0 --repeat 1 \
     --pin off --json out/kvm.json < /dev/null
