@@ -70,7 +70,9 @@ dirty)
     [ "$(echo "$want" | wc -l)" -ge 7 ] || fail "too few harvests"
     for t in tdp:wp tdp:dbit kvm:bitmap kvm:clear kvm:ring; do
         name=${t/:/-}
-        micro $name --mmu ${t%:*} --dirty-log ${t#*:} --dirty-verify --dirty-pages
+        # Without huge pages: where the host puts one together, KVM maps what is read next anew,
+        # writable, and logs it as written.
+        micro $name --mmu ${t%:*} --dirty-log ${t#*:} --dirty-verify --dirty-pages --hugepages off
         [ "$(frames "$work/$name")" = "$want" ] || fail "$t: other pages than shadow's"
         grep '"missed": ' "$work/$name.json" | grep -qv ': 0\b' && fail "$t: pages missed"
         micro live-$name --mmu ${t%:*} --dirty-log ${t#*:} --dirty-every 2 --dirty-verify

@@ -4,7 +4,7 @@
 # handovers, and Debian's stock kernel. Files go to /lab/out; check.sh judges them outside.
 # $LAB_PARTS: which parts (default all).
 cd /lab || exit 99
-parts=${LAB_PARTS:-"host micro dirty handover flat linux1 linux2 pvnone events"}
+parts=${LAB_PARTS:-"host micro dirty handover flat linux1 linux2 linuxmoves pvnone events"}
 small="pages=256 swaps=100 flips=256 switches=40 compute=200000 tables=1"
 bad=0
 
@@ -45,8 +45,11 @@ for part in $parts; do
         done
         ;;
     dirty)
+        # Without huge pages: where the host puts one together, KVM maps what is read next anew,
+        # writable, and logs it as written.
         for t in shadow:wp kvm:bitmap kvm:clear kvm:ring; do
-            micro dirty-${t%:*}-${t#*:} --mmu ${t%:*} --dirty-log ${t#*:} --dirty-verify --dirty-pages
+            micro dirty-${t%:*}-${t#*:} --mmu ${t%:*} --dirty-log ${t#*:} --dirty-verify --dirty-pages \
+                --hugepages off
         done
         micro live-clear --mmu kvm --dirty-log clear --dirty-every 50 --dirty-verify
         micro live-ring --mmu kvm --dirty-log ring --dirty-every 50 --dirty-verify
@@ -75,6 +78,12 @@ for part in $parts; do
         ;;
     linux1) linux linux-1 --mmu kvm -c 1 ;;
     linux2) linux linux-2 --mmu kvm -c 2 ;;
+    linuxmoves) # with its clock running; once is enough
+        case $(cat /sys/module/kvm_amd/parameters/npt) in
+        1 | Y) linux linux-moves --mmu kvm -c 2 --pv pvclock,steal-time --handover kvm@1500 \
+            --handover shadow@2500 --handover kvm@2600 ;;
+        esac
+        ;;
     pvnone) # its first words say what it has found
         say "begin pv-none"
         timeout -s KILL 60 ./penumbra run --mmu kvm --pv none --kernel vmlinuz -m 128M --timeout 12 \
