@@ -258,6 +258,7 @@ static void fill_config(struct machine_config *m, const struct measure_config *c
         .opaque = r,
     };
     if (!cfg->kernel) {
+        m->pv = PN_PV_SCHED_YIELD; /* any: hypercalls are taken, as KVM always does */
         m->kernel_blob = pn_guest_elf;
         m->kernel_blob_size = (size_t)(pn_guest_elf_end - pn_guest_elf);
         m->window = true;
