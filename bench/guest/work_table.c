@@ -17,9 +17,10 @@ static uint64_t read_scattered(uint64_t n, uint64_t count) {
 uint64_t work_remap(uint64_t *sum) {
     uint64_t n = ARG(remap, pages), rounds = ARG(remap, rounds),
              batch = ARG(remap, batch), more = ARG(remap, touches) - 1;
-    uint64_t pa = region(n * PAGE, 0), wrong = 0;
+    uint64_t span = ARG(remap, span) > n ? ARG(remap, span) : n;
+    uint64_t pa = region(span * PAGE, 0), wrong = 0;
     uint64_t flags = ARG(remap, flush) ? MAP_FLUSH : MAP_INVLPG;
-    for (uint64_t i = 0; i < n; i++)
+    for (uint64_t i = 0; i < span; i++)
         *at(REGION + i * PAGE) = i;
     begin();
     for (uint64_t r = 1; r <= rounds; r++)
@@ -29,7 +30,7 @@ uint64_t work_remap(uint64_t *sum) {
             m = m < n - frame ? m : n - frame;
             call4(CALL_UNMAP, REGION + i * PAGE, m, flags, 0);
             call4(CALL_MAP, REGION + i * PAGE, pa + frame * PAGE, m, flags | MAP_WRITE);
-            *sum = mix(*sum, read_scattered(n, m * more));
+            *sum = mix(*sum, read_scattered(span, m * more));
             for (; m; m--, i++, frame++) {
                 volatile uint64_t *w = at(REGION + i * PAGE);
                 wrong |= *w ^ frame;

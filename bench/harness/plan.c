@@ -46,14 +46,15 @@ static const struct points {
      "",
      {"bytes=4M,page=2M", "bytes=64M,page=2M"},
      {0}},
-    /* A region beyond the reach of the modelled TLBs: where walks cost nothing, shadow
+    /* Accesses beyond the reach of the modelled TLBs: where walks cost nothing, shadow
      * paging is worth it at no rate of updates. */
     {"remap",
      "touches",
-     "pages=4096,rounds=1",
-     "pages=4096,rounds=1",
-     {"touches=1", "touches=16", "touches=128", "touches=1024", "touches=4096"},
-     {"touches=1", "touches=64", "touches=1024", "touches=4096"}},
+     "pages=256,rounds=2,span=4096",
+     "pages=256,rounds=1,span=4096",
+     {"touches=1", "touches=16", "touches=128", "touches=512", "touches=1024",
+      "touches=2048", "touches=4096"},
+     {"touches=1", "touches=64", "touches=1024", "touches=2048"}},
     {"remap", NULL, "pages=128,rounds=4", "", {"batch=1", "flush=cr3"}, {0}},
     {"protect", NULL, "pages=512,rounds=2", "", {""}, {""}},
     {"cow", NULL, "pages=256,rounds=2", "", {""}, {""}},

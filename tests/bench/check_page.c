@@ -160,7 +160,7 @@ static double remap_cycles(const json_t *doc, const char *mmu, double touches) {
  * two points of the sweep: both are powers there. Return: NAN: nowhere. */
 static double cross_over(const json_t *doc) {
     double last_rate = NAN, last = NAN;
-    for (double touches = 4096; touches >= 1; touches--) {
+    for (double touches = 8192; touches >= 1; touches--) {
         double d =
             log(remap_cycles(doc, "shadow", touches) / remap_cycles(doc, "tdp", touches));
         double rate = 1000 / touches;
