@@ -257,7 +257,7 @@ static enum pn_outcome missed(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_acce
     if ((e->tag[access] ^ gva) < PN_PAGE_SIZE)
         *frame = out->gpa & PN_PAGE_MASK;
     bool artefact = n && model_artefact(vcpu, gva, out->gpa, access, outcome);
-    bool clean = !n;
+    bool known = !n && pre.found; /* else the tables are others now */
     n -= artefact;
     if (outcome == PN_OUT_TRACKED && n && !tracked_anew(vcpu, gva))
         n--;
@@ -265,7 +265,7 @@ static enum pn_outcome missed(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_acce
     if (vcpu->model->flush)
         host_flush_all(vcpu);
     if (outcome == PN_OUT_MAPPED || (outcome == PN_OUT_TRACKED && artefact))
-        show_access(vcpu, gva, access, mode, clean ? &pre : NULL, e);
+        show_access(vcpu, gva, access, mode, known ? &pre : NULL, e);
     return outcome;
 }
 

@@ -21,6 +21,9 @@ for mmu in shadow tdp; do
             fail "$mmu $model: the guest or its tables differ: $(head -n 4 "$work/diff")"
         grep -q "\"tlb\": \"$model\"" "$work/$model.json" || fail "$mmu $model: the report names no model"
     done
+    run run --mmu $mmu --tlb skylake --block-len 1 --append "$small" --stats "$work/single.json"
+    diff <(grep '"model_' "$work/skylake.json") <(grep '"model_' "$work/single.json") > "$work/diff" ||
+        fail "$mmu: the model depends on the length of blocks: $(head -n 4 "$work/diff")"
     last=0 # misses by falling size
     for model in infinite icelake skylake none; do
         n=$(field "$work/$model.json" model_l1d_miss)
@@ -40,6 +43,7 @@ for model in none skylake infinite; do
     run run --mmu shadow --tlb $model --append "workload=cow" --stats "$work/x.json"
     want=$(sum_of "$work/x.json" model_shadow_fault model_inject pf_mmio pf_mmio_spte mmu_pte_write)
     [ "$(field "$work/x.json" model_exit_fault)" -eq "$want" ] || fail "$model: exits for faults, not $want"
+    [ "$(field "$work/x.json" model_walk_fault)" -eq "$want" ] || fail "$model: walks that fault, not $want"
     run run --mmu tdp --tlb $model --append "workload=cow" --stats "$work/x.json"
     want=$(sum_of "$work/x.json" model_violation pf_mmio pf_mmio_spte)
     [ "$(field "$work/x.json" model_exit_fault)" -eq "$want" ] || fail "tdp, $model: exits for faults, not $want"
