@@ -259,6 +259,8 @@ static enum pn_outcome missed(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_acce
     bool artefact = n && model_artefact(vcpu, gva, out->gpa, access, outcome);
     bool known = !n && pre.found; /* else the tables are others now */
     n -= artefact;
+    if (artefact && !n) /* nor would any mapping have been dropped */
+        vcpu->model->flush = false;
     if (outcome == PN_OUT_TRACKED && n && !tracked_anew(vcpu, gva))
         n--;
     show_faults(vcpu, gva, access, mode, outcome, n, &pre);

@@ -107,7 +107,8 @@ static void shadow_leaf(struct pn_mmu_vcpu *vcpu, pn_gva gva, const struct swalk
         return;
     bool open = present && (sw->spte & SPTE_STORE) == SPTE_STORE;
     if (!open && present && sw->spte & SPTE_HOST_W)
-        open = tracked_for_code(s, gfn);
+        open = sw->level > 1 ? large_but_for_code(mmu, s, gfn, sw->level)
+                             : tracked_for_code(s, gfn);
     p->store = open && sw->grant & SPTE_D && (sw->grant & SPTE_W || !vcpu->walk.wp);
     p->table_level = p->level;
 }

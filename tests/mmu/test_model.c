@@ -237,8 +237,13 @@ START_TEST(faults) {
 }
 END_TEST
 
-/* Exits for a page of `level` and 8 small steps in it, in a region without tables. */
-static uint64_t exits_in_region(enum pn_mmu_kind kind, unsigned level, bool code) {
+static void code_in_region(void) {
+    ck_assert_int_eq(pn_mmu_track_add(f.mmu, (32 * MIB >> 12) + 100), 0);
+}
+
+/* Exits for a page of `level` and 8 small steps in it, in a region without tables; with
+ * code there from the beginning (1) or after the loads (2). */
+static uint64_t exits_in_region(enum pn_mmu_kind kind, unsigned level, unsigned code) {
     unbounded_model();
     pn_mmu_options_default(&opt);
     opt.prefetch = 0;
@@ -249,11 +254,16 @@ static uint64_t exits_in_region(enum pn_mmu_kind kind, unsigned level, bool code
         root =
             map_page(4, level, root, gva + i * 4096, 32 * MIB + i * 4096, P | W | A | D);
     paging(4, root);
-    if (code)
-        ck_assert_int_eq(pn_mmu_track_add(f.mmu, (32 * MIB >> 12) + 100), 0);
+    if (code == 1)
+        code_in_region();
     zero();
     for (unsigned i = 0; i < 8; i++)
         use(gva + i * 4096, PN_READ);
+    if (code == 2)
+        code_in_region();
+    for (unsigned i = 0; i < 8; i++)
+        use(gva + i * 4096, PN_WRITE);
+    ck_since(l1d_miss, level > 1 ? 1 : 8);
     uint64_t exits = since(PN_STAT_model_shadow_fault) + since(PN_STAT_model_violation);
     ck_since(exit_fault, exits);
     end();
@@ -261,7 +271,7 @@ static uint64_t exits_in_region(enum pn_mmu_kind kind, unsigned level, bool code
 }
 
 START_TEST(one_fault_per_mapping) {
-    for (unsigned code = 0; code < 2; code++) {
+    for (unsigned code = 0; code < 3; code++) {
         ck_assert_uint_eq(exits_in_region(PN_MMU_SHADOW, 1, code), 8);
         ck_assert_uint_eq(exits_in_region(PN_MMU_SHADOW, 2, code), 1);
         ck_assert_uint_eq(exits_in_region(PN_MMU_TDP, 1, code), 2); /* the tables', too */
