@@ -17,6 +17,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#define FOREVER 1e18 /* seconds */
+
 /* The one machine of this process, and whether to stop: signal handlers reach them here.
  */
 static struct machine *volatile running;
@@ -53,6 +55,8 @@ struct bench {
         double seconds;
     } plain[BENCH_MMUS_MAX], model[BENCH_MMUS_MAX];
     unsigned points_done;
+    double started;
+    double share; /* seconds that the point at hand may take under one MMU */
     bool tty, any_failed;
 };
 
@@ -74,6 +78,13 @@ static bool has_model(const struct bench *b, unsigned mmu) {
     return b->o.model && !b->o.mmu[mmu]->threaded;
 }
 
+/* Seconds that are left of the total; without one more than anybody waits. */
+static double total_left(const struct bench *b) {
+    double left =
+        b->o.total_ns ? (double)b->o.total_ns / 1e9 - (now() - b->started) : FOREVER;
+    return left > 0 ? left : 0;
+}
+
 /* Seconds that `total` runs still take if they go on as they did; below 0: not known. */
 static double left_of(const struct spent *s, unsigned total) {
     if (!s->runs)
@@ -93,7 +104,7 @@ static double time_left(const struct bench *b) {
         /* Until the first modelled run: as long as another. */
         left += plain + (model < 0 ? b->plain[i].seconds / per_point : model);
     }
-    return left;
+    return left < total_left(b) ? left : total_left(b);
 }
 
 static void show_progress(const struct bench *b, const struct plan_unit *u, unsigned mmu,
@@ -110,8 +121,15 @@ static void show_progress(const struct bench *b, const struct plan_unit *u, unsi
 
 /* ---- Runs ---- */
 
+/* Of the total a point may take three times its even share: most need less. */
+static double share_of_point(const struct bench *b) {
+    double budget = b->o.budget_ns ? (double)b->o.budget_ns / 1e9 : FOREVER;
+    double share = 3 * total_left(b) / (b->o.plan.units - b->points_done) / b->o.mmus;
+    return share < budget ? share : budget;
+}
+
 static bool over_budget(const struct bench *b, const struct lane *lane) {
-    return b->o.budget_ns && lane->seconds * 1e9 >= (double)b->o.budget_ns;
+    return lane->seconds >= b->share;
 }
 
 /* One run of a point. Return: as measure_run; the lane failed then. */
@@ -244,6 +262,7 @@ static int keep(struct bench *b, const struct plan_unit *u) {
 /* One point under every MMU. Return: 0 or -errno. */
 static int one_point(struct bench *b, const struct plan_unit *u) {
     unsigned runs = b->o.warmup + b->o.repeat;
+    b->share = share_of_point(b);
     for (unsigned run = 0; run < runs && !stop_signal; run++)
         for (unsigned i = 0; i < b->o.mmus && !stop_signal; i++)
             one_run(b, u, i, run);
@@ -261,9 +280,10 @@ static json_t *settings_json(const struct bench_options *o) {
     json_t *mmus = json_array();
     for (unsigned i = 0; i < o->mmus; i++)
         json_array_append_new(mmus, json_string(o->mmu[i]->name));
-    json_t *s = json_pack("{s:b, s:i, s:i, s:f, s:o, s:I, s:s?, s:s?}", "quick", o->quick,
-                          "repeat", (int)o->repeat, "warmup", (int)o->warmup, "budget_s",
-                          (double)o->budget_ns / 1e9, "mmus", mmus, "memory",
+    json_t *s = json_pack("{s:b, s:i, s:i, s:f, s:f, s:o, s:I, s:s?, s:s?}", "quick",
+                          o->quick, "repeat", (int)o->repeat, "warmup", (int)o->warmup,
+                          "budget_s", (double)o->budget_ns / 1e9, "total_s",
+                          (double)o->total_ns / 1e9, "mmus", mmus, "memory",
                           (json_int_t)o->ram, "tlb", o->model ? o->tlb.name : NULL,
                           "cost_profile", o->model ? o->cost.name : NULL);
     if (s && o->shards)
@@ -299,6 +319,7 @@ static int run_all(struct bench *b) {
     int code = CLI_OK;
     handle_signals();
     b->tty = isatty(STDERR_FILENO);
+    b->started = now();
     for (unsigned i = 0; i < b->o.plan.units && !code && !stop_signal; i++)
         if (one_point(b, &b->o.plan.unit[i])) {
             cli_error("out of memory");

@@ -25,6 +25,7 @@ struct bench_options {
     char numa[32];               /* policy of guest memory; "": the host's */
     uint64_t ram, timeout_ns;
     uint64_t budget_ns; /* of one point under one MMU; 0: none */
+    uint64_t total_ns;  /* of all; 0: none */
     bool model;         /* a modelled run of each point beside the others */
     struct pn_tlb_model tlb;
     struct pn_cost_profile cost;

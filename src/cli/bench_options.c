@@ -23,6 +23,7 @@ enum {
     OPT_NUMA,
     OPT_TIMEOUT,
     OPT_BUDGET,
+    OPT_TOTAL,
     OPT_LIST,
     OPT_KERNEL,
     OPT_INITRD,
@@ -50,6 +51,10 @@ static const struct argp_option options[] = {
     {"warmup", OPT_WARMUP, "N", 0, "Runs before them that do not count (default 1)", 2},
     {"budget", OPT_BUDGET, "S", 0,
      "Repeat a point no further once it took S seconds under an MMU (default 4)", 2},
+    {"total", OPT_TOTAL, "S", 0,
+     "Repeat less where all would take more than S seconds (default without a workload: "
+     "140)",
+     2},
     {"pin", OPT_PIN, "CPU|off", 0, "Host CPU (default: the last allowed one)", 2},
     {"numa", OPT_NUMA, "POLICY", 0,
      "Guest memory: local, bind=N or interleave=A,B (default: that CPU's node)", 2},
@@ -77,7 +82,7 @@ struct parse {
     const char *workload[PLAN_UNITS_MAX];
     unsigned workloads;
     const char *mmus, *tlb, *cost;
-    bool repeat_given, listed;
+    bool repeat_given, total_given, listed;
 };
 
 static void list_workloads(void) {
@@ -213,6 +218,10 @@ static error_t parse_opt(int key, char *arg, struct argp_state *state) {
     case OPT_BUDGET:
         rc = parse_seconds(arg, &o->budget_ns);
         return rc ? bad_number(state, "--budget", arg, rc) : 0;
+    case OPT_TOTAL:
+        rc = parse_seconds(arg, &o->total_ns);
+        p->total_given = true;
+        return rc ? bad_number(state, "--total", arg, rc) : 0;
     case OPT_PIN:
     case OPT_NUMA:
     case 'm':
@@ -362,6 +371,8 @@ int bench_options_parse(struct bench_options *o, int argc, char **argv, bool *do
         return rc;
     if (o->quick && !p.repeat_given)
         o->repeat = 3;
+    if (!p.total_given && !p.workloads)
+        o->total_ns = (uint64_t)140 * 1000000000u;
     rc = make_plan(o, &p);
     if (!rc)
         rc = choose_mmus(o, p.mmus);

@@ -27,6 +27,7 @@ refused 2 bench --repeat 0
 refused 2 bench --shard 3/2
 refused 2 bench --shard x
 refused 2 bench --budget -1
+refused 2 bench --total 0
 refused 2 bench "${tiny[0]}" --tlb nosuch
 refused 2 bench "${tiny[0]}" --tlb "$work/nosuch.json"
 refused 2 bench "${tiny[0]}" --cost nosuch

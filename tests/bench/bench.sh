@@ -41,6 +41,10 @@ done
 run bench "${tiny[0]}" --mmu shadow --repeat 1 --tlb off --json "$work/off.json"
 [ "$rc" -eq 0 ] && [ "$(value "$work/off.json" modelled)" = null ] || fail "--tlb off models"
 grep -q '^modelled' "$work/out" && fail "--tlb off prints modelled figures"
+# Where the time is used up each point runs once, under each MMU and with the model.
+run bench "${tiny[@]}" --mmu shadow,tdp --repeat 9 --total 0.001 --json "$work/once.json"
+[ "$rc" -eq 0 ] && [ "$(value "$work/once.json" cycles | wc -l)" -eq 6 ] || fail "--total: exit code $rc"
+[ "$(grep -cE '^     [1-9][0-9]*$' "$work/once.json")" -eq 6 ] || fail "--total: not one run each"
 run bench dirty:bytes=64K,rounds=2 --mmu shadow --repeat 1 --warmup 0 --json "$work/d.json"
 [ "$(value "$work/d.json" dirty_tracker)" = '"wp"' ] || fail "the dirty log's tracker is not named"
 grep -q 'dirty log: wp$' "$work/out" || fail "the table does not name the dirty log's tracker"
