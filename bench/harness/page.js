@@ -375,7 +375,7 @@
 
   function makeSummary() {
     const s = doc.settings;
-    byId("summary").textContent = doc.time + ", penumbra " + doc.version + ", " + s.repeat +
+    byId("summary").textContent = doc.time + ", penumbra " + doc.version + ", up to " + s.repeat +
       " repetitions, " + s.warmup + " warm-up" + (s.quick ? ", quick" : "") + "; " +
       results.length + " results of " + new Set(results.map((r) => r.workload)).size + " workloads.";
     const warn = (t) => element(byId("warnings"), "p", t, "note");

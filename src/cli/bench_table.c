@@ -98,17 +98,21 @@ static const json_t *of_point(const json_t *results, size_t i, const char *mmu) 
     return NULL;
 }
 
-/* How the simulated times of the point at i compare. */
+/* How the simulated times of the point at i compare: run by run, for they took turns, and
+ * what slows the host down slows both. */
 static void print_ratio(const json_t *results, size_t i, FILE *out) {
     static double a[RESAMPLE_MAX], b[RESAMPLE_MAX];
     char range[40];
     const json_t *shadow = of_point(results, i, "shadow");
     const json_t *tdp = of_point(results, i, "tdp");
-    size_t na = shadow ? result_samples(shadow, a, RESAMPLE_MAX) : 0;
+    size_t n = shadow ? result_samples(shadow, a, RESAMPLE_MAX) : 0;
     size_t nb = tdp ? result_samples(tdp, b, RESAMPLE_MAX) : 0;
-    if (!na || !nb)
+    n = n < nb ? n : nb;
+    if (!n)
         return;
-    struct interval r = resample_ratio(a, na, b, nb);
+    for (size_t j = 0; j < n; j++)
+        a[j] = b[j] / a[j];
+    struct interval r = resample_one(a, n);
     snprintf(range, sizeof(range), "%.3f..%.3f", r.low, r.high);
     fprintf(out, "  tdp/shadow       %9.3f %9s  %s\n", r.median, "", range);
 }
@@ -133,7 +137,7 @@ static void print_times(const json_t *results, FILE *out) {
           "compare with each\nother alone. each: the median by operations. n: runs. "
           "insns: guest instructions. faults: met\nby the MMU's tables; guest's: of "
           "these, given to the guest. refs: table entries read per\nTLB miss. -: not "
-          "counted. tdp/shadow: of medians.\n",
+          "counted. tdp/shadow: run by run.\n",
           out);
 }
 
