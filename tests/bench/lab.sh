@@ -8,17 +8,10 @@
 set -uo pipefail
 penumbra=$1
 here=$(cd "$(dirname "$0")" && pwd)
-command -v qemu-system-x86_64 > /dev/null || {
-    echo "SKIPPED: no qemu-system-x86_64"
-    exit 77
-}
-cache=$("$here/../../scripts/guest.sh") || {
-    echo "SKIPPED: no guest: scripts/guest.sh could not get Debian's packages"
-    exit 77
-}
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-bad=0
+. "$here/../lib.sh"
+need_qemu
+need_guest
+work_folder
 
 while read -r c; do
     "$penumbra" run --mmu shadow -m 64M --append "workload=$c" < /dev/null 2> /dev/null |

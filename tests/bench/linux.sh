@@ -9,13 +9,8 @@
 set -uo pipefail
 penumbra=$1 program=$2
 here=$(cd "$(dirname "$0")" && pwd)
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-bad=0
-fail() {
-    echo "FAIL: $*"
-    bad=1
-}
+. "$here/../lib.sh"
+work_folder
 
 jobs=fork:5,exec:3,sh:2,pagefault:300:1M,protfault:100,mapfile:3:1M,sigcatch:50,sigsend:50,mmap:3:1M,ctx:100,pipe:20,syscall:100,sort:2000,hash:2000:64K,compress:20K
 for w in $(sed -n 's/^LINUX(\([a-z]*\),.*/\1/p' "$here/../../bench/linux/linux.inc"); do
@@ -47,10 +42,7 @@ refused "NAME"
 grep '^workload: end ' "$work/native" > "$work/want"
 [ "$(wc -l < "$work/want")" -eq 15 ] || fail "not 15 workloads natively"
 
-cache=$("$here/../../scripts/guest.sh" --add "$program") || {
-    echo "SKIPPED: no guest: scripts/guest.sh could not get Debian's packages"
-    exit 77
-}
+need_guest --add "$program"
 initrd=$cache/initrd-$(basename "$program").gz
 for mmu in shadow tdp; do
     timeout 500 "$penumbra" run --mmu $mmu --kernel "$cache/vmlinuz" --initrd "$initrd" \

@@ -8,18 +8,10 @@
 set -uo pipefail
 penumbra=$1 program=$2
 here=$(cd "$(dirname "$0")" && pwd)
+. "$here/../lib.sh"
 . "$here/lib.sh"
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-bad=0
-fail() {
-    echo "FAIL: $*"
-    bad=1
-}
-cache=$("$here/../../scripts/guest.sh" --add "$program") || {
-    echo "SKIPPED: no guest: scripts/guest.sh could not get Debian's packages"
-    exit 77
-}
+work_folder
+need_guest --add "$program"
 "$here/../../bench/pvm" --penumbra "$penumbra" --guest "$cache" --quick --json "$work/r.json" \
     > "$work/table" 2> "$work/err" || fail "exit code $?: $(cat "$work/err")"
 cat "$work/table"

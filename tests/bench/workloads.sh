@@ -9,13 +9,8 @@
 set -uo pipefail
 penumbra=$1
 here=$(cd "$(dirname "$0")" && pwd)
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-bad=0
-fail() {
-    echo "FAIL: $*"
-    bad=1
-}
+. "$here/../lib.sh"
+work_folder
 
 mapfile -t cases < "$here/cases.txt"
 

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: MIT
 # Images that are none: one line and exit code 2 (1 where the file itself fails).
 . "$(dirname "$0")/lib.sh"
-top=$(cd "$(dirname "$0")/../.." && pwd)
 
 refused 1 run --kernel /nonexistent/vmlinuz
 refused 1 run --kernel "$work"
@@ -12,10 +11,7 @@ refused 2 run --kernel /etc/passwd
 head -c 100000 /dev/urandom > "$work/noise"
 refused 2 run --kernel "$work/noise"
 
-cache=$("$top/scripts/guest.sh") || {
-    echo "SKIPPED: no kernel: scripts/guest.sh could not get Debian's packages"
-    exit 77
-}
+need_guest
 kernel=$cache/vmlinuz
 refused 1 run --kernel "$kernel" --initrd /nonexistent/initrd
 for size in 64 600 4096 100000 4000000; do

@@ -2,14 +2,8 @@
 # Common to the tests of the command line: run penumbra, compare what came of it.
 set -uo pipefail
 penumbra=$1
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-bad=0
-
-fail() {
-    echo "FAIL: $*"
-    bad=1
-}
+. "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
+work_folder
 
 # run ARG...: exit code in $rc, output in $work/out and $work/err.
 run() {

@@ -34,18 +34,9 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
-cache=$("$here/../../scripts/guest.sh") || {
-    echo "SKIPPED: no guest: scripts/guest.sh could not get Debian's packages"
-    exit 77
-}
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-
-bad=0
-fail() {
-    echo "$name: $*"
-    bad=1
-}
+. "$here/../lib.sh"
+need_guest
+work_folder
 
 # Resident memory of a process beyond the mappings that are as large as guest memory, in KiB.
 beyond() {

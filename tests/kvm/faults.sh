@@ -4,10 +4,7 @@
 # (tests/kvm/shim.c makes it go wrong).
 . "$(dirname "$0")/../cli/lib.sh"
 shim=$2
-[ -r /dev/kvm ] && [ -w /dev/kvm ] || {
-    echo "SKIPPED: /dev/kvm is not usable here"
-    exit 77
-}
+need_kvm
 bytes "$work/spin" eb fe
 bytes "$work/io" ec eb fd # in al, dx; jmp: an exit after the other
 

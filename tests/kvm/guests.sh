@@ -7,10 +7,7 @@
 . "$(dirname "$0")/../cli/lib.sh"
 state=$2 insns=$3 clock=$4
 . "$(dirname "$0")/../lab/results.sh"
-[ -r /dev/kvm ] && [ -w /dev/kvm ] || {
-    echo "SKIPPED: /dev/kvm is not usable here"
-    exit 77
-}
+need_kvm
 small="pages=256 swaps=100 flips=256 switches=40 compute=200000 tables=1"
 
 # micro NAME ARG...: the embedded guest, briefly.
@@ -105,10 +102,7 @@ insns)
     ;;
 linux)
     # Debian's kernel comes up, or the run ends at once and says why it would not.
-    cache=$("$(dirname "$0")/../../scripts/guest.sh") || {
-        echo "SKIPPED: scripts/guest.sh could not get Debian's packages"
-        exit 77
-    }
+    need_guest
     guest=(--mmu kvm --kernel "$cache/vmlinuz" --initrd "$cache/initrd.gz" -m 256M)
     run run "${guest[@]}" --append "console=ttyS0 panic=-1 pn.script"
     if "$penumbra" host | grep -q 'its MMU *shadow (software)'; then

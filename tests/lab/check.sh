@@ -5,12 +5,7 @@
 #   check.sh npt N DIR      one lab: N is 0 or 1
 #   check.sh both DIR1 DIR0 the labs with npt=1 and npt=0 beside each other
 set -uo pipefail
-bad=0
-fail() {
-    echo "FAIL: $*"
-    bad=1
-}
-
+. "$(dirname "$0")/../lib.sh"
 . "$(dirname "$0")/results.sh"
 
 # same A B: two files are equal, but for carriage returns.

@@ -9,14 +9,9 @@
 set -uo pipefail
 penumbra=$1 counters=$2 out=$3
 here=$(cd "$(dirname "$0")" && pwd)
-command -v qemu-system-x86_64 > /dev/null || {
-    echo "SKIPPED: qemu-system-x86_64 is not installed"
-    exit 77
-}
-cache=$("$here/../../scripts/guest.sh") || {
-    echo "SKIPPED: scripts/guest.sh could not get Debian's packages"
-    exit 77
-}
+. "$here/../lib.sh"
+need_qemu
+need_guest
 rm -rf "$out"
 mkdir -p "$out"
 mapfile -t points < <(sed '/^#/d' "$here/counters.points")

@@ -7,12 +7,10 @@
 # Exit: 0, 1, 77 when QEMU or the guest's packages are not there.
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
+. "$here/../lib.sh"
 
 if [ "${1-}" = --both ]; then
-    [ -f "$2/code" ] && [ -f "$3/code" ] || {
-        echo "SKIPPED: the labs did not run"
-        exit 77
-    }
+    [ -f "$2/code" ] && [ -f "$3/code" ] || skip "the labs did not run"
     exec "$here/check.sh" both "$2" "$3"
 fi
 penumbra='' npt='' out='' add=()
@@ -26,14 +24,8 @@ while [ $# -gt 0 ]; do
     esac
     shift 2
 done
-command -v qemu-system-x86_64 >/dev/null || {
-    echo "SKIPPED: qemu-system-x86_64 is not installed"
-    exit 77
-}
-cache=$("$here/../../scripts/guest.sh") || {
-    echo "SKIPPED: scripts/guest.sh could not get Debian's packages"
-    exit 77
-}
+need_qemu
+need_guest
 rm -rf "$out"
 mkdir -p "$out"
 # One CPU: with two on a busy host, one waits for the other's locks while that one does not run.
