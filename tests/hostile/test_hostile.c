@@ -30,8 +30,21 @@ struct outcome {
     uint64_t digest;
 };
 
+/* Small enough that everything in it comes and goes. */
+static const struct pn_tlb_model small_tlb = {
+    .name = "small",
+    .l1i.array[0] = {.entries = 4, .ways = 2, .pages = PN_PAGES_4K},
+    .l1d.array[0] = {.entries = 4, .ways = 2, .pages = PN_PAGES_4K | PN_PAGES_2M},
+    .l2.array[0] = {.entries = 16, .ways = 4, .pages = PN_PAGES_4K | PN_PAGES_2M},
+    .walk = {[2] = {.entries = 4, .ways = 4}, [3] = {.entries = 2, .ways = 2}},
+    .second_walk = {[2] = {.entries = 4, .ways = 4}},
+    .nested = {.entries = 4, .ways = 4},
+    .pcid = true,
+    .vpid = true,
+};
+
 static struct outcome run_guest(const char *mmu, const uint8_t *img, unsigned bits,
-                                uint32_t max_block) {
+                                uint32_t max_block, const struct pn_tlb_model *tlb) {
     struct machine_config cfg = {
         .engine = pn_engine_find(mmu),
         .ram = 4u << 20,
@@ -43,6 +56,7 @@ static struct outcome run_guest(const char *mmu, const uint8_t *img, unsigned bi
         .flat_bits = bits,
         .seed = 1,
         .max_block = max_block,
+        .tlb = tlb,
         .max_insns = CASE_INSNS,
         .timeout_ns = 60ull * 1000000000u,
         .serial_out = drop_output,
@@ -68,20 +82,32 @@ static uint64_t run_kind(enum gen_kind kind) {
     uint64_t insns = 0;
     for (uint64_t i = 0; i < cases; i++) {
         gen_guest(img, kind, seed + i);
-        struct outcome a = run_guest("shadow", img, gen_bits(kind), 0);
+        struct outcome a = run_guest("shadow", img, gen_bits(kind), 0, NULL);
         ck_assert_msg(a.result.end != END_TIMEOUT && a.result.end != END_ERROR,
                       "kind %d seed %llu: end %d", (int)kind,
                       (unsigned long long)(seed + i), (int)a.result.end);
         ck_assert_uint_le(a.result.guest_insns, CASE_INSNS);
         insns += a.result.guest_insns;
         if (i % 4 == 1) { /* such guests break the TLB's rules: the ends may differ */
-            struct outcome t = run_guest("tdp", img, gen_bits(kind), 0);
+            struct outcome t =
+                run_guest("tdp", img, gen_bits(kind), 0, i % 8 == 1 ? &small_tlb : NULL);
             ck_assert_msg(t.result.end != END_TIMEOUT && t.result.end != END_ERROR,
                           "kind %d seed %llu: tdp: end %d", (int)kind,
                           (unsigned long long)(seed + i), (int)t.result.end);
         }
+        if (i % 4 == 2) { /* what a TLB model is shown changes nothing */
+            struct outcome b = run_guest("shadow", img, gen_bits(kind), 0, &small_tlb);
+            ck_assert_msg(
+                a.result.end == b.result.end && a.digest == b.digest &&
+                    a.result.guest_insns == b.result.guest_insns,
+                "kind %d seed %llu: another guest with a TLB model: end %d, %d; "
+                "insns %llu, %llu",
+                (int)kind, (unsigned long long)(seed + i), (int)a.result.end,
+                (int)b.result.end, (unsigned long long)a.result.guest_insns,
+                (unsigned long long)b.result.guest_insns);
+        }
         if (i % 4 == 0) { /* the same guest again, instruction by instruction */
-            struct outcome b = run_guest("shadow", img, gen_bits(kind), 1);
+            struct outcome b = run_guest("shadow", img, gen_bits(kind), 1, NULL);
             ck_assert_msg(a.result.end == b.result.end && a.digest == b.digest &&
                               a.result.guest_insns == b.result.guest_insns,
                           "kind %d seed %llu: blocks and steps differ: end %d, %d; insns "
