@@ -49,6 +49,10 @@ int result_load(const char *path, json_t **doc, struct err *e);
 int result_merge(json_t *const *docs, const char *const *names, size_t n, json_t **out,
                  struct err *e);
 
+/* Of modelled figures: walks by their references; cycles by what was paid for. */
+json_t *result_histogram(const struct pn_stats *stats);
+json_t *result_costs(const double by_cost[PN_COST_COUNT]);
+
 /* Write the document to fd. Return: 0 or -errno. */
 int result_write(const json_t *doc, int fd);
 /* The self-contained HTML page. Return: 0 or -errno. */

@@ -19,13 +19,24 @@ static json_t *counts(const struct result_input *in, enum pn_stat first, unsigne
     return a;
 }
 
+json_t *result_histogram(const struct pn_stats *s) {
+    json_t *a = json_array();
+    for (unsigned i = 0; i < PN_WALK_HIST; i++)
+        json_array_append_new(a, json_integer((json_int_t)s->walk_hist[i]));
+    return a;
+}
+
+json_t *result_costs(const double by_cost[PN_COST_COUNT]) {
+    json_t *costs = json_object();
+    for (unsigned i = 0; i < PN_COST_COUNT; i++)
+        json_object_set_new(costs, pn_cost_name(i), json_real(by_cost[i]));
+    return costs;
+}
+
 static json_t *walks(const struct result_input *in) {
     const struct pn_stats *s = &in->model->stats;
     uint64_t all = s->v[PN_STAT_model_walk_fetch] + s->v[PN_STAT_model_walk_data];
     uint64_t refs = s->v[PN_STAT_model_refs];
-    json_t *histogram = json_array();
-    for (unsigned i = 0; i < PN_WALK_HIST; i++)
-        json_array_append_new(histogram, json_integer((json_int_t)s->walk_hist[i]));
     return json_pack("{s:I, s:o, s:o, s:o, s:I, s:o, s:o, s:o, s:o}", "count",
                      (json_int_t)all, "fetch", count(in, PN_STAT_model_walk_fetch),
                      "data", count(in, PN_STAT_model_walk_data), "faulted",
@@ -33,7 +44,7 @@ static json_t *walks(const struct result_input *in) {
                      "mean", all ? json_real((double)refs / (double)all) : json_null(),
                      "guest_by_level", counts(in, PN_STAT_model_guest_l1, 5),
                      "table_by_level", counts(in, PN_STAT_model_table_l1, 5), "histogram",
-                     histogram);
+                     result_histogram(s));
 }
 
 static json_t *misses(const struct result_input *in) {
@@ -79,16 +90,13 @@ json_t *result_modelled(const struct result_input *in) {
     double by_cost[PN_COST_COUNT];
     const struct measure_sample *m = in->model;
     double cycles = pn_cost_cycles(in->cost, &m->stats, m->guest_insns, by_cost);
-    json_t *costs = json_object();
-    for (unsigned i = 0; i < PN_COST_COUNT; i++)
-        json_object_set_new(costs, pn_cost_name(i), json_real(by_cost[i]));
     return json_pack(
         "{s:s, s:s, s:{s:o, s:o}, s:f, s:I, s:f, s:f, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
         "tlb", in->tlb->name, "cost_profile", in->cost->name, "reach", "l1d",
         reach(&in->tlb->l1d), "l2", reach(&in->tlb->l2), "hz", in->cost->hz, "insns",
         (json_int_t)m->guest_insns, "cycles", cycles, "ns", cycles / in->cost->hz * 1e9,
-        "cycles_by_cost", costs, "walks", walks(in), "misses", misses(in), "l2_hits",
-        count(in, PN_STAT_model_l2_hit), "cache_hits", caches(in), "flushes",
+        "cycles_by_cost", result_costs(by_cost), "walks", walks(in), "misses", misses(in),
+        "l2_hits", count(in, PN_STAT_model_l2_hit), "cache_hits", caches(in), "flushes",
         named(in, "model_flush"), "vm_exits", named(in, "model_exit"));
 }
 

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "bench/harness/result.h"
 #include "cli/run.h"
 
 error_t run_parse_model(struct run_options *o, enum run_model_option option, char *arg,
@@ -54,15 +55,10 @@ json_t *run_model_json(const struct run_report *r) {
     if (!o->machine.tlb)
         return NULL;
     double sum = pn_cost_cycles(&o->cost, &r->total, r->result.guest_insns, by);
-    json_t *costs = json_object(), *hist = json_array();
-    for (unsigned i = 0; i < PN_COST_COUNT; i++)
-        json_object_set_new(costs, pn_cost_name(i), json_real(by[i]));
-    for (unsigned i = 0; i < PN_WALK_HIST; i++)
-        json_array_append_new(hist, json_integer((json_int_t)r->total.walk_hist[i]));
     return json_pack("{s:s, s:s, s:s, s:f, s:f, s:f, s:o, s:o}", "label", "modelled",
                      "tlb", o->tlb.name, "cost", o->cost.name, "hz", o->cost.hz, "cycles",
-                     sum, "seconds", sum / o->cost.hz, "cycles_by_cost", costs,
-                     "walks_by_references", hist);
+                     sum, "seconds", sum / o->cost.hz, "cycles_by_cost", result_costs(by),
+                     "walks_by_references", result_histogram(&r->total));
 }
 
 /* Per thousand guest instructions. */
