@@ -191,4 +191,13 @@ struct pn_mmu_vcpu {
     unsigned fixes;         /* TDP: violations of the translation in progress */
 };
 
+#define CR4_PGE   0x80ull
+#define CR4_PCIDE 0x20000ull
+#define CR3_PCID  0xfffull
+
+/* Are translations told apart by the PCID in CR3? */
+static inline bool pcid_on(const struct pn_mmu_vcpu *vcpu) {
+    return vcpu->paging.cr4 & CR4_PCIDE && vcpu->walk.levels >= 4;
+}
+
 #endif

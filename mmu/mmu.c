@@ -154,10 +154,6 @@ void pn_mmu_walk_cost(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access acces
 
 void pn_mmu_zap_all(struct pn_mmu *mmu) {
     mmu->ops->zap_all(mmu);
-    if (mmu->cfg.tlb) {
-        model_dropped(mmu);
-        model_forget_regions(mmu);
-    }
     sh_count(mmu, mmu_zap_all);
     audit_step(mmu);
 }

@@ -30,7 +30,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CR4_PCIDE   0x20000ull
 #define HELD_NONE   0
 #define TEMPLATE    (PN_TLB_ENTRIES * sizeof(struct pn_tlb_entry))
 #define LEVEL_HITS  (PN_STAT_model_walk_hit_l2 - 2)
@@ -40,22 +39,15 @@ static const uint8_t page_bit[4] = {0, PN_PAGES_4K, PN_PAGES_2M, PN_PAGES_1G};
 
 /* ---- Life ---- */
 
-static int arrays_init(struct assoc a[PN_TLB_ARRAYS], const struct pn_tlb_level *l) {
-    int rc = 0;
-    for (unsigned i = 0; i < PN_TLB_ARRAYS && !rc; i++)
-        rc = assoc_init(&a[i], &l->array[i]);
-    return rc;
-}
-
 static int caches_init(struct model *m) {
     const struct pn_tlb_model *cfg = m->cfg;
-    int rc = arrays_init(m->l1i, &cfg->l1i);
-    if (!rc)
-        rc = arrays_init(m->l1d, &cfg->l1d);
-    if (!rc)
-        rc = arrays_init(m->l2, &cfg->l2);
-    if (!rc)
-        rc = arrays_init(m->l2i, &cfg->l2i);
+    const struct pn_tlb_level *level_of[MODEL_TLBS] = {
+        [L1I] = &cfg->l1i, [L1D] = &cfg->l1d, [L2] = &cfg->l2, [L2I] = &cfg->l2i};
+    struct assoc *l1d = m->tlb[L1D];
+    int rc = 0;
+    for (unsigned t = 0; t < MODEL_TLBS; t++)
+        for (unsigned i = 0; i < PN_TLB_ARRAYS && !rc; i++)
+            rc = assoc_init(&m->tlb[t][i], &level_of[t]->array[i]);
     for (unsigned i = 0; i < PN_TLB_ARRAYS; i++)
         m->own_l2i |= cfg->l2i.array[i].entries != 0;
     if (!rc)
@@ -66,7 +58,7 @@ static int caches_init(struct model *m) {
             rc = assoc_init(&m->second[level], &cfg->second_walk[level]);
     }
     for (unsigned i = 0; i < PN_TLB_ARRAYS && !rc; i++)
-        if (m->l1d[i].ways && !(m->held[i] = calloc(m->l1d[i].sets, sizeof(**m->held))))
+        if (l1d[i].ways && !(m->held[i] = calloc(l1d[i].sets, sizeof(**m->held))))
             rc = -ENOMEM;
     return rc;
 }
@@ -104,10 +96,8 @@ void model_destroy(struct pn_mmu_vcpu *vcpu) {
     if (!m)
         return;
     for (unsigned i = 0; i < PN_TLB_ARRAYS; i++) {
-        assoc_fini(&m->l1i[i]);
-        assoc_fini(&m->l1d[i]);
-        assoc_fini(&m->l2[i]);
-        assoc_fini(&m->l2i[i]);
+        for (unsigned t = 0; t < MODEL_TLBS; t++)
+            assoc_fini(&m->tlb[t][i]);
         free(m->held[i]);
     }
     for (unsigned level = 2; level <= 5; level++) {
@@ -140,7 +130,7 @@ void model_filter_flush(struct pn_mmu_vcpu *vcpu) {
     m->epoch = HELD_NONE + 1; /* old marks could be taken for new ones */
     for (unsigned i = 0; i < PN_TLB_ARRAYS; i++)
         if (m->held[i])
-            memset(m->held[i], 0, m->l1d[i].sets * sizeof(**m->held));
+            memset(m->held[i], 0, m->tlb[L1D][i].sets * sizeof(**m->held));
 }
 
 /* Another page is used in that set of the L1 data TLB now. */
@@ -184,9 +174,7 @@ void model_filter_fill(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_tlb_mode mo
 /* ---- Keys ---- */
 
 uint16_t model_context(const struct pn_mmu_vcpu *vcpu) {
-    bool tagged =
-        vcpu->model->cfg->pcid && vcpu->paging.cr4 & CR4_PCIDE && vcpu->walk.levels >= 4;
-    return tagged ? vcpu->walk.cr3 & 0xfff : 0;
+    return vcpu->model->cfg->pcid && pcid_on(vcpu) ? vcpu->walk.cr3 & CR3_PCID : 0;
 }
 
 /* ---- TLB look-ups ---- */
@@ -219,7 +207,7 @@ static int level_fill(struct pn_mmu_vcpu *vcpu, struct assoc a[PN_TLB_ARRAYS], p
         if (!a[i].ways || !(a[i].pages & page_bit[level]))
             continue;
         uint64_t tag = model_page_tag(gva, level);
-        if (a == vcpu->model->l1d && !a[i].unbounded)
+        if (a == vcpu->model->tlb[L1D] && !a[i].unbounded)
             held_drop(vcpu, i, assoc_set_of(&a[i], tag));
         struct assoc_entry *e = assoc_insert(&a[i], tag, what->ctx);
         if (!e)
@@ -363,7 +351,7 @@ void model_path(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
 /* ---- Accesses ---- */
 
 static struct assoc *second_level(struct model *m, enum pn_access access) {
-    return access == PN_FETCH && m->own_l2i ? m->l2i : m->l2;
+    return m->tlb[access == PN_FETCH && m->own_l2i ? L2I : L2];
 }
 
 /* Neither level of the TLB knows. Return: the page; e: what a TLB holds of it. */
@@ -389,7 +377,7 @@ static bool miss(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
 bool model_access(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
                   enum pn_tlb_mode mode, const struct model_path *pre, bool *store) {
     struct model *m = vcpu->model;
-    struct assoc *l1 = access == PN_FETCH ? m->l1i : m->l1d,
+    struct assoc *l1 = m->tlb[access == PN_FETCH ? L1I : L1D],
                  *l2 = second_level(m, access);
     uint16_t ctx = model_context(vcpu);
     bool write = access == PN_WRITE;
@@ -397,7 +385,7 @@ bool model_access(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
     struct hit h;
     unsigned level;
     if (level_find(l1, gva, ctx, write, &h)) {
-        if (assoc_use(&l1[h.array], h.e) && l1 == m->l1d)
+        if (assoc_use(&l1[h.array], h.e) && access != PN_FETCH)
             held_drop(vcpu, h.array, assoc_set_of(&l1[h.array], h.e->tag));
         *store = h.e->store;
         level = h.level;
@@ -420,7 +408,7 @@ bool model_access(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
         h.array = (unsigned)array;
         *store = what.store;
     }
-    if (l1 == m->l1d && !l1[h.array].unbounded)
+    if (access != PN_FETCH && !l1[h.array].unbounded)
         held_add(
             m, &m->held[h.array][assoc_set_of(&l1[h.array], model_page_tag(gva, level))],
             (uint16_t)(mode << PN_TLB_BITS | tlb_index(gva)));

@@ -20,15 +20,17 @@ struct model_held {
     uint16_t at[HELD_MAX];
 };
 
+/* L2I: second level for fetches alone, where there is one. */
+enum model_tlb { L1I, L1D, L2, L2I, MODEL_TLBS };
+
 #define MODEL_LIVE_WORDS (PN_TLB_MODES * PN_TLB_ENTRIES / 64)
 
 struct model {
     const struct pn_tlb_model *cfg;
-    struct assoc l1i[PN_TLB_ARRAYS], l1d[PN_TLB_ARRAYS], l2[PN_TLB_ARRAYS],
-        l2i[PN_TLB_ARRAYS];
-    bool own_l2i; /* else fetches share l2 */
+    struct assoc tlb[MODEL_TLBS][PN_TLB_ARRAYS]; /* by enum model_tlb */
+    bool own_l2i;                                /* else fetches share L2 */
     struct assoc walk[6], second[6], nested;
-    struct model_held *held[PN_TLB_ARRAYS]; /* by array and set of l1d */
+    struct model_held *held[PN_TLB_ARRAYS]; /* by array and set of L1D */
     /* The filter: what the CPU reads instead of its root's TLB, a part of it. */
     struct pn_tlb_entry *filter[PN_TLB_MODES];
     uint64_t live[MODEL_LIVE_WORDS]; /* bit per entry, as in model_held: may have a tag */

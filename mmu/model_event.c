@@ -23,9 +23,6 @@
 
 #include "mmu/model.h"
 
-#define CR4_PCIDE 0x20000ull
-#define CR3_PCID  0xfffull
-
 /* ---- Flushes ---- */
 
 static void forget(struct pn_mmu_vcpu *vcpu) {
@@ -36,12 +33,9 @@ static void forget(struct pn_mmu_vcpu *vcpu) {
 /* What translates linear addresses; global pages too when global says so. */
 static void flush_linear(struct pn_mmu_vcpu *vcpu, uint32_t ctx, bool global) {
     struct model *m = vcpu->model;
-    for (unsigned i = 0; i < PN_TLB_ARRAYS; i++) {
-        assoc_flush(&m->l1i[i], ctx, global);
-        assoc_flush(&m->l1d[i], ctx, global);
-        assoc_flush(&m->l2[i], ctx, global);
-        assoc_flush(&m->l2i[i], ctx, global);
-    }
+    for (unsigned t = 0; t < MODEL_TLBS; t++)
+        for (unsigned i = 0; i < PN_TLB_ARRAYS; i++)
+            assoc_flush(&m->tlb[t][i], ctx, global);
     for (unsigned level = 2; level <= 5; level++)
         assoc_flush(&m->walk[level], ctx, true);
     forget(vcpu);
@@ -59,12 +53,9 @@ static void flush_page(struct pn_mmu_vcpu *vcpu, pn_gva gva, uint32_t ctx, bool 
     struct model *m = vcpu->model;
     for (unsigned level = 1; level <= 3; level++) {
         uint64_t tag = model_page_tag(gva, level);
-        for (unsigned i = 0; i < PN_TLB_ARRAYS; i++) {
-            assoc_drop(&m->l1i[i], tag, ctx, global);
-            assoc_drop(&m->l1d[i], tag, ctx, global);
-            assoc_drop(&m->l2[i], tag, ctx, global);
-            assoc_drop(&m->l2i[i], tag, ctx, global);
-        }
+        for (unsigned t = 0; t < MODEL_TLBS; t++)
+            for (unsigned i = 0; i < PN_TLB_ARRAYS; i++)
+                assoc_drop(&m->tlb[t][i], tag, ctx, global);
     }
     forget(vcpu);
 }
@@ -119,13 +110,9 @@ void pn_mmu_exited(struct pn_mmu_vcpu *vcpu, enum pn_vm_exit why) {
 
 /* ---- What the guest does to its TLB ---- */
 
-static bool pcide(const struct pn_mmu_vcpu *vcpu) {
-    return vcpu->paging.cr4 & CR4_PCIDE && vcpu->walk.levels >= 4;
-}
-
 void model_set_cr3(struct pn_mmu_vcpu *vcpu, bool noflush, bool hit) {
     bool shadow = !vcpu->mmu->tdp, tags = vcpu->model->cfg->pcid;
-    bool flush = !pcide(vcpu) || !noflush;
+    bool flush = !pcid_on(vcpu) || !noflush;
     pn_count(vcpu->stats, model_cr3_load);
     if (shadow)
         exited(vcpu, PN_STAT_model_exit_cr3);

@@ -183,7 +183,7 @@ void tdp_path(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
     if (!p->found)
         return;
     p->gpa = w.gfn << PN_PAGE_SHIFT | (gva & (PN_PAGE_SIZE - 1));
-    p->global = w.global && vcpu->paging.cr4 & 0x80; /* PGE */
+    p->global = w.global && vcpu->paging.cr4 & CR4_PGE;
     p->store = w.dirty && (w.access & ACC_WRITE || !vcpu->walk.wp) &&
                tdp_reaches(vcpu->mmu->tdp, p->gpa) && second_store(vcpu->mmu, p->gpa);
 }

@@ -21,11 +21,8 @@
 #include "mmu/model.h"
 
 #define CR0_FLUSH  0x80010000ull /* PG WP */
-#define CR4_PGE    0x80ull
-#define CR4_PCIDE  0x20000ull
 #define CR4_FLUSH  (0x10ull | 0x20 | CR4_PGE | 0x1000 | CR4_PCIDE | 0x1700000)
 #define EFER_FLUSH 0xc00ull /* LMA NXE */
-#define CR3_PCID   0xfffull
 
 /* ---- Keys ---- */
 
@@ -40,7 +37,7 @@ static struct root_key key_now(const struct pn_mmu_vcpu *vcpu) {
     if (!m->levels)
         return k;
     k.cr3 = m->cr3 & m->addr_mask;
-    if (m->levels >= 4 && vcpu->paging.cr4 & CR4_PCIDE)
+    if (pcid_on(vcpu))
         k.pcid = m->cr3 & CR3_PCID;
     if (m->levels == 3)
         memcpy(k.pdpte, m->pdpte, sizeof(k.pdpte));
@@ -220,7 +217,7 @@ void pn_mmu_set_cr3(struct pn_mmu_vcpu *vcpu, uint64_t cr3, bool noflush,
         memcpy(vcpu->paging.pdpte, pdpte, sizeof(vcpu->paging.pdpte));
         memcpy(m->pdpte, pdpte, sizeof(m->pdpte));
     }
-    bool pcide = vcpu->paging.cr4 & CR4_PCIDE && m->levels >= 4;
+    bool pcide = pcid_on(vcpu);
     if (!pcide || !noflush)
         root_make_stale(vcpu, false, pcide ? cr3 & CR3_PCID : 0);
     uint64_t missed = vcpu->stats->v[PN_STAT_root_miss];

@@ -325,11 +325,9 @@ void shadow_zap_all(struct pn_mmu *mmu) {
     sh->obsolete = sh->pages;
     for (unsigned v = 0; v < mmu->vcpu_count; v++) {
         struct vcpu_shadow *vs = mmu->vcpus[v]->sh;
-        for (unsigned i = 0; i < vs->roots; i++) {
+        for (unsigned i = 0; i < vs->roots; i++)
             shadow_root_drop(mmu, &vs->root[i]);
-            tlb_flush(mmu->vcpus[v], &vs->root[i]);
-            root_new_fetch_gen(mmu->vcpus[v], &vs->root[i]);
-        }
     }
+    tlb_drop_everything(mmu);
     pn_emit(sh_ring(mmu), zap_all_fast, sh->gen);
 }

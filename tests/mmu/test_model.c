@@ -8,8 +8,6 @@
 
 #define UNBOUNDED PN_ARRAY_UNBOUNDED
 #define ALL       (PN_PAGES_4K | PN_PAGES_2M | PN_PAGES_1G)
-#define CR4_PGE   0x80ull
-#define CR4_PCIDE 0x20000ull
 
 static struct pn_tlb_model model;
 static struct pn_stats mark; /* counters at zero(): since() is from there */

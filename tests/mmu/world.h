@@ -31,18 +31,16 @@
 #define JUMPS  64
 #define HOT    32
 
-#define P        0x001ull
-#define W        0x002ull
-#define U        0x004ull
-#define A        0x020ull
-#define D        0x040ull
-#define PS       0x080ull
-#define G        0x100ull
-#define NX       (1ull << 63)
-#define CR4_PSE  (1ull << 4)
-#define CR4_PAE  (1ull << 5)
-#define CR4_PGE  (1ull << 7)
-#define CR4_PCID (1ull << 17)
+#define P       0x001ull
+#define W       0x002ull
+#define U       0x004ull
+#define A       0x020ull
+#define D       0x040ull
+#define PS      0x080ull
+#define G       0x100ull
+#define NX      (1ull << 63)
+#define CR4_PSE (1ull << 4)
+#define CR4_PAE (1ull << 5)
 
 struct cpu {
     struct pn_mmu_vcpu *v;
@@ -350,7 +348,7 @@ static struct seen cpu_access(struct cpu *c, pn_gva gva, enum pn_access access,
 }
 
 static unsigned pcid_of(const struct cpu *c) {
-    return c->p.cr4 & CR4_PCID ? c->p.cr3 & 0xfff : 0;
+    return c->p.cr4 & CR4_PCIDE ? c->p.cr3 & 0xfff : 0;
 }
 
 /* An access that succeeded has left A in every gpte on its way, and a store D. */
@@ -482,7 +480,7 @@ static void invlpg_step(struct world *w, struct cpu *c) {
                         WALK_PROBE, &wk);
     if (c->v->walk.levels && (rc == 0 || wk.level == 1) && wk.level < 3)
         write_gpte(w, c, wk.pte_gpa[wk.level], gpte_of(w, wk.level));
-    if (c->p.cr4 & CR4_PCID && chance(w, 50))
+    if (c->p.cr4 & CR4_PCIDE && chance(w, 50))
         pn_mmu_invpcid(c->v, 0, (uint16_t)pcid_of(c), gva);
     else
         pn_mmu_invlpg(c->v, gva);
@@ -526,7 +524,7 @@ static void new_pdptes(struct world *w, struct cpu *c) {
 }
 
 static void cr3_step(struct world *w, struct cpu *c) {
-    bool pcide = c->p.cr4 & CR4_PCID, noflush = chance(w, 40);
+    bool pcide = c->p.cr4 & CR4_PCIDE, noflush = chance(w, 40);
     unsigned top = w->levels == 3 ? 3 : w->levels;
     uint64_t cr3 = (uint64_t)(w->levels ? page_of_level(w, top) : 0) << 12;
     if (pcide)
@@ -541,7 +539,7 @@ static void cr3_step(struct world *w, struct cpu *c) {
 
 static void invpcid_step(struct world *w, struct cpu *c) {
     unsigned type = 1 + (unsigned)below(w, 3);
-    uint16_t pcid = c->p.cr4 & CR4_PCID ? (uint16_t)below(w, PCIDS) : 0;
+    uint16_t pcid = c->p.cr4 & CR4_PCIDE ? (uint16_t)below(w, PCIDS) : 0;
     pn_mmu_invpcid(c->v, type, pcid, 0);
     for (unsigned k = 0; k < PCIDS; k++)
         if (type >= 2 || k == pcid)
@@ -559,7 +557,7 @@ static void take_paging(struct world *w, struct cpu *c) {
     for (unsigned i = 0; i < 5; i++)
         p.cr4 |= chance(w, 40) ? 1ull << bits[i] : 0;
     if (w->levels >= 4 && chance(w, 70))
-        p.cr4 |= CR4_PCID;
+        p.cr4 |= CR4_PCIDE;
     else
         p.cr3 &= PN_PAGE_MASK;
     memcpy(p.pdpte, c->p.pdpte, sizeof(p.pdpte));
