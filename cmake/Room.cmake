@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
-# One target per room; its link list is the rule of who may include whom (DESIGN.md, section 3).
+# One target per room; its link list is the rule of who may include whom (ARCHITECTURE.md).
 get_filename_component(PENUMBRA_ROOT ${CMAKE_CURRENT_LIST_DIR}/.. ABSOLUTE)
 
 function(penumbra_room name)
-  file(GLOB srcs CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.c ${CMAKE_CURRENT_SOURCE_DIR}/*.S)
+  file(GLOB srcs CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.c
+    ${CMAKE_CURRENT_SOURCE_DIR}/*/*.c ${CMAKE_CURRENT_SOURCE_DIR}/*.S)
   if(NOT srcs) # a room of headers only
     set(srcs ${CMAKE_CURRENT_BINARY_DIR}/empty.c)
     file(WRITE ${srcs} "")

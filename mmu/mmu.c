@@ -1,44 +1,22 @@
 /* SPDX-License-Identifier: MIT */
-/* Life of a pn_mmu and its vCPUs, and the calls that each kind of MMU answers itself. */
+/*
+ * The roof: life of a pn_mmu and its vCPUs, which kind of MMU it is, and who watches it.
+ * This file alone knows all the floors.
+ */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "mmu/model.h"
+#include "mmu/core/audit.h"
+#include "mmu/model/model.h"
+#include "mmu/shadow/shadow.h"
+#include "mmu/tdp/tdp.h"
 
 static const struct mmu_ops *const kinds[] = {
     [PN_MMU_SHADOW] = &shadow_ops,
     [PN_MMU_TDP] = &tdp_ops,
 };
 #define KINDS (sizeof(kinds) / sizeof(kinds[0]))
-
-/* ---- The TLB model ---- */
-
-static bool level_possible(const struct pn_tlb_level *l) {
-    for (unsigned i = 0; i < PN_TLB_ARRAYS; i++)
-        if (pn_tlb_array_problem(&l->array[i]))
-            return false;
-    return true;
-}
-
-static bool model_possible(const struct pn_tlb_model *m) {
-    bool ok = level_possible(&m->l1i) && level_possible(&m->l1d) &&
-              level_possible(&m->l2) && level_possible(&m->l2i) &&
-              !pn_tlb_array_problem(&m->nested);
-    for (unsigned level = 2; level <= 5; level++)
-        ok = ok && !pn_tlb_array_problem(&m->walk[level]) &&
-             !pn_tlb_array_problem(&m->second_walk[level]);
-    return ok;
-}
-
-static int model_take(struct pn_mmu *mmu) {
-    if (!mmu->cfg.tlb)
-        return 0;
-    mmu->tlb_model = *mmu->cfg.tlb;
-    mmu->cfg.tlb = &mmu->tlb_model;
-    mmu->regions = calloc(MODEL_REGIONS / 64, sizeof(*mmu->regions));
-    return mmu->regions ? 0 : -ENOMEM;
-}
 
 /* ---- Life ---- */
 
@@ -52,7 +30,10 @@ int pn_mmu_create(const struct pn_mmu_config *cfg, struct pn_mmu **out) {
         return -ENOMEM;
     mmu->cfg = *cfg;
     mmu->ops = kinds[cfg->kind];
-    if (model_take(mmu) < 0 || mmu->ops->init(mmu) < 0 || tlb_template(mmu) < 0) {
+    mmu->step = cfg->opt.audit ? audit_or_stop : NULL;
+    mmu->nobody = (struct pn_mmu_vcpu){.mmu = mmu, .stats = &mmu->none};
+    if ((cfg->tlb && model_attach(mmu) < 0) || mmu->ops->init(mmu) < 0 ||
+        tlb_template(mmu) < 0) {
         pn_mmu_destroy(mmu);
         return -ENOMEM;
     }
@@ -70,7 +51,7 @@ void pn_mmu_destroy(struct pn_mmu *mmu) {
     slab_destroy(&mmu->slab);
     track_destroy(&mmu->users);
     free(mmu->tlb_empty);
-    free(mmu->regions);
+    model_detach(mmu);
     slots_free(&mmu->slots);
     free(mmu);
 }
@@ -84,21 +65,19 @@ int pn_mmu_vcpu_create(struct pn_mmu *mmu, struct pn_tlb_view *view,
         return -ENOMEM;
     mmu->vcpus = grown;
     struct pn_mmu_vcpu *vcpu = calloc(1, sizeof(*vcpu));
-    struct vcpu_shadow *sh = calloc(1, sizeof(*sh));
-    if (!vcpu || !sh) {
+    struct vcpu_roots *roots = calloc(1, sizeof(*roots));
+    if (!vcpu || !roots) {
         free(vcpu);
-        free(sh);
+        free(roots);
         return -ENOMEM;
     }
     *vcpu = (struct pn_mmu_vcpu){
-        .mmu = mmu, .view = view, .stats = stats, .ring = ring, .sh = sh};
+        .mmu = mmu, .view = view, .stats = stats, .ring = ring, .roots = roots};
     mmu->vcpus[mmu->vcpu_count++] = vcpu;
-    if ((mmu->cfg.tlb && model_create(vcpu) < 0) || root_init(vcpu) < 0) {
+    if ((mmu->observer && mmu->observer->init(vcpu) < 0) || root_init(vcpu) < 0) {
         pn_mmu_vcpu_destroy(vcpu);
         return -ENOMEM;
     }
-    if (!mmu->cur)
-        mmu->cur = vcpu;
     *out = vcpu;
     return 0;
 }
@@ -114,10 +93,8 @@ void pn_mmu_vcpu_destroy(struct pn_mmu_vcpu *vcpu) {
     mmu->vcpu_count--;
     memmove(&mmu->vcpus[i], &mmu->vcpus[i + 1],
             (mmu->vcpu_count - i) * sizeof(*mmu->vcpus));
-    model_destroy(vcpu);
-    if (mmu->cur == vcpu)
-        mmu->cur = mmu->vcpu_count ? mmu->vcpus[0] : NULL;
-    free(vcpu->sh);
+    observe(mmu, fini, vcpu);
+    free(vcpu->roots);
     free(vcpu);
 }
 
@@ -129,12 +106,10 @@ enum pn_outcome pn_mmu_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva,
                                  enum pn_access access, enum pn_tlb_mode mode,
                                  struct pn_xlate *out) {
     struct pn_mmu *mmu = vcpu->mmu;
-    mmu->cur = vcpu;
-    enum pn_outcome outcome = __builtin_expect(vcpu->model != NULL, 0)
-                                  ? model_translate(vcpu, gva, access, mode, out)
+    enum pn_outcome outcome = __builtin_expect(mmu->observer != NULL, 0)
+                                  ? mmu->observer->translate(vcpu, gva, access, mode, out)
                                   : mmu->ops->translate(vcpu, gva, access, mode, out);
-    if (mmu->cfg.opt.audit)
-        audit_step(mmu);
+    mmu_step(mmu);
     return outcome;
 }
 
@@ -143,8 +118,7 @@ void pn_mmu_walk_cost(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access acces
     struct pn_mmu *mmu = vcpu->mmu;
     struct walk w;
     *out = (struct pn_walk_cost){0};
-    bool found =
-        walk_guest(mmu, vcpu, &vcpu->walk, gva, access, mode, WALK_PROBE, &w) == 0;
+    bool found = walk_guest(vcpu, &vcpu->walk, gva, access, mode, WALK_PROBE, &w) == 0;
     for (unsigned level = walk_first(&w); level >= w.level && level; level--)
         out->native++;
     out->complete = mmu->ops->walk_cost(vcpu, gva, &w, found, out);
@@ -153,7 +127,8 @@ void pn_mmu_walk_cost(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access acces
 }
 
 void pn_mmu_zap_all(struct pn_mmu *mmu) {
-    mmu->ops->zap_all(mmu);
-    sh_count(mmu, mmu_zap_all);
-    audit_step(mmu);
+    struct pn_mmu_vcpu *vcpu = mmu_actor(mmu);
+    mmu->ops->zap_all(vcpu);
+    pn_count(vcpu->stats, mmu_zap_all);
+    mmu_step(mmu);
 }

@@ -102,7 +102,7 @@ void pn_mmu_options_print(FILE *out);
  * there). May not call back into the MMU but for pn_mmu_track_*. */
 typedef void (*pn_track_fn)(void *opaque, pn_gpa gpa, size_t size);
 
-/* Who translates: see DESIGN.md section 1. Guests cannot tell them apart. */
+/* Who translates: Guests cannot tell them apart. */
 enum pn_mmu_kind {
     PN_MMU_SHADOW, /* shadow tables gva -> hva, made from the guest's tables */
     PN_MMU_TDP     /* the guest's tables, each reference through gpa -> hva tables */
@@ -164,9 +164,12 @@ const struct pn_memslot *pn_mmu_slot_find(struct pn_mmu *mmu, pn_gpa gpa);
  * read-only). */
 size_t pn_mmu_read_phys(struct pn_mmu *mmu, pn_gpa gpa, void *buf, size_t size);
 size_t pn_mmu_write_phys(struct pn_mmu *mmu, pn_gpa gpa, const void *buf, size_t size);
+/* The same by a vCPU, whose counters and events it is: the store of PN_OUT_TRACKED. */
+size_t pn_mmu_vcpu_write(struct pn_mmu_vcpu *vcpu, pn_gpa gpa, const void *buf,
+                         size_t size);
 
 /* Write-track one frame for the translator; tracked frames' writes come back
- * PN_OUT_TRACKED and must then be done with pn_mmu_write_phys. Nests (a count). Return: 0
+ * PN_OUT_TRACKED and must then be done with pn_mmu_vcpu_write. Nests (a count). Return: 0
  * or -ENOENT, -ENOMEM. */
 int pn_mmu_track_add(struct pn_mmu *mmu, pn_gfn gfn);
 void pn_mmu_track_remove(struct pn_mmu *mmu, pn_gfn gfn);
@@ -201,7 +204,7 @@ enum pn_outcome {
     PN_OUT_MAPPED,   /* hva is good for the page and the access; the TLB has it */
     PN_OUT_GUEST_PF, /* fault holds the #PF for the guest */
     PN_OUT_MMIO,    /* no memslot, or a write to a read-only one: gpa names the address */
-    PN_OUT_TRACKED, /* a write that others must see: do it with pn_mmu_write_phys(gpa) */
+    PN_OUT_TRACKED, /* a write that others must see: do it with pn_mmu_vcpu_write(gpa) */
     PN_OUT_COUNT
 };
 

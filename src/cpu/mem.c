@@ -5,7 +5,7 @@
  * Invariants
  * 1. A write that faults has written nothing: every page is translated for the access
  *    before the first byte is stored.
- * 2. A store that spans pages, or that others must see, goes through pn_mmu_write_phys:
+ * 2. A store that spans pages, or that others must see, goes through pn_mmu_vcpu_write:
  *    translating its second page may have made the first one a tracked page.
  * 3. With MODE_SLOWMEM every access is shown to cpu_watch after it has passed its checks.
  */
@@ -108,7 +108,7 @@ static void piece_write(struct cpu *cpu, pn_gpa gpa, unsigned kind, const uint8_
     if (kind == PN_OUT_MMIO)
         mmio_write(cpu, gpa, in, size);
     else
-        pn_mmu_write_phys(cpu->mmu, gpa, in, size);
+        pn_mmu_vcpu_write(cpu->vmmu, gpa, in, size);
 }
 
 static inline void watch(struct cpu *cpu, pn_gva lin, unsigned size, unsigned rw) {

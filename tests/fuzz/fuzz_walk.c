@@ -15,7 +15,7 @@
 #include <sys/mman.h>
 
 #include "input.h"
-#include "mmu/internal.h"
+#include "mmu/core/internal.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -128,9 +128,9 @@ static void one_access(struct machine *m, struct input *in) {
     struct walk probe, walk, again;
 
     memcpy(m->before, m->mem, sizeof(m->before));
-    int rc = walk_guest(m->mmu, m->vcpu, &m->mode, gva, access, mode, WALK_PROBE, &probe);
+    int rc = walk_guest(m->vcpu, &m->mode, gva, access, mode, WALK_PROBE, &probe);
     REQUIRE(!memcmp(m->before, m->mem, sizeof(m->before)));
-    REQUIRE(walk_guest(m->mmu, m->vcpu, &m->mode, gva, access, mode, 0, &walk) == rc);
+    REQUIRE(walk_guest(m->vcpu, &m->mode, gva, access, mode, 0, &walk) == rc);
     REQUIRE(walk.level == probe.level && walk.top == probe.top);
     if (rc < 0) {
         REQUIRE(walk.fault.vector == 14 && walk.fault.address == gva);
@@ -144,7 +144,7 @@ static void one_access(struct machine *m, struct input *in) {
     REQUIRE(walk_check(&m->mode, walk.access, walk.pkey, access, mode) == 0);
     check_dirty(m);
     check_writes(m, &walk);
-    REQUIRE(walk_guest(m->mmu, m->vcpu, &m->mode, gva, access, mode, 0, &again) == 0);
+    REQUIRE(walk_guest(m->vcpu, &m->mode, gva, access, mode, 0, &again) == 0);
     REQUIRE(again.gfn == walk.gfn && again.dirty == walk.dirty);
     REQUIRE(!memcmp(m->before, m->mem, sizeof(m->before)));
 }

@@ -5,7 +5,7 @@
 
 #include <check.h>
 
-#include "mmu/internal.h"
+#include "mmu/core/internal.h"
 #include "penumbra/mmu.h"
 
 struct fixture {

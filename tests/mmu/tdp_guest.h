@@ -10,7 +10,7 @@
 #include <sys/mman.h>
 
 #include "fixture.h"
-#include "mmu/tdp.h"
+#include "mmu/tdp/tdp.h"
 
 #define P  0x001ull
 #define W  0x002ull

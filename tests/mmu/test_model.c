@@ -3,7 +3,7 @@
  * that the software TLB hides nothing from it. */
 #include <errno.h>
 
-#include "mmu/model.h"
+#include "mmu/model/model.h"
 #include "tdp_guest.h"
 
 #define UNBOUNDED PN_ARRAY_UNBOUNDED

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The caches of the TLB model alone: short sequences whose hits are counted by hand. */
 #include "fixture.h"
-#include "mmu/assoc.h"
+#include "mmu/model/assoc.h"
 
 static struct assoc c;
 

@@ -269,12 +269,11 @@ static void one(struct sweep *s, const struct entry *pde, const struct entry *pt
     bool ok = true;
     if (s->walks % 8 == 0) {
         uint64_t pde_was = *pde_at, pte_was = *pte_at;
-        int rc =
-            walk_guest(s->f.mmu, s->f.vcpu, &s->m, 0x10, r->kind, mode, WALK_PROBE, &w);
+        int rc = walk_guest(s->f.vcpu, &s->m, 0x10, r->kind, mode, WALK_PROBE, &w);
         ok = v.fault ? rc == -1 && w.fault.error == v.error : rc == 0;
         ok = ok && *pde_at == pde_was && *pte_at == pte_was;
     }
-    int rc = walk_guest(s->f.mmu, s->f.vcpu, &s->m, 0x10, r->kind, mode, 0, &w);
+    int rc = walk_guest(s->f.vcpu, &s->m, 0x10, r->kind, mode, 0, &w);
     if (v.fault)
         ok = ok && rc == -1 && w.fault.error == v.error && w.fault.vector == 14 &&
              w.fault.has_error && w.fault.address == 0x10;

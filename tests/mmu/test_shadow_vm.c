@@ -675,8 +675,8 @@ START_TEST(the_audit_sees) {
     ck_map(0x5000, PN_READ, PN_TLB_USER, DATA);
     ck_map(DIRECT + ROOT, PN_READ, PN_TLB_SUPER, ROOT);
     struct swalk w, r;
-    shadow_walk(f.vcpu->sh->cur, 0x5000, &w);
-    shadow_walk(f.vcpu->sh->cur, DIRECT + ROOT, &r);
+    shadow_walk(f.vcpu->roots->cur, 0x5000, &w);
+    shadow_walk(f.vcpu->roots->cur, DIRECT + ROOT, &r);
     uint64_t keep = *w.sptep;
     static const uint64_t flips[] = {SPTE_W, SPTE_U, SPTE_D, 0x1000, SPTE_TLB};
     for (unsigned i = 0; i < sizeof(flips) / sizeof(flips[0]); i++) {

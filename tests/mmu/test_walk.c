@@ -77,8 +77,7 @@ static void map(struct guest *g, pn_gva gva, unsigned leaf, uint64_t gpte) {
 
 static int walk(struct guest *g, pn_gva gva, enum pn_access access, unsigned flags) {
     memset(&g->w, 0x5a, sizeof(g->w));
-    return walk_guest(g->f.mmu, g->f.vcpu, &g->m, gva, access, PN_TLB_SUPER, flags,
-                      &g->w);
+    return walk_guest(g->f.vcpu, &g->m, gva, access, PN_TLB_SUPER, flags, &g->w);
 }
 
 static const unsigned modes[] = {2, 3, 4, 5};
@@ -280,8 +279,8 @@ START_TEST(each_level) {
                                     : drop[i] == W ? PN_WRITE
                                                    : PN_READ;
             memset(&g.w, 0, sizeof(g.w));
-            int rc = walk_guest(g.f.mmu, g.f.vcpu, &g.m, gva + 0x123, access, PN_TLB_USER,
-                                0, &g.w);
+            int rc =
+                walk_guest(g.f.vcpu, &g.m, gva + 0x123, access, PN_TLB_USER, 0, &g.w);
             ck_assert_int_eq(rc, -1);
             ck_assert_uint_eq(g.w.fault.vector, 14);
             ck_assert(g.w.fault.has_error);

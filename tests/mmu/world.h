@@ -357,7 +357,7 @@ static void check_marks(struct world *w, struct cpu *c, pn_gva gva, enum pn_acce
     struct walk wk;
     if (!c->v->walk.levels)
         return;
-    if (walk_guest(w->mmu, c->v, &c->v->walk, gva, access, mode, WALK_PROBE, &wk) < 0)
+    if (walk_guest(c->v, &c->v->walk, gva, access, mode, WALK_PROBE, &wk) < 0)
         FAIL(w, "gva %#llx: the access took its own rights", (unsigned long long)gva);
     unsigned top = c->v->walk.levels == 3 ? 2 : c->v->walk.levels;
     for (unsigned level = wk.level; level <= top; level++) {
@@ -476,8 +476,8 @@ static void edit_step(struct world *w, struct cpu *c) {
 static void invlpg_step(struct world *w, struct cpu *c) {
     struct walk wk;
     pn_gva gva = any_gva(w);
-    int rc = walk_guest(w->mmu, c->v, &c->v->walk, gva, PN_READ, PN_TLB_SUPER_AC,
-                        WALK_PROBE, &wk);
+    int rc =
+        walk_guest(c->v, &c->v->walk, gva, PN_READ, PN_TLB_SUPER_AC, WALK_PROBE, &wk);
     if (c->v->walk.levels && (rc == 0 || wk.level == 1) && wk.level < 3)
         write_gpte(w, c, wk.pte_gpa[wk.level], gpte_of(w, wk.level));
     if (c->p.cr4 & CR4_PCIDE && chance(w, 50))

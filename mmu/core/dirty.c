@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The dirty log of a memslot: one bit per page, set when the page is written, taken and
+ * cleared by a harvest.
+ *
+ * Invariants
+ * 1. A page written since the last harvest has its bit set. Stores through a writable
+ *    mapping are not seen here, so a mapping of a logged page is writable only while the
+ *    page's bit is set: the bit is set before the mapping is made, and a harvest
+ *    write-protects each page whose bit it clears.
+ * 2. Bits beyond the slot's last page are never set.
+ * Locking: none (penumbra/mmu.h).
+ */
+#include <errno.h>
+
+#include "mmu/core/internal.h"
+
+void dirty_mark(struct slot *s, pn_gfn gfn) {
+    if (!s->dirty)
+        return;
+    uint64_t page = gfn - s->gfn;
+    s->dirty[page / 64] |= 1ull << (page % 64);
+}
+
+/* Write-protect the pages of one word of the bitmap. Return: how many. */
+static long protect_word(struct pn_mmu *mmu, struct slot *s, uint64_t first,
+                         uint64_t bits) {
+    long pages = 0;
+    for (; bits; bits &= bits - 1, pages++)
+        mmu->ops->dirty_rearm(mmu, s, first + (unsigned)__builtin_ctzll(bits));
+    return pages;
+}
+
+long pn_mmu_dirty_harvest(struct pn_mmu *mmu, uint32_t slot_id, uint64_t *bitmap,
+                          size_t words) {
+    struct slot *s = slot_of_id(&mmu->slots, slot_id);
+    if (!s || !s->dirty)
+        return -ENOENT;
+    size_t need = (s->npages + 63) / 64;
+    if (words < need)
+        return -ENOSPC;
+
+    if (mmu->ops->dirty_collect)
+        mmu->ops->dirty_collect(mmu_actor(mmu), s);
+    long pages = 0;
+    for (size_t i = 0; i < need; i++) {
+        uint64_t bits = s->dirty[i];
+        bitmap[i] = bits;
+        if (!bits)
+            continue;
+        s->dirty[i] = 0;
+        pages += protect_word(mmu, s, s->gfn + i * 64, bits);
+    }
+    struct pn_mmu_vcpu *vcpu = mmu_actor(mmu);
+    pn_count(vcpu->stats, dirty_harvests);
+    vcpu->stats->v[PN_STAT_dirty_pages] += (uint64_t)pages;
+    pn_emit(vcpu->ring, dirty_harvest, slot_id, (uint64_t)pages);
+    mmu_step(mmu);
+    return pages;
+}

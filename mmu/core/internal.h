@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What all files of mmu/ share, and the two tables of calls by which core/ reaches up:
+ * what the shadow MMU and the two-dimensional one do each in its own way (mmu_ops), and
+ * who watches (mmu_observer). core/ calls nothing of shadow/, tdp/ and model/ by name.
+ */
+#ifndef MMU_CORE_INTERNAL_H
+#define MMU_CORE_INTERNAL_H
+
+#include "mmu/core/walk.h"
+#include "penumbra/mmu.h"
+
+struct root;
+struct audit;
+
+/* A memslot with what hangs on it. rmap, track counts and shadow-page counts are per
+ * page. */
+struct slot {
+    struct pn_memslot pub; /* first: pn_mmu_slot_find hands it out */
+    pn_gfn gfn;            /* pub.gpa >> 12 */
+    uint64_t npages;
+    union {                  /* per page: the one that the kind of MMU has */
+        uint64_t *rmap;      /* shadow: 0, an sptep, or a tagged pointer to a list */
+        uint64_t *tlb_hints; /* tdp: where TLB entries for the page may be (tdp/tlb.c) */
+    };
+    uint16_t *track; /* per page: write-tracking users (shadowed as a table of level >= 2
+                        or as a synced leaf table, or pn_mmu_track_add) */
+    /* Per 2 MiB [0] and 1 GiB [1] frame that the slot touches, slot_large(): how many
+     * reasons forbid a large mapping. memslot.c counts one where the frame is not wholly
+     * in the slot or gpa and hva differ modulo its size; tracking adds its own. */
+    uint32_t *disallow_large[2];
+    uint32_t *user_large[2]; /* how many of these reasons come from pn_mmu_track_add */
+    /* A bit per page that pn_mmu_track_add alone protects and that nobody has stored to
+     * since. The TLB model reads it. */
+    uint64_t *code_page;
+    uint64_t *dirty; /* bitmap, with PN_SLOT_LOG_DIRTY */
+};
+
+/* memslot.c: sorted array, binary search, last-hit cache. */
+struct slots {
+    struct slot **by_gfn; /* sorted, non-overlapping */
+    struct slot **by_id;  /* ids pointers, grown on demand */
+    uint32_t ids;
+    uint32_t count, capacity;
+    struct slot *last;
+    uint64_t pages;      /* of all of them */
+    uint64_t generation; /* of MMIO sptes */
+};
+void slots_free(struct slots *s);
+/* Binary search, and remember the hit. Return: the slot or NULL. */
+struct slot *slots_search(struct slots *s, pn_gfn gfn);
+static inline struct slot *slot_of_id(struct slots *s, uint32_t id) {
+    return id < s->ids ? s->by_id[id] : NULL;
+}
+/* Order, overlap, index and bitmap checks. Return: violations, a line each to out. */
+int slots_audit(struct slots *s, FILE *out);
+static inline uint32_t *slot_large(struct slot *s, pn_gfn gfn, unsigned level) {
+    unsigned shift = 9 * (level - 1); /* level 2 or 3 */
+    return &s->disallow_large[level - 2][(gfn >> shift) - (s->gfn >> shift)];
+}
+static inline uint32_t *slot_user_large(struct slot *s, pn_gfn gfn, unsigned level) {
+    unsigned shift = 9 * (level - 1);
+    return &s->user_large[level - 2][(gfn >> shift) - (s->gfn >> shift)];
+}
+static inline bool slot_code_page(const struct slot *s, pn_gfn gfn) {
+    return s->code_page[(gfn - s->gfn) / 64] >> ((gfn - s->gfn) % 64) & 1;
+}
+static inline uint8_t *slot_hva(const struct slot *s, pn_gfn gfn) {
+    return (uint8_t *)s->pub.hva + ((gfn - s->gfn) << PN_PAGE_SHIFT);
+}
+
+/* dirty.c: a page is about to be, or has been, written. */
+void dirty_mark(struct slot *s, pn_gfn gfn);
+/* Of a slot with a log: is the page in it? */
+static inline bool dirty_test(const struct slot *s, pn_gfn gfn) {
+    uint64_t page = gfn - s->gfn;
+    return s->dirty[page / 64] >> (page % 64) & 1;
+}
+
+/*
+ * What the two kinds of MMU do each in its own way; pn_mmu_create chooses the table.
+ * Everything else is common: slots, the guest walk, roots, the TLB, write tracking, the
+ * dirty log.
+ */
+struct mmu_ops {
+    /* Of the kind's own state. init: 0 or -ENOMEM, then fini follows all the same. */
+    int (*init)(struct pn_mmu *mmu);
+    void (*fini)(struct pn_mmu *mmu);
+    /* pn_mmu_translate, pn_mmu_walk_cost, pn_mmu_zap_all. */
+    enum pn_outcome (*translate)(struct pn_mmu_vcpu *vcpu, pn_gva gva,
+                                 enum pn_access access, enum pn_tlb_mode mode,
+                                 struct pn_xlate *out);
+    /* Fill c->guest and c->table for a walk without side effects that w describes; found:
+     * it reached a frame. Return: the kind's own walk does too. */
+    bool (*walk_cost)(struct pn_mmu_vcpu *vcpu, pn_gva gva, const struct walk *w,
+                      bool found, struct pn_walk_cost *c);
+    void (*zap_all)(struct pn_mmu_vcpu *vcpu);
+    /* One reference of a 2D walk to a gpte at gpa, for the translation of gva (tdp).
+     * Return: its host address, or NULL where there is no memslot. *again: the
+     * second-level tables could not answer and do now: the walk starts over, as after a
+     * VM exit. write: A or D is about to be set there. Return: start over. */
+    const void *(*table_read)(struct pn_mmu_vcpu *vcpu, pn_gva gva, pn_gpa gpa,
+                              bool *again);
+    bool (*table_write)(struct pn_mmu_vcpu *vcpu, pn_gva gva, pn_gpa gpa);
+    /* A root lost the table it stands on. */
+    void (*root_drop)(struct pn_mmu_vcpu *vcpu, struct root *r);
+    /* The guest flushed this root since its last use: make its TLB right. */
+    void (*root_sync)(struct pn_mmu_vcpu *vcpu, struct root *r);
+    /* INVLPG: gva in every root of this PCID, or of all. */
+    void (*inval_gva)(struct pn_mmu_vcpu *vcpu, uint16_t pcid, pn_gva gva, bool all);
+    /* Before a slot is deleted or moved, still in place: zap every mapping of it and
+     * every table in it. memslot.c frees the per-page arrays afterwards. */
+    void (*slot_gone)(struct pn_mmu_vcpu *vcpu, struct slot *s);
+    /* After a slot was added, moved or re-flagged and slots.generation advanced
+     * (memslot.c does): cached MMIO is stale; with PN_SLOT_LOG_DIRTY newly set no store
+     * may go unseen. placed: it was not at this address before. */
+    void (*slot_changed)(struct pn_mmu_vcpu *vcpu, struct slot *s, bool placed);
+    /* After guest memory [gpa, gpa+size) within one page was written by anyone but an
+     * untracked store: update or zap sptes of the gptes there, flooding, on_track. ad:
+     * the write only set A or D bits (neither floods nor zaps). */
+    void (*written)(struct pn_mmu_vcpu *vcpu, pn_gpa gpa, size_t size, bool ad);
+    /* Write tracking: no mapping or TLB entry of gfn takes stores; none of `level` that
+     * begins at gfn does. */
+    void (*write_protect)(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn);
+    void (*protect_large)(struct pn_mmu_vcpu *vcpu, struct slot *s, pn_gfn gfn,
+                          unsigned level);
+    /* The dirty log: bring s->dirty up to date (NULL: it always is); let the next store
+     * to gfn be seen. */
+    void (*dirty_collect)(struct pn_mmu_vcpu *vcpu, struct slot *s);
+    void (*dirty_rearm)(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn);
+    /* Its part of the audit: tables and mappings; its reasons against large mappings,
+     * added to want[frame] (NULL: none); a TLB entry that has a tag, for gva. */
+    void (*audit)(struct audit *a);
+    void (*audit_large)(struct audit *a, const struct slot *s, unsigned level,
+                        uint32_t *want);
+    void (*audit_entry)(struct audit *a, const struct root *r, const struct walk_mode *m,
+                        enum pn_tlb_mode mode, unsigned i, pn_gva gva);
+};
+
+/*
+ * Who watches the MMU and changes nothing in it: the TLB model. pn_mmu.observer is NULL
+ * without one, and then none of these calls is made.
+ */
+struct mmu_observer {
+    /* Of a vCPU's own state. init: 0 or -ENOMEM, then fini follows all the same. */
+    int (*init)(struct pn_mmu_vcpu *vcpu);
+    void (*fini)(struct pn_mmu_vcpu *vcpu);
+    /* In the place of ops->translate, which it calls. */
+    enum pn_outcome (*translate)(struct pn_mmu_vcpu *vcpu, pn_gva gva,
+                                 enum pn_access access, enum pn_tlb_mode mode,
+                                 struct pn_xlate *out);
+    /* Return: what the CPU reads in the place of the current root's TLB. */
+    struct pn_tlb_entry *(*tlb)(const struct pn_mmu_vcpu *vcpu, enum pn_tlb_mode mode);
+    /* An entry of the current root's TLB is about to change; all of that TLB goes. */
+    void (*entry_changes)(struct pn_mmu_vcpu *vcpu, unsigned index,
+                          enum pn_tlb_mode mode);
+    void (*tlb_flushed)(struct pn_mmu_vcpu *vcpu);
+    /* The access in progress met a fault, or a cached MMIO mark, that is an exit. */
+    void (*fault_taken)(struct pn_mmu_vcpu *vcpu);
+    /* A tracked store to a guest table was made. */
+    void (*table_written)(struct pn_mmu_vcpu *vcpu);
+    /* Tables lost a mapping or a right; they lost everything. */
+    void (*dropped)(struct pn_mmu *mmu);
+    void (*all_dropped)(struct pn_mmu *mmu);
+    /* What the guest did, after the MMU has done its part. hit: the root was cached. */
+    void (*set_cr3)(struct pn_mmu_vcpu *vcpu, bool noflush, bool hit);
+    void (*set_paging)(struct pn_mmu_vcpu *vcpu);
+    void (*invlpg)(struct pn_mmu_vcpu *vcpu, pn_gva gva);
+    void (*invpcid)(struct pn_mmu_vcpu *vcpu, unsigned type, uint16_t pcid, pn_gva gva);
+    void (*audit)(struct audit *a, const struct pn_mmu_vcpu *vcpu);
+};
+
+/* Call the observer, if there is one. */
+#define observe(mmu, call, ...)                                                          \
+    do {                                                                                 \
+        if (__builtin_expect((mmu)->observer != NULL, 0))                                \
+            (mmu)->observer->call(__VA_ARGS__);                                          \
+    } while (0)
+
+/* Memory for tables and lists (slab.c). */
+struct slab {
+    struct sp *free_sp; /* by hash_next */
+    struct sp_chunk *chunks;
+    void *free_gptes;
+    struct ptr_list *free_lists;
+    uint32_t free_list_count;
+    void *slabs; /* of gptes and ptr_lists, by their first word */
+};
+
+/* Frames of pn_mmu_track_add: open addressing. */
+struct track_set {
+    struct track_user {
+        pn_gfn gfn;
+        uint32_t count; /* 0: free */
+    } * e;
+    uint32_t used, capacity;
+};
+
+struct pn_mmu_vcpu {
+    struct pn_mmu *mmu;
+    struct pn_tlb_view *view;
+    struct pn_stats *stats;
+    struct pn_ring *ring;
+    struct pn_paging paging;
+    struct walk_mode walk;    /* derived from paging */
+    struct vcpu_roots *roots; /* and their TLBs: root.h */
+    struct model *model;      /* the observer's; NULL: no TLB model */
+    unsigned fixes;           /* TDP: violations of the translation in progress */
+};
+
+struct pn_mmu {
+    struct pn_mmu_config cfg;  /* cfg.tlb: NULL, or the observer's copy */
+    const struct mmu_ops *ops; /* of cfg.kind */
+    const struct mmu_observer *observer;
+    struct watch *watch; /* the observer's, of the whole VM */
+    bool code_tracking;  /* write protection for translated code is at work */
+    struct slots slots;
+    struct shadow *shadow; /* of the shadow MMU, or NULL */
+    struct tdp *tdp;       /* of the two-dimensional one, or NULL */
+    struct pn_mmu_vcpu **vcpus;
+    unsigned vcpu_count, vcpus_made;
+    struct pn_mmu_vcpu nobody; /* counts while there is no vCPU; has no ring, no roots */
+    struct pn_stats none;      /* nobody's */
+    struct slab slab;
+    struct track_set users;
+    struct pn_tlb_entry *tlb_empty;   /* the template */
+    uint64_t fetch_gen;               /* the last one given out */
+    uint64_t bytes;                   /* of tables, lists, TLBs */
+    void (*step)(struct pn_mmu *mmu); /* the option audit: checks all, or NULL */
+};
+
+/* Who acts when no vCPU does (a device, a loader, a change of memslots): counters and
+ * events of such calls stand with the first vCPU. */
+static inline struct pn_mmu_vcpu *mmu_actor(struct pn_mmu *mmu) {
+    return mmu->vcpu_count ? mmu->vcpus[0] : &mmu->nobody;
+}
+/* Gauges are the VM's: they stand with the first vCPU, too. */
+static inline struct pn_stats *mmu_gauges(struct pn_mmu *mmu) {
+    return mmu_actor(mmu)->stats;
+}
+/* At the end of each public call that changes something. */
+static inline void mmu_step(struct pn_mmu *mmu) {
+    if (__builtin_expect(mmu->step != NULL, 0))
+        mmu->step(mmu);
+}
+
+/* Return: the slot that holds gfn, or NULL. The last hit answers at once. */
+static inline struct slot *slot_of_gfn(struct pn_mmu *mmu, pn_gfn gfn) {
+    struct slot *s = mmu->slots.last;
+    if (s && gfn - s->gfn < s->npages)
+        return s;
+    return slots_search(&mmu->slots, gfn);
+}
+
+/* A walk read one entry of each level from `top` down to `level`. */
+static inline void count_refs(struct pn_stats *st, unsigned top, unsigned level) {
+    st->v[PN_STAT_walk_refs] += top - level + 1;
+    for (; level <= top; level++)
+        st->v[PN_STAT_walk_refs_l1 + level - 1]++;
+}
+
+/* options.c. Return: 0, or -EINVAL when a value is out of its range. */
+int mmu_options_check(const struct pn_mmu_options *opt);
+
+/* ---- track.c: frames whose stores somebody must see ---- */
+
+#define TRACK_USER 0x8000u /* in slot->track: pn_mmu_track_add */
+void track_inc(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn);
+void track_dec(struct slot *s, pn_gfn gfn);
+/* No large mapping over gfn from now on; one reason less against it. */
+void large_forbid(struct pn_mmu_vcpu *vcpu, struct slot *s, pn_gfn gfn);
+void large_allow(struct slot *s, pn_gfn gfn);
+static inline unsigned track_count(const struct slot *s, pn_gfn gfn) {
+    return s->track[gfn - s->gfn];
+}
+void track_destroy(struct track_set *users);
+/* A slot is about to go: its users hear of it as of a write; it came: they stay. */
+void track_slot_gone(struct pn_mmu *mmu, struct slot *s);
+void track_slot_added(struct pn_mmu_vcpu *vcpu, struct slot *s);
+/* Return: pn_mmu_track_add users of gfn. */
+uint32_t track_users(const struct pn_mmu *mmu, pn_gfn gfn);
+
+#define CR4_PGE   0x80ull
+#define CR4_PCIDE 0x20000ull
+#define CR3_PCID  0xfffull
+
+/* Are translations told apart by the PCID in CR3? */
+static inline bool pcid_on(const struct pn_mmu_vcpu *vcpu) {
+    return vcpu->paging.cr4 & CR4_PCIDE && vcpu->walk.levels >= 4;
+}
+
+#endif

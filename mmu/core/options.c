@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The options of an MMU. One table drives defaults, parsing, range checks and the help
+ * text; a new option is one line here and one field in struct pn_mmu_options.
+ */
+#include <ctype.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "mmu/core/internal.h"
+
+struct option {
+    const char *name;
+    size_t offset;
+    uint32_t value, min, max; /* value: the default, good even outside of min and max */
+    const char *words; /* names of the values from 0, divided by '|'; NULL: a number */
+    const char *doc;
+};
+
+#define OPTION(field, value, min, max, doc)                                              \
+    { #field, offsetof(struct pn_mmu_options, field), value, min, max, NULL, doc }
+#define CHOICE(field, value, max, words, doc)                                            \
+    { #field, offsetof(struct pn_mmu_options, field), value, 0, max, words, doc }
+
+static const struct option options[] = {
+    OPTION(unsync, 1, 0, 1, "leaf tables may go out of sync with the guest's"),
+    OPTION(flood_threshold, 3, 0, 1000000,
+           "tracked writes to one shadow page before it is zapped; 0: never"),
+    OPTION(prefetch, 8, 0, 512,
+           "neighbour sptes tried around a fixed fault; 0: off, at INVLPG too"),
+    OPTION(large_pages, 1, 0, 1, "2 MiB and 1 GiB mappings where the slot allows them"),
+    OPTION(page_budget, 0, 64, 1u << 24,
+           "shadow pages or tables held; 0: 2% of memory's pages, tdp: 65536"),
+    OPTION(cached_roots, 15, 0, 15, "previous roots kept per vCPU"),
+    OPTION(audit, 0, 0, 1, "check every invariant after every call (slow)"),
+    OPTION(tdp_levels, 4, 4, 5, "tdp: levels of the second-level tables"),
+    OPTION(eager_split, 1, 0, 1, "tdp: split large mappings when dirty logging begins"),
+    CHOICE(dirty_method, PN_DIRTY_WP, PN_DIRTY_DBIT, "wp|dbit",
+           "tdp: find dirty pages by write protection or by D bits"),
+};
+#define OPTIONS (sizeof(options) / sizeof(options[0]))
+
+#undef OPTION
+#undef CHOICE
+
+static uint32_t *field(struct pn_mmu_options *opt, const struct option *o) {
+    return (uint32_t *)(void *)((char *)opt + o->offset);
+}
+
+void pn_mmu_options_default(struct pn_mmu_options *opt) {
+    memset(opt, 0, sizeof(*opt));
+    for (size_t i = 0; i < OPTIONS; i++)
+        *field(opt, &options[i]) = options[i].value;
+}
+
+static const struct option *find(const char *name, size_t len) {
+    for (size_t i = 0; i < OPTIONS; i++)
+        if (strlen(options[i].name) == len && !memcmp(options[i].name, name, len))
+            return &options[i];
+    return NULL;
+}
+
+static bool in_range(const struct option *o, unsigned long long value) {
+    return value == o->value || (value >= o->min && value <= o->max);
+}
+
+/* Return: which of the words it is, or -EINVAL. */
+static int choose(const char *words, const char *text) {
+    size_t len = strlen(text);
+    for (int i = 0; len; i++) {
+        size_t n = strcspn(words, "|");
+        if (n == len && !memcmp(words, text, n))
+            return i;
+        if (!words[n])
+            break;
+        words += n + 1;
+    }
+    return -EINVAL;
+}
+
+int pn_mmu_option_set(struct pn_mmu_options *opt, const char *text) {
+    size_t len = strcspn(text, "=");
+    const struct option *o = find(text, len);
+    if (!o)
+        return -ENOENT;
+    if (text[len] == '=' && o->words) {
+        int value = choose(o->words, text + len + 1);
+        if (value >= 0)
+            *field(opt, o) = (uint32_t)value;
+        return value < 0 ? value : 0;
+    }
+    /* strtoull would take blanks and signs. */
+    if (text[len] != '=' || !isdigit((unsigned char)text[len + 1]))
+        return -EINVAL;
+    char *end;
+    errno = 0;
+    unsigned long long value = strtoull(text + len + 1, &end, 0);
+    if (*end)
+        return -EINVAL;
+    if (errno == ERANGE || !in_range(o, value))
+        return -ERANGE;
+    *field(opt, o) = (uint32_t)value;
+    return 0;
+}
+
+void pn_mmu_options_print(FILE *out) {
+    for (size_t i = 0; i < OPTIONS; i++) {
+        const struct option *o = &options[i];
+        if (o->words)
+            fprintf(out, "  %-16s default %-6.*s one of %-9s %s\n", o->name,
+                    (int)strcspn(o->words, "|"), o->words, o->words, o->doc);
+        else
+            fprintf(out, "  %-16s default %-6u range %u..%-9u %s\n", o->name, o->value,
+                    o->min, o->max, o->doc);
+    }
+}
+
+int mmu_options_check(const struct pn_mmu_options *opt) {
+    for (size_t i = 0; i < OPTIONS; i++) {
+        const struct option *o = &options[i];
+        uint32_t value = *(const uint32_t *)(const void *)((const char *)opt + o->offset);
+        if (!in_range(o, value))
+            return -EINVAL;
+    }
+    return 0;
+}

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Guest-physical memory as devices, loaders and the CPU's tracked writes see it.
+ *
+ * Invariants
+ * 1. Nothing outside a memslot is read or written.
+ * 2. Each page piece of a write is stored first, then marked dirty, then reported to the
+ *    shadow pages (and through them to on_track).
+ * 3. An aligned piece of 1, 2, 4 or 8 bytes is one store: a walker on another thread
+ *    never sees half a gpte.
+ */
+#include <string.h>
+
+#include "mmu/core/internal.h"
+
+/* Bytes of [gpa, gpa+size) in gpa's own page. */
+static size_t page_piece(pn_gpa gpa, size_t size) {
+    size_t left = PN_PAGE_SIZE - (gpa & (PN_PAGE_SIZE - 1));
+    return size < left ? size : left;
+}
+
+static void store(uint8_t *to, const uint8_t *from, size_t size) {
+    bool aligned = ((uintptr_t)to & (size - 1)) == 0;
+    uint16_t v2;
+    uint32_t v4;
+    uint64_t v8;
+    if (aligned && size == 8) {
+        memcpy(&v8, from, 8);
+        __atomic_store_n((uint64_t *)(void *)to, v8, __ATOMIC_RELAXED);
+    } else if (aligned && size == 4) {
+        memcpy(&v4, from, 4);
+        __atomic_store_n((uint32_t *)(void *)to, v4, __ATOMIC_RELAXED);
+    } else if (aligned && size == 2) {
+        memcpy(&v2, from, 2);
+        __atomic_store_n((uint16_t *)(void *)to, v2, __ATOMIC_RELAXED);
+    } else {
+        memcpy(to, from, size);
+    }
+}
+
+size_t pn_mmu_read_phys(struct pn_mmu *mmu, pn_gpa gpa, void *buf, size_t size) {
+    size_t done = 0;
+    while (done < size) {
+        struct slot *s = slot_of_gfn(mmu, gpa >> PN_PAGE_SHIFT);
+        if (!s)
+            break;
+        uint64_t offset = gpa - s->pub.gpa;
+        size_t piece = size - done;
+        if (piece > s->pub.size - offset)
+            piece = s->pub.size - offset;
+        memcpy((uint8_t *)buf + done, (const uint8_t *)s->pub.hva + offset, piece);
+        gpa += piece;
+        done += piece;
+    }
+    return done;
+}
+
+static size_t write_by(struct pn_mmu_vcpu *vcpu, pn_gpa gpa, const void *buf,
+                       size_t size) {
+    struct pn_mmu *mmu = vcpu->mmu;
+    size_t done = 0;
+    while (done < size) {
+        pn_gfn gfn = gpa >> PN_PAGE_SHIFT;
+        struct slot *s = slot_of_gfn(mmu, gfn);
+        if (!s || s->pub.flags & PN_SLOT_READONLY)
+            break;
+        size_t piece = page_piece(gpa, size - done);
+        store((uint8_t *)s->pub.hva + (gpa - s->pub.gpa), (const uint8_t *)buf + done,
+              piece);
+        dirty_mark(s, gfn);
+        mmu->ops->written(vcpu, gpa, piece, false);
+        gpa += piece;
+        done += piece;
+    }
+    mmu_step(mmu);
+    return done;
+}
+
+size_t pn_mmu_write_phys(struct pn_mmu *mmu, pn_gpa gpa, const void *buf, size_t size) {
+    return write_by(mmu_actor(mmu), gpa, buf, size);
+}
+
+size_t pn_mmu_vcpu_write(struct pn_mmu_vcpu *vcpu, pn_gpa gpa, const void *buf,
+                         size_t size) {
+    return write_by(vcpu, gpa, buf, size);
+}

@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Roots: what CR3 and the paging mode select. Each vCPU keeps the last few, each with its
+ * own TLB and fetch generation.
+ *
+ * A TLB is a subset of the shadow tables under its root at every moment (an spte that
+ * goes takes its TLB entries along), and the shadow tables differ from the guest's only
+ * in unsync leaf tables. So what hardware does by flushing is done here by syncing: a
+ * root that the guest flushed is `stale`, and synced before its next use; its TLB stays.
+ *
+ * Invariants
+ * 1. The current root is valid and not stale.
+ * 2. A key holds everything but memory that the meaning of a TLB entry depends on, apart
+ *    from PKRU and PKRS, whose change drops the entries they concern.
+ * 3. Two roots never have the same fetch_gen, nor one root two meanings of one.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "mmu/core/root.h"
+
+#define CR0_FLUSH  0x80010000ull /* PG WP */
+#define CR4_FLUSH  (0x10ull | 0x20 | CR4_PGE | 0x1000 | CR4_PCIDE | 0x1700000)
+#define EFER_FLUSH 0xc00ull /* LMA NXE */
+
+/* ---- Keys ---- */
+
+static uint16_t mode_bits(const struct walk_mode *m) {
+    return (uint16_t)(m->levels | m->pse << 3 | m->nx << 4 | m->wp << 5 | m->smep << 6 |
+                      m->smap << 7 | m->pke << 8 | m->pks << 9 | m->lma << 10);
+}
+
+static struct root_key key_now(const struct pn_mmu_vcpu *vcpu) {
+    const struct walk_mode *m = &vcpu->walk;
+    struct root_key k = {.mode = mode_bits(m)};
+    if (!m->levels)
+        return k;
+    k.cr3 = m->cr3 & m->addr_mask;
+    if (pcid_on(vcpu))
+        k.pcid = m->cr3 & CR3_PCID;
+    if (m->levels == 3)
+        memcpy(k.pdpte, m->pdpte, sizeof(k.pdpte));
+    return k;
+}
+
+static bool key_equal(const struct root_key *a, const struct root_key *b) {
+    return a->cr3 == b->cr3 && a->pcid == b->pcid && a->mode == b->mode &&
+           !memcmp(a->pdpte, b->pdpte, sizeof(a->pdpte));
+}
+
+/* ---- One root ---- */
+
+void root_new_fetch_gen(struct pn_mmu_vcpu *vcpu, struct root *r) {
+    r->fetch_gen = ++vcpu->mmu->fetch_gen;
+    if (r == vcpu->roots->cur)
+        vcpu->view->fetch_gen = r->fetch_gen;
+}
+
+static void root_assign(struct pn_mmu_vcpu *vcpu, struct root *r,
+                        const struct root_key *key) {
+    vcpu->mmu->ops->root_drop(vcpu, r);
+    tlb_flush(vcpu, r);
+    r->valid = true;
+    r->stale = r->loose = false;
+    r->narrow = (key->mode & 7) < 4;
+    r->key = *key;
+    r->pkru = vcpu->walk.pkru;
+    r->pkrs = vcpu->walk.pkrs;
+    root_new_fetch_gen(vcpu, r);
+}
+
+/* ---- Choosing ---- */
+
+static struct root *find(struct vcpu_roots *vs, const struct root_key *key) {
+    if (vs->cur->valid && key_equal(&vs->cur->key, key))
+        return vs->cur;
+    for (unsigned i = 0; i < vs->count; i++)
+        if (vs->root[i].valid && key_equal(&vs->root[i].key, key))
+            return &vs->root[i];
+    return NULL;
+}
+
+static struct root *victim(struct vcpu_roots *vs) {
+    struct root *r = &vs->root[0];
+    for (unsigned i = 0; i < vs->count; i++) {
+        struct root *c = &vs->root[i];
+        if (!c->valid)
+            return c;
+        if (c->stamp < r->stamp)
+            r = c;
+    }
+    return r;
+}
+
+/* Entries whose key's rights changed must go. */
+static void take_pkr(struct pn_mmu_vcpu *vcpu, struct root *r) {
+    uint32_t user = vcpu->walk.pkru ^ r->pkru, super = vcpu->walk.pkrs ^ r->pkrs;
+    if (!(user | super))
+        return;
+    r->pkru = vcpu->walk.pkru;
+    r->pkrs = vcpu->walk.pkrs;
+    for (unsigned key = 0; key < 16; key++)
+        if ((user >> (2 * key) & 3 && r->pkeys_user >> key & 1) ||
+            (super >> (2 * key) & 3 && r->pkeys_super >> key & 1)) {
+            tlb_flush(vcpu, r);
+            return;
+        }
+}
+
+static void sync_root(struct pn_mmu_vcpu *vcpu, struct root *r) {
+    r->stale = false;
+    vcpu->mmu->ops->root_sync(vcpu, r);
+    root_tighten(vcpu, r); /* what was synced away was flushed before */
+}
+
+bool root_load(struct pn_mmu_vcpu *vcpu) {
+    struct vcpu_roots *vs = vcpu->roots;
+    struct root_key key = key_now(vcpu);
+    struct root *r = find(vs, &key);
+    bool hit = r;
+    if (!hit) {
+        r = victim(vs);
+        root_assign(vcpu, r, &key);
+    }
+    r->stamp = ++vs->clock;
+    if (r != vs->cur || !hit)
+        pn_emit(vcpu->ring, root_switch, vcpu->walk.cr3, key.mode, hit);
+    vs->cur = r;
+    take_pkr(vcpu, r);
+    if (r->stale)
+        sync_root(vcpu, r);
+    const struct mmu_observer *o = vcpu->mmu->observer;
+    observe(vcpu->mmu, tlb_flushed, vcpu); /* another TLB from now on */
+    for (unsigned mode = 0; mode < PN_TLB_MODES; mode++)
+        vcpu->view->tlb[mode] = o ? o->tlb(vcpu, mode) : r->tlb[mode];
+    vcpu->view->fetch_gen = r->fetch_gen;
+    if (hit)
+        pn_count(vcpu->stats, root_hit);
+    else
+        pn_count(vcpu->stats, root_miss);
+    return hit;
+}
+
+void root_tighten(struct pn_mmu_vcpu *vcpu, struct root *r) {
+    if (!r->loose)
+        return;
+    r->loose = false;
+    root_new_fetch_gen(vcpu, r);
+}
+
+void root_make_stale(struct pn_mmu_vcpu *vcpu, bool all, uint16_t pcid) {
+    for_each_root_of(vcpu, r) {
+        if (!all && r->key.pcid != pcid)
+            continue;
+        r->stale = true;
+        root_tighten(vcpu, r);
+    }
+}
+
+void roots_slots_changed(struct pn_mmu *mmu) {
+    for_each_root(mmu, v, r) root_tighten(v, r);
+}
+
+void roots_drop_everything(struct pn_mmu *mmu) {
+    observe(mmu, all_dropped, mmu);
+    for_each_root(mmu, v, r) {
+        tlb_flush(v, r);
+        root_new_fetch_gen(v, r);
+    }
+}
+
+/* ---- The calls of penumbra/mmu.h ---- */
+
+void pn_mmu_set_cr3(struct pn_mmu_vcpu *vcpu, uint64_t cr3, bool noflush,
+                    const uint64_t pdpte[4]) {
+    struct walk_mode *m = &vcpu->walk;
+    vcpu->paging.cr3 = m->cr3 = cr3;
+    if (m->levels == 3 && pdpte) {
+        memcpy(vcpu->paging.pdpte, pdpte, sizeof(vcpu->paging.pdpte));
+        memcpy(m->pdpte, pdpte, sizeof(m->pdpte));
+    }
+    bool pcide = pcid_on(vcpu);
+    if (!pcide || !noflush)
+        root_make_stale(vcpu, false, pcide ? cr3 & CR3_PCID : 0);
+    bool hit = root_load(vcpu);
+    observe(vcpu->mmu, set_cr3, vcpu, noflush, hit);
+    mmu_step(vcpu->mmu);
+}
+
+void pn_mmu_set_paging(struct pn_mmu_vcpu *vcpu, const struct pn_paging *p) {
+    struct pn_paging old = vcpu->paging;
+    vcpu->paging = *p;
+    bool same = !((old.cr0 ^ p->cr0) & CR0_FLUSH) && !((old.cr4 ^ p->cr4) & CR4_FLUSH) &&
+                !((old.efer ^ p->efer) & EFER_FLUSH) && old.cr3 == p->cr3 &&
+                !memcmp(old.pdpte, p->pdpte, sizeof(old.pdpte));
+    if (same) {
+        pn_mmu_set_pkr(vcpu, p->pkru, p->pkrs);
+        return;
+    }
+    walk_mode_init(&vcpu->walk, p, vcpu->mmu->cfg.maxphyaddr);
+    root_make_stale(vcpu, true, 0);
+    root_load(vcpu);
+    observe(vcpu->mmu, set_paging, vcpu);
+    mmu_step(vcpu->mmu);
+}
+
+void pn_mmu_set_pkr(struct pn_mmu_vcpu *vcpu, uint32_t pkru, uint32_t pkrs) {
+    vcpu->paging.pkru = vcpu->walk.pkru = pkru;
+    vcpu->paging.pkrs = vcpu->walk.pkrs = pkrs;
+    take_pkr(vcpu, vcpu->roots->cur);
+    mmu_step(vcpu->mmu);
+}
+
+void pn_mmu_invlpg(struct pn_mmu_vcpu *vcpu, pn_gva gva) {
+    uint16_t pcid = vcpu->roots->cur->key.pcid;
+    pn_count(vcpu->stats, invlpg);
+    pn_emit(vcpu->ring, invlpg, gva, pcid);
+    /* Global translations may be in any root. */
+    vcpu->mmu->ops->inval_gva(vcpu, pcid, gva, vcpu->paging.cr4 & CR4_PGE);
+    observe(vcpu->mmu, invlpg, vcpu, gva);
+    mmu_step(vcpu->mmu);
+}
+
+void pn_mmu_invpcid(struct pn_mmu_vcpu *vcpu, unsigned type, uint16_t pcid, pn_gva gva) {
+    struct vcpu_roots *vs = vcpu->roots;
+    pn_count(vcpu->stats, invpcid);
+    if (type == 0) {
+        pn_emit(vcpu->ring, invlpg, gva, pcid);
+        vcpu->mmu->ops->inval_gva(vcpu, pcid, gva, false);
+    } else {
+        root_make_stale(vcpu, type >= 2, pcid);
+        if (vs->cur->stale)
+            sync_root(vcpu, vs->cur);
+    }
+    observe(vcpu->mmu, invpcid, vcpu, type, pcid, gva);
+    mmu_step(vcpu->mmu);
+}
+
+void pn_mmu_drop_tlb(struct pn_mmu_vcpu *vcpu) {
+    for_each_root_of(vcpu, r) tlb_flush(vcpu, r);
+}
+
+/* ---- Life ---- */
+
+int root_init(struct pn_mmu_vcpu *vcpu) {
+    struct vcpu_roots *vs = vcpu->roots;
+    size_t bytes = PN_TLB_MODES * PN_TLB_ENTRIES * sizeof(struct pn_tlb_entry);
+    vs->count = vcpu->mmu->cfg.opt.cached_roots + 1;
+    unsigned number = vcpu->mmu->vcpus_made++;
+    vs->cur = &vs->root[0];
+    for (unsigned i = 0; i < vs->count; i++) {
+        struct root *r = &vs->root[i];
+        struct pn_tlb_entry *tlb = aligned_alloc(PN_PAGE_SIZE, bytes);
+        if (!tlb)
+            return -ENOMEM;
+        for (unsigned mode = 0; mode < PN_TLB_MODES; mode++) {
+            r->tlb[mode] = tlb + mode * PN_TLB_ENTRIES;
+            r->filled[mode] = TLB_FILLED + 1; /* not initialised: flush the whole */
+        }
+        r->bit = 1ull << ((number * ROOTS_MAX + i) & 63);
+        vcpu->mmu->bytes += bytes;
+    }
+    walk_mode_init(&vcpu->walk, &vcpu->paging, vcpu->mmu->cfg.maxphyaddr);
+    root_load(vcpu);
+    return 0;
+}
+
+void root_destroy(struct pn_mmu_vcpu *vcpu) {
+    /* Zapping under one root reaches into the TLBs of all. */
+    for_each_root_of(vcpu, r) vcpu->mmu->ops->root_drop(vcpu, r);
+    for_each_root_of(vcpu, r) free(r->tlb[0]);
+}

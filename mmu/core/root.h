@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Roots, each with its own TLB, and what both kinds of MMU do to a TLB. Which entries
+ * stand for what, each kind knows itself (shadow/tlb.c, tdp/tlb.c).
+ */
+#ifndef MMU_CORE_ROOT_H
+#define MMU_CORE_ROOT_H
+
+#include "mmu/core/sp.h"
+
+/* What a root is cached by: nothing but what changes the meaning of its TLB. */
+struct root_key {
+    uint64_t cr3; /* the address bits */
+    uint64_t pdpte[4];
+    uint16_t pcid;
+    uint16_t mode; /* levels and permission bits, root.c */
+};
+
+#define FETCHED_BITS 8192
+#define TLB_FILLED   96 /* entries remembered per mode; more: refill from the template */
+
+struct root {
+    bool valid, stale; /* stale: sync before the next use */
+    bool narrow;       /* 32-bit linear addresses */
+    bool code;         /* code was fetched since the TLB was last emptied */
+    /* Jump caches may hold a translation that is gone, or never had an spte. Hardware
+     * allows that until the guest flushes; at that flush fetch_gen must change. */
+    bool loose;
+    struct root_key key;
+    struct sp *top; /* shadow: NULL until something is mapped */
+    uint64_t *spt;  /* shadow: top's */
+    uint64_t fetch_gen, stamp;
+    /* TDP: what the TLB or a jump cache may have from here, by hash (tdp/tlb.c). */
+    bool fetched_any;
+    uint64_t fetched[FETCHED_BITS / 64]; /* pages fetched from */
+    uint64_t large[2];                   /* 4 MiB, 1 GiB regions with large pages */
+    uint64_t bit;                        /* root_bit */
+    uint32_t pkru, pkrs;                 /* as the TLB was filled with */
+    uint16_t pkeys_user, pkeys_super;    /* keys in the TLB */
+    struct pn_tlb_entry *tlb[PN_TLB_MODES];
+    uint32_t filled[PN_TLB_MODES];
+    uint16_t index[PN_TLB_MODES][TLB_FILLED];
+};
+
+#define ROOTS_MAX 16
+struct vcpu_roots {
+    unsigned count; /* in use: cached_roots + 1 */
+    struct root *cur;
+    uint64_t clock; /* LRU of roots */
+    struct root root[ROOTS_MAX];
+};
+
+#define for_each_root_of(vcpu, r)                                                        \
+    for (struct root *r = (vcpu)->roots->root, *end_##r = r + (vcpu)->roots->count;      \
+         r < end_##r; r++)
+/* Each root of each vCPU: v is the vCPU whose root r is. `break` goes on with the next
+ * vCPU. */
+#define for_each_root(mmu, v, r)                                                         \
+    for (struct pn_mmu_vcpu **at_##v = (mmu)->vcpus, *v;                                 \
+         at_##v < (mmu)->vcpus + (mmu)->vcpu_count && (v = *at_##v) != NULL; at_##v++)   \
+    for_each_root_of(v, r)
+
+/* ---- root.c ---- */
+
+/* A root is loose: nothing tells us when a translation without a TLB entry changes, so
+ * this is called at every flush. */
+void root_tighten(struct pn_mmu_vcpu *vcpu, struct root *r);
+void root_new_fetch_gen(struct pn_mmu_vcpu *vcpu, struct root *r);
+int root_init(struct pn_mmu_vcpu *vcpu);
+void root_destroy(struct pn_mmu_vcpu *vcpu);
+/* The root of the paging state now becomes the current one. Return: it was cached. */
+bool root_load(struct pn_mmu_vcpu *vcpu);
+/* The guest flushed: every root of this PCID, or all. */
+void root_make_stale(struct pn_mmu_vcpu *vcpu, bool all, uint16_t pcid);
+/* The memslots changed: what was translated without an spte may be otherwise. */
+void roots_slots_changed(struct pn_mmu *mmu);
+/* Every TLB is emptied, and every fetch generation is new. */
+void roots_drop_everything(struct pn_mmu *mmu);
+
+/* ---- tlb.c ---- */
+
+/* What a TLB entry is made from. */
+struct tlb_grant {
+    unsigned acc; /* ACC_* of the translation */
+    uint8_t pkey;
+    bool store, code; /* a write or fetch tag may stand, if the rights allow it */
+    uintptr_t hva;    /* of the page */
+};
+#define TLB_GOT_W 1u
+#define TLB_GOT_X 2u
+/* Return: TLB_GOT_*, the tags that the entry has. */
+unsigned tlb_put(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva,
+                 enum pn_tlb_mode mode, const struct tlb_grant *g);
+static inline unsigned tlb_index(pn_gva gva) {
+    return gva >> PN_PAGE_SHIFT & (PN_TLB_ENTRIES - 1);
+}
+static inline void tlb_entry_clear(struct pn_tlb_entry *e, unsigned index) {
+    e->tag[PN_READ] = e->tag[PN_WRITE] = e->tag[PN_FETCH] = PN_TLB_NONE(index);
+    e->hva = 0;
+}
+/* Drop entry i if its page is one of [hva, hva+bytes); write: only its write tag. */
+static inline void tlb_drop_if(struct pn_tlb_entry *tlb, unsigned i, uintptr_t hva,
+                               uint64_t bytes, bool write) {
+    struct pn_tlb_entry *e = &tlb[i];
+    if (e->hva - hva >= bytes)
+        return;
+    if (write)
+        e->tag[PN_WRITE] = PN_TLB_NONE(i);
+    else
+        tlb_entry_clear(e, i);
+}
+int tlb_template(struct pn_mmu *mmu);
+void tlb_flush(struct pn_mmu_vcpu *vcpu, struct root *r);
+void tlb_drop_gva(struct root *r, pn_gva gva);
+
+#endif

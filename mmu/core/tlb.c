@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The TLBs that translated code reads. What an entry stands for, and when it has to go,
+ * each kind of MMU knows (shadow/tlb.c, tdp/tlb.c).
+ *
+ * Invariants
+ * 1. An entry without a tag has hva 0.
+ * 2. While filled[mode] <= TLB_FILLED, index[mode] names every entry that has a tag.
+ * 3. The template is all entries empty.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "mmu/core/root.h"
+
+int tlb_template(struct pn_mmu *mmu) {
+    mmu->tlb_empty = malloc(PN_TLB_ENTRIES * sizeof(*mmu->tlb_empty));
+    if (!mmu->tlb_empty)
+        return -ENOMEM;
+    for (unsigned i = 0; i < PN_TLB_ENTRIES; i++)
+        tlb_entry_clear(&mmu->tlb_empty[i], i);
+    return 0;
+}
+
+void tlb_flush(struct pn_mmu_vcpu *vcpu, struct root *r) {
+    observe(vcpu->mmu, tlb_flushed, vcpu);
+    for (unsigned mode = 0; mode < PN_TLB_MODES; mode++) {
+        if (r->filled[mode] > TLB_FILLED)
+            memcpy(r->tlb[mode], vcpu->mmu->tlb_empty,
+                   PN_TLB_ENTRIES * sizeof(struct pn_tlb_entry));
+        else
+            for (uint32_t i = 0; i < r->filled[mode]; i++)
+                tlb_entry_clear(&r->tlb[mode][r->index[mode][i]], r->index[mode][i]);
+        r->filled[mode] = 0;
+    }
+    r->pkeys_user = r->pkeys_super = 0;
+    if (r->valid) {
+        pn_count(vcpu->stats, tlb_flush);
+        pn_emit(vcpu->ring, tlb_flush, r == vcpu->roots->cur);
+    }
+}
+
+unsigned tlb_put(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva,
+                 enum pn_tlb_mode mode, const struct tlb_grant *g) {
+    const struct walk_mode *m = &vcpu->walk;
+    unsigned i = tlb_index(gva), got = 0;
+    uint64_t page = gva & PN_PAGE_MASK, none = PN_TLB_NONE(i);
+    struct pn_tlb_entry *e = &r->tlb[mode][i];
+
+    observe(vcpu->mmu, entry_changes, vcpu, i, mode);
+    if (!e->hva) {
+        if (r->filled[mode] < TLB_FILLED)
+            r->index[mode][r->filled[mode]] = (uint16_t)i;
+        if (r->filled[mode] <= TLB_FILLED)
+            r->filled[mode]++;
+    }
+    e->tag[PN_READ] = walk_check(m, g->acc, g->pkey, PN_READ, mode) ? none : page;
+    e->tag[PN_WRITE] = e->tag[PN_FETCH] = none;
+    if (g->store && !walk_check(m, g->acc, g->pkey, PN_WRITE, mode)) {
+        e->tag[PN_WRITE] = page;
+        got |= TLB_GOT_W;
+    }
+    if (g->code && !walk_check(m, g->acc, g->pkey, PN_FETCH, mode)) {
+        e->tag[PN_FETCH] = page;
+        got |= TLB_GOT_X;
+        r->code = true;
+    }
+    e->hva = g->hva;
+    if (m->pke || m->pks) {
+        if (g->acc & ACC_USER)
+            r->pkeys_user |= (uint16_t)(1u << g->pkey);
+        else
+            r->pkeys_super |= (uint16_t)(1u << g->pkey);
+    }
+    pn_count(vcpu->stats, tlb_fill);
+    return got;
+}
+
+void tlb_drop_gva(struct root *r, pn_gva gva) {
+    unsigned i = tlb_index(gva);
+    for (unsigned mode = 0; mode < PN_TLB_MODES; mode++)
+        tlb_entry_clear(&r->tlb[mode][i], i);
+}

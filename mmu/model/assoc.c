@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Set-associative and unbounded caches of keys.
+ *
+ * Invariants
+ * 1. No two live entries of one tag and one ctx, nor a global one beside another of its
+ *    tag that its ctx would find.
+ * 2. To use the entry that was used last in its set changes nothing but its stamp: the
+ *    software TLB may answer for it meanwhile (model.c).
+ * 3. Unbounded: a hash with linear probes; dead entries keep the chains together until
+ *    the table is made anew. Without memory for a larger one, and beyond HASH_MOST, it
+ *    begins empty again.
+ */
+#include "mmu/model/assoc.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { FREE, LIVE, DEAD };
+
+#define HASH_START  1024u
+#define HASH_MOST   (1u << 22) /* a guest can make addresses without end */
+#define ENTRIES_MAX 65536u
+#define WAYS_MAX    64u /* a PLRU tree fits into a word */
+
+static bool power_of_two(uint32_t v) {
+    return v && !(v & (v - 1));
+}
+
+const char *pn_tlb_array_problem(const struct pn_tlb_array *g) {
+    if (!g->entries || g->entries == PN_ARRAY_UNBOUNDED)
+        return NULL;
+    if (g->entries > ENTRIES_MAX)
+        return "at most 65536 entries";
+    if (!g->ways || g->ways > WAYS_MAX)
+        return "from 1 to 64 ways";
+    if (g->entries % g->ways || !power_of_two(g->entries / g->ways))
+        return "entries / ways must be a power of two";
+    if (g->replace >= PN_REPLACE_COUNT)
+        return "unknown replacement";
+    if (g->replace == PN_REPLACE_PLRU && !power_of_two(g->ways))
+        return "plru needs a power of two of ways";
+    return NULL;
+}
+
+int assoc_init(struct assoc *a, const struct pn_tlb_array *g) {
+    *a = (struct assoc){.replace = g->replace, .pages = g->pages};
+    if (!g->entries)
+        return 0;
+    a->unbounded = g->entries == PN_ARRAY_UNBOUNDED;
+    a->ways = a->unbounded ? 1 : g->ways;
+    a->sets = a->unbounded ? 1 : g->entries / g->ways;
+    a->capacity = a->unbounded ? HASH_START : g->entries;
+    a->e = calloc(a->capacity, sizeof(*a->e));
+    a->set = calloc(a->sets, sizeof(*a->set));
+    return a->e && a->set ? 0 : -ENOMEM;
+}
+
+void assoc_fini(struct assoc *a) {
+    free(a->e);
+    free(a->set);
+    *a = (struct assoc){0};
+}
+
+/* ---- Finding ---- */
+
+static inline bool matches(const struct assoc_entry *e, uint64_t tag, uint16_t ctx) {
+    return e->tag == tag && e->state == LIVE && (e->global || e->ctx == ctx);
+}
+
+static uint32_t home(const struct assoc *a, uint64_t tag) {
+    return (uint32_t)(tag * 0x9e3779b97f4a7c15ull >> 32) & (a->capacity - 1);
+}
+
+/* All entries of a tag, whosoever they are, lie on one chain. */
+static struct assoc_entry *hash_find(const struct assoc *a, uint64_t tag, uint16_t ctx) {
+    for (uint32_t i = home(a, tag);; i = (i + 1) & (a->capacity - 1)) {
+        struct assoc_entry *e = &a->e[i];
+        if (e->state == FREE)
+            return NULL;
+        if (matches(e, tag, ctx))
+            return e;
+    }
+}
+
+struct assoc_entry *assoc_find(const struct assoc *a, uint64_t tag, uint16_t ctx) {
+    if (!a->ways)
+        return NULL;
+    if (a->unbounded)
+        return hash_find(a, tag, ctx);
+    uint32_t s = assoc_set_of(a, tag);
+    struct assoc_entry *e = &a->e[(size_t)s * a->ways], *last = &e[a->set[s].mru];
+    if (matches(last, tag, ctx))
+        return last;
+    for (uint32_t w = 0; w < a->ways; w++)
+        if (matches(&e[w], tag, ctx))
+            return &e[w];
+    return NULL;
+}
+
+/* ---- Replacement ---- */
+
+/* Point every node on the way to this leaf away from it. */
+static void plru_use(struct assoc_set *s, uint32_t ways, uint32_t way) {
+    for (uint32_t node = 1, half = ways / 2; half; half /= 2) {
+        bool right = way & half;
+        s->order = right ? s->order & ~(1ull << node) : s->order | 1ull << node;
+        node = node * 2 + right;
+    }
+}
+
+static uint32_t plru_victim(const struct assoc_set *s, uint32_t ways) {
+    uint32_t node = 1, way = 0;
+    for (uint32_t half = ways / 2; half; half /= 2) {
+        bool right = s->order >> node & 1;
+        way |= right ? half : 0;
+        node = node * 2 + right;
+    }
+    return way;
+}
+
+static uint32_t victim(struct assoc *a, uint32_t s) {
+    const struct assoc_entry *e = &a->e[(size_t)s * a->ways];
+    uint32_t way = 0;
+    for (uint32_t w = 0; w < a->ways; w++)
+        if (e[w].state != LIVE)
+            return w;
+    if (a->replace == PN_REPLACE_PLRU)
+        return plru_victim(&a->set[s], a->ways);
+    if (a->replace == PN_REPLACE_FIFO) {
+        way = (uint32_t)a->set[s].order;
+        a->set[s].order = (way + 1) % a->ways;
+        return way;
+    }
+    for (uint32_t w = 1; w < a->ways; w++)
+        if (e[w].stamp < e[way].stamp)
+            way = w;
+    return way;
+}
+
+bool assoc_use(struct assoc *a, struct assoc_entry *e) {
+    if (a->unbounded)
+        return false;
+    e->stamp = ++a->clock;
+    uint32_t at = (uint32_t)(e - a->e), s = at / a->ways, way = at % a->ways;
+    if (a->set[s].mru == way)
+        return false;
+    a->set[s].mru = way;
+    if (a->replace == PN_REPLACE_PLRU)
+        plru_use(&a->set[s], a->ways, way);
+    return true;
+}
+
+/* ---- Insertion ---- */
+
+static void hash_clear(struct assoc *a) {
+    memset(a->e, 0, a->capacity * sizeof(*a->e));
+    a->used = 0;
+}
+
+static struct assoc_entry *hash_free(struct assoc *a, uint64_t tag) {
+    uint32_t i = home(a, tag);
+    while (a->e[i].state != FREE)
+        i = (i + 1) & (a->capacity - 1);
+    a->used++;
+    return &a->e[i];
+}
+
+static void hash_grow(struct assoc *a) {
+    if (a->used * 2 < a->capacity)
+        return;
+    uint32_t live = 0;
+    for (uint32_t i = 0; i < a->capacity; i++)
+        live += a->e[i].state == LIVE;
+    struct assoc big = *a;
+    big.capacity = live * 4 > a->capacity ? a->capacity * 2 : a->capacity;
+    big.used = 0;
+    big.e = big.capacity <= HASH_MOST ? calloc(big.capacity, sizeof(*big.e)) : NULL;
+    if (!big.e) {
+        hash_clear(a);
+        return;
+    }
+    for (uint32_t i = 0; i < a->capacity; i++)
+        if (a->e[i].state == LIVE)
+            *hash_free(&big, a->e[i].tag) = a->e[i];
+    free(a->e);
+    *a = big;
+}
+
+struct assoc_entry *assoc_insert(struct assoc *a, uint64_t tag, uint16_t ctx) {
+    struct assoc_entry *e = assoc_find(a, tag, ctx);
+    if (!a->ways)
+        return NULL;
+    if (!e && a->unbounded) {
+        hash_grow(a);
+        e = hash_free(a, tag);
+    } else if (!e) {
+        uint32_t s = assoc_set_of(a, tag), way = victim(a, s);
+        e = &a->e[(size_t)s * a->ways + way];
+        if (a->replace == PN_REPLACE_PLRU)
+            plru_use(&a->set[s], a->ways, way);
+    }
+    *e = (struct assoc_entry){.tag = tag, .ctx = ctx, .state = LIVE, .stamp = e->stamp};
+    assoc_use(a, e);
+    return e;
+}
+
+/* ---- Dropping ---- */
+
+static void kill(const struct assoc *a, struct assoc_entry *e) {
+    e->state = a->unbounded ? DEAD : FREE;
+}
+
+static bool drops(const struct assoc_entry *e, uint64_t tag, uint32_t ctx, bool global) {
+    return e->state == LIVE && e->tag == tag &&
+           (e->global ? global : ctx == ASSOC_ANY || e->ctx == ctx);
+}
+
+void assoc_drop(struct assoc *a, uint64_t tag, uint32_t ctx, bool global) {
+    if (!a->ways)
+        return;
+    if (a->unbounded) {
+        for (uint32_t i = home(a, tag); a->e[i].state != FREE;
+             i = (i + 1) & (a->capacity - 1))
+            if (drops(&a->e[i], tag, ctx, global))
+                kill(a, &a->e[i]);
+        return;
+    }
+    struct assoc_entry *e = &a->e[(size_t)assoc_set_of(a, tag) * a->ways];
+    for (uint32_t w = 0; w < a->ways; w++)
+        if (drops(&e[w], tag, ctx, global))
+            kill(a, &e[w]);
+}
+
+void assoc_flush(struct assoc *a, uint32_t ctx, bool global) {
+    if (!a->ways)
+        return;
+    if (a->unbounded && ctx == ASSOC_ANY && global) {
+        hash_clear(a);
+        return;
+    }
+    for (uint32_t i = 0; i < a->capacity; i++) {
+        struct assoc_entry *e = &a->e[i];
+        if (e->state == LIVE && drops(e, e->tag, ctx, global))
+            kill(a, e);
+    }
+}

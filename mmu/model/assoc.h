@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A set-associative cache of keys, for the TLB model: which entry goes when one comes.
+ * Unbounded ones never lose an entry but by a flush.
+ */
+#ifndef MMU_MODEL_ASSOC_H
+#define MMU_MODEL_ASSOC_H
+
+#include <stddef.h>
+
+#include "penumbra/model.h"
+
+struct assoc_entry {
+    uint64_t tag;   /* number << 2 | kind: numbers of different kinds never meet */
+    uint64_t stamp; /* LRU: of its last use */
+    uint16_t ctx;   /* whose it is */
+    uint8_t state;
+    bool global; /* of every ctx */
+    bool store;  /* the owner's: stores may use it */
+};
+#define ASSOC_ANY 0x10000u /* as a ctx: every one */
+
+struct assoc_set {
+    uint64_t order; /* PLRU: the tree's bits; FIFO: the way that goes next */
+    uint32_t mru;   /* way used last */
+};
+
+struct assoc {
+    struct assoc_entry *e;
+    struct assoc_set *set;
+    uint32_t sets, ways; /* 0 ways: there is none */
+    uint8_t replace, pages;
+    bool unbounded;
+    uint64_t clock;
+    uint32_t capacity, used; /* unbounded: of the hash; entries not free, dead ones too */
+};
+
+/* g has no pn_tlb_array_problem. Return: 0 or -ENOMEM. */
+int assoc_init(struct assoc *a, const struct pn_tlb_array *g);
+void assoc_fini(struct assoc *a);
+
+static inline uint32_t assoc_set_of(const struct assoc *a, uint64_t tag) {
+    return (uint32_t)(tag >> 2) & (a->sets - 1);
+}
+
+/* Return: the entry, not yet used; or NULL. */
+struct assoc_entry *assoc_find(const struct assoc *a, uint64_t tag, uint16_t ctx);
+/* It was used. Return: the order of its set has changed: it was not the last one. */
+bool assoc_use(struct assoc *a, struct assoc_entry *e);
+/* Find or make, in the place of another where need be; used. Its global and store are to
+ * be set by the caller. Return: NULL where there is no cache, or no memory. */
+struct assoc_entry *assoc_insert(struct assoc *a, uint64_t tag, uint16_t ctx);
+/* Drop one tag of ctx or ASSOC_ANY, with the global ones of that tag when global says. */
+void assoc_drop(struct assoc *a, uint64_t tag, uint32_t ctx, bool global);
+/* Drop everything of ctx or ASSOC_ANY; global entries stay unless global says so. */
+void assoc_flush(struct assoc *a, uint32_t ctx, bool global);
+
+#endif

@@ -1,0 +1,325 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the TLB model is shown: translations with their faults and exits, fetches, and
+ * everything that drops something from a TLB.
+ *
+ * Who flushes what, under the hypervisor that each MMU stands for:
+ *
+ *                       tdp                              shadow
+ *   MOV CR3             the guest's, of its PCID         exit; INVVPID, all of the guest,
+ *                                                        unless a cached root is kept
+ *   INVLPG, INVPCID     the guest's                      exit; INVVPID, address or all
+ *   CR0, CR4, EFER      exit; the guest's, all           exit; all
+ *   a mapping goes      INVEPT, all of the guest         INVVPID, all of the guest
+ *   or loses a right    before the next entry            before the next entry
+ *   a fault             its address                      its address
+ *
+ * Sources: SDM volume 3, "Operations that Invalidate TLBs and Paging-Structure Caches",
+ * "Operations that Invalidate Cached Mappings"; KVM, arch/x86/kvm/mmu/mmu.c and x86.c
+ * (kvm_mmu_invlpg, kvm_invalidate_pcid, kvm_mmu_load, kvm_flush_remote_tlbs).
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "mmu/model/model.h"
+
+/* ---- Flushes ---- */
+
+static void forget(struct pn_mmu_vcpu *vcpu) {
+    model_filter_flush(vcpu);
+    vcpu->model->fetch_page = ~0ull;
+}
+
+/* What translates linear addresses; global pages too when global says so. */
+static void flush_linear(struct pn_mmu_vcpu *vcpu, uint32_t ctx, bool global) {
+    struct model *m = vcpu->model;
+    for (unsigned t = 0; t < MODEL_TLBS; t++)
+        for (unsigned i = 0; i < PN_TLB_ARRAYS; i++)
+            assoc_flush(&m->tlb[t][i], ctx, global);
+    for (unsigned level = 2; level <= 5; level++)
+        assoc_flush(&m->walk[level], ctx, true);
+    forget(vcpu);
+}
+
+static void flush_all(struct pn_mmu_vcpu *vcpu) {
+    struct model *m = vcpu->model;
+    flush_linear(vcpu, ASSOC_ANY, true);
+    for (unsigned level = 2; level <= 5; level++)
+        assoc_flush(&m->second[level], ASSOC_ANY, true);
+    assoc_flush(&m->nested, ASSOC_ANY, true);
+}
+
+static void flush_page(struct pn_mmu_vcpu *vcpu, pn_gva gva, uint32_t ctx, bool global) {
+    struct model *m = vcpu->model;
+    for (unsigned level = 1; level <= 3; level++) {
+        uint64_t tag = model_page_tag(gva, level);
+        for (unsigned t = 0; t < MODEL_TLBS; t++)
+            for (unsigned i = 0; i < PN_TLB_ARRAYS; i++)
+                assoc_drop(&m->tlb[t][i], tag, ctx, global);
+    }
+    forget(vcpu);
+}
+
+/* What leads to gva in the walk caches. */
+static void flush_way(struct pn_mmu_vcpu *vcpu, pn_gva gva, uint32_t ctx) {
+    unsigned bits = vcpu->mmu->tdp && vcpu->walk.levels == 2 ? 10 : 9;
+    for (unsigned level = 2; level <= 5; level++)
+        assoc_drop(&vcpu->model->walk[level], model_table_tag(gva, bits, level), ctx,
+                   true);
+}
+
+static void host_flush_all(struct pn_mmu_vcpu *vcpu) {
+    vcpu->model->flush = false;
+    flush_all(vcpu);
+    pn_count(vcpu->stats, model_flush_host_all);
+}
+
+/* Tables lost a mapping or a right, and the roots' TLBs may have: the filters begin anew,
+ * and the hypervisor owes all vCPUs a flush before they go on (KVM_REQ_TLB_FLUSH), but
+ * for what code tracking does. */
+static void dropped(struct pn_mmu *mmu) {
+    for (unsigned v = 0; v < mmu->vcpu_count; v++) {
+        if (!mmu->vcpus[v]->model)
+            continue;
+        model_filter_flush(mmu->vcpus[v]);
+        mmu->vcpus[v]->model->flush |= !mmu->code_tracking;
+    }
+}
+
+static void all_dropped(struct pn_mmu *mmu) {
+    dropped(mmu);
+    memset(mmu->watch->region, 0, sizeof(mmu->watch->region));
+}
+
+/* ---- Exits ---- */
+
+static void exited(struct pn_mmu_vcpu *vcpu, enum pn_stat why) {
+    vcpu->stats->v[why]++;
+    pn_count(vcpu->stats, model_exit);
+    if (vcpu->model->cfg->vpid)
+        return;
+    flush_all(vcpu);
+    pn_count(vcpu->stats, model_flush_switch);
+}
+
+void pn_mmu_exited(struct pn_mmu_vcpu *vcpu, enum pn_vm_exit why) {
+    static const enum pn_stat stat[] = {
+        [PN_VM_PIO] = PN_STAT_model_exit_pio,
+        [PN_VM_INTERRUPT] = PN_STAT_model_exit_interrupt,
+        [PN_VM_OTHER] = PN_STAT_model_exit_other,
+    };
+    if (vcpu->model)
+        exited(vcpu, stat[why]);
+}
+
+/* ---- What the guest does to its TLB ---- */
+
+static void model_set_cr3(struct pn_mmu_vcpu *vcpu, bool noflush, bool hit) {
+    bool shadow = !vcpu->mmu->tdp, tags = vcpu->model->cfg->pcid;
+    bool flush = !pcid_on(vcpu) || !noflush;
+    pn_count(vcpu->stats, model_cr3_load);
+    if (shadow)
+        exited(vcpu, PN_STAT_model_exit_cr3);
+    if (shadow && (flush || !hit)) {
+        host_flush_all(vcpu);
+    } else if (flush || !tags) {
+        flush_linear(vcpu, tags ? model_context(vcpu) : ASSOC_ANY, false);
+        pn_count(vcpu->stats, model_flush_cr3);
+    }
+}
+
+static void model_set_paging(struct pn_mmu_vcpu *vcpu) {
+    exited(vcpu, PN_STAT_model_exit_other);
+    flush_linear(vcpu, ASSOC_ANY, true);
+    pn_count(vcpu->stats, model_flush_paging);
+}
+
+static void model_invlpg(struct pn_mmu_vcpu *vcpu, pn_gva gva) {
+    pn_count(vcpu->stats, model_inval);
+    if (!vcpu->mmu->tdp) {
+        exited(vcpu, PN_STAT_model_exit_inval);
+        flush_page(vcpu, gva, ASSOC_ANY, true);
+        flush_way(vcpu, gva, ASSOC_ANY);
+        pn_count(vcpu->stats, model_flush_host_page);
+        return;
+    }
+    flush_page(vcpu, gva, model_context(vcpu), true);
+    for (unsigned level = 2; level <= 5; level++)
+        assoc_flush(&vcpu->model->walk[level], model_context(vcpu), true);
+    pn_count(vcpu->stats, model_flush_page);
+}
+
+static void model_invpcid(struct pn_mmu_vcpu *vcpu, unsigned type, uint16_t pcid,
+                          pn_gva gva) {
+    bool tags = vcpu->model->cfg->pcid;
+    uint32_t ctx = tags ? pcid : ASSOC_ANY;
+    pn_count(vcpu->stats, model_inval);
+    if (!vcpu->mmu->tdp)
+        exited(vcpu, PN_STAT_model_exit_inval);
+    if (type == 0) {
+        flush_page(vcpu, gva, ctx, false);
+        flush_way(vcpu, gva, ctx);
+    }
+    if (!vcpu->mmu->tdp) {
+        if (type)
+            host_flush_all(vcpu);
+        else
+            pn_count(vcpu->stats, model_flush_host_page);
+    } else if (type == 0) {
+        pn_count(vcpu->stats, model_flush_page);
+    } else {
+        flush_linear(vcpu, type == 1 ? ctx : ASSOC_ANY, type == 2);
+        pn_count(vcpu->stats, model_flush_pcid);
+    }
+}
+
+/* ---- Translations ---- */
+
+static void fault_taken(struct pn_mmu_vcpu *vcpu) {
+    vcpu->model->exits++;
+}
+
+static void table_written(struct pn_mmu_vcpu *vcpu) {
+    vcpu->model->tracked_page = ~0ull;
+}
+
+/* A fault drops what is cached for its address. */
+static void faulted(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
+                    const struct model_path *p) {
+    model_fault(vcpu, gva, access, p);
+    flush_page(vcpu, gva, model_context(vcpu), true);
+    flush_way(vcpu, gva, model_context(vcpu));
+}
+
+/* n exits, then the outcome. */
+static void show_faults(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
+                        enum pn_tlb_mode mode, enum pn_outcome outcome, unsigned n,
+                        const struct model_path *pre) {
+    struct pn_stats *st = vcpu->stats;
+    struct model_path now;
+    for (unsigned i = 0; i < n; i++) {
+        faulted(vcpu, gva, access, pre);
+        exited(vcpu, PN_STAT_model_exit_fault);
+    }
+    unsigned mapped = n && outcome == PN_OUT_MMIO ? n - 1 : n;
+    if (vcpu->mmu->tdp) {
+        st->v[PN_STAT_model_violation] += mapped;
+        if (outcome != PN_OUT_GUEST_PF)
+            return;
+        model_path(vcpu, gva, access, mode, &now);
+        faulted(vcpu, gva, access, &now);
+    } else if (outcome == PN_OUT_GUEST_PF) {
+        pn_count(st, model_inject);
+    } else if (outcome == PN_OUT_MAPPED) {
+        st->v[PN_STAT_model_shadow_fault] += mapped;
+    }
+}
+
+/* The access has reached its page. e: the entry of the root's TLB, for it or not. */
+static void show_access(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
+                        enum pn_tlb_mode mode, const struct model_path *pre,
+                        const struct pn_tlb_entry *e) {
+    bool store;
+    if (access == PN_FETCH)
+        vcpu->model->fetch_page = gva & PN_PAGE_MASK;
+    if (model_access(vcpu, gva, access, mode, pre, &store) && access != PN_FETCH &&
+        (e->tag[access] ^ gva) < PN_PAGE_SIZE)
+        model_filter_fill(vcpu, gva, mode, store);
+}
+
+/* Is this the first query for this tracked store? (The CPU may ask again before it
+ * stores.) */
+static bool tracked_anew(struct pn_mmu_vcpu *vcpu, pn_gva gva) {
+    struct model *m = vcpu->model;
+    bool again = m->tracked_page == (gva & PN_PAGE_MASK);
+    m->tracked_page = gva & PN_PAGE_MASK;
+    return !again;
+}
+
+/* The root's TLB does not have it. */
+static enum pn_outcome missed(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
+                              enum pn_tlb_mode mode, struct pn_xlate *out,
+                              const struct pn_tlb_entry *e, pn_gpa *frame) {
+    struct pn_mmu *mmu = vcpu->mmu;
+    struct model_path pre;
+    model_path(vcpu, gva, access, mode, &pre);
+    vcpu->model->exits = 0;
+    enum pn_outcome outcome = mmu->ops->translate(vcpu, gva, access, mode, out);
+    unsigned n = vcpu->model->exits;
+    if ((e->tag[access] ^ gva) < PN_PAGE_SIZE)
+        *frame = out->gpa & PN_PAGE_MASK;
+    bool artefact = n && model_artefact(vcpu, gva, out->gpa, access, outcome);
+    bool known = !n && pre.found; /* else the tables are others now */
+    n -= artefact;
+    if (artefact && !n) /* nor would any mapping have been dropped */
+        vcpu->model->flush = false;
+    if (outcome == PN_OUT_TRACKED && n && !tracked_anew(vcpu, gva))
+        n--;
+    show_faults(vcpu, gva, access, mode, outcome, n, &pre);
+    if (vcpu->model->flush)
+        host_flush_all(vcpu);
+    if (outcome == PN_OUT_MAPPED || (outcome == PN_OUT_TRACKED && artefact))
+        show_access(vcpu, gva, access, mode, known ? &pre : NULL, e);
+    return outcome;
+}
+
+static enum pn_outcome model_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva,
+                                       enum pn_access access, enum pn_tlb_mode mode,
+                                       struct pn_xlate *out) {
+    struct model *m = vcpu->model;
+    struct root *r = vcpu->roots->cur;
+    unsigned i = tlb_index(gva), offset = gva & (PN_PAGE_SIZE - 1);
+    const struct pn_tlb_entry *e = &r->tlb[mode][i];
+    pn_gpa *frame = &m->frame[r - vcpu->roots->root][mode * PN_TLB_ENTRIES + i];
+    if (m->flush)
+        host_flush_all(vcpu);
+    if (access == PN_FETCH || (e->tag[access] ^ gva) >= PN_PAGE_SIZE)
+        return missed(vcpu, gva, access, mode, out, e, frame);
+    out->hva = (uint8_t *)e->hva + offset;
+    out->gpa = *frame | offset;
+    show_access(vcpu, gva, access, mode, NULL, e);
+    return PN_OUT_MAPPED;
+}
+
+/* ---- Fetches ---- */
+
+const uint64_t *pn_mmu_fetch_page(const struct pn_mmu_vcpu *vcpu) {
+    return vcpu->model ? &vcpu->model->fetch_page : NULL;
+}
+
+void pn_mmu_fetched(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_tlb_mode mode) {
+    bool store;
+    if (vcpu->model->flush)
+        host_flush_all(vcpu);
+    vcpu->model->fetch_page = gva & PN_PAGE_MASK;
+    model_access(vcpu, gva, PN_FETCH, mode, NULL, &store);
+}
+
+/* ---- The observer ---- */
+
+static struct pn_tlb_entry *shown(const struct pn_mmu_vcpu *vcpu, enum pn_tlb_mode mode) {
+    return vcpu->model->filter[mode];
+}
+
+static void entry_changes(struct pn_mmu_vcpu *vcpu, unsigned index,
+                          enum pn_tlb_mode mode) {
+    tlb_entry_clear(&vcpu->model->filter[mode][index], index);
+}
+
+const struct mmu_observer model_observer = {
+    .init = model_create,
+    .fini = model_destroy,
+    .translate = model_translate,
+    .tlb = shown,
+    .entry_changes = entry_changes,
+    .tlb_flushed = model_filter_flush,
+    .fault_taken = fault_taken,
+    .table_written = table_written,
+    .dropped = dropped,
+    .all_dropped = all_dropped,
+    .set_cr3 = model_set_cr3,
+    .set_paging = model_set_paging,
+    .invlpg = model_invlpg,
+    .invpcid = model_invpcid,
+    .audit = model_audit,
+};

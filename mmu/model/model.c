@@ -1,0 +1,453 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The TLB model: its caches, a modelled access, a modelled walk.
+ *
+ * The software TLB would hide the hits. It need not be off, though: a hit of the page
+ * used last in its set of the L1 TLB changes nothing. So while a model is on the CPU
+ * reads a filter, the part of its root's TLB whose pages are each the last used of their
+ * set; every other access comes to pn_mmu_translate, and is answered from the root's TLB
+ * if that has it, after the model has seen it. Fetches are told by pn_mmu_fetched, for
+ * each page that control comes to.
+ *
+ * Invariants
+ * 1. What the filter has, the current root's TLB has: the same page, no tag more.
+ * 2. A page in the filter is in the L1 data TLB, and the last used of its set there, or
+ *    the array is unbounded. Each such filter entry is in model_held of that set, or
+ *    `more` says that it is not.
+ * 3. With a model and without one the tables are the same, and what the guest sees; the
+ *    roots' TLBs too, but for accesses that span two pages, which ask the tables less
+ *    often. Walks made for the model have no side effects.
+ *
+ * Sources: SDM volume 3, "Caching Translation Information" and "VMX Support for Address
+ * Translation" (what is cached, what drops it); Bhargava et al., "Accelerating
+ * Two-Dimensional Page Walks for Virtualized Systems" (ASPLOS 2008; nested TLB); Barr et
+ * al., "Translation Caching: Skip, Don't Walk (the Page Table)" (ISCA 2010).
+ */
+#include "mmu/model/model.h"
+#include "mmu/tdp/tdp.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define HELD_NONE   0
+#define TEMPLATE    (PN_TLB_ENTRIES * sizeof(struct pn_tlb_entry))
+#define LEVEL_HITS  (PN_STAT_model_walk_hit_l2 - 2)
+#define SECOND_HITS (PN_STAT_model_second_hit_l2 - 2)
+
+static const uint8_t page_bit[4] = {0, PN_PAGES_4K, PN_PAGES_2M, PN_PAGES_1G};
+
+/* ---- Life ---- */
+
+static bool level_possible(const struct pn_tlb_level *l) {
+    for (unsigned i = 0; i < PN_TLB_ARRAYS; i++)
+        if (pn_tlb_array_problem(&l->array[i]))
+            return false;
+    return true;
+}
+
+bool model_possible(const struct pn_tlb_model *m) {
+    bool ok = level_possible(&m->l1i) && level_possible(&m->l1d) &&
+              level_possible(&m->l2) && level_possible(&m->l2i) &&
+              !pn_tlb_array_problem(&m->nested);
+    for (unsigned level = 2; level <= 5; level++)
+        ok = ok && !pn_tlb_array_problem(&m->walk[level]) &&
+             !pn_tlb_array_problem(&m->second_walk[level]);
+    return ok;
+}
+
+int model_attach(struct pn_mmu *mmu) {
+    mmu->watch = calloc(1, sizeof(*mmu->watch));
+    if (!mmu->watch)
+        return -ENOMEM;
+    mmu->watch->model = *mmu->cfg.tlb;
+    mmu->cfg.tlb = &mmu->watch->model;
+    mmu->observer = &model_observer;
+    return 0;
+}
+
+void model_detach(struct pn_mmu *mmu) {
+    free(mmu->watch);
+}
+
+static int caches_init(struct model *m) {
+    const struct pn_tlb_model *cfg = m->cfg;
+    const struct pn_tlb_level *level_of[MODEL_TLBS] = {
+        [L1I] = &cfg->l1i, [L1D] = &cfg->l1d, [L2] = &cfg->l2, [L2I] = &cfg->l2i};
+    struct assoc *l1d = m->tlb[L1D];
+    int rc = 0;
+    for (unsigned t = 0; t < MODEL_TLBS; t++)
+        for (unsigned i = 0; i < PN_TLB_ARRAYS && !rc; i++)
+            rc = assoc_init(&m->tlb[t][i], &level_of[t]->array[i]);
+    for (unsigned i = 0; i < PN_TLB_ARRAYS; i++)
+        m->own_l2i |= cfg->l2i.array[i].entries != 0;
+    if (!rc)
+        rc = assoc_init(&m->nested, &cfg->nested);
+    for (unsigned level = 2; level <= 5 && !rc; level++) {
+        rc = assoc_init(&m->walk[level], &cfg->walk[level]);
+        if (!rc)
+            rc = assoc_init(&m->second[level], &cfg->second_walk[level]);
+    }
+    for (unsigned i = 0; i < PN_TLB_ARRAYS && !rc; i++)
+        if (l1d[i].ways && !(m->held[i] = calloc(l1d[i].sets, sizeof(**m->held))))
+            rc = -ENOMEM;
+    return rc;
+}
+
+static int filter_init(struct pn_mmu_vcpu *vcpu, struct model *m) {
+    unsigned roots = vcpu->mmu->cfg.opt.cached_roots + 1;
+    m->filter[0] = aligned_alloc(PN_PAGE_SIZE, PN_TLB_MODES * TEMPLATE);
+    if (!m->filter[0])
+        return -ENOMEM;
+    for (unsigned mode = 0; mode < PN_TLB_MODES; mode++) {
+        m->filter[mode] = m->filter[0] + mode * PN_TLB_ENTRIES;
+        memcpy(m->filter[mode], vcpu->mmu->tlb_empty, TEMPLATE);
+    }
+    for (unsigned i = 0; i < roots; i++) {
+        m->frame[i] = calloc(PN_TLB_MODES * PN_TLB_ENTRIES, sizeof(pn_gpa));
+        if (!m->frame[i])
+            return -ENOMEM;
+    }
+    return 0;
+}
+
+int model_create(struct pn_mmu_vcpu *vcpu) {
+    struct model *m = vcpu->model = calloc(1, sizeof(*m));
+    if (!m)
+        return -ENOMEM;
+    m->cfg = vcpu->mmu->cfg.tlb;
+    m->epoch = HELD_NONE + 1;
+    m->fetch_page = m->tracked_page = ~0ull;
+    int rc = caches_init(m);
+    return rc ? rc : filter_init(vcpu, m);
+}
+
+void model_destroy(struct pn_mmu_vcpu *vcpu) {
+    struct model *m = vcpu->model;
+    if (!m)
+        return;
+    for (unsigned i = 0; i < PN_TLB_ARRAYS; i++) {
+        for (unsigned t = 0; t < MODEL_TLBS; t++)
+            assoc_fini(&m->tlb[t][i]);
+        free(m->held[i]);
+    }
+    for (unsigned level = 2; level <= 5; level++) {
+        assoc_fini(&m->walk[level]);
+        assoc_fini(&m->second[level]);
+    }
+    assoc_fini(&m->nested);
+    for (unsigned i = 0; i < ROOTS_MAX; i++)
+        free(m->frame[i]);
+    free(m->filter[0]);
+    free(m);
+    vcpu->model = NULL;
+}
+
+/* ---- The filter ---- */
+
+/* at: as in model_held. */
+static void clear_at(struct model *m, unsigned at) {
+    unsigned i = at & (PN_TLB_ENTRIES - 1);
+    tlb_entry_clear(&m->filter[at >> PN_TLB_BITS][i], i);
+}
+
+void model_filter_flush(struct pn_mmu_vcpu *vcpu) {
+    struct model *m = vcpu->model;
+    for (unsigned w = 0; w < MODEL_LIVE_WORDS; w++)
+        for (; m->live[w]; m->live[w] &= m->live[w] - 1)
+            clear_at(m, w * 64 + (unsigned)__builtin_ctzll(m->live[w]));
+    if (++m->epoch != HELD_NONE)
+        return;
+    m->epoch = HELD_NONE + 1; /* old marks could be taken for new ones */
+    for (unsigned i = 0; i < PN_TLB_ARRAYS; i++)
+        if (m->held[i])
+            memset(m->held[i], 0, m->tlb[L1D][i].sets * sizeof(**m->held));
+}
+
+/* Another page is used in that set of the L1 data TLB now. */
+static void held_drop(struct pn_mmu_vcpu *vcpu, unsigned array, uint32_t set) {
+    struct model *m = vcpu->model;
+    struct model_held *h = &m->held[array][set];
+    if (h->epoch != m->epoch)
+        return;
+    if (h->more)
+        model_filter_flush(vcpu);
+    for (unsigned i = 0; i < h->count; i++)
+        clear_at(m, h->at[i]);
+    h->epoch = HELD_NONE;
+}
+
+static void held_add(struct model *m, struct model_held *h, uint16_t at) {
+    if (h->epoch != m->epoch)
+        *h = (struct model_held){.epoch = m->epoch};
+    for (unsigned i = 0; i < h->count; i++)
+        if (h->at[i] == at)
+            return;
+    if (h->count == HELD_MAX)
+        h->more = true;
+    else
+        h->at[h->count++] = at;
+}
+
+void model_filter_fill(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_tlb_mode mode,
+                       bool store) {
+    struct model *m = vcpu->model;
+    unsigned i = tlb_index(gva);
+    struct pn_tlb_entry *e = &m->filter[mode][i];
+    unsigned at = mode << PN_TLB_BITS | i;
+    m->live[at / 64] |= 1ull << (at % 64);
+    *e = vcpu->roots->cur->tlb[mode][i];
+    e->tag[PN_FETCH] = PN_TLB_NONE(i); /* fetches are told of otherwise */
+    if (!store)
+        e->tag[PN_WRITE] = PN_TLB_NONE(i);
+}
+
+/* ---- Keys ---- */
+
+uint16_t model_context(const struct pn_mmu_vcpu *vcpu) {
+    return vcpu->model->cfg->pcid && pcid_on(vcpu) ? vcpu->walk.cr3 & CR3_PCID : 0;
+}
+
+/* ---- TLB look-ups ---- */
+
+struct hit {
+    struct assoc_entry *e;
+    unsigned array, level;
+};
+
+static bool level_find(struct assoc a[PN_TLB_ARRAYS], pn_gva gva, uint16_t ctx,
+                       bool write, struct hit *h) {
+    for (unsigned i = 0; i < PN_TLB_ARRAYS; i++)
+        for (unsigned level = 1; level <= 3 && a[i].ways; level++) {
+            if (!(a[i].pages & page_bit[level]))
+                continue;
+            h->e = assoc_find(&a[i], model_page_tag(gva, level), ctx);
+            if (!h->e || (write && !h->e->store))
+                continue;
+            h->array = i;
+            h->level = level;
+            return true;
+        }
+    return false;
+}
+
+/* Return: the array it is in now, or -1: that size has no place there. */
+static int level_fill(struct pn_mmu_vcpu *vcpu, struct assoc a[PN_TLB_ARRAYS], pn_gva gva,
+                      unsigned level, const struct assoc_entry *what) {
+    for (unsigned i = 0; i < PN_TLB_ARRAYS; i++) {
+        if (!a[i].ways || !(a[i].pages & page_bit[level]))
+            continue;
+        uint64_t tag = model_page_tag(gva, level);
+        if (a == vcpu->model->tlb[L1D] && !a[i].unbounded)
+            held_drop(vcpu, i, assoc_set_of(&a[i], tag));
+        struct assoc_entry *e = assoc_insert(&a[i], tag, what->ctx);
+        if (!e)
+            return -1;
+        e->global = what->global;
+        e->store = what->store;
+        return (int)i;
+    }
+    return -1;
+}
+
+/* ---- Walks ---- */
+
+static inline void add(struct pn_mmu_vcpu *vcpu, unsigned stat) {
+    vcpu->stats->v[stat]++;
+}
+
+/* From gpa through the second-level tables. Return: the page is there. */
+static bool second_walk(struct pn_mmu_vcpu *vcpu, pn_gpa gpa, unsigned *refs,
+                        unsigned *leaf) {
+    struct model *m = vcpu->model;
+    unsigned top = vcpu->mmu->tdp->levels, from = top;
+    bool found = model_second(vcpu->mmu, gpa, leaf);
+    for (unsigned level = *leaf + 1; level <= top; level++) {
+        struct assoc_entry *e =
+            assoc_find(&m->second[level], model_page_tag(gpa, level), 0);
+        if (!e)
+            continue;
+        assoc_use(&m->second[level], e);
+        add(vcpu, SECOND_HITS + level);
+        from = level - 1;
+        break;
+    }
+    for (unsigned level = from; level >= *leaf && level; level--) {
+        add(vcpu, PN_STAT_model_table_l1 + level - 1);
+        ++*refs;
+        if (level > *leaf)
+            assoc_insert(&m->second[level], model_page_tag(gpa, level), 0);
+    }
+    return found;
+}
+
+/* Where a gpte is, in host memory. Return: its page is there. */
+static bool gpte_page(struct pn_mmu_vcpu *vcpu, pn_gpa gpa, unsigned *refs) {
+    struct model *m = vcpu->model;
+    unsigned leaf;
+    struct assoc_entry *e = assoc_find(&m->nested, model_page_tag(gpa, 1), 0);
+    if (e) {
+        assoc_use(&m->nested, e);
+        pn_count(vcpu->stats, model_nested_hit);
+        return true;
+    }
+    pn_count(vcpu->stats, model_nested_miss);
+    if (!second_walk(vcpu, gpa, refs, &leaf))
+        return false;
+    assoc_insert(&m->nested, model_page_tag(gpa, 1), 0);
+    return true;
+}
+
+/* The level that a walk begins at, below the deepest entry that a walk cache has. */
+static unsigned walk_from(struct pn_mmu_vcpu *vcpu, pn_gva gva, uint16_t ctx,
+                          unsigned bits, unsigned top, unsigned leaf) {
+    struct model *m = vcpu->model;
+    for (unsigned level = leaf + 1; level <= top; level++) {
+        struct assoc_entry *e =
+            assoc_find(&m->walk[level], model_table_tag(gva, bits, level), ctx);
+        if (!e)
+            continue;
+        assoc_use(&m->walk[level], e);
+        add(vcpu, LEVEL_HITS + level);
+        return level - 1;
+    }
+    return top;
+}
+
+static bool walk_2d(struct pn_mmu_vcpu *vcpu, pn_gva gva, const struct model_path *p,
+                    unsigned *refs, unsigned *leaf) {
+    struct model *m = vcpu->model;
+    uint16_t ctx = model_context(vcpu);
+    unsigned from = p->guest_top ? walk_from(vcpu, gva, ctx, p->guest_bits, p->guest_top,
+                                             p->guest_level)
+                                 : 0;
+    for (unsigned level = from; level >= p->guest_level && level; level--) {
+        if (!gpte_page(vcpu, p->gpte[level], refs))
+            return false;
+        add(vcpu, PN_STAT_model_guest_l1 + level - 1);
+        ++*refs;
+        if (level > p->guest_level)
+            assoc_insert(&m->walk[level], model_table_tag(gva, p->guest_bits, level),
+                         ctx);
+    }
+    if (!p->found || !second_walk(vcpu, p->gpa, refs, leaf))
+        return false;
+    if (*leaf > p->level)
+        *leaf = p->level;
+    return true;
+}
+
+static bool walk_shadow(struct pn_mmu_vcpu *vcpu, pn_gva gva, const struct model_path *p,
+                        unsigned *refs, unsigned *leaf) {
+    struct model *m = vcpu->model;
+    uint16_t ctx = model_context(vcpu);
+    unsigned from =
+        p->table_top ? walk_from(vcpu, gva, ctx, 9, p->table_top, p->table_level) : 0;
+    for (unsigned level = from; level >= p->table_level && level; level--) {
+        add(vcpu, PN_STAT_model_table_l1 + level - 1);
+        ++*refs;
+        if (level > p->table_level)
+            assoc_insert(&m->walk[level], model_table_tag(gva, 9, level), ctx);
+    }
+    *leaf = p->level;
+    return p->found;
+}
+
+/* Return: the page is there; *leaf: the level of what a TLB holds of it. */
+static bool walk(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
+                 const struct model_path *p, bool fault, unsigned *leaf) {
+    struct pn_stats *st = vcpu->stats;
+    unsigned refs = 0;
+    bool found = vcpu->mmu->tdp ? walk_2d(vcpu, gva, p, &refs, leaf)
+                                : walk_shadow(vcpu, gva, p, &refs, leaf);
+    if (access == PN_FETCH)
+        pn_count(st, model_walk_fetch);
+    else
+        pn_count(st, model_walk_data);
+    if (fault || !found)
+        pn_count(st, model_walk_fault);
+    st->v[PN_STAT_model_refs] += refs;
+    st->walk_hist[refs < PN_WALK_HIST ? refs : PN_WALK_HIST - 1]++;
+    return found;
+}
+
+void model_path(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
+                enum pn_tlb_mode mode, struct model_path *p) {
+    if (vcpu->mmu->tdp)
+        tdp_path(vcpu, gva, access, mode, p);
+    else
+        shadow_path(vcpu, gva, access, mode, p);
+}
+
+/* ---- Accesses ---- */
+
+static struct assoc *second_level(struct model *m, enum pn_access access) {
+    return m->tlb[access == PN_FETCH && m->own_l2i ? L2I : L2];
+}
+
+/* Neither level of the TLB knows. Return: the page; e: what a TLB holds of it. */
+static bool miss(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
+                 enum pn_tlb_mode mode, const struct model_path *pre,
+                 struct assoc_entry *e, unsigned *level) {
+    struct model_path now;
+    if (!pre) {
+        model_path(vcpu, gva, access, mode, &now);
+        if (!now.found && access == PN_FETCH && !vcpu->mmu->tdp)
+            shadow_path_fetched(vcpu, gva, mode, &now);
+        pre = &now;
+    }
+    if (!walk(vcpu, gva, access, pre, false, level))
+        return false;
+    *e = (struct assoc_entry){.ctx = model_context(vcpu),
+                              .global = pre->global,
+                              .store = pre->store || access == PN_WRITE};
+    level_fill(vcpu, second_level(vcpu->model, access), gva, *level, e);
+    return true;
+}
+
+bool model_access(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
+                  enum pn_tlb_mode mode, const struct model_path *pre, bool *store) {
+    struct model *m = vcpu->model;
+    struct assoc *l1 = m->tlb[access == PN_FETCH ? L1I : L1D],
+                 *l2 = second_level(m, access);
+    uint16_t ctx = model_context(vcpu);
+    bool write = access == PN_WRITE;
+    struct assoc_entry what;
+    struct hit h;
+    unsigned level;
+    if (level_find(l1, gva, ctx, write, &h)) {
+        if (assoc_use(&l1[h.array], h.e) && access != PN_FETCH)
+            held_drop(vcpu, h.array, assoc_set_of(&l1[h.array], h.e->tag));
+        *store = h.e->store;
+        level = h.level;
+    } else {
+        if (access == PN_FETCH)
+            pn_count(vcpu->stats, model_l1i_miss);
+        else
+            pn_count(vcpu->stats, model_l1d_miss);
+        if (level_find(l2, gva, ctx, write, &h)) {
+            pn_count(vcpu->stats, model_l2_hit);
+            assoc_use(&l2[h.array], h.e);
+            what = *h.e;
+            level = h.level;
+        } else if (!miss(vcpu, gva, access, mode, pre, &what, &level)) {
+            return false;
+        }
+        int array = level_fill(vcpu, l1, gva, level, &what);
+        if (array < 0)
+            return false;
+        h.array = (unsigned)array;
+        *store = what.store;
+    }
+    if (access != PN_FETCH && !l1[h.array].unbounded)
+        held_add(
+            m, &m->held[h.array][assoc_set_of(&l1[h.array], model_page_tag(gva, level))],
+            (uint16_t)(mode << PN_TLB_BITS | tlb_index(gva)));
+    return true;
+}
+
+void model_fault(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
+                 const struct model_path *p) {
+    unsigned leaf;
+    walk(vcpu, gva, access, p, true, &leaf);
+}

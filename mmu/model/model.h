@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the files of the TLB model share (penumbra/model.h, and model.c for how it works).
+ * A vCPU has a struct model while a model is on; without one its pointer is NULL, and
+ * the calls here are not made.
+ */
+#ifndef MMU_MODEL_MODEL_H
+#define MMU_MODEL_MODEL_H
+
+#include "mmu/core/root.h"
+#include "mmu/model/assoc.h"
+
+/* The software TLB's entries that came from the page used last in a set of the L1 data
+ * TLB: mode << PN_TLB_BITS | index. */
+#define HELD_MAX 11
+struct model_held {
+    uint32_t epoch; /* of an older one than the filter's: none */
+    uint8_t count;
+    bool more; /* than are here */
+    uint16_t at[HELD_MAX];
+};
+
+/* L2I: second level for fetches alone, where there is one. */
+enum model_tlb { L1I, L1D, L2, L2I, MODEL_TLBS };
+
+#define MODEL_LIVE_WORDS (PN_TLB_MODES * PN_TLB_ENTRIES / 64)
+
+struct model {
+    const struct pn_tlb_model *cfg;
+    struct assoc tlb[MODEL_TLBS][PN_TLB_ARRAYS]; /* by enum model_tlb */
+    bool own_l2i;                                /* else fetches share L2 */
+    struct assoc walk[6], second[6], nested;
+    struct model_held *held[PN_TLB_ARRAYS]; /* by array and set of L1D */
+    /* The filter: what the CPU reads instead of its root's TLB, a part of it. */
+    struct pn_tlb_entry *filter[PN_TLB_MODES];
+    uint64_t live[MODEL_LIVE_WORDS]; /* bit per entry, as in model_held: may have a tag */
+    uint32_t epoch;
+    /* Guest frame behind each entry of each root's TLB. */
+    pn_gpa *frame[ROOTS_MAX];
+    uint64_t fetch_page; /* page of the last fetch seen; ~0: none */
+    bool flush;          /* the hypervisor owes a flush of everything */
+    unsigned exits;      /* that the MMU took for the access in progress */
+    pn_gva tracked_page; /* of the tracked store that is asked for and not yet made; ~0 */
+};
+
+/* Regions of 2 MiB that the model keeps apart: 128 GiB of guest memory. */
+#define MODEL_REGIONS 65536u
+
+/* Of the whole VM. */
+struct watch {
+    struct pn_tlb_model model;
+    uint64_t region[MODEL_REGIONS / 64]; /* mapped at least once */
+};
+
+/* One way through the tables as they stand. */
+struct model_path {
+    unsigned guest_top, guest_level; /* TDP: first and last level of gptes read; top 0:
+                                        none */
+    unsigned guest_bits;             /* TDP: of the gva per level, 9 or 10 */
+    pn_gpa gpte[6];                  /* TDP: where they are */
+    unsigned table_top, table_level; /* shadow: first and last level of sptes read */
+    unsigned level;                  /* of the page; TDP: the guest's alone */
+    pn_gpa gpa;                      /* TDP: of the page */
+    bool found;                      /* shadow: it ends in a page; TDP: in a guest page */
+    bool store, global;              /* a store needs no walk; of every PCID */
+};
+
+/* ---- model.c: the caches ---- */
+
+/* Are the sizes of its structures possible? */
+bool model_possible(const struct pn_tlb_model *m);
+/* Make the model of cfg.tlb the observer. Return: 0 or -ENOMEM. */
+int model_attach(struct pn_mmu *mmu);
+void model_detach(struct pn_mmu *mmu);
+int model_create(struct pn_mmu_vcpu *vcpu);
+void model_destroy(struct pn_mmu_vcpu *vcpu);
+/* An access that reached a page; pre: the way there if it is known, else NULL. Return:
+ * the software TLB may answer for the page from now on; *store: for stores too. */
+bool model_access(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
+                  enum pn_tlb_mode mode, const struct model_path *pre, bool *store);
+/* An access whose walk, along p, ended in a fault. */
+void model_fault(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
+                 const struct model_path *p);
+/* Put an entry of the current root's TLB into the filter. */
+void model_filter_fill(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_tlb_mode mode,
+                       bool store);
+void model_filter_flush(struct pn_mmu_vcpu *vcpu);
+/* The PCID, or 0 where entries are not told apart by it. */
+uint16_t model_context(const struct pn_mmu_vcpu *vcpu);
+static inline uint64_t model_page_tag(pn_gva gva, unsigned level) {
+    return gva >> (PN_PAGE_SHIFT + 9 * (level - 1)) << 2 | level;
+}
+static inline uint64_t model_table_tag(pn_gva gva, unsigned bits, unsigned level) {
+    return gva >> (PN_PAGE_SHIFT + bits * (level - 1)) << 2;
+}
+/* The way of this kind of MMU: shadow_path or tdp_path. */
+void model_path(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
+                enum pn_tlb_mode mode, struct model_path *p);
+
+/* ---- path.c ---- */
+
+void shadow_path(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
+                 enum pn_tlb_mode mode, struct model_path *p);
+/* The code at gva ran from the block cache and has no spte yet. *p: the path as it will
+ * be once the spte exists; its fault is counted then. */
+void shadow_path_fetched(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_tlb_mode mode,
+                         struct model_path *p);
+void tdp_path(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
+              enum pn_tlb_mode mode, struct model_path *p);
+/* Level at which a hypervisor that tracks no code would map gpa, at most `most`, at
+ * least `least`. */
+unsigned model_level(struct pn_mmu *mmu, pn_gpa gpa, unsigned least, unsigned most);
+/* TDP: the second-level leaf for gpa, or where the walk ends. Return: it is there. */
+bool model_second(struct pn_mmu *mmu, pn_gpa gpa, unsigned *level);
+/* Did this access fault only because of code tracking? Call once per access, after it. */
+bool model_artefact(struct pn_mmu_vcpu *vcpu, pn_gva gva, pn_gpa gpa,
+                    enum pn_access access, enum pn_outcome outcome);
+
+/* ---- event.c: what changes them; audit.c ---- */
+
+extern const struct mmu_observer model_observer; /* event.c */
+void model_audit(struct audit *a, const struct pn_mmu_vcpu *vcpu);
+
+#endif

@@ -1,0 +1,355 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Translation: TLB miss -> walk of the shadow tables -> fault -> guest walk -> #PF, MMIO,
+ * tracked write, dirty log, or map and retry.
+ *
+ * Invariants
+ * 1. (ARCHITECTURE.md, invariant 3) A page written since the last harvest is in the dirty
+ * log: a leaf of a logged slot gets MMU_W only while the page's dirty bit is set.
+ * 2. Every miss ends in one enum pn_outcome; each fault in one of pf_fixed, pf_guest,
+ *    pf_mmio, pf_tracked, pf_dirty_log, and their sum is pf_taken.
+ * 3. Room for sps and lists is made before a path is built; nothing on the path is zapped
+ *    until the leaf stands.
+ */
+#include "mmu/shadow/shadow.h"
+
+#define LIST_ROOM 24 /* ptr_lists that a path takes; prefetch adds one per spte */
+
+/* One access on its way. */
+struct fault {
+    struct pn_mmu *mmu;
+    struct pn_mmu_vcpu *vcpu;
+    struct root *r;
+    pn_gva gva;
+    enum pn_access access;
+    enum pn_tlb_mode mode;
+    struct slot *slot; /* of the frame; NULL: MMIO */
+    struct walk walk;
+    struct swalk sw;
+};
+
+/* ---- May it be written unseen? ---- */
+
+enum gate { GATE_OPEN, GATE_LOGGED, GATE_TRACKED };
+
+/* A store to gfn is about to happen. */
+static enum gate write_gate(struct pn_mmu_vcpu *vcpu, struct slot *s, pn_gfn gfn) {
+    if (track_count(s, gfn) && !unsync_try(vcpu, s, gfn))
+        return GATE_TRACKED;
+    if (s->dirty && !dirty_test(s, gfn)) {
+        dirty_mark(s, gfn);
+        return GATE_LOGGED;
+    }
+    return GATE_OPEN;
+}
+
+/* ---- Outcomes ---- */
+
+static enum pn_outcome done(const struct fault *f, enum pn_outcome outcome,
+                            unsigned level, uint64_t spte) {
+    pn_emit(f->vcpu->ring, fault_outcome, f->gva, outcome, level, spte_public(spte));
+    return outcome;
+}
+
+static enum pn_outcome gate_outcome(const struct fault *f, enum gate gate) {
+    struct pn_stats *st = f->vcpu->stats;
+    if (gate == GATE_TRACKED)
+        pn_count(st, pf_tracked);
+    else if (gate == GATE_LOGGED)
+        pn_count(st, pf_dirty_log);
+    else
+        pn_count(st, pf_fixed);
+    return done(f, gate == GATE_TRACKED ? PN_OUT_TRACKED : PN_OUT_MAPPED, f->sw.level,
+                f->sw.spte);
+}
+
+static void begin(const struct fault *f, bool present) {
+    uint32_t error = f->vcpu->walk.pfec[f->access][f->mode] | present;
+    pn_count(f->vcpu->stats, pf_taken);
+    observe(f->mmu, fault_taken, f->vcpu);
+    pn_emit(f->vcpu->ring, page_fault, f->gva, error);
+}
+
+/* ---- The path from the root to the leaf ---- */
+
+/* What a table spte at some level has to lead to. */
+struct step {
+    pn_gfn gfn;
+    uint32_t role;
+    uint64_t grant;
+};
+
+/* sp's own gpte for the access, as the walk left it. */
+static uint64_t own_value(const struct fault *f, const struct sp *sp) {
+    uint64_t v = f->walk.gpte[sp_level(sp)];
+    return sp->read_only ? v | GPTE_ACCESSED | GPTE_DIRTY : v;
+}
+
+static struct gpte own_gpte(const struct fault *f, const struct sp *sp) {
+    return gpte_decode(sp->format, sp_level(sp), own_value(f, sp));
+}
+
+static struct step step_from_root(const struct fault *f) {
+    const struct walk_mode *m = &f->vcpu->walk;
+    unsigned i = level_index(f->gva, 3);
+    struct step st = {.grant = SPTE_GRANT, .role = mode_role(m) | 2};
+    if (m->levels == 0) {
+        st.gfn = i * level_pages(3);
+        st.role = ROLE_DIRECT | 2;
+    } else if (m->levels == 2) {
+        st.gfn = (uint32_t)(m->cr3 & m->addr_mask) >> PN_PAGE_SHIFT;
+        st.role |= i << ROLE_QUAD_SHIFT;
+    } else {
+        st.gfn = (m->pdpte[i] & m->addr_mask) >> PN_PAGE_SHIFT;
+    }
+    return st;
+}
+
+static bool step_down(const struct fault *f, const struct sp *sp, struct step *st) {
+    unsigned level = sp_level(sp);
+    if (sp->role & ROLE_ROOT) {
+        *st = step_from_root(f);
+        return true;
+    }
+    st->gfn = f->walk.gfn & ~(level_pages(level) - 1);
+    st->role = ROLE_DIRECT | (level - 1);
+    st->grant = SPTE_GRANT;
+    if (sp_direct(sp))
+        return true;
+    struct gpte g = own_gpte(f, sp);
+    st->grant = g.grant;
+    if (!g.leaf) {
+        st->gfn = g.table;
+        st->role = (sp->role & ROLE_FORMAT) | (level - 1);
+        if (sp->role & ROLE_4BYTE)
+            st->role |= (f->gva >> 21 & 1) << ROLE_QUAD_SHIFT;
+    }
+    return g.usable && g.leaf == (level == f->walk.level);
+}
+
+/* May the leaf stand at this level? */
+static bool level_allowed(const struct fault *f, const struct sp *sp) {
+    unsigned level = sp_level(sp);
+    if (level == 1)
+        return true;
+    if (!f->slot || level > f->walk.level || level > 3 || sp->role & ROLE_ROOT)
+        return false;
+    if (!f->mmu->cfg.opt.large_pages || f->slot->pub.flags & PN_SLOT_LOG_DIRTY)
+        return false;
+    return *slot_large(f->slot, f->walk.gfn, level) == 0;
+}
+
+/* Build what is missing. Return: where the leaf goes, or NULL: it cannot be cached (a
+ * table outside the memslots, or the host is out of memory). */
+static uint64_t *build_path(struct fault *f) {
+    struct sp *sp = root_top(f->vcpu, f->r);
+    while (sp) {
+        uint64_t *sptep = &sp->spt[level_index(f->gva, sp_level(sp))];
+        struct step st;
+        sp->flood = 0;
+        if (level_allowed(f, sp))
+            return sptep;
+        if (!step_down(f, sp, &st))
+            return NULL;
+        if (spte_table(*sptep)) {
+            struct sp *child = sp_of(spte_child(*sptep));
+            if (child->gfn == st.gfn && child->role == st.role) {
+                spte_regrant(f->mmu, sptep, st.grant);
+                sp = child;
+                continue;
+            }
+        }
+        if (spte_leaf(*sptep))
+            pn_count(f->vcpu->stats, large_split);
+        if (*sptep)
+            spte_drop(f->mmu, sptep);
+        sp = sp_get(f->vcpu, st.gfn, st.role);
+        if (sp)
+            spte_link(f->mmu, sptep, sp, st.grant);
+    }
+    return NULL;
+}
+
+static uint64_t *reserve_path(struct fault *f) {
+    if (f->r->narrow && f->gva >> 32)
+        return NULL; /* no such linear address: the CPU wraps; nothing to cache */
+    if (slab_reserve_lists(f->mmu, LIST_ROOM + f->mmu->cfg.opt.prefetch) < 0)
+        return NULL;
+    sp_make_room(f->vcpu);
+    return build_path(f);
+}
+
+/* The gpte behind the leaf of the access. Return: what the leaf grants by itself. */
+static uint64_t leaf_grant(const struct fault *f, const uint64_t *sptep, uint64_t *v) {
+    const struct sp *sp = sp_of(sptep);
+    *v = 0;
+    if (sp_direct(sp))
+        return SPTE_GRANT;
+    *v = own_value(f, sp);
+    return own_gpte(f, sp).grant;
+}
+
+/* The aligned group of sptes around the one just made. */
+static void prefetch(struct fault *f, uint64_t *sptep) {
+    struct sp *sp = sp_of(sptep);
+    unsigned n = f->mmu->cfg.opt.prefetch;
+    if (!n || sp_level(sp) != 1)
+        return;
+    const uint8_t *table = NULL;
+    if (!sp_direct(sp)) {
+        struct slot *s = slot_of_gfn(f->mmu, sp->gfn);
+        table = slot_hva(s, sp->gfn);
+    }
+    unsigned first = sp_index(sptep) / n * n;
+    for (unsigned i = first; i < first + n && i < 512; i++)
+        if (!sp->spt[i])
+            prefetch_spte(f->vcpu, sp, i, table);
+}
+
+/* ---- The fault ---- */
+
+static void refill(struct fault *f) {
+    shadow_walk(f->r, f->gva, &f->sw);
+    if (spte_leaf(f->sw.spte))
+        tlb_fill(f->vcpu, f->r, f->gva, f->access, f->mode, &f->sw);
+}
+
+static enum pn_outcome fault_mmio(struct fault *f) {
+    pn_count(f->vcpu->stats, pf_mmio);
+    f->sw.level = 1;
+    f->sw.spte = 0;
+    if (!f->slot) {
+        uint64_t *sptep = reserve_path(f);
+        if (sptep) {
+            uint64_t v, grant = leaf_grant(f, sptep, &v);
+            spte_set_mmio(f->vcpu, sptep, f->walk.gfn, v, grant);
+            f->sw.spte = *sptep;
+        }
+    }
+    return done(f, PN_OUT_MMIO, f->sw.level, f->sw.spte);
+}
+
+static enum pn_outcome fault_map(struct fault *f) {
+    struct slot *s = f->slot;
+    pn_gfn gfn = f->walk.gfn;
+    uint64_t *sptep = reserve_path(f);
+    enum gate gate = f->access == PN_WRITE ? write_gate(f->vcpu, s, gfn) : GATE_OPEN;
+    f->sw.level = 0;
+    f->sw.spte = 0;
+    if (!sptep) {
+        f->r->loose |= f->access == PN_FETCH;
+        return gate_outcome(f, gate);
+    }
+    f->sw.level = sp_level(sp_of(sptep));
+    uint64_t v, bits = leaf_grant(f, sptep, &v);
+    if (!(s->pub.flags & PN_SLOT_READONLY))
+        bits |= SPTE_HOST_W;
+    if (f->sw.level > 1 || store_unseen_ok(s, gfn))
+        bits |= SPTE_MMU_W;
+    spte_set_leaf(f->vcpu, s, sptep, gfn & ~(level_pages(f->sw.level) - 1), v, bits);
+    if (gate != GATE_TRACKED)
+        refill(f);
+    prefetch(f, sptep);
+    return gate_outcome(f, gate);
+}
+
+static __attribute__((noinline)) enum pn_outcome fault(struct fault *f, bool present,
+                                                       struct pn_xlate *out) {
+    begin(f, present);
+    if (walk_guest(f->vcpu, &f->vcpu->walk, f->gva, f->access, f->mode, 0, &f->walk) <
+        0) {
+        out->fault = f->walk.fault;
+        out->hva = NULL;
+        pn_count(f->vcpu->stats, pf_guest);
+        return done(f, PN_OUT_GUEST_PF, f->walk.level, 0);
+    }
+    uint64_t offset = f->gva & (PN_PAGE_SIZE - 1);
+    out->gpa = f->walk.gfn << PN_PAGE_SHIFT | offset;
+    out->hva = NULL;
+    f->slot = slot_of_gfn(f->mmu, f->walk.gfn);
+    if (!f->slot || (f->access == PN_WRITE && f->slot->pub.flags & PN_SLOT_READONLY))
+        return fault_mmio(f);
+    out->hva = slot_hva(f->slot, f->walk.gfn) + offset;
+    return fault_map(f);
+}
+
+/* The tables grant the write, but somebody wanted to see it: no guest walk is needed. */
+static __attribute__((noinline)) enum pn_outcome fault_protected(struct fault *f,
+                                                                 pn_gfn gfn) {
+    begin(f, true);
+    enum gate gate = write_gate(f->vcpu, slot_of_gfn(f->mmu, gfn), gfn);
+    if (gate != GATE_TRACKED) {
+        f->sw.spte |= SPTE_MMU_W;
+        tlb_fill(f->vcpu, f->r, f->gva, f->access, f->mode, &f->sw);
+    }
+    return gate_outcome(f, gate);
+}
+
+/* Frame of the page at gva, which sw maps. */
+static pn_gfn swalk_gfn(const struct swalk *sw, pn_gva gva) {
+    return sp_gfn(sp_of(sw->sptep), sp_index(sw->sptep)) +
+           (gva >> PN_PAGE_SHIFT & (level_pages(sw->level) - 1));
+}
+
+static enum pn_outcome translate(struct fault *f, struct pn_xlate *out) {
+    struct pn_mmu_vcpu *vcpu = f->vcpu;
+    struct swalk *sw = &f->sw;
+    pn_gva gva = f->gva;
+    pn_count(vcpu->stats, tlb_miss);
+    if ((!f->r->top && !root_adopt(vcpu, f->r)) || (f->r->narrow && gva >> 32))
+        return fault(f, false, out);
+    unsigned refs = shadow_walk(f->r, gva, sw);
+    count_refs(vcpu->stats, sw->level + refs - 1, sw->level);
+
+    bool allowed = !walk_check(&vcpu->walk, spte_acc(sw->grant), spte_pkey(sw->grant),
+                               f->access, f->mode);
+    bool marked = f->access != PN_WRITE || sw->grant & SPTE_D;
+    if (allowed && marked && spte_leaf(sw->spte)) {
+        pn_gfn gfn = swalk_gfn(sw, gva);
+        uint64_t inside = (level_pages(sw->level) << PN_PAGE_SHIFT) - 1;
+        out->gpa = gfn << PN_PAGE_SHIFT | (gva & (PN_PAGE_SIZE - 1));
+        out->hva = spte_hva(sw->spte) + (gva & inside);
+        if (f->access != PN_WRITE || (sw->spte & SPTE_STORE) == SPTE_STORE) {
+            tlb_fill(vcpu, f->r, gva, f->access, f->mode, sw);
+            return PN_OUT_MAPPED;
+        }
+        if (sw->spte & SPTE_HOST_W && sw->level == 1)
+            return fault_protected(f, gfn);
+    } else if (allowed && marked && spte_mmio(sw->spte) &&
+               (sw->spte >> PN_PAGE_SHIFT & SPTE_GEN) ==
+                   (f->mmu->slots.generation & SPTE_GEN)) {
+        out->gpa = swalk_gfn(sw, gva) << PN_PAGE_SHIFT | (gva & (PN_PAGE_SIZE - 1));
+        out->hva = NULL;
+        pn_count(vcpu->stats, pf_mmio_spte);
+        observe(f->mmu, fault_taken, vcpu);
+        return PN_OUT_MMIO;
+    }
+    return fault(f, spte_present(sw->spte), out);
+}
+
+enum pn_outcome shadow_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva,
+                                 enum pn_access access, enum pn_tlb_mode mode,
+                                 struct pn_xlate *out) {
+    struct fault f;
+    f.mmu = vcpu->mmu;
+    f.vcpu = vcpu;
+    f.r = vcpu->roots->cur;
+    f.gva = gva;
+    f.access = access;
+    f.mode = mode;
+    return translate(&f, out);
+}
+
+/* The tables as they stand: what the guest's tables say is another matter. */
+bool shadow_walk_cost(struct pn_mmu_vcpu *vcpu, pn_gva gva, const struct walk *w,
+                      bool found, struct pn_walk_cost *c) {
+    const struct root *r = vcpu->roots->cur;
+    struct swalk sw;
+    (void)w;
+    if (!r->top || (r->narrow && gva >> 32))
+        return false;
+    unsigned refs = shadow_walk(r, gva, &sw);
+    for (unsigned i = 0; i < refs; i++)
+        c->table[sw.level + i]++;
+    return found && spte_leaf(sw.spte);
+}

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: MIT */
+/* Roots of shadow tables: the sp that a root stands on. */
+#include "mmu/shadow/shadow.h"
+
+uint32_t mode_role(const struct walk_mode *m) {
+    if (m->levels == 2)
+        return ROLE_4BYTE | (m->pse ? ROLE_PSE : 0);
+    return (m->levels >= 4 ? ROLE_LONG : 0) | (m->nx ? ROLE_NX : 0);
+}
+
+void shadow_root_drop(struct pn_mmu_vcpu *vcpu, struct root *r) {
+    struct sp *top = r->top;
+    if (!top)
+        return;
+    top->pinned--;
+    r->top = NULL;
+    r->spt = NULL;
+    if (top->role & ROLE_ROOT)
+        sp_zap(vcpu, top, ZAP_ROOT);
+}
+
+struct sp *root_top(struct pn_mmu_vcpu *vcpu, struct root *r) {
+    const struct walk_mode *m = &vcpu->walk;
+    if (r->top)
+        return r->top;
+    struct sp *top = m->levels < 4 ? sp_new_root(vcpu->mmu)
+                                   : sp_get(vcpu, r->key.cr3 >> PN_PAGE_SHIFT,
+                                            mode_role(m) | m->levels);
+    if (!top)
+        return NULL;
+    top->pinned++;
+    r->top = top;
+    r->spt = top->spt;
+    return top;
+}
+
+bool root_adopt(struct pn_mmu_vcpu *vcpu, struct root *r) {
+    const struct walk_mode *m = &vcpu->walk;
+    const struct sp *sp;
+    if (m->levels < 4)
+        return false;
+    sp = sp_find(vcpu->mmu, r->key.cr3 >> PN_PAGE_SHIFT, mode_role(m) | m->levels);
+    return sp && !sp_obsolete(vcpu->mmu->shadow, sp) && root_top(vcpu, r);
+}

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: MIT */
+/* The shadow MMU as a table of operations, and the life of its own state. */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "mmu/core/audit.h"
+#include "mmu/shadow/shadow.h"
+
+static int shadow_init(struct pn_mmu *mmu) {
+    mmu->shadow = calloc(1, sizeof(*mmu->shadow));
+    return mmu->shadow ? sp_init(mmu) : -ENOMEM;
+}
+
+static void shadow_fini(struct pn_mmu *mmu) {
+    if (mmu->shadow)
+        free(mmu->shadow->hash);
+    free(mmu->shadow);
+}
+
+const struct mmu_ops shadow_ops = {
+    .init = shadow_init,
+    .fini = shadow_fini,
+    .translate = shadow_translate,
+    .walk_cost = shadow_walk_cost,
+    .zap_all = shadow_zap_all,
+    .root_drop = shadow_root_drop,
+    .root_sync = shadow_root_sync,
+    .inval_gva = shadow_inval_gva,
+    .slot_gone = shadow_slot_gone,
+    .slot_changed = shadow_slot_changed,
+    .written = shadow_written,
+    .write_protect = rmap_write_protect,
+    .protect_large = rmap_protect_large,
+    .dirty_rearm = rmap_write_protect,
+    .audit = shadow_audit,
+    .audit_large = shadow_audit_large,
+    .audit_entry = shadow_audit_entry,
+};

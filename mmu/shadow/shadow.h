@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the shadow files share, from the floor up: each calls only what stands above it
+ * here, and core/.
+ *
+ * Lifetime: an sp lives from sp_get to sp_zap. sp_make_room zaps, so it is called before
+ * a path is built; sp_get zaps none of the path: only what is obsolete or a leaf table
+ * out of sync, of the frame that it is asked for.
+ */
+#ifndef MMU_SHADOW_SHADOW_H
+#define MMU_SHADOW_SHADOW_H
+
+#include "mmu/core/root.h"
+#include "mmu/shadow/spte.h"
+
+/* First frame of the leaf or MMIO spte i. */
+static inline pn_gfn sp_gfn(const struct sp *sp, unsigned i) {
+    if (sp_direct(sp))
+        return sp->gfn + i * level_pages(sp_level(sp));
+    return gpte_leaf_gfn(sp->format, sp_level(sp), i, sp->gptes[i]);
+}
+
+#define HASH_BITS 14
+#define FORMATS   6
+
+extern const struct mmu_ops shadow_ops; /* shadow.c */
+
+struct shadow {
+    struct sp **hash;  /* by gfn */
+    struct list lru;   /* newest first; all but ROOT sps */
+    uint32_t pages;    /* on lru */
+    uint32_t obsolete; /* of them, of an older generation */
+    uint64_t gen;
+    uint64_t leaves;                  /* present leaf sptes */
+    struct walk_mode format[FORMATS]; /* how gptes are read, by role */
+    uint32_t format_role[FORMATS];
+};
+
+/* ---- ptrs.c: sets of sptep ---- */
+
+void ptrs_add(struct slab *sl, uint64_t *head, uint64_t *sptep);
+bool ptrs_remove(struct slab *sl, uint64_t *head, uint64_t *sptep);
+/* Return: how many; a set of none counts as 1. */
+static inline uint32_t ptrs_total(uint64_t head) {
+    return head & 1 ? ((struct ptr_list *)(uintptr_t)(head - 1))->total : 1;
+}
+/* Iterate: *pos starts as {0}. No change of the set meanwhile. */
+struct ptrs_pos {
+    struct ptr_list *list;
+    uint32_t i;
+    bool started;
+};
+uint64_t *ptrs_next(uint64_t head, struct ptrs_pos *pos);
+static inline uint64_t *ptrs_first(uint64_t head) {
+    return head & 1 ? ((struct ptr_list *)(uintptr_t)(head - 1))->e[0]
+                    : (uint64_t *)(uintptr_t)head;
+}
+
+/* ---- tlb.c ---- */
+
+struct swalk {
+    uint64_t *sptep;
+    uint64_t spte;  /* last one read: leaf, MMIO or not present */
+    uint64_t grant; /* of the whole way: SPTE_GRANT, pkey */
+    unsigned level;
+};
+
+/* Walk the shadow tables. Return: entries read. */
+static inline unsigned shadow_walk(const struct root *r, pn_gva gva, struct swalk *w) {
+    uint64_t *t = r->spt, grant = SPTE_GRANT, pkey = 0, v;
+    unsigned level = sp_level(r->top), refs = 0;
+    for (;; level--) {
+        w->sptep = &t[level_index(gva, level)];
+        v = *w->sptep;
+        refs++;
+        grant &= v;
+        pkey |= v & SPTE_PKEY;
+        if (!spte_table(v))
+            break;
+        t = spte_child(v);
+    }
+    w->spte = v;
+    w->grant = grant | pkey;
+    w->level = level;
+    return refs;
+}
+
+void tlb_fill(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva, enum pn_access access,
+              enum pn_tlb_mode mode, const struct swalk *w);
+/* An spte that is a leaf is about to go or to lose rights. write: only its write tags. */
+void tlb_drop_leaf(struct pn_mmu *mmu, struct sp *sp, unsigned i, uint64_t spte,
+                   bool write);
+/* The same for what the roots above reach through this table spte. */
+void tlb_drop_table(struct pn_mmu *mmu, const uint64_t *sptep);
+/* The roots of this top lose all. */
+void tlb_drop_top(struct pn_mmu *mmu, const struct sp *top);
+
+/* ---- rmap.c ---- */
+
+/* Is there no room for one more? */
+static inline bool rmap_full(const struct slot *s, pn_gfn gfn) {
+    return ptrs_total(s->rmap[gfn - s->gfn]) >= PTRS_MAX;
+}
+void rmap_add(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn, uint64_t *sptep);
+void rmap_remove(struct pn_mmu *mmu, pn_gfn gfn, uint64_t *sptep);
+/* Clear MMU_W in every 4 KiB spte of gfn. */
+void rmap_write_protect(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn);
+/* The same for the large sptes of this level that begin at gfn: the next store through
+ * one replaces it. */
+void rmap_protect_large(struct pn_mmu_vcpu *vcpu, struct slot *s, pn_gfn gfn,
+                        unsigned level);
+
+/* ---- unsync_bits.c ---- */
+
+/* The child of sptep is, or has below it, an unsync sp: set the bits up to the roots. */
+void unsync_mark(uint64_t *sptep);
+void unsync_clear_bit(struct sp *parent, unsigned i);
+
+/* ---- spte.c ---- */
+
+/* Install, for the gpte v (of no account in direct sps). What was there is dropped when
+ * it led elsewhere. */
+void spte_set_leaf(struct pn_mmu_vcpu *vcpu, struct slot *s, uint64_t *sptep, pn_gfn gfn,
+                   uint64_t v, uint64_t bits);
+void spte_set_mmio(struct pn_mmu_vcpu *vcpu, uint64_t *sptep, pn_gfn gfn, uint64_t v,
+                   uint64_t grant);
+void spte_link(struct pn_mmu *mmu, uint64_t *sptep, struct sp *child, uint64_t grant);
+/* Back to 0, whatever it is; its TLB entries go. */
+void spte_drop(struct pn_mmu *mmu, uint64_t *sptep);
+/* Drop every spte that maps gfn from this page's own list. */
+void spte_zap_page(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn);
+/* Grant exactly `grant` (SPTE_GRANT | SPTE_PKEY) from now on. */
+void spte_regrant(struct pn_mmu *mmu, uint64_t *sptep, uint64_t grant);
+/* Make the spte agree with its gpte in guest memory, or drop it. Never makes one. */
+void spte_sync(struct pn_mmu *mmu, struct sp *sp, unsigned i, const uint8_t *table);
+
+/* The gpte of spte i; in a read-only slot A and D count as set. */
+uint64_t sp_gpte(const struct sp *sp, unsigned i, const uint8_t *table);
+
+/* ---- sync.c ---- */
+
+/* Bring an unsync sp up to date; it remains unsync, since its frame remains writable. */
+void sync_sptes(struct pn_mmu_vcpu *vcpu, struct sp *sp);
+/* The same, and it is unsync no longer. */
+void sync_page(struct pn_mmu_vcpu *vcpu, struct sp *sp);
+void sync_children(struct pn_mmu_vcpu *vcpu, struct sp *sp);
+
+/* ---- sp.c ---- */
+
+int sp_init(struct pn_mmu *mmu);
+struct sp *sp_find(struct pn_mmu *mmu, pn_gfn gfn, uint32_t role);
+/* Find or make. The caller has reserved room and lists. Return: NULL out of memory. */
+struct sp *sp_get(struct pn_mmu_vcpu *vcpu, pn_gfn gfn, uint32_t role);
+struct sp *sp_new_root(struct pn_mmu *mmu);
+struct sp *sp_first(struct pn_mmu *mmu, pn_gfn gfn);
+/* Next sp of the same gfn: any role, direct ones left out. */
+struct sp *sp_next(struct sp *sp);
+#define for_each_table(mmu, it, gfn)                                                     \
+    for (struct sp *it = sp_first(mmu, gfn); it; it = sp_next(it))
+/* With it go the leaf tables out of sync below it. */
+void sp_zap(struct pn_mmu_vcpu *vcpu, struct sp *sp, enum zap_reason why);
+void sp_make_room(struct pn_mmu_vcpu *vcpu);
+void sp_touch(struct shadow *sh, struct sp *sp);
+static inline bool sp_obsolete(const struct shadow *sh, const struct sp *sp) {
+    return sp->gen != sh->gen;
+}
+
+/* ---- root.c ---- */
+
+/* Return: the current root's top, made when missing; NULL: out of memory. */
+struct sp *root_top(struct pn_mmu_vcpu *vcpu, struct root *r);
+/* Take the table that another root of this CR3 left. Return: there was one. */
+bool root_adopt(struct pn_mmu_vcpu *vcpu, struct root *r);
+uint32_t mode_role(const struct walk_mode *m);
+void shadow_root_drop(struct pn_mmu_vcpu *vcpu, struct root *r);
+
+/* ---- slot.c ---- */
+
+void shadow_slot_gone(struct pn_mmu_vcpu *vcpu, struct slot *s);
+void shadow_slot_changed(struct pn_mmu_vcpu *vcpu, struct slot *s, bool placed);
+void shadow_zap_all(struct pn_mmu_vcpu *vcpu);
+
+/* ---- write.c ---- */
+
+void shadow_written(struct pn_mmu_vcpu *vcpu, pn_gpa gpa, size_t size, bool ad);
+
+/* May a writable spte of gfn stand before anybody stores? */
+static inline bool store_unseen_ok(const struct slot *s, pn_gfn gfn) {
+    return !track_count(s, gfn) && (!s->dirty || dirty_test(s, gfn));
+}
+
+/* ---- prefetch.c ---- */
+
+/* Fill the absent spte i of a leaf sp if its gpte can be used as it is; table: of the
+ * gptes, NULL for a direct sp. The caller has reserved a list. */
+void prefetch_spte(struct pn_mmu_vcpu *vcpu, struct sp *sp, unsigned i,
+                   const uint8_t *table);
+
+/* ---- unsync.c ---- */
+
+/* May gfn be written unseen now? Takes leaf tables there out of sync if that helps. */
+bool unsync_try(struct pn_mmu_vcpu *vcpu, struct slot *s, pn_gfn gfn);
+void shadow_root_sync(struct pn_mmu_vcpu *vcpu, struct root *r);
+void shadow_inval_gva(struct pn_mmu_vcpu *vcpu, uint16_t pcid, pn_gva gva, bool all);
+
+/* ---- fault.c ---- */
+
+enum pn_outcome shadow_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva,
+                                 enum pn_access access, enum pn_tlb_mode mode,
+                                 struct pn_xlate *out);
+bool shadow_walk_cost(struct pn_mmu_vcpu *vcpu, pn_gva gva, const struct walk *w,
+                      bool found, struct pn_walk_cost *c);
+
+/* ---- audit.c ---- */
+
+void shadow_audit(struct audit *a);
+void shadow_audit_large(struct audit *a, const struct slot *s, unsigned level,
+                        uint32_t *want);
+void shadow_audit_entry(struct audit *a, const struct root *r, const struct walk_mode *m,
+                        enum pn_tlb_mode mode, unsigned i, pn_gva gva);
+
+#endif

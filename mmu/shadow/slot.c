@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: MIT */
+/* What a change of memslots, and zap-all-fast, mean to shadow tables. */
+#include "mmu/shadow/shadow.h"
+
+static void zap_tables_in(struct pn_mmu_vcpu *vcpu, const struct slot *s) {
+    struct shadow *sh = vcpu->mmu->shadow;
+    struct list *l = sh->lru.next;
+    while (l != &sh->lru) {
+        struct sp *sp = list_sp(l);
+        bool others = sp->unsync_children; /* they go too: begin again */
+        l = l->next;
+        if (sp_direct(sp) || sp->gfn - s->gfn >= s->npages)
+            continue;
+        sp_zap(vcpu, sp, ZAP_SLOT);
+        if (others)
+            l = sh->lru.next;
+    }
+}
+
+static void zap_mappings_of(struct pn_mmu *mmu, struct slot *s) {
+    for (uint64_t i = 0; mmu->shadow->leaves && i < s->npages; i++)
+        if (s->rmap[i])
+            spte_zap_page(mmu, s, s->gfn + i);
+}
+
+void shadow_slot_gone(struct pn_mmu_vcpu *vcpu, struct slot *s) {
+    struct pn_mmu *mmu = vcpu->mmu;
+    zap_tables_in(vcpu, s);
+    zap_mappings_of(mmu, s);
+    roots_slots_changed(mmu);
+    track_slot_gone(mmu, s);
+}
+
+void shadow_slot_changed(struct pn_mmu_vcpu *vcpu, struct slot *s, bool placed) {
+    (void)placed;
+    zap_mappings_of(vcpu->mmu, s);
+    roots_slots_changed(vcpu->mmu);
+    track_slot_added(vcpu, s);
+}
+
+void shadow_zap_all(struct pn_mmu_vcpu *vcpu) {
+    struct pn_mmu *mmu = vcpu->mmu;
+    struct shadow *sh = mmu->shadow;
+    sh->gen++;
+    sh->obsolete = sh->pages;
+    for_each_root(mmu, v, r) shadow_root_drop(vcpu, r);
+    roots_drop_everything(mmu);
+    pn_emit(vcpu->ring, zap_all_fast, sh->gen);
+}

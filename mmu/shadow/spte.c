@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Single sptes: installed, changed, dropped, and brought to agree with their gpte.
+ *
+ * Invariants
+ * 1. (ARCHITECTURE.md, invariant 1) A TLB entry or present spte grants nothing that the
+ * guest's tables (synced) and the memslot would not grant: rights that an spte loses
+ * leave every TLB in the same call.
+ * 2. sp->used counts the sptes that are not 0; every leaf is in the rmap of its page,
+ *    every table spte among the parents of its child.
+ */
+#include "mmu/shadow/shadow.h"
+
+static void gauge(struct pn_mmu *mmu, unsigned level, int by) {
+    struct pn_stats *st = mmu_gauges(mmu);
+    enum pn_stat id = level == 1   ? PN_STAT_pages_4k
+                      : level == 2 ? PN_STAT_pages_2m
+                                   : PN_STAT_pages_1g;
+    st->v[id] += (uint64_t)(int64_t)by;
+    mmu->shadow->leaves += (uint64_t)(int64_t)by;
+}
+
+static void set_gpte(struct sp *sp, unsigned i, uint64_t v) {
+    if (sp->gptes)
+        sp->gptes[i] = v;
+}
+
+void spte_set_leaf(struct pn_mmu_vcpu *vcpu, struct slot *s, uint64_t *sptep, pn_gfn gfn,
+                   uint64_t v, uint64_t bits) {
+    struct pn_mmu *mmu = vcpu->mmu;
+    struct sp *sp = sp_of(sptep);
+    unsigned i = sp_index(sptep);
+    if (spte_leaf(*sptep) && sp_gfn(sp, i) == gfn) {
+        spte_regrant(mmu, sptep, bits & (SPTE_GRANT | SPTE_PKEY));
+        *sptep |= bits & SPTE_MMU_W;
+        set_gpte(sp, i, v);
+    } else {
+        if (*sptep)
+            spte_drop(mmu, sptep);
+        if (rmap_full(s, gfn))
+            spte_zap_page(mmu, s, gfn);
+        set_gpte(sp, i, v);
+        *sptep = SPTE_P | SPTE_LEAF | (uintptr_t)slot_hva(s, gfn) | bits;
+        sp->used++;
+        gauge(mmu, sp_level(sp), 1);
+        rmap_add(mmu, s, gfn, sptep);
+    }
+    pn_emit(vcpu->ring, set_spte, gfn, sp_level(sp), spte_public(*sptep));
+}
+
+void spte_set_mmio(struct pn_mmu_vcpu *vcpu, uint64_t *sptep, pn_gfn gfn, uint64_t v,
+                   uint64_t grant) {
+    struct pn_mmu *mmu = vcpu->mmu;
+    struct sp *sp = sp_of(sptep);
+    unsigned i = sp_index(sptep);
+    if (*sptep)
+        spte_drop(mmu, sptep);
+    uint64_t gen = mmu->slots.generation & SPTE_GEN;
+    set_gpte(sp, i, v);
+    *sptep = SPTE_MMIO | gen << PN_PAGE_SHIFT | grant;
+    sp->used++;
+    pn_emit(vcpu->ring, mark_mmio_spte, gfn, spte_acc(grant), gen);
+}
+
+void spte_link(struct pn_mmu *mmu, uint64_t *sptep, struct sp *child, uint64_t grant) {
+    struct sp *sp = sp_of(sptep);
+    if (ptrs_total(child->parents) >= PTRS_MAX)
+        while (child->parents)
+            spte_drop(mmu, ptrs_first(child->parents));
+    *sptep = SPTE_P | (uintptr_t)child->spt | grant;
+    sp->used++;
+    ptrs_add(&mmu->slab, &child->parents, sptep);
+    if (child->unsync || child->unsync_children)
+        unsync_mark(sptep);
+}
+
+void spte_drop(struct pn_mmu *mmu, uint64_t *sptep) {
+    struct sp *sp = sp_of(sptep);
+    unsigned i = sp_index(sptep);
+    uint64_t v = *sptep;
+    if (spte_leaf(v)) {
+        if (v & SPTE_USED)
+            tlb_drop_leaf(mmu, sp, i, v, false);
+        rmap_remove(mmu, sp_gfn(sp, i), sptep);
+        gauge(mmu, sp_level(sp), -1);
+    } else if (spte_table(v)) {
+        struct sp *child = sp_of(spte_child(v));
+        tlb_drop_table(mmu, sptep);
+        ptrs_remove(&mmu->slab, &child->parents, sptep);
+        unsync_clear_bit(sp, i);
+    }
+    *sptep = 0;
+    sp->used--;
+}
+
+void spte_regrant(struct pn_mmu *mmu, uint64_t *sptep, uint64_t grant) {
+    uint64_t v = *sptep, mask = SPTE_GRANT | SPTE_PKEY;
+    if ((v & mask) == grant)
+        return;
+    /* U counts both ways: SMEP and SMAP deny what the page granted without it. */
+    uint64_t lost = (v & ~grant & SPTE_GRANT) | ((v ^ grant) & (SPTE_U | SPTE_PKEY));
+    if (spte_table(v)) {
+        if (lost)
+            tlb_drop_table(mmu, sptep);
+    } else if (lost & ~(SPTE_W | SPTE_D)) {
+        if (v & SPTE_USED)
+            tlb_drop_leaf(mmu, sp_of(sptep), sp_index(sptep), v, false);
+        v &= ~SPTE_USED;
+    } else if (lost) {
+        if (v & SPTE_TLB_W)
+            tlb_drop_leaf(mmu, sp_of(sptep), sp_index(sptep), v, true);
+        v &= ~SPTE_TLB_W;
+    }
+    *sptep = (v & ~mask) | grant;
+}
+
+uint64_t sp_gpte(const struct sp *sp, unsigned i, const uint8_t *table) {
+    uint64_t v;
+    if (sp->role & ROLE_4BYTE) {
+        unsigned q = role_quadrant(sp->role);
+        unsigned at = sp_level(sp) == 1 ? q * 512 + i : q * 256 + i / 2;
+        v = __atomic_load_n((const uint32_t *)(const void *)table + at, __ATOMIC_RELAXED);
+    } else {
+        v = __atomic_load_n((const uint64_t *)(const void *)table + i, __ATOMIC_RELAXED);
+    }
+    return sp->read_only ? v | GPTE_ACCESSED | GPTE_DIRTY : v;
+}
+
+void spte_sync(struct pn_mmu *mmu, struct sp *sp, unsigned i, const uint8_t *table) {
+    uint64_t v = sp->spt[i], gpte = sp_gpte(sp, i, table);
+    if (!v) {
+        sp->gptes[i] = gpte;
+        return;
+    }
+    unsigned level = sp_level(sp);
+    struct gpte g = gpte_decode(sp->format, level, gpte);
+    pn_gfn gfn = g.leaf ? gpte_leaf_gfn(sp->format, level, i, gpte) : g.table;
+    bool keep = g.usable;
+    if (keep && spte_table(v)) {
+        const struct sp *child = sp_of(spte_child(v));
+        keep = g.leaf == sp_direct(child) && child->gfn == gfn;
+    } else if (keep) {
+        keep = g.leaf && sp_gfn(sp, i) == gfn;
+    }
+    if (keep)
+        spte_regrant(mmu, &sp->spt[i], g.grant);
+    else
+        spte_drop(mmu, &sp->spt[i]);
+    sp->gptes[i] = gpte;
+}
+
+void spte_zap_page(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn) {
+    uint64_t *head = &s->rmap[gfn - s->gfn];
+    while (*head)
+        spte_drop(mmu, ptrs_first(*head));
+}

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: MIT */
+/* clang-format off */
+/*
+ * The second-level page-table entry, in EPT's format.
+ *
+ *   63  62......52 51..............12  11 10  9  8  7   6  5  3  2 1 0
+ *  +---+----------+------------------+---+--+--+--+--+----+----+-+-+-+
+ *  | 0 |    0     | host page, table | 0 | 0| D| A|PS|IPAT| MT |X|W|R|   R = 1
+ *  +---+----------+------------------+---+--+--+--+--+----+----+-+-+-+
+ *  | 0 |    0     |  generation      | 0   0  0  0  0   0    0 |1|1|0|   MMIO
+ *  +---+----------+------------------+------------------------+-+-+-+
+ *
+ * The format is SDM volume 3, "The Extended Page Table Mechanism (EPT)", with one
+ * difference: the address is a host virtual one. A leaf is an entry of level 1, or of
+ * level 2 or 3 with PS; only leaves have a memory type (write-back, IPAT: nothing here
+ * reads it), PS and D. X is always set; XU and #VE are not modelled.
+ * W but not R is a misconfiguration: as KVM does, it stands for a frame without a
+ * memslot, and its address bits are the generation of the memslots when that was so.
+ */
+/* clang-format on */
+#ifndef MMU_TDP_EPT_H
+#define MMU_TDP_EPT_H
+
+#include "mmu/core/sp.h"
+
+#define EPT_R     (1ull << 0)
+#define EPT_W     (1ull << 1)
+#define EPT_X     (1ull << 2)
+#define EPT_RWX   (EPT_R | EPT_W | EPT_X)
+#define EPT_MT    (7ull << 3)
+#define EPT_MT_WB (6ull << 3)
+#define EPT_IPAT  (1ull << 6)
+#define EPT_PS    (1ull << 7)
+#define EPT_A     (1ull << 8)
+#define EPT_D     (1ull << 9)
+#define EPT_ADDR  0x000ffffffffff000ull
+#define EPT_MMIO  (EPT_W | EPT_X)
+#define EPT_GEN   (EPT_ADDR >> PN_PAGE_SHIFT)
+#define EPT_LEAF  (EPT_R | EPT_X | EPT_MT_WB | EPT_IPAT) /* W, A, D, PS to be added */
+
+_Static_assert((EPT_ADDR & (EPT_RWX | EPT_MT | EPT_IPAT | EPT_PS | EPT_A | EPT_D)) == 0,
+               "fields do not overlap");
+
+static inline bool ept_present(uint64_t v) {
+    return v & EPT_R;
+}
+static inline bool ept_leaf(uint64_t v, unsigned level) {
+    return v & EPT_R && (level == 1 || v & EPT_PS);
+}
+static inline bool ept_table(uint64_t v, unsigned level) {
+    return v & EPT_R && level > 1 && !(v & EPT_PS);
+}
+static inline uint8_t *ept_hva(uint64_t v) {
+    return (uint8_t *)(uintptr_t)(v & EPT_ADDR);
+}
+static inline uint64_t *ept_child(uint64_t v) {
+    return (uint64_t *)(uintptr_t)(v & EPT_ADDR);
+}
+static inline uint64_t ept_mmio(uint64_t generation) {
+    return EPT_MMIO | (generation & EPT_GEN) << PN_PAGE_SHIFT;
+}
+/* What an event may show: no host addresses. */
+static inline uint64_t ept_public(uint64_t v) {
+    return v & EPT_R ? v & ~EPT_ADDR : v;
+}
+
+/* SDM "EPT Misconfigurations": W or WX without R, reserved bits, a reserved memory type.
+ * An entry with none of R, W, X is not present, whatever else it holds. */
+static inline bool ept_misconfigured(uint64_t v, unsigned level) {
+    if (!(v & EPT_RWX))
+        return false;
+    if ((v & (EPT_R | EPT_W)) == EPT_W)
+        return true;
+    bool ps = v & EPT_PS;
+    if (level > 1 && !(ps && level <= 3))
+        return v & (EPT_MT | EPT_IPAT | EPT_PS);
+    uint64_t type = (v & EPT_MT) >> 3;
+    return v & EPT_ADDR & ((level_pages(level) - 1) << PN_PAGE_SHIFT) || type == 2 ||
+           type == 3 || type == 7;
+}
+
+/* Exit qualification of an EPT violation (SDM, the table of that name): bits 0..2 the
+ * access, 3..5 what the entry granted, 7 a linear address is known, 8 the access was to
+ * the translation's result (clear: to a guest paging-structure entry). */
+#define EPT_Q_READ        (1u << 0)
+#define EPT_Q_WRITE       (1u << 1)
+#define EPT_Q_FETCH       (1u << 2)
+#define EPT_Q_GRANT_SHIFT 3
+#define EPT_Q_GVA         (1u << 7)
+#define EPT_Q_FINAL       (1u << 8)
+
+#endif

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The two-dimensional MMU as a table of operations: the guest's tables gva -> gpa, walked
+ * through second-level tables gpa -> hva in EPT's format (ept.h).
+ */
+#include "mmu/tdp/tdp.h"
+#include "mmu/core/audit.h"
+
+const struct mmu_ops tdp_ops = {
+    .init = tdp_init,
+    .fini = tdp_fini,
+    .translate = tdp_translate,
+    .walk_cost = tdp_walk_cost,
+    .zap_all = tdp_zap_all,
+    .table_read = tdp_table_read,
+    .table_write = tdp_table_write,
+    .root_drop = tdp_root_drop,
+    .root_sync = tdp_root_sync,
+    .inval_gva = tdp_inval_gva,
+    .slot_gone = tdp_slot_gone,
+    .slot_changed = tdp_slot_changed,
+    .written = tdp_written,
+    .write_protect = tdp_write_protect,
+    .protect_large = tdp_split_at,
+    .dirty_collect = tdp_dirty_collect,
+    .dirty_rearm = tdp_dirty_rearm,
+    .audit = tdp_audit,
+    .audit_entry = tdp_audit_entry,
+};

@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the files of the two-dimensional MMU share. Its tables are `struct sp`s from the
+ * same slabs as shadow pages: direct ones, each with the one entry that leads to it in
+ * `parents`, on a list of their own.
+ */
+#ifndef MMU_TDP_TDP_H
+#define MMU_TDP_TDP_H
+
+#include "mmu/core/root.h"
+#include "mmu/tdp/ept.h"
+
+extern const struct mmu_ops tdp_ops; /* tdp.c */
+
+struct tdp {
+    struct sp *root;
+    unsigned levels;
+    struct list lru; /* all tables but the root, newest first */
+    uint32_t pages;  /* on lru */
+    uint32_t budget; /* pages at most */
+};
+
+/* A walk of the second-level tables. */
+struct ewalk {
+    uint64_t *ptep;
+    uint64_t pte; /* the last entry read */
+    unsigned level;
+};
+
+static inline bool tdp_reaches(const struct tdp *t, pn_gpa gpa) {
+    return !(gpa >> (PN_PAGE_SHIFT + 9 * t->levels));
+}
+
+/* A is set in every entry that leads on, as the processor does. */
+static inline void ept_walk(const struct tdp *t, pn_gpa gpa, struct ewalk *w) {
+    uint64_t *table = t->root->spt, v;
+    unsigned level = t->levels;
+    for (;; level--) {
+        uint64_t *ptep = &table[level_index(gpa, level)];
+        v = *ptep;
+        w->ptep = ptep;
+        if (!ept_table(v, level))
+            break;
+        if (!(v & EPT_A))
+            *ptep = v | EPT_A;
+        table = ept_child(v);
+    }
+    w->pte = v;
+    w->level = level;
+}
+
+/* The same without side effects. Return: entries read. */
+static inline unsigned ept_peek(const struct tdp *t, pn_gpa gpa, struct ewalk *w) {
+    w->ptep = &t->root->spt[level_index(gpa, t->levels)];
+    w->level = t->levels;
+    while (ept_table(w->pte = *w->ptep, w->level))
+        w->ptep = &ept_child(w->pte)[level_index(gpa, --w->level)];
+    return t->levels - w->level + 1;
+}
+
+static inline bool tdp_by_dbit(const struct pn_mmu *mmu) {
+    return mmu->cfg.opt.dirty_method == PN_DIRTY_DBIT;
+}
+
+/* First frame that entry i of a table maps. */
+static inline pn_gfn ept_gfn(const struct sp *sp, unsigned i) {
+    return sp->gfn + i * level_pages(sp_level(sp));
+}
+
+/* ---- table.c ---- */
+
+int tdp_init(struct pn_mmu *mmu);
+void tdp_fini(struct pn_mmu *mmu);
+/* Keep the page budget; zaps, so nothing may be held across. */
+void tdp_make_room(struct pn_mmu_vcpu *vcpu);
+/* A new table under *ptep, which is not present. Return: NULL out of memory. */
+struct sp *tdp_link(struct pn_mmu_vcpu *vcpu, uint64_t *ptep);
+/* Make the entry a leaf; it is not present. */
+void tdp_set_leaf(struct pn_mmu_vcpu *vcpu, struct slot *s, uint64_t *ptep,
+                  uint64_t bits);
+void tdp_set_mmio(struct pn_mmu_vcpu *vcpu, uint64_t *ptep);
+/* Back to 0, whatever it is, and everything below it; their TLB entries go unless they
+ * are known to be gone. */
+void tdp_drop(struct pn_mmu_vcpu *vcpu, uint64_t *ptep, bool tlb);
+/* May the leaf of gfn stand at this level? */
+bool tdp_large_ok(const struct pn_mmu *mmu, struct slot *s, pn_gfn gfn, unsigned level);
+void tdp_zap_all(struct pn_mmu_vcpu *vcpu);
+void tdp_slot_gone(struct pn_mmu_vcpu *vcpu, struct slot *s);
+/* +-pages of a level, in the gauges. */
+void tdp_gauge(struct pn_mmu *mmu, unsigned level, int64_t by);
+
+/* ---- large.c ---- */
+
+/* Replace a large leaf by a table of smaller ones, down to where slot_large allows them.
+ * Return: false out of memory; some may be large still. */
+bool tdp_split(struct pn_mmu_vcpu *vcpu, uint64_t *ptep);
+/* Replace a table by one leaf; tdp_large_ok said that it may stand. */
+void tdp_collapse(struct pn_mmu_vcpu *vcpu, struct slot *s, uint64_t *ptep);
+/* Large leaves come back wherever they may. */
+void tdp_recover(struct pn_mmu_vcpu *vcpu, struct slot *s);
+void tdp_split_at(struct pn_mmu_vcpu *vcpu, struct slot *s, pn_gfn gfn, unsigned level);
+
+/* ---- log.c ---- */
+
+/* W of a leaf, when nobody is storing yet. */
+uint64_t tdp_may_write(const struct pn_mmu *mmu, struct slot *s, pn_gfn gfn,
+                       unsigned level);
+void tdp_write_protect(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn);
+void tdp_slot_changed(struct pn_mmu_vcpu *vcpu, struct slot *s, bool placed);
+void tdp_dirty_collect(struct pn_mmu_vcpu *vcpu, struct slot *s);
+void tdp_dirty_rearm(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn);
+void tdp_written(struct pn_mmu_vcpu *vcpu, pn_gpa gpa, size_t size, bool ad);
+
+/* ---- tlb.c ---- */
+
+/* Where TLB entries of a page may be: slot->tlb_hints. */
+#define HINT_BITS  10
+#define HINT_MAX   5
+#define HINT_COUNT 50           /* shift of the count, 0..5 */
+#define HINT_MANY  (1ull << 53) /* anywhere */
+#define HINT_W     (1ull << 62) /* with a write tag */
+#define HINT_X     (1ull << 63) /* with a fetch tag */
+_Static_assert(PN_TLB_BITS == HINT_BITS && HINT_MAX * HINT_BITS <= HINT_COUNT, "fit");
+
+void tdp_tlb_fill(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva,
+                  enum pn_access access, enum pn_tlb_mode mode, const struct walk *w,
+                  struct slot *s, uint64_t pte);
+/* Drop what the TLBs have of a page; write: only its write tags. */
+void tdp_tlb_drop(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn, bool write);
+/* The write tags of all pages of a slot. */
+void tdp_tlb_drop_writes(struct pn_mmu *mmu, const struct slot *s);
+bool tdp_was_fetched(const struct root *r, pn_gva gva);
+void tdp_root_drop(struct pn_mmu_vcpu *vcpu, struct root *r);
+void tdp_root_sync(struct pn_mmu_vcpu *vcpu, struct root *r);
+void tdp_inval_gva(struct pn_mmu_vcpu *vcpu, uint16_t pcid, pn_gva gva, bool all);
+
+/* ---- fault.c ---- */
+
+enum pn_outcome tdp_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
+                              enum pn_tlb_mode mode, struct pn_xlate *out);
+const void *tdp_table_read(struct pn_mmu_vcpu *vcpu, pn_gva gva, pn_gpa gpa, bool *again);
+bool tdp_table_write(struct pn_mmu_vcpu *vcpu, pn_gva gva, pn_gpa gpa);
+bool tdp_walk_cost(struct pn_mmu_vcpu *vcpu, pn_gva gva, const struct walk *w, bool found,
+                   struct pn_walk_cost *c);
+
+/* ---- audit.c ---- */
+
+void tdp_audit(struct audit *a);
+void tdp_audit_entry(struct audit *a, const struct root *r, const struct walk_mode *m,
+                     enum pn_tlb_mode mode, unsigned i, pn_gva gva);
+
+#endif

@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The TLBs under TDP: filled from 2D walks, dropped by frame and by guest address.
+ *
+ * Invariants
+ * 1. Every entry with a tag is for a page that the second-level tables map; a write tag
+ *    stands only while its leaf has W and D.
+ * 2. The hint of a page names every index at which some TLB has the page, or says that
+ *    the page may be anywhere (HINT_MANY). HINT_W: some entry may have a write tag.
+ *    HINT_X: the page was fetched from since its last drop.
+ * 3. root->fetched has a bit for each page that the root's TLB or its jump caches may
+ * hold as code; root->large one for each region of which they may hold part of a large
+ *    guest page. Guest tables change unseen, so INVLPG consults both.
+ *
+ * A frame that leaves the second-level tables while its slot stays takes no fetch_gen
+ * along: the guest has changed nothing, and the code is where it was.
+ *
+ * What the guest's INVLPG of an address in a large page has to drop is every TLB entry
+ * that came from that page (SDM volume 3, "Operations that Invalidate TLBs and
+ * Paging-Structure Caches"): hence `large`. Dropping more than that is free to a cache.
+ */
+#include <string.h>
+
+#include "mmu/tdp/tdp.h"
+
+#define HINT_MASK ((1ull << HINT_BITS) - 1)
+
+static unsigned hint_count(uint64_t h) {
+    return h >> HINT_COUNT & 7;
+}
+
+static uint64_t hint_add(uint64_t h, unsigned index) {
+    unsigned n = hint_count(h);
+    for (unsigned k = 0; k < n; k++)
+        if ((h >> (k * HINT_BITS) & HINT_MASK) == index)
+            return h;
+    if (h & HINT_MANY)
+        return h;
+    if (n == HINT_MAX)
+        return h | HINT_MANY;
+    return (h | (uint64_t)index << (n * HINT_BITS)) + (1ull << HINT_COUNT);
+}
+
+/* ---- Filters of a root ---- */
+
+static unsigned fetched_bit(pn_gva gva) {
+    return (gva >> PN_PAGE_SHIFT ^ gva >> 23) & (FETCHED_BITS - 1);
+}
+
+static void note_fetch(struct root *r, pn_gva gva) {
+    unsigned b = fetched_bit(gva);
+    r->fetched[b / 64] |= 1ull << (b % 64);
+    r->fetched_any = true;
+}
+
+bool tdp_was_fetched(const struct root *r, pn_gva gva) {
+    unsigned b = fetched_bit(gva);
+    return r->fetched[b / 64] >> (b % 64) & 1;
+}
+
+static const unsigned region_shift[2] = {22, 30};
+
+/* ---- Filling ---- */
+
+void tdp_tlb_fill(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva,
+                  enum pn_access access, enum pn_tlb_mode mode, const struct walk *w,
+                  struct slot *s, uint64_t pte) {
+    uint64_t *hint = &s->tlb_hints[w->gfn - s->gfn];
+    struct tlb_grant g = {
+        .acc = w->access,
+        .pkey = w->pkey,
+        .store = w->dirty && (pte & (EPT_W | EPT_D)) == (EPT_W | EPT_D),
+        /* Only what was fetched from counts as code: its loss drops the jump caches. */
+        .code = access == PN_FETCH || *hint & HINT_X,
+        .hva = (uintptr_t)slot_hva(s, w->gfn),
+    };
+    unsigned got = tlb_put(vcpu, r, gva, mode, &g);
+    uint64_t h = hint_add(*hint, tlb_index(gva));
+    if (got & TLB_GOT_W)
+        h |= HINT_W;
+    if (got & TLB_GOT_X) {
+        h |= HINT_X;
+        note_fetch(r, gva);
+    }
+    *hint = h;
+    if (w->level > 1 && w->top)
+        r->large[w->level - 2] |= 1ull << (gva >> region_shift[w->level - 2] & 63);
+}
+
+/* ---- By frame ---- */
+
+static void drop_at(struct pn_mmu *mmu, unsigned index, uintptr_t hva, bool write) {
+    for_each_root(mmu, v, r) for (unsigned mode = 0; mode < PN_TLB_MODES;
+                                  mode++) if (r->filled[mode])
+        tlb_drop_if(r->tlb[mode], index, hva, PN_PAGE_SIZE, write);
+}
+
+/* Every entry of one TLB. Return: h with the indices at which the page still is. */
+static uint64_t drop_scan(struct pn_tlb_entry *tlb, uintptr_t hva, bool write,
+                          uint64_t h) {
+    for (unsigned i = 0; i < PN_TLB_ENTRIES; i++) {
+        tlb_drop_if(tlb, i, hva, PN_PAGE_SIZE, write);
+        if (tlb[i].hva == hva)
+            h = hint_add(h, i);
+    }
+    return h;
+}
+
+static uint64_t drop_anywhere(struct pn_mmu *mmu, uintptr_t hva, bool write) {
+    uint64_t h = 0;
+    for_each_root(mmu, v, r) for (unsigned mode = 0; mode < PN_TLB_MODES;
+                                  mode++) if (r->filled[mode]) h =
+        drop_scan(r->tlb[mode], hva, write, h);
+    return h;
+}
+
+void tdp_tlb_drop(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn, bool write) {
+    observe(mmu, dropped, mmu);
+    uint64_t *hint = &s->tlb_hints[gfn - s->gfn], h = *hint;
+    uintptr_t hva = (uintptr_t)slot_hva(s, gfn);
+    if (!h || (write && !(h & HINT_W)))
+        return;
+    if (h & HINT_MANY) {
+        *hint = drop_anywhere(mmu, hva, write) | (write ? h & HINT_X : 0);
+    } else {
+        for (unsigned k = 0; k < hint_count(h); k++)
+            drop_at(mmu, h >> (k * HINT_BITS) & HINT_MASK, hva, write);
+        *hint = write ? h & ~HINT_W : 0;
+    }
+}
+
+void tdp_tlb_drop_writes(struct pn_mmu *mmu, const struct slot *s) {
+    observe(mmu, dropped, mmu);
+    for_each_root(mmu, v, r) for (unsigned mode = 0; mode < PN_TLB_MODES;
+                                  mode++) for (unsigned i = 0;
+                                               r->filled[mode] && i < PN_TLB_ENTRIES; i++)
+        tlb_drop_if(r->tlb[mode], i, (uintptr_t)s->pub.hva, s->pub.size, true);
+}
+
+/* ---- What the guest's invalidations mean ---- */
+
+/* Its TLB and fetch_gen go too: the filters begin anew. */
+void tdp_root_drop(struct pn_mmu_vcpu *vcpu, struct root *r) {
+    (void)vcpu;
+    if (r->fetched_any)
+        memset(r->fetched, 0, sizeof(r->fetched));
+    r->fetched_any = false;
+    r->large[0] = r->large[1] = 0;
+}
+
+void tdp_root_sync(struct pn_mmu_vcpu *vcpu, struct root *r) {
+    tlb_flush(vcpu, r);
+    if (r->fetched_any)
+        root_new_fetch_gen(vcpu, r);
+    tdp_root_drop(vcpu, r);
+}
+
+static void drop_region(struct root *r, pn_gva gva, unsigned shift) {
+    for (unsigned mode = 0; mode < PN_TLB_MODES; mode++)
+        for (unsigned i = 0; r->filled[mode] && i < PN_TLB_ENTRIES; i++) {
+            struct pn_tlb_entry *e = &r->tlb[mode][i];
+            for (unsigned t = 0; t < 3; t++)
+                if (e->tag[t] != PN_TLB_NONE(i) && !((e->tag[t] ^ gva) >> shift)) {
+                    tlb_entry_clear(e, i);
+                    break;
+                }
+        }
+}
+
+static void root_inval(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva) {
+    bool code = tdp_was_fetched(r, gva);
+    tlb_drop_gva(r, gva);
+    for (unsigned k = 0; k < 2; k++) {
+        if (!(r->large[k] >> (gva >> region_shift[k] & 63) & 1))
+            continue;
+        drop_region(r, gva, region_shift[k]);
+        code |= r->fetched_any;
+    }
+    if (code)
+        root_new_fetch_gen(vcpu, r);
+    root_tighten(vcpu, r);
+}
+
+void tdp_inval_gva(struct pn_mmu_vcpu *vcpu, uint16_t pcid, pn_gva gva, bool all) {
+    for_each_root_of(vcpu, r) if (r->valid && !r->stale && (all || r->key.pcid == pcid))
+        root_inval(vcpu, r, gva);
+}
