@@ -23,6 +23,7 @@
 #include "penumbra/events.h"
 #include "penumbra/mmu.h"
 #include "penumbra/stats.h"
+#include "penumbra/x86.h"
 
 struct insn;
 struct cpu;
@@ -39,30 +40,7 @@ struct cpu_seg {
     uint32_t limit; /* in bytes, already scaled by G */
     uint64_t base;
 };
-#define ATTR_S        0x0010u
-#define ATTR_P        0x0080u
-#define ATTR_L        0x2000u
-#define ATTR_DB       0x4000u
-#define ATTR_G        0x8000u
-#define ATTR_UNUSABLE 0x10000u
 
-#define FL_CF    0x0001u
-#define FL_PF    0x0004u
-#define FL_AF    0x0010u
-#define FL_ZF    0x0040u
-#define FL_SF    0x0080u
-#define FL_TF    0x0100u
-#define FL_IF    0x0200u
-#define FL_DF    0x0400u
-#define FL_OF    0x0800u
-#define FL_IOPL  0x3000u
-#define FL_NT    0x4000u
-#define FL_RF    0x10000u
-#define FL_VM    0x20000u
-#define FL_AC    0x40000u
-#define FL_VIF   0x80000u
-#define FL_VIP   0x100000u
-#define FL_ID    0x200000u
 #define FL_ARITH (FL_CF | FL_PF | FL_AF | FL_ZF | FL_SF | FL_OF)
 
 /* What a helper, or the delivery of an event, returns. */

@@ -164,7 +164,7 @@ static void derive(struct cpu_model *m, const struct host *h) {
             m->cr4_valid |= bits[i].cr4;
     m->efer_valid = (cpu_model_has(m, CPU_F_syscall) ? EFER_SCE : 0) |
                     (cpu_model_has(m, CPU_F_lm) ? EFER_LME : 0) |
-                    (cpu_model_has(m, CPU_F_nx) ? EFER_NX : 0);
+                    (cpu_model_has(m, CPU_F_nx) ? EFER_NXE : 0);
     m->xcr0_valid = 0;
     if (cpu_model_has(m, CPU_F_xsave))
         m->xcr0_valid = XSTATE_X87 | XSTATE_SSE |

@@ -53,7 +53,7 @@ static enum cpu_rc cr0_write(struct cpu *cpu, uint64_t v) {
     if (changed & v & CR0_PG && efer & EFER_LME)
         efer |= EFER_LMA;
     if (changed & ~v & CR0_PG)
-        efer &= ~(uint64_t)EFER_LMA;
+        efer &= ~EFER_LMA;
     if (changed & (CR0_PG | CR0_CD | CR0_NW) && pae_paging(v, cpu->cr4, efer) &&
         reload_pdptes(cpu) != CPU_NEXT)
         return CPU_FAULT;
@@ -201,7 +201,7 @@ enum cpu_rc op_lmsw(struct cpu *cpu, const struct insn *in) {
 enum cpu_rc op_clts(struct cpu *cpu, const struct insn *in) {
     if (cpu->cpl)
         return gp0(cpu);
-    cpu->cr0 &= ~(uint64_t)CR0_TS;
+    cpu->cr0 &= ~CR0_TS;
     cpu_update_mode(cpu);
     return CPU_STOP;
 }
@@ -209,7 +209,6 @@ enum cpu_rc op_clts(struct cpu *cpu, const struct insn *in) {
 /* ---- Debug registers ---- */
 
 #define DR6_WRITABLE 0x0000e00fu
-#define DR7_FIXED    0x00000400u
 #define DR7_WRITABLE 0xffff23ffu
 
 enum cpu_rc op_mov_dr(struct cpu *cpu, const struct insn *in) {

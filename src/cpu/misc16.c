@@ -8,8 +8,6 @@
 #include "cpu/bulk.h"
 #include "cpu/control.h"
 
-#define VEC_BR 5
-
 /* Write a register with an operand size of 2, 4 or 8. */
 static void put_reg(struct cpu *cpu, unsigned reg, unsigned size, uint64_t v) {
     if (size == 2)

@@ -40,13 +40,7 @@ struct cpu_model {
     uint32_t pv;         /* EAX of CPUID leaf 0x40000001; 0: no KVM interface at all */
 };
 
-#define XSTATE_X87  1u
-#define XSTATE_SSE  2u
-#define XSTATE_AVX  4u
-#define XSTATE_PKRU 0x200u
-
 /* Standard format of the guest's XSAVE area, as leaf 0xd tells it. */
-#define XSAVE_HEADER    512u
 #define XSAVE_EXTENDED  576u
 #define XSAVE_AVX       576u
 #define XSAVE_AVX_SIZE  256u

@@ -8,50 +8,6 @@
 #include "cpu/control.h"
 #include "cpu/model.h"
 
-enum {
-    MSR_P5_MC_ADDR = 0x00,
-    MSR_P5_MC_TYPE = 0x01,
-    MSR_TSC = 0x10,
-    MSR_KVM_OLD = 0x11, /* and 0x12 */
-    MSR_PLATFORM_ID = 0x17,
-    MSR_APIC_BASE = 0x1b,
-    MSR_FEATURE_CONTROL = 0x3a,
-    MSR_TSC_ADJUST = 0x3b,
-    MSR_SPEC_CTRL = 0x48,
-    MSR_PRED_CMD = 0x49,
-    MSR_UCODE_WRITE = 0x79,
-    MSR_UCODE_REV = 0x8b,
-    MSR_PLATFORM_INFO = 0xce,
-    MSR_MTRR_CAP = 0xfe,
-    MSR_ARCH_CAPABILITIES = 0x10a,
-    MSR_SYSENTER_CS = 0x174,
-    MSR_SYSENTER_ESP = 0x175,
-    MSR_SYSENTER_EIP = 0x176,
-    MSR_MCG_CAP = 0x179,
-    MSR_MCG_STATUS = 0x17a,
-    MSR_MISC_ENABLE = 0x1a0,
-    MSR_MTRR_PHYS = 0x200, /* base, mask, base, mask ... */
-    MSR_MTRR_FIX64K = 0x250,
-    MSR_MTRR_FIX16K = 0x258, /* and 0x259 */
-    MSR_MTRR_FIX4K = 0x268,  /* .. 0x26f */
-    MSR_PAT = 0x277,
-    MSR_MTRR_DEF = 0x2ff,
-    MSR_PKRS = 0x6e1,
-    MSR_TSC_DEADLINE = 0x6e0,
-    MSR_X2APIC = 0x800,
-    MSR_XSS = 0xda0,
-    MSR_KVM = 0x4b564d00, /* .. 0x4b564dff */
-    MSR_EFER = 0xc0000080,
-    MSR_STAR = 0xc0000081,
-    MSR_LSTAR = 0xc0000082,
-    MSR_CSTAR = 0xc0000083,
-    MSR_SFMASK = 0xc0000084,
-    MSR_FS_BASE = 0xc0000100,
-    MSR_GS_BASE = 0xc0000101,
-    MSR_KERNEL_GS_BASE = 0xc0000102,
-    MSR_TSC_AUX = 0xc0000103
-};
-
 #define MTRR_PAIRS 8u
 
 /* Nothing speculates here, so every "not affected" bit is the truth; IBRS_ALL keeps
@@ -183,7 +139,7 @@ static bool bus_msr(const struct cpu *cpu, uint32_t index) {
         return cpu_has(cpu, CPU_F_apic);
     if (index == MSR_TSC_DEADLINE)
         return cpu_has(cpu, CPU_F_tsc_deadline_timer);
-    if (index - MSR_KVM_OLD < 2 || index - MSR_KVM < 0x100)
+    if (index - MSR_KVM_WALL_CLOCK_OLD < 2 || index - MSR_KVM_WALL_CLOCK < 0x100)
         return cpu->model->pv;
     return index - MSR_X2APIC < 0x100 && cpu_has(cpu, CPU_F_x2apic);
 }
@@ -269,10 +225,10 @@ static enum cpu_rc write_efer(struct cpu *cpu, uint64_t v) {
         return gp0(cpu);
     if ((cpu->efer ^ v) & EFER_LME && cpu->cr0 & CR0_PG)
         return gp0(cpu);
-    v = (v & ~(uint64_t)EFER_LMA) | lma;
+    v = (v & ~EFER_LMA) | lma;
     uint64_t changed = cpu->efer ^ v;
     cpu->efer = v;
-    if (changed & EFER_NX)
+    if (changed & EFER_NXE)
         cpu_update_paging(cpu);
     cpu_update_mode(cpu);
     return CPU_STOP;

@@ -10,9 +10,6 @@
 #include "cpu/xlat.h"
 #include "cpu/xstate.h"
 
-#define VEC_MF 16
-#define VEC_XM 19
-
 _Static_assert(offsetof(struct cpu, gpr) == 0, "entry.S");
 _Static_assert(offsetof(struct cpu, rip) == OFF_RIP, "entry.S");
 _Static_assert(offsetof(struct cpu, jc_salt) == OFF_SALT, "entry.S");

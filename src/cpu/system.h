@@ -1,10 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * What the files of the system half share: descriptors, stacks, events. Not for the
- * translator.
- *
- * Error-code bits as in SDM volume 3, "Error Code": EXT 1, IDT 2, TI 4.
- */
+/* What the files of the system half share: descriptors, stacks, events. Not for the
+ * translator. */
 #ifndef CPU_SYSTEM_H
 #define CPU_SYSTEM_H
 
@@ -15,59 +11,6 @@
 
 #define likely(x)   __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
-
-enum {
-    VEC_DE = 0,
-    VEC_DB = 1,
-    VEC_NMI = 2,
-    VEC_BP = 3,
-    VEC_OF = 4,
-    VEC_UD = 6,
-    VEC_NM = 7,
-    VEC_DF = 8,
-    VEC_TS = 10,
-    VEC_NP = 11,
-    VEC_SS = 12,
-    VEC_GP = 13,
-    VEC_PF = 14,
-    VEC_AC = 17,
-    VEC_MC = 18,
-    VEC_VE = 20,
-    VEC_CP = 21
-};
-
-#define ERR_EXT 1u
-#define ERR_IDT 2u
-
-#define CR0_PE 0x1u
-#define CR0_MP 0x2u
-#define CR0_EM 0x4u
-#define CR0_TS 0x8u
-#define CR0_AM 0x40000u
-#define CR0_PG 0x80000000u
-
-#define CR4_VME        0x1u
-#define CR4_PVI        0x2u
-#define CR4_DE         0x8u
-#define CR4_PAE        0x20u
-#define CR4_OSFXSR     0x200u
-#define CR4_OSXMMEXCPT 0x400u
-#define CR4_UMIP       0x800u
-#define CR4_LA57       0x1000u
-#define CR4_FSGSBASE   0x10000u
-#define CR4_OSXSAVE    0x40000u
-#define CR4_SMAP       0x200000u
-
-#define EFER_SCE 0x1u
-#define EFER_LME 0x100u
-#define EFER_LMA 0x400u
-#define EFER_NX  0x800u
-
-#define DR6_BD    0x2000u
-#define DR6_BS    0x4000u
-#define DR6_BT    0x8000u
-#define DR7_GD    0x2000u
-#define DR6_FIXED 0xffff0ff0u
 
 /* ---- Modes ---- */
 
@@ -96,12 +39,6 @@ struct desc {
     uint64_t raw;
     pn_gva addr; /* linear address of its eight bytes */
 };
-
-#define TYPE_CODE 8u
-#define TYPE_DOWN 4u /* data: expand-down */
-#define TYPE_CONF 4u /* code: conforming */
-#define TYPE_RW   2u /* data: writable; code: readable */
-#define TYPE_ACC  1u
 
 static inline uint32_t desc_attr(uint64_t raw) {
     return raw >> 40 & 0xf0ff;

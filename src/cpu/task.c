@@ -13,8 +13,7 @@
  */
 #include "cpu/system.h"
 
-#define TSS_BUSY  2u
-#define DR7_LOCAL 0x155u
+#define TSS_BUSY 2u
 
 /* Byte offsets in the two formats. */
 #define TSS32_CR3  0x1c

@@ -9,7 +9,6 @@
 #include "cpu/bulk.h"
 #include "cpu/xstate.h"
 
-#define VEC_MF   16
 #define ST_BYTES 10u
 #define ENV_MAX  28u
 

@@ -6,26 +6,8 @@
 #include "cpu/control.h"
 #include "cpu/model.h"
 
-/* Offsets in the legacy region (SDM volume 1, "FXSAVE/FXRSTOR Legacy Region"). */
-#define FX_FCW    0
-#define FX_FSW    2
-#define FX_FTW    4
-#define FX_FOP    6
-#define FX_FIP    8
-#define FX_FDP    16
-#define FX_MXCSR  24
-#define FX_MASK   28
-#define FX_ST     32
-#define FX_XMM    160
-#define FX_LEGACY 416 /* bytes that FXSAVE writes */
-#define FX_SIZE   512
-
 #define FSW_ES 0x80u
 #define FSW_B  0x8000u
-
-#define FCW_INIT   0x37fu
-#define MXCSR_INIT 0x1f80u
-#define MXCSR_MASK 0xffffu
 
 static inline uint64_t xstate_get(const uint8_t *area, unsigned at, unsigned size) {
     uint64_t v = 0;

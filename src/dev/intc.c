@@ -15,9 +15,7 @@
 #include "dev/intc_internal.h"
 #include "dev/ticks.h"
 
-#define IOAPIC_BASE 0xfec00000u
 #define PAGE        0x1000u
-#define GSIS        24u
 #define ISA_GSIS    16u
 #define CASCADE_GSI 2u
 #define CPUS_MAX    4096u

@@ -11,6 +11,7 @@
 #define DEV_INTC_INTERNAL_H
 
 #include "dev/dev.h"
+#include "penumbra/x86.h"
 
 /* Delivery modes, as in the ICR, the LVT and the IO-APIC's redirection entries. */
 enum apic_mode {
@@ -57,8 +58,6 @@ void pic_elcr_write(struct pic *p, unsigned chip, uint8_t value);
 
 /* ---- ioapic.c ---- */
 
-#define IOAPIC_PINS 24u
-
 struct ioapic {
     struct intc *intc;
     uint64_t entry[IOAPIC_PINS];
@@ -79,12 +78,8 @@ enum { LVT_TIMER, LVT_THERMAL, LVT_PERF, LVT_LINT0, LVT_LINT1, LVT_ERROR, LVT_CO
 /* Version 0x14, LVT_COUNT entries, EOI-broadcast suppression. */
 #define LAPIC_VERSION (0x14u | (LVT_COUNT - 1) << 16 | 1u << 24)
 
-#define LVT_MASKED      0x10000u
-#define LVT_LEVEL       0x8000u
-#define APIC_BASE_BSP   0x100u
-#define APIC_BASE_X2    0x400u
-#define APIC_BASE_EN    0x800u
-#define APIC_BASE_RESET 0xfee00000u
+#define LVT_MASKED 0x10000u
+#define LVT_LEVEL  0x8000u
 
 struct lapic {
     struct intc *intc;

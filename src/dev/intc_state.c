@@ -9,8 +9,6 @@
 
 #include "dev/intc_internal.h"
 
-#define GSIS 24u
-
 enum {
     REG_ID = 0x02,
     REG_VERSION = 0x03,

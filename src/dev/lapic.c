@@ -53,11 +53,6 @@
 #define ICR_MASK    0xccfffu /* without delivery status */
 #define BROADCAST   0xffffffffu
 
-#define MSR_APIC_BASE    0x1bu
-#define MSR_TSC_DEADLINE 0x6e0u
-#define MSR_X2APIC       0x800u
-#define MSR_X2APIC_LAST  0x8ffu
-
 /* Which bits of an LVT entry are kept. */
 static const uint32_t lvt_mask[LVT_COUNT] = {
     [LVT_TIMER] = 0x700ff, [LVT_THERMAL] = 0x107ff, [LVT_PERF] = 0x107ff,

@@ -15,12 +15,12 @@
 #include <string.h>
 
 #include "dev/dev.h"
+#include "penumbra/x86.h"
 
 #define PORT_ECHO  0xe0u
 #define PORT_FLUSH 0xe4u
 #define PORT_BYTE  0xe8u
 #define PORT_IRQ   0x2000u
-#define GSIS       24u
 #define MEM_BASE   0xff000000u
 #define MEM_SIZE   0x10000u
 

@@ -21,10 +21,6 @@
 #include "engine/engines.h"
 #include "engine/kvm_vm.h"
 
-#define MSR_APIC_BASE   0x1bu
-#define APIC_BASE_RESET 0xfee00000u
-#define IOAPIC_BASE     0xfec00000u
-
 struct kvm_fallback {
     struct pn_engine *engine;
     struct kvm_vcpu *vcpu;

@@ -13,10 +13,8 @@
 
 #include "engine/kvm_vm.h"
 
-#define IOAPIC_BASE  0xfec00000u
 #define ENTRY_MASKED 0x10000u
 #define ENTRY_LEVEL  0x8000u
-#define GSIS         24u
 
 static int64_t mono_ns(void) {
     struct timespec t;

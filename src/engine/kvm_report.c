@@ -8,15 +8,12 @@
 #include "engine/kvm_vm.h"
 
 #define INSN_MAX 15u
-#define CS_L     0x2000u
-#define CS_DB    0x4000u
-#define EFER_LMA 0x400u
 
 static unsigned code_bits(const struct pn_cpu_state *s) {
     uint32_t attr = s->seg[PN_CS].attr;
-    if (s->efer & EFER_LMA && attr & CS_L)
+    if (s->efer & EFER_LMA && attr & ATTR_L)
         return 64;
-    return attr & CS_DB ? 32 : 16;
+    return attr & ATTR_DB ? 32 : 16;
 }
 
 static uint64_t code_linear(const struct pn_cpu_state *s) {

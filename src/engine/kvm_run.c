@@ -24,7 +24,6 @@
 #include "engine/kvm_vm.h"
 
 #define KICK_SIGNAL SIGRTMIN
-#define RFLAGS_IF   0x200u
 
 #ifndef KVM_EXIT_MEMORY_FAULT /* Linux 6.8 */
 #define KVM_EXIT_MEMORY_FAULT 39

@@ -12,14 +12,6 @@
 
 #include "engine/kvm_vm.h"
 
-#define XFEATURE_PKRU    9u
-#define XSTATE_BV_OFFSET 512u
-#define XFEATURE_SSE     2u
-#define MXCSR_OFFSET     24u
-#define MXCSR_INIT       0x1f80u
-#define XMM_OFFSET       160u
-#define XMM_SIZE         256u
-
 /* What a running guest keeps in MSRs; those that the host's KVM refuses are left out. */
 static const uint32_t msr_list[] = {
     0x10,  0x174,      0x175,      0x176,      0x1a0,      0x277,      0x48,       0x3b,
@@ -29,8 +21,6 @@ static const uint32_t msr_list[] = {
     0x205, 0x206,      0x207,      0x208,      0x209,      0x20a,      0x20b,      0x20c,
     0x20d, 0x20e,      0x20f,      0xda0,
 };
-#define MSR_TSC        0x10
-#define MSR_APIC_BASE  0x1b
 #define MSR_LIST_COUNT (sizeof(msr_list) / sizeof(msr_list[0]))
 
 struct msr_buffer {
@@ -109,7 +99,7 @@ static void regs_to(struct kvm_regs *r, const struct pn_cpu_state *s) {
 /* Where PKRU lies in the standard format is the host CPU's choice (CPUID leaf 0dh). */
 static unsigned pkru_offset(void) {
     unsigned a, b, c, d;
-    if (!__get_cpuid_count(0xd, XFEATURE_PKRU, &a, &b, &c, &d) || a < 4 || b > 4092)
+    if (!__get_cpuid_count(0xd, XSTATE_PKRU_NR, &a, &b, &c, &d) || a < 4 || b > 4092)
         return 0;
     return b;
 }
@@ -201,9 +191,9 @@ int kvm_get_cpu(struct kvm_vcpu *v, struct pn_cpu_state *s) {
         return -errno;
     memcpy(s->xsave, &xsave, sizeof(s->xsave));
     uint64_t present;
-    memcpy(&present, s->xsave + XSTATE_BV_OFFSET, sizeof(present));
+    memcpy(&present, s->xsave + XSAVE_HEADER, sizeof(present));
     unsigned offset = pkru_offset();
-    if (offset && present >> XFEATURE_PKRU & 1)
+    if (offset && present & XSTATE_PKRU)
         memcpy(&s->pkru, s->xsave + offset, sizeof(s->pkru));
     return 0;
 }
@@ -267,18 +257,18 @@ static int set_vector(struct kvm_vcpu *v, const struct pn_cpu_state *s) {
     uint64_t present;
     uint32_t mxcsr;
     memcpy(area, s->xsave, sizeof(xsave));
-    memcpy(&present, area + XSTATE_BV_OFFSET, sizeof(present));
-    memcpy(&mxcsr, area + MXCSR_OFFSET, sizeof(mxcsr));
-    if (!(present & XFEATURE_SSE) && mxcsr != MXCSR_INIT) {
-        memset(area + XMM_OFFSET, 0, XMM_SIZE); /* KVM takes MXCSR with SSE only */
-        present |= XFEATURE_SSE;
+    memcpy(&present, area + XSAVE_HEADER, sizeof(present));
+    memcpy(&mxcsr, area + FX_MXCSR, sizeof(mxcsr));
+    if (!(present & XSTATE_SSE) && mxcsr != MXCSR_INIT) {
+        memset(area + FX_XMM, 0, FX_XMM_SIZE); /* KVM takes MXCSR with SSE only */
+        present |= XSTATE_SSE;
     }
     unsigned offset = pkru_offset();
     if (offset && s->pkru) {
-        present |= 1ull << XFEATURE_PKRU;
+        present |= XSTATE_PKRU;
         memcpy(area + offset, &s->pkru, sizeof(s->pkru));
     }
-    memcpy(area + XSTATE_BV_OFFSET, &present, sizeof(present));
+    memcpy(area + XSAVE_HEADER, &present, sizeof(present));
     return ioctl(v->fd, KVM_SET_XSAVE, &xsave) < 0 ? -errno : 0;
 }
 

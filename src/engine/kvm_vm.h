@@ -8,6 +8,7 @@
 
 #include "penumbra/engine.h"
 #include "penumbra/kvm_host.h"
+#include "penumbra/x86.h"
 
 struct kvm_vcpu {
     struct pn_engine *engine;

@@ -34,8 +34,6 @@ static const struct {
     FIELD(0x3b, tsc_adjust),
 };
 #undef FIELD
-#define MSR_APIC_BASE    0x1b
-#define MSR_TSC_DEADLINE 0x6e0
 
 /* MTRRs: default type, fixed and variable ranges. */
 static const uint16_t mtrrs[] = {

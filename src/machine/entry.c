@@ -11,30 +11,14 @@
 
 #include "machine/internal.h"
 
-#define CR0_PE   0x1u
-#define CR0_MP   0x2u
-#define CR0_ET   0x10u
-#define CR0_NE   0x20u
-#define CR0_WP   0x10000u
-#define CR0_PG   0x80000000u
-#define CR4_PAE  0x20u
-#define CR4_LA57 0x1000u
-#define EFER_LME 0x100u
-#define EFER_LMA 0x400u
-
 #define SEL_CODE 0x10
 #define SEL_DATA 0x18
 #define SEL_TSS  0x20
 
-#define ATTR_CODE64   0xaf9bu
-#define ATTR_CODE32   0xcf9bu
-#define ATTR_DATA32   0xcf93u
-#define ATTR_TSS      0x008bu
-#define ATTR_UNUSABLE 0x10000u
-
-#define PTE_P  1ull
-#define PTE_W  2ull
-#define PTE_PS 0x80ull
+#define ATTR_CODE64 0xaf9bu
+#define ATTR_CODE32 0xcf9bu
+#define ATTR_DATA32 0xcf93u
+#define ATTR_TSS    0x008bu
 
 static uint64_t descriptor(uint32_t attr, uint32_t base, uint32_t limit) {
     return (limit & 0xffffu) | (uint64_t)(base & 0xffffffu) << 16 |

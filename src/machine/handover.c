@@ -18,11 +18,7 @@
 
 #include "machine/state.h"
 
-#define MSR_APIC_BASE   0x1bu
-#define APIC_BASE_RESET 0xfee00000u
-#define APIC_BASE_BSP   0x100u
-#define APIC_BASE_EN    0x800u
-#define PIT_LINE        1u /* gsi 0: driven by the 8254, wherever that is */
+#define PIT_LINE 1u /* gsi 0: driven by the 8254, wherever that is */
 
 static uint64_t host_ns(void) {
     struct timespec t;

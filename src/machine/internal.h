@@ -8,6 +8,7 @@
 
 #include "base/err.h"
 #include "machine/machine.h"
+#include "penumbra/x86.h"
 
 /* ---- Memory map ---- */
 
@@ -17,7 +18,6 @@
 #define HIGH_RAM_BASE 0x100000000ull
 #define EBDA_BASE     0x9fc00u /* 640 KiB less the EBDA: where conventional RAM ends */
 #define ACPI_BASE     0xf0000u /* tables: reserved in the e820 up to 1 MiB */
-#define IOAPIC_BASE   0xfec00000u
 #define LAPIC_BASE    0xfee00000u
 
 #define MACHINE_CPUS_MAX 64u

@@ -31,8 +31,6 @@
 #define STUCK_WAKES 1000u
 #define STUCK_NS    10000000000u
 
-#define RFLAGS_IF 0x200u
-
 static uint64_t host_ns(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
@@ -209,7 +207,7 @@ static bool interrupts_on(struct machine *m) {
     bool on = !s;
     for (unsigned i = 0; s && !on && i < m->cfg.cpus; i++)
         on = m->cpu[i].state == CPU_HALTED && m->ops->get_state(m->engine, i, s) == 0 &&
-             s->rflags & RFLAGS_IF;
+             s->rflags & FL_IF;
     free(s);
     return on;
 }

@@ -16,15 +16,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum {
-    MSR_WALL_CLOCK_OLD = 0x11,
-    MSR_SYSTEM_TIME_OLD = 0x12,
-    MSR_WALL_CLOCK = 0x4b564d00,
-    MSR_SYSTEM_TIME = 0x4b564d01,
-    MSR_STEAL_TIME = 0x4b564d03,
-    MSR_EOI = 0x4b564d04,
-    MSR_LAST = 0x4b564dff
-};
+#include "penumbra/x86.h"
+
 #define MSR_ENABLED         1u
 #define STEAL_TIME_RESERVED 0x3eu
 #define EOI_RESERVED        0x2u
@@ -204,8 +197,8 @@ bool pv_eoi_withdraw(struct pv *pv, unsigned cpu) {
 /* ---- MSRs ---- */
 
 bool pv_is_msr(uint32_t index) {
-    return index == MSR_WALL_CLOCK_OLD || index == MSR_SYSTEM_TIME_OLD ||
-           (index >= MSR_WALL_CLOCK && index <= MSR_LAST);
+    return index == MSR_KVM_WALL_CLOCK_OLD || index == MSR_KVM_SYSTEM_TIME_OLD ||
+           (index >= MSR_KVM_WALL_CLOCK && index <= MSR_KVM_LAST);
 }
 
 /* Where an MSR's value is kept. Return: NULL when there is none, or its feature is off.
@@ -214,15 +207,15 @@ static uint64_t *msr_value(struct pv *pv, unsigned cpu, uint32_t index) {
     uint32_t on = pv->cfg.features;
     struct pv_cpu *c = &pv->cpu[cpu];
     switch (index) {
-    case MSR_WALL_CLOCK_OLD:
-    case MSR_WALL_CLOCK:
+    case MSR_KVM_WALL_CLOCK_OLD:
+    case MSR_KVM_WALL_CLOCK:
         return on & PN_PV_PVCLOCK ? &pv->wall_msr : NULL;
-    case MSR_SYSTEM_TIME_OLD:
-    case MSR_SYSTEM_TIME:
+    case MSR_KVM_SYSTEM_TIME_OLD:
+    case MSR_KVM_SYSTEM_TIME:
         return on & PN_PV_PVCLOCK ? &c->time_msr : NULL;
-    case MSR_STEAL_TIME:
+    case MSR_KVM_STEAL_TIME:
         return on & PN_PV_STEAL_TIME ? &c->steal_msr : NULL;
-    case MSR_EOI:
+    case MSR_KVM_EOI:
         return on & PN_PV_EOI ? &c->eoi_msr : NULL;
     default:
         return NULL;
@@ -243,19 +236,19 @@ int pv_msr_write(struct pv *pv, unsigned cpu, uint32_t index, uint64_t value) {
     if (!v)
         return -1;
     switch (index) {
-    case MSR_WALL_CLOCK_OLD:
-    case MSR_WALL_CLOCK:
+    case MSR_KVM_WALL_CLOCK_OLD:
+    case MSR_KVM_WALL_CLOCK:
         *v = value;
         if (value)
             tell_wall_clock(pv);
         return 0;
-    case MSR_SYSTEM_TIME_OLD:
-    case MSR_SYSTEM_TIME:
+    case MSR_KVM_SYSTEM_TIME_OLD:
+    case MSR_KVM_SYSTEM_TIME:
         *v = value;
         if (value & MSR_ENABLED)
             tell_system_time(pv, cpu);
         return 0;
-    case MSR_STEAL_TIME:
+    case MSR_KVM_STEAL_TIME:
         if (value & STEAL_TIME_RESERVED)
             return -1;
         *v = value;
@@ -263,7 +256,7 @@ int pv_msr_write(struct pv *pv, unsigned cpu, uint32_t index, uint64_t value) {
         if (value & MSR_ENABLED)
             tell_steal(pv, cpu, 0, false);
         return 0;
-    default: /* MSR_EOI */
+    default: /* MSR_KVM_EOI */
         if (value & EOI_RESERVED ||
             (value & MSR_ENABLED && !read_all(pv, value & ~(uint64_t)1, &byte, 1)))
             return -1;

@@ -161,7 +161,7 @@ void fix_long(void) {
     ram_put(TSS + 0x24, 0x2a000, 8); /* IST1 */
     fx.cpu->cr3 = 0x1000;
     fx.cpu->cr4 = CR4_PAE;
-    fx.cpu->efer = EFER_LME | EFER_LMA | EFER_SCE | EFER_NX;
+    fx.cpu->efer = EFER_LME | EFER_LMA | EFER_SCE | EFER_NXE;
     fx.cpu->cr0 = CR0_PE | CR0_PG | 0x10010;
     settle();
 }

@@ -97,7 +97,7 @@ void guest_create(struct guest *g, const struct guest_options *opt) {
     cpu->cr0 = CR0_PE | CR0_PG | CR0_NE | CR0_MP | CR0_ET | CR0_WP;
     cpu->cr3 = TABLES;
     cpu->cr4 = CR4_PAE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_OSXSAVE | CR4_FSGSBASE;
-    cpu->efer = EFER_LME | EFER_LMA | EFER_SCE | EFER_NX;
+    cpu->efer = EFER_LME | EFER_LMA | EFER_SCE | EFER_NXE;
     cpu->xcr0 = 7 & (g->model->xcr0_valid | 1);
     unsigned dpl = opt->user ? 3 : 0;
     cpu->cpl = (uint8_t)dpl;

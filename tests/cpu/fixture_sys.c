@@ -114,7 +114,7 @@ void sys_long_mode(struct sys *s) {
     cpu->cr0 = CR0_PG | CR0_PE | CR0_ET | CR0_NE | CR0_WP;
     cpu->cr3 = SYS_TABLES;
     cpu->cr4 = CR4_PAE | CR4_OSFXSR | CR4_OSXMMEXCPT;
-    cpu->efer = EFER_LME | EFER_LMA | EFER_SCE | EFER_NX;
+    cpu->efer = EFER_LME | EFER_LMA | EFER_SCE | EFER_NXE;
     for (unsigned i = SEG_ES; i <= SEG_GS; i++)
         cpu->seg[i] = (struct cpu_seg){.sel = 0x10,
                                        .attr = ATTR_P | ATTR_S | ATTR_DB | ATTR_G | 3,

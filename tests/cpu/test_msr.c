@@ -63,7 +63,7 @@ END_TEST
 
 START_TEST(test_efer) {
     uint64_t efer = rd(0xc0000080);
-    ck_assert_uint_eq(efer, EFER_SCE | EFER_LME | EFER_LMA | EFER_NX);
+    ck_assert_uint_eq(efer, EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE);
     keeps(0xc0000080, efer & ~(uint64_t)EFER_SCE);
     refuses(0xc0000080, efer & ~(uint64_t)EFER_LME); /* paging is on */
     refuses(0xc0000080, efer | 1u << 12);            /* SVME */
