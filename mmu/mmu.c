@@ -118,7 +118,7 @@ void pn_mmu_walk_cost(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access acces
     struct pn_mmu *mmu = vcpu->mmu;
     struct walk w;
     *out = (struct pn_walk_cost){0};
-    bool found = walk_guest(vcpu, &vcpu->walk, gva, access, mode, WALK_PROBE, &w) == 0;
+    bool found = stage_walk(vcpu, &vcpu->walk, gva, access, mode, WALK_PROBE, &w) == 0;
     for (unsigned level = walk_first(&w); level >= w.level && level; level--)
         out->native++;
     out->complete = mmu->ops->walk_cost(vcpu, gva, &w, found, out);

@@ -60,21 +60,6 @@ static void audit_slot(struct audit *a, struct slot *s) {
 
 /* ---- TLBs ---- */
 
-/* The mode that a root's key stands for (mode_bits in root.c). */
-static struct walk_mode key_mode(const struct pn_mmu *mmu, const struct root *r) {
-    unsigned b = r->key.mode, levels = b & 7;
-    struct pn_paging p = {.pkru = r->pkru, .pkrs = r->pkrs};
-    p.cr0 = (levels ? 1ull << 31 : 0) | (uint64_t)(b >> 5 & 1) << 16;
-    p.cr4 = (uint64_t)(b >> 3 & 1) << 4 | (levels >= 3 ? 0x20 : 0) |
-            (levels == 5 ? 0x1000 : 0) | (uint64_t)(b >> 6 & 1) << 20 |
-            (uint64_t)(b >> 7 & 1) << 21 | (uint64_t)(b >> 8 & 1) << 22 |
-            (uint64_t)(b >> 9 & 1) << 24;
-    p.efer = (uint64_t)(b >> 4 & 1) << 11 | (uint64_t)(b >> 10 & 1) << 10;
-    struct walk_mode m;
-    walk_mode_init(&m, &p, mmu->cfg.maxphyaddr);
-    return m;
-}
-
 /* Tags go one by one, the host page stays: without a tag nothing is granted. */
 static bool entry_gva(const struct pn_tlb_entry *e, unsigned i, pn_gva *gva) {
     bool any = false;
@@ -86,8 +71,7 @@ static bool entry_gva(const struct pn_tlb_entry *e, unsigned i, pn_gva *gva) {
     return any;
 }
 
-static void audit_tlb(struct audit *a, const struct root *r, enum pn_tlb_mode mode,
-                      const struct walk_mode *m) {
+static void audit_tlb(struct audit *a, const struct root *r, enum pn_tlb_mode mode) {
     unsigned filled = 0;
     for (unsigned i = 0; i < PN_TLB_ENTRIES; i++) {
         if (!r->tlb[mode][i].hva)
@@ -95,7 +79,7 @@ static void audit_tlb(struct audit *a, const struct root *r, enum pn_tlb_mode mo
         filled++;
         pn_gva gva;
         if (entry_gva(&r->tlb[mode][i], i, &gva))
-            a->mmu->ops->audit_entry(a, r, m, mode, i, gva);
+            a->mmu->ops->audit_entry(a, r, mode, i, gva);
         if (r->filled[mode] > TLB_FILLED)
             continue;
         bool listed = false;
@@ -122,9 +106,8 @@ static void audit_roots(struct audit *a, const struct pn_mmu_vcpu *vcpu) {
         for (unsigned k = 0; k < i; k++)
             if (vs->root[k].valid && vs->root[k].fetch_gen == r->fetch_gen)
                 wrong(a, "roots %u and %u share a fetch generation", i, k);
-        struct walk_mode m = key_mode(a->mmu, r);
         for (unsigned mode = 0; mode < PN_TLB_MODES; mode++)
-            audit_tlb(a, r, mode, &m);
+            audit_tlb(a, r, mode);
     }
     if (!vs->cur->valid || vs->cur->stale)
         wrong(a, "the current root is invalid or stale");

@@ -9,6 +9,7 @@
 
 #include "mmu/core/walk.h"
 #include "penumbra/mmu.h"
+#include "penumbra/x86.h"
 
 struct root;
 struct audit;
@@ -95,13 +96,8 @@ struct mmu_ops {
     bool (*walk_cost)(struct pn_mmu_vcpu *vcpu, pn_gva gva, const struct walk *w,
                       bool found, struct pn_walk_cost *c);
     void (*zap_all)(struct pn_mmu_vcpu *vcpu);
-    /* One reference of a 2D walk to a gpte at gpa, for the translation of gva (tdp).
-     * Return: its host address, or NULL where there is no memslot. *again: the
-     * second-level tables could not answer and do now: the walk starts over, as after a
-     * VM exit. write: A or D is about to be set there. Return: start over. */
-    const void *(*table_read)(struct pn_mmu_vcpu *vcpu, pn_gva gva, pn_gpa gpa,
-                              bool *again);
-    bool (*table_write)(struct pn_mmu_vcpu *vcpu, pn_gva gva, pn_gpa gpa);
+    /* What a guest's tables stand on; NULL: the memslots. */
+    const struct stage *below;
     /* A root lost the table it stands on. */
     void (*root_drop)(struct pn_mmu_vcpu *vcpu, struct root *r);
     /* The guest flushed this root since its last use: make its TLB right. */
@@ -133,8 +129,8 @@ struct mmu_ops {
     void (*audit)(struct audit *a);
     void (*audit_large)(struct audit *a, const struct slot *s, unsigned level,
                         uint32_t *want);
-    void (*audit_entry)(struct audit *a, const struct root *r, const struct walk_mode *m,
-                        enum pn_tlb_mode mode, unsigned i, pn_gva gva);
+    void (*audit_entry)(struct audit *a, const struct root *r, enum pn_tlb_mode mode,
+                        unsigned i, pn_gva gva);
 };
 
 /*
@@ -202,10 +198,9 @@ struct pn_mmu_vcpu {
     struct pn_stats *stats;
     struct pn_ring *ring;
     struct pn_paging paging;
-    struct walk_mode walk;    /* derived from paging */
+    struct stage walk;        /* derived from paging */
     struct vcpu_roots *roots; /* and their TLBs: root.h */
     struct model *model;      /* the observer's; NULL: no TLB model */
-    unsigned fixes;           /* TDP: violations of the translation in progress */
 };
 
 struct pn_mmu {
@@ -279,10 +274,6 @@ void track_slot_gone(struct pn_mmu *mmu, struct slot *s);
 void track_slot_added(struct pn_mmu_vcpu *vcpu, struct slot *s);
 /* Return: pn_mmu_track_add users of gfn. */
 uint32_t track_users(const struct pn_mmu *mmu, pn_gfn gfn);
-
-#define CR4_PGE   0x80ull
-#define CR4_PCIDE 0x20000ull
-#define CR3_PCID  0xfffull
 
 /* Are translations told apart by the PCID in CR3? */
 static inline bool pcid_on(const struct pn_mmu_vcpu *vcpu) {

@@ -19,26 +19,24 @@
 #include <string.h>
 
 #include "mmu/core/root.h"
+#include "penumbra/x86.h"
 
-#define CR0_FLUSH  0x80010000ull /* PG WP */
-#define CR4_FLUSH  (0x10ull | 0x20 | CR4_PGE | 0x1000 | CR4_PCIDE | 0x1700000)
-#define EFER_FLUSH 0xc00ull /* LMA NXE */
+#define CR0_FLUSH (CR0_PG | CR0_WP)
+#define CR4_FLUSH                                                                        \
+    (CR4_PSE | CR4_PAE | CR4_PGE | CR4_LA57 | CR4_PCIDE | CR4_SMEP | CR4_SMAP |          \
+     CR4_PKE | CR4_PKS)
+#define EFER_FLUSH (EFER_LMA | EFER_NXE)
 
 /* ---- Keys ---- */
 
-static uint16_t mode_bits(const struct walk_mode *m) {
-    return (uint16_t)(m->levels | m->pse << 3 | m->nx << 4 | m->wp << 5 | m->smep << 6 |
-                      m->smap << 7 | m->pke << 8 | m->pks << 9 | m->lma << 10);
-}
-
 static struct root_key key_now(const struct pn_mmu_vcpu *vcpu) {
-    const struct walk_mode *m = &vcpu->walk;
-    struct root_key k = {.mode = mode_bits(m)};
+    const struct stage *m = &vcpu->walk;
+    struct root_key k = {.mode = m->mode};
     if (!m->levels)
         return k;
-    k.cr3 = m->cr3 & m->addr_mask;
+    k.cr3 = m->root & m->bits.address;
     if (pcid_on(vcpu))
-        k.pcid = m->cr3 & CR3_PCID;
+        k.pcid = m->root & CR3_PCID;
     if (m->levels == 3)
         memcpy(k.pdpte, m->pdpte, sizeof(k.pdpte));
     return k;
@@ -63,10 +61,9 @@ static void root_assign(struct pn_mmu_vcpu *vcpu, struct root *r,
     tlb_flush(vcpu, r);
     r->valid = true;
     r->stale = r->loose = false;
-    r->narrow = (key->mode & 7) < 4;
+    r->narrow = (key->mode & STAGE_LEVELS) < 4;
     r->key = *key;
-    r->pkru = vcpu->walk.pkru;
-    r->pkrs = vcpu->walk.pkrs;
+    r->rights = vcpu->walk.rights;
     root_new_fetch_gen(vcpu, r);
 }
 
@@ -95,11 +92,12 @@ static struct root *victim(struct vcpu_roots *vs) {
 
 /* Entries whose key's rights changed must go. */
 static void take_pkr(struct pn_mmu_vcpu *vcpu, struct root *r) {
-    uint32_t user = vcpu->walk.pkru ^ r->pkru, super = vcpu->walk.pkrs ^ r->pkrs;
+    uint32_t user = vcpu->walk.rights.pkru ^ r->rights.pkru;
+    uint32_t super = vcpu->walk.rights.pkrs ^ r->rights.pkrs;
     if (!(user | super))
         return;
-    r->pkru = vcpu->walk.pkru;
-    r->pkrs = vcpu->walk.pkrs;
+    r->rights.pkru = vcpu->walk.rights.pkru;
+    r->rights.pkrs = vcpu->walk.rights.pkrs;
     for (unsigned key = 0; key < 16; key++)
         if ((user >> (2 * key) & 3 && r->pkeys_user >> key & 1) ||
             (super >> (2 * key) & 3 && r->pkeys_super >> key & 1)) {
@@ -125,7 +123,7 @@ bool root_load(struct pn_mmu_vcpu *vcpu) {
     }
     r->stamp = ++vs->clock;
     if (r != vs->cur || !hit)
-        pn_emit(vcpu->ring, root_switch, vcpu->walk.cr3, key.mode, hit);
+        pn_emit(vcpu->ring, root_switch, vcpu->walk.root, key.mode, hit);
     vs->cur = r;
     take_pkr(vcpu, r);
     if (r->stale)
@@ -172,10 +170,15 @@ void roots_drop_everything(struct pn_mmu *mmu) {
 
 /* ---- The calls of penumbra/mmu.h ---- */
 
+static void take_paging(struct pn_mmu_vcpu *vcpu) {
+    stage_init(&vcpu->walk, &vcpu->paging, vcpu->mmu->cfg.maxphyaddr);
+    vcpu->walk.below = vcpu->mmu->ops->below;
+}
+
 void pn_mmu_set_cr3(struct pn_mmu_vcpu *vcpu, uint64_t cr3, bool noflush,
                     const uint64_t pdpte[4]) {
-    struct walk_mode *m = &vcpu->walk;
-    vcpu->paging.cr3 = m->cr3 = cr3;
+    struct stage *m = &vcpu->walk;
+    vcpu->paging.cr3 = m->root = cr3;
     if (m->levels == 3 && pdpte) {
         memcpy(vcpu->paging.pdpte, pdpte, sizeof(vcpu->paging.pdpte));
         memcpy(m->pdpte, pdpte, sizeof(m->pdpte));
@@ -198,7 +201,7 @@ void pn_mmu_set_paging(struct pn_mmu_vcpu *vcpu, const struct pn_paging *p) {
         pn_mmu_set_pkr(vcpu, p->pkru, p->pkrs);
         return;
     }
-    walk_mode_init(&vcpu->walk, p, vcpu->mmu->cfg.maxphyaddr);
+    take_paging(vcpu);
     root_make_stale(vcpu, true, 0);
     root_load(vcpu);
     observe(vcpu->mmu, set_paging, vcpu);
@@ -206,8 +209,8 @@ void pn_mmu_set_paging(struct pn_mmu_vcpu *vcpu, const struct pn_paging *p) {
 }
 
 void pn_mmu_set_pkr(struct pn_mmu_vcpu *vcpu, uint32_t pkru, uint32_t pkrs) {
-    vcpu->paging.pkru = vcpu->walk.pkru = pkru;
-    vcpu->paging.pkrs = vcpu->walk.pkrs = pkrs;
+    vcpu->paging.pkru = vcpu->walk.rights.pkru = pkru;
+    vcpu->paging.pkrs = vcpu->walk.rights.pkrs = pkrs;
     take_pkr(vcpu, vcpu->roots->cur);
     mmu_step(vcpu->mmu);
 }
@@ -261,7 +264,7 @@ int root_init(struct pn_mmu_vcpu *vcpu) {
         r->bit = 1ull << ((number * ROOTS_MAX + i) & 63);
         vcpu->mmu->bytes += bytes;
     }
-    walk_mode_init(&vcpu->walk, &vcpu->paging, vcpu->mmu->cfg.maxphyaddr);
+    take_paging(vcpu);
     root_load(vcpu);
     return 0;
 }

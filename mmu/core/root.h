@@ -35,7 +35,7 @@ struct root {
     uint64_t fetched[FETCHED_BITS / 64]; /* pages fetched from */
     uint64_t large[2];                   /* 4 MiB, 1 GiB regions with large pages */
     uint64_t bit;                        /* root_bit */
-    uint32_t pkru, pkrs;                 /* as the TLB was filled with */
+    struct rights rights;                /* that the TLB was filled with */
     uint16_t pkeys_user, pkeys_super;    /* keys in the TLB */
     struct pn_tlb_entry *tlb[PN_TLB_MODES];
     uint32_t filled[PN_TLB_MODES];

@@ -64,8 +64,8 @@ struct sp {
     uint64_t *spt;   /* 512 sptes */
     uint64_t *gptes; /* what each leaf or MMIO spte was made from, and in a leaf table all
                         gptes as last synced; NULL for direct sps */
-    const struct walk_mode *format; /* how gptes are read */
-    pn_gfn gfn;                     /* of the table; direct: the first frame mapped */
+    const struct pt_bits *format; /* how gptes are read */
+    pn_gfn gfn;                   /* of the table; direct: the first frame mapped */
     uint32_t role;
     uint16_t used;  /* sptes that are not 0 */
     bool unsync;    /* level 1: the table may have changed unseen */

@@ -43,7 +43,7 @@ void tlb_flush(struct pn_mmu_vcpu *vcpu, struct root *r) {
 
 unsigned tlb_put(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva,
                  enum pn_tlb_mode mode, const struct tlb_grant *g) {
-    const struct walk_mode *m = &vcpu->walk;
+    const struct rights *m = &vcpu->walk.rights;
     unsigned i = tlb_index(gva), got = 0;
     uint64_t page = gva & PN_PAGE_MASK, none = PN_TLB_NONE(i);
     struct pn_tlb_entry *e = &r->tlb[mode][i];
@@ -55,13 +55,13 @@ unsigned tlb_put(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva,
         if (r->filled[mode] <= TLB_FILLED)
             r->filled[mode]++;
     }
-    e->tag[PN_READ] = walk_check(m, g->acc, g->pkey, PN_READ, mode) ? none : page;
+    e->tag[PN_READ] = rights_check(m, g->acc, g->pkey, PN_READ, mode) ? none : page;
     e->tag[PN_WRITE] = e->tag[PN_FETCH] = none;
-    if (g->store && !walk_check(m, g->acc, g->pkey, PN_WRITE, mode)) {
+    if (g->store && !rights_check(m, g->acc, g->pkey, PN_WRITE, mode)) {
         e->tag[PN_WRITE] = page;
         got |= TLB_GOT_W;
     }
-    if (g->code && !walk_check(m, g->acc, g->pkey, PN_FETCH, mode)) {
+    if (g->code && !rights_check(m, g->acc, g->pkey, PN_FETCH, mode)) {
         e->tag[PN_FETCH] = page;
         got |= TLB_GOT_X;
         r->code = true;

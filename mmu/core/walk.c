@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The guest walk: reserved bits, permissions, accessed and dirty flags.
+ * The walk of a stage: reserved bits, permissions, accessed and dirty flags. One body,
+ * compiled once per format of formats.inc.
  * Sources: SDM volume 3, "Paging" (the figures of the entry formats, "Access Rights",
  * "Page-Fault Exceptions", "Accessed and Dirty Flags").
  *
@@ -15,7 +16,7 @@
  *
  * Invariants
  * 1. A walk that ends in a fault, and a probe, write nothing.
- * 2. A successful walk leaves A set in every gpte it used, and D in the leaf of a write;
+ * 2. A successful walk leaves A set in every entry it used, and D in the leaf of a write;
  *    each is set by compare-and-swap against the value that the walk was decided on. When
  *    that fails the whole walk is done again: some other store made progress.
  * 3. Every A or D write marks the dirty log and is reported by ops->written(ad).
@@ -25,139 +26,89 @@
 #include <string.h>
 
 #include "mmu/core/internal.h"
-
-#define GPTE_P          0x001u
-#define GPTE_W          0x002u
-#define GPTE_U          0x004u
-#define GPTE_A          0x020u
-#define GPTE_D          0x040u
-#define GPTE_PS         0x080u
-#define GPTE_G          0x100u
-#define GPTE_NX         (1ull << 63)
-#define GPTE_PKEY_SHIFT 59
-
-#define CR0_WP   (1ull << 16)
-#define CR0_PG   (1ull << 31)
-#define CR4_PSE  (1ull << 4)
-#define CR4_PAE  (1ull << 5)
-#define CR4_LA57 (1ull << 12)
-#define CR4_SMEP (1ull << 20)
-#define CR4_SMAP (1ull << 21)
-#define CR4_PKE  (1ull << 22)
-#define CR4_PKS  (1ull << 24)
-#define EFER_LMA (1ull << 10)
-#define EFER_NXE (1ull << 11)
+#include "penumbra/x86.h"
 
 #define VECTOR_PF 14
 
-/* ---- The mode: masks and the permission table ---- */
-
-/* Bits first..last set; none when last < first. */
-static uint64_t bits(unsigned first, unsigned last) {
-    return last < first ? 0 : (~0ull >> (63 - last)) & (~0ull << first);
-}
-
-static void init_rsvd_32(struct walk_mode *m) {
-    memset(m->rsvd, 0, sizeof(m->rsvd));
-    unsigned width = m->maxphyaddr < 40 ? m->maxphyaddr : 40;
-    if (m->pse)
-        m->rsvd[1][2] = bits(width - 19, 21);
-}
-
-static void init_rsvd_64(struct walk_mode *m) {
-    uint64_t high = bits(m->maxphyaddr, m->levels == 3 ? 62 : 51);
-    if (!m->nx)
-        high |= GPTE_NX;
-    for (unsigned level = 1; level <= WALK_LEVELS; level++)
-        m->rsvd[0][level] = m->rsvd[1][level] = high;
-    m->rsvd[1][2] |= bits(13, 20);
-    m->rsvd[1][3] |= bits(13, 29);
-    m->rsvd[1][4] |= GPTE_PS;
-    m->rsvd[1][5] |= GPTE_PS;
-}
+/* ---- Rights ---- */
 
 /* Would these rights fault, protection keys apart? */
-static bool denied(const struct walk_mode *m, unsigned acc, enum pn_access access,
+static bool denied(uint16_t on, unsigned acc, enum pn_access access,
                    enum pn_tlb_mode mode) {
     bool user = mode == PN_TLB_USER, user_page = acc & ACC_USER;
     if (user && !user_page)
         return true;
     if (access == PN_FETCH)
-        return !(acc & ACC_EXEC) || (m->smep && !user && user_page);
-    if (m->smap && mode == PN_TLB_SUPER && user_page)
+        return !(acc & ACC_EXEC) || (on & STAGE_SMEP && !user && user_page);
+    if (on & STAGE_SMAP && mode == PN_TLB_SUPER && user_page)
         return true;
-    return access == PN_WRITE && !(acc & ACC_WRITE) && (user || m->wp);
+    return access == PN_WRITE && !(acc & ACC_WRITE) && (user || on & STAGE_WP);
 }
 
-static void init_permissions(struct walk_mode *m) {
+static void rights_init(struct rights *r, uint16_t on) {
     for (int access = PN_READ; access <= PN_FETCH; access++)
         for (int mode = 0; mode < PN_TLB_MODES; mode++) {
             unsigned deny = 0, pfec = 0;
-            for (unsigned acc = 0; acc <= ACC_ALL && m->levels; acc++)
-                deny |= (unsigned)denied(m, acc, access, mode) << acc;
+            for (unsigned acc = 0; acc <= ACC_ALL && on & STAGE_LEVELS; acc++)
+                deny |= (unsigned)denied(on, acc, access, mode) << acc;
             if (access == PN_WRITE)
                 pfec |= PN_PF_WRITE;
             if (mode == PN_TLB_USER)
                 pfec |= PN_PF_USER;
-            if (access == PN_FETCH && (m->nx || m->smep))
+            if (access == PN_FETCH && on & (STAGE_NX | STAGE_SMEP))
                 pfec |= PN_PF_FETCH;
-            m->deny[access][mode] = (uint8_t)deny;
-            m->pfec[access][mode] = (uint8_t)pfec;
+            r->deny[access][mode] = (uint8_t)deny;
+            r->pfec[access][mode] = (uint8_t)pfec;
         }
+    r->wp = on & STAGE_WP;
+    r->pke = on & STAGE_PKE;
+    r->pks = on & STAGE_PKS;
 }
 
-void walk_mode_init(struct walk_mode *m, const struct pn_paging *p, uint8_t maxphyaddr) {
-    memset(m, 0, sizeof(*m));
-    m->maxphyaddr = maxphyaddr;
-    m->lma = p->efer & EFER_LMA;
+/* ---- Stages ---- */
+
+static const struct pt_format *format_of(const struct pn_paging *p) {
     if (!(p->cr0 & CR0_PG))
-        m->levels = 0;
-    else if (!(p->cr4 & CR4_PAE))
-        m->levels = 2;
-    else if (!m->lma)
-        m->levels = 3;
-    else
-        m->levels = p->cr4 & CR4_LA57 ? 5 : 4;
-    m->pse = p->cr4 & CR4_PSE;
-    m->nx = m->levels >= 3 && p->efer & EFER_NXE;
-    m->wp = p->cr0 & CR0_WP;
-    m->smep = p->cr4 & CR4_SMEP;
-    m->smap = p->cr4 & CR4_SMAP;
-    m->pke = m->levels >= 4 && p->cr4 & CR4_PKE;
-    m->pks = m->levels >= 4 && p->cr4 & CR4_PKS;
-    m->addr_mask = bits(PN_PAGE_SHIFT, maxphyaddr - 1u);
-    m->cr3 = p->cr3;
-    memcpy(m->pdpte, p->pdpte, sizeof(m->pdpte));
-    m->pkru = p->pkru;
-    m->pkrs = p->pkrs;
-    if (m->levels == 2) {
-        m->large_levels = m->pse ? 1u << 2 : 0;
-        init_rsvd_32(m);
-    } else if (m->levels) {
-        m->large_levels = m->levels == 3 ? 1u << 2 : 1u << 2 | 1u << 3;
-        init_rsvd_64(m);
-    }
-    init_permissions(m);
+        return NULL;
+    if (!(p->cr4 & CR4_PAE))
+        return &pt_formats[PT_FORMAT_pt32];
+    if (!(p->efer & EFER_LMA))
+        return &pt_formats[PT_FORMAT_pae];
+    return &pt_formats[p->cr4 & CR4_LA57 ? PT_FORMAT_long5 : PT_FORMAT_long4];
 }
 
-/* ---- What the template uses ---- */
-
-/* W and U stand where ACC_WRITE and ACC_USER do; XD is reserved where it has no meaning,
- * so a gpte without it grants execution. */
-_Static_assert(ACC_WRITE == GPTE_W && ACC_USER == GPTE_U && ACC_EXEC == 1, "one layout");
-static inline unsigned gpte_rights(uint64_t gpte) {
-    return (gpte & (GPTE_W | GPTE_U)) | (~gpte >> 63);
+static uint16_t mode_of(const struct pn_paging *p, unsigned levels) {
+    unsigned mode = levels;
+    mode |= p->cr4 & CR4_PSE ? STAGE_PSE : 0;
+    mode |= levels >= 3 && p->efer & EFER_NXE ? STAGE_NX : 0;
+    mode |= p->cr0 & CR0_WP ? STAGE_WP : 0;
+    mode |= p->cr4 & CR4_SMEP ? STAGE_SMEP : 0;
+    mode |= p->cr4 & CR4_SMAP ? STAGE_SMAP : 0;
+    mode |= levels >= 4 && p->cr4 & CR4_PKE ? STAGE_PKE : 0;
+    mode |= levels >= 4 && p->cr4 & CR4_PKS ? STAGE_PKS : 0;
+    mode |= p->efer & EFER_LMA ? STAGE_LMA : 0;
+    return (uint16_t)mode;
 }
 
-/* Frame bits 20 and up (address bits 32..39) of a 4 MiB page, from gpte bits 13..20. */
-static inline pn_gfn gpte_pse36_gfn(uint64_t gpte) {
-    return (gpte >> 13 & 0xff) << 20;
+void stage_init(struct stage *s, const struct pn_paging *p, uint8_t maxphyaddr) {
+    const struct pt_format *f = format_of(p);
+    *s = (struct stage){.root = p->cr3, .levels = f ? f->top : 0};
+    memcpy(s->pdpte, p->pdpte, sizeof(s->pdpte));
+    s->mode = mode_of(p, s->levels);
+    rights_init(&s->rights, s->mode);
+    s->rights.pkru = p->pkru;
+    s->rights.pkrs = p->pkrs;
+    unsigned features = PT_1G | PT_AD | (s->mode & STAGE_PSE ? PT_PSE : 0) |
+                        (s->mode & STAGE_NX ? PT_NX : 0);
+    if (f)
+        pt_bits_init(&s->bits, f, features, maxphyaddr);
 }
 
-/* Return: where gpa is in host memory, or NULL. */
-static inline const void *gpte_host(struct pn_mmu *mmu, pn_gpa gpa) {
-    const struct slot *s = slot_of_gfn(mmu, gpa >> PN_PAGE_SHIFT);
-    return s ? (const char *)s->pub.hva + (gpa - s->pub.gpa) : NULL;
+/* ---- What the walk uses ---- */
+
+static inline struct ref slot_read(struct pn_mmu *mmu, pn_gpa gpa) {
+    struct slot *s = slot_of_gfn(mmu, gpa >> PN_PAGE_SHIFT);
+    return (struct ref){s ? (const char *)s->pub.hva + (gpa - s->pub.gpa) : NULL, gpa};
 }
 
 static inline void count_read(struct pn_mmu_vcpu *vcpu, unsigned level, unsigned flags) {
@@ -167,20 +118,22 @@ static inline void count_read(struct pn_mmu_vcpu *vcpu, unsigned level, unsigned
     vcpu->stats->v[PN_STAT_gpte_reads_l1 + level - 1]++;
 }
 
-static uint32_t pfec_of(const struct walk_mode *m, enum pn_access access,
-                        enum pn_tlb_mode mode) {
-    return m->pfec[access][mode];
-}
-
 /* Return: -1, the walk's result. */
-static __attribute__((noinline)) int walk_fault(const struct walk_mode *m, pn_gva gva,
+static __attribute__((noinline)) int walk_fault(const struct stage *s, pn_gva gva,
                                                 enum pn_access access,
                                                 enum pn_tlb_mode mode, uint32_t error,
                                                 struct pn_ring *ring, struct walk *out) {
-    error |= pfec_of(m, access, mode);
+    out->end = !error ? WALK_ABSENT : error & PN_PF_RSVD ? WALK_RESERVED : WALK_DENIED;
+    error |= s->rights.pfec[access][mode];
     out->access = out->pt_access[out->level];
     out->fault = (struct pn_fault){VECTOR_PF, true, error, gva};
     pn_emit(ring, walker_error, gva, error);
+    return -1;
+}
+
+static int walk_below(struct walk *out, unsigned level) {
+    out->level = (uint8_t)level;
+    out->end = WALK_BELOW;
     return -1;
 }
 
@@ -193,60 +146,148 @@ static bool swap(void *hva, uint64_t old, uint64_t new, size_t size) {
                                        __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
 }
 
-/* Set the bits `want` in the gpte of one level. Return: false when it is no longer what
- * the walk read, or a 2D walk has to start over. */
-static __attribute__((noinline)) bool gpte_set_ad(struct pn_mmu_vcpu *vcpu, pn_gva gva,
-                                                  struct walk *w, unsigned level,
-                                                  uint64_t want, size_t size,
-                                                  unsigned flags) {
-    pn_gpa gpa = w->pte_gpa[level];
+/* Set the bits `want` in the entry of one level. Return: false when it is no longer what
+ * the walk read, or the stage below wants the walk to start over (or to end: w->miss). */
+static __attribute__((noinline)) bool set_ad(struct pn_mmu_vcpu *vcpu,
+                                             const struct stage *st, struct walk *w,
+                                             unsigned level, uint64_t want) {
+    const struct pt_format *f = st->bits.format;
+    pn_gpa gpa = w->slot_gpa[level];
     pn_gfn gfn = gpa >> PN_PAGE_SHIFT;
     struct slot *s = slot_of_gfn(vcpu->mmu, gfn);
     if (!s || s->pub.flags & PN_SLOT_READONLY)
         return true;
-    if (flags & WALK_2D && vcpu->mmu->ops->table_write(vcpu, gva, gpa))
+    if (st->below && (w->miss = st->below->write(vcpu, st->below, w, w->pte_gpa[level])))
         return false;
     uint64_t old = w->gpte[level], new = old | want;
-    if (!swap((char *)s->pub.hva + (gpa - s->pub.gpa), old, new, size))
+    if (!swap((char *)s->pub.hva + (gpa - s->pub.gpa), old, new, f->entry))
         return false;
     w->gpte[level] = new;
     vcpu->stats->v[PN_STAT_gpte_ad_set] += (unsigned)__builtin_popcountll(new ^ old);
-    if (~old & GPTE_A)
+    if (~old & want & f->accessed)
         pn_emit(vcpu->ring, set_accessed_bit, gpa, level);
-    if (~old & want & GPTE_D)
+    if (~old & want & f->dirty)
         pn_emit(vcpu->ring, set_dirty_bit, gpa, level);
     dirty_mark(s, gfn);
-    vcpu->mmu->ops->written(vcpu, gpa, size, true);
+    vcpu->mmu->ops->written(vcpu, gpa, f->entry, true);
     return true;
 }
 
-/* ---- One walk per mode ---- */
+/* ---- One walk per format ---- */
 
-#define PT_NAME  walk_32
-#define PT_TOP   2
-#define PT_ENTRY uint32_t
-#define PT_BITS  10
-#include "mmu/core/walk_tmpl.h"
+/* A PAE walk begins at the PDPTE register. Return: 0, *table and *first; or -1. */
+static inline int walk_pdpte(const struct pt_format *f, const struct stage *s, pn_gva gva,
+                             struct walk *out, pn_gpa *table) {
+    unsigned i = gva >> 30 & 3;
+    uint64_t pdpte = s->pdpte[i];
+    out->level = f->in_register;
+    out->pte_gpa[f->in_register] = (s->root & 0xffffffe0u) + 8 * i;
+    out->gpte[f->in_register] = pdpte;
+    out->pt_access[f->in_register] = ACC_ALL;
+    *table = pdpte & s->bits.address;
+    return pdpte & f->present ? 0 : -1;
+}
 
-#define PT_NAME  walk_pae
-#define PT_TOP   3
-#define PT_ENTRY uint64_t
-#define PT_BITS  9
-#include "mmu/core/walk_tmpl.h"
+static inline uint64_t load(const struct pt_format *f, const void *at) {
+    if (f->entry == 4)
+        return at ? __atomic_load_n((const uint32_t *)at, __ATOMIC_RELAXED) : ~0u;
+    return at ? __atomic_load_n((const uint64_t *)at, __ATOMIC_RELAXED) : ~0ull;
+}
 
-#define PT_NAME  walk_4
-#define PT_TOP   4
-#define PT_ENTRY uint64_t
-#define PT_BITS  9
-#include "mmu/core/walk_tmpl.h"
+/* f is a constant to each caller, and folds. */
+static inline __attribute__((always_inline)) int
+walk(const struct pt_format *f, struct pn_mmu_vcpu *vcpu, const struct stage *s,
+     pn_gva gva, enum pn_access access, enum pn_tlb_mode mode, unsigned flags,
+     struct walk *out) {
+    const struct pt_bits *b = &s->bits;
+    const struct stage *below = s->below;
+    struct pn_ring *ring = flags & WALK_PROBE ? NULL : vcpu->ring;
+    pn_gpa root = s->root & b->address, table;
+    unsigned first = f->top, level, acc;
+    uint64_t v, seen; /* seen: A where every entry on the way has it */
 
-#define PT_NAME  walk_5
-#define PT_TOP   5
-#define PT_ENTRY uint64_t
-#define PT_BITS  9
-#include "mmu/core/walk_tmpl.h"
+    out->top = f->top;
+    if (f->entry == 4)
+        root = (uint32_t)root;
+    if (f->in_register) {
+        if (walk_pdpte(f, s, gva, out, &root))
+            return walk_fault(s, gva, access, mode, 0, ring, out);
+        first = f->in_register - 1u;
+    }
+retry:
+    out->miss = MISS_NONE;
+    table = root;
+    acc = ACC_ALL;
+    seen = b->accessed;
+    for (level = first;; level--) {
+        pn_gpa gpa =
+            table + (gva >> pt_shift(f, level) & ((1u << f->bits) - 1)) * f->entry;
+        struct ref at =
+            below ? below->read(vcpu, below, out, gpa, flags) : slot_read(vcpu->mmu, gpa);
+        if (below && out->miss) {
+            if (out->miss == MISS_FAULT)
+                return walk_below(out, level);
+            goto retry;
+        }
+        v = load(f, at.host);
+        count_read(vcpu, level, flags);
+        out->level = (uint8_t)level;
+        out->pte_gpa[level] = gpa;
+        out->slot_gpa[level] = at.gpa;
+        out->gpte[level] = v;
+        acc &= pt_acc(f, v);
+        out->pt_access[level] = acc;
+        pn_emit(ring, paging_element, v, level, gpa);
+        if (!(v & f->present))
+            return walk_fault(s, gva, access, mode, 0, ring, out);
+        if (pt_reserved(f, b, level, v))
+            return walk_fault(s, gva, access, mode, PN_PF_PRESENT | PN_PF_RSVD, ring,
+                              out);
+        seen &= v;
+        if (level == 1 || (v & f->large && b->large_levels >> level & 1))
+            break;
+        table = v & b->address;
+    }
+
+    out->access = acc;
+    out->pkey = pt_pkey(f, v);
+    uint32_t error = rights_check(&s->rights, acc, out->pkey, access, mode);
+    if (error)
+        return walk_fault(s, gva, access, mode, error, ring, out);
+
+    uint64_t set_d = access == PN_WRITE ? b->dirty & ~v : 0;
+    if ((seen != b->accessed || set_d) && !(flags & WALK_PROBE)) {
+        for (unsigned l = first; l >= level; l--) {
+            uint64_t want = b->accessed | (l == level ? set_d : 0);
+            if (!(~out->gpte[l] & want) || set_ad(vcpu, s, out, l, want))
+                continue;
+            if (out->miss == MISS_FAULT)
+                return walk_below(out, l);
+            goto retry; /* someone changed the entry: what we read is history */
+        }
+        v = out->gpte[level];
+    }
+
+    out->end = WALK_MAPPED;
+    out->dirty = v & f->dirty;
+    out->global = v & f->global;
+    pn_gfn low = (1ull << f->bits * (level - 1)) - 1;
+    out->gfn = pt_leaf_gfn(f, b, level, v) | (gva >> PN_PAGE_SHIFT & low);
+    return 0;
+}
+
+#define PT_FORMAT(name, ...)                                                             \
+    static int walk_##name(struct pn_mmu_vcpu *vcpu, const struct stage *s, pn_gva gva,  \
+                           enum pn_access access, enum pn_tlb_mode mode, unsigned flags, \
+                           struct walk *out) {                                           \
+        return walk(&pt_formats[PT_FORMAT_##name], vcpu, s, gva, access, mode, flags,    \
+                    out);                                                                \
+    }
+#include "mmu/core/formats.inc"
+#undef PT_FORMAT
 
 static int walk_off(pn_gva gva, struct walk *out) {
+    out->end = WALK_MAPPED;
     out->top = 0;
     out->level = 3;
     out->access = ACC_ALL;
@@ -257,30 +298,74 @@ static int walk_off(pn_gva gva, struct walk *out) {
     return 0;
 }
 
-int walk_guest(struct pn_mmu_vcpu *vcpu, const struct walk_mode *m, pn_gva gva,
+int stage_walk(struct pn_mmu_vcpu *vcpu, const struct stage *s, pn_gva gva,
                enum pn_access access, enum pn_tlb_mode mode, unsigned flags,
                struct walk *out) {
-    if (!m->levels)
+    if (!s->levels)
         return walk_off(gva, out);
     if (!(flags & WALK_PROBE))
-        pn_emit(vcpu->ring, pagetable_walk, gva, pfec_of(m, access, mode));
-    switch (m->levels) {
-    case 2:
-        return walk_32(vcpu, m, gva, access, mode, flags, out);
-    case 3:
-        return walk_pae(vcpu, m, gva, access, mode, flags, out);
-    case 4:
-        return walk_4(vcpu, m, gva, access, mode, flags, out);
+        pn_emit(vcpu->ring, pagetable_walk, gva, s->rights.pfec[access][mode]);
+    switch (s->bits.format->id) {
+#define PT_FORMAT(name, ...)                                                             \
+    case PT_FORMAT_##name:                                                               \
+        return walk_##name(vcpu, s, gva, access, mode, flags, out);
+#include "mmu/core/formats.inc"
+#undef PT_FORMAT
     default:
-        return walk_5(vcpu, m, gva, access, mode, flags, out);
+        return -1; /* no such format */
     }
+}
+
+/* ---- A second level in guest memory, as the stage below ---- */
+
+static struct ref second_read(struct pn_mmu_vcpu *vcpu, const struct stage *s,
+                              struct walk *w, pn_gpa gpa, unsigned flags) {
+    struct walk in = {.fixes = w->fixes};
+    struct ref none = {0};
+    if (stage_walk(vcpu, s, gpa, PN_READ, PN_TLB_USER, flags, &in) < 0) {
+        w->miss = MISS_FAULT;
+        return none;
+    }
+    gpa = in.gfn << PN_PAGE_SHIFT | (gpa & (PN_PAGE_SIZE - 1));
+    return s->below ? s->below->read(vcpu, s->below, w, gpa, flags)
+                    : slot_read(vcpu->mmu, gpa);
+}
+
+static enum miss second_write(struct pn_mmu_vcpu *vcpu, const struct stage *s,
+                              struct walk *w, pn_gpa gpa) {
+    struct walk in = {.fixes = w->fixes};
+    if (stage_walk(vcpu, s, gpa, PN_WRITE, PN_TLB_USER, 0, &in) < 0)
+        return MISS_FAULT;
+    gpa = in.gfn << PN_PAGE_SHIFT | (gpa & (PN_PAGE_SIZE - 1));
+    return s->below ? s->below->write(vcpu, s->below, w, gpa) : MISS_NONE;
+}
+
+void stage_init_second(struct stage *s, enum pt_format_id format, unsigned features,
+                       uint8_t maxphyaddr, pn_gpa root, const struct stage *below) {
+    const struct pt_format *f = &pt_formats[format];
+    *s = (struct stage){.root = root,
+                        .levels = f->top,
+                        .below = below,
+                        .read = second_read,
+                        .write = second_write};
+    /* NPT's tables are walked as by a user; in EPT a page may be executable alone. */
+    unsigned always = f->rights == PT_W_U_NX ? ACC_USER : 0;
+    const unsigned needs[] = {[PN_READ] = ACC_USER,
+                              [PN_WRITE] = always | ACC_WRITE,
+                              [PN_FETCH] = always | ACC_EXEC};
+    for (int access = PN_READ; access <= PN_FETCH; access++)
+        for (unsigned acc = 0; acc <= ACC_ALL; acc++)
+            if ((acc & needs[access]) != needs[access])
+                for (int mode = 0; mode < PN_TLB_MODES; mode++)
+                    s->rights.deny[access][mode] |= (uint8_t)(1u << acc);
+    pt_bits_init(&s->bits, f, features, maxphyaddr);
 }
 
 enum pn_outcome pn_mmu_probe(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
                              enum pn_tlb_mode mode, struct pn_xlate *out) {
     struct walk w;
     memset(out, 0, sizeof(*out));
-    if (walk_guest(vcpu, &vcpu->walk, gva, access, mode, WALK_PROBE, &w) < 0) {
+    if (stage_walk(vcpu, &vcpu->walk, gva, access, mode, WALK_PROBE, &w) < 0) {
         out->fault = w.fault;
         return PN_OUT_GUEST_PF;
     }

@@ -205,7 +205,7 @@ void model_filter_fill(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_tlb_mode mo
 /* ---- Keys ---- */
 
 uint16_t model_context(const struct pn_mmu_vcpu *vcpu) {
-    return vcpu->model->cfg->pcid && pcid_on(vcpu) ? vcpu->walk.cr3 & CR3_PCID : 0;
+    return vcpu->model->cfg->pcid && pcid_on(vcpu) ? vcpu->walk.root & CR3_PCID : 0;
 }
 
 /* ---- TLB look-ups ---- */

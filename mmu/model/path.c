@@ -109,7 +109,8 @@ static void shadow_leaf(struct pn_mmu_vcpu *vcpu, pn_gva gva, const struct swalk
     if (!open && present && sw->spte & SPTE_HOST_W)
         open = sw->level > 1 ? large_but_for_code(mmu, s, gfn, sw->level)
                              : tracked_for_code(s, gfn);
-    p->store = open && sw->grant & SPTE_D && (sw->grant & SPTE_W || !vcpu->walk.wp);
+    p->store =
+        open && sw->grant & SPTE_D && (sw->grant & SPTE_W || !vcpu->walk.rights.wp);
     p->table_level = p->level;
 }
 
@@ -132,7 +133,7 @@ void shadow_path(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
 void shadow_path_fetched(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_tlb_mode mode,
                          struct model_path *p) {
     struct walk w;
-    if (walk_guest(vcpu, &vcpu->walk, gva, PN_FETCH, mode, WALK_PROBE, &w) < 0)
+    if (stage_walk(vcpu, &vcpu->walk, gva, PN_FETCH, mode, WALK_PROBE, &w) < 0)
         return;
     p->found = true;
     p->level = model_level(vcpu->mmu, w.gfn << PN_PAGE_SHIFT, 1, w.level);
@@ -174,7 +175,7 @@ void tdp_path(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
               enum pn_tlb_mode mode, struct model_path *p) {
     struct walk w;
     *p = (struct model_path){.guest_bits = vcpu->walk.levels == 2 ? 10 : 9};
-    p->found = walk_guest(vcpu, &vcpu->walk, gva, access, mode, WALK_PROBE, &w) == 0;
+    p->found = stage_walk(vcpu, &vcpu->walk, gva, access, mode, WALK_PROBE, &w) == 0;
     p->guest_top = walk_first(&w);
     p->guest_level = p->level = w.level;
     for (unsigned level = w.level; level <= p->guest_top; level++)
@@ -183,6 +184,6 @@ void tdp_path(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
         return;
     p->gpa = w.gfn << PN_PAGE_SHIFT | (gva & (PN_PAGE_SIZE - 1));
     p->global = w.global && vcpu->paging.cr4 & CR4_PGE;
-    p->store = w.dirty && (w.access & ACC_WRITE || !vcpu->walk.wp) &&
+    p->store = w.dirty && (w.access & ACC_WRITE || !vcpu->walk.rights.wp) &&
                tdp_reaches(vcpu->mmu->tdp, p->gpa) && second_store(vcpu->mmu, p->gpa);
 }

@@ -262,8 +262,8 @@ void shadow_audit_large(struct audit *a, const struct slot *s, unsigned level,
 
 /* ---- TLBs ---- */
 
-void shadow_audit_entry(struct audit *a, const struct root *r, const struct walk_mode *m,
-                        enum pn_tlb_mode mode, unsigned i, pn_gva gva) {
+void shadow_audit_entry(struct audit *a, const struct root *r, enum pn_tlb_mode mode,
+                        unsigned i, pn_gva gva) {
     const struct pn_tlb_entry *e = &r->tlb[mode][i];
     uint64_t none = PN_TLB_NONE(i);
     struct swalk w;
@@ -284,7 +284,7 @@ void shadow_audit_entry(struct audit *a, const struct root *r, const struct walk
     for (enum pn_access t = PN_READ; t <= PN_FETCH; t++) {
         if (e->tag[t] == none)
             continue;
-        if (e->tag[t] != gva || walk_check(m, acc, pkey, t, mode))
+        if (e->tag[t] != gva || rights_check(&r->rights, acc, pkey, t, mode))
             wrong(a, "TLB entry for gva %#llx grants access %u in mode %u",
                   (unsigned long long)gva, t, mode);
     }

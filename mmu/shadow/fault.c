@@ -64,7 +64,7 @@ static enum pn_outcome gate_outcome(const struct fault *f, enum gate gate) {
 }
 
 static void begin(const struct fault *f, bool present) {
-    uint32_t error = f->vcpu->walk.pfec[f->access][f->mode] | present;
+    uint32_t error = f->vcpu->walk.rights.pfec[f->access][f->mode] | present;
     pn_count(f->vcpu->stats, pf_taken);
     observe(f->mmu, fault_taken, f->vcpu);
     pn_emit(f->vcpu->ring, page_fault, f->gva, error);
@@ -82,7 +82,7 @@ struct step {
 /* sp's own gpte for the access, as the walk left it. */
 static uint64_t own_value(const struct fault *f, const struct sp *sp) {
     uint64_t v = f->walk.gpte[sp_level(sp)];
-    return sp->read_only ? v | GPTE_ACCESSED | GPTE_DIRTY : v;
+    return sp->read_only ? v | sp->format->accessed | sp->format->dirty : v;
 }
 
 static struct gpte own_gpte(const struct fault *f, const struct sp *sp) {
@@ -90,17 +90,17 @@ static struct gpte own_gpte(const struct fault *f, const struct sp *sp) {
 }
 
 static struct step step_from_root(const struct fault *f) {
-    const struct walk_mode *m = &f->vcpu->walk;
+    const struct stage *m = &f->vcpu->walk;
     unsigned i = level_index(f->gva, 3);
     struct step st = {.grant = SPTE_GRANT, .role = mode_role(m) | 2};
     if (m->levels == 0) {
         st.gfn = i * level_pages(3);
         st.role = ROLE_DIRECT | 2;
     } else if (m->levels == 2) {
-        st.gfn = (uint32_t)(m->cr3 & m->addr_mask) >> PN_PAGE_SHIFT;
+        st.gfn = (uint32_t)(m->root & m->bits.address) >> PN_PAGE_SHIFT;
         st.role |= i << ROLE_QUAD_SHIFT;
     } else {
-        st.gfn = (m->pdpte[i] & m->addr_mask) >> PN_PAGE_SHIFT;
+        st.gfn = (m->pdpte[i] & m->bits.address) >> PN_PAGE_SHIFT;
     }
     return st;
 }
@@ -256,7 +256,7 @@ static enum pn_outcome fault_map(struct fault *f) {
 static __attribute__((noinline)) enum pn_outcome fault(struct fault *f, bool present,
                                                        struct pn_xlate *out) {
     begin(f, present);
-    if (walk_guest(f->vcpu, &f->vcpu->walk, f->gva, f->access, f->mode, 0, &f->walk) <
+    if (stage_walk(f->vcpu, &f->vcpu->walk, f->gva, f->access, f->mode, 0, &f->walk) <
         0) {
         out->fault = f->walk.fault;
         out->hva = NULL;
@@ -301,8 +301,8 @@ static enum pn_outcome translate(struct fault *f, struct pn_xlate *out) {
     unsigned refs = shadow_walk(f->r, gva, sw);
     count_refs(vcpu->stats, sw->level + refs - 1, sw->level);
 
-    bool allowed = !walk_check(&vcpu->walk, spte_acc(sw->grant), spte_pkey(sw->grant),
-                               f->access, f->mode);
+    bool allowed = !rights_check(&vcpu->walk.rights, spte_acc(sw->grant),
+                                 spte_pkey(sw->grant), f->access, f->mode);
     bool marked = f->access != PN_WRITE || sw->grant & SPTE_D;
     if (allowed && marked && spte_leaf(sw->spte)) {
         pn_gfn gfn = swalk_gfn(sw, gva);

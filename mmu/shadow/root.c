@@ -2,10 +2,10 @@
 /* Roots of shadow tables: the sp that a root stands on. */
 #include "mmu/shadow/shadow.h"
 
-uint32_t mode_role(const struct walk_mode *m) {
+uint32_t mode_role(const struct stage *m) {
     if (m->levels == 2)
-        return ROLE_4BYTE | (m->pse ? ROLE_PSE : 0);
-    return (m->levels >= 4 ? ROLE_LONG : 0) | (m->nx ? ROLE_NX : 0);
+        return ROLE_4BYTE | (m->mode & STAGE_PSE ? ROLE_PSE : 0);
+    return (m->levels >= 4 ? ROLE_LONG : 0) | (m->mode & STAGE_NX ? ROLE_NX : 0);
 }
 
 void shadow_root_drop(struct pn_mmu_vcpu *vcpu, struct root *r) {
@@ -20,7 +20,7 @@ void shadow_root_drop(struct pn_mmu_vcpu *vcpu, struct root *r) {
 }
 
 struct sp *root_top(struct pn_mmu_vcpu *vcpu, struct root *r) {
-    const struct walk_mode *m = &vcpu->walk;
+    const struct stage *m = &vcpu->walk;
     if (r->top)
         return r->top;
     struct sp *top = m->levels < 4 ? sp_new_root(vcpu->mmu)
@@ -35,7 +35,7 @@ struct sp *root_top(struct pn_mmu_vcpu *vcpu, struct root *r) {
 }
 
 bool root_adopt(struct pn_mmu_vcpu *vcpu, struct root *r) {
-    const struct walk_mode *m = &vcpu->walk;
+    const struct stage *m = &vcpu->walk;
     const struct sp *sp;
     if (m->levels < 4)
         return false;

@@ -31,8 +31,8 @@ struct shadow {
     uint32_t pages;    /* on lru */
     uint32_t obsolete; /* of them, of an older generation */
     uint64_t gen;
-    uint64_t leaves;                  /* present leaf sptes */
-    struct walk_mode format[FORMATS]; /* how gptes are read, by role */
+    uint64_t leaves;                /* present leaf sptes */
+    struct pt_bits format[FORMATS]; /* how gptes are read, by role */
     uint32_t format_role[FORMATS];
 };
 
@@ -171,7 +171,7 @@ static inline bool sp_obsolete(const struct shadow *sh, const struct sp *sp) {
 struct sp *root_top(struct pn_mmu_vcpu *vcpu, struct root *r);
 /* Take the table that another root of this CR3 left. Return: there was one. */
 bool root_adopt(struct pn_mmu_vcpu *vcpu, struct root *r);
-uint32_t mode_role(const struct walk_mode *m);
+uint32_t mode_role(const struct stage *m);
 void shadow_root_drop(struct pn_mmu_vcpu *vcpu, struct root *r);
 
 /* ---- slot.c ---- */
@@ -216,7 +216,7 @@ bool shadow_walk_cost(struct pn_mmu_vcpu *vcpu, pn_gva gva, const struct walk *w
 void shadow_audit(struct audit *a);
 void shadow_audit_large(struct audit *a, const struct slot *s, unsigned level,
                         uint32_t *want);
-void shadow_audit_entry(struct audit *a, const struct root *r, const struct walk_mode *m,
-                        enum pn_tlb_mode mode, unsigned i, pn_gva gva);
+void shadow_audit_entry(struct audit *a, const struct root *r, enum pn_tlb_mode mode,
+                        unsigned i, pn_gva gva);
 
 #endif

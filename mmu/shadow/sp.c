@@ -41,25 +41,22 @@ int sp_init(struct pn_mmu *mmu) {
     sh->lru.next = sh->lru.prev = &sh->lru;
     static const struct {
         uint32_t role;
-        uint64_t cr4, efer;
+        enum pt_format_id format;
+        unsigned features;
     } formats[FORMATS] = {
-        {ROLE_4BYTE, 0, 0},
-        {ROLE_4BYTE | ROLE_PSE, 0x10, 0},
-        {0, 0x20, 0},
-        {ROLE_NX, 0x20, 0x800},
-        {ROLE_LONG, 0x1020, 0x400},
-        {ROLE_LONG | ROLE_NX, 0x1020, 0xc00},
+        {ROLE_4BYTE, PT_FORMAT_pt32, 0}, {ROLE_4BYTE | ROLE_PSE, PT_FORMAT_pt32, PT_PSE},
+        {0, PT_FORMAT_pae, 0},           {ROLE_NX, PT_FORMAT_pae, PT_NX},
+        {ROLE_LONG, PT_FORMAT_long5, 0}, {ROLE_LONG | ROLE_NX, PT_FORMAT_long5, PT_NX},
     };
     for (unsigned i = 0; i < FORMATS; i++) {
-        struct pn_paging p = {.cr0 = 1ull << 31, .cr4 = formats[i].cr4};
-        p.efer = formats[i].efer;
         sh->format_role[i] = formats[i].role;
-        walk_mode_init(&sh->format[i], &p, mmu->cfg.maxphyaddr);
+        pt_bits_init(&sh->format[i], &pt_formats[formats[i].format],
+                     formats[i].features | PT_1G | PT_AD, mmu->cfg.maxphyaddr);
     }
     return 0;
 }
 
-static const struct walk_mode *format_of(struct shadow *sh, uint32_t role) {
+static const struct pt_bits *format_of(struct shadow *sh, uint32_t role) {
     unsigned i = 0;
     while (sh->format_role[i] != (role & ROLE_FORMAT))
         i++;

@@ -123,7 +123,7 @@ uint64_t sp_gpte(const struct sp *sp, unsigned i, const uint8_t *table) {
     } else {
         v = __atomic_load_n((const uint64_t *)(const void *)table + i, __ATOMIC_RELAXED);
     }
-    return sp->read_only ? v | GPTE_ACCESSED | GPTE_DIRTY : v;
+    return sp->read_only ? v | sp->format->accessed | sp->format->dirty : v;
 }
 
 void spte_sync(struct pn_mmu *mmu, struct sp *sp, unsigned i, const uint8_t *table) {

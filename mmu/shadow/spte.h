@@ -91,23 +91,14 @@ static inline uint64_t spte_public(uint64_t v) {
     return v & SPTE_P ? v & ~SPTE_PAGE : v;
 }
 
-/* ---- gptes, as the shadow half reads them ---- */
-
-#define GPTE_PRESENT  0x01u
-#define GPTE_ACCESSED 0x20u
-#define GPTE_DIRTY    0x40u
-#define GPTE_LARGE    0x80u
+/* ---- gptes, as sptes are made from them ---- */
 
 /* First frame that spte i maps when v, its gpte, is a leaf. A 4 MiB gpte has two sptes.
  */
-static inline pn_gfn gpte_leaf_gfn(const struct walk_mode *format, unsigned level,
-                                   unsigned i, uint64_t v) {
-    pn_gfn gfn = (v & format->addr_mask) >> PN_PAGE_SHIFT;
-    if (level == 1)
-        return gfn;
-    if (format->levels == 2)
-        return (v >> 22 & 0x3ff) << 10 | (v >> 13 & 0xff) << 20 | (i & 1) << 9;
-    return gfn & ~(level_pages(level) - 1);
+static inline pn_gfn gpte_leaf_gfn(const struct pt_bits *bits, unsigned level, unsigned i,
+                                   uint64_t v) {
+    pn_gfn gfn = pt_leaf_gfn(bits->format, bits, level, v);
+    return bits->format->bits == 10 && level > 1 ? gfn | (pn_gfn)(i & 1) << 9 : gfn;
 }
 
 /* What a gpte says, or usable = false where a walk through it would fault or has to set
@@ -118,25 +109,23 @@ struct gpte {
     pn_gfn table;   /* gfn of the table, unless leaf */
 };
 
-static inline struct gpte gpte_decode(const struct walk_mode *format, unsigned level,
+static inline struct gpte gpte_decode(const struct pt_bits *bits, unsigned level,
                                       uint64_t v) {
+    const struct pt_format *f = bits->format;
     struct gpte g = {0};
-    bool ps = v & GPTE_LARGE;
-    if (~v & (GPTE_PRESENT | GPTE_ACCESSED) || v & format->rsvd[ps][level])
+    if (!(v & f->present) || ~v & bits->accessed || pt_reserved(f, bits, level, v))
         return g;
-    unsigned acc = (v & (ACC_WRITE | ACC_USER)) | (unsigned)(~v >> 63);
     g.usable = true;
-    g.leaf = level == 1 || (ps && format->large_levels >> level & 1);
-    g.grant = (uint64_t)acc << SPTE_ACC_SHIFT;
+    g.leaf = pt_leaf(bits, level, v);
+    g.grant = (uint64_t)pt_acc(f, v) << SPTE_ACC_SHIFT;
     if (!g.leaf) {
         g.grant |= SPTE_D;
-        g.table = (v & format->addr_mask) >> PN_PAGE_SHIFT;
+        g.table = (v & bits->address) >> PN_PAGE_SHIFT;
         return g;
     }
-    if (v & GPTE_DIRTY)
+    if (v & bits->dirty)
         g.grant |= SPTE_D;
-    if (format->levels >= 4)
-        g.grant |= (v >> 59 & 15) << SPTE_PKEY_SHIFT;
+    g.grant |= (uint64_t)pt_pkey(f, v) << SPTE_PKEY_SHIFT;
     return g;
 }
 

@@ -104,11 +104,10 @@ static bool accounts_for(struct pn_mmu *mmu, struct slot *s, const struct pn_tlb
     return !runs || h & HINT_X;
 }
 
-void tdp_audit_entry(struct audit *a, const struct root *r, const struct walk_mode *m,
-                     enum pn_tlb_mode mode, unsigned i, pn_gva gva) {
+void tdp_audit_entry(struct audit *a, const struct root *r, enum pn_tlb_mode mode,
+                     unsigned i, pn_gva gva) {
     const struct pn_tlb_entry *e = &r->tlb[mode][i];
     bool found = false;
-    (void)m;
     for (uint32_t k = 0; k < a->mmu->slots.count && !found; k++) {
         struct slot *s = a->mmu->slots.by_gfn[k];
         if (e->hva - (uintptr_t)s->pub.hva < s->pub.size)

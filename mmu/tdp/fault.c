@@ -28,6 +28,7 @@ struct violation {
     pn_gpa gpa;
     enum pn_access access; /* to gpa */
     bool final;            /* not to a gpte */
+    unsigned *fixes;       /* violations of this access so far */
     struct ewalk w;
 };
 
@@ -141,7 +142,7 @@ static __attribute__((noinline)) enum fix fix(const struct violation *v) {
         return fix_mmio(v, s);
     bool tracked = write && track_count(s, gfn);
     bool logged = write && !tracked && log_write(mmu, s, gfn);
-    bool mapped = vcpu->fixes++ < FIXES_MAX && map(vcpu, s, gfn, write && !tracked);
+    bool mapped = (*v->fixes)++ < FIXES_MAX && map(vcpu, s, gfn, write && !tracked);
     if (tracked)
         pn_count(vcpu->stats, pf_tracked);
     else if (logged)
@@ -171,44 +172,56 @@ static void misconfig(struct pn_mmu_vcpu *vcpu, pn_gva gva, pn_gpa gpa, unsigned
 
 /* ---- References to gptes ---- */
 
-const void *tdp_table_read(struct pn_mmu_vcpu *vcpu, pn_gva gva, pn_gpa gpa,
-                           bool *again) {
+static struct ref slot_ref(struct pn_mmu *mmu, pn_gpa gpa) {
+    struct slot *s = slot_of_gfn(mmu, gpa >> PN_PAGE_SHIFT);
+    return (struct ref){s ? (const char *)s->pub.hva + (gpa - s->pub.gpa) : NULL, gpa};
+}
+
+static struct ref table_read(struct pn_mmu_vcpu *vcpu, const struct stage *st,
+                             struct walk *w, pn_gpa gpa, unsigned flags) {
     struct pn_mmu *mmu = vcpu->mmu;
-    struct violation v = {.vcpu = vcpu, .gva = gva, .gpa = gpa, .access = PN_READ};
+    if (flags & WALK_PROBE)
+        return slot_ref(mmu, gpa);
+    struct violation v = {
+        .vcpu = vcpu, .gva = w->gva, .gpa = gpa, .access = PN_READ, .fixes = &w->fixes};
     ept_walk(mmu->tdp, gpa, &v.w);
     count_refs(vcpu->stats, mmu->tdp->levels, v.w.level);
     if (ept_leaf(v.w.pte, v.w.level)) {
         uint64_t inside = (level_pages(v.w.level) << PN_PAGE_SHIFT) - 1;
         if (!(v.w.pte & EPT_A))
             *v.w.ptep = v.w.pte | EPT_A;
-        return ept_hva(v.w.pte) + (gpa & inside);
+        return (struct ref){ept_hva(v.w.pte) + (gpa & inside), gpa};
     }
     if (mmio_known(mmu, v.w.pte)) {
-        misconfig(vcpu, gva, gpa, v.w.level);
-        return NULL;
+        misconfig(vcpu, w->gva, gpa, v.w.level);
+        return (struct ref){NULL, gpa};
     }
     enum fix how = fix(&v);
-    done(vcpu, gva, gpa, how == FIX_MMIO ? PN_OUT_MMIO : PN_OUT_MAPPED);
+    done(vcpu, w->gva, gpa, how == FIX_MMIO ? PN_OUT_MMIO : PN_OUT_MAPPED);
     if (how == FIX_MMIO)
-        return NULL;
-    *again = how == FIX_MAPPED;
-    struct slot *s = slot_of_gfn(mmu, gpa >> PN_PAGE_SHIFT);
-    return slot_hva(s, gpa >> PN_PAGE_SHIFT) + (gpa & (PN_PAGE_SIZE - 1));
+        return (struct ref){NULL, gpa};
+    if (how == FIX_MAPPED)
+        w->miss = MISS_AGAIN;
+    return slot_ref(mmu, gpa);
 }
 
-bool tdp_table_write(struct pn_mmu_vcpu *vcpu, pn_gva gva, pn_gpa gpa) {
-    struct violation v = {.vcpu = vcpu, .gva = gva, .gpa = gpa, .access = PN_WRITE};
+static enum miss table_write(struct pn_mmu_vcpu *vcpu, const struct stage *st,
+                             struct walk *w, pn_gpa gpa) {
+    struct violation v = {
+        .vcpu = vcpu, .gva = w->gva, .gpa = gpa, .access = PN_WRITE, .fixes = &w->fixes};
     ept_peek(vcpu->mmu->tdp, gpa, &v.w);
     if (!ept_leaf(v.w.pte, v.w.level))
-        return false; /* read by the slot alone */
+        return MISS_NONE; /* read by the slot alone */
     if (v.w.pte & EPT_W) {
         *v.w.ptep = v.w.pte | EPT_A | EPT_D;
-        return false;
+        return MISS_NONE;
     }
     enum fix how = fix(&v);
-    done(vcpu, gva, gpa, how == FIX_TRACKED ? PN_OUT_TRACKED : PN_OUT_MAPPED);
-    return how == FIX_MAPPED;
+    done(vcpu, w->gva, gpa, how == FIX_TRACKED ? PN_OUT_TRACKED : PN_OUT_MAPPED);
+    return how == FIX_MAPPED ? MISS_AGAIN : MISS_NONE;
 }
+
+const struct stage tdp_stage = {.read = table_read, .write = table_write};
 
 /* ---- The access itself ---- */
 
@@ -238,12 +251,13 @@ static enum pn_outcome mapped(const struct access *a, const struct ewalk *w,
 
 /* An exit for the access itself. Return: PN_OUT_COUNT to walk again. */
 static __attribute__((noinline)) enum pn_outcome
-unmapped(const struct access *a, const struct ewalk *w, struct pn_xlate *out) {
+unmapped(struct access *a, const struct ewalk *w, struct pn_xlate *out) {
     struct violation v = {.vcpu = a->vcpu,
                           .gva = a->gva,
                           .gpa = out->gpa,
                           .access = a->access,
                           .final = true,
+                          .fixes = &a->walk.fixes,
                           .w = *w};
     enum fix how = fix(&v);
     struct slot *s = slot_of_gfn(a->vcpu->mmu, a->walk.gfn);
@@ -259,7 +273,7 @@ unmapped(const struct access *a, const struct ewalk *w, struct pn_xlate *out) {
     return PN_OUT_MAPPED;
 }
 
-static enum pn_outcome final(const struct access *a, struct pn_xlate *out) {
+static enum pn_outcome final(struct access *a, struct pn_xlate *out) {
     struct pn_mmu *mmu = a->vcpu->mmu;
     struct ewalk w;
     if (!tdp_reaches(mmu->tdp, out->gpa)) { /* unpaged, beyond any memory */
@@ -288,11 +302,12 @@ enum pn_outcome tdp_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_acce
     a.gva = gva;
     a.access = access;
     a.mode = mode;
-    vcpu->fixes = 0;
+    a.walk.gva = gva;
+    a.walk.fixes = 0;
     pn_count(vcpu->stats, tlb_miss);
     do {
         out->hva = NULL;
-        if (walk_guest(vcpu, &vcpu->walk, gva, access, mode, WALK_2D, &a.walk) < 0) {
+        if (stage_walk(vcpu, &vcpu->walk, gva, access, mode, 0, &a.walk) < 0) {
             out->fault = a.walk.fault;
             pn_count(vcpu->stats, pf_taken);
             pn_count(vcpu->stats, pf_guest);

@@ -138,15 +138,14 @@ void tdp_inval_gva(struct pn_mmu_vcpu *vcpu, uint16_t pcid, pn_gva gva, bool all
 
 enum pn_outcome tdp_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
                               enum pn_tlb_mode mode, struct pn_xlate *out);
-const void *tdp_table_read(struct pn_mmu_vcpu *vcpu, pn_gva gva, pn_gpa gpa, bool *again);
-bool tdp_table_write(struct pn_mmu_vcpu *vcpu, pn_gva gva, pn_gpa gpa);
+extern const struct stage tdp_stage; /* the second level, as the stage below a guest's */
 bool tdp_walk_cost(struct pn_mmu_vcpu *vcpu, pn_gva gva, const struct walk *w, bool found,
                    struct pn_walk_cost *c);
 
 /* ---- audit.c ---- */
 
 void tdp_audit(struct audit *a);
-void tdp_audit_entry(struct audit *a, const struct root *r, const struct walk_mode *m,
-                     enum pn_tlb_mode mode, unsigned i, pn_gva gva);
+void tdp_audit_entry(struct audit *a, const struct root *r, enum pn_tlb_mode mode,
+                     unsigned i, pn_gva gva);
 
 #endif

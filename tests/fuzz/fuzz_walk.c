@@ -38,7 +38,8 @@ struct machine {
     struct pn_stats stats;
     uint8_t *mem; /* PAGES, then the ROM page */
     uint8_t before[MEM + PN_PAGE_SIZE];
-    struct walk_mode mode;
+    struct stage mode;
+    uint8_t maxphyaddr;
 };
 
 static void machine_init(struct machine *m, struct input *in) {
@@ -65,7 +66,8 @@ static void machine_init(struct machine *m, struct input *in) {
     p.efer = (bits >> 32 & 1) << 11 | (levels >= 4 ? 1u << 10 : 0);
     for (unsigned i = 0; i < 4; i++)
         p.pdpte[i] = take(in, 3);
-    walk_mode_init(&m->mode, &p, cfg.maxphyaddr);
+    stage_init(&m->mode, &p, cfg.maxphyaddr);
+    m->maxphyaddr = cfg.maxphyaddr;
     pn_mmu_set_paging(m->vcpu, &p);
 }
 
@@ -128,9 +130,9 @@ static void one_access(struct machine *m, struct input *in) {
     struct walk probe, walk, again;
 
     memcpy(m->before, m->mem, sizeof(m->before));
-    int rc = walk_guest(m->vcpu, &m->mode, gva, access, mode, WALK_PROBE, &probe);
+    int rc = stage_walk(m->vcpu, &m->mode, gva, access, mode, WALK_PROBE, &probe);
     REQUIRE(!memcmp(m->before, m->mem, sizeof(m->before)));
-    REQUIRE(walk_guest(m->vcpu, &m->mode, gva, access, mode, 0, &walk) == rc);
+    REQUIRE(stage_walk(m->vcpu, &m->mode, gva, access, mode, 0, &walk) == rc);
     REQUIRE(walk.level == probe.level && walk.top == probe.top);
     if (rc < 0) {
         REQUIRE(walk.fault.vector == 14 && walk.fault.address == gva);
@@ -139,12 +141,12 @@ static void one_access(struct machine *m, struct input *in) {
         return;
     }
     REQUIRE(walk.gfn == probe.gfn && walk.access == probe.access);
-    REQUIRE(walk.gfn >> (m->mode.maxphyaddr - 12) == 0 || m->mode.levels == 2);
+    REQUIRE(walk.gfn >> (m->maxphyaddr - 12) == 0 || m->mode.levels == 2);
     REQUIRE(walk.level >= 1 && walk.level <= 3);
-    REQUIRE(walk_check(&m->mode, walk.access, walk.pkey, access, mode) == 0);
+    REQUIRE(rights_check(&m->mode.rights, walk.access, walk.pkey, access, mode) == 0);
     check_dirty(m);
     check_writes(m, &walk);
-    REQUIRE(walk_guest(m->vcpu, &m->mode, gva, access, mode, 0, &again) == 0);
+    REQUIRE(stage_walk(m->vcpu, &m->mode, gva, access, mode, 0, &again) == 0);
     REQUIRE(again.gfn == walk.gfn && again.dirty == walk.dirty);
     REQUIRE(!memcmp(m->before, m->mem, sizeof(m->before)));
 }

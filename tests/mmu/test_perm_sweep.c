@@ -196,7 +196,7 @@ static uint64_t ad(bool a, bool d) {
 struct sweep {
     struct fixture f;
     struct control c;
-    struct walk_mode m;
+    struct stage m;
     uint64_t walks, faults;
     unsigned wrong;
 };
@@ -219,7 +219,7 @@ static void set_mode(struct sweep *s, unsigned bits) {
                           .efer = (c->nxe ? 0x800u : 0) | (c->levels >= 4 ? 0x500u : 0)};
     for (unsigned i = 0; i < 4; i++)
         p.pdpte[i] = PD | 1;
-    walk_mode_init(&s->m, &p, MAXPHYADDR);
+    stage_init(&s->m, &p, MAXPHYADDR);
 }
 
 /* rights: bit 0 AD, bit 1 WD. The two registers differ, and the keys around KEY say the
@@ -231,8 +231,8 @@ static void set_key(struct sweep *s, unsigned rights) {
     s->c.pkrs_ad = other & 1;
     s->c.pkrs_wd = other & 2;
     uint32_t mine = 3u << 2 * KEY;
-    s->m.pkru = (~(rights * 0x55555555u) & ~mine) | rights << 2 * KEY;
-    s->m.pkrs = (~(other * 0x55555555u) & ~mine) | other << 2 * KEY;
+    s->m.rights.pkru = (~(rights * 0x55555555u) & ~mine) | rights << 2 * KEY;
+    s->m.rights.pkrs = (~(other * 0x55555555u) & ~mine) | other << 2 * KEY;
 }
 
 static void complain(struct sweep *s, const struct entry *pde, const struct entry *pte,
@@ -269,17 +269,18 @@ static void one(struct sweep *s, const struct entry *pde, const struct entry *pt
     bool ok = true;
     if (s->walks % 8 == 0) {
         uint64_t pde_was = *pde_at, pte_was = *pte_at;
-        int rc = walk_guest(s->f.vcpu, &s->m, 0x10, r->kind, mode, WALK_PROBE, &w);
+        int rc = stage_walk(s->f.vcpu, &s->m, 0x10, r->kind, mode, WALK_PROBE, &w);
         ok = v.fault ? rc == -1 && w.fault.error == v.error : rc == 0;
         ok = ok && *pde_at == pde_was && *pte_at == pte_was;
     }
-    int rc = walk_guest(s->f.vcpu, &s->m, 0x10, r->kind, mode, 0, &w);
+    int rc = stage_walk(s->f.vcpu, &s->m, 0x10, r->kind, mode, 0, &w);
     if (v.fault)
         ok = ok && rc == -1 && w.fault.error == v.error && w.fault.vector == 14 &&
              w.fault.has_error && w.fault.address == 0x10;
     else
         ok = ok && rc == 0 &&
-             w.gfn == (pde_q & 0x80 && s->m.large_levels ? LARGE >> 12 : DATA >> 12) &&
+             w.gfn ==
+                 (pde_q & 0x80 && s->m.bits.large_levels ? LARGE >> 12 : DATA >> 12) &&
              w.dirty == (w.level == 2 ? v.pde_d : v.pte_d);
     ok = ok && *pde_at == (pde_q | ad(v.pde_a, v.pde_d)) &&
          *pte_at == (pte_q | ad(v.pte_a, v.pte_d));

@@ -26,7 +26,7 @@
 
 struct guest {
     struct fixture f;
-    struct walk_mode m;
+    struct stage m;
     struct walk w;
     unsigned levels;
 };
@@ -36,7 +36,7 @@ static void guest_init(struct guest *g, unsigned levels, uint8_t maxphyaddr) {
     g->levels = levels;
     struct pn_paging p = fixture_paging(levels, TABLE(levels == 3 ? 3 : levels));
     p.pdpte[0] = p.pdpte[1] = p.pdpte[2] = p.pdpte[3] = TABLE(2) | P;
-    walk_mode_init(&g->m, &p, maxphyaddr);
+    stage_init(&g->m, &p, maxphyaddr);
     pn_mmu_set_paging(g->f.vcpu, &p);
 }
 
@@ -77,7 +77,7 @@ static void map(struct guest *g, pn_gva gva, unsigned leaf, uint64_t gpte) {
 
 static int walk(struct guest *g, pn_gva gva, enum pn_access access, unsigned flags) {
     memset(&g->w, 0x5a, sizeof(g->w));
-    return walk_guest(g->f.vcpu, &g->m, gva, access, PN_TLB_SUPER, flags, &g->w);
+    return stage_walk(g->f.vcpu, &g->m, gva, access, PN_TLB_SUPER, flags, &g->w);
 }
 
 static const unsigned modes[] = {2, 3, 4, 5};
@@ -130,7 +130,7 @@ START_TEST(paging_off) {
         ck_assert_uint_eq(g.w.access, ACC_ALL);
         ck_assert_uint_eq(g.w.top, 0);
         for (int mode = 0; mode < PN_TLB_MODES; mode++)
-            ck_assert_uint_eq(walk_check(&g.m, 0, 0, access, mode), 0);
+            ck_assert_uint_eq(rights_check(&g.m.rights, 0, 0, access, mode), 0);
     }
     fixture_free(&g.f);
 }
@@ -141,7 +141,7 @@ START_TEST(root_and_pse) {
     struct guest g;
     guest_init(&g, 4, 40);
     map(&g, 0x1000, 1, 0x7000 | RWU);
-    g.m.cr3 |= 0xfff;
+    g.m.root |= 0xfff;
     ck_assert_int_eq(walk(&g, 0x1000, PN_READ, 0), 0);
     ck_assert_uint_eq(g.w.gfn, 7);
     fixture_free(&g.f);
@@ -149,7 +149,7 @@ START_TEST(root_and_pse) {
     guest_init(&g, 2, 40);
     struct pn_paging p = fixture_paging(2, TABLE(2));
     p.cr4 = 0;
-    walk_mode_init(&g.m, &p, 40);
+    stage_init(&g.m, &p, 40);
     put(&g, 0x1000, 2, TABLE(1) | RWU | PS);
     put(&g, 0x1000, 1, 0x7000 | RWU | PS);
     ck_assert_int_eq(walk(&g, 0x1000, PN_READ, 0), 0);
@@ -229,7 +229,7 @@ START_TEST(reserved_bits) {
             p.efer &= ~(1ull << 11);
         for (unsigned i = 0; i < 4; i++)
             p.pdpte[i] = TABLE(2) | P;
-        walk_mode_init(&g.m, &p, (uint8_t)width);
+        stage_init(&g.m, &p, (uint8_t)width);
         const pn_gva gva = 0;
         for (unsigned level = top_in_memory(&g); level >= 1; level--)
             for (unsigned ps = 0; ps <= (level == 2 || (level == 3 && levels >= 4)); ps++)
@@ -280,7 +280,7 @@ START_TEST(each_level) {
                                                    : PN_READ;
             memset(&g.w, 0, sizeof(g.w));
             int rc =
-                walk_guest(g.f.vcpu, &g.m, gva + 0x123, access, PN_TLB_USER, 0, &g.w);
+                stage_walk(g.f.vcpu, &g.m, gva + 0x123, access, PN_TLB_USER, 0, &g.w);
             ck_assert_int_eq(rc, -1);
             ck_assert_uint_eq(g.w.fault.vector, 14);
             ck_assert(g.w.fault.has_error);
@@ -315,9 +315,9 @@ START_TEST(outside_memory) {
     for (unsigned level = top_in_memory(&g); level >= 1; level--) {
         memset(g.f.mem, 0, TABLE(6));
         map(&g, gva, 1, 0x8000 | RWU);
-        struct walk_mode m = g.m;
+        struct stage m = g.m;
         if (level == top_in_memory(&g)) {
-            g.m.cr3 = 0x80000000;
+            g.m.root = 0x80000000;
             g.m.pdpte[0] = 0x80000000 | P;
         } else {
             put(&g, gva, level + 1, 0x80000000 | RWU);

@@ -31,16 +31,14 @@
 #define JUMPS  64
 #define HOT    32
 
-#define P       0x001ull
-#define W       0x002ull
-#define U       0x004ull
-#define A       0x020ull
-#define D       0x040ull
-#define PS      0x080ull
-#define G       0x100ull
-#define NX      (1ull << 63)
-#define CR4_PSE (1ull << 4)
-#define CR4_PAE (1ull << 5)
+#define P  0x001ull
+#define W  0x002ull
+#define U  0x004ull
+#define A  0x020ull
+#define D  0x040ull
+#define PS 0x080ull
+#define G  0x100ull
+#define NX (1ull << 63)
 
 struct cpu {
     struct pn_mmu_vcpu *v;
@@ -357,7 +355,7 @@ static void check_marks(struct world *w, struct cpu *c, pn_gva gva, enum pn_acce
     struct walk wk;
     if (!c->v->walk.levels)
         return;
-    if (walk_guest(c->v, &c->v->walk, gva, access, mode, WALK_PROBE, &wk) < 0)
+    if (stage_walk(c->v, &c->v->walk, gva, access, mode, WALK_PROBE, &wk) < 0)
         FAIL(w, "gva %#llx: the access took its own rights", (unsigned long long)gva);
     unsigned top = c->v->walk.levels == 3 ? 2 : c->v->walk.levels;
     for (unsigned level = wk.level; level <= top; level++) {
@@ -477,7 +475,7 @@ static void invlpg_step(struct world *w, struct cpu *c) {
     struct walk wk;
     pn_gva gva = any_gva(w);
     int rc =
-        walk_guest(c->v, &c->v->walk, gva, PN_READ, PN_TLB_SUPER_AC, WALK_PROBE, &wk);
+        stage_walk(c->v, &c->v->walk, gva, PN_READ, PN_TLB_SUPER_AC, WALK_PROBE, &wk);
     if (c->v->walk.levels && (rc == 0 || wk.level == 1) && wk.level < 3)
         write_gpte(w, c, wk.pte_gpa[wk.level], gpte_of(w, wk.level));
     if (c->p.cr4 & CR4_PCIDE && chance(w, 50))

@@ -26,15 +26,13 @@ includes() {
 
 # Objects whose source has gone are left from an older build.
 calls() {
-    local o
-    while IFS= read -r o; do
-        o=${o#./}
-        [ -f "$tree/mmu/${o%.o}" ] || continue
-        nm -P "$o" | awk -v file="$o" '{ print file, $1, $2 }'
-    done < <(cd "$objects" && find . -name '*.o' | sort) 2>/dev/null |
-        sed 's/\.o / /' |
+    find . -name '*.o' | sed 's/^\.\///' | while IFS= read -r o; do
+        [ ! -f "$tree/mmu/${o%.o}" ] || echo "$o"
+    done | xargs nm -A -P |
+        sed -E 's/\.o(\[[^]]*\])?: / /' |
         awk '$3 ~ /[TDRBV]/ { at[$2] = $1 } $3 == "U" { from[++n] = $1; to[n] = $2 }
-             END { for (i = 1; i <= n; i++) if (to[i] in at) print from[i], at[to[i]] }' | sort -u
+             END { for (i = 1; i <= n; i++) if (to[i] in at) print from[i], at[to[i]] }' |
+        sort -u
 }
 
 cd "$tree"

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+/* Which bits of an entry mean something when only some features are on. */
+#include <string.h>
+
+#include "mmu/core/format.h"
+
+/* Bits first..last set; none when last < first. */
+static uint64_t bits(unsigned first, unsigned last) {
+    return last < first ? 0 : (~0ull >> (63 - last)) & (~0ull << first);
+}
+
+/* Reserved in an entry with `large` set, beside what is in every entry. */
+static uint64_t large_rsvd(const struct pt_format *f, unsigned level, bool on,
+                           uint8_t maxphyaddr) {
+    if (!on)
+        return f->large_ignored ? 0 : f->large | f->table_zero;
+    if (f->pse36)
+        return bits((maxphyaddr < 40 ? maxphyaddr : 40) - 19u, 21);
+    return bits(f->large_low ? f->large_low : 13, pt_shift(f, level) - 1);
+}
+
+void pt_bits_init(struct pt_bits *b, const struct pt_format *f, unsigned features,
+                  uint8_t maxphyaddr) {
+    memset(b, 0, sizeof(*b));
+    b->format = f;
+    b->address = bits(PN_PAGE_SHIFT, maxphyaddr - 1u);
+    b->accessed = features & PT_AD ? f->accessed : 0;
+    b->dirty = features & PT_AD ? f->dirty : 0;
+    uint64_t all = bits(maxphyaddr, f->address_last);
+    if (!(features & PT_NX))
+        all |= f->no_execute;
+    for (unsigned level = 1; level <= f->top; level++) {
+        bool on = f->large_if[level] & (features | PT_ALWAYS);
+        b->large_levels |= (uint8_t)(on << level);
+        b->rsvd[0][level] = all | (level > 1 ? f->table_zero : 0);
+        b->rsvd[1][level] = all;
+        if (level > 1)
+            b->rsvd[1][level] |= large_rsvd(f, level, on, maxphyaddr);
+    }
+}

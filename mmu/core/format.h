@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Paging formats as data, and how an entry of one is read. The only place that knows
+ * which bit means what in a table of the guest's or of a nested hypervisor's; the layouts
+ * of our own entries are shadow/spte.h and tdp/ept.h.
+ */
+#ifndef MMU_CORE_FORMAT_H
+#define MMU_CORE_FORMAT_H
+
+#include "penumbra/types.h"
+
+/* Rights as tables grant them, KVM's ACC_* sense. Of a second level USER stands for "may
+ * be read", as in KVM's paging_tmpl.h. */
+#define ACC_EXEC  1u
+#define ACC_WRITE 2u
+#define ACC_USER  4u
+#define ACC_ALL   7u
+
+#define PT_LEVELS 5
+#define PT_BIT(n) (1ull << (n))
+
+/* What may be switched on, as a set. */
+enum pt_feature { PT_ALWAYS = 1, PT_PSE = 2, PT_1G = 4, PT_NX = 8, PT_AD = 16 };
+
+/* How the rights of an entry are read. */
+enum pt_rights {
+    PT_W_U_NX, /* bit 1 W, bit 2 U, no_execute takes execution away */
+    PT_R_W_X   /* bits 0, 1, 2 */
+};
+
+enum pt_format_id {
+#define PT_FORMAT(name, ...) PT_FORMAT_##name,
+#include "mmu/core/formats.inc"
+#undef PT_FORMAT
+    PT_FORMATS
+};
+
+struct pt_format {
+    enum pt_format_id id;
+    uint8_t top;         /* level of the root table */
+    uint8_t bits;        /* of the address, per level */
+    uint8_t entry;       /* bytes of an entry: 4 or 8 */
+    uint8_t in_register; /* the level whose entries are registers (PAE); 0: none */
+    enum pt_rights rights;
+    uint64_t present; /* an entry with none of these bits is not present */
+    uint64_t accessed, dirty, large, global, no_execute; /* 0: there is no such bit */
+    uint8_t pkey_shift;   /* of the 4-bit protection key; 0: there is none */
+    uint8_t address_last; /* address bits up to it are reserved from MAXPHYADDR;
+                             0: none */
+    uint8_t large_if[PT_LEVELS + 1]; /* by level: the feature that lets `large` map a
+                                        page; without it the bit is reserved */
+    bool large_ignored;              /* no: without it the bit means nothing */
+    bool pse36; /* bits 13..20 of a large entry are address bits 32..39 */
+    uint8_t
+        large_low; /* a large entry's lowest reserved address bit; 0: 13 (PAT is 12) */
+    uint64_t table_zero; /* reserved in entries that lead to a table */
+    uint8_t odd_rights;  /* bit n: reserved when bits 0..2 are n */
+    uint8_t odd_types; /* bit n: reserved in a leaf whose bits 3..5 (memory type) are n */
+};
+
+/* In every file of its own, so that a constant format folds into the code that uses it.
+ */
+static const struct pt_format pt_formats[PT_FORMATS] = {
+#define PT_FORMAT(name, ...) [PT_FORMAT_##name] = {.id = PT_FORMAT_##name, __VA_ARGS__},
+#include "mmu/core/formats.inc"
+#undef PT_FORMAT
+};
+
+/* A format with the features that are on. */
+struct pt_bits {
+    const struct pt_format *format; /* NULL: paging is off */
+    uint8_t large_levels;     /* bit n: an entry of level n with `large` maps a page */
+    uint64_t address;         /* bits 12 .. MAXPHYADDR-1 */
+    uint64_t accessed, dirty; /* set by walks; 0: this format has none, or not now */
+    uint64_t rsvd[2][PT_LEVELS + 1]; /* by `large` and level: bits that must be 0 */
+};
+
+/* features: a set of enum pt_feature; maxphyaddr: 36..52. */
+void pt_bits_init(struct pt_bits *b, const struct pt_format *f, unsigned features,
+                  uint8_t maxphyaddr);
+
+/* ---- Reading an entry ---- */
+
+static inline unsigned pt_shift(const struct pt_format *f, unsigned level) {
+    return PN_PAGE_SHIFT + f->bits * (level - 1);
+}
+/* Rights granted by this entry alone: ACC_*. */
+static inline unsigned pt_acc(const struct pt_format *f, uint64_t v) {
+    if (f->rights == PT_R_W_X)
+        return (unsigned)((v & 1) << 2 | (v & 2) | (v >> 2 & 1));
+    /* no_execute is bit 63 or nothing, and reserved where it has no meaning: an entry
+     * without it grants execution. */
+    return (unsigned)((v & (ACC_WRITE | ACC_USER)) | ~v >> 63);
+}
+static inline bool pt_leaf(const struct pt_bits *b, unsigned level, uint64_t v) {
+    return level == 1 || (v & b->format->large && b->large_levels >> level & 1);
+}
+/* Of a present entry: is it one that faults as reserved (a misconfiguration in EPT)? */
+static inline bool pt_reserved(const struct pt_format *f, const struct pt_bits *b,
+                               unsigned level, uint64_t v) {
+    bool large = v & f->large;
+    if (v & b->rsvd[large][level])
+        return true;
+    return (f->odd_rights && f->odd_rights >> (v & 7) & 1) ||
+           (f->odd_types && (level == 1 || large) && f->odd_types >> (v >> 3 & 7) & 1);
+}
+static inline uint8_t pt_pkey(const struct pt_format *f, uint64_t v) {
+    return f->pkey_shift ? v >> f->pkey_shift & 15 : 0;
+}
+/* First frame that a leaf of this level maps. */
+static inline pn_gfn pt_leaf_gfn(const struct pt_format *f, const struct pt_bits *b,
+                                 unsigned level, uint64_t v) {
+    pn_gfn gfn = (v & b->address) >> PN_PAGE_SHIFT;
+    if (level == 1)
+        return gfn;
+    gfn &= ~((1ull << f->bits * (level - 1)) - 1);
+    return f->pse36 ? gfn | (v >> 13 & 0xff) << 20 : gfn;
+}
+
+#endif
