@@ -23,6 +23,7 @@ static const struct mmu_ops *const kinds[] = {
 int pn_mmu_create(const struct pn_mmu_config *cfg, struct pn_mmu **out) {
     if (mmu_options_check(&cfg->opt) < 0 || cfg->maxphyaddr < 36 ||
         cfg->maxphyaddr > 52 || (unsigned)cfg->kind >= KINDS ||
+        !tracker_of(kinds[cfg->kind], cfg->tracker) ||
         (cfg->tlb && !model_possible(cfg->tlb)))
         return -EINVAL;
     struct pn_mmu *mmu = calloc(1, sizeof(*mmu));
@@ -30,6 +31,7 @@ int pn_mmu_create(const struct pn_mmu_config *cfg, struct pn_mmu **out) {
         return -ENOMEM;
     mmu->cfg = *cfg;
     mmu->ops = kinds[cfg->kind];
+    mmu->tracker = tracker_of(mmu->ops, cfg->tracker);
     mmu->step = cfg->opt.audit ? audit_or_stop : NULL;
     mmu->nobody = (struct pn_mmu_vcpu){.mmu = mmu, .stats = &mmu->none};
     if ((cfg->tlb && model_attach(mmu) < 0) || mmu->ops->init(mmu) < 0 ||

@@ -24,16 +24,6 @@
 struct pn_engine;
 struct pn_engine_ops;
 
-enum pn_dirty_tracker {
-    PN_TRACKER_OFF,
-    PN_TRACKER_WP,
-    PN_TRACKER_BITMAP,
-    PN_TRACKER_CLEAR,
-    PN_TRACKER_RING,
-    PN_TRACKER_DBIT,
-    PN_TRACKERS
-};
-
 /* Return: "bitmap"...; "off" for PN_TRACKER_OFF. */
 const char *pn_dirty_name(enum pn_dirty_tracker tracker);
 /* What it does, in half a line. */

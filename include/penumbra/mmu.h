@@ -64,10 +64,12 @@ struct pn_tlb_view {
 
 /* ---- Creation and options ---- */
 
-/* How TDP finds the pages written since a harvest. */
-enum pn_dirty_method {
-    PN_DIRTY_WP,  /* they were write-protected: the first store is a violation */
-    PN_DIRTY_DBIT /* the walker set D in their leaves: a harvest scans and clears it */
+/* Who finds the pages that were written; an MMU has WP, and DBIT under tdp. */
+enum pn_dirty_tracker {
+#define PN_TRACKER(id, name, doc) PN_TRACKER_##id,
+#include "penumbra/trackers.inc"
+#undef PN_TRACKER
+    PN_TRACKERS
 };
 
 /* Options, each settable by name (pn_mmu_option_set), defaults as KVM's. */
@@ -84,10 +86,9 @@ struct pn_mmu_options {
     uint32_t cached_roots; /* previous roots kept per vCPU, 0..15. Default 15 */
     uint32_t audit;        /* 1: audit after every call. Default 0 */
     /* TDP only. */
-    uint32_t tdp_levels;   /* 4 or 5; 5 always where maxphyaddr is above 48. Default 4 */
-    uint32_t eager_split;  /* 1: large mappings are split when dirty logging begins; 0:
-                              when they are written. Default 1 */
-    uint32_t dirty_method; /* enum pn_dirty_method. Default PN_DIRTY_WP */
+    uint32_t tdp_levels;  /* 4 or 5; 5 always where maxphyaddr is above 48. Default 4 */
+    uint32_t eager_split; /* 1: large mappings are split when dirty logging begins; 0:
+                             when they are written. Default 1 */
 };
 
 void pn_mmu_options_default(struct pn_mmu_options *opt);
@@ -111,6 +112,7 @@ enum pn_mmu_kind {
 struct pn_mmu_config {
     enum pn_mmu_kind kind;
     struct pn_mmu_options opt;
+    enum pn_dirty_tracker tracker;  /* of slots with PN_SLOT_LOG_DIRTY; OFF means WP */
     uint8_t maxphyaddr;             /* 36..52; reserved bits above it fault */
     const struct pn_tlb_model *tlb; /* copied; NULL: none */
     pn_track_fn on_track;
@@ -118,7 +120,7 @@ struct pn_mmu_config {
 };
 
 /* Return: 0 and *out, or -errno (-ENOMEM, -EINVAL for an option or a TLB model out of
- * range). */
+ * range, or a tracker that this kind has not). */
 int pn_mmu_create(const struct pn_mmu_config *cfg, struct pn_mmu **out);
 void pn_mmu_destroy(struct pn_mmu *mmu);
 

@@ -5,9 +5,8 @@
  *
  * Invariants
  * 1. A page written since the last harvest has its bit set. Stores through a writable
- *    mapping are not seen here, so a mapping of a logged page is writable only while the
- *    page's bit is set: the bit is set before the mapping is made, and a harvest
- *    write-protects each page whose bit it clears.
+ *    mapping are not seen here: how they are found all the same is the tracker's part
+ *    (tracker.c).
  * 2. Bits beyond the slot's last page are never set.
  * Locking: none (penumbra/mmu.h).
  */
@@ -22,12 +21,12 @@ void dirty_mark(struct slot *s, pn_gfn gfn) {
     s->dirty[page / 64] |= 1ull << (page % 64);
 }
 
-/* Write-protect the pages of one word of the bitmap. Return: how many. */
-static long protect_word(struct pn_mmu *mmu, struct slot *s, uint64_t first,
-                         uint64_t bits) {
+/* Re-arm the pages of one word of the bitmap. Return: how many. */
+static long rearm_word(struct pn_mmu *mmu, struct slot *s, uint64_t first,
+                       uint64_t bits) {
     long pages = 0;
     for (; bits; bits &= bits - 1, pages++)
-        mmu->ops->dirty_rearm(mmu, s, first + (unsigned)__builtin_ctzll(bits));
+        mmu->tracker->rearm(mmu, s, first + (unsigned)__builtin_ctzll(bits));
     return pages;
 }
 
@@ -40,8 +39,7 @@ long pn_mmu_dirty_harvest(struct pn_mmu *mmu, uint32_t slot_id, uint64_t *bitmap
     if (words < need)
         return -ENOSPC;
 
-    if (mmu->ops->dirty_collect)
-        mmu->ops->dirty_collect(mmu_actor(mmu), s);
+    mmu->tracker->collect(mmu_actor(mmu), s);
     long pages = 0;
     for (size_t i = 0; i < need; i++) {
         uint64_t bits = s->dirty[i];
@@ -49,7 +47,7 @@ long pn_mmu_dirty_harvest(struct pn_mmu *mmu, uint32_t slot_id, uint64_t *bitmap
         if (!bits)
             continue;
         s->dirty[i] = 0;
-        pages += protect_word(mmu, s, s->gfn + i * 64, bits);
+        pages += rearm_word(mmu, s, s->gfn + i * 64, bits);
     }
     struct pn_mmu_vcpu *vcpu = mmu_actor(mmu);
     pn_count(vcpu->stats, dirty_harvests);

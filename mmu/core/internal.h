@@ -120,10 +120,9 @@ struct mmu_ops {
     void (*write_protect)(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn);
     void (*protect_large)(struct pn_mmu_vcpu *vcpu, struct slot *s, pn_gfn gfn,
                           unsigned level);
-    /* The dirty log: bring s->dirty up to date (NULL: it always is); let the next store
-     * to gfn be seen. */
-    void (*dirty_collect)(struct pn_mmu_vcpu *vcpu, struct slot *s);
-    void (*dirty_rearm)(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn);
+    /* Leaves have D bits: mark the pages of those that have D, and clear it; NULL: they
+     * have none. */
+    void (*dirty_scan)(struct pn_mmu_vcpu *vcpu, struct slot *s);
     /* Its part of the audit: tables and mappings; its reasons against large mappings,
      * added to want[frame] (NULL: none); a TLB entry that has a tag, for gva. */
     void (*audit)(struct audit *a);
@@ -132,6 +131,22 @@ struct mmu_ops {
     void (*audit_entry)(struct audit *a, const struct root *r, enum pn_tlb_mode mode,
                         unsigned i, pn_gva gva);
 };
+
+/* tracker.c: how the pages of a logged slot that were written are found. */
+struct tracker_ops {
+    bool by_dbit; /* what was written may be in the leaves' D bits alone */
+    /* May a small leaf of gfn take stores now? */
+    bool (*may_write)(const struct slot *s, pn_gfn gfn);
+    /* A store to gfn is about to be made, and is seen. Return: the log waited for it. */
+    bool (*stored)(struct slot *s, pn_gfn gfn);
+    /* Before a harvest: bring s->dirty up to date. After it, for each page that it took:
+     * let the next store be seen. */
+    void (*collect)(struct pn_mmu_vcpu *vcpu, struct slot *s);
+    void (*rearm)(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn);
+};
+/* Return: NULL: this kind of MMU has it not. */
+const struct tracker_ops *tracker_of(const struct mmu_ops *ops,
+                                     enum pn_dirty_tracker tracker);
 
 /*
  * Who watches the MMU and changes nothing in it: the TLB model. pn_mmu.observer is NULL
@@ -204,8 +219,9 @@ struct pn_mmu_vcpu {
 };
 
 struct pn_mmu {
-    struct pn_mmu_config cfg;  /* cfg.tlb: NULL, or the observer's copy */
-    const struct mmu_ops *ops; /* of cfg.kind */
+    struct pn_mmu_config cfg;          /* cfg.tlb: NULL, or the observer's copy */
+    const struct mmu_ops *ops;         /* of cfg.kind */
+    const struct tracker_ops *tracker; /* of cfg.tracker */
     const struct mmu_observer *observer;
     struct watch *watch; /* the observer's, of the whole VM */
     bool code_tracking;  /* write protection for translated code is at work */
@@ -267,6 +283,15 @@ void large_forbid(struct pn_mmu_vcpu *vcpu, struct slot *s, pn_gfn gfn);
 void large_allow(struct slot *s, pn_gfn gfn);
 static inline unsigned track_count(const struct slot *s, pn_gfn gfn) {
     return s->track[gfn - s->gfn];
+}
+/* May a leaf of this level at gfn take stores that nobody sees? The one place for the
+ * rule; that a memslot is read-only is another. A large leaf of a logged slot is split
+ * first. */
+static inline bool may_store_unseen(const struct pn_mmu *mmu, const struct slot *s,
+                                    pn_gfn gfn, unsigned level) {
+    if (level > 1)
+        return !s->dirty;
+    return !track_count(s, gfn) && (!s->dirty || mmu->tracker->may_write(s, gfn));
 }
 void track_destroy(struct track_set *users);
 /* A slot is about to go: its users hear of it as of a write; it came: they stay. */

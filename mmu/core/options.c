@@ -36,8 +36,6 @@ static const struct option options[] = {
     OPTION(audit, 0, 0, 1, "check every invariant after every call (slow)"),
     OPTION(tdp_levels, 4, 4, 5, "tdp: levels of the second-level tables"),
     OPTION(eager_split, 1, 0, 1, "tdp: split large mappings when dirty logging begins"),
-    CHOICE(dirty_method, PN_DIRTY_WP, PN_DIRTY_DBIT, "wp|dbit",
-           "tdp: find dirty pages by write protection or by D bits"),
 };
 #define OPTIONS (sizeof(options) / sizeof(options[0]))
 

@@ -163,7 +163,7 @@ bool model_second(struct pn_mmu *mmu, pn_gpa gpa, unsigned *level) {
 
 static bool second_store(struct pn_mmu *mmu, pn_gpa gpa) {
     struct slot *s = slot_of_gfn(mmu, gpa >> PN_PAGE_SHIFT);
-    uint64_t want = EPT_W | (tdp_by_dbit(mmu) ? EPT_D : 0);
+    uint64_t want = EPT_W | (mmu->tracker->by_dbit ? EPT_D : 0);
     struct ewalk w;
     if (!s || s->pub.flags & PN_SLOT_READONLY)
         return false;

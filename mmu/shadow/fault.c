@@ -36,11 +36,7 @@ enum gate { GATE_OPEN, GATE_LOGGED, GATE_TRACKED };
 static enum gate write_gate(struct pn_mmu_vcpu *vcpu, struct slot *s, pn_gfn gfn) {
     if (track_count(s, gfn) && !unsync_try(vcpu, s, gfn))
         return GATE_TRACKED;
-    if (s->dirty && !dirty_test(s, gfn)) {
-        dirty_mark(s, gfn);
-        return GATE_LOGGED;
-    }
-    return GATE_OPEN;
+    return s->dirty && vcpu->mmu->tracker->stored(s, gfn) ? GATE_LOGGED : GATE_OPEN;
 }
 
 /* ---- Outcomes ---- */
@@ -244,7 +240,7 @@ static enum pn_outcome fault_map(struct fault *f) {
     uint64_t v, bits = leaf_grant(f, sptep, &v);
     if (!(s->pub.flags & PN_SLOT_READONLY))
         bits |= SPTE_HOST_W;
-    if (f->sw.level > 1 || store_unseen_ok(s, gfn))
+    if (may_store_unseen(f->mmu, s, gfn, f->sw.level))
         bits |= SPTE_MMU_W;
     spte_set_leaf(f->vcpu, s, sptep, gfn & ~(level_pages(f->sw.level) - 1), v, bits);
     if (gate != GATE_TRACKED)

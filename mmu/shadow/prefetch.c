@@ -21,7 +21,7 @@ void prefetch_spte(struct pn_mmu_vcpu *vcpu, struct sp *sp, unsigned i,
         return;
     if (!(s->pub.flags & PN_SLOT_READONLY))
         bits |= SPTE_HOST_W;
-    if (store_unseen_ok(s, gfn))
+    if (may_store_unseen(vcpu->mmu, s, gfn, 1))
         bits |= SPTE_MMU_W;
     spte_set_leaf(vcpu, s, &sp->spt[i], gfn, v, bits);
     pn_count(vcpu->stats, mmu_prefetch);

@@ -31,7 +31,6 @@ const struct mmu_ops shadow_ops = {
     .written = shadow_written,
     .write_protect = rmap_write_protect,
     .protect_large = rmap_protect_large,
-    .dirty_rearm = rmap_write_protect,
     .audit = shadow_audit,
     .audit_large = shadow_audit_large,
     .audit_entry = shadow_audit_entry,

@@ -184,11 +184,6 @@ void shadow_zap_all(struct pn_mmu_vcpu *vcpu);
 
 void shadow_written(struct pn_mmu_vcpu *vcpu, pn_gpa gpa, size_t size, bool ad);
 
-/* May a writable spte of gfn stand before anybody stores? */
-static inline bool store_unseen_ok(const struct slot *s, pn_gfn gfn) {
-    return !track_count(s, gfn) && (!s->dirty || dirty_test(s, gfn));
-}
-
 /* ---- prefetch.c ---- */
 
 /* Fill the absent spte i of a leaf sp if its gpte can be used as it is; table: of the

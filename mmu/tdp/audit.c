@@ -25,57 +25,83 @@ static void audit_leaf(struct audit *a, const struct sp *sp, unsigned i) {
         return;
     if (s->pub.flags & PN_SLOT_READONLY)
         wrong(a, T_FMT " writes a read-only slot", T_ARG(sp, i));
-    if (level > 1 ? s->dirty != NULL : track_count(s, gfn) != 0)
+    if (!may_store_unseen(a->mmu, s, gfn, level))
         wrong(a, T_FMT " lets a write go unseen", T_ARG(sp, i));
-    if (level == 1 && s->dirty && !tdp_by_dbit(a->mmu) && !dirty_test(s, gfn))
-        wrong(a, T_FMT " writes an unlogged page", T_ARG(sp, i));
 }
 
-/* Return: tables below sp. */
-static uint32_t audit_table(struct audit *a, const struct sp *sp) {
-    unsigned level = sp_level(sp), used = 0;
-    uint32_t tables = 0;
-    for (unsigned i = 0; i < 512; i++) {
-        uint64_t v = sp->spt[i];
-        used += v != 0;
-        if (ept_leaf(v, level)) {
-            audit_leaf(a, sp, i);
-        } else if (ept_table(v, level)) {
-            const struct sp *child = sp_of(ept_child(v));
-            tables++;
-            if (child->spt != ept_child(v) || child->parents != (uintptr_t)&sp->spt[i] ||
-                child->role != (ROLE_DIRECT | (level - 1)) ||
-                child->gfn != ept_gfn(sp, i)) {
-                wrong(a, T_FMT " leads to a foreign table", T_ARG(sp, i));
-                continue;
-            }
-            tables += audit_table(a, child);
-        } else if (v && (level > 1 || (v & EPT_RWX) != EPT_MMIO)) {
-            wrong(a, T_FMT " is neither present nor MMIO: %#llx", T_ARG(sp, i),
-                  (unsigned long long)v);
-        } else if (v == ept_mmio(a->mmu->slots.generation) &&
-                   slot_of_gfn(a->mmu, ept_gfn(sp, i))) {
-            wrong(a, T_FMT " calls memory MMIO", T_ARG(sp, i));
-        }
-        if (ept_present(v) && ept_misconfigured(v, level))
-            wrong(a, T_FMT " is misconfigured: %#llx", T_ARG(sp, i),
-                  (unsigned long long)v);
-    }
+bool ept_misconfigured(uint64_t v, unsigned level) {
+    const struct pt_format *f = &pt_formats[PT_FORMAT_ept5];
+    struct pt_bits bits;
+    pt_bits_init(&bits, f, PT_1G, 52);
+    return v & f->present && pt_reserved(f, &bits, level, v);
+}
+
+struct tables {
+    struct visit v;
+    struct audit *a;
+    uint32_t count;
+};
+
+static void audit_used(struct audit *a, const struct sp *sp) {
+    unsigned used = 0;
+    for (unsigned i = 0; i < 512; i++)
+        used += sp->spt[i] != 0;
     if (used != sp->used)
         wrong(a, T_FMT ": %u entries in use, not %u", T_ARG(sp, 0), used, sp->used);
-    return tables;
+}
+
+static void audit_child(struct audit *a, const struct sp *sp, uint64_t *ptep,
+                        pn_gfn gfn) {
+    const struct sp *child = sp_of(ept_child(*ptep));
+    if (child->spt != ept_child(*ptep) || child->parents != (uintptr_t)ptep ||
+        child->role != (ROLE_DIRECT | (sp_level(sp) - 1)) || child->gfn != gfn)
+        wrong(a, T_FMT " leads to a foreign table", T_ARG(sp, sp_index(ptep)));
+    audit_used(a, child);
+}
+
+static void audit_mark(struct audit *a, const struct sp *sp, uint64_t v, unsigned i) {
+    if (sp_level(sp) > 1 || (v & EPT_RWX) != EPT_MMIO)
+        wrong(a, T_FMT " is neither present nor MMIO: %#llx", T_ARG(sp, i),
+              (unsigned long long)v);
+    else if (v == ept_mmio(a->mmu->slots.generation) &&
+             slot_of_gfn(a->mmu, ept_gfn(sp, i)))
+        wrong(a, T_FMT " calls memory MMIO", T_ARG(sp, i));
+}
+
+static void audit_entry(struct visit *v, uint64_t *ptep, pn_gfn gfn, unsigned level,
+                        enum visit_kind kind) {
+    struct tables *t = (struct tables *)v;
+    const struct sp *sp = sp_of(ptep);
+    unsigned i = sp_index(ptep);
+    if (kind == VISIT_LEAF) {
+        audit_leaf(t->a, sp, i);
+    } else if (kind == VISIT_TABLE) {
+        t->count++;
+        audit_child(t->a, sp, ptep, gfn);
+    } else {
+        audit_mark(t->a, sp, *ptep, i);
+    }
+    if (ept_present(*ptep) && ept_misconfigured(*ptep, level))
+        wrong(t->a, T_FMT " is misconfigured: %#llx", T_ARG(sp, i),
+              (unsigned long long)*ptep);
 }
 
 void tdp_audit(struct audit *a) {
     const struct tdp *t = a->mmu->tdp;
-    uint32_t listed = 0, tables = audit_table(a, t->root);
+    struct tables all = {
+        {mmu_actor(a->mmu), 0, ~0ull, VISIT_LEAF | VISIT_MARK | VISIT_TABLE, audit_entry},
+        a,
+        0};
+    uint32_t listed = 0;
+    audit_used(a, t->root);
+    tdp_visit(&all.v, t->root);
     for (struct list *l = t->lru.next; l != &t->lru; l = l->next) {
         listed++;
         if (l->next->prev != l)
             wrong(a, "the list of tables is torn");
     }
-    if (tables != listed || tables != t->pages)
-        wrong(a, "%u tables in the tree, %u on the list, not %u", tables, listed,
+    if (all.count != listed || all.count != t->pages)
+        wrong(a, "%u tables in the tree, %u on the list, not %u", all.count, listed,
               t->pages);
 }
 

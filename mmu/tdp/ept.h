@@ -64,20 +64,8 @@ static inline uint64_t ept_public(uint64_t v) {
     return v & EPT_R ? v & ~EPT_ADDR : v;
 }
 
-/* SDM "EPT Misconfigurations": W or WX without R, reserved bits, a reserved memory type.
- * An entry with none of R, W, X is not present, whatever else it holds. */
-static inline bool ept_misconfigured(uint64_t v, unsigned level) {
-    if (!(v & EPT_RWX))
-        return false;
-    if ((v & (EPT_R | EPT_W)) == EPT_W)
-        return true;
-    bool ps = v & EPT_PS;
-    if (level > 1 && !(ps && level <= 3))
-        return v & (EPT_MT | EPT_IPAT | EPT_PS);
-    uint64_t type = (v & EPT_MT) >> 3;
-    return v & EPT_ADDR & ((level_pages(level) - 1) << PN_PAGE_SHIFT) || type == 2 ||
-           type == 3 || type == 7;
-}
+/* SDM "EPT Misconfigurations", of an entry of ours: what formats.inc calls reserved. */
+bool ept_misconfigured(uint64_t v, unsigned level);
 
 /* Exit qualification of an EPT violation (SDM, the table of that name): bits 0..2 the
  * access, 3..5 what the entry granted, 7 a linear address is known, 8 the access was to

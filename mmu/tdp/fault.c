@@ -95,15 +95,6 @@ static bool map(struct pn_mmu_vcpu *vcpu, struct slot *s, pn_gfn gfn, bool write
     return true;
 }
 
-/* The page's dirty bit is about to be set by this write: the log wanted to see it. */
-static bool log_write(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn) {
-    uint64_t page = gfn - s->gfn;
-    if (!s->dirty || tdp_by_dbit(mmu) || s->dirty[page / 64] >> (page % 64) & 1)
-        return false;
-    dirty_mark(s, gfn);
-    return true;
-}
-
 /* ---- Exits ---- */
 
 static void emit_violation(const struct violation *v) {
@@ -141,7 +132,7 @@ static __attribute__((noinline)) enum fix fix(const struct violation *v) {
     if (!s || (write && s->pub.flags & PN_SLOT_READONLY))
         return fix_mmio(v, s);
     bool tracked = write && track_count(s, gfn);
-    bool logged = write && !tracked && log_write(mmu, s, gfn);
+    bool logged = write && !tracked && s->dirty && mmu->tracker->stored(s, gfn);
     bool mapped = (*v->fixes)++ < FIXES_MAX && map(vcpu, s, gfn, write && !tracked);
     if (tracked)
         pn_count(vcpu->stats, pf_tracked);

@@ -10,22 +10,13 @@
  */
 #include "mmu/tdp/tdp.h"
 
-static bool split_more(struct pn_mmu_vcpu *vcpu, struct sp *sp) {
-    struct slot *s = slot_of_gfn(vcpu->mmu, sp->gfn);
-    for (unsigned i = 0; sp_level(sp) > 1 && i < 512; i++)
-        if (*slot_large(s, ept_gfn(sp, i), sp_level(sp)) && !tdp_split(vcpu, &sp->spt[i]))
-            return false;
-    return true;
-}
-
-bool tdp_split(struct pn_mmu_vcpu *vcpu, uint64_t *ptep) {
+/* One level. */
+static bool split_one(struct pn_mmu_vcpu *vcpu, uint64_t *ptep) {
     struct pn_mmu *mmu = vcpu->mmu;
     struct sp *parent = sp_of(ptep);
     unsigned level = sp_level(parent), i = sp_index(ptep);
     uint64_t v = *ptep, kept = v & ~(EPT_ADDR | EPT_PS | EPT_W);
     struct slot *s = slot_of_gfn(mmu, ept_gfn(parent, i));
-    if (!ept_leaf(v, level) || level == 1)
-        return true;
     *ptep = 0;
     parent->used--;
     struct sp *sp = tdp_link(vcpu, ptep);
@@ -44,7 +35,33 @@ bool tdp_split(struct pn_mmu_vcpu *vcpu, uint64_t *ptep) {
     tdp_gauge(mmu, level - 1, 512);
     pn_count(vcpu->stats, large_split);
     pn_emit(vcpu->ring, split_huge_page, ept_gfn(parent, i), ept_public(v), level);
-    return split_more(vcpu, sp);
+    return true;
+}
+
+struct split {
+    struct visit v;
+    bool failed;
+};
+
+static void split_on(struct visit *v, uint64_t *ptep, pn_gfn gfn, unsigned level,
+                     enum visit_kind kind) {
+    struct split *sp = (struct split *)v;
+    (void)kind;
+    if (level > 1 && !sp->failed &&
+        *slot_large(slot_of_gfn(v->vcpu->mmu, gfn), gfn, level))
+        sp->failed = !split_one(v->vcpu, ptep);
+}
+
+bool tdp_split(struct pn_mmu_vcpu *vcpu, uint64_t *ptep) {
+    struct split s = {{vcpu, 0, ~0ull, VISIT_LEAF, split_on}, false};
+    unsigned level = sp_level(sp_of(ptep));
+    if (!ept_leaf(*ptep, level) || level == 1)
+        return true;
+    if (!split_one(vcpu, ptep))
+        return false;
+    if (level > 2) /* parts of it may be too large still */
+        tdp_visit(&s.v, sp_of(ept_child(*ptep)));
+    return !s.failed;
 }
 
 /* Tracking forbids large leaves of this level at gfn. */
@@ -58,18 +75,24 @@ void tdp_split_at(struct pn_mmu_vcpu *vcpu, struct slot *s, pn_gfn gfn, unsigned
 
 /* ---- Back ---- */
 
+struct used {
+    struct visit v;
+    uint64_t bits;
+};
+
+static void add_used(struct visit *v, uint64_t *ptep, pn_gfn gfn, unsigned level,
+                     enum visit_kind kind) {
+    (void)gfn;
+    (void)level;
+    (void)kind;
+    ((struct used *)v)->bits |= *ptep & (EPT_A | EPT_D);
+}
+
 /* A and D of the leaves below. */
-static uint64_t used_bits(const struct sp *sp) {
-    unsigned level = sp_level(sp);
-    uint64_t bits = 0;
-    for (unsigned i = 0; i < 512; i++) {
-        uint64_t v = sp->spt[i];
-        if (ept_leaf(v, level))
-            bits |= v & (EPT_A | EPT_D);
-        else if (ept_table(v, level))
-            bits |= used_bits(sp_of(ept_child(v)));
-    }
-    return bits;
+static uint64_t used_bits(struct pn_mmu_vcpu *vcpu, struct sp *sp) {
+    struct used u = {{vcpu, 0, ~0ull, VISIT_LEAF, add_used}, 0};
+    tdp_visit(&u.v, sp);
+    return u.bits;
 }
 
 void tdp_collapse(struct pn_mmu_vcpu *vcpu, struct slot *s, uint64_t *ptep) {
@@ -77,7 +100,7 @@ void tdp_collapse(struct pn_mmu_vcpu *vcpu, struct slot *s, uint64_t *ptep) {
     struct sp *parent = sp_of(ptep);
     pn_gfn gfn = ept_gfn(parent, sp_index(ptep));
     unsigned level = sp_level(parent);
-    uint64_t bits = used_bits(sp_of(ept_child(*ptep)));
+    uint64_t bits = used_bits(vcpu, sp_of(ept_child(*ptep)));
     tdp_drop(vcpu, ptep, false);
     observe(mmu, dropped, mmu);
     tdp_set_leaf(vcpu, s, ptep, bits | tdp_may_write(mmu, s, gfn, level));
@@ -85,22 +108,18 @@ void tdp_collapse(struct pn_mmu_vcpu *vcpu, struct slot *s, uint64_t *ptep) {
     pn_emit(vcpu->ring, recover_huge_page, gfn, level);
 }
 
-static void recover_below(struct pn_mmu_vcpu *vcpu, struct sp *sp, struct slot *s) {
-    unsigned level = sp_level(sp);
-    pn_gfn pages = level_pages(level), end = s->gfn + s->npages;
-    unsigned first = s->gfn > sp->gfn ? (unsigned)((s->gfn - sp->gfn) / pages) : 0;
-    for (unsigned i = first; i < 512 && sp->gfn + i * pages < end; i++) {
-        if (!ept_table(sp->spt[i], level))
-            continue;
-        recover_below(vcpu, sp_of(ept_child(sp->spt[i])), s);
-        pn_gfn gfn = ept_gfn(sp, i) < s->gfn ? s->gfn : ept_gfn(sp, i);
-        if (level <= 3 && tdp_large_ok(vcpu->mmu, s, gfn, level))
-            tdp_collapse(vcpu, s, &sp->spt[i]);
-    }
+static void recover_table(struct visit *v, uint64_t *ptep, pn_gfn gfn, unsigned level,
+                          enum visit_kind kind) {
+    pn_gfn in = gfn < v->first ? v->first : gfn; /* a frame of the slot */
+    struct slot *s = slot_of_gfn(v->vcpu->mmu, in);
+    (void)kind;
+    if (level <= 3 && tdp_large_ok(v->vcpu->mmu, s, in, level))
+        tdp_collapse(v->vcpu, s, ptep);
 }
 
 void tdp_recover(struct pn_mmu_vcpu *vcpu, struct slot *s) {
-    struct pn_mmu *mmu = vcpu->mmu;
-    if (mmu->cfg.opt.large_pages)
-        recover_below(vcpu, mmu->tdp->root, s);
+    struct visit v = visit_slot(vcpu, s, VISIT_AFTER);
+    v.at = recover_table;
+    if (vcpu->mmu->cfg.opt.large_pages)
+        tdp_visit(&v, vcpu->mmu->tdp->root);
 }

@@ -16,17 +16,6 @@
  */
 #include "mmu/tdp/tdp.h"
 
-uint64_t tdp_may_write(const struct pn_mmu *mmu, struct slot *s, pn_gfn gfn,
-                       unsigned level) {
-    if (s->pub.flags & PN_SLOT_READONLY)
-        return 0;
-    if (level > 1)
-        return s->dirty ? 0 : EPT_W;
-    if (track_count(s, gfn) || (s->dirty && !tdp_by_dbit(mmu) && !dirty_test(s, gfn)))
-        return 0;
-    return EPT_W;
-}
-
 void tdp_write_protect(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn) {
     struct ewalk w;
     ept_peek(mmu->tdp, gfn << PN_PAGE_SHIFT, &w);
@@ -36,34 +25,16 @@ void tdp_write_protect(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn) {
     }
 }
 
-/* ---- Every leaf of a slot ---- */
-
-typedef void (*leaf_fn)(struct pn_mmu_vcpu *vcpu, struct slot *s, uint64_t *ptep,
-                        pn_gfn gfn, unsigned level);
-
-static void each_leaf(struct pn_mmu_vcpu *vcpu, struct slot *s, struct sp *sp,
-                      leaf_fn fn) {
-    unsigned level = sp_level(sp);
-    pn_gfn pages = level_pages(level), end = s->gfn + s->npages;
-    unsigned first = s->gfn > sp->gfn ? (unsigned)((s->gfn - sp->gfn) / pages) : 0;
-    for (unsigned i = first; i < 512 && sp->gfn + i * pages < end; i++) {
-        if (ept_leaf(sp->spt[i], level))
-            fn(vcpu, s, &sp->spt[i], ept_gfn(sp, i), level);
-        /* fn may have split it */
-        if (ept_table(sp->spt[i], level))
-            each_leaf(vcpu, s, sp_of(ept_child(sp->spt[i])), fn);
-    }
-}
-
 /* ---- Logging begins and ends ---- */
 
-static void begin_leaf(struct pn_mmu_vcpu *vcpu, struct slot *s, uint64_t *ptep,
-                       pn_gfn gfn, unsigned level) {
-    struct pn_mmu *mmu = vcpu->mmu;
-    *ptep &= ~(tdp_by_dbit(mmu) ? EPT_D : 0);
-    *ptep &= ~EPT_W | tdp_may_write(mmu, s, gfn, level);
+static void begin_leaf(struct visit *v, uint64_t *ptep, pn_gfn gfn, unsigned level,
+                       enum visit_kind kind) {
+    struct pn_mmu *mmu = v->vcpu->mmu;
+    (void)kind;
+    *ptep &= ~(mmu->tracker->by_dbit ? EPT_D : 0);
+    *ptep &= ~EPT_W | tdp_may_write(mmu, slot_of_gfn(mmu, gfn), gfn, level);
     if (mmu->cfg.opt.eager_split)
-        tdp_split(vcpu, ptep); /* out of memory: its first store tries again */
+        tdp_split(v->vcpu, ptep); /* out of memory: its first store tries again */
 }
 
 void tdp_slot_changed(struct pn_mmu_vcpu *vcpu, struct slot *s, bool placed) {
@@ -71,7 +42,9 @@ void tdp_slot_changed(struct pn_mmu_vcpu *vcpu, struct slot *s, bool placed) {
     if (placed) { /* guest tables may stand there, which read as ones before */
         roots_drop_everything(mmu);
     } else if (s->dirty) {
-        each_leaf(vcpu, s, mmu->tdp->root, begin_leaf);
+        struct visit v = visit_slot(vcpu, s, VISIT_LEAF);
+        v.at = begin_leaf;
+        tdp_visit(&v, mmu->tdp->root);
         tdp_tlb_drop_writes(mmu, s);
     } else {
         tdp_recover(vcpu, s);
@@ -82,25 +55,23 @@ void tdp_slot_changed(struct pn_mmu_vcpu *vcpu, struct slot *s, bool placed) {
 
 /* ---- Harvest ---- */
 
-static void collect_leaf(struct pn_mmu_vcpu *vcpu, struct slot *s, uint64_t *ptep,
-                         pn_gfn gfn, unsigned level) {
-    pn_count(vcpu->stats, dbit_scanned);
+static void scan_leaf(struct visit *v, uint64_t *ptep, pn_gfn gfn, unsigned level,
+                      enum visit_kind kind) {
+    struct pn_mmu *mmu = v->vcpu->mmu;
+    struct slot *s = slot_of_gfn(mmu, gfn);
+    (void)kind;
+    pn_count(v->vcpu->stats, dbit_scanned);
     if (level > 1 || !(*ptep & EPT_D))
         return;
     *ptep &= ~EPT_D;
     dirty_mark(s, gfn);
-    tdp_tlb_drop(vcpu->mmu, s, gfn, true);
+    tdp_tlb_drop(mmu, s, gfn, true);
 }
 
-void tdp_dirty_collect(struct pn_mmu_vcpu *vcpu, struct slot *s) {
-    struct pn_mmu *mmu = vcpu->mmu;
-    if (tdp_by_dbit(mmu))
-        each_leaf(vcpu, s, mmu->tdp->root, collect_leaf);
-}
-
-void tdp_dirty_rearm(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn) {
-    if (!tdp_by_dbit(mmu))
-        tdp_write_protect(mmu, s, gfn);
+void tdp_dirty_scan(struct pn_mmu_vcpu *vcpu, struct slot *s) {
+    struct visit v = visit_slot(vcpu, s, VISIT_LEAF);
+    v.at = scan_leaf;
+    tdp_visit(&v, vcpu->mmu->tdp->root);
 }
 
 /* ---- Writes that the MMU is told of ---- */

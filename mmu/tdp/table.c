@@ -102,7 +102,7 @@ static void leaf_gone(struct pn_mmu_vcpu *vcpu, uint64_t v, pn_gfn gfn, unsigned
                       bool tlb) {
     struct pn_mmu *mmu = vcpu->mmu;
     struct slot *s = slot_of_gfn(mmu, gfn);
-    bool log = v & EPT_D && s->dirty && tdp_by_dbit(mmu);
+    bool log = v & EPT_D && s->dirty && mmu->tracker->by_dbit;
     for (uint64_t k = 0; (tlb || log) && k < level_pages(level); k++) {
         if (tlb)
             tdp_tlb_drop(mmu, s, gfn + k, false);
@@ -112,29 +112,47 @@ static void leaf_gone(struct pn_mmu_vcpu *vcpu, uint64_t v, pn_gfn gfn, unsigned
     tdp_gauge(mmu, level, -1);
 }
 
-static void table_gone(struct pn_mmu_vcpu *vcpu, struct sp *sp, bool tlb) {
+/* An empty one. */
+static void table_gone(struct pn_mmu_vcpu *vcpu, struct sp *sp) {
     struct pn_mmu *mmu = vcpu->mmu;
-    struct tdp *t = mmu->tdp;
-    for (unsigned i = 0; sp->used; i++)
-        if (sp->spt[i])
-            tdp_drop(vcpu, &sp->spt[i], tlb);
     list_del(&sp->lru);
-    t->pages--;
+    mmu->tdp->pages--;
     pn_count(vcpu->stats, sp_zapped);
     mmu_gauges(mmu)->v[PN_STAT_sp_pages]--;
     slab_sp_free(&mmu->slab, sp);
 }
 
+struct drop {
+    struct visit v;
+    bool tlb;
+};
+
+static void drop_one(struct visit *v, uint64_t *ptep, pn_gfn gfn, unsigned level,
+                     enum visit_kind kind) {
+    uint64_t old = *ptep;
+    *ptep = 0;
+    sp_of(ptep)->used--;
+    if (kind == VISIT_LEAF)
+        leaf_gone(v->vcpu, old, gfn, level, ((struct drop *)v)->tlb);
+    else if (kind == VISIT_AFTER)
+        table_gone(v->vcpu, sp_of(ept_child(old)));
+}
+
+static struct drop drop_all(struct pn_mmu_vcpu *vcpu, bool tlb) {
+    unsigned kinds = VISIT_LEAF | VISIT_MARK | VISIT_AFTER;
+    return (struct drop){{vcpu, 0, ~0ull, kinds, drop_one}, tlb};
+}
+
 void tdp_drop(struct pn_mmu_vcpu *vcpu, uint64_t *ptep, bool tlb) {
+    struct drop d = drop_all(vcpu, tlb);
     struct sp *sp = sp_of(ptep);
     unsigned level = sp_level(sp);
-    uint64_t v = *ptep;
-    *ptep = 0;
-    sp->used--;
-    if (ept_leaf(v, level))
-        leaf_gone(vcpu, v, ept_gfn(sp, sp_index(ptep)), level, tlb);
-    else if (ept_table(v, level))
-        table_gone(vcpu, sp_of(ept_child(v)), tlb);
+    enum visit_kind kind = ept_leaf(*ptep, level) ? VISIT_LEAF : VISIT_MARK;
+    if (ept_table(*ptep, level)) {
+        tdp_visit(&d.v, sp_of(ept_child(*ptep)));
+        kind = VISIT_AFTER;
+    }
+    drop_one(&d.v, ptep, ept_gfn(sp, sp_index(ptep)), level, kind);
 }
 
 static void zap_table(struct pn_mmu_vcpu *vcpu, struct sp *sp, enum zap_reason why,
@@ -168,36 +186,29 @@ void tdp_make_room(struct pn_mmu_vcpu *vcpu) {
 }
 
 void tdp_zap_all(struct pn_mmu_vcpu *vcpu) {
-    struct pn_mmu *mmu = vcpu->mmu;
-    struct sp *root = mmu->tdp->root;
-    roots_drop_everything(mmu);
-    for (unsigned i = 0; root->used; i++)
-        if (root->spt[i])
-            tdp_drop(vcpu, &root->spt[i], false);
+    struct drop d = drop_all(vcpu, false);
+    roots_drop_everything(vcpu->mmu);
+    tdp_visit(&d.v, vcpu->mmu->tdp->root);
     pn_emit(vcpu->ring, zap_all_fast, 0);
 }
 
-/* Drop what maps frames of the slot; tables go with their last entry. */
-static void zap_range(struct pn_mmu_vcpu *vcpu, struct sp *sp, const struct slot *s) {
-    unsigned level = sp_level(sp);
-    pn_gfn pages = level_pages(level), end = s->gfn + s->npages;
-    unsigned first = s->gfn > sp->gfn ? (unsigned)((s->gfn - sp->gfn) / pages) : 0;
-    for (unsigned i = first; i < 512 && sp->gfn + i * pages < end; i++) {
-        uint64_t v = sp->spt[i];
-        if (ept_table(v, level)) {
-            struct sp *child = sp_of(ept_child(v));
-            zap_range(vcpu, child, s);
-            if (!child->used)
-                zap_table(vcpu, child, ZAP_SLOT, false);
-        } else if (v) {
-            tdp_drop(vcpu, &sp->spt[i], false);
-        }
-    }
+/* What maps frames of the slot goes; a table goes with its last entry. */
+static void zap_slot_entry(struct visit *v, uint64_t *ptep, pn_gfn gfn, unsigned level,
+                           enum visit_kind kind) {
+    (void)gfn;
+    (void)level;
+    struct sp *child = sp_of(ept_child(*ptep));
+    if (kind != VISIT_AFTER)
+        tdp_drop(v->vcpu, ptep, false);
+    else if (!child->used)
+        zap_table(v->vcpu, child, ZAP_SLOT, false);
 }
 
 void tdp_slot_gone(struct pn_mmu_vcpu *vcpu, struct slot *s) {
     struct pn_mmu *mmu = vcpu->mmu;
-    zap_range(vcpu, mmu->tdp->root, s);
+    struct visit v = visit_slot(vcpu, s, VISIT_LEAF | VISIT_MARK | VISIT_AFTER);
+    v.at = zap_slot_entry;
+    tdp_visit(&v, mmu->tdp->root);
     roots_drop_everything(mmu); /* guest tables may have stood there */
     roots_slots_changed(mmu);
     track_slot_gone(mmu, s);

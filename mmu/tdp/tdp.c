@@ -21,8 +21,7 @@ const struct mmu_ops tdp_ops = {
     .written = tdp_written,
     .write_protect = tdp_write_protect,
     .protect_large = tdp_split_at,
-    .dirty_collect = tdp_dirty_collect,
-    .dirty_rearm = tdp_dirty_rearm,
+    .dirty_scan = tdp_dirty_scan,
     .audit = tdp_audit,
     .audit_entry = tdp_audit_entry,
 };

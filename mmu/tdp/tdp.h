@@ -58,13 +58,42 @@ static inline unsigned ept_peek(const struct tdp *t, pn_gpa gpa, struct ewalk *w
     return t->levels - w->level + 1;
 }
 
-static inline bool tdp_by_dbit(const struct pn_mmu *mmu) {
-    return mmu->cfg.opt.dirty_method == PN_DIRTY_DBIT;
-}
-
 /* First frame that entry i of a table maps. */
 static inline pn_gfn ept_gfn(const struct sp *sp, unsigned i) {
     return sp->gfn + i * level_pages(sp_level(sp));
+}
+
+/* W of a leaf, when nobody is storing yet. */
+static inline uint64_t tdp_may_write(const struct pn_mmu *mmu, const struct slot *s,
+                                     pn_gfn gfn, unsigned level) {
+    bool may = !(s->pub.flags & PN_SLOT_READONLY) && may_store_unseen(mmu, s, gfn, level);
+    return may ? EPT_W : 0;
+}
+
+/* ---- visit.c: one visitor of second-level tables, for all that goes through many ----
+ */
+
+enum visit_kind {
+    VISIT_LEAF = 1,
+    VISIT_MARK = 2,  /* neither leaf nor table nor 0: MMIO */
+    VISIT_TABLE = 4, /* a table, before its entries */
+    VISIT_AFTER = 8  /* a table, after its entries */
+};
+
+struct visit {
+    struct pn_mmu_vcpu *vcpu;
+    pn_gfn first, end; /* frames: entries that map some of [first, end) are visited */
+    unsigned kinds;    /* a set of enum visit_kind */
+    /* What is done with an entry, the first frame of which is gfn. It may replace the
+     * entry: a table that it makes of a leaf is visited next; one that it drops is not.
+     */
+    void (*at)(struct visit *v, uint64_t *ptep, pn_gfn gfn, unsigned level,
+               enum visit_kind kind);
+};
+void tdp_visit(struct visit *v, struct sp *sp);
+static inline struct visit visit_slot(struct pn_mmu_vcpu *vcpu, const struct slot *s,
+                                      unsigned kinds) {
+    return (struct visit){vcpu, s->gfn, s->gfn + s->npages, kinds, NULL};
 }
 
 /* ---- table.c ---- */
@@ -102,13 +131,9 @@ void tdp_split_at(struct pn_mmu_vcpu *vcpu, struct slot *s, pn_gfn gfn, unsigned
 
 /* ---- log.c ---- */
 
-/* W of a leaf, when nobody is storing yet. */
-uint64_t tdp_may_write(const struct pn_mmu *mmu, struct slot *s, pn_gfn gfn,
-                       unsigned level);
 void tdp_write_protect(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn);
 void tdp_slot_changed(struct pn_mmu_vcpu *vcpu, struct slot *s, bool placed);
-void tdp_dirty_collect(struct pn_mmu_vcpu *vcpu, struct slot *s);
-void tdp_dirty_rearm(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn);
+void tdp_dirty_scan(struct pn_mmu_vcpu *vcpu, struct slot *s);
 void tdp_written(struct pn_mmu_vcpu *vcpu, pn_gpa gpa, size_t size, bool ad);
 
 /* ---- tlb.c ---- */

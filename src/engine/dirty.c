@@ -16,13 +16,9 @@
 static const struct {
     const char *name, *doc;
 } trackers[PN_TRACKERS] = {
-    [PN_TRACKER_OFF] = {"off", "none"},
-    [PN_TRACKER_WP] =
-        {"wp", "shadow, tdp: pages are write-protected, their first write faults"},
-    [PN_TRACKER_BITMAP] = {"bitmap", "kvm: KVM_GET_DIRTY_LOG, which copies and clears"},
-    [PN_TRACKER_CLEAR] = {"clear", "kvm: KVM_GET_DIRTY_LOG, then KVM_CLEAR_DIRTY_LOG"},
-    [PN_TRACKER_RING] = {"ring", "kvm: a ring of page numbers for each vCPU"},
-    [PN_TRACKER_DBIT] = {"dbit", "tdp: D bits, which a harvest scans and clears"},
+#define PN_TRACKER(id, name, doc) [PN_TRACKER_##id] = {name, doc},
+#include "penumbra/trackers.inc"
+#undef PN_TRACKER
 };
 
 const char *pn_dirty_name(enum pn_dirty_tracker tracker) {

@@ -201,14 +201,11 @@ static int soft_create(const struct pn_engine_config *cfg, enum pn_mmu_kind kind
         cpu_model_set_pv(e->model, pn_pv_cpuid(cfg->pv));
     struct pn_mmu_config m = {.kind = kind,
                               .opt = *cfg->mmu,
+                              .tracker = cfg->tracker,
                               .tlb = cfg->tlb,
                               .maxphyaddr = model_maxphyaddr(e->model),
                               .on_track = code_written,
                               .opaque = e};
-    if (cfg->tracker == PN_TRACKER_WP)
-        m.opt.dirty_method = PN_DIRTY_WP;
-    else if (cfg->tracker == PN_TRACKER_DBIT)
-        m.opt.dirty_method = PN_DIRTY_DBIT;
     e->vcpu = calloc(cfg->cpus, sizeof(*e->vcpu));
     rc = e->vcpu ? pn_mmu_create(&m, &e->mmu) : -ENOMEM;
     for (unsigned i = 0; rc == 0 && i < cfg->slot_count; i++)

@@ -95,7 +95,8 @@ static void machine_init(struct machine *m, enum pn_mmu_kind kind) {
     cfg.opt.prefetch = bits >> 4 & 15;
     cfg.opt.cached_roots = bits >> 8 & 3;
     cfg.opt.page_budget = 64;
-    cfg.opt.dirty_method = bits >> 10 & 1 ? PN_DIRTY_DBIT : PN_DIRTY_WP;
+    bool dbit = kind == PN_MMU_TDP && bits >> 10 & 1;
+    cfg.tracker = dbit ? PN_TRACKER_DBIT : PN_TRACKER_WP;
     cfg.opt.tdp_levels = 4 + (bits >> 11 & 1);
     REQUIRE(pn_mmu_create(&cfg, &m->mmu) == 0);
     REQUIRE(pn_mmu_vcpu_create(m->mmu, &m->view, &m->stats, NULL, &m->vcpu) == 0);

@@ -15,17 +15,18 @@ static void on_track(void *opaque, pn_gpa gpa, size_t size) {
 
 void fixture_create(struct fixture *f, enum pn_mmu_kind kind,
                     const struct pn_mmu_options *opt, uint8_t maxphyaddr) {
-    fixture_create_tlb(f, kind, opt, maxphyaddr, NULL);
+    fixture_create_tlb(f, kind, opt, maxphyaddr, NULL, PN_TRACKER_OFF);
 }
 
 void fixture_create_tlb(struct fixture *f, enum pn_mmu_kind kind,
                         const struct pn_mmu_options *opt, uint8_t maxphyaddr,
-                        const struct pn_tlb_model *tlb) {
+                        const struct pn_tlb_model *tlb, enum pn_dirty_tracker tracker) {
     memset(f, 0, sizeof(*f));
     struct pn_mmu_config cfg = {.kind = kind,
                                 .opt = *opt,
                                 .maxphyaddr = maxphyaddr,
                                 .tlb = tlb,
+                                .tracker = tracker,
                                 .on_track = on_track,
                                 .opaque = f};
     ck_assert_int_eq(pn_mmu_create(&cfg, &f->mmu), 0);

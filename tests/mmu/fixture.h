@@ -27,10 +27,10 @@ struct fixture {
 /* An MMU and a vCPU without memory. */
 void fixture_create(struct fixture *f, enum pn_mmu_kind kind,
                     const struct pn_mmu_options *opt, uint8_t maxphyaddr);
-/* The same with a TLB model. */
+/* The same with a TLB model and a tracker of written pages. */
 void fixture_create_tlb(struct fixture *f, enum pn_mmu_kind kind,
                         const struct pn_mmu_options *opt, uint8_t maxphyaddr,
-                        const struct pn_tlb_model *tlb);
+                        const struct pn_tlb_model *tlb, enum pn_dirty_tracker tracker);
 /* A TLB model for run n of a random test: none, tiny with everything, unbounded, without
  * tags. */
 const struct pn_tlb_model *fixture_tlb(unsigned n);

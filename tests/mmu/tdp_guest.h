@@ -28,6 +28,7 @@
 static struct fixture f;
 static struct pn_mmu_options opt;
 static const struct pn_tlb_model *tlb; /* for begin(); NULL: none */
+static enum pn_dirty_tracker tracker;  /* for begin() */
 static pn_gpa next_table;
 static struct pn_xlate x;
 static void *room;
@@ -41,7 +42,7 @@ static inline uint64_t stat(enum pn_stat id) {
  * to `align` and to no more. */
 static inline void begin(enum pn_mmu_kind kind, uint64_t size, uint64_t align,
                          uint32_t flags) {
-    fixture_create_tlb(&f, kind, &opt, 46, tlb);
+    fixture_create_tlb(&f, kind, &opt, 46, tlb, tracker);
     room_size = size + 4 * align;
     room = mmap(NULL, room_size, PROT_READ | PROT_WRITE,
                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);

@@ -420,18 +420,17 @@ END_TEST
 
 START_TEST(levels) {
     pn_mmu_options_default(&opt);
-    ck_assert_int_eq(pn_mmu_option_set(&opt, "dirty_method=dbit"), 0);
-    ck_assert_uint_eq(opt.dirty_method, PN_DIRTY_DBIT);
-    ck_assert_int_eq(pn_mmu_option_set(&opt, "dirty_method=dbi"), -22);
-    ck_assert_int_eq(pn_mmu_option_set(&opt, "dirty_method="), -22);
-    ck_assert_int_eq(pn_mmu_option_set(&opt, "dirty_method=wp|dbit"), -22);
-    ck_assert_int_eq(pn_mmu_option_set(&opt, "dirty_method=wp"), 0);
-    ck_assert_uint_eq(opt.dirty_method, PN_DIRTY_WP);
     struct pn_mmu_config cfg = {.kind = PN_MMU_TDP, .opt = opt, .maxphyaddr = 52};
     struct pn_mmu *mmu;
     ck_assert_int_eq(pn_mmu_create(&cfg, &mmu), 0);
     ck_assert_uint_eq(mmu->tdp->levels, 5); /* four do not reach 2^52 */
     pn_mmu_destroy(mmu);
+    cfg.tracker = PN_TRACKER_RING; /* KVM's */
+    ck_assert_int_eq(pn_mmu_create(&cfg, &mmu), -22);
+    cfg.tracker = PN_TRACKER_DBIT;
+    cfg.kind = PN_MMU_SHADOW; /* its sptes have no D of their own */
+    ck_assert_int_eq(pn_mmu_create(&cfg, &mmu), -22);
+    cfg.tracker = PN_TRACKER_OFF;
     cfg.kind = PN_MMU_TDP + 1;
     ck_assert_int_eq(pn_mmu_create(&cfg, &mmu), -22);
 }

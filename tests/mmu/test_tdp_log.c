@@ -204,9 +204,9 @@ END_TEST
 
 /* ---- The logs ---- */
 
-static void log_by(enum pn_dirty_method method, bool eager) {
+static void log_by(enum pn_dirty_tracker method, bool eager) {
     pn_mmu_options_default(&opt);
-    opt.dirty_method = method;
+    tracker = method;
     opt.eager_split = eager;
     begin_mapped();
     for (pn_gpa o = 0; o < 4 * MIB; o += PN_PAGE_SIZE)
@@ -227,9 +227,9 @@ static void log_by(enum pn_dirty_method method, bool eager) {
     }
     /* one exit per page and round, or none but for the split on fault */
     exits = stat(PN_STAT_ept_violation) - exits;
-    ck_assert_uint_eq(exits, method == PN_DIRTY_WP ? 120 : eager ? 0 : 1);
-    ck_assert_uint_eq(stat(PN_STAT_pf_dirty_log), method == PN_DIRTY_WP ? 120 : 0);
-    if (method == PN_DIRTY_DBIT)
+    ck_assert_uint_eq(exits, method == PN_TRACKER_WP ? 120 : eager ? 0 : 1);
+    ck_assert_uint_eq(stat(PN_STAT_pf_dirty_log), method == PN_TRACKER_WP ? 120 : 0);
+    if (method == PN_TRACKER_DBIT)
         ck_assert_uint_gt(stat(PN_STAT_dbit_scanned), 6 * 512);
     /* a device's write, and the walker's */
     uint64_t v = 5;
@@ -251,21 +251,21 @@ static void log_by(enum pn_dirty_method method, bool eager) {
 }
 
 START_TEST(log_by_write_protection) {
-    log_by(PN_DIRTY_WP, true);
-    log_by(PN_DIRTY_WP, false);
+    log_by(PN_TRACKER_WP, true);
+    log_by(PN_TRACKER_WP, false);
 }
 END_TEST
 
 START_TEST(log_by_d_bits) {
-    log_by(PN_DIRTY_DBIT, true);
-    log_by(PN_DIRTY_DBIT, false);
+    log_by(PN_TRACKER_DBIT, true);
+    log_by(PN_TRACKER_DBIT, false);
 }
 END_TEST
 
 /* What the budget takes away leaves its D behind; so does zapping all. */
 START_TEST(d_bits_outlive_their_tables) {
     pn_mmu_options_default(&opt);
-    opt.dirty_method = PN_DIRTY_DBIT;
+    tracker = PN_TRACKER_DBIT;
     opt.page_budget = 64;
     begin_mapped();
     relog(PN_SLOT_LOG_DIRTY);
