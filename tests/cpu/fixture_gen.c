@@ -101,6 +101,8 @@ static const struct {
 };
 
 static bool set_allowed(const struct gen *g, ZydisISASet isa) {
+    if (isa == ZYDIS_ISA_SET_AVXAES && !cpu_model_has(g->model, CPU_F_avx))
+        return false; /* it needs AES, too */
     for (unsigned i = 0; i < sizeof sets / sizeof *sets; i++)
         if (sets[i].isa == isa)
             return sets[i].feature < 0 ||
@@ -591,7 +593,7 @@ static bool add_special(struct gen *g) {
         if (reserved(g, R_DI))
             return false;
         mov_imm32(g, R_DI, data_address(g, 2));
-        switch (below(g, 3)) {
+        switch (below(g, cpu_model_has(g->model, CPU_F_avx) ? 3 : 2)) {
         case 0:
             PUT(0x66, 0x0f, 0xf7, (uint8_t)(0xc0 | below(g, 64)));
             break;
@@ -702,6 +704,8 @@ static void random_xsave(struct gen *g, uint8_t *x) {
     }
     for (unsigned i = 0; i < 32; i++) {
         uint64_t a = random_lane(g), b = random_lane(g);
+        if (!cpu_model_has(g->model, CPU_F_avx))
+            b = 0;
         memcpy(x + 160 + 8 * i, &a, 8);
         memcpy(x + 576 + 8 * i, &b, 8);
     }

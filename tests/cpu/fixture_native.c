@@ -1,35 +1,39 @@
 /* SPDX-License-Identifier: MIT */
 #include "fixture_native.h"
 
-#include <cpuid.h>
+#include <asm/prctl.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <ucontext.h>
+#include <unistd.h>
 
-_Static_assert(offsetof(struct native_state, exit) == 0xb8, "asm");
+_Static_assert(offsetof(struct native_state, exit) == 0xb0, "asm");
 _Static_assert(offsetof(struct native_state, xsave) == 0x400, "asm");
+_Static_assert(SYS_arch_prctl == 158 && ARCH_SET_FS == 0x1002, "asm");
 
 void native_enter(void);
+void native_set_fs(uint64_t base);
 extern const uint8_t native_exit[], native_leave[];
 
 /* clang-format off */
 #define S(off) "0x0e000000+" #off
 __asm__(
     ".text\n"
+    ".globl native_set_fs\n"
+    "native_set_fs:\n"
+    "mov %rdi, %rsi\n mov $0x1002, %edi\n mov $158, %eax\n syscall\n ret\n"
     ".globl native_enter\n"
     "native_enter:\n"
     "push %rbx\n push %rbp\n push %r12\n push %r13\n push %r14\n push %r15\n pushfq\n"
     "mov %rsp, " S(0xa0) "\n"
-    "rdfsbase %rax\n mov %rax, " S(0xa8) "\n"
-    "rdgsbase %rax\n mov %rax, " S(0xb0) "\n"
-    "mov " S(0x90) ", %rcx\n wrfsbase %rcx\n"
-    "mov " S(0x98) ", %rcx\n wrgsbase %rcx\n"
-    "mov $7, %eax\n xor %edx, %edx\n"
-    "xrstor64 " S(0x400) "\n"
+    "mov " S(0x90) ", %rdi\n call native_set_fs\n"
+    "xor %edx, %edx\n mov " S(0x98) ", %eax\n test %eax, %eax\n jz 1f\n"
+    "xrstor64 " S(0x400) "\n jmp 2f\n"
+    "1: fxrstor64 " S(0x400) "\n 2:\n"
     "pushq " S(0x88) "\n popfq\n"
     "mov " S(0x08) ", %rcx\n mov " S(0x10) ", %rdx\n mov " S(0x18) ", %rbx\n"
     "mov " S(0x28) ", %rbp\n mov " S(0x30) ", %rsi\n mov " S(0x38) ", %rdi\n"
@@ -48,15 +52,15 @@ __asm__(
     "mov %r15, " S(0x78) "\n"
     "mov " S(0xa0) ", %rsp\n"
     "pushfq\n popq " S(0x88) "\n"
-    "cld\n"
-    "mov $7, %eax\n xor %edx, %edx\n"
-    "xsave64 " S(0x400) "\n"
+    "xor %edx, %edx\n mov " S(0x98) ", %eax\n test %eax, %eax\n jz 1f\n"
+    "xsave64 " S(0x400) "\n jmp native_leave\n"
+    "1: fxsave64 " S(0x400) "\n"
     ".globl native_leave\n"
     "native_leave:\n"
-    "mov " S(0xa8) ", %rcx\n wrfsbase %rcx\n"
-    "mov " S(0xb0) ", %rcx\n wrgsbase %rcx\n"
     "mov " S(0xa0) ", %rsp\n"
-    "fninit\n vzeroupper\n"
+    "mov " S(0xa8) ", %rdi\n call native_set_fs\n"
+    "fninit\n"
+    "testb $4, " S(0x98) "\n jz 1f\n vzeroupper\n 1:\n"
     "pushq $0x1f80\n ldmxcsr (%rsp)\n add $8, %rsp\n"
     "popfq\n pop %r15\n pop %r14\n pop %r13\n pop %r12\n pop %rbp\n pop %rbx\n ret\n");
 /* clang-format on */
@@ -70,9 +74,10 @@ static const int order[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_R
 
 /* Components that the frame's XSTATE_BV does not name are in their initial state. */
 static void take_xsave(const uint8_t *fp) {
-    uint64_t bv;
-    memcpy(&bv, fp + 512, 8);
-    memcpy(NATIVE->xsave, fp, 576 + 256);
+    uint64_t bv = 3;
+    memcpy(NATIVE->xsave, fp, NATIVE->mask & 4 ? 576 + 256 : 512);
+    if (NATIVE->mask)
+        memcpy(&bv, fp + 512, 8);
     if (!(bv & 1)) {
         memset(NATIVE->xsave, 0, 24);
         NATIVE->xsave[0] = 0x7f, NATIVE->xsave[1] = 3;
@@ -94,7 +99,7 @@ static void handler(int sig, siginfo_t *info, void *context) {
             signal(sig, SIG_DFL);
         return;
     }
-    __asm__ volatile("wrfsbase %0" : : "r"(NATIVE->host_fs)); /* thread-locals again */
+    native_set_fs(NATIVE->host_fs); /* thread-locals again */
     greg_t *reg = uc->uc_mcontext.gregs;
     for (unsigned i = 0; i < 16; i++)
         NATIVE->gpr[i] = (uint64_t)reg[order[i]];
@@ -108,27 +113,27 @@ static void handler(int sig, siginfo_t *info, void *context) {
     reg[REG_EFL] &= ~0x400;
 }
 
-int native_init(void) {
-    unsigned a, b, c, d;
-    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE) || !(c & bit_AVX) ||
-        !(getauxval(AT_HWCAP2) & 2))
-        return 0;
+int native_init(uint64_t mask, uint64_t gs) {
     void *p = mmap((void *)NATIVE_STATE, 0x2000, PROT_READ | PROT_WRITE,
                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
     static uint8_t stack[65536];
     stack_t st = {.ss_sp = stack, .ss_size = sizeof stack};
-    if (p != (void *)NATIVE_STATE || sigaltstack(&st, NULL))
+    if (p != (void *)NATIVE_STATE || sigaltstack(&st, NULL) ||
+        syscall(SYS_arch_prctl, ARCH_GET_FS, &NATIVE->host_fs) ||
+        syscall(SYS_arch_prctl, ARCH_SET_GS, gs))
         return 0;
     struct sigaction sa = {.sa_sigaction = handler,
                            .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};
     static const int sigs[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP};
     for (unsigned i = 0; i < sizeof sigs / sizeof *sigs; i++)
         sigaction(sigs[i], &sa, &before[sigs[i]]);
+    NATIVE->mask = mask;
     NATIVE->exit = (uint64_t)native_exit;
     return 1;
 }
 
 void native_run(void) {
+    NATIVE->xsave[512] &= (uint8_t)NATIVE->mask;
     NATIVE->trap = 256;
     NATIVE->active = 1;
     native_enter();
