@@ -47,7 +47,7 @@ linux: setup-test penumbra
 # A guest that cannot be downloaded is reported by the tests that need it, as skipped.
 test: setup-test all
 	@scripts/guest.sh > /dev/null || echo "test: no guest packages; the boot tests will be skipped" >&2
-	ctest --preset $(PRESET) -j $(JOBS) $(CTEST_ARGS)
+	@tests/ctest.sh $(PRESET) -j $(JOBS) $(CTEST_ARGS)
 
 bench: setup-test all
 	@$(BUILD)/bench/startup/startup --penumbra $(BUILD)/src/cli/penumbra
