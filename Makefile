@@ -9,7 +9,7 @@ CONFIGURED := $(BUILD)/build.ninja
 SOURCES = $(shell git ls-files -co --exclude-standard '*.c' '*.h' '*.inc')
 
 .PHONY: help all demo test linux configure setup setup-test format format-check tidy \
-        rules bench install clean distclean
+        rules bench bench-commit install clean distclean
 
 help:
 	@echo "make demo     install what is missing, build, run the embedded guest under --mmu $(MMU),"
@@ -18,6 +18,7 @@ help:
 	@echo "make test     install what is missing, build, run every test"
 	@echo "make all      build only (PRESET=dev|release|asan-ubsan|tsan|fuzz; now $(PRESET))"
 	@echo "make bench    time a Linux boot, and what comes before it, beside QEMU"
+	@echo "make bench-commit REV=...   this build beside that commit's: what must be equal, and time"
 	@echo "make format   clang-format; make tidy: clang-tidy; make rules: who includes whom"
 	@echo "make install  to PREFIX (default /usr/local); make clean: remove build/"
 
@@ -52,6 +53,9 @@ test: setup-test all
 bench: setup-test all
 	@$(BUILD)/bench/startup/startup --penumbra $(BUILD)/src/cli/penumbra
 	@cache=$$(scripts/guest.sh) && bench/vs_qemu --penumbra $(BUILD)/src/cli/penumbra --guest $$cache
+
+bench-commit: all
+	@bench/vs_commit --penumbra $(BUILD)/src/cli/penumbra $(if $(REV),--commit $(REV)) $(ARGS)
 
 format:
 	clang-format -i $(filter-out %.inc,$(SOURCES))
