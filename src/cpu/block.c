@@ -354,6 +354,7 @@ void block_drop(struct xlat *x, struct block *b) {
     if (b->gpa2 != NO_PAGE)
         page_unlink(x, b, 1);
     pn_count(x->cpu->stats, block_dropped);
+    x->cpu->disturbed++;
 }
 
 static void written_page(struct xlat *x, pn_gpa gpa, unsigned size) {

@@ -197,6 +197,9 @@ struct cpu {
             uint8_t size, kind;
         } piece[2];
     } owed;
+    /* Advances with each block that a write drops and each access that reaches a device:
+     * what comes next in the running block may have changed. */
+    uint64_t disturbed;
 
     struct pn_mmu *mmu;
     struct pn_mmu_vcpu *vmmu;

@@ -77,6 +77,7 @@ static void mmio_read(struct cpu *cpu, pn_gpa gpa, uint8_t *out, unsigned size) 
         unsigned n = mmio_chunk(gpa, size);
         uint64_t v = cpu->bus->mmio_read(cpu->bus->opaque, gpa, n);
         pn_count(cpu->stats, mmio_exits);
+        cpu->disturbed++;
         pn_emit(cpu->ring, mmio, gpa, n, 0, v);
         memcpy(out, &v, n);
         gpa += n, out += n, size -= n;
@@ -89,6 +90,7 @@ static void mmio_write(struct cpu *cpu, pn_gpa gpa, const uint8_t *in, unsigned 
         uint64_t v = 0;
         memcpy(&v, in, n);
         pn_count(cpu->stats, mmio_exits);
+        cpu->disturbed++;
         pn_emit(cpu->ring, mmio, gpa, n, 1, v);
         cpu->bus->mmio_write(cpu->bus->opaque, gpa, n, v);
         gpa += n, in += n, size -= n;
@@ -236,22 +238,18 @@ enum cpu_rc cpu_mem_prepare(struct cpu *cpu, pn_gva lin, unsigned size, bool rea
 }
 
 enum cpu_rc cpu_mem_commit(struct cpu *cpu) {
-    enum cpu_rc rc = CPU_NEXT;
     uint64_t fetch_gen = cpu->view.fetch_gen;
-    uint64_t dropped = cpu->stats->v[PN_STAT_block_dropped];
+    uint64_t disturbed = cpu->disturbed;
     const uint8_t *in = cpu->bounce;
     for (unsigned i = 0; i < cpu->owed.count; i++) {
         unsigned size = cpu->owed.piece[i].size, kind = cpu->owed.piece[i].kind;
         piece_write(cpu, cpu->owed.piece[i].gpa, kind, in, size);
         in += size;
-        if (kind == PN_OUT_MMIO)
-            rc = CPU_STOP;
     }
     cpu->owed.count = 0;
-    if (fetch_gen != cpu->view.fetch_gen ||
-        dropped != cpu->stats->v[PN_STAT_block_dropped])
-        rc = CPU_STOP;
-    return rc;
+    if (fetch_gen != cpu->view.fetch_gen || disturbed != cpu->disturbed)
+        return CPU_STOP;
+    return CPU_NEXT;
 }
 
 /* ---- Fetch ---- */

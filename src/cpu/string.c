@@ -345,20 +345,17 @@ static enum cpu_rc scas_run(struct cpu *cpu, const struct insn *in, uint64_t max
 
 /* What an iteration may have changed under the running block. */
 struct mark {
-    uint64_t fetch_gen, dropped, mmio;
+    uint64_t fetch_gen, disturbed;
 };
 
 static struct mark mark_now(const struct cpu *cpu) {
-    return (struct mark){cpu->view.fetch_gen, cpu->stats->v[PN_STAT_block_dropped],
-                         cpu->stats->v[PN_STAT_mmio_exits]};
+    return (struct mark){cpu->view.fetch_gen, cpu->disturbed};
 }
 
 static enum cpu_rc finish(const struct cpu *cpu, const struct mark *before) {
     struct mark m = mark_now(cpu);
-    return m.fetch_gen != before->fetch_gen || m.dropped != before->dropped ||
-                   m.mmio != before->mmio
-               ? CPU_STOP
-               : CPU_NEXT;
+    bool same = m.fetch_gen == before->fetch_gen && m.disturbed == before->disturbed;
+    return same ? CPU_NEXT : CPU_STOP;
 }
 
 static bool condition_fails(const struct cpu *cpu, const struct insn *in) {

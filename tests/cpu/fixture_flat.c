@@ -28,7 +28,7 @@ static int msr_read(void *o, uint32_t index, uint64_t *value) {
     return 0;
 }
 static void on_track(void *o, pn_gpa gpa, size_t size) {
-    fx.stats.v[PN_STAT_block_dropped]++;
+    fx.cpu->disturbed++;
 }
 
 void ram_put(uint32_t gpa, uint64_t value, unsigned size) {
