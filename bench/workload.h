@@ -6,8 +6,8 @@
  * What the guest prints, one line each, fields name=value separated by one blank:
  *
  *     workload: begin name=touch bytes=16777216 page=4K ...   every parameter
- *     workload: time tsc=N                                    TSC ticks of the measured
- * part workload: note TEXT                                     something is not as asked
+ *     workload: time tsc=N                                    TSC ticks, measured part
+ *     workload: note TEXT                                     something is not as asked
  *     workload: end name=touch ops=131072 checksum=HEX        16 digits
  *     workload: error: TEXT                                   and an exit code below
  *

@@ -4,7 +4,7 @@
  *
  * Invariants
  * 1. Between the two readings of the clock nothing but the guest runs: counters are read
- * before the first and after the second.
+ *    before the first and after the second.
  * 2. A sample exists only for a guest that ended well and set both marks.
  * Locking: the marks come on the vCPU's thread while the caller's waits in machine_run.
  */

@@ -4,9 +4,9 @@
  *
  * Invariants
  * 1. A unit names every parameter of its workload, so that two results can be told apart
- * and a later change of a standard value is no silent change of what is compared.
+ *    and a later change of a standard value is no silent change of what is compared.
  * 2. The order of units depends on the arguments alone: shards of one command line made
- * on different machines are parts of one plan.
+ *    on different machines are parts of one plan.
  */
 #include "bench/harness/plan_internal.h"
 

@@ -5,7 +5,8 @@
  * Invariants
  * 1. What nobody counted is null, never 0.
  * 2. A result is "measured" (a hypervisor on the host's CPU) or "simulated" (the software
- * CPU), and says so in its own member; what is modelled stands in a member of that name.
+ *    CPU), and says so in its own member; what is modelled stands in a member of that
+ *    name.
  */
 #include "bench/harness/result_internal.h"
 

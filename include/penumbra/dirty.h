@@ -10,10 +10,10 @@
  *
  * Invariants
  * 1. A page written since a consumer's last harvest is in its next one: by the guest, a
- * device, a loader or penumbra itself. A consumer reads the page after the harvest has
- * returned, so a write during the harvest is in what it reads, or in the next harvest.
+ *    device, a loader or penumbra itself. A consumer reads the page after the harvest has
+ *    returned, so a write during the harvest is in what it reads, or in the next harvest.
  * 2. A page that nobody wrote is in no harvest of an exact tracker. All trackers here are
- * exact, but for pages that were written with what they held.
+ *    exact, but for pages that were written with what they held.
  * Locking: none; one thread is inside a log. vCPUs may run meanwhile.
  */
 #ifndef PENUMBRA_DIRTY_H

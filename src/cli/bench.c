@@ -4,9 +4,9 @@
  *
  * Invariants
  * 1. Repetitions alternate between the MMUs (A B A B), so that a slow drift of the host
- * reaches all of them.
+ *    reaches all of them.
  * 2. A point is finished under every MMU before the next begins; an interrupt keeps the
- * finished ones and drops the one at hand.
+ *    finished ones and drops the one at hand.
  */
 #include "cli/bench.h"
 

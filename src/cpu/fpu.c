@@ -7,7 +7,7 @@
  *    XSTATE_BV names have their value there, the others their initial state; MXCSR always
  *    counts. XCOMP_BV is 0.
  * 2. x87's FOP, FIP and FDP are always 0: the host would give addresses of translated
- * code.
+ *    code.
  * 3. What the host is given can never fault: header and MXCSR are made valid before.
  * 4. After a save the host's registers are what the C ABI asks for.
  */

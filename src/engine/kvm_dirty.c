@@ -5,7 +5,7 @@
  *
  * Invariants
  * 1. Pages that did not go through KVM (devices, loaders, the fallback CPU) and pages
- * taken out of a ring wait in their slot's extra_dirty for the next harvest.
+ *    taken out of a ring wait in their slot's extra_dirty for the next harvest.
  * 2. A ring entry is handed back (RESET) only after its page is in extra_dirty.
  * Locking: ring_lock guards the rings' read positions. A vCPU whose ring is full empties
  * it itself. A CPU with PML keeps pages back until its vCPU comes out of KVM_RUN: who

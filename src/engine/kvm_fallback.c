@@ -9,7 +9,7 @@
  *
  * Invariants
  * 1. The software CPU's MMU starts each step with no shadow page and an empty TLB: the
- * guest has changed its tables meanwhile, unseen by it.
+ *    guest has changed its tables meanwhile, unseen by it.
  * 2. Pages that it writes are reported to the dirty log as penumbra's own writes.
  */
 #include <errno.h>

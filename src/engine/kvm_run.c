@@ -4,10 +4,10 @@
  *
  * Invariants
  * 1. A kick is never lost: kick() sets `stop`, then immediate_exit, then signals; run()
- * clears immediate_exit before it takes `stop`. At worst one KVM_RUN returns early for
- * nothing.
+ *    clears immediate_exit before it takes `stop`. At worst one KVM_RUN returns early for
+ *    nothing.
  * 2. run() comes out for a kick only where KVM_RUN was interrupted: whatever an exit left
- * half done (the data of an IN, an MMIO read) is complete then, and so is the state.
+ *    half done (the data of an IN, an MMIO read) is complete then, and so is the state.
  * 3. A guest that KVM will not let out is let out by the machine's watchdog, which kicks.
  * Locking: run() of one vCPU is inside one thread; bus calls take the machine's lock
  * themselves. kick() is safe from any thread and from a signal handler.

@@ -5,9 +5,9 @@
  *
  * Invariants
  * 1. Only what our own threads cause is recorded. An event of no vCPU's thread goes to
- * vCPU 0's ring: a memslot that changes, for one.
+ *    vCPU 0's ring: a memslot that changes, for one.
  * 2. The instance is removed when tracing ends; one that a killed process left behind is
- * removed by the next.
+ *    removed by the next.
  * 3. Events enter the rings in order of time, which is the machine's (ns).
  * Locking: between kvm_trace_begin and kvm_trace_end the reader thread owns the rings.
  */

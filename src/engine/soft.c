@@ -4,12 +4,12 @@
  *
  * Invariants
  * 1. Virtual time is the instructions that the running vCPU retired plus the time it
- * skipped in HLT; one instruction is one nanosecond.
+ *    skipped in HLT; one instruction is one nanosecond.
  * 2. Every write to guest memory, whoever does it, goes through the MMU, so that dirty
- * logs, shadow pages and translated code see it.
+ *    logs, shadow pages and translated code see it.
  * 3. Under --clock host, virtual time never falls behind the host's by more than a slice,
- * and never runs ahead of it by more than one. Locking: none; one thread runs all vCPUs.
- * kick() alone may come from elsewhere.
+ *    and never runs ahead of it by more than one.
+ * Locking: none; one thread runs all vCPUs. kick() alone may come from elsewhere.
  */
 #include <errno.h>
 #include <stdlib.h>

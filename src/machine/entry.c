@@ -3,9 +3,10 @@
  * The boot vCPU's first state: page tables, GDT and registers for real, protected and
  * long mode. Segment attributes as in struct pn_segment: the descriptor's bits 40..55.
  *
- *     selector   base 0, limit 4 GiB     (the 64-bit boot protocol's __BOOT_CS,
- * __BOOT_DS) 0x10       code: 64-bit in ENTRY_LONG, else 32-bit 0x18       data 0x20 a
- * TSS that nobody switches to: VMX wants a busy one
+ *     selector   base 0, limit 4 GiB
+ *     0x10       code: 64-bit in ENTRY_LONG, else 32-bit (__BOOT_CS of the boot protocol)
+ *     0x18       data (its __BOOT_DS)
+ *     0x20       a TSS that nobody switches to: VMX wants a busy one
  */
 #include <string.h>
 

@@ -8,7 +8,7 @@
  * Invariants
  * 1. Time goes on: the new engine begins at the clock's now.
  * 2. The old engine is kept, with its counters, until the machine is destroyed; it never
- * runs again.
+ *    runs again.
  * 3. When anything fails the machine has ended with an error; nothing half-moved runs.
  */
 #include <errno.h>

@@ -6,8 +6,8 @@
  *
  * Invariants
  * 1. A verified harvest happens while no vCPU runs; `hash` then holds XXH3 of every page
- * as it was at the harvest before. A page whose hash changed and that is not in the
- * harvest was missed.
+ *    as it was at the harvest before. A page whose hash changed and that is not in the
+ *    harvest was missed.
  * 2. A harvest of KVM's rings happens while no vCPU runs (see kvm_dirty.c).
  */
 #include <errno.h>

@@ -5,13 +5,13 @@
  *
  * Invariants
  * 1. Whoever touches a device, the clock or the machine's state holds m->lock. vCPU
- * threads take it in the bus callbacks (wiring.c) and when a run ends; this thread holds
- * it but while it waits.
+ *    threads take it in the bus callbacks (wiring.c) and when a run ends; this thread
+ *    holds it but while it waits.
  * 2. Once m->ended or m->leave is set every vCPU is kicked until its thread has come
- * back; a thread that does not is an error of the host's and is named, never waited for
- * without end.
+ *    back; a thread that does not is an error of the host's and is named, never waited
+ *    for without end.
  * 3. While m->stopped is set no vCPU runs but the one whose bus callback set it: the
- * others stand parked between two instructions.
+ *    others stand parked between two instructions.
  * 4. A thread that ends by itself, however, is noticed within WAIT_MAX_NS.
  */
 #define _GNU_SOURCE /* pthread_tryjoin_np, pthread_timedjoin_np */

@@ -5,7 +5,7 @@
  *
  * Invariants
  * 1. The window is one memslot, absent or at one of two addresses in the MMIO hole; its
- * memory is taken at the first request and stays until the machine is destroyed.
+ *    memory is taken at the first request and stays until the machine is destroyed.
  * 2. Slots change inside the OUT that asks for it: the guest's next instruction sees it.
  */
 #include <string.h>
