@@ -508,6 +508,77 @@ static enum vecmem vecmem_kind(const ZydisDecodedInstruction *zi) {
     }
 }
 
+static bool is_vecmem(const ZydisDecodedInstruction *zi) {
+    return zi->meta.category == ZYDIS_CATEGORY_AVX2GATHER ||
+           zi->meta.category == ZYDIS_CATEGORY_GATHER ||
+           any_of((uint16_t)zi->mnemonic, masked);
+}
+
+static void make_vecmem(const ZydisDecodedInstruction *zi, const ZydisDecodedOperand *op,
+                        const struct dec *d, struct shape *s) {
+    const ZydisDecodedOperand *vector = &op[op[1].type == ZYDIS_OPERAND_TYPE_REGISTER];
+    s->cls = CLS_HELPER;
+    s->fn = vecmem_helper(vecmem_kind(zi));
+    s->flags |= SH_NOMEMO;
+    vector_needs(ZydisRegisterGetClass(vector->reg.value), d, s);
+}
+
+static void make_helper(const ZydisDecodedInstruction *zi, const struct helper *h,
+                        unsigned kind, const struct dec *d, struct shape *s) {
+    s->cls = CLS_HELPER;
+    s->fn = h->fn;
+    s->helper_flags = h->flags;
+    if (kind == KIND_32 && h->flags & HF_N64 && s->opsize == 4 && d->in.addrsize == 4 &&
+        zi->meta.branch_type != ZYDIS_BRANCH_TYPE_FAR && classify64(zi) >= CLS_PUSH)
+        s->flow = (uint8_t)classify64(zi);
+}
+
+static bool is_privileged(const ZydisDecodedInstruction *zi) {
+    return zi->meta.category == ZYDIS_CATEGORY_SYSTEM ||
+           zi->meta.category == ZYDIS_CATEGORY_IO ||
+           zi->meta.category == ZYDIS_CATEGORY_INTERRUPT;
+}
+
+/* Has the CPU model it, or does its helper decide that for itself? */
+static bool in_model(const struct shape_source *src, const ZydisDecodedInstruction *zi,
+                     const struct helper *h, const struct shape *s) {
+    bool own = h && (h->fn == op_ud || h->fn == op_hypercall);
+    return src->isa[zi->meta.isa_set] || own || s->cls == CLS_NOP;
+}
+
+/* The class by the encoding alone. Return: the helper, or NULL. */
+static const struct helper *class_and_helper(const ZydisDecodedInstruction *zi,
+                                             const ZydisDecodedOperand *op, unsigned kind,
+                                             const struct dec *d, struct shape *s) {
+    s->cls = (uint8_t)classify(zi, d, kind);
+    if (zi->encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY &&
+        zi->encoding != ZYDIS_INSTRUCTION_ENCODING_VEX) {
+        s->cls = CLS_UD;
+        return NULL;
+    }
+    /* Zydis may call XCHG with the accumulator PAUSE. */
+    return s->cls == CLS_XCHG_ACC ? NULL : helper_find(zi, op, kind);
+}
+
+/* Everything of an instruction that is neither undefined, a NOP nor in vecmem.c. */
+static void make_rest(const ZydisDecodedInstruction *zi, const ZydisDecodedOperand *op,
+                      unsigned kind, const struct dec *d, const struct helper *h,
+                      struct shape *s) {
+    if (!h && (s->cls == CLS_PUSH || s->cls == CLS_POP) && s->opsize != 8) {
+        s->fn = s->cls == CLS_PUSH ? op_push : op_pop;
+        s->cls = CLS_HELPER;
+        return;
+    }
+    bool native = operands(zi, op, d, s);
+    flags_of(zi, s);
+    quirks(zi, d, s);
+    prefixes_of(zi, d, s);
+    if (h)
+        make_helper(zi, h, kind, d, s);
+    else if (s->cls == CLS_PLAIN && (!native || is_privileged(zi)))
+        s->cls = CLS_UD;
+}
+
 bool shape_make(struct shape_source *src, const uint8_t *p, unsigned avail, unsigned kind,
                 const struct dec *d, struct shape *s) {
     ZydisDecodedInstruction zi;
@@ -520,55 +591,13 @@ bool shape_make(struct shape_source *src, const uint8_t *p, unsigned avail, unsi
     s->mnemonic = (uint16_t)zi.mnemonic;
     s->opsize = zi.operand_width / 8;
     s->imm_len = (zi.raw.imm[0].size + zi.raw.imm[1].size) / 8;
-    const struct helper *h = helper_find(&zi, op, kind);
-    s->cls = (uint8_t)classify(&zi, d, kind);
-    if (s->cls == CLS_XCHG_ACC)
-        h = NULL; /* Zydis may call it PAUSE */
-    if (zi.encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY &&
-        zi.encoding != ZYDIS_INSTRUCTION_ENCODING_VEX)
-        h = NULL, s->cls = CLS_UD;
-    bool own = h && (h->fn == op_ud || h->fn == op_hypercall); /* decides for itself */
-    if (!src->isa[zi.meta.isa_set] && !own && s->cls != CLS_NOP) {
+    const struct helper *h = class_and_helper(&zi, op, kind, d, s);
+    if (!in_model(src, &zi, h, s))
         s->cls = CLS_UD;
-        return true;
-    }
-    bool push16 = (s->cls == CLS_PUSH || s->cls == CLS_POP) && s->opsize != 8;
-    if (zi.meta.category == ZYDIS_CATEGORY_AVX2GATHER ||
-        zi.meta.category == ZYDIS_CATEGORY_GATHER || any_of(s->mnemonic, masked)) {
-        s->cls = CLS_HELPER;
-        s->fn = vecmem_helper(vecmem_kind(&zi));
-        s->flags |= SH_NOMEMO;
-        vector_needs(ZydisRegisterGetClass(op[1].type == ZYDIS_OPERAND_TYPE_REGISTER
-                                               ? op[1].reg.value
-                                               : op[0].reg.value),
-                     d, s);
-        return true;
-    }
-    if (s->cls == CLS_UD || s->cls == CLS_NOP)
-        return true;
-    if (push16 && !h) {
-        s->fn = s->cls == CLS_PUSH ? op_push : op_pop;
-        s->cls = CLS_HELPER;
-        return true;
-    }
-    bool native = operands(&zi, op, d, s);
-    flags_of(&zi, s);
-    quirks(&zi, d, s);
-    prefixes_of(&zi, d, s);
-    if (h) {
-        s->cls = CLS_HELPER;
-        s->fn = h->fn;
-        s->helper_flags = h->flags;
-        if (kind == KIND_32 && h->flags & HF_N64 && s->opsize == 4 &&
-            d->in.addrsize == 4 && zi.meta.branch_type != ZYDIS_BRANCH_TYPE_FAR &&
-            classify64(&zi) >= CLS_PUSH)
-            s->flow = (uint8_t)classify64(&zi);
-    } else if (s->cls == CLS_PLAIN &&
-               (!native || zi.meta.category == ZYDIS_CATEGORY_SYSTEM ||
-                zi.meta.category == ZYDIS_CATEGORY_IO ||
-                zi.meta.category == ZYDIS_CATEGORY_INTERRUPT)) {
-        s->cls = CLS_UD;
-    }
+    else if (is_vecmem(&zi))
+        make_vecmem(&zi, op, d, s);
+    else if (s->cls != CLS_UD && s->cls != CLS_NOP)
+        make_rest(&zi, op, kind, d, h, s);
     return true;
 }
 
