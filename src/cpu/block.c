@@ -37,7 +37,7 @@ static int code_create(struct xlat *x) {
 static const uint8_t *thunk(struct emit *e, const void *target) {
     const uint8_t *at = e->p;
     e_const(e, H_R10, (uint64_t)target);
-    e8(e, 0x41), e8(e, 0xff), e8(e, 0xe2);
+    e_rr(e, false, OP_INDIRECT, INDIRECT_JMP, H_R10);
     return at;
 }
 
@@ -45,30 +45,25 @@ static const uint8_t *thunk(struct emit *e, const void *target) {
 static const uint8_t *miss_thunk(struct emit *e) {
     const uint8_t *at = e->p;
     e_mov(e, H_R10, H_AX);
-    e8(e, 0x49), e8(e, 0xc1), e8(e, 0xea), e8(e, 16); /* shr r10, 16 */
+    e_shift(e, true, SHIFT_SHR, H_R10, 16);
     e_rr(e, false, OP_XOR, H_R10, H_AX);
-    e8(e, 0x41), e8(e, 0xc1), e8(e, 0xe2), e8(e, JC_BITS); /* shl r10d, 13 */
+    e_shift(e, false, SHIFT_SHL, H_R10, JC_BITS);
     e_rr(e, false, OP_XOR, H_R10, H_AX);
     e_rm(e, false, OP_XOR, H_R10, H_SP, CO(jc_salt));
-    e_alu(e, false, 4, H_R10, JC2_ENTRIES - 1);
-    e8(e, 0x41), e8(e, 0xc1), e8(e, 0xe2), e8(e, 4);      /* shl r10d, 4 */
-    e8(e, 0x4a), e8(e, OP_CMP), e8(e, 0x84), e8(e, 0x14); /* rax, [rsp + r10 + disp32] */
-    e32(e, (uint32_t)JC2_OFFSET);
+    e_alu(e, false, ALU_AND, H_R10, JC2_ENTRIES - 1);
+    e_shift(e, false, SHIFT_SHL, H_R10, 4);
+    e_rm_index(e, true, OP_CMP, H_AX, H_R10, JC2_OFFSET);
     uint8_t *miss = e_jcc(e, CC_NZ);
-    e8(e, 0x4e), e8(e, OP_LOAD), e8(e, 0x94), e8(e, 0x14); /* mov r10, the code */
-    e32(e, (uint32_t)JC2_OFFSET + 8);
+    e_rm_index(e, true, OP_LOAD, H_R10, H_R10, JC2_OFFSET + 8); /* the code */
     e_rm(e, true, OP_STORE, H_CX, H_SP, CO(jit.save[0]));
     e_mov(e, H_CX, H_AX);
     e_rm(e, true, OP_XOR, H_CX, H_SP, CO(jc_salt));
-    e_alu(e, false, 4, H_CX, JC_ENTRIES - 1);
-    e8(e, 0xc1), e8(e, 0xe1), e8(e, 4); /* shl ecx, 4 */
-    e8(e, 0x48), e8(e, OP_STORE), e8(e, 0x84),
-        e8(e, 0x0c); /* [rsp + rcx + disp32], rax */
-    e32(e, (uint32_t)JC_OFFSET);
-    e8(e, 0x4c), e8(e, OP_STORE), e8(e, 0x94), e8(e, 0x0c); /* and r10 */
-    e32(e, (uint32_t)JC_OFFSET + 8);
+    e_alu(e, false, ALU_AND, H_CX, JC_ENTRIES - 1);
+    e_shift(e, false, SHIFT_SHL, H_CX, 4);
+    e_rm_index(e, true, OP_STORE, H_AX, H_CX, JC_OFFSET);
+    e_rm_index(e, true, OP_STORE, H_R10, H_CX, JC_OFFSET + 8);
     e_rm(e, true, OP_LOAD, H_CX, H_SP, CO(jit.save[0]));
-    e8(e, 0x41), e8(e, 0xff), e8(e, 0xe2); /* jmp r10 */
+    e_rr(e, false, OP_INDIRECT, INDIRECT_JMP, H_R10);
     e_link(miss, e->p);
     thunk(e, xlat_tramp_miss);
     return at;

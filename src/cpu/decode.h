@@ -32,7 +32,8 @@ enum shape_class {
     CLS_RET,
     CLS_JCC,
     CLS_LOOP,
-    CLS_JCXZ
+    CLS_JCXZ,
+    CLS_COUNT
 };
 
 /* What an operand field of the encoding holds. */

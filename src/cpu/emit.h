@@ -70,7 +70,7 @@ static inline void e_rex(struct emit *e, bool w, unsigned reg, unsigned rm) {
         e8(e, rex);
 }
 
-/* op reg, rm with one opcode byte; w: 64 bits, else 32. */
+/* op reg, rm with one opcode byte; w: 64 bits, else 32. reg may be an opcode extension. */
 static inline void e_rr(struct emit *e, bool w, unsigned op, unsigned reg, unsigned rm) {
     e_rex(e, w, reg, rm);
     e8(e, op);
@@ -83,15 +83,57 @@ static inline void e_rm(struct emit *e, bool w, unsigned op, unsigned reg, unsig
     e_mem(e, reg, base, disp);
 }
 
-#define OP_LOAD  0x8bu /* mov reg, rm */
-#define OP_STORE 0x89u /* mov rm, reg */
-#define OP_ADD   0x03u /* reg, rm */
-#define OP_AND   0x23u
-#define OP_SUB   0x2bu
-#define OP_XOR   0x33u
-#define OP_CMP   0x3bu
-#define OP_TEST  0x85u
-#define OP_LEA   0x8du
+/* [rsp + index + disp32] */
+static inline void e_rm_index(struct emit *e, bool w, unsigned op, unsigned reg,
+                              unsigned index, int32_t disp) {
+    unsigned rex = 0x40 | w << 3 | (reg & 8) >> 1 | (index & 8) >> 2;
+    if (rex != 0x40)
+        e8(e, rex);
+    e8(e, op);
+    e8(e, 0x84 | (reg & 7) << 3);
+    e8(e, (index & 7) << 3 | H_SP);
+    e32(e, (uint32_t)disp);
+}
+
+#define OP_LOAD   0x8bu /* mov reg, rm */
+#define OP_STORE  0x89u /* mov rm, reg */
+#define OP_LOAD8  0x8au
+#define OP_STORE8 0x88u
+#define OP_ADD    0x03u /* reg, rm */
+#define OP_OR     0x0bu
+#define OP_AND    0x23u
+#define OP_SUB    0x2bu
+#define OP_XOR    0x33u
+#define OP_CMP    0x3bu
+#define OP_TEST   0x85u
+#define OP_LEA    0x8du
+
+/* 0f op reg, rm */
+static inline void e_rr2(struct emit *e, bool w, unsigned op, unsigned reg, unsigned rm) {
+    e_rex(e, w, reg, rm);
+    e8(e, 0x0f);
+    e8(e, op);
+    e8(e, 0xc0 | (reg & 7) << 3 | (rm & 7));
+}
+static inline void e_rm2(struct emit *e, unsigned op, unsigned reg, unsigned base,
+                         int32_t disp) {
+    e_rex(e, false, reg, base);
+    e8(e, 0x0f);
+    e8(e, op);
+    e_mem(e, reg, base, disp);
+}
+
+#define OP2_MOVZX8  0xb6u
+#define OP2_MOVZX16 0xb7u
+#define OP2_MOVSX16 0xbfu
+
+/* The next instruction has 16-bit operands. */
+static inline void e_word(struct emit *e) {
+    e8(e, 0x66);
+}
+
+enum { INDIRECT_CALL = 2, INDIRECT_JMP = 4 };
+#define OP_INDIRECT 0xffu /* the extensions above */
 
 static inline void e_mov(struct emit *e, unsigned to, unsigned from) {
     if (to != from)
@@ -119,23 +161,41 @@ static inline void e_const(struct emit *e, unsigned to, uint64_t v) {
     }
 }
 
-/* Group 1 with an immediate: /0 add, /4 and, /5 sub, /7 cmp. */
-static inline void e_alu(struct emit *e, bool w, unsigned ext, unsigned rm, int32_t imm) {
+/* Arithmetic with an immediate. */
+enum alu { ALU_ADD = 0, ALU_OR = 1, ALU_AND = 4, ALU_SUB = 5, ALU_CMP = 7 };
+static inline void e_alu(struct emit *e, bool w, enum alu op, unsigned rm, int32_t imm) {
     bool small = imm == (int8_t)imm;
-    e_rr(e, w, small ? 0x83 : 0x81, ext, rm);
+    e_rr(e, w, small ? 0x83 : 0x81, op, rm);
     if (small)
         e8(e, (uint8_t)imm);
     else
         e32(e, (uint32_t)imm);
 }
-static inline void e_alu_mem(struct emit *e, bool w, unsigned ext, unsigned base,
+static inline void e_alu_mem(struct emit *e, bool w, enum alu op, unsigned base,
                              int32_t disp, int32_t imm) {
     bool small = imm == (int8_t)imm;
-    e_rm(e, w, small ? 0x83 : 0x81, ext, base, disp);
+    e_rm(e, w, small ? 0x83 : 0x81, op, base, disp);
     if (small)
         e8(e, (uint8_t)imm);
     else
         e32(e, (uint32_t)imm);
+}
+/* cmp byte [base + disp], imm */
+static inline void e_cmp8(struct emit *e, unsigned base, int32_t disp, unsigned imm) {
+    e_rm(e, false, 0x80, ALU_CMP, base, disp);
+    e8(e, imm);
+}
+/* test dword [base + disp], imm */
+static inline void e_test(struct emit *e, unsigned base, int32_t disp, uint32_t imm) {
+    e_rm(e, false, 0xf7, 0, base, disp);
+    e32(e, imm);
+}
+
+enum shift { SHIFT_SHL = 4, SHIFT_SHR = 5, SHIFT_SAR = 7 };
+static inline void e_shift(struct emit *e, bool w, enum shift op, unsigned rm,
+                           unsigned count) {
+    e_rr(e, w, 0xc1, op, rm);
+    e8(e, count);
 }
 
 /* lea to, [base + index * scale + disp]; index: a register but RSP, or -1. */

@@ -11,17 +11,15 @@ void eflags_store(struct lower *l) {
     struct emit *e = &l->e;
     e8(e, 0x9f);                           /* lahf */
     e8(e, 0x0f), e8(e, 0x90), e8(e, 0xc0); /* seto al */
-    e8(e, 0x66);
+    e_word(e);
     e_rm(e, false, OP_STORE, H_AX, H_SP, CO(fl));
 }
 
 void eflags_load(struct lower *l) {
     struct emit *e = &l->e;
-    e8(e, 0x0f); /* movzx eax, word: as wide as it was stored */
-    e8(e, 0xb7);
-    e_mem(e, H_AX, H_SP, CO(fl));
-    e8(e, 0x04), e8(e, 0x7f); /* add al, 0x7f: OF */
-    e8(e, 0x9e);              /* sahf: the others */
+    e_rm2(e, OP2_MOVZX16, H_AX, H_SP, CO(fl)); /* as wide as it was stored */
+    e8(e, 0x04), e8(e, 0x7f);                  /* add al, 0x7f: OF */
+    e8(e, 0x9e);                               /* sahf: the others */
 }
 
 void flags_spill(struct lower *l) {
@@ -60,6 +58,11 @@ static bool near(const struct lower *l, uint64_t rip) {
     return l->chain_ok && (rip ^ l->b->rip) < PN_PAGE_SIZE;
 }
 
+void leave_block(struct lower *l, uint32_t left) {
+    e_const(&l->e, H_AX, left);
+    e_rm(&l->e, false, OP_INDIRECT, INDIRECT_JMP, H_SP, CO(jit.entry[ENTRY_EXIT]));
+}
+
 /* An exit that may be chained: a jump whose target is patched. */
 static void chained_exit(struct lower *l, uint8_t *rel32, uint64_t rip) {
     struct emit *e = &l->e;
@@ -72,10 +75,7 @@ static void chained_exit(struct lower *l, uint8_t *rel32, uint64_t rip) {
                                        .patch = (uint32_t)(rel32 - x->rw),
                                        .stub = here(l),
                                        .to = NO_BLOCK};
-    e8(e, 0xb8); /* mov eax, imm */
-    e32(e, id << 2 | LEFT_CHAIN);
-    e8(e, 0xff); /* jmp [rsp + disp8] */
-    e_mem(e, 4, H_SP, CO(jit.entry[ENTRY_EXIT]));
+    leave_block(l, id << 2 | LEFT_CHAIN);
 }
 
 static void emit_stub(struct lower *l, const struct stub *s) {
@@ -86,7 +86,7 @@ static void emit_stub(struct lower *l, const struct stub *s) {
     if (s->fs == FS_HOST)
         eflags_store(l);
     if (s->rest)
-        e_alu_mem(e, true, 0, H_SP, CO(budget), s->rest);
+        e_alu_mem(e, true, ALU_ADD, H_SP, CO(budget), s->rest);
     if (near(l, s->rip))
         chained_exit(l, plain ? s->from : e_jmp(e), s->rip);
     else

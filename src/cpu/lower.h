@@ -113,6 +113,8 @@ void reg_store(struct lower *l, unsigned guest, unsigned from);
 /* Leave for a constant address; cc: on that condition, or -1. Flags are in memory, or the
  * exit is conditional. */
 void exit_to(struct lower *l, uint64_t rip, int cc);
+/* Leave for the dispatcher, which is told `left` (LEFT_CHAIN, LEFT_BUDGET). */
+void leave_block(struct lower *l, uint32_t left);
 /* Out-of-line parts of the block. */
 void emit_cold(struct lower *l);
 

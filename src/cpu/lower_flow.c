@@ -14,7 +14,7 @@ void emit_cache_exit(struct emit *e, const struct xlat *x, uint64_t rip) {
     }
     e_rm(e, true, OP_CMP, H_AX, H_SP, slot);
     e_link(e_jcc(e, CC_NZ), x->thunk_miss);
-    e_rm(e, false, 0xff, 4, H_SP, slot + 8); /* jmp [code] */
+    e_rm(e, false, OP_INDIRECT, INDIRECT_JMP, H_SP, slot + 8);
 }
 
 void lower_dispatch(struct lower *l) {
@@ -26,14 +26,12 @@ void lower_dispatch(struct lower *l) {
         return;
     }
     e_mov32(e, H_R10, H_AX);
-    e_alu(e, false, 4, H_R10, JC_ENTRIES - 1);
-    e8(e, 0x41), e8(e, 0xc1), e8(e, 0xe2), e8(e, 4); /* shl r10d, 4 */
+    e_alu(e, false, ALU_AND, H_R10, JC_ENTRIES - 1);
+    e_shift(e, false, SHIFT_SHL, H_R10, 4);
     e_rm(e, true, OP_XOR, H_AX, H_SP, CO(jc_salt));
-    e8(e, 0x4a), e8(e, OP_CMP), e8(e, 0x84), e8(e, 0x14); /* [rsp + r10 + disp32] */
-    e32(e, (uint32_t)JC_OFFSET);
+    e_rm_index(e, true, OP_CMP, H_AX, H_R10, JC_OFFSET);
     e_link(e_jcc(e, CC_NZ), l->x->thunk_miss);
-    e8(e, 0x42), e8(e, 0xff), e8(e, 0xa4), e8(e, 0x14); /* jmp */
-    e32(e, (uint32_t)JC_OFFSET + 8);
+    e_rm_index(e, false, OP_INDIRECT, INDIRECT_JMP, H_R10, JC_OFFSET + 8);
 }
 
 void lower_fall(struct lower *l, uint64_t rip) {

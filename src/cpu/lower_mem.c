@@ -40,9 +40,8 @@ void ea(struct lower *l, const struct dec *d) {
         e_rr(e, w, OP_LOAD, H_R10, base);
     else
         e_lea(e, w, H_R10, base, index, in->scale, (int32_t)disp);
-    if (in->addrsize == 2) { /* movzx r10d, r10w */
-        e8(e, 0x45), e8(e, 0x0f), e8(e, 0xb7), e8(e, 0xd2);
-    }
+    if (in->addrsize == 2)
+        e_rr2(e, false, OP2_MOVZX16, H_R10, H_R10);
 }
 
 /* Must every access go through the segment and its checks? */
@@ -68,13 +67,13 @@ static uint8_t *probe(struct lower *l, unsigned size, bool write, bool constant,
             e8(e, 0xc4), e8(e, 0xc3), e8(e, 0x7b), e8(e, 0xf0), e8(e, 0xc2), e8(e, 7);
         } else {
             e_mov32(e, H_AX, H_R10);
-            e8(e, 0xc1), e8(e, 0xe8), e8(e, 7); /* shr eax, 7 */
+            e_shift(e, false, SHIFT_SHR, H_AX, 7);
         }
         e8(e, 0x25), e32(e, (PN_TLB_ENTRIES - 1) << 5); /* and eax, imm */
         e_rm(e, true, OP_ADD, H_AX, H_SP, l->tlb);
     }
     e_rm(e, true, OP_XOR, H_R10, H_AX, write ? 8 : 0);
-    e_alu(e, true, 7, H_R10, (int32_t)(PN_PAGE_SIZE - size));
+    e_alu(e, true, ALU_CMP, H_R10, (int32_t)(PN_PAGE_SIZE - size));
     uint8_t *miss = e_jcc(e, CC_NBE);
     e_rm(e, true, OP_ADD, H_R10, H_AX, offsetof(struct pn_tlb_entry, hva));
     return miss;
@@ -155,7 +154,7 @@ static uint8_t *step(struct lower *l, int32_t by, unsigned size) {
     int32_t ahead = by >= 0 ? (int32_t)size - 1 : 0; /* look at its far end */
     e_lea(e, true, H_AX, H_R10, -1, 1, by + ahead);
     e_rr(e, true, OP_XOR, H_R10, H_AX);
-    e_alu(e, true, 7, H_R10, PN_PAGE_SIZE - 1);
+    e_alu(e, true, ALU_CMP, H_R10, PN_PAGE_SIZE - 1);
     uint8_t *other = e_jcc(e, CC_NBE);
     if (ahead)
         e_lea(e, true, H_R10, H_AX, -1, 1, -ahead);

@@ -11,10 +11,10 @@ static void narrow_store(struct lower *l, unsigned guest, unsigned size, unsigne
     if (size >= 4) {
         reg_store(l, guest, from);
     } else if (host_of[guest] >= 0) {
-        e8(e, 0x66);
+        e_word(e);
         e_rr(e, false, OP_STORE, from, (unsigned)host_of[guest]);
     } else {
-        e8(e, 0x66);
+        e_word(e);
         e_rm(e, false, OP_STORE, from, H_SP, CO(gpr[0]) + (int32_t)guest * 8);
     }
 }
@@ -132,24 +132,22 @@ void lower_bt_mem(struct lower *l, const struct dec *d) {
     unsigned size = d->sh->opsize;
     flags_clobber(l);
     reg_load(l, H_AX, d->reg); /* the bit within the operand */
-    e_alu(e, false, 4, H_AX, (int32_t)(size * 8 - 1));
+    e_alu(e, false, ALU_AND, H_AX, (int32_t)(size * 8 - 1));
     e_rm(e, false, OP_STORE, H_AX, H_SP, CO(jit.save[0]));
     ea(l, d);
     if (host_of[d->reg] >= 0 && size == 8)
         e_mov(e, H_AX, (unsigned)host_of[d->reg]);
     else
         reg_load(l, H_AX, d->reg);
-    if (size == 4) {
+    if (size == 4)
         e_rr(e, true, 0x63, H_AX, H_AX); /* movsxd rax, eax */
-    } else if (size == 2) {
-        e8(e, 0x48), e8(e, 0x0f), e8(e, 0xbf), e8(e, 0xc0); /* movsx rax, ax */
-    }
-    e8(e, 0x48), e8(e, 0xc1), e8(e, 0xf8), e8(e, 3); /* sar rax, 3 */
-    e_alu(e, true, 4, H_AX, -(int32_t)size);
+    else if (size == 2)
+        e_rr2(e, true, OP2_MOVSX16, H_AX, H_AX);
+    e_shift(e, true, SHIFT_SAR, H_AX, 3);
+    e_alu(e, true, ALU_AND, H_AX, -(int32_t)size);
     e_rr(e, d->in.addrsize == 8, OP_ADD, H_R10, H_AX);
-    if (d->in.addrsize == 2) { /* movzx r10d, r10w */
-        e8(e, 0x45), e8(e, 0x0f), e8(e, 0xb7), e8(e, 0xd2);
-    }
+    if (d->in.addrsize == 2)
+        e_rr2(e, false, OP2_MOVZX16, H_R10, H_R10);
     unsigned flags = SLOW_READ | (d->sh->mem_acc & ACC_W ? SLOW_WRITE : 0);
     struct access a = {body_bt_mem, (uint8_t)size, (uint8_t)flags, d->in.seg, false};
     mem_access(l, d, &a);
@@ -160,7 +158,7 @@ void lower_bt_mem(struct lower *l, const struct dec *d) {
 
 void lower_dir(struct lower *l, const struct dec *d) {
     flags_clobber(l);
-    e_alu_mem(&l->e, false, d->in.opcode & 1 ? 1 : 4, H_SP, CO(sys_flags),
+    e_alu_mem(&l->e, false, d->in.opcode & 1 ? ALU_OR : ALU_AND, H_SP, CO(sys_flags),
               d->in.opcode & 1 ? (int32_t)FL_DF : ~(int32_t)FL_DF);
 }
 
@@ -174,8 +172,7 @@ void lower_helper(struct lower *l, const struct dec *d,
     in->fn = fn;
     l->last.on = false;
     flags_clobber(l);
-    e8(e, 0xff); /* call [rsp + disp8] */
-    e_mem(e, 2, H_SP, CO(jit.entry[ENTRY_HELPER]));
+    e_rm(e, false, OP_INDIRECT, INDIRECT_CALL, H_SP, CO(jit.entry[ENTRY_HELPER]));
     struct helper_desc hd = {in, l->block, (uint8_t)l->cur, l->vec};
     memcpy(e->p, &hd, sizeof hd);
     e->p += sizeof hd;

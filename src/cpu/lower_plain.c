@@ -59,38 +59,39 @@ static unsigned scratch(struct plan *p) {
 
 /* ---- AH, CH, DH, BH ---- */
 
+/* The number of the high byte of one of the first four registers, without a REX prefix. */
+#define HIGH(h) ((h) + 4)
+
 static void high_load(struct lower *l, unsigned to, unsigned guest) {
     struct emit *e = &l->e;
     unsigned h = (unsigned)host_of[guest];
     if (to == H_AX) {
         if (guest == R_AX)
             e_mov32(e, H_AX, h), h = H_AX;
-        e8(e, 0x0f), e8(e, 0xb6), e8(e, 0xc4 + h); /* movzx eax, high byte of h */
+        e_rr2(e, false, OP2_MOVZX8, H_AX, HIGH(h));
         return;
     }
     e_rm(e, true, OP_STORE, h, H_SP, CO(jit.save[0]));
-    e_rex(e, false, to, H_SP);
-    e8(e, 0x0f), e8(e, 0xb6);
-    e_mem(e, to, H_SP, CO(jit.save[0]) + 1);
+    e_rm2(e, OP2_MOVZX8, to, H_SP, CO(jit.save[0]) + 1);
 }
 
 static void high_store(struct lower *l, unsigned guest, unsigned from) {
     struct emit *e = &l->e;
     unsigned h = (unsigned)host_of[guest];
     if (from == H_AX && guest != R_AX) {
-        e8(e, 0x88), e8(e, 0xc4 + h); /* mov high byte of h, al */
+        e_rr(e, false, OP_STORE8, H_AX, HIGH(h));
         return;
     }
     if (from == H_AX) {
-        e8(e, 0x88), e8(e, 0xc4);      /* mov ah, al */
-        e_rr(e, false, 0x8a, H_AX, h); /* mov al, r9b */
-        e8(e, 0x66);
+        e_rr(e, false, OP_STORE8, H_AX, HIGH(H_AX));
+        e_rr(e, false, OP_LOAD8, H_AX, h); /* mov al, r9b */
+        e_word(e);
         e_rr(e, false, OP_STORE, H_AX, h); /* mov r9w, ax */
         return;
     }
     e_rm(e, true, OP_STORE, h, H_SP, CO(jit.save[0]));
     e8(e, 0x40 | (from & 8) >> 1); /* any REX: SIL, not DH */
-    e8(e, 0x88);
+    e8(e, OP_STORE8);
     e_mem(e, from, H_SP, CO(jit.save[0]) + 1);
     e_rm(e, true, OP_LOAD, h, H_SP, CO(jit.save[0]));
 }

@@ -29,9 +29,9 @@ static void operand(struct string *s, unsigned reg, bool write) {
         return;
     /* offset + count * size <= page; the count has been found small enough */
     e_mov32(e, H_AX, H_R10);
-    e_alu(e, false, 4, H_AX, PN_PAGE_SIZE - 1);
+    e_alu(e, false, ALU_AND, H_AX, PN_PAGE_SIZE - 1);
     e_lea(e, false, H_AX, H_AX, H_CX, s->size, 0);
-    e_alu(e, false, 7, H_AX, PN_PAGE_SIZE);
+    e_alu(e, false, ALU_CMP, H_AX, PN_PAGE_SIZE);
     slow_if(s, CC_NBE);
 }
 
@@ -39,11 +39,10 @@ static void begin(struct string *s) {
     struct emit *e = &s->l->e;
     flags_clobber(s->l);
     s->l->last.on = false;
-    e_rm(e, false, 0xf7, 0, H_SP, CO(sys_flags)); /* test dword, imm */
-    e32(e, FL_DF);
+    e_test(e, H_SP, CO(sys_flags), FL_DF);
     slow_if(s, CC_NZ);
     if (s->rep) {
-        e_alu(e, true, 7, H_CX, (int32_t)(PN_PAGE_SIZE / s->size));
+        e_alu(e, true, ALU_CMP, H_CX, (int32_t)(PN_PAGE_SIZE / s->size));
         slow_if(s, CC_NBE);
     }
 }
@@ -61,7 +60,7 @@ static void end(struct string *s) {
 static void host_string(struct string *s, unsigned op) {
     struct emit *e = &s->l->e;
     if (s->size == 2)
-        e8(e, 0x66);
+        e_word(e);
     e8(e, 0xf3);
     if (s->size == 8)
         e8(e, 0x48);
@@ -72,7 +71,7 @@ static void host_string(struct string *s, unsigned op) {
 static void move(struct string *s, unsigned op, unsigned reg, unsigned base) {
     struct emit *e = &s->l->e;
     if (s->size == 2)
-        e8(e, 0x66);
+        e_word(e);
     e_rm(e, s->size == 8, op - (s->size == 1), reg, base, 0);
 }
 

@@ -14,17 +14,11 @@ static void store(struct lower *l, unsigned from, int32_t field) {
     e_rm(&l->e, true, OP_STORE, from, H_SP, field);
 }
 
-/* test dword [field], imm */
-static void test_mem(struct lower *l, int32_t field, uint32_t imm) {
-    e_rm(&l->e, false, 0xf7, 0, H_SP, field);
-    e32(&l->e, imm);
-}
-
 /* RAX = the clock before the instruction `ahead` instructions after this one. */
 static void clock_now(struct lower *l, unsigned ahead) {
     load(l, H_AX, CO(insn_limit));
     e_rm(&l->e, true, OP_SUB, H_AX, H_SP, CO(budget));
-    e_alu(&l->e, true, 5, H_AX, (int32_t)(l->n - l->cur - ahead));
+    e_alu(&l->e, true, ALU_SUB, H_AX, (int32_t)(l->n - l->cur - ahead));
 }
 
 static bool inline_pushf(struct lower *l, const struct dec *d) {
@@ -32,13 +26,11 @@ static bool inline_pushf(struct lower *l, const struct dec *d) {
     if (d->sh->opsize != 8)
         return false;
     flags_clobber(l);
-    e8(e, 0x0f), e8(e, 0xb6); /* movzx eax, byte: as LAHF gave them */
-    e_mem(e, H_AX, H_SP, CO(fl) + 1);
-    e8(e, 0x44), e8(e, 0x0f), e8(e, 0xb6); /* movzx r10d, byte: OF */
-    e_mem(e, H_R10, H_SP, CO(fl));
-    e8(e, 0x41), e8(e, 0xc1), e8(e, 0xe2), e8(e, 11); /* shl r10d, 11 */
-    e_rr(e, false, 0x0b, H_AX, H_R10);                /* or */
-    e_rm(e, false, 0x0b, H_AX, H_SP, CO(sys_flags));
+    e_rm2(e, OP2_MOVZX8, H_AX, H_SP, CO(fl) + 1); /* as LAHF gave them */
+    e_rm2(e, OP2_MOVZX8, H_R10, H_SP, CO(fl));    /* OF */
+    e_shift(e, false, SHIFT_SHL, H_R10, 11);
+    e_rr(e, false, OP_OR, H_AX, H_R10);
+    e_rm(e, false, OP_OR, H_AX, H_SP, CO(sys_flags));
     store(l, H_AX, CO(jit.save[0]));
     lower_push_saved(l, d);
     return true;
@@ -48,7 +40,7 @@ static bool inline_cli(struct lower *l, const struct dec *d) {
     if (!(l->mode & MODE_IOPRIV))
         return false;
     flags_clobber(l);
-    e_alu_mem(&l->e, false, 4, H_SP, CO(sys_flags), ~(int32_t)FL_IF);
+    e_alu_mem(&l->e, false, ALU_AND, H_SP, CO(sys_flags), ~(int32_t)FL_IF);
     return true;
 }
 
@@ -57,15 +49,14 @@ static bool inline_sti(struct lower *l, const struct dec *d) {
     if (!(l->mode & MODE_IOPRIV))
         return false;
     flags_clobber(l);
-    test_mem(l, CO(sys_flags), FL_IF);
+    e_test(&l->e, H_SP, CO(sys_flags), FL_IF);
     uint8_t *already = e_jcc(e, CC_NZ);
-    e_rm(e, false, 0x80, 7, H_SP, CO(intr_line)); /* cmp byte, 0 */
-    e8(e, 0);
+    e_cmp8(e, H_SP, CO(intr_line), 0);
     uint8_t *quiet = e_jcc(e, CC_Z);
     lower_helper(l, d, d->sh->fn);
     uint8_t *done = e_jmp(e);
     e_link(quiet, e->p);
-    e_alu_mem(e, false, 1, H_SP, CO(sys_flags), FL_IF);
+    e_alu_mem(e, false, ALU_OR, H_SP, CO(sys_flags), FL_IF);
     clock_now(l, 1);
     store(l, H_AX, CO(shadow_at));
     e_rm(e, false, 0xc6, 0, H_SP, CO(intr_shadow)); /* mov byte, 1 */
@@ -91,7 +82,7 @@ static bool inline_rdtsc(struct lower *l, const struct dec *d) {
     uint8_t *done = NULL;
     flags_clobber(l);
     if (!NEVER_CPL3(l)) {
-        test_mem(l, CO(cr4), 4); /* TSD */
+        e_test(&l->e, H_SP, CO(cr4), 4); /* TSD */
         uint8_t *may = e_jcc(e, CC_Z);
         lower_helper(l, d, d->sh->fn);
         done = e_jmp(e);
@@ -100,7 +91,7 @@ static bool inline_rdtsc(struct lower *l, const struct dec *d) {
     clock_now(l, 0);
     e_rm(e, true, OP_ADD, H_AX, H_SP, CO(tsc_offset));
     e_mov32(e, H_R9, H_AX);
-    e8(e, 0x48), e8(e, 0xc1), e8(e, 0xe8), e8(e, 32); /* shr rax, 32 */
+    e_shift(e, true, SHIFT_SHR, H_AX, 32);
     e_mov32(e, H_DX, H_AX);
     if (d->sh->fn == op_rdtscp)
         e_rm(e, false, OP_LOAD, H_CX, H_SP, CO(msr_tsc_aux));
@@ -114,8 +105,7 @@ static bool inline_mov_sreg(struct lower *l, const struct dec *d) {
     const struct operand *op = d->in.op;
     if (op[0].kind != OP_REG || op[1].kind != OP_SREG || d->sh->opsize < 4)
         return false;
-    e8(&l->e, 0x0f), e8(&l->e, 0xb7); /* movzx eax, word */
-    e_mem(&l->e, H_AX, H_SP,
+    e_rm2(&l->e, OP2_MOVZX16, H_AX, H_SP,
           CO(seg[0].sel) + (int32_t)sizeof(struct cpu_seg) * op[1].reg);
     reg_store(l, op[0].reg, H_AX);
     return true;

@@ -287,7 +287,7 @@ struct event {
 
 /* One attempt at delivery. Return: CPU_JUMP, or CPU_FAULT with what came in between. */
 enum cpu_rc event_deliver(struct cpu *cpu, const struct event *ev);
-/* The same outside long mode (exc16.c). */
+/* The same outside long mode (exc_legacy.c). */
 enum cpu_rc event_deliver_real(struct cpu *cpu, const struct event *ev);
 enum cpu_rc event_deliver_prot(struct cpu *cpu, const struct event *ev);
 /* Does the pushed image have RF set? */

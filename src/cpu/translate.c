@@ -137,100 +137,60 @@ static enum cpu_rc (*unit_missing(const struct lower *l,
     return NULL;
 }
 
+static void lower_ud(struct lower *l, const struct dec *d) {
+    lower_helper(l, d, xlat_ud);
+    l->ended = true;
+}
+
+static void lower_by_helper(struct lower *l, const struct dec *d) {
+    if (lower_inline(l, d))
+        return;
+    lower_helper(l, d, d->sh->fn);
+    l->ended = d->in.ends_block;
+}
+
+static void lower_nop(struct lower *l, const struct dec *d) {
+    (void)l, (void)d;
+}
+
+static const body_fn lowerings[CLS_COUNT] = {
+    [CLS_UD] = lower_ud,           [CLS_HELPER] = lower_by_helper,
+    [CLS_PLAIN] = lower_plain,     [CLS_LEA] = lower_lea,
+    [CLS_NOP] = lower_nop,         [CLS_MOFFS] = lower_moffs,
+    [CLS_ACC_IMM] = lower_acc_imm, [CLS_XCHG_ACC] = lower_xchg_acc,
+    [CLS_INCDEC] = lower_incdec,   [CLS_BT_MEM] = lower_bt_mem,
+    [CLS_DIR] = lower_dir,         [CLS_PUSH] = lower_push,
+    [CLS_POP] = lower_pop,         [CLS_LEAVE] = lower_leave,
+    [CLS_JMP] = lower_jmp,         [CLS_CALL] = lower_call,
+    [CLS_RET] = lower_ret,         [CLS_JCC] = lower_jcc,
+    [CLS_LOOP] = lower_loop,       [CLS_JCXZ] = lower_jcxz,
+};
+
 static void lower_one(struct lower *l, const struct dec *d) {
     enum cpu_rc (*missing)(struct cpu *, const struct insn *) = unit_missing(l, d);
-    if (missing) {
+    if (missing)
         lower_helper(l, d, missing);
-        return;
-    }
-    switch ((enum shape_class)class_of(l, d)) {
-    case CLS_UD:
-        lower_helper(l, d, xlat_ud);
-        l->ended = true;
-        break;
-    case CLS_HELPER:
-        if (!lower_inline(l, d)) {
-            lower_helper(l, d, d->sh->fn);
-            l->ended = d->in.ends_block;
-        }
-        break;
-    case CLS_PLAIN:
-        lower_plain(l, d);
-        break;
-    case CLS_LEA:
-        lower_lea(l, d);
-        break;
-    case CLS_NOP:
-        break;
-    case CLS_MOFFS:
-        lower_moffs(l, d);
-        break;
-    case CLS_ACC_IMM:
-        lower_acc_imm(l, d);
-        break;
-    case CLS_XCHG_ACC:
-        lower_xchg_acc(l, d);
-        break;
-    case CLS_INCDEC:
-        lower_incdec(l, d);
-        break;
-    case CLS_BT_MEM:
-        lower_bt_mem(l, d);
-        break;
-    case CLS_DIR:
-        lower_dir(l, d);
-        break;
-    case CLS_PUSH:
-        lower_push(l, d);
-        break;
-    case CLS_POP:
-        lower_pop(l, d);
-        break;
-    case CLS_LEAVE:
-        lower_leave(l, d);
-        break;
-    case CLS_JMP:
-        lower_jmp(l, d);
-        break;
-    case CLS_CALL:
-        lower_call(l, d);
-        break;
-    case CLS_RET:
-        lower_ret(l, d);
-        break;
-    case CLS_JCC:
-        lower_jcc(l, d);
-        break;
-    case CLS_LOOP:
-        lower_loop(l, d);
-        break;
-    case CLS_JCXZ:
-        lower_jcxz(l, d);
-        break;
-    }
+    else
+        lowerings[class_of(l, d)](l, d);
 }
 
 /* Not enough budget: give it back and leave. A dead block only leaves. */
 static void emit_no_budget(struct lower *l, uint8_t *from) {
     struct emit *e = &l->e;
     e_link(from, e->p);
-    e_alu_mem(e, true, 0, H_SP, CO(budget), (int32_t)l->n);
+    e_alu_mem(e, true, ALU_ADD, H_SP, CO(budget), (int32_t)l->n);
     l->b->dead_stub = here(l);
-    e8(e, 0xb8); /* mov eax, imm */
-    e32(e, l->block << 2 | LEFT_BUDGET);
-    e8(e, 0xff); /* jmp [rsp + disp8] */
-    e_mem(e, 4, H_SP, CO(jit.entry[ENTRY_EXIT]));
+    leave_block(l, l->block << 2 | LEFT_BUDGET);
 }
 
 static void emit_block(struct lower *l) {
     struct emit *e = &l->e;
     struct xlat *x = l->x;
     uint8_t *vec_from = NULL, *vec_back = NULL;
-    e_alu_mem(e, true, 5, H_SP, CO(budget), (int32_t)l->n);
+    e_alu_mem(e, true, ALU_SUB, H_SP, CO(budget), (int32_t)l->n);
     uint8_t *budget_from = e_jcc(e, CC_S);
     if (l->vec) {
-        e_rm(e, false, 0x80, 7, H_SP, CO(vec_live)); /* cmp byte, 0 */
-        e8(e, 0);
+        e_cmp8(e, H_SP, CO(vec_live), 0);
         vec_from = e_jcc(e, CC_Z);
         vec_back = e->p;
     }
