@@ -68,7 +68,7 @@ tidy: configure
 	clang-tidy -p $(BUILD) --quiet $(filter src/%.c mmu/%.c,$(SOURCES))
 
 rules:
-	@tests/rules/check_rules.sh
+	@tests/rules/check_rules.sh && tests/rules/check_lengths.sh && tests/rules/check_names.sh
 
 install: all
 	cmake --install $(BUILD) --prefix $(or $(PREFIX),/usr/local)

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The least that a VMM with KVM's interrupt controllers does before its guest runs, in
- * kvmtool's order (x86/kvm.c, kvm.c and kvm-cpu.c there), and nothing else: no devices,
- * no options, no loader. What startup measures others against where kvmtool is not.
+ * The least that a VMM with KVM's interrupt controllers does before its guest runs. The
+ * order is kvmtool's (kvmtool/x86/kvm.c, kvmtool/kvm.c, kvmtool/kvm-cpu.c). There are no
+ * devices, no options and no loader. The startup benchmark measures this program where
+ * kvmtool itself is not installed.
  */
 #include "bench/startup/least.h"
 

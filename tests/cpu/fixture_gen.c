@@ -398,75 +398,96 @@ static uint64_t random_imm(struct gen *g) {
     }
 }
 
-/* Append one random instruction. Return: false when this draw was no good. */
-static bool add_random(struct gen *g) {
+/* A random instruction in the making. */
+struct draw {
+    struct template t;
+    struct rex rex;
+    uint64_t address; /* of the memory operand */
+    uint8_t code[40], tail[16];
+    unsigned n, tail_len;
+    bool gather, rip_rel;
+};
+
+/* A segment or address-size prefix, and the bytes that address memory. */
+static void draw_memory(struct gen *g, struct draw *r) {
+    static const uint8_t segs[2] = {0x64, 0x65};
+    unsigned seg = below(g, 12);
+    if (seg < 2) {
+        r->code[r->n++] = segs[seg];
+        r->address -= seg ? GEN_GS : GEN_FS;
+    } else if (chance(g, 5)) {
+        r->code[r->n++] = 0x67;
+    }
+    r->rex.b = 0;
+    r->tail_len =
+        make_address(g, r->address, r->t.reg, r->tail, &r->rex, r->gather, &r->rip_rel);
+}
+
+static void draw(struct gen *g, struct draw *r) {
     unsigned m = g->present[below(g, g->mnemonics)];
-    struct template t = g->tpl[g->group[m].first + below(g, g->group[m].count)];
-    uint8_t code[40] = {0}, tail[16];
-    unsigned n = 0, tail_len = 0;
-    struct rex rex = {below(g, 2), 0, below(g, 2)};
-    bool gather = t.vex && t.map == 2 && (t.opcode & 0xfc) == 0x90, rip_rel = false;
-    unsigned vvvv = t.no_vvvv ? 0 : below(g, 16);
-    if (!t.vex && chance(g, 50))
-        rex = (struct rex){0, 0, 0};
-    if (bit_string(&t)) {
-        t.reg = g->small & 7;
-        rex.r = g->small >> 3;
+    *r = (struct draw){.t = g->tpl[g->group[m].first + below(g, g->group[m].count)]};
+    struct template *t = &r->t;
+    r->rex = (struct rex){below(g, 2), 0, below(g, 2)};
+    r->gather = t->vex && t->map == 2 && (t->opcode & 0xfc) == 0x90;
+    unsigned vvvv = t->no_vvvv ? 0 : below(g, 16);
+    if (!t->vex && chance(g, 50))
+        r->rex = (struct rex){0, 0, 0};
+    if (bit_string(t)) {
+        t->reg = g->small & 7;
+        r->rex.r = g->small >> 3;
     }
     /* Which address a masked access reports is each implementation's choice. */
-    bool masked =
-        t.vex && t.map == 2 && ((t.opcode & 0xfc) == 0x2c || (t.opcode & 0xfd) == 0x8c);
-    uint64_t address = data_address(g, masked || gather ? 2 : 1);
-    unsigned modrm = 0xc0u | t.reg << 3 | (t.fixed_rm ? t.rm : below(g, 8));
-    if (!t.mod3 && t.has_modrm) {
-        static const uint8_t segs[2] = {0x64, 0x65};
-        unsigned seg = below(g, 12);
-        if (seg < 2) {
-            code[n++] = segs[seg];
-            address -= seg ? GEN_GS : GEN_FS;
-        } else if (chance(g, 5)) {
-            code[n++] = 0x67;
-        }
-        rex.b = 0;
-        tail_len = make_address(g, address, t.reg, tail, &rex, gather, &rip_rel);
-        if (seg < 2 && rip_rel)
-            address += 0;
-    }
-    if (!t.vex && chance(g, 8) && !t.mod3)
-        code[n++] = 0xf0;
-    n += encode(&t, rex, vvvv, chance(g, 20), modrm, code + n);
-    if (tail_len) {
-        memcpy(code + n - 1, tail, tail_len);
-        n += tail_len - 1;
+    bool masked = t->vex && t->map == 2 &&
+                  ((t->opcode & 0xfc) == 0x2c || (t->opcode & 0xfd) == 0x8c);
+    r->address = data_address(g, masked || r->gather ? 2 : 1);
+    unsigned modrm = 0xc0u | t->reg << 3 | (t->fixed_rm ? t->rm : below(g, 8));
+    if (!t->mod3 && t->has_modrm)
+        draw_memory(g, r);
+    if (!t->vex && chance(g, 8) && !t->mod3)
+        r->code[r->n++] = 0xf0;
+    r->n += encode(t, r->rex, vvvv, chance(g, 20), modrm, r->code + r->n);
+    if (r->tail_len) {
+        memcpy(r->code + r->n - 1, r->tail, r->tail_len);
+        r->n += r->tail_len - 1;
     }
     uint64_t imm = random_imm(g);
-    memcpy(code + n, &imm, 8);
+    memcpy(r->code + r->n, &imm, 8);
+}
+
+/* Make a gather's indices small: vpsrld or vpsrlq by a lot. */
+static void shrink_indices(struct gen *g, const struct draw *r) {
+    unsigned idx = r->tail[1] >> 3 & 7, wide = r->t.opcode & 1;
+    uint8_t pre[6] = {0xc4,
+                      (uint8_t)(r->rex.x ? 0xc1 : 0xe1),
+                      (uint8_t)((~(idx | r->rex.x << 3) & 15) << 3 | 4 | 1),
+                      wide ? 0x73 : 0x72,
+                      (uint8_t)(0xd0 | idx),
+                      wide ? 57 : 25};
+    memcpy(g->seq->code + g->seq->len, pre, sizeof pre);
+    g->seq->len += sizeof pre;
+    g->seq->insns++;
+}
+
+/* Append one random instruction. Return: false when this draw was no good. */
+static bool add_random(struct gen *g) {
+    struct draw r;
     ZydisDecodedInstruction zi;
     ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
-    if (!decode(g, code, &zi, op) || !harmless(g, &zi, op))
+    draw(g, &r);
+    if (!decode(g, r.code, &zi, op) || !harmless(g, &zi, op))
         return false;
     /* F3 REX.B 90 is an exchange, whatever Zydis says. */
-    if (!t.vex && !t.map && t.opcode == 0x90 && (reserved(g, R_AX) || reserved(g, 8)))
+    if (!r.t.vex && !r.t.map && r.t.opcode == 0x90 &&
+        (reserved(g, R_AX) || reserved(g, 8)))
         return false;
-    if (rip_rel) {
+    if (r.rip_rel) {
         uint64_t next = g->rip + g->seq->len + zi.length;
-        int32_t disp = (int32_t)(address - next);
-        memcpy(code + zi.raw.disp.offset, &disp, 4);
+        int32_t disp = (int32_t)(r.address - next);
+        memcpy(r.code + zi.raw.disp.offset, &disp, 4);
     }
-    if (gather) { /* make the indices small: vpsrld or vpsrlq by a lot */
-        unsigned idx = tail[1] >> 3 & 7, wide = t.opcode & 1;
-        uint8_t pre[6] = {0xc4,
-                          (uint8_t)(rex.x ? 0xc1 : 0xe1),
-                          0,
-                          wide ? 0x73 : 0x72,
-                          (uint8_t)(0xd0 | idx),
-                          wide ? 57 : 25};
-        pre[2] = (uint8_t)(((~(idx | rex.x << 3)) & 15) << 3 | 4 | 1);
-        memcpy(g->seq->code + g->seq->len, pre, 6);
-        g->seq->len += 6;
-        g->seq->insns++;
-    }
-    memcpy(g->seq->code + g->seq->len, code, zi.length);
+    if (r.gather)
+        shrink_indices(g, &r);
+    memcpy(g->seq->code + g->seq->len, r.code, zi.length);
     g->seq->len += zi.length;
     return true;
 }

@@ -2,8 +2,8 @@
 /*
  * A whole program on top of the installed MMU: no part of penumbra's tree is included.
  *
- *     cc translate.c $(pkg-config --cflags --libs penumbra-mmu) -o translate &&
- * ./translate
+ *     cc translate.c $(pkg-config --cflags --libs penumbra-mmu) -o translate
+ *     ./translate
  *
  * It gives a "guest" 2 MiB of memory, writes 4-level page tables into it that map the
  * page at 0x40000000 to gpa 0x8000, and asks for translations.
@@ -17,6 +17,10 @@
 
 #define MEM 0x200000u
 #define GVA 0x40000000u
+
+#define P_W_U    7u /* of a gpte: present, writable, user */
+#define ACCESSED 0x20u
+#define DIRTY    0x40u
 
 #define CHECK(x)                                                                         \
     do {                                                                                 \
@@ -34,6 +38,18 @@ static uint64_t get(const uint8_t *mem, pn_gpa table, unsigned index) {
     uint64_t gpte;
     memcpy(&gpte, mem + table + 8 * index, 8);
     return gpte;
+}
+
+/* 4-level tables that map the page at GVA to gpa 0x8000. Return: the paging registers. */
+static struct pn_paging guest_tables(uint8_t *mem) {
+    put(mem, 0x1000, 0, 0x2000 | P_W_U);
+    put(mem, 0x2000, 1, 0x3000 | P_W_U);
+    put(mem, 0x3000, 0, 0x4000 | P_W_U);
+    put(mem, 0x4000, 0, 0x8000 | P_W_U);
+    return (struct pn_paging){.cr0 = 0x80010001, /* PG WP PE */
+                              .cr3 = 0x1000,
+                              .cr4 = 0x20,    /* PAE */
+                              .efer = 0x500}; /* LMA LME */
 }
 
 int main(void) {
@@ -55,21 +71,13 @@ int main(void) {
     struct pn_mmu_vcpu *vcpu;
     CHECK(pn_mmu_vcpu_create(mmu, &view, &stats, NULL, &vcpu) == 0);
 
-    const uint64_t present_write_user = 7, accessed = 0x20, dirty = 0x40;
-    put(mem, 0x1000, 0, 0x2000 | present_write_user);
-    put(mem, 0x2000, 1, 0x3000 | present_write_user);
-    put(mem, 0x3000, 0, 0x4000 | present_write_user);
-    put(mem, 0x4000, 0, 0x8000 | present_write_user);
-    struct pn_paging paging = {.cr0 = 0x80010001, /* PG WP PE */
-                               .cr3 = 0x1000,
-                               .cr4 = 0x20,    /* PAE */
-                               .efer = 0x500}; /* LMA LME */
+    struct pn_paging paging = guest_tables(mem);
     pn_mmu_set_paging(vcpu, &paging);
 
     struct pn_xlate x;
     CHECK(pn_mmu_translate(vcpu, GVA + 0x123, PN_READ, PN_TLB_USER, &x) == PN_OUT_MAPPED);
     CHECK(x.gpa == 0x8123 && x.hva == mem + 0x8123);
-    CHECK(get(mem, 0x4000, 0) == (0x8000 | present_write_user | accessed));
+    CHECK(get(mem, 0x4000, 0) == (0x8000 | P_W_U | ACCESSED));
     printf("gva %#x -> gpa %#" PRIx64 ", %" PRIu64 " gptes read\n", GVA + 0x123, x.gpa,
            stats.v[PN_STAT_gpte_reads]);
 
@@ -80,7 +88,7 @@ int main(void) {
     CHECK(e->hva == (uintptr_t)mem + 0x8000);
 
     CHECK(pn_mmu_translate(vcpu, GVA + 8, PN_WRITE, PN_TLB_USER, &x) == PN_OUT_MAPPED);
-    CHECK(get(mem, 0x4000, 0) & dirty);
+    CHECK(get(mem, 0x4000, 0) & DIRTY);
     uint64_t bitmap[MEM / 4096 / 64];
     CHECK(pn_mmu_dirty_harvest(mmu, 0, bitmap, MEM / 4096 / 64) >= 2);
     CHECK(bitmap[0] >> 8 & 1); /* the page */

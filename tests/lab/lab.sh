@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# The lab: a real KVM with a real TDP or shadow MMU, on any machine (shared/kvm-lab.md).
+# The lab: a real KVM with a real TDP or shadow MMU, on any machine.
 # QEMU's software CPU emulates AMD SVM with nested paging; Debian's cloud kernel, booted in it,
 # loads kvm-amd with npt=1 or npt=0; a script runs inside.
 #
