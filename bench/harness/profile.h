@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * TLB models and cost profiles from JSON files (bench/README.md, "Profiles"). Those in
+ * TLB models and cost profiles from JSON files (bench/FORMATS.md). Those in
  * bench/profiles are part of the program and known by name.
  */
 #ifndef BENCH_PROFILE_H

@@ -83,7 +83,7 @@ static json_t *faults_json(const struct result_input *in) {
                      stat_json(in, PN_STAT_pf_dirty_log));
 }
 
-/* What would have left the guest on a CPU: see bench/README.md. */
+/* What would have left the guest on a CPU: see bench/FORMATS.md. */
 static json_t *exits_json(const struct result_input *in) {
     static const enum pn_stat shadow[] = {
         PN_STAT_pf_taken, PN_STAT_pf_mmio_spte, PN_STAT_io_exits, PN_STAT_halt_exits,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A result file: one JSON document, schema "penumbra-bench-2" (bench/README.md), made
+ * A result file: one JSON document, schema "penumbra-bench-2" (bench/FORMATS.md), made
  * while a benchmark runs, read back to compare and to merge. Tables, page and comparison
  * are printed from it, so that they cannot differ.
  */

@@ -70,7 +70,7 @@ static const struct argp_option options[] = {
      "Cost profile: a shipped one, or a .json file (default " PROFILE_COST_DEFAULT ")",
      3},
     {0, 0, 0, 0, "What is written:", 4},
-    {"json", OPT_JSON, "FILE", 0, "Results as JSON; see bench/README.md", 4},
+    {"json", OPT_JSON, "FILE", 0, "Results as JSON; see bench/FORMATS.md", 4},
     {"html", OPT_HTML, "FILE", 0, "Results as one page with charts", 4},
     CLI_HELP_OPTION,
     {0},

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # KVM's counters under npt=0, in the lab, beside those of --mmu shadow here: the same workloads,
-# each between its marks. Prints the table of bench/README.md in Markdown; a difference of 5%
+# each between its marks. Prints the table of bench/FINDINGS.md in Markdown; a difference of 5%
 # that counters.explained does not list is a failure.
 #
 #   counters.sh PENUMBRA COUNTERS OUT      COUNTERS: the program of counters.c
