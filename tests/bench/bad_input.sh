@@ -95,12 +95,16 @@ else
 fi
 
 # An interrupt keeps what is finished.
-"$penumbra" bench exit:count=10 chase:steps=1000000000 --mmu shadow --warmup 0 --repeat 1 \
-    --json "$work/i.json" < /dev/null > "$work/out" 2> "$work/err" &
-pid=$!
-sleep 4
-kill -INT $pid
-wait $pid
+# On a terminal penumbra says at which point it is.
+bench="$penumbra bench exit:count=10 chase:steps=1000000000 --mmu shadow --warmup 0 --repeat 1"
+script -qefc "echo \$\$ > $work/pid; exec $bench --json $work/i.json > $work/out" "$work/err" \
+    < /dev/null > "$work/terminal" &
+until grep -q '\[2/2\] chase' "$work/terminal"; do
+    kill -0 $! || break
+    sleep 0.1
+done
+kill -INT "$(cat "$work/pid")"
+wait $!
 rc=$?
 [ "$rc" -eq 130 ] || fail "interrupted: exit code $rc"
 [ "$(value "$work/i.json" workload)" = '"exit"' ] || fail "interrupted: the finished result is not kept"

@@ -48,18 +48,10 @@ for bits in 16 32 64; do
 done
 
 # A signal ends the run within a second, and what started it can tell.
+bytes "$work/begins" $hello eb fe
 for sig in TERM INT HUP; do
-    setsid env --default-signal=INT "$penumbra" run --kernel "$work/spin" --format flat \
-        --stats "$work/$sig.json" < /dev/null > "$work/out" 2> "$work/err" &
-    pid=$!
-    sleep 0.7
-    start=${EPOCHREALTIME/./}
-    kill -$sig $pid
-    wait $pid
-    rc=$?
-    took=$((${EPOCHREALTIME/./} - start))
-    [ $rc -eq $((128 + $(kill -l $sig))) ] || fail "SIG$sig: exit code $rc"
-    [ $took -lt 1500000 ] || fail "SIG$sig: took $took us"
+    begin run --kernel "$work/begins" --format flat --stats "$work/$sig.json"
+    by_signal $sig $((128 + $(kill -l $sig))) "SIG$sig"
     grep -q '"reason": "quit"' "$work/$sig.json" || fail "SIG$sig: no stats"
 done
 

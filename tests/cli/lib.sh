@@ -24,6 +24,30 @@ refused() {
     [ ! -s "$work/out" ] || fail "output on stdout: penumbra $*"
 }
 
+# begin ARG...: penumbra in the background, as $pid, in a process group of its own. Returns
+# when its guest has written a byte to the console.
+begin() {
+    [ -p "$work/console" ] || mkfifo "$work/console"
+    exec {console}<> "$work/console"
+    setsid env --default-signal=INT "$penumbra" "$@" < /dev/null > "$work/console" 2> "$work/err" &
+    pid=$!
+    read -rN 1 -t 60 -u "$console" || fail "no guest began: penumbra $*: $(head -n 3 "$work/err")"
+    exec {console}<&-
+}
+
+# by_signal SIG CODE WHAT: SIG ends the process of begin within a second, exit code CODE.
+by_signal() {
+    local start=${EPOCHREALTIME/./} rc=0 took
+    kill "-$1" "$pid"
+    wait "$pid" || rc=$?
+    took=$((${EPOCHREALTIME/./} - start))
+    [ "$rc" -eq "$2" ] || fail "$3: exit code $rc, not $2"
+    [ "$took" -lt 1500000 ] || fail "$3: took $took us"
+}
+
+# The bytes of: mov dx, 0x3f8; mov al, 'A'; out dx, al. A guest has begun.
+hello="66 ba f8 03 b0 41 ee"
+
 # bytes FILE HEX...: a flat image.
 bytes() {
     local file=$1

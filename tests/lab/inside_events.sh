@@ -51,7 +51,10 @@ esac
 
 # A killed process leaves one; the next removes it.
 ./penumbra run --mmu kvm -m 64M --timeout 200 --trace /tmp/kill.tr < /dev/null > /dev/null 2>&1 &
-sleep 3
+tries=0
+until [ -n "$(ls /sys/kernel/tracing/instances)" ] || [ $((tries += 1)) -gt 600 ]; do
+    sleep 0.1
+done
 kill -9 $!
 wait $! 2>/dev/null
 ./penumbra run --mmu kvm -m 64M --append "$small" --trace /tmp/few.tr < /dev/null > /dev/null 2>&1 ||
