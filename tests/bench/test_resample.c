@@ -1,21 +1,21 @@
 /* SPDX-License-Identifier: MIT */
 /* Medians, bootstrap intervals and plans. */
-#include <check.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "bench/harness/plan.h"
 #include "bench/harness/resample.h"
+#include "tests/suite.h"
 
-START_TEST(medians) {
+START_TEST(the_median_of_an_even_number_is_between_the_middle_two) {
     double odd[] = {3, 1, 2}, even[] = {4, 1, 3, 2};
     ck_assert_double_eq(resample_median(odd, 3), 2);
     ck_assert_double_eq(resample_median(even, 4), 2.5);
 }
 END_TEST
 
-START_TEST(intervals) {
+START_TEST(an_interval_holds_the_median_and_is_the_same_each_time) {
     double one[] = {7}, v[] = {10, 11, 12, 13, 100};
     struct interval i = resample_one(one, 1);
     ck_assert(i.median == 7 && i.low == 7 && i.high == 7);
@@ -28,7 +28,7 @@ START_TEST(intervals) {
 END_TEST
 
 /* Of 1000 pairs drawn from one distribution, few may differ. */
-START_TEST(false_alarms) {
+START_TEST(few_pairs_of_one_distribution_differ) {
     unsigned differs = 0, seed = 1;
     for (int trial = 0; trial < 1000; trial++) {
         double a[8], b[8];
@@ -43,7 +43,7 @@ START_TEST(false_alarms) {
 }
 END_TEST
 
-START_TEST(enough) {
+START_TEST(three_samples_each_are_too_few_and_four_are_enough) {
     ck_assert(!resample_enough(1, 1));
     ck_assert(!resample_enough(3, 3)); /* 2 of 20 */
     ck_assert(resample_enough(4, 4));  /* 2 of 70 */
@@ -51,7 +51,7 @@ START_TEST(enough) {
 }
 END_TEST
 
-START_TEST(shards) {
+START_TEST(each_point_is_in_one_shard) {
     static struct plan whole, part;
     char text[200];
     struct err e = {text, sizeof(text)};
@@ -75,7 +75,7 @@ START_TEST(shards) {
 }
 END_TEST
 
-START_TEST(points) {
+START_TEST(a_point_names_every_parameter) {
     static struct plan p;
     char text[200];
     struct err e = {text, sizeof(text)};
@@ -94,20 +94,9 @@ START_TEST(points) {
 }
 END_TEST
 
-int main(void) {
-    Suite *s = suite_create("bench");
-    TCase *t = tcase_create("bench");
-    tcase_set_timeout(t, 60);
-    tcase_add_test(t, medians);
-    tcase_add_test(t, intervals);
-    tcase_add_test(t, false_alarms);
-    tcase_add_test(t, enough);
-    tcase_add_test(t, shards);
-    tcase_add_test(t, points);
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
-}
+SUITE("bench", .timeout = 60,
+      .tests = {the_median_of_an_even_number_is_between_the_middle_two,
+                an_interval_holds_the_median_and_is_the_same_each_time,
+                few_pairs_of_one_distribution_differ,
+                three_samples_each_are_too_few_and_four_are_enough,
+                each_point_is_in_one_shard, a_point_names_every_parameter})

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 /* The table of workloads, the text of parameters, and the marks a host sees. */
-#include <check.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -8,6 +7,7 @@
 #include "bench/workload.h"
 #include "machine/machine.h"
 #include "penumbra/mark.h"
+#include "tests/suite.h"
 
 /* ---- The table ---- */
 
@@ -164,22 +164,7 @@ START_TEST(slots_need_a_host_that_serves_them) {
 }
 END_TEST
 
-int main(void) {
-    Suite *suite = suite_create("workloads");
-    TCase *t = tcase_create("table");
-    tcase_add_test(t, names_are_unique_and_values_in_range);
-    tcase_add_test(t, words_stand_for_numbers);
-    tcase_add_test(t, numbers_have_units_and_bounds);
-    suite_add_tcase(suite, t);
-    t = tcase_create("marks");
-    tcase_set_timeout(t, 120);
-    tcase_add_test(t, marks_come_in_order);
-    tcase_add_test(t, counters_at_marks_are_exact);
-    tcase_add_test(t, slots_need_a_host_that_serves_them);
-    suite_add_tcase(suite, t);
-    SRunner *r = srunner_create(suite);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
-}
+SUITE("workloads", .timeout = 120,
+      .tests = {names_are_unique_and_values_in_range, words_stand_for_numbers,
+                numbers_have_units_and_bounds, marks_come_in_order,
+                counters_at_marks_are_exact, slots_need_a_host_that_serves_them})

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The console on a real terminal: raw while the guest runs, restored on every way out;
  * the escape keys. argv[1]: penumbra; argv[2]: --mmu (default shadow). */
-#include <check.h>
 #include <poll.h>
 #include <pty.h>
 #include <signal.h>
@@ -14,17 +13,36 @@
 #include <unistd.h>
 #include <utmp.h>
 
+#include "tests/suite.h"
+
+/* Writes an A to COM1, then whatever it reads from there. */
+static const unsigned char echo_guest[] = {
+    0x66, 0xba, 0xf8, 0x03, /* mov dx, 0x3f8 */
+    0xb0, 0x41,             /* mov al, 'A' */
+    0xee,                   /* out dx, al */
+    0x66, 0xba, 0xfd, 0x03, /* again: mov dx, 0x3fd */
+    0xec,                   /* in al, dx */
+    0xa8, 0x01,             /* test al, 1 */
+    0x74, 0xf7,             /* jz again */
+    0x66, 0xba, 0xf8, 0x03, /* mov dx, 0x3f8 */
+    0xec,                   /* in al, dx */
+    0xee,                   /* out dx, al */
+    0xeb, 0xef,             /* jmp again */
+};
+
 static const char *penumbra, *mmu = "shadow";
-static char spin[64];
+static char image[64];
 static int master, slave;
 static pid_t child;
 static struct termios before;
 
-/* A flat image that loops for ever, and penumbra on a terminal that runs it. */
+static void expect(const char *text);
+
+/* penumbra on a terminal, where it runs echo_guest. */
 static void setup(void) {
-    strcpy(spin, "/tmp/pn-spin-XXXXXX");
-    int fd = mkstemp(spin);
-    ck_assert_int_eq(write(fd, "\xeb\xfe", 2), 2);
+    strcpy(image, "/tmp/pn-echo-XXXXXX");
+    int fd = mkstemp(image);
+    ck_assert_int_eq(write(fd, echo_guest, sizeof(echo_guest)), sizeof(echo_guest));
     close(fd);
     ck_assert_int_eq(openpty(&master, &slave, NULL, NULL, NULL), 0);
     ck_assert_int_eq(tcgetattr(slave, &before), 0);
@@ -33,16 +51,17 @@ static void setup(void) {
     if (!child) {
         close(master);
         login_tty(slave);
-        execl(penumbra, penumbra, "run", "--mmu", mmu, "--kernel", spin, "--format",
+        execl(penumbra, penumbra, "run", "--mmu", mmu, "--kernel", image, "--format",
               "flat", "--timeout", "60", (char *)NULL);
         _exit(127);
     }
+    expect("A");
 }
 
 static void teardown(void) {
     close(master);
     close(slave);
-    unlink(spin);
+    unlink(image);
 }
 
 static bool raw(void) {
@@ -55,7 +74,6 @@ static void wait_for_raw(void) {
     for (int i = 0; i < 1000 && !raw(); i++)
         usleep(10000);
     ck_assert_msg(raw(), "the terminal never went raw");
-    usleep(200000);
 }
 
 /* The terminal's modes are the ones of before. */
@@ -84,9 +102,25 @@ static void keys(const char *text, size_t n) {
     ck_assert_int_eq(write(master, text, n), (ssize_t)n);
 }
 
-START_TEST(test_quit_key) {
-    wait_for_raw();
-    keys("a\001\001b\001x", 6);
+/* Wait until the terminal shows `text`. */
+static void expect(const char *text) {
+    char buf[1024];
+    size_t got = 0;
+    struct pollfd fd = {.fd = master, .events = POLLIN};
+    do {
+        ck_assert_msg(poll(&fd, 1, 30000) == 1, "the terminal never showed %s", text);
+        ssize_t n = read(master, buf + got, sizeof(buf) - 1 - got);
+        ck_assert_int_gt(n, 0);
+        got += (size_t)n;
+        buf[got] = 0;
+    } while (!strstr(buf, text));
+}
+
+START_TEST(ctrl_a_x_quits_and_ctrl_a_twice_sends_one) {
+    ck_assert(raw());
+    keys("a\001\001b", 4);
+    expect("a\001b");
+    keys("\001x", 2);
     int status = wait_child();
     ck_assert(WIFEXITED(status));
     ck_assert_int_eq(WEXITSTATUS(status), 0);
@@ -94,31 +128,18 @@ START_TEST(test_quit_key) {
 }
 END_TEST
 
-START_TEST(test_help_key) {
-    char buf[512];
-    size_t got = 0;
-    wait_for_raw();
+START_TEST(ctrl_a_h_helps) {
     keys("\001h", 2);
-    struct pollfd fd = {.fd = master, .events = POLLIN};
-    while (got < sizeof(buf) - 1 && poll(&fd, 1, 1500) > 0) {
-        ssize_t n = read(master, buf + got, sizeof(buf) - 1 - got);
-        if (n <= 0)
-            break;
-        got += (size_t)n;
-    }
-    buf[got] = 0;
-    ck_assert_ptr_nonnull(strstr(buf, "Ctrl-A x"));
+    expect("Ctrl-A x");
     keys("\001x", 2);
     wait_child();
     check_restored();
 }
 END_TEST
 
-/* Ctrl-C belongs to the guest. */
-START_TEST(test_ctrl_c_is_the_guests) {
-    wait_for_raw();
-    keys("\003", 1);
-    usleep(300000);
+START_TEST(ctrl_c_belongs_to_the_guest) {
+    keys("\003z", 2);
+    expect("\003z");
     ck_assert_int_eq(waitpid(child, NULL, WNOHANG), 0);
     keys("\001x", 2);
     wait_child();
@@ -127,8 +148,7 @@ END_TEST
 
 static const int signals[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGABRT};
 
-START_TEST(test_signal) {
-    wait_for_raw();
+START_TEST(a_signal_ends_the_run_and_restores_the_terminal) {
     ck_assert_int_eq(kill(child, signals[_i]), 0);
     int status = wait_child();
     ck_assert(WIFSIGNALED(status));
@@ -137,9 +157,7 @@ START_TEST(test_signal) {
 }
 END_TEST
 
-/* Stopped by another: the shell gets its terminal back, and we ours when we go on. */
-START_TEST(test_stop_and_go) {
-    wait_for_raw();
+START_TEST(a_stopped_run_gives_the_shell_its_terminal_back) {
     int status;
     ck_assert_int_eq(kill(child, SIGTSTP), 0);
     ck_assert_int_eq(waitpid(child, &status, WUNTRACED), child);
@@ -163,19 +181,14 @@ int main(int argc, char **argv) {
         puts("SKIPPED: /dev/kvm is not usable here");
         return 77;
     }
-    Suite *s = suite_create("console");
-    TCase *t = tcase_create("terminal");
-    tcase_add_checked_fixture(t, setup, teardown);
-    tcase_set_timeout(t, 60);
-    tcase_add_test(t, test_quit_key);
-    tcase_add_test(t, test_help_key);
-    tcase_add_test(t, test_ctrl_c_is_the_guests);
-    tcase_add_loop_test(t, test_signal, 0, (int)(sizeof(signals) / sizeof(signals[0])));
-    tcase_add_test(t, test_stop_and_go);
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    const struct suite s = {.name = "console",
+                            .setup = setup,
+                            .teardown = teardown,
+                            .timeout = 60,
+                            .tests = {ctrl_a_x_quits_and_ctrl_a_twice_sends_one,
+                                      ctrl_a_h_helps, ctrl_c_belongs_to_the_guest,
+                                      a_stopped_run_gives_the_shell_its_terminal_back},
+                            .loops = {{a_signal_ends_the_run_and_restores_the_terminal,
+                                       (int)(sizeof(signals) / sizeof(signals[0]))}}};
+    return suite_run(&s);
 }

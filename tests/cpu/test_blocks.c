@@ -5,9 +5,9 @@
  * instructions whatever the block length, wherever a run is interrupted, and whenever
  * blocks and TLBs are dropped.
  */
-#include <check.h>
 #include <inttypes.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -16,6 +16,7 @@
 #include "cpu/xstate.h"
 #include "fixture_gen.h"
 #include "fixture_guest.h"
+#include "tests/suite.h"
 
 #define CODE      (GUEST_BASE + 0x100000)
 #define COUNTER   (GUEST_BASE + 0x20000)
@@ -260,12 +261,12 @@ static void many(unsigned rounds, bool patching) {
     free(g);
 }
 
-START_TEST(random_programs) {
+START_TEST(random_programs_end_alike_whatever_the_block_length) {
     many(300, false);
 }
 END_TEST
 
-START_TEST(self_modifying_programs) {
+START_TEST(programs_that_patch_themselves_end_alike_too) {
     many(500, true);
 }
 END_TEST
@@ -277,7 +278,7 @@ static void load_at(struct guest *g, uint64_t at, const void *code, size_t size)
 }
 
 /* A loop of known length stops at every deadline exactly, in a known state. */
-START_TEST(deadlines) {
+START_TEST(a_loop_stops_at_every_deadline_exactly) {
     static const uint8_t loop[] = {0x48, 0xff, 0xc0,        /* inc rax */
                                    0x48, 0xff, 0xc3,        /* inc rbx */
                                    0x90, 0x90, 0xeb, 0xf6}; /* nop nop jmp */
@@ -300,7 +301,7 @@ START_TEST(deadlines) {
 END_TEST
 
 /* Data beside code does not drop it; the code itself does. */
-START_TEST(data_beside_code) {
+START_TEST(a_store_beside_code_drops_no_block) {
     static const uint8_t loop[] = {0xff, 0x04, 0x25, 0,    0,
                                    0,    0,                       /* inc dword [abs] */
                                    0xff, 0xc9, 0x75, 0xf5, 0xf4}; /* dec ecx; jnz; hlt */
@@ -324,7 +325,7 @@ START_TEST(data_beside_code) {
 END_TEST
 
 /* The same code under two linear addresses, one of which moves elsewhere. */
-START_TEST(remapped_code) {
+START_TEST(code_follows_its_mapping) {
     static const uint8_t one[] = {0xb8, 1, 0, 0, 0, 0xf4},
                          two[] = {0xb8, 2, 0, 0, 0, 0xf4};
     struct guest g;
@@ -346,7 +347,7 @@ START_TEST(remapped_code) {
 END_TEST
 
 /* An instruction across two pages, of which the second changes its frame. */
-START_TEST(crossing_code) {
+START_TEST(an_instruction_across_pages_follows_its_second_page) {
     static const uint8_t tail[2][3] = {{1, 0, 0xf4}, {2, 0, 0xf4}};
     static const uint8_t head[] = {0xb8, 7, 0}; /* mov eax, imm32: two bytes beyond */
     struct guest g;
@@ -368,41 +369,35 @@ START_TEST(crossing_code) {
 }
 END_TEST
 
-static void *kicker(void *cpu) {
-    usleep(20000);
-    cpu_kick(cpu);
+/* Kick once the guest has counted. */
+static void *kicker(void *guest) {
+    struct guest *g = guest;
+    while (
+        !__atomic_load_n((uint64_t *)(g->ram + (COUNTER - GUEST_BASE)), __ATOMIC_RELAXED))
+        sched_yield();
+    cpu_kick(g->cpu);
     return NULL;
 }
 
-START_TEST(kick) {
-    static const uint8_t loop[] = {0xeb, 0xfe};
+START_TEST(a_kick_stops_a_loop) {
+    static const uint8_t loop[] = {0x48, 0xff, 0x04, 0x25,
+                                   0,    0,    2,    0x10, /* inc [COUNTER] */
+                                   0xeb, 0xf6};            /* jmp */
     struct guest g;
     pthread_t t;
     guest_create(&g, &(struct guest_options){0});
     load_at(&g, CODE, loop, sizeof loop);
     guest_start(&g, CODE, CODE);
-    pthread_create(&t, NULL, kicker, g.cpu);
+    pthread_create(&t, NULL, kicker, &g);
     ck_assert_int_eq(cpu_run(g.cpu, UINT64_MAX), CPU_EXIT_STOP);
     pthread_join(t, NULL);
     guest_destroy(&g);
 }
 END_TEST
 
-int main(void) {
-    Suite *s = suite_create("blocks");
-    TCase *t = tcase_create("blocks");
-    tcase_set_timeout(t, 300);
-    tcase_add_test(t, random_programs);
-    tcase_add_test(t, self_modifying_programs);
-    tcase_add_test(t, deadlines);
-    tcase_add_test(t, data_beside_code);
-    tcase_add_test(t, remapped_code);
-    tcase_add_test(t, crossing_code);
-    tcase_add_test(t, kick);
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
-}
+SUITE("blocks", .timeout = 300,
+      .tests = {random_programs_end_alike_whatever_the_block_length,
+                programs_that_patch_themselves_end_alike_too,
+                a_loop_stops_at_every_deadline_exactly,
+                a_store_beside_code_drops_no_block, code_follows_its_mapping,
+                an_instruction_across_pages_follows_its_second_page, a_kick_stops_a_loop})

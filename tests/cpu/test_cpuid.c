@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "fixture_sys.h"
+#include "tests/suite.h"
 
 static struct cpu_model *parse(const char *text) {
     struct cpu_model *m = NULL;
@@ -19,7 +20,7 @@ static void refuse(const char *text, const char *expect) {
     ck_assert_msg(!strchr(err, '\n'), "one line: %s", err);
 }
 
-START_TEST(test_names) {
+START_TEST(every_model_name_parses) {
     static const char *const names[] = {"x86-64-v1", "x86-64", "qemu64", "max"};
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
         cpu_model_free(parse(names[i]));
@@ -30,7 +31,7 @@ START_TEST(test_names) {
 }
 END_TEST
 
-START_TEST(test_errors) {
+START_TEST(a_bad_model_is_refused_by_what_is_wrong) {
     refuse("pentium", "no such model");
     refuse("x86-64-v1,+frobnicate", "no such feature");
     refuse("x86-64-v1,la57", "expected +feature");
@@ -41,7 +42,7 @@ START_TEST(test_errors) {
 }
 END_TEST
 
-START_TEST(test_toggles) {
+START_TEST(a_toggle_takes_along_what_depends_on_it) {
     struct cpu_model *m = parse("x86-64-v1,+la57,-smep");
     ck_assert(cpu_model_has(m, CPU_F_la57));
     ck_assert(!cpu_model_has(m, CPU_F_smep));
@@ -69,7 +70,7 @@ START_TEST(test_toggles) {
 }
 END_TEST
 
-START_TEST(test_leaves) {
+START_TEST(leaves_name_vendor_hypervisor_and_tsc_frequency) {
     struct cpu_model *m = parse("");
     uint32_t r[4];
     char text[17] = "";
@@ -99,7 +100,7 @@ START_TEST(test_leaves) {
 }
 END_TEST
 
-START_TEST(test_xsave_leaf) {
+START_TEST(the_xsave_leaf_adds_up) {
     struct cpu_model *m = parse("max");
     uint32_t r[4], sub[4];
     if (!cpu_model_has(m, CPU_F_avx)) {
@@ -130,7 +131,7 @@ static void cpuid(struct sys *s, uint32_t leaf, uint32_t subleaf) {
     ck_assert_int_eq(op_cpuid(s->cpu, &in), CPU_NEXT);
 }
 
-START_TEST(test_run_time) {
+START_TEST(cpuid_shows_apic_id_osxsave_and_ospke_as_they_are) {
     struct sys *s = sys_new("max");
     sys_long_mode(s);
     s->cpu->apic_id = 3;
@@ -158,19 +159,8 @@ START_TEST(test_run_time) {
 }
 END_TEST
 
-int main(void) {
-    Suite *suite = suite_create("cpuid");
-    TCase *tc = tcase_create("models");
-    tcase_add_test(tc, test_names);
-    tcase_add_test(tc, test_errors);
-    tcase_add_test(tc, test_toggles);
-    tcase_add_test(tc, test_leaves);
-    tcase_add_test(tc, test_xsave_leaf);
-    tcase_add_test(tc, test_run_time);
-    suite_add_tcase(suite, tc);
-    SRunner *sr = srunner_create(suite);
-    srunner_run_all(sr, CK_NORMAL);
-    int failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
-    return failed != 0;
-}
+SUITE("cpuid",
+      .tests = {every_model_name_parses, a_bad_model_is_refused_by_what_is_wrong,
+                a_toggle_takes_along_what_depends_on_it,
+                leaves_name_vendor_hypervisor_and_tsc_frequency, the_xsave_leaf_adds_up,
+                cpuid_shows_apic_id_osxsave_and_ospke_as_they_are})

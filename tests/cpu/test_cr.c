@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "fixture_sys.h"
+#include "tests/suite.h"
 
 static struct sys *s;
 
@@ -47,7 +48,7 @@ static void refuses(unsigned cr, uint64_t v) {
     ck_assert_uint_eq(cr4, s->cpu->cr4);
 }
 
-START_TEST(test_cr0) {
+START_TEST(cr0_refuses_states_that_no_cpu_has) {
     uint64_t cr0 = rd(0);
     refuses(0, cr0 & ~(uint64_t)CR0_PE); /* PG without PE */
     refuses(0, cr0 | CR0_NW);            /* NW without CD */
@@ -67,7 +68,7 @@ START_TEST(test_cr0) {
 }
 END_TEST
 
-START_TEST(test_long_mode_transitions) {
+START_TEST(long_mode_is_left_and_entered_by_cr0_pg) {
     struct cpu *cpu = s->cpu;
     /* Compatibility code leaves long mode, and goes back. */
     cpu->seg[SEG_CS].attr = ATTR_P | ATTR_S | ATTR_DB | ATTR_G | 11;
@@ -91,7 +92,7 @@ START_TEST(test_long_mode_transitions) {
 }
 END_TEST
 
-START_TEST(test_cr4) {
+START_TEST(cr4_refuses_what_the_model_lacks) {
     uint64_t cr4 = rd(4);
     refuses(4, cr4 & ~(uint64_t)CR4_PAE);
     refuses(4, cr4 | CR4_LA57); /* not in the model */
@@ -121,7 +122,7 @@ START_TEST(test_cr4) {
 }
 END_TEST
 
-START_TEST(test_cr3) {
+START_TEST(a_load_of_cr3_is_seen_at_once) {
     uint64_t v;
     refuses(3, SYS_TABLES | UINT64_C(1) << 46);
     refuses(3, SYS_TABLES | CR3_NOFLUSH); /* PCIDE is off */
@@ -149,7 +150,7 @@ START_TEST(test_cr3) {
 }
 END_TEST
 
-START_TEST(test_pae) {
+START_TEST(pae_loads_its_pdptes_and_checks_them) {
     struct cpu *cpu = s->cpu;
     sys_free(s);
     s = sys_new("x86-64-v1");
@@ -171,7 +172,7 @@ START_TEST(test_pae) {
 }
 END_TEST
 
-START_TEST(test_others) {
+START_TEST(cr2_cr8_lmsw_and_smsw_keep_to_their_bits) {
     struct insn in = sys_insn(4, 8);
     uint64_t v;
     ck_assert_int_eq(wr(8, 9), CPU_STOP);
@@ -201,7 +202,7 @@ START_TEST(test_others) {
 }
 END_TEST
 
-START_TEST(test_debug_registers) {
+START_TEST(debug_registers_have_fixed_bits_and_a_guard) {
     uint64_t v;
     ck_assert_int_eq(read_reg(OP_DR, 6, &v), CPU_NEXT);
     ck_assert_uint_eq(v, 0xffff0ff0);
@@ -224,7 +225,7 @@ START_TEST(test_debug_registers) {
 }
 END_TEST
 
-START_TEST(test_invalidation) {
+START_TEST(invlpg_and_invpcid_drop_what_they_name) {
     struct insn in = sys_mem_insn(8, 0x1234);
     uint8_t v;
     uint64_t pte = 0x60007;
@@ -261,22 +262,10 @@ START_TEST(test_invalidation) {
 }
 END_TEST
 
-int main(void) {
-    Suite *suite = suite_create("cr");
-    TCase *tc = tcase_create("cr");
-    tcase_add_checked_fixture(tc, setup, teardown);
-    tcase_add_test(tc, test_cr0);
-    tcase_add_test(tc, test_long_mode_transitions);
-    tcase_add_test(tc, test_cr4);
-    tcase_add_test(tc, test_cr3);
-    tcase_add_test(tc, test_pae);
-    tcase_add_test(tc, test_others);
-    tcase_add_test(tc, test_debug_registers);
-    tcase_add_test(tc, test_invalidation);
-    suite_add_tcase(suite, tc);
-    SRunner *sr = srunner_create(suite);
-    srunner_run_all(sr, CK_NORMAL);
-    int failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
-    return failed != 0;
-}
+SUITE("cr", .setup = setup, .teardown = teardown,
+      .tests = {cr0_refuses_states_that_no_cpu_has,
+                long_mode_is_left_and_entered_by_cr0_pg, cr4_refuses_what_the_model_lacks,
+                a_load_of_cr3_is_seen_at_once, pae_loads_its_pdptes_and_checks_them,
+                cr2_cr8_lmsw_and_smsw_keep_to_their_bits,
+                debug_registers_have_fixed_bits_and_a_guard,
+                invlpg_and_invpcid_drop_what_they_name})

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Delivery of events: gates, stacks, error codes, double and triple faults, debug. */
 #include "fixture_flat.h"
+#include "tests/suite.h"
 
 #define HANDLER 0xffff800000123456ull
 
@@ -16,7 +17,7 @@ static uint64_t slot(unsigned i) { /* of the handler's frame */
     return ram_get((uint32_t)fx.cpu->gpr[R_SP] + i * 8, 8);
 }
 
-START_TEST(same_ring) {
+START_TEST(an_exception_in_ring_0_stays_on_its_aligned_stack) {
     fix_long();
     struct cpu *c = fx.cpu;
     gate_set(VEC_GP, KCODE, HANDLER, 14, 0, 0);
@@ -36,7 +37,7 @@ START_TEST(same_ring) {
 }
 END_TEST
 
-START_TEST(inner_ring) {
+START_TEST(an_exception_in_ring_3_takes_the_stack_of_the_tss) {
     fix_long();
     fix_user();
     struct cpu *c = fx.cpu;
@@ -55,7 +56,7 @@ START_TEST(inner_ring) {
 }
 END_TEST
 
-START_TEST(ist_stack) {
+START_TEST(a_gate_with_an_ist_takes_that_stack) {
     fix_long();
     gate_set(VEC_DF, KCODE, HANDLER, 14, 0, 1);
     ck_assert_int_eq(fault(VEC_DF, 0), CPU_JUMP);
@@ -69,7 +70,7 @@ static struct event event(unsigned vector, unsigned kind) {
         .vector = (uint8_t)vector, .kind = (uint8_t)kind, .rip = 0x8002};
 }
 
-START_TEST(gate_checks) {
+START_TEST(a_bad_gate_faults_with_its_selector) {
     fix_long();
     struct cpu *c = fx.cpu;
     struct event soft = event(0x40, EVENT_SOFT), ext = event(0x40, EVENT_EXTERNAL);
@@ -109,7 +110,7 @@ START_TEST(gate_checks) {
 }
 END_TEST
 
-START_TEST(tss_limit) {
+START_TEST(a_short_tss_is_an_invalid_tss_fault) {
     fix_long();
     fix_user();
     gate_set(0x40, KCODE, HANDLER, 14, 3, 0);
@@ -119,7 +120,7 @@ START_TEST(tss_limit) {
 }
 END_TEST
 
-START_TEST(accessed_bit) {
+START_TEST(delivery_sets_the_code_segments_accessed_bit) {
     fix_long();
     gdt_set(KCODE, make_desc(0, ~0u, A_CODE64 & ~1u));
     gate_set(VEC_UD, KCODE, HANDLER, 14, 0, 0);
@@ -140,7 +141,7 @@ START_TEST(page_fault_sets_cr2) {
 END_TEST
 
 /* Which pairs make a double fault (SDM, "Conditions for Generating a Double Fault"). */
-START_TEST(double_faults) {
+START_TEST(two_contributory_faults_make_a_double_fault) {
     fix_long();
     struct cpu *c = fx.cpu;
     gate_set(VEC_DF, KCODE, 0x1000, 14, 0, 0);
@@ -177,7 +178,7 @@ START_TEST(double_faults) {
 }
 END_TEST
 
-START_TEST(triple_fault) {
+START_TEST(a_fault_without_an_idt_shuts_down) {
     fix_long();
     uint64_t rsp = fx.cpu->gpr[R_SP];
     fx.cpu->idtr.limit = 0;
@@ -205,7 +206,7 @@ static void retire(unsigned n) {
     fx.cpu->budget -= n;
 }
 
-START_TEST(interrupts_and_shadow) {
+START_TEST(sti_shadows_one_instruction) {
     fix_long();
     struct cpu *c = fx.cpu;
     struct insn in = insn_new(8);
@@ -253,7 +254,7 @@ START_TEST(nmi_blocks_until_iret) {
 }
 END_TEST
 
-START_TEST(trap_before_nmi) {
+START_TEST(a_debug_trap_comes_before_an_nmi) {
     fix_long();
     struct cpu *c = fx.cpu;
     gate_set(VEC_DB, KCODE, 0x1000, 14, 0, 0);
@@ -271,7 +272,7 @@ END_TEST
 
 /* ---- Debug registers ---- */
 
-START_TEST(code_breakpoint_and_rf) {
+START_TEST(rf_steps_over_a_code_breakpoint_once) {
     fix_long();
     struct cpu *c = fx.cpu;
     c->dr[1] = 0x8000;
@@ -295,7 +296,7 @@ START_TEST(code_breakpoint_and_rf) {
 }
 END_TEST
 
-START_TEST(data_breakpoints) {
+START_TEST(a_data_breakpoint_hits_each_access_it_overlaps) {
     fix_long();
     struct cpu *c = fx.cpu;
     uint32_t v = 0;
@@ -361,7 +362,7 @@ START_TEST(int_owes_no_step) {
 }
 END_TEST
 
-START_TEST(init_and_sipi) {
+START_TEST(init_resets_and_sipi_starts) {
     fix_long();
     struct cpu *c = fx.cpu;
     c->init_pending = 1;
@@ -380,28 +381,15 @@ START_TEST(init_and_sipi) {
 }
 END_TEST
 
-int main(void) {
-    Suite *s = suite_create("cpu events");
-    TCase *t = tcase_create("exc");
-    tcase_add_checked_fixture(t, fix_create, fix_destroy);
-    tcase_add_test(t, same_ring);
-    tcase_add_test(t, inner_ring);
-    tcase_add_test(t, ist_stack);
-    tcase_add_test(t, gate_checks);
-    tcase_add_test(t, tss_limit);
-    tcase_add_test(t, accessed_bit);
-    tcase_add_test(t, page_fault_sets_cr2);
-    tcase_add_test(t, double_faults);
-    tcase_add_test(t, triple_fault);
-    tcase_add_test(t, endless_faults_take_time);
-    tcase_add_test(t, interrupts_and_shadow);
-    tcase_add_test(t, nmi_blocks_until_iret);
-    tcase_add_test(t, trap_before_nmi);
-    tcase_add_test(t, code_breakpoint_and_rf);
-    tcase_add_test(t, data_breakpoints);
-    tcase_add_test(t, mov_ss_holds_debug_traps);
-    tcase_add_test(t, int_owes_no_step);
-    tcase_add_test(t, init_and_sipi);
-    suite_add_tcase(s, t);
-    return fix_run(s);
-}
+SUITE("cpu events", .setup = fix_create, .teardown = fix_destroy,
+      .tests = {an_exception_in_ring_0_stays_on_its_aligned_stack,
+                an_exception_in_ring_3_takes_the_stack_of_the_tss,
+                a_gate_with_an_ist_takes_that_stack, a_bad_gate_faults_with_its_selector,
+                a_short_tss_is_an_invalid_tss_fault,
+                delivery_sets_the_code_segments_accessed_bit, page_fault_sets_cr2,
+                two_contributory_faults_make_a_double_fault,
+                a_fault_without_an_idt_shuts_down, endless_faults_take_time,
+                sti_shadows_one_instruction, nmi_blocks_until_iret,
+                a_debug_trap_comes_before_an_nmi, rf_steps_over_a_code_breakpoint_once,
+                a_data_breakpoint_hits_each_access_it_overlaps, mov_ss_holds_debug_traps,
+                int_owes_no_step, init_resets_and_sipi_starts})

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Far transfers, IRET, system calls and flags in long mode. */
 #include "fixture_flat.h"
+#include "tests/suite.h"
 
 static uint64_t stack(unsigned i) {
     return ram_get((uint32_t)fx.cpu->gpr[R_SP] + i * 8, 8);
@@ -28,7 +29,7 @@ static struct insn far_mem(unsigned opsize, uint64_t offset, uint16_t sel) {
     return in;
 }
 
-START_TEST(far_code) {
+START_TEST(a_far_jump_checks_its_descriptor) {
     fix_long();
     struct cpu *c = fx.cpu;
     struct insn in = far_mem(8, 0xffff800000001000, KCODE);
@@ -68,7 +69,7 @@ START_TEST(far_code) {
 }
 END_TEST
 
-START_TEST(call_gate_to_ring0) {
+START_TEST(a_call_gate_leads_to_ring_0_and_its_stack) {
     fix_long();
     struct cpu *c = fx.cpu;
     uint64_t target = 0xffff800000002000;
@@ -107,7 +108,7 @@ START_TEST(call_gate_to_ring0) {
 }
 END_TEST
 
-START_TEST(gate_in_the_same_ring) {
+START_TEST(a_call_gate_in_the_same_ring_keeps_the_stack) {
     fix_long();
     struct cpu *c = fx.cpu;
     ram_put(GDT + GATE_SEL, 0x2000 | KCODE << 16 | 0x8cull << 40, 8);
@@ -144,7 +145,7 @@ START_TEST(gate_in_the_same_ring) {
 }
 END_TEST
 
-START_TEST(iretq_to_user) {
+START_TEST(iretq_goes_to_ring_3) {
     fix_long();
     struct cpu *c = fx.cpu;
     frame(0x400000, UCODE | 3, 2 | FL_IF | FL_CF | FL_IOPL, 0x7fff0000, UDATA | 3);
@@ -161,7 +162,7 @@ START_TEST(iretq_to_user) {
 }
 END_TEST
 
-START_TEST(iretq_checks) {
+START_TEST(iretq_refuses_frames_that_do_not_fit) {
     fix_long();
     struct cpu *c = fx.cpu;
     frame(0, 0, 2, 0, 0);
@@ -204,7 +205,7 @@ START_TEST(iretq_checks) {
 }
 END_TEST
 
-START_TEST(iretq_to_compat) {
+START_TEST(iretq_goes_to_32_bit_code) {
     fix_long();
     frame(0x400000, UCODE32 | 3, 2, 0x1ffff0000, UDATA | 3);
     ck_assert_int_eq(iretq(), CPU_JUMP);
@@ -214,7 +215,7 @@ START_TEST(iretq_to_compat) {
 }
 END_TEST
 
-START_TEST(syscall_and_back) {
+START_TEST(sysret_undoes_syscall) {
     fix_long();
     struct cpu *c = fx.cpu;
     struct insn in = insn_new(8);
@@ -260,7 +261,7 @@ START_TEST(syscall_and_back) {
 }
 END_TEST
 
-START_TEST(sysenter_and_sysexit) {
+START_TEST(sysexit_undoes_sysenter) {
     fix_long();
     struct cpu *c = fx.cpu;
     struct insn in = insn_new(4);
@@ -291,7 +292,7 @@ START_TEST(sysenter_and_sysexit) {
 }
 END_TEST
 
-START_TEST(flags_by_privilege) {
+START_TEST(popf_changes_what_the_privilege_allows) {
     fix_long();
     struct cpu *c = fx.cpu;
     struct insn in = insn_new(8);
@@ -332,7 +333,7 @@ START_TEST(flags_by_privilege) {
 }
 END_TEST
 
-START_TEST(halt_and_ud) {
+START_TEST(hlt_halts_and_ud2_is_undefined) {
     fix_long();
     struct insn in = insn_new(8);
     ck_assert_int_eq(op_hlt(fx.cpu, &in), CPU_HALT);
@@ -344,20 +345,10 @@ START_TEST(halt_and_ud) {
 }
 END_TEST
 
-int main(void) {
-    Suite *s = suite_create("cpu far transfers");
-    TCase *t = tcase_create("far");
-    tcase_add_checked_fixture(t, fix_create, fix_destroy);
-    tcase_add_test(t, far_code);
-    tcase_add_test(t, call_gate_to_ring0);
-    tcase_add_test(t, gate_in_the_same_ring);
-    tcase_add_test(t, iretq_to_user);
-    tcase_add_test(t, iretq_checks);
-    tcase_add_test(t, iretq_to_compat);
-    tcase_add_test(t, syscall_and_back);
-    tcase_add_test(t, sysenter_and_sysexit);
-    tcase_add_test(t, flags_by_privilege);
-    tcase_add_test(t, halt_and_ud);
-    suite_add_tcase(s, t);
-    return fix_run(s);
-}
+SUITE("cpu far transfers", .setup = fix_create, .teardown = fix_destroy,
+      .tests = {a_far_jump_checks_its_descriptor,
+                a_call_gate_leads_to_ring_0_and_its_stack,
+                a_call_gate_in_the_same_ring_keeps_the_stack, iretq_goes_to_ring_3,
+                iretq_refuses_frames_that_do_not_fit, iretq_goes_to_32_bit_code,
+                sysret_undoes_syscall, sysexit_undoes_sysenter,
+                popf_changes_what_the_privilege_allows, hlt_halts_and_ud2_is_undefined})

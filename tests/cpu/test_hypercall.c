@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "fixture_sys.h"
+#include "tests/suite.h"
 
 static struct sys *s;
 static uint64_t seen_nr, seen[4];
@@ -33,7 +34,7 @@ static void load(void) {
     s->cpu->gpr[R_SI] = UINT64_C(0xdddddddd00000004);
 }
 
-START_TEST(test_absent) {
+START_TEST(without_the_interface_vmcall_is_undefined) {
     struct insn in = sys_insn(4, 8);
     sys_long_mode(s);
     assert_fault(s, op_hypercall(s->cpu, &in), VEC_UD, 0);
@@ -41,7 +42,7 @@ START_TEST(test_absent) {
 }
 END_TEST
 
-START_TEST(test_wide) {
+START_TEST(vmcall_of_64_bit_code_has_64_bit_arguments) {
     struct insn in = sys_insn(4, 8);
     sys_long_mode(s);
     cpu_model_set_pv(s->model, 1);
@@ -65,7 +66,7 @@ START_TEST(test_wide) {
 END_TEST
 
 /* Outside 64-bit mode everything has 32 bits. */
-START_TEST(test_narrow) {
+START_TEST(vmcall_of_other_code_has_32_bit_arguments) {
     struct insn in = sys_insn(4, 4);
     cpu_model_set_pv(s->model, 1);
     s->cpu->cr0 |= CR0_PE;
@@ -79,7 +80,7 @@ START_TEST(test_narrow) {
 }
 END_TEST
 
-START_TEST(test_cpuid) {
+START_TEST(cpuid_names_kvm_only_with_the_interface) {
     uint32_t r[4];
     cpu_model_leaf(s->model, 0x40000000, 0, r);
     ck_assert_uint_eq(r[0], 0x40000000);
@@ -99,7 +100,7 @@ START_TEST(test_cpuid) {
 END_TEST
 
 /* KVM's MSRs reach the bus with the interface, and only then. */
-START_TEST(test_msrs) {
+START_TEST(kvms_msrs_reach_the_bus_only_with_the_interface) {
     uint64_t v;
     static const uint32_t msrs[] = {0x11, 0x12, 0x4b564d00, 0x4b564dff};
     for (size_t i = 0; i < sizeof(msrs) / sizeof(msrs[0]); i++) {
@@ -118,19 +119,9 @@ START_TEST(test_msrs) {
 }
 END_TEST
 
-int main(void) {
-    Suite *suite = suite_create("hypercall");
-    TCase *tc = tcase_create("hypercall");
-    tcase_add_checked_fixture(tc, setup, teardown);
-    tcase_add_test(tc, test_absent);
-    tcase_add_test(tc, test_wide);
-    tcase_add_test(tc, test_narrow);
-    tcase_add_test(tc, test_cpuid);
-    tcase_add_test(tc, test_msrs);
-    suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
-}
+SUITE("hypercall", .setup = setup, .teardown = teardown,
+      .tests = {without_the_interface_vmcall_is_undefined,
+                vmcall_of_64_bit_code_has_64_bit_arguments,
+                vmcall_of_other_code_has_32_bit_arguments,
+                cpuid_names_kvm_only_with_the_interface,
+                kvms_msrs_reach_the_bus_only_with_the_interface})

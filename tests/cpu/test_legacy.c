@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Real, protected and virtual-8086 mode: transfers, gates, tasks, near branches. */
 #include "fixture_flat.h"
+#include "tests/suite.h"
 
 static uint64_t stack32(unsigned i) {
     return ram_get((uint32_t)(fx.cpu->seg[SEG_SS].base + fx.cpu->gpr[R_SP]) + i * 4, 4);
@@ -19,7 +20,7 @@ static struct insn far_imm(unsigned opsize, uint64_t offset, uint16_t sel) {
 
 /* ---- Real mode ---- */
 
-START_TEST(real_mode) {
+START_TEST(far_calls_and_interrupts_work_in_real_mode) {
     fix_real();
     struct cpu *c = fx.cpu;
     struct insn in = far_imm(2, 0x1234, 0x3000);
@@ -55,7 +56,7 @@ START_TEST(real_mode) {
 }
 END_TEST
 
-START_TEST(near_branches) {
+START_TEST(near_branches_wrap_at_64k_in_16_bit_code) {
     fix_real();
     struct cpu *c = fx.cpu;
     struct insn in = far_imm(2, 0x18000, 0);
@@ -103,7 +104,7 @@ END_TEST
 
 /* ---- Protected mode ---- */
 
-START_TEST(gates32) {
+START_TEST(a_32_bit_gate_switches_stacks) {
     fix_prot();
     struct cpu *c = fx.cpu;
     gate_set(VEC_GP, KCODE, 0x12345678, 14, 0, 0);
@@ -139,7 +140,7 @@ START_TEST(gates32) {
 }
 END_TEST
 
-START_TEST(gates16) {
+START_TEST(a_16_bit_gate_pushes_words) {
     fix_prot();
     struct cpu *c = fx.cpu;
     gate_set(0x40, KCODE, 0xdead1234, 6, 0, 0);
@@ -158,7 +159,7 @@ START_TEST(gates16) {
 }
 END_TEST
 
-START_TEST(call_gate_params) {
+START_TEST(a_call_gate_copies_its_parameters) {
     fix_prot();
     struct cpu *c = fx.cpu;
     gdt_set(GATE_SEL, 0x5000 | KCODE << 16 | 2ull << 32 | 0xecull << 40);
@@ -186,7 +187,7 @@ END_TEST
 
 /* ---- Virtual-8086 mode ---- */
 
-START_TEST(vm86) {
+START_TEST(vm86_code_is_entered_by_iret_and_left_by_a_fault) {
     fix_prot();
     struct cpu *c = fx.cpu;
     gate_set(VEC_GP, KCODE, 0x5000, 14, 0, 0);
@@ -244,7 +245,7 @@ static void tss2_fill(void) {
         ram_put(TSS2 + 0x48 + i * 4, sel[i], 4);
 }
 
-START_TEST(task_call_and_return) {
+START_TEST(iret_returns_from_a_called_task) {
     fix_prot();
     struct cpu *c = fx.cpu;
     tss2_fill();
@@ -281,7 +282,7 @@ START_TEST(task_call_and_return) {
 }
 END_TEST
 
-START_TEST(task_gate_with_error) {
+START_TEST(a_task_gate_gets_the_error_code) {
     fix_prot();
     struct cpu *c = fx.cpu;
     tss2_fill();
@@ -303,7 +304,7 @@ START_TEST(task_gate_with_error) {
 }
 END_TEST
 
-START_TEST(task_faults) {
+START_TEST(a_bad_tss_faults_in_the_task_that_owns_the_fault) {
     fix_prot();
     struct cpu *c = fx.cpu;
     tss2_fill();
@@ -331,7 +332,7 @@ START_TEST(task_faults) {
 }
 END_TEST
 
-START_TEST(task16) {
+START_TEST(a_16_bit_tss_switches_tasks) {
     fix_prot();
     struct cpu *c = fx.cpu;
     gdt_set(TSS2_SEL, make_desc(TSS2, 0x2b, 0x81));
@@ -352,20 +353,11 @@ START_TEST(task16) {
 }
 END_TEST
 
-int main(void) {
-    Suite *s = suite_create("cpu legacy modes");
-    TCase *t = tcase_create("legacy");
-    tcase_add_checked_fixture(t, fix_create, fix_destroy);
-    tcase_add_test(t, real_mode);
-    tcase_add_test(t, near_branches);
-    tcase_add_test(t, gates32);
-    tcase_add_test(t, gates16);
-    tcase_add_test(t, call_gate_params);
-    tcase_add_test(t, vm86);
-    tcase_add_test(t, task_call_and_return);
-    tcase_add_test(t, task_gate_with_error);
-    tcase_add_test(t, task_faults);
-    tcase_add_test(t, task16);
-    suite_add_tcase(s, t);
-    return fix_run(s);
-}
+SUITE("cpu legacy modes", .setup = fix_create, .teardown = fix_destroy,
+      .tests = {far_calls_and_interrupts_work_in_real_mode,
+                near_branches_wrap_at_64k_in_16_bit_code, a_32_bit_gate_switches_stacks,
+                a_16_bit_gate_pushes_words, a_call_gate_copies_its_parameters,
+                vm86_code_is_entered_by_iret_and_left_by_a_fault,
+                iret_returns_from_a_called_task, a_task_gate_gets_the_error_code,
+                a_bad_tss_faults_in_the_task_that_owns_the_fault,
+                a_16_bit_tss_switches_tasks})

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Memory at linear addresses, segment limits, canonical and alignment checks. */
 #include "fixture_flat.h"
+#include "tests/suite.h"
 
-START_TEST(crossing_is_all_or_nothing) {
+START_TEST(a_store_across_pages_is_all_or_nothing) {
     fix_long();
     uint64_t v = 0x1122334455667788, back;
     ck_assert_int_eq(cpu_write_lin(fx.cpu, PAGES + 0xffc, &v, 8, PN_TLB_SUPER), CPU_NEXT);
@@ -19,7 +20,7 @@ START_TEST(crossing_is_all_or_nothing) {
 }
 END_TEST
 
-START_TEST(page_fault_codes) {
+START_TEST(a_page_fault_has_its_error_code_and_cr2) {
     uint64_t v;
     fix_long();
     ram_put(PT, PAGES | 5, 8); /* user, read-only */
@@ -34,7 +35,7 @@ START_TEST(page_fault_codes) {
 }
 END_TEST
 
-START_TEST(mmio_bounces) {
+START_TEST(mmio_goes_through_the_bounce_buffer) {
     void *p;
     fix_long();
     fx.mmio_val = 0xabcd;
@@ -59,7 +60,7 @@ START_TEST(mmio_bounces) {
 }
 END_TEST
 
-START_TEST(tracked_page_stops) {
+START_TEST(a_store_to_a_tracked_page_stops_the_block) {
     void *p;
     fix_long();
     ck_assert_int_eq(pn_mmu_track_add(fx.cpu->mmu, PAGES >> 12), 0);
@@ -78,7 +79,7 @@ START_TEST(tracked_page_stops) {
 }
 END_TEST
 
-START_TEST(loads_across_pages) {
+START_TEST(a_load_across_pages_is_one_value) {
     void *p;
     uint64_t v = 0x1122334455667788;
     fix_long();
@@ -98,7 +99,7 @@ START_TEST(loads_across_pages) {
 }
 END_TEST
 
-START_TEST(fetch) {
+START_TEST(a_fetch_obeys_nx_and_smep) {
     uint8_t *hva;
     pn_gpa gpa;
     fix_long();
@@ -112,7 +113,7 @@ START_TEST(fetch) {
 }
 END_TEST
 
-START_TEST(pdptes) {
+START_TEST(pdptes_with_reserved_bits_are_refused) {
     uint64_t out[4];
     fix_prot();
     for (unsigned i = 0; i < 4; i++)
@@ -127,7 +128,7 @@ START_TEST(pdptes) {
 }
 END_TEST
 
-START_TEST(smap_and_ac) {
+START_TEST(ac_lets_the_supervisor_through_smap) {
     uint64_t v;
     fix_long();
     fx.cpu->cr4 |= CR4_SMAP;
@@ -142,7 +143,7 @@ START_TEST(smap_and_ac) {
 }
 END_TEST
 
-START_TEST(canonical_by_segment) {
+START_TEST(a_non_canonical_address_faults_by_its_segment) {
     pn_gva lin;
     fix_long();
     uint64_t top = (1ull << 47) - 4;
@@ -160,7 +161,7 @@ START_TEST(canonical_by_segment) {
 }
 END_TEST
 
-START_TEST(limits_and_types) {
+START_TEST(a_segment_checks_its_limit_and_type) {
     pn_gva lin;
     fix_prot();
     struct cpu *c = fx.cpu;
@@ -188,7 +189,7 @@ START_TEST(limits_and_types) {
 }
 END_TEST
 
-START_TEST(addresses_wrap) {
+START_TEST(addresses_wrap_at_their_size) {
     pn_gva lin;
     fix_prot();
     struct insn in = insn_mem(4, 0xffff, 4);
@@ -209,7 +210,7 @@ START_TEST(addresses_wrap) {
 }
 END_TEST
 
-START_TEST(alignment_check) {
+START_TEST(alignment_is_checked_in_ring_3_alone) {
     pn_gva lin;
     fix_long();
     fx.cpu->cr0 |= CR0_AM;
@@ -224,7 +225,7 @@ START_TEST(alignment_check) {
 }
 END_TEST
 
-START_TEST(operands) {
+START_TEST(operands_read_and_write_their_part_of_a_register) {
     uint64_t v;
     fix_long();
     struct cpu *c = fx.cpu;
@@ -248,23 +249,13 @@ START_TEST(operands) {
 }
 END_TEST
 
-int main(void) {
-    Suite *s = suite_create("cpu memory");
-    TCase *t = tcase_create("mem");
-    tcase_add_checked_fixture(t, fix_create, fix_destroy);
-    tcase_add_test(t, crossing_is_all_or_nothing);
-    tcase_add_test(t, page_fault_codes);
-    tcase_add_test(t, mmio_bounces);
-    tcase_add_test(t, tracked_page_stops);
-    tcase_add_test(t, loads_across_pages);
-    tcase_add_test(t, fetch);
-    tcase_add_test(t, pdptes);
-    tcase_add_test(t, smap_and_ac);
-    tcase_add_test(t, canonical_by_segment);
-    tcase_add_test(t, limits_and_types);
-    tcase_add_test(t, addresses_wrap);
-    tcase_add_test(t, alignment_check);
-    tcase_add_test(t, operands);
-    suite_add_tcase(s, t);
-    return fix_run(s);
-}
+SUITE("cpu memory", .setup = fix_create, .teardown = fix_destroy,
+      .tests = {
+          a_store_across_pages_is_all_or_nothing, a_page_fault_has_its_error_code_and_cr2,
+          mmio_goes_through_the_bounce_buffer, a_store_to_a_tracked_page_stops_the_block,
+          a_load_across_pages_is_one_value, a_fetch_obeys_nx_and_smep,
+          pdptes_with_reserved_bits_are_refused, ac_lets_the_supervisor_through_smap,
+          a_non_canonical_address_faults_by_its_segment,
+          a_segment_checks_its_limit_and_type, addresses_wrap_at_their_size,
+          alignment_is_checked_in_ring_3_alone,
+          operands_read_and_write_their_part_of_a_register})

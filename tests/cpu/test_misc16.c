@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "fixture_sys.h"
+#include "tests/suite.h"
 
 static struct sys *s;
 static struct cpu *cpu;
@@ -33,7 +34,7 @@ static uint64_t mem(uint64_t at, unsigned size) {
     return v;
 }
 
-START_TEST(test_push_pop) {
+START_TEST(push_and_pop_of_esp_use_the_right_esp) {
     struct insn in = sys_insn(4, 4);
     in.op[0] = (struct operand){.kind = OP_REG, .reg = R_SP, .size = 4};
     ck_assert_int_eq(op_push(cpu, &in), CPU_NEXT);
@@ -63,7 +64,7 @@ START_TEST(test_push_pop) {
 }
 END_TEST
 
-START_TEST(test_pusha_popa) {
+START_TEST(popa_undoes_pusha_but_for_esp) {
     struct insn in = sys_insn(4, 4);
     uint64_t before[8];
     memcpy(before, cpu->gpr, sizeof(before));
@@ -85,7 +86,7 @@ START_TEST(test_pusha_popa) {
 }
 END_TEST
 
-START_TEST(test_enter_leave) {
+START_TEST(enter_builds_the_frame_that_the_host_builds) {
     /* The host's own ENTER, in 64-bit mode, is the oracle. */
     static uint64_t stack[64];
     uint64_t sp = (uintptr_t)(stack + 48), bp = (uintptr_t)(stack + 40), keep;
@@ -134,7 +135,7 @@ static void adjust(enum cpu_rc (*op)(struct cpu *, const struct insn *), uint64_
     ck_assert_uint_eq(cpu_arith_flags(cpu) & (FL_CF | FL_AF), out_flags);
 }
 
-START_TEST(test_decimal) {
+START_TEST(decimal_adjustments_are_the_manuals) {
     adjust(op_daa, 0, 0x00ae, 0, 0x0014, FL_CF | FL_AF); /* SDM's example of DAA */
     adjust(op_das, 0, 0x00ee, FL_CF | FL_AF, 0x0088, FL_CF | FL_AF);
     adjust(op_daa, 0, 0x0009, 0, 0x0009, 0);
@@ -152,7 +153,7 @@ START_TEST(test_decimal) {
 }
 END_TEST
 
-START_TEST(test_bound_xlat) {
+START_TEST(bound_and_xlat_read_their_tables) {
     struct insn in = sys_mem_insn(4, 0x2000);
     in.addrsize = 4;
     in.op[1] = in.op[0];
@@ -171,19 +172,7 @@ START_TEST(test_bound_xlat) {
 }
 END_TEST
 
-int main(void) {
-    Suite *suite = suite_create("misc16");
-    TCase *tc = tcase_create("misc16");
-    tcase_add_checked_fixture(tc, setup, teardown);
-    tcase_add_test(tc, test_push_pop);
-    tcase_add_test(tc, test_pusha_popa);
-    tcase_add_test(tc, test_enter_leave);
-    tcase_add_test(tc, test_decimal);
-    tcase_add_test(tc, test_bound_xlat);
-    suite_add_tcase(suite, tc);
-    SRunner *sr = srunner_create(suite);
-    srunner_run_all(sr, CK_NORMAL);
-    int failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
-    return failed != 0;
-}
+SUITE("misc16", .setup = setup, .teardown = teardown,
+      .tests = {push_and_pop_of_esp_use_the_right_esp, popa_undoes_pusha_but_for_esp,
+                enter_builds_the_frame_that_the_host_builds,
+                decimal_adjustments_are_the_manuals, bound_and_xlat_read_their_tables})

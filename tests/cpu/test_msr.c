@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "fixture_sys.h"
+#include "tests/suite.h"
 
 static struct sys *s;
 
@@ -40,7 +41,7 @@ static void refuses(uint32_t index, uint64_t v) {
     assert_fault(s, wr(index, v), VEC_GP, 0);
 }
 
-START_TEST(test_kept) {
+START_TEST(address_msrs_keep_canonical_addresses_alone) {
     static const uint32_t addresses[] = {0x175,      0x176,      0xc0000082, 0xc0000083,
                                          0xc0000100, 0xc0000101, 0xc0000102};
     for (size_t i = 0; i < sizeof(addresses) / sizeof(addresses[0]); i++) {
@@ -61,7 +62,7 @@ START_TEST(test_kept) {
 }
 END_TEST
 
-START_TEST(test_efer) {
+START_TEST(efer_guards_lme_and_lma) {
     uint64_t efer = rd(0xc0000080);
     ck_assert_uint_eq(efer, EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE);
     keeps(0xc0000080, efer & ~(uint64_t)EFER_SCE);
@@ -73,7 +74,7 @@ START_TEST(test_efer) {
 }
 END_TEST
 
-START_TEST(test_memory_types) {
+START_TEST(mtrrs_and_pat_keep_valid_types_alone) {
     ck_assert_uint_eq(rd(0xfe), 0x508);
     keeps(0x2ff, 0xc06);
     refuses(0x2ff, 0xc02);
@@ -93,7 +94,7 @@ START_TEST(test_memory_types) {
 }
 END_TEST
 
-START_TEST(test_time) {
+START_TEST(a_written_tsc_moves_tsc_adjust_along) {
     ck_assert_uint_eq(rd(0x10), 0);
     ck_assert_uint_eq(rd(0x3b), 0);
     s->cpu->insn_limit += 500;
@@ -115,7 +116,7 @@ START_TEST(test_time) {
 }
 END_TEST
 
-START_TEST(test_fixed) {
+START_TEST(capability_msrs_are_read_only) {
     uint64_t caps = rd(0x10a);
     ck_assert_uint_eq(caps & 0x17b & ~0x40u, 0x13b); /* RDCL IBRS L1DFL SSB MDS TAA */
     ck_assert(caps >> 62 & 1);
@@ -137,7 +138,7 @@ START_TEST(test_fixed) {
 }
 END_TEST
 
-START_TEST(test_bus) {
+START_TEST(apic_msrs_go_to_the_bus) {
     ck_assert_uint_eq(rd(0x1b), 0xfee00900);
     ck_assert_int_eq(wr(0x1b, 0xfee00d00), CPU_STOP);
     ck_assert_uint_eq(s->apic_base, 0xfee00d00);
@@ -150,7 +151,7 @@ START_TEST(test_bus) {
 }
 END_TEST
 
-START_TEST(test_absent_features) {
+START_TEST(msrs_of_absent_features_fault) {
     sys_free(s);
     s = sys_new("x86-64-v1,-x2apic,-tsc_deadline_timer,-mtrr,-spec_ctrl,-tsc_adjust");
     sys_long_mode(s);
@@ -164,7 +165,7 @@ START_TEST(test_absent_features) {
 }
 END_TEST
 
-START_TEST(test_random_is_seeded) {
+START_TEST(rdrand_repeats_with_its_seed) {
     struct insn in = sys_insn(8, 8);
     in.op[0] = (struct operand){.kind = OP_REG, .reg = R_BX, .size = 8};
     s->cpu->rng = 42;
@@ -179,22 +180,9 @@ START_TEST(test_random_is_seeded) {
 }
 END_TEST
 
-int main(void) {
-    Suite *suite = suite_create("msr");
-    TCase *tc = tcase_create("msr");
-    tcase_add_checked_fixture(tc, setup, teardown);
-    tcase_add_test(tc, test_kept);
-    tcase_add_test(tc, test_efer);
-    tcase_add_test(tc, test_memory_types);
-    tcase_add_test(tc, test_time);
-    tcase_add_test(tc, test_fixed);
-    tcase_add_test(tc, test_bus);
-    tcase_add_test(tc, test_absent_features);
-    tcase_add_test(tc, test_random_is_seeded);
-    suite_add_tcase(suite, tc);
-    SRunner *sr = srunner_create(suite);
-    srunner_run_all(sr, CK_NORMAL);
-    int failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
-    return failed != 0;
-}
+SUITE("msr", .setup = setup, .teardown = teardown,
+      .tests = {address_msrs_keep_canonical_addresses_alone, efer_guards_lme_and_lma,
+                mtrrs_and_pat_keep_valid_types_alone,
+                a_written_tsc_moves_tsc_adjust_along, capability_msrs_are_read_only,
+                apic_msrs_go_to_the_bus, msrs_of_absent_features_fault,
+                rdrand_repeats_with_its_seed})

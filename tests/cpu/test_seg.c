@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Segment registers, descriptor tables and questions about descriptors. */
 #include "fixture_flat.h"
+#include "tests/suite.h"
 
 static enum cpu_rc mov_to(unsigned seg, uint16_t sel) {
     struct insn in = insn_new(2);
@@ -10,7 +11,7 @@ static enum cpu_rc mov_to(unsigned seg, uint16_t sel) {
     return op_mov_sreg(fx.cpu, &in);
 }
 
-START_TEST(data_loads) {
+START_TEST(a_data_segment_load_checks_its_descriptor) {
     fix_prot();
     struct cpu *c = fx.cpu;
     ck_assert_int_eq(mov_to(SEG_DS, KDATA), CPU_NEXT);
@@ -34,7 +35,7 @@ START_TEST(data_loads) {
 }
 END_TEST
 
-START_TEST(ss_loads) {
+START_TEST(ss_takes_writable_data_of_its_ring_alone) {
     fix_prot();
     ck_fault(mov_to(SEG_SS, 0), VEC_GP, 0);
     ck_fault(mov_to(SEG_SS, UDATA), VEC_GP, UDATA);
@@ -48,7 +49,7 @@ START_TEST(ss_loads) {
 }
 END_TEST
 
-START_TEST(ss_null_in_long_mode) {
+START_TEST(long_mode_takes_a_null_ss_below_ring_3) {
     fix_long();
     ck_assert_int_eq(mov_to(SEG_SS, 0), CPU_NEXT);
     ck_fault(mov_to(SEG_SS, 1), VEC_GP, 0);
@@ -57,7 +58,7 @@ START_TEST(ss_null_in_long_mode) {
 }
 END_TEST
 
-START_TEST(accessed_bit_and_ldt) {
+START_TEST(a_load_sets_the_accessed_bit_in_either_table) {
     fix_prot();
     gdt_set(KDATA, make_desc(0x1000, 0xffff, 0x92));
     ck_assert_int_eq(mov_to(SEG_DS, KDATA), CPU_STOP);
@@ -76,7 +77,7 @@ START_TEST(accessed_bit_and_ldt) {
 }
 END_TEST
 
-START_TEST(real_mode_loads) {
+START_TEST(a_real_mode_load_keeps_the_limit) {
     fix_real();
     fx.cpu->seg[SEG_DS].limit = 0xffffffff; /* unreal */
     ck_assert_int_ne(mov_to(SEG_DS, 0x1234), CPU_FAULT);
@@ -85,7 +86,7 @@ START_TEST(real_mode_loads) {
 }
 END_TEST
 
-START_TEST(push_pop_and_far_pointers) {
+START_TEST(segments_are_pushed_popped_and_loaded_with_pointers) {
     fix_prot();
     struct cpu *c = fx.cpu;
     struct insn in = insn_new(4);
@@ -114,7 +115,7 @@ END_TEST
 
 /* ---- Bases ---- */
 
-START_TEST(bases) {
+START_TEST(fs_and_gs_bases_are_canonical_and_swapped) {
     fix_long();
     struct cpu *c = fx.cpu;
     struct insn in = insn_reg(8, R_AX, 8);
@@ -139,7 +140,7 @@ END_TEST
 
 /* ---- Tables ---- */
 
-START_TEST(table_registers) {
+START_TEST(lgdt_and_lidt_are_read_back_by_sgdt_and_sidt) {
     fix_long();
     struct cpu *c = fx.cpu;
     struct insn in = insn_mem(8, PAGES, 10);
@@ -163,7 +164,7 @@ START_TEST(table_registers) {
 }
 END_TEST
 
-START_TEST(ltr_checks) {
+START_TEST(ltr_takes_an_available_tss_and_makes_it_busy) {
     fix_long();
     struct cpu *c = fx.cpu;
     struct insn in = insn_reg(2, R_AX, 2);
@@ -200,7 +201,7 @@ static bool ask(enum cpu_rc (*op)(struct cpu *, const struct insn *), uint16_t s
     return cpu_arith_flags(fx.cpu) & FL_ZF;
 }
 
-START_TEST(questions) {
+START_TEST(lar_lsl_verr_and_verw_answer_by_privilege) {
     fix_prot();
     ck_assert(ask(op_lar, KDATA));
     ck_assert_uint_eq(fx.cpu->gpr[R_DX], 0xc09300);
@@ -227,7 +228,7 @@ START_TEST(questions) {
 }
 END_TEST
 
-START_TEST(arpl) {
+START_TEST(arpl_raises_the_rpl_and_says_so) {
     fix_prot();
     struct insn in = insn_reg(2, R_AX, 2);
     in.op[1] = (struct operand){.kind = OP_REG, .reg = R_BX, .size = 2};
@@ -241,21 +242,14 @@ START_TEST(arpl) {
 }
 END_TEST
 
-int main(void) {
-    Suite *s = suite_create("cpu segments");
-    TCase *t = tcase_create("seg");
-    tcase_add_checked_fixture(t, fix_create, fix_destroy);
-    tcase_add_test(t, data_loads);
-    tcase_add_test(t, ss_loads);
-    tcase_add_test(t, ss_null_in_long_mode);
-    tcase_add_test(t, accessed_bit_and_ldt);
-    tcase_add_test(t, real_mode_loads);
-    tcase_add_test(t, push_pop_and_far_pointers);
-    tcase_add_test(t, bases);
-    tcase_add_test(t, table_registers);
-    tcase_add_test(t, ltr_checks);
-    tcase_add_test(t, questions);
-    tcase_add_test(t, arpl);
-    suite_add_tcase(s, t);
-    return fix_run(s);
-}
+SUITE("cpu segments", .setup = fix_create, .teardown = fix_destroy,
+      .tests = {
+          a_data_segment_load_checks_its_descriptor,
+          ss_takes_writable_data_of_its_ring_alone,
+          long_mode_takes_a_null_ss_below_ring_3,
+          a_load_sets_the_accessed_bit_in_either_table, a_real_mode_load_keeps_the_limit,
+          segments_are_pushed_popped_and_loaded_with_pointers,
+          fs_and_gs_bases_are_canonical_and_swapped,
+          lgdt_and_lidt_are_read_back_by_sgdt_and_sidt,
+          ltr_takes_an_available_tss_and_makes_it_busy,
+          lar_lsl_verr_and_verw_answer_by_privilege, arpl_raises_the_rpl_and_says_so})

@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 
 #include "fixture_sys.h"
+#include "tests/suite.h"
 
 #define WINDOW 16u      /* pages */
 #define BASE   0x10000u /* linear address of the window */
@@ -165,7 +166,7 @@ static void same_memory(struct sys *s) {
                       i);
 }
 
-START_TEST(test_random) {
+START_TEST(random_strings_end_as_on_the_host) {
     struct sys *s = sys_new("");
     sys_long_mode(s);
     make_code();
@@ -197,7 +198,7 @@ END_TEST
 
 /* ---- Faults ---- */
 
-START_TEST(test_fault_midway) {
+START_TEST(a_fault_midway_leaves_whole_iterations) {
     struct sys *s = sys_new("");
     sys_long_mode(s);
     struct insn in = string_insn(8, 2, 8);
@@ -236,7 +237,7 @@ END_TEST
 
 /* ---- Chunks and stepping ---- */
 
-START_TEST(test_chunks) {
+START_TEST(a_long_string_stops_every_so_often) {
     struct sys *s = sys_new("");
     sys_long_mode(s);
     struct insn in = string_insn(1, 2, 8);
@@ -264,7 +265,7 @@ END_TEST
 
 /* ---- What is not plain memory ---- */
 
-START_TEST(test_devices_and_tracking) {
+START_TEST(devices_and_tracked_pages_see_each_element) {
     struct sys *s = sys_new("");
     sys_long_mode(s);
     struct insn in = string_insn(4, 2, 8);
@@ -292,7 +293,7 @@ END_TEST
 
 /* ---- 16-bit addresses ---- */
 
-START_TEST(test_real_mode) {
+START_TEST(strings_with_16_bit_addresses_wrap_at_64k) {
     struct sys *s = sys_new("");
     struct insn in = string_insn(1, 2, 2);
     s->cpu->seg[SEG_DS].base = 0x10000;
@@ -317,7 +318,7 @@ END_TEST
 
 /* ---- Ports ---- */
 
-START_TEST(test_ports) {
+START_TEST(ins_and_outs_check_before_the_port) {
     struct sys *s = sys_new("");
     sys_long_mode(s);
     struct insn in = string_insn(1, 2, 8);
@@ -358,20 +359,9 @@ START_TEST(test_ports) {
 }
 END_TEST
 
-int main(void) {
-    Suite *suite = suite_create("string");
-    TCase *tc = tcase_create("string");
-    tcase_set_timeout(tc, 300);
-    tcase_add_test(tc, test_random);
-    tcase_add_test(tc, test_fault_midway);
-    tcase_add_test(tc, test_chunks);
-    tcase_add_test(tc, test_devices_and_tracking);
-    tcase_add_test(tc, test_real_mode);
-    tcase_add_test(tc, test_ports);
-    suite_add_tcase(suite, tc);
-    SRunner *sr = srunner_create(suite);
-    srunner_run_all(sr, CK_NORMAL);
-    int failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
-    return failed != 0;
-}
+SUITE("string", .timeout = 300,
+      .tests = {random_strings_end_as_on_the_host, a_fault_midway_leaves_whole_iterations,
+                a_long_string_stops_every_so_often,
+                devices_and_tracked_pages_see_each_element,
+                strings_with_16_bit_addresses_wrap_at_64k,
+                ins_and_outs_check_before_the_port})

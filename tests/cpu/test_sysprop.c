@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "fixture_flat.h"
+#include "tests/suite.h"
 
 #define ROUNDS 60000
 
@@ -197,7 +198,7 @@ static void check_success(void) {
     ck_assert_uint_eq(c->sys_flags & 2, 2);
 }
 
-START_TEST(random_ops) {
+START_TEST(a_helper_that_faults_has_changed_nothing) {
     static struct cpu before;
     unsigned faults = 0;
     seed = 0x9e3779b97f4a7c15ull + (uint64_t)_i;
@@ -228,12 +229,5 @@ START_TEST(random_ops) {
 }
 END_TEST
 
-int main(void) {
-    Suite *s = suite_create("cpu system properties");
-    TCase *t = tcase_create("prop");
-    tcase_add_checked_fixture(t, fix_create_unaudited, fix_destroy);
-    tcase_set_timeout(t, 300);
-    tcase_add_loop_test(t, random_ops, 0, 4);
-    suite_add_tcase(s, t);
-    return fix_run(s);
-}
+SUITE("cpu system properties", .setup = fix_create_unaudited, .teardown = fix_destroy,
+      .timeout = 300, .loops = {{a_helper_that_faults_has_changed_nothing, 4}})

@@ -4,12 +4,12 @@
  * What is asserted here needs both halves of the CPU: exact boundaries of single-steps,
  * breakpoints and interrupt shadows, and the way from real mode to long mode and back.
  */
-#include <check.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "cpu/system.h"
 #include "fixture_guest.h"
+#include "tests/suite.h"
 
 /* Offsets from GUEST_BASE (or, in real mode, physical). */
 #define A_IDT   0x1000
@@ -89,6 +89,7 @@ static uint64_t logged(unsigned i) {
 }
 
 static const uint32_t lengths[] = {0, 1, 2};
+#define LENGTHS ((int)(sizeof lengths / sizeof *lengths))
 
 CODE(step_code, "  pushfq\n"               /* 0 */
                 "  orl $0x100, (%rsp)\n"   /* 1 */
@@ -102,7 +103,7 @@ CODE(step_code, "  pushfq\n"               /* 0 */
                 "  nop\n"                  /* 24 */
                 "  hlt\n");
 
-START_TEST(single_step) {
+START_TEST(single_stepping_traps_after_each_instruction) {
     static const uint64_t want[] = {10, 15, 16, 23, 24};
     start(step_code, step_code_end, lengths[_i]);
     g.ram[0x7ffe] = 0x48, g.ram[0x7fff] = 0xcf; /* IRETQ */
@@ -133,7 +134,7 @@ CODE(break_code, "  mov $0x1000800a, %eax\n" /* 0 */
                  "  mov %rbp, %rsp\n"        /* 46 */
                  "  jmp . - 39\n");          /* 49: to 10, which breaks once */
 
-START_TEST(breakpoints) {
+START_TEST(breakpoints_hit_whatever_the_block_length) {
     start(break_code, break_code_end, lengths[_i]);
     cpu_run(g.cpu, cpu_insns(g.cpu) + 3 + 7 + 2 * 16 + 8);
     ck_assert_uint_ge(logged(0), 3);
@@ -159,7 +160,7 @@ CODE(shadow_code, "  mov $0x31, %eax\n" /* 0 */
                   "  inc %ebx\n"        /* 25 */
                   "  hlt\n");
 
-START_TEST(shadows) {
+START_TEST(an_interrupt_waits_for_the_shadow_to_end) {
     start(shadow_code, shadow_code_end, lengths[_i]);
     run();
     ck_assert_uint_eq(logged(0), 2);
@@ -178,7 +179,7 @@ CODE(fault_code, "  mov $0x8000000000000000, %rax\n" /* 0 */
                  "  pop %rcx\n"                      /* 17 */
                  "  hlt\n");
 
-START_TEST(int3_in_a_block) {
+START_TEST(a_fault_and_an_int3_know_their_rip) {
     start(fault_code, fault_code_end, lengths[_i]);
     run();
     ck_assert_uint_eq(logged(0), 1);
@@ -306,7 +307,7 @@ static void put32(uint32_t at, uint32_t v) {
     memcpy(g.ram + at, &v, 4);
 }
 
-START_TEST(boot_through_all_modes) {
+START_TEST(a_boot_goes_through_all_modes) {
     struct guest_options opt = {.max_block = lengths[_i]};
     guest_create(&g, &opt);
     cpu_reset(g.cpu);
@@ -334,19 +335,9 @@ START_TEST(boot_through_all_modes) {
 }
 END_TEST
 
-int main(void) {
-    Suite *s = suite_create("cpu system behaviour");
-    TCase *t = tcase_create("run");
-    int n = sizeof lengths / sizeof *lengths;
-    tcase_add_loop_test(t, single_step, 0, n);
-    tcase_add_loop_test(t, breakpoints, 0, n);
-    tcase_add_loop_test(t, shadows, 0, n);
-    tcase_add_loop_test(t, int3_in_a_block, 0, n);
-    tcase_add_loop_test(t, boot_through_all_modes, 0, n);
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
-}
+SUITE("cpu system behaviour",
+      .loops = {{single_stepping_traps_after_each_instruction, LENGTHS},
+                {breakpoints_hit_whatever_the_block_length, LENGTHS},
+                {an_interrupt_waits_for_the_shadow_to_end, LENGTHS},
+                {a_fault_and_an_int3_know_their_rip, LENGTHS},
+                {a_boot_goes_through_all_modes, LENGTHS}})

@@ -8,6 +8,7 @@
 
 #include "cpu/xstate.h"
 #include "fixture_sys.h"
+#include "tests/suite.h"
 
 #define AREA 0x20000u
 
@@ -81,7 +82,7 @@ static void fill_without_sse(uint8_t *p, uint8_t v, size_t n) {
     __asm__ volatile("rep stosb" : "+D"(p), "+c"(n) : "a"(v) : "memory");
 }
 
-START_TEST(test_host_round_trip) {
+START_TEST(vector_state_survives_the_hosts_registers) {
     uint8_t before[CPU_XSAVE_SIZE];
     struct cpu *cpu = s->cpu;
     for (unsigned i = 0; i < 2000; i++) {
@@ -106,7 +107,7 @@ START_TEST(test_host_round_trip) {
 }
 END_TEST
 
-START_TEST(test_fxsave) {
+START_TEST(fxsave_writes_what_the_host_writes) {
     static uint8_t host[512] __attribute__((aligned(16)));
     struct cpu *cpu = s->cpu;
     for (unsigned i = 0; i < 500; i++) {
@@ -141,7 +142,7 @@ START_TEST(test_fxsave) {
 }
 END_TEST
 
-START_TEST(test_xsave_standard) {
+START_TEST(xsave_and_xrstor_keep_the_standard_format) {
     NEED_XSAVE();
     struct cpu *cpu = s->cpu;
     uint64_t all = cpu->xcr0;
@@ -171,7 +172,7 @@ START_TEST(test_xsave_standard) {
 }
 END_TEST
 
-START_TEST(test_xsave_compact) {
+START_TEST(xsavec_and_xrstors_keep_the_compact_format) {
     NEED_XSAVE();
     struct cpu *cpu = s->cpu;
     uint64_t all = cpu->xcr0;
@@ -205,7 +206,7 @@ START_TEST(test_xsave_compact) {
 }
 END_TEST
 
-START_TEST(test_xrstor_faults) {
+START_TEST(xrstor_refuses_a_bad_header) {
     NEED_XSAVE();
     uint8_t *a = s->ram + AREA, *h = a + XSAVE_HEADER;
     const uint64_t all = ~UINT64_C(0);
@@ -245,7 +246,7 @@ START_TEST(test_xrstor_faults) {
 }
 END_TEST
 
-START_TEST(test_environment) {
+START_TEST(fnsave_and_fnstenv_write_what_the_host_writes) {
     static uint8_t host[108];
     struct cpu *cpu = s->cpu;
     struct insn in = sys_mem_insn(4, AREA);
@@ -280,7 +281,7 @@ START_TEST(test_environment) {
 }
 END_TEST
 
-START_TEST(test_mxcsr) {
+START_TEST(ldmxcsr_refuses_reserved_bits) {
     uint32_t v = 0x9fc0;
     struct insn in = sys_mem_insn(4, AREA);
     memcpy(s->ram + AREA, &v, 4);
@@ -296,7 +297,7 @@ START_TEST(test_mxcsr) {
 }
 END_TEST
 
-START_TEST(test_xcr0) {
+START_TEST(xsetbv_refuses_impossible_components) {
     NEED_XSAVE();
     struct insn in = sys_insn(4, 8);
     struct cpu *cpu = s->cpu;
@@ -323,23 +324,10 @@ START_TEST(test_xcr0) {
 }
 END_TEST
 
-int main(void) {
-    Suite *suite = suite_create("xsave");
-    TCase *tc = tcase_create("xsave");
-    tcase_set_timeout(tc, 60);
-    tcase_add_checked_fixture(tc, setup, teardown);
-    tcase_add_test(tc, test_host_round_trip);
-    tcase_add_test(tc, test_fxsave);
-    tcase_add_test(tc, test_xsave_standard);
-    tcase_add_test(tc, test_xsave_compact);
-    tcase_add_test(tc, test_xrstor_faults);
-    tcase_add_test(tc, test_environment);
-    tcase_add_test(tc, test_mxcsr);
-    tcase_add_test(tc, test_xcr0);
-    suite_add_tcase(suite, tc);
-    SRunner *sr = srunner_create(suite);
-    srunner_run_all(sr, CK_NORMAL);
-    int failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
-    return failed != 0;
-}
+SUITE("xsave", .setup = setup, .teardown = teardown, .timeout = 60,
+      .tests = {vector_state_survives_the_hosts_registers,
+                fxsave_writes_what_the_host_writes,
+                xsave_and_xrstor_keep_the_standard_format,
+                xsavec_and_xrstors_keep_the_compact_format, xrstor_refuses_a_bad_header,
+                fnsave_and_fnstenv_write_what_the_host_writes,
+                ldmxcsr_refuses_reserved_bits, xsetbv_refuses_impossible_components})

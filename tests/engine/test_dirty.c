@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* One tracker, several consumers: each gets every page once, whoever harvests when. */
-#include <check.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "penumbra/engine.h"
+#include "tests/suite.h"
 
 #define PAGES 200u
 
@@ -51,7 +51,7 @@ static bool has(unsigned slot, unsigned page) {
     return pn_dirty_bitmap(dirty, slot)[page / 64] >> page % 64 & 1;
 }
 
-START_TEST(one_consumer) {
+START_TEST(a_consumer_gets_each_page_once) {
     int a = pn_dirty_attach(dirty);
     write_page(&engine, 0, 3);
     write_page(&engine, 1, 199);
@@ -63,7 +63,7 @@ START_TEST(one_consumer) {
 END_TEST
 
 /* What one consumer has taken is kept for the other. */
-START_TEST(two_consumers) {
+START_TEST(what_one_consumer_takes_is_kept_for_the_other) {
     int a = pn_dirty_attach(dirty), b = pn_dirty_attach(dirty);
     ck_assert_int_ne(a, b);
     write_page(&engine, 0, 1);
@@ -81,7 +81,7 @@ START_TEST(two_consumers) {
 END_TEST
 
 /* One who comes later gets what no harvest has taken, and nothing of before. */
-START_TEST(late_consumer) {
+START_TEST(a_late_consumer_gets_what_no_harvest_has_taken) {
     int a = pn_dirty_attach(dirty);
     write_page(&engine, 0, 1);
     ck_assert_int_eq(pn_dirty_harvest(dirty, a), 1);
@@ -97,7 +97,7 @@ START_TEST(late_consumer) {
 }
 END_TEST
 
-START_TEST(limits) {
+START_TEST(too_many_consumers_and_a_failing_engine_are_errors) {
     for (unsigned i = 0; i < PN_DIRTY_CONSUMERS_MAX; i++)
         ck_assert_int_ge(pn_dirty_attach(dirty), 0);
     ck_assert_int_eq(pn_dirty_attach(dirty), -ENOSPC);
@@ -107,7 +107,7 @@ START_TEST(limits) {
 END_TEST
 
 /* Random writes and harvests: every consumer's pages are what was written since. */
-START_TEST(at_random) {
+START_TEST(random_harvests_give_what_was_written_since) {
     enum { N = 3 };
     uint8_t want[N][2][PAGES] = {0};
     int c[N];
@@ -136,7 +136,7 @@ START_TEST(at_random) {
 }
 END_TEST
 
-START_TEST(names) {
+START_TEST(every_tracker_has_a_name_that_is_found) {
     for (int t = PN_TRACKER_OFF; t < PN_TRACKERS; t++) {
         ck_assert_int_eq(pn_dirty_find(pn_dirty_name(t)), t);
         ck_assert_uint_gt(strlen(pn_dirty_doc(t)), 0);
@@ -145,20 +145,10 @@ START_TEST(names) {
 }
 END_TEST
 
-int main(void) {
-    Suite *s = suite_create("dirty");
-    TCase *t = tcase_create("consumers");
-    tcase_add_checked_fixture(t, setup, teardown);
-    tcase_add_test(t, one_consumer);
-    tcase_add_test(t, two_consumers);
-    tcase_add_test(t, late_consumer);
-    tcase_add_test(t, limits);
-    tcase_add_test(t, at_random);
-    tcase_add_test(t, names);
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
-}
+SUITE("dirty", .setup = setup, .teardown = teardown,
+      .tests = {a_consumer_gets_each_page_once,
+                what_one_consumer_takes_is_kept_for_the_other,
+                a_late_consumer_gets_what_no_harvest_has_taken,
+                too_many_consumers_and_a_failing_engine_are_errors,
+                random_harvests_give_what_was_written_since,
+                every_tracker_has_a_name_that_is_found})

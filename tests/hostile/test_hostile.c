@@ -7,12 +7,12 @@
  *
  * HOSTILE_CASES (default 24 for each kind) and HOSTILE_SEED widen the search.
  */
-#include <check.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "gen.h"
 #include "machine/machine.h"
+#include "tests/suite.h"
 
 #define CASE_INSNS 200000u
 
@@ -121,7 +121,7 @@ static uint64_t run_kind(enum gen_kind kind) {
     return insns;
 }
 
-START_TEST(test_kind) {
+START_TEST(a_hostile_guest_runs_and_hurts_nobody) {
     uint64_t insns = run_kind((enum gen_kind)_i);
     printf("hostile kind %d: %llu instructions\n", _i, (unsigned long long)insns);
     /* It did run: a guest that dies at once shows nothing. */
@@ -129,15 +129,5 @@ START_TEST(test_kind) {
 }
 END_TEST
 
-int main(void) {
-    Suite *s = suite_create("hostile");
-    TCase *t = tcase_create("kinds");
-    tcase_set_timeout(t, 1200);
-    tcase_add_loop_test(t, test_kind, 0, GEN_KINDS);
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
-}
+SUITE("hostile", .timeout = 1200,
+      .loops = {{a_hostile_guest_runs_and_hurts_nobody, GEN_KINDS}})

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 /* What the machine stands on: sizes, files, error lines, host memory. */
-#include <check.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,8 +10,9 @@
 #include "base/file.h"
 #include "base/hostmem.h"
 #include "base/size.h"
+#include "tests/suite.h"
 
-START_TEST(sizes) {
+START_TEST(sizes_have_units_and_bounds) {
     static const struct {
         const char *text;
         int rc;
@@ -71,7 +71,7 @@ START_TEST(errors_are_one_line) {
 }
 END_TEST
 
-START_TEST(files) {
+START_TEST(a_file_is_read_whole_or_refused) {
     char path[] = "/tmp/penumbra-file-XXXXXX", text[256];
     struct err e = {text, sizeof(text)};
     int fd = mkstemp(path);
@@ -181,20 +181,7 @@ START_TEST(placement_and_huge_pages_work_or_say_why_not) {
 }
 END_TEST
 
-int main(void) {
-    Suite *s = suite_create("base");
-    TCase *c = tcase_create("base");
-    tcase_add_test(c, sizes);
-    tcase_add_test(c, size_texts_parse_back);
-    tcase_add_test(c, errors_are_one_line);
-    tcase_add_test(c, files);
-    tcase_add_test(c, memory_is_zero_aligned_and_guarded);
-    tcase_add_test(c, memory_refusals_say_why);
-    tcase_add_test(c, placement_and_huge_pages_work_or_say_why_not);
-    suite_add_tcase(s, c);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
-}
+SUITE("base",
+      .tests = {sizes_have_units_and_bounds, size_texts_parse_back, errors_are_one_line,
+                a_file_is_read_whole_or_refused, memory_is_zero_aligned_and_guarded,
+                memory_refusals_say_why, placement_and_huge_pages_work_or_say_why_not})

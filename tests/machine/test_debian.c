@@ -5,13 +5,13 @@
  */
 #include "fixture.h"
 
-#include <check.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/file.h"
+#include "tests/suite.h"
 
 #define KERNEL_MAP 0xffffffff80000000ull
 #define PREF       0x1000000ull /* CONFIG_PHYSICAL_START, its default */
@@ -175,21 +175,15 @@ int main(void) {
         printf("%s\n", text);
         return 1;
     }
-    Suite *s = suite_create("debian");
-    TCase *c = tcase_create("kernel");
-    tcase_set_timeout(c, 120);
-    tcase_add_test(c, nokaslr_lies_at_its_preferred_address);
-    tcase_add_test(c, kaslr_is_a_function_of_the_seed);
-    tcase_add_test(c, relocation_moves_kernel_addresses_alone);
-    tcase_add_test(c, too_little_memory_is_one_line);
-    tcase_add_test(c, initrd_lies_high_and_clear_of_the_kernel);
-    tcase_add_test(c, truncation_anywhere_is_an_error);
-    tcase_add_test(c, la57_only_where_cpu_kernel_and_command_line_agree);
-    suite_add_tcase(s, c);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
+    const struct suite s = {
+        .name = "debian",
+        .timeout = 120,
+        .tests = {nokaslr_lies_at_its_preferred_address, kaslr_is_a_function_of_the_seed,
+                  relocation_moves_kernel_addresses_alone, too_little_memory_is_one_line,
+                  initrd_lies_high_and_clear_of_the_kernel,
+                  truncation_anywhere_is_an_error,
+                  la57_only_where_cpu_kernel_and_command_line_agree}};
+    int rc = suite_run(&s);
     free(image);
-    return failed != 0;
+    return rc;
 }

@@ -3,8 +3,8 @@
  * clear line for everything that is wrong. */
 #include "fixture.h"
 #include "image.h"
+#include "tests/suite.h"
 
-#include <check.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -386,26 +386,10 @@ START_TEST(entry_states_are_what_a_cpu_can_be_in) {
 }
 END_TEST
 
-int main(void) {
-    Suite *s = suite_create("load");
-    TCase *c = tcase_create("loaders");
-    tcase_set_timeout(c, 60);
-    tcase_add_test(c, elf64_enters_long_mode_at_the_physical_entry);
-    tcase_add_test(c, e820_tells_all_ram_and_no_hole);
-    tcase_add_test(c, elf32_enters_protected_mode);
-    tcase_add_test(c, pvh_by_note_or_by_format);
-    tcase_add_test(c, multiboot_elf_with_module_and_map);
-    tcase_add_test(c, multiboot_by_addresses);
-    tcase_add_test(c, flat_in_three_modes);
-    tcase_add_test(c, bzimage_with_every_packing);
-    tcase_add_test(c, kaslr_applies_every_table);
-    tcase_add_test(c, bzimage_refusals_say_why);
-    tcase_add_test(c, other_refusals_say_why);
-    tcase_add_test(c, entry_states_are_what_a_cpu_can_be_in);
-    suite_add_tcase(s, c);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
-}
+SUITE("load", .timeout = 60,
+      .tests = {elf64_enters_long_mode_at_the_physical_entry,
+                e820_tells_all_ram_and_no_hole, elf32_enters_protected_mode,
+                pvh_by_note_or_by_format, multiboot_elf_with_module_and_map,
+                multiboot_by_addresses, flat_in_three_modes, bzimage_with_every_packing,
+                kaslr_applies_every_table, bzimage_refusals_say_why,
+                other_refusals_say_why, entry_states_are_what_a_cpu_can_be_in})

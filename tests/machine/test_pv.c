@@ -2,11 +2,11 @@
 /* KVM's paravirtual interface: what stands in guest memory, and what is refused. */
 #include "machine/pv.h"
 
-#include <check.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
+#include "tests/suite.h"
 
 #define RAM        0x10000u
 #define CPUS       4u
@@ -120,7 +120,7 @@ static uint64_t guest_ns(pn_gpa at, unsigned cpu) {
     return u64(at + 16) + (uint64_t)((unsigned __int128)delta * u32(at + 24) >> 32);
 }
 
-START_TEST(test_system_time) {
+START_TEST(pvclock_tells_the_machines_time) {
     w.now = 1000;
     w.tsc_offset[1] = 777;
     ck_assert_int_eq(wr(1, TIME, 0x2000 | 1), 0);
@@ -148,7 +148,7 @@ START_TEST(test_system_time) {
 }
 END_TEST
 
-START_TEST(test_wall_clock) {
+START_TEST(the_wall_clock_is_epoch_and_time) {
     w.now = 5000000000;
     ck_assert_int_eq(wr(0, WALL, 0x3000), 0);
     ck_assert_uint_eq(u32(0x3004), EPOCH);
@@ -158,7 +158,7 @@ START_TEST(test_wall_clock) {
 }
 END_TEST
 
-START_TEST(test_steal_time) {
+START_TEST(steal_time_counts_what_others_had) {
     ck_assert_int_eq(wr(0, STEAL, 0x1000 | 0x3e), -1);
     ck_assert_int_eq(wr(0, STEAL, 0x1000 | 2), -1);
     ck_assert_int_eq(wr(0, STEAL, 0x1000 | 1), 0);
@@ -189,7 +189,7 @@ START_TEST(test_steal_time) {
 }
 END_TEST
 
-START_TEST(test_eoi) {
+START_TEST(an_eoi_offer_stays_where_it_was_made) {
     ck_assert(!pv_eoi_offer(pv, 0));
     ck_assert_int_eq(wr(0, EOI, 0x1000 | 2), -1);
     ck_assert_int_eq(wr(0, EOI, RAM | 1), -1); /* no RAM there */
@@ -208,7 +208,7 @@ START_TEST(test_eoi) {
 END_TEST
 
 /* Addresses that are not RAM, whole or in part: nothing is written, nothing breaks. */
-START_TEST(test_hostile_addresses) {
+START_TEST(an_address_beyond_ram_writes_nothing) {
     static const uint64_t bad[] = {RAM,        RAM - 4,        RAM - 28,
                                    1ull << 40, ~0ull & ~0xfff, ~0x3full};
     uint8_t before[RAM];
@@ -235,7 +235,7 @@ START_TEST(test_hostile_addresses) {
 }
 END_TEST
 
-START_TEST(test_absent_msrs) {
+START_TEST(each_msr_is_behind_its_own_switch) {
     uint64_t v;
     ck_assert_int_eq(wr(0, ASYNC_PF, 0), -1);
     ck_assert_int_eq(pv_msr_read(pv, 0, 0x4b564dff, &v), -1);
@@ -262,7 +262,7 @@ static int64_t call(uint64_t nr, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t
     return pv_hypercall(pv, 0, nr, (const uint64_t[4]){a0, a1, a2, a3});
 }
 
-START_TEST(test_kick) {
+START_TEST(a_kick_wakes_now_or_at_the_next_halt) {
     w.halted[2] = true;
     ck_assert_int_eq(call(5, 0, 2, 0, 0), 0);
     ck_assert(!w.halted[2]);
@@ -280,7 +280,7 @@ START_TEST(test_kick) {
 }
 END_TEST
 
-START_TEST(test_send_ipi) {
+START_TEST(one_hypercall_sends_to_many_vcpus) {
     ck_assert_int_eq(call(10, 0xf, 0, 0, 0xfb), 3); /* vCPU 3 takes none */
     for (unsigned i = 0; i < CPUS; i++)
         ck_assert_uint_eq(w.sent[i], 1);
@@ -296,7 +296,7 @@ START_TEST(test_send_ipi) {
 }
 END_TEST
 
-START_TEST(test_yield_and_absent) {
+START_TEST(a_yield_to_nobody_is_nothing) {
     ck_assert_int_eq(call(11, 3, 0, 0, 0), 0);
     ck_assert_int_eq(w.yielded, 3);
     ck_assert_int_eq(call(11, 99, 0, 0, 0), 0);
@@ -312,7 +312,7 @@ START_TEST(test_yield_and_absent) {
 }
 END_TEST
 
-START_TEST(test_names) {
+START_TEST(feature_lists_parse_and_print) {
     uint32_t set = 99;
     char err[160], text[PN_PV_TEXT_MAX];
     ck_assert_int_eq(pn_pv_parse("all", &set, err, sizeof(err)), 0);
@@ -337,24 +337,9 @@ START_TEST(test_names) {
 }
 END_TEST
 
-int main(void) {
-    Suite *suite = suite_create("pv");
-    TCase *tc = tcase_create("pv");
-    tcase_add_checked_fixture(tc, setup, teardown);
-    tcase_add_test(tc, test_system_time);
-    tcase_add_test(tc, test_wall_clock);
-    tcase_add_test(tc, test_steal_time);
-    tcase_add_test(tc, test_eoi);
-    tcase_add_test(tc, test_hostile_addresses);
-    tcase_add_test(tc, test_absent_msrs);
-    tcase_add_test(tc, test_kick);
-    tcase_add_test(tc, test_send_ipi);
-    tcase_add_test(tc, test_yield_and_absent);
-    tcase_add_test(tc, test_names);
-    suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
-}
+SUITE("pv", .setup = setup, .teardown = teardown,
+      .tests = {pvclock_tells_the_machines_time, the_wall_clock_is_epoch_and_time,
+                steal_time_counts_what_others_had, an_eoi_offer_stays_where_it_was_made,
+                an_address_beyond_ram_writes_nothing, each_msr_is_behind_its_own_switch,
+                a_kick_wakes_now_or_at_the_next_halt, one_hypercall_sends_to_many_vcpus,
+                a_yield_to_nobody_is_nothing, feature_lists_parse_and_print})

@@ -3,8 +3,8 @@
  */
 #include "fake_engine.h"
 #include "machine/machine.h"
+#include "tests/suite.h"
 
-#include <check.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -319,25 +319,10 @@ START_TEST(bad_configurations_are_one_line) {
 }
 END_TEST
 
-int main(void) {
-    Suite *s = suite_create("run");
-    TCase *c = tcase_create("loop");
-    tcase_set_timeout(c, 60);
-    tcase_add_test(c, max_insns_is_exact);
-    tcase_add_test(c, max_insns_is_exact_with_several_cpus);
-    tcase_add_test(c, every_end_has_its_name);
-    tcase_add_test(c, host_failure_is_an_error_with_a_line);
-    tcase_add_test(c, halt_skips_to_the_timer);
-    tcase_add_test(c, masked_timer_is_a_deadlock);
-    tcase_add_test(c, timeout_and_quit_end_a_spin);
-    tcase_add_test(c, console_input_waits_for_room);
-    tcase_add_test(c, ipi_wakes_a_halted_cpu_in_time);
-    tcase_add_test(c, equal_runs_are_equal);
-    tcase_add_test(c, bad_configurations_are_one_line);
-    suite_add_tcase(s, c);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
-}
+SUITE("run", .timeout = 60,
+      .tests = {max_insns_is_exact, max_insns_is_exact_with_several_cpus,
+                every_end_has_its_name, host_failure_is_an_error_with_a_line,
+                halt_skips_to_the_timer, masked_timer_is_a_deadlock,
+                timeout_and_quit_end_a_spin, console_input_waits_for_room,
+                ipi_wakes_a_halted_cpu_in_time, equal_runs_are_equal,
+                bad_configurations_are_one_line})
