@@ -103,7 +103,7 @@ void pn_mmu_options_print(FILE *out);
  * there). May not call back into the MMU but for pn_mmu_track_*. */
 typedef void (*pn_track_fn)(void *opaque, pn_gpa gpa, size_t size);
 
-/* Who translates: Guests cannot tell them apart. */
+/* Who translates (README.md, "Who translates"). Guests cannot tell them apart. */
 enum pn_mmu_kind {
     PN_MMU_SHADOW, /* shadow tables gva -> hva, made from the guest's tables */
     PN_MMU_TDP     /* the guest's tables, each reference through gpa -> hva tables */
