@@ -16,7 +16,8 @@
  *
  * Sources: SDM volume 3, "Operations that Invalidate TLBs and Paging-Structure Caches",
  * "Operations that Invalidate Cached Mappings"; KVM, arch/x86/kvm/mmu/mmu.c and
- * arch/x86/kvm/x86.c (kvm_mmu_invlpg, kvm_invalidate_pcid, kvm_mmu_load, kvm_flush_remote_tlbs).
+ * arch/x86/kvm/x86.c (kvm_mmu_invlpg, kvm_invalidate_pcid, kvm_mmu_load,
+ * kvm_flush_remote_tlbs).
  */
 #include <stdlib.h>
 #include <string.h>
