@@ -57,19 +57,4 @@ static inline uint64_t rnd(uint64_t *state) {
     return *state * 0x2545f4914f6cdd1dull;
 }
 
-/* Run the tests as one suite. Return: the exit code. */
-static inline int run_suite(const char *name, const TTest *const *tests, size_t count) {
-    Suite *s = suite_create(name);
-    TCase *tc = tcase_create("mechanisms");
-    tcase_set_timeout(tc, 120);
-    for (size_t i = 0; i < count; i++)
-        tcase_add_test(tc, tests[i]);
-    suite_add_tcase(s, tc);
-    SRunner *sr = srunner_create(s);
-    srunner_run_all(sr, CK_ENV);
-    int failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
-    return failed != 0;
-}
-
 #endif

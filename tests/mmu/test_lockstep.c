@@ -5,6 +5,7 @@
  * the translator was told, and what the dirty logs held must be equal. Each is compared
  * with a direct walk besides (world.h). PN_SEED=n runs one seed.
  */
+#include "tests/suite.h"
 #include "world.h"
 
 #ifdef PN_TEST_SLOW_BUILD
@@ -47,7 +48,7 @@ static struct pn_mmu_config config_of(unsigned run, enum pn_mmu_kind kind) {
     return cfg;
 }
 
-START_TEST(lockstep) {
+START_TEST(shadow_and_tdp_answer_alike) {
     static const uint8_t maxphyaddr[] = {36, 46, 52};
     static struct world world[2];
     const char *only = getenv("PN_SEED");
@@ -84,15 +85,4 @@ START_TEST(lockstep) {
 }
 END_TEST
 
-int main(void) {
-    Suite *s = suite_create("mmu lockstep");
-    TCase *tc = tcase_create("random guests");
-    tcase_set_timeout(tc, 800);
-    tcase_add_loop_test(tc, lockstep, 0, RUNS);
-    suite_add_tcase(s, tc);
-    SRunner *sr = srunner_create(s);
-    srunner_run_all(sr, CK_ENV);
-    int failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
-    return failed != 0;
-}
+SUITE("mmu lockstep", .timeout = 800, .loops = {{shadow_and_tdp_answer_alike, RUNS}})

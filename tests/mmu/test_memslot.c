@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Memslots, guest-physical access and the dirty log, against a naive model. */
 #include "fixture.h"
+#include "tests/suite.h"
 
-#include <check.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,7 +27,7 @@ static void audit(struct fixture *f) {
     ck_assert_int_eq(slots_audit(&f->mmu->slots, stderr), 0);
 }
 
-START_TEST(refuses) {
+START_TEST(bad_slots_are_refused_by_their_error) {
     struct fixture f;
     fixture_init(&f, 40, 0, 0);
     uint8_t *h = host(PAGES(16));
@@ -54,7 +54,7 @@ START_TEST(refuses) {
 }
 END_TEST
 
-START_TEST(add_move_delete) {
+START_TEST(slots_are_added_moved_and_deleted) {
     struct fixture f;
     fixture_init(&f, 40, 0, 0);
     uint8_t *h = host(PAGES(64));
@@ -91,7 +91,7 @@ START_TEST(add_move_delete) {
 END_TEST
 
 /* Every slot that there may be, then look-ups in them and their end. */
-START_TEST(full_house) {
+START_TEST(every_slot_id_can_be_in_use) {
     struct fixture f;
     fixture_init(&f, 40, 0, 0);
     uint8_t *h = host(PAGES(1));
@@ -119,7 +119,7 @@ START_TEST(full_house) {
 END_TEST
 
 /* Random changes beside an array that holds, per page, the slot or nothing. */
-START_TEST(random_changes) {
+START_TEST(random_changes_agree_with_an_array) {
     enum { SPACE = 400, IDS = 24 };
     struct fixture f;
     fixture_init(&f, 36, 0, 0);
@@ -171,7 +171,7 @@ START_TEST(random_changes) {
 }
 END_TEST
 
-START_TEST(large_frames) {
+START_TEST(large_frames_need_congruent_memory_without_tracking) {
     struct fixture f;
     fixture_init(&f, 40, 0, 0);
     const uint64_t mib2 = 2ull << 20, gib = 1ull << 30;
@@ -198,7 +198,7 @@ START_TEST(large_frames) {
 }
 END_TEST
 
-START_TEST(physical_access) {
+START_TEST(physical_access_stops_at_the_slots_end) {
     struct fixture f;
     fixture_init(&f, 40, PAGES(4), PN_SLOT_LOG_DIRTY);
     uint8_t *h = host(PAGES(8)), buf[PAGES(8)], back[PAGES(8)];
@@ -232,7 +232,7 @@ START_TEST(physical_access) {
 }
 END_TEST
 
-START_TEST(dirty_log) {
+START_TEST(written_pages_are_in_one_harvest) {
     struct fixture f;
     fixture_init(&f, 40, PAGES(130), 0);
     uint64_t map[4], byte = 1;
@@ -269,21 +269,8 @@ START_TEST(dirty_log) {
 }
 END_TEST
 
-int main(void) {
-    Suite *s = suite_create("memslot");
-    TCase *t = tcase_create("memslot");
-    tcase_set_timeout(t, 120);
-    tcase_add_test(t, refuses);
-    tcase_add_test(t, add_move_delete);
-    tcase_add_test(t, full_house);
-    tcase_add_test(t, random_changes);
-    tcase_add_test(t, large_frames);
-    tcase_add_test(t, physical_access);
-    tcase_add_test(t, dirty_log);
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
-}
+SUITE("memslot", .timeout = 120,
+      .tests = {bad_slots_are_refused_by_their_error, slots_are_added_moved_and_deleted,
+                every_slot_id_can_be_in_use, random_changes_agree_with_an_array,
+                large_frames_need_congruent_memory_without_tracking,
+                physical_access_stops_at_the_slots_end, written_pages_are_in_one_harvest})

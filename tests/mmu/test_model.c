@@ -3,8 +3,9 @@
  * that the software TLB hides nothing from it. */
 #include <errno.h>
 
+#include "guest.h"
 #include "mmu/model/model.h"
-#include "tdp_guest.h"
+#include "tests/suite.h"
 
 #define UNBOUNDED PN_ARRAY_UNBOUNDED
 #define ALL       (PN_PAGES_4K | PN_PAGES_2M | PN_PAGES_1G)
@@ -29,8 +30,8 @@ static uint64_t walks_of(unsigned refs) {
 
 /* The CPU's data access. */
 static void use(pn_gva gva, enum pn_access access) {
-    if (seen || !hit(gva, access))
-        ck_assert_int_eq(go(gva, access), PN_OUT_MAPPED);
+    if (seen || !hit(gva, access, PN_TLB_SUPER))
+        ck_assert_int_eq(go(gva, access, PN_TLB_SUPER), PN_OUT_MAPPED);
 }
 
 static void fetch(pn_gva gva) {
@@ -67,7 +68,7 @@ static pn_gpa guest(enum pn_mmu_kind kind, unsigned pages, uint64_t flags) {
     pn_mmu_set_paging(f.vcpu, &p);
     for (unsigned i = 0; i < pages; i++) {
         use(GVA + i * 4096ull, PN_WRITE);
-        ck_assert_int_eq(go(GVA + i * 4096ull, PN_FETCH), PN_OUT_MAPPED);
+        ck_assert_int_eq(go(GVA + i * 4096ull, PN_FETCH, PN_TLB_SUPER), PN_OUT_MAPPED);
     }
     return root;
 }
@@ -131,7 +132,7 @@ END_TEST
 
 /* ---- Without bounds only what is new misses ---- */
 
-START_TEST(compulsory_shadow) {
+START_TEST(unbounded_caches_miss_what_is_new_under_shadow) {
     unbounded_model();
     guest(PN_MMU_SHADOW, 4, 0);
     flush();
@@ -156,7 +157,7 @@ START_TEST(compulsory_shadow) {
 }
 END_TEST
 
-START_TEST(compulsory_tdp) {
+START_TEST(unbounded_caches_miss_what_is_new_under_tdp) {
     unbounded_model();
     guest(PN_MMU_TDP, 4, 0);
     pn_mmu_zap_all(f.mmu); /* the second-level caches are flushed, too */
@@ -190,7 +191,7 @@ START_TEST(compulsory_tdp) {
 }
 END_TEST
 
-START_TEST(dirty_needs_a_walk) {
+START_TEST(the_first_store_through_a_clean_entry_walks) {
     unbounded_model();
     guest(PN_MMU_TDP, 1, 0);
     pn_gpa root = f.vcpu->paging.cr3;
@@ -212,13 +213,13 @@ END_TEST
 
 /* ---- Faults and exits ---- */
 
-START_TEST(faults) {
+START_TEST(a_fault_is_a_walk_that_faulted) {
     for (unsigned k = 0; k < 2; k++) {
         bool shadow = kinds[k] == PN_MMU_SHADOW;
         unbounded_model();
         pn_gpa root = guest(kinds[k], 1, 0);
         zero();
-        ck_assert_int_eq(go(GVA + 4096, PN_READ), PN_OUT_GUEST_PF);
+        ck_assert_int_eq(go(GVA + 4096, PN_READ, PN_TLB_SUPER), PN_OUT_GUEST_PF);
         ck_since(walk_fault, 1);
         ck_since(exit, shadow);
         ck_since(inject, shadow);
@@ -268,7 +269,7 @@ static uint64_t exits_in_region(enum pn_mmu_kind kind, unsigned level, unsigned 
     return exits;
 }
 
-START_TEST(one_fault_per_mapping) {
+START_TEST(a_region_faults_once_per_mapping) {
     for (unsigned code = 0; code < 3; code++) {
         ck_assert_uint_eq(exits_in_region(PN_MMU_SHADOW, 1, code), 8);
         ck_assert_uint_eq(exits_in_region(PN_MMU_SHADOW, 2, code), 1);
@@ -287,7 +288,7 @@ START_TEST(code_tracking_is_left_out) {
         zero();
         ck_assert_int_eq(pn_mmu_track_add(f.mmu, 32 * MIB >> 12), 0);
         for (unsigned i = 0; i < 3; i++)
-            ck_assert_int_eq(go(GVA, PN_WRITE), PN_OUT_TRACKED);
+            ck_assert_int_eq(go(GVA, PN_WRITE, PN_TLB_SUPER), PN_OUT_TRACKED);
         pn_mmu_track_remove(f.mmu, 32 * MIB >> 12);
         use(GVA, PN_WRITE);
         ck_since(exit, 0);
@@ -320,7 +321,7 @@ START_TEST(the_hypervisor_flushes) {
 }
 END_TEST
 
-START_TEST(no_vpid) {
+START_TEST(without_vpid_an_exit_flushes) {
     unbounded_model();
     model.vpid = false;
     guest(PN_MMU_TDP, 1, 0);
@@ -361,7 +362,7 @@ static uint64_t two_spaces(bool tags, bool noflush, uint64_t flags) {
     return misses;
 }
 
-START_TEST(pcid) {
+START_TEST(pcids_keep_modelled_entries_apart) {
     ck_assert_uint_eq(two_spaces(true, true, 0), 2);
     ck_assert_uint_eq(two_spaces(true, false, 0), 4);
     ck_assert_uint_eq(two_spaces(false, true, 0), 4);
@@ -370,7 +371,7 @@ START_TEST(pcid) {
 }
 END_TEST
 
-START_TEST(invpcid) {
+START_TEST(invpcid_drops_what_it_names) {
     unbounded_model();
     pn_gpa root = guest(PN_MMU_TDP, 1, 0);
     load_cr3(root | 1, false);
@@ -463,7 +464,7 @@ static unsigned next_page(uint64_t *seed, unsigned last) {
                        : (unsigned)(r >> 8) % PAGES;
 }
 
-START_TEST(lru_as_a_plain_simulator) {
+START_TEST(lru_counts_what_a_plain_simulator_counts) {
     for (unsigned k = 0; k < 2; k++) {
         small_model(PN_REPLACE_LRU);
         guest(kinds[k], PAGES, 0);
@@ -479,7 +480,7 @@ START_TEST(lru_as_a_plain_simulator) {
             unsigned page = code ? (i = next_page(&seed, i)) : (d = next_page(&seed, d));
             if (code)
                 fetch(GVA + page * 4096ull);
-            else if (!hit(GVA + page * 4096ull, PN_READ))
+            else if (!hit(GVA + page * 4096ull, PN_READ, PN_TLB_SUPER))
                 calls++;
             if (!code)
                 use(GVA + page * 4096ull, n % 3 ? PN_READ : PN_WRITE);
@@ -560,7 +561,7 @@ static void equal_traces(enum pn_mmu_kind kind, enum pn_replacement how,
     ck_assert_mem_eq(part.walk_hist, all.walk_hist, sizeof(all.walk_hist));
 }
 
-START_TEST(filter_hides_nothing) {
+START_TEST(the_filter_hides_nothing) {
     for (unsigned k = 0; k < 2; k++)
         for (int how = 0; how < PN_REPLACE_COUNT; how++) {
             equal_traces(kinds[k], how, FILTER);
@@ -571,7 +572,7 @@ END_TEST
 
 /* ---- Costs, and what is refused ---- */
 
-START_TEST(costs) {
+START_TEST(cycles_are_the_sum_of_price_times_count) {
     struct pn_cost_profile p = {.name = "test", .hz = 1e9};
     struct pn_stats s = {0};
     double by[PN_COST_COUNT];
@@ -591,7 +592,7 @@ START_TEST(costs) {
 }
 END_TEST
 
-START_TEST(bad_geometry) {
+START_TEST(a_bad_geometry_is_refused) {
     struct pn_mmu_config cfg = {.maxphyaddr = 46, .tlb = &model};
     struct pn_mmu *mmu;
     pn_mmu_options_default(&cfg.opt);
@@ -602,22 +603,13 @@ START_TEST(bad_geometry) {
 }
 END_TEST
 
-int main(void) {
-    const TTest *const tests[] = {none_walks_as_theory_says,
-                                  compulsory_shadow,
-                                  compulsory_tdp,
-                                  dirty_needs_a_walk,
-                                  faults,
-                                  one_fault_per_mapping,
-                                  code_tracking_is_left_out,
-                                  the_hypervisor_flushes,
-                                  no_vpid,
-                                  pcid,
-                                  invpcid,
-                                  shadow_cr3_loads_exit,
-                                  lru_as_a_plain_simulator,
-                                  filter_hides_nothing,
-                                  costs,
-                                  bad_geometry};
-    return run_suite("model", tests, sizeof(tests) / sizeof(tests[0]));
-}
+SUITE("model", .timeout = 120,
+      .tests = {none_walks_as_theory_says, unbounded_caches_miss_what_is_new_under_shadow,
+                unbounded_caches_miss_what_is_new_under_tdp,
+                the_first_store_through_a_clean_entry_walks,
+                a_fault_is_a_walk_that_faulted, a_region_faults_once_per_mapping,
+                code_tracking_is_left_out, the_hypervisor_flushes,
+                without_vpid_an_exit_flushes, pcids_keep_modelled_entries_apart,
+                invpcid_drops_what_it_names, shadow_cr3_loads_exit,
+                lru_counts_what_a_plain_simulator_counts, the_filter_hides_nothing,
+                cycles_are_the_sum_of_price_times_count, a_bad_geometry_is_refused})

@@ -2,6 +2,7 @@
 /* The caches of the TLB model alone: short sequences whose hits are counted by hand. */
 #include "fixture.h"
 #include "mmu/model/assoc.h"
+#include "tests/suite.h"
 
 static struct assoc c;
 
@@ -29,7 +30,7 @@ static void sequence(const char *pages, const char *want) {
     assoc_fini(&c);
 }
 
-START_TEST(lru) {
+START_TEST(lru_evicts_the_least_recently_used) {
     cache(4, 4, PN_REPLACE_LRU);
     sequence("012301402340", "....HH.H..HH"); /* 4 puts out 2, then 2 3, 3 1 */
     cache(4, 2, PN_REPLACE_LRU);              /* sets of even and of odd pages */
@@ -39,7 +40,7 @@ START_TEST(lru) {
 }
 END_TEST
 
-START_TEST(fifo) {
+START_TEST(fifo_evicts_the_oldest) {
     cache(4, 4, PN_REPLACE_FIFO);
     sequence("01230401", "....H..."); /* use does not keep 0 */
 }
@@ -47,7 +48,7 @@ END_TEST
 
 /* After 0 1 2 3 the tree points at way 0; a use of 0 turns it to the other half, and
  * there to the way not used last: 2. */
-START_TEST(plru) {
+START_TEST(plru_follows_its_tree) {
     cache(4, 4, PN_REPLACE_PLRU);
     sequence("0123042", "....H..");
     cache(4, 4, PN_REPLACE_PLRU);
@@ -71,7 +72,7 @@ START_TEST(last_use_changes_nothing) {
 }
 END_TEST
 
-START_TEST(unbounded) {
+START_TEST(an_unbounded_cache_evicts_nothing) {
     cache(PN_ARRAY_UNBOUNDED, 0, 0);
     for (uint64_t n = 0; n < 5000; n++)
         ck_assert(!use(n * 77));
@@ -109,7 +110,7 @@ static void owners(void) {
     assoc_fini(&c);
 }
 
-START_TEST(tags) {
+START_TEST(tags_keep_owners_apart) {
     cache(4, 4, PN_REPLACE_LRU);
     owners();
     cache(PN_ARRAY_UNBOUNDED, 0, 0);
@@ -117,7 +118,7 @@ START_TEST(tags) {
 }
 END_TEST
 
-START_TEST(none) {
+START_TEST(a_cache_of_no_entries_misses_always) {
     cache(0, 0, 0);
     ck_assert(!use(1) && !use(1));
     assoc_flush(&c, ASSOC_ANY, true);
@@ -126,7 +127,7 @@ START_TEST(none) {
 }
 END_TEST
 
-START_TEST(geometry) {
+START_TEST(sets_are_a_power_of_two) {
     static const struct {
         uint32_t entries, ways;
         uint8_t replace;
@@ -155,8 +156,8 @@ START_TEST(geometry) {
 }
 END_TEST
 
-int main(void) {
-    const TTest *const tests[] = {lru,       fifo, plru, last_use_changes_nothing,
-                                  unbounded, tags, none, geometry};
-    return run_suite("model_cache", tests, sizeof(tests) / sizeof(tests[0]));
-}
+SUITE("model_cache", .timeout = 120,
+      .tests = {lru_evicts_the_least_recently_used, fifo_evicts_the_oldest,
+                plru_follows_its_tree, last_use_changes_nothing,
+                an_unbounded_cache_evicts_nothing, tags_keep_owners_apart,
+                a_cache_of_no_entries_misses_always, sets_are_a_power_of_two})

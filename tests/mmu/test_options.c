@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* The option table, and the names and rings of src/base that the MMU emits into. */
 #include "fixture.h"
+#include "tests/suite.h"
 
-#include <check.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-START_TEST(set_and_refuse) {
+START_TEST(an_option_takes_its_range_and_nothing_else) {
     struct pn_mmu_options o;
     pn_mmu_options_default(&o);
     ck_assert_uint_eq(o.unsync, 1);
@@ -52,7 +52,7 @@ START_TEST(set_and_refuse) {
 }
 END_TEST
 
-START_TEST(print) {
+START_TEST(help_has_a_line_per_option) {
     char *text = NULL;
     size_t size = 0;
     FILE *out = open_memstream(&text, &size);
@@ -67,7 +67,7 @@ START_TEST(print) {
 }
 END_TEST
 
-START_TEST(names) {
+START_TEST(every_counter_and_event_has_a_name) {
     for (int i = 0; i < PN_STAT_COUNT; i++) {
         ck_assert_uint_gt(strlen(pn_stat_name(i)), 0);
         ck_assert_uint_gt(strlen(pn_stat_doc(i)), 0);
@@ -91,7 +91,7 @@ static void drain(struct pn_ring *ring) {
     ring->count = 0;
 }
 
-START_TEST(ring) {
+START_TEST(a_full_ring_drains_and_counts_its_losses) {
     struct pn_event_rec rec[4];
     uint64_t limit = 1000;
     int64_t left = 100;
@@ -126,17 +126,6 @@ START_TEST(ring) {
 }
 END_TEST
 
-int main(void) {
-    Suite *s = suite_create("options");
-    TCase *t = tcase_create("options");
-    tcase_add_test(t, set_and_refuse);
-    tcase_add_test(t, print);
-    tcase_add_test(t, names);
-    tcase_add_test(t, ring);
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
-}
+SUITE("options", .tests = {an_option_takes_its_range_and_nothing_else,
+                           help_has_a_line_per_option, every_counter_and_event_has_a_name,
+                           a_full_ring_drains_and_counts_its_losses})

@@ -18,8 +18,8 @@
  * in common with their number, so each bit still meets each mode.
  */
 #include "fixture.h"
+#include "tests/suite.h"
 
-#include <check.h>
 #include <stdlib.h>
 
 #ifdef PN_TEST_SLOW_BUILD
@@ -314,7 +314,7 @@ static void all_entries(struct sweep *s) {
 
 static const unsigned levels[] = {2, 3, 4, 5};
 
-START_TEST(sweep) {
+START_TEST(every_combination_is_judged_as_by_the_manual) {
     static struct sweep s;
     s.c.levels = levels[_i];
     fixture_init(&s.f, MAXPHYADDR, 16 << 12, 0);
@@ -335,15 +335,5 @@ START_TEST(sweep) {
 }
 END_TEST
 
-int main(void) {
-    Suite *suite = suite_create("perm_sweep");
-    TCase *t = tcase_create("perm_sweep");
-    tcase_set_timeout(t, 600);
-    tcase_add_loop_test(t, sweep, 0, 4);
-    suite_add_tcase(suite, t);
-    SRunner *r = srunner_create(suite);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
-}
+SUITE("perm_sweep", .timeout = 600,
+      .loops = {{every_combination_is_judged_as_by_the_manual, 4}})

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The property test: a random guest (world.h) against a direct walk of its tables, under
  * each MMU. PN_SEED=n runs one seed, PN_AUDIT=1 with it audits after every step. */
+#include "tests/suite.h"
 #include "world.h"
 
 #ifdef PN_TEST_SLOW_BUILD
@@ -28,7 +29,7 @@ static struct pn_mmu_config config_of(unsigned run) {
     return cfg;
 }
 
-START_TEST(property) {
+START_TEST(the_mmu_answers_as_a_walk_of_the_guests_tables) {
     static const uint8_t maxphyaddr[] = {36, 40, 46, 52};
     static struct world world;
     struct world *w = &world;
@@ -51,15 +52,5 @@ START_TEST(property) {
 }
 END_TEST
 
-int main(void) {
-    Suite *s = suite_create("mmu property");
-    TCase *tc = tcase_create("random guests");
-    tcase_set_timeout(tc, 800);
-    tcase_add_loop_test(tc, property, 0, 2 * RUNS); /* shadow, then TDP */
-    suite_add_tcase(s, tc);
-    SRunner *sr = srunner_create(s);
-    srunner_run_all(sr, CK_ENV);
-    int failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
-    return failed != 0;
-}
+SUITE("mmu property", .timeout = 800,
+      .loops = {{the_mmu_answers_as_a_walk_of_the_guests_tables, 2 * RUNS}})

@@ -1,25 +1,26 @@
 /* SPDX-License-Identifier: MIT */
 /* Shadowing of tables: A and D, rights, unsync, tracking, flooding. */
-#include "shadow_guest.h"
+#include "guest.h"
+#include "tests/suite.h"
 
 /* ---- TLB, A and D ---- */
 
 START_TEST(an_empty_tlb_matches_nothing) {
-    start();
+    begin_shadow();
     for (unsigned mode = 0; mode < PN_TLB_MODES; mode++)
         for (unsigned a = 0; a < 3; a++)
             for (uint64_t i = 0; i < PN_TLB_ENTRIES; i++) {
                 ck_assert(!hit(i << 12, a, mode));
                 ck_assert(!hit(~0ull << 22 | i << 12, a, mode));
             }
-    finish();
+    end();
 }
 END_TEST
 
-START_TEST(accessed_then_dirty) {
-    start();
+START_TEST(a_read_sets_a_and_a_write_sets_d) {
+    begin_shadow();
     map(ROOT + 0 * new_table(), 0x5000, DATA, P | W | U);
-    on_4level(ROOT);
+    paging(4, ROOT);
     pn_gpa pte = gpte_at(ROOT, 0x5000, 1);
     ck_map(0x5008, PN_READ, PN_TLB_USER, DATA + 8);
     ck_assert_uint_eq(*fixture_q(&f, pte) & (A | D), A);
@@ -41,28 +42,28 @@ START_TEST(accessed_then_dirty) {
     ck_assert(!hit(0x5000, PN_READ, PN_TLB_USER));
     ck_map(0x5000, PN_READ, PN_TLB_USER, DATA);
     ck_assert_uint_eq(*fixture_q(&f, pte) & (A | D), A);
-    finish();
+    end();
 }
 END_TEST
 
 START_TEST(losing_d_alone_takes_only_the_write_tag) {
-    start();
+    begin_shadow();
     new_table();
     map(ROOT, 0x5000, DATA, P | W | U | A | D);
-    on_4level(ROOT);
+    paging(4, ROOT);
     ck_map(0x5000, PN_WRITE, PN_TLB_USER, DATA);
     uint64_t v = DATA | P | W | U | A;
     pn_mmu_write_phys(f.mmu, gpte_at(ROOT, 0x5000, 1), &v, 8);
     ck_assert(hit(0x5000, PN_READ, PN_TLB_USER));
     ck_assert(!hit(0x5000, PN_WRITE, PN_TLB_USER));
-    finish();
+    end();
 }
 END_TEST
 
 /* ---- Rights ---- */
 
-START_TEST(write_protect_bit) {
-    start();
+START_TEST(cr0_wp_is_decided_in_one_tree) {
+    begin_shadow();
     new_table();
     map(ROOT, 0x5000, DATA, P | U | A | D);
     struct pn_paging p = fixture_paging(4, ROOT);
@@ -81,12 +82,12 @@ START_TEST(write_protect_bit) {
         ck_map(0x5000, PN_FETCH, PN_TLB_USER, DATA);
     }
     ck_assert_uint_eq(stat(PN_STAT_sp_created), 4); /* one tree serves both modes */
-    finish();
+    end();
 }
 END_TEST
 
-START_TEST(smap_by_mode) {
-    start();
+START_TEST(smap_is_decided_by_the_tlb_mode) {
+    begin_shadow();
     new_table();
     map(ROOT, 0x5000, DATA, P | W | U | A | D);
     struct pn_paging p = fixture_paging(4, ROOT);
@@ -95,12 +96,12 @@ START_TEST(smap_by_mode) {
     ck_map(0x5000, PN_WRITE, PN_TLB_SUPER_AC, DATA);
     ck_map(0x5000, PN_WRITE, PN_TLB_USER, DATA);
     ck_pf(0x5000, PN_READ, PN_TLB_SUPER, PN_PF_PRESENT);
-    finish();
+    end();
 }
 END_TEST
 
-START_TEST(user_bit_gained_takes_rights_too) {
-    start();
+START_TEST(gaining_the_user_bit_takes_rights_too) {
+    begin_shadow();
     new_table();
     map(ROOT, 0x5000, DATA, P | W | A | D);
     struct pn_paging p = fixture_paging(4, ROOT);
@@ -110,12 +111,12 @@ START_TEST(user_bit_gained_takes_rights_too) {
     uint64_t v = DATA | P | W | U | A | D;
     pn_mmu_write_phys(f.mmu, gpte_at(ROOT, 0x5000, 1), &v, 8);
     ck_pf(0x5000, PN_READ, PN_TLB_SUPER, PN_PF_PRESENT);
-    finish();
+    end();
 }
 END_TEST
 
-START_TEST(protection_keys) {
-    start();
+START_TEST(a_key_that_loses_rights_leaves_the_tlb) {
+    begin_shadow();
     new_table();
     map(ROOT, 0x5000, DATA, P | W | U | A | D | 5ull << 59);
     map(ROOT, 0x6000, DATA, P | W | U | A | D | 1ull << 59);
@@ -140,15 +141,15 @@ START_TEST(protection_keys) {
     pn_mmu_set_pkr(f.vcpu, 1u << 2, 0);
     pn_mmu_set_cr3(f.vcpu, ROOT, false, NULL);
     ck_assert(!hit(0x6000, PN_READ, PN_TLB_USER));
-    finish();
+    end();
 }
 END_TEST
 
-START_TEST(upper_levels_limit) {
-    start();
+START_TEST(upper_levels_limit_the_rights_of_a_leaf) {
+    begin_shadow();
     new_table();
     map(ROOT, 0x5000, DATA, P | W | U | A | D);
-    on_4level(ROOT);
+    paging(4, ROOT);
     ck_map(0x5000, PN_WRITE, PN_TLB_USER, DATA);
     pn_gpa pmd = gpte_at(ROOT, 0x5000, 2);
     uint64_t v = *fixture_q(&f, pmd) & ~W;
@@ -161,19 +162,19 @@ START_TEST(upper_levels_limit) {
     v &= ~P;
     pn_mmu_write_phys(f.mmu, pmd, &v, 8);
     ck_pf(0x5000, PN_READ, PN_TLB_SUPER, 0);
-    finish();
+    end();
 }
 END_TEST
 
 /* ---- Unsync, tracking, flooding ---- */
 
-START_TEST(leaf_tables_go_unsync) {
-    start();
+START_TEST(a_written_leaf_table_is_unsync_until_the_guest_flushes) {
+    begin_shadow();
     new_table();
     map_direct(ROOT);
     map(ROOT, 0x5000, DATA, P | W | U | A | D);
     map(ROOT, 0x6000, DATA + 0x1000, P | W | U | A | D);
-    on_4level(ROOT);
+    paging(4, ROOT);
     pn_gpa pte = gpte_at(ROOT, 0x5000, 1);
     ck_map(0x5000, PN_READ, PN_TLB_USER, DATA);
     ck_map(0x6000, PN_READ, PN_TLB_USER, DATA + 0x1000);
@@ -197,17 +198,17 @@ START_TEST(leaf_tables_go_unsync) {
     ck_assert(!hit(0x5000, PN_READ, PN_TLB_USER));
     ck_map(0x5000, PN_READ, PN_TLB_USER, DATA);
     ck_assert_uint_eq(stat(PN_STAT_pf_tracked), 0);
-    finish();
+    end();
 }
 END_TEST
 
 START_TEST(unsync_can_be_off) {
-    start();
+    begin_shadow();
     f.mmu->cfg.opt.unsync = 0;
     new_table();
     map_direct(ROOT);
     map(ROOT, 0x5000, DATA, P | W | U | A | D);
-    on_4level(ROOT);
+    paging(4, ROOT);
     ck_map(0x5000, PN_READ, PN_TLB_USER, DATA);
     pn_gpa pte = gpte_at(ROOT, 0x5000, 1);
     ck_assert_int_eq(poke(pte, (DATA + 0x2000) | P | U | A), PN_OUT_TRACKED);
@@ -215,16 +216,16 @@ START_TEST(unsync_can_be_off) {
     ck_assert_uint_eq(stat(PN_STAT_mmu_pte_write), 1);
     ck_assert(!hit(0x5000, PN_READ, PN_TLB_USER));
     ck_map(0x5000, PN_READ, PN_TLB_USER, DATA + 0x2000);
-    finish();
+    end();
 }
 END_TEST
 
 START_TEST(upper_tables_are_tracked_and_flood) {
-    start();
+    begin_shadow();
     new_table();
     map_direct(ROOT);
     map(ROOT, 0x5000, DATA, P | W | U | A | D);
-    on_4level(ROOT);
+    paging(4, ROOT);
     ck_map(0x5000, PN_READ, PN_TLB_USER, DATA);
     pn_gpa pmd = gpte_at(ROOT, 0x5000, 2);
     uint64_t v = *fixture_q(&f, pmd);
@@ -242,15 +243,15 @@ START_TEST(upper_tables_are_tracked_and_flood) {
     for (int i = 0; i < 20; i++)
         ck_assert_int_eq(poke(pmd + 8, 0), PN_OUT_TRACKED);
     ck_assert_uint_eq(stat(PN_STAT_mmu_flooded), 1);
-    finish();
+    end();
 }
 END_TEST
 
-START_TEST(partial_and_misaligned_table_writes) {
-    start();
+START_TEST(a_partial_table_write_is_a_table_write_and_an_odd_one_is_not) {
+    begin_shadow();
     new_table();
     map(ROOT, 0x5000, DATA, P | W | U | A | D);
-    on_4level(ROOT);
+    paging(4, ROOT);
     pn_gpa pmd = gpte_at(ROOT, 0x5000, 2);
     ck_map(0x5000, PN_READ, PN_TLB_USER, DATA);
     uint8_t byte = (uint8_t)(*fixture_q(&f, pmd) & ~A);
@@ -275,17 +276,17 @@ START_TEST(partial_and_misaligned_table_writes) {
     pn_mmu_write_phys(f.mmu, pmd & ~0xfffull, zero, 4096);
     free(zero);
     ck_pf(0x5000, PN_READ, PN_TLB_USER, PN_PF_USER);
-    finish();
+    end();
 }
 END_TEST
 
 /* What the guest took out of its tables may come back: it is kept until written. */
-START_TEST(freed_tables_are_kept) {
-    start();
+START_TEST(freed_tables_are_kept_until_they_are_written) {
+    begin_shadow();
     new_table();
     map_direct(ROOT);
     map(ROOT, 0x5000, DATA, P | W | U | A | D);
-    on_4level(ROOT);
+    paging(4, ROOT);
     ck_map(0x5000, PN_READ, PN_TLB_USER, DATA);
     pn_gpa pt = gpte_at(ROOT, 0x5000, 1) & ~0xfffull;
     pn_gpa pmd = gpte_at(ROOT, 0x5000, 2) & ~0xfffull;
@@ -310,17 +311,17 @@ START_TEST(freed_tables_are_kept) {
     ck_assert_uint_eq(stat(PN_STAT_mmu_flooded), 1);
     ck_assert_uint_eq(stat(PN_STAT_sp_zapped), 2);
     ck_assert_uint_eq(stat(PN_STAT_mmu_unsync), 0);
-    finish();
+    end();
 }
 END_TEST
 
 /* A leaf table out of sync that comes back is right, and stays writable. */
 START_TEST(freed_tables_come_back_unsync) {
-    start();
+    begin_shadow();
     new_table();
     map_direct(ROOT);
     map(ROOT, 0x5000, DATA, P | W | U | A | D);
-    on_4level(ROOT);
+    paging(4, ROOT);
     ck_map(0x5000, PN_READ, PN_TLB_USER, DATA);
     pn_gpa pte = gpte_at(ROOT, 0x5000, 1), pmd = gpte_at(ROOT, 0x5000, 2);
     uint64_t table = *fixture_q(&f, pmd), zero = 0;
@@ -345,17 +346,17 @@ START_TEST(freed_tables_come_back_unsync) {
     ck_map((1ull << 30) + 5 * 0x200000, PN_READ, PN_TLB_USER, DATA);
     ck_assert_uint_eq(stat(PN_STAT_mmu_unsync), 0);
     clean();
-    finish();
+    end();
 }
 END_TEST
 
 START_TEST(invlpg_maps_what_was_mapped) {
-    start();
+    begin_shadow();
     f.mmu->cfg.opt.prefetch = 8;
     new_table();
     map_direct(ROOT);
     map(ROOT, 0x5000, DATA, P | W | U | A | D);
-    on_4level(ROOT);
+    paging(4, ROOT);
     pn_gpa pte = gpte_at(ROOT, 0x5000, 1);
     ck_map(0x5000, PN_WRITE, PN_TLB_USER, DATA);
     ck_assert_int_eq(poke(pte, (DATA + 0x2000) | P | W | U | A | D), PN_OUT_MAPPED);
@@ -370,16 +371,16 @@ START_TEST(invlpg_maps_what_was_mapped) {
     ck_map(0x5000, PN_READ, PN_TLB_USER, DATA);
     ck_assert_uint_eq(stat(PN_STAT_pf_taken), taken + 1);
     clean();
-    finish();
+    end();
 }
 END_TEST
 
-START_TEST(recursive_tables) {
-    start();
+START_TEST(a_table_may_map_itself) {
+    begin_shadow();
     new_table();
     *fixture_q(&f, ROOT + 8 * 510) = ROOT | P | W | A;
     map(ROOT, 0x5000, DATA, P | W | U | A | D);
-    on_4level(ROOT);
+    paging(4, ROOT);
     ck_map(0x5000, PN_READ, PN_TLB_USER, DATA);
     pn_gva self =
         0xffffull << 48 | 510ull << 39 | 510ull << 30 | 510ull << 21 | 510ull << 12;
@@ -400,15 +401,15 @@ START_TEST(recursive_tables) {
     uint64_t zero = 0;
     pn_mmu_write_phys(f.mmu, x.gpa, &zero, 8);
     ck_pf(self, PN_READ, PN_TLB_SUPER, 0);
-    finish();
+    end();
 }
 END_TEST
 
-START_TEST(code_tracking) {
-    start();
+START_TEST(each_store_to_a_tracked_page_is_told) {
+    begin_shadow();
     new_table();
     map(ROOT, 0x5000, DATA, P | W | U | A | D);
-    on_4level(ROOT);
+    paging(4, ROOT);
     ck_assert_int_eq(pn_mmu_track_add(f.mmu, MEM >> 12), -2);
     ck_map(0x5000, PN_WRITE, PN_TLB_USER, DATA);
     ck_assert_int_eq(pn_mmu_track_add(f.mmu, DATA >> 12), 0);
@@ -438,12 +439,12 @@ START_TEST(code_tracking) {
     for (pn_gfn g = 0; g < 2000; g++)
         write_back(g << 12);
     ck_assert_uint_eq(f.track.calls, 1001);
-    finish();
+    end();
 }
 END_TEST
 
 START_TEST(tracked_frames_outlive_their_slot) {
-    start();
+    begin_shadow();
     ck_assert_int_eq(pn_mmu_track_add(f.mmu, DATA >> 12), 0);
     struct pn_memslot s = {.id = 0};
     ck_assert_int_eq(pn_mmu_slot_set(f.mmu, &s), 0);
@@ -457,30 +458,19 @@ START_TEST(tracked_frames_outlive_their_slot) {
     write_back(DATA);
     ck_assert_uint_eq(f.track.calls, 2);
     pn_mmu_track_remove(f.mmu, DATA >> 12);
-    finish();
+    end();
 }
 END_TEST
 
-int main(void) {
-    const TTest *const tests[] = {
-        an_empty_tlb_matches_nothing,
-        accessed_then_dirty,
-        losing_d_alone_takes_only_the_write_tag,
-        write_protect_bit,
-        smap_by_mode,
-        user_bit_gained_takes_rights_too,
-        protection_keys,
-        upper_levels_limit,
-        leaf_tables_go_unsync,
-        unsync_can_be_off,
-        upper_tables_are_tracked_and_flood,
-        partial_and_misaligned_table_writes,
-        freed_tables_are_kept,
-        freed_tables_come_back_unsync,
-        invlpg_maps_what_was_mapped,
-        recursive_tables,
-        code_tracking,
-        tracked_frames_outlive_their_slot,
-    };
-    return run_suite("mmu shadow", tests, sizeof(tests) / sizeof(tests[0]));
-}
+SUITE("mmu shadow", .timeout = 120,
+      .tests = {
+          an_empty_tlb_matches_nothing, a_read_sets_a_and_a_write_sets_d,
+          losing_d_alone_takes_only_the_write_tag, cr0_wp_is_decided_in_one_tree,
+          smap_is_decided_by_the_tlb_mode, gaining_the_user_bit_takes_rights_too,
+          a_key_that_loses_rights_leaves_the_tlb, upper_levels_limit_the_rights_of_a_leaf,
+          a_written_leaf_table_is_unsync_until_the_guest_flushes, unsync_can_be_off,
+          upper_tables_are_tracked_and_flood,
+          a_partial_table_write_is_a_table_write_and_an_odd_one_is_not,
+          freed_tables_are_kept_until_they_are_written, freed_tables_come_back_unsync,
+          invlpg_maps_what_was_mapped, a_table_may_map_itself,
+          each_store_to_a_tracked_page_is_told, tracked_frames_outlive_their_slot})

@@ -1,53 +1,80 @@
 /* SPDX-License-Identifier: MIT */
 /* What lies around the tables: large pages, slots, logs, roots, modes, caches, the audit.
  */
-#include "shadow_guest.h"
+#include "guest.h"
+#include "tests/suite.h"
 
 /* ---- Large pages ---- */
 
-START_TEST(large_pages_and_tables_among_them) {
-    start();
+/* All memory at DIRECT, by 2 MiB gptes. */
+static void begin_large(void) {
+    begin_shadow();
     new_table();
-    pn_gva gva = DIRECT;
-    for (pn_gpa gpa = 0; gpa < MEM; gpa += 0x200000)
-        *fixture_q(&f, gpte_at(ROOT, gva + gpa, 2)) = gpa | P | W | A | D | PS;
-    on_4level(ROOT);
-    /* mem comes from mmap: whether it is 2 MiB aligned is chance, so is size. */
-    bool can = !((uintptr_t)f.mem & 0x1fffff);
-    ck_map(gva + 0xa12345, PN_WRITE, PN_TLB_SUPER, 0xa12345);
-    ck_assert_uint_eq(stat(PN_STAT_pages_2m), can);
-    ck_map(gva + 0xa45678, PN_READ, PN_TLB_SUPER, 0xa45678);
-    if (can)
-        ck_assert_uint_eq(stat(PN_STAT_pf_taken), 1);
-    ck_map(gva + ROOT, PN_READ, PN_TLB_SUPER, ROOT); /* the frame of the tables */
-    ck_assert_uint_eq(stat(PN_STAT_pages_2m), can);
-    ck_assert_int_eq(go(gva + ROOT, PN_WRITE, PN_TLB_SUPER), PN_OUT_TRACKED);
-    /* Track one page of a large mapping: it is for reading until the first write. */
-    ck_assert_int_eq(pn_mmu_track_add(f.mmu, 0xa12), 0);
-    ck_assert_uint_eq(stat(PN_STAT_pages_2m), can);
-    ck_assert_uint_eq(stat(PN_STAT_large_split), 0);
-    ck_assert(!hit(gva + 0xa12345, PN_WRITE, PN_TLB_SUPER));
-    ck_map(gva + 0xa46000, PN_READ, PN_TLB_SUPER, 0xa46000);
-    clean();
-    ck_assert_int_eq(go(gva + 0xa12000, PN_WRITE, PN_TLB_SUPER), PN_OUT_TRACKED);
-    ck_assert_uint_eq(stat(PN_STAT_pages_2m), 0);
-    ck_assert_uint_eq(stat(PN_STAT_large_split), can);
-    ck_assert(!hit(gva + 0xa45678, PN_READ, PN_TLB_SUPER));
-    ck_map(gva + 0xa13000, PN_WRITE, PN_TLB_SUPER, 0xa13000);
-    clean();
-    f.mmu->cfg.opt.large_pages = 0;
-    ck_map(gva + 0xc00000, PN_READ, PN_TLB_SUPER, 0xc00000);
-    ck_assert_uint_eq(stat(PN_STAT_pages_2m), 0);
-    finish();
+    for (pn_gpa gpa = 0; gpa < MEM; gpa += 2 * MIB)
+        *fixture_q(&f, gpte_at(ROOT, DIRECT + gpa, 2)) = gpa | P | W | A | D | PS;
+    paging(4, ROOT);
+}
+
+START_TEST(a_large_gpte_is_one_large_spte) {
+    begin_large();
+    ck_map(DIRECT + 0xa12345, PN_WRITE, PN_TLB_SUPER, 0xa12345);
+    ck_assert_uint_eq(stat(PN_STAT_pages_2m), 1);
+    ck_map(DIRECT + 0xa45678, PN_READ, PN_TLB_SUPER, 0xa45678);
+    ck_assert_uint_eq(stat(PN_STAT_pf_taken), 1);
+    end();
 }
 END_TEST
 
-START_TEST(dirty_bit_of_a_large_gpte) {
-    start();
+START_TEST(a_large_page_with_tables_in_it_is_mapped_by_small_ones) {
+    begin_large();
+    ck_map(DIRECT + ROOT, PN_READ, PN_TLB_SUPER, ROOT);
+    ck_assert_uint_eq(stat(PN_STAT_pages_2m), 0);
+    ck_assert_int_eq(go(DIRECT + ROOT, PN_WRITE, PN_TLB_SUPER), PN_OUT_TRACKED);
+    end();
+}
+END_TEST
+
+START_TEST(tracking_a_page_takes_the_writes_of_its_large_mapping) {
+    begin_large();
+    ck_map(DIRECT + 0xa12345, PN_WRITE, PN_TLB_SUPER, 0xa12345);
+    ck_assert_int_eq(pn_mmu_track_add(f.mmu, 0xa12), 0);
+    ck_assert_uint_eq(stat(PN_STAT_pages_2m), 1);
+    ck_assert_uint_eq(stat(PN_STAT_large_split), 0);
+    ck_assert(!hit(DIRECT + 0xa12345, PN_WRITE, PN_TLB_SUPER));
+    ck_map(DIRECT + 0xa46000, PN_READ, PN_TLB_SUPER, 0xa46000);
+    end();
+}
+END_TEST
+
+START_TEST(the_first_write_beside_a_tracked_page_splits_the_large_mapping) {
+    begin_large();
+    ck_map(DIRECT + 0xa12345, PN_WRITE, PN_TLB_SUPER, 0xa12345);
+    ck_map(DIRECT + 0xa45678, PN_READ, PN_TLB_SUPER, 0xa45678);
+    ck_assert_int_eq(pn_mmu_track_add(f.mmu, 0xa12), 0);
+    ck_assert_int_eq(go(DIRECT + 0xa12000, PN_WRITE, PN_TLB_SUPER), PN_OUT_TRACKED);
+    ck_assert_uint_eq(stat(PN_STAT_pages_2m), 0);
+    ck_assert_uint_eq(stat(PN_STAT_large_split), 1);
+    ck_assert(!hit(DIRECT + 0xa45678, PN_READ, PN_TLB_SUPER));
+    ck_map(DIRECT + 0xa13000, PN_WRITE, PN_TLB_SUPER, 0xa13000);
+    end();
+}
+END_TEST
+
+START_TEST(large_pages_can_be_off) {
+    begin_large();
+    f.mmu->cfg.opt.large_pages = 0;
+    ck_map(DIRECT + 0xc00000, PN_READ, PN_TLB_SUPER, 0xc00000);
+    ck_assert_uint_eq(stat(PN_STAT_pages_2m), 0);
+    end();
+}
+END_TEST
+
+START_TEST(the_d_bit_of_a_large_gpte_serves_all_its_pages) {
+    begin_shadow();
     new_table();
     pn_gpa pmd = gpte_at(ROOT, 0x40000000, 2);
     *fixture_q(&f, pmd) = DATA | P | W | U | PS;
-    on_4level(ROOT);
+    paging(4, ROOT);
     f.mmu->cfg.opt.large_pages = 0; /* by direct sps: D is the table spte's */
     ck_map(0x40003000, PN_READ, PN_TLB_USER, DATA + 0x3000);
     ck_assert(!hit(0x40003000, PN_WRITE, PN_TLB_USER));
@@ -59,70 +86,97 @@ START_TEST(dirty_bit_of_a_large_gpte) {
     ck_assert(!hit(0x40003000, PN_WRITE, PN_TLB_USER));
     ck_map(0x40003000, PN_WRITE, PN_TLB_USER, DATA + 0x3000);
     ck_assert_uint_eq(*fixture_q(&f, pmd) & D, D);
-    finish();
+    end();
 }
 END_TEST
 
-START_TEST(gigabyte_pages) {
-    fixture_init(&f, 46, 0, 0);
-    f.mmu->cfg.opt.prefetch = 0;
-    uint64_t size = 3ull << 30, align = 1ull << 30;
-    uint8_t *raw = mmap(NULL, size + align, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    ck_assert_ptr_ne(raw, MAP_FAILED);
-    uint8_t *mem = (uint8_t *)(((uintptr_t)raw + align - 1) & ~(align - 1));
-    struct pn_memslot s = {.size = size, .hva = mem};
-    ck_assert_int_eq(pn_mmu_slot_set(f.mmu, &s), 0);
-    f.mem = mem;
-    next_table = ROOT;
+#define THIRD (2 * GIB)
+
+/* Two 1 GiB gptes at 0 and at THIRD; the first gigabyte holds the tables. */
+static void begin_gigabytes(void) {
+    pn_mmu_options_default(&opt);
+    opt.prefetch = 0;
+    begin(PN_MMU_SHADOW, 3 * GIB, GIB, 0);
     new_table();
-    *fixture_q(&f, gpte_at(ROOT, 2ull << 30, 3)) = 2ull << 30 | P | W | A | D | PS;
+    *fixture_q(&f, gpte_at(ROOT, THIRD, 3)) = THIRD | P | W | A | D | PS;
     *fixture_q(&f, gpte_at(ROOT, 0, 3)) = 0 | P | W | A | D | PS;
-    on_4level(ROOT);
-    ck_map((2ull << 30) + 0x12345678, PN_WRITE, PN_TLB_SUPER, (2ull << 30) + 0x12345678);
+    paging(4, ROOT);
+}
+
+/* More pages from gva on than a TLB remembers one by one. */
+static void read_many(pn_gva gva) {
+    for (uint64_t i = 0; i < PN_TLB_ENTRIES; i++)
+        ck_map(gva + i * 4096, PN_READ, PN_TLB_SUPER, gva + i * 4096);
+}
+
+START_TEST(a_gigabyte_gpte_is_one_spte) {
+    begin_gigabytes();
+    ck_map(THIRD + 0x12345678, PN_WRITE, PN_TLB_SUPER, THIRD + 0x12345678);
     ck_assert_uint_eq(stat(PN_STAT_pages_1g), 1);
-    /* The first gigabyte holds the tables: 2 MiB where none are, 4 KiB among them. */
+    end();
+}
+END_TEST
+
+START_TEST(a_gigabyte_with_tables_in_it_is_mapped_by_2m_and_4k) {
+    begin_gigabytes();
     ck_map(0x12345678, PN_WRITE, PN_TLB_SUPER, 0x12345678);
     ck_assert_uint_eq(stat(PN_STAT_pages_2m), 1);
     ck_map(ROOT + 0x80000, PN_WRITE, PN_TLB_SUPER, ROOT + 0x80000);
     ck_assert_uint_eq(stat(PN_STAT_pages_4k), 1);
-    clean();
-    /* More entries than a TLB remembers one by one, then the large spte goes. */
-    for (uint64_t i = 0; i < PN_TLB_ENTRIES; i++)
-        ck_map((2ull << 30) + i * 4096, PN_READ, PN_TLB_SUPER, (2ull << 30) + i * 4096);
-    ck_assert_int_eq(pn_mmu_track_add(f.mmu, (2ull << 30) >> 12), 0);
+    end();
+}
+END_TEST
+
+START_TEST(tracking_a_page_of_a_gigabyte_leaves_every_read_tag) {
+    begin_gigabytes();
+    ck_map(THIRD + 0x12345678, PN_WRITE, PN_TLB_SUPER, THIRD + 0x12345678);
+    read_many(THIRD);
+    ck_assert_int_eq(pn_mmu_track_add(f.mmu, THIRD >> 12), 0);
     for (uint64_t i = 0; i < PN_TLB_ENTRIES; i++) {
-        ck_assert(hit((2ull << 30) + i * 4096, PN_READ, PN_TLB_SUPER));
-        ck_assert(!hit((2ull << 30) + i * 4096, PN_WRITE, PN_TLB_SUPER));
+        ck_assert(hit(THIRD + i * 4096, PN_READ, PN_TLB_SUPER));
+        ck_assert(!hit(THIRD + i * 4096, PN_WRITE, PN_TLB_SUPER));
     }
     ck_assert_uint_eq(stat(PN_STAT_pages_1g), 1);
-    ck_map((2ull << 30) + 0x12345678, PN_WRITE, PN_TLB_SUPER, (2ull << 30) + 0x12345678);
+    end();
+}
+END_TEST
+
+START_TEST(a_split_gigabyte_leaves_no_tlb_entry) {
+    begin_gigabytes();
+    ck_map(THIRD + 0x12345678, PN_WRITE, PN_TLB_SUPER, THIRD + 0x12345678);
+    read_many(THIRD);
+    ck_assert_int_eq(pn_mmu_track_add(f.mmu, THIRD >> 12), 0);
+    ck_map(THIRD + 0x12345678, PN_WRITE, PN_TLB_SUPER, THIRD + 0x12345678);
     ck_assert_uint_eq(stat(PN_STAT_pages_1g), 0);
+    ck_assert_uint_eq(stat(PN_STAT_pages_2m), 1);
     for (uint64_t i = 0; i < PN_TLB_ENTRIES; i++)
         if (i != 0x345)
-            ck_assert(!hit((2ull << 30) + i * 4096, PN_READ, PN_TLB_SUPER));
-    ck_assert_uint_eq(stat(PN_STAT_pages_2m), 2);
-    for (uint64_t i = 0; i < PN_TLB_ENTRIES; i++)
-        ck_map(0x12200000 + i * 4096, PN_READ, PN_TLB_SUPER, 0x12200000 + i * 4096);
+            ck_assert(!hit(THIRD + i * 4096, PN_READ, PN_TLB_SUPER));
+    end();
+}
+END_TEST
+
+START_TEST(a_split_2m_page_leaves_its_neighbours_tlb_entries) {
+    begin_gigabytes();
+    ck_map(0x12345678, PN_WRITE, PN_TLB_SUPER, 0x12345678);
+    read_many(0x12200000);
     ck_assert_int_eq(pn_mmu_track_add(f.mmu, 0x12345), 0);
     ck_assert_int_eq(go(0x12345000, PN_WRITE, PN_TLB_SUPER), PN_OUT_TRACKED);
     for (uint64_t i = 0; i < 512; i++) {
         ck_assert(!hit(0x12200000 + i * 4096, PN_READ, PN_TLB_SUPER));
         ck_assert(hit(0x12400000 + i * 4096, PN_READ, PN_TLB_SUPER));
     }
-    f.mem = NULL;
-    finish();
-    munmap(raw, size + align);
+    end();
 }
 END_TEST
 
 /* ---- Slots, MMIO, logs ---- */
 
 START_TEST(mmio_is_remembered) {
-    start();
+    begin_shadow();
     new_table();
     map(ROOT, 0x5000, 0xfee00000, P | W | A);
-    on_4level(ROOT);
+    paging(4, ROOT);
     ck_assert_int_eq(go(0x5020, PN_READ, PN_TLB_SUPER), PN_OUT_MMIO);
     ck_assert_uint_eq(x.gpa, 0xfee00020);
     ck_assert_ptr_null(x.hva);
@@ -146,13 +200,13 @@ START_TEST(mmio_is_remembered) {
     ck_assert_int_eq(pn_mmu_slot_set(f.mmu, &s), 0);
     ck_assert(!hit(0x5020, PN_READ, PN_TLB_SUPER));
     ck_assert_int_eq(go(0x5020, PN_READ, PN_TLB_SUPER), PN_OUT_MMIO);
-    finish();
+    end();
     free(page);
 }
 END_TEST
 
-START_TEST(read_only_slots) {
-    start();
+START_TEST(a_store_to_a_read_only_slot_is_mmio) {
+    begin_shadow();
     uint8_t *rom = aligned_alloc(4096, 8192);
     memset(rom, 0, 8192);
     struct pn_memslot s = {
@@ -163,7 +217,7 @@ START_TEST(read_only_slots) {
     /* A leaf table in the ROM: its A and D stay as they are. */
     *fixture_q(&f, gpte_at(ROOT, 0x40000000, 2)) = 0xf0001000 | P | W | U;
     *(uint64_t *)(void *)(rom + 0x1000) = DATA | P | W | U;
-    on_4level(ROOT);
+    paging(4, ROOT);
     ck_assert_int_eq(go(0x5000, PN_READ, PN_TLB_USER), PN_OUT_MAPPED);
     ck_assert_ptr_eq(x.hva, rom);
     ck_assert_int_eq(go(0x5000, PN_WRITE, PN_TLB_USER), PN_OUT_MMIO);
@@ -173,19 +227,19 @@ START_TEST(read_only_slots) {
     ck_map(0x40000000, PN_WRITE, PN_TLB_USER, DATA);
     ck_assert(hit(0x40000000, PN_WRITE, PN_TLB_USER));
     ck_assert_uint_eq(*(uint64_t *)(void *)(rom + 0x1000), DATA | P | W | U);
-    finish();
+    end();
     free(rom);
 }
 END_TEST
 
-START_TEST(dirty_log) {
-    start();
+START_TEST(the_first_write_since_a_harvest_is_logged) {
+    begin_shadow();
     uint64_t bitmap[MEM / 4096 / 64];
     new_table();
     map_direct(ROOT);
     for (int i = 0; i < 8; i++)
         map(ROOT, 0x5000 + i * 0x1000, DATA + i * 0x1000, P | W | U | A | D);
-    on_4level(ROOT);
+    paging(4, ROOT);
     ck_map(0x5000, PN_WRITE, PN_TLB_USER, DATA);
     ck_assert_int_eq(pn_mmu_dirty_harvest(f.mmu, 0, bitmap, 64), -2);
     struct pn_memslot s = {.flags = PN_SLOT_LOG_DIRTY, .size = MEM, .hva = f.mem};
@@ -217,12 +271,12 @@ START_TEST(dirty_log) {
     ck_assert(bitmap[pte / 4096 / 64] >> (pte / 4096 % 64) & 1);
     ck_assert_int_eq(poke(pte, 0), PN_OUT_MAPPED);
     ck_assert_int_eq(pn_mmu_dirty_harvest(f.mmu, 0, bitmap, 64), 1);
-    finish();
+    end();
 }
 END_TEST
 
-START_TEST(slots_that_hold_tables_go) {
-    start();
+START_TEST(tables_go_with_their_slot) {
+    begin_shadow();
     uint8_t *ram = aligned_alloc(4096, 8192);
     memset(ram, 0, 8192);
     struct pn_memslot s = {.id = 1, .gpa = 0x10000000, .size = 8192, .hva = ram};
@@ -230,7 +284,7 @@ START_TEST(slots_that_hold_tables_go) {
     new_table();
     *fixture_q(&f, gpte_at(ROOT, 0x40000000, 2)) = 0x10000000 | P | W | U;
     *(uint64_t *)(void *)ram = DATA | P | W | U;
-    on_4level(ROOT);
+    paging(4, ROOT);
     ck_map(0x40000000, PN_READ, PN_TLB_USER, DATA);
     s.gpa = 0x20000000;
     ck_assert_int_eq(pn_mmu_slot_set(f.mmu, &s), 0);
@@ -239,9 +293,9 @@ START_TEST(slots_that_hold_tables_go) {
     ck_assert_int_eq(pn_mmu_slot_set(f.mmu, &s), 0);
     ck_map(0x40000000, PN_READ, PN_TLB_USER, DATA);
     /* The root itself outside memory. */
-    on_4level(0x7000000000);
+    paging(4, 0x7000000000);
     ck_pf(0x40000000, PN_READ, PN_TLB_USER, PN_PF_PRESENT | PN_PF_USER | PN_PF_RSVD);
-    finish();
+    end();
     free(ram);
 }
 END_TEST
@@ -260,9 +314,9 @@ static pn_gpa two_roots(void) {
 }
 
 START_TEST(roots_are_cached) {
-    start();
+    begin_shadow();
     pn_gpa other = two_roots();
-    on_4level(ROOT);
+    paging(4, ROOT);
     ck_map(0x5000, PN_FETCH, PN_TLB_USER, DATA);
     uint64_t gen = f.view.fetch_gen;
     pn_mmu_set_cr3(f.vcpu, other, false, NULL);
@@ -291,17 +345,17 @@ START_TEST(roots_are_cached) {
     faults = stat(PN_STAT_pf_taken);
     ck_map(0x5000, PN_FETCH, PN_TLB_USER, DATA + 0x1000);
     ck_assert_uint_eq(stat(PN_STAT_pf_taken), faults); /* the tables are there */
-    finish();
+    end();
 }
 END_TEST
 
 START_TEST(a_dead_root_leaves_the_others_alone) {
-    start();
+    begin_shadow();
     pn_gpa other = two_roots();
-    on_4level(other);
+    paging(4, other);
     ck_map(DIRECT + DATA, PN_READ, PN_TLB_SUPER, DATA);
     ck_map(DIRECT + DATA, PN_READ, PN_TLB_SUPER_AC, DATA);
-    on_4level(ROOT);
+    paging(4, ROOT);
     ck_map(DIRECT + DATA, PN_WRITE, PN_TLB_SUPER, DATA);
     uint64_t gen = f.view.fetch_gen;
     for (unsigned i = 0; i < 512; i++) /* the guest frees the other and clears it */
@@ -322,17 +376,17 @@ START_TEST(a_dead_root_leaves_the_others_alone) {
     ck_assert_uint_eq(f.view.fetch_gen, gen); /* the guest has not flushed yet */
     pn_mmu_set_cr3(f.vcpu, ROOT, false, NULL);
     ck_assert_uint_ne(f.view.fetch_gen, gen);
-    finish();
+    end();
 }
 END_TEST
 
-START_TEST(fetch_generation_follows_code_only) {
-    start();
+START_TEST(the_fetch_generation_follows_code_alone) {
+    begin_shadow();
     new_table();
     map_direct(ROOT);
     for (int i = 0; i < 64; i++)
         map(ROOT, 0x5000 + i * 0x1000, DATA + i * 0x1000, P | W | U);
-    on_4level(ROOT);
+    paging(4, ROOT);
     ck_map(0x5000, PN_FETCH, PN_TLB_USER, DATA);
     uint64_t gen = f.view.fetch_gen;
     for (int i = 1; i < 64; i++) {
@@ -352,12 +406,12 @@ START_TEST(fetch_generation_follows_code_only) {
                      PN_OUT_MAPPED);
     pn_mmu_invlpg(f.vcpu, 0x5000);
     ck_assert_uint_ne(f.view.fetch_gen, gen);
-    finish();
+    end();
 }
 END_TEST
 
-START_TEST(pcids) {
-    start();
+START_TEST(a_pcid_keeps_its_translations_until_it_is_flushed) {
+    begin_shadow();
     pn_gpa other = two_roots();
     struct pn_paging p = fixture_paging(4, ROOT | 1);
     p.cr4 |= 1u << 17;
@@ -391,12 +445,12 @@ START_TEST(pcids) {
     pn_mmu_set_cr3(f.vcpu, ROOT | 1, true, NULL);
     ck_map(0x5000, PN_READ, PN_TLB_USER, DATA);
     ck_assert_uint_eq(stat(PN_STAT_invpcid), 4);
-    finish();
+    end();
 }
 END_TEST
 
-START_TEST(other_vcpus_see_it) {
-    start();
+START_TEST(a_table_write_reaches_the_tlbs_of_all_vcpus) {
+    begin_shadow();
     new_table();
     map(ROOT, 0x5000, DATA, P | W | U | A | D);
     struct pn_tlb_view view;
@@ -420,14 +474,14 @@ START_TEST(other_vcpus_see_it) {
     ck_assert_uint_ne(view.fetch_gen, gen);
     clean();
     pn_mmu_vcpu_destroy(second);
-    finish();
+    end();
 }
 END_TEST
 
 /* ---- Other modes ---- */
 
-START_TEST(paging_off) {
-    start();
+START_TEST(without_paging_addresses_are_physical) {
+    begin_shadow();
     ck_map(0x12345, PN_WRITE, PN_TLB_SUPER, 0x12345);
     ck_map(0x12345, PN_FETCH, PN_TLB_USER, 0x12345);
     ck_assert_int_eq(go(0xfee00000, PN_READ, PN_TLB_SUPER), PN_OUT_MMIO);
@@ -435,12 +489,12 @@ START_TEST(paging_off) {
     ck_assert_uint_eq(stat(PN_STAT_pf_mmio_spte), 1);
     ck_assert_int_eq(go(5ull << 32, PN_READ, PN_TLB_SUPER), PN_OUT_MMIO);
     ck_assert_uint_eq(x.gpa, 5ull << 32);
-    finish();
+    end();
 }
 END_TEST
 
-START_TEST(four_byte_gptes) {
-    start();
+START_TEST(four_byte_gptes_fill_quadrants) {
+    begin_shadow();
     /* A directory and one leaf table used by both halves of 4 MiB; quadrants differ. */
     for (unsigned i = 0; i < 1024; i++)
         *fixture_d(&f, ROOT + 0x1000 + 4 * i) = (uint32_t)(DATA + (i << 12)) | 7;
@@ -468,12 +522,12 @@ START_TEST(four_byte_gptes) {
     pn_mmu_write_phys(f.mmu, ROOT + 4 * 2, &pde, 4);
     ck_pf(0xb12345, PN_READ, PN_TLB_USER, PN_PF_USER);
     ck_pf(0x812345, PN_READ, PN_TLB_USER, PN_PF_USER);
-    finish();
+    end();
 }
 END_TEST
 
-START_TEST(pae_registers) {
-    start();
+START_TEST(only_a_load_of_cr3_reads_the_pdptes) {
+    begin_shadow();
     pn_gpa pd = ROOT + 0x1000, pt = ROOT + 0x2000;
     *fixture_q(&f, pd) = pt | 7;
     *fixture_q(&f, pt + 8) = DATA | 7;
@@ -487,12 +541,12 @@ START_TEST(pae_registers) {
     pn_mmu_set_cr3(f.vcpu, ROOT, false, pdptes);
     ck_map(0x1000, PN_READ, PN_TLB_USER, DATA);
     ck_pf(0x80001000, PN_READ, PN_TLB_USER, PN_PF_USER);
-    finish();
+    end();
 }
 END_TEST
 
-START_TEST(five_levels) {
-    start();
+START_TEST(five_levels_share_their_tables_with_four) {
+    begin_shadow();
     pn_gpa top = new_table(), pml4 = new_table();
     *fixture_q(&f, top + 8 * 511) = pml4 | P | W | U;
     map(pml4, 0x5000, DATA, P | W | U);
@@ -500,16 +554,16 @@ START_TEST(five_levels) {
     pn_mmu_set_paging(f.vcpu, &p);
     ck_map(0xffff000000005000, PN_WRITE, PN_TLB_USER, DATA);
     ck_assert_uint_eq(stat(PN_STAT_sp_pages), 5);
-    on_4level(pml4); /* the same table as the root of four levels: the same sp */
+    paging(4, pml4); /* the same table as the root of four levels: the same sp */
     ck_map(0x5000, PN_WRITE, PN_TLB_USER, DATA);
     ck_assert_uint_eq(stat(PN_STAT_sp_pages), 5);
-    finish();
+    end();
 }
 END_TEST
 
-START_TEST(code_through_a_table_that_is_not_there) {
+START_TEST(code_through_absent_tables_follows_the_slots) {
     /* Ones are a 32-bit gpte that maps frame 0xfffff: no spte can stand for it. */
-    start();
+    begin_shadow();
     uint8_t *top = aligned_alloc(4096, 4096), *table = aligned_alloc(4096, 4096);
     memset(table, 0, 4096);
     struct pn_memslot last = {.id = 1, .gpa = 0xfffff000, .size = 4096, .hva = top};
@@ -534,7 +588,7 @@ START_TEST(code_through_a_table_that_is_not_there) {
         }
         ck_assert_uint_ne(f.view.fetch_gen, gen);
     }
-    finish();
+    end();
     free(top);
     free(table);
 }
@@ -543,13 +597,13 @@ END_TEST
 /* ---- Caches of ours ---- */
 
 START_TEST(neighbours_are_prefetched) {
-    start();
+    begin_shadow();
     f.mmu->cfg.opt.prefetch = 8;
     new_table();
     for (int i = 0; i < 16; i++)
         map(ROOT, i * 0x1000, DATA + i * 0x1000, i == 3 ? P | U : P | W | U | A);
     map(ROOT, 0x4000, 0xfee00000, P | U | A);
-    on_4level(ROOT);
+    paging(4, ROOT);
     ck_map(0x1000, PN_READ, PN_TLB_USER, DATA + 0x1000);
     ck_assert_uint_eq(stat(PN_STAT_mmu_prefetch), 5); /* not 3 (no A), not 4 (MMIO) */
     ck_assert_uint_eq(stat(PN_STAT_pages_4k), 6);
@@ -559,17 +613,17 @@ START_TEST(neighbours_are_prefetched) {
     ck_assert_uint_eq(*fixture_q(&f, gpte_at(ROOT, 0x3000, 1)) & A, 0);
     ck_map(0x7000, PN_WRITE, PN_TLB_USER, DATA + 0x7000); /* D was clear */
     ck_assert_uint_eq(*fixture_q(&f, gpte_at(ROOT, 0x7000, 1)) & D, D);
-    finish();
+    end();
 }
 END_TEST
 
 START_TEST(the_budget_holds) {
-    start();
+    begin_shadow();
     f.mmu->cfg.opt.page_budget = 64;
     new_table();
     for (uint64_t i = 0; i < 300; i++)
         map(ROOT, i << 21, DATA + i * 0x1000, P | W | U | A | D);
-    on_4level(ROOT);
+    paging(4, ROOT);
     for (int round = 0; round < 2; round++)
         for (uint64_t i = 0; i < 300; i++) {
             ck_map(i << 21, PN_WRITE, PN_TLB_USER, DATA + i * 0x1000);
@@ -583,14 +637,14 @@ START_TEST(the_budget_holds) {
     ck_assert_uint_le(stat(PN_STAT_sp_pages), MEM / 4096 / 50);
     ck_assert_uint_gt(stat(PN_STAT_sp_pages), 64 - 25);
     ck_assert_uint_lt(pn_mmu_footprint(f.mmu), 8u << 20);
-    finish();
+    end();
 }
 END_TEST
 
-START_TEST(zap_all) {
-    start();
+START_TEST(zap_all_drops_every_root) {
+    begin_shadow();
     pn_gpa other = two_roots();
-    on_4level(ROOT);
+    paging(4, ROOT);
     ck_map(0x5000, PN_FETCH, PN_TLB_USER, DATA);
     pn_mmu_set_cr3(f.vcpu, other, false, NULL);
     ck_map(0x5000, PN_FETCH, PN_TLB_USER, DATA + 0x1000);
@@ -604,13 +658,13 @@ START_TEST(zap_all) {
     pn_mmu_set_cr3(f.vcpu, ROOT, false, NULL);
     ck_pf(0x5000, PN_FETCH, PN_TLB_USER, PN_PF_USER | PN_PF_FETCH);
     ck_assert_uint_eq(stat(PN_STAT_mmu_zap_all), 1);
-    finish();
+    end();
 }
 END_TEST
 
 START_TEST(huge_trees_of_links_stay_cheap) {
     /* Each table of a level has all entries at the one table below: 512^4 ways. */
-    start();
+    begin_shadow();
     pn_gpa t[5];
     for (int l = 4; l >= 1; l--)
         t[l] = new_table();
@@ -619,7 +673,7 @@ START_TEST(huge_trees_of_links_stay_cheap) {
             *fixture_q(&f, t[l] + 8 * i) = t[l - 1] | P | W | U | A;
     for (int i = 0; i < 512; i++)
         *fixture_q(&f, t[1] + 8 * i) = (DATA + i * 0x1000) | P | W | U | A | D;
-    on_4level(t[4]);
+    paging(4, t[4]);
     uint64_t seed = 7;
     for (int i = 0; i < 20000; i++) {
         pn_gva gva = rnd(&seed) >> 17 & ~0xfffull;
@@ -630,12 +684,12 @@ START_TEST(huge_trees_of_links_stay_cheap) {
         pn_mmu_write_phys(f.mmu, t[4] + 8 * i, &zero, 8);
     }
     ck_pf(0x5000, PN_READ, PN_TLB_USER, PN_PF_USER);
-    finish();
+    end();
 }
 END_TEST
 
-START_TEST(one_page_mapped_everywhere) {
-    start();
+START_TEST(a_page_that_is_mapped_everywhere_keeps_its_rmap_short) {
+    begin_shadow();
     new_table();
     pn_gpa leaf = new_table();
     for (uint64_t i = 0; i < 512; i++)
@@ -649,7 +703,7 @@ START_TEST(one_page_mapped_everywhere) {
         for (uint64_t k = 0; k < 512; k++)
             *fixture_q(&f, gpte_at(ROOT, (64 + i) << 30 | k << 21, 2)) =
                 leaf | P | W | U | A;
-    on_4level(ROOT);
+    paging(4, ROOT);
     f.mmu->cfg.opt.prefetch = 512;
     for (uint64_t i = 0; i < 64; i++)
         ck_map(i << 21 | (i & 511) << 12, PN_WRITE, PN_TLB_USER, DATA);
@@ -662,16 +716,16 @@ START_TEST(one_page_mapped_everywhere) {
     clean();
     ck_assert_int_eq(pn_mmu_track_add(f.mmu, DATA >> 12), 0);
     ck_assert_int_eq(go(0x5000, PN_WRITE, PN_TLB_USER), PN_OUT_TRACKED);
-    finish();
+    end();
 }
 END_TEST
 
-START_TEST(the_audit_sees) {
-    start();
+START_TEST(the_audit_sees_each_broken_invariant) {
+    begin_shadow();
     new_table();
     map_direct(ROOT);
     map(ROOT, 0x5000, DATA, P | U | A | D);
-    on_4level(ROOT);
+    paging(4, ROOT);
     ck_map(0x5000, PN_READ, PN_TLB_USER, DATA);
     ck_map(DIRECT + ROOT, PN_READ, PN_TLB_SUPER, ROOT);
     struct swalk w, r;
@@ -707,11 +761,11 @@ START_TEST(the_audit_sees) {
     *fixture_q(&f, gpte_at(ROOT, 0x5000, 1)) = 0; /* behind everybody's back */
     ck_assert_int_gt(pn_mmu_audit(f.mmu, NULL), 0);
     *fixture_q(&f, gpte_at(ROOT, 0x5000, 1)) = DATA | P | U | A | D;
-    finish();
+    end();
 }
 END_TEST
 
-START_TEST(creation_checks) {
+START_TEST(creation_refuses_bad_configurations) {
     struct pn_mmu_config cfg = {.maxphyaddr = 53};
     struct pn_mmu *mmu;
     pn_mmu_options_default(&cfg.opt);
@@ -730,11 +784,11 @@ START_TEST(creation_checks) {
 END_TEST
 
 START_TEST(events_hide_host_addresses) {
-    start();
+    begin_shadow();
     f.ring.mask = ~0ull;
     new_table();
     map(ROOT, 0x5000, DATA, P | W | U);
-    on_4level(ROOT);
+    paging(4, ROOT);
     ck_map(0x5000, PN_WRITE, PN_TLB_USER, DATA);
     bool fault = false, outcome = false, spte = false;
     for (uint32_t i = 0; i < f.ring.count; i++) {
@@ -747,37 +801,41 @@ START_TEST(events_hide_host_addresses) {
         }
     }
     ck_assert(fault && outcome && spte);
-    finish();
+    end();
 }
 END_TEST
 
-int main(void) {
-    const TTest *const tests[] = {
-        large_pages_and_tables_among_them,
-        dirty_bit_of_a_large_gpte,
-        gigabyte_pages,
-        mmio_is_remembered,
-        read_only_slots,
-        dirty_log,
-        slots_that_hold_tables_go,
-        roots_are_cached,
-        a_dead_root_leaves_the_others_alone,
-        fetch_generation_follows_code_only,
-        pcids,
-        other_vcpus_see_it,
-        paging_off,
-        four_byte_gptes,
-        pae_registers,
-        five_levels,
-        neighbours_are_prefetched,
-        the_budget_holds,
-        zap_all,
-        huge_trees_of_links_stay_cheap,
-        code_through_a_table_that_is_not_there,
-        one_page_mapped_everywhere,
-        the_audit_sees,
-        creation_checks,
-        events_hide_host_addresses,
-    };
-    return run_suite("mmu shadow vm", tests, sizeof(tests) / sizeof(tests[0]));
-}
+SUITE("mmu shadow vm", .timeout = 120,
+      .tests = {a_large_gpte_is_one_large_spte,
+                a_large_page_with_tables_in_it_is_mapped_by_small_ones,
+                tracking_a_page_takes_the_writes_of_its_large_mapping,
+                the_first_write_beside_a_tracked_page_splits_the_large_mapping,
+                large_pages_can_be_off,
+                the_d_bit_of_a_large_gpte_serves_all_its_pages,
+                a_gigabyte_gpte_is_one_spte,
+                a_gigabyte_with_tables_in_it_is_mapped_by_2m_and_4k,
+                tracking_a_page_of_a_gigabyte_leaves_every_read_tag,
+                a_split_gigabyte_leaves_no_tlb_entry,
+                a_split_2m_page_leaves_its_neighbours_tlb_entries,
+                mmio_is_remembered,
+                a_store_to_a_read_only_slot_is_mmio,
+                the_first_write_since_a_harvest_is_logged,
+                tables_go_with_their_slot,
+                roots_are_cached,
+                a_dead_root_leaves_the_others_alone,
+                the_fetch_generation_follows_code_alone,
+                a_pcid_keeps_its_translations_until_it_is_flushed,
+                a_table_write_reaches_the_tlbs_of_all_vcpus,
+                without_paging_addresses_are_physical,
+                four_byte_gptes_fill_quadrants,
+                only_a_load_of_cr3_reads_the_pdptes,
+                five_levels_share_their_tables_with_four,
+                neighbours_are_prefetched,
+                the_budget_holds,
+                zap_all_drops_every_root,
+                huge_trees_of_links_stay_cheap,
+                code_through_absent_tables_follows_the_slots,
+                a_page_that_is_mapped_everywhere_keeps_its_rmap_short,
+                the_audit_sees_each_broken_invariant,
+                creation_refuses_bad_configurations,
+                events_hide_host_addresses})

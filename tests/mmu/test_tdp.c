@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /* The 2D walk: what it costs, what makes it exit, what the TLB keeps of it. */
-#include "tdp_guest.h"
+#include "guest.h"
+#include "tests/suite.h"
 
 /* ---- Costs ---- */
 
 /* References of one translation whose tables are complete and whose TLB is empty. */
 static void cold(pn_gva gva, uint64_t guest[6], uint64_t table[6]) {
-    ck_assert_int_eq(go(gva, PN_WRITE), PN_OUT_MAPPED);
+    ck_assert_int_eq(go(gva, PN_WRITE, PN_TLB_SUPER), PN_OUT_MAPPED);
     pn_mmu_drop_tlb(f.vcpu);
     struct pn_stats before = f.stats;
-    ck_assert_int_eq(go(gva, PN_WRITE), PN_OUT_MAPPED);
+    ck_assert_int_eq(go(gva, PN_WRITE, PN_TLB_SUPER), PN_OUT_MAPPED);
     ck_assert_uint_eq(stat(PN_STAT_pf_taken), before.v[PN_STAT_pf_taken]);
     guest[0] = stat(PN_STAT_gpte_reads) - before.v[PN_STAT_gpte_reads];
     table[0] = stat(PN_STAT_walk_refs) - before.v[PN_STAT_walk_refs];
@@ -51,7 +52,7 @@ static void cost_case(unsigned g, unsigned gl, unsigned h, unsigned hl, unsigned
     end();
 }
 
-START_TEST(cost_in_two_dimensions) {
+START_TEST(a_cold_walk_costs_what_theory_says) {
     cost_case(4, 1, 4, 1, 24); /* (g+1)(h+1)-1 */
     cost_case(5, 1, 5, 1, 35);
     cost_case(5, 1, 4, 1, 29);
@@ -69,7 +70,7 @@ START_TEST(cost_in_two_dimensions) {
 }
 END_TEST
 
-START_TEST(cost_of_short_walks) {
+START_TEST(a_walk_of_few_levels_costs_less) {
     pn_mmu_options_default(&opt);
     opt.large_pages = 0;
     begin(PN_MMU_TDP, 64 * MIB, PN_PAGE_SIZE, 0);
@@ -77,12 +78,12 @@ START_TEST(cost_of_short_walks) {
     cold(0x5000, guest, table); /* paging off */
     ck_assert_uint_eq(guest[0], 0);
     ck_assert_uint_eq(table[0], 4);
-    *fixture_d(&f, TABLES + 4) = (TABLES + 4096) | P | W; /* 32-bit */
-    *fixture_d(&f, TABLES + 4096) = 0x3000 | P | W;
-    paging(2, TABLES);
+    *fixture_d(&f, ROOT + 4) = (ROOT + 4096) | P | W; /* 32-bit */
+    *fixture_d(&f, ROOT + 4096) = 0x3000 | P | W;
+    paging(2, ROOT);
     cold(0x400000, guest, table);
     ck_assert_uint_eq(guest[0] + table[0], 14);
-    struct pn_paging p = fixture_paging(3, TABLES); /* the PDPTE is a register */
+    struct pn_paging p = fixture_paging(3, ROOT); /* the PDPTE is a register */
     p.pdpte[0] = 2 * MIB | P;
     *fixture_q(&f, 2 * MIB) = 3 * MIB | P | W;
     *fixture_q(&f, 3 * MIB) = 0x4000 | P | W;
@@ -94,7 +95,7 @@ START_TEST(cost_of_short_walks) {
 END_TEST
 
 /* One dimension: what a processor without a hypervisor, or with shadow tables, reads. */
-START_TEST(cost_of_shadow) {
+START_TEST(a_shadow_walk_costs_one_dimension) {
     for (unsigned g = 4; g <= 5; g++)
         for (unsigned gl = 1; gl <= 2; gl++) {
             pn_mmu_options_default(&opt);
@@ -118,7 +119,7 @@ START_TEST(cost_of_shadow) {
 }
 END_TEST
 
-START_TEST(cost_changes_nothing) {
+START_TEST(asking_for_the_cost_changes_nothing) {
     pn_mmu_options_default(&opt);
     begin(PN_MMU_TDP, 16 * MIB, 2 * MIB, 0);
     paging(4, map_page(4, 1, 0, GVA, 0x5000, P | W));
@@ -129,7 +130,7 @@ START_TEST(cost_changes_nothing) {
     ck_assert_uint_eq(c.refs, 1);
     ck_assert_uint_eq(c.native, 4);
     ck_assert_mem_eq(&before, &f.stats, sizeof(before));
-    ck_assert_uint_eq(go(GVA, PN_READ), PN_OUT_MAPPED);
+    ck_assert_uint_eq(go(GVA, PN_READ, PN_TLB_SUPER), PN_OUT_MAPPED);
     pn_mmu_walk_cost(f.vcpu, GVA + 4096, PN_READ, PN_TLB_SUPER, &c);
     ck_assert(!c.complete); /* a #PF at the last level */
     ck_assert_uint_eq(c.native, 4);
@@ -147,13 +148,13 @@ static const struct pn_event_rec *event(enum pn_event id, unsigned nth) {
     return NULL;
 }
 
-START_TEST(violations) {
+START_TEST(each_missing_frame_is_one_violation) {
     pn_mmu_options_default(&opt);
     opt.large_pages = 0;
     begin(PN_MMU_TDP, 16 * MIB, 2 * MIB, 0);
     paging(4, map_page(4, 1, 0, GVA, 0x5000, P | W | A));
     f.ring.mask = ~0ull;
-    ck_assert_int_eq(go(GVA, PN_READ), PN_OUT_MAPPED);
+    ck_assert_int_eq(go(GVA, PN_READ, PN_TLB_SUPER), PN_OUT_MAPPED);
     /* four tables and the page, each in a frame of its own; every exit starts over */
     ck_assert_uint_eq(stat(PN_STAT_ept_violation), 5);
     ck_assert_uint_eq(stat(PN_STAT_pf_taken), 5);
@@ -172,14 +173,14 @@ START_TEST(violations) {
     ck_assert_uint_eq(last->arg[3], 1);
     ck_assert_ptr_null(event(PN_EV_ept_violation, 5));
     /* D of the leaf is set by the store, and a write tag waits for it */
-    ck_assert(!hit(GVA, PN_WRITE));
+    ck_assert(!hit(GVA, PN_WRITE, PN_TLB_SUPER));
     ck_assert_uint_eq(leaf(0x5000).pte & (EPT_A | EPT_D | EPT_W), EPT_A | EPT_W);
-    ck_assert_int_eq(go(GVA, PN_WRITE), PN_OUT_MAPPED);
-    ck_assert(hit(GVA, PN_WRITE));
+    ck_assert_int_eq(go(GVA, PN_WRITE, PN_TLB_SUPER), PN_OUT_MAPPED);
+    ck_assert(hit(GVA, PN_WRITE, PN_TLB_SUPER));
     ck_assert_uint_eq(leaf(0x5000).pte & EPT_D, EPT_D);
     /* and D of the guest's table by the walker's store of D there */
-    ck_assert_uint_eq(leaf(gpte_at(4, TABLES, GVA, 1)).pte & EPT_D, EPT_D);
-    ck_assert_uint_eq(leaf(TABLES).pte & EPT_D, 0); /* A was set: nothing stored */
+    ck_assert_uint_eq(leaf(gpte_in(4, ROOT, GVA, 1)).pte & EPT_D, EPT_D);
+    ck_assert_uint_eq(leaf(ROOT).pte & EPT_D, 0); /* A was set: nothing stored */
     ck_assert_uint_eq(stat(PN_STAT_ept_violation), 5);
     end();
 }
@@ -189,11 +190,11 @@ START_TEST(guest_faults_do_not_exit) {
     pn_mmu_options_default(&opt);
     begin(PN_MMU_TDP, 16 * MIB, 2 * MIB, 0);
     paging(4, map_page(4, 1, 0, GVA, 0x5000, P));
-    ck_assert_int_eq(go(GVA, PN_READ), PN_OUT_MAPPED);
+    ck_assert_int_eq(go(GVA, PN_READ, PN_TLB_SUPER), PN_OUT_MAPPED);
     uint64_t exits = stat(PN_STAT_ept_violation);
-    ck_assert_int_eq(go(GVA, PN_WRITE), PN_OUT_GUEST_PF);
+    ck_assert_int_eq(go(GVA, PN_WRITE, PN_TLB_SUPER), PN_OUT_GUEST_PF);
     ck_assert_uint_eq(x.fault.error, PN_PF_PRESENT | PN_PF_WRITE);
-    ck_assert_int_eq(go(GVA + 4096, PN_READ), PN_OUT_GUEST_PF);
+    ck_assert_int_eq(go(GVA + 4096, PN_READ, PN_TLB_SUPER), PN_OUT_GUEST_PF);
     ck_assert_uint_eq(x.fault.error, 0);
     ck_assert_uint_eq(x.fault.address, GVA + 4096);
     ck_assert_uint_eq(stat(PN_STAT_ept_violation), exits);
@@ -202,20 +203,20 @@ START_TEST(guest_faults_do_not_exit) {
 }
 END_TEST
 
-START_TEST(mmio_by_misconfiguration) {
+START_TEST(mmio_is_remembered_by_a_misconfigured_entry) {
     pn_mmu_options_default(&opt);
     opt.large_pages = 0;
     begin(PN_MMU_TDP, 16 * MIB, 2 * MIB, 0);
     pn_gpa root = map_page(4, 1, 0, GVA, 0xfee00000, P | W);
     paging(4, root);
-    ck_assert_int_eq(go(GVA + 0x20, PN_READ), PN_OUT_MMIO);
+    ck_assert_int_eq(go(GVA + 0x20, PN_READ, PN_TLB_SUPER), PN_OUT_MMIO);
     ck_assert_uint_eq(x.gpa, 0xfee00020);
     ck_assert_ptr_null(x.hva);
     ck_assert_uint_eq(stat(PN_STAT_pf_mmio), 1);
     ck_assert(ept_misconfigured(leaf(0xfee00000).pte, 1));
     uint64_t exits = stat(PN_STAT_ept_violation);
-    ck_assert_int_eq(go(GVA, PN_WRITE), PN_OUT_MMIO);
-    ck_assert_int_eq(go(GVA, PN_READ), PN_OUT_MMIO);
+    ck_assert_int_eq(go(GVA, PN_WRITE, PN_TLB_SUPER), PN_OUT_MMIO);
+    ck_assert_int_eq(go(GVA, PN_READ, PN_TLB_SUPER), PN_OUT_MMIO);
     ck_assert_uint_eq(stat(PN_STAT_ept_violation), exits);
     ck_assert_uint_eq(stat(PN_STAT_ept_misconfig), 2);
     ck_assert_uint_eq(stat(PN_STAT_pf_mmio_spte), 2);
@@ -223,17 +224,17 @@ START_TEST(mmio_by_misconfiguration) {
     struct pn_memslot s = {.id = 1, .gpa = 0xfee00000, .size = 4096, .hva = f.mem + MIB};
     ck_assert_int_eq(pn_mmu_slot_set(f.mmu, &s), 0);
     clean();
-    ck_assert_int_eq(go(GVA, PN_READ), PN_OUT_MAPPED);
+    ck_assert_int_eq(go(GVA, PN_READ, PN_TLB_SUPER), PN_OUT_MAPPED);
     ck_assert_ptr_eq(x.hva, f.mem + MIB);
     s.size = 0;
     ck_assert_int_eq(pn_mmu_slot_set(f.mmu, &s), 0);
-    ck_assert(!hit(GVA, PN_READ));
-    ck_assert_int_eq(go(GVA, PN_READ), PN_OUT_MMIO);
+    ck_assert(!hit(GVA, PN_READ, PN_TLB_SUPER));
+    ck_assert_int_eq(go(GVA, PN_READ, PN_TLB_SUPER), PN_OUT_MMIO);
     end();
 }
 END_TEST
 
-START_TEST(read_only_slot) {
+START_TEST(a_store_to_a_read_only_slot_violates_each_time) {
     pn_mmu_options_default(&opt);
     begin(PN_MMU_TDP, 16 * MIB, 2 * MIB, 0);
     struct pn_memslot s = {.id = 1,
@@ -243,12 +244,12 @@ START_TEST(read_only_slot) {
                            .hva = f.mem + 8 * MIB};
     ck_assert_int_eq(pn_mmu_slot_set(f.mmu, &s), 0);
     paging(4, map_page(4, 1, 0, GVA, 0xe0000000, P | W));
-    ck_assert_int_eq(go(GVA, PN_WRITE), PN_OUT_MMIO);
-    ck_assert_int_eq(go(GVA, PN_READ), PN_OUT_MAPPED);
+    ck_assert_int_eq(go(GVA, PN_WRITE, PN_TLB_SUPER), PN_OUT_MMIO);
+    ck_assert_int_eq(go(GVA, PN_READ, PN_TLB_SUPER), PN_OUT_MAPPED);
     ck_assert_uint_eq(leaf(0xe0000000).level, 2);
     ck_assert_uint_eq(leaf(0xe0000000).pte & EPT_W, 0);
     f.ring.mask = ~0ull;
-    ck_assert_int_eq(go(GVA, PN_WRITE), PN_OUT_MMIO);
+    ck_assert_int_eq(go(GVA, PN_WRITE, PN_TLB_SUPER), PN_OUT_MMIO);
     ck_assert_uint_eq(event(PN_EV_ept_violation, 0)->arg[2],
                       EPT_Q_WRITE | EPT_Q_GVA | EPT_Q_FINAL |
                           (EPT_R | EPT_X) << EPT_Q_GRANT_SHIFT);
@@ -258,7 +259,7 @@ START_TEST(read_only_slot) {
 END_TEST
 
 /* Source: SDM, "EPT Misconfigurations". */
-START_TEST(misconfigurations) {
+START_TEST(misconfigurations_are_those_of_the_manual) {
     const uint64_t rwx = EPT_RWX, wb = EPT_MT_WB;
     ck_assert(!ept_misconfigured(0, 1));
     ck_assert(!ept_misconfigured(EPT_PS | wb | 0x5000, 4)); /* not present */
@@ -284,19 +285,19 @@ START_TEST(misconfigurations) {
 END_TEST
 
 /* A guest table where there is no memory reads as ones. */
-START_TEST(tables_without_memory) {
+START_TEST(a_table_without_memory_reads_as_ones) {
     pn_mmu_options_default(&opt);
     begin(PN_MMU_TDP, 16 * MIB, 2 * MIB, 0);
     pn_gpa root = new_table();
     *fixture_q(&f, root + 8 * (GVA >> 39 & 511)) = 0xfe000000 | P | W;
     paging(4, root);
     for (unsigned i = 0; i < 2; i++) {
-        ck_assert_int_eq(go(GVA, PN_READ), PN_OUT_GUEST_PF);
+        ck_assert_int_eq(go(GVA, PN_READ, PN_TLB_SUPER), PN_OUT_GUEST_PF);
         ck_assert_uint_eq(x.fault.error, PN_PF_PRESENT | PN_PF_RSVD);
     }
     ck_assert_uint_eq(stat(PN_STAT_ept_misconfig), 1);
     paging(4, 0xfd000000);
-    ck_assert_int_eq(go(GVA, PN_READ), PN_OUT_GUEST_PF);
+    ck_assert_int_eq(go(GVA, PN_READ, PN_TLB_SUPER), PN_OUT_GUEST_PF);
     end();
 }
 END_TEST
@@ -308,16 +309,16 @@ START_TEST(invlpg_drops_all_of_a_large_page) {
     begin(PN_MMU_TDP, 16 * MIB, 2 * MIB, 0);
     pn_gpa root = map_page(4, 2, 0, GVA, 4 * MIB, P | W | A | D);
     paging(4, root);
-    ck_assert_int_eq(go(GVA + 0x5000, PN_READ), PN_OUT_MAPPED);
-    ck_assert_int_eq(go(GVA + 0x6000, PN_FETCH), PN_OUT_MAPPED);
+    ck_assert_int_eq(go(GVA + 0x5000, PN_READ, PN_TLB_SUPER), PN_OUT_MAPPED);
+    ck_assert_int_eq(go(GVA + 0x6000, PN_FETCH, PN_TLB_SUPER), PN_OUT_MAPPED);
     uint64_t gen = f.view.fetch_gen;
     map_page(4, 2, root, GVA, 6 * MIB, P | W | A | D);
-    ck_assert(hit(GVA + 0x5000, PN_READ)); /* as the architecture allows */
+    ck_assert(hit(GVA + 0x5000, PN_READ, PN_TLB_SUPER)); /* as the architecture allows */
     pn_mmu_invlpg(f.vcpu, GVA + 0x1f0000);
-    ck_assert(!hit(GVA + 0x5000, PN_READ));
-    ck_assert(!hit(GVA + 0x6000, PN_FETCH));
+    ck_assert(!hit(GVA + 0x5000, PN_READ, PN_TLB_SUPER));
+    ck_assert(!hit(GVA + 0x6000, PN_FETCH, PN_TLB_SUPER));
     ck_assert_uint_ne(f.view.fetch_gen, gen);
-    ck_assert_int_eq(go(GVA + 0x5000, PN_READ), PN_OUT_MAPPED);
+    ck_assert_int_eq(go(GVA + 0x5000, PN_READ, PN_TLB_SUPER), PN_OUT_MAPPED);
     ck_assert_uint_eq(x.gpa, 6 * MIB + 0x5000);
     end();
 }
@@ -325,14 +326,14 @@ END_TEST
 
 /* Jump caches outlive TLB entries: the flush of an address that was fetched from counts
  * even when the TLB has forgotten it, and that of another does not. */
-START_TEST(fetch_generation) {
+START_TEST(a_flush_of_fetched_code_changes_the_fetch_generation) {
     pn_mmu_options_default(&opt);
     begin(PN_MMU_TDP, 16 * MIB, 2 * MIB, 0);
     pn_gpa root = map_page(4, 1, 0, GVA, 0x5000, P | W);
     map_page(4, 1, root, GVA + 0x1000, 0x6000, P | W);
     paging(4, root);
-    ck_assert_int_eq(go(GVA, PN_FETCH), PN_OUT_MAPPED);
-    ck_assert_int_eq(go(GVA + 0x1000, PN_READ), PN_OUT_MAPPED);
+    ck_assert_int_eq(go(GVA, PN_FETCH, PN_TLB_SUPER), PN_OUT_MAPPED);
+    ck_assert_int_eq(go(GVA + 0x1000, PN_READ, PN_TLB_SUPER), PN_OUT_MAPPED);
     uint64_t gen = f.view.fetch_gen;
     pn_mmu_drop_tlb(f.vcpu);
     ck_assert_uint_eq(f.view.fetch_gen, gen);
@@ -341,7 +342,7 @@ START_TEST(fetch_generation) {
     pn_mmu_invlpg(f.vcpu, GVA);
     ck_assert_uint_ne(f.view.fetch_gen, gen);
     gen = f.view.fetch_gen;
-    ck_assert_int_eq(go(GVA, PN_FETCH), PN_OUT_MAPPED);
+    ck_assert_int_eq(go(GVA, PN_FETCH, PN_TLB_SUPER), PN_OUT_MAPPED);
     struct pn_memslot s = {.size = 0}; /* the page itself goes */
     pn_mmu_slot_set(f.mmu, &s);
     ck_assert_uint_ne(f.view.fetch_gen, gen);
@@ -349,7 +350,7 @@ START_TEST(fetch_generation) {
 }
 END_TEST
 
-START_TEST(tags_by_pcid) {
+START_TEST(pcids_keep_their_tlb_entries_apart) {
     pn_mmu_options_default(&opt);
     begin(PN_MMU_TDP, 16 * MIB, 2 * MIB, 0);
     pn_gpa one = map_page(4, 1, 0, GVA, 0x5000, P | W);
@@ -357,40 +358,40 @@ START_TEST(tags_by_pcid) {
     struct pn_paging p = fixture_paging(4, one | 1);
     p.cr4 |= 1u << 17;
     pn_mmu_set_paging(f.vcpu, &p);
-    ck_assert_int_eq(go(GVA, PN_READ), PN_OUT_MAPPED);
+    ck_assert_int_eq(go(GVA, PN_READ, PN_TLB_SUPER), PN_OUT_MAPPED);
     pn_mmu_set_cr3(f.vcpu, two | 2, true, NULL);
-    ck_assert(!hit(GVA, PN_READ));
-    ck_assert_int_eq(go(GVA, PN_READ), PN_OUT_MAPPED);
+    ck_assert(!hit(GVA, PN_READ, PN_TLB_SUPER));
+    ck_assert_int_eq(go(GVA, PN_READ, PN_TLB_SUPER), PN_OUT_MAPPED);
     ck_assert_uint_eq(x.gpa, 0x6000);
     pn_mmu_set_cr3(f.vcpu, one | 1, true, NULL);
-    ck_assert(hit(GVA, PN_READ)); /* kept */
+    ck_assert(hit(GVA, PN_READ, PN_TLB_SUPER)); /* kept */
     pn_mmu_set_cr3(f.vcpu, two | 2, false, NULL);
-    ck_assert(!hit(GVA, PN_READ)); /* its own PCID was flushed */
+    ck_assert(!hit(GVA, PN_READ, PN_TLB_SUPER)); /* its own PCID was flushed */
     pn_mmu_set_cr3(f.vcpu, one | 1, true, NULL);
-    ck_assert(hit(GVA, PN_READ));
+    ck_assert(hit(GVA, PN_READ, PN_TLB_SUPER));
     pn_mmu_invlpg(f.vcpu, GVA);
-    ck_assert(!hit(GVA, PN_READ));
-    ck_assert_int_eq(go(GVA, PN_READ), PN_OUT_MAPPED);
-    ck_assert_int_eq(go(GVA, PN_READ), PN_OUT_MAPPED);
+    ck_assert(!hit(GVA, PN_READ, PN_TLB_SUPER));
+    ck_assert_int_eq(go(GVA, PN_READ, PN_TLB_SUPER), PN_OUT_MAPPED);
+    ck_assert_int_eq(go(GVA, PN_READ, PN_TLB_SUPER), PN_OUT_MAPPED);
     pn_mmu_set_cr3(f.vcpu, two | 2, true, NULL);
-    ck_assert_int_eq(go(GVA, PN_READ), PN_OUT_MAPPED);
+    ck_assert_int_eq(go(GVA, PN_READ, PN_TLB_SUPER), PN_OUT_MAPPED);
     pn_mmu_invpcid(f.vcpu, 0, 1, GVA);
-    ck_assert(hit(GVA, PN_READ));
+    ck_assert(hit(GVA, PN_READ, PN_TLB_SUPER));
     pn_mmu_set_cr3(f.vcpu, one | 1, true, NULL);
-    ck_assert(!hit(GVA, PN_READ));
-    ck_assert_int_eq(go(GVA, PN_READ), PN_OUT_MAPPED);
+    ck_assert(!hit(GVA, PN_READ, PN_TLB_SUPER));
+    ck_assert_int_eq(go(GVA, PN_READ, PN_TLB_SUPER), PN_OUT_MAPPED);
     /* with global pages INVLPG reaches every PCID */
     p.cr3 = one | 1;
     p.cr4 |= 1u << 7;
     pn_mmu_set_paging(f.vcpu, &p);
-    ck_assert_int_eq(go(GVA, PN_READ), PN_OUT_MAPPED);
+    ck_assert_int_eq(go(GVA, PN_READ, PN_TLB_SUPER), PN_OUT_MAPPED);
     pn_mmu_set_cr3(f.vcpu, two | 2, true, NULL);
     pn_mmu_invlpg(f.vcpu, GVA);
     pn_mmu_set_cr3(f.vcpu, one | 1, true, NULL);
-    ck_assert(!hit(GVA, PN_READ));
-    ck_assert_int_eq(go(GVA, PN_READ), PN_OUT_MAPPED);
+    ck_assert(!hit(GVA, PN_READ, PN_TLB_SUPER));
+    ck_assert_int_eq(go(GVA, PN_READ, PN_TLB_SUPER), PN_OUT_MAPPED);
     pn_mmu_invpcid(f.vcpu, 2, 0, 0);
-    ck_assert(!hit(GVA, PN_READ));
+    ck_assert(!hit(GVA, PN_READ, PN_TLB_SUPER));
     end();
 }
 END_TEST
@@ -398,7 +399,7 @@ END_TEST
 /* ---- Bounds ---- */
 
 /* A guest that touches a frame in every corner of the address space. */
-START_TEST(page_budget) {
+START_TEST(the_page_budget_holds) {
     pn_mmu_options_default(&opt);
     opt.page_budget = 64;
     begin(PN_MMU_TDP, 16 * MIB, 2 * MIB, 0);
@@ -409,7 +410,8 @@ START_TEST(page_budget) {
         pn_gpa gpa = rnd(&rng) & ((1ull << 46) - 1) & ~0xfffull;
         map_page(4, 1, root, GVA, gpa, P | W);
         pn_mmu_invlpg(f.vcpu, GVA);
-        ck_assert_int_eq(go(GVA, PN_READ), gpa < 16 * MIB ? PN_OUT_MAPPED : PN_OUT_MMIO);
+        ck_assert_int_eq(go(GVA, PN_READ, PN_TLB_SUPER),
+                         gpa < 16 * MIB ? PN_OUT_MAPPED : PN_OUT_MMIO);
         ck_assert_uint_le(stat(PN_STAT_sp_pages), 64);
     }
     ck_assert_uint_gt(stat(PN_STAT_mmu_recycled), 1000);
@@ -418,7 +420,7 @@ START_TEST(page_budget) {
 }
 END_TEST
 
-START_TEST(levels) {
+START_TEST(creation_and_options_refuse_what_is_not_there) {
     pn_mmu_options_default(&opt);
     struct pn_mmu_config cfg = {.kind = PN_MMU_TDP, .opt = opt, .maxphyaddr = 52};
     struct pn_mmu *mmu;
@@ -446,12 +448,12 @@ static void ck_seen(uint64_t *word, uint64_t value) {
     clean();
 }
 
-START_TEST(audit) {
+START_TEST(the_audit_sees_each_broken_invariant) {
     pn_mmu_options_default(&opt);
     opt.large_pages = 0;
     begin(PN_MMU_TDP, 16 * MIB, 2 * MIB, 0);
     paging(4, map_page(4, 1, 0, GVA, 0x5000, P | W));
-    ck_assert_int_eq(go(GVA, PN_WRITE), PN_OUT_MAPPED);
+    ck_assert_int_eq(go(GVA, PN_WRITE, PN_TLB_SUPER), PN_OUT_MAPPED);
     ck_assert_int_eq(pn_mmu_track_add(f.mmu, 7), 0);
     clean();
     struct ewalk w = leaf(0x5000);
@@ -471,22 +473,15 @@ START_TEST(audit) {
 }
 END_TEST
 
-int main(void) {
-    const TTest *const tests[] = {cost_in_two_dimensions,
-                                  cost_of_short_walks,
-                                  cost_of_shadow,
-                                  cost_changes_nothing,
-                                  violations,
-                                  guest_faults_do_not_exit,
-                                  mmio_by_misconfiguration,
-                                  read_only_slot,
-                                  misconfigurations,
-                                  tables_without_memory,
-                                  invlpg_drops_all_of_a_large_page,
-                                  fetch_generation,
-                                  tags_by_pcid,
-                                  page_budget,
-                                  levels,
-                                  audit};
-    return run_suite("mmu tdp", tests, sizeof(tests) / sizeof(tests[0]));
-}
+SUITE("mmu tdp", .timeout = 120,
+      .tests = {a_cold_walk_costs_what_theory_says, a_walk_of_few_levels_costs_less,
+                a_shadow_walk_costs_one_dimension, asking_for_the_cost_changes_nothing,
+                each_missing_frame_is_one_violation, guest_faults_do_not_exit,
+                mmio_is_remembered_by_a_misconfigured_entry,
+                a_store_to_a_read_only_slot_violates_each_time,
+                misconfigurations_are_those_of_the_manual,
+                a_table_without_memory_reads_as_ones, invlpg_drops_all_of_a_large_page,
+                a_flush_of_fetched_code_changes_the_fetch_generation,
+                pcids_keep_their_tlb_entries_apart, the_page_budget_holds,
+                creation_and_options_refuse_what_is_not_there,
+                the_audit_sees_each_broken_invariant})

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* TDP: large mappings split and recovered, write tracking, both dirty logs. */
-#include "tdp_guest.h"
+#include "guest.h"
+#include "tests/suite.h"
 
-#define SIZE (16 * MIB)
-#define DATA (8 * MIB) /* mapped at GVA by 4 KiB pages, 4 MiB of it */
-
+/* DATA is mapped at GVA by 4 KiB pages, 4 MiB of it. */
 static void begin_mapped(void) {
-    begin(PN_MMU_TDP, SIZE, 2 * MIB, 0);
+    begin(PN_MMU_TDP, MEM, 2 * MIB, 0);
     pn_gpa root = 0;
     for (pn_gpa o = 0; o < 4 * MIB; o += PN_PAGE_SIZE)
         root = map_page(4, 1, root, GVA + o, DATA + o, P | W | A | D);
@@ -14,15 +13,15 @@ static void begin_mapped(void) {
 }
 
 static void relog(uint32_t flags) {
-    struct pn_memslot s = {.flags = flags, .size = SIZE, .hva = f.mem};
+    struct pn_memslot s = {.flags = flags, .size = MEM, .hva = f.mem};
     ck_assert_int_eq(pn_mmu_slot_set(f.mmu, &s), 0);
     clean();
 }
 
-static uint64_t bitmap[SIZE / PN_PAGE_SIZE / 64];
+static uint64_t bitmap[MEM / PN_PAGE_SIZE / 64];
 
 static long harvest(void) {
-    long n = pn_mmu_dirty_harvest(f.mmu, 0, bitmap, SIZE / PN_PAGE_SIZE / 64);
+    long n = pn_mmu_dirty_harvest(f.mmu, 0, bitmap, MEM / PN_PAGE_SIZE / 64);
     clean();
     return n;
 }
@@ -33,7 +32,7 @@ static bool logged(pn_gpa gpa) {
 
 /* ---- Write tracking ---- */
 
-START_TEST(tracking_splits) {
+START_TEST(tracking_a_frame_splits_its_large_mapping) {
     pn_mmu_options_default(&opt);
     begin_mapped();
     ck_assert_int_eq(store(GVA + 0x5000, 1), PN_OUT_MAPPED);
@@ -47,17 +46,17 @@ START_TEST(tracking_splits) {
     ck_assert_uint_eq(stat(PN_STAT_pages_2m), 1);
     ck_assert_uint_eq(stat(PN_STAT_pages_4k), 512);
     ck_assert_uint_eq(stat(PN_STAT_large_split), 1);
-    ck_assert(!hit(GVA + 0x5000, PN_WRITE));
-    ck_assert(hit(GVA + 0x5000, PN_READ));
-    ck_assert(hit(GVA + 0x6000, PN_WRITE));
+    ck_assert(!hit(GVA + 0x5000, PN_WRITE, PN_TLB_SUPER));
+    ck_assert(hit(GVA + 0x5000, PN_READ, PN_TLB_SUPER));
+    ck_assert(hit(GVA + 0x6000, PN_WRITE, PN_TLB_SUPER));
     ck_assert_int_eq(store(GVA + 0x5008, 3), PN_OUT_TRACKED);
     ck_assert_uint_eq(f.track.calls, 1);
     ck_assert_uint_eq(f.track.gpa, DATA + 0x5008);
     ck_assert_uint_eq(f.track.size, 8);
     ck_assert_uint_eq(*fixture_q(&f, DATA + 0x5008), 3);
-    ck_assert(!hit(GVA + 0x5000, PN_WRITE));
+    ck_assert(!hit(GVA + 0x5000, PN_WRITE, PN_TLB_SUPER));
     ck_assert_uint_eq(stat(PN_STAT_pf_tracked), 1);
-    ck_assert_int_eq(go(GVA + 0x5000, PN_READ), PN_OUT_MAPPED);
+    ck_assert_int_eq(go(GVA + 0x5000, PN_READ, PN_TLB_SUPER), PN_OUT_MAPPED);
     ck_assert_int_eq(store(GVA + 0x7000, 3), PN_OUT_MAPPED);
     /* the last user lets go: the next violation there makes it one page again */
     pn_mmu_track_remove(f.mmu, gfn);
@@ -66,14 +65,14 @@ START_TEST(tracking_splits) {
     ck_assert_uint_eq(stat(PN_STAT_large_recovered), 1);
     ck_assert_uint_eq(stat(PN_STAT_pages_2m), 2);
     ck_assert_uint_eq(stat(PN_STAT_pages_4k), 0);
-    ck_assert(hit(GVA + 0x7000, PN_WRITE)); /* the TLB did not mind */
+    ck_assert(hit(GVA + 0x7000, PN_WRITE, PN_TLB_SUPER)); /* the TLB did not mind */
     ck_assert_int_eq(store(GVA + 0x9000, 4), PN_OUT_MAPPED);
     end();
 }
 END_TEST
 
 /* 1 GiB, one frame tracked: 511 mappings of 2 MiB, 512 of 4 KiB. */
-START_TEST(tracking_splits_a_gigabyte) {
+START_TEST(tracking_a_frame_of_a_gigabyte_leaves_the_rest_large) {
     pn_mmu_options_default(&opt);
     begin(PN_MMU_TDP, 2 * GIB, GIB, 0);
     pn_gpa root = map_page(4, 3, 0, GVA & ~(GIB - 1), GIB, P | W);
@@ -101,18 +100,18 @@ START_TEST(tracking_splits_a_gigabyte) {
 END_TEST
 
 /* The walker's A and D in a tracked page are told of, and done. */
-START_TEST(tracked_guest_table) {
+START_TEST(the_walkers_a_and_d_in_a_tracked_page_are_told) {
     pn_mmu_options_default(&opt);
-    begin(PN_MMU_TDP, SIZE, 2 * MIB, 0);
+    begin(PN_MMU_TDP, MEM, 2 * MIB, 0);
     pn_gpa root = map_page(4, 1, 0, GVA, DATA, P | W);
     paging(4, root);
-    pn_gpa at = gpte_at(4, root, GVA, 1);
+    pn_gpa at = gpte_in(4, root, GVA, 1);
     ck_assert_int_eq(pn_mmu_track_add(f.mmu, at >> 12), 0);
-    ck_assert_int_eq(go(GVA, PN_READ), PN_OUT_MAPPED);
+    ck_assert_int_eq(go(GVA, PN_READ, PN_TLB_SUPER), PN_OUT_MAPPED);
     ck_assert_uint_eq(f.track.calls, 1);
     ck_assert_uint_eq(f.track.gpa, at);
     ck_assert_uint_eq(*fixture_q(&f, at) & (A | D), A);
-    ck_assert_int_eq(go(GVA, PN_WRITE), PN_OUT_MAPPED);
+    ck_assert_int_eq(go(GVA, PN_WRITE, PN_TLB_SUPER), PN_OUT_MAPPED);
     ck_assert_uint_eq(f.track.calls, 2);
     ck_assert_uint_eq(*fixture_q(&f, at) & (A | D), A | D);
     ck_assert_uint_eq(stat(PN_STAT_pf_tracked), 2);
@@ -123,7 +122,7 @@ END_TEST
 
 /* ---- Logging begins, large mappings ---- */
 
-START_TEST(eager_split) {
+START_TEST(logging_splits_at_once) {
     pn_mmu_options_default(&opt);
     ck_assert_uint_eq(opt.eager_split, 1);
     begin_mapped();
@@ -134,8 +133,8 @@ START_TEST(eager_split) {
     ck_assert_uint_eq(stat(PN_STAT_large_split), 3);
     ck_assert_uint_eq(stat(PN_STAT_pages_2m), 0);
     ck_assert_uint_eq(stat(PN_STAT_pages_4k), 3 * 512);
-    ck_assert(!hit(GVA, PN_WRITE));
-    ck_assert(hit(GVA, PN_READ));
+    ck_assert(!hit(GVA, PN_WRITE, PN_TLB_SUPER));
+    ck_assert(hit(GVA, PN_READ, PN_TLB_SUPER));
     ck_assert_int_eq(store(GVA, 2), PN_OUT_MAPPED);
     ck_assert_uint_eq(stat(PN_STAT_pf_dirty_log), 1);
     ck_assert_uint_eq(stat(PN_STAT_large_split), 3);
@@ -150,7 +149,7 @@ START_TEST(eager_split) {
 }
 END_TEST
 
-START_TEST(split_on_fault) {
+START_TEST(logging_splits_at_the_first_write) {
     pn_mmu_options_default(&opt);
     opt.eager_split = 0;
     begin_mapped();
@@ -161,7 +160,8 @@ START_TEST(split_on_fault) {
     ck_assert_uint_eq(stat(PN_STAT_pages_2m), 3);
     pn_mmu_drop_tlb(f.vcpu);
     uint64_t exits = stat(PN_STAT_ept_violation);
-    ck_assert_int_eq(go(GVA + 0x3000, PN_READ), PN_OUT_MAPPED); /* reads do not split */
+    ck_assert_int_eq(go(GVA + 0x3000, PN_READ, PN_TLB_SUPER),
+                     PN_OUT_MAPPED); /* reads do not split */
     ck_assert_uint_eq(stat(PN_STAT_ept_violation), exits);
     ck_assert_int_eq(store(GVA + 0x3000, 2), PN_OUT_MAPPED);
     clean();
@@ -179,7 +179,7 @@ START_TEST(split_on_fault) {
 END_TEST
 
 /* A frame that is tracked stays small when logging ends; with large_pages=0 all do. */
-START_TEST(recovery_knows_its_limits) {
+START_TEST(a_tracked_frame_stays_small_when_logging_ends) {
     pn_mmu_options_default(&opt);
     begin_mapped();
     ck_assert_int_eq(store(GVA, 1), PN_OUT_MAPPED);
@@ -218,7 +218,7 @@ static void log_by(enum pn_dirty_tracker method, bool eager) {
         for (unsigned i = 0; i < 40; i++)
             for (unsigned again = 0; again < 2; again++)
                 ck_assert_int_eq(store(GVA + i * 7 * 4096, round), PN_OUT_MAPPED);
-        ck_assert_int_eq(go(GVA + 0x3000, PN_READ), PN_OUT_MAPPED);
+        ck_assert_int_eq(go(GVA + 0x3000, PN_READ, PN_TLB_SUPER), PN_OUT_MAPPED);
         ck_assert_int_eq(harvest(), 40);
         for (unsigned i = 0; i < 40 * 7; i++)
             ck_assert_int_eq(logged(DATA + i * 4096), i % 7 == 0);
@@ -234,29 +234,29 @@ static void log_by(enum pn_dirty_tracker method, bool eager) {
     /* a device's write, and the walker's */
     uint64_t v = 5;
     pn_mmu_write_phys(f.mmu, DATA + 0x3000, &v, 8);
-    pn_gpa at = gpte_at(4, TABLES, GVA + 0x4000, 1);
+    pn_gpa at = gpte_in(4, ROOT, GVA + 0x4000, 1);
     *fixture_q(&f, at) &= ~(A | D);
     pn_mmu_invlpg(f.vcpu, GVA + 0x4000);
-    ck_assert_int_eq(go(GVA + 0x4000, PN_READ), PN_OUT_MAPPED);
+    ck_assert_int_eq(go(GVA + 0x4000, PN_READ, PN_TLB_SUPER), PN_OUT_MAPPED);
     ck_assert_int_eq(harvest(), 2);
     ck_assert(logged(DATA + 0x3000) && logged(at & PN_PAGE_MASK));
     /* a log moves with its slot */
     ck_assert_int_eq(store(GVA, 9), PN_OUT_MAPPED);
     struct pn_memslot s = {
-        .flags = PN_SLOT_LOG_DIRTY, .gpa = GIB, .size = SIZE, .hva = f.mem};
+        .flags = PN_SLOT_LOG_DIRTY, .gpa = GIB, .size = MEM, .hva = f.mem};
     ck_assert_int_eq(pn_mmu_slot_set(f.mmu, &s), 0);
     ck_assert_int_eq(harvest(), 1);
     ck_assert(logged(DATA));
     end();
 }
 
-START_TEST(log_by_write_protection) {
+START_TEST(the_log_by_write_protection_misses_nothing) {
     log_by(PN_TRACKER_WP, true);
     log_by(PN_TRACKER_WP, false);
 }
 END_TEST
 
-START_TEST(log_by_d_bits) {
+START_TEST(the_log_by_d_bits_misses_nothing) {
     log_by(PN_TRACKER_DBIT, true);
     log_by(PN_TRACKER_DBIT, false);
 }
@@ -274,7 +274,7 @@ START_TEST(d_bits_outlive_their_tables) {
     for (unsigned i = 0; i < 200; i++) {
         map_page(4, 1, root, GVA + 8 * MIB, GIB + i * (64 * MIB), P | W | A | D);
         pn_mmu_invlpg(f.vcpu, GVA + 8 * MIB);
-        ck_assert_int_eq(go(GVA + 8 * MIB, PN_READ), PN_OUT_MMIO);
+        ck_assert_int_eq(go(GVA + 8 * MIB, PN_READ, PN_TLB_SUPER), PN_OUT_MMIO);
     }
     ck_assert_uint_gt(stat(PN_STAT_mmu_recycled), 0);
     ck_assert_uint_ge(harvest(), 1);
@@ -283,7 +283,7 @@ START_TEST(d_bits_outlive_their_tables) {
     pn_mmu_zap_all(f.mmu);
     clean();
     ck_assert_uint_eq(stat(PN_STAT_sp_pages), 0);
-    ck_assert(!hit(GVA + 0x1000, PN_READ));
+    ck_assert(!hit(GVA + 0x1000, PN_READ, PN_TLB_SUPER));
     ck_assert_uint_ge(harvest(), 1);
     ck_assert(logged(DATA + 0x1000));
     end();
@@ -291,9 +291,9 @@ START_TEST(d_bits_outlive_their_tables) {
 END_TEST
 
 /* Pages seen at many addresses: the hint gives up, and finds itself again. */
-START_TEST(many_aliases) {
+START_TEST(the_hint_of_a_page_with_many_aliases_recovers) {
     pn_mmu_options_default(&opt);
-    begin(PN_MMU_TDP, SIZE, 2 * MIB, 0);
+    begin(PN_MMU_TDP, MEM, 2 * MIB, 0);
     pn_gpa root = new_table();
     paging(4, root);
     for (unsigned i = 0; i < 20; i++) {
@@ -305,30 +305,26 @@ START_TEST(many_aliases) {
     ck_assert_int_eq(pn_mmu_track_add(f.mmu, DATA >> 12), 0);
     clean();
     for (unsigned i = 0; i < 20; i++) {
-        ck_assert(!hit(GVA + i * 4096, PN_WRITE));
-        ck_assert(hit(GVA + i * 4096, PN_READ));
+        ck_assert(!hit(GVA + i * 4096, PN_WRITE, PN_TLB_SUPER));
+        ck_assert(hit(GVA + i * 4096, PN_READ, PN_TLB_SUPER));
     }
     pn_mmu_track_remove(f.mmu, DATA >> 12);
     pn_mmu_drop_tlb(f.vcpu);
     ck_assert_int_eq(store(GVA, 1), PN_OUT_MAPPED);
     ck_assert_int_eq(pn_mmu_track_add(f.mmu, DATA >> 12), 0);
     ck_assert(!(s->rmap[DATA >> 12] & HINT_MANY));
-    ck_assert(!hit(GVA, PN_WRITE));
+    ck_assert(!hit(GVA, PN_WRITE, PN_TLB_SUPER));
     pn_mmu_track_remove(f.mmu, DATA >> 12);
     end();
 }
 END_TEST
 
-int main(void) {
-    const TTest *const tests[] = {tracking_splits,
-                                  tracking_splits_a_gigabyte,
-                                  tracked_guest_table,
-                                  eager_split,
-                                  split_on_fault,
-                                  recovery_knows_its_limits,
-                                  log_by_write_protection,
-                                  log_by_d_bits,
-                                  d_bits_outlive_their_tables,
-                                  many_aliases};
-    return run_suite("mmu tdp logs", tests, sizeof(tests) / sizeof(tests[0]));
-}
+SUITE("mmu tdp logs", .timeout = 120,
+      .tests = {tracking_a_frame_splits_its_large_mapping,
+                tracking_a_frame_of_a_gigabyte_leaves_the_rest_large,
+                the_walkers_a_and_d_in_a_tracked_page_are_told, logging_splits_at_once,
+                logging_splits_at_the_first_write,
+                a_tracked_frame_stays_small_when_logging_ends,
+                the_log_by_write_protection_misses_nothing,
+                the_log_by_d_bits_misses_nothing, d_bits_outlive_their_tables,
+                the_hint_of_a_page_with_many_aliases_recovers})

@@ -4,8 +4,8 @@
  * reserved bit, faults at each level, what a walk reports, A and D.
  */
 #include "fixture.h"
+#include "tests/suite.h"
 
-#include <check.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -85,7 +85,7 @@ static const unsigned leaves[] = {2, 2, 3, 3}; /* highest leaf level, by mode */
 
 /* ---- Addresses ---- */
 
-START_TEST(addresses) {
+START_TEST(every_address_translates_as_mapped) {
     unsigned levels = modes[_i];
     struct guest g;
     guest_init(&g, levels, 46);
@@ -121,7 +121,7 @@ START_TEST(addresses) {
 }
 END_TEST
 
-START_TEST(paging_off) {
+START_TEST(without_paging_everything_is_allowed) {
     struct guest g;
     guest_init(&g, 0, 40);
     for (int access = PN_READ; access <= PN_FETCH; access++) {
@@ -137,7 +137,7 @@ START_TEST(paging_off) {
 END_TEST
 
 /* CR3's PCID and cache bits, and PSE off, do not disturb the walk. */
-START_TEST(root_and_pse) {
+START_TEST(the_low_bits_of_cr3_are_no_address) {
     struct guest g;
     guest_init(&g, 4, 40);
     map(&g, 0x1000, 1, 0x7000 | RWU);
@@ -159,7 +159,7 @@ START_TEST(root_and_pse) {
 }
 END_TEST
 
-START_TEST(pdpte_registers) {
+START_TEST(pae_reads_registers_at_its_top) {
     struct guest g;
     guest_init(&g, 3, 40);
     for (unsigned i = 0; i < 4; i++)
@@ -218,7 +218,7 @@ static bool is_reserved(unsigned levels, unsigned level, uint64_t gpte, unsigned
     return false;
 }
 
-START_TEST(reserved_bits) {
+START_TEST(reserved_bits_are_those_of_the_manual) {
     unsigned levels = modes[_i / 2];
     bool nxe = _i % 2;
     for (unsigned width = 36; width <= 52; width++) {
@@ -261,7 +261,7 @@ END_TEST
 
 /* ---- Faults and rights at each level ---- */
 
-START_TEST(each_level) {
+START_TEST(a_right_missing_at_any_level_faults) {
     unsigned levels = modes[_i];
     struct guest g;
     guest_init(&g, levels, 40);
@@ -307,7 +307,7 @@ END_TEST
 
 /* ---- Tables where there is no memory, or only ROM ---- */
 
-START_TEST(outside_memory) {
+START_TEST(a_table_outside_memory_reads_as_ones) {
     unsigned levels = modes[_i];
     struct guest g;
     guest_init(&g, levels, 40);
@@ -337,7 +337,7 @@ START_TEST(outside_memory) {
 }
 END_TEST
 
-START_TEST(read_only_tables) {
+START_TEST(a_read_only_table_keeps_a_and_d) {
     unsigned levels = modes[_i];
     struct guest g;
     guest_init(&g, levels, 40);
@@ -356,7 +356,7 @@ END_TEST
 
 /* ---- Accessed and dirty ---- */
 
-START_TEST(accessed_dirty) {
+START_TEST(a_walk_sets_a_everywhere_and_d_in_the_leaf) {
     unsigned levels = modes[_i];
     for (unsigned leaf = 1; leaf <= leaves[_i]; leaf++) {
         struct guest g;
@@ -404,7 +404,7 @@ START_TEST(accessed_dirty) {
 END_TEST
 
 /* A table that maps itself: one gpte is used at every level. */
-START_TEST(self_map) {
+START_TEST(a_table_may_map_itself) {
     unsigned levels = modes[_i];
     struct guest g;
     guest_init(&g, levels, 40);
@@ -440,7 +440,7 @@ static void *race(void *arg) {
 }
 
 /* A and D are set without losing another processor's store. */
-START_TEST(compare_and_swap) {
+START_TEST(setting_a_and_d_loses_no_other_store) {
     struct guest g;
     guest_init(&g, 4, 40);
     map(&g, 0, 1, 0x8000 | RWU);
@@ -458,7 +458,7 @@ END_TEST
 
 /* ---- Events, probe ---- */
 
-START_TEST(events) {
+START_TEST(a_walk_emits_what_it_read_and_set) {
     struct guest g;
     guest_init(&g, 4, 40);
     map(&g, 0, 1, 0x8000 | RWU);
@@ -485,7 +485,7 @@ START_TEST(events) {
 }
 END_TEST
 
-START_TEST(probe) {
+START_TEST(a_probe_writes_nothing) {
     struct guest g;
     struct pn_xlate x;
     guest_init(&g, 4, 40);
@@ -514,27 +514,14 @@ START_TEST(probe) {
 }
 END_TEST
 
-int main(void) {
-    Suite *s = suite_create("walk");
-    TCase *t = tcase_create("walk");
-    tcase_set_timeout(t, 300);
-    tcase_add_loop_test(t, addresses, 0, 4);
-    tcase_add_test(t, paging_off);
-    tcase_add_test(t, root_and_pse);
-    tcase_add_test(t, pdpte_registers);
-    tcase_add_loop_test(t, reserved_bits, 0, 8);
-    tcase_add_loop_test(t, each_level, 0, 4);
-    tcase_add_loop_test(t, outside_memory, 0, 4);
-    tcase_add_loop_test(t, read_only_tables, 0, 4);
-    tcase_add_loop_test(t, accessed_dirty, 0, 4);
-    tcase_add_loop_test(t, self_map, 0, 4);
-    tcase_add_test(t, compare_and_swap);
-    tcase_add_test(t, events);
-    tcase_add_test(t, probe);
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
-}
+SUITE("walk", .timeout = 300,
+      .tests = {without_paging_everything_is_allowed, the_low_bits_of_cr3_are_no_address,
+                pae_reads_registers_at_its_top, setting_a_and_d_loses_no_other_store,
+                a_walk_emits_what_it_read_and_set, a_probe_writes_nothing},
+      .loops = {{every_address_translates_as_mapped, 4},
+                {reserved_bits_are_those_of_the_manual, 8},
+                {a_right_missing_at_any_level_faults, 4},
+                {a_table_outside_memory_reads_as_ones, 4},
+                {a_read_only_table_keeps_a_and_d, 4},
+                {a_walk_sets_a_everywhere_and_d_in_the_leaf, 4},
+                {a_table_may_map_itself, 4}})
