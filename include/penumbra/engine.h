@@ -123,7 +123,7 @@ struct pn_engine_ops {
     void (*foreign_stats)(struct pn_engine *e, pn_foreign_stat_fn fn, void *opaque);
     /* One line: which MMU translates, and how that is known. */
     void (*describe)(struct pn_engine *e, char *buf, size_t size);
-    /* Why Linux does not come up under it here, one clause; NULL: it does. */
+    /* Why this engine cannot boot Linux on this host, one clause; NULL: it can. */
     const char *(*no_linux)(struct pn_engine *e);
     /* Can this engine find written pages that way? */
     bool (*has_tracker)(enum pn_dirty_tracker tracker);

@@ -174,8 +174,8 @@ void jc_put(struct cpu *cpu, uint64_t rip, const uint8_t *code) {
         (struct jc_entry){tag, code};
 }
 
-/* Salts are numbers below JC_ENTRIES: two entries of one slot agree in those bits of
- * their addresses, so tags with different salts never meet. */
+/* A salt is a number below JC_ENTRIES. Two entries of one slot agree in those bits of
+ * their addresses, so tags with different salts never match. */
 void salt_update(struct xlat *x) {
     struct cpu *cpu = x->cpu;
     const struct cpu_seg *cs = &cpu->seg[SEG_CS];

@@ -3,8 +3,8 @@
  * Parse an instruction's bytes into fields, and find its shape by them.
  *
  * Invariants
- * 1. The key holds every field that a shape depends on; an encoding of which that is not
- *    true has SH_NOMEMO and is asked anew each time.
+ * 1. The key holds every field that a shape depends on. An encoding whose shape depends
+ *    on more has SH_NOMEMO: Zydis is asked about it each time.
  * 2. The length found here and Zydis's agree, or the instruction is undefined.
  */
 #include <stdlib.h>

@@ -3,8 +3,8 @@
  * RFLAGS as one value, and what follows from the system state: cpu->mode, the MMU's view.
  *
  * Invariants
- * 1. sys_flags never holds RF, nor an arithmetic flag, and always bit 1. RF is live for
- *    one instruction only, and which one is rf_at's to say.
+ * 1. sys_flags never holds RF or an arithmetic flag, and always holds bit 1. RF is live
+ *    for one instruction only; rf_at says for which.
  */
 #include "cpu/system.h"
 

@@ -24,8 +24,8 @@ enum fs { FS_MEM, FS_BOTH, FS_HOST };
 struct lower;
 typedef void (*body_fn)(struct lower *l, const struct dec *d);
 
-/* One access. flags: SLOW_READ, _WRITE, _ALIGN, _X87. last: the instruction does nothing
- * after body that could not be undone, and the block ends soon. */
+/* One access. flags: SLOW_READ, _WRITE, _ALIGN, _X87. last: nothing after body needs
+ * ENTRY_DONE: it has no side effects, and the block ends within two instructions. */
 struct access {
     body_fn body;
     uint8_t size, flags, seg;

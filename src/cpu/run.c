@@ -2,13 +2,13 @@
 /*
  * The life of a CPU and its dispatcher.
  *
- * Time. cpu->budget counts down to insn_limit, which is the end of a slice or the
- * caller's limit, whichever is nearer; a slice only serves to look at `kick` now and
- * then. Blocks that do not fit into the budget are not begun: the rest is run one
- * instruction at a time, so every deadline is exact.
+ * Time. cpu->budget counts down to insn_limit: the end of a slice or the caller's limit,
+ * whichever is nearer. A slice only makes the CPU look at `kick` now and then. A block
+ * that does not fit into the budget is not begun: its instructions run one at a time, so
+ * every deadline is exact.
  *
- * Invariant: events are looked at before a block begins if and only if something could
- * have changed since the last look: whatever can change them leaves translated code.
+ * Invariant: events are polled between blocks only. That is enough because everything
+ * that can raise one leaves translated code.
  * This file is compiled without vector registers: while vec_live they are the guest's.
  */
 #include <errno.h>
@@ -191,7 +191,7 @@ static const uint8_t *misfit(struct xlat *x, const struct block *b, enum cpu_rc 
     return one ? code_of(x, one) : NULL;
 }
 
-/* Run translated code until it has something to say that a look-up does not answer.
+/* Run translated code until it leaves for a reason that a look-up does not answer.
  * Return: as a helper; CPU_NEXT also when only the budget ended. */
 static enum cpu_rc run_blocks(struct xlat *x) {
     const uint8_t *code = code_at(x);

@@ -3,9 +3,9 @@
  * Ask Zydis about an encoding: what it is, which operands and flags it touches, whether
  * the CPU model has it, and how the translator is to lower it.
  *
- * Invariant: nothing is CLS_PLAIN whose every effect is not seen here. Instruction sets
- * that are not listed, hidden memory operands, and operands on host system state make it
- * undefined: no instruction of the guest's runs natively by accident.
+ * Invariant: an instruction is CLS_PLAIN only if all its effects are seen here. One of an
+ * instruction set that is not listed, with a hidden memory operand, or with an operand on
+ * host system state is undefined: nothing of the guest's runs natively by accident.
  */
 #include <stdlib.h>
 

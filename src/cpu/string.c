@@ -10,7 +10,7 @@
  * 1. The result is that of single iterations in order: overlap replicates as on hardware.
  * 2. A fault in a repeated string leaves the registers after the last whole iteration,
  *    and the flags of before the instruction.
- * 3. A repeated string is left, to be resumed, after REP_CHUNK iterations; where that is
+ * 3. A repeated string is left, to be resumed, after REP_CHUNK iterations. That place
  *    never depends on how the iterations were done.
  */
 #include "cpu/bulk.h"

@@ -10,12 +10,13 @@ struct lower *lower_create(void) {
 
 /* ---- Decoding ---- */
 
-/* A block goes on behind so many conditional jumps, and not behind one beyond so many
- * instructions. */
+/* A block goes on behind a conditional jump at most SIDES_MAX times, and only where it
+ * has at most SIDES_REACH instructions so far. */
 #define SIDES_MAX   (EXITS_MAX - 3)
 #define SIDES_REACH 32u
 
-/* How this block lowers d: its class, or what spares flat 32-bit code a helper. */
+/* How this block lowers d. Flat 32-bit code has classes of its own for instructions that
+ * are helpers elsewhere. */
 static unsigned class_of(const struct lower *l, const struct dec *d) {
     return l->flat32 && d->sh->flow ? d->sh->flow : d->sh->cls;
 }

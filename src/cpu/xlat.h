@@ -135,7 +135,9 @@ struct slow_desc {
 struct done_desc {
     uint32_t block;
     uint8_t idx, vec;
-    uint8_t leave; /* what follows relies on the operand's page */
+    /* Leave the block: later operands assume that R10 points into this page, and it
+     * points at the bounce buffer. */
+    uint8_t leave;
     uint8_t jumps; /* CALL: its jump is still to be made */
 } __attribute__((packed));
 
@@ -210,8 +212,8 @@ struct xlat {
     bool flush;     /* drop the cache before anything runs again */
     uint32_t epoch; /* how often that has happened */
     bool bmi2;      /* the host has RORX */
-    /* Page that the TLB model has last seen a fetch from; NULL without a model. With one
-     * every jump but those that are chained, within a page, goes to the dispatcher. */
+    /* The page that the TLB model has last seen a fetch from; NULL without a model. With a
+     * model only chained jumps, which stay within a page, do not go to the dispatcher. */
     const uint64_t *fetch_page;
     bool signals; /* this cpu holds a reference on the handlers */
     uint8_t *altstack;
