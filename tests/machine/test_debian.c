@@ -177,7 +177,7 @@ int main(void) {
     }
     const struct suite s = {
         .name = "debian",
-        .timeout = 120,
+        .timeout = 300,
         .tests = {nokaslr_lies_at_its_preferred_address, kaslr_is_a_function_of_the_seed,
                   relocation_moves_kernel_addresses_alone, too_little_memory_is_one_line,
                   initrd_lies_high_and_clear_of_the_kernel,

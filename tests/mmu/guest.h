@@ -10,17 +10,9 @@
 #include <sys/mman.h>
 
 #include "fixture.h"
+#include "gpte.h"
 #include "mmu/shadow/shadow.h"
 #include "mmu/tdp/tdp.h"
-
-#define P  0x001ull
-#define W  0x002ull
-#define U  0x004ull
-#define A  0x020ull
-#define D  0x040ull
-#define PS 0x080ull
-#define G  0x100ull
-#define NX (1ull << 63)
 
 #define MIB    (1ull << 20)
 #define GIB    (1ull << 30)

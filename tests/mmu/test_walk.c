@@ -4,20 +4,13 @@
  * reserved bit, faults at each level, what a walk reports, A and D.
  */
 #include "fixture.h"
+#include "gpte.h"
 #include "tests/suite.h"
 
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define P   0x001ull
-#define W   0x002ull
-#define U   0x004ull
-#define A   0x020ull
-#define D   0x040ull
-#define PS  0x080ull
-#define G   0x100ull
-#define NX  (1ull << 63)
 #define RWU (P | W | U)
 
 /* The tables of every test: level n at page n. */

@@ -23,6 +23,7 @@
 #include <xxhash.h>
 
 #include "fixture.h"
+#include "gpte.h"
 
 #define VCPUS  2
 #define PCIDS  3
@@ -30,15 +31,6 @@
 #define TABLES 48
 #define JUMPS  64
 #define HOT    32
-
-#define P  0x001ull
-#define W  0x002ull
-#define U  0x004ull
-#define A  0x020ull
-#define D  0x040ull
-#define PS 0x080ull
-#define G  0x100ull
-#define NX (1ull << 63)
 
 struct cpu {
     struct pn_mmu_vcpu *v;
