@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the guest does when no workload is asked for: a little of everything that an MMU
- * is watched at. Each part prints one line with a checksum that depends on nothing but
- * the parameters.
+ * The demonstration, which runs when no workload is named: some of everything that an MMU
+ * handles. Each part prints one line with a checksum that depends on the parameters
+ * alone.
  */
 #include "user.h"
 

@@ -3,14 +3,14 @@
  * Ring 0: physical memory and page tables, as ring 3 asks for them.
  *
  * Invariants
- * 1. Physical memory: the image in its first 2 MiB, all else above. Frames are given out
- *    in order and never come back; so they are zero without being cleared, and the same
- *    run has the same frames. Page tables come back, to a list of their own.
+ * 1. The image is in the first 2 MiB of physical memory, all else above. Frames are given
+ *    out in order and never come back. So they are zero without being cleared, and the
+ *    same run has the same frames. Page tables come back, to a list of their own.
  * 2. RAM is mapped one to one in every address space, supervisor only, in 2M pages; the
  *    image in 4K pages, ring 3's part of it for ring 3.
  * 3. Every address space has its own tables for REGION and shares those for COMMON.
- * 4. Ring 3 is part of the same guest: its arguments are right. What would hurt the guest
- *    hurts nobody else.
+ * 4. Ring 3 is part of the same guest, so its arguments are not checked: a wrong one
+ *    hurts this guest alone.
  */
 #include "ring0.h"
 

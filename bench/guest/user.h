@@ -72,8 +72,8 @@ static inline uint64_t mix(uint64_t h, uint64_t v) {
     return h ^ h >> 29;
 }
 
-/* Every number below n once, scattered: a full-period sequence over the next power of
- * two, less what lies beyond. */
+/* Gives every number below n once, scattered: a full-period sequence over the next power
+ * of two, without the numbers from n on. */
 struct shuffle {
     uint64_t n, mask, at;
 };

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Where SYSCALL arrives: in ring 0, on ring 3's stack, with the return address in RCX. KVM
- * without EPT and NPT leaves it in ring 3, so this page is ring 3's to execute, and from
- * there it is a UD2 more. RAX is 0 after both.
+ * SYSCALL arrives here: in ring 0, on ring 3's stack, with the return address in RCX. KVM
+ * without EPT and NPT stays in ring 3. So ring 3 may execute this page, and a UD2 here
+ * leads to ring 0. RAX is 0 after either way.
  */
 #include "abi.h"
     .text

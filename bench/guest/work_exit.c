@@ -39,8 +39,9 @@ static inline uint32_t cpuid(void) {
     return b;
 }
 
-/* From ring 3: a hypervisor that takes it exits, and refuses it; KVM without EPT and NPT
- * never returns from one in ring 0. The wrong vendor's instruction would be patched. */
+/* The call is made in ring 3. A hypervisor that intercepts it exits, and refuses it. In
+ * ring 0 KVM without EPT and NPT would never return from it. KVM would patch the other
+ * vendor's instruction, so take the one of this CPU. */
 static void hypercalls(uint64_t n) {
     uint64_t rax;
     if (cpuid() == 0x68747541) /* "Auth", AMD */

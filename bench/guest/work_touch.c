@@ -21,8 +21,8 @@ static inline uint64_t next_place(struct places *p) {
     return REGION + i * p->stride;
 }
 
-/* One round. `write` per cent of the touches write; which ones is spread evenly, and
- * moves with the round. Return: a checksum of what was read. */
+/* One round. `write` per cent of the touches write. They are spread evenly, and others
+ * each round. Return: a checksum of what was read. */
 static uint64_t touch_all(struct places *p, uint64_t write, uint64_t round) {
     uint64_t sum = 0, part = round * 37 % 100;
     for (uint64_t i = 0; i < p->n; i++) {
@@ -91,8 +91,8 @@ uint64_t work_demand(uint64_t *sum) {
     return n;
 }
 
-/* Clear the A bits, use some pages, look which have A. A CPU may set A for pages that it
- * only thought of using, but not leave it clear for one that was used. */
+/* Clear the A bits, use some pages, and look which pages have A. A CPU may set A
+ * speculatively, but it never leaves A clear for a page that was used. */
 uint64_t work_access(uint64_t *sum) {
     uint64_t n = ARG(access, pages), rounds = ARG(access, rounds);
     uint64_t use = n * ARG(access, touch) / 100, idle = 0, total = 0;

@@ -18,10 +18,10 @@
 #include "base/size.h"
 #include "bench/workload.h"
 
-/* The points that a bare workload name stands for: one per text, over the row's base (its
- * quick base); where an axis is named, each gives it a value. Bases keep a run below half
- * a second even under a KVM that emulates ring 0. A workload that is not listed has one
- * point. */
+/* The points that a bare workload name stands for: one for each text, over the row's base
+ * (or its quick base). Where an axis is named, each text is a value of it. A base keeps a
+ * run below half a second even under a KVM that emulates ring 0. A workload that is not
+ * listed has one point. */
 static const struct points {
     const char *workload, *axis, *base, *quick_base;
     const char *text[12];
@@ -46,8 +46,8 @@ static const struct points {
      "",
      {"bytes=4M,page=2M", "bytes=64M,page=2M"},
      {0}},
-    /* Accesses beyond the reach of the modelled TLBs: where walks cost nothing, shadow
-     * paging is worth it at no rate of updates. */
+    /* The accesses go beyond the reach of the modelled TLBs. Within that reach a walk
+     * costs nothing, and shadow paging pays at no rate of updates. */
     {"remap",
      "touches",
      "pages=256,rounds=2,span=4096",
@@ -173,8 +173,8 @@ static int append_unit(struct plan *p, const struct values *val, const char *axi
     return plan_append_unit(p, &u, e);
 }
 
-/* One point: the standard values, or the quick ones, then those of base, and of list,
- * which alone are in its label. */
+/* One point: the standard values, or the quick ones, then those of base, then those of
+ * list. Only list's values are in the label. */
 static int add_point(struct plan *p, int workload, const char *base, const char *list,
                      const char *axis, bool quick, struct err *e) {
     struct values val;

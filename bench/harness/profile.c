@@ -3,8 +3,8 @@
  * Profiles read from JSON. A file is somebody else's input: every member is checked, and
  * the first that is wrong is named with what is allowed.
  *
- * Invariant: what is returned with 0 has no problem that pn_tlb_array_problem would name,
- * and every price.
+ * Invariant: a profile that is returned with 0 passes pn_tlb_array_problem and has every
+ * price.
  */
 #include "bench/harness/profile.h"
 

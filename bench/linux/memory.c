@@ -57,8 +57,8 @@ static uint32_t *permutation(uint64_t n) {
     return order;
 }
 
-/* As lmbench, time is per page: Linux maps cached neighbours along with a page, so there
- * are fewer faults than pages. */
+/* Time is per page, as in lmbench. Linux maps cached neighbours along with a page, so
+ * there are fewer faults than pages. */
 uint64_t linux_pagefault(struct job *job) {
     uint64_t pages = job->bytes / PAGE, rounds = (job->n + pages - 1) / pages;
     uint64_t size = pages * PAGE, left = job->n;

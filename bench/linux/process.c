@@ -93,8 +93,8 @@ static void get_all(int fd, void *buf, size_t size) {
     }
 }
 
-/* A token goes to the child and back: two switches per round. lmbench takes off what the
- * pipes cost within one process. */
+/* A token goes to the child and back, which is two switches per round. lmbench subtracts
+ * what the pipes cost within one process. */
 static uint64_t pipe_cost(uint64_t n) {
     int fd[2];
     uint8_t token = 0;

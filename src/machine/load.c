@@ -130,8 +130,8 @@ enum machine_format load_detect(const uint8_t *image, size_t size) {
     return multiboot && flags & 1u << 16 ? FMT_MULTIBOOT : FMT_AUTO;
 }
 
-/* An ELF has three ways in; which one, unless the format says so: a Linux vmlinux has the
- * note and names itself, and any other ELF64 is entered in long mode. */
+/* An ELF can be entered in three ways. Unless the format says which: a Linux vmlinux has
+ * the note and names itself, and any other ELF64 is entered in long mode. */
 static int load_any_elf(struct load *l) {
     struct elf elf;
     int rc = elf_parse(l->image, l->image_size, l->name, &elf, l->err);

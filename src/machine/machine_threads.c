@@ -6,13 +6,13 @@
  * Invariants
  * 1. Whoever touches a device, the clock or the machine's state holds m->lock. vCPU
  *    threads take it in the bus callbacks (wiring.c) and when a run ends; this thread
- *    holds it but while it waits.
+ *    holds it except while it waits.
  * 2. Once m->ended or m->leave is set every vCPU is kicked until its thread has come
  *    back; a thread that does not is an error of the host's and is named, never waited
  *    for without end.
  * 3. While m->stopped is set no vCPU runs but the one whose bus callback set it: the
  *    others stand parked between two instructions.
- * 4. A thread that ends by itself, however, is noticed within WAIT_MAX_NS.
+ * 4. A thread that ends by itself, in whatever way, is noticed within WAIT_MAX_NS.
  */
 #define _GNU_SOURCE /* pthread_tryjoin_np, pthread_timedjoin_np */
 #include <errno.h>
@@ -203,7 +203,7 @@ static int find_dead(struct machine *m, struct err *e) {
 }
 
 /* Has this vCPU done nothing since the last look? Then ask it whether it ever will: a
- * kick makes run() say so. Return: whether it waits for good. */
+ * kick makes run() say so. Return: true when it waits for good. */
 static bool look_at(struct machine *m, struct runner *r, uint64_t now) {
     clockid_t clock;
     if (r->look_at > now)

@@ -360,8 +360,7 @@ START_TEST(ins_and_outs_check_before_the_port) {
 END_TEST
 
 SUITE("string", .timeout = 300,
-      .tests = {random_strings_end_as_on_the_host, a_fault_midway_leaves_whole_iterations,
-                a_long_string_stops_every_so_often,
-                devices_and_tracked_pages_see_each_element,
-                strings_with_16_bit_addresses_wrap_at_64k,
-                ins_and_outs_check_before_the_port})
+      .tests = {
+          random_strings_end_as_on_the_host, a_fault_midway_leaves_whole_iterations,
+          a_long_string_stops_every_so_often, devices_and_tracked_pages_see_each_element,
+          strings_with_16_bit_addresses_wrap_at_64k, ins_and_outs_check_before_the_port})
