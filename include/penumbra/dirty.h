@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Dirty logging: which pages of guest memory were written, whoever finds it out and
- * however many want to know.
+ * Dirty logging: which pages of guest memory were written.
  *
  * A tracker finds written pages: an engine has one at a time, chosen when it is created.
  * A consumer (a report, a migration, a snapshot) asks what was written since it asked
@@ -13,7 +12,7 @@
  *    device, a loader or penumbra itself. A consumer reads the page after the harvest has
  *    returned, so a write during the harvest is in what it reads, or in the next harvest.
  * 2. A page that nobody wrote is in no harvest of an exact tracker. All trackers here are
- *    exact, but for pages that were written with what they held.
+ *    exact. A store that writes what the page held already counts as a write.
  * Locking: none; one thread is inside a log. vCPUs may run meanwhile.
  */
 #ifndef PENUMBRA_DIRTY_H
@@ -47,8 +46,9 @@ void pn_dirty_close(struct pn_dirty_log *log);
 int pn_dirty_attach(struct pn_dirty_log *log);
 void pn_dirty_detach(struct pn_dirty_log *log, int consumer);
 
-/* What was written since this consumer's last harvest. Return: pages, or -errno of the
- * engine. The bitmaps are read with pn_dirty_bitmap until the next harvest of anyone. */
+/* Take what was written since this consumer's last harvest. Return: pages, or -errno of
+ * the engine. Read the bitmaps with pn_dirty_bitmap; they hold until the next harvest of
+ * any consumer. */
 long pn_dirty_harvest(struct pn_dirty_log *log, int consumer);
 /* Bit i of word i / 64: page i of the slot. */
 const uint64_t *pn_dirty_bitmap(const struct pn_dirty_log *log, unsigned slot_index);

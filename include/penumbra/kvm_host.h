@@ -57,8 +57,8 @@ struct pn_kvm_host {
     } cap[PN_KVM_CAPS];
 };
 
-/* Everything above. Creates and destroys one VM with one vCPU. Never fails: status and
- * reason say. */
+/* Find out everything above. Creates and destroys one VM with one vCPU. Never fails:
+ * status and reason say what went wrong. */
 void pn_kvm_host_probe(struct pn_kvm_host *host);
 /* Open /dev/kvm and find status, reason, api, vendor, mmu and found_by; no VM is made.
  * Return: 0 and *fd, or -errno with status and reason. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Modelled TLBs, page-walk caches and costs: what a processor with such structures would
- * have done with the guest's memory accesses. Beside the MMU, never in it: with a model
- * and without one the guest does the same, instruction by instruction.
+ * have done with the guest's memory accesses. The model stands beside the MMU, never in
+ * it: with a model and without one the guest does the same, instruction by instruction.
  *
  * The model works on plain structs; bench/harness/profile.h makes them from the JSON
  * files in bench/profiles. Its figures are the counters `model_*` and walk_hist
@@ -92,10 +92,10 @@ const char *pn_cost_name(enum pn_cost cost);
 const char *pn_cost_doc(enum pn_cost cost);
 
 /*
- * Modelled cycles of what the counters say: counters since a run began, or the difference
- * of two readings; they were taken with a TLB model on. guest_insns: retired meanwhile.
- * by_cost: what each cost comes to, in cycles; may be NULL.
- * Return: their sum. Time is that divided by p->hz.
+ * Modelled cycles of what the counters say. The counters were taken with a TLB model on,
+ * since a run began or between two readings. guest_insns: retired in the same time.
+ * by_cost: the cycles of each cost; may be NULL. Return: their sum. Divide it by p->hz
+ * for time.
  */
 double pn_cost_cycles(const struct pn_cost_profile *p, const struct pn_stats *delta,
                       uint64_t guest_insns, double by_cost[PN_COST_COUNT]);
