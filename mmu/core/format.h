@@ -10,7 +10,7 @@
 #include "penumbra/types.h"
 
 /* Rights as tables grant them, KVM's ACC_* sense. Of a second level USER stands for "may
- * be read", as in KVM's paging_tmpl.h. */
+ * be read", as in arch/x86/kvm/mmu/paging_tmpl.h. */
 #define ACC_EXEC  1u
 #define ACC_WRITE 2u
 #define ACC_USER  4u

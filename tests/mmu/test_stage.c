@@ -6,7 +6,8 @@
  */
 #include <string.h>
 
-#include "tdp_guest.h"
+#include "guest.h"
+#include "tests/suite.h"
 
 /* The nested guest's frame k is the hypervisor's frame k + SHIFT. */
 #define SHIFT    0x100u
@@ -242,17 +243,13 @@ START_TEST(a_probe_of_three_stages_changes_nothing) {
 }
 END_TEST
 
-int main(void) {
-    const TTest *const tests[] = {
-        three_stages_of_four_levels_read_124_entries_cold,
-        a_walk_says_where_its_entries_are_at_both_ends,
-        a_table_that_the_second_level_hides_ends_the_walk_below,
-        setting_a_guest_bit_needs_the_right_to_write_its_table,
-        second_level_rights_are_read_write_and_execute,
-        nested_paging_checks_every_access_as_a_user_access,
-        reserved_memory_types_and_address_bits_are_misconfigurations,
-        accessed_and_dirty_are_set_in_the_second_level_only_when_it_has_them,
-        a_probe_of_three_stages_changes_nothing,
-    };
-    return run_suite("stages", tests, sizeof(tests) / sizeof(tests[0]));
-}
+SUITE("stages", .timeout = 120,
+      .tests = {three_stages_of_four_levels_read_124_entries_cold,
+                a_walk_says_where_its_entries_are_at_both_ends,
+                a_table_that_the_second_level_hides_ends_the_walk_below,
+                setting_a_guest_bit_needs_the_right_to_write_its_table,
+                second_level_rights_are_read_write_and_execute,
+                nested_paging_checks_every_access_as_a_user_access,
+                reserved_memory_types_and_address_bits_are_misconfigurations,
+                accessed_and_dirty_are_set_in_the_second_level_only_when_it_has_them,
+                a_probe_of_three_stages_changes_nothing})
