@@ -7,7 +7,7 @@
 # What does not depend on the time of day.
 steady() { grep -E '"(workload|params|label|mmu|kind|guest_insns|taken|exits|tlb_misses|references|checksum|memory_digest|ops|insns|cycles|mean)":' "$1"; }
 
-run bench "${tiny[@]}" "${soft[@]}" --repeat 4 --json "$work/a.json" --html "$work/a.html"
+run bench "${tiny[@]}" "${soft[@]}" --repeat 4 --budget 100 --json "$work/a.json" --html "$work/a.html"
 [ "$rc" -eq 0 ] || fail "bench: exit code $rc: $(cat "$work/err")"
 grep -q '"schema": "penumbra-bench-2"' "$work/a.json" || fail "no schema"
 [ "$(value "$work/a.json" workload | wc -l)" -eq 6 ] || fail "not 6 results"
