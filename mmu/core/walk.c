@@ -194,42 +194,28 @@ static inline uint64_t load(const struct pt_format *f, const void *at) {
     return at ? __atomic_load_n((const uint64_t *)at, __ATOMIC_RELAXED) : ~0ull;
 }
 
-/* f is a constant to each caller, and folds. */
-static inline __attribute__((always_inline)) int
-walk(const struct pt_format *f, struct pn_mmu_vcpu *vcpu, const struct stage *s,
-     pn_gva gva, enum pn_access access, enum pn_tlb_mode mode, unsigned flags,
-     struct walk *out) {
-    const struct pt_bits *b = &s->bits;
-    const struct stage *below = s->below;
-    struct pn_ring *ring = flags & WALK_PROBE ? NULL : vcpu->ring;
-    pn_gpa root = s->root & b->address, table;
-    unsigned first = f->top, level, acc;
-    uint64_t v, seen; /* seen: A where every entry on the way has it */
+/* In what follows f is a constant to each caller, and folds. */
+#define FOLDED static inline __attribute__((always_inline))
 
-    out->top = f->top;
-    if (f->entry == 4)
-        root = (uint32_t)root;
-    if (f->in_register) {
-        if (walk_pdpte(f, s, gva, out, &root))
-            return walk_fault(s, gva, access, mode, 0, ring, out);
-        first = f->in_register - 1u;
-    }
-retry:
-    out->miss = MISS_NONE;
-    table = root;
-    acc = ACC_ALL;
-    seen = b->accessed;
-    for (level = first;; level--) {
-        pn_gpa gpa =
-            table + (gva >> pt_shift(f, level) & ((1u << f->bits) - 1)) * f->entry;
-        struct ref at =
-            below ? below->read(vcpu, below, out, gpa, flags) : slot_read(vcpu->mmu, gpa);
-        if (below && out->miss) {
-            if (out->miss == MISS_FAULT)
-                return walk_below(out, level);
-            goto retry;
-        }
-        v = load(f, at.host);
+/* Read the entries from level `first` of `table` down to the leaf. Return: 0; 1: walk again;
+ * -1: the walk's end. *seen: the A bit where every entry on the way has it. */
+FOLDED int walk_down(const struct pt_format *f, struct pn_mmu_vcpu *vcpu,
+                     const struct stage *s, enum pn_access access, enum pn_tlb_mode mode,
+                     unsigned flags, unsigned first, pn_gpa table, struct walk *out,
+                     uint64_t *seen) {
+    const struct pt_bits *b = &s->bits;
+    struct pn_ring *ring = flags & WALK_PROBE ? NULL : vcpu->ring;
+    pn_gva gva = out->gva;
+    unsigned acc = ACC_ALL;
+    *seen = b->accessed;
+    for (unsigned level = first;; level--) {
+        unsigned index = gva >> pt_shift(f, level) & ((1u << f->bits) - 1);
+        pn_gpa gpa = table + index * f->entry;
+        struct ref at = s->below ? s->below->read(vcpu, s->below, out, gpa, flags)
+                                 : slot_read(vcpu->mmu, gpa);
+        if (s->below && out->miss)
+            return out->miss == MISS_FAULT ? walk_below(out, level) : 1;
+        uint64_t v = load(f, at.host);
         count_read(vcpu, level, flags);
         out->level = (uint8_t)level;
         out->pte_gpa[level] = gpa;
@@ -243,36 +229,73 @@ retry:
         if (pt_reserved(f, b, level, v))
             return walk_fault(s, gva, access, mode, PN_PF_PRESENT | PN_PF_RSVD, ring,
                               out);
-        seen &= v;
-        if (level == 1 || (v & f->large && b->large_levels >> level & 1))
-            break;
+        *seen &= v;
+        if (pt_leaf(b, level, v))
+            return 0;
         table = v & b->address;
     }
+}
 
-    out->access = acc;
-    out->pkey = pt_pkey(f, v);
-    uint32_t error = rights_check(&s->rights, acc, out->pkey, access, mode);
-    if (error)
-        return walk_fault(s, gva, access, mode, error, ring, out);
-
-    uint64_t set_d = access == PN_WRITE ? b->dirty & ~v : 0;
-    if ((seen != b->accessed || set_d) && !(flags & WALK_PROBE)) {
-        for (unsigned l = first; l >= level; l--) {
-            uint64_t want = b->accessed | (l == level ? set_d : 0);
-            if (!(~out->gpte[l] & want) || set_ad(vcpu, s, out, l, want))
-                continue;
-            if (out->miss == MISS_FAULT)
-                return walk_below(out, l);
-            goto retry; /* someone changed the entry: what we read is history */
-        }
-        v = out->gpte[level];
+/* Set A on the way and D in the leaf of a write, where they are missing. Return: as
+ * walk_down. */
+FOLDED int walk_set_ad(struct pn_mmu_vcpu *vcpu, const struct stage *s, unsigned first,
+                       uint64_t seen, bool write, struct walk *out) {
+    const struct pt_bits *b = &s->bits;
+    uint64_t set_d = write ? b->dirty & ~out->gpte[out->level] : 0;
+    if (seen == b->accessed && !set_d)
+        return 0;
+    for (unsigned l = first; l >= out->level; l--) {
+        uint64_t want = b->accessed | (l == out->level ? set_d : 0);
+        if (!(~out->gpte[l] & want) || set_ad(vcpu, s, out, l, want))
+            continue;
+        if (out->miss == MISS_FAULT)
+            return walk_below(out, l);
+        return 1; /* someone changed the entry: what we read is history */
     }
+    return 0;
+}
 
+FOLDED int walk(const struct pt_format *f, struct pn_mmu_vcpu *vcpu,
+                const struct stage *s, pn_gva gva, enum pn_access access,
+                enum pn_tlb_mode mode, unsigned flags, struct walk *out) {
+    const struct pt_bits *b = &s->bits;
+    struct pn_ring *ring = flags & WALK_PROBE ? NULL : vcpu->ring;
+    pn_gpa root = s->root & b->address;
+    unsigned first = f->top;
+    uint64_t seen;
+    int rc;
+
+    out->gva = gva;
+    out->top = f->top;
+    if (f->entry == 4)
+        root = (uint32_t)root;
+    if (f->in_register) {
+        if (walk_pdpte(f, s, gva, out, &root))
+            return walk_fault(s, gva, access, mode, 0, ring, out);
+        first = f->in_register - 1u;
+    }
+    do {
+        out->miss = MISS_NONE;
+        rc = walk_down(f, vcpu, s, access, mode, flags, first, root, out, &seen);
+        if (rc)
+            continue;
+        out->access = out->pt_access[out->level];
+        out->pkey = pt_pkey(f, out->gpte[out->level]);
+        uint32_t error = rights_check(&s->rights, out->access, out->pkey, access, mode);
+        if (error)
+            return walk_fault(s, gva, access, mode, error, ring, out);
+        if (!(flags & WALK_PROBE))
+            rc = walk_set_ad(vcpu, s, first, seen, access == PN_WRITE, out);
+    } while (rc > 0);
+    if (rc < 0)
+        return rc;
+
+    uint64_t v = out->gpte[out->level];
+    pn_gfn low = (1ull << f->bits * (out->level - 1)) - 1;
     out->end = WALK_MAPPED;
     out->dirty = v & f->dirty;
     out->global = v & f->global;
-    pn_gfn low = (1ull << f->bits * (level - 1)) - 1;
-    out->gfn = pt_leaf_gfn(f, b, level, v) | (gva >> PN_PAGE_SHIFT & low);
+    out->gfn = pt_leaf_gfn(f, b, out->level, v) | (gva >> PN_PAGE_SHIFT & low);
     return 0;
 }
 
