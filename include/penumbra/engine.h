@@ -81,8 +81,8 @@ typedef void (*pn_foreign_stat_fn)(void *opaque, const char *group, const char *
 struct pn_engine_ops {
     const char *name; /* as in --mmu */
     /* run() blocks in the kernel: one thread per vCPU, the host's clock, interrupt
-     * controllers and PIT inside the engine. interrupt, unhalt, set_deadline, skip, reset
-     * and insns are then NULL, and irq is not. */
+     * controllers and PIT inside the engine. interrupt, unhalt, set_deadline, skip, init,
+     * sipi and insns are then NULL, and irq is not. */
     bool threaded;
     /* Return: 0, or -errno with one line in err. */
     int (*create)(const struct pn_engine_config *cfg, struct pn_engine **out, char *err,
@@ -112,7 +112,10 @@ struct pn_engine_ops {
     void (*cpuid)(struct pn_engine *e, uint32_t leaf, uint32_t subleaf, uint32_t out[4]);
     int (*get_state)(struct pn_engine *e, unsigned cpu, struct pn_cpu_state *s);
     int (*set_state)(struct pn_engine *e, unsigned cpu, const struct pn_cpu_state *s);
-    void (*reset)(struct pn_engine *e, unsigned cpu);
+    /* INIT, between two runs; wait: for SIPI (SDM volume 3, "Processor State After
+     * Reset"). And SIPI, for a vCPU that waits. */
+    void (*init)(struct pn_engine *e, unsigned cpu, bool wait);
+    void (*sipi)(struct pn_engine *e, unsigned cpu, uint8_t vector);
     uint64_t (*insns)(struct pn_engine *e); /* retired, all vCPUs; 0: not known */
     uint64_t (*tsc)(struct pn_engine *e, unsigned cpu);
     struct pn_stats *(*stats)(struct pn_engine *e, unsigned cpu);

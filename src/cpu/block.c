@@ -178,7 +178,7 @@ void jc_put(struct cpu *cpu, uint64_t rip, const uint8_t *code) {
  * their addresses, so tags with different salts never match. */
 void salt_update(struct xlat *x) {
     struct cpu *cpu = x->cpu;
-    const struct cpu_seg *cs = &cpu->seg[SEG_CS];
+    const struct pn_segment *cs = &cpu->seg[SEG_CS];
     bool flat = cpu->mode & MODE_CODE64;
     uint64_t base = flat ? 0 : cs->base;
     uint32_t limit = flat ? 0 : cs->limit;

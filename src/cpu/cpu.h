@@ -20,25 +20,19 @@
 #ifndef CPU_CPU_H
 #define CPU_CPU_H
 
+#include "penumbra/cpu_state.h"
 #include "penumbra/events.h"
 #include "penumbra/mmu.h"
 #include "penumbra/stats.h"
-#include "penumbra/x86.h"
 
 struct insn;
 struct cpu;
 
 enum { R_AX, R_CX, R_DX, R_BX, R_SP, R_BP, R_SI, R_DI };
-enum { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS, SEG_LDTR, SEG_TR, SEG_COUNT };
-
-/* A segment register with its hidden part. attr: the descriptor's bits 40..55 >> 40, that
- * is type[3:0] S[4] DPL[6:5] P[7] AVL[12] L[13] D/B[14] G[15]; ATTR_UNUSABLE as in a
- * VMCS. */
-struct cpu_seg {
-    uint16_t sel;
-    uint32_t attr;
-    uint32_t limit; /* in bytes, already scaled by G */
-    uint64_t base;
+enum {
+#define PN_SEG(id, name, gdb, kvm, sel, attr, base) SEG_##id,
+#include "penumbra/cpu_state.inc"
+    SEG_COUNT
 };
 
 #define FL_ARITH (FL_CF | FL_PF | FL_AF | FL_ZF | FL_SF | FL_OF)
@@ -144,18 +138,17 @@ struct cpu {
         const void *entry[4];
         uint64_t host_sp, ret, r10, rax, vec;
     } jit;
-    struct cpu_seg seg[SEG_COUNT];
+    struct pn_segment seg[SEG_COUNT];
     uint32_t mode;    /* MODE_* of now; cpu_update_mode */
     uint8_t vec_live; /* host's vector and x87 registers hold the guest's */
     uint8_t cpl;
-    uint8_t halted;
-    uint8_t intr_shadow; /* 1 STI, 2 MOV SS: no interrupt before the next instruction is
-                            done; kept exact by shadow_at, so nobody needs to clear it */
+    uint8_t halted;      /* PN_RUNS, PN_HALTED, PN_WAITS_SIPI */
+    uint8_t intr_shadow; /* PN_SHADOW_*: no interrupt before the next instruction is done;
+                            kept exact by shadow_at, so nobody needs to clear it */
     uint8_t nmi_pending, nmi_blocked;
     volatile uint8_t kick; /* leave translated code as soon as possible */
     uint8_t stop_request;  /* a device asked cpu_run to return */
     uint8_t intr_line;     /* the controller may have an interrupt: ask intr_peek */
-    uint8_t init_pending, sipi_pending, sipi_vector; /* for engines with several vCPUs */
     uint8_t
         step_skip; /* the instruction just done (INT n, SYSCALL) owes no single-step */
     uint32_t db_pending; /* DR6 bits of debug traps owed: cpu_poll_events delivers #DB */
@@ -163,6 +156,13 @@ struct cpu {
     uint64_t rf_at;      /* RFLAGS.RF reads as 1 only while cpu_insns() == rf_at */
     uint64_t fault_at;   /* cpu_insns() at the last exception, and how many in a row */
     uint32_t fault_streak; /* were delivered there: see exc.c */
+    struct {               /* what another engine had on its way to the guest */
+        uint8_t any;       /* one of the two is not -1 */
+        uint8_t has_error, has_payload;
+        int16_t exception, interrupt;
+        uint32_t error;
+        uint64_t payload;
+    } inject;
 
     struct pn_fault fault;  /* of the last CPU_FAULT */
     const char *fault_name; /* what shut the CPU down */
@@ -175,13 +175,14 @@ struct cpu {
         uint32_t limit;
     } gdtr, idtr;
     uint64_t dr[8];
-    uint32_t pkru, pkrs;
+    uint32_t pkru;
+    uint64_t pkrs;
     uint64_t msr_star, msr_lstar, msr_cstar, msr_sfmask, msr_kernel_gs_base;
     uint64_t msr_sysenter_cs, msr_sysenter_esp, msr_sysenter_eip;
     uint64_t msr_pat, msr_tsc_aux, msr_misc_enable, msr_spec_ctrl, msr_xss;
     uint64_t msr_mtrr[32]; /* def type, fixed and variable ranges: stored, not acted on */
     int64_t tsc_offset;    /* TSC = cpu_insns() + tsc_offset */
-    int64_t tsc_adjust;    /* IA32_TSC_ADJUST: the guest's own share of tsc_offset */
+    uint64_t tsc_adjust;   /* IA32_TSC_ADJUST: the guest's own share of tsc_offset */
     uint64_t rng;          /* RDRAND, RDSEED: a generator seeded from the configuration */
     uint64_t tsc_hz;       /* 1 GHz: one instruction is one tick is one nanosecond */
 
@@ -230,7 +231,16 @@ struct cpu_config {
  */
 int cpu_create(const struct cpu_config *cfg, struct cpu **out);
 void cpu_destroy(struct cpu *cpu);
+
+/* state.c, between two runs. Reset; INIT, and with `wait` (application processors)
+ * nothing runs before a SIPI; SIPI, for a CPU that waits. */
 void cpu_reset(struct cpu *cpu);
+void cpu_init(struct cpu *cpu, bool wait);
+void cpu_sipi(struct cpu *cpu, uint8_t vector);
+/* The whole state, to and from that of other engines. Return: 0, or -EINVAL when the
+ * state is none that a CPU can be in; then nothing has changed. */
+void cpu_get_state(struct cpu *cpu, struct pn_cpu_state *s);
+int cpu_set_state(struct cpu *cpu, const struct pn_cpu_state *s);
 
 /* Run until cpu_insns() reaches `limit` or something stops it. */
 enum cpu_exit cpu_run(struct cpu *cpu, uint64_t limit);
@@ -331,8 +341,7 @@ enum cpu_rc cpu_poll_events(struct cpu *cpu);
 
 /* Anything at all for cpu_poll_events to look at? For the dispatcher, between blocks. */
 static inline bool cpu_attention(const struct cpu *cpu) {
-    return cpu->intr_line | cpu->nmi_pending | cpu->init_pending | cpu->sipi_pending ||
-           cpu->db_pending;
+    return cpu->intr_line | cpu->nmi_pending | cpu->inject.any || cpu->db_pending;
 }
 
 /* The instruction at rip is in the shadow of STI or MOV SS: with cpu_attention the
@@ -358,7 +367,7 @@ void cpu_watch(struct cpu *cpu, uint64_t address, unsigned size, unsigned rw);
 void cpu_vec_load(struct cpu *cpu);
 void cpu_vec_save(struct cpu *cpu);
 
-/* Registers and the last instructions, for a crash report. */
-void cpu_dump(const struct cpu *cpu, FILE *out);
+/* Registers and the code at rip, for a crash report. */
+void cpu_dump(struct cpu *cpu, FILE *out);
 
 #endif

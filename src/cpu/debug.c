@@ -13,21 +13,29 @@
 #include "cpu/system.h"
 
 static bool shadowed_by_ss(const struct cpu *cpu) {
-    return cpu_shadowed(cpu) && cpu->intr_shadow == 2;
+    return cpu_shadowed(cpu) && cpu->intr_shadow == PN_SHADOW_MOV_SS;
 }
 
-static enum cpu_rc poll_signals(struct cpu *cpu) {
-    if (cpu->init_pending) {
-        cpu->init_pending = 0;
-        cpu_init_signal(cpu);
-        return CPU_JUMP;
+/* What an exception without a payload puts into CR2 or DR6 is there already. */
+static uint64_t applied(const struct cpu *cpu, uint8_t vector) {
+    return vector == VEC_PF ? cpu->cr2 : vector == VEC_DB ? cpu->dr[6] & 15 : 0;
+}
+
+/* Go on with a delivery that another engine had begun. */
+static enum cpu_rc poll_injected(struct cpu *cpu) {
+    int16_t exception = cpu->inject.exception, interrupt = cpu->inject.interrupt;
+    if (exception >= 0) {
+        uint8_t vector = (uint8_t)exception;
+        cpu->fault = (struct pn_fault){vector, cpu->inject.has_error, cpu->inject.error,
+                                       cpu->inject.has_payload ? cpu->inject.payload
+                                                               : applied(cpu, vector)};
+        cpu->inject.exception = -1;
+        cpu->inject.any = interrupt >= 0;
+        return cpu_deliver_fault(cpu);
     }
-    if (cpu->sipi_pending) {
-        cpu->sipi_pending = 0;
-        cpu_start_signal(cpu);
-        return CPU_JUMP;
-    }
-    return CPU_NEXT;
+    cpu->inject.interrupt = -1;
+    cpu->inject.any = 0;
+    return cpu_deliver_intr(cpu, (uint8_t)interrupt);
 }
 
 static enum cpu_rc poll_interrupt(struct cpu *cpu) {
@@ -41,9 +49,10 @@ static enum cpu_rc poll_interrupt(struct cpu *cpu) {
 enum cpu_rc cpu_poll_events(struct cpu *cpu) {
     if (likely(!cpu_attention(cpu)))
         return CPU_NEXT;
-    enum cpu_rc rc = poll_signals(cpu);
-    if (rc != CPU_NEXT || cpu->halted == HALTED_FOR_SIPI)
-        return rc;
+    if (cpu->halted == PN_WAITS_SIPI)
+        return CPU_NEXT;
+    if (unlikely(cpu->inject.any))
+        return poll_injected(cpu);
     bool by_ss = shadowed_by_ss(cpu);
     if (unlikely(cpu->db_pending && !by_ss)) {
         uint32_t bits = cpu->db_pending;

@@ -76,7 +76,7 @@ static enum cpu_rc gate_code(struct cpu *cpu, unsigned ext, struct gate64 *g) {
 /* The handler's stack pointer, aligned. */
 static enum cpu_rc gate_stack(struct cpu *cpu, unsigned ext, const struct gate64 *g,
                               uint64_t *rsp) {
-    const struct cpu_seg *tr = &cpu->seg[SEG_TR];
+    const struct pn_segment *tr = &cpu->seg[SEG_TR];
     if (g->ist || g->cpl != cpu->cpl) {
         unsigned at = g->ist ? 28 + g->ist * 8u : 4 + g->cpl * 8u;
         if (unlikely(at + 7 > tr->limit))

@@ -62,7 +62,7 @@ enum cpu_rc op_sti(struct cpu *cpu, const struct insn *in) {
         return cpu_raise_code(cpu, VEC_GP, 0);
     if (!(cpu->sys_flags & FL_IF)) {
         cpu->sys_flags |= FL_IF;
-        cpu->intr_shadow = 1;
+        cpu->intr_shadow = PN_SHADOW_STI;
         cpu->shadow_at = cpu_insns(cpu) + 1;
     }
     return cpu_attention(cpu) ? CPU_STOP : CPU_NEXT;
@@ -71,7 +71,7 @@ enum cpu_rc op_sti(struct cpu *cpu, const struct insn *in) {
 enum cpu_rc op_hlt(struct cpu *cpu, const struct insn *in) {
     if (cpu->cpl)
         return cpu_raise_code(cpu, VEC_GP, 0);
-    cpu->halted = 1;
+    cpu->halted = PN_HALTED;
     pn_mmu_exited(cpu->vmmu, PN_VM_OTHER);
     return CPU_HALT;
 }

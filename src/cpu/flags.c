@@ -34,12 +34,12 @@ void flags_load(struct cpu *cpu, uint64_t rflags) {
 static bool flat(const struct cpu *cpu) {
     const uint32_t mask = ATTR_UNUSABLE | ATTR_P | TYPE_CODE | TYPE_DOWN | TYPE_RW;
     static const uint8_t data[] = {SEG_ES, SEG_SS, SEG_DS};
-    const struct cpu_seg *cs = &cpu->seg[SEG_CS];
+    const struct pn_segment *cs = &cpu->seg[SEG_CS];
     if (cs->base || cs->limit != UINT32_MAX ||
         (cs->attr & (ATTR_UNUSABLE | ATTR_P | TYPE_RW)) != (ATTR_P | TYPE_RW))
         return false;
     for (unsigned i = 0; i < sizeof data; i++) {
-        const struct cpu_seg *s = &cpu->seg[data[i]];
+        const struct pn_segment *s = &cpu->seg[data[i]];
         if (s->base || s->limit != UINT32_MAX || (s->attr & mask) != (ATTR_P | TYPE_RW))
             return false;
     }

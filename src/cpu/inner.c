@@ -7,7 +7,7 @@
 #include "cpu/system.h"
 
 enum cpu_rc inner_stack(struct cpu *cpu, unsigned cpl, unsigned ext, struct inner *in) {
-    const struct cpu_seg *tr = &cpu->seg[SEG_TR];
+    const struct pn_segment *tr = &cpu->seg[SEG_TR];
     uint8_t raw[8] = {0};
     uint16_t sel = 0;
     uint64_t sp = 0;

@@ -16,7 +16,7 @@
 static enum cpu_rc port_allowed(struct cpu *cpu, uint16_t port, unsigned size) {
     if (!(cpu->mode & MODE_PE) || (!(cpu->mode & MODE_VM86) && cpu->cpl <= iopl(cpu)))
         return CPU_NEXT;
-    const struct cpu_seg *tr = &cpu->seg[SEG_TR];
+    const struct pn_segment *tr = &cpu->seg[SEG_TR];
     unsigned type = tr->attr & 0xf;
     uint16_t base, bits;
     if (tr->attr & ATTR_UNUSABLE || !(tr->attr & ATTR_P) || (type != 9 && type != 11) ||

@@ -114,7 +114,7 @@ void mem_access(struct lower *l, const struct dec *d, const struct access *a) {
     run_body(l, d, c);
 }
 
-_Static_assert(sizeof(struct cpu_seg) == 24, "mem_access adds seg * 24");
+_Static_assert(sizeof(struct pn_segment) == 24, "mem_access adds seg * 24");
 _Static_assert(sizeof(struct pn_tlb_entry) == 32, "the probe scales by 32");
 
 /* ---- base + disp ---- */

@@ -67,7 +67,7 @@ static bool inline_sti(struct lower *l, const struct dec *d) {
 }
 
 static bool inline_swapgs(struct lower *l, const struct dec *d) {
-    int32_t gs = CO(seg[0].base) + (int32_t)sizeof(struct cpu_seg) * SEG_GS;
+    int32_t gs = CO(seg[0].base) + (int32_t)sizeof(struct pn_segment) * SEG_GS;
     if (!NEVER_CPL3(l))
         return false;
     load(l, H_AX, gs);
@@ -106,7 +106,7 @@ static bool inline_mov_sreg(struct lower *l, const struct dec *d) {
     if (op[0].kind != OP_REG || op[1].kind != OP_SREG || d->sh->opsize < 4)
         return false;
     e_rm2(&l->e, OP2_MOVZX16, H_AX, H_SP,
-          CO(seg[0].sel) + (int32_t)sizeof(struct cpu_seg) * op[1].reg);
+          CO(seg[0].sel) + (int32_t)sizeof(struct pn_segment) * op[1].reg);
     reg_store(l, op[0].reg, H_AX);
     return true;
 }

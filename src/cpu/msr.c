@@ -42,23 +42,6 @@ static bool mtrr_type(uint64_t type) {
     return type == 0 || type == 1 || type == 4 || type == 5 || type == 6;
 }
 
-/* Where an MTRR is kept in cpu->msr_mtrr. Return: NULL when it is none. */
-static uint64_t *mtrr_slot(struct cpu *cpu, uint32_t index) {
-    if (!cpu_has(cpu, CPU_F_mtrr))
-        return NULL;
-    if (index == MSR_MTRR_DEF)
-        return &cpu->msr_mtrr[0];
-    if (index == MSR_MTRR_FIX64K)
-        return &cpu->msr_mtrr[1];
-    if (index - MSR_MTRR_FIX16K < 2)
-        return &cpu->msr_mtrr[2 + index - MSR_MTRR_FIX16K];
-    if (index - MSR_MTRR_FIX4K < 8)
-        return &cpu->msr_mtrr[4 + index - MSR_MTRR_FIX4K];
-    if (index - MSR_MTRR_PHYS < 2 * MTRR_PAIRS)
-        return &cpu->msr_mtrr[12 + index - MSR_MTRR_PHYS];
-    return NULL;
-}
-
 static bool mtrr_valid(const struct cpu *cpu, uint32_t index, uint64_t v) {
     if (index == MSR_MTRR_DEF)
         return !(v & ~UINT64_C(0xcff)) && mtrr_type(v & 0xff);
@@ -82,51 +65,64 @@ static bool pat_valid(uint64_t v) {
     return true;
 }
 
-/* ---- The plain ones ---- */
+/* ---- What WRMSR accepts of an MSR that is a field ---- */
 
-/* MSRs that are one field of struct cpu, and what may be written to it. */
-enum check { ANY, CANONICAL, BITS32 };
+/* Each may change *v into what is stored. Return: false for #GP. */
+typedef bool take_fn(const struct cpu *cpu, uint32_t index, uint64_t *v);
+
+static bool take_any(const struct cpu *cpu, uint32_t index, uint64_t *v) {
+    return true;
+}
+static bool take_address(const struct cpu *cpu, uint32_t index, uint64_t *v) {
+    return canonical48_57(cpu, *v);
+}
+static bool take_low32(const struct cpu *cpu, uint32_t index, uint64_t *v) {
+    *v = (uint32_t)*v;
+    return true;
+}
+static bool take_only32(const struct cpu *cpu, uint32_t index, uint64_t *v) {
+    return !(*v >> 32);
+}
+static bool take_zero(const struct cpu *cpu, uint32_t index, uint64_t *v) {
+    return !*v;
+}
+static bool take_ibrs(const struct cpu *cpu, uint32_t index, uint64_t *v) {
+    return !(*v & ~(uint64_t)SPEC_CTRL_VALID);
+}
+static bool take_misc_enable(const struct cpu *cpu, uint32_t index, uint64_t *v) {
+    *v = (cpu->msr_misc_enable & ~MISC_ENABLE_WRITABLE) | (*v & MISC_ENABLE_WRITABLE);
+    return true;
+}
+static bool take_pat(const struct cpu *cpu, uint32_t index, uint64_t *v) {
+    return pat_valid(*v);
+}
+static bool take_mtrr(const struct cpu *cpu, uint32_t index, uint64_t *v) {
+    return mtrr_valid(cpu, index, *v);
+}
+
+/* ---- MSRs that are one field of struct cpu ---- */
+
 struct plain {
     uint64_t *field;
-    enum check check;
+    take_fn *take;
 };
 
+#define HAS(feature) cpu_has(cpu, CPU_F_##feature)
+
+/* Return: the model has it, and *p says where. */
 static bool plain_msr(struct cpu *cpu, uint32_t index, struct plain *p) {
-    bool lm = cpu_has(cpu, CPU_F_lm), sysc = cpu_has(cpu, CPU_F_syscall);
     switch (index) {
-    case MSR_SYSENTER_CS:
-        *p = (struct plain){&cpu->msr_sysenter_cs, BITS32};
-        return cpu_has(cpu, CPU_F_sep);
-    case MSR_SYSENTER_ESP:
-        *p = (struct plain){&cpu->msr_sysenter_esp, CANONICAL};
-        return cpu_has(cpu, CPU_F_sep);
-    case MSR_SYSENTER_EIP:
-        *p = (struct plain){&cpu->msr_sysenter_eip, CANONICAL};
-        return cpu_has(cpu, CPU_F_sep);
-    case MSR_STAR:
-        *p = (struct plain){&cpu->msr_star, ANY};
-        return sysc;
-    case MSR_LSTAR:
-        *p = (struct plain){&cpu->msr_lstar, CANONICAL};
-        return lm && sysc;
-    case MSR_CSTAR:
-        *p = (struct plain){&cpu->msr_cstar, CANONICAL};
-        return lm && sysc;
-    case MSR_SFMASK:
-        *p = (struct plain){&cpu->msr_sfmask, BITS32};
-        return lm && sysc;
+#define PN_MSR(name, index, soft, present, take, reset)                                  \
+    case index:                                                                          \
+        *p = (struct plain){&cpu->soft, take_##take};                                    \
+        return present;
+#include "penumbra/cpu_state.inc"
     case MSR_FS_BASE:
-        *p = (struct plain){&cpu->seg[SEG_FS].base, CANONICAL};
-        return lm;
+        *p = (struct plain){&cpu->seg[SEG_FS].base, take_address};
+        return HAS(lm);
     case MSR_GS_BASE:
-        *p = (struct plain){&cpu->seg[SEG_GS].base, CANONICAL};
-        return lm;
-    case MSR_KERNEL_GS_BASE:
-        *p = (struct plain){&cpu->msr_kernel_gs_base, CANONICAL};
-        return lm;
-    case MSR_TSC_AUX:
-        *p = (struct plain){&cpu->msr_tsc_aux, BITS32};
-        return cpu_has(cpu, CPU_F_rdtscp) || cpu_has(cpu, CPU_F_rdpid);
+        *p = (struct plain){&cpu->seg[SEG_GS].base, take_address};
+        return HAS(lm);
     default:
         return false;
     }
@@ -147,12 +143,7 @@ static bool bus_msr(const struct cpu *cpu, uint32_t index) {
 /* ---- RDMSR ---- */
 
 static enum cpu_rc read_rare(struct cpu *cpu, uint32_t index, uint64_t *value) {
-    uint64_t *slot = mtrr_slot(cpu, index);
     *value = 0;
-    if (slot) {
-        *value = *slot;
-        return CPU_NEXT;
-    }
     switch (index) {
     case MSR_P5_MC_ADDR:
     case MSR_P5_MC_TYPE:
@@ -169,30 +160,12 @@ static enum cpu_rc read_rare(struct cpu *cpu, uint32_t index, uint64_t *value) {
     case MSR_PLATFORM_INFO:
         *value = PLATFORM_INFO;
         return CPU_NEXT;
-    case MSR_MISC_ENABLE:
-        *value = cpu->msr_misc_enable;
-        return CPU_NEXT;
     case MSR_MTRR_CAP:
         *value = 0x500 | MTRR_PAIRS; /* write-combining, fixed ranges */
         return cpu_has(cpu, CPU_F_mtrr) ? CPU_NEXT : gp0(cpu);
     case MSR_ARCH_CAPABILITIES:
         *value = ARCH_CAP;
         return cpu_has(cpu, CPU_F_arch_capabilities) ? CPU_NEXT : gp0(cpu);
-    case MSR_SPEC_CTRL:
-        *value = cpu->msr_spec_ctrl;
-        return cpu_has(cpu, CPU_F_spec_ctrl) ? CPU_NEXT : gp0(cpu);
-    case MSR_PAT:
-        *value = cpu->msr_pat;
-        return cpu_has(cpu, CPU_F_pat) ? CPU_NEXT : gp0(cpu);
-    case MSR_XSS:
-        *value = cpu->msr_xss;
-        return cpu_has(cpu, CPU_F_xsaves) ? CPU_NEXT : gp0(cpu);
-    case MSR_PKRS:
-        *value = cpu->pkrs;
-        return cpu_has(cpu, CPU_F_pks) ? CPU_NEXT : gp0(cpu);
-    case MSR_TSC_ADJUST:
-        *value = (uint64_t)cpu->tsc_adjust;
-        return cpu_has(cpu, CPU_F_tsc_adjust) ? CPU_NEXT : gp0(cpu);
     default:
         return gp0(cpu);
     }
@@ -235,10 +208,16 @@ static enum cpu_rc write_efer(struct cpu *cpu, uint64_t v) {
 }
 
 static enum cpu_rc write_tsc(struct cpu *cpu, int64_t offset) {
-    cpu->tsc_adjust += offset - cpu->tsc_offset;
+    uint64_t deadline;
+    cpu->tsc_adjust += (uint64_t)(offset - cpu->tsc_offset);
     cpu->tsc_offset = offset;
     cpu->stop_request |= cpu->model->pv != 0; /* what pvclock says moves too */
-    return CPU_STOP;                          /* TSC deadlines move */
+    /* The deadline stays, and comes at another time: maybe it has passed. */
+    if (bus_msr(cpu, MSR_TSC_DEADLINE) &&
+        cpu->bus->msr_read(cpu->bus->opaque, MSR_TSC_DEADLINE, &deadline) == 0 &&
+        deadline)
+        cpu->bus->msr_write(cpu->bus->opaque, MSR_TSC_DEADLINE, deadline);
+    return CPU_STOP;
 }
 
 static enum cpu_rc write_bus(struct cpu *cpu, uint32_t index, uint64_t v) {
@@ -250,13 +229,6 @@ static enum cpu_rc write_bus(struct cpu *cpu, uint32_t index, uint64_t v) {
 }
 
 static enum cpu_rc write_rare(struct cpu *cpu, uint32_t index, uint64_t v) {
-    uint64_t *slot = mtrr_slot(cpu, index);
-    if (slot) {
-        if (!mtrr_valid(cpu, index, v))
-            return gp0(cpu);
-        *slot = v;
-        return CPU_NEXT;
-    }
     switch (index) {
     case MSR_P5_MC_ADDR:
     case MSR_P5_MC_TYPE:
@@ -265,49 +237,31 @@ static enum cpu_rc write_rare(struct cpu *cpu, uint32_t index, uint64_t v) {
         return CPU_NEXT;
     case MSR_MCG_STATUS:
         return v ? gp0(cpu) : CPU_NEXT;
-    case MSR_MISC_ENABLE:
-        cpu->msr_misc_enable =
-            (cpu->msr_misc_enable & ~MISC_ENABLE_WRITABLE) | (v & MISC_ENABLE_WRITABLE);
-        return CPU_NEXT;
-    case MSR_SPEC_CTRL:
-        if (!cpu_has(cpu, CPU_F_spec_ctrl) || v & ~(uint64_t)SPEC_CTRL_VALID)
-            return gp0(cpu);
-        cpu->msr_spec_ctrl = v;
-        return CPU_NEXT;
     case MSR_PRED_CMD:
         return cpu_has(cpu, CPU_F_spec_ctrl) && !(v & ~(uint64_t)1) ? CPU_NEXT : gp0(cpu);
-    case MSR_PAT:
-        if (!cpu_has(cpu, CPU_F_pat) || !pat_valid(v))
-            return gp0(cpu);
-        cpu->msr_pat = v;
-        return CPU_NEXT;
-    case MSR_XSS:
-        return cpu_has(cpu, CPU_F_xsaves) && v == 0 ? CPU_NEXT : gp0(cpu);
-    case MSR_PKRS:
-        if (!cpu_has(cpu, CPU_F_pks) || v >> 32)
-            return gp0(cpu);
-        cpu->pkrs = (uint32_t)v;
-        pn_mmu_set_pkr(cpu->vmmu, cpu->pkru, cpu->pkrs);
-        return CPU_STOP;
-    case MSR_TSC_ADJUST:
-        if (!cpu_has(cpu, CPU_F_tsc_adjust))
-            return gp0(cpu);
-        return write_tsc(cpu, cpu->tsc_offset + ((int64_t)v - cpu->tsc_adjust));
     default:
         return gp0(cpu);
     }
 }
 
+/* Two fields have consequences. */
+static enum cpu_rc write_plain(struct cpu *cpu, uint32_t index, const struct plain *p,
+                               uint64_t v) {
+    if (!p->take(cpu, index, &v))
+        return gp0(cpu);
+    if (index == MSR_TSC_ADJUST)
+        return write_tsc(cpu, cpu->tsc_offset + (int64_t)(v - cpu->tsc_adjust));
+    *p->field = v;
+    if (index != MSR_PKRS)
+        return CPU_NEXT;
+    pn_mmu_set_pkr(cpu->vmmu, cpu->pkru, (uint32_t)cpu->pkrs);
+    return CPU_STOP;
+}
+
 enum cpu_rc msr_write(struct cpu *cpu, uint32_t index, uint64_t value) {
     struct plain p;
-    if (plain_msr(cpu, index, &p)) {
-        if (p.check == CANONICAL && !canonical48_57(cpu, value))
-            return gp0(cpu);
-        if (index == MSR_TSC_AUX && value >> 32)
-            return gp0(cpu);
-        *p.field = p.check == BITS32 ? (uint32_t)value : value;
-        return CPU_NEXT;
-    }
+    if (plain_msr(cpu, index, &p))
+        return write_plain(cpu, index, &p, value);
     if (bus_msr(cpu, index))
         return write_bus(cpu, index, value);
     if (index == MSR_TSC)

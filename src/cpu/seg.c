@@ -16,7 +16,7 @@
 
 enum cpu_rc desc_fetch(struct cpu *cpu, uint16_t sel, uint8_t vector, unsigned ext,
                        struct desc *d) {
-    const struct cpu_seg *ldt = &cpu->seg[SEG_LDTR];
+    const struct pn_segment *ldt = &cpu->seg[SEG_LDTR];
     uint64_t base = cpu->gdtr.base, limit = cpu->gdtr.limit;
     if (sel & 4) {
         base = ldt->base;
@@ -36,18 +36,18 @@ enum cpu_rc desc_touch(struct cpu *cpu, struct desc *d) {
     return sys_write(cpu, d->addr + 5, &byte, 1);
 }
 
-void seg_set(struct cpu_seg *s, uint16_t sel, uint64_t raw) {
+void seg_set(struct pn_segment *s, uint16_t sel, uint64_t raw) {
     s->sel = sel;
     s->attr = desc_attr(raw);
     s->limit = desc_limit(raw);
     s->base = desc_base(raw);
 }
 
-void seg_set_null(struct cpu_seg *s, uint16_t sel) {
-    *s = (struct cpu_seg){.sel = sel, .attr = ATTR_UNUSABLE | (sel & 3u) << 5};
+void seg_set_null(struct pn_segment *s, uint16_t sel) {
+    *s = (struct pn_segment){.sel = sel, .attr = ATTR_UNUSABLE | (sel & 3u) << 5};
 }
 
-void seg_set_real(struct cpu_seg *s, uint16_t sel, bool vm86) {
+void seg_set_real(struct pn_segment *s, uint16_t sel, bool vm86) {
     const uint32_t data = ATTR_P | ATTR_S | TYPE_RW | TYPE_ACC;
     s->sel = sel;
     s->base = (uint32_t)sel << 4;
@@ -122,7 +122,7 @@ enum cpu_rc seg_load(struct cpu *cpu, unsigned seg, uint16_t sel) {
 void seg_drop_privileged(struct cpu *cpu, unsigned cpl) {
     static const uint8_t data[] = {SEG_ES, SEG_DS, SEG_FS, SEG_GS};
     for (unsigned i = 0; i < sizeof data; i++) {
-        struct cpu_seg *s = &cpu->seg[data[i]];
+        struct pn_segment *s = &cpu->seg[data[i]];
         bool conforming = (s->attr & (TYPE_CODE | TYPE_CONF)) == (TYPE_CODE | TYPE_CONF);
         if (attr_dpl(s->attr) < cpl && !conforming && !(s->attr & ATTR_UNUSABLE))
             seg_set_null(s, 0);
@@ -133,7 +133,7 @@ void seg_drop_privileged(struct cpu *cpu, unsigned cpl) {
 static enum cpu_rc loaded(struct cpu *cpu, unsigned seg, bool shadow) {
     uint32_t before = cpu->mode;
     if (seg == SEG_SS && shadow) {
-        cpu->intr_shadow = 2;
+        cpu->intr_shadow = PN_SHADOW_MOV_SS;
         cpu->shadow_at = cpu_insns(cpu) + 1;
     }
     if (!mode_64(cpu))

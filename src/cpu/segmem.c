@@ -10,7 +10,7 @@
 
 /* ---- Segments ---- */
 
-bool seg_allows(const struct cpu_seg *s, uint64_t offset, unsigned size,
+bool seg_allows(const struct pn_segment *s, uint64_t offset, unsigned size,
                 enum pn_access access) {
     uint32_t attr = s->attr;
     if (attr & ATTR_UNUSABLE)
@@ -38,7 +38,7 @@ static inline enum cpu_rc align_check(struct cpu *cpu, pn_gva lin, unsigned size
 
 static enum cpu_rc lin_legacy(struct cpu *cpu, unsigned seg, uint64_t offset,
                               unsigned size, enum pn_access access, pn_gva *lin) {
-    const struct cpu_seg *s = &cpu->seg[seg];
+    const struct pn_segment *s = &cpu->seg[seg];
     if (unlikely(!seg_allows(s, offset, size, access)))
         return cpu_raise_code(cpu, seg == SEG_SS ? VEC_SS : VEC_GP, 0);
     *lin = (uint32_t)(s->base + offset);

@@ -17,9 +17,9 @@
 #define CODE32 0xc09bu
 #define DATA32 0xc093u
 
-static inline void flat_segment(struct cpu_seg *s, uint16_t sel, uint32_t attr) {
-    *s =
-        (struct cpu_seg){.sel = sel, .attr = attr | (sel & 3u) << 5, .limit = UINT32_MAX};
+static inline void flat_segment(struct pn_segment *s, uint16_t sel, uint32_t attr) {
+    *s = (struct pn_segment){
+        .sel = sel, .attr = attr | (sel & 3u) << 5, .limit = UINT32_MAX};
 }
 
 static inline void enter_ring(struct cpu *cpu, uint8_t cpl, uint16_t cs, uint32_t cs_attr,

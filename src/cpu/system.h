@@ -90,11 +90,11 @@ enum cpu_rc desc_fetch(struct cpu *cpu, uint16_t sel, uint8_t vector, unsigned e
 /* Set the accessed bit in memory and in d, if clear. */
 enum cpu_rc desc_touch(struct cpu *cpu, struct desc *d);
 /* Fill a segment register from a descriptor that has passed its checks. */
-void seg_set(struct cpu_seg *s, uint16_t sel, uint64_t raw);
+void seg_set(struct pn_segment *s, uint16_t sel, uint64_t raw);
 /* A null selector: unusable, base and limit 0. */
-void seg_set_null(struct cpu_seg *s, uint16_t sel);
+void seg_set_null(struct pn_segment *s, uint16_t sel);
 /* As real mode (vm86: as virtual-8086 mode) loads a segment register. */
-void seg_set_real(struct cpu_seg *s, uint16_t sel, bool vm86);
+void seg_set_real(struct pn_segment *s, uint16_t sel, bool vm86);
 /* Check sel and descriptor for SS at `cpl`; faults are `vector` with sel|ext (SDM: #GP
  * for MOV SS and IRET, #TS for inner stacks), #SS when not present. sel is not null. */
 enum cpu_rc ss_fetch(struct cpu *cpu, uint16_t sel, unsigned cpl, uint8_t vector,
@@ -108,7 +108,7 @@ void seg_drop_privileged(struct cpu *cpu, unsigned cpl);
 /* ---- Memory (mem.c, segmem.c) ---- */
 
 /* Does s allow an access of size bytes at offset (outside 64-bit mode)? */
-bool seg_allows(const struct cpu_seg *s, uint64_t offset, unsigned size,
+bool seg_allows(const struct pn_segment *s, uint64_t offset, unsigned size,
                 enum pn_access access);
 
 /* The inline TLB hit, as translated code does it. Return: host address, or NULL. */
@@ -175,7 +175,7 @@ static inline enum cpu_rc sys_write(struct cpu *cpu, pn_gva lin, const void *buf
 /* A stack while it is pushed to or popped from; nothing is committed to RSP until
  * stack_commit. */
 struct stack {
-    const struct cpu_seg *seg; /* NULL: 64-bit, no segment */
+    const struct pn_segment *seg; /* NULL: 64-bit, no segment */
     uint64_t sp;
     uint64_t mask;  /* stack pointer width: 0xffff, 0xffffffff, ~0 */
     uint32_t error; /* error code of #SS */
@@ -228,7 +228,7 @@ void stack_commit(struct cpu *cpu, const struct stack *st);
  * after the pushes inner_touch, then, when nothing can fault any more, inner_commit. */
 struct inner {
     struct stack st;
-    struct cpu_seg ss;
+    struct pn_segment ss;
     struct desc d;
     unsigned cpl;
     bool null; /* long mode: no segment, SS becomes null */
@@ -298,12 +298,6 @@ static inline bool event_sets_rf(const struct event *ev) {
 static inline unsigned event_ext(const struct event *ev) {
     return ev->kind != EVENT_SOFT;
 }
-
-/* ---- INIT and SIPI (reset.c) ---- */
-
-#define HALTED_FOR_SIPI 2 /* cpu->halted after INIT, not 1 as after HLT */
-void cpu_init_signal(struct cpu *cpu);
-void cpu_start_signal(struct cpu *cpu);
 
 /* ---- Task switch (task.c) ---- */
 

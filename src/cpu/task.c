@@ -90,7 +90,7 @@ static enum cpu_rc task_read(struct cpu *cpu, pn_gva base, bool wide, struct tas
 
 /* Save the present task: EIP to GS, which lie together. */
 static enum cpu_rc task_write(struct cpu *cpu, uint64_t rip, uint32_t eflags) {
-    const struct cpu_seg *tr = &cpu->seg[SEG_TR];
+    const struct pn_segment *tr = &cpu->seg[SEG_TR];
     uint32_t wide[16] = {(uint32_t)rip, eflags};
     uint16_t narrow[14] = {(uint16_t)rip, (uint16_t)eflags};
     for (unsigned i = 0; i < 8; i++) {

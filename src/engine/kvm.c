@@ -103,6 +103,7 @@ static int create_chips(struct pn_engine *e) {
     ioctl(e->vm, KVM_ENABLE_CAP,
           &cap); /* older KVMs exit all the same, without the bytes */
 #endif
+    kvm_state_begin(e);
     return 0;
 }
 
@@ -134,7 +135,8 @@ static struct pn_engine *new_engine(const struct pn_engine_config *cfg) {
     e->cpus = cfg->cpus;
     e->kvm = e->vm = -1;
     for (unsigned i = 0; i < cfg->cpus; i++)
-        e->vcpu[i] = (struct kvm_vcpu){.engine = e, .index = i, .fd = -1};
+        e->vcpu[i] =
+            (struct kvm_vcpu){.engine = e, .index = i, .fd = -1, .rng = cfg->seed + i};
     pthread_mutex_init(&e->ring_lock, NULL);
     pthread_mutex_init(&e->slot_lock, NULL);
     pthread_mutex_init(&e->posted_lock, NULL);
@@ -199,7 +201,7 @@ static uint64_t kvm_tsc(struct pn_engine *e, unsigned cpu) {
     struct {
         struct kvm_msrs head;
         struct kvm_msr_entry entry;
-    } m = {.head.nmsrs = 1, .entry.index = 0x10};
+    } m = {.head.nmsrs = 1, .entry.index = MSR_TSC};
     return ioctl(e->vcpu[cpu].fd, KVM_GET_MSRS, &m) == 1 ? m.entry.data : 0;
 }
 

@@ -213,7 +213,7 @@ int kvm_fallback_step(struct pn_engine *e, struct kvm_vcpu *v) {
     f->refused = NULL;
     pn_mmu_zap_all(f->mmu);
     cpu_drop_blocks(cpu);
-    rc = soft_state_set(cpu, &f->state);
+    rc = cpu_set_state(cpu, &f->state);
     if (rc)
         return fail(v, rc, "the software CPU cannot take KVM's state");
     enum cpu_exit x = cpu_run(cpu, cpu_insns(cpu) + 1);
@@ -225,8 +225,7 @@ int kvm_fallback_step(struct pn_engine *e, struct kvm_vcpu *v) {
         return fail(v, -ENOTSUP, f->refused);
     v->emulated++;
     rc = note_dirty(e, f);
-    if (rc == 0)
-        rc = soft_state_get(cpu, &f->state);
+    cpu_get_state(cpu, &f->state);
     f->state.tsc = 0; /* KVM's TSC goes on by itself */
     if (rc == 0)
         rc = kvm_set_state(e, v->index, &f->state);

@@ -17,10 +17,6 @@
 #define LEAF_FEATURES   0x40000001u
 #define LEAF_LAST       0x400000ffu
 
-/* MSRs of a vCPU: its clock, steal time, EOI word. */
-static const uint32_t msrs[] = {0x4b564d01, 0x4b564d03, 0x4b564d04};
-#define MSRS (sizeof(msrs) / sizeof(msrs[0]))
-
 static int set_halt_poll(struct pn_engine *e, int64_t ns) {
     struct kvm_enable_cap cap = {.cap = KVM_CAP_HALT_POLL, .args[0] = (uint64_t)ns};
     if (ns < 0)
@@ -57,24 +53,4 @@ void kvm_pv_cpuid(struct pn_engine *e, struct kvm_vcpu *v, struct kvm_cpuid2 *c)
             c->entries[i].eax &= pn_pv_cpuid(e->pv);
     struct kvm_enable_cap cap = {.cap = KVM_CAP_ENFORCE_PV_FEATURE_CPUID, .args[0] = 1};
     ioctl(v->fd, KVM_ENABLE_CAP, &cap); /* an older KVM only hides them */
-}
-
-static int msr(struct kvm_vcpu *v, unsigned long request, uint32_t index,
-               uint64_t *value) {
-    struct {
-        struct kvm_msrs head;
-        struct kvm_msr_entry entry;
-    } m = {.head.nmsrs = 1, .entry = {.index = index, .data = *value}};
-    if (ioctl(v->fd, request, &m) != 1)
-        return -EINVAL;
-    *value = m.entry.data;
-    return 0;
-}
-
-void kvm_pv_get(struct kvm_vcpu *v, struct pn_cpu_state *s) {
-    for (size_t i = 0; i < MSRS && s->msr_count < PN_MSRS_MAX; i++) {
-        uint64_t value = 0;
-        if (msr(v, KVM_GET_MSRS, msrs[i], &value) == 0)
-            s->msr[s->msr_count++] = (struct pn_msr){msrs[i], value};
-    }
 }

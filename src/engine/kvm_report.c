@@ -9,15 +9,9 @@
 
 #define INSN_MAX 15u
 
-static unsigned code_bits(const struct pn_cpu_state *s) {
-    uint32_t attr = s->seg[PN_CS].attr;
-    if (s->efer & EFER_LMA && attr & ATTR_L)
-        return 64;
-    return attr & ATTR_DB ? 32 : 16;
-}
-
 static uint64_t code_linear(const struct pn_cpu_state *s) {
-    return code_bits(s) == 64 ? s->rip : (uint32_t)(s->seg[PN_CS].base + s->rip);
+    return pn_cpu_state_code_bits(s) == 64 ? s->rip
+                                           : (uint32_t)(s->seg[PN_CS].base + s->rip);
 }
 
 /* Guest memory at a linear address, by KVM's own walk. Return: bytes read. */
@@ -51,7 +45,8 @@ void kvm_insn_text(struct kvm_vcpu *v, const uint8_t *bytes, size_t size, char *
         size = read_linear(v, code_linear(&s), own, sizeof(own));
         bytes = own;
     }
-    unsigned length = cpu_disassemble(bytes, size, code_bits(&s), s.rip, insn);
+    unsigned length =
+        cpu_disassemble(bytes, size, pn_cpu_state_code_bits(&s), s.rip, insn);
     int at = snprintf(text, text_size, "rip %" PRIx64 ": %s [", s.rip, insn);
     for (size_t i = 0; i < (length ? length : size) && at + 4 < (int)text_size; i++)
         at +=
@@ -59,40 +54,15 @@ void kvm_insn_text(struct kvm_vcpu *v, const uint8_t *bytes, size_t size, char *
     snprintf(text + at, text_size - (size_t)at, "]");
 }
 
-static void dump_segments(const struct pn_cpu_state *s, FILE *out) {
-    static const char name[PN_SEGMENTS][5] = {"es", "cs", "ss",   "ds",
-                                              "fs", "gs", "ldtr", "tr"};
-    for (unsigned i = 0; i < PN_SEGMENTS; i++) {
-        const struct pn_segment *g = &s->seg[i];
-        fprintf(out, "%-4s %04x base %016" PRIx64 " limit %08x attr %05x\n", name[i],
-                g->sel, g->base, g->limit, g->attr);
-    }
-    fprintf(out,
-            "gdtr base %016" PRIx64 " limit %04x  idtr base %016" PRIx64 " limit %04x\n",
-            s->gdtr.base, s->gdtr.limit, s->idtr.base, s->idtr.limit);
-}
-
 void kvm_dump(struct pn_engine *e, unsigned cpu, FILE *out) {
-    static const char name[16][4] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp",
-                                     "rsi", "rdi", "r8",  "r9",  "r10", "r11",
-                                     "r12", "r13", "r14", "r15"};
     struct kvm_vcpu *v = &e->vcpu[cpu];
     struct pn_cpu_state s;
     char text[200];
     if (kvm_get_cpu(v, &s))
         return;
-    fprintf(out, "cpu %u: %u-bit code, cpl %u%s, KVM exit %u\n", cpu, code_bits(&s),
-            s.seg[PN_SS].attr >> 5 & 3, s.pending.halted ? ", halted" : "",
-            v->run->exit_reason);
-    fprintf(out, "rip %016" PRIx64 "  rflags %08" PRIx64 "\n", s.rip, s.rflags);
-    for (unsigned i = 0; i < 16; i++)
-        fprintf(out, "%-3s %016" PRIx64 "%s", name[i], s.gpr[i],
-                i % 4 == 3 ? "\n" : "  ");
-    dump_segments(&s, out);
-    fprintf(out,
-            "cr0 %08" PRIx64 "  cr2 %016" PRIx64 "  cr3 %016" PRIx64 "  cr4 %08" PRIx64
-            "  efer %04" PRIx64 "  xcr0 %" PRIx64 "\n",
-            s.cr0, s.cr2, s.cr3, s.cr4, s.efer, s.xcr0);
+    fprintf(out, "cpu %u: %s mode, cpl %u, KVM exit %u\n", cpu, pn_cpu_state_mode(&s),
+            s.seg[PN_SS].attr >> 5 & 3, v->run->exit_reason);
+    pn_cpu_state_print(&s, out);
     kvm_insn_text(v, NULL, 0, text, sizeof(text));
     fprintf(out, "%s\n", text);
 }

@@ -12,22 +12,45 @@
 
 #include "engine/kvm_vm.h"
 
-/* What a running guest keeps in MSRs; those that the host's KVM refuses are left out. */
-static const uint32_t msr_list[] = {
-    0x10,  0x174,      0x175,      0x176,      0x1a0,      0x277,      0x48,       0x3b,
-    0x6e0, 0xc0000081, 0xc0000082, 0xc0000083, 0xc0000084, 0xc0000102, 0xc0000103, 0x2ff,
-    0x250, 0x258,      0x259,      0x268,      0x269,      0x26a,      0x26b,      0x26c,
-    0x26d, 0x26e,      0x26f,      0x200,      0x201,      0x202,      0x203,      0x204,
-    0x205, 0x206,      0x207,      0x208,      0x209,      0x20a,      0x20b,      0x20c,
-    0x20d, 0x20e,      0x20f,      0xda0,
+_Static_assert(offsetof(struct kvm_sregs2, flags) ==
+                   offsetof(struct kvm_sregs, interrupt_bitmap),
+               "kvm_sregs2 begins as kvm_sregs does");
+
+/* The vCPU as KVM gives and takes it; the rows of penumbra/cpu_state.inc name members. */
+struct parts {
+    struct kvm_regs regs;
+    struct kvm_sregs2 sregs;
+    struct kvm_debugregs debug;
+    struct kvm_xcrs xcrs;
+    uint32_t pkru; /* in KVM_GET_XSAVE's area */
+    uint64_t tsc;  /* an MSR */
+    uint64_t rng;  /* not KVM's: struct kvm_vcpu carries it */
 };
-#define MSR_LIST_COUNT (sizeof(msr_list) / sizeof(msr_list[0]))
+
+#define MSR_BIT(id) (1ull << PN_MSR_##id)
+/* IA32_APIC_BASE is in sregs. */
+#define ALL_MSRS (((1ull << PN_MSRS) - 1) & ~MSR_BIT(apic_base))
+/* Those of the paravirtual interface: no single instruction changes them. */
+#define PV_MSRS (MSR_BIT(kvm_system_time) | MSR_BIT(kvm_steal_time) | MSR_BIT(kvm_eoi))
+
+static const uint32_t msr_index[PN_MSRS] = {
+#define PN_MSR(name, index, soft, present, take, reset) index,
+#define PN_MSR_BUS(name, index, present)                index,
+#include "penumbra/cpu_state.inc"
+};
 
 struct msr_buffer {
     struct kvm_msrs head;
-    struct kvm_msr_entry entry[PN_MSRS_MAX];
+    struct kvm_msr_entry entry[PN_MSRS + 1];
 };
-_Static_assert(MSR_LIST_COUNT <= PN_MSRS_MAX && MSR_LIST_COUNT <= 64, "msr_list");
+
+void kvm_state_begin(struct pn_engine *e) {
+    struct kvm_enable_cap cap = {.cap = KVM_CAP_EXCEPTION_PAYLOAD, .args[0] = 1};
+    e->sregs2 = ioctl(e->vm, KVM_CHECK_EXTENSION, KVM_CAP_SREGS2) > 0;
+    e->payload = ioctl(e->vm, KVM_ENABLE_CAP, &cap) == 0;
+}
+
+/* ---- Segments ---- */
 
 static void from_segment(struct pn_segment *d, const struct kvm_segment *s) {
     d->sel = s->selector;
@@ -55,46 +78,7 @@ static void to_segment(struct kvm_segment *d, const struct pn_segment *s) {
     };
 }
 
-static struct kvm_segment *segment_of(struct kvm_sregs *r, unsigned i) {
-    struct kvm_segment *const seg[PN_SEGMENTS] = {
-        [PN_ES] = &r->es, [PN_CS] = &r->cs, [PN_SS] = &r->ss,    [PN_DS] = &r->ds,
-        [PN_FS] = &r->fs, [PN_GS] = &r->gs, [PN_LDTR] = &r->ldt, [PN_TR] = &r->tr,
-    };
-    return seg[i];
-}
-
-/* KVM's order of general registers is its own. */
-static void regs_from(struct pn_cpu_state *s, const struct kvm_regs *r) {
-    const uint64_t gpr[16] = {r->rax, r->rcx, r->rdx, r->rbx, r->rsp, r->rbp,
-                              r->rsi, r->rdi, r->r8,  r->r9,  r->r10, r->r11,
-                              r->r12, r->r13, r->r14, r->r15};
-    memcpy(s->gpr, gpr, sizeof(gpr));
-    s->rip = r->rip;
-    s->rflags = r->rflags;
-}
-
-static void regs_to(struct kvm_regs *r, const struct pn_cpu_state *s) {
-    *r = (struct kvm_regs){
-        .rax = s->gpr[0],
-        .rcx = s->gpr[1],
-        .rdx = s->gpr[2],
-        .rbx = s->gpr[3],
-        .rsp = s->gpr[4],
-        .rbp = s->gpr[5],
-        .rsi = s->gpr[6],
-        .rdi = s->gpr[7],
-        .r8 = s->gpr[8],
-        .r9 = s->gpr[9],
-        .r10 = s->gpr[10],
-        .r11 = s->gpr[11],
-        .r12 = s->gpr[12],
-        .r13 = s->gpr[13],
-        .r14 = s->gpr[14],
-        .r15 = s->gpr[15],
-        .rip = s->rip,
-        .rflags = s->rflags,
-    };
-}
+/* ---- Get ---- */
 
 /* Where PKRU lies in the standard format is the host CPU's choice (CPUID leaf 0dh). */
 static unsigned pkru_offset(void) {
@@ -104,112 +88,149 @@ static unsigned pkru_offset(void) {
     return b;
 }
 
-static int get_system(struct kvm_vcpu *v, struct pn_cpu_state *s) {
-    struct kvm_regs regs;
-    struct kvm_sregs sregs;
-    struct kvm_debugregs debug;
-    struct kvm_xcrs xcrs;
-    if (ioctl(v->fd, KVM_GET_REGS, &regs) < 0 ||
-        ioctl(v->fd, KVM_GET_SREGS, &sregs) < 0 ||
-        ioctl(v->fd, KVM_GET_DEBUGREGS, &debug) < 0)
-        return -errno;
-    regs_from(s, &regs);
-    for (unsigned i = 0; i < PN_SEGMENTS; i++)
-        from_segment(&s->seg[i], segment_of(&sregs, i));
-    s->gdtr.base = sregs.gdt.base, s->gdtr.limit = sregs.gdt.limit;
-    s->idtr.base = sregs.idt.base, s->idtr.limit = sregs.idt.limit;
-    s->cr0 = sregs.cr0, s->cr2 = sregs.cr2, s->cr3 = sregs.cr3, s->cr4 = sregs.cr4;
-    s->cr8 = sregs.cr8, s->efer = sregs.efer;
-    memcpy(s->dr, debug.db, sizeof(debug.db));
-    s->dr[6] = debug.dr6, s->dr[7] = debug.dr7;
-    s->xcr0 = 1;
-    if (ioctl(v->fd, KVM_GET_XCRS, &xcrs) == 0 && xcrs.nr_xcrs)
-        s->xcr0 = xcrs.xcrs[0].value;
-    s->msr[s->msr_count++] = (struct pn_msr){MSR_APIC_BASE, sregs.apic_base};
+/* PAE paging, whose PDPTEs are registers. */
+static bool has_pdptes(uint64_t cr0, uint64_t cr4, uint64_t efer) {
+    return cr0 & CR0_PG && cr4 & CR4_PAE && !(efer & EFER_LMA);
+}
+
+/* A KVM without KVM_GET_SREGS2 keeps the PDPTEs to itself: memory has them, unless the
+ * guest has changed it since. */
+static int get_sregs(struct kvm_vcpu *v, struct kvm_sregs2 *r) {
+    struct kvm_sregs old;
+    if (v->engine->sregs2)
+        return ioctl(v->fd, KVM_GET_SREGS2, r);
+    memset(r, 0, sizeof(*r));
+    if (ioctl(v->fd, KVM_GET_SREGS, &old) < 0)
+        return -1;
+    memcpy(r, &old, offsetof(struct kvm_sregs2, flags));
+    if (has_pdptes(r->cr0, r->cr4, r->efer))
+        kvm_read_phys(v->engine, r->cr3 & 0xffffffe0u, r->pdptrs, sizeof(r->pdptrs));
     return 0;
 }
 
-/* Which of msr_list this KVM has: asked once, for the first vCPU. */
+static int get_vector(struct kvm_vcpu *v, struct pn_cpu_state *s, struct parts *k) {
+    struct kvm_xsave xsave;
+    uint64_t present;
+    k->xcrs.xcrs[0].value = XSTATE_X87;
+    ioctl(v->fd, KVM_GET_XCRS, &k->xcrs); /* a host without XSAVE has none */
+    if (ioctl(v->fd, KVM_GET_XSAVE, &xsave) < 0)
+        return -1;
+    memcpy(s->xsave, &xsave, sizeof(s->xsave));
+    memcpy(&present, s->xsave + XSAVE_HEADER, sizeof(present));
+    unsigned offset = pkru_offset();
+    if (offset && present & XSTATE_PKRU)
+        memcpy(&k->pkru, s->xsave + offset, sizeof(k->pkru));
+    return 0;
+}
+
+/* Which MSRs this KVM has: asked once, for the first vCPU. */
 static uint64_t msrs_known(struct kvm_vcpu *v) {
-    uint64_t known = v->engine->msrs_known;
-    for (size_t i = 0; !known && i < MSR_LIST_COUNT; i++) {
-        struct msr_buffer m = {.head.nmsrs = 1, .entry[0].index = msr_list[i]};
+    for (unsigned i = 0; !v->engine->msrs_asked && i < PN_MSRS; i++) {
+        struct msr_buffer m = {.head.nmsrs = 1, .entry[0].index = msr_index[i]};
         if (ioctl(v->fd, KVM_GET_MSRS, &m) == 1)
             v->engine->msrs_known |= 1ull << i;
     }
+    v->engine->msrs_asked = true;
     return v->engine->msrs_known;
 }
 
 /* All in one call: each ioctl costs as much as an instruction that KVM emulates. */
-static void get_msrs(struct kvm_vcpu *v, struct pn_cpu_state *s) {
-    uint64_t known = msrs_known(v);
-    struct msr_buffer m = {.head.nmsrs = 0};
-    for (size_t i = 0; i < MSR_LIST_COUNT; i++)
-        if (known >> i & 1)
-            m.entry[m.head.nmsrs++].index = msr_list[i];
-    int n = ioctl(v->fd, KVM_GET_MSRS, &m);
-    for (int i = 0; i < n && s->msr_count < PN_MSRS_MAX; i++) {
-        if (m.entry[i].index == MSR_TSC)
-            s->tsc = m.entry[i].data;
-        else
-            s->msr[s->msr_count++] = (struct pn_msr){m.entry[i].index, m.entry[i].data};
+static void get_msrs(struct kvm_vcpu *v, struct pn_cpu_state *s, uint64_t which,
+                     uint64_t *tsc) {
+    struct msr_buffer m = {.head.nmsrs = 1, .entry[0].index = MSR_TSC};
+    uint8_t id[PN_MSRS + 1];
+    which &= msrs_known(v);
+    for (uint8_t i = 0; i < PN_MSRS; i++) {
+        if (!(which >> i & 1))
+            continue;
+        id[m.head.nmsrs] = i;
+        m.entry[m.head.nmsrs++].index = msr_index[i];
     }
+    int n = ioctl(v->fd, KVM_GET_MSRS, &m);
+    if (n > 0)
+        *tsc = m.entry[0].data;
+    for (int i = 1; i < n; i++) {
+        s->msr[id[i]] = m.entry[i].data;
+        s->msr_known |= 1ull << id[i];
+    }
+}
+
+/* A #DB that KVM has still to deliver, with its bits of DR6, is a debug trap owed. */
+static void get_exception(struct pn_cpu_state *s, const struct kvm_vcpu_events *ev) {
+    s->exception = -1;
+    if (!ev->exception.injected && !ev->exception.pending)
+        return;
+    bool payload = ev->flags & KVM_VCPUEVENT_VALID_PAYLOAD && ev->exception_has_payload;
+    if (payload && ev->exception.nr == VEC_DB) {
+        s->db_pending = (uint32_t)ev->exception_payload;
+        return;
+    }
+    s->exception = ev->exception.nr;
+    s->exception_has_error = ev->exception.has_error_code;
+    s->exception_error = ev->exception.error_code;
+    s->exception_has_payload = payload;
+    s->exception_payload = payload ? ev->exception_payload : 0;
 }
 
 static int get_events(struct kvm_vcpu *v, struct pn_cpu_state *s) {
     struct kvm_vcpu_events ev;
     struct kvm_mp_state mp = {.mp_state = KVM_MP_STATE_RUNNABLE};
     if (ioctl(v->fd, KVM_GET_VCPU_EVENTS, &ev) < 0)
-        return -errno;
+        return -1;
     ioctl(v->fd, KVM_GET_MP_STATE, &mp); /* refused without an in-kernel irqchip */
-    s->pending.halted = mp.mp_state == KVM_MP_STATE_HALTED;
-    s->pending.wait_sipi = mp.mp_state == KVM_MP_STATE_UNINITIALIZED ||
-                           mp.mp_state == KVM_MP_STATE_INIT_RECEIVED;
-    s->pending.intr_shadow = ev.interrupt.shadow != 0;
+    s->activity = mp.mp_state == KVM_MP_STATE_HALTED ? PN_HALTED
+                  : mp.mp_state == KVM_MP_STATE_UNINITIALIZED ||
+                          mp.mp_state == KVM_MP_STATE_INIT_RECEIVED
+                      ? PN_WAITS_SIPI
+                      : PN_RUNS;
+    /* SVM does not tell them apart, and says both. */
+    s->intr_shadow = ev.interrupt.shadow & KVM_X86_SHADOW_INT_STI      ? PN_SHADOW_STI
+                     : ev.interrupt.shadow & KVM_X86_SHADOW_INT_MOV_SS ? PN_SHADOW_MOV_SS
+                                                                       : PN_NO_SHADOW;
     /* An NMI on its way in comes again; it blocks none before. */
-    s->pending.nmi_pending = ev.nmi.pending || ev.nmi.injected;
-    s->pending.nmi_blocked = ev.nmi.masked && !ev.nmi.injected;
-    s->pending.interrupt = ev.interrupt.injected ? (int16_t)ev.interrupt.nr : (int16_t)-1;
-    s->pending.exception = ev.exception.injected || ev.exception.pending
-                               ? (int16_t)ev.exception.nr
-                               : (int16_t)-1;
-    s->pending.has_error = ev.exception.has_error_code;
-    s->pending.error = ev.exception.error_code;
+    s->nmi_pending = ev.nmi.pending || ev.nmi.injected;
+    s->nmi_blocked = ev.nmi.masked && !ev.nmi.injected;
+    s->interrupt = ev.interrupt.injected ? (int16_t)ev.interrupt.nr : (int16_t)-1;
+    get_exception(s, &ev);
+    return 0;
+}
+
+static int get_parts(struct kvm_vcpu *v, struct pn_cpu_state *s, uint64_t msrs) {
+    struct parts k = {.rng = v->rng};
+    memset(s, 0, sizeof(*s));
+    if (ioctl(v->fd, KVM_GET_REGS, &k.regs) < 0 || get_sregs(v, &k.sregs) < 0 ||
+        ioctl(v->fd, KVM_GET_DEBUGREGS, &k.debug) < 0 || get_vector(v, s, &k) < 0 ||
+        get_events(v, s) < 0)
+        return -errno;
+    get_msrs(v, s, msrs, &k.tsc);
+    s->msr[PN_MSR_apic_base] = k.sregs.apic_base;
+    s->msr_known |= MSR_BIT(apic_base);
+#define PN_GPR(nr, name, gdb) s->gpr[nr] = k.regs.name;
+#define PN_SEG(id, name, gdb, kvm, sel_, attr_, base_)                                   \
+    from_segment(&s->seg[PN_##id], &k.kvm);
+#define PN_REG(name, type, digits, gdb, soft, kvm, reset, init) s->name = (type)k.kvm;
+#define PN_REG_BY(name, type, digits, gdb, kvm)                 s->name = (type)k.kvm;
+#include "penumbra/cpu_state.inc"
     return 0;
 }
 
 int kvm_get_cpu(struct kvm_vcpu *v, struct pn_cpu_state *s) {
-    memset(s, 0, sizeof(*s));
-    int rc = get_system(v, s);
-    if (rc == 0)
-        rc = get_events(v, s);
-    if (rc)
-        return rc;
-    get_msrs(v, s);
-    struct kvm_xsave xsave;
-    if (ioctl(v->fd, KVM_GET_XSAVE, &xsave) < 0)
-        return -errno;
-    memcpy(s->xsave, &xsave, sizeof(s->xsave));
-    uint64_t present;
-    memcpy(&present, s->xsave + XSAVE_HEADER, sizeof(present));
-    unsigned offset = pkru_offset();
-    if (offset && present & XSTATE_PKRU)
-        memcpy(&s->pkru, s->xsave + offset, sizeof(s->pkru));
-    return 0;
+    return get_parts(v, s, ALL_MSRS & ~PV_MSRS);
 }
 
 int kvm_get_state(struct pn_engine *e, unsigned cpu, struct pn_cpu_state *s) {
     struct kvm_lapic_state lapic;
-    int rc = kvm_get_cpu(&e->vcpu[cpu], s);
+    int rc = get_parts(&e->vcpu[cpu], s, ALL_MSRS);
     if (rc == 0 && ioctl(e->vcpu[cpu].fd, KVM_GET_LAPIC, &lapic) < 0)
         rc = -errno;
     if (rc)
         return rc;
-    kvm_pv_get(&e->vcpu[cpu], s);
     s->has_lapic = 1;
     memcpy(s->lapic, lapic.regs, sizeof(s->lapic));
     return 0;
 }
+
+/* ---- Set ---- */
 
 /* QEMU's software CPU, which the lab's SVM is made of, refuses ring 3 every port while TR
  * is a busy TSS, as it always is (target/i386/tcg/seg_helper.c, check_io: type 9 only;
@@ -222,40 +243,29 @@ static bool tr_must_be_available(const struct pn_engine *e) {
     return b == 0x54474354 && c == 0x43544743 && d == 0x47435447; /* TCGTCGTCGTCG */
 }
 
-static int set_system(struct kvm_vcpu *v, const struct pn_cpu_state *s) {
-    struct kvm_regs regs;
-    struct kvm_sregs sregs;
-    if (ioctl(v->fd, KVM_GET_SREGS, &sregs) < 0)
-        return -errno;
-    for (unsigned i = 0; i < PN_SEGMENTS; i++)
-        to_segment(segment_of(&sregs, i), &s->seg[i]);
+static int set_sregs(struct kvm_vcpu *v, struct kvm_sregs2 *r) {
+    struct kvm_sregs old;
     if (tr_must_be_available(v->engine))
-        sregs.tr.type &= 13;
-    sregs.gdt.base = s->gdtr.base, sregs.gdt.limit = s->gdtr.limit;
-    sregs.idt.base = s->idtr.base, sregs.idt.limit = s->idtr.limit;
-    sregs.cr0 = s->cr0, sregs.cr2 = s->cr2, sregs.cr3 = s->cr3, sregs.cr4 = s->cr4;
-    sregs.cr8 = s->cr8, sregs.efer = s->efer;
-    memset(sregs.interrupt_bitmap, 0, sizeof(sregs.interrupt_bitmap));
-    for (unsigned i = 0; i < s->msr_count; i++)
-        if (s->msr[i].index == MSR_APIC_BASE)
-            sregs.apic_base = s->msr[i].value;
-    regs_to(&regs, s);
-    if (ioctl(v->fd, KVM_SET_SREGS, &sregs) < 0 || ioctl(v->fd, KVM_SET_REGS, &regs) < 0)
-        return -errno;
-    struct kvm_debugregs debug = {.dr6 = s->dr[6], .dr7 = s->dr[7]};
-    memcpy(debug.db, s->dr, sizeof(debug.db));
-    return ioctl(v->fd, KVM_SET_DEBUGREGS, &debug) < 0 ? -errno : 0;
+        r->tr.type &= 13;
+    if (v->engine->sregs2) {
+        r->flags =
+            has_pdptes(r->cr0, r->cr4, r->efer) ? KVM_SREGS2_FLAGS_PDPTRS_VALID : 0;
+        return ioctl(v->fd, KVM_SET_SREGS2, r);
+    }
+    memset(&old, 0, sizeof(old)); /* no interrupt: set_events has it */
+    memcpy(&old, r, offsetof(struct kvm_sregs2, flags));
+    return ioctl(v->fd, KVM_SET_SREGS, &old);
 }
 
-static int set_vector(struct kvm_vcpu *v, const struct pn_cpu_state *s) {
-    struct kvm_xcrs xcrs = {.nr_xcrs = 1};
-    xcrs.xcrs[0].value = s->xcr0 ? s->xcr0 : 1;
-    if (ioctl(v->fd, KVM_SET_XCRS, &xcrs) < 0)
-        return -errno;
+static int set_vector(struct kvm_vcpu *v, const struct pn_cpu_state *s, struct parts *k) {
     struct kvm_xsave xsave;
     uint8_t *area = (uint8_t *)&xsave;
     uint64_t present;
     uint32_t mxcsr;
+    k->xcrs.nr_xcrs = 1;
+    k->xcrs.xcrs[0].value |= XSTATE_X87;
+    if (ioctl(v->fd, KVM_SET_XCRS, &k->xcrs) < 0)
+        return -1;
     memcpy(area, s->xsave, sizeof(xsave));
     memcpy(&present, area + XSAVE_HEADER, sizeof(present));
     memcpy(&mxcsr, area + FX_MXCSR, sizeof(mxcsr));
@@ -264,12 +274,12 @@ static int set_vector(struct kvm_vcpu *v, const struct pn_cpu_state *s) {
         present |= XSTATE_SSE;
     }
     unsigned offset = pkru_offset();
-    if (offset && s->pkru) {
+    if (offset && k->pkru) {
         present |= XSTATE_PKRU;
-        memcpy(area + offset, &s->pkru, sizeof(s->pkru));
+        memcpy(area + offset, &k->pkru, sizeof(k->pkru));
     }
     memcpy(area + XSAVE_HEADER, &present, sizeof(present));
-    return ioctl(v->fd, KVM_SET_XSAVE, &xsave) < 0 ? -errno : 0;
+    return ioctl(v->fd, KVM_SET_XSAVE, &xsave);
 }
 
 /* KVM takes a TSC within a second of what it would be for an attempt to keep the vCPUs
@@ -297,10 +307,10 @@ static void set_msrs(struct kvm_vcpu *v, const struct pn_cpu_state *s) {
     struct msr_buffer m = {.head.nmsrs = 0};
     if (s->tsc)
         set_tsc(v, s->tsc);
-    for (unsigned i = 0; i < s->msr_count && m.head.nmsrs < PN_MSRS_MAX; i++)
-        if (s->msr[i].index != MSR_APIC_BASE)
+    for (unsigned i = 0; i < PN_MSRS; i++)
+        if (s->msr_known & ALL_MSRS & 1ull << i)
             m.entry[m.head.nmsrs++] =
-                (struct kvm_msr_entry){.index = s->msr[i].index, .data = s->msr[i].value};
+                (struct kvm_msr_entry){.index = msr_index[i], .data = s->msr[i]};
     while (m.head.nmsrs) {
         int done = ioctl(v->fd, KVM_SET_MSRS, &m);
         if (done < 0 || (unsigned)done >= m.head.nmsrs)
@@ -315,47 +325,95 @@ static int set_lapic(struct kvm_vcpu *v, const struct pn_cpu_state *s) {
     if (!s->has_lapic)
         return 0;
     memcpy(lapic.regs, s->lapic, sizeof(lapic.regs));
-    return ioctl(v->fd, KVM_SET_LAPIC, &lapic) < 0 ? -errno : 0;
+    return ioctl(v->fd, KVM_SET_LAPIC, &lapic);
 }
 
-static int set_events(struct kvm_vcpu *v, const struct pn_cpu_state *s) {
+static void put_exception(struct kvm_vcpu_events *ev, uint8_t vector, bool payload,
+                          uint64_t value) {
+    ev->exception.nr = vector;
+    ev->exception.injected = !payload;
+    ev->exception.pending = payload;
+    ev->exception_has_payload = payload;
+    ev->exception_payload = payload ? value : 0;
+}
+
+/* A KVM that takes no payload has CR2 and DR6 as they will be. */
+static int apply_payload(struct kvm_vcpu *v, uint8_t vector, uint64_t value,
+                         struct parts *k) {
+    if (vector == VEC_PF) {
+        k->sregs.cr2 = value;
+        return set_sregs(v, &k->sregs);
+    }
+    k->debug.dr6 = (k->debug.dr6 & ~15ull) | value;
+    return ioctl(v->fd, KVM_SET_DEBUGREGS, &k->debug);
+}
+
+/* KVM has room for one exception: a trap that is owed waits for one that is under way. */
+static int set_exception(struct kvm_vcpu *v, const struct pn_cpu_state *s,
+                         struct parts *k, struct kvm_vcpu_events *ev) {
+    bool owed = s->exception < 0 && s->db_pending;
+    bool payload = owed || (s->exception >= 0 && s->exception_has_payload);
+    uint8_t vector = owed ? VEC_DB : (uint8_t)s->exception;
+    uint64_t value = owed ? s->db_pending : s->exception_payload;
+    ev->exception.injected = ev->exception.pending = 0;
+    ev->exception_has_payload = 0;
+    if (!owed && s->exception < 0)
+        return 0;
+    put_exception(ev, vector, payload && v->engine->payload, value);
+    ev->exception.has_error_code = !owed && s->exception_has_error;
+    ev->exception.error_code = owed ? 0 : s->exception_error;
+    return payload && !v->engine->payload ? apply_payload(v, vector, value, k) : 0;
+}
+
+static int set_events(struct kvm_vcpu *v, const struct pn_cpu_state *s, struct parts *k) {
+    static const uint8_t shadow[] = {[PN_SHADOW_STI] = KVM_X86_SHADOW_INT_STI,
+                                     [PN_SHADOW_MOV_SS] = KVM_X86_SHADOW_INT_MOV_SS};
     struct kvm_vcpu_events ev;
-    if (ioctl(v->fd, KVM_GET_VCPU_EVENTS, &ev) < 0)
-        return -errno;
-    ev.exception.injected = s->pending.exception >= 0;
-    ev.exception.nr = s->pending.exception >= 0 ? (uint8_t)s->pending.exception : 0;
-    ev.exception.has_error_code = s->pending.has_error;
-    ev.exception.error_code = s->pending.error;
-    ev.interrupt.injected = s->pending.interrupt >= 0;
-    ev.interrupt.nr = s->pending.interrupt >= 0 ? (uint8_t)s->pending.interrupt : 0;
+    if (ioctl(v->fd, KVM_GET_VCPU_EVENTS, &ev) < 0 || set_exception(v, s, k, &ev) < 0)
+        return -1;
+    ev.interrupt.injected = s->interrupt >= 0;
+    ev.interrupt.nr = s->interrupt >= 0 ? (uint8_t)s->interrupt : 0;
     ev.interrupt.soft = 0;
-    ev.interrupt.shadow = s->pending.intr_shadow ? KVM_X86_SHADOW_INT_STI : 0;
+    ev.interrupt.shadow = shadow[s->intr_shadow];
     ev.nmi.injected = 0;
-    ev.nmi.pending = s->pending.nmi_pending;
-    ev.nmi.masked = s->pending.nmi_blocked;
-    ev.flags = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW;
-    return ioctl(v->fd, KVM_SET_VCPU_EVENTS, &ev) < 0 ? -errno : 0;
+    ev.nmi.pending = s->nmi_pending;
+    ev.nmi.masked = s->nmi_blocked;
+    ev.flags = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW |
+               (v->engine->payload ? KVM_VCPUEVENT_VALID_PAYLOAD : 0);
+    return ioctl(v->fd, KVM_SET_VCPU_EVENTS, &ev);
+}
+
+static void set_activity(struct kvm_vcpu *v, const struct pn_cpu_state *s) {
+    static const uint32_t state[] = {[PN_RUNS] = KVM_MP_STATE_RUNNABLE,
+                                     [PN_HALTED] = KVM_MP_STATE_HALTED,
+                                     [PN_WAITS_SIPI] = KVM_MP_STATE_UNINITIALIZED};
+    struct kvm_mp_state mp = {.mp_state = state[s->activity]};
+    ioctl(v->fd, KVM_SET_MP_STATE, &mp); /* refused without an in-kernel irqchip */
 }
 
 int kvm_set_state(struct pn_engine *e, unsigned cpu, const struct pn_cpu_state *s) {
     struct kvm_vcpu *v = &e->vcpu[cpu];
-    if (s->msr_count > PN_MSRS_MAX)
+    struct parts k;
+    if (s->activity > PN_WAITS_SIPI || s->intr_shadow > PN_SHADOW_MOV_SS)
         return -EINVAL;
-    int rc = set_system(v, s);
-    if (rc == 0)
-        rc = set_vector(v, s);
-    if (rc == 0)
-        rc = set_lapic(v, s);
-    if (rc)
-        return rc;
+    memset(&k, 0, sizeof(k));
+    k.sregs.apic_base = s->msr[PN_MSR_apic_base];
+    if (!(s->msr_known & MSR_BIT(apic_base)) && get_sregs(v, &k.sregs) < 0)
+        return -errno;
+#define PN_GPR(nr, name, gdb) k.regs.name = s->gpr[nr];
+#define PN_SEG(id, name, gdb, kvm, sel_, attr_, base_)                                   \
+    to_segment(&k.kvm, &s->seg[PN_##id]);
+#define PN_REG(name, type, digits, gdb, soft, kvm, reset, init) k.kvm = s->name;
+#define PN_REG_BY(name, type, digits, gdb, kvm)                 k.kvm = s->name;
+#include "penumbra/cpu_state.inc"
+    v->rng = k.rng;
+    if (set_sregs(v, &k.sregs) < 0 || ioctl(v->fd, KVM_SET_REGS, &k.regs) < 0 ||
+        ioctl(v->fd, KVM_SET_DEBUGREGS, &k.debug) < 0 || set_vector(v, s, &k) < 0 ||
+        set_lapic(v, s) < 0)
+        return -errno;
     set_msrs(v, s);
-    rc = set_events(v, s);
-    if (rc)
-        return rc;
-    struct kvm_mp_state mp = {.mp_state = s->pending.wait_sipi
-                                              ? KVM_MP_STATE_UNINITIALIZED
-                                          : s->pending.halted ? KVM_MP_STATE_HALTED
-                                                              : KVM_MP_STATE_RUNNABLE};
-    ioctl(v->fd, KVM_SET_MP_STATE, &mp); /* refused without an in-kernel irqchip */
+    if (set_events(v, s, &k) < 0)
+        return -errno;
+    set_activity(v, s);
     return 0;
 }

@@ -19,6 +19,7 @@ struct kvm_vcpu {
     _Atomic int inside;
     _Atomic int stop; /* a kick that run() has not answered yet */
     struct pn_stats stats;
+    uint64_t rng;               /* the software CPU's RDRAND, which has no other place */
     uint64_t emulated;          /* instructions that the software CPU ran for KVM */
     struct kvm_dirty_gfn *ring; /* kvm_dirty.c; NULL without PN_TRACKER_RING */
     uint32_t ring_at;
@@ -42,7 +43,9 @@ struct pn_engine {
     _Atomic unsigned slot_changes; /* so that a fallback CPU knows that its own are old */
     pthread_mutex_t slot_lock;     /* guards slots: vCPU threads read them too */
     uint64_t start_ns;
-    uint64_t msrs_known; /* kvm_state.c */
+    bool sregs2, payload; /* KVM_CAP_SREGS2, KVM_CAP_EXCEPTION_PAYLOAD */
+    bool msrs_asked;
+    uint64_t msrs_known; /* kvm_state.c: by enum pn_msr_id */
     enum pn_dirty_tracker tracker;
     unsigned ring_bytes;
     pthread_mutex_t ring_lock;
@@ -77,8 +80,6 @@ void kvm_cpuid(struct pn_engine *e, uint32_t leaf, uint32_t subleaf, uint32_t ou
 int kvm_pv_begin(struct pn_engine *e, const struct pn_engine_config *cfg);
 /* What of KVM's paravirtual leaves the guest may see. */
 void kvm_pv_cpuid(struct pn_engine *e, struct kvm_vcpu *v, struct kvm_cpuid2 *c);
-/* Add a vCPU's paravirtual MSRs. */
-void kvm_pv_get(struct kvm_vcpu *v, struct pn_cpu_state *s);
 
 /* kvm_posted.c. begin: the vCPUs are made. Return as kvm_pv_begin. */
 int kvm_posted_begin(struct pn_engine *e, const struct pn_engine_config *cfg);
@@ -106,11 +107,12 @@ const char *kvm_no_linux(struct pn_engine *e);
 void kvm_insn_text(struct kvm_vcpu *v, const uint8_t *bytes, size_t size, char *text,
                    size_t text_size);
 
-/* kvm_state.c. Return: 0 or -errno. */
+/* kvm_state.c. begin: the VM is made, its vCPUs not. Return: 0 or -errno. */
+void kvm_state_begin(struct pn_engine *e);
 int kvm_get_state(struct pn_engine *e, unsigned cpu, struct pn_cpu_state *s);
 int kvm_set_state(struct pn_engine *e, unsigned cpu, const struct pn_cpu_state *s);
 
-/* kvm_get_state and kvm_set_state without the local APIC: what one instruction can
+/* kvm_get_state without the local APIC and the paravirtual MSRs: what one instruction can
  * change. */
 int kvm_get_cpu(struct kvm_vcpu *v, struct pn_cpu_state *s);
 

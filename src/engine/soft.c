@@ -332,16 +332,21 @@ static void soft_set_deadline(struct pn_engine *e, uint64_t deadline) {
 /* ---- State and figures ---- */
 
 static int soft_get_state(struct pn_engine *e, unsigned cpu, struct pn_cpu_state *s) {
-    return soft_state_get(e->vcpu[cpu].cpu, s);
+    cpu_get_state(e->vcpu[cpu].cpu, s);
+    return 0;
 }
 
 static int soft_set_state(struct pn_engine *e, unsigned cpu,
                           const struct pn_cpu_state *s) {
-    return soft_state_set(e->vcpu[cpu].cpu, s);
+    return cpu_set_state(e->vcpu[cpu].cpu, s);
 }
 
-static void soft_reset(struct pn_engine *e, unsigned cpu) {
-    cpu_reset(e->vcpu[cpu].cpu);
+static void soft_init(struct pn_engine *e, unsigned cpu, bool wait) {
+    cpu_init(e->vcpu[cpu].cpu, wait);
+}
+
+static void soft_sipi(struct pn_engine *e, unsigned cpu, uint8_t vector) {
+    cpu_sipi(e->vcpu[cpu].cpu, vector);
 }
 
 static uint64_t soft_insns(struct pn_engine *e) {

@@ -80,10 +80,10 @@ static void flat_segments(enum entry_mode mode, struct pn_cpu_state *s) {
     s->seg[PN_CS].attr = mode == ENTRY_LONG ? ATTR_CODE64 : ATTR_CODE32;
     s->seg[PN_LDTR] = (struct pn_segment){.attr = ATTR_UNUSABLE};
     s->seg[PN_TR] = (struct pn_segment){SEL_TSS, ATTR_TSS, 0x67, 0};
-    s->gdtr.base = BOOT_GDT;
-    s->gdtr.limit = 6 * 8 - 1;
-    s->idtr.base = 0;
-    s->idtr.limit = 0;
+    s->gdtr_base = BOOT_GDT;
+    s->gdtr_limit = 6 * 8 - 1;
+    s->idtr_base = 0;
+    s->idtr_limit = 0;
 }
 
 void entry_state(const struct entry *entry, struct pn_cpu_state *s) {

@@ -68,9 +68,8 @@ void machine_handover_arm(struct machine *m) {
 /* ---- Out of the old engine ---- */
 
 static uint64_t apic_base(const struct pn_cpu_state *s, unsigned cpu) {
-    for (unsigned i = 0; i < s->msr_count; i++)
-        if (s->msr[i].index == MSR_APIC_BASE)
-            return s->msr[i].value;
+    if (s->msr_known >> PN_MSR_apic_base & 1)
+        return s->msr[PN_MSR_apic_base];
     return APIC_BASE_RESET | APIC_BASE_EN | (cpu ? 0 : APIC_BASE_BSP);
 }
 
@@ -83,7 +82,8 @@ static int pack(struct machine *m, struct parcel *p) {
             return rc;
         if (m->ops->threaded)
             continue;
-        s->pending.wait_sipi = m->cpu[i].state == CPU_WAIT_SIPI;
+        if (m->cpu[i].state == CPU_WAIT_SIPI)
+            s->activity = PN_WAITS_SIPI;
         intc_get_lapic(m->intc, i, s->lapic);
         s->has_lapic = 1;
     }
@@ -122,26 +122,23 @@ static int unpack(struct machine *m, const struct pn_engine_ops *from,
     for (unsigned i = 0; rc == 0 && i < m->cfg.cpus; i++) {
         rc = m->ops->set_state(m->engine, i, &p->cpu[i]);
         m->cpu[i] = (struct machine_cpu){
-            p->cpu[i].pending.wait_sipi ? CPU_WAIT_SIPI : CPU_RUNNABLE, false, -1};
+            p->cpu[i].activity == PN_WAITS_SIPI ? CPU_WAIT_SIPI : CPU_RUNNABLE, false,
+            -1};
     }
     return rc;
 }
 
 /* INIT and SIPI that have arrived and are not done yet: the state must show them. */
-static int settle(struct machine *m, struct err *e) {
-    int rc = 0;
-    for (unsigned i = 0; rc == 0 && !m->ops->threaded && i < m->cfg.cpus; i++)
-        rc = machine_settle_cpu(m, i, e);
-    return rc;
+static void settle(struct machine *m) {
+    for (unsigned i = 0; !m->ops->threaded && i < m->cfg.cpus; i++)
+        machine_settle_cpu(m, i);
 }
 
 static int move(struct machine *m, const struct pn_engine_ops *to, struct parcel *p,
                 struct err *e) {
     const struct pn_engine_ops *from = m->ops;
-    int rc = settle(m, e);
-    if (rc)
-        return rc;
-    rc = pack(m, p);
+    settle(m);
+    int rc = pack(m, p);
     if (rc)
         return err_sys(e, rc, "handover: the state under %s", from->name);
     uint64_t now = clock_now(&m->clock);

@@ -88,45 +88,22 @@ void machine_feed_serial(struct machine *m) {
 
 /* ---- INIT and SIPI ---- */
 
-/* AP: wait for SIPI. The boot CPU starts at the reset vector. The TSC goes on (SDM volume
- * 3, "Processor State After Reset"). */
-static int do_init(struct machine *m, unsigned cpu, struct err *e) {
-    struct machine_cpu *c = &m->cpu[cpu];
-    uint64_t tsc = m->ops->tsc(m->engine, cpu);
-    c->init = false;
-    c->state = cpu ? CPU_WAIT_SIPI : CPU_RUNNABLE;
-    struct pn_cpu_state *s = calloc(1, sizeof(*s));
-    if (!s)
-        return err_set(e, -ENOMEM, "out of memory");
-    m->ops->reset(m->engine, cpu);
+/* The boot CPU starts at the reset vector; an AP waits for SIPI. */
+static void do_init(struct machine *m, unsigned cpu) {
+    m->cpu[cpu].init = false;
+    m->cpu[cpu].state = cpu ? CPU_WAIT_SIPI : CPU_RUNNABLE;
+    m->ops->init(m->engine, cpu, cpu != 0);
     if (m->pv)
         pv_reset(m->pv, cpu);
-    int rc = m->ops->get_state(m->engine, cpu, s);
-    s->tsc = tsc;
-    if (rc == 0)
-        rc = m->ops->set_state(m->engine, cpu, s);
-    free(s);
-    return rc ? err_sys(e, rc, "vCPU %u: state after INIT", cpu) : 0;
 }
 
-static int do_sipi(struct machine *m, unsigned cpu, struct err *e) {
-    struct machine_cpu *c = &m->cpu[cpu];
-    unsigned vector = (unsigned)c->sipi;
-    c->sipi = -1;
-    if (c->state != CPU_WAIT_SIPI)
-        return 0;
-    struct pn_cpu_state *s = calloc(1, sizeof(*s));
-    if (!s)
-        return err_set(e, -ENOMEM, "out of memory");
-    int rc = m->ops->get_state(m->engine, cpu, s);
-    s->seg[PN_CS].sel = (uint16_t)(vector << 8);
-    s->seg[PN_CS].base = (uint64_t)vector << 12;
-    s->rip = 0;
-    if (rc == 0)
-        rc = m->ops->set_state(m->engine, cpu, s);
-    free(s);
-    c->state = CPU_RUNNABLE;
-    return rc ? err_sys(e, rc, "vCPU %u: start-up state", cpu) : 0;
+static void do_sipi(struct machine *m, unsigned cpu) {
+    uint8_t vector = (uint8_t)m->cpu[cpu].sipi;
+    m->cpu[cpu].sipi = -1;
+    if (m->cpu[cpu].state != CPU_WAIT_SIPI)
+        return;
+    m->cpu[cpu].state = CPU_RUNNABLE;
+    m->ops->sipi(m->engine, cpu, vector);
 }
 
 /* ---- Running ---- */
@@ -170,27 +147,27 @@ static unsigned next_cpu(const struct machine *m) {
     return m->cfg.cpus;
 }
 
-int machine_settle_cpu(struct machine *m, unsigned cpu, struct err *e) {
-    struct machine_cpu *c = &m->cpu[cpu];
-    int rc = c->init ? do_init(m, cpu, e) : 0;
-    return rc == 0 && c->sipi >= 0 ? do_sipi(m, cpu, e) : rc;
+void machine_settle_cpu(struct machine *m, unsigned cpu) {
+    if (m->cpu[cpu].init)
+        do_init(m, cpu);
+    if (m->cpu[cpu].sipi >= 0)
+        do_sipi(m, cpu);
 }
 
 static int run_turn(struct machine *m, unsigned cpu, struct err *e) {
     struct machine_cpu *c = &m->cpu[cpu];
-    int rc = 0;
     m->turn = (cpu + 1) % m->cfg.cpus;
     if (m->cfg.cpus > 1) /* see invariant 2 */
         m->ops->skip(m->engine, clock_now(&m->clock));
-    rc = machine_settle_cpu(m, cpu, e);
-    if (rc || c->state != CPU_RUNNABLE)
-        return rc;
+    machine_settle_cpu(m, cpu);
+    if (c->state != CPU_RUNNABLE)
+        return 0;
     uint64_t now = clock_now(&m->clock), next = clock_next(&m->clock);
     uint64_t end = now + (m->cfg.cpus > 1 ? SLICE_MANY_NS : SLICE_ONE_NS);
     m->deadline = limit_deadline(m, now, next < end ? next : end);
     if (m->pv)
         pv_enter(m->pv, cpu);
-    rc = run_once(m, cpu, e);
+    int rc = run_once(m, cpu, e);
     if (m->pv)
         pv_leave(m->pv, cpu, c->state == CPU_RUNNABLE);
     if (atomic_load_explicit(&m->quit, memory_order_relaxed))

@@ -142,7 +142,7 @@ int machine_stop_world(struct machine *m);
 void machine_start_world(struct machine *m);
 
 /* machine_run.c: do what has reached a vCPU from outside (INIT, SIPI). */
-int machine_settle_cpu(struct machine *m, unsigned cpu, struct err *e);
+void machine_settle_cpu(struct machine *m, unsigned cpu);
 
 /* machine_dirty.c. create: after the slots, before anything is loaded. */
 int machine_dirty_create(struct machine *m, const struct pn_memslot *slots,

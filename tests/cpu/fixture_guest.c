@@ -103,9 +103,9 @@ void guest_create(struct guest *g, const struct guest_options *opt) {
     cpu->cpl = (uint8_t)dpl;
     for (unsigned s = SEG_ES; s <= SEG_GS; s++)
         cpu->seg[s] =
-            (struct cpu_seg){0x10 | (uint16_t)dpl, 0xc093 | dpl << 5, 0xffffffff, 0};
+            (struct pn_segment){0x10 | (uint16_t)dpl, 0xc093 | dpl << 5, 0xffffffff, 0};
     cpu->seg[SEG_CS] =
-        (struct cpu_seg){8 | (uint16_t)dpl, 0xa09b | dpl << 5, 0xffffffff, 0};
+        (struct pn_segment){8 | (uint16_t)dpl, 0xa09b | dpl << 5, 0xffffffff, 0};
     cpu_update_mode(cpu);
     cpu_update_paging(cpu);
 }
@@ -157,15 +157,15 @@ void guest_idt(struct guest *g) {
     cpu->gdtr.limit = 0x2f;
     cpu->idtr.base = GUEST_BASE + IDT_AT;
     cpu->idtr.limit = VECTORS * 16 - 1;
-    cpu->seg[SEG_TR] = (struct cpu_seg){0x40, 0x8b, 0x67, GUEST_BASE + TSS_AT};
+    cpu->seg[SEG_TR] = (struct pn_segment){0x40, 0x8b, 0x67, GUEST_BASE + TSS_AT};
 }
 
 void guest_user(struct guest *g) {
     struct cpu *cpu = g->cpu;
     cpu->cpl = 3;
     for (unsigned s = SEG_ES; s <= SEG_GS; s++)
-        cpu->seg[s] = (struct cpu_seg){0x23, 0xc0f3, 0xffffffff, 0};
-    cpu->seg[SEG_CS] = (struct cpu_seg){0x2b, 0xa0fb, 0xffffffff, 0};
+        cpu->seg[s] = (struct pn_segment){0x23, 0xc0f3, 0xffffffff, 0};
+    cpu->seg[SEG_CS] = (struct pn_segment){0x2b, 0xa0fb, 0xffffffff, 0};
     cpu->halted = 0;
     cpu_update_mode(cpu);
 }

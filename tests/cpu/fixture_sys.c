@@ -116,9 +116,9 @@ void sys_long_mode(struct sys *s) {
     cpu->cr4 = CR4_PAE | CR4_OSFXSR | CR4_OSXMMEXCPT;
     cpu->efer = EFER_LME | EFER_LMA | EFER_SCE | EFER_NXE;
     for (unsigned i = SEG_ES; i <= SEG_GS; i++)
-        cpu->seg[i] = (struct cpu_seg){.sel = 0x10,
-                                       .attr = ATTR_P | ATTR_S | ATTR_DB | ATTR_G | 3,
-                                       .limit = UINT32_MAX};
+        cpu->seg[i] = (struct pn_segment){.sel = 0x10,
+                                          .attr = ATTR_P | ATTR_S | ATTR_DB | ATTR_G | 3,
+                                          .limit = UINT32_MAX};
     cpu->seg[SEG_CS].sel = 8;
     cpu->seg[SEG_CS].attr = ATTR_P | ATTR_S | ATTR_L | ATTR_G | 11;
     cpu_update_mode(cpu);

@@ -362,22 +362,40 @@ START_TEST(int_owes_no_step) {
 }
 END_TEST
 
-START_TEST(init_resets_and_sipi_starts) {
+START_TEST(init_keeps_vector_state_msrs_and_caching) {
     fix_long();
     struct cpu *c = fx.cpu;
-    c->init_pending = 1;
-    ck_assert_int_eq(cpu_poll_events(c), CPU_JUMP);
-    ck_assert_uint_eq(c->rip, 0xfff0); /* the bus says: bootstrap processor */
+    c->msr_lstar = 0x1234;
+    c->xsave[FX_XMM] = 0x56;
+    c->cr0 |= CR0_NW | CR0_CD;
+    c->db_pending = DR6_BS;
+    c->tsc_offset = 1000;
+    cpu_init(c, false);
+    ck_assert_uint_eq(c->halted, PN_RUNS);
+    ck_assert_uint_eq(c->rip, 0xfff0);
     ck_assert_uint_eq(c->mode & MODE_PE, 0);
-    c->halted = HALTED_FOR_SIPI;
+    ck_assert_uint_eq(c->cr0, CR0_ET | CR0_NW | CR0_CD);
+    ck_assert_uint_eq(c->efer, 0);
+    ck_assert_uint_eq(c->db_pending, 0);
+    ck_assert_uint_eq(c->msr_lstar, 0x1234);
+    ck_assert_uint_eq(c->xsave[FX_XMM], 0x56);
+    ck_assert_int_eq(c->tsc_offset, 1000);
+}
+END_TEST
+
+START_TEST(a_cpu_that_waits_for_sipi_takes_nothing_else) {
+    fix_long();
+    struct cpu *c = fx.cpu;
+    cpu_init(c, true);
     c->nmi_pending = 1;
+    cpu_unhalt(c);
     ck_assert_int_eq(cpu_poll_events(c), CPU_NEXT);
-    c->sipi_pending = 1;
-    c->sipi_vector = 0x9f;
-    c->nmi_pending = 0;
-    ck_assert_int_eq(cpu_poll_events(c), CPU_JUMP);
+    ck_assert_uint_eq(c->halted, PN_WAITS_SIPI);
+    cpu_sipi(c, 0x9f);
     ck_assert_uint_eq(c->seg[SEG_CS].base + c->rip, 0x9f000);
-    ck_assert_uint_eq(c->halted, 0);
+    ck_assert_uint_eq(c->halted, PN_RUNS);
+    cpu_sipi(c, 0x77); /* it waits no more */
+    ck_assert_uint_eq(c->seg[SEG_CS].base, 0x9f000);
 }
 END_TEST
 
@@ -392,4 +410,5 @@ SUITE("cpu events", .setup = fix_create, .teardown = fix_destroy,
                 sti_shadows_one_instruction, nmi_blocks_until_iret,
                 a_debug_trap_comes_before_an_nmi, rf_steps_over_a_code_breakpoint_once,
                 a_data_breakpoint_hits_each_access_it_overlaps, mov_ss_holds_debug_traps,
-                int_owes_no_step, init_resets_and_sipi_starts})
+                int_owes_no_step, init_keeps_vector_state_msrs_and_caching,
+                a_cpu_that_waits_for_sipi_takes_nothing_else})

@@ -14,9 +14,9 @@ static void setup(void) {
     cpu = s->cpu;
     cpu->cr0 = CR0_PE | CR0_ET;
     for (unsigned i = SEG_ES; i <= SEG_GS; i++)
-        cpu->seg[i] = (struct cpu_seg){.sel = 0x10,
-                                       .attr = ATTR_P | ATTR_S | ATTR_DB | ATTR_G | 3,
-                                       .limit = UINT32_MAX};
+        cpu->seg[i] = (struct pn_segment){.sel = 0x10,
+                                          .attr = ATTR_P | ATTR_S | ATTR_DB | ATTR_G | 3,
+                                          .limit = UINT32_MAX};
     cpu->seg[SEG_CS].attr |= 11;
     cpu_update_mode(cpu);
     cpu_update_paging(cpu);

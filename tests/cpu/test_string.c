@@ -337,7 +337,7 @@ START_TEST(ins_and_outs_check_before_the_port) {
     ck_assert_uint_eq(s->cpu->gpr[R_SI], 0x20004);
     /* CPL 3, IOPL 0: the bitmap decides; no byte beyond the limit. */
     sys_cpl(s, 3);
-    s->cpu->seg[SEG_TR] = (struct cpu_seg){.attr = ATTR_P | 11, .limit = 0x68 + 0x80};
+    s->cpu->seg[SEG_TR] = (struct pn_segment){.attr = ATTR_P | 11, .limit = 0x68 + 0x80};
     s->cpu->seg[SEG_TR].base = 0x40000;
     s->ram[0x40066] = 0x68;
     memset(s->ram + 0x40068, 0xff, 0x100);

@@ -190,10 +190,14 @@ static int set_state(struct pn_engine *e, unsigned i, const struct pn_cpu_state 
     return 0;
 }
 
-static void reset(struct pn_engine *e, unsigned i) {
+static void init(struct pn_engine *e, unsigned i, bool wait) {
     memset(&e->cpu[i].state, 0, sizeof(e->cpu[i].state));
     e->cpu[i].at = 0;
     e->cpu[i].halted = e->cpu[i].interrupts = e->cpu[i].ran = false;
+}
+
+static void sipi(struct pn_engine *e, unsigned i, uint8_t vector) {
+    e->cpu[i].state.seg[PN_CS].base = (uint64_t)vector << 12;
 }
 
 static uint64_t insns(struct pn_engine *e) {
@@ -236,7 +240,8 @@ const struct pn_engine_ops fake_engine = {
     .cpuid = cpuid,
     .get_state = get_state,
     .set_state = set_state,
-    .reset = reset,
+    .init = init,
+    .sipi = sipi,
     .insns = insns,
     .tsc = tsc,
     .stats = stats,

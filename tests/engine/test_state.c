@@ -1,0 +1,442 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The state of a vCPU goes through an engine and comes back whole: every row of
+ * penumbra/cpu_state.inc, because the fields are walked, not named.
+ *
+ *   test_state [kvm]
+ *
+ * Without an argument: the soft engines. kvm: from a soft engine to KVM and back.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "penumbra/engine.h"
+#include "penumbra/pv.h"
+
+#define RAM_SIZE 0x200000u
+#define SKIPPED  77
+#define TABLE    0x1000u /* PAE's directory pointers, in guest memory */
+#define POISON   0xa5
+
+/* The interrupt controller and the paravirtual interface, as far as they are state. */
+struct outside {
+    uint64_t cr8, msr[PN_MSRS];
+};
+
+static const uint32_t msr_index[PN_MSRS] = {
+#define PN_MSR(name, index, soft, present, take, reset) index,
+#define PN_MSR_BUS(name, index, present)                index,
+#include "penumbra/cpu_state.inc"
+};
+
+static int failures;
+
+static void expect(bool ok, const char *what) {
+    if (ok)
+        return;
+    printf("failed: %s\n", what);
+    failures++;
+}
+
+/* ---- The bus ---- */
+
+static uint64_t *slot(struct outside *o, uint32_t index) {
+    for (unsigned i = 0; i < PN_MSRS; i++)
+        if (msr_index[i] == index)
+            return &o->msr[i];
+    return NULL;
+}
+
+static int msr_read(void *opaque, unsigned cpu, uint32_t index, uint64_t *value) {
+    uint64_t *p = slot(opaque, index);
+    if (p)
+        *value = *p;
+    return p ? 0 : -1;
+}
+
+static int msr_write(void *opaque, unsigned cpu, uint32_t index, uint64_t value) {
+    uint64_t *p = slot(opaque, index);
+    if (p)
+        *p = value;
+    return p ? 0 : -1;
+}
+
+static uint64_t cr8_read(void *opaque, unsigned cpu) {
+    return ((struct outside *)opaque)->cr8;
+}
+
+static void cr8_write(void *opaque, unsigned cpu, uint64_t value) {
+    ((struct outside *)opaque)->cr8 = value;
+}
+
+static int no_interrupt(void *opaque, unsigned cpu) {
+    return -1;
+}
+
+/* ---- An engine with one vCPU ---- */
+
+struct side {
+    const struct pn_engine_ops *ops;
+    struct pn_engine *engine;
+    struct outside outside;
+    struct pn_bus bus;
+    char err[200];
+};
+
+static int begin(struct side *s, const char *name, void *ram) {
+    struct pn_mmu_options opt;
+    pn_mmu_options_default(&opt);
+    *s = (struct side){.ops = pn_engine_find(name),
+                       .bus = {.msr_read = msr_read,
+                               .msr_write = msr_write,
+                               .cr8_read = cr8_read,
+                               .cr8_write = cr8_write,
+                               .intr_peek = no_interrupt,
+                               .intr_ack = no_interrupt}};
+    s->bus.opaque = &s->outside;
+    const struct pn_memslot slots[] = {{.size = RAM_SIZE, .hva = ram}};
+    const struct pn_engine_config cfg = {.cpus = 1,
+                                         .cpu_model = "max",
+                                         .mmu = &opt,
+                                         .bus = &s->bus,
+                                         .slot = slots,
+                                         .slot_count = 1,
+                                         .seed = 7,
+                                         .pv = s->ops->threaded ? PN_PV_DEFAULT : 1,
+                                         .halt_poll_ns = -1};
+    return s->ops->create(&cfg, &s->engine, s->err, sizeof(s->err));
+}
+
+static void end(struct side *s) {
+    if (s->engine)
+        s->ops->destroy(s->engine);
+}
+
+/* ---- A state without two equal fields ---- */
+
+static struct pn_cpu_field field(const char *name) {
+    for (unsigned i = 0; i < pn_cpu_field_count; i++)
+        if (!strcmp(pn_cpu_fields[i].name, name))
+            return pn_cpu_fields[i];
+    printf("no field %s\n", name);
+    exit(1);
+}
+
+static void put(struct pn_cpu_state *s, const char *name, uint64_t value) {
+    struct pn_cpu_field f = field(name);
+    pn_cpu_field_set(s, &f, value);
+}
+
+/* A value of its own for each field, small enough to be an address. */
+static void fill(struct pn_cpu_state *s) {
+    memset(s, 0, sizeof(*s));
+    for (unsigned i = 0; i < pn_cpu_field_count; i++)
+        pn_cpu_field_set(s, &pn_cpu_fields[i], 0x4000000u + 0x10000u * i + 0x101u * i);
+    s->msr_known = (1ull << PN_MSRS) - 1;
+    for (unsigned i = 0; i < sizeof(s->xsave); i++)
+        s->xsave[i] = (uint8_t)(i * 7 + 3);
+}
+
+/* Fields that hold only some values, none of them that of reset. */
+static void narrow(struct pn_cpu_state *s) {
+    static const struct {
+        const char *name;
+        uint64_t value;
+    } some[] = {
+        {"rflags", FL_FIXED | FL_CF | FL_ZF | FL_IF | FL_DF | FL_RF},
+        {"cr8", 0xb},
+        {"activity", PN_HALTED},
+        {"intr_shadow", PN_SHADOW_MOV_SS},
+        {"exception", VEC_PF},
+        {"interrupt", 0x31},
+        {"fault_streak", 3},
+    };
+    for (unsigned i = 0; i < sizeof(some) / sizeof(some[0]); i++)
+        put(s, some[i].name, some[i].value);
+}
+
+/* ---- Soft ---- */
+
+/* Return: what differs between a state and itself as the engine gives it back. */
+static unsigned through(struct side *side, const struct pn_cpu_state *in,
+                        struct pn_cpu_state *out) {
+    memset(out, POISON, sizeof(*out));
+    int rc = side->ops->set_state(side->engine, 0, in);
+    if (rc == 0)
+        rc = side->ops->get_state(side->engine, 0, out);
+    if (rc)
+        printf("%s: %s\n", side->ops->name, strerror(-rc));
+    return rc ? 1 : pn_cpu_state_diff(in, out, stdout);
+}
+
+static void a_soft_engine_gives_back_what_it_takes(void *ram) {
+    static struct pn_cpu_state in, mid, out;
+    struct side shadow, tdp;
+    fill(&in);
+    narrow(&in);
+    in.efer = in.cr0 = in.cr4 = 0; /* no paging: the MMU reads no tables */
+    for (unsigned paging = 0; paging < 2; paging++) {
+        if (paging) {
+            in.cr0 = CR0_PE | CR0_PG | CR0_WP;
+            in.cr4 = CR4_PAE | CR4_OSFXSR;
+            in.efer = EFER_NXE;
+        }
+        expect(begin(&shadow, "shadow", ram) == 0 && begin(&tdp, "tdp", ram) == 0,
+               "two soft engines");
+        expect(through(&shadow, &in, &mid) == 0, "shadow gives back what it took");
+        expect(through(&tdp, &mid, &out) == 0, "tdp gives back what shadow gave");
+        expect(pn_cpu_state_diff(&in, &out, stdout) == 0, "shadow to tdp");
+        expect(in.msr_known == out.msr_known, "every MSR");
+        end(&shadow);
+        end(&tdp);
+    }
+}
+
+static void what_no_cpu_can_be_in_is_refused(void *ram) {
+    static struct pn_cpu_state in, bad;
+    struct side s;
+    expect(begin(&s, "shadow", ram) == 0, "a soft engine");
+    s.ops->get_state(s.engine, 0, &in);
+    bad = in;
+    bad.activity = 3;
+    expect(s.ops->set_state(s.engine, 0, &bad) == -EINVAL, "an activity that is none");
+    bad = in;
+    bad.exception = 32;
+    expect(s.ops->set_state(s.engine, 0, &bad) == -EINVAL, "exception 32");
+    bad = in;
+    bad.intr_shadow = 3;
+    expect(s.ops->set_state(s.engine, 0, &bad) == -EINVAL, "a shadow that is none");
+    end(&s);
+}
+
+/* ---- The table ---- */
+
+static void each_difference_is_found_and_named(void) {
+    static struct pn_cpu_state a, b;
+    char text[200];
+    fill(&a);
+    for (unsigned i = 0; i < pn_cpu_field_count; i++) {
+        const struct pn_cpu_field *f = &pn_cpu_fields[i];
+        b = a;
+        pn_cpu_field_set(&b, f, pn_cpu_field_get(&a, f) ^ 1);
+        FILE *out = fmemopen(text, sizeof(text), "w");
+        expect(pn_cpu_state_diff(&a, &b, out) == 1, f->name);
+        fclose(out);
+        expect(!strncmp(text, f->name, strlen(f->name)), "the line names the field");
+    }
+    b = a;
+    b.xsave[100] ^= 1;
+    expect(pn_cpu_state_diff(&a, &b, NULL) == 1, "XSAVE");
+    b = a;
+    b.msr_known = 0;
+    memset(b.msr, 0, sizeof(b.msr));
+    expect(pn_cpu_state_diff(&a, &b, NULL) == 0, "an MSR that one does not know");
+}
+
+/* 0..15 general registers, 16 rip, 17 eflags, 18..23 selectors (gdb, amd64-tdep.h). */
+static void gdb_has_each_of_its_first_registers(void) {
+    unsigned seen[24] = {0};
+    for (unsigned i = 0; i < pn_cpu_field_count; i++)
+        if (pn_cpu_fields[i].gdb >= 0 && pn_cpu_fields[i].gdb < 24)
+            seen[pn_cpu_fields[i].gdb]++;
+    for (unsigned n = 0; n < 24; n++)
+        expect(seen[n] == 1, "one field for each of gdb's numbers");
+    expect(field("rsi").gdb == 4 && field("cs.sel").gdb == 18, "gdb's numbers");
+}
+
+static void a_dump_shows_registers_and_what_is_owed(void) {
+    static struct pn_cpu_state s;
+    char text[4000] = "";
+    fill(&s);
+    narrow(&s);
+    FILE *out = fmemopen(text, sizeof(text), "w");
+    pn_cpu_state_print(&s, out);
+    fclose(out);
+    expect(!strncmp(text, "rip 0000000004", 14), "rip comes first");
+    expect(strstr(text, "\nrax 0000000004") && strstr(text, "\nr12 "),
+           "general registers");
+    expect(strstr(text, "\ncs   ") && strstr(text, "cr4 "), "segments and control");
+    expect(strstr(text, "\nowed: activity 1, intr_shadow 2"), "what is owed");
+}
+
+/* ---- KVM ---- */
+
+/* A state that KVM takes on any host: 64-bit code, values that its checks allow. */
+static void for_kvm(struct pn_cpu_state *s, const struct pn_cpu_state *reset) {
+    static const struct pn_segment code = {0x10, 0xa09b, 0xffffffff, 0},
+                                   data = {0x18, 0xc093, 0xffffffff, 0},
+                                   tss = {0x20, 0x8b, 0x67, 0x5000};
+    fill(s);
+    narrow(s);
+    for (unsigned i = PN_ES; i <= PN_GS; i++)
+        s->seg[i] = data;
+    s->seg[PN_FS].base = 0x11000;
+    s->seg[PN_GS].base = 0x12000;
+    s->seg[PN_CS] = code;
+    s->seg[PN_TR] = tss;
+    s->seg[PN_LDTR] = (struct pn_segment){0x28, 0x82, 0x1f, 0x6000};
+    s->rflags = FL_FIXED | FL_CF | FL_ZF | FL_IF | FL_DF;
+    s->cr0 = CR0_PE | CR0_PG | CR0_WP | CR0_NE | CR0_ET | CR0_MP;
+    s->cr3 = 0x3000;
+    s->cr4 = CR4_PAE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_PGE;
+    s->efer = EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE;
+    s->xcr0 = XSTATE_X87 | XSTATE_SSE;
+    s->pdpte0 = s->pdpte1 = s->pdpte2 = s->pdpte3 = 0;
+    s->dr6 = DR6_FIXED | 5;
+    s->dr7 = DR7_FIXED | 1;
+    s->pkru = reset->pkru;
+    s->fault_streak = 0; /* KVM has no such thing */
+    s->intr_shadow = PN_SHADOW_STI;
+    s->exception = s->interrupt = -1;
+    s->exception_has_error = s->exception_has_payload = 0;
+    s->exception_error = 0;
+    s->exception_payload = 0;
+    s->db_pending = 0;
+    s->activity = PN_RUNS;
+    s->nmi_pending = s->nmi_blocked = 1;
+    memcpy(s->xsave, reset->xsave, sizeof(s->xsave));
+    for (unsigned i = 0; i < 16 * 16; i++)
+        s->xsave[FX_XMM + i] = (uint8_t)(i * 7 + 3);
+    s->xsave[XSAVE_HEADER] = XSTATE_X87 | XSTATE_SSE;
+}
+
+static void msrs_for_kvm(struct pn_cpu_state *s, const struct pn_cpu_state *reset) {
+    s->msr[PN_MSR_star] = 0x0023001000000000;
+    s->msr[PN_MSR_sfmask] = 0x47700;
+    s->msr[PN_MSR_tsc_aux] = 5;
+    s->msr[PN_MSR_misc_enable] = reset->msr[PN_MSR_misc_enable];
+    s->msr[PN_MSR_pat] = 0x0007040600070401;
+    s->msr[PN_MSR_spec_ctrl] = 0;
+    s->msr[PN_MSR_xss] = 0;
+    s->msr[PN_MSR_pkrs] = 0;
+    s->msr[PN_MSR_apic_base] = reset->msr[PN_MSR_apic_base];
+    s->msr[PN_MSR_tsc_deadline] = 0; /* of a timer in another mode */
+    s->msr[PN_MSR_kvm_system_time] = s->msr[PN_MSR_kvm_steal_time] = 0;
+    s->msr[PN_MSR_kvm_eoi] = 0;
+    s->msr[PN_MSR_mtrr_def_type] = 0xc06;
+    for (unsigned i = PN_MSR_mtrr_fix64k_00000; i <= PN_MSR_mtrr_fix4k_f8000; i++)
+        s->msr[i] = 0x0606060606060604 + (i & 1);
+    for (unsigned i = PN_MSR_mtrr_base0; i <= PN_MSR_mtrr_mask7; i++)
+        s->msr[i] = 0x100000u * (i - PN_MSR_mtrr_base0 + 1) + (i & 1 ? 0 : 0);
+}
+
+static struct side soft, kvm;
+
+/* The TSC goes on under KVM, and its XSAVE area has components that reset leaves. */
+static unsigned compare(const struct pn_cpu_state *in, struct pn_cpu_state *out) {
+    expect(out->tsc >= in->tsc, "the TSC does not go back");
+    out->tsc = in->tsc;
+    memcpy(out->xsave + XSAVE_HEADER, in->xsave + XSAVE_HEADER, 8);
+    memcpy(out->xsave + FX_MASK, in->xsave + FX_MASK, 4);
+    return pn_cpu_state_diff(in, out, stdout);
+}
+
+static void to_kvm_and_back(const struct pn_cpu_state *want, const char *what) {
+    static struct pn_cpu_state a, b, c;
+    int rc = soft.ops->set_state(soft.engine, 0, want);
+    rc = rc ? rc : soft.ops->get_state(soft.engine, 0, &a);
+    rc = rc ? rc : kvm.ops->set_state(kvm.engine, 0, &a);
+    memset(&b, POISON, sizeof(b));
+    rc = rc ? rc : kvm.ops->get_state(kvm.engine, 0, &b);
+    if (rc)
+        printf("%s: %s\n", what, strerror(-rc));
+    expect(rc == 0 && compare(want, &b) == 0, what);
+    memset(&c, POISON, sizeof(c));
+    rc = rc ? rc : soft.ops->set_state(soft.engine, 0, &b);
+    rc = rc ? rc : soft.ops->get_state(soft.engine, 0, &c);
+    expect(rc == 0 && compare(&b, &c) == 0, what);
+}
+
+/* MSRs that only some processors have; every other must be known. */
+static void name_unknown_msrs(uint64_t known) {
+    static const enum pn_msr_id may_lack[] = {
+        PN_MSR_pkrs,           PN_MSR_spec_ctrl,       PN_MSR_xss,
+        PN_MSR_tsc_adjust,     PN_MSR_tsc_aux,         PN_MSR_tsc_deadline,
+        PN_MSR_kvm_steal_time, PN_MSR_kvm_system_time, PN_MSR_kvm_eoi};
+    for (unsigned i = 0; i < sizeof(may_lack) / sizeof(may_lack[0]); i++)
+        known |= 1ull << may_lack[i];
+    for (unsigned i = 0; i < pn_cpu_field_count; i++)
+        if (pn_cpu_fields[i].msr >= 0 && !(known >> pn_cpu_fields[i].msr & 1))
+            expect(false, pn_cpu_fields[i].name);
+}
+
+static void kvm_gives_back_what_it_takes(void) {
+    static struct pn_cpu_state reset, s;
+    expect(kvm.ops->get_state(kvm.engine, 0, &reset) == 0, "KVM's state");
+    name_unknown_msrs(reset.msr_known);
+    for_kvm(&s, &reset);
+    msrs_for_kvm(&s, &reset);
+    s.msr_known = reset.msr_known;
+    to_kvm_and_back(&s, "registers, MSRs, NMIs");
+    s.nmi_pending = 0;
+    s.interrupt = 0x31;
+    s.intr_shadow = PN_NO_SHADOW;
+    to_kvm_and_back(&s, "an interrupt on its way");
+    s.interrupt = -1;
+    s.exception = VEC_GP;
+    s.exception_has_error = 1;
+    s.exception_error = 0x18;
+    to_kvm_and_back(&s, "an exception on its way");
+    s.cr0 = CR0_PE | CR0_PG | CR0_NE | CR0_ET;
+    s.efer = EFER_NXE;
+    s.seg[PN_CS].attr = 0xc09b;
+    s.exception = -1;
+    s.exception_has_error = 0;
+    s.exception_error = 0;
+    s.cr3 = TABLE;
+    s.pdpte0 = 0x11001; /* as they were loaded: memory has others meanwhile */
+    s.pdpte2 = 0x12001;
+    to_kvm_and_back(&s, "PDPTEs");
+    s.activity = PN_HALTED;
+    to_kvm_and_back(&s, "a halted vCPU");
+}
+
+static void kvm_takes_what_is_still_owed(void) {
+    static struct pn_cpu_state reset, s;
+    expect(kvm.ops->get_state(kvm.engine, 0, &reset) == 0, "KVM's state");
+    for_kvm(&s, &reset);
+    msrs_for_kvm(&s, &reset);
+    s.msr_known = reset.msr_known;
+    s.nmi_pending = s.nmi_blocked = 0;
+    s.intr_shadow = PN_NO_SHADOW;
+    s.db_pending = DR6_BS | 2;
+    to_kvm_and_back(&s, "a debug trap that is owed");
+    s.db_pending = 0;
+    s.exception = VEC_PF;
+    s.exception_has_error = s.exception_has_payload = 1;
+    s.exception_error = PN_PF_WRITE;
+    s.exception_payload = 0x123456;
+    to_kvm_and_back(&s, "a page fault that has not reached CR2");
+}
+
+static int with_kvm(void *ram) {
+    int rc = begin(&kvm, "kvm", ram);
+    if (rc) {
+        printf("skipped: %s\n", kvm.err);
+        return SKIPPED;
+    }
+    expect(begin(&soft, "shadow", ram) == 0, "a soft engine");
+    kvm_gives_back_what_it_takes();
+    kvm_takes_what_is_still_owed();
+    end(&kvm);
+    end(&soft);
+    return failures ? 1 : 0;
+}
+
+int main(int argc, char **argv) {
+    void *ram =
+        mmap(NULL, RAM_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (ram == MAP_FAILED)
+        return 1;
+    if (argc > 1 && !strcmp(argv[1], "kvm"))
+        return with_kvm(ram);
+    each_difference_is_found_and_named();
+    gdb_has_each_of_its_first_registers();
+    a_dump_shows_registers_and_what_is_owed();
+    a_soft_engine_gives_back_what_it_takes(ram);
+    what_no_cpu_can_be_in_is_refused(ram);
+    return failures ? 1 : 0;
+}
