@@ -254,6 +254,44 @@ START_TEST(nmi_blocks_until_iret) {
 }
 END_TEST
 
+START_TEST(what_another_engine_had_begun_is_delivered_first) {
+    fix_long();
+    struct cpu *c = fx.cpu;
+    gate_set(VEC_PF, KCODE, HANDLER, 14, 0, 0);
+    gate_set(0x31, KCODE, HANDLER, 14, 0, 0);
+    c->nmi_pending = 1;
+    c->inject.any = 1;
+    c->inject.exception = VEC_PF;
+    c->inject.has_error = c->inject.has_payload = 1;
+    c->inject.error = PN_PF_WRITE;
+    c->inject.payload = 0x123456;
+    c->inject.interrupt = 0x31;
+    ck_assert(cpu_attention(c));
+    ck_assert_int_eq(cpu_poll_events(c), CPU_JUMP);
+    ck_assert_uint_eq(c->cr2, 0x123456);
+    ck_assert_uint_eq(slot(0), PN_PF_WRITE);
+    ck_assert_uint_eq(slot(1), 0x8000);
+    ck_assert_int_eq(cpu_poll_events(c), CPU_JUMP); /* the interrupt, IF or not */
+    ck_assert_uint_eq(slot(0), HANDLER);
+    ck_assert_uint_eq(c->inject.any, 0);
+    ck_assert_uint_eq(c->nmi_pending, 1);
+}
+END_TEST
+
+START_TEST(a_page_fault_without_payload_keeps_cr2) {
+    fix_long();
+    struct cpu *c = fx.cpu;
+    gate_set(VEC_PF, KCODE, HANDLER, 14, 0, 0);
+    c->cr2 = 0x777000;
+    c->inject.any = 1;
+    c->inject.exception = VEC_PF;
+    c->inject.interrupt = -1;
+    ck_assert_int_eq(cpu_poll_events(c), CPU_JUMP);
+    ck_assert_uint_eq(c->cr2, 0x777000);
+    ck_assert_uint_eq(c->inject.any, 0);
+}
+END_TEST
+
 START_TEST(a_debug_trap_comes_before_an_nmi) {
     fix_long();
     struct cpu *c = fx.cpu;
@@ -402,13 +440,22 @@ END_TEST
 SUITE("cpu events", .setup = fix_create, .teardown = fix_destroy,
       .tests = {an_exception_in_ring_0_stays_on_its_aligned_stack,
                 an_exception_in_ring_3_takes_the_stack_of_the_tss,
-                a_gate_with_an_ist_takes_that_stack, a_bad_gate_faults_with_its_selector,
+                a_gate_with_an_ist_takes_that_stack,
+                a_bad_gate_faults_with_its_selector,
                 a_short_tss_is_an_invalid_tss_fault,
-                delivery_sets_the_code_segments_accessed_bit, page_fault_sets_cr2,
+                delivery_sets_the_code_segments_accessed_bit,
+                page_fault_sets_cr2,
                 two_contributory_faults_make_a_double_fault,
-                a_fault_without_an_idt_shuts_down, endless_faults_take_time,
-                sti_shadows_one_instruction, nmi_blocks_until_iret,
-                a_debug_trap_comes_before_an_nmi, rf_steps_over_a_code_breakpoint_once,
-                a_data_breakpoint_hits_each_access_it_overlaps, mov_ss_holds_debug_traps,
-                int_owes_no_step, init_keeps_vector_state_msrs_and_caching,
+                a_fault_without_an_idt_shuts_down,
+                endless_faults_take_time,
+                sti_shadows_one_instruction,
+                nmi_blocks_until_iret,
+                what_another_engine_had_begun_is_delivered_first,
+                a_page_fault_without_payload_keeps_cr2,
+                a_debug_trap_comes_before_an_nmi,
+                rf_steps_over_a_code_breakpoint_once,
+                a_data_breakpoint_hits_each_access_it_overlaps,
+                mov_ss_holds_debug_traps,
+                int_owes_no_step,
+                init_keeps_vector_state_msrs_and_caching,
                 a_cpu_that_waits_for_sipi_takes_nothing_else})

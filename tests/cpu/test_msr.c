@@ -116,6 +116,16 @@ START_TEST(a_written_tsc_moves_tsc_adjust_along) {
 }
 END_TEST
 
+START_TEST(a_write_of_the_tsc_sets_the_deadline_anew) {
+    ck_assert_int_eq(wr(MSR_TSC, 10000), CPU_STOP);
+    ck_assert_uint_eq(s->last_address, MSR_TSC_DEADLINE);
+    ck_assert_uint_eq(s->last_value, 0x1234); /* what the bus says it is */
+    s->last_address = 0;
+    ck_assert_int_eq(wr(MSR_TSC_ADJUST, 5), CPU_STOP);
+    ck_assert_uint_eq(s->last_address, MSR_TSC_DEADLINE);
+}
+END_TEST
+
 START_TEST(capability_msrs_are_read_only) {
     uint64_t caps = rd(0x10a);
     ck_assert_uint_eq(caps & 0x17b & ~0x40u, 0x13b); /* RDCL IBRS L1DFL SSB MDS TAA */
@@ -183,6 +193,7 @@ END_TEST
 SUITE("msr", .setup = setup, .teardown = teardown,
       .tests = {address_msrs_keep_canonical_addresses_alone, efer_guards_lme_and_lma,
                 mtrrs_and_pat_keep_valid_types_alone,
-                a_written_tsc_moves_tsc_adjust_along, capability_msrs_are_read_only,
+                a_written_tsc_moves_tsc_adjust_along,
+                a_write_of_the_tsc_sets_the_deadline_anew, capability_msrs_are_read_only,
                 apic_msrs_go_to_the_bus, msrs_of_absent_features_fault,
                 rdrand_repeats_with_its_seed})

@@ -4,7 +4,7 @@
 # handovers, and Debian's stock kernel. Files go to /lab/out; check.sh judges them outside.
 # $LAB_PARTS: which parts (default all).
 cd /lab || exit 99
-parts=${LAB_PARTS:-"host micro dirty handover flat linux1 linux2 linuxmoves pvnone events"}
+parts=${LAB_PARTS:-"host state micro dirty handover flat linux1 linux2 linuxmoves pvnone events"}
 small="pages=256 swaps=100 flips=256 switches=40 compute=200000 tables=1"
 bad=0
 case $(cat /sys/module/kvm_amd/parameters/npt) in
@@ -42,6 +42,11 @@ for part in $parts; do
     host)
         step host 20 host
         step host-json 20 host --json
+        ;;
+    state) # a vCPU's whole state, to KVM and back
+        say "begin state"
+        timeout -s KILL 60 ./engine_state kvm > out/state.log 2>&1 || bad=1
+        say "end state: $(cat out/state.log)"
         ;;
     micro)
         for mmu in shadow tdp kvm; do
