@@ -301,14 +301,15 @@ static void set_tsc(struct kvm_vcpu *v, uint64_t tsc) {
 #endif
 }
 
-/* What this KVM does not have, its guest never set: KVM stops there, and goes on after
- * it. The TSC goes first: the TSC deadline is compared with it. */
+/* At a value that KVM refuses it stops, and goes on after it. The TSC goes first: the TSC
+ * deadline is compared with it. */
 static void set_msrs(struct kvm_vcpu *v, const struct pn_cpu_state *s) {
     struct msr_buffer m = {.head.nmsrs = 0};
+    uint64_t which = s->msr_known & msrs_known(v) & ALL_MSRS;
     if (s->tsc)
         set_tsc(v, s->tsc);
     for (unsigned i = 0; i < PN_MSRS; i++)
-        if (s->msr_known & ALL_MSRS & 1ull << i)
+        if (which >> i & 1)
             m.entry[m.head.nmsrs++] =
                 (struct kvm_msr_entry){.index = msr_index[i], .data = s->msr[i]};
     while (m.head.nmsrs) {
