@@ -187,6 +187,7 @@ void cpu_init(struct cpu *cpu, bool wait) {
     reset_state(cpu, true);
     cpu->cr0 = (cpu->cr0 & ~(CR0_CD | CR0_NW)) | cache;
     cpu->halted = wait ? PN_WAITS_SIPI : PN_RUNS;
+    cpu->intr_line = 1; /* the controller was reset too: look again */
     cpu_update_paging(cpu);
     cpu_update_mode(cpu);
 }

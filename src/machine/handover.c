@@ -82,8 +82,6 @@ static int pack(struct machine *m, struct parcel *p) {
             return rc;
         if (m->ops->threaded)
             continue;
-        if (m->cpu[i].state == CPU_WAIT_SIPI)
-            s->activity = PN_WAITS_SIPI;
         intc_get_lapic(m->intc, i, s->lapic);
         s->has_lapic = 1;
     }

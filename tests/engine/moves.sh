@@ -3,9 +3,9 @@
 # A guest that is moved between the soft engines, at moments that it does not choose, notices
 # nothing: same memory at the end, same number of instructions.
 #
-#   moves.sh PENUMBRA OWED
+#   moves.sh PENUMBRA OWED SIPI
 . "$(dirname "$0")/../cli/lib.sh"
-owed=$2
+owed=$2 sipi=$3
 
 # go NAME ARG...
 go() {
@@ -33,5 +33,11 @@ for first in shadow tdp; do
                 fail "$first, +$offset ns: $what: $(value stays $what), moved $(value moved $what)"
         done
     done
+done
+
+# A processor that nobody has started yet is still that after a move.
+for moves in "" "--handover tdp" "--handover tdp --handover shadow"; do
+    run run -m 64M -c 2 --format flat --kernel "$sipi" --timeout 60 $moves
+    [ $rc -eq 1 ] || fail "SIPI without INIT $moves: exit code $rc: $(tail -n 3 "$work/err")"
 done
 exit $bad

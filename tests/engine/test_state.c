@@ -320,7 +320,7 @@ static void msrs_for_kvm(struct pn_cpu_state *s, const struct pn_cpu_state *rese
     for (unsigned i = PN_MSR_mtrr_fix64k_00000; i <= PN_MSR_mtrr_fix4k_f8000; i++)
         s->msr[i] = 0x0606060606060604 + (i & 1);
     for (unsigned i = PN_MSR_mtrr_base0; i <= PN_MSR_mtrr_mask7; i++)
-        s->msr[i] = 0x100000u * (i - PN_MSR_mtrr_base0 + 1) + (i & 1 ? 0 : 0);
+        s->msr[i] = 0x100000u * (i - PN_MSR_mtrr_base0 + 1);
 }
 
 static struct side soft, kvm;
