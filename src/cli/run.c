@@ -199,7 +199,7 @@ static int run_machine(struct run *r) {
     int rc = machine_run(r->machine, &r->report.result, err, sizeof(err));
     console_close();
     running = NULL;
-    run_say_switches(r->machine);
+    run_say_switches(r->machine, r->options.machine.handovers);
     if (rc) {
         r->report.result.end = END_ERROR;
         host_error(*err ? err : strerror(-rc));
@@ -238,6 +238,8 @@ static void add_foreign(void *opaque, const char *group, const char *name,
  * groups have a number. */
 static void add_engine_stats(struct run_report *rep, const struct pn_engine_ops *ops,
                              struct pn_engine *e, unsigned cpus) {
+    rep->has_counters |= !ops->foreign_stats;
+    rep->uncounted_insns |= !ops->insns;
     for (unsigned i = 0; i < PN_STAT_COUNT; i++)
         rep->counted[i] |= (!ops->counts || ops->counts(i)) &&
                            (rep->options->machine.tlb || !pn_stat_modelled(i));

@@ -42,8 +42,9 @@ error_t run_parse_handover(struct run_options *o, char *arg, struct argp_state *
 const char *run_check_track(const struct run_options *o);
 /* "dirty_log" and "handovers" as --stats writes them, where there were any. */
 json_t *run_track_json(const struct run_options *o, struct machine *m);
-/* One line for each handover to a hypervisor: which MMU it used. */
-void run_say_switches(struct machine *m);
+/* One line for each handover to a hypervisor: which MMU it used; and one where the guest
+ * ended before as many as were asked for. */
+void run_say_switches(struct machine *m, unsigned handovers);
 void run_print_track(const json_t *track, FILE *out);
 /* Did the oracle find a page that was not logged? One line. Return: CLI_OK or CLI_HOST.
  */
@@ -69,6 +70,8 @@ struct run_report {
     json_t *foreign;             /* the hypervisor's own counters by group, or NULL */
     json_t *track;               /* run_track_json */
     bool counted[PN_STAT_COUNT]; /* by some engine that ran it */
+    bool has_counters;           /* some engine that ran it has an MMU of ours */
+    bool uncounted_insns;        /* some engine that ran it does not count instructions */
 };
 
 /* "poweroff", "triple-fault"...: the reason as --stats writes it. */

@@ -148,24 +148,44 @@ static void print_counters(const struct pn_stats *total, FILE *out) {
     }
 }
 
-void run_report_print(const struct run_report *r, FILE *out) {
+/* Which MMU it began under, and which it went on under. */
+static void print_head(const struct run_report *r, FILE *out) {
+    const json_t *s, *all = json_object_get(r->track, "handovers");
+    size_t i;
+    fprintf(out, "\npenumbra %s --mmu %s", PENUMBRA_VERSION, r->options->mmu);
+    json_array_foreach(all, i, s)
+        fprintf(out, ", then %s", json_string_value(json_object_get(s, "to")));
+    fprintf(out, ": %s, exit code %d\n%s\n", run_end_name(r->result.end), r->code,
+            r->mmu_detail);
+    if (json_array_size(all))
+        fputs("Counters are sums over all MMUs that ran the guest.\n", out);
+}
+
+/* Instructions are known of the parts that an engine of ours ran; a rate, of no part. */
+static void print_time(const struct run_report *r, FILE *out) {
     char buf[32];
     double host = (double)r->result.host_ns / 1e9;
     uint64_t insns = r->result.guest_insns;
-    fprintf(out, "\npenumbra %s --mmu %s: %s, exit code %d\n%s\n", PENUMBRA_VERSION,
-            r->options->mmu, run_end_name(r->result.end), r->code, r->mmu_detail);
-    if (r->options->machine.engine->threaded) /* its MMU counts for itself */
-        print_foreign(r->foreign, out);
-    else
-        print_counters(&r->total, out);
-    run_print_model(r, out);
-    run_print_track(r->track, out);
     fprintf(out, "\nTime\n  %-40s %14.3f s\n", "host time", host);
-    if (insns) {
-        fprintf(out, "  %-40s %16s\n", "guest instructions", grouped(insns, buf));
+    if (insns)
+        fprintf(out, "  %-40s %16s\n",
+                r->uncounted_insns ? "guest instructions, without kvm's"
+                                   : "guest instructions",
+                grouped(insns, buf));
+    if (insns && !r->uncounted_insns)
         fprintf(out, "  %-40s %16.1f\n", "million instructions per second",
                 host > 0 ? (double)insns / host / 1e6 : 0);
-    }
+}
+
+void run_report_print(const struct run_report *r, FILE *out) {
+    char buf[32];
+    print_head(r, out);
+    if (r->has_counters)
+        print_counters(&r->total, out);
+    print_foreign(r->foreign, out);
+    run_print_model(r, out);
+    run_print_track(r->track, out);
+    print_time(r, out);
     if (r->has_events)
         fprintf(out, "  %-40s %16s\n  %-40s %16" PRIx64 "\n", "events recorded",
                 grouped(r->events.records, buf), "digest of the events",

@@ -121,10 +121,10 @@ static json_t *handovers_json(struct machine *m) {
     const struct machine_switch *s = machine_switches(m, &count);
     json_t *list = json_array();
     for (unsigned i = 0; i < count; i++)
-        json_array_append_new(list,
-                              json_pack("{s:s, s:s, s:I, s:I}", "from", s[i].from, "to",
-                                        s[i].to, "at_ns", (json_int_t)s[i].at_ns,
-                                        "host_ns", (json_int_t)s[i].host_ns));
+        json_array_append_new(
+            list, json_pack("{s:s, s:s, s:I, s:I, s:s}", "from", s[i].from, "to", s[i].to,
+                            "at_ns", (json_int_t)s[i].at_ns, "host_ns",
+                            (json_int_t)s[i].host_ns, "mmu_detail", s[i].detail));
     return list;
 }
 
@@ -151,12 +151,14 @@ int run_check_dirty(struct machine *m) {
     return CLI_OK;
 }
 
-void run_say_switches(struct machine *m) {
+void run_say_switches(struct machine *m, unsigned handovers) {
     unsigned count;
     const struct machine_switch *s = machine_switches(m, &count);
     for (unsigned i = 0; i < count; i++)
-        if (!strcmp(s[i].to, "kvm"))
+        if (pn_engine_find(s[i].to)->threaded)
             cli_error("--handover %s: %s", s[i].to, s[i].detail);
+    if (count < handovers)
+        cli_error("the guest ended before its handover number %u", count + 1);
 }
 
 void run_print_track(const json_t *track, FILE *out) {
