@@ -2,7 +2,7 @@
 #include "bench/workload.h"
 
 const struct workload workloads[WORKLOADS] = {
-#define WORKLOAD(name, unit, doc) {#name, unit, doc},
+#define WORKLOAD(name, unit, flags, doc) {#name, unit, doc},
 #define PARAM(...)
 #include "bench/workloads.inc"
 #undef WORKLOAD

@@ -32,7 +32,7 @@ enum workload_exit {
 
 enum workload_id {
     WORKLOAD_NONE = -1,
-#define WORKLOAD(name, unit, doc) WORKLOAD_##name,
+#define WORKLOAD(name, ...) WORKLOAD_##name,
 #define PARAM(...)
 #include "bench/workloads.inc"
 #undef WORKLOAD

@@ -216,7 +216,7 @@ static void print_begin(int id) {
 
 static uint64_t dispatch(int id, uint64_t *sum) {
     switch (id) {
-#define WORKLOAD(name, unit, doc)                                                        \
+#define WORKLOAD(name, ...)                                                              \
     case WORKLOAD_##name:                                                                \
         return work_##name(sum);
 #define PARAM(...)

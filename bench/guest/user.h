@@ -113,7 +113,7 @@ void end(void);
 
 /* Each: set-up, begin(), the work, end(), checks; *sum gets what must be the same
  * everywhere. Return: operations done. */
-#define WORKLOAD(name, unit, doc) uint64_t work_##name(uint64_t *sum);
+#define WORKLOAD(name, ...) uint64_t work_##name(uint64_t *sum);
 #define PARAM(...)
 #include "bench/workloads.inc"
 #undef WORKLOAD

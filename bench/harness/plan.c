@@ -74,6 +74,15 @@ static const struct points {
     {"memslot", NULL, "rounds=8", "", {""}, {""}},
 };
 
+#define LOG_DIRTY 1u
+static const unsigned flags[WORKLOADS] = {
+#define WORKLOAD(name, unit, flags, doc) flags,
+#define PARAM(...)
+#include "bench/workloads.inc"
+#undef WORKLOAD
+#undef PARAM
+};
+
 /* Values of all parameters, those given by the user or the table, and the axis. */
 struct values {
     int workload;
@@ -102,18 +111,14 @@ static int give(struct values *val, const char *item, size_t n, struct err *e) {
     if (val->given[param])
         return err_set(e, -EINVAL, "%s: %.*s is given twice", workload, (int)name, item);
     val->given[param] = true;
-    switch (workload_value(param, eq + 1, n - name - 1, &val->v[param])) {
-    case WORKLOAD_OK:
+    if (workload_value(param, eq + 1, n - name - 1, &val->v[param]) == WORKLOAD_OK)
         return 0;
-    case WORKLOAD_OUT_OF_RANGE:
-        return err_set(e, -EINVAL, "%s: %.*s: not within %" PRIu64 "..%" PRIu64, workload,
-                       (int)n, item, workload_params[param].min,
-                       workload_params[param].max);
-    default:
-        return err_set(e, -EINVAL, "%s: %.*s: not %s%s", workload, (int)n, item,
-                       *workload_params[param].words ? "one of " : "a number",
-                       workload_params[param].words);
-    }
+    const struct workload_param *p = &workload_params[param];
+    return *p->words ? err_set(e, -EINVAL, "%s: %.*s: not one of %s", workload, (int)n,
+                               item, p->words)
+                     : err_set(e, -EINVAL,
+                               "%s: %.*s: not a number from %" PRIu64 " to %" PRIu64,
+                               workload, (int)n, item, p->min, p->max);
 }
 
 static int give_list(struct values *val, const char *list, struct err *e) {
@@ -154,7 +159,8 @@ int plan_append_unit(struct plan *p, const struct plan_unit *u, struct err *e) {
 
 static int append_unit(struct plan *p, const struct values *val, const char *axis,
                        struct err *e) {
-    struct plan_unit u = {.workload = workloads[val->workload].name};
+    struct plan_unit u = {.workload = workloads[val->workload].name,
+                          .logs_dirty = flags[val->workload] & LOG_DIRTY};
     for (int i = 0; i < WORKLOAD_PARAMS; i++) {
         char text[32], size[SIZE_TEXT_MAX];
         if (workload_params[i].workload != val->workload)
@@ -228,7 +234,7 @@ void plan_shard(struct plan *p, unsigned shard, unsigned of) {
 }
 
 void plan_append(const struct plan_unit *u, char *buf, size_t size) {
-    if (plan_is_linux(u->workload))
+    if (u->linux_guest)
         plan_linux_append(u, buf, size);
     else
         snprintf(buf, size, "workload=%s %s", u->workload, u->params);

@@ -18,6 +18,9 @@ struct plan_unit {
     char label[96];   /* those that make this point: "bytes=64K page=2M"; may be "" */
     const char *axis; /* the parameter that is swept, or NULL */
     double value;     /* of the axis */
+    bool linux_guest; /* it needs a kernel and an initramfs with pn-linux */
+    bool boots;       /* the whole boot is measured, instead of what a program marks */
+    bool logs_dirty;  /* with a dirty log, harvested at each round's end */
 };
 
 #define PLAN_APPEND_MAX 160u /* bytes */
@@ -35,11 +38,8 @@ struct plan {
  * line in e.
  */
 int plan_add(struct plan *p, const char *text, bool quick, struct err *e);
-/* Does this name, or argument, stand for workloads of a Linux guest? Such a point needs a
- * kernel and an initramfs with pn-linux; plan_add_all adds none. */
-bool plan_is_linux(const char *workload);
-/* Is the whole boot what this workload measures, instead of what a program marks? */
-bool plan_is_boot(const char *workload);
+/* Does this argument stand for workloads of a Linux guest? plan_add_all adds none. */
+bool plan_is_linux(const char *text);
 /* Every workload of the embedded guest. Return: 0 or -errno as plan_add. */
 int plan_add_all(struct plan *p, bool quick, struct err *e);
 /* Keep the units whose index is shard - 1 modulo of (1 <= shard <= of). */

@@ -11,27 +11,23 @@
 #include "base/size.h"
 #include "bench/harness/plan_internal.h"
 
-#define BOOT   "linux.boot"
 #define APPEND " append=" /* the rest of the parameters: for the kernel */
 
 static const struct job {
     const char *name; /* as results have it */
     uint64_t n, quick, bytes, quick_bytes;
+    bool boots; /* the boot itself is the work, done once */
 } jobs[] = {
 #define LINUX(name, unit, n, quick, bytes, quick_bytes, doc)                             \
-    {"linux." #name, n, quick, bytes, quick_bytes},
+    {"linux." #name, n, quick, bytes, quick_bytes, false},
 #include "bench/linux/linux.inc"
 #undef LINUX
-    {BOOT, 1, 1, 0, 0},
+    {"linux.boot", 1, 1, 0, 0, true},
 };
 #define JOBS (sizeof(jobs) / sizeof(jobs[0]))
 
-bool plan_is_linux(const char *workload) {
-    return !strncmp(workload, "linux", 5) && strchr(".:", workload[5]);
-}
-
-bool plan_is_boot(const char *workload) {
-    return !strcmp(workload, BOOT);
+bool plan_is_linux(const char *text) {
+    return !strncmp(text, "linux", 5) && strchr(".:", text[5]);
 }
 
 static int give(const struct job *job, char *item, uint64_t *n, uint64_t *bytes,
@@ -40,7 +36,7 @@ static int give(const struct job *job, char *item, uint64_t *n, uint64_t *bytes,
     uint64_t *to = NULL;
     if (eq) {
         *eq = 0;
-        if (!strcmp(item, "n") && !plan_is_boot(job->name))
+        if (!strcmp(item, "n") && !job->boots)
             to = n;
         else if (!strcmp(item, "bytes") && job->bytes)
             to = bytes;
@@ -55,7 +51,8 @@ static int give(const struct job *job, char *item, uint64_t *n, uint64_t *bytes,
 
 static int add(struct plan *p, const struct job *job, const char *list, bool quick,
                struct err *e) {
-    struct plan_unit u = {.workload = job->name};
+    struct plan_unit u = {
+        .workload = job->name, .linux_guest = true, .boots = job->boots};
     uint64_t n = quick ? job->quick : job->n;
     uint64_t bytes = quick ? job->quick_bytes : job->bytes;
     char *copy = strdup(list), *at = copy, *item;
@@ -96,9 +93,9 @@ void plan_linux_append(const struct plan_unit *u, char *buf, size_t size) {
     char job[64] = "pn.off";
     int got = sscanf(u->params, "n=%" SCNu64 " bytes=%" SCNu64, &n, &bytes);
     const char *name = u->workload + strlen("linux.");
-    if (!plan_is_boot(u->workload) && got == 2)
+    if (!u->boots && got == 2)
         snprintf(job, sizeof(job), "pn.bench=%s:%" PRIu64 ":%" PRIu64, name, n, bytes);
-    else if (!plan_is_boot(u->workload))
+    else if (!u->boots)
         snprintf(job, sizeof(job), "pn.bench=%s:%" PRIu64, name, n);
     snprintf(buf, size, "console=ttyS0 panic=-1 quiet %s%s%s", job, append ? " " : "",
              append ? append + strlen(APPEND) : "");
