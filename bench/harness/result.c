@@ -85,24 +85,11 @@ static json_t *faults_json(const struct result_input *in) {
 
 /* What would have left the guest on a CPU: see bench/FORMATS.md. */
 static json_t *exits_json(const struct result_input *in) {
-    static const enum pn_stat shadow[] = {
-        PN_STAT_pf_taken, PN_STAT_pf_mmio_spte, PN_STAT_io_exits, PN_STAT_halt_exits,
-        PN_STAT_invlpg,   PN_STAT_invpcid,      PN_STAT_root_hit, PN_STAT_root_miss,
-    };
-    static const enum pn_stat tdp[] = {
-        PN_STAT_ept_violation,
-        PN_STAT_ept_misconfig,
-        PN_STAT_io_exits,
-        PN_STAT_halt_exits,
-    };
-    bool is_tdp = !strcmp(in->engine->name, "tdp");
-    const enum pn_stat *id = is_tdp ? tdp : shadow;
-    size_t n = is_tdp ? sizeof(tdp) / sizeof(*tdp) : sizeof(shadow) / sizeof(*shadow);
     double sum = 0;
-    if (in->engine->threaded)
+    if (!in->engine->exits)
         return foreign_json(in, "exits");
-    for (size_t i = 0; i < n; i++)
-        sum += stat_of(in, id[i]);
+    for (const enum pn_stat *id = in->engine->exits; *id != PN_STAT_COUNT; id++)
+        sum += stat_of(in, *id);
     return integer(sum);
 }
 
@@ -175,7 +162,7 @@ static void fill(json_t *j, const struct result_input *in) {
     json_object_set_new(j, "table_bytes",
                         tables ? integer(pages * PN_PAGE_SIZE) : json_null());
     json_object_set_new(j, "repeatable",
-                        in->engine->threaded ? json_null()
+                        in->engine->host_cpu ? json_null()
                                              : json_boolean(repeatable(in)));
     json_object_set_new(j, "ops", json_integer((json_int_t)last->ops));
     json_object_set_new(j, "checksum", json_string(last->checksum));
@@ -195,7 +182,7 @@ int result_add(json_t *doc, const struct result_input *in) {
         json_pack("{s:i, s:s, s:s, s:s, s:o, s:s, s:s, s:i, s:o}", "index",
                   (int)unit->index, "workload", unit->workload, "params", unit->params,
                   "label", unit->label, "sweep", axis, "mmu", in->engine->name, "kind",
-                  in->engine->threaded ? "measured" : "simulated", "host", 0, "error",
+                  in->engine->host_cpu ? "measured" : "simulated", "host", 0, "error",
                   in->n ? json_null() : json_string(in->failure));
     if (!j)
         return -ENOMEM;

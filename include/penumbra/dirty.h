@@ -23,12 +23,10 @@
 struct pn_engine;
 struct pn_engine_ops;
 
-/* Return: "bitmap"...; "off" for PN_TRACKER_OFF. */
-const char *pn_dirty_name(enum pn_dirty_tracker tracker);
-/* What it does, in half a line. */
-const char *pn_dirty_doc(enum pn_dirty_tracker tracker);
-/* Return: the tracker of that name, or -1. */
-int pn_dirty_find(const char *name);
+/* Return: "bitmap"...; "off" for PN_TRACKER_OFF; NULL beyond the last. */
+const char *pn_dirty_name(unsigned tracker);
+/* One line for each tracker: its name, what it does, which engines have it. */
+void pn_dirty_print(FILE *out);
 
 struct pn_dirty_log;
 #define PN_DIRTY_CONSUMERS_MAX 8u

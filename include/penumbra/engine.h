@@ -80,6 +80,14 @@ typedef void (*pn_foreign_stat_fn)(void *opaque, const char *group, const char *
 
 struct pn_engine_ops {
     const char *name; /* as in --mmu */
+    const char *what; /* who runs the guest and who translates, one line */
+    /* The host's CPU runs the guest, and its TLB and its hypervisor's MMU translate:
+     * times are measured, and no two runs are equal. Else the software CPU does: times
+     * are simulated, runs repeatable, and TLBs can be modelled. */
+    bool host_cpu;
+    /* Counters whose sum is what would have left the guest on a CPU, PN_STAT_COUNT behind
+     * the last. NULL: the hypervisor counts its exits. */
+    const enum pn_stat *exits;
     /* run() blocks in the kernel: one thread per vCPU, the host's clock, interrupt
      * controllers and PIT inside the engine. interrupt, unhalt, set_deadline, skip, init,
      * sipi and insns are then NULL, and irq is not. */
@@ -145,5 +153,7 @@ struct pn_engine_ops {
 
 /* Return: the engine for a --mmu name, or NULL. */
 const struct pn_engine_ops *pn_engine_find(const char *name);
+/* Engine i of the list, the default first; NULL beyond the last. */
+const struct pn_engine_ops *pn_engine_at(unsigned i);
 
 #endif

@@ -96,7 +96,10 @@ void pn_mmu_options_default(struct pn_mmu_options *opt);
  * unknown name; -EINVAL or -ERANGE bad value.
  */
 int pn_mmu_option_set(struct pn_mmu_options *opt, const char *text);
-/* One line per option: name, default, range, meaning (for --help and errors). */
+/* What the option that text names takes: "from 0 to 1", "one of a|b"; "" without such an
+ * option. Return: buf. */
+const char *pn_mmu_option_allowed(const char *text, char *buf, size_t size);
+/* One line per option: name, default, range, meaning (for --help). */
 void pn_mmu_options_print(FILE *out);
 
 /* Called after a write to a write-tracked page has been done (translated code lives

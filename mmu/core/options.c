@@ -102,6 +102,16 @@ int pn_mmu_option_set(struct pn_mmu_options *opt, const char *text) {
     return 0;
 }
 
+const char *pn_mmu_option_allowed(const char *text, char *buf, size_t size) {
+    const struct option *o = find(text, strcspn(text, "="));
+    buf[0] = 0;
+    if (o && o->words)
+        snprintf(buf, size, "one of %s", o->words);
+    else if (o)
+        snprintf(buf, size, "from %u to %u", o->min, o->max);
+    return buf;
+}
+
 void pn_mmu_options_print(FILE *out) {
     for (size_t i = 0; i < OPTIONS; i++) {
         const struct option *o = &options[i];

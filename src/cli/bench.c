@@ -75,7 +75,7 @@ static void clear_progress(const struct bench *b) {
 
 /* Are TLBs modelled under that MMU? Under the software CPU's alone. */
 static bool has_model(const struct bench *b, unsigned mmu) {
-    return b->o.model && !b->o.mmu[mmu]->threaded;
+    return b->o.model.on && !b->o.mmu[mmu]->host_cpu;
 }
 
 /* Seconds that are left of the total; without one more than anybody waits. */
@@ -142,7 +142,7 @@ static int run_once(struct bench *b, const struct plan_unit *u, unsigned mmu,
         .engine = b->o.mmu[mmu],
         .append = append,
         .ram = b->o.ram,
-        .numa = *b->o.numa ? b->o.numa : NULL,
+        .numa = b->o.numa,
         .timeout_ns = b->o.timeout_ns,
         .kernel = u->linux_guest ? b->o.kernel : NULL,
         .initrd = u->linux_guest ? b->o.initrd : NULL,
@@ -173,7 +173,7 @@ static void one_run(struct bench *b, const struct plan_unit *u, unsigned mmu,
         return;
     snprintf(text, sizeof(text), "run %u of %u", run + 1, b->o.repeat + b->o.warmup);
     show_progress(b, u, mmu, text);
-    bool digest = run == 0 && !b->o.mmu[mmu]->threaded;
+    bool digest = run == 0 && !b->o.mmu[mmu]->host_cpu;
     if (run_once(b, u, mmu, NULL, digest, &s, &b->plain[mmu]))
         return;
     if (digest)
@@ -192,7 +192,8 @@ static void model_run(struct bench *b, const struct plan_unit *u, unsigned mmu) 
     if (lane->failed)
         return;
     show_progress(b, u, mmu, "modelled run");
-    lane->modelled = !run_once(b, u, mmu, &b->o.tlb, false, &lane->model, &b->model[mmu]);
+    lane->modelled =
+        !run_once(b, u, mmu, &b->o.model.tlb, false, &lane->model, &b->model[mmu]);
 }
 
 static void clear_lane(struct lane *lane) {
@@ -249,8 +250,8 @@ static int keep(struct bench *b, const struct plan_unit *u) {
             .n = l->failed ? 0 : l->n,
             .failure = l->failure,
             .model = l->modelled && !l->failed ? &l->model : NULL,
-            .tlb = &b->o.tlb,
-            .cost = &b->o.cost,
+            .tlb = &b->o.model.tlb,
+            .cost = &b->o.model.cost,
             .digest = l->digest,
         };
         rc = result_add(b->doc, &in);
@@ -280,12 +281,12 @@ static json_t *settings_json(const struct bench_options *o) {
     json_t *mmus = json_array();
     for (unsigned i = 0; i < o->mmus; i++)
         json_array_append_new(mmus, json_string(o->mmu[i]->name));
-    json_t *s = json_pack("{s:b, s:i, s:i, s:f, s:f, s:o, s:I, s:s?, s:s?}", "quick",
-                          o->quick, "repeat", (int)o->repeat, "warmup", (int)o->warmup,
-                          "budget_s", (double)o->budget_ns / 1e9, "total_s",
-                          (double)o->total_ns / 1e9, "mmus", mmus, "memory",
-                          (json_int_t)o->ram, "tlb", o->model ? o->tlb.name : NULL,
-                          "cost_profile", o->model ? o->cost.name : NULL);
+    json_t *s = json_pack(
+        "{s:b, s:i, s:i, s:f, s:f, s:o, s:I, s:s?, s:s?}", "quick", o->quick, "repeat",
+        (int)o->repeat, "warmup", (int)o->warmup, "budget_s", (double)o->budget_ns / 1e9,
+        "total_s", (double)o->total_ns / 1e9, "mmus", mmus, "memory", (json_int_t)o->ram,
+        "tlb", o->model.on ? o->model.tlb.name : NULL, "cost_profile",
+        o->model.on ? o->model.cost.name : NULL);
     if (s && o->shards)
         json_object_set_new(
             s, "shard",

@@ -5,7 +5,6 @@
 
 #include "base/outfile.h"
 #include "bench/harness/plan.h"
-#include "bench/harness/profile.h"
 #include "bench/harness/result.h"
 #include "cli/cli.h"
 
@@ -19,16 +18,19 @@ struct bench_options {
     unsigned repeat, warmup;
     bool quick;
     const char *json, *html;
-    const char *kernel, *initrd; /* for Linux workloads */
-    unsigned shard, shards;      /* shard 1..shards; shards 0: all */
-    int cpu;                     /* to pin to; -1: none */
-    char numa[32];               /* policy of guest memory; "": the host's */
+    const char *kernel, *initrd;          /* for Linux workloads */
+    const char *workload[PLAN_UNITS_MAX]; /* as named */
+    unsigned workloads;
+    bool list;
+    unsigned shard, shards; /* shard 1..shards; shards 0: all */
+    int cpu;                /* to pin to; -1: choose one; -2: none */
+    const char *numa;       /* policy of guest memory; NULL: the host's */
+    char near[32];          /* the policy that stands for the CPU's node */
     uint64_t ram, timeout_ns;
     uint64_t budget_ns; /* of one point under one MMU; 0: none */
     uint64_t total_ns;  /* of all; 0: none */
-    bool model;         /* a modelled run of each point beside the others */
-    struct pn_tlb_model tlb;
-    struct pn_cost_profile cost;
+    const char *tlb_name, *cost_name;
+    struct cli_model model; /* on: a modelled run of each point beside the others */
 };
 
 /* Fill *o from the command line (bench_options.c). Return: CLI_OK, CLI_USAGE or CLI_HOST

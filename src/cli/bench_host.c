@@ -32,15 +32,17 @@ int bench_place(struct bench_options *o) {
             CPU_SET(o->cpu, &set);
         if (sched_setaffinity(0, sizeof(set), &set)) {
             if (chosen) {
-                cli_error("--pin %d: %s", o->cpu, strerror(errno));
+                cli_error("--pin %d: this process may not run on that CPU", o->cpu);
                 return CLI_HOST;
             }
             o->cpu = -2;
         }
     }
     int node = o->cpu >= 0 && numa_available() >= 0 ? numa_node_of_cpu(o->cpu) : -1;
-    if (node >= 0 && !*o->numa)
-        snprintf(o->numa, sizeof(o->numa), "bind=%d", node);
+    if (node >= 0 && !o->numa) {
+        snprintf(o->near, sizeof(o->near), "bind=%d", node);
+        o->numa = o->near;
+    }
     return CLI_OK;
 }
 
@@ -75,7 +77,7 @@ json_t *bench_host_json(const struct bench_options *o) {
     json_object_set_new(host, "pinned_cpu",
                         o->cpu >= 0 ? json_integer(o->cpu) : json_null());
     json_object_set_new(host, "guest_memory",
-                        *o->numa ? json_string(o->numa) : json_null());
+                        o->numa ? json_string(o->numa) : json_null());
     json_object_set_new(host, "kvm",
                         json_pack("{s:b, s:s, s:s, s:s}", "usable", usable, "vendor",
                                   kvm.vendor, "mmu",

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The command line of `penumbra bench`. No state but what argp carries. */
+/* The command line of `penumbra bench`: its rows, and what they do not say by themselves.
+ */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -9,81 +10,10 @@
 #include "bench/harness/resample.h"
 #include "bench/workload.h"
 #include "cli/bench.h"
+#include "cli/option.h"
 #include "penumbra/kvm_host.h"
 
-enum {
-    OPT_MMU = 0x100,
-    OPT_REPEAT,
-    OPT_WARMUP,
-    OPT_QUICK,
-    OPT_JSON,
-    OPT_HTML,
-    OPT_SHARD,
-    OPT_PIN,
-    OPT_NUMA,
-    OPT_TIMEOUT,
-    OPT_BUDGET,
-    OPT_TOTAL,
-    OPT_LIST,
-    OPT_KERNEL,
-    OPT_INITRD,
-    OPT_APPEND,
-    OPT_TLB,
-    OPT_COST,
-};
-
-#define TLB_DEFAULT "skylake"
-
-static const struct argp_option options[] = {
-    {0, 0, 0, 0, "What is compared:", 1},
-    {"mmu", OPT_MMU, "M,...", 0, "MMUs (default: all of kvm, shadow, tdp that work here)",
-     1},
-    {"list", OPT_LIST, 0, 0, "List the workloads, their parameters, and the profiles", 1},
-    {"quick", OPT_QUICK, 0, 0, "Small workloads, fewer points, 3 repetitions", 1},
-    {"kernel", OPT_KERNEL, "FILE", 0, "Kernel of the Linux workloads", 1},
-    {"initrd", OPT_INITRD, "FILE", 0,
-     "Their initramfs, with pn-linux: scripts/guest.sh --add makes it", 1},
-    {"append", OPT_APPEND, "TEXT", 0, "More for its command line, such as pti=on", 1},
-    {"shard", OPT_SHARD, "I/N", 0,
-     "Run the I-th of N parts of the plan; see 'penumbra merge'", 1},
-    {0, 0, 0, 0, "How it is measured:", 2},
-    {"repeat", OPT_REPEAT, "N", 0, "Repetitions of each point (default 5)", 2},
-    {"warmup", OPT_WARMUP, "N", 0, "Runs before them that do not count (default 1)", 2},
-    {"budget", OPT_BUDGET, "S", 0,
-     "Repeat a point no further once it took S seconds under an MMU (default 4)", 2},
-    {"total", OPT_TOTAL, "S", 0,
-     "Repeat less where all would take more than S seconds (default without a workload: "
-     "140)",
-     2},
-    {"pin", OPT_PIN, "CPU|off", 0, "Host CPU (default: the last allowed one)", 2},
-    {"numa", OPT_NUMA, "POLICY", 0,
-     "Guest memory: local, bind=N or interleave=A,B (default: that CPU's node)", 2},
-    {"memory", 'm', "SIZE", 0, "Guest memory (default 512M)", 2},
-    {"timeout", OPT_TIMEOUT, "S", 0, "Give a run up after S seconds (default 120)", 2},
-    {0, 0, 0, 0,
-     "What is modelled, in one run more of each point under shadow and tdp:", 3},
-    {"tlb", OPT_TLB, "MODEL", 0,
-     "TLBs and walk caches: a shipped model, a .json file, or off (default " TLB_DEFAULT
-     "; help lists them)",
-     3},
-    {"cost", OPT_COST, "PROFILE", 0,
-     "Cost profile: a shipped one, or a .json file (default " PROFILE_COST_DEFAULT ")",
-     3},
-    {0, 0, 0, 0, "What is written:", 4},
-    {"json", OPT_JSON, "FILE", 0, "Results as JSON; see bench/FORMATS.md", 4},
-    {"html", OPT_HTML, "FILE", 0, "Results as one page with charts", 4},
-    CLI_HELP_OPTION,
-    {0},
-};
-
-/* What must wait until all options are seen. */
-struct parse {
-    struct bench_options *o;
-    const char *workload[PLAN_UNITS_MAX];
-    unsigned workloads;
-    const char *mmus, *tlb, *cost;
-    bool repeat_given, total_given, listed;
-};
+/* ---- --list ---- */
 
 static void list_workloads(void) {
     int last = -1;
@@ -128,253 +58,217 @@ static void list_linux(void) {
     profile_list(stdout);
 }
 
-static error_t bad_number(struct argp_state *state, const char *option, const char *arg,
-                          int rc) {
-    return cli_bad_arg(state,
-                       rc == -ERANGE ? "%s %s: out of range" : "%s %s: not a number",
-                       option, arg);
+/* ---- Values ---- */
+
+/* A list of engines, none twice. */
+static int set_mmus(void *options, const char *arg, struct err *e) {
+    struct bench_options *o = options;
+    const struct pn_engine_ops *ops;
+    int rc = 0;
+    for (size_t n, last = 1; !rc && last; arg += n + last) {
+        n = strcspn(arg, ",");
+        last = arg[n] != 0;
+        rc = cli_engine(arg, n, &ops, e);
+        for (unsigned i = 0; !rc && i < o->mmus; i++)
+            if (o->mmu[i] == ops)
+                rc = err_set(e, -EINVAL, "%s is named twice", ops->name);
+        if (!rc)
+            o->mmu[o->mmus++] = ops;
+    }
+    o->mmus_named = true;
+    return rc;
 }
 
-static error_t parse_shard(char *arg, struct argp_state *state, struct bench_options *o) {
-    char *end;
-    unsigned long i = strtoul(arg, &end, 10), n = 0;
-    if (*end == '/')
-        n = strtoul(end + 1, &end, 10);
-    if (*end || !i || !n || i > n || n > 100000 || arg[0] < '0' || arg[0] > '9')
-        return cli_bad_arg(state, "--shard %s: not I/N with 1 <= I <= N", arg);
+static int set_shard(void *options, const char *arg, struct err *e) {
+    struct bench_options *o = options;
+    const char *slash = strchr(arg, '/');
+    char index[16];
+    uint64_t i, n;
+    snprintf(index, sizeof(index), "%.*s", slash ? (int)(slash - arg) : 0, arg);
+    if (!slash || parse_number(slash + 1, 1, 100000, &n) || parse_number(index, 1, n, &i))
+        return err_set(e, -EINVAL, "not I/N with 1 <= I <= N");
     o->shard = (unsigned)i;
     o->shards = (unsigned)n;
     return 0;
 }
 
-static error_t parse_place(int key, char *arg, struct argp_state *state,
-                           struct bench_options *o) {
+static int set_pin(void *options, const char *arg, struct err *e) {
+    struct bench_options *o = options;
     uint64_t n = 0;
-    int rc;
-    switch (key) {
-    case OPT_PIN:
-        if (!strcmp(arg, "off")) {
-            o->cpu = -2;
-            return 0;
-        }
-        rc = parse_number(arg, 0, 1023, &n);
-        o->cpu = (int)n;
-        return rc ? bad_number(state, "--pin", arg, rc) : 0;
-    case OPT_NUMA:
-        snprintf(o->numa, sizeof(o->numa), "%s", arg);
-        return 0;
-    default:
-        rc = size_parse(arg, &o->ram);
-        return rc ? cli_bad_arg(state, "-m %s: not a size such as 512M", arg) : 0;
-    }
+    int rc = strcmp(arg, "off") ? parse_number(arg, 0, 1023, &n) : 0;
+    o->cpu = strcmp(arg, "off") ? (int)n : -2;
+    return rc ? err_set(e, rc, "not off or a CPU from 0 to 1023") : 0;
 }
 
-static error_t parse_model(int key, char *arg, struct argp_state *state,
-                           struct parse *p) {
-    if (!strcmp(arg, "help")) {
-        profile_list(stdout);
-        p->listed = true;
-        state->next = state->argc;
-    }
-    if (key == OPT_TLB)
-        p->tlb = arg;
-    else
-        p->cost = arg;
+static int set_append(void *options, const char *arg, struct err *e) {
+    struct bench_options *o = options;
+    if (strlen(arg) > PLAN_APPEND_MAX || strpbrk(arg, "\n\r"))
+        return err_set(e, -EINVAL, "not one line of up to %u bytes", PLAN_APPEND_MAX);
+    o->plan.append = *arg ? arg : NULL;
     return 0;
 }
 
-static error_t parse_opt(int key, char *arg, struct argp_state *state) {
-    struct parse *p = state->input;
-    struct bench_options *o = p->o;
-    uint64_t n = 0;
-    int rc;
-    switch (key) {
-    case OPT_MMU:
-        p->mmus = arg;
-        return 0;
-    case OPT_LIST:
-        list_workloads();
-        list_linux();
-        p->listed = true;
-        state->next = state->argc;
-        return 0;
-    case OPT_QUICK:
-        o->quick = true;
-        return 0;
-    case OPT_SHARD:
-        return parse_shard(arg, state, o);
-    case OPT_REPEAT:
-        rc = parse_number(arg, 1, RESAMPLE_MAX, &n);
-        o->repeat = (unsigned)n;
-        p->repeat_given = true;
-        return rc ? bad_number(state, "--repeat", arg, rc) : 0;
-    case OPT_WARMUP:
-        rc = parse_number(arg, 0, 100, &n);
-        o->warmup = (unsigned)n;
-        return rc ? bad_number(state, "--warmup", arg, rc) : 0;
-    case OPT_TIMEOUT:
-        rc = parse_seconds(arg, &o->timeout_ns);
-        return rc ? bad_number(state, "--timeout", arg, rc) : 0;
-    case OPT_BUDGET:
-        rc = parse_seconds(arg, &o->budget_ns);
-        return rc ? bad_number(state, "--budget", arg, rc) : 0;
-    case OPT_TOTAL:
-        rc = parse_seconds(arg, &o->total_ns);
-        p->total_given = true;
-        return rc ? bad_number(state, "--total", arg, rc) : 0;
-    case OPT_PIN:
-    case OPT_NUMA:
-    case 'm':
-        return parse_place(key, arg, state, o);
-    case OPT_KERNEL:
-        o->kernel = arg;
-        return 0;
-    case OPT_INITRD:
-        o->initrd = arg;
-        return 0;
-    case OPT_APPEND:
-        if (strlen(arg) > PLAN_APPEND_MAX || strpbrk(arg, "\n\r"))
-            return cli_bad_arg(state, "--append: not one line of up to %u bytes",
-                               PLAN_APPEND_MAX);
-        o->plan.append = *arg ? arg : NULL;
-        return 0;
-    case OPT_TLB:
-    case OPT_COST:
-        return parse_model(key, arg, state, p);
-    case OPT_JSON:
-        o->json = arg;
-        return 0;
-    case OPT_HTML:
-        o->html = arg;
-        return 0;
-    case ARGP_KEY_ARG:
-        if (p->workloads == PLAN_UNITS_MAX)
-            return cli_bad_arg(state, "too many workloads");
-        p->workload[p->workloads++] = arg;
-        return 0;
-    default:
-        return ARGP_ERR_UNKNOWN;
-    }
+static int add_workload(void *options, const char *arg, struct err *e) {
+    struct bench_options *o = options;
+    if (o->workloads == PLAN_UNITS_MAX)
+        return err_set(e, -EINVAL, "more than %u workloads", PLAN_UNITS_MAX);
+    o->workload[o->workloads++] = arg;
+    return 0;
 }
 
-static const struct argp argp = {
-    .options = options,
-    .parser = parse_opt,
-    .args_doc = "[WORKLOAD[:NAME=VALUE,...]...]",
-    .doc = "Run the same workloads under each MMU and compare them. Without arguments: "
-           "every workload, every MMU of this host; Linux's too if there is --kernel and "
-           "--initrd. Times under kvm are measured on the host's CPU; those under shadow "
-           "and tdp are the software CPU's, simulated: compare them with each other. "
-           "Cycles are modelled.\vExit codes: 0 all ran; 1 a host failure, or a "
-           "run failed; 2 usage; 130 interrupted: what was finished is written.\n\n"
-           "Example: penumbra bench chase remap --mmu shadow,tdp --html page.html",
+/* ---- The table ---- */
+
+#define OWN(field)   OPTION_FIELD(struct bench_options, field)
+#define GUEST(field) OWN(field)
+#define GUEST_NOTE   "the Linux workloads need a kernel and an initrd"
+
+static const struct option_row rows[] = {
+    {.kind = OPTION_HEADING, .doc = "What is compared:"},
+    {"mmu", 0, "M,...", "MMUs (default: all that work here), of", .kind = OPTION_CALL,
+     .word = cli_engine_name, .set = set_mmus},
+    {"list", 0, NULL, "List the workloads, their parameters, and the profiles",
+     .kind = OPTION_FLAG, OWN(list)},
+    {"quick", 0, NULL, "Small workloads, fewer points, 3 repetitions",
+     .kind = OPTION_FLAG, OWN(quick)},
+    {"shard", 0, "I/N", "Run the I-th of N parts of the plan; see 'penumbra merge'",
+     .kind = OPTION_CALL, .set = set_shard},
+    {.kind = OPTION_HEADING, .doc = "How it is measured:"},
+    {"repeat", 0, "N", "Repetitions of each point (default 5, or 3 with --quick)",
+     .kind = OPTION_NUMBER, OWN(repeat), .min = 1, .max = RESAMPLE_MAX},
+    {"warmup", 0, "N", "Runs before them that do not count", .kind = OPTION_NUMBER,
+     OWN(warmup), .max = 100},
+    {"budget", 0, "S", "Repeat a point no further once it took S seconds under an MMU",
+     .kind = OPTION_SECONDS, OWN(budget_ns)},
+    {"total", 0, "S",
+     "Repeat less where all would take more than S seconds (default without a workload: "
+     "140)",
+     .kind = OPTION_SECONDS, OWN(total_ns)},
+    {"pin", 0, "CPU|off",
+     "Host CPU (default: the last allowed one); guest memory then is on its node",
+     .kind = OPTION_CALL, .set = set_pin},
+#include "cli/option_common.inc"
+    {"append", 0, "STRING", "More for the kernel's command line, such as pti=on",
+     .kind = OPTION_CALL, .set = set_append, .needs = "kernel"},
+    {.kind = OPTION_HEADING, .doc = "What is written:"},
+    {"json", 0, "FILE", "Results as JSON; see bench/README.md", .kind = OPTION_TEXT,
+     OWN(json), .min = 1},
+    {"html", 0, "FILE", "Results as one page with charts", .kind = OPTION_TEXT, OWN(html),
+     .min = 1},
 };
 
-/* One --mmu name. Return: CLI_OK, CLI_USAGE or CLI_HOST, after one line. */
-static int add_mmu(struct bench_options *o, const char *name) {
-    const struct pn_engine_ops *ops = pn_engine_find(name);
+static const struct bench_options defaults = {.warmup = 1,
+                                              .cpu = -1,
+                                              .tlb_name = "skylake",
+                                              .ram = (uint64_t)512 << 20,
+                                              .budget_ns = (uint64_t)4 * 1000000000u,
+                                              .timeout_ns = (uint64_t)120 * 1000000000u};
+
+static const struct option_command command = {
+    .name = "penumbra bench",
+    .args = "[WORKLOAD[:NAME=VALUE,...]...]",
+    .doc =
+        "Run the same workloads under each MMU and compare them. Without arguments: "
+        "every workload, every MMU of this host; Linux's too if there is --kernel and "
+        "--initrd (with pn-linux: scripts/guest.sh --add makes it). Times under kvm are "
+        "measured on the host's CPU; those under shadow and tdp are the software CPU's, "
+        "simulated: compare them with each other. Cycles are modelled, in one run more "
+        "of each point.",
+    .more = "Exit codes: 0 all ran; 1 a host failure, or a run failed; 2 usage; 130 "
+            "interrupted: what was finished is written.\n\nExample: penumbra bench chase "
+            "remap --mmu shadow,tdp --html page.html",
+    .rows = rows,
+    .count = sizeof(rows) / sizeof(rows[0]),
+    .defaults = &defaults,
+    .arg = add_workload,
+};
+
+/* ---- What the rows do not say ---- */
+
+/* Does that engine work here? A line where it was asked for by name. */
+static bool works(const struct bench_options *o, const struct pn_engine_ops *ops) {
     struct pn_kvm_host kvm;
-    if (!ops) {
-        cli_error("--mmu %s: not kvm, shadow or tdp (see penumbra bench --help)", name);
-        return CLI_USAGE;
-    }
+    if (!ops->host_cpu)
+        return true;
+    pn_kvm_host_probe(&kvm);
+    if (kvm.status != PN_KVM_OK && o->mmus_named)
+        cli_error("--mmu %s: %s", ops->name, kvm.reason);
+    return kvm.status == PN_KVM_OK;
+}
+
+/* Return: CLI_OK, or CLI_HOST after a line. */
+static int choose_mmus(struct bench_options *o) {
+    const struct pn_engine_ops *ops;
     for (unsigned i = 0; i < o->mmus; i++)
-        if (o->mmu[i] == ops) {
-            cli_error("--mmu: %s is named twice (see penumbra bench --help)", name);
-            return CLI_USAGE;
-        }
-    if (ops->threaded) {
-        pn_kvm_host_probe(&kvm);
-        if (kvm.status != PN_KVM_OK) {
-            cli_error("--mmu %s: %s", name, kvm.reason);
+        if (!works(o, o->mmu[i]))
             return CLI_HOST;
-        }
-    }
-    o->mmu[o->mmus++] = ops;
+    for (unsigned i = 0; !o->mmus_named && (ops = pn_engine_at(i)); i++)
+        if (works(o, ops))
+            o->mmu[o->mmus++] = ops;
     return CLI_OK;
 }
 
-static int choose_mmus(struct bench_options *o, const char *list) {
-    struct pn_kvm_host kvm;
-    int code = CLI_OK;
-    o->mmus_named = list != NULL;
-    if (list) {
-        char *copy = strdup(list), *at = copy, *name;
-        while (!code && (name = strsep(&at, ",")))
-            code = add_mmu(o, name);
-        free(copy);
-        return code;
-    }
-    pn_kvm_host_probe(&kvm);
-    if (kvm.status == PN_KVM_OK)
-        code = add_mmu(o, "kvm");
-    if (!code)
-        code = add_mmu(o, "shadow");
-    return code ? code : add_mmu(o, "tdp");
-}
-
-static int make_plan(struct bench_options *o, const struct parse *p) {
+static int make_plan(struct bench_options *o) {
     char text[256];
     struct err e = {text, sizeof(text)};
-    int rc = p->workloads ? 0 : plan_add_all(&o->plan, o->quick, &e);
-    if (!rc && !p->workloads && o->kernel && o->initrd)
+    bool linux_too = o->kernel && o->initrd, uses_kernel = linux_too && !o->workloads;
+    int rc = o->workloads ? 0 : plan_add_all(&o->plan, o->quick, &e);
+    if (!rc && uses_kernel)
         rc = plan_add(&o->plan, "linux", o->quick, &e);
-    for (unsigned i = 0; i < p->workloads && !rc; i++) {
-        if (plan_is_linux(p->workload[i]) && (!o->kernel || !o->initrd))
-            rc = err_set(&e, -EINVAL, "%s needs --kernel and --initrd", p->workload[i]);
+    for (unsigned i = 0; i < o->workloads && !rc; i++) {
+        bool is_linux = plan_is_linux(o->workload[i]);
+        uses_kernel |= is_linux;
+        if (is_linux && !linux_too)
+            rc = err_set(&e, -EINVAL, "%s needs --kernel and --initrd", o->workload[i]);
         else
-            rc = plan_add(&o->plan, p->workload[i], o->quick, &e);
+            rc = plan_add(&o->plan, o->workload[i], o->quick, &e);
     }
-    if (rc) {
-        cli_error("%s", text);
-        return CLI_USAGE;
-    }
+    if (!rc && o->kernel && !uses_kernel)
+        rc = err_set(&e, -EINVAL,
+                     o->workloads ? "--kernel: no workload here boots it"
+                                  : "--kernel needs --initrd");
+    if (rc)
+        return option_error(&command, "%s", text);
     if (o->shards)
         plan_shard(&o->plan, o->shard, o->shards);
     return CLI_OK;
 }
 
 /* Return: CLI_OK, CLI_USAGE (a broken profile) or CLI_HOST, after one line. */
-static int choose_model(struct bench_options *o, const struct parse *p) {
+static int choose_model(struct bench_options *o) {
     char text[512];
     struct err e = {text, sizeof(text)};
-    const char *tlb = p->tlb ? p->tlb : TLB_DEFAULT;
-    bool soft = false;
+    bool soft = false, given = o->tlb_name != defaults.tlb_name || o->cost_name;
     for (unsigned i = 0; i < o->mmus; i++)
-        soft = soft || !o->mmu[i]->threaded;
-    o->model = strcmp(tlb, "off") != 0 && (soft || p->tlb || p->cost);
-    int rc = 0;
-    if (o->model && !soft)
+        soft |= !o->mmu[i]->host_cpu;
+    if (!soft && !given)
+        return CLI_OK;
+    int rc = cli_model(o->tlb_name, o->cost_name, &o->model, &e);
+    if (!rc && o->model.on && !soft)
         rc = err_set(&e, -EINVAL, "--tlb and --cost: not under --mmu kvm alone");
-    else if (!o->model && p->cost)
-        rc = err_set(&e, -EINVAL, "--cost: not with --tlb off");
-    else if (o->model)
-        rc = profile_tlb(tlb, &o->tlb, &e);
-    if (!rc && o->model)
-        rc = profile_cost(p->cost ? p->cost : PROFILE_COST_DEFAULT, &o->cost, &e);
-    if (rc)
+    if (rc != 0 && rc != -EINVAL && rc != -ENOENT) {
         cli_error("%s", text);
-    return rc == -EINVAL || rc == -ENOENT ? CLI_USAGE : rc ? CLI_HOST : CLI_OK;
+        return CLI_HOST;
+    }
+    return rc ? option_error(&command, "%s", text) : CLI_OK;
 }
 
 int bench_options_parse(struct bench_options *o, int argc, char **argv, bool *done) {
-    struct parse p = {.o = o};
-    *o = (struct bench_options){.repeat = 5,
-                                .warmup = 1,
-                                .cpu = -1,
-                                .ram = (uint64_t)512 << 20,
-                                .budget_ns = (uint64_t)4 * 1000000000u,
-                                .timeout_ns = (uint64_t)120 * 1000000000u};
-    int rc = cli_parse(&argp, argc, argv, "penumbra bench", &p, done);
-    *done = *done || p.listed;
+    *o = defaults;
+    int rc = option_parse(&command, argc, argv, o, done);
     if (rc || *done)
         return rc;
-    if (o->quick && !p.repeat_given)
-        o->repeat = 3;
-    if (!p.total_given && !p.workloads)
+    if (o->list) {
+        list_workloads();
+        list_linux();
+        *done = true;
+        return CLI_OK;
+    }
+    if (!o->repeat)
+        o->repeat = o->quick ? 3 : 5;
+    if (!o->total_ns && !o->workloads)
         o->total_ns = (uint64_t)140 * 1000000000u;
-    rc = make_plan(o, &p);
+    rc = make_plan(o);
     if (!rc)
-        rc = choose_mmus(o, p.mmus);
-    return rc ? rc : choose_model(o, &p);
+        rc = choose_mmus(o);
+    return rc ? rc : choose_model(o);
 }

@@ -3,11 +3,13 @@
 #ifndef CLI_CLI_H
 #define CLI_CLI_H
 
-#include <argp.h>
 #include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
+
+#include "bench/harness/profile.h"
+#include "penumbra/engine.h"
 
 /* Exit codes; a debug-exit guest gives (value << 1) | 1 instead. */
 enum cli_exit {
@@ -29,27 +31,23 @@ int cmd_merge(int argc, char **argv);
 /* One line to stderr, "penumbra: ..." (the console may be raw: ends in CR LF there). */
 void cli_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
-/* ---- Arguments ---- */
+/* ---- What a command line names ---- */
 
-/* A decimal or 0x number, within [min, max]; sizes with suffixes are base/size.h's.
- * Return: 0, -EINVAL or -ERANGE. */
-int parse_number(const char *text, uint64_t min, uint64_t max, uint64_t *value);
-/* Seconds, "2" or "0.5", as nanoseconds. Return: 0, -EINVAL or -ERANGE. */
-int parse_seconds(const char *text, uint64_t *ns);
+/* Name i in the list of engines; NULL beyond the last. */
+const char *cli_engine_name(unsigned i);
+/* The engine of that name. Return: 0, or -EINVAL and in e which there are. */
+int cli_engine(const char *name, size_t length, const struct pn_engine_ops **ops,
+               struct err *e);
 
-/* In an argp parser: one line about a bad argument. Return: EINVAL, for the parser to
- * return. */
-error_t cli_bad_arg(struct argp_state *state, const char *fmt, ...)
-    __attribute__((format(printf, 2, 3)));
-/* argp_parse with our manners: a bad command line is one line and exit code 2; --help
- * goes to stdout. Return: CLI_OK, or CLI_USAGE after the line; *done is set when --help
- * was all. */
-int cli_parse(const struct argp *argp, int argc, char **argv, const char *name,
-              void *input, bool *done);
-/* Keys that every parser hands to cli_default_key. */
-#define CLI_HELP_OPTION                                                                  \
-    { "help", 'h', 0, 0, "Show this help", -1 }
-error_t cli_default_key(int key, char *arg, struct argp_state *state);
+/* --tlb and --cost. */
+struct cli_model {
+    bool on;
+    struct pn_tlb_model tlb;
+    struct pn_cost_profile cost;
+};
+/* Read what they name; NULL: not given. A model is on unless tlb is NULL or "off".
+ * Return: 0, or -errno as profile_tlb with a line in e. */
+int cli_model(const char *tlb, const char *cost, struct cli_model *model, struct err *e);
 
 /* ---- The host's description (host.c), as in every result file ---- */
 json_t *host_json(void);

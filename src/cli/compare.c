@@ -13,8 +13,7 @@
 
 #include "bench/harness/resample.h"
 #include "cli/bench.h"
-
-enum { OPT_FAIL_ABOVE = 0x100, OPT_HTML };
+#include "cli/option.h"
 
 static const char *text(const json_t *r, const char *name) {
     return json_string_value(json_object_get(r, name));
@@ -41,45 +40,30 @@ struct compare {
     unsigned modelled, more, fewer; /* pairs with modelled cycles; B has more, fewer */
 };
 
-static const struct argp_option compare_options[] = {
-    {"fail-above", OPT_FAIL_ABOVE, "PCT", 0,
-     "Exit with 5 when a real difference makes B slower by more than PCT per cent, in "
-     "time "
-     "or in modelled cycles",
-     0},
-    CLI_HELP_OPTION,
-    {0},
-};
-
-static error_t compare_opt(int key, char *arg, struct argp_state *state) {
-    struct compare *c = state->input;
-    char *end;
-    switch (key) {
-    case OPT_FAIL_ABOVE:
-        c->fail_above = strtod(arg, &end);
-        if (end == arg || *end || !(c->fail_above >= 0) || c->fail_above > 1e6)
-            return cli_bad_arg(state, "--fail-above %s: not a percentage", arg);
-        return 0;
-    case ARGP_KEY_ARG:
-        if (c->paths == 2)
-            return cli_bad_arg(state, "unexpected argument '%s'", arg);
-        c->path[c->paths++] = arg;
-        return 0;
-    case ARGP_KEY_END:
-        return c->paths < 2 ? cli_bad_arg(state, "two result files are needed") : 0;
-    default:
-        return ARGP_ERR_UNKNOWN;
-    }
+static int compare_arg(void *options, const char *arg, struct err *e) {
+    struct compare *c = options;
+    if (c->paths == 2)
+        return err_set(e, -EINVAL, "unexpected argument '%s'", arg);
+    c->path[c->paths++] = arg;
+    return 0;
 }
 
-static const struct argp compare_argp = {
-    .options = compare_options,
-    .parser = compare_opt,
-    .args_doc = "A.json B.json",
-    .doc =
-        "Say which differences between two results of 'penumbra bench' are real.\v"
-        "Exit codes: 0 compared; 1 a file cannot be read; 2 usage, or a file is no such "
-        "result; 5 --fail-above is crossed.",
+static const struct option_row compare_rows[] = {
+    {"fail-above", 0, "PCT",
+     "Exit with 5 when a real difference makes B slower by more than PCT per cent, in "
+     "time or in modelled cycles",
+     .kind = OPTION_PERCENT, OPTION_FIELD(struct compare, fail_above), .max = 1000000},
+};
+
+static const struct option_command compare_command = {
+    .name = "penumbra compare",
+    .args = "A.json B.json",
+    .doc = "Say which differences between two results of 'penumbra bench' are real.",
+    .more = "Exit codes: 0 compared; 1 a file cannot be read; 2 usage, or a file is no "
+            "such result; 5 --fail-above is crossed.",
+    .rows = compare_rows,
+    .count = 1,
+    .arg = compare_arg,
 };
 
 static json_t *find(const json_t *doc, const json_t *like) {
@@ -197,9 +181,11 @@ static int flushed(int code) {
 int cmd_compare(int argc, char **argv) {
     struct compare c = {.fail_above = -1};
     bool done;
-    int code = cli_parse(&compare_argp, argc, argv, "penumbra compare", &c, &done);
+    int code = option_parse(&compare_command, argc, argv, &c, &done);
     if (code || done)
         return code;
+    if (c.paths < 2)
+        return option_error(&compare_command, "two result files are needed");
     for (unsigned i = 0; i < 2 && !code; i++)
         code = load(c.path[i], &c.doc[i]);
     if (!code) {
@@ -222,40 +208,31 @@ struct merge {
     unsigned paths;
 };
 
-static const struct argp_option merge_options[] = {
-    {"html", OPT_HTML, "FILE", 0, "Write the page of the whole, too", 0},
-    CLI_HELP_OPTION,
-    {0},
-};
-
-static error_t merge_opt(int key, char *arg, struct argp_state *state) {
-    struct merge *m = state->input;
-    switch (key) {
-    case OPT_HTML:
-        m->html = arg;
-        return 0;
-    case ARGP_KEY_ARG:
-        if (!m->out)
-            m->out = arg;
-        else if (m->paths < MERGE_MAX)
-            m->path[m->paths++] = arg;
-        else
-            return cli_bad_arg(state, "more than %u files", MERGE_MAX);
-        return 0;
-    case ARGP_KEY_END:
-        return m->paths ? 0 : cli_bad_arg(state, "an output and an input are needed");
-    default:
-        return ARGP_ERR_UNKNOWN;
-    }
+static int merge_arg(void *options, const char *arg, struct err *e) {
+    struct merge *m = options;
+    if (m->paths == MERGE_MAX)
+        return err_set(e, -EINVAL, "more than %u files", MERGE_MAX);
+    if (m->out)
+        m->path[m->paths++] = arg;
+    else
+        m->out = arg;
+    return 0;
 }
 
-static const struct argp merge_argp = {
-    .options = merge_options,
-    .parser = merge_opt,
-    .args_doc = "OUT.json IN.json...",
-    .doc = "Make one result of those of 'penumbra bench --shard I/N'.\vExit codes: 0 "
-           "written; 1 a host failure; 2 usage, a file is no such result, or they do not "
-           "go together.",
+static const struct option_row merge_rows[] = {
+    {"html", 0, "FILE", "Write the page of the whole, too", .kind = OPTION_TEXT,
+     OPTION_FIELD(struct merge, html), .min = 1},
+};
+
+static const struct option_command merge_command = {
+    .name = "penumbra merge",
+    .args = "OUT.json IN.json...",
+    .doc = "Make one result of those of 'penumbra bench --shard I/N'.",
+    .more = "Exit codes: 0 written; 1 a host failure; 2 usage, a file is no such result, "
+            "or they do not go together.",
+    .rows = merge_rows,
+    .count = 1,
+    .arg = merge_arg,
 };
 
 static int merge_loaded(struct merge *m) {
@@ -288,7 +265,9 @@ int cmd_merge(int argc, char **argv) {
         cli_error("out of memory");
         return CLI_HOST;
     }
-    int code = cli_parse(&merge_argp, argc, argv, "penumbra merge", m, &done);
+    int code = option_parse(&merge_command, argc, argv, m, &done);
+    if (!code && !done && !m->paths)
+        code = option_error(&merge_command, "an output and an input are needed");
     for (unsigned i = 0; i < m->paths && !code && !done; i++)
         code = load(m->path[i], &m->doc[i]);
     if (!code && !done)

@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
-#include "penumbra/engine.h"
+#include "cli/option.h"
 #include "penumbra/kvm_host.h"
 
 /* The first line of a small file without its newline; "" when unreadable. */
@@ -124,28 +124,22 @@ static json_t *kvm_json(const struct pn_kvm_host *k) {
 /* Each --mmu: does it work here, and what would translate. */
 static json_t *mmu_json(const struct pn_kvm_host *k) {
     static const char *const by_mmu[] = {
-        [PN_KVM_MMU_UNKNOWN] = "the host's CPU through KVM; which MMU is not known",
-        [PN_KVM_MMU_TDP] = "the host's CPU through KVM, with TDP (EPT or NPT)",
-        [PN_KVM_MMU_SHADOW] = "the host's CPU through KVM, with KVM's shadow paging",
-        [PN_KVM_MMU_SOFTWARE] = "the host's CPU through KVM without VMX or SVM: KVM's "
-                                "shadow paging; only 64-bit user code runs natively, and "
-                                "Linux does not boot",
+        [PN_KVM_MMU_UNKNOWN] = "; which MMU is not known",
+        [PN_KVM_MMU_TDP] = ", with TDP (EPT or NPT)",
+        [PN_KVM_MMU_SHADOW] = ", with KVM's shadow paging",
+        [PN_KVM_MMU_SOFTWARE] = " without VMX or SVM: KVM's shadow paging; only 64-bit "
+                                "user code runs natively, and Linux does not boot",
     };
-    const char *kvm = k->status == PN_KVM_OK ? by_mmu[k->mmu] : k->reason;
-    const struct {
-        const char *name, *what;
-    } mmus[] = {
-        {"shadow", "software CPU, our shadow MMU"},
-        {"tdp", "software CPU, our two-dimensional MMU"},
-        {"kvm", kvm},
-    };
+    const struct pn_engine_ops *ops;
     json_t *out = json_object();
-    for (unsigned i = 0; i < sizeof(mmus) / sizeof(mmus[0]); i++) {
-        bool built = pn_engine_find(mmus[i].name) != NULL;
-        bool works = built && (i != 2 || k->status == PN_KVM_OK);
-        json_object_set_new(out, mmus[i].name,
-                            json_pack("{s:b, s:b, s:s}", "built", built, "works", works,
-                                      "what", mmus[i].what));
+    for (unsigned i = 0; (ops = pn_engine_at(i)); i++) {
+        bool works = !ops->host_cpu || k->status == PN_KVM_OK;
+        json_t *what =
+            !works ? json_string(k->reason)
+                   : json_sprintf("%s%s", ops->what, ops->host_cpu ? by_mmu[k->mmu] : "");
+        json_object_set_new(
+            out, ops->name,
+            json_pack("{s:b, s:b, s:o}", "built", true, "works", works, "what", what));
     }
     return out;
 }
@@ -262,26 +256,20 @@ static void print_host(json_t *j) {
     print_kvm(json_object_get(j, "kvm"));
     json_object_foreach(json_object_get(j, "mmu"), name, value)
         printf("--mmu %-8s %s: %s\n", name,
-               json_is_true(json_object_get(value, "works"))   ? "works here"
-               : json_is_true(json_object_get(value, "built")) ? "does not work here"
-                                                               : "not in this build",
+               json_is_true(json_object_get(value, "works")) ? "works here"
+                                                             : "does not work here",
                json_string_value(json_object_get(value, "what")));
 }
 
-static error_t parse_opt(int key, char *arg, struct argp_state *state) {
-    if (key != 'j')
-        return ARGP_ERR_UNKNOWN;
-    *(bool *)state->input = true;
-    return 0;
-}
-
 int cmd_host(int argc, char **argv) {
-    static const struct argp_option options[] = {
-        {"json", 'j', 0, 0, "As JSON", 0}, CLI_HELP_OPTION, {0}};
-    static const struct argp argp = {
-        .options = options, .parser = parse_opt, .doc = "Show what this host offers."};
+    static const struct option_row rows[] = {
+        {"json", 'j', NULL, "As JSON", .kind = OPTION_FLAG, 0, sizeof(bool)}};
+    static const struct option_command command = {.name = "penumbra host",
+                                                  .doc = "Show what this host offers.",
+                                                  .rows = rows,
+                                                  .count = 1};
     bool as_json = false, done;
-    int rc = cli_parse(&argp, argc, argv, "penumbra host", &as_json, &done);
+    int rc = option_parse(&command, argc, argv, &as_json, &done);
     if (rc || done)
         return rc;
     struct pn_kvm_host kvm;

@@ -80,7 +80,7 @@ static int conclude(const struct run *r) {
                   (unsigned long long)res->guest_insns);
         return CLI_LIMIT;
     case END_TIMEOUT:
-        cli_error("--timeout reached after %.1f s", (double)res->host_ns / 1e9);
+        cli_error("--timeout reached after %.3g s", (double)res->host_ns / 1e9);
         return CLI_LIMIT;
     case END_QUIT:
         if (console_out_error()) {
@@ -116,7 +116,7 @@ static int open_outputs(struct run *r) {
         .path = o->trace,
         .vcpus = o->machine.cpus,
         .mask = o->trace_mask,
-        .limit = o->trace ? o->trace_limit : 0,
+        .limit = o->trace ? o->trace_limit / sizeof(struct pn_event_rec) : 0,
     };
     if (trace_open(&cfg, &r->trace, err, sizeof(err)))
         return host_error(err);
@@ -187,8 +187,8 @@ static int run_machine(struct run *r) {
     struct run_report *rep = &r->report;
     const struct pn_engine_ops *ops = r->options.machine.engine;
     ops->describe(machine_engine(r->machine), rep->mmu_detail, sizeof(rep->mmu_detail));
-    if (ops->threaded) /* always say which MMU the host's hypervisor uses */
-        cli_error("--mmu %s: %s", r->options.mmu, rep->mmu_detail);
+    if (ops->host_cpu) /* always say which MMU the host's hypervisor uses */
+        cli_error("--mmu %s: %s", ops->name, rep->mmu_detail);
     const char *untraced = r->trace && ops->trace_problem
                                ? ops->trace_problem(machine_engine(r->machine))
                                : NULL;

@@ -3,7 +3,6 @@
 #ifndef CLI_RUN_H
 #define CLI_RUN_H
 
-#include "bench/harness/profile.h"
 #include "cli/cli.h"
 #include "machine/machine.h"
 #include "trace/trace.h"
@@ -11,16 +10,16 @@
 #define RUN_MMU_OPTS_MAX 32u
 
 struct run_options {
-    const char *mmu;
+    unsigned mmu; /* in the list of engines */
+    const char *tlb_name, *cost_name;
+    unsigned flat_mode;                    /* 16 << this: machine.flat_bits */
     const char *mmu_opt[RUN_MMU_OPTS_MAX]; /* as given, for the report */
     unsigned mmu_opts;
     const char *stats, *trace;
     uint64_t trace_mask;  /* which events */
-    uint64_t trace_limit; /* records; 0: no limit */
+    uint64_t trace_limit; /* bytes */
     bool event_digest, ram_digest, summary, dump;
-    struct pn_tlb_model tlb; /* with machine.tlb */
-    struct pn_cost_profile cost;
-    bool has_cost; /* given */
+    struct cli_model model;
     struct machine_config machine;
 };
 
@@ -28,19 +27,8 @@ struct run_options {
  * line on stderr; *done is set when the command line only asked for help or a list. */
 int run_options_parse(struct run_options *o, int argc, char **argv, bool *done);
 
-/* run_track.c: --dirty-log and its company, --handover. */
-enum run_dirty_option {
-    RUN_DIRTY_LOG,
-    RUN_DIRTY_EVERY,
-    RUN_DIRTY_VERIFY,
-    RUN_DIRTY_PAGES
-};
-error_t run_parse_dirty(struct run_options *o, enum run_dirty_option option, char *arg,
-                        struct argp_state *state, bool *listed);
-error_t run_parse_handover(struct run_options *o, char *arg, struct argp_state *state);
-/* Return: what does not go together, or NULL. */
-const char *run_check_track(const struct run_options *o);
-/* "dirty_log" and "handovers" as --stats writes them, where there were any. */
+/* run_track.c. "dirty_log" and "handovers" as --stats writes them, where there were any.
+ */
 json_t *run_track_json(const struct run_options *o, struct machine *m);
 /* One line for each handover to a hypervisor: which MMU it used; and one where the guest
  * ended before as many as were asked for. */
@@ -49,13 +37,6 @@ void run_print_track(const json_t *track, FILE *out);
 /* Did the oracle find a page that was not logged? One line. Return: CLI_OK or CLI_HOST.
  */
 int run_check_dirty(struct machine *m);
-
-/* run_model.c: --tlb and --cost. */
-enum run_model_option { RUN_TLB, RUN_COST };
-error_t run_parse_model(struct run_options *o, enum run_model_option option, char *arg,
-                        struct argp_state *state, bool *listed);
-/* Takes the default costs too. Return: what does not go together, or NULL. */
-const char *run_check_model(struct run_options *o);
 
 /* How a run went. */
 struct run_report {

@@ -1,49 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* --tlb and --cost: their options, and what the report says of modelled TLBs and costs.
- */
+/* --tlb and --cost: what the report says of modelled TLBs and costs. */
 #include <inttypes.h>
 #include <string.h>
 
 #include "bench/harness/result.h"
 #include "cli/run.h"
-
-error_t run_parse_model(struct run_options *o, enum run_model_option option, char *arg,
-                        struct argp_state *state, bool *listed) {
-    char text[256] = "";
-    struct err e = {text, sizeof(text)};
-    if (!strcmp(arg, "help")) {
-        profile_list(stdout);
-        *listed = true;
-        return 0;
-    }
-    int rc = option == RUN_TLB ? profile_tlb(arg, &o->tlb, &e)
-                               : profile_cost(arg, &o->cost, &e);
-    if (rc)
-        return cli_bad_arg(state, "%s: %s", option == RUN_TLB ? "--tlb" : "--cost", text);
-    if (option == RUN_TLB)
-        o->machine.tlb = &o->tlb;
-    else
-        o->has_cost = true;
-    return 0;
-}
-
-const char *run_check_model(struct run_options *o) {
-    const struct machine_config *m = &o->machine;
-    char text[256];
-    struct err e = {text, sizeof(text)};
-    if (!m->tlb)
-        return o->has_cost ? "--cost needs --tlb" : NULL;
-    if (m->engine->threaded)
-        return "--tlb: not under --mmu kvm, whose TLB is the processor's";
-    for (unsigned i = 0; i < m->handovers; i++)
-        if (m->handover[i].to->threaded)
-            return "--tlb: not with a handover to kvm";
-    if (!o->has_cost && profile_cost(PROFILE_COST_DEFAULT, &o->cost, &e))
-        return "the shipped cost profile is broken";
-    return NULL;
-}
-
-/* ---- The report ---- */
 
 static const uint64_t *count(const struct run_report *r, enum pn_stat stat) {
     return &r->total.v[stat];
@@ -52,13 +13,14 @@ static const uint64_t *count(const struct run_report *r, enum pn_stat stat) {
 json_t *run_model_json(const struct run_report *r) {
     const struct run_options *o = r->options;
     double by[PN_COST_COUNT];
-    if (!o->machine.tlb)
+    if (!o->model.on)
         return NULL;
-    double sum = pn_cost_cycles(&o->cost, &r->total, r->result.guest_insns, by);
+    double sum = pn_cost_cycles(&o->model.cost, &r->total, r->result.guest_insns, by);
     return json_pack("{s:s, s:s, s:s, s:f, s:f, s:f, s:o, s:o}", "label", "modelled",
-                     "tlb", o->tlb.name, "cost", o->cost.name, "hz", o->cost.hz, "cycles",
-                     sum, "seconds", sum / o->cost.hz, "cycles_by_cost", result_costs(by),
-                     "walks_by_references", result_histogram(&r->total));
+                     "tlb", o->model.tlb.name, "cost", o->model.cost.name, "hz",
+                     o->model.cost.hz, "cycles", sum, "seconds", sum / o->model.cost.hz,
+                     "cycles_by_cost", result_costs(by), "walks_by_references",
+                     result_histogram(&r->total));
 }
 
 /* Per thousand guest instructions. */
@@ -70,14 +32,14 @@ static void rate(const struct run_report *r, const char *label, uint64_t n, FILE
 
 void run_print_model(const struct run_report *r, FILE *out) {
     const struct run_options *o = r->options;
-    if (!o->machine.tlb)
+    if (!o->model.on)
         return;
     uint64_t walks =
         *count(r, PN_STAT_model_walk_fetch) + *count(r, PN_STAT_model_walk_data);
     double by[PN_COST_COUNT];
-    double sum = pn_cost_cycles(&o->cost, &r->total, r->result.guest_insns, by);
-    fprintf(out, "\nModelled: TLB %s, costs %s %28s\n", o->tlb.name, o->cost.name,
-            "per 1000 instructions");
+    double sum = pn_cost_cycles(&o->model.cost, &r->total, r->result.guest_insns, by);
+    fprintf(out, "\nModelled: TLB %s, costs %s %28s\n", o->model.tlb.name,
+            o->model.cost.name, "per 1000 instructions");
     rate(r, "L1 instruction TLB misses", *count(r, PN_STAT_model_l1i_miss), out);
     rate(r, "L1 data TLB misses", *count(r, PN_STAT_model_l1d_miss), out);
     rate(r, "answered by the L2 TLB", *count(r, PN_STAT_model_l2_hit), out);
@@ -86,7 +48,7 @@ void run_print_model(const struct run_report *r, FILE *out) {
     rate(r, "VM exits", *count(r, PN_STAT_model_exit), out);
     fprintf(out, "  %-40s %16.2f\n", "entries per walk",
             walks ? (double)*count(r, PN_STAT_model_refs) / (double)walks : 0);
-    fprintf(out, "  %-40s %14.6f s\n", "modelled time", sum / o->cost.hz);
+    fprintf(out, "  %-40s %14.6f s\n", "modelled time", sum / o->model.cost.hz);
     for (unsigned i = 0; i < PN_COST_COUNT; i++)
         if (by[i] * 1000 >= sum)
             fprintf(out, "    %-38s %15.1f%%\n", pn_cost_name(i), by[i] * 100 / sum);

@@ -48,7 +48,7 @@ json_t *run_report_json(const struct run_report *r) {
     json_t *j = json_pack(
         "{s:s, s:s, s:o, s:s, s:s, s:o, s:I, s:I, s:{s:s, s:i}, s:o, s:o}", "schema",
         "penumbra-stats-1", "version", PENUMBRA_VERSION, "host", host_json(), "mmu",
-        r->options->mmu, "mmu_detail", r->mmu_detail, "guest_insns",
+        r->options->machine.engine->name, "mmu_detail", r->mmu_detail, "guest_insns",
         r->result.guest_insns ? json_integer((json_int_t)r->result.guest_insns)
                               : json_null(),
         "guest_ns", (json_int_t)r->result.guest_ns, "host_ns",
@@ -152,7 +152,8 @@ static void print_counters(const struct pn_stats *total, FILE *out) {
 static void print_head(const struct run_report *r, FILE *out) {
     const json_t *s, *all = json_object_get(r->track, "handovers");
     size_t i;
-    fprintf(out, "\npenumbra %s --mmu %s", PENUMBRA_VERSION, r->options->mmu);
+    fprintf(out, "\npenumbra %s --mmu %s", PENUMBRA_VERSION,
+            r->options->machine.engine->name);
     json_array_foreach(all, i, s)
         fprintf(out, ", then %s", json_string_value(json_object_get(s, "to")));
     fprintf(out, ": %s, exit code %d\n%s\n", run_end_name(r->result.end), r->code,

@@ -1,88 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* --dirty-log and --handover: their options, and their part of the report. */
-#include <errno.h>
+/* --dirty-log and --handover: their part of the report. */
 #include <inttypes.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "cli/run.h"
 
 #define NS_PER_MS 1000000.0
-
-/* Milliseconds, "2" or "0.5", as nanoseconds. Return: 0, -EINVAL or -ERANGE. */
-static int parse_ms(const char *text, uint64_t *ns) {
-    int rc = parse_seconds(text, ns);
-    if (rc == 0)
-        *ns = (*ns + 500) / 1000;
-    return rc == 0 && !*ns ? -ERANGE : rc;
-}
-
-static void list_trackers(void) {
-    for (int i = PN_TRACKER_OFF + 1; i < PN_TRACKERS; i++)
-        printf("%-8s %s\n", pn_dirty_name(i), pn_dirty_doc(i));
-}
-
-error_t run_parse_dirty(struct run_options *o, enum run_dirty_option option, char *arg,
-                        struct argp_state *state, bool *listed) {
-    struct machine_config *m = &o->machine;
-    int rc;
-    switch (option) {
-    case RUN_DIRTY_LOG:
-        if (!strcmp(arg, "help")) {
-            list_trackers();
-            *listed = true;
-            return 0;
-        }
-        rc = pn_dirty_find(arg);
-        if (rc <= PN_TRACKER_OFF)
-            return cli_bad_arg(state, "--dirty-log %s: no such way ('--dirty-log help')",
-                               arg);
-        m->dirty = rc;
-        return 0;
-    case RUN_DIRTY_EVERY:
-        if (parse_ms(arg, &m->dirty_every_ns))
-            return cli_bad_arg(state, "--dirty-every %s: not milliseconds", arg);
-        return 0;
-    case RUN_DIRTY_VERIFY:
-        m->dirty_verify = true;
-        return 0;
-    case RUN_DIRTY_PAGES:
-        m->dirty_pages = true;
-        return 0;
-    }
-    return ARGP_ERR_UNKNOWN;
-}
-
-error_t run_parse_handover(struct run_options *o, char *arg, struct argp_state *state) {
-    struct machine_config *m = &o->machine;
-    struct machine_handover *h = &m->handover[m->handovers];
-    if (m->handovers == MACHINE_HANDOVERS_MAX)
-        return cli_bad_arg(state, "--handover: more than %u", MACHINE_HANDOVERS_MAX);
-    char *at = strchr(arg, '@');
-    char name[16];
-    snprintf(name, sizeof(name), "%.*s", at ? (int)(at - arg) : (int)strlen(arg), arg);
-    h->to = pn_engine_find(name);
-    h->at_ns = 0;
-    if (!h->to)
-        return cli_bad_arg(state, "--handover %s: not one of shadow, tdp, kvm", arg);
-    if (at && parse_ms(at + 1, &h->at_ns))
-        return cli_bad_arg(state, "--handover %s: not MMU@MILLISECONDS", arg);
-    m->handovers++;
-    return 0;
-}
-
-const char *run_check_track(const struct run_options *o) {
-    const struct machine_config *m = &o->machine;
-    if (m->dirty)
-        return m->handovers ? "--dirty-log does not go with --handover" : NULL;
-    if (m->dirty_every_ns)
-        return "--dirty-every needs --dirty-log";
-    if (m->dirty_verify)
-        return "--dirty-verify needs --dirty-log";
-    return m->dirty_pages ? "--dirty-pages needs --dirty-log" : NULL;
-}
-
-/* ---- After the run ---- */
 
 static json_t *harvest_json(const struct machine_harvest *h) {
     json_t *j = json_pack("{s:s, s:I, s:I, s:I, s:I}", "by", h->by, "round",
@@ -155,7 +78,7 @@ void run_say_switches(struct machine *m, unsigned handovers) {
     unsigned count;
     const struct machine_switch *s = machine_switches(m, &count);
     for (unsigned i = 0; i < count; i++)
-        if (pn_engine_find(s[i].to)->threaded)
+        if (pn_engine_find(s[i].to)->host_cpu)
             cli_error("--handover %s: %s", s[i].to, s[i].detail);
     if (count < handovers)
         cli_error("the guest ended before its handover number %u", count + 1);

@@ -6,102 +6,79 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "cli/option.h"
 #include "trace/trace.h"
 
+#define EVENT_LISTS_MAX 64u
+
 struct options {
-    const char *path, *events;
+    const char *path;
+    const char *event[EVENT_LISTS_MAX]; /* the --event of the command line */
+    unsigned events;
     bool digest, counts, list;
     struct trace_filter filter;
 };
 
-enum {
-    OPT_EVENT = 0x100,
-    OPT_VCPU,
-    OPT_FROM,
-    OPT_TO,
-    OPT_GVA,
-    OPT_DIGEST,
-    OPT_COUNT,
-    OPT_LIST
-};
+static int set_event(void *options, const char *arg, struct err *e) {
+    struct options *o = options;
+    if (o->events == EVENT_LISTS_MAX)
+        return err_set(e, -EINVAL, "more than %u lists of events", EVENT_LISTS_MAX);
+    o->event[o->events++] = arg;
+    return 0;
+}
 
 /* "A" or "A-B". */
-static error_t parse_gva(char *arg, struct argp_state *state, struct trace_filter *t) {
-    char *dash = strchr(arg, '-');
-    if (dash)
-        *dash = 0;
-    int rc = parse_number(arg, 0, UINT64_MAX, &t->gva_from);
+static int set_gva(void *options, const char *arg, struct err *e) {
+    struct trace_filter *t = &((struct options *)options)->filter;
+    const char *dash = strchr(arg, '-');
+    char from[24];
+    snprintf(from, sizeof(from), "%.*s", (int)strcspn(arg, "-"), arg);
+    int rc = parse_number(from, 0, UINT64_MAX, &t->gva_from);
     t->gva_to = t->gva_from;
     if (!rc && dash)
         rc = parse_number(dash + 1, t->gva_from, UINT64_MAX, &t->gva_to);
     t->by_gva = true;
-    if (dash)
-        *dash = '-';
-    return rc ? cli_bad_arg(state, "--gva %s: not ADDR or FROM-TO", arg) : 0;
+    return rc ? err_set(e, rc, "not ADDR or FROM-TO") : 0;
 }
 
-static error_t parse_opt(int key, char *arg, struct argp_state *state) {
-    struct options *o = state->input;
-    uint64_t n;
-    switch (key) {
-    case OPT_EVENT:
-        o->events = arg;
-        return 0;
-    case OPT_VCPU:
-        if (parse_number(arg, 0, TRACE_VCPUS_MAX, &n))
-            return cli_bad_arg(state, "--vcpu %s: not a vCPU", arg);
-        o->filter.vcpu = (int)n;
-        return 0;
-    case OPT_FROM:
-        return parse_number(arg, 0, UINT64_MAX, &o->filter.from)
-                   ? cli_bad_arg(state, "--from %s: not a time in instructions", arg)
-                   : 0;
-    case OPT_TO:
-        return parse_number(arg, 0, UINT64_MAX, &o->filter.to)
-                   ? cli_bad_arg(state, "--to %s: not a time in instructions", arg)
-                   : 0;
-    case OPT_GVA:
-        return parse_gva(arg, state, &o->filter);
-    case OPT_DIGEST:
-        o->digest = true;
-        return 0;
-    case OPT_COUNT:
-        o->counts = true;
-        return 0;
-    case OPT_LIST:
-        o->list = true;
-        return 0;
-    case ARGP_KEY_ARG:
-        if (o->path)
-            return ARGP_ERR_UNKNOWN;
-        o->path = arg;
-        return 0;
-    case ARGP_KEY_NO_ARGS:
-        return cli_bad_arg(state, "trace: which file?");
-    default:
-        return ARGP_ERR_UNKNOWN;
-    }
+static int set_path(void *options, const char *arg, struct err *e) {
+    struct options *o = options;
+    if (o->path)
+        return err_set(e, -EINVAL, "unexpected argument '%s'", arg);
+    o->path = arg;
+    return 0;
 }
 
-static const struct argp_option options[] = {
-    {"event", OPT_EVENT, "NAME,...", 0, "Only these events", 1},
-    {"vcpu", OPT_VCPU, "N", 0, "Only this vCPU", 1},
-    {"from", OPT_FROM, "T", 0, "From this time on, in guest instructions", 1},
-    {"to", OPT_TO, "T", 0, "Up to this time", 1},
-    {"gva", OPT_GVA, "A[-B]", 0, "Only events about these guest virtual addresses", 1},
-    {"count", OPT_COUNT, 0, 0, "Count events by name instead of printing them", 2},
-    {"digest", OPT_DIGEST, 0, 0, "Print the digest of all records, checked", 2},
-    {"list", OPT_LIST, 0, 0, "List the events that the file knows, and their fields", 2},
-    CLI_HELP_OPTION,
-    {0},
+#define OWN(field) OPTION_FIELD(struct options, field)
+
+static const struct option_row rows[] = {
+    {.kind = OPTION_HEADING, .doc = "Which events:"},
+    {"event", 0, "NAME,...", "Only these events; may be repeated", .kind = OPTION_CALL,
+     .set = set_event},
+    {"vcpu", 0, "N", "Only this vCPU", .kind = OPTION_NUMBER, OWN(filter.vcpu),
+     .max = TRACE_VCPUS_MAX},
+    {"from", 0, "T", "From this time on, in guest instructions", .kind = OPTION_NUMBER,
+     OWN(filter.from)},
+    {"to", 0, "T", "Up to this time", .kind = OPTION_NUMBER, OWN(filter.to)},
+    {"gva", 0, "A[-B]", "Only events about these guest virtual addresses",
+     .kind = OPTION_CALL, .set = set_gva},
+    {.kind = OPTION_HEADING, .doc = "What is printed:"},
+    {"count", 0, NULL, "Count events by name instead of printing them",
+     .kind = OPTION_FLAG, OWN(counts)},
+    {"digest", 0, NULL, "Print the digest of all records, checked", .kind = OPTION_FLAG,
+     OWN(digest)},
+    {"list", 0, NULL, "List the events that the file knows, and their fields",
+     .kind = OPTION_FLAG, OWN(list)},
 };
 
-static const struct argp argp = {
-    .options = options,
-    .parser = parse_opt,
-    .args_doc = "FILE",
+static const struct option_command command = {
+    .name = "penumbra trace",
+    .args = "FILE",
     .doc = "Print a trace that 'penumbra run --trace FILE' recorded. Each line: time in "
            "guest instructions, vCPU, event, fields.",
+    .rows = rows,
+    .count = sizeof(rows) / sizeof(rows[0]),
+    .arg = set_path,
 };
 
 /* The digest is computed again, so that a damaged file is found. */
@@ -155,9 +132,13 @@ static void print_records(const struct trace_file *f, const struct options *o) {
 
 static int show(const struct trace_file *f, struct options *o) {
     char err[160];
-    if (o->events && trace_file_mask(f, o->events, &o->filter.events, err, sizeof(err))) {
-        cli_error("--event: %s (see --list)", err);
-        return CLI_USAGE;
+    for (unsigned i = 0; i < o->events; i++) {
+        uint64_t mask;
+        if (trace_file_mask(f, o->event[i], &mask, err, sizeof(err))) {
+            cli_error("--event: %s (see --list)", err);
+            return CLI_USAGE;
+        }
+        o->filter.events = i ? o->filter.events | mask : mask;
     }
     uint64_t lost = trace_file_header(f)->lost;
     if (lost)
@@ -176,9 +157,11 @@ int cmd_trace(int argc, char **argv) {
     char err[256];
     bool done;
     trace_filter_default(&o.filter);
-    int rc = cli_parse(&argp, argc, argv, "penumbra trace", &o, &done);
+    int rc = option_parse(&command, argc, argv, &o, &done);
     if (rc || done)
         return rc;
+    if (!o.path)
+        return option_error(&command, "which file?");
     struct trace_file *f;
     rc = trace_file_open(o.path, &f, err, sizeof(err));
     if (rc) {

@@ -21,19 +21,22 @@ static const struct {
 #undef PN_TRACKER
 };
 
-const char *pn_dirty_name(enum pn_dirty_tracker tracker) {
-    return trackers[tracker].name;
+const char *pn_dirty_name(unsigned tracker) {
+    return tracker < PN_TRACKERS ? trackers[tracker].name : NULL;
 }
 
-const char *pn_dirty_doc(enum pn_dirty_tracker tracker) {
-    return trackers[tracker].doc;
-}
-
-int pn_dirty_find(const char *name) {
-    for (int i = 0; i < PN_TRACKERS; i++)
-        if (trackers[i].name && strcmp(trackers[i].name, name) == 0)
-            return i;
-    return -1;
+void pn_dirty_print(FILE *out) {
+    const struct pn_engine_ops *ops;
+    for (int t = PN_TRACKER_OFF + 1; t < PN_TRACKERS; t++) {
+        const char *between = ": under ";
+        fprintf(out, "%-8s %s", trackers[t].name, trackers[t].doc);
+        for (unsigned i = 0; (ops = pn_engine_at(i)); i++)
+            if (ops->has_tracker(t)) {
+                fprintf(out, "%s%s", between, ops->name);
+                between = ", ";
+            }
+        fputc('\n', out);
+    }
 }
 
 struct log_slot {

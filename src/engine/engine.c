@@ -12,9 +12,13 @@ static const struct pn_engine_ops *const engines[] = {
     &engine_kvm,
 };
 
+const struct pn_engine_ops *pn_engine_at(unsigned i) {
+    return i < sizeof(engines) / sizeof(engines[0]) ? engines[i] : NULL;
+}
+
 const struct pn_engine_ops *pn_engine_find(const char *name) {
-    for (size_t i = 0; i < sizeof(engines) / sizeof(engines[0]); i++)
-        if (strcmp(engines[i]->name, name) == 0)
-            return engines[i];
+    for (unsigned i = 0; pn_engine_at(i); i++)
+        if (!strcmp(pn_engine_at(i)->name, name))
+            return pn_engine_at(i);
     return NULL;
 }

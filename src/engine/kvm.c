@@ -215,6 +215,8 @@ static const char *kvm_error_text(struct pn_engine *e) {
 
 const struct pn_engine_ops engine_kvm = {
     .name = "kvm",
+    .what = "the host's CPU through KVM",
+    .host_cpu = true,
     .threaded = true,
     .create = kvm_create,
     .destroy = kvm_destroy,

@@ -392,8 +392,22 @@ static const char *soft_error(struct pn_engine *e) {
     return name ? name : "";
 }
 
+/* Under shadow paging each fault exits, and so do INVLPG and loads of CR3; CPUID and MSRs
+ * are in neither sum. */
+static const enum pn_stat shadow_exits[] = {
+    PN_STAT_pf_taken,   PN_STAT_pf_mmio_spte, PN_STAT_io_exits,
+    PN_STAT_halt_exits, PN_STAT_invlpg,       PN_STAT_invpcid,
+    PN_STAT_root_hit,   PN_STAT_root_miss,    PN_STAT_COUNT,
+};
+static const enum pn_stat tdp_exits[] = {
+    PN_STAT_ept_violation, PN_STAT_ept_misconfig, PN_STAT_io_exits,
+    PN_STAT_halt_exits,    PN_STAT_COUNT,
+};
+
 const struct pn_engine_ops engine_shadow = {
     .name = "shadow",
+    .what = "software CPU, our shadow MMU",
+    .exits = shadow_exits,
     .create = shadow_create,
     .describe = shadow_describe,
     .has_tracker = shadow_has_tracker,
@@ -402,6 +416,8 @@ const struct pn_engine_ops engine_shadow = {
 
 const struct pn_engine_ops engine_tdp = {
     .name = "tdp",
+    .what = "software CPU, our two-dimensional MMU",
+    .exits = tdp_exits,
     .create = tdp_create,
     .describe = tdp_describe,
     .has_tracker = tdp_has_tracker,

@@ -12,15 +12,11 @@
 
 /* ---- Memory map ---- */
 
-#define RAM_MIN       (2ull << 20)
-#define RAM_MAX       (64ull << 30)
 #define LOW_RAM_MAX   0xc0000000ull /* RAM from 0 ends here at the latest */
 #define HIGH_RAM_BASE 0x100000000ull
 #define EBDA_BASE     0x9fc00u /* 640 KiB less the EBDA: where conventional RAM ends */
 #define ACPI_BASE     0xf0000u /* tables: reserved in the e820 up to 1 MiB */
 #define LAPIC_BASE    0xfee00000u
-
-#define MACHINE_CPUS_MAX 64u
 
 /* The boot area: what a loader leaves for the guest's first instructions. Below the EBDA,
  * so that 0x7c00, 0x8000 and everything from 1 MiB is the guest's. */

@@ -37,9 +37,9 @@ static int no_insns(const struct pn_engine_ops *ops, struct err *e) {
 static int check_config(const struct machine_config *cfg, struct err *e) {
     char text[SIZE_TEXT_MAX];
     size_text(cfg->ram, text);
-    if (cfg->ram < RAM_MIN)
+    if (cfg->ram < MACHINE_RAM_MIN)
         return err_set(e, -EINVAL, "-m %s: a guest needs at least 2M", text);
-    if (cfg->ram > RAM_MAX)
+    if (cfg->ram > MACHINE_RAM_MAX)
         return err_set(e, -EINVAL, "-m %s: at most 64G", text);
     if (cfg->ram % PN_PAGE_SIZE)
         return err_set(e, -EINVAL, "-m %s: not a multiple of 4K", text);

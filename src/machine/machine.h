@@ -23,10 +23,13 @@ struct machine_handover {
     uint64_t at_ns;
 };
 #define MACHINE_HANDOVERS_MAX 16u
+#define MACHINE_CPUS_MAX      64u
+#define MACHINE_RAM_MIN       (2ull << 20)
+#define MACHINE_RAM_MAX       (64ull << 30)
 
 struct machine_config {
     const struct pn_engine_ops *engine;
-    uint64_t ram; /* bytes, 2 MiB .. 64 GiB, page aligned */
+    uint64_t ram; /* bytes, page aligned */
     unsigned cpus;
     const char *cpu_model;
     struct pn_mmu_options mmu;

@@ -57,6 +57,90 @@ for c in --help "run --help" "host --help" "trace --help"; do
     run $c
     [ "$rc" -eq 0 ] && grep -q Usage "$work/out" && [ ! -s "$work/err" ] || fail "$c"
 done
+# says CODE LINE ARG...: refused, and the line says what was wrong and what is allowed.
+says() {
+    local want=$2
+    refused "$1" "${@:3}"
+    grep -qF -- "penumbra: $want" "$work/err" || fail "not '$want': $(cat "$work/err")"
+}
+says 2 "-c 300: not a number from 1 to 64" run -c 300
+says 2 "--block-len 99999: not a number from 1 to 1024" run --block-len 99999
+says 2 "--max-insns 0: not a number of at least 1" run --max-insns 0
+says 2 "--seed 99999999999999999999: not a number of up to 64 bits" run --seed 99999999999999999999
+says 2 "-m 512: not a size from 2M to 64G; sizes are in bytes" run -m 512
+says 2 "--timeout 0: not seconds above 0" run --timeout 0
+says 2 "--clock sundial: not one of virtual, host" run --clock sundial
+says 2 "--mmu magic: not one of shadow, tdp, kvm" run --mmu magic
+says 2 "--handover magic: not one of shadow, tdp, kvm" run --handover magic
+says 2 "--handover tdp@5: not later than the handover before it" run --handover shadow@9 --handover tdp@5
+says 2 "--dirty-log nosuch: not one of off, wp, bitmap, clear, ring, dbit" run --dirty-log nosuch
+says 2 "--kernel '': not a name: it is empty" run --kernel ""
+says 2 "--kernel needs a value: FILE" run --kernel
+says 2 "--summary takes no value" run --summary=yes
+says 2 "unknown option '--frob'" run --frob
+says 2 "unknown option '-Z'" run -Z
+says 2 "unknown option '--m'" run --m 512M # the beginning of several
+# One dash, as other programs have it: the whole word is named, no letter of it is taken.
+says 2 "-kernel: options have two dashes: --kernel" run -kernel vmlinuz
+says 2 "-cpu: options have two dashes: --cpu" run -cpu host
+says 2 "unknown option '-machine'" run -machine q35
+says 2 "unknown option '-hda'" run -hda x.img
+# A value of an option of the MMU; one tracker is chosen in one place.
+says 2 "--mmu-opt unsync=yes: the value is not from 0 to 1" run --mmu-opt unsync=yes
+says 2 "--mmu-opt unsync=2: the value is not from 0 to 1" run --mmu-opt unsync=2
+says 2 "--mmu-opt nosuch=1: no such option; 'help' lists them" run --mmu-opt nosuch=1
+says 2 "--mmu-opt unsync: not NAME=VALUE" run --mmu-opt unsync
+says 2 "--mmu-opt dirty_method=dbit: unknown; use --dirty-log dbit" run --mmu tdp --mmu-opt dirty_method=dbit
+# What would do nothing.
+says 2 "--trace-events needs --trace or --event-digest" run --trace-events page_fault
+says 2 "--trace-limit needs --trace" run --trace-limit 1M
+says 2 "--dirty-every needs --dirty-log" run --dirty-every 5
+says 2 "--initrd needs --kernel" run --initrd "$0"
+says 2 "--event-digest needs --stats" run --event-digest
+says 2 "--cost needs --tlb" run --cost kvm
+says 2 "--halt-poll-ns needs --mmu kvm" run --halt-poll-ns 5
+says 2 "--mmu-opt: not under --mmu kvm" run --mmu kvm --mmu-opt unsync=0
+says 2 "--kernel: no workload here boots it" bench touch --kernel a --initrd b
+
+# A beginning that no other option has; a value in the same word; arguments behind --.
+run run --summ --max-insns=1000
+[ "$rc" -eq 4 ] && grep -q 'max-insns, exit code 4' "$work/err" || fail "--summ --max-insns=1000: exit code $rc"
+run run -m16M -c2 --append "pages=16 compute=1"
+[ "$rc" -eq 0 ] && grep -q '16 MiB of memory' "$work/out" || fail "-m16M -c2: exit code $rc"
+says 2 "unexpected argument '--summary'" run -- --summary
+
+# The trackers' list is true: what it says of an MMU that runs here works there.
+run run --dirty-log help
+[ "$rc" -eq 0 ] || fail "--dirty-log help"
+cp "$work/out" "$work/trackers"
+for mmu in shadow tdp; do
+    while read -r tracker _; do
+        if grep -q "^$tracker .*: under .*\b$mmu\b" "$work/trackers"; then
+            run run --mmu $mmu --dirty-log "$tracker" --dirty-verify --stats "$work/s.json" \
+                --append "pages=16 swaps=1 flips=1 switches=1 compute=1"
+            [ "$rc" -eq 0 ] && grep -q "\"tracker\": \"$tracker\"" "$work/s.json" ||
+                fail "--mmu $mmu --dirty-log $tracker: exit code $rc: $(cat "$work/err")"
+        else
+            says 2 "--dirty-log $tracker: not under --mmu $mmu" run --mmu $mmu --dirty-log "$tracker"
+        fi
+    done < "$work/trackers"
+done
+
+# The tables of options in the READMEs name options that there are, with their arguments.
+top=$(cd "$(dirname "$0")/../.." && pwd)
+for command in run bench; do
+    run $command --help
+    cp "$work/out" "$work/help"
+    n=0
+    while read -r option arg; do
+        n=$((n + 1))
+        grep -qF -- "$option${arg:+=$arg} " <(sed 's/$/ /' "$work/help") ||
+            fail "$command --help has no $option${arg:+=$arg}, as a README says"
+    done < <(sed -n "/^| option of \`$command\` /,/^\$/p" "$top/README.md" "$top"/bench/*.md |
+        sed 's/\\|/%/g' | cut -d '|' -f 2 | grep -o '`--[^`]*`' | tr -d '`' | tr % '|')
+    [ $n -ge 12 ] || fail "the README's table of $command has only $n options"
+done
+
 for o in mmu mmu-opt kernel initrd append cpu memory cpus stats trace clock max-insns timeout \
     numa hugepages seed; do
     run run --help

@@ -136,12 +136,30 @@ START_TEST(random_harvests_give_what_was_written_since) {
 }
 END_TEST
 
-START_TEST(every_tracker_has_a_name_that_is_found) {
-    for (int t = PN_TRACKER_OFF; t < PN_TRACKERS; t++) {
-        ck_assert_int_eq(pn_dirty_find(pn_dirty_name(t)), t);
-        ck_assert_uint_gt(strlen(pn_dirty_doc(t)), 0);
+/* The list says of each tracker which engines have it, and has no other line. */
+START_TEST(the_list_names_trackers_and_their_engines) {
+    char *text = NULL, line[32];
+    size_t size = 0, lines = 0;
+    FILE *out = open_memstream(&text, &size);
+    pn_dirty_print(out);
+    fclose(out);
+    for (unsigned t = PN_TRACKER_OFF + 1; t < PN_TRACKERS; t++) {
+        snprintf(line, sizeof(line), "%-8s ", pn_dirty_name(t));
+        const char *at = strstr(text, line);
+        ck_assert_ptr_nonnull(at);
+        char *row = strndup(at, strcspn(at, "\n"));
+        const char *engines = strstr(row, ": under ");
+        ck_assert_ptr_nonnull(engines);
+        for (unsigned i = 0; pn_engine_at(i); i++)
+            ck_assert_int_eq(pn_engine_at(i)->has_tracker(t),
+                             strstr(engines, pn_engine_at(i)->name) != NULL);
+        free(row);
     }
-    ck_assert_int_eq(pn_dirty_find("nosuch"), -1);
+    for (const char *p = text; *p; p++)
+        lines += *p == '\n';
+    ck_assert_uint_eq(lines, PN_TRACKERS - PN_TRACKER_OFF - 1);
+    ck_assert_ptr_null(pn_dirty_name(PN_TRACKERS));
+    free(text);
 }
 END_TEST
 
@@ -151,4 +169,4 @@ SUITE("dirty", .setup = setup, .teardown = teardown,
                 a_late_consumer_gets_what_no_harvest_has_taken,
                 too_many_consumers_and_a_failing_engine_are_errors,
                 random_harvests_give_what_was_written_since,
-                every_tracker_has_a_name_that_is_found})
+                the_list_names_trackers_and_their_engines})

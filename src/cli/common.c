@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: MIT */
+/* What subcommands share: error lines, engines and models by name. */
+#include <errno.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include "cli/cli.h"
+#include "cli/option.h"
+
+void cli_error(const char *fmt, ...) {
+    va_list ap;
+    va_start(ap, fmt);
+    fputs("penumbra: ", stderr);
+    vfprintf(stderr, fmt, ap);
+    va_end(ap);
+    fputc('\n', stderr);
+}
+
+const char *cli_engine_name(unsigned i) {
+    const struct pn_engine_ops *ops = pn_engine_at(i);
+    return ops ? ops->name : NULL;
+}
+
+int cli_engine(const char *name, size_t length, const struct pn_engine_ops **ops,
+               struct err *e) {
+    static const struct option_row row = {.word = cli_engine_name};
+    char words[128];
+    for (unsigned i = 0; (*ops = pn_engine_at(i)); i++)
+        if (strlen((*ops)->name) == length && !memcmp(name, (*ops)->name, length))
+            return 0;
+    option_words(&row, words, sizeof(words));
+    return err_set(e, -EINVAL, "not one of %s", words);
+}
+
+int cli_model(const char *tlb, const char *cost, struct cli_model *model, struct err *e) {
+    char text[512];
+    struct err why = {text, sizeof(text)};
+    model->on = tlb && strcmp(tlb, "off") != 0;
+    if (!model->on)
+        return cost ? err_set(e, -EINVAL, "--cost: not with --tlb off") : 0;
+    int rc = profile_tlb(tlb, &model->tlb, &why);
+    if (rc)
+        return err_set(e, rc, "--tlb: %s", text);
+    rc = profile_cost(cost ? cost : PROFILE_COST_DEFAULT, &model->cost, &why);
+    return rc ? err_set(e, rc, "--cost: %s", text) : 0;
+}

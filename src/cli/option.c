@@ -1,0 +1,332 @@
+/* SPDX-License-Identifier: MIT */
+/* Command lines by table. A bad one is one line and exit code 2. */
+#include "cli/option.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/size.h"
+#include "cli/cli.h"
+
+int parse_number(const char *text, uint64_t min, uint64_t max, uint64_t *value) {
+    if (!isdigit((unsigned char)text[0])) /* no sign, no blanks */
+        return -EINVAL;
+    bool hex = text[0] == '0' && (text[1] == 'x' || text[1] == 'X');
+    char *end;
+    errno = 0;
+    *value = strtoull(text, &end, hex ? 16 : 10);
+    if (errno)
+        return -ERANGE;
+    if (*end)
+        return -EINVAL;
+    return *value < min || *value > max ? -ERANGE : 0;
+}
+
+/* Return: 0 or -EINVAL. */
+static int parse_real(const char *text, double *value) {
+    char *end;
+    if (!isdigit((unsigned char)text[0]) && text[0] != '.')
+        return -EINVAL;
+    *value = strtod(text, &end);
+    return *end || !(*value >= 0) ? -EINVAL : 0;
+}
+
+int parse_time(const char *text, double unit, uint64_t *ns) {
+    double t;
+    if (parse_real(text, &t))
+        return -EINVAL;
+    t *= unit;
+    if (t < 1 || t > 1e18)
+        return -ERANGE;
+    *ns = (uint64_t)t;
+    return 0;
+}
+
+int option_error(const struct option_command *c, const char *fmt, ...) {
+    char line[1024];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(line, sizeof(line), fmt, ap);
+    va_end(ap);
+    for (char *p = line; *p; p++) /* it names what was given, which may be anything */
+        if (iscntrl((unsigned char)*p))
+            *p = '?';
+    cli_error("%s (see %s --help)", line, c->name);
+    return CLI_USAGE;
+}
+
+/* ---- Values ---- */
+
+const char *option_word(const struct option_row *r, unsigned i, size_t *length) {
+    const char *word = r->word ? r->word(i) : r->words;
+    for (; word && !r->word && i; i--) {
+        word = strchr(word, '|');
+        word = word ? word + 1 : NULL;
+    }
+    *length = word ? strcspn(word, "|") : 0;
+    return word;
+}
+
+void option_words(const struct option_row *r, char *buf, size_t size) {
+    const char *word;
+    size_t length, used = 0;
+    buf[0] = 0;
+    for (unsigned i = 0; (word = option_word(r, i, &length)) && used < size; i++)
+        used += (size_t)snprintf(buf + used, size - used, "%s%.*s", i ? ", " : "",
+                                 (int)length, word);
+}
+
+uint64_t option_value(const struct option_row *r, const void *options) {
+    uint64_t value = 0;
+    if (r->size <= sizeof(value))
+        memcpy(&value, (const char *)options + r->offset, r->size);
+    return value;
+}
+
+static void store(const struct option_row *r, void *options, const void *value) {
+    memcpy((char *)options + r->offset, value, r->size);
+}
+
+/* What a row takes, as the end of "not ...". */
+static void allowed(const struct option_row *r, char *buf, size_t size) {
+    char words[256], low[SIZE_TEXT_MAX], high[SIZE_TEXT_MAX];
+    switch (r->kind) {
+    case OPTION_NUMBER:
+        if (r->max)
+            snprintf(buf, size, "a number from %" PRIu64 " to %" PRIu64, r->min, r->max);
+        else if (r->min)
+            snprintf(buf, size, "a number of at least %" PRIu64, r->min);
+        else
+            snprintf(buf, size, "a number of up to 64 bits");
+        break;
+    case OPTION_PERCENT:
+        snprintf(buf, size, "a percentage from 0 to %" PRIu64, r->max);
+        break;
+    case OPTION_SIZE:
+        size_text(r->min, low);
+        if (r->max)
+            snprintf(buf, size,
+                     "a size from %s to %s; sizes are in bytes, or end in K, "
+                     "M, G or T",
+                     low, size_text(r->max, high));
+        else
+            snprintf(buf, size, "a size of at least %s, such as 512M", low);
+        break;
+    case OPTION_SECONDS:
+        snprintf(buf, size, "seconds above 0 and up to 1000000000");
+        break;
+    case OPTION_MILLISECONDS:
+        snprintf(buf, size, "milliseconds above 0");
+        break;
+    case OPTION_WORD:
+        option_words(r, words, sizeof(words));
+        snprintf(buf, size, "one of %s", words);
+        break;
+    default:
+        snprintf(buf, size, "a name: it is empty");
+    }
+}
+
+/* Return: 0, or below 0: it is not what allowed() says. */
+static int convert(const struct option_row *r, const char *arg, void *options) {
+    uint64_t max = r->max ? r->max : UINT64_MAX, n = 0;
+    double real = 0;
+    const char *word;
+    size_t length;
+    int rc = 0;
+    switch (r->kind) {
+    case OPTION_TEXT:
+        if (strlen(arg) < r->min)
+            return -ERANGE;
+        store(r, options, &arg);
+        return 0;
+    case OPTION_PERCENT:
+        rc = parse_real(arg, &real);
+        if (!rc && real <= (double)r->max)
+            store(r, options, &real);
+        return real <= (double)r->max ? rc : -ERANGE;
+    case OPTION_NUMBER:
+        rc = parse_number(arg, r->min, max, &n);
+        break;
+    case OPTION_SIZE:
+        rc = size_parse(arg, &n);
+        rc = !rc && (n < r->min || n > max) ? -ERANGE : rc;
+        break;
+    case OPTION_SECONDS:
+        rc = parse_time(arg, 1e9, &n);
+        break;
+    case OPTION_MILLISECONDS:
+        rc = parse_time(arg, 1e6, &n);
+        break;
+    default:
+        while ((word = option_word(r, (unsigned)n, &length)) &&
+               (strlen(arg) != length || memcmp(arg, word, length) != 0))
+            n++;
+        rc = word ? 0 : -EINVAL;
+    }
+    if (rc == 0)
+        store(r, options, &n);
+    return rc;
+}
+
+/* ---- The command line ---- */
+
+struct parse {
+    const struct option_command *c;
+    void *options;
+    uint64_t given; /* rows, a bit each */
+    bool done;
+};
+
+const struct option_row option_help_row = {
+    .name = "help", .letter = 'h', .doc = "Show this help", .kind = OPTION_FLAG};
+
+static int apply(struct parse *p, const struct option_row *r, const char *arg) {
+    const char *dashes = r->letter ? "-" : "--";
+    char name[64], text[320];
+    struct err e = {text, sizeof(text)};
+    const bool yes = true;
+    int rc = 0;
+    snprintf(name, sizeof(name), "%s%.*s", dashes, r->letter ? 1 : 60,
+             r->letter ? &r->letter : r->name);
+    if (r == &option_help_row) {
+        option_help(p->c);
+        p->done = true;
+        return CLI_OK;
+    }
+    p->given |= (uint64_t)1 << (r - p->c->rows);
+    if (r->list && !strcmp(arg, "help")) {
+        r->list(stdout);
+        p->done = true;
+    } else if (r->kind == OPTION_FLAG) {
+        store(r, p->options, &yes);
+    } else if (r->kind == OPTION_CALL) {
+        rc = r->set(p->options, arg, &e);
+        if (rc)
+            return option_error(p->c, "%s %s: %s", name, arg, text);
+    } else if (convert(r, arg, p->options)) {
+        allowed(r, text, sizeof(text));
+        return option_error(p->c, "%s %s: not %s%s", name, *arg ? arg : "''", text,
+                            r->list ? "; 'help' lists them" : "");
+    }
+    return CLI_OK;
+}
+
+/* By its name, or by a beginning that no other has. Return: NULL: none, or several. */
+static const struct option_row *find_name(const struct option_command *c,
+                                          const char *name, size_t length) {
+    const struct option_row *found = NULL;
+    unsigned n = 0;
+    for (size_t i = 0; i <= c->count; i++) {
+        const struct option_row *r = i < c->count ? &c->rows[i] : &option_help_row;
+        if (!r->name || strncmp(r->name, name, length) != 0)
+            continue;
+        if (!r->name[length])
+            return r;
+        found = r;
+        n++;
+    }
+    return n == 1 ? found : NULL;
+}
+
+/* Return: NULL: there is none. */
+static const struct option_row *find_letter(const struct option_command *c, char letter) {
+    for (size_t i = 0; letter && i < c->count; i++)
+        if (c->rows[i].letter == letter)
+            return &c->rows[i];
+    return letter == option_help_row.letter ? &option_help_row : NULL;
+}
+
+/* "--name", "--name=value" or "--name value". */
+static int long_option(struct parse *p, char **argv, int argc, int *i) {
+    const char *name = argv[*i] + 2, *arg = strchr(name, '=');
+    size_t length = arg ? (size_t)(arg - name) : strlen(name);
+    const struct option_row *r = find_name(p->c, name, length);
+    if (!r)
+        return option_error(p->c, "unknown option '--%.*s'", (int)length, name);
+    if (r->kind == OPTION_FLAG)
+        return arg ? option_error(p->c, "--%s takes no value", r->name) : apply(p, r, "");
+    if (!arg && *i + 1 == argc)
+        return option_error(p->c, "--%s needs a value: %s", r->name, r->arg);
+    return apply(p, r, arg ? arg + 1 : argv[++*i]);
+}
+
+/* "-m512M" or "-m 512M"; flags may stand together. What QEMU writes with one dash is
+ * refused as a whole: its first letter may be one of ours. */
+static int short_options(struct parse *p, char **argv, int argc, int *i) {
+    const char *text = argv[*i] + 1, *at = text;
+    const struct option_row *r = find_letter(p->c, *text);
+    int code = CLI_OK;
+    if (r && r->kind != OPTION_FLAG && !isalpha((unsigned char)text[1])) {
+        if (!text[1] && *i + 1 == argc)
+            return option_error(p->c, "-%s needs a value: %s", text, r->arg);
+        return apply(p, r, text[1] ? text + 1 : argv[++*i]);
+    }
+    while (r && r->kind == OPTION_FLAG)
+        r = find_letter(p->c, *++at);
+    if (*at) {
+        r = find_name(p->c, text, strlen(text));
+        return r ? option_error(p->c, "-%s: options have two dashes: --%s", text, r->name)
+                 : option_error(p->c, "unknown option '-%s'", text);
+    }
+    for (at = text; *at && !code; at++)
+        code = apply(p, find_letter(p->c, *at), "");
+    return code;
+}
+
+/* Is one of the options "a|b" given, or set by default? */
+static bool has_one(const struct option_command *c, const void *options,
+                    const char *names) {
+    for (size_t n; *names; names += n + (names[n] != 0)) {
+        n = strcspn(names, "|");
+        const struct option_row *r = find_name(c, names, n);
+        if (r && option_value(r, options))
+            return true;
+    }
+    return false;
+}
+
+static int check_needs(const struct parse *p) {
+    for (size_t i = 0; i < p->c->count; i++) {
+        const struct option_row *r = &p->c->rows[i];
+        if (!r->needs || !(p->given >> i & 1) || has_one(p->c, p->options, r->needs))
+            continue;
+        const char *other = strchr(r->needs, '|');
+        return option_error(p->c, "--%s needs --%.*s%s%s", r->name,
+                            (int)strcspn(r->needs, "|"), r->needs, other ? " or --" : "",
+                            other ? other + 1 : "");
+    }
+    return CLI_OK;
+}
+
+static int argument(struct parse *p, const char *arg) {
+    char text[320];
+    struct err e = {text, sizeof(text)};
+    if (!p->c->arg)
+        return option_error(p->c, "unexpected argument '%s'", arg);
+    return p->c->arg(p->options, arg, &e) ? option_error(p->c, "%s", text) : CLI_OK;
+}
+
+int option_parse(const struct option_command *c, int argc, char **argv, void *options,
+                 bool *done) {
+    struct parse p = {.c = c, .options = options};
+    bool only_arguments = false;
+    int code = CLI_OK;
+    for (int i = 1; i < argc && !code && !p.done; i++) {
+        const char *a = argv[i];
+        if (only_arguments || a[0] != '-' || !a[1])
+            code = argument(&p, a);
+        else if (!strcmp(a, "--"))
+            only_arguments = true;
+        else if (a[1] == '-')
+            code = long_option(&p, argv, argc, &i);
+        else
+            code = short_options(&p, argv, argc, &i);
+    }
+    *done = p.done;
+    return code || p.done ? code : check_needs(&p);
+}
