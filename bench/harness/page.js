@@ -40,39 +40,21 @@
   const models = (good.find((r) => r.modelled) || {}).modelled;
 
   /* ---- The table ---- */
-  const columns = [
-    ["time_ns", "median, ns", (r) => r.time_ns.median],
-    ["low", "low, ns", (r) => r.time_ns.low],
-    ["high", "high, ns", (r) => r.time_ns.high],
-    ["guest_insns", "instructions", (r) => r.guest_insns],
-    ["taken", "faults", (r) => r.faults.taken],
-    ["mapped", "mapped", (r) => r.faults.mapped],
-    ["guest", "guest's", (r) => r.faults.guest],
-    ["mmio", "MMIO", (r) => r.faults.mmio],
-    ["tracked", "tracked", (r) => r.faults.tracked],
-    ["dirty_log", "dirty log", (r) => r.faults.dirty_log],
-    ["tlb_misses", "TLB misses", (r) => r.tlb_misses],
-    ["per_miss", "references", (r) => (r.walks ? r.walks.per_miss : null)],
-    ["exits", "exits", (r) => r.exits],
-    ["shadow_pages", "table pages", (r) => r.shadow_pages],
-    ["table_bytes", "table bytes", (r) => r.table_bytes],
-    ["m_cycles", "cycles", (r) => modelled(r, (m) => m.cycles), "m"],
-    ["m_l1d", "L1D misses", (r) => modelled(r, (m) => m.misses.l1d), "m"],
-    ["m_l2", "L2 misses", (r) => modelled(r, (m) => m.misses.l2), "m"],
-    ["m_references", "references", (r) => modelled(r, (m) => m.walks.references), "m"],
-    ["m_mean", "per walk", (r) => modelled(r, (m) => m.walks.mean), "m"],
-    ["m_exits", "VM exits", (r) => modelled(r, (m) => m.vm_exits.all), "m"],
-    ["m_flushes", "flushes", (r) => modelled(r, (m) => total(m.flushes)), "m"],
-  ];
+  /* From the list of a result's members: { path, heading, doc, modelled }. */
+  const columns = JSON.parse(byId("columns").textContent);
+  function member(r, path) {
+    const v = path.split(".").reduce((o, name) => (o === null || o === undefined ? null : o[name]), r);
+    return v !== null && typeof v === "object" ? total(v) : v;
+  }
   function makeTable() {
     const table = byId("results"), thead = element(table, "thead");
     const groups = element(thead, "tr", undefined, "group"), head = element(thead, "tr");
-    const shaded = columns.filter((c) => c[3]).length;
+    const shaded = columns.filter((c) => c.modelled).length;
     element(groups, "th", "measured or simulated, as the row says").colSpan = 4 + columns.length - shaded;
     element(groups, "th", "modelled" + (models ? ": TLBs of " + models.tlb + ", costs of " +
       models.cost_profile : ""), "m").colSpan = shaded;
     for (const name of ["workload", "parameters", "MMU", "time is"]) element(head, "th", name, "t");
-    for (const c of columns) element(head, "th", c[1], c[3]);
+    for (const c of columns) element(head, "th", c.heading, c.modelled ? "m" : undefined).title = c.doc;
     const body = element(table, "tbody");
     let last = null;
     for (const r of results) {
@@ -89,7 +71,8 @@
         element(row, "td", "failed: " + r.error, "failed").colSpan = columns.length;
         continue;
       }
-      for (const [key, , get, cls] of columns) element(row, "td", grouped(get(r)), cls).dataset.field = key;
+      for (const c of columns)
+        element(row, "td", grouped(member(r, c.path)), c.modelled ? "m" : undefined).dataset.field = c.path;
     }
   }
 

@@ -1,21 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Result documents: made of samples.
+ * Result documents: made of samples, member by member of result_fields.inc.
  *
  * Invariants
  * 1. What nobody counted is null, never 0.
  * 2. A result is "measured" (a hypervisor on the host's CPU) or "simulated" (the software
- *    CPU), and says so in its own member; what is modelled stands in a member of that
- *    name.
+ *    CPU), and says so in its own member; what is modelled stands in a member of that name,
+ *    and is of one run: it is deterministic.
  */
-#include "bench/harness/result_internal.h"
-
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
 #include <time.h>
 
 #include "bench/harness/resample.h"
+#include "bench/harness/result_internal.h"
 
 json_t *result_new(const char *version, json_t *host, json_t *settings) {
     char when[32];
@@ -27,166 +26,251 @@ json_t *result_new(const char *version, json_t *host, json_t *settings) {
                      "interrupted", 0, "hosts", host, "results");
 }
 
+/* What members are made of. */
+struct figures {
+    const struct result_input *in;
+    const struct plan_unit *unit;
+    const struct measure_sample *last, *model; /* NULL: there is none */
+    struct interval time;
+    double by_cost[PN_COST_COUNT], cycles;
+    uint64_t walks; /* modelled */
+};
+
+/* ---- Measured or simulated ---- */
+
+static json_t *or_null(const char *text) {
+    return text ? json_string(text) : json_null();
+}
+
 static json_t *integer(double v) {
     return json_integer((json_int_t)(v + 0.5));
 }
 
-static json_t *time_json(const struct result_input *in) {
-    double v[RESAMPLE_MAX];
+static json_t *sweep(const struct figures *f) {
+    return f->unit->axis ? json_pack("{s:s, s:f}", "parameter", f->unit->axis, "value",
+                                     f->unit->value)
+                         : json_null();
+}
+
+static size_t sample_count(const struct result_input *in) {
+    return in->n < RESAMPLE_MAX ? in->n : RESAMPLE_MAX;
+}
+
+static json_t *samples(const struct figures *f) {
     json_t *all = json_array();
-    size_t n = in->n < RESAMPLE_MAX ? in->n : RESAMPLE_MAX;
-    for (size_t i = 0; i < n; i++) {
-        v[i] = (double)in->samples[i].ns;
-        json_array_append_new(all, json_integer((json_int_t)in->samples[i].ns));
-    }
-    struct interval t = resample_one(v, n);
-    return json_pack("{s:o, s:o, s:o, s:o}", "median", integer(t.median), "low",
-                     integer(t.low), "high", integer(t.high), "samples", all);
+    for (size_t i = 0; i < sample_count(f->in); i++)
+        json_array_append_new(all, json_integer((json_int_t)f->in->samples[i].ns));
+    return all;
 }
 
-static bool counted(const struct result_input *in, enum pn_stat id) {
-    return !in->engine->counts || in->engine->counts(id);
+static bool counted(const struct figures *f, enum pn_stat id) {
+    return !f->in->engine->counts || f->in->engine->counts(id);
 }
 
-static double stat_of(const struct result_input *in, enum pn_stat id) {
+static double stat_of(const struct figures *f, enum pn_stat id) {
     double v[RESAMPLE_MAX];
-    size_t n = in->n < RESAMPLE_MAX ? in->n : RESAMPLE_MAX;
+    size_t n = sample_count(f->in);
     for (size_t i = 0; i < n; i++)
-        v[i] = (double)in->samples[i].stats.v[id];
+        v[i] = (double)f->in->samples[i].stats.v[id];
     return resample_median(v, n);
 }
 
-static json_t *stat_json(const struct result_input *in, enum pn_stat id) {
-    return counted(in, id) ? integer(stat_of(in, id)) : json_null();
+static json_t *stat(const struct figures *f, enum pn_stat id) {
+    return counted(f, id) ? integer(stat_of(f, id)) : json_null();
 }
 
 /* A counter of the hypervisor's vCPU, from the last sample. */
-static json_t *foreign_json(const struct result_input *in, const char *name) {
-    const json_t *vcpu = json_object_get(in->samples[in->n - 1].foreign, "vcpu0");
-    json_t *v = json_object_get(vcpu, name);
+static json_t *foreign(const struct figures *f, const char *name) {
+    json_t *v = json_object_get(json_object_get(f->last->foreign, "vcpu0"), name);
     return v ? json_incref(v) : json_null();
 }
 
 /* Ours where we count, the hypervisor's of that name where it does. */
-static json_t *either(const struct result_input *in, enum pn_stat id,
-                      const char *foreign) {
-    return counted(in, id) || !foreign ? stat_json(in, id) : foreign_json(in, foreign);
-}
-
-static json_t *faults_json(const struct result_input *in) {
-    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "taken",
-                     either(in, PN_STAT_pf_taken, "pf_taken"), "mapped",
-                     either(in, PN_STAT_pf_fixed, "pf_fixed"), "guest",
-                     either(in, PN_STAT_pf_guest, "pf_guest"), "mmio",
-                     stat_json(in, PN_STAT_pf_mmio), "tracked",
-                     stat_json(in, PN_STAT_pf_tracked), "dirty_log",
-                     stat_json(in, PN_STAT_pf_dirty_log));
+static json_t *either(const struct figures *f, enum pn_stat id, const char *name) {
+    return counted(f, id) ? stat(f, id) : foreign(f, name);
 }
 
 /* What would have left the guest on a CPU: see bench/FORMATS.md. */
-static json_t *exits_json(const struct result_input *in) {
+static json_t *exits(const struct figures *f) {
     double sum = 0;
-    if (!in->engine->exits)
-        return foreign_json(in, "exits");
-    for (const enum pn_stat *id = in->engine->exits; *id != PN_STAT_COUNT; id++)
-        sum += stat_of(in, *id);
+    if (!f->in->engine->exits)
+        return foreign(f, "exits");
+    for (const enum pn_stat *id = f->in->engine->exits; *id != PN_STAT_COUNT; id++)
+        sum += stat_of(f, *id);
     return integer(sum);
 }
 
-static json_t *levels_json(const struct result_input *in, enum pn_stat first) {
+static json_t *levels(const struct figures *f, enum pn_stat first) {
     json_t *a = json_array();
     for (unsigned i = 0; i < 5; i++)
-        json_array_append_new(a, stat_json(in, first + i));
+        json_array_append_new(a, stat(f, first + i));
     return a;
 }
 
-static json_t *walks_json(const struct result_input *in) {
-    json_t *per_miss = json_null();
-    if (!counted(in, PN_STAT_tlb_miss))
-        return json_null();
-    double misses = stat_of(in, PN_STAT_tlb_miss);
-    double refs = stat_of(in, PN_STAT_gpte_reads) + stat_of(in, PN_STAT_walk_refs);
-    if (misses > 0)
-        per_miss = json_real(refs / misses);
-    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "references", integer(refs),
-                     "guest_entries", stat_json(in, PN_STAT_gpte_reads), "table_entries",
-                     stat_json(in, PN_STAT_walk_refs), "per_miss", per_miss,
-                     "guest_by_level", levels_json(in, PN_STAT_gpte_reads_l1),
-                     "table_by_level", levels_json(in, PN_STAT_walk_refs_l1));
+static double references(const struct figures *f) {
+    return stat_of(f, PN_STAT_gpte_reads) + stat_of(f, PN_STAT_walk_refs);
 }
 
-static json_t *counters_json(const struct result_input *in) {
+static json_t *per_miss(const struct figures *f) {
+    double misses = stat_of(f, PN_STAT_tlb_miss);
+    return misses > 0 ? json_real(references(f) / misses) : json_null();
+}
+
+static json_t *table_bytes(const struct figures *f) {
+    return counted(f, PN_STAT_sp_pages)
+               ? integer(stat_of(f, PN_STAT_sp_pages) * PN_PAGE_SIZE)
+               : json_null();
+}
+
+static json_t *counters(const struct figures *f) {
     json_t *all = json_object();
     for (unsigned i = 0; i < PN_STAT_COUNT; i++)
-        if (counted(in, i) && !pn_stat_modelled(i))
-            json_object_set_new(all, pn_stat_name(i), stat_json(in, i));
+        if (counted(f, i) && !pn_stat_modelled(i))
+            json_object_set_new(all, pn_stat_name(i), stat(f, i));
     return all;
+}
+
+static json_t *hypervisor(const struct figures *f) {
+    return f->last->foreign ? json_incref(f->last->foreign) : json_null();
 }
 
 /* Did every repetition do the same? Instructions and output, and the counters that do not
  * depend on how the translator cut its blocks. */
-static bool repeatable(const struct result_input *in) {
-    const struct measure_sample *a = &in->samples[0];
-    for (size_t i = 1; i < in->n; i++)
-        if (in->samples[i].guest_insns != a->guest_insns ||
-            strcmp(in->samples[i].checksum, a->checksum) != 0 ||
-            memcmp(&in->samples[i].stats, &a->stats, sizeof(a->stats)) != 0)
-            return false;
-    return true;
+static json_t *repeatable(const struct figures *f) {
+    const struct measure_sample *a = f->in->samples, *s = a;
+    bool same = true;
+    if (f->in->engine->host_cpu)
+        return json_null();
+    for (; s < a + f->in->n; s++)
+        same = same && s->guest_insns == a->guest_insns &&
+               !strcmp(s->checksum, a->checksum) &&
+               !memcmp(&s->stats, &a->stats, sizeof(a->stats));
+    return json_boolean(same);
 }
 
-static json_t *insns_json(const struct result_input *in) {
-    uint64_t n = in->samples[in->n - 1].guest_insns;
+static json_t *insns(const struct figures *f) {
+    uint64_t n = f->last->guest_insns;
     return n ? json_integer((json_int_t)n) : json_null();
 }
 
-static json_t *digest_json(uint64_t digest) {
-    return digest ? json_sprintf("%016" PRIx64, digest) : json_null();
+static json_t *digest(uint64_t value) {
+    return value ? json_sprintf("%016" PRIx64, value) : json_null();
 }
 
-static void fill(json_t *j, const struct result_input *in) {
-    const struct measure_sample *last = &in->samples[in->n - 1];
-    bool tables = counted(in, PN_STAT_sp_pages);
-    double pages = tables ? stat_of(in, PN_STAT_sp_pages) : 0;
-    json_object_set_new(j, "mmu_detail", json_string(last->detail));
-    json_object_set_new(j, "dirty_tracker",
-                        last->tracker ? json_string(last->tracker) : json_null());
-    json_object_set_new(j, "time_ns", time_json(in));
-    json_object_set_new(j, "guest_insns", insns_json(in));
-    json_object_set_new(j, "rounds", json_integer((json_int_t)last->rounds));
-    json_object_set_new(j, "faults", faults_json(in));
-    json_object_set_new(j, "walks", walks_json(in));
-    json_object_set_new(j, "tlb_misses", stat_json(in, PN_STAT_tlb_miss));
-    json_object_set_new(j, "exits", exits_json(in));
-    json_object_set_new(j, "shadow_pages", tables ? integer(pages) : json_null());
-    json_object_set_new(j, "table_bytes",
-                        tables ? integer(pages * PN_PAGE_SIZE) : json_null());
-    json_object_set_new(j, "repeatable",
-                        in->engine->host_cpu ? json_null()
-                                             : json_boolean(repeatable(in)));
-    json_object_set_new(j, "ops", json_integer((json_int_t)last->ops));
-    json_object_set_new(j, "checksum", json_string(last->checksum));
-    json_object_set_new(j, "memory_digest", digest_json(in->digest));
-    json_object_set_new(j, "modelled", in->model ? result_modelled(in) : json_null());
-    json_object_set_new(j, "counters", counters_json(in));
-    json_object_set_new(j, "hypervisor_counters",
-                        last->foreign ? json_incref(last->foreign) : json_null());
+/* ---- Modelled ---- */
+
+static json_t *count(const struct figures *f, enum pn_stat id) {
+    return json_integer((json_int_t)f->model->stats.v[id]);
+}
+
+/* n counters that follow one another. */
+static json_t *counts(const struct figures *f, enum pn_stat first, unsigned n) {
+    json_t *a = json_array();
+    for (unsigned i = 0; i < n; i++)
+        json_array_append_new(a, count(f, first + i));
+    return a;
+}
+
+/* Counters called prefix_NAME, as NAME, and the one called prefix, as "all". */
+static json_t *named(const struct figures *f, const char *prefix) {
+    json_t *all = json_object();
+    size_t n = strlen(prefix);
+    for (unsigned i = 0; i < PN_STAT_COUNT; i++) {
+        const char *name = pn_stat_name(i);
+        if (!strcmp(name, prefix))
+            json_object_set_new(all, "all", count(f, i));
+        else if (!strncmp(name, prefix, n) && name[n] == '_')
+            json_object_set_new(all, name + n + 1, count(f, i));
+    }
+    return all;
+}
+
+static json_t *mean_walk(const struct figures *f) {
+    double refs = (double)f->model->stats.v[PN_STAT_model_refs];
+    return f->walks ? json_real(refs / (double)f->walks) : json_null();
+}
+
+/* Bytes that 4K translations of one level of the TLB reach; null: no end, or no such. */
+static json_t *reach(const struct pn_tlb_level *level) {
+    for (unsigned i = 0; i < PN_TLB_ARRAYS; i++) {
+        const struct pn_tlb_array *a = &level->array[i];
+        if ((a->pages & PN_PAGES_4K) && a->entries && a->entries != PN_ARRAY_UNBOUNDED)
+            return json_integer((json_int_t)a->entries * PN_PAGE_SIZE);
+    }
+    return json_null();
+}
+
+json_t *result_histogram(const struct pn_stats *s) {
+    json_t *a = json_array();
+    for (unsigned i = 0; i < PN_WALK_HIST; i++)
+        json_array_append_new(a, json_integer((json_int_t)s->walk_hist[i]));
+    return a;
+}
+
+json_t *result_costs(const double by_cost[PN_COST_COUNT]) {
+    json_t *costs = json_object();
+    for (unsigned i = 0; i < PN_COST_COUNT; i++)
+        json_object_set_new(costs, pn_cost_name(i), json_real(by_cost[i]));
+    return costs;
+}
+
+/* ---- Put together ---- */
+
+static void get_figures(struct figures *f) {
+    const struct result_input *in = f->in;
+    double ns[RESAMPLE_MAX];
+    for (size_t i = 0; i < sample_count(in); i++)
+        ns[i] = (double)in->samples[i].ns;
+    f->time = resample_one(ns, sample_count(in));
+    f->last = &in->samples[in->n - 1];
+    f->model = in->model;
+    if (!f->model)
+        return;
+    const struct pn_stats *s = &f->model->stats;
+    f->cycles = pn_cost_cycles(in->cost, s, f->model->guest_insns, f->by_cost);
+    f->walks = s->v[PN_STAT_model_walk_fetch] + s->v[PN_STAT_model_walk_data];
+}
+
+/* Members of a group that is null are not made: nothing is there to make them of. */
+#define MEMBER(path, kind, value, ...)                                                   \
+    group = result_group(j, path, &name);                                                \
+    if (json_is_object(group))                                                           \
+        json_object_set_new(group, name, value);
+#define NOTHING(...)
+
+static void put_key(json_t *j, const struct figures *f) {
+    const char *name;
+    json_t *group;
+#define KEY      MEMBER
+#define FIELD    NOTHING
+#define MODELLED NOTHING
+#include "bench/harness/result_fields.inc"
+#undef KEY
+#undef FIELD
+#undef MODELLED
+}
+
+static void put_fields(json_t *j, const struct figures *f) {
+    const char *name;
+    json_t *group;
+#define KEY      NOTHING
+#define FIELD    MEMBER
+#define MODELLED MEMBER
+#include "bench/harness/result_fields.inc"
+#undef KEY
+#undef FIELD
+#undef MODELLED
 }
 
 int result_add(json_t *doc, const struct result_input *in) {
-    const struct plan_unit *unit = in->unit;
-    json_t *axis = unit->axis ? json_pack("{s:s, s:f}", "parameter", unit->axis, "value",
-                                          unit->value)
-                              : json_null();
-    json_t *j =
-        json_pack("{s:i, s:s, s:s, s:s, s:o, s:s, s:s, s:i, s:o}", "index",
-                  (int)unit->index, "workload", unit->workload, "params", unit->params,
-                  "label", unit->label, "sweep", axis, "mmu", in->engine->name, "kind",
-                  in->engine->host_cpu ? "measured" : "simulated", "host", 0, "error",
-                  in->n ? json_null() : json_string(in->failure));
+    struct figures f = {.in = in, .unit = in->unit};
+    json_t *j = json_object();
     if (!j)
         return -ENOMEM;
-    if (in->n)
-        fill(j, in);
+    put_key(j, &f);
+    if (in->n) {
+        get_figures(&f);
+        put_fields(j, &f);
+    }
     return json_array_append_new(json_object_get(doc, "results"), j) ? -ENOMEM : 0;
 }

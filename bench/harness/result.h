@@ -33,6 +33,33 @@ struct result_input {
     uint64_t digest; /* of guest memory; 0: not taken */
 };
 
+/* A member of a result (result_fields.inc). */
+enum result_kind {
+    RESULT_TEXT,
+    RESULT_TEXT_OR_NULL,
+    RESULT_FLAG_OR_NULL,
+    RESULT_ANY,
+    RESULT_NUMBER,
+    RESULT_COUNT, /* or null */
+    RESULT_BYTES, /* or null */
+    RESULT_SAMPLES,
+    RESULT_LEVELS,
+    RESULT_HISTOGRAM,
+    RESULT_GROUP,
+    RESULT_GROUP_OR_NULL,
+    RESULT_SUM,
+};
+struct result_field {
+    const char *path; /* "faults.taken" */
+    enum result_kind kind;
+    bool key;                       /* of failed ones, too */
+    bool modelled;                  /* its column is */
+    const char *table, *page, *doc; /* headings of its column; "": it has none */
+};
+extern const struct result_field result_fields[]; /* up to one without a path */
+/* Return: what a result has at that path, or NULL. */
+json_t *result_member(const json_t *result, const char *path);
+
 /* Append it. Return: 0 or -ENOMEM. */
 int result_add(json_t *doc, const struct result_input *in);
 

@@ -25,62 +25,16 @@ size_t result_samples(const json_t *result, double *out, size_t max) {
     return n;
 }
 
-static bool number_or_null(const json_t *v) {
-    return json_is_number(v) || json_is_null(v);
-}
-
-static bool has_numbers(const json_t *object, const char *const *names) {
-    for (; *names; names++)
-        if (!number_or_null(json_object_get(object, *names)))
-            return false;
-    return true;
-}
-
-static bool good_samples(json_t *all) {
-    size_t i;
-    json_t *v;
-    if (!json_array_size(all) || json_array_size(all) > RESAMPLE_MAX)
-        return false;
-    json_array_foreach(all, i, v) if (json_integer_value(v) <= 0) return false;
-    return true;
-}
-
-/* Return: what is wrong with a result that has samples, or NULL. */
-static const char *check_numbers(const json_t *r) {
-    static const char *const top[] = {"guest_insns",  "tlb_misses",  "exits",
-                                      "shadow_pages", "table_bytes", NULL};
-    static const char *const faults[] = {"taken",   "mapped",    "guest", "mmio",
-                                         "tracked", "dirty_log", NULL};
-    static const char *const times[] = {"median", "low", "high", NULL};
-    static const char *const walks[] = {"references", "guest_entries", "table_entries",
-                                        "per_miss", NULL};
-    const json_t *t = json_object_get(r, "time_ns"), *w = json_object_get(r, "walks");
-    if (!json_is_object(t) || !good_samples(json_object_get(t, "samples")))
-        return "time_ns";
-    for (size_t i = 0; times[i]; i++)
-        if (!json_is_number(json_object_get(t, times[i])))
-            return "time_ns";
-    if (!has_numbers(r, top))
-        return "a counter";
-    if (!has_numbers(json_object_get(r, "faults"), faults))
-        return "faults";
-    if (!json_is_null(w) && !has_numbers(w, walks))
-        return "walks";
-    if (!json_is_string(json_object_get(r, "checksum")))
-        return "checksum";
-    return result_check_modelled(json_object_get(r, "modelled"));
-}
-
 /* Return: what is wrong with one result, or NULL. */
 static const char *check_result(json_t *r, size_t hosts) {
-    const char *workload, *params, *label, *mmu, *kind, *parameter;
-    json_t *sweep, *error;
-    json_int_t index, host;
+    const char *bad = result_check(r), *parameter;
+    const json_t *model = json_object_get(r, "modelled");
     double value;
-    if (json_unpack(r, "{s:I, s:s, s:s, s:s, s:s, s:s, s:I, s:o, s:o}", "index", &index,
-                    "workload", &workload, "params", &params, "label", &label, "mmu",
-                    &mmu, "kind", &kind, "host", &host, "sweep", &sweep, "error", &error))
-        return "its names";
+    if (bad)
+        return bad;
+    const char *kind = json_string_value(json_object_get(r, "kind"));
+    json_int_t host = json_integer_value(json_object_get(r, "host"));
+    json_t *sweep = json_object_get(r, "sweep");
     if (host < 0 || (size_t)host >= hosts)
         return "host";
     if (strcmp(kind, "measured") != 0 && strcmp(kind, "simulated") != 0)
@@ -88,9 +42,9 @@ static const char *check_result(json_t *r, size_t hosts) {
     if (!json_is_null(sweep) &&
         json_unpack(sweep, "{s:s, s:F}", "parameter", &parameter, "value", &value))
         return "sweep";
-    if (json_is_string(error))
-        return NULL;
-    return json_is_null(error) ? check_numbers(r) : "error";
+    if (json_is_object(model) && json_number_value(json_object_get(model, "hz")) <= 0)
+        return "modelled.hz";
+    return NULL;
 }
 
 static int check(json_t *doc, const char *path, struct err *e) {

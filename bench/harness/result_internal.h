@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* Between the files that make a result. */
+/* The members of a result, between the files of result*.c. */
 #ifndef BENCH_RESULT_INTERNAL_H
 #define BENCH_RESULT_INTERNAL_H
 
 #include "bench/harness/result.h"
 
-/* The member "modelled" of a result, of in->model (result_model.c). */
-json_t *result_modelled(const struct result_input *in);
-/* Return: what is wrong with such a member, read from a file, or NULL. */
-const char *result_check_modelled(const json_t *modelled);
+/* What holds the last name of "group.member": an object, or null where a group on the way
+ * is null, or NULL. Return: it, and that name. */
+json_t *result_group(const json_t *result, const char *path, const char **name);
+/* Return: the path of a member that a result from a file lacks or has wrong, or NULL. */
+const char *result_check(const json_t *result);
 
 #endif

@@ -62,11 +62,31 @@ static char *page_data(const json_t *doc) {
     return out;
 }
 
+/* The columns of the page's table. */
+static json_t *columns(void) {
+    json_t *all = json_array();
+    for (const struct result_field *f = result_fields; f->path; f++)
+        if (*f->page)
+            json_array_append_new(all, json_pack("{s:s, s:s, s:s, s:b}", "path", f->path,
+                                                 "heading", f->page, "doc", f->doc,
+                                                 "modelled", f->modelled));
+    return all;
+}
+
+static int put_json(int fd, const char **at, const char *marker, const json_t *value) {
+    char *data = value ? page_data(value) : NULL;
+    int rc = data ? put_until(fd, at, marker, data, strlen(data)) : -ENOMEM;
+    free(data);
+    return rc;
+}
+
 int result_page(const json_t *doc, int fd) {
     const char *at = bench_page;
-    char *data = page_data(doc);
-    int rc = data ? put_until(fd, &at, "@DATA@", data, strlen(data)) : -ENOMEM;
-    free(data);
+    json_t *heads = columns();
+    int rc = put_json(fd, &at, "@DATA@", doc);
+    if (!rc)
+        rc = put_json(fd, &at, "@COLUMNS@", heads);
+    json_decref(heads);
     if (!rc)
         rc = put_until(fd, &at, "@CHART@", bench_chart,
                        (size_t)(bench_chart_end - bench_chart));

@@ -150,7 +150,7 @@ static const struct option_row rows[] = {
     {"append", 0, "STRING", "More for the kernel's command line, such as pti=on",
      .kind = OPTION_CALL, .set = set_append, .needs = "kernel"},
     {.kind = OPTION_HEADING, .doc = "What is written:"},
-    {"json", 0, "FILE", "Results as JSON; see bench/README.md", .kind = OPTION_TEXT,
+    {"json", 0, "FILE", "Results as JSON; see bench/FORMATS.md", .kind = OPTION_TEXT,
      OWN(json), .min = 1},
     {"html", 0, "FILE", "Results as one page with charts", .kind = OPTION_TEXT, OWN(html),
      .min = 1},

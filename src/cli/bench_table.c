@@ -34,23 +34,30 @@ static const char *number(const json_t *v, char buf[16]) {
     return buf;
 }
 
-static const char *size(const json_t *v, char buf[16]) {
-    if (!json_is_number(v))
-        return "-";
-    snprintf(buf, 16, "%.0fK", json_number_value(v) / 1024);
-    return buf;
-}
-
 static const char *text(const json_t *r, const char *name) {
     return json_string_value(json_object_get(r, name));
 }
 
+/* The columns that result_fields.inc gives: of a result, or without one their heads. */
+static void print_columns(const json_t *r, FILE *out) {
+    char buf[16];
+    for (const struct result_field *f = result_fields; f->path; f++) {
+        const json_t *v = r ? result_member(r, f->path) : NULL;
+        const char *cell = r ? number(v, buf) : f->table;
+        if (r && f->kind == RESULT_BYTES && json_is_number(v)) {
+            snprintf(buf, sizeof(buf), "%.0fK", json_number_value(v) / 1024);
+            cell = buf;
+        }
+        if (*f->table)
+            fprintf(out, " %8s", cell);
+    }
+}
+
 static void print_row(const json_t *r, FILE *out) {
-    const json_t *t = json_object_get(r, "time_ns"), *f = json_object_get(r, "faults"),
-                 *w = json_object_get(r, "walks");
+    const json_t *t = json_object_get(r, "time_ns");
     double median = json_number_value(json_object_get(t, "median")),
            ops = json_number_value(json_object_get(r, "ops"));
-    char time[16], each[16], low[16], high[16], range[40], b[7][16];
+    char time[16], each[16], low[16], high[16], range[40];
     size_t n = json_array_size(json_object_get(t, "samples"));
     fprintf(out, "  %-6s %-9s ", text(r, "mmu"), text(r, "kind"));
     if (text(r, "error")) {
@@ -62,14 +69,8 @@ static void print_row(const json_t *r, FILE *out) {
     bench_time(json_number_value(json_object_get(t, "low")), low);
     bench_time(json_number_value(json_object_get(t, "high")), high);
     snprintf(range, sizeof(range), "%s..%s", low, high);
-    fprintf(out, "%9s %9s  %-19s %3zu %8s %8s %8s %8s %6s %8s %7s", time, each, range, n,
-            number(json_object_get(r, "guest_insns"), b[0]),
-            number(json_object_get(f, "taken"), b[1]),
-            number(json_object_get(f, "guest"), b[2]),
-            number(json_object_get(r, "tlb_misses"), b[3]),
-            number(json_object_get(w, "per_miss"), b[4]),
-            number(json_object_get(r, "exits"), b[5]),
-            size(json_object_get(r, "table_bytes"), b[6]));
+    fprintf(out, "%9s %9s  %-19s %3zu", time, each, range, n);
+    print_columns(r, out);
     if (text(r, "dirty_tracker"))
         fprintf(out, "  dirty log: %s", text(r, "dirty_tracker"));
     fputc('\n', out);
@@ -120,9 +121,10 @@ static void print_ratio(const json_t *results, size_t i, FILE *out) {
 static void print_times(const json_t *results, FILE *out) {
     const json_t *r, *next;
     size_t first = 0;
-    fprintf(out, "\n  %-6s %-9s %9s %9s  %-19s %3s %8s %8s %8s %8s %6s %8s %7s\n", "MMU",
-            "time is", "median", "each", "95% interval", "n", "insns", "faults",
-            "guest's", "TLB miss", "refs", "exits", "tables");
+    fprintf(out, "\n  %-6s %-9s %9s %9s  %-19s %3s", "MMU", "time is", "median", "each",
+            "95% interval", "n");
+    print_columns(NULL, out);
+    fputc('\n', out);
     for (size_t i = 0; (r = json_array_get(results, i)); i++) {
         if (i == first)
             fprintf(out, "%s %s\n", text(r, "workload"), text(r, "label"));

@@ -19,6 +19,13 @@ for m in median low high guest_insns tlb_misses exits shadow_pages table_bytes p
     [ "$(value "$work/a.json" $m | wc -l)" -eq 6 ] || fail "not 6 of $m"
 done
 value "$work/a.json" guest_insns | grep -qv '^[1-9]' && fail "instructions are not counted"
+# Each member that the list of them has is in the file, and a README explains it.
+top=$(cd "$(dirname "$0")/../.." && pwd)
+while read -r path; do
+    name=${path##*.}
+    grep -q "\"$name\": " "$work/a.json" || fail "the result lacks $path"
+    grep -qF "\`$name\`" "$top"/bench/*.md || fail "no README in bench/ explains $path"
+done < <(sed -nE 's/^(KEY|FIELD|MODELLED)\("([^"]*)".*/\2/p' "$top/bench/harness/result_fields.inc")
 # Both MMUs run the same instructions.
 for i in 1 3 5; do
     [ "$(value "$work/a.json" guest_insns | sed -n "${i}p")" = \

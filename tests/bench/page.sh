@@ -41,7 +41,7 @@ for p in r m; do
     "$check" "$work/$p.json" "$work/$p.dom" || exit 1
 done
 # A number that is changed is found: the check can fail.
-for what in 'data-field="time_ns">' 'data-field="m_cycles">' 'data-field="h1">' 'data-rate="'; do
+for what in 'data-field="time_ns.median">' 'data-field="modelled.cycles">' 'data-field="h1">' 'data-rate="'; do
     sed -E "0,/$what/s//&9/" "$work/r.dom" > "$work/wrong.dom"
     if "$check" "$work/r.json" "$work/wrong.dom" > /dev/null; then
         echo "FAIL: a wrong number passes: $what"
