@@ -145,10 +145,10 @@ static int convert(const struct option_row *r, const char *arg, void *options) {
         store(r, options, &arg);
         return 0;
     case OPTION_PERCENT:
-        rc = parse_real(arg, &real);
-        if (!rc && real <= (double)r->max)
-            store(r, options, &real);
-        return real <= (double)r->max ? rc : -ERANGE;
+        if (parse_real(arg, &real) || real > (double)r->max)
+            return -ERANGE;
+        store(r, options, &real);
+        return 0;
     case OPTION_NUMBER:
         rc = parse_number(arg, r->min, max, &n);
         break;
@@ -185,12 +185,12 @@ struct parse {
 const struct option_row option_help_row = {
     .name = "help", .letter = 'h', .doc = "Show this help", .kind = OPTION_FLAG};
 
+/* Take one option. Return: CLI_OK, or CLI_USAGE after a line. */
 static int apply(struct parse *p, const struct option_row *r, const char *arg) {
     const char *dashes = r->letter ? "-" : "--";
     char name[64], text[320];
     struct err e = {text, sizeof(text)};
     const bool yes = true;
-    int rc = 0;
     snprintf(name, sizeof(name), "%s%.*s", dashes, r->letter ? 1 : 60,
              r->letter ? &r->letter : r->name);
     if (r == &option_help_row) {
@@ -205,8 +205,7 @@ static int apply(struct parse *p, const struct option_row *r, const char *arg) {
     } else if (r->kind == OPTION_FLAG) {
         store(r, p->options, &yes);
     } else if (r->kind == OPTION_CALL) {
-        rc = r->set(p->options, arg, &e);
-        if (rc)
+        if (r->set(p->options, arg, &e))
             return option_error(p->c, "%s %s: %s", name, arg, text);
     } else if (convert(r, arg, p->options)) {
         allowed(r, text, sizeof(text));

@@ -80,7 +80,8 @@ static int conclude(const struct run *r) {
                   (unsigned long long)res->guest_insns);
         return CLI_LIMIT;
     case END_TIMEOUT:
-        cli_error("--timeout reached after %.3g s", (double)res->host_ns / 1e9);
+        cli_error("--timeout reached after %g s",
+                  (double)r->options.machine.timeout_ns / 1e9);
         return CLI_LIMIT;
     case END_QUIT:
         if (console_out_error()) {

@@ -83,9 +83,9 @@ static const struct option_row rows[] = {
     {"format", 0, "F", "Take the kernel as", .kind = OPTION_WORD, GUEST(format),
      .words = "auto|bzimage|elf|pvh|multiboot|flat", .needs = "kernel"},
     {"flat-addr", 0, "ADDR", "Where a flat image is put and entered",
-     .kind = OPTION_NUMBER, GUEST(flat_addr)},
+     .kind = OPTION_NUMBER, GUEST(flat_addr), .needs = "kernel"},
     {"flat-bits", 0, "BITS", "Its mode at entry", .kind = OPTION_WORD, OWN(flat_mode),
-     .words = "16|32|64"},
+     .words = "16|32|64", .needs = "kernel"},
     {.kind = OPTION_HEADING, .doc = "The machine:"},
     {"cpus", 'c', "N", "vCPUs", .kind = OPTION_NUMBER, GUEST(cpus), .min = 1,
      .max = MACHINE_CPUS_MAX},
@@ -188,6 +188,8 @@ static const char *check(const struct run_options *o) {
         return "--halt-poll-ns needs --mmu kvm";
     if (o->mmu_opts && !has_part(m, false))
         return "--mmu-opt: not under --mmu kvm, whose MMU is the host's";
+    if (m->max_block && !has_part(m, false))
+        return "--block-len: not under --mmu kvm, which translates no blocks";
     if (m->dirty && m->handovers)
         return "--dirty-log does not go with --handover";
     if (m->tlb && has_part(m, true))

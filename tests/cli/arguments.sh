@@ -100,6 +100,8 @@ says 2 "--event-digest needs --stats" run --event-digest
 says 2 "--cost needs --tlb" run --cost kvm
 says 2 "--halt-poll-ns needs --mmu kvm" run --halt-poll-ns 5
 says 2 "--mmu-opt: not under --mmu kvm" run --mmu kvm --mmu-opt unsync=0
+says 2 "--block-len: not under --mmu kvm" run --mmu kvm --block-len 1
+says 2 "--flat-bits needs --kernel" run --flat-bits 32
 says 2 "--kernel: no workload here boots it" bench touch --kernel a --initrd b
 
 # A beginning that no other option has; a value in the same word; arguments behind --.

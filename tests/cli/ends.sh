@@ -23,7 +23,7 @@ bytes "$work/spin" eb fe
 flat "$work/spin" --max-insns 100000
 ends 4 max-insns
 flat "$work/spin" --timeout 0.3
-ends 4 timeout
+ends 4 'timeout reached after 0.3 s'
 flat "$work/spin" --flat-bits 16 --flat-addr 0x7c00 --max-insns 1000
 ends 4 max-insns
 
