@@ -235,9 +235,12 @@ static int boot_and_run(struct run *r, const struct measure_config *cfg, char *t
     return judge(r, &res, &e);
 }
 
-/* By write protection, as every engine can, or what this one has instead. */
+/* The first in the list that the engine has. */
 static enum pn_dirty_tracker choose_tracker(const struct pn_engine_ops *ops) {
-    return ops->has_tracker(PN_TRACKER_WP) ? PN_TRACKER_WP : PN_TRACKER_BITMAP;
+    unsigned t = PN_TRACKER_OFF + 1;
+    while (t < PN_TRACKERS && !ops->has_tracker(t))
+        t++;
+    return t < PN_TRACKERS ? t : PN_TRACKER_OFF;
 }
 
 static void fill_config(struct machine_config *m, const struct measure_config *cfg,
