@@ -57,8 +57,9 @@ struct result_field {
     const char *table, *page, *doc; /* headings of its column; "": it has none */
 };
 extern const struct result_field result_fields[]; /* up to one without a path */
-/* Return: what a result has at that path, or NULL. */
+/* Return: what a result has at that path, or NULL; the same if it is a text. */
 json_t *result_member(const json_t *result, const char *path);
+const char *result_text(const json_t *result, const char *path);
 
 /* Append it. Return: 0 or -ENOMEM. */
 int result_add(json_t *doc, const struct result_input *in);

@@ -36,6 +36,10 @@ json_t *result_member(const json_t *result, const char *path) {
     return json_object_get(group, name);
 }
 
+const char *result_text(const json_t *result, const char *path) {
+    return json_string_value(result_member(result, path));
+}
+
 /* ---- Checks ---- */
 
 static bool number_or_null(const json_t *v) {

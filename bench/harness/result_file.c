@@ -116,14 +116,10 @@ static size_t find_host(json_t *all, json_t *host) {
     return i;
 }
 
-static const char *text(const json_t *r, const char *name) {
-    return json_string_value(json_object_get(r, name));
-}
-
 bool result_same_key(const json_t *a, const json_t *b) {
-    return !strcmp(text(a, "workload"), text(b, "workload")) &&
-           !strcmp(text(a, "params"), text(b, "params")) &&
-           !strcmp(text(a, "mmu"), text(b, "mmu"));
+    return !strcmp(result_text(a, "workload"), result_text(b, "workload")) &&
+           !strcmp(result_text(a, "params"), result_text(b, "params")) &&
+           !strcmp(result_text(a, "mmu"), result_text(b, "mmu"));
 }
 
 /* Put r where the plan has it: by index, and within one point in the order they came. */
@@ -154,7 +150,8 @@ static int merge_one(json_t *out, const json_t *doc, const char *name, struct er
         if (rc == -EEXIST)
             return err_set(e, rc,
                            "%s: %s %s under --mmu %s stands in an earlier file too", name,
-                           text(r, "workload"), text(r, "params"), text(r, "mmu"));
+                           result_text(r, "workload"), result_text(r, "params"),
+                           result_text(r, "mmu"));
         if (rc)
             return err_set(e, rc, "out of memory");
     }

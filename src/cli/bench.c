@@ -333,10 +333,7 @@ static int run_all(struct bench *b) {
                   b->points_done ? b->points_done - 1 : 0, b->o.plan.units);
     }
     bench_table_print(b->doc, stdout);
-    if (fflush(stdout) && errno != EPIPE) {
-        cli_error("cannot write: %s", strerror(errno));
-        code = CLI_HOST;
-    }
+    code = cli_flush(code);
     if (bench_out_json(&b->json, b->doc) || bench_out_page(&b->html, b->doc))
         code = CLI_HOST;
     return code ? code : b->any_failed ? CLI_HOST : CLI_OK;

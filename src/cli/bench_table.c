@@ -19,23 +19,21 @@ const char *bench_time(double ns, char buf[16]) {
     return buf;
 }
 
-static const char *number(const json_t *v, char buf[16]) {
-    double d = json_number_value(v);
-    if (!json_is_number(v))
-        return "-";
-    if (json_is_real(v))
-        snprintf(buf, 16, "%.2f", d);
-    else if (d < 1e6)
-        snprintf(buf, 16, "%.0f", d);
-    else if (d < 1e9)
-        snprintf(buf, 16, "%.2fM", d / 1e6);
+static const char *real_text(double v, bool digits, char buf[16]) {
+    if (digits)
+        snprintf(buf, 16, "%.2f", v);
+    else if (v < 1e6)
+        snprintf(buf, 16, "%.0f", v);
+    else if (v < 1e9)
+        snprintf(buf, 16, "%.2fM", v / 1e6);
     else
-        snprintf(buf, 16, "%.2fG", d / 1e9);
+        snprintf(buf, 16, "%.2fG", v / 1e9);
     return buf;
 }
 
-static const char *text(const json_t *r, const char *name) {
-    return json_string_value(json_object_get(r, name));
+static const char *number(const json_t *v, char buf[16]) {
+    return json_is_number(v) ? real_text(json_number_value(v), json_is_real(v), buf)
+                             : "-";
 }
 
 /* The columns that result_fields.inc gives: of a result, or without one their heads. */
@@ -59,9 +57,9 @@ static void print_row(const json_t *r, FILE *out) {
            ops = json_number_value(json_object_get(r, "ops"));
     char time[16], each[16], low[16], high[16], range[40];
     size_t n = json_array_size(json_object_get(t, "samples"));
-    fprintf(out, "  %-6s %-9s ", text(r, "mmu"), text(r, "kind"));
-    if (text(r, "error")) {
-        fprintf(out, "failed: %s\n", text(r, "error"));
+    fprintf(out, "  %-6s %-9s ", result_text(r, "mmu"), result_text(r, "kind"));
+    if (result_text(r, "error")) {
+        fprintf(out, "failed: %s\n", result_text(r, "error"));
         return;
     }
     bench_time(median, time);
@@ -71,18 +69,18 @@ static void print_row(const json_t *r, FILE *out) {
     snprintf(range, sizeof(range), "%s..%s", low, high);
     fprintf(out, "%9s %9s  %-19s %3zu", time, each, range, n);
     print_columns(r, out);
-    if (text(r, "dirty_tracker"))
-        fprintf(out, "  dirty log: %s", text(r, "dirty_tracker"));
+    if (result_text(r, "dirty_tracker"))
+        fprintf(out, "  dirty log: %s", result_text(r, "dirty_tracker"));
     fputc('\n', out);
 }
 
 static void print_host(const json_t *host, FILE *out) {
     const json_t *kvm = json_object_get(host, "kvm");
     fprintf(out, "%s, Linux %s, CPU %" JSON_INTEGER_FORMAT ", KVM's MMU: %s\n",
-            text(host, "cpu") ? text(host, "cpu") : "unknown CPU",
-            text(host, "kernel") ? text(host, "kernel") : "?",
+            result_text(host, "cpu") ? result_text(host, "cpu") : "unknown CPU",
+            result_text(host, "kernel") ? result_text(host, "kernel") : "?",
             json_integer_value(json_object_get(host, "pinned_cpu")),
-            text(kvm, "mmu") ? text(kvm, "mmu") : "not known");
+            result_text(kvm, "mmu") ? result_text(kvm, "mmu") : "not known");
 }
 
 static bool same_point(const json_t *a, const json_t *b) {
@@ -94,7 +92,7 @@ static bool same_point(const json_t *a, const json_t *b) {
 static const json_t *of_point(const json_t *results, size_t i, const char *mmu) {
     const json_t *r = json_array_get(results, i), *x = r;
     for (; x && same_point(x, r); x = json_array_get(results, ++i))
-        if (!strcmp(text(x, "mmu"), mmu))
+        if (!strcmp(result_text(x, "mmu"), mmu))
             return x;
     return NULL;
 }
@@ -127,7 +125,7 @@ static void print_times(const json_t *results, FILE *out) {
     fputc('\n', out);
     for (size_t i = 0; (r = json_array_get(results, i)); i++) {
         if (i == first)
-            fprintf(out, "%s %s\n", text(r, "workload"), text(r, "label"));
+            fprintf(out, "%s %s\n", result_text(r, "workload"), result_text(r, "label"));
         print_row(r, out);
         next = json_array_get(results, i + 1);
         if (next && same_point(next, r))
@@ -145,67 +143,56 @@ static void print_times(const json_t *results, FILE *out) {
 
 /* ---- What is modelled ---- */
 
-/* Of one point under one MMU; below 0: not modelled, or there are none. */
-struct modelled {
-    double per_op, walks, mean, exits;
-};
-
-static double member(const json_t *object, const char *name) {
-    const json_t *v = json_object_get(object, name);
-    return json_is_number(v) ? json_number_value(v) : -1;
+/* Modelled cycles for each operation; 0: not modelled. */
+static double per_op(const json_t *r) {
+    double ops = json_number_value(result_member(r, "ops"));
+    return json_number_value(result_member(r, "modelled.cycles")) / (ops > 0 ? ops : 1);
 }
 
-static struct modelled read_modelled(const json_t *r) {
-    const json_t *j = json_object_get(r, "modelled"), *w = json_object_get(j, "walks");
-    double ops = member(r, "ops");
-    return (struct modelled){
-        .per_op = member(j, "cycles") / (ops > 0 ? ops : 1),
-        .walks = member(w, "count"),
-        .mean = member(w, "mean"),
-        .exits = member(json_object_get(j, "vm_exits"), "all"),
-    };
-}
-
-static const char *cell(double v, bool real, char buf[16]) {
-    json_t *j = v < 0 ? NULL : real ? json_real(v) : json_integer((json_int_t)(v + 0.5));
-    const char *out = number(j, buf);
-    json_decref(j);
-    return out;
-}
-
-static void print_modelled_row(const json_t *r, const struct modelled *s,
-                               const struct modelled *t, FILE *out) {
-    char name[128], b[9][16];
-    bool both = s->per_op > 0 && t->per_op > 0;
-    snprintf(name, sizeof(name), "%s %s", text(r, "workload"), text(r, "label"));
-    fprintf(
-        out, "%-30.30s %9s %9s %6s  %8s %8s  %6s %6s  %8s %8s\n", name,
-        cell(s->per_op, s->per_op < 1000, b[0]), cell(t->per_op, t->per_op < 1000, b[1]),
-        cell(both ? s->per_op / t->per_op : -1, true, b[2]), cell(s->walks, false, b[3]),
-        cell(t->walks, false, b[4]), cell(s->mean, true, b[5]), cell(t->mean, true, b[6]),
-        cell(s->exits, false, b[7]), cell(t->exits, false, b[8]));
+/* One point, under shadow and under tdp; NULL: not run under it. */
+static void print_modelled_row(const json_t *r, const json_t *const pair[2], FILE *out) {
+    static const struct {
+        const char *path;
+        int width;
+    } cells[] = {{"modelled.walks.count", 8},
+                 {"modelled.walks.mean", 6},
+                 {"modelled.vm_exits.all", 8}};
+    char name[128], buf[16];
+    double each[] = {per_op(pair[0]), per_op(pair[1])};
+    snprintf(name, sizeof(name), "%s %s", result_text(r, "workload"),
+             result_text(r, "label"));
+    fprintf(out, "%-30.30s", name);
+    for (unsigned m = 0; m < 2; m++)
+        fprintf(out, " %9s", each[m] > 0 ? real_text(each[m], each[m] < 1000, buf) : "-");
+    fprintf(out, " %6s",
+            each[0] > 0 && each[1] > 0 ? real_text(each[0] / each[1], true, buf) : "-");
+    for (unsigned i = 0; i < sizeof(cells) / sizeof(cells[0]); i++)
+        for (unsigned m = 0; m < 2; m++)
+            fprintf(out, "%*s%*s", m ? 1 : 2, "", cells[i].width,
+                    number(result_member(pair[m], cells[i].path), buf));
+    fputc('\n', out);
 }
 
 static void print_modelled(const json_t *doc, FILE *out) {
     const json_t *settings = json_object_get(doc, "settings"), *r, *last = NULL;
     const json_t *results = json_object_get(doc, "results");
-    if (!text(settings, "tlb") || !json_array_size(results))
+    if (!result_text(settings, "tlb") || !json_array_size(results))
         return;
     fprintf(
         out,
         "\nmodelled: TLBs of '%s', costs of '%s'; neither measured nor simulated\n"
         "%-30s %26s  %17s  %13s  %17s\n%-30s %9s %9s %6s  %8s %8s  %6s %6s  %8s %8s\n",
-        text(settings, "tlb"), text(settings, "cost_profile"), "", "cycles per op    ",
-        "TLB walks    ", "refs per walk", "VM exits    ", "", "shadow", "tdp", "ratio",
-        "shadow", "tdp", "shadow", "tdp", "shadow", "tdp");
+        result_text(settings, "tlb"), result_text(settings, "cost_profile"), "",
+        "cycles per op    ", "TLB walks    ", "refs per walk", "VM exits    ", "",
+        "shadow", "tdp", "ratio", "shadow", "tdp", "shadow", "tdp", "shadow", "tdp");
     for (size_t i = 0; (r = json_array_get(results, i)); i++) {
         if (last && same_point(last, r))
             continue;
         last = r;
-        struct modelled shadow = read_modelled(of_point(results, i, "shadow"));
-        struct modelled tdp = read_modelled(of_point(results, i, "tdp"));
-        if (shadow.walks >= 0 || tdp.walks >= 0)
-            print_modelled_row(r, &shadow, &tdp, out);
+        const json_t *const pair[] = {of_point(results, i, "shadow"),
+                                      of_point(results, i, "tdp")};
+        if (per_op(pair[0]) > 0 || per_op(pair[1]) > 0)
+            print_modelled_row(r, pair, out);
     }
     fputs("ratio: shadow over tdp; above 1 tdp is cheaper. What an op is: "
           "penumbra bench --list.\n",

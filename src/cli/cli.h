@@ -31,6 +31,10 @@ int cmd_merge(int argc, char **argv);
 /* One line to stderr, "penumbra: ..." (the console may be raw: ends in CR LF there). */
 void cli_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
+/* Ends a command that prints. Return: code, or CLI_HOST after a line: it is not written.
+ */
+int cli_flush(int code);
+
 /* ---- What a command line names ---- */
 
 /* Name i in the list of engines; NULL beyond the last. */

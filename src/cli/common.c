@@ -16,6 +16,13 @@ void cli_error(const char *fmt, ...) {
     fputc('\n', stderr);
 }
 
+int cli_flush(int code) {
+    if (!fflush(stdout) || errno == EPIPE) /* `| head` is no failure */
+        return code;
+    cli_error("cannot write: %s", strerror(errno));
+    return CLI_HOST;
+}
+
 const char *cli_engine_name(unsigned i) {
     const struct pn_engine_ops *ops = pn_engine_at(i);
     return ops ? ops->name : NULL;

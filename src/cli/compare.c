@@ -15,10 +15,6 @@
 #include "cli/bench.h"
 #include "cli/option.h"
 
-static const char *text(const json_t *r, const char *name) {
-    return json_string_value(json_object_get(r, name));
-}
-
 /* Return: CLI_OK, CLI_USAGE (no such result), CLI_HOST (unreadable), after a line. */
 static int load(const char *path, json_t **doc) {
     char line[512];
@@ -101,17 +97,17 @@ static void compare_pair(struct compare *c, const json_t *a, const json_t *b) {
     }
     bench_time(resample_median(va, na), ta);
     bench_time(resample_median(vb, nb), tb);
-    printf("%-9s %-28s %-6s %-9s %9s %9s  %.3f [%.3f, %.3f]  %s\n", text(a, "workload"),
-           text(a, "label"), text(a, "mmu"), text(a, "kind"), ta, tb, r.median, r.low,
-           r.high, verdict);
+    printf("%-9s %-28s %-6s %-9s %9s %9s  %.3f [%.3f, %.3f]  %s\n",
+           result_text(a, "workload"), result_text(a, "label"), result_text(a, "mmu"),
+           result_text(a, "kind"), ta, tb, r.median, r.low, r.high, verdict);
 }
 
 /* Of one pair, under the same models: a row where the cycles differ. */
 static void compare_modelled(struct compare *c, const json_t *a, const json_t *b) {
     const json_t *x = json_object_get(a, "modelled"), *y = json_object_get(b, "modelled");
     if (!json_is_object(x) || !json_is_object(y) ||
-        strcmp(text(x, "tlb"), text(y, "tlb")) != 0 ||
-        strcmp(text(x, "cost_profile"), text(y, "cost_profile")) != 0)
+        strcmp(result_text(x, "tlb"), result_text(y, "tlb")) != 0 ||
+        strcmp(result_text(x, "cost_profile"), result_text(y, "cost_profile")) != 0)
         return;
     double ca = json_number_value(json_object_get(x, "cycles"));
     double cb = json_number_value(json_object_get(y, "cycles"));
@@ -132,7 +128,7 @@ static void compare_hosts(const struct compare *c) {
     const json_t *b = json_array_get(json_object_get(c->doc[1], "hosts"), 0);
     static const char *const names[] = {"cpu", "kernel"};
     for (unsigned i = 0; i < 2; i++) {
-        const char *x = text(a, names[i]), *y = text(b, names[i]);
+        const char *x = result_text(a, names[i]), *y = result_text(b, names[i]);
         if (x && y && strcmp(x, y) != 0)
             printf("The %ss differ: A on %s, B on %s\n", names[i], x, y);
     }
@@ -146,7 +142,7 @@ static void compare_all(struct compare *c) {
            "B", "B/A [95% interval]");
     json_array_foreach(json_object_get(c->doc[0], "results"), i, a) {
         b = find(c->doc[1], a);
-        if (!b || text(a, "error") || text(b, "error")) {
+        if (!b || result_text(a, "error") || result_text(b, "error")) {
             c->unmatched++;
             continue;
         }
@@ -169,15 +165,6 @@ static void compare_all(struct compare *c) {
            c->modelled, c->more, c->fewer);
 }
 
-/* Ends a command that only prints. */
-static int flushed(int code) {
-    if (fflush(stdout) && errno != EPIPE) {
-        cli_error("cannot write: %s", strerror(errno));
-        return CLI_HOST;
-    }
-    return code;
-}
-
 int cmd_compare(int argc, char **argv) {
     struct compare c = {.fail_above = -1};
     bool done;
@@ -190,7 +177,7 @@ int cmd_compare(int argc, char **argv) {
         code = load(c.path[i], &c.doc[i]);
     if (!code) {
         compare_all(&c);
-        code = flushed(c.crossed ? CLI_CROSSED : CLI_OK);
+        code = cli_flush(c.crossed ? CLI_CROSSED : CLI_OK);
     }
     json_decref(c.doc[0]);
     json_decref(c.doc[1]);

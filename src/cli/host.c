@@ -3,7 +3,6 @@
  * `penumbra host`: what this host offers. The description is one JSON object; the plain
  * text prints from it, so that the two cannot differ.
  */
-#include <errno.h>
 #include <numa.h>
 #include <stdlib.h>
 #include <string.h>
@@ -288,9 +287,5 @@ int cmd_host(int argc, char **argv) {
         print_host(j);
     }
     json_decref(j);
-    if (fflush(stdout)) {
-        cli_error("cannot write: %s", strerror(errno));
-        return CLI_HOST;
-    }
-    return CLI_OK;
+    return cli_flush(CLI_OK);
 }

@@ -31,7 +31,7 @@ static int set_event(void *options, const char *arg, struct err *e) {
 static int set_gva(void *options, const char *arg, struct err *e) {
     struct trace_filter *t = &((struct options *)options)->filter;
     const char *dash = strchr(arg, '-');
-    char from[24];
+    char from[40];
     snprintf(from, sizeof(from), "%.*s", (int)strcspn(arg, "-"), arg);
     int rc = parse_number(from, 0, UINT64_MAX, &t->gva_from);
     t->gva_to = t->gva_from;
@@ -170,9 +170,5 @@ int cmd_trace(int argc, char **argv) {
     }
     rc = show(f, &o);
     trace_file_close(f);
-    if (fflush(stdout) && errno != EPIPE) { /* `| head` is no failure */
-        cli_error("cannot write: %s", strerror(errno));
-        return CLI_HOST;
-    }
-    return rc;
+    return cli_flush(rc);
 }
