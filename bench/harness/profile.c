@@ -24,23 +24,18 @@
 
 /* ---- Those that are shipped ---- */
 
-#define SHIPPED(name) extern const char profile_##name[], profile_##name##_end[];
-SHIPPED(skylake)
-SHIPPED(icelake)
-SHIPPED(zen3)
-SHIPPED(infinite)
-SHIPPED(none)
-SHIPPED(cost_kvm)
+#define SHIPPED(symbol, ...)                                                             \
+    extern const char profile_##symbol[], profile_##symbol##_end[];
+#include "bench/harness/profiles.inc"
+#undef SHIPPED
 
 static const struct shipped {
     const char *name, *schema, *begin, *end;
 } shipped[] = {
-    {"skylake", SCHEMA_TLB, profile_skylake, profile_skylake_end},
-    {"icelake", SCHEMA_TLB, profile_icelake, profile_icelake_end},
-    {"zen3", SCHEMA_TLB, profile_zen3, profile_zen3_end},
-    {"infinite", SCHEMA_TLB, profile_infinite, profile_infinite_end},
-    {"none", SCHEMA_TLB, profile_none, profile_none_end},
-    {PROFILE_COST_DEFAULT, SCHEMA_COST, profile_cost_kvm, profile_cost_kvm_end},
+#define SHIPPED(symbol, name, schema, file)                                              \
+    {name, schema, profile_##symbol, profile_##symbol##_end},
+#include "bench/harness/profiles.inc"
+#undef SHIPPED
 };
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 

@@ -8,10 +8,6 @@ profile_\name\()_end:
     .byte 0
 .endm
     .section .rodata
-    profile skylake, skylake.json
-    profile icelake, icelake.json
-    profile zen3, zen3.json
-    profile infinite, infinite.json
-    profile none, none.json
-    profile cost_kvm, cost-kvm.json
+#define SHIPPED(symbol, name, schema, file) profile symbol, file
+#include "bench/harness/profiles.inc"
     .section .note.GNU-stack, "", @progbits
