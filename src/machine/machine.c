@@ -46,10 +46,10 @@ static int check_config(const struct machine_config *cfg, struct err *e) {
     if (!cfg->cpus || cfg->cpus > MACHINE_CPUS_MAX)
         return err_set(e, -EINVAL, "-c %u: from 1 to %u vCPUs", cfg->cpus,
                        MACHINE_CPUS_MAX);
-    if (cfg->max_insns && cfg->engine->threaded)
+    if (cfg->max_insns && !cfg->engine->insns)
         return no_insns(cfg->engine, e);
     for (unsigned i = 0; cfg->max_insns && i < cfg->handovers; i++)
-        if (cfg->handover[i].to->threaded)
+        if (!cfg->handover[i].to->insns)
             return no_insns(cfg->handover[i].to, e);
     if (!cfg->kernel && !cfg->kernel_blob)
         return err_set(e, -EINVAL, "no kernel given");
@@ -233,9 +233,9 @@ static int create(struct machine *m, struct err *e) {
 
 /* Does a software engine run the guest, sooner or later? */
 static bool has_software(const struct machine_config *cfg) {
-    bool software = !cfg->engine->threaded;
+    bool software = !cfg->engine->host_cpu;
     for (unsigned i = 0; i < cfg->handovers; i++)
-        software |= !cfg->handover[i].to->threaded;
+        software |= !cfg->handover[i].to->host_cpu;
     return software;
 }
 
