@@ -236,7 +236,7 @@ static void each_difference_is_found_and_named(void) {
     expect(pn_cpu_state_diff(&a, &b, NULL) == 0, "an MSR that one does not know");
 }
 
-/* 0..15 general registers, 16 rip, 17 eflags, 18..23 selectors (gdb, amd64-tdep.h). */
+/* 0..15 general registers, 16 rip, 17 eflags, 18..23 selectors as gdb numbers them. */
 static void gdb_has_each_of_its_first_registers(void) {
     unsigned seen[24] = {0};
     for (unsigned i = 0; i < pn_cpu_field_count; i++)
