@@ -14,9 +14,9 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <xxhash.h>
 
+#include "base/clock.h"
 #include "base/err.h"
 #include "bench/guest/guest.h"
 #include "bench/workload.h"
@@ -59,12 +59,6 @@ static bool foreign_is_gauge(const char *name) {
     return false;
 }
 
-static uint64_t now_ns(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
 /* Single numbers alone: a histogram's difference is of no use here. */
 static void add_foreign(void *opaque, const char *group, const char *name,
                         const uint64_t *value, unsigned count) {
@@ -105,7 +99,7 @@ static void begin(struct run *r) {
     r->foreign0 = read_foreign(r);
     read_stats(r, &r->stats0);
     r->insns0 = read_insns(r);
-    r->ns0 = now_ns();
+    r->ns0 = host_ns();
 }
 
 static void subtract_foreign(json_t *after, const json_t *before) {
@@ -123,7 +117,7 @@ static void end(struct run *r) {
     struct measure_sample *s = r->sample;
     if (!r->begun || r->ended)
         return;
-    s->ns = now_ns() - r->ns0;
+    s->ns = host_ns() - r->ns0;
     s->guest_insns = read_insns(r) - r->insns0;
     read_stats(r, &s->stats);
     for (unsigned i = 0; i < PN_STAT_COUNT; i++)

@@ -84,3 +84,17 @@ void clock_run(struct clock *c) {
         t->fn(t->opaque);
     }
 }
+
+uint64_t host_clock_ns(clockid_t which) {
+    struct timespec t;
+
+    if (clock_gettime(which, &t))
+        return 0;
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+struct timespec host_in_ns(clockid_t which, uint64_t ns) {
+    uint64_t at = host_clock_ns(which) + ns;
+
+    return (struct timespec){(time_t)(at / 1000000000u), (long)(at % 1000000000u)};
+}

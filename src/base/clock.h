@@ -14,6 +14,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <time.h>
 
 #define CLOCK_NEVER UINT64_MAX
 
@@ -49,5 +50,16 @@ void clock_cancel(struct clock *c, struct clock_timer *t);
 uint64_t clock_next(const struct clock *c);
 /* Fire every timer whose deadline is at or before now. */
 void clock_run(struct clock *c);
+
+/* ---- The host's clocks, for who measures or waits; never for a device ---- */
+
+/* Return: ns on this clock; 0 when it cannot be read (a thread's that has ended). */
+uint64_t host_clock_ns(clockid_t which);
+/* CLOCK_MONOTONIC, by which the whole of penumbra measures. */
+static inline uint64_t host_ns(void) {
+    return host_clock_ns(CLOCK_MONOTONIC);
+}
+/* The time `ns` from now, as timed waits take it. */
+struct timespec host_in_ns(clockid_t which, uint64_t ns);
 
 #endif

@@ -11,9 +11,9 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "engine/engines.h"
 #include "engine/kvm_vm.h"
 
@@ -25,12 +25,6 @@ int kvm_error(struct pn_engine *e, const char *what) {
     int error = errno;
     snprintf(e->error, sizeof(e->error), "%s: %s", what, strerror(error));
     return -error;
-}
-
-static uint64_t host_ns(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
 static void kvm_destroy(struct pn_engine *e) {

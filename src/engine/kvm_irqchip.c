@@ -9,18 +9,12 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "engine/kvm_vm.h"
 
 #define ENTRY_MASKED 0x10000u
 #define ENTRY_LEVEL  0x8000u
-
-static int64_t mono_ns(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
 
 static void from_pic(struct pn_pic *d, const struct kvm_pic_state *s) {
     *d = (struct pn_pic){
@@ -66,7 +60,7 @@ static void to_pic(struct kvm_pic_state *d, const struct pn_pic *s, unsigned n) 
 /* KVM's read and write states are the access mode, and 4 for the high byte of two. */
 static void from_channel(struct pn_pit_channel *d,
                          const struct kvm_pit_channel_state *s) {
-    int64_t ns = mono_ns() - s->count_load_time;
+    int64_t ns = (int64_t)host_ns() - s->count_load_time;
     *d = (struct pn_pit_channel){
         .count = s->count ? s->count : 0x10000,
         .ns = s->count_load_time && ns > 0 ? (uint64_t)ns : 0,
@@ -99,7 +93,7 @@ static void to_channel(struct kvm_pit_channel_state *d, const struct pn_pit_chan
         .mode = s->mode,
         .bcd = s->bcd,
         .gate = s->gate,
-        .count_load_time = s->loaded ? mono_ns() - (int64_t)s->ns : 0,
+        .count_load_time = s->loaded ? (int64_t)host_ns() - (int64_t)s->ns : 0,
     };
 }
 

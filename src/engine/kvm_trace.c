@@ -11,6 +11,7 @@
  * 3. Events enter the rings in order of time, which is the machine's (ns).
  * Locking: between kvm_trace_begin and kvm_trace_end the reader thread owns the rings.
  */
+#include "base/clock.h"
 #include "engine/engines.h"
 #include "engine/kvm_vm.h"
 
@@ -21,7 +22,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <tracefs.h>
 #include <unistd.h>
 
@@ -69,12 +69,6 @@ struct kvm_trace {
     pthread_cond_t wake;
     bool stop;
 };
-
-static uint64_t monotonic_ns(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
 
 /* ---- From tracefs into the rings ---- */
 
@@ -144,16 +138,12 @@ static void *reader(void *opaque) {
     while (!stop) {
         pthread_mutex_lock(&t->lock);
         if (!t->stop) {
-            struct timespec until;
-            clock_gettime(CLOCK_MONOTONIC, &until);
-            until.tv_nsec += READ_EVERY_NS;
-            until.tv_sec += until.tv_nsec / 1000000000;
-            until.tv_nsec %= 1000000000;
+            struct timespec until = host_in_ns(CLOCK_MONOTONIC, READ_EVERY_NS);
             pthread_cond_timedwait(&t->wake, &t->lock, &until);
         }
         stop = t->stop;
         pthread_mutex_unlock(&t->lock);
-        uint64_t before = monotonic_ns();
+        uint64_t before = host_ns();
         tracefs_iterate_raw_events(t->tep, t->instance, NULL, 0, on_event, t);
         pass_on(t, stop ? UINT64_MAX : before - SETTLE_NS);
     }

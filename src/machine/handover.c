@@ -14,17 +14,10 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "machine/state.h"
 
 #define PIT_LINE 1u /* gsi 0: driven by the 8254, wherever that is */
-
-static uint64_t host_ns(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
 
 /* What moves. */
 struct parcel {

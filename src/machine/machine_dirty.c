@@ -13,7 +13,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <xxhash.h>
 
 #include "machine/state.h"
@@ -30,12 +29,6 @@ struct machine_dirty {
     struct machine_harvest *harvest;
     unsigned count, capacity;
 };
-
-static uint64_t host_ns(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
 
 /* ---- The pages as text: "100-1ff 205", frame numbers in hexadecimal ---- */
 

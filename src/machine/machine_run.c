@@ -31,12 +31,6 @@
 #define STUCK_WAKES 1000u
 #define STUCK_NS    10000000000u
 
-static uint64_t host_ns(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
 /* Retired under every engine so far. */
 static uint64_t insns(struct machine *m) {
     const struct pn_engine_ops *ops;

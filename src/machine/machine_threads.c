@@ -19,7 +19,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "machine/state.h"
 
@@ -33,18 +32,6 @@
 #define LOOK_NS     500000000u
 #define LOOK_MAX_NS 8000000000u
 #define LOOK_USED   2000000u
-
-static uint64_t host_ns(clockid_t which) {
-    struct timespec t;
-    return clock_gettime(which, &t)
-               ? 0
-               : (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
-static struct timespec in_ns(clockid_t which, uint64_t ns) {
-    uint64_t at = host_ns(which) + ns;
-    return (struct timespec){(time_t)(at / 1000000000u), (long)(at % 1000000000u)};
-}
 
 struct runner {
     struct machine *m;
@@ -109,7 +96,7 @@ static int start(struct runner *r) {
 static int bring_back(struct runner *r) {
     for (unsigned i = 0; r->started && i < REJOIN_TRIES; i++) {
         r->m->ops->kick(r->m->engine, r->cpu);
-        struct timespec until = in_ns(CLOCK_REALTIME, REJOIN_NS);
+        struct timespec until = host_in_ns(CLOCK_REALTIME, REJOIN_NS);
         r->started = pthread_timedjoin_np(r->thread, NULL, &until) != 0;
     }
     return r->started ? -ETIMEDOUT : 0;
@@ -154,7 +141,7 @@ int machine_stop_world(struct machine *m) {
     for (unsigned i = 0; i < STOP_TRIES; i++) {
         if (!kick_others(m, me))
             return 0;
-        struct timespec until = in_ns(CLOCK_MONOTONIC, STOP_NS);
+        struct timespec until = host_in_ns(CLOCK_MONOTONIC, STOP_NS);
         pthread_cond_timedwait(&m->parked, &m->lock, &until);
     }
     machine_start_world(m);
@@ -173,8 +160,7 @@ void machine_start_world(struct machine *m) {
 static void check_limits(struct machine *m) {
     if (atomic_load(&m->quit))
         machine_end_with(m, END_QUIT, 0);
-    if (m->cfg.timeout_ns &&
-        host_ns(CLOCK_MONOTONIC) - m->host_start >= m->cfg.timeout_ns)
+    if (m->cfg.timeout_ns && host_ns() - m->host_start >= m->cfg.timeout_ns)
         machine_end_with(m, END_TIMEOUT, 0);
 }
 
@@ -185,7 +171,7 @@ static void wait_a_little(struct machine *m) {
         return;
     if (next - now < ns)
         ns = next - now;
-    struct timespec until = in_ns(CLOCK_MONOTONIC, ns);
+    struct timespec until = host_in_ns(CLOCK_MONOTONIC, ns);
     pthread_cond_timedwait(&m->wake, &m->lock, &until);
 }
 
@@ -209,7 +195,7 @@ static bool look_at(struct machine *m, struct runner *r, uint64_t now) {
     if (r->look_at > now)
         return r->waits;
     uint64_t used =
-        pthread_getcpuclockid(r->thread, &clock) ? r->used + 1 : host_ns(clock);
+        pthread_getcpuclockid(r->thread, &clock) ? r->used + 1 : host_clock_ns(clock);
     bool idle = used - r->used < LOOK_USED;
     if (!idle || r->waits) {
         r->look_every = LOOK_NS;
@@ -225,7 +211,7 @@ static bool look_at(struct machine *m, struct runner *r, uint64_t now) {
 }
 
 static void find_deadlock(struct machine *m) {
-    uint64_t now = host_ns(CLOCK_MONOTONIC);
+    uint64_t now = host_ns();
     bool all = true;
     for (unsigned i = 0; i < m->cfg.cpus; i++)
         all = look_at(m, &m->threads->r[i], now) && all;
@@ -250,7 +236,7 @@ static int serve(struct machine *m, struct err *e) {
 
 static int start_all(struct machine *m, struct err *e) {
     int rc = 0;
-    uint64_t now = host_ns(CLOCK_MONOTONIC);
+    uint64_t now = host_ns();
     for (unsigned i = 0; rc == 0 && i < m->cfg.cpus; i++) {
         struct runner *r = &m->threads->r[i];
         *r = (struct runner){
