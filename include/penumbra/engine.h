@@ -10,32 +10,13 @@
 
 #include <stdio.h>
 
+#include "penumbra/bus.h"
 #include "penumbra/cpu_state.h"
 #include "penumbra/dirty.h"
 #include "penumbra/events.h"
 #include "penumbra/irqchip.h"
 #include "penumbra/mmu.h"
 #include "penumbra/stats.h"
-
-/* The machine's side. All calls come from the thread that runs the vCPU. */
-struct pn_bus {
-    uint64_t (*pio_read)(void *opaque, unsigned cpu, uint16_t port, unsigned size);
-    void (*pio_write)(void *opaque, unsigned cpu, uint16_t port, unsigned size,
-                      uint64_t value);
-    uint64_t (*mmio_read)(void *opaque, unsigned cpu, pn_gpa gpa, unsigned size);
-    void (*mmio_write)(void *opaque, unsigned cpu, pn_gpa gpa, unsigned size,
-                       uint64_t value);
-    int (*intr_peek)(void *opaque, unsigned cpu); /* vector or -1 */
-    int (*intr_ack)(void *opaque, unsigned cpu);
-    int (*msr_read)(void *opaque, unsigned cpu, uint32_t index, uint64_t *value);
-    int (*msr_write)(void *opaque, unsigned cpu, uint32_t index, uint64_t value);
-    uint64_t (*cr8_read)(void *opaque, unsigned cpu);
-    void (*cr8_write)(void *opaque, unsigned cpu, uint64_t value);
-    /* A hypercall in KVM's interface (penumbra/pv.h). Return: its result for the guest.
-     */
-    int64_t (*hypercall)(void *opaque, unsigned cpu, uint64_t nr, const uint64_t arg[4]);
-    void *opaque;
-};
 
 enum pn_exit_reason {
     PN_EXIT_DEADLINE, /* virtual time reached what pn_engine_ops.run was given */

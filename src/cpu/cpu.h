@@ -20,6 +20,7 @@
 #ifndef CPU_CPU_H
 #define CPU_CPU_H
 
+#include "penumbra/bus.h"
 #include "penumbra/cpu_state.h"
 #include "penumbra/events.h"
 #include "penumbra/mmu.h"
@@ -55,28 +56,6 @@ enum cpu_exit {
     CPU_EXIT_HALT,     /* halted and nothing pending */
     CPU_EXIT_SHUTDOWN, /* triple fault; cpu->fault_name says of what */
     CPU_EXIT_STOP      /* cpu_kick, or a device asked for it through the bus */
-};
-
-/* Who answers what the CPU cannot: devices and the interrupt controller. Set by the
- * engine. */
-struct cpu_bus {
-    uint64_t (*pio_read)(void *opaque, uint16_t port, unsigned size);
-    void (*pio_write)(void *opaque, uint16_t port, unsigned size, uint64_t value);
-    uint64_t (*mmio_read)(void *opaque, pn_gpa gpa, unsigned size);
-    void (*mmio_write)(void *opaque, pn_gpa gpa, unsigned size, uint64_t value);
-    /* Highest deliverable external interrupt. ack takes it. Return: the vector or -1. */
-    int (*intr_peek)(void *opaque);
-    int (*intr_ack)(void *opaque);
-    /* MSRs of the local APIC (0x1b, 0x800..0x8ff, 0x6e0), and with cpu_model_pv those of
-     * KVM (0x11, 0x12, 0x4b564d00..ff). Return: 0, or -1 for #GP. */
-    int (*msr_read)(void *opaque, uint32_t index, uint64_t *value);
-    int (*msr_write)(void *opaque, uint32_t index, uint64_t value);
-    uint64_t (*cr8_read)(void *opaque);
-    void (*cr8_write)(void *opaque, uint64_t value);
-    /* VMCALL, VMMCALL in ring 0. Return: what RAX becomes. NULL where the model has no
-     * cpu_model_pv. */
-    int64_t (*hypercall)(void *opaque, uint64_t nr, const uint64_t arg[4]);
-    void *opaque;
 };
 
 /* Static description of a CPU model: see cpuid.c and `--cpu`. */
@@ -204,11 +183,11 @@ struct cpu {
 
     struct pn_mmu *mmu;
     struct pn_mmu_vcpu *vmmu;
-    const struct cpu_bus *bus;
+    const struct pn_bus *bus;
     const struct cpu_model *model;
     struct pn_stats *stats;
     struct pn_ring *ring;
-    uint32_t apic_id;
+    uint32_t apic_id; /* the vCPU's number, also on the bus */
     struct xlat *xlat; /* the translator's own: blocks, code memory, jump cache */
 };
 
@@ -216,11 +195,11 @@ struct cpu {
 
 struct cpu_config {
     struct pn_mmu *mmu;
-    const struct cpu_bus *bus;
+    const struct pn_bus *bus;
     const struct cpu_model *model;
     struct pn_stats *stats;
     struct pn_ring *ring; /* may be NULL */
-    uint32_t apic_id;
+    uint32_t apic_id; /* the vCPU's number, also on the bus */
     uint64_t seed; /* of RDRAND */
     uint32_t
         max_block; /* instructions per block at most; 1: the stepping mode; 0: default */

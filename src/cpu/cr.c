@@ -131,7 +131,7 @@ static enum cpu_rc cr_read(struct cpu *cpu, unsigned cr, uint64_t *v) {
         *v = cpu->cr4;
         break;
     case 8:
-        *v = cpu->bus->cr8_read(cpu->bus->opaque);
+        *v = cpu->bus->cr8_read(cpu->bus->opaque, cpu->apic_id);
         break;
     default:
         return cpu_raise(cpu, VEC_UD);
@@ -153,7 +153,7 @@ static enum cpu_rc cr_write(struct cpu *cpu, unsigned cr, uint64_t v) {
     case 8:
         if (v & ~(uint64_t)0xf)
             return gp0(cpu);
-        cpu->bus->cr8_write(cpu->bus->opaque, v);
+        cpu->bus->cr8_write(cpu->bus->opaque, cpu->apic_id, v);
         return CPU_STOP;
     default:
         return cpu_raise(cpu, VEC_UD);

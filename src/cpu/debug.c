@@ -39,7 +39,7 @@ static enum cpu_rc poll_injected(struct cpu *cpu) {
 }
 
 static enum cpu_rc poll_interrupt(struct cpu *cpu) {
-    int vector = cpu->bus->intr_ack(cpu->bus->opaque);
+    int vector = cpu->bus->intr_ack(cpu->bus->opaque, cpu->apic_id);
     if (vector >= 0)
         return cpu_deliver_intr(cpu, (uint8_t)vector);
     cpu->intr_line = 0;

@@ -35,7 +35,7 @@ static enum cpu_rc port_allowed(struct cpu *cpu, uint16_t port, unsigned size) {
 }
 
 static uint32_t port_read(struct cpu *cpu, uint16_t port, unsigned size) {
-    uint64_t v = cpu->bus->pio_read(cpu->bus->opaque, port, size);
+    uint64_t v = cpu->bus->pio_read(cpu->bus->opaque, cpu->apic_id, port, size);
     if (size < 4)
         v &= (1u << size * 8) - 1;
     pn_count(cpu->stats, io_exits);
@@ -52,7 +52,7 @@ static void port_write(struct cpu *cpu, uint16_t port, unsigned size, uint32_t v
     pn_count(cpu->stats, io_exits);
     pn_mmu_exited(cpu->vmmu, PN_VM_PIO);
     pn_emit(cpu->ring, pio, port, size, 1, v);
-    cpu->bus->pio_write(cpu->bus->opaque, port, size, v);
+    cpu->bus->pio_write(cpu->bus->opaque, cpu->apic_id, port, size, v);
     if (cpu->mode & MODE_SLOWMEM)
         cpu_watch(cpu, port, size, 2);
 }

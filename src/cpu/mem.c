@@ -75,7 +75,7 @@ static unsigned mmio_chunk(pn_gpa gpa, unsigned size) {
 static void mmio_read(struct cpu *cpu, pn_gpa gpa, uint8_t *out, unsigned size) {
     while (size) {
         unsigned n = mmio_chunk(gpa, size);
-        uint64_t v = cpu->bus->mmio_read(cpu->bus->opaque, gpa, n);
+        uint64_t v = cpu->bus->mmio_read(cpu->bus->opaque, cpu->apic_id, gpa, n);
         pn_count(cpu->stats, mmio_exits);
         cpu->disturbed++;
         pn_emit(cpu->ring, mmio, gpa, n, 0, v);
@@ -92,7 +92,7 @@ static void mmio_write(struct cpu *cpu, pn_gpa gpa, const uint8_t *in, unsigned 
         pn_count(cpu->stats, mmio_exits);
         cpu->disturbed++;
         pn_emit(cpu->ring, mmio, gpa, n, 1, v);
-        cpu->bus->mmio_write(cpu->bus->opaque, gpa, n, v);
+        cpu->bus->mmio_write(cpu->bus->opaque, cpu->apic_id, gpa, n, v);
         gpa += n, in += n, size -= n;
     }
 }

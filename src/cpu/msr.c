@@ -186,7 +186,9 @@ enum cpu_rc msr_read(struct cpu *cpu, uint32_t index, uint64_t *value) {
         return cpu->model->efer_valid ? CPU_NEXT : gp0(cpu);
     }
     if (bus_msr(cpu, index))
-        return cpu->bus->msr_read(cpu->bus->opaque, index, value) ? gp0(cpu) : CPU_NEXT;
+        return cpu->bus->msr_read(cpu->bus->opaque, cpu->apic_id, index, value)
+                   ? gp0(cpu)
+                   : CPU_NEXT;
     return read_rare(cpu, index, value);
 }
 
@@ -214,16 +216,17 @@ static enum cpu_rc write_tsc(struct cpu *cpu, int64_t offset) {
     cpu->stop_request |= cpu->model->pv != 0; /* what pvclock says moves too */
     /* The deadline stays, and comes at another time: maybe it has passed. */
     if (bus_msr(cpu, MSR_TSC_DEADLINE) &&
-        cpu->bus->msr_read(cpu->bus->opaque, MSR_TSC_DEADLINE, &deadline) == 0 &&
+        cpu->bus->msr_read(cpu->bus->opaque, cpu->apic_id, MSR_TSC_DEADLINE, &deadline) ==
+            0 &&
         deadline)
-        cpu->bus->msr_write(cpu->bus->opaque, MSR_TSC_DEADLINE, deadline);
+        cpu->bus->msr_write(cpu->bus->opaque, cpu->apic_id, MSR_TSC_DEADLINE, deadline);
     return CPU_STOP;
 }
 
 static enum cpu_rc write_bus(struct cpu *cpu, uint32_t index, uint64_t v) {
     if (index == MSR_APIC_BASE && v & 0x400 && !cpu_has(cpu, CPU_F_x2apic))
         return gp0(cpu);
-    if (cpu->bus->msr_write(cpu->bus->opaque, index, v))
+    if (cpu->bus->msr_write(cpu->bus->opaque, cpu->apic_id, index, v))
         return gp0(cpu);
     return CPU_STOP;
 }

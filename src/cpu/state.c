@@ -27,10 +27,10 @@ static void set_rflags(struct cpu *cpu, uint64_t value) {
 }
 
 static uint64_t get_cr8(const struct cpu *cpu) {
-    return cpu->bus->cr8_read(cpu->bus->opaque);
+    return cpu->bus->cr8_read(cpu->bus->opaque, cpu->apic_id);
 }
 static void set_cr8(struct cpu *cpu, uint64_t value) {
-    cpu->bus->cr8_write(cpu->bus->opaque, value & 0xf);
+    cpu->bus->cr8_write(cpu->bus->opaque, cpu->apic_id, value & 0xf);
 }
 
 static uint64_t get_tsc(const struct cpu *cpu) {
@@ -69,7 +69,7 @@ static void set_fault_streak(struct cpu *cpu, uint32_t value) {
 
 static void get_bus_msr(struct cpu *cpu, struct pn_cpu_state *s, uint32_t index,
                         enum pn_msr_id id) {
-    if (cpu->bus->msr_read(cpu->bus->opaque, index, &s->msr[id]) == 0)
+    if (cpu->bus->msr_read(cpu->bus->opaque, cpu->apic_id, index, &s->msr[id]) == 0)
         s->msr_known |= 1ull << id;
 }
 
@@ -104,7 +104,7 @@ static bool knows(const struct pn_cpu_state *s, enum pn_msr_id id) {
 static void set_bus_msr(struct cpu *cpu, const struct pn_cpu_state *s, uint32_t index,
                         enum pn_msr_id id) {
     if (knows(s, id) && (id != PN_MSR_tsc_deadline || s->msr[id]))
-        cpu->bus->msr_write(cpu->bus->opaque, index, s->msr[id]);
+        cpu->bus->msr_write(cpu->bus->opaque, cpu->apic_id, index, s->msr[id]);
 }
 
 int cpu_set_state(struct cpu *cpu, const struct pn_cpu_state *s) {

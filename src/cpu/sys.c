@@ -105,7 +105,8 @@ static void runtime_bits(struct cpu *cpu, uint32_t leaf, uint32_t subleaf,
         if (cpu->cr4 & CR4_OSXSAVE)
             out[2] |= 1u << 27;
         if (cpu_has(cpu, CPU_F_apic) &&
-            !cpu->bus->msr_read(cpu->bus->opaque, MSR_APIC_BASE, &apic_base) &&
+            !cpu->bus->msr_read(cpu->bus->opaque, cpu->apic_id, MSR_APIC_BASE,
+                                &apic_base) &&
             !(apic_base & 0x800))
             out[3] &= ~(1u << 9);
         break;

@@ -116,7 +116,8 @@ enum cpu_rc op_hypercall(struct cpu *cpu, const struct insn *in) {
     int64_t result = -HYPERCALL_EPERM;
     pn_mmu_exited(cpu->vmmu, PN_VM_OTHER);
     if (cpu->cpl == 0)
-        result = cpu->bus->hypercall(cpu->bus->opaque, cpu->gpr[R_AX] & mask, arg);
+        result = cpu->bus->hypercall(cpu->bus->opaque, cpu->apic_id,
+                                     cpu->gpr[R_AX] & mask, arg);
     cpu->gpr[R_AX] = (uint64_t)result & mask;
     return CPU_STOP;
 }

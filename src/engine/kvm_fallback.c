@@ -28,7 +28,7 @@ struct kvm_fallback {
     struct pn_mmu *mmu;
     struct cpu_model *model;
     struct cpu *cpu;
-    struct cpu_bus bus;
+    struct pn_bus bus;
     struct pn_stats stats;
     unsigned slot_changes; /* the engine's when our slots were made */
     uint64_t cr8;
@@ -48,14 +48,15 @@ static int fb_msr(struct kvm_fallback *f, unsigned long request, uint32_t index,
     return 0;
 }
 
-static uint64_t fb_pio_read(void *o, uint16_t port, unsigned size) {
-    struct kvm_fallback *f = o;
-    return f->engine->bus.pio_read(f->engine->bus.opaque, f->vcpu->index, port, size);
+static uint64_t fb_pio_read(void *o, unsigned cpu, uint16_t port, unsigned size) {
+    const struct pn_bus *bus = &((struct kvm_fallback *)o)->engine->bus;
+    return bus->pio_read(bus->opaque, cpu, port, size);
 }
 
-static void fb_pio_write(void *o, uint16_t port, unsigned size, uint64_t value) {
-    struct kvm_fallback *f = o;
-    f->engine->bus.pio_write(f->engine->bus.opaque, f->vcpu->index, port, size, value);
+static void fb_pio_write(void *o, unsigned cpu, uint16_t port, unsigned size,
+                         uint64_t value) {
+    const struct pn_bus *bus = &((struct kvm_fallback *)o)->engine->bus;
+    bus->pio_write(bus->opaque, cpu, port, size, value);
 }
 
 /* The pages of KVM's own interrupt controllers, which nothing here can reach. */
@@ -69,38 +70,37 @@ static bool is_irqchip(struct kvm_fallback *f, pn_gpa gpa) {
     return true;
 }
 
-static uint64_t fb_mmio_read(void *o, pn_gpa gpa, unsigned size) {
+static uint64_t fb_mmio_read(void *o, unsigned cpu, pn_gpa gpa, unsigned size) {
     struct kvm_fallback *f = o;
-    if (is_irqchip(f, gpa))
-        return 0;
-    return f->engine->bus.mmio_read(f->engine->bus.opaque, f->vcpu->index, gpa, size);
+    const struct pn_bus *bus = &f->engine->bus;
+    return is_irqchip(f, gpa) ? 0 : bus->mmio_read(bus->opaque, cpu, gpa, size);
 }
 
-static void fb_mmio_write(void *o, pn_gpa gpa, unsigned size, uint64_t value) {
+static void fb_mmio_write(void *o, unsigned cpu, pn_gpa gpa, unsigned size,
+                          uint64_t value) {
     struct kvm_fallback *f = o;
+    const struct pn_bus *bus = &f->engine->bus;
     if (!is_irqchip(f, gpa))
-        f->engine->bus.mmio_write(f->engine->bus.opaque, f->vcpu->index, gpa, size,
-                                  value);
+        bus->mmio_write(bus->opaque, cpu, gpa, size, value);
 }
 
-static int fb_no_interrupt(void *o) {
-    (void)o;
+static int fb_no_interrupt(void *o, unsigned cpu) {
     return -1; /* KVM's own irqchip delivers them */
 }
 
-static int fb_msr_read(void *o, uint32_t index, uint64_t *value) {
+static int fb_msr_read(void *o, unsigned cpu, uint32_t index, uint64_t *value) {
     return fb_msr(o, KVM_GET_MSRS, index, value);
 }
 
-static int fb_msr_write(void *o, uint32_t index, uint64_t value) {
+static int fb_msr_write(void *o, unsigned cpu, uint32_t index, uint64_t value) {
     return fb_msr(o, KVM_SET_MSRS, index, &value);
 }
 
-static uint64_t fb_cr8_read(void *o) {
+static uint64_t fb_cr8_read(void *o, unsigned cpu) {
     return ((struct kvm_fallback *)o)->cr8;
 }
 
-static void fb_cr8_write(void *o, uint64_t value) {
+static void fb_cr8_write(void *o, unsigned cpu, uint64_t value) {
     ((struct kvm_fallback *)o)->cr8 = value;
 }
 
@@ -121,7 +121,7 @@ static int create_cpu(struct pn_engine *e, struct kvm_fallback *f) {
     pthread_mutex_unlock(&e->slot_lock);
     if (rc)
         return rc;
-    f->bus = (struct cpu_bus){
+    f->bus = (struct pn_bus){
         .pio_read = fb_pio_read,
         .pio_write = fb_pio_write,
         .mmio_read = fb_mmio_read,
@@ -138,6 +138,7 @@ static int create_cpu(struct pn_engine *e, struct kvm_fallback *f) {
                            .bus = &f->bus,
                            .model = f->model,
                            .stats = &f->stats,
+                           .apic_id = f->vcpu->index,
                            .max_block = 1,
                            .code_bytes = 1u << 20};
     return cpu_create(&c, &f->cpu);

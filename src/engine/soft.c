@@ -16,6 +16,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/clock.h"
 #include "cpu/cpu.h"
 #include "engine/engines.h"
 #include "penumbra/pv.h"
@@ -23,10 +24,7 @@
 #define HOST_SLICE_NS 1000000u
 
 struct soft_vcpu {
-    struct pn_engine *engine;
-    unsigned index;
     struct cpu *cpu;
-    struct cpu_bus bus;
     struct pn_stats stats;
     uint64_t skipped; /* ns of virtual time that no instruction was retired for */
 };
@@ -41,12 +39,6 @@ struct pn_engine {
     struct soft_vcpu *vcpu;
 };
 
-static uint64_t host_ns(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
 static void skip_vcpu(struct soft_vcpu *v, uint64_t until) {
     uint64_t now = cpu_insns(v->cpu);
     if (until <= now)
@@ -54,77 +46,6 @@ static void skip_vcpu(struct soft_vcpu *v, uint64_t until) {
     cpu_skip(v->cpu, until - now);
     v->skipped += until - now;
 }
-
-/* ---- The bus: add the vCPU's index ---- */
-
-static uint64_t bus_pio_read(void *o, uint16_t port, unsigned size) {
-    struct soft_vcpu *v = o;
-    return v->engine->bus.pio_read(v->engine->bus.opaque, v->index, port, size);
-}
-
-static void bus_pio_write(void *o, uint16_t port, unsigned size, uint64_t value) {
-    struct soft_vcpu *v = o;
-    v->engine->bus.pio_write(v->engine->bus.opaque, v->index, port, size, value);
-}
-
-static uint64_t bus_mmio_read(void *o, pn_gpa gpa, unsigned size) {
-    struct soft_vcpu *v = o;
-    return v->engine->bus.mmio_read(v->engine->bus.opaque, v->index, gpa, size);
-}
-
-static void bus_mmio_write(void *o, pn_gpa gpa, unsigned size, uint64_t value) {
-    struct soft_vcpu *v = o;
-    v->engine->bus.mmio_write(v->engine->bus.opaque, v->index, gpa, size, value);
-}
-
-static int bus_intr_peek(void *o) {
-    struct soft_vcpu *v = o;
-    return v->engine->bus.intr_peek(v->engine->bus.opaque, v->index);
-}
-
-static int bus_intr_ack(void *o) {
-    struct soft_vcpu *v = o;
-    return v->engine->bus.intr_ack(v->engine->bus.opaque, v->index);
-}
-
-static int bus_msr_read(void *o, uint32_t index, uint64_t *value) {
-    struct soft_vcpu *v = o;
-    return v->engine->bus.msr_read(v->engine->bus.opaque, v->index, index, value);
-}
-
-static int bus_msr_write(void *o, uint32_t index, uint64_t value) {
-    struct soft_vcpu *v = o;
-    return v->engine->bus.msr_write(v->engine->bus.opaque, v->index, index, value);
-}
-
-static uint64_t bus_cr8_read(void *o) {
-    struct soft_vcpu *v = o;
-    return v->engine->bus.cr8_read(v->engine->bus.opaque, v->index);
-}
-
-static void bus_cr8_write(void *o, uint64_t value) {
-    struct soft_vcpu *v = o;
-    v->engine->bus.cr8_write(v->engine->bus.opaque, v->index, value);
-}
-
-static int64_t bus_hypercall(void *o, uint64_t nr, const uint64_t arg[4]) {
-    struct soft_vcpu *v = o;
-    return v->engine->bus.hypercall(v->engine->bus.opaque, v->index, nr, arg);
-}
-
-static const struct cpu_bus bus_template = {
-    .pio_read = bus_pio_read,
-    .pio_write = bus_pio_write,
-    .mmio_read = bus_mmio_read,
-    .mmio_write = bus_mmio_write,
-    .intr_peek = bus_intr_peek,
-    .intr_ack = bus_intr_ack,
-    .msr_read = bus_msr_read,
-    .msr_write = bus_msr_write,
-    .cr8_read = bus_cr8_read,
-    .cr8_write = bus_cr8_write,
-    .hypercall = bus_hypercall,
-};
 
 /* Translated code may stand in any vCPU's cache. */
 static void code_written(void *opaque, pn_gpa gpa, size_t size) {
@@ -153,13 +74,9 @@ static void soft_destroy(struct pn_engine *e) {
 static int create_vcpu(struct pn_engine *e, unsigned i,
                        const struct pn_engine_config *cfg) {
     struct soft_vcpu *v = &e->vcpu[i];
-    v->engine = e;
-    v->index = i;
-    v->bus = bus_template;
-    v->bus.opaque = v;
     struct cpu_config c = {
         .mmu = e->mmu,
-        .bus = &v->bus,
+        .bus = &e->bus,
         .model = e->model,
         .stats = &v->stats,
         .ring = cfg->rings ? &cfg->rings[i] : NULL,

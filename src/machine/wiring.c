@@ -22,27 +22,50 @@
 
 /* ---- The engine's calls ---- */
 
+/* vCPUs that are threads take turns at the devices. */
+static void take_devices(struct machine *m) {
+    if (m->ops->threaded)
+        pthread_mutex_lock(&m->lock);
+}
+
+static void give_devices(struct machine *m) {
+    if (m->ops->threaded)
+        pthread_mutex_unlock(&m->lock);
+}
+
 static uint64_t bus_pio_read(void *o, unsigned cpu, uint16_t port, unsigned size) {
     struct machine *m = o;
-    return dev_bus_pio_read(m->bus, port, size);
+    take_devices(m);
+    uint64_t value = dev_bus_pio_read(m->bus, port, size);
+    give_devices(m);
+    return value;
 }
 
 static void bus_pio_write(void *o, unsigned cpu, uint16_t port, unsigned size,
                           uint64_t value) {
     struct machine *m = o;
+    take_devices(m);
     dev_bus_pio_write(m->bus, port, size, value);
+    give_devices(m);
 }
 
 static uint64_t bus_mmio_read(void *o, unsigned cpu, pn_gpa gpa, unsigned size) {
     struct machine *m = o;
-    return dev_bus_mmio_read(m->bus, gpa, size);
+    take_devices(m);
+    uint64_t value = dev_bus_mmio_read(m->bus, gpa, size);
+    give_devices(m);
+    return value;
 }
 
 static void bus_mmio_write(void *o, unsigned cpu, pn_gpa gpa, unsigned size,
                            uint64_t value) {
     struct machine *m = o;
+    take_devices(m);
     dev_bus_mmio_write(m->bus, gpa, size, value);
+    give_devices(m);
 }
+
+/* Not called by threaded engines, whose interrupt controllers are their own. */
 
 static int bus_intr_peek(void *o, unsigned cpu) {
     return intc_peek(((struct machine *)o)->intc, cpu);
@@ -78,51 +101,7 @@ static int64_t bus_hypercall(void *o, unsigned cpu, uint64_t nr, const uint64_t 
     return pv_hypercall(((struct machine *)o)->pv, cpu, nr, arg);
 }
 
-/* Threaded engines: the same under the machine's lock. */
-
-static uint64_t locked_pio_read(void *o, unsigned cpu, uint16_t port, unsigned size) {
-    struct machine *m = o;
-    pthread_mutex_lock(&m->lock);
-    uint64_t value = dev_bus_pio_read(m->bus, port, size);
-    pthread_mutex_unlock(&m->lock);
-    return value;
-}
-
-static void locked_pio_write(void *o, unsigned cpu, uint16_t port, unsigned size,
-                             uint64_t value) {
-    struct machine *m = o;
-    pthread_mutex_lock(&m->lock);
-    dev_bus_pio_write(m->bus, port, size, value);
-    pthread_mutex_unlock(&m->lock);
-}
-
-static uint64_t locked_mmio_read(void *o, unsigned cpu, pn_gpa gpa, unsigned size) {
-    struct machine *m = o;
-    pthread_mutex_lock(&m->lock);
-    uint64_t value = dev_bus_mmio_read(m->bus, gpa, size);
-    pthread_mutex_unlock(&m->lock);
-    return value;
-}
-
-static void locked_mmio_write(void *o, unsigned cpu, pn_gpa gpa, unsigned size,
-                              uint64_t value) {
-    struct machine *m = o;
-    pthread_mutex_lock(&m->lock);
-    dev_bus_mmio_write(m->bus, gpa, size, value);
-    pthread_mutex_unlock(&m->lock);
-}
-
 void wiring_bus(struct machine *m, struct pn_bus *bus) {
-    if (m->ops->threaded) { /* its interrupt controllers are its own */
-        *bus = (struct pn_bus){
-            .pio_read = locked_pio_read,
-            .pio_write = locked_pio_write,
-            .mmio_read = locked_mmio_read,
-            .mmio_write = locked_mmio_write,
-            .opaque = m,
-        };
-        return;
-    }
     *bus = (struct pn_bus){
         .pio_read = bus_pio_read,
         .pio_write = bus_pio_write,

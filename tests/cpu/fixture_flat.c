@@ -7,23 +7,23 @@
 
 struct fix fx;
 
-static uint64_t mmio_read(void *o, pn_gpa gpa, unsigned size) {
+static uint64_t mmio_read(void *o, unsigned vcpu, pn_gpa gpa, unsigned size) {
     fx.mmio_gpa = gpa, fx.mmio_size = size, fx.mmio_count++;
     return fx.mmio_val;
 }
-static void mmio_write(void *o, pn_gpa gpa, unsigned size, uint64_t v) {
+static void mmio_write(void *o, unsigned vcpu, pn_gpa gpa, unsigned size, uint64_t v) {
     fx.mmio_gpa = gpa, fx.mmio_size = size, fx.mmio_count++;
     fx.mmio_val = v;
 }
-static int intr_ack(void *o) {
+static int intr_ack(void *o, unsigned vcpu) {
     int v = fx.irq;
     fx.irq = -1;
     return v;
 }
-static int intr_peek(void *o) {
+static int intr_peek(void *o, unsigned vcpu) {
     return fx.irq;
 }
-static int msr_read(void *o, uint32_t index, uint64_t *value) {
+static int msr_read(void *o, unsigned vcpu, uint32_t index, uint64_t *value) {
     *value = 0x100;
     return 0;
 }
@@ -65,11 +65,11 @@ static void create(bool audit) {
         0);
     struct pn_memslot slot = {.size = RAM_SIZE, .hva = fx.ram};
     ck_assert_int_eq(pn_mmu_slot_set(fx.cpu->mmu, &slot), 0);
-    fx.bus = (struct cpu_bus){.mmio_read = mmio_read,
-                              .mmio_write = mmio_write,
-                              .intr_peek = intr_peek,
-                              .intr_ack = intr_ack,
-                              .msr_read = msr_read};
+    fx.bus = (struct pn_bus){.mmio_read = mmio_read,
+                             .mmio_write = mmio_write,
+                             .intr_peek = intr_peek,
+                             .intr_ack = intr_ack,
+                             .msr_read = msr_read};
     fx.cpu->bus = &fx.bus;
     fx.cpu->stats = &fx.stats;
     fx.cpu->insn_limit = 1000000;

@@ -57,7 +57,7 @@ struct fix {
     struct cpu *cpu;
     uint8_t *ram;
     struct pn_stats stats;
-    struct cpu_bus bus;
+    struct pn_bus bus;
     int irq;           /* vector that intr_ack hands out, or -1 */
     uint64_t mmio_val; /* read by MMIO, and last written */
     pn_gpa mmio_gpa;

@@ -11,7 +11,7 @@
 
 #define TABLES (GUEST_RAM - (1u << 20))
 
-static uint64_t mmio_read(void *opaque, pn_gpa gpa, unsigned size) {
+static uint64_t mmio_read(void *opaque, unsigned vcpu, pn_gpa gpa, unsigned size) {
     struct guest *g = opaque;
     uint64_t v = 0;
     g->mmio_ops++;
@@ -19,20 +19,22 @@ static uint64_t mmio_read(void *opaque, pn_gpa gpa, unsigned size) {
     return v;
 }
 
-static void mmio_write(void *opaque, pn_gpa gpa, unsigned size, uint64_t value) {
+static void mmio_write(void *opaque, unsigned vcpu, pn_gpa gpa, unsigned size,
+                       uint64_t value) {
     struct guest *g = opaque;
     g->mmio_ops++;
     memcpy((uint8_t *)g->mmio + (gpa & 0xfff), &value, size);
 }
 
-static uint64_t pio_read(void *opaque, uint16_t port, unsigned size) {
+static uint64_t pio_read(void *opaque, unsigned vcpu, uint16_t port, unsigned size) {
     return ~UINT64_C(0) >> (64 - 8 * size);
 }
 
-static void pio_write(void *opaque, uint16_t port, unsigned size, uint64_t value) {
+static void pio_write(void *opaque, unsigned vcpu, uint16_t port, unsigned size,
+                      uint64_t value) {
 }
 
-static int none(void *opaque) {
+static int none(void *opaque, unsigned vcpu) {
     return -1;
 }
 
@@ -71,13 +73,13 @@ void guest_create(struct guest *g, const struct guest_options *opt) {
         mmap(NULL, GUEST_RAM, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     struct pn_mmu_config mc = {.maxphyaddr = 40, .on_track = on_track, .opaque = g};
     pn_mmu_options_default(&mc.opt);
-    g->bus = (struct cpu_bus){.pio_read = pio_read,
-                              .pio_write = pio_write,
-                              .mmio_read = mmio_read,
-                              .mmio_write = mmio_write,
-                              .intr_peek = none,
-                              .intr_ack = none,
-                              .opaque = g};
+    g->bus = (struct pn_bus){.pio_read = pio_read,
+                             .pio_write = pio_write,
+                             .mmio_read = mmio_read,
+                             .mmio_write = mmio_write,
+                             .intr_peek = none,
+                             .intr_ack = none,
+                             .opaque = g};
     if (g->ram == MAP_FAILED || pn_mmu_create(&mc, &g->mmu) ||
         cpu_model_parse("max", &g->model, err, sizeof err))
         abort();

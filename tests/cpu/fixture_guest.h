@@ -18,7 +18,7 @@ struct guest {
     struct cpu *cpu;
     struct cpu_model *model;
     struct pn_stats stats;
-    struct cpu_bus bus;
+    struct pn_bus bus;
     uint8_t *ram;
     uint64_t mmio[512]; /* what the MMIO page holds */
     uint64_t mmio_ops;

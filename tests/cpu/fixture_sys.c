@@ -5,44 +5,46 @@
 
 #include "fixture_sys.h"
 
-static uint64_t pio_read(void *opaque, uint16_t port, unsigned size) {
+static uint64_t pio_read(void *opaque, unsigned vcpu, uint16_t port, unsigned size) {
     struct sys *s = opaque;
     s->pio_reads++, s->last_address = port, s->last_size = size;
     return s->next_read++;
 }
-static void pio_write(void *opaque, uint16_t port, unsigned size, uint64_t value) {
+static void pio_write(void *opaque, unsigned vcpu, uint16_t port, unsigned size,
+                      uint64_t value) {
     struct sys *s = opaque;
     s->pio_writes++, s->last_address = port, s->last_size = size, s->last_value = value;
 }
-static uint64_t mmio_read(void *opaque, pn_gpa gpa, unsigned size) {
+static uint64_t mmio_read(void *opaque, unsigned vcpu, pn_gpa gpa, unsigned size) {
     struct sys *s = opaque;
     s->mmio_reads++, s->last_address = gpa, s->last_size = size;
     return s->next_read++;
 }
-static void mmio_write(void *opaque, pn_gpa gpa, unsigned size, uint64_t value) {
+static void mmio_write(void *opaque, unsigned vcpu, pn_gpa gpa, unsigned size,
+                       uint64_t value) {
     struct sys *s = opaque;
     s->mmio_writes++, s->last_address = gpa, s->last_size = size, s->last_value = value;
 }
-static int no_interrupt(void *opaque) {
+static int no_interrupt(void *opaque, unsigned vcpu) {
     return -1;
 }
-static int msr_get(void *opaque, uint32_t index, uint64_t *value) {
+static int msr_get(void *opaque, unsigned vcpu, uint32_t index, uint64_t *value) {
     struct sys *s = opaque;
     s->last_address = index;
     *value = index == 0x1b ? s->apic_base : 0x1234;
     return index == 0x8ff ? -1 : 0;
 }
-static int msr_set(void *opaque, uint32_t index, uint64_t value) {
+static int msr_set(void *opaque, unsigned vcpu, uint32_t index, uint64_t value) {
     struct sys *s = opaque;
     s->last_address = index, s->last_value = value;
     if (index == 0x1b)
         s->apic_base = value;
     return index == 0x8ff ? -1 : 0;
 }
-static uint64_t cr8_get(void *opaque) {
+static uint64_t cr8_get(void *opaque, unsigned vcpu) {
     return ((struct sys *)opaque)->cr8;
 }
-static void cr8_set(void *opaque, uint64_t value) {
+static void cr8_set(void *opaque, unsigned vcpu, uint64_t value) {
     ((struct sys *)opaque)->cr8 = value;
 }
 
@@ -57,7 +59,7 @@ struct sys *sys_new(const char *model) {
     s->ram =
         mmap(NULL, SYS_RAM, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     ck_assert(s->ram != MAP_FAILED);
-    s->bus = (struct cpu_bus){
+    s->bus = (struct pn_bus){
         .pio_read = pio_read,
         .pio_write = pio_write,
         .mmio_read = mmio_read,

@@ -18,7 +18,7 @@ struct sys {
     struct cpu *cpu;
     uint8_t *ram;
     struct pn_stats stats;
-    struct cpu_bus bus;
+    struct pn_bus bus;
     struct cpu_model *model;
     /* What the bus saw. */
     unsigned mmio_writes, mmio_reads, pio_writes, pio_reads, tracked;

@@ -10,7 +10,8 @@ static struct sys *s;
 static uint64_t seen_nr, seen[4];
 static unsigned calls;
 
-static int64_t hypercall(void *opaque, uint64_t nr, const uint64_t arg[4]) {
+static int64_t hypercall(void *opaque, unsigned vcpu, uint64_t nr,
+                         const uint64_t arg[4]) {
     calls++;
     seen_nr = nr;
     memcpy(seen, arg, sizeof(seen));

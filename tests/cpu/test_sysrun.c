@@ -22,12 +22,13 @@
 static struct guest g;
 static int irq;
 
-static int ack(void *opaque) {
+static int ack(void *opaque, unsigned vcpu) {
     int v = irq;
     irq = -1;
     return v;
 }
-static void out_raises(void *opaque, uint16_t port, unsigned size, uint64_t value) {
+static void out_raises(void *opaque, unsigned vcpu, uint16_t port, unsigned size,
+                       uint64_t value) {
     irq = (int)value;
     g.cpu->intr_line = 1;
 }
