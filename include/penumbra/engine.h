@@ -11,10 +11,10 @@
 #include <stdio.h>
 
 #include "penumbra/bus.h"
+#include "penumbra/chips.h"
 #include "penumbra/cpu_state.h"
 #include "penumbra/dirty.h"
 #include "penumbra/events.h"
-#include "penumbra/irqchip.h"
 #include "penumbra/mmu.h"
 #include "penumbra/stats.h"
 
@@ -89,9 +89,10 @@ struct pn_engine_ops {
     int (*irq)(struct pn_engine *e, unsigned gsi, int level); /* 0 or -errno */
     void (*nmi)(struct pn_engine *e, unsigned cpu);
     void (*unhalt)(struct pn_engine *e, unsigned cpu); /* HLT is over, without an event */
-    /* Threaded engines: their interrupt controllers. lines: levels of the gsis. */
-    int (*get_irqchip)(struct pn_engine *e, struct pn_irqchip *s); /* 0 or -errno */
-    int (*set_irqchip)(struct pn_engine *e, const struct pn_irqchip *s, uint32_t lines);
+    /* Threaded engines: their interrupt controllers and 8254. lines: levels of the gsis.
+     */
+    int (*get_chips)(struct pn_engine *e, struct pn_chips *s); /* 0 or -errno */
+    int (*set_chips)(struct pn_engine *e, const struct pn_chips *s, uint32_t lines);
     void (*set_deadline)(struct pn_engine *e,
                          uint64_t deadline); /* inside run, from the bus */
     uint64_t (*now)(struct pn_engine *e);    /* virtual ns */

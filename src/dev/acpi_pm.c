@@ -11,10 +11,8 @@
  *    clock's timer is armed only while that could raise SCI.
  * 3. There is no SMI command port, so SCI_EN is always set.
  */
-#include <stdlib.h>
-
+#include "base/ticks.h"
 #include "dev/dev.h"
-#include "dev/ticks.h"
 
 #define PM_HZ       3579545u
 #define PM_TMR_BITS 24u
@@ -29,36 +27,43 @@
 #define CNT_SLP_EN 0x2000u
 #define CNT_MASK   0x1c03u /* SLP_TYP, BM_RLD, SCI_EN */
 
-struct acpi_pm {
-    struct clock *clock;
-    struct irq_sink irq;
-    struct dev_host host;
-    struct clock_timer timer;
-    uint16_t sts, en, cnt;
+struct pm_state {
     uint64_t half; /* half periods of bit 23 seen */
-    int line;
+    uint16_t sts, en, cnt;
+    uint8_t line;
+};
+
+struct acpi_pm {
+    struct device dev;
+    struct pm_state s;
 };
 
 static uint64_t ticks(const struct acpi_pm *a) {
-    return ticks_at(clock_now(a->clock), PM_HZ);
+    return ticks_at(clock_now(a->dev.env.clock), PM_HZ);
+}
+
+/* For the next change of bit 23, where that raises SCI. */
+static void arm(void *dev) {
+    struct acpi_pm *a = dev;
+    uint64_t next = (a->s.half + 1) << (PM_TMR_BITS - 1);
+    bool wanted = a->s.en & STS_TMR && !(a->s.sts & STS_TMR);
+
+    dev_arm(&a->dev, wanted ? ticks_ns(next, PM_HZ) : CLOCK_NEVER);
 }
 
 static void update(struct acpi_pm *a) {
     uint64_t half = ticks(a) >> (PM_TMR_BITS - 1);
 
-    if (half != a->half)
-        a->sts |= STS_TMR;
-    a->half = half;
-    int line = (a->sts & a->en) != 0;
+    if (half != a->s.half)
+        a->s.sts |= STS_TMR;
+    a->s.half = half;
+    int line = (a->s.sts & a->s.en) != 0;
 
-    if (a->en & STS_TMR && !(a->sts & STS_TMR))
-        clock_arm(a->clock, &a->timer, ticks_ns((half + 1) << (PM_TMR_BITS - 1), PM_HZ));
-    else
-        clock_cancel(a->clock, &a->timer);
-    if (line == a->line)
+    arm(a);
+    if (line == a->s.line)
         return;
-    a->line = line;
-    a->irq.set(a->irq.opaque, ACPI_SCI_GSI, line);
+    a->s.line = (uint8_t)line;
+    a->dev.env.irq.set(a->dev.env.irq.opaque, ACPI_SCI_GSI, line);
 }
 
 static void on_timer(void *opaque) {
@@ -67,15 +72,15 @@ static void on_timer(void *opaque) {
 
 /* SLP_EN: soft-off is the only sleeping state. 0 is QEMU's SLP_TYP for S5. */
 static void sleep_enable(struct acpi_pm *a) {
-    unsigned typ = a->cnt >> 10 & 7;
+    unsigned typ = a->s.cnt >> 10 & 7;
 
-    if ((typ == ACPI_PM_S5_TYP || typ == 0) && a->host.request)
-        a->host.request(a->host.opaque, DEV_POWEROFF, 0);
+    if ((typ == ACPI_PM_S5_TYP || typ == 0) && a->dev.env.host.request)
+        a->dev.env.host.request(a->dev.env.host.opaque, DEV_POWEROFF, 0);
 }
 
 static uint8_t read_byte(const struct acpi_pm *a, uint64_t offset) {
-    uint64_t regs =
-        (uint64_t)a->sts | (uint64_t)a->en << 16 | (uint64_t)(a->cnt | CNT_SCI_EN) << 32;
+    uint64_t regs = (uint64_t)a->s.sts | (uint64_t)a->s.en << 16 |
+                    (uint64_t)(a->s.cnt | CNT_SCI_EN) << 32;
     uint32_t tmr = (uint32_t)ticks(a) & ((1u << PM_TMR_BITS) - 1);
 
     if (offset < 8)
@@ -89,13 +94,13 @@ static void write_byte(struct acpi_pm *a, uint64_t offset, uint8_t value) {
 
     switch (offset >> 1) {
     case 0:
-        a->sts &= (uint16_t) ~(bits & STS_MASK);
+        a->s.sts &= (uint16_t) ~(bits & STS_MASK);
         break;
     case 1:
-        a->en = (uint16_t)((a->en & ~lane) | (bits & EN_MASK));
+        a->s.en = (uint16_t)((a->s.en & ~lane) | (bits & EN_MASK));
         break;
     case 2:
-        a->cnt = (uint16_t)((a->cnt & ~lane) | (bits & CNT_MASK));
+        a->s.cnt = (uint16_t)((a->s.cnt & ~lane) | (bits & CNT_MASK));
         if (bits & CNT_SLP_EN)
             sleep_enable(a);
         break;
@@ -124,31 +129,30 @@ static void pm_write(void *dev, uint64_t offset, unsigned size, uint64_t value) 
 static const struct dev_ops pm_ops = {
     .name = "acpi_pm", .min_size = 1, .max_size = 4, .read = pm_read, .write = pm_write};
 
-struct acpi_pm *acpi_pm_create(struct dev_bus *bus, struct clock *clock,
-                               struct irq_sink irq, const struct dev_host *host) {
-    struct acpi_pm *a = calloc(1, sizeof *a);
+static const struct dev_range pm_ranges[] = {{DEV_PIO, ACPI_PM_BASE, PM_SIZE, &pm_ops}};
 
-    if (!a)
-        return NULL;
-    a->clock = clock;
-    a->irq = irq;
-    a->host = *host;
-    clock_timer_init(&a->timer, on_timer, a);
-    if (dev_bus_add_pio(bus, ACPI_PM_BASE, PM_SIZE, &pm_ops, a)) {
-        free(a);
-        return NULL;
-    }
-    return a;
+static bool pm_check(const void *dev, const void *state) {
+    const struct pm_state *s = state;
+
+    return s->half <= ticks(dev) >> (PM_TMR_BITS - 1) && !(s->sts & ~STS_MASK) &&
+           !(s->en & ~EN_MASK) && !(s->cnt & ~CNT_MASK) && s->line <= 1;
 }
 
-void acpi_pm_destroy(struct acpi_pm *a) {
-    if (!a)
-        return;
-    clock_cancel(a->clock, &a->timer);
-    free(a);
+static const struct dev_class pm_class = {
+    .name = "acpi_pm",
+    .version = 1,
+    DEV_STATE(struct acpi_pm, s),
+    DEV_RANGES(pm_ranges),
+    .check = pm_check,
+    .settle = arm,
+    .expire = on_timer,
+};
+
+struct acpi_pm *acpi_pm_create(const struct dev_env *env) {
+    return dev_create(&pm_class, env, 0, NULL);
 }
 
 void acpi_pm_press_power(struct acpi_pm *a) {
-    a->sts |= STS_PWRBTN;
+    a->s.sts |= STS_PWRBTN;
     update(a);
 }

@@ -4,13 +4,15 @@
  *
  * Invariants
  * 1. Ranges of one kind never overlap. A range that cannot be where it was moved to is
- *    nowhere (base NOWHERE) until it is moved again.
+ *    nowhere (base DEV_NOWHERE) until it is moved again.
  * 2. A device is called with min_size <= size <= max_size, offset + size <= its size.
  * 3. An access is cut at the end of the range that holds its first byte and into pieces
  * of at most max_size; each piece goes to whoever holds the piece's first byte, as the
  *    ISA and PCI bridges do. A read narrower than min_size is cut out of a wider one; a
  *    write narrower than min_size is dropped.
  * 4. Nobody at home: reads are all ones, writes are dropped.
+ * 5. A handle is the range's place in its table, and MMIO_HANDLE; a range that was
+ *    removed has no device, and its place is free for another.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -18,75 +20,94 @@
 
 #include "dev/dev.h"
 
-#define NOWHERE   UINT64_MAX
-#define PORTS     0x10000u
-#define PIO_MAX   255u
-#define MMIO_MAX  64u
-#define BYTE_ONES 0xffu
+#define PORTS       0x10000u
+#define SPACE_MAX   255u
+#define MMIO_HANDLE 0x100
+#define BYTE_ONES   0xffu
 
 struct region {
     uint64_t base, size;
     const struct dev_ops *ops;
-    void *dev;
+    void *dev; /* NULL: the place is free */
 };
 
 struct space {
-    struct region *region;
-    unsigned count, max;
+    struct region region[SPACE_MAX];
+    unsigned count; /* places that were ever used */
+    uint64_t end;   /* the first address beyond it; 0: 2^64 */
 };
 
 struct dev_bus {
     struct space pio, mmio;
     unsigned last;       /* MMIO region of the last hit */
     uint8_t port[PORTS]; /* 1 + index into pio.region; 0: nobody */
-    struct region pio_region[PIO_MAX];
-    struct region mmio_region[MMIO_MAX];
+    struct device *devices;
 };
 
 struct dev_bus *dev_bus_create(void) {
     struct dev_bus *bus = calloc(1, sizeof *bus);
 
-    if (!bus)
-        return NULL;
-    bus->pio = (struct space){.region = bus->pio_region, .max = PIO_MAX};
-    bus->mmio = (struct space){.region = bus->mmio_region, .max = MMIO_MAX};
+    if (bus)
+        bus->pio.end = PORTS;
     return bus;
 }
 
 void dev_bus_destroy(struct dev_bus *bus) {
+    if (!bus)
+        return;
+    while (bus->devices)
+        dev_destroy(bus->devices);
     free(bus);
 }
 
-static bool holds(const struct region *r, uint64_t addr) {
-    return r->base != NOWHERE && addr >= r->base && addr - r->base < r->size;
+struct device **dev_bus_devices(struct dev_bus *bus) {
+    return &bus->devices;
 }
 
-static bool overlaps(const struct space *s, uint64_t base, uint64_t size,
-                     const struct region *but) {
+static bool is_mapped(const struct region *r) {
+    return r->dev && r->base != DEV_NOWHERE;
+}
+
+static bool holds(const struct region *r, uint64_t addr) {
+    return is_mapped(r) && addr >= r->base && addr - r->base < r->size;
+}
+
+/* Return: 0, -EINVAL or -EEXIST. */
+static int fits(const struct space *s, uint64_t base, uint64_t size,
+                const struct region *but) {
+    if (base + (size - 1) < base || base + (size - 1) > s->end - 1)
+        return -EINVAL;
     for (unsigned i = 0; i < s->count; i++) {
         const struct region *r = &s->region[i];
 
-        if (r == but || r->base == NOWHERE)
-            continue;
-        if (base <= r->base + (r->size - 1) && r->base <= base + (size - 1))
-            return true;
+        if (r != but && is_mapped(r) && base <= r->base + (r->size - 1) &&
+            r->base <= base + (size - 1))
+            return -EEXIST;
     }
-    return false;
+    return 0;
 }
 
+/* Return: its place, or -errno. */
 static int add(struct space *s, uint64_t base, uint64_t size, const struct dev_ops *ops,
                void *dev) {
-    if (!size || base + (size - 1) < base || base == NOWHERE || !ops->min_size ||
-        ops->min_size > ops->max_size || ops->max_size > 8 ||
+    unsigned place = 0;
+
+    if (!size || !ops->min_size || ops->min_size > ops->max_size || ops->max_size > 8 ||
         (ops->min_size & (ops->min_size - 1)) || (ops->max_size & (ops->max_size - 1)))
         return -EINVAL;
-    if (overlaps(s, base, size, NULL))
-        return -EEXIST;
-    if (s->count == s->max)
+    int rc = base == DEV_NOWHERE ? 0 : fits(s, base, size, NULL);
+
+    if (rc)
+        return rc;
+    while (place < s->count && s->region[place].dev)
+        place++;
+    if (place == SPACE_MAX)
         return -ENOMEM;
-    s->region[s->count++] =
+    if (place == s->count)
+        s->count++;
+    s->region[place] =
         (struct region){.base = base, .size = size, .ops = ops, .dev = dev};
-    return 0;
+    return (int)place;
 }
 
 /* Ports are found through a table, which follows the regions. */
@@ -95,58 +116,52 @@ static void map_ports(struct dev_bus *bus) {
     for (unsigned i = 0; i < bus->pio.count; i++) {
         const struct region *r = &bus->pio.region[i];
 
-        memset(bus->port + r->base, (int)(i + 1), r->size);
+        if (is_mapped(r))
+            memset(bus->port + r->base, (int)(i + 1), r->size);
     }
 }
 
-int dev_bus_add_pio(struct dev_bus *bus, uint16_t port, uint32_t count,
+int dev_bus_add_pio(struct dev_bus *bus, uint64_t port, uint64_t count,
                     const struct dev_ops *ops, void *dev) {
-    if (count > PORTS - port)
-        return -EINVAL;
-    int rc = add(&bus->pio, port, count, ops, dev);
+    int place = add(&bus->pio, port, count, ops, dev);
 
-    if (!rc)
-        map_ports(bus);
-    return rc;
+    map_ports(bus);
+    return place;
 }
 
 int dev_bus_add_mmio(struct dev_bus *bus, pn_gpa gpa, uint64_t size,
                      const struct dev_ops *ops, void *dev) {
-    return add(&bus->mmio, gpa, size, ops, dev);
+    int place = add(&bus->mmio, gpa, size, ops, dev);
+
+    return place < 0 ? place : place | MMIO_HANDLE;
 }
 
 static void drop(struct space *s, const void *dev) {
-    unsigned kept = 0;
-
     for (unsigned i = 0; i < s->count; i++) {
-        if (s->region[i].dev != dev)
-            s->region[kept++] = s->region[i];
+        if (s->region[i].dev == dev)
+            s->region[i] = (struct region){.base = DEV_NOWHERE};
     }
-    s->count = kept;
 }
 
 void dev_bus_remove(struct dev_bus *bus, const void *dev) {
     drop(&bus->pio, dev);
     drop(&bus->mmio, dev);
-    bus->last = 0;
     map_ports(bus);
 }
 
-int dev_bus_move_mmio(struct dev_bus *bus, void *dev, pn_gpa gpa) {
-    for (unsigned i = 0; i < bus->mmio.count; i++) {
-        struct region *r = &bus->mmio.region[i];
+int dev_bus_move(struct dev_bus *bus, int range, uint64_t base) {
+    struct space *s = range >= 0 && range & MMIO_HANDLE ? &bus->mmio : &bus->pio;
+    unsigned place = (unsigned)range & ~(unsigned)MMIO_HANDLE;
 
-        if (r->dev != dev)
-            continue;
-        r->base = NOWHERE;
-        if (gpa + (r->size - 1) < gpa)
-            return -EINVAL;
-        if (overlaps(&bus->mmio, gpa, r->size, r))
-            return -EEXIST;
-        r->base = gpa;
-        return 0;
-    }
-    return -ENOENT;
+    if (place >= s->count || !s->region[place].dev)
+        return -ENOENT;
+    struct region *r = &s->region[place];
+    int rc = base == DEV_NOWHERE ? 0 : fits(s, base, r->size, r);
+
+    r->base = rc ? DEV_NOWHERE : base;
+    if (s == &bus->pio)
+        map_ports(bus);
+    return rc;
 }
 
 static const struct region *find_pio(struct dev_bus *bus, uint64_t port) {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The bus and the devices' common ground. A device is a struct with a create function, an
- * ops table and no host dependencies: it sees offsets, values, the clock and an interrupt
- * line.
+ * The bus and the devices' common ground. A device has a class, and its registers in one
+ * struct; it has no host dependencies: it sees offsets, values, the clock and an
+ * interrupt line.
  *
  * Invariants
  * 1. A guest may poke every port and address with every size: a device checks every
@@ -11,7 +11,11 @@
  * 2. An access is dispatched to the one device whose range holds its first byte; the
  * device is told the offset and size, and never an offset beyond its range. Accesses that
  * reach past its end, and sizes the device does not take, are split or ignored by the
- * bus. Locking: none; the thread that runs the machine owns the bus.
+ * bus.
+ * 3. A device's state is all that tells it from a new one: a device of the same class and
+ * configuration, on a clock that shows the same time, goes on from a copy of it. Timers,
+ * places on the bus and pointers follow from the state (dev_class.settle).
+ * Locking: none; the thread that runs the machine owns the bus.
  */
 #ifndef DEV_DEV_H
 #define DEV_DEV_H
@@ -20,9 +24,11 @@
 #include <stdint.h>
 
 #include "base/clock.h"
+#include "penumbra/chips.h"
 #include "penumbra/events.h"
-#include "penumbra/irqchip.h"
 #include "penumbra/types.h"
+
+/* ---- The bus ---- */
 
 struct dev_ops {
     const char *name;
@@ -32,23 +38,31 @@ struct dev_ops {
     void (*write)(void *dev, uint64_t offset, unsigned size, uint64_t value);
 };
 
+#define DEV_NOWHERE UINT64_MAX /* the base of a range that is not mapped */
+
 struct dev_bus;
 /* Return: NULL when out of memory. */
 struct dev_bus *dev_bus_create(void);
+/* Destroys the devices that are on it, too. */
 void dev_bus_destroy(struct dev_bus *bus);
-/* Return: 0; -EEXIST when the range overlaps another; -EINVAL; -ENOMEM. */
-int dev_bus_add_pio(struct dev_bus *bus, uint16_t port, uint32_t count,
+/* Return: a handle of the range, not negative; -EEXIST when it overlaps another; -EINVAL;
+ * -ENOMEM. */
+int dev_bus_add_pio(struct dev_bus *bus, uint64_t port, uint64_t count,
                     const struct dev_ops *ops, void *dev);
 int dev_bus_add_mmio(struct dev_bus *bus, pn_gpa gpa, uint64_t size,
                      const struct dev_ops *ops, void *dev);
+/* Move a range to another port or address, or to DEV_NOWHERE. Return: 0; -EEXIST or
+ * -EINVAL: it cannot be there, and is nowhere; -ENOENT: no such range. */
+int dev_bus_move(struct dev_bus *bus, int range, uint64_t base);
+struct device **dev_bus_devices(struct dev_bus *bus); /* the head of its list */
+/* Forget every range of a device. */
+void dev_bus_remove(struct dev_bus *bus, const void *dev);
 uint64_t dev_bus_pio_read(struct dev_bus *bus, uint16_t port, unsigned size);
 void dev_bus_pio_write(struct dev_bus *bus, uint16_t port, unsigned size, uint64_t value);
 uint64_t dev_bus_mmio_read(struct dev_bus *bus, pn_gpa gpa, unsigned size);
 void dev_bus_mmio_write(struct dev_bus *bus, pn_gpa gpa, unsigned size, uint64_t value);
-/* Move a device's MMIO range (the local APIC's base). */
-int dev_bus_move_mmio(struct dev_bus *bus, void *dev, pn_gpa gpa);
-/* Forget every range of a device (a create function that failed half-way). */
-void dev_bus_remove(struct dev_bus *bus, const void *dev);
+
+/* ---- What a machine gives its devices ---- */
 
 /* Where a device's interrupt goes. gsi 0..15 are the ISA lines (PIC and IO-APIC; ISA 0 is
  * IO-APIC pin 2), 16..23 IO-APIC only. Levels, not edges: 1 raises, 0 lowers. */
@@ -71,16 +85,96 @@ struct dev_host {
     void *opaque;
 };
 
-/* ---- The devices; each create returns NULL when out of memory, and adds itself to the
- * bus ---- */
+struct dev_env {
+    struct dev_bus *bus;
+    struct clock *clock;
+    struct irq_sink irq;
+    struct dev_host host;
+};
+
+/* ---- Classes ---- */
+
+/* A range of a device's. base DEV_NOWHERE: create, or the guest, moves it. */
+struct dev_range {
+    enum { DEV_PIO, DEV_MMIO } space;
+    uint64_t base, size;
+    const struct dev_ops *ops;
+};
+#define DEV_RANGES_MAX 6u
+
+/* What every device's struct begins with. */
+struct device {
+    const struct dev_class *class;
+    struct dev_env env;
+    struct device *next; /* on the bus; a later device comes first */
+    unsigned instance; /* of its class: the number of the vCPU, where there are several */
+    int range[DEV_RANGES_MAX];
+    struct clock_timer timer; /* calls class->expire */
+};
+
+struct dev_class {
+    const char *name;
+    uint32_t version;              /* of what the bytes of the state mean */
+    size_t size;                   /* of the device's struct */
+    size_t state_at, state_size;   /* where the state is in it */
+    const struct dev_range *range; /* as many as range_count, at most DEV_RANGES_MAX */
+    unsigned range_count;
+    /* The device is zeros, on the bus, and its configuration is to be taken over. Return:
+     * 0 or -errno, and destroy is not called then. NULL: nothing to do. */
+    int (*create)(void *dev, const void *config);
+    void (*destroy)(void *dev); /* what create made besides; NULL: nothing */
+    void (*reset)(void *dev);   /* the state at power-on. NULL: all zeros */
+    /* Could the device have come to this state, now? What is let through must be safe
+     * whatever the guest does next. Flags are bytes that must be 0 or 1. NULL: any. */
+    bool (*check)(const void *dev, const void *state);
+    /* A state has been put in, and every other device's, too: arm the timer, map ranges,
+     * find pointers. Moves no interrupt line. NULL: nothing follows from it. */
+    void (*settle)(void *dev);
+    void (*expire)(void *dev); /* the timer has run out; NULL: it has none */
+};
+#define DEV_STATE(type, member)                                                          \
+    .size = sizeof(type), .state_at = offsetof(type, member),                            \
+    .state_size = sizeof(((type *)NULL)->member)
+#define DEV_RANGES(table)                                                                \
+    .range = (table), .range_count = sizeof(table) / sizeof((table)[0])
+
+/* Make a device and put its ranges on the bus, which owns it from now on. Return: a
+ * struct that begins with a struct device; NULL when out of memory or when a range is
+ * taken. */
+void *dev_create(const struct dev_class *c, const struct dev_env *env, unsigned instance,
+                 const void *config);
+void dev_destroy(void *dev); /* before the bus does it; NULL: nothing */
+/* Copy the state of one device, class->state_size bytes aligned as malloc does.
+ * dev_load: Return: 0, or -EINVAL for a state that class->check refuses. */
+void dev_save(const void *dev, void *state);
+int dev_load(void *dev, const void *state);
+/* Arm or (CLOCK_NEVER) cancel a device's timer. */
+void dev_arm(struct device *d, uint64_t deadline);
+
+/* The states of all devices of a bus, at a moment when no timer is due. Those whose
+ * timers are armed come first, in the order in which these will fire. */
+struct dev_states {
+    unsigned count;
+    struct dev_record {
+        const struct dev_class *class;
+        unsigned instance;
+        unsigned turn; /* the place of its timer */
+        void *state;
+    } record[];
+};
+struct dev_states *dev_bus_save(const struct dev_bus *bus); /* NULL: out of memory */
+/* Load them into a bus with the same devices. Return: 0; -ENOENT: a device or its record
+ * is missing; -EINVAL: a state is refused. Then nothing has changed. */
+int dev_bus_load(struct dev_bus *bus, const struct dev_states *s);
+void dev_states_free(struct dev_states *s);
+
+/* ---- The devices; each create returns as dev_create does ---- */
 
 /* 16550A UART (serial.c). out: bytes to the host. Input comes by serial_input. */
 struct serial;
-struct serial *serial_create(struct dev_bus *bus, struct clock *clock,
-                             struct irq_sink irq, uint16_t port, unsigned gsi,
+struct serial *serial_create(const struct dev_env *env, uint16_t port, unsigned gsi,
                              void (*out)(void *opaque, const uint8_t *buf, size_t size),
                              void *opaque);
-void serial_destroy(struct serial *s);
 /* Return: how many bytes were taken (the FIFO may be full). */
 size_t serial_input(struct serial *s, const uint8_t *buf, size_t size);
 /* Does the guest wait for input: receive interrupts on, or polling? What comes earlier is
@@ -93,15 +187,12 @@ void serial_on_room(struct serial *s, void (*fn)(void *opaque), void *opaque);
  * what it returns is what the guest reads next. */
 struct mark;
 typedef uint32_t (*mark_fn)(void *opaque, uint32_t value);
-struct mark *mark_create(struct dev_bus *bus, mark_fn told, void *opaque);
-void mark_destroy(struct mark *m);
+struct mark *mark_create(const struct dev_env *env, mark_fn told, void *opaque);
 
 /* The interrupt controllers of a PC: 8259 pair, IO-APIC, local APICs (pic.c, ioapic.c,
  * lapic.c, intc.c). One object, since an interrupt's way runs through all three. */
 struct intc;
 struct intc_config {
-    struct dev_bus *bus;
-    struct clock *clock;
     struct pn_ring *ring;
     unsigned cpus;
     unsigned maxphyaddr; /* IA32_APIC_BASE bits at and above it are reserved; 0: 52 */
@@ -121,8 +212,8 @@ struct intc_config {
     bool (*eoi_offer)(void *opaque, unsigned cpu);
     bool (*eoi_withdraw)(void *opaque, unsigned cpu);
 };
-struct intc *intc_create(const struct intc_config *cfg);
-void intc_destroy(struct intc *i);
+/* Each vCPU's local APIC is a device of its own, which the intc makes and destroys. */
+struct intc *intc_create(const struct dev_env *env, const struct intc_config *cfg);
 struct irq_sink intc_sink(struct intc *i);
 /* One message to one vCPU's local APIC: low as the low half of an ICR, delivery mode and
  * vector. Return: whether it was taken. */
@@ -136,28 +227,27 @@ void intc_cr8_write(struct intc *i, unsigned cpu, uint64_t value);
 /* MMIO of the local APIC comes from the CPU that accesses it: set before each run. */
 void intc_set_current(struct intc *i, unsigned cpu);
 void intc_reset_cpu(struct intc *i, unsigned cpu);
-/* State for a machine that goes on elsewhere (intc_state.c). lines: levels of the gsis. A
- * local APIC's page comes with its IA32_APIC_BASE; any bytes are safe. */
+/* State for a machine that goes on under an engine with controllers of its own, and back
+ * (intc_state.c). lines: levels of the gsis. A local APIC's page comes with its
+ * IA32_APIC_BASE; any bytes are safe. chips->pit is not looked at. intc_set_chips:
+ * Return: 0, or -EINVAL. */
 #define INTC_LAPIC_PAGE 1024u
-void intc_get_state(const struct intc *i, struct pn_irqchip *s);
-void intc_set_state(struct intc *i, const struct pn_irqchip *s, uint32_t lines);
-void intc_unplug(struct intc *i); /* off the bus, before intc_destroy */
+void intc_get_chips(const struct intc *i, struct pn_chips *s);
+int intc_set_chips(struct intc *i, const struct pn_chips *s, uint32_t lines);
 void intc_get_lapic(struct intc *i, unsigned cpu, uint8_t page[INTC_LAPIC_PAGE]);
 void intc_set_lapic(struct intc *i, unsigned cpu, uint64_t base,
                     const uint8_t page[INTC_LAPIC_PAGE]);
 
-struct pit *pit_create(struct dev_bus *bus, struct clock *clock,
-                       struct irq_sink irq); /* 0x40-43, 0x61 */
-void pit_destroy(struct pit *p);
-/* Its part of the state. set returns the level of gsi 0, and does not tell the line. */
-void pit_get_state(struct pit *p, struct pn_irqchip *s);
-int pit_set_state(struct pit *p, const struct pn_irqchip *s);
+/* 8254 and port 0x61 (pit.c); its state is a struct pn_pit. */
+struct pit *pit_create(const struct dev_env *env);
+/* Go on from another's counters: `line` follows from them, and is not told to the sink.
+ * Return: that level, or -EINVAL. */
+int pit_adopt(struct pit *p, const struct pn_pit *s);
 
 /* CMOS and RTC (0x70, 0x71). epoch: seconds since 1970 at clock 0. ram sizes go into
  * CMOS. */
-struct rtc *rtc_create(struct dev_bus *bus, struct clock *clock, struct irq_sink irq,
-                       int64_t epoch, uint64_t ram_below_4g, uint64_t ram_above_4g);
-void rtc_destroy(struct rtc *r);
+struct rtc *rtc_create(const struct dev_env *env, int64_t epoch, uint64_t ram_below_4g,
+                       uint64_t ram_above_4g);
 
 /* ACPI PM block: PM1 event and control, PM timer (3.579545 MHz), S5 (acpi_pm.c). */
 #define ACPI_PM_BASE 0x600u
@@ -168,22 +258,17 @@ void rtc_destroy(struct rtc *r);
 #define ACPI_PM_CNT    4u
 #define ACPI_PM_TMR    8u
 #define ACPI_PM_S5_TYP 5u
-struct acpi_pm *acpi_pm_create(struct dev_bus *bus, struct clock *clock,
-                               struct irq_sink irq, const struct dev_host *host);
-void acpi_pm_destroy(struct acpi_pm *a);
+struct acpi_pm *acpi_pm_create(const struct dev_env *env);
 void acpi_pm_press_power(struct acpi_pm *a);
 
 /* Reset ports 0xcf9 and 0x92, 8042 (0x60, 0x64: self-test, reset command, A20), POST port
  * 0x80, debug-exit 0xf4, and absent PCI (0xcf8/0xcfc reads all ones) (misc.c, i8042.c).
  */
-struct misc *misc_create(struct dev_bus *bus, struct irq_sink irq,
-                         const struct dev_host *host);
-void misc_destroy(struct misc *m);
+struct misc *misc_create(const struct dev_env *env);
 
 /* QEMU's fw_cfg, port interface 0x510/0x511 and DMA 0x514 (fw_cfg.c). */
 struct fw_cfg;
-struct fw_cfg *fw_cfg_create(struct dev_bus *bus, const struct dev_host *host);
-void fw_cfg_destroy(struct fw_cfg *f);
+struct fw_cfg *fw_cfg_create(const struct dev_env *env);
 /* Items by selector; the blob is copied. Return: 0, -EEXIST, -ENOMEM. */
 int fw_cfg_add(struct fw_cfg *f, uint16_t key, const void *data, size_t size);
 /* A named file in the directory. Return: 0, -EINVAL, -ENOSPC, -ENOMEM. */
@@ -191,8 +276,6 @@ int fw_cfg_add_file(struct fw_cfg *f, const char *name, const void *data, size_t
 
 /* QEMU's pc-testdev (testdev.c): ports 0xe0-e3 echo, 0xe4 flush, 0xe8, 0x2000-2018 irq
  * lines, MMIO 0xff000000. */
-struct testdev *testdev_create(struct dev_bus *bus, struct irq_sink irq,
-                               const struct dev_host *host);
-void testdev_destroy(struct testdev *t);
+struct testdev *testdev_create(const struct dev_env *env);
 
 #endif

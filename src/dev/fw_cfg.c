@@ -29,6 +29,7 @@
 #define KEY_DIRECTORY 0x19u
 #define KEY_FILE0     0x20u
 #define KEY_MASK      0xbfffu /* without the old write channel */
+#define KEY_NONE      0xffffu /* no key under KEY_MASK */
 
 #define ID_PORTS 1u
 #define ID_DMA   2u
@@ -64,14 +65,20 @@ struct directory {
 };
 _Static_assert(sizeof(struct dir_entry) == 64, "layout of the file directory");
 
+struct fw_state {
+    uint64_t offset; /* into the item */
+    uint64_t dma;    /* the high half of a DMA address */
+    uint16_t key;    /* as it was selected; KEY_NONE: nothing yet */
+};
+
+/* The items are configuration, not state: they never change while a guest runs. */
 struct fw_cfg {
-    struct dev_host host;
+    struct device dev;
     struct item item[ITEMS_MAX];
     unsigned items, files;
     struct directory dir;
-    const struct item *current; /* NULL: a key that does not exist */
-    size_t offset;
-    uint64_t dma;
+    const struct item *current; /* of the key; NULL: there is none */
+    struct fw_state s;
 };
 
 static void put_be(uint8_t *p, unsigned size, uint64_t value) {
@@ -96,16 +103,17 @@ static const struct item *find(const struct fw_cfg *f, uint16_t key) {
 }
 
 static void select_key(struct fw_cfg *f, uint16_t key) {
-    f->current = find(f, key & KEY_MASK);
-    f->offset = 0;
+    f->s.key = key & KEY_MASK;
+    f->current = find(f, f->s.key);
+    f->s.offset = 0;
 }
 
-static size_t left(const struct fw_cfg *f) {
-    return f->current ? f->current->size - f->offset : 0;
+static uint64_t left(const struct fw_cfg *f) {
+    return f->current ? f->current->size - f->s.offset : 0;
 }
 
 static uint8_t read_data(struct fw_cfg *f) {
-    return left(f) ? f->current->data[f->offset++] : 0;
+    return left(f) ? f->current->data[f->s.offset++] : 0;
 }
 
 /* Return: whether all of it went into guest memory. */
@@ -113,19 +121,19 @@ static bool dma_read(struct fw_cfg *f, pn_gpa gpa, uint32_t length) {
     static const uint8_t zero[CHUNK];
     size_t n = left(f) < length ? left(f) : length;
 
-    if (!f->host.write_phys)
+    if (!f->dev.env.host.write_phys)
         return false;
-    if (n &&
-        f->host.write_phys(f->host.opaque, gpa, f->current->data + f->offset, n) != n)
+    if (n && f->dev.env.host.write_phys(f->dev.env.host.opaque, gpa,
+                                        f->current->data + f->s.offset, n) != n)
         return false;
-    f->offset += n;
+    f->s.offset += n;
     length -= (uint32_t)n;
     gpa += n;
     if (length > DMA_SLACK)
         return false;
     for (; length; length -= (uint32_t)n, gpa += n) {
         n = length < CHUNK ? length : CHUNK;
-        if (f->host.write_phys(f->host.opaque, gpa, zero, n) != n)
+        if (f->dev.env.host.write_phys(f->dev.env.host.opaque, gpa, zero, n) != n)
             return false;
     }
     return true;
@@ -133,14 +141,15 @@ static bool dma_read(struct fw_cfg *f, pn_gpa gpa, uint32_t length) {
 
 /* The low half of the address was written: run the command there. */
 static void run_dma(struct fw_cfg *f) {
-    pn_gpa at = f->dma;
+    pn_gpa at = f->s.dma;
     uint8_t raw[16];
     uint32_t control, length;
     bool ok = true;
 
-    f->dma = 0;
-    if (!f->host.read_phys || !f->host.write_phys ||
-        f->host.read_phys(f->host.opaque, at, raw, sizeof raw) != sizeof raw)
+    f->s.dma = 0;
+    if (!f->dev.env.host.read_phys || !f->dev.env.host.write_phys ||
+        f->dev.env.host.read_phys(f->dev.env.host.opaque, at, raw, sizeof raw) !=
+            sizeof raw)
         return;
     control = (uint32_t)get_be(raw, 4);
     length = (uint32_t)get_be(raw + 4, 4);
@@ -151,9 +160,9 @@ static void run_dma(struct fw_cfg *f) {
     else if (control & DMA_WRITE)
         ok = false; /* nothing here may be written */
     else if (control & DMA_SKIP)
-        f->offset += left(f) < length ? left(f) : length;
+        f->s.offset += left(f) < length ? left(f) : length;
     put_be(raw, 4, ok ? 0 : DMA_ERROR);
-    f->host.write_phys(f->host.opaque, at, raw, 4);
+    f->dev.env.host.write_phys(f->dev.env.host.opaque, at, raw, 4);
 }
 
 static uint64_t fw_read(void *dev, uint64_t offset, unsigned size) {
@@ -181,39 +190,15 @@ static void fw_write(void *dev, uint64_t offset, unsigned size, uint64_t value) 
     memcpy(raw, &value, sizeof raw);
     value = get_be(raw, 4);
     if (offset == OFF_DMA) {
-        f->dma = value << 32;
+        f->s.dma = value << 32;
         return;
     }
-    f->dma |= value;
+    f->s.dma |= value;
     run_dma(f);
 }
 
 static const struct dev_ops fw_ops = {
     .name = "fw_cfg", .min_size = 1, .max_size = 4, .read = fw_read, .write = fw_write};
-
-struct fw_cfg *fw_cfg_create(struct dev_bus *bus, const struct dev_host *host) {
-    struct fw_cfg *f = calloc(1, sizeof *f);
-    static const uint8_t id[4] = {ID_PORTS | ID_DMA};
-
-    if (!f)
-        return NULL;
-    f->host = *host;
-    if (fw_cfg_add(f, KEY_SIGNATURE, "QEMU", 4) || fw_cfg_add(f, KEY_ID, id, sizeof id) ||
-        fw_cfg_add(f, KEY_DIRECTORY, &f->dir, 4) ||
-        dev_bus_add_pio(bus, PORT_BASE, PORT_COUNT, &fw_ops, f)) {
-        fw_cfg_destroy(f);
-        return NULL;
-    }
-    return f;
-}
-
-void fw_cfg_destroy(struct fw_cfg *f) {
-    if (!f)
-        return;
-    for (unsigned n = 0; n < f->items; n++)
-        free(f->item[n].data);
-    free(f);
-}
 
 int fw_cfg_add(struct fw_cfg *f, uint16_t key, const void *data, size_t size) {
     uint8_t *copy;
@@ -278,4 +263,65 @@ int fw_cfg_add_file(struct fw_cfg *f, const char *name, const void *data, size_t
         free(f->item[--f->items].data);
     }
     return rc;
+}
+
+/* ---- As a device ---- */
+
+static const struct dev_range fw_ranges[] = {{DEV_PIO, PORT_BASE, PORT_COUNT, &fw_ops}};
+
+static void fw_destroy(void *dev) {
+    struct fw_cfg *f = dev;
+
+    for (unsigned n = 0; n < f->items; n++)
+        free(f->item[n].data);
+}
+
+static int fw_create(void *dev, const void *config) {
+    static const uint8_t id[4] = {ID_PORTS | ID_DMA};
+    struct fw_cfg *f = dev;
+
+    (void)config;
+    if (!fw_cfg_add(f, KEY_SIGNATURE, "QEMU", 4) &&
+        !fw_cfg_add(f, KEY_ID, id, sizeof id) &&
+        !fw_cfg_add(f, KEY_DIRECTORY, &f->dir, 4))
+        return 0;
+    fw_destroy(f);
+    return -ENOMEM;
+}
+
+static void fw_reset(void *dev) {
+    struct fw_cfg *f = dev;
+
+    f->s = (struct fw_state){.key = KEY_NONE};
+    f->current = NULL;
+}
+
+static bool fw_check(const void *dev, const void *state) {
+    const struct fw_state *s = state;
+    const struct item *item = find(dev, s->key);
+
+    return s->offset <= (item ? item->size : 0) && !(uint32_t)s->dma &&
+           (s->key == KEY_NONE || !(s->key & ~KEY_MASK));
+}
+
+static void fw_settle(void *dev) {
+    struct fw_cfg *f = dev;
+
+    f->current = find(f, f->s.key);
+}
+
+static const struct dev_class fw_class = {
+    .name = "fw_cfg",
+    .version = 1,
+    DEV_STATE(struct fw_cfg, s),
+    DEV_RANGES(fw_ranges),
+    .create = fw_create,
+    .destroy = fw_destroy,
+    .reset = fw_reset,
+    .check = fw_check,
+    .settle = fw_settle,
+};
+
+struct fw_cfg *fw_cfg_create(const struct dev_env *env) {
+    return dev_create(&fw_class, env, 0, NULL);
 }

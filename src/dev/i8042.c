@@ -11,7 +11,7 @@
  */
 #include "dev/i8042.h"
 
-#include <stdlib.h>
+#include <string.h>
 
 #define GSI_KEYBOARD 1u
 
@@ -34,92 +34,93 @@
 #define RAM_SIZE 32u
 
 struct i8042 {
-    struct irq_sink irq;
-    struct dev_host host;
-    uint8_t ram[RAM_SIZE]; /* byte 0 is the controller command byte */
-    uint8_t status, out, port;
-    uint8_t command; /* waits for its data byte at 0x60; 0: none */
-    int line;
+    struct device dev;
+    struct {
+        uint8_t ram[RAM_SIZE]; /* byte 0 is the controller command byte */
+        uint8_t status, out, port;
+        uint8_t command; /* waits for its data byte at 0x60; 0: none */
+        uint8_t line;
+    } s;
 };
 
 static void update(struct i8042 *k) {
     int line =
-        k->status & STATUS_OUT && k->ram[0] & CTR_IRQ1 && !(k->status & STATUS_AUX);
+        k->s.status & STATUS_OUT && k->s.ram[0] & CTR_IRQ1 && !(k->s.status & STATUS_AUX);
 
-    if (line == k->line)
+    if (line == k->s.line)
         return;
-    k->line = line;
-    k->irq.set(k->irq.opaque, GSI_KEYBOARD, line);
+    k->s.line = (uint8_t)line;
+    k->dev.env.irq.set(k->dev.env.irq.opaque, GSI_KEYBOARD, line);
 }
 
 static void reset(struct i8042 *k) {
-    if (k->host.request)
-        k->host.request(k->host.opaque, DEV_RESET, 0);
+    if (k->dev.env.host.request)
+        k->dev.env.host.request(k->dev.env.host.opaque, DEV_RESET, 0);
 }
 
 static void answer(struct i8042 *k, uint8_t value, uint8_t flags) {
-    k->out = value;
-    k->status &= (uint8_t) ~(STATUS_AUX | STATUS_TIMEOUT);
-    k->status |= STATUS_OUT | flags;
+    k->s.out = value;
+    k->s.status &= (uint8_t) ~(STATUS_AUX | STATUS_TIMEOUT);
+    k->s.status |= STATUS_OUT | flags;
 }
 
 static void write_output_port(struct i8042 *k, uint8_t value) {
-    k->port = value | OUT_RESET;
+    k->s.port = value | OUT_RESET;
     if (!(value & OUT_RESET))
         reset(k);
 }
 
 static void command(struct i8042 *k, uint8_t value) {
-    k->status |= STATUS_COMMAND;
-    k->command = 0;
+    k->s.status |= STATUS_COMMAND;
+    k->s.command = 0;
     switch (value) {
     case 0x20 ... 0x3f:
-        answer(k, k->ram[value & (RAM_SIZE - 1)], 0);
+        answer(k, k->s.ram[value & (RAM_SIZE - 1)], 0);
         break;
     case 0x60 ... 0x7f:
     case 0xd1: /* output port */
     case 0xd2: /* as if from the keyboard */
     case 0xd3: /* as if from the mouse */
     case 0xd4: /* to the mouse */
-        k->command = value;
+        k->s.command = value;
         break;
     case 0xa4: /* password: none */
         answer(k, 0xf1, 0);
         break;
     case 0xa7:
-        k->ram[0] |= CTR_AUXDIS;
+        k->s.ram[0] |= CTR_AUXDIS;
         break;
     case 0xa8:
-        k->ram[0] &= (uint8_t)~CTR_AUXDIS;
+        k->s.ram[0] &= (uint8_t)~CTR_AUXDIS;
         break;
     case 0xa9: /* test the mouse port: clock stuck low, nobody there */
         answer(k, 0x01, 0);
         break;
     case 0xaa:
-        k->ram[0] |= CTR_SYSTEM;
-        k->status |= STATUS_SYSTEM;
+        k->s.ram[0] |= CTR_SYSTEM;
+        k->s.status |= STATUS_SYSTEM;
         answer(k, 0x55, 0);
         break;
     case 0xab: /* test the keyboard port */
         answer(k, 0x00, 0);
         break;
     case 0xad:
-        k->ram[0] |= CTR_KBDDIS;
+        k->s.ram[0] |= CTR_KBDDIS;
         break;
     case 0xae:
-        k->ram[0] &= (uint8_t)~CTR_KBDDIS;
+        k->s.ram[0] &= (uint8_t)~CTR_KBDDIS;
         break;
     case 0xc0: /* input port: not locked */
         answer(k, 0x80, 0);
         break;
     case 0xd0:
-        answer(k, k->port, 0);
+        answer(k, k->s.port, 0);
         break;
     case 0xdd:
-        k->port &= (uint8_t)~OUT_A20;
+        k->s.port &= (uint8_t)~OUT_A20;
         break;
     case 0xdf:
-        k->port |= OUT_A20;
+        k->s.port |= OUT_A20;
         break;
     case 0xf0 ... 0xff: /* pulse output lines; bit 0 is the CPU's reset */
         if (!(value & OUT_RESET))
@@ -129,14 +130,15 @@ static void command(struct i8042 *k, uint8_t value) {
 }
 
 static void data(struct i8042 *k, uint8_t value) {
-    uint8_t cmd = k->command;
+    uint8_t cmd = k->s.command;
 
-    k->status &= (uint8_t)~STATUS_COMMAND;
-    k->command = 0;
+    k->s.status &= (uint8_t)~STATUS_COMMAND;
+    k->s.command = 0;
     switch (cmd) {
     case 0x60 ... 0x7f:
-        k->ram[cmd & (RAM_SIZE - 1)] = value;
-        k->status = (uint8_t)((k->status & ~STATUS_SYSTEM) | (k->ram[0] & CTR_SYSTEM));
+        k->s.ram[cmd & (RAM_SIZE - 1)] = value;
+        k->s.status =
+            (uint8_t)((k->s.status & ~STATUS_SYSTEM) | (k->s.ram[0] & CTR_SYSTEM));
         break;
     case 0xd1:
         write_output_port(k, value);
@@ -161,9 +163,9 @@ static uint64_t data_read(void *dev, uint64_t offset, unsigned size) {
 
     (void)offset;
     (void)size;
-    k->status &= (uint8_t) ~(STATUS_OUT | STATUS_AUX | STATUS_TIMEOUT);
+    k->s.status &= (uint8_t) ~(STATUS_OUT | STATUS_AUX | STATUS_TIMEOUT);
     update(k);
-    return k->out;
+    return k->s.out;
 }
 
 static void data_write(void *dev, uint64_t offset, unsigned size, uint64_t value) {
@@ -180,7 +182,7 @@ static uint64_t status_read(void *dev, uint64_t offset, unsigned size) {
 
     (void)offset;
     (void)size;
-    return k->status | STATUS_UNLOCK;
+    return k->s.status | STATUS_UNLOCK;
 }
 
 static void command_write(void *dev, uint64_t offset, unsigned size, uint64_t value) {
@@ -203,34 +205,43 @@ static const struct dev_ops command_ops = {.name = "i8042-command",
                                            .read = status_read,
                                            .write = command_write};
 
-struct i8042 *i8042_create(struct dev_bus *bus, struct irq_sink irq,
-                           const struct dev_host *host) {
-    struct i8042 *k = calloc(1, sizeof *k);
+static const struct dev_range ranges[] = {{DEV_PIO, 0x60, 1, &data_ops},
+                                          {DEV_PIO, 0x64, 1, &command_ops}};
 
-    if (!k)
-        return NULL;
-    k->irq = irq;
-    k->host = *host;
-    k->status = STATUS_SYSTEM;
-    k->ram[0] = CTR_SYSTEM | CTR_KBDDIS | CTR_AUXDIS;
-    k->port = 0xcc | OUT_RESET | OUT_A20;
-    if (dev_bus_add_pio(bus, 0x60, 1, &data_ops, k) ||
-        dev_bus_add_pio(bus, 0x64, 1, &command_ops, k)) {
-        dev_bus_remove(bus, k);
-        free(k);
-        return NULL;
-    }
-    return k;
+static void power_on(void *dev) {
+    struct i8042 *k = dev;
+
+    memset(&k->s, 0, sizeof k->s);
+    k->s.status = STATUS_SYSTEM;
+    k->s.ram[0] = CTR_SYSTEM | CTR_KBDDIS | CTR_AUXDIS;
+    k->s.port = 0xcc | OUT_RESET | OUT_A20;
 }
 
-void i8042_destroy(struct i8042 *k) {
-    free(k);
+/* Every byte is a register that the guest writes, but for the line. */
+static bool check(const void *dev, const void *state) {
+    const size_t line = offsetof(struct i8042, s.line) - offsetof(struct i8042, s);
+
+    (void)dev;
+    return ((const uint8_t *)state)[line] <= 1;
+}
+
+static const struct dev_class i8042_class = {
+    .name = "i8042",
+    .version = 1,
+    DEV_STATE(struct i8042, s),
+    DEV_RANGES(ranges),
+    .reset = power_on,
+    .check = check,
+};
+
+struct i8042 *i8042_create(const struct dev_env *env) {
+    return dev_create(&i8042_class, env, 0, NULL);
 }
 
 bool i8042_a20(const struct i8042 *k) {
-    return k->port & OUT_A20;
+    return k->s.port & OUT_A20;
 }
 
 void i8042_set_a20(struct i8042 *k, bool on) {
-    k->port = (uint8_t)((k->port & ~OUT_A20) | (on ? OUT_A20 : 0));
+    k->s.port = (uint8_t)((k->s.port & ~OUT_A20) | (on ? OUT_A20 : 0));
 }

@@ -6,10 +6,7 @@
 #include "dev/dev.h"
 
 struct i8042;
-/* Adds ports 0x60 and 0x64. Return: NULL when out of memory. */
-struct i8042 *i8042_create(struct dev_bus *bus, struct irq_sink irq,
-                           const struct dev_host *host);
-void i8042_destroy(struct i8042 *k);
+struct i8042 *i8042_create(const struct dev_env *env); /* ports 0x60 and 0x64 */
 /* The A20 gate is always open; port 0x92 and the 8042 only remember what was asked. */
 bool i8042_a20(const struct i8042 *k);
 void i8042_set_a20(struct i8042 *k, bool on);

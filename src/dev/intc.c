@@ -10,21 +10,20 @@
  * 3. ExtINT goes before the local APIC's own vectors.
  * 4. The local APIC page is on the bus where the current vCPU's IA32_APIC_BASE puts it.
  */
-#include <stdlib.h>
+#include <errno.h>
 
+#include "base/ticks.h"
 #include "dev/intc_internal.h"
-#include "dev/ticks.h"
 
 #define PAGE        0x1000u
 #define ISA_GSIS    16u
 #define CASCADE_GSI 2u
-#define CPUS_MAX    4096u
 #define ICR_LEVEL   0x8000u
 
 /* ---- Ports ---- */
 
 static uint64_t pic_port_read(struct intc *i, unsigned chip, unsigned a) {
-    uint8_t value = pic_read(&i->pic, chip, a);
+    uint8_t value = pic_read(i->s.pic, chip, a);
 
     intc_pic_changed(i); /* a poll acknowledges */
     return value;
@@ -44,7 +43,7 @@ static void master_write(void *dev, uint64_t offset, unsigned size, uint64_t val
     struct intc *i = dev;
 
     (void)size;
-    pic_write(&i->pic, 0, (unsigned)offset, (uint8_t)value);
+    pic_write(i->s.pic, 0, (unsigned)offset, (uint8_t)value);
     intc_pic_changed(i);
 }
 
@@ -52,7 +51,7 @@ static void slave_write(void *dev, uint64_t offset, unsigned size, uint64_t valu
     struct intc *i = dev;
 
     (void)size;
-    pic_write(&i->pic, 1, (unsigned)offset, (uint8_t)value);
+    pic_write(i->s.pic, 1, (unsigned)offset, (uint8_t)value);
     intc_pic_changed(i);
 }
 
@@ -60,14 +59,14 @@ static uint64_t elcr_read(void *dev, uint64_t offset, unsigned size) {
     struct intc *i = dev;
 
     (void)size;
-    return pic_elcr_read(&i->pic, (unsigned)offset);
+    return pic_elcr_read(i->s.pic, (unsigned)offset);
 }
 
 static void elcr_write(void *dev, uint64_t offset, unsigned size, uint64_t value) {
     struct intc *i = dev;
 
     (void)size;
-    pic_elcr_write(&i->pic, (unsigned)offset, (uint8_t)value);
+    pic_elcr_write(i->s.pic, (unsigned)offset, (uint8_t)value);
     intc_pic_changed(i);
 }
 
@@ -83,6 +82,11 @@ static const struct dev_ops slave_ops = {.name = "pic2",
                                          .write = slave_write};
 static const struct dev_ops elcr_ops = {
     .name = "elcr", .min_size = 1, .max_size = 1, .read = elcr_read, .write = elcr_write};
+static const struct dev_ops ioapic_ops = {.name = "ioapic",
+                                          .min_size = 1,
+                                          .max_size = 4,
+                                          .read = ioapic_read,
+                                          .write = ioapic_write};
 static const struct dev_ops lapic_ops = {.name = "lapic",
                                          .min_size = 4,
                                          .max_size = 4,
@@ -97,13 +101,13 @@ void intc_notify(struct intc *i, unsigned cpu) {
 }
 
 void intc_pic_changed(struct intc *i) {
-    bool out = pic_output(&i->pic);
+    bool out = pic_output(i->s.pic);
 
     if (out == i->pic_out)
         return;
     i->pic_out = out;
     for (unsigned cpu = 0; cpu < i->cfg.cpus; cpu++) {
-        struct lapic *l = &i->lapic[cpu];
+        struct lapic *l = i->lapic[cpu];
 
         lapic_lint0(l, out);
         if (!out && lapic_takes_extint(l))
@@ -111,20 +115,10 @@ void intc_pic_changed(struct intc *i) {
     }
 }
 
-void intc_remap(struct intc *i) {
-    uint64_t base = i->lapic[i->current].base & PN_PAGE_MASK;
-
-    if (base == i->mapped)
-        return;
-    i->mapped = base;
-    /* On top of the IO-APIC it answers nowhere: the guest's own doing. */
-    (void)dev_bus_move_mmio(i->cfg.bus, i, base);
-}
-
 uint64_t intc_tsc(struct intc *i, unsigned cpu) {
     if (i->cfg.tsc)
         return i->cfg.tsc(i->cfg.opaque, cpu);
-    return ticks_at(clock_now(i->cfg.clock), i->cfg.apic_hz);
+    return ticks_at(clock_now(i->dev.env.clock), i->cfg.apic_hz);
 }
 
 static bool deliver_lowest(struct intc *i, uint32_t dest, bool logical, bool x2,
@@ -132,11 +126,12 @@ static bool deliver_lowest(struct intc *i, uint32_t dest, bool logical, bool x2,
     struct lapic *best = NULL;
 
     for (unsigned cpu = 0; cpu < i->cfg.cpus; cpu++) {
-        struct lapic *l = &i->lapic[cpu];
+        struct lapic *l = i->lapic[cpu];
 
         lapic_settle(l);
         /* 0x100: a software-disabled APIC takes no part in the arbitration. */
-        if (lapic_enabled(l) && l->svr & 0x100u && lapic_matches(l, dest, logical, x2) &&
+        if (lapic_enabled(l) && l->s.svr & 0x100u &&
+            lapic_matches(l, dest, logical, x2) &&
             (!best || lapic_ppr(l) < lapic_ppr(best)))
             best = l;
     }
@@ -150,8 +145,8 @@ bool intc_deliver(struct intc *i, uint32_t dest, bool logical, bool x2,
     if (mode == APIC_LOWEST)
         return deliver_lowest(i, dest, logical, x2, vector, level);
     for (unsigned cpu = 0; cpu < i->cfg.cpus; cpu++) {
-        if (lapic_matches(&i->lapic[cpu], dest, logical, x2))
-            taken |= lapic_accept(&i->lapic[cpu], mode, vector, level);
+        if (lapic_matches(i->lapic[cpu], dest, logical, x2))
+            taken |= lapic_accept(i->lapic[cpu], mode, vector, level);
     }
     return taken;
 }
@@ -160,21 +155,21 @@ bool intc_send(struct intc *i, unsigned cpu, uint32_t low) {
     enum apic_mode mode = (enum apic_mode)(low >> 8 & 7);
 
     return cpu < i->cfg.cpus &&
-           lapic_accept(&i->lapic[cpu], mode, (uint8_t)low, low & ICR_LEVEL);
+           lapic_accept(i->lapic[cpu], mode, (uint8_t)low, low & ICR_LEVEL);
 }
 
 static void set_gsi(void *opaque, unsigned gsi, int level) {
     struct intc *i = opaque;
 
-    if (gsi >= GSIS || gsi == CASCADE_GSI || (i->lines >> gsi & 1) == (level != 0))
+    if (gsi >= GSIS || gsi == CASCADE_GSI || (i->s.lines >> gsi & 1) == (level != 0))
         return;
-    i->lines ^= 1u << gsi;
+    i->s.lines ^= 1u << gsi;
     pn_emit(i->cfg.ring, set_irq, gsi, level != 0);
     if (gsi < ISA_GSIS) {
-        pic_set(&i->pic, gsi, level);
+        pic_set(i->s.pic, gsi, level);
         intc_pic_changed(i);
     }
-    ioapic_set(&i->ioapic, gsi == 0 ? 2 : gsi, level);
+    ioapic_set(i, gsi == 0 ? 2 : gsi, level);
 }
 
 struct irq_sink intc_sink(struct intc *i) {
@@ -186,9 +181,9 @@ struct irq_sink intc_sink(struct intc *i) {
 int intc_peek(struct intc *i, unsigned cpu) {
     if (cpu >= i->cfg.cpus)
         return -1;
-    if (i->pic_out && lapic_takes_extint(&i->lapic[cpu]))
-        return pic_vector(&i->pic);
-    return lapic_peek(&i->lapic[cpu]);
+    if (i->pic_out && lapic_takes_extint(i->lapic[cpu]))
+        return pic_vector(i->s.pic);
+    return lapic_peek(i->lapic[cpu]);
 }
 
 int intc_ack(struct intc *i, unsigned cpu) {
@@ -196,11 +191,11 @@ int intc_ack(struct intc *i, unsigned cpu) {
 
     if (cpu >= i->cfg.cpus)
         return -1;
-    if (i->pic_out && lapic_takes_extint(&i->lapic[cpu])) {
-        vector = pic_ack(&i->pic);
+    if (i->pic_out && lapic_takes_extint(i->lapic[cpu])) {
+        vector = pic_ack(i->s.pic);
         intc_pic_changed(i);
     } else {
-        vector = lapic_ack(&i->lapic[cpu]);
+        vector = lapic_ack(i->lapic[cpu]);
     }
     intc_notify(i, cpu);
     return vector;
@@ -208,84 +203,119 @@ int intc_ack(struct intc *i, unsigned cpu) {
 
 int intc_msr_read(struct intc *i, unsigned cpu, uint32_t index, uint64_t *value) {
     *value = 0;
-    return cpu < i->cfg.cpus ? lapic_msr_read(&i->lapic[cpu], index, value) : -1;
+    return cpu < i->cfg.cpus ? lapic_msr_read(i->lapic[cpu], index, value) : -1;
 }
 
 int intc_msr_write(struct intc *i, unsigned cpu, uint32_t index, uint64_t value) {
-    return cpu < i->cfg.cpus ? lapic_msr_write(&i->lapic[cpu], index, value) : -1;
+    return cpu < i->cfg.cpus ? lapic_msr_write(i->lapic[cpu], index, value) : -1;
 }
 
 uint64_t intc_cr8_read(struct intc *i, unsigned cpu) {
-    return cpu < i->cfg.cpus ? i->lapic[cpu].tpr >> 4 : 0;
+    return cpu < i->cfg.cpus ? i->lapic[cpu]->s.tpr >> 4 : 0;
 }
 
 void intc_cr8_write(struct intc *i, unsigned cpu, uint64_t value) {
     if (cpu >= i->cfg.cpus)
         return;
-    i->lapic[cpu].tpr = (uint32_t)(value & 0xf) << 4;
+    i->lapic[cpu]->s.tpr = (uint32_t)(value & 0xf) << 4;
     intc_notify(i, cpu);
 }
 
 void intc_set_current(struct intc *i, unsigned cpu) {
-    if (cpu >= i->cfg.cpus || cpu == i->current)
+    if (cpu >= i->cfg.cpus || cpu == i->s.current)
         return;
-    i->current = cpu;
+    i->s.current = cpu;
     intc_remap(i);
 }
 
 void intc_reset_cpu(struct intc *i, unsigned cpu) {
     if (cpu >= i->cfg.cpus)
         return;
-    lapic_reset(&i->lapic[cpu], true);
+    lapic_reset(i->lapic[cpu], true);
     intc_notify(i, cpu);
 }
 
 /* ---- Life ---- */
 
-static int map(struct intc *i, struct dev_bus *bus) {
-    int rc = dev_bus_add_pio(bus, 0x20, 2, &master_ops, i);
+enum { LAPIC_PAGE = 4 }; /* the range that moves */
+static const struct dev_range intc_ranges[] = {
+    {DEV_PIO, 0x20, 2, &master_ops},
+    {DEV_PIO, 0xa0, 2, &slave_ops},
+    {DEV_PIO, 0x4d0, 2, &elcr_ops},
+    {DEV_MMIO, IOAPIC_BASE, PAGE, &ioapic_ops},
+    [LAPIC_PAGE] = {DEV_MMIO, APIC_BASE_RESET, PAGE, &lapic_ops},
+};
 
-    if (!rc)
-        rc = dev_bus_add_pio(bus, 0xa0, 2, &slave_ops, i);
-    if (!rc)
-        rc = dev_bus_add_pio(bus, 0x4d0, 2, &elcr_ops, i);
-    if (!rc)
-        rc = dev_bus_add_mmio(bus, IOAPIC_BASE, PAGE, &ioapic_ops, &i->ioapic);
-    if (!rc)
-        rc = dev_bus_add_mmio(bus, APIC_BASE_RESET, PAGE, &lapic_ops, i);
-    return rc;
-}
+void intc_remap(struct intc *i) {
+    uint64_t base = i->lapic[i->s.current]->s.base & PN_PAGE_MASK;
 
-struct intc *intc_create(const struct intc_config *cfg) {
-    struct intc *i;
-
-    if (!cfg->cpus || cfg->cpus > CPUS_MAX || !cfg->apic_hz || cfg->apic_hz > APIC_HZ_MAX)
-        return NULL;
-    i = calloc(1, sizeof *i + cfg->cpus * sizeof i->lapic[0]);
-    if (!i)
-        return NULL;
-    i->cfg = *cfg;
-    i->mapped = APIC_BASE_RESET;
-    i->ioapic.intc = i;
-    pic_reset(&i->pic);
-    ioapic_reset(&i->ioapic);
-    for (unsigned cpu = 0; cpu < cfg->cpus; cpu++) {
-        lapic_init(&i->lapic[cpu], i, cpu);
-        lapic_reset(&i->lapic[cpu], true);
-    }
-    if (map(i, cfg->bus)) {
-        dev_bus_remove(cfg->bus, i);
-        dev_bus_remove(cfg->bus, &i->ioapic);
-        free(i);
-        return NULL;
-    }
-    return i;
-}
-
-void intc_destroy(struct intc *i) {
-    if (!i)
+    if (base == i->mapped)
         return;
+    i->mapped = base;
+    /* On top of the IO-APIC it answers nowhere: the guest's own doing. */
+    (void)dev_bus_move(i->dev.env.bus, i->dev.range[LAPIC_PAGE], base);
+}
+
+static void intc_destroy(void *dev) {
+    struct intc *i = dev;
+
     for (unsigned cpu = 0; cpu < i->cfg.cpus; cpu++)
-        clock_cancel(i->cfg.clock, &i->lapic[cpu].timer);
-    free(i);
+        dev_destroy(i->lapic[cpu]);
+}
+
+static int create(void *dev, const void *config) {
+    struct intc *i = dev;
+
+    i->cfg = *(const struct intc_config *)config;
+    i->mapped = APIC_BASE_RESET;
+    for (unsigned cpu = 0; cpu < i->cfg.cpus; cpu++) {
+        if (!dev_create(&lapic_class, &i->dev.env, cpu, i)) {
+            intc_destroy(i);
+            return -ENOMEM;
+        }
+    }
+    return 0;
+}
+
+static void reset(void *dev) {
+    struct intc *i = dev;
+
+    pic_reset(i->s.pic);
+    ioapic_reset(i);
+    i->pic_out = false;
+}
+
+static bool check(const void *dev, const void *state) {
+    const struct intc *i = dev;
+    const struct intc_state *s = state;
+
+    return s->current < i->cfg.cpus && !(s->lines >> GSIS) && pic_check(s->pic) &&
+           ioapic_check(&s->ioapic);
+}
+
+static void settle(void *dev) {
+    struct intc *i = dev;
+
+    pic_cascade(i->s.pic);
+    i->pic_out = pic_output(i->s.pic);
+    intc_remap(i);
+}
+
+static const struct dev_class intc_class = {
+    .name = "intc",
+    .version = 1,
+    DEV_STATE(struct intc, s),
+    DEV_RANGES(intc_ranges),
+    .create = create,
+    .destroy = intc_destroy,
+    .reset = reset,
+    .check = check,
+    .settle = settle,
+};
+
+struct intc *intc_create(const struct dev_env *env, const struct intc_config *cfg) {
+    if (!cfg->cpus || cfg->cpus > INTC_CPUS_MAX || !cfg->apic_hz ||
+        cfg->apic_hz > APIC_HZ_MAX)
+        return NULL;
+    return dev_create(&intc_class, env, 0, cfg);
 }

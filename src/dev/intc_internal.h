@@ -27,49 +27,33 @@ enum apic_mode {
 
 /* ---- pic.c ---- */
 
-struct pic_chip {
-    uint8_t line; /* levels of the inputs */
-    uint8_t irr, isr, imr;
-    uint8_t base;  /* vector of input 0 */
-    uint8_t first; /* input of highest priority; rotation moves it */
-    uint8_t elcr;  /* 1: level triggered */
-    uint8_t init;  /* which ICW comes next: 0 none, 2, 3, 4 */
-    bool want_icw4, single;
-    bool read_isr, poll, special_mask, auto_eoi, rotate_auto, nested;
-};
-
-struct pic {
-    struct pic_chip chip[2]; /* master, slave on the master's input 2 */
-};
-
-void pic_reset(struct pic *p);
+/* p: the two chips of struct pn_chips. */
+void pic_reset(struct pn_pic *p);
 /* irq 0..15, 2 ignored. */
-void pic_set(struct pic *p, unsigned irq, int level);
+void pic_set(struct pn_pic *p, unsigned irq, int level);
 /* INTR: does the pair ask for the CPU? */
-bool pic_output(const struct pic *p);
+bool pic_output(const struct pn_pic *p);
 /* Return: the vector that an acknowledge would give now. */
-uint8_t pic_vector(const struct pic *p);
-uint8_t pic_ack(struct pic *p);
+uint8_t pic_vector(const struct pn_pic *p);
+uint8_t pic_ack(struct pn_pic *p);
 /* chip 0 or 1, a: address bit 0. */
-uint8_t pic_read(struct pic *p, unsigned chip, unsigned a);
-void pic_write(struct pic *p, unsigned chip, unsigned a, uint8_t value);
-uint8_t pic_elcr_read(const struct pic *p, unsigned chip);
-void pic_elcr_write(struct pic *p, unsigned chip, uint8_t value);
+uint8_t pic_read(struct pn_pic *p, unsigned chip, unsigned a);
+void pic_write(struct pn_pic *p, unsigned chip, unsigned a, uint8_t value);
+uint8_t pic_elcr_read(const struct pn_pic *p, unsigned chip);
+void pic_elcr_write(struct pn_pic *p, unsigned chip, uint8_t value);
+/* The slave's output is the master's input: after a state was put in. */
+void pic_cascade(struct pn_pic *p);
+bool pic_check(const struct pn_pic *p); /* as dev_class.check */
 
 /* ---- ioapic.c ---- */
 
-struct ioapic {
-    struct intc *intc;
-    uint64_t entry[IOAPIC_PINS];
-    uint32_t line; /* levels of the pins */
-    uint8_t select, id;
-};
-
-void ioapic_reset(struct ioapic *a);
-void ioapic_set(struct ioapic *a, unsigned pin, int level);
+void ioapic_reset(struct intc *i);
+void ioapic_set(struct intc *i, unsigned pin, int level);
 /* A local APIC's EOI of a level-triggered vector. */
-void ioapic_eoi(struct ioapic *a, uint8_t vector);
-extern const struct dev_ops ioapic_ops; /* dev: struct ioapic */
+void ioapic_eoi(struct intc *i, uint8_t vector);
+uint64_t ioapic_read(void *dev, uint64_t offset, unsigned size);
+void ioapic_write(void *dev, uint64_t offset, unsigned size, uint64_t value);
+bool ioapic_check(const struct pn_ioapic *s);
 
 /* ---- lapic.c ---- */
 
@@ -78,30 +62,36 @@ enum { LVT_TIMER, LVT_THERMAL, LVT_PERF, LVT_LINT0, LVT_LINT1, LVT_ERROR, LVT_CO
 /* Version 0x14, LVT_COUNT entries, EOI-broadcast suppression. */
 #define LAPIC_VERSION (0x14u | (LVT_COUNT - 1) << 16 | 1u << 24)
 
+#define ICR_MASK   0xccfffu /* without delivery status */
 #define LVT_MASKED 0x10000u
 #define LVT_LEVEL  0x8000u
 
-struct lapic {
-    struct intc *intc;
-    unsigned cpu; /* also its APIC id */
-    uint64_t base;
+struct lapic_state {
+    uint64_t base;                   /* IA32_APIC_BASE */
     uint64_t irr[4], isr[4], tmr[4]; /* bit v % 64 of word v / 64 */
     uint64_t icr;
     uint32_t tpr, svr, ldr, dfr, esr, esr_next;
     uint32_t lvt[LVT_COUNT];
     /* Timer. Count at time t: base_count, less the ticks since base_ns, reloaded from
      * initial when periodic. */
-    struct clock_timer timer;
     uint32_t initial, divide, base_count;
     uint64_t base_ns;
-    uint64_t deadline; /* IA32_TSC_DEADLINE; 0: not armed */
+    uint64_t deadline;    /* IA32_TSC_DEADLINE; 0: not armed */
+    uint64_t deadline_ns; /* when it was said to come, by the TSC as it was then */
     /* The guest may end the interrupt in service without telling: then it is the only
      * one, edge-triggered, and IRR is empty. Whoever looks at ISR or fills IRR calls
      * lapic_settle first. */
-    bool eoi_offered;
+    uint8_t eoi_offered;
 };
 
-void lapic_init(struct lapic *l, struct intc *intc, unsigned cpu);
+struct lapic {
+    struct device dev;
+    struct intc *intc;
+    unsigned cpu; /* also its APIC id */
+    struct lapic_state s;
+};
+extern const struct dev_class lapic_class; /* config: the intc */
+
 /* power: RESET, which also restores the base; else INIT. */
 void lapic_reset(struct lapic *l, bool power);
 /* Return: the vector that may interrupt now, or -1. */
@@ -117,6 +107,8 @@ void lapic_lint0(struct lapic *l, bool level);
 bool lapic_takes_extint(const struct lapic *l);
 /* Is this APIC named by a destination? x2: dest has 32 bits. */
 bool lapic_matches(const struct lapic *l, uint32_t dest, bool logical, bool x2);
+/* Which bits of an LVT entry are kept. */
+extern const uint32_t lapic_lvt_mask[LVT_COUNT];
 /* Processor priority, for lowest-priority arbitration. */
 uint8_t lapic_ppr(const struct lapic *l);
 int lapic_msr_read(struct lapic *l, uint32_t index, uint64_t *value);
@@ -127,17 +119,16 @@ uint64_t lapic_mmio_read(void *opaque, uint64_t offset, unsigned size);
 void lapic_mmio_write(void *opaque, uint64_t offset, unsigned size, uint64_t value);
 
 static inline bool lapic_enabled(const struct lapic *l) {
-    return l->base & APIC_BASE_EN;
+    return l->s.base & APIC_BASE_EN;
 }
 static inline bool lapic_x2(const struct lapic *l) {
-    return l->base & APIC_BASE_X2;
+    return l->s.base & APIC_BASE_X2;
 }
 
 /* ---- lapic_timer.c ---- */
 
 #define APIC_HZ_MAX 8000000000u
 
-void lapic_timer_init(struct lapic *l);
 void lapic_timer_reset(struct lapic *l);
 /* Current count register. */
 uint32_t lapic_timer_count(const struct lapic *l);
@@ -146,21 +137,32 @@ void lapic_timer_set_divide(struct lapic *l, uint32_t value);
 void lapic_timer_set_lvt(struct lapic *l, uint32_t value);
 uint64_t lapic_timer_deadline(const struct lapic *l);
 void lapic_timer_set_deadline(struct lapic *l, uint64_t tsc);
+void lapic_timer_fire(void *lapic);
+/* Could its registers be so, now? And: arm for them. */
+bool lapic_timer_check(const struct lapic *l, const struct lapic_state *s);
+void lapic_timer_settle(void *lapic);
 /* Go on from these registers; a TSC deadline is set afterwards. */
 void lapic_timer_restore(struct lapic *l, uint32_t lvt, uint32_t initial, uint32_t divide,
                          uint32_t count);
 
 /* ---- intc.c ---- */
 
+#define INTC_CPUS_MAX 256u
+
+struct intc_state {
+    struct pn_pic pic[2];
+    struct pn_ioapic ioapic;
+    uint32_t lines;   /* levels of the gsis */
+    uint32_t current; /* vCPU whose local APIC answers MMIO */
+};
+
 struct intc {
+    struct device dev;
     struct intc_config cfg;
-    struct pic pic;
-    bool pic_out;
-    struct ioapic ioapic;
-    uint32_t lines;       /* levels of the gsis */
-    unsigned current;     /* vCPU whose local APIC answers MMIO */
-    uint64_t mapped;      /* where the local APIC's page is on the bus */
-    struct lapic lapic[]; /* cfg.cpus */
+    struct intc_state s;
+    bool pic_out;                       /* pic_output, as the local APICs know it */
+    uint64_t mapped;                    /* where the local APIC's page is on the bus */
+    struct lapic *lapic[INTC_CPUS_MAX]; /* cfg.cpus of them */
 };
 
 /* An interrupt message of an IPI or the IO-APIC. Return: whether anyone took it. */

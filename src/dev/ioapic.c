@@ -26,115 +26,123 @@
 
 #define IOAPIC_VERSION 0x20u
 
-void ioapic_reset(struct ioapic *a) {
-    a->select = a->id = 0;
-    for (unsigned pin = 0; pin < IOAPIC_PINS; pin++)
-        a->entry[pin] = ENTRY_MASKED;
+void ioapic_reset(struct intc *i) {
+    i->s.ioapic.select = i->s.ioapic.id = 0;
+    for (unsigned pin = 0; pin < PN_IOAPIC_PINS; pin++)
+        i->s.ioapic.entry[pin] = ENTRY_MASKED;
 }
 
-static void send(struct ioapic *a, unsigned pin) {
-    uint64_t e = a->entry[pin];
-    bool taken = intc_deliver(a->intc, (uint32_t)(e >> 56), e & ENTRY_LOGICAL, false,
+static void send(struct intc *i, unsigned pin) {
+    uint64_t e = i->s.ioapic.entry[pin];
+    bool taken = intc_deliver(i, (uint32_t)(e >> 56), e & ENTRY_LOGICAL, false,
                               (enum apic_mode)(e >> 8 & 7), (uint8_t)e, e & ENTRY_LEVEL);
 
     if (taken && e & ENTRY_LEVEL)
-        a->entry[pin] |= ENTRY_RIRR;
+        i->s.ioapic.entry[pin] |= ENTRY_RIRR;
 }
 
 /* A level pin sends when it is asserted, open, and not waiting for an EOI. */
-static void service_level(struct ioapic *a, unsigned pin) {
-    uint64_t e = a->entry[pin];
+static void service_level(struct intc *i, unsigned pin) {
+    uint64_t e = i->s.ioapic.entry[pin];
 
-    if (e & ENTRY_LEVEL && !(e & (ENTRY_MASKED | ENTRY_RIRR)) && a->line >> pin & 1)
-        send(a, pin);
+    if (e & ENTRY_LEVEL && !(e & (ENTRY_MASKED | ENTRY_RIRR)) &&
+        i->s.ioapic.line >> pin & 1)
+        send(i, pin);
 }
 
-void ioapic_set(struct ioapic *a, unsigned pin, int level) {
-    if (pin >= IOAPIC_PINS)
+void ioapic_set(struct intc *i, unsigned pin, int level) {
+    if (pin >= PN_IOAPIC_PINS)
         return;
     uint32_t bit = 1u << pin;
-    bool rises = level && !(a->line & bit);
+    bool rises = level && !(i->s.ioapic.line & bit);
 
-    a->line = level ? a->line | bit : a->line & ~bit;
-    if (a->entry[pin] & ENTRY_LEVEL)
-        service_level(a, pin);
-    else if (rises && !(a->entry[pin] & ENTRY_MASKED))
-        send(a, pin);
+    i->s.ioapic.line = level ? i->s.ioapic.line | bit : i->s.ioapic.line & ~bit;
+    if (i->s.ioapic.entry[pin] & ENTRY_LEVEL)
+        service_level(i, pin);
+    else if (rises && !(i->s.ioapic.entry[pin] & ENTRY_MASKED))
+        send(i, pin);
 }
 
-void ioapic_eoi(struct ioapic *a, uint8_t vector) {
-    for (unsigned pin = 0; pin < IOAPIC_PINS; pin++) {
-        uint64_t e = a->entry[pin];
+void ioapic_eoi(struct intc *i, uint8_t vector) {
+    for (unsigned pin = 0; pin < PN_IOAPIC_PINS; pin++) {
+        uint64_t e = i->s.ioapic.entry[pin];
 
         if ((uint8_t)e != vector || !(e & ENTRY_RIRR))
             continue;
-        a->entry[pin] = e & ~(uint64_t)ENTRY_RIRR;
-        service_level(a, pin);
+        i->s.ioapic.entry[pin] = e & ~(uint64_t)ENTRY_RIRR;
+        service_level(i, pin);
     }
 }
 
-static void write_entry(struct ioapic *a, unsigned index, uint32_t value) {
+static void write_entry(struct intc *i, unsigned index, uint32_t value) {
     unsigned pin = index >> 1, shift = (index & 1) * 32;
-    uint64_t old = a->entry[pin];
+    uint64_t old = i->s.ioapic.entry[pin];
     uint64_t e = (old & ~((uint64_t)0xffffffffu << shift)) | (uint64_t)value << shift;
 
     e = (e & ENTRY_VALID & ~ENTRY_RO) | (old & ENTRY_RO);
     if (!(e & ENTRY_LEVEL))
         e &= ~(uint64_t)ENTRY_RIRR;
-    a->entry[pin] = e;
-    service_level(a, pin);
+    i->s.ioapic.entry[pin] = e;
+    service_level(i, pin);
 }
 
-static uint32_t read_window(const struct ioapic *a) {
-    unsigned index = a->select - 0x10u;
+static uint32_t read_window(const struct intc *i) {
+    unsigned index = i->s.ioapic.select - 0x10u;
 
-    switch (a->select) {
+    switch (i->s.ioapic.select) {
     case 0:
     case 2: /* arbitration id */
-        return (uint32_t)a->id << 24;
+        return (uint32_t)i->s.ioapic.id << 24;
     case 1:
-        return IOAPIC_VERSION | (IOAPIC_PINS - 1) << 16;
+        return IOAPIC_VERSION | (PN_IOAPIC_PINS - 1) << 16;
     }
-    if (index / 2 >= IOAPIC_PINS)
+    if (index / 2 >= PN_IOAPIC_PINS)
         return 0xffffffffu;
-    return (uint32_t)(a->entry[index >> 1] >> (index & 1) * 32);
+    return (uint32_t)(i->s.ioapic.entry[index >> 1] >> (index & 1) * 32);
 }
 
-static uint64_t ioapic_read(void *dev, uint64_t offset, unsigned size) {
-    const struct ioapic *a = dev;
+uint64_t ioapic_read(void *dev, uint64_t offset, unsigned size) {
+    const struct intc *i = dev;
 
     (void)size;
     switch (offset) {
     case 0x00:
-        return a->select;
+        return i->s.ioapic.select;
     case 0x10:
-        return read_window(a);
+        return read_window(i);
     }
     return 0;
 }
 
-static void ioapic_write(void *dev, uint64_t offset, unsigned size, uint64_t value) {
-    struct ioapic *a = dev;
-    unsigned index = a->select - 0x10u;
+void ioapic_write(void *dev, uint64_t offset, unsigned size, uint64_t value) {
+    struct intc *i = dev;
+    unsigned index = i->s.ioapic.select - 0x10u;
 
     switch (offset) {
     case 0x00:
-        a->select = (uint8_t)value;
+        i->s.ioapic.select = (uint8_t)value;
         break;
     case 0x10:
-        if (size == 4 && a->select == 0)
-            a->id = value >> 24 & 0xf;
-        else if (size == 4 && index / 2 < IOAPIC_PINS)
-            write_entry(a, index, (uint32_t)value);
+        if (size == 4 && i->s.ioapic.select == 0)
+            i->s.ioapic.id = value >> 24 & 0xf;
+        else if (size == 4 && index / 2 < PN_IOAPIC_PINS)
+            write_entry(i, index, (uint32_t)value);
         break;
     case 0x40:
-        ioapic_eoi(a, (uint8_t)value);
+        ioapic_eoi(i, (uint8_t)value);
         break;
     }
 }
 
-const struct dev_ops ioapic_ops = {.name = "ioapic",
-                                   .min_size = 1,
-                                   .max_size = 4,
-                                   .read = ioapic_read,
-                                   .write = ioapic_write};
+bool ioapic_check(const struct pn_ioapic *s) {
+    if (s->id > 15 || s->line >> PN_IOAPIC_PINS)
+        return false;
+    for (unsigned pin = 0; pin < PN_IOAPIC_PINS; pin++) {
+        uint64_t e = s->entry[pin];
+
+        if (e & ~ENTRY_VALID || e & ENTRY_STATUS ||
+            (e & ENTRY_RIRR && !(e & ENTRY_LEVEL)))
+            return false;
+    }
+    return true;
+}

@@ -50,11 +50,9 @@
 #define ICR_LOGICAL 0x800u
 #define ICR_ASSERT  0x4000u
 #define ICR_LEVEL   0x8000u
-#define ICR_MASK    0xccfffu /* without delivery status */
 #define BROADCAST   0xffffffffu
 
-/* Which bits of an LVT entry are kept. */
-static const uint32_t lvt_mask[LVT_COUNT] = {
+const uint32_t lapic_lvt_mask[LVT_COUNT] = {
     [LVT_TIMER] = 0x700ff, [LVT_THERMAL] = 0x107ff, [LVT_PERF] = 0x107ff,
     [LVT_LINT0] = 0x1a7ff, [LVT_LINT1] = 0x1a7ff,   [LVT_ERROR] = 0x100ff};
 
@@ -87,14 +85,14 @@ static uint32_t set_word(const uint64_t *set, unsigned n) {
 /* ---- Priorities ---- */
 
 uint8_t lapic_ppr(const struct lapic *l) {
-    int v = highest(l->isr);
+    int v = highest(l->s.isr);
     uint8_t busy = v < 0 ? 0 : (uint8_t)(v & 0xf0);
 
-    return (l->tpr & 0xf0) >= busy ? (uint8_t)l->tpr : busy;
+    return (l->s.tpr & 0xf0) >= busy ? (uint8_t)l->s.tpr : busy;
 }
 
 int lapic_peek(const struct lapic *l) {
-    int v = highest(l->irr);
+    int v = highest(l->s.irr);
 
     if (v < 0 || !lapic_enabled(l) || (v & 0xf0) <= (lapic_ppr(l) & 0xf0))
         return -1;
@@ -106,12 +104,12 @@ static void offer_eoi(struct lapic *l, uint8_t v) {
     const struct intc_config *cfg = &l->intc->cfg;
     int bits = 0;
 
-    if (!cfg->eoi_offer || highest(l->irr) >= 0 || test_bit(l->tmr, v))
+    if (!cfg->eoi_offer || highest(l->s.irr) >= 0 || test_bit(l->s.tmr, v))
         return;
     for (unsigned n = 0; n < 4; n++)
-        bits += __builtin_popcountll(l->isr[n]);
+        bits += __builtin_popcountll(l->s.isr[n]);
     if (bits == 1) /* an outer interrupt in service must see its own EOI */
-        l->eoi_offered = cfg->eoi_offer(cfg->opaque, l->cpu);
+        l->s.eoi_offered = cfg->eoi_offer(cfg->opaque, l->cpu);
 }
 
 /* Return: the vector, now in service; the spurious vector when the TPR was raised in
@@ -120,22 +118,22 @@ int lapic_ack(struct lapic *l) {
     int v = lapic_peek(l);
 
     if (v < 0)
-        return lapic_enabled(l) && highest(l->irr) >= 0 ? (int)(l->svr & 0xff) : -1;
-    clear_bit(l->irr, (uint8_t)v);
-    set_bit(l->isr, (uint8_t)v);
+        return lapic_enabled(l) && highest(l->s.irr) >= 0 ? (int)(l->s.svr & 0xff) : -1;
+    clear_bit(l->s.irr, (uint8_t)v);
+    set_bit(l->s.isr, (uint8_t)v);
     offer_eoi(l, (uint8_t)v);
     return v;
 }
 
 /* The interrupt in service ends. */
 static void end_one(struct lapic *l) {
-    int v = highest(l->isr);
+    int v = highest(l->s.isr);
 
     if (v < 0)
         return;
-    clear_bit(l->isr, (uint8_t)v);
-    if (test_bit(l->tmr, (uint8_t)v) && !(l->svr & SVR_SUPPRESS))
-        ioapic_eoi(&l->intc->ioapic, (uint8_t)v);
+    clear_bit(l->s.isr, (uint8_t)v);
+    if (test_bit(l->s.tmr, (uint8_t)v) && !(l->s.svr & SVR_SUPPRESS))
+        ioapic_eoi(l->intc, (uint8_t)v);
     intc_notify(l->intc, l->cpu);
 }
 
@@ -150,9 +148,9 @@ static void eoi(struct lapic *l) {
 void lapic_settle(struct lapic *l) {
     const struct intc_config *cfg = &l->intc->cfg;
 
-    if (!l->eoi_offered)
+    if (!l->s.eoi_offered)
         return;
-    l->eoi_offered = false;
+    l->s.eoi_offered = 0;
     if (!cfg->eoi_withdraw(cfg->opaque, l->cpu))
         end_one(l);
 }
@@ -160,28 +158,28 @@ void lapic_settle(struct lapic *l) {
 /* ---- Acceptance ---- */
 
 static void error(struct lapic *l, uint32_t bit) {
-    bool known = l->esr_next & bit;
+    bool known = l->s.esr_next & bit;
 
-    l->esr_next |= bit;
+    l->s.esr_next |= bit;
     /* The error entry's own vector may be illegal: one error is told once. */
     if (!known)
         lapic_local(l, LVT_ERROR);
 }
 
 static bool accept_vector(struct lapic *l, uint8_t vector, bool level) {
-    if (!(l->svr & SVR_ENABLE))
+    if (!(l->s.svr & SVR_ENABLE))
         return false;
     if (vector < 16) {
         error(l, ESR_RECV_VECTOR);
         return false;
     }
     lapic_settle(l);
-    if (!test_bit(l->irr, vector)) {
-        set_bit(l->irr, vector);
+    if (!test_bit(l->s.irr, vector)) {
+        set_bit(l->s.irr, vector);
         if (level)
-            set_bit(l->tmr, vector);
+            set_bit(l->s.tmr, vector);
         else
-            clear_bit(l->tmr, vector);
+            clear_bit(l->s.tmr, vector);
     }
     intc_notify(l->intc, l->cpu);
     return true;
@@ -219,7 +217,7 @@ bool lapic_accept(struct lapic *l, enum apic_mode mode, uint8_t vector, bool lev
 }
 
 void lapic_local(struct lapic *l, unsigned entry) {
-    uint32_t lvt = l->lvt[entry];
+    uint32_t lvt = l->s.lvt[entry];
     enum apic_mode mode = APIC_FIXED;
 
     if (lvt & LVT_MASKED)
@@ -239,7 +237,7 @@ void lapic_lint0(struct lapic *l, bool level) {
 bool lapic_takes_extint(const struct lapic *l) {
     if (!lapic_enabled(l))
         return l->cpu == 0;
-    return (l->lvt[LVT_LINT0] & (LVT_MASKED | 0x700u)) == APIC_EXTINT << 8;
+    return (l->s.lvt[LVT_LINT0] & (LVT_MASKED | 0x700u)) == APIC_EXTINT << 8;
 }
 
 /* SDM "Determining IPI Destination" and "Deriving Logical x2APIC ID". A message of an
@@ -256,11 +254,11 @@ bool lapic_matches(const struct lapic *l, uint32_t dest, bool logical, bool x2) 
 
         return dest >> 16 == ldr >> 16 && dest & ldr & 0xffffu;
     }
-    uint32_t ldr = l->ldr >> 24;
+    uint32_t ldr = l->s.ldr >> 24;
 
     if (dest > 0xff)
         return false;
-    if (l->dfr >> 28 == 0xf)
+    if (l->s.dfr >> 28 == 0xf)
         return dest & ldr;
     /* Cluster model: cluster 15 is every cluster. */
     return (dest >> 4 == 0xf || dest >> 4 == ldr >> 4) && dest & ldr & 0xf;
@@ -270,8 +268,8 @@ bool lapic_matches(const struct lapic *l, uint32_t dest, bool logical, bool x2) 
 
 static void send_ipi(struct lapic *l) {
     struct intc *i = l->intc;
-    uint32_t low = (uint32_t)l->icr;
-    uint32_t dest = (uint32_t)(l->icr >> 32);
+    uint32_t low = (uint32_t)l->s.icr;
+    uint32_t dest = (uint32_t)(l->s.icr >> 32);
     enum apic_mode mode = (enum apic_mode)(low >> 8 & 7);
     uint8_t vector = (uint8_t)low;
     bool x2 = lapic_x2(l);
@@ -299,7 +297,7 @@ static void send_ipi(struct lapic *l) {
     case 3: /* all excluding self */
         for (unsigned n = 0; n < i->cfg.cpus; n++) {
             if (n != l->cpu)
-                lapic_accept(&i->lapic[n], mode, vector, false);
+                lapic_accept(i->lapic[n], mode, vector, false);
         }
         break;
     }
@@ -308,21 +306,21 @@ static void send_ipi(struct lapic *l) {
 /* ---- Registers ---- */
 
 static void write_svr(struct lapic *l, uint32_t value) {
-    l->svr = value & SVR_MASK;
+    l->s.svr = value & SVR_MASK;
     if (!(value & SVR_ENABLE)) {
         for (unsigned n = 0; n < LVT_COUNT; n++)
-            l->lvt[n] |= LVT_MASKED;
+            l->s.lvt[n] |= LVT_MASKED;
     }
 }
 
 static void write_lvt(struct lapic *l, unsigned n, uint32_t value) {
-    value &= lvt_mask[n];
-    if (!(l->svr & SVR_ENABLE))
+    value &= lapic_lvt_mask[n];
+    if (!(l->s.svr & SVR_ENABLE))
         value |= LVT_MASKED;
     if (n == LVT_TIMER)
         lapic_timer_set_lvt(l, value);
     else
-        l->lvt[n] = value;
+        l->s.lvt[n] = value;
     if (n == LVT_LINT0)
         intc_notify(l->intc, l->cpu);
 }
@@ -334,20 +332,20 @@ static uint32_t read_reg(struct lapic *l, unsigned reg, bool *known) {
     *known = true;
     lapic_settle(l);
     if (reg >= REG_ISR && reg < REG_ISR + 8)
-        return set_word(l->isr, reg - REG_ISR);
+        return set_word(l->s.isr, reg - REG_ISR);
     if (reg >= REG_TMR && reg < REG_TMR + 8)
-        return set_word(l->tmr, reg - REG_TMR);
+        return set_word(l->s.tmr, reg - REG_TMR);
     if (reg >= REG_IRR && reg < REG_IRR + 8)
-        return set_word(l->irr, reg - REG_IRR);
+        return set_word(l->s.irr, reg - REG_IRR);
     if (reg >= REG_LVT && reg < REG_LVT + LVT_COUNT)
-        return l->lvt[reg - REG_LVT];
+        return l->s.lvt[reg - REG_LVT];
     switch (reg) {
     case REG_ID:
         return x2 ? l->cpu : l->cpu << 24;
     case REG_VERSION:
         return LAPIC_VERSION;
     case REG_TPR:
-        return l->tpr;
+        return l->s.tpr;
     case REG_APR:
         *known = !x2;
         return 0;
@@ -357,25 +355,25 @@ static uint32_t read_reg(struct lapic *l, unsigned reg, bool *known) {
         *known = !x2;
         return 0;
     case REG_LDR:
-        return x2 ? (l->cpu >> 4) << 16 | 1u << (l->cpu & 15) : l->ldr;
+        return x2 ? (l->cpu >> 4) << 16 | 1u << (l->cpu & 15) : l->s.ldr;
     case REG_DFR:
         *known = !x2;
-        return l->dfr;
+        return l->s.dfr;
     case REG_SVR:
-        return l->svr;
+        return l->s.svr;
     case REG_ESR:
-        return l->esr;
+        return l->s.esr;
     case REG_ICR_LOW:
-        return (uint32_t)l->icr;
+        return (uint32_t)l->s.icr;
     case REG_ICR_HIGH:
         *known = !x2;
-        return (uint32_t)(l->icr >> 32);
+        return (uint32_t)(l->s.icr >> 32);
     case REG_INITIAL:
-        return l->initial;
+        return l->s.initial;
     case REG_CURRENT:
         return lapic_timer_count(l);
     case REG_DIVIDE:
-        return l->divide;
+        return l->s.divide;
     }
     *known = false;
     return 0;
@@ -389,7 +387,7 @@ static bool write_reg(struct lapic *l, unsigned reg, uint32_t value) {
     }
     switch (reg) {
     case REG_TPR:
-        l->tpr = value & 0xff;
+        l->s.tpr = value & 0xff;
         intc_notify(l->intc, l->cpu);
         return true;
     case REG_EOI:
@@ -399,8 +397,8 @@ static bool write_reg(struct lapic *l, unsigned reg, uint32_t value) {
         write_svr(l, value);
         return true;
     case REG_ESR: /* a write brings up what happened since the last one */
-        l->esr = l->esr_next;
-        l->esr_next = 0;
+        l->s.esr = l->s.esr_next;
+        l->s.esr_next = 0;
         return true;
     case REG_INITIAL:
         lapic_timer_set_initial(l, value);
@@ -419,17 +417,17 @@ static void write_xapic(struct lapic *l, unsigned reg, uint32_t value) {
         return;
     switch (reg) {
     case REG_LDR:
-        l->ldr = value & 0xff000000u;
+        l->s.ldr = value & 0xff000000u;
         return;
     case REG_DFR:
-        l->dfr = value | 0x0fffffffu;
+        l->s.dfr = value | 0x0fffffffu;
         return;
     case REG_ICR_LOW:
-        l->icr = (l->icr & 0xffffffff00000000u) | (value & ICR_MASK);
+        l->s.icr = (l->s.icr & 0xffffffff00000000u) | (value & ICR_MASK);
         send_ipi(l);
         return;
     case REG_ICR_HIGH:
-        l->icr = (l->icr & 0xffffffffu) | (uint64_t)(value & 0xff000000u) << 32;
+        l->s.icr = (l->s.icr & 0xffffffffu) | (uint64_t)(value & 0xff000000u) << 32;
         return;
     }
     read_reg(l, reg, &known); /* read-only registers are no errors */
@@ -439,7 +437,7 @@ static void write_xapic(struct lapic *l, unsigned reg, uint32_t value) {
 
 /* The page answers for the vCPU that runs; without an xAPIC there it is empty. */
 static struct lapic *page_owner(struct intc *i) {
-    struct lapic *l = &i->lapic[i->current];
+    struct lapic *l = i->lapic[i->s.current];
 
     return lapic_enabled(l) && !lapic_x2(l) ? l : NULL;
 }
@@ -470,12 +468,17 @@ void lapic_mmio_write(void *opaque, uint64_t offset, unsigned size, uint64_t val
 
 /* ---- MSRs ---- */
 
-static int write_base(struct lapic *l, uint64_t value) {
+static bool base_exists(const struct lapic *l, uint64_t value) {
     unsigned bits = l->intc->cfg.maxphyaddr ? l->intc->cfg.maxphyaddr : 52;
     uint64_t reserved = ~(((uint64_t)1 << bits) - 1) | 0x2ffu;
+
+    return !(value & reserved) && (value & APIC_BASE_EN || !(value & APIC_BASE_X2));
+}
+
+static int write_base(struct lapic *l, uint64_t value) {
     bool en = value & APIC_BASE_EN, x2 = value & APIC_BASE_X2;
 
-    if (value & reserved || (x2 && !en))
+    if (!base_exists(l, value))
         return -1;
     if (en && lapic_x2(l) && !x2)
         return -1; /* x2APIC -> xAPIC only through disabled */
@@ -484,9 +487,9 @@ static int write_base(struct lapic *l, uint64_t value) {
     if (!en && lapic_enabled(l))
         lapic_reset(l, false); /* what was in it is gone */
     if (x2 && !lapic_x2(l))
-        l->icr &= 0xffffffffu;
-    l->base = (value & ~(uint64_t)APIC_BASE_BSP) | (l->cpu ? 0 : APIC_BASE_BSP);
-    if (l->cpu == l->intc->current)
+        l->s.icr &= 0xffffffffu;
+    l->s.base = (value & ~(uint64_t)APIC_BASE_BSP) | (l->cpu ? 0 : APIC_BASE_BSP);
+    if (l->cpu == l->intc->s.current)
         intc_remap(l->intc);
     intc_notify(l->intc, l->cpu);
     return 0;
@@ -495,7 +498,7 @@ static int write_base(struct lapic *l, uint64_t value) {
 /* Bits that may be set in an x2APIC register; others are #GP. */
 static uint64_t x2_writable(unsigned reg) {
     if (reg >= REG_LVT && reg < REG_LVT + LVT_COUNT)
-        return lvt_mask[reg - REG_LVT] | LVT_STATUS; /* is ignored */
+        return lapic_lvt_mask[reg - REG_LVT] | LVT_STATUS; /* is ignored */
     switch (reg) {
     case REG_TPR:
     case REG_SELF_IPI:
@@ -517,7 +520,7 @@ static int write_x2apic(struct lapic *l, unsigned reg, uint64_t value) {
         return -1;
     switch (reg) {
     case REG_ICR_LOW:
-        l->icr = value & (0xffffffff00000000u | ICR_MASK);
+        l->s.icr = value & (0xffffffff00000000u | ICR_MASK);
         send_ipi(l);
         return 0;
     case REG_SELF_IPI:
@@ -534,7 +537,7 @@ int lapic_msr_read(struct lapic *l, uint32_t index, uint64_t *value) {
 
     switch (index) {
     case MSR_APIC_BASE:
-        *value = l->base;
+        *value = l->s.base;
         return 0;
     case MSR_TSC_DEADLINE:
         *value = lapic_timer_deadline(l);
@@ -544,7 +547,7 @@ int lapic_msr_read(struct lapic *l, uint32_t index, uint64_t *value) {
         return -1;
     *value = read_reg(l, index - MSR_X2APIC, &known);
     if (index - MSR_X2APIC == REG_ICR_LOW)
-        *value = l->icr;
+        *value = l->s.icr;
     return known ? 0 : -1;
 }
 
@@ -564,28 +567,73 @@ int lapic_msr_write(struct lapic *l, uint32_t index, uint64_t value) {
 /* ---- Reset ---- */
 
 void lapic_reset(struct lapic *l, bool power) {
-    memset(l->irr, 0, sizeof l->irr);
-    memset(l->isr, 0, sizeof l->isr);
-    memset(l->tmr, 0, sizeof l->tmr);
-    l->eoi_offered = false;
-    l->icr = 0;
-    l->tpr = l->ldr = l->esr = l->esr_next = 0;
-    l->dfr = 0xffffffffu;
-    l->svr = 0xff;
+    memset(l->s.irr, 0, sizeof l->s.irr);
+    memset(l->s.isr, 0, sizeof l->s.isr);
+    memset(l->s.tmr, 0, sizeof l->s.tmr);
+    l->s.eoi_offered = 0;
+    l->s.icr = 0;
+    l->s.tpr = l->s.ldr = l->s.esr = l->s.esr_next = 0;
+    l->s.dfr = 0xffffffffu;
+    l->s.svr = 0xff;
     for (unsigned n = 0; n < LVT_COUNT; n++)
-        l->lvt[n] = LVT_MASKED;
+        l->s.lvt[n] = LVT_MASKED;
     if (l->cpu == 0)
-        l->lvt[LVT_LINT0] = APIC_EXTINT << 8;
+        l->s.lvt[LVT_LINT0] = APIC_EXTINT << 8;
     lapic_timer_reset(l);
     if (power) {
-        l->base = APIC_BASE_RESET | APIC_BASE_EN | (l->cpu ? 0 : APIC_BASE_BSP);
-        if (l->cpu == l->intc->current)
+        l->s.base = APIC_BASE_RESET | APIC_BASE_EN | (l->cpu ? 0 : APIC_BASE_BSP);
+        if (l->cpu == l->intc->s.current)
             intc_remap(l->intc);
     }
 }
 
-void lapic_init(struct lapic *l, struct intc *intc, unsigned cpu) {
-    l->intc = intc;
-    l->cpu = cpu;
-    lapic_timer_init(l);
+/* ---- As a device ---- */
+
+static int lapic_create(void *dev, const void *config) {
+    struct lapic *l = dev;
+
+    l->intc = (struct intc *)config;
+    l->cpu = l->dev.instance;
+    l->intc->lapic[l->cpu] = l;
+    return 0;
 }
+
+static void power_on(void *dev) {
+    lapic_reset(dev, true);
+}
+
+/* Vectors below 16 are never accepted. */
+static bool has_reserved(const uint64_t *set) {
+    return set[0] & 0xffff;
+}
+
+static bool lapic_check(const void *dev, const void *state) {
+    const struct lapic *l = dev;
+    const struct lapic_state *s = state;
+
+    for (unsigned n = 0; n < LVT_COUNT; n++) {
+        if (s->lvt[n] & ~lapic_lvt_mask[n])
+            return false;
+    }
+    if (!base_exists(l, s->base) || !(s->base & APIC_BASE_BSP) != (l->cpu != 0) ||
+        has_reserved(s->irr) || has_reserved(s->isr))
+        return false;
+    if (s->icr & ~(0xffffffff00000000u | ICR_MASK) || s->tpr > 0xff ||
+        s->svr & ~SVR_MASK || s->ldr & 0xffffff || ~s->dfr & 0xfffffff || s->esr > 0xff ||
+        s->esr_next > 0xff)
+        return false;
+    if (s->eoi_offered > (l->intc->cfg.eoi_offer != NULL))
+        return false;
+    return lapic_timer_check(l, s);
+}
+
+const struct dev_class lapic_class = {
+    .name = "lapic",
+    .version = 1,
+    DEV_STATE(struct lapic, s),
+    .create = lapic_create,
+    .reset = power_on,
+    .check = lapic_check,
+    .settle = lapic_timer_settle,
+    .expire = lapic_timer_fire,
+};

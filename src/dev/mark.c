@@ -6,28 +6,33 @@
  * Invariant: accesses narrower than the register are not marks; they read all ones and
  * write nothing.
  */
-#include <stdlib.h>
-
-#include "dev/dev.h"
 #include "penumbra/mark.h"
+#include "dev/dev.h"
 
 #define MARK_SIZE 4u
 
-struct mark {
+struct mark_config {
     mark_fn told;
     void *opaque;
-    uint32_t answer;
+};
+
+struct mark {
+    struct device dev;
+    struct mark_config cfg;
+    struct {
+        uint32_t answer;
+    } s;
 };
 
 static uint64_t mark_read(void *dev, uint64_t offset, unsigned size) {
     const struct mark *m = dev;
-    return offset == 0 && size == MARK_SIZE ? m->answer : UINT64_MAX;
+    return offset == 0 && size == MARK_SIZE ? m->s.answer : UINT64_MAX;
 }
 
 static void mark_write(void *dev, uint64_t offset, unsigned size, uint64_t value) {
     struct mark *m = dev;
     if (offset == 0 && size == MARK_SIZE)
-        m->answer = m->told(m->opaque, (uint32_t)value);
+        m->s.answer = m->cfg.told(m->cfg.opaque, (uint32_t)value);
 }
 
 static const struct dev_ops mark_ops = {.name = "mark",
@@ -36,19 +41,23 @@ static const struct dev_ops mark_ops = {.name = "mark",
                                         .read = mark_read,
                                         .write = mark_write};
 
-struct mark *mark_create(struct dev_bus *bus, mark_fn told, void *opaque) {
-    struct mark *m = calloc(1, sizeof *m);
-    if (!m)
-        return NULL;
-    m->told = told;
-    m->opaque = opaque;
-    if (dev_bus_add_pio(bus, PN_MARK_PORT, MARK_SIZE, &mark_ops, m)) {
-        free(m);
-        return NULL;
-    }
-    return m;
+static const struct dev_range mark_ranges[] = {
+    {DEV_PIO, PN_MARK_PORT, MARK_SIZE, &mark_ops}};
+
+static int configure(void *dev, const void *config) {
+    ((struct mark *)dev)->cfg = *(const struct mark_config *)config;
+    return 0;
 }
 
-void mark_destroy(struct mark *m) {
-    free(m);
+static const struct dev_class mark_class = {
+    .name = "mark",
+    .version = 1,
+    DEV_STATE(struct mark, s),
+    DEV_RANGES(mark_ranges),
+    .create = configure,
+};
+
+struct mark *mark_create(const struct dev_env *env, mark_fn told, void *opaque) {
+    const struct mark_config cfg = {told, opaque};
+    return dev_create(&mark_class, env, 0, &cfg);
 }

@@ -8,7 +8,7 @@
  *    to 0xcf9 is the reset register.
  * 2. A reset needs a rising bit: 0xcf9 bit 2, 0x92 bit 0.
  */
-#include <stdlib.h>
+#include <errno.h>
 
 #include "dev/dev.h"
 #include "dev/i8042.h"
@@ -20,26 +20,28 @@
 #define CF9_MASK     0x0eu
 
 struct misc {
-    struct dev_host host;
+    struct device dev;
     struct i8042 *i8042;
-    uint8_t post, port92, cf9;
+    struct {
+        uint8_t post, port92, cf9;
+    } s;
 };
 
 static void request(struct misc *m, enum dev_request what, unsigned code) {
-    if (m->host.request)
-        m->host.request(m->host.opaque, what, code);
+    if (m->dev.env.host.request)
+        m->dev.env.host.request(m->dev.env.host.opaque, what, code);
 }
 
 static uint64_t post_read(void *dev, uint64_t offset, unsigned size) {
     (void)offset;
     (void)size;
-    return ((struct misc *)dev)->post;
+    return ((struct misc *)dev)->s.post;
 }
 
 static void post_write(void *dev, uint64_t offset, unsigned size, uint64_t value) {
     (void)offset;
     (void)size;
-    ((struct misc *)dev)->post = (uint8_t)value;
+    ((struct misc *)dev)->s.post = (uint8_t)value;
 }
 
 static uint64_t port92_read(void *dev, uint64_t offset, unsigned size) {
@@ -47,16 +49,16 @@ static uint64_t port92_read(void *dev, uint64_t offset, unsigned size) {
 
     (void)offset;
     (void)size;
-    return m->port92 | (i8042_a20(m->i8042) ? PORT92_A20 : 0);
+    return m->s.port92 | (i8042_a20(m->i8042) ? PORT92_A20 : 0);
 }
 
 static void port92_write(void *dev, uint64_t offset, unsigned size, uint64_t value) {
     struct misc *m = dev;
-    bool rises = value & ~(uint64_t)m->port92 & PORT92_RESET;
+    bool rises = value & ~(uint64_t)m->s.port92 & PORT92_RESET;
 
     (void)offset;
     (void)size;
-    m->port92 = value & PORT92_RESET;
+    m->s.port92 = value & PORT92_RESET;
     i8042_set_a20(m->i8042, value & PORT92_A20);
     if (rises)
         request(m, DEV_RESET, 0);
@@ -78,7 +80,7 @@ static void exit_write(void *dev, uint64_t offset, unsigned size, uint64_t value
 static uint64_t pci_read(void *dev, uint64_t offset, unsigned size) {
     const struct misc *m = dev;
 
-    return offset == CF9_OFFSET && size == 1 ? m->cf9 : UINT64_MAX;
+    return offset == CF9_OFFSET && size == 1 ? m->s.cf9 : UINT64_MAX;
 }
 
 static void pci_write(void *dev, uint64_t offset, unsigned size, uint64_t value) {
@@ -86,9 +88,9 @@ static void pci_write(void *dev, uint64_t offset, unsigned size, uint64_t value)
 
     if (offset != CF9_OFFSET || size != 1)
         return;
-    bool rises = value & ~(uint64_t)m->cf9 & CF9_RST_CPU;
+    bool rises = value & ~(uint64_t)m->s.cf9 & CF9_RST_CPU;
 
-    m->cf9 = value & CF9_MASK;
+    m->s.cf9 = value & CF9_MASK;
     if (rises)
         request(m, DEV_RESET, 0);
 }
@@ -108,30 +110,32 @@ static const struct dev_ops exit_ops = {.name = "debug-exit",
 static const struct dev_ops pci_ops = {
     .name = "no-pci", .min_size = 1, .max_size = 4, .read = pci_read, .write = pci_write};
 
-struct misc *misc_create(struct dev_bus *bus, struct irq_sink irq,
-                         const struct dev_host *host) {
-    struct misc *m = calloc(1, sizeof *m);
+static const struct dev_range ranges[] = {{DEV_PIO, 0x80, 1, &post_ops},
+                                          {DEV_PIO, 0x92, 1, &port92_ops},
+                                          {DEV_PIO, 0xf4, 4, &exit_ops},
+                                          {DEV_PIO, 0xcf8, 8, &pci_ops}};
 
-    if (!m)
-        return NULL;
-    m->host = *host;
-    m->i8042 = i8042_create(bus, irq, host);
-    if (!m->i8042 || dev_bus_add_pio(bus, 0x80, 1, &post_ops, m) ||
-        dev_bus_add_pio(bus, 0x92, 1, &port92_ops, m) ||
-        dev_bus_add_pio(bus, 0xf4, 4, &exit_ops, m) ||
-        dev_bus_add_pio(bus, 0xcf8, 8, &pci_ops, m)) {
-        dev_bus_remove(bus, m);
-        if (m->i8042)
-            dev_bus_remove(bus, m->i8042);
-        misc_destroy(m);
-        return NULL;
-    }
-    return m;
+static int create(void *dev, const void *config) {
+    struct misc *m = dev;
+
+    (void)config;
+    m->i8042 = i8042_create(&m->dev.env);
+    return m->i8042 ? 0 : -ENOMEM;
 }
 
-void misc_destroy(struct misc *m) {
-    if (!m)
-        return;
-    i8042_destroy(m->i8042);
-    free(m);
+static void destroy(void *dev) {
+    dev_destroy(((struct misc *)dev)->i8042);
+}
+
+static const struct dev_class misc_class = {
+    .name = "misc",
+    .version = 1,
+    DEV_STATE(struct misc, s),
+    DEV_RANGES(ranges),
+    .create = create,
+    .destroy = destroy,
+};
+
+struct misc *misc_create(const struct dev_env *env) {
+    return dev_create(&misc_class, env, 0, NULL);
 }

@@ -18,12 +18,9 @@
  * 2. Channel 0 interrupts on rising edges. Between two of them the line pulses low only
  *    in modes 2 and 3; edges that passed while time skipped are one edge.
  */
-#include <stdlib.h>
-
+#include "base/ticks.h"
 #include "dev/dev.h"
-#include "dev/ticks.h"
 
-#define PIT_HZ     1193182u
 #define REFRESH_NS 15085u /* the refresh toggle's half period */
 #define GSI        0u
 
@@ -32,40 +29,17 @@
 #define PORT61_REFRESH 0x10u
 #define PORT61_OUT     0x20u
 
-struct channel {
-    uint32_t count;      /* the divisor in use */
-    uint32_t next_count; /* 0: none. Modes 2, 3: takes over at tick `next_at`;
-                            modes 1, 5: at the gate's edge */
-    uint64_t start;      /* tick of loading, or of the gate's edge */
-    uint64_t next_at;
-    uint64_t frozen; /* d when the gate stopped it */
-    uint16_t latch;
-    uint8_t status;
-    uint8_t mode, access, write_low; /* access: 1 low, 2 high, 3 both */
-    bool bcd, gate;
-    bool loaded;                /* a count has been written since the control word */
-    bool triggered;             /* modes 1, 5: the gate has risen since */
-    bool stopped;               /* the gate holds it */
-    bool write_high, read_high; /* which byte is next in access 3 */
-    uint8_t latched;            /* latched bytes left to read */
-    bool status_latched;
-};
-
 struct pit {
-    struct clock *clock;
-    struct irq_sink irq;
-    struct clock_timer timer;
-    struct channel ch[3];
-    bool speaker;
-    int line;
+    struct device dev;
+    struct pn_pit s;
 };
 
 static uint64_t now_ticks(const struct pit *p) {
-    return ticks_at(clock_now(p->clock), PIT_HZ);
+    return ticks_at(clock_now(p->dev.env.clock), PN_PIT_HZ);
 }
 
 /* A new count of modes 2 and 3 takes over at the end of the period. */
-static void settle(struct channel *c, uint64_t t) {
+static void settle(struct pn_pit_channel *c, uint64_t t) {
     if (c->next_count && t >= c->next_at) {
         c->count = c->next_count;
         c->start = c->next_at;
@@ -74,17 +48,17 @@ static void settle(struct channel *c, uint64_t t) {
 }
 
 /* Ticks since loading. */
-static uint64_t since(const struct channel *c, uint64_t t) {
+static uint64_t since(const struct pn_pit_channel *c, uint64_t t) {
     if (c->stopped)
         return c->frozen;
     return t > c->start ? t - c->start : 0;
 }
 
-static bool running(const struct channel *c) {
+static bool running(const struct pn_pit_channel *c) {
     return c->loaded && ((c->mode != 1 && c->mode != 5) || c->triggered);
 }
 
-static bool output(const struct channel *c, uint64_t t) {
+static bool output(const struct pn_pit_channel *c, uint64_t t) {
     uint64_t d = since(c, t);
 
     if (!running(c))
@@ -112,7 +86,7 @@ static uint32_t from_bcd(uint16_t v) {
     return (v >> 12) * 1000u + (v >> 8 & 15) * 100u + (v >> 4 & 15) * 10u + (v & 15);
 }
 
-static uint16_t counter(const struct channel *c, uint64_t t) {
+static uint16_t counter(const struct pn_pit_channel *c, uint64_t t) {
     uint32_t wrap = c->bcd ? 10000 : 0x10000;
     uint64_t d = since(c, t);
     uint32_t v;
@@ -132,7 +106,7 @@ static uint16_t counter(const struct channel *c, uint64_t t) {
 }
 
 /* Return: the tick of the next rising edge after t, or CLOCK_NEVER. */
-static uint64_t next_rise(const struct channel *c, uint64_t t) {
+static uint64_t next_rise(const struct pn_pit_channel *c, uint64_t t) {
     uint64_t d = since(c, t);
 
     if (!running(c) || c->stopped)
@@ -150,24 +124,23 @@ static uint64_t next_rise(const struct channel *c, uint64_t t) {
 }
 
 static void set_line(struct pit *p, int level) {
-    if (level == p->line)
+    if (level == p->s.line)
         return;
-    p->line = level;
-    p->irq.set(p->irq.opaque, GSI, level);
+    p->s.line = (uint8_t)level;
+    p->dev.env.irq.set(p->dev.env.irq.opaque, GSI, level);
 }
 
 static void arm(struct pit *p, uint64_t t) {
-    uint64_t rise = next_rise(&p->ch[0], t);
+    uint64_t rise = next_rise(&p->s.channel[0], t);
 
-    clock_arm(p->clock, &p->timer,
-              rise == CLOCK_NEVER ? CLOCK_NEVER : ticks_ns(rise, PIT_HZ));
+    dev_arm(&p->dev, rise == CLOCK_NEVER ? CLOCK_NEVER : ticks_ns(rise, PN_PIT_HZ));
 }
 
 static void on_rise(void *opaque) {
     struct pit *p = opaque;
     uint64_t t = now_ticks(p);
 
-    settle(&p->ch[0], t);
+    settle(&p->s.channel[0], t);
     set_line(p, 0);
     set_line(p, 1);
     arm(p, t);
@@ -175,11 +148,11 @@ static void on_rise(void *opaque) {
 
 /* After channel 0 was written. */
 static void follow(struct pit *p, uint64_t t) {
-    set_line(p, output(&p->ch[0], t));
+    set_line(p, output(&p->s.channel[0], t));
     arm(p, t);
 }
 
-static void load(struct channel *c, uint16_t value, uint64_t t) {
+static void load(struct pn_pit_channel *c, uint16_t value, uint64_t t) {
     uint32_t n = c->bcd ? from_bcd(value) : value;
 
     if (c->bcd)
@@ -205,7 +178,7 @@ static void load(struct channel *c, uint16_t value, uint64_t t) {
     c->stopped = !c->gate && c->mode != 1 && c->mode != 5;
 }
 
-static void write_count(struct channel *c, uint8_t value, uint64_t t) {
+static void write_count(struct pn_pit_channel *c, uint8_t value, uint64_t t) {
     switch (c->access) {
     case 1:
         load(c, value, t);
@@ -221,19 +194,19 @@ static void write_count(struct channel *c, uint8_t value, uint64_t t) {
         } else {
             load(c, (uint16_t)(value << 8 | c->write_low), t);
         }
-        c->write_high = !c->write_high;
+        c->write_high ^= 1;
         break;
     }
 }
 
-static void latch_count(struct channel *c, uint64_t t) {
+static void latch_count(struct pn_pit_channel *c, uint64_t t) {
     if (c->latched)
         return;
     c->latch = counter(c, t);
     c->latched = c->access;
 }
 
-static void latch_status(struct channel *c, uint64_t t) {
+static void latch_status(struct pn_pit_channel *c, uint64_t t) {
     if (c->status_latched)
         return;
     c->status = (uint8_t)(output(c, t) << 7 | (!c->loaded || c->next_count) << 6 |
@@ -248,33 +221,33 @@ static void write_control(struct pit *p, uint8_t value, uint64_t t) {
         for (unsigned i = 0; i < 3; i++) {
             if (!(value >> (i + 1) & 1))
                 continue;
-            settle(&p->ch[i], t);
+            settle(&p->s.channel[i], t);
             if (!(value & 0x20))
-                latch_count(&p->ch[i], t);
+                latch_count(&p->s.channel[i], t);
             if (!(value & 0x10))
-                latch_status(&p->ch[i], t);
+                latch_status(&p->s.channel[i], t);
         }
         return;
     }
-    struct channel *c = &p->ch[n];
+    struct pn_pit_channel *c = &p->s.channel[n];
 
     settle(c, t);
     if (!(value & 0x30)) {
         latch_count(c, t);
         return;
     }
-    *c = (struct channel){.gate = c->gate,
-                          .count = 0x10000,
-                          .access = value >> 4 & 3,
-                          .mode = value >> 1 & 7,
-                          .bcd = value & 1};
+    *c = (struct pn_pit_channel){.gate = c->gate,
+                                 .count = 0x10000,
+                                 .access = value >> 4 & 3,
+                                 .mode = value >> 1 & 7,
+                                 .bcd = value & 1};
     if (c->mode > 5)
         c->mode -= 4; /* 6 and 7 are 2 and 3 */
     if (n == 0)
         follow(p, t);
 }
 
-static uint8_t read_count(struct channel *c, uint64_t t) {
+static uint8_t read_count(struct pn_pit_channel *c, uint64_t t) {
     uint16_t v;
 
     if (c->status_latched) {
@@ -290,7 +263,7 @@ static uint8_t read_count(struct channel *c, uint64_t t) {
     }
     v = counter(c, t);
     if (c->access == 3) {
-        c->read_high = !c->read_high;
+        c->read_high ^= 1;
         return (uint8_t)(c->read_high ? v : v >> 8);
     }
     return (uint8_t)(c->access == 2 ? v >> 8 : v);
@@ -303,8 +276,8 @@ static uint64_t pit_read(void *dev, uint64_t offset, unsigned size) {
     (void)size;
     if (offset >= 3)
         return 0xff; /* the control word cannot be read */
-    settle(&p->ch[offset], t);
-    return read_count(&p->ch[offset], t);
+    settle(&p->s.channel[offset], t);
+    return read_count(&p->s.channel[offset], t);
 }
 
 static void pit_write(void *dev, uint64_t offset, unsigned size, uint64_t value) {
@@ -316,20 +289,20 @@ static void pit_write(void *dev, uint64_t offset, unsigned size, uint64_t value)
         write_control(p, (uint8_t)value, t);
         return;
     }
-    settle(&p->ch[offset], t);
-    write_count(&p->ch[offset], (uint8_t)value, t);
+    settle(&p->s.channel[offset], t);
+    write_count(&p->s.channel[offset], (uint8_t)value, t);
     if (offset == 0)
         follow(p, t);
 }
 
-static void take_next(struct channel *c) {
+static void take_next(struct pn_pit_channel *c) {
     if (c->next_count)
         c->count = c->next_count;
     c->next_count = 0;
 }
 
 /* Data sheet, table "Gate Pin Operations Summary". */
-static void set_gate(struct channel *c, bool gate, uint64_t t) {
+static void set_gate(struct pn_pit_channel *c, bool gate, uint64_t t) {
     settle(c, t);
     if (gate == c->gate)
         return;
@@ -358,14 +331,14 @@ static void set_gate(struct channel *c, bool gate, uint64_t t) {
 
 static uint64_t port61_read(void *dev, uint64_t offset, unsigned size) {
     struct pit *p = dev;
-    struct channel *c = &p->ch[2];
+    struct pn_pit_channel *c = &p->s.channel[2];
     uint64_t t = now_ticks(p);
 
     (void)offset;
     (void)size;
     settle(c, t);
-    return (c->gate ? PORT61_GATE : 0) | (p->speaker ? PORT61_SPEAKER : 0) |
-           (clock_now(p->clock) / REFRESH_NS & 1 ? PORT61_REFRESH : 0) |
+    return (c->gate ? PORT61_GATE : 0) | (p->s.speaker ? PORT61_SPEAKER : 0) |
+           (clock_now(p->dev.env.clock) / REFRESH_NS & 1 ? PORT61_REFRESH : 0) |
            (output(c, t) ? PORT61_OUT : 0);
 }
 
@@ -374,8 +347,8 @@ static void port61_write(void *dev, uint64_t offset, unsigned size, uint64_t val
 
     (void)offset;
     (void)size;
-    p->speaker = value & PORT61_SPEAKER;
-    set_gate(&p->ch[2], value & PORT61_GATE, now_ticks(p));
+    p->s.speaker = !!(value & PORT61_SPEAKER);
+    set_gate(&p->s.channel[2], value & PORT61_GATE, now_ticks(p));
 }
 
 static const struct dev_ops pit_ops = {
@@ -386,91 +359,74 @@ static const struct dev_ops port61_ops = {.name = "port61",
                                           .read = port61_read,
                                           .write = port61_write};
 
-void pit_get_state(struct pit *p, struct pn_irqchip *s) {
-    uint64_t t = now_ticks(p);
-    for (unsigned n = 0; n < 3; n++) {
-        struct channel *c = &p->ch[n];
-        settle(c, t);
-        s->pit[n] = (struct pn_pit_channel){
-            .count = c->count,
-            .ns = ticks_ns(since(c, t), PIT_HZ),
-            .latch = c->latch,
-            .latched = c->latched,
-            .status = c->status,
-            .status_latched = c->status_latched,
-            .mode = c->mode,
-            .access = c->access,
-            .bcd = c->bcd,
-            .gate = c->gate,
-            .loaded = c->loaded,
-            .write_low = c->write_low,
-            .write_high = c->write_high,
-            .read_high = c->read_high,
-        };
-    }
-    s->speaker = p->speaker;
-}
+/* ---- As a device ---- */
 
-static void set_channel(struct channel *c, const struct pn_pit_channel *s, uint64_t t) {
-    uint64_t d = ticks_at(s->ns < NS_HORIZON ? s->ns : 0, PIT_HZ);
-    *c = (struct channel){
-        .count = s->count && s->count <= 0x10000 ? s->count : 0x10000,
-        .latch = s->latch,
-        .latched = s->latched & 3,
-        .status = s->status,
-        .status_latched = s->status_latched,
-        .mode = s->mode > 5 ? 3 : s->mode,
-        .access = s->access & 3,
-        .bcd = s->bcd,
-        .gate = s->gate,
-        .loaded = s->loaded,
-        .write_low = s->write_low,
-        .write_high = s->write_high,
-        .read_high = s->read_high,
-    };
-    c->triggered = c->gate;
-    c->stopped = !c->gate && c->mode != 1 && c->mode != 5;
-    c->frozen = c->stopped ? d : 0;
-    c->start = t > d ? t - d : 0;
-}
+static const struct dev_range pit_ranges[] = {{DEV_PIO, 0x40, 4, &pit_ops},
+                                              {DEV_PIO, 0x61, 1, &port61_ops}};
 
-int pit_set_state(struct pit *p, const struct pn_irqchip *s) {
-    uint64_t t = now_ticks(p);
+static void pit_reset(void *dev) {
+    struct pit *p = dev;
+
+    p->s = (struct pn_pit){.line = 0};
     for (unsigned n = 0; n < 3; n++)
-        set_channel(&p->ch[n], &s->pit[n], t);
-    p->speaker = s->speaker;
-    p->line = output(&p->ch[0], t);
-    arm(p, t);
-    return p->line;
+        p->s.channel[n] = (struct pn_pit_channel){
+            .count = 0x10000, .access = 3, .mode = 3, .gate = n != 2};
+    p->s.channel[2].stopped = 1;
 }
 
-struct pit *pit_create(struct dev_bus *bus, struct clock *clock, struct irq_sink irq) {
-    struct pit *p = calloc(1, sizeof *p);
+/* A channel loaded in the future would never run; other times may be any. */
+static bool channel_check(const struct pn_pit_channel *c, uint64_t t) {
+    return c->count && c->count <= 0x10000 && c->next_count <= 0x10000 && c->start <= t &&
+           c->frozen <= t && c->mode <= 5 && c->access && c->access <= 3 &&
+           c->latched <= 3 &&
+           (c->bcd | c->gate | c->loaded | c->triggered | c->stopped | c->write_high |
+            c->read_high | c->status_latched) <= 1;
+}
 
-    if (!p)
-        return NULL;
-    p->clock = clock;
-    p->irq = irq;
-    clock_timer_init(&p->timer, on_rise, p);
+static bool pit_check(const void *dev, const void *state) {
+    const struct pn_pit *s = state;
+    uint64_t t = now_ticks(dev);
+
     for (unsigned n = 0; n < 3; n++) {
-        p->ch[n].count = 0x10000;
-        p->ch[n].access = 3;
-        p->ch[n].mode = 3;
-        p->ch[n].gate = n != 2;
+        if (!channel_check(&s->channel[n], t))
+            return false;
     }
-    p->ch[2].stopped = true;
-    if (dev_bus_add_pio(bus, 0x40, 4, &pit_ops, p) ||
-        dev_bus_add_pio(bus, 0x61, 1, &port61_ops, p)) {
-        dev_bus_remove(bus, p);
-        free(p);
-        return NULL;
-    }
-    return p;
+    return s->speaker <= 1 && s->line <= 1;
 }
 
-void pit_destroy(struct pit *p) {
-    if (!p)
-        return;
-    clock_cancel(p->clock, &p->timer);
-    free(p);
+static void pit_settle(void *dev) {
+    arm(dev, now_ticks(dev));
+}
+
+static const struct dev_class pit_class = {
+    .name = "pit",
+    .version = 1,
+    DEV_STATE(struct pit, s),
+    DEV_RANGES(pit_ranges),
+    .reset = pit_reset,
+    .check = pit_check,
+    .settle = pit_settle,
+    .expire = on_rise,
+};
+
+struct pit *pit_create(const struct dev_env *env) {
+    return dev_create(&pit_class, env, 0, NULL);
+}
+
+int pit_adopt(struct pit *p, const struct pn_pit *s) {
+    struct pn_pit mine = *s;
+    uint64_t t = now_ticks(p);
+
+    /* Its clock may have been read a moment later than ours. */
+    for (unsigned n = 0; n < 3; n++) {
+        if (mine.channel[n].start > t)
+            mine.channel[n].start = t;
+    }
+    mine.line = 0;
+    int rc = dev_load(p, &mine);
+
+    if (rc)
+        return rc;
+    p->s.line = output(&p->s.channel[0], t);
+    return p->s.line;
 }

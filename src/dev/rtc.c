@@ -12,17 +12,17 @@
  *    an enable is looked at; the line is the level of IRQF.
  * 3. base_sec stays within years 1..9999 whatever is written: every field is clamped.
  */
-#include <stdlib.h>
 #include <string.h>
 
+#include "base/ticks.h"
 #include "dev/dev.h"
-#include "dev/ticks.h"
 
 #define GSI         8u
 #define CRYSTAL_HZ  32768u
 #define UIP_NS      244141u /* 8 ticks before the second's end */
 #define DAY         86400
-#define SEC_MAX     253402300799 /* 9999-12-31 23:59:59 */
+#define SEC_MIN     (-62135596800) /* 0001-01-01 00:00:00 */
+#define SEC_MAX     253402300799   /* 9999-12-31 23:59:59 */
 #define NO_ALARM    INT64_MAX
 #define DONT_CARE   (-1)
 #define NEVER_MATCH (-2)
@@ -62,18 +62,26 @@ enum {
 #define C_UF   0x10u
 #define D_VRT  0x80u
 
-struct rtc {
-    struct clock *clock;
-    struct irq_sink irq;
-    struct clock_timer timer;
+struct rtc_state {
     uint8_t cmos[128];
     uint8_t index;
+    uint8_t line;
     int64_t base_sec;
     uint64_t base_ns;
     uint64_t seen_sec;    /* seconds since base_ns that sync() has seen */
     uint64_t seen_period; /* periods of the rate since clock 0, likewise */
-    int64_t alarm;        /* next second that matches, or NO_ALARM */
-    int line;
+};
+
+struct rtc_config {
+    int64_t epoch;
+    uint64_t ram_below_4g, ram_above_4g;
+};
+
+struct rtc {
+    struct device dev;
+    struct rtc_config cfg;
+    struct rtc_state s;
+    int64_t alarm; /* next second that matches, or NO_ALARM: find_alarm */
 };
 
 struct date {
@@ -129,21 +137,21 @@ static struct date to_date(int64_t sec) {
 /* ---- Fields ---- */
 
 static uint8_t encode(const struct rtc *r, int v) {
-    return (uint8_t)(r->cmos[R_B] & B_BIN ? v : v / 10 << 4 | v % 10);
+    return (uint8_t)(r->s.cmos[R_B] & B_BIN ? v : v / 10 << 4 | v % 10);
 }
 
 static int decode(const struct rtc *r, uint8_t v) {
-    return r->cmos[R_B] & B_BIN ? v : (v >> 4) * 10 + (v & 15);
+    return r->s.cmos[R_B] & B_BIN ? v : (v >> 4) * 10 + (v & 15);
 }
 
 static uint8_t encode_hour(const struct rtc *r, int h) {
-    if (r->cmos[R_B] & B_24H)
+    if (r->s.cmos[R_B] & B_24H)
         return encode(r, h);
     return (uint8_t)(encode(r, h % 12 ? h % 12 : 12) | (h >= 12 ? 0x80 : 0));
 }
 
 static int decode_hour(const struct rtc *r, uint8_t v) {
-    if (r->cmos[R_B] & B_24H)
+    if (r->s.cmos[R_B] & B_24H)
         return decode(r, v);
     return decode(r, v & 0x7f) % 12 + (v & 0x80 ? 12 : 0);
 }
@@ -151,14 +159,14 @@ static int decode_hour(const struct rtc *r, uint8_t v) {
 static void store_time(struct rtc *r, int64_t sec) {
     struct date d = to_date(sec);
 
-    r->cmos[R_SEC] = encode(r, d.sec);
-    r->cmos[R_MIN] = encode(r, d.min);
-    r->cmos[R_HOUR] = encode_hour(r, d.hour);
-    r->cmos[R_WDAY] = encode(r, d.wday);
-    r->cmos[R_MDAY] = encode(r, d.day);
-    r->cmos[R_MONTH] = encode(r, d.month);
-    r->cmos[R_YEAR] = encode(r, d.year % 100);
-    r->cmos[R_CENTURY] = encode(r, d.year / 100 % 100);
+    r->s.cmos[R_SEC] = encode(r, d.sec);
+    r->s.cmos[R_MIN] = encode(r, d.min);
+    r->s.cmos[R_HOUR] = encode_hour(r, d.hour);
+    r->s.cmos[R_WDAY] = encode(r, d.wday);
+    r->s.cmos[R_MDAY] = encode(r, d.day);
+    r->s.cmos[R_MONTH] = encode(r, d.month);
+    r->s.cmos[R_YEAR] = encode(r, d.year % 100);
+    r->s.cmos[R_CENTURY] = encode(r, d.year / 100 % 100);
 }
 
 static int clamp(int v, int low, int high) {
@@ -166,14 +174,14 @@ static int clamp(int v, int low, int high) {
 }
 
 static int64_t load_time(const struct rtc *r) {
-    struct date d = {.sec = clamp(decode(r, r->cmos[R_SEC]), 0, 59),
-                     .min = clamp(decode(r, r->cmos[R_MIN]), 0, 59),
-                     .hour = clamp(decode_hour(r, r->cmos[R_HOUR]), 0, 23),
-                     .day = clamp(decode(r, r->cmos[R_MDAY]), 1, 31),
-                     .month = clamp(decode(r, r->cmos[R_MONTH]), 1, 12)};
+    struct date d = {.sec = clamp(decode(r, r->s.cmos[R_SEC]), 0, 59),
+                     .min = clamp(decode(r, r->s.cmos[R_MIN]), 0, 59),
+                     .hour = clamp(decode_hour(r, r->s.cmos[R_HOUR]), 0, 23),
+                     .day = clamp(decode(r, r->s.cmos[R_MDAY]), 1, 31),
+                     .month = clamp(decode(r, r->s.cmos[R_MONTH]), 1, 12)};
 
-    d.year = clamp(decode(r, r->cmos[R_CENTURY]), 0, 99) * 100 +
-             clamp(decode(r, r->cmos[R_YEAR]), 0, 99);
+    d.year = clamp(decode(r, r->s.cmos[R_CENTURY]), 0, 99) * 100 +
+             clamp(decode(r, r->s.cmos[R_YEAR]), 0, 99);
     d.year = clamp(d.year, 1, 9999);
     return to_seconds(&d);
 }
@@ -181,26 +189,26 @@ static int64_t load_time(const struct rtc *r) {
 /* ---- Time ---- */
 
 static bool held(const struct rtc *r) {
-    return r->cmos[R_B] & B_SET || (r->cmos[R_A] & A_DIV_RST) == A_DIV_RST;
+    return r->s.cmos[R_B] & B_SET || (r->s.cmos[R_A] & A_DIV_RST) == A_DIV_RST;
 }
 
 static uint64_t since_base(const struct rtc *r) {
-    uint64_t now = clock_now(r->clock);
+    uint64_t now = clock_now(r->dev.env.clock);
 
-    return now > r->base_ns ? now - r->base_ns : 0;
+    return now > r->s.base_ns ? now - r->s.base_ns : 0;
 }
 
 /* The clock goes on from the registers, `phase` ns into the present second. */
 static void release(struct rtc *r, uint64_t phase) {
-    uint64_t now = clock_now(r->clock);
+    uint64_t now = clock_now(r->dev.env.clock);
 
-    r->base_sec = load_time(r);
-    r->base_ns = now > phase ? now - phase : 0;
-    r->seen_sec = 0;
+    r->s.base_sec = load_time(r);
+    r->s.base_ns = now > phase ? now - phase : 0;
+    r->s.seen_sec = 0;
 }
 
 static int64_t seconds(const struct rtc *r) {
-    int64_t sec = r->base_sec + (int64_t)(since_base(r) / NS_PER_SEC);
+    int64_t sec = r->s.base_sec + (int64_t)(since_base(r) / NS_PER_SEC);
 
     return sec > SEC_MAX ? SEC_MAX : sec;
 }
@@ -224,7 +232,7 @@ static bool match(int want, int is) {
 
 /* The next second after `sec` that the alarm registers name: at most a day away. */
 static void find_alarm(struct rtc *r) {
-    const uint8_t *raw = r->cmos;
+    const uint8_t *raw = r->s.cmos;
     int s = alarm_field(decode(r, raw[R_SEC_ALARM]), raw[R_SEC_ALARM], 60);
     int m = alarm_field(decode(r, raw[R_MIN_ALARM]), raw[R_MIN_ALARM], 60);
     int h = alarm_field(decode_hour(r, raw[R_HOUR_ALARM]), raw[R_HOUR_ALARM], 24);
@@ -234,7 +242,7 @@ static void find_alarm(struct rtc *r) {
     if (held(r) || s == NEVER_MATCH || m == NEVER_MATCH || h == NEVER_MATCH)
         return;
     /* By seconds to the minute, by minutes to the hour, by hours to the day. */
-    t = r->base_sec + (int64_t)r->seen_sec + 1;
+    t = r->s.base_sec + (int64_t)r->s.seen_sec + 1;
     for (int64_t end = t + DAY; t <= end;) {
         int of_day = (int)(t % DAY < 0 ? t % DAY + DAY : t % DAY);
 
@@ -253,9 +261,9 @@ static void find_alarm(struct rtc *r) {
 
 /* Ticks of the crystal per period; 0: off. Rates 1 and 2 are 256 and 128 Hz. */
 static unsigned period(const struct rtc *r) {
-    unsigned rate = r->cmos[R_A] & A_RATE;
+    unsigned rate = r->s.cmos[R_A] & A_RATE;
 
-    if (!rate || (r->cmos[R_A] & A_DIV_RST) == A_DIV_RST)
+    if (!rate || (r->s.cmos[R_A] & A_DIV_RST) == A_DIV_RST)
         return 0;
     return 1u << ((rate <= 2 ? rate + 7 : rate) - 1);
 }
@@ -263,53 +271,60 @@ static unsigned period(const struct rtc *r) {
 static uint64_t periods(const struct rtc *r) {
     unsigned n = period(r);
 
-    return n ? ticks_at(clock_now(r->clock), CRYSTAL_HZ) / n : 0;
+    return n ? ticks_at(clock_now(r->dev.env.clock), CRYSTAL_HZ) / n : 0;
 }
 
 /* Bring the flags up to now. */
 static void sync(struct rtc *r) {
     uint64_t period_now = periods(r);
 
-    if (period_now > r->seen_period)
-        r->cmos[R_C] |= C_PF;
-    r->seen_period = period_now;
+    if (period_now > r->s.seen_period)
+        r->s.cmos[R_C] |= C_PF;
+    r->s.seen_period = period_now;
     if (held(r))
         return;
     uint64_t sec = since_base(r) / NS_PER_SEC;
 
-    if (sec <= r->seen_sec)
+    if (sec <= r->s.seen_sec)
         return;
-    r->seen_sec = sec;
-    r->cmos[R_C] |= C_UF;
-    if (r->alarm <= r->base_sec + (int64_t)sec) {
-        r->cmos[R_C] |= C_AF;
+    r->s.seen_sec = sec;
+    r->s.cmos[R_C] |= C_UF;
+    if (r->alarm <= r->s.base_sec + (int64_t)sec) {
+        r->s.cmos[R_C] |= C_AF;
         find_alarm(r);
     }
 }
 
-/* Recompute the line and the next deadline. */
-static void update(struct rtc *r) {
-    uint8_t b = r->cmos[R_B];
+/* For the next interrupt that is enabled. */
+static void arm(struct rtc *r) {
+    uint8_t b = r->s.cmos[R_B];
     uint64_t next = CLOCK_NEVER, at = CLOCK_NEVER;
-    int line = (r->cmos[R_C] & b & (C_PF | C_AF | C_UF)) != 0;
 
-    r->cmos[R_C] = (uint8_t)((r->cmos[R_C] & ~C_IRQF) | (line ? C_IRQF : 0));
     if (b & B_PIE && period(r))
-        next = ticks_ns((r->seen_period + 1) * period(r), CRYSTAL_HZ);
+        next = ticks_ns((r->s.seen_period + 1) * period(r), CRYSTAL_HZ);
     if (!held(r) && b & B_UIE)
-        at = r->seen_sec + 1;
+        at = r->s.seen_sec + 1;
     else if (!held(r) && b & B_AIE && r->alarm != NO_ALARM)
-        at = (uint64_t)(r->alarm - r->base_sec);
+        at = (uint64_t)(r->alarm - r->s.base_sec);
     if (at != CLOCK_NEVER) {
         at = at > UINT64_MAX / NS_PER_SEC ? CLOCK_NEVER
-                                          : ns_add(r->base_ns, at * NS_PER_SEC);
+                                          : ns_add(r->s.base_ns, at * NS_PER_SEC);
         next = at < next ? at : next;
     }
-    clock_arm(r->clock, &r->timer, next);
-    if (line == r->line)
+    dev_arm(&r->dev, next);
+}
+
+/* Recompute the line and the next deadline. */
+static void update(struct rtc *r) {
+    uint8_t c = r->s.cmos[R_C];
+    int line = (c & r->s.cmos[R_B] & (C_PF | C_AF | C_UF)) != 0;
+
+    r->s.cmos[R_C] = (uint8_t)((c & ~C_IRQF) | (line ? C_IRQF : 0));
+    arm(r);
+    if (line == r->s.line)
         return;
-    r->line = line;
-    r->irq.set(r->irq.opaque, GSI, line);
+    r->s.line = (uint8_t)line;
+    r->dev.env.irq.set(r->dev.env.irq.opaque, GSI, line);
 }
 
 static void on_timer(void *opaque) {
@@ -337,26 +352,26 @@ static uint8_t read_reg(struct rtc *r, unsigned n) {
         break;
     case R_A:
         if (!held(r) && since_base(r) % NS_PER_SEC >= NS_PER_SEC - UIP_NS)
-            return r->cmos[R_A] | A_UIP;
+            return r->s.cmos[R_A] | A_UIP;
         break;
     case R_C: /* reading clears */
         sync(r);
         update(r);
-        value = r->cmos[R_C];
-        r->cmos[R_C] = 0;
+        value = r->s.cmos[R_C];
+        r->s.cmos[R_C] = 0;
         update(r);
         return value;
     case R_D:
         return D_VRT;
     }
-    return r->cmos[n];
+    return r->s.cmos[n];
 }
 
 static void write_time(struct rtc *r, unsigned n, uint8_t value) {
     uint64_t phase = since_base(r) % NS_PER_SEC;
 
     refresh(r);
-    r->cmos[n] = value;
+    r->s.cmos[n] = value;
     if (held(r))
         return;
     release(r, phase);
@@ -365,7 +380,7 @@ static void write_time(struct rtc *r, unsigned n, uint8_t value) {
 
 /* Registers A and B: what holds or releases the clock, and how fields are encoded. */
 static void write_control(struct rtc *r, unsigned n, uint8_t value) {
-    bool was = held(r), reset = (r->cmos[R_A] & A_DIV_RST) == A_DIV_RST;
+    bool was = held(r), reset = (r->s.cmos[R_A] & A_DIV_RST) == A_DIV_RST;
     uint64_t phase = since_base(r) % NS_PER_SEC;
 
     refresh(r);
@@ -373,9 +388,9 @@ static void write_control(struct rtc *r, unsigned n, uint8_t value) {
         value &= (uint8_t)~A_UIP;
     else if (value & B_SET)
         value &= (uint8_t)~B_UIE; /* SET clears UIE */
-    r->cmos[n] = value;
+    r->s.cmos[n] = value;
     if (n == R_A)
-        r->seen_period = periods(r);
+        r->s.seen_period = periods(r);
     if (was && !held(r))
         /* The first update comes half a second after the divider is let go. */
         release(r, reset ? NS_PER_SEC / 2 : phase);
@@ -398,7 +413,7 @@ static void write_reg(struct rtc *r, unsigned n, uint8_t value) {
     case R_SEC_ALARM:
     case R_MIN_ALARM:
     case R_HOUR_ALARM:
-        r->cmos[n] = value;
+        r->s.cmos[n] = value;
         find_alarm(r);
         break;
     case R_A:
@@ -409,7 +424,7 @@ static void write_reg(struct rtc *r, unsigned n, uint8_t value) {
     case R_D:
         break;
     default:
-        r->cmos[n] = value;
+        r->s.cmos[n] = value;
         return;
     }
     update(r);
@@ -419,7 +434,7 @@ static uint64_t rtc_read(void *dev, uint64_t offset, unsigned size) {
     struct rtc *r = dev;
 
     (void)size;
-    return offset ? read_reg(r, r->index) : 0xff;
+    return offset ? read_reg(r, r->s.index) : 0xff;
 }
 
 static void rtc_write(void *dev, uint64_t offset, unsigned size, uint64_t value) {
@@ -427,9 +442,9 @@ static void rtc_write(void *dev, uint64_t offset, unsigned size, uint64_t value)
 
     (void)size;
     if (offset)
-        write_reg(r, r->index, (uint8_t)value);
+        write_reg(r, r->s.index, (uint8_t)value);
     else
-        r->index = value & 0x7f; /* bit 7 masks NMI: there is none to mask */
+        r->s.index = value & 0x7f; /* bit 7 masks NMI: there is none to mask */
 }
 
 static const struct dev_ops rtc_ops = {
@@ -437,8 +452,8 @@ static const struct dev_ops rtc_ops = {
 
 static void put16(struct rtc *r, unsigned n, uint64_t value, uint64_t max) {
     value = value < max ? value : max;
-    r->cmos[n] = (uint8_t)value;
-    r->cmos[n + 1] = (uint8_t)(value >> 8);
+    r->s.cmos[n] = (uint8_t)value;
+    r->s.cmos[n + 1] = (uint8_t)(value >> 8);
 }
 
 /* Memory sizes where a PC's firmware leaves them. */
@@ -455,34 +470,63 @@ static void store_ram(struct rtc *r, uint64_t below, uint64_t above) {
     if (above > 0xffffff)
         above = 0xffffff;
     put16(r, 0x5b, above & 0xffff, 0xffff);
-    r->cmos[0x5d] = (uint8_t)(above >> 16);
-    r->cmos[0x14] = 0x02; /* equipment: an FPU */
+    r->s.cmos[0x5d] = (uint8_t)(above >> 16);
+    r->s.cmos[0x14] = 0x02; /* equipment: an FPU */
 }
 
-struct rtc *rtc_create(struct dev_bus *bus, struct clock *clock, struct irq_sink irq,
-                       int64_t epoch, uint64_t ram_below_4g, uint64_t ram_above_4g) {
-    struct rtc *r = calloc(1, sizeof *r);
+/* ---- As a device ---- */
 
-    if (!r)
-        return NULL;
-    r->clock = clock;
-    r->irq = irq;
-    clock_timer_init(&r->timer, on_timer, r);
-    r->base_sec = epoch < 0 ? 0 : epoch > SEC_MAX ? SEC_MAX : epoch;
-    r->cmos[R_A] = 0x26; /* 32768 Hz crystal, 1024 Hz rate */
-    r->cmos[R_B] = B_24H;
-    store_ram(r, ram_below_4g, ram_above_4g);
+static const struct dev_range rtc_ranges[] = {{DEV_PIO, 0x70, 2, &rtc_ops}};
+
+static int rtc_configure(void *dev, const void *config) {
+    ((struct rtc *)dev)->cfg = *(const struct rtc_config *)config;
+    return 0;
+}
+
+static void rtc_reset(void *dev) {
+    struct rtc *r = dev;
+    int64_t epoch = r->cfg.epoch;
+
+    r->s = (struct rtc_state){.base_sec = epoch < 0         ? 0
+                                          : epoch > SEC_MAX ? SEC_MAX
+                                                            : epoch};
+    r->s.cmos[R_A] = 0x26; /* 32768 Hz crystal, 1024 Hz rate */
+    r->s.cmos[R_B] = B_24H;
+    store_ram(r, r->cfg.ram_below_4g, r->cfg.ram_above_4g);
     find_alarm(r);
-    if (dev_bus_add_pio(bus, 0x70, 2, &rtc_ops, r)) {
-        free(r);
-        return NULL;
-    }
-    return r;
 }
 
-void rtc_destroy(struct rtc *r) {
-    if (!r)
-        return;
-    clock_cancel(r->clock, &r->timer);
-    free(r);
+static bool rtc_check(const void *dev, const void *state) {
+    const struct rtc *r = dev;
+    const struct rtc_state *s = state;
+    uint64_t now = clock_now(r->dev.env.clock);
+
+    return s->index < sizeof s->cmos && s->line <= 1 && s->base_sec >= SEC_MIN &&
+           s->base_sec <= SEC_MAX && s->base_ns <= now &&
+           s->seen_sec <= (now - s->base_ns) / NS_PER_SEC &&
+           s->seen_period <= ticks_at(now, CRYSTAL_HZ);
+}
+
+static void rtc_settle(void *dev) {
+    find_alarm(dev);
+    arm(dev);
+}
+
+static const struct dev_class rtc_class = {
+    .name = "rtc",
+    .version = 1,
+    DEV_STATE(struct rtc, s),
+    DEV_RANGES(rtc_ranges),
+    .create = rtc_configure,
+    .reset = rtc_reset,
+    .check = rtc_check,
+    .settle = rtc_settle,
+    .expire = on_timer,
+};
+
+struct rtc *rtc_create(const struct dev_env *env, int64_t epoch, uint64_t ram_below_4g,
+                       uint64_t ram_above_4g) {
+    const struct rtc_config cfg = {epoch, ram_below_4g, ram_above_4g};
+
+    return dev_create(&rtc_class, env, 0, &cfg);
 }

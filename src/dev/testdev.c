@@ -11,7 +11,6 @@
  *
  * Invariant: an offset is within its range and offset + size is too; the bus says so.
  */
-#include <stdlib.h>
 #include <string.h>
 
 #include "dev/dev.h"
@@ -25,23 +24,25 @@
 #define MEM_SIZE   0x10000u
 
 struct testdev {
-    struct irq_sink irq;
-    uint8_t echo[4];
-    uint8_t mem[MEM_SIZE];
+    struct device dev;
+    struct {
+        uint8_t echo[4];
+        uint8_t mem[MEM_SIZE];
+    } s;
 };
 
 static uint64_t echo_read(void *dev, uint64_t offset, unsigned size) {
     struct testdev *t = dev;
     uint64_t value = 0;
 
-    memcpy(&value, t->echo + offset, size);
+    memcpy(&value, t->s.echo + offset, size);
     return value;
 }
 
 static void echo_write(void *dev, uint64_t offset, unsigned size, uint64_t value) {
     struct testdev *t = dev;
 
-    memcpy(t->echo + offset, &value, size);
+    memcpy(t->s.echo + offset, &value, size);
 }
 
 static uint64_t none_read(void *dev, uint64_t offset, unsigned size) {
@@ -64,21 +65,21 @@ static void irq_write(void *dev, uint64_t offset, unsigned size, uint64_t value)
     struct testdev *t = dev;
 
     (void)size;
-    t->irq.set(t->irq.opaque, (unsigned)offset, value != 0);
+    t->dev.env.irq.set(t->dev.env.irq.opaque, (unsigned)offset, value != 0);
 }
 
 static uint64_t mem_read(void *dev, uint64_t offset, unsigned size) {
     struct testdev *t = dev;
     uint64_t value = 0;
 
-    memcpy(&value, t->mem + offset, size);
+    memcpy(&value, t->s.mem + offset, size);
     return value;
 }
 
 static void mem_write(void *dev, uint64_t offset, unsigned size, uint64_t value) {
     struct testdev *t = dev;
 
-    memcpy(t->mem + offset, &value, size);
+    memcpy(t->s.mem + offset, &value, size);
 }
 
 static const struct dev_ops echo_ops = {.name = "testdev-echo",
@@ -107,26 +108,19 @@ static const struct dev_ops mem_ops = {.name = "testdev-mem",
                                        .read = mem_read,
                                        .write = mem_write};
 
-struct testdev *testdev_create(struct dev_bus *bus, struct irq_sink irq,
-                               const struct dev_host *host) {
-    struct testdev *t = calloc(1, sizeof *t);
+static const struct dev_range ranges[] = {
+    {DEV_PIO, PORT_ECHO, 4, &echo_ops},       {DEV_PIO, PORT_FLUSH, 4, &flush_ops},
+    {DEV_PIO, PORT_BYTE, 4, &byte_ops},       {DEV_PIO, PORT_IRQ, GSIS, &irq_ops},
+    {DEV_MMIO, MEM_BASE, MEM_SIZE, &mem_ops},
+};
 
-    (void)host;
-    if (!t)
-        return NULL;
-    t->irq = irq;
-    if (dev_bus_add_pio(bus, PORT_ECHO, 4, &echo_ops, t) ||
-        dev_bus_add_pio(bus, PORT_FLUSH, 4, &flush_ops, t) ||
-        dev_bus_add_pio(bus, PORT_BYTE, 4, &byte_ops, t) ||
-        dev_bus_add_pio(bus, PORT_IRQ, GSIS, &irq_ops, t) ||
-        dev_bus_add_mmio(bus, MEM_BASE, MEM_SIZE, &mem_ops, t)) {
-        dev_bus_remove(bus, t);
-        free(t);
-        return NULL;
-    }
-    return t;
-}
+static const struct dev_class testdev_class = {
+    .name = "testdev",
+    .version = 1,
+    DEV_STATE(struct testdev, s),
+    DEV_RANGES(ranges),
+};
 
-void testdev_destroy(struct testdev *t) {
-    free(t);
+struct testdev *testdev_create(const struct dev_env *env) {
+    return dev_create(&testdev_class, env, 0, NULL);
 }

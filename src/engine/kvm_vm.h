@@ -116,9 +116,9 @@ int kvm_set_state(struct pn_engine *e, unsigned cpu, const struct pn_cpu_state *
  * change. */
 int kvm_get_cpu(struct kvm_vcpu *v, struct pn_cpu_state *s);
 
-/* kvm_irqchip.c. Return: 0 or -errno. */
-int kvm_get_irqchip(struct pn_engine *e, struct pn_irqchip *s);
-int kvm_set_irqchip(struct pn_engine *e, const struct pn_irqchip *s, uint32_t lines);
+/* kvm_chips.c. Return: 0 or -errno. */
+int kvm_get_chips(struct pn_engine *e, struct pn_chips *s);
+int kvm_set_chips(struct pn_engine *e, const struct pn_chips *s, uint32_t lines);
 
 /* kvm_slot.c. */
 int kvm_set_slot(struct pn_engine *e, const struct pn_memslot *slot);

@@ -2,8 +2,8 @@
 /*
  * --handover: the machine goes on under another engine. Between two runs, when every vCPU
  * stands between two instructions, its state is read from one engine and set in another
- * that maps the same memory. Devices stay; the interrupt controllers and the 8254 move
- * where one of the two engines has its own.
+ * that maps the same memory. Devices stay as they are; the interrupt controllers and the
+ * 8254 move where one of the two engines has its own.
  *
  * Invariants
  * 1. Time goes on: the new engine begins at the clock's now.
@@ -21,7 +21,7 @@
 
 /* What moves. */
 struct parcel {
-    struct pn_irqchip irqchip;
+    struct pn_chips chips;
     struct pn_cpu_state cpu[];
 };
 
@@ -66,50 +66,55 @@ static uint64_t apic_base(const struct pn_cpu_state *s, unsigned cpu) {
     return APIC_BASE_RESET | APIC_BASE_EN | (cpu ? 0 : APIC_BASE_BSP);
 }
 
-/* The machine's own controllers hold what an engine without any leaves out. */
-static int pack(struct machine *m, struct parcel *p) {
+/* Between two engines without interrupt controllers of their own, those stay where they
+ * are. Else they hold what such an engine leaves out of its state. */
+static int pack(struct machine *m, const struct pn_engine_ops *to, struct parcel *p) {
     for (unsigned i = 0; i < m->cfg.cpus; i++) {
         struct pn_cpu_state *s = &p->cpu[i];
         int rc = m->ops->get_state(m->engine, i, s);
         if (rc)
             return rc;
-        if (m->ops->threaded)
+        if (m->ops->threaded || !to->threaded)
             continue;
         intc_get_lapic(m->intc, i, s->lapic);
         s->has_lapic = 1;
     }
     if (m->ops->threaded)
-        return m->ops->get_irqchip(m->engine, &p->irqchip);
-    intc_get_state(m->intc, &p->irqchip);
-    pit_get_state(m->pit, &p->irqchip);
+        return m->ops->get_chips(m->engine, &p->chips);
+    intc_get_chips(m->intc, &p->chips);
+    dev_save(m->pit, &p->chips.pit);
     return 0;
 }
 
 /* ---- Into the new one ---- */
 
-/* The machine's own controllers come or go. */
-static int unpack_irqchip(struct machine *m, const struct pn_engine_ops *from,
-                          const struct parcel *p) {
-    if (!m->ops->threaded) {
-        if (from->threaded) {
-            int rc = wiring_create_intc(m);
-            if (rc)
-                return rc;
-        }
-        m->lines = (m->lines & ~PIT_LINE) | (uint32_t)pit_set_state(m->pit, &p->irqchip);
-        intc_set_state(m->intc, &p->irqchip, m->lines);
-        for (unsigned i = 0; i < m->cfg.cpus; i++)
-            intc_set_lapic(m->intc, i, apic_base(&p->cpu[i], i), p->cpu[i].lapic);
-        return 0;
-    }
+static int unpack_chips(struct machine *m, const struct parcel *p) {
+    int rc = wiring_create_chips(m);
+    if (rc)
+        return rc;
+    int level = pit_adopt(m->pit, &p->chips.pit);
+    if (level < 0)
+        return level;
+    m->lines = (m->lines & ~PIT_LINE) | (level ? PIT_LINE : 0);
+    rc = intc_set_chips(m->intc, &p->chips, m->lines);
+    for (unsigned i = 0; rc == 0 && i < m->cfg.cpus; i++)
+        intc_set_lapic(m->intc, i, apic_base(&p->cpu[i], i), p->cpu[i].lapic);
+    return rc;
+}
+
+/* The machine's own controllers come, go or stay. */
+static int move_chips(struct machine *m, const struct pn_engine_ops *from,
+                      const struct parcel *p) {
+    if (!m->ops->threaded)
+        return from->threaded ? unpack_chips(m, p) : 0;
     if (!from->threaded)
-        wiring_destroy_intc(m);
-    return m->ops->set_irqchip(m->engine, &p->irqchip, m->lines & ~PIT_LINE);
+        wiring_destroy_chips(m);
+    return m->ops->set_chips(m->engine, &p->chips, m->lines & ~PIT_LINE);
 }
 
 static int unpack(struct machine *m, const struct pn_engine_ops *from,
                   const struct parcel *p) {
-    int rc = unpack_irqchip(m, from, p);
+    int rc = move_chips(m, from, p);
     for (unsigned i = 0; rc == 0 && i < m->cfg.cpus; i++) {
         rc = m->ops->set_state(m->engine, i, &p->cpu[i]);
         m->cpu[i] = (struct machine_cpu){
@@ -129,7 +134,7 @@ static int move(struct machine *m, const struct pn_engine_ops *to, struct parcel
                 struct err *e) {
     const struct pn_engine_ops *from = m->ops;
     settle(m);
-    int rc = pack(m, p);
+    int rc = pack(m, to, p);
     if (rc)
         return err_sys(e, rc, "handover: the state under %s", from->name);
     uint64_t now = clock_now(&m->clock);

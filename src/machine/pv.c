@@ -13,7 +13,7 @@
  */
 #include "machine/pv.h"
 
-#include <stdlib.h>
+#include <errno.h>
 #include <string.h>
 
 #include "penumbra/x86.h"
@@ -55,50 +55,105 @@ struct steal_time {
 #define PREEMPTED 1u
 _Static_assert(sizeof(struct steal_time) == 64, "as in msr.rst");
 
-struct pv_cpu {
+struct pv_cpu_state {
     uint64_t time_msr, steal_msr, eoi_msr;
     uint64_t tsc_offset;   /* that the guest was last told: TSC at clock 0 */
     uint64_t ready_since;  /* it could run and does not; CLOCK_NEVER: neither */
     uint64_t eoi_at;       /* where the offered EOI's bit is */
     uint32_t time_version; /* even */
-    bool kicked;           /* before it halted */
+    uint8_t kicked;        /* before it halted */
+};
+
+struct pv_cpu {
+    struct device dev;
+    struct pv_cpu_state s;
+};
+
+struct pv_state {
+    uint64_t wall_msr;
+    uint32_t wall_version; /* even */
 };
 
 struct pv {
+    struct device dev;
     struct pv_config cfg;
-    uint64_t wall_msr;
-    uint32_t wall_version;
-    struct pv_cpu cpu[];
+    struct pv_state s;
+    struct pv_cpu *cpu[PV_CPUS_MAX]; /* cfg.cpus of them */
 };
 
-struct pv *pv_create(const struct pv_config *cfg) {
-    struct pv *pv = calloc(1, sizeof(*pv) + cfg->cpus * sizeof(pv->cpu[0]));
-    if (!pv)
-        return NULL;
-    pv->cfg = *cfg;
-    for (unsigned i = 0; i < cfg->cpus; i++)
-        pv->cpu[i].ready_since = CLOCK_NEVER;
-    return pv;
+/* ---- As devices: one for all vCPUs, and one for each ---- */
+
+static void cpu_reset(void *dev) {
+    struct pv_cpu *c = dev;
+    c->s = (struct pv_cpu_state){.ready_since = CLOCK_NEVER};
 }
 
-void pv_destroy(struct pv *pv) {
-    free(pv);
+/* Addresses may be any: see invariant 1. */
+static bool cpu_check(const void *dev, const void *state) {
+    const struct pv_cpu_state *s = state;
+    return !(s->steal_msr & STEAL_TIME_RESERVED) && !(s->eoi_msr & EOI_RESERVED) &&
+           !(s->time_version & 1) && s->kicked <= 1;
+}
+
+static const struct dev_class cpu_class = {
+    .name = "pv-cpu",
+    .version = 1,
+    DEV_STATE(struct pv_cpu, s),
+    .reset = cpu_reset,
+    .check = cpu_check,
+};
+
+static void destroy(void *dev) {
+    struct pv *pv = dev;
+    for (unsigned i = 0; i < pv->cfg.cpus; i++)
+        dev_destroy(pv->cpu[i]);
+}
+
+static int create(void *dev, const void *config) {
+    struct pv *pv = dev;
+    pv->cfg = *(const struct pv_config *)config;
+    for (unsigned i = 0; i < pv->cfg.cpus; i++) {
+        pv->cpu[i] = dev_create(&cpu_class, &pv->dev.env, i, NULL);
+        if (!pv->cpu[i]) {
+            destroy(pv);
+            return -ENOMEM;
+        }
+    }
+    return 0;
+}
+
+static bool check(const void *dev, const void *state) {
+    const struct pv_state *s = state;
+    return !(s->wall_version & 1);
+}
+
+static const struct dev_class pv_class = {
+    .name = "pv",
+    .version = 1,
+    DEV_STATE(struct pv, s),
+    .create = create,
+    .destroy = destroy,
+    .check = check,
+};
+
+struct pv *pv_create(const struct dev_env *env, const struct pv_config *cfg) {
+    return cfg->cpus <= PV_CPUS_MAX ? dev_create(&pv_class, env, 0, cfg) : NULL;
 }
 
 static uint64_t now(const struct pv *pv) {
-    return clock_now(pv->cfg.clock);
+    return clock_now(pv->dev.env.clock);
 }
 
 /* ---- Guest memory ---- */
 
 static bool read_all(struct pv *pv, pn_gpa gpa, void *buf, size_t size) {
-    const struct dev_host *h = pv->cfg.memory;
+    const struct dev_host *h = &pv->dev.env.host;
     return h->read_phys(h->opaque, gpa, buf, size) == size;
 }
 
 /* All of it, or nothing where not all is RAM. */
 static bool write_all(struct pv *pv, pn_gpa gpa, const void *data, size_t size) {
-    const struct dev_host *h = pv->cfg.memory;
+    const struct dev_host *h = &pv->dev.env.host;
     uint8_t old[64];
     return read_all(pv, gpa, old, size) &&
            h->write_phys(h->opaque, gpa, data, size) == size;
@@ -108,33 +163,33 @@ static bool write_all(struct pv *pv, pn_gpa gpa, const void *data, size_t size) 
 
 /* The time of day at clock 0: the guest adds its own system time. */
 static void tell_wall_clock(struct pv *pv) {
-    pv->wall_version += 2;
-    const struct wall_clock w = {.version = pv->wall_version,
+    pv->s.wall_version += 2;
+    const struct wall_clock w = {.version = pv->s.wall_version,
                                  .sec = (uint32_t)pv->cfg.epoch};
-    write_all(pv, pv->wall_msr, &w, sizeof(w));
+    write_all(pv, pv->s.wall_msr, &w, sizeof(w));
 }
 
 /* One tick of the TSC is one nanosecond: (ticks << 1) * 2^31 >> 32. The guest cannot look
  * while this writes, so it never sees the odd version. */
 static void tell_system_time(struct pv *pv, unsigned cpu) {
-    struct pv_cpu *c = &pv->cpu[cpu];
+    struct pv_cpu *c = pv->cpu[cpu];
     uint64_t tsc = pv->cfg.tsc(pv->cfg.opaque, cpu), ns = now(pv);
-    c->tsc_offset = tsc - ns;
-    c->time_version += 2;
-    const struct system_time t = {.version = c->time_version,
+    c->s.tsc_offset = tsc - ns;
+    c->s.time_version += 2;
+    const struct system_time t = {.version = c->s.time_version,
                                   .tsc = tsc,
                                   .ns = ns,
                                   .mul = 1u << 31,
                                   .shift = 1,
                                   .flags = TIME_STABLE};
-    write_all(pv, c->time_msr & ~(uint64_t)MSR_ENABLED, &t, sizeof(t));
+    write_all(pv, c->s.time_msr & ~(uint64_t)MSR_ENABLED, &t, sizeof(t));
 }
 
 /* ---- Steal time ---- */
 
 static void tell_steal(struct pv *pv, unsigned cpu, uint64_t stolen, bool preempted) {
     struct steal_time s;
-    pn_gpa gpa = pv->cpu[cpu].steal_msr & ~(uint64_t)MSR_ENABLED;
+    pn_gpa gpa = pv->cpu[cpu]->s.steal_msr & ~(uint64_t)MSR_ENABLED;
     if (!read_all(pv, gpa, &s, sizeof(s)))
         return;
     if (!stolen && s.preempted == preempted && !(s.version & 1) && s.version)
@@ -146,22 +201,22 @@ static void tell_steal(struct pv *pv, unsigned cpu, uint64_t stolen, bool preemp
 }
 
 static bool counts_steal(const struct pv *pv, unsigned cpu) {
-    return pv->cpu[cpu].steal_msr & MSR_ENABLED;
+    return pv->cpu[cpu]->s.steal_msr & MSR_ENABLED;
 }
 
 void pv_ready(struct pv *pv, unsigned cpu) {
-    if (pv->cpu[cpu].ready_since == CLOCK_NEVER)
-        pv->cpu[cpu].ready_since = now(pv);
+    if (pv->cpu[cpu]->s.ready_since == CLOCK_NEVER)
+        pv->cpu[cpu]->s.ready_since = now(pv);
 }
 
 void pv_enter(struct pv *pv, unsigned cpu) {
-    struct pv_cpu *c = &pv->cpu[cpu];
-    uint64_t t = now(pv), stolen = t > c->ready_since ? t - c->ready_since : 0;
-    c->ready_since = CLOCK_NEVER;
+    struct pv_cpu *c = pv->cpu[cpu];
+    uint64_t t = now(pv), stolen = t > c->s.ready_since ? t - c->s.ready_since : 0;
+    c->s.ready_since = CLOCK_NEVER;
     if (counts_steal(pv, cpu))
         tell_steal(pv, cpu, stolen, false);
-    if (c->time_msr & MSR_ENABLED &&
-        pv->cfg.tsc(pv->cfg.opaque, cpu) - t != c->tsc_offset)
+    if (c->s.time_msr & MSR_ENABLED &&
+        pv->cfg.tsc(pv->cfg.opaque, cpu) - t != c->s.tsc_offset)
         tell_system_time(pv, cpu);
 }
 
@@ -176,22 +231,22 @@ void pv_leave(struct pv *pv, unsigned cpu, bool ready) {
 /* ---- EOI ---- */
 
 bool pv_eoi_offer(struct pv *pv, unsigned cpu) {
-    struct pv_cpu *c = &pv->cpu[cpu];
+    struct pv_cpu *c = pv->cpu[cpu];
     uint8_t byte;
-    c->eoi_at = c->eoi_msr & ~(uint64_t)MSR_ENABLED;
-    if (!(c->eoi_msr & MSR_ENABLED) || !read_all(pv, c->eoi_at, &byte, 1))
+    c->s.eoi_at = c->s.eoi_msr & ~(uint64_t)MSR_ENABLED;
+    if (!(c->s.eoi_msr & MSR_ENABLED) || !read_all(pv, c->s.eoi_at, &byte, 1))
         return false;
     byte |= 1;
-    return write_all(pv, c->eoi_at, &byte, 1);
+    return write_all(pv, c->s.eoi_at, &byte, 1);
 }
 
 bool pv_eoi_withdraw(struct pv *pv, unsigned cpu) {
-    struct pv_cpu *c = &pv->cpu[cpu];
+    struct pv_cpu *c = pv->cpu[cpu];
     uint8_t byte;
-    if (!read_all(pv, c->eoi_at, &byte, 1) || !(byte & 1))
+    if (!read_all(pv, c->s.eoi_at, &byte, 1) || !(byte & 1))
         return false;
     byte &= 0xfe;
-    return write_all(pv, c->eoi_at, &byte, 1);
+    return write_all(pv, c->s.eoi_at, &byte, 1);
 }
 
 /* ---- MSRs ---- */
@@ -205,18 +260,18 @@ bool pv_is_msr(uint32_t index) {
  */
 static uint64_t *msr_value(struct pv *pv, unsigned cpu, uint32_t index) {
     uint32_t on = pv->cfg.features;
-    struct pv_cpu *c = &pv->cpu[cpu];
+    struct pv_cpu *c = pv->cpu[cpu];
     switch (index) {
     case MSR_KVM_WALL_CLOCK_OLD:
     case MSR_KVM_WALL_CLOCK:
-        return on & PN_PV_PVCLOCK ? &pv->wall_msr : NULL;
+        return on & PN_PV_PVCLOCK ? &pv->s.wall_msr : NULL;
     case MSR_KVM_SYSTEM_TIME_OLD:
     case MSR_KVM_SYSTEM_TIME:
-        return on & PN_PV_PVCLOCK ? &c->time_msr : NULL;
+        return on & PN_PV_PVCLOCK ? &c->s.time_msr : NULL;
     case MSR_KVM_STEAL_TIME:
-        return on & PN_PV_STEAL_TIME ? &c->steal_msr : NULL;
+        return on & PN_PV_STEAL_TIME ? &c->s.steal_msr : NULL;
     case MSR_KVM_EOI:
-        return on & PN_PV_EOI ? &c->eoi_msr : NULL;
+        return on & PN_PV_EOI ? &c->s.eoi_msr : NULL;
     default:
         return NULL;
     }
@@ -252,7 +307,7 @@ int pv_msr_write(struct pv *pv, unsigned cpu, uint32_t index, uint64_t value) {
         if (value & STEAL_TIME_RESERVED)
             return -1;
         *v = value;
-        pv->cpu[cpu].ready_since = CLOCK_NEVER;
+        pv->cpu[cpu]->s.ready_since = CLOCK_NEVER;
         if (value & MSR_ENABLED)
             tell_steal(pv, cpu, 0, false);
         return 0;
@@ -266,16 +321,16 @@ int pv_msr_write(struct pv *pv, unsigned cpu, uint32_t index, uint64_t value) {
 }
 
 void pv_reset(struct pv *pv, unsigned cpu) {
-    struct pv_cpu *c = &pv->cpu[cpu];
-    c->time_msr = c->steal_msr = c->eoi_msr = 0;
-    c->kicked = false;
+    struct pv_cpu *c = pv->cpu[cpu];
+    c->s.time_msr = c->s.steal_msr = c->s.eoi_msr = 0;
+    c->s.kicked = 0;
 }
 
 /* ---- Hypercalls ---- */
 
 bool pv_was_kicked(struct pv *pv, unsigned cpu) {
-    bool kicked = pv->cpu[cpu].kicked;
-    pv->cpu[cpu].kicked = false;
+    bool kicked = pv->cpu[cpu]->s.kicked;
+    pv->cpu[cpu]->s.kicked = 0;
     return kicked;
 }
 
@@ -284,7 +339,7 @@ static int64_t kick_cpu(struct pv *pv, uint64_t id) {
     if (id >= pv->cfg.cpus)
         return 0;
     if (!pv->cfg.wake(pv->cfg.opaque, (unsigned)id))
-        pv->cpu[id].kicked = true;
+        pv->cpu[id]->s.kicked = 1;
     pv->cfg.yield_to(pv->cfg.opaque, (unsigned)id);
     return 0;
 }

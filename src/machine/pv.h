@@ -10,10 +10,8 @@
 #include "penumbra/pv.h"
 
 struct pv_config {
-    uint32_t features; /* PN_PV_*, at least one */
-    unsigned cpus;
-    const struct dev_host *memory; /* read_phys, write_phys */
-    const struct clock *clock;
+    uint32_t features;     /* PN_PV_*, at least one */
+    unsigned cpus;         /* at most PV_CPUS_MAX */
     int64_t epoch;         /* seconds since 1970 at clock 0 */
     struct pn_ring *rings; /* one per vCPU, or NULL */
     uint64_t (*tsc)(void *opaque, unsigned cpu);
@@ -26,9 +24,10 @@ struct pv_config {
     void *opaque;
 };
 
+#define PV_CPUS_MAX 64u
 struct pv;
-struct pv *pv_create(const struct pv_config *cfg); /* NULL: out of memory */
-void pv_destroy(struct pv *pv);
+/* env: its clock, and guest memory. Return: as dev_create. */
+struct pv *pv_create(const struct dev_env *env, const struct pv_config *cfg);
 
 /* Is this MSR the interface's, whatever is switched on? */
 bool pv_is_msr(uint32_t index);

@@ -47,18 +47,13 @@ struct machine {
 
     struct dev_bus *bus;
     struct clock clock;
-    struct dev_host dev_host;
-    struct intc *intc;
-    struct serial *serial;
+    struct dev_env env;
+    /* The devices that are more to the machine than their place on the bus. */
+    struct intc *intc; /* NULL, and pit: the engine's own */
     struct pit *pit;
-    struct rtc *rtc;
-    struct acpi_pm *acpi_pm;
-    struct misc *misc;
-    struct fw_cfg *fw_cfg;
-    struct testdev *testdev;
-    struct mark *mark;
-    uint32_t lines; /* levels of the gsis, as the devices set them */
+    struct serial *serial;
     struct pv *pv;  /* NULL: no paravirtual features, or the engine's own */
+    uint32_t lines; /* levels of the gsis, as the devices set them */
     int64_t epoch;  /* seconds since 1970 at clock 0 */
 
     struct hostmem window; /* window.c; base NULL: never asked for */
@@ -114,8 +109,8 @@ int wiring_create(struct machine *m, struct err *e);
 void wiring_destroy(struct machine *m);
 void wiring_bus(struct machine *m, struct pn_bus *bus); /* the engine's view of us */
 /* The machine's own interrupt controllers and 8254: not there under threaded engines. */
-int wiring_create_intc(struct machine *m);
-void wiring_destroy_intc(struct machine *m);
+int wiring_create_chips(struct machine *m); /* Return: 0 or -ENOMEM */
+void wiring_destroy_chips(struct machine *m);
 /* End the running vCPU's turn after this instruction. */
 void machine_end_turn(struct machine *m);
 

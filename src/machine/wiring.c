@@ -277,17 +277,10 @@ static bool intc_eoi_withdraw(void *o, unsigned cpu) {
     return pv_eoi_withdraw(((struct machine *)o)->pv, cpu);
 }
 
-int wiring_create_intc(struct machine *m) {
-    if (m->ops->threaded)
-        return 0; /* PIC, IO-APIC, local APICs and PIT are the engine's */
+static bool create_intc(struct machine *m) {
     uint32_t leaf[4] = {0};
-    int rc = wiring_pv_create(m);
-    if (rc)
-        return rc;
     m->ops->cpuid(m->engine, 0x80000008u, 0, leaf);
-    struct intc_config cfg = {
-        .bus = m->bus,
-        .clock = &m->clock,
+    const struct intc_config cfg = {
         .ring = m->cfg.rings,
         .cpus = m->cfg.cpus,
         .maxphyaddr = leaf[0] & 0xff,
@@ -301,25 +294,40 @@ int wiring_create_intc(struct machine *m) {
         .eoi_offer = m->pv && m->cfg.pv & PN_PV_EOI ? intc_eoi_offer : NULL,
         .eoi_withdraw = intc_eoi_withdraw,
     };
-    m->intc = intc_create(&cfg);
-    m->pit =
-        m->intc ? pit_create(m->bus, &m->clock, (struct irq_sink){set_gsi, m}) : NULL;
-    return m->pit ? 0 : -ENOMEM;
+    return (m->intc = intc_create(&m->env, &cfg)) != NULL;
 }
 
-void wiring_destroy_intc(struct machine *m) {
-    if (m->pit)
-        dev_bus_remove(m->bus, m->pit);
-    if (m->intc)
-        intc_unplug(m->intc);
-    pit_destroy(m->pit);
-    intc_destroy(m->intc);
-    m->pit = NULL;
-    m->intc = NULL;
+static bool create_pv(struct machine *m) {
+    return wiring_pv_create(m) == 0;
+}
+
+static bool create_pit(struct machine *m) {
+    return (m->pit = pit_create(&m->env)) != NULL;
+}
+
+static bool create_serial(struct machine *m) {
+    m->serial = serial_create(&m->env, COM1_PORT, COM1_GSI, serial_out, m);
+    if (m->serial)
+        serial_on_room(m->serial, serial_room, m);
+    return m->serial != NULL;
+}
+
+static bool create_rtc(struct machine *m) {
+    uint64_t low = m->cfg.ram < LOW_RAM_MAX ? m->cfg.ram : LOW_RAM_MAX;
+    return rtc_create(&m->env, m->epoch, low, m->cfg.ram - low) != NULL;
+}
+
+static bool create_acpi_pm(struct machine *m) {
+    return acpi_pm_create(&m->env) != NULL;
+}
+
+static bool create_misc(struct machine *m) {
+    return misc_create(&m->env) != NULL;
 }
 
 /* What QEMU's firmware interface tells a guest that asks. */
-static int fill_fw_cfg(struct machine *m) {
+static bool create_fw_cfg(struct machine *m) {
+    struct fw_cfg *f = fw_cfg_create(&m->env);
     const char *append = m->cfg.append ? m->cfg.append : "";
     uint64_t ram = m->cfg.ram;
     uint16_t cpus = (uint16_t)m->cfg.cpus;
@@ -333,56 +341,68 @@ static int fill_fw_cfg(struct machine *m) {
         {FW_MAX_CPUS, &cpus, sizeof(cpus)}, {FW_CMD_SIZE, &size, sizeof(size)},
         {FW_CMD_DATA, append, size},
     };
-    for (size_t i = 0; i < sizeof(items) / sizeof(items[0]); i++) {
-        int rc = fw_cfg_add(m->fw_cfg, items[i].key, items[i].data, items[i].size);
-        if (rc)
-            return rc;
-    }
+    for (size_t i = 0; f && i < sizeof(items) / sizeof(items[0]); i++)
+        if (fw_cfg_add(f, items[i].key, items[i].data, items[i].size))
+            return false;
+    return f != NULL;
+}
+
+static bool create_testdev(struct machine *m) {
+    return testdev_create(&m->env) != NULL;
+}
+
+static bool create_mark(struct machine *m) {
+    return mark_create(&m->env, machine_mark, m) != NULL;
+}
+
+/* Every device of the machine, in order of creation. The bus owns them, and destroys
+ * them. CHIP: a threaded engine brings its own. */
+enum { ALWAYS, CHIP };
+static const struct {
+    bool (*create)(struct machine *m);
+    int when;
+} parts[] = {
+    {create_pv, CHIP},       {create_intc, CHIP},     {create_pit, CHIP},
+    {create_serial, ALWAYS}, {create_rtc, ALWAYS},    {create_acpi_pm, ALWAYS},
+    {create_misc, ALWAYS},   {create_fw_cfg, ALWAYS}, {create_testdev, ALWAYS},
+    {create_mark, ALWAYS},
+};
+
+static int create_parts(struct machine *m, int when) {
+    for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
+        if (parts[i].when == when && !parts[i].create(m))
+            return -ENOMEM;
     return 0;
 }
 
-static int create_devices(struct machine *m) {
-    uint64_t low = m->cfg.ram < LOW_RAM_MAX ? m->cfg.ram : LOW_RAM_MAX;
-    struct irq_sink irq = {set_gsi, m};
-    m->serial = serial_create(m->bus, &m->clock, irq, COM1_PORT, COM1_GSI, serial_out, m);
-    m->rtc = rtc_create(m->bus, &m->clock, irq, m->epoch, low, m->cfg.ram - low);
-    m->acpi_pm = acpi_pm_create(m->bus, &m->clock, irq, &m->dev_host);
-    m->misc = misc_create(m->bus, irq, &m->dev_host);
-    m->fw_cfg = fw_cfg_create(m->bus, &m->dev_host);
-    m->testdev = testdev_create(m->bus, irq, &m->dev_host);
-    m->mark = mark_create(m->bus, machine_mark, m);
-    if (!m->serial || !m->rtc || !m->acpi_pm || !m->misc || !m->fw_cfg || !m->testdev ||
-        !m->mark)
-        return -ENOMEM;
-    serial_on_room(m->serial, serial_room, m);
-    return fill_fw_cfg(m);
+int wiring_create_chips(struct machine *m) {
+    return m->ops->threaded ? 0 : create_parts(m, CHIP);
+}
+
+void wiring_destroy_chips(struct machine *m) {
+    dev_destroy(m->pit);
+    dev_destroy(m->intc);
+    m->pit = NULL;
+    m->intc = NULL;
 }
 
 int wiring_create(struct machine *m, struct err *e) {
     m->clock = (struct clock){.now = clock_time, .opaque = m, .changed = clock_changed};
-    m->dev_host = (struct dev_host){.request = host_request,
-                                    .read_phys = host_read_phys,
-                                    .write_phys = host_write_phys,
-                                    .opaque = m};
     m->bus = dev_bus_create();
+    m->env = (struct dev_env){.bus = m->bus,
+                              .clock = &m->clock,
+                              .irq = {set_gsi, m},
+                              .host = {.request = host_request,
+                                       .read_phys = host_read_phys,
+                                       .write_phys = host_write_phys,
+                                       .opaque = m}};
     m->epoch = m->host_clock ? (int64_t)time(NULL) : EPOCH_2026;
-    int rc = m->bus ? wiring_create_intc(m) : -ENOMEM;
+    int rc = m->bus ? wiring_create_chips(m) : -ENOMEM;
     if (rc == 0)
-        rc = create_devices(m);
+        rc = create_parts(m, ALWAYS);
     return rc ? err_sys(e, rc, "devices") : 0;
 }
 
 void wiring_destroy(struct machine *m) {
-    mark_destroy(m->mark);
-    testdev_destroy(m->testdev);
-    fw_cfg_destroy(m->fw_cfg);
-    misc_destroy(m->misc);
-    acpi_pm_destroy(m->acpi_pm);
-    rtc_destroy(m->rtc);
-    serial_destroy(m->serial);
-    if (m->bus) {
-        wiring_destroy_intc(m);
-        dev_bus_destroy(m->bus);
-    }
-    pv_destroy(m->pv);
+    dev_bus_destroy(m->bus);
 }

@@ -37,8 +37,6 @@ int wiring_pv_create(struct machine *m) {
     const struct pv_config cfg = {
         .features = m->cfg.pv,
         .cpus = m->cfg.cpus,
-        .memory = &m->dev_host,
-        .clock = &m->clock,
         .epoch = m->epoch,
         .rings = m->cfg.rings,
         .tsc = pv_tsc,
@@ -47,6 +45,6 @@ int wiring_pv_create(struct machine *m) {
         .send = pv_send,
         .opaque = m,
     };
-    m->pv = pv_create(&cfg);
+    m->pv = pv_create(&m->env, &cfg);
     return m->pv ? 0 : -ENOMEM;
 }

@@ -54,23 +54,21 @@ static void set(void *opaque, unsigned gsi, int level) {
     f->level[gsi] = level;
 }
 
-struct irq_sink fx_sink(struct fx *f) {
-    return (struct irq_sink){.set = set, .opaque = f};
-}
-
 void fx_init(struct fx *f) {
     memset(f, 0, sizeof *f);
     f->clock = (struct clock){.now = now, .opaque = f};
-    f->host = (struct dev_host){.request = request,
-                                .read_phys = read_phys,
-                                .write_phys = write_phys,
-                                .opaque = f};
     f->bus = dev_bus_create();
+    f->env = (struct dev_env){.bus = f->bus,
+                              .clock = &f->clock,
+                              .irq = {.set = set, .opaque = f},
+                              .host = {.request = request,
+                                       .read_phys = read_phys,
+                                       .write_phys = write_phys,
+                                       .opaque = f}};
     ck_assert_ptr_nonnull(f->bus);
 }
 
 void fx_done(struct fx *f) {
-    intc_destroy(f->intc);
     dev_bus_destroy(f->bus);
 }
 
@@ -101,9 +99,7 @@ static uint64_t tsc(void *opaque, unsigned cpu) {
 }
 
 void fx_intc(struct fx *f, uint64_t hz) {
-    struct intc_config cfg = {.bus = f->bus,
-                              .clock = &f->clock,
-                              .cpus = FX_CPUS,
+    struct intc_config cfg = {.cpus = FX_CPUS,
                               .maxphyaddr = 40,
                               .kick = kick,
                               .nmi = nmi,
@@ -113,7 +109,7 @@ void fx_intc(struct fx *f, uint64_t hz) {
                               .apic_hz = hz,
                               .tsc = hz == 1000000000 ? tsc : NULL};
 
-    f->intc = intc_create(&cfg);
+    f->intc = intc_create(&f->env, &cfg);
     ck_assert_ptr_nonnull(f->intc);
     f->line = intc_sink(f->intc);
 }

@@ -14,12 +14,12 @@ struct fx {
     struct clock clock;
     uint64_t now;
     struct dev_bus *bus;
-    /* fx_sink */
+    /* fx.env.irq */
     int level[32];
     unsigned rises[32], falls[32];
     uint64_t rise_at[32]; /* time of the last rise */
-    /* fx.host */
-    struct dev_host host;
+    struct dev_env env;   /* all of it: fx_init */
+    /* fx.env.host */
     unsigned poweroffs, resets, exits, code;
     uint8_t mem[FX_MEM]; /* guest memory from 0 */
     /* serial */
@@ -35,7 +35,6 @@ struct fx {
 
 void fx_init(struct fx *f);
 void fx_done(struct fx *f);
-struct irq_sink fx_sink(struct fx *f);
 /* Interrupt controllers with FX_CPUS vCPUs and a timer clock of hz. */
 void fx_intc(struct fx *f, uint64_t hz);
 /* Move time, firing every timer at its own deadline on the way. */

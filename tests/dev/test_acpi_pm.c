@@ -9,14 +9,13 @@ static struct acpi_pm *a;
 
 static void setup(void) {
     fx_init(&f);
-    a = acpi_pm_create(f.bus, &f.clock, fx_sink(&f), &f.host);
+    a = acpi_pm_create(&f.env);
     ck_assert_ptr_nonnull(a);
 }
 
 static void done(void) {
-    acpi_pm_destroy(a);
-    ck_assert_uint_eq(clock_next(&f.clock), CLOCK_NEVER);
     fx_done(&f);
+    ck_assert_uint_eq(clock_next(&f.clock), CLOCK_NEVER);
 }
 
 static uint16_t get16(unsigned off) {

@@ -11,12 +11,11 @@ static struct fw_cfg *w;
 
 static void setup(void) {
     fx_init(&f);
-    w = fw_cfg_create(f.bus, &f.host);
+    w = fw_cfg_create(&f.env);
     ck_assert_ptr_nonnull(w);
 }
 
 static void done(void) {
-    fw_cfg_destroy(w);
     fx_done(&f);
 }
 
@@ -167,8 +166,8 @@ static size_t endless(void *opaque, pn_gpa gpa, const void *buf, size_t size) {
 /* A guest with much memory cannot make one command write 4 GiB. */
 START_TEST(dma_is_bounded) {
     fx_init(&f);
-    f.host.write_phys = endless;
-    w = fw_cfg_create(f.bus, &f.host);
+    f.env.host.write_phys = endless;
+    w = fw_cfg_create(&f.env);
     dma(0x100, 8 | 2, 0x10004, 0x200);
     ck_assert_uint_eq(f.code, 0x10004 + 4);
     f.code = 0;
@@ -181,11 +180,10 @@ END_TEST
 START_TEST(no_memory_access) {
     setup();
     fx_done(&f);
-    fw_cfg_destroy(w);
     fx_init(&f);
-    f.host.read_phys = NULL;
-    f.host.write_phys = NULL;
-    w = fw_cfg_create(f.bus, &f.host);
+    f.env.host.read_phys = NULL;
+    f.env.host.write_phys = NULL;
+    w = fw_cfg_create(&f.env);
     dma(0x100, 2, 4, 0x200);
     done();
 }

@@ -22,11 +22,12 @@ struct half {
 static void begin(struct half *h) {
     fx_init(&h->fx);
     fx_intc(&h->fx, HZ);
-    h->pit = pit_create(h->fx.bus, &h->fx.clock, intc_sink(h->fx.intc));
+    struct dev_env env = h->fx.env;
+    env.irq = intc_sink(h->fx.intc);
+    h->pit = pit_create(&env);
 }
 
 static void done(struct half *h) {
-    pit_destroy(h->pit);
     fx_done(&h->fx);
 }
 
@@ -74,14 +75,14 @@ static uint64_t poke(struct half *h, unsigned *seed) {
 }
 
 static void move(struct half *from, struct half *to, uint32_t lines) {
-    struct pn_irqchip s;
+    struct pn_chips s;
     uint8_t page[INTC_LAPIC_PAGE];
     memset(&s, 0, sizeof(s));
     to->fx.now = from->fx.now;
-    intc_get_state(from->fx.intc, &s);
-    pit_get_state(from->pit, &s);
-    lines = (lines & ~1u) | (uint32_t)pit_set_state(to->pit, &s);
-    intc_set_state(to->fx.intc, &s, lines);
+    intc_get_chips(from->fx.intc, &s);
+    dev_save(from->pit, &s.pit);
+    lines = (lines & ~1u) | (uint32_t)pit_adopt(to->pit, &s.pit);
+    ck_assert_int_eq(intc_set_chips(to->fx.intc, &s, lines), 0);
     for (unsigned cpu = 0; cpu < FX_CPUS; cpu++) {
         uint64_t base;
         intc_get_lapic(from->fx.intc, cpu, page);
@@ -172,12 +173,12 @@ START_TEST(timer) {
 END_TEST
 
 /* Off the bus: nobody answers at its ports any more, and another can take its place. */
-START_TEST(unplug) {
+START_TEST(destroyed_controllers_answer_nowhere) {
     struct half a;
     begin(&a);
     out8(&a.fx, 0x21, 0x5a);
     ck_assert_uint_eq(in8(&a.fx, 0x21), 0x5a);
-    intc_unplug(a.fx.intc);
+    dev_destroy(a.fx.intc);
     ck_assert_uint_eq(in8(&a.fx, 0x21), 0xff);
     ck_assert_uint_eq(rd32(&a.fx, APIC + 0x30), 0xffffffff);
     ck_assert_uint_eq(rd32(&a.fx, IOAPIC), 0xffffffff);
@@ -186,6 +187,6 @@ START_TEST(unplug) {
 END_TEST
 
 int main(void) {
-    const TTest *const tests[] = {registers, timer, unplug};
+    const TTest *const tests[] = {registers, timer, destroyed_controllers_answer_nowhere};
     return fx_run("intc_state", tests, sizeof(tests) / sizeof(tests[0]));
 }

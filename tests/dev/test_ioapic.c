@@ -147,13 +147,8 @@ START_TEST(events) {
     struct pn_ring ring = {.mask = 1ull << PN_EV_set_irq, .rec = event, .size = 8};
 
     fx_init(&f);
-    struct intc_config cfg = {.bus = f.bus,
-                              .clock = &f.clock,
-                              .ring = &ring,
-                              .cpus = 1,
-                              .apic_hz = 1,
-                              .kick = ignore};
-    struct intc *i = intc_create(&cfg);
+    struct intc_config cfg = {.ring = &ring, .cpus = 1, .apic_hz = 1, .kick = ignore};
+    struct intc *i = intc_create(&f.env, &cfg);
     struct irq_sink sink = intc_sink(i);
 
     sink.set(sink.opaque, 20, 1);
@@ -164,7 +159,7 @@ START_TEST(events) {
     ck_assert_uint_eq(event[0].arg[0], 20);
     ck_assert_uint_eq(event[0].arg[1], 1);
     ck_assert_uint_eq(event[1].arg[1], 0);
-    intc_destroy(i);
+    dev_destroy(i);
     fx_done(&f);
 }
 END_TEST

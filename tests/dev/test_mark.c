@@ -18,12 +18,11 @@ static uint32_t tell(void *opaque, uint32_t value) {
 static void setup(void) {
     fx_init(&f);
     told = 0;
-    m = mark_create(f.bus, tell, &f);
+    m = mark_create(&f.env, tell, &f);
     ck_assert_ptr_nonnull(m);
 }
 
 static void done(void) {
-    mark_destroy(m);
     fx_done(&f);
 }
 

@@ -7,12 +7,11 @@ static struct misc *m;
 
 static void setup(void) {
     fx_init(&f);
-    m = misc_create(f.bus, fx_sink(&f), &f.host);
+    m = misc_create(&f.env);
     ck_assert_ptr_nonnull(m);
 }
 
 static void done(void) {
-    misc_destroy(m);
     fx_done(&f);
 }
 

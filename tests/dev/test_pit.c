@@ -9,14 +9,13 @@ static struct pit *p;
 
 static void setup(void) {
     fx_init(&f);
-    p = pit_create(f.bus, &f.clock, fx_sink(&f));
+    p = pit_create(&f.env);
     ck_assert_ptr_nonnull(p);
 }
 
 static void done(void) {
-    pit_destroy(p);
-    ck_assert_uint_eq(clock_next(&f.clock), CLOCK_NEVER);
     fx_done(&f);
+    ck_assert_uint_eq(clock_next(&f.clock), CLOCK_NEVER);
 }
 
 /* First ns of PIT tick k. */

@@ -33,14 +33,12 @@ static void setup(void) {
     struct intc_config cfg;
 
     fx_init(&f);
-    cfg = (struct intc_config){.bus = f.bus,
-                               .clock = &f.clock,
-                               .cpus = 2,
+    cfg = (struct intc_config){.cpus = 2,
                                .apic_hz = 1000000000,
                                .kick = nothing,
                                .eoi_offer = offer,
                                .eoi_withdraw = withdraw};
-    f.intc = intc_create(&cfg);
+    f.intc = intc_create(&f.env, &cfg);
     ck_assert_ptr_nonnull(f.intc);
     f.line = intc_sink(f.intc);
     out8(&f, 0x21, 0xff);

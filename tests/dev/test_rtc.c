@@ -12,14 +12,13 @@ static struct rtc *r;
 
 static void setup(int64_t epoch) {
     fx_init(&f);
-    r = rtc_create(f.bus, &f.clock, fx_sink(&f), epoch, 3ull << 30, 5ull << 30);
+    r = rtc_create(&f.env, epoch, 3ull << 30, 5ull << 30);
     ck_assert_ptr_nonnull(r);
 }
 
 static void done(void) {
-    rtc_destroy(r);
-    ck_assert_uint_eq(clock_next(&f.clock), CLOCK_NEVER);
     fx_done(&f);
+    ck_assert_uint_eq(clock_next(&f.clock), CLOCK_NEVER);
 }
 
 static uint8_t get(unsigned reg) {

@@ -24,14 +24,13 @@ static void out(void *opaque, const uint8_t *buf, size_t size) {
 static void setup(void) {
     fx_init(&f);
     rooms = 0;
-    s = serial_create(f.bus, &f.clock, fx_sink(&f), COM, IRQ, out, &f);
+    s = serial_create(&f.env, COM, IRQ, out, &f);
     ck_assert_ptr_nonnull(s);
 }
 
 static void done(void) {
-    serial_destroy(s);
-    ck_assert_uint_eq(clock_next(&f.clock), CLOCK_NEVER);
     fx_done(&f);
+    ck_assert_uint_eq(clock_next(&f.clock), CLOCK_NEVER);
 }
 
 static uint8_t get(unsigned reg) {

@@ -7,12 +7,11 @@ static struct testdev *t;
 
 static void setup(void) {
     fx_init(&f);
-    t = testdev_create(f.bus, fx_sink(&f), &f.host);
+    t = testdev_create(&f.env);
     ck_assert_ptr_nonnull(t);
 }
 
 static void done(void) {
-    testdev_destroy(t);
     fx_done(&f);
 }
 

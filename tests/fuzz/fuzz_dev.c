@@ -9,7 +9,9 @@
  * 3. What intc_ack takes is what intc_peek named. A vCPU for which something became
  *    deliverable was kicked.
  * 4. One fw_cfg command writes no more than its item and a bounded slack.
- * And the same input gives the same history twice.
+ * And the same input gives the same history twice, and once more on devices that are
+ * replaced by new ones with the same states all the time. Last, states with bytes of the
+ * input in them are refused, or do no harm either.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -74,14 +76,8 @@ struct world {
     struct dev_bus *bus;
     struct serial *serial;
     struct intc *intc;
-    struct pit *pit;
-    struct rtc *rtc;
     struct acpi_pm *pm;
-    struct misc *misc;
     struct fw_cfg *fw_cfg;
-    struct testdev *testdev;
-    struct mark *mark;
-    struct irq_sink irq;
     unsigned kicks[CPUS];
     uint64_t tsc_offset;
     size_t written; /* guest memory, by the present operation */
@@ -176,17 +172,16 @@ static bool with(const struct world *w, unsigned mode) {
 }
 
 static void create(struct world *w, struct input *in) {
-    struct dev_host host = {request, read_phys, write_phys, w};
     uint64_t how = take(in, 2);
 
     w->clock = (struct clock){.now = now, .opaque = w};
-    w->irq = (struct irq_sink){set_irq, w};
     REQUIRE((w->bus = dev_bus_create()));
+    const struct dev_env env = {
+        w->bus, &w->clock, {set_irq, w}, {request, read_phys, write_phys, w}};
+
     if (with(w, INTC)) {
         static const uint64_t hz[4] = {1000000000, 24000000, 3000000000, 1};
-        struct intc_config cfg = {.bus = w->bus,
-                                  .clock = &w->clock,
-                                  .cpus = CPUS,
+        struct intc_config cfg = {.cpus = CPUS,
                                   .maxphyaddr = 40,
                                   .kick = kick,
                                   .nmi = signal_cpu,
@@ -196,7 +191,7 @@ static void create(struct world *w, struct input *in) {
                                   .apic_hz = hz[how & 3],
                                   .tsc = how & 4 ? tsc : NULL};
 
-        REQUIRE((w->intc = intc_create(&cfg)));
+        REQUIRE((w->intc = intc_create(&env, &cfg)));
         for (unsigned cpu = 0; how & 0x10 && cpu < CPUS; cpu++) { /* as an OS would */
             intc_set_current(w->intc, cpu);
             dev_bus_mmio_write(w->bus, 0xfee000f0, 4, 0x1ff);
@@ -205,44 +200,35 @@ static void create(struct world *w, struct input *in) {
         }
     }
     if (with(w, SERIAL)) {
-        REQUIRE((w->serial = serial_create(w->bus, &w->clock, w->irq, 0x3f8, 4, out, w)));
+        REQUIRE((w->serial = serial_create(&env, 0x3f8, 4, out, w)));
         if (how & 8)
             serial_on_room(w->serial, on_room, w);
     }
     if (with(w, PIT))
-        REQUIRE((w->pit = pit_create(w->bus, &w->clock, w->irq)));
+        REQUIRE(pit_create(&env));
     if (with(w, RTC))
-        REQUIRE((w->rtc = rtc_create(w->bus, &w->clock, w->irq,
-                                     (int64_t)(how << 40 | how << 20), how << 20, 0)));
+        REQUIRE(rtc_create(&env, (int64_t)(how << 40 | how << 20), how << 20, 0));
     if (with(w, ACPI_PM))
-        REQUIRE((w->pm = acpi_pm_create(w->bus, &w->clock, w->irq, &host)));
+        REQUIRE((w->pm = acpi_pm_create(&env)));
     if (with(w, MISC))
-        REQUIRE((w->misc = misc_create(w->bus, w->irq, &host)));
+        REQUIRE(misc_create(&env));
     if (with(w, FW_CFG)) {
         static const uint8_t item[ITEM] = {1, 2, 3};
 
-        REQUIRE((w->fw_cfg = fw_cfg_create(w->bus, &host)));
+        REQUIRE((w->fw_cfg = fw_cfg_create(&env)));
         REQUIRE(fw_cfg_add(w->fw_cfg, 5, item, 2) == 0);
         REQUIRE(fw_cfg_add_file(w->fw_cfg, "etc/item", item, sizeof item) == 0);
     }
     if (with(w, TESTDEV)) {
-        REQUIRE((w->testdev = testdev_create(w->bus, w->irq, &host)));
-        REQUIRE((w->mark = mark_create(w->bus, marked, w)));
+        REQUIRE(testdev_create(&env));
+        REQUIRE(mark_create(&env, marked, w));
     }
 }
 
 static void destroy(struct world *w) {
-    serial_destroy(w->serial);
-    pit_destroy(w->pit);
-    rtc_destroy(w->rtc);
-    acpi_pm_destroy(w->pm);
-    misc_destroy(w->misc);
-    fw_cfg_destroy(w->fw_cfg);
-    testdev_destroy(w->testdev);
-    mark_destroy(w->mark);
-    intc_destroy(w->intc);
-    REQUIRE(clock_next(&w->clock) == CLOCK_NEVER);
     dev_bus_destroy(w->bus);
+    REQUIRE(clock_next(&w->clock) == CLOCK_NEVER);
+    free(w);
 }
 
 /* An address of the devices under test, now and then just outside or anywhere. */
@@ -489,24 +475,79 @@ static void step(struct world *w, struct input *in) {
     }
 }
 
+/* ---- States ---- */
+
+/* Go on with other devices, new ones that were given the states of these. */
+static struct world *moved(struct world *w, struct input head) {
+    struct world *to = calloc(1, sizeof *to);
+    struct dev_states *s = dev_bus_save(w->bus);
+
+    REQUIRE(to && s);
+    to->mode = w->mode;
+    create(to, &head);
+    to->now = w->now;
+    REQUIRE(dev_bus_load(to->bus, s) == 0);
+    dev_states_free(s);
+    to->hash = w->hash;
+    to->tsc_offset = w->tsc_offset;
+    memcpy(to->kicks, w->kicks, sizeof to->kicks);
+    memcpy(to->mem, w->mem, sizeof to->mem);
+    destroy(w);
+    return to;
+}
+
+/* Give a device a state that has `n` bytes of the input in it. What it takes it takes
+ * back, too. */
+static void corrupt(struct world *w, struct input *in) {
+    struct device *d = *dev_bus_devices(w->bus);
+    uint64_t which = take(in, 1), n = take(in, 1);
+
+    while (d->next && which--)
+        d = d->next;
+    uint8_t *state = malloc(d->class->state_size);
+
+    REQUIRE(state);
+    dev_save(d, state);
+    for (uint64_t i = 0; i < n; i++)
+        state[(take(in, 1) + take(in, 1) * 41) % d->class->state_size] =
+            (uint8_t)take(in, 1);
+    if (dev_load(d, state) == 0) {
+        dev_save(d, state);
+        REQUIRE(dev_load(d, state) == 0);
+    }
+    free(state);
+    run_clock(w);
+}
+
+enum how { STAY, MOVE, CORRUPT };
+
 /* Return: a digest of everything that happened. */
-static uint64_t run(const uint8_t *data, size_t size) {
-    struct input in = {data, size};
+static uint64_t run(const uint8_t *data, size_t size, enum how how) {
+    struct input in = {data, size}, head;
     struct world *w = calloc(1, sizeof *w);
     uint64_t hash;
 
     REQUIRE(w);
     w->mode = (unsigned)take(&in, 1) % MODES;
+    head = in;
     create(w, &in);
-    while (in.size)
+    for (size_t steps = 1; in.size; steps++) {
+        if (how == CORRUPT && steps % 4 == 0)
+            corrupt(w, &in);
         step(w, &in);
+        if (how == MOVE && steps % (1 + size % 5) == 0 && clock_next(&w->clock) > w->now)
+            w = moved(w, head);
+    }
     hash = w->hash;
     destroy(w);
-    free(w);
     return hash;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    REQUIRE(run(data, size) == run(data, size));
+    uint64_t hash = run(data, size, STAY);
+
+    REQUIRE(run(data, size, STAY) == hash);
+    REQUIRE(run(data, size, MOVE) == hash);
+    run(data, size, CORRUPT);
     return 0;
 }

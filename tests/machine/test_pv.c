@@ -29,7 +29,7 @@ static struct {
 } w;
 static struct pv *pv;
 static struct clock clock_;
-static struct dev_host memory;
+static struct dev_bus *bus;
 
 static uint64_t now(void *o) {
     return w.now;
@@ -71,17 +71,19 @@ static void start(uint32_t features) {
     memset(&w, 0, sizeof(w));
     w.yielded = -1;
     clock_ = (struct clock){.now = now};
-    memory = (struct dev_host){.read_phys = read_phys, .write_phys = write_phys};
+    bus = dev_bus_create();
+    const struct dev_env env = {
+        .bus = bus,
+        .clock = &clock_,
+        .host = {.read_phys = read_phys, .write_phys = write_phys}};
     const struct pv_config cfg = {.features = features,
                                   .cpus = CPUS,
-                                  .memory = &memory,
-                                  .clock = &clock_,
                                   .epoch = EPOCH,
                                   .tsc = tsc,
                                   .wake = wake,
                                   .yield_to = yield_to,
                                   .send = send_low};
-    pv = pv_create(&cfg);
+    pv = pv_create(&env, &cfg);
     ck_assert_ptr_nonnull(pv);
 }
 
@@ -89,7 +91,7 @@ static void setup(void) {
     start(PN_PV_ALL);
 }
 static void teardown(void) {
-    pv_destroy(pv);
+    dev_bus_destroy(bus);
 }
 
 static uint32_t u32(pn_gpa gpa) {
@@ -247,7 +249,7 @@ START_TEST(each_msr_is_behind_its_own_switch) {
     } msr[] = {{WALL, PN_PV_PVCLOCK}, {TIME, PN_PV_PVCLOCK},     {0x11, PN_PV_PVCLOCK},
                {0x12, PN_PV_PVCLOCK}, {STEAL, PN_PV_STEAL_TIME}, {EOI, PN_PV_EOI}};
     for (unsigned f = 1; f < PN_PV_ALL; f <<= 1) {
-        pv_destroy(pv);
+        dev_bus_destroy(bus);
         start(f);
         for (size_t i = 0; i < sizeof(msr) / sizeof(msr[0]); i++) {
             int rc = msr[i].feature == f ? 0 : -1;
@@ -304,7 +306,7 @@ START_TEST(a_yield_to_nobody_is_nothing) {
     ck_assert_int_eq(call(1, 0, 0, 0, 0), 0); /* VAPIC_POLL_IRQ: always there */
     ck_assert_int_eq(call(9, 0, 0, 0, 0), ENOSYS_KVM);
     ck_assert_int_eq(call(~0ull, 0, 0, 0, 0), ENOSYS_KVM);
-    pv_destroy(pv);
+    dev_bus_destroy(bus);
     start(PN_PV_PVCLOCK);
     ck_assert_int_eq(call(5, 0, 1, 0, 0), ENOSYS_KVM);
     ck_assert_int_eq(call(10, 1, 0, 0, 0xfb), ENOSYS_KVM);

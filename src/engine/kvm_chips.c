@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * KVM's interrupt controllers and PIT to and from the neutral state.
+ * KVM's interrupt controllers and PIT to and from the neutral state (penumbra/chips.h).
  *
  * KVM keeps the levels of its input lines beside the chips' registers, and lets an edge
  * in whenever a line rises. So a state is set in three steps: every input shut, then the
@@ -11,28 +11,34 @@
 #include <sys/ioctl.h>
 
 #include "base/clock.h"
+#include "base/ticks.h"
 #include "engine/kvm_vm.h"
 
 #define ENTRY_MASKED 0x10000u
 #define ENTRY_LEVEL  0x8000u
+#define ENTRY_STATUS 0x1000u
+#define ENTRY_RIRR   0x4000u
+#define ENTRY_VALID  0xff0000000001ffffull
 
-static void from_pic(struct pn_pic *d, const struct kvm_pic_state *s) {
+static const uint8_t elcr_mask[2] = {0xf8, 0xde};
+
+static void from_pic(struct pn_pic *d, const struct kvm_pic_state *s, unsigned n) {
     *d = (struct pn_pic){
         .line = s->last_irr,
         .irr = s->irr,
         .isr = s->isr,
         .imr = s->imr,
-        .base = s->irq_base,
-        .first = s->priority_add,
-        .elcr = s->elcr,
+        .base = s->irq_base & 0xf8,
+        .first = s->priority_add & 7,
+        .elcr = s->elcr & elcr_mask[n],
         .init = s->init_state ? s->init_state + 1 : 0,
-        .want_icw4 = s->init4,
-        .read_isr = s->read_reg_select,
-        .poll = s->poll,
-        .special_mask = s->special_mask,
-        .auto_eoi = s->auto_eoi,
-        .rotate_auto = s->rotate_on_auto_eoi,
-        .nested = s->special_fully_nested_mode,
+        .want_icw4 = s->init4 != 0,
+        .read_isr = s->read_reg_select != 0,
+        .poll = s->poll != 0,
+        .special_mask = s->special_mask != 0,
+        .auto_eoi = s->auto_eoi != 0,
+        .rotate_auto = s->rotate_on_auto_eoi != 0,
+        .nested = s->special_fully_nested_mode != 0,
     };
 }
 
@@ -45,7 +51,7 @@ static void to_pic(struct kvm_pic_state *d, const struct pn_pic *s, unsigned n) 
         .irq_base = s->base,
         .priority_add = s->first,
         .elcr = s->elcr,
-        .elcr_mask = n ? 0xde : 0xf8,
+        .elcr_mask = elcr_mask[n],
         .init_state = s->init ? s->init - 1 : 0,
         .init4 = s->want_icw4,
         .read_reg_select = s->read_isr,
@@ -57,31 +63,49 @@ static void to_pic(struct kvm_pic_state *d, const struct pn_pic *s, unsigned n) 
     };
 }
 
-/* KVM's read and write states are the access mode, and 4 for the high byte of two. */
-static void from_channel(struct pn_pit_channel *d,
+/* KVM's read and write states are the access mode, and 4 for the high byte of two. Its
+ * counters begin at a time of the host's; ours at a tick since the machine's clock was 0.
+ * KVM does not remember the gate's edge: in modes 1 and 5 a gate that is up has risen. */
+static void from_channel(const struct pn_engine *e, struct pn_pit_channel *d,
                          const struct kvm_pit_channel_state *s) {
-    int64_t ns = (int64_t)host_ns() - s->count_load_time;
+    int64_t ns = s->count_load_time - (int64_t)e->start_ns;
+    uint64_t start = ns > 0 ? ticks_at((uint64_t)ns, PN_PIT_HZ) : 0;
+    uint64_t now = ticks_at(host_ns() - e->start_ns, PN_PIT_HZ);
+    bool by_edge = s->mode == 1 || s->mode == 5;
     *d = (struct pn_pit_channel){
         .count = s->count ? s->count : 0x10000,
-        .ns = s->count_load_time && ns > 0 ? (uint64_t)ns : 0,
+        .start = start,
         .latch = s->latched_count,
         .latched = s->count_latched == 4 ? 2 : s->count_latched,
         .status = s->status,
-        .status_latched = s->status_latched,
-        .mode = s->mode,
-        .access = s->rw_mode,
-        .bcd = s->bcd,
-        .gate = s->gate,
+        .status_latched = s->status_latched != 0,
+        .mode = s->mode > 5 ? s->mode - 4 : s->mode,
+        .access = s->rw_mode ? s->rw_mode : 3,
+        .bcd = s->bcd != 0,
+        .gate = s->gate != 0,
         .loaded = s->count_load_time != 0,
         .write_low = s->write_latch,
         .write_high = s->write_state == 4,
         .read_high = s->read_state == 4,
     };
+    d->triggered = by_edge && d->gate;
+    d->stopped = !by_edge && !d->gate;
+    if (d->stopped && now > start)
+        d->frozen = now - start;
 }
 
-static void to_channel(struct kvm_pit_channel_state *d, const struct pn_pit_channel *s) {
+/* KVM has no count that waits for its turn: it takes over at once there, as when a guest
+ * writes one under KVM. */
+static void to_channel(const struct pn_engine *e, struct kvm_pit_channel_state *d,
+                       const struct pn_pit_channel *s) {
+    uint64_t now = ticks_at(host_ns() - e->start_ns, PN_PIT_HZ), start = s->start;
+    bool waits = s->next_count && s->mode != 1 && s->mode != 5;
+    if (s->stopped)
+        start = now > s->frozen ? now - s->frozen : 0;
+    else if (waits)
+        start = s->next_at < now ? s->next_at : now;
     *d = (struct kvm_pit_channel_state){
-        .count = s->count,
+        .count = s->next_count ? s->next_count : s->count,
         .latched_count = s->latch,
         .count_latched = s->latched,
         .status_latched = s->status_latched,
@@ -93,34 +117,41 @@ static void to_channel(struct kvm_pit_channel_state *d, const struct pn_pit_chan
         .mode = s->mode,
         .bcd = s->bcd,
         .gate = s->gate,
-        .count_load_time = s->loaded ? (int64_t)host_ns() - (int64_t)s->ns : 0,
+        .count_load_time =
+            s->loaded ? (int64_t)(e->start_ns + ticks_ns(start, PN_PIT_HZ)) : 0,
     };
 }
 
-int kvm_get_irqchip(struct pn_engine *e, struct pn_irqchip *s) {
+/* As our own IO-APIC would have it. */
+static uint64_t from_entry(uint64_t e) {
+    e &= ENTRY_VALID & ~(uint64_t)ENTRY_STATUS;
+    return e & ENTRY_LEVEL ? e : e & ~(uint64_t)ENTRY_RIRR;
+}
+
+int kvm_get_chips(struct pn_engine *e, struct pn_chips *s) {
     memset(s, 0, sizeof(*s));
     for (unsigned n = 0; n < 2; n++) {
         struct kvm_irqchip chip = {.chip_id = n};
         if (ioctl(e->vm, KVM_GET_IRQCHIP, &chip) < 0)
             return -errno;
-        from_pic(&s->pic[n], &chip.chip.pic);
+        from_pic(&s->pic[n], &chip.chip.pic, n);
     }
     struct kvm_irqchip chip = {.chip_id = KVM_IRQCHIP_IOAPIC};
     struct kvm_pit_state2 pit;
     if (ioctl(e->vm, KVM_GET_IRQCHIP, &chip) < 0 || ioctl(e->vm, KVM_GET_PIT2, &pit) < 0)
         return -errno;
     for (unsigned i = 0; i < PN_IOAPIC_PINS; i++)
-        s->ioapic.entry[i] = chip.chip.ioapic.redirtbl[i].bits;
+        s->ioapic.entry[i] = from_entry(chip.chip.ioapic.redirtbl[i].bits);
     s->ioapic.select = (uint8_t)chip.chip.ioapic.ioregsel;
-    s->ioapic.id = (uint8_t)chip.chip.ioapic.id;
+    s->ioapic.id = chip.chip.ioapic.id & 0xf;
     for (unsigned i = 0; i < 3; i++)
-        from_channel(&s->pit[i], &pit.channels[i]);
-    s->speaker = (pit.flags & KVM_PIT_FLAGS_SPEAKER_DATA_ON) != 0;
+        from_channel(e, &s->pit.channel[i], &pit.channels[i]);
+    s->pit.speaker = (pit.flags & KVM_PIT_FLAGS_SPEAKER_DATA_ON) != 0;
     return 0;
 }
 
 /* The level pins' inputs are taken from `lines` again; an edge pin's has been seen. */
-static int set_chips(struct pn_engine *e, const struct pn_irqchip *s, uint32_t lines) {
+static int set_chips(struct pn_engine *e, const struct pn_chips *s, uint32_t lines) {
     for (unsigned n = 0; n < 2; n++) {
         struct kvm_irqchip chip = {.chip_id = n};
         to_pic(&chip.chip.pic, &s->pic[n], n);
@@ -141,8 +172,8 @@ static int set_chips(struct pn_engine *e, const struct pn_irqchip *s, uint32_t l
     return ioctl(e->vm, KVM_SET_IRQCHIP, &chip) < 0 ? -errno : 0;
 }
 
-int kvm_set_irqchip(struct pn_engine *e, const struct pn_irqchip *s, uint32_t lines) {
-    struct pn_irqchip shut = *s;
+int kvm_set_chips(struct pn_engine *e, const struct pn_chips *s, uint32_t lines) {
+    struct pn_chips shut = *s;
     shut.pic[0].imr = shut.pic[1].imr = 0xff;
     for (unsigned i = 0; i < PN_IOAPIC_PINS; i++)
         shut.ioapic.entry[i] = ENTRY_MASKED;
@@ -154,9 +185,10 @@ int kvm_set_irqchip(struct pn_engine *e, const struct pn_irqchip *s, uint32_t li
     }
     if (rc == 0)
         rc = set_chips(e, s, lines);
-    struct kvm_pit_state2 pit = {.flags = s->speaker ? KVM_PIT_FLAGS_SPEAKER_DATA_ON : 0};
+    struct kvm_pit_state2 pit = {.flags =
+                                     s->pit.speaker ? KVM_PIT_FLAGS_SPEAKER_DATA_ON : 0};
     for (unsigned i = 0; i < 3; i++)
-        to_channel(&pit.channels[i], &s->pit[i]);
+        to_channel(e, &pit.channels[i], &s->pit.channel[i]);
     if (rc == 0 && ioctl(e->vm, KVM_SET_PIT2, &pit) < 0)
         rc = -errno;
     return rc;

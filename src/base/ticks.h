@@ -9,8 +9,8 @@
  * 2. Nothing is armed beyond NS_HORIZON, 36 years from the start: a guest that sleeps
  *    with a far deadline cannot carry the machine to where arithmetic ends.
  */
-#ifndef DEV_TICKS_H
-#define DEV_TICKS_H
+#ifndef BASE_TICKS_H
+#define BASE_TICKS_H
 
 #include <stdint.h>
 
