@@ -143,6 +143,16 @@ void machine_dump(struct machine *m, FILE *out);
 const char *machine_doubt(struct machine *m);
 /* XXH3-64 of all guest RAM, page by page in order of gpa. */
 uint64_t machine_ram_digest(struct machine *m);
+/* The states of all devices, taken while no vCPU runs: before machine_run or after it has
+ * ended. Not under engines that are threaded: -ENOTSUP. Return: 0, or -ENOMEM. */
+struct machine_devices;
+int machine_save_devices(struct machine *m, struct machine_devices **out);
+void machine_devices_free(struct machine_devices *d);
+/* Into a machine of the same configuration that has not run yet; its clock goes on to
+ * where the other one's was. Comes before the vCPUs' states, which hold a TSC. Return: 0;
+ * -EINVAL: a state that no device could have come to; -ENOENT: not the same devices. */
+int machine_load_devices(struct machine *m, const struct machine_devices *d);
+
 /* The MMU's table bytes etc. reach the report through the engine. */
 struct pn_engine *machine_engine(struct machine *m);
 
