@@ -71,7 +71,7 @@ struct pn_engine_ops {
     const enum pn_stat *exits;
     /* run() blocks in the kernel: one thread per vCPU, the host's clock, interrupt
      * controllers and PIT inside the engine. interrupt, unhalt, set_deadline, skip, init,
-     * sipi and insns are then NULL, and irq is not. */
+     * sipi and insns are then NULL, and irq and msi are not. */
     bool threaded;
     /* Return: 0, or -errno with one line in err. */
     int (*create)(const struct pn_engine_config *cfg, struct pn_engine **out, char *err,
@@ -87,6 +87,8 @@ struct pn_engine_ops {
     void (*interrupt)(struct pn_engine *e,
                       unsigned cpu); /* intr_peek may answer otherwise now */
     int (*irq)(struct pn_engine *e, unsigned gsi, int level); /* 0 or -errno */
+    /* A message-signalled interrupt. Return: > 0: delivered; 0: blocked; -errno. */
+    int (*msi)(struct pn_engine *e, uint64_t address, uint32_t data);
     void (*nmi)(struct pn_engine *e, unsigned cpu);
     void (*unhalt)(struct pn_engine *e, unsigned cpu); /* HLT is over, without an event */
     /* Threaded engines: their interrupt controllers and 8254. lines: levels of the gsis.

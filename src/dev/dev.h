@@ -64,10 +64,14 @@ void dev_bus_mmio_write(struct dev_bus *bus, pn_gpa gpa, unsigned size, uint64_t
 
 /* ---- What a machine gives its devices ---- */
 
-/* Where a device's interrupt goes. gsi 0..15 are the ISA lines (PIC and IO-APIC; ISA 0 is
- * IO-APIC pin 2), 16..23 IO-APIC only. Levels, not edges: 1 raises, 0 lowers. */
+/* Where a device's interrupt goes: by a line, or as a message. gsi 0..15 are the ISA
+ * lines (PIC and IO-APIC; ISA 0 is IO-APIC pin 2), 16..23 IO-APIC only. Levels, not
+ * edges: 1 raises, 0 lowers. */
 struct irq_sink {
     void (*set)(void *opaque, unsigned gsi, int level);
+    /* A write of 4 bytes as a PCI device makes it (SDM volume 3, "Message Signalled
+     * Interrupts"). Return: whether anyone took it. */
+    bool (*msi)(void *opaque, uint64_t address, uint32_t data);
     void *opaque;
 };
 

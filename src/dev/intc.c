@@ -172,8 +172,21 @@ static void set_gsi(void *opaque, unsigned gsi, int level) {
     ioapic_set(i, gsi == 0 ? 2 : gsi, level);
 }
 
+/* Address: 0xfee in 31..20 | destination 19..12 | 3 redirection hint | 2 logical. The
+ * hint chooses one of the logical destination. Data: as the low half of an ICR. */
+static bool send_msi(void *opaque, uint64_t address, uint32_t data) {
+    bool logical = address & 4, one = logical && address & 8;
+    enum apic_mode mode = (enum apic_mode)(data >> 8 & 7);
+
+    if (address >> 20 != APIC_BASE_RESET >> 20)
+        return false;
+    return intc_deliver(opaque, (uint8_t)(address >> 12), logical, false,
+                        one && mode == APIC_FIXED ? APIC_LOWEST : mode, (uint8_t)data,
+                        data & ICR_LEVEL);
+}
+
 struct irq_sink intc_sink(struct intc *i) {
-    return (struct irq_sink){.set = set_gsi, .opaque = i};
+    return (struct irq_sink){.set = set_gsi, .msi = send_msi, .opaque = i};
 }
 
 /* ---- The CPU's side ---- */

@@ -183,6 +183,14 @@ static int kvm_irq(struct pn_engine *e, unsigned gsi, int level) {
     return ioctl(e->vm, KVM_IRQ_LINE, &l) < 0 ? -errno : 0;
 }
 
+static int kvm_msi(struct pn_engine *e, uint64_t address, uint32_t data) {
+    struct kvm_msi msi = {.address_lo = (uint32_t)address,
+                          .address_hi = (uint32_t)(address >> 32),
+                          .data = data};
+    int rc = ioctl(e->vm, KVM_SIGNAL_MSI, &msi);
+    return rc < 0 ? -errno : rc;
+}
+
 static void kvm_nmi(struct pn_engine *e, unsigned cpu) {
     ioctl(e->vcpu[cpu].fd, KVM_NMI, 0);
 }
@@ -220,6 +228,7 @@ const struct pn_engine_ops engine_kvm = {
     .run = kvm_run,
     .kick = kvm_kick,
     .irq = kvm_irq,
+    .msi = kvm_msi,
     .nmi = kvm_nmi,
     .get_chips = kvm_get_chips,
     .set_chips = kvm_set_chips,

@@ -269,6 +269,14 @@ static void set_gsi(void *o, unsigned gsi, int level) {
     }
 }
 
+static bool send_msi(void *o, uint64_t address, uint32_t data) {
+    struct machine *m = o;
+    if (!m->intc)
+        return m->ops->msi(m->engine, address, data) > 0;
+    struct irq_sink s = intc_sink(m->intc);
+    return s.msi(s.opaque, address, data);
+}
+
 static bool intc_eoi_offer(void *o, unsigned cpu) {
     return pv_eoi_offer(((struct machine *)o)->pv, cpu);
 }
@@ -391,7 +399,7 @@ int wiring_create(struct machine *m, struct err *e) {
     m->bus = dev_bus_create();
     m->env = (struct dev_env){.bus = m->bus,
                               .clock = &m->clock,
-                              .irq = {set_gsi, m},
+                              .irq = {set_gsi, send_msi, m},
                               .host = {.request = host_request,
                                        .read_phys = host_read_phys,
                                        .write_phys = host_write_phys,

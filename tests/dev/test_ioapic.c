@@ -88,6 +88,43 @@ START_TEST(edge) {
 }
 END_TEST
 
+static bool msi(uint64_t address, uint32_t data) {
+    return f.line.msi(f.line.opaque, address, data);
+}
+
+START_TEST(a_message_goes_past_the_pins) {
+    setup();
+    ck_assert(msi(0xfee02000, 0x41));
+    ck_assert_int_eq(intc_ack(f.intc, 2), 0x41);
+    ck_assert(msi(0xfeeff000, 0x52)); /* everybody */
+    for (unsigned cpu = 0; cpu < FX_CPUS; cpu++)
+        ck_assert_int_eq(intc_ack(f.intc, cpu), 0x52);
+    ck_assert(msi(0xfee01000, 0x400)); /* NMI */
+    ck_assert_uint_eq(f.nmis[1], 1);
+    ck_assert(!msi(0xfee07000, 0x43)); /* nobody has that id */
+    ck_assert(!msi(0xfed00000, 0x43));
+    ck_assert(!msi(0x1fee00000, 0x43));
+    fx_done(&f);
+}
+END_TEST
+
+START_TEST(a_messages_hint_chooses_one_of_many) {
+    setup();
+    for (unsigned cpu = 0; cpu < FX_CPUS; cpu++) {
+        intc_set_current(f.intc, cpu);
+        wr32(&f, LAPIC + 0xd0, 1u << (24 + cpu));
+        wr32(&f, LAPIC + 0x80, cpu == 3 ? 0 : 0x20); /* the least busy */
+    }
+    ck_assert(msi(0xfee0f00c, 0x61));
+    for (unsigned cpu = 0; cpu < FX_CPUS; cpu++)
+        ck_assert_int_eq(intc_peek(f.intc, cpu), cpu == 3 ? 0x61 : -1);
+    ck_assert(msi(0xfee0f004, 0x62)); /* logical, without the hint */
+    for (unsigned cpu = 0; cpu < FX_CPUS; cpu++)
+        ck_assert_int_eq(intc_peek(f.intc, cpu), 0x62);
+    fx_done(&f);
+}
+END_TEST
+
 START_TEST(isa_timer_is_pin_2) {
     setup();
     route(2, 0x30, 0);
@@ -266,6 +303,8 @@ END_TEST
 int main(void) {
     const TTest *tests[] = {registers,
                             edge,
+                            a_message_goes_past_the_pins,
+                            a_messages_hint_chooses_one_of_many,
                             isa_timer_is_pin_2,
                             level_and_remote_irr,
                             level_vector_reused_for_edge,

@@ -177,7 +177,7 @@ static void create(struct world *w, struct input *in) {
     w->clock = (struct clock){.now = now, .opaque = w};
     REQUIRE((w->bus = dev_bus_create()));
     const struct dev_env env = {
-        w->bus, &w->clock, {set_irq, w}, {request, read_phys, write_phys, w}};
+        w->bus, &w->clock, {set_irq, NULL, w}, {request, read_phys, write_phys, w}};
 
     if (with(w, INTC)) {
         static const uint64_t hz[4] = {1000000000, 24000000, 3000000000, 1};
@@ -385,6 +385,9 @@ static void interrupts(struct world *w, struct input *in) {
         note(w, intc_cr8_read(w->intc, cpu));
         break;
     case 6:
+        if (how >> 5 == 7)
+            note(w, intc_sink(w->intc).msi(w->intc, 0xfee00000 | take(in, 3),
+                                           how << 8 & 0x700));
         intc_sink(w->intc).set(intc_sink(w->intc).opaque, (unsigned)take(in, 1) & 31,
                                how >> 4 & 1);
         break;
