@@ -187,7 +187,7 @@ struct cpu {
     const struct cpu_model *model;
     struct pn_stats *stats;
     struct pn_ring *ring;
-    uint32_t apic_id; /* the vCPU's number, also on the bus */
+    uint32_t apic_id;  /* the vCPU's number, also on the bus */
     struct xlat *xlat; /* the translator's own: blocks, code memory, jump cache */
 };
 
@@ -199,8 +199,8 @@ struct cpu_config {
     const struct cpu_model *model;
     struct pn_stats *stats;
     struct pn_ring *ring; /* may be NULL */
-    uint32_t apic_id; /* the vCPU's number, also on the bus */
-    uint64_t seed; /* of RDRAND */
+    uint32_t apic_id;     /* the vCPU's number, also on the bus */
+    uint64_t seed;        /* of RDRAND */
     uint32_t
         max_block; /* instructions per block at most; 1: the stepping mode; 0: default */
     size_t code_bytes; /* code cache; 0: default (32 MiB) */

@@ -79,7 +79,7 @@ static void from_channel(const struct pn_engine *e, struct pn_pit_channel *d,
         .latched = s->count_latched == 4 ? 2 : s->count_latched,
         .status = s->status,
         .status_latched = s->status_latched != 0,
-        .mode = s->mode > 5 ? s->mode - 4 : s->mode,
+        .mode = s->mode > 5 ? 3 : s->mode, /* 0xff: never set */
         .access = s->rw_mode ? s->rw_mode : 3,
         .bcd = s->bcd != 0,
         .gate = s->gate != 0,
