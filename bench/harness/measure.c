@@ -38,10 +38,6 @@ struct run {
     bool line_ended;
 };
 
-bool measure_is_gauge(enum pn_stat id) {
-    return strstr(pn_stat_doc(id), "(a gauge)") != NULL;
-}
-
 /* KVM's counters that are a level or a peak (its ICOUNTER and PCOUNTER descriptions). */
 static bool foreign_is_gauge(const char *name) {
     static const char *const gauges[] = {"pages_4k",
@@ -121,7 +117,7 @@ static void end(struct run *r) {
     s->guest_insns = read_insns(r) - r->insns0;
     read_stats(r, &s->stats);
     for (unsigned i = 0; i < PN_STAT_COUNT; i++)
-        if (!measure_is_gauge(i))
+        if (pn_stat_kind(i) != PN_STAT_KIND_GAUGE)
             s->stats.v[i] -= r->stats0.v[i];
     for (unsigned i = 0; i < PN_WALK_HIST; i++)
         s->stats.walk_hist[i] -= r->stats0.walk_hist[i];

@@ -36,9 +36,6 @@ struct measure_sample {
     uint64_t ram_digest;   /* of guest memory at the end; 0: not taken */
 };
 
-/* Is that counter a level, and not a sum? */
-bool measure_is_gauge(enum pn_stat id);
-
 /*
  * Boot, run to the end, take the difference between the marks. The sample's JSON is the
  * caller's (json_decref).

@@ -125,7 +125,7 @@ static json_t *table_bytes(const struct figures *f) {
 static json_t *counters(const struct figures *f) {
     json_t *all = json_object();
     for (unsigned i = 0; i < PN_STAT_COUNT; i++)
-        if (counted(f, i) && !pn_stat_modelled(i))
+        if (counted(f, i) && pn_stat_kind(i) != PN_STAT_KIND_MODEL)
             json_object_set_new(all, pn_stat_name(i), stat(f, i));
     return all;
 }

@@ -7,10 +7,23 @@
 #include <stdint.h>
 
 enum pn_stat {
-#define PN_STAT(name, doc) PN_STAT_##name,
+#define PN_STAT(name, kind, doc) PN_STAT_##name,
 #include "penumbra/stats.inc"
-#undef PN_STAT
     PN_STAT_COUNT
+};
+
+/* The counter of `level` in a family is PN_STAT_LEVEL0_name + level. */
+enum {
+#define PN_STAT(name, kind, doc)
+#define PN_STAT_LEVELS(name, first, kind, doc)                                           \
+    PN_STAT_LEVEL0_##name = (int)PN_STAT_##name##_l##first - first,
+#include "penumbra/stats.inc"
+};
+
+enum pn_stat_kind {
+    PN_STAT_KIND_SUM,
+    PN_STAT_KIND_GAUGE, /* how many there are now: neither adds up nor begins at 0 */
+    PN_STAT_KIND_MODEL  /* a sum; stands still without a TLB model (penumbra/model.h) */
 };
 
 /* A modelled walk reads at most 35 table entries: 5 levels in both dimensions. */
@@ -25,13 +38,13 @@ struct pn_stats {
     uint64_t walk_hist[PN_WALK_HIST];
 };
 
-#define pn_count(stats, name) ((stats)->v[PN_STAT_##name]++)
+#define pn_count(stats, name)              ((stats)->v[PN_STAT_##name]++)
+#define pn_count_level(stats, name, level) ((stats)->v[PN_STAT_LEVEL0_##name + (level)]++)
 
 /* Return: the counter's name or its one-line meaning; never NULL for id < PN_STAT_COUNT.
  */
 const char *pn_stat_name(enum pn_stat id);
 const char *pn_stat_doc(enum pn_stat id);
-/* Is it a counter of the TLB model, which moves with a model only? */
-bool pn_stat_modelled(enum pn_stat id);
+enum pn_stat_kind pn_stat_kind(enum pn_stat id);
 
 #endif

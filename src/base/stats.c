@@ -1,16 +1,15 @@
 /* SPDX-License-Identifier: MIT */
-/* Names and meanings of the counters of stats.inc. */
+/* Names, kinds and meanings of the counters of stats.inc. */
 #include "penumbra/stats.h"
 
 #include <assert.h>
-#include <string.h>
 
 static const struct {
     const char *name, *doc;
+    enum pn_stat_kind kind;
 } stats[] = {
-#define PN_STAT(name, doc) {#name, doc},
+#define PN_STAT(name, kind, doc) {#name, doc, PN_STAT_KIND_##kind},
 #include "penumbra/stats.inc"
-#undef PN_STAT
 };
 
 const char *pn_stat_name(enum pn_stat id) {
@@ -23,6 +22,7 @@ const char *pn_stat_doc(enum pn_stat id) {
     return stats[id].doc;
 }
 
-bool pn_stat_modelled(enum pn_stat id) {
-    return !strncmp(pn_stat_name(id), "model_", 6);
+enum pn_stat_kind pn_stat_kind(enum pn_stat id) {
+    assert(id < PN_STAT_COUNT);
+    return stats[id].kind;
 }

@@ -242,8 +242,9 @@ static void add_engine_stats(struct run_report *rep, const struct pn_engine_ops 
     rep->has_counters |= !ops->foreign_stats;
     rep->uncounted_insns |= !ops->insns;
     for (unsigned i = 0; i < PN_STAT_COUNT; i++)
-        rep->counted[i] |= (!ops->counts || ops->counts(i)) &&
-                           (rep->options->machine.tlb || !pn_stat_modelled(i));
+        rep->counted[i] |=
+            (!ops->counts || ops->counts(i)) &&
+            (rep->options->machine.tlb || pn_stat_kind(i) != PN_STAT_KIND_MODEL);
     for (unsigned cpu = 0; cpu < cpus; cpu++) {
         const struct pn_stats *s = ops->stats(e, cpu);
         for (unsigned i = 0; i < PN_STAT_COUNT; i++)

@@ -13,7 +13,8 @@ for key in schema version host mmu guest_insns host_ns exit reason code counters
     grep -q "\"$key\":" "$work/a.json" || fail "stats lack $key"
 done
 grep -q '"schema": "penumbra-stats-1"' "$work/a.json" || fail "stats schema"
-sed -n 's/^PN_STAT(\([a-z0-9_]*\),.*/\1/p' "$top/include/penumbra/stats.inc" > "$work/names"
+awk -F"[(), ]+" '/^PN_STAT\(/ { print $2 } /^PN_STAT_LEVELS\(/ { for (l = $3; l <= 5; l++) print $2 "_l" l }' \
+    "$top/include/penumbra/stats.inc" > "$work/names"
 while read -r name; do
     grep -q "\"$name\": [0-9]" "$work/a.json" || fail "stats lack the counter $name"
 done < "$work/names"
