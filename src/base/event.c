@@ -5,15 +5,25 @@
 #include <assert.h>
 #include <string.h>
 
-static_assert(sizeof(struct pn_event_rec) == 64, "the record of a trace file");
+static_assert(sizeof(struct pn_event_rec) == 80, "the record of a trace file");
 static_assert(PN_EV_COUNT <= 64, "one bit per event in pn_ring.mask");
 
+#define PN_EVENT(name, fields, doc)                                                      \
+    static_assert(PN_FIELDS_##name <= PN_FIELDS_MAX, #name " has too many fields");
+#include "penumbra/events.inc"
+
+#define A(type, name) " " #type ":" #name
 static const struct {
     const char *name, *fields, *doc;
 } events[] = {
-#define PN_EVENT(name, fields, doc) {#name, fields, doc},
+#define PN_EVENT(name, fields, doc) {#name, "" fields, doc},
 #include "penumbra/events.inc"
-#undef PN_EVENT
+};
+#undef A
+
+static const char *const types[] = {
+#define PN_TYPE(name, doc) #name,
+#include "penumbra/events.inc"
 };
 
 const char *pn_event_name(enum pn_event id) {
@@ -23,7 +33,7 @@ const char *pn_event_name(enum pn_event id) {
 
 const char *pn_event_fields(enum pn_event id) {
     assert(id < PN_EV_COUNT);
-    return events[id].fields;
+    return events[id].fields + (events[id].fields[0] == ' ');
 }
 
 const char *pn_event_doc(enum pn_event id) {
@@ -31,19 +41,43 @@ const char *pn_event_doc(enum pn_event id) {
     return events[id].doc;
 }
 
-void pn_ring_push(struct pn_ring *ring, enum pn_event id, const uint64_t arg[6]) {
+const char *pn_type_name(enum pn_type type) {
+    assert(type < PN_TYPE_COUNT);
+    return types[type];
+}
+
+/* Room for one record. Return: NULL, and the event is lost. */
+static struct pn_event_rec *next(struct pn_ring *ring) {
     if (ring->count >= ring->size && ring->drain)
         ring->drain(ring);
     if (ring->count >= ring->size) {
         ring->lost++;
-        return;
+        return NULL;
     }
-    struct pn_event_rec *r = &ring->rec[ring->count++];
+    return &ring->rec[ring->count++];
+}
+
+void pn_ring_push(struct pn_ring *ring, enum pn_event id,
+                  const uint64_t arg[PN_FIELDS_MAX]) {
+    struct pn_event_rec *r = next(ring);
+    if (!r)
+        return;
     r->time = ring->time ? *ring->time : 0;
     if (ring->behind)
         r->time -= (uint64_t)*ring->behind;
     r->id = (uint16_t)id;
     r->vcpu = ring->vcpu;
-    r->pad = 0;
+    r->cpl = ring->rip ? *ring->cpl : PN_CPL_NONE;
+    memset(r->pad, 0, sizeof(r->pad));
+    r->rip = ring->rip ? *ring->rip : 0;
+    r->cr3 = ring->rip ? *ring->cr3 : 0;
     memcpy(r->arg, arg, sizeof(r->arg));
+}
+
+void pn_ring_add(struct pn_ring *ring, const struct pn_event_rec *rec) {
+    struct pn_event_rec *r = next(ring);
+    if (!r)
+        return;
+    *r = *rec;
+    r->vcpu = ring->vcpu;
 }

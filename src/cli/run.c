@@ -35,27 +35,11 @@ struct run {
 };
 
 const char *run_end_name(enum machine_end end) {
-    switch (end) {
-    case END_POWEROFF:
-        return "poweroff";
-    case END_RESET:
-        return "reset";
-    case END_DEBUG_EXIT:
-        return "debug-exit";
-    case END_SHUTDOWN:
-        return "triple-fault";
-    case END_MAX_INSNS:
-        return "max-insns";
-    case END_TIMEOUT:
-        return "timeout";
-    case END_QUIT:
-        return "quit";
-    case END_DEADLOCK:
-        return "deadlock";
-    case END_ERROR:
-        break;
-    }
-    return "error";
+    static const char *const names[] = {
+#define PN_END(name, word) word,
+#include "penumbra/reasons.inc"
+    };
+    return names[end];
 }
 
 /* The exit code of a run, and its line on stderr where something is to be said. */

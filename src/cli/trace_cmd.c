@@ -67,15 +67,17 @@ static const struct option_row rows[] = {
      .kind = OPTION_FLAG, OWN(counts)},
     {"digest", 0, NULL, "Print the digest of all records, checked", .kind = OPTION_FLAG,
      OWN(digest)},
-    {"list", 0, NULL, "List the events that the file knows, and their fields",
+    {"list", 0, NULL,
+     "List the events that the file knows, and their fields as type:name",
      .kind = OPTION_FLAG, OWN(list)},
 };
 
 static const struct option_command command = {
     .name = "penumbra trace",
     .args = "FILE",
-    .doc = "Print a trace that 'penumbra run --trace FILE' recorded. Each line: time in "
-           "guest instructions, vCPU, event, fields.",
+    .doc =
+        "Print a trace that 'penumbra run --trace FILE' recorded. Each line: time in "
+        "guest instructions, vCPU, event, fields, and the rip, CPL and CR3 of the guest.",
     .rows = rows,
     .count = sizeof(rows) / sizeof(rows[0]),
     .arg = set_path,
@@ -107,7 +109,7 @@ static void print_list(const struct trace_file *f) {
     for (unsigned id = 0; (e = trace_file_event(f, id)); id++) {
         printf("%s", e->name);
         for (unsigned i = 0; i < e->fields; i++)
-            printf(" %s", e->field[i]);
+            printf(" %s:%s", pn_type_name(e->field[i].type), e->field[i].name);
         putchar('\n');
     }
 }

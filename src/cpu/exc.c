@@ -159,7 +159,7 @@ static void count_streak(struct cpu *cpu) {
 static void begin_exception(struct cpu *cpu, const struct pn_fault *f) {
     count_streak(cpu);
     pn_count(cpu->stats, exceptions);
-    pn_emit(cpu->ring, exception, f->vector, f->error, f->address, cpu->rip);
+    pn_emit(cpu->ring, exception, f->vector, f->error, f->address);
     if (f->vector == VEC_PF) {
         cpu->cr2 = f->address;
     } else if (f->vector == VEC_DB) {
@@ -199,7 +199,7 @@ enum cpu_rc cpu_deliver_fault(struct cpu *cpu) {
 enum cpu_rc cpu_deliver_intr(struct cpu *cpu, uint8_t vector) {
     pn_count(cpu->stats, irq_injections);
     pn_mmu_exited(cpu->vmmu, PN_VM_INTERRUPT);
-    pn_emit(cpu->ring, interrupt, vector, cpu->rip);
+    pn_emit(cpu->ring, interrupt, vector);
     return deliver_chain(
         cpu, (struct event){.vector = vector, .kind = EVENT_EXTERNAL, .rip = cpu->rip});
 }
@@ -207,7 +207,7 @@ enum cpu_rc cpu_deliver_intr(struct cpu *cpu, uint8_t vector) {
 enum cpu_rc cpu_deliver_nmi(struct cpu *cpu) {
     pn_count(cpu->stats, nmi_injections);
     pn_mmu_exited(cpu->vmmu, PN_VM_INTERRUPT);
-    pn_emit(cpu->ring, nmi, cpu->rip);
+    pn_emit(cpu->ring, nmi);
     cpu->nmi_blocked = 1;
     return deliver_chain(
         cpu, (struct event){.vector = VEC_NMI, .kind = EVENT_EXTERNAL, .rip = cpu->rip});

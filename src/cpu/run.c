@@ -58,6 +58,17 @@ static int xlat_create(struct cpu *cpu, const struct cpu_config *cfg) {
     return err;
 }
 
+/* What its events are stamped with. */
+static void set_place(struct cpu *cpu) {
+    if (!cpu->ring)
+        return;
+    cpu->ring->time = &cpu->insn_limit;
+    cpu->ring->behind = &cpu->budget;
+    cpu->ring->rip = &cpu->rip;
+    cpu->ring->cr3 = &cpu->cr3;
+    cpu->ring->cpl = &cpu->cpl;
+}
+
 int cpu_create(const struct cpu_config *cfg, struct cpu **out) {
     struct cpu_frame *f =
         mmap(NULL, sizeof *f, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -72,6 +83,7 @@ int cpu_create(const struct cpu_config *cfg, struct cpu **out) {
     cpu->apic_id = cfg->apic_id;
     cpu->rng = cfg->seed;
     set_entries(cpu);
+    set_place(cpu);
     int err = pn_mmu_vcpu_create(cfg->mmu, &cpu->view, cfg->stats, cfg->ring, &cpu->vmmu);
     if (!err)
         err = xlat_create(cpu, cfg);

@@ -30,11 +30,12 @@
 #define SETTLE_NS     1000000u      /* how far apart two CPUs' events may come in */
 #define WAITING_MAX   (128u * 1024) /* records that wait to be sorted */
 #define INSTANCE      "penumbra-"
+#define FIELDS        (1 + PN_FIELDS_MAX) /* rip, then those of the event */
 
 struct point {
     const char *system, *name;
     enum pn_event id;
-    const char *field[6];
+    const char *field[FIELDS];
 };
 
 static const struct point points[] = {
@@ -52,7 +53,7 @@ struct bound {
         struct tep_format_field *field; /* NULL: 0 */
         bool compare;
         unsigned long long with;
-    } arg[6];
+    } arg[FIELDS];
 };
 
 struct kvm_trace {
@@ -61,7 +62,7 @@ struct kvm_trace {
     struct tracefs_instance *instance;
     struct tep_handle *tep;
     struct bound bound[POINTS];
-    struct pn_event_rec *waiting; /* rec.time: CLOCK_MONOTONIC */
+    struct pn_event_rec *waiting; /* time: CLOCK_MONOTONIC */
     size_t count;
     pthread_t thread;
     bool started;
@@ -82,10 +83,11 @@ static void pass_on(struct kvm_trace *t, uint64_t until) {
     size_t n = 0;
     qsort(t->waiting, t->count, sizeof(*t->waiting), by_time);
     for (; n < t->count && t->waiting[n].time <= until; n++) {
-        const struct pn_event_rec *r = &t->waiting[n];
-        t->engine->trace_time =
-            r->time > t->engine->start_ns ? r->time - t->engine->start_ns : 0;
-        pn_ring_push(&t->rings[r->vcpu], (enum pn_event)r->id, r->arg);
+        struct pn_event_rec *r = &t->waiting[n];
+        uint64_t start = t->engine->start_ns;
+        t->engine->trace_time = r->time > start ? r->time - start : 0;
+        r->time = t->engine->trace_time;
+        pn_ring_add(&t->rings[r->vcpu], r);
     }
     t->count -= n;
     memmove(t->waiting, t->waiting + n, t->count * sizeof(*t->waiting));
@@ -105,6 +107,13 @@ static struct bound *find_bound(struct kvm_trace *t, int id) {
     return NULL;
 }
 
+static uint64_t value_of(const struct bound *b, unsigned i, const void *data) {
+    unsigned long long value = 0;
+    if (b->arg[i].field && tep_read_number_field(b->arg[i].field, data, &value))
+        value = 0;
+    return b->arg[i].compare ? value == b->arg[i].with : value;
+}
+
 static int on_event(struct tep_event *event, struct tep_record *record, int cpu,
                     void *opaque) {
     struct kvm_trace *t = opaque;
@@ -120,15 +129,12 @@ static int on_event(struct tep_event *event, struct tep_record *record, int cpu,
     if (t->count == WAITING_MAX)
         pass_on(t, UINT64_MAX);
     struct pn_event_rec *r = &t->waiting[t->count++];
-    *r = (struct pn_event_rec){.time = record->ts, .id = (uint16_t)b->event};
+    *r = (struct pn_event_rec){
+        .time = record->ts, .id = (uint16_t)b->event, .cpl = PN_CPL_NONE};
     r->vcpu = (uint16_t)vcpu_of(t->engine, tep_data_pid(t->tep, record));
-    for (unsigned i = 0; i < 6; i++) {
-        unsigned long long value = 0;
-        if (b->arg[i].field &&
-            tep_read_number_field(b->arg[i].field, record->data, &value))
-            value = 0;
-        r->arg[i] = b->arg[i].compare ? value == b->arg[i].with : value;
-    }
+    r->rip = value_of(b, 0, record->data);
+    for (unsigned i = 0; i < PN_FIELDS_MAX; i++)
+        r->arg[i] = value_of(b, 1 + i, record->data);
     return 0;
 }
 
@@ -183,7 +189,7 @@ static unsigned enable_points(struct kvm_trace *t) {
             tracefs_event_enable(t->instance, p->system, p->name))
             continue;
         b->id = event->id;
-        for (unsigned j = 0; j < 6; j++)
+        for (unsigned j = 0; j < FIELDS; j++)
             bind_field(b, j, event, p->field[j]);
         enabled++;
     }
@@ -316,7 +322,8 @@ void kvm_trace_begin(struct pn_engine *e, struct pn_ring *rings) {
     for (unsigned i = 0; i < e->cpus; i++) {
         rings[i].time = &e->trace_time;
         rings[i].behind = NULL;
-        rings[i].vcpu = (uint16_t)i;
+        rings[i].rip = rings[i].cr3 = NULL;
+        rings[i].cpl = NULL;
     }
     trace_begin(e, rings);
 }

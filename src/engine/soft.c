@@ -87,11 +87,6 @@ static int create_vcpu(struct pn_engine *e, unsigned i,
     int rc = cpu_create(&c, &v->cpu);
     if (rc == 0 && i) /* an application processor, after reset too */
         cpu_init(v->cpu, true);
-    if (rc == 0 && c.ring) {
-        c.ring->time = &v->cpu->insn_limit;
-        c.ring->behind = &v->cpu->budget;
-        c.ring->vcpu = (uint16_t)i;
-    }
     return rc;
 }
 

@@ -79,15 +79,8 @@ struct machine_config {
 };
 
 enum machine_end {
-    END_POWEROFF,
-    END_RESET,
-    END_DEBUG_EXIT,
-    END_SHUTDOWN,
-    END_MAX_INSNS,
-    END_TIMEOUT,
-    END_QUIT,
-    END_DEADLOCK, /* halted with interrupts off, or with nothing that could wake it */
-    END_ERROR
+#define PN_END(name, word) END_##name,
+#include "penumbra/reasons.inc"
 };
 
 struct machine_result {

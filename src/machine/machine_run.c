@@ -199,15 +199,6 @@ static bool is_deadlock(struct machine *m, uint64_t now, uint64_t next) {
            (!wakes || !m->cfg.serial_in);
 }
 
-static void emit_halt(struct machine *m, uint64_t until) {
-    if (!m->cfg.rings || !(m->cfg.rings[0].mask >> PN_EV_hlt & 1))
-        return;
-    struct pn_cpu_state *s = calloc(1, sizeof(*s));
-    if (s && m->ops->get_state(m->engine, 0, s) == 0)
-        pn_emit(&m->cfg.rings[0], hlt, s->rip, until);
-    free(s);
-}
-
 /* Sleep at most ns of host time, less when something is typed. Return: ns slept. */
 static uint64_t sleep_for(struct machine *m, uint64_t ns) {
     uint64_t start = host_ns();
@@ -245,7 +236,7 @@ static void wait_for_event(struct machine *m) {
         if (slept < gap)
             next = now + slept;
     }
-    emit_halt(m, next);
+    pn_emit(m->cfg.rings, hlt, next);
     m->idle_ns += next - now;
     m->ops->skip(m->engine, next);
 }
@@ -310,8 +301,7 @@ int machine_run(struct machine *m, struct machine_result *result, char *err,
     };
     if (m->ops->trace_end)
         m->ops->trace_end(m->engine);
-    if (m->cfg.rings)
-        pn_emit(&m->cfg.rings[0], exit, m->end, m->end_code);
+    pn_emit(m->cfg.rings, exit, m->end, m->end_code);
     /* What the engine takes down when it is destroyed is not the guest's doing. */
     for (unsigned i = 0; m->cfg.rings && i < m->cfg.cpus; i++)
         m->cfg.rings[i].mask = 0;

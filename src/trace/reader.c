@@ -10,6 +10,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -30,14 +31,36 @@ struct trace_file {
 };
 
 _Static_assert(sizeof(struct trace_header) == 64, "as in the file");
-_Static_assert(sizeof(struct pn_event_rec) == 64, "as in the file");
+_Static_assert(sizeof(struct pn_event_rec) == 80, "as in the file");
 
 static int refuse(char *err, size_t err_size, const char *why) {
     snprintf(err, err_size, "not a usable trace: %s", why);
     return -EINVAL;
 }
 
-/* One line "name field field ..." into the next event. Return: 0 or -errno. */
+/* A type by its name, which the word begins with up to a colon. */
+static enum pn_type type_of(const char *word, size_t len) {
+    for (unsigned i = 0; i < PN_TYPE_COUNT; i++)
+        if (strlen(pn_type_name(i)) == len && !memcmp(word, pn_type_name(i), len))
+            return i;
+    return PN_TYPE_hex;
+}
+
+/* "type:name" into the event's next field. Return: 0 or -errno. */
+static int add_field(struct trace_event *e, const char *word, size_t len) {
+    const char *colon = memchr(word, ':', len);
+    if (e->fields == PN_FIELDS_MAX || !colon)
+        return -EINVAL;
+    size_t type = (size_t)(colon - word);
+    char *name = strndup(colon + 1, len - type - 1);
+    if (!name)
+        return -ENOMEM;
+    e->field[e->fields].type = type_of(word, type);
+    e->field[e->fields++].name = name;
+    return 0;
+}
+
+/* One line "name type:field type:field ..." into the next event. Return: 0 or -errno. */
 static int add_event(struct trace_file *f, const char *line, size_t len) {
     if (f->events == EVENTS_MAX)
         return -EINVAL;
@@ -50,15 +73,13 @@ static int add_event(struct trace_file *f, const char *line, size_t len) {
             end++;
         }
         if (end > i) {
-            if (e->name && e->fields == 6)
-                return -EINVAL;
-            char *word = strndup(line + i, end - i);
-            if (!word)
-                return -ENOMEM;
-            if (!e->name)
-                e->name = word;
-            else
-                e->field[e->fields++] = word;
+            int rc = 0;
+            if (e->name)
+                rc = add_field(e, line + i, end - i);
+            else if (!(e->name = strndup(line + i, end - i)))
+                rc = -ENOMEM;
+            if (rc)
+                return rc;
         }
         i = end + 1;
     }
@@ -89,8 +110,14 @@ static int parse(struct trace_file *f, const void *data, size_t size, char *err,
     memcpy(h, data, sizeof(*h));
     if (memcmp(h->magic, TRACE_MAGIC, sizeof(h->magic)) != 0)
         return refuse(err, err_size, "no penumbra trace");
-    if (h->version != TRACE_VERSION || h->record_size != sizeof(struct pn_event_rec))
-        return refuse(err, err_size, "written by another version");
+    if (h->version != TRACE_VERSION) {
+        snprintf(err, err_size,
+                 "a trace of schema %" PRIu32 ": this penumbra reads schema %u alone",
+                 h->version, TRACE_VERSION);
+        return -EINVAL;
+    }
+    if (h->record_size != sizeof(struct pn_event_rec))
+        return refuse(err, err_size, "damaged header");
     size_t left = size - sizeof(*h);
     if (h->text_size % 64)
         return refuse(err, err_size, "damaged header");
@@ -176,7 +203,7 @@ void trace_file_close(struct trace_file *f) {
     for (unsigned i = 0; i < f->events; i++) {
         free(f->event[i].name);
         for (unsigned j = 0; j < f->event[i].fields; j++)
-            free(f->event[i].field[j]);
+            free(f->event[i].field[j].name);
     }
     if (f->map)
         munmap(f->map, f->map_size);

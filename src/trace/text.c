@@ -10,18 +10,26 @@ void trace_filter_default(struct trace_filter *t) {
     *t = (struct trace_filter){.events = UINT64_MAX, .vcpu = -1, .to = UINT64_MAX};
 }
 
+/* The type of field i, where it depends on another field settled: those of an exception
+ * on its vector, the first one. */
+static enum pn_type field_type(const struct trace_event *e,
+                               const struct pn_event_rec *rec, unsigned i) {
+    bool pf = rec->arg[0] == 14;
+    switch (e->field[i].type) {
+    case PN_TYPE_error:
+        return pf ? PN_TYPE_pfec : PN_TYPE_hex;
+    case PN_TYPE_payload:
+        return pf ? PN_TYPE_gva : PN_TYPE_hex;
+    default:
+        return e->field[i].type;
+    }
+}
+
 /* The guest virtual address that an event is about. Return: whether it has one. */
 static bool record_gva(const struct trace_event *e, const struct pn_event_rec *rec,
                        pn_gva *gva) {
     for (unsigned i = 0; i < e->fields; i++)
-        if (!strcmp(e->field[i], "gva")) {
-            *gva = rec->arg[i];
-            return true;
-        }
-    if (strcmp(e->name, "exception") != 0 || rec->arg[0] != 14)
-        return false;
-    for (unsigned i = 0; i < e->fields; i++)
-        if (!strcmp(e->field[i], "address")) {
+        if (field_type(e, rec, i) == PN_TYPE_gva) {
             *gva = rec->arg[i];
             return true;
         }
@@ -90,15 +98,17 @@ int trace_event_mask(const char *names, uint64_t *mask, char *err, size_t err_si
 void trace_print(const struct trace_file *f, const struct pn_event_rec *rec, FILE *out) {
     const struct trace_event *e = trace_file_event(f, rec->id);
     fprintf(out, "%12" PRIu64 " %u ", rec->time, rec->vcpu);
-    if (!e) {
-        fprintf(out, "event-%u", rec->id);
-        for (unsigned i = 0; i < 6; i++)
-            fprintf(out, " 0x%" PRIx64, rec->arg[i]);
-    } else {
+    if (e)
         fputs(e->name, out);
-        for (unsigned i = 0; i < e->fields; i++)
-            fprintf(out, rec->arg[i] < 10 ? " %s=%" PRIu64 : " %s=0x%" PRIx64,
-                    e->field[i], rec->arg[i]);
+    else
+        fprintf(out, "event-%u", rec->id);
+    for (unsigned i = 0; i < (e ? e->fields : PN_FIELDS_MAX); i++) {
+        fprintf(out, " %s=", e ? e->field[i].name : "?");
+        trace_print_value(e ? field_type(e, rec, i) : PN_TYPE_hex, rec->arg[i], out);
     }
+    if (rec->rip || rec->cpl != PN_CPL_NONE)
+        fprintf(out, " rip=0x%" PRIx64, rec->rip);
+    if (rec->cpl != PN_CPL_NONE)
+        fprintf(out, " cpl=%u cr3=0x%" PRIx64, rec->cpl, rec->cr3);
     fputc('\n', out);
 }

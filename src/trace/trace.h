@@ -15,10 +15,10 @@
 #include "penumbra/events.h"
 #include "penumbra/types.h"
 
-#define TRACE_SCHEMA     "penumbra-trace-1"
+#define TRACE_SCHEMA     "penumbra-trace-2"
 #define TRACE_MAGIC      "PNTRACE\n"
-#define TRACE_VERSION    1u
-#define TRACE_ALL_EVENTS (((uint64_t)1 << PN_EV_COUNT) - 1)
+#define TRACE_VERSION    2u
+#define TRACE_ALL_EVENTS (UINT64_MAX >> (64 - PN_EV_COUNT))
 #define TRACE_VCPUS_MAX  256u
 
 /* At the start of the file, little-endian. Counts are final only after trace_close. */
@@ -26,7 +26,7 @@ struct trace_header {
     char magic[8];
     uint32_t version;
     uint32_t text_size;   /* bytes of the text that follows; a multiple of 64 */
-    uint32_t record_size; /* 64 */
+    uint32_t record_size; /* 80 */
     uint32_t vcpus;
     uint64_t records;
     uint64_t lost;   /* events that were not recorded: the limit, or a full disk */
@@ -77,13 +77,16 @@ void trace_abandon(struct trace_writer *w);
 /* An event as the file names it, which may be older or newer than this program. */
 struct trace_event {
     char *name;
-    unsigned fields; /* 0..6 */
-    char *field[6];
+    unsigned fields; /* 0..PN_FIELDS_MAX */
+    struct {
+        char *name;
+        enum pn_type type; /* PN_TYPE_hex where this program does not know it */
+    } field[PN_FIELDS_MAX];
 };
 
 struct trace_file;
 /* Return: 0, or -errno with one line in err (-EINVAL: not a trace, damaged or of another
- * version). */
+ * schema; those of schema 1 are not read any more). */
 int trace_file_open(const char *path, struct trace_file **out, char *err,
                     size_t err_size);
 /* The same from memory that outlives the file (tests, fuzzing). */
@@ -116,7 +119,10 @@ int trace_file_mask(const struct trace_file *f, const char *names, uint64_t *mas
                     char *err, size_t err_size);
 /* The same for the events of this program, to ask for in a run. */
 int trace_event_mask(const char *names, uint64_t *mask, char *err, size_t err_size);
-/* One record as one line: time, vCPU, name, field=value... */
+/* One record as one line: time, vCPU, name, field=value..., rip, cpl, cr3. Outcomes,
+ * error codes, roles and reasons are words: src/trace/README.md. */
 void trace_print(const struct trace_file *f, const struct pn_event_rec *rec, FILE *out);
+/* One value as its type is printed (words.c). */
+void trace_print_value(enum pn_type type, uint64_t value, FILE *out);
 
 #endif

@@ -17,7 +17,7 @@
 #include "base/outfile.h"
 #include "trace/trace.h"
 
-#define RING_RECORDS 4096u /* 256 KiB per vCPU */
+#define RING_RECORDS 4096u /* 320 KiB per vCPU */
 
 struct trace_writer {
     struct outfile file; /* fd -1: no file */
@@ -71,7 +71,7 @@ static void drain(struct pn_ring *ring) {
     pthread_mutex_unlock(&w->lock);
 }
 
-/* The text: one line per event, its name and its fields, then padding. */
+/* The text: one line per event, its name and its fields as type:name, then padding. */
 static char *schema_text(uint32_t *size) {
     char *text = NULL;
     size_t len = 0;

@@ -82,7 +82,7 @@ START_TEST(every_counter_and_event_has_a_name) {
     }
     ck_assert_str_eq(pn_stat_name(PN_STAT_gpte_reads), "gpte_reads");
     ck_assert_str_eq(pn_event_name(PN_EV_tlb_flush), "tlb_flush");
-    ck_assert_str_eq(pn_event_fields(PN_EV_invlpg), "gva pcid");
+    ck_assert_str_eq(pn_event_fields(PN_EV_invlpg), "gva:gva hex:pcid");
 }
 END_TEST
 

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "penumbra/mmu.h"
 #include "trace/trace.h"
 
 static char dir[64], path[96], part[104];
@@ -43,9 +44,9 @@ static struct trace_file *read_back(void) {
 static void emit(struct pn_ring *r, uint64_t from, uint64_t n) {
     for (uint64_t i = from; i < from + n; i++) {
         if (i & 1)
-            pn_emit(r, page_fault, 0x1000 * i, i, i + 1);
+            pn_emit(r, page_fault, 0x1000 * i, i);
         else
-            pn_emit(r, exception, 14, 2, 0x1000 * i, i);
+            pn_emit(r, exception, 14, 2, 0x1000 * i);
     }
 }
 
@@ -87,8 +88,9 @@ START_TEST(test_names_travel) {
         ck_assert_int_eq(trace_file_find(f, e->name, strlen(e->name)), (int)i);
         char fields[256] = "";
         for (unsigned j = 0; j < e->fields; j++) {
-            strcat(fields, j ? " " : "");
-            strcat(fields, e->field[j]);
+            size_t at = strlen(fields);
+            snprintf(fields + at, sizeof(fields) - at, "%s%s:%s", j ? " " : "",
+                     pn_type_name(e->field[j].type), e->field[j].name);
         }
         ck_assert_str_eq(fields, pn_event_fields(i));
     }
@@ -120,7 +122,7 @@ START_TEST(test_limit_counts_losses) {
     ck_assert_uint_eq(trace_file_header(f)->lost, 15000);
     struct stat st;
     ck_assert_int_eq(stat(path, &st), 0);
-    ck_assert_uint_le((uint64_t)st.st_size, 5000 * 64 + 8192);
+    ck_assert_uint_le((uint64_t)st.st_size, 5000 * 80 + 8192);
     trace_file_close(f);
 }
 END_TEST
@@ -198,7 +200,7 @@ START_TEST(test_damaged) {
     FILE *in = fopen(path, "rb");
     static unsigned char whole[65536] __attribute__((aligned(64))),
         copy[65536] __attribute__((aligned(64)));
-    size_t size = fread(whole, 1, sizeof(whole), in), records = 20 * 64;
+    size_t size = fread(whole, 1, sizeof(whole), in), records = 20 * 80;
     fclose(in);
     ck_assert_uint_lt(size, sizeof(whole));
     struct trace_file *f;
@@ -231,49 +233,110 @@ static void print_all(const struct trace_file *f, const struct trace_filter *t, 
     fclose(out);
 }
 
-START_TEST(test_text_and_filters) {
+/* A file as schema 1 wrote it: 64-byte records, and no types in its text. */
+START_TEST(files_of_schema_1_are_refused_in_one_line) {
+    static const char text[64] = "penumbra-trace-1\npage_fault gva error rip\n";
+    struct trace_header h = {
+        .version = 1, .text_size = 64, .record_size = 64, .vcpus = 1, .records = 1};
+    unsigned char old[64 + 64 + 64] = {0};
+    struct trace_file *f = NULL;
+    memcpy(h.magic, TRACE_MAGIC, sizeof(h.magic));
+    memcpy(old, &h, sizeof(h));
+    memcpy(old + 64, text, sizeof(text));
+    ck_assert_int_eq(trace_file_parse(old, sizeof(old), &f, err, sizeof(err)), -EINVAL);
+    ck_assert_ptr_null(f);
+    ck_assert_str_eq(err, "a trace of schema 1: this penumbra reads schema 2 alone");
+}
+END_TEST
+
+/* One line per record that passes. */
+static void check_text(const struct trace_file *f, const struct trace_filter *t,
+                       const char *want) {
+    char text[2048];
+    print_all(f, t, text, sizeof(text));
+    ck_assert_str_eq(text, want);
+}
+
+START_TEST(records_print_where_the_guest_was_and_pass_filters) {
+    static const char first[] = "         100 0 page_fault gva=0x7000 error=write,user "
+                                "rip=0x400000 cpl=3 cr3=0x1000\n",
+                      second[] = "         200 0 exception vector=14 error=write,user "
+                                 "address=0x8123 rip=0x400010 cpl=0 cr3=0x1000\n",
+                      third[] = "         200 0 exception vector=13 error=0x6 "
+                                "address=0x8123 rip=0x400010 cpl=0 cr3=0x1000\n",
+                      last[] = "           0 1 tlb_flush current=1\n";
     struct trace_writer *w = open_writer(path, 2, 0);
     struct pn_ring *r = trace_rings(w);
-    uint64_t time = 100;
+    uint64_t time = 100, rip = 0x400000, cr3 = 0x1000;
+    uint8_t cpl = 3;
+    char all[1024];
     r[0].time = &time;
-    pn_emit(&r[0], page_fault, 0x7000, 6, 0x400000);
-    time = 200;
-    pn_emit(&r[0], exception, 14, 6, 0x8123, 0x400010);
-    pn_emit(&r[0], exception, 13, 0, 0x8123, 0x400010);
-    pn_emit(&r[1], tlb_flush, 3);
+    r[0].rip = &rip;
+    r[0].cr3 = &cr3;
+    r[0].cpl = &cpl;
+    pn_emit(&r[0], page_fault, 0x7000, 6);
+    time = 200, rip = 0x400010, cpl = 0;
+    pn_emit(&r[0], exception, 14, 6, 0x8123);
+    pn_emit(&r[0], exception, 13, 6, 0x8123);
+    pn_emit(&r[1], tlb_flush, 1);
     ck_assert_int_eq(trace_close(w, NULL, err, sizeof(err)), 0);
 
     struct trace_file *f = read_back();
     struct trace_filter t;
-    char text[1024];
     trace_filter_default(&t);
-    print_all(f, &t, text, sizeof(text));
-    ck_assert_str_eq(text, "         100 0 page_fault gva=0x7000 error=6 rip=0x400000\n"
-                           "         200 0 exception vector=0xe error=6 address=0x8123 "
-                           "rip=0x400010\n"
-                           "         200 0 exception vector=0xd error=0 address=0x8123 "
-                           "rip=0x400010\n"
-                           "           0 1 tlb_flush reason=3\n");
+    snprintf(all, sizeof(all), "%s%s%s%s", first, second, third, last);
+    check_text(f, &t, all);
     ck_assert_int_eq(
         trace_file_mask(f, "page_fault,tlb_flush", &t.events, err, sizeof(err)), 0);
     t.vcpu = 1;
-    print_all(f, &t, text, sizeof(text));
-    ck_assert_str_eq(text, "           0 1 tlb_flush reason=3\n");
+    check_text(f, &t, last);
     trace_filter_default(&t);
     t.from = 150;
     t.to = 200;
-    t.by_gva = true;
+    t.by_gva = true; /* only of a #PF the address is one */
     t.gva_from = 0x8000;
     t.gva_to = 0x8fff;
-    print_all(f, &t, text, sizeof(text));
-    ck_assert_str_eq(text, "         200 0 exception vector=0xe error=6 address=0x8123 "
-                           "rip=0x400010\n");
+    check_text(f, &t, second);
     uint64_t mask;
     ck_assert_int_eq(trace_file_mask(f, "no_such", &mask, err, sizeof(err)), -EINVAL);
     ck_assert_int_eq(trace_event_mask("page_fault,", &mask, err, sizeof(err)), -EINVAL);
     ck_assert_int_eq(trace_event_mask("all", &mask, err, sizeof(err)), 0);
     ck_assert_uint_eq(mask, TRACE_ALL_EVENTS);
     trace_file_close(f);
+}
+END_TEST
+
+START_TEST(values_print_as_their_types_say) {
+    static const struct {
+        enum pn_type type;
+        uint64_t value;
+        const char *text;
+    } row[] = {
+        {PN_TYPE_hex, 16, "0x10"},
+        {PN_TYPE_count, 16, "16"},
+        {PN_TYPE_gva, 0xffff800000000000, "0xffff800000000000"},
+        {PN_TYPE_pfec, 0, "0"},
+        {PN_TYPE_pfec, PN_PF_PRESENT | PN_PF_FETCH | 1ull << 40,
+         "present,fetch,0x10000000000"},
+        {PN_TYPE_access, PN_ACC_EXEC | PN_ACC_USER, "exec,user"},
+        {PN_TYPE_role, 4 | PN_ROLE_LONG | PN_ROLE_NX, "level4,long,nx"},
+        {PN_TYPE_role, 1 | PN_ROLE_4BYTE | 3u << PN_ROLE_QUAD_SHIFT,
+         "level1,quadrant3,4byte"},
+        {PN_TYPE_mode, 4 | PN_MODE_NX | PN_MODE_WP | PN_MODE_LMA, "4level,nx,wp,lma"},
+        {PN_TYPE_mode, 0, "unpaged"},
+        {PN_TYPE_qualification, 0x182, "write,linear,final"},
+        {PN_TYPE_slot_flags, PN_SLOT_LOG_DIRTY, "log-dirty"},
+        {PN_TYPE_zap, 1, "reclaim"},
+        {PN_TYPE_end, 0, "poweroff"},
+        {PN_TYPE_end, 1000, "1000"},
+    };
+    for (unsigned i = 0; i < sizeof(row) / sizeof(row[0]); i++) {
+        char text[128];
+        FILE *out = fmemopen(text, sizeof(text), "w");
+        trace_print_value(row[i].type, row[i].value, out);
+        fclose(out);
+        ck_assert_str_eq(text, row[i].text);
+    }
 }
 END_TEST
 
@@ -292,7 +355,9 @@ int main(void) {
     tcase_add_test(t, test_full);
     tcase_add_test(t, test_device_is_not_replaced);
     tcase_add_test(t, test_damaged);
-    tcase_add_test(t, test_text_and_filters);
+    tcase_add_test(t, files_of_schema_1_are_refused_in_one_line);
+    tcase_add_test(t, records_print_where_the_guest_was_and_pass_filters);
+    tcase_add_test(t, values_print_as_their_types_say);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_NORMAL);
