@@ -9,7 +9,7 @@
 #include "cpu/control.h"
 #include "cpu/model.h"
 
-#define TABLES (GUEST_RAM - (1u << 20))
+#define TABLES GUEST_CR3
 
 static uint64_t mmio_read(void *opaque, unsigned vcpu, pn_gpa gpa, unsigned size) {
     struct guest *g = opaque;
@@ -71,8 +71,10 @@ void guest_create(struct guest *g, const struct guest_options *opt) {
     memset(g, 0, sizeof *g);
     g->ram =
         mmap(NULL, GUEST_RAM, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    struct pn_mmu_config mc = {.maxphyaddr = 40, .on_track = on_track, .opaque = g};
+    struct pn_mmu_config mc = {
+        .kind = opt->kind, .maxphyaddr = 40, .on_track = on_track, .opaque = g};
     pn_mmu_options_default(&mc.opt);
+    mc.opt.large_pages = !opt->small_pages;
     g->bus = (struct pn_bus){.pio_read = pio_read,
                              .pio_write = pio_write,
                              .mmio_read = mmio_read,
@@ -89,6 +91,7 @@ void guest_create(struct guest *g, const struct guest_options *opt) {
                             .bus = &g->bus,
                             .model = g->model,
                             .stats = &g->stats,
+                            .ring = opt->ring,
                             .seed = 1,
                             .max_block = opt->max_block,
                             .code_bytes = opt->code_bytes};

@@ -28,7 +28,13 @@ struct guest_options {
     uint32_t max_block;
     size_t code_bytes;
     bool user; /* CPL 3 */
+    enum pn_mmu_kind kind;
+    bool small_pages;     /* no large mappings */
+    struct pn_ring *ring; /* of events, or NULL */
 };
+
+/* CR3 as guest_create leaves it. */
+#define GUEST_CR3 (GUEST_RAM - (1u << 20))
 
 /* Aborts when the host refuses. */
 void guest_create(struct guest *g, const struct guest_options *opt);
