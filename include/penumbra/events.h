@@ -94,11 +94,6 @@ const char *pn_type_name(enum pn_type type);
 
 /* ---- What bits in fields mean ---- */
 
-/* Rights of a mapping, KVM's ACC_* sense. */
-#define PN_ACC_EXEC  1u
-#define PN_ACC_WRITE 2u
-#define PN_ACC_USER  4u
-
 /* The type `role`: KVM's kvm_mmu_page_role.word (Linux 5.18 and later), so that its
  * tracepoints' roles and ours read the same; bits 20..22 are ours alone. */
 #define PN_ROLE_LEVEL      0x0000000fu

@@ -136,7 +136,7 @@ void pn_mmu_vcpu_destroy(struct pn_mmu_vcpu *vcpu);
 
 /* ---- Memslots ---- */
 
-#define PN_SLOT_READONLY  1u /* writes come back as PN_OUT_MMIO */
+#define PN_SLOT_READONLY  1u /* writes come back as PN_MMIO */
 #define PN_SLOT_LOG_DIRTY 2u
 #define PN_SLOTS_MAX      32764u
 
@@ -169,12 +169,12 @@ const struct pn_memslot *pn_mmu_slot_find(struct pn_mmu *mmu, pn_gpa gpa);
  * read-only). */
 size_t pn_mmu_read_phys(struct pn_mmu *mmu, pn_gpa gpa, void *buf, size_t size);
 size_t pn_mmu_write_phys(struct pn_mmu *mmu, pn_gpa gpa, const void *buf, size_t size);
-/* The same by a vCPU, whose counters and events it is: the store of PN_OUT_TRACKED. */
+/* The same by a vCPU, whose counters and events it is: the store of PN_TRACKED. */
 size_t pn_mmu_vcpu_write(struct pn_mmu_vcpu *vcpu, pn_gpa gpa, const void *buf,
                          size_t size);
 
 /* Write-track one frame for the translator; tracked frames' writes come back
- * PN_OUT_TRACKED and must then be done with pn_mmu_vcpu_write. Nests (a count). Return: 0
+ * PN_TRACKED and must then be done with pn_mmu_vcpu_write. Nests (a count). Return: 0
  * or -ENOENT, -ENOMEM. */
 int pn_mmu_track_add(struct pn_mmu *mmu, pn_gfn gfn);
 void pn_mmu_track_remove(struct pn_mmu *mmu, pn_gfn gfn);
@@ -205,17 +205,34 @@ void pn_mmu_drop_tlb(struct pn_mmu_vcpu *vcpu);
 
 /* ---- Translation ---- */
 
+/* What whoever made an access has to do. */
+enum pn_answer {
+    PN_MAPPED,   /* hva is good for the page and the access */
+    PN_GUEST_PF, /* fault holds the #PF for the guest */
+    PN_MMIO,     /* no memslot, or a write to a read-only one: gpa names the address */
+    PN_TRACKED   /* a write that others must see: do it with pn_mmu_vcpu_write(gpa) */
+};
+
+/* What became of an access: outcomes.inc. */
 enum pn_outcome {
-    PN_OUT_MAPPED,   /* hva is good for the page and the access; the TLB has it */
-    PN_OUT_GUEST_PF, /* fault holds the #PF for the guest */
-    PN_OUT_MMIO,    /* no memslot, or a write to a read-only one: gpa names the address */
-    PN_OUT_TRACKED, /* a write that others must see: do it with pn_mmu_vcpu_write(gpa) */
+    PN_OUT_NO_FAULT, /* the tables in use answered; neither an event nor a counter */
+#define PN_OUTCOME(name, answer, counter, sum, doc) PN_OUT_##name,
+#include "penumbra/outcomes.inc"
     PN_OUT_COUNT
 };
 
+static inline enum pn_answer pn_answer(enum pn_outcome outcome) {
+    static const uint8_t answers[] = {
+        PN_MAPPED,
+#define PN_OUTCOME(name, answer, counter, sum, doc) PN_##answer,
+#include "penumbra/outcomes.inc"
+    };
+    return (enum pn_answer)answers[outcome];
+}
+
 struct pn_xlate {
     uint8_t *hva; /* of the byte at gva, not of the page; NULL for MMIO and faults */
-    pn_gpa gpa;   /* of the byte; not set for PN_OUT_GUEST_PF */
+    pn_gpa gpa;   /* of the byte; not set for PN_GUEST_PF */
     struct pn_fault fault;
 };
 
@@ -224,6 +241,8 @@ struct pn_xlate {
  * tables through the second-level ones; fault mappings in as needed, set A/D in the
  * guest's tables, fill the TLB. With PN_WRITE the write
  * is about to happen: D is set and the dirty log marked.
+ * Return: what became of the last fault of the access itself. TDP: faults of its
+ * references to guest tables are events and counters alone.
  */
 enum pn_outcome pn_mmu_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva,
                                  enum pn_access access, enum pn_tlb_mode mode,
@@ -249,10 +268,10 @@ void pn_mmu_exited(struct pn_mmu_vcpu *vcpu, enum pn_vm_exit why);
 /* ---- Walks for their own sake ---- */
 
 /* A direct walk of the guest's tables without any side effect (no A/D, no TLB): the
- * reference for tests, explain and the gdb stub. Return: PN_OUT_MAPPED, _MMIO or
- * _GUEST_PF. */
-enum pn_outcome pn_mmu_probe(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
-                             enum pn_tlb_mode mode, struct pn_xlate *out);
+ * reference for tests, explain and the gdb stub. Return: PN_MAPPED, PN_MMIO or
+ * PN_GUEST_PF. */
+enum pn_answer pn_mmu_probe(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
+                            enum pn_tlb_mode mode, struct pn_xlate *out);
 
 /* What one translation costs in memory references, with cold caches: no TLB, no
  * page-walk caches, the tables as they are now. */

@@ -17,6 +17,11 @@ typedef uint64_t pn_gfn; /* guest frame number: gpa >> 12 */
 
 enum pn_access { PN_READ, PN_WRITE, PN_FETCH };
 
+/* Rights of a mapping, KVM's ACC_* sense. */
+#define PN_ACC_EXEC  1u
+#define PN_ACC_WRITE 2u
+#define PN_ACC_USER  4u
+
 /* Bits of a #PF error code (SDM volume 3, "Interrupt 14 - Page-Fault Exception (#PF)").
  */
 #define PN_PF_PRESENT 0x01u

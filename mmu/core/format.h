@@ -11,9 +11,9 @@
 
 /* Rights as tables grant them, KVM's ACC_* sense. Of a second level USER stands for "may
  * be read", as in arch/x86/kvm/mmu/paging_tmpl.h. */
-#define ACC_EXEC  1u
-#define ACC_WRITE 2u
-#define ACC_USER  4u
+#define ACC_EXEC  PN_ACC_EXEC
+#define ACC_WRITE PN_ACC_WRITE
+#define ACC_USER  PN_ACC_USER
 #define ACC_ALL   7u
 
 #define PT_LEVELS 5

@@ -267,8 +267,19 @@ static inline struct slot *slot_of_gfn(struct pn_mmu *mmu, pn_gfn gfn) {
 static inline void count_refs(struct pn_stats *st, unsigned top, unsigned level) {
     st->v[PN_STAT_walk_refs] += top - level + 1;
     for (; level <= top; level++)
-        st->v[PN_STAT_walk_refs_l1 + level - 1]++;
+        pn_count_level(st, walk_refs, level);
 }
+
+/* ---- outcome.c: the end of every fault ---- */
+
+/* Count it, in its counter and those that this is part of, and emit fault_outcome. level,
+ * spte: of the leaf as it is now, without host addresses; 0 and 0: there is none.
+ * Return: the outcome. */
+enum pn_outcome fault_done(struct pn_mmu_vcpu *vcpu, enum pn_outcome outcome, pn_gva gva,
+                           unsigned level, uint64_t spte);
+/* In the error code of a fault that a cached MMIO mark answers: to KVM, too, such an
+ * entry is one with reserved bits. */
+#define FAULT_MMIO_CACHED (PN_PF_PRESENT | PN_PF_RSVD)
 
 /* options.c. Return: 0, or -EINVAL when a value is out of its range. */
 int mmu_options_check(const struct pn_mmu_options *opt);
@@ -292,6 +303,10 @@ static inline bool may_store_unseen(const struct pn_mmu *mmu, const struct slot 
     if (level > 1)
         return !s->dirty;
     return !track_count(s, gfn) && (!s->dirty || mmu->tracker->may_write(s, gfn));
+}
+/* What a store to a tracked frame comes to. */
+static inline enum pn_outcome track_outcome(const struct slot *s, pn_gfn gfn) {
+    return track_count(s, gfn) == TRACK_USER ? PN_OUT_tracked_code : PN_OUT_tracked_table;
 }
 void track_destroy(struct track_set *users);
 /* A slot is about to go: its users hear of it as of a write; it came: they stay. */

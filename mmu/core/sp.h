@@ -21,15 +21,15 @@
  * say how gptes are read. ROOT: the four-entry top of 32-bit, PAE and unpaged roots,
  * behind which no guest memory stands.
  */
-#define ROLE_LEVEL      0x00fu
-#define ROLE_DIRECT     0x010u
-#define ROLE_QUAD_SHIFT 5
-#define ROLE_QUAD       0x060u
-#define ROLE_4BYTE      0x080u /* has_4_byte_gpte */
-#define ROLE_PSE        0x100u /* with 4BYTE: PS maps 4 MiB */
-#define ROLE_LONG       0x200u /* 4- or 5-level tables; neither this nor 4BYTE: PAE */
-#define ROLE_NX         0x400u /* EFER.NXE: bit 63 is XD, not reserved */
-#define ROLE_ROOT       0x800u
+#define ROLE_LEVEL      PN_ROLE_LEVEL
+#define ROLE_DIRECT     PN_ROLE_DIRECT
+#define ROLE_QUAD_SHIFT PN_ROLE_QUAD_SHIFT
+#define ROLE_QUAD       (3u << ROLE_QUAD_SHIFT)
+#define ROLE_4BYTE      PN_ROLE_4BYTE
+#define ROLE_PSE        PN_ROLE_PSE  /* with 4BYTE: PS maps 4 MiB */
+#define ROLE_LONG       PN_ROLE_LONG /* neither this nor 4BYTE: PAE */
+#define ROLE_NX         PN_ROLE_NX   /* bit 63 is XD, not reserved */
+#define ROLE_ROOT       PN_ROLE_ROOT
 #define ROLE_FORMAT     (ROLE_4BYTE | ROLE_PSE | ROLE_LONG | ROLE_NX)
 
 static inline unsigned role_level(uint32_t role) {
@@ -121,7 +121,10 @@ static inline unsigned sp_index(const uint64_t *sptep) {
     return (uintptr_t)sptep >> 3 & 511;
 }
 /* Why one was zapped: the event prepare_zap_page says it. */
-enum zap_reason { ZAP_FLOOD, ZAP_RECLAIM, ZAP_OBSOLETE, ZAP_SLOT, ZAP_REUSED, ZAP_ROOT };
+enum zap_reason {
+#define PN_ZAP(name, word) ZAP_##name,
+#include "penumbra/reasons.inc"
+};
 
 /* ---- slab.c: memory ---- */
 

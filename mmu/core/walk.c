@@ -115,7 +115,7 @@ static inline void count_read(struct pn_mmu_vcpu *vcpu, unsigned level, unsigned
     if (flags & WALK_PROBE)
         return;
     vcpu->stats->v[PN_STAT_gpte_reads]++;
-    vcpu->stats->v[PN_STAT_gpte_reads_l1 + level - 1]++;
+    pn_count_level(vcpu->stats, gpte_reads, level);
 }
 
 /* Return: -1, the walk's result. */
@@ -384,19 +384,19 @@ void stage_init_second(struct stage *s, enum pt_format_id format, unsigned featu
     pt_bits_init(&s->bits, f, features, maxphyaddr);
 }
 
-enum pn_outcome pn_mmu_probe(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
-                             enum pn_tlb_mode mode, struct pn_xlate *out) {
+enum pn_answer pn_mmu_probe(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
+                            enum pn_tlb_mode mode, struct pn_xlate *out) {
     struct walk w;
     memset(out, 0, sizeof(*out));
     if (stage_walk(vcpu, &vcpu->walk, gva, access, mode, WALK_PROBE, &w) < 0) {
         out->fault = w.fault;
-        return PN_OUT_GUEST_PF;
+        return PN_GUEST_PF;
     }
     uint64_t offset = gva & (PN_PAGE_SIZE - 1);
     out->gpa = w.gfn << PN_PAGE_SHIFT | offset;
     struct slot *s = slot_of_gfn(vcpu->mmu, w.gfn);
     if (!s || (access == PN_WRITE && s->pub.flags & PN_SLOT_READONLY))
-        return PN_OUT_MMIO;
+        return PN_MMIO;
     out->hva = slot_hva(s, w.gfn) + offset;
-    return PN_OUT_MAPPED;
+    return PN_MAPPED;
 }

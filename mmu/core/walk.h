@@ -59,15 +59,15 @@ struct stage {
                        pn_gpa gpa);
 };
 
-#define STAGE_LEVELS 0x007u
-#define STAGE_PSE    0x008u
-#define STAGE_NX     0x010u
-#define STAGE_WP     0x020u
-#define STAGE_SMEP   0x040u
-#define STAGE_SMAP   0x080u
-#define STAGE_PKE    0x100u
-#define STAGE_PKS    0x200u
-#define STAGE_LMA    0x400u
+#define STAGE_LEVELS PN_MODE_LEVELS
+#define STAGE_PSE    PN_MODE_PSE
+#define STAGE_NX     PN_MODE_NX
+#define STAGE_WP     PN_MODE_WP
+#define STAGE_SMEP   PN_MODE_SMEP
+#define STAGE_SMAP   PN_MODE_SMAP
+#define STAGE_PKE    PN_MODE_PKE
+#define STAGE_PKS    PN_MODE_PKS
+#define STAGE_LMA    PN_MODE_LMA
 
 /* A guest's own stage: as the control registers say, over the memslots. */
 void stage_init(struct stage *s, const struct pn_paging *p, uint8_t maxphyaddr);

@@ -192,9 +192,9 @@ static void faulted(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
     flush_way(vcpu, gva, model_context(vcpu));
 }
 
-/* n exits, then the outcome. */
+/* n exits, then the answer. */
 static void show_faults(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
-                        enum pn_tlb_mode mode, enum pn_outcome outcome, unsigned n,
+                        enum pn_tlb_mode mode, enum pn_answer answer, unsigned n,
                         const struct model_path *pre) {
     struct pn_stats *st = vcpu->stats;
     struct model_path now;
@@ -202,16 +202,16 @@ static void show_faults(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access acc
         faulted(vcpu, gva, access, pre);
         exited(vcpu, PN_STAT_model_exit_fault);
     }
-    unsigned mapped = n && outcome == PN_OUT_MMIO ? n - 1 : n;
+    unsigned mapped = n && answer == PN_MMIO ? n - 1 : n;
     if (vcpu->mmu->tdp) {
         st->v[PN_STAT_model_violation] += mapped;
-        if (outcome != PN_OUT_GUEST_PF)
+        if (answer != PN_GUEST_PF)
             return;
         model_path(vcpu, gva, access, mode, &now);
         faulted(vcpu, gva, access, &now);
-    } else if (outcome == PN_OUT_GUEST_PF) {
+    } else if (answer == PN_GUEST_PF) {
         pn_count(st, model_inject);
-    } else if (outcome == PN_OUT_MAPPED) {
+    } else if (answer == PN_MAPPED) {
         st->v[PN_STAT_model_shadow_fault] += mapped;
     }
 }
@@ -246,20 +246,21 @@ static enum pn_outcome missed(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_acce
     model_path(vcpu, gva, access, mode, &pre);
     vcpu->model->exits = 0;
     enum pn_outcome outcome = mmu->ops->translate(vcpu, gva, access, mode, out);
+    enum pn_answer answer = pn_answer(outcome);
     unsigned n = vcpu->model->exits;
     if ((e->tag[access] ^ gva) < PN_PAGE_SIZE)
         *frame = out->gpa & PN_PAGE_MASK;
-    bool artefact = n && model_artefact(vcpu, gva, out->gpa, access, outcome);
+    bool artefact = n && model_artefact(vcpu, gva, out->gpa, access, answer);
     bool known = !n && pre.found; /* else the tables are others now */
     n -= artefact;
     if (artefact && !n) /* nor would any mapping have been dropped */
         vcpu->model->flush = false;
-    if (outcome == PN_OUT_TRACKED && n && !tracked_anew(vcpu, gva))
+    if (answer == PN_TRACKED && n && !tracked_anew(vcpu, gva))
         n--;
-    show_faults(vcpu, gva, access, mode, outcome, n, &pre);
+    show_faults(vcpu, gva, access, mode, answer, n, &pre);
     if (vcpu->model->flush)
         host_flush_all(vcpu);
-    if (outcome == PN_OUT_MAPPED || (outcome == PN_OUT_TRACKED && artefact))
+    if (answer == PN_MAPPED || (answer == PN_TRACKED && artefact))
         show_access(vcpu, gva, access, mode, known ? &pre : NULL, e);
     return outcome;
 }
@@ -279,7 +280,7 @@ static enum pn_outcome model_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva,
     out->hva = (uint8_t *)e->hva + offset;
     out->gpa = *frame | offset;
     show_access(vcpu, gva, access, mode, NULL, e);
-    return PN_OUT_MAPPED;
+    return PN_OUT_NO_FAULT;
 }
 
 /* ---- Fetches ---- */

@@ -30,10 +30,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define HELD_NONE   0
-#define TEMPLATE    (PN_TLB_ENTRIES * sizeof(struct pn_tlb_entry))
-#define LEVEL_HITS  (PN_STAT_model_walk_hit_l2 - 2)
-#define SECOND_HITS (PN_STAT_model_second_hit_l2 - 2)
+#define HELD_NONE 0
+#define TEMPLATE  (PN_TLB_ENTRIES * sizeof(struct pn_tlb_entry))
 
 static const uint8_t page_bit[4] = {0, PN_PAGES_4K, PN_PAGES_2M, PN_PAGES_1G};
 
@@ -252,10 +250,6 @@ static int level_fill(struct pn_mmu_vcpu *vcpu, struct assoc a[PN_TLB_ARRAYS], p
 
 /* ---- Walks ---- */
 
-static inline void add(struct pn_mmu_vcpu *vcpu, unsigned stat) {
-    vcpu->stats->v[stat]++;
-}
-
 /* From gpa through the second-level tables. Return: the page is there. */
 static bool second_walk(struct pn_mmu_vcpu *vcpu, pn_gpa gpa, unsigned *refs,
                         unsigned *leaf) {
@@ -268,12 +262,12 @@ static bool second_walk(struct pn_mmu_vcpu *vcpu, pn_gpa gpa, unsigned *refs,
         if (!e)
             continue;
         assoc_use(&m->second[level], e);
-        add(vcpu, SECOND_HITS + level);
+        pn_count_level(vcpu->stats, model_second_hit, level);
         from = level - 1;
         break;
     }
     for (unsigned level = from; level >= *leaf && level; level--) {
-        add(vcpu, PN_STAT_model_table_l1 + level - 1);
+        pn_count_level(vcpu->stats, model_table, level);
         ++*refs;
         if (level > *leaf)
             assoc_insert(&m->second[level], model_page_tag(gpa, level), 0);
@@ -308,7 +302,7 @@ static unsigned walk_from(struct pn_mmu_vcpu *vcpu, pn_gva gva, uint16_t ctx,
         if (!e)
             continue;
         assoc_use(&m->walk[level], e);
-        add(vcpu, LEVEL_HITS + level);
+        pn_count_level(vcpu->stats, model_walk_hit, level);
         return level - 1;
     }
     return top;
@@ -324,7 +318,7 @@ static bool walk_2d(struct pn_mmu_vcpu *vcpu, pn_gva gva, const struct model_pat
     for (unsigned level = from; level >= p->guest_level && level; level--) {
         if (!gpte_page(vcpu, p->gpte[level], refs))
             return false;
-        add(vcpu, PN_STAT_model_guest_l1 + level - 1);
+        pn_count_level(vcpu->stats, model_guest, level);
         ++*refs;
         if (level > p->guest_level)
             assoc_insert(&m->walk[level], model_table_tag(gva, p->guest_bits, level),
@@ -344,7 +338,7 @@ static bool walk_shadow(struct pn_mmu_vcpu *vcpu, pn_gva gva, const struct model
     unsigned from =
         p->table_top ? walk_from(vcpu, gva, ctx, 9, p->table_top, p->table_level) : 0;
     for (unsigned level = from; level >= p->table_level && level; level--) {
-        add(vcpu, PN_STAT_model_table_l1 + level - 1);
+        pn_count_level(vcpu->stats, model_table, level);
         ++*refs;
         if (level > p->table_level)
             assoc_insert(&m->walk[level], model_table_tag(gva, 9, level), ctx);

@@ -114,7 +114,7 @@ unsigned model_level(struct pn_mmu *mmu, pn_gpa gpa, unsigned least, unsigned mo
 bool model_second(struct pn_mmu *mmu, pn_gpa gpa, unsigned *level);
 /* Did this access fault only because of code tracking? Call once per access, after it. */
 bool model_artefact(struct pn_mmu_vcpu *vcpu, pn_gva gva, pn_gpa gpa,
-                    enum pn_access access, enum pn_outcome outcome);
+                    enum pn_access access, enum pn_answer answer);
 
 /* ---- event.c: what changes them; audit.c ---- */
 

@@ -71,13 +71,13 @@ static unsigned most_at_once(const struct pn_mmu_vcpu *vcpu, pn_gva gva) {
 }
 
 bool model_artefact(struct pn_mmu_vcpu *vcpu, pn_gva gva, pn_gpa gpa,
-                    enum pn_access access, enum pn_outcome outcome) {
+                    enum pn_access access, enum pn_answer answer) {
     struct pn_mmu *mmu = vcpu->mmu;
     pn_gfn gfn = gpa >> PN_PAGE_SHIFT;
     struct slot *s = slot_of_gfn(mmu, gfn);
-    if (!s || (outcome != PN_OUT_MAPPED && outcome != PN_OUT_TRACKED))
+    if (!s || (answer != PN_MAPPED && answer != PN_TRACKED))
         return false;
-    if (outcome == PN_OUT_TRACKED)
+    if (answer == PN_TRACKED)
         return track_count(s, gfn) == TRACK_USER;
     if (access == PN_WRITE && slot_code_page(s, gfn) && !track_count(s, gfn)) {
         s->code_page[(gfn - s->gfn) / 64] &= ~(1ull << ((gfn - s->gfn) % 64));

@@ -6,8 +6,7 @@
  * Invariants
  * 1. (ARCHITECTURE.md, invariant 3) A page written since the last harvest is in the dirty
  * log: a leaf of a logged slot gets MMU_W only while the page's dirty bit is set.
- * 2. Every miss ends in one enum pn_outcome; each fault in one of pf_fixed, pf_guest,
- *    pf_mmio, pf_tracked, pf_dirty_log, and their sum is pf_taken.
+ * 2. Every fault begins with an event page_fault and ends in fault_done.
  * 3. Room for sps and lists is made before a path is built; nothing on the path is zapped
  *    until the leaf stands.
  */
@@ -26,44 +25,32 @@ struct fault {
     struct slot *slot; /* of the frame; NULL: MMIO */
     struct walk walk;
     struct swalk sw;
+    bool split; /* a large mapping was in the way */
 };
 
 /* ---- May it be written unseen? ---- */
 
-enum gate { GATE_OPEN, GATE_LOGGED, GATE_TRACKED };
-
-/* A store to gfn is about to happen. */
-static enum gate write_gate(struct pn_mmu_vcpu *vcpu, struct slot *s, pn_gfn gfn) {
+/* A store to gfn is about to happen. Return: what it comes to, or PN_OUT_NO_FAULT: nobody
+ * has to see it. */
+static enum pn_outcome write_gate(struct pn_mmu_vcpu *vcpu, struct slot *s, pn_gfn gfn) {
     if (track_count(s, gfn) && !unsync_try(vcpu, s, gfn))
-        return GATE_TRACKED;
-    return s->dirty && vcpu->mmu->tracker->stored(s, gfn) ? GATE_LOGGED : GATE_OPEN;
+        return track_outcome(s, gfn);
+    if (s->dirty && vcpu->mmu->tracker->stored(s, gfn))
+        return PN_OUT_dirty_log;
+    return PN_OUT_NO_FAULT;
 }
 
-/* ---- Outcomes ---- */
+/* ---- Begin and end ---- */
 
-static enum pn_outcome done(const struct fault *f, enum pn_outcome outcome,
-                            unsigned level, uint64_t spte) {
-    pn_emit(f->vcpu->ring, fault_outcome, f->gva, outcome, level, spte_public(spte));
-    return outcome;
-}
-
-static enum pn_outcome gate_outcome(const struct fault *f, enum gate gate) {
-    struct pn_stats *st = f->vcpu->stats;
-    if (gate == GATE_TRACKED)
-        pn_count(st, pf_tracked);
-    else if (gate == GATE_LOGGED)
-        pn_count(st, pf_dirty_log);
-    else
-        pn_count(st, pf_fixed);
-    return done(f, gate == GATE_TRACKED ? PN_OUT_TRACKED : PN_OUT_MAPPED, f->sw.level,
-                f->sw.spte);
-}
-
-static void begin(const struct fault *f, bool present) {
-    uint32_t error = f->vcpu->walk.rights.pfec[f->access][f->mode] | present;
-    pn_count(f->vcpu->stats, pf_taken);
+/* how: more bits of the error code. */
+static void begin(const struct fault *f, uint32_t how) {
+    uint32_t error = f->vcpu->walk.rights.pfec[f->access][f->mode];
     observe(f->mmu, fault_taken, f->vcpu);
-    pn_emit(f->vcpu->ring, page_fault, f->gva, error);
+    pn_emit(f->vcpu->ring, page_fault, f->gva, error | how);
+}
+
+static enum pn_outcome done(const struct fault *f, enum pn_outcome outcome) {
+    return fault_done(f->vcpu, outcome, f->gva, f->sw.level, spte_public(f->sw.spte));
 }
 
 /* ---- The path from the root to the leaf ---- */
@@ -155,8 +142,10 @@ static uint64_t *build_path(struct fault *f) {
                 continue;
             }
         }
-        if (spte_leaf(*sptep))
+        if (spte_leaf(*sptep)) {
             pn_count(f->vcpu->stats, large_split);
+            f->split = true;
+        }
         if (*sptep)
             spte_drop(f->mmu, sptep);
         sp = sp_get(f->vcpu, st.gfn, st.role);
@@ -211,7 +200,6 @@ static void refill(struct fault *f) {
 }
 
 static enum pn_outcome fault_mmio(struct fault *f) {
-    pn_count(f->vcpu->stats, pf_mmio);
     f->sw.level = 1;
     f->sw.spte = 0;
     if (!f->slot) {
@@ -222,19 +210,20 @@ static enum pn_outcome fault_mmio(struct fault *f) {
             f->sw.spte = *sptep;
         }
     }
-    return done(f, PN_OUT_MMIO, f->sw.level, f->sw.spte);
+    return done(f, PN_OUT_mmio);
 }
 
 static enum pn_outcome fault_map(struct fault *f) {
     struct slot *s = f->slot;
     pn_gfn gfn = f->walk.gfn;
     uint64_t *sptep = reserve_path(f);
-    enum gate gate = f->access == PN_WRITE ? write_gate(f->vcpu, s, gfn) : GATE_OPEN;
+    enum pn_outcome outcome =
+        f->access == PN_WRITE ? write_gate(f->vcpu, s, gfn) : PN_OUT_NO_FAULT;
     f->sw.level = 0;
     f->sw.spte = 0;
     if (!sptep) {
         f->r->loose |= f->access == PN_FETCH;
-        return gate_outcome(f, gate);
+        return done(f, outcome ? outcome : PN_OUT_uncached);
     }
     f->sw.level = sp_level(sp_of(sptep));
     uint64_t v, bits = leaf_grant(f, sptep, &v);
@@ -243,21 +232,22 @@ static enum pn_outcome fault_map(struct fault *f) {
     if (may_store_unseen(f->mmu, s, gfn, f->sw.level))
         bits |= SPTE_MMU_W;
     spte_set_leaf(f->vcpu, s, sptep, gfn & ~(level_pages(f->sw.level) - 1), v, bits);
-    if (gate != GATE_TRACKED)
+    if (pn_answer(outcome) != PN_TRACKED)
         refill(f);
     prefetch(f, sptep);
-    return gate_outcome(f, gate);
+    if (!outcome)
+        outcome = f->split ? PN_OUT_mapped_split : PN_OUT_mapped;
+    return done(f, outcome);
 }
 
 static __attribute__((noinline)) enum pn_outcome fault(struct fault *f, bool present,
                                                        struct pn_xlate *out) {
-    begin(f, present);
+    begin(f, present ? PN_PF_PRESENT : 0);
     if (stage_walk(f->vcpu, &f->vcpu->walk, f->gva, f->access, f->mode, 0, &f->walk) <
         0) {
         out->fault = f->walk.fault;
         out->hva = NULL;
-        pn_count(f->vcpu->stats, pf_guest);
-        return done(f, PN_OUT_GUEST_PF, f->walk.level, 0);
+        return fault_done(f->vcpu, PN_OUT_guest_pf, f->gva, f->walk.level, 0);
     }
     uint64_t offset = f->gva & (PN_PAGE_SIZE - 1);
     out->gpa = f->walk.gfn << PN_PAGE_SHIFT | offset;
@@ -272,13 +262,13 @@ static __attribute__((noinline)) enum pn_outcome fault(struct fault *f, bool pre
 /* The tables grant the write, but somebody wanted to see it: no guest walk is needed. */
 static __attribute__((noinline)) enum pn_outcome fault_protected(struct fault *f,
                                                                  pn_gfn gfn) {
-    begin(f, true);
-    enum gate gate = write_gate(f->vcpu, slot_of_gfn(f->mmu, gfn), gfn);
-    if (gate != GATE_TRACKED) {
+    begin(f, PN_PF_PRESENT);
+    enum pn_outcome outcome = write_gate(f->vcpu, slot_of_gfn(f->mmu, gfn), gfn);
+    if (pn_answer(outcome) != PN_TRACKED) {
         f->sw.spte |= SPTE_MMU_W;
         tlb_fill(f->vcpu, f->r, f->gva, f->access, f->mode, &f->sw);
     }
-    return gate_outcome(f, gate);
+    return done(f, outcome ? outcome : PN_OUT_mapped);
 }
 
 /* Frame of the page at gva, which sw maps. */
@@ -307,7 +297,7 @@ static enum pn_outcome translate(struct fault *f, struct pn_xlate *out) {
         out->hva = spte_hva(sw->spte) + (gva & inside);
         if (f->access != PN_WRITE || (sw->spte & SPTE_STORE) == SPTE_STORE) {
             tlb_fill(vcpu, f->r, gva, f->access, f->mode, sw);
-            return PN_OUT_MAPPED;
+            return PN_OUT_NO_FAULT;
         }
         if (sw->spte & SPTE_HOST_W && sw->level == 1)
             return fault_protected(f, gfn);
@@ -316,9 +306,8 @@ static enum pn_outcome translate(struct fault *f, struct pn_xlate *out) {
                    (f->mmu->slots.generation & SPTE_GEN)) {
         out->gpa = swalk_gfn(sw, gva) << PN_PAGE_SHIFT | (gva & (PN_PAGE_SIZE - 1));
         out->hva = NULL;
-        pn_count(vcpu->stats, pf_mmio_spte);
-        observe(f->mmu, fault_taken, vcpu);
-        return PN_OUT_MMIO;
+        begin(f, FAULT_MMIO_CACHED);
+        return done(f, PN_OUT_mmio_cached);
     }
     return fault(f, spte_present(sw->spte), out);
 }
@@ -333,6 +322,7 @@ enum pn_outcome shadow_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva,
     f.gva = gva;
     f.access = access;
     f.mode = mode;
+    f.split = false;
     return translate(&f, out);
 }
 

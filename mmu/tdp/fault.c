@@ -8,8 +8,8 @@
  * Invariants
  * 1. With nothing missing a walk of g guest and h second levels reads (g+1)(h+1)-1
  *    entries, fewer by the levels that large pages save in either dimension.
- * 2. Every violation and every guest #PF is one of pf_fixed, pf_guest, pf_mmio,
- *    pf_tracked, pf_dirty_log; their sum is pf_taken.
+ * 2. Every violation, every misconfiguration and every guest #PF begins with an event
+ *    page_fault and ends in fault_done.
  * 3. Room for tables is made before a path is built.
  * 4. A walk starts over at most FIXES_MAX times; then it goes by the slots alone, and
  *    nothing is cached.
@@ -29,29 +29,11 @@ struct violation {
     enum pn_access access; /* to gpa */
     bool final;            /* not to a gpte */
     unsigned *fixes;       /* violations of this access so far */
+    uint32_t error;        /* the W, U and I bits of that access */
+    bool split;            /* a large mapping was in the way */
+    bool again;            /* mapped: the walk starts over */
     struct ewalk w;
 };
-
-enum fix {
-    FIX_MAPPED,  /* walk again */
-    FIX_MMIO,    /* no slot, or a write to a read-only one */
-    FIX_TRACKED, /* somebody has to see the write */
-    FIX_NOMEM    /* no memory, or no progress: the slot answers */
-};
-
-/* What the tables say of gpa now. */
-static struct ewalk now(const struct pn_mmu_vcpu *vcpu, pn_gpa gpa) {
-    struct ewalk w;
-    ept_peek(vcpu->mmu->tdp, gpa, &w);
-    return w;
-}
-
-static enum pn_outcome done(struct pn_mmu_vcpu *vcpu, pn_gva gva, pn_gpa gpa,
-                            enum pn_outcome outcome) {
-    pn_emit(vcpu->ring, fault_outcome, gva, outcome, now(vcpu, gpa).level,
-            ept_public(now(vcpu, gpa).pte));
-    return outcome;
-}
 
 /* ---- Mapping ---- */
 
@@ -62,91 +44,100 @@ static unsigned best_level(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn) {
     return level;
 }
 
-/* Where the leaf, or MMIO mark, of gfn goes. Return: NULL out of memory. */
-static uint64_t *build_path(struct pn_mmu_vcpu *vcpu, pn_gfn gfn, unsigned level) {
+/* Where the leaf, or MMIO mark, of the frame goes. Return: NULL out of memory. */
+static uint64_t *build_path(struct violation *v, unsigned level) {
+    struct pn_mmu_vcpu *vcpu = v->vcpu;
     struct sp *sp = vcpu->mmu->tdp->root;
     for (;;) {
         unsigned at = sp_level(sp);
-        uint64_t *ptep = &sp->spt[level_index(gfn << PN_PAGE_SHIFT, at)];
+        uint64_t *ptep = &sp->spt[level_index(v->gpa, at)];
         if (at == level)
             return ptep;
-        if (ept_leaf(*ptep, at) && !tdp_split(vcpu, ptep))
-            return NULL;
+        if (ept_leaf(*ptep, at)) {
+            if (!tdp_split(vcpu, ptep))
+                return NULL;
+            v->split = true;
+        }
         sp = ept_table(*ptep, at) ? sp_of(ept_child(*ptep)) : tdp_link(vcpu, ptep);
         if (!sp)
             return NULL;
     }
 }
 
-/* Map gfn, or give its leaf the rights it may have now. */
-static bool map(struct pn_mmu_vcpu *vcpu, struct slot *s, pn_gfn gfn, bool write) {
-    struct pn_mmu *mmu = vcpu->mmu;
+/* Map the frame, or give its leaf the rights it may have now. write: they are about to be
+ * used. Return: its leaf, or NULL: out of memory. */
+static uint64_t *map(struct violation *v, struct slot *s, bool write) {
+    struct pn_mmu *mmu = v->vcpu->mmu;
+    pn_gfn gfn = v->gpa >> PN_PAGE_SHIFT;
     unsigned level = best_level(mmu, s, gfn);
-    uint64_t *ptep = build_path(vcpu, gfn, level);
+    uint64_t *ptep = build_path(v, level);
     if (!ptep)
-        return false;
+        return NULL;
     if (ept_table(*ptep, level))
-        tdp_collapse(vcpu, s, ptep);
+        tdp_collapse(v->vcpu, s, ptep);
     uint64_t bits = EPT_A | (write ? EPT_D : 0) | tdp_may_write(mmu, s, gfn, level);
     if (ept_leaf(*ptep, level))
         *ptep |= bits;
     else
-        tdp_set_leaf(vcpu, s, ptep, bits);
-    return true;
+        tdp_set_leaf(v->vcpu, s, ptep, bits);
+    return ptep;
 }
 
 /* ---- Exits ---- */
 
-static void emit_violation(const struct violation *v) {
+static void begin(const struct violation *v) {
     static const uint64_t kind[] = {
         [PN_READ] = EPT_Q_READ, [PN_WRITE] = EPT_Q_WRITE, [PN_FETCH] = EPT_Q_FETCH};
     uint64_t q = kind[v->access] | EPT_Q_GVA | (v->final ? EPT_Q_FINAL : 0);
-    if (ept_present(v->w.pte))
+    bool present = ept_present(v->w.pte);
+    if (present)
         q |= (v->w.pte & EPT_RWX) << EPT_Q_GRANT_SHIFT;
+    pn_count(v->vcpu->stats, ept_violation);
+    observe(v->vcpu->mmu, fault_taken, v->vcpu);
+    pn_emit(v->vcpu->ring, page_fault, v->gva, v->error | present);
     pn_emit(v->vcpu->ring, ept_violation, v->gva, v->gpa, q, v->w.level);
 }
 
-static enum fix fix_mmio(const struct violation *v, const struct slot *s) {
-    struct pn_mmu_vcpu *vcpu = v->vcpu;
-    pn_count(vcpu->stats, pf_mmio);
-    if (s)
-        return FIX_MMIO;
-    uint64_t *ptep = build_path(vcpu, v->gpa >> PN_PAGE_SHIFT, 1);
+/* ptep: the leaf as it is now, or NULL. */
+static enum pn_outcome done(const struct violation *v, enum pn_outcome outcome,
+                            const uint64_t *ptep) {
+    return fault_done(v->vcpu, outcome, v->gva, ptep ? sp_level(sp_of(ptep)) : 0,
+                      ptep ? ept_public(*ptep) : 0);
+}
+
+static enum pn_outcome fix_mmio(struct violation *v, const struct slot *s) {
+    uint64_t *ptep = s ? NULL : build_path(v, 1);
     if (ptep)
-        tdp_set_mmio(vcpu, ptep);
-    return FIX_MMIO;
+        tdp_set_mmio(v->vcpu, ptep);
+    return done(v, PN_OUT_mmio, ptep);
 }
 
 /* The exit handler. */
-static __attribute__((noinline)) enum fix fix(const struct violation *v) {
+static __attribute__((noinline)) enum pn_outcome fix(struct violation *v) {
     struct pn_mmu_vcpu *vcpu = v->vcpu;
     struct pn_mmu *mmu = vcpu->mmu;
     pn_gfn gfn = v->gpa >> PN_PAGE_SHIFT;
     bool write = v->access == PN_WRITE;
     struct slot *s = slot_of_gfn(mmu, gfn);
-    pn_count(vcpu->stats, ept_violation);
-    observe(mmu, fault_taken, vcpu);
-    pn_count(vcpu->stats, pf_taken);
-    emit_violation(v);
+    enum pn_outcome outcome = PN_OUT_NO_FAULT;
+    begin(v);
     tdp_make_room(vcpu);
     if (!s || (write && s->pub.flags & PN_SLOT_READONLY))
         return fix_mmio(v, s);
-    bool tracked = write && track_count(s, gfn);
-    bool logged = write && !tracked && s->dirty && mmu->tracker->stored(s, gfn);
-    bool mapped = (*v->fixes)++ < FIXES_MAX && map(vcpu, s, gfn, write && !tracked);
-    if (tracked)
-        pn_count(vcpu->stats, pf_tracked);
-    else if (logged)
-        pn_count(vcpu->stats, pf_dirty_log);
-    else
-        pn_count(vcpu->stats, pf_fixed);
-    if (tracked)
-        return FIX_TRACKED;
-    if (mapped)
-        return FIX_MAPPED;
-    if (write)
+    if (write && track_count(s, gfn))
+        outcome = track_outcome(s, gfn);
+    else if (write && s->dirty && mmu->tracker->stored(s, gfn))
+        outcome = PN_OUT_dirty_log;
+    bool tracked = pn_answer(outcome) == PN_TRACKED;
+    uint64_t *ptep = (*v->fixes)++ < FIXES_MAX ? map(v, s, write && !tracked) : NULL;
+    v->again = ptep && !tracked;
+    if (!ptep && write && !tracked)
         dirty_mark(s, gfn);
-    return FIX_NOMEM;
+    if (!outcome)
+        outcome = !ptep      ? PN_OUT_uncached
+                  : v->split ? PN_OUT_mapped_split
+                             : PN_OUT_mapped;
+    return done(v, outcome, ptep);
 }
 
 static bool mmio_known(const struct pn_mmu *mmu, uint64_t pte) {
@@ -154,11 +145,13 @@ static bool mmio_known(const struct pn_mmu *mmu, uint64_t pte) {
            (pte >> PN_PAGE_SHIFT & EPT_GEN) == (mmu->slots.generation & EPT_GEN);
 }
 
-static void misconfig(struct pn_mmu_vcpu *vcpu, pn_gva gva, pn_gpa gpa, unsigned level) {
+static enum pn_outcome misconfig(const struct violation *v) {
+    struct pn_mmu_vcpu *vcpu = v->vcpu;
     pn_count(vcpu->stats, ept_misconfig);
     observe(vcpu->mmu, fault_taken, vcpu);
-    pn_count(vcpu->stats, pf_mmio_spte);
-    pn_emit(vcpu->ring, ept_misconfig, gva, gpa, level);
+    pn_emit(vcpu->ring, page_fault, v->gva, v->error | FAULT_MMIO_CACHED);
+    pn_emit(vcpu->ring, ept_misconfig, v->gva, v->gpa, v->w.level);
+    return done(v, PN_OUT_mmio_cached, v->w.ptep);
 }
 
 /* ---- References to gptes ---- */
@@ -184,22 +177,24 @@ static struct ref table_read(struct pn_mmu_vcpu *vcpu, const struct stage *st,
         return (struct ref){ept_hva(v.w.pte) + (gpa & inside), gpa};
     }
     if (mmio_known(mmu, v.w.pte)) {
-        misconfig(vcpu, w->gva, gpa, v.w.level);
+        misconfig(&v);
         return (struct ref){NULL, gpa};
     }
-    enum fix how = fix(&v);
-    done(vcpu, w->gva, gpa, how == FIX_MMIO ? PN_OUT_MMIO : PN_OUT_MAPPED);
-    if (how == FIX_MMIO)
+    if (fix(&v) == PN_OUT_mmio)
         return (struct ref){NULL, gpa};
-    if (how == FIX_MAPPED)
+    if (v.again)
         w->miss = MISS_AGAIN;
     return slot_ref(mmu, gpa);
 }
 
 static enum miss table_write(struct pn_mmu_vcpu *vcpu, const struct stage *st,
                              struct walk *w, pn_gpa gpa) {
-    struct violation v = {
-        .vcpu = vcpu, .gva = w->gva, .gpa = gpa, .access = PN_WRITE, .fixes = &w->fixes};
+    struct violation v = {.vcpu = vcpu,
+                          .gva = w->gva,
+                          .gpa = gpa,
+                          .access = PN_WRITE,
+                          .fixes = &w->fixes,
+                          .error = PN_PF_WRITE};
     ept_peek(vcpu->mmu->tdp, gpa, &v.w);
     if (!ept_leaf(v.w.pte, v.w.level))
         return MISS_NONE; /* read by the slot alone */
@@ -207,9 +202,8 @@ static enum miss table_write(struct pn_mmu_vcpu *vcpu, const struct stage *st,
         *v.w.ptep = v.w.pte | EPT_A | EPT_D;
         return MISS_NONE;
     }
-    enum fix how = fix(&v);
-    done(vcpu, w->gva, gpa, how == FIX_TRACKED ? PN_OUT_TRACKED : PN_OUT_MAPPED);
-    return how == FIX_MAPPED ? MISS_AGAIN : MISS_NONE;
+    fix(&v);
+    return v.again ? MISS_AGAIN : MISS_NONE;
 }
 
 const struct stage tdp_stage = {.read = table_read, .write = table_write};
@@ -222,6 +216,7 @@ struct access {
     pn_gva gva;
     enum pn_access access;
     enum pn_tlb_mode mode;
+    bool again; /* the walk starts over */
     struct walk walk;
 };
 
@@ -237,10 +232,9 @@ static enum pn_outcome mapped(const struct access *a, const struct ewalk *w,
     else
         tdp_tlb_fill(a->vcpu, a->r, a->gva, a->access, a->mode, &a->walk,
                      slot_of_gfn(a->vcpu->mmu, a->walk.gfn), pte);
-    return PN_OUT_MAPPED;
+    return PN_OUT_NO_FAULT;
 }
 
-/* An exit for the access itself. Return: PN_OUT_COUNT to walk again. */
 static __attribute__((noinline)) enum pn_outcome
 unmapped(struct access *a, const struct ewalk *w, struct pn_xlate *out) {
     struct violation v = {.vcpu = a->vcpu,
@@ -249,45 +243,44 @@ unmapped(struct access *a, const struct ewalk *w, struct pn_xlate *out) {
                           .access = a->access,
                           .final = true,
                           .fixes = &a->walk.fixes,
+                          .error = a->vcpu->walk.rights.pfec[a->access][a->mode],
                           .w = *w};
-    enum fix how = fix(&v);
-    struct slot *s = slot_of_gfn(a->vcpu->mmu, a->walk.gfn);
-    if (how == FIX_MMIO)
-        return done(a->vcpu, a->gva, out->gpa, PN_OUT_MMIO);
-    out->hva = slot_hva(s, a->walk.gfn) + (a->gva & (PN_PAGE_SIZE - 1));
-    if (how == FIX_TRACKED)
-        return done(a->vcpu, a->gva, out->gpa, PN_OUT_TRACKED);
-    done(a->vcpu, a->gva, out->gpa, PN_OUT_MAPPED);
-    if (how == FIX_MAPPED)
-        return PN_OUT_COUNT;
-    a->r->loose |= a->access == PN_FETCH;
-    return PN_OUT_MAPPED;
+    if (mmio_known(a->vcpu->mmu, w->pte))
+        return misconfig(&v);
+    enum pn_outcome outcome = fix(&v);
+    if (outcome == PN_OUT_mmio)
+        return outcome;
+    out->hva = slot_hva(slot_of_gfn(a->vcpu->mmu, a->walk.gfn), a->walk.gfn) +
+               (a->gva & (PN_PAGE_SIZE - 1));
+    a->again = v.again;
+    if (pn_answer(outcome) == PN_MAPPED && !v.again)
+        a->r->loose |= a->access == PN_FETCH;
+    return outcome;
+}
+
+/* A fault that is no exit: error is its whole code. */
+static enum pn_outcome no_exit(const struct access *a, enum pn_outcome outcome,
+                               uint32_t error, unsigned level) {
+    pn_emit(a->vcpu->ring, page_fault, a->gva, error);
+    return fault_done(a->vcpu, outcome, a->gva, level, 0);
 }
 
 static enum pn_outcome final(struct access *a, struct pn_xlate *out) {
     struct pn_mmu *mmu = a->vcpu->mmu;
     struct ewalk w;
-    if (!tdp_reaches(mmu->tdp, out->gpa)) { /* unpaged, beyond any memory */
-        pn_count(a->vcpu->stats, pf_taken);
-        pn_count(a->vcpu->stats, pf_mmio);
-        pn_emit(a->vcpu->ring, fault_outcome, a->gva, PN_OUT_MMIO, 0, 0);
-        return PN_OUT_MMIO;
-    }
+    if (!tdp_reaches(mmu->tdp, out->gpa)) /* unpaged, beyond any memory */
+        return no_exit(a, PN_OUT_mmio, a->vcpu->walk.rights.pfec[a->access][a->mode], 0);
     ept_walk(mmu->tdp, out->gpa, &w);
     count_refs(a->vcpu->stats, mmu->tdp->levels, w.level);
     if (ept_leaf(w.pte, w.level) && (a->access != PN_WRITE || w.pte & EPT_W))
         return mapped(a, &w, out);
-    if (mmio_known(mmu, w.pte)) {
-        misconfig(a->vcpu, a->gva, out->gpa, w.level);
-        return PN_OUT_MMIO;
-    }
     return unmapped(a, &w, out);
 }
 
 enum pn_outcome tdp_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
                               enum pn_tlb_mode mode, struct pn_xlate *out) {
     struct access a;
-    enum pn_outcome outcome;
+    enum pn_outcome outcome = PN_OUT_NO_FAULT, now;
     a.vcpu = vcpu;
     a.r = vcpu->roots->cur;
     a.gva = gva;
@@ -297,17 +290,16 @@ enum pn_outcome tdp_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_acce
     a.walk.fixes = 0;
     pn_count(vcpu->stats, tlb_miss);
     do {
+        a.again = false;
         out->hva = NULL;
         if (stage_walk(vcpu, &vcpu->walk, gva, access, mode, 0, &a.walk) < 0) {
             out->fault = a.walk.fault;
-            pn_count(vcpu->stats, pf_taken);
-            pn_count(vcpu->stats, pf_guest);
-            pn_emit(vcpu->ring, fault_outcome, gva, PN_OUT_GUEST_PF, a.walk.level, 0);
-            return PN_OUT_GUEST_PF;
+            return no_exit(&a, PN_OUT_guest_pf, a.walk.fault.error, a.walk.level);
         }
         out->gpa = a.walk.gfn << PN_PAGE_SHIFT | (gva & (PN_PAGE_SIZE - 1));
-        outcome = final(&a, out);
-    } while (outcome == PN_OUT_COUNT);
+        now = final(&a, out);
+        outcome = now ? now : outcome;
+    } while (a.again);
     return outcome;
 }
 

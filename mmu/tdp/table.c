@@ -88,7 +88,7 @@ void tdp_set_mmio(struct pn_mmu_vcpu *vcpu, uint64_t *ptep) {
     if (!*ptep)
         sp->used++;
     *ptep = ept_mmio(mmu->slots.generation);
-    pn_emit(vcpu->ring, mark_mmio_spte, ept_gfn(sp, sp_index(ptep)), 0,
+    pn_emit(vcpu->ring, mark_mmio_spte, ept_gfn(sp, sp_index(ptep)), ACC_ALL,
             mmu->slots.generation);
 }
 

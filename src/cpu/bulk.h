@@ -17,12 +17,12 @@ static inline enum cpu_rc bulk_page(struct cpu *cpu, pn_gva lin, enum pn_access 
         return CPU_NEXT;
     }
     struct pn_xlate x;
-    enum pn_outcome out = pn_mmu_translate(cpu->vmmu, lin, access, mode, &x);
-    if (out == PN_OUT_GUEST_PF) {
+    enum pn_answer out = pn_answer(pn_mmu_translate(cpu->vmmu, lin, access, mode, &x));
+    if (out == PN_GUEST_PF) {
         cpu->fault = x.fault;
         return CPU_FAULT;
     }
-    *p = out == PN_OUT_MAPPED ? x.hva : NULL;
+    *p = out == PN_MAPPED ? x.hva : NULL;
     return CPU_NEXT;
 }
 

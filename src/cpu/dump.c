@@ -10,8 +10,7 @@ static void dump_code(const struct cpu *cpu, FILE *out) {
     for (unsigned i = 0; i < 16; i++) {
         struct pn_xlate x;
         if (!canonical(cpu, lin + i) ||
-            pn_mmu_probe(cpu->vmmu, lin + i, PN_READ, PN_TLB_SUPER_AC, &x) !=
-                PN_OUT_MAPPED) {
+            pn_mmu_probe(cpu->vmmu, lin + i, PN_READ, PN_TLB_SUPER_AC, &x) != PN_MAPPED) {
             fprintf(out, " ??");
             break;
         }

@@ -15,7 +15,7 @@ struct piece {
     pn_gpa gpa;
     uint8_t *hva;
     unsigned size;
-    uint8_t kind; /* enum pn_outcome */
+    uint8_t kind; /* enum pn_answer */
 };
 
 /* ---- Faults ---- */
@@ -47,8 +47,9 @@ static enum cpu_rc resolve(struct cpu *cpu, pn_gva lin, unsigned size,
         if (unlikely(!canonical(cpu, lin)))
             return cpu_raise_code(cpu, VEC_GP, 0);
         struct pn_xlate x;
-        enum pn_outcome out = pn_mmu_translate(cpu->vmmu, lin, access, mode, &x);
-        if (out == PN_OUT_GUEST_PF) {
+        enum pn_answer out =
+            pn_answer(pn_mmu_translate(cpu->vmmu, lin, access, mode, &x));
+        if (out == PN_GUEST_PF) {
             cpu->fault = x.fault;
             return CPU_FAULT;
         }
@@ -98,7 +99,7 @@ static void mmio_write(struct cpu *cpu, pn_gpa gpa, const uint8_t *in, unsigned 
 }
 
 static void piece_read(struct cpu *cpu, const struct piece *p, uint8_t *out) {
-    if (p->kind != PN_OUT_MMIO && p->hva)
+    if (p->kind != PN_MMIO && p->hva)
         mem_copy(out, p->hva, p->size);
     /* A read-only slot answers writes as MMIO, but it is read as memory. */
     else if (pn_mmu_read_phys(cpu->mmu, p->gpa, out, p->size) != p->size)
@@ -107,7 +108,7 @@ static void piece_read(struct cpu *cpu, const struct piece *p, uint8_t *out) {
 
 static void piece_write(struct cpu *cpu, pn_gpa gpa, unsigned kind, const uint8_t *in,
                         unsigned size) {
-    if (kind == PN_OUT_MMIO)
+    if (kind == PN_MMIO)
         mmio_write(cpu, gpa, in, size);
     else
         pn_mmu_vcpu_write(cpu->vmmu, gpa, in, size);
@@ -172,7 +173,7 @@ static __attribute__((noinline)) enum cpu_rc write_slow(struct cpu *cpu, pn_gva 
     enum cpu_rc rc = resolve(cpu, lin, size, PN_WRITE, mode, pc, &count);
     if (rc != CPU_NEXT)
         return rc;
-    if (count == 1 && pc[0].kind == PN_OUT_MAPPED) {
+    if (count == 1 && pc[0].kind == PN_MAPPED) {
         mem_copy(pc[0].hva, in, size);
     } else {
         piece_write(cpu, pc[0].gpa, pc[0].kind, in, pc[0].size);
@@ -226,7 +227,7 @@ enum cpu_rc cpu_mem_prepare(struct cpu *cpu, pn_gva lin, unsigned size, bool rea
         enum cpu_rc rc = resolve(cpu, lin, size, access, mode, pc, &count);
         if (rc != CPU_NEXT)
             return rc;
-        if (count == 1 && pc[0].kind == PN_OUT_MAPPED) {
+        if (count == 1 && pc[0].kind == PN_MAPPED) {
             *ptr = pc[0].hva;
         } else {
             bounce(cpu, pc, count, read, write);
@@ -258,11 +259,12 @@ enum cpu_rc cpu_fetch_page(struct cpu *cpu, pn_gva lin, uint8_t **hva, pn_gpa *g
     struct pn_xlate x;
     if (unlikely(!canonical(cpu, lin)))
         return cpu_raise_code(cpu, VEC_GP, 0);
-    switch (pn_mmu_translate(cpu->vmmu, lin, PN_FETCH, cpu_tlb_mode(cpu), &x)) {
-    case PN_OUT_GUEST_PF:
+    switch (
+        pn_answer(pn_mmu_translate(cpu->vmmu, lin, PN_FETCH, cpu_tlb_mode(cpu), &x))) {
+    case PN_GUEST_PF:
         cpu->fault = x.fault;
         return CPU_FAULT;
-    case PN_OUT_MMIO:
+    case PN_MMIO:
         return cpu_raise_code(cpu, VEC_GP, 0);
     default:
         *hva = x.hva;

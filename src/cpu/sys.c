@@ -87,7 +87,7 @@ enum cpu_rc op_clflush(struct cpu *cpu, const struct insn *in) {
     if (cpu_lin_operand(cpu, in, 1, PN_READ, &lin) != CPU_NEXT)
         return CPU_FAULT;
     if (pn_mmu_translate(cpu->vmmu, lin, PN_READ, cpu_tlb_mode(cpu), &x) !=
-        PN_OUT_GUEST_PF)
+        PN_OUT_guest_pf)
         return CPU_NEXT;
     cpu->fault = x.fault;
     return CPU_FAULT;

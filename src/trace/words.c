@@ -15,6 +15,11 @@ static const char *const zaps[] = {
 #define PN_ZAP(name, word) word,
 #include "penumbra/reasons.inc"
 };
+static const char *const outcomes[] = {
+    "no_fault",
+#define PN_OUTCOME(name, answer, counter, sum, doc) #name,
+#include "penumbra/outcomes.inc"
+};
 static const char *const modes[PN_MODE_LEVELS + 1] = {
     [0] = "unpaged", [2] = "32bit", [3] = "pae", [4] = "4level", [5] = "5level"};
 
@@ -119,6 +124,9 @@ void trace_print_value(enum pn_type type, uint64_t value, FILE *out) {
         break;
     case PN_TYPE_slot_flags:
         print_bits(slot_flags, value, true, out);
+        break;
+    case PN_TYPE_outcome:
+        print_name(outcomes, PN_OUT_COUNT, value, out);
         break;
     case PN_TYPE_zap:
         print_name(zaps, sizeof(zaps) / sizeof(zaps[0]), value, out);

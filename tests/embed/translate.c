@@ -75,7 +75,8 @@ int main(void) {
     pn_mmu_set_paging(vcpu, &paging);
 
     struct pn_xlate x;
-    CHECK(pn_mmu_translate(vcpu, GVA + 0x123, PN_READ, PN_TLB_USER, &x) == PN_OUT_MAPPED);
+    CHECK(pn_answer(pn_mmu_translate(vcpu, GVA + 0x123, PN_READ, PN_TLB_USER, &x)) ==
+          PN_MAPPED);
     CHECK(x.gpa == 0x8123 && x.hva == mem + 0x8123);
     CHECK(get(mem, 0x4000, 0) == (0x8000 | P_W_U | ACCESSED));
     printf("gva %#x -> gpa %#" PRIx64 ", %" PRIu64 " gptes read\n", GVA + 0x123, x.gpa,
@@ -87,15 +88,16 @@ int main(void) {
     CHECK((e->tag[PN_READ] ^ (GVA + 0x123)) <= PN_PAGE_SIZE - 1);
     CHECK(e->hva == (uintptr_t)mem + 0x8000);
 
-    CHECK(pn_mmu_translate(vcpu, GVA + 8, PN_WRITE, PN_TLB_USER, &x) == PN_OUT_MAPPED);
+    CHECK(pn_answer(pn_mmu_translate(vcpu, GVA + 8, PN_WRITE, PN_TLB_USER, &x)) ==
+          PN_MAPPED);
     CHECK(get(mem, 0x4000, 0) & DIRTY);
     uint64_t bitmap[MEM / 4096 / 64];
     CHECK(pn_mmu_dirty_harvest(mmu, 0, bitmap, MEM / 4096 / 64) >= 2);
     CHECK(bitmap[0] >> 8 & 1); /* the page */
     CHECK(bitmap[0] >> 4 & 1); /* and its table, whose A and D were set */
 
-    CHECK(pn_mmu_translate(vcpu, GVA + 0x1000, PN_READ, PN_TLB_USER, &x) ==
-          PN_OUT_GUEST_PF);
+    CHECK(pn_answer(pn_mmu_translate(vcpu, GVA + 0x1000, PN_READ, PN_TLB_USER, &x)) ==
+          PN_GUEST_PF);
     CHECK(x.fault.vector == 14 && x.fault.error == PN_PF_USER);
     printf("gva %#x -> #PF, error %#x\n", GVA + 0x1000, x.fault.error);
 

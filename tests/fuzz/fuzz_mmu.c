@@ -151,18 +151,19 @@ static void compare(struct machine *m, pn_gva gva) {
     for (int access = PN_READ; access <= PN_FETCH; access++)
         for (int mode = 0; mode < PN_TLB_MODES; mode++) {
             struct pn_xlate want, got;
-            enum pn_outcome w = pn_mmu_probe(m->vcpu, gva, access, mode, &want);
-            enum pn_outcome g = pn_mmu_translate(m->vcpu, gva, access, mode, &got);
-            if (g == PN_OUT_TRACKED && access == PN_WRITE)
-                g = PN_OUT_MAPPED;
+            enum pn_answer w = pn_mmu_probe(m->vcpu, gva, access, mode, &want);
+            enum pn_answer g =
+                pn_answer(pn_mmu_translate(m->vcpu, gva, access, mode, &got));
+            if (g == PN_TRACKED && access == PN_WRITE)
+                g = PN_MAPPED;
             REQUIRE(w == g);
-            if (w == PN_OUT_GUEST_PF)
+            if (w == PN_GUEST_PF)
                 REQUIRE(want.fault.vector == got.fault.vector &&
                         want.fault.error == got.fault.error &&
                         want.fault.address == got.fault.address);
             else
                 REQUIRE(want.gpa == got.gpa);
-            if (w == PN_OUT_MAPPED)
+            if (w == PN_MAPPED)
                 check_hva(m, &want, access == PN_WRITE);
         }
 }
@@ -209,17 +210,17 @@ static void do_access(struct machine *m) {
         return;
     }
     struct pn_xlate x;
-    switch (pn_mmu_translate(m->vcpu, gva, access, mode, &x)) {
-    case PN_OUT_MAPPED:
+    switch (pn_answer(pn_mmu_translate(m->vcpu, gva, access, mode, &x))) {
+    case PN_MAPPED:
         check_hva(m, &x, access == PN_WRITE);
         if (access == PN_WRITE)
             memcpy(x.hva, &value, 8);
         break;
-    case PN_OUT_TRACKED:
+    case PN_TRACKED:
         REQUIRE(access == PN_WRITE);
         REQUIRE(pn_mmu_write_phys(m->mmu, x.gpa, &value, 8) == 8);
         break;
-    case PN_OUT_MMIO: {
+    case PN_MMIO: {
         const struct pn_memslot *s = slot_at(m, x.gpa);
         REQUIRE(!s || (access == PN_WRITE && s->id == ROM));
         break;

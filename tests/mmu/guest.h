@@ -138,29 +138,29 @@ static inline bool hit(pn_gva gva, enum pn_access access, enum pn_tlb_mode mode)
     return hit_in(&f.view, gva, access, mode);
 }
 
-static inline enum pn_outcome go(pn_gva gva, enum pn_access access,
-                                 enum pn_tlb_mode mode) {
-    return pn_mmu_translate(f.vcpu, gva, access, mode, &x);
+static inline enum pn_answer go(pn_gva gva, enum pn_access access,
+                                enum pn_tlb_mode mode) {
+    return pn_answer(pn_mmu_translate(f.vcpu, gva, access, mode, &x));
 }
 
 /* A supervisor's store as the CPU does it. Return: what the miss came to, or
- * PN_OUT_MAPPED. */
-static inline enum pn_outcome store(pn_gva gva, uint64_t value) {
+ * PN_MAPPED. */
+static inline enum pn_answer store(pn_gva gva, uint64_t value) {
     if (hit(gva, PN_WRITE, PN_TLB_SUPER)) {
         uintptr_t hva = entry(&f.view, gva, PN_TLB_SUPER)->hva;
         memcpy((char *)hva + (gva & 0xfff), &value, 8);
-        return PN_OUT_MAPPED;
+        return PN_MAPPED;
     }
-    enum pn_outcome o = go(gva, PN_WRITE, PN_TLB_SUPER);
-    if (o == PN_OUT_MAPPED)
+    enum pn_answer o = go(gva, PN_WRITE, PN_TLB_SUPER);
+    if (o == PN_MAPPED)
         memcpy(x.hva, &value, 8);
-    else if (o == PN_OUT_TRACKED)
+    else if (o == PN_TRACKED)
         ck_assert_uint_eq(pn_mmu_write_phys(f.mmu, x.gpa, &value, 8), 8);
     return o;
 }
 
 /* The same through the direct map. */
-static inline enum pn_outcome poke(pn_gpa gpa, uint64_t value) {
+static inline enum pn_answer poke(pn_gpa gpa, uint64_t value) {
     return store(DIRECT + gpa, value);
 }
 
@@ -178,13 +178,13 @@ static inline struct ewalk leaf(pn_gpa gpa) {
 
 #define ck_map(gva, access, mode, want)                                                  \
     do {                                                                                 \
-        ck_assert_int_eq(go(gva, access, mode), PN_OUT_MAPPED);                          \
+        ck_assert_int_eq(go(gva, access, mode), PN_MAPPED);                              \
         ck_assert_uint_eq(x.gpa, want);                                                  \
         ck_assert_ptr_eq(x.hva, f.mem + (want));                                         \
     } while (0)
 #define ck_pf(gva, access, mode, code)                                                   \
     do {                                                                                 \
-        ck_assert_int_eq(go(gva, access, mode), PN_OUT_GUEST_PF);                        \
+        ck_assert_int_eq(go(gva, access, mode), PN_GUEST_PF);                            \
         ck_assert_uint_eq(x.fault.error, code);                                          \
         ck_assert(!hit(gva, access, mode));                                              \
     } while (0)

@@ -31,7 +31,7 @@ static uint64_t walks_of(unsigned refs) {
 /* The CPU's data access. */
 static void use(pn_gva gva, enum pn_access access) {
     if (seen || !hit(gva, access, PN_TLB_SUPER))
-        ck_assert_int_eq(go(gva, access, PN_TLB_SUPER), PN_OUT_MAPPED);
+        ck_assert_int_eq(go(gva, access, PN_TLB_SUPER), PN_MAPPED);
 }
 
 static void fetch(pn_gva gva) {
@@ -68,7 +68,7 @@ static pn_gpa guest(enum pn_mmu_kind kind, unsigned pages, uint64_t flags) {
     pn_mmu_set_paging(f.vcpu, &p);
     for (unsigned i = 0; i < pages; i++) {
         use(GVA + i * 4096ull, PN_WRITE);
-        ck_assert_int_eq(go(GVA + i * 4096ull, PN_FETCH, PN_TLB_SUPER), PN_OUT_MAPPED);
+        ck_assert_int_eq(go(GVA + i * 4096ull, PN_FETCH, PN_TLB_SUPER), PN_MAPPED);
     }
     return root;
 }
@@ -219,7 +219,7 @@ START_TEST(a_fault_is_a_walk_that_faulted) {
         unbounded_model();
         pn_gpa root = guest(kinds[k], 1, 0);
         zero();
-        ck_assert_int_eq(go(GVA + 4096, PN_READ, PN_TLB_SUPER), PN_OUT_GUEST_PF);
+        ck_assert_int_eq(go(GVA + 4096, PN_READ, PN_TLB_SUPER), PN_GUEST_PF);
         ck_since(walk_fault, 1);
         ck_since(exit, shadow);
         ck_since(inject, shadow);
@@ -288,7 +288,7 @@ START_TEST(code_tracking_is_left_out) {
         zero();
         ck_assert_int_eq(pn_mmu_track_add(f.mmu, 32 * MIB >> 12), 0);
         for (unsigned i = 0; i < 3; i++)
-            ck_assert_int_eq(go(GVA, PN_WRITE, PN_TLB_SUPER), PN_OUT_TRACKED);
+            ck_assert_int_eq(go(GVA, PN_WRITE, PN_TLB_SUPER), PN_TRACKED);
         pn_mmu_track_remove(f.mmu, 32 * MIB >> 12);
         use(GVA, PN_WRITE);
         ck_since(exit, 0);

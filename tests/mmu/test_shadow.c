@@ -178,7 +178,7 @@ START_TEST(a_written_leaf_table_is_unsync_until_the_guest_flushes) {
     pn_gpa pte = gpte_at(ROOT, 0x5000, 1);
     ck_map(0x5000, PN_READ, PN_TLB_USER, DATA);
     ck_map(0x6000, PN_READ, PN_TLB_USER, DATA + 0x1000);
-    ck_assert_int_eq(poke(pte, (DATA + 0x2000) | P | U | A), PN_OUT_MAPPED);
+    ck_assert_int_eq(poke(pte, (DATA + 0x2000) | P | U | A), PN_MAPPED);
     ck_assert_uint_eq(stat(PN_STAT_sp_unsync), 1);
     ck_assert(hit(DIRECT + pte, PN_WRITE, PN_TLB_SUPER));
     clean();
@@ -190,7 +190,7 @@ START_TEST(a_written_leaf_table_is_unsync_until_the_guest_flushes) {
     ck_assert_uint_eq(stat(PN_STAT_mmu_sync), 0); /* one spte is not the page */
     ck_assert(hit(0x6000, PN_READ, PN_TLB_USER));
     /* A CR3 load syncs the page and protects it again, and keeps what did not change. */
-    ck_assert_int_eq(poke(pte, DATA | P | U | A), PN_OUT_MAPPED);
+    ck_assert_int_eq(poke(pte, DATA | P | U | A), PN_MAPPED);
     pn_mmu_set_cr3(f.vcpu, ROOT, false, NULL);
     ck_assert_uint_eq(stat(PN_STAT_mmu_sync), 1);
     ck_assert(!hit(DIRECT + pte, PN_WRITE, PN_TLB_SUPER));
@@ -211,7 +211,7 @@ START_TEST(unsync_can_be_off) {
     paging(4, ROOT);
     ck_map(0x5000, PN_READ, PN_TLB_USER, DATA);
     pn_gpa pte = gpte_at(ROOT, 0x5000, 1);
-    ck_assert_int_eq(poke(pte, (DATA + 0x2000) | P | U | A), PN_OUT_TRACKED);
+    ck_assert_int_eq(poke(pte, (DATA + 0x2000) | P | U | A), PN_TRACKED);
     ck_assert_uint_eq(stat(PN_STAT_sp_unsync), 0);
     ck_assert_uint_eq(stat(PN_STAT_mmu_pte_write), 1);
     ck_assert(!hit(0x5000, PN_READ, PN_TLB_USER));
@@ -229,19 +229,19 @@ START_TEST(upper_tables_are_tracked_and_flood) {
     ck_map(0x5000, PN_READ, PN_TLB_USER, DATA);
     pn_gpa pmd = gpte_at(ROOT, 0x5000, 2);
     uint64_t v = *fixture_q(&f, pmd);
-    ck_assert_int_eq(poke(pmd, v), PN_OUT_TRACKED);
+    ck_assert_int_eq(poke(pmd, v), PN_TRACKED);
     ck_assert(hit(0x5000, PN_READ, PN_TLB_USER)); /* nothing changed */
-    ck_assert_int_eq(poke(pmd + 8, 0), PN_OUT_TRACKED);
+    ck_assert_int_eq(poke(pmd + 8, 0), PN_TRACKED);
     ck_assert_uint_eq(stat(PN_STAT_mmu_flooded), 0);
-    ck_assert_int_eq(poke(pmd + 16, 0), PN_OUT_TRACKED);
+    ck_assert_int_eq(poke(pmd + 16, 0), PN_TRACKED);
     ck_assert_uint_eq(stat(PN_STAT_mmu_flooded), 1);
-    ck_assert_int_eq(poke(pmd + 24, 0), PN_OUT_MAPPED); /* a page like any other now */
+    ck_assert_int_eq(poke(pmd + 24, 0), PN_MAPPED); /* a page like any other now */
     ck_map(0x5000, PN_READ, PN_TLB_USER, DATA);
-    ck_assert_int_eq(poke(pmd, v), PN_OUT_TRACKED); /* and a table again */
+    ck_assert_int_eq(poke(pmd, v), PN_TRACKED); /* and a table again */
     /* A fault through it says that it is a table: the count starts anew. */
     f.mmu->cfg.opt.flood_threshold = 0;
     for (int i = 0; i < 20; i++)
-        ck_assert_int_eq(poke(pmd + 8, 0), PN_OUT_TRACKED);
+        ck_assert_int_eq(poke(pmd + 8, 0), PN_TRACKED);
     ck_assert_uint_eq(stat(PN_STAT_mmu_flooded), 1);
     end();
 }
@@ -302,12 +302,12 @@ START_TEST(freed_tables_are_kept_until_they_are_written) {
     /* Now they become ordinary pages: the leaf table is unsync from its first write on,
      * the upper one goes when it is written as no table is, and takes that along. */
     pn_mmu_write_phys(f.mmu, pud, &zero, 8);
-    ck_assert_int_eq(poke(pt, 0x1234), PN_OUT_MAPPED);
+    ck_assert_int_eq(poke(pt, 0x1234), PN_MAPPED);
     ck_assert_uint_eq(stat(PN_STAT_mmu_unsync), 1);
     clean();
     for (unsigned i = 0; i < 3; i++)
-        ck_assert_int_eq(poke(pmd + 64, 0x1234), PN_OUT_TRACKED);
-    ck_assert_int_eq(poke(pmd + 64, 0x1234), PN_OUT_MAPPED);
+        ck_assert_int_eq(poke(pmd + 64, 0x1234), PN_TRACKED);
+    ck_assert_int_eq(poke(pmd + 64, 0x1234), PN_MAPPED);
     ck_assert_uint_eq(stat(PN_STAT_mmu_flooded), 1);
     ck_assert_uint_eq(stat(PN_STAT_sp_zapped), 2);
     ck_assert_uint_eq(stat(PN_STAT_mmu_unsync), 0);
@@ -326,19 +326,19 @@ START_TEST(freed_tables_come_back_unsync) {
     pn_gpa pte = gpte_at(ROOT, 0x5000, 1), pmd = gpte_at(ROOT, 0x5000, 2);
     uint64_t table = *fixture_q(&f, pmd), zero = 0;
     pn_mmu_write_phys(f.mmu, pmd, &zero, 8);
-    ck_assert_int_eq(poke(pte, (DATA + 0x2000) | P | U | A), PN_OUT_MAPPED);
+    ck_assert_int_eq(poke(pte, (DATA + 0x2000) | P | U | A), PN_MAPPED);
     pn_mmu_write_phys(f.mmu, pmd, &table, 8);
     ck_map(0x5000, PN_READ, PN_TLB_USER, DATA + 0x2000);
     ck_assert_uint_eq(stat(PN_STAT_mmu_unsync), 1);
     clean();
     /* Written again: seen at the flush that the guest owes. */
     ck_assert(hit(DIRECT + pte, PN_WRITE, PN_TLB_SUPER));
-    ck_assert_int_eq(poke(pte, 0), PN_OUT_MAPPED);
+    ck_assert_int_eq(poke(pte, 0), PN_MAPPED);
     pn_mmu_set_cr3(f.vcpu, ROOT, false, NULL);
     ck_assert_uint_eq(stat(PN_STAT_mmu_unsync), 0);
     ck_pf(0x5000, PN_READ, PN_TLB_USER, PN_PF_USER);
     /* As an upper table it is no leaf table any more. */
-    ck_assert_int_eq(poke(pte, DATA | P | U | A | PS), PN_OUT_MAPPED);
+    ck_assert_int_eq(poke(pte, DATA | P | U | A | PS), PN_MAPPED);
     ck_assert_uint_eq(stat(PN_STAT_mmu_unsync), 1);
     pn_gpa pud = gpte_at(ROOT, 1ull << 30, 3);
     uint64_t v = (pte & ~0xfffull) | P | W | U | A;
@@ -359,14 +359,14 @@ START_TEST(invlpg_maps_what_was_mapped) {
     paging(4, ROOT);
     pn_gpa pte = gpte_at(ROOT, 0x5000, 1);
     ck_map(0x5000, PN_WRITE, PN_TLB_USER, DATA);
-    ck_assert_int_eq(poke(pte, (DATA + 0x2000) | P | W | U | A | D), PN_OUT_MAPPED);
+    ck_assert_int_eq(poke(pte, (DATA + 0x2000) | P | W | U | A | D), PN_MAPPED);
     pn_mmu_invlpg(f.vcpu, 0x5000);
     uint64_t taken = stat(PN_STAT_pf_taken);
-    ck_assert_int_eq(go(0x5000, PN_WRITE, PN_TLB_USER), PN_OUT_MAPPED);
+    ck_assert_int_eq(go(0x5000, PN_WRITE, PN_TLB_USER), PN_MAPPED);
     ck_assert_uint_eq(x.gpa, DATA + 0x2000);
     ck_assert_uint_eq(stat(PN_STAT_pf_taken), taken);
     /* Without A the walk has to set it first. */
-    ck_assert_int_eq(poke(pte, DATA | P | W | U), PN_OUT_MAPPED);
+    ck_assert_int_eq(poke(pte, DATA | P | W | U), PN_MAPPED);
     pn_mmu_invlpg(f.vcpu, 0x5000);
     ck_map(0x5000, PN_READ, PN_TLB_USER, DATA);
     ck_assert_uint_eq(stat(PN_STAT_pf_taken), taken + 1);
@@ -385,7 +385,7 @@ START_TEST(a_table_may_map_itself) {
     pn_gva self =
         0xffffull << 48 | 510ull << 39 | 510ull << 30 | 510ull << 21 | 510ull << 12;
     ck_map(self, PN_READ, PN_TLB_SUPER, ROOT);
-    ck_assert_int_eq(go(self, PN_WRITE, PN_TLB_SUPER), PN_OUT_TRACKED);
+    ck_assert_int_eq(go(self, PN_WRITE, PN_TLB_SUPER), PN_TRACKED);
     /* The leaf table of 0x5000 through the map; it has level 1 only, so it goes unsync.
      */
     pn_gva pt = 0xffffull << 48 | 510ull << 39;
@@ -397,7 +397,7 @@ START_TEST(a_table_may_map_itself) {
     ck_pf(0x5000, PN_READ, PN_TLB_USER, PN_PF_USER);
     clean();
     /* Take the map away through itself. */
-    ck_assert_int_eq(go(self + 510 * 8, PN_WRITE, PN_TLB_SUPER), PN_OUT_TRACKED);
+    ck_assert_int_eq(go(self + 510 * 8, PN_WRITE, PN_TLB_SUPER), PN_TRACKED);
     uint64_t zero = 0;
     pn_mmu_write_phys(f.mmu, x.gpa, &zero, 8);
     ck_pf(self, PN_READ, PN_TLB_SUPER, 0);
@@ -416,7 +416,7 @@ START_TEST(each_store_to_a_tracked_page_is_told) {
     ck_assert_int_eq(pn_mmu_track_add(f.mmu, DATA >> 12), 0);
     ck_assert(!hit(0x5000, PN_WRITE, PN_TLB_USER));
     ck_assert(hit(0x5000, PN_READ, PN_TLB_USER));
-    ck_assert_int_eq(go(0x5004, PN_WRITE, PN_TLB_USER), PN_OUT_TRACKED);
+    ck_assert_int_eq(go(0x5004, PN_WRITE, PN_TLB_USER), PN_TRACKED);
     ck_assert_uint_eq(x.gpa, DATA + 4);
     ck_assert_uint_eq(f.track.calls, 0);
     write_back(DATA);
@@ -424,7 +424,7 @@ START_TEST(each_store_to_a_tracked_page_is_told) {
     ck_assert_uint_eq(f.track.gpa, DATA);
     ck_assert_uint_eq(f.track.size, 8);
     pn_mmu_track_remove(f.mmu, DATA >> 12);
-    ck_assert_int_eq(go(0x5004, PN_WRITE, PN_TLB_USER), PN_OUT_TRACKED);
+    ck_assert_int_eq(go(0x5004, PN_WRITE, PN_TLB_USER), PN_TRACKED);
     pn_mmu_track_remove(f.mmu, DATA >> 12);
     pn_mmu_track_remove(f.mmu, DATA >> 12);
     ck_map(0x5000, PN_WRITE, PN_TLB_USER, DATA);

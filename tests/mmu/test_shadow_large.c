@@ -26,7 +26,7 @@ START_TEST(a_large_page_with_tables_in_it_is_mapped_by_small_ones) {
     begin_large();
     ck_map(DIRECT + ROOT, PN_READ, PN_TLB_SUPER, ROOT);
     ck_assert_uint_eq(stat(PN_STAT_pages_2m), 0);
-    ck_assert_int_eq(go(DIRECT + ROOT, PN_WRITE, PN_TLB_SUPER), PN_OUT_TRACKED);
+    ck_assert_int_eq(go(DIRECT + ROOT, PN_WRITE, PN_TLB_SUPER), PN_TRACKED);
     end();
 }
 END_TEST
@@ -48,7 +48,7 @@ START_TEST(the_first_write_beside_a_tracked_page_splits_the_large_mapping) {
     ck_map(DIRECT + 0xa12345, PN_WRITE, PN_TLB_SUPER, 0xa12345);
     ck_map(DIRECT + 0xa45678, PN_READ, PN_TLB_SUPER, 0xa45678);
     ck_assert_int_eq(pn_mmu_track_add(f.mmu, 0xa12), 0);
-    ck_assert_int_eq(go(DIRECT + 0xa12000, PN_WRITE, PN_TLB_SUPER), PN_OUT_TRACKED);
+    ck_assert_int_eq(go(DIRECT + 0xa12000, PN_WRITE, PN_TLB_SUPER), PN_TRACKED);
     ck_assert_uint_eq(stat(PN_STAT_pages_2m), 0);
     ck_assert_uint_eq(stat(PN_STAT_large_split), 1);
     ck_assert(!hit(DIRECT + 0xa45678, PN_READ, PN_TLB_SUPER));
@@ -158,7 +158,7 @@ START_TEST(a_split_2m_page_leaves_its_neighbours_tlb_entries) {
     ck_map(0x12345678, PN_WRITE, PN_TLB_SUPER, 0x12345678);
     read_many(0x12200000);
     ck_assert_int_eq(pn_mmu_track_add(f.mmu, 0x12345), 0);
-    ck_assert_int_eq(go(0x12345000, PN_WRITE, PN_TLB_SUPER), PN_OUT_TRACKED);
+    ck_assert_int_eq(go(0x12345000, PN_WRITE, PN_TLB_SUPER), PN_TRACKED);
     for (uint64_t i = 0; i < 512; i++) {
         ck_assert(!hit(0x12200000 + i * 4096, PN_READ, PN_TLB_SUPER));
         ck_assert(hit(0x12400000 + i * 4096, PN_READ, PN_TLB_SUPER));

@@ -10,29 +10,29 @@ START_TEST(mmio_is_remembered) {
     new_table();
     map(ROOT, 0x5000, 0xfee00000, P | W | A);
     paging(4, ROOT);
-    ck_assert_int_eq(go(0x5020, PN_READ, PN_TLB_SUPER), PN_OUT_MMIO);
+    ck_assert_int_eq(go(0x5020, PN_READ, PN_TLB_SUPER), PN_MMIO);
     ck_assert_uint_eq(x.gpa, 0xfee00020);
     ck_assert_ptr_null(x.hva);
     ck_assert_uint_eq(stat(PN_STAT_pf_mmio), 1);
-    ck_assert_int_eq(go(0x5030, PN_READ, PN_TLB_SUPER), PN_OUT_MMIO);
+    ck_assert_int_eq(go(0x5030, PN_READ, PN_TLB_SUPER), PN_MMIO);
     ck_assert_uint_eq(stat(PN_STAT_pf_mmio_spte), 1);
     ck_pf(0x5020, PN_READ, PN_TLB_USER, PN_PF_PRESENT | PN_PF_USER);
     /* A write has to set D first. */
-    ck_assert_int_eq(go(0x5030, PN_WRITE, PN_TLB_SUPER), PN_OUT_MMIO);
+    ck_assert_int_eq(go(0x5030, PN_WRITE, PN_TLB_SUPER), PN_MMIO);
     ck_assert_uint_eq(*fixture_q(&f, gpte_at(ROOT, 0x5000, 1)) & D, D);
-    ck_assert_int_eq(go(0x5030, PN_WRITE, PN_TLB_SUPER), PN_OUT_MMIO);
+    ck_assert_int_eq(go(0x5030, PN_WRITE, PN_TLB_SUPER), PN_MMIO);
     ck_assert_uint_eq(stat(PN_STAT_pf_mmio), 2);
     ck_assert_uint_eq(stat(PN_STAT_pf_mmio_spte), 2);
     /* Memory appears there. */
     uint8_t *page = aligned_alloc(4096, 4096);
     struct pn_memslot s = {.id = 1, .gpa = 0xfee00000, .size = 4096, .hva = page};
     ck_assert_int_eq(pn_mmu_slot_set(f.mmu, &s), 0);
-    ck_assert_int_eq(go(0x5020, PN_READ, PN_TLB_SUPER), PN_OUT_MAPPED);
+    ck_assert_int_eq(go(0x5020, PN_READ, PN_TLB_SUPER), PN_MAPPED);
     ck_assert_ptr_eq(x.hva, page + 0x20);
     s.size = 0;
     ck_assert_int_eq(pn_mmu_slot_set(f.mmu, &s), 0);
     ck_assert(!hit(0x5020, PN_READ, PN_TLB_SUPER));
-    ck_assert_int_eq(go(0x5020, PN_READ, PN_TLB_SUPER), PN_OUT_MMIO);
+    ck_assert_int_eq(go(0x5020, PN_READ, PN_TLB_SUPER), PN_MMIO);
     end();
     free(page);
 }
@@ -51,9 +51,9 @@ START_TEST(a_store_to_a_read_only_slot_is_mmio) {
     *fixture_q(&f, gpte_at(ROOT, 0x40000000, 2)) = 0xf0001000 | P | W | U;
     *(uint64_t *)(void *)(rom + 0x1000) = DATA | P | W | U;
     paging(4, ROOT);
-    ck_assert_int_eq(go(0x5000, PN_READ, PN_TLB_USER), PN_OUT_MAPPED);
+    ck_assert_int_eq(go(0x5000, PN_READ, PN_TLB_USER), PN_MAPPED);
     ck_assert_ptr_eq(x.hva, rom);
-    ck_assert_int_eq(go(0x5000, PN_WRITE, PN_TLB_USER), PN_OUT_MMIO);
+    ck_assert_int_eq(go(0x5000, PN_WRITE, PN_TLB_USER), PN_MMIO);
     ck_assert_uint_eq(x.gpa, 0xf0000000);
     ck_assert(!hit(0x5000, PN_WRITE, PN_TLB_USER));
     ck_map(0x40000000, PN_READ, PN_TLB_USER, DATA);
@@ -99,10 +99,10 @@ START_TEST(the_first_write_since_a_harvest_is_logged) {
     pn_gpa pte = gpte_at(ROOT, 0xd000, 1);
     ck_assert_int_eq(pn_mmu_dirty_harvest(f.mmu, 0, bitmap, 64), 2);
     ck_assert(bitmap[pte / 4096 / 64] >> (pte / 4096 % 64) & 1);
-    ck_assert_int_eq(poke(pte, 0), PN_OUT_MAPPED);
+    ck_assert_int_eq(poke(pte, 0), PN_MAPPED);
     ck_assert_int_eq(pn_mmu_dirty_harvest(f.mmu, 0, bitmap, 64), 1);
     ck_assert(bitmap[pte / 4096 / 64] >> (pte / 4096 % 64) & 1);
-    ck_assert_int_eq(poke(pte, 0), PN_OUT_MAPPED);
+    ck_assert_int_eq(poke(pte, 0), PN_MAPPED);
     ck_assert_int_eq(pn_mmu_dirty_harvest(f.mmu, 0, bitmap, 64), 1);
     end();
 }
@@ -164,7 +164,7 @@ START_TEST(roots_are_cached) {
     ck_assert_uint_eq(stat(PN_STAT_pf_taken), faults);
     /* Changed while another root was in use: gone when it comes back. */
     pn_mmu_set_cr3(f.vcpu, other, false, NULL);
-    ck_assert_int_eq(poke(gpte_at(ROOT, 0x5000, 1), 0), PN_OUT_MAPPED);
+    ck_assert_int_eq(poke(gpte_at(ROOT, 0x5000, 1), 0), PN_MAPPED);
     pn_mmu_set_cr3(f.vcpu, ROOT, false, NULL);
     ck_assert_uint_ne(f.view.fetch_gen, gen);
     ck_pf(0x5000, PN_FETCH, PN_TLB_USER, PN_PF_USER | PN_PF_FETCH);
@@ -226,7 +226,7 @@ START_TEST(the_fetch_generation_follows_code_alone) {
         ck_map(0x5000 + (uint64_t)i * 0x1000, PN_READ, PN_TLB_USER, DATA + i * 0x1000);
         ck_map(0x5000 + (uint64_t)i * 0x1000, PN_WRITE, PN_TLB_USER, DATA + i * 0x1000);
     }
-    ck_assert_int_eq(poke(gpte_at(ROOT, 0x6000, 1), 0), PN_OUT_MAPPED);
+    ck_assert_int_eq(poke(gpte_at(ROOT, 0x6000, 1), 0), PN_MAPPED);
     pn_mmu_invlpg(f.vcpu, 0x6000);
     pn_mmu_set_cr3(f.vcpu, ROOT, false, NULL);
     ck_pf(0x6000, PN_READ, PN_TLB_USER, PN_PF_USER);
@@ -235,8 +235,7 @@ START_TEST(the_fetch_generation_follows_code_alone) {
     ck_assert_int_eq(pn_mmu_track_add(f.mmu, DATA >> 12), 0);
     ck_assert_uint_eq(f.view.fetch_gen, gen);
     /* Its gpte changes: now it must. */
-    ck_assert_int_eq(poke(gpte_at(ROOT, 0x5000, 1), DATA | P | U | A | NX),
-                     PN_OUT_MAPPED);
+    ck_assert_int_eq(poke(gpte_at(ROOT, 0x5000, 1), DATA | P | U | A | NX), PN_MAPPED);
     pn_mmu_invlpg(f.vcpu, 0x5000);
     ck_assert_uint_ne(f.view.fetch_gen, gen);
     end();
@@ -293,10 +292,12 @@ START_TEST(a_table_write_reaches_the_tlbs_of_all_vcpus) {
     struct pn_paging p = fixture_paging(4, ROOT);
     pn_mmu_set_paging(second, &p);
     pn_mmu_set_paging(f.vcpu, &p);
-    ck_assert_int_eq(pn_mmu_translate(second, 0x5000, PN_WRITE, PN_TLB_USER, &x),
-                     PN_OUT_MAPPED);
-    ck_assert_int_eq(pn_mmu_translate(second, 0x5000, PN_FETCH, PN_TLB_USER, &x),
-                     PN_OUT_MAPPED);
+    ck_assert_int_eq(
+        pn_answer(pn_mmu_translate(second, 0x5000, PN_WRITE, PN_TLB_USER, &x)),
+        PN_MAPPED);
+    ck_assert_int_eq(
+        pn_answer(pn_mmu_translate(second, 0x5000, PN_FETCH, PN_TLB_USER, &x)),
+        PN_MAPPED);
     ck_map(0x5000, PN_READ, PN_TLB_USER, DATA);
     uint64_t gen = view.fetch_gen, zero = 0;
     pn_mmu_write_phys(f.mmu, gpte_at(ROOT, 0x5000, 1), &zero, 8);
@@ -317,10 +318,10 @@ START_TEST(without_paging_addresses_are_physical) {
     begin_shadow();
     ck_map(0x12345, PN_WRITE, PN_TLB_SUPER, 0x12345);
     ck_map(0x12345, PN_FETCH, PN_TLB_USER, 0x12345);
-    ck_assert_int_eq(go(0xfee00000, PN_READ, PN_TLB_SUPER), PN_OUT_MMIO);
-    ck_assert_int_eq(go(0xfee00010, PN_WRITE, PN_TLB_SUPER), PN_OUT_MMIO);
+    ck_assert_int_eq(go(0xfee00000, PN_READ, PN_TLB_SUPER), PN_MMIO);
+    ck_assert_int_eq(go(0xfee00010, PN_WRITE, PN_TLB_SUPER), PN_MMIO);
     ck_assert_uint_eq(stat(PN_STAT_pf_mmio_spte), 1);
-    ck_assert_int_eq(go(5ull << 32, PN_READ, PN_TLB_SUPER), PN_OUT_MMIO);
+    ck_assert_int_eq(go(5ull << 32, PN_READ, PN_TLB_SUPER), PN_MMIO);
     ck_assert_uint_eq(x.gpa, 5ull << 32);
     end();
 }
@@ -406,7 +407,7 @@ START_TEST(code_through_absent_tables_follows_the_slots) {
     struct pn_paging p = fixture_paging(2, ROOT);
     pn_mmu_set_paging(f.vcpu, &p);
     for (int round = 0; round < 2; round++) {
-        ck_assert_int_eq(go(0x5000, PN_FETCH, PN_TLB_USER), PN_OUT_MAPPED);
+        ck_assert_int_eq(go(0x5000, PN_FETCH, PN_TLB_USER), PN_MAPPED);
         ck_assert_ptr_eq(x.hva, top);
         ck_assert(!hit(0x5000, PN_FETCH, PN_TLB_USER));
         uint64_t gen = f.view.fetch_gen;
@@ -487,7 +488,7 @@ START_TEST(zap_all_drops_every_root) {
     ck_assert_uint_ne(f.view.fetch_gen, gen);
     ck_assert(!hit(0x5000, PN_FETCH, PN_TLB_USER));
     ck_map(0x5000, PN_FETCH, PN_TLB_USER, DATA + 0x1000);
-    ck_assert_int_eq(poke(gpte_at(ROOT, 0x5000, 1), 0), PN_OUT_MAPPED);
+    ck_assert_int_eq(poke(gpte_at(ROOT, 0x5000, 1), 0), PN_MAPPED);
     pn_mmu_set_cr3(f.vcpu, ROOT, false, NULL);
     ck_pf(0x5000, PN_FETCH, PN_TLB_USER, PN_PF_USER | PN_PF_FETCH);
     ck_assert_uint_eq(stat(PN_STAT_mmu_zap_all), 1);
@@ -548,7 +549,7 @@ START_TEST(a_page_that_is_mapped_everywhere_keeps_its_rmap_short) {
             ck_map((64 + i) << 30 | k << 21 | k << 12, PN_READ, PN_TLB_USER, DATA);
     clean();
     ck_assert_int_eq(pn_mmu_track_add(f.mmu, DATA >> 12), 0);
-    ck_assert_int_eq(go(0x5000, PN_WRITE, PN_TLB_USER), PN_OUT_TRACKED);
+    ck_assert_int_eq(go(0x5000, PN_WRITE, PN_TLB_USER), PN_TRACKED);
     end();
 }
 END_TEST
@@ -627,7 +628,7 @@ START_TEST(events_hide_host_addresses) {
     for (uint32_t i = 0; i < f.ring.count; i++) {
         const struct pn_event_rec *r = &f.rec[i];
         fault |= r->id == PN_EV_page_fault && r->arg[0] == 0x5000;
-        outcome |= r->id == PN_EV_fault_outcome && r->arg[1] == PN_OUT_MAPPED;
+        outcome |= r->id == PN_EV_fault_outcome && r->arg[1] == PN_OUT_mapped;
         if (r->id == PN_EV_set_spte) {
             spte = true;
             ck_assert_uint_eq(r->arg[2] & SPTE_PAGE, 0);

@@ -7,10 +7,10 @@
 
 /* References of one translation whose tables are complete and whose TLB is empty. */
 static void cold(pn_gva gva, uint64_t guest[6], uint64_t table[6]) {
-    ck_assert_int_eq(go(gva, PN_WRITE, PN_TLB_SUPER), PN_OUT_MAPPED);
+    ck_assert_int_eq(go(gva, PN_WRITE, PN_TLB_SUPER), PN_MAPPED);
     pn_mmu_drop_tlb(f.vcpu);
     struct pn_stats before = f.stats;
-    ck_assert_int_eq(go(gva, PN_WRITE, PN_TLB_SUPER), PN_OUT_MAPPED);
+    ck_assert_int_eq(go(gva, PN_WRITE, PN_TLB_SUPER), PN_MAPPED);
     ck_assert_uint_eq(stat(PN_STAT_pf_taken), before.v[PN_STAT_pf_taken]);
     guest[0] = stat(PN_STAT_gpte_reads) - before.v[PN_STAT_gpte_reads];
     table[0] = stat(PN_STAT_walk_refs) - before.v[PN_STAT_walk_refs];
@@ -130,7 +130,7 @@ START_TEST(asking_for_the_cost_changes_nothing) {
     ck_assert_uint_eq(c.refs, 1);
     ck_assert_uint_eq(c.native, 4);
     ck_assert_mem_eq(&before, &f.stats, sizeof(before));
-    ck_assert_uint_eq(go(GVA, PN_READ, PN_TLB_SUPER), PN_OUT_MAPPED);
+    ck_assert_uint_eq(go(GVA, PN_READ, PN_TLB_SUPER), PN_MAPPED);
     pn_mmu_walk_cost(f.vcpu, GVA + 4096, PN_READ, PN_TLB_SUPER, &c);
     ck_assert(!c.complete); /* a #PF at the last level */
     ck_assert_uint_eq(c.native, 4);
@@ -154,7 +154,7 @@ START_TEST(each_missing_frame_is_one_violation) {
     begin(PN_MMU_TDP, 16 * MIB, 2 * MIB, 0);
     paging(4, map_page(4, 1, 0, GVA, 0x5000, P | W | A));
     f.ring.mask = ~0ull;
-    ck_assert_int_eq(go(GVA, PN_READ, PN_TLB_SUPER), PN_OUT_MAPPED);
+    ck_assert_int_eq(go(GVA, PN_READ, PN_TLB_SUPER), PN_MAPPED);
     /* four tables and the page, each in a frame of its own; every exit starts over */
     ck_assert_uint_eq(stat(PN_STAT_ept_violation), 5);
     ck_assert_uint_eq(stat(PN_STAT_pf_taken), 5);
@@ -175,7 +175,7 @@ START_TEST(each_missing_frame_is_one_violation) {
     /* D of the leaf is set by the store, and a write tag waits for it */
     ck_assert(!hit(GVA, PN_WRITE, PN_TLB_SUPER));
     ck_assert_uint_eq(leaf(0x5000).pte & (EPT_A | EPT_D | EPT_W), EPT_A | EPT_W);
-    ck_assert_int_eq(go(GVA, PN_WRITE, PN_TLB_SUPER), PN_OUT_MAPPED);
+    ck_assert_int_eq(go(GVA, PN_WRITE, PN_TLB_SUPER), PN_MAPPED);
     ck_assert(hit(GVA, PN_WRITE, PN_TLB_SUPER));
     ck_assert_uint_eq(leaf(0x5000).pte & EPT_D, EPT_D);
     /* and D of the guest's table by the walker's store of D there */
@@ -190,11 +190,11 @@ START_TEST(guest_faults_do_not_exit) {
     pn_mmu_options_default(&opt);
     begin(PN_MMU_TDP, 16 * MIB, 2 * MIB, 0);
     paging(4, map_page(4, 1, 0, GVA, 0x5000, P));
-    ck_assert_int_eq(go(GVA, PN_READ, PN_TLB_SUPER), PN_OUT_MAPPED);
+    ck_assert_int_eq(go(GVA, PN_READ, PN_TLB_SUPER), PN_MAPPED);
     uint64_t exits = stat(PN_STAT_ept_violation);
-    ck_assert_int_eq(go(GVA, PN_WRITE, PN_TLB_SUPER), PN_OUT_GUEST_PF);
+    ck_assert_int_eq(go(GVA, PN_WRITE, PN_TLB_SUPER), PN_GUEST_PF);
     ck_assert_uint_eq(x.fault.error, PN_PF_PRESENT | PN_PF_WRITE);
-    ck_assert_int_eq(go(GVA + 4096, PN_READ, PN_TLB_SUPER), PN_OUT_GUEST_PF);
+    ck_assert_int_eq(go(GVA + 4096, PN_READ, PN_TLB_SUPER), PN_GUEST_PF);
     ck_assert_uint_eq(x.fault.error, 0);
     ck_assert_uint_eq(x.fault.address, GVA + 4096);
     ck_assert_uint_eq(stat(PN_STAT_ept_violation), exits);
@@ -209,14 +209,14 @@ START_TEST(mmio_is_remembered_by_a_misconfigured_entry) {
     begin(PN_MMU_TDP, 16 * MIB, 2 * MIB, 0);
     pn_gpa root = map_page(4, 1, 0, GVA, 0xfee00000, P | W);
     paging(4, root);
-    ck_assert_int_eq(go(GVA + 0x20, PN_READ, PN_TLB_SUPER), PN_OUT_MMIO);
+    ck_assert_int_eq(go(GVA + 0x20, PN_READ, PN_TLB_SUPER), PN_MMIO);
     ck_assert_uint_eq(x.gpa, 0xfee00020);
     ck_assert_ptr_null(x.hva);
     ck_assert_uint_eq(stat(PN_STAT_pf_mmio), 1);
     ck_assert(ept_misconfigured(leaf(0xfee00000).pte, 1));
     uint64_t exits = stat(PN_STAT_ept_violation);
-    ck_assert_int_eq(go(GVA, PN_WRITE, PN_TLB_SUPER), PN_OUT_MMIO);
-    ck_assert_int_eq(go(GVA, PN_READ, PN_TLB_SUPER), PN_OUT_MMIO);
+    ck_assert_int_eq(go(GVA, PN_WRITE, PN_TLB_SUPER), PN_MMIO);
+    ck_assert_int_eq(go(GVA, PN_READ, PN_TLB_SUPER), PN_MMIO);
     ck_assert_uint_eq(stat(PN_STAT_ept_violation), exits);
     ck_assert_uint_eq(stat(PN_STAT_ept_misconfig), 2);
     ck_assert_uint_eq(stat(PN_STAT_pf_mmio_spte), 2);
@@ -224,12 +224,12 @@ START_TEST(mmio_is_remembered_by_a_misconfigured_entry) {
     struct pn_memslot s = {.id = 1, .gpa = 0xfee00000, .size = 4096, .hva = f.mem + MIB};
     ck_assert_int_eq(pn_mmu_slot_set(f.mmu, &s), 0);
     clean();
-    ck_assert_int_eq(go(GVA, PN_READ, PN_TLB_SUPER), PN_OUT_MAPPED);
+    ck_assert_int_eq(go(GVA, PN_READ, PN_TLB_SUPER), PN_MAPPED);
     ck_assert_ptr_eq(x.hva, f.mem + MIB);
     s.size = 0;
     ck_assert_int_eq(pn_mmu_slot_set(f.mmu, &s), 0);
     ck_assert(!hit(GVA, PN_READ, PN_TLB_SUPER));
-    ck_assert_int_eq(go(GVA, PN_READ, PN_TLB_SUPER), PN_OUT_MMIO);
+    ck_assert_int_eq(go(GVA, PN_READ, PN_TLB_SUPER), PN_MMIO);
     end();
 }
 END_TEST
@@ -244,12 +244,12 @@ START_TEST(a_store_to_a_read_only_slot_violates_each_time) {
                            .hva = f.mem + 8 * MIB};
     ck_assert_int_eq(pn_mmu_slot_set(f.mmu, &s), 0);
     paging(4, map_page(4, 1, 0, GVA, 0xe0000000, P | W));
-    ck_assert_int_eq(go(GVA, PN_WRITE, PN_TLB_SUPER), PN_OUT_MMIO);
-    ck_assert_int_eq(go(GVA, PN_READ, PN_TLB_SUPER), PN_OUT_MAPPED);
+    ck_assert_int_eq(go(GVA, PN_WRITE, PN_TLB_SUPER), PN_MMIO);
+    ck_assert_int_eq(go(GVA, PN_READ, PN_TLB_SUPER), PN_MAPPED);
     ck_assert_uint_eq(leaf(0xe0000000).level, 2);
     ck_assert_uint_eq(leaf(0xe0000000).pte & EPT_W, 0);
     f.ring.mask = ~0ull;
-    ck_assert_int_eq(go(GVA, PN_WRITE, PN_TLB_SUPER), PN_OUT_MMIO);
+    ck_assert_int_eq(go(GVA, PN_WRITE, PN_TLB_SUPER), PN_MMIO);
     ck_assert_uint_eq(event(PN_EV_ept_violation, 0)->arg[2],
                       EPT_Q_WRITE | EPT_Q_GVA | EPT_Q_FINAL |
                           (EPT_R | EPT_X) << EPT_Q_GRANT_SHIFT);
@@ -292,12 +292,12 @@ START_TEST(a_table_without_memory_reads_as_ones) {
     *fixture_q(&f, root + 8 * (GVA >> 39 & 511)) = 0xfe000000 | P | W;
     paging(4, root);
     for (unsigned i = 0; i < 2; i++) {
-        ck_assert_int_eq(go(GVA, PN_READ, PN_TLB_SUPER), PN_OUT_GUEST_PF);
+        ck_assert_int_eq(go(GVA, PN_READ, PN_TLB_SUPER), PN_GUEST_PF);
         ck_assert_uint_eq(x.fault.error, PN_PF_PRESENT | PN_PF_RSVD);
     }
     ck_assert_uint_eq(stat(PN_STAT_ept_misconfig), 1);
     paging(4, 0xfd000000);
-    ck_assert_int_eq(go(GVA, PN_READ, PN_TLB_SUPER), PN_OUT_GUEST_PF);
+    ck_assert_int_eq(go(GVA, PN_READ, PN_TLB_SUPER), PN_GUEST_PF);
     end();
 }
 END_TEST
@@ -309,8 +309,8 @@ START_TEST(invlpg_drops_all_of_a_large_page) {
     begin(PN_MMU_TDP, 16 * MIB, 2 * MIB, 0);
     pn_gpa root = map_page(4, 2, 0, GVA, 4 * MIB, P | W | A | D);
     paging(4, root);
-    ck_assert_int_eq(go(GVA + 0x5000, PN_READ, PN_TLB_SUPER), PN_OUT_MAPPED);
-    ck_assert_int_eq(go(GVA + 0x6000, PN_FETCH, PN_TLB_SUPER), PN_OUT_MAPPED);
+    ck_assert_int_eq(go(GVA + 0x5000, PN_READ, PN_TLB_SUPER), PN_MAPPED);
+    ck_assert_int_eq(go(GVA + 0x6000, PN_FETCH, PN_TLB_SUPER), PN_MAPPED);
     uint64_t gen = f.view.fetch_gen;
     map_page(4, 2, root, GVA, 6 * MIB, P | W | A | D);
     ck_assert(hit(GVA + 0x5000, PN_READ, PN_TLB_SUPER)); /* as the architecture allows */
@@ -318,7 +318,7 @@ START_TEST(invlpg_drops_all_of_a_large_page) {
     ck_assert(!hit(GVA + 0x5000, PN_READ, PN_TLB_SUPER));
     ck_assert(!hit(GVA + 0x6000, PN_FETCH, PN_TLB_SUPER));
     ck_assert_uint_ne(f.view.fetch_gen, gen);
-    ck_assert_int_eq(go(GVA + 0x5000, PN_READ, PN_TLB_SUPER), PN_OUT_MAPPED);
+    ck_assert_int_eq(go(GVA + 0x5000, PN_READ, PN_TLB_SUPER), PN_MAPPED);
     ck_assert_uint_eq(x.gpa, 6 * MIB + 0x5000);
     end();
 }
@@ -332,8 +332,8 @@ START_TEST(a_flush_of_fetched_code_changes_the_fetch_generation) {
     pn_gpa root = map_page(4, 1, 0, GVA, 0x5000, P | W);
     map_page(4, 1, root, GVA + 0x1000, 0x6000, P | W);
     paging(4, root);
-    ck_assert_int_eq(go(GVA, PN_FETCH, PN_TLB_SUPER), PN_OUT_MAPPED);
-    ck_assert_int_eq(go(GVA + 0x1000, PN_READ, PN_TLB_SUPER), PN_OUT_MAPPED);
+    ck_assert_int_eq(go(GVA, PN_FETCH, PN_TLB_SUPER), PN_MAPPED);
+    ck_assert_int_eq(go(GVA + 0x1000, PN_READ, PN_TLB_SUPER), PN_MAPPED);
     uint64_t gen = f.view.fetch_gen;
     pn_mmu_drop_tlb(f.vcpu);
     ck_assert_uint_eq(f.view.fetch_gen, gen);
@@ -342,7 +342,7 @@ START_TEST(a_flush_of_fetched_code_changes_the_fetch_generation) {
     pn_mmu_invlpg(f.vcpu, GVA);
     ck_assert_uint_ne(f.view.fetch_gen, gen);
     gen = f.view.fetch_gen;
-    ck_assert_int_eq(go(GVA, PN_FETCH, PN_TLB_SUPER), PN_OUT_MAPPED);
+    ck_assert_int_eq(go(GVA, PN_FETCH, PN_TLB_SUPER), PN_MAPPED);
     struct pn_memslot s = {.size = 0}; /* the page itself goes */
     pn_mmu_slot_set(f.mmu, &s);
     ck_assert_uint_ne(f.view.fetch_gen, gen);
@@ -358,10 +358,10 @@ START_TEST(pcids_keep_their_tlb_entries_apart) {
     struct pn_paging p = fixture_paging(4, one | 1);
     p.cr4 |= 1u << 17;
     pn_mmu_set_paging(f.vcpu, &p);
-    ck_assert_int_eq(go(GVA, PN_READ, PN_TLB_SUPER), PN_OUT_MAPPED);
+    ck_assert_int_eq(go(GVA, PN_READ, PN_TLB_SUPER), PN_MAPPED);
     pn_mmu_set_cr3(f.vcpu, two | 2, true, NULL);
     ck_assert(!hit(GVA, PN_READ, PN_TLB_SUPER));
-    ck_assert_int_eq(go(GVA, PN_READ, PN_TLB_SUPER), PN_OUT_MAPPED);
+    ck_assert_int_eq(go(GVA, PN_READ, PN_TLB_SUPER), PN_MAPPED);
     ck_assert_uint_eq(x.gpa, 0x6000);
     pn_mmu_set_cr3(f.vcpu, one | 1, true, NULL);
     ck_assert(hit(GVA, PN_READ, PN_TLB_SUPER)); /* kept */
@@ -371,25 +371,25 @@ START_TEST(pcids_keep_their_tlb_entries_apart) {
     ck_assert(hit(GVA, PN_READ, PN_TLB_SUPER));
     pn_mmu_invlpg(f.vcpu, GVA);
     ck_assert(!hit(GVA, PN_READ, PN_TLB_SUPER));
-    ck_assert_int_eq(go(GVA, PN_READ, PN_TLB_SUPER), PN_OUT_MAPPED);
-    ck_assert_int_eq(go(GVA, PN_READ, PN_TLB_SUPER), PN_OUT_MAPPED);
+    ck_assert_int_eq(go(GVA, PN_READ, PN_TLB_SUPER), PN_MAPPED);
+    ck_assert_int_eq(go(GVA, PN_READ, PN_TLB_SUPER), PN_MAPPED);
     pn_mmu_set_cr3(f.vcpu, two | 2, true, NULL);
-    ck_assert_int_eq(go(GVA, PN_READ, PN_TLB_SUPER), PN_OUT_MAPPED);
+    ck_assert_int_eq(go(GVA, PN_READ, PN_TLB_SUPER), PN_MAPPED);
     pn_mmu_invpcid(f.vcpu, 0, 1, GVA);
     ck_assert(hit(GVA, PN_READ, PN_TLB_SUPER));
     pn_mmu_set_cr3(f.vcpu, one | 1, true, NULL);
     ck_assert(!hit(GVA, PN_READ, PN_TLB_SUPER));
-    ck_assert_int_eq(go(GVA, PN_READ, PN_TLB_SUPER), PN_OUT_MAPPED);
+    ck_assert_int_eq(go(GVA, PN_READ, PN_TLB_SUPER), PN_MAPPED);
     /* with global pages INVLPG reaches every PCID */
     p.cr3 = one | 1;
     p.cr4 |= 1u << 7;
     pn_mmu_set_paging(f.vcpu, &p);
-    ck_assert_int_eq(go(GVA, PN_READ, PN_TLB_SUPER), PN_OUT_MAPPED);
+    ck_assert_int_eq(go(GVA, PN_READ, PN_TLB_SUPER), PN_MAPPED);
     pn_mmu_set_cr3(f.vcpu, two | 2, true, NULL);
     pn_mmu_invlpg(f.vcpu, GVA);
     pn_mmu_set_cr3(f.vcpu, one | 1, true, NULL);
     ck_assert(!hit(GVA, PN_READ, PN_TLB_SUPER));
-    ck_assert_int_eq(go(GVA, PN_READ, PN_TLB_SUPER), PN_OUT_MAPPED);
+    ck_assert_int_eq(go(GVA, PN_READ, PN_TLB_SUPER), PN_MAPPED);
     pn_mmu_invpcid(f.vcpu, 2, 0, 0);
     ck_assert(!hit(GVA, PN_READ, PN_TLB_SUPER));
     end();
@@ -411,7 +411,7 @@ START_TEST(the_page_budget_holds) {
         map_page(4, 1, root, GVA, gpa, P | W);
         pn_mmu_invlpg(f.vcpu, GVA);
         ck_assert_int_eq(go(GVA, PN_READ, PN_TLB_SUPER),
-                         gpa < 16 * MIB ? PN_OUT_MAPPED : PN_OUT_MMIO);
+                         gpa < 16 * MIB ? PN_MAPPED : PN_MMIO);
         ck_assert_uint_le(stat(PN_STAT_sp_pages), 64);
     }
     ck_assert_uint_gt(stat(PN_STAT_mmu_recycled), 1000);
@@ -453,7 +453,7 @@ START_TEST(the_audit_sees_each_broken_invariant) {
     opt.large_pages = 0;
     begin(PN_MMU_TDP, 16 * MIB, 2 * MIB, 0);
     paging(4, map_page(4, 1, 0, GVA, 0x5000, P | W));
-    ck_assert_int_eq(go(GVA, PN_WRITE, PN_TLB_SUPER), PN_OUT_MAPPED);
+    ck_assert_int_eq(go(GVA, PN_WRITE, PN_TLB_SUPER), PN_MAPPED);
     ck_assert_int_eq(pn_mmu_track_add(f.mmu, 7), 0);
     clean();
     struct ewalk w = leaf(0x5000);

@@ -35,8 +35,8 @@ static bool logged(pn_gpa gpa) {
 START_TEST(tracking_a_frame_splits_its_large_mapping) {
     pn_mmu_options_default(&opt);
     begin_mapped();
-    ck_assert_int_eq(store(GVA + 0x5000, 1), PN_OUT_MAPPED);
-    ck_assert_int_eq(store(GVA + 0x6000, 2), PN_OUT_MAPPED);
+    ck_assert_int_eq(store(GVA + 0x5000, 1), PN_MAPPED);
+    ck_assert_int_eq(store(GVA + 0x6000, 2), PN_MAPPED);
     ck_assert_uint_eq(leaf(DATA).level, 2);
     ck_assert_uint_eq(stat(PN_STAT_pages_2m), 2); /* the guest's tables have the other */
     pn_gfn gfn = (DATA + 0x5000) >> 12;
@@ -49,24 +49,24 @@ START_TEST(tracking_a_frame_splits_its_large_mapping) {
     ck_assert(!hit(GVA + 0x5000, PN_WRITE, PN_TLB_SUPER));
     ck_assert(hit(GVA + 0x5000, PN_READ, PN_TLB_SUPER));
     ck_assert(hit(GVA + 0x6000, PN_WRITE, PN_TLB_SUPER));
-    ck_assert_int_eq(store(GVA + 0x5008, 3), PN_OUT_TRACKED);
+    ck_assert_int_eq(store(GVA + 0x5008, 3), PN_TRACKED);
     ck_assert_uint_eq(f.track.calls, 1);
     ck_assert_uint_eq(f.track.gpa, DATA + 0x5008);
     ck_assert_uint_eq(f.track.size, 8);
     ck_assert_uint_eq(*fixture_q(&f, DATA + 0x5008), 3);
     ck_assert(!hit(GVA + 0x5000, PN_WRITE, PN_TLB_SUPER));
     ck_assert_uint_eq(stat(PN_STAT_pf_tracked), 1);
-    ck_assert_int_eq(go(GVA + 0x5000, PN_READ, PN_TLB_SUPER), PN_OUT_MAPPED);
-    ck_assert_int_eq(store(GVA + 0x7000, 3), PN_OUT_MAPPED);
+    ck_assert_int_eq(go(GVA + 0x5000, PN_READ, PN_TLB_SUPER), PN_MAPPED);
+    ck_assert_int_eq(store(GVA + 0x7000, 3), PN_MAPPED);
     /* the last user lets go: the next violation there makes it one page again */
     pn_mmu_track_remove(f.mmu, gfn);
-    ck_assert_int_eq(store(GVA + 0x5008, 4), PN_OUT_MAPPED);
+    ck_assert_int_eq(store(GVA + 0x5008, 4), PN_MAPPED);
     ck_assert_uint_eq(leaf(DATA).level, 2);
     ck_assert_uint_eq(stat(PN_STAT_large_recovered), 1);
     ck_assert_uint_eq(stat(PN_STAT_pages_2m), 2);
     ck_assert_uint_eq(stat(PN_STAT_pages_4k), 0);
     ck_assert(hit(GVA + 0x7000, PN_WRITE, PN_TLB_SUPER)); /* the TLB did not mind */
-    ck_assert_int_eq(store(GVA + 0x9000, 4), PN_OUT_MAPPED);
+    ck_assert_int_eq(store(GVA + 0x9000, 4), PN_MAPPED);
     end();
 }
 END_TEST
@@ -78,7 +78,7 @@ START_TEST(tracking_a_frame_of_a_gigabyte_leaves_the_rest_large) {
     pn_gpa root = map_page(4, 3, 0, GVA & ~(GIB - 1), GIB, P | W);
     paging(4, root);
     pn_gva gva = GVA & ~(GIB - 1);
-    ck_assert_int_eq(store(gva, 1), PN_OUT_MAPPED);
+    ck_assert_int_eq(store(gva, 1), PN_MAPPED);
     ck_assert_uint_eq(stat(PN_STAT_pages_1g), 2);
     ck_assert_int_eq(pn_mmu_track_add(f.mmu, (GIB + 5 * MIB) >> 12), 0);
     clean();
@@ -86,13 +86,13 @@ START_TEST(tracking_a_frame_of_a_gigabyte_leaves_the_rest_large) {
     ck_assert_uint_eq(stat(PN_STAT_pages_2m), 511);
     ck_assert_uint_eq(stat(PN_STAT_pages_4k), 512);
     ck_assert_uint_eq(stat(PN_STAT_large_split), 2);
-    ck_assert_int_eq(store(gva + 5 * MIB, 1), PN_OUT_TRACKED);
+    ck_assert_int_eq(store(gva + 5 * MIB, 1), PN_TRACKED);
     uint64_t exits = stat(PN_STAT_ept_violation);
-    ck_assert_int_eq(store(gva + 5 * MIB + 4096, 1), PN_OUT_MAPPED);
-    ck_assert_int_eq(store(gva + 512 * MIB, 1), PN_OUT_MAPPED);
+    ck_assert_int_eq(store(gva + 5 * MIB + 4096, 1), PN_MAPPED);
+    ck_assert_int_eq(store(gva + 512 * MIB, 1), PN_MAPPED);
     ck_assert_uint_eq(stat(PN_STAT_ept_violation), exits);
     pn_mmu_track_remove(f.mmu, (GIB + 5 * MIB) >> 12);
-    ck_assert_int_eq(store(gva + 5 * MIB, 1), PN_OUT_MAPPED);
+    ck_assert_int_eq(store(gva + 5 * MIB, 1), PN_MAPPED);
     ck_assert_uint_eq(stat(PN_STAT_pages_1g), 2);
     ck_assert_uint_eq(stat(PN_STAT_pages_2m), 0);
     end();
@@ -107,11 +107,11 @@ START_TEST(the_walkers_a_and_d_in_a_tracked_page_are_told) {
     paging(4, root);
     pn_gpa at = gpte_in(4, root, GVA, 1);
     ck_assert_int_eq(pn_mmu_track_add(f.mmu, at >> 12), 0);
-    ck_assert_int_eq(go(GVA, PN_READ, PN_TLB_SUPER), PN_OUT_MAPPED);
+    ck_assert_int_eq(go(GVA, PN_READ, PN_TLB_SUPER), PN_MAPPED);
     ck_assert_uint_eq(f.track.calls, 1);
     ck_assert_uint_eq(f.track.gpa, at);
     ck_assert_uint_eq(*fixture_q(&f, at) & (A | D), A);
-    ck_assert_int_eq(go(GVA, PN_WRITE, PN_TLB_SUPER), PN_OUT_MAPPED);
+    ck_assert_int_eq(go(GVA, PN_WRITE, PN_TLB_SUPER), PN_MAPPED);
     ck_assert_uint_eq(f.track.calls, 2);
     ck_assert_uint_eq(*fixture_q(&f, at) & (A | D), A | D);
     ck_assert_uint_eq(stat(PN_STAT_pf_tracked), 2);
@@ -127,7 +127,7 @@ START_TEST(logging_splits_at_once) {
     ck_assert_uint_eq(opt.eager_split, 1);
     begin_mapped();
     for (pn_gpa o = 0; o < 4 * MIB; o += 2 * MIB)
-        ck_assert_int_eq(store(GVA + o, 1), PN_OUT_MAPPED);
+        ck_assert_int_eq(store(GVA + o, 1), PN_MAPPED);
     ck_assert_uint_eq(stat(PN_STAT_pages_2m), 3);
     relog(PN_SLOT_LOG_DIRTY);
     ck_assert_uint_eq(stat(PN_STAT_large_split), 3);
@@ -135,7 +135,7 @@ START_TEST(logging_splits_at_once) {
     ck_assert_uint_eq(stat(PN_STAT_pages_4k), 3 * 512);
     ck_assert(!hit(GVA, PN_WRITE, PN_TLB_SUPER));
     ck_assert(hit(GVA, PN_READ, PN_TLB_SUPER));
-    ck_assert_int_eq(store(GVA, 2), PN_OUT_MAPPED);
+    ck_assert_int_eq(store(GVA, 2), PN_MAPPED);
     ck_assert_uint_eq(stat(PN_STAT_pf_dirty_log), 1);
     ck_assert_uint_eq(stat(PN_STAT_large_split), 3);
     relog(0);
@@ -143,7 +143,7 @@ START_TEST(logging_splits_at_once) {
     ck_assert_uint_eq(stat(PN_STAT_pages_2m), 3);
     ck_assert_uint_eq(stat(PN_STAT_pages_4k), 0);
     uint64_t exits = stat(PN_STAT_ept_violation);
-    ck_assert_int_eq(store(GVA + 0x5000, 2), PN_OUT_MAPPED);
+    ck_assert_int_eq(store(GVA + 0x5000, 2), PN_MAPPED);
     ck_assert_uint_eq(stat(PN_STAT_ept_violation), exits);
     end();
 }
@@ -154,16 +154,16 @@ START_TEST(logging_splits_at_the_first_write) {
     opt.eager_split = 0;
     begin_mapped();
     for (pn_gpa o = 0; o < 4 * MIB; o += 2 * MIB)
-        ck_assert_int_eq(store(GVA + o, 1), PN_OUT_MAPPED);
+        ck_assert_int_eq(store(GVA + o, 1), PN_MAPPED);
     relog(PN_SLOT_LOG_DIRTY);
     ck_assert_uint_eq(stat(PN_STAT_large_split), 0);
     ck_assert_uint_eq(stat(PN_STAT_pages_2m), 3);
     pn_mmu_drop_tlb(f.vcpu);
     uint64_t exits = stat(PN_STAT_ept_violation);
     ck_assert_int_eq(go(GVA + 0x3000, PN_READ, PN_TLB_SUPER),
-                     PN_OUT_MAPPED); /* reads do not split */
+                     PN_MAPPED); /* reads do not split */
     ck_assert_uint_eq(stat(PN_STAT_ept_violation), exits);
-    ck_assert_int_eq(store(GVA + 0x3000, 2), PN_OUT_MAPPED);
+    ck_assert_int_eq(store(GVA + 0x3000, 2), PN_MAPPED);
     clean();
     ck_assert_uint_eq(stat(PN_STAT_large_split), 1);
     ck_assert_uint_eq(stat(PN_STAT_pages_2m), 2);
@@ -182,18 +182,18 @@ END_TEST
 START_TEST(a_tracked_frame_stays_small_when_logging_ends) {
     pn_mmu_options_default(&opt);
     begin_mapped();
-    ck_assert_int_eq(store(GVA, 1), PN_OUT_MAPPED);
-    ck_assert_int_eq(store(GVA + 2 * MIB, 1), PN_OUT_MAPPED);
+    ck_assert_int_eq(store(GVA, 1), PN_MAPPED);
+    ck_assert_int_eq(store(GVA + 2 * MIB, 1), PN_MAPPED);
     ck_assert_int_eq(pn_mmu_track_add(f.mmu, (DATA + MIB) >> 12), 0);
     relog(PN_SLOT_LOG_DIRTY);
     relog(0);
     ck_assert_uint_eq(leaf(DATA).level, 1);
     ck_assert_uint_eq(leaf(DATA + 2 * MIB).level, 2);
-    ck_assert_int_eq(store(GVA + MIB, 1), PN_OUT_TRACKED);
+    ck_assert_int_eq(store(GVA + MIB, 1), PN_TRACKED);
     end();
     opt.large_pages = 0;
     begin_mapped();
-    ck_assert_int_eq(store(GVA, 1), PN_OUT_MAPPED);
+    ck_assert_int_eq(store(GVA, 1), PN_MAPPED);
     relog(PN_SLOT_LOG_DIRTY);
     relog(0);
     ck_assert_uint_eq(leaf(DATA).level, 1);
@@ -210,15 +210,15 @@ static void log_by(enum pn_dirty_tracker method, bool eager) {
     opt.eager_split = eager;
     begin_mapped();
     for (pn_gpa o = 0; o < 4 * MIB; o += PN_PAGE_SIZE)
-        ck_assert_int_eq(store(GVA + o, 1), PN_OUT_MAPPED);
+        ck_assert_int_eq(store(GVA + o, 1), PN_MAPPED);
     relog(PN_SLOT_LOG_DIRTY);
     ck_assert_int_eq(harvest(), 0);
     uint64_t exits = stat(PN_STAT_ept_violation);
     for (unsigned round = 0; round < 3; round++) {
         for (unsigned i = 0; i < 40; i++)
             for (unsigned again = 0; again < 2; again++)
-                ck_assert_int_eq(store(GVA + i * 7 * 4096, round), PN_OUT_MAPPED);
-        ck_assert_int_eq(go(GVA + 0x3000, PN_READ, PN_TLB_SUPER), PN_OUT_MAPPED);
+                ck_assert_int_eq(store(GVA + i * 7 * 4096, round), PN_MAPPED);
+        ck_assert_int_eq(go(GVA + 0x3000, PN_READ, PN_TLB_SUPER), PN_MAPPED);
         ck_assert_int_eq(harvest(), 40);
         for (unsigned i = 0; i < 40 * 7; i++)
             ck_assert_int_eq(logged(DATA + i * 4096), i % 7 == 0);
@@ -237,11 +237,11 @@ static void log_by(enum pn_dirty_tracker method, bool eager) {
     pn_gpa at = gpte_in(4, ROOT, GVA + 0x4000, 1);
     *fixture_q(&f, at) &= ~(A | D);
     pn_mmu_invlpg(f.vcpu, GVA + 0x4000);
-    ck_assert_int_eq(go(GVA + 0x4000, PN_READ, PN_TLB_SUPER), PN_OUT_MAPPED);
+    ck_assert_int_eq(go(GVA + 0x4000, PN_READ, PN_TLB_SUPER), PN_MAPPED);
     ck_assert_int_eq(harvest(), 2);
     ck_assert(logged(DATA + 0x3000) && logged(at & PN_PAGE_MASK));
     /* a log moves with its slot */
-    ck_assert_int_eq(store(GVA, 9), PN_OUT_MAPPED);
+    ck_assert_int_eq(store(GVA, 9), PN_MAPPED);
     struct pn_memslot s = {
         .flags = PN_SLOT_LOG_DIRTY, .gpa = GIB, .size = MEM, .hva = f.mem};
     ck_assert_int_eq(pn_mmu_slot_set(f.mmu, &s), 0);
@@ -269,17 +269,17 @@ START_TEST(d_bits_outlive_their_tables) {
     opt.page_budget = 64;
     begin_mapped();
     relog(PN_SLOT_LOG_DIRTY);
-    ck_assert_int_eq(store(GVA, 1), PN_OUT_MAPPED);
+    ck_assert_int_eq(store(GVA, 1), PN_MAPPED);
     pn_gpa root = f.vcpu->paging.cr3;
     for (unsigned i = 0; i < 200; i++) {
         map_page(4, 1, root, GVA + 8 * MIB, GIB + i * (64 * MIB), P | W | A | D);
         pn_mmu_invlpg(f.vcpu, GVA + 8 * MIB);
-        ck_assert_int_eq(go(GVA + 8 * MIB, PN_READ, PN_TLB_SUPER), PN_OUT_MMIO);
+        ck_assert_int_eq(go(GVA + 8 * MIB, PN_READ, PN_TLB_SUPER), PN_MMIO);
     }
     ck_assert_uint_gt(stat(PN_STAT_mmu_recycled), 0);
     ck_assert_uint_ge(harvest(), 1);
     ck_assert(logged(DATA));
-    ck_assert_int_eq(store(GVA + 0x1000, 1), PN_OUT_MAPPED);
+    ck_assert_int_eq(store(GVA + 0x1000, 1), PN_MAPPED);
     pn_mmu_zap_all(f.mmu);
     clean();
     ck_assert_uint_eq(stat(PN_STAT_sp_pages), 0);
@@ -298,7 +298,7 @@ START_TEST(the_hint_of_a_page_with_many_aliases_recovers) {
     paging(4, root);
     for (unsigned i = 0; i < 20; i++) {
         map_page(4, 1, root, GVA + i * 4096, DATA, P | W | A | D);
-        ck_assert_int_eq(store(GVA + i * 4096, i), PN_OUT_MAPPED);
+        ck_assert_int_eq(store(GVA + i * 4096, i), PN_MAPPED);
     }
     struct slot *s = f.mmu->slots.by_gfn[0];
     ck_assert(s->rmap[DATA >> 12] & HINT_MANY);
@@ -310,7 +310,7 @@ START_TEST(the_hint_of_a_page_with_many_aliases_recovers) {
     }
     pn_mmu_track_remove(f.mmu, DATA >> 12);
     pn_mmu_drop_tlb(f.vcpu);
-    ck_assert_int_eq(store(GVA, 1), PN_OUT_MAPPED);
+    ck_assert_int_eq(store(GVA, 1), PN_MAPPED);
     ck_assert_int_eq(pn_mmu_track_add(f.mmu, DATA >> 12), 0);
     ck_assert(!(s->rmap[DATA >> 12] & HINT_MANY));
     ck_assert(!hit(GVA, PN_WRITE, PN_TLB_SUPER));

@@ -319,21 +319,21 @@ static pn_gva any_gva(struct world *w) {
 /* ---- The CPU's accesses ---- */
 
 struct seen {
-    enum pn_outcome outcome;
+    enum pn_answer answer;
     struct pn_xlate x;
     bool hit; /* answered by the TLB */
 };
 
 static struct seen cpu_access(struct cpu *c, pn_gva gva, enum pn_access access,
                               enum pn_tlb_mode mode) {
-    struct seen s = {.outcome = PN_OUT_MAPPED};
+    struct seen s = {.answer = PN_MAPPED};
     const struct pn_tlb_entry *e = &c->view.tlb[mode][gva >> 12 & (PN_TLB_ENTRIES - 1)];
     if ((e->tag[access] ^ gva) <= 4096 - 1) {
         s.hit = true;
         s.x.hva = (uint8_t *)e->hva + (gva & 0xfff);
         return s;
     }
-    s.outcome = pn_mmu_translate(c->v, gva, access, mode, &s.x);
+    s.answer = pn_answer(pn_mmu_translate(c->v, gva, access, mode, &s.x));
     return s;
 }
 
@@ -364,22 +364,22 @@ static void check_marks(struct world *w, struct cpu *c, pn_gva gva, enum pn_acce
 static void check_access(struct world *w, struct cpu *c, pn_gva gva,
                          enum pn_access access, enum pn_tlb_mode mode, bool exact) {
     struct pn_xlate want;
-    enum pn_outcome expect = pn_mmu_probe(c->v, gva, access, mode, &want);
+    enum pn_answer expect = pn_mmu_probe(c->v, gva, access, mode, &want);
     unsigned j = (unsigned)(gva >> 12 ^ gva >> 21) % JUMPS;
     if (exact && access == PN_FETCH && c->jump[j].gen == c->view.fetch_gen &&
         c->jump[j].gva == gva && c->jump[j].mode == mode &&
-        (expect != PN_OUT_MAPPED || want.gpa != c->jump[j].gpa))
+        (expect != PN_MAPPED || want.gpa != c->jump[j].gpa))
         FAIL(w, "fetch_gen kept a stale jump to gva %#llx", (unsigned long long)gva);
     struct seen s = cpu_access(c, gva, access, mode);
-    if (w->strict ? expect == PN_OUT_MAPPED : s.outcome == PN_OUT_MAPPED && !s.hit) {
+    if (w->strict ? expect == PN_MAPPED : s.answer == PN_MAPPED && !s.hit) {
         unsigned t = table_of((w->strict ? want.gpa : s.x.gpa) >> 12);
         w->hot[below(w, HOT)] = gva;
         if (t < TABLES && chance(w, 30))
             w->alias[t] = gva;
     }
-    if (w->strict && s.outcome == PN_OUT_TRACKED) /* a write of what is there */
+    if (w->strict && s.answer == PN_TRACKED) /* a write of what is there */
         pn_mmu_write_phys(w->mmu, s.x.gpa, want.hva, 1);
-    if (access == PN_FETCH && s.outcome == PN_OUT_MAPPED && exact) {
+    if (access == PN_FETCH && s.answer == PN_MAPPED && exact) {
         c->jump[j].gva = gva;
         c->jump[j].gpa = want.gpa;
         c->jump[j].gen = c->view.fetch_gen;
@@ -387,12 +387,12 @@ static void check_access(struct world *w, struct cpu *c, pn_gva gva,
     }
     if (!exact)
         return;
-    enum pn_outcome got = s.outcome == PN_OUT_TRACKED ? PN_OUT_MAPPED : s.outcome;
+    enum pn_answer got = s.answer == PN_TRACKED ? PN_MAPPED : s.answer;
     if (got != expect)
-        FAIL(w, "gva %#llx access %u mode %u: outcome %u%s, walk says %u (error %#x)",
-             (unsigned long long)gva, access, mode, s.outcome, s.hit ? " (TLB)" : "",
+        FAIL(w, "gva %#llx access %u mode %u: answer %u%s, walk says %u (error %#x)",
+             (unsigned long long)gva, access, mode, s.answer, s.hit ? " (TLB)" : "",
              expect, want.fault.error);
-    if (expect == PN_OUT_GUEST_PF) {
+    if (expect == PN_GUEST_PF) {
         if (s.x.fault.error != want.fault.error || s.x.fault.address != gva ||
             s.x.fault.vector != 14 || !s.x.fault.has_error)
             FAIL(w, "gva %#llx: #PF %#x, walk says %#x", (unsigned long long)gva,
@@ -403,7 +403,7 @@ static void check_access(struct world *w, struct cpu *c, pn_gva gva,
     if (!s.hit && s.x.gpa != want.gpa)
         FAIL(w, "gva %#llx: gpa %#llx, walk says %#llx", (unsigned long long)gva,
              (unsigned long long)s.x.gpa, (unsigned long long)want.gpa);
-    if (expect == PN_OUT_MAPPED && s.x.hva != want.hva)
+    if (expect == PN_MAPPED && s.x.hva != want.hva)
         FAIL(w, "gva %#llx access %u mode %u: another host address%s",
              (unsigned long long)gva, access, mode, s.hit ? " (TLB)" : "");
 }
@@ -418,11 +418,11 @@ static void check_all(struct world *w, struct cpu *c, pn_gva gva, bool exact) {
 static bool cpu_store(struct world *w, struct cpu *c, pn_gva gva, const void *value,
                       unsigned size, enum pn_tlb_mode mode) {
     struct seen s = cpu_access(c, gva, PN_WRITE, mode);
-    if (s.outcome == PN_OUT_MAPPED) {
+    if (s.answer == PN_MAPPED) {
         memcpy(s.x.hva, value, size);
         return true;
     }
-    if (s.outcome != PN_OUT_TRACKED)
+    if (s.answer != PN_TRACKED)
         return false;
     if (pn_mmu_write_phys(w->mmu, s.x.gpa, value, size) != size)
         FAIL(w, "tracked write to %#llx was refused", (unsigned long long)s.x.gpa);
@@ -439,7 +439,7 @@ static void write_gpte(struct world *w, struct cpu *c, pn_gpa gpa, uint64_t valu
     for (unsigned i = 0; i < 12; i++) {
         pn_gva gva = !i && t < TABLES ? w->alias[t] : any_gva(w);
         gva = (gva & PN_PAGE_MASK) | (gpa & 0xfff);
-        if (pn_mmu_probe(c->v, gva, PN_WRITE, PN_TLB_SUPER_AC, &x) == PN_OUT_MAPPED &&
+        if (pn_mmu_probe(c->v, gva, PN_WRITE, PN_TLB_SUPER_AC, &x) == PN_MAPPED &&
             x.gpa == gpa) {
             cpu_store(w, c, gva, &value, size, PN_TLB_SUPER_AC);
             return;
@@ -494,17 +494,16 @@ static void store_step(struct world *w, struct cpu *c) {
     pn_gva gva = any_gva(w) & ~7ull;
     struct pn_xlate x;
     enum pn_tlb_mode mode = below(w, 3);
-    enum pn_outcome o = pn_mmu_probe(c->v, gva, PN_WRITE, mode, &x);
+    enum pn_answer o = pn_mmu_probe(c->v, gva, PN_WRITE, mode, &x);
     uint64_t value = rnd(&w->rng);
     if (c->stale[pcid_of(c)])
         return;
-    unsigned t = o == PN_OUT_MAPPED ? table_of(x.gpa >> 12) : TABLES;
+    unsigned t = o == PN_MAPPED ? table_of(x.gpa >> 12) : TABLES;
     if (t < TABLES) {
         value = gpte_of(w, home(w, t));
         owe_all(w);
     }
-    if (cpu_store(w, c, gva, &value, w->levels == 2 ? 4 : 8, mode) !=
-        (o == PN_OUT_MAPPED))
+    if (cpu_store(w, c, gva, &value, w->levels == 2 ? 4 : 8, mode) != (o == PN_MAPPED))
         FAIL(w, "store to gva %#llx", (unsigned long long)gva);
 }
 
