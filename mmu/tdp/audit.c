@@ -89,9 +89,8 @@ static void audit_entry(struct visit *v, uint64_t *ptep, pn_gfn gfn, unsigned le
 void tdp_audit(struct audit *a) {
     const struct tdp *t = a->mmu->tdp;
     struct tables all = {
-        {mmu_actor(a->mmu), 0, ~0ull, VISIT_LEAF | VISIT_MARK | VISIT_TABLE, audit_entry},
-        a,
-        0};
+        .v = {.vcpu = mmu_actor(a->mmu), .end = ~0ull, .at = audit_entry}, .a = a};
+    all.v.kinds = VISIT_LEAF | VISIT_MARK | VISIT_TABLE;
     uint32_t listed = 0;
     audit_used(a, t->root);
     tdp_visit(&all.v, t->root);

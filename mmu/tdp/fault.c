@@ -44,24 +44,37 @@ static unsigned best_level(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn) {
     return level;
 }
 
+struct path {
+    struct visit v;
+    struct violation *why;
+    uint64_t *ptep; /* NULL until its level is reached */
+};
+
+/* One step of the path: a table, where there is none. Out of memory the visit ends here. */
+static void step_down(struct visit *v, uint64_t *ptep, pn_gfn gfn, unsigned level,
+                      enum visit_kind kind) {
+    struct path *p = (struct path *)v;
+    (void)gfn;
+    if (level == v->lowest)
+        p->ptep = ptep;
+    else if (kind == VISIT_LEAF)
+        p->why->split |= tdp_split(v->vcpu, ptep);
+    else if (kind != VISIT_TABLE)
+        tdp_link(v->vcpu, ptep);
+}
+
 /* Where the leaf, or MMIO mark, of the frame goes. Return: NULL out of memory. */
 static uint64_t *build_path(struct violation *v, unsigned level) {
-    struct pn_mmu_vcpu *vcpu = v->vcpu;
-    struct sp *sp = vcpu->mmu->tdp->root;
-    for (;;) {
-        unsigned at = sp_level(sp);
-        uint64_t *ptep = &sp->spt[level_index(v->gpa, at)];
-        if (at == level)
-            return ptep;
-        if (ept_leaf(*ptep, at)) {
-            if (!tdp_split(vcpu, ptep))
-                return NULL;
-            v->split = true;
-        }
-        sp = ept_table(*ptep, at) ? sp_of(ept_child(*ptep)) : tdp_link(vcpu, ptep);
-        if (!sp)
-            return NULL;
-    }
+    pn_gfn gfn = v->gpa >> PN_PAGE_SHIFT;
+    struct path p = {.v = {.vcpu = v->vcpu,
+                           .first = gfn,
+                           .end = gfn + 1,
+                           .kinds = VISIT_LEAF | VISIT_MARK | VISIT_TABLE | VISIT_ABSENT,
+                           .lowest = level,
+                           .at = step_down},
+                     .why = v};
+    tdp_visit(&p.v, v->vcpu->mmu->tdp->root);
+    return p.ptep;
 }
 
 /* Map the frame, or give its leaf the rights it may have now. write: they are about to be
@@ -166,16 +179,21 @@ static struct ref table_read(struct pn_mmu_vcpu *vcpu, const struct stage *st,
     struct pn_mmu *mmu = vcpu->mmu;
     if (flags & WALK_PROBE)
         return slot_ref(mmu, gpa);
-    struct violation v = {
-        .vcpu = vcpu, .gva = w->gva, .gpa = gpa, .access = PN_READ, .fixes = &w->fixes};
-    ept_walk(mmu->tdp, gpa, &v.w);
-    count_refs(vcpu->stats, mmu->tdp->levels, v.w.level);
-    if (ept_leaf(v.w.pte, v.w.level)) {
-        uint64_t inside = (level_pages(v.w.level) << PN_PAGE_SHIFT) - 1;
-        if (!(v.w.pte & EPT_A))
-            *v.w.ptep = v.w.pte | EPT_A;
-        return (struct ref){ept_hva(v.w.pte) + (gpa & inside), gpa};
+    struct ewalk e;
+    ept_walk(mmu->tdp, gpa, &e);
+    count_refs(vcpu->stats, mmu->tdp->levels, e.level);
+    if (ept_leaf(e.pte, e.level)) {
+        uint64_t inside = (level_pages(e.level) << PN_PAGE_SHIFT) - 1;
+        if (!(e.pte & EPT_A))
+            *e.ptep = e.pte | EPT_A;
+        return (struct ref){ept_hva(e.pte) + (gpa & inside), gpa};
     }
+    struct violation v = {.vcpu = vcpu,
+                          .gva = w->gva,
+                          .gpa = gpa,
+                          .access = PN_READ,
+                          .fixes = &w->fixes,
+                          .w = e};
     if (mmio_known(mmu, v.w.pte)) {
         misconfig(&v);
         return (struct ref){NULL, gpa};

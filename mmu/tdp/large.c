@@ -53,7 +53,8 @@ static void split_on(struct visit *v, uint64_t *ptep, pn_gfn gfn, unsigned level
 }
 
 bool tdp_split(struct pn_mmu_vcpu *vcpu, uint64_t *ptep) {
-    struct split s = {{vcpu, 0, ~0ull, VISIT_LEAF, split_on}, false};
+    struct split s = {{.vcpu = vcpu, .end = ~0ull, .kinds = VISIT_LEAF, .at = split_on},
+                      false};
     unsigned level = sp_level(sp_of(ptep));
     if (!ept_leaf(*ptep, level) || level == 1)
         return true;
@@ -90,7 +91,8 @@ static void add_used(struct visit *v, uint64_t *ptep, pn_gfn gfn, unsigned level
 
 /* A and D of the leaves below. */
 static uint64_t used_bits(struct pn_mmu_vcpu *vcpu, struct sp *sp) {
-    struct used u = {{vcpu, 0, ~0ull, VISIT_LEAF, add_used}, 0};
+    struct used u = {{.vcpu = vcpu, .end = ~0ull, .kinds = VISIT_LEAF, .at = add_used},
+                     0};
     tdp_visit(&u.v, sp);
     return u.bits;
 }

@@ -140,7 +140,8 @@ static void drop_one(struct visit *v, uint64_t *ptep, pn_gfn gfn, unsigned level
 
 static struct drop drop_all(struct pn_mmu_vcpu *vcpu, bool tlb) {
     unsigned kinds = VISIT_LEAF | VISIT_MARK | VISIT_AFTER;
-    return (struct drop){{vcpu, 0, ~0ull, kinds, drop_one}, tlb};
+    return (struct drop){{.vcpu = vcpu, .end = ~0ull, .kinds = kinds, .at = drop_one},
+                         tlb};
 }
 
 void tdp_drop(struct pn_mmu_vcpu *vcpu, uint64_t *ptep, bool tlb) {

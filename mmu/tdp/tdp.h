@@ -77,13 +77,15 @@ enum visit_kind {
     VISIT_LEAF = 1,
     VISIT_MARK = 2,  /* neither leaf nor table nor 0: MMIO */
     VISIT_TABLE = 4, /* a table, before its entries */
-    VISIT_AFTER = 8  /* a table, after its entries */
+    VISIT_AFTER = 8, /* a table, after its entries */
+    VISIT_ABSENT = 16
 };
 
 struct visit {
     struct pn_mmu_vcpu *vcpu;
     pn_gfn first, end; /* frames: entries that map some of [first, end) are visited */
     unsigned kinds;    /* a set of enum visit_kind */
+    unsigned lowest;   /* level of the entries below which nothing is visited; 0: none */
     /* What is done with an entry, the first frame of which is gfn. It may replace the
      * entry: a table that it makes of a leaf is visited next; one that it drops is not.
      */
@@ -93,7 +95,8 @@ struct visit {
 void tdp_visit(struct visit *v, struct sp *sp);
 static inline struct visit visit_slot(struct pn_mmu_vcpu *vcpu, const struct slot *s,
                                       unsigned kinds) {
-    return (struct visit){vcpu, s->gfn, s->gfn + s->npages, kinds, NULL};
+    return (struct visit){
+        .vcpu = vcpu, .first = s->gfn, .end = s->gfn + s->npages, .kinds = kinds};
 }
 
 /* ---- table.c ---- */

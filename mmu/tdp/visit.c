@@ -5,7 +5,9 @@
 static enum visit_kind kind_of(uint64_t v, unsigned level) {
     if (ept_leaf(v, level))
         return VISIT_LEAF;
-    return ept_table(v, level) ? VISIT_TABLE : VISIT_MARK;
+    if (ept_table(v, level))
+        return VISIT_TABLE;
+    return v ? VISIT_MARK : VISIT_ABSENT;
 }
 
 void tdp_visit(struct visit *v, struct sp *sp) {
@@ -15,9 +17,9 @@ void tdp_visit(struct visit *v, struct sp *sp) {
     for (; i < 512 && sp->gfn + i * pages < v->end; i++) {
         uint64_t *ptep = &sp->spt[i];
         enum visit_kind kind = kind_of(*ptep, level);
-        if (*ptep && v->kinds & kind)
+        if (v->kinds & kind)
             v->at(v, ptep, ept_gfn(sp, i), level, kind);
-        if (!ept_table(*ptep, level))
+        if (!ept_table(*ptep, level) || level <= v->lowest)
             continue;
         tdp_visit(v, sp_of(ept_child(*ptep)));
         if (v->kinds & VISIT_AFTER)
