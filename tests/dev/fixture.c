@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "fixture.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 static uint64_t now(void *opaque) {
@@ -159,21 +158,4 @@ uint32_t rd32(struct fx *f, uint64_t gpa) {
 
 void wr32(struct fx *f, uint64_t gpa, uint32_t value) {
     dev_bus_mmio_write(f->bus, gpa, 4, value);
-}
-
-int fx_run(const char *name, const TTest *const *tests, unsigned count) {
-    Suite *suite = suite_create(name);
-    TCase *tc = tcase_create(name);
-    SRunner *runner;
-    int failed;
-
-    tcase_set_timeout(tc, 60);
-    for (unsigned n = 0; n < count; n++)
-        tcase_add_test(tc, tests[n]);
-    suite_add_tcase(suite, tc);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -51,7 +51,4 @@ void out16(struct fx *f, uint16_t port, uint16_t value);
 uint32_t rd32(struct fx *f, uint64_t gpa);
 void wr32(struct fx *f, uint64_t gpa, uint32_t value);
 
-/* Run one test case list. Return: the exit status of main. */
-int fx_run(const char *name, const TTest *const *tests, unsigned count);
-
 #endif

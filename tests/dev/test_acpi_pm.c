@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* ACPI PM block: timer, its overflow, power button, SCI, soft-off. */
 #include "fixture.h"
+#include "tests/suite.h"
 
 #define HZ 3579545ull
 
@@ -13,7 +14,7 @@ static void setup(void) {
     ck_assert_ptr_nonnull(a);
 }
 
-static void done(void) {
+static void teardown(void) {
     fx_done(&f);
     ck_assert_uint_eq(clock_next(&f.clock), CLOCK_NEVER);
 }
@@ -30,8 +31,7 @@ static uint32_t timer(void) {
     return in32(&f, ACPI_PM_BASE + ACPI_PM_TMR);
 }
 
-START_TEST(counts) {
-    setup();
+START_TEST(the_timer_counts_24_bits_at_3579545_hz) {
     ck_assert_uint_eq(timer(), 0);
     fx_to(&f, 1000000000);
     ck_assert_uint_eq(timer(), HZ);
@@ -40,14 +40,12 @@ START_TEST(counts) {
     ck_assert_uint_eq(in8(&f, ACPI_PM_BASE + 9), 5 * HZ >> 8 & 0xff);
     out32(&f, ACPI_PM_BASE + 8, 0); /* read-only */
     ck_assert_uint_eq(timer(), 5 * HZ & 0xffffff);
-    done();
 }
 END_TEST
 
-START_TEST(overflow) {
+START_TEST(each_half_period_of_the_timer_sets_its_status) {
     uint64_t half = ((1ull << 23) * 1000000000 + HZ - 1) / HZ;
 
-    setup();
     put16(2, 1);
     ck_assert_uint_eq(clock_next(&f.clock), half);
     fx_to(&f, half - 1);
@@ -64,12 +62,10 @@ START_TEST(overflow) {
     ck_assert_int_eq(f.level[ACPI_SCI_GSI], 0);
     put16(2, 1);
     ck_assert_int_eq(f.level[ACPI_SCI_GSI], 1);
-    done();
 }
 END_TEST
 
-START_TEST(power_button) {
-    setup();
+START_TEST(the_power_button_raises_the_sci_until_its_status_is_cleared) {
     acpi_pm_press_power(a);
     ck_assert_int_eq(f.level[ACPI_SCI_GSI], 0);
     put16(2, 0x100);
@@ -79,14 +75,16 @@ START_TEST(power_button) {
     out8(&f, ACPI_PM_BASE + 1, 0x01);
     ck_assert_uint_eq(get16(0), 0);
     ck_assert_int_eq(f.level[ACPI_SCI_GSI], 0);
-    put16(2, 0xffff);
-    ck_assert_uint_eq(get16(2), 0x0721);
-    done();
 }
 END_TEST
 
-START_TEST(soft_off) {
-    setup();
+START_TEST(the_enable_register_keeps_only_bits_that_exist) {
+    put16(2, 0xffff);
+    ck_assert_uint_eq(get16(2), 0x0721);
+}
+END_TEST
+
+START_TEST(only_s5_with_slp_en_powers_off) {
     ck_assert_uint_eq(get16(4), 1); /* SCI_EN */
     put16(4, 0x0400 | 0x2000);      /* S1: not here */
     ck_assert_uint_eq(f.poweroffs, 0);
@@ -98,12 +96,12 @@ START_TEST(soft_off) {
     ck_assert_uint_eq(get16(4), ACPI_PM_S5_TYP << 10 | 1); /* SLP_EN reads 0 */
     put16(4, 0x2000);                                      /* QEMU's S5 */
     ck_assert_uint_eq(f.poweroffs, 2);
-    done();
 }
 END_TEST
 
-int main(void) {
-    const TTest *tests[] = {counts, overflow, power_button, soft_off};
-
-    return fx_run("acpi_pm", tests, sizeof tests / sizeof *tests);
-}
+SUITE("acpi_pm", .setup = setup, .teardown = teardown, .timeout = 60,
+      .tests = {the_timer_counts_24_bits_at_3579545_hz,
+                each_half_period_of_the_timer_sets_its_status,
+                the_power_button_raises_the_sci_until_its_status_is_cleared,
+                the_enable_register_keeps_only_bits_that_exist,
+                only_s5_with_slp_en_powers_off})

@@ -1,10 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 /* base/clock.h: order, rearming, cancelling, and the promise that clock_run ends. */
 #include "fixture.h"
+#include "tests/suite.h"
+
+static struct fx f;
+
+static void setup(void) {
+    fx_init(&f);
+}
+
+static void teardown(void) {
+    fx_done(&f);
+}
 
 struct probe {
     struct clock_timer timer;
-    struct fx *f;
     char name;
     uint64_t again; /* rearm at this time when it fires; CLOCK_NEVER: do not */
     struct probe *cancel;
@@ -19,23 +29,21 @@ static void on_fire(void *opaque) {
     ck_assert_uint_eq(p->timer.deadline, CLOCK_NEVER);
     order[fired++ % sizeof order] = p->name;
     if (p->cancel)
-        clock_cancel(&p->f->clock, &p->cancel->timer);
+        clock_cancel(&f.clock, &p->cancel->timer);
     if (p->again != CLOCK_NEVER)
-        clock_arm(&p->f->clock, &p->timer, p->again);
+        clock_arm(&f.clock, &p->timer, p->again);
 }
 
-static void probe_init(struct probe *p, struct fx *f, char name) {
-    *p = (struct probe){.f = f, .name = name, .again = CLOCK_NEVER};
+static void probe_init(struct probe *p, char name) {
+    *p = (struct probe){.name = name, .again = CLOCK_NEVER};
     clock_timer_init(&p->timer, on_fire, p);
 }
 
-START_TEST(in_order) {
-    struct fx f;
+START_TEST(timers_fire_in_the_order_of_their_deadlines) {
     struct probe p[5];
 
-    fx_init(&f);
     for (unsigned n = 0; n < 5; n++)
-        probe_init(&p[n], &f, (char)('a' + n));
+        probe_init(&p[n], (char)('a' + n));
     clock_arm(&f.clock, &p[0].timer, 30);
     clock_arm(&f.clock, &p[1].timer, 10);
     clock_arm(&f.clock, &p[2].timer, 20);
@@ -53,17 +61,14 @@ START_TEST(in_order) {
     ck_assert_uint_eq(clock_next(&f.clock), CLOCK_NEVER);
     clock_run(&f.clock);
     ck_assert_uint_eq(fired, 5);
-    fx_done(&f);
 }
 END_TEST
 
-START_TEST(rearm_in_the_past_ends) {
-    struct fx f;
+START_TEST(a_timer_rearmed_in_the_past_waits_for_the_next_run) {
     struct probe p, q;
 
-    fx_init(&f);
-    probe_init(&p, &f, 'p');
-    probe_init(&q, &f, 'q');
+    probe_init(&p, 'p');
+    probe_init(&q, 'q');
     p.again = 0;
     clock_arm(&f.clock, &p.timer, 10);
     clock_arm(&f.clock, &q.timer, 20);
@@ -73,17 +78,14 @@ START_TEST(rearm_in_the_past_ends) {
     ck_assert_mem_eq(order, "pq", 2);
     clock_run(&f.clock);
     ck_assert_uint_eq(fired, 3);
-    fx_done(&f);
 }
 END_TEST
 
-START_TEST(cancel_from_a_callback) {
-    struct fx f;
+START_TEST(a_callback_may_cancel_another_timer) {
     struct probe p, q;
 
-    fx_init(&f);
-    probe_init(&p, &f, 'p');
-    probe_init(&q, &f, 'q');
+    probe_init(&p, 'p');
+    probe_init(&q, 'q');
     p.cancel = &q;
     clock_arm(&f.clock, &p.timer, 10);
     clock_arm(&f.clock, &q.timer, 10);
@@ -92,7 +94,6 @@ START_TEST(cancel_from_a_callback) {
     ck_assert_uint_eq(fired, 1);
     ck_assert_uint_eq(q.timer.deadline, CLOCK_NEVER);
     clock_cancel(&f.clock, &q.timer); /* twice is harmless */
-    fx_done(&f);
 }
 END_TEST
 
@@ -101,14 +102,12 @@ static void count_change(void *opaque) {
     fired++;
 }
 
-START_TEST(changed_is_told) {
-    struct fx f;
+START_TEST(changed_is_told_of_each_new_first_deadline) {
     struct probe p, q;
 
-    fx_init(&f);
     f.clock.changed = count_change;
-    probe_init(&p, &f, 'p');
-    probe_init(&q, &f, 'q');
+    probe_init(&p, 'p');
+    probe_init(&q, 'q');
     clock_arm(&f.clock, &p.timer, 10);
     ck_assert_uint_eq(fired, 1);
     clock_arm(&f.clock, &q.timer, 20); /* behind: not told */
@@ -120,13 +119,11 @@ START_TEST(changed_is_told) {
     clock_arm(&f.clock, &p.timer, CLOCK_NEVER);
     ck_assert_uint_eq(fired, 4);
     ck_assert_uint_eq(clock_next(&f.clock), CLOCK_NEVER);
-    fx_done(&f);
 }
 END_TEST
 
-int main(void) {
-    const TTest *tests[] = {in_order, rearm_in_the_past_ends, cancel_from_a_callback,
-                            changed_is_told};
-
-    return fx_run("clock", tests, sizeof tests / sizeof *tests);
-}
+SUITE("clock", .setup = setup, .teardown = teardown, .timeout = 60,
+      .tests = {timers_fire_in_the_order_of_their_deadlines,
+                a_timer_rearmed_in_the_past_waits_for_the_next_run,
+                a_callback_may_cancel_another_timer,
+                changed_is_told_of_each_new_first_deadline})

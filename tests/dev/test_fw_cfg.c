@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "fixture.h"
+#include "tests/suite.h"
 
 static struct fx f;
 static struct fw_cfg *w;
@@ -15,7 +16,7 @@ static void setup(void) {
     ck_assert_ptr_nonnull(w);
 }
 
-static void done(void) {
+static void teardown(void) {
     fx_done(&f);
 }
 
@@ -59,10 +60,9 @@ static uint32_t dma(pn_gpa at, uint32_t control, uint32_t length, uint64_t addr)
     return at + 16 <= FX_MEM ? (uint32_t)get_be(f.mem + at, 4) : 0;
 }
 
-START_TEST(ports) {
+START_TEST(the_data_port_reads_the_selected_item) {
     uint8_t buf[16];
 
-    setup();
     fetch(0, buf, 6);
     ck_assert_mem_eq(buf, "QEMU\0\0", 6); /* zeros after the end */
     fetch(1, buf, 4);
@@ -90,14 +90,12 @@ START_TEST(ports) {
     ck_assert_uint_eq(in32(&f, 0x510) & 0xffff00ff, 0xffff00ff);
     ck_assert_uint_eq(in32(&f, 0x514), 0x554d4551);
     ck_assert_uint_eq(in32(&f, 0x518), 0x47464320);
-    done();
 }
 END_TEST
 
-START_TEST(directory) {
+START_TEST(the_directory_lists_the_files_that_were_taken) {
     uint8_t buf[4 + 64 * 2];
 
-    setup();
     fetch(0x19, buf, 4);
     ck_assert_uint_eq(get_be(buf, 4), 0);
     ck_assert_int_eq(fw_cfg_add_file(w, "etc/one", "hello", 5), 0);
@@ -119,6 +117,11 @@ START_TEST(directory) {
     ck_assert_str_eq((char *)buf + 76, "opt/two");
     fetch(0x21, buf, 2);
     ck_assert_mem_eq(buf, "hi", 2);
+}
+END_TEST
+
+START_TEST(a_full_directory_takes_no_more_files) {
+    char name[57];
     int rc = 0;
 
     for (unsigned n = 0; n < 200 && !rc; n++) {
@@ -126,12 +129,10 @@ START_TEST(directory) {
         rc = fw_cfg_add_file(w, name, "x", 1);
     }
     ck_assert_int_eq(rc, -ENOSPC);
-    done();
 }
 END_TEST
 
-START_TEST(dma_commands) {
-    setup();
+START_TEST(a_dma_command_ends_with_0_or_the_error_bit) {
     fw_cfg_add(w, 0x30, "0123456789", 10);
     memset(f.mem, 0xee, sizeof f.mem);
     ck_assert_uint_eq(dma(0x100, 0x30u << 16 | 8 | 2, 4, 0x200), 0); /* select, read */
@@ -151,7 +152,6 @@ START_TEST(dma_commands) {
     dma(FX_MEM - 8, 2, 4, 0x200);       /* the structure itself leaves memory */
     dma(UINT64_MAX - 4, 2, 4, 0x200);
     ck_assert_uint_eq(dma(0x200, 8 | 2 | 0x30u << 16, 10, 0x200), 0); /* over itself */
-    done();
 }
 END_TEST
 
@@ -163,8 +163,8 @@ static size_t endless(void *opaque, pn_gpa gpa, const void *buf, size_t size) {
     return size;
 }
 
-/* A guest with much memory cannot make one command write 4 GiB. */
-START_TEST(dma_is_bounded) {
+START_TEST(one_dma_command_cannot_write_4_gib) {
+    fx_done(&f);
     fx_init(&f);
     f.env.host.write_phys = endless;
     w = fw_cfg_create(&f.env);
@@ -173,25 +173,22 @@ START_TEST(dma_is_bounded) {
     f.code = 0;
     dma(0x100, 8 | 2, UINT32_MAX, 0x200);
     ck_assert_uint_eq(f.code, 4 + 4);
-    done();
 }
 END_TEST
 
-START_TEST(no_memory_access) {
-    setup();
+START_TEST(dma_without_guest_memory_is_harmless) {
     fx_done(&f);
     fx_init(&f);
     f.env.host.read_phys = NULL;
     f.env.host.write_phys = NULL;
     w = fw_cfg_create(&f.env);
     dma(0x100, 2, 4, 0x200);
-    done();
 }
 END_TEST
 
-int main(void) {
-    const TTest *tests[] = {ports, directory, dma_commands, dma_is_bounded,
-                            no_memory_access};
-
-    return fx_run("fw_cfg", tests, sizeof tests / sizeof *tests);
-}
+SUITE("fw_cfg", .setup = setup, .teardown = teardown, .timeout = 60,
+      .tests = {the_data_port_reads_the_selected_item,
+                the_directory_lists_the_files_that_were_taken,
+                a_full_directory_takes_no_more_files,
+                a_dma_command_ends_with_0_or_the_error_bit,
+                one_dma_command_cannot_write_4_gib, dma_without_guest_memory_is_harmless})

@@ -6,6 +6,7 @@
 
 #include "dev/dev.h"
 #include "fixture.h"
+#include "tests/suite.h"
 
 #define HZ       1000000000u
 #define APIC     0xfee00000u
@@ -118,7 +119,7 @@ static bool exists(unsigned reg) {
            reg == 0x3e;
 }
 
-START_TEST(registers) {
+START_TEST(controllers_that_move_read_alike_after_random_programs) {
     struct half a, b;
     for (unsigned run = 0; run < RUNS; run++) {
         unsigned seed = run, steps = run * 7 % STEPS;
@@ -152,8 +153,7 @@ START_TEST(registers) {
 }
 END_TEST
 
-/* A timer that runs fires in the new machine when it would have in the old one. */
-START_TEST(timer) {
+START_TEST(a_timer_that_moves_fires_when_it_would_have) {
     struct half a, b;
     begin(&a);
     begin(&b);
@@ -186,7 +186,7 @@ START_TEST(destroyed_controllers_answer_nowhere) {
 }
 END_TEST
 
-int main(void) {
-    const TTest *const tests[] = {registers, timer, destroyed_controllers_answer_nowhere};
-    return fx_run("intc_state", tests, sizeof(tests) / sizeof(tests[0]));
-}
+SUITE("intc_state", .timeout = 60,
+      .tests = {controllers_that_move_read_alike_after_random_programs,
+                a_timer_that_moves_fires_when_it_would_have,
+                destroyed_controllers_answer_nowhere})

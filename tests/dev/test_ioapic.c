@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* IO-APIC: registers, edges, levels with remote IRR and EOI, destinations, modes. */
 #include "fixture.h"
+#include "tests/suite.h"
 
 #define IOAPIC 0xfec00000u
 #define LAPIC  0xfee00000u
@@ -17,6 +18,10 @@ static void setup(void) {
         wr32(&f, LAPIC + 0xf0, 0x1ff);
     }
     intc_set_current(f.intc, 0);
+}
+
+static void teardown(void) {
+    fx_done(&f);
 }
 
 static uint32_t get(unsigned reg) {
@@ -44,8 +49,7 @@ static void eoi(unsigned cpu) {
     intc_set_current(f.intc, 0);
 }
 
-START_TEST(registers) {
-    setup();
+START_TEST(registers_keep_only_their_writable_bits) {
     ck_assert_uint_eq(get(1), 0x00170020);
     put(0, 0x05000000);
     ck_assert_uint_eq(get(0), 0x05000000);
@@ -61,12 +65,10 @@ START_TEST(registers) {
         ck_assert_uint_eq(get(reg), 0xffffffffu);
     }
     ck_assert_uint_eq(rd32(&f, IOAPIC + 0x20), 0);
-    fx_done(&f);
 }
 END_TEST
 
-START_TEST(edge) {
-    setup();
+START_TEST(an_edge_interrupts_once_unless_it_is_masked) {
     route(14, 0x77, 0);
     line(14, 1);
     ck_assert_int_eq(intc_ack(f.intc, 0), 0x77);
@@ -84,7 +86,6 @@ START_TEST(edge) {
     route(14, 0x77, 0);
     eoi(0);
     ck_assert_int_eq(intc_peek(f.intc, 0), -1);
-    fx_done(&f);
 }
 END_TEST
 
@@ -93,7 +94,6 @@ static bool msi(uint64_t address, uint32_t data) {
 }
 
 START_TEST(a_message_goes_past_the_pins) {
-    setup();
     ck_assert(msi(0xfee02000, 0x41));
     ck_assert_int_eq(intc_ack(f.intc, 2), 0x41);
     ck_assert(msi(0xfeeff000, 0x52)); /* everybody */
@@ -104,12 +104,10 @@ START_TEST(a_message_goes_past_the_pins) {
     ck_assert(!msi(0xfee07000, 0x43)); /* nobody has that id */
     ck_assert(!msi(0xfed00000, 0x43));
     ck_assert(!msi(0x1fee00000, 0x43));
-    fx_done(&f);
 }
 END_TEST
 
 START_TEST(a_messages_hint_chooses_one_of_many) {
-    setup();
     for (unsigned cpu = 0; cpu < FX_CPUS; cpu++) {
         intc_set_current(f.intc, cpu);
         wr32(&f, LAPIC + 0xd0, 1u << (24 + cpu));
@@ -121,23 +119,19 @@ START_TEST(a_messages_hint_chooses_one_of_many) {
     ck_assert(msi(0xfee0f004, 0x62)); /* logical, without the hint */
     for (unsigned cpu = 0; cpu < FX_CPUS; cpu++)
         ck_assert_int_eq(intc_peek(f.intc, cpu), 0x62);
-    fx_done(&f);
 }
 END_TEST
 
-START_TEST(isa_timer_is_pin_2) {
-    setup();
+START_TEST(the_isa_timer_is_pin_2) {
     route(2, 0x30, 0);
     route(0, 0x31, 0);
     line(0, 1);
     ck_assert_int_eq(intc_ack(f.intc, 0), 0x30);
     ck_assert_int_eq(intc_peek(f.intc, 0), -1);
-    fx_done(&f);
 }
 END_TEST
 
-START_TEST(level_and_remote_irr) {
-    setup();
+START_TEST(a_level_is_sent_again_after_each_eoi_while_it_lasts) {
     route(17, 0x8055, 0);
     line(17, 1);
     ck_assert_uint_eq(get(0x10 + 34), 0xc055);
@@ -157,12 +151,10 @@ START_TEST(level_and_remote_irr) {
     ck_assert_int_eq(intc_peek(f.intc, 0), -1);
     route(17, 0x8055, 0); /* a level is seen when the mask falls */
     ck_assert_int_eq(intc_ack(f.intc, 0), 0x55);
-    fx_done(&f);
 }
 END_TEST
 
-START_TEST(level_vector_reused_for_edge) {
-    setup();
+START_TEST(an_edge_clears_the_tmr_of_a_level_vector) {
     route(17, 0x8055, 0);
     line(17, 1);
     ck_assert_int_eq(intc_ack(f.intc, 0), 0x55);
@@ -170,7 +162,6 @@ START_TEST(level_vector_reused_for_edge) {
     eoi(0);
     wr32(&f, LAPIC + 0x300, 0x40055); /* now as an edge: TMR follows */
     ck_assert_uint_eq(rd32(&f, LAPIC + 0x180 + 0x20), 0);
-    fx_done(&f);
 }
 END_TEST
 
@@ -179,11 +170,11 @@ static void ignore(void *opaque, unsigned cpu) {
     (void)cpu;
 }
 
-START_TEST(events) {
+START_TEST(each_change_of_a_line_is_an_event) {
     struct pn_event_rec event[8];
     struct pn_ring ring = {.mask = 1ull << PN_EV_set_irq, .rec = event, .size = 8};
 
-    fx_init(&f);
+    dev_destroy(f.intc);
     struct intc_config cfg = {.ring = &ring, .cpus = 1, .apic_hz = 1, .kick = ignore};
     struct intc *i = intc_create(&f.env, &cfg);
     struct irq_sink sink = intc_sink(i);
@@ -197,12 +188,10 @@ START_TEST(events) {
     ck_assert_uint_eq(event[0].arg[1], 1);
     ck_assert_uint_eq(event[1].arg[1], 0);
     dev_destroy(i);
-    fx_done(&f);
 }
 END_TEST
 
-START_TEST(remote_irr_cleared) {
-    setup();
+START_TEST(remote_irr_is_cleared_by_edge_mode_or_the_eoi_register) {
     route(18, 0x8066, 0);
     line(18, 1);
     ck_assert_uint_eq(get(0x10 + 36), 0xc066);
@@ -217,12 +206,10 @@ START_TEST(remote_irr_cleared) {
     line(18, 0);
     wr32(&f, IOAPIC + 0x40, 0x66); /* the EOI register */
     ck_assert_uint_eq(get(0x10 + 36), 0x8066);
-    fx_done(&f);
 }
 END_TEST
 
-START_TEST(eoi_broadcast_suppressed) {
-    setup();
+START_TEST(a_suppressed_eoi_leaves_remote_irr_to_the_eoi_register) {
     wr32(&f, LAPIC + 0xf0, 0x11ff);
     route(18, 0x8066, 0);
     line(18, 1);
@@ -232,12 +219,10 @@ START_TEST(eoi_broadcast_suppressed) {
     ck_assert_uint_eq(get(0x10 + 36), 0xc066);
     wr32(&f, IOAPIC + 0x40, 0x66);
     ck_assert_uint_eq(get(0x10 + 36), 0x8066);
-    fx_done(&f);
 }
 END_TEST
 
-START_TEST(destinations) {
-    setup();
+START_TEST(a_pin_reaches_the_cpus_of_its_destination) {
     route(5, 0x45, 2);
     line(5, 1);
     ck_assert_int_eq(intc_peek(f.intc, 2), 0x45);
@@ -258,12 +243,10 @@ START_TEST(destinations) {
     route(9, 0x49, 77); /* nobody */
     line(9, 1);
     ck_assert_uint_eq(get(0x10 + 18), 0x49);
-    fx_done(&f);
 }
 END_TEST
 
-START_TEST(modes) {
-    setup();
+START_TEST(a_pin_sends_nmi_and_init_but_no_smi) {
     route(5, 0x400, 1); /* NMI */
     line(5, 1);
     ck_assert_uint_eq(f.nmis[1], 1);
@@ -276,6 +259,10 @@ START_TEST(modes) {
         line(7, 0);
     }
     ck_assert_int_eq(intc_peek(f.intc, 0), -1);
+}
+END_TEST
+
+START_TEST(lowest_priority_goes_to_the_least_busy_cpu) {
     for (unsigned cpu = 0; cpu < FX_CPUS; cpu++) {
         intc_set_current(f.intc, cpu);
         wr32(&f, LAPIC + 0xd0, 1u << (24 + cpu));
@@ -285,35 +272,27 @@ START_TEST(modes) {
     line(10, 1);
     for (unsigned cpu = 0; cpu < FX_CPUS; cpu++)
         ck_assert_int_eq(intc_peek(f.intc, cpu), cpu == 3 ? 0x5a : -1);
-    fx_done(&f);
 }
 END_TEST
 
-START_TEST(not_taken) {
-    setup();
+START_TEST(a_level_that_nobody_takes_leaves_no_remote_irr) {
     intc_set_current(f.intc, 1);
     wr32(&f, LAPIC + 0xf0, 0xff); /* software-disabled */
     route(20, 0x8070, 1);
     line(20, 1);
     ck_assert_uint_eq(get(0x10 + 40), 0x8070); /* no remote IRR: nobody will EOI */
-    fx_done(&f);
 }
 END_TEST
 
-int main(void) {
-    const TTest *tests[] = {registers,
-                            edge,
-                            a_message_goes_past_the_pins,
-                            a_messages_hint_chooses_one_of_many,
-                            isa_timer_is_pin_2,
-                            level_and_remote_irr,
-                            level_vector_reused_for_edge,
-                            events,
-                            remote_irr_cleared,
-                            eoi_broadcast_suppressed,
-                            destinations,
-                            modes,
-                            not_taken};
-
-    return fx_run("ioapic", tests, sizeof tests / sizeof *tests);
-}
+SUITE("ioapic", .setup = setup, .teardown = teardown, .timeout = 60,
+      .tests = {
+          registers_keep_only_their_writable_bits,
+          an_edge_interrupts_once_unless_it_is_masked, a_message_goes_past_the_pins,
+          a_messages_hint_chooses_one_of_many, the_isa_timer_is_pin_2,
+          a_level_is_sent_again_after_each_eoi_while_it_lasts,
+          an_edge_clears_the_tmr_of_a_level_vector, each_change_of_a_line_is_an_event,
+          remote_irr_is_cleared_by_edge_mode_or_the_eoi_register,
+          a_suppressed_eoi_leaves_remote_irr_to_the_eoi_register,
+          a_pin_reaches_the_cpus_of_its_destination, a_pin_sends_nmi_and_init_but_no_smi,
+          lowest_priority_goes_to_the_least_busy_cpu,
+          a_level_that_nobody_takes_leaves_no_remote_irr})

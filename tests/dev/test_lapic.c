@@ -2,6 +2,7 @@
 /* Local APIC: registers, priorities, EOI, IPIs and destinations, x2APIC, errors, LINT0,
  * the APIC base. */
 #include "fixture.h"
+#include "tests/suite.h"
 
 #define LAPIC 0xfee00000u
 #define BASE  0x1bu
@@ -18,6 +19,10 @@ static void setup(void) {
         wr32(&f, LAPIC + 0xf0, 0x1ff);
     }
     intc_set_current(f.intc, 0);
+}
+
+static void teardown(void) {
+    fx_done(&f);
 }
 
 static uint32_t get(unsigned reg) {
@@ -47,7 +52,8 @@ static void x2apic(unsigned cpu) {
     ck_assert_int_eq(wrmsr(cpu, BASE, rdmsr(cpu, BASE) | 0x400), 0);
 }
 
-START_TEST(after_reset) {
+START_TEST(registers_have_their_values_of_reset) {
+    fx_done(&f);
     fx_init(&f);
     fx_intc(&f, 1000000000);
     ck_assert_uint_eq(rdmsr(0, BASE), 0xfee00900);
@@ -62,12 +68,10 @@ START_TEST(after_reset) {
     ck_assert_uint_eq(get(0x350), 0x10000);
     put(0x350, 0x700); /* software-disabled: the mask cannot be taken off */
     ck_assert_uint_eq(get(0x350), 0x10700);
-    fx_done(&f);
 }
 END_TEST
 
-START_TEST(registers) {
-    setup();
+START_TEST(registers_keep_only_their_writable_bits) {
     put(0x80, 0x1ff);
     ck_assert_uint_eq(get(0x80), 0xff);
     ck_assert_uint_eq(intc_cr8_read(f.intc, 0), 0xf);
@@ -96,12 +100,10 @@ START_TEST(registers) {
     ck_assert_uint_eq(get(0x370), 0x10033);
     ck_assert_uint_eq(dev_bus_mmio_read(f.bus, LAPIC + 0x31, 1), 0);
     ck_assert_uint_eq(dev_bus_mmio_read(f.bus, LAPIC + 0x30, 8), 0x01050014);
-    fx_done(&f);
 }
 END_TEST
 
-START_TEST(priorities) {
-    setup();
+START_TEST(only_a_class_above_the_processors_is_delivered) {
     self(0x51);
     self(0x55);
     self(0x61);
@@ -134,12 +136,10 @@ START_TEST(priorities) {
     put(0xb0, 0);
     put(0xb0, 0); /* one too many */
     ck_assert_int_eq(intc_ack(f.intc, 0), -1);
-    fx_done(&f);
 }
 END_TEST
 
-START_TEST(every_vector) {
-    setup();
+START_TEST(vectors_are_delivered_from_the_highest_down) {
     for (unsigned v = 16; v < 256; v++)
         self((uint8_t)v);
     for (unsigned v = 255; v >= 16; v--) {
@@ -148,12 +148,10 @@ START_TEST(every_vector) {
         put(0xb0, 0);
     }
     ck_assert_int_eq(intc_peek(f.intc, 0), -1);
-    fx_done(&f);
 }
 END_TEST
 
-START_TEST(shorthands) {
-    setup();
+START_TEST(a_shorthand_chooses_self_all_or_the_others) {
     put(0x300, 0x80040); /* all including self */
     for (unsigned cpu = 0; cpu < FX_CPUS; cpu++)
         ck_assert_int_eq(intc_ack(f.intc, cpu), 0x40);
@@ -165,6 +163,10 @@ START_TEST(shorthands) {
     ck_assert_uint_eq(f.nmis[0] * 1000 + f.nmis[1] + f.nmis[2] + f.nmis[3], 3);
     put(0x300, 0x40400); /* NMI to self, as kvm-unit-tests send it */
     ck_assert_uint_eq(f.nmis[0], 1);
+}
+END_TEST
+
+START_TEST(an_ipi_reaches_its_physical_destination) {
     put(0x310, 2u << 24);
     put(0x300, 0x4500); /* INIT to 2 */
     ck_assert_uint_eq(f.inits[2], 1);
@@ -178,12 +180,10 @@ START_TEST(shorthands) {
     put(0x300, 0x70);
     ck_assert_int_eq(intc_peek(f.intc, 0), 0x70);
     ck_assert_int_eq(intc_peek(f.intc, 1), 0x70);
-    fx_done(&f);
 }
 END_TEST
 
-START_TEST(logical_cluster) {
-    setup();
+START_TEST(an_ipi_reaches_the_members_of_a_logical_cluster) {
     for (unsigned cpu = 0; cpu < FX_CPUS; cpu++) {
         intc_set_current(f.intc, cpu);
         put(0xe0, 0x0fffffff); /* cluster model */
@@ -202,12 +202,10 @@ START_TEST(logical_cluster) {
     put(0x300, 0x960);
     ck_assert_int_eq(intc_peek(f.intc, 0), -1);
     ck_assert_int_eq(intc_peek(f.intc, 1), 0x60);
-    fx_done(&f);
 }
 END_TEST
 
-START_TEST(errors) {
-    setup();
+START_TEST(errors_show_after_a_write_to_the_error_status) {
     put(0x370, 0xfe);
     self(0x0f); /* send and receive illegal vector */
     ck_assert_uint_eq(get(0x280), 0);
@@ -224,12 +222,10 @@ START_TEST(errors) {
     put(0x3f0, 1);
     put(0x280, 0);
     ck_assert_uint_eq(get(0x280), 0xc0);
-    fx_done(&f);
 }
 END_TEST
 
-START_TEST(disabled_in_software) {
-    setup();
+START_TEST(a_software_disabled_apic_accepts_only_nmis) {
     self(0x40);
     put(0xf0, 0xff);
     self(0x50);                                  /* not accepted any more */
@@ -238,7 +234,6 @@ START_TEST(disabled_in_software) {
     ck_assert_int_eq(intc_peek(f.intc, 0), -1);
     put(0x300, 0x40400); /* NMI still is */
     ck_assert_uint_eq(f.nmis[0], 1);
-    fx_done(&f);
 }
 END_TEST
 
@@ -249,8 +244,7 @@ static void pic_ready(void) {
     out8(&f, 0x21, 0x01);
 }
 
-START_TEST(lint0) {
-    setup();
+START_TEST(lint0_brings_the_8259_as_extint_fixed_or_nmi) {
     pic_ready();
     put(0x350, 0x10700);
     f.line.set(f.line.opaque, 4, 1);
@@ -272,12 +266,10 @@ START_TEST(lint0) {
     out8(&f, 0x21, 0xff);
     out8(&f, 0x21, 0);
     ck_assert_uint_eq(f.nmis[0], 1);
-    fx_done(&f);
 }
 END_TEST
 
-START_TEST(base_states) {
-    setup();
+START_TEST(the_apic_base_refuses_forbidden_changes_of_state) {
     put(0x80, 0x20);
     ck_assert_int_eq(wrmsr(0, BASE, 0xfee00800 | 1), -1);
     ck_assert_int_eq(wrmsr(0, BASE, 0xfee00800 | 1ull << 40), -1);
@@ -303,12 +295,10 @@ START_TEST(base_states) {
     ck_assert_uint_eq(rdmsr(0, BASE), 0xfee00900); /* BSP stays */
     ck_assert_uint_eq(get(0xf0), 0xff);            /* as after reset */
     ck_assert_int_eq(wrmsr(99, BASE, 0xfee00800), -1);
-    fx_done(&f);
 }
 END_TEST
 
-START_TEST(moved) {
-    setup();
+START_TEST(the_apic_page_moves_with_its_base) {
     ck_assert_int_eq(wrmsr(0, BASE, 0xfed40900), 0);
     ck_assert_uint_eq(rd32(&f, 0xfed40030), 0x01050014);
     ck_assert_uint_eq(get(0x30), 0xffffffff);
@@ -321,12 +311,10 @@ START_TEST(moved) {
     ck_assert_uint_eq(rd32(&f, 0xfec00010), 0x00170020);
     intc_reset_cpu(f.intc, 0);
     ck_assert_uint_eq(get(0x30), 0x01050014);
-    fx_done(&f);
 }
 END_TEST
 
-START_TEST(x2apic_registers) {
-    setup();
+START_TEST(x2apic_registers_refuse_reserved_bits) {
     for (unsigned cpu = 0; cpu < FX_CPUS; cpu++)
         x2apic(cpu);
     ck_assert_uint_eq(rdmsr(3, 0x802), 3);
@@ -348,6 +336,12 @@ START_TEST(x2apic_registers) {
 
     ck_assert_int_eq(intc_msr_read(f.intc, 0, 0x80b, &value), -1);
     ck_assert_int_eq(intc_msr_read(f.intc, 0, 0x83f, &value), -1);
+}
+END_TEST
+
+START_TEST(an_ipi_of_x2apic_has_a_destination_of_32_bits) {
+    for (unsigned cpu = 0; cpu < FX_CPUS; cpu++)
+        x2apic(cpu);
     ck_assert_int_eq(wrmsr(0, 0x83f, 0x41), 0); /* self IPI */
     ck_assert_int_eq(intc_ack(f.intc, 0), 0x41);
     ck_assert_uint_eq(rdmsr(0, 0x812), 2);
@@ -364,12 +358,10 @@ START_TEST(x2apic_registers) {
         ck_assert_int_eq(intc_ack(f.intc, cpu), 0x61);
     ck_assert_int_eq(wrmsr(0, 0x830, 0xffull << 32 | 0x71), 0); /* no broadcast */
     ck_assert_int_eq(intc_peek(f.intc, 0), -1);
-    fx_done(&f);
 }
 END_TEST
 
-START_TEST(init_keeps_mode) {
-    setup();
+START_TEST(init_keeps_x2apic_mode) {
     x2apic(1);
     ck_assert_int_eq(wrmsr(1, 0x808, 0x30), 0);
     put(0x310, 1u << 24);
@@ -379,16 +371,20 @@ START_TEST(init_keeps_mode) {
     ck_assert_uint_eq(rdmsr(1, 0x808), 0);
     intc_reset_cpu(f.intc, 1);
     ck_assert_uint_eq(rdmsr(1, BASE), 0xfee00800);
-    fx_done(&f);
 }
 END_TEST
 
-int main(void) {
-    const TTest *tests[] = {
-        after_reset,    registers,       priorities, every_vector,
-        shorthands,     logical_cluster, errors,     disabled_in_software,
-        lint0,          base_states,     moved,      x2apic_registers,
-        init_keeps_mode};
-
-    return fx_run("lapic", tests, sizeof tests / sizeof *tests);
-}
+SUITE("lapic", .setup = setup, .teardown = teardown, .timeout = 60,
+      .tests = {registers_have_their_values_of_reset,
+                registers_keep_only_their_writable_bits,
+                only_a_class_above_the_processors_is_delivered,
+                vectors_are_delivered_from_the_highest_down,
+                a_shorthand_chooses_self_all_or_the_others,
+                an_ipi_reaches_its_physical_destination,
+                an_ipi_reaches_the_members_of_a_logical_cluster,
+                errors_show_after_a_write_to_the_error_status,
+                a_software_disabled_apic_accepts_only_nmis,
+                lint0_brings_the_8259_as_extint_fixed_or_nmi,
+                the_apic_base_refuses_forbidden_changes_of_state,
+                the_apic_page_moves_with_its_base, x2apic_registers_refuse_reserved_bits,
+                an_ipi_of_x2apic_has_a_destination_of_32_bits, init_keeps_x2apic_mode})

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The local APIC timer: exact times in every mode, mode changes, skips. */
 #include "fixture.h"
+#include "tests/suite.h"
 
 #define LAPIC    0xfee00000u
 #define GHZ      1000000000u
@@ -12,11 +13,19 @@
 
 static struct fx f;
 
-static void setup(uint64_t hz) {
+static void start(uint64_t hz) {
     fx_init(&f);
     fx_intc(&f, hz);
     wr32(&f, LAPIC + 0xf0, 0x1ff);
     wr32(&f, LAPIC + 0x3e0, 0xb); /* by 1 */
+}
+
+static void setup(void) {
+    start(GHZ);
+}
+
+static void teardown(void) {
+    fx_done(&f);
 }
 
 static void lvt(uint32_t mode) {
@@ -41,8 +50,7 @@ static bool fired(void) {
     return yes;
 }
 
-START_TEST(one_shot) {
-    setup(GHZ);
+START_TEST(a_one_shot_timer_fires_once_at_its_time) {
     fx_to(&f, 777);
     lvt(ONESHOT);
     initial(1000);
@@ -62,17 +70,15 @@ START_TEST(one_shot) {
     initial(50);
     initial(0); /* stops */
     ck_assert_uint_eq(clock_next(&f.clock), CLOCK_NEVER);
-    fx_done(&f);
 }
 END_TEST
 
-START_TEST(divider) {
+START_TEST(the_divider_scales_the_count) {
     static const struct {
         uint8_t reg;
         unsigned by;
     } t[] = {{0, 2}, {1, 4}, {2, 8}, {3, 16}, {8, 32}, {9, 64}, {0xa, 128}, {0xb, 1}};
 
-    setup(GHZ);
     lvt(ONESHOT);
     for (unsigned n = 0; n < 8; n++) {
         wr32(&f, LAPIC + 0x3e0, t[n].reg);
@@ -87,12 +93,10 @@ START_TEST(divider) {
     wr32(&f, LAPIC + 0x3e0, 0); /* 60 left, now by 2 */
     ck_assert_uint_eq(current(), 60);
     ck_assert_uint_eq(clock_next(&f.clock), f.now + 120);
-    fx_done(&f);
 }
 END_TEST
 
-START_TEST(periodic) {
-    setup(GHZ);
+START_TEST(a_periodic_timer_fires_each_period_in_step) {
     lvt(PERIODIC);
     initial(300);
     for (unsigned n = 1; n < 6; n++) {
@@ -110,12 +114,12 @@ START_TEST(periodic) {
     fx_by(&f, 1000);
     ck_assert(!fired());
     ck_assert_uint_ne(current(), 0);
-    fx_done(&f);
 }
 END_TEST
 
-START_TEST(odd_rate) {
-    setup(24000000); /* 41.67 ns */
+START_TEST(a_periodic_timer_of_an_odd_rate_does_not_drift) {
+    fx_done(&f);
+    start(24000000); /* 41.67 ns */
     lvt(PERIODIC);
     initial(7);
     for (uint64_t n = 1; n < 2000; n++) { /* no drift */
@@ -126,13 +130,11 @@ START_TEST(odd_rate) {
         ck_assert(fired());
         ck_assert_uint_eq(current(), 7);
     }
-    fx_done(&f);
 }
 END_TEST
 
 /* The sequence of kvm-unit-tests' apic test, "apic change mode". */
-START_TEST(change_mode) {
-    setup(GHZ);
+START_TEST(a_change_of_mode_keeps_the_count) {
     lvt(ONESHOT);
     initial(1000);
     fx_by(&f, 600);
@@ -152,25 +154,21 @@ START_TEST(change_mode) {
     fx_by(&f, 5000);
     ck_assert(!fired());
     ck_assert_uint_eq(rd32(&f, LAPIC + 0x380), 1000);
-    fx_done(&f);
 }
 END_TEST
 
-START_TEST(expiry_before_clock_run) {
-    setup(GHZ);
+START_TEST(an_expiry_that_the_clock_has_not_run_is_not_lost) {
     lvt(ONESHOT);
     initial(100);
     f.now = 150; /* the machine has not run the clock yet */
     lvt(PERIODIC);
     ck_assert(fired());
-    fx_done(&f);
 }
 END_TEST
 
-START_TEST(tsc_deadline) {
+START_TEST(the_tsc_deadline_fires_when_the_tsc_reaches_it) {
     uint64_t v;
 
-    setup(GHZ);
     f.tsc_offset = 5000;
     lvt(ONESHOT);
     intc_msr_write(f.intc, 0, TDL, 9000); /* not in this mode: ignored */
@@ -202,12 +200,10 @@ START_TEST(tsc_deadline) {
     intc_msr_write(f.intc, 0, TDL, UINT64_MAX); /* further than the clock goes */
     fx_by(&f, 1000);
     ck_assert(!fired());
-    fx_done(&f);
 }
 END_TEST
 
-START_TEST(tsc_set_back) {
-    setup(GHZ);
+START_TEST(a_tsc_that_is_set_back_delays_the_deadline) {
     lvt(DEADLINE);
     intc_msr_write(f.intc, 0, TDL, 1000);
     f.tsc_offset = -500;
@@ -215,12 +211,10 @@ START_TEST(tsc_set_back) {
     ck_assert(!fired()); /* TSC is 500 only */
     fx_to(&f, 1500);
     ck_assert(fired());
-    fx_done(&f);
 }
 END_TEST
 
-START_TEST(extremes) {
-    setup(GHZ);
+START_TEST(extreme_counts_and_times_do_not_overflow) {
     wr32(&f, LAPIC + 0x3e0, 0xa);
     lvt(PERIODIC);
     initial(UINT32_MAX);
@@ -239,14 +233,15 @@ START_TEST(extremes) {
     ck_assert_uint_eq(clock_next(&f.clock), CLOCK_NEVER);
     initial(1);
     ck_assert_uint_eq(clock_next(&f.clock), CLOCK_NEVER);
-    fx_done(&f);
 }
 END_TEST
 
-int main(void) {
-    const TTest *tests[] = {one_shot,     divider,      periodic,
-                            odd_rate,     change_mode,  expiry_before_clock_run,
-                            tsc_deadline, tsc_set_back, extremes};
-
-    return fx_run("lapic_timer", tests, sizeof tests / sizeof *tests);
-}
+SUITE("lapic_timer", .setup = setup, .teardown = teardown, .timeout = 60,
+      .tests = {a_one_shot_timer_fires_once_at_its_time, the_divider_scales_the_count,
+                a_periodic_timer_fires_each_period_in_step,
+                a_periodic_timer_of_an_odd_rate_does_not_drift,
+                a_change_of_mode_keeps_the_count,
+                an_expiry_that_the_clock_has_not_run_is_not_lost,
+                the_tsc_deadline_fires_when_the_tsc_reaches_it,
+                a_tsc_that_is_set_back_delays_the_deadline,
+                extreme_counts_and_times_do_not_overflow})

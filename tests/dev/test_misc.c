@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Reset ports, debug exit, POST, absent PCI, and the 8042. */
 #include "fixture.h"
+#include "tests/suite.h"
 
 static struct fx f;
 static struct misc *m;
@@ -11,12 +12,11 @@ static void setup(void) {
     ck_assert_ptr_nonnull(m);
 }
 
-static void done(void) {
+static void teardown(void) {
     fx_done(&f);
 }
 
-START_TEST(no_pci) {
-    setup();
+START_TEST(a_probe_for_pci_finds_nothing) {
     out8(&f, 0xcfb, 1); /* Linux' probe of configuration mechanism 1 */
     out32(&f, 0xcf8, 0x80000000);
     ck_assert_uint_eq(in32(&f, 0xcf8), 0xffffffff);
@@ -26,12 +26,10 @@ START_TEST(no_pci) {
     out8(&f, 0xcfa, 0);
     ck_assert_uint_eq(in8(&f, 0xcf8), 0xff);
     ck_assert_uint_eq(f.resets, 0);
-    done();
 }
 END_TEST
 
-START_TEST(reset_register) {
-    setup();
+START_TEST(each_rise_of_the_reset_bit_resets) {
     ck_assert_uint_eq(in8(&f, 0xcf9), 0);
     out8(&f, 0xcf9, 0x02);
     ck_assert_uint_eq(f.resets, 0);
@@ -44,27 +42,27 @@ START_TEST(reset_register) {
     out8(&f, 0xcf9, 0x00);
     out8(&f, 0xcf9, 0x0e);
     ck_assert_uint_eq(f.resets, 2);
-    done();
 }
 END_TEST
 
-START_TEST(port92) {
-    setup();
+START_TEST(port_92_shares_the_a20_gate_of_the_8042) {
     ck_assert_uint_eq(in8(&f, 0x92), 0x02);
     out8(&f, 0x92, 0x00);
     ck_assert_uint_eq(in8(&f, 0x92), 0x00);
     out8(&f, 0x64, 0xdf); /* the 8042's A20 is the same gate */
     ck_assert_uint_eq(in8(&f, 0x92), 0x02);
-    out8(&f, 0x92, 0x03);
-    ck_assert_uint_eq(f.resets, 1);
-    out8(&f, 0x92, 0x03);
-    ck_assert_uint_eq(f.resets, 1);
-    done();
 }
 END_TEST
 
-START_TEST(debug_exit) {
-    setup();
+START_TEST(a_rise_of_bit_0_of_port_92_resets) {
+    out8(&f, 0x92, 0x03);
+    ck_assert_uint_eq(f.resets, 1);
+    out8(&f, 0x92, 0x03);
+    ck_assert_uint_eq(f.resets, 1);
+}
+END_TEST
+
+START_TEST(the_debug_exit_port_exits_with_twice_its_value_plus_1) {
     out8(&f, 0xf4, 0x10);
     ck_assert_uint_eq(f.exits, 1);
     ck_assert_uint_eq(f.code, 0x21);
@@ -75,15 +73,12 @@ START_TEST(debug_exit) {
     out8(&f, 0xf5, 7);
     ck_assert_uint_eq(f.exits, 3);
     ck_assert_uint_eq(in32(&f, 0xf4), 0xffffffff);
-    done();
 }
 END_TEST
 
-START_TEST(post_code) {
-    setup();
+START_TEST(the_post_port_reads_back) {
     out8(&f, 0x80, 0x42);
     ck_assert_uint_eq(in8(&f, 0x80), 0x42);
-    done();
 }
 END_TEST
 
@@ -96,8 +91,7 @@ static uint8_t ask(uint8_t command) {
     return v;
 }
 
-START_TEST(i8042_commands) {
-    setup();
+START_TEST(the_8042_answers_its_commands) {
     ck_assert_uint_eq(in8(&f, 0x64), 0x14);
     ck_assert_uint_eq(ask(0xaa), 0x55);
     ck_assert_uint_eq(ask(0xab), 0x00);
@@ -120,12 +114,10 @@ START_TEST(i8042_commands) {
         ck_assert_uint_eq(ask((uint8_t)(0x20 + n)), n);
     ck_assert_uint_eq(ask(0xd0) & 3, 3);
     ck_assert_uint_eq(f.resets, 0);
-    done();
 }
 END_TEST
 
-START_TEST(i8042_resets) {
-    setup();
+START_TEST(the_8042_resets_by_a_pulse_or_its_output_port) {
     out8(&f, 0x64, 0xff);
     ck_assert_uint_eq(f.resets, 0);
     out8(&f, 0x64, 0xfe); /* Linux' way */
@@ -136,12 +128,10 @@ START_TEST(i8042_resets) {
     out8(&f, 0x64, 0xd1);
     out8(&f, 0x60, 0xde);
     ck_assert_uint_eq(f.resets, 2);
-    done();
 }
 END_TEST
 
-START_TEST(i8042_nobody) {
-    setup();
+START_TEST(no_keyboard_or_mouse_answers_behind_the_8042) {
     out8(&f, 0x64, 0x60);
     out8(&f, 0x60, 0x44); /* interrupt off */
     out8(&f, 0x60, 0xf2);
@@ -165,13 +155,13 @@ START_TEST(i8042_nobody) {
     out8(&f, 0x60, 0x77);
     ck_assert_int_eq(f.level[1], 1);
     ck_assert_uint_eq(in8(&f, 0x60), 0x77);
-    done();
 }
 END_TEST
 
-int main(void) {
-    const TTest *tests[] = {no_pci,    reset_register, port92,       debug_exit,
-                            post_code, i8042_commands, i8042_resets, i8042_nobody};
-
-    return fx_run("misc", tests, sizeof tests / sizeof *tests);
-}
+SUITE("misc", .setup = setup, .teardown = teardown, .timeout = 60,
+      .tests = {
+          a_probe_for_pci_finds_nothing, each_rise_of_the_reset_bit_resets,
+          port_92_shares_the_a20_gate_of_the_8042, a_rise_of_bit_0_of_port_92_resets,
+          the_debug_exit_port_exits_with_twice_its_value_plus_1, the_post_port_reads_back,
+          the_8042_answers_its_commands, the_8042_resets_by_a_pulse_or_its_output_port,
+          no_keyboard_or_mouse_answers_behind_the_8042})

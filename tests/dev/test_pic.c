@@ -2,6 +2,7 @@
 /* 8259 pair: initialisation, priorities, every EOI and rotation, special modes, polling,
  * levels, the cascade, spurious interrupts. Seen through ports and intc_peek/ack. */
 #include "fixture.h"
+#include "tests/suite.h"
 
 static struct fx f;
 
@@ -22,6 +23,10 @@ static void setup(void) {
     init_pic(1, 1);
 }
 
+static void teardown(void) {
+    fx_done(&f);
+}
+
 static void line(unsigned gsi, int level) {
     f.line.set(f.line.opaque, gsi, level);
 }
@@ -39,8 +44,7 @@ static int ack(void) {
     return intc_ack(f.intc, 0);
 }
 
-START_TEST(initialised) {
-    setup();
+START_TEST(icw1_clears_the_mask) {
     ck_assert_int_eq(peek(), -1);
     ck_assert_uint_eq(in8(&f, 0x21), 0);
     out8(&f, 0x21, 0xfb);
@@ -52,12 +56,10 @@ START_TEST(initialised) {
     ck_assert_uint_eq(in8(&f, 0x21), 0);
     pulse(3);
     ck_assert_int_eq(peek(), 0x43);
-    fx_done(&f);
 }
 END_TEST
 
-START_TEST(priority_and_nesting) {
-    setup();
+START_TEST(only_a_higher_input_nests) {
     pulse(5);
     ck_assert_uint_gt(f.kicks[0], 0);
     pulse(3);
@@ -79,12 +81,10 @@ START_TEST(priority_and_nesting) {
     out8(&f, 0x20, 0x65); /* specific EOI of 5 */
     out8(&f, 0x20, 0x0b);
     ck_assert_uint_eq(in8(&f, 0x20), 0);
-    fx_done(&f);
 }
 END_TEST
 
-START_TEST(mask_and_withdraw) {
-    setup();
+START_TEST(a_mask_withdraws_a_request_without_losing_its_edge) {
     out8(&f, 0x21, 0xff);
     pulse(4);
     ck_assert_int_eq(peek(), -1);
@@ -95,12 +95,10 @@ START_TEST(mask_and_withdraw) {
     out8(&f, 0x21, 0xff);
     ck_assert_int_eq(peek(), -1);
     ck_assert_uint_gt(f.kicks[0], kicks); /* told of the withdrawal */
-    fx_done(&f);
 }
 END_TEST
 
-START_TEST(slave) {
-    setup();
+START_TEST(an_interrupt_of_the_slave_takes_two_eois) {
     pulse(12);
     pulse(8);
     ck_assert_int_eq(ack(), 0x28);
@@ -113,23 +111,19 @@ START_TEST(slave) {
     out8(&f, 0xa0, 0x20);
     out8(&f, 0x20, 0x20);
     ck_assert_int_eq(peek(), -1);
-    fx_done(&f);
 }
 END_TEST
 
-START_TEST(special_fully_nested) {
-    setup();
+START_TEST(special_fully_nested_mode_lets_a_higher_slave_input_through) {
     init_pic(0x11, 1);
     pulse(12);
     ck_assert_int_eq(ack(), 0x2c);
     pulse(9); /* higher on the slave: passes through the busy cascade */
     ck_assert_int_eq(ack(), 0x29);
-    fx_done(&f);
 }
 END_TEST
 
-START_TEST(level_triggered) {
-    setup();
+START_TEST(a_level_is_requested_as_long_as_it_lasts) {
     out8(&f, 0x4d1, 0xff);
     ck_assert_uint_eq(in8(&f, 0x4d1), 0xde);
     out8(&f, 0x4d0, 0xff);
@@ -146,12 +140,10 @@ START_TEST(level_triggered) {
     line(10, 1);
     line(10, 0); /* a level that goes away is gone */
     ck_assert_int_eq(peek(), -1);
-    fx_done(&f);
 }
 END_TEST
 
-START_TEST(rotation) {
-    setup();
+START_TEST(rotation_moves_the_lowest_priority) {
     out8(&f, 0x20, 0xc3); /* 3 is the lowest, 4 the highest */
     pulse(3);
     pulse(4);
@@ -167,12 +159,10 @@ START_TEST(rotation) {
     ck_assert_int_eq(ack(), 0x23);
     out8(&f, 0x20, 0x20);
     ck_assert_int_eq(ack(), 0x24);
-    fx_done(&f);
 }
 END_TEST
 
-START_TEST(automatic_eoi) {
-    setup();
+START_TEST(automatic_eoi_leaves_nothing_in_service) {
     init_pic(3, 1);
     pulse(3);
     ck_assert_int_eq(ack(), 0x23);
@@ -186,12 +176,10 @@ START_TEST(automatic_eoi) {
     ck_assert_int_eq(ack(), 0x24);
     out8(&f, 0x20, 0x00);
     ck_assert_int_eq(ack(), 0x23);
-    fx_done(&f);
 }
 END_TEST
 
-START_TEST(special_mask) {
-    setup();
+START_TEST(special_mask_mode_lets_lower_inputs_pass_a_masked_one) {
     pulse(3);
     ck_assert_int_eq(ack(), 0x23);
     out8(&f, 0x21, 0x08);
@@ -204,12 +192,10 @@ START_TEST(special_mask) {
     out8(&f, 0x20, 0x48); /* off again */
     pulse(6);
     ck_assert_int_eq(peek(), -1);
-    fx_done(&f);
 }
 END_TEST
 
-START_TEST(polled) {
-    setup();
+START_TEST(a_poll_acknowledges_the_request) {
     out8(&f, 0x20, 0x0c);
     ck_assert_uint_eq(in8(&f, 0x20), 0);
     pulse(6);
@@ -217,12 +203,10 @@ START_TEST(polled) {
     ck_assert_uint_eq(in8(&f, 0x20), 0x86);
     ck_assert_int_eq(peek(), -1);
     ck_assert_uint_eq(in8(&f, 0x20), 0); /* IRR again */
-    fx_done(&f);
 }
 END_TEST
 
-START_TEST(nothing_there) {
-    setup();
+START_TEST(unknown_cpus_and_lines_give_no_interrupt) {
     ck_assert_int_eq(ack(), -1);
     ck_assert_int_eq(intc_ack(f.intc, 99), -1);
     ck_assert_int_eq(intc_peek(f.intc, 99), -1);
@@ -230,27 +214,27 @@ START_TEST(nothing_there) {
     line(24, 1);
     line(UINT32_MAX, 1);
     ck_assert_int_eq(peek(), -1);
-    fx_done(&f);
 }
 END_TEST
 
-START_TEST(single_without_icw4) {
-    setup();
+START_TEST(a_single_8259_is_set_up_without_icw4) {
     out8(&f, 0x20, 0x12); /* single, no ICW4 */
     out8(&f, 0x21, 0x50);
     out8(&f, 0x21, 0x7f); /* already OCW1 */
     ck_assert_uint_eq(in8(&f, 0x21), 0x7f);
     pulse(7);
     ck_assert_int_eq(peek(), 0x57);
-    fx_done(&f);
 }
 END_TEST
 
-int main(void) {
-    const TTest *tests[] = {initialised, priority_and_nesting, mask_and_withdraw,
-                            slave,       special_fully_nested, level_triggered,
-                            rotation,    automatic_eoi,        special_mask,
-                            polled,      nothing_there,        single_without_icw4};
-
-    return fx_run("pic", tests, sizeof tests / sizeof *tests);
-}
+SUITE("pic", .setup = setup, .teardown = teardown, .timeout = 60,
+      .tests = {icw1_clears_the_mask, only_a_higher_input_nests,
+                a_mask_withdraws_a_request_without_losing_its_edge,
+                an_interrupt_of_the_slave_takes_two_eois,
+                special_fully_nested_mode_lets_a_higher_slave_input_through,
+                a_level_is_requested_as_long_as_it_lasts,
+                rotation_moves_the_lowest_priority,
+                automatic_eoi_leaves_nothing_in_service,
+                special_mask_mode_lets_lower_inputs_pass_a_masked_one,
+                a_poll_acknowledges_the_request, unknown_cpus_and_lines_give_no_interrupt,
+                a_single_8259_is_set_up_without_icw4})

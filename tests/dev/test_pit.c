@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* 8254: every mode with exact times, access modes, latches, read-back, BCD, port 0x61. */
 #include "fixture.h"
+#include "tests/suite.h"
 
 #define HZ 1193182ull
 
@@ -13,7 +14,7 @@ static void setup(void) {
     ck_assert_ptr_nonnull(p);
 }
 
-static void done(void) {
+static void teardown(void) {
     fx_done(&f);
     ck_assert_uint_eq(clock_next(&f.clock), CLOCK_NEVER);
 }
@@ -53,8 +54,7 @@ static bool out2(void) {
     return in8(&f, 0x61) & 0x20;
 }
 
-START_TEST(mode0) {
-    setup();
+START_TEST(mode_0_rises_once_at_the_end_of_the_count) {
     mode(0, 0);
     ck_assert_int_eq(f.level[0], 0);
     ck_assert_uint_eq(status(0), 0x70); /* out low, null count */
@@ -80,12 +80,10 @@ START_TEST(mode0) {
     ck_assert_uint_eq(clock_next(&f.clock), CLOCK_NEVER);
     out8(&f, 0x40, 0);
     ck_assert_uint_eq(clock_next(&f.clock), at(66541 + 100));
-    done();
 }
 END_TEST
 
-START_TEST(mode2) {
-    setup();
+START_TEST(mode_2_rises_at_the_end_of_each_period) {
     mode(0, 2);
     count(0, 1193); /* as Linux: HZ = 1000 */
     unsigned rises = f.rises[0];
@@ -107,12 +105,10 @@ START_TEST(mode2) {
     ck_assert_uint_eq(clock_next(&f.clock), at(1193ull * 1000001));
     mode(0, 0);
     ck_assert_uint_eq(clock_next(&f.clock), CLOCK_NEVER);
-    done();
 }
 END_TEST
 
-START_TEST(mode2_new_count) {
-    setup();
+START_TEST(a_new_count_of_mode_2_takes_over_at_the_end_of_the_period) {
     mode(0, 2);
     count(0, 1000);
     to(300);
@@ -124,12 +120,10 @@ START_TEST(mode2_new_count) {
     ck_assert_uint_eq(value(0), 400);
     ck_assert_uint_eq(status(0) & 0x40, 0);
     ck_assert_uint_eq(clock_next(&f.clock), at(1400));
-    done();
 }
 END_TEST
 
-START_TEST(mode3) {
-    setup();
+START_TEST(mode_3_makes_a_square_wave) {
     mode(2, 3);
     out8(&f, 0x61, 1);
     count(2, 10);
@@ -155,12 +149,10 @@ START_TEST(mode3) {
     count(0, 100);
     fx_by(&f, at(1000));
     ck_assert_uint_ge(f.rises[0], rises + 9);
-    done();
 }
 END_TEST
 
-START_TEST(gate) {
-    setup();
+START_TEST(a_low_gate_stops_the_count) {
     mode(2, 0);
     count(2, 1000);
     ck_assert_uint_eq(value(2), 1000); /* gate low */
@@ -187,12 +179,10 @@ START_TEST(gate) {
     to(2000);
     out8(&f, 0x61, 1);
     ck_assert_uint_eq(value(2), 1000);
-    done();
 }
 END_TEST
 
-START_TEST(mode1) {
-    setup();
+START_TEST(each_rise_of_the_gate_starts_mode_1) {
     mode(2, 1);
     ck_assert(out2());
     count(2, 100);
@@ -220,12 +210,10 @@ START_TEST(mode1) {
     ck_assert(!out2());
     to(360);
     ck_assert(out2());
-    done();
 }
 END_TEST
 
-START_TEST(strobes) {
-    setup();
+START_TEST(modes_4_and_5_are_low_for_one_tick) {
     mode(0, 4);
     count(0, 100);
     unsigned rises = f.rises[0];
@@ -250,12 +238,10 @@ START_TEST(strobes) {
     ck_assert(!out2());
     to(221);
     ck_assert(out2());
-    done();
 }
 END_TEST
 
-START_TEST(access_modes) {
-    setup();
+START_TEST(a_count_is_read_as_its_access_mode_says) {
     out8(&f, 0x43, 0x14); /* channel 0, low byte, mode 2 */
     out8(&f, 0x40, 200);
     ck_assert_uint_eq(in8(&f, 0x40), 200);
@@ -272,12 +258,10 @@ START_TEST(access_modes) {
     ck_assert_uint_eq(in8(&f, 0x40), 0x34);
     ck_assert_uint_eq(in8(&f, 0x40), 0x12);
     ck_assert_uint_eq(in8(&f, 0x43), 0xff);
-    done();
 }
 END_TEST
 
-START_TEST(read_back) {
-    setup();
+START_TEST(a_latch_of_the_read_back_command_holds_until_it_is_read) {
     mode(0, 2);
     count(0, 5000);
     mode(2, 0);
@@ -297,12 +281,10 @@ START_TEST(read_back) {
     out8(&f, 0x43, 0xd8); /* count of 2 only */
     ck_assert_uint_eq(in8(&f, 0x42), 1000 & 0xff);
     ck_assert_uint_eq(in8(&f, 0x42), 1000 >> 8);
-    done();
 }
 END_TEST
 
-START_TEST(bcd_and_limits) {
-    setup();
+START_TEST(a_bcd_count_has_four_decimal_digits) {
     out8(&f, 0x43, 0x35); /* channel 0, mode 2, BCD */
     count(0, 0x1000);
     to(1);
@@ -314,23 +296,31 @@ START_TEST(bcd_and_limits) {
     out8(&f, 0x43, 0x31);
     count(0, 0xffff); /* no BCD number */
     value(0);
+}
+END_TEST
+
+START_TEST(a_count_of_0_is_the_longest) {
+    to(1);
     mode(0, 2);
     count(0, 0); /* 65536 */
     ck_assert_uint_eq(clock_next(&f.clock), at(65537));
     ck_assert_uint_eq(value(0), 0);
+}
+END_TEST
+
+START_TEST(a_count_of_1_is_taken_as_2) {
+    to(1);
     mode(0, 2);
     count(0, 1); /* illegal: as 2 */
     ck_assert_uint_eq(clock_next(&f.clock), at(3));
     fx_jump(&f, UINT64_MAX - 1);
     value(0);
-    done();
 }
 END_TEST
 
-START_TEST(port61) {
+START_TEST(port_61_toggles_its_refresh_bit_each_15_us) {
     unsigned toggles = 0, last = 0;
 
-    setup();
     out8(&f, 0x61, 0xff);
     ck_assert_uint_eq(in8(&f, 0x61) & 0x0f, 3);
     for (unsigned n = 0; n < 1000; n++) {
@@ -341,14 +331,16 @@ START_TEST(port61) {
         last = bit;
     }
     ck_assert_uint_eq(toggles, 66); /* 1 ms of 15 us each */
-    done();
 }
 END_TEST
 
-int main(void) {
-    const TTest *tests[] = {mode0,     mode2,          mode2_new_count, mode3,
-                            gate,      mode1,          strobes,         access_modes,
-                            read_back, bcd_and_limits, port61};
-
-    return fx_run("pit", tests, sizeof tests / sizeof *tests);
-}
+SUITE("pit", .setup = setup, .teardown = teardown, .timeout = 60,
+      .tests = {mode_0_rises_once_at_the_end_of_the_count,
+                mode_2_rises_at_the_end_of_each_period,
+                a_new_count_of_mode_2_takes_over_at_the_end_of_the_period,
+                mode_3_makes_a_square_wave, a_low_gate_stops_the_count,
+                each_rise_of_the_gate_starts_mode_1, modes_4_and_5_are_low_for_one_tick,
+                a_count_is_read_as_its_access_mode_says,
+                a_latch_of_the_read_back_command_holds_until_it_is_read,
+                a_bcd_count_has_four_decimal_digits, a_count_of_0_is_the_longest,
+                a_count_of_1_is_taken_as_2, port_61_toggles_its_refresh_bit_each_15_us})

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Interrupts that end without a write to the local APIC (paravirtual EOI). */
 #include "fixture.h"
+#include "tests/suite.h"
 
 #define LAPIC 0xfee00000u
 
@@ -48,6 +49,10 @@ static void setup(void) {
     offers = withdrawals = 0;
 }
 
+static void teardown(void) {
+    fx_done(&f);
+}
+
 static void self(uint8_t vector) {
     wr32(&f, LAPIC + 0x300, 0x40000u | vector);
 }
@@ -60,8 +65,7 @@ static void guest_eoi(void) {
         wr32(&f, LAPIC + 0xb0, 0);
 }
 
-START_TEST(skipped) {
-    setup();
+START_TEST(an_interrupt_alone_needs_no_written_eoi) {
     for (unsigned n = 0; n < 5; n++) {
         self(0x51);
         ck_assert_int_eq(intc_ack(f.intc, 0), 0x51);
@@ -74,13 +78,11 @@ START_TEST(skipped) {
     }
     ck_assert_uint_eq(offers, 5);
     ck_assert_uint_eq(rd32(&f, LAPIC + 0x120), 0); /* in service: looking settles it */
-    fx_done(&f);
 }
 END_TEST
 
 /* One comes while the handler of another runs: that handler must write its EOI. */
-START_TEST(another_comes) {
-    setup();
+START_TEST(an_interrupt_that_comes_meanwhile_takes_the_offer_back) {
     self(0x51);
     ck_assert_int_eq(intc_ack(f.intc, 0), 0x51);
     self(0x52);
@@ -95,13 +97,10 @@ START_TEST(another_comes) {
     guest_eoi();
     self(0x53);
     ck_assert_int_eq(intc_ack(f.intc, 0), 0x53);
-    fx_done(&f);
 }
 END_TEST
 
-/* Nested: with two in service, or one more waiting, nothing is offered. */
-START_TEST(nested) {
-    setup();
+START_TEST(nothing_is_offered_beside_another_interrupt) {
     self(0x51);
     ck_assert_int_eq(intc_ack(f.intc, 0), 0x51);
     self(0x61);
@@ -117,13 +116,11 @@ START_TEST(nested) {
     guest_eoi();
     ck_assert_int_eq(intc_ack(f.intc, 0), 0x71);
     ck_assert(bit);
-    fx_done(&f);
 }
 END_TEST
 
 /* A level-triggered one is also the IO-APIC's to hear of. */
-START_TEST(level) {
-    setup();
+START_TEST(a_level_is_not_offered) {
     wr32(&f, 0xfec00000u, 0x10 + 18 * 2);
     wr32(&f, 0xfec00010u, 0x8066);
     f.line.set(f.line.opaque, 18, 1);
@@ -131,13 +128,10 @@ START_TEST(level) {
     ck_assert_uint_eq(offers, 0);
     guest_eoi();
     ck_assert_int_eq(intc_peek(f.intc, 0), 0x66); /* still asserted */
-    fx_done(&f);
 }
 END_TEST
 
-/* The guest writes its EOI although it need not: it counts once. */
-START_TEST(written_all_the_same) {
-    setup();
+START_TEST(an_eoi_that_is_written_all_the_same_counts_once) {
     self(0x51);
     ck_assert_int_eq(intc_ack(f.intc, 0), 0x51);
     wr32(&f, LAPIC + 0xb0, 0);
@@ -149,19 +143,21 @@ START_TEST(written_all_the_same) {
     guest_eoi();
     ck_assert_uint_eq(rd32(&f, LAPIC + 0x120), 0);
     ck_assert_uint_eq(withdrawals, 1);
-    fx_done(&f);
 }
 END_TEST
 
-START_TEST(reset_and_moved) {
+START_TEST(a_state_that_is_handed_over_has_no_open_offer) {
     uint8_t page[INTC_LAPIC_PAGE];
 
-    setup();
     self(0x51);
     ck_assert_int_eq(intc_ack(f.intc, 0), 0x51);
     guest_eoi();
     intc_get_lapic(f.intc, 0, page); /* what is handed over is settled */
     ck_assert_uint_eq(page[0x122], 0);
+}
+END_TEST
+
+START_TEST(a_reset_forgets_the_offer) {
     self(0x51);
     ck_assert_int_eq(intc_ack(f.intc, 0), 0x51);
     unsigned before = withdrawals;
@@ -170,26 +166,24 @@ START_TEST(reset_and_moved) {
     wr32(&f, LAPIC + 0xf0, 0x1ff);
     self(0x51);
     ck_assert_uint_eq(withdrawals, before);
-    fx_done(&f);
 }
 END_TEST
 
 /* Hypercalls send messages by vCPU. */
-START_TEST(sent) {
-    setup();
+START_TEST(a_message_is_sent_only_to_a_cpu_that_accepts_it) {
     ck_assert(intc_send(f.intc, 0, 0x55));
     ck_assert_int_eq(intc_ack(f.intc, 0), 0x55);
     ck_assert(!intc_send(f.intc, 1, 0x55)); /* switched off by software */
     ck_assert(!intc_send(f.intc, 2, 0x55)); /* no such vCPU */
     ck_assert(!intc_send(f.intc, ~0u, 0x55));
     ck_assert(!intc_send(f.intc, 0, 0x05)); /* an illegal vector */
-    fx_done(&f);
 }
 END_TEST
 
-int main(void) {
-    const TTest *tests[] = {skipped, another_comes,        nested,         level,
-                            sent,    written_all_the_same, reset_and_moved};
-
-    return fx_run("pv_eoi", tests, sizeof tests / sizeof *tests);
-}
+SUITE("pv_eoi", .setup = setup, .teardown = teardown, .timeout = 60,
+      .tests = {an_interrupt_alone_needs_no_written_eoi,
+                an_interrupt_that_comes_meanwhile_takes_the_offer_back,
+                nothing_is_offered_beside_another_interrupt, a_level_is_not_offered,
+                an_eoi_that_is_written_all_the_same_counts_once,
+                a_state_that_is_handed_over_has_no_open_offer, a_reset_forgets_the_offer,
+                a_message_is_sent_only_to_a_cpu_that_accepts_it})

@@ -3,6 +3,7 @@
 #include <time.h>
 
 #include "fixture.h"
+#include "tests/suite.h"
 
 #define IRQ 8u
 #define SEC 1000000000ull
@@ -10,13 +11,13 @@
 static struct fx f;
 static struct rtc *r;
 
-static void setup(int64_t epoch) {
+static void start(int64_t epoch) {
     fx_init(&f);
     r = rtc_create(&f.env, epoch, 3ull << 30, 5ull << 30);
     ck_assert_ptr_nonnull(r);
 }
 
-static void done(void) {
+static void teardown(void) {
     fx_done(&f);
     ck_assert_uint_eq(clock_next(&f.clock), CLOCK_NEVER);
 }
@@ -50,34 +51,33 @@ static void check_time(int64_t epoch) {
     ck_assert_uint_eq(get(0x32), bcd((unsigned)(tm.tm_year + 1900) / 100));
 }
 
-START_TEST(calendar) {
+START_TEST(the_calendar_agrees_with_the_c_library) {
     /* Every day for 450 years, at changing times of day. */
     for (int64_t t = 0; t < 450 * 365 * 86400ll; t += 86400 + 3601 * 11) {
-        setup(t);
+        start(t);
         check_time(t);
-        done();
+        teardown();
     }
     static const int64_t edge[] = {951782399,  951782400,   951868800,   1709164800,
                                    4107542400, 13574563200, 253402300799};
 
     for (unsigned n = 0; n < sizeof edge / sizeof *edge; n++) {
-        setup(edge[n]);
+        start(edge[n]);
         check_time(edge[n]);
-        done();
+        teardown();
     }
-    setup(INT64_MIN);
+    start(INT64_MIN);
     check_time(0);
-    done();
-    setup(INT64_MAX);
+    teardown();
+    start(INT64_MAX);
     check_time(253402300799);
     fx_jump(&f, UINT64_MAX - 1);
     check_time(253402300799);
-    done();
 }
 END_TEST
 
-START_TEST(runs_and_sets) {
-    setup(1700000000);
+START_TEST(the_time_runs_on_from_where_it_is_set) {
+    start(1700000000);
     ck_assert_uint_eq(get(0x0a), 0x26);
     ck_assert_uint_eq(get(0x0b), 0x02);
     ck_assert_uint_eq(get(0x0d), 0x80);
@@ -104,12 +104,11 @@ START_TEST(runs_and_sets) {
     put(2, 0x31); /* the second goes on where it was */
     fx_by(&f, SEC / 2);
     check_time(946684800 + 1861);
-    done();
 }
 END_TEST
 
-START_TEST(divider_reset) {
-    setup(1000);
+START_TEST(the_first_update_comes_half_a_second_after_a_divider_reset) {
+    start(1000);
     put(0x0b, 0x82);
     put(0x0a, 0x76);
     put(0, 0x20);
@@ -121,12 +120,11 @@ START_TEST(divider_reset) {
     ck_assert_uint_eq(get(0), 0x20);
     fx_by(&f, 1); /* half a second to the first update */
     ck_assert_uint_eq(get(0), 0x21);
-    done();
 }
 END_TEST
 
-START_TEST(formats) {
-    setup(13 * 3600 + 45 * 60 + 36);
+START_TEST(the_time_reads_in_bcd_or_binary_of_12_or_24_hours) {
+    start(13 * 3600 + 45 * 60 + 36);
     put(0x0b, 0x06); /* binary, 24 h */
     ck_assert_uint_eq(get(0), 36);
     ck_assert_uint_eq(get(2), 45);
@@ -144,12 +142,11 @@ START_TEST(formats) {
     put(4, 0x12); /* 12 am */
     put(0x0b, 0x02);
     ck_assert_uint_eq(get(4), 0x00);
-    done();
 }
 END_TEST
 
-START_TEST(hostile_fields) {
-    setup(0);
+START_TEST(no_value_of_a_register_does_harm) {
+    start(0);
     for (unsigned mode = 0; mode < 256; mode++) {
         put(0x0b, (uint8_t)mode);
         for (unsigned reg = 0; reg < 128; reg++)
@@ -159,12 +156,11 @@ START_TEST(hostile_fields) {
             get(reg);
     }
     put(0x0b, 0);
-    done();
 }
 END_TEST
 
-START_TEST(update_in_progress) {
-    setup(0);
+START_TEST(uip_is_set_244_us_before_an_update) {
+    start(0);
     ck_assert_uint_eq(get(0x0a) & 0x80, 0);
     fx_to(&f, SEC - 244142);
     ck_assert_uint_eq(get(0x0a) & 0x80, 0);
@@ -174,12 +170,11 @@ START_TEST(update_in_progress) {
     ck_assert_uint_eq(get(0x0a) & 0x80, 0);
     put(0x0a, 0xff & ~0x70); /* UIP cannot be written */
     ck_assert_uint_eq(get(0x0a), 0x0f);
-    done();
 }
 END_TEST
 
-START_TEST(update_ended) {
-    setup(0);
+START_TEST(the_update_interrupt_comes_each_second) {
+    start(0);
     ck_assert_uint_eq(clock_next(&f.clock), CLOCK_NEVER); /* nothing asked for */
     fx_to(&f, SEC / 2);
     put(0x0b, 0x12);
@@ -194,12 +189,11 @@ START_TEST(update_ended) {
     ck_assert_uint_eq(clock_next(&f.clock), 11 * SEC);
     put(0x0b, 0x92); /* SET clears UIE */
     ck_assert_uint_eq(get(0x0b), 0x82);
-    done();
 }
 END_TEST
 
-START_TEST(periodic) {
-    setup(0);
+START_TEST(the_periodic_interrupt_comes_at_its_rate_without_drift) {
+    start(0);
     put(0x0a, 0x26); /* 1024 Hz */
     put(0x0b, 0x42);
     for (uint64_t n = 1; n < 3000; n++) {
@@ -222,12 +216,11 @@ START_TEST(periodic) {
     put(0x0b, 0x02); /* polled: the flag comes without the interrupt */
     fx_by(&f, SEC);
     ck_assert_uint_eq(get(0x0c) & 0xc0, 0x40);
-    done();
 }
 END_TEST
 
-START_TEST(alarm_exact) {
-    setup(86400 * 100 + 23 * 3600 + 59 * 60 + 50);
+START_TEST(an_alarm_comes_at_its_time_of_day) {
+    start(86400 * 100 + 23 * 3600 + 59 * 60 + 50);
     put(1, 0x05);
     put(3, 0x00);
     put(5, 0x00);
@@ -243,12 +236,11 @@ START_TEST(alarm_exact) {
     ck_assert_uint_eq(clock_next(&f.clock), (15 + 12 * 3600) * SEC);
     put(1, 0x61); /* never */
     ck_assert_uint_eq(clock_next(&f.clock), CLOCK_NEVER);
-    done();
 }
 END_TEST
 
-START_TEST(alarm_wildcards) {
-    setup(0);
+START_TEST(a_wildcard_matches_every_value_of_its_field) {
+    start(0);
     put(0x0b, 0x22);
     put(1, 0xc0); /* every second */
     put(3, 0xff);
@@ -270,17 +262,21 @@ START_TEST(alarm_wildcards) {
     ck_assert_uint_eq(clock_next(&f.clock), 17 * 3600 * SEC);
     fx_jump(&f, 20 * 3600 * SEC); /* the alarm is not lost in a skip */
     ck_assert_uint_eq(get(0x0c) & 0xa0, 0xa0);
-    done();
 }
 END_TEST
 
-START_TEST(nvram) {
-    setup(0);
+START_TEST(the_cmos_tells_the_size_of_memory) {
+    start(0);
     ck_assert_uint_eq(get(0x15) | get(0x16) << 8, 640);
     ck_assert_uint_eq(get(0x17) | get(0x18) << 8, 0xffff);
     ck_assert_uint_eq(get(0x34) | get(0x35) << 8, (3u << 30) / 65536 - 256);
     ck_assert_uint_eq(get(0x5b) | get(0x5c) << 8 | get(0x5d) << 16,
                       (unsigned)((5ull << 30) / 65536));
+}
+END_TEST
+
+START_TEST(the_cmos_keeps_what_is_written) {
+    start(0);
     put(0x0f, 0x0a);
     put(0x7f, 0x55);
     put(0xff, 0x66); /* bit 7 is the NMI mask: the same register */
@@ -289,14 +285,16 @@ START_TEST(nvram) {
     ck_assert_uint_eq(in8(&f, 0x70), 0xff);
     put(0x0d, 0);
     ck_assert_uint_eq(get(0x0d), 0x80);
-    done();
 }
 END_TEST
 
-int main(void) {
-    const TTest *tests[] = {calendar,       runs_and_sets,      divider_reset, formats,
-                            hostile_fields, update_in_progress, update_ended,  periodic,
-                            alarm_exact,    alarm_wildcards,    nvram};
-
-    return fx_run("rtc", tests, sizeof tests / sizeof *tests);
-}
+SUITE("rtc", .teardown = teardown, .timeout = 60,
+      .tests = {
+          the_calendar_agrees_with_the_c_library, the_time_runs_on_from_where_it_is_set,
+          the_first_update_comes_half_a_second_after_a_divider_reset,
+          the_time_reads_in_bcd_or_binary_of_12_or_24_hours,
+          no_value_of_a_register_does_harm, uip_is_set_244_us_before_an_update,
+          the_update_interrupt_comes_each_second,
+          the_periodic_interrupt_comes_at_its_rate_without_drift,
+          an_alarm_comes_at_its_time_of_day, a_wildcard_matches_every_value_of_its_field,
+          the_cmos_tells_the_size_of_memory, the_cmos_keeps_what_is_written})

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "fixture.h"
+#include "tests/suite.h"
 
 #define COM 0x3f8u
 #define IRQ 4u
@@ -28,7 +29,7 @@ static void setup(void) {
     ck_assert_ptr_nonnull(s);
 }
 
-static void done(void) {
+static void teardown(void) {
     fx_done(&f);
     ck_assert_uint_eq(clock_next(&f.clock), CLOCK_NEVER);
 }
@@ -41,8 +42,7 @@ static void put(unsigned reg, uint8_t value) {
     out8(&f, (uint16_t)(COM + reg), value);
 }
 
-START_TEST(registers) {
-    setup();
+START_TEST(registers_read_as_those_of_a_16550a) {
     ck_assert_uint_eq(get(IIR), 0x01);
     ck_assert_uint_eq(get(LSR), 0x60);
     ck_assert_uint_eq(get(MSR), 0xb0);
@@ -66,12 +66,10 @@ START_TEST(registers) {
     ck_assert_uint_eq(get(IIR), 0xc1);
     put(IIR, 0x00);
     ck_assert_uint_eq(get(IIR), 0x01);
-    done();
 }
 END_TEST
 
-START_TEST(transmit) {
-    setup();
+START_TEST(a_byte_is_sent_at_once_with_the_bits_of_its_frame) {
     put(LCR, 0x03);
     for (const char *c = "hello"; *c; c++)
         put(RBR, (uint8_t)*c);
@@ -81,12 +79,10 @@ START_TEST(transmit) {
     put(LCR, 0x02); /* seven bits */
     put(RBR, 0xc1);
     ck_assert_uint_eq(f.out[5], 0x41);
-    done();
 }
 END_TEST
 
-START_TEST(thr_interrupt) {
-    setup();
+START_TEST(an_empty_thr_interrupts_once_for_each_byte) {
     put(LCR, 0x03);
     put(IER, 0x02);
     ck_assert_int_eq(f.level[IRQ], 0); /* OUT2 gates it */
@@ -108,12 +104,10 @@ START_TEST(thr_interrupt) {
     ck_assert_uint_eq(get(IIR), 0x02);
     put(IER, 0x02); /* on already: none */
     ck_assert_uint_eq(get(IIR), 0x01);
-    done();
 }
 END_TEST
 
-START_TEST(receive_without_fifo) {
-    setup();
+START_TEST(without_a_fifo_one_byte_is_received_at_a_time) {
     put(MCR, 0x08);
     put(IER, 0x01);
     ck_assert_uint_eq(serial_input(s, (const uint8_t *)"ab", 2), 1);
@@ -123,7 +117,6 @@ START_TEST(receive_without_fifo) {
     ck_assert_uint_eq(get(RBR), 'a');
     ck_assert_int_eq(f.level[IRQ], 0);
     ck_assert_uint_eq(get(LSR), 0x60);
-    done();
 }
 END_TEST
 
@@ -132,8 +125,7 @@ static void on_room(void *opaque) {
     rooms++;
 }
 
-START_TEST(fifo_trigger_and_room) {
-    setup();
+START_TEST(the_fifo_interrupts_at_its_trigger_and_tells_of_room) {
     serial_on_room(s, on_room, NULL);
     put(MCR, 0x08);
     put(IIR, 0x81); /* trigger at 8 */
@@ -155,12 +147,10 @@ START_TEST(fifo_trigger_and_room) {
     put(IIR, 0x83); /* clear the receiver */
     ck_assert_uint_eq(get(LSR), 0x60);
     ck_assert_uint_eq(rooms, 2);
-    done();
 }
 END_TEST
 
-START_TEST(character_timeout) {
-    setup();
+START_TEST(bytes_below_the_trigger_interrupt_after_four_characters) {
     put(LCR, 0x83);
     put(RBR, 1); /* 115200 baud, 8n1: 4 characters are 40 bits */
     put(IER, 0);
@@ -180,12 +170,10 @@ START_TEST(character_timeout) {
     ck_assert_uint_eq(get(RBR), 'q');
     ck_assert_uint_eq(get(IIR), 0xc1);
     ck_assert_int_eq(f.level[IRQ], 0);
-    done();
 }
 END_TEST
 
-START_TEST(loopback_and_modem) {
-    setup();
+START_TEST(loopback_turns_outputs_into_inputs) {
     put(LCR, 0x03);
     put(MCR, 0x10);
     ck_assert_uint_eq(get(MSR) & 0xf0, 0);
@@ -203,12 +191,10 @@ START_TEST(loopback_and_modem) {
     ck_assert_uint_eq(get(RBR), 0xa5);
     put(MCR, 0x00);
     ck_assert_uint_eq(get(MSR) & 0xf0, 0xb0);
-    done();
 }
 END_TEST
 
-START_TEST(overrun) {
-    setup();
+START_TEST(an_overrun_replaces_the_byte_without_a_fifo) {
     put(LCR, 0x03);
     put(MCR, 0x18);
     put(IER, 0x05);
@@ -219,6 +205,12 @@ START_TEST(overrun) {
     ck_assert_uint_eq(get(IIR), 0x04);
     ck_assert_uint_eq(get(LSR), 0x61);
     ck_assert_uint_eq(get(RBR), 2);
+}
+END_TEST
+
+START_TEST(an_overrun_of_the_fifo_keeps_the_old_bytes) {
+    put(LCR, 0x03);
+    put(MCR, 0x18);
     put(IIR, 0x01);
     for (unsigned n = 0; n < 17; n++) /* a FIFO keeps the old ones */
         put(RBR, (uint8_t)n);
@@ -226,12 +218,10 @@ START_TEST(overrun) {
     for (unsigned n = 0; n < 16; n++)
         ck_assert_uint_eq(get(RBR), n);
     ck_assert_uint_eq(get(LSR), 0x60);
-    done();
 }
 END_TEST
 
-START_TEST(interrupt_order) {
-    setup();
+START_TEST(interrupts_are_told_in_order_of_priority) {
     put(LCR, 0x03);
     put(MCR, 0x18);
     put(IER, 0x0f);
@@ -248,20 +238,17 @@ START_TEST(interrupt_order) {
     get(MSR);
     ck_assert_uint_eq(get(IIR), 0x01);
     ck_assert_int_eq(f.level[IRQ], 0);
-    done();
 }
 END_TEST
 
-int main(void) {
-    const TTest *tests[] = {registers,
-                            transmit,
-                            thr_interrupt,
-                            receive_without_fifo,
-                            fifo_trigger_and_room,
-                            character_timeout,
-                            loopback_and_modem,
-                            overrun,
-                            interrupt_order};
-
-    return fx_run("serial", tests, sizeof tests / sizeof *tests);
-}
+SUITE("serial", .setup = setup, .teardown = teardown, .timeout = 60,
+      .tests = {registers_read_as_those_of_a_16550a,
+                a_byte_is_sent_at_once_with_the_bits_of_its_frame,
+                an_empty_thr_interrupts_once_for_each_byte,
+                without_a_fifo_one_byte_is_received_at_a_time,
+                the_fifo_interrupts_at_its_trigger_and_tells_of_room,
+                bytes_below_the_trigger_interrupt_after_four_characters,
+                loopback_turns_outputs_into_inputs,
+                an_overrun_replaces_the_byte_without_a_fifo,
+                an_overrun_of_the_fifo_keeps_the_old_bytes,
+                interrupts_are_told_in_order_of_priority})

@@ -4,6 +4,7 @@
  * on as it would have. And states that no device can have come to are refused.
  */
 #include "fixture.h"
+#include "tests/suite.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -186,7 +187,7 @@ START_TEST(firmware_items_are_read_on_where_they_were_left) {
 }
 END_TEST
 
-START_TEST(small_registers_and_half_a_command) {
+START_TEST(small_registers_are_kept_in_the_middle_of_a_command) {
     out8(&a, 0x64, 0x60); /* 8042: command byte, its data comes next */
     out8(&a, 0x80, 0x42);
     out8(&a, 0xcf9, 2);
@@ -244,7 +245,7 @@ START_TEST(states_that_cannot_be_are_refused) {
 }
 END_TEST
 
-START_TEST(all_states_or_none) {
+START_TEST(all_states_are_loaded_or_none) {
     struct dev_states *s = dev_bus_save(a.bus);
     out8(&b, 0x80, 0x77);
     b.now = a.now;
@@ -308,25 +309,14 @@ START_TEST(equal_deadlines_keep_their_order) {
 }
 END_TEST
 
-int main(void) {
-    Suite *suite = suite_create("state");
-    TCase *tc = tcase_create("state");
-    tcase_add_checked_fixture(tc, setup, teardown);
-    tcase_add_test(tc, a_count_that_waits_is_taken_at_the_end_of_the_period);
-    tcase_add_test(tc, a_gate_that_has_not_risen_still_has_to);
-    tcase_add_test(tc, the_timers_next_tick_comes_when_it_would_have);
-    tcase_add_test(tc, the_uart_keeps_its_fifo_and_the_timeout);
-    tcase_add_test(tc, the_rtc_keeps_its_index_its_time_and_its_alarm);
-    tcase_add_test(tc, the_pm_timer_interrupts_when_it_would_have);
-    tcase_add_test(tc, firmware_items_are_read_on_where_they_were_left);
-    tcase_add_test(tc, small_registers_and_half_a_command);
-    tcase_add_test(tc, states_that_cannot_be_are_refused);
-    tcase_add_test(tc, all_states_or_none);
-    tcase_add_test(tc, equal_deadlines_keep_their_order);
-    suite_add_tcase(suite, tc);
-    SRunner *r = srunner_create(suite);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
-}
+SUITE("state", .setup = setup, .teardown = teardown, .timeout = 60,
+      .tests = {a_count_that_waits_is_taken_at_the_end_of_the_period,
+                a_gate_that_has_not_risen_still_has_to,
+                the_timers_next_tick_comes_when_it_would_have,
+                the_uart_keeps_its_fifo_and_the_timeout,
+                the_rtc_keeps_its_index_its_time_and_its_alarm,
+                the_pm_timer_interrupts_when_it_would_have,
+                firmware_items_are_read_on_where_they_were_left,
+                small_registers_are_kept_in_the_middle_of_a_command,
+                states_that_cannot_be_are_refused, all_states_are_loaded_or_none,
+                equal_deadlines_keep_their_order})
