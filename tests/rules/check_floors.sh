@@ -28,7 +28,7 @@ includes() {
 calls() {
     find . -name '*.o' | sed 's/^\.\///' | while IFS= read -r o; do
         [ ! -f "$tree/mmu/${o%.o}" ] || echo "$o"
-    done | xargs nm -A -P |
+    done | xargs -r nm -A -P |
         sed -E 's/\.o(\[[^]]*\])?: / /' |
         awk '$3 ~ /[TDRBV]/ { at[$2] = $1 } $3 == "U" { from[++n] = $1; to[n] = $2 }
              END { for (i = 1; i <= n; i++) if (to[i] in at) print from[i], at[to[i]] }' |
