@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Trace files: what is emitted comes back, whole or not at all; losses are counted;
  * damaged files are refused; the digest does not depend on how rings interleave. */
-#include <check.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +8,7 @@
 #include <unistd.h>
 
 #include "penumbra/mmu.h"
+#include "tests/suite.h"
 #include "trace/trace.h"
 
 static char dir[64], path[96], part[104];
@@ -50,7 +50,7 @@ static void emit(struct pn_ring *r, uint64_t from, uint64_t n) {
     }
 }
 
-START_TEST(test_round_trip) {
+START_TEST(what_is_emitted_comes_back_whole) {
     struct trace_writer *w = open_writer(path, 1, 0);
     struct trace_totals t;
     emit(trace_rings(w), 0, 10000); /* more than a ring holds */
@@ -78,7 +78,7 @@ START_TEST(test_round_trip) {
 }
 END_TEST
 
-START_TEST(test_names_travel) {
+START_TEST(a_file_carries_the_names_and_types_of_its_events) {
     struct trace_writer *w = open_writer(path, 1, 0);
     ck_assert_int_eq(trace_close(w, NULL, err, sizeof(err)), 0);
     struct trace_file *f = read_back();
@@ -99,7 +99,7 @@ START_TEST(test_names_travel) {
 }
 END_TEST
 
-START_TEST(test_mask) {
+START_TEST(events_outside_the_mask_are_not_written) {
     const struct trace_config cfg = {
         .path = path, .vcpus = 1, .mask = (uint64_t)1 << PN_EV_page_fault};
     struct trace_writer *w;
@@ -111,7 +111,7 @@ START_TEST(test_mask) {
 }
 END_TEST
 
-START_TEST(test_limit_counts_losses) {
+START_TEST(records_beyond_the_limit_are_counted_as_lost) {
     struct trace_writer *w = open_writer(path, 1, 5000);
     struct trace_totals t;
     emit(trace_rings(w), 0, 20000);
@@ -128,7 +128,7 @@ START_TEST(test_limit_counts_losses) {
 END_TEST
 
 /* Two vCPUs, drained in different orders: one digest. Other contents: another. */
-START_TEST(test_digest_ignores_interleaving) {
+START_TEST(the_digest_ignores_how_rings_interleave) {
     uint64_t digest[3];
     for (int run = 0; run < 3; run++) {
         struct trace_writer *w = open_writer(NULL, 2, 0);
@@ -153,7 +153,7 @@ START_TEST(test_digest_ignores_interleaving) {
 }
 END_TEST
 
-START_TEST(test_abandon_leaves_nothing) {
+START_TEST(an_abandoned_trace_leaves_no_file) {
     struct trace_writer *w = open_writer(path, 1, 0);
     emit(trace_rings(w), 0, 5000);
     trace_abandon(w);
@@ -162,7 +162,7 @@ START_TEST(test_abandon_leaves_nothing) {
 }
 END_TEST
 
-START_TEST(test_unwritable) {
+START_TEST(a_file_that_cannot_be_created_is_named) {
     const struct trace_config cfg = {.path = "/nonexistent/t", .vcpus = 1, .mask = 1};
     struct trace_writer *w = NULL;
     ck_assert_int_eq(trace_open(&cfg, &w, err, sizeof(err)), -ENOENT);
@@ -172,7 +172,7 @@ START_TEST(test_unwritable) {
 END_TEST
 
 /* /dev/full takes the open and refuses every write: an error, not a trace. */
-START_TEST(test_full) {
+START_TEST(a_full_disk_is_an_error) {
     const struct trace_config cfg = {.path = "/dev/full", .vcpus = 1, .mask = 1};
     struct trace_writer *w = NULL;
     ck_assert_int_eq(trace_open(&cfg, &w, err, sizeof(err)), -ENOSPC);
@@ -182,7 +182,7 @@ START_TEST(test_full) {
 }
 END_TEST
 
-START_TEST(test_device_is_not_replaced) {
+START_TEST(a_device_is_not_replaced) {
     struct trace_writer *w = open_writer("/dev/null", 1, 0);
     emit(trace_rings(w), 0, 5000);
     ck_assert_int_eq(trace_close(w, NULL, err, sizeof(err)), 0);
@@ -192,23 +192,34 @@ START_TEST(test_device_is_not_replaced) {
 }
 END_TEST
 
-/* Every truncation is refused, and no flipped byte of header or names does harm. */
-START_TEST(test_damaged) {
+static unsigned char whole[65536] __attribute__((aligned(64))),
+    copy[65536] __attribute__((aligned(64)));
+
+/* A file of 20 records, in whole. Return: its size. */
+static size_t write_whole(void) {
     struct trace_writer *w = open_writer(path, 1, 0);
     emit(trace_rings(w), 0, 20);
     ck_assert_int_eq(trace_close(w, NULL, err, sizeof(err)), 0);
     FILE *in = fopen(path, "rb");
-    static unsigned char whole[65536] __attribute__((aligned(64))),
-        copy[65536] __attribute__((aligned(64)));
-    size_t size = fread(whole, 1, sizeof(whole), in), records = 20 * 80;
+    size_t size = fread(whole, 1, sizeof(whole), in);
     fclose(in);
     ck_assert_uint_lt(size, sizeof(whole));
-    struct trace_file *f;
+    return size;
+}
+
+START_TEST(every_truncated_file_is_refused) {
+    size_t size = write_whole();
     for (size_t cut = 0; cut < size; cut++) {
-        f = NULL;
+        struct trace_file *f = NULL;
         ck_assert_int_eq(trace_file_parse(whole, cut, &f, err, sizeof(err)), -EINVAL);
         ck_assert_ptr_null(f);
     }
+}
+END_TEST
+
+START_TEST(no_flipped_bit_of_header_or_names_does_harm) {
+    size_t size = write_whole(), records = 20 * 80;
+    struct trace_file *f;
     for (size_t at = 0; at < size - records; at++)
         for (unsigned bit = 0; bit < 8; bit++) {
             memcpy(copy, whole, size);
@@ -297,6 +308,14 @@ START_TEST(records_print_where_the_guest_was_and_pass_filters) {
     t.gva_from = 0x8000;
     t.gva_to = 0x8fff;
     check_text(f, &t, second);
+    trace_file_close(f);
+}
+END_TEST
+
+START_TEST(only_known_events_make_a_mask) {
+    struct trace_writer *w = open_writer(path, 1, 0);
+    ck_assert_int_eq(trace_close(w, NULL, err, sizeof(err)), 0);
+    struct trace_file *f = read_back();
     uint64_t mask;
     ck_assert_int_eq(trace_file_mask(f, "no_such", &mask, err, sizeof(err)), -EINVAL);
     ck_assert_int_eq(trace_event_mask("page_fault,", &mask, err, sizeof(err)), -EINVAL);
@@ -340,28 +359,17 @@ START_TEST(values_print_as_their_types_say) {
 }
 END_TEST
 
-int main(void) {
-    Suite *s = suite_create("trace");
-    TCase *t = tcase_create("file");
-    tcase_set_timeout(t, 120); /* sanitizers, and a busy host */
-    tcase_add_checked_fixture(t, setup, teardown);
-    tcase_add_test(t, test_round_trip);
-    tcase_add_test(t, test_names_travel);
-    tcase_add_test(t, test_mask);
-    tcase_add_test(t, test_limit_counts_losses);
-    tcase_add_test(t, test_digest_ignores_interleaving);
-    tcase_add_test(t, test_abandon_leaves_nothing);
-    tcase_add_test(t, test_unwritable);
-    tcase_add_test(t, test_full);
-    tcase_add_test(t, test_device_is_not_replaced);
-    tcase_add_test(t, test_damaged);
-    tcase_add_test(t, files_of_schema_1_are_refused_in_one_line);
-    tcase_add_test(t, records_print_where_the_guest_was_and_pass_filters);
-    tcase_add_test(t, values_print_as_their_types_say);
-    suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
-}
+/* The timeout is for sanitizers, and a busy host. */
+SUITE("trace", .setup = setup, .teardown = teardown, .timeout = 120,
+      .tests = {what_is_emitted_comes_back_whole,
+                a_file_carries_the_names_and_types_of_its_events,
+                events_outside_the_mask_are_not_written,
+                records_beyond_the_limit_are_counted_as_lost,
+                the_digest_ignores_how_rings_interleave,
+                an_abandoned_trace_leaves_no_file, a_file_that_cannot_be_created_is_named,
+                a_full_disk_is_an_error, a_device_is_not_replaced,
+                every_truncated_file_is_refused,
+                no_flipped_bit_of_header_or_names_does_harm,
+                files_of_schema_1_are_refused_in_one_line,
+                records_print_where_the_guest_was_and_pass_filters,
+                only_known_events_make_a_mask, values_print_as_their_types_say})
