@@ -6,9 +6,9 @@
  *
  * Invariants
  * 1. (ARCHITECTURE.md, invariant 2) A guest page that is shadowed at level >= 2 is never
- * writable through any spte; a leaf table may be, but then it is unsync and is resynced
- * before the next use of its root. Here: track != 0 means that no spte of the frame has
- * MMU_W.
+ *    writable through any spte; a leaf table may be, but then it is unsync and is
+ *    resynced before the next use of its root. Here: track != 0 means that no spte of
+ *    the frame has MMU_W.
  * 2. disallow_large of a frame counts its indirect sps and, once, its users.
  */
 #include <errno.h>

@@ -4,8 +4,9 @@
  * tracked write, dirty log, or map and retry.
  *
  * Invariants
- * 1. (ARCHITECTURE.md, invariant 3) A page written since the last harvest is in the dirty
- * log: a leaf of a logged slot gets MMU_W only while the page's dirty bit is set.
+ * 1. (ARCHITECTURE.md, invariant 3) A page written since the last harvest is in the
+ *    dirty log: a leaf of a logged slot gets MMU_W only while the page's dirty bit is
+ *    set.
  * 2. Every fault begins with an event page_fault and ends in fault_done.
  * 3. Room for sps and lists is made before a path is built; nothing on the path is zapped
  *    until the leaf stands.

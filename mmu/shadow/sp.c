@@ -10,7 +10,7 @@
  * 2. Every indirect sp forbids large sptes over its frame (large_forbid), and counts in
  *    the frame's track count exactly while it is not unsync.
  * 3. sps on the LRU list number at most the page budget, but for those a fault in
- * progress adds (SP_ROOM were made available before).
+ *    progress adds (SP_ROOM were made available before).
  */
 #define XXH_INLINE_ALL
 #include <xxhash.h>

@@ -4,8 +4,8 @@
  *
  * Invariants
  * 1. (ARCHITECTURE.md, invariant 1) A TLB entry or present spte grants nothing that the
- * guest's tables (synced) and the memslot would not grant: rights that an spte loses
- * leave every TLB in the same call.
+ *    guest's tables (synced) and the memslot would not grant: rights that an spte loses
+ *    leave every TLB in the same call.
  * 2. sp->used counts the sptes that are not 0; every leaf is in the rmap of its page,
  *    every table spte among the parents of its child.
  */

@@ -10,7 +10,7 @@
  *
  * Invariants
  * 1. (ARCHITECTURE.md, invariant 3) A page written since the last harvest is in the
- * bitmap or has D.
+ *    bitmap or has D.
  * 2. No leaf of a tracked page has W.
  * 3. A right that a leaf loses leaves the TLBs in the same call.
  */

@@ -9,8 +9,8 @@
  *    the page may be anywhere (HINT_MANY). HINT_W: some entry may have a write tag.
  *    HINT_X: the page was fetched from since its last drop.
  * 3. root->fetched has a bit for each page that the root's TLB or its jump caches may
- * hold as code; root->large one for each region of which they may hold part of a large
- *    guest page. Guest tables change unseen, so INVLPG consults both.
+ *    hold as code; root->large one for each region of which they may hold part of a
+ *    large guest page. Guest tables change unseen, so INVLPG consults both.
  *
  * A frame that leaves the second-level tables while its slot stays takes no fetch_gen
  * along: the guest has changed nothing, and the code is where it was.

@@ -9,13 +9,13 @@
  *
  * Invariants
  * 1. Between blocks and in every helper: gpr[], rip, fl and sys_flags are the guest's;
- * the host's registers hold nothing of it, but vector state while vec_live.
+ *    the host's registers hold nothing of it, but vector state while vec_live.
  * 2. In a helper, rip is the address of the instruction being executed; cpu_insns()
- * counts the instructions retired before it. The translator advances rip after a helper
- * that returned CPU_NEXT.
- * 3. A helper that returns CPU_FAULT has changed no guest-visible state but A/D bits, CR2
- * not included (delivery sets it), and, for a repeated string, whole completed
- * iterations.
+ *    counts the instructions retired before it. The translator advances rip after a
+ *    helper that returned CPU_NEXT.
+ * 3. A helper that returns CPU_FAULT has changed no guest-visible state but A/D bits,
+ *    CR2 not included (delivery sets it), and, for a repeated string, whole completed
+ *    iterations.
  */
 #ifndef CPU_CPU_H
 #define CPU_CPU_H

@@ -7,9 +7,9 @@
  *    nowhere (base DEV_NOWHERE) until it is moved again.
  * 2. A device is called with min_size <= size <= max_size, offset + size <= its size.
  * 3. An access is cut at the end of the range that holds its first byte and into pieces
- * of at most max_size; each piece goes to whoever holds the piece's first byte, as the
- *    ISA and PCI bridges do. A read narrower than min_size is cut out of a wider one; a
- *    write narrower than min_size is dropped.
+ *    of at most max_size; each piece goes to whoever holds the piece's first byte, as
+ *    the ISA and PCI bridges do. A read narrower than min_size is cut out of a wider
+ *    one; a write narrower than min_size is dropped.
  * 4. Nobody at home: reads are all ones, writes are dropped.
  * 5. A handle is the range's place in its table, and MMIO_HANDLE; a range that was
  *    removed has no device, and its place is free for another.

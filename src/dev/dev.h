@@ -6,15 +6,15 @@
  *
  * Invariants
  * 1. A guest may poke every port and address with every size: a device checks every
- * offset, length and index, and answers what it does not have with all ones (reads) or
- * nothing.
+ *    offset, length and index, and answers what it does not have with all ones (reads)
+ *    or nothing.
  * 2. An access is dispatched to the one device whose range holds its first byte; the
- * device is told the offset and size, and never an offset beyond its range. Accesses that
- * reach past its end, and sizes the device does not take, are split or ignored by the
- * bus.
- * 3. A device's state is all that tells it from a new one: a device of the same class and
- * configuration, on a clock that shows the same time, goes on from a copy of it. Timers,
- * places on the bus and pointers follow from the state (dev_class.settle).
+ *    device is told the offset and size, and never an offset beyond its range. Accesses
+ *    that reach past its end, and sizes the device does not take, are split or ignored
+ *    by the bus.
+ * 3. A device's state is all that tells it from a new one: a device of the same class
+ *    and configuration, on a clock that shows the same time, goes on from a copy of it.
+ *    Timers, places on the bus and pointers follow from the state (dev_class.settle).
  * Locking: none; the thread that runs the machine owns the bus.
  */
 #ifndef DEV_DEV_H

@@ -4,9 +4,9 @@
  * and hypercalls.rst.
  *
  * Invariants
- * 1. Nothing here trusts an address of the guest's: a structure is written only where all
- * of it is RAM, and always through the engine, so that dirty logs, shadow pages and
- * translated code see it.
+ * 1. Nothing here trusts an address of the guest's: a structure is written only where
+ *    all of it is RAM, and always through the engine, so that dirty logs, shadow pages
+ *    and translated code see it.
  * 2. Time is the machine's clock: under --clock virtual two equal runs read equal times.
  * 3. While a vCPU runs, its pvclock agrees with the machine's clock to the nanosecond.
  * Locking: none; one thread runs all vCPUs.
