@@ -48,6 +48,10 @@ void bench_table_print(const json_t *doc, FILE *out);
 /* 1234567890 ns as "1.23 s", 1234 as "1.23 us". Return: buf. */
 const char *bench_time(double ns, char buf[16]);
 
+/* Read a result file (bench_out.c). Return: CLI_OK; CLI_USAGE (it is none) or CLI_HOST
+ * (unreadable), after a line. */
+int bench_load(const char *path, json_t **doc);
+
 /* A result file to be written (bench_out.c): opened before the work, written after it. */
 struct bench_out {
     struct outfile file;

@@ -1,8 +1,18 @@
 /* SPDX-License-Identifier: MIT */
-/* Result files of the benchmark: JSON and page, whole or absent. */
+/* Result files of the benchmark: read back; JSON and page, whole or absent. */
+#include <errno.h>
 #include <string.h>
 
 #include "cli/bench.h"
+
+int bench_load(const char *path, json_t **doc) {
+    char line[512];
+    struct err e = {line, sizeof(line)};
+    int rc = result_load(path, doc, &e);
+    if (rc)
+        cli_error("%s", line);
+    return rc == -EINVAL ? CLI_USAGE : rc ? CLI_HOST : CLI_OK;
+}
 
 static int failed(const char *path, int rc) {
     cli_error("cannot write %s: %s", path, strerror(-rc));
