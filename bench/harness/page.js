@@ -363,6 +363,9 @@
       results.length + " results of " + new Set(results.map((r) => r.workload)).size + " workloads.";
     const warn = (t) => element(byId("warnings"), "p", t, "note");
     if (doc.interrupted) warn("Interrupted: this is what was finished.");
+    const shards = s.shard ? [].concat(s.shard.index) : [];
+    if (s.shard && shards.length < s.shard.of)
+      warn("Not the whole: shard " + shards.join(", ") + " of " + s.shard.of + ".");
     const failed = results.filter((r) => r.error !== null).length;
     if (failed) warn(failed + " results failed; the table says why.");
     for (const d of new Set(good.map((r) => r.mmu + ": " + r.mmu_detail))) warn(d);

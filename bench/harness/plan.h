@@ -42,6 +42,7 @@ int plan_add(struct plan *p, const char *text, bool quick, struct err *e);
 bool plan_is_linux(const char *text);
 /* Every workload of the embedded guest. Return: 0 or -errno as plan_add. */
 int plan_add_all(struct plan *p, bool quick, struct err *e);
+#define PLAN_SHARDS_MAX 100000u
 /* Keep the units whose index is shard - 1 modulo of (1 <= shard <= of). */
 void plan_shard(struct plan *p, unsigned shard, unsigned of);
 /* The guest's command line for a unit. */

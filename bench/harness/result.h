@@ -69,13 +69,17 @@ int result_add(json_t *doc, const struct result_input *in);
 int result_load(const char *path, json_t **doc, struct err *e);
 
 /*
- * One document of several shards, results in order of the plan. Hosts that are equal but
- * for load and free memory become one.
- * Return: 0; -EEXIST two hold the same result; -EINVAL settings differ; -ENOMEM; with one
- * line in e.
+ * One document of all the shards of one plan, or of one whole result. Results stand in
+ * order of the plan, and settings.shard lists the shards. Hosts that are equal but for
+ * load and free memory become one. partial: shards may be missing.
+ * Return: 0; -EINVAL settings differ, or the number of shards; -EEXIST two are the same
+ * shard, or hold the same result; -ENODATA a shard is missing; -ENOMEM; with one line in
+ * e.
  */
-int result_merge(json_t *const *docs, const char *const *names, size_t n, json_t **out,
-                 struct err *e);
+int result_merge(json_t *const *docs, const char *const *names, size_t n, bool partial,
+                 json_t **out, struct err *e);
+/* How many shards a document has, and of how many. Return: 0: it is no shard. */
+size_t result_shards(const json_t *doc, size_t *of);
 
 /* Of modelled figures: walks by their references; cycles by what was paid for. */
 json_t *result_histogram(const struct pn_stats *stats);

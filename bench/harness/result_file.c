@@ -6,6 +6,7 @@
  * reads, with the type that it expects; a file is somebody else's input.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -47,6 +48,36 @@ static const char *check_result(json_t *r, size_t hosts) {
     return NULL;
 }
 
+/* Shard i of those that a document has: index is a number, or in a merged document a list
+ * of them. Return: 0: it is none. */
+static size_t shard_at(const json_t *shard, size_t i) {
+    const json_t *index = json_object_get(shard, "index");
+    if (json_is_array(index))
+        index = json_array_get(index, i);
+    json_int_t v = json_integer_value(index);
+    return v >= 1 && v <= PLAN_SHARDS_MAX ? (size_t)v : 0;
+}
+
+static const json_t *shard_of(const json_t *doc) {
+    return json_object_get(json_object_get(doc, "settings"), "shard");
+}
+
+size_t result_shards(const json_t *doc, size_t *of) {
+    const json_t *shard = shard_of(doc), *index = json_object_get(shard, "index");
+    *of = (size_t)json_integer_value(json_object_get(shard, "of"));
+    return !shard ? 0 : json_is_array(index) ? json_array_size(index) : 1;
+}
+
+static bool shard_is_good(const json_t *doc) {
+    size_t of, n = result_shards(doc, &of);
+    bool good = n && of >= 1 && of <= PLAN_SHARDS_MAX;
+    for (size_t i = 0; good && i < n; i++) {
+        size_t index = shard_at(shard_of(doc), i);
+        good = index >= 1 && index <= of;
+    }
+    return good || !shard_of(doc);
+}
+
 static int check(json_t *doc, const char *path, struct err *e) {
     const char *schema = NULL, *bad;
     json_t *hosts, *settings, *results, *r;
@@ -59,6 +90,8 @@ static int check(json_t *doc, const char *path, struct err *e) {
                     "results", &results) ||
         !json_array_size(hosts) || !json_is_object(settings) || !json_is_array(results))
         return err_set(e, -EINVAL, "%s: damaged: hosts, settings or results", path);
+    if (!shard_is_good(doc))
+        return err_set(e, -EINVAL, "%s: damaged: settings.shard", path);
     json_array_foreach(results, i, r) {
         bad = check_result(r, json_array_size(hosts));
         if (bad)
@@ -172,17 +205,83 @@ static bool same_settings(const json_t *a, const json_t *b) {
     return same;
 }
 
-int result_merge(json_t *const *docs, const char *const *names, size_t n, json_t **out,
-                 struct err *e) {
-    int rc = 0;
+/* Into owner[shard - 1] the name of the file that has it. */
+static int find_owners(json_t *const *docs, const char *const *names, size_t n,
+                       const char **owner, size_t of, struct err *e) {
+    for (size_t i = 0; i < n; i++) {
+        size_t of_this, shards = result_shards(docs[i], &of_this);
+        if (!shards)
+            return err_set(e, -EINVAL, "%s is no shard, and does not go with others",
+                           names[i]);
+        if (of_this != of)
+            return err_set(e, -EINVAL, "%s is one of %zu shards, %s one of %zu", names[0],
+                           of, names[i], of_this);
+        for (size_t k = 0; k < shards; k++) {
+            size_t at = shard_at(shard_of(docs[i]), k) - 1;
+            if (owner[at])
+                return err_set(e, -EEXIST, "%s: shard %zu of %zu stands in %s too",
+                               names[i], at + 1, of, owner[at]);
+            owner[at] = names[i];
+        }
+    }
+    return 0;
+}
+
+/* Return: 0, or -ENODATA: "shards 2, 5 of 8 are missing", with the first few. */
+static int find_missing(const char *const *owner, size_t of, struct err *e) {
+    char list[128];
+    size_t missing = 0, used = 0;
+    for (size_t i = 0; i < of; i++) {
+        if (owner[i])
+            continue;
+        if (missing++ < 8)
+            used += (size_t)snprintf(list + used, sizeof(list) - used, "%s%zu",
+                                     used ? ", " : "", i + 1);
+    }
+    if (!missing)
+        return 0;
+    return err_set(e, -ENODATA, "shard%s %s%s of %zu %s missing", missing > 1 ? "s" : "",
+                   list, missing > 8 ? ", ..." : "", of, missing > 1 ? "are" : "is");
+}
+
+/* *shard: settings.shard of the whole; NULL: it is of one file that is no shard. */
+static int join_shards(json_t *const *docs, const char *const *names, size_t n,
+                       bool partial, json_t **shard, struct err *e) {
+    size_t of, shards = result_shards(docs[0], &of);
+    *shard = NULL;
+    if (!shards && n == 1)
+        return 0;
+    const char **owner = calloc(of + 1, sizeof(*owner));
+    json_t *list = json_array();
+    int rc = owner && list ? find_owners(docs, names, n, owner, of, e)
+                           : err_set(e, -ENOMEM, "out of memory");
+    if (!rc && !partial)
+        rc = find_missing(owner, of, e);
+    for (size_t i = 0; !rc && i < of; i++)
+        if (owner[i])
+            json_array_append_new(list, json_integer((json_int_t)i + 1));
+    if (!rc)
+        *shard = json_pack("{s:O, s:I}", "index", list, "of", (json_int_t)of);
+    json_decref(list);
+    free(owner);
+    return rc;
+}
+
+int result_merge(json_t *const *docs, const char *const *names, size_t n, bool partial,
+                 json_t **out, struct err *e) {
+    json_t *shard;
     for (size_t i = 1; i < n; i++)
         if (!same_settings(docs[0], docs[i]))
             return err_set(e, -EINVAL, "%s and %s were made with different settings",
                            names[0], names[i]);
+    int rc = join_shards(docs, names, n, partial, &shard, e);
+    if (rc)
+        return rc;
     *out = json_deep_copy(docs[0]);
     json_object_set_new(*out, "results", json_array());
     json_object_set_new(*out, "hosts", json_array());
-    json_object_del(json_object_get(*out, "settings"), "shard");
+    if (shard)
+        json_object_set_new(json_object_get(*out, "settings"), "shard", shard);
     for (size_t i = 0; !rc && i < n; i++)
         rc = merge_one(*out, docs[i], names[i], e);
     if (rc) {

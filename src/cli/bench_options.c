@@ -85,7 +85,8 @@ static int set_shard(void *options, const char *arg, struct err *e) {
     char index[16];
     uint64_t i, n;
     snprintf(index, sizeof(index), "%.*s", slash ? (int)(slash - arg) : 0, arg);
-    if (!slash || parse_number(slash + 1, 1, 100000, &n) || parse_number(index, 1, n, &i))
+    if (!slash || parse_number(slash + 1, 1, PLAN_SHARDS_MAX, &n) ||
+        parse_number(index, 1, n, &i))
         return err_set(e, -EINVAL, "not I/N with 1 <= I <= N");
     o->shard = (unsigned)i;
     o->shards = (unsigned)n;

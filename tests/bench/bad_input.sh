@@ -6,8 +6,10 @@
 
 run bench "${tiny[@]}" "${soft[@]}" --repeat 1 --json "$work/a.json"
 [ "$rc" -eq 0 ] || fail "bench: exit code $rc: $(cat "$work/err")"
-run bench "${tiny[@]}" "${soft[@]}" --repeat 1 --shard 1/2 --json "$work/s1.json"
-[ "$rc" -eq 0 ] || fail "a shard: exit code $rc: $(cat "$work/err")"
+for i in 1 2 3; do
+    run bench "${tiny[@]}" "${soft[@]}" --repeat 1 --shard $i/3 --json "$work/s$i.json"
+    [ "$rc" -eq 0 ] || fail "shard $i: exit code $rc: $(cat "$work/err")"
+done
 
 # Bad input: one line, a documented code, nothing left behind.
 refused 2 bench nosuch
@@ -55,9 +57,54 @@ refused 2 compare "$work/broken.json" "$work/a.json"
 sed 's/"cycles": [0-9.e+]*/"cycles": null/' "$work/a.json" > "$work/broken.json"
 refused 2 compare "$work/broken.json" "$work/a.json"
 grep -q 'damaged: result 0: modelled' "$work/err" || fail "a damaged model is not named: $(cat "$work/err")"
-refused 2 merge "$work/out.json" "$work/s1.json" "$work/s1.json"
-refused 2 merge "$work/out.json" "$work/cut.json"
-[ ! -e "$work/out.json" ] || fail "a failed merge left its file"
+
+# merge: what it refuses changes no file. unmerged PATTERN ARG...: one line, with PATTERN.
+files() { (cd "$work" && sha256sum -- *.json *.html); }
+unmerged() {
+    local pattern=$1 before
+    shift
+    before=$(files)
+    refused 2 merge "$@"
+    grep -q -e "$pattern" "$work/err" || fail "merge $*: no '$pattern': $(cat "$work/err")"
+    [ "$(files)" = "$before" ] || fail "merge $*: refused, but files changed"
+}
+echo page > "$work/page.html"
+echo old > "$work/old.json"
+ln "$work/s1.json" "$work/link.json"
+s=("$work/s1.json" "$work/s2.json" "$work/s3.json")
+new=(-o "$work/out.json")
+unmerged "no output: write 'penumbra merge -o OUT.json IN.json...'" "${s[@]}"
+unmerged 'no output' "$work/out.json" "${s[@]}" --force
+unmerged 'no files to merge' "${new[@]}"
+unmerged 's1.json is one of the files to merge' -o "${s[@]}" "$work/s1.json"
+unmerged 's1.json is one of the files to merge' -o "$work/s1.json" "${s[@]}" --force
+unmerged 'link.json is one of the files to merge' -o "$work/link.json" "${s[@]}" --force
+unmerged 's2.json is one of the files to merge' "${new[@]}" "${s[@]}" --force --html "$work/s2.json"
+unmerged 'old.json exists' -o "$work/old.json" "${s[@]}"
+unmerged 'page.html exists' "${new[@]}" "${s[@]}" --html "$work/page.html"
+unmerged 'are one file' "${new[@]}" "${s[@]}" --html "$work/out.json"
+unmerged ': shard 2 of 3 is missing (--partial' "${new[@]}" "${s[0]}" "${s[2]}"
+unmerged ': shards 1, 3 of 3 are missing' "${new[@]}" "${s[1]}"
+unmerged ': shard 2 of 3 is missing' -o "$work/old.json" "${s[0]}" "${s[2]}" --force
+unmerged 's1.json: shard 1 of 3 stands in .*s1.json too' "${new[@]}" "${s[@]}" "${s[0]}"
+unmerged 'shard 1 of 3 stands in' "${new[@]}" "${s[0]}" "${s[0]}" --partial
+sed 's/"of": 3/"of": 4/' "${s[1]}" > "$work/four.json"
+unmerged 's1.json is one of 3 shards, .*four.json one of 4' "${new[@]}" "${s[0]}" "$work/four.json" --partial
+sed 's/"repeat": 1/"repeat": 2/' "${s[1]}" > "$work/twice.json"
+unmerged 'different settings' "${new[@]}" "${s[0]}" "$work/twice.json" "${s[2]}" --partial
+unmerged 'a.json is no shard' "${new[@]}" "${s[@]}" "$work/a.json"
+for shard in '{"index": 4, "of": 3}' '{"index": [], "of": 1}' '{"index": [1, "2"], "of": 3}' \
+    '{"index": 1, "of": 4000000000}' '{"of": 1}' '7' 'null'; do
+    sed "s/\"settings\": {/&\"shard\": $shard,/" "$work/a.json" > "$work/damaged.json"
+    unmerged 'damaged: settings.shard' "${new[@]}" "$work/damaged.json" --partial
+done
+unmerged 'cut off' "${new[@]}" "$work/cut.json"
+[ ! -e "$work/out.json" ] || fail "a refused merge left its file"
+run merge -o "$work/old.json" "${s[@]}" --html "$work/page.html" --force
+[ "$rc" -eq 0 ] && grep -q '^[^ ]*old.json: 6 results of 3 shards$' "$work/err" ||
+    fail "merge --force: exit code $rc: $(cat "$work/err")"
+grep -q penumbra-bench-2 "$work/old.json" && grep -q Chart.js "$work/page.html" || fail "--force replaces nothing"
+
 refused 1 bench "${tiny[2]}" "${soft[@]}" --repeat 1 --json /nosuch/a.json
 run bench "${tiny[2]}" "${soft[@]}" --repeat 1 --json /dev/full
 [ "$rc" -eq 1 ] && grep -q 'cannot write /dev/full: No space left' "$work/err" ||
@@ -67,7 +114,7 @@ run bench "${tiny[2]}" "${soft[@]}" --repeat 1 --json "$work/kept.json" --html /
     fail "no space for the page: exit code $rc: $(cat "$work/err")"
 run compare "$work/a.json" "$work/kept.json"
 [ "$rc" -eq 0 ] || fail "no space for the page: the result is not kept"
-refused 1 merge /dev/full "$work/a.json"
+refused 1 merge -o /dev/full "$work/a.json"
 rc=0
 "$penumbra" compare "$work/a.json" "$work/a.json" > /dev/full 2> "$work/err" || rc=$?
 [ "$rc" -eq 1 ] && grep -q 'cannot write: No space left' "$work/err" || fail "no space for a comparison: $rc"

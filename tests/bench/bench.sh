@@ -86,11 +86,29 @@ for i in 1 2; do
     run bench "${tiny[@]}" "${soft[@]}" --repeat 4 --shard $i/2 --json "$work/s$i.json"
     [ "$rc" -eq 0 ] || fail "shard $i: exit code $rc"
 done
-run merge "$work/m.json" "$work/s2.json" "$work/s1.json"
+run merge -o "$work/m.json" "$work/s2.json" "$work/s1.json"
 [ "$rc" -eq 0 ] || fail "merge: exit code $rc: $(cat "$work/err")"
+[ "$(cat "$work/err")" = "$work/m.json: 6 results of 2 shards" ] || fail "merge says: $(cat "$work/err")"
 cmp <(steady "$work/a.json") <(steady "$work/m.json") || fail "the merged shards are not the whole"
 run compare "$work/a.json" "$work/m.json"
 grep -q ' 0 in one file alone' "$work/out" || fail "the merged shards are not the whole"
+# A partial merge says which shards it has, and can be completed.
+shards() { tr -d ' \n' < "$1" | grep -o '"shard":{[^}]*}'; }
+run merge --partial --output="$work/part.json" "$work/s2.json" --html "$work/part.html"
+[ "$rc" -eq 0 ] || fail "a partial merge: exit code $rc: $(cat "$work/err")"
+grep -q 'part.json: 2 results of 1 of 2 shards$' "$work/err" || fail "a partial merge says: $(cat "$work/err")"
+[ "$(shards "$work/part.json")" = '"shard":{"index":[2],"of":2}' ] ||
+    fail "a partial merge is not marked: $(shards "$work/part.json")"
+run merge -o "$work/m.json" --force "$work/part.json" "$work/s1.json"
+[ "$rc" -eq 0 ] || fail "a completed merge: exit code $rc: $(cat "$work/err")"
+[ "$(shards "$work/m.json")" = '"shard":{"index":[1,2],"of":2}' ] ||
+    fail "a whole lacks its shards: $(shards "$work/m.json")"
+cmp <(steady "$work/a.json") <(steady "$work/m.json") || fail "a completed merge is not the whole"
+# A result that is no shard is a whole: merge makes its page. The result may be a pipe.
+"$penumbra" merge -o /dev/stdout "$work/a.json" --html "$work/again.html" 2> "$work/err" | cat > "$work/out"
+[ "$(cat "$work/err")" = "/dev/stdout: 6 results" ] || fail "a merge of a whole says: $(cat "$work/err")"
+grep -q 'Chart.js' "$work/again.html" || fail "no page of a whole"
+cmp <(steady "$work/a.json") <(steady "$work/out") || fail "a whole through a pipe differs"
 
 # On a terminal: which point and run, and how long it still takes.
 script -qec "'$penumbra' bench ${tiny[0]} ${soft[*]} --repeat 3" /dev/null < /dev/null > "$work/tty" 2>&1 ||

@@ -24,7 +24,7 @@ for w in $(sed -n 's/^WORKLOAD(\([a-z]*\),.*/\1/p' "$(dirname "$0")/../../bench/
         exit 1
     }
 done
-"$penumbra" merge "$work/m.json" "$work/r.json" --html "$work/m.html" || exit 1
+"$penumbra" merge -o "$work/m.json" "$work/r.json" --html "$work/m.html" 2> /dev/null || exit 1
 if grep -qE '(src|href)="?(https?:)?//' "$work/r.html"; then
     echo "FAIL: the page loads something from elsewhere"
     exit 1
