@@ -198,11 +198,10 @@ static void zap_slot_entry(struct visit *v, uint64_t *ptep, pn_gfn gfn, unsigned
                            enum visit_kind kind) {
     (void)gfn;
     (void)level;
-    struct sp *child = sp_of(ept_child(*ptep));
     if (kind != VISIT_AFTER)
         tdp_drop(v->vcpu, ptep, false);
-    else if (!child->used)
-        zap_table(v->vcpu, child, ZAP_SLOT, false);
+    else if (!sp_of(ept_child(*ptep))->used)
+        zap_table(v->vcpu, sp_of(ept_child(*ptep)), ZAP_SLOT, false);
 }
 
 void tdp_slot_gone(struct pn_mmu_vcpu *vcpu, struct slot *s) {
