@@ -161,7 +161,7 @@ START_TEST(nested_paging_checks_every_access_as_a_user_access) {
     pn_gpa at = 0;
     for (unsigned level = 4; level; level--) {
         at = L2_ROOT + (4 - level) * PN_PAGE_SIZE +
-             8 * (0x5000 >> (12 + 9 * (level - 1)) & 511);
+             8 * (0x5000ull >> (12 + 9 * (level - 1)) & 511);
         *fixture_q(&f, at) = (L2_ROOT + (5 - level) * PN_PAGE_SIZE) | P | W | U;
     }
     for (unsigned bits = 0; bits < 8; bits++)
