@@ -26,6 +26,11 @@ void pt_bits_init(struct pt_bits *b, const struct pt_format *f, unsigned feature
     b->address = bits(PN_PAGE_SHIFT, maxphyaddr - 1u);
     b->accessed = features & PT_AD ? f->accessed : 0;
     b->dirty = features & PT_AD ? f->dirty : 0;
+    b->plain = f->rights == PT_W_U_NX;
+    b->needed = b->accessed | (b->plain ? f->present : 0);
+    b->large = f->large;
+    b->pkey_shift = f->pkey_shift;
+    b->pkey_mask = f->pkey_shift ? 15 : 0;
     uint64_t all = bits(maxphyaddr, f->address_last);
     if (!(features & PT_NX))
         all |= f->no_execute;

@@ -72,6 +72,10 @@ struct pt_bits {
     uint8_t large_levels;     /* bit n: an entry of level n with `large` maps a page */
     uint64_t address;         /* bits 12 .. MAXPHYADDR-1 */
     uint64_t accessed, dirty; /* set by walks; 0: this format has none, or not now */
+    uint64_t needed;          /* bits that an entry has that may be used as it is */
+    uint64_t large; /* the format's, here for a look at many entries, as the next two */
+    uint8_t pkey_shift, pkey_mask;
+    bool plain; /* rights are W, U and NX, and no combination of bits is odd */
     uint64_t rsvd[2][PT_LEVELS + 1]; /* by `large` and level: bits that must be 0 */
 };
 
@@ -84,13 +88,15 @@ void pt_bits_init(struct pt_bits *b, const struct pt_format *f, unsigned feature
 static inline unsigned pt_shift(const struct pt_format *f, unsigned level) {
     return PN_PAGE_SHIFT + f->bits * (level - 1);
 }
-/* Rights granted by this entry alone: ACC_*. */
+/* Rights granted by this entry alone: ACC_*. PT_W_U_NX: no_execute is bit 63 or nothing, and
+ * reserved where it has no meaning: an entry without it grants execution. */
+static inline unsigned pt_acc_plain(uint64_t v) {
+    return (unsigned)((v & (ACC_WRITE | ACC_USER)) | ~v >> 63);
+}
 static inline unsigned pt_acc(const struct pt_format *f, uint64_t v) {
     if (f->rights == PT_R_W_X)
         return (unsigned)((v & 1) << 2 | (v & 2) | (v >> 2 & 1));
-    /* no_execute is bit 63 or nothing, and reserved where it has no meaning: an entry
-     * without it grants execution. */
-    return (unsigned)((v & (ACC_WRITE | ACC_USER)) | ~v >> 63);
+    return pt_acc_plain(v);
 }
 static inline bool pt_leaf(const struct pt_bits *b, unsigned level, uint64_t v) {
     return level == 1 || (v & b->format->large && b->large_levels >> level & 1);

@@ -213,7 +213,7 @@ FOLDED int walk_down(const struct pt_format *f, struct pn_mmu_vcpu *vcpu,
         pn_gpa gpa = table + index * f->entry;
         struct ref at = s->below ? s->below->read(vcpu, s->below, out, gpa, flags)
                                  : slot_read(vcpu->mmu, gpa);
-        if (s->below && out->miss)
+        if (!at.host && out->miss)
             return out->miss == MISS_FAULT ? walk_below(out, level) : 1;
         uint64_t v = load(f, at.host);
         count_read(vcpu, level, flags);

@@ -49,8 +49,8 @@ struct stage {
     uint64_t root;  /* CR3 or EPTP: may be stored to by others, as pdpte may */
     uint64_t pdpte[4];
     const struct stage *below; /* NULL: the memslots answer */
-    /* What a stage above asks of this one: where the entry at gpa is, for the walk w,
-     * which learns by w->miss when this stage cannot say. */
+    /* What a stage above asks of this one: where the entry at gpa is, for the walk w. When
+     * this stage cannot say, w->miss tells why, and there is no host address. */
     struct ref (*read)(struct pn_mmu_vcpu *vcpu, const struct stage *s, struct walk *w,
                        pn_gpa gpa, unsigned flags);
     /* A or D is about to be set in that entry: a write as any other. Return: as w->miss.

@@ -97,8 +97,10 @@ static inline uint64_t spte_public(uint64_t v) {
  */
 static inline pn_gfn gpte_leaf_gfn(const struct pt_bits *bits, unsigned level, unsigned i,
                                    uint64_t v) {
+    if (level == 1)
+        return (v & bits->address) >> PN_PAGE_SHIFT;
     pn_gfn gfn = pt_leaf_gfn(bits->format, bits, level, v);
-    return bits->format->bits == 10 && level > 1 ? gfn | (pn_gfn)(i & 1) << 9 : gfn;
+    return bits->format->bits == 10 ? gfn | (pn_gfn)(i & 1) << 9 : gfn;
 }
 
 /* What a gpte says, or usable = false where a walk through it would fault or has to set
@@ -111,13 +113,17 @@ struct gpte {
 
 static inline struct gpte gpte_decode(const struct pt_bits *bits, unsigned level,
                                       uint64_t v) {
-    const struct pt_format *f = bits->format;
     struct gpte g = {0};
-    if (!(v & f->present) || ~v & bits->accessed || pt_reserved(f, bits, level, v))
+    bool large = v & bits->large;
+    if (~v & bits->needed || v & bits->rsvd[large][level])
         return g;
+    if (!bits->plain &&
+        (!(v & bits->format->present) || pt_reserved(bits->format, bits, level, v)))
+        return g;
+    unsigned acc = bits->plain ? pt_acc_plain(v) : pt_acc(bits->format, v);
     g.usable = true;
-    g.leaf = pt_leaf(bits, level, v);
-    g.grant = (uint64_t)pt_acc(f, v) << SPTE_ACC_SHIFT;
+    g.leaf = level == 1 || (large && bits->large_levels >> level & 1);
+    g.grant = (uint64_t)acc << SPTE_ACC_SHIFT;
     if (!g.leaf) {
         g.grant |= SPTE_D;
         g.table = (v & bits->address) >> PN_PAGE_SHIFT;
@@ -125,7 +131,7 @@ static inline struct gpte gpte_decode(const struct pt_bits *bits, unsigned level
     }
     if (v & bits->dirty)
         g.grant |= SPTE_D;
-    g.grant |= (uint64_t)pt_pkey(f, v) << SPTE_PKEY_SHIFT;
+    g.grant |= (v >> bits->pkey_shift & bits->pkey_mask) << SPTE_PKEY_SHIFT;
     return g;
 }
 

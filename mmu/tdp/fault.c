@@ -174,35 +174,43 @@ static struct ref slot_ref(struct pn_mmu *mmu, pn_gpa gpa) {
     return (struct ref){s ? (const char *)s->pub.hva + (gpa - s->pub.gpa) : NULL, gpa};
 }
 
-static struct ref table_read(struct pn_mmu_vcpu *vcpu, const struct stage *st,
-                             struct walk *w, pn_gpa gpa, unsigned flags) {
-    struct pn_mmu *mmu = vcpu->mmu;
-    if (flags & WALK_PROBE)
-        return slot_ref(mmu, gpa);
-    struct ewalk e;
-    ept_walk(mmu->tdp, gpa, &e);
-    count_refs(vcpu->stats, mmu->tdp->levels, e.level);
-    if (ept_leaf(e.pte, e.level)) {
-        uint64_t inside = (level_pages(e.level) << PN_PAGE_SHIFT) - 1;
-        if (!(e.pte & EPT_A))
-            *e.ptep = e.pte | EPT_A;
-        return (struct ref){ept_hva(e.pte) + (gpa & inside), gpa};
-    }
+/* The tables do not answer the reference: an exit. e: how far they go. */
+static __attribute__((noinline)) struct ref table_missing(struct pn_mmu_vcpu *vcpu,
+                                                          struct walk *w, pn_gpa gpa,
+                                                          const struct ewalk *e) {
     struct violation v = {.vcpu = vcpu,
                           .gva = w->gva,
                           .gpa = gpa,
                           .access = PN_READ,
                           .fixes = &w->fixes,
-                          .w = e};
-    if (mmio_known(mmu, v.w.pte)) {
+                          .w = *e};
+    struct ref none = {NULL, gpa};
+    if (mmio_known(vcpu->mmu, e->pte)) {
         misconfig(&v);
-        return (struct ref){NULL, gpa};
+        return none;
     }
     if (fix(&v) == PN_OUT_mmio)
-        return (struct ref){NULL, gpa};
-    if (v.again)
-        w->miss = MISS_AGAIN;
-    return slot_ref(mmu, gpa);
+        return none;
+    if (!v.again)
+        return slot_ref(vcpu->mmu, gpa);
+    w->miss = MISS_AGAIN;
+    return none;
+}
+
+static struct ref table_read(struct pn_mmu_vcpu *vcpu, const struct stage *st,
+                             struct walk *w, pn_gpa gpa, unsigned flags) {
+    const struct tdp *t = vcpu->mmu->tdp;
+    struct ewalk e;
+    if (flags & WALK_PROBE)
+        return slot_ref(vcpu->mmu, gpa);
+    ept_walk(t, gpa, &e);
+    count_refs(vcpu->stats, t->levels, e.level);
+    if (!ept_leaf(e.pte, e.level))
+        return table_missing(vcpu, w, gpa, &e);
+    if (!(e.pte & EPT_A))
+        *e.ptep = e.pte | EPT_A;
+    uint64_t inside = (level_pages(e.level) << PN_PAGE_SHIFT) - 1;
+    return (struct ref){ept_hva(e.pte) + (gpa & inside), gpa};
 }
 
 static enum miss table_write(struct pn_mmu_vcpu *vcpu, const struct stage *st,
