@@ -263,6 +263,11 @@ static inline struct slot *slot_of_gfn(struct pn_mmu *mmu, pn_gfn gfn) {
     return slots_search(&mmu->slots, gfn);
 }
 
+/* Where the memslots have gpa. */
+static inline struct ref slot_ref(struct pn_mmu *mmu, pn_gpa gpa) {
+    struct slot *s = slot_of_gfn(mmu, gpa >> PN_PAGE_SHIFT);
+    return (struct ref){s ? (const char *)s->pub.hva + (gpa - s->pub.gpa) : NULL, gpa};
+}
 /* A walk read one entry of each level from `top` down to `level`. */
 static inline void count_refs(struct pn_stats *st, unsigned top, unsigned level) {
     st->v[PN_STAT_walk_refs] += top - level + 1;

@@ -106,11 +106,6 @@ void stage_init(struct stage *s, const struct pn_paging *p, uint8_t maxphyaddr) 
 
 /* ---- What the walk uses ---- */
 
-static inline struct ref slot_read(struct pn_mmu *mmu, pn_gpa gpa) {
-    struct slot *s = slot_of_gfn(mmu, gpa >> PN_PAGE_SHIFT);
-    return (struct ref){s ? (const char *)s->pub.hva + (gpa - s->pub.gpa) : NULL, gpa};
-}
-
 static inline void count_read(struct pn_mmu_vcpu *vcpu, unsigned level, unsigned flags) {
     if (flags & WALK_PROBE)
         return;
@@ -212,7 +207,7 @@ FOLDED int walk_down(const struct pt_format *f, struct pn_mmu_vcpu *vcpu,
         unsigned index = gva >> pt_shift(f, level) & ((1u << f->bits) - 1);
         pn_gpa gpa = table + index * f->entry;
         struct ref at = s->below ? s->below->read(vcpu, s->below, out, gpa, flags)
-                                 : slot_read(vcpu->mmu, gpa);
+                                 : slot_ref(vcpu->mmu, gpa);
         if (!at.host && out->miss)
             return out->miss == MISS_FAULT ? walk_below(out, level) : 1;
         uint64_t v = load(f, at.host);
@@ -351,7 +346,7 @@ static struct ref second_read(struct pn_mmu_vcpu *vcpu, const struct stage *s,
     }
     gpa = in.gfn << PN_PAGE_SHIFT | (gpa & (PN_PAGE_SIZE - 1));
     return s->below ? s->below->read(vcpu, s->below, w, gpa, flags)
-                    : slot_read(vcpu->mmu, gpa);
+                    : slot_ref(vcpu->mmu, gpa);
 }
 
 static enum miss second_write(struct pn_mmu_vcpu *vcpu, const struct stage *s,

@@ -169,11 +169,6 @@ static enum pn_outcome misconfig(const struct violation *v) {
 
 /* ---- References to gptes ---- */
 
-static struct ref slot_ref(struct pn_mmu *mmu, pn_gpa gpa) {
-    struct slot *s = slot_of_gfn(mmu, gpa >> PN_PAGE_SHIFT);
-    return (struct ref){s ? (const char *)s->pub.hva + (gpa - s->pub.gpa) : NULL, gpa};
-}
-
 /* The tables do not answer the reference: an exit. e: how far they go. */
 static __attribute__((noinline)) struct ref table_missing(struct pn_mmu_vcpu *vcpu,
                                                           struct walk *w, pn_gpa gpa,
