@@ -69,7 +69,6 @@ const char *cpu_model_name(const struct cpu_model *model); /* as --cpu takes it 
  * its signature, its MSRs and hypercalls, which the bus answers. 0: none of it, and the
  * hypercall instructions are #UD. Before the model is used. */
 void cpu_model_set_pv(struct cpu_model *model, uint32_t features);
-uint32_t cpu_model_pv(const struct cpu_model *model);
 /* Fill one CPUID leaf of the model as the guest sees it (no run-time bits). */
 void cpu_model_leaf(const struct cpu_model *model, uint32_t leaf, uint32_t subleaf,
                     uint32_t out[4]);

@@ -283,10 +283,6 @@ void cpu_model_set_pv(struct cpu_model *model, uint32_t cpuid) {
     model->pv = cpuid;
 }
 
-uint32_t cpu_model_pv(const struct cpu_model *model) {
-    return model->pv;
-}
-
 const char *cpu_model_name(const struct cpu_model *model) {
     return model->name;
 }
