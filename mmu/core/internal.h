@@ -249,6 +249,13 @@ static inline struct pn_mmu_vcpu *mmu_actor(struct pn_mmu *mmu) {
 static inline struct pn_stats *mmu_gauges(struct pn_mmu *mmu) {
     return mmu_actor(mmu)->stats;
 }
+/* +-mappings of a level, 1 to 3. */
+static inline void mmu_gauge_pages(struct pn_mmu *mmu, unsigned level, int64_t by) {
+    enum pn_stat id = level == 1   ? PN_STAT_pages_4k
+                      : level == 2 ? PN_STAT_pages_2m
+                                   : PN_STAT_pages_1g;
+    mmu_gauges(mmu)->v[id] += (uint64_t)by;
+}
 /* At the end of each public call that changes something. */
 static inline void mmu_step(struct pn_mmu *mmu) {
     if (__builtin_expect(mmu->step != NULL, 0))
@@ -268,6 +275,7 @@ static inline struct ref slot_ref(struct pn_mmu *mmu, pn_gpa gpa) {
     struct slot *s = slot_of_gfn(mmu, gpa >> PN_PAGE_SHIFT);
     return (struct ref){s ? (const char *)s->pub.hva + (gpa - s->pub.gpa) : NULL, gpa};
 }
+
 /* A walk read one entry of each level from `top` down to `level`. */
 static inline void count_refs(struct pn_stats *st, unsigned top, unsigned level) {
     st->v[PN_STAT_walk_refs] += top - level + 1;

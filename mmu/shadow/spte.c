@@ -12,11 +12,7 @@
 #include "mmu/shadow/shadow.h"
 
 static void gauge(struct pn_mmu *mmu, unsigned level, int by) {
-    struct pn_stats *st = mmu_gauges(mmu);
-    enum pn_stat id = level == 1   ? PN_STAT_pages_4k
-                      : level == 2 ? PN_STAT_pages_2m
-                                   : PN_STAT_pages_1g;
-    st->v[id] += (uint64_t)(int64_t)by;
+    mmu_gauge_pages(mmu, level, by);
     mmu->shadow->leaves += (uint64_t)(int64_t)by;
 }
 

@@ -307,7 +307,6 @@ enum pn_outcome tdp_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_acce
     a.gva = gva;
     a.access = access;
     a.mode = mode;
-    a.walk.gva = gva;
     a.walk.fixes = 0;
     pn_count(vcpu->stats, tlb_miss);
     do {

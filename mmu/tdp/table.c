@@ -40,13 +40,6 @@ void tdp_fini(struct pn_mmu *mmu) {
     free(mmu->tdp); /* the tables are the slabs' */
 }
 
-void tdp_gauge(struct pn_mmu *mmu, unsigned level, int64_t by) {
-    enum pn_stat id = level == 1   ? PN_STAT_pages_4k
-                      : level == 2 ? PN_STAT_pages_2m
-                                   : PN_STAT_pages_1g;
-    mmu_gauges(mmu)->v[id] += (uint64_t)by;
-}
-
 /* ---- Entries ---- */
 
 struct sp *tdp_link(struct pn_mmu_vcpu *vcpu, uint64_t *ptep) {
@@ -78,7 +71,7 @@ void tdp_set_leaf(struct pn_mmu_vcpu *vcpu, struct slot *s, uint64_t *ptep,
     if (!*ptep)
         sp->used++;
     *ptep = EPT_LEAF | (level > 1 ? EPT_PS : 0) | bits | (uintptr_t)slot_hva(s, gfn);
-    tdp_gauge(vcpu->mmu, level, 1);
+    mmu_gauge_pages(vcpu->mmu, level, 1);
     pn_emit(vcpu->ring, set_spte, gfn, level, ept_public(*ptep));
 }
 
@@ -109,7 +102,7 @@ static void leaf_gone(struct pn_mmu_vcpu *vcpu, uint64_t v, pn_gfn gfn, unsigned
         if (log)
             dirty_mark(s, gfn + k);
     }
-    tdp_gauge(mmu, level, -1);
+    mmu_gauge_pages(mmu, level, -1);
 }
 
 /* An empty one. */

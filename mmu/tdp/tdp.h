@@ -118,8 +118,6 @@ void tdp_drop(struct pn_mmu_vcpu *vcpu, uint64_t *ptep, bool tlb);
 bool tdp_large_ok(const struct pn_mmu *mmu, struct slot *s, pn_gfn gfn, unsigned level);
 void tdp_zap_all(struct pn_mmu_vcpu *vcpu);
 void tdp_slot_gone(struct pn_mmu_vcpu *vcpu, struct slot *s);
-/* +-pages of a level, in the gauges. */
-void tdp_gauge(struct pn_mmu *mmu, unsigned level, int64_t by);
 
 /* ---- large.c ---- */
 
