@@ -33,7 +33,7 @@ micro() {
 linux() {
     local name=$1
     shift
-    step $name 700 run --kernel vmlinuz --initrd initrd.gz -m 256M --timeout 690 \
+    step $name 300 run --kernel vmlinuz --initrd initrd.gz -m 256M --timeout 290 \
         --append "console=ttyS0 panic=-1 pn.script" --stats out/$name.json "$@"
 }
 

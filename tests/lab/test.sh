@@ -29,7 +29,7 @@ need_guest
 rm -rf "$out"
 mkdir -p "$out"
 # One CPU: with two on a busy host, one waits for the other's locks while that one does not run.
-"$here/lab.sh" --guest "$cache/root" --npt "$npt" --out "$out" --timeout 1700 \
+"$here/lab.sh" --guest "$cache/root" --npt "$npt" --out "$out" --timeout 900 \
     --add "$penumbra:penumbra" --add "$cache/vmlinuz" --add "$cache/initrd.gz" --add "$here/inside_events.sh" \
     "${add[@]}" -- "$here/inside.sh"
 rc=$?
