@@ -183,12 +183,10 @@ static bool interrupts_on(struct machine *m) {
     return on;
 }
 
-/* Halted for good? A guest that an interrupt cannot wake, and that no NMI wakes either.
- */
+/* Halted for good? A guest that an interrupt cannot wake, and that no NMI wakes either. */
 static bool is_deadlock(struct machine *m, uint64_t now, uint64_t next) {
-    bool wakes = interrupts_on(m);
     if (next == CLOCK_NEVER)
-        return !wakes || !m->cfg.serial_in;
+        return !m->cfg.serial_in || !interrupts_on(m);
     if (insns(m) != m->idle_insns || !m->stuck_wakes) {
         m->idle_insns = insns(m);
         m->stuck_since = now;
@@ -196,7 +194,7 @@ static bool is_deadlock(struct machine *m, uint64_t now, uint64_t next) {
     }
     m->stuck_wakes++;
     return m->stuck_wakes > STUCK_WAKES && now - m->stuck_since > STUCK_NS &&
-           (!wakes || !m->cfg.serial_in);
+           (!m->cfg.serial_in || !interrupts_on(m));
 }
 
 /* Sleep at most ns of host time, less when something is typed. Return: ns slept. */
