@@ -410,6 +410,8 @@ START_TEST(code_through_absent_tables_follows_the_slots) {
         ck_assert_int_eq(go(0x5000, PN_FETCH, PN_TLB_USER), PN_MAPPED);
         ck_assert_ptr_eq(x.hva, top);
         ck_assert(!hit(0x5000, PN_FETCH, PN_TLB_USER));
+        ck_assert_uint_eq(f.stats.v[PN_STAT_pf_uncached], round + 1);
+        ck_assert_uint_eq(f.stats.v[PN_STAT_pf_mapped], 0);
         uint64_t gen = f.view.fetch_gen;
         if (round) { /* what was mapped goes */
             last.size = 0;
