@@ -13,6 +13,10 @@
 
 #include <stdint.h>
 
+#include "penumbra/types.h"
+
+PN_BEGIN_DECLS
+
 enum pn_event {
 #define PN_EVENT(name, fields, doc) PN_EV_##name,
 #include "penumbra/events.inc"
@@ -122,5 +126,7 @@ const char *pn_type_name(enum pn_type type);
 #define PN_MODE_PKE    0x100u
 #define PN_MODE_PKS    0x200u
 #define PN_MODE_LMA    0x400u
+
+PN_END_DECLS
 
 #endif

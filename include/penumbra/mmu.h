@@ -18,6 +18,8 @@
 #include "penumbra/stats.h"
 #include "penumbra/types.h"
 
+PN_BEGIN_DECLS
+
 struct pn_mmu;
 struct pn_mmu_vcpu;
 
@@ -310,5 +312,7 @@ void pn_mmu_zap_all(struct pn_mmu *mmu);
 
 /* Bytes of tables, rmap and TLBs now held. */
 size_t pn_mmu_footprint(const struct pn_mmu *mmu);
+
+PN_END_DECLS
 
 #endif

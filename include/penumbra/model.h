@@ -15,6 +15,8 @@
 #include "penumbra/stats.h"
 #include "penumbra/types.h"
 
+PN_BEGIN_DECLS
+
 #define PN_PROFILE_NAME_MAX 48 /* bytes, with the terminating 0 */
 
 /* ---- TLBs and walk caches ---- */
@@ -99,5 +101,7 @@ const char *pn_cost_doc(enum pn_cost cost);
  */
 double pn_cost_cycles(const struct pn_cost_profile *p, const struct pn_stats *delta,
                       uint64_t guest_insns, double by_cost[PN_COST_COUNT]);
+
+PN_END_DECLS
 
 #endif

@@ -6,6 +6,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "penumbra/types.h"
+
+PN_BEGIN_DECLS
+
 enum pn_stat {
 #define PN_STAT(name, kind, doc) PN_STAT_##name,
 #include "penumbra/stats.inc"
@@ -46,5 +50,7 @@ struct pn_stats {
 const char *pn_stat_name(enum pn_stat id);
 const char *pn_stat_doc(enum pn_stat id);
 enum pn_stat_kind pn_stat_kind(enum pn_stat id);
+
+PN_END_DECLS
 
 #endif

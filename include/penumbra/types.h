@@ -7,6 +7,18 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Around what libpenumbra-mmu offers: C's names in C++, and the only names that the shared
+ * library exports. */
+#ifdef __cplusplus
+#define PN_BEGIN_DECLS _Pragma("GCC visibility push(default)") extern "C" {
+#define PN_END_DECLS                                                                     \
+    }                                                                                    \
+    _Pragma("GCC visibility pop")
+#else
+#define PN_BEGIN_DECLS _Pragma("GCC visibility push(default)")
+#define PN_END_DECLS   _Pragma("GCC visibility pop")
+#endif
+
 typedef uint64_t pn_gva; /* guest virtual (linear) address */
 typedef uint64_t pn_gpa; /* guest physical address */
 typedef uint64_t pn_gfn; /* guest frame number: gpa >> 12 */
