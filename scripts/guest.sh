@@ -3,17 +3,26 @@
 # Debian's cloud kernel and busybox as a guest: download the packages, unpack them into a
 # cache, build the initramfs. Nothing is installed. Quick when the cache is up to date.
 #
-#   scripts/guest.sh            prints the cache folder, which then holds
-#                                 vmlinuz, initrd.gz, root/ (the unpacked packages)
-#   scripts/guest.sh --add FILE   also makes initrd-NAME.gz there (NAME: the file's), the same
-#                                 with the program FILE in /bin
+#   guest.sh               prints the cache folder, which then holds
+#                            vmlinuz, initrd.gz, root/ (the unpacked packages)
+#   guest.sh --add FILE    also makes initrd-NAME.gz there (NAME: the file's), the same with the
+#                            program FILE in /bin
+#   guest.sh --workloads   --add of pn-linux, the program of penumbra bench linux.*
 #
-# PENUMBRA_CACHE: another folder than .cache/guest. apt-get verifies what it downloads
+# In the source tree scripts/guest.sh, installed penumbra-guest. PENUMBRA_CACHE: another folder
+# than .cache/guest in the tree, or penumbra/guest in the user's cache. apt-get verifies what it downloads
 # against the archive's signatures; the packages' SHA-256 stay in the folder's manifest.
 set -euo pipefail
-top=$(cd "$(dirname "$0")/.." && pwd)
-cache=${PENUMBRA_CACHE:-$top/.cache/guest}
+top=$(dirname "$(dirname "$(readlink -f "$0")")")
 init=$top/tests/guest/initramfs
+if [ -d "$init" ]; then # the source tree
+    cache=${PENUMBRA_CACHE:-$top/.cache/guest}
+    workloads=$(ls -t "$top"/build/*/bench/linux/pn-linux 2>/dev/null | head -n 1)
+else # an installed tree
+    init=$top/share/penumbra/guest
+    cache=${PENUMBRA_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/penumbra/guest}
+    workloads=$top/libexec/penumbra/pn-linux
+fi
 
 die() { echo "guest: $*" >&2; exit 1; }
 
@@ -24,6 +33,11 @@ while [ $# -gt 0 ]; do
         add=${2:-}
         [ -f "$add" ] || die "--add: no such file: $add"
         shift 2
+        ;;
+    --workloads)
+        add=$workloads
+        [ -f "$add" ] || die "--workloads: pn-linux is not built: it needs a static libc"
+        shift
         ;;
     *) die "unknown option $1" ;;
     esac
@@ -66,7 +80,7 @@ fetch() {
 # Reproducible: the same packages and scripts give the same bytes.
 build_initrd() {
     local out=$1 tree
-    command -v cpio >/dev/null || die "needs cpio: scripts/setup.sh test"
+    command -v cpio >/dev/null || die "needs cpio: apt-get install cpio"
     tree=$(mktemp -d)
     mkdir -p "$tree"/{bin,dev,etc,proc,root,sys,tmp}
     cp "$cache/root/bin/busybox" "$tree/bin/"

@@ -170,7 +170,7 @@ static const struct option_command command = {
     .doc =
         "Run the same workloads under each MMU and compare them. Without arguments: "
         "every workload, every MMU of this host; Linux's too if there is --kernel and "
-        "--initrd (with pn-linux: scripts/guest.sh --add makes it). Times under kvm are "
+        "--initrd (penumbra-guest --workloads makes both). Times under kvm are "
         "measured on the host's CPU; those under shadow and tdp are the software CPU's, "
         "simulated: compare them with each other. Cycles are modelled, in one run more "
         "of each point.",
