@@ -9,7 +9,7 @@ CONFIGURED := $(BUILD)/build.ninja
 SOURCES = $(shell git ls-files -co --exclude-standard '*.c' '*.h' '*.inc')
 
 .PHONY: help all demo test linux configure setup setup-test format format-check tidy \
-        rules bench bench-commit install clean distclean
+        rules bench bench-commit install deb clean distclean
 
 help:
 	@echo "make demo     install what is missing, build, run the embedded guest under --mmu $(MMU),"
@@ -21,6 +21,7 @@ help:
 	@echo "make bench-commit REV=...   this build beside that commit's: what must be equal, and time"
 	@echo "make format   clang-format; make tidy: clang-tidy; make rules: who includes whom"
 	@echo "make install  to PREFIX (default /usr/local); make clean: remove build/"
+	@echo "make deb      Debian packages in build/deb"
 
 setup:
 	@scripts/setup.sh build
@@ -72,6 +73,10 @@ rules:
 
 install: all
 	cmake --install $(BUILD) --prefix $(or $(PREFIX),/usr/local)
+
+deb: setup
+	@scripts/setup.sh deb
+	@scripts/deb.sh
 
 clean:
 	rm -rf build
