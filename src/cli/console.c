@@ -31,7 +31,7 @@ static struct {
     volatile sig_atomic_t signal; /* what asked us to end */
     int wake[2];                  /* pipe: a signal ends an idle wait */
     int out_error;
-    bool open, tty, no_input, escaped, user_quit;
+    bool open, tty, no_input, escaped;
 } con = {.wake = {-1, -1}};
 
 static void restore_terminal(void) {
@@ -195,7 +195,6 @@ static size_t unescape(uint8_t *buf, size_t size) {
         } else if (c == 'h' || c == '?') {
             show_help();
         } else if (c == 'x') {
-            con.user_quit = true;
             con.on_quit();
         }
     }
@@ -234,8 +233,4 @@ int console_signal(void) {
 
 int console_out_error(void) {
     return con.out_error;
-}
-
-bool console_user_quit(void) {
-    return con.user_quit;
 }

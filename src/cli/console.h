@@ -26,8 +26,7 @@ size_t console_in(void *opaque, uint8_t *buf, size_t size);
 void console_idle(void *opaque, uint64_t ns);
 
 /* Why on_quit was called. */
-int console_signal(void);     /* the signal, or 0 */
-int console_out_error(void);  /* errno of the failed write, or 0 */
-bool console_user_quit(void); /* Ctrl-A x */
+int console_signal(void);    /* the signal, or 0 */
+int console_out_error(void); /* errno of the failed write, or 0 */
 
 #endif
