@@ -322,8 +322,7 @@ static int run_all(struct bench *b) {
     b->started = now();
     for (unsigned i = 0; i < b->o.plan.units && !code && !stop_signal; i++)
         if (one_point(b, &b->o.plan.unit[i])) {
-            cli_error("out of memory");
-            code = CLI_HOST;
+            code = cli_error("out of memory");
         }
     clear_progress(b);
     if (stop_signal) {

@@ -31,10 +31,9 @@ int bench_place(struct bench_options *o) {
         if (o->cpu < CPU_SETSIZE)
             CPU_SET(o->cpu, &set);
         if (sched_setaffinity(0, sizeof(set), &set)) {
-            if (chosen) {
-                cli_error("--pin %d: this process may not run on that CPU", o->cpu);
-                return CLI_HOST;
-            }
+            if (chosen)
+                return cli_error("--pin %d: this process may not run on that CPU",
+                                 o->cpu);
             o->cpu = -2;
         }
     }

@@ -15,8 +15,7 @@ int bench_load(const char *path, json_t **doc) {
 }
 
 static int failed(const char *path, int rc) {
-    cli_error("cannot write %s: %s", path, strerror(-rc));
-    return CLI_HOST;
+    return cli_error("cannot write %s: %s", path, strerror(-rc));
 }
 
 int bench_out_open(struct bench_out *out, const char *path) {

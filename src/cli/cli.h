@@ -28,8 +28,8 @@ int cmd_bench(int argc, char **argv);
 int cmd_compare(int argc, char **argv);
 int cmd_merge(int argc, char **argv);
 
-/* One line to stderr, "penumbra: ..." (the console may be raw: ends in CR LF there). */
-void cli_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* One line to stderr, "penumbra: ...". Return: CLI_HOST, for `return cli_error(...)`. */
+int cli_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 /* Ends a command that prints. Return: code, or CLI_HOST after a line: it is not written.
  */

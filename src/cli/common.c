@@ -7,20 +7,20 @@
 #include "cli/cli.h"
 #include "cli/option.h"
 
-void cli_error(const char *fmt, ...) {
+int cli_error(const char *fmt, ...) {
     va_list ap;
     va_start(ap, fmt);
     fputs("penumbra: ", stderr);
     vfprintf(stderr, fmt, ap);
     va_end(ap);
     fputc('\n', stderr);
+    return CLI_HOST;
 }
 
 int cli_flush(int code) {
     if (!fflush(stdout) || errno == EPIPE) /* `| head` is no failure */
         return code;
-    cli_error("cannot write: %s", strerror(errno));
-    return CLI_HOST;
+    return cli_error("cannot write: %s", strerror(errno));
 }
 
 const char *cli_engine_name(unsigned i) {

@@ -276,10 +276,8 @@ int cmd_host(int argc, char **argv) {
     json_t *j = json_pack("{s:s, s:s, s:o, s:o, s:o}", "schema", "penumbra-host-1",
                           "version", PENUMBRA_VERSION, "host", host_json(), "kvm",
                           kvm_json(&kvm), "mmu", mmu_json(&kvm));
-    if (!j) {
-        cli_error("out of memory");
-        return CLI_HOST;
-    }
+    if (!j)
+        return cli_error("out of memory");
     if (as_json) {
         json_dumpf(j, stdout, JSON_INDENT(2));
         putchar('\n');

@@ -129,10 +129,8 @@ static int merge_loaded(struct merge *m) {
 int cmd_merge(int argc, char **argv) {
     struct merge *m = calloc(1, sizeof(*m));
     bool done;
-    if (!m) {
-        cli_error("out of memory");
-        return CLI_HOST;
-    }
+    if (!m)
+        return cli_error("out of memory");
     int code = option_parse(&merge_command, argc, argv, m, &done);
     if (!code && !done)
         code = check_usage(m);

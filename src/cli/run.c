@@ -68,21 +68,14 @@ static int conclude(const struct run *r) {
                   (double)r->options.machine.timeout_ns / 1e9);
         return CLI_LIMIT;
     case END_QUIT:
-        if (console_out_error()) {
-            cli_error("the console's output failed: %s", strerror(console_out_error()));
-            return CLI_HOST;
-        }
+        if (console_out_error())
+            return cli_error("the console's output failed: %s",
+                             strerror(console_out_error()));
         return console_signal() ? 128 + console_signal() : CLI_OK;
     case END_ERROR:
         break;
     }
-    cli_error("the run failed");
-    return CLI_HOST;
-}
-
-static int host_error(const char *err) {
-    cli_error("%s", err);
-    return CLI_HOST;
+    return cli_error("the run failed");
 }
 
 static int open_outputs(struct run *r) {
@@ -90,10 +83,8 @@ static int open_outputs(struct run *r) {
     char err[256];
     if (o->stats) {
         int rc = outfile_open(&r->stats, o->stats);
-        if (rc) {
-            cli_error("cannot write %s: %s", o->stats, strerror(-rc));
-            return CLI_HOST;
-        }
+        if (rc)
+            return cli_error("cannot write %s: %s", o->stats, strerror(-rc));
     }
     if (!o->trace && !o->event_digest)
         return CLI_OK;
@@ -104,7 +95,7 @@ static int open_outputs(struct run *r) {
         .limit = o->trace ? o->trace_limit / sizeof(struct pn_event_rec) : 0,
     };
     if (trace_open(&cfg, &r->trace, err, sizeof(err)))
-        return host_error(err);
+        return cli_error("%s", err);
     o->machine.rings = trace_rings(r->trace);
     return CLI_OK;
 }
@@ -139,11 +130,10 @@ static int doubt(struct run *r) {
         cli_error("warning: Linux does not boot here: %s", why);
         return CLI_OK;
     }
-    cli_error(
+    return cli_error(
         "Linux does not boot here: %s; use --mmu shadow or tdp (--timeout S: try it "
         "all the same)",
         why);
-    return CLI_HOST;
 }
 
 static void add_emulated(void *opaque, const char *group, const char *name,
@@ -187,7 +177,7 @@ static int run_machine(struct run *r) {
     run_say_switches(r->machine, r->options.machine.handovers);
     if (rc) {
         r->report.result.end = END_ERROR;
-        host_error(*err ? err : strerror(-rc));
+        cli_error("%s", *err ? err : strerror(-rc));
         machine_dump(r->machine, stderr);
         return CLI_HOST;
     }
@@ -271,10 +261,8 @@ static int write_stats(struct run *r) {
     json_decref(json);
     if (!rc)
         rc = outfile_commit(&r->stats);
-    if (rc) {
-        cli_error("cannot write %s: %s", r->options.stats, strerror(-rc));
-        return CLI_HOST;
-    }
+    if (rc)
+        return cli_error("cannot write %s: %s", r->options.stats, strerror(-rc));
     return CLI_OK;
 }
 
@@ -293,7 +281,7 @@ static int report(struct run *r) {
     if (r->trace) {
         r->report.has_events = true;
         if (trace_close(r->trace, &r->report.events, err, sizeof(err)))
-            code = host_error(err);
+            code = cli_error("%s", err);
         else if (r->report.events.lost)
             cli_error("%llu events were lost (see --trace-limit)",
                       (unsigned long long)r->report.events.lost);

@@ -66,10 +66,9 @@ int run_check_dirty(struct machine *m) {
     for (unsigned i = 0; i < count; i++) {
         if (!h[i].missed)
             continue;
-        cli_error("the dirty log missed %" PRIu64 " pages in harvest %u; the first is "
-                  "%" PRIx64,
-                  h[i].missed, i, h[i].missed_gpa);
-        return CLI_HOST;
+        return cli_error("the dirty log missed %" PRIu64
+                         " pages in harvest %u; the first is %" PRIx64,
+                         h[i].missed, i, h[i].missed_gpa);
     }
     return CLI_OK;
 }

@@ -87,19 +87,16 @@ static const struct option_command command = {
 static int print_digest(const struct trace_file *f, const char *path) {
     const struct trace_header *h = trace_file_header(f);
     struct trace_digest *d = trace_digest_create(h->vcpus);
-    if (!d) {
-        cli_error("out of memory");
-        return CLI_HOST;
-    }
+    if (!d)
+        return cli_error("out of memory");
     for (uint64_t i = 0; i < h->records; i++)
         trace_digest_add(d, trace_file_record(f, i), 1);
     uint64_t value = trace_digest_value(d);
     trace_digest_destroy(d);
-    if (value != h->digest) {
-        cli_error("%s: damaged: its records digest to %016" PRIx64 ", not %016" PRIx64,
-                  path, value, h->digest);
-        return CLI_HOST;
-    }
+    if (value != h->digest)
+        return cli_error("%s: damaged: its records digest to %016" PRIx64
+                         ", not %016" PRIx64,
+                         path, value, h->digest);
     printf("%016" PRIx64 "\n", value);
     return CLI_OK;
 }
