@@ -46,16 +46,10 @@ int bench_place(struct bench_options *o) {
 }
 
 static json_t *governor(int cpu) {
-    char path[96], line[64] = "";
+    char path[96], line[64];
     snprintf(path, sizeof(path), "/sys/devices/system/cpu/cpu%d/cpufreq/scaling_governor",
              cpu < 0 ? 0 : cpu);
-    FILE *f = fopen(path, "re");
-    if (f) {
-        if (!fgets(line, sizeof(line), f))
-            line[0] = 0;
-        fclose(f);
-    }
-    line[strcspn(line, "\n")] = 0;
+    host_read_line(path, line, sizeof(line));
     return *line ? json_string(line) : json_null();
 }
 

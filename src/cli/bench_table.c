@@ -76,16 +76,15 @@ static void print_row(const json_t *r, FILE *out) {
 
 static void print_host(const json_t *host, FILE *out) {
     const json_t *kvm = json_object_get(host, "kvm");
-    fprintf(out, "%s, Linux %s, CPU %" JSON_INTEGER_FORMAT ", KVM's MMU: %s\n",
+    fprintf(out, "%s, Linux %s, CPU %lld, KVM's MMU: %s\n",
             result_text(host, "cpu") ? result_text(host, "cpu") : "unknown CPU",
             result_text(host, "kernel") ? result_text(host, "kernel") : "?",
-            json_integer_value(json_object_get(host, "pinned_cpu")),
+            cli_number(host, "pinned_cpu"),
             result_text(kvm, "mmu") ? result_text(kvm, "mmu") : "not known");
 }
 
 static bool same_point(const json_t *a, const json_t *b) {
-    return json_integer_value(json_object_get(a, "index")) ==
-           json_integer_value(json_object_get(b, "index"));
+    return cli_number(a, "index") == cli_number(b, "index");
 }
 
 /* The result of the point at i under that MMU, or NULL. Points stand together. */

@@ -53,7 +53,13 @@ struct cli_model {
  * Return: 0, or -errno as profile_tlb with a line in e. */
 int cli_model(const char *tlb, const char *cost, struct cli_model *model, struct err *e);
 
+/* A member of a JSON object: its text, or NULL; its integer, or 0. */
+const char *cli_text(const json_t *object, const char *key);
+long long cli_number(const json_t *object, const char *key);
+
 /* ---- The host's description (host.c), as in every result file ---- */
 json_t *host_json(void);
+/* The first line of a small file without its newline; "" when unreadable. */
+void host_read_line(const char *path, char *buf, size_t size);
 
 #endif

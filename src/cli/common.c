@@ -23,6 +23,14 @@ int cli_flush(int code) {
     return cli_error("cannot write: %s", strerror(errno));
 }
 
+const char *cli_text(const json_t *object, const char *key) {
+    return json_string_value(json_object_get(object, key));
+}
+
+long long cli_number(const json_t *object, const char *key) {
+    return json_integer_value(json_object_get(object, key));
+}
+
 const char *cli_engine_name(unsigned i) {
     const struct pn_engine_ops *ops = pn_engine_at(i);
     return ops ? ops->name : NULL;

@@ -13,8 +13,7 @@
 #include "cli/option.h"
 #include "penumbra/kvm_host.h"
 
-/* The first line of a small file without its newline; "" when unreadable. */
-static void read_line(const char *path, char *buf, size_t size) {
+void host_read_line(const char *path, char *buf, size_t size) {
     buf[0] = 0;
     FILE *f = fopen(path, "re");
     if (!f)
@@ -60,17 +59,17 @@ static json_t *hugepage_pool(unsigned kib) {
     char path[128], total[32], avail[32];
     snprintf(path, sizeof(path), "/sys/kernel/mm/hugepages/hugepages-%ukB/nr_hugepages",
              kib);
-    read_line(path, total, sizeof(total));
+    host_read_line(path, total, sizeof(total));
     snprintf(path, sizeof(path), "/sys/kernel/mm/hugepages/hugepages-%ukB/free_hugepages",
              kib);
-    read_line(path, avail, sizeof(avail));
+    host_read_line(path, avail, sizeof(avail));
     return json_pack("{s:i, s:i}", "total", atoi(total), "free", atoi(avail));
 }
 
 /* The word in brackets: "always [madvise] never". */
 static json_t *thp_policy(void) {
     char line[128];
-    read_line("/sys/kernel/mm/transparent_hugepage/enabled", line, sizeof(line));
+    host_read_line("/sys/kernel/mm/transparent_hugepage/enabled", line, sizeof(line));
     char *p = strchr(line, '['), *q = p ? strchr(p, ']') : NULL;
     return q ? json_stringn(p + 1, (size_t)(q - p - 1)) : json_string("absent");
 }
@@ -157,27 +156,22 @@ json_t *host_json(void) {
                      "hugepages_1g", hugepage_pool(1048576));
 }
 
-static double gib(const json_t *bytes) {
-    return (double)json_integer_value(bytes) / (1 << 30);
+static double gib(const json_t *object, const char *key) {
+    return (double)cli_number(object, key) / (1 << 30);
 }
 
 static void print_pool(const json_t *host, const char *key, const char *label) {
     const json_t *p = json_object_get(host, key);
-    printf("%-14s %lld reserved, %lld free\n", label,
-           (long long)json_integer_value(json_object_get(p, "total")),
-           (long long)json_integer_value(json_object_get(p, "free")));
-}
-
-static long long number(const json_t *object, const char *key) {
-    return (long long)json_integer_value(json_object_get(object, key));
+    printf("%-14s %lld reserved, %lld free\n", label, cli_number(p, "total"),
+           cli_number(p, "free"));
 }
 
 static void print_dirty(const json_t *dirty) {
     printf("%-14s bitmap%s", "  dirty log",
            json_is_true(json_object_get(dirty, "clear")) ? ", bitmap with clear" : "");
-    if (number(dirty, "ring_bytes_max"))
+    if (cli_number(dirty, "ring_bytes_max"))
         printf(", ring (up to %lld KiB for each vCPU)",
-               number(dirty, "ring_bytes_max") >> 10);
+               cli_number(dirty, "ring_bytes_max") >> 10);
     putchar('\n');
 }
 
@@ -202,33 +196,31 @@ static void print_missing(const json_t *caps) {
     const char *name;
     json_t *cap;
     int n = 0;
-    json_object_foreach((json_t *)caps, name, cap) if (!number(cap, "value"))
+    json_object_foreach((json_t *)caps, name, cap) if (!cli_number(cap, "value"))
         printf("%s%s", n++ ? ", " : "  not offered  ", name);
     if (n)
         putchar('\n');
 }
 
 static void print_kvm(const json_t *kvm) {
-    const char *vendor = json_string_value(json_object_get(kvm, "vendor"));
+    const char *vendor = cli_text(kvm, "vendor");
     if (!json_is_true(json_object_get(kvm, "usable"))) {
-        printf("%-14s not usable: %s\n", "/dev/kvm",
-               json_string_value(json_object_get(kvm, "reason")));
+        printf("%-14s not usable: %s\n", "/dev/kvm", cli_text(kvm, "reason"));
         return;
     }
     const json_t *limits = json_object_get(kvm, "limits"),
                  *stats = json_object_get(kvm, "stats");
-    printf("%-14s usable, API version %lld, module %s\n", "/dev/kvm", number(kvm, "api"),
-           *vendor ? vendor : "not known");
-    printf("%-14s %s, because %s\n", "  its MMU",
-           json_string_value(json_object_get(kvm, "mmu")),
-           json_string_value(json_object_get(kvm, "found_by")));
+    printf("%-14s usable, API version %lld, module %s\n", "/dev/kvm",
+           cli_number(kvm, "api"), *vendor ? vendor : "not known");
+    printf("%-14s %s, because %s\n", "  its MMU", cli_text(kvm, "mmu"),
+           cli_text(kvm, "found_by"));
     print_params(json_object_get(kvm, "parameters"));
     print_dirty(json_object_get(kvm, "dirty_log"));
-    printf("%-14s %lld vCPUs, %lld memslots\n", "  at most", number(limits, "vcpus"),
-           number(limits, "memslots"));
-    if (number(stats, "vm"))
-        printf("%-14s %lld of a VM, %lld of a vCPU\n", "  counters", number(stats, "vm"),
-               number(stats, "vcpu"));
+    printf("%-14s %lld vCPUs, %lld memslots\n", "  at most", cli_number(limits, "vcpus"),
+           cli_number(limits, "memslots"));
+    if (cli_number(stats, "vm"))
+        printf("%-14s %lld of a VM, %lld of a vCPU\n", "  counters",
+               cli_number(stats, "vm"), cli_number(stats, "vcpu"));
     print_missing(json_object_get(kvm, "capabilities"));
 }
 
@@ -236,20 +228,14 @@ static void print_host(json_t *j) {
     json_t *host = json_object_get(j, "host"), *node, *value;
     const char *name;
     size_t i;
-    printf("%-14s %s %s\n", "kernel", json_string_value(json_object_get(host, "os")),
-           json_string_value(json_object_get(host, "kernel")));
-    printf("%-14s %lld x %s\n", "cpu",
-           (long long)json_integer_value(json_object_get(host, "cpus")),
-           json_string_value(json_object_get(host, "cpu")));
-    printf("%-14s %.1f GiB, %.1f GiB free\n", "memory",
-           gib(json_object_get(host, "memory")),
-           gib(json_object_get(host, "memory_free")));
+    printf("%-14s %s %s\n", "kernel", cli_text(host, "os"), cli_text(host, "kernel"));
+    printf("%-14s %lld x %s\n", "cpu", cli_number(host, "cpus"), cli_text(host, "cpu"));
+    printf("%-14s %.1f GiB, %.1f GiB free\n", "memory", gib(host, "memory"),
+           gib(host, "memory_free"));
     json_array_foreach(json_object_get(host, "numa"), i, node)
         printf("%-14s node %lld: %.1f GiB, %.1f GiB free\n", i ? "" : "numa",
-               (long long)json_integer_value(json_object_get(node, "node")),
-               gib(json_object_get(node, "memory")), gib(json_object_get(node, "free")));
-    printf("%-14s transparent: %s\n", "huge pages",
-           json_string_value(json_object_get(host, "thp")));
+               cli_number(node, "node"), gib(node, "memory"), gib(node, "free"));
+    printf("%-14s transparent: %s\n", "huge pages", cli_text(host, "thp"));
     print_pool(host, "hugepages_2m", "  2 MiB");
     print_pool(host, "hugepages_1g", "  1 GiB");
     print_kvm(json_object_get(j, "kvm"));
@@ -257,7 +243,7 @@ static void print_host(json_t *j) {
         printf("--mmu %-8s %s: %s\n", name,
                json_is_true(json_object_get(value, "works")) ? "works here"
                                                              : "does not work here",
-               json_string_value(json_object_get(value, "what")));
+               cli_text(value, "what"));
 }
 
 int cmd_host(int argc, char **argv) {

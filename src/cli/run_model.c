@@ -6,10 +6,6 @@
 #include "bench/harness/result.h"
 #include "cli/run.h"
 
-static const uint64_t *count(const struct run_report *r, enum pn_stat stat) {
-    return &r->total.v[stat];
-}
-
 json_t *run_model_json(const struct run_report *r) {
     const struct run_options *o = r->options;
     double by[PN_COST_COUNT];
@@ -32,22 +28,22 @@ static void rate(const struct run_report *r, const char *label, uint64_t n, FILE
 
 void run_print_model(const struct run_report *r, FILE *out) {
     const struct run_options *o = r->options;
+    const uint64_t *n = r->total.v;
     if (!o->model.on)
         return;
-    uint64_t walks =
-        *count(r, PN_STAT_model_walk_fetch) + *count(r, PN_STAT_model_walk_data);
+    uint64_t walks = n[PN_STAT_model_walk_fetch] + n[PN_STAT_model_walk_data];
     double by[PN_COST_COUNT];
     double sum = pn_cost_cycles(&o->model.cost, &r->total, r->result.guest_insns, by);
     fprintf(out, "\nModelled: TLB %s, costs %s %28s\n", o->model.tlb.name,
             o->model.cost.name, "per 1000 instructions");
-    rate(r, "L1 instruction TLB misses", *count(r, PN_STAT_model_l1i_miss), out);
-    rate(r, "L1 data TLB misses", *count(r, PN_STAT_model_l1d_miss), out);
-    rate(r, "answered by the L2 TLB", *count(r, PN_STAT_model_l2_hit), out);
+    rate(r, "L1 instruction TLB misses", n[PN_STAT_model_l1i_miss], out);
+    rate(r, "L1 data TLB misses", n[PN_STAT_model_l1d_miss], out);
+    rate(r, "answered by the L2 TLB", n[PN_STAT_model_l2_hit], out);
     rate(r, "walks", walks, out);
-    rate(r, "table entries read by walks", *count(r, PN_STAT_model_refs), out);
-    rate(r, "VM exits", *count(r, PN_STAT_model_exit), out);
+    rate(r, "table entries read by walks", n[PN_STAT_model_refs], out);
+    rate(r, "VM exits", n[PN_STAT_model_exit], out);
     fprintf(out, "  %-40s %16.2f\n", "entries per walk",
-            walks ? (double)*count(r, PN_STAT_model_refs) / (double)walks : 0);
+            walks ? (double)n[PN_STAT_model_refs] / (double)walks : 0);
     fprintf(out, "  %-40s %14.6f s\n", "modelled time", sum / o->model.cost.hz);
     for (unsigned i = 0; i < PN_COST_COUNT; i++)
         if (by[i] * 1000 >= sum)

@@ -154,8 +154,7 @@ static void print_head(const struct run_report *r, FILE *out) {
     size_t i;
     fprintf(out, "\npenumbra %s --mmu %s", PENUMBRA_VERSION,
             r->options->machine.engine->name);
-    json_array_foreach(all, i, s)
-        fprintf(out, ", then %s", json_string_value(json_object_get(s, "to")));
+    json_array_foreach(all, i, s) fprintf(out, ", then %s", cli_text(s, "to"));
     fprintf(out, ": %s, exit code %d\n%s\n", run_end_name(r->result.end), r->code,
             r->mmu_detail);
     if (json_array_size(all))

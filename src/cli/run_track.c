@@ -88,14 +88,11 @@ void run_print_track(const json_t *track, FILE *out) {
     size_t i;
     if (dirty)
         fprintf(out, "\nDirty log (%s)\n  %-40s %16zu\n  %-40s %16lld\n",
-                json_string_value(json_object_get(dirty, "tracker")), "harvests",
+                cli_text(dirty, "tracker"), "harvests",
                 json_array_size(json_object_get(dirty, "harvests")), "pages in them",
-                (long long)json_integer_value(json_object_get(dirty, "pages")));
-    json_array_foreach(json_object_get(track, "handovers"), i, s)
-        fprintf(out, "\nFrom %s to %s at %.3f ms, in %.3f ms\n  %s\n",
-                json_string_value(json_object_get(s, "from")),
-                json_string_value(json_object_get(s, "to")),
-                (double)json_integer_value(json_object_get(s, "at_ns")) / NS_PER_MS,
-                (double)json_integer_value(json_object_get(s, "host_ns")) / NS_PER_MS,
-                json_string_value(json_object_get(s, "mmu_detail")));
+                cli_number(dirty, "pages"));
+    json_array_foreach(json_object_get(track, "handovers"), i, s) fprintf(
+        out, "\nFrom %s to %s at %.3f ms, in %.3f ms\n  %s\n", cli_text(s, "from"),
+        cli_text(s, "to"), (double)cli_number(s, "at_ns") / NS_PER_MS,
+        (double)cli_number(s, "host_ns") / NS_PER_MS, cli_text(s, "mmu_detail"));
 }
