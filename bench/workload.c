@@ -5,8 +5,6 @@ const struct workload workloads[WORKLOADS] = {
 #define WORKLOAD(name, unit, flags, doc) {#name, unit, doc},
 #define PARAM(...)
 #include "bench/workloads.inc"
-#undef WORKLOAD
-#undef PARAM
 };
 
 const struct workload_param workload_params[WORKLOAD_PARAMS] = {
@@ -14,8 +12,6 @@ const struct workload_param workload_params[WORKLOAD_PARAMS] = {
 #define PARAM(workload, name, words, standard, min, max, quick, doc)                     \
     {WORKLOAD_##workload, #name, words, standard, min, max, quick, doc},
 #include "bench/workloads.inc"
-#undef WORKLOAD
-#undef PARAM
 };
 
 static int equal(const char *name, const char *text, size_t size) {

@@ -35,8 +35,6 @@ enum workload_id {
 #define WORKLOAD(name, ...) WORKLOAD_##name,
 #define PARAM(...)
 #include "bench/workloads.inc"
-#undef WORKLOAD
-#undef PARAM
     WORKLOADS
 };
 
@@ -45,8 +43,6 @@ enum workload_param_id {
 #define WORKLOAD(...)
 #define PARAM(workload, name, ...) WORKLOAD_PARAM_##workload##_##name,
 #include "bench/workloads.inc"
-#undef WORKLOAD
-#undef PARAM
     WORKLOAD_PARAMS
 };
 

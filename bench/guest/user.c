@@ -221,8 +221,6 @@ static uint64_t dispatch(int id, uint64_t *sum) {
         return work_##name(sum);
 #define PARAM(...)
 #include "bench/workloads.inc"
-#undef WORKLOAD
-#undef PARAM
     }
     return 0;
 }

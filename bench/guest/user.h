@@ -116,8 +116,6 @@ void end(void);
 #define WORKLOAD(name, ...) uint64_t work_##name(uint64_t *sum);
 #define PARAM(...)
 #include "bench/workloads.inc"
-#undef WORKLOAD
-#undef PARAM
 
 /* demo.c */
 void demo(const struct params *p);

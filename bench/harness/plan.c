@@ -79,8 +79,6 @@ static const unsigned flags[WORKLOADS] = {
 #define WORKLOAD(name, unit, flags, doc) flags,
 #define PARAM(...)
 #include "bench/workloads.inc"
-#undef WORKLOAD
-#undef PARAM
 };
 
 /* Values of all parameters, those given by the user or the table, and the axis. */

@@ -21,7 +21,6 @@ static const struct job {
 #define LINUX(name, unit, n, quick, bytes, quick_bytes, doc)                             \
     {"linux." #name, n, quick, bytes, quick_bytes, false},
 #include "bench/linux/linux.inc"
-#undef LINUX
     {"linux.boot", 1, 1, 0, 0, true},
 };
 #define JOBS (sizeof(jobs) / sizeof(jobs[0]))

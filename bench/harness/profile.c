@@ -27,7 +27,6 @@
 #define SHIPPED(symbol, ...)                                                             \
     extern const char profile_##symbol[], profile_##symbol##_end[];
 #include "bench/harness/profiles.inc"
-#undef SHIPPED
 
 static const struct shipped {
     const char *name, *schema, *begin, *end;
@@ -35,7 +34,6 @@ static const struct shipped {
 #define SHIPPED(symbol, name, schema, file)                                              \
     {name, schema, profile_##symbol, profile_##symbol##_end},
 #include "bench/harness/profiles.inc"
-#undef SHIPPED
 };
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 

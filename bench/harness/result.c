@@ -245,9 +245,6 @@ static void put_key(json_t *j, const struct figures *f) {
 #define FIELD    NOTHING
 #define MODELLED NOTHING
 #include "bench/harness/result_fields.inc"
-#undef KEY
-#undef FIELD
-#undef MODELLED
 }
 
 static void put_fields(json_t *j, const struct figures *f) {
@@ -257,9 +254,6 @@ static void put_fields(json_t *j, const struct figures *f) {
 #define FIELD    MEMBER
 #define MODELLED MEMBER
 #include "bench/harness/result_fields.inc"
-#undef KEY
-#undef FIELD
-#undef MODELLED
 }
 
 int result_add(json_t *doc, const struct result_input *in) {

@@ -12,9 +12,6 @@ const struct result_field result_fields[] = {
 #define MODELLED(path, kind, value, table, page, doc)                                    \
     {path, RESULT_##kind, false, true, table, page, doc},
 #include "bench/harness/result_fields.inc"
-#undef KEY
-#undef FIELD
-#undef MODELLED
     {NULL, RESULT_ANY, false, false, NULL, NULL, NULL},
 };
 

@@ -17,7 +17,6 @@ struct job {
 
 #define LINUX(name, ...) uint64_t linux_##name(struct job *job);
 #include "linux.inc"
-#undef LINUX
 
 /* main.c */
 uint64_t now_ns(void);

@@ -45,7 +45,6 @@ static const struct linux_workload all[] = {
 #define LINUX(name, unit, n, quick, bytes, quick_bytes, doc)                             \
     {#name, unit, n, bytes, doc, linux_##name},
 #include "linux.inc"
-#undef LINUX
 };
 #define COUNT (sizeof(all) / sizeof(all[0]))
 

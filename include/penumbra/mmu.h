@@ -70,7 +70,6 @@ struct pn_tlb_view {
 enum pn_dirty_tracker {
 #define PN_TRACKER(id, name, doc) PN_TRACKER_##id,
 #include "penumbra/trackers.inc"
-#undef PN_TRACKER
     PN_TRACKERS
 };
 

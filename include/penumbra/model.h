@@ -79,7 +79,6 @@ struct pn_tlb_model {
 enum pn_cost {
 #define PN_COST(name, count, doc) PN_COST_##name,
 #include "penumbra/costs.inc"
-#undef PN_COST
     PN_COST_COUNT
 };
 

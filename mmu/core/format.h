@@ -31,7 +31,6 @@ enum pt_rights {
 enum pt_format_id {
 #define PT_FORMAT(name, ...) PT_FORMAT_##name,
 #include "mmu/core/formats.inc"
-#undef PT_FORMAT
     PT_FORMATS
 };
 
@@ -63,7 +62,6 @@ struct pt_format {
 static const struct pt_format pt_formats[PT_FORMATS] = {
 #define PT_FORMAT(name, ...) [PT_FORMAT_##name] = {.id = PT_FORMAT_##name, __VA_ARGS__},
 #include "mmu/core/formats.inc"
-#undef PT_FORMAT
 };
 
 /* A format with the features that are on. */

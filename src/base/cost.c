@@ -9,7 +9,6 @@ static const struct {
 } costs[] = {
 #define PN_COST(name, count, doc) {#name, doc},
 #include "penumbra/costs.inc"
-#undef PN_COST
 };
 
 const char *pn_cost_name(enum pn_cost cost) {
@@ -29,7 +28,6 @@ double pn_cost_cycles(const struct pn_cost_profile *p, const struct pn_stats *de
     const double count[PN_COST_COUNT] = {
 #define PN_COST(name, count, doc) [PN_COST_##name] = count,
 #include "penumbra/costs.inc"
-#undef PN_COST
     };
 #undef S
     for (unsigned i = 0; i < PN_COST_COUNT; i++) {

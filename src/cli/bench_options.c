@@ -51,7 +51,6 @@ static void list_linux(void) {
 #define LINUX(name, unit, n, quick, bytes, quick_bytes, doc)                             \
     print_linux(#name, n, bytes, doc, unit);
 #include "bench/linux/linux.inc"
-#undef LINUX
     printf("linux.%-10s the boot itself, from the first instruction to power-off\n",
            "boot");
     puts("\nprofiles (--tlb, --cost):");

@@ -30,8 +30,6 @@ static const struct feature {
 #define FEATURE(name, word, bit, level, host) {#name, CPU_F_##name, level, host},
 #define FEATURE_NEEDS(feature, needs)
 #include "cpu/features.inc"
-#undef FEATURE
-#undef FEATURE_NEEDS
 };
 
 static const struct {
@@ -40,8 +38,6 @@ static const struct {
 #define FEATURE(name, word, bit, level, host)
 #define FEATURE_NEEDS(feature, needs) {CPU_F_##feature, CPU_F_##needs},
 #include "cpu/features.inc"
-#undef FEATURE
-#undef FEATURE_NEEDS
 };
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))

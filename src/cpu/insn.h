@@ -73,7 +73,5 @@ enum cpu_rc cpu_op_write(struct cpu *cpu, const struct insn *in, unsigned i,
 #define OPF(mnemonic, form, function, flags)                                             \
     enum cpu_rc function(struct cpu *cpu, const struct insn *in);
 #include "cpu/helpers.inc"
-#undef OP
-#undef OPF
 
 #endif

@@ -25,8 +25,6 @@ enum cpu_feature {
 #define FEATURE(name, word, bit, level, host) CPU_F_##name = CPU_W_##word * 32 + bit,
 #define FEATURE_NEEDS(feature, needs)
 #include "cpu/features.inc"
-#undef FEATURE
-#undef FEATURE_NEEDS
 };
 
 struct cpu_model {

@@ -143,8 +143,6 @@ static const struct helper helpers[] = {
 #define OP(m, fn, flags)        {ZYDIS_MNEMONIC_##m, FORM_ANY, flags, fn},
 #define OPF(m, form, fn, flags) {ZYDIS_MNEMONIC_##m, FORM_##form, flags, fn},
 #include "cpu/helpers.inc"
-#undef OP
-#undef OPF
 };
 
 static bool has_register(const ZydisDecodedInstruction *zi, const ZydisDecodedOperand *op,

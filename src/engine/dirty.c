@@ -18,7 +18,6 @@ static const struct {
 } trackers[PN_TRACKERS] = {
 #define PN_TRACKER(id, name, doc) [PN_TRACKER_##id] = {name, doc},
 #include "penumbra/trackers.inc"
-#undef PN_TRACKER
 };
 
 const char *pn_dirty_name(unsigned tracker) {
