@@ -88,9 +88,8 @@ struct pn_cost_profile {
     double price[PN_COST_COUNT]; /* cycles for one */
 };
 
-/* Return: the name of a cost as profiles and reports have it; what one of it is. */
+/* Return: the name of a cost as profiles and reports have it. */
 const char *pn_cost_name(enum pn_cost cost);
-const char *pn_cost_doc(enum pn_cost cost);
 
 /*
  * Modelled cycles of what the counters say. The counters were taken with a TLB model on,

@@ -4,21 +4,14 @@
 
 #include "penumbra/model.h"
 
-static const struct {
-    const char *name, *doc;
-} costs[] = {
-#define PN_COST(name, count, doc) {#name, doc},
+static const char *const names[] = {
+#define PN_COST(name, count, doc) #name,
 #include "penumbra/costs.inc"
 };
 
 const char *pn_cost_name(enum pn_cost cost) {
     assert(cost < PN_COST_COUNT);
-    return costs[cost].name;
-}
-
-const char *pn_cost_doc(enum pn_cost cost) {
-    assert(cost < PN_COST_COUNT);
-    return costs[cost].doc;
+    return names[cost];
 }
 
 double pn_cost_cycles(const struct pn_cost_profile *p, const struct pn_stats *delta,
