@@ -69,37 +69,10 @@ static enum cpu_rc get_span(struct cpu *cpu, const struct insn *in, unsigned seg
 
 /* ---- One element ---- */
 
-static inline uint64_t load(const uint8_t *p, unsigned size) {
+static inline uint64_t load(const void *p, unsigned size) {
     uint64_t v = 0;
-    switch (size) {
-    case 1:
-        return *p;
-    case 2:
-        memcpy(&v, p, 2);
-        break;
-    case 4:
-        memcpy(&v, p, 4);
-        break;
-    default:
-        memcpy(&v, p, 8);
-    }
+    mem_copy(&v, p, size);
     return v;
-}
-
-static inline void store(uint8_t *p, uint64_t v, unsigned size) {
-    switch (size) {
-    case 1:
-        *p = (uint8_t)v;
-        break;
-    case 2:
-        memcpy(p, &v, 2);
-        break;
-    case 4:
-        memcpy(p, &v, 4);
-        break;
-    default:
-        memcpy(p, &v, 8);
-    }
 }
 
 static enum cpu_rc read_element(struct cpu *cpu, const struct insn *in, unsigned seg,
@@ -146,28 +119,64 @@ static void compare(struct cpu *cpu, uint64_t a, uint64_t b, unsigned size) {
     cpu->fl = fl;
 }
 
-static void step(struct cpu *cpu, const struct insn *in, unsigned reg, uint64_t n) {
-    string_advance(cpu, reg, in->addrsize,
-                   (int64_t)((uint64_t)string_step(cpu, in->opsize) * n));
-}
+/* ---- The five, by what they do to their operands ---- */
 
-/* ---- The five, each as one iteration and as a span ---- */
+/* What is at ES:DI. */
+enum dest { DEST_NONE, DEST_WRITTEN, DEST_COMPARED };
 
 struct string_op {
-    enum cpu_rc (*once)(struct cpu *cpu, const struct insn *in);
-    /* At most max iterations; *done: how many, 0 when it takes `once`. */
-    enum cpu_rc (*run)(struct cpu *cpu, const struct insn *in, uint64_t max,
-                       uint64_t *done);
-    bool compares; /* REPE and REPNE look at ZF */
+    bool source; /* reads the operand at SI, else the accumulator */
+    enum dest dest;
+    /* Iterations on d->n elements of each span; without a source s->p is NULL. Return: how
+     * many. */
+    uint64_t (*run)(struct cpu *cpu, const struct insn *in, const struct span *s,
+                    const struct span *d);
 };
 
-static enum cpu_rc movs_once(struct cpu *cpu, const struct insn *in) {
-    uint64_t v;
-    if (read_element(cpu, in, in->seg, R_SI, &v) != CPU_NEXT ||
-        write_element(cpu, in, v) != CPU_NEXT)
+static void step(struct cpu *cpu, const struct insn *in, const struct string_op *op,
+                 uint64_t n) {
+    int64_t by = (int64_t)((uint64_t)string_step(cpu, in->opsize) * n);
+    if (op->source)
+        string_advance(cpu, R_SI, in->addrsize, by);
+    if (op->dest != DEST_NONE)
+        string_advance(cpu, R_DI, in->addrsize, by);
+}
+
+/* One iteration. */
+static enum cpu_rc once(struct cpu *cpu, const struct insn *in,
+                        const struct string_op *op) {
+    uint64_t a = cpu->gpr[R_AX], b;
+    if (op->source && read_element(cpu, in, in->seg, R_SI, &a) != CPU_NEXT)
         return CPU_FAULT;
-    step(cpu, in, R_SI, 1);
-    step(cpu, in, R_DI, 1);
+    if (op->dest == DEST_NONE) {
+        set_accumulator(cpu, a, in->opsize);
+    } else if (op->dest == DEST_WRITTEN) {
+        if (write_element(cpu, in, a) != CPU_NEXT)
+            return CPU_FAULT;
+    } else {
+        if (read_element(cpu, in, SEG_ES, R_DI, &b) != CPU_NEXT)
+            return CPU_FAULT;
+        compare(cpu, a, b, in->opsize);
+    }
+    step(cpu, in, op, 1);
+    return CPU_NEXT;
+}
+
+/* At most max iterations at one go; *done: how many, 0 when it takes `once`. */
+static enum cpu_rc run(struct cpu *cpu, const struct insn *in, const struct string_op *op,
+                       uint64_t max, uint64_t *done) {
+    enum pn_access access = op->dest == DEST_WRITTEN ? PN_WRITE : PN_READ;
+    struct span s = {.n = max}, d;
+    if (op->source && get_span(cpu, in, in->seg, R_SI, PN_READ, max, &s) != CPU_NEXT)
+        return CPU_FAULT;
+    d.n = s.n;
+    if (op->dest != DEST_NONE && s.n &&
+        get_span(cpu, in, SEG_ES, R_DI, access, s.n, &d) != CPU_NEXT)
+        return CPU_FAULT;
+    if (!d.n)
+        return CPU_NEXT;
+    *done = op->run(cpu, in, &s, &d);
+    step(cpu, in, op, *done);
     return CPU_NEXT;
 }
 
@@ -183,7 +192,7 @@ static void move_up(uint8_t *d, const uint8_t *s, size_t bytes, unsigned size) {
         }
     } else if (gap) {
         for (size_t i = 0; i < bytes; i += size)
-            store(d + i, load(s + i, size), size);
+            mem_copy(d + i, s + i, size);
     }
 }
 
@@ -194,151 +203,54 @@ static void move_down(uint8_t *d, const uint8_t *s, size_t bytes, unsigned size)
         memmove(d, s, bytes);
     else if (gap)
         for (size_t i = bytes; i; i -= size)
-            store(d + i - size, load(s + i - size, size), size);
+            mem_copy(d + i - size, s + i - size, size);
 }
 
-static enum cpu_rc movs_run(struct cpu *cpu, const struct insn *in, uint64_t max,
-                            uint64_t *done) {
-    struct span s, d;
-    if (get_span(cpu, in, in->seg, R_SI, PN_READ, max, &s) != CPU_NEXT)
-        return CPU_FAULT;
-    if (!s.n)
-        return CPU_NEXT;
-    if (get_span(cpu, in, SEG_ES, R_DI, PN_WRITE, s.n, &d) != CPU_NEXT)
-        return CPU_FAULT;
-    if (!d.n)
-        return CPU_NEXT;
-    size_t bytes = d.n * in->opsize, low = bytes - in->opsize;
+static uint64_t movs_run(struct cpu *cpu, const struct insn *in, const struct span *s,
+                         const struct span *d) {
+    size_t bytes = d->n * in->opsize, low = bytes - in->opsize;
     if (cpu->sys_flags & FL_DF)
-        move_down(d.p - low, s.p - low, bytes, in->opsize);
+        move_down(d->p - low, s->p - low, bytes, in->opsize);
     else
-        move_up(d.p, s.p, bytes, in->opsize);
-    step(cpu, in, R_SI, d.n);
-    step(cpu, in, R_DI, d.n);
-    *done = d.n;
-    return CPU_NEXT;
+        move_up(d->p, s->p, bytes, in->opsize);
+    return d->n;
 }
 
-static enum cpu_rc stos_once(struct cpu *cpu, const struct insn *in) {
-    if (write_element(cpu, in, cpu->gpr[R_AX]) != CPU_NEXT)
-        return CPU_FAULT;
-    step(cpu, in, R_DI, 1);
-    return CPU_NEXT;
-}
-
-static void fill(uint8_t *p, uint64_t v, unsigned size, uint64_t n) {
-    uint8_t byte = (uint8_t)v;
-    uint64_t same = byte * UINT64_C(0x0101010101010101);
-    if (load((uint8_t *)&v, size) == load((uint8_t *)&same, size))
-        memset(p, byte, n * size);
+static uint64_t stos_run(struct cpu *cpu, const struct insn *in, const struct span *s,
+                         const struct span *d) {
+    uint64_t v = cpu->gpr[R_AX], same = (uint8_t)v * UINT64_C(0x0101010101010101);
+    unsigned size = in->opsize;
+    uint8_t *low = cpu->sys_flags & FL_DF ? d->p - (d->n - 1) * size : d->p;
+    if (load(&v, size) == load(&same, size))
+        memset(low, (uint8_t)v, d->n * size);
     else
-        for (uint64_t i = 0; i < n; i++)
-            store(p + i * size, v, size);
+        for (uint64_t i = 0; i < d->n; i++)
+            mem_copy(low + i * size, &v, size);
+    return d->n;
 }
 
-static enum cpu_rc stos_run(struct cpu *cpu, const struct insn *in, uint64_t max,
-                            uint64_t *done) {
-    struct span d;
-    if (get_span(cpu, in, SEG_ES, R_DI, PN_WRITE, max, &d) != CPU_NEXT)
-        return CPU_FAULT;
-    if (!d.n)
-        return CPU_NEXT;
-    uint8_t *low = cpu->sys_flags & FL_DF ? d.p - (d.n - 1) * in->opsize : d.p;
-    fill(low, cpu->gpr[R_AX], in->opsize, d.n);
-    step(cpu, in, R_DI, d.n);
-    *done = d.n;
-    return CPU_NEXT;
+static uint64_t lods_run(struct cpu *cpu, const struct insn *in, const struct span *s,
+                         const struct span *d) {
+    int64_t last = string_step(cpu, in->opsize) * (int64_t)(s->n - 1);
+    set_accumulator(cpu, load(s->p + last, in->opsize), in->opsize);
+    return s->n;
 }
 
-static enum cpu_rc lods_once(struct cpu *cpu, const struct insn *in) {
-    uint64_t v;
-    if (read_element(cpu, in, in->seg, R_SI, &v) != CPU_NEXT)
-        return CPU_FAULT;
-    set_accumulator(cpu, v, in->opsize);
-    step(cpu, in, R_SI, 1);
-    return CPU_NEXT;
-}
-
-static enum cpu_rc lods_run(struct cpu *cpu, const struct insn *in, uint64_t max,
-                            uint64_t *done) {
-    struct span s;
-    if (get_span(cpu, in, in->seg, R_SI, PN_READ, max, &s) != CPU_NEXT)
-        return CPU_FAULT;
-    if (!s.n)
-        return CPU_NEXT;
-    int64_t last = string_step(cpu, in->opsize) * (int64_t)(s.n - 1);
-    set_accumulator(cpu, load(s.p + last, in->opsize), in->opsize);
-    step(cpu, in, R_SI, s.n);
-    *done = s.n;
-    return CPU_NEXT;
-}
-
-static enum cpu_rc cmps_once(struct cpu *cpu, const struct insn *in) {
-    uint64_t a, b;
-    if (read_element(cpu, in, in->seg, R_SI, &a) != CPU_NEXT ||
-        read_element(cpu, in, SEG_ES, R_DI, &b) != CPU_NEXT)
-        return CPU_FAULT;
-    compare(cpu, a, b, in->opsize);
-    step(cpu, in, R_SI, 1);
-    step(cpu, in, R_DI, 1);
-    return CPU_NEXT;
-}
-
-static enum cpu_rc cmps_run(struct cpu *cpu, const struct insn *in, uint64_t max,
-                            uint64_t *done) {
-    struct span s, d;
-    if (get_span(cpu, in, in->seg, R_SI, PN_READ, max, &s) != CPU_NEXT)
-        return CPU_FAULT;
-    if (!s.n)
-        return CPU_NEXT;
-    if (get_span(cpu, in, SEG_ES, R_DI, PN_READ, s.n, &d) != CPU_NEXT)
-        return CPU_FAULT;
-    if (!d.n)
-        return CPU_NEXT;
+/* CMPS, and SCAS, which has no source. */
+static uint64_t compare_run(struct cpu *cpu, const struct insn *in, const struct span *s,
+                            const struct span *d) {
     int64_t by = string_step(cpu, in->opsize), at = 0;
     bool while_equal = in->rep == 0xf3;
-    uint64_t a, b, n = 0;
+    uint64_t b, n = 0, a = load(&cpu->gpr[R_AX], in->opsize);
     do {
-        a = load(s.p + at, in->opsize);
-        b = load(d.p + at, in->opsize);
+        if (s->p)
+            a = load(s->p + at, in->opsize);
+        b = load(d->p + at, in->opsize);
         at += by;
         n++;
-    } while (n < d.n && (a == b) == while_equal);
+    } while (n < d->n && (a == b) == while_equal);
     compare(cpu, a, b, in->opsize);
-    step(cpu, in, R_SI, n);
-    step(cpu, in, R_DI, n);
-    *done = n;
-    return CPU_NEXT;
-}
-
-static enum cpu_rc scas_once(struct cpu *cpu, const struct insn *in) {
-    uint64_t b;
-    if (read_element(cpu, in, SEG_ES, R_DI, &b) != CPU_NEXT)
-        return CPU_FAULT;
-    compare(cpu, cpu->gpr[R_AX], b, in->opsize);
-    step(cpu, in, R_DI, 1);
-    return CPU_NEXT;
-}
-
-static enum cpu_rc scas_run(struct cpu *cpu, const struct insn *in, uint64_t max,
-                            uint64_t *done) {
-    struct span d;
-    if (get_span(cpu, in, SEG_ES, R_DI, PN_READ, max, &d) != CPU_NEXT)
-        return CPU_FAULT;
-    if (!d.n)
-        return CPU_NEXT;
-    int64_t by = string_step(cpu, in->opsize), at = 0;
-    bool while_equal = in->rep == 0xf3;
-    uint64_t b, n = 0, a = load((const uint8_t *)&cpu->gpr[R_AX], in->opsize);
-    do {
-        b = load(d.p + at, in->opsize);
-        at += by;
-        n++;
-    } while (n < d.n && (a == b) == while_equal);
-    compare(cpu, a, b, in->opsize);
-    step(cpu, in, R_DI, n);
-    *done = n;
-    return CPU_NEXT;
+    return n;
 }
 
 /* ---- Repetition ---- */
@@ -372,9 +284,9 @@ static enum cpu_rc repeat(struct cpu *cpu, const struct insn *in,
         uint64_t done = 0;
         if (!left)
             return CPU_JUMP;
-        enum cpu_rc rc = op->run(cpu, in, count < left ? count : left, &done);
+        enum cpu_rc rc = run(cpu, in, op, count < left ? count : left, &done);
         if (rc == CPU_NEXT && !done) {
-            rc = op->once(cpu, in);
+            rc = once(cpu, in, op);
             done = 1;
         }
         if (rc != CPU_NEXT) {
@@ -383,7 +295,7 @@ static enum cpu_rc repeat(struct cpu *cpu, const struct insn *in,
         }
         string_advance(cpu, R_CX, in->addrsize, -(int64_t)done);
         left = cpu->stop_request ? 0 : left - done;
-        if (op->compares && condition_fails(cpu, in))
+        if (op->dest == DEST_COMPARED && condition_fails(cpu, in))
             break;
     }
     return finish(cpu, &before);
@@ -394,31 +306,31 @@ static enum cpu_rc string(struct cpu *cpu, const struct insn *in,
     if (in->rep)
         return repeat(cpu, in, op);
     struct mark before = mark_now(cpu);
-    enum cpu_rc rc = op->once(cpu, in);
+    enum cpu_rc rc = once(cpu, in, op);
     return rc == CPU_NEXT ? finish(cpu, &before) : rc;
 }
 
 enum cpu_rc op_movs(struct cpu *cpu, const struct insn *in) {
-    static const struct string_op op = {movs_once, movs_run, false};
+    static const struct string_op op = {true, DEST_WRITTEN, movs_run};
     return string(cpu, in, &op);
 }
 
 enum cpu_rc op_stos(struct cpu *cpu, const struct insn *in) {
-    static const struct string_op op = {stos_once, stos_run, false};
+    static const struct string_op op = {false, DEST_WRITTEN, stos_run};
     return string(cpu, in, &op);
 }
 
 enum cpu_rc op_lods(struct cpu *cpu, const struct insn *in) {
-    static const struct string_op op = {lods_once, lods_run, false};
+    static const struct string_op op = {true, DEST_NONE, lods_run};
     return string(cpu, in, &op);
 }
 
 enum cpu_rc op_cmps(struct cpu *cpu, const struct insn *in) {
-    static const struct string_op op = {cmps_once, cmps_run, true};
+    static const struct string_op op = {true, DEST_COMPARED, compare_run};
     return string(cpu, in, &op);
 }
 
 enum cpu_rc op_scas(struct cpu *cpu, const struct insn *in) {
-    static const struct string_op op = {scas_once, scas_run, true};
+    static const struct string_op op = {false, DEST_COMPARED, compare_run};
     return string(cpu, in, &op);
 }
