@@ -5,6 +5,9 @@
 
 #include "cpu/system.h"
 
+static inline enum cpu_rc gp0(struct cpu *cpu) {
+    return cpu_raise_code(cpu, VEC_GP, 0);
+}
 static inline uint64_t cpu_tsc(const struct cpu *cpu) {
     return cpu_insns(cpu) + (uint64_t)cpu->tsc_offset;
 }
@@ -16,6 +19,10 @@ static inline void set_edx_eax(struct cpu *cpu, uint64_t value) {
     cpu->gpr[R_AX] = (uint32_t)value;
     cpu->gpr[R_DX] = value >> 32;
 }
+
+/* cr.c. Load CR3, which has passed its checks, and the PDPTEs if it is theirs. Return:
+ * CPU_NEXT, or CPU_FAULT as cpu_load_pdptes. */
+enum cpu_rc cr3_load(struct cpu *cpu, uint64_t cr3, bool noflush, bool pdptes);
 
 /* msr.c. Read or write one MSR as RDMSR and WRMSR do at CPL 0. Return: CPU_NEXT;
  * CPU_STOP when blocks or the clock depend on it; CPU_FAULT (#GP). */

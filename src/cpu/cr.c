@@ -10,19 +10,14 @@
 #include "cpu/control.h"
 #include "cpu/model.h"
 
-static enum cpu_rc gp0(struct cpu *cpu) {
-    return cpu_raise_code(cpu, VEC_GP, 0);
-}
-
 /* Paging with PDPTE registers: PAE, and not long mode. */
 static bool pae_paging(uint64_t cr0, uint64_t cr4, uint64_t efer) {
     return cr0 & CR0_PG && cr4 & CR4_PAE && !(efer & EFER_LMA);
 }
 
-/* From the CR3 that stays. */
-static enum cpu_rc reload_pdptes(struct cpu *cpu) {
+static enum cpu_rc load_pdptes(struct cpu *cpu, uint64_t cr3) {
     uint64_t pdpte[4];
-    if (cpu_load_pdptes(cpu, cpu->cr3, pdpte) != CPU_NEXT)
+    if (cpu_load_pdptes(cpu, cr3, pdpte) != CPU_NEXT)
         return CPU_FAULT;
     memcpy(cpu->pdpte, pdpte, sizeof(pdpte));
     return CPU_NEXT;
@@ -55,7 +50,7 @@ static enum cpu_rc cr0_write(struct cpu *cpu, uint64_t v) {
     if (changed & ~v & CR0_PG)
         efer &= ~EFER_LMA;
     if (changed & (CR0_PG | CR0_CD | CR0_NW) && pae_paging(v, cpu->cr4, efer) &&
-        reload_pdptes(cpu) != CPU_NEXT)
+        load_pdptes(cpu, cpu->cr3) != CPU_NEXT)
         return CPU_FAULT;
     cpu->cr0 = v;
     cpu->efer = efer;
@@ -67,23 +62,24 @@ static enum cpu_rc cr0_write(struct cpu *cpu, uint64_t v) {
 
 /* ---- CR3 ---- */
 
+enum cpu_rc cr3_load(struct cpu *cpu, uint64_t cr3, bool noflush, bool pdptes) {
+    if (pdptes && load_pdptes(cpu, cr3) != CPU_NEXT)
+        return CPU_FAULT;
+    cpu->cr3 = cr3;
+    pn_mmu_set_cr3(cpu->vmmu, cr3, noflush, cpu->pdpte);
+    return CPU_NEXT;
+}
+
 static enum cpu_rc cr3_write(struct cpu *cpu, uint64_t v) {
     bool noflush = false;
-    uint64_t pdpte[4];
-    memcpy(pdpte, cpu->pdpte, sizeof(pdpte));
     if (cpu->cr4 & CR4_PCIDE) {
         noflush = v & CR3_NOFLUSH;
         v &= ~CR3_NOFLUSH;
     }
     if (v >> cpu->model->phys_bits)
         return gp0(cpu);
-    if (pae_paging(cpu->cr0, cpu->cr4, cpu->efer) &&
-        cpu_load_pdptes(cpu, v, pdpte) != CPU_NEXT)
-        return CPU_FAULT;
-    cpu->cr3 = v;
-    memcpy(cpu->pdpte, pdpte, sizeof(pdpte));
-    pn_mmu_set_cr3(cpu->vmmu, v, noflush, cpu->pdpte);
-    return CPU_STOP;
+    bool pdptes = pae_paging(cpu->cr0, cpu->cr4, cpu->efer);
+    return cr3_load(cpu, v, noflush, pdptes) == CPU_NEXT ? CPU_STOP : CPU_FAULT;
 }
 
 /* ---- CR4 ---- */
@@ -104,7 +100,7 @@ static enum cpu_rc cr4_write(struct cpu *cpu, uint64_t v) {
         return gp0(cpu);
     uint64_t changed = cpu->cr4 ^ v;
     if (changed & (CR4_PAE | CR4_PGE | CR4_PSE | CR4_SMEP) &&
-        pae_paging(cpu->cr0, v, cpu->efer) && reload_pdptes(cpu) != CPU_NEXT)
+        pae_paging(cpu->cr0, v, cpu->efer) && load_pdptes(cpu, cpu->cr3) != CPU_NEXT)
         return CPU_FAULT;
     cpu->cr4 = v;
     if (changed & (CR4_PSE | CR4_PAE | CR4_PGE | CR4_LA57 | CR4_PCIDE | CR4_SMEP |
@@ -116,27 +112,10 @@ static enum cpu_rc cr4_write(struct cpu *cpu, uint64_t v) {
 
 /* ---- MOV CRn ---- */
 
-static enum cpu_rc cr_read(struct cpu *cpu, unsigned cr, uint64_t *v) {
-    switch (cr) {
-    case 0:
-        *v = cpu->cr0;
-        break;
-    case 2:
-        *v = cpu->cr2;
-        break;
-    case 3:
-        *v = cpu->cr3;
-        break;
-    case 4:
-        *v = cpu->cr4;
-        break;
-    case 8:
-        *v = cpu->bus->cr8_read(cpu->bus->opaque, cpu->apic_id);
-        break;
-    default:
-        return cpu_raise(cpu, VEC_UD);
-    }
-    return CPU_NEXT;
+static uint64_t cr_read(const struct cpu *cpu, unsigned cr) {
+    if (cr == 8)
+        return cpu->bus->cr8_read(cpu->bus->opaque, cpu->apic_id);
+    return cr == 0 ? cpu->cr0 : cr == 2 ? cpu->cr2 : cr == 3 ? cpu->cr3 : cpu->cr4;
 }
 
 static enum cpu_rc cr_write(struct cpu *cpu, unsigned cr, uint64_t v) {
@@ -150,13 +129,11 @@ static enum cpu_rc cr_write(struct cpu *cpu, unsigned cr, uint64_t v) {
         return cr3_write(cpu, v);
     case 4:
         return cr4_write(cpu, v);
-    case 8:
+    default:
         if (v & ~(uint64_t)0xf)
             return gp0(cpu);
         cpu->bus->cr8_write(cpu->bus->opaque, cpu->apic_id, v);
         return CPU_STOP;
-    default:
-        return cpu_raise(cpu, VEC_UD);
     }
 }
 
@@ -167,15 +144,13 @@ static bool cr_exists(unsigned cr) {
 enum cpu_rc op_mov_cr(struct cpu *cpu, const struct insn *in) {
     bool write = in->op[0].kind == OP_CR;
     unsigned cr = in->op[write ? 0 : 1].reg, reg = in->op[write ? 1 : 0].reg;
-    uint64_t v = 0;
     if (!cr_exists(cr) || in->lock)
         return cpu_raise(cpu, VEC_UD);
     if (cpu->cpl)
         return gp0(cpu);
     if (write)
         return cr_write(cpu, cr, mode_64(cpu) ? cpu->gpr[reg] : (uint32_t)cpu->gpr[reg]);
-    if (cr_read(cpu, cr, &v) != CPU_NEXT)
-        return CPU_FAULT;
+    uint64_t v = cr_read(cpu, cr);
     cpu->gpr[reg] = mode_64(cpu) ? v : (uint32_t)v;
     return CPU_NEXT;
 }

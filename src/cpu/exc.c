@@ -54,23 +54,27 @@ static enum cpu_rc gate_read(struct cpu *cpu, const struct event *ev, struct gat
     return CPU_NEXT;
 }
 
-static enum cpu_rc gate_code(struct cpu *cpu, unsigned ext, struct gate64 *g) {
-    uint32_t error = (g->sel & ~3u) | ext;
-    if (unlikely(sel_null(g->sel)))
+enum cpu_rc event_code(struct cpu *cpu, uint16_t sel, unsigned ext, struct desc *cs,
+                       uint8_t *cpl) {
+    uint32_t error = (sel & ~3u) | ext;
+    if (unlikely(sel_null(sel)))
         return cpu_raise_code(cpu, VEC_GP, ext);
-    if (desc_fetch(cpu, g->sel, VEC_GP, ext, &g->cs) != CPU_NEXT)
+    if (desc_fetch(cpu, sel, VEC_GP, ext, cs) != CPU_NEXT)
         return CPU_FAULT;
-    uint64_t raw = g->cs.raw;
-    if (unlikely(!desc_is_code(raw) || desc_dpl(raw) > cpu->cpl))
+    if (unlikely(!desc_is_code(cs->raw) || desc_dpl(cs->raw) > cpu->cpl))
         return cpu_raise_code(cpu, VEC_GP, error);
-    if (unlikely(!desc_present(raw)))
+    if (unlikely(!desc_present(cs->raw)))
         return cpu_raise_code(cpu, VEC_NP, error);
-    if (unlikely(!desc_long(raw) || desc_big(raw)))
-        return cpu_raise_code(cpu, VEC_GP, error);
-    if (unlikely(!canonical(cpu, g->rip)))
-        return cpu_raise_code(cpu, VEC_GP, ext);
-    g->cpl = desc_type(raw) & TYPE_CONF ? cpu->cpl : (uint8_t)desc_dpl(raw);
+    *cpl = desc_type(cs->raw) & TYPE_CONF ? cpu->cpl : (uint8_t)desc_dpl(cs->raw);
     return CPU_NEXT;
+}
+
+static enum cpu_rc gate_code(struct cpu *cpu, unsigned ext, struct gate64 *g) {
+    if (event_code(cpu, g->sel, ext, &g->cs, &g->cpl) != CPU_NEXT)
+        return CPU_FAULT;
+    if (unlikely(!desc_long(g->cs.raw) || desc_big(g->cs.raw)))
+        return cpu_raise_code(cpu, VEC_GP, (g->sel & ~3u) | ext);
+    return likely(canonical(cpu, g->rip)) ? CPU_NEXT : cpu_raise_code(cpu, VEC_GP, ext);
 }
 
 /* The handler's stack pointer, aligned. */
@@ -148,11 +152,10 @@ static bool makes_double_fault(uint8_t first, uint8_t second) {
 }
 
 static void count_streak(struct cpu *cpu) {
-    if (cpu->fault_at != cpu_insns(cpu)) {
+    if (cpu->fault_at != cpu_insns(cpu))
         cpu->fault_streak = 0;
-    } else if (++cpu->fault_streak >= FAULT_STREAK) {
+    else if (++cpu->fault_streak >= FAULT_STREAK)
         cpu->budget--;
-    }
     cpu->fault_at = cpu_insns(cpu);
 }
 
@@ -196,19 +199,21 @@ enum cpu_rc cpu_deliver_fault(struct cpu *cpu) {
         cpu, (struct event){f.vector, EVENT_FAULT, f.has_error, f.error, cpu->rip});
 }
 
-enum cpu_rc cpu_deliver_intr(struct cpu *cpu, uint8_t vector) {
-    pn_count(cpu->stats, irq_injections);
+static enum cpu_rc deliver_external(struct cpu *cpu, uint8_t vector) {
     pn_mmu_exited(cpu->vmmu, PN_VM_INTERRUPT);
-    pn_emit(cpu->ring, interrupt, vector);
     return deliver_chain(
         cpu, (struct event){.vector = vector, .kind = EVENT_EXTERNAL, .rip = cpu->rip});
 }
 
+enum cpu_rc cpu_deliver_intr(struct cpu *cpu, uint8_t vector) {
+    pn_count(cpu->stats, irq_injections);
+    pn_emit(cpu->ring, interrupt, vector);
+    return deliver_external(cpu, vector);
+}
+
 enum cpu_rc cpu_deliver_nmi(struct cpu *cpu) {
     pn_count(cpu->stats, nmi_injections);
-    pn_mmu_exited(cpu->vmmu, PN_VM_INTERRUPT);
     pn_emit(cpu->ring, nmi);
     cpu->nmi_blocked = 1;
-    return deliver_chain(
-        cpu, (struct event){.vector = VEC_NMI, .kind = EVENT_EXTERNAL, .rip = cpu->rip});
+    return deliver_external(cpu, VEC_NMI);
 }

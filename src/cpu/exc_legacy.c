@@ -67,22 +67,11 @@ static enum cpu_rc gate_read(struct cpu *cpu, const struct event *ev, struct gat
 }
 
 static enum cpu_rc gate_code(struct cpu *cpu, unsigned ext, struct gate *g) {
-    uint32_t error = (g->sel & ~3u) | ext;
-    if (sel_null(g->sel))
-        return cpu_raise_code(cpu, VEC_GP, ext);
-    if (desc_fetch(cpu, g->sel, VEC_GP, ext, &g->code) != CPU_NEXT)
+    if (event_code(cpu, g->sel, ext, &g->code, &g->cpl) != CPU_NEXT)
         return CPU_FAULT;
-    uint64_t raw = g->code.raw;
-    if (!desc_is_code(raw) || desc_dpl(raw) > cpu->cpl)
-        return cpu_raise_code(cpu, VEC_GP, error);
-    if (!desc_present(raw))
-        return cpu_raise_code(cpu, VEC_NP, error);
-    g->cpl = desc_type(raw) & TYPE_CONF ? cpu->cpl : (uint8_t)desc_dpl(raw);
     if (cpu->mode & MODE_VM86 && g->cpl != 0)
-        return cpu_raise_code(cpu, VEC_GP, error);
-    if (g->off > desc_limit(raw))
-        return cpu_raise_code(cpu, VEC_GP, ext);
-    return CPU_NEXT;
+        return cpu_raise_code(cpu, VEC_GP, (g->sel & ~3u) | ext);
+    return g->off > desc_limit(g->code.raw) ? cpu_raise_code(cpu, VEC_GP, ext) : CPU_NEXT;
 }
 
 static enum cpu_rc push_outer(struct cpu *cpu, struct stack *st, unsigned size) {

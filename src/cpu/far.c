@@ -18,21 +18,13 @@ struct far {
 };
 
 static enum cpu_rc far_operand(struct cpu *cpu, const struct insn *in, struct far *f) {
-    uint8_t raw[10];
     unsigned size = in->opsize;
-    pn_gva lin;
     f->opsize = in->opsize;
     f->next = next_rip(cpu, in);
     f->off = in->imm;
     f->sel = in->imm2;
-    if (in->op[0].kind == OP_MEM) {
-        if (cpu_lin_operand(cpu, in, size + 2, PN_READ, &lin) != CPU_NEXT ||
-            cpu_read_lin(cpu, lin, raw, size + 2, cpu_tlb_mode(cpu)) != CPU_NEXT)
-            return CPU_FAULT;
-        f->off = 0;
-        memcpy(&f->off, raw, size);
-        memcpy(&f->sel, raw + size, 2);
-    }
+    if (in->op[0].kind == OP_MEM && far_read(cpu, in, size, &f->off, &f->sel) != CPU_NEXT)
+        return CPU_FAULT;
     if (size == 2)
         f->off = (uint16_t)f->off;
     else if (size == 4)
@@ -266,25 +258,10 @@ enum cpu_rc op_call_far(struct cpu *cpu, const struct insn *in) {
 
 /* ---- RETF ---- */
 
-static enum cpu_rc ret_code(struct cpu *cpu, uint16_t sel, uint64_t rip, struct desc *d) {
-    unsigned rpl = sel & 3;
-    if (sel_null(sel))
-        return cpu_raise_code(cpu, VEC_GP, 0);
-    if (desc_fetch(cpu, sel, VEC_GP, 0, d) != CPU_NEXT)
-        return CPU_FAULT;
-    unsigned dpl = desc_dpl(d->raw);
-    bool conforming = desc_type(d->raw) & TYPE_CONF;
-    if (!desc_is_code(d->raw) || rpl < cpu->cpl || (conforming ? dpl > rpl : dpl != rpl))
-        return cpu_raise_code(cpu, VEC_GP, sel & ~3u);
-    if (!desc_present(d->raw))
-        return cpu_raise_code(cpu, VEC_NP, sel & ~3u);
-    return code_offset_check(cpu, d->raw, sel, rip);
-}
-
 static enum cpu_rc ret_outer(struct cpu *cpu, struct stack *st, unsigned size,
                              unsigned release, uint16_t sel, uint64_t rip,
                              struct desc *cs) {
-    struct desc ss = {0};
+    struct desc ss;
     uint64_t sp, new_ss;
     unsigned cpl = sel & 3;
     bool to64 = mode_long(cpu) && desc_long(cs->raw);
@@ -292,19 +269,10 @@ static enum cpu_rc ret_outer(struct cpu *cpu, struct stack *st, unsigned size,
     if (stack_pop(cpu, st, size, &sp) != CPU_NEXT ||
         stack_pop(cpu, st, size, &new_ss) != CPU_NEXT)
         return CPU_FAULT;
-    if (sel_null((uint16_t)new_ss)) {
-        if (!to64 || cpl == 3 || (new_ss & 3) != cpl)
-            return cpu_raise_code(cpu, VEC_GP, 0);
-    } else if (ss_fetch(cpu, (uint16_t)new_ss, cpl, VEC_GP, 0, &ss) != CPU_NEXT ||
-               desc_touch(cpu, &ss) != CPU_NEXT) {
+    if (ret_stack(cpu, (uint16_t)new_ss, cpl, to64, &ss) != CPU_NEXT ||
+        enter_code(cpu, sel, cs, rip, cpl) == CPU_FAULT)
         return CPU_FAULT;
-    }
-    if (enter_code(cpu, sel, cs, rip, cpl) == CPU_FAULT)
-        return CPU_FAULT;
-    if (ss.raw)
-        seg_set(&cpu->seg[SEG_SS], (uint16_t)new_ss, ss.raw);
-    else
-        seg_set_null(&cpu->seg[SEG_SS], (uint16_t)new_ss);
+    ret_set_stack(cpu, (uint16_t)new_ss, &ss);
     set_stack_pointer(cpu, to64, sp + release);
     cpu->cpl = (uint8_t)cpl;
     seg_drop_privileged(cpu, cpl);

@@ -49,9 +49,7 @@ enum cpu_rc op_fxrstor(struct cpu *cpu, const struct insn *in) {
 
 static enum cpu_rc mxcsr_load(struct cpu *cpu, const struct insn *in) {
     uint32_t v;
-    pn_gva lin;
-    if (cpu_lin_operand(cpu, in, 4, PN_READ, &lin) != CPU_NEXT ||
-        cpu_read_lin(cpu, lin, &v, 4, cpu_tlb_mode(cpu)) != CPU_NEXT)
+    if (operand_read(cpu, in, &v, 4) != CPU_NEXT)
         return CPU_FAULT;
     if (v & ~MXCSR_MASK)
         return cpu_raise_code(cpu, VEC_GP, 0);
@@ -60,10 +58,7 @@ static enum cpu_rc mxcsr_load(struct cpu *cpu, const struct insn *in) {
 }
 
 static enum cpu_rc mxcsr_store(struct cpu *cpu, const struct insn *in) {
-    pn_gva lin;
-    if (cpu_lin_operand(cpu, in, 4, PN_WRITE, &lin) != CPU_NEXT)
-        return CPU_FAULT;
-    return cpu_write_lin(cpu, lin, cpu->xsave + FX_MXCSR, 4, cpu_tlb_mode(cpu));
+    return operand_write(cpu, in, cpu->xsave + FX_MXCSR, 4);
 }
 
 static enum cpu_rc sse_allowed(struct cpu *cpu) {

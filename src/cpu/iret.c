@@ -82,9 +82,7 @@ static enum cpu_rc iret_to_vm86(struct cpu *cpu, struct stack *st,
 
 /* ---- Protected and long mode ---- */
 
-/* The checks of the code segment returned to; *rip's too. */
-static enum cpu_rc check_code(struct cpu *cpu, const struct frame *f, struct desc *d) {
-    uint16_t sel = (uint16_t)f->cs;
+enum cpu_rc ret_code(struct cpu *cpu, uint16_t sel, uint64_t rip, struct desc *d) {
     unsigned rpl = sel & 3;
     if (unlikely(sel_null(sel)))
         return cpu_raise_code(cpu, VEC_GP, 0);
@@ -97,19 +95,25 @@ static enum cpu_rc check_code(struct cpu *cpu, const struct frame *f, struct des
         return cpu_raise_code(cpu, VEC_GP, sel & ~3u);
     if (unlikely(!desc_present(d->raw)))
         return cpu_raise_code(cpu, VEC_NP, sel & ~3u);
-    return code_offset_check(cpu, d->raw, sel, f->rip);
+    return code_offset_check(cpu, d->raw, sel, rip);
 }
 
-/* SS of a return that pops it. *d.raw is 0 for a null selector that is allowed. */
-static enum cpu_rc check_stack(struct cpu *cpu, const struct frame *f, bool to64,
-                               struct desc *d) {
-    uint16_t sel = (uint16_t)f->ss;
-    unsigned cpl = f->cs & 3;
-    if (!sel_null(sel))
-        return ss_fetch(cpu, sel, cpl, VEC_GP, 0, d);
+enum cpu_rc ret_stack(struct cpu *cpu, uint16_t sel, unsigned cpl, bool to64,
+                      struct desc *d) {
+    if (!sel_null(sel)) {
+        enum cpu_rc rc = ss_fetch(cpu, sel, cpl, VEC_GP, 0, d);
+        return rc == CPU_NEXT ? desc_touch(cpu, d) : rc;
+    }
     d->raw = 0;
     return to64 && cpl != 3 && (sel & 3) == cpl ? CPU_NEXT
                                                 : cpu_raise_code(cpu, VEC_GP, 0);
+}
+
+void ret_set_stack(struct cpu *cpu, uint16_t sel, const struct desc *d) {
+    if (d->raw)
+        seg_set(&cpu->seg[SEG_SS], sel, d->raw);
+    else
+        seg_set_null(&cpu->seg[SEG_SS], sel);
 }
 
 /* RIP, CS, RFLAGS; in 64-bit supervisor code, at one go, RSP and SS as well. */
@@ -147,14 +151,13 @@ static enum cpu_rc iret_prot(struct cpu *cpu, const struct insn *in) {
         return CPU_FAULT;
     if (size == 4 && f.rflags & FL_VM && cpu->cpl == 0 && !mode_long(cpu))
         return iret_to_vm86(cpu, &st, &f);
-    if (check_code(cpu, &f, &cs) != CPU_NEXT)
+    if (ret_code(cpu, (uint16_t)f.cs, f.rip, &cs) != CPU_NEXT)
         return CPU_FAULT;
     unsigned cpl = f.cs & 3;
     bool to64 = mode_long(cpu) && desc_long(cs.raw);
     bool pops_stack = cpl != cpu->cpl || mode_64(cpu);
     if (pops_stack && ((!whole && pop_outer(cpu, &st, size, &f) != CPU_NEXT) ||
-                       check_stack(cpu, &f, to64, &ss) != CPU_NEXT ||
-                       (ss.raw && desc_touch(cpu, &ss) != CPU_NEXT)))
+                       ret_stack(cpu, (uint16_t)f.ss, cpl, to64, &ss) != CPU_NEXT))
         return CPU_FAULT;
     if (desc_touch(cpu, &cs) != CPU_NEXT)
         return CPU_FAULT;
@@ -165,10 +168,7 @@ static enum cpu_rc iret_prot(struct cpu *cpu, const struct insn *in) {
     if (!pops_stack) {
         stack_commit(cpu, &st);
     } else {
-        if (ss.raw)
-            seg_set(&cpu->seg[SEG_SS], (uint16_t)f.ss, ss.raw);
-        else
-            seg_set_null(&cpu->seg[SEG_SS], (uint16_t)f.ss);
+        ret_set_stack(cpu, (uint16_t)f.ss, &ss);
         set_stack_pointer(cpu, to64, f.rsp);
     }
     if (cpl != cpu->cpl) {

@@ -133,10 +133,7 @@ enum cpu_rc op_bound(struct cpu *cpu, const struct insn *in) {
     unsigned size = in->opsize;
     int32_t pair[2], index = (int32_t)cpu->gpr[in->op[0].reg];
     int16_t pair16[2];
-    pn_gva lin;
-    if (cpu_lin_operand(cpu, in, 2 * size, PN_READ, &lin) != CPU_NEXT ||
-        cpu_read_lin(cpu, lin, size == 2 ? (void *)pair16 : pair, 2 * size,
-                     cpu_tlb_mode(cpu)) != CPU_NEXT)
+    if (operand_read(cpu, in, size == 2 ? (void *)pair16 : pair, 2 * size) != CPU_NEXT)
         return CPU_FAULT;
     if (size == 2)
         pair[0] = pair16[0], pair[1] = pair16[1], index = (int16_t)index;

@@ -26,10 +26,6 @@
 /* fast strings may be turned off, CPUID limited, XD disabled; the rest is fixed */
 #define MISC_ENABLE_WRITABLE UINT64_C(0x400400001)
 
-static enum cpu_rc gp0(struct cpu *cpu) {
-    return cpu_raise_code(cpu, VEC_GP, 0);
-}
-
 static bool canonical48_57(const struct cpu *cpu, uint64_t a) {
     /* MSRs take what the widest paging of the model takes (SDM: "checks ... CPUID"). */
     unsigned shift = cpu_has(cpu, CPU_F_la57) ? 7 : 16;

@@ -63,33 +63,12 @@ enum cpu_rc op_ret_near(struct cpu *cpu, const struct insn *in) {
 
 /* The condition in an opcode's low four bits. */
 static bool condition(const struct cpu *cpu, unsigned cc) {
+    static const uint64_t any[8] = {FL_OF, FL_CF, FL_ZF, FL_CF | FL_ZF,
+                                    FL_SF, FL_PF, 0,     FL_ZF};
     uint64_t f = cpu_arith_flags(cpu);
-    bool less = !(f & FL_SF) != !(f & FL_OF), holds;
-    switch (cc >> 1 & 7) {
-    case 0:
-        holds = f & FL_OF;
-        break;
-    case 1:
-        holds = f & FL_CF;
-        break;
-    case 2:
-        holds = f & FL_ZF;
-        break;
-    case 3:
-        holds = f & (FL_CF | FL_ZF);
-        break;
-    case 4:
-        holds = f & FL_SF;
-        break;
-    case 5:
-        holds = f & FL_PF;
-        break;
-    case 6:
-        holds = less;
-        break;
-    default:
-        holds = less || f & FL_ZF;
-    }
+    bool less = !(f & FL_SF) != !(f & FL_OF);
+    unsigned pair = cc >> 1 & 7; /* 6 and 7: less, less or equal */
+    bool holds = f & any[pair] || (pair >= 6 && less);
     return holds != (cc & 1);
 }
 

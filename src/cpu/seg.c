@@ -143,20 +143,13 @@ static enum cpu_rc loaded(struct cpu *cpu, unsigned seg, bool shadow) {
 }
 
 enum cpu_rc op_mov_sreg(struct cpu *cpu, const struct insn *in) {
-    uint64_t v;
-    if (in->op[0].kind != OP_SREG) { /* store: 16 bits to memory, zero-extended to regs */
-        struct insn store = *in;
-        if (store.op[0].kind == OP_MEM)
-            store.op[0].size = 2;
-        return cpu_op_write(cpu, &store, 0, cpu->seg[in->op[1].reg].sel);
-    }
+    uint16_t sel;
+    if (in->op[0].kind != OP_SREG)
+        return sel_write(cpu, in, cpu->seg[in->op[1].reg].sel);
     unsigned seg = in->op[0].reg;
     if (seg == SEG_CS)
         return cpu_raise(cpu, VEC_UD);
-    struct insn load = *in;
-    load.op[1].size = 2;
-    if (cpu_op_read(cpu, &load, 1, &v) != CPU_NEXT ||
-        seg_load(cpu, seg, (uint16_t)v) != CPU_NEXT)
+    if (sel_read(cpu, in, 1, &sel) != CPU_NEXT || seg_load(cpu, seg, sel) != CPU_NEXT)
         return CPU_FAULT;
     return loaded(cpu, seg, true);
 }
@@ -199,19 +192,12 @@ enum cpu_rc op_load_far_pointer(struct cpu *cpu, const struct insn *in) {
     unsigned seg = in->opcode == 0xc4   ? SEG_ES
                    : in->opcode == 0xc5 ? SEG_DS
                                         : of_opcode[in->opcode & 7];
-    unsigned size = in->op[0].size;
-    uint8_t raw[10];
-    uint64_t offset = 0;
+    uint64_t offset;
     uint16_t sel;
-    pn_gva lin;
     if (in->op[1].kind != OP_MEM)
         return cpu_raise(cpu, VEC_UD);
-    if (cpu_lin_operand(cpu, in, size + 2, PN_READ, &lin) != CPU_NEXT ||
-        cpu_read_lin(cpu, lin, raw, size + 2, cpu_tlb_mode(cpu)) != CPU_NEXT)
-        return CPU_FAULT;
-    memcpy(&offset, raw, size);
-    memcpy(&sel, raw + size, 2);
-    if (seg_load(cpu, seg, sel) != CPU_NEXT)
+    if (far_read(cpu, in, in->op[0].size, &offset, &sel) != CPU_NEXT ||
+        seg_load(cpu, seg, sel) != CPU_NEXT)
         return CPU_FAULT;
     cpu_op_write(cpu, in, 0, offset);
     return loaded(cpu, seg, false);

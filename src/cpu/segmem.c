@@ -79,7 +79,6 @@ static inline uint64_t truncate(uint64_t v, unsigned size) {
 enum cpu_rc cpu_op_read(struct cpu *cpu, const struct insn *in, unsigned i,
                         uint64_t *value) {
     const struct operand *o = &in->op[i];
-    pn_gva lin;
     switch (o->kind) {
     case OP_REG:
         *value = truncate(cpu->gpr[o->reg], o->size);
@@ -95,16 +94,13 @@ enum cpu_rc cpu_op_read(struct cpu *cpu, const struct insn *in, unsigned i,
         return CPU_NEXT;
     default:
         *value = 0;
-        if (cpu_lin_operand(cpu, in, o->size, PN_READ, &lin) != CPU_NEXT)
-            return CPU_FAULT;
-        return cpu_read_lin(cpu, lin, value, o->size, cpu_tlb_mode(cpu));
+        return operand_read(cpu, in, value, o->size);
     }
 }
 
 enum cpu_rc cpu_op_write(struct cpu *cpu, const struct insn *in, unsigned i,
                          uint64_t value) {
     const struct operand *o = &in->op[i];
-    pn_gva lin;
     switch (o->kind) {
     case OP_REG:
         if (o->size < 4) {
@@ -117,10 +113,52 @@ enum cpu_rc cpu_op_write(struct cpu *cpu, const struct insn *in, unsigned i,
         cpu->gpr[o->reg] = (cpu->gpr[o->reg] & ~0xff00ull) | (value & 0xff) << 8;
         return CPU_NEXT;
     default:
-        if (cpu_lin_operand(cpu, in, o->size, PN_WRITE, &lin) != CPU_NEXT)
-            return CPU_FAULT;
-        return cpu_write_lin(cpu, lin, &value, o->size, cpu_tlb_mode(cpu));
+        return operand_write(cpu, in, &value, o->size);
     }
+}
+
+enum cpu_rc operand_read(struct cpu *cpu, const struct insn *in, void *buf,
+                         unsigned size) {
+    pn_gva lin;
+    if (cpu_lin_operand(cpu, in, size, PN_READ, &lin) != CPU_NEXT)
+        return CPU_FAULT;
+    return cpu_read_lin(cpu, lin, buf, size, cpu_tlb_mode(cpu));
+}
+
+enum cpu_rc operand_write(struct cpu *cpu, const struct insn *in, const void *buf,
+                          unsigned size) {
+    pn_gva lin;
+    if (cpu_lin_operand(cpu, in, size, PN_WRITE, &lin) != CPU_NEXT)
+        return CPU_FAULT;
+    return cpu_write_lin(cpu, lin, buf, size, cpu_tlb_mode(cpu));
+}
+
+enum cpu_rc far_read(struct cpu *cpu, const struct insn *in, unsigned size,
+                     uint64_t *offset, uint16_t *sel) {
+    uint8_t raw[10];
+    if (operand_read(cpu, in, raw, size + 2) != CPU_NEXT)
+        return CPU_FAULT;
+    *offset = 0;
+    memcpy(offset, raw, size);
+    memcpy(sel, raw + size, 2);
+    return CPU_NEXT;
+}
+
+enum cpu_rc sel_read(struct cpu *cpu, const struct insn *in, unsigned i, uint16_t *sel) {
+    struct insn narrow = *in;
+    uint64_t v;
+    narrow.op[i].size = 2;
+    if (cpu_op_read(cpu, &narrow, i, &v) != CPU_NEXT)
+        return CPU_FAULT;
+    *sel = (uint16_t)v;
+    return CPU_NEXT;
+}
+
+enum cpu_rc sel_write(struct cpu *cpu, const struct insn *in, uint16_t sel) {
+    struct insn store = *in;
+    if (store.op[0].kind == OP_MEM)
+        store.op[0].size = 2;
+    return cpu_op_write(cpu, &store, 0, sel);
 }
 
 /* ---- The stack ---- */

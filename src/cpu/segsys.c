@@ -14,26 +14,6 @@ static bool umip_denies(const struct cpu *cpu) {
     return cpu->cr4 & CR4_UMIP && cpu->cpl;
 }
 
-/* op i as a 16-bit selector. */
-static enum cpu_rc read_sel(struct cpu *cpu, const struct insn *in, unsigned i,
-                            uint16_t *sel) {
-    struct insn narrow = *in;
-    uint64_t v;
-    narrow.op[i].size = 2;
-    if (cpu_op_read(cpu, &narrow, i, &v) != CPU_NEXT)
-        return CPU_FAULT;
-    *sel = (uint16_t)v;
-    return CPU_NEXT;
-}
-
-/* Selectors stored to memory take 16 bits, to a register its operand size. */
-static enum cpu_rc write_sel(struct cpu *cpu, const struct insn *in, uint16_t sel) {
-    struct insn store = *in;
-    if (store.op[0].kind == OP_MEM)
-        store.op[0].size = 2;
-    return cpu_op_write(cpu, &store, 0, sel);
-}
-
 /* ---- Table registers ---- */
 
 static enum cpu_rc table_load(struct cpu *cpu, const struct insn *in, uint64_t *base,
@@ -42,11 +22,9 @@ static enum cpu_rc table_load(struct cpu *cpu, const struct insn *in, uint64_t *
     unsigned size = mode_64(cpu) ? 8 : 4;
     uint64_t b = 0;
     uint16_t l;
-    pn_gva lin;
     if (cpu->cpl)
         return cpu_raise_code(cpu, VEC_GP, 0);
-    if (cpu_lin_operand(cpu, in, size + 2, PN_READ, &lin) != CPU_NEXT ||
-        cpu_read_lin(cpu, lin, raw, size + 2, cpu_tlb_mode(cpu)) != CPU_NEXT)
+    if (operand_read(cpu, in, raw, size + 2) != CPU_NEXT)
         return CPU_FAULT;
     memcpy(&l, raw, 2);
     memcpy(&b, raw + 2, size);
@@ -64,14 +42,11 @@ static enum cpu_rc table_store(struct cpu *cpu, const struct insn *in, uint64_t 
     uint8_t raw[10];
     unsigned size = mode_64(cpu) ? 8 : 4;
     uint16_t l = (uint16_t)limit;
-    pn_gva lin;
     if (umip_denies(cpu))
         return cpu_raise_code(cpu, VEC_GP, 0);
     memcpy(raw, &l, 2);
     memcpy(raw + 2, &base, 8);
-    if (cpu_lin_operand(cpu, in, size + 2, PN_WRITE, &lin) != CPU_NEXT)
-        return CPU_FAULT;
-    return cpu_write_lin(cpu, lin, raw, size + 2, cpu_tlb_mode(cpu));
+    return operand_write(cpu, in, raw, size + 2);
 }
 
 enum cpu_rc op_lgdt(struct cpu *cpu, const struct insn *in) {
@@ -121,7 +96,7 @@ enum cpu_rc op_lldt(struct cpu *cpu, const struct insn *in) {
     struct desc d;
     uint16_t sel;
     uint64_t base;
-    if (privileged_prot(cpu) != CPU_NEXT || read_sel(cpu, in, 0, &sel) != CPU_NEXT)
+    if (privileged_prot(cpu) != CPU_NEXT || sel_read(cpu, in, 0, &sel) != CPU_NEXT)
         return CPU_FAULT;
     if (sel_null(sel)) {
         seg_set_null(&cpu->seg[SEG_LDTR], sel);
@@ -142,7 +117,7 @@ enum cpu_rc op_ltr(struct cpu *cpu, const struct insn *in) {
     struct desc d;
     uint16_t sel;
     uint64_t base;
-    if (privileged_prot(cpu) != CPU_NEXT || read_sel(cpu, in, 0, &sel) != CPU_NEXT)
+    if (privileged_prot(cpu) != CPU_NEXT || sel_read(cpu, in, 0, &sel) != CPU_NEXT)
         return CPU_FAULT;
     if (sel_null(sel))
         return cpu_raise_code(cpu, VEC_GP, 0);
@@ -168,7 +143,7 @@ static enum cpu_rc store_system(struct cpu *cpu, const struct insn *in, unsigned
         return cpu_raise(cpu, VEC_UD);
     if (umip_denies(cpu))
         return cpu_raise_code(cpu, VEC_GP, 0);
-    return write_sel(cpu, in, cpu->seg[seg].sel);
+    return sel_write(cpu, in, cpu->seg[seg].sel);
 }
 
 enum cpu_rc op_sldt(struct cpu *cpu, const struct insn *in) {
@@ -180,24 +155,10 @@ enum cpu_rc op_str(struct cpu *cpu, const struct insn *in) {
 
 /* ---- Questions about descriptors ---- */
 
-static void set_zf(struct cpu *cpu, bool zf) {
+static enum cpu_rc set_zf(struct cpu *cpu, bool zf) {
     uint64_t f = cpu_arith_flags(cpu) & ~(uint64_t)FL_ZF;
     cpu_set_arith_flags(cpu, zf ? f | FL_ZF : f);
-}
-
-/* Fetch the descriptor that op i selects. *d.raw is 0 (not visible) for a null selector
- * or one beyond its table. */
-static enum cpu_rc visible_fetch(struct cpu *cpu, const struct insn *in, unsigned i,
-                                 uint16_t *sel, struct desc *d) {
-    d->raw = 0;
-    if (!mode_prot(cpu))
-        return cpu_raise(cpu, VEC_UD);
-    if (read_sel(cpu, in, i, sel) != CPU_NEXT)
-        return CPU_FAULT;
-    if (sel_null(*sel) || desc_fetch(cpu, *sel, VEC_GP, 0, d) == CPU_NEXT)
-        return CPU_NEXT;
-    d->raw = 0;
-    return cpu->fault.vector == VEC_GP ? CPU_NEXT : CPU_FAULT;
+    return CPU_NEXT;
 }
 
 /* Privilege: everything but conforming code needs DPL >= CPL and DPL >= RPL. */
@@ -214,51 +175,63 @@ static bool answers(const struct cpu *cpu, uint16_t sel, uint64_t raw, uint32_t 
     return desc_is_segment(raw) || (system >> desc_type(raw) & 1);
 }
 
-enum cpu_rc op_lar(struct cpu *cpu, const struct insn *in) {
-    struct desc d;
+/* What op i selects, and whether it is answered for; *raw is 0, and it is not, for a null
+ * selector or one beyond its table. */
+static enum cpu_rc ask(struct cpu *cpu, const struct insn *in, unsigned i,
+                       uint32_t system, uint64_t *raw, bool *ok) {
+    struct desc d = {0};
     uint16_t sel;
-    if (visible_fetch(cpu, in, 1, &sel, &d) != CPU_NEXT)
+    if (!mode_prot(cpu))
+        return cpu_raise(cpu, VEC_UD);
+    if (sel_read(cpu, in, i, &sel) != CPU_NEXT)
         return CPU_FAULT;
-    /* TSS 1 3 9 11, LDT 2, call gates 4 12, task gate 5; long mode: 2 9 11 12. */
-    bool ok = answers(cpu, sel, d.raw, mode_long(cpu) ? 0x1a04 : 0x1a3e);
-    if (ok)
-        cpu_op_write(cpu, in, 0, d.raw >> 32 & 0xf0ff00);
-    set_zf(cpu, ok);
+    if (!sel_null(sel) && desc_fetch(cpu, sel, VEC_GP, 0, &d) != CPU_NEXT) {
+        if (cpu->fault.vector != VEC_GP)
+            return CPU_FAULT;
+        d.raw = 0;
+    }
+    *raw = d.raw;
+    *ok = answers(cpu, sel, d.raw, system);
     return CPU_NEXT;
+}
+
+enum cpu_rc op_lar(struct cpu *cpu, const struct insn *in) {
+    /* TSS 1 3 9 11, LDT 2, call gates 4 12, task gate 5; long mode: 2 9 11 12. */
+    uint32_t system = mode_long(cpu) ? 0x1a04 : 0x1a3e;
+    uint64_t raw;
+    bool ok;
+    if (ask(cpu, in, 1, system, &raw, &ok) != CPU_NEXT)
+        return CPU_FAULT;
+    if (ok)
+        cpu_op_write(cpu, in, 0, raw >> 32 & 0xf0ff00);
+    return set_zf(cpu, ok);
 }
 
 enum cpu_rc op_lsl(struct cpu *cpu, const struct insn *in) {
-    struct desc d;
-    uint16_t sel;
-    if (visible_fetch(cpu, in, 1, &sel, &d) != CPU_NEXT)
+    uint32_t system = mode_long(cpu) ? 0x0a04 : 0x0a0e;
+    uint64_t raw;
+    bool ok;
+    if (ask(cpu, in, 1, system, &raw, &ok) != CPU_NEXT)
         return CPU_FAULT;
-    bool ok = answers(cpu, sel, d.raw, mode_long(cpu) ? 0x0a04 : 0x0a0e);
     if (ok)
-        cpu_op_write(cpu, in, 0, desc_limit(d.raw));
-    set_zf(cpu, ok);
-    return CPU_NEXT;
+        cpu_op_write(cpu, in, 0, desc_limit(raw));
+    return set_zf(cpu, ok);
 }
 
 enum cpu_rc op_verr(struct cpu *cpu, const struct insn *in) {
-    struct desc d;
-    uint16_t sel;
-    if (visible_fetch(cpu, in, 0, &sel, &d) != CPU_NEXT)
+    uint64_t raw;
+    bool ok;
+    if (ask(cpu, in, 0, 0, &raw, &ok) != CPU_NEXT)
         return CPU_FAULT;
-    bool ok = answers(cpu, sel, d.raw, 0) &&
-              (desc_is_data(d.raw) || desc_type(d.raw) & TYPE_RW);
-    set_zf(cpu, ok);
-    return CPU_NEXT;
+    return set_zf(cpu, ok && (desc_is_data(raw) || desc_type(raw) & TYPE_RW));
 }
 
 enum cpu_rc op_verw(struct cpu *cpu, const struct insn *in) {
-    struct desc d;
-    uint16_t sel;
-    if (visible_fetch(cpu, in, 0, &sel, &d) != CPU_NEXT)
+    uint64_t raw;
+    bool ok;
+    if (ask(cpu, in, 0, 0, &raw, &ok) != CPU_NEXT)
         return CPU_FAULT;
-    bool ok =
-        answers(cpu, sel, d.raw, 0) && desc_is_data(d.raw) && desc_type(d.raw) & TYPE_RW;
-    set_zf(cpu, ok);
-    return CPU_NEXT;
+    return set_zf(cpu, ok && desc_is_data(raw) && desc_type(raw) & TYPE_RW);
 }
 
 enum cpu_rc op_arpl(struct cpu *cpu, const struct insn *in) {
@@ -271,6 +244,5 @@ enum cpu_rc op_arpl(struct cpu *cpu, const struct insn *in) {
     bool raise = (to & 3) < (from & 3);
     if (raise && cpu_op_write(cpu, in, 0, (to & ~3ull) | (from & 3)) != CPU_NEXT)
         return CPU_FAULT;
-    set_zf(cpu, raise);
-    return CPU_NEXT;
+    return set_zf(cpu, raise);
 }

@@ -10,10 +10,6 @@
 #include "cpu/model.h"
 #include "cpu/xstate.h"
 
-static enum cpu_rc gp0(struct cpu *cpu) {
-    return cpu_raise_code(cpu, VEC_GP, 0);
-}
-
 static enum cpu_rc ud(struct cpu *cpu) {
     return cpu_raise(cpu, VEC_UD);
 }
@@ -54,7 +50,6 @@ enum cpu_rc op_invlpg(struct cpu *cpu, const struct insn *in) {
 
 enum cpu_rc op_invpcid(struct cpu *cpu, const struct insn *in) {
     uint64_t desc[2];
-    pn_gva lin;
     if (!cpu_has(cpu, CPU_F_invpcid) || !(cpu->mode & MODE_PE))
         return ud(cpu);
     if (cpu->cpl)
@@ -62,8 +57,7 @@ enum cpu_rc op_invpcid(struct cpu *cpu, const struct insn *in) {
     uint64_t type = cpu->gpr[in->op[0].reg];
     if (!mode_64(cpu))
         type = (uint32_t)type;
-    if (cpu_lin_operand(cpu, in, 16, PN_READ, &lin) != CPU_NEXT ||
-        cpu_read_lin(cpu, lin, desc, 16, cpu_tlb_mode(cpu)) != CPU_NEXT)
+    if (operand_read(cpu, in, desc, 16) != CPU_NEXT)
         return CPU_FAULT;
     if (type > 3 || desc[0] >> 12)
         return gp0(cpu);

@@ -111,6 +111,17 @@ void seg_drop_privileged(struct cpu *cpu, unsigned cpl);
 bool seg_allows(const struct pn_segment *s, uint64_t offset, unsigned size,
                 enum pn_access access);
 
+/* The memory operand of in as a whole; as a far pointer with an offset of `size` bytes;
+ * op i as a selector (in memory always 16 bits; a register takes its operand's size). */
+enum cpu_rc operand_read(struct cpu *cpu, const struct insn *in, void *buf,
+                         unsigned size);
+enum cpu_rc operand_write(struct cpu *cpu, const struct insn *in, const void *buf,
+                          unsigned size);
+enum cpu_rc far_read(struct cpu *cpu, const struct insn *in, unsigned size,
+                     uint64_t *offset, uint16_t *sel);
+enum cpu_rc sel_read(struct cpu *cpu, const struct insn *in, unsigned i, uint16_t *sel);
+enum cpu_rc sel_write(struct cpu *cpu, const struct insn *in, uint16_t sel);
+
 /* The inline TLB hit, as translated code does it. Return: host address, or NULL. */
 static inline uint8_t *mem_hit(const struct cpu *cpu, pn_gva lin, unsigned size,
                                enum pn_access access, enum pn_tlb_mode mode) {
@@ -242,6 +253,13 @@ void set_stack_pointer(struct cpu *cpu, bool to64, uint64_t sp);
 /* May control go to offset rip of the code segment raw? #GP(0); #GP(sel) for L with D. */
 enum cpu_rc code_offset_check(struct cpu *cpu, uint64_t raw, uint16_t sel, uint64_t rip);
 
+/* iret.c, for RETF too: check the code segment and offset returned to; then SS, if the
+ * return pops it (a null one that is allowed has d->raw 0), and load it. */
+enum cpu_rc ret_code(struct cpu *cpu, uint16_t sel, uint64_t rip, struct desc *d);
+enum cpu_rc ret_stack(struct cpu *cpu, uint16_t sel, unsigned cpl, bool to64,
+                      struct desc *d);
+void ret_set_stack(struct cpu *cpu, uint16_t sel, const struct desc *d);
+
 static inline uint64_t next_rip(const struct cpu *cpu, const struct insn *in) {
     uint64_t next = in->rip + in->len;
     return mode_64(cpu)              ? next
@@ -290,6 +308,9 @@ enum cpu_rc event_deliver(struct cpu *cpu, const struct event *ev);
 /* The same outside long mode (exc_legacy.c). */
 enum cpu_rc event_deliver_real(struct cpu *cpu, const struct event *ev);
 enum cpu_rc event_deliver_prot(struct cpu *cpu, const struct event *ev);
+/* The handler's code segment, and the CPL that it runs at. */
+enum cpu_rc event_code(struct cpu *cpu, uint16_t sel, unsigned ext, struct desc *cs,
+                       uint8_t *cpl);
 /* Does the pushed image have RF set? */
 static inline bool event_sets_rf(const struct event *ev) {
     return ev->kind == EVENT_FAULT && ev->vector != VEC_DB && ev->vector != VEC_BP &&

@@ -11,7 +11,7 @@
  * Source: SDM volume 3, "Task Switching", "Exception Conditions Checked During a Task
  * Switch", "16-Bit Task-State Segment (TSS)".
  */
-#include "cpu/system.h"
+#include "cpu/control.h"
 
 #define TSS_BUSY 2u
 
@@ -214,14 +214,7 @@ static enum cpu_rc load_segments(struct cpu *cpu, const struct task *t, unsigned
 static enum cpu_rc load_cr3(struct cpu *cpu, const struct task *t) {
     if (!t->wide || !(cpu->cr0 & CR0_PG))
         return CPU_NEXT;
-    uint64_t pdpte[4];
-    memcpy(pdpte, cpu->pdpte, sizeof pdpte);
-    if (cpu->cr4 & CR4_PAE && cpu_load_pdptes(cpu, t->cr3, pdpte) != CPU_NEXT)
-        return CPU_FAULT;
-    cpu->cr3 = t->cr3;
-    memcpy(cpu->pdpte, pdpte, sizeof pdpte);
-    pn_mmu_set_cr3(cpu->vmmu, cpu->cr3, false, cpu->pdpte);
-    return CPU_NEXT;
+    return cr3_load(cpu, t->cr3, false, cpu->cr4 & CR4_PAE);
 }
 
 /* Everything of the new task that needs no check. */
