@@ -39,10 +39,6 @@ struct emit {
 static inline void e8(struct emit *e, unsigned v) {
     *e->p++ = (uint8_t)v;
 }
-static inline void e16(struct emit *e, unsigned v) {
-    uint16_t w = (uint16_t)v;
-    memcpy(e->p, &w, 2), e->p += 2;
-}
 static inline void e32(struct emit *e, uint32_t v) {
     memcpy(e->p, &v, 4), e->p += 4;
 }
@@ -50,24 +46,38 @@ static inline void e64(struct emit *e, uint64_t v) {
     memcpy(e->p, &v, 8), e->p += 8;
 }
 
-/* ModRM (and SIB) for [base + disp]. */
-static inline void e_mem(struct emit *e, unsigned reg, unsigned base, int32_t disp) {
+/* A signed immediate or displacement, in a byte if it is small. */
+static inline void e_imm(struct emit *e, bool small, int32_t v) {
+    if (small)
+        e8(e, (uint8_t)v);
+    else
+        e32(e, (uint32_t)v);
+}
+
+/* ModRM, the SIB byte (if it is not -1) and the displacement for [base + disp]. */
+static inline void e_modrm(struct emit *e, unsigned reg, unsigned base, int sib,
+                           int32_t disp) {
     unsigned mod = disp == (int8_t)disp ? 1 : 2;
     if (!disp && (base & 7) != H_BP)
         mod = 0;
-    e8(e, mod << 6 | (reg & 7) << 3 | (base & 7));
-    if ((base & 7) == H_SP)
-        e8(e, 0x24);
-    if (mod == 1)
-        e8(e, (uint8_t)disp);
-    else if (mod == 2)
-        e32(e, (uint32_t)disp);
+    e8(e, mod << 6 | (reg & 7) << 3 | (sib < 0 ? base & 7 : H_SP));
+    if (sib >= 0)
+        e8(e, (unsigned)sib);
+    if (mod)
+        e_imm(e, mod == 1, disp);
+}
+static inline void e_mem(struct emit *e, unsigned reg, unsigned base, int32_t disp) {
+    e_modrm(e, reg, base, (base & 7) == H_SP ? 0x24 : -1, disp);
 }
 
-static inline void e_rex(struct emit *e, bool w, unsigned reg, unsigned rm) {
-    unsigned rex = 0x40 | w << 3 | (reg & 8) >> 1 | rm >> 3;
+static inline void e_rex_index(struct emit *e, bool w, unsigned reg, unsigned index,
+                               unsigned base) {
+    unsigned rex = 0x40 | w << 3 | (reg & 8) >> 1 | (index & 8) >> 2 | base >> 3;
     if (rex != 0x40)
         e8(e, rex);
+}
+static inline void e_rex(struct emit *e, bool w, unsigned reg, unsigned rm) {
+    e_rex_index(e, w, reg, 0, rm);
 }
 
 /* op reg, rm with one opcode byte; w: 64 bits, else 32. reg may be an opcode extension. */
@@ -86,9 +96,7 @@ static inline void e_rm(struct emit *e, bool w, unsigned op, unsigned reg, unsig
 /* [rsp + index + disp32] */
 static inline void e_rm_index(struct emit *e, bool w, unsigned op, unsigned reg,
                               unsigned index, int32_t disp) {
-    unsigned rex = 0x40 | w << 3 | (reg & 8) >> 1 | (index & 8) >> 2;
-    if (rex != 0x40)
-        e8(e, rex);
+    e_rex_index(e, w, reg, index, 0);
     e8(e, op);
     e8(e, 0x84 | (reg & 7) << 3);
     e8(e, (index & 7) << 3 | H_SP);
@@ -101,7 +109,6 @@ static inline void e_rm_index(struct emit *e, bool w, unsigned op, unsigned reg,
 #define OP_STORE8 0x88u
 #define OP_ADD    0x03u /* reg, rm */
 #define OP_OR     0x0bu
-#define OP_AND    0x23u
 #define OP_SUB    0x2bu
 #define OP_XOR    0x33u
 #define OP_CMP    0x3bu
@@ -166,19 +173,13 @@ enum alu { ALU_ADD = 0, ALU_OR = 1, ALU_AND = 4, ALU_SUB = 5, ALU_CMP = 7 };
 static inline void e_alu(struct emit *e, bool w, enum alu op, unsigned rm, int32_t imm) {
     bool small = imm == (int8_t)imm;
     e_rr(e, w, small ? 0x83 : 0x81, op, rm);
-    if (small)
-        e8(e, (uint8_t)imm);
-    else
-        e32(e, (uint32_t)imm);
+    e_imm(e, small, imm);
 }
 static inline void e_alu_mem(struct emit *e, bool w, enum alu op, unsigned base,
                              int32_t disp, int32_t imm) {
     bool small = imm == (int8_t)imm;
     e_rm(e, w, small ? 0x83 : 0x81, op, base, disp);
-    if (small)
-        e8(e, (uint8_t)imm);
-    else
-        e32(e, (uint32_t)imm);
+    e_imm(e, small, imm);
 }
 /* cmp byte [base + disp], imm */
 static inline void e_cmp8(struct emit *e, unsigned base, int32_t disp, unsigned imm) {
@@ -205,26 +206,15 @@ static inline void e_lea(struct emit *e, bool w, unsigned to, unsigned base, int
         e_rm(e, w, OP_LEA, to, base, disp);
         return;
     }
-    unsigned rex = 0x40 | w << 3 | (to & 8) >> 1 | ((unsigned)index & 8) >> 2 | base >> 3;
-    if (rex != 0x40)
-        e8(e, rex);
+    e_rex_index(e, w, to, (unsigned)index, base);
     e8(e, OP_LEA);
-    unsigned mod = disp == (int8_t)disp ? 1 : 2;
-    if (!disp && (base & 7) != H_BP)
-        mod = 0;
-    e8(e, mod << 6 | (to & 7) << 3 | 4);
-    e8(e, (unsigned)__builtin_ctz(scale) << 6 | ((unsigned)index & 7) << 3 | (base & 7));
-    if (mod == 1)
-        e8(e, (uint8_t)disp);
-    else if (mod == 2)
-        e32(e, (uint32_t)disp);
+    e_modrm(e, to, base, __builtin_ctz(scale) << 6 | (index & 7) << 3 | (int)(base & 7),
+            disp);
 }
 /* lea to, [index * scale + disp32] */
 static inline void e_lea_index(struct emit *e, bool w, unsigned to, unsigned index,
                                unsigned scale, int32_t disp) {
-    unsigned rex = 0x40 | w << 3 | (to & 8) >> 1 | (index & 8) >> 2;
-    if (rex != 0x40)
-        e8(e, rex);
+    e_rex_index(e, w, to, index, 0);
     e8(e, OP_LEA);
     e8(e, (to & 7) << 3 | 4);
     e8(e, (unsigned)__builtin_ctz(scale) << 6 | (index & 7) << 3 | 5);

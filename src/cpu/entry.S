@@ -9,36 +9,26 @@
 #define R(offset)   ((offset) - 128)(%rsp)
 #define GPR(n)      R((n) * 8)
 
-.macro save_guest
-    mov %r9, GPR(0)
-    mov %rcx, GPR(1)
-    mov %rdx, GPR(2)
-    mov %rbx, GPR(3)
-    mov %r11, GPR(4)
-    mov %rbp, GPR(5)
-    mov %rsi, GPR(6)
-    mov %rdi, GPR(7)
-    mov %r8, GPR(8)
-    mov %r12, GPR(12)
-    mov %r13, GPR(13)
-    mov %r14, GPR(14)
-    mov %r15, GPR(15)
+.macro save reg number
+    mov \reg, GPR(\number)
 .endm
-
-.macro load_guest
-    mov GPR(0), %r9
-    mov GPR(1), %rcx
-    mov GPR(2), %rdx
-    mov GPR(3), %rbx
-    mov GPR(4), %r11
-    mov GPR(5), %rbp
-    mov GPR(6), %rsi
-    mov GPR(7), %rdi
-    mov GPR(8), %r8
-    mov GPR(12), %r12
-    mov GPR(13), %r13
-    mov GPR(14), %r14
-    mov GPR(15), %r15
+.macro load reg number
+    mov GPR(\number), \reg
+.endm
+/* The guest's registers that the host's hold: \what is save or load. */
+.macro guest what
+    \what %r9, 0
+    \what %rcx, 1
+    \what %rdx, 2
+    \what %rbx, 3
+    \what %r11, 4
+    \what %rbp, 5
+    \what %rsi, 6
+    \what %rdi, 7
+    \what %r8, 8
+    .irp number, 12, 13, 14, 15
+    \what %r\number, \number
+    .endr
 .endm
 
 /* On the host's stack: return eax to xlat_enter's caller. */
@@ -62,7 +52,7 @@
     popq R(OFF_RET)         /* the pop moves RSP first */
     mov %r10, R(OFF_R10)
     mov %rax, R(OFF_RAX)
-    save_guest
+    guest save
     lea -128(%rsp), %rbx
     mov R(OFF_HOST_SP), %rsp
     cmpb $0, OFF_VEC_LIVE(%rbx)
@@ -75,7 +65,7 @@
     jne 3f
 5:  lea 128(%rbx), %rsp
     mov R(OFF_R10), %r10
-    load_guest
+    guest load
     jmp *%rax
 1:  mov %rbx, %rdi
     call cpu_vec_save
@@ -105,7 +95,7 @@ xlat_enter:
     mov %rsp, OFF_HOST_SP(%rdi)
     lea 128(%rdi), %rsp
     mov %rsi, %rax
-    load_guest
+    guest load
     jmp *%rax
     .size xlat_enter, . - xlat_enter
 
@@ -117,7 +107,7 @@ trampoline xlat_tramp_helper xlat_helper
     .globl xlat_tramp_exit
     .type xlat_tramp_exit, @function
 xlat_tramp_exit:
-    save_guest
+    guest save
     mov R(OFF_HOST_SP), %rsp
     leave_translated
     .size xlat_tramp_exit, . - xlat_tramp_exit
@@ -145,14 +135,14 @@ xlat_tramp_fault:
     .type xlat_tramp_vec, @function
 xlat_tramp_vec:
     popq R(OFF_RET)
-    save_guest
+    guest save
     lea -128(%rsp), %rbx
     mov R(OFF_HOST_SP), %rsp
     mov %rbx, %rdi
     call cpu_vec_load
     lea 128(%rbx), %rsp
     mov R(OFF_RET), %rax
-    load_guest
+    guest load
     jmp *%rax
     .size xlat_tramp_vec, . - xlat_tramp_vec
 
