@@ -129,8 +129,7 @@ void blocks_destroy(struct xlat *x) {
 }
 
 void blocks_flush(struct xlat *x) {
-    if (x->cpu->vec_live)
-        cpu_vec_save(x->cpu);
+    cpu_vec_save(x->cpu);
     for (uint32_t i = 0; i < x->page_count; i++)
         if (x->pages[i].tracked)
             pn_mmu_track_remove(x->cpu->mmu, x->pages[i].gfn);
@@ -189,8 +188,7 @@ void salt_update(struct xlat *x) {
     if (!s->used || s->gen != gen || s->base != base || s->mode != cpu->mode ||
         s->limit != limit) {
         if (x->salt_next == JC_ENTRIES) {
-            if (cpu->vec_live)
-                cpu_vec_save(cpu);
+            cpu_vec_save(cpu);
             jc_clear(x);
             memset(x->salts, 0, sizeof x->salts);
             x->salt_next = 0;
@@ -410,8 +408,7 @@ void fetch_show(struct xlat *x, uint64_t lin) {
     struct cpu *cpu = x->cpu;
     if ((lin & PN_PAGE_MASK) == *x->fetch_page)
         return;
-    if (cpu->vec_live)
-        cpu_vec_save(cpu);
+    cpu_vec_save(cpu);
     pn_mmu_fetched(cpu->vmmu, lin, cpu_tlb_mode(cpu));
 }
 
@@ -423,8 +420,7 @@ static bool fetch(struct xlat *x, uint64_t lin, uint8_t **hva, pn_gpa *gpa) {
     if (f->page != key || f->gen != cpu->view.fetch_gen) {
         uint8_t *p;
         pn_gpa g;
-        if (cpu->vec_live)
-            cpu_vec_save(cpu);
+        cpu_vec_save(cpu);
         if (cpu_fetch_page(cpu, lin, &p, &g) != CPU_NEXT)
             return false;
         *f = (struct fetch_entry){key, cpu->view.fetch_gen, p - off, g - off};
@@ -456,8 +452,7 @@ static void block_room(struct xlat *x) {
 }
 
 static struct block *block_make(struct xlat *x, uint8_t *hva, pn_gpa gpa, bool single) {
-    if (x->cpu->vec_live)
-        cpu_vec_save(x->cpu);
+    cpu_vec_save(x->cpu);
     block_room(x);
     struct block *b = &x->blocks[x->block_count];
     memset(b, 0, sizeof *b);

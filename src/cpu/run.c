@@ -263,8 +263,7 @@ static enum cpu_rc run_some(struct xlat *x) {
     else
         rc = run_blocks(x);
     if (rc == CPU_FAULT) {
-        if (cpu->vec_live)
-            cpu_vec_save(cpu);
+        cpu_vec_save(cpu);
         rc = cpu_deliver_fault(cpu);
     }
     return rc;
@@ -290,8 +289,7 @@ static enum cpu_exit run_loop(struct xlat *x) {
     enum cpu_rc rc = CPU_NEXT;
     while (!must_return(cpu, &why)) {
         if (cpu_attention(cpu)) {
-            if (cpu->vec_live)
-                cpu_vec_save(cpu);
+            cpu_vec_save(cpu);
             rc = cpu_poll_events(cpu);
         }
         if (rc == CPU_SHUTDOWN)
@@ -315,8 +313,7 @@ enum cpu_exit cpu_run(struct cpu *cpu, uint64_t limit) {
     x->limit = limit;
     signals_enter(x, &saved);
     enum cpu_exit why = run_loop(x);
-    if (cpu->vec_live)
-        cpu_vec_save(cpu);
+    cpu_vec_save(cpu);
     signals_leave(&saved);
     return why;
 }

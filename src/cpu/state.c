@@ -74,8 +74,7 @@ static void get_bus_msr(struct cpu *cpu, struct pn_cpu_state *s, uint32_t index,
 }
 
 void cpu_get_state(struct cpu *cpu, struct pn_cpu_state *s) {
-    if (cpu->vec_live)
-        cpu_vec_save(cpu);
+    cpu_vec_save(cpu);
     memset(s, 0, sizeof *s);
 #define PN_GPR(nr, name, gdb) s->gpr[nr] = cpu->gpr[nr];
 #define PN_SEG(id, name, gdb, kvm, sel_, attr_, base_)                                   \
