@@ -18,8 +18,9 @@
 
 enum level { V1, V2, V3, MAX, LEVELS };
 
-static const char *const level_name[LEVELS] = {"x86-64-v1", "x86-64-v2", "x86-64-v3",
-                                               "max"};
+/* Beyond LEVELS: other names of the first. */
+static const char *const level_name[] = {"x86-64-v1", "x86-64-v2", "x86-64-v3",
+                                         "max",       "x86-64",    "qemu64"};
 
 static const struct feature {
     const char *name;
@@ -173,16 +174,9 @@ static void derive(struct cpu_model *m, const struct host *h) {
 
 /* Return: the level of a name, or -1. */
 static int find_level(const char *name, size_t len) {
-    static const struct {
-        const char *name;
-        enum level level;
-    } aliases[] = {{"x86-64", V1}, {"qemu64", V1}};
-    for (int l = 0; l < LEVELS; l++)
+    for (int l = 0; l < (int)COUNT(level_name); l++)
         if (strlen(level_name[l]) == len && !memcmp(level_name[l], name, len))
-            return l;
-    for (size_t i = 0; i < COUNT(aliases); i++)
-        if (strlen(aliases[i].name) == len && !memcmp(aliases[i].name, name, len))
-            return aliases[i].level;
+            return l < LEVELS ? l : V1;
     return -1;
 }
 

@@ -80,34 +80,21 @@ NO_VECTOR void cpu_vec_save(struct cpu *cpu) {
 
 /* ---- The state at rest ---- */
 
-static void init_component(struct cpu *cpu, uint64_t component) {
-    switch (component) {
-    case XSTATE_X87:
+void xstate_init(struct cpu *cpu, uint64_t mask) {
+    if (mask & XSTATE_X87) {
         memset(cpu->xsave, 0, FX_MXCSR);
         memset(cpu->xsave + FX_ST, 0, FX_XMM - FX_ST);
         xstate_put(cpu->xsave, FX_FCW, 2, FCW_INIT);
-        break;
-    case XSTATE_SSE:
-        memset(cpu->xsave + FX_XMM, 0, FX_LEGACY - FX_XMM);
-        break;
-    case XSTATE_AVX:
-        memset(cpu->xsave + XSAVE_AVX, 0, XSAVE_AVX_SIZE);
-        break;
     }
+    if (mask & XSTATE_SSE)
+        memset(cpu->xsave + FX_XMM, 0, FX_LEGACY - FX_XMM);
+    if (mask & XSTATE_AVX)
+        memset(cpu->xsave + XSAVE_AVX, 0, XSAVE_AVX_SIZE);
 }
 
 void xstate_settle(struct cpu *cpu) {
-    uint64_t bv = xstate_get(cpu->xsave, XSAVE_HEADER, 8);
-    for (uint64_t c = XSTATE_X87; c <= XSTATE_AVX; c <<= 1)
-        if (!(bv & c))
-            init_component(cpu, c);
+    xstate_init(cpu, ~xstate_get(cpu->xsave, XSAVE_HEADER, 8));
     xstate_put(cpu->xsave, XSAVE_HEADER, 8, CPU_VEC_MASK);
-}
-
-void xstate_init(struct cpu *cpu, uint64_t mask) {
-    for (uint64_t c = XSTATE_X87; c <= XSTATE_AVX; c <<= 1)
-        if (mask & c)
-            init_component(cpu, c);
 }
 
 void xstate_tidy_x87(struct cpu *cpu) {

@@ -34,27 +34,27 @@ static enum cpu_rc port_allowed(struct cpu *cpu, uint16_t port, unsigned size) {
     return CPU_NEXT;
 }
 
+static void note(struct cpu *cpu, uint16_t port, unsigned size, bool write, uint64_t v) {
+    pn_count(cpu->stats, io_exits);
+    pn_mmu_exited(cpu->vmmu, PN_VM_PIO);
+    pn_emit(cpu->ring, pio, port, size, write, v);
+    if (cpu->mode & MODE_SLOWMEM)
+        cpu_watch(cpu, port, size, 2);
+}
+
 static uint32_t port_read(struct cpu *cpu, uint16_t port, unsigned size) {
     uint64_t v = cpu->bus->pio_read(cpu->bus->opaque, cpu->apic_id, port, size);
     if (size < 4)
         v &= (1u << size * 8) - 1;
-    pn_count(cpu->stats, io_exits);
-    pn_mmu_exited(cpu->vmmu, PN_VM_PIO);
-    pn_emit(cpu->ring, pio, port, size, 0, v);
-    if (cpu->mode & MODE_SLOWMEM)
-        cpu_watch(cpu, port, size, 2);
+    note(cpu, port, size, false, v);
     return (uint32_t)v;
 }
 
 static void port_write(struct cpu *cpu, uint16_t port, unsigned size, uint32_t v) {
     if (size < 4)
         v &= (1u << size * 8) - 1;
-    pn_count(cpu->stats, io_exits);
-    pn_mmu_exited(cpu->vmmu, PN_VM_PIO);
-    pn_emit(cpu->ring, pio, port, size, 1, v);
+    note(cpu, port, size, true, v);
     cpu->bus->pio_write(cpu->bus->opaque, cpu->apic_id, port, size, v);
-    if (cpu->mode & MODE_SLOWMEM)
-        cpu_watch(cpu, port, size, 2);
 }
 
 /* E4 E5 E6 E7 name the port in an immediate byte, EC ED EE EF in DX; even opcodes move a

@@ -65,36 +65,25 @@ static enum cpu_rc resolve(struct cpu *cpu, pn_gva lin, unsigned size,
     return CPU_NEXT;
 }
 
-/* Devices see naturally sized pieces of at most eight bytes. */
-static unsigned mmio_chunk(pn_gpa gpa, unsigned size) {
-    unsigned n = 8;
-    while (n > size)
-        n >>= 1;
-    return n;
-}
-
-static void mmio_read(struct cpu *cpu, pn_gpa gpa, uint8_t *out, unsigned size) {
-    while (size) {
-        unsigned n = mmio_chunk(gpa, size);
-        uint64_t v = cpu->bus->mmio_read(cpu->bus->opaque, cpu->apic_id, gpa, n);
-        pn_count(cpu->stats, mmio_exits);
-        cpu->disturbed++;
-        pn_emit(cpu->ring, mmio, gpa, n, 0, v);
-        memcpy(out, &v, n);
-        gpa += n, out += n, size -= n;
-    }
-}
-
-static void mmio_write(struct cpu *cpu, pn_gpa gpa, const uint8_t *in, unsigned size) {
-    while (size) {
-        unsigned n = mmio_chunk(gpa, size);
+/* Devices see pieces of eight, four, two bytes or one. One of out and in is NULL. */
+static void mmio(struct cpu *cpu, pn_gpa gpa, uint8_t *out, const uint8_t *in,
+                 unsigned size) {
+    const struct pn_bus *bus = cpu->bus;
+    for (unsigned at = 0, n = 8; at < size; at += n, gpa += n) {
         uint64_t v = 0;
-        memcpy(&v, in, n);
+        while (n > size - at)
+            n >>= 1;
+        if (in)
+            memcpy(&v, in + at, n);
+        else
+            v = bus->mmio_read(bus->opaque, cpu->apic_id, gpa, n);
         pn_count(cpu->stats, mmio_exits);
         cpu->disturbed++;
-        pn_emit(cpu->ring, mmio, gpa, n, 1, v);
-        cpu->bus->mmio_write(cpu->bus->opaque, cpu->apic_id, gpa, n, v);
-        gpa += n, in += n, size -= n;
+        pn_emit(cpu->ring, mmio, gpa, n, in != NULL, v);
+        if (in)
+            bus->mmio_write(bus->opaque, cpu->apic_id, gpa, n, v);
+        else
+            memcpy(out + at, &v, n);
     }
 }
 
@@ -103,13 +92,13 @@ static void piece_read(struct cpu *cpu, const struct piece *p, uint8_t *out) {
         mem_copy(out, p->hva, p->size);
     /* A read-only slot answers writes as MMIO, but it is read as memory. */
     else if (pn_mmu_read_phys(cpu->mmu, p->gpa, out, p->size) != p->size)
-        mmio_read(cpu, p->gpa, out, p->size);
+        mmio(cpu, p->gpa, out, NULL, p->size);
 }
 
 static void piece_write(struct cpu *cpu, pn_gpa gpa, unsigned kind, const uint8_t *in,
                         unsigned size) {
     if (kind == PN_MMIO)
-        mmio_write(cpu, gpa, in, size);
+        mmio(cpu, gpa, NULL, in, size);
     else
         pn_mmu_vcpu_write(cpu->vmmu, gpa, in, size);
 }

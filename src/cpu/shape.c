@@ -516,7 +516,7 @@ static void make_vecmem(const ZydisDecodedInstruction *zi, const ZydisDecodedOpe
                         const struct dec *d, struct shape *s) {
     const ZydisDecodedOperand *vector = &op[op[1].type == ZYDIS_OPERAND_TYPE_REGISTER];
     s->cls = CLS_HELPER;
-    s->fn = vecmem_helper(vecmem_kind(zi));
+    s->fn = vecmem_helper[vecmem_kind(zi)];
     s->flags |= SH_NOMEMO;
     vector_needs(ZydisRegisterGetClass(vector->reg.value), d, s);
 }

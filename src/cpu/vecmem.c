@@ -37,17 +37,17 @@ static uint64_t base_of(const struct cpu *cpu, const struct insn *in) {
 static enum cpu_rc load(struct cpu *cpu, const struct insn *in, uint64_t offset,
                         void *to) {
     pn_gva lin;
-    enum cpu_rc rc = cpu_lin(cpu, in->seg, wrap(in, offset), in->opsize, PN_READ, &lin);
-    return rc == CPU_NEXT ? cpu_read_lin(cpu, lin, to, in->opsize, cpu_tlb_mode(cpu))
-                          : rc;
+    if (cpu_lin(cpu, in->seg, wrap(in, offset), in->opsize, PN_READ, &lin) != CPU_NEXT)
+        return CPU_FAULT;
+    return cpu_read_lin(cpu, lin, to, in->opsize, cpu_tlb_mode(cpu));
 }
 
 static enum cpu_rc store(struct cpu *cpu, const struct insn *in, uint64_t offset,
                          const void *from) {
     pn_gva lin;
-    enum cpu_rc rc = cpu_lin(cpu, in->seg, wrap(in, offset), in->opsize, PN_WRITE, &lin);
-    return rc == CPU_NEXT ? cpu_write_lin(cpu, lin, from, in->opsize, cpu_tlb_mode(cpu))
-                          : rc;
+    if (cpu_lin(cpu, in->seg, wrap(in, offset), in->opsize, PN_WRITE, &lin) != CPU_NEXT)
+        return CPU_FAULT;
+    return cpu_write_lin(cpu, lin, from, in->opsize, cpu_tlb_mode(cpu));
 }
 
 static bool chosen(const struct vec *mask, unsigned i, unsigned size) {
@@ -64,19 +64,14 @@ static enum cpu_rc op_gather(struct cpu *cpu, const struct insn *in) {
     vec_get(cpu, in->index, &index);
     unsigned n = (unsigned)in->imm / wide;
     for (unsigned i = 0; i < n; i++) {
-        int32_t narrow;
-        int64_t k;
+        int64_t k = 0;
         if (!chosen(&mask, i, elem))
             continue;
         memcpy(&k, index.b + i * idx, idx);
-        if (idx == 4) {
-            memcpy(&narrow, index.b + i * 4, 4);
-            k = narrow;
-        }
-        enum cpu_rc rc =
-            load(cpu, in, base_of(cpu, in) + (uint64_t)k * in->scale, dest.b + i * elem);
-        if (rc != CPU_NEXT)
-            return rc;
+        k = idx == 4 ? (int32_t)k : k;
+        uint64_t offset = base_of(cpu, in) + (uint64_t)k * in->scale;
+        if (load(cpu, in, offset, dest.b + i * elem) != CPU_NEXT)
+            return CPU_FAULT;
     }
     memset(dest.b + n * elem, 0, sizeof dest.b - n * elem);
     memset(&mask, 0, sizeof mask);
@@ -96,26 +91,20 @@ static enum cpu_rc masked_load(struct cpu *cpu, const struct insn *in) {
     struct vec dest = {{0}}, mask;
     uint64_t base = operand_base(cpu, in);
     vec_get(cpu, in->op[1].reg, &mask);
-    for (unsigned i = 0; i < in->imm / in->opsize; i++) {
-        if (!chosen(&mask, i, in->opsize))
-            continue;
-        enum cpu_rc rc = load(cpu, in, base + i * in->opsize, dest.b + i * in->opsize);
-        if (rc != CPU_NEXT)
-            return rc;
-    }
+    for (unsigned i = 0; i < in->imm / in->opsize; i++)
+        if (chosen(&mask, i, in->opsize) &&
+            load(cpu, in, base + i * in->opsize, dest.b + i * in->opsize) != CPU_NEXT)
+            return CPU_FAULT;
     vec_put(cpu, in->op[0].reg, &dest);
     return CPU_NEXT;
 }
 
 static enum cpu_rc masked_store(struct cpu *cpu, const struct insn *in, uint64_t base,
                                 const struct vec *src, const struct vec *mask) {
-    for (unsigned i = 0; i < in->imm / in->opsize; i++) {
-        if (!chosen(mask, i, in->opsize))
-            continue;
-        enum cpu_rc rc = store(cpu, in, base + i * in->opsize, src->b + i * in->opsize);
-        if (rc != CPU_NEXT)
-            return rc;
-    }
+    for (unsigned i = 0; i < in->imm / in->opsize; i++)
+        if (chosen(mask, i, in->opsize) &&
+            store(cpu, in, base + i * in->opsize, src->b + i * in->opsize) != CPU_NEXT)
+            return CPU_FAULT;
     return CPU_NEXT;
 }
 
@@ -161,15 +150,8 @@ static enum cpu_rc op_maskmov_mmx(struct cpu *cpu, const struct insn *in) {
     return masked_store(cpu, in, cpu->gpr[R_DI], &src, &mask);
 }
 
-enum cpu_rc (*vecmem_helper(enum vecmem kind))(struct cpu *, const struct insn *) {
-    switch (kind) {
-    case VECMEM_GATHER:
-        return op_gather;
-    case VECMEM_VMASKMOV:
-        return op_vmaskmov;
-    case VECMEM_XMM:
-        return op_maskmov_xmm;
-    default:
-        return op_maskmov_mmx;
-    }
-}
+enum cpu_rc (*const vecmem_helper[])(struct cpu *, const struct insn *) = {
+    [VECMEM_GATHER] = op_gather,
+    [VECMEM_VMASKMOV] = op_vmaskmov,
+    [VECMEM_XMM] = op_maskmov_xmm,
+    [VECMEM_MMX] = op_maskmov_mmx};

@@ -252,7 +252,7 @@ enum cpu_rc xlat_too_long(struct cpu *cpu, const struct insn *in);
 /* ---- vecmem.c: gathers and masked moves, element by element ---- */
 
 enum vecmem { VECMEM_GATHER, VECMEM_VMASKMOV, VECMEM_XMM, VECMEM_MMX };
-enum cpu_rc (*vecmem_helper(enum vecmem kind))(struct cpu *, const struct insn *);
+extern enum cpu_rc (*const vecmem_helper[])(struct cpu *, const struct insn *);
 
 /* ---- block.c ---- */
 
