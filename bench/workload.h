@@ -13,8 +13,7 @@
  *
  * The checksum depends on the parameters alone: neither on the MMU nor on the host.
  */
-#ifndef BENCH_WORKLOAD_H
-#define BENCH_WORKLOAD_H
+#pragma once
 
 #include <stddef.h>
 #include <stdint.h>
@@ -72,5 +71,3 @@ enum workload_text workload_value(int param, const char *text, size_t size,
 /* The word that stands for a value: its first byte and its length. Return: NULL for a
  * parameter that is a number. */
 const char *workload_word(int param, uint64_t value, size_t *size);
-
-#endif

@@ -8,8 +8,7 @@
  *
  * Each case is printed by its name, so that `ctest -V` reads as a specification.
  */
-#ifndef TESTS_SUITE_H
-#define TESTS_SUITE_H
+#pragma once
 
 #include <check.h>
 
@@ -48,5 +47,3 @@ static inline int suite_run(const struct suite *s) {
     int main(void) {                                                                     \
         return suite_run(&(const struct suite){.name = suite_name, __VA_ARGS__});        \
     }
-
-#endif

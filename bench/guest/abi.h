@@ -6,8 +6,7 @@
  * RDX, RCX; the result comes back in RAX (UD2 and INT3 work natively wherever KVM runs,
  * SYSCALL does not).
  */
-#ifndef GUEST_ABI_H
-#define GUEST_ABI_H
+#pragma once
 
 /* What entry.S needs too. */
 #define CALL_NOP 0
@@ -90,5 +89,4 @@ enum count {
     COUNTS
 };
 
-#endif
 #endif

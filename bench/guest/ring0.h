@@ -5,8 +5,7 @@
  * KVM without EPT or NPT runs ring 0 in its instruction emulator, at a few million a
  * second and without popcnt, int n, sysret and vector registers: this ring is short.
  */
-#ifndef GUEST_RING0_H
-#define GUEST_RING0_H
+#pragma once
 
 #include "abi.h"
 
@@ -77,5 +76,3 @@ uint64_t tables_list(uint64_t *list, uint64_t n);
 uint64_t tables_on_fault(uint64_t what, uint64_t gva, uint64_t n, uint64_t pa);
 /* A #PF of ring 3. Return: 0, or -1 when nothing says what it means. */
 int tables_fault(uint64_t gva, uint64_t error);
-
-#endif

@@ -3,8 +3,7 @@
  * What the files of ring 3 share. They are linked into one object whose sections lie in
  * pages of ring 3's own (guest.ld): nothing here may refer to ring 0's files.
  */
-#ifndef GUEST_USER_H
-#define GUEST_USER_H
+#pragma once
 
 #include "abi.h"
 #include "bench/workload.h"
@@ -119,5 +118,3 @@ void end(void);
 
 /* demo.c */
 void demo(const struct params *p);
-
-#endif

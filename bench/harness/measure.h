@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* One run of a workload: a fresh machine, counters and time between two marks. */
-#ifndef BENCH_MEASURE_H
-#define BENCH_MEASURE_H
+#pragma once
 
 #include <jansson.h>
 
@@ -45,5 +44,3 @@ struct measure_sample {
  */
 int measure_run(const struct measure_config *cfg, struct measure_sample *out, char *err,
                 size_t err_size);
-
-#endif

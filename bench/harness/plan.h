@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What is run: workloads, and the points of their sweeps. */
-#ifndef BENCH_PLAN_H
-#define BENCH_PLAN_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -47,5 +46,3 @@ int plan_add_all(struct plan *p, bool quick, struct err *e);
 void plan_shard(struct plan *p, unsigned shard, unsigned of);
 /* The guest's command line for a unit. */
 void plan_append(const struct plan_unit *u, char *buf, size_t size);
-
-#endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Between plan.c and plan_linux.c. */
-#ifndef BENCH_PLAN_INTERNAL_H
-#define BENCH_PLAN_INTERNAL_H
+#pragma once
 
 #include "bench/harness/plan.h"
 
@@ -11,5 +10,3 @@ int plan_append_unit(struct plan *p, const struct plan_unit *u, struct err *e);
 
 int plan_add_linux(struct plan *p, const char *text, bool quick, struct err *e);
 void plan_linux_append(const struct plan_unit *u, char *buf, size_t size);
-
-#endif

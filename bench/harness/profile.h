@@ -3,8 +3,7 @@
  * TLB models and cost profiles from JSON files (bench/FORMATS.md). Those in
  * bench/profiles are part of the program and known by name.
  */
-#ifndef BENCH_PROFILE_H
-#define BENCH_PROFILE_H
+#pragma once
 
 #include <stdio.h>
 
@@ -24,5 +23,3 @@ int profile_cost(const char *which, struct pn_cost_profile *out, struct err *e);
 
 /* One line per shipped profile: name and what it is of. */
 void profile_list(FILE *out);
-
-#endif

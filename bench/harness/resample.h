@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Medians, and how far they can be trusted: percentile bootstrap, deterministic (Efron
  * and Tibshirani, An Introduction to the Bootstrap, chapter 13). */
-#ifndef BENCH_RESAMPLE_H
-#define BENCH_RESAMPLE_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -23,5 +22,3 @@ struct interval resample_ratio(const double *a, size_t na, const double *b, size
 /* Can na and nb samples show any difference at 95%? The most extreme of all orders of
  * the pooled samples must be rarer than 1 in 20: 2 / C(na + nb, na) < 0.05. */
 bool resample_enough(size_t na, size_t nb);
-
-#endif

@@ -4,8 +4,7 @@
  * while a benchmark runs, read back to compare and to merge. Tables, page and comparison
  * are printed from it, so that they cannot differ.
  */
-#ifndef BENCH_RESULT_H
-#define BENCH_RESULT_H
+#pragma once
 
 #include <jansson.h>
 
@@ -94,5 +93,3 @@ int result_page(const json_t *doc, int fd);
 bool result_same_key(const json_t *a, const json_t *b);
 /* The time's samples as doubles. Return: how many, at most max; 0: it failed. */
 size_t result_samples(const json_t *result, double *out, size_t max);
-
-#endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The members of a result, between the files of result*.c. */
-#ifndef BENCH_RESULT_INTERNAL_H
-#define BENCH_RESULT_INTERNAL_H
+#pragma once
 
 #include "bench/harness/result.h"
 
@@ -10,5 +9,3 @@
 json_t *result_group(const json_t *result, const char *path, const char **name);
 /* Return: the path of a member that a result from a file lacks or has wrong, or NULL. */
 const char *result_check(const json_t *result);
-
-#endif

@@ -4,8 +4,7 @@
  * nanoseconds they took by the guest's clock, and puts into *sum what must be the same
  * wherever it runs. On failure it prints a line and ends the process.
  */
-#ifndef LINUX_LINUX_H
-#define LINUX_LINUX_H
+#pragma once
 
 #include <stdint.h>
 
@@ -37,5 +36,3 @@ static inline uint64_t next_random(uint64_t *x) {
     *x ^= *x << 17;
     return *x;
 }
-
-#endif

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#ifndef BENCH_STARTUP_LEAST_H
-#define BENCH_STARTUP_LEAST_H
+#pragma once
 
 #include <stddef.h>
 
@@ -8,5 +7,3 @@
  * What the guest writes to COM1 goes to stdout. Return: 1 with a line on stderr, never 0.
  * */
 int least_vmm(const void *code, size_t code_size, size_t ram_size);
-
-#endif

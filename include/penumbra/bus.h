@@ -5,8 +5,7 @@
  *
  * All calls come from the thread that runs the vCPU.
  */
-#ifndef PENUMBRA_BUS_H
-#define PENUMBRA_BUS_H
+#pragma once
 
 #include "penumbra/types.h"
 
@@ -34,5 +33,3 @@ struct pn_bus {
     int64_t (*hypercall)(void *opaque, unsigned cpu, uint64_t nr, const uint64_t arg[4]);
     void *opaque;
 };
-
-#endif

@@ -7,8 +7,7 @@
  *
  * Flags are uint8_t, 0 or 1: a state may come from bytes that nobody trusts.
  */
-#ifndef PENUMBRA_CHIPS_H
-#define PENUMBRA_CHIPS_H
+#pragma once
 
 #include <stdint.h>
 
@@ -66,5 +65,3 @@ struct pn_chips {
     struct pn_ioapic ioapic;
     struct pn_pit pit;
 };
-
-#endif

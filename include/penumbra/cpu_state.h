@@ -4,8 +4,7 @@
  * under another from this. Layouts are architectural (SDM), not an engine's own. What it
  * consists of is the list in penumbra/cpu_state.inc.
  */
-#ifndef PENUMBRA_CPU_STATE_H
-#define PENUMBRA_CPU_STATE_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -88,5 +87,3 @@ void pn_cpu_state_print(const struct pn_cpu_state *s, FILE *out);
 const char *pn_cpu_state_mode(const struct pn_cpu_state *s);
 /* Width of the code at RIP: 16, 32 or 64. */
 unsigned pn_cpu_state_code_bits(const struct pn_cpu_state *s);
-
-#endif

@@ -15,8 +15,7 @@
  *    exact. A store that writes what the page held already counts as a write.
  * Locking: none; one thread is inside a log. vCPUs may run meanwhile.
  */
-#ifndef PENUMBRA_DIRTY_H
-#define PENUMBRA_DIRTY_H
+#pragma once
 
 #include "penumbra/mmu.h"
 
@@ -50,5 +49,3 @@ void pn_dirty_detach(struct pn_dirty_log *log, int consumer);
 long pn_dirty_harvest(struct pn_dirty_log *log, int consumer);
 /* Bit i of word i / 64: page i of the slot. */
 const uint64_t *pn_dirty_bitmap(const struct pn_dirty_log *log, unsigned slot_index);
-
-#endif

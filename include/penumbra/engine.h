@@ -5,8 +5,7 @@
  * An engine owns vCPUs and the translation of guest memory; the machine owns memory,
  * devices, the clock and the interrupt controller, and is reached through struct pn_bus.
  */
-#ifndef PENUMBRA_ENGINE_H
-#define PENUMBRA_ENGINE_H
+#pragma once
 
 #include <stdio.h>
 
@@ -139,5 +138,3 @@ struct pn_engine_ops {
 const struct pn_engine_ops *pn_engine_find(const char *name);
 /* Engine i of the list, the default first; NULL beyond the last. */
 const struct pn_engine_ops *pn_engine_at(unsigned i);
-
-#endif

@@ -8,8 +8,7 @@
  * 2. With mask 0 (tracing off) an emit is one load, one test and nothing else.
  * 3. An emit with another number of arguments than the event has fields does not compile.
  */
-#ifndef PENUMBRA_EVENTS_H
-#define PENUMBRA_EVENTS_H
+#pragma once
 
 #include <stdint.h>
 
@@ -128,5 +127,3 @@ const char *pn_type_name(enum pn_type type);
 #define PN_MODE_LMA    0x400u
 
 PN_END_DECLS
-
-#endif

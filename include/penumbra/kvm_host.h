@@ -4,8 +4,7 @@
  * why not, which module answers, which MMU it translates guest memory with, and how that
  * is known.
  */
-#ifndef PENUMBRA_KVM_HOST_H
-#define PENUMBRA_KVM_HOST_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -67,5 +66,3 @@ int pn_kvm_host_open(struct pn_kvm_host *host, int *fd);
 int pn_kvm_host_cap(const struct pn_kvm_host *host, const char *name);
 /* Return: "TDP", "shadow", "shadow (software)", "unknown". */
 const char *pn_kvm_mmu_name(enum pn_kvm_mmu mmu);
-
-#endif

@@ -14,8 +14,7 @@
  *
  * Guests include this file too: no types, no other includes.
  */
-#ifndef PENUMBRA_MARK_H
-#define PENUMBRA_MARK_H
+#pragma once
 
 #define PN_MARK_PORT 0x5e0u
 
@@ -47,5 +46,3 @@ enum pn_mark_phase {
 #define PN_WINDOW_A         0xd0000000u
 #define PN_WINDOW_B         0xd8000000u
 #define PN_WINDOW_PAGES_MAX 4096u
-
-#endif

@@ -8,8 +8,7 @@
  * Errors: host failures are 0 or -errno; what an access met is an enum pn_outcome; a
  * fault for the guest is a struct pn_fault. The three are never mixed.
  */
-#ifndef PENUMBRA_MMU_H
-#define PENUMBRA_MMU_H
+#pragma once
 
 #include <stdio.h>
 
@@ -313,5 +312,3 @@ void pn_mmu_zap_all(struct pn_mmu *mmu);
 size_t pn_mmu_footprint(const struct pn_mmu *mmu);
 
 PN_END_DECLS
-
-#endif

@@ -9,8 +9,7 @@
  * (penumbra/stats.h), and pn_cost_cycles makes cycles of them. Everything here is
  * modelled: neither measured nor simulated.
  */
-#ifndef PENUMBRA_MODEL_H
-#define PENUMBRA_MODEL_H
+#pragma once
 
 #include "penumbra/stats.h"
 #include "penumbra/types.h"
@@ -101,5 +100,3 @@ double pn_cost_cycles(const struct pn_cost_profile *p, const struct pn_stats *de
                       uint64_t guest_insns, double by_cost[PN_COST_COUNT]);
 
 PN_END_DECLS
-
-#endif

@@ -4,8 +4,7 @@
  * and hypercalls, in KVM's own interface (Linux, Documentation/virt/kvm/x86: cpuid.rst,
  * msr.rst, hypercalls.rst), whoever the hypervisor is.
  */
-#ifndef PENUMBRA_PV_H
-#define PENUMBRA_PV_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -35,5 +34,3 @@ const char *pn_pv_doc(unsigned i);
 
 /* The set as the bits of EAX of CPUID leaf 0x40000001. */
 uint32_t pn_pv_cpuid(uint32_t set);
-
-#endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The counters of stats.inc as one array, indexed by enum pn_stat. */
-#ifndef PENUMBRA_STATS_H
-#define PENUMBRA_STATS_H
+#pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -52,5 +51,3 @@ const char *pn_stat_doc(enum pn_stat id);
 enum pn_stat_kind pn_stat_kind(enum pn_stat id);
 
 PN_END_DECLS
-
-#endif

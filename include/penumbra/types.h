@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Addresses, access kinds and guest faults: the words that every room shares. */
-#ifndef PENUMBRA_TYPES_H
-#define PENUMBRA_TYPES_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -50,5 +49,3 @@ struct pn_fault {
     uint32_t error;
     uint64_t address; /* CR2 for #PF; else 0 */
 };
-
-#endif

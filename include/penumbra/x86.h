@@ -4,8 +4,7 @@
  * the SDM (Intel, volumes 3 and 4), written REGISTER_BIT. The error code of a page fault
  * is in penumbra/types.h.
  */
-#ifndef PENUMBRA_X86_H
-#define PENUMBRA_X86_H
+#pragma once
 
 #include <stdint.h>
 
@@ -236,5 +235,3 @@ enum {
 #define IOAPIC_BASE     0xfec00000u
 #define IOAPIC_PINS     24u
 #define GSIS            24u /* global interrupts: the I/O APIC's pins */
-
-#endif

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* What the parts of the audit share: core/audit.c, and one in each of shadow/, tdp/,
  * model/. */
-#ifndef MMU_CORE_AUDIT_H
-#define MMU_CORE_AUDIT_H
+#pragma once
 
 #include "mmu/core/root.h"
 
@@ -16,5 +15,3 @@ struct audit {
 void audit_or_stop(struct pn_mmu *mmu);
 /* One violation. */
 void wrong(struct audit *a, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-
-#endif

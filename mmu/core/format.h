@@ -4,8 +4,7 @@
  * which bit means what in a table of the guest's or of a nested hypervisor's; the layouts
  * of our own entries are shadow/spte.h and tdp/ept.h.
  */
-#ifndef MMU_CORE_FORMAT_H
-#define MMU_CORE_FORMAT_H
+#pragma once
 
 #include "penumbra/types.h"
 
@@ -120,5 +119,3 @@ static inline pn_gfn pt_leaf_gfn(const struct pt_format *f, const struct pt_bits
     gfn &= ~((1ull << f->bits * (level - 1)) - 1);
     return f->pse36 ? gfn | (v >> 13 & 0xff) << 20 : gfn;
 }
-
-#endif

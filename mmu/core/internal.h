@@ -4,8 +4,7 @@
  * what the shadow MMU and the two-dimensional one do each in its own way (mmu_ops), and
  * who watches (mmu_observer). core/ calls nothing of shadow/, tdp/ and model/ by name.
  */
-#ifndef MMU_CORE_INTERNAL_H
-#define MMU_CORE_INTERNAL_H
+#pragma once
 
 #include "mmu/core/walk.h"
 #include "penumbra/mmu.h"
@@ -332,5 +331,3 @@ uint32_t track_users(const struct pn_mmu *mmu, pn_gfn gfn);
 static inline bool pcid_on(const struct pn_mmu_vcpu *vcpu) {
     return vcpu->paging.cr4 & CR4_PCIDE && vcpu->walk.levels >= 4;
 }
-
-#endif

@@ -3,8 +3,7 @@
  * Roots, each with its own TLB, and what both kinds of MMU do to a TLB. Which entries
  * stand for what, each kind knows itself (shadow/tlb.c, tdp/tlb.c).
  */
-#ifndef MMU_CORE_ROOT_H
-#define MMU_CORE_ROOT_H
+#pragma once
 
 #include "mmu/core/sp.h"
 
@@ -112,5 +111,3 @@ static inline void tlb_drop_if(struct pn_tlb_entry *tlb, unsigned i, uintptr_t h
 int tlb_template(struct pn_mmu *mmu);
 void tlb_flush(struct pn_mmu_vcpu *vcpu, struct root *r);
 void tlb_drop_gva(struct root *r, pn_gva gva);
-
-#endif

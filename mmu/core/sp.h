@@ -7,8 +7,7 @@
  * Lifetime: an sp lives from slab_sp to slab_sp_free, and goes back to a free list at
  * once; nothing keeps a pointer to an sp across a call that may zap.
  */
-#ifndef MMU_CORE_SP_H
-#define MMU_CORE_SP_H
+#pragma once
 
 #include "mmu/core/internal.h"
 
@@ -137,5 +136,3 @@ void slab_gptes_free(struct slab *sl, uint64_t *g);
 struct sp *slab_sp(struct pn_mmu *mmu); /* zeroed, spt too; NULL: out of memory */
 void slab_sp_free(struct slab *sl, struct sp *sp);
 void slab_destroy(struct slab *sl);
-
-#endif

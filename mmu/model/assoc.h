@@ -3,8 +3,7 @@
  * A set-associative cache of keys, for the TLB model: which entry goes when one comes.
  * Unbounded ones never lose an entry but by a flush.
  */
-#ifndef MMU_MODEL_ASSOC_H
-#define MMU_MODEL_ASSOC_H
+#pragma once
 
 #include <stddef.h>
 
@@ -54,5 +53,3 @@ struct assoc_entry *assoc_insert(struct assoc *a, uint64_t tag, uint16_t ctx);
 void assoc_drop(struct assoc *a, uint64_t tag, uint32_t ctx, bool global);
 /* Drop everything of ctx or ASSOC_ANY; global entries stay unless global says so. */
 void assoc_flush(struct assoc *a, uint32_t ctx, bool global);
-
-#endif

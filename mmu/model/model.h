@@ -4,8 +4,7 @@
  * A vCPU has a struct model while a model is on; without one its pointer is NULL, and
  * the calls here are not made.
  */
-#ifndef MMU_MODEL_MODEL_H
-#define MMU_MODEL_MODEL_H
+#pragma once
 
 #include "mmu/core/root.h"
 #include "mmu/model/assoc.h"
@@ -120,5 +119,3 @@ bool model_artefact(struct pn_mmu_vcpu *vcpu, pn_gva gva, pn_gpa gpa,
 
 extern const struct mmu_observer model_observer; /* event.c */
 void model_audit(struct audit *a, const struct pn_mmu_vcpu *vcpu);
-
-#endif

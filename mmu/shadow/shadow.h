@@ -7,8 +7,7 @@
  * a path is built; sp_get zaps none of the path: only what is obsolete or a leaf table
  * out of sync, of the frame that it is asked for.
  */
-#ifndef MMU_SHADOW_SHADOW_H
-#define MMU_SHADOW_SHADOW_H
+#pragma once
 
 #include "mmu/core/root.h"
 #include "mmu/shadow/spte.h"
@@ -213,5 +212,3 @@ void shadow_audit_large(struct audit *a, const struct slot *s, unsigned level,
                         uint32_t *want);
 void shadow_audit_entry(struct audit *a, const struct root *r, enum pn_tlb_mode mode,
                         unsigned i, pn_gva gva);
-
-#endif

@@ -23,8 +23,7 @@
  * The gfn is not in the spte: sp->gptes holds the gpte that it was made from.
  */
 /* clang-format on */
-#ifndef MMU_SHADOW_SPTE_H
-#define MMU_SHADOW_SPTE_H
+#pragma once
 
 #include "mmu/core/sp.h"
 
@@ -134,5 +133,3 @@ static inline struct gpte gpte_decode(const struct pt_bits *bits, unsigned level
     g.grant |= (v >> bits->pkey_shift & bits->pkey_mask) << SPTE_PKEY_SHIFT;
     return g;
 }
-
-#endif

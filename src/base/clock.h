@@ -9,8 +9,7 @@
  * 2. A timer's callback may arm any timer, itself included.
  * Locking: none; the thread that runs the machine owns the clock.
  */
-#ifndef BASE_CLOCK_H
-#define BASE_CLOCK_H
+#pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -61,5 +60,3 @@ static inline uint64_t host_ns(void) {
 }
 /* The time `ns` from now, as timed waits take it. */
 struct timespec host_in_ns(clockid_t which, uint64_t ns);
-
-#endif

@@ -3,8 +3,7 @@
  * Host failures: 0 or -errno, and one line of text in a buffer of the caller's.
  * The line has no newline, no program name and no trailing full stop.
  */
-#ifndef BASE_ERR_H
-#define BASE_ERR_H
+#pragma once
 
 #include <stddef.h>
 
@@ -21,5 +20,3 @@ int err_set(struct err *e, int rc, const char *fmt, ...)
 /* The same, followed by ": " and the words for rc, a negative errno. Return: rc. */
 int err_sys(struct err *e, int rc, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
-
-#endif

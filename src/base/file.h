@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Read a whole file. Writing one is outfile.h's. */
-#ifndef BASE_FILE_H
-#define BASE_FILE_H
+#pragma once
 
 #include <stddef.h>
 #include <stdint.h>
@@ -15,5 +14,3 @@
  * one line that names the path.
  */
 int file_read(const char *path, uint64_t max, void **data, size_t *size, struct err *e);
-
-#endif

@@ -5,8 +5,7 @@
  * Pages are taken from the host when first touched. A size beyond what the host has (RAM
  * and swap) is refused at once, so that a guest does not die of it later.
  */
-#ifndef BASE_HOSTMEM_H
-#define BASE_HOSTMEM_H
+#pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -34,5 +33,3 @@ void hostmem_destroy(struct hostmem *m);
 
 /* Return: bytes of RAM and swap this host has, or 0 when it does not say. */
 uint64_t hostmem_limit(void);
-
-#endif

@@ -5,8 +5,7 @@
  * A name that exists and is no regular file (/dev/null, a terminal, a FIFO) is written in
  * place and never replaced. No locks: one thread owns an outfile.
  */
-#ifndef BASE_OUTFILE_H
-#define BASE_OUTFILE_H
+#pragma once
 
 struct outfile {
     int fd;     /* -1: not open */
@@ -21,5 +20,3 @@ int outfile_commit(struct outfile *f);
 /* Close and remove what was written. Harmless on one that is not open but zeroed with
  * fd -1. */
 void outfile_abandon(struct outfile *f);
-
-#endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Sizes as text: 4096, 512M, 8G. */
-#ifndef BASE_SIZE_H
-#define BASE_SIZE_H
+#pragma once
 
 #include <stddef.h>
 #include <stdint.h>
@@ -14,5 +13,3 @@ int size_parse(const char *text, uint64_t *out);
 /* The shortest exact text with a suffix, "512M"; bytes where no suffix is exact.
  * Return: buf. */
 const char *size_text(uint64_t size, char buf[SIZE_TEXT_MAX]);
-
-#endif

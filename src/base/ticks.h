@@ -9,8 +9,7 @@
  * 2. Nothing is armed beyond NS_HORIZON, 36 years from the start: a guest that sleeps
  *    with a far deadline cannot carry the machine to where arithmetic ends.
  */
-#ifndef BASE_TICKS_H
-#define BASE_TICKS_H
+#pragma once
 
 #include <stdint.h>
 
@@ -44,5 +43,3 @@ static inline uint64_t ticks_ns(uint64_t ticks, uint64_t hz) {
     ns = ((unsigned __int128)ticks * NS_PER_SEC + (hz - 1)) / hz;
     return ns > NS_HORIZON ? CLOCK_NEVER : (uint64_t)ns;
 }
-
-#endif

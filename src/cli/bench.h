@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* `penumbra bench`, `compare` and `merge`: what their files share. */
-#ifndef CLI_BENCH_H
-#define CLI_BENCH_H
+#pragma once
 
 #include "base/outfile.h"
 #include "bench/harness/plan.h"
@@ -61,5 +60,3 @@ struct bench_out {
 int bench_out_open(struct bench_out *out, const char *path);
 int bench_out_json(struct bench_out *out, const json_t *doc);
 int bench_out_page(struct bench_out *out, const json_t *doc);
-
-#endif

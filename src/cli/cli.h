@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What the subcommands share. The only room that prints to the user and exits. */
-#ifndef CLI_CLI_H
-#define CLI_CLI_H
+#pragma once
 
 #include <jansson.h>
 #include <stdbool.h>
@@ -61,5 +60,3 @@ long long cli_number(const json_t *object, const char *key);
 json_t *host_json(void);
 /* The first line of a small file without its newline; "" when unreadable. */
 void host_read_line(const char *path, char *buf, size_t size);
-
-#endif

@@ -6,8 +6,7 @@
  * signal that ends the process. Ctrl-A is the escape key there, and only there: x quits,
  * h shows help, Ctrl-A sends one. Input that ends (EOF) does not end the guest.
  */
-#ifndef CLI_CONSOLE_H
-#define CLI_CONSOLE_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -28,5 +27,3 @@ void console_idle(void *opaque, uint64_t ns);
 /* Why on_quit was called. */
 int console_signal(void);    /* the signal, or 0 */
 int console_out_error(void); /* errno of the failed write, or 0 */
-
-#endif

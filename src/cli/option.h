@@ -4,8 +4,7 @@
  * come from its rows. A new option is one row and the field that it sets; an option of
  * both `run` and `bench` is a row of option_common.inc.
  */
-#ifndef CLI_OPTION_H
-#define CLI_OPTION_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -85,5 +84,3 @@ uint64_t option_value(const struct option_row *r, const void *options);
 int parse_number(const char *text, uint64_t min, uint64_t max, uint64_t *value);
 /* "2" or "0.5" of a unit that has `unit` nanoseconds. Return: 0, -EINVAL or -ERANGE. */
 int parse_time(const char *text, double unit, uint64_t *ns);
-
-#endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* `penumbra run`: its options, and what its reports need of a finished run. */
-#ifndef CLI_RUN_H
-#define CLI_RUN_H
+#pragma once
 
 #include "cli/cli.h"
 #include "machine/machine.h"
@@ -64,5 +63,3 @@ json_t *run_model_json(const struct run_report *r);
 void run_print_model(const struct run_report *r, FILE *out);
 /* --summary: what the MMU did, as a table. */
 void run_report_print(const struct run_report *r, FILE *out);
-
-#endif

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Guest memory in bulk, by whole pages, for strings and state areas; and the registers of
  * string instructions. */
-#ifndef CPU_BULK_H
-#define CPU_BULK_H
+#pragma once
 
 #include "cpu/system.h"
 
@@ -54,5 +53,3 @@ static inline void string_advance(struct cpu *cpu, unsigned reg, unsigned addrsi
 static inline int64_t string_step(const struct cpu *cpu, unsigned size) {
     return cpu->sys_flags & FL_DF ? -(int64_t)size : (int64_t)size;
 }
-
-#endif

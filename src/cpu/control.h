@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What the files of the privileged instructions share. */
-#ifndef CPU_CONTROL_H
-#define CPU_CONTROL_H
+#pragma once
 
 #include "cpu/system.h"
 
@@ -28,5 +27,3 @@ enum cpu_rc cr3_load(struct cpu *cpu, uint64_t cr3, bool noflush, bool pdptes);
  * CPU_STOP when blocks or the clock depend on it; CPU_FAULT (#GP). */
 enum cpu_rc msr_read(struct cpu *cpu, uint32_t index, uint64_t *value);
 enum cpu_rc msr_write(struct cpu *cpu, uint32_t index, uint64_t value);
-
-#endif

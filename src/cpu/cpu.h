@@ -17,8 +17,7 @@
  *    CR2 not included (delivery sets it), and, for a repeated string, whole completed
  *    iterations.
  */
-#ifndef CPU_CPU_H
-#define CPU_CPU_H
+#pragma once
 
 #include "penumbra/bus.h"
 #include "penumbra/cpu_state.h"
@@ -347,5 +346,3 @@ void cpu_vec_save(struct cpu *cpu);
 
 /* Registers and the code at rip, for a crash report. */
 void cpu_dump(struct cpu *cpu, FILE *out);
-
-#endif

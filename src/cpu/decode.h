@@ -4,8 +4,7 @@
  * operands, the encoding's fields, and the shape: what Zydis knows about this encoding.
  * Shapes are remembered, so that Zydis sees each encoding once and not each instruction.
  */
-#ifndef CPU_DECODE_H
-#define CPU_DECODE_H
+#pragma once
 
 #include "cpu/insn.h"
 
@@ -109,5 +108,3 @@ void decoder_trim(struct decoder *d);
  * DECODE_OK with CLS_UD. */
 enum decode_rc decode(struct decoder *dc, const uint8_t *p, unsigned avail, uint64_t rip,
                       uint32_t mode, struct dec *d);
-
-#endif

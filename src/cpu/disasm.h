@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* An instruction as text, for crash reports and the monitor. */
-#ifndef CPU_DISASM_H
-#define CPU_DISASM_H
+#pragma once
 
 #include <stddef.h>
 #include <stdint.h>
@@ -13,5 +12,3 @@
  * so). */
 unsigned cpu_disassemble(const uint8_t *bytes, size_t size, unsigned bits, uint64_t rip,
                          char text[CPU_DISASM_TEXT]);
-
-#endif

@@ -5,8 +5,7 @@
  *
  * No bounds check per byte: the caller guarantees room for a whole block beforehand.
  */
-#ifndef CPU_EMIT_H
-#define CPU_EMIT_H
+#pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -261,5 +260,3 @@ struct enc {
 
 /* emit.c: encode n. */
 void e_insn(struct emit *e, const struct enc *n);
-
-#endif

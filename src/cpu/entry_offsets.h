@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Offsets in struct cpu for entry.S; slow.c asserts them. */
-#ifndef CPU_ENTRY_OFFSETS_H
-#define CPU_ENTRY_OFFSETS_H
+#pragma once
 
 #define OFF_RIP      128
 #define OFF_SALT     168
@@ -14,5 +13,3 @@
 
 #define LEFT_OTHER 3
 #define LEFT_MISS  0xffffffff
-
-#endif

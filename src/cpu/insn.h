@@ -3,8 +3,7 @@
  * One decoded instruction, as the C helpers see it. Filled by decode.c (the only file
  * that includes Zydis besides the encoder), kept with the block for the helpers it calls.
  */
-#ifndef CPU_INSN_H
-#define CPU_INSN_H
+#pragma once
 
 #include <stdint.h>
 
@@ -73,5 +72,3 @@ enum cpu_rc cpu_op_write(struct cpu *cpu, const struct insn *in, unsigned i,
 #define OPF(mnemonic, form, function, flags)                                             \
     enum cpu_rc function(struct cpu *cpu, const struct insn *in);
 #include "cpu/helpers.inc"
-
-#endif

@@ -13,8 +13,7 @@
  * copy, out of line, runs on the bounce buffer. So it must be a function of the decoded
  * instruction and of l->fs alone, and leave R10 alone before its last use.
  */
-#ifndef CPU_LOWER_H
-#define CPU_LOWER_H
+#pragma once
 
 #include "cpu/decode.h"
 #include "cpu/xlat.h"
@@ -183,5 +182,3 @@ void lower_fall(struct lower *l, uint64_t rip);
 void lower_dispatch(struct lower *l);
 /* The code of an exit to a constant address through the jump cache. */
 void emit_cache_exit(struct emit *e, const struct xlat *x, uint64_t rip);
-
-#endif

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* What a CPU model is made of: feature words in CPUID's own layout, and what follows from
  * them for control registers and XSAVE. Made once by cpuid.c, then constant. */
-#ifndef CPU_MODEL_H
-#define CPU_MODEL_H
+#pragma once
 
 #include "cpu/cpu.h"
 
@@ -54,5 +53,3 @@ static inline bool cpu_has(const struct cpu *cpu, enum cpu_feature f) {
 
 /* Bytes of an XSAVE area that holds `mask`; compact: in the compacted format. */
 uint32_t cpu_xsave_size(uint64_t mask, bool compact);
-
-#endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What decode.c asks of Zydis. */
-#ifndef CPU_SHAPE_H
-#define CPU_SHAPE_H
+#pragma once
 
 #include "cpu/decode.h"
 
@@ -21,5 +20,3 @@ bool shape_make(struct shape_source *src, const uint8_t *p, unsigned avail, unsi
 /* Fill what a helper needs: d->in's explicit operands, immediates, helper. */
 void shape_operands(struct shape_source *src, const uint8_t *p, unsigned kind,
                     struct dec *d);
-
-#endif

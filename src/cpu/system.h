@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* What the files of the system half share: descriptors, stacks, events. Not for the
  * translator. */
-#ifndef CPU_SYSTEM_H
-#define CPU_SYSTEM_H
+#pragma once
 
 #include <string.h>
 
@@ -331,5 +330,3 @@ enum task_reason { TASK_JMP, TASK_CALL, TASK_IRET, TASK_GATE };
  * cpu_deliver_fault returned. */
 enum cpu_rc task_switch(struct cpu *cpu, uint16_t sel, enum task_reason reason,
                         uint64_t rip, const struct event *ev);
-
-#endif

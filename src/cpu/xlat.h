@@ -20,8 +20,7 @@
  *    while an entry with them may exist.
  * 4. With a TLB model, fetches go unseen by it only within the page of the last one seen.
  */
-#ifndef CPU_XLAT_H
-#define CPU_XLAT_H
+#pragma once
 
 #include <signal.h>
 
@@ -305,5 +304,3 @@ void signals_release(void);
 /* This thread runs translated code of x's between these two. */
 void signals_enter(struct xlat *x, stack_t *saved);
 void signals_leave(const stack_t *saved);
-
-#endif

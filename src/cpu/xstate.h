@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Guest vector state at rest in cpu->xsave: what fpu.c, xsave.c and x87env.c share. */
-#ifndef CPU_XSTATE_H
-#define CPU_XSTATE_H
+#pragma once
 
 #include "cpu/control.h"
 #include "cpu/model.h"
@@ -28,5 +27,3 @@ uint64_t cpu_xinuse(struct cpu *cpu);
 void xstate_tidy_x87(struct cpu *cpu);
 /* The initial state of the components in mask (PKRU included). */
 void xstate_init(struct cpu *cpu, uint64_t mask);
-
-#endif

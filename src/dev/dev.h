@@ -17,8 +17,7 @@
  *    Timers, places on the bus and pointers follow from the state (dev_class.settle).
  * Locking: none; the thread that runs the machine owns the bus.
  */
-#ifndef DEV_DEV_H
-#define DEV_DEV_H
+#pragma once
 
 #include <stddef.h>
 #include <stdint.h>
@@ -281,5 +280,3 @@ int fw_cfg_add_file(struct fw_cfg *f, const char *name, const void *data, size_t
 /* QEMU's pc-testdev (testdev.c): ports 0xe0-e3 echo, 0xe4 flush, 0xe8, 0x2000-2018 irq
  * lines, MMIO 0xff000000. */
 struct testdev *testdev_create(const struct dev_env *env);
-
-#endif

@@ -7,8 +7,7 @@
  * -> intc_deliver() picks the local APICs -> lapic_accept() sets IRR -> intc_notify()
  * kicks the vCPU -> the CPU calls intc_peek and intc_ack.
  */
-#ifndef DEV_INTC_INTERNAL_H
-#define DEV_INTC_INTERNAL_H
+#pragma once
 
 #include "dev/dev.h"
 #include "penumbra/x86.h"
@@ -175,5 +174,3 @@ void intc_pic_changed(struct intc *i);
 /* The current vCPU's local APIC moved. */
 void intc_remap(struct intc *i);
 uint64_t intc_tsc(struct intc *i, unsigned cpu);
-
-#endif

@@ -4,8 +4,7 @@
  * to a fixed buffer. A full buffer sets `full` and drops the rest: checked once, at the
  * end.
  */
-#ifndef MACHINE_AML_H
-#define MACHINE_AML_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -30,5 +29,3 @@ void aml_integer(struct aml *a, uint64_t value);
 void aml_eisaid(struct aml *a, const char *id);
 /* A resource template of one IO range and, with irq >= 0, one edge-triggered IRQ. */
 void aml_io_irq(struct aml *a, uint16_t port, uint8_t length, int irq);
-
-#endif

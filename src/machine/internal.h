@@ -3,8 +3,7 @@
  * What the files of src/machine share: the memory map, the boot area, the loaders' common
  * ground and the machine itself.
  */
-#ifndef MACHINE_INTERNAL_H
-#define MACHINE_INTERNAL_H
+#pragma once
 
 #include "base/err.h"
 #include "machine/machine.h"
@@ -180,5 +179,3 @@ void entry_state(const struct entry *entry, struct pn_cpu_state *s);
 /* Build every table as it lies at ACPI_BASE (at most 64 KiB). The RSDP comes first.
  * Return: bytes used, or 0 when they do not fit. */
 size_t acpi_build(uint8_t *buf, size_t size, unsigned cpus);
-
-#endif

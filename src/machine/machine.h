@@ -7,8 +7,7 @@
  * e820) up to 3 GiB; MMIO hole 0xc0000000..0xffffffff (IO-APIC 0xfec00000, local APIC
  * 0xfee00000, pc-testdev 0xff000000); the rest of RAM from 4 GiB.
  */
-#ifndef MACHINE_MACHINE_H
-#define MACHINE_MACHINE_H
+#pragma once
 
 #include <stdio.h>
 
@@ -148,5 +147,3 @@ int machine_load_devices(struct machine *m, const struct machine_devices *d);
 
 /* The MMU's table bytes etc. reach the report through the engine. */
 struct pn_engine *machine_engine(struct machine *m);
-
-#endif

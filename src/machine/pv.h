@@ -3,8 +3,7 @@
  * The hypervisor's side of KVM's paravirtual interface, for engines that are no KVM:
  * MSRs, hypercalls, and the structures in guest memory behind them.
  */
-#ifndef MACHINE_PV_H
-#define MACHINE_PV_H
+#pragma once
 
 #include "dev/dev.h"
 #include "penumbra/pv.h"
@@ -50,5 +49,3 @@ bool pv_was_kicked(struct pv *pv, unsigned cpu);
 /* intc_config's eoi_offer and eoi_withdraw. */
 bool pv_eoi_offer(struct pv *pv, unsigned cpu);
 bool pv_eoi_withdraw(struct pv *pv, unsigned cpu);
-
-#endif

@@ -10,8 +10,7 @@
  * 3. Whatever happens to a vCPU from outside (INIT, SIPI) is noted here and done between
  *    two runs, never inside one.
  */
-#ifndef MACHINE_STATE_H
-#define MACHINE_STATE_H
+#pragma once
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -157,5 +156,3 @@ void machine_end_with(struct machine *m, enum machine_end end, unsigned code);
 /* END_ERROR with a line of the machine's own. */
 void machine_fail(struct machine *m, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
-
-#endif

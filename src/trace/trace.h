@@ -6,8 +6,7 @@
  * records as in penumbra/events.h. Because the text travels with the file, a file stays
  * readable when events are added later.
  */
-#ifndef TRACE_TRACE_H
-#define TRACE_TRACE_H
+#pragma once
 
 #include <stdbool.h>
 #include <stdio.h>
@@ -124,5 +123,3 @@ int trace_event_mask(const char *names, uint64_t *mask, char *err, size_t err_si
 void trace_print(const struct trace_file *f, const struct pn_event_rec *rec, FILE *out);
 /* One value as its type is printed (words.c). */
 void trace_print_value(enum pn_type type, uint64_t value, FILE *out);
-
-#endif

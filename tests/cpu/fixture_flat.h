@@ -8,8 +8,7 @@
  *   0x200000 .. 0x3fffff  mapped by 4 KiB entries at 0x5000, for tests to change
  *   0xfee00000  no slot: MMIO
  */
-#ifndef TESTS_CPU_FIXTURE_FLAT_H
-#define TESTS_CPU_FIXTURE_FLAT_H
+#pragma once
 
 #include <check.h>
 
@@ -96,5 +95,3 @@ struct insn insn_reg(unsigned opsize, unsigned reg, unsigned size);
     } while (0)
 
 int fix_run(Suite *suite);
-
-#endif

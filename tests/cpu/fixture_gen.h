@@ -3,8 +3,7 @@
  * Random sequences of user-mode instructions of every unprivileged class that the model
  * enumerates. Memory operands lie in the data area, whatever the instruction.
  */
-#ifndef TESTS_CPU_FIXTURE_GEN_H
-#define TESTS_CPU_FIXTURE_GEN_H
+#pragma once
 
 #include <stdint.h>
 
@@ -39,5 +38,3 @@ void gen_sequence(struct gen *g, uint64_t rip, struct gen_seq *seq);
 unsigned gen_mnemonics(const struct gen *g);
 /* Print the instructions of seq. */
 void gen_print(const struct gen_seq *seq, uint64_t rip);
-
-#endif

@@ -4,8 +4,7 @@
  * 64-bit mode, flat, 32 MiB of RAM. Linear addresses from GUEST_BASE on are RAM from 0
  * on, user and writable, by 4 KiB entries; the page tables stand in the last MiB of RAM.
  */
-#ifndef TESTS_CPU_FIXTURE_GUEST_H
-#define TESTS_CPU_FIXTURE_GUEST_H
+#pragma once
 
 #include "cpu/cpu.h"
 
@@ -52,5 +51,3 @@ void guest_user(struct guest *g);
 /* After CPU_EXIT_HALT in a handler: what was interrupted. */
 void guest_trapped(struct guest *g, uint64_t *vector, uint64_t *error, uint64_t *rip,
                    uint64_t *rflags, uint64_t *rsp);
-
-#endif

@@ -3,8 +3,7 @@
  * The other side of the host oracle: run code on this host's own CPU, at the addresses
  * and with the registers that the guest has, and catch what it does, faults included.
  */
-#ifndef TESTS_CPU_FIXTURE_NATIVE_H
-#define TESTS_CPU_FIXTURE_NATIVE_H
+#pragma once
 
 #include <stdint.h>
 
@@ -33,5 +32,3 @@ int native_init(uint64_t mask, uint64_t gs);
 /* Run from NATIVE->rip until the jump to NATIVE_EXIT or a fault. FS changes by system
  * call on both ways, since a host need not have FSGSBASE. */
 void native_run(void);
-
-#endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* A CPU without its translator: helpers are called on it directly, one by one. */
-#ifndef TESTS_CPU_FIXTURE_SYS_H
-#define TESTS_CPU_FIXTURE_SYS_H
+#pragma once
 
 #include <check.h>
 
@@ -46,5 +45,3 @@ struct insn sys_mem_insn(unsigned opsize, uint64_t address);
         ck_assert_uint_eq((s)->cpu->fault.vector, (vec));                                \
         ck_assert_uint_eq((s)->cpu->fault.error, (code));                                \
     } while (0)
-
-#endif

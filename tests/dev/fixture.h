@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* A bus, a clock that a test moves, and recorders for everything a device can do. */
-#ifndef TESTS_DEV_FIXTURE_H
-#define TESTS_DEV_FIXTURE_H
+#pragma once
 
 #include <check.h>
 
@@ -50,5 +49,3 @@ void out32(struct fx *f, uint16_t port, uint32_t value);
 void out16(struct fx *f, uint16_t port, uint16_t value);
 uint32_t rd32(struct fx *f, uint64_t gpa);
 void wr32(struct fx *f, uint64_t gpa, uint32_t value);
-
-#endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* A fuzzer's bytes, taken from the front; zeros come after the last one. */
-#ifndef TESTS_FUZZ_INPUT_H
-#define TESTS_FUZZ_INPUT_H
+#pragma once
 
 #include <stddef.h>
 #include <stdint.h>
@@ -22,5 +21,3 @@ static inline uint64_t take(struct input *in, size_t bytes) {
     in->size -= bytes;
     return v;
 }
-
-#endif

@@ -4,8 +4,7 @@
  * their own tables, which keep running whatever happens, since every exception jumps to a
  * random place in the code.
  */
-#ifndef HOSTILE_GEN_H
-#define HOSTILE_GEN_H
+#pragma once
 
 #include <stddef.h>
 #include <stdint.h>
@@ -45,5 +44,3 @@ unsigned gen_bits(enum gen_kind kind);
 
 /* Fill IMG_SIZE bytes with a guest. The same seed gives the same guest. */
 void gen_guest(uint8_t *img, enum gen_kind kind, uint64_t seed);
-
-#endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Appending code and hostile values: what gen.c and gen_legacy.c share. */
-#ifndef HOSTILE_GEN_CODE_H
-#define HOSTILE_GEN_CODE_H
+#pragma once
 
 #include "gen.h"
 
@@ -29,5 +28,3 @@ uint64_t code_pte(struct rng *r);
 
 void gen_protected(uint8_t *img, struct rng *r);
 void gen_real(uint8_t *img, struct rng *r);
-
-#endif

@@ -3,8 +3,7 @@
  * An engine that runs a script instead of code: for the run loop. Every vCPU has a list
  * of steps; one step of STEP_RUN n retires n instructions, the others retire one.
  */
-#ifndef TESTS_MACHINE_FAKE_ENGINE_H
-#define TESTS_MACHINE_FAKE_ENGINE_H
+#pragma once
 
 #include "penumbra/engine.h"
 
@@ -42,5 +41,3 @@ struct fake {
 };
 
 extern const struct pn_engine_ops fake_engine;
-
-#endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Guest memory without a machine, for the loaders. */
-#ifndef TESTS_MACHINE_FIXTURE_H
-#define TESTS_MACHINE_FIXTURE_H
+#pragma once
 
 #include "machine/internal.h"
 
@@ -23,5 +22,3 @@ int fixture_load(struct fixture *f, const void *image, size_t size);
 uint8_t *fixture_at(struct fixture *f, pn_gpa gpa);
 uint64_t fixture_u64(struct fixture *f, pn_gpa gpa);
 uint32_t fixture_u32(struct fixture *f, pn_gpa gpa);
-
-#endif

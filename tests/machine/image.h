@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Kernel images made by the tests: small, valid, and easy to damage. */
-#ifndef TESTS_MACHINE_IMAGE_H
-#define TESTS_MACHINE_IMAGE_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -41,5 +40,3 @@ struct image image_vmlinux(size_t size, unsigned tables);
 #define VMLINUX_VALUE64  0xffffffff81001000ull
 #define VMLINUX_VALUE32  0x81002000u
 #define VMLINUX_VALUEINV 0x00005000u
-
-#endif

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* A small guest for the tests of mmu/: one slot of memory at 0, one vCPU. */
-#ifndef TESTS_MMU_FIXTURE_H
-#define TESTS_MMU_FIXTURE_H
+#pragma once
 
 #include <check.h>
 
@@ -56,5 +55,3 @@ static inline uint64_t rnd(uint64_t *state) {
     *state ^= *state >> 27;
     return *state * 0x2545f4914f6cdd1dull;
 }
-
-#endif

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Bits of a gpte, for the tests that build guest tables. test_perm_sweep.c has its own:
  * it shares nothing with others. */
-#ifndef TESTS_MMU_GPTE_H
-#define TESTS_MMU_GPTE_H
+#pragma once
 
 #define P  0x001ull
 #define W  0x002ull
@@ -12,5 +11,3 @@
 #define PS 0x080ull
 #define G  0x100ull
 #define NX (1ull << 63)
-
-#endif

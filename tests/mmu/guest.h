@@ -2,8 +2,7 @@
 /* A guest for the tests of either kind of MMU: memory of a wanted alignment, a builder of
  * guest tables of any depth, the CPU's accesses, and checks of what they came to. One per
  * test program. */
-#ifndef TESTS_MMU_GUEST_H
-#define TESTS_MMU_GUEST_H
+#pragma once
 
 #include <stdlib.h>
 #include <string.h>
@@ -188,5 +187,3 @@ static inline struct ewalk leaf(pn_gpa gpa) {
         ck_assert_uint_eq(x.fault.error, code);                                          \
         ck_assert(!hit(gva, access, mode));                                              \
     } while (0)
-
-#endif

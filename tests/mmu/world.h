@@ -13,8 +13,7 @@
  * A strict guest invalidates before it uses what it changed. Whatever it sees then
  * follows from its own doings alone, whichever MMU it has (test_lockstep.c).
  */
-#ifndef TESTS_MMU_WORLD_H
-#define TESTS_MMU_WORLD_H
+#pragma once
 
 #include <check.h>
 #include <stdlib.h>
@@ -697,5 +696,3 @@ static void world_end(struct world *w) {
         free(w->slot[i].hash);
     }
 }
-
-#endif
