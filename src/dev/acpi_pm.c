@@ -57,13 +57,8 @@ static void update(struct acpi_pm *a) {
     if (half != a->s.half)
         a->s.sts |= STS_TMR;
     a->s.half = half;
-    int line = (a->s.sts & a->s.en) != 0;
-
     arm(a);
-    if (line == a->s.line)
-        return;
-    a->s.line = (uint8_t)line;
-    a->dev.env.irq.set(a->dev.env.irq.opaque, ACPI_SCI_GSI, line);
+    dev_line(&a->dev, &a->s.line, ACPI_SCI_GSI, a->s.sts & a->s.en);
 }
 
 static void on_timer(void *opaque) {
@@ -74,8 +69,8 @@ static void on_timer(void *opaque) {
 static void sleep_enable(struct acpi_pm *a) {
     unsigned typ = a->s.cnt >> 10 & 7;
 
-    if ((typ == ACPI_PM_S5_TYP || typ == 0) && a->dev.env.host.request)
-        a->dev.env.host.request(a->dev.env.host.opaque, DEV_POWEROFF, 0);
+    if (typ == ACPI_PM_S5_TYP || typ == 0)
+        dev_ask(&a->dev, DEV_POWEROFF, 0);
 }
 
 static uint8_t read_byte(const struct acpi_pm *a, uint64_t offset) {
@@ -126,8 +121,7 @@ static void pm_write(void *dev, uint64_t offset, unsigned size, uint64_t value) 
     update(a);
 }
 
-static const struct dev_ops pm_ops = {
-    .name = "acpi_pm", .min_size = 1, .max_size = 4, .read = pm_read, .write = pm_write};
+static const struct dev_ops pm_ops = {"acpi_pm", 1, 4, pm_read, pm_write};
 
 static const struct dev_range pm_ranges[] = {{DEV_PIO, ACPI_PM_BASE, PM_SIZE, &pm_ops}};
 

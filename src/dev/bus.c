@@ -204,6 +204,8 @@ static unsigned piece(const struct region *r, uint64_t offset, unsigned size) {
 static uint64_t read_piece(const struct region *r, uint64_t offset, unsigned size) {
     unsigned min = r->ops->min_size;
 
+    if (!r->ops->read)
+        return ones(size);
     if (size >= min)
         return r->ops->read(r->dev, offset, size) & ones(size);
     uint64_t start = offset & ~(uint64_t)(min - 1);
@@ -250,7 +252,7 @@ static void bus_write(struct dev_bus *bus, find_fn find, uint64_t addr, unsigned
         uint64_t offset = addr + done - r->base;
 
         n = piece(r, offset, size - done);
-        if (n >= r->ops->min_size)
+        if (n >= r->ops->min_size && r->ops->write)
             r->ops->write(r->dev, offset, n, value >> done * 8 & ones(n));
     }
 }

@@ -33,6 +33,7 @@ struct dev_ops {
     const char *name;
     uint8_t min_size,
         max_size; /* access sizes taken whole, 1..8; others are split or widened */
+    /* NULL: reads are all ones, writes are dropped. */
     uint64_t (*read)(void *dev, uint64_t offset, unsigned size);
     void (*write)(void *dev, uint64_t offset, unsigned size, uint64_t value);
 };
@@ -153,6 +154,10 @@ void dev_save(const void *dev, void *state);
 int dev_load(void *dev, const void *state);
 /* Arm or (CLOCK_NEVER) cancel a device's timer. */
 void dev_arm(struct device *d, uint64_t deadline);
+/* The device's interrupt line has this level now; *line knows which it had. */
+void dev_line(struct device *d, uint8_t *line, unsigned gsi, bool level);
+/* Ask the machine for something, if it takes requests. */
+void dev_ask(struct device *d, enum dev_request what, unsigned code);
 
 /* The states of all devices of a bus, at a moment when no timer is due. Those whose
  * timers are armed come first, in the order in which these will fire. */

@@ -78,6 +78,18 @@ void dev_arm(struct device *d, uint64_t deadline) {
     clock_arm(d->env.clock, &d->timer, deadline);
 }
 
+void dev_line(struct device *d, uint8_t *line, unsigned gsi, bool level) {
+    if (level == *line)
+        return;
+    *line = level;
+    d->env.irq.set(d->env.irq.opaque, gsi, level);
+}
+
+void dev_ask(struct device *d, enum dev_request what, unsigned code) {
+    if (d->env.host.request)
+        d->env.host.request(d->env.host.opaque, what, code);
+}
+
 /* ---- States ---- */
 
 static int check(const struct device *d, const void *state) {

@@ -197,8 +197,7 @@ static void fw_write(void *dev, uint64_t offset, unsigned size, uint64_t value) 
     run_dma(f);
 }
 
-static const struct dev_ops fw_ops = {
-    .name = "fw_cfg", .min_size = 1, .max_size = 4, .read = fw_read, .write = fw_write};
+static const struct dev_ops fw_ops = {"fw_cfg", 1, 4, fw_read, fw_write};
 
 int fw_cfg_add(struct fw_cfg *f, uint16_t key, const void *data, size_t size) {
     uint8_t *copy;
@@ -280,7 +279,6 @@ static int fw_create(void *dev, const void *config) {
     static const uint8_t id[4] = {ID_PORTS | ID_DMA};
     struct fw_cfg *f = dev;
 
-    (void)config;
     if (!fw_cfg_add(f, KEY_SIGNATURE, "QEMU", 4) &&
         !fw_cfg_add(f, KEY_ID, id, sizeof id) &&
         !fw_cfg_add(f, KEY_DIRECTORY, &f->dir, 4))

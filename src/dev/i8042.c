@@ -44,18 +44,10 @@ struct i8042 {
 };
 
 static void update(struct i8042 *k) {
-    int line =
+    bool line =
         k->s.status & STATUS_OUT && k->s.ram[0] & CTR_IRQ1 && !(k->s.status & STATUS_AUX);
 
-    if (line == k->s.line)
-        return;
-    k->s.line = (uint8_t)line;
-    k->dev.env.irq.set(k->dev.env.irq.opaque, GSI_KEYBOARD, line);
-}
-
-static void reset(struct i8042 *k) {
-    if (k->dev.env.host.request)
-        k->dev.env.host.request(k->dev.env.host.opaque, DEV_RESET, 0);
+    dev_line(&k->dev, &k->s.line, GSI_KEYBOARD, line);
 }
 
 static void answer(struct i8042 *k, uint8_t value, uint8_t flags) {
@@ -67,7 +59,7 @@ static void answer(struct i8042 *k, uint8_t value, uint8_t flags) {
 static void write_output_port(struct i8042 *k, uint8_t value) {
     k->s.port = value | OUT_RESET;
     if (!(value & OUT_RESET))
-        reset(k);
+        dev_ask(&k->dev, DEV_RESET, 0);
 }
 
 static void command(struct i8042 *k, uint8_t value) {
@@ -124,7 +116,7 @@ static void command(struct i8042 *k, uint8_t value) {
         break;
     case 0xf0 ... 0xff: /* pulse output lines; bit 0 is the CPU's reset */
         if (!(value & OUT_RESET))
-            reset(k);
+            dev_ask(&k->dev, DEV_RESET, 0);
         break;
     }
 }
@@ -161,8 +153,6 @@ static void data(struct i8042 *k, uint8_t value) {
 static uint64_t data_read(void *dev, uint64_t offset, unsigned size) {
     struct i8042 *k = dev;
 
-    (void)offset;
-    (void)size;
     k->s.status &= (uint8_t) ~(STATUS_OUT | STATUS_AUX | STATUS_TIMEOUT);
     update(k);
     return k->s.out;
@@ -171,8 +161,6 @@ static uint64_t data_read(void *dev, uint64_t offset, unsigned size) {
 static void data_write(void *dev, uint64_t offset, unsigned size, uint64_t value) {
     struct i8042 *k = dev;
 
-    (void)offset;
-    (void)size;
     data(k, (uint8_t)value);
     update(k);
 }
@@ -180,30 +168,19 @@ static void data_write(void *dev, uint64_t offset, unsigned size, uint64_t value
 static uint64_t status_read(void *dev, uint64_t offset, unsigned size) {
     const struct i8042 *k = dev;
 
-    (void)offset;
-    (void)size;
     return k->s.status | STATUS_UNLOCK;
 }
 
 static void command_write(void *dev, uint64_t offset, unsigned size, uint64_t value) {
     struct i8042 *k = dev;
 
-    (void)offset;
-    (void)size;
     command(k, (uint8_t)value);
     update(k);
 }
 
-static const struct dev_ops data_ops = {.name = "i8042",
-                                        .min_size = 1,
-                                        .max_size = 1,
-                                        .read = data_read,
-                                        .write = data_write};
-static const struct dev_ops command_ops = {.name = "i8042-command",
-                                           .min_size = 1,
-                                           .max_size = 1,
-                                           .read = status_read,
-                                           .write = command_write};
+static const struct dev_ops data_ops = {"i8042", 1, 1, data_read, data_write};
+static const struct dev_ops command_ops = {"i8042-command", 1, 1, status_read,
+                                           command_write};
 
 static const struct dev_range ranges[] = {{DEV_PIO, 0x60, 1, &data_ops},
                                           {DEV_PIO, 0x64, 1, &command_ops}};
@@ -221,7 +198,6 @@ static void power_on(void *dev) {
 static bool check(const void *dev, const void *state) {
     const size_t line = offsetof(struct i8042, s.line) - offsetof(struct i8042, s);
 
-    (void)dev;
     return ((const uint8_t *)state)[line] <= 1;
 }
 

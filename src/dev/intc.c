@@ -18,7 +18,6 @@
 #define PAGE        0x1000u
 #define ISA_GSIS    16u
 #define CASCADE_GSI 2u
-#define ICR_LEVEL   0x8000u
 
 /* ---- Ports ---- */
 
@@ -30,19 +29,16 @@ static uint64_t pic_port_read(struct intc *i, unsigned chip, unsigned a) {
 }
 
 static uint64_t master_read(void *dev, uint64_t offset, unsigned size) {
-    (void)size;
     return pic_port_read(dev, 0, (unsigned)offset);
 }
 
 static uint64_t slave_read(void *dev, uint64_t offset, unsigned size) {
-    (void)size;
     return pic_port_read(dev, 1, (unsigned)offset);
 }
 
 static void master_write(void *dev, uint64_t offset, unsigned size, uint64_t value) {
     struct intc *i = dev;
 
-    (void)size;
     pic_write(i->s.pic, 0, (unsigned)offset, (uint8_t)value);
     intc_pic_changed(i);
 }
@@ -50,7 +46,6 @@ static void master_write(void *dev, uint64_t offset, unsigned size, uint64_t val
 static void slave_write(void *dev, uint64_t offset, unsigned size, uint64_t value) {
     struct intc *i = dev;
 
-    (void)size;
     pic_write(i->s.pic, 1, (unsigned)offset, (uint8_t)value);
     intc_pic_changed(i);
 }
@@ -58,40 +53,22 @@ static void slave_write(void *dev, uint64_t offset, unsigned size, uint64_t valu
 static uint64_t elcr_read(void *dev, uint64_t offset, unsigned size) {
     struct intc *i = dev;
 
-    (void)size;
     return pic_elcr_read(i->s.pic, (unsigned)offset);
 }
 
 static void elcr_write(void *dev, uint64_t offset, unsigned size, uint64_t value) {
     struct intc *i = dev;
 
-    (void)size;
     pic_elcr_write(i->s.pic, (unsigned)offset, (uint8_t)value);
     intc_pic_changed(i);
 }
 
-static const struct dev_ops master_ops = {.name = "pic",
-                                          .min_size = 1,
-                                          .max_size = 1,
-                                          .read = master_read,
-                                          .write = master_write};
-static const struct dev_ops slave_ops = {.name = "pic2",
-                                         .min_size = 1,
-                                         .max_size = 1,
-                                         .read = slave_read,
-                                         .write = slave_write};
-static const struct dev_ops elcr_ops = {
-    .name = "elcr", .min_size = 1, .max_size = 1, .read = elcr_read, .write = elcr_write};
-static const struct dev_ops ioapic_ops = {.name = "ioapic",
-                                          .min_size = 1,
-                                          .max_size = 4,
-                                          .read = ioapic_read,
-                                          .write = ioapic_write};
-static const struct dev_ops lapic_ops = {.name = "lapic",
-                                         .min_size = 4,
-                                         .max_size = 4,
-                                         .read = lapic_mmio_read,
-                                         .write = lapic_mmio_write};
+static const struct dev_ops master_ops = {"pic", 1, 1, master_read, master_write};
+static const struct dev_ops slave_ops = {"pic2", 1, 1, slave_read, slave_write};
+static const struct dev_ops elcr_ops = {"elcr", 1, 1, elcr_read, elcr_write};
+static const struct dev_ops ioapic_ops = {"ioapic", 1, 4, ioapic_read, ioapic_write};
+static const struct dev_ops lapic_ops = {"lapic", 4, 4, lapic_mmio_read,
+                                         lapic_mmio_write};
 
 /* ---- Routing ---- */
 

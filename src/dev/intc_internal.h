@@ -61,9 +61,31 @@ enum { LVT_TIMER, LVT_THERMAL, LVT_PERF, LVT_LINT0, LVT_LINT1, LVT_ERROR, LVT_CO
 /* Version 0x14, LVT_COUNT entries, EOI-broadcast suppression. */
 #define LAPIC_VERSION (0x14u | (LVT_COUNT - 1) << 16 | 1u << 24)
 
+/* Registers by number: the offset in the xAPIC page / 16, the x2APIC MSR - 0x800. */
+#define REG_ID       0x02u
+#define REG_VERSION  0x03u
+#define REG_TPR      0x08u
+#define REG_APR      0x09u
+#define REG_PPR      0x0au
+#define REG_EOI      0x0bu
+#define REG_LDR      0x0du
+#define REG_DFR      0x0eu
+#define REG_SVR      0x0fu
+#define REG_ISR      0x10u
+#define REG_TMR      0x18u
+#define REG_IRR      0x20u
+#define REG_ESR      0x28u
+#define REG_ICR_LOW  0x30u
+#define REG_ICR_HIGH 0x31u
+#define REG_LVT      0x32u
+#define REG_INITIAL  0x38u
+#define REG_CURRENT  0x39u
+#define REG_DIVIDE   0x3eu
+#define REG_SELF_IPI 0x3fu
+
 #define ICR_MASK   0xccfffu /* without delivery status */
+#define ICR_LEVEL  0x8000u
 #define LVT_MASKED 0x10000u
-#define LVT_LEVEL  0x8000u
 
 struct lapic_state {
     uint64_t base;                   /* IA32_APIC_BASE */

@@ -10,26 +10,6 @@
 
 #include "dev/intc_internal.h"
 
-enum {
-    REG_ID = 0x02,
-    REG_VERSION = 0x03,
-    REG_TPR = 0x08,
-    REG_PPR = 0x0a,
-    REG_LDR = 0x0d,
-    REG_DFR = 0x0e,
-    REG_SVR = 0x0f,
-    REG_ISR = 0x10,
-    REG_TMR = 0x18,
-    REG_IRR = 0x20,
-    REG_ESR = 0x28,
-    REG_ICR_LOW = 0x30,
-    REG_ICR_HIGH = 0x31,
-    REG_LVT = 0x32,
-    REG_INITIAL = 0x38,
-    REG_CURRENT = 0x39,
-    REG_DIVIDE = 0x3e,
-};
-
 static void put(uint8_t *page, unsigned reg, uint32_t value) {
     memcpy(page + reg * 16, &value, sizeof(value));
 }

@@ -104,7 +104,6 @@ static uint32_t read_window(const struct intc *i) {
 uint64_t ioapic_read(void *dev, uint64_t offset, unsigned size) {
     const struct intc *i = dev;
 
-    (void)size;
     switch (offset) {
     case 0x00:
         return i->s.ioapic.select;

@@ -5,38 +5,16 @@
  * Controller (APIC)". The timer is in lapic_timer.c.
  *
  * Invariants
- * 1. A register number is its xAPIC offset / 16, which is its x2APIC MSR - 0x800.
- * 2. A vector is in IRR at most once; ISR holds at most one vector of each accepted
+ * 1. A vector is in IRR at most once; ISR holds at most one vector of each accepted
  *    nesting; TMR[v] says that v came as a level and that its EOI goes to the IO-APIC.
- * 3. IA32_APIC_BASE is in one of the states disabled, xAPIC, x2APIC; the transitions of
+ * 2. IA32_APIC_BASE is in one of the states disabled, xAPIC, x2APIC; the transitions of
  *    SDM figure "Local x2APIC State Transitions" are the only ones.
- * 4. The id is the vCPU's number and read-only. The BSP's LINT0 is ExtINT and open after
+ * 3. The id is the vCPU's number and read-only. The BSP's LINT0 is ExtINT and open after
  *    reset, as firmware would leave it: the machine has no firmware.
  */
 #include <string.h>
 
 #include "dev/intc_internal.h"
-
-#define REG_ID       0x02u
-#define REG_VERSION  0x03u
-#define REG_TPR      0x08u
-#define REG_APR      0x09u
-#define REG_PPR      0x0au
-#define REG_EOI      0x0bu
-#define REG_LDR      0x0du
-#define REG_DFR      0x0eu
-#define REG_SVR      0x0fu
-#define REG_ISR      0x10u
-#define REG_TMR      0x18u
-#define REG_IRR      0x20u
-#define REG_ESR      0x28u
-#define REG_ICR_LOW  0x30u
-#define REG_ICR_HIGH 0x31u
-#define REG_LVT      0x32u
-#define REG_INITIAL  0x38u
-#define REG_CURRENT  0x39u
-#define REG_DIVIDE   0x3eu
-#define REG_SELF_IPI 0x3fu
 
 #define SVR_ENABLE   0x100u
 #define SVR_SUPPRESS 0x1000u
@@ -49,7 +27,6 @@
 #define LVT_STATUS  0x5000u /* delivery status, remote IRR: read-only */
 #define ICR_LOGICAL 0x800u
 #define ICR_ASSERT  0x4000u
-#define ICR_LEVEL   0x8000u
 #define BROADCAST   0xffffffffu
 
 const uint32_t lapic_lvt_mask[LVT_COUNT] = {
@@ -446,7 +423,6 @@ uint64_t lapic_mmio_read(void *opaque, uint64_t offset, unsigned size) {
     struct lapic *l = page_owner(opaque);
     bool known;
 
-    (void)size;
     if (!l)
         return 0xffffffffu;
     if (offset & 0xf)
@@ -461,7 +437,6 @@ uint64_t lapic_mmio_read(void *opaque, uint64_t offset, unsigned size) {
 void lapic_mmio_write(void *opaque, uint64_t offset, unsigned size, uint64_t value) {
     struct lapic *l = page_owner(opaque);
 
-    (void)size;
     if (l && !(offset & 0xf))
         write_xapic(l, (unsigned)(offset >> 4), (uint32_t)value);
 }

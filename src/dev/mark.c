@@ -35,11 +35,7 @@ static void mark_write(void *dev, uint64_t offset, unsigned size, uint64_t value
         m->s.answer = m->cfg.told(m->cfg.opaque, (uint32_t)value);
 }
 
-static const struct dev_ops mark_ops = {.name = "mark",
-                                        .min_size = 1,
-                                        .max_size = MARK_SIZE,
-                                        .read = mark_read,
-                                        .write = mark_write};
+static const struct dev_ops mark_ops = {"mark", 1, MARK_SIZE, mark_read, mark_write};
 
 static const struct dev_range mark_ranges[] = {
     {DEV_PIO, PN_MARK_PORT, MARK_SIZE, &mark_ops}};

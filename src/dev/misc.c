@@ -27,28 +27,17 @@ struct misc {
     } s;
 };
 
-static void request(struct misc *m, enum dev_request what, unsigned code) {
-    if (m->dev.env.host.request)
-        m->dev.env.host.request(m->dev.env.host.opaque, what, code);
-}
-
 static uint64_t post_read(void *dev, uint64_t offset, unsigned size) {
-    (void)offset;
-    (void)size;
     return ((struct misc *)dev)->s.post;
 }
 
 static void post_write(void *dev, uint64_t offset, unsigned size, uint64_t value) {
-    (void)offset;
-    (void)size;
     ((struct misc *)dev)->s.post = (uint8_t)value;
 }
 
 static uint64_t port92_read(void *dev, uint64_t offset, unsigned size) {
     const struct misc *m = dev;
 
-    (void)offset;
-    (void)size;
     return m->s.port92 | (i8042_a20(m->i8042) ? PORT92_A20 : 0);
 }
 
@@ -56,25 +45,15 @@ static void port92_write(void *dev, uint64_t offset, unsigned size, uint64_t val
     struct misc *m = dev;
     bool rises = value & ~(uint64_t)m->s.port92 & PORT92_RESET;
 
-    (void)offset;
-    (void)size;
     m->s.port92 = value & PORT92_RESET;
     i8042_set_a20(m->i8042, value & PORT92_A20);
     if (rises)
-        request(m, DEV_RESET, 0);
-}
-
-static uint64_t exit_read(void *dev, uint64_t offset, unsigned size) {
-    (void)dev;
-    (void)offset;
-    (void)size;
-    return UINT64_MAX;
+        dev_ask(&m->dev, DEV_RESET, 0);
 }
 
 static void exit_write(void *dev, uint64_t offset, unsigned size, uint64_t value) {
-    (void)size;
     if (offset == 0)
-        request(dev, DEV_EXIT, (unsigned)value << 1 | 1);
+        dev_ask(dev, DEV_EXIT, (unsigned)value << 1 | 1);
 }
 
 static uint64_t pci_read(void *dev, uint64_t offset, unsigned size) {
@@ -92,23 +71,13 @@ static void pci_write(void *dev, uint64_t offset, unsigned size, uint64_t value)
 
     m->s.cf9 = value & CF9_MASK;
     if (rises)
-        request(m, DEV_RESET, 0);
+        dev_ask(&m->dev, DEV_RESET, 0);
 }
 
-static const struct dev_ops post_ops = {
-    .name = "post", .min_size = 1, .max_size = 1, .read = post_read, .write = post_write};
-static const struct dev_ops port92_ops = {.name = "port92",
-                                          .min_size = 1,
-                                          .max_size = 1,
-                                          .read = port92_read,
-                                          .write = port92_write};
-static const struct dev_ops exit_ops = {.name = "debug-exit",
-                                        .min_size = 1,
-                                        .max_size = 4,
-                                        .read = exit_read,
-                                        .write = exit_write};
-static const struct dev_ops pci_ops = {
-    .name = "no-pci", .min_size = 1, .max_size = 4, .read = pci_read, .write = pci_write};
+static const struct dev_ops post_ops = {"post", 1, 1, post_read, post_write};
+static const struct dev_ops port92_ops = {"port92", 1, 1, port92_read, port92_write};
+static const struct dev_ops exit_ops = {"debug-exit", 1, 4, NULL, exit_write};
+static const struct dev_ops pci_ops = {"no-pci", 1, 4, pci_read, pci_write};
 
 static const struct dev_range ranges[] = {{DEV_PIO, 0x80, 1, &post_ops},
                                           {DEV_PIO, 0x92, 1, &port92_ops},
@@ -118,7 +87,6 @@ static const struct dev_range ranges[] = {{DEV_PIO, 0x80, 1, &post_ops},
 static int create(void *dev, const void *config) {
     struct misc *m = dev;
 
-    (void)config;
     m->i8042 = i8042_create(&m->dev.env);
     return m->i8042 ? 0 : -ENOMEM;
 }

@@ -123,11 +123,8 @@ static uint64_t next_rise(const struct pn_pit_channel *c, uint64_t t) {
     }
 }
 
-static void set_line(struct pit *p, int level) {
-    if (level == p->s.line)
-        return;
-    p->s.line = (uint8_t)level;
-    p->dev.env.irq.set(p->dev.env.irq.opaque, GSI, level);
+static void set_line(struct pit *p, bool level) {
+    dev_line(&p->dev, &p->s.line, GSI, level);
 }
 
 static void arm(struct pit *p, uint64_t t) {
@@ -273,7 +270,6 @@ static uint64_t pit_read(void *dev, uint64_t offset, unsigned size) {
     struct pit *p = dev;
     uint64_t t = now_ticks(p);
 
-    (void)size;
     if (offset >= 3)
         return 0xff; /* the control word cannot be read */
     settle(&p->s.channel[offset], t);
@@ -284,7 +280,6 @@ static void pit_write(void *dev, uint64_t offset, unsigned size, uint64_t value)
     struct pit *p = dev;
     uint64_t t = now_ticks(p);
 
-    (void)size;
     if (offset >= 3) {
         write_control(p, (uint8_t)value, t);
         return;
@@ -334,8 +329,6 @@ static uint64_t port61_read(void *dev, uint64_t offset, unsigned size) {
     struct pn_pit_channel *c = &p->s.channel[2];
     uint64_t t = now_ticks(p);
 
-    (void)offset;
-    (void)size;
     settle(c, t);
     return (c->gate ? PORT61_GATE : 0) | (p->s.speaker ? PORT61_SPEAKER : 0) |
            (clock_now(p->dev.env.clock) / REFRESH_NS & 1 ? PORT61_REFRESH : 0) |
@@ -345,19 +338,12 @@ static uint64_t port61_read(void *dev, uint64_t offset, unsigned size) {
 static void port61_write(void *dev, uint64_t offset, unsigned size, uint64_t value) {
     struct pit *p = dev;
 
-    (void)offset;
-    (void)size;
     p->s.speaker = !!(value & PORT61_SPEAKER);
     set_gate(&p->s.channel[2], value & PORT61_GATE, now_ticks(p));
 }
 
-static const struct dev_ops pit_ops = {
-    .name = "pit", .min_size = 1, .max_size = 1, .read = pit_read, .write = pit_write};
-static const struct dev_ops port61_ops = {.name = "port61",
-                                          .min_size = 1,
-                                          .max_size = 1,
-                                          .read = port61_read,
-                                          .write = port61_write};
+static const struct dev_ops pit_ops = {"pit", 1, 1, pit_read, pit_write};
+static const struct dev_ops port61_ops = {"port61", 1, 1, port61_read, port61_write};
 
 /* ---- As a device ---- */
 

@@ -27,26 +27,10 @@
 #define DONT_CARE   (-1)
 #define NEVER_MATCH (-2)
 
-enum {
-    R_SEC = 0,
-    R_SEC_ALARM = 1,
-    R_MIN = 2,
-    R_MIN_ALARM = 3,
-    R_HOUR = 4,
-    R_HOUR_ALARM = 5,
-    R_WDAY = 6,
-    R_MDAY = 7,
-    R_MONTH = 8,
-    R_YEAR = 9,
-    R_A = 10,
-    R_B = 11,
-    R_C = 12,
-    R_D = 13,
-    R_CENTURY = 0x32
-};
+enum { R_SEC, R_SEC_ALARM, R_MIN, R_MIN_ALARM, R_HOUR, R_HOUR_ALARM };
+enum { R_WDAY = 6, R_MDAY, R_MONTH, R_YEAR, R_A, R_B, R_C, R_D, R_CENTURY = 0x32 };
 
 #define A_UIP     0x80u
-#define A_DIV     0x70u
 #define A_DIV_RST 0x60u /* 11x: the divider is held in reset */
 #define A_RATE    0x0fu
 
@@ -317,14 +301,11 @@ static void arm(struct rtc *r) {
 /* Recompute the line and the next deadline. */
 static void update(struct rtc *r) {
     uint8_t c = r->s.cmos[R_C];
-    int line = (c & r->s.cmos[R_B] & (C_PF | C_AF | C_UF)) != 0;
+    bool line = c & r->s.cmos[R_B] & (C_PF | C_AF | C_UF);
 
     r->s.cmos[R_C] = (uint8_t)((c & ~C_IRQF) | (line ? C_IRQF : 0));
     arm(r);
-    if (line == r->s.line)
-        return;
-    r->s.line = (uint8_t)line;
-    r->dev.env.irq.set(r->dev.env.irq.opaque, GSI, line);
+    dev_line(&r->dev, &r->s.line, GSI, line);
 }
 
 static void on_timer(void *opaque) {
@@ -336,20 +317,20 @@ static void on_timer(void *opaque) {
 
 /* ---- Registers ---- */
 
+static bool is_alarm(unsigned n) {
+    return n == R_SEC_ALARM || n == R_MIN_ALARM || n == R_HOUR_ALARM;
+}
+
+static bool is_time(unsigned n) {
+    return (n <= R_YEAR && !is_alarm(n)) || n == R_CENTURY;
+}
+
 static uint8_t read_reg(struct rtc *r, unsigned n) {
     uint8_t value;
 
-    switch (n) {
-    case R_SEC:
-    case R_MIN:
-    case R_HOUR:
-    case R_WDAY:
-    case R_MDAY:
-    case R_MONTH:
-    case R_YEAR:
-    case R_CENTURY:
+    if (is_time(n))
         refresh(r);
-        break;
+    switch (n) {
     case R_A:
         if (!held(r) && since_base(r) % NS_PER_SEC >= NS_PER_SEC - UIP_NS)
             return r->s.cmos[R_A] | A_UIP;
@@ -399,31 +380,14 @@ static void write_control(struct rtc *r, unsigned n, uint8_t value) {
 
 static void write_reg(struct rtc *r, unsigned n, uint8_t value) {
     sync(r);
-    switch (n) {
-    case R_SEC:
-    case R_MIN:
-    case R_HOUR:
-    case R_WDAY:
-    case R_MDAY:
-    case R_MONTH:
-    case R_YEAR:
-    case R_CENTURY:
+    if (is_time(n)) {
         write_time(r, n, value);
-        break;
-    case R_SEC_ALARM:
-    case R_MIN_ALARM:
-    case R_HOUR_ALARM:
+    } else if (is_alarm(n)) {
         r->s.cmos[n] = value;
         find_alarm(r);
-        break;
-    case R_A:
-    case R_B:
+    } else if (n == R_A || n == R_B) {
         write_control(r, n, value);
-        break;
-    case R_C:
-    case R_D:
-        break;
-    default:
+    } else if (n != R_C && n != R_D) {
         r->s.cmos[n] = value;
         return;
     }
@@ -433,22 +397,19 @@ static void write_reg(struct rtc *r, unsigned n, uint8_t value) {
 static uint64_t rtc_read(void *dev, uint64_t offset, unsigned size) {
     struct rtc *r = dev;
 
-    (void)size;
     return offset ? read_reg(r, r->s.index) : 0xff;
 }
 
 static void rtc_write(void *dev, uint64_t offset, unsigned size, uint64_t value) {
     struct rtc *r = dev;
 
-    (void)size;
     if (offset)
         write_reg(r, r->s.index, (uint8_t)value);
     else
         r->s.index = value & 0x7f; /* bit 7 masks NMI: there is none to mask */
 }
 
-static const struct dev_ops rtc_ops = {
-    .name = "rtc", .min_size = 1, .max_size = 1, .read = rtc_read, .write = rtc_write};
+static const struct dev_ops rtc_ops = {"rtc", 1, 1, rtc_read, rtc_write};
 
 static void put16(struct rtc *r, unsigned n, uint64_t value, uint64_t max) {
     value = value < max ? value : max;

@@ -116,12 +116,7 @@ static unsigned iir(const struct serial *s) {
 }
 
 static void update(struct serial *s) {
-    int line = iir(s) != IIR_NONE && s->s.mcr & MCR_OUT2;
-
-    if (line == s->s.line)
-        return;
-    s->s.line = (uint8_t)line;
-    s->dev.env.irq.set(s->dev.env.irq.opaque, s->cfg.gsi, line);
+    dev_line(&s->dev, &s->s.line, s->cfg.gsi, iir(s) != IIR_NONE && s->s.mcr & MCR_OUT2);
 }
 
 /* Bits of one character on the line: start, data, parity, stop. */
@@ -239,7 +234,6 @@ static uint64_t serial_read(void *dev, uint64_t offset, unsigned size) {
     unsigned had = s->s.count;
     uint8_t value = 0xff;
 
-    (void)size;
     note_look(s, offset == 5 || (offset == 0 && !had));
     switch (offset) {
     case 0:
@@ -282,7 +276,6 @@ static void serial_write(void *dev, uint64_t offset, unsigned size, uint64_t val
     unsigned had = s->s.count;
     uint8_t byte = (uint8_t)value;
 
-    (void)size;
     note_look(s, false);
     switch (offset) {
     case 0:
@@ -316,11 +309,7 @@ static void serial_write(void *dev, uint64_t offset, unsigned size, uint64_t val
         s->room(s->room_opaque);
 }
 
-static const struct dev_ops serial_ops = {.name = "serial",
-                                          .min_size = 1,
-                                          .max_size = 1,
-                                          .read = serial_read,
-                                          .write = serial_write};
+static const struct dev_ops serial_ops = {"serial", 1, 1, serial_read, serial_write};
 
 /* ---- As a device ---- */
 
@@ -346,7 +335,6 @@ static void serial_reset(void *dev) {
 static bool serial_check(const void *dev, const void *state) {
     const struct serial_state *s = state;
 
-    (void)dev;
     return s->head < FIFO_SIZE && s->count <= (s->fcr & FCR_ENABLE ? FIFO_SIZE : 1) &&
            !(s->ier & 0xf0) && !(s->mcr & ~MCR_MASK) && !(s->errors & ~LSR_ERRORS) &&
            s->looks <= POLLING_LOOKS && (s->line | s->thr_event | s->timeout) <= 1;

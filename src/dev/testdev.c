@@ -4,7 +4,8 @@
  * hw/misc/pc-testdev.c):
  *
  *   0xe0..0xe3      what was written is read back, any size
- *   0xe4            write 4: a page the hypervisor is to forget; nothing to forget here
+ *   0xe4            write 4: a page that QEMU takes away for a moment, so that KVM drops
+ *                   its mapping; our translations are already as if it had
  *   0xe8..0xeb      the same memory as 0xe0, byte by byte on the device's side
  *   0x2000..0x2017  write 1: level of gsi 0..23
  *   0xff000000      64 KiB of memory behind MMIO
@@ -45,26 +46,9 @@ static void echo_write(void *dev, uint64_t offset, unsigned size, uint64_t value
     memcpy(t->s.echo + offset, &value, size);
 }
 
-static uint64_t none_read(void *dev, uint64_t offset, unsigned size) {
-    (void)dev;
-    (void)offset;
-    (void)size;
-    return UINT64_MAX;
-}
-
-/* QEMU takes the page away from the guest for a moment, so that KVM drops its mapping of
- * it. Our translations are already as if it had. */
-static void flush_write(void *dev, uint64_t offset, unsigned size, uint64_t value) {
-    (void)dev;
-    (void)offset;
-    (void)size;
-    (void)value;
-}
-
 static void irq_write(void *dev, uint64_t offset, unsigned size, uint64_t value) {
     struct testdev *t = dev;
 
-    (void)size;
     t->dev.env.irq.set(t->dev.env.irq.opaque, (unsigned)offset, value != 0);
 }
 
@@ -82,31 +66,11 @@ static void mem_write(void *dev, uint64_t offset, unsigned size, uint64_t value)
     memcpy(t->s.mem + offset, &value, size);
 }
 
-static const struct dev_ops echo_ops = {.name = "testdev-echo",
-                                        .min_size = 1,
-                                        .max_size = 4,
-                                        .read = echo_read,
-                                        .write = echo_write};
-static const struct dev_ops byte_ops = {.name = "testdev-byte",
-                                        .min_size = 1,
-                                        .max_size = 1,
-                                        .read = echo_read,
-                                        .write = echo_write};
-static const struct dev_ops flush_ops = {.name = "testdev-flush",
-                                         .min_size = 4,
-                                         .max_size = 4,
-                                         .read = none_read,
-                                         .write = flush_write};
-static const struct dev_ops irq_ops = {.name = "testdev-irq",
-                                       .min_size = 1,
-                                       .max_size = 1,
-                                       .read = none_read,
-                                       .write = irq_write};
-static const struct dev_ops mem_ops = {.name = "testdev-mem",
-                                       .min_size = 1,
-                                       .max_size = 8,
-                                       .read = mem_read,
-                                       .write = mem_write};
+static const struct dev_ops echo_ops = {"testdev-echo", 1, 4, echo_read, echo_write};
+static const struct dev_ops byte_ops = {"testdev-byte", 1, 1, echo_read, echo_write};
+static const struct dev_ops flush_ops = {"testdev-flush", 4, 4, NULL, NULL};
+static const struct dev_ops irq_ops = {"testdev-irq", 1, 1, NULL, irq_write};
+static const struct dev_ops mem_ops = {"testdev-mem", 1, 8, mem_read, mem_write};
 
 static const struct dev_range ranges[] = {
     {DEV_PIO, PORT_ECHO, 4, &echo_ops},       {DEV_PIO, PORT_FLUSH, 4, &flush_ops},
