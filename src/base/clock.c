@@ -36,12 +36,10 @@ void clock_timer_init(struct clock_timer *t, void (*fn)(void *), void *opaque) {
 
 void clock_arm(struct clock *c, struct clock_timer *t, uint64_t deadline) {
     uint64_t before = clock_next(c);
-
     if (t->deadline != CLOCK_NEVER)
         unlink_timer(c, t);
     if (deadline != CLOCK_NEVER) {
         struct clock_timer **p = &c->head;
-
         /* The newest of equal deadlines goes last: its seq is the largest. */
         while (*p && (*p)->deadline <= deadline)
             p = &(*p)->next;
@@ -63,10 +61,9 @@ uint64_t clock_next(const struct clock *c) {
 
 /* Return: the first expired timer that was armed before seq `limit`, or NULL. */
 static struct clock_timer *expired(struct clock *c, uint64_t now, uint64_t limit) {
-    for (struct clock_timer *t = c->head; t && t->deadline <= now; t = t->next) {
+    for (struct clock_timer *t = c->head; t && t->deadline <= now; t = t->next)
         if (t->seq < limit)
             return t;
-    }
     return NULL;
 }
 
@@ -75,10 +72,8 @@ void clock_run(struct clock *c) {
         return;
     uint64_t now = clock_now(c), limit = c->seq;
     struct clock_timer *t;
-
     while ((t = expired(c, now, limit)) != NULL) {
         uint64_t before = clock_next(c);
-
         unlink_timer(c, t);
         tell(c, before);
         t->fn(t->opaque);
@@ -87,7 +82,6 @@ void clock_run(struct clock *c) {
 
 uint64_t host_clock_ns(clockid_t which) {
     struct timespec t;
-
     if (clock_gettime(which, &t))
         return 0;
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
@@ -95,6 +89,5 @@ uint64_t host_clock_ns(clockid_t which) {
 
 struct timespec host_in_ns(clockid_t which, uint64_t ns) {
     uint64_t at = host_clock_ns(which) + ns;
-
     return (struct timespec){(time_t)(at / 1000000000u), (long)(at % 1000000000u)};
 }

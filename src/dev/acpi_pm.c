@@ -47,13 +47,11 @@ static void arm(void *dev) {
     struct acpi_pm *a = dev;
     uint64_t next = (a->s.half + 1) << (PM_TMR_BITS - 1);
     bool wanted = a->s.en & STS_TMR && !(a->s.sts & STS_TMR);
-
     dev_arm(&a->dev, wanted ? ticks_ns(next, PM_HZ) : CLOCK_NEVER);
 }
 
 static void update(struct acpi_pm *a) {
     uint64_t half = ticks(a) >> (PM_TMR_BITS - 1);
-
     if (half != a->s.half)
         a->s.sts |= STS_TMR;
     a->s.half = half;
@@ -68,7 +66,6 @@ static void on_timer(void *opaque) {
 /* SLP_EN: soft-off is the only sleeping state. 0 is QEMU's SLP_TYP for S5. */
 static void sleep_enable(struct acpi_pm *a) {
     unsigned typ = a->s.cnt >> 10 & 7;
-
     if (typ == ACPI_PM_S5_TYP || typ == 0)
         dev_ask(&a->dev, DEV_POWEROFF, 0);
 }
@@ -77,7 +74,6 @@ static uint8_t read_byte(const struct acpi_pm *a, uint64_t offset) {
     uint64_t regs = (uint64_t)a->s.sts | (uint64_t)a->s.en << 16 |
                     (uint64_t)(a->s.cnt | CNT_SCI_EN) << 32;
     uint32_t tmr = (uint32_t)ticks(a) & ((1u << PM_TMR_BITS) - 1);
-
     if (offset < 8)
         return (uint8_t)(regs >> offset * 8);
     return (uint8_t)(tmr >> (offset - 8) * 8);
@@ -86,7 +82,6 @@ static uint8_t read_byte(const struct acpi_pm *a, uint64_t offset) {
 static void write_byte(struct acpi_pm *a, uint64_t offset, uint8_t value) {
     unsigned shift = (unsigned)(offset & 1) * 8;
     uint16_t bits = (uint16_t)(value << shift), lane = (uint16_t)(0xffu << shift);
-
     switch (offset >> 1) {
     case 0:
         a->s.sts &= (uint16_t) ~(bits & STS_MASK);
@@ -105,7 +100,6 @@ static void write_byte(struct acpi_pm *a, uint64_t offset, uint8_t value) {
 static uint64_t pm_read(void *dev, uint64_t offset, unsigned size) {
     struct acpi_pm *a = dev;
     uint64_t value = 0;
-
     update(a);
     for (unsigned n = 0; n < size; n++)
         value |= (uint64_t)read_byte(a, offset + n) << n * 8;
@@ -114,7 +108,6 @@ static uint64_t pm_read(void *dev, uint64_t offset, unsigned size) {
 
 static void pm_write(void *dev, uint64_t offset, unsigned size, uint64_t value) {
     struct acpi_pm *a = dev;
-
     update(a);
     for (unsigned n = 0; n < size; n++)
         write_byte(a, offset + n, (uint8_t)(value >> n * 8));
@@ -127,7 +120,6 @@ static const struct dev_range pm_ranges[] = {{DEV_PIO, ACPI_PM_BASE, PM_SIZE, &p
 
 static bool pm_check(const void *dev, const void *state) {
     const struct pm_state *s = state;
-
     return s->half <= ticks(dev) >> (PM_TMR_BITS - 1) && !(s->sts & ~STS_MASK) &&
            !(s->en & ~EN_MASK) && !(s->cnt & ~CNT_MASK) && s->line <= 1;
 }

@@ -46,7 +46,6 @@ struct dev_bus {
 
 struct dev_bus *dev_bus_create(void) {
     struct dev_bus *bus = calloc(1, sizeof *bus);
-
     if (bus)
         bus->pio.end = PORTS;
     return bus;
@@ -79,7 +78,6 @@ static int fits(const struct space *s, uint64_t base, uint64_t size,
         return -EINVAL;
     for (unsigned i = 0; i < s->count; i++) {
         const struct region *r = &s->region[i];
-
         if (r != but && is_mapped(r) && base <= r->base + (r->size - 1) &&
             r->base <= base + (size - 1))
             return -EEXIST;
@@ -91,12 +89,10 @@ static int fits(const struct space *s, uint64_t base, uint64_t size,
 static int add(struct space *s, uint64_t base, uint64_t size, const struct dev_ops *ops,
                void *dev) {
     unsigned place = 0;
-
     if (!size || !ops->min_size || ops->min_size > ops->max_size || ops->max_size > 8 ||
         (ops->min_size & (ops->min_size - 1)) || (ops->max_size & (ops->max_size - 1)))
         return -EINVAL;
     int rc = base == DEV_NOWHERE ? 0 : fits(s, base, size, NULL);
-
     if (rc)
         return rc;
     while (place < s->count && s->region[place].dev)
@@ -115,7 +111,6 @@ static void map_ports(struct dev_bus *bus) {
     memset(bus->port, 0, sizeof bus->port);
     for (unsigned i = 0; i < bus->pio.count; i++) {
         const struct region *r = &bus->pio.region[i];
-
         if (is_mapped(r))
             memset(bus->port + r->base, (int)(i + 1), r->size);
     }
@@ -124,7 +119,6 @@ static void map_ports(struct dev_bus *bus) {
 int dev_bus_add_pio(struct dev_bus *bus, uint64_t port, uint64_t count,
                     const struct dev_ops *ops, void *dev) {
     int place = add(&bus->pio, port, count, ops, dev);
-
     map_ports(bus);
     return place;
 }
@@ -132,7 +126,6 @@ int dev_bus_add_pio(struct dev_bus *bus, uint64_t port, uint64_t count,
 int dev_bus_add_mmio(struct dev_bus *bus, pn_gpa gpa, uint64_t size,
                      const struct dev_ops *ops, void *dev) {
     int place = add(&bus->mmio, gpa, size, ops, dev);
-
     return place < 0 ? place : place | MMIO_HANDLE;
 }
 
@@ -152,12 +145,10 @@ void dev_bus_remove(struct dev_bus *bus, const void *dev) {
 int dev_bus_move(struct dev_bus *bus, int range, uint64_t base) {
     struct space *s = range >= 0 && range & MMIO_HANDLE ? &bus->mmio : &bus->pio;
     unsigned place = (unsigned)range & ~(unsigned)MMIO_HANDLE;
-
     if (place >= s->count || !s->region[place].dev)
         return -ENOENT;
     struct region *r = &s->region[place];
     int rc = base == DEV_NOWHERE ? 0 : fits(s, base, r->size, r);
-
     r->base = rc ? DEV_NOWHERE : base;
     if (s == &bus->pio)
         map_ports(bus);
@@ -191,7 +182,6 @@ static uint64_t ones(unsigned size) {
 static unsigned piece(const struct region *r, uint64_t offset, unsigned size) {
     unsigned min = r->ops->min_size;
     uint64_t n = r->size - offset;
-
     if (n > size)
         n = size;
     if (n > r->ops->max_size)
@@ -203,13 +193,11 @@ static unsigned piece(const struct region *r, uint64_t offset, unsigned size) {
 
 static uint64_t read_piece(const struct region *r, uint64_t offset, unsigned size) {
     unsigned min = r->ops->min_size;
-
     if (!r->ops->read)
         return ones(size);
     if (size >= min)
         return r->ops->read(r->dev, offset, size) & ones(size);
     uint64_t start = offset & ~(uint64_t)(min - 1);
-
     if (start + min > r->size)
         return ones(size);
     return r->ops->read(r->dev, start, min) >> (offset - start) * 8 & ones(size);
@@ -220,17 +208,14 @@ typedef const struct region *(*find_fn)(struct dev_bus *bus, uint64_t addr);
 static uint64_t bus_read(struct dev_bus *bus, find_fn find, uint64_t addr,
                          unsigned size) {
     uint64_t value = 0;
-
     if (!size || size > 8)
         return UINT64_MAX;
     for (unsigned done = 0, n; done < size; done += n) {
         const struct region *r = addr + done < addr ? NULL : find(bus, addr + done);
         uint64_t v = BYTE_ONES;
-
         n = 1;
         if (r) {
             uint64_t offset = addr + done - r->base;
-
             n = piece(r, offset, size - done);
             v = read_piece(r, offset, n);
         }
@@ -245,12 +230,10 @@ static void bus_write(struct dev_bus *bus, find_fn find, uint64_t addr, unsigned
         return;
     for (unsigned done = 0, n; done < size; done += n) {
         const struct region *r = addr + done < addr ? NULL : find(bus, addr + done);
-
         n = 1;
         if (!r)
             continue;
         uint64_t offset = addr + done - r->base;
-
         n = piece(r, offset, size - done);
         if (n >= r->ops->min_size && r->ops->write)
             r->ops->write(r->dev, offset, n, value >> done * 8 & ones(n));

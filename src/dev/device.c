@@ -22,7 +22,6 @@ static void *state_of(const struct device *d) {
 static int add_ranges(struct device *d) {
     for (unsigned n = 0; n < d->class->range_count; n++) {
         const struct dev_range *r = &d->class->range[n];
-
         d->range[n] = r->space == DEV_PIO
                           ? dev_bus_add_pio(d->env.bus, r->base, r->size, r->ops, d)
                           : dev_bus_add_mmio(d->env.bus, r->base, r->size, r->ops, d);
@@ -35,7 +34,6 @@ static int add_ranges(struct device *d) {
 void *dev_create(const struct dev_class *c, const struct dev_env *env, unsigned instance,
                  const void *config) {
     struct device *d = calloc(1, c->size);
-
     if (!d)
         return NULL;
     d->class = c;
@@ -50,7 +48,6 @@ void *dev_create(const struct dev_class *c, const struct dev_env *env, unsigned 
     if (c->reset)
         c->reset(d);
     struct device **head = dev_bus_devices(env->bus);
-
     d->next = *head;
     *head = d;
     return d;
@@ -58,7 +55,6 @@ void *dev_create(const struct dev_class *c, const struct dev_env *env, unsigned 
 
 void dev_destroy(void *dev) {
     struct device *d = dev;
-
     if (!d)
         return;
     for (struct device **p = dev_bus_devices(d->env.bus); *p; p = &(*p)->next) {
@@ -108,14 +104,12 @@ static void settle(struct device *d) {
 
 void dev_save(const void *dev, void *state) {
     const struct device *d = dev;
-
     memcpy(state, state_of(d), d->class->state_size);
 }
 
 int dev_load(void *dev, const void *state) {
     struct device *d = dev;
     int rc = check(d, state);
-
     if (rc)
         return rc;
     put(d, state);
@@ -126,7 +120,6 @@ int dev_load(void *dev, const void *state) {
 /* The place of its timer among those that are armed; their number when it is not. */
 static unsigned turn_of(const struct device *d) {
     unsigned n = 0;
-
     for (const struct clock_timer *t = d->env.clock->head; t && t != &d->timer;
          t = t->next)
         n++;
@@ -135,21 +128,17 @@ static unsigned turn_of(const struct device *d) {
 
 static int by_turn(const void *a, const void *b) {
     const struct dev_record *x = a, *y = b;
-
     return (x->turn > y->turn) - (x->turn < y->turn);
 }
 
 struct dev_states *dev_bus_save(const struct dev_bus *bus) {
     const struct device *first = *dev_bus_devices((struct dev_bus *)bus);
     unsigned count = 0;
-
     for (const struct device *d = first; d; d = d->next)
         count++;
     struct dev_states *s = calloc(1, sizeof *s + count * sizeof s->record[0]);
-
     for (const struct device *d = first; s && d; d = d->next) {
         struct dev_record *r = &s->record[s->count];
-
         *r = (struct dev_record){d->class, d->instance, turn_of(d),
                                  malloc(d->class->state_size)};
         if (!r->state) {
@@ -172,7 +161,6 @@ void dev_states_free(struct dev_states *s) {
 
 static struct device *find(struct dev_bus *bus, const struct dev_record *r) {
     struct device *d = *dev_bus_devices(bus);
-
     while (d && (d->class != r->class || d->instance != r->instance))
         d = d->next;
     return d;
@@ -181,26 +169,22 @@ static struct device *find(struct dev_bus *bus, const struct dev_record *r) {
 /* Is there one record for each device, and does every device take its own? */
 static int check_all(struct dev_bus *bus, const struct dev_states *s) {
     unsigned devices = 0;
-
     for (const struct device *d = *dev_bus_devices(bus); d; d = d->next)
         devices++;
     for (unsigned n = 0; n < s->count; n++) {
         const struct device *d = find(bus, &s->record[n]);
         int rc = d ? check(d, s->record[n].state) : -ENOENT;
-
         if (rc)
             return rc;
-        for (unsigned other = 0; other < n; other++) {
+        for (unsigned other = 0; other < n; other++)
             if (find(bus, &s->record[other]) == d)
                 return -ENOENT;
-        }
     }
     return devices == s->count ? 0 : -ENOENT;
 }
 
 int dev_bus_load(struct dev_bus *bus, const struct dev_states *s) {
     int rc = check_all(bus, s);
-
     if (rc)
         return rc;
     for (unsigned n = 0; n < s->count; n++)

@@ -88,17 +88,15 @@ static void put_be(uint8_t *p, unsigned size, uint64_t value) {
 
 static uint64_t get_be(const uint8_t *p, unsigned size) {
     uint64_t value = 0;
-
     for (unsigned n = 0; n < size; n++)
         value = value << 8 | p[n];
     return value;
 }
 
 static const struct item *find(const struct fw_cfg *f, uint16_t key) {
-    for (unsigned n = 0; n < f->items; n++) {
+    for (unsigned n = 0; n < f->items; n++)
         if (f->item[n].key == key)
             return &f->item[n];
-    }
     return NULL;
 }
 
@@ -120,7 +118,6 @@ static uint8_t read_data(struct fw_cfg *f) {
 static bool dma_read(struct fw_cfg *f, pn_gpa gpa, uint32_t length) {
     static const uint8_t zero[CHUNK];
     size_t n = left(f) < length ? left(f) : length;
-
     if (!f->dev.env.host.write_phys)
         return false;
     if (n && f->dev.env.host.write_phys(f->dev.env.host.opaque, gpa,
@@ -145,7 +142,6 @@ static void run_dma(struct fw_cfg *f) {
     uint8_t raw[16];
     uint32_t control, length;
     bool ok = true;
-
     f->s.dma = 0;
     if (!f->dev.env.host.read_phys || !f->dev.env.host.write_phys ||
         f->dev.env.host.read_phys(f->dev.env.host.opaque, at, raw, sizeof raw) !=
@@ -168,7 +164,6 @@ static void run_dma(struct fw_cfg *f) {
 static uint64_t fw_read(void *dev, uint64_t offset, unsigned size) {
     struct fw_cfg *f = dev;
     uint64_t value = 0;
-
     if (offset == OFF_DATA && size == 1)
         return read_data(f);
     if (offset < OFF_DMA)
@@ -181,7 +176,6 @@ static uint64_t fw_read(void *dev, uint64_t offset, unsigned size) {
 static void fw_write(void *dev, uint64_t offset, unsigned size, uint64_t value) {
     struct fw_cfg *f = dev;
     uint8_t raw[8];
-
     if (offset == OFF_SELECT && size == 2)
         select_key(f, (uint16_t)value);
     if (size != 4 || (offset != OFF_DMA && offset != OFF_DMA + 4))
@@ -201,7 +195,6 @@ static const struct dev_ops fw_ops = {"fw_cfg", 1, 4, fw_read, fw_write};
 
 int fw_cfg_add(struct fw_cfg *f, uint16_t key, const void *data, size_t size) {
     uint8_t *copy;
-
     if (find(f, key))
         return -EEXIST;
     if (f->items == ITEMS_MAX)
@@ -218,10 +211,8 @@ int fw_cfg_add(struct fw_cfg *f, uint16_t key, const void *data, size_t size) {
 /* The directory is an item like any other, made anew with each file. */
 static int publish_directory(struct fw_cfg *f) {
     size_t size = 4 + f->files * sizeof f->dir.file[0];
-
     for (unsigned n = 0; n < f->items; n++) {
         uint8_t *copy;
-
         if (f->item[n].key != KEY_DIRECTORY)
             continue;
         copy = realloc(f->item[n].data, size);
@@ -239,15 +230,13 @@ int fw_cfg_add_file(struct fw_cfg *f, const char *name, const void *data, size_t
     struct dir_entry *e = &f->dir.file[f->files];
     uint16_t key = (uint16_t)(KEY_FILE0 + f->files);
     int rc;
-
     if (!*name || strlen(name) >= NAME_SIZE || size > UINT32_MAX)
         return -EINVAL;
     if (f->files == FILES_MAX || f->items == ITEMS_MAX)
         return -ENOSPC;
-    for (unsigned n = 0; n < f->files; n++) {
+    for (unsigned n = 0; n < f->files; n++)
         if (!strcmp(f->dir.file[n].name, name))
             return -EINVAL;
-    }
     rc = fw_cfg_add(f, key, data, size);
     if (rc)
         return rc;
@@ -270,7 +259,6 @@ static const struct dev_range fw_ranges[] = {{DEV_PIO, PORT_BASE, PORT_COUNT, &f
 
 static void fw_destroy(void *dev) {
     struct fw_cfg *f = dev;
-
     for (unsigned n = 0; n < f->items; n++)
         free(f->item[n].data);
 }
@@ -278,7 +266,6 @@ static void fw_destroy(void *dev) {
 static int fw_create(void *dev, const void *config) {
     static const uint8_t id[4] = {ID_PORTS | ID_DMA};
     struct fw_cfg *f = dev;
-
     if (!fw_cfg_add(f, KEY_SIGNATURE, "QEMU", 4) &&
         !fw_cfg_add(f, KEY_ID, id, sizeof id) &&
         !fw_cfg_add(f, KEY_DIRECTORY, &f->dir, 4))
@@ -289,7 +276,6 @@ static int fw_create(void *dev, const void *config) {
 
 static void fw_reset(void *dev) {
     struct fw_cfg *f = dev;
-
     f->s = (struct fw_state){.key = KEY_NONE};
     f->current = NULL;
 }
@@ -297,14 +283,12 @@ static void fw_reset(void *dev) {
 static bool fw_check(const void *dev, const void *state) {
     const struct fw_state *s = state;
     const struct item *item = find(dev, s->key);
-
     return s->offset <= (item ? item->size : 0) && !(uint32_t)s->dma &&
            (s->key == KEY_NONE || !(s->key & ~KEY_MASK));
 }
 
 static void fw_settle(void *dev) {
     struct fw_cfg *f = dev;
-
     f->current = find(f, f->s.key);
 }
 

@@ -46,7 +46,6 @@ struct i8042 {
 static void update(struct i8042 *k) {
     bool line =
         k->s.status & STATUS_OUT && k->s.ram[0] & CTR_IRQ1 && !(k->s.status & STATUS_AUX);
-
     dev_line(&k->dev, &k->s.line, GSI_KEYBOARD, line);
 }
 
@@ -123,7 +122,6 @@ static void command(struct i8042 *k, uint8_t value) {
 
 static void data(struct i8042 *k, uint8_t value) {
     uint8_t cmd = k->s.command;
-
     k->s.status &= (uint8_t)~STATUS_COMMAND;
     k->s.command = 0;
     switch (cmd) {
@@ -152,7 +150,6 @@ static void data(struct i8042 *k, uint8_t value) {
 
 static uint64_t data_read(void *dev, uint64_t offset, unsigned size) {
     struct i8042 *k = dev;
-
     k->s.status &= (uint8_t) ~(STATUS_OUT | STATUS_AUX | STATUS_TIMEOUT);
     update(k);
     return k->s.out;
@@ -160,20 +157,17 @@ static uint64_t data_read(void *dev, uint64_t offset, unsigned size) {
 
 static void data_write(void *dev, uint64_t offset, unsigned size, uint64_t value) {
     struct i8042 *k = dev;
-
     data(k, (uint8_t)value);
     update(k);
 }
 
 static uint64_t status_read(void *dev, uint64_t offset, unsigned size) {
     const struct i8042 *k = dev;
-
     return k->s.status | STATUS_UNLOCK;
 }
 
 static void command_write(void *dev, uint64_t offset, unsigned size, uint64_t value) {
     struct i8042 *k = dev;
-
     command(k, (uint8_t)value);
     update(k);
 }
@@ -187,7 +181,6 @@ static const struct dev_range ranges[] = {{DEV_PIO, 0x60, 1, &data_ops},
 
 static void power_on(void *dev) {
     struct i8042 *k = dev;
-
     memset(&k->s, 0, sizeof k->s);
     k->s.status = STATUS_SYSTEM;
     k->s.ram[0] = CTR_SYSTEM | CTR_KBDDIS | CTR_AUXDIS;
@@ -197,7 +190,6 @@ static void power_on(void *dev) {
 /* Every byte is a register that the guest writes, but for the line. */
 static bool check(const void *dev, const void *state) {
     const size_t line = offsetof(struct i8042, s.line) - offsetof(struct i8042, s);
-
     return ((const uint8_t *)state)[line] <= 1;
 }
 

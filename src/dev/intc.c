@@ -23,7 +23,6 @@
 
 static uint64_t pic_port_read(struct intc *i, unsigned chip, unsigned a) {
     uint8_t value = pic_read(i->s.pic, chip, a);
-
     intc_pic_changed(i); /* a poll acknowledges */
     return value;
 }
@@ -38,27 +37,23 @@ static uint64_t slave_read(void *dev, uint64_t offset, unsigned size) {
 
 static void master_write(void *dev, uint64_t offset, unsigned size, uint64_t value) {
     struct intc *i = dev;
-
     pic_write(i->s.pic, 0, (unsigned)offset, (uint8_t)value);
     intc_pic_changed(i);
 }
 
 static void slave_write(void *dev, uint64_t offset, unsigned size, uint64_t value) {
     struct intc *i = dev;
-
     pic_write(i->s.pic, 1, (unsigned)offset, (uint8_t)value);
     intc_pic_changed(i);
 }
 
 static uint64_t elcr_read(void *dev, uint64_t offset, unsigned size) {
     struct intc *i = dev;
-
     return pic_elcr_read(i->s.pic, (unsigned)offset);
 }
 
 static void elcr_write(void *dev, uint64_t offset, unsigned size, uint64_t value) {
     struct intc *i = dev;
-
     pic_elcr_write(i->s.pic, (unsigned)offset, (uint8_t)value);
     intc_pic_changed(i);
 }
@@ -79,13 +74,11 @@ void intc_notify(struct intc *i, unsigned cpu) {
 
 void intc_pic_changed(struct intc *i) {
     bool out = pic_output(i->s.pic);
-
     if (out == i->pic_out)
         return;
     i->pic_out = out;
     for (unsigned cpu = 0; cpu < i->cfg.cpus; cpu++) {
         struct lapic *l = i->lapic[cpu];
-
         lapic_lint0(l, out);
         if (!out && lapic_takes_extint(l))
             i->cfg.kick(i->cfg.opaque, cpu); /* withdrawn */
@@ -101,10 +94,8 @@ uint64_t intc_tsc(struct intc *i, unsigned cpu) {
 static bool deliver_lowest(struct intc *i, uint32_t dest, bool logical, bool x2,
                            uint8_t vector, bool level) {
     struct lapic *best = NULL;
-
     for (unsigned cpu = 0; cpu < i->cfg.cpus; cpu++) {
         struct lapic *l = i->lapic[cpu];
-
         lapic_settle(l);
         /* 0x100: a software-disabled APIC takes no part in the arbitration. */
         if (lapic_enabled(l) && l->s.svr & 0x100u &&
@@ -118,26 +109,22 @@ static bool deliver_lowest(struct intc *i, uint32_t dest, bool logical, bool x2,
 bool intc_deliver(struct intc *i, uint32_t dest, bool logical, bool x2,
                   enum apic_mode mode, uint8_t vector, bool level) {
     bool taken = false;
-
     if (mode == APIC_LOWEST)
         return deliver_lowest(i, dest, logical, x2, vector, level);
-    for (unsigned cpu = 0; cpu < i->cfg.cpus; cpu++) {
+    for (unsigned cpu = 0; cpu < i->cfg.cpus; cpu++)
         if (lapic_matches(i->lapic[cpu], dest, logical, x2))
             taken |= lapic_accept(i->lapic[cpu], mode, vector, level);
-    }
     return taken;
 }
 
 bool intc_send(struct intc *i, unsigned cpu, uint32_t low) {
     enum apic_mode mode = (enum apic_mode)(low >> 8 & 7);
-
     return cpu < i->cfg.cpus &&
            lapic_accept(i->lapic[cpu], mode, (uint8_t)low, low & ICR_LEVEL);
 }
 
 static void set_gsi(void *opaque, unsigned gsi, int level) {
     struct intc *i = opaque;
-
     if (gsi >= GSIS || gsi == CASCADE_GSI || (i->s.lines >> gsi & 1) == (level != 0))
         return;
     i->s.lines ^= 1u << gsi;
@@ -154,7 +141,6 @@ static void set_gsi(void *opaque, unsigned gsi, int level) {
 static bool send_msi(void *opaque, uint64_t address, uint32_t data) {
     bool logical = address & 4, one = logical && address & 8;
     enum apic_mode mode = (enum apic_mode)(data >> 8 & 7);
-
     if (address >> 20 != APIC_BASE_RESET >> 20)
         return false;
     return intc_deliver(opaque, (uint8_t)(address >> 12), logical, false,
@@ -178,7 +164,6 @@ int intc_peek(struct intc *i, unsigned cpu) {
 
 int intc_ack(struct intc *i, unsigned cpu) {
     int vector;
-
     if (cpu >= i->cfg.cpus)
         return -1;
     if (i->pic_out && lapic_takes_extint(i->lapic[cpu])) {
@@ -238,7 +223,6 @@ static const struct dev_range intc_ranges[] = {
 
 void intc_remap(struct intc *i) {
     uint64_t base = i->lapic[i->s.current]->s.base & PN_PAGE_MASK;
-
     if (base == i->mapped)
         return;
     i->mapped = base;
@@ -248,14 +232,12 @@ void intc_remap(struct intc *i) {
 
 static void intc_destroy(void *dev) {
     struct intc *i = dev;
-
     for (unsigned cpu = 0; cpu < i->cfg.cpus; cpu++)
         dev_destroy(i->lapic[cpu]);
 }
 
 static int create(void *dev, const void *config) {
     struct intc *i = dev;
-
     i->cfg = *(const struct intc_config *)config;
     i->mapped = APIC_BASE_RESET;
     for (unsigned cpu = 0; cpu < i->cfg.cpus; cpu++) {
@@ -269,7 +251,6 @@ static int create(void *dev, const void *config) {
 
 static void reset(void *dev) {
     struct intc *i = dev;
-
     pic_reset(i->s.pic);
     ioapic_reset(i);
     i->pic_out = false;
@@ -278,14 +259,12 @@ static void reset(void *dev) {
 static bool check(const void *dev, const void *state) {
     const struct intc *i = dev;
     const struct intc_state *s = state;
-
     return s->current < i->cfg.cpus && !(s->lines >> GSIS) && pic_check(s->pic) &&
            ioapic_check(&s->ioapic);
 }
 
 static void settle(void *dev) {
     struct intc *i = dev;
-
     pic_cascade(i->s.pic);
     i->pic_out = pic_output(i->s.pic);
     intc_remap(i);

@@ -36,7 +36,6 @@ static void send(struct intc *i, unsigned pin) {
     uint64_t e = i->s.ioapic.entry[pin];
     bool taken = intc_deliver(i, (uint32_t)(e >> 56), e & ENTRY_LOGICAL, false,
                               (enum apic_mode)(e >> 8 & 7), (uint8_t)e, e & ENTRY_LEVEL);
-
     if (taken && e & ENTRY_LEVEL)
         i->s.ioapic.entry[pin] |= ENTRY_RIRR;
 }
@@ -44,7 +43,6 @@ static void send(struct intc *i, unsigned pin) {
 /* A level pin sends when it is asserted, open, and not waiting for an EOI. */
 static void service_level(struct intc *i, unsigned pin) {
     uint64_t e = i->s.ioapic.entry[pin];
-
     if (e & ENTRY_LEVEL && !(e & (ENTRY_MASKED | ENTRY_RIRR)) &&
         i->s.ioapic.line >> pin & 1)
         send(i, pin);
@@ -55,7 +53,6 @@ void ioapic_set(struct intc *i, unsigned pin, int level) {
         return;
     uint32_t bit = 1u << pin;
     bool rises = level && !(i->s.ioapic.line & bit);
-
     i->s.ioapic.line = level ? i->s.ioapic.line | bit : i->s.ioapic.line & ~bit;
     if (i->s.ioapic.entry[pin] & ENTRY_LEVEL)
         service_level(i, pin);
@@ -66,7 +63,6 @@ void ioapic_set(struct intc *i, unsigned pin, int level) {
 void ioapic_eoi(struct intc *i, uint8_t vector) {
     for (unsigned pin = 0; pin < PN_IOAPIC_PINS; pin++) {
         uint64_t e = i->s.ioapic.entry[pin];
-
         if ((uint8_t)e != vector || !(e & ENTRY_RIRR))
             continue;
         i->s.ioapic.entry[pin] = e & ~(uint64_t)ENTRY_RIRR;
@@ -78,7 +74,6 @@ static void write_entry(struct intc *i, unsigned index, uint32_t value) {
     unsigned pin = index >> 1, shift = (index & 1) * 32;
     uint64_t old = i->s.ioapic.entry[pin];
     uint64_t e = (old & ~((uint64_t)0xffffffffu << shift)) | (uint64_t)value << shift;
-
     e = (e & ENTRY_VALID & ~ENTRY_RO) | (old & ENTRY_RO);
     if (!(e & ENTRY_LEVEL))
         e &= ~(uint64_t)ENTRY_RIRR;
@@ -88,7 +83,6 @@ static void write_entry(struct intc *i, unsigned index, uint32_t value) {
 
 static uint32_t read_window(const struct intc *i) {
     unsigned index = i->s.ioapic.select - 0x10u;
-
     switch (i->s.ioapic.select) {
     case 0:
     case 2: /* arbitration id */
@@ -103,7 +97,6 @@ static uint32_t read_window(const struct intc *i) {
 
 uint64_t ioapic_read(void *dev, uint64_t offset, unsigned size) {
     const struct intc *i = dev;
-
     switch (offset) {
     case 0x00:
         return i->s.ioapic.select;
@@ -116,7 +109,6 @@ uint64_t ioapic_read(void *dev, uint64_t offset, unsigned size) {
 void ioapic_write(void *dev, uint64_t offset, unsigned size, uint64_t value) {
     struct intc *i = dev;
     unsigned index = i->s.ioapic.select - 0x10u;
-
     switch (offset) {
     case 0x00:
         i->s.ioapic.select = (uint8_t)value;
@@ -138,7 +130,6 @@ bool ioapic_check(const struct pn_ioapic *s) {
         return false;
     for (unsigned pin = 0; pin < PN_IOAPIC_PINS; pin++) {
         uint64_t e = s->entry[pin];
-
         if (e & ~ENTRY_VALID || e & ENTRY_STATUS ||
             (e & ENTRY_RIRR && !(e & ENTRY_LEVEL)))
             return false;

@@ -48,10 +48,9 @@ static bool test_bit(const uint64_t *set, uint8_t v) {
 }
 
 static int highest(const uint64_t *set) {
-    for (int w = 3; w >= 0; w--) {
+    for (int w = 3; w >= 0; w--)
         if (set[w])
             return w * 64 + 63 - __builtin_clzll(set[w]);
-    }
     return -1;
 }
 
@@ -64,13 +63,11 @@ static uint32_t set_word(const uint64_t *set, unsigned n) {
 uint8_t lapic_ppr(const struct lapic *l) {
     int v = highest(l->s.isr);
     uint8_t busy = v < 0 ? 0 : (uint8_t)(v & 0xf0);
-
     return (l->s.tpr & 0xf0) >= busy ? (uint8_t)l->s.tpr : busy;
 }
 
 int lapic_peek(const struct lapic *l) {
     int v = highest(l->s.irr);
-
     if (v < 0 || !lapic_enabled(l) || (v & 0xf0) <= (lapic_ppr(l) & 0xf0))
         return -1;
     return v;
@@ -80,7 +77,6 @@ int lapic_peek(const struct lapic *l) {
 static void offer_eoi(struct lapic *l, uint8_t v) {
     const struct intc_config *cfg = &l->intc->cfg;
     int bits = 0;
-
     if (!cfg->eoi_offer || highest(l->s.irr) >= 0 || test_bit(l->s.tmr, v))
         return;
     for (unsigned n = 0; n < 4; n++)
@@ -93,7 +89,6 @@ static void offer_eoi(struct lapic *l, uint8_t v) {
  * between; -1 when nothing is there at all. */
 int lapic_ack(struct lapic *l) {
     int v = lapic_peek(l);
-
     if (v < 0)
         return lapic_enabled(l) && highest(l->s.irr) >= 0 ? (int)(l->s.svr & 0xff) : -1;
     clear_bit(l->s.irr, (uint8_t)v);
@@ -105,7 +100,6 @@ int lapic_ack(struct lapic *l) {
 /* The interrupt in service ends. */
 static void end_one(struct lapic *l) {
     int v = highest(l->s.isr);
-
     if (v < 0)
         return;
     clear_bit(l->s.isr, (uint8_t)v);
@@ -124,7 +118,6 @@ static void eoi(struct lapic *l) {
 
 void lapic_settle(struct lapic *l) {
     const struct intc_config *cfg = &l->intc->cfg;
-
     if (!l->s.eoi_offered)
         return;
     l->s.eoi_offered = 0;
@@ -136,7 +129,6 @@ void lapic_settle(struct lapic *l) {
 
 static void error(struct lapic *l, uint32_t bit) {
     bool known = l->s.esr_next & bit;
-
     l->s.esr_next |= bit;
     /* The error entry's own vector may be illegal: one error is told once. */
     if (!known)
@@ -164,7 +156,6 @@ static bool accept_vector(struct lapic *l, uint8_t vector, bool level) {
 
 bool lapic_accept(struct lapic *l, enum apic_mode mode, uint8_t vector, bool level) {
     const struct intc_config *cfg = &l->intc->cfg;
-
     if (!lapic_enabled(l))
         return false;
     switch (mode) {
@@ -196,7 +187,6 @@ bool lapic_accept(struct lapic *l, enum apic_mode mode, uint8_t vector, bool lev
 void lapic_local(struct lapic *l, unsigned entry) {
     uint32_t lvt = l->s.lvt[entry];
     enum apic_mode mode = APIC_FIXED;
-
     if (lvt & LVT_MASKED)
         return;
     if (entry != LVT_TIMER && entry != LVT_ERROR)
@@ -228,11 +218,9 @@ bool lapic_matches(const struct lapic *l, uint32_t dest, bool logical, bool x2) 
         return true;
     if (lapic_x2(l)) {
         uint32_t ldr = (l->cpu >> 4) << 16 | 1u << (l->cpu & 15);
-
         return dest >> 16 == ldr >> 16 && dest & ldr & 0xffffu;
     }
     uint32_t ldr = l->s.ldr >> 24;
-
     if (dest > 0xff)
         return false;
     if (l->s.dfr >> 28 == 0xf)
@@ -250,7 +238,6 @@ static void send_ipi(struct lapic *l) {
     enum apic_mode mode = (enum apic_mode)(low >> 8 & 7);
     uint8_t vector = (uint8_t)low;
     bool x2 = lapic_x2(l);
-
     if (mode == APIC_INIT && low & ICR_LEVEL && !(low & ICR_ASSERT))
         return; /* INIT level de-assert: nothing since the Pentium 4 */
     if (mode == APIC_EXTINT || mode == APIC_REMOTE_READ)
@@ -272,10 +259,9 @@ static void send_ipi(struct lapic *l) {
             intc_deliver(i, BROADCAST, false, true, mode, vector, false);
         break;
     case 3: /* all excluding self */
-        for (unsigned n = 0; n < i->cfg.cpus; n++) {
+        for (unsigned n = 0; n < i->cfg.cpus; n++)
             if (n != l->cpu)
                 lapic_accept(i->lapic[n], mode, vector, false);
-        }
         break;
     }
 }
@@ -305,7 +291,6 @@ static void write_lvt(struct lapic *l, unsigned n, uint32_t value) {
 /* Return: the register; *known says whether it exists and may be read. */
 static uint32_t read_reg(struct lapic *l, unsigned reg, bool *known) {
     bool x2 = lapic_x2(l);
-
     *known = true;
     lapic_settle(l);
     if (reg >= REG_ISR && reg < REG_ISR + 8)
@@ -389,7 +374,6 @@ static bool write_reg(struct lapic *l, unsigned reg, uint32_t value) {
 
 static void write_xapic(struct lapic *l, unsigned reg, uint32_t value) {
     bool known;
-
     if (write_reg(l, reg, value))
         return;
     switch (reg) {
@@ -415,20 +399,17 @@ static void write_xapic(struct lapic *l, unsigned reg, uint32_t value) {
 /* The page answers for the vCPU that runs; without an xAPIC there it is empty. */
 static struct lapic *page_owner(struct intc *i) {
     struct lapic *l = i->lapic[i->s.current];
-
     return lapic_enabled(l) && !lapic_x2(l) ? l : NULL;
 }
 
 uint64_t lapic_mmio_read(void *opaque, uint64_t offset, unsigned size) {
     struct lapic *l = page_owner(opaque);
     bool known;
-
     if (!l)
         return 0xffffffffu;
     if (offset & 0xf)
         return 0;
     uint32_t value = read_reg(l, (unsigned)(offset >> 4), &known);
-
     if (!known)
         error(l, ESR_REGISTER);
     return value;
@@ -436,7 +417,6 @@ uint64_t lapic_mmio_read(void *opaque, uint64_t offset, unsigned size) {
 
 void lapic_mmio_write(void *opaque, uint64_t offset, unsigned size, uint64_t value) {
     struct lapic *l = page_owner(opaque);
-
     if (l && !(offset & 0xf))
         write_xapic(l, (unsigned)(offset >> 4), (uint32_t)value);
 }
@@ -446,13 +426,11 @@ void lapic_mmio_write(void *opaque, uint64_t offset, unsigned size, uint64_t val
 static bool base_exists(const struct lapic *l, uint64_t value) {
     unsigned bits = l->intc->cfg.maxphyaddr ? l->intc->cfg.maxphyaddr : 52;
     uint64_t reserved = ~(((uint64_t)1 << bits) - 1) | 0x2ffu;
-
     return !(value & reserved) && (value & APIC_BASE_EN || !(value & APIC_BASE_X2));
 }
 
 static int write_base(struct lapic *l, uint64_t value) {
     bool en = value & APIC_BASE_EN, x2 = value & APIC_BASE_X2;
-
     if (!base_exists(l, value))
         return -1;
     if (en && lapic_x2(l) && !x2)
@@ -509,7 +487,6 @@ static int write_x2apic(struct lapic *l, unsigned reg, uint64_t value) {
 
 int lapic_msr_read(struct lapic *l, uint32_t index, uint64_t *value) {
     bool known;
-
     switch (index) {
     case MSR_APIC_BASE:
         *value = l->s.base;
@@ -566,7 +543,6 @@ void lapic_reset(struct lapic *l, bool power) {
 
 static int lapic_create(void *dev, const void *config) {
     struct lapic *l = dev;
-
     l->intc = (struct intc *)config;
     l->cpu = l->dev.instance;
     l->intc->lapic[l->cpu] = l;
@@ -585,11 +561,9 @@ static bool has_reserved(const uint64_t *set) {
 static bool lapic_check(const void *dev, const void *state) {
     const struct lapic *l = dev;
     const struct lapic_state *s = state;
-
-    for (unsigned n = 0; n < LVT_COUNT; n++) {
+    for (unsigned n = 0; n < LVT_COUNT; n++)
         if (s->lvt[n] & ~lapic_lvt_mask[n])
             return false;
-    }
     if (!base_exists(l, s->base) || !(s->base & APIC_BASE_BSP) != (l->cpu != 0) ||
         has_reserved(s->irr) || has_reserved(s->isr))
         return false;

@@ -46,7 +46,6 @@ static uint64_t elapsed(const struct lapic *l) {
 
 uint32_t lapic_timer_count(const struct lapic *l) {
     uint64_t ticks;
-
     if (!l->s.base_count || deadline_mode(l))
         return 0;
     ticks = elapsed(l);
@@ -61,7 +60,6 @@ uint32_t lapic_timer_count(const struct lapic *l) {
  * at most APIC_HZ_MAX, ticks and their shifts fit into 64 bits. */
 static void arm_counter(struct lapic *l) {
     uint64_t ticks, next = l->s.base_count, ns;
-
     if (!l->s.base_count || now(l) > NS_HORIZON) {
         dev_arm(&l->dev, CLOCK_NEVER);
         return;
@@ -102,7 +100,6 @@ void lapic_timer_set_divide(struct lapic *l, uint32_t value) {
         return;
     settle(l);
     uint32_t count = lapic_timer_count(l);
-
     l->s.divide = value;
     if (!deadline_mode(l))
         start(l, count);
@@ -111,7 +108,6 @@ void lapic_timer_set_divide(struct lapic *l, uint32_t value) {
 void lapic_timer_set_lvt(struct lapic *l, uint32_t value) {
     settle(l);
     uint32_t old = l->s.lvt[LVT_TIMER], count = lapic_timer_count(l);
-
     l->s.lvt[LVT_TIMER] = value;
     if (!((old ^ value) & MODE_MASK))
         return;
@@ -132,7 +128,6 @@ uint64_t lapic_timer_deadline(const struct lapic *l) {
 static void check_deadline(struct lapic *l) {
     struct intc *i = l->intc;
     uint64_t tsc = intc_tsc(i, l->cpu);
-
     if (l->s.deadline <= tsc) {
         l->s.deadline = 0;
         lapic_local(l, LVT_TIMER);
@@ -157,7 +152,6 @@ void lapic_timer_set_deadline(struct lapic *l, uint64_t tsc) {
 
 void lapic_timer_fire(void *lapic) {
     struct lapic *l = lapic;
-
     if (deadline_mode(l)) {
         check_deadline(l); /* the TSC may have been set back */
         return;
@@ -171,14 +165,12 @@ void lapic_timer_fire(void *lapic) {
 
 bool lapic_timer_check(const struct lapic *l, const struct lapic_state *s) {
     bool by_tsc = (s->lvt[LVT_TIMER] & MODE_MASK) == MODE_DEADLINE;
-
     return !(s->divide & ~0xbu) && s->base_count <= s->initial && s->base_ns <= now(l) &&
            (by_tsc ? !s->base_count : !s->deadline);
 }
 
 void lapic_timer_settle(void *lapic) {
     struct lapic *l = lapic;
-
     if (!deadline_mode(l))
         arm_counter(l);
     else if (l->s.deadline)

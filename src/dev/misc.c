@@ -37,14 +37,12 @@ static void post_write(void *dev, uint64_t offset, unsigned size, uint64_t value
 
 static uint64_t port92_read(void *dev, uint64_t offset, unsigned size) {
     const struct misc *m = dev;
-
     return m->s.port92 | (i8042_a20(m->i8042) ? PORT92_A20 : 0);
 }
 
 static void port92_write(void *dev, uint64_t offset, unsigned size, uint64_t value) {
     struct misc *m = dev;
     bool rises = value & ~(uint64_t)m->s.port92 & PORT92_RESET;
-
     m->s.port92 = value & PORT92_RESET;
     i8042_set_a20(m->i8042, value & PORT92_A20);
     if (rises)
@@ -58,17 +56,14 @@ static void exit_write(void *dev, uint64_t offset, unsigned size, uint64_t value
 
 static uint64_t pci_read(void *dev, uint64_t offset, unsigned size) {
     const struct misc *m = dev;
-
     return offset == CF9_OFFSET && size == 1 ? m->s.cf9 : UINT64_MAX;
 }
 
 static void pci_write(void *dev, uint64_t offset, unsigned size, uint64_t value) {
     struct misc *m = dev;
-
     if (offset != CF9_OFFSET || size != 1)
         return;
     bool rises = value & ~(uint64_t)m->s.cf9 & CF9_RST_CPU;
-
     m->s.cf9 = value & CF9_MASK;
     if (rises)
         dev_ask(&m->dev, DEV_RESET, 0);
@@ -86,7 +81,6 @@ static const struct dev_range ranges[] = {{DEV_PIO, 0x80, 1, &post_ops},
 
 static int create(void *dev, const void *config) {
     struct misc *m = dev;
-
     m->i8042 = i8042_create(&m->dev.env);
     return m->i8042 ? 0 : -ENOMEM;
 }

@@ -27,7 +27,6 @@ void pic_reset(struct pn_pic *p) {
 /* Rank of the highest-priority input in set: 0 first, 7 last, NOBODY when empty. */
 static unsigned rank(const struct pn_pic *c, uint8_t set) {
     unsigned rotated = (unsigned)(set >> c->first | set << (8 - c->first)) & 0xffu;
-
     return rotated ? (unsigned)__builtin_ctz(rotated) : NOBODY;
 }
 
@@ -35,7 +34,6 @@ static unsigned rank(const struct pn_pic *c, uint8_t set) {
 static int next(const struct pn_pic *c, bool master) {
     unsigned asks = rank(c, c->irr & (uint8_t)~c->imr);
     uint8_t busy = c->isr;
-
     if (c->special_mask)
         busy &= (uint8_t)~c->imr;
     if (c->nested && master)
@@ -47,7 +45,6 @@ static int next(const struct pn_pic *c, bool master) {
 
 static void set_input(struct pn_pic *c, unsigned n, int level) {
     uint8_t bit = (uint8_t)(1u << n);
-
     if (level) {
         if (c->elcr & bit || !(c->line & bit))
             c->irr |= bit;
@@ -62,7 +59,6 @@ static void set_input(struct pn_pic *c, unsigned n, int level) {
 /* The cascade input follows the slave: it is neither latched nor lost. */
 void pic_cascade(struct pn_pic *p) {
     struct pn_pic *m = &p[0];
-
     if (next(&p[1], false) >= 0)
         m->irr |= 1u << CASCADE;
     else
@@ -83,7 +79,6 @@ bool pic_output(const struct pn_pic *p) {
 /* Input 7 without anybody asking: the spurious interrupt. */
 uint8_t pic_vector(const struct pn_pic *p) {
     int n = next(&p[0], true);
-
     if (n == (int)CASCADE) {
         n = next(&p[1], false);
         return (uint8_t)(p[1].base + (n < 0 ? 7 : n));
@@ -93,7 +88,6 @@ uint8_t pic_vector(const struct pn_pic *p) {
 
 static void serve(struct pn_pic *c, unsigned n) {
     uint8_t bit = (uint8_t)(1u << n);
-
     if (!(c->elcr & bit))
         c->irr &= (uint8_t)~bit;
     if (!c->auto_eoi)
@@ -105,10 +99,8 @@ static void serve(struct pn_pic *c, unsigned n) {
 uint8_t pic_ack(struct pn_pic *p) {
     uint8_t vector = pic_vector(p);
     int n = next(&p[0], true);
-
     if (n == (int)CASCADE) {
         int s = next(&p[1], false);
-
         if (s >= 0)
             serve(&p[1], (unsigned)s);
     }
@@ -131,7 +123,6 @@ static void write_icw1(struct pn_pic *c, uint8_t value) {
 static void write_ocw2(struct pn_pic *c, uint8_t value) {
     unsigned n = value & 7;
     uint8_t busy = c->isr;
-
     /* In special mask mode a masked input is not found by a non-specific EOI. */
     if (c->special_mask)
         busy &= (uint8_t)~c->imr;
@@ -193,7 +184,6 @@ static void write_data(struct pn_pic *c, uint8_t value) {
 
 void pic_write(struct pn_pic *p, unsigned chip, unsigned a, uint8_t value) {
     struct pn_pic *c = &p[chip & 1];
-
     if (a & 1)
         write_data(c, value);
     else if (value & 0x10)
@@ -209,7 +199,6 @@ void pic_write(struct pn_pic *p, unsigned chip, unsigned a, uint8_t value) {
 static uint8_t poll(struct pn_pic *p, unsigned chip) {
     struct pn_pic *c = &p[chip];
     int n = next(c, chip == 0);
-
     c->poll = 0;
     if (n < 0)
         return 0;
@@ -220,7 +209,6 @@ static uint8_t poll(struct pn_pic *p, unsigned chip) {
 
 uint8_t pic_read(struct pn_pic *p, unsigned chip, unsigned a) {
     struct pn_pic *c = &p[chip & 1];
-
     if (c->poll)
         return poll(p, chip & 1);
     if (a & 1)
@@ -234,7 +222,6 @@ uint8_t pic_elcr_read(const struct pn_pic *p, unsigned chip) {
 
 void pic_elcr_write(struct pn_pic *p, unsigned chip, uint8_t value) {
     struct pn_pic *c = &p[chip & 1];
-
     c->elcr = value & elcr_mask[chip & 1];
     /* An input that became a level follows its line from now on. */
     c->irr = (uint8_t)((c->irr & ~c->elcr) | (c->line & c->elcr));
@@ -244,7 +231,6 @@ void pic_elcr_write(struct pn_pic *p, unsigned chip, uint8_t value) {
 bool pic_check(const struct pn_pic *p) {
     for (unsigned n = 0; n < 2; n++) {
         const struct pn_pic *c = &p[n];
-
         if (c->base & 7 || c->first > 7 || c->elcr & ~elcr_mask[n] || c->init == 1 ||
             c->init > 4 ||
             (c->want_icw4 | c->single | c->read_isr | c->poll | c->special_mask |

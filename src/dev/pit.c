@@ -60,7 +60,6 @@ static bool running(const struct pn_pit_channel *c) {
 
 static bool output(const struct pn_pit_channel *c, uint64_t t) {
     uint64_t d = since(c, t);
-
     if (!running(c))
         return c->mode != 0;
     switch (c->mode) {
@@ -90,7 +89,6 @@ static uint16_t counter(const struct pn_pit_channel *c, uint64_t t) {
     uint32_t wrap = c->bcd ? 10000 : 0x10000;
     uint64_t d = since(c, t);
     uint32_t v;
-
     if (!c->loaded)
         return 0;
     if (!running(c))
@@ -108,7 +106,6 @@ static uint16_t counter(const struct pn_pit_channel *c, uint64_t t) {
 /* Return: the tick of the next rising edge after t, or CLOCK_NEVER. */
 static uint64_t next_rise(const struct pn_pit_channel *c, uint64_t t) {
     uint64_t d = since(c, t);
-
     if (!running(c) || c->stopped)
         return CLOCK_NEVER;
     switch (c->mode) {
@@ -129,14 +126,12 @@ static void set_line(struct pit *p, bool level) {
 
 static void arm(struct pit *p, uint64_t t) {
     uint64_t rise = next_rise(&p->s.channel[0], t);
-
     dev_arm(&p->dev, rise == CLOCK_NEVER ? CLOCK_NEVER : ticks_ns(rise, PN_PIT_HZ));
 }
 
 static void on_rise(void *opaque) {
     struct pit *p = opaque;
     uint64_t t = now_ticks(p);
-
     settle(&p->s.channel[0], t);
     set_line(p, 0);
     set_line(p, 1);
@@ -151,7 +146,6 @@ static void follow(struct pit *p, uint64_t t) {
 
 static void load(struct pn_pit_channel *c, uint16_t value, uint64_t t) {
     uint32_t n = c->bcd ? from_bcd(value) : value;
-
     if (c->bcd)
         n %= 10000;
     if (!n)
@@ -213,7 +207,6 @@ static void latch_status(struct pn_pit_channel *c, uint64_t t) {
 
 static void write_control(struct pit *p, uint8_t value, uint64_t t) {
     unsigned n = value >> 6;
-
     if (n == 3) { /* read-back; its bits are active low */
         for (unsigned i = 0; i < 3; i++) {
             if (!(value >> (i + 1) & 1))
@@ -227,7 +220,6 @@ static void write_control(struct pit *p, uint8_t value, uint64_t t) {
         return;
     }
     struct pn_pit_channel *c = &p->s.channel[n];
-
     settle(c, t);
     if (!(value & 0x30)) {
         latch_count(c, t);
@@ -246,7 +238,6 @@ static void write_control(struct pit *p, uint8_t value, uint64_t t) {
 
 static uint8_t read_count(struct pn_pit_channel *c, uint64_t t) {
     uint16_t v;
-
     if (c->status_latched) {
         c->status_latched = false;
         return c->status;
@@ -254,7 +245,6 @@ static uint8_t read_count(struct pn_pit_channel *c, uint64_t t) {
     if (c->latched) {
         /* 3: low, then high; 1: low only; 2: high only */
         bool high = c->latched == 2;
-
         c->latched = c->latched == 3 ? 2 : 0;
         return (uint8_t)(high ? c->latch >> 8 : c->latch);
     }
@@ -269,7 +259,6 @@ static uint8_t read_count(struct pn_pit_channel *c, uint64_t t) {
 static uint64_t pit_read(void *dev, uint64_t offset, unsigned size) {
     struct pit *p = dev;
     uint64_t t = now_ticks(p);
-
     if (offset >= 3)
         return 0xff; /* the control word cannot be read */
     settle(&p->s.channel[offset], t);
@@ -279,7 +268,6 @@ static uint64_t pit_read(void *dev, uint64_t offset, unsigned size) {
 static void pit_write(void *dev, uint64_t offset, unsigned size, uint64_t value) {
     struct pit *p = dev;
     uint64_t t = now_ticks(p);
-
     if (offset >= 3) {
         write_control(p, (uint8_t)value, t);
         return;
@@ -328,7 +316,6 @@ static uint64_t port61_read(void *dev, uint64_t offset, unsigned size) {
     struct pit *p = dev;
     struct pn_pit_channel *c = &p->s.channel[2];
     uint64_t t = now_ticks(p);
-
     settle(c, t);
     return (c->gate ? PORT61_GATE : 0) | (p->s.speaker ? PORT61_SPEAKER : 0) |
            (clock_now(p->dev.env.clock) / REFRESH_NS & 1 ? PORT61_REFRESH : 0) |
@@ -337,7 +324,6 @@ static uint64_t port61_read(void *dev, uint64_t offset, unsigned size) {
 
 static void port61_write(void *dev, uint64_t offset, unsigned size, uint64_t value) {
     struct pit *p = dev;
-
     p->s.speaker = !!(value & PORT61_SPEAKER);
     set_gate(&p->s.channel[2], value & PORT61_GATE, now_ticks(p));
 }
@@ -352,7 +338,6 @@ static const struct dev_range pit_ranges[] = {{DEV_PIO, 0x40, 4, &pit_ops},
 
 static void pit_reset(void *dev) {
     struct pit *p = dev;
-
     p->s = (struct pn_pit){.line = 0};
     for (unsigned n = 0; n < 3; n++)
         p->s.channel[n] = (struct pn_pit_channel){
@@ -372,11 +357,9 @@ static bool channel_check(const struct pn_pit_channel *c, uint64_t t) {
 static bool pit_check(const void *dev, const void *state) {
     const struct pn_pit *s = state;
     uint64_t t = now_ticks(dev);
-
-    for (unsigned n = 0; n < 3; n++) {
+    for (unsigned n = 0; n < 3; n++)
         if (!channel_check(&s->channel[n], t))
             return false;
-    }
     return s->speaker <= 1 && s->line <= 1;
 }
 
@@ -402,15 +385,12 @@ struct pit *pit_create(const struct dev_env *env) {
 int pit_adopt(struct pit *p, const struct pn_pit *s) {
     struct pn_pit mine = *s;
     uint64_t t = now_ticks(p);
-
     /* Its clock may have been read a moment later than ours. */
-    for (unsigned n = 0; n < 3; n++) {
+    for (unsigned n = 0; n < 3; n++)
         if (mine.channel[n].start > t)
             mine.channel[n].start = t;
-    }
     mine.line = 0;
     int rc = dev_load(p, &mine);
-
     if (rc)
         return rc;
     p->s.line = output(&p->s.channel[0], t);

@@ -88,7 +88,6 @@ static int64_t to_seconds(const struct date *d) {
     int m = (d->month + 9) % 12;
     int64_t year = d->year - (d->month <= 2);
     int64_t days = days_to_march(year) + month_offset(m) + d->day - 1;
-
     return days * DAY + d->hour * 3600 + d->min * 60 + d->sec;
 }
 
@@ -96,7 +95,6 @@ static struct date to_date(int64_t sec) {
     int64_t days = sec / DAY, rest = sec % DAY, year;
     struct date d;
     int in_year, m;
-
     if (rest < 0) {
         rest += DAY;
         days--;
@@ -142,7 +140,6 @@ static int decode_hour(const struct rtc *r, uint8_t v) {
 
 static void store_time(struct rtc *r, int64_t sec) {
     struct date d = to_date(sec);
-
     r->s.cmos[R_SEC] = encode(r, d.sec);
     r->s.cmos[R_MIN] = encode(r, d.min);
     r->s.cmos[R_HOUR] = encode_hour(r, d.hour);
@@ -163,7 +160,6 @@ static int64_t load_time(const struct rtc *r) {
                      .hour = clamp(decode_hour(r, r->s.cmos[R_HOUR]), 0, 23),
                      .day = clamp(decode(r, r->s.cmos[R_MDAY]), 1, 31),
                      .month = clamp(decode(r, r->s.cmos[R_MONTH]), 1, 12)};
-
     d.year = clamp(decode(r, r->s.cmos[R_CENTURY]), 0, 99) * 100 +
              clamp(decode(r, r->s.cmos[R_YEAR]), 0, 99);
     d.year = clamp(d.year, 1, 9999);
@@ -178,14 +174,12 @@ static bool held(const struct rtc *r) {
 
 static uint64_t since_base(const struct rtc *r) {
     uint64_t now = clock_now(r->dev.env.clock);
-
     return now > r->s.base_ns ? now - r->s.base_ns : 0;
 }
 
 /* The clock goes on from the registers, `phase` ns into the present second. */
 static void release(struct rtc *r, uint64_t phase) {
     uint64_t now = clock_now(r->dev.env.clock);
-
     r->s.base_sec = load_time(r);
     r->s.base_ns = now > phase ? now - phase : 0;
     r->s.seen_sec = 0;
@@ -193,7 +187,6 @@ static void release(struct rtc *r, uint64_t phase) {
 
 static int64_t seconds(const struct rtc *r) {
     int64_t sec = r->s.base_sec + (int64_t)(since_base(r) / NS_PER_SEC);
-
     return sec > SEC_MAX ? SEC_MAX : sec;
 }
 
@@ -221,7 +214,6 @@ static void find_alarm(struct rtc *r) {
     int m = alarm_field(decode(r, raw[R_MIN_ALARM]), raw[R_MIN_ALARM], 60);
     int h = alarm_field(decode_hour(r, raw[R_HOUR_ALARM]), raw[R_HOUR_ALARM], 24);
     int64_t t;
-
     r->alarm = NO_ALARM;
     if (held(r) || s == NEVER_MATCH || m == NEVER_MATCH || h == NEVER_MATCH)
         return;
@@ -229,7 +221,6 @@ static void find_alarm(struct rtc *r) {
     t = r->s.base_sec + (int64_t)r->s.seen_sec + 1;
     for (int64_t end = t + DAY; t <= end;) {
         int of_day = (int)(t % DAY < 0 ? t % DAY + DAY : t % DAY);
-
         if (!match(h, of_day / 3600)) {
             t += 3600 - of_day % 3600;
         } else if (!match(m, of_day / 60 % 60)) {
@@ -246,7 +237,6 @@ static void find_alarm(struct rtc *r) {
 /* Ticks of the crystal per period; 0: off. Rates 1 and 2 are 256 and 128 Hz. */
 static unsigned period(const struct rtc *r) {
     unsigned rate = r->s.cmos[R_A] & A_RATE;
-
     if (!rate || (r->s.cmos[R_A] & A_DIV_RST) == A_DIV_RST)
         return 0;
     return 1u << ((rate <= 2 ? rate + 7 : rate) - 1);
@@ -254,21 +244,18 @@ static unsigned period(const struct rtc *r) {
 
 static uint64_t periods(const struct rtc *r) {
     unsigned n = period(r);
-
     return n ? ticks_at(clock_now(r->dev.env.clock), CRYSTAL_HZ) / n : 0;
 }
 
 /* Bring the flags up to now. */
 static void sync(struct rtc *r) {
     uint64_t period_now = periods(r);
-
     if (period_now > r->s.seen_period)
         r->s.cmos[R_C] |= C_PF;
     r->s.seen_period = period_now;
     if (held(r))
         return;
     uint64_t sec = since_base(r) / NS_PER_SEC;
-
     if (sec <= r->s.seen_sec)
         return;
     r->s.seen_sec = sec;
@@ -283,7 +270,6 @@ static void sync(struct rtc *r) {
 static void arm(struct rtc *r) {
     uint8_t b = r->s.cmos[R_B];
     uint64_t next = CLOCK_NEVER, at = CLOCK_NEVER;
-
     if (b & B_PIE && period(r))
         next = ticks_ns((r->s.seen_period + 1) * period(r), CRYSTAL_HZ);
     if (!held(r) && b & B_UIE)
@@ -302,7 +288,6 @@ static void arm(struct rtc *r) {
 static void update(struct rtc *r) {
     uint8_t c = r->s.cmos[R_C];
     bool line = c & r->s.cmos[R_B] & (C_PF | C_AF | C_UF);
-
     r->s.cmos[R_C] = (uint8_t)((c & ~C_IRQF) | (line ? C_IRQF : 0));
     arm(r);
     dev_line(&r->dev, &r->s.line, GSI, line);
@@ -310,7 +295,6 @@ static void update(struct rtc *r) {
 
 static void on_timer(void *opaque) {
     struct rtc *r = opaque;
-
     sync(r);
     update(r);
 }
@@ -327,7 +311,6 @@ static bool is_time(unsigned n) {
 
 static uint8_t read_reg(struct rtc *r, unsigned n) {
     uint8_t value;
-
     if (is_time(n))
         refresh(r);
     switch (n) {
@@ -350,7 +333,6 @@ static uint8_t read_reg(struct rtc *r, unsigned n) {
 
 static void write_time(struct rtc *r, unsigned n, uint8_t value) {
     uint64_t phase = since_base(r) % NS_PER_SEC;
-
     refresh(r);
     r->s.cmos[n] = value;
     if (held(r))
@@ -363,7 +345,6 @@ static void write_time(struct rtc *r, unsigned n, uint8_t value) {
 static void write_control(struct rtc *r, unsigned n, uint8_t value) {
     bool was = held(r), reset = (r->s.cmos[R_A] & A_DIV_RST) == A_DIV_RST;
     uint64_t phase = since_base(r) % NS_PER_SEC;
-
     refresh(r);
     if (n == R_A)
         value &= (uint8_t)~A_UIP;
@@ -396,13 +377,11 @@ static void write_reg(struct rtc *r, unsigned n, uint8_t value) {
 
 static uint64_t rtc_read(void *dev, uint64_t offset, unsigned size) {
     struct rtc *r = dev;
-
     return offset ? read_reg(r, r->s.index) : 0xff;
 }
 
 static void rtc_write(void *dev, uint64_t offset, unsigned size, uint64_t value) {
     struct rtc *r = dev;
-
     if (offset)
         write_reg(r, r->s.index, (uint8_t)value);
     else
@@ -422,7 +401,6 @@ static void store_ram(struct rtc *r, uint64_t below, uint64_t above) {
     const uint64_t kib = 1024, mib = 1024 * kib;
     uint64_t ext = below > mib ? (below - mib) / kib : 0;
     uint64_t high = below > 16 * mib ? (below - 16 * mib) / (64 * kib) : 0;
-
     put16(r, 0x15, 640, 640);
     put16(r, 0x17, ext, 0xffff);
     put16(r, 0x30, ext, 0xffff);
@@ -447,7 +425,6 @@ static int rtc_configure(void *dev, const void *config) {
 static void rtc_reset(void *dev) {
     struct rtc *r = dev;
     int64_t epoch = r->cfg.epoch;
-
     r->s = (struct rtc_state){.base_sec = epoch < 0         ? 0
                                           : epoch > SEC_MAX ? SEC_MAX
                                                             : epoch};
@@ -461,7 +438,6 @@ static bool rtc_check(const void *dev, const void *state) {
     const struct rtc *r = dev;
     const struct rtc_state *s = state;
     uint64_t now = clock_now(r->dev.env.clock);
-
     return s->index < sizeof s->cmos && s->line <= 1 && s->base_sec >= SEC_MIN &&
            s->base_sec <= SEC_MAX && s->base_ns <= now &&
            s->seen_sec <= (now - s->base_ns) / NS_PER_SEC &&
@@ -488,6 +464,5 @@ static const struct dev_class rtc_class = {
 struct rtc *rtc_create(const struct dev_env *env, int64_t epoch, uint64_t ram_below_4g,
                        uint64_t ram_above_4g) {
     const struct rtc_config cfg = {epoch, ram_below_4g, ram_above_4g};
-
     return dev_create(&rtc_class, env, 0, &cfg);
 }

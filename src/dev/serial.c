@@ -96,7 +96,6 @@ static unsigned depth(const struct serial *s) {
 
 static unsigned trigger(const struct serial *s) {
     static const uint8_t level[4] = {1, 4, 8, 14};
-
     return s->s.fcr & FCR_ENABLE ? level[s->s.fcr >> 6] : 1;
 }
 
@@ -129,7 +128,6 @@ static unsigned char_bits(const struct serial *s) {
 static void arm_timeout(struct serial *s) {
     uint64_t divisor = s->s.divisor ? s->s.divisor : 0x10000;
     uint64_t ns = divisor * 4 * char_bits(s) * NS_PER_SEC / UART_BAUD;
-
     s->s.timeout = 0;
     s->s.timeout_at = s->s.count && s->s.fcr & FCR_ENABLE
                           ? ns_add(clock_now(s->dev.env.clock), ns)
@@ -139,7 +137,6 @@ static void arm_timeout(struct serial *s) {
 
 static void on_timeout(void *opaque) {
     struct serial *s = opaque;
-
     s->s.timeout = s->s.count != 0;
     s->s.timeout_at = CLOCK_NEVER;
     update(s);
@@ -164,7 +161,6 @@ static void receive(struct serial *s, uint8_t byte) {
 
 static uint8_t take(struct serial *s) {
     uint8_t byte = 0;
-
     if (s->s.count) {
         byte = s->s.fifo[s->s.head];
         s->s.head = (s->s.head + 1) % FIFO_SIZE;
@@ -185,7 +181,6 @@ static unsigned modem_lines(const struct serial *s) {
 static void update_modem(struct serial *s) {
     unsigned was = s->s.msr & 0xf0u, is = modem_lines(s);
     unsigned delta = (was ^ is) >> 4;
-
     if (is & MSR_RI)
         delta &= ~MSR_TERI; /* only the trailing edge of RI counts */
     s->s.msr = (uint8_t)(is | (s->s.msr & MSR_DELTA) | delta);
@@ -204,7 +199,6 @@ static void transmit(struct serial *s, uint8_t byte) {
 
 static void write_fcr(struct serial *s, uint8_t value) {
     bool switched = (s->s.fcr ^ value) & FCR_ENABLE;
-
     s->s.fcr = value & FCR_ENABLE ? value & 0xc9u : 0;
     if (switched || value & FCR_CLEAR_RX)
         clear_rx(s);
@@ -233,7 +227,6 @@ static uint64_t serial_read(void *dev, uint64_t offset, unsigned size) {
     struct serial *s = dev;
     unsigned had = s->s.count;
     uint8_t value = 0xff;
-
     note_look(s, offset == 5 || (offset == 0 && !had));
     switch (offset) {
     case 0:
@@ -275,7 +268,6 @@ static void serial_write(void *dev, uint64_t offset, unsigned size, uint64_t val
     struct serial *s = dev;
     unsigned had = s->s.count;
     uint8_t byte = (uint8_t)value;
-
     note_look(s, false);
     switch (offset) {
     case 0:
@@ -317,14 +309,12 @@ static const struct dev_range serial_ranges[] = {{DEV_PIO, DEV_NOWHERE, 8, &seri
 
 static int serial_map(void *dev, const void *config) {
     struct serial *s = dev;
-
     s->cfg = *(const struct serial_config *)config;
     return dev_bus_move(s->dev.env.bus, s->dev.range[0], s->cfg.port);
 }
 
 static void serial_reset(void *dev) {
     struct serial *s = dev;
-
     s->s = (struct serial_state){.divisor = 12, /* 9600 baud, 8 bits: as firmware does */
                                  .lcr = LCR_WLS,
                                  .msr = MSR_CTS | MSR_DSR | MSR_DCD,
@@ -334,7 +324,6 @@ static void serial_reset(void *dev) {
 
 static bool serial_check(const void *dev, const void *state) {
     const struct serial_state *s = state;
-
     return s->head < FIFO_SIZE && s->count <= (s->fcr & FCR_ENABLE ? FIFO_SIZE : 1) &&
            !(s->ier & 0xf0) && !(s->mcr & ~MCR_MASK) && !(s->errors & ~LSR_ERRORS) &&
            s->looks <= POLLING_LOOKS && (s->line | s->thr_event | s->timeout) <= 1;
@@ -342,7 +331,6 @@ static bool serial_check(const void *dev, const void *state) {
 
 static void serial_settle(void *dev) {
     struct serial *s = dev;
-
     dev_arm(&s->dev, s->s.timeout_at);
 }
 
@@ -362,13 +350,11 @@ struct serial *serial_create(const struct dev_env *env, uint16_t port, unsigned 
                              void (*out)(void *opaque, const uint8_t *buf, size_t size),
                              void *opaque) {
     const struct serial_config cfg = {port, gsi, out, opaque};
-
     return dev_create(&serial_class, env, 0, &cfg);
 }
 
 size_t serial_input(struct serial *s, const uint8_t *buf, size_t size) {
     size_t done = 0;
-
     /* While looped back the receiver is cut off from the line: the host keeps its bytes.
      */
     if (s->s.mcr & MCR_LOOP)

@@ -35,34 +35,29 @@ struct testdev {
 static uint64_t echo_read(void *dev, uint64_t offset, unsigned size) {
     struct testdev *t = dev;
     uint64_t value = 0;
-
     memcpy(&value, t->s.echo + offset, size);
     return value;
 }
 
 static void echo_write(void *dev, uint64_t offset, unsigned size, uint64_t value) {
     struct testdev *t = dev;
-
     memcpy(t->s.echo + offset, &value, size);
 }
 
 static void irq_write(void *dev, uint64_t offset, unsigned size, uint64_t value) {
     struct testdev *t = dev;
-
     t->dev.env.irq.set(t->dev.env.irq.opaque, (unsigned)offset, value != 0);
 }
 
 static uint64_t mem_read(void *dev, uint64_t offset, unsigned size) {
     struct testdev *t = dev;
     uint64_t value = 0;
-
     memcpy(&value, t->s.mem + offset, size);
     return value;
 }
 
 static void mem_write(void *dev, uint64_t offset, unsigned size, uint64_t value) {
     struct testdev *t = dev;
-
     memcpy(t->s.mem + offset, &value, size);
 }
 
