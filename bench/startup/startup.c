@@ -23,9 +23,10 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
+#include "bench/harness/resample.h"
 #include "bench/startup/least.h"
 
 #define GUEST_MIB   128u
@@ -106,12 +107,6 @@ static int make_images(void) {
 
 /* ---- One run ---- */
 
-static uint64_t now_ns(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
 /* Resident KiB of the mappings that are not guest memory. */
 static long resident_beyond(pid_t pid) {
     char path[64], line[512];
@@ -137,7 +132,7 @@ static pid_t start(const struct peer *p, int out, int err, uint64_t *exec_ns) {
     dup2(null, 0);
     dup2(out, 1);
     dup2(err, 2);
-    *exec_ns = now_ns();
+    *exec_ns = host_ns();
     execvp(p->args[0], (char *const *)p->args);
     dprintf(2, "%s: %s\n", p->args[0], strerror(errno));
     _exit(127);
@@ -165,7 +160,7 @@ static int run_once(struct peer *p, uint64_t *exec_ns) {
     struct pollfd wait = {.fd = out[0], .events = POLLIN};
     char byte = 0;
     bool came = poll(&wait, 1, WAIT_MS) == 1 && read(out[0], &byte, 1) == 1;
-    uint64_t end = now_ns();
+    uint64_t end = host_ns();
     came = came && byte == GUEST_BYTE;
     if (came) {
         kill(pid, SIGSTOP);
@@ -184,16 +179,10 @@ static int run_once(struct peer *p, uint64_t *exec_ns) {
 
 /* ---- The report ---- */
 
-static int compare(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 static double median(const double *v, unsigned n) {
     static double sorted[REPEAT_MAX];
     memcpy(sorted, v, n * sizeof(*v));
-    qsort(sorted, n, sizeof(*v), compare);
-    return n % 2 ? sorted[n / 2] : (sorted[n / 2 - 1] + sorted[n / 2]) / 2;
+    return resample_median(sorted, n);
 }
 
 static double least(const double *v, unsigned n) {
