@@ -14,14 +14,11 @@ struct option {
     const char *name;
     size_t offset;
     uint32_t value, min, max; /* value: the default, good even outside of min and max */
-    const char *words; /* names of the values from 0, divided by '|'; NULL: a number */
     const char *doc;
 };
 
 #define OPTION(field, value, min, max, doc)                                              \
-    { #field, offsetof(struct pn_mmu_options, field), value, min, max, NULL, doc }
-#define CHOICE(field, value, max, words, doc)                                            \
-    { #field, offsetof(struct pn_mmu_options, field), value, 0, max, words, doc }
+    { #field, offsetof(struct pn_mmu_options, field), value, min, max, doc }
 
 static const struct option options[] = {
     OPTION(unsync, 1, 0, 1, "leaf tables may go out of sync with the guest's"),
@@ -38,9 +35,6 @@ static const struct option options[] = {
     OPTION(eager_split, 1, 0, 1, "tdp: split large mappings when dirty logging begins"),
 };
 #define OPTIONS (sizeof(options) / sizeof(options[0]))
-
-#undef OPTION
-#undef CHOICE
 
 static uint32_t *field(struct pn_mmu_options *opt, const struct option *o) {
     return (uint32_t *)(void *)((char *)opt + o->offset);
@@ -63,31 +57,11 @@ static bool in_range(const struct option *o, unsigned long long value) {
     return value == o->value || (value >= o->min && value <= o->max);
 }
 
-/* Return: which of the words it is, or -EINVAL. */
-static int choose(const char *words, const char *text) {
-    size_t len = strlen(text);
-    for (int i = 0; len; i++) {
-        size_t n = strcspn(words, "|");
-        if (n == len && !memcmp(words, text, n))
-            return i;
-        if (!words[n])
-            break;
-        words += n + 1;
-    }
-    return -EINVAL;
-}
-
 int pn_mmu_option_set(struct pn_mmu_options *opt, const char *text) {
     size_t len = strcspn(text, "=");
     const struct option *o = find(text, len);
     if (!o)
         return -ENOENT;
-    if (text[len] == '=' && o->words) {
-        int value = choose(o->words, text + len + 1);
-        if (value >= 0)
-            *field(opt, o) = (uint32_t)value;
-        return value < 0 ? value : 0;
-    }
     /* strtoull would take blanks and signs. */
     if (text[len] != '=' || !isdigit((unsigned char)text[len + 1]))
         return -EINVAL;
@@ -105,9 +79,7 @@ int pn_mmu_option_set(struct pn_mmu_options *opt, const char *text) {
 const char *pn_mmu_option_allowed(const char *text, char *buf, size_t size) {
     const struct option *o = find(text, strcspn(text, "="));
     buf[0] = 0;
-    if (o && o->words)
-        snprintf(buf, size, "one of %s", o->words);
-    else if (o)
+    if (o)
         snprintf(buf, size, "from %u to %u", o->min, o->max);
     return buf;
 }
@@ -115,21 +87,15 @@ const char *pn_mmu_option_allowed(const char *text, char *buf, size_t size) {
 void pn_mmu_options_print(FILE *out) {
     for (size_t i = 0; i < OPTIONS; i++) {
         const struct option *o = &options[i];
-        if (o->words)
-            fprintf(out, "  %-16s default %-6.*s one of %-9s %s\n", o->name,
-                    (int)strcspn(o->words, "|"), o->words, o->words, o->doc);
-        else
-            fprintf(out, "  %-16s default %-6u range %u..%-9u %s\n", o->name, o->value,
-                    o->min, o->max, o->doc);
+        fprintf(out, "  %-16s default %-6u range %u..%-9u %s\n", o->name, o->value,
+                o->min, o->max, o->doc);
     }
 }
 
 int mmu_options_check(const struct pn_mmu_options *opt) {
-    for (size_t i = 0; i < OPTIONS; i++) {
-        const struct option *o = &options[i];
-        uint32_t value = *(const uint32_t *)(const void *)((const char *)opt + o->offset);
-        if (!in_range(o, value))
+    struct pn_mmu_options copy = *opt;
+    for (size_t i = 0; i < OPTIONS; i++)
+        if (!in_range(&options[i], *field(&copy, &options[i])))
             return -EINVAL;
-    }
     return 0;
 }

@@ -20,8 +20,6 @@ static bool log_store(struct slot *s, pn_gfn gfn) {
 }
 
 static void nothing_to_collect(struct pn_mmu_vcpu *vcpu, struct slot *s) {
-    (void)vcpu;
-    (void)s;
 }
 
 static void protect(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn) {
@@ -29,14 +27,10 @@ static void protect(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn) {
 }
 
 static bool always(const struct slot *s, pn_gfn gfn) {
-    (void)s;
-    (void)gfn;
     return true;
 }
 
 static bool no_store_is_news(struct slot *s, pn_gfn gfn) {
-    (void)s;
-    (void)gfn;
     return false;
 }
 
@@ -45,9 +39,6 @@ static void scan(struct pn_mmu_vcpu *vcpu, struct slot *s) {
 }
 
 static void nothing_to_rearm(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn) {
-    (void)mmu;
-    (void)s;
-    (void)gfn;
 }
 
 static const struct tracker_ops wp = {.may_write = logged,

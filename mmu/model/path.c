@@ -118,8 +118,6 @@ void shadow_path(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
                  enum pn_tlb_mode mode, struct model_path *p) {
     const struct root *r = vcpu->roots->cur;
     struct swalk sw;
-    (void)access;
-    (void)mode;
     *p = (struct model_path){0};
     if (!r->top || (r->narrow && gva >> 32))
         return;

@@ -332,7 +332,6 @@ bool shadow_walk_cost(struct pn_mmu_vcpu *vcpu, pn_gva gva, const struct walk *w
                       bool found, struct pn_walk_cost *c) {
     const struct root *r = vcpu->roots->cur;
     struct swalk sw;
-    (void)w;
     if (!r->top || (r->narrow && gva >> 32))
         return false;
     unsigned refs = shadow_walk(r, gva, &sw);

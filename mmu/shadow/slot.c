@@ -32,7 +32,6 @@ void shadow_slot_gone(struct pn_mmu_vcpu *vcpu, struct slot *s) {
 }
 
 void shadow_slot_changed(struct pn_mmu_vcpu *vcpu, struct slot *s, bool placed) {
-    (void)placed;
     zap_mappings_of(vcpu->mmu, s);
     roots_slots_changed(vcpu->mmu);
     track_slot_added(vcpu, s);

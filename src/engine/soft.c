@@ -289,12 +289,10 @@ static void soft_dump(struct pn_engine *e, unsigned cpu, FILE *out) {
 }
 
 static void shadow_describe(struct pn_engine *e, char *buf, size_t size) {
-    (void)e;
     snprintf(buf, size, "software CPU, shadow MMU (simulated: times are not hardware's)");
 }
 
 static void tdp_describe(struct pn_engine *e, char *buf, size_t size) {
-    (void)e;
     snprintf(buf, size,
              "software CPU, two-dimensional MMU (simulated: times are not hardware's)");
 }
