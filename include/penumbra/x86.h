@@ -46,8 +46,6 @@
 #define CR3_PCID    UINT64_C(0xfff)     /* with CR4.PCIDE */
 #define CR3_NOFLUSH (UINT64_C(1) << 63) /* of the operand of MOV CR3 */
 
-#define CR4_VME        UINT64_C(0x1)
-#define CR4_PVI        UINT64_C(0x2)
 #define CR4_TSD        UINT64_C(0x4)
 #define CR4_DE         UINT64_C(0x8)
 #define CR4_PSE        UINT64_C(0x10)
@@ -84,35 +82,27 @@
 
 /* ---- Entries of paging structures: 32-bit, PAE, 4-level and 5-level ---- */
 
-#define PTE_P          UINT64_C(0x1)
-#define PTE_W          UINT64_C(0x2)
-#define PTE_U          UINT64_C(0x4)
-#define PTE_A          UINT64_C(0x20)
-#define PTE_D          UINT64_C(0x40)
-#define PTE_PS         UINT64_C(0x80) /* maps a large page; in a 4 KiB entry: PAT */
-#define PTE_G          UINT64_C(0x100)
-#define PTE_XD         (UINT64_C(1) << 63)
-#define PTE_PKEY_SHIFT 59
+#define PTE_P  UINT64_C(0x1)
+#define PTE_W  UINT64_C(0x2)
+#define PTE_U  UINT64_C(0x4)
+#define PTE_A  UINT64_C(0x20)
+#define PTE_D  UINT64_C(0x40)
+#define PTE_PS UINT64_C(0x80) /* maps a large page; in a 4 KiB entry: PAT */
 
 /* ---- Segments: attr of struct pn_segment, a descriptor's bits 40..55 ---- */
 
-#define ATTR_TYPE     0x000fu
 #define ATTR_S        0x0010u /* code or data, not system */
-#define ATTR_DPL      0x0060u
 #define ATTR_P        0x0080u
-#define ATTR_AVL      0x1000u
 #define ATTR_L        0x2000u
 #define ATTR_DB       0x4000u
 #define ATTR_G        0x8000u
 #define ATTR_UNUSABLE 0x10000u /* as in a VMCS */
 
-#define TYPE_ACC      1u
-#define TYPE_RW       2u /* data: writable; code: readable */
-#define TYPE_DOWN     4u /* data: expand-down */
-#define TYPE_CONF     4u /* code: conforming */
-#define TYPE_CODE     8u
-#define TYPE_LDT      2u
-#define TYPE_TSS_BUSY 11u
+#define TYPE_ACC  1u
+#define TYPE_RW   2u /* data: writable; code: readable */
+#define TYPE_DOWN 4u /* data: expand-down */
+#define TYPE_CONF 4u /* code: conforming */
+#define TYPE_CODE 8u
 
 /* ---- Vectors ---- */
 
@@ -140,7 +130,6 @@ enum {
 };
 
 /* Error codes that name a selector (SDM volume 3, "Error Code"). */
-#define ERR_EXT 1u
 #define ERR_IDT 2u
 
 /* ---- XSAVE ---- */
@@ -150,8 +139,6 @@ enum {
 #define FX_FSW       2
 #define FX_FTW       4
 #define FX_FOP       6
-#define FX_FIP       8
-#define FX_FDP       16
 #define FX_MXCSR     24
 #define FX_MASK      28
 #define FX_ST        32
@@ -233,5 +220,4 @@ enum {
 #define APIC_BASE_EN    0x800u
 #define APIC_BASE_RESET 0xfee00000u
 #define IOAPIC_BASE     0xfec00000u
-#define IOAPIC_PINS     24u
 #define GSIS            24u /* global interrupts: the I/O APIC's pins */

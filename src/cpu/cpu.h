@@ -161,7 +161,6 @@ struct cpu {
     int64_t tsc_offset;    /* TSC = cpu_insns() + tsc_offset */
     uint64_t tsc_adjust;   /* IA32_TSC_ADJUST: the guest's own share of tsc_offset */
     uint64_t rng;          /* RDRAND, RDSEED: a generator seeded from the configuration */
-    uint64_t tsc_hz;       /* 1 GHz: one instruction is one tick is one nanosecond */
 
     /* Guest vector and x87 state while !vec_live; XSAVE standard format. */
     uint8_t xsave[CPU_XSAVE_SIZE] __attribute__((aligned(64)));

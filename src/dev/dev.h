@@ -262,7 +262,6 @@ struct rtc *rtc_create(const struct dev_env *env, int64_t epoch, uint64_t ram_be
 #define ACPI_SCI_GSI 9u
 /* Offsets from the base: PM1a_EVT_BLK (4 bytes), PM1a_CNT_BLK (2), PM_TMR_BLK (4, counts
  * 24 bits). No SMI_CMD: SCI_EN is always set. SLP_TYP of \_S5 is ACPI_PM_S5_TYP. */
-#define ACPI_PM_EVT    0u
 #define ACPI_PM_CNT    4u
 #define ACPI_PM_TMR    8u
 #define ACPI_PM_S5_TYP 5u

@@ -43,7 +43,7 @@ static uint64_t insns(struct machine *m) {
 
 /* ---- Limits ---- */
 
-static void check_limits(struct machine *m) {
+void machine_check_limits(struct machine *m) {
     if (atomic_load(&m->quit))
         machine_end_with(m, END_QUIT, 0);
     if (m->cfg.max_insns && insns(m) >= m->cfg.max_insns)
@@ -251,7 +251,7 @@ static int run_in_turn(struct machine *m, struct err *e) {
         if (cpu == m->cfg.cpus || m->serial_room || clock_now(&m->clock) >= serve_at) {
             m->serial_room = false;
             machine_feed_serial(m);
-            check_limits(m);
+            machine_check_limits(m);
             serve_at = clock_now(&m->clock) + SERVE_NS;
             cpu = next_cpu(m);
         }

@@ -157,13 +157,6 @@ void machine_start_world(struct machine *m) {
 
 /* ---- The serving thread ---- */
 
-static void check_limits(struct machine *m) {
-    if (atomic_load(&m->quit))
-        machine_end_with(m, END_QUIT, 0);
-    if (m->cfg.timeout_ns && host_ns() - m->host_start >= m->cfg.timeout_ns)
-        machine_end_with(m, END_TIMEOUT, 0);
-}
-
 static void wait_a_little(struct machine *m) {
     uint64_t now = clock_now(&m->clock), next = clock_next(&m->clock);
     uint64_t ns = m->cfg.serial_in ? CONSOLE_POLL_NS : WAIT_MAX_NS;
@@ -224,7 +217,7 @@ static int serve(struct machine *m, struct err *e) {
     while (!m->ended && !m->leave) {
         clock_run(&m->clock);
         machine_feed_serial(m);
-        check_limits(m);
+        machine_check_limits(m);
         rc = find_dead(m, e);
         if (!m->ended)
             find_deadlock(m);

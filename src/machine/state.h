@@ -122,6 +122,8 @@ void machine_wake(struct machine *m, unsigned cpu);
 void machine_end_turn_by(struct machine *m, uint64_t time);
 /* Hand console input to the UART. */
 void machine_feed_serial(struct machine *m);
+/* End the run where a quit, --max-insns or --timeout asks for it. */
+void machine_check_limits(struct machine *m);
 /* window.c: a mark has come; the answer is for the guest. */
 uint32_t machine_mark(void *opaque, uint32_t value);
 int window_add_again(struct machine *m); /* to another engine. Return: 0 or -errno */
