@@ -30,7 +30,6 @@ enum { HC_VAPIC_POLL_IRQ = 1, HC_KICK_CPU = 5, HC_SEND_IPI = 10, HC_SCHED_YIELD 
 #define ICR_DEST      0x800u
 #define ICR_SHORTHAND 0xc0000u
 
-
 struct wall_clock {
     uint32_t version, sec, nsec;
 };
