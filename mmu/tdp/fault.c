@@ -169,18 +169,14 @@ static enum pn_outcome misconfig(const struct violation *v) {
 
 /* ---- References to gptes ---- */
 
-/* The tables do not answer the reference: an exit. e: how far they go. */
+/* The tables do not answer the reference: an exit. */
 static __attribute__((noinline)) struct ref table_missing(struct pn_mmu_vcpu *vcpu,
-                                                          struct walk *w, pn_gpa gpa,
-                                                          const struct ewalk *e) {
-    struct violation v = {.vcpu = vcpu,
-                          .gva = w->gva,
-                          .gpa = gpa,
-                          .access = PN_READ,
-                          .fixes = &w->fixes,
-                          .w = *e};
+                                                          struct walk *w, pn_gpa gpa) {
+    struct violation v = {
+        .vcpu = vcpu, .gva = w->gva, .gpa = gpa, .access = PN_READ, .fixes = &w->fixes};
     struct ref none = {NULL, gpa};
-    if (mmio_known(vcpu->mmu, e->pte)) {
+    ept_peek(vcpu->mmu->tdp, gpa, &v.w);
+    if (mmio_known(vcpu->mmu, v.w.pte)) {
         misconfig(&v);
         return none;
     }
@@ -194,14 +190,12 @@ static __attribute__((noinline)) struct ref table_missing(struct pn_mmu_vcpu *vc
 
 static struct ref table_read(struct pn_mmu_vcpu *vcpu, const struct stage *st,
                              struct walk *w, pn_gpa gpa, unsigned flags) {
-    const struct tdp *t = vcpu->mmu->tdp;
     struct ewalk e;
     if (flags & WALK_PROBE)
         return slot_ref(vcpu->mmu, gpa);
-    ept_walk(t, gpa, &e);
-    count_refs(vcpu->stats, t->levels, e.level);
+    ept_walk(vcpu->mmu->tdp, vcpu->stats, gpa, &e);
     if (!ept_leaf(e.pte, e.level))
-        return table_missing(vcpu, w, gpa, &e);
+        return table_missing(vcpu, w, gpa);
     if (!(e.pte & EPT_A))
         *e.ptep = e.pte | EPT_A;
     uint64_t inside = (level_pages(e.level) << PN_PAGE_SHIFT) - 1;
@@ -291,8 +285,7 @@ static enum pn_outcome final(struct access *a, struct pn_xlate *out) {
     struct ewalk w;
     if (!tdp_reaches(mmu->tdp, out->gpa)) /* unpaged, beyond any memory */
         return no_exit(a, PN_OUT_mmio, a->vcpu->walk.rights.pfec[a->access][a->mode], 0);
-    ept_walk(mmu->tdp, out->gpa, &w);
-    count_refs(a->vcpu->stats, mmu->tdp->levels, w.level);
+    ept_walk(mmu->tdp, a->vcpu->stats, out->gpa, &w);
     if (ept_leaf(w.pte, w.level) && (a->access != PN_WRITE || w.pte & EPT_W))
         return mapped(a, &w, out);
     return unmapped(a, &w, out);

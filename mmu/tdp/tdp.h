@@ -31,22 +31,21 @@ static inline bool tdp_reaches(const struct tdp *t, pn_gpa gpa) {
     return !(gpa >> (PN_PAGE_SHIFT + 9 * t->levels));
 }
 
-/* A is set in every entry that leads on, as the processor does. */
-static inline void ept_walk(const struct tdp *t, pn_gpa gpa, struct ewalk *w) {
-    uint64_t *table = t->root->spt, v;
+/* A is set in every entry that leads on, as the processor does, and each is counted. */
+static inline void ept_walk(const struct tdp *t, struct pn_stats *st, pn_gpa gpa,
+                            struct ewalk *w) {
+    uint64_t *ptep = &t->root->spt[level_index(gpa, t->levels)], v;
     unsigned level = t->levels;
-    for (;; level--) {
-        uint64_t *ptep = &table[level_index(gpa, level)];
+    for (;; ptep = &ept_child(v)[level_index(gpa, --level)]) {
         v = *ptep;
-        w->ptep = ptep;
+        pn_count_level(st, walk_refs, level);
         if (!ept_table(v, level))
             break;
         if (!(v & EPT_A))
             *ptep = v | EPT_A;
-        table = ept_child(v);
     }
-    w->pte = v;
-    w->level = level;
+    st->v[PN_STAT_walk_refs] += t->levels - level + 1;
+    *w = (struct ewalk){ptep, v, level};
 }
 
 /* The same without side effects. Return: entries read. */
