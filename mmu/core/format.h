@@ -96,7 +96,7 @@ static inline unsigned pt_acc(const struct pt_format *f, uint64_t v) {
     return pt_acc_plain(v);
 }
 static inline bool pt_leaf(const struct pt_bits *b, unsigned level, uint64_t v) {
-    return level == 1 || (v & b->format->large && b->large_levels >> level & 1);
+    return level == 1 || (v & b->large && b->large_levels >> level & 1);
 }
 /* Of a present entry: is it one that faults as reserved (a misconfiguration in EPT)? */
 static inline bool pt_reserved(const struct pt_format *f, const struct pt_bits *b,

@@ -294,16 +294,6 @@ FOLDED int walk(const struct pt_format *f, struct pn_mmu_vcpu *vcpu,
     return 0;
 }
 
-#define PT_FORMAT(name, ...)                                                             \
-    static int walk_##name(struct pn_mmu_vcpu *vcpu, const struct stage *s, pn_gva gva,  \
-                           enum pn_access access, enum pn_tlb_mode mode, unsigned flags, \
-                           struct walk *out) {                                           \
-        return walk(&pt_formats[PT_FORMAT_##name], vcpu, s, gva, access, mode, flags,    \
-                    out);                                                                \
-    }
-#include "mmu/core/formats.inc"
-#undef PT_FORMAT
-
 static int walk_off(pn_gva gva, struct walk *out) {
     out->end = WALK_MAPPED;
     out->top = 0;
@@ -326,7 +316,8 @@ int stage_walk(struct pn_mmu_vcpu *vcpu, const struct stage *s, pn_gva gva,
     switch (s->bits.format->id) {
 #define PT_FORMAT(name, ...)                                                             \
     case PT_FORMAT_##name:                                                               \
-        return walk_##name(vcpu, s, gva, access, mode, flags, out);
+        return walk(&pt_formats[PT_FORMAT_##name], vcpu, s, gva, access, mode, flags,    \
+                    out);
 #include "mmu/core/formats.inc"
 #undef PT_FORMAT
     default:
