@@ -11,16 +11,6 @@
  */
 #include "mmu/shadow/shadow.h"
 
-void rmap_add(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn, uint64_t *sptep) {
-    ptrs_add(&mmu->slab, &s->rmap[gfn - s->gfn], sptep);
-}
-
-void rmap_remove(struct pn_mmu *mmu, pn_gfn gfn, uint64_t *sptep) {
-    struct slot *s = slot_of_gfn(mmu, gfn);
-    if (s)
-        ptrs_remove(&mmu->slab, &s->rmap[gfn - s->gfn], sptep);
-}
-
 /* Clear MMU_W in the sptes of this level that the list names. */
 static void write_protect(struct pn_mmu *mmu, uint64_t head, unsigned level) {
     struct ptrs_pos pos = {0};

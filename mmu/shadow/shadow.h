@@ -100,8 +100,11 @@ void tlb_drop_top(struct pn_mmu *mmu, const struct sp *top);
 static inline bool rmap_full(const struct slot *s, pn_gfn gfn) {
     return ptrs_total(s->rmap[gfn - s->gfn]) >= PTRS_MAX;
 }
-void rmap_add(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn, uint64_t *sptep);
-void rmap_remove(struct pn_mmu *mmu, pn_gfn gfn, uint64_t *sptep);
+static inline void rmap_remove(struct pn_mmu *mmu, pn_gfn gfn, uint64_t *sptep) {
+    struct slot *s = slot_of_gfn(mmu, gfn);
+    if (s)
+        ptrs_remove(&mmu->slab, &s->rmap[gfn - s->gfn], sptep);
+}
 /* Clear MMU_W in every 4 KiB spte of gfn. */
 void rmap_write_protect(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn);
 /* The same for the large sptes of this level that begin at gfn: the next store through

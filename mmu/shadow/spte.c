@@ -39,7 +39,7 @@ void spte_set_leaf(struct pn_mmu_vcpu *vcpu, struct slot *s, uint64_t *sptep, pn
         *sptep = SPTE_P | SPTE_LEAF | (uintptr_t)slot_hva(s, gfn) | bits;
         sp->used++;
         gauge(mmu, sp_level(sp), 1);
-        rmap_add(mmu, s, gfn, sptep);
+        ptrs_add(&mmu->slab, &s->rmap[gfn - s->gfn], sptep);
     }
     pn_emit(vcpu->ring, set_spte, gfn, sp_level(sp), spte_public(*sptep));
 }
