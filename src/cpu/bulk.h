@@ -6,9 +6,10 @@
 #include "cpu/system.h"
 
 /* Translate the byte at lin. Return: CPU_NEXT and *p good up to the end of its page, or
- * NULL when the page needs the slow path (MMIO, tracked); CPU_FAULT. */
+ * NULL when the page needs the slow path (MMIO, tracked); CPU_FAULT. *seen, of a tracked
+ * page: where pn_mmu_vcpu_write has to store; of any other it is left alone. */
 static inline enum cpu_rc bulk_page(struct cpu *cpu, pn_gva lin, enum pn_access access,
-                                    enum pn_tlb_mode mode, uint8_t **p) {
+                                    enum pn_tlb_mode mode, uint8_t **p, pn_gpa *seen) {
     const struct pn_tlb_entry *e =
         &cpu->view.tlb[mode][lin >> PN_PAGE_SHIFT & (PN_TLB_ENTRIES - 1)];
     if (likely((e->tag[access] ^ lin) < PN_PAGE_SIZE)) {
@@ -22,6 +23,8 @@ static inline enum cpu_rc bulk_page(struct cpu *cpu, pn_gva lin, enum pn_access 
         return CPU_FAULT;
     }
     *p = out == PN_MAPPED ? x.hva : NULL;
+    if (out == PN_TRACKED)
+        *seen = x.gpa;
     return CPU_NEXT;
 }
 

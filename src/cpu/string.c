@@ -3,8 +3,10 @@
  * MOVS, CMPS, STOS, LODS, SCAS, alone and repeated.
  *
  * A repeated string runs by spans: as many iterations as lie within one page of source
- * and destination, on host pointers. What a span cannot do (an element across pages,
- * MMIO, a tracked page, segment limits, watchpoints) is one iteration through mem.c.
+ * and destination, on host pointers, or where others must see the stores, on a guest
+ * address that was asked for once. (KVM's emulator, too, has one exit for all of them.)
+ * What a span cannot do (an element across pages, MMIO, segment limits, watchpoints) is
+ * one iteration through mem.c.
  *
  * Invariants
  * 1. The result is that of single iterations in order: overlap replicates as on hardware.
@@ -21,9 +23,11 @@
 
 /* Up to n elements, the first at p, the next ones above or, with DF, below it. */
 struct span {
-    uint8_t *p;
+    uint8_t *p;  /* NULL: stores go to `seen`, by pn_mmu_vcpu_write */
+    pn_gpa seen; /* or NOT_SEEN */
     uint64_t n;
 };
+#define NOT_SEEN (~(pn_gpa)0)
 
 /* How many elements from address a on, of at most `max`, stay in [0, limit)? The first
  * must lie in it whole. */
@@ -54,6 +58,7 @@ static enum cpu_rc get_span(struct cpu *cpu, const struct insn *in, unsigned seg
     bool down = cpu->sys_flags & FL_DF;
     uint64_t offset = string_reg(cpu, reg, in->addrsize);
     s->n = 0;
+    s->seen = NOT_SEEN;
     if (cpu->mode & (MODE_SLOWMEM | MODE_ALIGN) || !flat_address(cpu, seg, offset, &lin))
         return CPU_NEXT;
     if (in->addrsize < 8)
@@ -61,9 +66,9 @@ static enum cpu_rc get_span(struct cpu *cpu, const struct insn *in, unsigned seg
     max = fit(lin & (PN_PAGE_SIZE - 1), PN_PAGE_SIZE, in->opsize, down, max);
     if (!max)
         return CPU_NEXT;
-    if (bulk_page(cpu, lin, access, cpu_tlb_mode(cpu), &s->p) != CPU_NEXT)
+    if (bulk_page(cpu, lin, access, cpu_tlb_mode(cpu), &s->p, &s->seen) != CPU_NEXT)
         return CPU_FAULT;
-    s->n = s->p ? max : 0;
+    s->n = s->p || s->seen != NOT_SEEN ? max : 0;
     return CPU_NEXT;
 }
 
@@ -206,10 +211,22 @@ static void move_down(uint8_t *d, const uint8_t *s, size_t bytes, unsigned size)
             mem_copy(d + i - size, s + i - size, size);
 }
 
+/* One after another, and others see each; from NULL: all are the accumulator. */
+static void store_seen(struct cpu *cpu, const struct insn *in, const uint8_t *from,
+                       const struct span *d) {
+    int64_t by = string_step(cpu, in->opsize), at = 0;
+    for (uint64_t i = 0; i < d->n; i++, at += by) {
+        uint64_t v = from ? load(from + at, in->opsize) : cpu->gpr[R_AX];
+        pn_mmu_vcpu_write(cpu->vmmu, d->seen + (uint64_t)at, &v, in->opsize);
+    }
+}
+
 static uint64_t movs_run(struct cpu *cpu, const struct insn *in, const struct span *s,
                          const struct span *d) {
     size_t bytes = d->n * in->opsize, low = bytes - in->opsize;
-    if (cpu->sys_flags & FL_DF)
+    if (!d->p)
+        store_seen(cpu, in, s->p, d);
+    else if (cpu->sys_flags & FL_DF)
         move_down(d->p - low, s->p - low, bytes, in->opsize);
     else
         move_up(d->p, s->p, bytes, in->opsize);
@@ -220,6 +237,10 @@ static uint64_t stos_run(struct cpu *cpu, const struct insn *in, const struct sp
                          const struct span *d) {
     uint64_t v = cpu->gpr[R_AX], same = (uint8_t)v * UINT64_C(0x0101010101010101);
     unsigned size = in->opsize;
+    if (!d->p) {
+        store_seen(cpu, in, NULL, d);
+        return d->n;
+    }
     uint8_t *low = cpu->sys_flags & FL_DF ? d->p - (d->n - 1) * size : d->p;
     if (load(&v, size) == load(&same, size))
         memset(low, (uint8_t)v, d->n * size);
