@@ -31,14 +31,16 @@ struct pn_mmu_vcpu;
  * gva, canonical or not, that probes this entry can match it. Invariant: an entry grants
  * nothing that the guest's tables and the memslot would not grant; a write tag only
  * stands where nothing needs to see the write (no write tracking, no unlogged page of a
- * dirty-logged slot, D already set in the gpte).
+ * dirty-logged slot, D already set in the gpte). Where pn_mmu_track_add alone needs to,
+ * the write tag is kept back as PN_TLB_HELD(gva), which is of another index, too.
  */
 #define PN_TLB_BITS        10
 #define PN_TLB_ENTRIES     (1u << PN_TLB_BITS)
 #define PN_TLB_NONE(index) ((uint64_t)((index) ^ 1u) << PN_PAGE_SHIFT)
+#define PN_TLB_HELD(gva)   (((gva)&PN_PAGE_MASK) ^ 2u << PN_PAGE_SHIFT)
 
 struct pn_tlb_entry {
-    uint64_t tag[3]; /* by enum pn_access: gva of the page, or PN_TLB_NONE(i) */
+    uint64_t tag[3]; /* by enum pn_access: gva of the page, or one of another index */
     uintptr_t hva;   /* host virtual address of the page */
 };
 
@@ -173,9 +175,12 @@ size_t pn_mmu_write_phys(struct pn_mmu *mmu, pn_gpa gpa, const void *buf, size_t
 size_t pn_mmu_vcpu_write(struct pn_mmu_vcpu *vcpu, pn_gpa gpa, const void *buf,
                          size_t size);
 
-/* Write-track one frame for the translator; tracked frames' writes come back
- * PN_TRACKED and must then be done with pn_mmu_vcpu_write. Nests (a count). Return: 0
- * or -ENOENT, -ENOMEM. */
+/*
+ * Write-track one frame for the translator; tracked frames' writes come back PN_TRACKED
+ * and must then be done with pn_mmu_vcpu_write, which counts them (code_stores). The
+ * tables know nothing of it: no mapping is lost, protected or split, and such a store is
+ * no fault. Nests (a count). Return: 0 or -ENOENT, -ENOMEM.
+ */
 int pn_mmu_track_add(struct pn_mmu *mmu, pn_gfn gfn);
 void pn_mmu_track_remove(struct pn_mmu *mmu, pn_gfn gfn);
 

@@ -35,8 +35,6 @@ static void audit_large(struct audit *a, struct slot *s, unsigned level) {
     uint32_t *want = calloc(frames, sizeof(*want));
     if (!want)
         return;
-    for (uint64_t i = 0; i < s->npages; i++)
-        want[((s->gfn + i) >> shift) - (s->gfn >> shift)] += !!(s->track[i] & TRACK_USER);
     if (a->mmu->ops->audit_large)
         a->mmu->ops->audit_large(a, s, level, want);
     for (uint64_t f = 0; f < frames; f++) {
@@ -51,7 +49,7 @@ static void audit_large(struct audit *a, struct slot *s, unsigned level) {
 static void audit_slot(struct audit *a, struct slot *s) {
     for (uint64_t i = 0; i < s->npages; i++)
         if (s->track[i] || a->mmu->users.used)
-            if (!(s->track[i] & TRACK_USER) != !track_users(a->mmu, s->gfn + i))
+            if (track_used(s, s->gfn + i) != !!track_users(a->mmu, s->gfn + i))
                 wrong(a, "gfn %#llx: users and their flag differ",
                       (unsigned long long)(s->gfn + i));
     audit_large(a, s, 2);
@@ -64,10 +62,7 @@ static void audit_slot(struct audit *a, struct slot *s) {
 static bool entry_gva(const struct pn_tlb_entry *e, unsigned i, pn_gva *gva) {
     bool any = false;
     for (unsigned t = 0; t < 3; t++)
-        if (e->tag[t] != PN_TLB_NONE(i)) {
-            *gva = e->tag[t];
-            any = true;
-        }
+        any |= tlb_tag_page(e, i, t, gva);
     return any;
 }
 

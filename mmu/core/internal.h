@@ -23,16 +23,12 @@ struct slot {
         uint64_t *rmap;      /* shadow: 0, an sptep, or a tagged pointer to a list */
         uint64_t *tlb_hints; /* tdp: where TLB entries for the page may be (tdp/tlb.c) */
     };
-    uint16_t *track; /* per page: write-tracking users (shadowed as a table of level >= 2
-                        or as a synced leaf table, or pn_mmu_track_add) */
+    uint16_t *track; /* per page: shadow pages that need its stores seen (it is a table of
+                        level >= 2, or a synced leaf table), and TRACK_USER */
     /* Per 2 MiB [0] and 1 GiB [1] frame that the slot touches, slot_large(): how many
      * reasons forbid a large mapping. memslot.c counts one where the frame is not wholly
-     * in the slot or gpa and hva differ modulo its size; tracking adds its own. */
+     * in the slot or gpa and hva differ modulo its size; shadowed tables add theirs. */
     uint32_t *disallow_large[2];
-    uint32_t *user_large[2]; /* how many of these reasons come from pn_mmu_track_add */
-    /* A bit per page that pn_mmu_track_add alone protects and that nobody has stored to
-     * since. The TLB model reads it. */
-    uint64_t *code_page;
     uint64_t *dirty; /* bitmap, with PN_SLOT_LOG_DIRTY */
 };
 
@@ -57,13 +53,6 @@ int slots_audit(struct slots *s, FILE *out);
 static inline uint32_t *slot_large(struct slot *s, pn_gfn gfn, unsigned level) {
     unsigned shift = 9 * (level - 1); /* level 2 or 3 */
     return &s->disallow_large[level - 2][(gfn >> shift) - (s->gfn >> shift)];
-}
-static inline uint32_t *slot_user_large(struct slot *s, pn_gfn gfn, unsigned level) {
-    unsigned shift = 9 * (level - 1);
-    return &s->user_large[level - 2][(gfn >> shift) - (s->gfn >> shift)];
-}
-static inline bool slot_code_page(const struct slot *s, pn_gfn gfn) {
-    return s->code_page[(gfn - s->gfn) / 64] >> ((gfn - s->gfn) % 64) & 1;
 }
 static inline uint8_t *slot_hva(const struct slot *s, pn_gfn gfn) {
     return (uint8_t *)s->pub.hva + ((gfn - s->gfn) << PN_PAGE_SHIFT);
@@ -114,11 +103,10 @@ struct mmu_ops {
      * untracked store: update or zap sptes of the gptes there, flooding, on_track. ad:
      * the write only set A or D bits (neither floods nor zaps). */
     void (*written)(struct pn_mmu_vcpu *vcpu, pn_gpa gpa, size_t size, bool ad);
-    /* Write tracking: no mapping or TLB entry of gfn takes stores; none of `level` that
-     * begins at gfn does. */
+    /* No small mapping and no TLB entry of gfn takes stores. */
     void (*write_protect)(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn);
-    void (*protect_large)(struct pn_mmu_vcpu *vcpu, struct slot *s, pn_gfn gfn,
-                          unsigned level);
+    /* The TLB entries of gfn keep their write tags back (tlb_hold); mappings stay. */
+    void (*hold_writes)(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn);
     /* Leaves have D bits: mark the pages of those that have D, and clear it; NULL: they
      * have none. */
     void (*dirty_scan)(struct pn_mmu_vcpu *vcpu, struct slot *s);
@@ -167,11 +155,8 @@ struct mmu_observer {
     void (*tlb_flushed)(struct pn_mmu_vcpu *vcpu);
     /* The access in progress met a fault, or a cached MMIO mark, that is an exit. */
     void (*fault_taken)(struct pn_mmu_vcpu *vcpu);
-    /* A tracked store to a guest table was made. */
-    void (*table_written)(struct pn_mmu_vcpu *vcpu);
-    /* Tables lost a mapping or a right; they lost everything. */
+    /* Tables lost a mapping or a right. */
     void (*dropped)(struct pn_mmu *mmu);
-    void (*all_dropped)(struct pn_mmu *mmu);
     /* What the guest did, after the MMU has done its part. hit: the root was cached. */
     void (*set_cr3)(struct pn_mmu_vcpu *vcpu, bool noflush, bool hit);
     void (*set_paging)(struct pn_mmu_vcpu *vcpu);
@@ -222,8 +207,7 @@ struct pn_mmu {
     const struct mmu_ops *ops;         /* of cfg.kind */
     const struct tracker_ops *tracker; /* of cfg.tracker */
     const struct mmu_observer *observer;
-    struct watch *watch; /* the observer's, of the whole VM */
-    bool code_tracking;  /* write protection for translated code is at work */
+    struct pn_tlb_model *tlb_model; /* the observer's copy */
     struct slots slots;
     struct shadow *shadow; /* of the shadow MMU, or NULL */
     struct tdp *tdp;       /* of the two-dimensional one, or NULL */
@@ -299,31 +283,35 @@ int mmu_options_check(const struct pn_mmu_options *opt);
 /* ---- track.c: frames whose stores somebody must see ---- */
 
 #define TRACK_USER 0x8000u /* in slot->track: pn_mmu_track_add */
-void track_inc(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn);
-void track_dec(struct slot *s, pn_gfn gfn);
-/* No large mapping over gfn from now on; one reason less against it. */
-void large_forbid(struct pn_mmu_vcpu *vcpu, struct slot *s, pn_gfn gfn);
-void large_allow(struct slot *s, pn_gfn gfn);
-static inline unsigned track_count(const struct slot *s, pn_gfn gfn) {
-    return s->track[gfn - s->gfn];
+/* Return: shadow pages that need stores to gfn seen. */
+static inline unsigned track_tables(const struct slot *s, pn_gfn gfn) {
+    return s->track[gfn - s->gfn] & ~TRACK_USER;
 }
-/* May a leaf of this level at gfn take stores that nobody sees? The one place for the
+/* Are there users of pn_mmu_track_add? */
+static inline bool track_used(const struct slot *s, pn_gfn gfn) {
+    return s->track[gfn - s->gfn] & TRACK_USER;
+}
+/* Does a store to gpa, in a memslot, have to be seen by such users? */
+static inline bool track_seen(struct pn_mmu *mmu, pn_gpa gpa) {
+    struct slot *s = slot_of_gfn(mmu, gpa >> PN_PAGE_SHIFT);
+    return s && track_used(s, gpa >> PN_PAGE_SHIFT);
+}
+/* May a leaf of this level at gfn take stores that no MMU sees? The one place for the
  * rule; that a memslot is read-only is another. A large leaf of a logged slot is split
- * first. */
+ * first. Users of pn_mmu_track_add have their say in the TLB alone. */
 static inline bool may_store_unseen(const struct pn_mmu *mmu, const struct slot *s,
                                     pn_gfn gfn, unsigned level) {
     if (level > 1)
         return !s->dirty;
-    return !track_count(s, gfn) && (!s->dirty || mmu->tracker->may_write(s, gfn));
+    return !track_tables(s, gfn) && (!s->dirty || mmu->tracker->may_write(s, gfn));
 }
-/* What a store to a tracked frame comes to. */
-static inline enum pn_outcome track_outcome(const struct slot *s, pn_gfn gfn) {
-    return track_count(s, gfn) == TRACK_USER ? PN_OUT_tracked_code : PN_OUT_tracked_table;
-}
+/* A vCPU made a store: count it, if it was for users alone to see. */
+void track_stored(struct pn_mmu_vcpu *vcpu, const struct slot *s, pn_gpa gpa,
+                  size_t size);
 void track_destroy(struct track_set *users);
 /* A slot is about to go: its users hear of it as of a write; it came: they stay. */
 void track_slot_gone(struct pn_mmu *mmu, struct slot *s);
-void track_slot_added(struct pn_mmu_vcpu *vcpu, struct slot *s);
+void track_slot_added(struct pn_mmu *mmu, struct slot *s);
 /* Return: pn_mmu_track_add users of gfn. */
 uint32_t track_users(const struct pn_mmu *mmu, pn_gfn gfn);
 

@@ -57,9 +57,6 @@ static void slot_free(struct slot *s) {
     free(s->track);
     free(s->disallow_large[0]);
     free(s->disallow_large[1]);
-    free(s->user_large[0]);
-    free(s->user_large[1]);
-    free(s->code_page);
     free(s->dirty);
     free(s);
 }
@@ -94,14 +91,12 @@ static struct slot *slot_alloc(const struct pn_memslot *req) {
     s->npages = req->size >> PN_PAGE_SHIFT;
     s->rmap = calloc(s->npages, sizeof(*s->rmap));
     s->track = calloc(s->npages, sizeof(*s->track));
-    s->code_page = dirty_alloc(s->npages);
-    bool ok = s->rmap && s->track && s->code_page;
+    bool ok = s->rmap && s->track;
     for (unsigned level = 2; level <= 3 && ok; level++) {
         unsigned shift = 9 * (level - 1);
         uint64_t frames = ((s->gfn + s->npages - 1) >> shift) - (s->gfn >> shift) + 1;
         s->disallow_large[level - 2] = calloc(frames, sizeof(uint32_t));
-        s->user_large[level - 2] = calloc(frames, sizeof(uint32_t));
-        ok = s->disallow_large[level - 2] && s->user_large[level - 2];
+        ok = s->disallow_large[level - 2] != NULL;
         if (ok)
             large_init(s, level, frames);
     }

@@ -55,8 +55,8 @@ size_t pn_mmu_read_phys(struct pn_mmu *mmu, pn_gpa gpa, void *buf, size_t size) 
     return done;
 }
 
-static size_t write_by(struct pn_mmu_vcpu *vcpu, pn_gpa gpa, const void *buf,
-                       size_t size) {
+static size_t write_by(struct pn_mmu_vcpu *vcpu, pn_gpa gpa, const void *buf, size_t size,
+                       bool store_of_vcpu) {
     struct pn_mmu *mmu = vcpu->mmu;
     size_t done = 0;
     while (done < size) {
@@ -68,6 +68,8 @@ static size_t write_by(struct pn_mmu_vcpu *vcpu, pn_gpa gpa, const void *buf,
         store((uint8_t *)s->pub.hva + (gpa - s->pub.gpa), (const uint8_t *)buf + done,
               piece);
         dirty_mark(s, gfn);
+        if (store_of_vcpu)
+            track_stored(vcpu, s, gpa, piece);
         mmu->ops->written(vcpu, gpa, piece, false);
         gpa += piece;
         done += piece;
@@ -77,10 +79,10 @@ static size_t write_by(struct pn_mmu_vcpu *vcpu, pn_gpa gpa, const void *buf,
 }
 
 size_t pn_mmu_write_phys(struct pn_mmu *mmu, pn_gpa gpa, const void *buf, size_t size) {
-    return write_by(mmu_actor(mmu), gpa, buf, size);
+    return write_by(mmu_actor(mmu), gpa, buf, size, false);
 }
 
 size_t pn_mmu_vcpu_write(struct pn_mmu_vcpu *vcpu, pn_gpa gpa, const void *buf,
                          size_t size) {
-    return write_by(vcpu, gpa, buf, size);
+    return write_by(vcpu, gpa, buf, size, true);
 }

@@ -161,7 +161,7 @@ void roots_slots_changed(struct pn_mmu *mmu) {
 }
 
 void roots_drop_everything(struct pn_mmu *mmu) {
-    observe(mmu, all_dropped, mmu);
+    observe(mmu, dropped, mmu);
     for_each_root(mmu, v, r) {
         tlb_flush(v, r);
         root_new_fetch_gen(v, r);

@@ -83,6 +83,7 @@ struct tlb_grant {
     unsigned acc; /* ACC_* of the translation */
     uint8_t pkey;
     bool store, code; /* a write or fetch tag may stand, if the rights allow it */
+    bool held;        /* the write tag is kept back: track_used */
     uintptr_t hva;    /* of the page */
 };
 #define TLB_GOT_W 1u
@@ -107,6 +108,24 @@ static inline void tlb_drop_if(struct pn_tlb_entry *tlb, unsigned i, uintptr_t h
         e->tag[PN_WRITE] = PN_TLB_NONE(i);
     else
         tlb_entry_clear(e, i);
+}
+/* The entries of index i for the page at hva: their write tags are kept back. */
+void tlb_hold(struct root *r, unsigned i, uintptr_t hva);
+/* Would the current root's entry for gva answer a store, were its write tag not kept
+ * back? */
+static inline bool tlb_held(const struct pn_mmu_vcpu *vcpu, pn_gva gva,
+                            enum pn_tlb_mode mode) {
+    const struct pn_tlb_entry *e = &vcpu->roots->cur->tlb[mode][tlb_index(gva)];
+    return e->tag[PN_WRITE] == PN_TLB_HELD(gva);
+}
+/* Gva of the page that tag t of entry i stands for. Return: false: it stands for none. */
+static inline bool tlb_tag_page(const struct pn_tlb_entry *e, unsigned i, unsigned t,
+                                pn_gva *gva) {
+    bool held = t == PN_WRITE && tlb_index(e->tag[t]) == (i ^ 2);
+    if (!held && tlb_index(e->tag[t]) != i)
+        return false;
+    *gva = held ? PN_TLB_HELD(e->tag[t]) : e->tag[t];
+    return true;
 }
 int tlb_template(struct pn_mmu *mmu);
 void tlb_flush(struct pn_mmu_vcpu *vcpu, struct root *r);

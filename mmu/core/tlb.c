@@ -7,6 +7,8 @@
  * 1. An entry without a tag has hva 0.
  * 2. While filled[mode] <= TLB_FILLED, index[mode] names every entry that has a tag.
  * 3. The template is all entries empty.
+ * 4. No entry of a page that has users of pn_mmu_track_add has a write tag; it may have
+ *    one that is kept back, which stands and goes as a write tag does.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -58,7 +60,7 @@ unsigned tlb_put(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva,
     e->tag[PN_READ] = rights_check(m, g->acc, g->pkey, PN_READ, mode) ? none : page;
     e->tag[PN_WRITE] = e->tag[PN_FETCH] = none;
     if (g->store && !rights_check(m, g->acc, g->pkey, PN_WRITE, mode)) {
-        e->tag[PN_WRITE] = page;
+        e->tag[PN_WRITE] = g->held ? PN_TLB_HELD(page) : page;
         got |= TLB_GOT_W;
     }
     if (g->code && !rights_check(m, g->acc, g->pkey, PN_FETCH, mode)) {
@@ -75,6 +77,14 @@ unsigned tlb_put(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva,
     }
     pn_count(vcpu->stats, tlb_fill);
     return got;
+}
+
+void tlb_hold(struct root *r, unsigned i, uintptr_t hva) {
+    for (unsigned mode = 0; mode < PN_TLB_MODES; mode++) {
+        struct pn_tlb_entry *e = &r->tlb[mode][i];
+        if (e->hva == hva && tlb_index(e->tag[PN_WRITE]) == i)
+            e->tag[PN_WRITE] = PN_TLB_HELD(e->tag[PN_WRITE]);
+    }
 }
 
 void tlb_drop_gva(struct root *r, pn_gva gva) {

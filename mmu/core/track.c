@@ -1,45 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Write tracking: frames whose stores somebody must see. slot->track counts the shadow
- * pages that need it, and has TRACK_USER while pn_mmu_track_add users exist; those are
- * counted in a small hash, which outlives the memslot.
+ * Users of pn_mmu_track_add: frames with translated code, whose stores the translator
+ * must see. slot->track has TRACK_USER while there are any; they are counted in a small
+ * hash, which outlives the memslot. (What is tracked because it is shadowed:
+ * shadow/track.c.)
  *
- * Invariants
- * 1. (ARCHITECTURE.md, invariant 2) A guest page that is shadowed at level >= 2 is never
- *    writable through any spte; a leaf table may be, but then it is unsync and is
- *    resynced before the next use of its root. Here: track != 0 means that no spte of
- *    the frame has MMU_W.
- * 2. disallow_large of a frame counts its indirect sps and, once, its users.
+ * A hypervisor does nothing of the kind, so the tables stay as they are without it, and
+ * such a store is no fault: TLB entries alone keep their write tags back (tlb.c).
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "mmu/core/sp.h"
-
-/* ---- Counts ---- */
-
-void track_inc(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn) {
-    if (s->track[gfn - s->gfn]++ == 0)
-        mmu->ops->write_protect(mmu, s, gfn);
-}
-
-void track_dec(struct slot *s, pn_gfn gfn) {
-    s->track[gfn - s->gfn]--;
-}
-
-void large_forbid(struct pn_mmu_vcpu *vcpu, struct slot *s, pn_gfn gfn) {
-    for (unsigned level = 2; level <= 3; level++) {
-        pn_gfn base = gfn & ~(level_pages(level) - 1);
-        if ((*slot_large(s, gfn, level))++ == 0)
-            vcpu->mmu->ops->protect_large(vcpu, s, base, level);
-    }
-}
-
-void large_allow(struct slot *s, pn_gfn gfn) {
-    for (unsigned level = 2; level <= 3; level++)
-        (*slot_large(s, gfn, level))--;
-}
+#include "mmu/core/root.h"
 
 /* ---- Users: open addressing, linear probes ---- */
 
@@ -104,21 +77,11 @@ void track_destroy(struct track_set *users) {
     free(users->e);
 }
 
-static void user_flag(struct pn_mmu_vcpu *vcpu, struct slot *s, pn_gfn gfn) {
-    struct pn_mmu *mmu = vcpu->mmu;
-    uint16_t *t = &s->track[gfn - s->gfn];
-    if (*t & TRACK_USER)
-        return;
-    mmu->code_tracking = true;
-    large_forbid(vcpu, s, gfn);
-    if (!*t) {
-        mmu->ops->write_protect(mmu, s, gfn);
-        s->code_page[(gfn - s->gfn) / 64] |= 1ull << ((gfn - s->gfn) % 64);
-    }
-    mmu->code_tracking = false;
-    *t |= TRACK_USER;
-    for (unsigned level = 2; level <= 3; level++)
-        ++*slot_user_large(s, gfn, level);
+static void user_flag(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn) {
+    s->track[gfn - s->gfn] |= TRACK_USER;
+    mmu->ops->hold_writes(mmu, s, gfn);
+    for (unsigned v = 0; v < mmu->vcpu_count; v++)
+        observe(mmu, tlb_flushed, mmu->vcpus[v]);
 }
 
 int pn_mmu_track_add(struct pn_mmu *mmu, pn_gfn gfn) {
@@ -136,7 +99,7 @@ int pn_mmu_track_add(struct pn_mmu *mmu, pn_gfn gfn) {
     if (users_grow(t) < 0)
         return -ENOMEM;
     user_insert(t, (struct track_user){gfn, 1});
-    user_flag(mmu_actor(mmu), s, gfn);
+    user_flag(mmu, s, gfn);
     mmu_step(mmu);
     return 0;
 }
@@ -149,12 +112,19 @@ void pn_mmu_track_remove(struct pn_mmu *mmu, pn_gfn gfn) {
     u->count = 1; /* not free yet: user_remove looks for the chain's end */
     user_remove(t, u);
     struct slot *s = slot_of_gfn(mmu, gfn);
-    if (s && track_count(s, gfn) & TRACK_USER) {
+    if (s)
         s->track[gfn - s->gfn] &= (uint16_t)~TRACK_USER;
-        large_allow(s, gfn);
-        for (unsigned level = 2; level <= 3; level++)
-            --*slot_user_large(s, gfn, level);
-    }
+}
+
+/* ---- Stores ---- */
+
+void track_stored(struct pn_mmu_vcpu *vcpu, const struct slot *s, pn_gpa gpa,
+                  size_t size) {
+    pn_gfn gfn = gpa >> PN_PAGE_SHIFT;
+    if (!track_used(s, gfn) || track_tables(s, gfn))
+        return;
+    pn_count(vcpu->stats, code_stores);
+    pn_emit(vcpu->ring, code_store, gpa, size);
 }
 
 /* ---- Memslots come and go; users stay ---- */
@@ -169,9 +139,9 @@ void track_slot_gone(struct pn_mmu *mmu, struct slot *s) {
                               PN_PAGE_SIZE);
 }
 
-void track_slot_added(struct pn_mmu_vcpu *vcpu, struct slot *s) {
-    const struct track_set *t = &vcpu->mmu->users;
+void track_slot_added(struct pn_mmu *mmu, struct slot *s) {
+    const struct track_set *t = &mmu->users;
     for (uint32_t i = 0; t->used && i < t->capacity; i++)
         if (t->e[i].count && t->e[i].gfn - s->gfn < s->npages)
-            user_flag(vcpu, s, t->e[i].gfn);
+            user_flag(mmu, s, t->e[i].gfn);
 }

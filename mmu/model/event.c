@@ -76,20 +76,14 @@ static void host_flush_all(struct pn_mmu_vcpu *vcpu) {
 }
 
 /* Tables lost a mapping or a right, and the roots' TLBs may have: the filters begin anew,
- * and the hypervisor owes all vCPUs a flush before they go on (KVM_REQ_TLB_FLUSH), but
- * for what code tracking does. */
+ * and the hypervisor owes all vCPUs a flush before they go on (KVM_REQ_TLB_FLUSH). */
 static void dropped(struct pn_mmu *mmu) {
     for (unsigned v = 0; v < mmu->vcpu_count; v++) {
         if (!mmu->vcpus[v]->model)
             continue;
         model_filter_flush(mmu->vcpus[v]);
-        mmu->vcpus[v]->model->flush |= !mmu->code_tracking;
+        mmu->vcpus[v]->model->flush = true;
     }
-}
-
-static void all_dropped(struct pn_mmu *mmu) {
-    dropped(mmu);
-    memset(mmu->watch->region, 0, sizeof(mmu->watch->region));
 }
 
 /* ---- Exits ---- */
@@ -180,10 +174,6 @@ static void fault_taken(struct pn_mmu_vcpu *vcpu) {
     vcpu->model->exits++;
 }
 
-static void table_written(struct pn_mmu_vcpu *vcpu) {
-    vcpu->model->tracked_page = ~0ull;
-}
-
 /* A fault drops what is cached for its address. */
 static void faulted(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
                     const struct model_path *p) {
@@ -228,13 +218,10 @@ static void show_access(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access acc
         model_filter_fill(vcpu, gva, mode, store);
 }
 
-/* Is this the first query for this tracked store? (The CPU may ask again before it
- * stores.) */
-static bool tracked_anew(struct pn_mmu_vcpu *vcpu, pn_gva gva) {
-    struct model *m = vcpu->model;
-    bool again = m->tracked_page == (gva & PN_PAGE_MASK);
-    m->tracked_page = gva & PN_PAGE_MASK;
-    return !again;
+/* Does the entry answer the access, its write tag kept back or not? */
+static bool has(const struct pn_tlb_entry *e, pn_gva gva, enum pn_access access) {
+    return (e->tag[access] ^ gva) < PN_PAGE_SIZE ||
+           (access == PN_WRITE && e->tag[PN_WRITE] == PN_TLB_HELD(gva));
 }
 
 /* The root's TLB does not have it. */
@@ -248,19 +235,13 @@ static enum pn_outcome missed(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_acce
     enum pn_outcome outcome = mmu->ops->translate(vcpu, gva, access, mode, out);
     enum pn_answer answer = pn_answer(outcome);
     unsigned n = vcpu->model->exits;
-    if ((e->tag[access] ^ gva) < PN_PAGE_SIZE)
+    if (has(e, gva, access))
         *frame = out->gpa & PN_PAGE_MASK;
-    bool artefact = n && model_artefact(vcpu, gva, out->gpa, access, answer);
     bool known = !n && pre.found; /* else the tables are others now */
-    n -= artefact;
-    if (artefact && !n) /* nor would any mapping have been dropped */
-        vcpu->model->flush = false;
-    if (answer == PN_TRACKED && n && !tracked_anew(vcpu, gva))
-        n--;
     show_faults(vcpu, gva, access, mode, answer, n, &pre);
     if (vcpu->model->flush)
         host_flush_all(vcpu);
-    if (answer == PN_MAPPED || (answer == PN_TRACKED && artefact))
+    if (answer == PN_MAPPED)
         show_access(vcpu, gva, access, mode, known ? &pre : NULL, e);
     return outcome;
 }
@@ -275,7 +256,9 @@ static enum pn_outcome model_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva,
     pn_gpa *frame = &m->frame[r - vcpu->roots->root][mode * PN_TLB_ENTRIES + i];
     if (m->flush)
         host_flush_all(vcpu);
-    if (access == PN_FETCH || (e->tag[access] ^ gva) >= PN_PAGE_SIZE)
+    if (access == PN_FETCH || !has(e, gva, access) ||
+        (access == PN_WRITE && tlb_held(vcpu, gva, mode) &&
+         !track_seen(vcpu->mmu, *frame)))
         return missed(vcpu, gva, access, mode, out, e, frame);
     out->hva = (uint8_t *)e->hva + offset;
     out->gpa = *frame | offset;
@@ -316,9 +299,7 @@ const struct mmu_observer model_observer = {
     .entry_changes = entry_changes,
     .tlb_flushed = model_filter_flush,
     .fault_taken = fault_taken,
-    .table_written = table_written,
     .dropped = dropped,
-    .all_dropped = all_dropped,
     .set_cr3 = model_set_cr3,
     .set_paging = model_set_paging,
     .invlpg = model_invlpg,

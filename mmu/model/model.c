@@ -55,17 +55,17 @@ bool model_possible(const struct pn_tlb_model *m) {
 }
 
 int model_attach(struct pn_mmu *mmu) {
-    mmu->watch = calloc(1, sizeof(*mmu->watch));
-    if (!mmu->watch)
+    mmu->tlb_model = malloc(sizeof(*mmu->tlb_model));
+    if (!mmu->tlb_model)
         return -ENOMEM;
-    mmu->watch->model = *mmu->cfg.tlb;
-    mmu->cfg.tlb = &mmu->watch->model;
+    *mmu->tlb_model = *mmu->cfg.tlb;
+    mmu->cfg.tlb = mmu->tlb_model;
     mmu->observer = &model_observer;
     return 0;
 }
 
 void model_detach(struct pn_mmu *mmu) {
-    free(mmu->watch);
+    free(mmu->tlb_model);
 }
 
 static int caches_init(struct model *m) {
@@ -115,7 +115,7 @@ int model_create(struct pn_mmu_vcpu *vcpu) {
         return -ENOMEM;
     m->cfg = vcpu->mmu->cfg.tlb;
     m->epoch = HELD_NONE + 1;
-    m->fetch_page = m->tracked_page = ~0ull;
+    m->fetch_page = ~0ull;
     int rc = caches_init(m);
     return rc ? rc : filter_init(vcpu, m);
 }

@@ -39,16 +39,6 @@ struct model {
     uint64_t fetch_page; /* page of the last fetch seen; ~0: none */
     bool flush;          /* the hypervisor owes a flush of everything */
     unsigned exits;      /* that the MMU took for the access in progress */
-    pn_gva tracked_page; /* of the tracked store that is asked for and not yet made; ~0 */
-};
-
-/* Regions of 2 MiB that the model keeps apart: 128 GiB of guest memory. */
-#define MODEL_REGIONS 65536u
-
-/* Of the whole VM. */
-struct watch {
-    struct pn_tlb_model model;
-    uint64_t region[MODEL_REGIONS / 64]; /* mapped at least once */
 };
 
 /* One way through the tables as they stand. */
@@ -106,14 +96,8 @@ void shadow_path_fetched(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_tlb_mode 
                          struct model_path *p);
 void tdp_path(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
               enum pn_tlb_mode mode, struct model_path *p);
-/* Level at which a hypervisor that tracks no code would map gpa, at most `most`, at
- * least `least`. */
-unsigned model_level(struct pn_mmu *mmu, pn_gpa gpa, unsigned least, unsigned most);
 /* TDP: the second-level leaf for gpa, or where the walk ends. Return: it is there. */
 bool model_second(struct pn_mmu *mmu, pn_gpa gpa, unsigned *level);
-/* Did this access fault only because of code tracking? Call once per access, after it. */
-bool model_artefact(struct pn_mmu_vcpu *vcpu, pn_gva gva, pn_gpa gpa,
-                    enum pn_access access, enum pn_answer answer);
 
 /* ---- event.c: what changes them; audit.c ---- */
 

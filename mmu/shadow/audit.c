@@ -38,7 +38,7 @@ static void audit_leaf(struct audit *a, const struct sp *sp, unsigned i) {
     if (level > 1 && v & SPTE_MMU_W && *slot_large(s, gfn, level))
         wrong(a, SP_FMT " spte %u writes what forbids large pages", SP_ARG(sp), i);
     if (level == 1 && v & SPTE_MMU_W) {
-        if (track_count(s, gfn))
+        if (track_tables(s, gfn))
             wrong(a, SP_FMT " spte %u writes a tracked frame", SP_ARG(sp), i);
         if (s->dirty && !dirty_test(s, gfn))
             wrong(a, SP_FMT " spte %u writes an unlogged page", SP_ARG(sp), i);
@@ -175,9 +175,9 @@ static void audit_identity(struct audit *a, const struct sp *sp) {
     if (same > 1)
         wrong(a, SP_FMT " exists %u times", SP_ARG(sp), same);
     struct slot *s = slot_of_gfn(a->mmu, sp->gfn);
-    if (s && (track_count(s, sp->gfn) & ~TRACK_USER) != synced)
+    if (s && track_tables(s, sp->gfn) != synced)
         wrong(a, SP_FMT ": %u synced, track count %#x", SP_ARG(sp), synced,
-              track_count(s, sp->gfn));
+              track_tables(s, sp->gfn));
 }
 
 static void audit_sps(struct audit *a) {
@@ -228,7 +228,7 @@ static uint64_t audit_slot(struct audit *a, struct slot *s) {
         pn_gfn gfn = s->gfn + i;
         if (s->rmap[i])
             leaves += audit_rmap(a, s, i);
-        if (s->track[i] & ~TRACK_USER && !sp_first(a->mmu, gfn))
+        if (track_tables(s, gfn) && !sp_first(a->mmu, gfn))
             wrong(a, "gfn %#llx is tracked for nothing", (unsigned long long)gfn);
     }
     return leaves;
@@ -282,9 +282,11 @@ void shadow_audit_entry(struct audit *a, const struct root *r, enum pn_tlb_mode 
         return;
     }
     for (enum pn_access t = PN_READ; t <= PN_FETCH; t++) {
+        pn_gva page;
         if (e->tag[t] == none)
             continue;
-        if (e->tag[t] != gva || rights_check(&r->rights, acc, pkey, t, mode))
+        if (!tlb_tag_page(e, i, t, &page) || page != gva ||
+            rights_check(&r->rights, acc, pkey, t, mode))
             wrong(a, "TLB entry for gva %#llx grants access %u in mode %u",
                   (unsigned long long)gva, t, mode);
     }
@@ -292,6 +294,10 @@ void shadow_audit_entry(struct audit *a, const struct root *r, enum pn_tlb_mode 
         (!(w.grant & SPTE_D) || (w.spte & SPTE_STORE) != SPTE_STORE ||
          !(w.spte & SPTE_TLB_W)))
         wrong(a, "TLB entry for gva %#llx is writable too early",
+              (unsigned long long)gva);
+    pn_gfn gfn = swalk_gfn(&w, gva);
+    if (e->tag[PN_WRITE] == gva && track_used(slot_of_gfn(a->mmu, gfn), gfn))
+        wrong(a, "TLB entry for gva %#llx lets a store to code go unseen",
               (unsigned long long)gva);
     if (e->tag[PN_FETCH] != none && !(w.spte & SPTE_TLB_X))
         wrong(a, "TLB entry for gva %#llx: fetch not noted", (unsigned long long)gva);

@@ -34,8 +34,8 @@ struct fault {
 /* A store to gfn is about to happen. Return: what it comes to, or PN_OUT_NO_FAULT: nobody
  * has to see it. */
 static enum pn_outcome write_gate(struct pn_mmu_vcpu *vcpu, struct slot *s, pn_gfn gfn) {
-    if (track_count(s, gfn) && !unsync_try(vcpu, s, gfn))
-        return track_outcome(s, gfn);
+    if (track_tables(s, gfn) && !unsync_try(vcpu, s, gfn))
+        return PN_OUT_tracked_table;
     if (s->dirty && vcpu->mmu->tracker->stored(s, gfn))
         return PN_OUT_dirty_log;
     return PN_OUT_NO_FAULT;
@@ -270,12 +270,6 @@ static __attribute__((noinline)) enum pn_outcome fault_protected(struct fault *f
         tlb_fill(f->vcpu, f->r, f->gva, f->access, f->mode, &f->sw);
     }
     return done(f, outcome ? outcome : PN_OUT_mapped);
-}
-
-/* Frame of the page at gva, which sw maps. */
-static pn_gfn swalk_gfn(const struct swalk *sw, pn_gva gva) {
-    return sp_gfn(sp_of(sw->sptep), sp_index(sw->sptep)) +
-           (gva >> PN_PAGE_SHIFT & (level_pages(sw->level) - 1));
 }
 
 static enum pn_outcome translate(struct fault *f, struct pn_xlate *out) {

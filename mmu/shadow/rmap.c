@@ -28,7 +28,6 @@ void rmap_write_protect(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn) {
     write_protect(mmu, s->rmap[gfn - s->gfn], 1);
 }
 
-void rmap_protect_large(struct pn_mmu_vcpu *vcpu, struct slot *s, pn_gfn gfn,
-                        unsigned level) {
-    write_protect(vcpu->mmu, s->rmap[gfn - s->gfn], level);
+void rmap_protect_large(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn, unsigned level) {
+    write_protect(mmu, s->rmap[gfn - s->gfn], level);
 }

@@ -84,6 +84,12 @@ static inline unsigned shadow_walk(const struct root *r, pn_gva gva, struct swal
     return refs;
 }
 
+/* Frame of the page at gva, which w maps. */
+static inline pn_gfn swalk_gfn(const struct swalk *w, pn_gva gva) {
+    return sp_gfn(sp_of(w->sptep), sp_index(w->sptep)) +
+           (gva >> PN_PAGE_SHIFT & (level_pages(w->level) - 1));
+}
+
 void tlb_fill(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva, enum pn_access access,
               enum pn_tlb_mode mode, const struct swalk *w);
 /* An spte that is a leaf is about to go or to lose rights. write: only its write tags. */
@@ -91,6 +97,7 @@ void tlb_drop_leaf(struct pn_mmu *mmu, struct sp *sp, unsigned i, uint64_t spte,
                    bool write);
 /* The same for what the roots above reach through this table spte. */
 void tlb_drop_table(struct pn_mmu *mmu, const uint64_t *sptep);
+void tlb_hold_leaves(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn);
 /* The roots of this top lose all. */
 void tlb_drop_top(struct pn_mmu *mmu, const struct sp *top);
 
@@ -109,8 +116,16 @@ static inline void rmap_remove(struct pn_mmu *mmu, pn_gfn gfn, uint64_t *sptep) 
 void rmap_write_protect(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn);
 /* The same for the large sptes of this level that begin at gfn: the next store through
  * one replaces it. */
-void rmap_protect_large(struct pn_mmu_vcpu *vcpu, struct slot *s, pn_gfn gfn,
-                        unsigned level);
+void rmap_protect_large(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn, unsigned level);
+
+/* ---- track.c ---- */
+
+/* gfn has one more synced shadow page, or one less. */
+void track_inc(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn);
+void track_dec(struct slot *s, pn_gfn gfn);
+/* No large mapping over gfn takes stores from now on; one reason less against it. */
+void large_forbid(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn);
+void large_allow(struct slot *s, pn_gfn gfn);
 
 /* ---- unsync_bits.c ---- */
 

@@ -34,7 +34,7 @@ void shadow_slot_gone(struct pn_mmu_vcpu *vcpu, struct slot *s) {
 void shadow_slot_changed(struct pn_mmu_vcpu *vcpu, struct slot *s, bool placed) {
     zap_mappings_of(vcpu->mmu, s);
     roots_slots_changed(vcpu->mmu);
-    track_slot_added(vcpu, s);
+    track_slot_added(vcpu->mmu, s);
 }
 
 void shadow_zap_all(struct pn_mmu_vcpu *vcpu) {

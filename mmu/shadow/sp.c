@@ -125,7 +125,7 @@ static struct sp *sp_new(struct pn_mmu_vcpu *vcpu, pn_gfn gfn, uint32_t role) {
     if (s) {
         sp->read_only = s->pub.flags & PN_SLOT_READONLY;
         sp->format = format_of(sh, role);
-        large_forbid(vcpu, s, gfn);
+        large_forbid(mmu, s, gfn);
         track_inc(mmu, s, gfn);
     }
     pn_count(vcpu->stats, sp_created);

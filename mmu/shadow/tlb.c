@@ -28,6 +28,10 @@ void tlb_fill(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva, enum pn_acce
         .code = access == PN_FETCH || w->spte & SPTE_TLB_X,
         .hva = (uintptr_t)spte_hva(w->spte) + (gva & inside & PN_PAGE_MASK),
     };
+    if (g.store) {
+        pn_gfn gfn = swalk_gfn(w, gva);
+        g.held = track_used(slot_of_gfn(vcpu->mmu, gfn), gfn);
+    }
     unsigned got = tlb_put(vcpu, r, gva, mode, &g);
     *w->sptep = w->spte | SPTE_TLB_1 << mode | (got & TLB_GOT_W ? SPTE_TLB_W : 0) |
                 (got & TLB_GOT_X ? SPTE_TLB_X : 0);
@@ -86,6 +90,26 @@ void tlb_drop_leaf(struct pn_mmu *mmu, struct sp *sp, unsigned i, uint64_t spte,
     observe(mmu, dropped, mmu);
     if (sp->parents || sp->pinned)
         drop_leaf_in(mmu, sp->roots, sp, i, spte, write);
+}
+
+/* A gva has bits 12..20 in common with the frame where a large page maps it. */
+void tlb_hold_leaves(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn) {
+    for (unsigned level = 1; level <= 3; level++) {
+        pn_gfn base = gfn & ~(level_pages(level) - 1);
+        struct ptrs_pos pos = {0};
+        if (base < s->gfn)
+            return;
+        for (uint64_t *p; (p = ptrs_next(s->rmap[base - s->gfn], &pos));) {
+            const struct sp *sp = sp_of(p);
+            unsigned i = level == 1 ? sp_index(p) : gfn & 511;
+            if (sp_level(sp) != level || !(*p & SPTE_TLB_W))
+                continue;
+            for_each_root(mmu, v, r) if (r->bit & sp->roots) {
+                tlb_hold(r, i, (uintptr_t)slot_hva(s, gfn));
+                tlb_hold(r, i | 512, (uintptr_t)slot_hva(s, gfn));
+            }
+        }
+    }
 }
 
 static void drop_root(struct pn_mmu_vcpu *vcpu, struct root *r) {

@@ -25,8 +25,6 @@ static void unsync_page(struct pn_mmu_vcpu *vcpu, struct slot *s, struct sp *sp)
 
 bool unsync_try(struct pn_mmu_vcpu *vcpu, struct slot *s, pn_gfn gfn) {
     struct pn_mmu *mmu = vcpu->mmu;
-    if (track_count(s, gfn) & TRACK_USER)
-        return false;
     bool may = true;
     for (struct sp *sp = sp_first(mmu, gfn), *next; sp; sp = next) {
         next = sp_next(sp);

@@ -65,17 +65,15 @@ void shadow_written(struct pn_mmu_vcpu *vcpu, pn_gpa gpa, size_t size, bool ad) 
     struct pn_mmu *mmu = vcpu->mmu;
     pn_gfn gfn = gpa >> PN_PAGE_SHIFT;
     struct slot *s = slot_of_gfn(mmu, gfn);
-    unsigned track = s ? track_count(s, gfn) : 0;
-    if (!track)
+    if (!s)
         return;
     unsigned offset = gpa & (PN_PAGE_SIZE - 1);
-    if (track & ~TRACK_USER) {
+    if (track_tables(s, gfn)) {
         const uint8_t *table = slot_hva(s, gfn);
         if (!ad) {
             uint64_t value = 0;
             memcpy(&value, table + offset, size < 8 ? size : 8);
             pn_count(vcpu->stats, mmu_pte_write);
-            observe(mmu, table_written, vcpu);
             pn_emit(vcpu->ring, pte_write, gpa, value, size);
         }
         for (struct sp *sp = sp_first(mmu, gfn), *next; sp; sp = next) {
@@ -83,6 +81,6 @@ void shadow_written(struct pn_mmu_vcpu *vcpu, pn_gpa gpa, size_t size, bool ad) 
             table_written(vcpu, sp, offset, size, ad, table);
         }
     }
-    if (track & TRACK_USER && mmu->cfg.on_track)
+    if (track_used(s, gfn) && mmu->cfg.on_track)
         mmu->cfg.on_track(mmu->cfg.opaque, gpa, size);
 }

@@ -124,6 +124,8 @@ static bool accounts_for(struct pn_mmu *mmu, struct slot *s, const struct pn_tlb
         return false;
     bool writes = e->tag[PN_WRITE] != PN_TLB_NONE(i);
     bool runs = e->tag[PN_FETCH] != PN_TLB_NONE(i);
+    if (tlb_index(e->tag[PN_WRITE]) == i && track_used(s, gfn))
+        return false;
     if (writes && ((w.pte & (EPT_W | EPT_D)) != (EPT_W | EPT_D) || !(h & HINT_W)))
         return false;
     return !runs || h & HINT_X;
@@ -141,8 +143,9 @@ void tdp_audit_entry(struct audit *a, const struct root *r, enum pn_tlb_mode mod
     if (!found)
         wrong(a, "TLB entry for gva %#llx has no leaf that grants it",
               (unsigned long long)gva);
+    pn_gva page;
     for (unsigned t = 0; t < 3; t++)
-        if (e->tag[t] != PN_TLB_NONE(i) && e->tag[t] != gva)
+        if (e->tag[t] != PN_TLB_NONE(i) && (!tlb_tag_page(e, i, t, &page) || page != gva))
             wrong(a, "TLB entry for gva %#llx has tags of two pages",
                   (unsigned long long)gva);
     if (e->tag[PN_FETCH] != PN_TLB_NONE(i) && !tdp_was_fetched(r, gva))

@@ -2,8 +2,8 @@
 /*
  * Translation in two dimensions: TLB miss -> walk of the guest's tables, each reference
  * through the second-level ones -> TLB entry; or #PF for the guest, without an exit; or
- * an EPT violation or misconfiguration, the exits: -> MMIO, tracked write, dirty log, or
- * map and walk again from the start, as the processor does after VM entry.
+ * an EPT violation or misconfiguration, the exits: -> MMIO, dirty log, or map and walk
+ * again from the start, as the processor does after VM entry.
  *
  * Invariants
  * 1. With nothing missing a walk of g guest and h second levels reads (g+1)(h+1)-1
@@ -137,14 +137,11 @@ static __attribute__((noinline)) enum pn_outcome fix(struct violation *v) {
     tdp_make_room(vcpu);
     if (!s || (write && s->pub.flags & PN_SLOT_READONLY))
         return fix_mmio(v, s);
-    if (write && track_count(s, gfn))
-        outcome = track_outcome(s, gfn);
-    else if (write && s->dirty && mmu->tracker->stored(s, gfn))
+    if (write && s->dirty && mmu->tracker->stored(s, gfn))
         outcome = PN_OUT_dirty_log;
-    bool tracked = pn_answer(outcome) == PN_TRACKED;
-    uint64_t *ptep = (*v->fixes)++ < FIXES_MAX ? map(v, s, write && !tracked) : NULL;
-    v->again = ptep && !tracked;
-    if (!ptep && write && !tracked)
+    uint64_t *ptep = (*v->fixes)++ < FIXES_MAX ? map(v, s, write) : NULL;
+    v->again = ptep;
+    if (!ptep && write)
         dirty_mark(s, gfn);
     if (!outcome)
         outcome = !ptep      ? PN_OUT_uncached

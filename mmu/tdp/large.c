@@ -3,18 +3,19 @@
  * Large mappings: split into smaller ones, and made again from them.
  *
  * Invariants
- * 1. A large leaf stands only where the slot backs the frame as one range and nobody
- *    tracks writes in it (slot_large() == 0). In a logged slot it has no W.
+ * 1. A large leaf stands only where the slot backs the frame as one range (slot_large()
+ *    == 0). In a logged slot it has no W.
  * 2. Splitting and merging take no right away and change no host page, so the TLBs stay:
  *    D of a large leaf is the OR of what it was made from.
  */
 #include "mmu/tdp/tdp.h"
 
-/* One level. */
-static bool split_one(struct pn_mmu_vcpu *vcpu, uint64_t *ptep) {
+bool tdp_split(struct pn_mmu_vcpu *vcpu, uint64_t *ptep) {
     struct pn_mmu *mmu = vcpu->mmu;
     struct sp *parent = sp_of(ptep);
     unsigned level = sp_level(parent), i = sp_index(ptep);
+    if (level == 1 || !ept_leaf(*ptep, level))
+        return true;
     uint64_t v = *ptep, kept = v & ~(EPT_ADDR | EPT_PS | EPT_W);
     struct slot *s = slot_of_gfn(mmu, ept_gfn(parent, i));
     *ptep = 0;
@@ -36,42 +37,6 @@ static bool split_one(struct pn_mmu_vcpu *vcpu, uint64_t *ptep) {
     pn_count(vcpu->stats, large_split);
     pn_emit(vcpu->ring, split_huge_page, ept_gfn(parent, i), ept_public(v), level);
     return true;
-}
-
-struct split {
-    struct visit v;
-    bool failed;
-};
-
-static void split_on(struct visit *v, uint64_t *ptep, pn_gfn gfn, unsigned level,
-                     enum visit_kind kind) {
-    struct split *sp = (struct split *)v;
-    (void)kind;
-    if (level > 1 && !sp->failed &&
-        *slot_large(slot_of_gfn(v->vcpu->mmu, gfn), gfn, level))
-        sp->failed = !split_one(v->vcpu, ptep);
-}
-
-bool tdp_split(struct pn_mmu_vcpu *vcpu, uint64_t *ptep) {
-    struct split s = {{.vcpu = vcpu, .end = ~0ull, .kinds = VISIT_LEAF, .at = split_on},
-                      false};
-    unsigned level = sp_level(sp_of(ptep));
-    if (!ept_leaf(*ptep, level) || level == 1)
-        return true;
-    if (!split_one(vcpu, ptep))
-        return false;
-    if (level > 2) /* parts of it may be too large still */
-        tdp_visit(&s.v, sp_of(ept_child(*ptep)));
-    return !s.failed;
-}
-
-/* Tracking forbids large leaves of this level at gfn. */
-void tdp_split_at(struct pn_mmu_vcpu *vcpu, struct slot *s, pn_gfn gfn, unsigned level) {
-    struct ewalk w;
-    (void)s;
-    ept_peek(vcpu->mmu->tdp, gfn << PN_PAGE_SHIFT, &w);
-    if (w.level == level && ept_leaf(w.pte, level) && !tdp_split(vcpu, w.ptep))
-        tdp_drop(vcpu, w.ptep, true); /* no memory for a table: map it anew later */
 }
 
 /* ---- Back ---- */

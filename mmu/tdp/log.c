@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Who sees a store: write tracking and the two dirty logs.
+ * Who sees a store: the two dirty logs.
  *
  * By write protection a leaf of a logged slot has W only while the dirty bit of its page
  * is set. By D bits it has W, and a TLB entry a write tag only while the leaf has D,
@@ -11,8 +11,7 @@
  * Invariants
  * 1. (ARCHITECTURE.md, invariant 3) A page written since the last harvest is in the
  *    bitmap or has D.
- * 2. No leaf of a tracked page has W.
- * 3. A right that a leaf loses leaves the TLBs in the same call.
+ * 2. A right that a leaf loses leaves the TLBs in the same call.
  */
 #include "mmu/tdp/tdp.h"
 
@@ -50,7 +49,7 @@ void tdp_slot_changed(struct pn_mmu_vcpu *vcpu, struct slot *s, bool placed) {
         tdp_recover(vcpu, s);
     }
     roots_slots_changed(mmu);
-    track_slot_added(vcpu, s);
+    track_slot_added(mmu, s);
 }
 
 /* ---- Harvest ---- */
@@ -80,6 +79,6 @@ void tdp_written(struct pn_mmu_vcpu *vcpu, pn_gpa gpa, size_t size, bool ad) {
     struct pn_mmu *mmu = vcpu->mmu;
     struct slot *s = slot_of_gfn(mmu, gpa >> PN_PAGE_SHIFT);
     (void)ad;
-    if (s && track_count(s, gpa >> PN_PAGE_SHIFT) && mmu->cfg.on_track)
+    if (s && track_used(s, gpa >> PN_PAGE_SHIFT) && mmu->cfg.on_track)
         mmu->cfg.on_track(mmu->cfg.opaque, gpa, size);
 }

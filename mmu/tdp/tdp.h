@@ -120,14 +120,13 @@ void tdp_slot_gone(struct pn_mmu_vcpu *vcpu, struct slot *s);
 
 /* ---- large.c ---- */
 
-/* Replace a large leaf by a table of smaller ones, down to where slot_large allows them.
- * Return: false out of memory; some may be large still. */
+/* Replace a large leaf, if it is one, by a table of leaves a level below. Return: false
+ * out of memory. */
 bool tdp_split(struct pn_mmu_vcpu *vcpu, uint64_t *ptep);
 /* Replace a table by one leaf; tdp_large_ok said that it may stand. */
 void tdp_collapse(struct pn_mmu_vcpu *vcpu, struct slot *s, uint64_t *ptep);
 /* Large leaves come back wherever they may. */
 void tdp_recover(struct pn_mmu_vcpu *vcpu, struct slot *s);
-void tdp_split_at(struct pn_mmu_vcpu *vcpu, struct slot *s, pn_gfn gfn, unsigned level);
 
 /* ---- log.c ---- */
 
@@ -152,6 +151,7 @@ void tdp_tlb_fill(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva,
                   struct slot *s, uint64_t pte);
 /* Drop what the TLBs have of a page; write: only its write tags. */
 void tdp_tlb_drop(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn, bool write);
+void tdp_tlb_hold(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn);
 /* The write tags of all pages of a slot. */
 void tdp_tlb_drop_writes(struct pn_mmu *mmu, const struct slot *s);
 bool tdp_was_fetched(const struct root *r, pn_gva gva);

@@ -282,9 +282,13 @@ START_TEST(devices_and_tracked_pages_see_each_element) {
     ck_assert_uint_eq(s->ram[0x2100c], 3);
     ck_assert_int_eq(pn_mmu_track_add(s->cpu->mmu, 0x22), 0);
     load_regs(s->cpu, &(struct regs){0x01020304, 0x402, 0, 0x21ffc, 2});
+    uint64_t slow = s->cpu->stats->v[PN_STAT_mem_slow];
     op_stos(s->cpu, &in);
     ck_assert_uint_eq(s->cpu->gpr[R_CX], 0);
-    ck_assert_uint_ge(s->tracked, 1);
+    /* Each element is told of, and its page asked for once. */
+    ck_assert_uint_eq(s->tracked, 1024);
+    ck_assert_uint_eq(s->cpu->stats->v[PN_STAT_code_stores], 1024);
+    ck_assert_uint_le(s->cpu->stats->v[PN_STAT_mem_slow] - slow, 1);
     ck_assert_uint_eq(s->ram[0x22ffc], 4);
     ck_assert_uint_eq(s->ram[0x23000], 4);
     sys_free(s);

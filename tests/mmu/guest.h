@@ -154,7 +154,7 @@ static inline enum pn_answer store(pn_gva gva, uint64_t value) {
     if (o == PN_MAPPED)
         memcpy(x.hva, &value, 8);
     else if (o == PN_TRACKED)
-        ck_assert_uint_eq(pn_mmu_write_phys(f.mmu, x.gpa, &value, 8), 8);
+        ck_assert_uint_eq(pn_mmu_vcpu_write(f.vcpu, x.gpa, &value, 8), 8);
     return o;
 }
 

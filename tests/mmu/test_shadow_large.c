@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Large pages under shadow paging: made, split by tracking, and their TLB entries. */
+/* Large pages under shadow paging: made, split by shadowed tables, and their TLB entries. */
 #include "guest.h"
 #include "tests/suite.h"
 
@@ -10,6 +10,18 @@ static void begin_large(void) {
     for (pn_gpa gpa = 0; gpa < MEM; gpa += 2 * MIB)
         *fixture_q(&f, gpte_at(ROOT, DIRECT + gpa, 2)) = gpa | P | W | A | D | PS;
     paging(4, ROOT);
+}
+
+#define TABLED 0x7000000000ull /* mapped by a leaf table where shadow_frame was told */
+
+/* Before any access: gpa is a leaf table, which shadow_frame uses. */
+static void put_table(pn_gpa gpa) {
+    f.mmu->cfg.opt.unsync = 0;
+    *fixture_q(&f, gpte_at(ROOT, TABLED, 2)) = gpa | P | W | U | A;
+    *fixture_q(&f, gpa) = DATA | P | W | U | A | D;
+}
+static void shadow_frame(void) {
+    ck_map(TABLED, PN_READ, PN_TLB_USER, DATA);
 }
 
 START_TEST(a_large_gpte_is_one_large_spte) {
@@ -31,10 +43,11 @@ START_TEST(a_large_page_with_tables_in_it_is_mapped_by_small_ones) {
 }
 END_TEST
 
-START_TEST(tracking_a_page_takes_the_writes_of_its_large_mapping) {
+START_TEST(shadowing_a_page_takes_the_writes_of_its_large_mapping) {
     begin_large();
+    put_table(0xa12000);
     ck_map(DIRECT + 0xa12345, PN_WRITE, PN_TLB_SUPER, 0xa12345);
-    ck_assert_int_eq(pn_mmu_track_add(f.mmu, 0xa12), 0);
+    shadow_frame();
     ck_assert_uint_eq(stat(PN_STAT_pages_2m), 1);
     ck_assert_uint_eq(stat(PN_STAT_large_split), 0);
     ck_assert(!hit(DIRECT + 0xa12345, PN_WRITE, PN_TLB_SUPER));
@@ -43,11 +56,12 @@ START_TEST(tracking_a_page_takes_the_writes_of_its_large_mapping) {
 }
 END_TEST
 
-START_TEST(the_first_write_beside_a_tracked_page_splits_the_large_mapping) {
+START_TEST(the_first_write_beside_a_shadowed_page_splits_the_large_mapping) {
     begin_large();
+    put_table(0xa12000);
     ck_map(DIRECT + 0xa12345, PN_WRITE, PN_TLB_SUPER, 0xa12345);
     ck_map(DIRECT + 0xa45678, PN_READ, PN_TLB_SUPER, 0xa45678);
-    ck_assert_int_eq(pn_mmu_track_add(f.mmu, 0xa12), 0);
+    shadow_frame();
     ck_assert_int_eq(go(DIRECT + 0xa12000, PN_WRITE, PN_TLB_SUPER), PN_TRACKED);
     ck_assert_uint_eq(stat(PN_STAT_pages_2m), 0);
     ck_assert_uint_eq(stat(PN_STAT_large_split), 1);
@@ -124,11 +138,26 @@ START_TEST(a_gigabyte_with_tables_in_it_is_mapped_by_2m_and_4k) {
 }
 END_TEST
 
-START_TEST(tracking_a_page_of_a_gigabyte_leaves_every_read_tag) {
+START_TEST(tracking_a_page_of_a_gigabyte_takes_its_own_write_tag_alone) {
     begin_gigabytes();
     ck_map(THIRD + 0x12345678, PN_WRITE, PN_TLB_SUPER, THIRD + 0x12345678);
     read_many(THIRD);
-    ck_assert_int_eq(pn_mmu_track_add(f.mmu, THIRD >> 12), 0);
+    ck_assert_int_eq(pn_mmu_track_add(f.mmu, (THIRD >> 12) + 5), 0);
+    for (uint64_t i = 0; i < PN_TLB_ENTRIES; i++) {
+        ck_assert(hit(THIRD + i * 4096, PN_READ, PN_TLB_SUPER));
+        ck_assert(hit(THIRD + i * 4096, PN_WRITE, PN_TLB_SUPER) == (i != 5));
+    }
+    ck_assert_uint_eq(stat(PN_STAT_pages_1g), 1);
+    end();
+}
+END_TEST
+
+START_TEST(shadowing_a_page_of_a_gigabyte_leaves_every_read_tag) {
+    begin_gigabytes();
+    put_table(THIRD);
+    ck_map(THIRD + 0x12345678, PN_WRITE, PN_TLB_SUPER, THIRD + 0x12345678);
+    read_many(THIRD);
+    shadow_frame();
     for (uint64_t i = 0; i < PN_TLB_ENTRIES; i++) {
         ck_assert(hit(THIRD + i * 4096, PN_READ, PN_TLB_SUPER));
         ck_assert(!hit(THIRD + i * 4096, PN_WRITE, PN_TLB_SUPER));
@@ -140,9 +169,10 @@ END_TEST
 
 START_TEST(a_split_gigabyte_leaves_no_tlb_entry) {
     begin_gigabytes();
+    put_table(THIRD);
     ck_map(THIRD + 0x12345678, PN_WRITE, PN_TLB_SUPER, THIRD + 0x12345678);
     read_many(THIRD);
-    ck_assert_int_eq(pn_mmu_track_add(f.mmu, THIRD >> 12), 0);
+    shadow_frame();
     ck_map(THIRD + 0x12345678, PN_WRITE, PN_TLB_SUPER, THIRD + 0x12345678);
     ck_assert_uint_eq(stat(PN_STAT_pages_1g), 0);
     ck_assert_uint_eq(stat(PN_STAT_pages_2m), 1);
@@ -155,9 +185,10 @@ END_TEST
 
 START_TEST(a_split_2m_page_leaves_its_neighbours_tlb_entries) {
     begin_gigabytes();
+    put_table(0x12345000);
     ck_map(0x12345678, PN_WRITE, PN_TLB_SUPER, 0x12345678);
     read_many(0x12200000);
-    ck_assert_int_eq(pn_mmu_track_add(f.mmu, 0x12345), 0);
+    shadow_frame();
     ck_assert_int_eq(go(0x12345000, PN_WRITE, PN_TLB_SUPER), PN_TRACKED);
     for (uint64_t i = 0; i < 512; i++) {
         ck_assert(!hit(0x12200000 + i * 4096, PN_READ, PN_TLB_SUPER));
@@ -170,11 +201,12 @@ END_TEST
 SUITE("mmu shadow large", .timeout = 120,
       .tests = {a_large_gpte_is_one_large_spte,
                 a_large_page_with_tables_in_it_is_mapped_by_small_ones,
-                tracking_a_page_takes_the_writes_of_its_large_mapping,
-                the_first_write_beside_a_tracked_page_splits_the_large_mapping,
+                shadowing_a_page_takes_the_writes_of_its_large_mapping,
+                the_first_write_beside_a_shadowed_page_splits_the_large_mapping,
                 large_pages_can_be_off, the_d_bit_of_a_large_gpte_serves_all_its_pages,
                 a_gigabyte_gpte_is_one_spte,
                 a_gigabyte_with_tables_in_it_is_mapped_by_2m_and_4k,
-                tracking_a_page_of_a_gigabyte_leaves_every_read_tag,
+                tracking_a_page_of_a_gigabyte_takes_its_own_write_tag_alone,
+                shadowing_a_page_of_a_gigabyte_leaves_every_read_tag,
                 a_split_gigabyte_leaves_no_tlb_entry,
                 a_split_2m_page_leaves_its_neighbours_tlb_entries})

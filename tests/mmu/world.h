@@ -498,10 +498,11 @@ static void store_step(struct world *w, struct cpu *c) {
     if (c->stale[pcid_of(c)])
         return;
     unsigned t = o == PN_MAPPED ? table_of(x.gpa >> 12) : TABLES;
-    if (t < TABLES) {
+    if (t < TABLES)
         value = gpte_of(w, home(w, t));
+    /* A large gpte that lost its PS makes a table of a frame beyond the pool. */
+    if (t < TABLES || (o == PN_MAPPED && x.gpa >> 12 >= 64))
         owe_all(w);
-    }
     if (cpu_store(w, c, gva, &value, w->levels == 2 ? 4 : 8, mode) != (o == PN_MAPPED))
         FAIL(w, "store to gva %#llx", (unsigned long long)gva);
 }
