@@ -260,12 +260,25 @@ static __attribute__((noinline)) enum pn_outcome fault(struct fault *f, bool pre
     return fault_map(f);
 }
 
+/* The guest uses the tables that map what it writes: they are none that it is about to
+ * fill with something else. KVM's shadow_page_table_clear_flood. */
+static void clear_flood(const struct fault *f) {
+    uint64_t *sptep;
+    struct sp *sp = f->r->top;
+    do {
+        sp->flood = 0;
+        sptep = &sp->spt[level_index(f->gva, sp_level(sp))];
+    } while (spte_table(*sptep) && (sp = sp_of(spte_child(*sptep))));
+}
+
 /* The tables grant the write, but somebody wanted to see it: no guest walk is needed. */
 static __attribute__((noinline)) enum pn_outcome fault_protected(struct fault *f,
                                                                  pn_gfn gfn) {
     begin(f, PN_PF_PRESENT);
     enum pn_outcome outcome = write_gate(f->vcpu, slot_of_gfn(f->mmu, gfn), gfn);
-    if (pn_answer(outcome) != PN_TRACKED) {
+    if (outcome == PN_OUT_tracked_table) {
+        clear_flood(f);
+    } else {
         f->sw.spte |= SPTE_MMU_W;
         tlb_fill(f->vcpu, f->r, f->gva, f->access, f->mode, &f->sw);
     }

@@ -247,6 +247,24 @@ START_TEST(upper_tables_are_tracked_and_flood) {
 }
 END_TEST
 
+/* Linux clears entries of its kernel's table through a mapping that goes by that table. */
+START_TEST(a_table_that_maps_what_is_stored_to_does_not_flood) {
+    begin_shadow();
+    new_table();
+    map(ROOT, 0x5000, DATA, P | W | A | D);
+    pn_gpa pmd = gpte_at(ROOT, 0x5000, 2);
+    map(ROOT, 0x6000, pmd & PN_PAGE_MASK, P | W | A | D);
+    paging(4, ROOT);
+    ck_map(0x5000, PN_READ, PN_TLB_SUPER, DATA);
+    for (unsigned i = 8; i < 40; i++)
+        ck_assert_int_eq(store(0x6000 + i * 8, 0), PN_TRACKED);
+    ck_assert_uint_eq(stat(PN_STAT_mmu_pte_write), 32);
+    ck_assert_uint_eq(stat(PN_STAT_mmu_flooded), 0);
+    ck_assert_uint_eq(stat(PN_STAT_sp_zapped), 0);
+    end();
+}
+END_TEST
+
 START_TEST(a_partial_table_write_is_a_table_write_and_an_odd_one_is_not) {
     begin_shadow();
     new_table();
@@ -469,6 +487,7 @@ SUITE("mmu shadow", .timeout = 120,
           smap_is_decided_by_the_tlb_mode, gaining_the_user_bit_takes_rights_too,
           a_key_that_loses_rights_leaves_the_tlb, upper_levels_limit_the_rights_of_a_leaf,
           a_written_leaf_table_is_unsync_until_the_guest_flushes, unsync_can_be_off,
+          a_table_that_maps_what_is_stored_to_does_not_flood,
           upper_tables_are_tracked_and_flood,
           a_partial_table_write_is_a_table_write_and_an_odd_one_is_not,
           freed_tables_are_kept_until_they_are_written, freed_tables_come_back_unsync,
