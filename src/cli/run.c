@@ -213,7 +213,8 @@ static void add_foreign(void *opaque, const char *group, const char *name,
  * groups have a number. */
 static void add_engine_stats(struct run_report *rep, const struct pn_engine_ops *ops,
                              struct pn_engine *e, unsigned cpus) {
-    rep->has_counters |= !ops->foreign_stats;
+    if (!ops->foreign_stats)
+        rep->mmus |= strcmp(ops->name, "tdp") ? RUN_SHADOW : RUN_TDP;
     rep->uncounted_insns |= !ops->insns;
     for (unsigned i = 0; i < PN_STAT_COUNT; i++)
         rep->counted[i] |=

@@ -37,6 +37,9 @@ void run_print_track(const json_t *track, FILE *out);
  */
 int run_check_dirty(struct machine *m);
 
+#define RUN_SHADOW 1u
+#define RUN_TDP    2u
+
 /* How a run went. */
 struct run_report {
     const struct run_options *options;
@@ -50,7 +53,7 @@ struct run_report {
     json_t *foreign;             /* the hypervisor's own counters by group, or NULL */
     json_t *track;               /* run_track_json */
     bool counted[PN_STAT_COUNT]; /* by some engine that ran it */
-    bool has_counters;           /* some engine that ran it has an MMU of ours */
+    unsigned mmus;               /* of ours that ran it: RUN_SHADOW, RUN_TDP */
     bool uncounted_insns;        /* some engine that ran it does not count instructions */
 };
 

@@ -85,43 +85,61 @@ static const char *grouped(uint64_t v, char buf[32]) {
     return buf;
 }
 
-/* The rows of the summary; a row without a counter is a heading. */
+/* The rows of the summary; one without a counter is a heading. of: the MMUs that they can
+ * be about, RUN_SHADOW, RUN_TDP or both; a heading is for exactly these. */
+#define EACH (RUN_SHADOW | RUN_TDP)
 static const struct row {
     const char *label;
     int stat;
+    unsigned of;
+    bool unless_0; /* 0 says that there was nothing of the kind */
 } rows[] = {
-    {"Page faults, by what the MMU did", -1},
-    {"met by the MMU", PN_STAT_pf_taken},
-    {"  mapped and retried", PN_STAT_pf_fixed},
-    {"  given to the guest", PN_STAT_pf_guest},
-    {"  MMIO", PN_STAT_pf_mmio},
-    {"  tracked writes", PN_STAT_pf_tracked},
-    {"  first write since a dirty harvest", PN_STAT_pf_dirty_log},
-    {"Shadow pages, or second-level tables", -1},
-    {"made", PN_STAT_sp_created},
-    {"found again by (gfn, role)", PN_STAT_sp_reused},
-    {"zapped", PN_STAT_sp_zapped},
-    {"in use at the end", PN_STAT_sp_pages},
-    {"leaf tables gone unsync", PN_STAT_sp_unsync},
-    {"leaf tables synced", PN_STAT_mmu_sync},
-    {"guest table writes emulated", PN_STAT_mmu_pte_write},
-    {"zapped for write flooding", PN_STAT_mmu_flooded},
-    {"neighbour sptes prefetched", PN_STAT_mmu_prefetch},
-    {"large mappings split", PN_STAT_large_split},
-    {"large mappings recovered", PN_STAT_large_recovered},
-    {"Exits of the two-dimensional MMU", -1},
-    {"EPT violations", PN_STAT_ept_violation},
-    {"EPT misconfigurations (MMIO)", PN_STAT_ept_misconfig},
-    {"Walks", -1},
-    {"TLB misses", PN_STAT_tlb_miss},
-    {"shadow or second-level entries read", PN_STAT_walk_refs},
-    {"guest entries read", PN_STAT_gpte_reads},
-    {"A and D bits set in guest tables", PN_STAT_gpte_ad_set},
-    {"Address spaces", -1},
-    {"CR3 loads answered from cached roots", PN_STAT_root_hit},
-    {"CR3 loads that made a root", PN_STAT_root_miss},
-    {"INVLPG", PN_STAT_invlpg},
-    {"TLB flushes", PN_STAT_tlb_flush},
+    {"Page faults, by what the MMU did", -1, 0, false},
+    {"met by the MMU", PN_STAT_pf_taken, EACH, false},
+    {"  mapped and retried", PN_STAT_pf_fixed, EACH, false},
+    {"  given to the guest", PN_STAT_pf_guest, EACH, false},
+    {"  MMIO", PN_STAT_pf_mmio, EACH, true},
+    {"  writes to shadowed guest tables", PN_STAT_pf_tracked, RUN_SHADOW, false},
+    {"  first write since a dirty harvest", PN_STAT_pf_dirty_log, EACH, true},
+    {"MMIO from a cached entry", PN_STAT_pf_mmio_spte, RUN_SHADOW, true},
+    {"Shadow pages", -1, RUN_SHADOW, false},
+    {"Second-level tables", -1, RUN_TDP, false},
+    {"Shadow pages, and second-level tables", -1, EACH, false},
+    {"made", PN_STAT_sp_created, EACH, false},
+    {"found again by (gfn, role)", PN_STAT_sp_reused, RUN_SHADOW, false},
+    {"zapped", PN_STAT_sp_zapped, EACH, false},
+    {"  for write flooding", PN_STAT_mmu_flooded, RUN_SHADOW, false},
+    {"reclaimed to keep the page budget", PN_STAT_mmu_recycled, EACH, false},
+    {"in use at the end", PN_STAT_sp_pages, EACH, false},
+    {"leaf tables gone unsync", PN_STAT_sp_unsync, RUN_SHADOW, false},
+    {"leaf tables synced", PN_STAT_mmu_sync, RUN_SHADOW, false},
+    {"writes to guest tables followed", PN_STAT_mmu_pte_write, RUN_SHADOW, false},
+    {"Mappings", -1, 0, false},
+    {"of 4 KiB at the end", PN_STAT_pages_4k, EACH, false},
+    {"of 2 MiB at the end", PN_STAT_pages_2m, EACH, false},
+    {"of 1 GiB at the end", PN_STAT_pages_1g, EACH, true},
+    {"made beside that of a fault (prefetch)", PN_STAT_mmu_prefetch, RUN_SHADOW, true},
+    {"large ones split", PN_STAT_large_split, EACH, true},
+    {"large ones recovered", PN_STAT_large_recovered, RUN_TDP, true},
+    {"Exits for second-level entries", -1, RUN_TDP, false},
+    {"Exits for second-level entries", -1, EACH, false},
+    {"EPT violations", PN_STAT_ept_violation, RUN_TDP, false},
+    {"EPT misconfigurations (MMIO)", PN_STAT_ept_misconfig, RUN_TDP, true},
+    {"Walks", -1, 0, false},
+    {"TLB misses", PN_STAT_tlb_miss, EACH, false},
+    {"shadow entries read", PN_STAT_walk_refs, RUN_SHADOW, false},
+    {"second-level entries read", PN_STAT_walk_refs, RUN_TDP, false},
+    {"guest entries read", PN_STAT_gpte_reads, EACH, false},
+    {"A and D bits set in guest tables", PN_STAT_gpte_ad_set, EACH, false},
+    {"Address spaces", -1, 0, false},
+    {"CR3 loads answered from cached roots", PN_STAT_root_hit, EACH, false},
+    {"CR3 loads that made a root", PN_STAT_root_miss, EACH, false},
+    {"INVLPG", PN_STAT_invlpg, EACH, false},
+    {"TLB flushes", PN_STAT_tlb_flush, EACH, false},
+    {"Software CPU", -1, 0, false},
+    {"stores beside translated code", PN_STAT_code_stores, EACH, false},
+    {"blocks translated", PN_STAT_block_translated, EACH, false},
+    {"  dropped, for they were written", PN_STAT_block_dropped, EACH, false},
 };
 
 /* What a hypervisor counted for itself, zeroes left out. */
@@ -137,14 +155,16 @@ static void print_foreign(json_t *groups, FILE *out) {
     }
 }
 
-static void print_counters(const struct pn_stats *total, FILE *out) {
+static void print_counters(const struct run_report *r, FILE *out) {
     char buf[32];
     for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-        if (rows[i].stat < 0)
-            fprintf(out, "\n%s\n", rows[i].label);
-        else
-            fprintf(out, "  %-40s %16s\n", rows[i].label,
-                    grouped(total->v[rows[i].stat], buf));
+        const struct row *row = &rows[i];
+        if (row->stat < 0 && (!row->of || row->of == r->mmus))
+            fprintf(out, "\n%s\n", row->label);
+        else if (row->stat >= 0 && row->of & r->mmus &&
+                 (r->total.v[row->stat] || !row->unless_0))
+            fprintf(out, "  %-40s %16s\n", row->label,
+                    grouped(r->total.v[row->stat], buf));
     }
 }
 
@@ -180,8 +200,8 @@ static void print_time(const struct run_report *r, FILE *out) {
 void run_report_print(const struct run_report *r, FILE *out) {
     char buf[32];
     print_head(r, out);
-    if (r->has_counters)
-        print_counters(&r->total, out);
+    if (r->mmus)
+        print_counters(r, out);
     print_foreign(r->foreign, out);
     run_print_model(r, out);
     run_print_track(r->track, out);
