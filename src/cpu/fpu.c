@@ -35,7 +35,8 @@ static void forget_pointers(uint8_t *area) {
 }
 
 static void make_valid(struct cpu *cpu) {
-    uint64_t bv = xstate_get(cpu->xsave, XSAVE_HEADER, 8) & CPU_VEC_MASK;
+    uint64_t can = cpu->model->host_xcr0 ? cpu->model->host_xcr0 : CPU_VEC_MASK;
+    uint64_t bv = xstate_get(cpu->xsave, XSAVE_HEADER, 8) & can;
     uint64_t mxcsr = xstate_get(cpu->xsave, FX_MXCSR, 4) & MXCSR_MASK;
     memset(cpu->xsave + XSAVE_HEADER, 0, XSAVE_EXTENDED - XSAVE_HEADER);
     xstate_put(cpu->xsave, XSAVE_HEADER, 8, bv);

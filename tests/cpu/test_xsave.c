@@ -107,6 +107,18 @@ START_TEST(vector_state_survives_the_hosts_registers) {
 }
 END_TEST
 
+/* XRSTOR faults at the bit of a component that XCR0 does not have. */
+START_TEST(the_host_is_given_no_component_that_it_lacks) {
+    NEED_XSAVE();
+    s->model->host_xcr0 = XSTATE_X87 | XSTATE_SSE;
+    random_state(s->cpu);
+    cpu_vec_load(s->cpu);
+    cpu_vec_save(s->cpu);
+    ck_assert_uint_eq(xstate_get(s->cpu->xsave, XSAVE_HEADER, 8),
+                      XSTATE_X87 | XSTATE_SSE);
+}
+END_TEST
+
 START_TEST(fxsave_writes_what_the_host_writes) {
     static uint8_t host[512] __attribute__((aligned(16)));
     struct cpu *cpu = s->cpu;
@@ -326,6 +338,7 @@ END_TEST
 
 SUITE("xsave", .setup = setup, .teardown = teardown, .timeout = 60,
       .tests = {vector_state_survives_the_hosts_registers,
+                the_host_is_given_no_component_that_it_lacks,
                 fxsave_writes_what_the_host_writes,
                 xsave_and_xrstor_keep_the_standard_format,
                 xsavec_and_xrstors_keep_the_compact_format, xrstor_refuses_a_bad_header,
