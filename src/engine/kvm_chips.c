@@ -65,13 +65,16 @@ static void to_pic(struct kvm_pic_state *d, const struct pn_pic *s, unsigned n) 
 
 /* KVM's read and write states are the access mode, and 4 for the high byte of two. Its
  * counters begin at a time of the host's; ours at a tick since the machine's clock was 0.
+ * When channel 0 began KVM does not tell (its timer alone has it): a period begins now,
+ * for an interrupt too many does less harm than none.
  * KVM does not remember the gate's edge: in modes 1 and 5 a gate that is up has risen. */
 static void from_channel(const struct pn_engine *e, struct pn_pit_channel *d,
-                         const struct kvm_pit_channel_state *s) {
+                         const struct kvm_pit_channel_state *s, unsigned n) {
     int64_t ns = s->count_load_time - (int64_t)e->start_ns;
-    uint64_t start = ns > 0 ? ticks_at((uint64_t)ns, PN_PIT_HZ) : 0;
     uint64_t now = ticks_at(host_ns() - e->start_ns, PN_PIT_HZ);
+    uint64_t start = n == 0 ? now : ns > 0 ? ticks_at((uint64_t)ns, PN_PIT_HZ) : 0;
     bool by_edge = s->mode == 1 || s->mode == 5;
+    bool set = s->mode <= 5; /* 0xff: never set */
     *d = (struct pn_pit_channel){
         .count = s->count ? s->count : 0x10000,
         .start = start,
@@ -79,11 +82,11 @@ static void from_channel(const struct pn_engine *e, struct pn_pit_channel *d,
         .latched = s->count_latched == 4 ? 2 : s->count_latched,
         .status = s->status,
         .status_latched = s->status_latched != 0,
-        .mode = s->mode > 5 ? 3 : s->mode, /* 0xff: never set */
+        .mode = set ? s->mode : 3,
         .access = s->rw_mode ? s->rw_mode : 3,
         .bcd = s->bcd != 0,
         .gate = s->gate != 0,
-        .loaded = s->count_load_time != 0,
+        .loaded = set,
         .write_low = s->write_latch,
         .write_high = s->write_state == 4,
         .read_high = s->read_state == 4,
@@ -145,7 +148,7 @@ int kvm_get_chips(struct pn_engine *e, struct pn_chips *s) {
     s->ioapic.select = (uint8_t)chip.chip.ioapic.ioregsel;
     s->ioapic.id = chip.chip.ioapic.id & 0xf;
     for (unsigned i = 0; i < 3; i++)
-        from_channel(e, &s->pit.channel[i], &pit.channels[i]);
+        from_channel(e, &s->pit.channel[i], &pit.channels[i], i);
     s->pit.speaker = (pit.flags & KVM_PIT_FLAGS_SPEAKER_DATA_ON) != 0;
     return 0;
 }
