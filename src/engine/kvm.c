@@ -152,7 +152,7 @@ static int kvm_create(const struct pn_engine_config *cfg, struct pn_engine **out
     if (rc)
         snprintf(e->error, sizeof(e->error), "%s", e->host.reason);
     struct sigaction sa = {.sa_handler = on_kick};
-    sigaction(SIGRTMIN, &sa, NULL);
+    sigaction(KICK_SIGNAL, &sa, NULL);
     if (rc == 0)
         rc = create_vm(e);
     if (rc == 0)

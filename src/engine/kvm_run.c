@@ -23,8 +23,6 @@
 
 #include "engine/kvm_vm.h"
 
-#define KICK_SIGNAL SIGRTMIN
-
 #ifndef KVM_EXIT_MEMORY_FAULT /* Linux 6.8 */
 #define KVM_EXIT_MEMORY_FAULT 39
 #endif

@@ -172,17 +172,21 @@ static void get_exception(struct pn_cpu_state *s, const struct kvm_vcpu_events *
     s->exception_payload = payload ? ev->exception_payload : 0;
 }
 
-static int get_events(struct kvm_vcpu *v, struct pn_cpu_state *s) {
-    struct kvm_vcpu_events ev;
+static void get_activity(struct kvm_vcpu *v, struct pn_cpu_state *s) {
     struct kvm_mp_state mp = {.mp_state = KVM_MP_STATE_RUNNABLE};
-    if (ioctl(v->fd, KVM_GET_VCPU_EVENTS, &ev) < 0)
-        return -1;
     ioctl(v->fd, KVM_GET_MP_STATE, &mp); /* refused without an in-kernel irqchip */
     s->activity = mp.mp_state == KVM_MP_STATE_HALTED ? PN_HALTED
                   : mp.mp_state == KVM_MP_STATE_UNINITIALIZED ||
                           mp.mp_state == KVM_MP_STATE_INIT_RECEIVED
                       ? PN_WAITS_SIPI
                       : PN_RUNS;
+}
+
+static int get_events(struct kvm_vcpu *v, struct pn_cpu_state *s) {
+    struct kvm_vcpu_events ev;
+    if (ioctl(v->fd, KVM_GET_VCPU_EVENTS, &ev) < 0)
+        return -1;
+    get_activity(v, s);
     /* SVM does not tell them apart, and says both. */
     s->intr_shadow = ev.interrupt.shadow & KVM_X86_SHADOW_INT_STI      ? PN_SHADOW_STI
                      : ev.interrupt.shadow & KVM_X86_SHADOW_INT_MOV_SS ? PN_SHADOW_MOV_SS
@@ -221,10 +225,11 @@ int kvm_get_cpu(struct kvm_vcpu *v, struct pn_cpu_state *s) {
 int kvm_get_state(struct pn_engine *e, unsigned cpu, struct pn_cpu_state *s) {
     struct kvm_lapic_state lapic;
     int rc = get_parts(&e->vcpu[cpu], s, ALL_MSRS);
-    if (rc == 0 && ioctl(e->vcpu[cpu].fd, KVM_GET_LAPIC, &lapic) < 0)
-        rc = -errno;
+    if (rc == 0)
+        rc = kvm_get_lapic(&e->vcpu[cpu], &lapic);
     if (rc)
         return rc;
+    get_activity(&e->vcpu[cpu], s);
     s->has_lapic = 1;
     memcpy(s->lapic, lapic.regs, sizeof(s->lapic));
     return 0;
@@ -321,14 +326,6 @@ static void set_msrs(struct kvm_vcpu *v, const struct pn_cpu_state *s) {
     }
 }
 
-static int set_lapic(struct kvm_vcpu *v, const struct pn_cpu_state *s) {
-    struct kvm_lapic_state lapic;
-    if (!s->has_lapic)
-        return 0;
-    memcpy(lapic.regs, s->lapic, sizeof(lapic.regs));
-    return ioctl(v->fd, KVM_SET_LAPIC, &lapic);
-}
-
 static void put_exception(struct kvm_vcpu_events *ev, uint8_t vector, bool payload,
                           uint64_t value) {
     ev->exception.nr = vector;
@@ -410,7 +407,7 @@ int kvm_set_state(struct pn_engine *e, unsigned cpu, const struct pn_cpu_state *
     v->rng = k.rng;
     if (set_sregs(v, &k.sregs) < 0 || ioctl(v->fd, KVM_SET_REGS, &k.regs) < 0 ||
         ioctl(v->fd, KVM_SET_DEBUGREGS, &k.debug) < 0 || set_vector(v, s, &k) < 0 ||
-        set_lapic(v, s) < 0)
+        (s->has_lapic && kvm_set_lapic(v, s->lapic) < 0))
         return -errno;
     set_msrs(v, s);
     if (set_events(v, s, &k) < 0)

@@ -5,10 +5,13 @@
 
 #include <linux/kvm.h>
 #include <pthread.h>
+#include <signal.h>
 
 #include "penumbra/engine.h"
 #include "penumbra/kvm_host.h"
 #include "penumbra/x86.h"
+
+#define KICK_SIGNAL SIGRTMIN
 
 struct kvm_vcpu {
     struct pn_engine *engine;
@@ -115,6 +118,11 @@ int kvm_set_state(struct pn_engine *e, unsigned cpu, const struct pn_cpu_state *
 /* kvm_get_state without the local APIC and the paravirtual MSRs: what one instruction can
  * change. */
 int kvm_get_cpu(struct kvm_vcpu *v, struct pn_cpu_state *s);
+
+/* kvm_lapic.c: the page of registers. get: a timer that has expired is in it as an
+ * interrupt; that may end the vCPU's HLT. Return: 0 or -errno. */
+int kvm_get_lapic(struct kvm_vcpu *v, struct kvm_lapic_state *l);
+int kvm_set_lapic(struct kvm_vcpu *v, const uint8_t *page);
 
 /* kvm_chips.c. Return: 0 or -errno. */
 int kvm_get_chips(struct pn_engine *e, struct pn_chips *s);

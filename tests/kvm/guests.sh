@@ -3,9 +3,9 @@
 # Guests on this host's /dev/kvm: the embedded one under every MMU, dirty logs, handovers, and
 # the flat guests that check a vCPU's whole state and the instructions KVM cannot emulate.
 #
-#   guests.sh PENUMBRA STATE INSNS CLOCK PART
+#   guests.sh PENUMBRA STATE INSNS CLOCK TIMERS PART
 . "$(dirname "$0")/../cli/lib.sh"
-state=$2 insns=$3 clock=$4
+state=$2 insns=$3 clock=$4 timers=$5
 . "$(dirname "$0")/../lab/results.sh"
 need_kvm
 small="pages=256 swaps=100 flips=256 switches=40 compute=200000 tables=1"
@@ -26,7 +26,7 @@ flat() {
     [ $rc -eq 1 ] || fail "$(basename "$guest") $*: exit code $rc: check $((rc >> 1)): $(tail -n 3 "$work/err")"
 }
 
-case $5 in
+case $6 in
 same)
     micro shadow --ram-digest
     micro kvm --mmu kvm --ram-digest
@@ -53,6 +53,7 @@ handover)
                 fail "$a to $b: memory differs"
         done
     done
+    flat "$timers" --mmu kvm $(for i in 1 2 3 4 5 6; do echo --handover shadow --handover kvm; done)
     micro many --mmu kvm --handover shadow --handover kvm --handover tdp --handover kvm \
         --handover shadow --handover kvm
     cmp "$work/shadow-shadow.out" "$work/many.out" || fail "many handovers: serial output differs"

@@ -77,6 +77,8 @@ for part in $parts; do
             [ -f $g.bin ] || continue
             step flat-$g 60 run -m 64M --format flat --kernel $g.bin --timeout 50 --mmu kvm
         done
+        moves=$(for i in 1 2 3 4 5 6; do echo --handover shadow --handover kvm; done)
+        step flat-timers 120 run -m 64M --format flat --kernel timers.bin --timeout 110 --mmu kvm $moves
         for pair in shadow:kvm kvm:shadow kvm:kvm; do
             [ -f state.bin ] && [ -f clock.bin ] || continue
             step flat-${pair%:*}-${pair#*:} 60 run -m 64M --format flat --kernel state.bin \
