@@ -129,8 +129,8 @@ static struct pn_engine *new_engine(const struct pn_engine_config *cfg) {
     e->cpus = cfg->cpus;
     e->kvm = e->vm = -1;
     for (unsigned i = 0; i < cfg->cpus; i++)
-        e->vcpu[i] =
-            (struct kvm_vcpu){.engine = e, .index = i, .fd = -1, .rng = cfg->seed + i};
+        e->vcpu[i] = (struct kvm_vcpu){
+            .engine = e, .index = i, .fd = -1, .kept.rng = cfg->seed + i};
     pthread_mutex_init(&e->ring_lock, NULL);
     pthread_mutex_init(&e->slot_lock, NULL);
     pthread_mutex_init(&e->posted_lock, NULL);

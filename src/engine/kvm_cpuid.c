@@ -96,6 +96,8 @@ int kvm_set_cpuid(struct pn_engine *e, struct kvm_vcpu *v, char *err, size_t err
             mask_features(&c->entries[i], model);
         if (c->entries[i].function == LEAF_XSTATE)
             mask_xstate(&c->entries[i], model);
+        if (c->entries[i].function == LEAF_XSTATE && !c->entries[i].index)
+            e->xcr0 = c->entries[i].eax;
         set_topology(&c->entries[i], v->index, e->cpus);
     }
     if (rc == 0)

@@ -205,6 +205,7 @@ enum pn_exit_reason kvm_run(struct pn_engine *e, unsigned cpu, uint64_t deadline
     v->tid = (pid_t)syscall(SYS_gettid);
     v->inside = 1;
     for (;;) {
+        v->kept.holds = false;
         int rc = ioctl(v->fd, KVM_RUN, 0), error = errno;
         kvm_posted_drain(e);
         if (rc == 0) {

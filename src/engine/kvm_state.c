@@ -24,7 +24,7 @@ struct parts {
     struct kvm_xcrs xcrs;
     uint32_t pkru; /* in KVM_GET_XSAVE's area */
     uint64_t tsc;  /* an MSR */
-    uint64_t rng;  /* not KVM's: struct kvm_vcpu carries it */
+    uint64_t rng;  /* not KVM's: struct kvm_kept has it */
 };
 
 #define MSR_BIT(id) (1ull << PN_MSR_##id)
@@ -80,10 +80,12 @@ static void to_segment(struct kvm_segment *d, const struct pn_segment *s) {
 
 /* ---- Get ---- */
 
-/* Where PKRU lies in the standard format is the host CPU's choice (CPUID leaf 0dh). */
-static unsigned pkru_offset(void) {
+/* Where PKRU lies in the standard format is the host CPU's choice (CPUID leaf 0dh).
+ * Return: 0 where the guest has no PKRU. */
+static unsigned pkru_offset(const struct pn_engine *e) {
     unsigned a, b, c, d;
-    if (!__get_cpuid_count(0xd, XSTATE_PKRU_NR, &a, &b, &c, &d) || a < 4 || b > 4092)
+    if (!(e->xcr0 & XSTATE_PKRU) ||
+        !__get_cpuid_count(0xd, XSTATE_PKRU_NR, &a, &b, &c, &d) || a < 4 || b > 4092)
         return 0;
     return b;
 }
@@ -108,6 +110,8 @@ static int get_sregs(struct kvm_vcpu *v, struct kvm_sregs2 *r) {
     return 0;
 }
 
+/* MXCSR_MASK is the host's, the bytes behind the legacy state are the kernel's, and PKRU in
+ * the neutral state is a register of its own. */
 static int get_vector(struct kvm_vcpu *v, struct pn_cpu_state *s, struct parts *k) {
     struct kvm_xsave xsave;
     uint64_t present;
@@ -116,10 +120,17 @@ static int get_vector(struct kvm_vcpu *v, struct pn_cpu_state *s, struct parts *
     if (ioctl(v->fd, KVM_GET_XSAVE, &xsave) < 0)
         return -1;
     memcpy(s->xsave, &xsave, sizeof(s->xsave));
-    memcpy(&present, s->xsave + XSAVE_HEADER, sizeof(present));
-    unsigned offset = pkru_offset();
-    if (offset && present & XSTATE_PKRU)
+    memset(s->xsave + FX_MASK, 0, 4);
+    memset(s->xsave + FX_LEGACY, 0, FX_SIZE - FX_LEGACY);
+    unsigned offset = pkru_offset(v->engine);
+    k->pkru = v->kept.pkru;
+    if (offset) {
         memcpy(&k->pkru, s->xsave + offset, sizeof(k->pkru));
+        memset(s->xsave + offset, 0, sizeof(k->pkru));
+    }
+    memcpy(&present, s->xsave + XSAVE_HEADER, sizeof(present));
+    present &= ~XSTATE_PKRU;
+    memcpy(s->xsave + XSAVE_HEADER, &present, sizeof(present));
     return 0;
 }
 
@@ -139,6 +150,8 @@ static void get_msrs(struct kvm_vcpu *v, struct pn_cpu_state *s, uint64_t which,
                      uint64_t *tsc) {
     struct msr_buffer m = {.head.nmsrs = 1, .entry[0].index = MSR_TSC};
     uint8_t id[PN_MSRS + 1];
+    memcpy(s->msr, v->kept.msr, sizeof(s->msr));
+    s->msr_known = v->kept.msr_known;
     which &= msrs_known(v);
     for (uint8_t i = 0; i < PN_MSRS; i++) {
         if (!(which >> i & 1))
@@ -152,6 +165,8 @@ static void get_msrs(struct kvm_vcpu *v, struct pn_cpu_state *s, uint64_t which,
     for (int i = 1; i < n; i++) {
         s->msr[id[i]] = m.entry[i].data;
         s->msr_known |= 1ull << id[i];
+        if (v->kept.holds && v->kept.msr_refused >> id[i] & 1)
+            s->msr[id[i]] = v->kept.msr[id[i]];
     }
 }
 
@@ -182,25 +197,35 @@ static void get_activity(struct kvm_vcpu *v, struct pn_cpu_state *s) {
                       : PN_RUNS;
 }
 
+/* SVM does not tell the two apart, and says both. */
+static uint8_t shadow_of(unsigned kvm, const struct kvm_kept *kept) {
+    if (kvm == (KVM_X86_SHADOW_INT_STI | KVM_X86_SHADOW_INT_MOV_SS))
+        return kept->holds ? kept->intr_shadow : PN_SHADOW_STI;
+    return kvm & KVM_X86_SHADOW_INT_STI      ? PN_SHADOW_STI
+           : kvm & KVM_X86_SHADOW_INT_MOV_SS ? PN_SHADOW_MOV_SS
+                                             : PN_NO_SHADOW;
+}
+
 static int get_events(struct kvm_vcpu *v, struct pn_cpu_state *s) {
     struct kvm_vcpu_events ev;
     if (ioctl(v->fd, KVM_GET_VCPU_EVENTS, &ev) < 0)
         return -1;
     get_activity(v, s);
-    /* SVM does not tell them apart, and says both. */
-    s->intr_shadow = ev.interrupt.shadow & KVM_X86_SHADOW_INT_STI      ? PN_SHADOW_STI
-                     : ev.interrupt.shadow & KVM_X86_SHADOW_INT_MOV_SS ? PN_SHADOW_MOV_SS
-                                                                       : PN_NO_SHADOW;
+    s->intr_shadow = shadow_of(ev.interrupt.shadow, &v->kept);
     /* An NMI on its way in comes again; it blocks none before. */
     s->nmi_pending = ev.nmi.pending || ev.nmi.injected;
     s->nmi_blocked = ev.nmi.masked && !ev.nmi.injected;
     s->interrupt = ev.interrupt.injected ? (int16_t)ev.interrupt.nr : (int16_t)-1;
     get_exception(s, &ev);
+    if (v->kept.holds) {
+        s->fault_streak = v->kept.fault_streak;
+        s->db_pending |= v->kept.db_pending;
+    }
     return 0;
 }
 
 static int get_parts(struct kvm_vcpu *v, struct pn_cpu_state *s, uint64_t msrs) {
-    struct parts k = {.rng = v->rng};
+    struct parts k = {.rng = v->kept.rng};
     memset(s, 0, sizeof(*s));
     if (ioctl(v->fd, KVM_GET_REGS, &k.regs) < 0 || get_sregs(v, &k.sregs) < 0 ||
         ioctl(v->fd, KVM_GET_DEBUGREGS, &k.debug) < 0 || get_vector(v, s, &k) < 0 ||
@@ -274,11 +299,12 @@ static int set_vector(struct kvm_vcpu *v, const struct pn_cpu_state *s, struct p
     memcpy(area, s->xsave, sizeof(xsave));
     memcpy(&present, area + XSAVE_HEADER, sizeof(present));
     memcpy(&mxcsr, area + FX_MXCSR, sizeof(mxcsr));
+    present &= v->engine->xcr0 | XSTATE_X87 | XSTATE_SSE; /* KVM refuses any other */
     if (!(present & XSTATE_SSE) && mxcsr != MXCSR_INIT) {
         memset(area + FX_XMM, 0, FX_XMM_SIZE); /* KVM takes MXCSR with SSE only */
         present |= XSTATE_SSE;
     }
-    unsigned offset = pkru_offset();
+    unsigned offset = pkru_offset(v->engine);
     if (offset && k->pkru) {
         present |= XSTATE_PKRU;
         memcpy(area + offset, &k->pkru, sizeof(k->pkru));
@@ -306,21 +332,27 @@ static void set_tsc(struct kvm_vcpu *v, uint64_t tsc) {
 #endif
 }
 
-/* At a value that KVM refuses it stops, and goes on after it. The TSC goes first: the TSC
+/* At a value that KVM refuses it stops: that one is kept, and it goes on after it. The TSC goes first: the TSC
  * deadline is compared with it. */
 static void set_msrs(struct kvm_vcpu *v, const struct pn_cpu_state *s) {
     struct msr_buffer m = {.head.nmsrs = 0};
+    uint8_t id[PN_MSRS], *at = id;
     uint64_t which = s->msr_known & msrs_known(v) & ALL_MSRS;
     if (s->tsc)
         set_tsc(v, s->tsc);
-    for (unsigned i = 0; i < PN_MSRS; i++)
-        if (which >> i & 1)
-            m.entry[m.head.nmsrs++] =
-                (struct kvm_msr_entry){.index = msr_index[i], .data = s->msr[i]};
+    for (uint8_t i = 0; i < PN_MSRS; i++) {
+        if (!(which >> i & 1))
+            continue;
+        id[m.head.nmsrs] = i;
+        m.entry[m.head.nmsrs++] =
+            (struct kvm_msr_entry){.index = msr_index[i], .data = s->msr[i]};
+    }
     while (m.head.nmsrs) {
         int done = ioctl(v->fd, KVM_SET_MSRS, &m);
         if (done < 0 || (unsigned)done >= m.head.nmsrs)
             return;
+        v->kept.msr_refused |= 1ull << at[done];
+        at += done + 1;
         m.head.nmsrs -= (unsigned)done + 1;
         memmove(m.entry, m.entry + done + 1, m.head.nmsrs * sizeof(m.entry[0]));
     }
@@ -346,7 +378,7 @@ static int apply_payload(struct kvm_vcpu *v, uint8_t vector, uint64_t value,
     return ioctl(v->fd, KVM_SET_DEBUGREGS, &k->debug);
 }
 
-/* KVM has room for one exception: a trap that is owed waits for one that is under way. */
+/* KVM has room for one exception: a trap that is owed is lost to one that is under way. */
 static int set_exception(struct kvm_vcpu *v, const struct pn_cpu_state *s,
                          struct parts *k, struct kvm_vcpu_events *ev) {
     bool owed = s->exception < 0 && s->db_pending;
@@ -389,6 +421,17 @@ static void set_activity(struct kvm_vcpu *v, const struct pn_cpu_state *s) {
     ioctl(v->fd, KVM_SET_MP_STATE, &mp); /* refused without an in-kernel irqchip */
 }
 
+static void keep(struct kvm_vcpu *v, const struct pn_cpu_state *s) {
+    v->kept = (struct kvm_kept){.rng = s->rng,
+                                .msr_known = s->msr_known & ~msrs_known(v),
+                                .pkru = s->pkru,
+                                .holds = true,
+                                .intr_shadow = s->intr_shadow,
+                                .db_pending = s->exception >= 0 ? s->db_pending : 0,
+                                .fault_streak = s->fault_streak};
+    memcpy(v->kept.msr, s->msr, sizeof(s->msr));
+}
+
 int kvm_set_state(struct pn_engine *e, unsigned cpu, const struct pn_cpu_state *s) {
     struct kvm_vcpu *v = &e->vcpu[cpu];
     struct parts k;
@@ -404,7 +447,7 @@ int kvm_set_state(struct pn_engine *e, unsigned cpu, const struct pn_cpu_state *
 #define PN_REG(name, type, digits, gdb, soft, kvm, reset, init) k.kvm = s->name;
 #define PN_REG_BY(name, type, digits, gdb, kvm)                 k.kvm = s->name;
 #include "penumbra/cpu_state.inc"
-    v->rng = k.rng;
+    keep(v, s);
     if (set_sregs(v, &k.sregs) < 0 || ioctl(v->fd, KVM_SET_REGS, &k.regs) < 0 ||
         ioctl(v->fd, KVM_SET_DEBUGREGS, &k.debug) < 0 || set_vector(v, s, &k) < 0 ||
         (s->has_lapic && kvm_set_lapic(v, s->lapic) < 0))

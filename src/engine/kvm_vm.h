@@ -13,6 +13,19 @@
 
 #define KICK_SIGNAL SIGRTMIN
 
+/* What was set and KVM has no place for. */
+struct kvm_kept {
+    uint64_t rng; /* the software CPU's RDRAND */
+    /* What this KVM lacks: a guest of its cannot change it. */
+    uint64_t msr[PN_MSRS], msr_known;
+    uint32_t pkru;
+    /* Until the vCPU runs: */
+    bool holds;
+    uint64_t msr_refused; /* KVM has them, and did not take the value */
+    uint8_t intr_shadow;
+    uint32_t db_pending, fault_streak;
+};
+
 struct kvm_vcpu {
     struct pn_engine *engine;
     unsigned index;
@@ -22,7 +35,7 @@ struct kvm_vcpu {
     _Atomic int inside;
     _Atomic int stop; /* a kick that run() has not answered yet */
     struct pn_stats stats;
-    uint64_t rng;               /* the software CPU's RDRAND, which has no other place */
+    struct kvm_kept kept;
     uint64_t emulated;          /* instructions that the software CPU ran for KVM */
     struct kvm_dirty_gfn *ring; /* kvm_dirty.c; NULL without PN_TRACKER_RING */
     uint32_t ring_at;
@@ -49,6 +62,7 @@ struct pn_engine {
     bool sregs2, payload; /* KVM_CAP_SREGS2, KVM_CAP_EXCEPTION_PAYLOAD */
     bool msrs_asked;
     uint64_t msrs_known; /* kvm_state.c: by enum pn_msr_id */
+    uint64_t xcr0;       /* what the guest's XCR0 may hold */
     enum pn_dirty_tracker tracker;
     unsigned ring_bytes;
     pthread_mutex_t ring_lock;

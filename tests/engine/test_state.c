@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The state of a vCPU goes through an engine and comes back whole: every row of
- * penumbra/cpu_state.inc, because the fields are walked, not named.
+ * penumbra/cpu_state.inc, because the fields are walked, not named. Some rows exclude each
+ * other, so it takes several states until each has moved with a value that no reset
+ * leaves.
  *
  *   test_state [kvm]
  *
@@ -20,6 +22,7 @@
 #define SKIPPED  77
 #define TABLE    0x1000u /* PAE's directory pointers, in guest memory */
 #define POISON   0xa5
+#define AVX_AT   576u /* YMM's upper halves, in the standard format */
 
 /* The interrupt controller and the paravirtual interface, as far as they are state. */
 struct outside {
@@ -86,7 +89,7 @@ struct side {
     char err[200];
 };
 
-static int begin(struct side *s, const char *name, void *ram) {
+static int begin(struct side *s, const char *name, const char *model, void *ram) {
     struct pn_mmu_options opt;
     pn_mmu_options_default(&opt);
     *s = (struct side){.ops = pn_engine_find(name),
@@ -99,7 +102,7 @@ static int begin(struct side *s, const char *name, void *ram) {
     s->bus.opaque = &s->outside;
     const struct pn_memslot slots[] = {{.size = RAM_SIZE, .hva = ram}};
     const struct pn_engine_config cfg = {.cpus = 1,
-                                         .cpu_model = "max",
+                                         .cpu_model = model,
                                          .mmu = &opt,
                                          .bus = &s->bus,
                                          .slot = slots,
@@ -158,6 +161,25 @@ static void narrow(struct pn_cpu_state *s) {
         put(s, some[i].name, some[i].value);
 }
 
+/* ---- Which rows have moved ---- */
+
+static bool moved[256];
+
+static void moved_whole(const struct pn_cpu_state *s, const struct pn_cpu_state *reset) {
+    for (unsigned i = 0; i < pn_cpu_field_count; i++)
+        moved[i] |= pn_cpu_field_get(s, &pn_cpu_fields[i]) !=
+                    pn_cpu_field_get(reset, &pn_cpu_fields[i]);
+}
+
+static void each_row_has_moved(void) {
+    for (unsigned i = 0; i < pn_cpu_field_count; i++) {
+        if (!moved[i])
+            printf("%s: ", pn_cpu_fields[i].name);
+        expect(moved[i], "a row has moved with the value of reset alone");
+        moved[i] = false;
+    }
+}
+
 /* ---- Soft ---- */
 
 /* Return: what differs between a state and itself as the engine gives it back. */
@@ -173,7 +195,7 @@ static unsigned through(struct side *side, const struct pn_cpu_state *in,
 }
 
 static void a_soft_engine_gives_back_what_it_takes(void *ram) {
-    static struct pn_cpu_state in, mid, out;
+    static struct pn_cpu_state reset, in, mid, out;
     struct side shadow, tdp;
     fill(&in);
     narrow(&in);
@@ -184,21 +206,25 @@ static void a_soft_engine_gives_back_what_it_takes(void *ram) {
             in.cr4 = CR4_PAE | CR4_OSFXSR;
             in.efer = EFER_NXE;
         }
-        expect(begin(&shadow, "shadow", ram) == 0 && begin(&tdp, "tdp", ram) == 0,
+        expect(begin(&shadow, "shadow", "max", ram) == 0 &&
+                   begin(&tdp, "tdp", "max", ram) == 0,
                "two soft engines");
+        shadow.ops->get_state(shadow.engine, 0, &reset);
         expect(through(&shadow, &in, &mid) == 0, "shadow gives back what it took");
         expect(through(&tdp, &mid, &out) == 0, "tdp gives back what shadow gave");
         expect(pn_cpu_state_diff(&in, &out, stdout) == 0, "shadow to tdp");
         expect(in.msr_known == out.msr_known, "every MSR");
+        moved_whole(&in, &reset);
         end(&shadow);
         end(&tdp);
     }
+    each_row_has_moved();
 }
 
 static void what_no_cpu_can_be_in_is_refused(void *ram) {
     static struct pn_cpu_state in, bad;
     struct side s;
-    expect(begin(&s, "shadow", ram) == 0, "a soft engine");
+    expect(begin(&s, "shadow", "max", ram) == 0, "a soft engine");
     s.ops->get_state(s.engine, 0, &in);
     bad = in;
     bad.activity = 3;
@@ -264,32 +290,60 @@ static void a_dump_shows_registers_and_what_is_owed(void) {
 
 /* ---- KVM ---- */
 
-/* A state that KVM takes on any host: 64-bit code, values that its checks allow. */
+static struct side soft, kvm;
+
+/* Register of a local APIC's page. */
+static void put_lapic(struct pn_cpu_state *s, unsigned reg, uint32_t value) {
+    memcpy(s->lapic + reg, &value, sizeof(value));
+}
+
+/* Segments that no two engines print in two ways: SVM derives G from the limit, and gives
+ * SS and TR their DPL and busy bit. */
+static const struct pn_segment segments[PN_SEGMENTS] = {
+    [PN_ES] = {0x1b, 0x40f3, 0x1ffff, 0x10000},
+    [PN_CS] = {0x10, 0xa09b, 0xffffffff, 0x20000},
+    [PN_SS] = {0x18, 0xd093, 0xfffeffff, 0x30000},
+    [PN_DS] = {0x20, 0x4093, 0x2ffff, 0x40000},
+    [PN_FS] = {0x2b, 0xc0f3, 0x3fffff, 0x11000},
+    [PN_GS] = {0x33, 0xc0f1, 0x4fffff, 0x12000},
+    [PN_LDTR] = {0x38, 0x8082, 0x1fffff, 0x6000},
+    [PN_TR] = {0x40, 0x808b, 0x2fffff, 0x5000},
+};
+
+/* Every component in use, with the bits alone that it can hold. */
+static void vector_for_kvm(struct pn_cpu_state *s) {
+    uint8_t area[PN_XSAVE_SIZE];
+    const uint32_t mxcsr = 0x1fa0;
+    memcpy(area, s->xsave, sizeof(area));
+    memset(s->xsave, 0, sizeof(s->xsave));
+    memcpy(s->xsave + FX_FCW, &(uint16_t){0x27f}, 2);
+    s->xsave[FX_FTW] = 0xa5;
+    memcpy(s->xsave + FX_MXCSR, &mxcsr, sizeof(mxcsr));
+    for (unsigned i = 0; i < 8; i++)
+        memcpy(s->xsave + FX_ST + 16 * i, area + FX_ST + 16 * i, 10);
+    memcpy(s->xsave + FX_XMM, area + FX_XMM, FX_XMM_SIZE);
+    s->xsave[XSAVE_HEADER] = (uint8_t)(s->xcr0 & 7);
+    if (s->xcr0 & XSTATE_AVX)
+        memcpy(s->xsave + AVX_AT, area + AVX_AT, FX_XMM_SIZE);
+}
+
+/* A state that KVM takes on any host: 64-bit code, values that its checks allow. Nothing
+ * is owed that excludes something else. */
 static void for_kvm(struct pn_cpu_state *s, const struct pn_cpu_state *reset) {
-    static const struct pn_segment code = {0x10, 0xa09b, 0xffffffff, 0},
-                                   data = {0x18, 0xc093, 0xffffffff, 0},
-                                   tss = {0x20, 0x8b, 0x67, 0x5000};
+    uint32_t leaf[4];
+    kvm.ops->cpuid(kvm.engine, 0xd, 0, leaf);
     fill(s);
     narrow(s);
-    for (unsigned i = PN_ES; i <= PN_GS; i++)
-        s->seg[i] = data;
-    s->seg[PN_FS].base = 0x11000;
-    s->seg[PN_GS].base = 0x12000;
-    s->seg[PN_CS] = code;
-    s->seg[PN_TR] = tss;
-    s->seg[PN_LDTR] = (struct pn_segment){0x28, 0x82, 0x1f, 0x6000};
+    memcpy(s->seg, segments, sizeof(segments));
     s->rflags = FL_FIXED | FL_CF | FL_ZF | FL_IF | FL_DF;
     s->cr0 = CR0_PE | CR0_PG | CR0_WP | CR0_NE | CR0_ET | CR0_MP;
     s->cr3 = 0x3000;
     s->cr4 = CR4_PAE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_PGE;
     s->efer = EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE;
-    s->xcr0 = XSTATE_X87 | XSTATE_SSE;
+    s->xcr0 = XSTATE_X87 | XSTATE_SSE | (leaf[0] & XSTATE_AVX);
     s->pdpte0 = s->pdpte1 = s->pdpte2 = s->pdpte3 = 0;
     s->dr6 = DR6_FIXED | 5;
     s->dr7 = DR7_FIXED | 1;
-    s->pkru = reset->pkru;
-    s->fault_streak = 0; /* KVM has no such thing */
-    s->intr_shadow = PN_SHADOW_STI;
     s->exception = s->interrupt = -1;
     s->exception_has_error = s->exception_has_payload = 0;
     s->exception_error = 0;
@@ -297,25 +351,28 @@ static void for_kvm(struct pn_cpu_state *s, const struct pn_cpu_state *reset) {
     s->db_pending = 0;
     s->activity = PN_RUNS;
     s->nmi_pending = s->nmi_blocked = 1;
-    memcpy(s->xsave, reset->xsave, sizeof(s->xsave));
-    for (unsigned i = 0; i < 16 * 16; i++)
-        s->xsave[FX_XMM + i] = (uint8_t)(i * 7 + 3);
-    s->xsave[XSAVE_HEADER] = XSTATE_X87 | XSTATE_SSE;
+    vector_for_kvm(s);
+    /* x2APIC, with a timer that waits for the TSC. */
+    s->has_lapic = 1;
+    memcpy(s->lapic, reset->lapic, sizeof(s->lapic));
+    put_lapic(s, 0x80, (uint32_t)s->cr8 << 4);
+    put_lapic(s, 0xf0, 0x1ff);
+    put_lapic(s, 0x320, 0x40041);
 }
 
 static void msrs_for_kvm(struct pn_cpu_state *s, const struct pn_cpu_state *reset) {
     s->msr[PN_MSR_star] = 0x0023001000000000;
     s->msr[PN_MSR_sfmask] = 0x47700;
     s->msr[PN_MSR_tsc_aux] = 5;
-    s->msr[PN_MSR_misc_enable] = reset->msr[PN_MSR_misc_enable];
+    s->msr[PN_MSR_misc_enable] = 0x1809;
     s->msr[PN_MSR_pat] = 0x0007040600070401;
-    s->msr[PN_MSR_spec_ctrl] = 0;
-    s->msr[PN_MSR_xss] = 0;
-    s->msr[PN_MSR_pkrs] = 0;
-    s->msr[PN_MSR_apic_base] = reset->msr[PN_MSR_apic_base];
-    s->msr[PN_MSR_tsc_deadline] = 0; /* of a timer in another mode */
-    s->msr[PN_MSR_kvm_system_time] = s->msr[PN_MSR_kvm_steal_time] = 0;
-    s->msr[PN_MSR_kvm_eoi] = 0;
+    s->msr[PN_MSR_spec_ctrl] = 1;
+    s->msr[PN_MSR_xss] = 0x100;
+    s->msr[PN_MSR_apic_base] = reset->msr[PN_MSR_apic_base] | APIC_BASE_X2;
+    s->msr[PN_MSR_tsc_deadline] = s->tsc + (UINT64_C(1) << 50);
+    s->msr[PN_MSR_kvm_system_time] = 0x20001;
+    s->msr[PN_MSR_kvm_steal_time] = 0x21001;
+    s->msr[PN_MSR_kvm_eoi] = 0x22001;
     s->msr[PN_MSR_mtrr_def_type] = 0xc06;
     for (unsigned i = PN_MSR_mtrr_fix64k_00000; i <= PN_MSR_mtrr_fix4k_f8000; i++)
         s->msr[i] = 0x0606060606060604 + (i & 1);
@@ -323,31 +380,33 @@ static void msrs_for_kvm(struct pn_cpu_state *s, const struct pn_cpu_state *rese
         s->msr[i] = 0x100000u * (i - PN_MSR_mtrr_base0 + 1);
 }
 
-static struct side soft, kvm;
-
-/* The TSC goes on under KVM, and its XSAVE area has components that reset leaves. */
+/* The TSC goes on under KVM. */
 static unsigned compare(const struct pn_cpu_state *in, struct pn_cpu_state *out) {
     expect(out->tsc >= in->tsc, "the TSC does not go back");
     out->tsc = in->tsc;
-    memcpy(out->xsave + XSAVE_HEADER, in->xsave + XSAVE_HEADER, 8);
-    memcpy(out->xsave + FX_MASK, in->xsave + FX_MASK, 4);
     return pn_cpu_state_diff(in, out, stdout);
 }
+
+static struct pn_cpu_state reset;
 
 static void to_kvm_and_back(const struct pn_cpu_state *want, const char *what) {
     static struct pn_cpu_state a, b, c;
     int rc = soft.ops->set_state(soft.engine, 0, want);
     rc = rc ? rc : soft.ops->get_state(soft.engine, 0, &a);
+    a.has_lapic = want->has_lapic; /* the machine's part of it */
+    memcpy(a.lapic, want->lapic, sizeof(a.lapic));
     rc = rc ? rc : kvm.ops->set_state(kvm.engine, 0, &a);
     memset(&b, POISON, sizeof(b));
     rc = rc ? rc : kvm.ops->get_state(kvm.engine, 0, &b);
     if (rc)
         printf("%s: %s\n", what, strerror(-rc));
     expect(rc == 0 && compare(want, &b) == 0, what);
+    expect(b.msr_known == want->msr_known, "every MSR");
     memset(&c, POISON, sizeof(c));
     rc = rc ? rc : soft.ops->set_state(soft.engine, 0, &b);
     rc = rc ? rc : soft.ops->get_state(soft.engine, 0, &c);
     expect(rc == 0 && compare(&b, &c) == 0, what);
+    moved_whole(want, &reset);
 }
 
 /* MSRs that only some processors have; every other must be known. */
@@ -363,64 +422,99 @@ static void name_unknown_msrs(uint64_t known) {
             expect(false, pn_cpu_fields[i].name);
 }
 
-static void kvm_gives_back_what_it_takes(void) {
-    static struct pn_cpu_state reset, s;
-    expect(kvm.ops->get_state(kvm.engine, 0, &reset) == 0, "KVM's state");
-    name_unknown_msrs(reset.msr_known);
-    for_kvm(&s, &reset);
-    msrs_for_kvm(&s, &reset);
-    s.msr_known = reset.msr_known;
-    to_kvm_and_back(&s, "registers, MSRs, NMIs");
-    s.nmi_pending = 0;
+static void kvm_gives_back_registers(struct pn_cpu_state *s) {
+    to_kvm_and_back(s, "registers, MSRs, NMIs, the shadow of MOV SS");
+    s->intr_shadow = PN_SHADOW_STI;
+    to_kvm_and_back(s, "the shadow of STI");
+    s->nmi_pending = s->nmi_blocked = 0;
+    s->intr_shadow = PN_NO_SHADOW;
+    s->activity = PN_HALTED;
+    to_kvm_and_back(s, "a halted vCPU");
+    s->activity = PN_RUNS;
+}
+
+static void kvm_gives_back_what_is_owed(const struct pn_cpu_state *registers) {
+    static struct pn_cpu_state s;
+    s = *registers;
     s.interrupt = 0x31;
-    s.intr_shadow = PN_NO_SHADOW;
     to_kvm_and_back(&s, "an interrupt on its way");
     s.interrupt = -1;
+    s.db_pending = DR6_BS | 2;
+    to_kvm_and_back(&s, "a debug trap that is owed");
     s.exception = VEC_GP;
     s.exception_has_error = 1;
     s.exception_error = 0x18;
-    to_kvm_and_back(&s, "an exception on its way");
-    s.cr0 = CR0_PE | CR0_PG | CR0_NE | CR0_ET;
-    s.efer = EFER_NXE;
-    s.seg[PN_CS].attr = 0xc09b;
-    s.exception = -1;
-    s.exception_has_error = 0;
-    s.exception_error = 0;
-    s.cr3 = TABLE;
-    s.pdpte0 = 0x11001; /* as they were loaded: memory has others meanwhile */
-    s.pdpte2 = 0x12001;
-    to_kvm_and_back(&s, "PDPTEs");
-    s.activity = PN_HALTED;
-    to_kvm_and_back(&s, "a halted vCPU");
-}
-
-static void kvm_takes_what_is_still_owed(void) {
-    static struct pn_cpu_state reset, s;
-    expect(kvm.ops->get_state(kvm.engine, 0, &reset) == 0, "KVM's state");
-    for_kvm(&s, &reset);
-    msrs_for_kvm(&s, &reset);
-    s.msr_known = reset.msr_known;
-    s.nmi_pending = s.nmi_blocked = 0;
-    s.intr_shadow = PN_NO_SHADOW;
-    s.db_pending = DR6_BS | 2;
-    to_kvm_and_back(&s, "a debug trap that is owed");
+    to_kvm_and_back(&s, "an exception on its way, and a debug trap behind it");
     s.db_pending = 0;
     s.exception = VEC_PF;
-    s.exception_has_error = s.exception_has_payload = 1;
+    s.exception_has_payload = 1;
     s.exception_error = PN_PF_WRITE;
     s.exception_payload = 0x123456;
     to_kvm_and_back(&s, "a page fault that has not reached CR2");
 }
 
+/* As they were loaded: memory has others meanwhile. */
+static void kvm_gives_back_pdptes(const struct pn_cpu_state *registers) {
+    static struct pn_cpu_state s;
+    s = *registers;
+    s.cr0 = CR0_PE | CR0_PG | CR0_NE | CR0_ET;
+    s.efer = EFER_NXE;
+    s.seg[PN_CS].attr = 0xc09b;
+    s.cr3 = TABLE;
+    s.pdpte0 = 0x11001;
+    s.pdpte1 = 0x12001;
+    s.pdpte2 = 0x13001;
+    s.pdpte3 = 0x14001;
+    to_kvm_and_back(&s, "PDPTEs");
+}
+
+/* What KVM has no place for is the engine's to keep, until the vCPU may have executed. */
+static void what_kvm_cannot_hold_ends_with_the_next_run(const struct pn_cpu_state *s) {
+    static struct pn_cpu_state out;
+    kvm.ops->set_state(kvm.engine, 0, s);
+    kvm.ops->kick(kvm.engine, 0);
+    expect(kvm.ops->run(kvm.engine, 0, 0) == PN_EXIT_STOP, "a kicked vCPU does not run");
+    kvm.ops->get_state(kvm.engine, 0, &out);
+    expect(s->fault_streak && !out.fault_streak, "a streak of faults is over");
+    expect(out.msr[PN_MSR_pkrs] == s->msr[PN_MSR_pkrs],
+           "an MSR that KVM lacks is not the guest's to change");
+}
+
+static void kvm_gives_back_what_it_takes(void) {
+    static struct pn_cpu_state s;
+    expect(kvm.ops->get_state(kvm.engine, 0, &reset) == 0, "KVM's state");
+    name_unknown_msrs(reset.msr_known);
+    for_kvm(&s, &reset);
+    msrs_for_kvm(&s, &reset);
+    kvm_gives_back_registers(&s);
+    kvm_gives_back_what_is_owed(&s);
+    kvm_gives_back_pdptes(&s);
+    each_row_has_moved();
+    what_kvm_cannot_hold_ends_with_the_next_run(&s);
+}
+
+/* The software CPU names all that it knows; KVM_SET_XSAVE refuses what the vCPU lacks. */
+static void kvm_is_not_given_a_component_that_it_lacks(void *ram) {
+    static struct pn_cpu_state s;
+    struct side plain;
+    expect(begin(&plain, "kvm", "max,-avx", ram) == 0, plain.err);
+    expect(plain.ops->get_state(plain.engine, 0, &s) == 0, "KVM's state");
+    s.xsave[XSAVE_HEADER] = XSTATE_X87 | XSTATE_SSE | XSTATE_AVX;
+    expect(plain.ops->set_state(plain.engine, 0, &s) == 0, "KVM takes it without AVX");
+    expect(plain.ops->get_state(plain.engine, 0, &s) == 0, "KVM's state");
+    expect(!(s.xsave[XSAVE_HEADER] & XSTATE_AVX), "no AVX comes back");
+    end(&plain);
+}
+
 static int with_kvm(void *ram) {
-    int rc = begin(&kvm, "kvm", ram);
+    int rc = begin(&kvm, "kvm", "max", ram);
     if (rc) {
         printf("skipped: %s\n", kvm.err);
         return SKIPPED;
     }
-    expect(begin(&soft, "shadow", ram) == 0, "a soft engine");
+    expect(begin(&soft, "shadow", "max", ram) == 0, "a soft engine");
     kvm_gives_back_what_it_takes();
-    kvm_takes_what_is_still_owed();
+    kvm_is_not_given_a_component_that_it_lacks(ram);
     end(&kvm);
     end(&soft);
     return failures ? 1 : 0;
