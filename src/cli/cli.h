@@ -34,6 +34,15 @@ int cli_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
  */
 int cli_flush(int code);
 
+/* The candidate nearest to a mistyped word (nearest.c): set word and length, try each. */
+struct nearest {
+    const char *word;
+    size_t length;
+    const char *best; /* NULL: none is near */
+    unsigned distance;
+};
+void nearest_try(struct nearest *n, const char *candidate);
+
 /* ---- What a command line names ---- */
 
 /* Name i in the list of engines; NULL beyond the last. */

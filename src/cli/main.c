@@ -35,6 +35,15 @@ static void usage(FILE *out) {
         out);
 }
 
+static void unknown(const char *name) {
+    struct nearest near = {.word = name, .length = strlen(name)};
+    for (unsigned i = 0; i < COMMANDS; i++)
+        nearest_try(&near, commands[i].name);
+    cli_error("no command is called '%s'%s%s%s (see penumbra --help)", name,
+              near.best ? ": did you mean " : "", near.best ? near.best : "",
+              near.best ? "?" : "");
+}
+
 /* A descriptor that was closed before us must not become a disk's, or a VM's: reading
  * and writing it fail, as they did. */
 static void guard_stdio(void) {
@@ -61,6 +70,6 @@ int main(int argc, char **argv) {
     if (!*name)
         usage(stderr);
     else
-        cli_error("no command is called '%s' (see penumbra --help)", name);
+        unknown(name);
     return CLI_USAGE;
 }

@@ -185,14 +185,12 @@ struct parse {
 const struct option_row option_help_row = {
     .name = "help", .letter = 'h', .doc = "Show this help", .kind = OPTION_FLAG};
 
-/* Take one option. Return: CLI_OK, or CLI_USAGE after a line. */
-static int apply(struct parse *p, const struct option_row *r, const char *arg) {
-    const char *dashes = r->letter ? "-" : "--";
-    char name[64], text[320];
+/* Take one option, named as it was written. Return: CLI_OK, or CLI_USAGE after a line. */
+static int apply(struct parse *p, const struct option_row *r, const char *name,
+                 const char *arg) {
+    char text[320];
     struct err e = {text, sizeof(text)};
     const bool yes = true;
-    snprintf(name, sizeof(name), "%s%.*s", dashes, r->letter ? 1 : 60,
-             r->letter ? &r->letter : r->name);
     if (r == &option_help_row) {
         option_help(p->c);
         p->done = true;
@@ -209,6 +207,9 @@ static int apply(struct parse *p, const struct option_row *r, const char *arg) {
             return option_error(p->c, "%s %s: %s", name, arg, text);
     } else if (convert(r, arg, p->options)) {
         allowed(r, text, sizeof(text));
+        if (r->kind == OPTION_SIZE && *arg && !arg[strspn(arg, "0123456789")])
+            return option_error(p->c, "%s %s: not %s: is %sM meant?", name, arg, text,
+                                arg);
         return option_error(p->c, "%s %s: not %s%s", name, *arg ? arg : "''", text,
                             r->list ? "; 'help' lists them" : "");
     }
@@ -240,40 +241,107 @@ static const struct option_row *find_letter(const struct option_command *c, char
     return letter == option_help_row.letter ? &option_help_row : NULL;
 }
 
+/* Names that begin so, or the one that is nearest, into buf. Return: buf. */
+static const char *meant(const struct option_command *c, const char *name, size_t length,
+                         char *buf, size_t size) {
+    struct nearest near = {.word = name, .length = length};
+    size_t used = 0;
+    buf[0] = 0;
+    for (size_t i = 0; i <= c->count; i++) {
+        const struct option_row *r = i < c->count ? &c->rows[i] : &option_help_row;
+        if (!r->name)
+            continue;
+        nearest_try(&near, r->name);
+        if (length && !strncmp(r->name, name, length) && used < size)
+            used += (size_t)snprintf(buf + used, size - used, "%s--%s",
+                                     used ? ", " : ": it may be ", r->name);
+    }
+    if (!used && near.best)
+        snprintf(buf, size, ": did you mean --%s?", near.best);
+    return buf;
+}
+
+static int unknown(const struct option_command *c, const char *dashes, const char *name,
+                   size_t length) {
+    char hint[256];
+    return option_error(c, "unknown option '%s%.*s'%s", dashes, (int)length, name,
+                        meant(c, name, length, hint, sizeof(hint)));
+}
+
+/* A flag of another program. Return: whether argv[*i] is one; it is taken then, and *code
+ * says how. */
+static bool alias(struct parse *p, char **argv, int argc, int *i, int *code) {
+    const char *shown = argv[*i], *flag = shown + 1 + (shown[1] == '-'), *value = NULL;
+    const struct option_alias *a = p->c->aliases;
+    while (a && a->flag && strcmp(a->flag, flag) != 0)
+        a++;
+    if (!a || !a->flag)
+        return false;
+    if (a->value && !a->line) {
+        if (*i + 1 == argc) {
+            *code = option_error(p->c, "%s needs a value", shown);
+            return true;
+        }
+        value = argv[++*i];
+        while (strcmp(a->value, "*") != 0 && strcmp(a->value, value) != 0)
+            a++; /* the last one of a flag takes any */
+    }
+    if (a->line)
+        *code = option_error(p->c, "%s%s%s: %s", shown, value ? " " : "",
+                             value ? value : "", a->line);
+    else if (a->ours)
+        *code = apply(p, find_name(p->c, a->ours, strlen(a->ours)), shown,
+                      a->as   ? a->as
+                      : value ? value
+                              : "");
+    return true;
+}
+
 /* "--name", "--name=value" or "--name value". */
 static int long_option(struct parse *p, char **argv, int argc, int *i) {
     const char *name = argv[*i] + 2, *arg = strchr(name, '=');
     size_t length = arg ? (size_t)(arg - name) : strlen(name);
     const struct option_row *r = find_name(p->c, name, length);
+    char shown[64];
+    int code = CLI_OK;
+    if (!r && alias(p, argv, argc, i, &code))
+        return code;
     if (!r)
-        return option_error(p->c, "unknown option '--%.*s'", (int)length, name);
+        return unknown(p->c, "--", name, length);
+    snprintf(shown, sizeof(shown), "--%s", r->name);
     if (r->kind == OPTION_FLAG)
-        return arg ? option_error(p->c, "--%s takes no value", r->name) : apply(p, r, "");
+        return arg ? option_error(p->c, "%s takes no value", shown)
+                   : apply(p, r, shown, "");
     if (!arg && *i + 1 == argc)
-        return option_error(p->c, "--%s needs a value: %s", r->name, r->arg);
-    return apply(p, r, arg ? arg + 1 : argv[++*i]);
+        return option_error(p->c, "%s needs a value: %s", shown, r->arg);
+    return apply(p, r, shown, arg ? arg + 1 : argv[++*i]);
 }
 
-/* "-m512M" or "-m 512M"; flags may stand together. What QEMU writes with one dash is
- * refused as a whole: its first letter may be one of ours. */
+/* "-m512M" or "-m 512M"; flags may stand together. A word of letters is one flag: its
+ * first letter may be one of ours by chance. */
 static int short_options(struct parse *p, char **argv, int argc, int *i) {
     const char *text = argv[*i] + 1, *at = text;
     const struct option_row *r = find_letter(p->c, *text);
+    char shown[3] = {'-', *text, 0};
     int code = CLI_OK;
     if (r && r->kind != OPTION_FLAG && !isalpha((unsigned char)text[1])) {
         if (!text[1] && *i + 1 == argc)
             return option_error(p->c, "-%s needs a value: %s", text, r->arg);
-        return apply(p, r, text[1] ? text + 1 : argv[++*i]);
+        return apply(p, r, shown, text[1] ? text + 1 : argv[++*i]);
     }
+    if (alias(p, argv, argc, i, &code))
+        return code;
     while (r && r->kind == OPTION_FLAG)
         r = find_letter(p->c, *++at);
     if (*at) {
         r = find_name(p->c, text, strlen(text));
         return r ? option_error(p->c, "-%s: options have two dashes: --%s", text, r->name)
-                 : option_error(p->c, "unknown option '-%s'", text);
+                 : unknown(p->c, "-", text, strlen(text));
     }
-    for (at = text; *at && !code; at++)
-        code = apply(p, find_letter(p->c, *at), "");
+    for (at = text; *at && !code; at++) {
+        shown[1] = *at;
+        code = apply(p, find_letter(p->c, *at), shown, "");
+    }
     return code;
 }
 

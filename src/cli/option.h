@@ -44,6 +44,15 @@ struct option_row {
     const char *needs; /* one of these options, "trace|event-digest", must be given too */
 };
 
+/* A flag of another program, with one dash or two, that is understood or answered. */
+struct option_alias {
+    const char *flag;  /* "enable-kvm" */
+    const char *value; /* NULL: it takes none; "*": it takes any; else of that value */
+    const char *ours;  /* the option that it stands for; NULL: what is done anyway */
+    const char *as;    /* its value then; NULL: the same */
+    const char *line;  /* not NULL: refused with this line */
+};
+
 /* offset and size of a row's field. */
 #define OPTION_FIELD(type, field) offsetof(type, field), sizeof(((type *)0)->field)
 
@@ -57,6 +66,7 @@ struct option_command {
     const void *defaults; /* options before the command line; NULL: nothing is set */
     /* One argument that is no option, as row.set; its line names it. NULL: none. */
     int (*arg)(void *options, const char *arg, struct err *e);
+    const struct option_alias *aliases; /* up to one without a flag; NULL: none */
 };
 
 /*

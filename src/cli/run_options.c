@@ -160,6 +160,11 @@ static const struct run_options defaults = {
                 .halt_poll_ns = -1},
 };
 
+static const struct option_alias qemu[] = {
+#define ALIAS(...) {__VA_ARGS__},
+#include "cli/qemu.inc"
+    {.flag = NULL}};
+
 static const struct option_command command = {
     .name = "penumbra run",
     .doc = "Boot a guest. Its serial console is this terminal: Ctrl-A x quits, Ctrl-A h "
@@ -167,10 +172,12 @@ static const struct option_command command = {
     .more = "Exit codes: 0 the guest powered off; 1 host failure; 2 usage; 3 the guest "
             "crashed; 4 a limit ended it; a guest that ends through the debug-exit port "
             "gives (value << 1) | 1.\n\nExample: penumbra run --kernel vmlinuz --initrd "
-            "ird.gz --append console=ttyS0",
+            "ird.gz --append console=ttyS0\n\nFlags of QEMU's such as -kernel, -initrd, "
+            "-append, -smp and -nographic are taken for what they are here.",
     .rows = rows,
     .count = sizeof(rows) / sizeof(rows[0]),
     .defaults = &defaults,
+    .aliases = qemu,
 };
 
 /* Does an engine whose host_cpu is so run the guest, sooner or later? */

@@ -19,8 +19,10 @@
 enum level { V1, V2, V3, MAX, LEVELS };
 
 /* Beyond LEVELS: other names of the first. */
-static const char *const level_name[] = {"x86-64-v1", "x86-64-v2", "x86-64-v3",
-                                         "max",       "x86-64",    "qemu64"};
+/* Behind the levels: what others call them. */
+static const char *const level_name[] = {"x86-64-v1", "x86-64-v2", "x86-64-v3", "max",
+                                         "x86-64",    "qemu64",    "host"};
+static const enum level level_meant[] = {V1, V2, V3, MAX, V1, V1, MAX};
 
 static const struct feature {
     const char *name;
@@ -176,7 +178,7 @@ static void derive(struct cpu_model *m, const struct host *h) {
 static int find_level(const char *name, size_t len) {
     for (int l = 0; l < (int)COUNT(level_name); l++)
         if (strlen(level_name[l]) == len && !memcmp(level_name[l], name, len))
-            return l < LEVELS ? l : V1;
+            return level_meant[l];
     return -1;
 }
 
@@ -288,6 +290,8 @@ void cpu_model_print(FILE *out) {
                 lacks ? "not on this host, which has no " : "available",
                 lacks ? lacks : "");
     }
+    for (size_t i = LEVELS; i < COUNT(level_name); i++)
+        fprintf(out, "  %-10s means %s\n", level_name[i], level_name[level_meant[i]]);
     fprintf(out,
             "Features, as +name or -name after the model (* the host has it not):\n");
     unsigned column = 0;

@@ -67,7 +67,8 @@ says 2 "-c 300: not a number from 1 to 64" run -c 300
 says 2 "--block-len 99999: not a number from 1 to 1024" run --block-len 99999
 says 2 "--max-insns 0: not a number of at least 1" run --max-insns 0
 says 2 "--seed 99999999999999999999: not a number of up to 64 bits" run --seed 99999999999999999999
-says 2 "-m 512: not a size from 2M to 64G; sizes are in bytes" run -m 512
+says 2 "-m 512: not a size from 2M to 64G; sizes are in bytes, or end in K, M, G or T: is 512M meant?" run -m 512
+says 2 "--memory 512: not a size" run --memory 512
 says 2 "--timeout 0: not seconds above 0" run --timeout 0
 says 2 "--clock sundial: not one of virtual, host" run --clock sundial
 says 2 "--mmu magic: not one of shadow, tdp, kvm" run --mmu magic
@@ -79,12 +80,36 @@ says 2 "--kernel needs a value: FILE" run --kernel
 says 2 "--summary takes no value" run --summary=yes
 says 2 "unknown option '--frob'" run --frob
 says 2 "unknown option '-Z'" run -Z
-says 2 "unknown option '--m'" run --m 512M # the beginning of several
+says 2 "unknown option '--m': it may be --mmu, --mmu-opt, --memory, --max-insns" run --m 512M
+# A slip of the finger.
+says 2 "unknown option '--sumary': did you mean --summary?" run --sumary
+says 2 "unknown option '--kernle': did you mean --kernel?" run --kernle=x
+says 2 "unknown option '-sumary': did you mean --summary?" run -sumary
+says 2 "no command is called 'bnech': did you mean bench?" bnech
+says 2 "no command is called 'frob' (see" frob
 # One dash, as other programs have it: the whole word is named, no letter of it is taken.
-says 2 "-kernel: options have two dashes: --kernel" run -kernel vmlinuz
-says 2 "-cpu: options have two dashes: --cpu" run -cpu host
-says 2 "unknown option '-machine'" run -machine q35
-says 2 "unknown option '-hda'" run -hda x.img
+says 2 "-stats: options have two dashes: --stats" run -stats x
+says 2 "unknown option '-kernal': did you mean --kernel?" run -kernal x
+# QEMU's flags: each is taken for what it is here, or its line names that.
+says 2 "-machine: there is one machine" run -machine q35
+says 2 "-M: there is one machine" run -M pc
+says 2 "-hda: there are no disks; --initrd FILE" run -hda x.img
+says 2 "-drive: there are no disks" run -drive file=x.img
+says 2 "-S: there is no debugger; --max-insns N --dump" run -S -s
+says 2 "-gdb: there is no debugger" run -gdb tcp::1234
+says 2 "-monitor: there is no monitor" run -monitor stdio
+says 2 "-serial null: the serial console is stdin and stdout" run -serial null
+says 2 "-accel hvf: --mmu chooses" run -accel hvf
+says 2 "-smp many: not a number from 1 to 64" run -smp many
+says 2 "-smp needs a value" run -smp
+says 2 "--initrd needs --kernel" run -initrd x
+run run -smp 2 -m 64M -cpu host -accel tcg -nographic -no-reboot -nodefaults -serial mon:stdio -display none \
+    -append "pages=16 compute=1" --stats "$work/s.json"
+[ "$rc" -eq 0 ] && grep -q '"cpus": 2' "$work/s.json" && grep -q '"mmu": "shadow"' "$work/s.json" &&
+    grep -q '"cpu": "host"' "$work/s.json" && grep -q '"memory": 67108864' "$work/s.json" ||
+    fail "QEMU's flags: exit code $rc: $(cat "$work/err")"
+refused 1 run -kernel /nonexistent/vmlinuz -append console=ttyS0
+says 2 "--dirty-every needs --dirty-log" run -enable-kvm --dirty-every 5
 # A value of an option of the MMU; one tracker is chosen in one place.
 says 2 "--mmu-opt unsync=yes: the value is not from 0 to 1" run --mmu-opt unsync=yes
 says 2 "--mmu-opt unsync=2: the value is not from 0 to 1" run --mmu-opt unsync=2
