@@ -101,6 +101,9 @@ int pn_mmu_option_set(struct pn_mmu_options *opt, const char *text);
 /* What the option that text names takes: "from 0 to 1", "one of a|b"; "" without such an
  * option. Return: buf. */
 const char *pn_mmu_option_allowed(const char *text, char *buf, size_t size);
+/* The one kind of MMU, "shadow" or "tdp", that has the option that text names; NULL: both
+ * have it, or there is no such option. */
+const char *pn_mmu_option_only(const char *text);
 /* One line per option: name, default, range, meaning (for --help). */
 void pn_mmu_options_print(FILE *out);
 

@@ -14,25 +14,27 @@ struct option {
     const char *name;
     size_t offset;
     uint32_t value, min, max; /* value: the default, good even outside of min and max */
+    const char *only; /* the kind of MMU that has it; NULL: both */
     const char *doc;
 };
 
-#define OPTION(field, value, min, max, doc)                                              \
-    { #field, offsetof(struct pn_mmu_options, field), value, min, max, doc }
+#define OPTION(field, value, min, max, only, doc)                                        \
+    { #field, offsetof(struct pn_mmu_options, field), value, min, max, only, doc }
 
 static const struct option options[] = {
-    OPTION(unsync, 1, 0, 1, "leaf tables may go out of sync with the guest's"),
-    OPTION(flood_threshold, 3, 0, 1000000,
+    OPTION(unsync, 1, 0, 1, "shadow", "leaf tables may go out of sync with the guest's"),
+    OPTION(flood_threshold, 3, 0, 1000000, "shadow",
            "tracked writes to one shadow page before it is zapped; 0: never"),
-    OPTION(prefetch, 8, 0, 512,
+    OPTION(prefetch, 8, 0, 512, "shadow",
            "neighbour sptes tried around a fixed fault; 0: off, at INVLPG too"),
-    OPTION(large_pages, 1, 0, 1, "2 MiB and 1 GiB mappings where the slot allows them"),
-    OPTION(page_budget, 0, 64, 1u << 24,
+    OPTION(large_pages, 1, 0, 1, NULL,
+           "2 MiB and 1 GiB mappings where the slot allows them"),
+    OPTION(page_budget, 0, 64, 1u << 24, NULL,
            "shadow pages or tables held; 0: 2% of memory's pages, tdp: 65536"),
-    OPTION(cached_roots, 15, 0, 15, "previous roots kept per vCPU"),
-    OPTION(audit, 0, 0, 1, "check every invariant after every call (slow)"),
-    OPTION(tdp_levels, 4, 4, 5, "tdp: levels of the second-level tables"),
-    OPTION(eager_split, 1, 0, 1, "tdp: split large mappings when dirty logging begins"),
+    OPTION(cached_roots, 15, 0, 15, NULL, "previous roots kept per vCPU"),
+    OPTION(audit, 0, 0, 1, NULL, "check every invariant after every call (slow)"),
+    OPTION(tdp_levels, 4, 4, 5, "tdp", "levels of the second-level tables"),
+    OPTION(eager_split, 1, 0, 1, "tdp", "split large mappings when dirty logging begins"),
 };
 #define OPTIONS (sizeof(options) / sizeof(options[0]))
 
@@ -84,11 +86,16 @@ const char *pn_mmu_option_allowed(const char *text, char *buf, size_t size) {
     return buf;
 }
 
+const char *pn_mmu_option_only(const char *text) {
+    const struct option *o = find(text, strcspn(text, "="));
+    return o ? o->only : NULL;
+}
+
 void pn_mmu_options_print(FILE *out) {
     for (size_t i = 0; i < OPTIONS; i++) {
         const struct option *o = &options[i];
-        fprintf(out, "  %-16s default %-6u range %u..%-9u %s\n", o->name, o->value,
-                o->min, o->max, o->doc);
+        fprintf(out, "  %-16s default %-6u range %u..%-9u %s%s%s\n", o->name, o->value,
+                o->min, o->max, o->only ? o->only : "", o->only ? ": " : "", o->doc);
     }
 }
 

@@ -180,28 +180,63 @@ static const struct option_command command = {
     .aliases = qemu,
 };
 
-/* Does an engine whose host_cpu is so run the guest, sooner or later? */
-static bool has_part(const struct machine_config *m, bool host_cpu) {
-    bool found = m->engine->host_cpu == host_cpu;
-    for (unsigned i = 0; i < m->handovers; i++)
-        found |= m->handover[i].to->host_cpu == host_cpu;
-    return found;
+/* Engine i that runs the guest, sooner or later; NULL beyond the last. */
+static const struct pn_engine_ops *part(const struct machine_config *m, unsigned i) {
+    return i > m->handovers ? NULL : i ? m->handover[i - 1].to : m->engine;
 }
 
-/* Return: what does not go together, or NULL. */
-static const char *check(const struct run_options *o) {
+static bool has_part(const struct machine_config *m, bool host_cpu) {
+    const struct pn_engine_ops *ops;
+    for (unsigned i = 0; (ops = part(m, i)); i++)
+        if (ops->host_cpu == host_cpu)
+            return true;
+    return false;
+}
+
+static bool has_mmu(const struct machine_config *m, const char *name) {
+    const struct pn_engine_ops *ops;
+    for (unsigned i = 0; (ops = part(m, i)); i++)
+        if (!strcmp(ops->name, name))
+            return true;
+    return false;
+}
+
+/* An option of an MMU that none of the parts has. */
+static int check_mmu_opts(const struct run_options *o, struct err *e) {
+    if (o->mmu_opts && !has_part(&o->machine, false))
+        return err_set(e, -EINVAL,
+                       "--mmu-opt: not under --mmu kvm, whose MMU is the host's");
+    for (unsigned i = 0; i < o->mmu_opts; i++) {
+        const char *only = pn_mmu_option_only(o->mmu_opt[i]);
+        if (only && !has_mmu(&o->machine, only))
+            return err_set(e, -EINVAL, "--mmu-opt %s: only --mmu %s has it",
+                           o->mmu_opt[i], only);
+    }
+    return 0;
+}
+
+/* Return: 0, or -EINVAL and in e what does not go together. */
+static int check(const struct run_options *o, struct err *e) {
     const struct machine_config *m = &o->machine;
+    const struct pn_engine_ops *ops;
     if (m->halt_poll_ns >= 0 && !has_part(m, true))
-        return "--halt-poll-ns needs --mmu kvm";
-    if (o->mmu_opts && !has_part(m, false))
-        return "--mmu-opt: not under --mmu kvm, whose MMU is the host's";
+        return err_set(e, -EINVAL, "--halt-poll-ns needs --mmu kvm");
     if (m->max_block && !has_part(m, false))
-        return "--block-len: not under --mmu kvm, which translates no blocks";
+        return err_set(e, -EINVAL,
+                       "--block-len: not under --mmu kvm, which translates no blocks");
+    if (m->seed != defaults.machine.seed && !has_part(m, false))
+        return err_set(e, -EINVAL,
+                       "--seed: not under --mmu kvm, where RDRAND is the processor's");
     if (m->dirty && m->handovers)
-        return "--dirty-log does not go with --handover";
+        return err_set(e, -EINVAL, "--dirty-log does not go with --handover");
     if (m->tlb && has_part(m, true))
-        return "--tlb: not under --mmu kvm, whose TLB is the processor's";
-    return NULL;
+        return err_set(e, -EINVAL,
+                       "--tlb: not under --mmu kvm, whose TLB is the processor's");
+    for (unsigned i = 1; (ops = part(m, i)); i++)
+        if (ops == part(m, i - 1))
+            return err_set(e, -EINVAL, "--handover %s: it is under %s before", ops->name,
+                           ops->name);
+    return check_mmu_opts(o, e);
 }
 
 int run_options_parse(struct run_options *o, int argc, char **argv, bool *done) {
@@ -217,6 +252,5 @@ int run_options_parse(struct run_options *o, int argc, char **argv, bool *done) 
     if (cli_model(o->tlb_name, o->cost_name, &o->model, &e))
         return option_error(&command, "%s", text);
     o->machine.tlb = o->model.on ? &o->model.tlb : NULL;
-    const char *why = check(o);
-    return why ? option_error(&command, "%s", why) : CLI_OK;
+    return check(o, &e) ? option_error(&command, "%s", text) : CLI_OK;
 }

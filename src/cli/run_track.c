@@ -80,7 +80,7 @@ void run_say_switches(struct machine *m, unsigned handovers) {
         if (pn_engine_find(s[i].to)->host_cpu)
             cli_error("--handover %s: %s", s[i].to, s[i].detail);
     if (count < handovers)
-        cli_error("the guest ended before its handover number %u", count + 1);
+        cli_error("warning: the guest ended before its handover number %u", count + 1);
 }
 
 void run_print_track(const json_t *track, FILE *out) {

@@ -125,9 +125,18 @@ says 2 "--event-digest needs --stats" run --event-digest
 says 2 "--cost needs --tlb" run --cost kvm
 says 2 "--halt-poll-ns needs --mmu kvm" run --halt-poll-ns 5
 says 2 "--mmu-opt: not under --mmu kvm" run --mmu kvm --mmu-opt unsync=0
+says 2 "--mmu-opt tdp_levels=5: only --mmu tdp has it" run --mmu-opt tdp_levels=5
+says 2 "--mmu-opt unsync=0: only --mmu shadow has it" run --mmu tdp --mmu-opt large_pages=0 --mmu-opt unsync=0
+says 2 "--handover shadow: it is under shadow before" run --handover shadow@10
+says 2 "--handover tdp: it is under tdp before" run --handover tdp@5 --handover tdp@6
+says 2 "--seed: not under --mmu kvm" run --mmu kvm --seed 5
 says 2 "--block-len: not under --mmu kvm" run --mmu kvm --block-len 1
 says 2 "--flat-bits needs --kernel" run --flat-bits 32
 says 2 "--kernel: no workload here boots it" bench touch --kernel a --initrd b
+
+# An option of the MMU that the guest goes on under does something.
+run run --mmu-opt tdp_levels=5 --handover tdp@0.02 --append "pages=16 compute=1"
+[ "$rc" -eq 0 ] || fail "--mmu-opt tdp_levels=5 --handover tdp: exit code $rc: $(cat "$work/err")"
 
 # A beginning that no other option has; a value in the same word; arguments behind --.
 run run --summ --max-insns=1000

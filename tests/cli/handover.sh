@@ -39,7 +39,7 @@ grep -q 'Counters are sums' "$work/err" && fail "a run under one MMU says that i
 
 # The handovers that the guest did not live to see.
 run run --append "$small" --handover tdp@0.05 --handover shadow@100000
-[ "$rc" -eq 0 ] && [ "$(cat "$work/err")" = "penumbra: the guest ended before its handover number 2" ] ||
+[ "$rc" -eq 0 ] && [ "$(cat "$work/err")" = "penumbra: warning: the guest ended before its handover number 2" ] ||
     fail "a handover that is never reached: $(cat "$work/err")"
 refused 2 run --handover magic
 refused 2 run --handover shadow@soon
