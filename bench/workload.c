@@ -36,8 +36,7 @@ int workload_param_find(int workload, const char *name, size_t size) {
     return -1;
 }
 
-/* Digits, then K, M or G. Return: 0, or -1. */
-static int number(const char *text, size_t size, uint64_t *value) {
+int workload_number(const char *text, size_t size, uint64_t *value) {
     uint64_t v = 0;
     size_t i = 0;
     unsigned shift = 0;
@@ -82,7 +81,7 @@ enum workload_text workload_value(int param, const char *text, size_t size,
         }
         return WORKLOAD_BAD_TEXT;
     }
-    if (number(text, size, value))
+    if (workload_number(text, size, value))
         return WORKLOAD_BAD_TEXT;
     return *value < p->min || *value > p->max ? WORKLOAD_OUT_OF_RANGE : WORKLOAD_OK;
 }

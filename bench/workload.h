@@ -64,6 +64,8 @@ extern const struct workload_param workload_params[WORKLOAD_PARAMS];
 int workload_find(const char *name, size_t size);
 int workload_param_find(int workload, const char *name, size_t size);
 
+/* Digits, then K, M or G. Return: 0, or -1. */
+int workload_number(const char *text, size_t size, uint64_t *value);
 enum workload_text { WORKLOAD_OK, WORKLOAD_BAD_TEXT, WORKLOAD_OUT_OF_RANGE };
 /* Read the value of a parameter. */
 enum workload_text workload_value(int param, const char *text, size_t size,

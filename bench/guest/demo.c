@@ -25,14 +25,15 @@ static inline void half_way(uint64_t i, uint64_t n) {
 }
 
 /* From the kernel command line ("pages=4096 ..."), or the defaults. */
-struct demo {
-    uint64_t pages;    /* fresh pages touched */
-    uint64_t swaps;    /* pairs of page table entries exchanged */
-    uint64_t flips;    /* pages made read-only and written again */
-    uint64_t switches; /* changes of the address space */
-    uint64_t compute;  /* rounds of the compute loop */
-    uint64_t exit;     /* 0: power off; else the value for the debug-exit port, less 1 */
-    uint64_t tables;   /* 1: print which frames are page tables */
+enum {
+    PAGES,    /* fresh pages touched */
+    SWAPS,    /* pairs of page table entries exchanged */
+    FLIPS,    /* pages made read-only and written again */
+    SWITCHES, /* changes of the address space */
+    COMPUTE,  /* rounds of the compute loop */
+    EXIT,     /* 0: power off; else the value for the debug-exit port, less 1 */
+    TABLES,   /* 1: print which frames are page tables */
+    PARAMETERS
 };
 
 static inline volatile uint64_t *word(uint64_t page) {
@@ -149,41 +150,39 @@ static uint64_t compute(uint64_t rounds, uint64_t pages) {
     return sum;
 }
 
-/* The number after "name=" in the command line, or the default. */
-static uint64_t parameter(const char *from, const char *name, uint64_t value) {
-    for (const char *p = from; *p; p++) {
-        const char *a = p, *b = name;
-        if (p != from && p[-1] != ' ')
-            continue;
-        while (*b && *a == *b)
-            a++, b++;
-        if (*b || *a != '=')
-            continue;
-        value = 0;
-        for (a++; *a >= '0' && *a <= '9'; a++)
-            value = value * 10 + (uint64_t)(*a - '0');
-    }
-    return value;
-}
-
-static struct demo read_parameters(const struct params *p) {
-    struct demo d = {
-        .pages = parameter(p->line, "pages", 4096),
-        .swaps = parameter(p->line, "swaps", 2000),
-        .flips = parameter(p->line, "flips", 2000),
-        .switches = parameter(p->line, "switches", 1000),
-        .compute = parameter(p->line, "compute", 20000000),
-        .exit = parameter(p->line, "exit", 0),
-        .tables = parameter(p->line, "tables", 0),
+/* Of most pages; the defaults are made to fit, what somebody asks for is not. */
+static void read_parameters(const struct params *p, uint64_t most,
+                            uint64_t d[PARAMETERS]) {
+    struct workload_param of[PARAMETERS] = {
+        [PAGES] = {.name = "pages", .standard = 4096, .min = 16, .max = most},
+        [SWAPS] = {.name = "swaps", .standard = 2000, .max = UINT64_MAX},
+        [FLIPS] = {.name = "flips", .standard = 2000, .max = most},
+        [SWITCHES] = {.name = "switches", .standard = 1000, .max = UINT64_MAX},
+        [COMPUTE] = {.name = "compute", .standard = 20000000, .max = UINT64_MAX},
+        [EXIT] = {.name = "exit", .max = 256},
+        [TABLES] = {.name = "tables", .max = 1},
     };
-    uint64_t most = p->free / PAGE * 7 / 8; /* the rest is for tables */
-    if (d.pages > most)
-        d.pages = most;
-    if (d.pages < 16)
-        d.pages = 16;
-    if (d.flips > d.pages)
-        d.flips = d.pages;
-    return d;
+    const char *line = p->line;
+    struct word w;
+    for (int i = 0; i < PARAMETERS; i++) {
+        of[i].words = "";
+        d[i] = of[i].standard;
+    }
+    while ((line = next_word(line, &w))) {
+        int i = 0;
+        while (i < PARAMETERS && !is_word(&w, of[i].name))
+            i++;
+        if (i == PARAMETERS || !w.value)
+            bad_word(&w, "no parameter of the demonstration, nor a workload", NULL);
+        if (workload_number(w.value, w.value_size, &d[i]))
+            bad_word(&w, "not a number, ", &of[i]);
+        if (d[i] < of[i].min || d[i] > of[i].max)
+            bad_word(&w, "out of range ", &of[i]);
+    }
+    if (d[PAGES] > most)
+        d[PAGES] = most > of[PAGES].min ? most : of[PAGES].min;
+    if (d[FLIPS] > d[PAGES])
+        d[FLIPS] = d[PAGES];
 }
 
 /* "page tables: 103-106 20a": frame numbers, as --dirty-pages has them. */
@@ -199,24 +198,24 @@ static void print_tables(void) {
 }
 
 void demo(const struct params *p) {
-    struct demo d = read_parameters(p);
-    uint64_t sum = 0;
+    uint64_t d[PARAMETERS], sum = 0;
+    read_parameters(p, p->free / PAGE * 7 / 8, d); /* the rest is for tables */
     text("penumbra guest: 64-bit ring 3, ", 0);
     number((p->memory + 0xfffff) >> 20, 0); /* the BIOS area is not RAM */
     text(" MiB of memory\r\n", 0);
-    call4(CALL_ON_FAULT, FAULT_ALLOC, COMMON, d.pages, 0);
-    sum = mix(sum, touch(d.pages));
-    sum = mix(sum, swap(d.swaps, d.pages));
-    sum = mix(sum, flip(d.flips));
-    sum = mix(sum, switch_spaces(d.switches));
-    sum = mix(sum, dirty(d.pages));
+    call4(CALL_ON_FAULT, FAULT_ALLOC, COMMON, d[PAGES], 0);
+    sum = mix(sum, touch(d[PAGES]));
+    sum = mix(sum, swap(d[SWAPS], d[PAGES]));
+    sum = mix(sum, flip(d[FLIPS]));
+    sum = mix(sum, switch_spaces(d[SWITCHES]));
+    sum = mix(sum, dirty(d[PAGES]));
     outb(PORT_DENIED, 1);
     expect(call(CALL_COUNT, COUNT_DENIED_IO, 0) == 1, "a denied port");
-    sum = mix(sum, compute(d.compute, d.pages));
-    if (d.tables)
+    sum = mix(sum, compute(d[COMPUTE], d[PAGES]));
+    if (d[TABLES])
         print_tables();
     text("penumbra guest: done, checksum ", 0);
     hex(sum);
     text("\r\n", 0);
-    call(CALL_EXIT, d.exit, 0);
+    call(CALL_EXIT, d[EXIT], 0);
 }

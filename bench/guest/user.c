@@ -114,13 +114,7 @@ void end(void) {
 
 /* ---- The command line ---- */
 
-struct word {
-    const char *name, *value; /* value NULL: no '=' */
-    size_t name_size, value_size;
-};
-
-/* The next word of the line. Return: what follows it, or NULL at the end. */
-static const char *next_word(const char *p, struct word *w) {
+const char *next_word(const char *p, struct word *w) {
     while (*p == ' ')
         p++;
     if (!*p)
@@ -134,7 +128,7 @@ static const char *next_word(const char *p, struct word *w) {
     return p;
 }
 
-static int is_word(const struct word *w, const char *name) {
+int is_word(const struct word *w, const char *name) {
     size_t i = 0;
     while (i < w->name_size && name[i] == w->name[i])
         i++;
@@ -151,21 +145,17 @@ static int find_workload(const char *line, struct word *out) {
     return 0;
 }
 
-static __attribute__((noreturn)) void bad_word(const struct word *w, const char *what,
-                                               int param) {
+void bad_word(const struct word *w, const char *what, const struct workload_param *p) {
     text(WORKLOAD_PREFIX "error: ", 0);
     text_n(w->name, w->name_size + (w->value ? 1 + w->value_size : 0));
     text(": ", 0);
     text(what, 0);
-    if (param >= 0) {
-        const struct workload_param *p = &workload_params[param];
-        if (*p->words) {
-            text(p->words, 0);
-        } else {
-            number(p->min, 0);
-            text(" to ", 0);
-            number(p->max, 0);
-        }
+    if (p && *p->words) {
+        text(p->words, 0);
+    } else if (p) {
+        number(p->min, 0);
+        text(" to ", 0);
+        number(p->max, 0);
     }
     text("\r\n", 0);
     exit_with(WORKLOAD_EXIT_USAGE);
@@ -180,15 +170,15 @@ static void read_args(int id, const char *line) {
             continue;
         int param = workload_param_find(id, w.name, w.name_size);
         if (param < 0 || !w.value)
-            bad_word(&w, "no parameter of this workload", -1);
+            bad_word(&w, "no parameter of this workload", NULL);
+        const struct workload_param *p = &workload_params[param];
         switch (workload_value(param, w.value, w.value_size, &workload_args[param])) {
         case WORKLOAD_OK:
             break;
         case WORKLOAD_BAD_TEXT:
-            bad_word(&w, *workload_params[param].words ? "not one of " : "not a number, ",
-                     param);
+            bad_word(&w, *p->words ? "not one of " : "not a number, ", p);
         case WORKLOAD_OUT_OF_RANGE:
-            bad_word(&w, "out of range ", param);
+            bad_word(&w, "out of range ", p);
         }
     }
 }
@@ -249,7 +239,7 @@ void user_main(const struct params *p) {
     }
     int id = w.value ? workload_find(w.value, w.value_size) : -1;
     if (id < 0)
-        bad_word(&w, "no such workload", -1);
+        bad_word(&w, "no such workload", NULL);
     read_args(id, p->line);
     run_workload(id);
 }

@@ -91,6 +91,20 @@ static inline uint64_t shuffle_next(struct shuffle *s) {
     return s->at;
 }
 
+/* ---- The command line (user.c) ---- */
+
+struct word {
+    const char *name, *value; /* value NULL: no '=' */
+    size_t name_size, value_size;
+};
+
+/* The next word of the line. Return: what follows it, or NULL at the end. */
+const char *next_word(const char *p, struct word *w);
+int is_word(const struct word *w, const char *name);
+/* "workload: error: WORD: what", then what p allows unless it is NULL; the guest's end. */
+__attribute__((noreturn)) void bad_word(const struct word *w, const char *what,
+                                        const struct workload_param *p);
+
 /* ---- A workload's life (user.c) ---- */
 
 extern uint64_t workload_args[WORKLOAD_PARAMS];

@@ -145,6 +145,22 @@ run run -m16M -c2 --append "pages=16 compute=1"
 [ "$rc" -eq 0 ] && grep -q '16 MiB of memory' "$work/out" || fail "-m16M -c2: exit code $rc"
 says 2 "unexpected argument '--summary'" run -- --summary
 
+# The embedded guest refuses what it does not know, as its workloads do, with their exit code.
+guest_says() {
+    run run --append "$2"
+    [ "$rc" -eq 35 ] || fail "--append '$2': exit code $rc"
+    grep -qF -- "workload: error: $1" "$work/out" || fail "--append '$2': not '$1': $(head -n 1 "$work/out")"
+}
+guest_says "pagez=5: no parameter of the demonstration, nor a workload" "compute=1 pagez=5"
+guest_says "pages: no parameter" "pages"
+guest_says "pages=banana: not a number, 16 to " "pages=banana"
+guest_says "pages=: not a number" "pages="
+guest_says "pages=-1: not a number" "pages=-1"
+guest_says "pages=15: out of range 16 to " "pages=15"
+guest_says "pages=1G: out of range" "pages=1G"
+guest_says "exit=257: out of range 0 to 256" "exit=257"
+guest_says "bytez=1: no parameter of this workload" "workload=chase bytez=1"
+
 # The trackers' list is true: what it says of an MMU that runs here works there.
 run run --dirty-log help
 [ "$rc" -eq 0 ] || fail "--dirty-log help"

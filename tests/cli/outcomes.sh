@@ -12,7 +12,7 @@ if [ "${2:-}" = linux ]; then
     guest=(-m 256M --kernel "$cache/vmlinuz" --initrd "$cache/initrd.gz" --append "console=ttyS0 panic=-1 pn.script")
     expect=(mapped mapped_split tracked_table mmio mmio_cached guest_pf)
 else
-    guest=(--dirty-log wp --dirty-every 1 --append "pages=64 swaps=50 flips=20 switches=20 compute=1000 dirty=20")
+    guest=(--dirty-log wp --dirty-every 1 --append "pages=64 swaps=50 flips=20 switches=20 compute=1000")
     expect=(mapped dirty_log tracked_table guest_pf)
 fi
 often="page_fault,fault_outcome,walker_error,set_spte,get_page,sync_page,unsync_page,prepare_zap_page,mark_mmio_spte,pte_write,root_switch,ept_violation,ept_misconfig,exception,interrupt,mmio,pio,code_write,code_store"
