@@ -5,17 +5,22 @@
  * Invariants
  * 1. Nothing that existed under the final name changes before outfile_commit.
  * 2. Only a regular file, or no file, is ever replaced or removed.
+ * 3. No two writers share a temporary file.
  */
 #include "base/outfile.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdbool.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#define LINKS_MAX 40 /* symbolic links, as the kernel follows */
+#define NAMES_MAX 100
 
 static void release(struct outfile *f) {
     free(f->path);
@@ -23,25 +28,83 @@ static void release(struct outfile *f) {
     *f = (struct outfile){.fd = -1};
 }
 
-int outfile_open(struct outfile *f, const char *path) {
-    *f = (struct outfile){.fd = -1, .path = strdup(path)};
-    if (!f->path)
-        return -ENOMEM;
+bool outfile_is_stdout(const char *path) {
+    return !strcmp(path, "-") || !strcmp(path, "/dev/stdout") ||
+           !strcmp(path, "/dev/fd/1") || !strcmp(path, "/proc/self/fd/1");
+}
+
+/* Where a link leads, even when nothing is there yet. Return: 0 or -errno. */
+static int follow(const char *path, char **out) {
+    char *p = strdup(path), target[PATH_MAX];
+    for (int i = 0; p && i < LINKS_MAX; i++) {
+        ssize_t n = readlink(p, target, sizeof(target) - 1);
+        if (n < 0) {
+            *out = p;
+            return 0;
+        }
+        target[n] = 0;
+        const char *slash = target[0] == '/' ? NULL : strrchr(p, '/');
+        char *next;
+        if (asprintf(&next, "%.*s%s", slash ? (int)(slash - p + 1) : 0, p, target) < 0)
+            next = NULL;
+        free(p);
+        p = next;
+    }
+    free(p);
+    return p ? -ELOOP : -ENOMEM;
+}
+
+static bool in_place(const char *path) {
     struct stat st;
-    bool in_place = stat(path, &st) == 0 && !S_ISREG(st.st_mode);
-    if (!in_place && asprintf(&f->temp, "%s.part", path) < 0) {
+    return !strncmp(path, "/dev/", 5) || !strncmp(path, "/proc/", 6) ||
+           (!stat(path, &st) && !S_ISREG(st.st_mode));
+}
+
+/* A new file beside the final name, with the mode of the one that it will replace, else
+ * as the umask says. Return: 0 or -errno. */
+static int open_temp(struct outfile *f) {
+    struct stat st;
+    bool replaces = !stat(f->path, &st);
+    if (replaces && access(f->path, W_OK))
+        return -errno;
+    for (int i = 0; i < NAMES_MAX; i++) {
+        unsigned bits;
+        if (getrandom(&bits, sizeof(bits), 0) != sizeof(bits))
+            return -EIO;
+        if (asprintf(&f->temp, "%s.%06x.part", f->path, bits & 0xffffff) < 0) {
+            f->temp = NULL;
+            return -ENOMEM;
+        }
+        f->fd = open(f->temp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        if (f->fd >= 0 && replaces)
+            (void)!fchmod(f->fd, st.st_mode & 07777);
+        if (f->fd >= 0 || errno != EEXIST)
+            break;
+        free(f->temp);
         f->temp = NULL;
-        release(f);
-        return -ENOMEM;
     }
-    int flags = O_CLOEXEC | (in_place ? O_WRONLY : O_RDWR | O_CREAT | O_TRUNC);
-    f->fd = open(in_place ? path : f->temp, flags, 0666);
-    if (f->fd < 0) {
-        int rc = -errno;
-        release(f);
-        return rc;
+    return f->fd < 0 ? -errno : 0;
+}
+
+int outfile_open(struct outfile *f, const char *path) {
+    int rc = 0;
+    *f = (struct outfile){.fd = -1};
+    if (outfile_is_stdout(path) || in_place(path)) {
+        f->path = strdup(path);
+        if (!f->path)
+            return -ENOMEM;
+        f->fd = outfile_is_stdout(path)
+                    ? fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1)
+                    : open(path, O_WRONLY | O_CLOEXEC);
+        rc = f->fd < 0 ? -errno : 0;
+    } else {
+        rc = follow(path, &f->path);
+        if (!rc)
+            rc = open_temp(f);
     }
-    return 0;
+    if (rc)
+        release(f);
+    return rc;
 }
 
 int outfile_commit(struct outfile *f) {
@@ -62,4 +125,31 @@ void outfile_abandon(struct outfile *f) {
             unlink(f->temp);
     }
     release(f);
+}
+
+/* The folder of a file that may not be there yet, and its name in it. */
+static const char *split(const char *path, struct stat *folder) {
+    char dir[PATH_MAX];
+    const char *slash = strrchr(path, '/');
+    snprintf(dir, sizeof(dir), "%.*s", slash ? (int)(slash - path + 1) : 1,
+             slash ? path : ".");
+    return stat(dir, folder) ? NULL : slash ? slash + 1 : path;
+}
+
+bool outfile_same(const char *a, const char *b) {
+    struct stat x, y;
+    char *p = NULL, *q = NULL;
+    if (outfile_is_stdout(a) && outfile_is_stdout(b))
+        return true;
+    if (!stat(a, &x) && !stat(b, &y))
+        return x.st_dev == y.st_dev && x.st_ino == y.st_ino && !S_ISCHR(x.st_mode);
+    bool same = false;
+    if (!follow(a, &p) && !follow(b, &q)) {
+        const char *name = split(p, &x), *other = split(q, &y);
+        same = name && other && x.st_dev == y.st_dev && x.st_ino == y.st_ino &&
+               !strcmp(name, other);
+    }
+    free(p);
+    free(q);
+    return same;
 }

@@ -330,7 +330,10 @@ static int run_all(struct bench *b) {
         cli_error("interrupted: %u of %u points are finished",
                   b->points_done ? b->points_done - 1 : 0, b->o.plan.units);
     }
-    bench_table_print(b->doc, stdout);
+    const struct bench_options *o = &b->o;
+    bool taken = (o->json && outfile_is_stdout(o->json)) ||
+                 (o->html && outfile_is_stdout(o->html));
+    bench_table_print(b->doc, taken ? stderr : stdout);
     code = cli_flush(code);
     if (bench_out_json(&b->json, b->doc) || bench_out_page(&b->html, b->doc))
         code = CLI_HOST;

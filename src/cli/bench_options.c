@@ -151,9 +151,9 @@ static const struct option_row rows[] = {
      .kind = OPTION_CALL, .set = set_append, .needs = "kernel"},
     {.kind = OPTION_HEADING, .doc = "What is written:"},
     {"json", 0, "FILE", "Results as JSON; see bench/FORMATS.md", .kind = OPTION_TEXT,
-     OWN(json), .min = 1},
+     OWN(json), .min = 1, .file = 'w'},
     {"html", 0, "FILE", "Results as one page with charts", .kind = OPTION_TEXT, OWN(html),
-     .min = 1},
+     .min = 1, .file = 'w'},
 };
 
 static const struct bench_options defaults = {.warmup = 1,

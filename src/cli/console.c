@@ -30,7 +30,7 @@ static struct {
     volatile sig_atomic_t raw;    /* the terminal is in raw mode */
     volatile sig_atomic_t signal; /* what asked us to end */
     int wake[2];                  /* pipe: a signal ends an idle wait */
-    int out_error;
+    int out, out_error;           /* the output, and why it failed */
     bool open, tty, no_input, escaped;
 } con = {.wake = {-1, -1}};
 
@@ -104,7 +104,8 @@ static void handle_signals(void) {
     handle(SIGCONT, on_continue, SA_RESTART);
 }
 
-void console_open(void (*on_quit)(void)) {
+void console_open(void (*on_quit)(void), int out) {
+    con.out = out;
     con.on_quit = on_quit;
     con.tty = isatty(STDIN_FILENO) && tcgetattr(STDIN_FILENO, &con.saved) == 0;
     if (con.tty && tcgetpgrp(STDIN_FILENO) != getpgrp()) {
@@ -142,10 +143,10 @@ bool console_has_input(void) {
             in.st_rdev != null.st_rdev);
 }
 
-/* Until stdout takes bytes without blocking, or a signal asks us to end. A blocking write
+/* Until the output takes bytes without blocking, or a signal asks us to end. A blocking write
  * could miss that signal: under KVM it happens on a thread that gets none. */
 static bool wait_for_room(void) {
-    struct pollfd fd[2] = {{.fd = STDOUT_FILENO, .events = POLLOUT},
+    struct pollfd fd[2] = {{.fd = con.out, .events = POLLOUT},
                            {.fd = con.wake[0], .events = POLLIN}};
     while (!con.signal && poll(fd, 2, -1) < 0 && errno == EINTR)
         ;
@@ -155,7 +156,7 @@ static bool wait_for_room(void) {
 static void write_out(const void *buf, size_t size) {
     const char *p = buf;
     while (size && !con.out_error && wait_for_room()) {
-        ssize_t n = write(STDOUT_FILENO, p, size < PIPE_BUF ? size : PIPE_BUF);
+        ssize_t n = write(con.out, p, size < PIPE_BUF ? size : PIPE_BUF);
         if (n >= 0) {
             p += n;
             size -= (size_t)n;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The guest's serial console on this process's stdin and stdout.
+ * The guest's serial console on this process's stdin and stdout (or stderr).
  *
  * A terminal is put into raw mode and restored by console_close, at exit, and by every
  * signal that ends the process. Ctrl-A is the escape key there, and only there: x quits,
@@ -12,9 +12,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* on_quit is called for Ctrl-A x, a closed stdout, and SIGINT, SIGTERM, SIGHUP, SIGQUIT:
+/* The guest's output goes to `out`, a descriptor. on_quit is called for Ctrl-A x, a closed output, and SIGINT, SIGTERM, SIGHUP, SIGQUIT:
  * from the console's own calls or from a signal handler. There is one console. */
-void console_open(void (*on_quit)(void));
+void console_open(void (*on_quit)(void), int out);
 void console_close(void);
 /* Return: whether input can ever come (stdin is open and not /dev/null). */
 bool console_has_input(void);

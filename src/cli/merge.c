@@ -32,9 +32,9 @@ static int merge_arg(void *options, const char *arg, struct err *e) {
 
 static const struct option_row merge_rows[] = {
     {"output", 'o', "FILE", "Write the whole to FILE (needed)", .kind = OPTION_TEXT,
-     OPTION_FIELD(struct merge, out), .min = 1},
+     OPTION_FIELD(struct merge, out), .min = 1, .file = 'w'},
     {"html", 0, "FILE", "Write the page of the whole, too", .kind = OPTION_TEXT,
-     OPTION_FIELD(struct merge, html), .min = 1},
+     OPTION_FIELD(struct merge, html), .min = 1, .file = 'w'},
     {"force", 0, NULL, "Replace files that exist, but never one of those to merge",
      .kind = OPTION_FLAG, OPTION_FIELD(struct merge, force)},
     {"partial", 0, NULL,
@@ -53,19 +53,12 @@ static const struct option_command merge_command = {
     .arg = merge_arg,
 };
 
-/* Under whatever names. */
-static bool same_file(const char *a, const char *b) {
-    struct stat x, y;
-    return !strcmp(a, b) ||
-           (!stat(a, &x) && !stat(b, &y) && x.st_dev == y.st_dev && x.st_ino == y.st_ino);
-}
-
 /* May a file of that name be written? NULL: none is. What is no regular file (/dev/null,
  * a FIFO) loses nothing. */
 static int check_output(const struct merge *m, const char *name) {
     struct stat st;
     for (unsigned i = 0; name && i < m->paths; i++)
-        if (same_file(name, m->path[i]))
+        if (outfile_same(name, m->path[i]))
             return option_error(&merge_command,
                                 "%s is one of the files to merge: not replaced", name);
     if (name && !m->force && !stat(name, &st) && S_ISREG(st.st_mode))
@@ -79,9 +72,6 @@ static int check_usage(const struct merge *m) {
                             "no output: write 'penumbra merge -o OUT.json IN.json...'");
     if (!m->paths)
         return option_error(&merge_command, "no files to merge");
-    if (m->html && same_file(m->out, m->html))
-        return option_error(&merge_command, "--output and --html are one file: %s",
-                            m->out);
     int code = check_output(m, m->out);
     return code ? code : check_output(m, m->html);
 }

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/outfile.h"
 #include "base/size.h"
 #include "cli/cli.h"
 
@@ -370,6 +371,33 @@ static int check_needs(const struct parse *p) {
     return CLI_OK;
 }
 
+/* The name of the file of a row; NULL: it has none, or it is not given. */
+static const char *file_of(const struct parse *p, size_t i) {
+    const char *name = NULL;
+    if (p->c->rows[i].file)
+        memcpy(&name, (const char *)p->options + p->c->rows[i].offset, sizeof(name));
+    return name;
+}
+
+/* No file is written twice, or read and written. */
+static int check_files(const struct parse *p) {
+    const struct option_row *rows = p->c->rows;
+    for (size_t i = 0; i < p->c->count; i++)
+        for (size_t j = 0; j < p->c->count; j++) {
+            const char *out = file_of(p, i), *other = file_of(p, j);
+            bool twice = rows[j].file == 'w';
+            if (i == j || rows[i].file != 'w' || (twice && j < i) || !out || !other ||
+                !outfile_same(out, other))
+                continue;
+            if (!twice)
+                return option_error(p->c, "--%s %s would replace what --%s reads",
+                                    rows[i].name, out, rows[j].name);
+            return option_error(p->c, "--%s and --%s are one file: %s", rows[i].name,
+                                rows[j].name, out);
+        }
+    return CLI_OK;
+}
+
 static int argument(struct parse *p, const char *arg) {
     char text[320];
     struct err e = {text, sizeof(text)};
@@ -395,5 +423,7 @@ int option_parse(const struct option_command *c, int argc, char **argv, void *op
             code = short_options(&p, argv, argc, &i);
     }
     *done = p.done;
-    return code || p.done ? code : check_needs(&p);
+    if (!code && !p.done)
+        code = check_needs(&p);
+    return code || p.done ? code : check_files(&p);
 }

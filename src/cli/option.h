@@ -42,6 +42,7 @@ struct option_row {
     int (*set)(void *options, const char *arg, struct err *e);
     void (*list)(FILE *out); /* with the argument "help"; NULL: that is no help */
     const char *needs; /* one of these options, "trace|event-digest", must be given too */
+    char file;         /* OPTION_TEXT: a file that is 'r'ead or 'w'ritten; 0: neither */
 };
 
 /* A flag of another program, with one dash or two, that is understood or answered. */

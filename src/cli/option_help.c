@@ -75,8 +75,9 @@ static void print_row(const struct option_row *r, const void *options) {
         n += snprintf(head + n, sizeof(head) - (size_t)n, "=%s", r->arg);
     option_words(r, words, sizeof(words));
     standard(r, options, value);
-    snprintf(doc, sizeof(doc), "%s%s%s%s%s%s%s", r->doc, *words ? ": " : "", words,
+    snprintf(doc, sizeof(doc), "%s%s%s%s%s%s%s%s", r->doc, *words ? ": " : "", words,
              *value ? " (default " : "", value, *value ? ")" : "",
+             r->file == 'w' ? "; -: standard output" : "",
              r->list ? "; 'help' lists them" : "");
     if ((unsigned)n + 2 > COLUMN)
         printf("%s\n%*s", head, (int)COLUMN, "");

@@ -31,7 +31,8 @@ struct run {
     struct machine *machine;
     struct trace_writer *trace;
     struct outfile stats;
-    bool doubtful; /* machine_doubt() said something */
+    bool doubtful;  /* machine_doubt() said something */
+    bool to_stdout; /* a result goes there: the console goes to stderr */
 };
 
 const char *run_end_name(enum machine_end end) {
@@ -81,6 +82,8 @@ static int conclude(const struct run *r) {
 static int open_outputs(struct run *r) {
     struct run_options *o = &r->options;
     char err[256];
+    r->to_stdout = (o->stats && outfile_is_stdout(o->stats)) ||
+                   (o->trace && outfile_is_stdout(o->trace));
     if (o->stats) {
         int rc = outfile_open(&r->stats, o->stats);
         if (rc)
@@ -170,7 +173,7 @@ static int run_machine(struct run *r) {
     if (untraced)
         cli_error("no events of KVM's: %s", untraced);
     running = r->machine;
-    console_open(quit);
+    console_open(quit, r->to_stdout ? STDERR_FILENO : STDOUT_FILENO);
     int rc = machine_run(r->machine, &r->report.result, err, sizeof(err));
     console_close();
     running = NULL;
