@@ -17,7 +17,8 @@ enum cli_exit {
     CLI_USAGE = 2,  /* usage, or an image that is none */
     CLI_CRASH = 3,  /* the guest crashed */
     CLI_LIMIT = 4,  /* --timeout or --max-insns */
-    CLI_CROSSED = 5 /* compare --fail-above */
+    CLI_CROSSED = 5, /* compare --fail-above */
+    CLI_DAMAGED = 6  /* a trace is damaged or incomplete */
 };
 
 int cmd_run(int argc, char **argv);

@@ -31,7 +31,7 @@ static void usage(FILE *out) {
         "\n'penumbra COMMAND --help' tells the options of each.\n"
         "Exit codes: 0 the guest powered off or the command succeeded; 1 host failure;\n"
         "2 usage; 3 the guest crashed; 4 a limit ended it; 5 'compare --fail-above' is\n"
-        "crossed; debug-exit guests end with (value << 1) | 1.\n",
+        "crossed; 6 a trace is damaged; debug-exit guests end with (value << 1) | 1.\n",
         out);
 }
 

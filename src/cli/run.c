@@ -95,7 +95,7 @@ static int open_outputs(struct run *r) {
         .path = o->trace,
         .vcpus = o->machine.cpus,
         .mask = o->trace_mask,
-        .limit = o->trace ? o->trace_limit / sizeof(struct pn_event_rec) : 0,
+        .limit = o->trace ? o->trace_limit : 0,
     };
     if (trace_open(&cfg, &r->trace, err, sizeof(err)))
         return cli_error("%s", err);

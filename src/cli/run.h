@@ -46,7 +46,7 @@ struct run_report {
     struct machine_result result;
     int code; /* the process's exit code */
     struct pn_stats total;
-    struct trace_totals events;
+    struct trace_end events;
     bool has_events, has_ram_digest;
     uint64_t ram_digest;
     char mmu_detail[256];        /* which MMU it was, in the engine's words */

@@ -122,7 +122,7 @@ static const struct option_row rows[] = {
      .set = set_trace_events, .list = list_events, .needs = "trace|event-digest"},
     {"trace-limit", 0, "SIZE",
      "Stop recording at this file size; later events count as lost", .kind = OPTION_SIZE,
-     OWN(trace_limit), .min = sizeof(struct pn_event_rec), .needs = "trace"},
+     OWN(trace_limit), .min = 4096, .needs = "trace"},
     {"event-digest", 0, NULL,
      "Put the digest of the events into --stats, without a trace file",
      .kind = OPTION_FLAG, OWN(event_digest), .needs = "stats"},

@@ -77,29 +77,15 @@ static const struct option_command command = {
     .args = "FILE",
     .doc =
         "Print a trace that 'penumbra run --trace FILE' recorded. Each line: time in "
-        "guest instructions, vCPU, event, fields, and the rip, CPL and CR3 of the guest.",
+        "guest instructions, vCPU, event, fields, and the rip, CPL and CR3 of the guest. "
+        "FILE may be -: standard input.",
+    .more =
+        "Exit codes: 0 the trace is whole; 1 it cannot be read; 2 usage, or no trace; "
+        "6 damaged or incomplete: what can be read was printed.",
     .rows = rows,
     .count = sizeof(rows) / sizeof(rows[0]),
     .arg = set_path,
 };
-
-/* The digest is computed again, so that a damaged file is found. */
-static int print_digest(const struct trace_file *f, const char *path) {
-    const struct trace_header *h = trace_file_header(f);
-    struct trace_digest *d = trace_digest_create(h->vcpus);
-    if (!d)
-        return cli_error("out of memory");
-    for (uint64_t i = 0; i < h->records; i++)
-        trace_digest_add(d, trace_file_record(f, i), 1);
-    uint64_t value = trace_digest_value(d);
-    trace_digest_destroy(d);
-    if (value != h->digest)
-        return cli_error("%s: damaged: its records digest to %016" PRIx64
-                         ", not %016" PRIx64,
-                         path, value, h->digest);
-    printf("%016" PRIx64 "\n", value);
-    return CLI_OK;
-}
 
 static void print_list(const struct trace_file *f) {
     const struct trace_event *e;
@@ -111,25 +97,64 @@ static void print_list(const struct trace_file *f) {
     }
 }
 
-static void print_records(const struct trace_file *f, const struct options *o) {
-    uint64_t counts[64] = {0}, n = trace_file_header(f)->records;
-    for (uint64_t i = 0; i < n && !ferror(stdout); i++) {
-        const struct pn_event_rec *rec = trace_file_record(f, i);
-        if (!trace_filter_match(f, &o->filter, rec))
-            continue;
-        if (!o->counts)
-            trace_print(f, rec, stdout);
-        else if (rec->id < 64)
-            counts[rec->id]++;
-    }
+struct counts {
+    uint64_t n[64]; /* by event */
+};
+
+static void take(const struct trace_file *f, const struct options *o,
+                 const struct pn_event_rec *rec, struct counts *c) {
+    if (o->digest || !trace_filter_match(f, &o->filter, rec))
+        return;
+    if (!o->counts)
+        trace_print(f, rec, stdout);
+    else if (rec->id < 64)
+        c->n[rec->id]++;
+}
+
+static void print_counts(const struct trace_file *f, const struct counts *c) {
     for (unsigned id = 0; id < 64; id++)
-        if (counts[id]) {
+        if (c->n[id]) {
             const struct trace_event *e = trace_file_event(f, id);
-            printf("%12" PRIu64 " %s\n", counts[id], e ? e->name : "(unnamed)");
+            printf("%12" PRIu64 " %s\n", c->n[id], e ? e->name : "(unnamed)");
         }
 }
 
-static int show(const struct trace_file *f, struct options *o) {
+/* How the file ended, in a line where it is not whole. */
+static int conclude(const struct trace_file *f, const char *path) {
+    const struct trace_end *end = trace_file_end(f);
+    switch (trace_file_state(f)) {
+    case TRACE_INCOMPLETE:
+        cli_error("%s: incomplete: it ends after %" PRIu64 " events, without its end",
+                  path, end->records);
+        return CLI_DAMAGED;
+    case TRACE_DAMAGED:
+        cli_error("%s: damaged, behind %" PRIu64 " events", path, end->records);
+        return CLI_DAMAGED;
+    default:
+        if (end->lost)
+            cli_error("%s: %" PRIu64 " events were lost when it was recorded", path,
+                      end->lost);
+        return CLI_OK;
+    }
+}
+
+static int print_records(struct trace_file *f, const struct options *o) {
+    const struct pn_event_rec *rec;
+    struct counts counts = {{0}};
+    size_t n;
+    while (!ferror(stdout) && (n = trace_file_next(f, &rec)))
+        for (size_t i = 0; i < n && !ferror(stdout); i++)
+            take(f, o, &rec[i], &counts);
+    if (ferror(stdout)) /* cli_flush says why */
+        return CLI_OK;
+    print_counts(f, &counts);
+    int code = conclude(f, o->path);
+    if (o->digest && !code)
+        printf("%016" PRIx64 "\n", trace_file_end(f)->digest);
+    return code;
+}
+
+static int show(struct trace_file *f, struct options *o) {
     char err[160];
     for (unsigned i = 0; i < o->events; i++) {
         uint64_t mask;
@@ -139,15 +164,9 @@ static int show(const struct trace_file *f, struct options *o) {
         }
         o->filter.events = i ? o->filter.events | mask : mask;
     }
-    uint64_t lost = trace_file_header(f)->lost;
-    if (lost)
-        cli_error("%s: %" PRIu64 " events were lost when it was recorded", o->path, lost);
-    if (o->digest)
-        return print_digest(f, o->path);
-    if (o->list)
-        print_list(f);
-    else
-        print_records(f, o);
+    if (!o->list)
+        return print_records(f, o);
+    print_list(f);
     return CLI_OK;
 }
 
@@ -165,7 +184,7 @@ int cmd_trace(int argc, char **argv) {
     rc = trace_file_open(o.path, &f, err, sizeof(err));
     if (rc) {
         cli_error("%s", err);
-        return rc == -EINVAL ? CLI_USAGE : CLI_HOST;
+        return rc == -EINVAL ? CLI_USAGE : rc == -EBADMSG ? CLI_DAMAGED : CLI_HOST;
     }
     rc = show(f, &o);
     trace_file_close(f);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The digest of an event stream: one XXH3 stream per vCPU. No locks. */
+#include <stddef.h>
 #include <stdlib.h>
 
 #include <xxhash.h>
@@ -54,4 +55,8 @@ uint64_t trace_digest_value(const struct trace_digest *d) {
         all = XXH3_64bits_withSeed(&one, sizeof(one), all);
     }
     return all;
+}
+
+uint64_t trace_end_check(const struct trace_end *end) {
+    return XXH3_64bits(end, offsetof(struct trace_end, check));
 }

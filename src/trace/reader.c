@@ -1,31 +1,35 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The trace file's reader. The file is mapped; nothing in it is trusted.
+ * The trace file's reader: from front to back, a block at a time. Nothing in it is
+ * trusted.
  *
  * Invariants
- * 1. After a successful open, text and records lie inside the mapping.
+ * 1. What trace_file_next returns was in a block whose checksum is right.
  * 2. The file's own names decide what an event is called; ids beyond 63 are refused, as
  *    masks have 64 bits.
  * No locks: a file is read by one thread.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
+#include "trace/pack.h"
 #include "trace/trace.h"
 
 #define EVENTS_MAX 64u
+#define TEXT_MAX   (1u << 20)
 
 struct trace_file {
-    void *map; /* NULL when parsed from memory */
-    size_t map_size;
+    FILE *in;
     struct trace_header header;
-    const unsigned char *records;
+    enum trace_state state;
+    struct trace_end end; /* so far; of a whole file what it says */
+    struct trace_digest *digest;
+    struct pack *pack;
+    void *frame; /* of pack_bound() bytes */
+    struct pn_event_rec *records;
     unsigned events;
     struct trace_event event[EVENTS_MAX];
 };
@@ -102,99 +106,145 @@ static int parse_text(struct trace_file *f, const char *text, size_t size) {
     return f->events ? 0 : -EINVAL;
 }
 
-static int parse(struct trace_file *f, const void *data, size_t size, char *err,
-                 size_t err_size) {
+static int damaged(char *err, size_t err_size, const char *why) {
+    snprintf(err, err_size, "damaged trace: %s", why);
+    return -EBADMSG;
+}
+
+static int read_text(struct trace_file *f, char *err, size_t err_size) {
+    size_t size = f->header.text_size;
+    char *text = malloc(size + 1);
+    int rc = -ENOMEM;
+    if (text && fread(text, 1, size, f->in) != size)
+        rc = damaged(err, err_size, "it ends in the event names");
+    else if (text)
+        rc = parse_text(f, text, size);
+    free(text);
+    return rc == -EINVAL ? damaged(err, err_size, "its event names") : rc;
+}
+
+static int read_start(struct trace_file *f, char *err, size_t err_size) {
     struct trace_header *h = &f->header;
-    if (size < sizeof(*h))
-        return refuse(err, err_size, "shorter than its header");
-    memcpy(h, data, sizeof(*h));
-    if (memcmp(h->magic, TRACE_MAGIC, sizeof(h->magic)) != 0)
+    size_t got = fread(h, 1, sizeof(*h), f->in);
+    if (got < sizeof(*h) && ferror(f->in)) {
+        int rc = errno ? -errno : -EIO;
+        snprintf(err, err_size, "%s", strerror(-rc));
+        return rc;
+    }
+    if (got < sizeof(h->magic) || memcmp(h->magic, TRACE_MAGIC, sizeof(h->magic)) != 0)
         return refuse(err, err_size, "no penumbra trace");
+    if (got < sizeof(*h))
+        return damaged(err, err_size, "it ends in its header");
     if (h->version != TRACE_VERSION) {
         snprintf(err, err_size,
                  "a trace of schema %" PRIu32 ": this penumbra reads schema %u alone",
                  h->version, TRACE_VERSION);
         return -EINVAL;
     }
-    if (h->record_size != sizeof(struct pn_event_rec))
-        return refuse(err, err_size, "damaged header");
-    size_t left = size - sizeof(*h);
-    if (h->text_size % 64)
-        return refuse(err, err_size, "damaged header");
-    if (h->text_size > left)
-        return refuse(err, err_size, "truncated in the event names");
-    const char *text = (const char *)data + sizeof(*h);
-    left -= h->text_size;
-    if (h->records > left / sizeof(struct pn_event_rec))
-        return refuse(err, err_size, "truncated: fewer records than its header says");
-    int rc = parse_text(f, text, h->text_size);
-    if (rc == -ENOMEM) {
+    if (h->record_size != sizeof(struct pn_event_rec) || h->text_size % 64 ||
+        h->text_size > TEXT_MAX || !h->vcpus || h->vcpus > TRACE_VCPUS_MAX)
+        return damaged(err, err_size, "its header");
+    f->digest = trace_digest_create(h->vcpus);
+    f->pack = pack_create();
+    f->frame = malloc(pack_bound());
+    f->records = malloc(PACK_RECORDS * sizeof(*f->records));
+    if (!f->digest || !f->pack || !f->frame || !f->records)
+        return -ENOMEM;
+    return read_text(f, err, err_size);
+}
+
+/* Take over `in`. */
+static int start(FILE *in, struct trace_file **out, char *err, size_t err_size) {
+    struct trace_file *f = calloc(1, sizeof(*f));
+    err[0] = 0;
+    if (!f)
+        fclose(in);
+    else
+        f->in = in;
+    int rc = f ? read_start(f, err, err_size) : -ENOMEM;
+    if (rc == -ENOMEM)
         snprintf(err, err_size, "trace: out of memory");
-        return rc;
-    }
     if (rc)
-        return refuse(err, err_size, "damaged event names");
-    f->records = (const unsigned char *)text + h->text_size;
-    return 0;
+        trace_file_close(f);
+    else
+        *out = f;
+    return rc;
 }
 
 int trace_file_parse(const void *data, size_t size, struct trace_file **out, char *err,
                      size_t err_size) {
-    struct trace_file *f = calloc(1, sizeof(*f));
-    if (!f) {
+    if (!size)
+        return refuse(err, err_size, "no penumbra trace");
+    FILE *in = fmemopen((void *)(uintptr_t)data, size, "rb");
+    if (!in) {
         snprintf(err, err_size, "trace: out of memory");
         return -ENOMEM;
     }
-    int rc = parse(f, data, size, err, err_size);
-    if (rc) {
-        trace_file_close(f);
-        return rc;
-    }
-    *out = f;
-    return 0;
-}
-
-/* Map `fd` read-only. Return: 0 with *map NULL for an empty file, or -errno. */
-static int map_file(int fd, void **map, size_t *size) {
-    struct stat st;
-    if (fstat(fd, &st))
-        return -errno;
-    if (!S_ISREG(st.st_mode))
-        return -EINVAL;
-    *map = NULL;
-    *size = (size_t)st.st_size;
-    if (!*size)
-        return 0;
-    *map = mmap(NULL, *size, PROT_READ, MAP_PRIVATE, fd, 0);
-    if (*map == MAP_FAILED)
-        return -errno;
-    return 0;
+    return start(in, out, err, err_size);
 }
 
 int trace_file_open(const char *path, struct trace_file **out, char *err,
                     size_t err_size) {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    void *map = NULL;
-    size_t size = 0;
-    int rc = fd < 0 ? -errno : map_file(fd, &map, &size);
-    if (fd >= 0)
-        close(fd);
-    if (rc) {
-        snprintf(err, err_size, "%s: %s", path,
-                 rc == -EINVAL ? "not a regular file" : strerror(-rc));
-        return rc;
-    }
     char why[160];
-    rc = trace_file_parse(map, size, out, why, sizeof(why));
-    if (rc) {
-        snprintf(err, err_size, "%s: %s", path, why);
-        if (map)
-            munmap(map, size);
+    FILE *in = strcmp(path, "-") ? fopen(path, "rbe") : fdopen(dup(STDIN_FILENO), "rb");
+    if (!in) {
+        int rc = -errno;
+        snprintf(err, err_size, "%s: %s", path, strerror(-rc));
         return rc;
     }
-    (*out)->map = map;
-    (*out)->map_size = size;
-    return 0;
+    int rc = start(in, out, why, sizeof(why));
+    if (rc)
+        snprintf(err, err_size, "%s: %s", path, why);
+    return rc;
+}
+
+/* Is the file what its writer says? */
+static enum trace_state read_end(struct trace_file *f, uint32_t size) {
+    struct trace_end end;
+    if (size != sizeof(end))
+        return TRACE_DAMAGED;
+    if (fread(&end, sizeof(end), 1, f->in) != 1)
+        return TRACE_INCOMPLETE;
+    if (end.check != trace_end_check(&end) || end.records != f->end.records ||
+        end.digest != trace_digest_value(f->digest) || fgetc(f->in) != EOF)
+        return TRACE_DAMAGED;
+    f->end = end;
+    return TRACE_WHOLE;
+}
+
+static enum trace_state read_block(struct trace_file *f, size_t *n) {
+    struct trace_block b;
+    *n = 0;
+    if (fread(&b, sizeof(b), 1, f->in) != 1)
+        return TRACE_INCOMPLETE;
+    if (!b.records)
+        return read_end(f, b.size);
+    if (b.records > PACK_RECORDS || b.size > pack_bound())
+        return TRACE_DAMAGED;
+    if (fread(f->frame, 1, b.size, f->in) != b.size)
+        return TRACE_INCOMPLETE;
+    if (!pack_decode(f->pack, f->frame, b.size, f->records, b.records))
+        return TRACE_DAMAGED;
+    *n = b.records;
+    return TRACE_OPEN;
+}
+
+size_t trace_file_next(struct trace_file *f, const struct pn_event_rec **rec) {
+    size_t n = 0;
+    if (f->state == TRACE_OPEN)
+        f->state = read_block(f, &n);
+    trace_digest_add(f->digest, f->records, n);
+    f->end.records += n;
+    *rec = f->records;
+    return n;
+}
+
+enum trace_state trace_file_state(const struct trace_file *f) {
+    return f->state;
+}
+
+const struct trace_end *trace_file_end(const struct trace_file *f) {
+    return &f->end;
 }
 
 void trace_file_close(struct trace_file *f) {
@@ -205,8 +255,11 @@ void trace_file_close(struct trace_file *f) {
         for (unsigned j = 0; j < f->event[i].fields; j++)
             free(f->event[i].field[j].name);
     }
-    if (f->map)
-        munmap(f->map, f->map_size);
+    fclose(f->in);
+    trace_digest_destroy(f->digest);
+    pack_destroy(f->pack);
+    free(f->frame);
+    free(f->records);
     free(f);
 }
 
@@ -223,10 +276,4 @@ int trace_file_find(const struct trace_file *f, const char *name, size_t len) {
         if (strlen(f->event[i].name) == len && !memcmp(f->event[i].name, name, len))
             return (int)i;
     return -1;
-}
-
-const struct pn_event_rec *trace_file_record(const struct trace_file *f, uint64_t i) {
-    if (i >= f->header.records)
-        return NULL;
-    return (const struct pn_event_rec *)(f->records + i * sizeof(struct pn_event_rec));
 }

@@ -3,8 +3,9 @@
  * Trace files: rings drain into a writer, a reader gives the records back.
  *
  * A file is a 64-byte header, a text that names every event and its fields, and the
- * records as in penumbra/events.h. Because the text travels with the file, a file stays
- * readable when events are added later.
+ * records of penumbra/events.h in compressed blocks. Because the text travels with the
+ * file, a file stays readable when events are added later. It is written and read from
+ * front to back, so that it may be a pipe.
  */
 #pragma once
 
@@ -14,24 +15,34 @@
 #include "penumbra/events.h"
 #include "penumbra/types.h"
 
-#define TRACE_SCHEMA     "penumbra-trace-2"
+#define TRACE_SCHEMA     "penumbra-trace-3"
 #define TRACE_MAGIC      "PNTRACE\n"
-#define TRACE_VERSION    2u
+#define TRACE_VERSION    3u
 #define TRACE_ALL_EVENTS (UINT64_MAX >> (64 - PN_EV_COUNT))
 #define TRACE_VCPUS_MAX  256u
 
-/* At the start of the file, little-endian. Counts are final only after trace_close. */
+/* At the start of the file, little-endian. */
 struct trace_header {
     char magic[8];
     uint32_t version;
     uint32_t text_size;   /* bytes of the text that follows; a multiple of 64 */
     uint32_t record_size; /* 80 */
     uint32_t vcpus;
+    uint64_t mask; /* which events were asked for */
+    uint64_t reserved[4];
+};
+
+/* Before each block, and before struct trace_end, which ends a whole file. */
+struct trace_block {
+    uint32_t records; /* 0: the end follows */
+    uint32_t size;    /* bytes of the zstd frame (pack.h), or of the end */
+};
+
+struct trace_end {
     uint64_t records;
     uint64_t lost;   /* events that were not recorded: the limit, or a full disk */
-    uint64_t mask;   /* which events were asked for */
     uint64_t digest; /* XXH3-64, see trace_digest */
-    uint64_t reserved;
+    uint64_t check;  /* XXH3-64 of the other three: trace_end_check */
 };
 
 /* ---- The digest: what two equal runs share ---- */
@@ -44,6 +55,7 @@ void trace_digest_destroy(struct trace_digest *d);
 /* Records of a vCPU beyond the count given at creation are ignored. */
 void trace_digest_add(struct trace_digest *d, const struct pn_event_rec *rec, size_t n);
 uint64_t trace_digest_value(const struct trace_digest *d);
+uint64_t trace_end_check(const struct trace_end *end);
 
 /* ---- Writing ---- */
 
@@ -52,21 +64,20 @@ struct trace_config {
     const char *path; /* NULL: digest and counts only, no file */
     unsigned vcpus;
     uint64_t mask;
-    uint64_t limit; /* records at most; later ones are lost and counted. 0: no limit */
+    uint64_t limit; /* bytes of the file at most; later events are lost and counted, whole
+                       blocks of them. 0: no limit */
 };
-/* Create the writer and its rings. The file is written beside `path` and renamed by
- * trace_close, so that a file of that name is always whole.
+/* Create the writer and its rings. The file is written as base/outfile.h says, and gets
+ * its name from trace_close.
  * Return: 0, or -errno with one line in err. */
 int trace_open(const struct trace_config *cfg, struct trace_writer **out, char *err,
                size_t err_size);
 /* The rings, one per vCPU, in one array; they live as long as the writer. */
 struct pn_ring *trace_rings(struct trace_writer *w);
-struct trace_totals {
-    uint64_t records, lost, digest;
-};
-/* Drain the rings, finish the file and free the writer. totals may be NULL.
- * Return: 0, or -errno with one line in err; then no file is left behind. */
-int trace_close(struct trace_writer *w, struct trace_totals *totals, char *err,
+/* Drain the rings, finish the file and free the writer. end may be NULL.
+ * Return: 0, or -errno with one line in err. What could be written of a file before its
+ * disk was full is kept under its name, and says how much is lost. */
+int trace_close(struct trace_writer *w, struct trace_end *end, char *err,
                 size_t err_size);
 /* Give up: remove what was written and free the writer. */
 void trace_abandon(struct trace_writer *w);
@@ -84,8 +95,14 @@ struct trace_event {
 };
 
 struct trace_file;
-/* Return: 0, or -errno with one line in err (-EINVAL: not a trace, damaged or of another
- * schema; those of schema 1 are not read any more). */
+enum trace_state {
+    TRACE_OPEN,       /* there may be more records */
+    TRACE_WHOLE,      /* as it was written: its digest is right */
+    TRACE_INCOMPLETE, /* it ends early: the run was killed, or goes on */
+    TRACE_DAMAGED     /* what follows is not what was written */
+};
+/* path "-": stdin. Return: 0, or -errno with one line in err: -EINVAL: not a trace, or of
+ * another schema; -EBADMSG: damaged or cut before its first record. */
 int trace_file_open(const char *path, struct trace_file **out, char *err,
                     size_t err_size);
 /* The same from memory that outlives the file (tests, fuzzing). */
@@ -97,8 +114,12 @@ const struct trace_header *trace_file_header(const struct trace_file *f);
 const struct trace_event *trace_file_event(const struct trace_file *f, unsigned id);
 /* Return: the event's id, or -1. */
 int trace_file_find(const struct trace_file *f, const char *name, size_t len);
-/* Return: record i of header.records. */
-const struct pn_event_rec *trace_file_record(const struct trace_file *f, uint64_t i);
+/* The next records, valid until the next call. Return: how many; 0: no more, and the state
+ * says why. */
+size_t trace_file_next(struct trace_file *f, const struct pn_event_rec **rec);
+enum trace_state trace_file_state(const struct trace_file *f);
+/* What the file says of itself when it is whole; the records read so far else. */
+const struct trace_end *trace_file_end(const struct trace_file *f);
 
 /* ---- Text ---- */
 

@@ -4,69 +4,87 @@
  *
  * Invariants
  * 1. A record is either in the file and the digest, or counted as lost; never half of it.
- * 2. After the first failed write nothing more is written: all later records are lost.
- * 3. The file bears its final name only when whole (trace_close renames it).
+ * 2. After the first failed write, or beyond the limit, nothing more is written but the
+ *    end: all later records are lost.
+ * 3. What is written stands: a file is never read or written anywhere but at its end.
  * Locking: one. The rings of several vCPUs drain from their own threads.
  */
 #include <errno.h>
+#include <inttypes.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/outfile.h"
+#include "trace/pack.h"
 #include "trace/trace.h"
 
-#define RING_RECORDS 4096u /* 320 KiB per vCPU */
+#define RING_RECORDS PACK_RECORDS /* 320 KiB per vCPU; one block */
 
 struct trace_writer {
     struct outfile file; /* fd -1: no file */
     int failed;          /* errno of the first failed write */
+    bool full;           /* the limit is reached */
     unsigned vcpus;
-    uint64_t limit;
-    uint64_t written; /* records */
-    uint64_t lost;
+    uint64_t limit, size; /* of the file */
+    struct trace_end end;
     struct trace_header header;
+    struct pack *pack; /* NULL: no file */
+    uint8_t *block;    /* struct trace_block and its frame */
     struct trace_digest *digest;
     struct pn_ring *rings;
     struct pn_event_rec *records; /* of all rings */
     pthread_mutex_t lock;
 };
 
-static int write_all(int fd, const void *buf, size_t size, off_t at) {
+/* Append. A regular file that takes only a part is cut back. Return: 0 or errno. */
+static int append(struct trace_writer *w, const void *buf, size_t size) {
     const char *p = buf;
-    while (size) {
-        ssize_t n = pwrite(fd, p, size, at);
+    for (size_t left = size; left;) {
+        ssize_t n = write(w->file.fd, p, left);
+        if (n < 0 && errno == EINTR)
+            continue;
         if (n < 0) {
-            if (errno == EINTR)
-                continue;
-            return errno;
+            int rc = errno;
+            if (w->file.temp && !ftruncate(w->file.fd, (off_t)w->size))
+                lseek(w->file.fd, (off_t)w->size, SEEK_SET);
+            return rc;
         }
         p += n;
-        at += n;
-        size -= (size_t)n;
+        left -= (size_t)n;
     }
+    w->size += size;
     return 0;
+}
+
+/* One block of the file. Return: whether it is in. */
+static bool append_block(struct trace_writer *w, const struct pn_event_rec *rec,
+                         uint32_t n) {
+    struct trace_block *b = (void *)w->block;
+    size_t size = pack_encode(w->pack, rec, n, b + 1);
+    *b = (struct trace_block){.records = n, .size = (uint32_t)size};
+    if (!size)
+        w->failed = ENOMEM;
+    else if (w->limit && w->size + sizeof(*b) + size > w->limit)
+        w->full = true;
+    else
+        w->failed = append(w, b, sizeof(*b) + size);
+    return !w->failed && !w->full;
 }
 
 static void drain(struct pn_ring *ring) {
     struct trace_writer *w = ring->opaque;
     pthread_mutex_lock(&w->lock);
-    uint64_t n = ring->count;
-    if (w->failed)
-        n = 0;
-    else if (w->limit && n > w->limit - w->written)
-        n = w->limit - w->written;
-    if (n && w->file.fd >= 0) {
-        off_t at = (off_t)(sizeof(w->header) + w->header.text_size +
-                           w->written * sizeof(struct pn_event_rec));
-        w->failed = write_all(w->file.fd, ring->rec, n * sizeof(*ring->rec), at);
-        if (w->failed)
-            n = 0;
+    bool keep = !w->failed && !w->full && ring->count;
+    if (keep && w->pack)
+        keep = append_block(w, ring->rec, ring->count);
+    if (keep) {
+        trace_digest_add(w->digest, ring->rec, ring->count);
+        w->end.records += ring->count;
+    } else {
+        w->end.lost += ring->count;
     }
-    trace_digest_add(w->digest, ring->rec, n);
-    w->written += n;
-    w->lost += ring->count - n;
     ring->count = 0;
     pthread_mutex_unlock(&w->lock);
 }
@@ -94,11 +112,13 @@ static char *schema_text(uint32_t *size) {
 static int open_file(struct trace_writer *w, const char *path, char *err,
                      size_t err_size) {
     char *text = schema_text(&w->header.text_size);
-    int rc = text ? outfile_open(&w->file, path) : -ENOMEM;
+    w->pack = pack_create();
+    w->block = malloc(sizeof(struct trace_block) + pack_bound());
+    int rc = text && w->pack && w->block ? outfile_open(&w->file, path) : -ENOMEM;
     if (!rc)
-        rc = -write_all(w->file.fd, &w->header, sizeof(w->header), 0);
+        rc = -append(w, &w->header, sizeof(w->header));
     if (!rc)
-        rc = -write_all(w->file.fd, text, w->header.text_size, sizeof(w->header));
+        rc = -append(w, text, w->header.text_size);
     free(text);
     if (rc)
         snprintf(err, err_size, "cannot write trace %s: %s", path, strerror(-rc));
@@ -127,6 +147,8 @@ static void free_writer(struct trace_writer *w) {
     outfile_abandon(&w->file);
     pthread_mutex_destroy(&w->lock);
     trace_digest_destroy(w->digest);
+    pack_destroy(w->pack);
+    free(w->block);
     free(w->rings);
     free(w->records);
     free(w);
@@ -172,25 +194,32 @@ struct pn_ring *trace_rings(struct trace_writer *w) {
     return w->rings;
 }
 
-int trace_close(struct trace_writer *w, struct trace_totals *totals, char *err,
+/* The end, and the file's name. Return: 0 or errno of what failed first. */
+static int finish(struct trace_writer *w) {
+    struct {
+        struct trace_block block;
+        struct trace_end end;
+    } last = {{.size = sizeof(last.end)}, w->end};
+    last.end.check = trace_end_check(&w->end);
+    int rc = append(w, &last, sizeof(last)), named = -outfile_commit(&w->file);
+    return w->failed ? w->failed : rc ? rc : named;
+}
+
+int trace_close(struct trace_writer *w, struct trace_end *end, char *err,
                 size_t err_size) {
     for (unsigned i = 0; i < w->vcpus; i++) {
         drain(&w->rings[i]);
-        w->lost += w->rings[i].lost;
+        w->end.lost += w->rings[i].lost;
     }
-    w->header.records = w->written;
-    w->header.lost = w->lost;
-    w->header.digest = trace_digest_value(w->digest);
-    if (totals)
-        *totals = (struct trace_totals){w->written, w->lost, w->header.digest};
-    int rc = w->failed;
-    if (!rc && w->file.fd >= 0) {
-        rc = write_all(w->file.fd, &w->header, sizeof(w->header), 0);
-        if (!rc)
-            rc = -outfile_commit(&w->file);
-    }
+    w->end.digest = trace_digest_value(w->digest);
+    if (end)
+        *end = w->end;
+    int rc = w->file.fd >= 0 ? finish(w) : 0;
     if (rc)
-        snprintf(err, err_size, "cannot write the trace: %s", strerror(rc));
+        snprintf(err, err_size,
+                 "cannot write the trace: %s; it holds the first %" PRIu64
+                 " events, %" PRIu64 " are lost",
+                 strerror(rc), w->end.records, w->end.lost);
     free_writer(w);
     return -rc;
 }

@@ -49,7 +49,7 @@ refused 2 trace a b
 refused 1 trace /nonexistent/t
 refused 2 trace "$0"
 refused 2 trace /dev/null
-refused 2 trace "$work"
+refused 1 trace "$work"
 
 run
 [ "$rc" -eq 2 ] && grep -q Usage "$work/err" || fail "no command: usage, exit code 2"

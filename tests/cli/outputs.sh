@@ -48,14 +48,55 @@ refused 2 trace "$work/a.trace" --gva 5-4
 run run --append "$small pages=65" --stats "$work/c.json" --event-digest
 [ "$(digest "$work/a.json" digest)" != "$(digest "$work/c.json" digest)" ] || fail "digests of different runs are equal"
 size=$(stat -c %s "$work/a.trace")
+cp "$work/a.trace" "$work/whole.trace"
 printf '\xff' | dd of="$work/a.trace" bs=1 seek=$((size - 20)) conv=notrunc 2>/dev/null
-run trace "$work/a.trace" --digest
-[ "$rc" -eq 1 ] || fail "a damaged trace passes"
+for how in --digest --count "--event nmi"; do
+    run trace "$work/a.trace" $how
+    [ "$rc" -eq 6 ] && grep -q '^penumbra: .*: damaged, behind ' "$work/err" || fail "a damaged trace passes $how: $rc"
+done
+head -c $((size - 1000)) "$work/whole.trace" > "$work/cut.trace"
+for how in --digest --count "--event nmi"; do
+    run trace "$work/cut.trace" $how
+    [ "$rc" -eq 6 ] && grep -q ': incomplete: it ends after ' "$work/err" || fail "a cut trace passes $how: $rc"
+done
+[ ! -s "$work/out" ] || fail "the digest of a cut trace"
+
+# Through pipes.
+"$penumbra" run --append "$small" --trace - < /dev/null 2> "$work/err" | "$penumbra" trace - --digest > "$work/out"
+[ "$(cat "$work/out")" = "$(digest "$work/b.json" digest)" ] && grep -q 'guest: done' "$work/err" || fail "--trace -: $(cat "$work/err")"
+"$penumbra" run --append "$small" --trace >("$penumbra" trace - --digest > "$work/out"; : > "$work/ended") < /dev/null > /dev/null
+for _ in $(seq 600); do [ -e "$work/ended" ] && break; sleep 0.1; done
+[ "$(cat "$work/out")" = "$(digest "$work/b.json" digest)" ] || fail "--trace PIPE"
+"$penumbra" trace - --count < "$work/whole.trace" | grep -q '[0-9] page_fault$' || fail "trace - of a file"
+
+# A disk that fills up: what it took is a trace. (tests/trace does it without a file system.)
+if unshare -rm true 2> /dev/null; then
+    mkdir "$work/disk"
+    unshare -rm sh -c "mount -t tmpfs -o size=64k none $work/disk
+        '$penumbra' run --mmu tdp --append 'pages=2000 swaps=2000' --trace $work/disk/t > /dev/null 2> $work/err
+        echo \$? > $work/rc
+        '$penumbra' trace $work/disk/t --count > $work/out 2>> $work/err" < /dev/null || fail "a trace of a full disk"
+    [ "$(cat "$work/rc")" -eq 1 ] && grep -q 'No space left on device; it holds the first [0-9]' "$work/err" &&
+        grep -q 'events were lost when' "$work/err" && grep -q paging_element "$work/out" || fail "a full disk: $(cat "$work/err")"
+fi
+
+# kill -9: what was written is there and is called incomplete.
+begin run --mmu tdp --trace "$work/killed.trace"
+for _ in $(seq 600); do
+    part=$(find "$work" -name 'killed.trace.*.part' -size +8k)
+    [ -z "$part" ] || break
+    sleep 0.1
+done
+kill -9 "$pid"
+wait "$pid" 2> /dev/null
+run trace "$part" --count
+[ "$rc" -eq 6 ] && grep -q 'incomplete' "$work/err" && grep -q page_fault "$work/out" || fail "after kill -9: $rc: $(cat "$work/err")"
+rm -f "$part"
 
 # Losses are counted and said.
-run run --append "$small" --trace "$work/d.trace" --trace-limit 64K --stats "$work/d.json"
+run run --append "$small" --trace "$work/d.trace" --trace-limit 6K --stats "$work/d.json"
 grep -q 'events were lost' "$work/err" || fail "losses are not said"
 [ "$(sed -n 's/.*"lost": \([0-9]*\).*/\1/p' "$work/d.json")" -gt 0 ] || fail "losses are not counted"
-[ "$(stat -c %s "$work/d.trace")" -le 131072 ] || fail "the limit is not kept"
+[ "$(stat -c %s "$work/d.trace")" -le 6300 ] || fail "the limit is not kept"
 [ -z "$(find "$work" -name '*.part')" ] || fail "files left behind"
 exit $bad

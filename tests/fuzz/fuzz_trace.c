@@ -3,48 +3,54 @@
  * Fuzzes the trace reader: whatever the file holds, it is refused with a line of text, or
  * every record of it prints.
  *
- * Byte 0 chooses: the rest is the file; or a good header and first line are put before
- * it, so that random bytes reach the names and the records.
+ * Byte 0 chooses: the rest is the file; or it is dressed as one, so that random bytes
+ * reach the names and the records.
  */
 #include <stdlib.h>
 #include <string.h>
+
+#include <zstd.h>
 
 #include "trace/trace.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static void print_all(const struct trace_file *f, FILE *out) {
+static void print_all(struct trace_file *f, FILE *out) {
     struct trace_filter t;
     char err[160];
     trace_filter_default(&t);
     t.by_gva = true;
     t.gva_to = UINT64_MAX;
     trace_file_mask(f, "page_fault,exception", &t.events, err, sizeof(err));
-    for (uint64_t i = 0; i < trace_file_header(f)->records; i++) {
-        const struct pn_event_rec *r = trace_file_record(f, i);
-        trace_print(f, r, out);
-        trace_filter_match(f, &t, r);
-    }
-    if (trace_file_record(f, trace_file_header(f)->records))
+    const struct pn_event_rec *r;
+    for (size_t n; (n = trace_file_next(f, &r));)
+        for (size_t i = 0; i < n; i++) {
+            trace_print(f, &r[i], out);
+            trace_filter_match(f, &t, &r[i]);
+        }
+    if (trace_file_state(f) == TRACE_OPEN)
         abort();
 }
 
-/* A header that says what `size` bytes of text and records could be. */
-static size_t dress(unsigned char *file, const uint8_t *data, size_t size) {
+/* A good header, and a first line before the first bytes as text; the others are what a
+ * good frame unpacks to. Return: the size. */
+static size_t dress(unsigned char *file, size_t room, const uint8_t *data, size_t size) {
     static const char first[] = TRACE_SCHEMA "\n";
     const size_t line = sizeof(first) - 1;
-    struct trace_header h = {.version = TRACE_VERSION, .record_size = 64, .vcpus = 1};
-    size_t text = (data[0] & 0x7eu) / 2 * 64;
+    struct trace_header h = {.version = TRACE_VERSION, .record_size = 80, .vcpus = 1};
+    size_t text = (data[0] & 0x7eu) * 4 < size ? (data[0] & 0x7eu) * 4 : size;
+    size_t padded = (line + text + 63) / 64 * 64, at = sizeof(h) + padded;
+    struct trace_block b = {.records = 1u + data[size / 2]};
     memcpy(h.magic, TRACE_MAGIC, 8);
-    size_t total = sizeof(h) + line + size;
-    if (sizeof(h) + text > total)
-        text = (total - sizeof(h)) / 64 * 64;
-    h.text_size = (uint32_t)text;
-    h.records = (total - sizeof(h) - text) / 64;
+    h.text_size = (uint32_t)padded;
     memcpy(file, &h, sizeof(h));
     memcpy(file + sizeof(h), first, line);
-    memcpy(file + sizeof(h) + line, data, size);
-    return total;
+    memset(file + sizeof(h) + line, '\n', padded - line);
+    memcpy(file + sizeof(h) + line, data, text);
+    b.size = (uint32_t)ZSTD_compress(file + at + sizeof(b), room - at - sizeof(b),
+                                     data + text, size - text, 1);
+    memcpy(file + at, &b, sizeof(b));
+    return at + sizeof(b) + b.size;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
@@ -52,15 +58,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         return 0;
     char err[160] = "";
     bool dressed = data[0] & 1;
-    size_t total = dressed
-                       ? sizeof(struct trace_header) + strlen(TRACE_SCHEMA "\n") + size
-                       : size - 1;
-    unsigned char *file = malloc(total ? total : 1); /* aligned, and of the exact size */
+    size_t total = size - 1, room = 1024 + ZSTD_compressBound(size);
+    unsigned char *file = malloc(dressed ? room : total + 1);
     FILE *out = fopen("/dev/null", "w");
     if (!file || !out)
         abort();
     if (dressed)
-        dress(file, data, size);
+        total = dress(file, room, data, size);
     else
         memcpy(file, data + 1, total);
     struct trace_file *f = NULL;
