@@ -10,15 +10,9 @@
 #include "bench/harness/profile.h"
 #include "penumbra/engine.h"
 
-/* Exit codes; a debug-exit guest gives (value << 1) | 1 instead. */
 enum cli_exit {
-    CLI_OK = 0,     /* the guest powered off, or the command succeeded */
-    CLI_HOST = 1,   /* a host failure */
-    CLI_USAGE = 2,  /* usage, or an image that is none */
-    CLI_CRASH = 3,  /* the guest crashed */
-    CLI_LIMIT = 4,  /* --timeout or --max-insns */
-    CLI_CROSSED = 5, /* compare --fail-above */
-    CLI_DAMAGED = 6  /* a trace is damaged or incomplete */
+#define EXIT(name, code, when) CLI_##name = (code),
+#include "cli/exit_codes.inc"
 };
 
 int cmd_run(int argc, char **argv);
@@ -30,6 +24,9 @@ int cmd_merge(int argc, char **argv);
 
 /* One line to stderr, "penumbra: ...". Return: CLI_HOST, for `return cli_error(...)`. */
 int cli_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+/* "penumbra 0.1.0 (9748f63)" to stdout. */
+void cli_version(void);
 
 /* Ends a command that prints. Return: code, or CLI_HOST after a line: it is not written.
  */

@@ -17,6 +17,11 @@ int cli_error(const char *fmt, ...) {
     return CLI_HOST;
 }
 
+void cli_version(void) {
+    puts("penumbra " PENUMBRA_VERSION
+             PENUMBRA_REVISION); /* " (REVISION)", where git knew one */
+}
+
 int cli_flush(int code) {
     if (!fflush(stdout) || errno == EPIPE) /* `| head` is no failure */
         return code;

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "cli/option.h"
 
 static const struct command {
     const char *name;
@@ -21,18 +22,117 @@ static const struct command {
 };
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
+#define GUESTS_CODE "(value << 1) | 1: the guest wrote value to the debug-exit port"
+
+static const char what[] =
+    "Boots x86-64 guests under one of several MMUs and shows what the MMU did.";
+
 static void usage(FILE *out) {
-    fputs("Usage: penumbra COMMAND [OPTION...]\n\n"
-          "Boots x86-64 guests under one of several MMUs and shows what the MMU did.\n\n",
-          out);
-    for (unsigned i = 0; i < COMMANDS; i++)
+    fprintf(out, "Usage: penumbra COMMAND [OPTION...]\n\n%s\n\n", what);
+    for (unsigned i = 0; i < COMMANDS && commands[i].doc; i++)
         fprintf(out, "  %-8s %s\n", commands[i].name, commands[i].doc);
-    fputs(
-        "\n'penumbra COMMAND --help' tells the options of each.\n"
-        "Exit codes: 0 the guest powered off or the command succeeded; 1 host failure;\n"
-        "2 usage; 3 the guest crashed; 4 a limit ended it; 5 'compare --fail-above' is\n"
-        "crossed; 6 a trace is damaged; debug-exit guests end with (value << 1) | 1.\n",
-        out);
+    fputs("  help     the options of a command: penumbra help COMMAND\n"
+          "  version  print the version\n\nExit codes:\n",
+          out);
+#define EXIT(name, code, when) fprintf(out, "  %d  %s\n", code, when);
+#include "cli/exit_codes.inc"
+    fputs("  " GUESTS_CODE "\n", out);
+}
+
+/* Every command's part of a completion script. */
+static void complete(const char *as) {
+    for (unsigned i = 0; i < COMMANDS && commands[i].doc; i++) {
+        char *argv[] = {"", (char *)(uintptr_t)as};
+        commands[i].run(2, argv);
+    }
+}
+
+static void bash(void) {
+    puts("# bash completion for penumbra, generated from its tables of options.\n"
+         "_penumbra() {\n"
+         "    local cur=${COMP_WORDS[COMP_CWORD]} option=${COMP_WORDS[COMP_CWORD-1]}\n"
+         "    local options= words= takes=none arguments=none i command=\n"
+         "    [ \"$cur\" != = ] || cur=\n"
+         "    [ \"$option\" != = ] || option=${COMP_WORDS[COMP_CWORD-2]}\n"
+         "    [ \"${COMP_WORDS[COMP_CWORD]}\" != = ] || "
+         "option=${COMP_WORDS[COMP_CWORD-1]}\n"
+         "    [ \"$COMP_CWORD\" -lt 2 ] || command=${COMP_WORDS[1]}\n"
+         "    COMPREPLY=()\n"
+         "    case $command in\n"
+         "    '') options='");
+    for (unsigned i = 0; i < COMMANDS && commands[i].doc; i++)
+        printf("%s ", commands[i].name);
+    puts("help version' ;;\n    help) options='");
+    for (unsigned i = 0; i < COMMANDS && commands[i].doc; i++)
+        printf("%s ", commands[i].name);
+    puts("' ;;");
+    complete("--help=bash");
+    puts("    esac\n"
+         "    case $takes in\n"
+         "    file) mapfile -t COMPREPLY < <(compgen -f -- \"$cur\") ;;\n"
+         "    value) mapfile -t COMPREPLY < <(compgen -W \"$words\" -- \"$cur\") ;;\n"
+         "    none)\n"
+         "        mapfile -t COMPREPLY < <(compgen -W \"$options\" -- \"$cur\")\n"
+         "        if [ ${#COMPREPLY[@]} -eq 0 ] && [ $arguments = file ]; then\n"
+         "            mapfile -t COMPREPLY < <(compgen -f -- \"$cur\")\n"
+         "        fi ;;\n"
+         "    esac\n"
+         "    [[ ${COMPREPLY[0]-} != *= ]] || compopt -o nospace 2> /dev/null\n"
+         "    return 0\n"
+         "}\n"
+         "complete -o filenames -F _penumbra penumbra");
+}
+
+static void zsh(void) {
+    fputs("#compdef penumbra\n# Generated from penumbra's tables of options.\n"
+          "local -a commands=(",
+          stdout);
+    for (unsigned i = 0; i < COMMANDS && commands[i].doc; i++)
+        printf("'%s:%s' ", commands[i].name, commands[i].doc);
+    puts("'help:the options of a command' 'version:print the version')\n"
+         "if (( CURRENT == 2 )); then\n    _describe command commands\n    return\nfi\n"
+         "local command=$words[2]\nshift words\n(( CURRENT-- ))\ncase $command in\n"
+         "    help) _describe command commands ;;");
+    complete("--help=zsh");
+    puts("esac");
+}
+
+static void man_exit(const char *code, const char *when) {
+    printf(".TP\n%s\n", code);
+    man_text(NULL, when);
+}
+
+static void man(void) {
+    man_begin("penumbra", "a workbench for memory virtualization");
+    man_text("SYNOPSIS", "penumbra COMMAND [OPTION...]");
+    man_text("DESCRIPTION", what);
+    puts(".SH COMMANDS");
+    for (unsigned i = 0; i < COMMANDS && commands[i].doc; i++) {
+        printf(".TP\n\\fB%s\\fR\n", commands[i].name);
+        man_text(NULL, commands[i].doc);
+    }
+    puts(".TP\n\\fBhelp\\fR \\fICOMMAND\\fR\nthe options of a command");
+    puts(".TP\n\\fBversion\\fR\nprint the version\n.SH \"EXIT STATUS\"");
+#define EXIT(name, code, when) man_exit(#code, when);
+#include "cli/exit_codes.inc"
+    puts(".PP\n" GUESTS_CODE ".\n.SH \"SEE ALSO\"");
+    for (unsigned i = 0; i < COMMANDS && commands[i].doc; i++)
+        printf("%spenumbra\\-%s(1)", i ? ", " : "", commands[i].name);
+    putchar('\n');
+}
+
+/* What the build asks for. Return: whether it is one of these. */
+static bool document(const char *as) {
+    static const struct {
+        const char *name;
+        void (*print)(void);
+    } forms[] = {{"man", man}, {"bash", bash}, {"zsh", zsh}};
+    for (unsigned i = 0; i < 3; i++)
+        if (!strcmp(as, forms[i].name)) {
+            forms[i].print();
+            return true;
+        }
+    return false;
 }
 
 static void unknown(const char *name) {
@@ -56,13 +156,22 @@ int main(int argc, char **argv) {
     guard_stdio();
     signal(SIGPIPE, SIG_IGN); /* a closed console is an error code, not a death */
     const char *name = argc > 1 ? argv[1] : "";
-    if (!strcmp(name, "--help") || !strcmp(name, "-h") || !strcmp(name, "help")) {
-        usage(stdout);
-        return CLI_OK;
+    if (!strncmp(name, "--help=", 7) && document(name + 7))
+        return cli_flush(CLI_OK);
+    if (!strcmp(name, "--version") || !strcmp(name, "-V") || !strcmp(name, "-version") ||
+        !strcmp(name, "version")) {
+        cli_version();
+        return cli_flush(CLI_OK);
     }
-    if (!strcmp(name, "--version") || !strcmp(name, "-V")) {
-        puts("penumbra " PENUMBRA_VERSION);
-        return CLI_OK;
+    bool help = !strcmp(name, "help");
+    if (!strcmp(name, "--help") || !strcmp(name, "-h") || (help && argc == 2)) {
+        usage(stdout);
+        return cli_flush(CLI_OK);
+    }
+    if (help) {
+        name = argv[1] = argv[2];
+        argv[2] = "--help";
+        argc = 3;
     }
     for (unsigned i = 0; i < COMMANDS; i++)
         if (!strcmp(name, commands[i].name))

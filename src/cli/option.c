@@ -305,6 +305,10 @@ static int long_option(struct parse *p, char **argv, int argc, int *i) {
     const struct option_row *r = find_name(p->c, name, length);
     char shown[64];
     int code = CLI_OK;
+    if (r == &option_help_row && arg && option_document(p->c, arg + 1)) {
+        p->done = true;
+        return CLI_OK;
+    }
     if (!r && alias(p, argv, argc, i, &code))
         return code;
     if (!r)
@@ -415,7 +419,10 @@ int option_parse(const struct option_command *c, int argc, char **argv, void *op
         const char *a = argv[i];
         if (only_arguments || a[0] != '-' || !a[1])
             code = argument(&p, a);
-        else if (!strcmp(a, "--"))
+        else if (!strcmp(a, "--version") || !strcmp(a, "-version")) {
+            cli_version();
+            p.done = true;
+        } else if (!strcmp(a, "--"))
             only_arguments = true;
         else if (a[1] == '-')
             code = long_option(&p, argv, argc, &i);

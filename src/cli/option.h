@@ -83,6 +83,15 @@ int option_error(const struct option_command *c, const char *fmt, ...)
 /* --help (option_help.c); every command has its row. */
 extern const struct option_row option_help_row;
 void option_help(const struct option_command *c);
+/* What a row does, with its words and its default. Return: buf. */
+const char *option_doc(const struct option_row *r, const void *defaults, char *buf,
+                       size_t size);
+/* The command as "man", "bash" or "zsh" has it (option_doc.c). Return: whether there is
+ * such a form. */
+bool option_document(const struct option_command *c, const char *as);
+/* The head of a manual page, and a section (NULL: the one before goes on) of text. */
+void man_begin(const char *name, const char *does);
+void man_text(const char *section, const char *text);
 
 /* Word i of a row, and its length. Return: NULL beyond the last. */
 const char *option_word(const struct option_row *r, unsigned i, size_t *length);

@@ -67,18 +67,25 @@ static const char *standard(const struct option_row *r, const void *options,
     }
 }
 
+const char *option_doc(const struct option_row *r, const void *defaults, char *buf,
+                       size_t size) {
+    char words[160], value[64];
+    option_words(r, words, sizeof(words));
+    standard(r, defaults, value);
+    snprintf(buf, size, "%s%s%s%s%s%s%s%s", r->doc, *words ? ": " : "", words,
+             *value ? " (default " : "", value, *value ? ")" : "",
+             r->file == 'w' ? "; -: standard output" : "",
+             r->list ? "; 'help' lists them" : "");
+    return buf;
+}
+
 static void print_row(const struct option_row *r, const void *options) {
-    char head[64], doc[512], words[160], value[64];
+    char head[64], doc[512];
     int n = r->letter ? snprintf(head, sizeof(head), "  -%c, --%s", r->letter, r->name)
                       : snprintf(head, sizeof(head), "      --%s", r->name);
     if (r->arg)
         n += snprintf(head + n, sizeof(head) - (size_t)n, "=%s", r->arg);
-    option_words(r, words, sizeof(words));
-    standard(r, options, value);
-    snprintf(doc, sizeof(doc), "%s%s%s%s%s%s%s%s", r->doc, *words ? ": " : "", words,
-             *value ? " (default " : "", value, *value ? ")" : "",
-             r->file == 'w' ? "; -: standard output" : "",
-             r->list ? "; 'help' lists them" : "");
+    option_doc(r, options, doc, sizeof(doc));
     if ((unsigned)n + 2 > COLUMN)
         printf("%s\n%*s", head, (int)COLUMN, "");
     else

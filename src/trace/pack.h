@@ -3,8 +3,7 @@
  * Blocks of records as zstd frames (README.md has the layout). A block stands alone: the
  * one before it need not be there.
  */
-#ifndef TRACE_PACK_H
-#define TRACE_PACK_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -26,4 +25,3 @@ size_t pack_encode(struct pack *p, const struct pn_event_rec *rec, size_t n, voi
 bool pack_decode(struct pack *p, const void *frame, size_t size, struct pn_event_rec *rec,
                  size_t n);
 
-#endif
