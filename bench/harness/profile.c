@@ -12,6 +12,7 @@
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/file.h"
 
@@ -48,6 +49,9 @@ static int names(const char *which, const char *schema, struct err *e) {
         if (!strcmp(shipped[i].schema, schema))
             snprintf(list + strlen(list), sizeof(list) - strlen(list), "%s%s",
                      *list ? ", " : "", shipped[i].name);
+    if (!access(which, F_OK))
+        return err_set(e, -ENOENT, "no profile '%s'; ./%s is a file: write ./%s", which,
+                       which, which);
     return err_set(e, -ENOENT, "no profile '%s'; there are %s, or the path of a file",
                    which, list);
 }
@@ -149,6 +153,8 @@ static int read_array(const struct in *in, json_t *o, const char *where, bool pa
         a->entries = PN_ARRAY_UNBOUNDED;
         return 0;
     }
+    if (json_is_real(entries) || json_is_real(json_object_get(o, "ways")))
+        return bad(in, where, "entries and ways: whole numbers");
     if (n < 1 || n > 65536)
         return bad(in, where, "entries: from 1 to 65536, or \"unbounded\"");
     ways = json_object_get(o, "ways");

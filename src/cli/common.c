@@ -58,9 +58,13 @@ int cli_model(const char *tlb, const char *cost, struct cli_model *model, struct
     model->on = tlb && strcmp(tlb, "off") != 0;
     if (!model->on)
         return cost ? err_set(e, -EINVAL, "--cost: not with --tlb off") : 0;
+    const char *option = "--tlb";
     int rc = profile_tlb(tlb, &model->tlb, &why);
-    if (rc)
-        return err_set(e, rc, "--tlb: %s", text);
-    rc = profile_cost(cost ? cost : PROFILE_COST_DEFAULT, &model->cost, &why);
-    return rc ? err_set(e, rc, "--cost: %s", text) : 0;
+    if (!rc) {
+        option = "--cost";
+        rc = profile_cost(cost ? cost : PROFILE_COST_DEFAULT, &model->cost, &why);
+    }
+    return rc ? err_set(e, rc, "%s: %s%s", option, text,
+                        rc == -EINVAL ? "; bench/FORMATS.md has the members" : "")
+              : 0;
 }

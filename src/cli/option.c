@@ -22,24 +22,40 @@ int parse_number(const char *text, uint64_t min, uint64_t max, uint64_t *value) 
     *value = strtoull(text, &end, hex ? 16 : 10);
     if (errno)
         return -ERANGE;
+    if (!hex && *end == 'e' && isdigit((unsigned char)end[1])) /* 1e6 */
+        for (unsigned long zeros = strtoul(end + 1, &end, 10); zeros && *value; zeros--)
+            if (__builtin_mul_overflow(*value, 10u, value))
+                return -ERANGE;
     if (*end)
         return -EINVAL;
     return *value < min || *value > max ? -ERANGE : 0;
 }
 
-/* Return: 0 or -EINVAL. */
-static int parse_real(const char *text, double *value) {
-    char *end;
+/* *end: what follows the number. Return: 0 or -EINVAL. */
+static int parse_real(const char *text, double *value, char **end) {
     if (!isdigit((unsigned char)text[0]) && text[0] != '.')
         return -EINVAL;
-    *value = strtod(text, &end);
-    return *end || !(*value >= 0) ? -EINVAL : 0;
+    *value = strtod(text, end);
+    return *value >= 0 ? 0 : -EINVAL;
 }
 
 int parse_time(const char *text, double unit, uint64_t *ns) {
+    static const struct {
+        const char *name;
+        double ns;
+    } units[] = {{"ns", 1}, {"us", 1e3}, {"ms", 1e6}, {"s", 1e9}};
     double t;
-    if (parse_real(text, &t))
+    char *end;
+    if (parse_real(text, &t, &end))
         return -EINVAL;
+    if (*end) {
+        unsigned i = 0;
+        while (i < 4 && strcmp(units[i].name, end) != 0)
+            i++;
+        if (i == 4)
+            return -EINVAL;
+        unit = units[i].ns;
+    }
     t *= unit;
     if (t < 1 || t > 1e18)
         return -ERANGE;
@@ -118,10 +134,10 @@ static void allowed(const struct option_row *r, char *buf, size_t size) {
             snprintf(buf, size, "a size of at least %s, such as 512M", low);
         break;
     case OPTION_SECONDS:
-        snprintf(buf, size, "seconds above 0 and up to 1000000000");
+        snprintf(buf, size, "seconds above 0 and up to 1000000000; 1ms, 1us are less");
         break;
     case OPTION_MILLISECONDS:
-        snprintf(buf, size, "milliseconds above 0");
+        snprintf(buf, size, "milliseconds above 0; 1s, 1us are other units");
         break;
     case OPTION_WORD:
         option_words(r, words, sizeof(words));
@@ -137,6 +153,7 @@ static int convert(const struct option_row *r, const char *arg, void *options) {
     uint64_t max = r->max ? r->max : UINT64_MAX, n = 0;
     double real = 0;
     const char *word;
+    char *end;
     size_t length;
     int rc = 0;
     switch (r->kind) {
@@ -146,7 +163,7 @@ static int convert(const struct option_row *r, const char *arg, void *options) {
         store(r, options, &arg);
         return 0;
     case OPTION_PERCENT:
-        if (parse_real(arg, &real) || real > (double)r->max)
+        if (parse_real(arg, &real, &end) || *end || real > (double)r->max)
             return -ERANGE;
         store(r, options, &real);
         return 0;

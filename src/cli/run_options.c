@@ -249,8 +249,11 @@ int run_options_parse(struct run_options *o, int argc, char **argv, bool *done) 
         return rc;
     o->machine.engine = pn_engine_at(o->mmu);
     o->machine.flat_bits = 16u << o->flat_mode;
-    if (cli_model(o->tlb_name, o->cost_name, &o->model, &e))
-        return option_error(&command, "%s", text);
+    rc = cli_model(o->tlb_name, o->cost_name, &o->model, &e);
+    if (rc) {
+        bool file = rc != -EINVAL && rc != -ENOENT; /* that cannot be read */
+        return file ? cli_error("%s", text) : option_error(&command, "%s", text);
+    }
     o->machine.tlb = o->model.on ? &o->model.tlb : NULL;
     return check(o, &e) ? option_error(&command, "%s", text) : CLI_OK;
 }

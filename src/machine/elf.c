@@ -153,6 +153,9 @@ int elf_parse(const void *data, size_t size, const char *name, struct elf *out,
     for (unsigned i = 0; i < h.e_phnum; i++) {
         Elf64_Phdr p = phdr_at(&elf, h.e_phoff + want * i);
         int rc = p.p_type == PT_LOAD ? add_segment(&elf, &p, name, e) : 0;
+        if (!rc && p.p_type == PT_INTERP)
+            rc = err_set(e, -EINVAL,
+                         "%s: an ELF with an interpreter: a program, no kernel", name);
         if (rc)
             return rc;
         if (p.p_type == PT_NOTE && within(p.p_offset, p.p_filesz, size))

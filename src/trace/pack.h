@@ -24,4 +24,3 @@ size_t pack_encode(struct pack *p, const struct pn_event_rec *rec, size_t n, voi
  * Return: whether they are in it. */
 bool pack_decode(struct pack *p, const void *frame, size_t size, struct pn_event_rec *rec,
                  size_t n);
-

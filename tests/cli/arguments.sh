@@ -51,6 +51,7 @@ refused 2 trace "$0"
 refused 2 trace /dev/null
 refused 1 trace "$work"
 
+top=$(cd "$(dirname "$0")/../.." && pwd)
 run
 [ "$rc" -eq 2 ] && grep -q Usage "$work/err" || fail "no command: usage, exit code 2"
 for c in --help "run --help" "host --help" "trace --help"; do
@@ -81,6 +82,20 @@ says 2 "--summary takes no value" run --summary=yes
 says 2 "unknown option '--frob'" run --frob
 says 2 "unknown option '-Z'" run -Z
 says 2 "unknown option '--m': it may be --mmu, --mmu-opt, --memory, --max-insns" run --m 512M
+# Numbers and times as people write them.
+says 2 "--max-insns 1e20: not a number of at least 1" run --max-insns 1e20
+says 2 "--max-insns 1e: not a number" run --max-insns 1e
+says 2 "--timeout 5x: not seconds above 0 and up to 1000000000; 1ms" run --timeout 5x
+says 4 "--max-insns reached after 1000 instructions" run --max-insns 1e3 --cpus 1
+run run --timeout 20ms --append compute=1000000000000
+[ "$rc" -eq 4 ] && grep -qF -- "--timeout reached after 0.02 s" "$work/err" || fail "--timeout 20ms: $(cat "$work/err")"
+says 2 "/bin/sh: an ELF with an interpreter: a program, no kernel" run --kernel /bin/sh
+(cd "$work" && cp "$top/bench/profiles/skylake.json" mine) || fail "no profile to copy"
+(cd "$work" && says 2 "--tlb: no profile 'mine'; ./mine is a file: write ./mine" run --tlb mine; exit $bad) || bad=1
+sed 's/"entries": *64/"entries": 64.0/' "$work/mine" > "$work/real.json"
+says 2 "--tlb: $work/real.json: 'l1" run --tlb "$work/real.json"
+grep -q 'whole numbers; bench/FORMATS.md has the members' "$work/err" || fail "entries: 64.0: $(cat "$work/err")"
+says 2 "chase: bytes=1T: not a number from 4096 to 2147483648" bench chase:bytes=1T --mmu shadow
 # A slip of the finger.
 says 2 "unknown option '--sumary': did you mean --summary?" run --sumary
 says 2 "unknown option '--kernle': did you mean --kernel?" run --kernle=x
