@@ -5,6 +5,7 @@
  * Invariants
  * 1. While `raw` is set, `saved` holds the terminal's modes; whoever restores them clears
  *    `raw`. Restoring is async-signal-safe and happens on every way out.
+ *    In the background the terminal is neither read nor changed.
  * 2. Reads never block: poll first, or the input is a regular file.
  * State: one static struct, as a process has one terminal; the handlers reach it there.
  */
@@ -22,11 +23,12 @@
 #include <time.h>
 #include <unistd.h>
 
-#define ESCAPE 0x01 /* Ctrl-A */
+#define ESCAPE  0x01 /* Ctrl-A */
+#define LOOK_NS 200000000u
 
 static struct {
     void (*on_quit)(void);
-    struct termios saved, raw_modes;
+    struct termios saved;
     volatile sig_atomic_t raw;    /* the terminal is in raw mode */
     volatile sig_atomic_t signal; /* what asked us to end */
     int wake[2];                  /* pipe: a signal ends an idle wait */
@@ -34,20 +36,49 @@ static struct {
     bool open, tty, no_input, escaped;
 } con = {.wake = {-1, -1}};
 
+/* A process in the background would be stopped for touching the terminal. */
+static bool in_foreground(void) {
+    return tcgetpgrp(STDIN_FILENO) == getpgrp();
+}
+
 static void restore_terminal(void) {
-    if (con.raw) {
-        con.raw = 0;
+    if (!con.raw)
+        return;
+    con.raw = 0;
+    if (in_foreground())
         tcsetattr(STDIN_FILENO, TCSANOW, &con.saved);
-    }
 }
 
 static void set_raw(void) {
-    /* A background process would be stopped for touching the terminal. */
-    if (tcgetpgrp(STDIN_FILENO) != getpgrp())
+    if (!in_foreground())
         return;
+    struct termios t;
+    if (!con.raw && tcgetattr(STDIN_FILENO, &con.saved))
+        return;
+    t = con.saved;
+    t.c_iflag &=
+        ~(tcflag_t)(IGNBRK | BRKINT | PARMRK | ISTRIP | INLCR | IGNCR | ICRNL | IXON);
+    t.c_oflag &= ~(tcflag_t)OPOST; /* the guest's own CR LF are enough */
+    t.c_lflag &= ~(tcflag_t)(ECHO | ECHONL | ICANON | ISIG | IEXTEN);
+    t.c_cflag &= ~(tcflag_t)(CSIZE | PARENB);
+    t.c_cflag |= CS8;
+    t.c_cc[VMIN] = 1;
+    t.c_cc[VTIME] = 0;
     con.raw = 1;
-    if (tcsetattr(STDIN_FILENO, TCSANOW, &con.raw_modes))
+    if (tcsetattr(STDIN_FILENO, TCSANOW, &t))
         con.raw = 0;
+}
+
+/* A shell may put us into the foreground, or take that away, without a signal. Return:
+ * whether the keys are ours. */
+static bool own_terminal(void) {
+    if (!con.tty)
+        return true;
+    if (!in_foreground())
+        con.raw = 0; /* its modes are the shell's now */
+    else if (!con.raw)
+        set_raw();
+    return con.raw;
 }
 
 static void on_end_signal(int sig) {
@@ -80,7 +111,9 @@ static void on_stop(int sig) {
 
 static void on_continue(int sig) {
     int saved = errno;
-    if (con.open && con.tty && !con.raw)
+    if (con.open && !in_foreground())
+        con.raw = 0;
+    else if (con.open)
         set_raw();
     errno = saved;
 }
@@ -107,26 +140,13 @@ static void handle_signals(void) {
 void console_open(void (*on_quit)(void), int out) {
     con.out = out;
     con.on_quit = on_quit;
-    con.tty = isatty(STDIN_FILENO) && tcgetattr(STDIN_FILENO, &con.saved) == 0;
-    if (con.tty && tcgetpgrp(STDIN_FILENO) != getpgrp()) {
-        con.tty = false;
-        con.no_input = true;
-    }
+    con.tty = isatty(STDIN_FILENO);
     if (pipe2(con.wake, O_CLOEXEC | O_NONBLOCK))
         con.wake[0] = con.wake[1] = -1;
     con.open = true;
     handle_signals();
     if (!con.tty)
         return;
-    con.raw_modes = con.saved;
-    con.raw_modes.c_iflag &=
-        ~(tcflag_t)(IGNBRK | BRKINT | PARMRK | ISTRIP | INLCR | IGNCR | ICRNL | IXON);
-    con.raw_modes.c_oflag &= ~(tcflag_t)OPOST; /* the guest's own CR LF are enough */
-    con.raw_modes.c_lflag &= ~(tcflag_t)(ECHO | ECHONL | ICANON | ISIG | IEXTEN);
-    con.raw_modes.c_cflag &= ~(tcflag_t)(CSIZE | PARENB);
-    con.raw_modes.c_cflag |= CS8;
-    con.raw_modes.c_cc[VMIN] = 1;
-    con.raw_modes.c_cc[VTIME] = 0;
     atexit(restore_terminal);
     set_raw();
 }
@@ -196,6 +216,7 @@ static size_t unescape(uint8_t *buf, size_t size) {
         } else if (c == 'h' || c == '?') {
             show_help();
         } else if (c == 'x') {
+            write_out("\r\n", 2); /* the shell's prompt begins a line */
             con.on_quit();
         }
     }
@@ -203,7 +224,7 @@ static size_t unescape(uint8_t *buf, size_t size) {
 }
 
 size_t console_in(void *opaque, uint8_t *buf, size_t size) {
-    if (con.no_input || !size)
+    if (con.no_input || !size || !own_terminal())
         return 0;
     struct pollfd fd = {.fd = STDIN_FILENO, .events = POLLIN};
     if (poll(&fd, 1, 0) <= 0)
@@ -219,8 +240,12 @@ size_t console_in(void *opaque, uint8_t *buf, size_t size) {
 }
 
 void console_idle(void *opaque, uint64_t ns) {
-    struct pollfd fd[2] = {{.fd = con.wake[0], .events = POLLIN},
-                           {.fd = con.no_input ? -1 : STDIN_FILENO, .events = POLLIN}};
+    bool ours = own_terminal();
+    struct pollfd fd[2] = {
+        {.fd = con.wake[0], .events = POLLIN},
+        {.fd = con.no_input || !ours ? -1 : STDIN_FILENO, .events = POLLIN}};
+    if (!ours && ns > LOOK_NS) /* at whether it is ours again */
+        ns = LOOK_NS;
     struct timespec ts = {.tv_sec = (time_t)(ns / 1000000000u),
                           .tv_nsec = (long)(ns % 1000000000u)};
     if (ns / 1000000000u > 3600)

@@ -2,7 +2,7 @@
 /*
  * The guest's serial console on this process's stdin and stdout (or stderr).
  *
- * A terminal is put into raw mode and restored by console_close, at exit, and by every
+ * A terminal whose foreground is ours is put into raw mode and restored by console_close, at exit, and by every
  * signal that ends the process. Ctrl-A is the escape key there, and only there: x quits,
  * h shows help, Ctrl-A sends one. Input that ends (EOF) does not end the guest.
  */

@@ -31,6 +31,7 @@ struct run {
     struct machine *machine;
     struct trace_writer *trace;
     struct outfile stats;
+    struct panic_watch panic;
     bool doubtful;  /* machine_doubt() said something */
     bool to_stdout; /* a result goes there: the console goes to stderr */
 };
@@ -41,6 +42,22 @@ const char *run_end_name(enum machine_end end) {
 #include "penumbra/reasons.inc"
     };
     return names[end];
+}
+
+static void guest_out(void *opaque, const uint8_t *buf, size_t size) {
+    struct run *r = opaque;
+    console_out(NULL, buf, size);
+    if (!r->options.panic_stays && panic_watch(&r->panic, buf, size))
+        quit();
+}
+
+/* How a guest that panicked ended is how its kernel takes a panic. */
+static void note_panic(struct run *r) {
+    enum machine_end *end = &r->report.result.end;
+    bool by_user = console_signal() || console_out_error();
+    if (r->panic.ended ? *end == END_QUIT && !by_user
+                       : r->panic.seen && *end == END_RESET)
+        *end = END_PANIC;
 }
 
 /* The exit code of a run, and its line on stderr where something is to be said. */
@@ -73,6 +90,8 @@ static int conclude(const struct run *r) {
             return cli_error("the console's output failed: %s",
                              strerror(console_out_error()));
         return console_signal() ? 128 + console_signal() : CLI_OK;
+    case END_PANIC:
+        return cli_error("the guest's kernel panicked"), CLI_CRASH;
     case END_ERROR:
         break;
     }
@@ -111,7 +130,8 @@ static int create_machine(struct run *r) {
         m->kernel_blob_size = (size_t)(pn_guest_elf_end - pn_guest_elf);
         m->window = true;
     }
-    m->serial_out = console_out;
+    m->serial_out = guest_out;
+    m->opaque = r;
     m->serial_in = console_has_input() ? console_in : NULL;
     m->idle = console_idle;
     m->interactive = isatty(STDIN_FILENO);
@@ -184,6 +204,7 @@ static int run_machine(struct run *r) {
         machine_dump(r->machine, stderr);
         return CLI_HOST;
     }
+    note_panic(r);
     int code = conclude(r);
     if (r->doubtful)
         say_emulated(r);

@@ -18,6 +18,7 @@ struct run_options {
     uint64_t trace_mask;  /* which events */
     uint64_t trace_limit; /* bytes */
     bool event_digest, ram_digest, summary, dump;
+    unsigned panic_stays; /* a panic does not end the run */
     struct cli_model model;
     struct machine_config machine;
 };
@@ -39,6 +40,15 @@ int run_check_dirty(struct machine *m);
 
 #define RUN_SHADOW 1u
 #define RUN_TDP    2u
+
+/* A panic of the guest's kernel on its console (panic.c). */
+struct panic_watch {
+    char line[96]; /* its beginning, not yet ended */
+    unsigned used;
+    bool seen, ended; /* ended: nothing comes any more */
+};
+/* What the guest prints. Return: whether its kernel has just stopped. */
+bool panic_watch(struct panic_watch *w, const uint8_t *buf, size_t size);
 
 /* How a run went. */
 struct run_report {

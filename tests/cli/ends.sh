@@ -47,6 +47,32 @@ for bits in 16 32 64; do
     ends 15 ''
 done
 
+# A kernel's panic on the console: it ends a guest that spins, and makes a reset a crash. What
+# merely holds the words is none.
+says_and() { # LINE HEX...: a guest that prints LINE, then does HEX
+    bytes "$work/says" 66 ba f8 03 be 20 00 10 00 ac 84 c0 74 03 ee eb f8 "${@:2}"
+    truncate -s 32 "$work/says"
+    printf '%b\0' "$1" >> "$work/says"
+}
+panic='[    1.5] Kernel panic - not syncing: x\n'
+end='[    1.6] ---[ end Kernel panic - not syncing: x ]---\n'
+says_and "$panic$end" eb fe
+flat "$work/says" --timeout 60 --stats "$work/panic.json"
+ends 3 'kernel panicked'
+grep -q '"reason": "panic"' "$work/panic.json" || fail "a panic: $(grep -A 2 '"exit"' "$work/panic.json")"
+flat "$work/says" --timeout 0.3 --panic-exit off
+ends 4 'timeout'
+reset=(b0 06 66 ba f9 0c ee eb fe) # mov al,6; mov dx,0xcf9; out dx,al
+says_and "$panic" "${reset[@]}"
+flat "$work/says" --timeout 20
+ends 3 'kernel panicked'
+says_and "# echo $panic$end" "${reset[@]}"
+flat "$work/says" --timeout 20
+ends 0 'asked for a reset'
+says_and "$end" eb fe
+flat "$work/says" --timeout 0.3
+ends 4 'timeout'
+
 # A signal ends the run within a second, and what started it can tell.
 bytes "$work/begins" $hello eb fe
 for sig in TERM INT HUP; do

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
@@ -171,6 +172,65 @@ START_TEST(a_stopped_run_gives_the_shell_its_terminal_back) {
 }
 END_TEST
 
+/* A shell: runs penumbra in the background, then puts it into the foreground when told by
+ * SIGUSR1; as a shell does for a job that never stopped, without SIGCONT. */
+static void shell(int tty) {
+    sigset_t told;
+    int sig, status;
+    sigemptyset(&told);
+    sigaddset(&told, SIGUSR1);
+    sigprocmask(SIG_BLOCK, &told, NULL);
+    login_tty(tty);
+    pid_t job = fork();
+    if (!job) {
+        sigprocmask(SIG_UNBLOCK, &told, NULL);
+        setpgid(0, 0);
+        execl(penumbra, penumbra, "run", "--mmu", mmu, "--kernel", image, "--format",
+              "flat", "--timeout", "60", (char *)NULL);
+        _exit(127);
+    }
+    setpgid(job, job);
+    sigwait(&told, &sig);
+    tcsetpgrp(STDIN_FILENO, job);
+    waitpid(job, &status, 0);
+    _exit(WIFEXITED(status) ? WEXITSTATUS(status) : 99);
+}
+
+START_TEST(in_the_background_the_terminal_is_the_shells) {
+    keys("\001x", 2); /* the one of setup() */
+    wait_child();
+    close(master);
+    close(slave);
+    ck_assert_int_eq(openpty(&master, &slave, NULL, NULL, NULL), 0);
+    ck_assert_int_eq(tcgetattr(slave, &before), 0);
+    child = fork();
+    if (!child) {
+        close(master);
+        shell(slave);
+    }
+    expect("A");
+    check_restored();
+    keys("k\n", 2); /* the terminal echoes it; the guest would, too */
+    expect("k\r\n");
+    struct pollfd fd = {.fd = master, .events = POLLIN};
+    ck_assert_int_eq(poll(&fd, 1, 500), 0);
+    int waiting = 0;
+    ck_assert_int_eq(ioctl(slave, FIONREAD, &waiting), 0);
+    ck_assert_int_eq(waiting, 2);
+    check_restored();
+
+    ck_assert_int_eq(kill(child, SIGUSR1), 0);
+    wait_for_raw();
+    keys("b", 1);
+    expect("b");
+    keys("\001x", 2);
+    int status = wait_child();
+    ck_assert(WIFEXITED(status));
+    ck_assert_int_eq(WEXITSTATUS(status), 0);
+    check_restored();
+}
+END_TEST
+
 int main(int argc, char **argv) {
     if (argc < 2)
         return 2;
@@ -187,7 +247,8 @@ int main(int argc, char **argv) {
                             .timeout = 60,
                             .tests = {ctrl_a_x_quits_and_ctrl_a_twice_sends_one,
                                       ctrl_a_h_helps, ctrl_c_belongs_to_the_guest,
-                                      a_stopped_run_gives_the_shell_its_terminal_back},
+                                      a_stopped_run_gives_the_shell_its_terminal_back,
+                                      in_the_background_the_terminal_is_the_shells},
                             .loops = {{a_signal_ends_the_run_and_restores_the_terminal,
                                        (int)(sizeof(signals) / sizeof(signals[0]))}}};
     return suite_run(&s);
