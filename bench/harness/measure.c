@@ -243,6 +243,7 @@ static void fill_config(struct machine_config *m, const struct measure_config *c
         .kernel = cfg->kernel,
         .initrd = cfg->initrd,
         .numa = cfg->numa,
+        .mmu = *cfg->mmu,
         .tlb = cfg->tlb,
         .seed = 1,
         .timeout_ns = cfg->timeout_ns,
@@ -260,7 +261,6 @@ static void fill_config(struct machine_config *m, const struct measure_config *c
         m->dirty = choose_tracker(cfg->engine);
         r->sample->tracker = pn_dirty_name(m->dirty);
     }
-    pn_mmu_options_default(&m->mmu);
 }
 
 int measure_run(const struct measure_config *cfg, struct measure_sample *out, char *err,

@@ -8,6 +8,7 @@
 
 struct measure_config {
     const struct pn_engine_ops *engine;
+    const struct pn_mmu_options *mmu;
     const char *append;          /* the workload and its parameters */
     const char *kernel, *initrd; /* of a Linux guest; NULL: the embedded guest */
     uint64_t ram;

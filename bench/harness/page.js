@@ -7,7 +7,10 @@
   const results = doc.results, good = results.filter((r) => r.error === null);
   const mmus = [...new Set(results.map((r) => r.mmu))];
   const colours = { kvm: "#c77700", shadow: "#4b6cc1", tdp: "#2a9d6f" };
-  const colour = (m) => colours[m] || "#888";
+  const more = ["#b0478c", "#7a8b1f", "#1f8a99", "#a8572f", "#6a53b8", "#5b7085", "#c0392b", "#8a6d00"];
+  /* An engine's own colour for it without options, and one of the others for each more. */
+  const others = mmus.filter((m) => !colours[m]);
+  const colour = (m) => colours[m] || more[others.indexOf(m) % more.length];
   const byId = (id) => document.getElementById(id);
   const kindOf = (m) => (good.find((r) => r.mmu === m) || { kind: "?" }).kind;
   const title = (m) => m + " (" + kindOf(m) + ")";
@@ -335,6 +338,35 @@
     draw("Time per load, measured or simulated", perOp, "ns per load");
   }
 
+  /* A sweep over an option of the MMU: one line for each point that it changes. */
+  function optionCharts() {
+    const sweeps = new Map();
+    for (const r of good.filter((x) => x.mmu_sweep && x.modelled)) {
+      const { parameter, value } = r.mmu_sweep;
+      const rest = r.mmu.split(/[:+]/).filter((p) => !p.startsWith(parameter + "=")).join(" ");
+      const key = rest + ": " + parameter;
+      if (!sweeps.has(key)) sweeps.set(key, { parameter, rest, lines: new Map() });
+      const of = sweeps.get(key).lines;
+      if (!of.has(point(r))) of.set(point(r), new Map());
+      of.get(point(r)).set(value, r.modelled.cycles);
+    }
+    for (const [key, s] of sweeps) {
+      const values = [...new Set([...s.lines.values()].flatMap((l) => [...l.keys()]))].sort((a, b) => a - b);
+      const all = [...s.lines].map(([name, l]) => ({ name, y: values.map((v) => l.get(v) / l.get(values[0])) }))
+        .map((l) => ({ ...l, span: Math.max(...l.y) / Math.min(...l.y) })).sort((a, b) => b.span - a.span);
+      const moved = all.filter((l) => l.span > 1.005).slice(0, 8);
+      const c = section("Sweep of " + key, "Modelled cycles at each value, against those at the least. " +
+        (moved.length ? "Drawn: the points that change most. " : "") + all.filter((l) => l.span <= 1.005).length +
+        " of " + all.length + " points change by less than 0.5%.");
+      if (!moved.length || values.length < 2) continue;
+      chart(c, "line", { labels: values, datasets: moved.map((l, i) => ({ label: l.name, data: l.y,
+        borderColor: more[i % more.length], backgroundColor: more[i % more.length], pointRadius: 3 })) }, {
+        scales: { x: { title: { display: true, text: s.parameter } }, y: axis("modelled cycles, at " + values[0] + ": 1") },
+        plugins: { title: { display: true, text: s.rest + ": modelled cycles against " + s.parameter }, legend },
+      }, true, 380);
+    }
+  }
+
   function makeCharts() {
     const measured = mmus.filter((m) => kindOf(m) === "measured");
     const simulated = mmus.filter((m) => kindOf(m) === "simulated");
@@ -352,6 +384,7 @@
       histogram(section("References per walk", "Modelled: after a TLB miss, what its walk reads from memory beyond " +
         "the walk caches; 4 and 24 are full walks of 4 levels, in one dimension and in two."));
     }
+    optionCharts();
     if (good.some((r) => r.workload === "chase" && r.sweep)) chaseCharts();
     if (good.some((r) => r.workload === "remap" && r.sweep)) updateCharts();
   }

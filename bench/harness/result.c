@@ -64,7 +64,7 @@ static json_t *samples(const struct figures *f) {
 }
 
 static bool counted(const struct figures *f, enum pn_stat id) {
-    return !f->in->engine->counts || f->in->engine->counts(id);
+    return !f->in->mmu->engine->counts || f->in->mmu->engine->counts(id);
 }
 
 static double stat_of(const struct figures *f, enum pn_stat id) {
@@ -93,9 +93,9 @@ static json_t *either(const struct figures *f, enum pn_stat id, const char *name
 /* What would have left the guest on a CPU: see bench/FORMATS.md. */
 static json_t *exits(const struct figures *f) {
     double sum = 0;
-    if (!f->in->engine->exits)
+    if (!f->in->mmu->engine->exits)
         return foreign(f, "exits");
-    for (const enum pn_stat *id = f->in->engine->exits; *id != PN_STAT_COUNT; id++)
+    for (const enum pn_stat *id = f->in->mmu->engine->exits; *id != PN_STAT_COUNT; id++)
         sum += stat_of(f, *id);
     return integer(sum);
 }
@@ -139,7 +139,7 @@ static json_t *hypervisor(const struct figures *f) {
 static json_t *repeatable(const struct figures *f) {
     const struct measure_sample *a = f->in->samples, *s = a;
     bool same = true;
-    if (f->in->engine->host_cpu)
+    if (f->in->mmu->engine->host_cpu)
         return json_null();
     for (; s < a + f->in->n; s++)
         same = same && s->guest_insns == a->guest_insns &&

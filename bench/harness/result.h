@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A result file: one JSON document, schema "penumbra-bench-2" (bench/FORMATS.md), made
+ * A result file: one JSON document, schema "penumbra-bench-3" (bench/FORMATS.md), made
  * while a benchmark runs, read back to compare and to merge. Tables, page and comparison
  * are printed from it, so that they cannot differ.
  */
@@ -9,11 +9,12 @@
 #include <jansson.h>
 
 #include "base/err.h"
+#include "bench/harness/lineup.h"
 #include "bench/harness/measure.h"
 #include "bench/harness/plan.h"
 #include "penumbra/model.h"
 
-#define RESULT_SCHEMA "penumbra-bench-2"
+#define RESULT_SCHEMA "penumbra-bench-3"
 
 /* A document without results. Takes host and settings over. Return: NULL: no memory. */
 json_t *result_new(const char *version, json_t *host, json_t *settings);
@@ -21,7 +22,7 @@ json_t *result_new(const char *version, json_t *host, json_t *settings);
 /* What one unit gave under one MMU. */
 struct result_input {
     const struct plan_unit *unit;
-    const struct pn_engine_ops *engine;
+    const struct lineup_mmu *mmu;
     const struct measure_sample *samples;
     size_t n;            /* 0: there are none, */
     const char *failure; /* and this is why */
@@ -89,7 +90,7 @@ int result_write(const json_t *doc, int fd);
 /* The self-contained HTML page. Return: 0 or -errno. */
 int result_page(const json_t *doc, int fd);
 
-/* Do two results stand for the same workload, parameters and MMU? */
+/* Do two results stand for the same workload, parameters, engine and MMU options? */
 bool result_same_key(const json_t *a, const json_t *b);
 /* The time's samples as doubles. Return: how many, at most max; 0: it failed. */
 size_t result_samples(const json_t *result, double *out, size_t max);

@@ -26,23 +26,29 @@ size_t result_samples(const json_t *result, double *out, size_t max) {
     return n;
 }
 
+static bool good_sweep(json_t *sweep) {
+    const char *parameter;
+    double value;
+    return json_is_null(sweep) ||
+           !json_unpack(sweep, "{s:s, s:F}", "parameter", &parameter, "value", &value);
+}
+
 /* Return: what is wrong with one result, or NULL. */
 static const char *check_result(json_t *r, size_t hosts) {
-    const char *bad = result_check(r), *parameter;
+    const char *bad = result_check(r);
     const json_t *model = json_object_get(r, "modelled");
-    double value;
     if (bad)
         return bad;
     const char *kind = json_string_value(json_object_get(r, "kind"));
     json_int_t host = json_integer_value(json_object_get(r, "host"));
-    json_t *sweep = json_object_get(r, "sweep");
     if (host < 0 || (size_t)host >= hosts)
         return "host";
     if (strcmp(kind, "measured") != 0 && strcmp(kind, "simulated") != 0)
         return "kind";
-    if (!json_is_null(sweep) &&
-        json_unpack(sweep, "{s:s, s:F}", "parameter", &parameter, "value", &value))
+    if (!good_sweep(json_object_get(r, "sweep")))
         return "sweep";
+    if (!good_sweep(json_object_get(r, "mmu_sweep")))
+        return "mmu_sweep";
     if (json_is_object(model) && json_number_value(json_object_get(model, "hz")) <= 0)
         return "modelled.hz";
     return NULL;
@@ -152,7 +158,9 @@ static size_t find_host(json_t *all, json_t *host) {
 bool result_same_key(const json_t *a, const json_t *b) {
     return !strcmp(result_text(a, "workload"), result_text(b, "workload")) &&
            !strcmp(result_text(a, "params"), result_text(b, "params")) &&
-           !strcmp(result_text(a, "mmu"), result_text(b, "mmu"));
+           !strcmp(result_text(a, "engine"), result_text(b, "engine")) &&
+           json_equal(json_object_get(a, "mmu_options"),
+                      json_object_get(b, "mmu_options"));
 }
 
 /* Put r where the plan has it: by index, and within one point in the order they came. */

@@ -104,6 +104,9 @@ const char *pn_mmu_option_allowed(const char *text, char *buf, size_t size);
 /* The one kind of MMU, "shadow" or "tdp", that has the option that text names; NULL: both
  * have it, or there is no such option. */
 const char *pn_mmu_option_only(const char *text);
+/* Option i of the list, and what it is in opt. Return: its name; NULL beyond the last. */
+const char *pn_mmu_option_at(unsigned i, const struct pn_mmu_options *opt,
+                             uint32_t *value);
 /* One line per option: name, default, range, meaning (for --help). */
 void pn_mmu_options_print(FILE *out);
 

@@ -91,6 +91,14 @@ const char *pn_mmu_option_only(const char *text) {
     return o ? o->only : NULL;
 }
 
+const char *pn_mmu_option_at(unsigned i, const struct pn_mmu_options *opt,
+                             uint32_t *value) {
+    if (i >= OPTIONS)
+        return NULL;
+    *value = *(const uint32_t *)(const void *)((const char *)opt + options[i].offset);
+    return options[i].name;
+}
+
 void pn_mmu_options_print(FILE *out) {
     for (size_t i = 0; i < OPTIONS; i++) {
         const struct option *o = &options[i];
@@ -100,9 +108,9 @@ void pn_mmu_options_print(FILE *out) {
 }
 
 int mmu_options_check(const struct pn_mmu_options *opt) {
-    struct pn_mmu_options copy = *opt;
-    for (size_t i = 0; i < OPTIONS; i++)
-        if (!in_range(&options[i], *field(&copy, &options[i])))
+    uint32_t value;
+    for (unsigned i = 0; pn_mmu_option_at(i, opt, &value); i++)
+        if (!in_range(&options[i], value))
             return -EINVAL;
     return 0;
 }

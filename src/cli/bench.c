@@ -50,11 +50,11 @@ struct bench {
     struct bench_options o;
     json_t *doc;
     struct bench_out json, html;
-    struct lane lane[BENCH_MMUS_MAX];
+    struct lane lane[LINEUP_MAX];
     struct spent {
         unsigned runs; /* done, or left out */
         double seconds;
-    } plain[BENCH_MMUS_MAX], model[BENCH_MMUS_MAX];
+    } plain[LINEUP_MAX], model[LINEUP_MAX];
     unsigned points_done;
     double started;
     double share; /* seconds that the point at hand may take under one MMU */
@@ -74,7 +74,7 @@ static void clear_progress(const struct bench *b) {
 
 /* Are TLBs modelled under that MMU? Under the software CPU's alone. */
 static bool has_model(const struct bench *b, unsigned mmu) {
-    return b->o.model.on && !b->o.mmu[mmu]->host_cpu;
+    return b->o.model.on && !b->o.lineup.mmu[mmu].engine->host_cpu;
 }
 
 /* Seconds that are left of the total; without one more than anybody waits. */
@@ -95,7 +95,7 @@ static double left_of(const struct spent *s, unsigned total) {
 static double time_left(const struct bench *b) {
     unsigned points = b->o.plan.units, per_point = b->o.repeat + b->o.warmup;
     double left = 0;
-    for (unsigned i = 0; i < b->o.mmus; i++) {
+    for (unsigned i = 0; i < b->o.lineup.n; i++) {
         double plain = left_of(&b->plain[i], per_point * points);
         double model = has_model(b, i) ? left_of(&b->model[i], points) : 0;
         if (plain < 0)
@@ -112,7 +112,7 @@ static void show_progress(const struct bench *b, const struct plan_unit *u, unsi
     if (!b->tty)
         return;
     fprintf(stderr, "\r\033[K[%u/%u] %s %s  %s  %s", b->points_done + 1, b->o.plan.units,
-            u->workload, u->label, b->o.mmu[mmu]->name, run);
+            u->workload, u->label, b->o.lineup.mmu[mmu].label, run);
     if (left >= 0)
         fprintf(stderr, "  about %u:%02u left", (unsigned)left / 60, (unsigned)left % 60);
     fflush(stderr);
@@ -123,7 +123,7 @@ static void show_progress(const struct bench *b, const struct plan_unit *u, unsi
 /* Of the total a point may take three times its even share: most need less. */
 static double share_of_point(const struct bench *b) {
     double budget = b->o.budget_ns ? (double)b->o.budget_ns / 1e9 : FOREVER;
-    double share = 3 * total_left(b) / (b->o.plan.units - b->points_done) / b->o.mmus;
+    double share = 3 * total_left(b) / (b->o.plan.units - b->points_done) / b->o.lineup.n;
     return share < budget ? share : budget;
 }
 
@@ -138,7 +138,8 @@ static int run_once(struct bench *b, const struct plan_unit *u, unsigned mmu,
     struct lane *lane = &b->lane[mmu];
     char append[512];
     const struct measure_config cfg = {
-        .engine = b->o.mmu[mmu],
+        .engine = b->o.lineup.mmu[mmu].engine,
+        .mmu = &b->o.lineup.mmu[mmu].opt,
         .append = append,
         .ram = b->o.ram,
         .numa = b->o.numa,
@@ -172,7 +173,7 @@ static void one_run(struct bench *b, const struct plan_unit *u, unsigned mmu,
         return;
     snprintf(text, sizeof(text), "run %u of %u", run + 1, b->o.repeat + b->o.warmup);
     show_progress(b, u, mmu, text);
-    bool digest = run == 0 && !b->o.mmu[mmu]->host_cpu;
+    bool digest = run == 0 && !b->o.lineup.mmu[mmu].engine->host_cpu;
     if (run_once(b, u, mmu, NULL, digest, &s, &b->plain[mmu]))
         return;
     if (digest)
@@ -206,14 +207,15 @@ static void clear_lane(struct lane *lane) {
 
 static void differs(struct bench *b, const struct plan_unit *u, unsigned mmu,
                     const char *what) {
-    cli_error("%s %s: --mmu %s %s", u->workload, u->label, b->o.mmu[mmu]->name, what);
+    cli_error("%s %s: --mmu %s %s", u->workload, u->label, b->o.lineup.mmu[mmu].label,
+              what);
     b->any_failed = true;
 }
 
 /* The guest must have done the same under every MMU, and with a model. */
 static void check_same(struct bench *b, const struct plan_unit *u) {
     const struct lane *first = NULL, *soft = NULL;
-    for (unsigned i = 0; i < b->o.mmus; i++) {
+    for (unsigned i = 0; i < b->o.lineup.n; i++) {
         const struct lane *l = &b->lane[i];
         const struct measure_sample *s = l->samples, *m = &l->model;
         if (l->failed)
@@ -235,16 +237,16 @@ static void check_same(struct bench *b, const struct plan_unit *u) {
 static int keep(struct bench *b, const struct plan_unit *u) {
     int rc = 0;
     clear_progress(b);
-    for (unsigned i = 0; i < b->o.mmus && !rc; i++) {
+    for (unsigned i = 0; i < b->o.lineup.n && !rc; i++) {
         struct lane *l = &b->lane[i];
         if (l->failed) {
             cli_error("%s %s under --mmu %s: %s", u->workload, u->label,
-                      b->o.mmu[i]->name, l->failure);
+                      b->o.lineup.mmu[i].label, l->failure);
             b->any_failed = b->any_failed || !l->cannot || b->o.mmus_named;
         }
         const struct result_input in = {
             .unit = u,
-            .engine = b->o.mmu[i],
+            .mmu = &b->o.lineup.mmu[i],
             .samples = l->samples,
             .n = l->failed ? 0 : l->n,
             .failure = l->failure,
@@ -264,13 +266,13 @@ static int one_point(struct bench *b, const struct plan_unit *u) {
     unsigned runs = b->o.warmup + b->o.repeat;
     b->share = share_of_point(b);
     for (unsigned run = 0; run < runs && !stop_signal; run++)
-        for (unsigned i = 0; i < b->o.mmus && !stop_signal; i++)
+        for (unsigned i = 0; i < b->o.lineup.n && !stop_signal; i++)
             one_run(b, u, i, run);
-    for (unsigned i = 0; i < b->o.mmus && !stop_signal; i++)
+    for (unsigned i = 0; i < b->o.lineup.n && !stop_signal; i++)
         if (has_model(b, i))
             model_run(b, u, i);
     int rc = stop_signal ? 0 : keep(b, u);
-    for (unsigned i = 0; i < b->o.mmus; i++)
+    for (unsigned i = 0; i < b->o.lineup.n; i++)
         clear_lane(&b->lane[i]);
     b->points_done++;
     return rc;
@@ -278,8 +280,8 @@ static int one_point(struct bench *b, const struct plan_unit *u) {
 
 static json_t *settings_json(const struct bench_options *o) {
     json_t *mmus = json_array();
-    for (unsigned i = 0; i < o->mmus; i++)
-        json_array_append_new(mmus, json_string(o->mmu[i]->name));
+    for (unsigned i = 0; i < o->lineup.n; i++)
+        json_array_append_new(mmus, json_string(o->lineup.mmu[i].label));
     json_t *s = json_pack(
         "{s:b, s:i, s:i, s:f, s:f, s:o, s:I, s:s?, s:s?}", "quick", o->quick, "repeat",
         (int)o->repeat, "warmup", (int)o->warmup, "budget_s", (double)o->budget_ns / 1e9,
@@ -296,7 +298,7 @@ static json_t *settings_json(const struct bench_options *o) {
 static int allocate(struct bench *b) {
     b->doc = result_new(PENUMBRA_VERSION, bench_host_json(&b->o), settings_json(&b->o));
     bool ok = b->doc != NULL;
-    for (unsigned i = 0; i < b->o.mmus; i++) {
+    for (unsigned i = 0; i < b->o.lineup.n; i++) {
         b->lane[i].samples =
             calloc(b->o.repeat + b->o.warmup, sizeof(*b->lane[i].samples));
         ok = ok && b->lane[i].samples;
@@ -355,7 +357,7 @@ int cmd_bench(int argc, char **argv) {
         code = allocate(&b);
     if (!code)
         code = run_all(&b);
-    for (unsigned i = 0; i < b.o.mmus; i++)
+    for (unsigned i = 0; i < b.o.lineup.n; i++)
         free(b.lane[i].samples);
     json_decref(b.doc);
     outfile_abandon(&b.json.file);

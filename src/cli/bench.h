@@ -3,16 +3,14 @@
 #pragma once
 
 #include "base/outfile.h"
+#include "bench/harness/lineup.h"
 #include "bench/harness/plan.h"
 #include "bench/harness/result.h"
 #include "cli/cli.h"
 
-#define BENCH_MMUS_MAX 3u
-
 struct bench_options {
     struct plan plan;
-    const struct pn_engine_ops *mmu[BENCH_MMUS_MAX];
-    unsigned mmus;
+    struct lineup lineup;
     bool mmus_named; /* by --mmu, and so that all of them must do */
     unsigned repeat, warmup;
     bool quick;

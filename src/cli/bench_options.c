@@ -59,23 +59,22 @@ static void list_linux(void) {
 
 /* ---- Values ---- */
 
-/* A list of engines, none twice. */
 static int set_mmus(void *options, const char *arg, struct err *e) {
     struct bench_options *o = options;
-    const struct pn_engine_ops *ops;
-    int rc = 0;
-    for (size_t n, last = 1; !rc && last; arg += n + last) {
-        n = strcspn(arg, ",");
-        last = arg[n] != 0;
-        rc = cli_engine(arg, n, &ops, e);
-        for (unsigned i = 0; !rc && i < o->mmus; i++)
-            if (o->mmu[i] == ops)
-                rc = err_set(e, -EINVAL, "%s is named twice", ops->name);
-        if (!rc)
-            o->mmu[o->mmus++] = ops;
-    }
     o->mmus_named = true;
-    return rc;
+    return lineup_add(&o->lineup, arg, e);
+}
+
+static void list_mmus(FILE *out) {
+    const char *name;
+    fputs("Engines:", out);
+    for (unsigned i = 0; (name = cli_engine_name(i)); i++)
+        fprintf(out, " %s", name);
+    fputs(
+        "\nOptions of shadow and tdp, as in shadow:unsync=0+prefetch=0; several values, "
+        "as in\nshadow:page_budget=64/128/256, are a sweep:\n",
+        out);
+    pn_mmu_options_print(out);
 }
 
 static int set_shard(void *options, const char *arg, struct err *e) {
@@ -124,8 +123,9 @@ static int add_workload(void *options, const char *arg, struct err *e) {
 
 static const struct option_row rows[] = {
     {.kind = OPTION_HEADING, .doc = "What is compared:"},
-    {"mmu", 0, "M,...", "MMUs (default: all that work here), of", .kind = OPTION_CALL,
-     .word = cli_engine_name, .set = set_mmus},
+    {"mmu", 0, "M[:NAME=V[/V...]+...],...",
+     "MMUs, each with options of its own (default: all that work here)",
+     .kind = OPTION_CALL, .set = set_mmus, .list = list_mmus},
     {"list", 0, NULL, "List the workloads, their parameters, and the profiles",
      .kind = OPTION_FLAG, OWN(list)},
     {"quick", 0, NULL, "Small workloads, fewer points, 3 repetitions",
@@ -198,12 +198,13 @@ static bool works(const struct bench_options *o, const struct pn_engine_ops *ops
 /* Return: CLI_OK, or CLI_HOST after a line. */
 static int choose_mmus(struct bench_options *o) {
     const struct pn_engine_ops *ops;
-    for (unsigned i = 0; i < o->mmus; i++)
-        if (!works(o, o->mmu[i]))
+    struct err e = {NULL, 0};
+    for (unsigned i = 0; i < o->lineup.n; i++)
+        if (!works(o, o->lineup.mmu[i].engine))
             return CLI_HOST;
     for (unsigned i = 0; !o->mmus_named && (ops = pn_engine_at(i)); i++)
         if (works(o, ops))
-            o->mmu[o->mmus++] = ops;
+            lineup_add_engine(&o->lineup, ops, &e);
     return CLI_OK;
 }
 
@@ -238,8 +239,8 @@ static int choose_model(struct bench_options *o) {
     char text[512];
     struct err e = {text, sizeof(text)};
     bool soft = false, given = o->tlb_name != defaults.tlb_name || o->cost_name;
-    for (unsigned i = 0; i < o->mmus; i++)
-        soft |= !o->mmu[i]->host_cpu;
+    for (unsigned i = 0; i < o->lineup.n; i++)
+        soft |= !o->lineup.mmu[i].engine->host_cpu;
     if (!soft && !given)
         return CLI_OK;
     int rc = cli_model(o->tlb_name, o->cost_name, &o->model, &e);

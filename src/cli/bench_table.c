@@ -51,13 +51,25 @@ static void print_columns(const json_t *r, FILE *out) {
     }
 }
 
-static void print_row(const json_t *r, FILE *out) {
+/* Of the column of MMUs. */
+static int mmu_width(const json_t *results) {
+    size_t i, width = 6;
+    json_t *r;
+    json_array_foreach(results, i, r) {
+        size_t n = strlen(result_text(r, "mmu"));
+        width = n > width ? n : width;
+    }
+    return (int)width;
+}
+
+static void print_row(const json_t *results, const json_t *r, FILE *out) {
     const json_t *t = json_object_get(r, "time_ns");
     double median = json_number_value(json_object_get(t, "median")),
            ops = json_number_value(json_object_get(r, "ops"));
     char time[16], each[16], low[16], high[16], range[40];
     size_t n = json_array_size(json_object_get(t, "samples"));
-    fprintf(out, "  %-6s %-9s ", result_text(r, "mmu"), result_text(r, "kind"));
+    fprintf(out, "  %-*s %-9s ", mmu_width(results), result_text(r, "mmu"),
+            result_text(r, "kind"));
     if (result_text(r, "error")) {
         fprintf(out, "failed: %s\n", result_text(r, "error"));
         return;
@@ -118,14 +130,14 @@ static void print_ratio(const json_t *results, size_t i, FILE *out) {
 static void print_times(const json_t *results, FILE *out) {
     const json_t *r, *next;
     size_t first = 0;
-    fprintf(out, "\n  %-6s %-9s %9s %9s  %-19s %3s", "MMU", "time is", "median", "each",
-            "95% interval", "n");
+    fprintf(out, "\n  %-*s %-9s %9s %9s  %-19s %3s", mmu_width(results), "MMU", "time is",
+            "median", "each", "95% interval", "n");
     print_columns(NULL, out);
     fputc('\n', out);
     for (size_t i = 0; (r = json_array_get(results, i)); i++) {
         if (i == first)
             fprintf(out, "%s %s\n", result_text(r, "workload"), result_text(r, "label"));
-        print_row(r, out);
+        print_row(results, r, out);
         next = json_array_get(results, i + 1);
         if (next && same_point(next, r))
             continue;

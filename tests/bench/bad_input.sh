@@ -25,6 +25,9 @@ refused 2 bench linux.fork --kernel a --initrd b --append "$(printf '%200s' x)"
 refused 2 bench --mmu nosuch
 refused 2 bench --mmu shadow,shadow
 refused 2 bench --mmu ""
+refused 2 bench --mmu shadow:unsync=2
+refused 2 bench --mmu kvm:unsync=0
+refused 2 bench nosuch --mmu shadow:nosuch=1
 refused 2 bench --repeat 0
 refused 2 bench --shard 3/2
 refused 2 bench --shard x
@@ -46,9 +49,9 @@ refused 2 compare "$work/a.json" "$work/a.json" --fail-above x
 head -c 3000 "$work/a.json" > "$work/cut.json"
 refused 2 compare "$work/a.json" "$work/cut.json"
 for schema in penumbra-bench-1 penumbra-bench-99 penumbra-stats-1; do
-    sed "s/penumbra-bench-2/$schema/" "$work/a.json" > "$work/other.json"
+    sed "s/penumbra-bench-3/$schema/" "$work/a.json" > "$work/other.json"
     refused 2 compare "$work/other.json" "$work/a.json"
-    grep -q "$schema', not penumbra-bench-2" "$work/err" || fail "the schema is not named: $(cat "$work/err")"
+    grep -q "$schema', not penumbra-bench-3" "$work/err" || fail "the schema is not named: $(cat "$work/err")"
 done
 echo '[]' > "$work/array.json"
 refused 2 compare "$work/array.json" "$work/a.json"
@@ -103,7 +106,7 @@ unmerged 'cut off' "${new[@]}" "$work/cut.json"
 run merge -o "$work/old.json" "${s[@]}" --html "$work/page.html" --force
 [ "$rc" -eq 0 ] && grep -q '^[^ ]*old.json: 6 results of 3 shards$' "$work/err" ||
     fail "merge --force: exit code $rc: $(cat "$work/err")"
-grep -q penumbra-bench-2 "$work/old.json" && grep -q Chart.js "$work/page.html" || fail "--force replaces nothing"
+grep -q penumbra-bench-3 "$work/old.json" && grep -q Chart.js "$work/page.html" || fail "--force replaces nothing"
 
 refused 1 bench "${tiny[2]}" "${soft[@]}" --repeat 1 --json /nosuch/a.json
 run bench "${tiny[2]}" "${soft[@]}" --repeat 1 --json /dev/full

@@ -9,7 +9,7 @@ steady() { grep -E '"(workload|params|label|mmu|kind|guest_insns|taken|exits|tlb
 
 run bench "${tiny[@]}" "${soft[@]}" --repeat 4 --budget 100 --json "$work/a.json" --html "$work/a.html"
 [ "$rc" -eq 0 ] || fail "bench: exit code $rc: $(cat "$work/err")"
-grep -q '"schema": "penumbra-bench-2"' "$work/a.json" || fail "no schema"
+grep -q '"schema": "penumbra-bench-3"' "$work/a.json" || fail "no schema"
 [ "$(value "$work/a.json" workload | wc -l)" -eq 6 ] || fail "not 6 results"
 [ "$(value "$work/a.json" repeatable | sort -u)" = true ] || fail "counters differ between repetitions"
 [ "$(value "$work/a.json" kind | sort -u)" = '"simulated"' ] || fail "not simulated"
@@ -80,6 +80,24 @@ run compare "$work/slow.json" "$work/a.json" --fail-above 0
 [ "$rc" -eq 0 ] || fail "a faster result: exit code $rc"
 run compare "$work/a.json" "$work/slow.json"
 [ "$rc" -eq 0 ] || fail "without a limit: exit code $rc"
+
+# MMU configurations: each with its options, under its label; a sweep says so. They pair by
+# the options in effect.
+run bench "${tiny[1]}" --mmu shadow,shadow:unsync=0,tdp:page_budget=64/128 --repeat 1 --json "$work/conf.json"
+[ "$rc" -eq 0 ] || fail "configurations: exit code $rc: $(cat "$work/err")"
+[ "$(value "$work/conf.json" mmu | tr '\n' ' ')" = \
+    '"none" "shadow" "shadow:unsync=0" "tdp:page_budget=64" "tdp:page_budget=128" ' ] ||
+    fail "configurations: $(value "$work/conf.json" mmu)"
+[ "$(value "$work/conf.json" unsync | tr '\n' ' ')" = '1 0 1 1 ' ] || fail "the options in effect are not told"
+[ "$(grep -A 2 '"mmu_sweep": {' "$work/conf.json" | grep -c '"parameter": "page_budget"')" -eq 2 ] ||
+    fail "a sweep of an option is not told"
+for mmu in shadow:unsync=0 tdp:page_budget=128; do
+    grep -q "^  $mmu " "$work/out" || fail "the table has no $mmu"
+done
+run bench "${tiny[1]}" --mmu shadow:unsync=1,shadow:prefetch=8+unsync=0 --repeat 1 --json "$work/same.json"
+run compare "$work/conf.json" "$work/same.json"
+grep -q '^2 without a difference\|2 with too few samples, 2 in one file alone' "$work/out" ||
+    fail "configurations do not pair by their options: $(cat "$work/out")"
 
 # Two shards are the whole.
 for i in 1 2; do
