@@ -6,6 +6,12 @@
 #include "bench/harness/resample.h"
 #include "cli/bench.h"
 
+#define BENCH_SIMULATED                                                                  \
+    "The simulator's own speed: time that the software CPU took. It ranks MMUs in its "  \
+    "own way, because\na 2D walk costs it a few loads and a VM exit a call; the "        \
+    "modelled "                                                                          \
+    "cycles say what a processor needs."
+
 const char *bench_time(double ns, char buf[16]) {
     static const struct {
         double unit;
@@ -36,19 +42,10 @@ static const char *number(const json_t *v, char buf[16]) {
                              : "-";
 }
 
-/* The columns that result_fields.inc gives: of a result, or without one their heads. */
-static void print_columns(const json_t *r, FILE *out) {
-    char buf[16];
-    for (const struct result_field *f = result_fields; f->path; f++) {
-        const json_t *v = r ? result_member(r, f->path) : NULL;
-        const char *cell = r ? number(v, buf) : f->table;
-        if (r && f->kind == RESULT_BYTES && json_is_number(v)) {
-            snprintf(buf, sizeof(buf), "%.0fK", json_number_value(v) / 1024);
-            cell = buf;
-        }
-        if (*f->table)
-            fprintf(out, " %8s", cell);
-    }
+/* A ratio: two digits behind the point, or more where it is small. */
+static const char *ratio_text(double v, char buf[16]) {
+    snprintf(buf, 16, "%.*f", v < 0.1 ? 4 : v < 10 ? 3 : 1, v);
+    return buf;
 }
 
 /* Of the column of MMUs. */
@@ -60,30 +57,6 @@ static int mmu_width(const json_t *results) {
         width = n > width ? n : width;
     }
     return (int)width;
-}
-
-static void print_row(const json_t *results, const json_t *r, FILE *out) {
-    const json_t *t = json_object_get(r, "time_ns");
-    double median = json_number_value(json_object_get(t, "median")),
-           ops = json_number_value(json_object_get(r, "ops"));
-    char time[16], each[16], low[16], high[16], range[40];
-    size_t n = json_array_size(json_object_get(t, "samples"));
-    fprintf(out, "  %-*s %-9s ", mmu_width(results), result_text(r, "mmu"),
-            result_text(r, "kind"));
-    if (result_text(r, "error")) {
-        fprintf(out, "failed: %s\n", result_text(r, "error"));
-        return;
-    }
-    bench_time(median, time);
-    bench_time(ops > 0 ? median / ops : 0, each);
-    bench_time(json_number_value(json_object_get(t, "low")), low);
-    bench_time(json_number_value(json_object_get(t, "high")), high);
-    snprintf(range, sizeof(range), "%s..%s", low, high);
-    fprintf(out, "%9s %9s  %-19s %3zu", time, each, range, n);
-    print_columns(r, out);
-    if (result_text(r, "dirty_tracker"))
-        fprintf(out, "  dirty log: %s", result_text(r, "dirty_tracker"));
-    fputc('\n', out);
 }
 
 static void print_host(const json_t *host, FILE *out) {
@@ -99,60 +72,31 @@ static bool same_point(const json_t *a, const json_t *b) {
     return cli_number(a, "index") == cli_number(b, "index");
 }
 
-/* The result of the point at i under that MMU, or NULL. Points stand together. */
-static const json_t *of_point(const json_t *results, size_t i, const char *mmu) {
-    const json_t *r = json_array_get(results, i), *x = r;
-    for (; x && same_point(x, r); x = json_array_get(results, ++i))
-        if (!strcmp(result_text(x, "mmu"), mmu))
-            return x;
-    return NULL;
+/* Of that kind, and not failed. */
+static bool is_kind(const json_t *r, const char *kind) {
+    return !result_text(r, "error") && (!kind || !strcmp(result_text(r, "kind"), kind));
 }
 
-/* How the simulated times of the point at i compare: run by run, for they took turns, and
- * what slows the host down slows both. */
-static void print_ratio(const json_t *results, size_t i, FILE *out) {
-    static double a[RESAMPLE_MAX], b[RESAMPLE_MAX];
-    char range[40];
-    const json_t *shadow = of_point(results, i, "shadow");
-    const json_t *tdp = of_point(results, i, "tdp");
-    size_t n = shadow ? result_samples(shadow, a, RESAMPLE_MAX) : 0;
-    size_t nb = tdp ? result_samples(tdp, b, RESAMPLE_MAX) : 0;
-    n = n < nb ? n : nb;
-    if (!n)
-        return;
-    for (size_t j = 0; j < n; j++)
-        a[j] = b[j] / a[j];
-    struct interval r = resample_one(a, n);
-    snprintf(range, sizeof(range), "%.3f..%.3f", r.low, r.high);
-    fprintf(out, "  tdp/shadow       %9.3f %9s  %s\n", r.median, "", range);
+/* The first result of r's point and kind: what its ratio is to. Points stand together. */
+static const json_t *first_of(const json_t *results, size_t at) {
+    const json_t *r = json_array_get(results, at), *first = r, *x;
+    while (at && same_point(x = json_array_get(results, --at), r))
+        if (is_kind(x, result_text(r, "kind")))
+            first = x;
+    return first;
 }
 
-static void print_times(const json_t *results, FILE *out) {
-    const json_t *r, *next;
-    size_t first = 0;
-    fprintf(out, "\n  %-*s %-9s %9s %9s  %-19s %3s", mmu_width(results), "MMU", "time is",
-            "median", "each", "95% interval", "n");
-    print_columns(NULL, out);
-    fputc('\n', out);
-    for (size_t i = 0; (r = json_array_get(results, i)); i++) {
-        if (i == first)
-            fprintf(out, "%s %s\n", result_text(r, "workload"), result_text(r, "label"));
-        print_row(results, r, out);
-        next = json_array_get(results, i + 1);
-        if (next && same_point(next, r))
-            continue;
-        print_ratio(results, first, out);
-        first = i + 1;
-    }
-    fputs("\nmeasured: on the host's CPU. simulated: by the software CPU; its times "
-          "compare with each\nother alone. each: the median by operations. n: runs. "
-          "insns: guest instructions. faults: met\nby the MMU's tables; guest's: of "
-          "these, given to the guest. refs: table entries read per\nTLB miss. -: not "
-          "counted. tdp/shadow: run by run.\n",
-          out);
+/* Does the result at that place begin a point? */
+static bool begins(const json_t *results, size_t at) {
+    return !at ||
+           !same_point(json_array_get(results, at - 1), json_array_get(results, at));
 }
 
-/* ---- What is modelled ---- */
+static void print_failure(const json_t *r, FILE *out) {
+    fprintf(out, "failed: %s\n", result_text(r, "error"));
+}
+
+/* ---- Modelled, and counted ---- */
 
 /* Modelled cycles for each operation; 0: not modelled. */
 static double per_op(const json_t *r) {
@@ -160,60 +104,165 @@ static double per_op(const json_t *r) {
     return json_number_value(result_member(r, "modelled.cycles")) / (ops > 0 ? ops : 1);
 }
 
-/* One point, under shadow and under tdp; NULL: not run under it. */
-static void print_modelled_row(const json_t *r, const json_t *const pair[2], FILE *out) {
-    static const struct {
-        const char *path;
-        int width;
-    } cells[] = {{"modelled.walks.count", 8},
-                 {"modelled.walks.mean", 6},
-                 {"modelled.vm_exits.all", 8}};
-    char name[128], buf[16];
-    double each[] = {per_op(pair[0]), per_op(pair[1])};
-    snprintf(name, sizeof(name), "%s %s", result_text(r, "workload"),
-             result_text(r, "label"));
-    fprintf(out, "%-30.30s", name);
-    for (unsigned m = 0; m < 2; m++)
-        fprintf(out, " %9s", each[m] > 0 ? real_text(each[m], each[m] < 1000, buf) : "-");
-    fprintf(out, " %6s",
-            each[0] > 0 && each[1] > 0 ? real_text(each[0] / each[1], true, buf) : "-");
-    for (unsigned i = 0; i < sizeof(cells) / sizeof(cells[0]); i++)
-        for (unsigned m = 0; m < 2; m++)
-            fprintf(out, "%*s%*s", m ? 1 : 2, "", cells[i].width,
-                    number(result_member(pair[m], cells[i].path), buf));
+/* Who needs the fewest modelled cycles at the point that begins at `at`, and how many
+ * times as many the next one needs. */
+static void print_winner(const json_t *results, size_t at, FILE *out) {
+    const json_t *best = NULL, *next = NULL, *first = json_array_get(results, at), *r;
+    for (; (r = json_array_get(results, at)) && same_point(r, first); at++) {
+        if (per_op(r) <= 0)
+            continue;
+        if (!best || per_op(r) < per_op(best)) {
+            next = best;
+            best = r;
+        } else if (!next || per_op(r) < per_op(next))
+            next = r;
+    }
+    if (!next)
+        return;
+    double times = per_op(next) / per_op(best);
+    if (times < 1.005)
+        fprintf(out, ": %s and %s are equal", result_text(best, "mmu"),
+                result_text(next, "mmu"));
+    else
+        fprintf(out, ": %s wins, %s takes %.2f times as many cycles",
+                result_text(best, "mmu"), result_text(next, "mmu"), times);
+}
+
+/* The columns that result_fields.inc gives: of a result, or without one their heads. */
+static void print_columns(const json_t *r, bool modelled, FILE *out) {
+    char buf[16];
+    for (const struct result_field *f = result_fields; f->path; f++) {
+        const json_t *v = r ? result_member(r, f->path) : NULL;
+        const char *cell = r ? number(v, buf) : f->table;
+        if (r && f->kind == RESULT_BYTES && json_is_number(v)) {
+            snprintf(buf, sizeof(buf), "%.0fK", json_number_value(v) / 1024);
+            cell = buf;
+        }
+        if (*f->table && (modelled || !f->modelled))
+            fprintf(out, " %9s", cell);
+    }
+}
+
+static void print_counts(const json_t *results, size_t at, bool modelled, FILE *out) {
+    const json_t *r = json_array_get(results, at);
+    double each = per_op(r), first = per_op(first_of(results, at));
+    char buf[16];
+    if (result_text(r, "error")) {
+        print_failure(r, out);
+        return;
+    }
+    if (modelled) {
+        fprintf(out, "%10s", each > 0 ? real_text(each, each < 1000, buf) : "-");
+        fprintf(out, " %7s", each > 0 && first > 0 ? ratio_text(each / first, buf) : "-");
+    }
+    print_columns(r, modelled, out);
+    if (result_text(r, "dirty_tracker"))
+        fprintf(out, "  dirty log: %s", result_text(r, "dirty_tracker"));
     fputc('\n', out);
 }
 
 static void print_modelled(const json_t *doc, FILE *out) {
-    const json_t *settings = json_object_get(doc, "settings"), *r, *last = NULL;
+    const json_t *settings = json_object_get(doc, "settings"), *r;
     const json_t *results = json_object_get(doc, "results");
-    if (!result_text(settings, "tlb") || !json_array_size(results))
-        return;
-    fprintf(
-        out,
-        "\nmodelled: TLBs of '%s', costs of '%s'; neither measured nor simulated\n"
-        "%-30s %26s  %17s  %13s  %17s\n%-30s %9s %9s %6s  %8s %8s  %6s %6s  %8s %8s\n",
-        result_text(settings, "tlb"), result_text(settings, "cost_profile"), "",
-        "cycles per op    ", "TLB walks    ", "refs per walk", "VM exits    ", "",
-        "shadow", "tdp", "ratio", "shadow", "tdp", "shadow", "tdp", "shadow", "tdp");
+    int width = mmu_width(results);
+    bool modelled = result_text(settings, "tlb") != NULL;
+    if (modelled)
+        fprintf(
+            out,
+            "\nModelled: what a processor would need, with TLBs of '%s' and prices of "
+            "'%s'.\n",
+            result_text(settings, "tlb"), result_text(settings, "cost_profile"));
+    else
+        fputs("\nCounted by the MMUs:\n", out);
+    fprintf(out, "  %-*s", width, "MMU");
+    if (modelled)
+        fprintf(out, "%10s %7s", "cycles/op", "ratio");
+    print_columns(NULL, modelled, out);
+    fputc('\n', out);
     for (size_t i = 0; (r = json_array_get(results, i)); i++) {
-        if (last && same_point(last, r))
-            continue;
-        last = r;
-        const json_t *const pair[] = {of_point(results, i, "shadow"),
-                                      of_point(results, i, "tdp")};
-        if (per_op(pair[0]) > 0 || per_op(pair[1]) > 0)
-            print_modelled_row(r, pair, out);
+        if (begins(results, i)) {
+            fprintf(out, "%s%s%s", result_text(r, "workload"),
+                    *result_text(r, "label") ? " " : "", result_text(r, "label"));
+            print_winner(results, i, out);
+            fputc('\n', out);
+        }
+        fprintf(out, "  %-*s", width, result_text(r, "mmu"));
+        print_counts(results, i, modelled, out);
     }
-    fputs("ratio: shadow over tdp; above 1 tdp is cheaper. What an op is: "
-          "penumbra bench --list.\n",
-          out);
+    fputs(
+        "ratio: this MMU's over the first one's; below 1 this MMU is cheaper. What an op "
+        "is: penumbra\nbench --list. insns: guest instructions. faults: met by the MMU's "
+        "tables; guest's: of these,\ngiven to the guest. exits: from the guest. tables: "
+        "shadow or second-level ones. -: not known.\n",
+        out);
+}
+
+/* ---- Time ---- */
+
+/* How the time compares with the first one's of this kind: run by run, for they took
+ * turns, and what slows the host down slows both. */
+static void print_ratio(const json_t *first, const json_t *r, FILE *out) {
+    static double a[RESAMPLE_MAX], b[RESAMPLE_MAX];
+    char ratio[16], range[40] = "-", low[16], high[16];
+    size_t n = result_samples(first, a, RESAMPLE_MAX);
+    size_t nb = result_samples(r, b, RESAMPLE_MAX);
+    n = n < nb ? n : nb;
+    for (size_t j = 0; j < n; j++)
+        a[j] = b[j] / a[j];
+    struct interval i = resample_one(a, n);
+    if (n > 1)
+        snprintf(range, sizeof(range), "%s..%s", ratio_text(i.low, low),
+                 ratio_text(i.high, high));
+    fprintf(out, " %7s  %s", ratio_text(i.median, ratio), range);
+}
+
+static void print_time(const json_t *results, size_t at, FILE *out) {
+    const json_t *r = json_array_get(results, at), *first = first_of(results, at);
+    const json_t *t = json_object_get(r, "time_ns");
+    double median = json_number_value(json_object_get(t, "median")),
+           ops = json_number_value(json_object_get(r, "ops"));
+    char time[16], each[16], low[16], high[16], range[40] = "-";
+    size_t n = json_array_size(json_object_get(t, "samples"));
+    bench_time(median, time);
+    bench_time(ops > 0 ? median / ops : 0, each);
+    bench_time(json_number_value(json_object_get(t, "low")), low);
+    bench_time(json_number_value(json_object_get(t, "high")), high);
+    if (n > 1)
+        snprintf(range, sizeof(range), "%s..%s", low, high);
+    fprintf(out, "%9s %9s  %-19s %3zu", time, each, range, n);
+    if (first != r)
+        print_ratio(first, r, out);
+    fputc('\n', out);
+}
+
+/* The times of one kind; nothing where there are none. */
+static void print_times(const json_t *results, const char *kind, const char *title,
+                        FILE *out) {
+    const json_t *r, *last = NULL;
+    int width = mmu_width(results);
+    for (size_t i = 0; (r = json_array_get(results, i)); i++) {
+        if (!is_kind(r, kind))
+            continue;
+        if (!last)
+            fprintf(out, "\n%s\n  %-*s%9s %9s  %-19s %3s %7s  %s\n", title, width, "MMU",
+                    "median", "each op", "95% interval", "n", "ratio", "95% interval");
+        if (!last || !same_point(last, r))
+            fprintf(out, "%s%s%s\n", result_text(r, "workload"),
+                    *result_text(r, "label") ? " " : "", result_text(r, "label"));
+        last = r;
+        fprintf(out, "  %-*s", width, result_text(r, "mmu"));
+        print_time(results, i, out);
+    }
 }
 
 void bench_table_print(const json_t *doc, FILE *out) {
+    const json_t *results = json_object_get(doc, "results");
     json_t *host;
     size_t i;
     json_array_foreach(json_object_get(doc, "hosts"), i, host) print_host(host, out);
-    print_times(json_object_get(doc, "results"), out);
+    if (!json_array_size(results))
+        return;
     print_modelled(doc, out);
+    print_times(results, "measured", "Measured: time on the host's CPU.", out);
+    print_times(results, "simulated", BENCH_SIMULATED, out);
 }
