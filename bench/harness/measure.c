@@ -17,7 +17,6 @@
 #include <xxhash.h>
 
 #include "base/clock.h"
-#include "base/err.h"
 #include "bench/guest/guest.h"
 #include "bench/workload.h"
 #include "penumbra/mark.h"
@@ -185,8 +184,6 @@ static void end_whole(struct run *r) {
 /* What the end of the run means for the sample. */
 static int judge(const struct run *r, const struct machine_result *res, struct err *e) {
     switch (res->end) {
-    case END_QUIT:
-        return err_set(e, -EINTR, "interrupted");
     case END_TIMEOUT:
         return err_set(e, -ETIME, "not finished after %.0f s",
                        (double)res->host_ns / 1e9);
@@ -213,9 +210,7 @@ static int boot_and_run(struct run *r, const struct measure_config *cfg, char *t
                      sizeof(r->sample->detail));
     if (r->whole)
         begin(r);
-    *cfg->running = r->machine;
     int rc = machine_run(r->machine, &res, text, size);
-    *cfg->running = NULL;
     if (r->whole && !rc)
         end_whole(r);
     if (cfg->digest && !rc)
@@ -259,7 +254,7 @@ static void fill_config(struct machine_config *m, const struct measure_config *c
     }
     if (cfg->log_dirty) {
         m->dirty = choose_tracker(cfg->engine);
-        r->sample->tracker = pn_dirty_name(m->dirty);
+        r->sample->tracker = m->dirty;
     }
 }
 

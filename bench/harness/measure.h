@@ -1,9 +1,18 @@
 /* SPDX-License-Identifier: MIT */
-/* One run of a workload: a fresh machine, counters and time between two marks. */
+/*
+ * One run of a workload: a fresh machine, counters and time between two marks.
+ *
+ * Where a process has its code, its heap and its stacks decides which of them collide in the
+ * processor's predictors and caches, and makes the software CPU faster or slower by a third
+ * (bench/FINDINGS.md). So a run is measured in a process of its own: the place is drawn
+ * anew for each sample, and samples are independent of the program that takes them.
+ */
 #pragma once
 
 #include <jansson.h>
+#include <signal.h>
 
+#include "base/err.h"
 #include "machine/machine.h"
 
 struct measure_config {
@@ -18,9 +27,6 @@ struct measure_config {
     bool whole;     /* the measured phase is the whole run, boot and all; no marks */
     bool digest;    /* take ram_digest */
     const struct pn_tlb_model *tlb; /* count model_*; NULL: no model. Not under kvm */
-    /* The machine while it runs, NULL before and after: a signal handler ends it there.
-     */
-    struct machine *volatile *running;
 };
 
 struct measure_sample {
@@ -32,16 +38,33 @@ struct measure_sample {
     uint64_t ops;          /* as the guest says: workloads.inc tells its unit */
     char checksum[17];     /* of what it computed; "" none. whole: of all it wrote */
     char detail[256];      /* which MMU it was */
-    const char *tracker;   /* of the dirty log; NULL: there was none */
-    uint64_t ram_digest;   /* of guest memory at the end; 0: not taken */
+    enum pn_dirty_tracker tracker; /* of the dirty log; PN_TRACKER_OFF: there was none */
+    uint64_t ram_digest;           /* of guest memory at the end; 0: not taken */
 };
+
+/* The process of a run, for a signal handler that ends it: it sets *stop, and kills pid
+ * where that is above 0. */
+struct measure_child {
+    volatile pid_t pid;
+    volatile sig_atomic_t *stop;
+};
+
+/*
+ * measure_run in a process of its own, this program started anew as `penumbra
+ * MEASURE_COMMAND`.
+ * Return: as measure_run; -EINTR *stop was set; -ECHILD the process came to grief.
+ */
+int measure_apart(const struct measure_config *cfg, struct measure_child *child,
+                  struct measure_sample *out, char *err, size_t err_size);
+#define MEASURE_COMMAND "measure"
+/* What that process does: one request from the socket fd. Return: 0 or -errno. */
+int measure_serve(int fd);
 
 /*
  * Boot, run to the end, take the difference between the marks. The sample's JSON is the
  * caller's (json_decref).
- * Return: 0; -EINTR ended by machine_quit; -ETIME the time-out; -EPROTO the guest failed
- * or set no marks; -ENOTSUP the engine does not boot Linux here; others host failures;
- * with one line in err.
+ * Return: 0; -ETIME the time-out; -EPROTO the guest failed or set no marks; -ENOTSUP the
+ * engine does not boot Linux here; others host failures; with one line in err.
  */
 int measure_run(const struct measure_config *cfg, struct measure_sample *out, char *err,
                 size_t err_size);

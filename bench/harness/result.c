@@ -13,8 +13,9 @@
 #include <string.h>
 #include <time.h>
 
-#include "bench/harness/resample.h"
+#include "bench/harness/rank.h"
 #include "bench/harness/result_internal.h"
+#include "penumbra/dirty.h"
 
 json_t *result_new(const char *version, json_t *host, json_t *settings) {
     char when[32];
@@ -38,12 +39,16 @@ struct figures {
 
 /* ---- Measured or simulated ---- */
 
-static json_t *or_null(const char *text) {
-    return text ? json_string(text) : json_null();
+static json_t *tracker(const struct figures *f) {
+    return f->last->tracker ? json_string(pn_dirty_name(f->last->tracker)) : json_null();
 }
 
 static json_t *integer(double v) {
     return json_integer((json_int_t)(v + 0.5));
+}
+
+static json_t *bound(const struct figures *f, double v) {
+    return f->time.known ? integer(v) : json_null();
 }
 
 static json_t *sweep(const struct figures *f) {
@@ -53,7 +58,7 @@ static json_t *sweep(const struct figures *f) {
 }
 
 static size_t sample_count(const struct result_input *in) {
-    return in->n < RESAMPLE_MAX ? in->n : RESAMPLE_MAX;
+    return in->n < RANK_MAX ? in->n : RANK_MAX;
 }
 
 static json_t *samples(const struct figures *f) {
@@ -68,11 +73,11 @@ static bool counted(const struct figures *f, enum pn_stat id) {
 }
 
 static double stat_of(const struct figures *f, enum pn_stat id) {
-    double v[RESAMPLE_MAX];
+    double v[RANK_MAX];
     size_t n = sample_count(f->in);
     for (size_t i = 0; i < n; i++)
         v[i] = (double)f->in->samples[i].stats.v[id];
-    return resample_median(v, n);
+    return rank_median(v, n);
 }
 
 static json_t *stat(const struct figures *f, enum pn_stat id) {
@@ -218,10 +223,10 @@ json_t *result_costs(const double by_cost[PN_COST_COUNT]) {
 
 static void get_figures(struct figures *f) {
     const struct result_input *in = f->in;
-    double ns[RESAMPLE_MAX];
+    double ns[RANK_MAX];
     for (size_t i = 0; i < sample_count(in); i++)
         ns[i] = (double)in->samples[i].ns;
-    f->time = resample_one(ns, sample_count(in));
+    f->time = rank_one(ns, sample_count(in));
     f->last = &in->samples[in->n - 1];
     f->model = in->model;
     if (!f->model)

@@ -2,7 +2,7 @@
 /* The members of a result as a table: found by path, checked by kind. */
 #include <string.h>
 
-#include "bench/harness/resample.h"
+#include "bench/harness/rank.h"
 #include "bench/harness/result_internal.h"
 
 const struct result_field result_fields[] = {
@@ -48,7 +48,7 @@ static bool good_samples(const json_t *all) {
     for (size_t i = 0; i < n; i++)
         if (json_integer_value(json_array_get(all, i)) <= 0)
             return false;
-    return n && n <= RESAMPLE_MAX;
+    return n && n <= RANK_MAX;
 }
 
 static bool good_array(const json_t *all, size_t least, size_t most) {

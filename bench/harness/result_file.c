@@ -11,7 +11,7 @@
 #include <string.h>
 
 #include "base/file.h"
-#include "bench/harness/resample.h"
+#include "bench/harness/rank.h"
 #include "bench/harness/result_internal.h"
 
 #define FILE_MAX ((uint64_t)256 << 20)

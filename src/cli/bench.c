@@ -3,10 +3,11 @@
  * `penumbra bench`: the same workloads under each MMU, in turn.
  *
  * Invariants
- * 1. Repetitions alternate between the MMUs (A B A B), so that a slow drift of the host
- *    reaches all of them.
- * 2. A point is finished under every MMU before the next begins; an interrupt keeps the
- *    finished ones and drops the one at hand.
+ * 1. Each run has a process of its own (bench/harness/measure.h).
+ * 2. Repetitions go round: each point under every MMU once, then all of them again. So
+ *    the samples of a point spread over the whole time, and what disturbs the host for a
+ *    while reaches few of each.
+ * 3. An interrupt keeps each point that ran under every MMU, and drops the others.
  */
 #include "cli/bench.h"
 
@@ -20,18 +21,17 @@
 
 #define FOREVER 1e18 /* seconds */
 
-/* The one machine of this process, and whether to stop: signal handlers reach them here.
- */
-static struct machine *volatile running;
+/* The process of the run at hand, and whether to stop: signal handlers reach them here. */
 static volatile sig_atomic_t stop_signal;
+static struct measure_child child = {.stop = &stop_signal};
 
 static void on_signal(int sig) {
+    pid_t pid = child.pid;
+    if (pid > 0)
+        kill(pid, SIGKILL);
     if (stop_signal) /* the second one does not wait */
         _exit(128 + sig);
     stop_signal = sig;
-    struct machine *m = running;
-    if (m)
-        machine_quit(m);
 }
 
 /* One point under one MMU. */
@@ -41,7 +41,7 @@ struct lane {
     struct measure_sample model; /* of the modelled run */
     bool modelled;
     uint64_t digest; /* of guest memory at the first run's end; 0: not taken */
-    double seconds;  /* spent on it */
+    double seconds;  /* spent on plain runs */
     char failure[256];
     bool failed, cannot; /* cannot: nobody could, with that MMU on this host */
 };
@@ -50,19 +50,27 @@ struct bench {
     struct bench_options o;
     json_t *doc;
     struct bench_out json, html;
-    struct lane lane[LINEUP_MAX];
-    struct spent {
-        unsigned runs; /* done, or left out */
-        double seconds;
-    } plain[LINEUP_MAX], model[LINEUP_MAX];
-    unsigned points_done;
-    double started;
-    double share; /* seconds that the point at hand may take under one MMU */
+    struct lane *lane; /* of each point one for each MMU */
+    double started, model_seconds;
+    unsigned model_runs, kept;
     bool tty, any_failed;
 };
 
 static double now(void) {
     return (double)host_ns() / 1e9;
+}
+
+static struct lane *lane_of(const struct bench *b, unsigned point, unsigned mmu) {
+    return &b->lane[point * b->o.lineup.n + mmu];
+}
+
+static unsigned rounds(const struct bench *b) {
+    return b->o.warmup + b->o.repeat;
+}
+
+/* Are TLBs modelled under that MMU? Under the software CPU's alone. */
+static bool has_model(const struct bench *b, unsigned mmu) {
+    return b->o.model.on && !b->o.lineup.mmu[mmu].engine->host_cpu;
 }
 
 /* ---- Progress ---- */
@@ -72,11 +80,6 @@ static void clear_progress(const struct bench *b) {
         fputs("\r\033[K", stderr);
 }
 
-/* Are TLBs modelled under that MMU? Under the software CPU's alone. */
-static bool has_model(const struct bench *b, unsigned mmu) {
-    return b->o.model.on && !b->o.lineup.mmu[mmu].engine->host_cpu;
-}
-
 /* Seconds that are left of the total; without one more than anybody waits. */
 static double total_left(const struct bench *b) {
     double left =
@@ -84,34 +87,36 @@ static double total_left(const struct bench *b) {
     return left > 0 ? left : 0;
 }
 
-/* Seconds that `total` runs still take if they go on as they did; below 0: not known. */
-static double left_of(const struct spent *s, unsigned total) {
-    if (!s->runs)
-        return -1;
-    return total > s->runs ? (total - s->runs) * s->seconds / s->runs : 0;
-}
-
 /* Seconds that are left if all runs go on as they did; below 0: not known yet. */
 static double time_left(const struct bench *b) {
-    unsigned points = b->o.plan.units, per_point = b->o.repeat + b->o.warmup;
-    double left = 0;
-    for (unsigned i = 0; i < b->o.lineup.n; i++) {
-        double plain = left_of(&b->plain[i], per_point * points);
-        double model = has_model(b, i) ? left_of(&b->model[i], points) : 0;
-        if (plain < 0)
-            return -1;
-        /* Until the first modelled run: as long as another. */
-        left += plain + (model < 0 ? b->plain[i].seconds / per_point : model);
+    unsigned lanes = b->o.plan.units * b->o.lineup.n, fresh = 0, runs = 0, models = 0;
+    double left = 0, spent = 0;
+    for (unsigned i = 0; i < lanes; i++) {
+        const struct lane *l = &b->lane[i];
+        models += has_model(b, i % b->o.lineup.n);
+        fresh += !l->n && !l->failed;
+        runs += (unsigned)l->n;
+        spent += l->seconds;
+        if (l->n)
+            left += (double)(rounds(b) - l->n) * l->seconds / (double)l->n;
     }
-    return left < total_left(b) ? left : total_left(b);
+    if (!runs)
+        return -1;
+    left += fresh * rounds(b) * spent / runs;
+    if (left > total_left(b))
+        left = total_left(b);
+    if (b->model_runs)
+        left += (models - b->model_runs) * b->model_seconds / b->model_runs;
+    return left;
 }
 
-static void show_progress(const struct bench *b, const struct plan_unit *u, unsigned mmu,
+static void show_progress(const struct bench *b, unsigned point, unsigned mmu,
                           const char *run) {
+    const struct plan_unit *u = &b->o.plan.unit[point];
     double left = time_left(b);
     if (!b->tty)
         return;
-    fprintf(stderr, "\r\033[K[%u/%u] %s %s  %s  %s", b->points_done + 1, b->o.plan.units,
+    fprintf(stderr, "\r\033[K[%u/%u] %s %s  %s  %s", point + 1, b->o.plan.units,
             u->workload, u->label, b->o.lineup.mmu[mmu].label, run);
     if (left >= 0)
         fprintf(stderr, "  about %u:%02u left", (unsigned)left / 60, (unsigned)left % 60);
@@ -120,22 +125,18 @@ static void show_progress(const struct bench *b, const struct plan_unit *u, unsi
 
 /* ---- Runs ---- */
 
-/* Of the total a point may take three times its even share: most need less. */
-static double share_of_point(const struct bench *b) {
-    double budget = b->o.budget_ns ? (double)b->o.budget_ns / 1e9 : FOREVER;
-    double share = 3 * total_left(b) / (b->o.plan.units - b->points_done) / b->o.lineup.n;
-    return share < budget ? share : budget;
-}
-
+/* Would another run of the lane take too long? */
 static bool over_budget(const struct bench *b, const struct lane *lane) {
-    return lane->seconds >= b->share;
+    double budget = b->o.budget_ns ? (double)b->o.budget_ns / 1e9 : FOREVER;
+    return lane->seconds >= budget || lane->seconds / (double)lane->n >= total_left(b);
 }
 
-/* One run of a point. Return: as measure_run; the lane failed then. */
-static int run_once(struct bench *b, const struct plan_unit *u, unsigned mmu,
+/* One run of a point. Return: as measure_apart; unless stopped, the lane failed then. */
+static int run_once(struct bench *b, unsigned point, unsigned mmu,
                     const struct pn_tlb_model *tlb, bool digest,
-                    struct measure_sample *sample, struct spent *spent) {
-    struct lane *lane = &b->lane[mmu];
+                    struct measure_sample *sample, double *seconds) {
+    const struct plan_unit *u = &b->o.plan.unit[point];
+    struct lane *lane = lane_of(b, point, mmu);
     char append[512];
     const struct measure_config cfg = {
         .engine = b->o.lineup.mmu[mmu].engine,
@@ -150,60 +151,63 @@ static int run_once(struct bench *b, const struct plan_unit *u, unsigned mmu,
         .whole = u->boots,
         .digest = digest,
         .tlb = tlb,
-        .running = &running,
     };
     plan_append(u, append, sizeof(append));
-    double took = -now();
-    int rc = measure_run(&cfg, sample, lane->failure, sizeof(lane->failure));
-    took += now();
-    spent->seconds += took;
-    lane->seconds += took;
-    lane->failed = rc != 0;
+    *seconds -= now();
+    int rc = measure_apart(&cfg, &child, sample, lane->failure, sizeof(lane->failure));
+    *seconds += now();
+    lane->failed = rc != 0 && !stop_signal;
     lane->cannot = rc == -ENOTSUP;
     return rc;
 }
 
-static void one_run(struct bench *b, const struct plan_unit *u, unsigned mmu,
-                    unsigned run) {
-    struct lane *lane = &b->lane[mmu];
-    struct measure_sample s;
+/* Return: 0 or -ENOMEM. */
+static int one_run(struct bench *b, unsigned point, unsigned mmu, unsigned round) {
+    struct lane *lane = lane_of(b, point, mmu);
     char text[48];
-    b->plain[mmu].runs++;
     if (lane->failed || (lane->n && over_budget(b, lane)))
-        return;
-    snprintf(text, sizeof(text), "run %u of %u", run + 1, b->o.repeat + b->o.warmup);
-    show_progress(b, u, mmu, text);
-    bool digest = run == 0 && !b->o.lineup.mmu[mmu].engine->host_cpu;
-    if (run_once(b, u, mmu, NULL, digest, &s, &b->plain[mmu]))
-        return;
+        return 0;
+    struct measure_sample *all =
+        reallocarray(lane->samples, lane->n + 1, sizeof(*lane->samples));
+    if (!all)
+        return -ENOMEM;
+    lane->samples = all;
+    snprintf(text, sizeof(text), "run %u of %u", round + 1, rounds(b));
+    show_progress(b, point, mmu, text);
+    bool digest = round == 0 && !b->o.lineup.mmu[mmu].engine->host_cpu;
+    if (run_once(b, point, mmu, NULL, digest, &all[lane->n], &lane->seconds))
+        return 0;
     if (digest)
-        lane->digest = s.ram_digest;
-    /* A run that takes the whole budget needs no warm-up, and counts. */
-    if (run < b->o.warmup && !over_budget(b, lane))
-        json_decref(s.foreign);
-    else
-        lane->samples[lane->n++] = s;
+        lane->digest = all[lane->n].ram_digest;
+    lane->n++;
+    return 0;
 }
 
 /* The run whose TLBs are modelled: one, for it is deterministic. */
-static void model_run(struct bench *b, const struct plan_unit *u, unsigned mmu) {
-    struct lane *lane = &b->lane[mmu];
-    b->model[mmu].runs++;
+static void model_run(struct bench *b, unsigned point, unsigned mmu) {
+    struct lane *lane = lane_of(b, point, mmu);
+    b->model_runs++;
     if (lane->failed)
         return;
-    show_progress(b, u, mmu, "modelled run");
+    show_progress(b, point, mmu, "modelled run");
     lane->modelled =
-        !run_once(b, u, mmu, &b->o.model.tlb, false, &lane->model, &b->model[mmu]);
+        !run_once(b, point, mmu, &b->o.model.tlb, false, &lane->model, &b->model_seconds);
 }
 
-static void clear_lane(struct lane *lane) {
-    for (size_t i = 0; i < lane->n; i++)
-        json_decref(lane->samples[i].foreign);
-    lane->n = 0;
-    lane->seconds = 0;
-    lane->digest = 0;
-    lane->failed = lane->cannot = lane->modelled = false;
+/* Every point under every MMU. Return: 0 or -ENOMEM. */
+static int one_round(struct bench *b, unsigned round) {
+    int rc = 0;
+    for (unsigned p = 0; p < b->o.plan.units && !rc; p++) {
+        for (unsigned i = 0; i < b->o.lineup.n && !stop_signal && !rc; i++)
+            rc = one_run(b, p, i, round);
+        for (unsigned i = 0; i < b->o.lineup.n && !stop_signal && !rc && !round; i++)
+            if (has_model(b, i))
+                model_run(b, p, i);
+    }
+    return rc;
 }
+
+/* ---- What came of them ---- */
 
 static void differs(struct bench *b, const struct plan_unit *u, unsigned mmu,
                     const char *what) {
@@ -213,10 +217,11 @@ static void differs(struct bench *b, const struct plan_unit *u, unsigned mmu,
 }
 
 /* The guest must have done the same under every MMU, and with a model. */
-static void check_same(struct bench *b, const struct plan_unit *u) {
+static void check_same(struct bench *b, unsigned point) {
+    const struct plan_unit *u = &b->o.plan.unit[point];
     const struct lane *first = NULL, *soft = NULL;
     for (unsigned i = 0; i < b->o.lineup.n; i++) {
-        const struct lane *l = &b->lane[i];
+        const struct lane *l = lane_of(b, point, i);
         const struct measure_sample *s = l->samples, *m = &l->model;
         if (l->failed)
             continue;
@@ -234,11 +239,23 @@ static void check_same(struct bench *b, const struct plan_unit *u) {
     }
 }
 
-static int keep(struct bench *b, const struct plan_unit *u) {
+/* Did the point run under every MMU, and with a model where it should? */
+static bool is_whole(const struct bench *b, unsigned point) {
+    bool whole = true;
+    for (unsigned i = 0; i < b->o.lineup.n; i++) {
+        const struct lane *l = lane_of(b, point, i);
+        whole = whole && (l->failed || (l->n && (l->modelled || !has_model(b, i))));
+    }
+    return whole;
+}
+
+static int keep(struct bench *b, unsigned point) {
+    const struct plan_unit *u = &b->o.plan.unit[point];
     int rc = 0;
-    clear_progress(b);
     for (unsigned i = 0; i < b->o.lineup.n && !rc; i++) {
-        struct lane *l = &b->lane[i];
+        struct lane *l = lane_of(b, point, i);
+        /* The first runs warm the host up; they count only where there are no others. */
+        size_t warm = l->n > b->o.warmup ? b->o.warmup : l->n ? l->n - 1 : 0;
         if (l->failed) {
             cli_error("%s %s under --mmu %s: %s", u->workload, u->label,
                       b->o.lineup.mmu[i].label, l->failure);
@@ -247,8 +264,8 @@ static int keep(struct bench *b, const struct plan_unit *u) {
         const struct result_input in = {
             .unit = u,
             .mmu = &b->o.lineup.mmu[i],
-            .samples = l->samples,
-            .n = l->failed ? 0 : l->n,
+            .samples = l->samples + warm,
+            .n = l->failed ? 0 : l->n - warm,
             .failure = l->failure,
             .model = l->modelled && !l->failed ? &l->model : NULL,
             .tlb = &b->o.model.tlb,
@@ -257,24 +274,8 @@ static int keep(struct bench *b, const struct plan_unit *u) {
         };
         rc = result_add(b->doc, &in);
     }
-    check_same(b, u);
-    return rc;
-}
-
-/* One point under every MMU. Return: 0 or -errno. */
-static int one_point(struct bench *b, const struct plan_unit *u) {
-    unsigned runs = b->o.warmup + b->o.repeat;
-    b->share = share_of_point(b);
-    for (unsigned run = 0; run < runs && !stop_signal; run++)
-        for (unsigned i = 0; i < b->o.lineup.n && !stop_signal; i++)
-            one_run(b, u, i, run);
-    for (unsigned i = 0; i < b->o.lineup.n && !stop_signal; i++)
-        if (has_model(b, i))
-            model_run(b, u, i);
-    int rc = stop_signal ? 0 : keep(b, u);
-    for (unsigned i = 0; i < b->o.lineup.n; i++)
-        clear_lane(&b->lane[i]);
-    b->points_done++;
+    check_same(b, point);
+    b->kept++;
     return rc;
 }
 
@@ -297,15 +298,24 @@ static json_t *settings_json(const struct bench_options *o) {
 
 static int allocate(struct bench *b) {
     b->doc = result_new(PENUMBRA_VERSION, bench_host_json(&b->o), settings_json(&b->o));
-    bool ok = b->doc != NULL;
-    for (unsigned i = 0; i < b->o.lineup.n; i++) {
-        b->lane[i].samples =
-            calloc(b->o.repeat + b->o.warmup, sizeof(*b->lane[i].samples));
-        ok = ok && b->lane[i].samples;
-    }
-    if (!ok)
+    /* One more: a shard may have no points. */
+    b->lane = calloc((size_t)b->o.plan.units * b->o.lineup.n + 1, sizeof(*b->lane));
+    if (!b->doc || !b->lane)
         cli_error("out of memory");
-    return ok ? CLI_OK : CLI_HOST;
+    return b->doc && b->lane ? CLI_OK : CLI_HOST;
+}
+
+static void release(struct bench *b) {
+    for (unsigned i = 0; b->lane && i < b->o.plan.units * b->o.lineup.n; i++) {
+        struct lane *l = &b->lane[i];
+        for (size_t s = 0; s < l->n; s++)
+            json_decref(l->samples[s].foreign);
+        free(l->samples);
+    }
+    free(b->lane);
+    json_decref(b->doc);
+    outfile_abandon(&b->json.file);
+    outfile_abandon(&b->html.file);
 }
 
 static void handle_signals(void) {
@@ -316,21 +326,25 @@ static void handle_signals(void) {
         sigaction(signals[i], &sa, NULL);
 }
 
-/* All points, then the files; what is finished is written even when something fails. */
+/* All rounds, then the files; what is whole is written even when something fails. */
 static int run_all(struct bench *b) {
-    int code = CLI_OK;
+    int rc = 0, code = CLI_OK;
     handle_signals();
     b->tty = isatty(STDERR_FILENO);
     b->started = now();
-    for (unsigned i = 0; i < b->o.plan.units && !code && !stop_signal; i++)
-        if (one_point(b, &b->o.plan.unit[i])) {
-            code = cli_error("out of memory");
-        }
+    for (unsigned r = 0; r < rounds(b) && !rc && !stop_signal; r++)
+        rc = one_round(b, r);
     clear_progress(b);
+    for (unsigned p = 0; p < b->o.plan.units && !rc; p++)
+        if (is_whole(b, p))
+            rc = keep(b, p);
+    if (rc) {
+        cli_error("out of memory");
+        code = CLI_HOST;
+    }
     if (stop_signal) {
         json_object_set_new(b->doc, "interrupted", json_true());
-        cli_error("interrupted: %u of %u points are finished",
-                  b->points_done ? b->points_done - 1 : 0, b->o.plan.units);
+        cli_error("interrupted: %u of %u points have a result", b->kept, b->o.plan.units);
     }
     const struct bench_options *o = &b->o;
     bool taken = (o->json && outfile_is_stdout(o->json)) ||
@@ -340,6 +354,15 @@ static int run_all(struct bench *b) {
     if (bench_out_json(&b->json, b->doc) || bench_out_page(&b->html, b->doc))
         code = CLI_HOST;
     return code ? code : b->any_failed ? CLI_HOST : CLI_OK;
+}
+
+int cmd_measure(int argc, char **argv) {
+    (void)argc;
+    (void)argv;
+    if (!measure_serve(STDIN_FILENO))
+        return CLI_OK;
+    cli_error("'penumbra " MEASURE_COMMAND "' is started by 'penumbra bench' alone");
+    return CLI_USAGE;
 }
 
 int cmd_bench(int argc, char **argv) {
@@ -357,11 +380,7 @@ int cmd_bench(int argc, char **argv) {
         code = allocate(&b);
     if (!code)
         code = run_all(&b);
-    for (unsigned i = 0; i < b.o.lineup.n; i++)
-        free(b.lane[i].samples);
-    json_decref(b.doc);
-    outfile_abandon(&b.json.file);
-    outfile_abandon(&b.html.file);
+    release(&b);
     if (stop_signal) {
         /* Die of the signal, now that all is put away: what started us can tell. */
         signal(stop_signal, SIG_DFL);

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "base/size.h"
-#include "bench/harness/resample.h"
+#include "bench/harness/rank.h"
 #include "bench/workload.h"
 #include "cli/bench.h"
 #include "cli/option.h"
@@ -128,13 +128,13 @@ static const struct option_row rows[] = {
      .kind = OPTION_CALL, .set = set_mmus, .list = list_mmus},
     {"list", 0, NULL, "List the workloads, their parameters, and the profiles",
      .kind = OPTION_FLAG, OWN(list)},
-    {"quick", 0, NULL, "Small workloads, fewer points, 3 repetitions",
+    {"quick", 0, NULL, "Small workloads, fewer points, 4 repetitions",
      .kind = OPTION_FLAG, OWN(quick)},
     {"shard", 0, "I/N", "Run the I-th of N parts of the plan; see 'penumbra merge'",
      .kind = OPTION_CALL, .set = set_shard},
     {.kind = OPTION_HEADING, .doc = "How it is measured:"},
-    {"repeat", 0, "N", "Repetitions of each point (default 5, or 3 with --quick)",
-     .kind = OPTION_NUMBER, OWN(repeat), .min = 1, .max = RESAMPLE_MAX},
+    {"repeat", 0, "N", "Repetitions of each point (default 7, or 4 with --quick)",
+     .kind = OPTION_NUMBER, OWN(repeat), .min = 1, .max = RANK_MAX},
     {"warmup", 0, "N", "Runs before them that do not count", .kind = OPTION_NUMBER,
      OWN(warmup), .max = 100},
     {"budget", 0, "S", "Repeat a point no further once it took S seconds under an MMU",
@@ -263,7 +263,7 @@ int bench_options_parse(struct bench_options *o, int argc, char **argv, bool *do
         return CLI_OK;
     }
     if (!o->repeat)
-        o->repeat = o->quick ? 3 : 5;
+        o->repeat = o->quick ? 4 : 7;
     if (!o->total_ns && !o->workloads)
         o->total_ns = (uint64_t)140 * 1000000000u;
     rc = make_plan(o);

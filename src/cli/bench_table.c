@@ -3,7 +3,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "bench/harness/resample.h"
+#include "bench/harness/rank.h"
 #include "cli/bench.h"
 
 #define BENCH_SIMULATED                                                                  \
@@ -202,15 +202,15 @@ static void print_modelled(const json_t *doc, FILE *out) {
 /* How the time compares with the first one's of this kind: run by run, for they took
  * turns, and what slows the host down slows both. */
 static void print_ratio(const json_t *first, const json_t *r, FILE *out) {
-    static double a[RESAMPLE_MAX], b[RESAMPLE_MAX];
+    static double a[RANK_MAX], b[RANK_MAX];
     char ratio[16], range[40] = "-", low[16], high[16];
-    size_t n = result_samples(first, a, RESAMPLE_MAX);
-    size_t nb = result_samples(r, b, RESAMPLE_MAX);
+    size_t n = result_samples(first, a, RANK_MAX);
+    size_t nb = result_samples(r, b, RANK_MAX);
     n = n < nb ? n : nb;
     for (size_t j = 0; j < n; j++)
         a[j] = b[j] / a[j];
-    struct interval i = resample_one(a, n);
-    if (n > 1)
+    struct interval i = rank_one(a, n);
+    if (i.known)
         snprintf(range, sizeof(range), "%s..%s", ratio_text(i.low, low),
                  ratio_text(i.high, high));
     fprintf(out, " %7s  %s", ratio_text(i.median, ratio), range);
@@ -227,7 +227,7 @@ static void print_time(const json_t *results, size_t at, FILE *out) {
     bench_time(ops > 0 ? median / ops : 0, each);
     bench_time(json_number_value(json_object_get(t, "low")), low);
     bench_time(json_number_value(json_object_get(t, "high")), high);
-    if (n > 1)
+    if (json_is_number(json_object_get(t, "low")))
         snprintf(range, sizeof(range), "%s..%s", low, high);
     fprintf(out, "%9s %9s  %-19s %3zu", time, each, range, n);
     if (first != r)

@@ -2,15 +2,14 @@
 /*
  * `penumbra compare`: which differences between two results are real.
  *
- * A difference is real when the 95% bootstrap interval of the ratio of the median times
- * leaves 1 out, and there are samples enough for such an interval to mean that. Modelled
+ * A difference is real when the 95% interval of the ratio of times leaves 1 out. Modelled
  * cycles are exact: any difference between them is real.
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "bench/harness/resample.h"
+#include "bench/harness/rank.h"
 #include "cli/bench.h"
 #include "cli/option.h"
 
@@ -59,14 +58,16 @@ static json_t *find(const json_t *doc, const json_t *like) {
 
 /* One pair of results: a row, and its verdict counted. */
 static void compare_pair(struct compare *c, const json_t *a, const json_t *b) {
-    static double va[RESAMPLE_MAX], vb[RESAMPLE_MAX];
-    size_t na = result_samples(a, va, RESAMPLE_MAX);
-    size_t nb = result_samples(b, vb, RESAMPLE_MAX);
+    static double va[RANK_MAX], vb[RANK_MAX];
+    size_t na = result_samples(a, va, RANK_MAX);
+    size_t nb = result_samples(b, vb, RANK_MAX);
     char ta[16], tb[16];
     const char *verdict = "no difference";
-    struct interval r = resample_ratio(va, na, vb, nb);
+    struct interval r;
+    if (rank_ratio(va, na, vb, nb, &r))
+        return;
     bool differs = r.low > 1 || r.high < 1;
-    if (!resample_enough(na, nb)) {
+    if (!r.known) {
         verdict = "too few samples to tell";
         c->unsure++;
     } else if (!differs) {
@@ -82,8 +83,8 @@ static void compare_pair(struct compare *c, const json_t *a, const json_t *b) {
         verdict = "B is faster";
         c->faster++;
     }
-    bench_time(resample_median(va, na), ta);
-    bench_time(resample_median(vb, nb), tb);
+    bench_time(rank_median(va, na), ta);
+    bench_time(rank_median(vb, nb), tb);
     printf("%-9s %-28s %-6s %-9s %9s %9s  %.3f [%.3f, %.3f]  %s\n",
            result_text(a, "workload"), result_text(a, "label"), result_text(a, "mmu"),
            result_text(a, "kind"), ta, tb, r.median, r.low, r.high, verdict);

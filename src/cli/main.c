@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "bench/harness/measure.h"
 #include "cli/cli.h"
 #include "cli/option.h"
 
@@ -19,6 +20,7 @@ static const struct command {
     {"compare", cmd_compare, "say which differences between two benchmarks are real"},
     {"merge", cmd_merge, "put the shards of a benchmark together"},
     {"trace", cmd_trace, "print, filter and digest a trace file"},
+    {MEASURE_COMMAND, cmd_measure, NULL}, /* bench's own: one run, in a process apart */
 };
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
 

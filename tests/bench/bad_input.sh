@@ -144,6 +144,21 @@ else
         fail "a full file system: exit code $rc: $(cat "$work/err")"
 fi
 
+# Each run has a process of its own, which nobody else starts, and whose end is no other's.
+refused 2 measure
+"$penumbra" bench chase:steps=1000000000 exit:count=10 --mmu shadow --warmup 0 --repeat 1 --tlb off \
+    --json "$work/killed.json" < /dev/null > "$work/out" 2> "$work/err" &
+until run_pid=$(pgrep -P $! -f '^penumbra measure$'); do
+    kill -0 $! || break
+    sleep 0.1
+done
+kill -ABRT "$run_pid"
+wait $!
+rc=$?
+[ "$rc" -eq 1 ] && grep -q 'chase .* its process ended by signal 6' "$work/err" ||
+    fail "a run that crashed: exit code $rc: $(cat "$work/err")"
+[ "$(value "$work/killed.json" error | tail -n 1)" = null ] || fail "the run after a crash failed, too"
+
 # An interrupt keeps what is finished.
 # On a terminal penumbra says at which point it is.
 bench="$penumbra bench exit:count=10 chase:steps=1000000000 --mmu shadow --warmup 0 --repeat 1"

@@ -7,7 +7,7 @@
 # What does not depend on the time of day.
 steady() { grep -E '"(workload|params|label|mmu|kind|guest_insns|taken|exits|tlb_misses|references|checksum|memory_digest|ops|insns|cycles|mean)":' "$1"; }
 
-run bench "${tiny[@]}" "${soft[@]}" --repeat 4 --budget 100 --json "$work/a.json" --html "$work/a.html"
+run bench "${tiny[@]}" "${soft[@]}" --repeat 6 --budget 100 --json "$work/a.json" --html "$work/a.html"
 [ "$rc" -eq 0 ] || fail "bench: exit code $rc: $(cat "$work/err")"
 grep -q '"schema": "penumbra-bench-3"' "$work/a.json" || fail "no schema"
 [ "$(value "$work/a.json" workload | wc -l)" -eq 6 ] || fail "not 6 results"
@@ -110,7 +110,7 @@ grep -q '^2 without a difference\|2 with too few samples, 2 in one file alone' "
 
 # Two shards are the whole.
 for i in 1 2; do
-    run bench "${tiny[@]}" "${soft[@]}" --repeat 4 --shard $i/2 --json "$work/s$i.json"
+    run bench "${tiny[@]}" "${soft[@]}" --repeat 6 --shard $i/2 --json "$work/s$i.json"
     [ "$rc" -eq 0 ] || fail "shard $i: exit code $rc"
 done
 run merge -o "$work/m.json" "$work/s2.json" "$work/s1.json"
