@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Whom a benchmark compares: MMU configurations, each an engine with options of its MMU. */
-#ifndef BENCH_LINEUP_H
-#define BENCH_LINEUP_H
+#pragma once
 
 #include <jansson.h>
 
@@ -39,5 +38,3 @@ int lineup_add_engine(struct lineup *l, const struct pn_engine_ops *engine,
 json_t *lineup_options(const struct lineup_mmu *m);
 /* { "parameter", "value" } of the option that is swept, or null. */
 json_t *lineup_sweep(const struct lineup_mmu *m);
-
-#endif

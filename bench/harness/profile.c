@@ -16,12 +16,10 @@
 
 #include "base/file.h"
 
-#define SCHEMA_TLB  "penumbra-tlb-1"
-#define SCHEMA_COST "penumbra-cost-1"
-#define FILE_MAX    (1u << 20) /* bytes of a profile */
-#define PRICE_MAX   1e9
-#define HZ_MIN      1e6
-#define HZ_MAX      1e11
+#define FILE_MAX  (1u << 20) /* bytes of a profile */
+#define PRICE_MAX 1e9
+#define HZ_MIN    1e6
+#define HZ_MAX    1e11
 
 /* ---- Those that are shipped ---- */
 
@@ -238,7 +236,7 @@ static int read_tlb(const struct in *in, json_t *doc, struct pn_tlb_model *m) {
                                           "nested_tlb",
                                           NULL};
     json_t *nested = json_object_get(doc, "nested_tlb");
-    int rc = head(in, doc, SCHEMA_TLB, m->name);
+    int rc = head(in, doc, PROFILE_SCHEMA_TLB, m->name);
     if (!rc)
         rc = only(in, doc, "", allowed);
     if (!rc)
@@ -288,7 +286,7 @@ static int read_cost(const struct in *in, json_t *doc, struct pn_cost_profile *p
     json_t *prices = json_object_get(doc, "prices");
     for (unsigned i = 0; i < PN_COST_COUNT; i++)
         costs[i] = pn_cost_name(i);
-    int rc = head(in, doc, SCHEMA_COST, p->name);
+    int rc = head(in, doc, PROFILE_SCHEMA_COST, p->name);
     if (!rc)
         rc = only(in, doc, "", allowed);
     p->hz = json_number_value(json_object_get(doc, "hz"));
@@ -341,7 +339,7 @@ int profile_tlb(const char *which, struct pn_tlb_model *out, struct err *e) {
     const struct in in = {which, e};
     json_t *doc;
     memset(out, 0, sizeof(*out));
-    int rc = load(which, SCHEMA_TLB, &in, &doc);
+    int rc = load(which, PROFILE_SCHEMA_TLB, &in, &doc);
     if (rc)
         return rc;
     rc = read_tlb(&in, doc, out);
@@ -353,7 +351,7 @@ int profile_cost(const char *which, struct pn_cost_profile *out, struct err *e) 
     const struct in in = {which, e};
     json_t *doc;
     memset(out, 0, sizeof(*out));
-    int rc = load(which, SCHEMA_COST, &in, &doc);
+    int rc = load(which, PROFILE_SCHEMA_COST, &in, &doc);
     if (rc)
         return rc;
     rc = read_cost(&in, doc, out);
@@ -366,7 +364,7 @@ void profile_list(FILE *out) {
         const struct shipped *s = &shipped[i];
         json_t *doc = json_loadb(s->begin, (size_t)(s->end - s->begin), 0, NULL);
         fprintf(out, "%-10s %s%s\n", s->name,
-                strcmp(s->schema, SCHEMA_COST) ? "" : "(costs) ",
+                strcmp(s->schema, PROFILE_SCHEMA_COST) ? "" : "(costs) ",
                 json_string_value(json_object_get(doc, "what")));
         json_decref(doc);
     }

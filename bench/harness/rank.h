@@ -9,8 +9,7 @@
  * come from the exact distribution of the rank-sum statistic (Mann and Whitney, Annals of
  * Mathematical Statistics 18, 1947), a normal one above 50 samples.
  */
-#ifndef BENCH_RANK_H
-#define BENCH_RANK_H
+#pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -36,5 +35,3 @@ int rank_ratio(const double *a, size_t na, const double *b, size_t nb,
 double rank_above(const double *a, size_t na, const double *b, size_t nb, double times);
 /* The least that rank_above can be with that many samples. */
 double rank_above_least(size_t na, size_t nb);
-
-#endif

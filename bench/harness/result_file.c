@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "bench/harness/profile.h"
 #include "bench/harness/rank.h"
 #include "bench/harness/result_internal.h"
 
@@ -96,6 +97,10 @@ static int check(json_t *doc, const char *path, struct err *e) {
                     "results", &results) ||
         !json_array_size(hosts) || !json_is_object(settings) || !json_is_array(results))
         return err_set(e, -EINVAL, "%s: damaged: hosts, settings or results", path);
+    if (!profile_record_good(json_object_get(settings, "tlb")) ||
+        !profile_record_good(json_object_get(settings, "cost_profile")))
+        return err_set(e, -EINVAL, "%s: damaged: settings.tlb or settings.cost_profile",
+                       path);
     if (!shard_is_good(doc))
         return err_set(e, -EINVAL, "%s: damaged: settings.shard", path);
     json_array_foreach(results, i, r) {

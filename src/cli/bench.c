@@ -284,11 +284,11 @@ static json_t *settings_json(const struct bench_options *o) {
     for (unsigned i = 0; i < o->lineup.n; i++)
         json_array_append_new(mmus, json_string(o->lineup.mmu[i].label));
     json_t *s = json_pack(
-        "{s:b, s:i, s:i, s:f, s:f, s:o, s:I, s:s?, s:s?}", "quick", o->quick, "repeat",
+        "{s:b, s:i, s:i, s:f, s:f, s:o, s:I, s:o, s:o}", "quick", o->quick, "repeat",
         (int)o->repeat, "warmup", (int)o->warmup, "budget_s", (double)o->budget_ns / 1e9,
         "total_s", (double)o->total_ns / 1e9, "mmus", mmus, "memory", (json_int_t)o->ram,
-        "tlb", o->model.on ? o->model.tlb.name : NULL, "cost_profile",
-        o->model.on ? o->model.cost.name : NULL);
+        "tlb", o->model.on ? profile_tlb_json(&o->model.tlb) : json_null(),
+        "cost_profile", o->model.on ? profile_cost_json(&o->model.cost) : json_null());
     if (s && o->shards)
         json_object_set_new(
             s, "shard",

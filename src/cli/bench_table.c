@@ -165,13 +165,14 @@ static void print_modelled(const json_t *doc, FILE *out) {
     const json_t *settings = json_object_get(doc, "settings"), *r;
     const json_t *results = json_object_get(doc, "results");
     int width = mmu_width(results);
-    bool modelled = result_text(settings, "tlb") != NULL;
+    bool modelled = result_text(settings, "tlb.name") != NULL;
     if (modelled)
         fprintf(
             out,
             "\nModelled: what a processor would need, with TLBs of '%s' and prices of "
             "'%s'.\n",
-            result_text(settings, "tlb"), result_text(settings, "cost_profile"));
+            result_text(settings, "tlb.name"),
+            result_text(settings, "cost_profile.name"));
     else
         fputs("\nCounted by the MMUs:\n", out);
     fprintf(out, "  %-*s", width, "MMU");

@@ -1,119 +1,62 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * `penumbra compare`: which differences between two results are real.
- *
- * A difference is real when the 95% interval of the ratio of times leaves 1 out. Modelled
- * cycles are exact: any difference between them is real.
- */
+/* `penumbra compare`: two results compared (bench/harness/comparison.h), and printed. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "bench/harness/rank.h"
+#include "bench/harness/comparison.h"
 #include "cli/bench.h"
 #include "cli/option.h"
 
 struct compare {
-    const char *path[2];
+    struct comparison_config cfg;
     unsigned paths;
-    double fail_above; /* per cent; below 0: never */
-    json_t *doc[2];
-    unsigned same, slower, faster, unsure, crossed, unmatched;
-    unsigned modelled, more, fewer; /* pairs with modelled cycles; B has more, fewer */
+    const char *json;
 };
 
 static int compare_arg(void *options, const char *arg, struct err *e) {
     struct compare *c = options;
     if (c->paths == 2)
         return err_set(e, -EINVAL, "unexpected argument '%s'", arg);
-    c->path[c->paths++] = arg;
+    c->cfg.path[c->paths++] = arg;
     return 0;
 }
 
 static const struct option_row compare_rows[] = {
     {"fail-above", 0, "PCT",
-     "Exit with 5 when a real difference makes B slower by more than PCT per cent, in "
-     "time or in modelled cycles",
-     .kind = OPTION_PERCENT, OPTION_FIELD(struct compare, fail_above), .max = 1000000},
+     "A gate: exit with 5 when B takes more than PCT per cent longer, or so many more "
+     "modelled cycles, and with 6 when that cannot be told",
+     .kind = OPTION_PERCENT, OPTION_FIELD(struct compare, cfg.limit), .max = 1000000},
+    {"exact", 0, NULL,
+     "Compare what is exact alone, for which one run is enough: exit with 5 when a "
+     "counter, a modelled figure or what the guest computed differs; with --fail-above, "
+     "when modelled cycles do by more",
+     .kind = OPTION_FLAG, OPTION_FIELD(struct compare, cfg.exact)},
+    {"json", 0, "FILE", "The comparison as JSON; see bench/FORMATS.md",
+     .kind = OPTION_TEXT, OPTION_FIELD(struct compare, json), .min = 1},
 };
+
+static const struct compare defaults = {.cfg.limit = -1};
 
 static const struct option_command compare_command = {
     .name = "penumbra compare",
     .args = "A.json B.json",
-    .doc = "Say which differences between two results of 'penumbra bench' are real.",
-    .more = "Exit codes: 0 compared; 1 a file cannot be read; 2 usage, or a file is no "
-            "such result; 5 --fail-above is crossed.",
+    .doc =
+        "Say which differences between two results of 'penumbra bench' are real. Times "
+        "differ by chance, one pair in twenty; what is counted or modelled does not: "
+        "--exact is the gate for CI.",
+    .more = "Exit codes: 0 compared, and the gate passed; 1 a file cannot be read; 2 "
+            "usage, or a file is no such result; 5 the gate is crossed; 6 the gate "
+            "compared nothing, not all, or too few samples to tell.",
     .rows = compare_rows,
-    .count = 1,
+    .count = sizeof(compare_rows) / sizeof(compare_rows[0]),
+    .defaults = &defaults,
     .arg = compare_arg,
 };
 
-static json_t *find(const json_t *doc, const json_t *like) {
-    json_t *r;
-    size_t i;
-    json_array_foreach(json_object_get(doc, "results"), i,
-                       r) if (result_same_key(r, like)) return r;
-    return NULL;
-}
-
-/* One pair of results: a row, and its verdict counted. */
-static void compare_pair(struct compare *c, const json_t *a, const json_t *b) {
-    static double va[RANK_MAX], vb[RANK_MAX];
-    size_t na = result_samples(a, va, RANK_MAX);
-    size_t nb = result_samples(b, vb, RANK_MAX);
-    char ta[16], tb[16];
-    const char *verdict = "no difference";
-    struct interval r;
-    if (rank_ratio(va, na, vb, nb, &r))
-        return;
-    bool differs = r.low > 1 || r.high < 1;
-    if (!r.known) {
-        verdict = "too few samples to tell";
-        c->unsure++;
-    } else if (!differs) {
-        c->same++;
-    } else if (r.median > 1) {
-        verdict = "B is slower";
-        c->slower++;
-        if (c->fail_above >= 0 && (r.median - 1) * 100 > c->fail_above) {
-            verdict = "B is slower, beyond the limit";
-            c->crossed++;
-        }
-    } else {
-        verdict = "B is faster";
-        c->faster++;
-    }
-    bench_time(rank_median(va, na), ta);
-    bench_time(rank_median(vb, nb), tb);
-    printf("%-9s %-28s %-6s %-9s %9s %9s  %.3f [%.3f, %.3f]  %s\n",
-           result_text(a, "workload"), result_text(a, "label"), result_text(a, "mmu"),
-           result_text(a, "kind"), ta, tb, r.median, r.low, r.high, verdict);
-}
-
-/* Of one pair, under the same models: a row where the cycles differ. */
-static void compare_modelled(struct compare *c, const json_t *a, const json_t *b) {
-    const json_t *x = json_object_get(a, "modelled"), *y = json_object_get(b, "modelled");
-    if (!json_is_object(x) || !json_is_object(y) ||
-        strcmp(result_text(x, "tlb"), result_text(y, "tlb")) != 0 ||
-        strcmp(result_text(x, "cost_profile"), result_text(y, "cost_profile")) != 0)
-        return;
-    double ca = json_number_value(json_object_get(x, "cycles"));
-    double cb = json_number_value(json_object_get(y, "cycles"));
-    double ratio = ca > 0 ? cb / ca : 1;
-    c->modelled++;
-    if (ratio > 1 - 1e-9 && ratio < 1 + 1e-9) /* as many digits as a file has */
-        return;
-    bool crossed = c->fail_above >= 0 && (ratio - 1) * 100 > c->fail_above;
-    c->more += ratio > 1;
-    c->fewer += ratio < 1;
-    c->crossed += crossed;
-    printf("%9s modelled cycles: %.0f and %.0f, %.3f: B has %s%s\n", "", ca, cb, ratio,
-           ratio > 1 ? "more" : "fewer", crossed ? ", beyond the limit" : "");
-}
-
-static void compare_hosts(const struct compare *c) {
-    const json_t *a = json_array_get(json_object_get(c->doc[0], "hosts"), 0);
-    const json_t *b = json_array_get(json_object_get(c->doc[1], "hosts"), 0);
+static void print_hosts(const json_t *const doc[2]) {
+    const json_t *a = json_array_get(json_object_get(doc[0], "hosts"), 0);
+    const json_t *b = json_array_get(json_object_get(doc[1], "hosts"), 0);
     static const char *const names[] = {"cpu", "kernel"};
     for (unsigned i = 0; i < 2; i++) {
         const char *x = result_text(a, names[i]), *y = result_text(b, names[i]);
@@ -122,39 +65,142 @@ static void compare_hosts(const struct compare *c) {
     }
 }
 
-static void compare_all(struct compare *c) {
-    json_t *a, *b;
+/* "skylake 0123456789abcdef", or none. */
+static void print_model(const char *what, const json_t *a, const json_t *b) {
+    const char *na = result_text(a, "name"), *nb = result_text(b, "name");
+    if (!profile_same(a, b))
+        printf("The %s differ: A has %s %s, B has %s %s\n", what, na ? na : "none",
+               na ? result_text(a, "xxh3") : "", nb ? nb : "none",
+               nb ? result_text(b, "xxh3") : "");
+}
+
+static void print_name(const json_t *pair) {
+    printf("%-9s %-28s %-6s ", result_text(pair, "workload"), result_text(pair, "label"),
+           result_text(pair, "mmu"));
+}
+
+static const char *beyond(const json_t *figure) {
+    return json_is_true(json_object_get(figure, "beyond")) ? ", beyond the limit" : "";
+}
+
+static double number(const json_t *object, const char *name) {
+    return json_number_value(json_object_get(object, name));
+}
+
+static void print_time(const json_t *pair) {
+    const json_t *t = json_object_get(pair, "time");
+    const char *verdict = result_text(t, "verdict");
+    char a[16], b[16];
+    print_name(pair);
+    bench_time(number(t, "a"), a);
+    bench_time(number(t, "b"), b);
+    printf("%-9s %9s %9s  %.3f ", result_text(pair, "kind"), a, b, number(t, "ratio"));
+    if (json_is_number(json_object_get(t, "low")))
+        printf("[%.3f, %.3f]  ", number(t, "low"), number(t, "high"));
+    if (!strcmp(verdict, "same"))
+        puts("no difference");
+    else if (!strcmp(verdict, "unsure"))
+        printf(" too few samples to tell%s\n", beyond(t));
+    else
+        printf("B is %s%s\n", verdict, beyond(t));
+}
+
+static void print_cycles(const json_t *pair) {
+    const json_t *c = json_object_get(pair, "cycles");
+    const char *verdict = result_text(c, "verdict");
+    if (verdict && strcmp(verdict, "same") != 0)
+        printf("%9s modelled cycles: %.0f and %.0f, %.3f: B has %s%s\n", "",
+               number(c, "a"), number(c, "b"), number(c, "ratio"), verdict, beyond(c));
+}
+
+static void print_differences(const json_t *pair) {
+    const json_t *d;
     size_t i;
-    compare_hosts(c);
-    printf("%-9s %-28s %-6s %-9s %9s %9s  %s\n", "workload", "", "MMU", "time is", "A",
-           "B", "B/A [95% interval]");
-    json_array_foreach(json_object_get(c->doc[0], "results"), i, a) {
-        b = find(c->doc[1], a);
-        if (!b || result_text(a, "error") || result_text(b, "error")) {
-            c->unmatched++;
-            continue;
-        }
-        compare_pair(c, a, b);
-        compare_modelled(c, a, b);
-        const json_t *na = json_object_get(a, "guest_insns"),
-                     *nb = json_object_get(b, "guest_insns");
-        if (json_is_number(na) && json_is_number(nb) && !json_equal(na, nb))
-            printf("%9s the guests ran %" JSON_INTEGER_FORMAT " and %" JSON_INTEGER_FORMAT
-                   " instructions\n",
-                   "", json_integer_value(na), json_integer_value(nb));
+    json_array_foreach(json_object_get(pair, "differences"), i, d) {
+        char *a = json_dumps(json_object_get(d, "a"),
+                             JSON_ENCODE_ANY | JSON_REAL_PRECISION(12));
+        char *b = json_dumps(json_object_get(d, "b"),
+                             JSON_ENCODE_ANY | JSON_REAL_PRECISION(12));
+        print_name(pair);
+        printf("%s: %s and %s\n", result_text(d, "figure"), a ? a : "?", b ? b : "?");
+        free(a);
+        free(b);
     }
-    json_array_foreach(json_object_get(c->doc[1], "results"), i,
-                       b) if (!find(c->doc[0], b)) c->unmatched++;
-    printf("\n%u without a difference, %u slower in B, %u faster in B, %u with too few "
-           "samples, %u in one file alone or failed\n",
-           c->same, c->slower, c->faster, c->unsure, c->unmatched);
-    printf("modelled cycles: %u pairs under the same models, %u with more in B, %u with "
-           "fewer\n",
-           c->modelled, c->more, c->fewer);
+}
+
+static void print_pairs(const struct compare *c, const json_t *all) {
+    const json_t *pair, *n = json_object_get(all, "counts");
+    size_t i, pairs = json_array_size(json_object_get(all, "pairs"));
+    if (!c->cfg.exact)
+        printf("%-9s %-28s %-6s %-9s %9s %9s  %s\n", "workload", "", "MMU", "time is",
+               "A", "B", "B/A [95% interval]");
+    json_array_foreach(json_object_get(all, "pairs"), i, pair) {
+        if (c->cfg.exact) {
+            print_differences(pair);
+        } else {
+            print_time(pair);
+            print_cycles(pair);
+        }
+    }
+    json_array_foreach(json_object_get(all, "unpaired"), i, pair) {
+        print_name(pair);
+        printf("only in %s: %s\n", result_text(pair, "in"), result_text(pair, "why"));
+    }
+    if (c->cfg.exact)
+        printf("\nexact figures: %zu pairs, %.0f differ\n", pairs, number(n, "unequal"));
+    else
+        printf(
+            "\n%.0f without a difference, %.0f slower in B, %.0f faster in B, %.0f with "
+            "too few samples, %zu in one file alone or failed\n",
+            number(n, "same"), number(n, "slower"), number(n, "faster"),
+            number(n, "unsure"), json_array_size(json_object_get(all, "unpaired")));
+    printf("modelled cycles: %.0f pairs under the same models, %.0f with more in B, %.0f "
+           "with fewer\n",
+           number(n, "cycles"), number(n, "more_cycles"), number(n, "fewer_cycles"));
+}
+
+/* What the gate says. Return: the exit code. */
+static int print_gate(const json_t *all) {
+    const char *verdict = result_text(all, "verdict");
+    const json_t *why;
+    size_t i;
+    if (!verdict)
+        return CLI_OK;
+    printf("gate: %s\n", verdict);
+    json_array_foreach(json_object_get(all, "reasons"), i, why) {
+        cli_error("the gate cannot tell all: %s", json_string_value(why));
+    }
+    return !strcmp(verdict, "passed")    ? CLI_OK
+           : !strcmp(verdict, "crossed") ? CLI_CROSSED
+                                         : CLI_UNTOLD;
+}
+
+static int compare_loaded(struct compare *c, const json_t *const doc[2]) {
+    const json_t *a = json_object_get(doc[0], "settings");
+    const json_t *b = json_object_get(doc[1], "settings");
+    struct bench_out out;
+    json_t *all = comparison_make(doc[0], doc[1], &c->cfg);
+    int code = all ? bench_out_open(&out, c->json) : CLI_HOST;
+    if (!all)
+        cli_error("out of memory");
+    if (!code) {
+        print_hosts(doc);
+        print_model("TLB models", json_object_get(a, "tlb"), json_object_get(b, "tlb"));
+        print_model("prices", json_object_get(a, "cost_profile"),
+                    json_object_get(b, "cost_profile"));
+        print_pairs(c, all);
+        code = cli_flush(print_gate(all));
+        if (bench_out_json(&out, all))
+            code = CLI_HOST;
+        outfile_abandon(&out.file);
+    }
+    json_decref(all);
+    return code;
 }
 
 int cmd_compare(int argc, char **argv) {
-    struct compare c = {.fail_above = -1};
+    struct compare c = defaults;
+    json_t *doc[2] = {NULL, NULL};
     bool done;
     int code = option_parse(&compare_command, argc, argv, &c, &done);
     if (code || done)
@@ -162,12 +208,10 @@ int cmd_compare(int argc, char **argv) {
     if (c.paths < 2)
         return option_error(&compare_command, "two result files are needed");
     for (unsigned i = 0; i < 2 && !code; i++)
-        code = bench_load(c.path[i], &c.doc[i]);
-    if (!code) {
-        compare_all(&c);
-        code = cli_flush(c.crossed ? CLI_CROSSED : CLI_OK);
-    }
-    json_decref(c.doc[0]);
-    json_decref(c.doc[1]);
+        code = bench_load(c.cfg.path[i], &doc[i]);
+    if (!code)
+        code = compare_loaded(&c, (const json_t *const[]){doc[0], doc[1]});
+    json_decref(doc[0]);
+    json_decref(doc[1]);
     return code;
 }

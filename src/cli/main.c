@@ -139,7 +139,7 @@ static bool document(const char *as) {
 
 static void unknown(const char *name) {
     struct nearest near = {.word = name, .length = strlen(name)};
-    for (unsigned i = 0; i < COMMANDS; i++)
+    for (unsigned i = 0; i < COMMANDS && commands[i].doc; i++)
         nearest_try(&near, commands[i].name);
     cli_error("no command is called '%s'%s%s%s (see penumbra --help)", name,
               near.best ? ": did you mean " : "", near.best ? near.best : "",

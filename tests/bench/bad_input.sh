@@ -57,9 +57,14 @@ echo '[]' > "$work/array.json"
 refused 2 compare "$work/array.json" "$work/a.json"
 sed 's/"exits": [0-9]*/"exits": "many"/' "$work/a.json" > "$work/broken.json"
 refused 2 compare "$work/broken.json" "$work/a.json"
-sed 's/"cycles": [0-9.e+]*/"cycles": null/' "$work/a.json" > "$work/broken.json"
+sed 's/^    "cycles": [0-9.e+]*/    "cycles": null/' "$work/a.json" > "$work/broken.json"
 refused 2 compare "$work/broken.json" "$work/a.json"
 grep -q 'damaged: result 0: modelled' "$work/err" || fail "a damaged model is not named: $(cat "$work/err")"
+
+sed 's/"tlb": {/"tlb": 7, "old": {/' "$work/a.json" > "$work/broken.json"
+refused 2 compare "$work/broken.json" "$work/a.json"
+grep -q 'damaged: settings.tlb' "$work/err" || fail "a damaged model of the settings is not named: $(cat "$work/err")"
+refused 1 compare "$work/a.json" "$work/a.json" --json /nosuch/c.json
 
 # merge: what it refuses changes no file. unmerged PATTERN ARG...: one line, with PATTERN.
 files() { (cd "$work" && sha256sum -- *.json *.html); }
