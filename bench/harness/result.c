@@ -10,21 +10,39 @@
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <xxhash.h>
 
+#include "base/file.h"
 #include "bench/harness/rank.h"
 #include "bench/harness/result_internal.h"
 #include "penumbra/dirty.h"
 
-json_t *result_new(const char *version, json_t *host, json_t *settings) {
+json_t *result_input_file(const char *path) {
+    struct err e = {NULL, 0};
+    void *data;
+    size_t size;
+    if (!path || file_read(path, UINT32_MAX, &data, &size, &e))
+        return json_null();
+    json_t *file = json_pack("{s:I, s:o}", "bytes", (json_int_t)size, "xxh3",
+                             json_sprintf("%016" PRIx64, XXH3_64bits(data, size)));
+    free(data);
+    return file;
+}
+
+json_t *result_new(const char *version, const char *revision, json_t *command,
+                   json_t *host, json_t *settings) {
     char when[32];
     time_t t = time(NULL);
     struct tm tm;
     strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&t, &tm));
-    return json_pack("{s:s, s:s, s:s, s:o, s:b, s:[o], s:[]}", "schema", RESULT_SCHEMA,
-                     "version", version, "time", when, "settings", settings,
-                     "interrupted", 0, "hosts", host, "results");
+    return json_pack("{s:s, s:s, s:o, s:o, s:s, s:o, s:b, s:[o], s:[]}", "schema",
+                     RESULT_SCHEMA, "version", version, "revision",
+                     *revision ? json_string(revision) : json_null(), "command", command,
+                     "time", when, "settings", settings, "interrupted", 0, "hosts", host,
+                     "results");
 }
 
 /* What members are made of. */

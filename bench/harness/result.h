@@ -16,8 +16,12 @@
 
 #define RESULT_SCHEMA "penumbra-bench-3"
 
-/* A document without results. Takes host and settings over. Return: NULL: no memory. */
-json_t *result_new(const char *version, json_t *host, json_t *settings);
+/* A document without results. Takes command, host and settings over. revision: of the
+ * source; "": not known. Return: NULL: no memory. */
+json_t *result_new(const char *version, const char *revision, json_t *command,
+                   json_t *host, json_t *settings);
+/* A file that is an input: { bytes, xxh3 }; null: path is NULL, or it cannot be read. */
+json_t *result_input_file(const char *path);
 
 /* What one unit gave under one MMU. */
 struct result_input {

@@ -48,7 +48,7 @@ struct lane {
 
 struct bench {
     struct bench_options o;
-    json_t *doc;
+    json_t *doc, *command;
     struct bench_out json, html;
     struct lane *lane; /* of each point one for each MMU */
     double started, model_seconds;
@@ -289,6 +289,9 @@ static json_t *settings_json(const struct bench_options *o) {
         "total_s", (double)o->total_ns / 1e9, "mmus", mmus, "memory", (json_int_t)o->ram,
         "tlb", o->model.on ? profile_tlb_json(&o->model.tlb) : json_null(),
         "cost_profile", o->model.on ? profile_cost_json(&o->model.cost) : json_null());
+    json_object_set_new(s, "inputs",
+                        json_pack("{s:o, s:o}", "kernel", result_input_file(o->kernel),
+                                  "initrd", result_input_file(o->initrd)));
     if (s && o->shards)
         json_object_set_new(
             s, "shard",
@@ -297,7 +300,9 @@ static json_t *settings_json(const struct bench_options *o) {
 }
 
 static int allocate(struct bench *b) {
-    b->doc = result_new(PENUMBRA_VERSION, bench_host_json(&b->o), settings_json(&b->o));
+    b->doc = result_new(PENUMBRA_VERSION, PENUMBRA_REVISION, b->command,
+                        bench_host_json(&b->o), settings_json(&b->o));
+    b->command = NULL;
     /* One more: a shard may have no points. */
     b->lane = calloc((size_t)b->o.plan.units * b->o.lineup.n + 1, sizeof(*b->lane));
     if (!b->doc || !b->lane)
@@ -365,12 +370,23 @@ int cmd_measure(int argc, char **argv) {
     return CLI_USAGE;
 }
 
+/* As it was typed: reading the options moves them. */
+static json_t *command_json(int argc, char **argv) {
+    json_t *all = json_pack("[s]", "penumbra");
+    for (int i = 0; i < argc; i++)
+        json_array_append_new(all, json_string(argv[i])); /* but what is no UTF-8 */
+    return all;
+}
+
 int cmd_bench(int argc, char **argv) {
-    struct bench b = {.json.file.fd = -1, .html.file.fd = -1};
+    struct bench b = {
+        .json.file.fd = -1, .html.file.fd = -1, .command = command_json(argc, argv)};
     bool done;
     int code = bench_options_parse(&b.o, argc, argv, &done);
-    if (code || done)
+    if (code || done) {
+        json_decref(b.command);
         return code;
+    }
     code = bench_out_open(&b.json, b.o.json);
     if (!code)
         code = bench_out_open(&b.html, b.o.html);
@@ -381,6 +397,7 @@ int cmd_bench(int argc, char **argv) {
     if (!code)
         code = run_all(&b);
     release(&b);
+    json_decref(b.command);
     if (stop_signal) {
         /* Die of the signal, now that all is put away: what started us can tell. */
         signal(stop_signal, SIG_DFL);

@@ -28,6 +28,13 @@ for m in median low high guest_insns tlb_misses exits shadow_pages table_bytes p
     [ "$(value "$work/a.json" $m | wc -l)" -eq 6 ] || fail "not 6 of $m"
 done
 value "$work/a.json" guest_insns | grep -qv '^[1-9]' && fail "instructions are not counted"
+# Where it comes from: the command, and the hashes of what went in.
+tr -d '\n' < "$work/a.json" | grep -qF '"command": [  "penumbra",  "bench",  "touch:bytes=64K,rounds=1",' ||
+    fail "the command is not told"
+printf kernel > "$work/kernel" && printf initrd > "$work/initrd"
+run bench linux.boot --kernel "$work/kernel" --initrd "$work/initrd" --mmu shadow --json "$work/inputs.json"
+[ "$(tr -d ' \n' < "$work/inputs.json" | grep -o '"inputs":{.*}}' | grep -o '[0-9a-f]\{16\}' | tr '\n' ' ')" = \
+    'e211a415621edc60 f8bce0ba7ab6d1e1 ' ] || fail "the inputs' hashes are not told: $(cat "$work/inputs.json")"
 # Each member that the list of them has is in the file, and a README explains it.
 top=$(cd "$(dirname "$0")/../.." && pwd)
 while read -r path; do
