@@ -26,7 +26,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "bench/harness/resample.h"
+#include "bench/harness/rank.h"
 #include "bench/startup/least.h"
 
 #define GUEST_MIB   128u
@@ -182,7 +182,7 @@ static int run_once(struct peer *p, uint64_t *exec_ns) {
 static double median(const double *v, unsigned n) {
     static double sorted[REPEAT_MAX];
     memcpy(sorted, v, n * sizeof(*v));
-    return resample_median(sorted, n);
+    return rank_median(sorted, n);
 }
 
 static double least(const double *v, unsigned n) {

@@ -18,8 +18,9 @@ int cli_error(const char *fmt, ...) {
 }
 
 void cli_version(void) {
-    puts("penumbra " PENUMBRA_VERSION
-             PENUMBRA_REVISION); /* " (REVISION)", where git knew one */
+    const char *revision = PENUMBRA_REVISION; /* "" where git knew none */
+    printf("penumbra " PENUMBRA_VERSION "%s%s%s\n", *revision ? " (" : "", revision,
+           *revision ? ")" : "");
 }
 
 int cli_flush(int code) {
