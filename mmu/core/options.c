@@ -14,7 +14,7 @@ struct option {
     const char *name;
     size_t offset;
     uint32_t value, min, max; /* value: the default, good even outside of min and max */
-    const char *only; /* the kind of MMU that has it; NULL: both */
+    const char *only;         /* the kind of MMU that has it; NULL: both */
     const char *doc;
 };
 
