@@ -47,7 +47,7 @@ const char *run_end_name(enum machine_end end) {
 static void guest_out(void *opaque, const uint8_t *buf, size_t size) {
     struct run *r = opaque;
     console_out(NULL, buf, size);
-    if (!r->options.panic_stays && panic_watch(&r->panic, buf, size))
+    if (!r->options.machine.panic_stays && panic_watch(&r->panic, buf, size))
         quit();
 }
 

@@ -18,7 +18,6 @@ struct run_options {
     uint64_t trace_mask;  /* which events */
     uint64_t trace_limit; /* bytes */
     bool event_digest, ram_digest, summary, dump;
-    unsigned panic_stays; /* a panic does not end the run */
     struct cli_model model;
     struct machine_config machine;
 };

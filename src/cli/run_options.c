@@ -112,8 +112,9 @@ static const struct option_row rows[] = {
     {"max-insns", 0, "N", "End after N guest instructions (exit code 4)",
      .kind = OPTION_NUMBER, GUEST(max_insns), .min = 1},
     {"panic-exit", 0, "W",
-     "A Linux kernel that panics, as its console says, ends the run with exit code 3",
-     .kind = OPTION_WORD, OWN(panic_stays), .words = "on|off"},
+     "A Linux kernel that panics, as its console or its pvpanic driver says, ends the "
+     "run with exit code 3",
+     .kind = OPTION_WORD, GUEST(panic_stays), .words = "on|off"},
     {.kind = OPTION_HEADING, .doc = "What is written:"},
     {"stats", 0, "FILE", "Counters, times and configuration as JSON", .kind = OPTION_TEXT,
      OWN(stats), .min = 1, .file = 'w'},

@@ -79,7 +79,8 @@ struct irq_sink {
 enum dev_request {
     DEV_POWEROFF, /* ACPI S5 */
     DEV_RESET,    /* 0xcf9, 8042, or port 0x92 */
-    DEV_EXIT      /* debug-exit port; code is (value << 1) | 1 */
+    DEV_EXIT,     /* debug-exit port; code is (value << 1) | 1 */
+    DEV_PANIC     /* pvpanic port: the guest's kernel panicked */
 };
 struct dev_host {
     void (*request)(void *opaque, enum dev_request what, unsigned code);
@@ -269,8 +270,9 @@ struct acpi_pm *acpi_pm_create(const struct dev_env *env);
 void acpi_pm_press_power(struct acpi_pm *a);
 
 /* Reset ports 0xcf9 and 0x92, 8042 (0x60, 0x64: self-test, reset command, A20), POST port
- * 0x80, debug-exit 0xf4, and absent PCI (0xcf8/0xcfc reads all ones) (misc.c, i8042.c).
+ * 0x80, debug-exit 0xf4, QEMU's pvpanic 0x505, and absent PCI (0xcf8/0xcfc reads all ones) (misc.c, i8042.c).
  */
+#define PVPANIC_PORT 0x505
 struct misc *misc_create(const struct dev_env *env);
 
 /* QEMU's fw_cfg, port interface 0x510/0x511 and DMA 0x514 (fw_cfg.c). */

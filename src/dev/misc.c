@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The small ports of a PC: POST code 0x80, system control 0x92, debug exit 0xf4, and the
- * PCI configuration ports of a machine without PCI, with the reset register among them.
+ * The small ports of a PC: POST code 0x80, system control 0x92, debug exit 0xf4, panics
+ * 0x505 (QEMU's docs/specs/pvpanic), and the PCI configuration ports of a machine without PCI, with the reset register among them.
  *
  * Invariants
  * 1. 0xcf8..0xcff read all ones, so that every probing of PCI fails; only a byte access
@@ -13,11 +13,13 @@
 #include "dev/dev.h"
 #include "dev/i8042.h"
 
-#define PORT92_RESET 0x01u
-#define PORT92_A20   0x02u
-#define CF9_OFFSET   1u
-#define CF9_RST_CPU  0x04u
-#define CF9_MASK     0x0eu
+#define PORT92_RESET         0x01u
+#define PORT92_A20           0x02u
+#define PVPANIC_PANICKED     0x01u
+#define PVPANIC_CRASH_LOADED 0x02u
+#define CF9_OFFSET           1u
+#define CF9_RST_CPU          0x04u
+#define CF9_MASK             0x0eu
 
 struct misc {
     struct device dev;
@@ -54,6 +56,17 @@ static void exit_write(void *dev, uint64_t offset, unsigned size, uint64_t value
         dev_ask(dev, DEV_EXIT, (unsigned)value << 1 | 1);
 }
 
+/* Which events a guest may report. */
+static uint64_t panic_read(void *dev, uint64_t offset, unsigned size) {
+    return PVPANIC_PANICKED | PVPANIC_CRASH_LOADED;
+}
+
+/* A guest that loads a crash kernel goes on by itself. */
+static void panic_write(void *dev, uint64_t offset, unsigned size, uint64_t value) {
+    if (value & PVPANIC_PANICKED)
+        dev_ask(dev, DEV_PANIC, 0);
+}
+
 static uint64_t pci_read(void *dev, uint64_t offset, unsigned size) {
     const struct misc *m = dev;
     return offset == CF9_OFFSET && size == 1 ? m->s.cf9 : UINT64_MAX;
@@ -72,11 +85,13 @@ static void pci_write(void *dev, uint64_t offset, unsigned size, uint64_t value)
 static const struct dev_ops post_ops = {"post", 1, 1, post_read, post_write};
 static const struct dev_ops port92_ops = {"port92", 1, 1, port92_read, port92_write};
 static const struct dev_ops exit_ops = {"debug-exit", 1, 4, NULL, exit_write};
+static const struct dev_ops panic_ops = {"pvpanic", 1, 1, panic_read, panic_write};
 static const struct dev_ops pci_ops = {"no-pci", 1, 4, pci_read, pci_write};
 
 static const struct dev_range ranges[] = {{DEV_PIO, 0x80, 1, &post_ops},
                                           {DEV_PIO, 0x92, 1, &port92_ops},
                                           {DEV_PIO, 0xf4, 4, &exit_ops},
+                                          {DEV_PIO, PVPANIC_PORT, 1, &panic_ops},
                                           {DEV_PIO, 0xcf8, 8, &pci_ops}};
 
 static int create(void *dev, const void *config) {

@@ -91,7 +91,10 @@ static void device(struct aml *a, const char *name, const char *id, uint16_t por
                    uint8_t length, int irq) {
     size_t dev = aml_device(a, name);
     aml_name(a, "_HID");
-    aml_eisaid(a, id);
+    if (!strncmp(id, "PNP", 3))
+        aml_eisaid(a, id);
+    else
+        aml_string(a, id);
     aml_name(a, "_UID");
     aml_integer(a, 0);
     aml_name(a, "_STA");
@@ -116,6 +119,7 @@ static size_t build_dsdt(struct tables *t) {
     size_t sb = aml_scope(&a, "\\_SB_");
     device(&a, "COM1", "PNP0501", 0x3f8, 8, 4);
     device(&a, "RTC0", "PNP0B00", 0x70, 2, 8);
+    device(&a, "PEVT", "QEMU0001", PVPANIC_PORT, 1, -1); /* as Linux's pvpanic finds it */
     aml_end(&a, sb);
     t->used += a.used;
     t->full |= a.full;

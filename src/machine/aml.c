@@ -11,6 +11,7 @@ enum {
     BYTE_PREFIX = 0x0a,
     WORD_PREFIX = 0x0b,
     DWORD_PREFIX = 0x0c,
+    STRING_PREFIX = 0x0d,
     QWORD_PREFIX = 0x0e,
     SCOPE_OP = 0x10,
     BUFFER_OP = 0x11,
@@ -104,6 +105,11 @@ void aml_integer(struct aml *a, uint64_t value) {
 
 static unsigned hex_digit(char c) {
     return (unsigned)(c <= '9' ? c - '0' : c - 'A' + 10);
+}
+
+void aml_string(struct aml *a, const char *text) {
+    byte(a, STRING_PREFIX);
+    aml_bytes(a, text, strlen(text) + 1);
 }
 
 /* Three letters of five bits and four hex digits, most significant byte first. */

@@ -25,6 +25,7 @@ void aml_end(struct aml *a, size_t begin);
 /* Name (name, ...): followed by one of the terms below. */
 void aml_name(struct aml *a, const char *name);
 void aml_integer(struct aml *a, uint64_t value);
+void aml_string(struct aml *a, const char *text);
 /* A plug-and-play id as a compressed EISA id: "PNP0501". */
 void aml_eisaid(struct aml *a, const char *id);
 /* A resource template of one IO range and, with irq >= 0, one edge-triggered IRQ. */

@@ -73,7 +73,8 @@ struct machine_config {
     bool dirty_pages;            /* keep the frame numbers of each harvest */
     struct machine_handover handover[MACHINE_HANDOVERS_MAX]; /* one after another */
     unsigned handovers;
-    bool shared_ram; /* guest RAM in a memfd that other processes can map */
+    unsigned panic_stays; /* 1: a kernel that reports its panic goes on */
+    bool shared_ram;      /* guest RAM in a memfd that other processes can map */
     void *opaque;
 };
 

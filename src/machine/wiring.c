@@ -223,7 +223,11 @@ static void host_request(void *o, enum dev_request what, unsigned code) {
         [DEV_POWEROFF] = END_POWEROFF,
         [DEV_RESET] = END_RESET,
         [DEV_EXIT] = END_DEBUG_EXIT,
+        [DEV_PANIC] = END_PANIC,
     };
+    const struct machine *m = o;
+    if (what == DEV_PANIC && m->cfg.panic_stays)
+        return;
     machine_end_with(o, ends[what], code);
 }
 

@@ -66,6 +66,14 @@ reset=(b0 06 66 ba f9 0c ee eb fe) # mov al,6; mov dx,0xcf9; out dx,al
 says_and "$panic" "${reset[@]}"
 flat "$work/says" --timeout 20
 ends 3 'kernel panicked'
+bytes "$work/pvpanic" b0 01 66 ba 05 05 ee eb fe # mov al,1; mov dx,0x505; out dx,al
+flat "$work/pvpanic" --timeout 20
+ends 3 'kernel panicked'
+flat "$work/pvpanic" --timeout 0.3 --panic-exit off
+ends 4 'timeout'
+bytes "$work/crash" b0 02 66 ba 05 05 ee eb fe # a crash kernel takes over
+flat "$work/crash" --timeout 0.3
+ends 4 'timeout'
 says_and "# echo $panic$end" "${reset[@]}"
 flat "$work/says" --timeout 20
 ends 0 'asked for a reset'

@@ -13,6 +13,7 @@ static void request(void *opaque, enum dev_request what, unsigned code) {
     f->poweroffs += what == DEV_POWEROFF;
     f->resets += what == DEV_RESET;
     f->exits += what == DEV_EXIT;
+    f->panics += what == DEV_PANIC;
     f->code = code;
 }
 

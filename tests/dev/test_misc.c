@@ -76,6 +76,15 @@ START_TEST(the_debug_exit_port_exits_with_twice_its_value_plus_1) {
 }
 END_TEST
 
+START_TEST(a_panic_is_reported_and_a_crash_kernel_is_none) {
+    ck_assert_uint_eq(in8(&f, 0x505), 3);
+    out8(&f, 0x505, 2);
+    ck_assert_uint_eq(f.panics, 0);
+    out8(&f, 0x505, 1);
+    ck_assert_uint_eq(f.panics, 1);
+}
+END_TEST
+
 START_TEST(the_post_port_reads_back) {
     out8(&f, 0x80, 0x42);
     ck_assert_uint_eq(in8(&f, 0x80), 0x42);
@@ -162,6 +171,7 @@ SUITE("misc", .setup = setup, .teardown = teardown, .timeout = 60,
       .tests = {
           a_probe_for_pci_finds_nothing, each_rise_of_the_reset_bit_resets,
           port_92_shares_the_a20_gate_of_the_8042, a_rise_of_bit_0_of_port_92_resets,
-          the_debug_exit_port_exits_with_twice_its_value_plus_1, the_post_port_reads_back,
+          the_debug_exit_port_exits_with_twice_its_value_plus_1,
+          a_panic_is_reported_and_a_crash_kernel_is_none, the_post_port_reads_back,
           the_8042_answers_its_commands, the_8042_resets_by_a_pulse_or_its_output_port,
           no_keyboard_or_mouse_answers_behind_the_8042})
