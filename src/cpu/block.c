@@ -421,7 +421,7 @@ static bool fetch(struct xlat *x, uint64_t lin, uint8_t **hva, pn_gpa *gpa) {
         uint8_t *p;
         pn_gpa g;
         cpu_vec_save(cpu);
-        if (cpu_fetch_page(cpu, lin, &p, &g) != CPU_NEXT)
+        if (cpu_fetch_page(cpu, lin, &p, &g))
             return false;
         *f = (struct fetch_entry){key, cpu->view.fetch_gen, p - off, g - off};
     } else if (x->fetch_page) {

@@ -25,7 +25,7 @@ static enum cpu_rc slow(struct cpu *cpu, pn_gva lin, uint8_t *buf, unsigned size
         unsigned n = size < PIECE ? size : PIECE;
         enum cpu_rc rc = write ? cpu_write_lin(cpu, lin, buf, n, cpu_tlb_mode(cpu))
                                : cpu_read_lin(cpu, lin, buf, n, cpu_tlb_mode(cpu));
-        if (rc != CPU_NEXT)
+        if (rc)
             return rc;
         lin += n, buf += n, size -= n;
     }
@@ -43,11 +43,11 @@ enum cpu_rc bulk_read(struct cpu *cpu, pn_gva lin, void *buf, unsigned size) {
     uint8_t *out = buf, *p = NULL;
     while (size) {
         unsigned n = room(lin, size);
-        if (page(cpu, lin, PN_READ, &p) != CPU_NEXT)
+        if (page(cpu, lin, PN_READ, &p))
             return CPU_FAULT;
         if (likely(p && !(cpu->mode & MODE_SLOWMEM)))
             memcpy(out, p, n);
-        else if (slow(cpu, lin, out, n, false) != CPU_NEXT)
+        else if (slow(cpu, lin, out, n, false))
             return CPU_FAULT;
         lin = next(cpu, lin, n), out += n, size -= n;
     }
@@ -58,7 +58,7 @@ enum cpu_rc bulk_probe_write(struct cpu *cpu, pn_gva lin, unsigned size) {
     uint8_t *p = NULL;
     while (size) {
         unsigned n = room(lin, size);
-        if (page(cpu, lin, PN_WRITE, &p) != CPU_NEXT)
+        if (page(cpu, lin, PN_WRITE, &p))
             return CPU_FAULT;
         lin = next(cpu, lin, n), size -= n;
     }
@@ -68,15 +68,15 @@ enum cpu_rc bulk_probe_write(struct cpu *cpu, pn_gva lin, unsigned size) {
 enum cpu_rc bulk_write(struct cpu *cpu, pn_gva lin, const void *buf, unsigned size) {
     const uint8_t *from = buf;
     uint8_t *p = NULL;
-    if (room(lin, size) < size && bulk_probe_write(cpu, lin, size) != CPU_NEXT)
+    if (room(lin, size) < size && bulk_probe_write(cpu, lin, size))
         return CPU_FAULT;
     while (size) {
         unsigned n = room(lin, size);
-        if (page(cpu, lin, PN_WRITE, &p) != CPU_NEXT)
+        if (page(cpu, lin, PN_WRITE, &p))
             return CPU_FAULT;
         if (likely(p && !(cpu->mode & MODE_SLOWMEM)))
             memcpy(p, from, n);
-        else if (slow(cpu, lin, (uint8_t *)from, n, true) != CPU_NEXT)
+        else if (slow(cpu, lin, (uint8_t *)from, n, true))
             return CPU_FAULT;
         lin = next(cpu, lin, n), from += n, size -= n;
     }

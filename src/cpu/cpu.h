@@ -39,7 +39,7 @@ enum {
 
 /* What a helper, or the delivery of an event, returns. */
 enum cpu_rc {
-    CPU_NEXT,  /* done; go on with the next instruction */
+    CPU_NEXT,  /* 0: done; go on with the next instruction */
     CPU_JUMP,  /* done; rip is already the new one (far transfers, iret, a rep to be
                   resumed) */
     CPU_FAULT, /* cpu->fault is for the guest; rip still names this instruction */

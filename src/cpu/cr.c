@@ -17,7 +17,7 @@ static bool pae_paging(uint64_t cr0, uint64_t cr4, uint64_t efer) {
 
 static enum cpu_rc load_pdptes(struct cpu *cpu, uint64_t cr3) {
     uint64_t pdpte[4];
-    if (cpu_load_pdptes(cpu, cr3, pdpte) != CPU_NEXT)
+    if (cpu_load_pdptes(cpu, cr3, pdpte))
         return CPU_FAULT;
     memcpy(cpu->pdpte, pdpte, sizeof(pdpte));
     return CPU_NEXT;
@@ -50,7 +50,7 @@ static enum cpu_rc cr0_write(struct cpu *cpu, uint64_t v) {
     if (changed & ~v & CR0_PG)
         efer &= ~EFER_LMA;
     if (changed & (CR0_PG | CR0_CD | CR0_NW) && pae_paging(v, cpu->cr4, efer) &&
-        load_pdptes(cpu, cpu->cr3) != CPU_NEXT)
+        load_pdptes(cpu, cpu->cr3))
         return CPU_FAULT;
     cpu->cr0 = v;
     cpu->efer = efer;
@@ -63,7 +63,7 @@ static enum cpu_rc cr0_write(struct cpu *cpu, uint64_t v) {
 /* ---- CR3 ---- */
 
 enum cpu_rc cr3_load(struct cpu *cpu, uint64_t cr3, bool noflush, bool pdptes) {
-    if (pdptes && load_pdptes(cpu, cr3) != CPU_NEXT)
+    if (pdptes && load_pdptes(cpu, cr3))
         return CPU_FAULT;
     cpu->cr3 = cr3;
     pn_mmu_set_cr3(cpu->vmmu, cr3, noflush, cpu->pdpte);
@@ -100,7 +100,7 @@ static enum cpu_rc cr4_write(struct cpu *cpu, uint64_t v) {
         return gp0(cpu);
     uint64_t changed = cpu->cr4 ^ v;
     if (changed & (CR4_PAE | CR4_PGE | CR4_PSE | CR4_SMEP) &&
-        pae_paging(cpu->cr0, v, cpu->efer) && load_pdptes(cpu, cpu->cr3) != CPU_NEXT)
+        pae_paging(cpu->cr0, v, cpu->efer) && load_pdptes(cpu, cpu->cr3))
         return CPU_FAULT;
     cpu->cr4 = v;
     if (changed & (CR4_PSE | CR4_PAE | CR4_PGE | CR4_LA57 | CR4_PCIDE | CR4_SMEP |
@@ -167,7 +167,7 @@ enum cpu_rc op_lmsw(struct cpu *cpu, const struct insn *in) {
     uint64_t v;
     if (cpu->cpl)
         return gp0(cpu);
-    if (cpu_op_read(cpu, in, 0, &v) != CPU_NEXT)
+    if (cpu_op_read(cpu, in, 0, &v))
         return CPU_FAULT;
     /* PE MP EM TS; PE can be set so, not cleared. */
     return cr0_write(cpu, (cpu->cr0 & ~(uint64_t)0xe) | (v & 0xf));

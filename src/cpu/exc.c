@@ -38,7 +38,7 @@ static enum cpu_rc gate_read(struct cpu *cpu, const struct event *ev, struct gat
     uint64_t raw[2];
     if (unlikely(ev->vector * 16u + 15 > cpu->idtr.limit))
         return cpu_raise_code(cpu, VEC_GP, error);
-    if (sys_read(cpu, cpu->idtr.base + ev->vector * 16u, raw, 16) != CPU_NEXT)
+    if (sys_read(cpu, cpu->idtr.base + ev->vector * 16u, raw, 16))
         return CPU_FAULT;
     /* S clear, type 14 (interrupt gate) or 15 (trap gate). */
     if (unlikely((raw[0] >> 40 & 0x1e) != 0x0e))
@@ -59,7 +59,7 @@ enum cpu_rc event_code(struct cpu *cpu, uint16_t sel, unsigned ext, struct desc 
     uint32_t error = (sel & ~3u) | ext;
     if (unlikely(sel_null(sel)))
         return cpu_raise_code(cpu, VEC_GP, ext);
-    if (desc_fetch(cpu, sel, VEC_GP, ext, cs) != CPU_NEXT)
+    if (desc_fetch(cpu, sel, VEC_GP, ext, cs))
         return CPU_FAULT;
     if (unlikely(!desc_is_code(cs->raw) || desc_dpl(cs->raw) > cpu->cpl))
         return cpu_raise_code(cpu, VEC_GP, error);
@@ -70,7 +70,7 @@ enum cpu_rc event_code(struct cpu *cpu, uint16_t sel, unsigned ext, struct desc 
 }
 
 static enum cpu_rc gate_code(struct cpu *cpu, unsigned ext, struct gate64 *g) {
-    if (event_code(cpu, g->sel, ext, &g->cs, &g->cpl) != CPU_NEXT)
+    if (event_code(cpu, g->sel, ext, &g->cs, &g->cpl))
         return CPU_FAULT;
     if (unlikely(!desc_long(g->cs.raw) || desc_big(g->cs.raw)))
         return cpu_raise_code(cpu, VEC_GP, (g->sel & ~3u) | ext);
@@ -85,7 +85,7 @@ static enum cpu_rc gate_stack(struct cpu *cpu, unsigned ext, const struct gate64
         unsigned at = g->ist ? 28 + g->ist * 8u : 4 + g->cpl * 8u;
         if (unlikely(at + 7 > tr->limit))
             return cpu_raise_code(cpu, VEC_TS, (tr->sel & ~3u) | ext);
-        if (sys_read(cpu, tr->base + at, rsp, 8) != CPU_NEXT)
+        if (sys_read(cpu, tr->base + at, rsp, 8))
             return CPU_FAULT;
     } else {
         *rsp = cpu->gpr[R_SP];
@@ -112,9 +112,9 @@ static enum cpu_rc deliver_long(struct cpu *cpu, const struct event *ev) {
     struct gate64 g;
     uint64_t rsp;
     unsigned ext = event_ext(ev);
-    if (gate_read(cpu, ev, &g) != CPU_NEXT || gate_code(cpu, ext, &g) != CPU_NEXT ||
-        gate_stack(cpu, ext, &g, &rsp) != CPU_NEXT ||
-        gate_push(cpu, ev, &g, &rsp) != CPU_NEXT || desc_touch(cpu, &g.cs) != CPU_NEXT)
+    if (gate_read(cpu, ev, &g) || gate_code(cpu, ext, &g) ||
+        gate_stack(cpu, ext, &g, &rsp) || gate_push(cpu, ev, &g, &rsp) ||
+        desc_touch(cpu, &g.cs))
         return CPU_FAULT;
 
     seg_set(&cpu->seg[SEG_CS], (uint16_t)((g.sel & ~3u) | g.cpl), g.cs.raw);

@@ -15,12 +15,11 @@ enum cpu_rc event_deliver_real(struct cpu *cpu, const struct event *ev) {
     uint16_t entry[2];
     if (ev->vector * 4u + 3 > cpu->idtr.limit)
         return cpu_raise_code(cpu, VEC_GP, ev->vector * 8u + ERR_IDT);
-    if (sys_read(cpu, cpu->idtr.base + ev->vector * 4u, entry, 4) != CPU_NEXT)
+    if (sys_read(cpu, cpu->idtr.base + ev->vector * 4u, entry, 4))
         return CPU_FAULT;
     stack_here(cpu, &st);
-    if (stack_push(cpu, &st, cpu_rflags(cpu), 2) != CPU_NEXT ||
-        stack_push(cpu, &st, cpu->seg[SEG_CS].sel, 2) != CPU_NEXT ||
-        stack_push(cpu, &st, ev->rip, 2) != CPU_NEXT)
+    if (stack_push(cpu, &st, cpu_rflags(cpu), 2) ||
+        stack_push(cpu, &st, cpu->seg[SEG_CS].sel, 2) || stack_push(cpu, &st, ev->rip, 2))
         return CPU_FAULT;
     stack_commit(cpu, &st);
     seg_set_real(&cpu->seg[SEG_CS], entry[1], false);
@@ -48,7 +47,7 @@ static enum cpu_rc gate_read(struct cpu *cpu, const struct event *ev, struct gat
     uint64_t raw;
     if (ev->vector * 8u + 7 > cpu->idtr.limit)
         return cpu_raise_code(cpu, VEC_GP, error);
-    if (sys_read(cpu, cpu->idtr.base + ev->vector * 8u, &raw, 8) != CPU_NEXT)
+    if (sys_read(cpu, cpu->idtr.base + ev->vector * 8u, &raw, 8))
         return CPU_FAULT;
     unsigned type = raw >> 40 & 31;
     /* Task gate 5; interrupt gates 6 (16-bit), 14; trap gates 7, 15. */
@@ -67,7 +66,7 @@ static enum cpu_rc gate_read(struct cpu *cpu, const struct event *ev, struct gat
 }
 
 static enum cpu_rc gate_code(struct cpu *cpu, unsigned ext, struct gate *g) {
-    if (event_code(cpu, g->sel, ext, &g->code, &g->cpl) != CPU_NEXT)
+    if (event_code(cpu, g->sel, ext, &g->code, &g->cpl))
         return CPU_FAULT;
     if (cpu->mode & MODE_VM86 && g->cpl != 0)
         return cpu_raise_code(cpu, VEC_GP, (g->sel & ~3u) | ext);
@@ -78,9 +77,9 @@ static enum cpu_rc push_outer(struct cpu *cpu, struct stack *st, unsigned size) 
     static const uint8_t order[] = {SEG_GS, SEG_FS, SEG_DS, SEG_ES};
     if (cpu->mode & MODE_VM86)
         for (unsigned i = 0; i < sizeof order; i++)
-            if (stack_push(cpu, st, cpu->seg[order[i]].sel, size) != CPU_NEXT)
+            if (stack_push(cpu, st, cpu->seg[order[i]].sel, size))
                 return CPU_FAULT;
-    if (stack_push(cpu, st, cpu->seg[SEG_SS].sel, size) != CPU_NEXT)
+    if (stack_push(cpu, st, cpu->seg[SEG_SS].sel, size))
         return CPU_FAULT;
     return stack_push(cpu, st, cpu->gpr[R_SP], size);
 }
@@ -88,9 +87,9 @@ static enum cpu_rc push_outer(struct cpu *cpu, struct stack *st, unsigned size) 
 static enum cpu_rc push_frame(struct cpu *cpu, const struct event *ev, struct stack *st,
                               unsigned size) {
     uint64_t rflags = cpu_rflags(cpu) | (event_sets_rf(ev) ? FL_RF : 0);
-    if (stack_push(cpu, st, rflags, size) != CPU_NEXT ||
-        stack_push(cpu, st, cpu->seg[SEG_CS].sel, size) != CPU_NEXT ||
-        stack_push(cpu, st, ev->rip, size) != CPU_NEXT)
+    if (stack_push(cpu, st, rflags, size) ||
+        stack_push(cpu, st, cpu->seg[SEG_CS].sel, size) ||
+        stack_push(cpu, st, ev->rip, size))
         return CPU_FAULT;
     return ev->has_error ? stack_push(cpu, st, ev->error, size) : CPU_NEXT;
 }
@@ -106,25 +105,23 @@ enum cpu_rc event_deliver_prot(struct cpu *cpu, const struct event *ev) {
     struct inner in;
     struct stack here, *st = &here;
     unsigned ext = event_ext(ev);
-    if (gate_read(cpu, ev, &g) != CPU_NEXT)
+    if (gate_read(cpu, ev, &g))
         return CPU_FAULT;
     if (g.task)
         return task_switch(cpu, g.sel, TASK_GATE, ev->rip, ev);
-    if (gate_code(cpu, ext, &g) != CPU_NEXT)
+    if (gate_code(cpu, ext, &g))
         return CPU_FAULT;
     bool inward = g.cpl != cpu->cpl;
     if (inward) {
-        if (inner_stack(cpu, g.cpl, ext, &in) != CPU_NEXT ||
-            push_outer(cpu, &in.st, g.size) != CPU_NEXT)
+        if (inner_stack(cpu, g.cpl, ext, &in) || push_outer(cpu, &in.st, g.size))
             return CPU_FAULT;
         st = &in.st;
     } else {
         stack_here(cpu, st);
         st->error = ext;
     }
-    if (push_frame(cpu, ev, st, g.size) != CPU_NEXT ||
-        (inward && inner_touch(cpu, &in) != CPU_NEXT) ||
-        desc_touch(cpu, &g.code) != CPU_NEXT)
+    if (push_frame(cpu, ev, st, g.size) || (inward && inner_touch(cpu, &in)) ||
+        desc_touch(cpu, &g.code))
         return CPU_FAULT;
 
     if (cpu->mode & MODE_VM86)

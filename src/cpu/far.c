@@ -23,7 +23,7 @@ static enum cpu_rc far_operand(struct cpu *cpu, const struct insn *in, struct fa
     f->next = next_rip(cpu, in);
     f->off = in->imm;
     f->sel = in->imm2;
-    if (in->op[0].kind == OP_MEM && far_read(cpu, in, size, &f->off, &f->sel) != CPU_NEXT)
+    if (in->op[0].kind == OP_MEM && far_read(cpu, in, size, &f->off, &f->sel))
         return CPU_FAULT;
     if (size == 2)
         f->off = (uint16_t)f->off;
@@ -34,7 +34,7 @@ static enum cpu_rc far_operand(struct cpu *cpu, const struct insn *in, struct fa
 
 static enum cpu_rc push_return(struct cpu *cpu, struct stack *st, unsigned size,
                                uint64_t next) {
-    if (stack_push(cpu, st, cpu->seg[SEG_CS].sel, size) != CPU_NEXT)
+    if (stack_push(cpu, st, cpu->seg[SEG_CS].sel, size))
         return CPU_FAULT;
     return stack_push(cpu, st, next, size);
 }
@@ -44,7 +44,7 @@ static enum cpu_rc push_return(struct cpu *cpu, struct stack *st, unsigned size,
 static enum cpu_rc far_real(struct cpu *cpu, const struct far *f) {
     struct stack st;
     stack_here(cpu, &st);
-    if (f->call && push_return(cpu, &st, f->opsize, f->next) != CPU_NEXT)
+    if (f->call && push_return(cpu, &st, f->opsize, f->next))
         return CPU_FAULT;
     if (f->off > cpu->seg[SEG_CS].limit)
         return cpu_raise_code(cpu, VEC_GP, 0);
@@ -59,7 +59,7 @@ static enum cpu_rc far_real(struct cpu *cpu, const struct far *f) {
 
 static enum cpu_rc enter_code(struct cpu *cpu, uint16_t sel, struct desc *d, uint64_t off,
                               unsigned cpl) {
-    if (desc_touch(cpu, d) != CPU_NEXT)
+    if (desc_touch(cpu, d))
         return CPU_FAULT;
     seg_set(&cpu->seg[SEG_CS], (uint16_t)((sel & ~3u) | cpl), d->raw);
     cpu->rip = off;
@@ -75,10 +75,10 @@ static enum cpu_rc far_code(struct cpu *cpu, const struct far *f, struct desc *d
         return cpu_raise_code(cpu, VEC_GP, f->sel & ~3u);
     if (!desc_present(d->raw))
         return cpu_raise_code(cpu, VEC_NP, f->sel & ~3u);
-    if (code_offset_check(cpu, d->raw, f->sel, f->off) != CPU_NEXT)
+    if (code_offset_check(cpu, d->raw, f->sel, f->off))
         return CPU_FAULT;
     stack_here(cpu, &st);
-    if (f->call && push_return(cpu, &st, f->opsize, f->next) != CPU_NEXT)
+    if (f->call && push_return(cpu, &st, f->opsize, f->next))
         return CPU_FAULT;
     if (enter_code(cpu, f->sel, d, f->off, cpu->cpl) == CPU_FAULT)
         return CPU_FAULT;
@@ -113,7 +113,7 @@ static enum cpu_rc gate_read(struct cpu *cpu, const struct far *f, const struct 
         struct desc upper;
         g->size = 8;
         g->count = 0;
-        if (desc_fetch(cpu, (uint16_t)(f->sel + 8), VEC_GP, 0, &upper) != CPU_NEXT) {
+        if (desc_fetch(cpu, (uint16_t)(f->sel + 8), VEC_GP, 0, &upper)) {
             if (cpu->fault.vector == VEC_GP)
                 cpu->fault.error = error;
             return CPU_FAULT;
@@ -133,7 +133,7 @@ static enum cpu_rc gate_code(struct cpu *cpu, const struct far *f, struct gate *
     uint32_t error = g->sel & ~3u;
     if (sel_null(g->sel))
         return cpu_raise_code(cpu, VEC_GP, 0);
-    if (desc_fetch(cpu, g->sel, VEC_GP, 0, &g->code) != CPU_NEXT)
+    if (desc_fetch(cpu, g->sel, VEC_GP, 0, &g->code))
         return CPU_FAULT;
     uint64_t raw = g->code.raw;
     bool conforming = desc_type(raw) & TYPE_CONF;
@@ -152,7 +152,7 @@ static enum cpu_rc read_params(struct cpu *cpu, const struct gate *g, uint64_t *
     struct stack st;
     stack_here(cpu, &st);
     for (unsigned i = 0; i < g->count; i++)
-        if (stack_pop(cpu, &st, g->size, &param[i]) != CPU_NEXT)
+        if (stack_pop(cpu, &st, g->size, &param[i]))
             return CPU_FAULT;
     return CPU_NEXT;
 }
@@ -161,16 +161,14 @@ static enum cpu_rc gate_inner(struct cpu *cpu, const struct far *f, struct gate 
     struct inner in;
     uint64_t param[32];
     unsigned cpl = desc_dpl(g->code.raw);
-    if (inner_stack(cpu, cpl, 0, &in) != CPU_NEXT ||
-        read_params(cpu, g, param) != CPU_NEXT ||
-        stack_push(cpu, &in.st, cpu->seg[SEG_SS].sel, g->size) != CPU_NEXT ||
-        stack_push(cpu, &in.st, cpu->gpr[R_SP], g->size) != CPU_NEXT)
+    if (inner_stack(cpu, cpl, 0, &in) || read_params(cpu, g, param) ||
+        stack_push(cpu, &in.st, cpu->seg[SEG_SS].sel, g->size) ||
+        stack_push(cpu, &in.st, cpu->gpr[R_SP], g->size))
         return CPU_FAULT;
     for (unsigned i = g->count; i-- > 0;)
-        if (stack_push(cpu, &in.st, param[i], g->size) != CPU_NEXT)
+        if (stack_push(cpu, &in.st, param[i], g->size))
             return CPU_FAULT;
-    if (push_return(cpu, &in.st, g->size, f->next) != CPU_NEXT ||
-        inner_touch(cpu, &in) != CPU_NEXT ||
+    if (push_return(cpu, &in.st, g->size, f->next) || inner_touch(cpu, &in) ||
         enter_code(cpu, g->sel, &g->code, g->off, cpl) == CPU_FAULT)
         return CPU_FAULT;
     cpu->cpl = (uint8_t)cpl;
@@ -182,7 +180,7 @@ static enum cpu_rc gate_inner(struct cpu *cpu, const struct far *f, struct gate 
 static enum cpu_rc far_gate(struct cpu *cpu, const struct far *f, const struct desc *d) {
     struct gate g;
     struct stack st;
-    if (gate_read(cpu, f, d, &g) != CPU_NEXT || gate_code(cpu, f, &g) != CPU_NEXT)
+    if (gate_read(cpu, f, d, &g) || gate_code(cpu, f, &g))
         return CPU_FAULT;
     bool conforming = desc_type(g.code.raw) & TYPE_CONF;
     if (f->call && !conforming && desc_dpl(g.code.raw) < cpu->cpl)
@@ -192,7 +190,7 @@ static enum cpu_rc far_gate(struct cpu *cpu, const struct far *f, const struct d
         st.seg = NULL;
         st.mask = UINT64_MAX;
     }
-    if (f->call && push_return(cpu, &st, g.size, f->next) != CPU_NEXT)
+    if (f->call && push_return(cpu, &st, g.size, f->next))
         return CPU_FAULT;
     if (enter_code(cpu, g.sel, &g.code, g.off, cpu->cpl) == CPU_FAULT)
         return CPU_FAULT;
@@ -219,7 +217,7 @@ static enum cpu_rc far_prot(struct cpu *cpu, const struct far *f) {
     struct desc d;
     if (sel_null(f->sel))
         return cpu_raise_code(cpu, VEC_GP, 0);
-    if (desc_fetch(cpu, f->sel, VEC_GP, 0, &d) != CPU_NEXT)
+    if (desc_fetch(cpu, f->sel, VEC_GP, 0, &d))
         return CPU_FAULT;
     if (desc_is_segment(d.raw))
         return far_code(cpu, f, &d);
@@ -244,14 +242,14 @@ static enum cpu_rc far_prot(struct cpu *cpu, const struct far *f) {
 
 enum cpu_rc op_jmp_far(struct cpu *cpu, const struct insn *in) {
     struct far f = {.call = false};
-    if (far_operand(cpu, in, &f) != CPU_NEXT)
+    if (far_operand(cpu, in, &f))
         return CPU_FAULT;
     return mode_prot(cpu) ? far_prot(cpu, &f) : far_real(cpu, &f);
 }
 
 enum cpu_rc op_call_far(struct cpu *cpu, const struct insn *in) {
     struct far f = {.call = true};
-    if (far_operand(cpu, in, &f) != CPU_NEXT)
+    if (far_operand(cpu, in, &f))
         return CPU_FAULT;
     return mode_prot(cpu) ? far_prot(cpu, &f) : far_real(cpu, &f);
 }
@@ -266,10 +264,9 @@ static enum cpu_rc ret_outer(struct cpu *cpu, struct stack *st, unsigned size,
     unsigned cpl = sel & 3;
     bool to64 = mode_long(cpu) && desc_long(cs->raw);
     st->sp += release;
-    if (stack_pop(cpu, st, size, &sp) != CPU_NEXT ||
-        stack_pop(cpu, st, size, &new_ss) != CPU_NEXT)
+    if (stack_pop(cpu, st, size, &sp) || stack_pop(cpu, st, size, &new_ss))
         return CPU_FAULT;
-    if (ret_stack(cpu, (uint16_t)new_ss, cpl, to64, &ss) != CPU_NEXT ||
+    if (ret_stack(cpu, (uint16_t)new_ss, cpl, to64, &ss) ||
         enter_code(cpu, sel, cs, rip, cpl) == CPU_FAULT)
         return CPU_FAULT;
     ret_set_stack(cpu, (uint16_t)new_ss, &ss);
@@ -285,8 +282,7 @@ enum cpu_rc op_ret_far(struct cpu *cpu, const struct insn *in) {
     uint64_t rip, sel;
     unsigned release = in->opcode == 0xca ? in->imm & 0xffff : 0;
     stack_here(cpu, &st);
-    if (stack_pop(cpu, &st, in->opsize, &rip) != CPU_NEXT ||
-        stack_pop(cpu, &st, in->opsize, &sel) != CPU_NEXT)
+    if (stack_pop(cpu, &st, in->opsize, &rip) || stack_pop(cpu, &st, in->opsize, &sel))
         return CPU_FAULT;
     if (!mode_prot(cpu)) {
         if (rip > cpu->seg[SEG_CS].limit)
@@ -295,7 +291,7 @@ enum cpu_rc op_ret_far(struct cpu *cpu, const struct insn *in) {
         stack_commit(cpu, &st);
         seg_set_real(&cpu->seg[SEG_CS], (uint16_t)sel, cpu->mode & MODE_VM86);
         cpu->rip = rip;
-    } else if (ret_code(cpu, (uint16_t)sel, rip, &d) != CPU_NEXT) {
+    } else if (ret_code(cpu, (uint16_t)sel, rip, &d)) {
         return CPU_FAULT;
     } else if ((sel & 3) == cpu->cpl) {
         if (enter_code(cpu, (uint16_t)sel, &d, rip, cpu->cpl) == CPU_FAULT)

@@ -15,7 +15,7 @@ enum cpu_rc op_pushf(struct cpu *cpu, const struct insn *in) {
         return cpu_raise_code(cpu, VEC_GP, 0);
     uint64_t image = (cpu->sys_flags | cpu_arith_flags(cpu)) & ~(uint64_t)FL_VM;
     stack_here(cpu, &st);
-    if (stack_push(cpu, &st, image, in->opsize) != CPU_NEXT)
+    if (stack_push(cpu, &st, image, in->opsize))
         return CPU_FAULT;
     stack_commit(cpu, &st);
     return CPU_NEXT;
@@ -27,7 +27,7 @@ enum cpu_rc op_popf(struct cpu *cpu, const struct insn *in) {
     if (unlikely(cpu->mode & MODE_VM86 && iopl(cpu) < 3))
         return cpu_raise_code(cpu, VEC_GP, 0);
     stack_here(cpu, &st);
-    if (stack_pop(cpu, &st, in->opsize, &image) != CPU_NEXT)
+    if (stack_pop(cpu, &st, in->opsize, &image))
         return CPU_FAULT;
     stack_commit(cpu, &st);
 

@@ -17,14 +17,14 @@ static enum cpu_rc fx_operand(struct cpu *cpu, const struct insn *in,
                               enum pn_access access, pn_gva *lin) {
     if (cpu->cr0 & (CR0_EM | CR0_TS))
         return cpu_raise(cpu, VEC_NM);
-    if (cpu_lin_operand(cpu, in, FX_SIZE, access, lin) != CPU_NEXT)
+    if (cpu_lin_operand(cpu, in, FX_SIZE, access, lin))
         return CPU_FAULT;
     return *lin & 15 ? cpu_raise_code(cpu, VEC_GP, 0) : CPU_NEXT;
 }
 
 enum cpu_rc op_fxsave(struct cpu *cpu, const struct insn *in) {
     pn_gva lin;
-    if (fx_operand(cpu, in, PN_WRITE, &lin) != CPU_NEXT)
+    if (fx_operand(cpu, in, PN_WRITE, &lin))
         return CPU_FAULT;
     xstate_settle(cpu);
     xstate_put(cpu->xsave, FX_MASK, 4, MXCSR_MASK);
@@ -34,8 +34,7 @@ enum cpu_rc op_fxsave(struct cpu *cpu, const struct insn *in) {
 enum cpu_rc op_fxrstor(struct cpu *cpu, const struct insn *in) {
     uint8_t image[FX_SIZE];
     pn_gva lin;
-    if (fx_operand(cpu, in, PN_READ, &lin) != CPU_NEXT ||
-        bulk_read(cpu, lin, image, FX_SIZE) != CPU_NEXT)
+    if (fx_operand(cpu, in, PN_READ, &lin) || bulk_read(cpu, lin, image, FX_SIZE))
         return CPU_FAULT;
     if (xstate_get(image, FX_MXCSR, 4) & ~(uint64_t)MXCSR_MASK)
         return cpu_raise_code(cpu, VEC_GP, 0);
@@ -49,7 +48,7 @@ enum cpu_rc op_fxrstor(struct cpu *cpu, const struct insn *in) {
 
 static enum cpu_rc mxcsr_load(struct cpu *cpu, const struct insn *in) {
     uint32_t v;
-    if (operand_read(cpu, in, &v, 4) != CPU_NEXT)
+    if (operand_read(cpu, in, &v, 4))
         return CPU_FAULT;
     if (v & ~MXCSR_MASK)
         return cpu_raise_code(cpu, VEC_GP, 0);

@@ -21,7 +21,7 @@ enum cpu_rc inner_stack(struct cpu *cpu, unsigned cpl, unsigned ext, struct inne
         at = 2 + cpl * 4, size = 4;
     if (at + size - 1 > tr->limit)
         return cpu_raise_code(cpu, VEC_TS, (tr->sel & ~3u) | ext);
-    if (sys_read(cpu, tr->base + at, raw, size) != CPU_NEXT)
+    if (sys_read(cpu, tr->base + at, raw, size))
         return CPU_FAULT;
 
     in->null = wide;
@@ -36,7 +36,7 @@ enum cpu_rc inner_stack(struct cpu *cpu, unsigned cpl, unsigned ext, struct inne
     memcpy(&sel, raw + size - 2, 2);
     if (sel_null(sel))
         return cpu_raise_code(cpu, VEC_TS, ext);
-    if (ss_fetch(cpu, sel, cpl, VEC_TS, ext, &in->d) != CPU_NEXT)
+    if (ss_fetch(cpu, sel, cpl, VEC_TS, ext, &in->d))
         return CPU_FAULT;
     seg_set(&in->ss, sel, in->d.raw);
     in->st.seg = &in->ss;
@@ -49,7 +49,7 @@ enum cpu_rc inner_stack(struct cpu *cpu, unsigned cpl, unsigned ext, struct inne
 enum cpu_rc inner_touch(struct cpu *cpu, struct inner *in) {
     if (in->null)
         return CPU_NEXT;
-    if (desc_touch(cpu, &in->d) != CPU_NEXT)
+    if (desc_touch(cpu, &in->d))
         return CPU_FAULT;
     in->ss.attr |= TYPE_ACC;
     return CPU_NEXT;

@@ -22,12 +22,12 @@ static enum cpu_rc port_allowed(struct cpu *cpu, uint16_t port, unsigned size) {
     if (tr->attr & ATTR_UNUSABLE || !(tr->attr & ATTR_P) || (type != 9 && type != 11) ||
         tr->limit < 103)
         return cpu_raise_code(cpu, VEC_GP, 0);
-    if (sys_read(cpu, tr->base + 102, &base, 2) != CPU_NEXT)
+    if (sys_read(cpu, tr->base + 102, &base, 2))
         return CPU_FAULT;
     uint32_t at = base + port / 8u;
     if (at + 1 > tr->limit)
         return cpu_raise_code(cpu, VEC_GP, 0);
-    if (sys_read(cpu, tr->base + at, &bits, 2) != CPU_NEXT)
+    if (sys_read(cpu, tr->base + at, &bits, 2))
         return CPU_FAULT;
     if (bits >> (port & 7) & ((1u << size) - 1))
         return cpu_raise_code(cpu, VEC_GP, 0);
@@ -69,7 +69,7 @@ static unsigned size_of(const struct insn *in) {
 enum cpu_rc op_in(struct cpu *cpu, const struct insn *in) {
     uint16_t port = port_of(cpu, in);
     unsigned size = size_of(in);
-    if (port_allowed(cpu, port, size) != CPU_NEXT)
+    if (port_allowed(cpu, port, size))
         return CPU_FAULT;
     uint32_t v = port_read(cpu, port, size);
     if (size == 4)
@@ -82,7 +82,7 @@ enum cpu_rc op_in(struct cpu *cpu, const struct insn *in) {
 enum cpu_rc op_out(struct cpu *cpu, const struct insn *in) {
     uint16_t port = port_of(cpu, in);
     unsigned size = size_of(in);
-    if (port_allowed(cpu, port, size) != CPU_NEXT)
+    if (port_allowed(cpu, port, size))
         return CPU_FAULT;
     port_write(cpu, port, size, (uint32_t)cpu->gpr[R_AX]);
     return CPU_STOP;
@@ -97,8 +97,8 @@ static enum cpu_rc ins_once(struct cpu *cpu, const struct insn *in, unsigned siz
     void *p;
     pn_gva lin;
     uint64_t offset = string_reg(cpu, R_DI, in->addrsize);
-    if (cpu_lin(cpu, SEG_ES, offset, size, PN_WRITE, &lin) != CPU_NEXT ||
-        cpu_mem_prepare(cpu, lin, size, false, true, cpu_tlb_mode(cpu), &p) != CPU_NEXT)
+    if (cpu_lin(cpu, SEG_ES, offset, size, PN_WRITE, &lin) ||
+        cpu_mem_prepare(cpu, lin, size, false, true, cpu_tlb_mode(cpu), &p))
         return CPU_FAULT;
     uint32_t v = port_read(cpu, (uint16_t)cpu->gpr[R_DX], size);
     memcpy(p, &v, size);
@@ -111,8 +111,8 @@ static enum cpu_rc outs_once(struct cpu *cpu, const struct insn *in, unsigned si
     uint32_t v = 0;
     pn_gva lin;
     uint64_t offset = string_reg(cpu, R_SI, in->addrsize);
-    if (cpu_lin(cpu, in->seg, offset, size, PN_READ, &lin) != CPU_NEXT ||
-        cpu_read_lin(cpu, lin, &v, size, cpu_tlb_mode(cpu)) != CPU_NEXT)
+    if (cpu_lin(cpu, in->seg, offset, size, PN_READ, &lin) ||
+        cpu_read_lin(cpu, lin, &v, size, cpu_tlb_mode(cpu)))
         return CPU_FAULT;
     port_write(cpu, (uint16_t)cpu->gpr[R_DX], size, v);
     string_advance(cpu, R_SI, in->addrsize, string_step(cpu, size));
@@ -123,13 +123,13 @@ static enum cpu_rc port_string(struct cpu *cpu, const struct insn *in,
                                enum cpu_rc (*once)(struct cpu *, const struct insn *,
                                                    unsigned)) {
     unsigned size = size_of(in);
-    if (port_allowed(cpu, (uint16_t)cpu->gpr[R_DX], size) != CPU_NEXT)
+    if (port_allowed(cpu, (uint16_t)cpu->gpr[R_DX], size))
         return CPU_FAULT;
     if (!in->rep)
         return once(cpu, in, size) == CPU_NEXT ? CPU_STOP : CPU_FAULT;
     unsigned chunk = cpu->mode & (MODE_TF | MODE_SLOWMEM) ? 1 : PORT_CHUNK;
     while (string_reg(cpu, R_CX, in->addrsize)) {
-        if (once(cpu, in, size) != CPU_NEXT)
+        if (once(cpu, in, size))
             return CPU_FAULT;
         string_advance(cpu, R_CX, in->addrsize, -1);
         if (--chunk == 0 || cpu->intr_line || cpu->stop_request)

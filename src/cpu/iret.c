@@ -38,9 +38,8 @@ static enum cpu_rc iret_real(struct cpu *cpu, const struct insn *in) {
     if (vm86 && iopl(cpu) < 3)
         return cpu_raise_code(cpu, VEC_GP, 0);
     stack_here(cpu, &st);
-    if (stack_pop(cpu, &st, size, &f.rip) != CPU_NEXT ||
-        stack_pop(cpu, &st, size, &f.cs) != CPU_NEXT ||
-        stack_pop(cpu, &st, size, &f.rflags) != CPU_NEXT)
+    if (stack_pop(cpu, &st, size, &f.rip) || stack_pop(cpu, &st, size, &f.cs) ||
+        stack_pop(cpu, &st, size, &f.rflags))
         return CPU_FAULT;
     if (f.rip > cpu->seg[SEG_CS].limit)
         return cpu_raise_code(cpu, VEC_GP, 0);
@@ -62,10 +61,10 @@ static enum cpu_rc iret_to_vm86(struct cpu *cpu, struct stack *st,
                                 const struct frame *f) {
     static const uint8_t order[] = {SEG_SS, SEG_ES, SEG_DS, SEG_FS, SEG_GS};
     uint64_t esp, sel[5];
-    if (stack_pop(cpu, st, 4, &esp) != CPU_NEXT)
+    if (stack_pop(cpu, st, 4, &esp))
         return CPU_FAULT;
     for (unsigned i = 0; i < 5; i++)
-        if (stack_pop(cpu, st, 4, &sel[i]) != CPU_NEXT)
+        if (stack_pop(cpu, st, 4, &sel[i]))
             return CPU_FAULT;
     if (f->rip > 0xffff)
         return cpu_raise_code(cpu, VEC_GP, 0);
@@ -86,7 +85,7 @@ enum cpu_rc ret_code(struct cpu *cpu, uint16_t sel, uint64_t rip, struct desc *d
     unsigned rpl = sel & 3;
     if (unlikely(sel_null(sel)))
         return cpu_raise_code(cpu, VEC_GP, 0);
-    if (desc_fetch(cpu, sel, VEC_GP, 0, d) != CPU_NEXT)
+    if (desc_fetch(cpu, sel, VEC_GP, 0, d))
         return CPU_FAULT;
     unsigned dpl = desc_dpl(d->raw);
     bool conforming = desc_type(d->raw) & TYPE_CONF;
@@ -121,21 +120,20 @@ static enum cpu_rc pop_frame(struct cpu *cpu, struct stack *st, unsigned size,
                              struct frame *f, bool *whole) {
     if (likely(size == 8 && !st->seg && canonical(cpu, st->sp) &&
                canonical(cpu, st->sp + sizeof *f - 1) && st->mode != PN_TLB_USER)) {
-        if (lin_read(cpu, st->sp, f, sizeof *f, st->mode) != CPU_NEXT)
+        if (lin_read(cpu, st->sp, f, sizeof *f, st->mode))
             return CPU_FAULT;
         *whole = true;
         return CPU_NEXT;
     }
     *whole = false;
-    if (stack_pop(cpu, st, size, &f->rip) != CPU_NEXT ||
-        stack_pop(cpu, st, size, &f->cs) != CPU_NEXT)
+    if (stack_pop(cpu, st, size, &f->rip) || stack_pop(cpu, st, size, &f->cs))
         return CPU_FAULT;
     return stack_pop(cpu, st, size, &f->rflags);
 }
 
 static enum cpu_rc pop_outer(struct cpu *cpu, struct stack *st, unsigned size,
                              struct frame *f) {
-    if (stack_pop(cpu, st, size, &f->rsp) != CPU_NEXT)
+    if (stack_pop(cpu, st, size, &f->rsp))
         return CPU_FAULT;
     return stack_pop(cpu, st, size, &f->ss);
 }
@@ -147,19 +145,19 @@ static enum cpu_rc iret_prot(struct cpu *cpu, const struct insn *in) {
     unsigned size = in->opsize;
     bool whole;
     stack_here(cpu, &st);
-    if (pop_frame(cpu, &st, size, &f, &whole) != CPU_NEXT)
+    if (pop_frame(cpu, &st, size, &f, &whole))
         return CPU_FAULT;
     if (size == 4 && f.rflags & FL_VM && cpu->cpl == 0 && !mode_long(cpu))
         return iret_to_vm86(cpu, &st, &f);
-    if (ret_code(cpu, (uint16_t)f.cs, f.rip, &cs) != CPU_NEXT)
+    if (ret_code(cpu, (uint16_t)f.cs, f.rip, &cs))
         return CPU_FAULT;
     unsigned cpl = f.cs & 3;
     bool to64 = mode_long(cpu) && desc_long(cs.raw);
     bool pops_stack = cpl != cpu->cpl || mode_64(cpu);
-    if (pops_stack && ((!whole && pop_outer(cpu, &st, size, &f) != CPU_NEXT) ||
-                       ret_stack(cpu, (uint16_t)f.ss, cpl, to64, &ss) != CPU_NEXT))
+    if (pops_stack && ((!whole && pop_outer(cpu, &st, size, &f)) ||
+                       ret_stack(cpu, (uint16_t)f.ss, cpl, to64, &ss)))
         return CPU_FAULT;
-    if (desc_touch(cpu, &cs) != CPU_NEXT)
+    if (desc_touch(cpu, &cs))
         return CPU_FAULT;
 
     load_flags(cpu, f.rflags, size);
@@ -187,7 +185,7 @@ enum cpu_rc op_iret(struct cpu *cpu, const struct insn *in) {
         uint16_t link;
         if (mode_long(cpu))
             return cpu_raise_code(cpu, VEC_GP, 0);
-        if (sys_read(cpu, cpu->seg[SEG_TR].base, &link, 2) != CPU_NEXT)
+        if (sys_read(cpu, cpu->seg[SEG_TR].base, &link, 2))
             return CPU_FAULT;
         return task_switch(cpu, link, TASK_IRET, next_rip(cpu, in), NULL);
     }

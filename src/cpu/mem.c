@@ -134,7 +134,7 @@ static __attribute__((noinline)) enum cpu_rc read_slow(struct cpu *cpu, pn_gva l
     if (crossing_hit(cpu, lin, out, size, mode))
         return CPU_NEXT;
     enum cpu_rc rc = resolve(cpu, lin, size, PN_READ, mode, pc, &count);
-    if (rc != CPU_NEXT)
+    if (rc)
         return rc;
     piece_read(cpu, &pc[0], out);
     if (count == 2)
@@ -160,7 +160,7 @@ static __attribute__((noinline)) enum cpu_rc write_slow(struct cpu *cpu, pn_gva 
     unsigned count;
     pn_count(cpu->stats, mem_slow);
     enum cpu_rc rc = resolve(cpu, lin, size, PN_WRITE, mode, pc, &count);
-    if (rc != CPU_NEXT)
+    if (rc)
         return rc;
     if (count == 1 && pc[0].kind == PN_MAPPED) {
         mem_copy(pc[0].hva, in, size);
@@ -214,7 +214,7 @@ enum cpu_rc cpu_mem_prepare(struct cpu *cpu, pn_gva lin, unsigned size, bool rea
             return CPU_NEXT;
         }
         enum cpu_rc rc = resolve(cpu, lin, size, access, mode, pc, &count);
-        if (rc != CPU_NEXT)
+        if (rc)
             return rc;
         if (count == 1 && pc[0].kind == PN_MAPPED) {
             *ptr = pc[0].hva;

@@ -26,10 +26,10 @@ static unsigned stack_size(const struct cpu *cpu, const struct insn *in) {
 enum cpu_rc op_push(struct cpu *cpu, const struct insn *in) {
     struct stack st;
     uint64_t v;
-    if (cpu_op_read(cpu, in, 0, &v) != CPU_NEXT)
+    if (cpu_op_read(cpu, in, 0, &v))
         return CPU_FAULT;
     stack_here(cpu, &st);
-    if (stack_push(cpu, &st, v, stack_size(cpu, in)) != CPU_NEXT)
+    if (stack_push(cpu, &st, v, stack_size(cpu, in)))
         return CPU_FAULT;
     stack_commit(cpu, &st);
     return CPU_NEXT;
@@ -39,12 +39,12 @@ enum cpu_rc op_pop(struct cpu *cpu, const struct insn *in) {
     struct stack st;
     uint64_t v, old = cpu->gpr[R_SP];
     stack_here(cpu, &st);
-    if (stack_pop(cpu, &st, stack_size(cpu, in), &v) != CPU_NEXT)
+    if (stack_pop(cpu, &st, stack_size(cpu, in), &v))
         return CPU_FAULT;
     /* The destination's address, or the destination itself, may be the stack pointer:
      * both come after the increment. */
     stack_commit(cpu, &st);
-    if (cpu_op_write(cpu, in, 0, v) != CPU_NEXT) {
+    if (cpu_op_write(cpu, in, 0, v)) {
         cpu->gpr[R_SP] = old;
         return CPU_FAULT;
     }
@@ -55,7 +55,7 @@ enum cpu_rc op_pusha(struct cpu *cpu, const struct insn *in) {
     struct stack st;
     stack_here(cpu, &st);
     for (unsigned r = R_AX; r <= R_DI; r++)
-        if (stack_push(cpu, &st, cpu->gpr[r], in->opsize) != CPU_NEXT)
+        if (stack_push(cpu, &st, cpu->gpr[r], in->opsize))
             return CPU_FAULT;
     stack_commit(cpu, &st);
     return CPU_NEXT;
@@ -66,7 +66,7 @@ enum cpu_rc op_popa(struct cpu *cpu, const struct insn *in) {
     uint64_t v[8];
     stack_here(cpu, &st);
     for (unsigned r = 8; r-- > 0;)
-        if (stack_pop(cpu, &st, in->opsize, &v[r]) != CPU_NEXT)
+        if (stack_pop(cpu, &st, in->opsize, &v[r]))
             return CPU_FAULT;
     for (unsigned r = R_AX; r <= R_DI; r++)
         if (r != R_SP)
@@ -85,8 +85,7 @@ static enum cpu_rc copy_display(struct cpu *cpu, struct stack *st, unsigned leve
     frame.sp = cpu->gpr[R_BP];
     for (unsigned i = 1; i < level; i++) {
         frame.sp -= size;
-        if (stack_pop(cpu, &frame, size, &v) != CPU_NEXT ||
-            stack_push(cpu, st, v, size) != CPU_NEXT)
+        if (stack_pop(cpu, &frame, size, &v) || stack_push(cpu, st, v, size))
             return CPU_FAULT;
         frame.sp -= size;
     }
@@ -98,16 +97,16 @@ enum cpu_rc op_enter(struct cpu *cpu, const struct insn *in) {
     struct stack st;
     pn_gva lin;
     stack_here(cpu, &st);
-    if (stack_push(cpu, &st, cpu->gpr[R_BP], size) != CPU_NEXT)
+    if (stack_push(cpu, &st, cpu->gpr[R_BP], size))
         return CPU_FAULT;
     uint64_t frame = st.sp;
-    if (level && (copy_display(cpu, &st, level, size) != CPU_NEXT ||
-                  stack_push(cpu, &st, frame, size) != CPU_NEXT))
+    if (level &&
+        (copy_display(cpu, &st, level, size) || stack_push(cpu, &st, frame, size)))
         return CPU_FAULT;
     st.sp -= (uint16_t)in->imm;
     /* A write at the new top of stack would have to succeed. */
-    if (cpu_lin(cpu, SEG_SS, st.sp & st.mask, size, PN_WRITE, &lin) != CPU_NEXT ||
-        bulk_probe_write(cpu, lin, size) != CPU_NEXT)
+    if (cpu_lin(cpu, SEG_SS, st.sp & st.mask, size, PN_WRITE, &lin) ||
+        bulk_probe_write(cpu, lin, size))
         return CPU_FAULT;
     put_reg(cpu, R_BP, size, frame);
     stack_commit(cpu, &st);
@@ -120,7 +119,7 @@ enum cpu_rc op_leave(struct cpu *cpu, const struct insn *in) {
     uint64_t v;
     stack_here(cpu, &st);
     st.sp = cpu->gpr[R_BP];
-    if (stack_pop(cpu, &st, size, &v) != CPU_NEXT)
+    if (stack_pop(cpu, &st, size, &v))
         return CPU_FAULT;
     stack_commit(cpu, &st);
     put_reg(cpu, R_BP, size, v);
@@ -133,7 +132,7 @@ enum cpu_rc op_bound(struct cpu *cpu, const struct insn *in) {
     unsigned size = in->opsize;
     int32_t pair[2], index = (int32_t)cpu->gpr[in->op[0].reg];
     int16_t pair16[2];
-    if (operand_read(cpu, in, size == 2 ? (void *)pair16 : pair, 2 * size) != CPU_NEXT)
+    if (operand_read(cpu, in, size == 2 ? (void *)pair16 : pair, 2 * size))
         return CPU_FAULT;
     if (size == 2)
         pair[0] = pair16[0], pair[1] = pair16[1], index = (int16_t)index;
@@ -144,8 +143,8 @@ enum cpu_rc op_xlat(struct cpu *cpu, const struct insn *in) {
     uint8_t v;
     pn_gva lin;
     uint64_t at = (cpu->gpr[R_BX] + (uint8_t)cpu->gpr[R_AX]) & string_mask(in->addrsize);
-    if (cpu_lin(cpu, in->seg, at, 1, PN_READ, &lin) != CPU_NEXT ||
-        cpu_read_lin(cpu, lin, &v, 1, cpu_tlb_mode(cpu)) != CPU_NEXT)
+    if (cpu_lin(cpu, in->seg, at, 1, PN_READ, &lin) ||
+        cpu_read_lin(cpu, lin, &v, 1, cpu_tlb_mode(cpu)))
         return CPU_FAULT;
     memcpy(&cpu->gpr[R_AX], &v, 1);
     return CPU_NEXT;

@@ -298,7 +298,7 @@ enum cpu_rc op_rdmsr(struct cpu *cpu, const struct insn *in) {
         return gp0(cpu);
     if (exits((uint32_t)cpu->gpr[R_CX]))
         pn_mmu_exited(cpu->vmmu, PN_VM_OTHER);
-    if (msr_read(cpu, (uint32_t)cpu->gpr[R_CX], &v) != CPU_NEXT)
+    if (msr_read(cpu, (uint32_t)cpu->gpr[R_CX], &v))
         return CPU_FAULT;
     set_edx_eax(cpu, v);
     return CPU_NEXT;

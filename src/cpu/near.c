@@ -14,7 +14,7 @@ static enum cpu_rc check_target(struct cpu *cpu, const struct insn *in, uint64_t
 }
 
 static enum cpu_rc jump(struct cpu *cpu, const struct insn *in, uint64_t rip) {
-    if (check_target(cpu, in, &rip) != CPU_NEXT)
+    if (check_target(cpu, in, &rip))
         return CPU_FAULT;
     cpu->rip = rip;
     return CPU_JUMP;
@@ -29,7 +29,7 @@ static enum cpu_rc jump_if(struct cpu *cpu, const struct insn *in, bool taken) {
 
 enum cpu_rc op_jmp_near(struct cpu *cpu, const struct insn *in) {
     uint64_t rip;
-    if (cpu_op_read(cpu, in, 0, &rip) != CPU_NEXT)
+    if (cpu_op_read(cpu, in, 0, &rip))
         return CPU_FAULT;
     return jump(cpu, in, rip);
 }
@@ -38,9 +38,8 @@ enum cpu_rc op_call_near(struct cpu *cpu, const struct insn *in) {
     struct stack st;
     uint64_t rip;
     stack_here(cpu, &st);
-    if (cpu_op_read(cpu, in, 0, &rip) != CPU_NEXT ||
-        check_target(cpu, in, &rip) != CPU_NEXT ||
-        stack_push(cpu, &st, next_rip(cpu, in), in->opsize) != CPU_NEXT)
+    if (cpu_op_read(cpu, in, 0, &rip) || check_target(cpu, in, &rip) ||
+        stack_push(cpu, &st, next_rip(cpu, in), in->opsize))
         return CPU_FAULT;
     stack_commit(cpu, &st);
     cpu->rip = rip;
@@ -51,8 +50,7 @@ enum cpu_rc op_ret_near(struct cpu *cpu, const struct insn *in) {
     struct stack st;
     uint64_t rip;
     stack_here(cpu, &st);
-    if (stack_pop(cpu, &st, in->opsize, &rip) != CPU_NEXT ||
-        check_target(cpu, in, &rip) != CPU_NEXT)
+    if (stack_pop(cpu, &st, in->opsize, &rip) || check_target(cpu, in, &rip))
         return CPU_FAULT;
     if (in->opcode == 0xc2)
         st.sp += in->imm & 0xffff;

@@ -64,7 +64,7 @@ void seg_set_real(struct pn_segment *s, uint16_t sel, bool vm86) {
 enum cpu_rc ss_fetch(struct cpu *cpu, uint16_t sel, unsigned cpl, uint8_t vector,
                      unsigned ext, struct desc *d) {
     uint32_t error = (sel & ~3u) | ext;
-    if (desc_fetch(cpu, sel, vector, ext, d) != CPU_NEXT)
+    if (desc_fetch(cpu, sel, vector, ext, d))
         return CPU_FAULT;
     if ((sel & 3) != cpl || desc_dpl(d->raw) != cpl || !desc_is_data(d->raw) ||
         !(desc_type(d->raw) & TYPE_RW))
@@ -82,8 +82,7 @@ static enum cpu_rc load_ss(struct cpu *cpu, uint16_t sel) {
         seg_set_null(&cpu->seg[SEG_SS], sel);
         return CPU_NEXT;
     }
-    if (ss_fetch(cpu, sel, cpu->cpl, VEC_GP, 0, &d) != CPU_NEXT ||
-        desc_touch(cpu, &d) != CPU_NEXT)
+    if (ss_fetch(cpu, sel, cpu->cpl, VEC_GP, 0, &d) || desc_touch(cpu, &d))
         return CPU_FAULT;
     seg_set(&cpu->seg[SEG_SS], sel, d.raw);
     return CPU_NEXT;
@@ -95,7 +94,7 @@ static enum cpu_rc load_data(struct cpu *cpu, unsigned seg, uint16_t sel) {
         seg_set_null(&cpu->seg[seg], sel);
         return CPU_NEXT;
     }
-    if (desc_fetch(cpu, sel, VEC_GP, 0, &d) != CPU_NEXT)
+    if (desc_fetch(cpu, sel, VEC_GP, 0, &d))
         return CPU_FAULT;
     unsigned type = desc_type(d.raw);
     bool usable = desc_is_data(d.raw) || (desc_is_code(d.raw) && type & TYPE_RW);
@@ -105,7 +104,7 @@ static enum cpu_rc load_data(struct cpu *cpu, unsigned seg, uint16_t sel) {
         return cpu_raise_code(cpu, VEC_GP, sel & ~3u);
     if (!desc_present(d.raw))
         return cpu_raise_code(cpu, VEC_NP, sel & ~3u);
-    if (desc_touch(cpu, &d) != CPU_NEXT)
+    if (desc_touch(cpu, &d))
         return CPU_FAULT;
     seg_set(&cpu->seg[seg], sel, d.raw);
     return CPU_NEXT;
@@ -149,7 +148,7 @@ enum cpu_rc op_mov_sreg(struct cpu *cpu, const struct insn *in) {
     unsigned seg = in->op[0].reg;
     if (seg == SEG_CS)
         return cpu_raise(cpu, VEC_UD);
-    if (sel_read(cpu, in, 1, &sel) != CPU_NEXT || seg_load(cpu, seg, sel) != CPU_NEXT)
+    if (sel_read(cpu, in, 1, &sel) || seg_load(cpu, seg, sel))
         return CPU_FAULT;
     return loaded(cpu, seg, true);
 }
@@ -163,9 +162,9 @@ enum cpu_rc op_push_sreg(struct cpu *cpu, const struct insn *in) {
      * the Pentium do; 64 bits are zero-extended. */
     if (size == 4) {
         st.sp -= 2;
-        if (stack_push(cpu, &st, sel, 2) != CPU_NEXT)
+        if (stack_push(cpu, &st, sel, 2))
             return CPU_FAULT;
-    } else if (stack_push(cpu, &st, sel, size) != CPU_NEXT) {
+    } else if (stack_push(cpu, &st, sel, size)) {
         return CPU_FAULT;
     }
     stack_commit(cpu, &st);
@@ -178,8 +177,7 @@ enum cpu_rc op_pop_sreg(struct cpu *cpu, const struct insn *in) {
     unsigned seg = in->op[0].reg;
     stack_here(cpu, &st);
     /* Only two bytes are read whatever the operand size. */
-    if (stack_pop(cpu, &st, 2, &v) != CPU_NEXT ||
-        seg_load(cpu, seg, (uint16_t)v) != CPU_NEXT)
+    if (stack_pop(cpu, &st, 2, &v) || seg_load(cpu, seg, (uint16_t)v))
         return CPU_FAULT;
     st.sp += in->opsize - 2u;
     stack_commit(cpu, &st);
@@ -196,8 +194,7 @@ enum cpu_rc op_load_far_pointer(struct cpu *cpu, const struct insn *in) {
     uint16_t sel;
     if (in->op[1].kind != OP_MEM)
         return cpu_raise(cpu, VEC_UD);
-    if (far_read(cpu, in, in->op[0].size, &offset, &sel) != CPU_NEXT ||
-        seg_load(cpu, seg, sel) != CPU_NEXT)
+    if (far_read(cpu, in, in->op[0].size, &offset, &sel) || seg_load(cpu, seg, sel))
         return CPU_FAULT;
     cpu_op_write(cpu, in, 0, offset);
     return loaded(cpu, seg, false);

@@ -120,7 +120,7 @@ enum cpu_rc cpu_op_write(struct cpu *cpu, const struct insn *in, unsigned i,
 enum cpu_rc operand_read(struct cpu *cpu, const struct insn *in, void *buf,
                          unsigned size) {
     pn_gva lin;
-    if (cpu_lin_operand(cpu, in, size, PN_READ, &lin) != CPU_NEXT)
+    if (cpu_lin_operand(cpu, in, size, PN_READ, &lin))
         return CPU_FAULT;
     return cpu_read_lin(cpu, lin, buf, size, cpu_tlb_mode(cpu));
 }
@@ -128,7 +128,7 @@ enum cpu_rc operand_read(struct cpu *cpu, const struct insn *in, void *buf,
 enum cpu_rc operand_write(struct cpu *cpu, const struct insn *in, const void *buf,
                           unsigned size) {
     pn_gva lin;
-    if (cpu_lin_operand(cpu, in, size, PN_WRITE, &lin) != CPU_NEXT)
+    if (cpu_lin_operand(cpu, in, size, PN_WRITE, &lin))
         return CPU_FAULT;
     return cpu_write_lin(cpu, lin, buf, size, cpu_tlb_mode(cpu));
 }
@@ -136,7 +136,7 @@ enum cpu_rc operand_write(struct cpu *cpu, const struct insn *in, const void *bu
 enum cpu_rc far_read(struct cpu *cpu, const struct insn *in, unsigned size,
                      uint64_t *offset, uint16_t *sel) {
     uint8_t raw[10];
-    if (operand_read(cpu, in, raw, size + 2) != CPU_NEXT)
+    if (operand_read(cpu, in, raw, size + 2))
         return CPU_FAULT;
     *offset = 0;
     memcpy(offset, raw, size);
@@ -148,7 +148,7 @@ enum cpu_rc sel_read(struct cpu *cpu, const struct insn *in, unsigned i, uint16_
     struct insn narrow = *in;
     uint64_t v;
     narrow.op[i].size = 2;
-    if (cpu_op_read(cpu, &narrow, i, &v) != CPU_NEXT)
+    if (cpu_op_read(cpu, &narrow, i, &v))
         return CPU_FAULT;
     *sel = (uint16_t)v;
     return CPU_NEXT;
@@ -181,8 +181,8 @@ static enum cpu_rc stack_lin(struct cpu *cpu, const struct stack *st, uint64_t s
 enum cpu_rc stack_push_slow(struct cpu *cpu, struct stack *st, uint64_t value,
                             unsigned size) {
     pn_gva lin;
-    if (stack_lin(cpu, st, st->sp - size, size, PN_WRITE, &lin) != CPU_NEXT ||
-        cpu_write_lin(cpu, lin, &value, size, st->mode) != CPU_NEXT)
+    if (stack_lin(cpu, st, st->sp - size, size, PN_WRITE, &lin) ||
+        cpu_write_lin(cpu, lin, &value, size, st->mode))
         return CPU_FAULT;
     st->sp -= size;
     return CPU_NEXT;
@@ -192,8 +192,8 @@ enum cpu_rc stack_pop_slow(struct cpu *cpu, struct stack *st, unsigned size,
                            uint64_t *value) {
     pn_gva lin;
     *value = 0;
-    if (stack_lin(cpu, st, st->sp, size, PN_READ, &lin) != CPU_NEXT ||
-        cpu_read_lin(cpu, lin, value, size, st->mode) != CPU_NEXT)
+    if (stack_lin(cpu, st, st->sp, size, PN_READ, &lin) ||
+        cpu_read_lin(cpu, lin, value, size, st->mode))
         return CPU_FAULT;
     st->sp += size;
     return CPU_NEXT;

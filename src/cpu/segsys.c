@@ -24,7 +24,7 @@ static enum cpu_rc table_load(struct cpu *cpu, const struct insn *in, uint64_t *
     uint16_t l;
     if (cpu->cpl)
         return cpu_raise_code(cpu, VEC_GP, 0);
-    if (operand_read(cpu, in, raw, size + 2) != CPU_NEXT)
+    if (operand_read(cpu, in, raw, size + 2))
         return CPU_FAULT;
     memcpy(&l, raw, 2);
     memcpy(&b, raw + 2, size);
@@ -72,12 +72,12 @@ static enum cpu_rc system_fetch(struct cpu *cpu, uint16_t sel, struct desc *d,
         return cpu_raise_code(cpu, VEC_GP, error);
     if (mode_long(cpu) && (sel | 7u) + 8 > cpu->gdtr.limit)
         return cpu_raise_code(cpu, VEC_GP, error);
-    if (desc_fetch(cpu, sel, VEC_GP, 0, d) != CPU_NEXT)
+    if (desc_fetch(cpu, sel, VEC_GP, 0, d))
         return CPU_FAULT;
     *base = desc_base(d->raw);
     if (mode_long(cpu)) {
         uint64_t upper;
-        if (sys_read(cpu, d->addr + 8, &upper, 8) != CPU_NEXT)
+        if (sys_read(cpu, d->addr + 8, &upper, 8))
             return CPU_FAULT;
         *base |= upper << 32;
         if (upper >> 40 & 0x1f || !canonical(cpu, *base))
@@ -96,13 +96,13 @@ enum cpu_rc op_lldt(struct cpu *cpu, const struct insn *in) {
     struct desc d;
     uint16_t sel;
     uint64_t base;
-    if (privileged_prot(cpu) != CPU_NEXT || sel_read(cpu, in, 0, &sel) != CPU_NEXT)
+    if (privileged_prot(cpu) || sel_read(cpu, in, 0, &sel))
         return CPU_FAULT;
     if (sel_null(sel)) {
         seg_set_null(&cpu->seg[SEG_LDTR], sel);
         return CPU_NEXT;
     }
-    if (system_fetch(cpu, sel, &d, &base) != CPU_NEXT)
+    if (system_fetch(cpu, sel, &d, &base))
         return CPU_FAULT;
     if (desc_is_segment(d.raw) || desc_type(d.raw) != SYS_LDT)
         return cpu_raise_code(cpu, VEC_GP, sel & ~3u);
@@ -117,11 +117,11 @@ enum cpu_rc op_ltr(struct cpu *cpu, const struct insn *in) {
     struct desc d;
     uint16_t sel;
     uint64_t base;
-    if (privileged_prot(cpu) != CPU_NEXT || sel_read(cpu, in, 0, &sel) != CPU_NEXT)
+    if (privileged_prot(cpu) || sel_read(cpu, in, 0, &sel))
         return CPU_FAULT;
     if (sel_null(sel))
         return cpu_raise_code(cpu, VEC_GP, 0);
-    if (system_fetch(cpu, sel, &d, &base) != CPU_NEXT)
+    if (system_fetch(cpu, sel, &d, &base))
         return CPU_FAULT;
     /* An available TSS: 1 (16-bit, not in long mode) or 9. */
     unsigned type = desc_type(d.raw);
@@ -131,7 +131,7 @@ enum cpu_rc op_ltr(struct cpu *cpu, const struct insn *in) {
         return cpu_raise_code(cpu, VEC_NP, sel & ~3u);
     d.raw |= (uint64_t)TSS_BUSY_BIT << 40;
     uint8_t byte = (uint8_t)(d.raw >> 40);
-    if (sys_write(cpu, d.addr + 5, &byte, 1) != CPU_NEXT)
+    if (sys_write(cpu, d.addr + 5, &byte, 1))
         return CPU_FAULT;
     seg_set(&cpu->seg[SEG_TR], sel, d.raw);
     cpu->seg[SEG_TR].base = base;
@@ -183,9 +183,9 @@ static enum cpu_rc ask(struct cpu *cpu, const struct insn *in, unsigned i,
     uint16_t sel;
     if (!mode_prot(cpu))
         return cpu_raise(cpu, VEC_UD);
-    if (sel_read(cpu, in, i, &sel) != CPU_NEXT)
+    if (sel_read(cpu, in, i, &sel))
         return CPU_FAULT;
-    if (!sel_null(sel) && desc_fetch(cpu, sel, VEC_GP, 0, &d) != CPU_NEXT) {
+    if (!sel_null(sel) && desc_fetch(cpu, sel, VEC_GP, 0, &d)) {
         if (cpu->fault.vector != VEC_GP)
             return CPU_FAULT;
         d.raw = 0;
@@ -200,7 +200,7 @@ enum cpu_rc op_lar(struct cpu *cpu, const struct insn *in) {
     uint32_t system = mode_long(cpu) ? 0x1a04 : 0x1a3e;
     uint64_t raw;
     bool ok;
-    if (ask(cpu, in, 1, system, &raw, &ok) != CPU_NEXT)
+    if (ask(cpu, in, 1, system, &raw, &ok))
         return CPU_FAULT;
     if (ok)
         cpu_op_write(cpu, in, 0, raw >> 32 & 0xf0ff00);
@@ -211,7 +211,7 @@ enum cpu_rc op_lsl(struct cpu *cpu, const struct insn *in) {
     uint32_t system = mode_long(cpu) ? 0x0a04 : 0x0a0e;
     uint64_t raw;
     bool ok;
-    if (ask(cpu, in, 1, system, &raw, &ok) != CPU_NEXT)
+    if (ask(cpu, in, 1, system, &raw, &ok))
         return CPU_FAULT;
     if (ok)
         cpu_op_write(cpu, in, 0, desc_limit(raw));
@@ -221,7 +221,7 @@ enum cpu_rc op_lsl(struct cpu *cpu, const struct insn *in) {
 enum cpu_rc op_verr(struct cpu *cpu, const struct insn *in) {
     uint64_t raw;
     bool ok;
-    if (ask(cpu, in, 0, 0, &raw, &ok) != CPU_NEXT)
+    if (ask(cpu, in, 0, 0, &raw, &ok))
         return CPU_FAULT;
     return set_zf(cpu, ok && (desc_is_data(raw) || desc_type(raw) & TYPE_RW));
 }
@@ -229,7 +229,7 @@ enum cpu_rc op_verr(struct cpu *cpu, const struct insn *in) {
 enum cpu_rc op_verw(struct cpu *cpu, const struct insn *in) {
     uint64_t raw;
     bool ok;
-    if (ask(cpu, in, 0, 0, &raw, &ok) != CPU_NEXT)
+    if (ask(cpu, in, 0, 0, &raw, &ok))
         return CPU_FAULT;
     return set_zf(cpu, ok && desc_is_data(raw) && desc_type(raw) & TYPE_RW);
 }
@@ -238,11 +238,10 @@ enum cpu_rc op_arpl(struct cpu *cpu, const struct insn *in) {
     uint64_t to, from;
     if (!mode_prot(cpu))
         return cpu_raise(cpu, VEC_UD);
-    if (cpu_op_read(cpu, in, 0, &to) != CPU_NEXT ||
-        cpu_op_read(cpu, in, 1, &from) != CPU_NEXT)
+    if (cpu_op_read(cpu, in, 0, &to) || cpu_op_read(cpu, in, 1, &from))
         return CPU_FAULT;
     bool raise = (to & 3) < (from & 3);
-    if (raise && cpu_op_write(cpu, in, 0, (to & ~3ull) | (from & 3)) != CPU_NEXT)
+    if (raise && cpu_op_write(cpu, in, 0, (to & ~3ull) | (from & 3)))
         return CPU_FAULT;
     return set_zf(cpu, raise);
 }

@@ -86,7 +86,7 @@ const uint8_t *xlat_slow(struct cpu *cpu) {
     if (rc == CPU_NEXT)
         rc = cpu_mem_prepare(cpu, lin, sd->size, sd->flags & SLOW_READ,
                              sd->flags & SLOW_WRITE, cpu_tlb_mode(cpu), &ptr);
-    if (rc != CPU_NEXT)
+    if (rc)
         return leave(x, rc);
     cpu->jit.r10 = (uint64_t)ptr;
     cpu->jit.vec = sd->flags & SLOW_VEC;
@@ -110,7 +110,7 @@ const uint8_t *xlat_done(struct cpu *cpu) {
     if (cpu->owed.count)
         rc = cpu_mem_commit(cpu);
     cpu->budget--;
-    bool out = rc != CPU_NEXT || dd->leave || must_leave(x, b, rest);
+    bool out = rc || dd->leave || must_leave(x, b, rest);
     if (out && dd->jumps) { /* let it jump, and what it jumps to not begin */
         cpu->insn_limit = cpu_insns(cpu);
         cpu->budget = 0;
@@ -137,7 +137,7 @@ const uint8_t *xlat_helper(struct cpu *cpu) {
     cpu->budget--;
     if (rc != CPU_JUMP)
         cpu->rip = block_rip(x, b, hd->idx + 1u);
-    if (rc != CPU_NEXT || in->ends_block || must_leave(x, b, rest))
+    if (rc || in->ends_block || must_leave(x, b, rest))
         return go_on(x, rc);
     cpu->budget -= rest;
     cpu->jit.vec = hd->vec;

@@ -66,7 +66,7 @@ static enum cpu_rc get_span(struct cpu *cpu, const struct insn *in, unsigned seg
     max = fit(lin & (PN_PAGE_SIZE - 1), PN_PAGE_SIZE, in->opsize, down, max);
     if (!max)
         return CPU_NEXT;
-    if (bulk_page(cpu, lin, access, cpu_tlb_mode(cpu), &s->p, &s->seen) != CPU_NEXT)
+    if (bulk_page(cpu, lin, access, cpu_tlb_mode(cpu), &s->p, &s->seen))
         return CPU_FAULT;
     s->n = s->p || s->seen != NOT_SEEN ? max : 0;
     return CPU_NEXT;
@@ -84,8 +84,7 @@ static enum cpu_rc read_element(struct cpu *cpu, const struct insn *in, unsigned
                                 unsigned reg, uint64_t *v) {
     pn_gva lin;
     *v = 0;
-    if (cpu_lin(cpu, seg, string_reg(cpu, reg, in->addrsize), in->opsize, PN_READ,
-                &lin) != CPU_NEXT)
+    if (cpu_lin(cpu, seg, string_reg(cpu, reg, in->addrsize), in->opsize, PN_READ, &lin))
         return CPU_FAULT;
     return cpu_read_lin(cpu, lin, v, in->opsize, cpu_tlb_mode(cpu));
 }
@@ -93,7 +92,7 @@ static enum cpu_rc read_element(struct cpu *cpu, const struct insn *in, unsigned
 static enum cpu_rc write_element(struct cpu *cpu, const struct insn *in, uint64_t v) {
     pn_gva lin;
     if (cpu_lin(cpu, SEG_ES, string_reg(cpu, R_DI, in->addrsize), in->opsize, PN_WRITE,
-                &lin) != CPU_NEXT)
+                &lin))
         return CPU_FAULT;
     return cpu_write_lin(cpu, lin, &v, in->opsize, cpu_tlb_mode(cpu));
 }
@@ -151,15 +150,15 @@ static void step(struct cpu *cpu, const struct insn *in, const struct string_op 
 static enum cpu_rc once(struct cpu *cpu, const struct insn *in,
                         const struct string_op *op) {
     uint64_t a = cpu->gpr[R_AX], b;
-    if (op->source && read_element(cpu, in, in->seg, R_SI, &a) != CPU_NEXT)
+    if (op->source && read_element(cpu, in, in->seg, R_SI, &a))
         return CPU_FAULT;
     if (op->dest == DEST_NONE) {
         set_accumulator(cpu, a, in->opsize);
     } else if (op->dest == DEST_WRITTEN) {
-        if (write_element(cpu, in, a) != CPU_NEXT)
+        if (write_element(cpu, in, a))
             return CPU_FAULT;
     } else {
-        if (read_element(cpu, in, SEG_ES, R_DI, &b) != CPU_NEXT)
+        if (read_element(cpu, in, SEG_ES, R_DI, &b))
             return CPU_FAULT;
         compare(cpu, a, b, in->opsize);
     }
@@ -172,11 +171,10 @@ static enum cpu_rc run(struct cpu *cpu, const struct insn *in, const struct stri
                        uint64_t max, uint64_t *done) {
     enum pn_access access = op->dest == DEST_WRITTEN ? PN_WRITE : PN_READ;
     struct span s = {.n = max}, d;
-    if (op->source && get_span(cpu, in, in->seg, R_SI, PN_READ, max, &s) != CPU_NEXT)
+    if (op->source && get_span(cpu, in, in->seg, R_SI, PN_READ, max, &s))
         return CPU_FAULT;
     d.n = s.n;
-    if (op->dest != DEST_NONE && s.n &&
-        get_span(cpu, in, SEG_ES, R_DI, access, s.n, &d) != CPU_NEXT)
+    if (op->dest != DEST_NONE && s.n && get_span(cpu, in, SEG_ES, R_DI, access, s.n, &d))
         return CPU_FAULT;
     if (!d.n)
         return CPU_NEXT;
@@ -310,7 +308,7 @@ static enum cpu_rc repeat(struct cpu *cpu, const struct insn *in,
             rc = once(cpu, in, op);
             done = 1;
         }
-        if (rc != CPU_NEXT) {
+        if (rc) {
             cpu->fl = fl;
             return rc;
         }

@@ -57,7 +57,7 @@ enum cpu_rc op_invpcid(struct cpu *cpu, const struct insn *in) {
     uint64_t type = cpu->gpr[in->op[0].reg];
     if (!mode_64(cpu))
         type = (uint32_t)type;
-    if (operand_read(cpu, in, desc, 16) != CPU_NEXT)
+    if (operand_read(cpu, in, desc, 16))
         return CPU_FAULT;
     if (type > 3 || desc[0] >> 12)
         return gp0(cpu);
@@ -78,7 +78,7 @@ enum cpu_rc op_cache(struct cpu *cpu, const struct insn *in) {
 enum cpu_rc op_clflush(struct cpu *cpu, const struct insn *in) {
     struct pn_xlate x;
     pn_gva lin;
-    if (cpu_lin_operand(cpu, in, 1, PN_READ, &lin) != CPU_NEXT)
+    if (cpu_lin_operand(cpu, in, 1, PN_READ, &lin))
         return CPU_FAULT;
     if (pn_mmu_translate(cpu->vmmu, lin, PN_READ, cpu_tlb_mode(cpu), &x) !=
         PN_OUT_guest_pf)

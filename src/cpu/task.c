@@ -77,7 +77,7 @@ static enum cpu_rc task_read(struct cpu *cpu, pn_gva base, bool wide, struct tas
     *t = (struct task){.wide = wide};
     for (unsigned at = 0; at < size;) {
         unsigned n = size - at < 52 ? size - at : 52;
-        if (sys_read(cpu, base + at, raw + at, n) != CPU_NEXT)
+        if (sys_read(cpu, base + at, raw + at, n))
             return CPU_FAULT;
         at += n;
     }
@@ -114,7 +114,7 @@ static enum cpu_rc tss_fetch(struct cpu *cpu, uint16_t sel, enum task_reason rea
     uint32_t error = (sel & ~3u) | ext;
     if (sel & 4 || sel_null(sel))
         return cpu_raise_code(cpu, vector, error);
-    if (desc_fetch(cpu, sel, vector, ext, d) != CPU_NEXT)
+    if (desc_fetch(cpu, sel, vector, ext, d))
         return CPU_FAULT;
     unsigned type = desc_type(d->raw);
     bool busy = type & TSS_BUSY;
@@ -132,7 +132,7 @@ static enum cpu_rc tss_fetch(struct cpu *cpu, uint16_t sel, enum task_reason rea
 static enum cpu_rc set_busy(struct cpu *cpu, uint16_t sel, bool busy) {
     pn_gva at = (uint32_t)(cpu->gdtr.base + (sel & ~7u) + 5);
     uint8_t byte;
-    if (sys_read(cpu, at, &byte, 1) != CPU_NEXT)
+    if (sys_read(cpu, at, &byte, 1))
         return CPU_FAULT;
     byte = busy ? byte | TSS_BUSY : byte & ~TSS_BUSY;
     return sys_write(cpu, at, &byte, 1);
@@ -146,7 +146,7 @@ static enum cpu_rc load_ldt(struct cpu *cpu, uint16_t sel, unsigned ext) {
         return CPU_NEXT;
     if (sel & 4)
         return cpu_raise_code(cpu, VEC_TS, (sel & ~3u) | ext);
-    if (desc_fetch(cpu, sel, VEC_TS, ext, &d) != CPU_NEXT)
+    if (desc_fetch(cpu, sel, VEC_TS, ext, &d))
         return CPU_FAULT;
     if ((d.raw >> 40 & 31) != 2 || !desc_present(d.raw))
         return cpu_raise_code(cpu, VEC_TS, (sel & ~3u) | ext);
@@ -160,7 +160,7 @@ static enum cpu_rc load_cs(struct cpu *cpu, uint16_t sel, unsigned ext) {
     unsigned rpl = sel & 3;
     if (sel_null(sel))
         return cpu_raise_code(cpu, VEC_TS, error);
-    if (desc_fetch(cpu, sel, VEC_TS, ext, &d) != CPU_NEXT)
+    if (desc_fetch(cpu, sel, VEC_TS, ext, &d))
         return CPU_FAULT;
     bool conforming = desc_type(d.raw) & TYPE_CONF;
     unsigned dpl = desc_dpl(d.raw);
@@ -168,7 +168,7 @@ static enum cpu_rc load_cs(struct cpu *cpu, uint16_t sel, unsigned ext) {
         return cpu_raise_code(cpu, VEC_TS, error);
     if (!desc_present(d.raw))
         return cpu_raise_code(cpu, VEC_NP, error);
-    if (desc_touch(cpu, &d) != CPU_NEXT)
+    if (desc_touch(cpu, &d))
         return CPU_FAULT;
     seg_set(&cpu->seg[SEG_CS], sel, d.raw);
     return CPU_NEXT;
@@ -178,8 +178,7 @@ static enum cpu_rc load_ss(struct cpu *cpu, uint16_t sel, unsigned ext) {
     struct desc d;
     if (sel_null(sel))
         return cpu_raise_code(cpu, VEC_TS, ext);
-    if (ss_fetch(cpu, sel, cpu->cpl, VEC_TS, ext, &d) != CPU_NEXT ||
-        desc_touch(cpu, &d) != CPU_NEXT)
+    if (ss_fetch(cpu, sel, cpu->cpl, VEC_TS, ext, &d) || desc_touch(cpu, &d))
         return CPU_FAULT;
     seg_set(&cpu->seg[SEG_SS], sel, d.raw);
     return CPU_NEXT;
@@ -198,15 +197,14 @@ static enum cpu_rc load_data(struct cpu *cpu, unsigned seg, uint16_t sel, unsign
 
 static enum cpu_rc load_segments(struct cpu *cpu, const struct task *t, unsigned ext) {
     static const uint8_t data[] = {SEG_ES, SEG_DS, SEG_FS, SEG_GS};
-    if (load_ldt(cpu, t->ldt, ext) != CPU_NEXT)
+    if (load_ldt(cpu, t->ldt, ext))
         return CPU_FAULT;
     if (cpu->mode & MODE_VM86)
         return CPU_NEXT;
-    if (load_cs(cpu, t->sel[SEG_CS], ext) != CPU_NEXT ||
-        load_ss(cpu, t->sel[SEG_SS], ext) != CPU_NEXT)
+    if (load_cs(cpu, t->sel[SEG_CS], ext) || load_ss(cpu, t->sel[SEG_SS], ext))
         return CPU_FAULT;
     for (unsigned i = 0; i < sizeof data; i++)
-        if (load_data(cpu, data[i], t->sel[data[i]], ext) != CPU_NEXT)
+        if (load_data(cpu, data[i], t->sel[data[i]], ext))
             return CPU_FAULT;
     return CPU_NEXT;
 }
@@ -249,13 +247,13 @@ static enum cpu_rc enter(struct cpu *cpu, const struct task *t, const struct eve
     if (rc == CPU_NEXT)
         rc = load_segments(cpu, t, ext);
     cpu_update_mode(cpu);
-    if (rc != CPU_NEXT)
+    if (rc)
         return rc;
     if (ev && ev->has_error) {
         struct stack st;
         stack_here(cpu, &st);
         st.error = ext;
-        if (stack_push(cpu, &st, ev->error, t->wide ? 4 : 2) != CPU_NEXT)
+        if (stack_push(cpu, &st, ev->error, t->wide ? 4 : 2))
             return CPU_FAULT;
         stack_commit(cpu, &st);
     }
@@ -271,15 +269,14 @@ enum cpu_rc task_switch(struct cpu *cpu, uint16_t sel, enum task_reason reason,
     uint16_t old = cpu->seg[SEG_TR].sel;
     uint64_t eflags = cpu_rflags(cpu) | (ev && event_sets_rf(ev) ? FL_RF : 0);
     bool nests = reason == TASK_CALL || reason == TASK_GATE;
-    if (tss_fetch(cpu, sel, reason, ev ? event_ext(ev) : 0, &d) != CPU_NEXT ||
-        task_read(cpu, desc_base(d.raw), desc_type(d.raw) & 8, &t) != CPU_NEXT)
+    if (tss_fetch(cpu, sel, reason, ev ? event_ext(ev) : 0, &d) ||
+        task_read(cpu, desc_base(d.raw), desc_type(d.raw) & 8, &t))
         return CPU_FAULT;
     if (reason == TASK_IRET)
         eflags &= ~(uint64_t)FL_NT;
-    if (task_write(cpu, rip, (uint32_t)eflags) != CPU_NEXT ||
-        (nests && sys_write(cpu, desc_base(d.raw), &old, 2) != CPU_NEXT) ||
-        (!nests && set_busy(cpu, old, false) != CPU_NEXT) ||
-        set_busy(cpu, sel, true) != CPU_NEXT)
+    if (task_write(cpu, rip, (uint32_t)eflags) ||
+        (nests && sys_write(cpu, desc_base(d.raw), &old, 2)) ||
+        (!nests && set_busy(cpu, old, false)) || set_busy(cpu, sel, true))
         return CPU_FAULT;
 
     if (nests)

@@ -62,7 +62,7 @@ static bool decode_across(struct xlat *x, struct block *b, const uint8_t *p,
     if (!in64(l))
         lin = (uint32_t)(cpu->seg[SEG_CS].base + lin);
     pn_gpa gpa;
-    if (cpu_fetch_page(cpu, lin, &hva, &gpa) != CPU_NEXT)
+    if (cpu_fetch_page(cpu, lin, &hva, &gpa))
         return false;
     memcpy(bytes, p, avail);
     memcpy(bytes + avail, hva, sizeof bytes - avail);

@@ -37,7 +37,7 @@ static uint64_t base_of(const struct cpu *cpu, const struct insn *in) {
 static enum cpu_rc load(struct cpu *cpu, const struct insn *in, uint64_t offset,
                         void *to) {
     pn_gva lin;
-    if (cpu_lin(cpu, in->seg, wrap(in, offset), in->opsize, PN_READ, &lin) != CPU_NEXT)
+    if (cpu_lin(cpu, in->seg, wrap(in, offset), in->opsize, PN_READ, &lin))
         return CPU_FAULT;
     return cpu_read_lin(cpu, lin, to, in->opsize, cpu_tlb_mode(cpu));
 }
@@ -45,7 +45,7 @@ static enum cpu_rc load(struct cpu *cpu, const struct insn *in, uint64_t offset,
 static enum cpu_rc store(struct cpu *cpu, const struct insn *in, uint64_t offset,
                          const void *from) {
     pn_gva lin;
-    if (cpu_lin(cpu, in->seg, wrap(in, offset), in->opsize, PN_WRITE, &lin) != CPU_NEXT)
+    if (cpu_lin(cpu, in->seg, wrap(in, offset), in->opsize, PN_WRITE, &lin))
         return CPU_FAULT;
     return cpu_write_lin(cpu, lin, from, in->opsize, cpu_tlb_mode(cpu));
 }
@@ -70,7 +70,7 @@ static enum cpu_rc op_gather(struct cpu *cpu, const struct insn *in) {
         memcpy(&k, index.b + i * idx, idx);
         k = idx == 4 ? (int32_t)k : k;
         uint64_t offset = base_of(cpu, in) + (uint64_t)k * in->scale;
-        if (load(cpu, in, offset, dest.b + i * elem) != CPU_NEXT)
+        if (load(cpu, in, offset, dest.b + i * elem))
             return CPU_FAULT;
     }
     memset(dest.b + n * elem, 0, sizeof dest.b - n * elem);
@@ -93,7 +93,7 @@ static enum cpu_rc masked_load(struct cpu *cpu, const struct insn *in) {
     vec_get(cpu, in->op[1].reg, &mask);
     for (unsigned i = 0; i < in->imm / in->opsize; i++)
         if (chosen(&mask, i, in->opsize) &&
-            load(cpu, in, base + i * in->opsize, dest.b + i * in->opsize) != CPU_NEXT)
+            load(cpu, in, base + i * in->opsize, dest.b + i * in->opsize))
             return CPU_FAULT;
     vec_put(cpu, in->op[0].reg, &dest);
     return CPU_NEXT;
@@ -103,7 +103,7 @@ static enum cpu_rc masked_store(struct cpu *cpu, const struct insn *in, uint64_t
                                 const struct vec *src, const struct vec *mask) {
     for (unsigned i = 0; i < in->imm / in->opsize; i++)
         if (chosen(mask, i, in->opsize) &&
-            store(cpu, in, base + i * in->opsize, src->b + i * in->opsize) != CPU_NEXT)
+            store(cpu, in, base + i * in->opsize, src->b + i * in->opsize))
             return CPU_FAULT;
     return CPU_NEXT;
 }

@@ -87,11 +87,10 @@ static void env_take(struct cpu *cpu, const struct insn *in, const uint8_t *env)
 enum cpu_rc op_fnstenv(struct cpu *cpu, const struct insn *in) {
     uint8_t env[ENV_MAX];
     pn_gva lin;
-    if (x87_allowed(cpu, false) != CPU_NEXT ||
-        cpu_lin_operand(cpu, in, env_size(in), PN_WRITE, &lin) != CPU_NEXT)
+    if (x87_allowed(cpu, false) || cpu_lin_operand(cpu, in, env_size(in), PN_WRITE, &lin))
         return CPU_FAULT;
     env_put(cpu, in, env);
-    if (bulk_write(cpu, lin, env, env_size(in)) != CPU_NEXT)
+    if (bulk_write(cpu, lin, env, env_size(in)))
         return CPU_FAULT;
     /* All exceptions are masked, so none is pending any longer. */
     xstate_put(cpu->xsave, FX_FCW, 2, xstate_get(cpu->xsave, FX_FCW, 2) | 0x3f);
@@ -103,9 +102,8 @@ enum cpu_rc op_fnstenv(struct cpu *cpu, const struct insn *in) {
 enum cpu_rc op_fldenv(struct cpu *cpu, const struct insn *in) {
     uint8_t env[ENV_MAX];
     pn_gva lin;
-    if (x87_allowed(cpu, true) != CPU_NEXT ||
-        cpu_lin_operand(cpu, in, env_size(in), PN_READ, &lin) != CPU_NEXT ||
-        bulk_read(cpu, lin, env, env_size(in)) != CPU_NEXT)
+    if (x87_allowed(cpu, true) || cpu_lin_operand(cpu, in, env_size(in), PN_READ, &lin) ||
+        bulk_read(cpu, lin, env, env_size(in)))
         return CPU_FAULT;
     env_take(cpu, in, env);
     return CPU_NEXT;
@@ -115,13 +113,13 @@ enum cpu_rc op_fnsave(struct cpu *cpu, const struct insn *in) {
     uint8_t image[ENV_MAX + 8 * ST_BYTES];
     unsigned env = env_size(in);
     pn_gva lin;
-    if (x87_allowed(cpu, false) != CPU_NEXT ||
-        cpu_lin_operand(cpu, in, env + 8 * ST_BYTES, PN_WRITE, &lin) != CPU_NEXT)
+    if (x87_allowed(cpu, false) ||
+        cpu_lin_operand(cpu, in, env + 8 * ST_BYTES, PN_WRITE, &lin))
         return CPU_FAULT;
     env_put(cpu, in, image);
     for (unsigned i = 0; i < 8; i++)
         memcpy(image + env + ST_BYTES * i, st_at(cpu, i), ST_BYTES);
-    if (bulk_write(cpu, lin, image, env + 8 * ST_BYTES) != CPU_NEXT)
+    if (bulk_write(cpu, lin, image, env + 8 * ST_BYTES))
         return CPU_FAULT;
     /* As FNINIT: the registers keep their contents, tagged empty. */
     turn(cpu, top_of(cpu), 0);
@@ -133,9 +131,9 @@ enum cpu_rc op_frstor(struct cpu *cpu, const struct insn *in) {
     uint8_t image[ENV_MAX + 8 * ST_BYTES];
     unsigned env = env_size(in);
     pn_gva lin;
-    if (x87_allowed(cpu, true) != CPU_NEXT ||
-        cpu_lin_operand(cpu, in, env + 8 * ST_BYTES, PN_READ, &lin) != CPU_NEXT ||
-        bulk_read(cpu, lin, image, env + 8 * ST_BYTES) != CPU_NEXT)
+    if (x87_allowed(cpu, true) ||
+        cpu_lin_operand(cpu, in, env + 8 * ST_BYTES, PN_READ, &lin) ||
+        bulk_read(cpu, lin, image, env + 8 * ST_BYTES))
         return CPU_FAULT;
     env_take(cpu, in, image);
     for (unsigned i = 0; i < 8; i++) {

@@ -33,7 +33,7 @@ static enum cpu_rc x_operand(struct cpu *cpu, const struct insn *in, bool exists
         return cpu_raise(cpu, VEC_UD);
     if (cpu->cr0 & CR0_TS)
         return cpu_raise(cpu, VEC_NM);
-    if (cpu_lin_operand(cpu, in, size, access, lin) != CPU_NEXT)
+    if (cpu_lin_operand(cpu, in, size, access, lin))
         return CPU_FAULT;
     return *lin & 63 ? cpu_raise_code(cpu, VEC_GP, 0) : CPU_NEXT;
 }
@@ -72,15 +72,14 @@ static enum cpu_rc save_standard(struct cpu *cpu, const struct insn *in, bool ex
     uint64_t rfbm = cpu->xcr0 & edx_eax(cpu), bv;
     unsigned size = cpu_xsave_size(rfbm, false);
     pn_gva lin;
-    if (x_operand(cpu, in, exists, size, PN_WRITE, &lin) != CPU_NEXT ||
-        bulk_probe_write(cpu, lin, size) != CPU_NEXT ||
-        bulk_read(cpu, lin + XSAVE_HEADER, &bv, 8) != CPU_NEXT)
+    if (x_operand(cpu, in, exists, size, PN_WRITE, &lin) ||
+        bulk_probe_write(cpu, lin, size) || bulk_read(cpu, lin + XSAVE_HEADER, &bv, 8))
         return CPU_FAULT;
     uint64_t inuse = cpu_xinuse(cpu);
     xstate_put(cpu->xsave, FX_MASK, 4, MXCSR_MASK);
     bv = (bv & ~rfbm) | (rfbm & inuse);
     bool mxcsr = rfbm & (XSTATE_SSE | XSTATE_AVX);
-    if (put_components(cpu, lin, optimise ? rfbm & inuse : rfbm, mxcsr, 0) != CPU_NEXT)
+    if (put_components(cpu, lin, optimise ? rfbm & inuse : rfbm, mxcsr, 0))
         return CPU_FAULT;
     return bulk_write(cpu, lin + XSAVE_HEADER, &bv, 8);
 }
@@ -90,15 +89,15 @@ static enum cpu_rc save_compact(struct cpu *cpu, const struct insn *in, bool exi
                                 uint64_t rfbm) {
     unsigned size = cpu_xsave_size(rfbm, true);
     pn_gva lin;
-    if (x_operand(cpu, in, exists, size, PN_WRITE, &lin) != CPU_NEXT ||
-        bulk_probe_write(cpu, lin, size) != CPU_NEXT)
+    if (x_operand(cpu, in, exists, size, PN_WRITE, &lin) ||
+        bulk_probe_write(cpu, lin, size))
         return CPU_FAULT;
     uint64_t inuse = cpu_xinuse(cpu);
     xstate_put(cpu->xsave, FX_MASK, 4, MXCSR_MASK);
     if (xstate_get(cpu->xsave, FX_MXCSR, 4) != MXCSR_INIT)
         inuse |= XSTATE_SSE;
     uint64_t header[2] = {rfbm & inuse, COMPACT | rfbm};
-    if (put_components(cpu, lin, header[0], false, header[1]) != CPU_NEXT)
+    if (put_components(cpu, lin, header[0], false, header[1]))
         return CPU_FAULT;
     return bulk_write(cpu, lin + XSAVE_HEADER, header, sizeof(header));
 }
@@ -189,8 +188,8 @@ static enum cpu_rc restore(struct cpu *cpu, const struct insn *in, bool exists,
     uint64_t rfbm = allowed & edx_eax(cpu);
     uint32_t mxcsr, pkru = cpu->pkru;
     pn_gva lin;
-    if (x_operand(cpu, in, exists, XSAVE_EXTENDED, PN_READ, &lin) != CPU_NEXT ||
-        bulk_read(cpu, lin + XSAVE_HEADER, image + XSAVE_HEADER, HEADER_SIZE) != CPU_NEXT)
+    if (x_operand(cpu, in, exists, XSAVE_EXTENDED, PN_READ, &lin) ||
+        bulk_read(cpu, lin + XSAVE_HEADER, image + XSAVE_HEADER, HEADER_SIZE))
         return CPU_FAULT;
     if (!header_valid(cpu, image + XSAVE_HEADER, allowed, must_be_compact))
         return cpu_raise_code(cpu, VEC_GP, 0);
@@ -198,9 +197,9 @@ static enum cpu_rc restore(struct cpu *cpu, const struct insn *in, bool exists,
     uint64_t xcomp = xstate_get(image, XSAVE_HEADER + 8, 8);
     uint64_t take = rfbm & bv;
     unsigned size = cpu_xsave_size(xcomp & COMPACT ? xcomp : take, xcomp & COMPACT);
-    if (bulk_read(cpu, lin, image, XSAVE_HEADER) != CPU_NEXT ||
+    if (bulk_read(cpu, lin, image, XSAVE_HEADER) ||
         bulk_read(cpu, lin + XSAVE_EXTENDED, image + XSAVE_EXTENDED,
-                  size - XSAVE_EXTENDED) != CPU_NEXT)
+                  size - XSAVE_EXTENDED))
         return CPU_FAULT;
     if (!new_mxcsr(cpu, image, rfbm, bv, xcomp, &mxcsr))
         return cpu_raise_code(cpu, VEC_GP, 0);
