@@ -147,7 +147,7 @@ struct cpu {
     /* System state. */
     uint64_t cr0, cr2, cr3, cr4, efer, xcr0;
     uint64_t pdpte[4];
-    struct {
+    struct cpu_table {
         uint64_t base;
         uint32_t limit;
     } gdtr, idtr;

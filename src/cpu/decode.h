@@ -75,7 +75,7 @@ struct shape {
     struct role reg, rm, vvvv;
     uint16_t implicit_writes; /* guest registers written without a field, by bit */
     enum cpu_rc (*fn)(struct cpu *, const struct insn *);
-    uint8_t helper_flags;
+    uint16_t helper_flags;
     uint8_t flow; /* CLS_PUSH .. CLS_JCXZ: what a helper does that flat 32-bit code need
                      not call; else 0 */
 };

@@ -240,15 +240,9 @@ static enum cpu_rc far_prot(struct cpu *cpu, const struct far *f) {
     return cpu_raise_code(cpu, VEC_GP, f->sel & ~3u);
 }
 
-enum cpu_rc op_jmp_far(struct cpu *cpu, const struct insn *in) {
-    struct far f = {.call = false};
-    if (far_operand(cpu, in, &f))
-        return CPU_FAULT;
-    return mode_prot(cpu) ? far_prot(cpu, &f) : far_real(cpu, &f);
-}
-
-enum cpu_rc op_call_far(struct cpu *cpu, const struct insn *in) {
-    struct far f = {.call = true};
+/* JMP and, with arg, CALL. */
+enum cpu_rc op_far(struct cpu *cpu, const struct insn *in) {
+    struct far f = {.call = in->arg};
     if (far_operand(cpu, in, &f))
         return CPU_FAULT;
     return mode_prot(cpu) ? far_prot(cpu, &f) : far_real(cpu, &f);

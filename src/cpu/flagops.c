@@ -94,8 +94,10 @@ enum cpu_rc op_int(struct cpu *cpu, const struct insn *in) {
     return soft_interrupt(cpu, in, (uint8_t)in->imm, EVENT_SOFT);
 }
 
+/* INT3, INT1; arg: the vector. */
 enum cpu_rc op_int3(struct cpu *cpu, const struct insn *in) {
-    return soft_interrupt(cpu, in, VEC_BP, EVENT_SOFT);
+    return soft_interrupt(cpu, in, (uint8_t)in->arg,
+                          in->arg == VEC_DB ? EVENT_ICEBP : EVENT_SOFT);
 }
 
 enum cpu_rc op_into(struct cpu *cpu, const struct insn *in) {
@@ -106,8 +108,4 @@ enum cpu_rc op_into(struct cpu *cpu, const struct insn *in) {
         return CPU_JUMP;
     }
     return soft_interrupt(cpu, in, VEC_OF, EVENT_SOFT);
-}
-
-enum cpu_rc op_int1(struct cpu *cpu, const struct insn *in) {
-    return soft_interrupt(cpu, in, VEC_DB, EVENT_ICEBP);
 }

@@ -46,9 +46,19 @@ enum cpu_rc op_fxrstor(struct cpu *cpu, const struct insn *in) {
 
 /* ---- MXCSR ---- */
 
-static enum cpu_rc mxcsr_load(struct cpu *cpu, const struct insn *in) {
+static enum cpu_rc sse_allowed(struct cpu *cpu, bool vex) {
+    uint64_t need = XSTATE_SSE | XSTATE_AVX;
+    bool avx = cpu_has(cpu, CPU_F_avx) && mode_prot(cpu) && cpu->cr4 & CR4_OSXSAVE &&
+               (cpu->xcr0 & need) == need;
+    if (vex ? !avx : cpu->cr0 & CR0_EM || !(cpu->cr4 & CR4_OSFXSR))
+        return cpu_raise(cpu, VEC_UD);
+    return cpu->cr0 & CR0_TS ? cpu_raise(cpu, VEC_NM) : CPU_NEXT;
+}
+
+/* LDMXCSR and, with arg, VLDMXCSR. */
+enum cpu_rc op_ldmxcsr(struct cpu *cpu, const struct insn *in) {
     uint32_t v;
-    if (operand_read(cpu, in, &v, 4))
+    if (sse_allowed(cpu, in->arg) || operand_read(cpu, in, &v, 4))
         return CPU_FAULT;
     if (v & ~MXCSR_MASK)
         return cpu_raise_code(cpu, VEC_GP, 0);
@@ -56,36 +66,9 @@ static enum cpu_rc mxcsr_load(struct cpu *cpu, const struct insn *in) {
     return CPU_NEXT;
 }
 
-static enum cpu_rc mxcsr_store(struct cpu *cpu, const struct insn *in) {
-    return operand_write(cpu, in, cpu->xsave + FX_MXCSR, 4);
-}
-
-static enum cpu_rc sse_allowed(struct cpu *cpu) {
-    if (cpu->cr0 & CR0_EM || !(cpu->cr4 & CR4_OSFXSR))
-        return cpu_raise(cpu, VEC_UD);
-    return cpu->cr0 & CR0_TS ? cpu_raise(cpu, VEC_NM) : CPU_NEXT;
-}
-
-static enum cpu_rc avx_allowed(struct cpu *cpu) {
-    uint64_t need = XSTATE_SSE | XSTATE_AVX;
-    if (!cpu_has(cpu, CPU_F_avx) || !mode_prot(cpu) || !(cpu->cr4 & CR4_OSXSAVE) ||
-        (cpu->xcr0 & need) != need)
-        return cpu_raise(cpu, VEC_UD);
-    return cpu->cr0 & CR0_TS ? cpu_raise(cpu, VEC_NM) : CPU_NEXT;
-}
-
-enum cpu_rc op_ldmxcsr(struct cpu *cpu, const struct insn *in) {
-    return sse_allowed(cpu) == CPU_NEXT ? mxcsr_load(cpu, in) : CPU_FAULT;
-}
-
+/* STMXCSR and, with arg, VSTMXCSR. */
 enum cpu_rc op_stmxcsr(struct cpu *cpu, const struct insn *in) {
-    return sse_allowed(cpu) == CPU_NEXT ? mxcsr_store(cpu, in) : CPU_FAULT;
-}
-
-enum cpu_rc op_vldmxcsr(struct cpu *cpu, const struct insn *in) {
-    return avx_allowed(cpu) == CPU_NEXT ? mxcsr_load(cpu, in) : CPU_FAULT;
-}
-
-enum cpu_rc op_vstmxcsr(struct cpu *cpu, const struct insn *in) {
-    return avx_allowed(cpu) == CPU_NEXT ? mxcsr_store(cpu, in) : CPU_FAULT;
+    if (sse_allowed(cpu, in->arg))
+        return CPU_FAULT;
+    return operand_write(cpu, in, cpu->xsave + FX_MXCSR, 4);
 }

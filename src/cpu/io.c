@@ -66,25 +66,25 @@ static unsigned size_of(const struct insn *in) {
     return !(in->opcode & 1) ? 1 : in->opsize == 2 ? 2 : 4;
 }
 
-enum cpu_rc op_in(struct cpu *cpu, const struct insn *in) {
+/* The second bit of the opcode: OUT, OUTS. */
+static bool is_out(const struct insn *in) {
+    return in->opcode & 2;
+}
+
+enum cpu_rc op_port(struct cpu *cpu, const struct insn *in) {
     uint16_t port = port_of(cpu, in);
     unsigned size = size_of(in);
     if (port_allowed(cpu, port, size))
         return CPU_FAULT;
+    if (is_out(in)) {
+        port_write(cpu, port, size, (uint32_t)cpu->gpr[R_AX]);
+        return CPU_STOP;
+    }
     uint32_t v = port_read(cpu, port, size);
     if (size == 4)
         cpu->gpr[R_AX] = v;
     else
         memcpy(&cpu->gpr[R_AX], &v, size);
-    return CPU_STOP;
-}
-
-enum cpu_rc op_out(struct cpu *cpu, const struct insn *in) {
-    uint16_t port = port_of(cpu, in);
-    unsigned size = size_of(in);
-    if (port_allowed(cpu, port, size))
-        return CPU_FAULT;
-    port_write(cpu, port, size, (uint32_t)cpu->gpr[R_AX]);
     return CPU_STOP;
 }
 
@@ -119,9 +119,11 @@ static enum cpu_rc outs_once(struct cpu *cpu, const struct insn *in, unsigned si
     return CPU_NEXT;
 }
 
-static enum cpu_rc port_string(struct cpu *cpu, const struct insn *in,
-                               enum cpu_rc (*once)(struct cpu *, const struct insn *,
-                                                   unsigned)) {
+static enum cpu_rc once(struct cpu *cpu, const struct insn *in, unsigned size) {
+    return is_out(in) ? outs_once(cpu, in, size) : ins_once(cpu, in, size);
+}
+
+enum cpu_rc op_port_string(struct cpu *cpu, const struct insn *in) {
     unsigned size = size_of(in);
     if (port_allowed(cpu, (uint16_t)cpu->gpr[R_DX], size))
         return CPU_FAULT;
@@ -136,12 +138,4 @@ static enum cpu_rc port_string(struct cpu *cpu, const struct insn *in,
             return string_reg(cpu, R_CX, in->addrsize) ? CPU_JUMP : CPU_STOP;
     }
     return CPU_STOP;
-}
-
-enum cpu_rc op_ins(struct cpu *cpu, const struct insn *in) {
-    return port_string(cpu, in, ins_once);
-}
-
-enum cpu_rc op_outs(struct cpu *cpu, const struct insn *in) {
-    return port_string(cpu, in, outs_once);
 }

@@ -134,13 +134,15 @@ static void lods(struct string *s) {
 bool lower_string(struct lower *l, const struct dec *d) {
     struct string s = {.l = l, .d = d, .size = d->sh->opsize, .rep = d->rep};
     const struct insn *in = &d->in;
-    if (in->addrsize != 8 || in->seg >= SEG_FS || l->mode & (MODE_ALIGN | MODE_SLOWMEM))
+    unsigned op = in->opcode & 0xfe;
+    if (d->sh->fn != op_string || in->addrsize != 8 || in->seg >= SEG_FS ||
+        l->mode & (MODE_ALIGN | MODE_SLOWMEM))
         return false;
-    if (d->sh->fn == op_stos)
+    if (op == 0xaa)
         stos(&s);
-    else if (d->sh->fn == op_movs)
+    else if (op == 0xa4)
         movs(&s);
-    else if (d->sh->fn == op_lods && !s.rep)
+    else if (op == 0xac && !s.rep)
         lods(&s);
     else
         return false;

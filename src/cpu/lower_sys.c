@@ -93,7 +93,7 @@ static bool inline_rdtsc(struct lower *l, const struct dec *d) {
     e_mov32(e, H_R9, H_AX);
     e_shift(e, true, SHIFT_SHR, H_AX, 32);
     e_mov32(e, H_DX, H_AX);
-    if (d->sh->fn == op_rdtscp)
+    if (d->in.arg) /* RDTSCP */
         e_rm(e, false, OP_LOAD, H_CX, H_SP, CO(msr_tsc_aux));
     if (done)
         e_link(done, e->p);
@@ -123,7 +123,7 @@ bool lower_inline(struct lower *l, const struct dec *d) {
         return inline_sti(l, d);
     if (d->sh->fn == op_swapgs)
         return inline_swapgs(l, d);
-    if (d->sh->fn == op_rdtsc || d->sh->fn == op_rdtscp)
+    if (d->sh->fn == op_rdtsc)
         return inline_rdtsc(l, d);
     if (d->sh->fn == op_mov_sreg)
         return inline_mov_sreg(l, d);

@@ -160,24 +160,16 @@ static void put_al(struct cpu *cpu, uint8_t al) {
     memcpy(&cpu->gpr[R_AX], &al, 1);
 }
 
-/* AAA and AAS: step is +0x106 or -0x106 on AX. */
-static enum cpu_rc ascii_adjust(struct cpu *cpu, int step) {
+/* AAA and, with arg, AAS. */
+enum cpu_rc op_aaa(struct cpu *cpu, const struct insn *in) {
     uint16_t ax = (uint16_t)cpu->gpr[R_AX];
     bool adjust = (ax & 15) > 9 || cpu_arith_flags(cpu) & FL_AF;
     if (adjust)
-        ax = (uint16_t)(ax + step);
+        ax = (uint16_t)(in->arg ? ax - 0x106 : ax + 0x106);
     ax &= 0xff0f;
     memcpy(&cpu->gpr[R_AX], &ax, 2);
     cpu_set_arith_flags(cpu, (adjust ? FL_AF | FL_CF : 0) | szp((uint8_t)ax));
     return CPU_NEXT;
-}
-
-enum cpu_rc op_aaa(struct cpu *cpu, const struct insn *in) {
-    return ascii_adjust(cpu, 0x106);
-}
-
-enum cpu_rc op_aas(struct cpu *cpu, const struct insn *in) {
-    return ascii_adjust(cpu, -0x106);
 }
 
 enum cpu_rc op_aam(struct cpu *cpu, const struct insn *in) {
@@ -198,8 +190,9 @@ enum cpu_rc op_aad(struct cpu *cpu, const struct insn *in) {
     return CPU_NEXT;
 }
 
-/* DAA and DAS: the low digit by 6, the high one by 0x60, up or down. */
-static enum cpu_rc decimal_adjust(struct cpu *cpu, int sign) {
+/* DAA and, with arg, DAS: the low digit by 6, the high one by 0x60, up or down. */
+enum cpu_rc op_daa(struct cpu *cpu, const struct insn *in) {
+    int sign = in->arg ? -1 : 1;
     uint64_t f = cpu_arith_flags(cpu), out = 0;
     uint8_t old = (uint8_t)cpu->gpr[R_AX], al = old;
     if ((old & 15) > 9 || f & FL_AF) {
@@ -216,14 +209,6 @@ static enum cpu_rc decimal_adjust(struct cpu *cpu, int sign) {
     put_al(cpu, al);
     cpu_set_arith_flags(cpu, out | szp(al));
     return CPU_NEXT;
-}
-
-enum cpu_rc op_daa(struct cpu *cpu, const struct insn *in) {
-    return decimal_adjust(cpu, 1);
-}
-
-enum cpu_rc op_das(struct cpu *cpu, const struct insn *in) {
-    return decimal_adjust(cpu, -1);
 }
 
 enum cpu_rc op_salc(struct cpu *cpu, const struct insn *in) {

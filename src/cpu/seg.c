@@ -202,34 +202,22 @@ enum cpu_rc op_load_far_pointer(struct cpu *cpu, const struct insn *in) {
 
 /* ---- FS and GS bases ---- */
 
-static enum cpu_rc base_read(struct cpu *cpu, const struct insn *in, unsigned seg) {
+/* RDFSBASE, RDGSBASE, WRFSBASE, WRGSBASE; arg: the segment. */
+enum cpu_rc op_rdbase(struct cpu *cpu, const struct insn *in) {
     if (!mode_64(cpu) || !(cpu->cr4 & CR4_FSGSBASE))
         return cpu_raise(cpu, VEC_UD);
-    return cpu_op_write(cpu, in, 0, cpu->seg[seg].base);
+    return cpu_op_write(cpu, in, 0, cpu->seg[in->arg].base);
 }
 
-static enum cpu_rc base_write(struct cpu *cpu, const struct insn *in, unsigned seg) {
+enum cpu_rc op_wrbase(struct cpu *cpu, const struct insn *in) {
     uint64_t v;
     if (!mode_64(cpu) || !(cpu->cr4 & CR4_FSGSBASE))
         return cpu_raise(cpu, VEC_UD);
     cpu_op_read(cpu, in, 0, &v);
     if (!canonical(cpu, v))
         return cpu_raise_code(cpu, VEC_GP, 0);
-    cpu->seg[seg].base = v;
+    cpu->seg[in->arg].base = v;
     return CPU_NEXT;
-}
-
-enum cpu_rc op_rdfsbase(struct cpu *cpu, const struct insn *in) {
-    return base_read(cpu, in, SEG_FS);
-}
-enum cpu_rc op_rdgsbase(struct cpu *cpu, const struct insn *in) {
-    return base_read(cpu, in, SEG_GS);
-}
-enum cpu_rc op_wrfsbase(struct cpu *cpu, const struct insn *in) {
-    return base_write(cpu, in, SEG_FS);
-}
-enum cpu_rc op_wrgsbase(struct cpu *cpu, const struct insn *in) {
-    return base_write(cpu, in, SEG_GS);
 }
 
 enum cpu_rc op_swapgs(struct cpu *cpu, const struct insn *in) {

@@ -16,50 +16,36 @@ static bool umip_denies(const struct cpu *cpu) {
 
 /* ---- Table registers ---- */
 
-static enum cpu_rc table_load(struct cpu *cpu, const struct insn *in, uint64_t *base,
-                              uint32_t *limit) {
+/* LGDT, LIDT; arg: the IDT. */
+enum cpu_rc op_load_table(struct cpu *cpu, const struct insn *in) {
     uint8_t raw[10];
     unsigned size = mode_64(cpu) ? 8 : 4;
-    uint64_t b = 0;
-    uint16_t l;
+    uint64_t base = 0;
+    uint16_t limit;
     if (cpu->cpl)
         return cpu_raise_code(cpu, VEC_GP, 0);
     if (operand_read(cpu, in, raw, size + 2))
         return CPU_FAULT;
-    memcpy(&l, raw, 2);
-    memcpy(&b, raw + 2, size);
+    memcpy(&limit, raw, 2);
+    memcpy(&base, raw + 2, size);
     if (size == 4 && in->opsize == 2)
-        b &= 0xffffff;
-    if (!canonical(cpu, b))
+        base &= 0xffffff;
+    if (!canonical(cpu, base))
         return cpu_raise_code(cpu, VEC_GP, 0);
-    *base = b;
-    *limit = l;
+    *(in->arg ? &cpu->idtr : &cpu->gdtr) = (struct cpu_table){base, limit};
     return CPU_NEXT;
 }
 
-static enum cpu_rc table_store(struct cpu *cpu, const struct insn *in, uint64_t base,
-                               uint32_t limit) {
+/* SGDT, SIDT */
+enum cpu_rc op_store_table(struct cpu *cpu, const struct insn *in) {
+    const struct cpu_table *t = in->arg ? &cpu->idtr : &cpu->gdtr;
     uint8_t raw[10];
-    unsigned size = mode_64(cpu) ? 8 : 4;
-    uint16_t l = (uint16_t)limit;
+    uint16_t limit = (uint16_t)t->limit;
     if (umip_denies(cpu))
         return cpu_raise_code(cpu, VEC_GP, 0);
-    memcpy(raw, &l, 2);
-    memcpy(raw + 2, &base, 8);
-    return operand_write(cpu, in, raw, size + 2);
-}
-
-enum cpu_rc op_lgdt(struct cpu *cpu, const struct insn *in) {
-    return table_load(cpu, in, &cpu->gdtr.base, &cpu->gdtr.limit);
-}
-enum cpu_rc op_lidt(struct cpu *cpu, const struct insn *in) {
-    return table_load(cpu, in, &cpu->idtr.base, &cpu->idtr.limit);
-}
-enum cpu_rc op_sgdt(struct cpu *cpu, const struct insn *in) {
-    return table_store(cpu, in, cpu->gdtr.base, cpu->gdtr.limit);
-}
-enum cpu_rc op_sidt(struct cpu *cpu, const struct insn *in) {
-    return table_store(cpu, in, cpu->idtr.base, cpu->idtr.limit);
+    memcpy(raw, &limit, 2);
+    memcpy(raw + 2, &t->base, 8);
+    return operand_write(cpu, in, raw, mode_64(cpu) ? 10 : 6);
 }
 
 /* ---- LDTR and TR ---- */
@@ -86,71 +72,51 @@ static enum cpu_rc system_fetch(struct cpu *cpu, uint16_t sel, struct desc *d,
     return CPU_NEXT;
 }
 
-static enum cpu_rc privileged_prot(struct cpu *cpu) {
-    if (!mode_prot(cpu))
-        return cpu_raise(cpu, VEC_UD);
-    return cpu->cpl ? cpu_raise_code(cpu, VEC_GP, 0) : CPU_NEXT;
-}
-
-enum cpu_rc op_lldt(struct cpu *cpu, const struct insn *in) {
+/* LLDT, LTR; arg: the segment. */
+enum cpu_rc op_load_system(struct cpu *cpu, const struct insn *in) {
     struct desc d;
     uint16_t sel;
     uint64_t base;
-    if (privileged_prot(cpu) || sel_read(cpu, in, 0, &sel))
+    bool tr = in->arg == SEG_TR;
+    if (!mode_prot(cpu))
+        return cpu_raise(cpu, VEC_UD);
+    if (cpu->cpl)
+        return cpu_raise_code(cpu, VEC_GP, 0);
+    if (sel_read(cpu, in, 0, &sel))
         return CPU_FAULT;
     if (sel_null(sel)) {
+        if (tr)
+            return cpu_raise_code(cpu, VEC_GP, 0);
         seg_set_null(&cpu->seg[SEG_LDTR], sel);
         return CPU_NEXT;
     }
     if (system_fetch(cpu, sel, &d, &base))
         return CPU_FAULT;
-    if (desc_is_segment(d.raw) || desc_type(d.raw) != SYS_LDT)
-        return cpu_raise_code(cpu, VEC_GP, sel & ~3u);
-    if (!desc_present(d.raw))
-        return cpu_raise_code(cpu, VEC_NP, sel & ~3u);
-    seg_set(&cpu->seg[SEG_LDTR], sel, d.raw);
-    cpu->seg[SEG_LDTR].base = base;
-    return CPU_NEXT;
-}
-
-enum cpu_rc op_ltr(struct cpu *cpu, const struct insn *in) {
-    struct desc d;
-    uint16_t sel;
-    uint64_t base;
-    if (privileged_prot(cpu) || sel_read(cpu, in, 0, &sel))
-        return CPU_FAULT;
-    if (sel_null(sel))
-        return cpu_raise_code(cpu, VEC_GP, 0);
-    if (system_fetch(cpu, sel, &d, &base))
-        return CPU_FAULT;
     /* An available TSS: 1 (16-bit, not in long mode) or 9. */
     unsigned type = desc_type(d.raw);
-    if (desc_is_segment(d.raw) || (type != 9 && (type != 1 || mode_long(cpu))))
+    bool fits = tr ? type == 9 || (type == 1 && !mode_long(cpu)) : type == SYS_LDT;
+    if (desc_is_segment(d.raw) || !fits)
         return cpu_raise_code(cpu, VEC_GP, sel & ~3u);
     if (!desc_present(d.raw))
         return cpu_raise_code(cpu, VEC_NP, sel & ~3u);
-    d.raw |= (uint64_t)TSS_BUSY_BIT << 40;
-    uint8_t byte = (uint8_t)(d.raw >> 40);
-    if (sys_write(cpu, d.addr + 5, &byte, 1))
-        return CPU_FAULT;
-    seg_set(&cpu->seg[SEG_TR], sel, d.raw);
-    cpu->seg[SEG_TR].base = base;
+    if (tr) {
+        d.raw |= (uint64_t)TSS_BUSY_BIT << 40;
+        uint8_t byte = (uint8_t)(d.raw >> 40);
+        if (sys_write(cpu, d.addr + 5, &byte, 1))
+            return CPU_FAULT;
+    }
+    seg_set(&cpu->seg[in->arg], sel, d.raw);
+    cpu->seg[in->arg].base = base;
     return CPU_NEXT;
 }
 
-static enum cpu_rc store_system(struct cpu *cpu, const struct insn *in, unsigned seg) {
+/* SLDT, STR; arg: the segment. */
+enum cpu_rc op_store_system(struct cpu *cpu, const struct insn *in) {
     if (!mode_prot(cpu))
         return cpu_raise(cpu, VEC_UD);
     if (umip_denies(cpu))
         return cpu_raise_code(cpu, VEC_GP, 0);
-    return sel_write(cpu, in, cpu->seg[seg].sel);
-}
-
-enum cpu_rc op_sldt(struct cpu *cpu, const struct insn *in) {
-    return store_system(cpu, in, SEG_LDTR);
-}
-enum cpu_rc op_str(struct cpu *cpu, const struct insn *in) {
-    return store_system(cpu, in, SEG_TR);
+    return sel_write(cpu, in, cpu->seg[in->arg].sel);
 }
 
 /* ---- Questions about descriptors ---- */
@@ -195,43 +161,27 @@ static enum cpu_rc ask(struct cpu *cpu, const struct insn *in, unsigned i,
     return CPU_NEXT;
 }
 
+/* LAR and, with arg, LSL, which has no answer for gates. */
 enum cpu_rc op_lar(struct cpu *cpu, const struct insn *in) {
     /* TSS 1 3 9 11, LDT 2, call gates 4 12, task gate 5; long mode: 2 9 11 12. */
-    uint32_t system = mode_long(cpu) ? 0x1a04 : 0x1a3e;
+    static const uint32_t system[2][2] = {{0x1a3e, 0x1a04}, {0x0a0e, 0x0a04}};
     uint64_t raw;
     bool ok;
-    if (ask(cpu, in, 1, system, &raw, &ok))
+    if (ask(cpu, in, 1, system[in->arg][mode_long(cpu)], &raw, &ok))
         return CPU_FAULT;
     if (ok)
-        cpu_op_write(cpu, in, 0, raw >> 32 & 0xf0ff00);
+        cpu_op_write(cpu, in, 0, in->arg ? desc_limit(raw) : raw >> 32 & 0xf0ff00);
     return set_zf(cpu, ok);
 }
 
-enum cpu_rc op_lsl(struct cpu *cpu, const struct insn *in) {
-    uint32_t system = mode_long(cpu) ? 0x0a04 : 0x0a0e;
-    uint64_t raw;
-    bool ok;
-    if (ask(cpu, in, 1, system, &raw, &ok))
-        return CPU_FAULT;
-    if (ok)
-        cpu_op_write(cpu, in, 0, desc_limit(raw));
-    return set_zf(cpu, ok);
-}
-
+/* VERR and, with arg, VERW. */
 enum cpu_rc op_verr(struct cpu *cpu, const struct insn *in) {
     uint64_t raw;
     bool ok;
     if (ask(cpu, in, 0, 0, &raw, &ok))
         return CPU_FAULT;
-    return set_zf(cpu, ok && (desc_is_data(raw) || desc_type(raw) & TYPE_RW));
-}
-
-enum cpu_rc op_verw(struct cpu *cpu, const struct insn *in) {
-    uint64_t raw;
-    bool ok;
-    if (ask(cpu, in, 0, 0, &raw, &ok))
-        return CPU_FAULT;
-    return set_zf(cpu, ok && desc_is_data(raw) && desc_type(raw) & TYPE_RW);
+    bool data = desc_is_data(raw), rw = desc_type(raw) & TYPE_RW;
+    return set_zf(cpu, ok && (in->arg ? data && rw : data || rw));
 }
 
 enum cpu_rc op_arpl(struct cpu *cpu, const struct insn *in) {

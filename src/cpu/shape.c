@@ -134,14 +134,14 @@ struct shape_source *shape_source_create(const struct cpu_model *model) {
 enum form { FORM_ANY, FORM_SREG, FORM_CR, FORM_DR, FORM_STR, FORM_FAR };
 
 struct helper {
-    uint16_t mnemonic;
-    uint8_t form, flags;
+    uint16_t mnemonic, flags;
+    uint8_t form;
     enum cpu_rc (*fn)(struct cpu *, const struct insn *);
 };
 
 static const struct helper helpers[] = {
-#define OP(m, fn, flags)        {ZYDIS_MNEMONIC_##m, FORM_ANY, flags, fn},
-#define OPF(m, form, fn, flags) {ZYDIS_MNEMONIC_##m, FORM_##form, flags, fn},
+#define OP(m, fn, flags)        {ZYDIS_MNEMONIC_##m, flags, FORM_ANY, fn},
+#define OPF(m, form, fn, flags) {ZYDIS_MNEMONIC_##m, flags, FORM_##form, fn},
 #include "cpu/helpers.inc"
 };
 
@@ -659,6 +659,7 @@ void shape_operands(struct shape_source *src, const uint8_t *p, unsigned kind,
     struct insn *in = &d->in;
     in->fn = d->sh->fn;
     in->ends_block = d->sh->helper_flags & HF_END;
+    in->arg = d->sh->helper_flags >> HF_ARG_SHIFT;
     if (!decode_full(src, p, in->len, kind, &zi, op, &st)) {
         in->fn = op_ud;
         return;

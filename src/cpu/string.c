@@ -320,36 +320,17 @@ static enum cpu_rc repeat(struct cpu *cpu, const struct insn *in,
     return finish(cpu, &before);
 }
 
-static enum cpu_rc string(struct cpu *cpu, const struct insn *in,
-                          const struct string_op *op) {
+/* By the opcode: a4 MOVS, a6 CMPS, aa STOS, ac LODS, ae SCAS. */
+enum cpu_rc op_string(struct cpu *cpu, const struct insn *in) {
+    static const struct string_op ops[8] = {[2] = {true, DEST_WRITTEN, movs_run},
+                                            [3] = {true, DEST_COMPARED, compare_run},
+                                            [5] = {false, DEST_WRITTEN, stos_run},
+                                            [6] = {true, DEST_NONE, lods_run},
+                                            [7] = {false, DEST_COMPARED, compare_run}};
+    const struct string_op *op = &ops[in->opcode >> 1 & 7];
     if (in->rep)
         return repeat(cpu, in, op);
     struct mark before = mark_now(cpu);
     enum cpu_rc rc = once(cpu, in, op);
-    return rc == CPU_NEXT ? finish(cpu, &before) : rc;
-}
-
-enum cpu_rc op_movs(struct cpu *cpu, const struct insn *in) {
-    static const struct string_op op = {true, DEST_WRITTEN, movs_run};
-    return string(cpu, in, &op);
-}
-
-enum cpu_rc op_stos(struct cpu *cpu, const struct insn *in) {
-    static const struct string_op op = {false, DEST_WRITTEN, stos_run};
-    return string(cpu, in, &op);
-}
-
-enum cpu_rc op_lods(struct cpu *cpu, const struct insn *in) {
-    static const struct string_op op = {true, DEST_NONE, lods_run};
-    return string(cpu, in, &op);
-}
-
-enum cpu_rc op_cmps(struct cpu *cpu, const struct insn *in) {
-    static const struct string_op op = {true, DEST_COMPARED, compare_run};
-    return string(cpu, in, &op);
-}
-
-enum cpu_rc op_scas(struct cpu *cpu, const struct insn *in) {
-    static const struct string_op op = {false, DEST_COMPARED, compare_run};
-    return string(cpu, in, &op);
+    return rc ? rc : finish(cpu, &before);
 }

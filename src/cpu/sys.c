@@ -134,24 +134,15 @@ enum cpu_rc op_cpuid(struct cpu *cpu, const struct insn *in) {
 
 /* ---- Time ---- */
 
-static bool tsc_forbidden(const struct cpu *cpu) {
-    return cpu->cr4 & CR4_TSD && cpu->cpl;
-}
-
+/* RDTSC; RDTSCP, with the feature as arg. */
 enum cpu_rc op_rdtsc(struct cpu *cpu, const struct insn *in) {
-    if (tsc_forbidden(cpu))
-        return gp0(cpu);
-    set_edx_eax(cpu, cpu_tsc(cpu));
-    return CPU_NEXT;
-}
-
-enum cpu_rc op_rdtscp(struct cpu *cpu, const struct insn *in) {
-    if (!cpu_has(cpu, CPU_F_rdtscp))
+    if (in->arg && !cpu_has(cpu, CPU_F_rdtscp))
         return ud(cpu);
-    if (tsc_forbidden(cpu))
+    if (cpu->cr4 & CR4_TSD && cpu->cpl)
         return gp0(cpu);
     set_edx_eax(cpu, cpu_tsc(cpu));
-    cpu->gpr[R_CX] = (uint32_t)cpu->msr_tsc_aux;
+    if (in->arg)
+        cpu->gpr[R_CX] = (uint32_t)cpu->msr_tsc_aux;
     return CPU_NEXT;
 }
 
@@ -177,19 +168,12 @@ static uint64_t random_next(struct cpu *cpu) {
     return z ^ z >> 31;
 }
 
-static enum cpu_rc random_to(struct cpu *cpu, const struct insn *in, bool exists) {
-    if (!exists)
+/* RDRAND, RDSEED; arg: the feature. */
+enum cpu_rc op_rdrand(struct cpu *cpu, const struct insn *in) {
+    if (!cpu_has(cpu, in->arg))
         return ud(cpu);
     cpu_set_arith_flags(cpu, FL_CF);
     return cpu_op_write(cpu, in, 0, random_next(cpu));
-}
-
-enum cpu_rc op_rdrand(struct cpu *cpu, const struct insn *in) {
-    return random_to(cpu, in, cpu_has(cpu, CPU_F_rdrand));
-}
-
-enum cpu_rc op_rdseed(struct cpu *cpu, const struct insn *in) {
-    return random_to(cpu, in, cpu_has(cpu, CPU_F_rdseed));
 }
 
 /* ---- Extended control register and protection keys ---- */
@@ -237,7 +221,9 @@ enum cpu_rc op_wrpkru(struct cpu *cpu, const struct insn *in) {
 
 /* ---- SMAP ---- */
 
-static enum cpu_rc set_ac(struct cpu *cpu, uint64_t ac) {
+/* CLAC and, with arg, STAC. */
+enum cpu_rc op_clac(struct cpu *cpu, const struct insn *in) {
+    uint64_t ac = in->arg ? FL_AC : 0;
     if (!cpu_has(cpu, CPU_F_smap) || cpu->cpl)
         return ud(cpu);
     /* All that cpu_update_mode would change at CPL 0. */
@@ -248,12 +234,4 @@ static enum cpu_rc set_ac(struct cpu *cpu, uint64_t ac) {
         return CPU_NEXT;
     cpu->mode = mode;
     return CPU_STOP;
-}
-
-enum cpu_rc op_stac(struct cpu *cpu, const struct insn *in) {
-    return set_ac(cpu, FL_AC);
-}
-
-enum cpu_rc op_clac(struct cpu *cpu, const struct insn *in) {
-    return set_ac(cpu, 0);
 }

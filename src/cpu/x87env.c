@@ -84,59 +84,39 @@ static void env_take(struct cpu *cpu, const struct insn *in, const uint8_t *env)
     turn(cpu, old_top, top_of(cpu));
 }
 
+/* FNSTENV and, with arg, FNSAVE: the registers follow the environment. */
 enum cpu_rc op_fnstenv(struct cpu *cpu, const struct insn *in) {
-    uint8_t env[ENV_MAX];
-    pn_gva lin;
-    if (x87_allowed(cpu, false) || cpu_lin_operand(cpu, in, env_size(in), PN_WRITE, &lin))
-        return CPU_FAULT;
-    env_put(cpu, in, env);
-    if (bulk_write(cpu, lin, env, env_size(in)))
-        return CPU_FAULT;
-    /* All exceptions are masked, so none is pending any longer. */
-    xstate_put(cpu->xsave, FX_FCW, 2, xstate_get(cpu->xsave, FX_FCW, 2) | 0x3f);
-    xstate_put(cpu->xsave, FX_FSW, 2,
-               xstate_get(cpu->xsave, FX_FSW, 2) & ~(uint64_t)(FSW_ES | FSW_B));
-    return CPU_NEXT;
-}
-
-enum cpu_rc op_fldenv(struct cpu *cpu, const struct insn *in) {
-    uint8_t env[ENV_MAX];
-    pn_gva lin;
-    if (x87_allowed(cpu, true) || cpu_lin_operand(cpu, in, env_size(in), PN_READ, &lin) ||
-        bulk_read(cpu, lin, env, env_size(in)))
-        return CPU_FAULT;
-    env_take(cpu, in, env);
-    return CPU_NEXT;
-}
-
-enum cpu_rc op_fnsave(struct cpu *cpu, const struct insn *in) {
     uint8_t image[ENV_MAX + 8 * ST_BYTES];
-    unsigned env = env_size(in);
+    unsigned env = env_size(in), size = env + (in->arg ? 8 * ST_BYTES : 0);
     pn_gva lin;
-    if (x87_allowed(cpu, false) ||
-        cpu_lin_operand(cpu, in, env + 8 * ST_BYTES, PN_WRITE, &lin))
+    if (x87_allowed(cpu, false) || cpu_lin_operand(cpu, in, size, PN_WRITE, &lin))
         return CPU_FAULT;
     env_put(cpu, in, image);
     for (unsigned i = 0; i < 8; i++)
         memcpy(image + env + ST_BYTES * i, st_at(cpu, i), ST_BYTES);
-    if (bulk_write(cpu, lin, image, env + 8 * ST_BYTES))
+    if (bulk_write(cpu, lin, image, size))
         return CPU_FAULT;
-    /* As FNINIT: the registers keep their contents, tagged empty. */
-    turn(cpu, top_of(cpu), 0);
-    xstate_put(cpu->xsave, FX_FCW, 8, FCW_INIT);
+    if (in->arg) { /* as FNINIT: the registers keep their contents, tagged empty */
+        turn(cpu, top_of(cpu), 0);
+        xstate_put(cpu->xsave, FX_FCW, 8, FCW_INIT);
+    } else { /* all exceptions are masked, so none is pending any longer */
+        xstate_put(cpu->xsave, FX_FCW, 2, xstate_get(cpu->xsave, FX_FCW, 2) | 0x3f);
+        xstate_put(cpu->xsave, FX_FSW, 2,
+                   xstate_get(cpu->xsave, FX_FSW, 2) & ~(uint64_t)(FSW_ES | FSW_B));
+    }
     return CPU_NEXT;
 }
 
-enum cpu_rc op_frstor(struct cpu *cpu, const struct insn *in) {
+/* FLDENV and, with arg, FRSTOR. */
+enum cpu_rc op_fldenv(struct cpu *cpu, const struct insn *in) {
     uint8_t image[ENV_MAX + 8 * ST_BYTES];
-    unsigned env = env_size(in);
+    unsigned env = env_size(in), size = env + (in->arg ? 8 * ST_BYTES : 0);
     pn_gva lin;
-    if (x87_allowed(cpu, true) ||
-        cpu_lin_operand(cpu, in, env + 8 * ST_BYTES, PN_READ, &lin) ||
-        bulk_read(cpu, lin, image, env + 8 * ST_BYTES))
+    if (x87_allowed(cpu, true) || cpu_lin_operand(cpu, in, size, PN_READ, &lin) ||
+        bulk_read(cpu, lin, image, size))
         return CPU_FAULT;
     env_take(cpu, in, image);
-    for (unsigned i = 0; i < 8; i++) {
+    for (unsigned i = 0; i < 8 && in->arg; i++) {
         memset(st_at(cpu, i), 0, 16);
         memcpy(st_at(cpu, i), image + env + ST_BYTES * i, ST_BYTES);
     }

@@ -26,11 +26,13 @@ static unsigned pkru_offset(uint64_t xcomp) {
     return (xcomp & COMPACT) && !(xcomp & XSTATE_AVX) ? XSAVE_EXTENDED : XSAVE_PKRU;
 }
 
-/* Checks that all of them share, and the operand's address. */
-static enum cpu_rc x_operand(struct cpu *cpu, const struct insn *in, bool exists,
-                             unsigned size, enum pn_access access, pn_gva *lin) {
-    if (!exists || !(cpu->cr4 & CR4_OSXSAVE))
+/* Checks that all of them share (arg: the feature that the instruction came with), and the operand's address. */
+static enum cpu_rc x_operand(struct cpu *cpu, const struct insn *in, unsigned size,
+                             enum pn_access access, pn_gva *lin) {
+    if (!cpu_has(cpu, in->arg) || !(cpu->cr4 & CR4_OSXSAVE))
         return cpu_raise(cpu, VEC_UD);
+    if (in->arg == CPU_F_xsaves && cpu->cpl)
+        return cpu_raise_code(cpu, VEC_GP, 0);
     if (cpu->cr0 & CR0_TS)
         return cpu_raise(cpu, VEC_NM);
     if (cpu_lin_operand(cpu, in, size, access, lin))
@@ -66,31 +68,34 @@ static enum cpu_rc put_components(struct cpu *cpu, pn_gva lin, uint64_t save, bo
     return rc;
 }
 
+/* What is saved or restored at most: XSAVES and XRSTORS know supervisor state too. */
+static uint64_t allowed_by(const struct cpu *cpu, const struct insn *in) {
+    return in->arg == CPU_F_xsaves ? cpu->xcr0 | cpu->msr_xss : cpu->xcr0;
+}
+
 /* XSAVE, XSAVEOPT: the standard format. */
-static enum cpu_rc save_standard(struct cpu *cpu, const struct insn *in, bool exists,
-                                 bool optimise) {
+enum cpu_rc op_xsave(struct cpu *cpu, const struct insn *in) {
     uint64_t rfbm = cpu->xcr0 & edx_eax(cpu), bv;
     unsigned size = cpu_xsave_size(rfbm, false);
     pn_gva lin;
-    if (x_operand(cpu, in, exists, size, PN_WRITE, &lin) ||
-        bulk_probe_write(cpu, lin, size) || bulk_read(cpu, lin + XSAVE_HEADER, &bv, 8))
+    if (x_operand(cpu, in, size, PN_WRITE, &lin) || bulk_probe_write(cpu, lin, size) ||
+        bulk_read(cpu, lin + XSAVE_HEADER, &bv, 8))
         return CPU_FAULT;
     uint64_t inuse = cpu_xinuse(cpu);
     xstate_put(cpu->xsave, FX_MASK, 4, MXCSR_MASK);
     bv = (bv & ~rfbm) | (rfbm & inuse);
-    bool mxcsr = rfbm & (XSTATE_SSE | XSTATE_AVX);
-    if (put_components(cpu, lin, optimise ? rfbm & inuse : rfbm, mxcsr, 0))
+    uint64_t save = in->arg == CPU_F_xsaveopt ? rfbm & inuse : rfbm;
+    if (put_components(cpu, lin, save, rfbm & (XSTATE_SSE | XSTATE_AVX), 0))
         return CPU_FAULT;
     return bulk_write(cpu, lin + XSAVE_HEADER, &bv, 8);
 }
 
 /* XSAVEC, XSAVES: the compacted format. */
-static enum cpu_rc save_compact(struct cpu *cpu, const struct insn *in, bool exists,
-                                uint64_t rfbm) {
+enum cpu_rc op_xsavec(struct cpu *cpu, const struct insn *in) {
+    uint64_t rfbm = allowed_by(cpu, in) & edx_eax(cpu);
     unsigned size = cpu_xsave_size(rfbm, true);
     pn_gva lin;
-    if (x_operand(cpu, in, exists, size, PN_WRITE, &lin) ||
-        bulk_probe_write(cpu, lin, size))
+    if (x_operand(cpu, in, size, PN_WRITE, &lin) || bulk_probe_write(cpu, lin, size))
         return CPU_FAULT;
     uint64_t inuse = cpu_xinuse(cpu);
     xstate_put(cpu->xsave, FX_MASK, 4, MXCSR_MASK);
@@ -100,25 +105,6 @@ static enum cpu_rc save_compact(struct cpu *cpu, const struct insn *in, bool exi
     if (put_components(cpu, lin, header[0], false, header[1]))
         return CPU_FAULT;
     return bulk_write(cpu, lin + XSAVE_HEADER, header, sizeof(header));
-}
-
-enum cpu_rc op_xsave(struct cpu *cpu, const struct insn *in) {
-    return save_standard(cpu, in, cpu_has(cpu, CPU_F_xsave), false);
-}
-
-enum cpu_rc op_xsaveopt(struct cpu *cpu, const struct insn *in) {
-    return save_standard(cpu, in, cpu_has(cpu, CPU_F_xsaveopt), true);
-}
-
-enum cpu_rc op_xsavec(struct cpu *cpu, const struct insn *in) {
-    return save_compact(cpu, in, cpu_has(cpu, CPU_F_xsavec), cpu->xcr0 & edx_eax(cpu));
-}
-
-enum cpu_rc op_xsaves(struct cpu *cpu, const struct insn *in) {
-    if (cpu_has(cpu, CPU_F_xsaves) && cpu->cr4 & CR4_OSXSAVE && cpu->cpl)
-        return cpu_raise_code(cpu, VEC_GP, 0);
-    return save_compact(cpu, in, cpu_has(cpu, CPU_F_xsaves),
-                        (cpu->xcr0 | cpu->msr_xss) & edx_eax(cpu));
 }
 
 /* ---- Restoring ---- */
@@ -182,16 +168,15 @@ static void init_components(struct cpu *cpu, uint64_t init) {
         cpu->pkru = 0;
 }
 
-static enum cpu_rc restore(struct cpu *cpu, const struct insn *in, bool exists,
-                           uint64_t allowed, bool must_be_compact) {
+enum cpu_rc op_xrstor(struct cpu *cpu, const struct insn *in) {
     uint8_t image[AREA_MAX];
-    uint64_t rfbm = allowed & edx_eax(cpu);
+    uint64_t allowed = allowed_by(cpu, in), rfbm = allowed & edx_eax(cpu);
     uint32_t mxcsr, pkru = cpu->pkru;
     pn_gva lin;
-    if (x_operand(cpu, in, exists, XSAVE_EXTENDED, PN_READ, &lin) ||
+    if (x_operand(cpu, in, XSAVE_EXTENDED, PN_READ, &lin) ||
         bulk_read(cpu, lin + XSAVE_HEADER, image + XSAVE_HEADER, HEADER_SIZE))
         return CPU_FAULT;
-    if (!header_valid(cpu, image + XSAVE_HEADER, allowed, must_be_compact))
+    if (!header_valid(cpu, image + XSAVE_HEADER, allowed, in->arg == CPU_F_xsaves))
         return cpu_raise_code(cpu, VEC_GP, 0);
     uint64_t bv = xstate_get(image, XSAVE_HEADER, 8);
     uint64_t xcomp = xstate_get(image, XSAVE_HEADER + 8, 8);
@@ -210,14 +195,4 @@ static enum cpu_rc restore(struct cpu *cpu, const struct insn *in, bool exists,
     if (pkru != cpu->pkru)
         pn_mmu_set_pkr(cpu->vmmu, cpu->pkru, cpu->pkrs);
     return CPU_NEXT;
-}
-
-enum cpu_rc op_xrstor(struct cpu *cpu, const struct insn *in) {
-    return restore(cpu, in, cpu_has(cpu, CPU_F_xsave), cpu->xcr0, false);
-}
-
-enum cpu_rc op_xrstors(struct cpu *cpu, const struct insn *in) {
-    if (cpu_has(cpu, CPU_F_xsaves) && cpu->cr4 & CR4_OSXSAVE && cpu->cpl)
-        return cpu_raise_code(cpu, VEC_GP, 0);
-    return restore(cpu, in, cpu_has(cpu, CPU_F_xsaves), cpu->xcr0 | cpu->msr_xss, true);
 }

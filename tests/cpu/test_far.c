@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Far transfers, IRET, system calls and flags in long mode. */
 #include "fixture_flat.h"
+#include "ops.h"
 #include "tests/suite.h"
 
 static uint64_t stack(unsigned i) {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Real, protected and virtual-8086 mode: transfers, gates, tasks, near branches. */
 #include "fixture_flat.h"
+#include "ops.h"
 #include "tests/suite.h"
 
 static uint64_t stack32(unsigned i) {

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "fixture_sys.h"
+#include "ops.h"
 #include "tests/suite.h"
 
 static struct sys *s;

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "fixture_sys.h"
+#include "ops.h"
 #include "tests/suite.h"
 
 static struct sys *s;
@@ -179,13 +180,13 @@ START_TEST(rdrand_repeats_with_its_seed) {
     struct insn in = sys_insn(8, 8);
     in.op[0] = (struct operand){.kind = OP_REG, .reg = R_BX, .size = 8};
     s->cpu->rng = 42;
-    ck_assert_int_eq(op_rdrand(s->cpu, &in), CPU_NEXT);
+    ck_assert_int_eq(op_rdrnd(s->cpu, &in), CPU_NEXT);
     uint64_t first = s->cpu->gpr[R_BX];
     ck_assert_uint_eq(cpu_arith_flags(s->cpu), FL_CF);
     op_rdseed(s->cpu, &in);
     ck_assert_uint_ne(s->cpu->gpr[R_BX], first);
     s->cpu->rng = 42;
-    op_rdrand(s->cpu, &in);
+    op_rdrnd(s->cpu, &in);
     ck_assert_uint_eq(s->cpu->gpr[R_BX], first);
 }
 END_TEST

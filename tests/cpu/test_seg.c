@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Segment registers, descriptor tables and questions about descriptors. */
 #include "fixture_flat.h"
+#include "ops.h"
 #include "tests/suite.h"
 
 static enum cpu_rc mov_to(unsigned seg, uint16_t sel) {

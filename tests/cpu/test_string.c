@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 
 #include "fixture_sys.h"
+#include "ops.h"
 #include "tests/suite.h"
 
 #define WINDOW 16u      /* pages */
@@ -330,12 +331,12 @@ START_TEST(ins_and_outs_check_before_the_port) {
     s->next_read = 0x40;
     load_regs(s->cpu, &(struct regs){0, 3, 0, 0x20000, 2});
     s->cpu->gpr[R_DX] = 0x3f8;
-    ck_assert_int_eq(op_ins(s->cpu, &in), CPU_STOP);
+    ck_assert_int_eq(op_port_string(s->cpu, &in), CPU_STOP);
     ck_assert_uint_eq(s->pio_reads, 3);
     ck_assert(!memcmp(s->ram + 0x20000, "\x40\x41\x42", 3));
     in.opcode = 0x6f, in.opsize = 4, in.rep = 0;
     load_regs(s->cpu, &(struct regs){0, 0, 0x20000, 0, 2});
-    ck_assert_int_eq(op_outs(s->cpu, &in), CPU_STOP);
+    ck_assert_int_eq(op_port_string(s->cpu, &in), CPU_STOP);
     ck_assert_uint_eq(s->pio_writes, 1);
     ck_assert_uint_eq(s->last_value, 0x00424140);
     ck_assert_uint_eq(s->cpu->gpr[R_SI], 0x20004);
@@ -349,16 +350,16 @@ START_TEST(ins_and_outs_check_before_the_port) {
     in = sys_insn(1, 8);
     in.opcode = 0xec;
     s->cpu->gpr[R_DX] = 0x3f8;
-    ck_assert_int_eq(op_in(s->cpu, &in), CPU_STOP);
+    ck_assert_int_eq(op_port(s->cpu, &in), CPU_STOP);
     ck_assert_uint_eq(s->cpu->gpr[R_AX], 0x43);
     in.opcode = 0xed, in.opsize = 2;
-    assert_fault(s, op_in(s->cpu, &in), VEC_GP, 0);
+    assert_fault(s, op_port(s->cpu, &in), VEC_GP, 0);
     in.opcode = 0xec;
     s->cpu->gpr[R_DX] = 0x400;
     s->ram[0x40068 + 0x80] = 0;
-    assert_fault(s, op_in(s->cpu, &in), VEC_GP, 0);
+    assert_fault(s, op_port(s->cpu, &in), VEC_GP, 0);
     s->cpu->sys_flags |= FL_IOPL;
-    ck_assert_int_eq(op_in(s->cpu, &in), CPU_STOP);
+    ck_assert_int_eq(op_port(s->cpu, &in), CPU_STOP);
     sys_free(s);
 }
 END_TEST

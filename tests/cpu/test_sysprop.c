@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "fixture_flat.h"
+#include "ops.h"
 #include "tests/suite.h"
 
 #define ROUNDS 60000
@@ -113,16 +114,16 @@ static void random_mode(void) {
 }
 
 typedef enum cpu_rc (*op_fn)(struct cpu *, const struct insn *);
-static const op_fn ops[] = {op_mov_sreg, op_push_sreg, op_pop_sreg, op_load_far_pointer,
-                            op_lar,      op_lsl,       op_verr,     op_verw,
-                            op_arpl,     op_lldt,      op_ltr,      op_sldt,
-                            op_str,      op_lgdt,      op_lidt,     op_sgdt,
-                            op_sidt,     op_jmp_far,   op_call_far, op_ret_far,
-                            op_iret,     op_int,       op_int3,     op_into,
-                            op_int1,     op_syscall,   op_sysret,   op_sysenter,
-                            op_sysexit,  op_pushf,     op_popf,     op_cli,
-                            op_sti,      op_hlt,       op_jmp_near, op_call_near,
-                            op_ret_near, op_jcc,       op_loop,     op_jcxz,
+static const op_fn ops[] = {op_mov_sreg, op_push_sreg, op_pop_sreg,   op_load_far_pointer,
+                            op_lar,      op_lsl,       op_verr,       op_verw,
+                            op_arpl,     op_lldt,      op_ltr,        op_sldt,
+                            op_str,      op_lgdt,      op_lidt,       op_sgdt,
+                            op_sidt,     op_jmp_far,   op_call_far,   op_ret_far,
+                            op_iret,     op_int,       op_breakpoint, op_into,
+                            op_int1,     op_syscall,   op_sysret,     op_sysenter,
+                            op_sysexit,  op_pushf,     op_popf,       op_cli,
+                            op_sti,      op_hlt,       op_jmp_near,   op_call_near,
+                            op_ret_near, op_jcc,       op_loop,       op_jcxz,
                             op_swapgs,   op_rdfsbase,  op_wrgsbase};
 
 /* An instruction as the decoder might give it to this helper. */

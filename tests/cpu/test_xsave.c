@@ -8,6 +8,7 @@
 
 #include "cpu/xstate.h"
 #include "fixture_sys.h"
+#include "ops.h"
 #include "tests/suite.h"
 
 #define AREA 0x20000u
@@ -171,13 +172,13 @@ START_TEST(xsave_and_xrstor_keep_the_standard_format) {
         uint8_t kept[CPU_XSAVE_SIZE];
         memcpy(kept, cpu->xsave, sizeof(kept));
         bool opt = i % 2;
-        ck_assert_int_eq(run(opt ? op_xsaveopt : op_xsave, AREA, mask), CPU_NEXT);
+        ck_assert_int_eq(run(opt ? op_xsaveopt : op_xsave_full, AREA, mask), CPU_NEXT);
         uint64_t rfbm = mask & all;
         ck_assert_uint_eq(xstate_get(a, XSAVE_HEADER, 8), (5 & ~rfbm) | (rfbm & inuse));
         if (rfbm != all)
             continue;
         random_state(cpu);
-        ck_assert_int_eq(run(op_xrstor, AREA, ~UINT64_C(0)), CPU_NEXT);
+        ck_assert_int_eq(run(op_xrstor_user, AREA, ~UINT64_C(0)), CPU_NEXT);
         same_state(kept, cpu->xsave, true);
         ck_assert_uint_eq(cpu->pkru, pkru);
     }
@@ -197,7 +198,7 @@ START_TEST(xsavec_and_xrstors_keep_the_compact_format) {
         memset(a, 0, 1024);
         uint8_t kept[CPU_XSAVE_SIZE];
         memcpy(kept, cpu->xsave, sizeof(kept));
-        ck_assert_int_eq(run(i % 2 ? op_xsaves : op_xsavec, AREA, mask), CPU_NEXT);
+        ck_assert_int_eq(run(i % 2 ? op_xsaves : op_xsave_compact, AREA, mask), CPU_NEXT);
         ck_assert_uint_eq(xstate_get(a, XSAVE_HEADER + 8, 8), mask | UINT64_C(1) << 63);
         if (mask & XSTATE_PKRU)
             ck_assert_uint_eq(xstate_get(a, mask & XSTATE_AVX ? 832 : 576, 8), pkru);
@@ -205,7 +206,7 @@ START_TEST(xsavec_and_xrstors_keep_the_compact_format) {
         uint32_t other = cpu->pkru;
         uint8_t fresh[CPU_XSAVE_SIZE];
         memcpy(fresh, cpu->xsave, sizeof(fresh));
-        ck_assert_int_eq(run(i % 2 ? op_xrstors : op_xrstor, AREA, mask), CPU_NEXT);
+        ck_assert_int_eq(run(i % 2 ? op_xrstors : op_xrstor_user, AREA, mask), CPU_NEXT);
         const uint8_t *x87 = mask & 1 ? kept : fresh, *sse = mask & 2 ? kept : fresh;
         const uint8_t *avx = mask & 4 ? kept : fresh;
         ck_assert(!memcmp(cpu->xsave, x87, FX_MXCSR));
@@ -223,37 +224,38 @@ START_TEST(xrstor_refuses_a_bad_header) {
     uint8_t *a = s->ram + AREA, *h = a + XSAVE_HEADER;
     const uint64_t all = ~UINT64_C(0);
     random_state(s->cpu);
-    ck_assert_int_eq(run(op_xsave, AREA, all), CPU_NEXT);
-    ck_assert_int_eq(run(op_xrstor, AREA, all), CPU_NEXT);
-    assert_fault(s, run(op_xrstor, AREA + 16, all), VEC_GP, 0);
+    ck_assert_int_eq(run(op_xsave_full, AREA, all), CPU_NEXT);
+    ck_assert_int_eq(run(op_xrstor_user, AREA, all), CPU_NEXT);
+    assert_fault(s, run(op_xrstor_user, AREA + 16, all), VEC_GP, 0);
     assert_fault(s, run(op_xrstors, AREA, all), VEC_GP, 0); /* not compact */
     h[1] |= 0x40;
-    assert_fault(s, run(op_xrstor, AREA, all), VEC_GP, 0); /* XSTATE_BV beyond XCR0 */
+    assert_fault(s, run(op_xrstor_user, AREA, all), VEC_GP,
+                 0); /* XSTATE_BV beyond XCR0 */
     h[1] &= ~0x40;
     h[8] = 1;
-    assert_fault(s, run(op_xrstor, AREA, all), VEC_GP, 0); /* XCOMP_BV not 0 */
+    assert_fault(s, run(op_xrstor_user, AREA, all), VEC_GP, 0); /* XCOMP_BV not 0 */
     h[8] = 0, h[20] = 1;
-    assert_fault(s, run(op_xrstor, AREA, all), VEC_GP, 0);
+    assert_fault(s, run(op_xrstor_user, AREA, all), VEC_GP, 0);
     h[20] = 0, h[30] = 1; /* ignored in the standard format */
-    ck_assert_int_eq(run(op_xrstor, AREA, all), CPU_NEXT);
+    ck_assert_int_eq(run(op_xrstor_user, AREA, all), CPU_NEXT);
     h[30] = 0, h[15] = 0x80;
-    assert_fault(s, run(op_xrstor, AREA, all), VEC_GP, 0); /* BV not within XCOMP */
+    assert_fault(s, run(op_xrstor_user, AREA, all), VEC_GP, 0); /* BV not within XCOMP */
     h[15] = 0, a[FX_MXCSR + 3] = 1;
-    assert_fault(s, run(op_xrstor, AREA, all), VEC_GP, 0);
-    assert_fault(s, run(op_xrstor, AREA, XSTATE_AVX), VEC_GP, 0);
-    ck_assert_int_eq(run(op_xrstor, AREA, XSTATE_X87), CPU_NEXT);
+    assert_fault(s, run(op_xrstor_user, AREA, all), VEC_GP, 0);
+    assert_fault(s, run(op_xrstor_user, AREA, XSTATE_AVX), VEC_GP, 0);
+    ck_assert_int_eq(run(op_xrstor_user, AREA, XSTATE_X87), CPU_NEXT);
     /* Nothing is written when the second page faults. */
     sys_map(s, (AREA >> 12) + 1, 0, 0);
     memset(a, 0x33, 0x1000);
-    assert_fault(s, run(op_xsave, AREA + 0xfc0, all), VEC_PF, PN_PF_WRITE);
-    assert_fault(s, run(op_xsavec, AREA + 0xd00, all), VEC_PF, PN_PF_WRITE);
+    assert_fault(s, run(op_xsave_full, AREA + 0xfc0, all), VEC_PF, PN_PF_WRITE);
+    assert_fault(s, run(op_xsave_compact, AREA + 0xd00, all), VEC_PF, PN_PF_WRITE);
     for (unsigned i = 0; i < 0x1000; i++)
         ck_assert_uint_eq(a[i], 0x33);
     s->cpu->cr0 |= CR0_TS;
-    ck_assert_int_eq(run(op_xsave, AREA, all), CPU_FAULT);
+    ck_assert_int_eq(run(op_xsave_full, AREA, all), CPU_FAULT);
     ck_assert_uint_eq(s->cpu->fault.vector, VEC_NM);
     s->cpu->cr4 &= ~(uint64_t)CR4_OSXSAVE;
-    ck_assert_int_eq(run(op_xsave, AREA, all), CPU_FAULT);
+    ck_assert_int_eq(run(op_xsave_full, AREA, all), CPU_FAULT);
     ck_assert_uint_eq(s->cpu->fault.vector, VEC_UD);
 }
 END_TEST
