@@ -319,7 +319,6 @@ int stage_walk(struct pn_mmu_vcpu *vcpu, const struct stage *s, pn_gva gva,
         return walk(&pt_formats[PT_FORMAT_##name], vcpu, s, gva, access, mode, flags,    \
                     out);
 #include "mmu/core/formats.inc"
-#undef PT_FORMAT
     default:
         return -1; /* no such format */
     }

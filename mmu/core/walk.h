@@ -4,8 +4,7 @@
  * below answers.
  * Source: SDM volume 3, chapter "Paging"; permissions as KVM's arch/x86/kvm/mmu.h.
  */
-#ifndef MMU_CORE_WALK_H
-#define MMU_CORE_WALK_H
+#pragma once
 
 #include "mmu/core/format.h"
 #include "penumbra/mmu.h"
@@ -149,5 +148,3 @@ static inline uint32_t rights_check(const struct rights *r, unsigned acc, uint8_
         return 0;
     return PN_PF_PRESENT | r->pfec[access][mode] | (pk ? PN_PF_PK : 0);
 }
-
-#endif

@@ -18,8 +18,7 @@
  * memslot, and its address bits are the generation of the memslots when that was so.
  */
 /* clang-format on */
-#ifndef MMU_TDP_EPT_H
-#define MMU_TDP_EPT_H
+#pragma once
 
 #include "mmu/core/sp.h"
 
@@ -76,5 +75,3 @@ bool ept_misconfigured(uint64_t v, unsigned level);
 #define EPT_Q_GRANT_SHIFT 3
 #define EPT_Q_GVA         (1u << 7)
 #define EPT_Q_FINAL       (1u << 8)
-
-#endif

@@ -54,7 +54,6 @@ struct path {
 static void step_down(struct visit *v, uint64_t *ptep, pn_gfn gfn, unsigned level,
                       enum visit_kind kind) {
     struct path *p = (struct path *)v;
-    (void)gfn;
     if (level == v->lowest)
         p->ptep = ptep;
     else if (kind == VISIT_LEAF)
@@ -329,7 +328,6 @@ static bool cost_of(const struct tdp *t, pn_gpa gpa, struct pn_walk_cost *c) {
 bool tdp_walk_cost(struct pn_mmu_vcpu *vcpu, pn_gva gva, const struct walk *w, bool found,
                    struct pn_walk_cost *c) {
     const struct tdp *t = vcpu->mmu->tdp;
-    (void)gva;
     for (unsigned level = walk_first(w); level >= w->level && level; level--) {
         if (!cost_of(t, w->pte_gpa[level], c))
             return false;

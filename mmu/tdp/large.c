@@ -48,9 +48,6 @@ struct used {
 
 static void add_used(struct visit *v, uint64_t *ptep, pn_gfn gfn, unsigned level,
                      enum visit_kind kind) {
-    (void)gfn;
-    (void)level;
-    (void)kind;
     ((struct used *)v)->bits |= *ptep & (EPT_A | EPT_D);
 }
 
@@ -79,7 +76,6 @@ static void recover_table(struct visit *v, uint64_t *ptep, pn_gfn gfn, unsigned 
                           enum visit_kind kind) {
     pn_gfn in = gfn < v->first ? v->first : gfn; /* a frame of the slot */
     struct slot *s = slot_of_gfn(v->vcpu->mmu, in);
-    (void)kind;
     if (level <= 3 && tdp_large_ok(v->vcpu->mmu, s, in, level))
         tdp_collapse(v->vcpu, s, ptep);
 }

@@ -29,7 +29,6 @@ void tdp_write_protect(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn) {
 static void begin_leaf(struct visit *v, uint64_t *ptep, pn_gfn gfn, unsigned level,
                        enum visit_kind kind) {
     struct pn_mmu *mmu = v->vcpu->mmu;
-    (void)kind;
     *ptep &= ~(mmu->tracker->by_dbit ? EPT_D : 0);
     *ptep &= ~EPT_W | tdp_may_write(mmu, slot_of_gfn(mmu, gfn), gfn, level);
     if (mmu->cfg.opt.eager_split)
@@ -58,7 +57,6 @@ static void scan_leaf(struct visit *v, uint64_t *ptep, pn_gfn gfn, unsigned leve
                       enum visit_kind kind) {
     struct pn_mmu *mmu = v->vcpu->mmu;
     struct slot *s = slot_of_gfn(mmu, gfn);
-    (void)kind;
     pn_count(v->vcpu->stats, dbit_scanned);
     if (level > 1 || !(*ptep & EPT_D))
         return;
@@ -78,7 +76,6 @@ void tdp_dirty_scan(struct pn_mmu_vcpu *vcpu, struct slot *s) {
 void tdp_written(struct pn_mmu_vcpu *vcpu, pn_gpa gpa, size_t size, bool ad) {
     struct pn_mmu *mmu = vcpu->mmu;
     struct slot *s = slot_of_gfn(mmu, gpa >> PN_PAGE_SHIFT);
-    (void)ad;
     if (s && track_used(s, gpa >> PN_PAGE_SHIFT) && mmu->cfg.on_track)
         mmu->cfg.on_track(mmu->cfg.opaque, gpa, size);
 }

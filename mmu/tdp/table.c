@@ -189,8 +189,6 @@ void tdp_zap_all(struct pn_mmu_vcpu *vcpu) {
 /* What maps frames of the slot goes; a table goes with its last entry. */
 static void zap_slot_entry(struct visit *v, uint64_t *ptep, pn_gfn gfn, unsigned level,
                            enum visit_kind kind) {
-    (void)gfn;
-    (void)level;
     if (kind != VISIT_AFTER)
         tdp_drop(v->vcpu, ptep, false);
     else if (!sp_of(ept_child(*ptep))->used)

@@ -4,8 +4,7 @@
  * same slabs as shadow pages: direct ones, each with the one entry that leads to it in
  * `parents`, on a list of their own.
  */
-#ifndef MMU_TDP_TDP_H
-#define MMU_TDP_TDP_H
+#pragma once
 
 #include "mmu/core/root.h"
 #include "mmu/tdp/ept.h"
@@ -172,5 +171,3 @@ bool tdp_walk_cost(struct pn_mmu_vcpu *vcpu, pn_gva gva, const struct walk *w, b
 void tdp_audit(struct audit *a);
 void tdp_audit_entry(struct audit *a, const struct root *r, enum pn_tlb_mode mode,
                      unsigned i, pn_gva gva);
-
-#endif

@@ -150,7 +150,6 @@ void tdp_tlb_drop_writes(struct pn_mmu *mmu, const struct slot *s) {
 
 /* Its TLB and fetch_gen go too: the filters begin anew. */
 void tdp_root_drop(struct pn_mmu_vcpu *vcpu, struct root *r) {
-    (void)vcpu;
     if (r->fetched_any)
         memset(r->fetched, 0, sizeof(r->fetched));
     r->fetched_any = false;

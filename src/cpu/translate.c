@@ -151,7 +151,6 @@ static void lower_by_helper(struct lower *l, const struct dec *d) {
 }
 
 static void lower_nop(struct lower *l, const struct dec *d) {
-    (void)l, (void)d;
 }
 
 static const body_fn lowerings[CLS_COUNT] = {
