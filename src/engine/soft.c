@@ -30,6 +30,7 @@ struct soft_vcpu {
 };
 
 struct pn_engine {
+    enum pn_mmu_kind kind;
     struct pn_mmu *mmu;
     struct cpu_model *model;
     struct pn_bus bus;
@@ -102,6 +103,7 @@ static int soft_create(const struct pn_engine_config *cfg, enum pn_mmu_kind kind
     struct pn_engine *e = calloc(1, sizeof(*e));
     if (!e)
         return -ENOMEM;
+    e->kind = kind;
     e->bus = *cfg->bus;
     e->host_clock = cfg->host_clock;
     e->host_start = host_ns() - cfg->start_ns;
@@ -288,13 +290,9 @@ static void soft_dump(struct pn_engine *e, unsigned cpu, FILE *out) {
     cpu_dump(e->vcpu[cpu].cpu, out);
 }
 
-static void shadow_describe(struct pn_engine *e, char *buf, size_t size) {
-    snprintf(buf, size, "software CPU, shadow MMU (simulated: times are not hardware's)");
-}
-
-static void tdp_describe(struct pn_engine *e, char *buf, size_t size) {
-    snprintf(buf, size,
-             "software CPU, two-dimensional MMU (simulated: times are not hardware's)");
+static void soft_describe(struct pn_engine *e, char *buf, size_t size) {
+    snprintf(buf, size, "software CPU, %s MMU (simulated: times are not hardware's)",
+             e->kind == PN_MMU_TDP ? "two-dimensional" : "shadow");
 }
 
 static const char *soft_error(struct pn_engine *e) {
@@ -319,7 +317,6 @@ const struct pn_engine_ops engine_shadow = {
     .what = "software CPU, our shadow MMU",
     .exits = shadow_exits,
     .create = shadow_create,
-    .describe = shadow_describe,
     .has_tracker = shadow_has_tracker,
 #include "engine/soft_ops.inc"
 };
@@ -329,7 +326,6 @@ const struct pn_engine_ops engine_tdp = {
     .what = "software CPU, our two-dimensional MMU",
     .exits = tdp_exits,
     .create = tdp_create,
-    .describe = tdp_describe,
     .has_tracker = tdp_has_tracker,
 #include "engine/soft_ops.inc"
 };
