@@ -69,7 +69,7 @@ unsigned tlb_put(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva,
         r->code = true;
     }
     e->hva = g->hva;
-    if (m->pke || m->pks) {
+    if (m->keys) {
         if (g->acc & ACC_USER)
             r->pkeys_user |= (uint16_t)(1u << g->pkey);
         else

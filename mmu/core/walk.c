@@ -63,6 +63,7 @@ static void rights_init(struct rights *r, uint16_t on) {
     r->wp = on & STAGE_WP;
     r->pke = on & STAGE_PKE;
     r->pks = on & STAGE_PKS;
+    r->keys = r->pke || r->pks;
 }
 
 /* ---- Stages ---- */

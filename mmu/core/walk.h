@@ -15,6 +15,7 @@ struct rights {
     uint8_t deny[3][PN_TLB_MODES]; /* by enum pn_access: bit n: rights n (ACC_*) fault */
     uint8_t pfec[3][PN_TLB_MODES]; /* the error code's W, U and I bits */
     bool wp, pke, pks; /* pke, pks: false where the paging mode ignores them */
+    bool keys;         /* pke or pks */
     uint32_t pkru, pkrs;
 };
 
@@ -143,7 +144,7 @@ static inline bool rights_pkey_denies(const struct rights *r, unsigned acc, uint
 static inline uint32_t rights_check(const struct rights *r, unsigned acc, uint8_t pkey,
                                     enum pn_access access, enum pn_tlb_mode mode) {
     bool deny = r->deny[access][mode] >> acc & 1;
-    bool pk = (r->pke || r->pks) && rights_pkey_denies(r, acc, pkey, access, mode);
+    bool pk = r->keys && rights_pkey_denies(r, acc, pkey, access, mode);
     if (!deny && !pk)
         return 0;
     return PN_PF_PRESENT | r->pfec[access][mode] | (pk ? PN_PF_PK : 0);

@@ -11,11 +11,8 @@ static struct ptr_list *list_of(uint64_t head) {
     return (struct ptr_list *)(uintptr_t)(head - 1);
 }
 
-void ptrs_add(struct slab *sl, uint64_t *head, uint64_t *sptep) {
-    if (!*head) {
-        *head = (uintptr_t)sptep;
-        return;
-    }
+/* To a set that is not empty. */
+void ptrs_add_more(struct slab *sl, uint64_t *head, uint64_t *sptep) {
     struct ptr_list *l;
     if (!(*head & 1)) {
         l = slab_list(sl);
@@ -35,13 +32,8 @@ void ptrs_add(struct slab *sl, uint64_t *head, uint64_t *sptep) {
     *head = (uintptr_t)l + 1;
 }
 
-bool ptrs_remove(struct slab *sl, uint64_t *head, uint64_t *sptep) {
-    if (!(*head & 1)) {
-        if (*head != (uintptr_t)sptep)
-            return false;
-        *head = 0;
-        return true;
-    }
+/* From a chain. */
+void ptrs_remove_one(struct slab *sl, uint64_t *head, uint64_t *sptep) {
     struct ptr_list *first = list_of(*head);
     for (struct ptr_list *l = first; l; l = l->next)
         for (uint32_t i = l->count; i-- > 0;) {
@@ -50,14 +42,13 @@ bool ptrs_remove(struct slab *sl, uint64_t *head, uint64_t *sptep) {
             l->e[i] = first->e[--first->count];
             first->total--;
             if (first->count)
-                return true;
+                return;
             if (first->next)
                 first->next->total = first->total;
             *head = first->next ? (uintptr_t)first->next + 1 : 0;
             slab_list_free(sl, first);
-            return true;
+            return;
         }
-    return false;
 }
 
 uint64_t *ptrs_next(uint64_t head, struct ptrs_pos *pos) {

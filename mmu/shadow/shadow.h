@@ -37,8 +37,20 @@ struct shadow {
 
 /* ---- ptrs.c: sets of sptep ---- */
 
-void ptrs_add(struct slab *sl, uint64_t *head, uint64_t *sptep);
-bool ptrs_remove(struct slab *sl, uint64_t *head, uint64_t *sptep);
+void ptrs_add_more(struct slab *sl, uint64_t *head, uint64_t *sptep);
+void ptrs_remove_one(struct slab *sl, uint64_t *head, uint64_t *sptep);
+static inline void ptrs_add(struct slab *sl, uint64_t *head, uint64_t *sptep) {
+    if (*head)
+        ptrs_add_more(sl, head, sptep);
+    else
+        *head = (uintptr_t)sptep;
+}
+static inline void ptrs_remove(struct slab *sl, uint64_t *head, uint64_t *sptep) {
+    if (*head & 1)
+        ptrs_remove_one(sl, head, sptep);
+    else if (*head == (uintptr_t)sptep)
+        *head = 0;
+}
 /* Return: how many; a set of none counts as 1. */
 static inline uint32_t ptrs_total(uint64_t head) {
     return head & 1 ? ((struct ptr_list *)(uintptr_t)(head - 1))->total : 1;
@@ -127,12 +139,6 @@ void track_dec(struct slot *s, pn_gfn gfn);
 void large_forbid(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn);
 void large_allow(struct slot *s, pn_gfn gfn);
 
-/* ---- unsync_bits.c ---- */
-
-/* The child of sptep is, or has below it, an unsync sp: set the bits up to the roots. */
-void unsync_mark(uint64_t *sptep);
-void unsync_clear_bit(struct sp *parent, unsigned i);
-
 /* ---- spte.c ---- */
 
 /* Install, for the gpte v (of no account in direct sps). What was there is dropped when
@@ -150,6 +156,10 @@ void spte_zap_page(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn);
 void spte_regrant(struct pn_mmu *mmu, uint64_t *sptep, uint64_t grant);
 /* Make the spte agree with its gpte in guest memory, or drop it. Never makes one. */
 void spte_sync(struct pn_mmu *mmu, struct sp *sp, unsigned i, const uint8_t *table);
+/* Fill the absent spte i of a leaf sp if its gpte can be used as it is; table: of the
+ * gptes, NULL for a direct sp. The caller has reserved a list. */
+void prefetch_spte(struct pn_mmu_vcpu *vcpu, struct sp *sp, unsigned i,
+                   const uint8_t *table);
 
 /* The gpte of spte i; in a read-only slot A and D count as set. */
 uint64_t sp_gpte(const struct sp *sp, unsigned i, const uint8_t *table);
@@ -201,15 +211,11 @@ void shadow_zap_all(struct pn_mmu_vcpu *vcpu);
 
 void shadow_written(struct pn_mmu_vcpu *vcpu, pn_gpa gpa, size_t size, bool ad);
 
-/* ---- prefetch.c ---- */
-
-/* Fill the absent spte i of a leaf sp if its gpte can be used as it is; table: of the
- * gptes, NULL for a direct sp. The caller has reserved a list. */
-void prefetch_spte(struct pn_mmu_vcpu *vcpu, struct sp *sp, unsigned i,
-                   const uint8_t *table);
-
 /* ---- unsync.c ---- */
 
+/* The child of sptep is, or has below it, an unsync sp: set the bits up to the roots. */
+void unsync_mark(uint64_t *sptep);
+void unsync_clear_bit(struct sp *parent, unsigned i);
 /* May gfn be written unseen now? Takes leaf tables there out of sync if that helps. */
 bool unsync_try(struct pn_mmu_vcpu *vcpu, struct slot *s, pn_gfn gfn);
 void shadow_root_sync(struct pn_mmu_vcpu *vcpu, struct root *r);
