@@ -76,8 +76,7 @@ static const struct {
     {ZYDIS_ISA_SET_MOVBE, CPU_F_movbe},
     {ZYDIS_ISA_SET_CMPXCHG16B, CPU_F_cx16},
     {ZYDIS_ISA_SET_LAHF, CPU_F_lahf_lm},
-    {ZYDIS_ISA_SET_PREFETCHWT1, ALWAYS}, /* helpers and their own checks from here on */
-    {ZYDIS_ISA_SET_CLFSH, CPU_F_clflush},
+    {ZYDIS_ISA_SET_CLFSH, CPU_F_clflush}, /* helpers and their own checks from here on */
     {ZYDIS_ISA_SET_CLFLUSHOPT, CPU_F_clflushopt},
     {ZYDIS_ISA_SET_CLWB, CPU_F_clwb},
     {ZYDIS_ISA_SET_SHA, CPU_F_sha_ni},
@@ -274,6 +273,7 @@ static unsigned classify(const ZydisDecodedInstruction *zi, const struct dec *d,
     case ZYDIS_MNEMONIC_LFENCE:
     case ZYDIS_MNEMONIC_SFENCE:
     case ZYDIS_MNEMONIC_MFENCE:
+    case ZYDIS_MNEMONIC_PREFETCHWT1:
         return CLS_NOP;
     case ZYDIS_MNEMONIC_CLD:
     case ZYDIS_MNEMONIC_STD:
@@ -540,8 +540,8 @@ static bool is_privileged(const ZydisDecodedInstruction *zi) {
 /* Has the CPU model it, or does its helper decide that for itself? */
 static bool in_model(const struct shape_source *src, const ZydisDecodedInstruction *zi,
                      const struct helper *h, const struct shape *s) {
-    bool own = h && (h->fn == op_ud || h->fn == op_hypercall);
-    return src->isa[zi->meta.isa_set] || own || s->cls == CLS_NOP;
+    return src->isa[zi->meta.isa_set] || (h && h->fn == op_hypercall) ||
+           s->cls == CLS_NOP;
 }
 
 /* The class by the encoding alone. Return: the helper, or NULL. */

@@ -14,10 +14,6 @@ static enum cpu_rc ud(struct cpu *cpu) {
     return cpu_raise(cpu, VEC_UD);
 }
 
-enum cpu_rc op_nop(struct cpu *cpu, const struct insn *in) {
-    return CPU_NEXT;
-}
-
 /* Blocks are dropped by writes already; only the block's end is needed. */
 enum cpu_rc op_serialize(struct cpu *cpu, const struct insn *in) {
     return cpu_has(cpu, CPU_F_serialize) ? CPU_NEXT : ud(cpu);
