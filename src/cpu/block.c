@@ -436,7 +436,7 @@ static bool may_fetch(struct cpu *cpu) {
     bool ok = cpu->mode & MODE_CODE64 ? canonical(cpu, cpu->rip)
                                       : cpu->rip <= cpu->seg[SEG_CS].limit;
     if (!ok)
-        cpu_raise_code(cpu, VEC_GP, 0);
+        gp0(cpu);
     return ok;
 }
 

@@ -35,7 +35,7 @@ static enum cpu_rc slow(struct cpu *cpu, pn_gva lin, uint8_t *buf, unsigned size
 static enum cpu_rc page(struct cpu *cpu, pn_gva lin, enum pn_access access, uint8_t **p) {
     pn_gpa seen;
     if (!canonical(cpu, lin))
-        return cpu_raise_code(cpu, VEC_GP, 0);
+        return gp0(cpu);
     return bulk_page(cpu, lin, access, cpu_tlb_mode(cpu), p, &seen);
 }
 

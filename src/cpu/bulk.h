@@ -37,12 +37,9 @@ enum cpu_rc bulk_probe_write(struct cpu *cpu, pn_gva lin, unsigned size);
 
 /* ---- Registers of string instructions ---- */
 
-static inline uint64_t string_mask(unsigned addrsize) {
-    return addrsize == 8 ? ~UINT64_C(0) : (UINT64_C(1) << addrsize * 8) - 1;
-}
 static inline uint64_t string_reg(const struct cpu *cpu, unsigned reg,
                                   unsigned addrsize) {
-    return cpu->gpr[reg] & string_mask(addrsize);
+    return cpu->gpr[reg] & addr_mask(addrsize);
 }
 static inline void string_advance(struct cpu *cpu, unsigned reg, unsigned addrsize,
                                   int64_t delta) {

@@ -4,9 +4,6 @@
 
 #include "cpu/system.h"
 
-static inline enum cpu_rc gp0(struct cpu *cpu) {
-    return cpu_raise_code(cpu, VEC_GP, 0);
-}
 static inline uint64_t cpu_tsc(const struct cpu *cpu) {
     return cpu_insns(cpu) + (uint64_t)cpu->tsc_offset;
 }

@@ -12,24 +12,8 @@
 #include <string.h>
 
 /* Host registers by number. */
-enum host {
-    H_AX,
-    H_CX,
-    H_DX,
-    H_BX,
-    H_SP,
-    H_BP,
-    H_SI,
-    H_DI,
-    H_R8,
-    H_R9,
-    H_R10,
-    H_R11,
-    H_R12,
-    H_R13,
-    H_R14,
-    H_R15
-};
+enum { H_AX, H_CX, H_DX, H_BX, H_SP, H_BP, H_SI, H_DI };
+enum { H_R8 = 8, H_R9, H_R10, H_R11, H_R12, H_R13, H_R14, H_R15 };
 
 struct emit {
     uint8_t *p;

@@ -47,7 +47,7 @@ static enum cpu_rc far_real(struct cpu *cpu, const struct far *f) {
     if (f->call && push_return(cpu, &st, f->opsize, f->next))
         return CPU_FAULT;
     if (f->off > cpu->seg[SEG_CS].limit)
-        return cpu_raise_code(cpu, VEC_GP, 0);
+        return gp0(cpu);
     stack_commit(cpu, &st);
     seg_set_real(&cpu->seg[SEG_CS], f->sel, cpu->mode & MODE_VM86);
     cpu->rip = f->off;
@@ -132,7 +132,7 @@ static enum cpu_rc gate_read(struct cpu *cpu, const struct far *f, const struct 
 static enum cpu_rc gate_code(struct cpu *cpu, const struct far *f, struct gate *g) {
     uint32_t error = g->sel & ~3u;
     if (sel_null(g->sel))
-        return cpu_raise_code(cpu, VEC_GP, 0);
+        return gp0(cpu);
     if (desc_fetch(cpu, g->sel, VEC_GP, 0, &g->code))
         return CPU_FAULT;
     uint64_t raw = g->code.raw;
@@ -216,7 +216,7 @@ static enum cpu_rc far_task(struct cpu *cpu, const struct far *f, const struct d
 static enum cpu_rc far_prot(struct cpu *cpu, const struct far *f) {
     struct desc d;
     if (sel_null(f->sel))
-        return cpu_raise_code(cpu, VEC_GP, 0);
+        return gp0(cpu);
     if (desc_fetch(cpu, f->sel, VEC_GP, 0, &d))
         return CPU_FAULT;
     if (desc_is_segment(d.raw))
@@ -280,7 +280,7 @@ enum cpu_rc op_ret_far(struct cpu *cpu, const struct insn *in) {
         return CPU_FAULT;
     if (!mode_prot(cpu)) {
         if (rip > cpu->seg[SEG_CS].limit)
-            return cpu_raise_code(cpu, VEC_GP, 0);
+            return gp0(cpu);
         st.sp += release;
         stack_commit(cpu, &st);
         seg_set_real(&cpu->seg[SEG_CS], (uint16_t)sel, cpu->mode & MODE_VM86);

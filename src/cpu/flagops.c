@@ -10,22 +10,17 @@
 #include "cpu/system.h"
 
 enum cpu_rc op_pushf(struct cpu *cpu, const struct insn *in) {
-    struct stack st;
     if (unlikely(cpu->mode & MODE_VM86 && iopl(cpu) < 3))
-        return cpu_raise_code(cpu, VEC_GP, 0);
+        return gp0(cpu);
     uint64_t image = (cpu->sys_flags | cpu_arith_flags(cpu)) & ~(uint64_t)FL_VM;
-    stack_here(cpu, &st);
-    if (stack_push(cpu, &st, image, in->opsize))
-        return CPU_FAULT;
-    stack_commit(cpu, &st);
-    return CPU_NEXT;
+    return stack_push_one(cpu, image, in->opsize);
 }
 
 enum cpu_rc op_popf(struct cpu *cpu, const struct insn *in) {
     struct stack st;
     uint64_t image, mask = FL_TF | FL_DF | FL_NT | FL_AC | FL_ID;
     if (unlikely(cpu->mode & MODE_VM86 && iopl(cpu) < 3))
-        return cpu_raise_code(cpu, VEC_GP, 0);
+        return gp0(cpu);
     stack_here(cpu, &st);
     if (stack_pop(cpu, &st, in->opsize, &image))
         return CPU_FAULT;
@@ -52,14 +47,14 @@ enum cpu_rc op_popf(struct cpu *cpu, const struct insn *in) {
 
 enum cpu_rc op_cli(struct cpu *cpu, const struct insn *in) {
     if (unlikely(!(cpu->mode & MODE_IOPRIV)))
-        return cpu_raise_code(cpu, VEC_GP, 0);
+        return gp0(cpu);
     cpu->sys_flags &= ~(uint64_t)FL_IF;
     return CPU_NEXT;
 }
 
 enum cpu_rc op_sti(struct cpu *cpu, const struct insn *in) {
     if (unlikely(!(cpu->mode & MODE_IOPRIV)))
-        return cpu_raise_code(cpu, VEC_GP, 0);
+        return gp0(cpu);
     if (!(cpu->sys_flags & FL_IF)) {
         cpu->sys_flags |= FL_IF;
         cpu->intr_shadow = PN_SHADOW_STI;
@@ -70,7 +65,7 @@ enum cpu_rc op_sti(struct cpu *cpu, const struct insn *in) {
 
 enum cpu_rc op_hlt(struct cpu *cpu, const struct insn *in) {
     if (cpu->cpl)
-        return cpu_raise_code(cpu, VEC_GP, 0);
+        return gp0(cpu);
     cpu->halted = PN_HALTED;
     pn_mmu_exited(cpu->vmmu, PN_VM_OTHER);
     return CPU_HALT;
@@ -90,7 +85,7 @@ static enum cpu_rc soft_interrupt(struct cpu *cpu, const struct insn *in, uint8_
 
 enum cpu_rc op_int(struct cpu *cpu, const struct insn *in) {
     if (cpu->mode & MODE_VM86 && iopl(cpu) < 3)
-        return cpu_raise_code(cpu, VEC_GP, 0);
+        return gp0(cpu);
     return soft_interrupt(cpu, in, (uint8_t)in->imm, EVENT_SOFT);
 }
 

@@ -99,7 +99,7 @@ enum cpu_rc cpu_load_pdptes(struct cpu *cpu, uint64_t cr3, uint64_t out[4]) {
     pn_mmu_read_phys(cpu->mmu, cr3 & 0xffffffe0u, out, 4 * sizeof *out);
     for (unsigned i = 0; i < 4; i++)
         if (out[i] & 1 && out[i] & reserved)
-            return cpu_raise_code(cpu, VEC_GP, 0);
+            return gp0(cpu);
     return CPU_NEXT;
 }
 

@@ -19,7 +19,7 @@ static enum cpu_rc fx_operand(struct cpu *cpu, const struct insn *in,
         return cpu_raise(cpu, VEC_NM);
     if (cpu_lin_operand(cpu, in, FX_SIZE, access, lin))
         return CPU_FAULT;
-    return *lin & 15 ? cpu_raise_code(cpu, VEC_GP, 0) : CPU_NEXT;
+    return *lin & 15 ? gp0(cpu) : CPU_NEXT;
 }
 
 enum cpu_rc op_fxsave(struct cpu *cpu, const struct insn *in) {
@@ -37,7 +37,7 @@ enum cpu_rc op_fxrstor(struct cpu *cpu, const struct insn *in) {
     if (fx_operand(cpu, in, PN_READ, &lin) || bulk_read(cpu, lin, image, FX_SIZE))
         return CPU_FAULT;
     if (xstate_get(image, FX_MXCSR, 4) & ~(uint64_t)MXCSR_MASK)
-        return cpu_raise_code(cpu, VEC_GP, 0);
+        return gp0(cpu);
     xstate_settle(cpu);
     memcpy(cpu->xsave, image, xmm_end(cpu));
     xstate_tidy_x87(cpu);
@@ -61,7 +61,7 @@ enum cpu_rc op_ldmxcsr(struct cpu *cpu, const struct insn *in) {
     if (sse_allowed(cpu, in->arg) || operand_read(cpu, in, &v, 4))
         return CPU_FAULT;
     if (v & ~MXCSR_MASK)
-        return cpu_raise_code(cpu, VEC_GP, 0);
+        return gp0(cpu);
     xstate_put(cpu->xsave, FX_MXCSR, 4, v);
     return CPU_NEXT;
 }

@@ -21,17 +21,15 @@ static enum cpu_rc port_allowed(struct cpu *cpu, uint16_t port, unsigned size) {
     uint16_t base, bits;
     if (tr->attr & ATTR_UNUSABLE || !(tr->attr & ATTR_P) || (type != 9 && type != 11) ||
         tr->limit < 103)
-        return cpu_raise_code(cpu, VEC_GP, 0);
+        return gp0(cpu);
     if (sys_read(cpu, tr->base + 102, &base, 2))
         return CPU_FAULT;
     uint32_t at = base + port / 8u;
     if (at + 1 > tr->limit)
-        return cpu_raise_code(cpu, VEC_GP, 0);
+        return gp0(cpu);
     if (sys_read(cpu, tr->base + at, &bits, 2))
         return CPU_FAULT;
-    if (bits >> (port & 7) & ((1u << size) - 1))
-        return cpu_raise_code(cpu, VEC_GP, 0);
-    return CPU_NEXT;
+    return bits >> (port & 7) & ((1u << size) - 1) ? gp0(cpu) : CPU_NEXT;
 }
 
 static void note(struct cpu *cpu, uint16_t port, unsigned size, bool write, uint64_t v) {
@@ -109,10 +107,7 @@ static enum cpu_rc ins_once(struct cpu *cpu, const struct insn *in, unsigned siz
 
 static enum cpu_rc outs_once(struct cpu *cpu, const struct insn *in, unsigned size) {
     uint32_t v = 0;
-    pn_gva lin;
-    uint64_t offset = string_reg(cpu, R_SI, in->addrsize);
-    if (cpu_lin(cpu, in->seg, offset, size, PN_READ, &lin) ||
-        cpu_read_lin(cpu, lin, &v, size, cpu_tlb_mode(cpu)))
+    if (seg_read(cpu, in->seg, string_reg(cpu, R_SI, in->addrsize), &v, size))
         return CPU_FAULT;
     port_write(cpu, (uint16_t)cpu->gpr[R_DX], size, v);
     string_advance(cpu, R_SI, in->addrsize, string_step(cpu, size));

@@ -36,13 +36,13 @@ static enum cpu_rc iret_real(struct cpu *cpu, const struct insn *in) {
     unsigned size = in->opsize;
     bool vm86 = cpu->mode & MODE_VM86;
     if (vm86 && iopl(cpu) < 3)
-        return cpu_raise_code(cpu, VEC_GP, 0);
+        return gp0(cpu);
     stack_here(cpu, &st);
     if (stack_pop(cpu, &st, size, &f.rip) || stack_pop(cpu, &st, size, &f.cs) ||
         stack_pop(cpu, &st, size, &f.rflags))
         return CPU_FAULT;
     if (f.rip > cpu->seg[SEG_CS].limit)
-        return cpu_raise_code(cpu, VEC_GP, 0);
+        return gp0(cpu);
     stack_commit(cpu, &st);
     seg_set_real(&cpu->seg[SEG_CS], (uint16_t)f.cs, vm86);
     cpu->rip = f.rip;
@@ -67,7 +67,7 @@ static enum cpu_rc iret_to_vm86(struct cpu *cpu, struct stack *st,
         if (stack_pop(cpu, st, 4, &sel[i]))
             return CPU_FAULT;
     if (f->rip > 0xffff)
-        return cpu_raise_code(cpu, VEC_GP, 0);
+        return gp0(cpu);
     flags_load(cpu, f->rflags);
     seg_set_real(&cpu->seg[SEG_CS], (uint16_t)f->cs, true);
     for (unsigned i = 0; i < 5; i++)
@@ -84,7 +84,7 @@ static enum cpu_rc iret_to_vm86(struct cpu *cpu, struct stack *st,
 enum cpu_rc ret_code(struct cpu *cpu, uint16_t sel, uint64_t rip, struct desc *d) {
     unsigned rpl = sel & 3;
     if (unlikely(sel_null(sel)))
-        return cpu_raise_code(cpu, VEC_GP, 0);
+        return gp0(cpu);
     if (desc_fetch(cpu, sel, VEC_GP, 0, d))
         return CPU_FAULT;
     unsigned dpl = desc_dpl(d->raw);
@@ -104,8 +104,7 @@ enum cpu_rc ret_stack(struct cpu *cpu, uint16_t sel, unsigned cpl, bool to64,
         return rc == CPU_NEXT ? desc_touch(cpu, d) : rc;
     }
     d->raw = 0;
-    return to64 && cpl != 3 && (sel & 3) == cpl ? CPU_NEXT
-                                                : cpu_raise_code(cpu, VEC_GP, 0);
+    return to64 && cpl != 3 && (sel & 3) == cpl ? CPU_NEXT : gp0(cpu);
 }
 
 void ret_set_stack(struct cpu *cpu, uint16_t sel, const struct desc *d) {
@@ -184,7 +183,7 @@ enum cpu_rc op_iret(struct cpu *cpu, const struct insn *in) {
     if (unlikely(cpu->sys_flags & FL_NT)) {
         uint16_t link;
         if (mode_long(cpu))
-            return cpu_raise_code(cpu, VEC_GP, 0);
+            return gp0(cpu);
         if (sys_read(cpu, cpu->seg[SEG_TR].base, &link, 2))
             return CPU_FAULT;
         return task_switch(cpu, link, TASK_IRET, next_rip(cpu, in), NULL);

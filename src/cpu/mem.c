@@ -45,7 +45,7 @@ static enum cpu_rc resolve(struct cpu *cpu, pn_gva lin, unsigned size,
     unsigned n = size < room ? size : room;
     for (*count = 0; size; ++*count) {
         if (unlikely(!canonical(cpu, lin)))
-            return cpu_raise_code(cpu, VEC_GP, 0);
+            return gp0(cpu);
         struct pn_xlate x;
         enum pn_answer out =
             pn_answer(pn_mmu_translate(cpu->vmmu, lin, access, mode, &x));
@@ -247,14 +247,14 @@ enum cpu_rc cpu_mem_commit(struct cpu *cpu) {
 enum cpu_rc cpu_fetch_page(struct cpu *cpu, pn_gva lin, uint8_t **hva, pn_gpa *gpa) {
     struct pn_xlate x;
     if (unlikely(!canonical(cpu, lin)))
-        return cpu_raise_code(cpu, VEC_GP, 0);
+        return gp0(cpu);
     switch (
         pn_answer(pn_mmu_translate(cpu->vmmu, lin, PN_FETCH, cpu_tlb_mode(cpu), &x))) {
     case PN_GUEST_PF:
         cpu->fault = x.fault;
         return CPU_FAULT;
     case PN_MMIO:
-        return cpu_raise_code(cpu, VEC_GP, 0);
+        return gp0(cpu);
     default:
         *hva = x.hva;
         *gpa = x.gpa;

@@ -24,15 +24,10 @@ static unsigned stack_size(const struct cpu *cpu, const struct insn *in) {
 /* ---- PUSH, POP ---- */
 
 enum cpu_rc op_push(struct cpu *cpu, const struct insn *in) {
-    struct stack st;
     uint64_t v;
     if (cpu_op_read(cpu, in, 0, &v))
         return CPU_FAULT;
-    stack_here(cpu, &st);
-    if (stack_push(cpu, &st, v, stack_size(cpu, in)))
-        return CPU_FAULT;
-    stack_commit(cpu, &st);
-    return CPU_NEXT;
+    return stack_push_one(cpu, v, stack_size(cpu, in));
 }
 
 enum cpu_rc op_pop(struct cpu *cpu, const struct insn *in) {
@@ -141,10 +136,8 @@ enum cpu_rc op_bound(struct cpu *cpu, const struct insn *in) {
 
 enum cpu_rc op_xlat(struct cpu *cpu, const struct insn *in) {
     uint8_t v;
-    pn_gva lin;
-    uint64_t at = (cpu->gpr[R_BX] + (uint8_t)cpu->gpr[R_AX]) & string_mask(in->addrsize);
-    if (cpu_lin(cpu, in->seg, at, 1, PN_READ, &lin) ||
-        cpu_read_lin(cpu, lin, &v, 1, cpu_tlb_mode(cpu)))
+    uint64_t at = (cpu->gpr[R_BX] + (uint8_t)cpu->gpr[R_AX]) & addr_mask(in->addrsize);
+    if (seg_read(cpu, in->seg, at, &v, 1))
         return CPU_FAULT;
     memcpy(&cpu->gpr[R_AX], &v, 1);
     return CPU_NEXT;

@@ -8,9 +8,7 @@
 
 static enum cpu_rc check_target(struct cpu *cpu, const struct insn *in, uint64_t *rip) {
     *rip = in->opsize == 2 ? (uint16_t)*rip : (uint32_t)*rip;
-    if (unlikely(*rip > cpu->seg[SEG_CS].limit))
-        return cpu_raise_code(cpu, VEC_GP, 0);
-    return CPU_NEXT;
+    return unlikely(*rip > cpu->seg[SEG_CS].limit) ? gp0(cpu) : CPU_NEXT;
 }
 
 static enum cpu_rc jump(struct cpu *cpu, const struct insn *in, uint64_t rip) {
@@ -29,19 +27,14 @@ static enum cpu_rc jump_if(struct cpu *cpu, const struct insn *in, bool taken) {
 
 enum cpu_rc op_jmp_near(struct cpu *cpu, const struct insn *in) {
     uint64_t rip;
-    if (cpu_op_read(cpu, in, 0, &rip))
-        return CPU_FAULT;
-    return jump(cpu, in, rip);
+    return cpu_op_read(cpu, in, 0, &rip) ? CPU_FAULT : jump(cpu, in, rip);
 }
 
 enum cpu_rc op_call_near(struct cpu *cpu, const struct insn *in) {
-    struct stack st;
     uint64_t rip;
-    stack_here(cpu, &st);
     if (cpu_op_read(cpu, in, 0, &rip) || check_target(cpu, in, &rip) ||
-        stack_push(cpu, &st, next_rip(cpu, in), in->opsize))
+        stack_push_one(cpu, next_rip(cpu, in), in->opsize))
         return CPU_FAULT;
-    stack_commit(cpu, &st);
     cpu->rip = rip;
     return CPU_JUMP;
 }
@@ -74,13 +67,9 @@ enum cpu_rc op_jcc(struct cpu *cpu, const struct insn *in) {
     return jump_if(cpu, in, condition(cpu, in->opcode & 15));
 }
 
-static uint64_t count_mask(const struct insn *in) {
-    return in->addrsize == 2 ? 0xffff : in->addrsize == 4 ? UINT32_MAX : UINT64_MAX;
-}
-
 /* LOOPNE e0, LOOPE e1, LOOP e2. */
 enum cpu_rc op_loop(struct cpu *cpu, const struct insn *in) {
-    uint64_t mask = count_mask(in), old = cpu->gpr[R_CX];
+    uint64_t mask = addr_mask(in->addrsize), old = cpu->gpr[R_CX];
     uint64_t left = (old - 1) & mask;
     bool zf = cpu_arith_flags(cpu) & FL_ZF;
     bool taken = left && (in->opcode == 0xe2 || zf == (in->opcode & 1));
@@ -91,5 +80,5 @@ enum cpu_rc op_loop(struct cpu *cpu, const struct insn *in) {
 }
 
 enum cpu_rc op_jcxz(struct cpu *cpu, const struct insn *in) {
-    return jump_if(cpu, in, !(cpu->gpr[R_CX] & count_mask(in)));
+    return jump_if(cpu, in, !(cpu->gpr[R_CX] & addr_mask(in->addrsize)));
 }

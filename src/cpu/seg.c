@@ -69,16 +69,14 @@ enum cpu_rc ss_fetch(struct cpu *cpu, uint16_t sel, unsigned cpl, uint8_t vector
     if ((sel & 3) != cpl || desc_dpl(d->raw) != cpl || !desc_is_data(d->raw) ||
         !(desc_type(d->raw) & TYPE_RW))
         return cpu_raise_code(cpu, vector, error);
-    if (!desc_present(d->raw))
-        return cpu_raise_code(cpu, VEC_SS, error);
-    return CPU_NEXT;
+    return !desc_present(d->raw) ? cpu_raise_code(cpu, VEC_SS, error) : CPU_NEXT;
 }
 
 static enum cpu_rc load_ss(struct cpu *cpu, uint16_t sel) {
     struct desc d;
     if (sel_null(sel)) {
         if (!mode_64(cpu) || cpu->cpl == 3 || (sel & 3) != cpu->cpl)
-            return cpu_raise_code(cpu, VEC_GP, 0);
+            return gp0(cpu);
         seg_set_null(&cpu->seg[SEG_SS], sel);
         return CPU_NEXT;
     }
@@ -215,7 +213,7 @@ enum cpu_rc op_wrbase(struct cpu *cpu, const struct insn *in) {
         return cpu_raise(cpu, VEC_UD);
     cpu_op_read(cpu, in, 0, &v);
     if (!canonical(cpu, v))
-        return cpu_raise_code(cpu, VEC_GP, 0);
+        return gp0(cpu);
     cpu->seg[in->arg].base = v;
     return CPU_NEXT;
 }
@@ -224,7 +222,7 @@ enum cpu_rc op_swapgs(struct cpu *cpu, const struct insn *in) {
     if (unlikely(!mode_64(cpu)))
         return cpu_raise(cpu, VEC_UD);
     if (unlikely(cpu->cpl))
-        return cpu_raise_code(cpu, VEC_GP, 0);
+        return gp0(cpu);
     uint64_t base = cpu->seg[SEG_GS].base;
     cpu->seg[SEG_GS].base = cpu->msr_kernel_gs_base;
     cpu->msr_kernel_gs_base = base;

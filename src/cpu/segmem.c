@@ -56,18 +56,34 @@ enum cpu_rc cpu_lin(struct cpu *cpu, unsigned seg, uint64_t offset, unsigned siz
     return align_check(cpu, a, size);
 }
 
-enum cpu_rc cpu_lin_operand(struct cpu *cpu, const struct insn *in, unsigned size,
-                            enum pn_access access, pn_gva *lin) {
+uint64_t operand_offset(const struct cpu *cpu, const struct insn *in) {
     uint64_t ea = (uint64_t)in->disp;
     if (in->base != INSN_NOREG)
         ea += cpu->gpr[in->base];
     if (in->index != INSN_NOREG)
         ea += cpu->gpr[in->index] * in->scale;
-    if (in->addrsize == 4)
-        ea = (uint32_t)ea;
-    else if (in->addrsize == 2)
-        ea = (uint16_t)ea;
-    return cpu_lin(cpu, in->seg, ea, size, access, lin);
+    return ea & addr_mask(in->addrsize);
+}
+
+enum cpu_rc cpu_lin_operand(struct cpu *cpu, const struct insn *in, unsigned size,
+                            enum pn_access access, pn_gva *lin) {
+    return cpu_lin(cpu, in->seg, operand_offset(cpu, in), size, access, lin);
+}
+
+enum cpu_rc seg_read(struct cpu *cpu, unsigned seg, uint64_t offset, void *buf,
+                     unsigned size) {
+    pn_gva lin;
+    if (cpu_lin(cpu, seg, offset, size, PN_READ, &lin))
+        return CPU_FAULT;
+    return cpu_read_lin(cpu, lin, buf, size, cpu_tlb_mode(cpu));
+}
+
+enum cpu_rc seg_write(struct cpu *cpu, unsigned seg, uint64_t offset, const void *buf,
+                      unsigned size) {
+    pn_gva lin;
+    if (cpu_lin(cpu, seg, offset, size, PN_WRITE, &lin))
+        return CPU_FAULT;
+    return cpu_write_lin(cpu, lin, buf, size, cpu_tlb_mode(cpu));
 }
 
 /* ---- Operands of helpers ---- */
@@ -119,18 +135,12 @@ enum cpu_rc cpu_op_write(struct cpu *cpu, const struct insn *in, unsigned i,
 
 enum cpu_rc operand_read(struct cpu *cpu, const struct insn *in, void *buf,
                          unsigned size) {
-    pn_gva lin;
-    if (cpu_lin_operand(cpu, in, size, PN_READ, &lin))
-        return CPU_FAULT;
-    return cpu_read_lin(cpu, lin, buf, size, cpu_tlb_mode(cpu));
+    return seg_read(cpu, in->seg, operand_offset(cpu, in), buf, size);
 }
 
 enum cpu_rc operand_write(struct cpu *cpu, const struct insn *in, const void *buf,
                           unsigned size) {
-    pn_gva lin;
-    if (cpu_lin_operand(cpu, in, size, PN_WRITE, &lin))
-        return CPU_FAULT;
-    return cpu_write_lin(cpu, lin, buf, size, cpu_tlb_mode(cpu));
+    return seg_write(cpu, in->seg, operand_offset(cpu, in), buf, size);
 }
 
 enum cpu_rc far_read(struct cpu *cpu, const struct insn *in, unsigned size,
@@ -206,6 +216,15 @@ void stack_commit(struct cpu *cpu, const struct stack *st) {
         cpu->gpr[R_SP] = st->sp & st->mask;
 }
 
+enum cpu_rc stack_push_one(struct cpu *cpu, uint64_t value, unsigned size) {
+    struct stack st;
+    stack_here(cpu, &st);
+    if (stack_push(cpu, &st, value, size))
+        return CPU_FAULT;
+    stack_commit(cpu, &st);
+    return CPU_NEXT;
+}
+
 void set_stack_pointer(struct cpu *cpu, bool to64, uint64_t sp) {
     if (to64)
         cpu->gpr[R_SP] = sp;
@@ -219,7 +238,7 @@ enum cpu_rc code_offset_check(struct cpu *cpu, uint64_t raw, uint16_t sel, uint6
     if (mode_long(cpu) && desc_long(raw)) {
         if (unlikely(desc_big(raw)))
             return cpu_raise_code(cpu, VEC_GP, sel & ~3u);
-        return canonical(cpu, rip) ? CPU_NEXT : cpu_raise_code(cpu, VEC_GP, 0);
+        return canonical(cpu, rip) ? CPU_NEXT : gp0(cpu);
     }
-    return rip <= desc_limit(raw) ? CPU_NEXT : cpu_raise_code(cpu, VEC_GP, 0);
+    return rip <= desc_limit(raw) ? CPU_NEXT : gp0(cpu);
 }

@@ -23,7 +23,7 @@ enum cpu_rc op_load_table(struct cpu *cpu, const struct insn *in) {
     uint64_t base = 0;
     uint16_t limit;
     if (cpu->cpl)
-        return cpu_raise_code(cpu, VEC_GP, 0);
+        return gp0(cpu);
     if (operand_read(cpu, in, raw, size + 2))
         return CPU_FAULT;
     memcpy(&limit, raw, 2);
@@ -31,7 +31,7 @@ enum cpu_rc op_load_table(struct cpu *cpu, const struct insn *in) {
     if (size == 4 && in->opsize == 2)
         base &= 0xffffff;
     if (!canonical(cpu, base))
-        return cpu_raise_code(cpu, VEC_GP, 0);
+        return gp0(cpu);
     *(in->arg ? &cpu->idtr : &cpu->gdtr) = (struct cpu_table){base, limit};
     return CPU_NEXT;
 }
@@ -42,7 +42,7 @@ enum cpu_rc op_store_table(struct cpu *cpu, const struct insn *in) {
     uint8_t raw[10];
     uint16_t limit = (uint16_t)t->limit;
     if (umip_denies(cpu))
-        return cpu_raise_code(cpu, VEC_GP, 0);
+        return gp0(cpu);
     memcpy(raw, &limit, 2);
     memcpy(raw + 2, &t->base, 8);
     return operand_write(cpu, in, raw, mode_64(cpu) ? 10 : 6);
@@ -81,12 +81,12 @@ enum cpu_rc op_load_system(struct cpu *cpu, const struct insn *in) {
     if (!mode_prot(cpu))
         return cpu_raise(cpu, VEC_UD);
     if (cpu->cpl)
-        return cpu_raise_code(cpu, VEC_GP, 0);
+        return gp0(cpu);
     if (sel_read(cpu, in, 0, &sel))
         return CPU_FAULT;
     if (sel_null(sel)) {
         if (tr)
-            return cpu_raise_code(cpu, VEC_GP, 0);
+            return gp0(cpu);
         seg_set_null(&cpu->seg[SEG_LDTR], sel);
         return CPU_NEXT;
     }
@@ -115,7 +115,7 @@ enum cpu_rc op_store_system(struct cpu *cpu, const struct insn *in) {
     if (!mode_prot(cpu))
         return cpu_raise(cpu, VEC_UD);
     if (umip_denies(cpu))
-        return cpu_raise_code(cpu, VEC_GP, 0);
+        return gp0(cpu);
     return sel_write(cpu, in, cpu->seg[in->arg].sel);
 }
 

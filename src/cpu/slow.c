@@ -82,7 +82,7 @@ const uint8_t *xlat_slow(struct cpu *cpu) {
     enum cpu_rc rc = sd->flags & SLOW_X87 && x87_pending(cpu) ? cpu_raise(cpu, VEC_MF)
                                                               : linear(cpu, sd, &lin);
     if (rc == CPU_NEXT && sd->flags & SLOW_ALIGN && lin & (sd->size - 1))
-        rc = cpu_raise_code(cpu, VEC_GP, 0);
+        rc = gp0(cpu);
     if (rc == CPU_NEXT)
         rc = cpu_mem_prepare(cpu, lin, sd->size, sd->flags & SLOW_READ,
                              sd->flags & SLOW_WRITE, cpu_tlb_mode(cpu), &ptr);
@@ -156,7 +156,7 @@ static bool guest_fault(struct cpu *cpu, unsigned trap) {
         cpu_raise(cpu, cpu->cr4 & CR4_OSXMMEXCPT ? VEC_XM : VEC_UD);
         return true;
     case VEC_GP: /* alignment */
-        cpu_raise_code(cpu, VEC_GP, 0);
+        gp0(cpu);
         return true;
     default:
         return false;
@@ -183,12 +183,8 @@ bool xlat_host_fault(struct cpu *cpu, uint32_t at, unsigned trap) {
 
 #define CR0_EM_TS (CR0_EM | CR0_TS)
 
-enum cpu_rc xlat_ud(struct cpu *cpu, const struct insn *in) {
-    return cpu_raise(cpu, VEC_UD);
-}
-
 enum cpu_rc xlat_too_long(struct cpu *cpu, const struct insn *in) {
-    return cpu_raise_code(cpu, VEC_GP, 0);
+    return gp0(cpu);
 }
 
 enum cpu_rc xlat_no_fpu(struct cpu *cpu, const struct insn *in) {

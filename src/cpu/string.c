@@ -62,7 +62,7 @@ static enum cpu_rc get_span(struct cpu *cpu, const struct insn *in, unsigned seg
     if (cpu->mode & (MODE_SLOWMEM | MODE_ALIGN) || !flat_address(cpu, seg, offset, &lin))
         return CPU_NEXT;
     if (in->addrsize < 8)
-        max = fit(offset, string_mask(in->addrsize) + 1, in->opsize, down, max);
+        max = fit(offset, addr_mask(in->addrsize) + 1, in->opsize, down, max);
     max = fit(lin & (PN_PAGE_SIZE - 1), PN_PAGE_SIZE, in->opsize, down, max);
     if (!max)
         return CPU_NEXT;
@@ -82,19 +82,12 @@ static inline uint64_t load(const void *p, unsigned size) {
 
 static enum cpu_rc read_element(struct cpu *cpu, const struct insn *in, unsigned seg,
                                 unsigned reg, uint64_t *v) {
-    pn_gva lin;
     *v = 0;
-    if (cpu_lin(cpu, seg, string_reg(cpu, reg, in->addrsize), in->opsize, PN_READ, &lin))
-        return CPU_FAULT;
-    return cpu_read_lin(cpu, lin, v, in->opsize, cpu_tlb_mode(cpu));
+    return seg_read(cpu, seg, string_reg(cpu, reg, in->addrsize), v, in->opsize);
 }
 
 static enum cpu_rc write_element(struct cpu *cpu, const struct insn *in, uint64_t v) {
-    pn_gva lin;
-    if (cpu_lin(cpu, SEG_ES, string_reg(cpu, R_DI, in->addrsize), in->opsize, PN_WRITE,
-                &lin))
-        return CPU_FAULT;
-    return cpu_write_lin(cpu, lin, &v, in->opsize, cpu_tlb_mode(cpu));
+    return seg_write(cpu, SEG_ES, string_reg(cpu, R_DI, in->addrsize), &v, in->opsize);
 }
 
 static void set_accumulator(struct cpu *cpu, uint64_t v, unsigned size) {

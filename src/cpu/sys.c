@@ -23,13 +23,7 @@ enum cpu_rc op_serialize(struct cpu *cpu, const struct insn *in) {
 
 /* The linear address of the memory operand, unchecked: INVLPG does not fault on it. */
 static pn_gva linear(const struct cpu *cpu, const struct insn *in) {
-    uint64_t ea = (uint64_t)in->disp;
-    if (in->base != INSN_NOREG)
-        ea += cpu->gpr[in->base];
-    if (in->index != INSN_NOREG)
-        ea += cpu->gpr[in->index] * in->scale;
-    if (in->addrsize < 8)
-        ea &= (UINT64_C(1) << in->addrsize * 8) - 1;
+    uint64_t ea = operand_offset(cpu, in);
     if (mode_64(cpu))
         return ea + (in->seg == SEG_FS || in->seg == SEG_GS ? cpu->seg[in->seg].base : 0);
     return (uint32_t)(ea + cpu->seg[in->seg].base);

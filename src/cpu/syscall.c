@@ -49,13 +49,13 @@ enum cpu_rc op_sysret(struct cpu *cpu, const struct insn *in) {
     if (unlikely(!mode_64(cpu) || !(cpu->efer & EFER_SCE)))
         return cpu_raise(cpu, VEC_UD);
     if (unlikely(cpu->cpl))
-        return cpu_raise_code(cpu, VEC_GP, 0);
+        return gp0(cpu);
     uint16_t star = (uint16_t)(cpu->msr_star >> 48);
     uint16_t ss = (uint16_t)((star + 8) | 3);
     bool to64 = in->opsize == 8;
     uint64_t rip = to64 ? cpu->gpr[R_CX] : (uint32_t)cpu->gpr[R_CX];
     if (unlikely(!canonical(cpu, rip)))
-        return cpu_raise_code(cpu, VEC_GP, 0);
+        return gp0(cpu);
     flags_load(cpu, cpu->gpr[11] & ~(uint64_t)(FL_RF | FL_VM));
     /* The single-step trap of the SYSCALL that this returns from. */
     if (unlikely(cpu->sys_flags & FL_TF))
@@ -71,7 +71,7 @@ enum cpu_rc op_sysret(struct cpu *cpu, const struct insn *in) {
 enum cpu_rc op_sysenter(struct cpu *cpu, const struct insn *in) {
     uint16_t cs = cpu->msr_sysenter_cs & 0xfffc;
     if (!(cpu->mode & MODE_PE) || !cs)
-        return cpu_raise_code(cpu, VEC_GP, 0);
+        return gp0(cpu);
     bool to64 = mode_long(cpu);
     cpu->sys_flags &= ~(uint64_t)(FL_VM | FL_IF);
     cpu->rf_at = UINT64_MAX;
@@ -85,10 +85,10 @@ enum cpu_rc op_sysexit(struct cpu *cpu, const struct insn *in) {
     uint16_t cs = cpu->msr_sysenter_cs & 0xfffc;
     uint64_t rip = cpu->gpr[R_DX], rsp = cpu->gpr[R_CX];
     if (!(cpu->mode & MODE_PE) || !cs || cpu->cpl)
-        return cpu_raise_code(cpu, VEC_GP, 0);
+        return gp0(cpu);
     if (in->opsize == 8) {
         if (!canonical(cpu, rip) || !canonical(cpu, rsp))
-            return cpu_raise_code(cpu, VEC_GP, 0);
+            return gp0(cpu);
         enter_ring(cpu, 3, (uint16_t)((cs + 32) | 3), CODE64, (uint16_t)((cs + 40) | 3));
     } else {
         rip = (uint32_t)rip;

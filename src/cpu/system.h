@@ -11,6 +11,10 @@
 #define likely(x)   __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
+static inline enum cpu_rc gp0(struct cpu *cpu) {
+    return cpu_raise_code(cpu, VEC_GP, 0);
+}
+
 /* ---- Modes ---- */
 
 static inline bool mode_long(const struct cpu *cpu) {
@@ -110,6 +114,17 @@ void seg_drop_privileged(struct cpu *cpu, unsigned cpl);
 bool seg_allows(const struct pn_segment *s, uint64_t offset, unsigned size,
                 enum pn_access access);
 
+/* What an address size leaves of an offset or a count. */
+static inline uint64_t addr_mask(unsigned addrsize) {
+    return addrsize == 8 ? ~UINT64_C(0) : (UINT64_C(1) << addrsize * 8) - 1;
+}
+
+/* Read or write at an offset of a segment; the offset of in's memory operand. */
+enum cpu_rc seg_read(struct cpu *cpu, unsigned seg, uint64_t offset, void *buf,
+                     unsigned size);
+enum cpu_rc seg_write(struct cpu *cpu, unsigned seg, uint64_t offset, const void *buf,
+                      unsigned size);
+uint64_t operand_offset(const struct cpu *cpu, const struct insn *in);
 /* The memory operand of in as a whole; as a far pointer with an offset of `size` bytes;
  * op i as a selector (in memory always 16 bits; a register takes its operand's size). */
 enum cpu_rc operand_read(struct cpu *cpu, const struct insn *in, void *buf,
@@ -233,6 +248,8 @@ static inline enum cpu_rc stack_pop(struct cpu *cpu, struct stack *st, unsigned 
 }
 
 void stack_commit(struct cpu *cpu, const struct stack *st);
+/* Push one value onto the present stack. */
+enum cpu_rc stack_push_one(struct cpu *cpu, uint64_t value, unsigned size);
 
 /* An inner ring's stack (inner.c). inner_stack reads and checks it (faults #TS, #SS);
  * after the pushes inner_touch, then, when nothing can fault any more, inner_commit. */

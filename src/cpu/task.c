@@ -124,9 +124,7 @@ static enum cpu_rc tss_fetch(struct cpu *cpu, uint16_t sel, enum task_reason rea
     if (!desc_present(d->raw))
         return cpu_raise_code(cpu, VEC_NP, error);
     unsigned size = type & 8 ? TSS32_SIZE : TSS16_SIZE;
-    if (desc_limit(d->raw) < size - 1)
-        return cpu_raise_code(cpu, VEC_TS, error);
-    return CPU_NEXT;
+    return desc_limit(d->raw) < size - 1 ? cpu_raise_code(cpu, VEC_TS, error) : CPU_NEXT;
 }
 
 static enum cpu_rc set_busy(struct cpu *cpu, uint16_t sel, bool busy) {

@@ -139,7 +139,7 @@ static enum cpu_rc (*unit_missing(const struct lower *l,
 }
 
 static void lower_ud(struct lower *l, const struct dec *d) {
-    lower_helper(l, d, xlat_ud);
+    lower_helper(l, d, op_ud);
     l->ended = true;
 }
 

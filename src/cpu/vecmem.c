@@ -24,30 +24,14 @@ static void vec_put(struct cpu *cpu, unsigned reg, const struct vec *v) {
     memcpy(cpu->xsave + XSAVE_AVX + 16 * reg, v->b + 16, 16);
 }
 
-static uint64_t wrap(const struct insn *in, uint64_t offset) {
-    return in->addrsize == 8   ? offset
-           : in->addrsize == 4 ? (uint32_t)offset
-                               : (uint16_t)offset;
-}
-
-static uint64_t base_of(const struct cpu *cpu, const struct insn *in) {
-    return (in->base == INSN_NOREG ? 0 : cpu->gpr[in->base]) + (uint64_t)in->disp;
-}
-
 static enum cpu_rc load(struct cpu *cpu, const struct insn *in, uint64_t offset,
                         void *to) {
-    pn_gva lin;
-    if (cpu_lin(cpu, in->seg, wrap(in, offset), in->opsize, PN_READ, &lin))
-        return CPU_FAULT;
-    return cpu_read_lin(cpu, lin, to, in->opsize, cpu_tlb_mode(cpu));
+    return seg_read(cpu, in->seg, offset & addr_mask(in->addrsize), to, in->opsize);
 }
 
 static enum cpu_rc store(struct cpu *cpu, const struct insn *in, uint64_t offset,
                          const void *from) {
-    pn_gva lin;
-    if (cpu_lin(cpu, in->seg, wrap(in, offset), in->opsize, PN_WRITE, &lin))
-        return CPU_FAULT;
-    return cpu_write_lin(cpu, lin, from, in->opsize, cpu_tlb_mode(cpu));
+    return seg_write(cpu, in->seg, offset & addr_mask(in->addrsize), from, in->opsize);
 }
 
 static bool chosen(const struct vec *mask, unsigned i, unsigned size) {
@@ -57,6 +41,8 @@ static bool chosen(const struct vec *mask, unsigned i, unsigned size) {
 static enum cpu_rc op_gather(struct cpu *cpu, const struct insn *in) {
     unsigned elem = in->opsize, idx = in->opcode & 1 ? 8 : 4;
     unsigned wide = elem > idx ? elem : idx;
+    uint64_t base =
+        (in->base == INSN_NOREG ? 0 : cpu->gpr[in->base]) + (uint64_t)in->disp;
     struct vec dest, mask, index;
     xstate_settle(cpu);
     vec_get(cpu, in->op[0].reg, &dest);
@@ -69,7 +55,7 @@ static enum cpu_rc op_gather(struct cpu *cpu, const struct insn *in) {
             continue;
         memcpy(&k, index.b + i * idx, idx);
         k = idx == 4 ? (int32_t)k : k;
-        uint64_t offset = base_of(cpu, in) + (uint64_t)k * in->scale;
+        uint64_t offset = base + (uint64_t)k * in->scale;
         if (load(cpu, in, offset, dest.b + i * elem))
             return CPU_FAULT;
     }
@@ -80,16 +66,9 @@ static enum cpu_rc op_gather(struct cpu *cpu, const struct insn *in) {
     return CPU_NEXT;
 }
 
-static uint64_t operand_base(const struct cpu *cpu, const struct insn *in) {
-    uint64_t offset = base_of(cpu, in);
-    if (in->index != INSN_NOREG)
-        offset += cpu->gpr[in->index] * in->scale;
-    return offset;
-}
-
 static enum cpu_rc masked_load(struct cpu *cpu, const struct insn *in) {
     struct vec dest = {{0}}, mask;
-    uint64_t base = operand_base(cpu, in);
+    uint64_t base = operand_offset(cpu, in);
     vec_get(cpu, in->op[1].reg, &mask);
     for (unsigned i = 0; i < in->imm / in->opsize; i++)
         if (chosen(&mask, i, in->opsize) &&
@@ -116,7 +95,7 @@ static enum cpu_rc op_vmaskmov(struct cpu *cpu, const struct insn *in) {
         return masked_load(cpu, in);
     vec_get(cpu, in->op[1].reg, &mask);
     vec_get(cpu, in->op[2].reg, &src);
-    return masked_store(cpu, in, operand_base(cpu, in), &src, &mask);
+    return masked_store(cpu, in, operand_offset(cpu, in), &src, &mask);
 }
 
 /* MASKMOVDQU and MASKMOVQ: op 0 is the source, op 1 the mask, memory is at DS:rDI. */

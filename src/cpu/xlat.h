@@ -245,7 +245,6 @@ enum cpu_rc xlat_no_fpu(struct cpu *cpu, const struct insn *in);
 enum cpu_rc xlat_no_mmx(struct cpu *cpu, const struct insn *in);
 enum cpu_rc xlat_no_sse(struct cpu *cpu, const struct insn *in);
 enum cpu_rc xlat_no_avx(struct cpu *cpu, const struct insn *in);
-enum cpu_rc xlat_ud(struct cpu *cpu, const struct insn *in);
 enum cpu_rc xlat_too_long(struct cpu *cpu, const struct insn *in);
 
 /* ---- vecmem.c: gathers and masked moves, element by element ---- */

@@ -32,12 +32,12 @@ static enum cpu_rc x_operand(struct cpu *cpu, const struct insn *in, unsigned si
     if (!cpu_has(cpu, in->arg) || !(cpu->cr4 & CR4_OSXSAVE))
         return cpu_raise(cpu, VEC_UD);
     if (in->arg == CPU_F_xsaves && cpu->cpl)
-        return cpu_raise_code(cpu, VEC_GP, 0);
+        return gp0(cpu);
     if (cpu->cr0 & CR0_TS)
         return cpu_raise(cpu, VEC_NM);
     if (cpu_lin_operand(cpu, in, size, access, lin))
         return CPU_FAULT;
-    return *lin & 63 ? cpu_raise_code(cpu, VEC_GP, 0) : CPU_NEXT;
+    return *lin & 63 ? gp0(cpu) : CPU_NEXT;
 }
 
 /* ---- Saving ---- */
@@ -177,7 +177,7 @@ enum cpu_rc op_xrstor(struct cpu *cpu, const struct insn *in) {
         bulk_read(cpu, lin + XSAVE_HEADER, image + XSAVE_HEADER, HEADER_SIZE))
         return CPU_FAULT;
     if (!header_valid(cpu, image + XSAVE_HEADER, allowed, in->arg == CPU_F_xsaves))
-        return cpu_raise_code(cpu, VEC_GP, 0);
+        return gp0(cpu);
     uint64_t bv = xstate_get(image, XSAVE_HEADER, 8);
     uint64_t xcomp = xstate_get(image, XSAVE_HEADER + 8, 8);
     uint64_t take = rfbm & bv;
@@ -187,7 +187,7 @@ enum cpu_rc op_xrstor(struct cpu *cpu, const struct insn *in) {
                   size - XSAVE_EXTENDED))
         return CPU_FAULT;
     if (!new_mxcsr(cpu, image, rfbm, bv, xcomp, &mxcsr))
-        return cpu_raise_code(cpu, VEC_GP, 0);
+        return gp0(cpu);
     xstate_settle(cpu);
     take_components(cpu, image, take, xcomp);
     init_components(cpu, rfbm & ~bv);
