@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "bench/harness/result.h"
+#include "bench/workload.h"
 
 static int write_all(int fd, const char *p, size_t size) {
     while (size) {
@@ -73,6 +74,15 @@ static json_t *columns(void) {
     return all;
 }
 
+/* What the embedded guest's workloads do: { name: [unit of an op, what] }. */
+static json_t *workload_docs(void) {
+    json_t *all = json_object();
+    for (unsigned i = 0; i < WORKLOADS; i++)
+        json_object_set_new(all, workloads[i].name,
+                            json_pack("[s, s]", workloads[i].unit, workloads[i].doc));
+    return all;
+}
+
 static int put_json(int fd, const char **at, const char *marker, const json_t *value) {
     char *data = value ? page_data(value) : NULL;
     int rc = data ? put_until(fd, at, marker, data, strlen(data)) : -ENOMEM;
@@ -82,11 +92,14 @@ static int put_json(int fd, const char **at, const char *marker, const json_t *v
 
 int result_page(const json_t *doc, int fd) {
     const char *at = bench_page;
-    json_t *heads = columns();
+    json_t *heads = columns(), *docs = workload_docs();
     int rc = put_json(fd, &at, "@DATA@", doc);
     if (!rc)
         rc = put_json(fd, &at, "@COLUMNS@", heads);
+    if (!rc)
+        rc = put_json(fd, &at, "@DOCS@", docs);
     json_decref(heads);
+    json_decref(docs);
     if (!rc)
         rc = put_until(fd, &at, "@CHART@", bench_chart,
                        (size_t)(bench_chart_end - bench_chart));
