@@ -246,7 +246,7 @@ static int choose_model(struct bench_options *o) {
     int rc = cli_model(o->tlb_name, o->cost_name, &o->model, &e);
     if (!rc && o->model.on && !soft)
         rc = err_set(&e, -EINVAL, "--tlb and --cost: not under --mmu kvm alone");
-    if (rc != 0 && rc != -EINVAL && rc != -ENOENT)
+    if (rc != 0 && rc != -EINVAL)
         return cli_error("%s", text);
     return rc ? option_error(&command, "%s", text) : CLI_OK;
 }

@@ -57,7 +57,8 @@ struct cli_model {
     struct pn_cost_profile cost;
 };
 /* Read what they name; NULL: not given. A model is on unless tlb is NULL or "off".
- * Return: 0, or -errno as profile_tlb with a line in e. */
+ * Return: 0; -EINVAL: not as it should be, or no such name; -errno: a file
+ * cannot be read; with a line in e. */
 int cli_model(const char *tlb, const char *cost, struct cli_model *model, struct err *e);
 
 /* A member of a JSON object: its text, or NULL; its integer, or 0. */

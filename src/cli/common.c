@@ -59,13 +59,17 @@ int cli_model(const char *tlb, const char *cost, struct cli_model *model, struct
     model->on = tlb && strcmp(tlb, "off") != 0;
     if (!model->on)
         return cost ? err_set(e, -EINVAL, "--cost: not with --tlb off") : 0;
-    const char *option = "--tlb";
-    int rc = profile_tlb(tlb, &model->tlb, &why);
+    const char *option = "--tlb", *which = tlb;
+    int rc = profile_tlb(which, &model->tlb, &why);
     if (!rc) {
         option = "--cost";
-        rc = profile_cost(cost ? cost : PROFILE_COST_DEFAULT, &model->cost, &why);
+        which = cost ? cost : PROFILE_COST_DEFAULT;
+        rc = profile_cost(which, &model->cost, &why);
     }
+    bool file = strchr(which, '/') || strstr(which, ".json");
+    if (rc == -ENOENT && !file) /* a name that there is not */
+        rc = -EINVAL;
     return rc ? err_set(e, rc, "%s: %s%s", option, text,
-                        rc == -EINVAL ? "; bench/FORMATS.md has the members" : "")
+                        rc == -EINVAL && file ? "; bench/FORMATS.md has the members" : "")
               : 0;
 }

@@ -254,10 +254,8 @@ int run_options_parse(struct run_options *o, int argc, char **argv, bool *done) 
     o->machine.engine = pn_engine_at(o->mmu);
     o->machine.flat_bits = 16u << o->flat_mode;
     rc = cli_model(o->tlb_name, o->cost_name, &o->model, &e);
-    if (rc) {
-        bool file = rc != -EINVAL && rc != -ENOENT; /* that cannot be read */
-        return file ? cli_error("%s", text) : option_error(&command, "%s", text);
-    }
+    if (rc)
+        return rc == -EINVAL ? option_error(&command, "%s", text) : cli_error("%s", text);
     o->machine.tlb = o->model.on ? &o->model.tlb : NULL;
     return check(o, &e) ? option_error(&command, "%s", text) : CLI_OK;
 }

@@ -34,7 +34,7 @@ refused 2 bench --shard x
 refused 2 bench --budget -1
 refused 2 bench --total 0
 refused 2 bench "${tiny[0]}" --tlb nosuch
-refused 2 bench "${tiny[0]}" --tlb "$work/nosuch.json"
+refused 1 bench "${tiny[0]}" --tlb "$work/nosuch.json"
 refused 2 bench "${tiny[0]}" --cost nosuch
 refused 2 bench "${tiny[0]}" --cost kvm --tlb off
 echo '{ "schema": ' > "$work/profile.json"

@@ -84,8 +84,8 @@ refused 2 run --cost kvm
 refused 2 run --tlb nosuch
 grep -q 'skylake, icelake' "$work/err" || fail "no list of models"
 refused 2 run --tlb kvm
-refused 2 run --tlb "$work/nosuch.json"
-refused 2 run --tlb "$work"/
+refused 1 run --tlb "$work/nosuch.json"
+refused 1 run --tlb "$work"/
 refused 2 run --tlb skylake --cost skylake
 
 # broken WORD SED-EXPRESSION: that change of skylake.json is refused, and WORD is in the line.
