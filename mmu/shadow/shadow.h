@@ -139,6 +139,12 @@ void track_dec(struct slot *s, pn_gfn gfn);
 void large_forbid(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn);
 void large_allow(struct slot *s, pn_gfn gfn);
 
+/* ---- unsync_bits.c ---- */
+
+/* The child of sptep is, or has below it, an unsync sp: set the bits up to the roots. */
+void unsync_mark(uint64_t *sptep);
+void unsync_clear_bit(struct sp *parent, unsigned i);
+
 /* ---- spte.c ---- */
 
 /* Install, for the gpte v (of no account in direct sps). What was there is dropped when
@@ -213,9 +219,6 @@ void shadow_written(struct pn_mmu_vcpu *vcpu, pn_gpa gpa, size_t size, bool ad);
 
 /* ---- unsync.c ---- */
 
-/* The child of sptep is, or has below it, an unsync sp: set the bits up to the roots. */
-void unsync_mark(uint64_t *sptep);
-void unsync_clear_bit(struct sp *parent, unsigned i);
 /* May gfn be written unseen now? Takes leaf tables there out of sync if that helps. */
 bool unsync_try(struct pn_mmu_vcpu *vcpu, struct slot *s, pn_gfn gfn);
 void shadow_root_sync(struct pn_mmu_vcpu *vcpu, struct root *r);

@@ -19,8 +19,7 @@ static int failed(const char *path, int rc) {
 }
 
 int bench_out_open(struct bench_out *out, const char *path) {
-    out->file.fd = -1;
-    out->path = path;
+    *out = (struct bench_out){.file.fd = -1, .path = path};
     int rc = path ? outfile_open(&out->file, path) : 0;
     return rc ? failed(path, rc) : CLI_OK;
 }
