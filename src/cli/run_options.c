@@ -147,8 +147,8 @@ static const struct option_row rows[] = {
     {"dirty-pages", 0, NULL, "Put the frame numbers of each harvest into --stats",
      .kind = OPTION_FLAG, GUEST(dirty_pages), .needs = "dirty-log"},
     {"handover", 0, "MMU[@MS]",
-     "Go on under another MMU at that guest time, or at the guest's mark; may be "
-     "repeated",
+     "Go on under another MMU, or a fresh one of the same kind, at that guest time, or "
+     "at the guest's mark; may be repeated",
      .kind = OPTION_CALL, .word = cli_engine_name, .set = set_handover},
 };
 
@@ -222,7 +222,6 @@ static int check_mmu_opts(const struct run_options *o, struct err *e) {
 /* Return: 0, or -EINVAL and in e what does not go together. */
 static int check(const struct run_options *o, struct err *e) {
     const struct machine_config *m = &o->machine;
-    const struct pn_engine_ops *ops;
     if (m->halt_poll_ns >= 0 && !has_part(m, true))
         return err_set(e, -EINVAL, "--halt-poll-ns needs --mmu kvm");
     if (m->max_block && !has_part(m, false))
@@ -236,10 +235,6 @@ static int check(const struct run_options *o, struct err *e) {
     if (m->tlb && has_part(m, true))
         return err_set(e, -EINVAL,
                        "--tlb: not under --mmu kvm, whose TLB is the processor's");
-    for (unsigned i = 1; (ops = part(m, i)); i++)
-        if (ops == part(m, i - 1))
-            return err_set(e, -EINVAL, "--handover %s: it is under %s before", ops->name,
-                           ops->name);
     return check_mmu_opts(o, e);
 }
 

@@ -142,8 +142,6 @@ says 2 "--halt-poll-ns needs --mmu kvm" run --halt-poll-ns 5
 says 2 "--mmu-opt: not under --mmu kvm" run --mmu kvm --mmu-opt unsync=0
 says 2 "--mmu-opt tdp_levels=5: only --mmu tdp has it" run --mmu-opt tdp_levels=5
 says 2 "--mmu-opt unsync=0: only --mmu shadow has it" run --mmu tdp --mmu-opt large_pages=0 --mmu-opt unsync=0
-says 2 "--handover shadow: it is under shadow before" run --handover shadow@10
-says 2 "--handover tdp: it is under tdp before" run --handover tdp@5 --handover tdp@6
 says 2 "--seed: not under --mmu kvm" run --mmu kvm --seed 5
 says 2 "--block-len: not under --mmu kvm" run --mmu kvm --block-len 1
 says 2 "--flat-bits needs --kernel" run --flat-bits 32

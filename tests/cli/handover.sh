@@ -11,7 +11,7 @@ for mmu in shadow tdp; do
     run run --mmu $mmu --append "$small" --stats "$work/$mmu.json" --ram-digest
     mv "$work/out" "$work/$mmu.out"
 done
-for parts in "shadow tdp" "tdp shadow" "shadow tdp shadow" "tdp shadow tdp"; do
+for parts in "shadow tdp" "tdp shadow" "shadow tdp shadow" "tdp shadow tdp" "shadow shadow" "tdp tdp shadow"; do
     read -ra mmu <<< "$parts"
     args=(--mmu "${mmu[0]}" --handover "${mmu[1]}@0.05")
     [ -z "${mmu[2]-}" ] || args+=(--handover "${mmu[2]}@0.09")
