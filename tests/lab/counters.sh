@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# KVM's counters under npt=0, in the lab, beside those of --mmu shadow here: the same workloads,
-# each between its marks. Prints the table of bench/FINDINGS.md in Markdown; a difference of 5%
-# that counters.explained does not list is a failure.
+# KVM's counters in the lab beside ours: of its shadow paging (npt=0) and --mmu shadow, and of its TDP
+# (npt=1) and --mmu tdp. The same workloads and the same boot of Linux, each between its marks. Prints
+# the tables of bench/FINDINGS.md in Markdown; a difference of 5% that counters_MMU.explained does not
+# list is a failure.
 #
 #   counters.sh PENUMBRA COUNTERS OUT      COUNTERS: the program of counters.c
 # Exit: 0, 1, 77 when QEMU or the guest's packages are not there.
@@ -12,19 +13,26 @@ here=$(cd "$(dirname "$0")" && pwd)
 . "$here/../lib.sh"
 need_qemu
 need_guest
-rm -rf "$out"
-mkdir -p "$out"
-mapfile -t points < <(sed '/^#/d' "$here/counters.points")
-"$penumbra" bench --mmu shadow "${points[@]}" -m 128M --warmup 0 --repeat 1 --pin off \
-    --json "$out/shadow.json" > "$out/shadow.txt" 2>&1 < /dev/null || {
-    echo "FAIL: penumbra bench --mmu shadow ended with code $?"
-    tail -n 5 "$out/shadow.txt"
-    exit 1
+
+# compare MMU NPT
+compare() {
+    local mmu=$1 dir=$out/$1 points
+    rm -rf "$dir"
+    mkdir -p "$dir"
+    cp "$here/counters_$mmu.points" "$dir/points"
+    mapfile -t points < <(sed '/^#/d' "$dir/points")
+    "$penumbra" bench --mmu "$mmu" "${points[@]}" --kernel "$cache/vmlinuz" --initrd "$cache/initrd.gz" -m 128M \
+        --warmup 0 --repeat 1 --pin off --timeout 600 --json "$dir/ours.json" > "$dir/ours.txt" 2>&1 < /dev/null || {
+        fail "penumbra bench --mmu $mmu ended with code $?: $(tail -n 5 "$dir/ours.txt")"
+        return
+    }
+    "$here/lab.sh" --guest "$cache/root" --npt "$2" --out "$dir" --timeout 800 --add "$penumbra:penumbra" \
+        --add "$cache/vmlinuz" --add "$cache/initrd.gz" --add "$dir/points" -- "$here/counters_inside.sh" || {
+        fail "the lab ended with code $?: $(tail -n 5 "$dir/log")"
+        return
+    }
+    "$counters" "$mmu" "$dir/points" "$here/counters_$mmu.explained" "$dir/kvm.json" "$dir/ours.json" || bad=1
 }
-"$here/lab.sh" --guest "$cache/root" --npt 0 --out "$out" --timeout 800 \
-    --add "$penumbra:penumbra" --add "$here/counters.points" -- "$here/counters_inside.sh" || {
-    echo "FAIL: the lab ended with code $?"
-    tail -n 5 "$out/log"
-    exit 1
-}
-exec "$counters" "$here/counters.points" "$here/counters.explained" "$out/kvm.json" "$out/shadow.json"
+compare shadow 0
+compare tdp 1
+exit $bad
