@@ -28,7 +28,7 @@ for words in 'shadow' 'unsync' 'flooding' 'prefetch' 'guest tables followed' 'di
 done
 
 about="--dirty-log"
-run run --mmu tdp --dirty-log wp --dirty-every 1 --append "$small dirty=20" --summary
+run run --mmu tdp --dirty-log wp --dirty-every 1 --append "$small" --summary
 has 'first write since a dirty harvest'
 
 about="a handover"
