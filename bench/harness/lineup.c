@@ -37,6 +37,7 @@ static int append(struct lineup *l, const struct lineup_mmu *m, struct err *e) {
 
 /* "name=value" into the options and the label. */
 static int set(struct lineup_mmu *m, const char *item, struct err *e) {
+    const char *only = pn_mmu_option_only(item);
     char allowed[128];
     size_t used = strlen(m->label), room = sizeof(m->label) - used;
     int rc = pn_mmu_option_set(&m->opt, item);
@@ -46,6 +47,9 @@ static int set(struct lineup_mmu *m, const char *item, struct err *e) {
     if (rc)
         return err_set(e, -EINVAL, "%s: %s: not %s", m->label, item,
                        pn_mmu_option_allowed(item, allowed, sizeof(allowed)));
+    if (only && strcmp(only, m->engine->name) != 0)
+        return err_set(e, -EINVAL, "%s: %.*s is an option of %s alone", m->label,
+                       (int)strcspn(item, "="), item, only);
     if ((size_t)snprintf(m->label + used, room, "%c%s", m->options++ ? '+' : ':', item) >=
         room)
         return err_set(e, -EINVAL, "%s: too many options", m->label);

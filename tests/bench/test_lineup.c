@@ -86,6 +86,8 @@ START_TEST(what_is_no_configuration_is_refused_by_name) {
     refused("shadow:nosuch=1", "'nosuch'");
     refused("shadow:unsync=0+unsync=1", "unsync is given twice");
     refused("shadow:unsync=0++prefetch=0", "not NAME=VALUE");
+    refused("shadow:tdp_levels=5", "shadow: tdp_levels is an option of tdp alone");
+    refused("tdp:unsync=0", "tdp: unsync is an option of shadow alone");
     refused("kvm:unsync=0", "kvm: its MMU has no such options");
 }
 END_TEST
