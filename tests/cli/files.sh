@@ -17,11 +17,11 @@ run run --append "$small" --stats - --summary
 grep -q 'penumbra guest: done' "$work/err" && grep -q 'met by the MMU' "$work/err" || fail "--stats -: no console on stderr"
 [ ! -e - ] || fail "--stats -: a file called -"
 run "${bench[@]}" --json -
-[ "$rc" -eq 0 ] && [ "$(head -c 1 "$work/out")" = '{' ] && grep -q 'measured: on the host' "$work/err" || fail "bench --json -"
+[ "$rc" -eq 0 ] && [ "$(head -c 1 "$work/out")" = '{' ] && grep -q "ratio: this MMU's" "$work/err" || fail "bench --json -"
 run "${bench[@]}" --html /dev/stdout
-[ "$rc" -eq 0 ] && head -n 1 "$work/out" | grep -qi '^<!doctype html>' && grep -q 'measured: on the host' "$work/err" || fail "bench --html /dev/stdout"
+[ "$rc" -eq 0 ] && head -n 1 "$work/out" | grep -qi '^<!doctype html>' && grep -q "ratio: this MMU's" "$work/err" || fail "bench --html /dev/stdout"
 run "${bench[@]}" --json "$work/b.json"
-[ "$rc" -eq 0 ] && grep -q 'measured: on the host' "$work/out" && [ ! -s "$work/err" ] || fail "bench --json FILE: $(cat "$work/err")"
+[ "$rc" -eq 0 ] && grep -q "ratio: this MMU's" "$work/out" && [ ! -s "$work/err" ] || fail "bench --json FILE: $(cat "$work/err")"
 
 # Two outputs, one file; an output that is an input.
 cd "$work" || exit 1
