@@ -363,7 +363,8 @@ END_TEST
 START_TEST(no_flipped_bit_behind_the_names_changes_a_record_unseen) {
     size_t size = write_whole(), names = sizeof(struct trace_header);
     names += ((struct trace_header *)(void *)whole)->text_size;
-    const uint64_t digest = *(uint64_t *)(void *)(whole + size - 16);
+    uint64_t digest;
+    memcpy(&digest, whole + size - 16, sizeof(digest));
     for (size_t at = 0; at < size; at++)
         for (unsigned bit = 0; bit < 8; bit++) {
             struct trace_file *f = NULL;
