@@ -25,7 +25,7 @@ static int compare_arg(void *options, const char *arg, struct err *e) {
 static const struct option_row compare_rows[] = {
     {"fail-above", 0, "PCT",
      "A gate: exit with 5 when B takes more than PCT per cent longer, or so many more "
-     "modelled cycles, and with 6 when that cannot be told",
+     "modelled cycles, and with 8 when that cannot be told",
      .kind = OPTION_PERCENT, OPTION_FIELD(struct compare, cfg.limit), .max = 1000000},
     {"exact", 0, NULL,
      "Compare what is exact alone, for which one run is enough: exit with 5 when a "
@@ -46,7 +46,7 @@ static const struct option_command compare_command = {
         "differ by chance, one pair in twenty; what is counted or modelled does not: "
         "--exact is the gate for CI.",
     .more = "Exit codes: 0 compared, and the gate passed; 1 a file cannot be read; 2 "
-            "usage, or a file is no such result; 5 the gate is crossed; 6 the gate "
+            "usage, or a file is no such result; 5 the gate is crossed; 8 the gate "
             "compared nothing, not all, or too few samples to tell.",
     .rows = compare_rows,
     .count = sizeof(compare_rows) / sizeof(compare_rows[0]),

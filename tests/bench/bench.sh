@@ -83,6 +83,8 @@ sed -E 's/^    "cycles": ([0-9]+)/    "cycles": 9\1/' "$work/a.json" > "$work/de
 run compare "$work/a.json" "$work/dear.json" --fail-above 5
 [ "$rc" -eq 5 ] && [ "$(grep -c 'B has more, beyond the limit$' "$work/out")" -eq 6 ] ||
     fail "more modelled cycles: exit code $rc: $(cat "$work/out")"
+run compare --help
+tr -s ' \n' ' ' < "$work/out" | grep -q '; 8 the gate compared nothing' || fail "compare --help: another exit code"
 # Those of another model do not, whatever its name, and the gate does not pass then.
 sed 's/"entries": 1536/"entries": 16/' "$work/dear.json" > "$work/model.json"
 run compare "$work/a.json" "$work/model.json" --fail-above 5
