@@ -117,15 +117,20 @@ static void expect(const char *text) {
     } while (!strstr(buf, text));
 }
 
-START_TEST(ctrl_a_x_quits_and_ctrl_a_twice_sends_one) {
-    ck_assert(raw());
-    keys("a\001\001b", 4);
-    expect("a\001b");
+/* Ctrl-A x: exit code 0, and the terminal as it was. */
+static void quits(void) {
     keys("\001x", 2);
     int status = wait_child();
     ck_assert(WIFEXITED(status));
     ck_assert_int_eq(WEXITSTATUS(status), 0);
     check_restored();
+}
+
+START_TEST(ctrl_a_x_quits_and_ctrl_a_twice_sends_one) {
+    ck_assert(raw());
+    keys("a\001\001b", 4);
+    expect("a\001b");
+    quits();
 }
 END_TEST
 
@@ -223,11 +228,7 @@ START_TEST(in_the_background_the_terminal_is_the_shells) {
     wait_for_raw();
     keys("b", 1);
     expect("b");
-    keys("\001x", 2);
-    int status = wait_child();
-    ck_assert(WIFEXITED(status));
-    ck_assert_int_eq(WEXITSTATUS(status), 0);
-    check_restored();
+    quits();
 }
 END_TEST
 
