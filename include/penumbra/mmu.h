@@ -279,8 +279,7 @@ void pn_mmu_exited(struct pn_mmu_vcpu *vcpu, enum pn_vm_exit why);
 /* ---- Walks for their own sake ---- */
 
 /* A direct walk of the guest's tables without any side effect (no A/D, no TLB): the
- * reference for tests, explain and the gdb stub. Return: PN_MAPPED, PN_MMIO or
- * PN_GUEST_PF. */
+ * reference for tests. Return: PN_MAPPED, PN_MMIO or PN_GUEST_PF. */
 enum pn_answer pn_mmu_probe(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
                             enum pn_tlb_mode mode, struct pn_xlate *out);
 
