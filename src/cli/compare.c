@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "bench/harness/comparison.h"
 #include "cli/bench.h"
@@ -183,6 +184,9 @@ static int compare_loaded(struct compare *c, const json_t *const doc[2]) {
     int code = all ? bench_out_open(&out, c->json) : CLI_HOST;
     if (!all)
         cli_error("out of memory");
+    if (!code && c->json && outfile_is_stdout(c->json) &&
+        dup2(STDERR_FILENO, STDOUT_FILENO) < 0) /* the text goes beside the JSON */
+        code = cli_error("stderr: %s", strerror(errno));
     if (!code) {
         print_hosts(doc);
         print_model("TLB models", json_object_get(a, "tlb"), json_object_get(b, "tlb"));
@@ -207,6 +211,10 @@ int cmd_compare(int argc, char **argv) {
         return code;
     if (c.paths < 2)
         return option_error(&compare_command, "two result files are needed");
+    for (unsigned i = 0; i < c.paths && c.json; i++)
+        if (outfile_same(c.json, c.cfg.path[i]))
+            return option_error(&compare_command, "--json %s would replace a result",
+                                c.json);
     for (unsigned i = 0; i < 2 && !code; i++)
         code = bench_load(c.cfg.path[i], &doc[i]);
     if (!code)

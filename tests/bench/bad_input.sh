@@ -65,6 +65,13 @@ sed 's/"tlb": {/"tlb": 7, "old": {/' "$work/a.json" > "$work/broken.json"
 refused 2 compare "$work/broken.json" "$work/a.json"
 grep -q 'damaged: settings.tlb' "$work/err" || fail "a damaged model of the settings is not named: $(cat "$work/err")"
 refused 1 compare "$work/a.json" "$work/a.json" --json /nosuch/c.json
+cp "$work/a.json" "$work/b.json"
+ln -s b.json "$work/to_b.json"
+refused 2 compare "$work/a.json" "$work/b.json" --json "$work/a.json"
+refused 2 compare "$work/a.json" "$work/b.json" --json "$work/to_b.json"
+grep -q 'to_b.json would replace a result' "$work/err" && cmp "$work/a.json" "$work/b.json" ||
+    fail "compare --json replaces a result: $(cat "$work/err")"
+rm "$work/to_b.json" "$work/b.json"
 
 # merge: what it refuses changes no file. unmerged PATTERN ARG...: one line, with PATTERN.
 files() { (cd "$work" && sha256sum -- *.json *.html); }

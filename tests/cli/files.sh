@@ -22,6 +22,9 @@ run "${bench[@]}" --html /dev/stdout
 [ "$rc" -eq 0 ] && head -n 1 "$work/out" | grep -qi '^<!doctype html>' && grep -q "ratio: this MMU's" "$work/err" || fail "bench --html /dev/stdout"
 run "${bench[@]}" --json "$work/b.json"
 [ "$rc" -eq 0 ] && grep -q "ratio: this MMU's" "$work/out" && [ ! -s "$work/err" ] || fail "bench --json FILE: $(cat "$work/err")"
+run compare "$work/b.json" "$work/b.json" --json -
+[ "$rc" -eq 0 ] && [ "$(head -c 1 "$work/out")" = '{' ] && [ "$(tail -n 1 "$work/out")" = '}' ] && grep -q '^workload' "$work/err" ||
+    fail "compare --json -: stdout is not JSON alone: $(head -n 2 "$work/out")"
 
 # Two outputs, one file; an output that is an input.
 cd "$work" || exit 1
