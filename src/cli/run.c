@@ -197,7 +197,7 @@ static int run_machine(struct run *r) {
     int rc = machine_run(r->machine, &r->report.result, err, sizeof(err));
     console_close();
     running = NULL;
-    run_say_switches(r->machine, r->options.machine.handovers);
+    run_say_switches(r->machine, rc ? 0 : r->options.machine.handovers);
     if (rc) {
         r->report.result.end = END_ERROR;
         cli_error("%s", *err ? err : strerror(-rc));

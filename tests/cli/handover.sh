@@ -41,6 +41,9 @@ grep -q 'Counters are sums' "$work/err" && fail "a run under one MMU says that i
 run run --append "$small" --handover tdp@0.05 --handover shadow@100000
 [ "$rc" -eq 0 ] && [ "$(cat "$work/err")" = "penumbra: warning: the guest ended before its handover number 2" ] ||
     fail "a handover that is never reached: $(cat "$work/err")"
+# One that fails is no such handover.
+run run --append "$small" --handover kvm@0.05
+! { [ "$rc" -eq 1 ] && grep -q 'ended before its handover' "$work/err"; } || fail "a handover that fails: $(head -n 3 "$work/err")"
 refused 2 run --handover magic
 refused 2 run --handover shadow@soon
 refused 2 run --dirty-log wp --handover tdp
