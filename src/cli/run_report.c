@@ -86,8 +86,10 @@ static const char *grouped(uint64_t v, char buf[32]) {
 }
 
 /* The rows of the summary; one without a counter is a heading. of: the MMUs that they can
- * be about, RUN_SHADOW, RUN_TDP or both; a heading is for exactly these. */
-#define EACH (RUN_SHADOW | RUN_TDP)
+ * be about, RUN_SHADOW, RUN_TDP or both; a heading, and a row with ALONE, is for exactly
+ * these. */
+#define EACH  (RUN_SHADOW | RUN_TDP)
+#define ALONE (EACH + 1)
 static const struct row {
     const char *label;
     int stat;
@@ -127,8 +129,9 @@ static const struct row {
     {"EPT misconfigurations (MMIO)", PN_STAT_ept_misconfig, RUN_TDP, true},
     {"Walks", -1, 0, false},
     {"TLB misses", PN_STAT_tlb_miss, EACH, false},
-    {"shadow entries read", PN_STAT_walk_refs, RUN_SHADOW, false},
-    {"second-level entries read", PN_STAT_walk_refs, RUN_TDP, false},
+    {"shadow entries read", PN_STAT_walk_refs, RUN_SHADOW | ALONE, false},
+    {"second-level entries read", PN_STAT_walk_refs, RUN_TDP | ALONE, false},
+    {"shadow and second-level entries read", PN_STAT_walk_refs, EACH | ALONE, false},
     {"guest entries read", PN_STAT_gpte_reads, EACH, false},
     {"A and D bits set in guest tables", PN_STAT_gpte_ad_set, EACH, false},
     {"Address spaces", -1, 0, false},
@@ -159,9 +162,10 @@ static void print_counters(const struct run_report *r, FILE *out) {
     char buf[32];
     for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         const struct row *row = &rows[i];
-        if (row->stat < 0 && (!row->of || row->of == r->mmus))
+        unsigned of = row->of & EACH;
+        if (row->stat < 0 && (!of || of == r->mmus))
             fprintf(out, "\n%s\n", row->label);
-        else if (row->stat >= 0 && row->of & r->mmus &&
+        else if (row->stat >= 0 && (row->of & ALONE ? of == r->mmus : of & r->mmus) &&
                  (r->total.v[row->stat] || !row->unless_0))
             fprintf(out, "  %-40s %16s\n", row->label,
                     grouped(r->total.v[row->stat], buf));

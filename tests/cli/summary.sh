@@ -33,5 +33,6 @@ has 'first write since a dirty harvest'
 
 about="a handover"
 run run --handover tdp@0.05 --append "$small" --summary
-for words in '^Shadow pages, and second-level tables$' 'EPT violations' 'unsync' '^  shadow entries'; do has "$words"; done
+for words in '^Shadow pages, and second-level tables$' 'EPT violations' 'unsync' '^  shadow and second-level entries read'; do has "$words"; done
+lacks '^  s[a-z-]* entries read' # one counter, one row
 exit $bad
