@@ -12,7 +12,7 @@
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+#include <sys/stat.h>
 
 #include "base/file.h"
 
@@ -43,11 +43,12 @@ static bool is_path(const char *which) {
 
 static int names(const char *which, const char *schema, struct err *e) {
     char list[256] = "";
+    struct stat st;
     for (size_t i = 0; i < COUNT(shipped); i++)
         if (!strcmp(shipped[i].schema, schema))
             snprintf(list + strlen(list), sizeof(list) - strlen(list), "%s%s",
                      *list ? ", " : "", shipped[i].name);
-    if (!access(which, F_OK))
+    if (!stat(which, &st) && S_ISREG(st.st_mode))
         return err_set(e, -ENOENT, "no profile '%s'; ./%s is a file: write ./%s", which,
                        which, which);
     return err_set(e, -ENOENT, "no profile '%s'; there are %s, or the path of a file",

@@ -163,6 +163,11 @@ static const struct bench_options defaults = {.warmup = 1,
                                               .budget_ns = (uint64_t)4 * 1000000000u,
                                               .timeout_ns = (uint64_t)120 * 1000000000u};
 
+static const struct option_alias aliases[] = {
+    {.flag = "mmu-opt",
+     .line = "--mmu has each MMU's options: --mmu shadow,shadow:unsync=0"},
+    {.flag = NULL}};
+
 static const struct option_command command = {
     .name = "penumbra bench",
     .args = "[WORKLOAD[:NAME=VALUE,...]...]",
@@ -180,6 +185,7 @@ static const struct option_command command = {
     .count = sizeof(rows) / sizeof(rows[0]),
     .defaults = &defaults,
     .arg = add_workload,
+    .aliases = aliases,
 };
 
 /* ---- What the rows do not say ---- */

@@ -160,8 +160,8 @@ int main(int argc, char **argv) {
     const char *name = argc > 1 ? argv[1] : "";
     if (!strncmp(name, "--help=", 7) && document(name + 7))
         return cli_flush(CLI_OK);
-    if (!strcmp(name, "--version") || !strcmp(name, "-V") || !strcmp(name, "-version") ||
-        !strcmp(name, "version")) {
+    if (!strcmp(name, "--version") || !strcmp(name, "-V") || !strcmp(name, "-v") ||
+        !strcmp(name, "-version") || !strcmp(name, "version")) {
         cli_version();
         return cli_flush(CLI_OK);
     }

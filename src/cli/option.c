@@ -326,7 +326,7 @@ static int long_option(struct parse *p, char **argv, int argc, int *i) {
         p->done = true;
         return CLI_OK;
     }
-    if (!r && alias(p, argv, argc, i, &code))
+    if (!r && length > 1 && alias(p, argv, argc, i, &code)) /* --s is no -s */
         return code;
     if (!r)
         return unknown(p->c, "--", name, length);

@@ -54,7 +54,7 @@ refused 1 trace "$work"
 top=$(cd "$(dirname "$0")/../.." && pwd)
 run
 [ "$rc" -eq 2 ] && grep -q Usage "$work/err" || fail "no command: usage, exit code 2"
-for c in --help "run --help" "host --help" "trace --help"; do
+for c in --help -h "run -h" "run -help" "run --help" "host --help" "trace --help"; do
     run $c
     [ "$rc" -eq 0 ] && grep -q Usage "$work/out" && [ ! -s "$work/err" ] || fail "$c"
 done
@@ -82,6 +82,8 @@ says 2 "--summary takes no value" run --summary=yes
 says 2 "unknown option '--frob'" run --frob
 says 2 "unknown option '-Z'" run -Z
 says 2 "unknown option '--m': it may be --mmu, --mmu-opt, --memory, --max-insns" run --m 512M
+says 2 "unknown option '--s': it may be --shared-memory, --seed, --stats, --summary" run --s
+says 2 "--mmu-opt: --mmu has each MMU's options: --mmu shadow,shadow:unsync=0" bench chase --mmu-opt unsync=0
 # Numbers and times as people write them.
 says 2 "--max-insns 1e20: not a number of at least 1" run --max-insns 1e20
 says 2 "--max-insns 1e: not a number" run --max-insns 1e
@@ -92,6 +94,7 @@ run run --timeout 20ms --append compute=1000000000000
 says 2 "/bin/sh: an ELF with an interpreter: a program, no kernel" run --kernel /bin/sh
 (cd "$work" && cp "$top/bench/profiles/skylake.json" mine) || fail "no profile to copy"
 (cd "$work" && says 2 "--tlb: no profile 'mine'; ./mine is a file: write ./mine" run --tlb mine; exit $bad) || bad=1
+says 2 "--tlb: no profile '.'; there are skylake, icelake" run --tlb .
 sed 's/"entries": *64/"entries": 64.0/' "$work/mine" > "$work/real.json"
 says 2 "--tlb: $work/real.json: 'l1" run --tlb "$work/real.json"
 grep -q 'whole numbers; bench/FORMATS.md has the members' "$work/err" || fail "entries: 64.0: $(cat "$work/err")"

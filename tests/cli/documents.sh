@@ -22,7 +22,7 @@ for c in $commands; do
             fail "the completions have no $option"
     done < <(grep -oE '^ +(-., )?--[a-z-]+' "$work/help" | grep -oE -- '--[a-z-]+')
 done
-for a in version --version -V -version; do
+for a in version --version -V -v -version; do
     run $a
     [ "$rc" -eq 0 ] && grep -Eq '^penumbra [0-9.]+( \([0-9a-z.-]+\))?$' "$work/out" || fail "$a: $(cat "$work/out")"
 done
