@@ -117,12 +117,13 @@ static void expect(const char *text) {
     } while (!strstr(buf, text));
 }
 
-/* Ctrl-A x: exit code 0, and the terminal as it was. */
+/* Ctrl-A x: exit code 0, a line's end before the shell's prompt, the terminal as it was. */
 static void quits(void) {
     keys("\001x", 2);
     int status = wait_child();
     ck_assert(WIFEXITED(status));
     ck_assert_int_eq(WEXITSTATUS(status), 0);
+    expect("\r\n");
     check_restored();
 }
 
