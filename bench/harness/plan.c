@@ -104,8 +104,8 @@ static int give(struct values *val, const char *item, size_t n, struct err *e) {
     size_t name = eq ? (size_t)(eq - item) : n;
     int param = workload_param_find(val->workload, item, name);
     if (!eq || param < 0)
-        return err_set(e, -EINVAL, "%s has no parameter '%.*s' (see --list)", workload,
-                       (int)name, item);
+        return err_set(e, -EINVAL, "%s has no parameter '%.*s'; --list has them",
+                       workload, (int)name, item);
     if (val->given[param])
         return err_set(e, -EINVAL, "%s: %.*s is given twice", workload, (int)name, item);
     val->given[param] = true;
@@ -210,8 +210,8 @@ int plan_add(struct plan *p, const char *text, bool quick, struct err *e) {
     size_t n = strcspn(text, ":");
     int workload = workload_find(text, n);
     if (workload < 0)
-        return err_set(e, -EINVAL, "no workload is called '%.*s' (see --list)", (int)n,
-                       text);
+        return err_set(e, -EINVAL, "no workload is called '%.*s'; --list has them",
+                       (int)n, text);
     return text[n] ? add_point(p, workload, "", text + n + 1, NULL, quick, e)
                    : add_points(p, workload, quick, e);
 }

@@ -82,7 +82,7 @@ int plan_add_linux(struct plan *p, const char *text, bool quick, struct err *e) 
             any = true;
         }
     return any ? rc
-               : err_set(e, -EINVAL, "no workload is called '%.*s' (see --list)",
+               : err_set(e, -EINVAL, "no workload is called '%.*s'; --list has them",
                          (int)size, text);
 }
 

@@ -15,13 +15,25 @@
 
 /* ---- --list ---- */
 
-static void list_workloads(void) {
+/* Is it one of those named, "linux" for all of Linux's, or is none named? */
+static bool listed(const struct bench_options *o, const char *name) {
+    bool any = !o->workloads;
+    for (unsigned i = 0; i < o->workloads && !any; i++) {
+        size_t n = strcspn(o->workload[i], ":");
+        any = !strncmp(name, o->workload[i], n) && (!name[n] || name[n] == '.');
+    }
+    return any;
+}
+
+static void list_workloads(const struct bench_options *o) {
     int last = -1;
     for (int i = 0; i < WORKLOAD_PARAMS; i++) {
         const struct workload_param *p = &workload_params[i];
         char value[32];
         size_t n = 0;
         const char *word = workload_word(i, p->standard, &n);
+        if (!listed(o, workloads[p->workload].name))
+            continue;
         if (p->workload != last)
             printf("%s%s: %s (ops: %s)\n", last < 0 ? "" : "\n",
                    workloads[p->workload].name, workloads[p->workload].doc,
@@ -36,25 +48,27 @@ static void list_workloads(void) {
     }
 }
 
-static void print_linux(const char *name, uint64_t n, uint64_t bytes, const char *doc,
-                        const char *unit) {
+static void print_linux(const struct bench_options *o, const char *name, uint64_t n,
+                        uint64_t bytes, const char *doc, const char *unit) {
     char size[SIZE_TEXT_MAX];
-    printf("linux.%-10s n=%" PRIu64, name, n);
+    if (!listed(o, name))
+        return;
+    printf("%-16s n=%" PRIu64, name, n);
     if (bytes)
         printf(" bytes=%s", size_text(bytes, size));
     printf(": %s (ops: %s)\n", doc, unit);
 }
 
-static void list_linux(void) {
-    puts("\nlinux: all that follow, each in a Linux guest of its own (--kernel, "
-         "--initrd)");
+static void list_linux(const struct bench_options *o) {
+    if (listed(o, "linux"))
+        printf("%slinux: all that follow, each in a Linux guest of its own (--kernel, "
+               "--initrd)\n",
+               o->workloads ? "" : "\n");
 #define LINUX(name, unit, n, quick, bytes, quick_bytes, doc)                             \
-    print_linux(#name, n, bytes, doc, unit);
+    print_linux(o, "linux." #name, n, bytes, doc, unit);
 #include "bench/linux/linux.inc"
-    printf("linux.%-10s the boot itself, from the first instruction to power-off\n",
-           "boot");
-    puts("\nprofiles (--tlb, --cost):");
-    profile_list(stdout);
+    if (listed(o, "linux.boot"))
+        puts("linux.boot       the boot itself, from the first instruction to power-off");
 }
 
 /* ---- Values ---- */
@@ -126,7 +140,8 @@ static const struct option_row rows[] = {
     {"mmu", 0, "M[:NAME=V[/V...]+...],...",
      "MMUs, each with options of its own (default: all that work here)",
      .kind = OPTION_CALL, .set = set_mmus, .list = list_mmus},
-    {"list", 0, NULL, "List the workloads, their parameters, and the profiles",
+    {"list", 0, NULL,
+     "List the workloads, or those named, with their parameters; and the profiles",
      .kind = OPTION_FLAG, OWN(list)},
     {"quick", 0, NULL, "Small workloads, fewer points, 4 repetitions",
      .kind = OPTION_FLAG, OWN(quick)},
@@ -178,8 +193,9 @@ static const struct option_command command = {
         "measured on the host's CPU; those under shadow and tdp are the software CPU's, "
         "simulated: compare them with each other. Cycles are modelled, in one run more "
         "of each point.",
-    .more = "Exit codes: 0 all ran; 1 a host failure, or a run failed; 2 usage; 130 "
-            "interrupted: what was finished is written.\n\nExample: penumbra bench chase "
+    .more = "Exit codes: 0 all ran; 1 a host failure, or a run failed; 2 usage; 128 + N: "
+            "signal N ended it (130: Ctrl-C), and what was finished is "
+            "written.\n\nExample: penumbra bench chase "
             "remap --mmu shadow,tdp --html page.html",
     .rows = rows,
     .count = sizeof(rows) / sizeof(rows[0]),
@@ -237,6 +253,8 @@ static int make_plan(struct bench_options *o) {
         return option_error(&command, "%s", text);
     if (o->shards)
         plan_shard(&o->plan, o->shard, o->shards);
+    if (!o->plan.units)
+        cli_error("shard %u of %u is empty: there are fewer points", o->shard, o->shards);
     return CLI_OK;
 }
 
@@ -257,16 +275,30 @@ static int choose_model(struct bench_options *o) {
     return rc ? option_error(&command, "%s", text) : CLI_OK;
 }
 
+/* All, or the workloads that are named. */
+static int list(struct bench_options *o) {
+    char text[256];
+    struct err e = {text, sizeof(text)};
+    for (unsigned i = 0; i < o->workloads; i++)
+        if (plan_add(&o->plan, o->workload[i], o->quick, &e))
+            return option_error(&command, "%s", text);
+    list_workloads(o);
+    list_linux(o);
+    if (!o->workloads) {
+        puts("\nprofiles (--tlb, --cost):");
+        profile_list(stdout);
+    }
+    return CLI_OK;
+}
+
 int bench_options_parse(struct bench_options *o, int argc, char **argv, bool *done) {
     *o = defaults;
     int rc = option_parse(&command, argc, argv, o, done);
     if (rc || *done)
         return rc;
     if (o->list) {
-        list_workloads();
-        list_linux();
         *done = true;
-        return CLI_OK;
+        return list(o);
     }
     if (!o->repeat)
         o->repeat = o->quick ? 4 : 7;

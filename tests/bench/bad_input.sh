@@ -14,6 +14,8 @@ done
 # Bad input: one line, a documented code, nothing left behind.
 refused 2 bench nosuch
 refused 2 bench touch:nosuch=1
+refused 2 bench --list touch nosuch
+refused 2 bench --list linux.nosuch
 refused 2 bench touch:bytes=1
 refused 2 bench touch:bytes=1M,bytes=2M
 refused 2 bench touch touch
@@ -171,21 +173,24 @@ rc=$?
     fail "a run that crashed: exit code $rc: $(cat "$work/err")"
 [ "$(value "$work/killed.json" error | tail -n 1)" = null ] || fail "the run after a crash failed, too"
 
-# An interrupt keeps what is finished.
+# A signal ends it as it ends a run, and keeps what is finished.
 # On a terminal penumbra says at which point it is.
 bench="$penumbra bench exit:count=10 chase:steps=1000000000 --mmu shadow --warmup 0 --repeat 1"
-script -qefc "echo \$\$ > $work/pid; exec $bench --json $work/i.json > $work/out" "$work/err" \
-    < /dev/null > "$work/terminal" &
-until grep -q '\[2/2\] chase' "$work/terminal"; do
-    kill -0 $! || break
-    sleep 0.1
+for sig in INT TERM; do
+    script -qefc "echo \$\$ > $work/pid; exec $bench --json $work/i.json > $work/out" "$work/err" \
+        < /dev/null > "$work/terminal" &
+    until grep -q '\[2/2\] chase' "$work/terminal"; do
+        kill -0 $! || break
+        sleep 0.1
+    done
+    kill -$sig "$(cat "$work/pid")"
+    wait $!
+    rc=$?
+    [ "$rc" -eq $((128 + $(kill -l $sig))) ] || fail "SIG$sig: exit code $rc"
+    [ "$(value "$work/i.json" workload)" = '"exit"' ] || fail "SIG$sig: the finished result is not kept"
+    [ "$(value "$work/i.json" interrupted)" = true ] || fail "SIG$sig: the result does not say so"
+    grep -q 'interrupted: 1 of 2' "$work/err" || fail "SIG$sig: $(cat "$work/err")"
+    rm "$work/i.json" "$work/terminal" "$work/pid"
 done
-kill -INT "$(cat "$work/pid")"
-wait $!
-rc=$?
-[ "$rc" -eq 130 ] || fail "interrupted: exit code $rc"
-[ "$(value "$work/i.json" workload)" = '"exit"' ] || fail "interrupted: the finished result is not kept"
-[ "$(value "$work/i.json" interrupted)" = true ] || fail "interrupted: the result does not say so"
-grep -q 'interrupted: 1 of 2' "$work/err" || fail "interrupted: $(cat "$work/err")"
 [ -z "$(find "$work" -name '*.part')" ] || fail "files left behind"
 exit $bad

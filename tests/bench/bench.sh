@@ -64,6 +64,14 @@ done
 run bench "${tiny[0]}" --mmu shadow --repeat 1 --tlb off --json "$work/off.json"
 [ "$rc" -eq 0 ] && [ "$(value "$work/off.json" modelled)" = null ] || fail "--tlb off models"
 grep -q 'odelled:' "$work/out" && fail "--tlb off prints modelled figures"
+grep -qE '^  shadow .* -  +1$' "$work/out" || fail "one run has an interval: $(cat "$work/out")"
+# --list: all, or those named.
+run bench --list
+grep -q '^chase: ' "$work/out" && grep -q '^linux.boot ' "$work/out" && grep -q '^skylake ' "$work/out" || fail "--list"
+run bench --list chase:bytes=1M linux.fork
+[ "$(grep -oE '^[a-z.]+:?' "$work/out" | tr '\n' ' ')" = 'chase: linux.fork ' ] || fail "--list chase linux.fork: $(cat "$work/out")"
+run bench exit:count=10 --mmu shadow --shard 2/2 --json "$work/none.json"
+[ "$rc" -eq 0 ] && [ "$(cat "$work/err")" = "penumbra: shard 2 of 2 is empty: there are fewer points" ] || fail "an empty shard: $(cat "$work/err")"
 # Where the time is used up each point runs once, under each MMU and with the model.
 run bench "${tiny[@]}" --mmu shadow,tdp --repeat 9 --total 0.001 --json "$work/once.json"
 [ "$rc" -eq 0 ] && [ "$(value "$work/once.json" cycles_by_cost | wc -l)" -eq 6 ] || fail "--total: exit code $rc"
