@@ -279,8 +279,9 @@ static void add_stats(struct run *r) {
 static int write_stats(struct run *r) {
     json_t *json = run_report_json(&r->report);
     int rc = json ? 0 : -ENOMEM;
+    errno = 0;
     if (!rc && json_dumpfd(json, r->stats.fd, JSON_INDENT(2)))
-        rc = -EIO;
+        rc = errno ? -errno : -EIO;
     if (!rc && write(r->stats.fd, "\n", 1) != 1)
         rc = -errno;
     json_decref(json);

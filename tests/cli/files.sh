@@ -42,6 +42,9 @@ says "--json b.json would replace what --tlb reads" bench compute --tlb b.json -
 run run --append "$small" --stats /dev/null --trace /dev/null
 [ "$rc" -eq 0 ] || fail "/dev/null twice: $(cat err)"
 
+run run --append "$small" --stats /dev/full
+[ "$rc" -eq 1 ] && grep -q 'cannot write /dev/full: No space left on device' err || fail "--stats /dev/full: $(cat err)"
+
 # A link stays, and leads to the result, even where nothing was yet; the file keeps its mode.
 run run --append "$small" --stats link
 [ -L link ] && grep -q penumbra-stats x || fail "--stats LINK"
