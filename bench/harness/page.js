@@ -230,7 +230,7 @@
     return element(byId("charts"), "div", undefined, "charts");
   }
   /* A chart's numbers as a table, for whoever does not see it. */
-  function numbers(figure, data, format) {
+  function numbers(figure, data, format, xFormat) {
     const d = element(figure, "details"), text = (v) => (v === null || v === undefined ? "–" : format(v));
     element(d, "summary", "Numbers");
     const table = element(element(d, "div", undefined, "scroll"), "table");
@@ -242,14 +242,14 @@
       return text(Array.isArray(v) ? v[1] : typeof v === "object" ? v.y : v) + (range ? " (" + format(range[0]) + " to " + format(range[1]) + ")" : "");
     };
     textTable(table, [[""].concat(data.datasets.map((s) => s.label))]
-      .concat(xs.map((x, i) => [typeof x === "number" ? short(x) : x].concat(data.datasets.map((s) => value(s, x, i))))));
+      .concat(xs.map((x, i) => [typeof x === "number" ? xFormat(x) : x].concat(data.datasets.map((s) => value(s, x, i))))));
   }
   function chart(parent, type, data, options, wide, height, plugins) {
     const figure = element(parent, "figure", undefined, wide ? "wide" : undefined);
     const box = element(figure, "div", undefined, "chart"), canvas = element(box, "canvas");
     if (height) box.style.height = height + "px";
     Object.assign(options, { animation: false, responsive: true, maintainAspectRatio: false });
-    numbers(figure, data, options.format || short);
+    numbers(figure, data, options.format || short, (options.scales.x.ticks || {}).callback || short);
     const c = new Chart(canvas, { type, data, options, plugins: [whiskers].concat(plugins || []) });
     canvas.setAttribute("role", "img");
     canvas.setAttribute("aria-label", options.plugins.title.text + ". Its numbers stand below it.");
@@ -329,8 +329,8 @@
     if (!moved.length) return;
     const c = section("Who wins, and by how much");
     const values = all.flatMap((r) => moved.map((n) => r.get(n) || 1)), power = (v, up) => 2 ** (up ? Math.ceil : Math.floor)(Math.log2(v) + (up ? 0.1 : -0.1));
-    const x = axis("modelled cycles per op, against " + soft[0] + ": to the left " +
-      (soft.length > 2 ? "of 1× an MMU is cheaper than it" : soft[1] + " is cheaper, to the right " + soft[0]), true);
+    const x = axis(["modelled cycles per op, against " + soft[0] + ": to the left",
+      soft.length > 2 ? "of 1× an MMU is cheaper than it" : soft[1] + " is cheaper, to the right " + soft[0]], true);
     [x.min, x.max] = [Math.min(0.5, power(Math.min(...values))), Math.max(2, power(Math.max(...values), true))];
     x.afterBuildTicks = (a) => { a.ticks = []; for (let v = x.min; v <= x.max; v *= 2) a.ticks.push({ value: v }); };
     x.ticks.callback = (v) => (v >= 1 ? v + "×" : "1/" + 1 / v);

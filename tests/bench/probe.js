@@ -23,10 +23,18 @@
     const name = c.getAttribute("aria-label") || "no name", pixels = c.getContext("2d").getImageData(0, 0, c.width, c.height).data;
     check(c.getAttribute("role") === "img" && name.length > 20, "a chart without a text: " + name);
     check(pixels.some((v) => v), "nothing is drawn: " + name);
+    const chart = Chart.getChart(c);
+    for (const s of Object.values(chart.scales)) {
+      const room = s.isHorizontal() ? chart.width : chart.height;
+      chart.ctx.font = "12px sans-serif";
+      for (const line of s.options.title.display ? [].concat(s.options.title.text) : [])
+        check(chart.ctx.measureText(line).width < room * 1.05, "no room for '" + line + "'");
+    }
     check(c.closest("figure").querySelectorAll("details td").length > 3, "no numbers: " + name);
   }
   // Every interval has its whisker's ends in the numbers.
   check(/ \(.* to .*\)/.test(document.getElementById("charts").textContent), "no interval in the numbers");
+  check([...document.querySelectorAll("#charts td")].some((d) => d.textContent === "64 K"), "a working set is not in its units");
   check(document.querySelectorAll("#lead .lead").length >= 2, "no lead");
   check(body.textContent.indexOf("modelled") < body.textContent.indexOf("simulator"), "the modelled answer is not first");
 
