@@ -370,17 +370,9 @@ int cmd_measure(int argc, char **argv) {
     return CLI_USAGE;
 }
 
-/* As it was typed: reading the options moves them. */
-static json_t *command_json(int argc, char **argv) {
-    json_t *all = json_pack("[s]", "penumbra");
-    for (int i = 0; i < argc; i++)
-        json_array_append_new(all, json_string(argv[i])); /* but what is no UTF-8 */
-    return all;
-}
-
 int cmd_bench(int argc, char **argv) {
     struct bench b = {
-        .json.file.fd = -1, .html.file.fd = -1, .command = command_json(argc, argv)};
+        .json.file.fd = -1, .html.file.fd = -1, .command = cli_command(argc, argv)};
     bool done;
     int code = bench_options_parse(&b.o, argc, argv, &done);
     if (code || done) {

@@ -26,6 +26,8 @@ int cmd_merge(int argc, char **argv);
 /* One line to stderr, "penumbra: ...". Return: CLI_HOST, for `return cli_error(...)`. */
 int cli_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
+/* "penumbra", then argv: what was typed, for a result. */
+json_t *cli_command(int argc, char **argv);
 /* "penumbra 0.1.0 (9748f63)" to stdout. */
 void cli_version(void);
 

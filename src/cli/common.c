@@ -23,6 +23,13 @@ void cli_version(void) {
            *revision ? ")" : "");
 }
 
+json_t *cli_command(int argc, char **argv) {
+    json_t *all = json_pack("[s]", "penumbra");
+    for (int i = 0; i < argc; i++)
+        json_array_append_new(all, json_string(argv[i])); /* but what is no UTF-8 */
+    return all;
+}
+
 int cli_flush(int code) {
     if (!fflush(stdout) || errno == EPIPE) /* `| head` is no failure */
         return code;

@@ -327,6 +327,7 @@ int cmd_run(int argc, char **argv) {
     if (code || done)
         return code;
     r.report.options = &r.options;
+    r.report.command = cli_command(argc, argv);
     code = open_outputs(&r);
     if (!code)
         code = create_machine(&r);
@@ -340,6 +341,7 @@ int cmd_run(int argc, char **argv) {
     }
     if (r.machine)
         machine_destroy(r.machine);
+    json_decref(r.report.command);
     json_decref(r.report.foreign);
     json_decref(r.report.track);
     trace_abandon(r.trace);

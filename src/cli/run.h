@@ -12,7 +12,7 @@ struct run_options {
     unsigned mmu; /* in the list of engines */
     const char *tlb_name, *cost_name;
     unsigned flat_mode;                    /* 16 << this: machine.flat_bits */
-    const char *mmu_opt[RUN_MMU_OPTS_MAX]; /* as given, for the report */
+    const char *mmu_opt[RUN_MMU_OPTS_MAX]; /* as given */
     unsigned mmu_opts;
     const char *stats, *trace;
     uint64_t trace_mask;  /* which events */
@@ -52,6 +52,7 @@ bool panic_watch(struct panic_watch *w, const uint8_t *buf, size_t size);
 /* How a run went. */
 struct run_report {
     const struct run_options *options;
+    json_t *command; /* as it was typed */
     struct machine_result result;
     int code; /* the process's exit code */
     struct pn_stats total;

@@ -12,10 +12,12 @@ json_t *run_model_json(const struct run_report *r) {
     if (!o->model.on)
         return NULL;
     double sum = pn_cost_cycles(&o->model.cost, &r->total, r->result.guest_insns, by);
-    return json_pack("{s:s, s:s, s:s, s:f, s:f, s:f, s:o, s:o}", "label", "modelled",
-                     "tlb", o->model.tlb.name, "cost", o->model.cost.name, "hz",
-                     o->model.cost.hz, "cycles", sum, "seconds", sum / o->model.cost.hz,
-                     "cycles_by_cost", result_costs(by), "walks_by_references",
+    return json_pack("{s:s, s:s, s:s, s:{s:o, s:o}, s:f, s:f, s:f, s:o, s:o}", "label",
+                     "modelled", "tlb", o->model.tlb.name, "cost", o->model.cost.name,
+                     "profiles", "tlb", profile_tlb_json(&o->model.tlb), "cost",
+                     profile_cost_json(&o->model.cost), "hz", o->model.cost.hz, "cycles",
+                     sum, "seconds", sum / o->model.cost.hz, "cycles_by_cost",
+                     result_costs(by), "walks_by_references",
                      result_histogram(&r->total));
 }
 

@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "bench/harness/result.h"
 #include "cli/run.h"
 
 static json_t *hex(uint64_t v) {
@@ -13,20 +14,34 @@ static json_t *or_null(const char *text) {
     return text ? json_string(text) : json_null();
 }
 
-static json_t *config_json(const struct run_options *o) {
-    const struct machine_config *m = &o->machine;
-    json_t *opts = json_array();
+/* Every option in effect; null: no MMU of ours ran. */
+static json_t *mmu_options_json(const struct run_report *r) {
+    json_t *all = r->mmus ? json_object() : json_null();
+    const char *name;
+    uint32_t value;
+    for (unsigned i = 0;
+         r->mmus && (name = pn_mmu_option_at(i, &r->options->machine.mmu, &value)); i++)
+        json_object_set_new(all, name, json_integer(value));
+    return all;
+}
+
+/* Bytes and hash of what was booted; null: the embedded guest, no initrd. */
+static json_t *inputs_json(const struct machine_config *m) {
+    return json_pack("{s:o, s:o}", "kernel", result_input_file(m->kernel), "initrd",
+                     result_input_file(m->initrd));
+}
+
+static json_t *config_json(const struct run_report *r) {
+    const struct machine_config *m = &r->options->machine;
     char pv[PN_PV_TEXT_MAX];
-    for (unsigned i = 0; i < o->mmu_opts; i++)
-        json_array_append_new(opts, json_string(o->mmu_opt[i]));
     return json_pack(
         "{s:o, s:o, s:o, s:I, s:i, s:o, s:o, s:o, s:o, s:s, s:I, s:I, s:I, "
         "s:I, s:s, s:o}",
         "kernel", m->kernel ? json_string(m->kernel) : json_string("embedded"), "initrd",
         or_null(m->initrd), "append", or_null(m->append), "memory", (json_int_t)m->ram,
-        "cpus", (int)m->cpus, "cpu", or_null(m->cpu_model), "mmu_opt", opts, "numa",
-        or_null(m->numa), "hugepages", or_null(m->hugepages), "clock",
-        m->host_clock || m->engine->threaded ? "host" : "virtual", "seed",
+        "cpus", (int)m->cpus, "cpu", or_null(m->cpu_model), "mmu_options",
+        mmu_options_json(r), "numa", or_null(m->numa), "hugepages", or_null(m->hugepages),
+        "clock", m->host_clock || m->engine->threaded ? "host" : "virtual", "seed",
         (json_int_t)m->seed, "block_len", (json_int_t)m->max_block, "max_insns",
         (json_int_t)m->max_insns, "timeout_ns", (json_int_t)m->timeout_ns, "pv",
         pn_pv_text(m->pv, pv), "halt_poll_ns",
@@ -46,14 +61,17 @@ static json_t *counters_json(const struct run_report *r) {
 json_t *run_report_json(const struct run_report *r) {
     json_t *counters = counters_json(r);
     json_t *j = json_pack(
-        "{s:s, s:s, s:o, s:s, s:s, s:o, s:I, s:I, s:{s:s, s:i}, s:o, s:o}", "schema",
-        "penumbra-stats-1", "version", PENUMBRA_VERSION, "host", host_json(), "mmu",
+        "{s:s, s:s, s:s?, s:O?, s:o, s:o, s:s, s:s, s:o, s:I, s:I, s:{s:s, s:i}, s:o, "
+        "s:o}",
+        "schema", "penumbra-stats-2", "version", PENUMBRA_VERSION, "revision",
+        *PENUMBRA_REVISION ? PENUMBRA_REVISION : NULL, "command", r->command, "inputs",
+        inputs_json(&r->options->machine), "host", host_json(), "mmu",
         r->options->machine.engine->name, "mmu_detail", r->mmu_detail, "guest_insns",
         r->result.guest_insns ? json_integer((json_int_t)r->result.guest_insns)
                               : json_null(),
         "guest_ns", (json_int_t)r->result.guest_ns, "host_ns",
         (json_int_t)r->result.host_ns, "exit", "reason", run_end_name(r->result.end),
-        "code", r->code, "counters", counters, "config", config_json(r->options));
+        "code", r->code, "counters", counters, "config", config_json(r));
     json_t *model = run_model_json(r);
     if (j && model)
         json_object_set(j, "model", model);

@@ -9,10 +9,10 @@ small="pages=64 swaps=50 flips=20 switches=20 compute=1000"
 run run --append "$small" --tlb skylake --stats "$work/a.json" --trace "$work/a.trace" --ram-digest --summary
 [ "$rc" -eq 0 ] || fail "exit code $rc: $(cat "$work/err")"
 cp "$work/out" "$work/a.out"
-for key in schema version host mmu guest_insns host_ns exit reason code counters config events digest; do
+for key in schema version revision command inputs mmu_options host mmu guest_insns host_ns exit reason code counters config events digest; do
     grep -q "\"$key\":" "$work/a.json" || fail "stats lack $key"
 done
-grep -q '"schema": "penumbra-stats-1"' "$work/a.json" || fail "stats schema"
+grep -q '"schema": "penumbra-stats-2"' "$work/a.json" || fail "stats schema"
 awk -F"[(), ]+" '/^PN_STAT\(/ { print $2 } /^PN_STAT_LEVELS\(/ { for (l = $3; l <= 5; l++) print $2 "_l" l }' \
     "$top/include/penumbra/stats.inc" > "$work/names"
 while read -r name; do
@@ -43,6 +43,16 @@ run trace "$work/a.trace" --list
 grep -q '^page_fault gva' "$work/out" || fail "trace --list"
 refused 2 trace "$work/a.trace" --event nosuch
 refused 2 trace "$work/a.trace" --gva 5-4
+
+# Where a result comes from: the command, what was read, every option in effect.
+flat() { tr -d ' \n' < "$1"; }
+printf kernel > "$work/kernel"
+run run --kernel "$work/kernel" --format flat --max-insns 1 --mmu-opt unsync=0 --tlb skylake --stats "$work/from.json"
+flat "$work/from.json" | grep -qF '"command":["penumbra","run","--kernel","'"$work/kernel"'","--format","flat",' || fail "the command is not told"
+flat "$work/from.json" | grep -qF '"inputs":{"kernel":{"bytes":6,"xxh3":"e211a415621edc60"},"initrd":null}' || fail "the kernel's hash is not told"
+flat "$work/from.json" | grep -q '"mmu_options":{[^}]*"unsync":0,' || fail "the option in effect is not told"
+flat "$work/a.json" | grep -q '"mmu_options":{[^}]*"unsync":1,' || fail "an option's default is not told"
+flat "$work/from.json" | grep -q '"profiles":{"tlb":{"name":"skylake","xxh3":"[0-9a-f]\{16\}","profile":{' || fail "the model is not told"
 
 # Another guest, another digest; a damaged file is found.
 run run --append "$small pages=65" --stats "$work/c.json" --event-digest
