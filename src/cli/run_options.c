@@ -222,6 +222,9 @@ static int check_mmu_opts(const struct run_options *o, struct err *e) {
 /* Return: 0, or -EINVAL and in e what does not go together. */
 static int check(const struct run_options *o, struct err *e) {
     const struct machine_config *m = &o->machine;
+    if (m->format != FMT_FLAT && (m->flat_addr != defaults.machine.flat_addr ||
+                                  o->flat_mode != defaults.flat_mode))
+        return err_set(e, -EINVAL, "--flat-addr and --flat-bits need --format flat");
     if (m->halt_poll_ns >= 0 && !has_part(m, true))
         return err_set(e, -EINVAL, "--halt-poll-ns needs --mmu kvm");
     if (m->max_block && !has_part(m, false))

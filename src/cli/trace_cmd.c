@@ -154,6 +154,13 @@ static int print_records(struct trace_file *f, const struct options *o) {
     return code;
 }
 
+/* --digest and --list are of the whole file. */
+static bool goes_alone(const struct options *o) {
+    const struct trace_filter *t = &o->filter;
+    bool some = o->events || t->vcpu >= 0 || t->from || t->to != UINT64_MAX || t->by_gva;
+    return (o->digest || o->list) && (some || o->counts || (o->digest && o->list));
+}
+
 static int show(struct trace_file *f, struct options *o) {
     char err[160];
     for (unsigned i = 0; i < o->events; i++) {
@@ -180,6 +187,11 @@ int cmd_trace(int argc, char **argv) {
         return rc;
     if (!o.path)
         return option_error(&command, "which file?");
+    if (goes_alone(&o))
+        return option_error(&command,
+                            "--%s is of the whole file: no other option does "
+                            "anything with it",
+                            o.digest ? "digest" : "list");
     struct trace_file *f;
     rc = trace_file_open(o.path, &f, err, sizeof(err));
     if (rc) {

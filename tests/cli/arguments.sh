@@ -148,6 +148,12 @@ says 2 "--mmu-opt unsync=0: only --mmu shadow has it" run --mmu tdp --mmu-opt la
 says 2 "--seed: not under --mmu kvm" run --mmu kvm --seed 5
 says 2 "--block-len: not under --mmu kvm" run --mmu kvm --block-len 1
 says 2 "--flat-bits needs --kernel" run --flat-bits 32
+says 2 "--flat-addr and --flat-bits need --format flat" run --kernel "$0" --flat-addr 0x200000
+says 2 "--flat-addr and --flat-bits need --format flat" run --kernel "$0" --format elf --flat-bits 32
+for o in "--event nmi" "--vcpu 0" "--from 1" "--to 1" "--gva 0" --count --list; do
+    says 2 "--digest is of the whole file" trace "$0" --digest $o
+done
+says 2 "--list is of the whole file" trace "$0" --list --count
 says 2 "--kernel: no workload here boots it" bench touch --kernel a --initrd b
 
 # An option of the MMU that the guest goes on under does something.
@@ -219,7 +225,7 @@ run --version
 run run --mmu-opt help
 [ "$rc" -eq 0 ] && grep -q unsync "$work/out" || fail "--mmu-opt help"
 run run --cpu help
-[ "$rc" -eq 0 ] && grep -q x86-64-v3 "$work/out" || fail "--cpu help"
+[ "$rc" -eq 0 ] && grep -q x86-64-v3 "$work/out" && grep -q qemu64 "$work/out" || fail "--cpu help"
 run run --trace-events help
 [ "$rc" -eq 0 ] && grep -q page_fault "$work/out" || fail "--trace-events help"
 run host
