@@ -54,6 +54,11 @@ flat "$work/from.json" | grep -q '"mmu_options":{[^}]*"unsync":0,' || fail "the 
 flat "$work/a.json" | grep -q '"mmu_options":{[^}]*"unsync":1,' || fail "an option's default is not told"
 flat "$work/from.json" | grep -q '"profiles":{"tlb":{"name":"skylake","xxh3":"[0-9a-f]\{16\}","profile":{' || fail "the model is not told"
 
+# Each member is explained.
+for name in $(sed -n 's/^  "\([a-z_]*\)":.*/\1/p' "$work/a.json"); do
+    grep -qF "\`$name\`" "$top/bench/FORMATS.md" || fail "bench/FORMATS.md does not explain $name of --stats"
+done
+
 # Another guest, another digest; a damaged file is found.
 run run --append "$small pages=65" --stats "$work/c.json" --event-digest
 [ "$(digest "$work/a.json" digest)" != "$(digest "$work/c.json" digest)" ] || fail "digests of different runs are equal"
