@@ -43,42 +43,6 @@ void tlb_flush(struct pn_mmu_vcpu *vcpu, struct root *r) {
     }
 }
 
-unsigned tlb_put(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva,
-                 enum pn_tlb_mode mode, const struct tlb_grant *g) {
-    const struct rights *m = &vcpu->walk.rights;
-    unsigned i = tlb_index(gva), got = 0;
-    uint64_t page = gva & PN_PAGE_MASK, none = PN_TLB_NONE(i);
-    struct pn_tlb_entry *e = &r->tlb[mode][i];
-
-    observe(vcpu->mmu, entry_changes, vcpu, i, mode);
-    if (!e->hva) {
-        if (r->filled[mode] < TLB_FILLED)
-            r->index[mode][r->filled[mode]] = (uint16_t)i;
-        if (r->filled[mode] <= TLB_FILLED)
-            r->filled[mode]++;
-    }
-    e->tag[PN_READ] = rights_check(m, g->acc, g->pkey, PN_READ, mode) ? none : page;
-    e->tag[PN_WRITE] = e->tag[PN_FETCH] = none;
-    if (g->store && !rights_check(m, g->acc, g->pkey, PN_WRITE, mode)) {
-        e->tag[PN_WRITE] = g->held ? PN_TLB_HELD(page) : page;
-        got |= TLB_GOT_W;
-    }
-    if (g->code && !rights_check(m, g->acc, g->pkey, PN_FETCH, mode)) {
-        e->tag[PN_FETCH] = page;
-        got |= TLB_GOT_X;
-        r->code = true;
-    }
-    e->hva = g->hva;
-    if (m->keys) {
-        if (g->acc & ACC_USER)
-            r->pkeys_user |= (uint16_t)(1u << g->pkey);
-        else
-            r->pkeys_super |= (uint16_t)(1u << g->pkey);
-    }
-    pn_count(vcpu->stats, tlb_fill);
-    return got;
-}
-
 void tlb_hold(struct root *r, unsigned i, uintptr_t hva) {
     for (unsigned mode = 0; mode < PN_TLB_MODES; mode++) {
         struct pn_tlb_entry *e = &r->tlb[mode][i];

@@ -43,6 +43,8 @@ static void audit_leaf(struct audit *a, const struct sp *sp, unsigned i) {
         if (s->dirty && !dirty_test(s, gfn))
             wrong(a, SP_FMT " spte %u writes an unlogged page", SP_ARG(sp), i);
     }
+    if (!(v & SPTE_CODE) && (level > 1 || track_used(s, gfn)))
+        wrong(a, SP_FMT " spte %u does not know of code", SP_ARG(sp), i);
     if (v & (SPTE_TLB_W | SPTE_TLB_X) && !(v & SPTE_TLB))
         wrong(a, SP_FMT " spte %u has half its TLB bits", SP_ARG(sp), i);
 }

@@ -37,6 +37,8 @@ void spte_set_leaf(struct pn_mmu_vcpu *vcpu, struct slot *s, uint64_t *sptep, pn
             spte_zap_page(mmu, s, gfn);
         set_gpte(sp, i, v);
         *sptep = SPTE_P | SPTE_LEAF | (uintptr_t)slot_hva(s, gfn) | bits;
+        if (sp_level(sp) > 1 || track_used(s, gfn))
+            *sptep |= SPTE_CODE;
         sp->used++;
         gauge(mmu, sp_level(sp), 1);
         ptrs_add(&mmu->slab, &s->rmap[gfn - s->gfn], sptep);

@@ -5,7 +5,7 @@
  *
  *   63..54 53..51 50..47 46............12   11  10  9     8     7     6   5 4 3 2  1   0
  *  +------+------+------+----------------+----+-+-----+-----+-----+------+-+-+-+-+----+--+
- *  |  0   | TLB  | pkey | host page      |MMIO|0|TLB_X|TLB_W|MMU_W|HOST_W|D|U|W|X|LEAF|P |
+ *  |  0   | TLB  | pkey | host page      |MMIO|C|TLB_X|TLB_W|MMU_W|HOST_W|D|U|W|X|LEAF|P |
  *  +------+------+------+----------------+----+-+-----+-----+-----+------+-+-+-+-+----+--+
  *
  * P, not LEAF: host page is the table of the child sp. X, W, U, D and pkey are what this
@@ -18,6 +18,8 @@
  * W (or CR0.WP = 0), D, HOST_W and MMU_W.
  * TLB: some TLB was filled from it, a bit per enum pn_tlb_mode; TLB_W: with a write tag;
  * TLB_X: fetched from.
+ * C, SPTE_CODE: a frame that this leaf maps may have users of pn_mmu_track_add. It spares
+ * TLB fills the look-up of the frame, and goes with the leaf.
  * MMIO, not P: the gpte maps a frame without a memslot; bits 46..12 are the generation of
  * the memslots at that time.
  * The gfn is not in the spte: sp->gptes holds the gpte that it was made from.
@@ -38,6 +40,7 @@
 #define SPTE_MMU_W      (1ull << 7)
 #define SPTE_TLB_W      (1ull << 8)
 #define SPTE_TLB_X      (1ull << 9)
+#define SPTE_CODE       (1ull << 10)
 #define SPTE_MMIO       (1ull << 11)
 #define SPTE_PAGE       0x00007ffffffff000ull
 #define SPTE_PKEY_SHIFT 47
@@ -85,9 +88,10 @@ static inline unsigned spte_acc(uint64_t v) {
 static inline uint8_t spte_pkey(uint64_t v) {
     return v >> SPTE_PKEY_SHIFT & 15;
 }
-/* What an event may show: host addresses would make two equal runs differ. */
+/* What an event may show: host addresses would make two equal runs differ, and tracked
+ * code is the translator's doing. */
 static inline uint64_t spte_public(uint64_t v) {
-    return v & SPTE_P ? v & ~SPTE_PAGE : v;
+    return v & SPTE_P ? v & ~(SPTE_PAGE | SPTE_CODE) : v;
 }
 
 /* ---- gptes, as sptes are made from them ---- */

@@ -28,7 +28,7 @@ void tlb_fill(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva, enum pn_acce
         .code = access == PN_FETCH || w->spte & SPTE_TLB_X,
         .hva = (uintptr_t)spte_hva(w->spte) + (gva & inside & PN_PAGE_MASK),
     };
-    if (g.store) {
+    if (g.store && w->spte & SPTE_CODE) {
         pn_gfn gfn = swalk_gfn(w, gva);
         g.held = track_used(slot_of_gfn(vcpu->mmu, gfn), gfn);
     }
@@ -102,7 +102,10 @@ void tlb_hold_leaves(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn) {
         for (uint64_t *p; (p = ptrs_next(s->rmap[base - s->gfn], &pos));) {
             const struct sp *sp = sp_of(p);
             unsigned i = level == 1 ? sp_index(p) : gfn & 511;
-            if (sp_level(sp) != level || !(*p & SPTE_TLB_W))
+            if (sp_level(sp) != level)
+                continue;
+            *p |= SPTE_CODE;
+            if (!(*p & SPTE_TLB_W))
                 continue;
             for_each_root(mmu, v, r) if (r->bit & sp->roots) {
                 tlb_hold(r, i, (uintptr_t)slot_hva(s, gfn));
