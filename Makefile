@@ -9,7 +9,7 @@ CONFIGURED := $(BUILD)/build.ninja
 SOURCES = $(shell git ls-files -co --exclude-standard '*.c' '*.h' '*.inc')
 
 .PHONY: help all demo test linux configure setup setup-test format format-check tidy \
-        rules bench bench-commit install deb clean distclean
+        rules reference bench bench-commit install deb clean distclean
 
 help:
 	@echo "make demo     install what is missing, build, run the embedded guest under --mmu $(MMU),"
@@ -20,6 +20,7 @@ help:
 	@echo "make bench    time a Linux boot, and what comes before it, beside QEMU"
 	@echo "make bench-commit REV=...   this build beside that commit's: what must be equal, and time"
 	@echo "make format   clang-format; make tidy: clang-tidy; make rules: who includes whom"
+	@echo "make reference   make what is generated in docs/ anew"
 	@echo "make install  to PREFIX (default /usr/local); make clean: remove build/"
 	@echo "make deb      Debian packages in build/deb"
 
@@ -70,6 +71,9 @@ tidy: configure
 
 rules:
 	@tests/rules/check_rules.sh && tests/rules/check_lengths.sh && tests/rules/check_names.sh
+
+reference: penumbra
+	@docs/generate.sh $(BUILD)/src/cli/penumbra
 
 install: all
 	cmake --install $(BUILD) --prefix $(or $(PREFIX),/usr/local)

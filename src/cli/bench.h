@@ -34,6 +34,9 @@ struct bench_options {
  * after one line on stderr; *done: it only asked for help or a list. */
 int bench_options_parse(struct bench_options *o, int argc, char **argv, bool *done);
 
+/* The workloads and their parameters, of those named or all, to stdout. */
+void bench_list(const struct bench_options *o);
+
 /* Pin this thread, and those it starts, to the CPU asked for; choose memory beside it
  * (bench_host.c). Return: CLI_OK or CLI_HOST. */
 int bench_place(struct bench_options *o);

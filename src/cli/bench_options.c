@@ -71,6 +71,11 @@ static void list_linux(const struct bench_options *o) {
         puts("linux.boot       the boot itself, from the first instruction to power-off");
 }
 
+void bench_list(const struct bench_options *o) {
+    list_workloads(o);
+    list_linux(o);
+}
+
 /* ---- Values ---- */
 
 static int set_mmus(void *options, const char *arg, struct err *e) {

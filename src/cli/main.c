@@ -25,6 +25,7 @@ static const struct command {
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
 #define GUESTS_CODE "(value << 1) | 1: the guest wrote value to the debug-exit port"
+#define SIGNAL_CODE "128 + N: signal N ended it (130: Ctrl-C)"
 
 static const char what[] =
     "Boots x86-64 guests under one of several MMUs and shows what the MMU did.";
@@ -38,10 +39,10 @@ static void usage(FILE *out) {
           out);
 #define EXIT(name, code, when) fprintf(out, "  %d  %s\n", code, when);
 #include "cli/exit_codes.inc"
-    fputs("  " GUESTS_CODE "\n", out);
+    fputs("  " GUESTS_CODE "\n  " SIGNAL_CODE "\n", out);
 }
 
-/* Every command's part of a completion script. */
+/* Every command's part of a completion script, or of the reference. */
 static void complete(const char *as) {
     for (unsigned i = 0; i < COMMANDS && commands[i].doc; i++) {
         char *argv[] = {"", (char *)(uintptr_t)as};
@@ -117,10 +118,23 @@ static void man(void) {
     puts(".TP\n\\fBversion\\fR\nprint the version\n.SH \"EXIT STATUS\"");
 #define EXIT(name, code, when) man_exit(#code, when);
 #include "cli/exit_codes.inc"
-    puts(".PP\n" GUESTS_CODE ".\n.SH \"SEE ALSO\"");
+    puts(".PP\n" GUESTS_CODE "; " SIGNAL_CODE ".\n.SH \"SEE ALSO\"");
     for (unsigned i = 0; i < COMMANDS && commands[i].doc; i++)
         printf("%spenumbra\\-%s(1)", i ? ", " : "", commands[i].name);
     putchar('\n');
+}
+
+/* docs/reference/commands.md */
+static void md(void) {
+    md_begin("Commands", what);
+    md_heading("Commands", "command", "does");
+    for (unsigned i = 0; i < COMMANDS && commands[i].doc; i++)
+        md_row(commands[i].name, commands[i].doc);
+    md_heading("Exit codes", "code", "when");
+#define EXIT(name, code, when) md_row(#code, when);
+#include "cli/exit_codes.inc"
+    puts("\n" GUESTS_CODE ".\n\n" SIGNAL_CODE ".");
+    complete("--help=md");
 }
 
 /* What the build asks for. Return: whether it is one of these. */
@@ -128,8 +142,10 @@ static bool document(const char *as) {
     static const struct {
         const char *name;
         void (*print)(void);
-    } forms[] = {{"man", man}, {"bash", bash}, {"zsh", zsh}};
-    for (unsigned i = 0; i < 3; i++)
+    } forms[] = {{"man", man},           {"bash", bash},        {"zsh", zsh},
+                 {"commands", md},       {"events", md_events}, {"counters", md_counters},
+                 {"choices", md_choices}};
+    for (unsigned i = 0; i < sizeof(forms) / sizeof(forms[0]); i++)
         if (!strcmp(as, forms[i].name)) {
             forms[i].print();
             return true;

@@ -86,12 +86,22 @@ void option_help(const struct option_command *c);
 /* What a row does, with its words and its default. Return: buf. */
 const char *option_doc(const struct option_row *r, const void *defaults, char *buf,
                        size_t size);
-/* The command as "man", "bash" or "zsh" has it (option_doc.c). Return: whether there is
+/* The command as "man", "md", "bash" or "zsh" has it (option_doc.c). Return: whether there is
  * such a form. */
 bool option_document(const struct option_command *c, const char *as);
 /* The head of a manual page, and a section (NULL: the one before goes on) of text. */
 void man_begin(const char *name, const char *does);
 void man_text(const char *section, const char *text);
+/* The same for a page of Markdown; a table of two columns under a heading, and its rows
+ * (reference.c). */
+void md_begin(const char *title, const char *what);
+void md_text(const char *text);
+void md_heading(const char *section, const char *first, const char *second);
+void md_row(const char *name, const char *doc);
+/* Whole pages of the reference. */
+void md_counters(void);
+void md_events(void);
+void md_choices(void);
 
 /* Word i of a row, and its length. Return: NULL beyond the last. */
 const char *option_word(const struct option_row *r, unsigned i, size_t *length);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Manual pages and completions, from a command's table. The build asks for them with
- * --help=man, --help=bash and --help=zsh. */
+/* Manual pages, reference and completions, from a command's table. The build asks for
+ * them with --help=man, --help=md, --help=bash and --help=zsh. */
 #include <ctype.h>
 #include <string.h>
 
@@ -95,6 +95,34 @@ static void man_page(const struct option_command *c) {
     man_text("SEE ALSO", "penumbra(1)");
 }
 
+static void md_option(const struct option_row *r, const void *defaults) {
+    char doc[512], name[96], letter[8] = "";
+    if (r->letter)
+        snprintf(letter, sizeof(letter), "-%c, ", r->letter);
+    snprintf(name, sizeof(name), "%s--%s%s%s", letter, r->name, r->arg ? "=" : "",
+             r->arg ? r->arg : "");
+    for (char *p = name; *p; p++) /* it would divide the table's columns */
+        *p = *p == '|' ? '/' : *p;
+    md_row(name, option_doc(r, defaults, doc, sizeof(doc)));
+}
+
+static void md_page(const struct option_command *c) {
+    printf("\n## %s\n\n`%s [OPTION...]%s%s`\n\n", c->name, c->name, c->args ? " " : "",
+           c->args ? c->args : "");
+    md_text(c->doc);
+    puts("\n\n| option | |\n|---|---|");
+    for (size_t i = 0; i < c->count; i++)
+        if (c->rows[i].name)
+            md_option(&c->rows[i], c->defaults);
+        else
+            printf("| **%s** | |\n", c->rows[i].doc);
+    if (c->more) {
+        putchar('\n');
+        md_text(c->more);
+        putchar('\n');
+    }
+}
+
 /* The words that a row's value may be, with what stands between them. */
 static void value_words(const struct option_row *r, const char *between) {
     const char *word;
@@ -167,6 +195,8 @@ static void zsh_case(const struct option_command *c) {
 bool option_document(const struct option_command *c, const char *as) {
     if (!strcmp(as, "man"))
         man_page(c);
+    else if (!strcmp(as, "md"))
+        md_page(c);
     else if (!strcmp(as, "bash"))
         bash_case(c);
     else if (!strcmp(as, "zsh"))

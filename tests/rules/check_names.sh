@@ -10,7 +10,7 @@ set -euo pipefail
 cd "${1:-$(dirname "$0")/../..}"
 
 tops=()
-for top in .ci .github bench cmake include mmu scripts src tests *.md Makefile CMakeLists.txt; do
+for top in .ci .github bench cmake docs include mmu scripts src tests *.md Makefile CMakeLists.txt; do
     [ ! -e "$top" ] || tops+=("$top")
 done
 files=$(find "${tops[@]}" -type f ! -path '*/corpus/*' | sort)
