@@ -15,6 +15,7 @@ no workload is named; `--mmu kvm` only shows that the command line is right wher
 is no /dev/kvm; `parallel` and `sbatch` are a loop. --show prints what came out.
 """
 import argparse
+import concurrent.futures
 import os
 import re
 import subprocess
@@ -151,7 +152,7 @@ def main():
     args.add_argument("--show", action="store_true")
     args.add_argument("files", nargs="+")
     args = args.parse_args()
-    problems, count = [], 0
+    problems = []
     with tempfile.TemporaryDirectory() as work:
         env = tools(work, args.build)
         with open(f"{work}/input", "w", encoding="utf-8") as f:
@@ -159,10 +160,11 @@ def main():
         if subprocess.run(["penumbra-guest"], env=env, stdout=subprocess.DEVNULL, check=False).returncode:
             print("SKIPPED: penumbra-guest could not get Debian's packages")
             return 77
-        for path in args.files:
-            found = commands(path, problems)
-            count += len(found)
-            problems += run(path, found, work, env, args.show)
+        found = {path: commands(path, problems) for path in args.files}
+        count = sum(map(len, found.values()))
+        with concurrent.futures.ThreadPoolExecutor(1 if args.show else 2) as pool:
+            for wrong in pool.map(lambda path: run(path, found[path], work, env, args.show), found):
+                problems += wrong
         left = open(f"{work}/left_out", encoding="utf-8").read().count("\n") if os.path.exists(f"{work}/left_out") else 0
     print(f"{count} commands of {len(args.files)} documents, {left} of them under --mmu kvm by their command line only")
     for problem in problems:
