@@ -3,31 +3,52 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "base/size.h"
 
+#define FRACTION_MAX 6u /* digits: shifted by 40 they are below 2^64 */
+#define PAGE         4096u
+
 static const char suffixes[] = "KMGT";
 
-int size_parse(const char *text, uint64_t *out) {
-    uint64_t n = 0;
-    const char *p = text;
-    for (; *p >= '0' && *p <= '9'; p++)
-        if (__builtin_mul_overflow(n, 10u, &n) ||
-            __builtin_add_overflow(n, (uint64_t)(*p - '0'), &n))
+/* Decimal digits at *p, which moves behind them. Return: 0 or -ERANGE. */
+static int digits(const char **p, uint64_t *n) {
+    for (*n = 0; **p >= '0' && **p <= '9'; ++*p)
+        if (__builtin_mul_overflow(*n, 10u, n) ||
+            __builtin_add_overflow(*n, (uint64_t)(**p - '0'), n))
             return -ERANGE;
-    if (p == text)
-        return -EINVAL;
-    unsigned shift = 0;
-    if (*p) {
-        for (unsigned i = 0; suffixes[i]; i++)
-            if ((*p & ~0x20) == suffixes[i])
-                shift = 10 * (i + 1);
-        if (!shift || p[1])
+    return 0;
+}
+
+/* "M" or "MiB". Return: the power of 2, 0 for "", or -EINVAL. */
+static int suffix(const char *p) {
+    for (int i = 0; suffixes[i]; i++)
+        if ((*p & ~0x20) == suffixes[i])
+            return !p[1] || !strcmp(p + 1, "iB") ? 10 * (i + 1) : -EINVAL;
+    return *p ? -EINVAL : 0;
+}
+
+int size_parse(const char *text, uint64_t *out) {
+    uint64_t n, part = 0, whole = 1;
+    const char *p = text, *point;
+    int rc = digits(&p, &n);
+    if (rc || p == text)
+        return rc ? rc : -EINVAL;
+    if (*p == '.') {
+        point = p++;
+        rc = digits(&p, &part);
+        if (rc || p == point + 1 || p - point > (int)FRACTION_MAX + 1)
             return -EINVAL;
+        for (; ++point < p;)
+            whole *= 10;
     }
+    int shift = suffix(p);
+    if (shift < 0 || (part << shift) % (whole * (part ? PAGE : 1)))
+        return -EINVAL;
     if (n > UINT64_MAX >> shift)
         return -ERANGE;
-    *out = n << shift;
+    *out = (n << shift) + (part << shift) / whole;
     return 0;
 }
 

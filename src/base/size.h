@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* Sizes as text: 4096, 512M, 8G. */
+/* Sizes as text: 4096, 512M, 1.5GiB. */
 #pragma once
 
 #include <stddef.h>
 #include <stdint.h>
 
-/* Decimal digits and at most one suffix K, M, G or T (either case; powers of 1024).
+/* Decimal digits and at most one suffix K, M, G or T (either case) or KiB, MiB, GiB or
+ * TiB, all powers of 1024. Up to 6 digits may follow a point where that gives whole 4 KiB
+ * pages. KB and the like are refused: some mean 1000 by them.
  * Return: 0; -EINVAL not such a text; -ERANGE more than 64 bits. */
 int size_parse(const char *text, uint64_t *out);
 

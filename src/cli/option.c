@@ -8,6 +8,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/outfile.h"
 #include "base/size.h"
@@ -127,8 +128,8 @@ static void allowed(const struct option_row *r, char *buf, size_t size) {
         size_text(r->min, low);
         if (r->max)
             snprintf(buf, size,
-                     "a size from %s to %s; sizes are in bytes, or end in K, "
-                     "M, G or T",
+                     "a size from %s to %s in bytes, or whole pages in K, M, G or T "
+                     "(also KiB ...), powers of 1024",
                      low, size_text(r->max, high));
         else
             snprintf(buf, size, "a size of at least %s, such as 512M", low);
@@ -203,10 +204,19 @@ struct parse {
 const struct option_row option_help_row = {
     .name = "help", .letter = 'h', .doc = "Show this help", .kind = OPTION_FLAG};
 
+/* The size that "512" or "512MB" is likely to be, into buf. Return: whether there is one.
+ */
+static bool size_meant(const char *arg, char *buf, size_t size) {
+    size_t n = strspn(arg, "0123456789.");
+    bool bare = n && !arg[n], decimal = n && !strcasecmp(arg + n + (arg[n] != 0), "b");
+    snprintf(buf, size, "%.*s%s", (int)(bare ? n : n + 1), arg, bare ? "M" : "");
+    return bare || decimal;
+}
+
 /* Take one option, named as it was written. Return: CLI_OK, or CLI_USAGE after a line. */
 static int apply(struct parse *p, const struct option_row *r, const char *name,
                  const char *arg) {
-    char text[320];
+    char text[320], likely[64];
     struct err e = {text, sizeof(text)};
     const bool yes = true;
     if (r == &option_help_row) {
@@ -225,9 +235,9 @@ static int apply(struct parse *p, const struct option_row *r, const char *name,
             return option_error(p->c, "%s %s: %s", name, arg, text);
     } else if (convert(r, arg, p->options)) {
         allowed(r, text, sizeof(text));
-        if (r->kind == OPTION_SIZE && *arg && !arg[strspn(arg, "0123456789")])
-            return option_error(p->c, "%s %s: not %s: is %sM meant?", name, arg, text,
-                                arg);
+        if (r->kind == OPTION_SIZE && size_meant(arg, likely, sizeof(likely)))
+            return option_error(p->c, "%s %s: not %s: is %s meant?", name, arg, text,
+                                likely);
         return option_error(p->c, "%s %s: not %s%s", name, *arg ? arg : "''", text,
                             r->list ? "; 'help' lists them" : "");
     }

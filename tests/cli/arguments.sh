@@ -68,7 +68,11 @@ says 2 "-c 300: not a number from 1 to 64" run -c 300
 says 2 "--block-len 99999: not a number from 1 to 1024" run --block-len 99999
 says 2 "--max-insns 0: not a number of at least 1" run --max-insns 0
 says 2 "--seed 99999999999999999999: not a number of up to 64 bits" run --seed 99999999999999999999
-says 2 "-m 512: not a size from 2M to 64G; sizes are in bytes, or end in K, M, G or T: is 512M meant?" run -m 512
+size="not a size from 2M to 64G in bytes, or whole pages in K, M, G or T (also KiB ...), powers of 1024"
+says 2 "-m 512: $size: is 512M meant?" run -m 512
+says 2 "-m 512MB: $size: is 512M meant?" run -m 512MB
+says 2 "-m 1.1G: $size (see" run -m 1.1G
+says 2 "-m b: $size (see" run -m b
 says 2 "--memory 512: not a size" run --memory 512
 says 2 "--timeout 0: not seconds above 0" run --timeout 0
 says 2 "--clock sundial: not one of virtual, host" run --clock sundial
@@ -165,6 +169,8 @@ run run --summ --max-insns=1000
 [ "$rc" -eq 4 ] && grep -q 'max-insns, exit code 4' "$work/err" || fail "--summ --max-insns=1000: exit code $rc"
 run run -m16M -c2 --append "pages=16 compute=1"
 [ "$rc" -eq 0 ] && grep -q '16 MiB of memory' "$work/out" || fail "-m16M -c2: exit code $rc"
+run run -m 15.5MiB --append "pages=16 compute=1" --stats "$work/s.json"
+[ "$rc" -eq 0 ] && grep -q '"memory": 16252928' "$work/s.json" || fail "-m 15.5MiB: exit code $rc: $(cat "$work/err")"
 says 2 "unexpected argument '--summary'" run -- --summary
 
 # The embedded guest refuses what it does not know, as its workloads do, with their exit code.

@@ -36,7 +36,20 @@ START_TEST(sizes_have_units_and_bounds) {
              {"1MB", -EINVAL, 0},
              {"1Q", -EINVAL, 0},
              {"0x10", -EINVAL, 0},
-             {"1.5G", -EINVAL, 0},
+             {"512MiB", 0, 512ull << 20},
+             {"1.5G", 0, 3ull << 29},
+             {"0.25GiB", 0, 1ull << 28},
+             {"1.000000T", 0, 1ull << 40},
+             {"0.00390625M", -EINVAL, 0},
+             {"1.1G", -EINVAL, 0},
+             {"0.5K", -EINVAL, 0},
+             {"1.5", -EINVAL, 0},
+             {".5G", -EINVAL, 0},
+             {"1.G", -EINVAL, 0},
+             {"1.G5", -EINVAL, 0},
+             {"1iB", -EINVAL, 0},
+             {"1Mi", -EINVAL, 0},
+             {"1MiBs", -EINVAL, 0},
              {"1\x0b", -EINVAL, 0}};
     for (unsigned i = 0; i < sizeof(t) / sizeof(t[0]); i++) {
         uint64_t v = 0;
