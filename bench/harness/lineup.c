@@ -136,13 +136,11 @@ int lineup_add(struct lineup *l, const char *text, struct err *e) {
     return rc;
 }
 
-json_t *lineup_options(const struct lineup_mmu *m) {
+json_t *lineup_options(const struct pn_mmu_options *opt) {
     uint32_t value;
     const char *name;
-    if (m->engine->host_cpu)
-        return json_null();
-    json_t *all = json_object();
-    for (unsigned i = 0; (name = pn_mmu_option_at(i, &m->opt, &value)); i++)
+    json_t *all = opt ? json_object() : json_null();
+    for (unsigned i = 0; opt && (name = pn_mmu_option_at(i, opt, &value)); i++)
         json_object_set_new(all, name, json_integer(value));
     return all;
 }

@@ -34,7 +34,7 @@ int lineup_add(struct lineup *l, const char *text, struct err *e);
 int lineup_add_engine(struct lineup *l, const struct pn_engine_ops *engine,
                       struct err *e);
 
-/* The options in effect, every one by name; null: an engine that has no MMU of ours. */
-json_t *lineup_options(const struct lineup_mmu *m);
+/* The options in effect, every one by name; null: opt is NULL, for no MMU of ours runs. */
+json_t *lineup_options(const struct pn_mmu_options *opt);
 /* { "parameter", "value" } of the option that is swept, or null. */
 json_t *lineup_sweep(const struct lineup_mmu *m);

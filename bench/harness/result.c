@@ -12,6 +12,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <xxhash.h>
 
@@ -24,7 +25,10 @@ json_t *result_input_file(const char *path) {
     struct err e = {NULL, 0};
     void *data;
     size_t size;
-    if (!path || file_read(path, UINT32_MAX, &data, &size, &e))
+    struct stat st;
+    /* What a pipe held is gone. */
+    if (!path || stat(path, &st) || !S_ISREG(st.st_mode) ||
+        file_read(path, UINT32_MAX, &data, &size, &e))
         return json_null();
     json_t *file = json_pack("{s:I, s:o}", "bytes", (json_int_t)size, "xxh3",
                              json_sprintf("%016" PRIx64, XXH3_64bits(data, size)));
@@ -98,7 +102,7 @@ static double stat_of(const struct figures *f, enum pn_stat id) {
     return rank_median(v, n);
 }
 
-static json_t *stat(const struct figures *f, enum pn_stat id) {
+static json_t *counter(const struct figures *f, enum pn_stat id) {
     return counted(f, id) ? integer(stat_of(f, id)) : json_null();
 }
 
@@ -110,7 +114,7 @@ static json_t *foreign(const struct figures *f, const char *name) {
 
 /* Ours where we count, the hypervisor's of that name where it does. */
 static json_t *either(const struct figures *f, enum pn_stat id, const char *name) {
-    return counted(f, id) ? stat(f, id) : foreign(f, name);
+    return counted(f, id) ? counter(f, id) : foreign(f, name);
 }
 
 /* What would have left the guest on a CPU: see bench/FORMATS.md. */
@@ -126,7 +130,7 @@ static json_t *exits(const struct figures *f) {
 static json_t *levels(const struct figures *f, enum pn_stat first) {
     json_t *a = json_array();
     for (unsigned i = 0; i < 5; i++)
-        json_array_append_new(a, stat(f, first + i));
+        json_array_append_new(a, counter(f, first + i));
     return a;
 }
 
@@ -149,7 +153,7 @@ static json_t *counters(const struct figures *f) {
     json_t *all = json_object();
     for (unsigned i = 0; i < PN_STAT_COUNT; i++)
         if (counted(f, i) && pn_stat_kind(i) != PN_STAT_KIND_MODEL)
-            json_object_set_new(all, pn_stat_name(i), stat(f, i));
+            json_object_set_new(all, pn_stat_name(i), counter(f, i));
     return all;
 }
 

@@ -170,8 +170,9 @@ static const struct option_row rows[] = {
     {"append", 0, "STRING", "More for the kernel's command line, such as pti=on",
      .kind = OPTION_CALL, .set = set_append, .needs = "kernel"},
     {.kind = OPTION_HEADING, .doc = "What is written:"},
-    {"json", 0, "FILE", "Results as JSON; see bench/FORMATS.md", .kind = OPTION_TEXT,
-     OWN(json), .min = 1, .file = 'w'},
+    {"json", 0, "FILE",
+     "Results as JSON; see bench/FORMATS.md; help: what each counter means",
+     .kind = OPTION_TEXT, OWN(json), .min = 1, .list = cli_counters, .file = 'w'},
     {"html", 0, "FILE", "Results as one page with charts", .kind = OPTION_TEXT, OWN(html),
      .min = 1, .file = 'w'},
 };

@@ -31,6 +31,9 @@ json_t *cli_command(int argc, char **argv);
 /* "penumbra 0.1.0 (9748f63)" to stdout. */
 void cli_version(void);
 
+/* Every counter of a result: its name, its kind and what one more means. */
+void cli_counters(FILE *out);
+
 /* Ends a command that prints. Return: code, or CLI_HOST after a line: it is not written.
  */
 int cli_flush(int code);

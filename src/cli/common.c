@@ -30,6 +30,18 @@ json_t *cli_command(int argc, char **argv) {
     return all;
 }
 
+void cli_counters(FILE *out) {
+    static const char *const kinds[] = {[PN_STAT_KIND_SUM] = "sum",
+                                        [PN_STAT_KIND_GAUGE] = "now",
+                                        [PN_STAT_KIND_MODEL] = "model"};
+    fputs("Counters. sum: since the start; now: how many there are at the end; model: a "
+          "sum that\nmoves with --tlb only. The unit is what the sentence counts.\n",
+          out);
+    for (unsigned i = 0; i < PN_STAT_COUNT; i++)
+        fprintf(out, "  %-22s %-5s  %s\n", pn_stat_name(i), kinds[pn_stat_kind(i)],
+                pn_stat_doc(i));
+}
+
 int cli_flush(int code) {
     if (!fflush(stdout) || errno == EPIPE) /* `| head` is no failure */
         return code;

@@ -24,7 +24,9 @@ static const struct command {
 };
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
-#define GUESTS_CODE "(value << 1) | 1: the guest wrote value to the debug-exit port"
+#define GUESTS_CODE                                                                      \
+    "(value << 1) | 1: the guest wrote value to the debug-exit port, as in QEMU; below " \
+    "3 and above 63 it may look like another code: exit.guest_value of --stats tells"
 #define SIGNAL_CODE "128 + N: signal N ended it (130: Ctrl-C)"
 
 static const char what[] =

@@ -179,13 +179,13 @@ static void zsh_case(const struct option_command *c) {
             putchar(':');
             zsh_text(r->arg);
             putchar(':');
-            if (r->file)
+            if (r->file) {
                 fputs("_files", stdout);
-            else if (r->list || option_word(r, 0, &(size_t){0}))
+            } else if (r->list || option_word(r, 0, &(size_t){0})) {
                 putchar('(');
-            value_words(r, " ");
-            if (!r->file && (r->list || option_word(r, 0, &(size_t){0})))
+                value_words(r, " ");
                 putchar(')');
+            }
         }
         putchar('\'');
     }

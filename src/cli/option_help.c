@@ -75,7 +75,7 @@ const char *option_doc(const struct option_row *r, const void *defaults, char *b
     snprintf(buf, size, "%s%s%s%s%s%s%s%s", r->doc, *words ? ": " : "", words,
              *value ? " (default " : "", value, *value ? ")" : "",
              r->file == 'w' ? "; -: standard output" : "",
-             r->list ? "; 'help' lists them" : "");
+             r->list && r->file != 'w' ? "; 'help' lists them" : "");
     return buf;
 }
 

@@ -116,8 +116,10 @@ static const struct option_row rows[] = {
      "run with exit code 3",
      .kind = OPTION_WORD, GUEST(panic_stays), .words = "on|off"},
     {.kind = OPTION_HEADING, .doc = "What is written:"},
-    {"stats", 0, "FILE", "Counters, times and configuration as JSON", .kind = OPTION_TEXT,
-     OWN(stats), .min = 1, .file = 'w'},
+    {"stats", 0, "FILE",
+     "Counters, times and configuration as JSON, as bench/FORMATS.md tells; help: what "
+     "each counter means",
+     .kind = OPTION_TEXT, OWN(stats), .min = 1, .list = cli_counters, .file = 'w'},
     {"summary", 0, NULL, "Print what the MMU did to stderr", .kind = OPTION_FLAG,
      OWN(summary)},
     {"trace", 0, "FILE", "Record events; see 'penumbra trace'", .kind = OPTION_TEXT,
@@ -173,11 +175,14 @@ static const struct option_command command = {
     .name = "penumbra run",
     .doc = "Boot a guest. Its serial console is this terminal: Ctrl-A x quits, Ctrl-A h "
            "helps.",
-    .more = "Exit codes: 0 the guest powered off; 1 host failure; 2 usage; 3 the guest "
-            "crashed; 4 a limit ended it; a guest that ends through the debug-exit port "
-            "gives (value << 1) | 1.\n\nExample: penumbra run --kernel vmlinuz --initrd "
-            "ird.gz --append console=ttyS0\n\nFlags of QEMU's such as -kernel, -initrd, "
-            "-append, -smp and -nographic are taken for what they are here.",
+    .more =
+        "Exit codes: 0 the guest powered off; 1 host failure; 2 usage; 3 the guest "
+        "crashed; 4 a limit ended it; a guest that ends through the debug-exit port "
+        "gives (value << 1) | 1, as in QEMU: --stats has value as exit.guest_value, for "
+        "1, 3 and 5 are codes of ours, too.\n\nExample: penumbra run --kernel vmlinuz "
+        "--initrd "
+        "ird.gz --append console=ttyS0\n\nFlags of QEMU's such as -kernel, -initrd, "
+        "-append, -smp and -nographic are taken for what they are here.",
     .rows = rows,
     .count = sizeof(rows) / sizeof(rows[0]),
     .defaults = &defaults,

@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "bench/harness/lineup.h"
 #include "bench/harness/result.h"
 #include "cli/run.h"
 
@@ -12,17 +13,6 @@ static json_t *hex(uint64_t v) {
 
 static json_t *or_null(const char *text) {
     return text ? json_string(text) : json_null();
-}
-
-/* Every option in effect; null: no MMU of ours ran. */
-static json_t *mmu_options_json(const struct run_report *r) {
-    json_t *all = r->mmus ? json_object() : json_null();
-    const char *name;
-    uint32_t value;
-    for (unsigned i = 0;
-         r->mmus && (name = pn_mmu_option_at(i, &r->options->machine.mmu, &value)); i++)
-        json_object_set_new(all, name, json_integer(value));
-    return all;
 }
 
 /* Bytes and hash of what was booted; null: the embedded guest, no initrd. */
@@ -40,8 +30,9 @@ static json_t *config_json(const struct run_report *r) {
         "kernel", m->kernel ? json_string(m->kernel) : json_string("embedded"), "initrd",
         or_null(m->initrd), "append", or_null(m->append), "memory", (json_int_t)m->ram,
         "cpus", (int)m->cpus, "cpu", or_null(m->cpu_model), "mmu_options",
-        mmu_options_json(r), "numa", or_null(m->numa), "hugepages", or_null(m->hugepages),
-        "clock", m->host_clock || m->engine->threaded ? "host" : "virtual", "seed",
+        lineup_options(r->mmus ? &m->mmu : NULL), "numa", or_null(m->numa), "hugepages",
+        or_null(m->hugepages), "clock",
+        m->host_clock || m->engine->threaded ? "host" : "virtual", "seed",
         (json_int_t)m->seed, "block_len", (json_int_t)m->max_block, "max_insns",
         (json_int_t)m->max_insns, "timeout_ns", (json_int_t)m->timeout_ns, "pv",
         pn_pv_text(m->pv, pv), "halt_poll_ns",
@@ -61,8 +52,8 @@ static json_t *counters_json(const struct run_report *r) {
 json_t *run_report_json(const struct run_report *r) {
     json_t *counters = counters_json(r);
     json_t *j = json_pack(
-        "{s:s, s:s, s:s?, s:O?, s:o, s:o, s:s, s:s, s:o, s:I, s:I, s:{s:s, s:i}, s:o, "
-        "s:o}",
+        "{s:s, s:s, s:s?, s:O?, s:o, s:o, s:s, s:s, s:o, s:I, s:I, s:{s:s, s:i, s:o}, "
+        "s:o, s:o}",
         "schema", "penumbra-stats-2", "version", PENUMBRA_VERSION, "revision",
         *PENUMBRA_REVISION ? PENUMBRA_REVISION : NULL, "command", r->command, "inputs",
         inputs_json(&r->options->machine), "host", host_json(), "mmu",
@@ -71,7 +62,9 @@ json_t *run_report_json(const struct run_report *r) {
                               : json_null(),
         "guest_ns", (json_int_t)r->result.guest_ns, "host_ns",
         (json_int_t)r->result.host_ns, "exit", "reason", run_end_name(r->result.end),
-        "code", r->code, "counters", counters, "config", config_json(r));
+        "code", r->code, "guest_value",
+        r->result.end == END_DEBUG_EXIT ? json_integer(r->result.code >> 1) : json_null(),
+        "counters", counters, "config", config_json(r));
     json_t *model = run_model_json(r);
     if (j && model)
         json_object_set(j, "model", model);

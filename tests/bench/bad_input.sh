@@ -50,7 +50,7 @@ refused 1 compare "$work/a.json" "$work/nosuch.json"
 refused 2 compare "$work/a.json" "$work/a.json" --fail-above x
 head -c 3000 "$work/a.json" > "$work/cut.json"
 refused 2 compare "$work/a.json" "$work/cut.json"
-for schema in penumbra-bench-1 penumbra-bench-99 penumbra-stats-1; do
+for schema in penumbra-bench-1 penumbra-bench-99 penumbra-stats-2; do
     sed "s/penumbra-bench-3/$schema/" "$work/a.json" > "$work/other.json"
     refused 2 compare "$work/other.json" "$work/a.json"
     grep -q "$schema', not penumbra-bench-3" "$work/err" || fail "the schema is not named: $(cat "$work/err")"

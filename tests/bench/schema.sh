@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# Every kind of result and comparison is as its JSON Schema (bench/schema) says.
+# Every kind of result, comparison and report is as its JSON Schema (bench/schema) says.
 . "$(dirname "$0")/../cli/lib.sh"
 . "$(dirname "$0")/lib.sh"
 top=$(cd "$(dirname "$0")/../.." && pwd)
@@ -22,6 +22,24 @@ run merge -o "$work/merged.json" "$work/s1.json" "$work/s2.json"
 sed 's/"gpte_reads": \([0-9]*\)/"gpte_reads": 9\1/' "$work/plain.json" > "$work/changed.json"
 run compare "$work/plain.json" "$work/changed.json" --exact --json "$work/exact.json"
 run compare "$work/plain.json" "$work/merged.json" --fail-above 5 --json "$work/gate.json"
+# What run and host write: every part that there may be.
+run host --json
+cp "$work/out" "$work/host.json"
+short="pages=16 swaps=1 flips=1 switches=1 compute=1"
+run run --mmu tdp --mmu-opt large_pages=0 --tlb skylake --dirty-log wp --dirty-every 1 --dirty-verify --dirty-pages \
+    --event-digest --ram-digest --append "$short" --stats "$work/run.json"
+run run --handover tdp@0.02 --append "$short exit=3" --stats "$work/over.json"
+run run --kernel "$work/kernel" --initrd "$work/initrd" --format flat --max-insns 10 --stats "$work/flat.json"
+python3 - "$work" <<< '
+import json, sys
+run, over, flat = (json.load(open(f"{sys.argv[1]}/{name}.json")) for name in ("run", "over", "flat"))
+options = run["config"]["mmu_options"]
+assert options["large_pages"] == 0 and options["unsync"] == 1 and options["prefetch"] == 8, options
+assert run["command"][:4] == ["penumbra", "run", "--mmu", "tdp"] and run["exit"]["guest_value"] is None
+assert run["model"]["profiles"]["tlb"]["name"] == "skylake" and run["inputs"]["kernel"] is None
+assert over["exit"] == {"reason": "debug-exit", "code": over["exit"]["guest_value"] * 2 + 1, "guest_value": 2}, over["exit"]
+assert flat["inputs"]["kernel"]["bytes"] == 6 and flat["inputs"]["initrd"]["bytes"] == 6
+' || fail "the statistics do not say what ran"
 [ -s "$work/exact.json" ] && [ -s "$work/gate.json" ] && [ -s "$work/merged.json" ] || fail "a file is missing"
 rm "$work/changed.json"
 rc=0

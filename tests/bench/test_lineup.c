@@ -66,7 +66,7 @@ END_TEST
 START_TEST(every_option_in_effect_is_told) {
     begin();
     ck_assert_int_eq(lineup_add(&l, "shadow:prefetch=0", &e), 0);
-    json_t *all = lineup_options(&l.mmu[0]);
+    json_t *all = lineup_options(&l.mmu[0].opt);
     ck_assert_int_eq(json_integer_value(json_object_get(all, "prefetch")), 0);
     ck_assert_int_eq(json_integer_value(json_object_get(all, "unsync")), 1);
     ck_assert_uint_eq(json_object_size(all), sizeof(l.mmu[0].opt) / sizeof(uint32_t));

@@ -35,4 +35,15 @@ about="a handover"
 run run --handover tdp@0.05 --append "$small" --summary
 for words in '^Shadow pages, and second-level tables$' 'EPT violations' 'unsync' '^  shadow and second-level entries read'; do has "$words"; done
 lacks '^  s[a-z-]* entries read' # one counter, one row
+
+# --stats help explains every counter that --stats has, one a line: name, kind, sentence.
+run run --append "$small" --stats "$work/s.json"
+sed -n '/"counters"/,/}/s/^ *"\([a-z0-9_]*\)": [0-9n].*/\1/p' "$work/s.json" > "$work/names"
+run run --stats help
+sed -En 's/^  ([a-z0-9_]+) +(sum|now|model) +[^ ].+$/\1/p' "$work/out" | diff - "$work/names" ||
+    fail "--stats help does not explain the counters of --stats"
+[ "$(wc -l < "$work/names")" -gt 80 ] || fail "only $(wc -l < "$work/names") counters"
+cp "$work/out" "$work/counters"
+run bench --json help
+cmp "$work/out" "$work/counters" || fail "bench --json help says something else"
 exit $bad
