@@ -17,6 +17,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "bench/harness/measure.h"
 
 #define MAGIC    0x70656e756d627261u
@@ -46,20 +47,6 @@ struct reply {
 };
 
 /* Return: 0, or -errno; -EPIPE: the other end is closed. */
-static int send_all(int fd, const void *data, size_t size) {
-    const char *p = data;
-    while (size) {
-        ssize_t n = send(fd, p, size, MSG_NOSIGNAL);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return -errno;
-        p += n;
-        size -= (size_t)n;
-    }
-    return 0;
-}
-
 static int receive_all(int fd, void *data, size_t size) {
     char *p = data;
     while (size) {
@@ -89,10 +76,10 @@ static int send_request(int fd, const struct measure_config *cfg) {
             return -ENAMETOOLONG;
         q.text[i] = text[i] ? (uint32_t)n : NO_TEXT;
     }
-    int rc = send_all(fd, &q, sizeof(q));
+    int rc = file_write(fd, &q, sizeof(q));
     for (unsigned i = 0; i < TEXTS && !rc; i++)
         if (text[i])
-            rc = send_all(fd, text[i], q.text[i]);
+            rc = file_write(fd, text[i], q.text[i]);
     return rc;
 }
 
@@ -219,9 +206,9 @@ int measure_serve(int fd) {
     json_decref(r.sample.foreign);
     r.sample.foreign = NULL;
     r.foreign = foreign ? strlen(foreign) : 0;
-    rc = send_all(fd, &r, sizeof(r));
+    rc = file_write(fd, &r, sizeof(r));
     if (!rc && foreign)
-        rc = send_all(fd, foreign, r.foreign);
+        rc = file_write(fd, foreign, r.foreign);
     free(foreign);
     return rc;
 }

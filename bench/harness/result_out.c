@@ -3,29 +3,16 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
+#include "base/file.h"
 #include "bench/harness/result.h"
 #include "bench/workload.h"
 
-static int write_all(int fd, const char *p, size_t size) {
-    while (size) {
-        ssize_t n = write(fd, p, size);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return -errno;
-        p += n;
-        size -= (size_t)n;
-    }
-    return 0;
-}
-
 int result_write(const json_t *doc, int fd) {
     char *text = json_dumps(doc, JSON_INDENT(1) | JSON_REAL_PRECISION(12));
-    int rc = text ? write_all(fd, text, strlen(text)) : -ENOMEM;
+    int rc = text ? file_write(fd, text, strlen(text)) : -ENOMEM;
     free(text);
-    return rc ? rc : write_all(fd, "\n", 1);
+    return rc ? rc : file_write(fd, "\n", 1);
 }
 
 /* ---- The page ---- */
@@ -40,9 +27,9 @@ static int put_until(int fd, const char **at, const char *marker, const char *te
     const char *m = memmem(*at, (size_t)(bench_page_end - *at), marker, strlen(marker));
     if (!m)
         return -EINVAL;
-    int rc = write_all(fd, *at, (size_t)(m - *at));
+    int rc = file_write(fd, *at, (size_t)(m - *at));
     *at = m + strlen(marker);
-    return rc ? rc : write_all(fd, text, size);
+    return rc ? rc : file_write(fd, text, size);
 }
 
 /* The document as text that may stand inside a script element: '<' occurs in JSON's
@@ -106,5 +93,5 @@ int result_page(const json_t *doc, int fd) {
     if (!rc)
         rc = put_until(fd, &at, "@SCRIPT@", bench_script,
                        (size_t)(bench_script_end - bench_script));
-    return rc ? rc : write_all(fd, at, (size_t)(bench_page_end - at));
+    return rc ? rc : file_write(fd, at, (size_t)(bench_page_end - at));
 }

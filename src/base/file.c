@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Read a whole file: see file.h. */
+/* Whole files: see file.h. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -67,4 +67,18 @@ int file_read(const char *path, uint64_t max, void **data, size_t *size, struct 
                       data, size, e);
     close(fd);
     return rc;
+}
+
+int file_write(int fd, const void *data, size_t size) {
+    const char *p = data;
+    while (size) {
+        ssize_t n = write(fd, p, size);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -errno;
+        p += n;
+        size -= (size_t)n;
+    }
+    return 0;
 }

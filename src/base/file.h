@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Read a whole file. Writing one is outfile.h's. */
+/* Read a whole file, write all bytes. A result file is outfile.h's. */
 #pragma once
 
 #include <stddef.h>
@@ -14,3 +14,7 @@
  * one line that names the path.
  */
 int file_read(const char *path, uint64_t max, void **data, size_t *size, struct err *e);
+
+/* Write all of it to an open file, pipe or socket. Return: 0, or -errno; -EPIPE where
+ * SIGPIPE is ignored: the other end is closed. */
+int file_write(int fd, const void *data, size_t size);

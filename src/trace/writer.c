@@ -16,6 +16,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "base/outfile.h"
 #include "trace/pack.h"
 #include "trace/trace.h"
@@ -40,19 +41,11 @@ struct trace_writer {
 
 /* Append. A regular file that takes only a part is cut back. Return: 0 or errno. */
 static int append(struct trace_writer *w, const void *buf, size_t size) {
-    const char *p = buf;
-    for (size_t left = size; left;) {
-        ssize_t n = write(w->file.fd, p, left);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0) {
-            int rc = errno;
-            if (w->file.temp && !ftruncate(w->file.fd, (off_t)w->size))
-                lseek(w->file.fd, (off_t)w->size, SEEK_SET);
-            return rc;
-        }
-        p += n;
-        left -= (size_t)n;
+    int rc = -file_write(w->file.fd, buf, size);
+    if (rc) {
+        if (w->file.temp && !ftruncate(w->file.fd, (off_t)w->size))
+            lseek(w->file.fd, (off_t)w->size, SEEK_SET);
+        return rc;
     }
     w->size += size;
     return 0;
