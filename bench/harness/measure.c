@@ -182,7 +182,8 @@ static void end_whole(struct run *r) {
 }
 
 /* What the end of the run means for the sample. */
-static int judge(const struct run *r, const struct machine_result *res, struct err *e) {
+static int judge(const struct run *r, const struct measure_config *cfg,
+                 const struct machine_result *res, struct err *e) {
     switch (res->end) {
     case END_TIMEOUT:
         return err_set(e, -ETIME, "not finished after %.0f s",
@@ -196,6 +197,11 @@ static int judge(const struct run *r, const struct machine_result *res, struct e
     default:
         return err_set(e, -EPROTO, "the guest crashed; it last wrote: %s", r->line);
     }
+    if (!r->ended && cfg->kernel)
+        return err_set(e, -EPROTO,
+                       "no pn-linux ran in it: its initrd must have that helper, as "
+                       "'penumbra-guest --workloads' makes one; it last wrote: %s",
+                       r->line);
     if (!r->ended)
         return err_set(e, -EPROTO,
                        "the guest marked no measured phase; it last wrote: %s", r->line);
@@ -217,7 +223,7 @@ static int boot_and_run(struct run *r, const struct measure_config *cfg, char *t
         r->sample->ram_digest = machine_ram_digest(r->machine);
     if (rc)
         return *text ? rc : err_sys(&e, rc, "the run failed");
-    return judge(r, &res, &e);
+    return judge(r, cfg, &res, &e);
 }
 
 /* The first in the list that the engine has. */

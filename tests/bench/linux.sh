@@ -64,4 +64,10 @@ for m in guest_insns checksum memory_digest insns; do
     [ "$(value "$work/boot.json" $m | grep -v null | sort | uniq -c | awk '{ print $1 }')" = 2 ] ||
         fail "linux.boot: $m differs: $(value "$work/boot.json" $m)"
 done
+
+# A workload that the initrd has no program for: how to come by one.
+timeout 500 "$penumbra" bench linux.fork --mmu shadow --tlb off --repeat 1 --warmup 0 --kernel "$cache/vmlinuz" \
+    --initrd "$cache/initrd.gz" < /dev/null > "$work/out" 2> "$work/err" && fail "linux.fork without pn-linux passed"
+grep -q "no pn-linux ran in it: .*'penumbra-guest --workloads' makes one" "$work/err" ||
+    fail "linux.fork without pn-linux: $(cat "$work/err")"
 exit $bad
