@@ -38,7 +38,7 @@ int bench_options_parse(struct bench_options *o, int argc, char **argv, bool *do
 void bench_list(const struct bench_options *o);
 
 /* Pin this thread, and those it starts, to the CPU asked for; choose memory beside it
- * (bench_host.c). Return: CLI_OK or CLI_HOST. */
+ * (bench_host.c). Return: CLI_OK, or CLI_USAGE after a line: there is no such CPU. */
 int bench_place(struct bench_options *o);
 /* The host as it matters for a measurement. */
 json_t *bench_host_json(const struct bench_options *o);

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "cli/bench.h"
+#include "cli/option.h"
 #include "penumbra/kvm_host.h"
 
 /* The last CPU that this process may use: interrupts tend to the first. */
@@ -21,8 +22,28 @@ static int last_cpu(void) {
     return -1;
 }
 
+/* Those that it may use: "0-1,4". Return: buf. */
+static const char *allowed_cpus(char *buf, size_t size) {
+    cpu_set_t set;
+    size_t used = 0;
+    buf[0] = 0;
+    if (sched_getaffinity(0, sizeof(set), &set))
+        return buf;
+    for (int i = 0, to; i < CPU_SETSIZE && used < size; i = to + 1) {
+        for (to = i; to < CPU_SETSIZE && CPU_ISSET(to, &set);)
+            to++;
+        if (to == i)
+            continue;
+        used += (size_t)snprintf(buf + used, size - used, "%s%d", used ? "," : "", i);
+        if (to > i + 1 && used < size)
+            used += (size_t)snprintf(buf + used, size - used, "-%d", to - 1);
+    }
+    return buf;
+}
+
 int bench_place(struct bench_options *o) {
     bool chosen = o->cpu >= 0;
+    char cpus[128];
     if (o->cpu == -1)
         o->cpu = last_cpu();
     if (o->cpu >= 0) {
@@ -32,8 +53,10 @@ int bench_place(struct bench_options *o) {
             CPU_SET(o->cpu, &set);
         if (sched_setaffinity(0, sizeof(set), &set)) {
             if (chosen)
-                return cli_error("--pin %d: this process may not run on that CPU",
-                                 o->cpu);
+                return option_error(&(struct option_command){.name = "penumbra bench"},
+                                    "--pin %d: not one of the CPUs that this process may "
+                                    "use: %s",
+                                    o->cpu, allowed_cpus(cpus, sizeof(cpus)));
             o->cpu = -2;
         }
     }

@@ -41,6 +41,22 @@ static int set_gva(void *options, const char *arg, struct err *e) {
     return rc ? err_set(e, rc, "not ADDR or FROM-TO") : 0;
 }
 
+/* A guest instruction takes one ns of the virtual clock; under kvm records have ns. */
+static int set_time(const char *arg, uint64_t *time, struct err *e) {
+    int rc = parse_number(arg, 0, UINT64_MAX, time);
+    if (rc == -EINVAL && strchr(arg, 's'))
+        rc = parse_time(arg, 1, time);
+    return rc ? err_set(e, rc, "not a time such as 250000, 1ms, 0.5us or 2s") : 0;
+}
+
+static int set_from(void *options, const char *arg, struct err *e) {
+    return set_time(arg, &((struct options *)options)->filter.from, e);
+}
+
+static int set_to(void *options, const char *arg, struct err *e) {
+    return set_time(arg, &((struct options *)options)->filter.to, e);
+}
+
 static int set_path(void *options, const char *arg, struct err *e) {
     struct options *o = options;
     if (o->path)
@@ -57,9 +73,11 @@ static const struct option_row rows[] = {
      .set = set_event},
     {"vcpu", 0, "N", "Only this vCPU", .kind = OPTION_NUMBER, OWN(filter.vcpu),
      .max = TRACE_VCPUS_MAX},
-    {"from", 0, "INSNS", "From this time on, in guest instructions (under kvm in ns)",
-     .kind = OPTION_NUMBER, OWN(filter.from)},
-    {"to", 0, "INSNS", "Up to this time", .kind = OPTION_NUMBER, OWN(filter.to)},
+    {"from", 0, "TIME",
+     "From this time since the guest's start on: guest instructions, which take one ns "
+     "each (under kvm ns), or with a unit: ns, us, ms, s",
+     .kind = OPTION_CALL, .set = set_from},
+    {"to", 0, "TIME", "Up to this time", .kind = OPTION_CALL, .set = set_to},
     {"gva", 0, "A[-B]", "Only events about these guest virtual addresses",
      .kind = OPTION_CALL, .set = set_gva},
     {.kind = OPTION_HEADING, .doc = "What is printed:"},

@@ -138,6 +138,17 @@ says 2 "--mmu-opt unsync=2: the value is not from 0 to 1" run --mmu-opt unsync=2
 says 2 "--mmu-opt nosuch=1: no such option; 'help' lists them" run --mmu-opt nosuch=1
 says 2 "--mmu-opt unsync: not NAME=VALUE" run --mmu-opt unsync
 says 2 "--mmu-opt dirty_method=dbit: unknown; use --dirty-log dbit" run --mmu tdp --mmu-opt dirty_method=dbit
+says 2 "--pin 1023: not one of the CPUs that this process may use: " bench touch --pin 1023 --mmu shadow
+grep -q "use: [0-9][0-9,-]* (see" "$work/err" || fail "--pin 1023 names no CPU: $(cat "$work/err")"
+# A part of a trace by time: an instruction is a nanosecond.
+run run --append "pages=16 swaps=1 flips=1 switches=1 compute=1" --trace "$work/t"
+run trace "$work/t" --from 20000 --to 30000
+cp "$work/out" "$work/part"
+[ -s "$work/part" ] || fail "no events from 20000 to 30000"
+run trace "$work/t" --from 20us --to 0.03ms
+cmp "$work/out" "$work/part" || fail "--from 20us --to 0.03ms is not --from 20000 --to 30000"
+says 2 "--from 1day: not a time such as" trace "$work/t" --from 1day
+says 2 "--to 1h: not a time such as" trace "$work/t" --to 1h
 # What would do nothing.
 says 2 "--trace-events needs --trace or --event-digest" run --trace-events page_fault
 says 2 "--trace-limit needs --trace" run --trace-limit 1M
