@@ -288,8 +288,7 @@ static int list(struct bench_options *o) {
     for (unsigned i = 0; i < o->workloads; i++)
         if (plan_add(&o->plan, o->workload[i], o->quick, &e))
             return option_error(&command, "%s", text);
-    list_workloads(o);
-    list_linux(o);
+    bench_list(o);
     if (!o->workloads) {
         puts("\nprofiles (--tlb, --cost):");
         profile_list(stdout);
