@@ -335,7 +335,7 @@ static void handle_signals(void) {
 static int run_all(struct bench *b) {
     int rc = 0, code = CLI_OK;
     handle_signals();
-    b->tty = isatty(STDERR_FILENO);
+    b->tty = isatty(STDERR_FILENO) && !b->o.quiet;
     b->started = now();
     for (unsigned r = 0; r < rounds(b) && !rc && !stop_signal; r++)
         rc = one_round(b, r);
@@ -354,7 +354,7 @@ static int run_all(struct bench *b) {
     const struct bench_options *o = &b->o;
     bool taken = (o->json && outfile_is_stdout(o->json)) ||
                  (o->html && outfile_is_stdout(o->html));
-    bench_table_print(b->doc, taken ? stderr : stdout);
+    bench_table_print(b->doc, !b->o.quiet, taken ? stderr : stdout);
     code = cli_flush(code);
     if (bench_out_json(&b->json, b->doc) || bench_out_page(&b->html, b->doc))
         code = CLI_HOST;

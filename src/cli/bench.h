@@ -13,7 +13,7 @@ struct bench_options {
     struct lineup lineup;
     bool mmus_named; /* by --mmu, and so that all of them must do */
     unsigned repeat, warmup;
-    bool quick;
+    bool quick, quiet;
     const char *json, *html;
     const char *kernel, *initrd;          /* for Linux workloads */
     const char *workload[PLAN_UNITS_MAX]; /* as named */
@@ -43,8 +43,8 @@ int bench_place(struct bench_options *o);
 /* The host as it matters for a measurement. */
 json_t *bench_host_json(const struct bench_options *o);
 
-/* The result as a table (bench_table.c). */
-void bench_table_print(const json_t *doc, FILE *out);
+/* The result as a table (bench_table.c); legend: with what its columns mean. */
+void bench_table_print(const json_t *doc, bool legend, FILE *out);
 /* 1234567890 ns as "1.23 s", 1234 as "1.23 us". Return: buf. */
 const char *bench_time(double ns, char buf[16]);
 

@@ -150,6 +150,8 @@ static const struct option_row rows[] = {
      .kind = OPTION_FLAG, OWN(list)},
     {"quick", 0, NULL, "Small workloads, fewer points, 4 repetitions",
      .kind = OPTION_FLAG, OWN(quick)},
+    {"quiet", 'q', NULL, "No progress, and no words below the tables",
+     .kind = OPTION_FLAG, OWN(quiet)},
     {"shard", 0, "I/N", "Run the I-th of N parts of the plan; see 'penumbra merge'",
      .kind = OPTION_CALL, .set = set_shard},
     {.kind = OPTION_HEADING, .doc = "How it is measured:"},
@@ -160,8 +162,8 @@ static const struct option_row rows[] = {
     {"budget", 0, "S", "Repeat a point no further once it took S seconds under an MMU",
      .kind = OPTION_SECONDS, OWN(budget_ns)},
     {"total", 0, "S",
-     "Repeat less where all would take more than S seconds (default without a workload: "
-     "140)",
+     "Repeat less where all would take more than S seconds, each point at least once "
+     "(default without a workload: 140)",
      .kind = OPTION_SECONDS, OWN(total_ns)},
     {"pin", 0, "CPU|off",
      "Host CPU (default: the last allowed one); guest memory then is on its node",

@@ -161,6 +161,15 @@ static void print_counts(const json_t *results, size_t at, bool modelled, FILE *
     fputc('\n', out);
 }
 
+static void print_legend(FILE *out) {
+    fputs(
+        "ratio: this MMU's over the first one's; below 1 this MMU is cheaper. What an op "
+        "is: penumbra\nbench --list. insns: guest instructions. faults: met by the MMU's "
+        "tables; guest's: of these,\ngiven to the guest. exits: from the guest. tables: "
+        "shadow or second-level ones. -: not known.\n",
+        out);
+}
+
 static void print_modelled(const json_t *doc, FILE *out) {
     const json_t *settings = json_object_get(doc, "settings"), *r;
     const json_t *results = json_object_get(doc, "results");
@@ -190,12 +199,6 @@ static void print_modelled(const json_t *doc, FILE *out) {
         fprintf(out, "  %-*s", width, result_text(r, "mmu"));
         print_counts(results, i, modelled, out);
     }
-    fputs(
-        "ratio: this MMU's over the first one's; below 1 this MMU is cheaper. What an op "
-        "is: penumbra\nbench --list. insns: guest instructions. faults: met by the MMU's "
-        "tables; guest's: of these,\ngiven to the guest. exits: from the guest. tables: "
-        "shadow or second-level ones. -: not known.\n",
-        out);
 }
 
 /* ---- Time ---- */
@@ -256,7 +259,7 @@ static void print_times(const json_t *results, const char *kind, const char *tit
     }
 }
 
-void bench_table_print(const json_t *doc, FILE *out) {
+void bench_table_print(const json_t *doc, bool legend, FILE *out) {
     const json_t *results = json_object_get(doc, "results");
     json_t *host;
     size_t i;
@@ -264,6 +267,8 @@ void bench_table_print(const json_t *doc, FILE *out) {
     if (!json_array_size(results))
         return;
     print_modelled(doc, out);
+    if (legend)
+        print_legend(out);
     print_times(results, "measured", "Measured: time on the host's CPU.", out);
     print_times(results, "simulated", BENCH_SIMULATED, out);
 }

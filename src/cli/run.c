@@ -67,7 +67,8 @@ static int conclude(const struct run *r) {
     case END_POWEROFF:
         return CLI_OK;
     case END_RESET:
-        cli_error("the guest asked for a reset; the run ends here");
+        if (!r->options.quiet)
+            cli_error("the guest asked for a reset; the run ends here");
         return CLI_OK;
     case END_DEBUG_EXIT:
         return (int)(res->code & 0xff);
@@ -185,7 +186,7 @@ static int run_machine(struct run *r) {
     struct run_report *rep = &r->report;
     const struct pn_engine_ops *ops = r->options.machine.engine;
     ops->describe(machine_engine(r->machine), rep->mmu_detail, sizeof(rep->mmu_detail));
-    if (ops->host_cpu) /* always say which MMU the host's hypervisor uses */
+    if (ops->host_cpu && !r->options.quiet) /* say which MMU the host's hypervisor uses */
         cli_error("--mmu %s: %s", ops->name, rep->mmu_detail);
     const char *untraced = r->trace && ops->trace_problem
                                ? ops->trace_problem(machine_engine(r->machine))
@@ -197,7 +198,7 @@ static int run_machine(struct run *r) {
     int rc = machine_run(r->machine, &r->report.result, err, sizeof(err));
     console_close();
     running = NULL;
-    run_say_switches(r->machine, rc ? 0 : r->options.machine.handovers);
+    run_say_switches(&r->options, r->machine, rc ? 0 : r->options.machine.handovers);
     if (rc) {
         r->report.result.end = END_ERROR;
         cli_error("%s", *err ? err : strerror(-rc));

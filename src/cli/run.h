@@ -17,7 +17,7 @@ struct run_options {
     const char *stats, *trace;
     uint64_t trace_mask;  /* which events */
     uint64_t trace_limit; /* bytes */
-    bool event_digest, ram_digest, summary, dump;
+    bool event_digest, ram_digest, summary, dump, quiet;
     struct cli_model model;
     struct machine_config machine;
 };
@@ -31,7 +31,7 @@ int run_options_parse(struct run_options *o, int argc, char **argv, bool *done);
 json_t *run_track_json(const struct run_options *o, struct machine *m);
 /* One line for each handover to a hypervisor: which MMU it used; and one where the guest
  * ended before as many as were asked for. */
-void run_say_switches(struct machine *m, unsigned handovers);
+void run_say_switches(const struct run_options *o, struct machine *m, unsigned handovers);
 void run_print_track(const json_t *track, FILE *out);
 /* Did the oracle find a page that was not logged? One line. Return: CLI_OK or CLI_HOST.
  */

@@ -120,6 +120,9 @@ static const struct option_row rows[] = {
      "Counters, times and configuration as JSON, as bench/FORMATS.md tells; help: what "
      "each counter means",
      .kind = OPTION_TEXT, OWN(stats), .min = 1, .list = cli_counters, .file = 'w'},
+    {"quiet", 'q', NULL,
+     "Print nothing of ours when all goes well: no line on KVM's MMU, none on a reset",
+     .kind = OPTION_FLAG, OWN(quiet)},
     {"summary", 0, NULL, "Print what the MMU did to stderr", .kind = OPTION_FLAG,
      OWN(summary)},
     {"trace", 0, "FILE", "Record events; see 'penumbra trace'", .kind = OPTION_TEXT,

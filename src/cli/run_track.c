@@ -73,11 +73,12 @@ int run_check_dirty(struct machine *m) {
     return CLI_OK;
 }
 
-void run_say_switches(struct machine *m, unsigned handovers) {
+void run_say_switches(const struct run_options *o, struct machine *m,
+                      unsigned handovers) {
     unsigned count;
     const struct machine_switch *s = machine_switches(m, &count);
     for (unsigned i = 0; i < count; i++)
-        if (pn_engine_find(s[i].to)->host_cpu)
+        if (pn_engine_find(s[i].to)->host_cpu && !o->quiet)
             cli_error("--handover %s: %s", s[i].to, s[i].detail);
     if (count < handovers)
         cli_error("warning: the guest ended before its handover number %u", count + 1);

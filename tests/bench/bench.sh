@@ -65,6 +65,10 @@ run bench "${tiny[0]}" --mmu shadow --repeat 1 --tlb off --json "$work/off.json"
 [ "$rc" -eq 0 ] && [ "$(value "$work/off.json" modelled)" = null ] || fail "--tlb off models"
 grep -q 'odelled:' "$work/out" && fail "--tlb off prints modelled figures"
 grep -qE '^  shadow .* -  +1$' "$work/out" || fail "one run has an interval: $(cat "$work/out")"
+# --quiet: the tables alone.
+grep -q '^ratio: ' "$work/out" || fail "the table does not say what a ratio is"
+run bench exit:count=10 --mmu shadow --repeat 1 -q
+[ "$rc" -eq 0 ] && grep -q '^  shadow ' "$work/out" && ! grep -q '^ratio: ' "$work/out" || fail "-q: $(cat "$work/out")"
 # --list: all, or those named.
 run bench --list
 grep -q '^chase: ' "$work/out" && grep -q '^linux.boot ' "$work/out" && grep -q '^skylake ' "$work/out" || fail "--list"

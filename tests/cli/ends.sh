@@ -77,6 +77,8 @@ ends 4 'timeout'
 says_and "# echo $panic$end" "${reset[@]}"
 flat "$work/says" --timeout 20
 ends 0 'asked for a reset'
+flat "$work/says" --timeout 20 --quiet
+[ "$rc" -eq 0 ] && [ ! -s "$work/err" ] || fail "--quiet: exit code $rc: $(cat "$work/err")"
 says_and "$end" eb fe
 flat "$work/says" --timeout 0.3
 ends 4 'timeout'
