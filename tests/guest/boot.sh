@@ -82,7 +82,7 @@ boot() {
 
 # What two equal runs share: the JSON without host and host times.
 shared() {
-    awk '/"host": \{/ { skip = 1 } !skip && !/"host_ns"/ { print } /^  \}/ { skip = 0 }' "$1"
+    awk '/"host": \{|"command": \[/ { skip = 1 } !skip && !/"host_ns"/ { print } /^  []}]/ { skip = 0 }' "$1"
 }
 
 boot 1
