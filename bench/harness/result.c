@@ -21,7 +21,7 @@
 #include "bench/harness/result_internal.h"
 #include "penumbra/dirty.h"
 
-json_t *result_input_file(const char *path) {
+static json_t *input_file(const char *path) {
     struct err e = {NULL, 0};
     void *data;
     size_t size;
@@ -34,6 +34,11 @@ json_t *result_input_file(const char *path) {
                              json_sprintf("%016" PRIx64, XXH3_64bits(data, size)));
     free(data);
     return file;
+}
+
+json_t *result_inputs(const char *kernel, const char *initrd) {
+    return json_pack("{s:o, s:o}", "kernel", input_file(kernel), "initrd",
+                     input_file(initrd));
 }
 
 json_t *result_new(const char *version, const char *revision, json_t *command,

@@ -289,9 +289,7 @@ static json_t *settings_json(const struct bench_options *o) {
         "total_s", (double)o->total_ns / 1e9, "mmus", mmus, "memory", (json_int_t)o->ram,
         "tlb", o->model.on ? profile_tlb_json(&o->model.tlb) : json_null(),
         "cost_profile", o->model.on ? profile_cost_json(&o->model.cost) : json_null());
-    json_object_set_new(s, "inputs",
-                        json_pack("{s:o, s:o}", "kernel", result_input_file(o->kernel),
-                                  "initrd", result_input_file(o->initrd)));
+    json_object_set_new(s, "inputs", result_inputs(o->kernel, o->initrd));
     if (s && o->shards)
         json_object_set_new(
             s, "shard",

@@ -15,12 +15,6 @@ static json_t *or_null(const char *text) {
     return text ? json_string(text) : json_null();
 }
 
-/* Bytes and hash of what was booted; null: the embedded guest, no initrd. */
-static json_t *inputs_json(const struct machine_config *m) {
-    return json_pack("{s:o, s:o}", "kernel", result_input_file(m->kernel), "initrd",
-                     result_input_file(m->initrd));
-}
-
 static json_t *config_json(const struct run_report *r) {
     const struct machine_config *m = &r->options->machine;
     char pv[PN_PV_TEXT_MAX];
@@ -56,8 +50,9 @@ json_t *run_report_json(const struct run_report *r) {
         "s:o, s:o}",
         "schema", "penumbra-stats-2", "version", PENUMBRA_VERSION, "revision",
         *PENUMBRA_REVISION ? PENUMBRA_REVISION : NULL, "command", r->command, "inputs",
-        inputs_json(&r->options->machine), "host", host_json(), "mmu",
-        r->options->machine.engine->name, "mmu_detail", r->mmu_detail, "guest_insns",
+        result_inputs(r->options->machine.kernel, r->options->machine.initrd), "host",
+        host_json(), "mmu", r->options->machine.engine->name, "mmu_detail", r->mmu_detail,
+        "guest_insns",
         r->result.guest_insns ? json_integer((json_int_t)r->result.guest_insns)
                               : json_null(),
         "guest_ns", (json_int_t)r->result.guest_ns, "host_ns",
