@@ -126,8 +126,9 @@ enum pn_outcome pn_mmu_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva,
         outcome = PN_OUT_NO_FAULT;
     else
         outcome = mmu->ops->translate(vcpu, gva, access, mode, out);
-    if (access == PN_WRITE && pn_answer(outcome) == PN_MAPPED &&
-        track_seen(mmu, out->gpa))
+    /* A write tag that is not kept back says that nobody tracks the page's code. */
+    if (access == PN_WRITE && !tlb_stores(vcpu, gva, mode) &&
+        pn_answer(outcome) == PN_MAPPED && track_seen(mmu, out->gpa))
         outcome = PN_OUT_tracked_code;
     mmu_step(mmu);
     return outcome;

@@ -151,6 +151,12 @@ static inline bool tlb_held(const struct pn_mmu_vcpu *vcpu, pn_gva gva,
     const struct pn_tlb_entry *e = &vcpu->roots->cur->tlb[mode][tlb_index(gva)];
     return e->tag[PN_WRITE] == PN_TLB_HELD(gva);
 }
+/* Does the current root's entry for gva answer stores? */
+static inline bool tlb_stores(const struct pn_mmu_vcpu *vcpu, pn_gva gva,
+                              enum pn_tlb_mode mode) {
+    const struct pn_tlb_entry *e = &vcpu->roots->cur->tlb[mode][tlb_index(gva)];
+    return e->tag[PN_WRITE] == (gva & PN_PAGE_MASK);
+}
 /* Gva of the page that tag t of entry i stands for. Return: false: it stands for none. */
 static inline bool tlb_tag_page(const struct pn_tlb_entry *e, unsigned i, unsigned t,
                                 pn_gva *gva) {
