@@ -300,16 +300,21 @@ static json_t *put_together(struct comparing *c) {
                       : crossed              ? json_string("crossed")
                       : json_array_size(why) ? json_string("untold")
                                              : json_string("passed");
+    json_t *files[2] = {json_array(), json_array()};
+    for (unsigned i = 0; i < 2 * c->cfg->files; i++)
+        json_array_append_new(files[i >= c->cfg->files], json_string(c->cfg->path[i]));
     json_t *counts =
         json_pack("{s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i}", "same", c->same,
                   "slower", c->slower, "faster", c->faster, "unsure", c->unsure, "beyond",
                   c->beyond, "cycles", c->cycles, "more_cycles", c->more, "fewer_cycles",
                   c->fewer, "unequal", c->unequal);
-    return json_pack("{s:s, s:s, s:s, s:o, s:b, s:b, s:o, s:o, s:o, s:o, s:o}", "schema",
-                     COMPARISON_SCHEMA, "a", c->cfg->path[0], "b", c->cfg->path[1],
-                     "limit", c->cfg->limit < 0 ? json_null() : json_real(c->cfg->limit),
-                     "exact", c->cfg->exact, "same_models", c->same_models, "pairs",
-                     c->pairs, "unpaired", c->unpaired, "counts", counts, "reasons",
+    return json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:b, s:b, s:o, s:o, s:o, s:o, s:o}",
+                     "schema", COMPARISON_SCHEMA, "a", c->cfg->path[0], "b",
+                     c->cfg->path[c->cfg->files], "a_files", files[0], "b_files",
+                     files[1], "limit",
+                     c->cfg->limit < 0 ? json_null() : json_real(c->cfg->limit), "exact",
+                     c->cfg->exact, "same_models", c->same_models, "pairs", c->pairs,
+                     "unpaired", c->unpaired, "counts", counts, "reasons",
                      gate ? why : (json_decref(why), json_array()), "verdict", verdict);
 }
 

@@ -11,14 +11,15 @@
 #define COMPARISON_SCHEMA "penumbra-compare-1"
 
 struct comparison_config {
-    const char *path[2];
-    double limit; /* per cent that B may take more than A; below 0: no limit */
-    bool exact;   /* no times: what is counted and modelled must be equal, or where there
+    const char *const *path; /* all files of A, then as many of B */
+    unsigned files;          /* of each */
+    double limit;            /* per cent that B may take more than A; below 0: no limit */
+    bool exact; /* no times: what is counted and modelled must be equal, or where there
                      is a limit modelled cycles within it */
 };
 
 /*
- * Compare two documents that result_load returned. `verdict` is what a gate says:
+ * Compare two documents that result_load, or result_fold, returned. `verdict` is what a gate says:
  *     "passed"   nothing is beyond the limit
  *     "crossed"  something is: a time so much longer as would come by chance in at most one
  *                of 20 such comparisons, over all pairs; or an exact figure

@@ -83,6 +83,14 @@ int result_load(const char *path, json_t **doc, struct err *e);
  */
 int result_merge(json_t *const *docs, const char *const *names, size_t n, bool partial,
                  json_t **out, struct err *e);
+/*
+ * Several invocations of one command as one document, the first, which is changed: a
+ * sample is the median of an invocation then. What differs between invocations (the
+ * host's pace, where memory lies) is a part of the spread, as runs of one do not show it.
+ * Return: 0; -EINVAL they are not of one plan or its models differ; -ENOMEM; with one line
+ * in e.
+ */
+int result_fold(json_t *const *docs, const char *const *names, size_t n, struct err *e);
 /* How many shards a document has, and of how many. Return: 0: it is no shard. */
 size_t result_shards(const json_t *doc, size_t *of);
 

@@ -303,3 +303,72 @@ int result_merge(json_t *const *docs, const char *const *names, size_t n, bool p
     }
     return rc;
 }
+
+/* ---- Several invocations ---- */
+
+static json_t *find_same(const json_t *doc, const json_t *like) {
+    json_t *r;
+    size_t i;
+    json_array_foreach(json_object_get(doc, "results"), i, r) {
+        if (result_same_key(r, like))
+            return r;
+    }
+    return NULL;
+}
+
+static int add_median(json_t *medians, const json_t *r) {
+    static double v[RANK_MAX];
+    size_t n = result_samples(r, v, RANK_MAX);
+    return n ? json_array_append_new(medians, json_integer((json_int_t)rank_median(v, n)))
+             : 0;
+}
+
+/* One result of the first document, with the medians of all. Of a point that failed in one
+ * of them that failure is the result. */
+static int fold_one(json_t *const *docs, const char *const *names, size_t n, size_t at,
+                    struct err *e) {
+    json_t *results = json_object_get(docs[0], "results");
+    json_t *first = json_array_get(results, at), *medians = json_array();
+    int rc = medians ? add_median(medians, first) : -1;
+    for (size_t i = 1; !rc && i < n; i++) {
+        json_t *r = find_same(docs[i], first);
+        if (!r) {
+            json_decref(medians);
+            return err_set(e, -EINVAL,
+                           "%s has no %s %s under --mmu %s, which %s has: the files of a "
+                           "side come from one command",
+                           names[i], result_text(first, "workload"),
+                           result_text(first, "label"), result_text(first, "mmu"),
+                           names[0]);
+        }
+        if (result_text(r, "error")) {
+            json_decref(medians);
+            return json_array_set(results, at, r) ? err_set(e, -ENOMEM, "out of memory")
+                                                  : 0;
+        }
+        rc = add_median(medians, r);
+    }
+    if (!rc && !result_text(first, "error"))
+        rc = json_object_set(json_object_get(first, "time_ns"), "samples", medians);
+    json_decref(medians);
+    return rc ? err_set(e, -ENOMEM, "out of memory") : 0;
+}
+
+int result_fold(json_t *const *docs, const char *const *names, size_t n, struct err *e) {
+    size_t results = json_array_size(json_object_get(docs[0], "results"));
+    for (size_t i = 1; i < n; i++) {
+        if (!json_equal(json_object_get(docs[0], "settings"),
+                        json_object_get(docs[i], "settings")))
+            return err_set(e, -EINVAL, "%s and %s were made with different settings",
+                           names[0], names[i]);
+        if (json_array_size(json_object_get(docs[i], "results")) != results)
+            return err_set(e, -EINVAL,
+                           "%s has other results than %s: the files of a side come from "
+                           "one command",
+                           names[i], names[0]);
+    }
+    int rc = 0;
+    for (size_t at = 0; !rc && n > 1 && at < results; at++)
+        rc = fold_one(docs, names, n, at, e);
+    return rc;
+}

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* `penumbra compare`: two results compared (bench/harness/comparison.h), and printed. */
+/* `penumbra compare`: two results, or as many of each side, compared
+ * (bench/harness/comparison.h), and printed. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,17 +10,20 @@
 #include "cli/bench.h"
 #include "cli/option.h"
 
+#define FILES_MAX 128u /* of both sides */
+
 struct compare {
     struct comparison_config cfg;
+    const char *path[FILES_MAX];
     unsigned paths;
     const char *json;
 };
 
 static int compare_arg(void *options, const char *arg, struct err *e) {
     struct compare *c = options;
-    if (c->paths == 2)
-        return err_set(e, -EINVAL, "unexpected argument '%s'", arg);
-    c->cfg.path[c->paths++] = arg;
+    if (c->paths == FILES_MAX)
+        return err_set(e, -EINVAL, "more than %u files", FILES_MAX);
+    c->path[c->paths++] = arg;
     return 0;
 }
 
@@ -41,11 +45,15 @@ static const struct compare defaults = {.cfg.limit = -1};
 
 static const struct option_command compare_command = {
     .name = "penumbra compare",
-    .args = "A.json B.json",
+    .args = "A.json... B.json...",
     .doc =
         "Say which differences between two results of 'penumbra bench' are real. Times "
         "differ by chance, one pair in twenty; what is counted or modelled does not: "
-        "--exact is the gate for CI.",
+        "--exact is the gate for CI. Of several files the first half is A, as in "
+        "'penumbra compare a?.json b?.json'. A sample of times is the median of a file "
+        "then, so that a host whose pace changes from one invocation to the next is seen "
+        "as spread, and not as a difference: make four files or more of each side, in "
+        "turn.",
     .more = "Exit codes: 0 compared, and the gate passed; 1 a file cannot be read; 2 "
             "usage, or a file is no such result; 5 the gate is crossed; 8 the gate "
             "compared nothing, not all, or too few samples to tell.",
@@ -176,6 +184,13 @@ static int print_gate(const json_t *all) {
                                          : CLI_UNTOLD;
 }
 
+static void print_files(const struct compare *c) {
+    if (c->cfg.files > 1)
+        printf(
+            "A: %u files from %s on; B: %u from %s on; a sample is the median of one\n",
+            c->cfg.files, c->path[0], c->cfg.files, c->path[c->cfg.files]);
+}
+
 static int compare_loaded(struct compare *c, const json_t *const doc[2]) {
     const json_t *a = json_object_get(doc[0], "settings");
     const json_t *b = json_object_get(doc[1], "settings");
@@ -188,6 +203,7 @@ static int compare_loaded(struct compare *c, const json_t *const doc[2]) {
         dup2(STDERR_FILENO, STDOUT_FILENO) < 0) /* the text goes beside the JSON */
         code = cli_error("stderr: %s", strerror(errno));
     if (!code) {
+        print_files(c);
         print_hosts(doc);
         print_model("TLB models", json_object_get(a, "tlb"), json_object_get(b, "tlb"));
         print_model("prices", json_object_get(a, "cost_profile"),
@@ -202,24 +218,53 @@ static int compare_loaded(struct compare *c, const json_t *const doc[2]) {
     return code;
 }
 
+/* Both sides' files into one document each, docs[0] and docs[files]. */
+static int load(const struct compare *c, json_t **docs) {
+    char text[1024];
+    struct err e = {text, sizeof(text)};
+    unsigned files = c->cfg.files;
+    int code = CLI_OK;
+    for (unsigned i = 0; i < c->paths && !code; i++)
+        code = bench_load(c->path[i], &docs[i]);
+    for (unsigned at = 0; at < c->paths && !code; at += files) {
+        int rc = result_fold(docs + at, c->path + at, files, &e);
+        if (rc) {
+            cli_error("%s", text);
+            code = rc == -ENOMEM ? CLI_HOST : CLI_USAGE;
+        }
+    }
+    return code;
+}
+
+static int check(struct compare *c) {
+    if (c->paths < 2 || c->paths % 2)
+        return option_error(&compare_command,
+                            c->paths < 2 ? "two result files are needed"
+                                         : "as many files of B are needed as of A");
+    c->cfg.path = c->path;
+    c->cfg.files = c->paths / 2;
+    if (c->cfg.exact && c->cfg.files > 1)
+        return option_error(&compare_command, "--exact compares one file of each side");
+    for (unsigned i = 0; i < c->paths && c->json; i++)
+        if (outfile_same(c->json, c->path[i]))
+            return option_error(&compare_command, "--json %s would replace a result",
+                                c->json);
+    return CLI_OK;
+}
+
 int cmd_compare(int argc, char **argv) {
     struct compare c = defaults;
-    json_t *doc[2] = {NULL, NULL};
+    json_t *docs[FILES_MAX] = {NULL};
     bool done;
     int code = option_parse(&compare_command, argc, argv, &c, &done);
     if (code || done)
         return code;
-    if (c.paths < 2)
-        return option_error(&compare_command, "two result files are needed");
-    for (unsigned i = 0; i < c.paths && c.json; i++)
-        if (outfile_same(c.json, c.cfg.path[i]))
-            return option_error(&compare_command, "--json %s would replace a result",
-                                c.json);
-    for (unsigned i = 0; i < 2 && !code; i++)
-        code = bench_load(c.cfg.path[i], &doc[i]);
+    code = check(&c);
     if (!code)
-        code = compare_loaded(&c, (const json_t *const[]){doc[0], doc[1]});
-    json_decref(doc[0]);
-    json_decref(doc[1]);
+        code = load(&c, docs);
+    if (!code)
+        code = compare_loaded(&c, (const json_t *const[]){docs[0], docs[c.cfg.files]});
+    for (unsigned i = 0; i < c.paths; i++)
+        json_decref(docs[i]);
     return code;
 }

@@ -47,6 +47,8 @@ refused 2 bench "${tiny[0]}" --tlb "$work/profile.json"
 refused 2 bench "${tiny[0]}" --cost "$work/profile.json"
 refused 2 compare "$work/a.json"
 refused 1 compare "$work/a.json" "$work/nosuch.json"
+refused 2 compare "$work/a.json" "$work/a.json" "$work/a.json"
+refused 2 compare "$work/a.json" "$work/a.json" "$work/a.json" "$work/a.json" --exact
 refused 2 compare "$work/a.json" "$work/a.json" --fail-above x
 head -c 3000 "$work/a.json" > "$work/cut.json"
 refused 2 compare "$work/a.json" "$work/cut.json"

@@ -132,6 +132,15 @@ run compare "$work/slow.json" "$work/a.json" --fail-above 0
 [ "$rc" -eq 0 ] || fail "a faster result: exit code $rc"
 run compare "$work/a.json" "$work/slow.json"
 [ "$rc" -eq 0 ] || fail "without a limit: exit code $rc"
+# Several files of each side: a host that is slow in every other invocation is no difference.
+a=$work/a.json s=$work/slow.json
+run compare "$a" "$s" "$a" "$s" "$s" "$a" "$a" "$s" --fail-above 10
+[ "$rc" -eq 8 ] && [ "$(grep -c 'no difference$' "$work/out")" -eq 6 ] || fail "a host that changes: exit code $rc: $(cat "$work/out")"
+run compare "$a" "$a" "$a" "$a" "$s" "$s" "$s" "$s" --json "$work/files.json"
+[ "$rc" -eq 0 ] && [ "$(grep -c 'B is slower$' "$work/out")" -eq 6 ] || fail "four slower files: exit code $rc: $(cat "$work/out")"
+grep -q '^A: 4 files from .*/a.json on; B: 4 from .*/slow.json on; a sample is the median of one$' "$work/out" ||
+    fail "what a sample is is not said: $(cat "$work/out")"
+[ "$(grep -c 'slow.json"' "$work/files.json")" -eq 5 ] || fail "the files are not in the JSON of the comparison"
 
 # MMU configurations: each with its options, under its label; a sweep says so. They pair by
 # the options in effect.

@@ -22,6 +22,7 @@ run merge -o "$work/merged.json" "$work/s1.json" "$work/s2.json"
 sed 's/"gpte_reads": \([0-9]*\)/"gpte_reads": 9\1/' "$work/plain.json" > "$work/changed.json"
 run compare "$work/plain.json" "$work/changed.json" --exact --json "$work/exact.json"
 run compare "$work/plain.json" "$work/merged.json" --fail-above 5 --json "$work/gate.json"
+run compare "$work/plain.json" "$work/plain.json" "$work/plain.json" "$work/plain.json" --json "$work/files.json"
 # What run and host write: every part that there may be.
 run host --json
 cp "$work/out" "$work/host.json"

@@ -38,7 +38,8 @@ static json_t *add(json_t *doc, const char *params, const char *mmu, const doubl
 
 /* Compare, and drop the documents. */
 static json_t *compare(json_t *a, json_t *b, double limit, bool exact) {
-    const struct comparison_config cfg = {{"a", "b"}, limit, exact};
+    static const char *const path[] = {"a", "b"};
+    const struct comparison_config cfg = {path, 1, limit, exact};
     json_t *c = comparison_make(a, b, &cfg);
     ck_assert_ptr_nonnull(c);
     json_decref(a);
