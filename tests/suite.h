@@ -12,10 +12,13 @@
 
 #include <check.h>
 
+/* Seconds. It ends a case that hangs; Check's own 4 end one that a busy host holds up. */
+#define SUITE_TIMEOUT 60
+
 struct suite {
     const char *name;
     void (*setup)(void), (*teardown)(void); /* around each case */
-    double timeout;                         /* seconds of one case; 0: check's default */
+    double timeout;                         /* seconds of one case; 0: SUITE_TIMEOUT */
     const TTest *tests[64];
     struct {
         const TTest *test;
@@ -29,8 +32,7 @@ static inline int suite_run(const struct suite *s) {
     TCase *c = tcase_create(s->name);
     if (s->setup || s->teardown)
         tcase_add_checked_fixture(c, s->setup, s->teardown);
-    if (s->timeout > 0)
-        tcase_set_timeout(c, s->timeout);
+    tcase_set_timeout(c, s->timeout > 0 ? s->timeout : SUITE_TIMEOUT);
     for (unsigned i = 0; i < sizeof s->tests / sizeof *s->tests && s->tests[i]; i++)
         tcase_add_test(c, s->tests[i]);
     for (unsigned i = 0; i < sizeof s->loops / sizeof *s->loops && s->loops[i].test; i++)
