@@ -202,7 +202,7 @@ struct mark *mark_create(const struct dev_env *env, mark_fn told, void *opaque);
  * lapic.c, intc.c). One object, since an interrupt's way runs through all three. */
 struct intc;
 struct intc_config {
-    struct pn_ring *ring;
+    struct pn_ring *rings; /* one per vCPU, or NULL */
     unsigned cpus;
     unsigned maxphyaddr; /* IA32_APIC_BASE bits at and above it are reserved; 0: 52 */
     /* Something may now be deliverable to (or was withdrawn from) this vCPU. */

@@ -128,7 +128,8 @@ static void set_gsi(void *opaque, unsigned gsi, int level) {
     if (gsi >= GSIS || gsi == CASCADE_GSI || (i->s.lines >> gsi & 1) == (level != 0))
         return;
     i->s.lines ^= 1u << gsi;
-    pn_emit(i->cfg.ring, set_irq, gsi, level != 0);
+    struct pn_ring *ring = i->cfg.rings ? &i->cfg.rings[i->s.current] : NULL;
+    pn_emit(ring, set_irq, gsi, level != 0);
     if (gsi < ISA_GSIS) {
         pic_set(i->s.pic, gsi, level);
         intc_pic_changed(i);

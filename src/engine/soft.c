@@ -48,12 +48,16 @@ static void skip_vcpu(struct soft_vcpu *v, uint64_t until) {
     v->skipped += until - now;
 }
 
-/* Translated code may stand in any vCPU's cache. */
+/* Translated code may stand in any vCPU's cache. One that stands still has the time of its
+ * last turn: its event would be older than the store. */
 static void code_written(void *opaque, pn_gpa gpa, size_t size) {
     struct pn_engine *e = opaque;
-    for (unsigned i = 0; i < e->cpus; i++)
-        if (e->vcpu[i].cpu)
-            cpu_code_written(e->vcpu[i].cpu, gpa, size);
+    for (unsigned i = 0; i < e->cpus; i++) {
+        if (!e->vcpu[i].cpu)
+            continue;
+        skip_vcpu(&e->vcpu[i], cpu_insns(e->vcpu[e->current].cpu));
+        cpu_code_written(e->vcpu[i].cpu, gpa, size);
+    }
 }
 
 /* ---- Life ---- */

@@ -41,6 +41,11 @@ static uint64_t insns(struct machine *m) {
     return n;
 }
 
+/* Events of the machine itself are of the vCPU that ran last, whose clock is the latest. */
+static struct pn_ring *ring(struct machine *m) {
+    return m->cfg.rings ? &m->cfg.rings[m->current] : NULL;
+}
+
 /* ---- Limits ---- */
 
 void machine_check_limits(struct machine *m) {
@@ -234,7 +239,7 @@ static void wait_for_event(struct machine *m) {
         if (slept < gap)
             next = now + slept;
     }
-    pn_emit(m->cfg.rings, hlt, next);
+    pn_emit(ring(m), hlt, next);
     m->idle_ns += next - now;
     m->ops->skip(m->engine, next);
 }
@@ -299,7 +304,7 @@ int machine_run(struct machine *m, struct machine_result *result, char *err,
     };
     if (m->ops->trace_end)
         m->ops->trace_end(m->engine);
-    pn_emit(m->cfg.rings, exit, m->end, m->end_code);
+    pn_emit(ring(m), exit, m->end, m->end_code);
     /* What the engine takes down when it is destroyed is not the guest's doing. */
     for (unsigned i = 0; m->cfg.rings && i < m->cfg.cpus; i++)
         m->cfg.rings[i].mask = 0;

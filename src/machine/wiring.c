@@ -293,7 +293,7 @@ static bool create_intc(struct machine *m) {
     uint32_t leaf[4] = {0};
     m->ops->cpuid(m->engine, 0x80000008u, 0, leaf);
     const struct intc_config cfg = {
-        .ring = m->cfg.rings,
+        .rings = m->cfg.rings,
         .cpus = m->cfg.cpus,
         .maxphyaddr = leaf[0] & 0xff,
         .kick = intc_kicks,

@@ -7,11 +7,13 @@
  * 2. After the first failed write, or beyond the limit, nothing more is written but the
  *    end: all later records are lost.
  * 3. What is written stands: a file is never read or written anywhere but at its end.
- * Locking: one. The rings of several vCPUs drain from their own threads.
+ * 4. Records stand in order of time, whichever vCPU they are of: all rings drain when one
+ *    is full, so that what comes later is younger than all that is in the file.
+ * Locking: none. One thread at a time fills and drains all the rings: the one that runs
+ * the vCPUs, or the reader of KVM's tracepoints.
  */
 #include <errno.h>
 #include <inttypes.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -35,8 +37,7 @@ struct trace_writer {
     uint8_t *block;    /* struct trace_block and its frame */
     struct trace_digest *digest;
     struct pn_ring *rings;
-    struct pn_event_rec *records; /* of all rings */
-    pthread_mutex_t lock;
+    struct pn_event_rec *records; /* of all rings, then a block of them merged */
 };
 
 /* Append. A regular file that takes only a part is cut back. Return: 0 or errno. */
@@ -66,20 +67,69 @@ static bool append_block(struct trace_writer *w, const struct pn_event_rec *rec,
     return !w->failed && !w->full;
 }
 
-static void drain(struct pn_ring *ring) {
-    struct trace_writer *w = ring->opaque;
-    pthread_mutex_lock(&w->lock);
-    bool keep = !w->failed && !w->full && ring->count;
+static void put(struct trace_writer *w, const struct pn_event_rec *rec, uint32_t n) {
+    bool keep = !w->failed && !w->full && n;
     if (keep && w->pack)
-        keep = append_block(w, ring->rec, ring->count);
+        keep = append_block(w, rec, n);
     if (keep) {
-        trace_digest_add(w->digest, ring->rec, ring->count);
-        w->end.records += ring->count;
+        trace_digest_add(w->digest, rec, n);
+        w->end.records += n;
     } else {
-        w->end.lost += ring->count;
+        w->end.lost += n;
     }
-    ring->count = 0;
-    pthread_mutex_unlock(&w->lock);
+}
+
+/* The ring whose next record is the oldest, and up to what time it stays so. at: how many
+ * records of each ring are taken. Return: NULL: all are. */
+static struct pn_ring *oldest(struct trace_writer *w, const uint32_t *at,
+                              uint64_t *until) {
+    struct pn_ring *best = NULL;
+    *until = UINT64_MAX;
+    for (unsigned i = 0; i < w->vcpus; i++) {
+        struct pn_ring *r = &w->rings[i];
+        if (at[i] == r->count)
+            continue;
+        uint64_t time = r->rec[at[i]].time;
+        if (!best || time < best->rec[at[best->vcpu]].time) {
+            if (best)
+                *until = best->rec[at[best->vcpu]].time;
+            best = r;
+        } else if (time < *until) {
+            *until = time;
+        }
+    }
+    return best;
+}
+
+static void merge(struct trace_writer *w) {
+    struct pn_event_rec *block = w->records + (size_t)w->vcpus * RING_RECORDS;
+    uint32_t at[TRACE_VCPUS_MAX] = {0}, n = 0;
+    uint64_t until;
+    struct pn_ring *r;
+    while ((r = oldest(w, at, &until))) {
+        uint32_t *i = &at[r->vcpu];
+        do {
+            block[n++] = r->rec[(*i)++];
+            if (n == RING_RECORDS) {
+                put(w, block, n);
+                n = 0;
+            }
+        } while (*i < r->count && r->rec[*i].time <= until);
+    }
+    put(w, block, n);
+}
+
+static void drain_all(struct trace_writer *w) {
+    if (w->vcpus == 1)
+        put(w, w->rings[0].rec, w->rings[0].count);
+    else
+        merge(w);
+    for (unsigned i = 0; i < w->vcpus; i++)
+        w->rings[i].count = 0;
+}
+
+static void drain(struct pn_ring *ring) {
+    drain_all(ring->opaque);
 }
 
 /* The text: one line per event, its name and its fields as type:name, then padding. */
@@ -121,7 +171,7 @@ static int open_file(struct trace_writer *w, const char *path, char *err,
 static int make_rings(struct trace_writer *w, uint64_t mask) {
     w->digest = trace_digest_create(w->vcpus);
     w->rings = calloc(w->vcpus, sizeof(*w->rings));
-    w->records = calloc((size_t)w->vcpus * RING_RECORDS, sizeof(*w->records));
+    w->records = calloc((size_t)(w->vcpus + 1) * RING_RECORDS, sizeof(*w->records));
     if (!w->digest || !w->rings || !w->records)
         return -ENOMEM;
     for (unsigned i = 0; i < w->vcpus; i++)
@@ -138,7 +188,6 @@ static int make_rings(struct trace_writer *w, uint64_t mask) {
 
 static void free_writer(struct trace_writer *w) {
     outfile_abandon(&w->file);
-    pthread_mutex_destroy(&w->lock);
     trace_digest_destroy(w->digest);
     pack_destroy(w->pack);
     free(w->block);
@@ -162,7 +211,6 @@ int trace_open(const struct trace_config *cfg, struct trace_writer **out, char *
     w->file.fd = -1;
     w->vcpus = cfg->vcpus;
     w->limit = cfg->limit;
-    pthread_mutex_init(&w->lock, NULL);
     w->header = (struct trace_header){
         .version = TRACE_VERSION,
         .record_size = sizeof(struct pn_event_rec),
@@ -200,10 +248,9 @@ static int finish(struct trace_writer *w) {
 
 int trace_close(struct trace_writer *w, struct trace_end *end, char *err,
                 size_t err_size) {
-    for (unsigned i = 0; i < w->vcpus; i++) {
-        drain(&w->rings[i]);
+    drain_all(w);
+    for (unsigned i = 0; i < w->vcpus; i++)
         w->end.lost += w->rings[i].lost;
-    }
     w->end.digest = trace_digest_value(w->digest);
     if (end)
         *end = w->end;

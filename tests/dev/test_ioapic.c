@@ -175,7 +175,7 @@ START_TEST(each_change_of_a_line_is_an_event) {
     struct pn_ring ring = {.mask = 1ull << PN_EV_set_irq, .rec = event, .size = 8};
 
     dev_destroy(f.intc);
-    struct intc_config cfg = {.ring = &ring, .cpus = 1, .apic_hz = 1, .kick = ignore};
+    struct intc_config cfg = {.rings = &ring, .cpus = 1, .apic_hz = 1, .kick = ignore};
     struct intc *i = intc_create(&f.env, &cfg);
     struct irq_sink sink = intc_sink(i);
 

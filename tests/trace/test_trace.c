@@ -287,6 +287,31 @@ START_TEST(the_digest_ignores_how_rings_interleave) {
 }
 END_TEST
 
+/* vCPUs take turns of different lengths, one of them rarely. */
+START_TEST(records_of_all_vcpus_stand_in_order_of_time) {
+    struct trace_writer *w = open_writer(path, 3, 0);
+    for (uint64_t i = 0; i < 30000; i++) {
+        uint16_t vcpu = i % 1000 == 999 ? 2 : (i * i >> 10) & 1;
+        struct pn_event_rec rec = {.time = i / 2, .id = PN_EV_nmi, .arg = {i}};
+        pn_ring_add(&trace_rings(w)[vcpu], &rec);
+    }
+    ck_assert_int_eq(trace_close(w, NULL, err, sizeof(err)), 0);
+    struct trace_file *f = read_back();
+    size_t n, of[3] = {0};
+    struct pn_event_rec *r = read_all(f, &n);
+    ck_assert_uint_eq(n, 30000);
+    for (size_t i = 0; i < n; i++) {
+        ck_assert_uint_eq(r[i].time, i / 2);
+        of[r[i].vcpu]++;
+    }
+    ck_assert_uint_eq(of[2], 30);
+    ck_assert_uint_gt(of[0], 10000);
+    ck_assert_uint_gt(of[1], 10000);
+    free(r);
+    trace_file_close(f);
+}
+END_TEST
+
 START_TEST(an_abandoned_trace_leaves_no_file) {
     struct trace_writer *w = open_writer(path, 1, 0);
     emit(trace_rings(w), 0, 5000);
@@ -426,7 +451,7 @@ START_TEST(records_print_where_the_guest_was_and_pass_filters) {
                                  "address=0x8123 rip=0x400010 cpl=0 cr3=0x1000\n",
                       third[] = "         200 0 exception vector=13 error=0x6 "
                                 "address=0x8123 rip=0x400010 cpl=0 cr3=0x1000\n",
-                      last[] = "           0 1 tlb_flush current=1\n";
+                      last[] = "         300 1 tlb_flush current=1\n";
     struct trace_writer *w = open_writer(path, 2, 0);
     struct pn_ring *r = trace_rings(w);
     uint64_t time = 100, rip = 0x400000, cr3 = 0x1000;
@@ -440,6 +465,8 @@ START_TEST(records_print_where_the_guest_was_and_pass_filters) {
     time = 200, rip = 0x400010, cpl = 0;
     pn_emit(&r[0], exception, 14, 6, 0x8123);
     pn_emit(&r[0], exception, 13, 6, 0x8123);
+    time = 300;
+    r[1].time = &time;
     pn_emit(&r[1], tlb_flush, 1);
     ck_assert_int_eq(trace_close(w, NULL, err, sizeof(err)), 0);
 
@@ -518,12 +545,17 @@ SUITE("trace", .setup = setup, .teardown = teardown, .timeout = 120,
                 events_outside_the_mask_are_not_written,
                 blocks_beyond_the_limit_are_counted_as_lost,
                 a_disk_that_fills_up_keeps_what_it_has,
-                an_unfinished_file_is_read_and_called_incomplete, a_pipe_carries_a_trace,
+                an_unfinished_file_is_read_and_called_incomplete,
+                a_pipe_carries_a_trace,
                 the_digest_ignores_how_rings_interleave,
-                an_abandoned_trace_leaves_no_file, a_file_that_cannot_be_created_is_named,
-                a_full_disk_is_an_error, a_device_is_not_replaced,
+                records_of_all_vcpus_stand_in_order_of_time,
+                an_abandoned_trace_leaves_no_file,
+                a_file_that_cannot_be_created_is_named,
+                a_full_disk_is_an_error,
+                a_device_is_not_replaced,
                 every_truncated_file_is_found_out,
                 no_flipped_bit_behind_the_names_changes_a_record_unseen,
                 files_of_older_schemas_are_refused_in_one_line,
                 records_print_where_the_guest_was_and_pass_filters,
-                only_known_events_make_a_mask, values_print_as_their_types_say})
+                only_known_events_make_a_mask,
+                values_print_as_their_types_say})
