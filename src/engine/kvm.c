@@ -110,7 +110,11 @@ static int create_vcpu(struct pn_engine *e, unsigned i, char *err, size_t err_si
     if (v->run == MAP_FAILED)
         return kvm_error(e, "mmap of struct kvm_run");
     int rc = kvm_dirty_map_ring(e, v);
-    return rc ? rc : kvm_set_cpuid(e, v, err, err_size);
+    if (rc == 0)
+        rc = kvm_set_cpuid(e, v, err, err_size);
+    if (rc == 0)
+        kvm_reset_msrs(v);
+    return rc;
 }
 
 static void on_kick(int signal) {

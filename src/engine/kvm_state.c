@@ -358,6 +358,20 @@ static void set_msrs(struct kvm_vcpu *v, const struct pn_cpu_state *s) {
     }
 }
 
+/* KVM leaves IA32_MISC_ENABLE's fast strings off, as no processor does after reset. On
+ * Intel's, Linux then does without ERMS but keeps FSRM, and memmove (6.1,
+ * arch/x86/lib/memmove_64.S) does not end. A KVM that refuses has no such MSR. */
+void kvm_reset_msrs(struct kvm_vcpu *v) {
+    static const uint64_t reset[PN_MSRS] = {
+#define PN_MSR(name, index, soft, present, take, value) [PN_MSR_##name] = value,
+#include "penumbra/cpu_state.inc"
+    };
+    struct msr_buffer m = {
+        .head.nmsrs = 1,
+        .entry = {{.index = MSR_MISC_ENABLE, .data = reset[PN_MSR_misc_enable]}}};
+    ioctl(v->fd, KVM_SET_MSRS, &m);
+}
+
 static void put_exception(struct kvm_vcpu_events *ev, uint8_t vector, bool payload,
                           uint64_t value) {
     ev->exception.nr = vector;

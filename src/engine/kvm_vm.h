@@ -128,6 +128,8 @@ void kvm_insn_text(struct kvm_vcpu *v, const uint8_t *bytes, size_t size, char *
 void kvm_state_begin(struct pn_engine *e);
 int kvm_get_state(struct pn_engine *e, unsigned cpu, struct pn_cpu_state *s);
 int kvm_set_state(struct pn_engine *e, unsigned cpu, const struct pn_cpu_state *s);
+/* What a new vCPU has otherwise than a processor after reset. */
+void kvm_reset_msrs(struct kvm_vcpu *v);
 
 /* kvm_get_state without the local APIC and the paravirtual MSRs: what one instruction can
  * change. */

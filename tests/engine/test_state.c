@@ -483,6 +483,7 @@ static void what_kvm_cannot_hold_ends_with_the_next_run(const struct pn_cpu_stat
 static void kvm_gives_back_what_it_takes(void) {
     static struct pn_cpu_state s;
     expect(kvm.ops->get_state(kvm.engine, 0, &reset) == 0, "KVM's state");
+    expect(reset.msr[PN_MSR_misc_enable] & 1, "fast strings are on after reset");
     name_unknown_msrs(reset.msr_known);
     for_kvm(&s, &reset);
     msrs_for_kvm(&s, &reset);
