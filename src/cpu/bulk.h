@@ -50,6 +50,13 @@ static inline void string_advance(struct cpu *cpu, unsigned reg, unsigned addrsi
         v = (cpu->gpr[reg] & ~UINT64_C(0xffff)) | (uint16_t)v;
     cpu->gpr[reg] = v;
 }
+/* Iterations are left, and an event may come before they are done: RF is set in between,
+ * so that a code breakpoint on the instruction has been seen (SDM volume 3,
+ * "Instruction-Breakpoint Exception Condition"). Return: CPU_JUMP. */
+static inline enum cpu_rc string_resume(struct cpu *cpu) {
+    cpu->rf_at = cpu_insns(cpu) + 1;
+    return CPU_JUMP;
+}
 static inline int64_t string_step(const struct cpu *cpu, unsigned size) {
     return cpu->sys_flags & FL_DF ? -(int64_t)size : (int64_t)size;
 }

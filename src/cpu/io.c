@@ -130,7 +130,7 @@ enum cpu_rc op_port_string(struct cpu *cpu, const struct insn *in) {
             return CPU_FAULT;
         string_advance(cpu, R_CX, in->addrsize, -1);
         if (--chunk == 0 || cpu->intr_line || cpu->stop_request)
-            return string_reg(cpu, R_CX, in->addrsize) ? CPU_JUMP : CPU_STOP;
+            return string_reg(cpu, R_CX, in->addrsize) ? string_resume(cpu) : CPU_STOP;
     }
     return CPU_STOP;
 }

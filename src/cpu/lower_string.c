@@ -136,7 +136,7 @@ bool lower_string(struct lower *l, const struct dec *d) {
     const struct insn *in = &d->in;
     unsigned op = in->opcode & 0xfe;
     if (d->sh->fn != op_string || in->addrsize != 8 || in->seg >= SEG_FS ||
-        l->mode & (MODE_ALIGN | MODE_SLOWMEM))
+        l->mode & (MODE_ALIGN | MODE_SLOWMEM) || (s.rep && l->mode & MODE_TF))
         return false;
     if (op == 0xaa)
         stos(&s);

@@ -295,7 +295,7 @@ static enum cpu_rc repeat(struct cpu *cpu, const struct insn *in,
     while ((count = string_reg(cpu, R_CX, in->addrsize))) {
         uint64_t done = 0;
         if (!left)
-            return CPU_JUMP;
+            return string_resume(cpu);
         enum cpu_rc rc = run(cpu, in, op, count < left ? count : left, &done);
         if (rc == CPU_NEXT && !done) {
             rc = once(cpu, in, op);
