@@ -178,7 +178,13 @@ void lower_loop(struct lower *l, const struct dec *d);
 void lower_jcxz(struct lower *l, const struct dec *d);
 /* Go on at rip, which follows the block. */
 void lower_fall(struct lower *l, uint64_t rip);
-/* Jump through the jump cache to the address in RAX. */
-void lower_dispatch(struct lower *l);
+/* A direct branch of 64-bit code into the other half of the addresses, or into what is
+ * between the halves: no other can leave the canonical ones. */
+static inline bool odd_branch(const struct lower *l, const struct dec *d) {
+    unsigned cls = d->sh->cls;
+    return in64(l) && cls >= CLS_JMP && cls <= CLS_JCXZ && cls != CLS_RET &&
+           !d->has_modrm && (d->in.imm ^ d->in.rip) >> 47;
+}
+void lower_odd_branch(struct lower *l, const struct dec *d);
 /* The code of an exit to a constant address through the jump cache. */
 void emit_cache_exit(struct emit *e, const struct xlat *x, uint64_t rip);

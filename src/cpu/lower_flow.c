@@ -17,30 +17,7 @@ void emit_cache_exit(struct emit *e, const struct xlat *x, uint64_t rip) {
     e_rm(e, false, OP_INDIRECT, INDIRECT_JMP, H_SP, slot + 8);
 }
 
-void lower_dispatch(struct lower *l) {
-    struct emit *e = &l->e;
-    l->ended = true;
-    if (l->x->fetch_page) {
-        e_rm(e, true, OP_XOR, H_AX, H_SP, CO(jc_salt));
-        e_jmp_to(e, l->x->thunk_miss);
-        return;
-    }
-    e_mov32(e, H_R10, H_AX);
-    e_alu(e, false, ALU_AND, H_R10, JC_ENTRIES - 1);
-    e_shift(e, false, SHIFT_SHL, H_R10, 4);
-    e_rm(e, true, OP_XOR, H_AX, H_SP, CO(jc_salt));
-    e_rm_index(e, true, OP_CMP, H_AX, H_R10, JC_OFFSET);
-    e_link(e_jcc(e, CC_NZ), l->x->thunk_miss);
-    e_rm_index(e, false, OP_INDIRECT, INDIRECT_JMP, H_R10, JC_OFFSET + 8);
-}
-
-void lower_fall(struct lower *l, uint64_t rip) {
-    flags_spill(l);
-    exit_to(l, rip, -1);
-    l->ended = true;
-}
-
-/* ---- Stack ---- */
+/* ---- The stack pointer ---- */
 
 /* Bytes of a stack slot and of a pointer. */
 static unsigned width(const struct lower *l) {
@@ -63,6 +40,82 @@ static void stack_pushed(struct lower *l) {
 static void stack_popped(struct lower *l) {
     stack_step(l, (int32_t)width(l));
 }
+
+/* ---- Indirect targets ---- */
+
+/* Not zero when bits 63..47 of reg, which is lost, differ: when it is no canonical
+ * address, or one that only LA57 makes canonical. */
+static void look(struct lower *l, unsigned reg) {
+    struct emit *e = &l->e;
+    e_shift(e, true, SHIFT_SHR, reg, 47);
+    e_alu(e, false, ALU_ADD, reg, 1);
+    e_alu(e, false, ALU_AND, reg, 0x1fffe);
+}
+
+/* A miss: RAX is the salted target. The jump caches know canonical targets alone, so only
+ * here is to be looked, while nothing has changed yet. */
+static void dispatch_miss(struct lower *l, const struct dec *d, unsigned release,
+                          bool looked) {
+    struct emit *e = &l->e;
+    uint8_t *odd = NULL;
+    if (in64(l) && !looked) {
+        _Static_assert(JC_BITS < 47, "a salt changes none of the bits looked at");
+        e_mov(e, H_R10, H_AX);
+        look(l, H_R10);
+        odd = e_jcc(e, CC_NZ);
+    }
+    if (release)
+        stack_step(l, (int32_t)release);
+    e_jmp_to(e, l->x->thunk_miss);
+    if (odd) {
+        e_link(odd, e->p);
+        lower_helper(l, d, xlat_odd_target);
+    }
+}
+
+/* Jump through the jump cache to the address in RAX, and release as many bytes of the
+ * stack. looked: the address has been found to be a target. */
+static void dispatch(struct lower *l, const struct dec *d, unsigned release,
+                     bool looked) {
+    struct emit *e = &l->e;
+    l->ended = true;
+    if (!l->x->fetch_page) {
+        e_mov32(e, H_R10, H_AX);
+        e_alu(e, false, ALU_AND, H_R10, JC_ENTRIES - 1);
+        e_shift(e, false, SHIFT_SHL, H_R10, 4);
+        e_rm(e, true, OP_XOR, H_AX, H_SP, CO(jc_salt));
+        e_rm_index(e, true, OP_CMP, H_AX, H_R10, JC_OFFSET);
+        uint8_t *miss = e_jcc(e, CC_NZ);
+        if (release)
+            stack_step(l, (int32_t)release);
+        e_rm_index(e, false, OP_INDIRECT, INDIRECT_JMP, H_R10, JC_OFFSET + 8);
+        e_link(miss, e->p);
+    } else {
+        e_rm(e, true, OP_XOR, H_AX, H_SP, CO(jc_salt));
+    }
+    dispatch_miss(l, d, release, looked);
+}
+
+/* Through near.c: a direct branch that may leave the canonical addresses. */
+void lower_odd_branch(struct lower *l, const struct dec *d) {
+    static enum cpu_rc (*const by[CLS_COUNT])(struct cpu *, const struct insn *) = {
+        [CLS_JMP] = op_jmp_near, [CLS_CALL] = op_call_near, [CLS_JCC] = op_jcc,
+        [CLS_LOOP] = op_loop,    [CLS_JCXZ] = op_jcxz,
+    };
+    struct dec direct = *d;
+    direct.in.opsize = 8;
+    direct.in.op[0] = (struct operand){.kind = OP_IMM, .size = 8};
+    lower_helper(l, &direct, by[d->sh->cls]);
+    l->ended = true;
+}
+
+void lower_fall(struct lower *l, uint64_t rip) {
+    flags_spill(l);
+    exit_to(l, rip, -1);
+    l->ended = true;
+}
+
+/* ---- Stack ---- */
 
 static void push_access(struct lower *l, const struct dec *d, body_fn body) {
     flags_spill(l);
@@ -194,11 +247,25 @@ void lower_jmp(struct lower *l, const struct dec *d) {
         struct access a = {body_target, (uint8_t)width(l), SLOW_READ, d->in.seg, true};
         mem_access(l, d, &a);
     }
-    lower_dispatch(l);
+    dispatch(l, d, 0, false);
 }
 
 static void body_push_return(struct lower *l, const struct dec *d) {
     push_const(l, rip_after(l));
+}
+
+/* The target, in RAX and, if saved, in jit.save[0], must be one before anything is
+ * pushed. R10 stays, as the push may rely on it. */
+static void look_before_push(struct lower *l, const struct dec *d, bool saved) {
+    struct reuse last = l->last;
+    struct dec call = *d;
+    look(l, H_AX);
+    uint8_t *good = e_jcc(&l->e, CC_Z);
+    if (!saved)
+        call.in.op[0] = (struct operand){.kind = OP_REG, .reg = d->rm, .size = 8};
+    lower_helper(l, &call, xlat_odd_call);
+    e_link(good, l->e.p);
+    l->last = last;
 }
 
 void lower_call(struct lower *l, const struct dec *d) {
@@ -215,25 +282,24 @@ void lower_call(struct lower *l, const struct dec *d) {
         ea(l, d);
         struct access a = {body_save, (uint8_t)width(l), SLOW_READ, d->in.seg, true};
         mem_access(l, d, &a);
-    } else if (saved) {
-        e_rm(e, true, OP_STORE, H_R11, H_SP, CO(jit.save[0]));
+    } else {
+        reg_load(l, H_AX, d->rm);
+        if (saved)
+            e_rm(e, true, OP_STORE, H_AX, H_SP, CO(jit.save[0]));
     }
+    if (in64(l))
+        look_before_push(l, d, saved);
     push_access(l, d, body_push_return);
     if (saved)
         e_rm(e, true, OP_LOAD, H_AX, H_SP, CO(jit.save[0]));
     else
         reg_load(l, H_AX, d->rm);
-    lower_dispatch(l);
-}
-
-static void body_ret(struct lower *l, const struct dec *d) {
-    load_r10(l, H_AX);
-    stack_step(l, (int32_t)(width(l) + (d->sh->imm_len ? d->in.imm & 0xffff : 0)));
+    dispatch(l, d, 0, true);
 }
 
 void lower_ret(struct lower *l, const struct dec *d) {
-    pop_access(l, d, body_ret, true);
-    lower_dispatch(l);
+    pop_access(l, d, body_target, true);
+    dispatch(l, d, width(l) + (unsigned)(d->in.imm & 0xffff), false);
 }
 
 void lower_jcc(struct lower *l, const struct dec *d) {

@@ -187,6 +187,29 @@ enum cpu_rc xlat_too_long(struct cpu *cpu, const struct insn *in) {
     return gp0(cpu);
 }
 
+/* RET's immediate is 0 where it has none; JMP is ff. */
+enum cpu_rc xlat_odd_target(struct cpu *cpu, const struct insn *in) {
+    uint64_t rip = cpu->jit.rax ^ cpu->jc_salt;
+    if (!canonical(cpu, rip))
+        return gp0(cpu);
+    if (in->opcode != 0xff)
+        cpu->gpr[R_SP] += 8 + (in->imm & 0xffff);
+    cpu->rip = rip;
+    return CPU_JUMP;
+}
+
+enum cpu_rc xlat_odd_call(struct cpu *cpu, const struct insn *in) {
+    uint64_t rip = cpu->jit.save[0];
+    if (in->op[0].kind == OP_REG)
+        rip = cpu->gpr[in->op[0].reg];
+    if (!canonical(cpu, rip))
+        return gp0(cpu);
+    if (stack_push_one(cpu, next_rip(cpu, in), 8))
+        return CPU_FAULT;
+    cpu->rip = rip;
+    return CPU_JUMP;
+}
+
 enum cpu_rc xlat_no_fpu(struct cpu *cpu, const struct insn *in) {
     bool wait = in->opcode == 0x9b;
     uint64_t want = wait ? CR0_MP | CR0_TS : CR0_EM_TS;

@@ -22,6 +22,8 @@ static unsigned class_of(const struct lower *l, const struct dec *d) {
 }
 
 static bool ends_block(const struct lower *l, const struct dec *d) {
+    if (odd_branch(l, d))
+        return true;
     switch (class_of(l, d)) {
     case CLS_UD:
     case CLS_JMP:
@@ -170,6 +172,8 @@ static void lower_one(struct lower *l, const struct dec *d) {
     enum cpu_rc (*missing)(struct cpu *, const struct insn *) = unit_missing(l, d);
     if (missing)
         lower_helper(l, d, missing);
+    else if (odd_branch(l, d))
+        lower_odd_branch(l, d);
     else
         lowerings[class_of(l, d)](l, d);
 }
