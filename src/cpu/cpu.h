@@ -14,8 +14,8 @@
  *    counts the instructions retired before it. The translator advances rip after a
  *    helper that returned CPU_NEXT.
  * 3. A helper that returns CPU_FAULT has changed no guest-visible state but A/D bits,
- *    CR2 not included (delivery sets it), and, for a repeated string, whole completed
- *    iterations.
+ *    CR2 not included (delivery sets it), and, for a repeated string or a gather, whole
+ *    completed iterations or elements.
  */
 #pragma once
 

@@ -2,8 +2,9 @@
 /*
  * Vector instructions whose memory operand is not one piece: gathers and masked moves,
  * element by element on the vector state at rest (SDM volume 2, VPGATHERDD, VMASKMOV,
- * MASKMOVDQU). A load that faults changes nothing; a store that faults may have stored
- * elements below the faulting one, and does so again when it is restarted.
+ * MASKMOVDQU). A masked load that faults changes nothing; a store that faults may have
+ * stored elements below the faulting one, and does so again when it is restarted. A
+ * gather that faults has loaded the elements below, and its mask names the others.
  *
  * in->opsize holds the element's size, in->imm the vector's length in bytes.
  */
@@ -49,21 +50,24 @@ static enum cpu_rc op_gather(struct cpu *cpu, const struct insn *in) {
     vec_get(cpu, in->op[2].reg, &mask);
     vec_get(cpu, in->index, &index);
     unsigned n = (unsigned)in->imm / wide;
-    for (unsigned i = 0; i < n; i++) {
+    enum cpu_rc rc = CPU_NEXT;
+    for (unsigned i = 0; i < n && rc == CPU_NEXT; i++) {
         int64_t k = 0;
-        if (!chosen(&mask, i, elem))
-            continue;
         memcpy(&k, index.b + i * idx, idx);
         k = idx == 4 ? (int32_t)k : k;
         uint64_t offset = base + (uint64_t)k * in->scale;
-        if (load(cpu, in, offset, dest.b + i * elem))
-            return CPU_FAULT;
+        if (chosen(&mask, i, elem))
+            rc = load(cpu, in, offset, dest.b + i * elem);
+        if (rc == CPU_NEXT)
+            memset(mask.b + i * elem, 0, elem);
     }
-    memset(dest.b + n * elem, 0, sizeof dest.b - n * elem);
-    memset(&mask, 0, sizeof mask);
+    if (rc == CPU_NEXT) {
+        memset(dest.b + n * elem, 0, sizeof dest.b - n * elem);
+        memset(&mask, 0, sizeof mask);
+    }
     vec_put(cpu, in->op[2].reg, &mask);
     vec_put(cpu, in->op[0].reg, &dest);
-    return CPU_NEXT;
+    return rc;
 }
 
 static enum cpu_rc masked_load(struct cpu *cpu, const struct insn *in) {
