@@ -120,11 +120,24 @@ enum pn_mmu_kind {
     PN_MMU_TDP     /* the guest's tables, each reference through gpa -> hva tables */
 };
 
+#define PN_MMU_NO_1G    1u /* pages of 1 GiB */
+#define PN_MMU_NO_PSE36 2u /* 4 MiB pages above 4 GiB */
+#define PN_MMU_NO_PAT   4u
+
+/* By EDX of CPUID leaves 1 and 0x80000001. */
+static inline uint8_t pn_mmu_lacks(uint32_t basic, uint32_t extended) {
+    return (uint8_t)((extended >> 26 & 1 ? 0u : PN_MMU_NO_1G) |
+                     (basic >> 17 & 1 ? 0u : PN_MMU_NO_PSE36) |
+                     (basic >> 16 & 1 ? 0u : PN_MMU_NO_PAT));
+}
+
 struct pn_mmu_config {
     enum pn_mmu_kind kind;
     struct pn_mmu_options opt;
-    enum pn_dirty_tracker tracker;  /* of slots with PN_SLOT_LOG_DIRTY; OFF means WP */
-    uint8_t maxphyaddr;             /* 36..52; reserved bits above it fault */
+    enum pn_dirty_tracker tracker; /* of slots with PN_SLOT_LOG_DIRTY; OFF means WP */
+    uint8_t maxphyaddr;            /* 36..52; reserved bits above it fault */
+    uint8_t
+        lacks; /* PN_MMU_NO_*: what CPUID does not offer, so that its bits are reserved */
     const struct pn_tlb_model *tlb; /* copied; NULL: none */
     pn_track_fn on_track;
     void *opaque;

@@ -3,6 +3,9 @@
 #include <string.h>
 
 #include "mmu/core/format.h"
+#include "penumbra/mmu.h"
+
+#define LARGE_PAT PT_BIT(12)
 
 /* Bits first..last set; none when last < first. */
 static uint64_t bits(unsigned first, unsigned last) {
@@ -11,12 +14,21 @@ static uint64_t bits(unsigned first, unsigned last) {
 
 /* Reserved in an entry with `large` set, beside what is in every entry. */
 static uint64_t large_rsvd(const struct pt_format *f, unsigned level, bool on,
-                           uint8_t maxphyaddr) {
+                           unsigned features, uint8_t maxphyaddr) {
     if (!on)
         return f->large_ignored ? 0 : f->large | f->table_zero;
+    uint64_t pat = features & PT_NO_PAT && f->rights == PT_W_U_NX ? LARGE_PAT : 0;
+    if (f->pse36 && features & PT_NO_PSE36)
+        maxphyaddr = 32;
     if (f->pse36)
-        return bits((maxphyaddr < 40 ? maxphyaddr : 40) - 19u, 21);
-    return bits(f->large_low ? f->large_low : 13, pt_shift(f, level) - 1);
+        return pat | bits((maxphyaddr < 40 ? maxphyaddr : 40) - 19u, 21);
+    return pat | bits(f->large_low ? f->large_low : 13, pt_shift(f, level) - 1);
+}
+
+unsigned pt_cpu_features(unsigned lacks) {
+    return PT_AD | (lacks & PN_MMU_NO_1G ? 0 : PT_1G) |
+           (lacks & PN_MMU_NO_PSE36 ? PT_NO_PSE36 : 0) |
+           (lacks & PN_MMU_NO_PAT ? PT_NO_PAT : 0);
 }
 
 void pt_bits_init(struct pt_bits *b, const struct pt_format *f, unsigned features,
@@ -40,6 +52,8 @@ void pt_bits_init(struct pt_bits *b, const struct pt_format *f, unsigned feature
         b->rsvd[0][level] = all | (level > 1 ? f->table_zero : 0);
         b->rsvd[1][level] = all;
         if (level > 1)
-            b->rsvd[1][level] |= large_rsvd(f, level, on, maxphyaddr);
+            b->rsvd[1][level] |= large_rsvd(f, level, on, features, maxphyaddr);
+        else if (features & PT_NO_PAT && f->rights == PT_W_U_NX)
+            b->rsvd[1][level] |= f->large; /* where other levels have PS */
     }
 }

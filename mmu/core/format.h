@@ -18,8 +18,16 @@
 #define PT_LEVELS 5
 #define PT_BIT(n) (1ull << (n))
 
-/* What may be switched on, as a set. */
-enum pt_feature { PT_ALWAYS = 1, PT_PSE = 2, PT_1G = 4, PT_NX = 8, PT_AD = 16 };
+/* What may be switched on, and what a CPU may lack, as a set. */
+enum pt_feature {
+    PT_ALWAYS = 1,
+    PT_PSE = 2,
+    PT_1G = 4,
+    PT_NX = 8,
+    PT_AD = 16,
+    PT_NO_PSE36 = 32,
+    PT_NO_PAT = 64 /* of the formats with W, U and NX */
+};
 
 /* How the rights of an entry are read. */
 enum pt_rights {
@@ -75,6 +83,9 @@ struct pt_bits {
     bool plain; /* rights are W, U and NX, and no combination of bits is odd */
     uint64_t rsvd[2][PT_LEVELS + 1]; /* by `large` and level: bits that must be 0 */
 };
+
+/* The features of a CPU that lacks some: PN_MMU_NO_*. */
+unsigned pt_cpu_features(unsigned lacks);
 
 /* features: a set of enum pt_feature; maxphyaddr: 36..52. */
 void pt_bits_init(struct pt_bits *b, const struct pt_format *f, unsigned features,

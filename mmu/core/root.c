@@ -171,7 +171,8 @@ void roots_drop_everything(struct pn_mmu *mmu) {
 /* ---- The calls of penumbra/mmu.h ---- */
 
 static void take_paging(struct pn_mmu_vcpu *vcpu) {
-    stage_init(&vcpu->walk, &vcpu->paging, vcpu->mmu->cfg.maxphyaddr);
+    const struct pn_mmu_config *cfg = &vcpu->mmu->cfg;
+    stage_init(&vcpu->walk, &vcpu->paging, cfg->maxphyaddr, cfg->lacks);
     vcpu->walk.below = vcpu->mmu->ops->below;
 }
 

@@ -21,7 +21,6 @@
  *    that fails the whole walk is done again: some other store made progress.
  * 3. Every A or D write marks the dirty log and is reported by ops->written(ad).
  * 4. Only memory in memslots is touched. Elsewhere a table reads as ones.
- * 1 GiB pages and PSE-36 are taken as enumerated (every CPU model here has them).
  */
 #include <string.h>
 
@@ -91,7 +90,8 @@ static uint16_t mode_of(const struct pn_paging *p, unsigned levels) {
     return (uint16_t)mode;
 }
 
-void stage_init(struct stage *s, const struct pn_paging *p, uint8_t maxphyaddr) {
+void stage_init(struct stage *s, const struct pn_paging *p, uint8_t maxphyaddr,
+                uint8_t lacks) {
     const struct pt_format *f = format_of(p);
     *s = (struct stage){.root = p->cr3, .levels = f ? f->top : 0};
     memcpy(s->pdpte, p->pdpte, sizeof(s->pdpte));
@@ -99,7 +99,7 @@ void stage_init(struct stage *s, const struct pn_paging *p, uint8_t maxphyaddr) 
     rights_init(&s->rights, s->mode);
     s->rights.pkru = p->pkru;
     s->rights.pkrs = p->pkrs;
-    unsigned features = PT_1G | PT_AD | (s->mode & STAGE_PSE ? PT_PSE : 0) |
+    unsigned features = pt_cpu_features(lacks) | (s->mode & STAGE_PSE ? PT_PSE : 0) |
                         (s->mode & STAGE_NX ? PT_NX : 0);
     if (f)
         pt_bits_init(&s->bits, f, features, maxphyaddr);

@@ -69,8 +69,10 @@ struct stage {
 #define STAGE_PKS    PN_MODE_PKS
 #define STAGE_LMA    PN_MODE_LMA
 
-/* A guest's own stage: as the control registers say, over the memslots. */
-void stage_init(struct stage *s, const struct pn_paging *p, uint8_t maxphyaddr);
+/* A guest's own stage: as the control registers say, over the memslots. maxphyaddr and
+ * lacks as in struct pn_mmu_config. */
+void stage_init(struct stage *s, const struct pn_paging *p, uint8_t maxphyaddr,
+                uint8_t lacks);
 
 /* A second level that a guest's hypervisor keeps in guest memory, over `below`: EPT, or
  * NPT (the format of long mode, as for a user access). features: a set of enum

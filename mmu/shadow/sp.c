@@ -51,7 +51,8 @@ int sp_init(struct pn_mmu *mmu) {
     for (unsigned i = 0; i < FORMATS; i++) {
         sh->format_role[i] = formats[i].role;
         pt_bits_init(&sh->format[i], &pt_formats[formats[i].format],
-                     formats[i].features | PT_1G | PT_AD, mmu->cfg.maxphyaddr);
+                     formats[i].features | pt_cpu_features(mmu->cfg.lacks),
+                     mmu->cfg.maxphyaddr);
     }
     return 0;
 }

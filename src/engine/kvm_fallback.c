@@ -109,10 +109,13 @@ static int create_cpu(struct pn_engine *e, struct kvm_fallback *f) {
     int rc = cpu_model_parse("max", &f->model, err, sizeof(err));
     if (rc)
         return rc;
-    uint32_t leaf[4];
+    uint32_t leaf[4], basic[4], extended[4];
+    kvm_cpuid(e, 1, 0, basic);
+    kvm_cpuid(e, 0x80000001u, 0, extended);
     kvm_cpuid(e, 0x80000008u, 0, leaf);
     f->slot_changes = e->slot_changes;
-    struct pn_mmu_config m = {.maxphyaddr = (uint8_t)leaf[0]};
+    struct pn_mmu_config m = {.maxphyaddr = (uint8_t)leaf[0],
+                              .lacks = pn_mmu_lacks(basic[3], extended[3])};
     pn_mmu_options_default(&m.opt);
     rc = pn_mmu_create(&m, &f->mmu);
     pthread_mutex_lock(&e->slot_lock);

@@ -102,6 +102,14 @@ static uint8_t model_maxphyaddr(const struct cpu_model *model) {
     return (uint8_t)leaf[0];
 }
 
+/* What of CPUID decides over bits of page-table entries. */
+static uint8_t model_lacks(const struct cpu_model *model) {
+    uint32_t basic[4], extended[4];
+    cpu_model_leaf(model, 1, 0, basic);
+    cpu_model_leaf(model, 0x80000001u, 0, extended);
+    return pn_mmu_lacks(basic[3], extended[3]);
+}
+
 static int soft_create(const struct pn_engine_config *cfg, enum pn_mmu_kind kind,
                        struct pn_engine **out, char *err, size_t err_size) {
     struct pn_engine *e = calloc(1, sizeof(*e));
@@ -124,6 +132,7 @@ static int soft_create(const struct pn_engine_config *cfg, enum pn_mmu_kind kind
                               .tracker = cfg->tracker,
                               .tlb = cfg->tlb,
                               .maxphyaddr = model_maxphyaddr(e->model),
+                              .lacks = model_lacks(e->model),
                               .on_track = code_written,
                               .opaque = e};
     e->vcpu = calloc(cfg->cpus, sizeof(*e->vcpu));

@@ -68,11 +68,19 @@ static void add_slot(struct guest *g, uint32_t id, pn_gpa gpa, uint64_t size) {
 
 void guest_create(struct guest *g, const struct guest_options *opt) {
     char err[128];
+    uint32_t basic[4], extended[4];
     memset(g, 0, sizeof *g);
+    if (cpu_model_parse(opt->model ? opt->model : "max", &g->model, err, sizeof err))
+        abort();
+    cpu_model_leaf(g->model, 1, 0, basic);
+    cpu_model_leaf(g->model, 0x80000001u, 0, extended);
     g->ram =
         mmap(NULL, GUEST_RAM, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    struct pn_mmu_config mc = {
-        .kind = opt->kind, .maxphyaddr = 40, .on_track = on_track, .opaque = g};
+    struct pn_mmu_config mc = {.kind = opt->kind,
+                               .maxphyaddr = 40,
+                               .lacks = pn_mmu_lacks(basic[3], extended[3]),
+                               .on_track = on_track,
+                               .opaque = g};
     pn_mmu_options_default(&mc.opt);
     mc.opt.large_pages = !opt->small_pages;
     g->bus = (struct pn_bus){.pio_read = pio_read,
@@ -82,8 +90,7 @@ void guest_create(struct guest *g, const struct guest_options *opt) {
                              .intr_peek = none,
                              .intr_ack = none,
                              .opaque = g};
-    if (g->ram == MAP_FAILED || pn_mmu_create(&mc, &g->mmu) ||
-        cpu_model_parse("max", &g->model, err, sizeof err))
+    if (g->ram == MAP_FAILED || pn_mmu_create(&mc, &g->mmu))
         abort();
     add_slot(g, 0, 0, GUEST_MMIO);
     add_slot(g, 1, GUEST_MMIO + 0x1000, GUEST_RAM - GUEST_MMIO - 0x1000);
@@ -101,7 +108,8 @@ void guest_create(struct guest *g, const struct guest_options *opt) {
     struct cpu *cpu = g->cpu;
     cpu->cr0 = CR0_PE | CR0_PG | CR0_NE | CR0_MP | CR0_ET | CR0_WP;
     cpu->cr3 = TABLES;
-    cpu->cr4 = CR4_PAE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_OSXSAVE | CR4_FSGSBASE;
+    cpu->cr4 = (CR4_PAE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_OSXSAVE | CR4_FSGSBASE) &
+               g->model->cr4_valid;
     cpu->efer = EFER_LME | EFER_LMA | EFER_SCE | EFER_NXE;
     cpu->xcr0 = 7 & (g->model->xcr0_valid | 1);
     unsigned dpl = opt->user ? 3 : 0;

@@ -28,6 +28,7 @@ struct guest_options {
     size_t code_bytes;
     bool user; /* CPL 3 */
     enum pn_mmu_kind kind;
+    const char *model;    /* as for --cpu; NULL: max */
     bool small_pages;     /* no large mappings */
     struct pn_ring *ring; /* of events, or NULL */
 };

@@ -66,7 +66,7 @@ static void machine_init(struct machine *m, struct input *in) {
     p.efer = (bits >> 32 & 1) << 11 | (levels >= 4 ? 1u << 10 : 0);
     for (unsigned i = 0; i < 4; i++)
         p.pdpte[i] = take(in, 3);
-    stage_init(&m->mode, &p, cfg.maxphyaddr);
+    stage_init(&m->mode, &p, cfg.maxphyaddr, 0);
     m->maxphyaddr = cfg.maxphyaddr;
     pn_mmu_set_paging(m->vcpu, &p);
 }

@@ -219,7 +219,7 @@ static void set_mode(struct sweep *s, unsigned bits) {
                           .efer = (c->nxe ? 0x800u : 0) | (c->levels >= 4 ? 0x500u : 0)};
     for (unsigned i = 0; i < 4; i++)
         p.pdpte[i] = PD | 1;
-    stage_init(&s->m, &p, MAXPHYADDR);
+    stage_init(&s->m, &p, MAXPHYADDR, 0);
 }
 
 /* rights: bit 0 AD, bit 1 WD. The two registers differ, and the keys around KEY say the

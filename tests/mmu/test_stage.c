@@ -56,7 +56,7 @@ static void start(unsigned features) {
     }
     stage_init_second(&ept, PT_FORMAT_ept4, features, 46, EPT_ROOT, f.vcpu->walk.below);
     struct pn_paging p = fixture_paging(4, L2_ROOT);
-    stage_init(&nested, &p, 46);
+    stage_init(&nested, &p, 46, 0);
     nested.below = &ept;
 }
 

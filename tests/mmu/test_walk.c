@@ -29,7 +29,7 @@ static void guest_init(struct guest *g, unsigned levels, uint8_t maxphyaddr) {
     g->levels = levels;
     struct pn_paging p = fixture_paging(levels, TABLE(levels == 3 ? 3 : levels));
     p.pdpte[0] = p.pdpte[1] = p.pdpte[2] = p.pdpte[3] = TABLE(2) | P;
-    stage_init(&g->m, &p, maxphyaddr);
+    stage_init(&g->m, &p, maxphyaddr, 0);
     pn_mmu_set_paging(g->f.vcpu, &p);
 }
 
@@ -142,7 +142,7 @@ START_TEST(the_low_bits_of_cr3_are_no_address) {
     guest_init(&g, 2, 40);
     struct pn_paging p = fixture_paging(2, TABLE(2));
     p.cr4 = 0;
-    stage_init(&g.m, &p, 40);
+    stage_init(&g.m, &p, 40, 0);
     put(&g, 0x1000, 2, TABLE(1) | RWU | PS);
     put(&g, 0x1000, 1, 0x7000 | RWU | PS);
     ck_assert_int_eq(walk(&g, 0x1000, PN_READ, 0), 0);
@@ -178,13 +178,19 @@ END_TEST
 
 /* What the figures of SDM "Paging" call reserved, bit by bit. */
 static bool bit_reserved(unsigned levels, unsigned level, bool ps, unsigned bit,
-                         unsigned maxphyaddr, bool nxe) {
+                         unsigned maxphyaddr, bool nxe, unsigned lacks) {
+    bool no_pat = lacks & PN_MMU_NO_PAT;
+    if (level == 1 && bit == 7)
+        return no_pat;
+    if (level > 1 && ps && bit == 12)
+        return no_pat;
     if (levels == 2) {
         if (level != 2 || !ps)
             return false;
         if (bit == 21)
             return true;
-        return bit >= 13 && bit <= 20 && bit - 13 + 32 >= maxphyaddr;
+        return bit >= 13 && bit <= 20 &&
+               (lacks & PN_MMU_NO_PSE36 || bit - 13 + 32 >= maxphyaddr);
     }
     if (bit == 63)
         return !nxe;
@@ -193,7 +199,7 @@ static bool bit_reserved(unsigned levels, unsigned level, bool ps, unsigned bit,
     if (bit >= maxphyaddr)
         return true;
     if (bit == 7)
-        return level >= 4;
+        return level >= 4 || (level == 3 && lacks & PN_MMU_NO_1G);
     if (!ps)
         return false;
     if (level == 2)
@@ -204,16 +210,18 @@ static bool bit_reserved(unsigned levels, unsigned level, bool ps, unsigned bit,
 }
 
 static bool is_reserved(unsigned levels, unsigned level, uint64_t gpte, unsigned width,
-                        bool nxe) {
+                        bool nxe, unsigned lacks) {
     for (unsigned bit = 0; bit < 64; bit++)
-        if (gpte >> bit & 1 && bit_reserved(levels, level, gpte & PS, bit, width, nxe))
+        if (gpte >> bit & 1 &&
+            bit_reserved(levels, level, gpte & PS, bit, width, nxe, lacks))
             return true;
     return false;
 }
 
 START_TEST(reserved_bits_are_those_of_the_manual) {
-    unsigned levels = modes[_i / 2];
+    unsigned levels = modes[_i / 2 % 4];
     bool nxe = _i % 2;
+    uint8_t lacks = (uint8_t)(_i / 8);
     for (unsigned width = 36; width <= 52; width++) {
         struct guest g;
         guest_init(&g, levels, (uint8_t)width);
@@ -222,7 +230,7 @@ START_TEST(reserved_bits_are_those_of_the_manual) {
             p.efer &= ~(1ull << 11);
         for (unsigned i = 0; i < 4; i++)
             p.pdpte[i] = TABLE(2) | P;
-        stage_init(&g.m, &p, (uint8_t)width);
+        stage_init(&g.m, &p, (uint8_t)width, lacks);
         const pn_gva gva = 0;
         for (unsigned level = top_in_memory(&g); level >= 1; level--)
             for (unsigned ps = 0; ps <= (level == 2 || (level == 3 && levels >= 4)); ps++)
@@ -230,8 +238,8 @@ START_TEST(reserved_bits_are_those_of_the_manual) {
                     memset(g.f.mem, 0, TABLE(6));
                     map(&g, gva, ps ? level : 1, RWU);
                     put(&g, gva, level, get(&g, gva, level) ^ 1ull << bit);
-                    bool bad =
-                        is_reserved(levels, level, get(&g, gva, level), width, nxe);
+                    bool bad = is_reserved(levels, level, get(&g, gva, level), width, nxe,
+                                           lacks);
                     int rc = walk(&g, gva, PN_READ, WALK_PROBE);
                     bool rsvd = rc < 0 && g.w.fault.error & PN_PF_RSVD;
                     /* A moved address, or a large page made a table, may end in any
@@ -512,7 +520,7 @@ SUITE("walk", .timeout = 300,
                 pae_reads_registers_at_its_top, setting_a_and_d_loses_no_other_store,
                 a_walk_emits_what_it_read_and_set, a_probe_writes_nothing},
       .loops = {{every_address_translates_as_mapped, 4},
-                {reserved_bits_are_those_of_the_manual, 8},
+                {reserved_bits_are_those_of_the_manual, 8 * 8},
                 {a_right_missing_at_any_level_faults, 4},
                 {a_table_outside_memory_reads_as_ones, 4},
                 {a_read_only_table_keeps_a_and_d, 4},
