@@ -26,12 +26,6 @@
 /* fast strings may be turned off, CPUID limited, XD disabled; the rest is fixed */
 #define MISC_ENABLE_WRITABLE UINT64_C(0x400400001)
 
-static bool canonical48_57(const struct cpu *cpu, uint64_t a) {
-    /* MSRs take what the widest paging of the model takes (SDM: "checks ... CPUID"). */
-    unsigned shift = cpu_has(cpu, CPU_F_la57) ? 7 : 16;
-    return (uint64_t)((int64_t)(a << shift) >> shift) == a;
-}
-
 /* ---- Memory types ---- */
 
 static bool mtrr_type(uint64_t type) {
@@ -70,7 +64,7 @@ static bool take_any(const struct cpu *cpu, uint32_t index, uint64_t *v) {
     return true;
 }
 static bool take_address(const struct cpu *cpu, uint32_t index, uint64_t *v) {
-    return canonical48_57(cpu, *v);
+    return loadable(cpu, *v);
 }
 static bool take_low32(const struct cpu *cpu, uint32_t index, uint64_t *v) {
     *v = (uint32_t)*v;

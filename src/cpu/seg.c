@@ -212,7 +212,7 @@ enum cpu_rc op_wrbase(struct cpu *cpu, const struct insn *in) {
     if (!mode_64(cpu) || !(cpu->cr4 & CR4_FSGSBASE))
         return cpu_raise(cpu, VEC_UD);
     cpu_op_read(cpu, in, 0, &v);
-    if (!canonical(cpu, v))
+    if (!loadable(cpu, v))
         return gp0(cpu);
     cpu->seg[in->arg].base = v;
     return CPU_NEXT;

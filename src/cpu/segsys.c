@@ -30,7 +30,7 @@ enum cpu_rc op_load_table(struct cpu *cpu, const struct insn *in) {
     memcpy(&base, raw + 2, size);
     if (size == 4 && in->opsize == 2)
         base &= 0xffffff;
-    if (!canonical(cpu, base))
+    if (!loadable(cpu, base))
         return gp0(cpu);
     *(in->arg ? &cpu->idtr : &cpu->gdtr) = (struct cpu_table){base, limit};
     return CPU_NEXT;
@@ -66,7 +66,7 @@ static enum cpu_rc system_fetch(struct cpu *cpu, uint16_t sel, struct desc *d,
         if (sys_read(cpu, d->addr + 8, &upper, 8))
             return CPU_FAULT;
         *base |= upper << 32;
-        if (upper >> 40 & 0x1f || !canonical(cpu, *base))
+        if (upper >> 40 & 0x1f || !loadable(cpu, *base))
             return cpu_raise_code(cpu, VEC_GP, error);
     }
     return CPU_NEXT;

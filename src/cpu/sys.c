@@ -53,8 +53,10 @@ enum cpu_rc op_invpcid(struct cpu *cpu, const struct insn *in) {
         return gp0(cpu);
     if (type < 2 && desc[0] && !(cpu->cr4 & CR4_PCIDE))
         return gp0(cpu);
-    if (type == 0 && !canonical(cpu, desc[1]))
+    if (type == 0 && !loadable(cpu, desc[1]))
         return gp0(cpu);
+    if (type == 0 && !canonical(cpu, desc[1]))
+        return CPU_STOP; /* nothing there to forget */
     pn_mmu_invpcid(cpu->vmmu, (unsigned)type, desc[0] & 0xfff, desc[1]);
     return CPU_STOP;
 }

@@ -7,6 +7,7 @@
 
 #include "cpu/cpu.h"
 #include "cpu/insn.h"
+#include "cpu/model.h"
 
 #define likely(x)   __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
@@ -31,9 +32,19 @@ static inline unsigned iopl(const struct cpu *cpu) {
     return cpu->sys_flags >> 12 & 3;
 }
 
-static inline bool canonical(const struct cpu *cpu, uint64_t a) {
-    unsigned shift = cpu->cr4 & CR4_LA57 ? 7 : 16;
+static inline bool sign_extended(uint64_t a, bool la57) {
+    unsigned shift = la57 ? 7 : 16;
     return (uint64_t)((int64_t)(a << shift) >> shift) == a;
+}
+/* May RIP or an access be there, under the paging that CR4 names? */
+static inline bool canonical(const struct cpu *cpu, uint64_t a) {
+    return sign_extended(a, cpu->cr4 & CR4_LA57);
+}
+/* May a register that holds an address be loaded with it: a base, a table, an MSR; or INVPCID
+ * name it? That is up to the model, whatever CR4 says (Linux, arch/x86/kvm/mmu.h,
+ * is_noncanonical_base_address and its neighbours, found on processors). */
+static inline bool loadable(const struct cpu *cpu, uint64_t a) {
+    return sign_extended(a, cpu_has(cpu, CPU_F_la57));
 }
 
 /* ---- Descriptors ---- */

@@ -50,6 +50,7 @@ void gdt_set(unsigned sel, uint64_t raw) {
 }
 
 static void create(bool audit) {
+    char err[128];
     memset(&fx, 0, sizeof fx);
     fx.irq = -1;
     fx.ram =
@@ -70,6 +71,8 @@ static void create(bool audit) {
                              .intr_peek = intr_peek,
                              .intr_ack = intr_ack,
                              .msr_read = msr_read};
+    ck_assert_int_eq(cpu_model_parse("max,-la57", &fx.model, err, sizeof err), 0);
+    fx.cpu->model = fx.model;
     fx.cpu->bus = &fx.bus;
     fx.cpu->stats = &fx.stats;
     fx.cpu->insn_limit = 1000000;
@@ -87,6 +90,7 @@ void fix_create_unaudited(void) {
 void fix_destroy(void) {
     pn_mmu_vcpu_destroy(fx.cpu->vmmu);
     pn_mmu_destroy(fx.cpu->mmu);
+    cpu_model_free(fx.model);
     free(fx.cpu);
     munmap(fx.ram, RAM_SIZE);
 }

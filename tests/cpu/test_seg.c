@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Segment registers, descriptor tables and questions about descriptors. */
+#include "cpu/control.h"
 #include "fixture_flat.h"
 #include "ops.h"
 #include "tests/suite.h"
@@ -191,6 +192,71 @@ START_TEST(ltr_takes_an_available_tss_and_makes_it_busy) {
 }
 END_TEST
 
+/* ---- Addresses as wide as CPUID says ---- */
+
+#define WIDE    UINT64_C(0x00f0000000000000) /* canonical with 57 bits, not with 48 */
+#define TOO_FAR UINT64_C(0x0100000000000000)
+
+/* Every register that takes an address, with RAX or the tables set up for it. */
+static enum cpu_rc load_address(unsigned which, uint64_t address) {
+    struct cpu *c = fx.cpu;
+    struct insn reg = insn_reg(8, R_AX, 8), sel = insn_reg(2, R_AX, 2);
+    struct insn table = insn_mem(8, PAGES, 10), pcid = insn_mem(16, PAGES + 0x40, 16);
+    c->gpr[R_AX] = address;
+    ram_put(PAGES + 2, address, 8);
+    ram_put(PAGES + 0x48, address, 8);
+    pcid.op[0] = (struct operand){.kind = OP_REG, .reg = R_BX, .size = 8};
+    c->gpr[R_BX] = 0;
+    gdt_set(TSS_SEL, make_desc(TSS, 0x67, 0x89));
+    ram_put(GDT + TSS_SEL + 8, address >> 32, 4);
+    ram_put(GDT + LDT_SEL + 8, address >> 32, 4);
+    switch (which) {
+    case 0:
+        return op_wrfsbase(c, &reg);
+    case 1:
+        return op_wrgsbase(c, &reg);
+    case 2:
+        return op_lgdt(c, &table);
+    case 3:
+        return op_lidt(c, &table);
+    case 4:
+        c->gpr[R_AX] = TSS_SEL;
+        return op_ltr(c, &sel);
+    case 5:
+        c->gpr[R_AX] = LDT_SEL;
+        return op_lldt(c, &sel);
+    case 6:
+        return op_invpcid(c, &pcid);
+    default:
+        return msr_write(c, which == 7 ? MSR_KERNEL_GS_BASE : MSR_LSTAR, address);
+    }
+}
+#define ADDRESSES 9
+
+START_TEST(what_holds_an_address_takes_as_many_bits_as_the_model_has) {
+    char err[128];
+    struct cpu_model *wide, *narrow = fx.model;
+    ck_assert_int_eq(cpu_model_parse("max,+la57", &wide, err, sizeof err), 0);
+    for (unsigned i = 0; i < ADDRESSES; i++) {
+        fix_long(); /* CR4.LA57 is clear */
+        fx.cpu->cr4 |= CR4_FSGSBASE;
+        fx.cpu->model = wide;
+        ck_assert_int_ne(load_address(i, WIDE), CPU_FAULT);
+        fx.cpu->gdtr.base = GDT;
+        ck_assert_int_eq(load_address(i, TOO_FAR), CPU_FAULT);
+        ck_assert_uint_eq(fx.cpu->fault.vector, VEC_GP);
+        fx.cpu->model = narrow;
+        ck_assert_int_eq(load_address(i, WIDE), CPU_FAULT);
+    }
+    /* What is there is out of reach all the same. */
+    struct cpu *c = fx.cpu;
+    uint64_t v;
+    c->seg[SEG_FS].base = WIDE;
+    ck_fault(seg_read(c, SEG_FS, 0, &v, 8), VEC_GP, 0);
+    cpu_model_free(wide);
+}
+END_TEST
+
 static bool ask(enum cpu_rc (*op)(struct cpu *, const struct insn *), uint16_t sel) {
     struct insn in = insn_reg(4, R_DX, 4);
     in.op[1] = (struct operand){.kind = OP_REG, .reg = R_AX, .size = 4};
@@ -253,4 +319,5 @@ SUITE("cpu segments", .setup = fix_create, .teardown = fix_destroy,
           fs_and_gs_bases_are_canonical_and_swapped,
           lgdt_and_lidt_are_read_back_by_sgdt_and_sidt,
           ltr_takes_an_available_tss_and_makes_it_busy,
+          what_holds_an_address_takes_as_many_bits_as_the_model_has,
           lar_lsl_verr_and_verw_answer_by_privilege, arpl_raises_the_rpl_and_says_so})
