@@ -85,12 +85,13 @@ static void offer_eoi(struct lapic *l, uint8_t v) {
         l->s.eoi_offered = cfg->eoi_offer(cfg->opaque, l->cpu);
 }
 
-/* Return: the vector, now in service; the spurious vector when the TPR was raised in
- * between; -1 when nothing is there at all. */
+/* Return: the vector, now in service; -1 when there is none, or the TPR masks it: it then
+ * stays in IRR. INTR and its acknowledge are one step here, so that nothing comes between
+ * them that would make the interrupt spurious (SDM volume 3, "Spurious Interrupt"). */
 int lapic_ack(struct lapic *l) {
     int v = lapic_peek(l);
     if (v < 0)
-        return lapic_enabled(l) && highest(l->s.irr) >= 0 ? (int)(l->s.svr & 0xff) : -1;
+        return -1;
     clear_bit(l->s.irr, (uint8_t)v);
     set_bit(l->s.isr, (uint8_t)v);
     offer_eoi(l, (uint8_t)v);
