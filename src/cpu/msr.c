@@ -137,9 +137,11 @@ static enum cpu_rc read_rare(struct cpu *cpu, uint32_t index, uint64_t *value) {
     switch (index) {
     case MSR_P5_MC_ADDR:
     case MSR_P5_MC_TYPE:
-    case MSR_PLATFORM_ID:
+        return HAS(mce) ? CPU_NEXT : gp0(cpu);
     case MSR_MCG_CAP: /* no banks */
     case MSR_MCG_STATUS:
+        return HAS(mca) ? CPU_NEXT : gp0(cpu);
+    case MSR_PLATFORM_ID:
         return CPU_NEXT;
     case MSR_FEATURE_CONTROL:
         *value = 1; /* locked; no VMX, no SGX */
@@ -225,11 +227,12 @@ static enum cpu_rc write_rare(struct cpu *cpu, uint32_t index, uint64_t v) {
     switch (index) {
     case MSR_P5_MC_ADDR:
     case MSR_P5_MC_TYPE:
+        return HAS(mce) ? CPU_NEXT : gp0(cpu);
     case MSR_UCODE_WRITE: /* an update that changes nothing */
     case MSR_UCODE_REV:
         return CPU_NEXT;
     case MSR_MCG_STATUS:
-        return v ? gp0(cpu) : CPU_NEXT;
+        return v || !HAS(mca) ? gp0(cpu) : CPU_NEXT;
     case MSR_PRED_CMD:
         return cpu_has(cpu, CPU_F_spec_ctrl) && !(v & ~(uint64_t)1) ? CPU_NEXT : gp0(cpu);
     default:

@@ -16,7 +16,10 @@
 #include "cpu/system.h"
 #include "cpu/xlat.h"
 
+#define COUNT(a) (sizeof(a) / sizeof((a)[0]))
+
 struct shape_source {
+    const struct cpu_model *model;
     ZydisDecoder dec[4];
     bool isa[ZYDIS_ISA_SET_MAX_VALUE + 1];
 };
@@ -96,6 +99,34 @@ static const struct {
     {ZYDIS_ISA_SET_XSAVES, CPU_F_xsaves},
 };
 
+/* Instructions of a set that holds others, too, and their own features. */
+static const struct {
+    uint16_t mnemonic, feature;
+} own_features[] = {
+    {ZYDIS_MNEMONIC_RDTSC, CPU_F_tsc},       {ZYDIS_MNEMONIC_RDMSR, CPU_F_msr},
+    {ZYDIS_MNEMONIC_WRMSR, CPU_F_msr},       {ZYDIS_MNEMONIC_CMPXCHG8B, CPU_F_cx8},
+    {ZYDIS_MNEMONIC_SYSENTER, CPU_F_sep},    {ZYDIS_MNEMONIC_SYSEXIT, CPU_F_sep},
+    {ZYDIS_MNEMONIC_SYSCALL, CPU_F_syscall}, {ZYDIS_MNEMONIC_SYSRET, CPU_F_syscall},
+};
+
+static bool model_offers(const struct cpu_model *model, unsigned feature) {
+    return feature == ALWAYS || cpu_model_has(model, (enum cpu_feature)feature);
+}
+
+/* Zydis's optional modes are other meanings of encodings: those of features that no model
+ * has, and of an accelerator. Without its mode LZCNT is BSR, TZCNT BSF, WBNOINVD WBINVD,
+ * and what MPX, CET and CLDEMOTE take are NOPs with a ModRM byte. */
+static bool mode_wanted(const struct cpu_model *model, ZydisDecoderMode mode) {
+    switch (mode) {
+    case ZYDIS_DECODER_MODE_LZCNT:
+        return cpu_model_has(model, CPU_F_abm);
+    case ZYDIS_DECODER_MODE_TZCNT:
+        return cpu_model_has(model, CPU_F_bmi1);
+    default:
+        return false;
+    }
+}
+
 struct shape_source *shape_source_create(const struct cpu_model *model) {
     struct shape_source *s = calloc(1, sizeof *s);
     if (!s)
@@ -112,19 +143,12 @@ struct shape_source *shape_source_create(const struct cpu_model *model) {
     for (unsigned k = 0; k < 4; k++) {
         ZydisDecoder *d = &s->dec[k];
         ZydisDecoderInit(d, kinds[k].mode, kinds[k].width);
-        ZydisDecoderEnableMode(d, ZYDIS_DECODER_MODE_MPX, ZYAN_FALSE);
-        ZydisDecoderEnableMode(d, ZYDIS_DECODER_MODE_CLDEMOTE, ZYAN_FALSE);
-        ZydisDecoderEnableMode(d, ZYDIS_DECODER_MODE_WBNOINVD, ZYAN_FALSE);
-        if (!cpu_model_has(model, CPU_F_abm))
-            ZydisDecoderEnableMode(d, ZYDIS_DECODER_MODE_LZCNT, ZYAN_FALSE);
-        if (!cpu_model_has(model, CPU_F_bmi1))
-            ZydisDecoderEnableMode(d, ZYDIS_DECODER_MODE_TZCNT, ZYAN_FALSE);
+        for (unsigned m = 0; m <= ZYDIS_DECODER_MODE_MAX_VALUE; m++)
+            ZydisDecoderEnableMode(d, m, mode_wanted(model, m));
     }
-    for (size_t i = 0; i < sizeof isa_features / sizeof *isa_features; i++) {
-        unsigned f = isa_features[i].feature;
-        s->isa[isa_features[i].isa] =
-            f == ALWAYS || cpu_model_has(model, (enum cpu_feature)f);
-    }
+    for (size_t i = 0; i < COUNT(isa_features); i++)
+        s->isa[isa_features[i].isa] = model_offers(model, isa_features[i].feature);
+    s->model = model;
     return s;
 }
 
@@ -255,6 +279,12 @@ static unsigned classify64(const ZydisDecodedInstruction *zi) {
     }
 }
 
+/* A hint is a NOP in any model. VEX makes an accelerator's of it. */
+static bool is_hint(const ZydisDecodedInstruction *zi, const struct dec *d) {
+    return !d->vex && (zi->meta.category == ZYDIS_CATEGORY_PREFETCH ||
+                       zi->mnemonic == ZYDIS_MNEMONIC_PREFETCHWT1);
+}
+
 static unsigned classify(const ZydisDecodedInstruction *zi, const struct dec *d,
                          unsigned kind) {
     unsigned op = d->in.opcode;
@@ -266,14 +296,9 @@ static unsigned classify(const ZydisDecodedInstruction *zi, const struct dec *d,
         return CLS_LEA;
     case ZYDIS_MNEMONIC_NOP:
     case ZYDIS_MNEMONIC_PAUSE:
-    case ZYDIS_MNEMONIC_ENDBR32:
-    case ZYDIS_MNEMONIC_ENDBR64:
-    case ZYDIS_MNEMONIC_RDSSPD: /* a NOP where there is no CET */
-    case ZYDIS_MNEMONIC_RDSSPQ:
     case ZYDIS_MNEMONIC_LFENCE:
     case ZYDIS_MNEMONIC_SFENCE:
     case ZYDIS_MNEMONIC_MFENCE:
-    case ZYDIS_MNEMONIC_PREFETCHWT1:
         return CLS_NOP;
     case ZYDIS_MNEMONIC_CLD:
     case ZYDIS_MNEMONIC_STD:
@@ -281,7 +306,7 @@ static unsigned classify(const ZydisDecodedInstruction *zi, const struct dec *d,
     default:
         break;
     }
-    if (zi->meta.category == ZYDIS_CATEGORY_PREFETCH)
+    if (is_hint(zi, d))
         return CLS_NOP;
     if (d->vex || d->map > 1)
         return CLS_PLAIN;
@@ -539,9 +564,13 @@ static bool is_privileged(const ZydisDecodedInstruction *zi) {
 
 /* Has the CPU model it, or does its helper decide that for itself? */
 static bool in_model(const struct shape_source *src, const ZydisDecodedInstruction *zi,
-                     const struct helper *h, const struct shape *s) {
-    return src->isa[zi->meta.isa_set] || (h && h->fn == op_hypercall) ||
-           s->cls == CLS_NOP;
+                     const struct helper *h, const struct dec *d, unsigned kind) {
+    for (size_t i = 0; i < COUNT(own_features); i++)
+        if (own_features[i].mnemonic == zi->mnemonic)
+            return model_offers(src->model, own_features[i].feature);
+    if (zi->meta.isa_set == ZYDIS_ISA_SET_LAHF && kind != KIND_64)
+        return true; /* CPUID tells of 64-bit code alone */
+    return src->isa[zi->meta.isa_set] || (h && h->fn == op_hypercall) || is_hint(zi, d);
 }
 
 /* The class by the encoding alone. Return: the helper, or NULL. */
@@ -590,7 +619,7 @@ bool shape_make(struct shape_source *src, const uint8_t *p, unsigned avail, unsi
     s->opsize = zi.operand_width / 8;
     s->imm_len = (zi.raw.imm[0].size + zi.raw.imm[1].size) / 8;
     const struct helper *h = class_and_helper(&zi, op, kind, d, s);
-    if (!in_model(src, &zi, h, s))
+    if (!in_model(src, &zi, h, d, kind))
         s->cls = CLS_UD;
     else if (is_vecmem(&zi))
         make_vecmem(&zi, op, d, s);

@@ -164,13 +164,18 @@ END_TEST
 
 START_TEST(msrs_of_absent_features_fault) {
     sys_free(s);
-    s = sys_new("x86-64-v1,-x2apic,-tsc_deadline_timer,-mtrr,-spec_ctrl,-tsc_adjust");
+    s = sys_new("x86-64-v1,-x2apic,-tsc_deadline_timer,-mtrr,-spec_ctrl,-tsc_adjust,"
+                "-mca,-mce,-pat,-sep");
     sys_long_mode(s);
     refuses(0x802, 0);
     refuses(0x6e0, 0);
     refuses(0x2ff, 0);
     refuses(0x49, 1);
     refuses(0x3b, 0);
+    refuses(0x17a, 0); /* MCG_STATUS */
+    refuses(0x0, 0);
+    refuses(0x277, 0x0007040600070406);
+    refuses(0x174, 8);
     refuses(0x1b, 0xfee00d00);
     ck_assert(wr(0x1b, 0xfee00900) != CPU_FAULT);
 }
