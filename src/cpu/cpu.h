@@ -59,10 +59,14 @@ enum cpu_exit {
 
 /* Static description of a CPU model: see cpuid.c and `--cpu`. */
 struct cpu_model;
-/* "name[,+feature][,-feature]..." Return: 0 and *out, or -EINVAL with one line in err. */
+enum cpu_vendor { CPU_INTEL, CPU_AMD };
+/* "name[,+feature][,-feature]...[,vendor=intel|amd]" Return: 0 and *out, or -EINVAL with
+ * one line in err. */
 int cpu_model_parse(const char *text, struct cpu_model **out, char *err, size_t err_size);
 void cpu_model_free(struct cpu_model *model);
 void cpu_model_print(FILE *out); /* names and features, for --cpu help */
+/* Did the text name a vendor? Without one the model is Intel's. */
+bool cpu_model_names_vendor(const struct cpu_model *model);
 const char *cpu_model_name(const struct cpu_model *model); /* as --cpu takes it */
 /* Offer KVM's paravirtual interface with these features (EAX of CPUID leaf 0x40000001):
  * its signature, its MSRs and hypercalls, which the bus answers. 0: none of it, and the

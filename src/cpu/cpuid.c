@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * CPU models: `--cpu name[,+feature][,-feature]...`, and the CPUID leaves of each.
+ * CPU models: `--cpu name[,+feature][,-feature]...[,vendor=V]`, and the CPUID leaves of
+ * each.
  *
  * Invariants
  * 1. A feature that the host's own units execute is in a model only if the host has it.
@@ -58,6 +59,16 @@ static const struct {
 };
 
 #define PHYS_BITS 46u
+
+/* Of leaf 1: family 6, model 0x70 is Intel's, family 0x1a, model 1 AMD's, but none that
+ * Linux 6.1 has quirks or bug lists for. */
+static const struct {
+    const char *option, *name;
+    uint32_t signature, max_basic;
+} vendors[] = {
+    [CPU_INTEL] = {"vendor=intel", "GenuineIntel", 0x00070601, 0x16},
+    [CPU_AMD] = {"vendor=amd", "AuthenticAMD", 0x00b00f11, 0xd},
+};
 
 /* ---- The host ---- */
 
@@ -211,6 +222,18 @@ static int toggle(struct cpu_model *m, struct cpu_model *asked, const struct hos
     return 0;
 }
 
+/* "vendor=intel", "vendor=amd". */
+static int choose_vendor(struct cpu_model *m, const char *text, size_t len, char *err,
+                         size_t err_size) {
+    for (unsigned v = 0; v < COUNT(vendors); v++)
+        if (strlen(vendors[v].option) == len && !memcmp(vendors[v].option, text, len)) {
+            m->vendor = (uint8_t)v;
+            m->vendor_named = true;
+            return 0;
+        }
+    return fail(err, err_size, text, len, "expected vendor=intel or vendor=amd", "");
+}
+
 static int fill_base(struct cpu_model *m, const struct host *h, const char *name,
                      size_t len, char *err, size_t err_size) {
     if (len == 0 || (len == 7 && !memcmp(name, "default", 7))) {
@@ -245,7 +268,9 @@ int cpu_model_parse(const char *text, struct cpu_model **out, char *err,
     for (text += len; rc == 0 && *text == ','; text += len) {
         text++;
         len = strcspn(text, ",");
-        rc = toggle(m, &asked, &host, text, len, err, err_size);
+        rc = strncmp(text, "vendor", 6)
+                 ? toggle(m, &asked, &host, text, len, err, err_size)
+                 : choose_vendor(m, text, len, err, err_size);
     }
     if (rc == 0)
         drop_unsupported(m);
@@ -275,6 +300,10 @@ void cpu_model_set_pv(struct cpu_model *model, uint32_t cpuid) {
     model->pv = cpuid;
 }
 
+bool cpu_model_names_vendor(const struct cpu_model *model) {
+    return model->vendor_named;
+}
+
 const char *cpu_model_name(const struct cpu_model *model) {
     return model->name;
 }
@@ -302,17 +331,15 @@ void cpu_model_print(FILE *out) {
         fprintf(out, " %s%s", features[i].name, host_has(&host, &features[i]) ? "" : "*");
         column += width;
     }
-    fputc('\n', out);
+    fprintf(out,
+            "\nvendor=intel or vendor=amd: whose rules hold where they differ, and the"
+            " CPUID that\ngoes with them (default intel)\n");
 }
 
 /* ---- The leaves ---- */
 
-#define MAX_BASIC    0x16u
 #define MAX_EXTENDED 0x80000008u
 #define HYPERVISOR   0x40000000u
-
-/* Family 6, model 0x70: Intel's, but none that Linux has quirks or bug lists for. */
-#define SIGNATURE 0x00070601u
 
 uint32_t cpu_xsave_size(uint64_t mask, bool compact) {
     uint32_t size = XSAVE_EXTENDED;
@@ -329,6 +356,14 @@ static void text_regs(const char *text, size_t at, uint32_t out[4]) {
     for (size_t i = 0; i < 16 && at + i < len; i++)
         buf[i] = text[at + i];
     memcpy(out, buf, 16);
+}
+
+/* The vendor's name as leaf 0 gives it: EBX, EDX, ECX. */
+static void vendor_regs(const struct cpu_model *m, uint32_t out[4]) {
+    const char *name = vendors[m->vendor].name;
+    memcpy(&out[1], name, 4);
+    memcpy(&out[3], name + 4, 4);
+    memcpy(&out[2], name + 8, 4);
 }
 
 /* Deterministic cache parameters: type, level, ways, sets; 64-byte lines. */
@@ -371,10 +406,14 @@ static void leaf_extended(const struct cpu_model *m, uint32_t leaf, uint32_t out
     char brand[48];
     switch (leaf) {
     case 0x80000000u:
+        if (m->vendor == CPU_AMD)
+            vendor_regs(m, out);
         out[0] = MAX_EXTENDED;
         break;
     case 0x80000001u:
         out[2] = m->word[CPU_W_X1_ECX], out[3] = m->word[CPU_W_X1_EDX];
+        if (cpu_model_follows(m, RULE_lock_cr8))
+            out[2] |= 1u << 4;
         break;
     case 0x80000002u:
     case 0x80000003u:
@@ -398,20 +437,21 @@ static void leaf_basic(const struct cpu_model *m, uint32_t leaf, uint32_t sublea
                        uint32_t out[4]) {
     switch (leaf) {
     case 0:
-        out[0] = MAX_BASIC;
-        memcpy(&out[1], "Genu", 4), memcpy(&out[3], "ineI", 4),
-            memcpy(&out[2], "ntel", 4);
+        vendor_regs(m, out);
+        out[0] = vendors[m->vendor].max_basic;
         break;
     case 1:
-        out[0] = SIGNATURE;
+        out[0] = vendors[m->vendor].signature;
         out[1] = 1u << 16 | (64u / 8) << 8; /* one logical CPU per package; CLFLUSH */
         out[2] = m->word[CPU_W_1_ECX], out[3] = m->word[CPU_W_1_EDX];
         break;
     case 2:
-        out[0] = 0x00feff01u; /* caches are in leaf 4, TLBs nowhere */
+        if (m->vendor == CPU_INTEL)
+            out[0] = 0x00feff01u; /* caches are in leaf 4, TLBs nowhere */
         break;
     case 4:
-        leaf_cache(subleaf, out);
+        if (m->vendor == CPU_INTEL)
+            leaf_cache(subleaf, out);
         break;
     case 6:
         out[0] = m->word[CPU_W_6_EAX];
@@ -459,7 +499,11 @@ void cpu_model_leaf(const struct cpu_model *model, uint32_t leaf, uint32_t suble
     } else if (leaf >= 0x80000000u && leaf <= MAX_EXTENDED) {
         leaf_extended(model, leaf, out);
     } else {
-        /* Beyond the last leaf, Intel's answer with the last basic one. */
-        leaf_basic(model, leaf > MAX_BASIC ? MAX_BASIC : leaf, subleaf, out);
+        /* Beyond the last leaf, Intel's answer with the last basic one, AMD's with 0. */
+        uint32_t last = vendors[model->vendor].max_basic;
+        if (leaf > last && model->vendor == CPU_INTEL)
+            leaf = last;
+        if (leaf <= last)
+            leaf_basic(model, leaf, subleaf, out);
     }
 }

@@ -144,7 +144,9 @@ static bool cr_exists(unsigned cr) {
 enum cpu_rc op_mov_cr(struct cpu *cpu, const struct insn *in) {
     bool write = in->op[0].kind == OP_CR;
     unsigned cr = in->op[write ? 0 : 1].reg, reg = in->op[write ? 1 : 0].reg;
-    if (!cr_exists(cr) || in->lock)
+    if (in->lock && cr == 0 && cpu_follows(cpu, RULE_lock_cr8))
+        cr = 8;
+    else if (!cr_exists(cr) || in->lock)
         return cpu_raise(cpu, VEC_UD);
     if (cpu->cpl)
         return gp0(cpu);

@@ -26,8 +26,16 @@ enum cpu_feature {
 #include "cpu/features.inc"
 };
 
+/* What depends on the vendor: vendor.inc. */
+enum cpu_rule {
+#define RULE(name, intel, amd) RULE_##name,
+#include "cpu/vendor.inc"
+};
+
 struct cpu_model {
-    char name[32]; /* of the base model, as --cpu names it */
+    char name[32];  /* of the base model, as --cpu names it */
+    uint8_t vendor; /* enum cpu_vendor */
+    bool vendor_named;
     uint32_t word[CPU_WORDS];
     uint8_t phys_bits;
     uint64_t cr4_valid;  /* CR4 bits that may be set */
@@ -46,6 +54,16 @@ struct cpu_model {
 
 static inline bool cpu_model_has(const struct cpu_model *m, enum cpu_feature f) {
     return m->word[f >> 5] >> (f & 31) & 1;
+}
+static inline bool cpu_model_follows(const struct cpu_model *m, enum cpu_rule rule) {
+    static const uint8_t holds[][2] = {
+#define RULE(name, intel, amd) {intel, amd},
+#include "cpu/vendor.inc"
+    };
+    return holds[rule][m->vendor];
+}
+static inline bool cpu_follows(const struct cpu *cpu, enum cpu_rule rule) {
+    return cpu_model_follows(cpu->model, rule);
 }
 static inline bool cpu_has(const struct cpu *cpu, enum cpu_feature f) {
     return cpu_model_has(cpu->model, f);

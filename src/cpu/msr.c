@@ -142,16 +142,16 @@ static enum cpu_rc read_rare(struct cpu *cpu, uint32_t index, uint64_t *value) {
     case MSR_MCG_STATUS:
         return HAS(mca) ? CPU_NEXT : gp0(cpu);
     case MSR_PLATFORM_ID:
-        return CPU_NEXT;
+        return cpu_follows(cpu, RULE_intel_msrs) ? CPU_NEXT : gp0(cpu);
     case MSR_FEATURE_CONTROL:
         *value = 1; /* locked; no VMX, no SGX */
-        return CPU_NEXT;
+        return cpu_follows(cpu, RULE_intel_msrs) ? CPU_NEXT : gp0(cpu);
     case MSR_UCODE_REV:
         *value = UCODE_REV;
         return CPU_NEXT;
     case MSR_PLATFORM_INFO:
         *value = PLATFORM_INFO;
-        return CPU_NEXT;
+        return cpu_follows(cpu, RULE_intel_msrs) ? CPU_NEXT : gp0(cpu);
     case MSR_MTRR_CAP:
         *value = 0x500 | MTRR_PAIRS; /* write-combining, fixed ranges */
         return cpu_has(cpu, CPU_F_mtrr) ? CPU_NEXT : gp0(cpu);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Near branches of 16- and 32-bit code. In 64-bit mode the translator does them, but for
- * direct ones that may leave the canonical addresses.
+ * direct ones that may leave the canonical addresses, and 16-bit ones (vendor.inc).
  *
  * A target beyond CS's limit, or not canonical, is #GP(0) at the branch, before anything
  * is pushed (SDM volume 2, "JMP", "CALL", "RET").
@@ -9,8 +9,11 @@
 #include "cpu/system.h"
 
 static enum cpu_rc check_target(struct cpu *cpu, const struct insn *in, uint64_t *rip) {
-    if (mode_64(cpu))
+    if (mode_64(cpu)) {
+        if (in->opsize == 2) /* AMD's */
+            *rip = (uint16_t)*rip;
         return canonical(cpu, *rip) ? CPU_NEXT : gp0(cpu);
+    }
     *rip = in->opsize == 2 ? (uint16_t)*rip : (uint32_t)*rip;
     return unlikely(*rip > cpu->seg[SEG_CS].limit) ? gp0(cpu) : CPU_NEXT;
 }

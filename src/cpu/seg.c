@@ -121,8 +121,12 @@ void seg_drop_privileged(struct cpu *cpu, unsigned cpl) {
     for (unsigned i = 0; i < sizeof data; i++) {
         struct pn_segment *s = &cpu->seg[data[i]];
         bool conforming = (s->attr & (TYPE_CODE | TYPE_CONF)) == (TYPE_CODE | TYPE_CONF);
-        if (attr_dpl(s->attr) < cpl && !conforming && !(s->attr & ATTR_UNUSABLE))
-            seg_set_null(s, 0);
+        if (attr_dpl(s->attr) >= cpl || conforming || s->attr & ATTR_UNUSABLE)
+            continue;
+        struct pn_segment old = *s;
+        seg_set_null(s, 0);
+        if (!cpu_follows(cpu, RULE_null_clears))
+            s->base = old.base, s->limit = old.limit;
     }
 }
 

@@ -118,6 +118,8 @@ static bool model_offers(const struct cpu_model *model, unsigned feature) {
  * and what MPX, CET and CLDEMOTE take are NOPs with a ModRM byte. */
 static bool mode_wanted(const struct cpu_model *model, ZydisDecoderMode mode) {
     switch (mode) {
+    case ZYDIS_DECODER_MODE_AMD_BRANCHES:
+        return cpu_model_follows(model, RULE_near_16);
     case ZYDIS_DECODER_MODE_LZCNT:
         return cpu_model_has(model, CPU_F_abm);
     case ZYDIS_DECODER_MODE_TZCNT:
@@ -279,13 +281,22 @@ static unsigned classify64(const ZydisDecodedInstruction *zi) {
     }
 }
 
-/* A hint is a NOP in any model. VEX makes an accelerator's of it. */
-static bool is_hint(const ZydisDecodedInstruction *zi, const struct dec *d) {
+static bool is_prefetch_register(const struct dec *d) {
+    return d->map == 1 && d->in.opcode == 0x0d && d->mod == 3;
+}
+
+/* A hint is a NOP in any model. VEX makes an accelerator's of it; a register is up to the
+ * vendor. */
+static bool is_hint(const struct cpu_model *model, const ZydisDecodedInstruction *zi,
+                    const struct dec *d) {
+    if (is_prefetch_register(d))
+        return !d->vex && cpu_model_follows(model, RULE_prefetch_register);
     return !d->vex && (zi->meta.category == ZYDIS_CATEGORY_PREFETCH ||
                        zi->mnemonic == ZYDIS_MNEMONIC_PREFETCHWT1);
 }
 
-static unsigned classify(const ZydisDecodedInstruction *zi, const struct dec *d,
+static unsigned classify(const struct shape_source *src,
+                         const ZydisDecodedInstruction *zi, const struct dec *d,
                          unsigned kind) {
     unsigned op = d->in.opcode;
     /* With REX.B not even F3 makes 90 a PAUSE. */
@@ -306,7 +317,7 @@ static unsigned classify(const ZydisDecodedInstruction *zi, const struct dec *d,
     default:
         break;
     }
-    if (is_hint(zi, d))
+    if (is_hint(src->model, zi, d))
         return CLS_NOP;
     if (d->vex || d->map > 1)
         return CLS_PLAIN;
@@ -512,9 +523,25 @@ static void prefixes_of(const ZydisDecodedInstruction *zi, const struct dec *d,
         !d->vex && !(s->flags & SH_VEC) && zi->operand_width == 16 && s->mand != 0x66;
 }
 
-static bool decode_full(struct shape_source *src, const uint8_t *p, unsigned avail,
-                        unsigned kind, ZydisDecodedInstruction *zi,
+/* LOCK before MOV CRn is op_mov_cr's to judge, but Zydis refuses it: show it a prefix
+ * that does nothing there. Return: p, or copy. */
+static const uint8_t *without_lock(const struct dec *d, const uint8_t *p, unsigned avail,
+                                   uint8_t copy[15]) {
+    if (!d->lock || d->vex || d->map != 1 || (d->in.opcode & 0xfd) != 0x20)
+        return p;
+    memcpy(copy, p, avail);
+    for (unsigned i = 0; i < avail && copy[i] != 0x0f; i++)
+        if (copy[i] == 0xf0)
+            copy[i] = 0x3e;
+    return copy;
+}
+
+/* avail: 15 at most. */
+static bool decode_full(struct shape_source *src, const struct dec *d, const uint8_t *p,
+                        unsigned avail, unsigned kind, ZydisDecodedInstruction *zi,
                         ZydisDecodedOperand *op, ZyanStatus *st) {
+    uint8_t copy[15];
+    p = without_lock(d, p, avail, copy);
     *st = ZydisDecoderDecodeFull(&src->dec[kind], p, avail, zi, op);
     return ZYAN_SUCCESS(*st);
 }
@@ -565,19 +592,23 @@ static bool is_privileged(const ZydisDecodedInstruction *zi) {
 /* Has the CPU model it, or does its helper decide that for itself? */
 static bool in_model(const struct shape_source *src, const ZydisDecodedInstruction *zi,
                      const struct helper *h, const struct dec *d, unsigned kind) {
+    if (is_prefetch_register(d))
+        return is_hint(src->model, zi, d);
     for (size_t i = 0; i < COUNT(own_features); i++)
         if (own_features[i].mnemonic == zi->mnemonic)
             return model_offers(src->model, own_features[i].feature);
     if (zi->meta.isa_set == ZYDIS_ISA_SET_LAHF && kind != KIND_64)
         return true; /* CPUID tells of 64-bit code alone */
-    return src->isa[zi->meta.isa_set] || (h && h->fn == op_hypercall) || is_hint(zi, d);
+    return src->isa[zi->meta.isa_set] || (h && h->fn == op_hypercall) ||
+           is_hint(src->model, zi, d);
 }
 
 /* The class by the encoding alone. Return: the helper, or NULL. */
-static const struct helper *class_and_helper(const ZydisDecodedInstruction *zi,
+static const struct helper *class_and_helper(const struct shape_source *src,
+                                             const ZydisDecodedInstruction *zi,
                                              const ZydisDecodedOperand *op, unsigned kind,
                                              const struct dec *d, struct shape *s) {
-    s->cls = (uint8_t)classify(zi, d, kind);
+    s->cls = (uint8_t)classify(src, zi, d, kind);
     if (zi->encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY &&
         zi->encoding != ZYDIS_INSTRUCTION_ENCODING_VEX) {
         s->cls = CLS_UD;
@@ -585,6 +616,23 @@ static const struct helper *class_and_helper(const ZydisDecodedInstruction *zi,
     }
     /* Zydis may call XCHG with the accumulator PAUSE. */
     return s->cls == CLS_XCHG_ACC ? NULL : helper_find(zi, op, kind);
+}
+
+/* Near branches of 64-bit code with a 16-bit operand. Zydis takes 66 from short ones. */
+static bool make_near_16(const struct shape_source *src, const struct helper *h,
+                         const struct dec *d, unsigned kind, struct shape *s) {
+    static enum cpu_rc (*const by[CLS_COUNT])(struct cpu *, const struct insn *) = {
+        [CLS_JMP] = op_jmp_near, [CLS_CALL] = op_call_near, [CLS_RET] = op_ret_near,
+        [CLS_JCC] = op_jcc,      [CLS_LOOP] = op_loop,      [CLS_JCXZ] = op_jcxz,
+    };
+    if (h || kind != KIND_64 || !d->p66 || d->w || !by[s->cls] ||
+        !cpu_model_follows(src->model, RULE_near_16))
+        return false;
+    s->fn = by[s->cls];
+    s->cls = CLS_HELPER;
+    s->opsize = 2;
+    s->helper_flags = HF_END;
+    return true;
 }
 
 /* Everything of an instruction that is neither undefined, a NOP nor in vecmem.c. */
@@ -613,17 +661,17 @@ bool shape_make(struct shape_source *src, const uint8_t *p, unsigned avail, unsi
     ZyanStatus st;
     memset(s, 0, sizeof *s);
     s->cls = CLS_UD;
-    if (!decode_full(src, p, avail, kind, &zi, op, &st))
+    if (!decode_full(src, d, p, avail, kind, &zi, op, &st))
         return st != ZYDIS_STATUS_NO_MORE_DATA;
     s->mnemonic = (uint16_t)zi.mnemonic;
     s->opsize = zi.operand_width / 8;
     s->imm_len = (zi.raw.imm[0].size + zi.raw.imm[1].size) / 8;
-    const struct helper *h = class_and_helper(&zi, op, kind, d, s);
+    const struct helper *h = class_and_helper(src, &zi, op, kind, d, s);
     if (!in_model(src, &zi, h, d, kind))
         s->cls = CLS_UD;
     else if (is_vecmem(&zi))
         make_vecmem(&zi, op, d, s);
-    else if (s->cls != CLS_UD && s->cls != CLS_NOP)
+    else if (s->cls != CLS_UD && s->cls != CLS_NOP && !make_near_16(src, h, d, kind, s))
         make_rest(&zi, op, kind, d, h, s);
     return true;
 }
@@ -689,7 +737,7 @@ void shape_operands(struct shape_source *src, const uint8_t *p, unsigned kind,
     in->fn = d->sh->fn;
     in->ends_block = d->sh->helper_flags & HF_END;
     in->arg = d->sh->helper_flags >> HF_ARG_SHIFT;
-    if (!decode_full(src, p, in->len, kind, &zi, op, &st)) {
+    if (!decode_full(src, d, p, in->len, kind, &zi, op, &st)) {
         in->fn = op_ud;
         return;
     }

@@ -3,8 +3,8 @@
  * SYSCALL, SYSRET, SYSENTER, SYSEXIT: ring changes without descriptor tables; the
  * hypercall; and the instructions that are #UD by definition.
  *
- * Sources: SDM volume 2 under each name; SYSCALL is valid in 64-bit mode only, as on
- * Intel's processors. On TF around SYSCALL and SYSRET: volume 3, "Single-Step Exception
+ * Sources: SDM volume 2 and, of what is AMD's (vendor.inc), APM volume 3 under each name.
+ * On TF around SYSCALL and SYSRET: volume 3, "Single-Step Exception
  * Condition".
  */
 #include "cpu/model.h"
@@ -30,33 +30,65 @@ static inline void enter_ring(struct cpu *cpu, uint8_t cpl, uint16_t cs, uint32_
     mode_ring_changed(cpu);
 }
 
-enum cpu_rc op_syscall(struct cpu *cpu, const struct insn *in) {
-    if (unlikely(!mode_64(cpu) || !(cpu->efer & EFER_SCE)))
-        return cpu_raise(cpu, VEC_UD);
+static bool syscall_allowed(const struct cpu *cpu) {
+    return cpu->efer & EFER_SCE &&
+           (mode_64(cpu) || cpu_follows(cpu, RULE_syscall_anywhere));
+}
+
+/* AMD's outside long mode: no mask, no R11, and the entry stands in STAR. */
+static enum cpu_rc syscall_legacy(struct cpu *cpu, const struct insn *in) {
+    uint16_t cs = cpu->msr_star >> 32 & 0xfffc;
     uint64_t rflags = cpu->sys_flags | cpu_arith_flags(cpu);
-    cpu->gpr[R_CX] = in->rip + in->len;
+    cpu->gpr[R_CX] = next_rip(cpu, in);
+    flags_load(cpu, rflags & ~(uint64_t)(FL_VM | FL_IF | FL_RF));
+    enter_ring(cpu, 0, cs, CODE32, (uint16_t)(cs + 8));
+    cpu->rip = (uint32_t)cpu->msr_star;
+    return CPU_JUMP;
+}
+
+enum cpu_rc op_syscall(struct cpu *cpu, const struct insn *in) {
+    if (unlikely(!syscall_allowed(cpu)))
+        return cpu_raise(cpu, VEC_UD);
+    if (unlikely(!mode_long(cpu)))
+        return syscall_legacy(cpu, in);
+    uint64_t rflags = cpu->sys_flags | cpu_arith_flags(cpu);
+    uint64_t entry = mode_64(cpu) ? cpu->msr_lstar : cpu->msr_cstar;
+    cpu->gpr[R_CX] = next_rip(cpu, in);
     cpu->gpr[11] = rflags;
     rflags &= ~cpu->msr_sfmask;
     cpu->step_skip = cpu->mode & MODE_TF && !(rflags & FL_TF);
     flags_load(cpu, rflags);
     uint16_t cs = cpu->msr_star >> 32 & 0xfffc;
     enter_ring(cpu, 0, cs, CODE64, (uint16_t)(cs + 8));
-    cpu->rip = cpu->msr_lstar;
+    cpu->rip = entry;
     return CPU_JUMP;
 }
 
+/* SS as AMD leaves it: only the selector is new, and with the ring its DPL. */
+static void keep_stack_segment(struct cpu *cpu, const struct pn_segment *old) {
+    struct pn_segment *ss = &cpu->seg[SEG_SS];
+    uint16_t sel = (uint16_t)((cpu->msr_star >> 48) + 8);
+    *ss = *old;
+    ss->sel = sel;
+    ss->attr |= 3u << 5;
+}
+
 enum cpu_rc op_sysret(struct cpu *cpu, const struct insn *in) {
-    if (unlikely(!mode_64(cpu) || !(cpu->efer & EFER_SCE)))
+    if (unlikely(!syscall_allowed(cpu)))
         return cpu_raise(cpu, VEC_UD);
-    if (unlikely(cpu->cpl))
+    if (unlikely(cpu->cpl || !mode_prot(cpu)))
         return gp0(cpu);
     uint16_t star = (uint16_t)(cpu->msr_star >> 48);
     uint16_t ss = (uint16_t)((star + 8) | 3);
     bool to64 = in->opsize == 8;
     uint64_t rip = to64 ? cpu->gpr[R_CX] : (uint32_t)cpu->gpr[R_CX];
-    if (unlikely(!canonical(cpu, rip)))
+    if (unlikely(!canonical(cpu, rip)) && cpu_follows(cpu, RULE_sysret_checks_rip))
         return gp0(cpu);
-    flags_load(cpu, cpu->gpr[11] & ~(uint64_t)(FL_RF | FL_VM));
+    const struct pn_segment old_ss = cpu->seg[SEG_SS];
+    if (likely(mode_64(cpu)))
+        flags_load(cpu, cpu->gpr[11] & ~(uint64_t)(FL_RF | FL_VM));
+    else
+        cpu->sys_flags |= FL_IF;
     /* The single-step trap of the SYSCALL that this returns from. */
     if (unlikely(cpu->sys_flags & FL_TF))
         cpu->db_pending |= DR6_BS;
@@ -64,12 +96,22 @@ enum cpu_rc op_sysret(struct cpu *cpu, const struct insn *in) {
         enter_ring(cpu, 3, (uint16_t)((star + 16) | 3), CODE64, ss);
     else
         enter_ring(cpu, 3, star | 3, CODE32, ss);
+    if (!cpu_follows(cpu, RULE_sysret_fills_ss)) {
+        keep_stack_segment(cpu, &old_ss);
+        mode_ring_changed(cpu);
+    }
     cpu->rip = rip;
     return CPU_JUMP;
 }
 
+static bool sysenter_allowed(const struct cpu *cpu) {
+    return !mode_long(cpu) || cpu_follows(cpu, RULE_sysenter_long);
+}
+
 enum cpu_rc op_sysenter(struct cpu *cpu, const struct insn *in) {
     uint16_t cs = cpu->msr_sysenter_cs & 0xfffc;
+    if (!sysenter_allowed(cpu))
+        return cpu_raise(cpu, VEC_UD);
     if (!(cpu->mode & MODE_PE) || !cs)
         return gp0(cpu);
     bool to64 = mode_long(cpu);
@@ -84,6 +126,8 @@ enum cpu_rc op_sysenter(struct cpu *cpu, const struct insn *in) {
 enum cpu_rc op_sysexit(struct cpu *cpu, const struct insn *in) {
     uint16_t cs = cpu->msr_sysenter_cs & 0xfffc;
     uint64_t rip = cpu->gpr[R_DX], rsp = cpu->gpr[R_CX];
+    if (!sysenter_allowed(cpu))
+        return cpu_raise(cpu, VEC_UD);
     if (!(cpu->mode & MODE_PE) || !cs || cpu->cpl)
         return gp0(cpu);
     if (in->opsize == 8) {

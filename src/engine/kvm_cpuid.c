@@ -68,6 +68,18 @@ static void mask_xstate(struct kvm_cpuid_entry2 *c, const struct cpu_model *mode
     }
 }
 
+/* The processor's own rules hold, so a vendor may be named but not chosen. */
+static int check_vendor(const struct kvm_cpuid_entry2 *c, const struct cpu_model *model,
+                        char *err, size_t err_size) {
+    uint32_t name[4];
+    cpu_model_leaf(model, 0, 0, name);
+    if (c->function || !cpu_model_names_vendor(model) ||
+        (c->ebx == name[1] && c->ecx == name[2] && c->edx == name[3]))
+        return 0;
+    snprintf(err, err_size, "--cpu vendor: under kvm it is the host processor's");
+    return -EINVAL;
+}
+
 static void set_topology(struct kvm_cpuid_entry2 *c, unsigned index, unsigned cpus) {
     if (c->function == 1)
         c->ebx = (c->ebx & 0x0000ffffu) | index << 24 | (cpus & 0xff) << 16;
@@ -89,7 +101,10 @@ int kvm_set_cpuid(struct pn_engine *e, struct kvm_vcpu *v, char *err, size_t err
     c->nent = CPUID_MAX;
     if (ioctl(e->kvm, KVM_GET_SUPPORTED_CPUID, c) < 0)
         rc = -errno;
+    bool told = false;
     for (unsigned i = 0; rc == 0 && i < c->nent; i++) {
+        rc = check_vendor(&c->entries[i], model, err, err_size);
+        told |= rc != 0;
         add_unsaid(e, &c->entries[i]);
         if (c->entries[i].function < LEAF_HYPERVISOR ||
             c->entries[i].function >= 0x80000000u)
@@ -104,7 +119,7 @@ int kvm_set_cpuid(struct pn_engine *e, struct kvm_vcpu *v, char *err, size_t err
         kvm_pv_cpuid(e, v, c);
     if (rc == 0 && ioctl(v->fd, KVM_SET_CPUID2, c) < 0)
         rc = -errno;
-    if (rc)
+    if (rc && !told)
         snprintf(err, err_size, "kvm: CPUID of vCPU %u: %s", v->index, strerror(-rc));
     free(c);
     cpu_model_free(model);

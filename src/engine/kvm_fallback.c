@@ -104,12 +104,16 @@ static void fb_cr8_write(void *o, unsigned cpu, uint64_t value) {
     ((struct kvm_fallback *)o)->cr8 = value;
 }
 
+#define CPUID_EBX_AMD 0x68747541u /* "Auth" */
+
 static int create_cpu(struct pn_engine *e, struct kvm_fallback *f) {
     char err[128];
-    int rc = cpu_model_parse("max", &f->model, err, sizeof(err));
+    uint32_t name[4], leaf[4], basic[4], extended[4];
+    kvm_cpuid(e, 0, 0, name);
+    const char *text = name[1] == CPUID_EBX_AMD ? "max,vendor=amd" : "max,vendor=intel";
+    int rc = cpu_model_parse(text, &f->model, err, sizeof(err));
     if (rc)
         return rc;
-    uint32_t leaf[4], basic[4], extended[4];
     kvm_cpuid(e, 1, 0, basic);
     kvm_cpuid(e, 0x80000001u, 0, extended);
     kvm_cpuid(e, 0x80000008u, 0, leaf);
