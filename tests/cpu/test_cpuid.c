@@ -35,6 +35,7 @@ START_TEST(a_bad_model_is_refused_by_what_is_wrong) {
     refuse("pentium", "no such model");
     refuse("x86-64-v1,+frobnicate", "no such feature");
     refuse("x86-64-v1,la57", "expected +feature");
+    refuse("x86-64-v1,vendor=via", "expected vendor=intel or vendor=amd");
     refuse("x86-64-v1,", "expected +feature");
     refuse("x86-64-v1,+avx2", "");
     refuse("x86-64-v1,+pku", "needs xsave");
