@@ -31,6 +31,7 @@ struct pn_port_range {
     uint16_t port, count;
 };
 
+struct pn_engine_ops;
 struct pn_engine_config {
     unsigned cpus;
     const char *cpu_model; /* --cpu */
@@ -51,6 +52,13 @@ struct pn_engine_config {
     const struct pn_port_range *posted;
     unsigned posted_count;
     int64_t halt_poll_ns; /* kvm: how long a halted vCPU polls; -1: KVM's own */
+    /* Where the guest comes from (a machine that goes on), or NULL. A soft engine answers
+     * CPUID as that one did. */
+    const struct pn_engine_ops *from_ops;
+    struct pn_engine *from;
+    /* The host's CPU runs the guest later: a soft engine is of its vendor, unless
+     * cpu_model names one. */
+    bool to_host_cpu;
 };
 
 /* One counter of somebody else's, under its own name; group says whose ("vm", "vcpu0").

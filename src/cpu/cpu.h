@@ -65,6 +65,13 @@ enum cpu_vendor { CPU_INTEL, CPU_AMD };
 int cpu_model_parse(const char *text, struct cpu_model **out, char *err, size_t err_size);
 void cpu_model_free(struct cpu_model *model);
 void cpu_model_print(FILE *out); /* names and features, for --cpu help */
+/* Be of the host's vendor, whatever its features. */
+void cpu_model_take_host_vendor(struct cpu_model *model);
+/* Be what these leaves say, as far as the model's features go: vendor, family, features,
+ * MAXPHYADDR. They are those of a CPU that the guest has run on so far. */
+typedef void (*cpu_leaf_fn)(void *opaque, uint32_t leaf, uint32_t subleaf,
+                            uint32_t out[4]);
+void cpu_model_follow(struct cpu_model *model, cpu_leaf_fn fn, void *opaque);
 /* Did the text name a vendor? Without one the model is Intel's. */
 bool cpu_model_names_vendor(const struct cpu_model *model);
 const char *cpu_model_name(const struct cpu_model *model); /* as --cpu takes it */

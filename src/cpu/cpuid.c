@@ -234,6 +234,16 @@ static int choose_vendor(struct cpu_model *m, const char *text, size_t len, char
     return fail(err, err_size, text, len, "expected vendor=intel or vendor=amd", "");
 }
 
+/* CPUID that comes with a vendor. */
+static void set_vendor(struct cpu_model *m, enum cpu_vendor vendor) {
+    const uint32_t alt_mov_cr8 = 1u << 4;
+    m->vendor = (uint8_t)vendor;
+    m->signature = vendors[vendor].signature;
+    m->word[CPU_W_X1_ECX] &= ~alt_mov_cr8;
+    if (cpu_model_follows(m, RULE_lock_cr8))
+        m->word[CPU_W_X1_ECX] |= alt_mov_cr8;
+}
+
 static int fill_base(struct cpu_model *m, const struct host *h, const char *name,
                      size_t len, char *err, size_t err_size) {
     if (len == 0 || (len == 7 && !memcmp(name, "default", 7))) {
@@ -287,6 +297,7 @@ int cpu_model_parse(const char *text, struct cpu_model **out, char *err,
         free(m);
         return rc;
     }
+    set_vendor(m, m->vendor);
     derive(m, &host);
     *out = m;
     return 0;
@@ -298,6 +309,36 @@ void cpu_model_free(struct cpu_model *model) {
 
 void cpu_model_set_pv(struct cpu_model *model, uint32_t cpuid) {
     model->pv = cpuid;
+}
+
+/* The vendor of that leaf 0; a third one's processors follow Intel's rules. */
+static enum cpu_vendor vendor_of(const uint32_t leaf[4]) {
+    return memcmp(&leaf[1], vendors[CPU_AMD].name, 4) ? CPU_INTEL : CPU_AMD;
+}
+
+void cpu_model_take_host_vendor(struct cpu_model *model) {
+    uint32_t leaf[4];
+    __cpuid(0, leaf[0], leaf[1], leaf[2], leaf[3]);
+    set_vendor(model, vendor_of(leaf));
+}
+
+void cpu_model_follow(struct cpu_model *model, cpu_leaf_fn fn, void *opaque) {
+    struct host host;
+    uint32_t leaf[4];
+    fn(opaque, 0, 0, leaf);
+    set_vendor(model, vendor_of(leaf));
+    fn(opaque, 1, 0, leaf);
+    model->signature = leaf[0];
+    for (unsigned w = 0; w < CPU_WORDS; w++) {
+        fn(opaque, word_place[w].leaf, word_place[w].subleaf, leaf);
+        model->word[w] &= leaf[word_place[w].reg];
+    }
+    drop_unsupported(model);
+    host_probe(&host);
+    derive(model, &host);
+    fn(opaque, 0x80000008u, 0, leaf);
+    if ((leaf[0] & 0xff) < model->phys_bits)
+        model->phys_bits = leaf[0] & 0xff;
 }
 
 bool cpu_model_names_vendor(const struct cpu_model *model) {
@@ -412,8 +453,6 @@ static void leaf_extended(const struct cpu_model *m, uint32_t leaf, uint32_t out
         break;
     case 0x80000001u:
         out[2] = m->word[CPU_W_X1_ECX], out[3] = m->word[CPU_W_X1_EDX];
-        if (cpu_model_follows(m, RULE_lock_cr8))
-            out[2] |= 1u << 4;
         break;
     case 0x80000002u:
     case 0x80000003u:
@@ -441,7 +480,7 @@ static void leaf_basic(const struct cpu_model *m, uint32_t leaf, uint32_t sublea
         out[0] = vendors[m->vendor].max_basic;
         break;
     case 1:
-        out[0] = vendors[m->vendor].signature;
+        out[0] = m->signature;
         out[1] = 1u << 16 | (64u / 8) << 8; /* one logical CPU per package; CLFLUSH */
         out[2] = m->word[CPU_W_1_ECX], out[3] = m->word[CPU_W_1_EDX];
         break;

@@ -36,6 +36,7 @@ struct cpu_model {
     char name[32];  /* of the base model, as --cpu names it */
     uint8_t vendor; /* enum cpu_vendor */
     bool vendor_named;
+    uint32_t signature; /* EAX of leaf 1: family, model, stepping */
     uint32_t word[CPU_WORDS];
     uint8_t phys_bits;
     uint64_t cr4_valid;  /* CR4 bits that may be set */

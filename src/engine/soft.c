@@ -110,6 +110,11 @@ static uint8_t model_lacks(const struct cpu_model *model) {
     return pn_mmu_lacks(basic[3], extended[3]);
 }
 
+static void from_leaf(void *opaque, uint32_t leaf, uint32_t subleaf, uint32_t out[4]) {
+    const struct pn_engine_config *cfg = opaque;
+    cfg->from_ops->cpuid(cfg->from, leaf, subleaf, out);
+}
+
 static int soft_create(const struct pn_engine_config *cfg, enum pn_mmu_kind kind,
                        struct pn_engine **out, char *err, size_t err_size) {
     struct pn_engine *e = calloc(1, sizeof(*e));
@@ -125,6 +130,10 @@ static int soft_create(const struct pn_engine_config *cfg, enum pn_mmu_kind kind
         free(e);
         return rc;
     }
+    if (cfg->from)
+        cpu_model_follow(e->model, from_leaf, (void *)cfg);
+    else if (cfg->to_host_cpu && !cpu_model_names_vendor(e->model))
+        cpu_model_take_host_vendor(e->model);
     if (cfg->pv != PN_PV_DEFAULT)
         cpu_model_set_pv(e->model, pn_pv_cpuid(cfg->pv));
     struct pn_mmu_config m = {.kind = kind,

@@ -143,7 +143,7 @@ static int move(struct machine *m, const struct pn_engine_ops *to, struct parcel
     m->past[m->switches] = (struct machine_past){from, m->engine};
     m->ops = to;
     m->engine = NULL;
-    rc = machine_create_engine(m, now, e);
+    rc = machine_create_engine(m, &m->past[m->switches], now, e);
     if (rc) {
         m->ops = from; /* destroyed as the current engine */
         m->engine = m->past[m->switches].engine;

@@ -89,7 +89,8 @@ static const struct pn_port_range posted[] = {
     {0xcf8, 4}, /* PCI configuration address */
 };
 
-int machine_create_engine(struct machine *m, uint64_t start_ns, struct err *e) {
+int machine_create_engine(struct machine *m, const struct machine_past *from,
+                          uint64_t start_ns, struct err *e) {
     struct pn_memslot slot[MACHINE_SLOTS];
     wiring_bus(m, &m->pn_bus);
     m->host_clock = m->cfg.host_clock || m->ops->threaded; /* which have no other */
@@ -111,7 +112,11 @@ int machine_create_engine(struct machine *m, uint64_t start_ns, struct err *e) {
         .halt_poll_ns = m->cfg.halt_poll_ns,
         .posted = posted,
         .posted_count = sizeof(posted) / sizeof(posted[0]),
+        .from_ops = from ? from->ops : NULL,
+        .from = from ? from->engine : NULL,
     };
+    for (unsigned i = 0; i < m->cfg.handovers; i++)
+        cfg.to_host_cpu |= m->cfg.handover[i].to->host_cpu;
     return m->ops->create(&cfg, &m->engine, e->text, e->size);
 }
 
@@ -219,7 +224,7 @@ static int load_guest(struct machine *m, struct err *e) {
 static int create(struct machine *m, struct err *e) {
     int rc = create_memory(m, e);
     if (rc == 0)
-        rc = machine_create_engine(m, 0, e);
+        rc = machine_create_engine(m, NULL, 0, e);
     if (rc == 0)
         rc = wiring_create(m, e);
     if (rc == 0) {

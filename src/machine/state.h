@@ -100,8 +100,10 @@ struct machine {
     bool leaked;               /* a vCPU thread is still inside: nothing may be freed */
 };
 
-/* machine.c. start_ns: where its time begins. Return: 0, or -errno with a line in e. */
-int machine_create_engine(struct machine *m, uint64_t start_ns, struct err *e);
+/* machine.c. from: where the guest ran so far, or NULL. start_ns: where its time begins.
+ * Return: 0, or -errno with a line in e. */
+int machine_create_engine(struct machine *m, const struct machine_past *from,
+                          uint64_t start_ns, struct err *e);
 
 /* wiring.c. Return: 0, or -errno with a line in e. */
 int wiring_create(struct machine *m, struct err *e);

@@ -89,7 +89,8 @@ struct side {
     char err[200];
 };
 
-static int begin(struct side *s, const char *name, const char *model, void *ram) {
+static int begin_from(struct side *s, const char *name, const char *model, void *ram,
+                      const struct side *from) {
     struct pn_mmu_options opt;
     pn_mmu_options_default(&opt);
     *s = (struct side){.ops = pn_engine_find(name),
@@ -109,8 +110,14 @@ static int begin(struct side *s, const char *name, const char *model, void *ram)
                                          .slot_count = 1,
                                          .seed = 7,
                                          .pv = s->ops->threaded ? PN_PV_DEFAULT : 1,
-                                         .halt_poll_ns = -1};
+                                         .halt_poll_ns = -1,
+                                         .from_ops = from ? from->ops : NULL,
+                                         .from = from ? from->engine : NULL};
     return s->ops->create(&cfg, &s->engine, s->err, sizeof(s->err));
+}
+
+static int begin(struct side *s, const char *name, const char *model, void *ram) {
+    return begin_from(s, name, model, ram, NULL);
 }
 
 static void end(struct side *s) {
@@ -236,6 +243,39 @@ static void what_no_cpu_can_be_in_is_refused(void *ram) {
     bad.intr_shadow = 3;
     expect(s.ops->set_state(s.engine, 0, &bad) == -EINVAL, "a shadow that is none");
     end(&s);
+}
+
+/* ---- CPUID ---- */
+
+/* A guest has read it, and will again. OSXSAVE is CR4's; the APIC id is a register's. */
+static void cpuid_goes_on(const struct side *from, void *ram) {
+    static const struct {
+        uint32_t leaf, mask[4];
+    } leaves[] = {{0, {0, ~0u, ~0u, ~0u}},
+                  {1, {~0u, 0, ~(1u << 27), ~0u}},
+                  {7, {0, ~0u, ~(1u << 4), ~0u}}, /* OSPKE */
+                  {0x80000001u, {0, 0, ~0u, ~0u}}};
+    struct side to;
+    uint32_t a[4], b[4];
+    expect(begin_from(&to, "tdp", "max", ram, from) == 0, to.err);
+    for (size_t i = 0; i < sizeof(leaves) / sizeof(leaves[0]); i++) {
+        from->ops->cpuid(from->engine, leaves[i].leaf, 0, a);
+        to.ops->cpuid(to.engine, leaves[i].leaf, 0, b);
+        for (unsigned r = 0; r < 4; r++)
+            if ((a[r] ^ b[r]) & leaves[i].mask[r]) {
+                printf("leaf %x register %u: %x, then %x\n", leaves[i].leaf, r, a[r],
+                       b[r]);
+                expect(false, "CPUID is as it was");
+            }
+    }
+    end(&to);
+}
+
+static void cpuid_of_a_lesser_model_goes_on(void *ram) {
+    struct side from;
+    expect(begin(&from, "shadow", "x86-64-v2,-popcnt,vendor=amd", ram) == 0, from.err);
+    cpuid_goes_on(&from, ram);
+    end(&from);
 }
 
 /* ---- The table ---- */
@@ -515,6 +555,7 @@ static int with_kvm(void *ram) {
     }
     expect(begin(&soft, "shadow", "max", ram) == 0, "a soft engine");
     kvm_gives_back_what_it_takes();
+    cpuid_goes_on(&kvm, ram);
     kvm_is_not_given_a_component_that_it_lacks(ram);
     end(&kvm);
     end(&soft);
@@ -528,6 +569,7 @@ int main(int argc, char **argv) {
         return 1;
     if (argc > 1 && !strcmp(argv[1], "kvm"))
         return with_kvm(ram);
+    cpuid_of_a_lesser_model_goes_on(ram);
     each_difference_is_found_and_named();
     gdb_has_each_of_its_first_registers();
     a_dump_shows_registers_and_what_is_owed();
