@@ -18,7 +18,7 @@ check_codes() {
         */flat-*) want=1 ;; # the debug-exit port's 0
         *) want=0 ;;
         esac
-        [ "$(cat "$f")" = $want ] || fail "$(basename "$f" .code): exit code $(cat "$f"): $(tail -n 3 "${f%.code}.err")"
+        [ "$(cat "$f")" = $want ] || fail "$(basename "$f" .code): exit code $(cat "$f"): $(grep '^penumbra: [^-]' "${f%.code}.err" | head -n 3)"
     done
 }
 
