@@ -137,6 +137,9 @@ static int create_machine(struct run *r) {
     m->idle = console_idle;
     m->interactive = isatty(STDIN_FILENO);
     int rc = machine_create(m, &r->machine, err, sizeof(err));
+    if (!rc && r->trace &&
+        trace_begin(r->trace, machine_kernel_moved(r->machine), err, sizeof(err)))
+        return cli_error("%s", err);
     if (!rc)
         return CLI_OK;
     cli_error("%s", *err ? err : strerror(-rc));

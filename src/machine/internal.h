@@ -76,7 +76,8 @@ struct load {
     size_t image_size;
     /* Out: */
     struct entry entry;
-    bool is_linux; /* by its header or its note */
+    bool is_linux;  /* by its header or its note */
+    uint64_t moved; /* how far from where it is linked, in virtual memory: KASLR */
 };
 
 /* Load l->image by l->format (or by what it looks like), and the initrd. Any bytes are

@@ -202,6 +202,7 @@ static int load_unpacked(struct load *l, const struct bzimage *b,
         rc = put_zero_page(l, b, header, at.kaslr, initrd);
     if (rc)
         return rc;
+    l->moved = at.delta;
     l->entry = (struct entry){
         .mode = ENTRY_LONG,
         .rip = elf_entry_phys(&elf) + (at.phys - b->pref),
@@ -229,5 +230,20 @@ int load_bzimage(struct load *l) {
     l->image = NULL;
     rc = load_unpacked(l, &b, header, kernel, size);
     free(kernel);
+    return rc;
+}
+
+int machine_unpack_kernel(const void *image, size_t size, const char *name, void **out,
+                          size_t *out_size, struct err *e) {
+    struct load l = {
+        .image = (void *)(uintptr_t)image, .image_size = size, .name = name, .err = e};
+    struct bzimage b = {0};
+    uint8_t *kernel;
+    int rc = check_header(&l, &b);
+    if (!rc)
+        rc = unpack_payload(b.payload, b.payload_size, UNPACKED_MAX, name, &kernel,
+                            out_size, e);
+    if (!rc)
+        *out = kernel;
     return rc;
 }

@@ -214,6 +214,7 @@ static int load_guest(struct machine *m, struct err *e) {
     if (rc == 0)
         rc = load_image(&l);
     m->is_linux = l.is_linux;
+    m->kernel_moved = l.moved;
     free(initrd);
     free(l.image);
     return rc ? rc : set_entry(m, &l.entry, e);
@@ -315,6 +316,10 @@ void machine_dump(struct machine *m, FILE *out) {
 
 uint64_t machine_ram_digest(struct machine *m) {
     return XXH3_64bits(m->ram.base, m->ram.size);
+}
+
+uint64_t machine_kernel_moved(const struct machine *m) {
+    return m->kernel_moved;
 }
 
 const char *machine_doubt(struct machine *m) {

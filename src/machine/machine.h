@@ -11,6 +11,7 @@
 
 #include <stdio.h>
 
+#include "base/err.h"
 #include "penumbra/engine.h"
 #include "penumbra/pv.h"
 
@@ -134,6 +135,13 @@ const struct pn_stats *machine_stats(struct machine *m, unsigned cpu);
 void machine_dump(struct machine *m, FILE *out);
 /* Why this guest does not come up here, one clause; NULL: nothing is known against it. */
 const char *machine_doubt(struct machine *m);
+/* How far a Linux kernel was moved, in virtual memory, from where it is linked (KASLR); 0
+ * for all else. */
+uint64_t machine_kernel_moved(const struct machine *m);
+/* The kernel, an ELF, that a bzImage has packed; *out is the caller's to free. Any bytes
+ * are safe. name: for the line. Return: 0; -EINVAL: no bzImage, or damaged; -ENOMEM. */
+int machine_unpack_kernel(const void *image, size_t size, const char *name, void **out,
+                          size_t *out_size, struct err *e);
 /* XXH3-64 of all guest RAM, page by page in order of gpa. */
 uint64_t machine_ram_digest(struct machine *m);
 /* The states of all devices, taken while no vCPU runs: before machine_run or after it has

@@ -80,8 +80,9 @@ struct machine {
     unsigned stuck_wakes; /* deadlines that passed since then */
     uint64_t host_start;
 
-    bool is_linux;     /* what was loaded */
-    char failure[200]; /* END_ERROR: what failed; "" when the engine says it */
+    bool is_linux;         /* what was loaded */
+    uint64_t kernel_moved; /* struct load */
+    char failure[200];     /* END_ERROR: what failed; "" when the engine says it */
 
     struct machine_dirty *dirty; /* machine_dirty.c; NULL: no dirty log */
 

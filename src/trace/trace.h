@@ -28,9 +28,13 @@ struct trace_header {
     uint32_t text_size;   /* bytes of the text that follows; a multiple of 64 */
     uint32_t record_size; /* 80 */
     uint32_t vcpus;
-    uint64_t mask; /* which events were asked for */
-    uint64_t reserved[4];
+    uint64_t mask;  /* which events were asked for */
+    uint64_t known; /* TRACE_KNOWS_*: which of the following are; 0 in older files */
+    uint64_t kernel_moved; /* how far the guest's kernel was moved in virtual memory from
+                              where it is linked: KASLR */
+    uint64_t reserved[2];
 };
+#define TRACE_KNOWS_KERNEL_MOVED 1u
 
 /* Before each block, and before struct trace_end, which ends a whole file. */
 struct trace_block {
@@ -67,11 +71,16 @@ struct trace_config {
     uint64_t limit; /* bytes of the file at most; later events are lost and counted, whole
                        blocks of them. 0: no limit */
 };
-/* Create the writer and its rings. The file is written as base/outfile.h says, and gets
- * its name from trace_close.
+/* Create the writer, its file and its rings. The file is written as base/outfile.h says,
+ * and gets its name from trace_close.
  * Return: 0, or -errno with one line in err. */
 int trace_open(const struct trace_config *cfg, struct trace_writer **out, char *err,
                size_t err_size);
+/* Write the file's header, which says how far the guest's kernel was moved. At most once;
+ * where it is left out, the header does not say it.
+ * Return: 0, or -errno with one line in err. */
+int trace_begin(struct trace_writer *w, uint64_t kernel_moved, char *err,
+                size_t err_size);
 /* The rings, one per vCPU, in one array; they live as long as the writer. */
 struct pn_ring *trace_rings(struct trace_writer *w);
 /* Drain the rings, finish the file and free the writer. end may be NULL.

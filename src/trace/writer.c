@@ -29,6 +29,7 @@ struct trace_writer {
     struct outfile file; /* fd -1: no file */
     int failed;          /* errno of the first failed write */
     bool full;           /* the limit is reached */
+    bool begun;          /* header and text are written */
     unsigned vcpus;
     uint64_t limit, size; /* of the file */
     struct trace_end end;
@@ -52,9 +53,44 @@ static int append(struct trace_writer *w, const void *buf, size_t size) {
     return 0;
 }
 
+/* The text: one line per event, its name and its fields as type:name, then padding. */
+static char *schema_text(uint32_t *size) {
+    char *text = NULL;
+    size_t len = 0;
+    FILE *f = open_memstream(&text, &len);
+    if (!f)
+        return NULL;
+    fprintf(f, "%s\n", TRACE_SCHEMA);
+    for (unsigned i = 0; i < PN_EV_COUNT; i++)
+        fprintf(f, "%s %s\n", pn_event_name(i), pn_event_fields(i));
+    for (long at = ftell(f); at % 64; at++)
+        fputc('\n', f);
+    if (fclose(f)) {
+        free(text);
+        return NULL;
+    }
+    *size = (uint32_t)len;
+    return text;
+}
+
+/* Header and text, once. Return: 0, or errno of this call's. */
+static int begin(struct trace_writer *w) {
+    if (w->begun)
+        return 0;
+    char *text = schema_text(&w->header.text_size);
+    w->failed = text ? append(w, &w->header, sizeof(w->header)) : ENOMEM;
+    if (!w->failed)
+        w->failed = append(w, text, w->header.text_size);
+    w->begun = true;
+    free(text);
+    return w->failed;
+}
+
 /* One block of the file. Return: whether it is in. */
 static bool append_block(struct trace_writer *w, const struct pn_event_rec *rec,
                          uint32_t n) {
+    if (begin(w))
+        return false;
     struct trace_block *b = (void *)w->block;
     size_t size = pack_encode(w->pack, rec, n, b + 1);
     *b = (struct trace_block){.records = n, .size = (uint32_t)size};
@@ -132,37 +168,11 @@ static void drain(struct pn_ring *ring) {
     drain_all(ring->opaque);
 }
 
-/* The text: one line per event, its name and its fields as type:name, then padding. */
-static char *schema_text(uint32_t *size) {
-    char *text = NULL;
-    size_t len = 0;
-    FILE *f = open_memstream(&text, &len);
-    if (!f)
-        return NULL;
-    fprintf(f, "%s\n", TRACE_SCHEMA);
-    for (unsigned i = 0; i < PN_EV_COUNT; i++)
-        fprintf(f, "%s %s\n", pn_event_name(i), pn_event_fields(i));
-    for (long at = ftell(f); at % 64; at++)
-        fputc('\n', f);
-    if (fclose(f)) {
-        free(text);
-        return NULL;
-    }
-    *size = (uint32_t)len;
-    return text;
-}
-
 static int open_file(struct trace_writer *w, const char *path, char *err,
                      size_t err_size) {
-    char *text = schema_text(&w->header.text_size);
     w->pack = pack_create();
     w->block = malloc(sizeof(struct trace_block) + pack_bound());
-    int rc = text && w->pack && w->block ? outfile_open(&w->file, path) : -ENOMEM;
-    if (!rc)
-        rc = -append(w, &w->header, sizeof(w->header));
-    if (!rc)
-        rc = -append(w, text, w->header.text_size);
-    free(text);
+    int rc = w->pack && w->block ? outfile_open(&w->file, path) : -ENOMEM;
     if (rc)
         snprintf(err, err_size, "cannot write trace %s: %s", path, strerror(-rc));
     return rc;
@@ -231,6 +241,16 @@ int trace_open(const struct trace_config *cfg, struct trace_writer **out, char *
     return 0;
 }
 
+int trace_begin(struct trace_writer *w, uint64_t kernel_moved, char *err,
+                size_t err_size) {
+    w->header.known = TRACE_KNOWS_KERNEL_MOVED;
+    w->header.kernel_moved = kernel_moved;
+    int rc = w->file.fd >= 0 ? begin(w) : 0;
+    if (rc)
+        snprintf(err, err_size, "cannot write trace %s: %s", w->file.path, strerror(rc));
+    return -rc;
+}
+
 struct pn_ring *trace_rings(struct trace_writer *w) {
     return w->rings;
 }
@@ -242,7 +262,10 @@ static int finish(struct trace_writer *w) {
         struct trace_end end;
     } last = {{.size = sizeof(last.end)}, w->end};
     last.end.check = trace_end_check(&w->end);
-    int rc = append(w, &last, sizeof(last)), named = -outfile_commit(&w->file);
+    int rc = begin(w);
+    if (!rc)
+        rc = append(w, &last, sizeof(last));
+    int named = -outfile_commit(&w->file);
     return w->failed ? w->failed : rc ? rc : named;
 }
 

@@ -334,10 +334,28 @@ END_TEST
 START_TEST(a_full_disk_is_an_error) {
     const struct trace_config cfg = {.path = "/dev/full", .vcpus = 1, .mask = 1};
     struct trace_writer *w = NULL;
-    ck_assert_int_eq(trace_open(&cfg, &w, err, sizeof(err)), -ENOSPC);
+    ck_assert_int_eq(trace_open(&cfg, &w, err, sizeof(err)), 0);
+    ck_assert_int_eq(trace_begin(w, 0, err, sizeof(err)), -ENOSPC);
+    trace_abandon(w);
     struct stat st;
     ck_assert_int_eq(stat("/dev/full", &st), 0);
     ck_assert(S_ISCHR(st.st_mode));
+}
+END_TEST
+
+START_TEST(a_trace_tells_how_far_the_kernel_was_moved_where_it_was_told) {
+    for (unsigned told = 0; told < 2; told++) {
+        struct trace_writer *w = open_writer(path, 1, 0);
+        if (told)
+            ck_assert_int_eq(trace_begin(w, 0x1a000000, err, sizeof(err)), 0);
+        emit(trace_rings(w), 0, 10);
+        ck_assert_int_eq(trace_close(w, NULL, err, sizeof(err)), 0);
+        struct trace_file *f = read_back();
+        ck_assert_uint_eq(trace_file_header(f)->known,
+                          told ? TRACE_KNOWS_KERNEL_MOVED : 0);
+        ck_assert_uint_eq(trace_file_header(f)->kernel_moved, told ? 0x1a000000 : 0);
+        trace_file_close(f);
+    }
 }
 END_TEST
 
@@ -552,6 +570,7 @@ SUITE("trace", .setup = setup, .teardown = teardown, .timeout = 120,
                 an_abandoned_trace_leaves_no_file,
                 a_file_that_cannot_be_created_is_named,
                 a_full_disk_is_an_error,
+                a_trace_tells_how_far_the_kernel_was_moved_where_it_was_told,
                 a_device_is_not_replaced,
                 every_truncated_file_is_found_out,
                 no_flipped_bit_behind_the_names_changes_a_record_unseen,
