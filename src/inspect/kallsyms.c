@@ -1,0 +1,246 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The symbols that a Linux kernel of 64 bits carries for itself, found in its image
+ * without any symbol that leads to them. As scripts/kallsyms.c of the kernel writes them,
+ * each table aligned to 8 bytes:
+ *
+ *     up to 6.3: offsets, relative_base, num_syms, names, markers, [sequence numbers,]
+ *                token_table, token_index
+ *     from 6.4:  num_syms, names, markers, token_table, token_index, offsets,
+ *                relative_base, ...
+ *
+ * The token table comes first here: its 256 strings hold the digits, each as a string of
+ * its own, and token_index confirms it. num_syms and names lie before it, and the markers
+ * confirm them: every 256th name begins where a marker says. The offsets are in one of
+ * the two places, and are right when they make addresses in ascending order.
+ *
+ * Invariants
+ * 1. Nothing is read outside the image; every length, index and count is checked.
+ * 2. The search ends: each place of the image is tried once, and a try that is not
+ *    refused by the first few names is made at most TRIES_MAX times.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "inspect/symbols_internal.h"
+
+#define TOKENS     256u
+#define TRIES_MAX  64u
+#define NAME_ROOM  2048u       /* KSYM_NAME_LEN is 512 at most */
+#define COUNT_MIN  64u         /* a kernel has more */
+#define COUNT_MAX  (1u << 22)  /* and less */
+#define NAMES_SPAN (64u << 20) /* the names lie so near before the token table */
+#define KERNEL_MAP 0xffffffff80000000ull
+
+struct kallsyms {
+    const uint8_t *data;
+    size_t size;
+    size_t tokens, index; /* where token_table and token_index are */
+    size_t names;
+    size_t count_at; /* num_syms */
+    uint32_t count;
+    size_t offsets;
+    uint64_t base;
+    bool per_cpu; /* offsets >= 0 are absolute (CONFIG_KALLSYMS_ABSOLUTE_PERCPU) */
+};
+
+static size_t align8(size_t n) {
+    return (n + 7) & ~(size_t)7;
+}
+
+static uint16_t u16_at(const struct kallsyms *k, size_t at) {
+    uint16_t v;
+    memcpy(&v, k->data + at, sizeof(v));
+    return v;
+}
+
+static uint32_t u32_at(const struct kallsyms *k, size_t at) {
+    uint32_t v;
+    memcpy(&v, k->data + at, sizeof(v));
+    return v;
+}
+
+/* Is [at, at+n) in the image? */
+static bool has(const struct kallsyms *k, size_t at, uint64_t n) {
+    return at <= k->size && n <= k->size - at;
+}
+
+/* ---- The tokens ---- */
+
+/* Tokens from number `first`, which is at `at`, to the last; then the index, which says
+ * where the first one is. Return: whether index and tokens agree. */
+static bool tokens_at(struct kallsyms *k, size_t at, unsigned first) {
+    size_t p = at;
+    for (unsigned i = first; i < TOKENS; i++) {
+        const uint8_t *end = p < k->size ? memchr(k->data + p, 0, k->size - p) : NULL;
+        if (!end || (size_t)(end - (k->data + p)) > NAME_ROOM)
+            return false;
+        p = (size_t)(end - k->data) + 1;
+    }
+    k->index = align8(p);
+    if (!has(k, k->index, 2 * TOKENS) || u16_at(k, k->index) ||
+        u16_at(k, k->index + 2 * first) > at)
+        return false;
+    k->tokens = at - u16_at(k, k->index + 2 * first);
+    p = 0;
+    for (unsigned i = 0; i < TOKENS; i++) {
+        if (u16_at(k, k->index + 2 * i) != p)
+            return false;
+        p += strnlen((const char *)k->data + k->tokens + p, k->size - k->tokens - p) +
+             1; /* ends before the index, see above */
+        if (k->tokens + p > k->index)
+            return false;
+    }
+    return true;
+}
+
+static bool find_tokens(struct kallsyms *k) {
+    static const char digits[] = "0\0001\0002\0003\0004\0005\0006\0007\0008\0009";
+    for (size_t at = 0; at < k->size;) {
+        const uint8_t *p = memmem(k->data + at, k->size - at, digits, sizeof(digits));
+        if (!p)
+            return false;
+        at = (size_t)(p - k->data);
+        if (tokens_at(k, at, '0'))
+            return true;
+        at++;
+    }
+    return false;
+}
+
+/* ---- The names ---- */
+
+/* The compressed name at *at: its length, at which *at then is not yet. Return: 0: it
+ * does not end before the token table. */
+static size_t name_length(const struct kallsyms *k, size_t *at) {
+    if (*at + 2 > k->tokens)
+        return 0;
+    size_t n = k->data[(*at)++];
+    if (n & 0x80) /* from 6.1 on; before, no name was as long */
+        n = (n & 0x7f) | (size_t)k->data[(*at)++] << 7;
+    return n <= k->tokens - *at ? n : 0;
+}
+
+/* The name of n bytes at `at` into buf of NAME_ROOM. Return: its length; 0: too long. */
+static size_t expand(const struct kallsyms *k, size_t at, size_t n, char *buf) {
+    size_t used = 0;
+    for (size_t i = 0; i < n; i++) {
+        const char *token = (const char *)k->data + k->tokens +
+                            u16_at(k, k->index + 2u * k->data[at + i]);
+        size_t length = strlen(token); /* tokens_at has seen its end */
+        if (length > NAME_ROOM - 1 - used)
+            return 0;
+        memcpy(buf + used, token, length);
+        used += length;
+    }
+    buf[used] = 0;
+    return used;
+}
+
+/* Do the first names at `at` look like a type and a name? */
+static bool begins_names(const struct kallsyms *k, size_t at) {
+    char buf[NAME_ROOM];
+    for (unsigned i = 0; i < 16; i++) {
+        size_t n = name_length(k, &at), length = n ? expand(k, at, n, buf) : 0;
+        if (length < 2 || !strchr("aAbBdDrRtTvVwWnN", buf[0]))
+            return false;
+        for (size_t j = 1; j < length; j++)
+            if (buf[j] <= ' ' || buf[j] > '~')
+                return false;
+        at += n;
+    }
+    return true;
+}
+
+/* Names from k->names on, and whether the markers behind them agree. */
+static bool check_names(struct kallsyms *k) {
+    size_t at = k->names;
+    for (uint32_t i = 0; i < k->count; i++) {
+        size_t n = name_length(k, &at);
+        if (!n)
+            return false;
+        at += n;
+    }
+    size_t markers = align8(at);
+    uint32_t blocks = (k->count + 255) / 256;
+    if (markers > k->tokens || 4ull * blocks > k->tokens - markers)
+        return false;
+    at = k->names;
+    for (uint32_t i = 0; i < k->count; i++) {
+        if (i % 256 == 0 && u32_at(k, markers + 4 * (i / 256)) != at - k->names)
+            return false;
+        size_t n = name_length(k, &at);
+        at += n;
+    }
+    return true;
+}
+
+static bool find_names(struct kallsyms *k) {
+    unsigned tries = 0;
+    size_t low = k->tokens > NAMES_SPAN ? k->tokens - NAMES_SPAN : 0;
+    for (size_t at = k->tokens & ~(size_t)7; at >= low + 16 && tries < TRIES_MAX;) {
+        at -= 8;
+        k->count = u32_at(k, at);
+        k->count_at = at;
+        k->names = at + 8;
+        if (k->count < COUNT_MIN || k->count > COUNT_MAX || u32_at(k, at + 4) ||
+            k->count > k->tokens - at || !begins_names(k, k->names))
+            continue;
+        tries++;
+        if (check_names(k))
+            return true;
+    }
+    return false;
+}
+
+/* ---- The addresses ---- */
+
+static uint64_t address(const struct kallsyms *k, uint32_t i) {
+    uint32_t offset = u32_at(k, k->offsets + 4 * (size_t)i);
+    if (!k->per_cpu)
+        return k->base + offset;
+    return offset >> 31 ? k->base - 1 - (uint64_t)(int64_t)(int32_t)offset : offset;
+}
+
+/* Offsets at `at`, and their base behind them. */
+static bool offsets_at(struct kallsyms *k, size_t at) {
+    size_t base = align8(at + 4 * (size_t)k->count);
+    if (!has(k, base, sizeof(k->base)))
+        return false;
+    k->offsets = at;
+    memcpy(&k->base, k->data + base, sizeof(k->base));
+    if (k->base < KERNEL_MAP)
+        return false;
+    k->per_cpu = u32_at(k, at + 4 * ((size_t)k->count - 1)) >> 31;
+    for (uint32_t i = 1; i < k->count; i++)
+        if (address(k, i) < address(k, i - 1))
+            return false;
+    return true;
+}
+
+static bool find_offsets(struct kallsyms *k) {
+    size_t room = align8(4 * (size_t)k->count) + sizeof(k->base);
+    return (k->count_at >= room && offsets_at(k, k->count_at - room)) ||
+           offsets_at(k, align8(k->index + 2 * TOKENS));
+}
+
+int symbols_add_kallsyms(struct symbols *s, const uint8_t *data, size_t size) {
+    struct kallsyms k = {.data = data, .size = size};
+    char name[NAME_ROOM];
+    int rc = 0;
+    if (!find_tokens(&k) || !find_names(&k) || !find_offsets(&k))
+        return 0;
+    size_t at = k.names;
+    for (uint32_t i = 0; i < k.count && !rc; i++) {
+        size_t n = name_length(&k, &at), length = expand(&k, at, n, name);
+        char type = name[0];
+        at += n;
+        if (length > 1)
+            rc = symbols_add(s,
+                             &(struct symbol){.from = address(&k, i),
+                                              .function = strchr("tTwW", type) != NULL,
+                                              .weak = type == 'w' || type == 'W'},
+                             name + 1, length - 1);
+    }
+    return rc;
+}
