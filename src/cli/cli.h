@@ -18,6 +18,7 @@ enum cli_exit {
 int cmd_run(int argc, char **argv);
 int cmd_host(int argc, char **argv);
 int cmd_trace(int argc, char **argv);
+int cmd_faults(int argc, char **argv);
 int cmd_bench(int argc, char **argv);
 int cmd_measure(int argc, char **argv);
 int cmd_compare(int argc, char **argv);
@@ -66,6 +67,8 @@ struct cli_model {
  * cannot be read; with a line in e. */
 int cli_model(const char *tlb, const char *cost, struct cli_model *model, struct err *e);
 
+/* 1234567 as "1,234,567". Return: buf. */
+const char *cli_grouped(uint64_t v, char buf[32]);
 /* A member of a JSON object: its text, or NULL; its integer, or 0. */
 const char *cli_text(const json_t *object, const char *key);
 long long cli_number(const json_t *object, const char *key);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* What subcommands share: error lines, engines and models by name. */
 #include <errno.h>
+#include <inttypes.h>
 #include <stdarg.h>
 #include <string.h>
 
@@ -50,6 +51,18 @@ int cli_flush(int code) {
 
 const char *cli_text(const json_t *object, const char *key) {
     return json_string_value(json_object_get(object, key));
+}
+
+const char *cli_grouped(uint64_t v, char buf[32]) {
+    char digits[24];
+    int n = snprintf(digits, sizeof(digits), "%" PRIu64, v), out = 0;
+    for (int i = 0; i < n; i++) {
+        if (i && (n - i) % 3 == 0)
+            buf[out++] = ',';
+        buf[out++] = digits[i];
+    }
+    buf[out] = 0;
+    return buf;
 }
 
 long long cli_number(const json_t *object, const char *key) {

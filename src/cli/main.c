@@ -20,6 +20,7 @@ static const struct command {
     {"compare", cmd_compare, "say which differences between two benchmarks are real"},
     {"merge", cmd_merge, "put the shards of a benchmark together"},
     {"trace", cmd_trace, "print, filter and digest a trace file"},
+    {"faults", cmd_faults, "study the page faults of a trace file"},
     {MEASURE_COMMAND, cmd_measure, NULL}, /* bench's own: one run, in a process apart */
 };
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))

@@ -78,19 +78,6 @@ json_t *run_report_json(const struct run_report *r) {
     return j;
 }
 
-/* 1234567 as 1,234,567 */
-static const char *grouped(uint64_t v, char buf[32]) {
-    char digits[24];
-    int n = snprintf(digits, sizeof(digits), "%" PRIu64, v), out = 0;
-    for (int i = 0; i < n; i++) {
-        if (i && (n - i) % 3 == 0)
-            buf[out++] = ',';
-        buf[out++] = digits[i];
-    }
-    buf[out] = 0;
-    return buf;
-}
-
 /* The rows of the summary; one without a counter is a heading. of: the MMUs that they can
  * be about, RUN_SHADOW, RUN_TDP or both; a heading, and a row with ALONE, is for exactly
  * these. */
@@ -160,7 +147,7 @@ static void print_foreign(json_t *groups, FILE *out) {
         fprintf(out, "\nThe hypervisor's counters, %s\n", group);
         json_object_foreach(counters, name, value) if (json_integer_value(value))
             fprintf(out, "  %-40s %16s\n", name,
-                    grouped((uint64_t)json_integer_value(value), buf));
+                    cli_grouped((uint64_t)json_integer_value(value), buf));
     }
 }
 
@@ -174,7 +161,7 @@ static void print_counters(const struct run_report *r, FILE *out) {
         else if (row->stat >= 0 && (row->of & ALONE ? of == r->mmus : of & r->mmus) &&
                  (r->total.v[row->stat] || !row->unless_0))
             fprintf(out, "  %-40s %16s\n", row->label,
-                    grouped(r->total.v[row->stat], buf));
+                    cli_grouped(r->total.v[row->stat], buf));
     }
 }
 
@@ -201,7 +188,7 @@ static void print_time(const struct run_report *r, FILE *out) {
         fprintf(out, "  %-40s %16s\n",
                 r->uncounted_insns ? "guest instructions, without kvm's"
                                    : "guest instructions",
-                grouped(insns, buf));
+                cli_grouped(insns, buf));
     if (insns && !r->uncounted_insns)
         fprintf(out, "  %-40s %16.1f\n", "million instructions per second",
                 host > 0 ? (double)insns / host / 1e6 : 0);
@@ -218,6 +205,6 @@ void run_report_print(const struct run_report *r, FILE *out) {
     print_time(r, out);
     if (r->has_events)
         fprintf(out, "  %-40s %16s\n  %-40s %16" PRIx64 "\n", "events recorded",
-                grouped(r->events.records, buf), "digest of the events",
+                cli_grouped(r->events.records, buf), "digest of the events",
                 r->events.digest);
 }

@@ -7,16 +7,16 @@
 
 #include "cli/cli.h"
 #include "cli/option.h"
-#include "trace/trace.h"
+#include "cli/trace_input.h"
 
 #define EVENT_LISTS_MAX 64u
 
 struct options {
+    struct trace_filter filter; /* the first member: cli/trace_input.h */
     const char *path;
     const char *event[EVENT_LISTS_MAX]; /* the --event of the command line */
     unsigned events;
     bool digest, counts, list;
-    struct trace_filter filter;
 };
 
 static int set_event(void *options, const char *arg, struct err *e) {
@@ -25,36 +25,6 @@ static int set_event(void *options, const char *arg, struct err *e) {
         return err_set(e, -EINVAL, "more than %u lists of events", EVENT_LISTS_MAX);
     o->event[o->events++] = arg;
     return 0;
-}
-
-/* "A" or "A-B". */
-static int set_gva(void *options, const char *arg, struct err *e) {
-    struct trace_filter *t = &((struct options *)options)->filter;
-    const char *dash = strchr(arg, '-');
-    char from[40];
-    snprintf(from, sizeof(from), "%.*s", (int)strcspn(arg, "-"), arg);
-    int rc = parse_number(from, 0, UINT64_MAX, &t->gva_from);
-    t->gva_to = t->gva_from;
-    if (!rc && dash)
-        rc = parse_number(dash + 1, t->gva_from, UINT64_MAX, &t->gva_to);
-    t->by_gva = true;
-    return rc ? err_set(e, rc, "not ADDR or FROM-TO") : 0;
-}
-
-/* A guest instruction takes one ns of the virtual clock; under kvm records have ns. */
-static int set_time(const char *arg, uint64_t *time, struct err *e) {
-    int rc = parse_number(arg, 0, UINT64_MAX, time);
-    if (rc == -EINVAL && strchr(arg, 's'))
-        rc = parse_time(arg, 1, time);
-    return rc ? err_set(e, rc, "not a time such as 250000, 1ms, 0.5us or 2s") : 0;
-}
-
-static int set_from(void *options, const char *arg, struct err *e) {
-    return set_time(arg, &((struct options *)options)->filter.from, e);
-}
-
-static int set_to(void *options, const char *arg, struct err *e) {
-    return set_time(arg, &((struct options *)options)->filter.to, e);
 }
 
 static int set_path(void *options, const char *arg, struct err *e) {
@@ -71,15 +41,8 @@ static const struct option_row rows[] = {
     {.kind = OPTION_HEADING, .doc = "Which events:"},
     {"event", 0, "NAME,...", "Only these events; may be repeated", .kind = OPTION_CALL,
      .set = set_event},
-    {"vcpu", 0, "N", "Only this vCPU", .kind = OPTION_NUMBER, OWN(filter.vcpu),
-     .max = TRACE_VCPUS_MAX},
-    {"from", 0, "TIME",
-     "From this time since the guest's start on: guest instructions, which take one ns "
-     "each (under kvm ns), or with a unit: ns, us, ms, s",
-     .kind = OPTION_CALL, .set = set_from},
-    {"to", 0, "TIME", "Up to this time", .kind = OPTION_CALL, .set = set_to},
-    {"gva", 0, "A[-B]", "Only events about these guest virtual addresses",
-     .kind = OPTION_CALL, .set = set_gva},
+#define FILTER_WHAT "events"
+#include "cli/trace_filter.inc"
     {.kind = OPTION_HEADING, .doc = "What is printed:"},
     {"count", 0, NULL, "Count events by name instead of printing them",
      .kind = OPTION_FLAG, OWN(counts)},
@@ -137,25 +100,6 @@ static void print_counts(const struct trace_file *f, const struct counts *c) {
         }
 }
 
-/* How the file ended, in a line where it is not whole. */
-static int conclude(const struct trace_file *f, const char *path) {
-    const struct trace_end *end = trace_file_end(f);
-    switch (trace_file_state(f)) {
-    case TRACE_INCOMPLETE:
-        cli_error("%s: incomplete: it ends after %" PRIu64 " events, without its end",
-                  path, end->records);
-        return CLI_DAMAGED;
-    case TRACE_DAMAGED:
-        cli_error("%s: damaged, behind %" PRIu64 " events", path, end->records);
-        return CLI_DAMAGED;
-    default:
-        if (end->lost)
-            cli_error("%s: %" PRIu64 " events were lost when it was recorded", path,
-                      end->lost);
-        return CLI_OK;
-    }
-}
-
 static int print_records(struct trace_file *f, const struct options *o) {
     const struct pn_event_rec *rec;
     struct counts counts = {{0}};
@@ -166,7 +110,7 @@ static int print_records(struct trace_file *f, const struct options *o) {
     if (ferror(stdout)) /* cli_flush says why */
         return CLI_OK;
     print_counts(f, &counts);
-    int code = conclude(f, o->path);
+    int code = trace_input_end(f, o->path);
     if (o->digest && !code)
         printf("%016" PRIx64 "\n", trace_file_end(f)->digest);
     return code;
@@ -197,7 +141,6 @@ static int show(struct trace_file *f, struct options *o) {
 
 int cmd_trace(int argc, char **argv) {
     struct options o = {0};
-    char err[256];
     bool done;
     trace_filter_default(&o.filter);
     int rc = option_parse(&command, argc, argv, &o, &done);
@@ -211,11 +154,9 @@ int cmd_trace(int argc, char **argv) {
                             "anything with it",
                             o.digest ? "digest" : "list");
     struct trace_file *f;
-    rc = trace_file_open(o.path, &f, err, sizeof(err));
-    if (rc) {
-        cli_error("%s", err);
-        return rc == -EINVAL ? CLI_USAGE : rc == -EBADMSG ? CLI_DAMAGED : CLI_HOST;
-    }
+    rc = trace_input_open(o.path, &f);
+    if (rc)
+        return rc;
     rc = show(f, &o);
     trace_file_close(f);
     return cli_flush(rc);

@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: MIT */
+/* `penumbra faults`: the study of a trace's page faults (inspect/faults.h). */
+#include "cli/faults.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "cli/cli.h"
+#include "cli/option.h"
+#include "penumbra/mmu.h"
+
+static const char *key_name(unsigned i) {
+    return i < FAULT_KEYS ? fault_key_name(i) : NULL;
+}
+
+static const char *outcome_name(unsigned i) {
+    return fault_outcome_name(i + 1); /* 0 is no fault */
+}
+
+static void list_keys(FILE *out) {
+    for (unsigned i = 0; i < FAULT_KEYS; i++)
+        fprintf(out, "  %-10s %s\n", fault_key_name(i), fault_key_doc(i));
+}
+
+static void list_outcomes(FILE *out) {
+    for (unsigned i = 0; outcome_name(i); i++)
+        fprintf(out, "  %-14s %s\n", outcome_name(i), fault_outcome_doc(i + 1));
+}
+
+/* The number of the word that *arg begins with; *arg is then behind it and its comma.
+ * Return: -EINVAL with a line in e: there is none. */
+static int next_word(const char **arg, const char *(*word)(unsigned i), struct err *e) {
+    size_t length = strcspn(*arg, ",");
+    struct nearest near = {.word = *arg, .length = length};
+    for (unsigned i = 0; word(i); i++) {
+        if (strlen(word(i)) == length && !memcmp(word(i), *arg, length)) {
+            *arg += length + ((*arg)[length] != 0);
+            return (int)i;
+        }
+        nearest_try(&near, word(i));
+    }
+    return err_set(e, -EINVAL, "there is no '%.*s'%s%s%s; 'help' lists what there is",
+                   (int)length, *arg, near.best ? ": did you mean " : "",
+                   near.best ? near.best : "", near.best ? "?" : "");
+}
+
+static int set_by(void *options, const char *arg, struct err *e) {
+    struct fault_by *by = &((struct faults_options *)options)->by;
+    by->keys = 0;
+    do {
+        int key = next_word(&arg, key_name, e);
+        if (key < 0)
+            return key;
+        for (unsigned i = 0; i < by->keys; i++)
+            if (by->key[i] == (enum fault_key)key)
+                return err_set(e, -EINVAL, "%s twice", fault_key_name(by->key[i]));
+        if (by->keys == FAULT_BY_MAX)
+            return err_set(e, -EINVAL, "more than %u keys", FAULT_BY_MAX);
+        by->key[by->keys++] = (enum fault_key)key;
+    } while (*arg);
+    return 0;
+}
+
+static int set_outcome(void *options, const char *arg, struct err *e) {
+    struct faults_options *o = options;
+    do {
+        int outcome = next_word(&arg, outcome_name, e);
+        if (outcome < 0)
+            return outcome;
+        o->outcomes |= (uint64_t)1 << (outcome + 1);
+    } while (*arg);
+    return 0;
+}
+
+static int set_cr3(void *options, const char *arg, struct err *e) {
+    struct faults_options *o = options;
+    o->by_cr3 = true;
+    if (parse_number(arg, 0, UINT64_MAX, &o->cr3))
+        return err_set(e, -EINVAL, "not a value of CR3");
+    o->cr3 &= FAULT_CR3_PAGE;
+    return 0;
+}
+
+static int set_kaslr(void *options, const char *arg, struct err *e) {
+    struct faults_options *o = options;
+    o->has_moved = true;
+    return parse_number(arg, 0, UINT64_MAX, &o->moved)
+               ? err_set(e, -EINVAL, "not an offset such as 0x1a000000")
+               : 0;
+}
+
+static int set_path(void *options, const char *arg, struct err *e) {
+    struct faults_options *o = options;
+    if (o->path)
+        return err_set(e, -EINVAL, "unexpected argument '%s'", arg);
+    o->path = arg;
+    return 0;
+}
+
+#define OWN(field) OPTION_FIELD(struct faults_options, field)
+
+static const struct option_row rows[] = {
+    {.kind = OPTION_HEADING, .doc = "What is counted together:"},
+    {"by", 0, "KEY,...", "Count by these keys, instead of by outcome and by function",
+     .kind = OPTION_CALL, .set = set_by, .list = list_keys},
+    {"top", 0, "N", "Print the N rows of a table that have most faults",
+     .kind = OPTION_NUMBER, OWN(top), .min = 1},
+    {.kind = OPTION_HEADING, .doc = "Which faults:"},
+    {"outcome", 0, "NAME,...", "Only those that came to this; may be repeated",
+     .kind = OPTION_CALL, .set = set_outcome, .list = list_outcomes},
+    {"cr3", 0, "ADDR", "Only those of this address space: CR3, its PCID does not matter",
+     .kind = OPTION_CALL, .set = set_cr3},
+    {"rip", 0, "NAME|A[-B]", "Only those of instructions in this function, or here",
+     .kind = OPTION_TEXT, OWN(rip), .min = 1},
+#define FILTER_WHAT "faults"
+#include "cli/trace_filter.inc"
+    {.kind = OPTION_HEADING, .doc = "Names of functions:"},
+    {"symbols", 0, "FILE",
+     "Functions of the guest by name: a bzImage or vmlinux, another ELF, or text as of "
+     "System.map and nm",
+     .kind = OPTION_TEXT, OWN(symbols), .min = 1, .file = 'r'},
+    {"kaslr", 0, "OFFSET",
+     "So far the guest's kernel was moved from where FILE has it (default: what the "
+     "trace "
+     "tells)",
+     .kind = OPTION_CALL, .set = set_kaslr, .needs = "symbols"},
+    {.kind = OPTION_HEADING, .doc = "What is written, with every row:"},
+    {"json", 0, "FILE", "All of it as JSON; see bench/FORMATS.md", .kind = OPTION_TEXT,
+     OWN(json), .min = 1, .file = 'w'},
+    {"csv", 0, "FILE", "The table of --by, or else the one by outcome, as CSV",
+     .kind = OPTION_TEXT, OWN(csv), .min = 1, .file = 'w'},
+};
+
+static const struct faults_options defaults = {
+    .filter = {.events = UINT64_MAX, .vcpu = -1, .to = UINT64_MAX}, .top = 20};
+
+static const struct option_command command = {
+    .name = "penumbra faults",
+    .args = "FILE",
+    .doc =
+        "Study the page faults of a trace that 'penumbra run --trace FILE' recorded. How "
+        "many there were, how many of them were the guest's own and how many hidden from "
+        "it, what became of them, and which functions, pages and address spaces they "
+        "come from. FILE may be -: standard input.",
+    .more =
+        "A fault is an event page_fault with its fault_outcome; walker_error tells the "
+        "reason of a guest's own. A recording of these three is enough: --trace-events "
+        "page_fault,fault_outcome,walker_error.\n\n"
+        "Exit codes: 0 the trace is whole; 1 a file cannot be read or written; 2 usage, "
+        "no trace, or no symbols; 6 damaged or incomplete: what can be read was counted.",
+    .rows = rows,
+    .count = sizeof(rows) / sizeof(rows[0]),
+    .defaults = &defaults,
+    .arg = set_path,
+};
+
+/* A function's name, or addresses as they are in the trace. Return: CLI_OK, or CLI_USAGE
+ * after a line. */
+static int find_rip(const struct faults_report *r, struct faults_config *c) {
+    const char *name = r->options->rip;
+    char text[160];
+    struct err e = {text, sizeof(text)};
+    c->by_rip = name != NULL;
+    if (!name)
+        return CLI_OK;
+    if (isdigit((unsigned char)*name))
+        return parse_range(name, &c->rip_from, &c->rip_to, &e)
+                   ? option_error(&command, "--rip %s: %s", name, text)
+                   : CLI_OK;
+    if (!r->symbols)
+        return option_error(&command, "--rip %s: a function's name needs --symbols",
+                            name);
+    uint32_t number = symbols_named(r->symbols, name);
+    struct nearest near = {.word = name, .length = strlen(name)};
+    for (uint32_t i = 0; number == SYMBOLS_NONE && i < symbols_count(r->symbols); i++)
+        nearest_try(&near, symbols_name(r->symbols, i));
+    if (number == SYMBOLS_NONE)
+        return option_error(&command, "--rip %s: no such function in %s%s%s%s", name,
+                            r->options->symbols, near.best ? ": did you mean " : "",
+                            near.best ? near.best : "", near.best ? "?" : "");
+    symbols_range(r->symbols, number, &c->rip_from, &c->rip_to);
+    if (faults_moves(c->rip_from)) {
+        c->rip_from += r->moved;
+        c->rip_to += r->moved;
+    }
+    c->rip_to--;
+    return CLI_OK;
+}
+
+/* How far the kernel was moved: said on the command line, or in the trace. */
+static void find_moved(struct faults_report *r) {
+    const struct trace_header *h = trace_file_header(r->trace);
+    const struct faults_options *o = r->options;
+    r->knows_moved = o->has_moved || h->known & TRACE_KNOWS_KERNEL_MOVED;
+    r->moved = o->has_moved ? o->moved : r->knows_moved ? h->kernel_moved : 0;
+    if (r->symbols && !r->knows_moved)
+        cli_error("%s does not tell whether its kernel was moved (KASLR): names are "
+                  "wrong if it was, unless --kaslr OFFSET tells",
+                  o->path);
+}
+
+static int read_all(struct trace_file *f, struct faults *faults) {
+    const struct pn_event_rec *rec;
+    int rc = 0;
+    for (size_t n; !rc && (n = trace_file_next(f, &rec));)
+        rc = faults_add(faults, f, rec, n);
+    if (!rc)
+        rc = faults_finish(faults);
+    return rc ? cli_error("out of memory") : CLI_OK;
+}
+
+/* Into the files, which are open. */
+static int write_files(const struct faults_report *r, struct bench_out out[2]) {
+    static int (*const how[])(const struct faults_report *, int) = {faults_write_json,
+                                                                    faults_write_csv};
+    for (unsigned i = 0; i < 2; i++) {
+        if (!out[i].path)
+            continue;
+        int rc = how[i](r, out[i].file.fd);
+        if (!rc)
+            rc = outfile_commit(&out[i].file);
+        if (rc)
+            return cli_error("cannot write %s: %s", out[i].path, strerror(-rc));
+    }
+    return CLI_OK;
+}
+
+static int study(struct faults_report *r, struct trace_file *f, struct bench_out out[2]) {
+    const struct faults_options *o = r->options;
+    struct faults_config c = {
+        .symbols = r->symbols,
+        .moved = r->moved,
+        .where = o->filter,
+        .outcomes = o->outcomes,
+        .by_cr3 = o->by_cr3,
+        .cr3 = o->cr3,
+        .tables = o->by.keys ? TABLE_BY + 1 : TABLE_BY,
+        .by = {[TABLE_OUTCOME] = {1, {FAULT_KEY_outcome}},
+               [TABLE_FUNCTION] = {1, {FAULT_KEY_function}},
+               [TABLE_PAGE] = {1, {FAULT_KEY_page}},
+               [TABLE_BY] = o->by},
+    };
+    int code = find_rip(r, &c);
+    struct faults *faults = code ? NULL : faults_create(&c);
+    if (!faults)
+        return code ? code : cli_error("out of memory");
+    r->faults = faults;
+    code = read_all(f, faults);
+    if (!code) {
+        bool beside = (o->json && outfile_is_stdout(o->json)) ||
+                      (o->csv && outfile_is_stdout(o->csv));
+        faults_print(r, beside ? stderr : stdout);
+        code = write_files(r, out);
+    }
+    if (!code)
+        code = trace_input_end(f, o->path);
+    faults_destroy(faults);
+    return code;
+}
+
+/* Does the trace hold faults? One of the two events is half of the answer. */
+static int check_events(const struct faults_report *r) {
+    const char *path = r->options->path;
+    unsigned lacks = faults_lacks(r->trace);
+    if (lacks == (FAULTS_LACKS_FAULT | FAULTS_LACKS_OUTCOME)) {
+        cli_error("%s: recorded without page_fault and fault_outcome: nothing to study",
+                  path);
+        return CLI_USAGE;
+    }
+    if (lacks)
+        cli_error("%s: recorded without %s: %s of a fault is not known", path,
+                  lacks & FAULTS_LACKS_FAULT ? "page_fault" : "fault_outcome",
+                  lacks & FAULTS_LACKS_FAULT ? "the access" : "the outcome");
+    return CLI_OK;
+}
+
+static int with_files(struct faults_report *r, struct bench_out out[2]) {
+    const struct faults_options *o = r->options;
+    struct symbols *symbols = NULL;
+    struct trace_file *f = NULL;
+    char text[320];
+    struct err e = {text, sizeof(text)};
+    int rc = o->symbols ? symbols_load(o->symbols, &symbols, &e) : 0;
+    if (rc) {
+        cli_error("%s", text);
+        return rc == -EINVAL ? CLI_USAGE : CLI_HOST;
+    }
+    int code = trace_input_open(o->path, &f);
+    r->symbols = symbols;
+    r->trace = f;
+    if (!code)
+        code = check_events(r);
+    if (!code) {
+        find_moved(r);
+        code = study(r, f, out);
+    }
+    trace_file_close(f);
+    symbols_free(symbols);
+    return code;
+}
+
+int cmd_faults(int argc, char **argv) {
+    struct faults_options o = defaults;
+    struct faults_report r = {.options = &o};
+    struct bench_out out[2] = {{.file.fd = -1}, {.file.fd = -1}};
+    bool done;
+    int code = option_parse(&command, argc, argv, &o, &done);
+    if (code || done)
+        return cli_flush(code);
+    if (!o.path)
+        return option_error(&command, "which file?");
+    for (unsigned i = 0; i < 2; i++) {
+        const char *to = i ? o.csv : o.json;
+        if (to && outfile_same(to, o.path))
+            return option_error(&command, "--%s %s would replace the trace",
+                                i ? "csv" : "json", to);
+    }
+    r.command = cli_command(argc, argv);
+    code = bench_out_open(&out[0], o.json);
+    if (!code)
+        code = bench_out_open(&out[1], o.csv);
+    if (!code)
+        code = with_files(&r, out);
+    for (unsigned i = 0; i < 2; i++)
+        outfile_abandon(&out[i].file);
+    json_decref(r.command);
+    return cli_flush(code);
+}

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT */
+/* `penumbra faults`: its options, and what it prints and writes. */
+#pragma once
+
+#include "cli/bench.h"
+#include "cli/trace_input.h"
+#include "inspect/faults.h"
+
+struct faults_options {
+    struct trace_filter filter; /* the first member: cli/trace_input.h */
+    const char *path, *symbols, *rip, *json, *csv;
+    struct fault_by by; /* keys 0: not given */
+    unsigned top;
+    uint64_t outcomes; /* struct faults_config */
+    bool by_cr3, has_moved;
+    uint64_t cr3, moved;
+};
+
+/* The tables of every study; --by is one more. */
+enum { TABLE_OUTCOME, TABLE_FUNCTION, TABLE_PAGE, TABLE_BY };
+
+struct faults_report {
+    const struct faults_options *options;
+    const struct trace_file *trace;
+    const struct symbols *symbols; /* NULL: none */
+    const struct faults *faults;
+    bool knows_moved;
+    uint64_t moved;
+    json_t *command;
+};
+
+/* The answer in a sentence, and tables. */
+void faults_print(const struct faults_report *r, FILE *out);
+/* Into an open file. Return: 0 or -errno. */
+int faults_write_json(const struct faults_report *r, int fd);
+int faults_write_csv(const struct faults_report *r, int fd);

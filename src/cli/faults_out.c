@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: MIT */
+/* The study of page faults as text, JSON and CSV. Rows are written one at a time: there
+ * may be half a million. */
+#include "cli/faults.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli/cli.h"
+
+#define TEXT_MAX   1024u /* of a key's value */
+#define COLUMN_MAX 48u
+
+static struct fault_table asked_table(const struct faults_report *r) {
+    return faults_table(r->faults, r->options->by.keys ? TABLE_BY : TABLE_OUTCOME);
+}
+
+/* ---- Text ---- */
+
+static double share(uint64_t part, uint64_t of) {
+    return of ? 100.0 * (double)part / (double)of : 0;
+}
+
+/* "813.2 ms" of nanoseconds. */
+static const char *time_text(uint64_t ns, char buf[32]) {
+    if (ns < 1000)
+        snprintf(buf, 32, "%" PRIu64 " ns", ns);
+    else if (ns < 1000000)
+        snprintf(buf, 32, "%.1f us", (double)ns / 1e3);
+    else if (ns < 1000000000)
+        snprintf(buf, 32, "%.1f ms", (double)ns / 1e6);
+    else
+        snprintf(buf, 32, "%.2f s", (double)ns / 1e9);
+    return buf;
+}
+
+/* "mapped (35.1%)": the first row of a table by one key. */
+static void print_most(const struct faults_report *r, unsigned table, FILE *out) {
+    struct fault_table t = faults_table(r->faults, table);
+    char text[TEXT_MAX];
+    fault_key_text(r->faults, t.by.key[0], t.row[0].key[0], text, sizeof(text));
+    fprintf(out, "%s (%.1f%%)", text,
+            share(t.row[0].count, faults_totals(r->faults)->faults));
+}
+
+/* The answer. */
+static void print_sentence(const struct faults_report *r, FILE *out) {
+    const struct fault_totals *all = faults_totals(r->faults);
+    uint64_t hidden = all->faults - all->own - all->untold;
+    char a[32], b[32], c[32], d[32], time[32];
+    if (!all->faults) {
+        fprintf(out, "No faults%s.\n", all->any ? "" : ", and no events");
+        return;
+    }
+    fprintf(out, "%s faults in %s of guest time: ", cli_grouped(all->faults, a),
+            time_text(all->to - all->from, time));
+    if (all->untold)
+        fprintf(out, "what became of %s (%.1f%%) is not known, ",
+                cli_grouped(all->untold, d), share(all->untold, all->faults));
+    fprintf(out, "%s (%.1f%%) are the guest's own, %s (%.1f%%) are hidden from it.\n",
+            cli_grouped(all->own, b), share(all->own, all->faults),
+            cli_grouped(hidden, c), share(hidden, all->faults));
+    fputs("Most come to ", out);
+    print_most(r, TABLE_OUTCOME, out);
+    fputs(r->symbols ? "; most come from " : "; most come from the instruction at ", out);
+    print_most(r, TABLE_FUNCTION, out);
+    fputs("; most access the page ", out);
+    print_most(r, TABLE_PAGE, out);
+    fputs(".\n", out);
+}
+
+/* The widths of the columns of keys, up to COLUMN_MAX each. */
+static void measure(const struct faults_report *r, const struct fault_table *t,
+                    size_t rows, size_t width[FAULT_BY_MAX]) {
+    char text[TEXT_MAX];
+    for (unsigned k = 0; k < t->by.keys; k++) {
+        width[k] = strlen(fault_key_name(t->by.key[k]));
+        for (size_t i = 0; i < rows; i++) {
+            fault_key_text(r->faults, t->by.key[k], t->row[i].key[k], text, sizeof(text));
+            if (strlen(text) > width[k])
+                width[k] = strlen(text);
+        }
+        if (width[k] > COLUMN_MAX)
+            width[k] = COLUMN_MAX;
+    }
+}
+
+/* doc: what a row's first key means, or NULL. */
+static void print_row(const struct faults_report *r, const struct fault_table *t,
+                      const struct fault_row *row, const size_t width[FAULT_BY_MAX],
+                      const char *doc, FILE *out) {
+    char text[TEXT_MAX], a[32], b[32];
+    fprintf(out, "%14s %6.1f%% %14s ", cli_grouped(row->count, a),
+            share(row->count, faults_totals(r->faults)->faults),
+            cli_grouped(row->own, b));
+    for (unsigned k = 0; k < t->by.keys; k++) {
+        bool last = k + 1 == t->by.keys && !doc;
+        fault_key_text(r->faults, t->by.key[k], row->key[k], text, sizeof(text));
+        fprintf(out, " %-*s", last ? 0 : (int)width[k], text);
+    }
+    fprintf(out, doc ? "  %s\n" : "\n", doc);
+}
+
+static void print_table(const struct faults_report *r, unsigned number, FILE *out) {
+    struct fault_table t = faults_table(r->faults, number);
+    size_t rows = t.rows < r->options->top ? t.rows : r->options->top;
+    size_t width[FAULT_BY_MAX] = {0};
+    bool outcome = t.by.keys == 1 && t.by.key[0] == FAULT_KEY_outcome;
+    char buf[32];
+    measure(r, &t, rows, width);
+    fputs("\nFaults by ", out);
+    for (unsigned k = 0; k < t.by.keys; k++)
+        fprintf(out, "%s%s", k ? ", " : "", fault_key_name(t.by.key[k]));
+    if (rows < t.rows)
+        fprintf(out, ": the first %zu of %zu rows", rows, t.rows);
+    fprintf(out, "\n%14s %7s %14s ", "faults", "share", "guest's own");
+    for (unsigned k = 0; k < t.by.keys; k++)
+        fprintf(out, " %-*s", k + 1 == t.by.keys ? 0 : (int)width[k],
+                fault_key_name(t.by.key[k]));
+    fputc('\n', out);
+    for (size_t i = 0; i < rows; i++)
+        print_row(r, &t, &t.row[i], width,
+                  outcome ? fault_outcome_doc(t.row[i].key[0]) : NULL, out);
+    if (t.beyond)
+        fprintf(out, "%14s faults more, of keys that found no room in %u rows\n",
+                cli_grouped(t.beyond, buf), FAULT_ROWS_MAX);
+}
+
+void faults_print(const struct faults_report *r, FILE *out) {
+    print_sentence(r, out);
+    if (!faults_totals(r->faults)->faults)
+        return;
+    if (r->options->by.keys) {
+        print_table(r, TABLE_BY, out);
+    } else {
+        print_table(r, TABLE_OUTCOME, out);
+        print_table(r, TABLE_FUNCTION, out);
+    }
+}
+
+/* ---- Files ---- */
+
+/* A stream of its own to an open file. Return: NULL and errno. */
+static FILE *stream_to(int fd) {
+    int copy = dup(fd);
+    FILE *out = copy < 0 ? NULL : fdopen(copy, "w");
+    if (!out && copy >= 0)
+        close(copy);
+    return out;
+}
+
+/* errno is of the write that failed: none succeeds after it. Return: 0 or -errno. */
+static int close_stream(FILE *out) {
+    bool failed = fflush(out) || ferror(out);
+    int rc = failed ? (errno ? -errno : -EIO) : 0;
+    fclose(out);
+    return rc;
+}
+
+/* Symbols have no control characters: see symbols_add. */
+static void json_text(const char *text, FILE *out) {
+    fputc('"', out);
+    for (; *text; text++) {
+        if (*text == '"' || *text == '\\')
+            fputc('\\', out);
+        fputc(*text, out);
+    }
+    fputc('"', out);
+}
+
+static bool is_number(enum fault_key key) {
+    return key == FAULT_KEY_vcpu || key == FAULT_KEY_cpl || key == FAULT_KEY_level;
+}
+
+static void json_row(const struct faults_report *r, const struct fault_table *t,
+                     const struct fault_row *row, FILE *out) {
+    char text[TEXT_MAX];
+    fputs("{", out);
+    for (unsigned k = 0; k < t->by.keys; k++) {
+        fault_key_text(r->faults, t->by.key[k], row->key[k], text, sizeof(text));
+        fprintf(out, "\"%s\": ", fault_key_name(t->by.key[k]));
+        if (!strcmp(text, "?") || !strcmp(text, "-"))
+            fputs("null", out);
+        else if (is_number(t->by.key[k]))
+            fputs(text, out);
+        else
+            json_text(text, out);
+        fputs(", ", out);
+    }
+    fprintf(out,
+            "\"faults\": %" PRIu64 ", \"own\": %" PRIu64 ", \"first\": %" PRIu64
+            ", \"last\": %" PRIu64 "}",
+            row->count, row->own, row->first, row->last);
+}
+
+static void json_table(const struct faults_report *r, unsigned number, FILE *out) {
+    struct fault_table t = faults_table(r->faults, number);
+    fputs("  {\"by\": [", out);
+    for (unsigned k = 0; k < t.by.keys; k++)
+        fprintf(out, "%s\"%s\"", k ? ", " : "", fault_key_name(t.by.key[k]));
+    fprintf(out, "], \"beyond\": %" PRIu64 ", \"rows\": [", t.beyond);
+    for (size_t i = 0; i < t.rows; i++) {
+        fputs(i ? ",\n   " : "\n   ", out);
+        json_row(r, &t, &t.row[i], out);
+    }
+    fputs("]}", out);
+}
+
+static json_t *or_null(bool is, uint64_t value) {
+    return is ? json_integer((json_int_t)value) : json_null();
+}
+
+static json_t *head(const struct faults_report *r) {
+    static const char *const states[] = {[TRACE_OPEN] = "open",
+                                         [TRACE_WHOLE] = "whole",
+                                         [TRACE_INCOMPLETE] = "incomplete",
+                                         [TRACE_DAMAGED] = "damaged"};
+    const struct fault_totals *all = faults_totals(r->faults);
+    const struct trace_end *end = trace_file_end(r->trace);
+    json_t *symbols = r->symbols
+                          ? json_pack("{s:s, s:I}", "file", r->options->symbols, "count",
+                                      (json_int_t)symbols_count(r->symbols))
+                          : json_null();
+    return json_pack("{s:s, s:s, s:s?, s:O?, s:{s:s, s:I, s:I, s:i}, s:o, s:o, s:I, s:I, "
+                     "s:I, s:o, s:o}",
+                     "schema", "penumbra-faults-1", "version", PENUMBRA_VERSION,
+                     "revision", *PENUMBRA_REVISION ? PENUMBRA_REVISION : NULL, "command",
+                     r->command, "trace", "state", states[trace_file_state(r->trace)],
+                     "records", (json_int_t)end->records, "lost", (json_int_t)end->lost,
+                     "vcpus", (int)trace_file_header(r->trace)->vcpus, "symbols", symbols,
+                     "kernel_moved",
+                     r->knows_moved ? json_sprintf("0x%" PRIx64, r->moved) : json_null(),
+                     "faults", (json_int_t)all->faults, "own", (json_int_t)all->own,
+                     "untold", (json_int_t)all->untold, "from",
+                     or_null(all->any, all->from), "to", or_null(all->any, all->to));
+}
+
+int faults_write_json(const struct faults_report *r, int fd) {
+    json_t *doc = head(r);
+    char *text = doc ? json_dumps(doc, JSON_INDENT(1) | JSON_EMBED) : NULL;
+    FILE *out = text ? stream_to(fd) : NULL;
+    json_decref(doc);
+    if (!out) {
+        int rc = text ? -errno : -ENOMEM;
+        free(text);
+        return rc;
+    }
+    fprintf(out, "{%s,\n \"tables\": [\n", text);
+    free(text);
+    if (r->options->by.keys) {
+        json_table(r, TABLE_BY, out);
+    } else {
+        json_table(r, TABLE_OUTCOME, out);
+        fputs(",\n", out);
+        json_table(r, TABLE_FUNCTION, out);
+    }
+    fputs("\n ]\n}\n", out);
+    return close_stream(out);
+}
+
+/* RFC 4180. */
+static void csv_text(const char *text, FILE *out) {
+    if (!strpbrk(text, "\",")) {
+        fputs(text, out);
+        return;
+    }
+    fputc('"', out);
+    for (; *text; text++) {
+        if (*text == '"')
+            fputc('"', out);
+        fputc(*text, out);
+    }
+    fputc('"', out);
+}
+
+int faults_write_csv(const struct faults_report *r, int fd) {
+    struct fault_table t = asked_table(r);
+    FILE *out = stream_to(fd);
+    char text[TEXT_MAX];
+    if (!out)
+        return -errno;
+    for (unsigned k = 0; k < t.by.keys; k++)
+        fprintf(out, "%s,", fault_key_name(t.by.key[k]));
+    fputs("faults,own,first,last\n", out);
+    for (size_t i = 0; i < t.rows; i++) {
+        for (unsigned k = 0; k < t.by.keys; k++) {
+            fault_key_text(r->faults, t.by.key[k], t.row[i].key[k], text, sizeof(text));
+            csv_text(text, out);
+            fputc(',', out);
+        }
+        fprintf(out, "%" PRIu64 ",%" PRIu64 ",%" PRIu64 ",%" PRIu64 "\n", t.row[i].count,
+                t.row[i].own, t.row[i].first, t.row[i].last);
+    }
+    return close_stream(out);
+}

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: MIT */
+/* Trace files as input of a command: see trace_input.h. */
+#include "cli/trace_input.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "cli/cli.h"
+#include "cli/option.h"
+
+int parse_range(const char *arg, uint64_t *from, uint64_t *to, struct err *e) {
+    const char *dash = strchr(arg, '-');
+    char first[40];
+    snprintf(first, sizeof(first), "%.*s", (int)strcspn(arg, "-"), arg);
+    int rc = parse_number(first, 0, UINT64_MAX, from);
+    *to = *from;
+    if (!rc && dash)
+        rc = parse_number(dash + 1, *from, UINT64_MAX, to);
+    return rc ? err_set(e, rc, "not ADDR or FROM-TO") : 0;
+}
+
+int trace_set_gva(void *options, const char *arg, struct err *e) {
+    struct trace_filter *t = options;
+    t->by_gva = true;
+    return parse_range(arg, &t->gva_from, &t->gva_to, e);
+}
+
+/* A guest instruction takes one ns of the virtual clock; under kvm records have ns. */
+static int set_time(const char *arg, uint64_t *time, struct err *e) {
+    int rc = parse_number(arg, 0, UINT64_MAX, time);
+    if (rc == -EINVAL && strchr(arg, 's'))
+        rc = parse_time(arg, 1, time);
+    return rc ? err_set(e, rc, "not a time such as 250000, 1ms, 0.5us or 2s") : 0;
+}
+
+int trace_set_from(void *options, const char *arg, struct err *e) {
+    struct trace_filter *t = options;
+    return set_time(arg, &t->from, e);
+}
+
+int trace_set_to(void *options, const char *arg, struct err *e) {
+    struct trace_filter *t = options;
+    return set_time(arg, &t->to, e);
+}
+
+int trace_input_open(const char *path, struct trace_file **f) {
+    char err[256];
+    int rc = trace_file_open(path, f, err, sizeof(err));
+    if (!rc)
+        return CLI_OK;
+    cli_error("%s", err);
+    return rc == -EINVAL ? CLI_USAGE : rc == -EBADMSG ? CLI_DAMAGED : CLI_HOST;
+}
+
+int trace_input_end(const struct trace_file *f, const char *path) {
+    const struct trace_end *end = trace_file_end(f);
+    switch (trace_file_state(f)) {
+    case TRACE_INCOMPLETE:
+        cli_error("%s: incomplete: it ends after %" PRIu64 " events, without its end",
+                  path, end->records);
+        return CLI_DAMAGED;
+    case TRACE_DAMAGED:
+        cli_error("%s: damaged, behind %" PRIu64 " events", path, end->records);
+        return CLI_DAMAGED;
+    default:
+        if (end->lost)
+            cli_error("%s: %" PRIu64 " events were lost when it was recorded", path,
+                      end->lost);
+        return CLI_OK;
+    }
+}

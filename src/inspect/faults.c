@@ -1,0 +1,340 @@
+/* SPDX-License-Identifier: MIT */
+/* Faults out of a trace's records: see faults.h. */
+#include "inspect/faults.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "inspect/faults_internal.h"
+#include "penumbra/mmu.h"
+
+#define CACHE      4096u                 /* functions by rip; a power of two */
+#define KERNEL_MAP 0xffffffff80000000ull /* where Linux maps its image */
+
+/* Where in the file's events the study's fields are; id -1: the event is not there. */
+struct layout {
+    int fault, outcome, walker;
+    unsigned fault_gva, fault_error;
+    unsigned outcome_gva, outcome_outcome, outcome_level;
+    unsigned walker_gva, walker_error;
+};
+
+/* What a vCPU has met of its next fault. */
+struct pending {
+    bool fault, walker;
+    struct pn_event_rec rec; /* page_fault */
+    uint64_t walker_gva, walker_error;
+};
+
+struct faults {
+    struct faults_config cfg;
+    const struct trace_file *file; /* that layout is of */
+    struct layout layout;
+    struct fault_totals totals;
+    struct counting table[FAULT_TABLES];
+    struct {
+        uint64_t rip;
+        uint32_t function;
+    } cache[CACHE];
+    struct pending pending[TRACE_VCPUS_MAX];
+};
+
+static const struct {
+    const char *name, *doc;
+} keys[] =
+    {
+#define FAULT_KEY(name, doc) {#name, doc},
+#include "inspect/fault_keys.inc"
+},
+  outcomes[] = {
+      {"no_fault", ""},
+#define PN_OUTCOME(name, answer, counter, sum, doc) {#name, doc},
+#include "penumbra/outcomes.inc"
+};
+static const char *const reasons[] = {[FAULT_NOT_PRESENT] = "not_present",
+                                      [FAULT_PROTECTION] = "protection",
+                                      [FAULT_RESERVED] = "reserved",
+                                      [FAULT_PKEY] = "pkey",
+                                      [FAULT_NOT_GUEST] = "-"};
+static const char *const accesses[] = {
+    [PN_READ] = "read", [PN_WRITE] = "write", [PN_FETCH] = "fetch"};
+
+/* ---- What the file calls things ---- */
+
+/* The event's id, and where its fields are. Return: -1: it is not there, or lacks one. */
+static int find(const struct trace_file *file, const char *name, const char *const *field,
+                unsigned *const *at, unsigned fields) {
+    int id = trace_file_find(file, name, strlen(name));
+    const struct trace_event *e = id < 0 ? NULL : trace_file_event(file, (unsigned)id);
+    for (unsigned i = 0; e && i < fields; i++) {
+        unsigned j = 0;
+        while (j < e->fields && strcmp(e->field[j].name, field[i]) != 0)
+            j++;
+        if (j == e->fields)
+            return -1;
+        *at[i] = j;
+    }
+    return id;
+}
+
+static struct layout layout_of(const struct trace_file *file) {
+    static const char *const names[] = {"gva", "error"}, *const out[] = {"gva", "outcome",
+                                                                         "level"};
+    struct layout l = {0};
+    l.fault =
+        find(file, "page_fault", names, (unsigned *[]){&l.fault_gva, &l.fault_error}, 2);
+    l.walker = find(file, "walker_error", names,
+                    (unsigned *[]){&l.walker_gva, &l.walker_error}, 2);
+    l.outcome =
+        find(file, "fault_outcome", out,
+             (unsigned *[]){&l.outcome_gva, &l.outcome_outcome, &l.outcome_level}, 3);
+    return l;
+}
+
+unsigned faults_lacks(const struct trace_file *file) {
+    struct layout l = layout_of(file);
+    uint64_t mask = trace_file_header(file)->mask;
+    return (l.fault < 0 || !(mask >> l.fault & 1) ? FAULTS_LACKS_FAULT : 0) |
+           (l.outcome < 0 || !(mask >> l.outcome & 1) ? FAULTS_LACKS_OUTCOME : 0);
+}
+
+/* ---- One fault ---- */
+
+bool faults_moves(uint64_t address) {
+    return address >= KERNEL_MAP;
+}
+
+static uint64_t function_of(struct faults *f, const struct pn_event_rec *rec) {
+    const struct symbols *s = f->cfg.symbols;
+    uint64_t rip = rec->rip;
+    if (!rip)
+        return FAULT_UNKNOWN;
+    if (!s)
+        return rip;
+    size_t at = (rip * 0x9e3779b97f4a7c15ull >> 32) & (CACHE - 1);
+    if (f->cache[at].rip != rip) {
+        f->cache[at].rip = rip;
+        f->cache[at].function =
+            symbols_at(s, faults_moves(rip) ? rip - f->cfg.moved : rip);
+    }
+    if (f->cache[at].function != SYMBOLS_NONE)
+        return f->cache[at].function;
+    return rec->cpl == 3 ? FAULT_USER : FAULT_UNKNOWN;
+}
+
+/* Before NX and SMEP an error code does not tell a fetch from a read. Of an instruction
+ * whose own address faults, it is one. */
+static uint64_t access_of(const struct pn_event_rec *rec, uint64_t gva, uint64_t error) {
+    if (error & PN_PF_WRITE)
+        return PN_WRITE;
+    return error & PN_PF_FETCH || gva == rec->rip ? PN_FETCH : PN_READ;
+}
+
+static uint64_t reason_of(uint64_t error) {
+    return error & PN_PF_RSVD      ? FAULT_RESERVED
+           : error & PN_PF_PK      ? FAULT_PKEY
+           : error & PN_PF_PRESENT ? FAULT_PROTECTION
+                                   : FAULT_NOT_PRESENT;
+}
+
+/* rec: where the guest was. key: what its events say; the rest is filled in. */
+static int count(struct faults *f, const struct pn_event_rec *rec,
+                 uint64_t key[FAULT_KEYS]) {
+    const struct faults_config *c = &f->cfg;
+    uint64_t outcome = key[FAULT_KEY_outcome];
+    bool own = outcome == PN_OUT_guest_pf, known = rec->cpl != PN_CPL_NONE;
+    key[FAULT_KEY_rip] = rec->rip ? rec->rip : FAULT_UNKNOWN;
+    key[FAULT_KEY_cr3] = known ? rec->cr3 & FAULT_CR3_PAGE : FAULT_UNKNOWN;
+    key[FAULT_KEY_vcpu] = rec->vcpu;
+    key[FAULT_KEY_cpl] = known ? rec->cpl : FAULT_UNKNOWN;
+    if ((c->outcomes && (outcome > 63 || !(c->outcomes >> outcome & 1))) ||
+        (c->by_cr3 && key[FAULT_KEY_cr3] != c->cr3) ||
+        (c->by_rip && (rec->rip < c->rip_from || rec->rip > c->rip_to)))
+        return 0;
+    key[FAULT_KEY_function] = function_of(f, rec);
+    f->totals.faults++;
+    f->totals.own += own;
+    f->totals.untold += outcome == FAULT_UNKNOWN;
+    int rc = 0;
+    for (unsigned i = 0; i < c->tables && !rc; i++)
+        rc = counting_add(&f->table[i], key, rec->time, own);
+    return rc;
+}
+
+/* A page_fault whose outcome nobody told. */
+static int count_alone(struct faults *f, const struct pn_event_rec *rec) {
+    uint64_t gva = rec->arg[f->layout.fault_gva],
+             key[FAULT_KEYS] = {
+                 [FAULT_KEY_outcome] = FAULT_UNKNOWN,
+                 [FAULT_KEY_reason] = FAULT_UNKNOWN,
+                 [FAULT_KEY_access] =
+                     access_of(rec, gva, rec->arg[f->layout.fault_error]),
+                 [FAULT_KEY_page] = gva & ~(PN_PAGE_SIZE - 1ull),
+                 [FAULT_KEY_level] = FAULT_UNKNOWN,
+             };
+    return trace_filter_match(f->file, &f->cfg.where, rec) ? count(f, rec, key) : 0;
+}
+
+static int take_outcome(struct faults *f, struct pending *p,
+                        const struct pn_event_rec *rec) {
+    const struct layout *l = &f->layout;
+    uint64_t gva = rec->arg[l->outcome_gva], outcome = rec->arg[l->outcome_outcome];
+    bool paired = p->fault && p->rec.arg[l->fault_gva] == gva;
+    bool walked = p->walker && p->walker_gva == gva;
+    int rc = p->fault && !paired ? count_alone(f, &p->rec) : 0;
+    p->fault = p->walker = false;
+    if (rc || !trace_filter_match(f->file, &f->cfg.where, rec))
+        return rc;
+    uint64_t key[FAULT_KEYS] = {
+        [FAULT_KEY_outcome] = outcome,
+        [FAULT_KEY_reason] = outcome != PN_OUT_guest_pf ? FAULT_NOT_GUEST
+                             : walked                   ? reason_of(p->walker_error)
+                                                        : FAULT_UNKNOWN,
+        [FAULT_KEY_access] =
+            paired ? access_of(rec, gva, p->rec.arg[l->fault_error]) : FAULT_UNKNOWN,
+        [FAULT_KEY_page] = gva & ~(PN_PAGE_SIZE - 1ull),
+        [FAULT_KEY_level] = rec->arg[l->outcome_level],
+    };
+    return count(f, rec, key);
+}
+
+static int take(struct faults *f, const struct pn_event_rec *rec) {
+    struct pending *p = &f->pending[rec->vcpu];
+    int rc = 0;
+    if (rec->id == f->layout.fault) {
+        if (p->fault)
+            rc = count_alone(f, &p->rec);
+        p->fault = true;
+        p->rec = *rec;
+    } else if (rec->id == f->layout.outcome) {
+        rc = take_outcome(f, p, rec);
+    } else if (rec->id == f->layout.walker) {
+        p->walker = true;
+        p->walker_gva = rec->arg[f->layout.walker_gva];
+        p->walker_error = rec->arg[f->layout.walker_error];
+    }
+    return rc;
+}
+
+int faults_add(struct faults *f, const struct trace_file *file,
+               const struct pn_event_rec *rec, size_t n) {
+    const struct trace_filter *t = &f->cfg.where;
+    struct fault_totals *all = &f->totals;
+    int rc = 0;
+    if (f->file != file) {
+        f->file = file;
+        f->layout = layout_of(file);
+    }
+    for (size_t i = 0; i < n && !rc; i++) {
+        const struct pn_event_rec *r = &rec[i];
+        if (r->vcpu >= TRACE_VCPUS_MAX)
+            continue;
+        if ((t->vcpu < 0 || r->vcpu == t->vcpu) && r->time >= t->from &&
+            r->time <= t->to) {
+            all->from = all->any && all->from < r->time ? all->from : r->time;
+            all->to = all->any && all->to > r->time ? all->to : r->time;
+            all->any = true;
+        }
+        rc = take(f, r);
+    }
+    return rc;
+}
+
+int faults_finish(struct faults *f) {
+    int rc = 0;
+    for (unsigned i = 0; i < TRACE_VCPUS_MAX && !rc; i++)
+        if (f->pending[i].fault)
+            rc = count_alone(f, &f->pending[i].rec);
+    for (unsigned i = 0; i < f->cfg.tables; i++)
+        counting_end(&f->table[i]);
+    return rc;
+}
+
+/* ---- Life and results ---- */
+
+struct faults *faults_create(const struct faults_config *cfg) {
+    struct faults *f = calloc(1, sizeof(*f));
+    if (!f)
+        return NULL;
+    f->cfg = *cfg;
+    f->cfg.where.events = UINT64_MAX;
+    for (unsigned i = 0; i < cfg->tables; i++)
+        if (counting_begin(&f->table[i], &cfg->by[i])) {
+            faults_destroy(f);
+            return NULL;
+        }
+    return f;
+}
+
+void faults_destroy(struct faults *f) {
+    if (!f)
+        return;
+    for (unsigned i = 0; i < FAULT_TABLES; i++)
+        counting_free(&f->table[i]);
+    free(f);
+}
+
+const struct fault_totals *faults_totals(const struct faults *f) {
+    return &f->totals;
+}
+
+struct fault_table faults_table(const struct faults *f, unsigned i) {
+    const struct counting *t = &f->table[i];
+    return (struct fault_table){t->by, t->row, t->rows, t->beyond};
+}
+
+const char *fault_key_name(enum fault_key key) {
+    return keys[key].name;
+}
+
+const char *fault_key_doc(enum fault_key key) {
+    return keys[key].doc;
+}
+
+const char *fault_outcome_name(uint64_t outcome) {
+    return outcome < PN_OUT_COUNT ? outcomes[outcome].name : NULL;
+}
+
+const char *fault_outcome_doc(uint64_t outcome) {
+    return outcome < PN_OUT_COUNT ? outcomes[outcome].doc : NULL;
+}
+
+void fault_key_text(const struct faults *f, enum fault_key key, uint64_t value, char *buf,
+                    size_t size) {
+    const char *word = NULL;
+    bool hex = false;
+    switch (key) {
+    case FAULT_KEY_outcome:
+        word = fault_outcome_name(value);
+        break;
+    case FAULT_KEY_reason:
+        word = value <= FAULT_NOT_GUEST ? reasons[value] : NULL;
+        break;
+    case FAULT_KEY_access:
+        word = value <= PN_FETCH ? accesses[value] : NULL;
+        break;
+    case FAULT_KEY_function:
+        if (f->cfg.symbols)
+            word = value == FAULT_USER ? "(user space)"
+                   : value == FAULT_UNKNOWN
+                       ? "(unknown)"
+                       : symbols_name(f->cfg.symbols, (uint32_t)value);
+        hex = true;
+        break;
+    case FAULT_KEY_rip:
+    case FAULT_KEY_page:
+    case FAULT_KEY_cr3:
+        hex = true;
+        break;
+    default:
+        break;
+    }
+    if (!word && value == FAULT_UNKNOWN)
+        word = "?";
+    if (word)
+        snprintf(buf, size, "%s", word);
+    else
+        snprintf(buf, size, hex ? "0x%" PRIx64 : "%" PRIu64, value);
+}

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The study of a trace's page faults: which there were, counted by what they have in
+ * common.
+ *
+ * A fault is an event page_fault and the fault_outcome that follows it on the same vCPU,
+ * about the same address. Where a trace has one of the two alone, the other's part is not
+ * known; so it is of every fault under KVM, which does not tell what became of it.
+ *
+ * Memory is bounded: a table has FAULT_ROWS_MAX rows, and what would need one more is
+ * counted as `beyond`. No locks: one thread.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "inspect/symbols.h"
+#include "trace/trace.h"
+
+enum fault_key {
+#define FAULT_KEY(name, doc) FAULT_KEY_##name,
+#include "inspect/fault_keys.inc"
+    FAULT_KEYS
+};
+#define FAULT_BY_MAX   4u
+#define FAULT_TABLES   4u
+#define FAULT_ROWS_MAX (1u << 19)
+#define FAULT_CR3_PAGE 0x000ffffffffff000ull /* what of CR3 is an address space */
+
+/* What several values of a key are; all others are the key's own. */
+#define FAULT_UNKNOWN UINT64_MAX       /* any key */
+#define FAULT_USER    (UINT64_MAX - 1) /* function: not named, and of ring 3 */
+
+/* The reasons of a #PF, by the error code that the guest gets. */
+enum fault_reason {
+    FAULT_NOT_PRESENT,
+    FAULT_PROTECTION,
+    FAULT_RESERVED,
+    FAULT_PKEY,
+    FAULT_NOT_GUEST /* not the guest's own: there is none */
+};
+
+struct fault_by {
+    unsigned keys; /* 1..FAULT_BY_MAX */
+    enum fault_key key[FAULT_BY_MAX];
+};
+
+struct faults_config {
+    const struct symbols *symbols; /* NULL: none, a function is its rip */
+    uint64_t moved;            /* what is added to their addresses in a kernel's half */
+    struct trace_filter where; /* its events do not matter */
+    uint64_t outcomes;         /* bit per enum pn_outcome; 0: all, the unknown too */
+    bool by_cr3, by_rip;
+    uint64_t cr3;              /* as the key */
+    uint64_t rip_from, rip_to; /* both included */
+    unsigned tables;           /* 0..FAULT_TABLES */
+    struct fault_by by[FAULT_TABLES];
+};
+
+struct fault_row {
+    uint64_t key[FAULT_BY_MAX];
+    uint64_t count, own;  /* own: of count, the guest's own */
+    uint64_t first, last; /* times */
+};
+
+struct fault_table {
+    struct fault_by by;
+    const struct fault_row *row; /* most faults first, then by key */
+    size_t rows;
+    uint64_t beyond; /* faults that no row counts */
+};
+
+struct fault_totals {
+    uint64_t faults;
+    uint64_t own, untold; /* of faults: the guest's own; whose outcome is not known */
+    uint64_t from, to; /* time of the first event in the filter's time and of the last */
+    bool any;          /* there is an event, and from and to are known */
+};
+
+struct faults;
+/* Return: NULL: out of memory. */
+struct faults *faults_create(const struct faults_config *cfg);
+void faults_destroy(struct faults *f);
+/* The next records of the file, in their order. Return: 0, or -ENOMEM. */
+int faults_add(struct faults *f, const struct trace_file *file,
+               const struct pn_event_rec *rec, size_t n);
+/* No more records. Return: 0, or -ENOMEM. Then the results may be asked for. */
+int faults_finish(struct faults *f);
+const struct fault_totals *faults_totals(const struct faults *f);
+struct fault_table faults_table(const struct faults *f, unsigned i);
+
+/* Which events of faults was the trace recorded without? */
+#define FAULTS_LACKS_FAULT   1u
+#define FAULTS_LACKS_OUTCOME 2u
+unsigned faults_lacks(const struct trace_file *file);
+/* The kernel's half is what KASLR moves. */
+bool faults_moves(uint64_t address);
+const char *fault_key_name(enum fault_key key);
+const char *fault_key_doc(enum fault_key key);
+/* Name of an outcome; NULL: there is none of that number. */
+const char *fault_outcome_name(uint64_t outcome);
+const char *fault_outcome_doc(uint64_t outcome);
+/* A value in words, at most size bytes; what is not known is "?". */
+void fault_key_text(const struct faults *f, enum fault_key key, uint64_t value, char *buf,
+                    size_t size);
