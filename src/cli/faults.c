@@ -313,7 +313,7 @@ int cmd_faults(int argc, char **argv) {
         return option_error(&command, "which file?");
     for (unsigned i = 0; i < 2; i++) {
         const char *to = i ? o.csv : o.json;
-        if (to && outfile_same(to, o.path))
+        if (to && strcmp(o.path, "-") != 0 && outfile_same(to, o.path))
             return option_error(&command, "--%s %s would replace the trace",
                                 i ? "csv" : "json", to);
     }

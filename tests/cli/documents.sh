@@ -5,7 +5,7 @@
 #   documents.sh PENUMBRA FOLDER    the folder that the build made them in
 . "$(dirname "$0")/lib.sh"
 doc=$2
-commands="run host bench compare merge trace"
+commands="run host bench compare merge trace faults"
 
 for c in $commands; do
     run "$c" --help
@@ -61,4 +61,5 @@ completes "files/vmlinux files/vmlinuz" penumbra run -m 1G --kernel files/v
 completes "" penumbra run --append x
 completes "files/vmlinuz" penumbra trace files/vmlinuz
 completes "--from=" penumbra trace --fr
+completes "--kaslr=" penumbra faults --ka
 exit $bad
