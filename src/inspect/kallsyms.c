@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The symbols that a Linux kernel of 64 bits carries for itself, found in its image
- * without any symbol that leads to them. As scripts/kallsyms.c of the kernel writes them,
- * each table aligned to 8 bytes:
+ * without any symbol that leads to them. As the kernel's build writes them (its program
+ * kallsyms, write_src()), each table aligned to 8 bytes:
  *
  *     up to 6.3: offsets, relative_base, num_syms, names, markers, [sequence numbers,]
  *                token_table, token_index
@@ -16,8 +16,8 @@
  *
  * Invariants
  * 1. Nothing is read outside the image; every length, index and count is checked.
- * 2. The search ends: each place of the image is tried once, and a try that is not
- *    refused by the first few names is made at most TRIES_MAX times.
+ * 2. The search ends soon: each place of the image is tried once, the first few names of
+ *    all tries have WORK_MAX tokens at most, and TRIES_MAX tries look at all names.
  */
 #include <errno.h>
 #include <string.h>
@@ -25,7 +25,8 @@
 #include "inspect/symbols_internal.h"
 
 #define TOKENS     256u
-#define TRIES_MAX  64u
+#define TRIES_MAX  8u
+#define WORK_MAX   (1u << 28)
 #define NAME_ROOM  2048u       /* KSYM_NAME_LEN is 512 at most */
 #define COUNT_MIN  64u         /* a kernel has more */
 #define COUNT_MAX  (1u << 22)  /* and less */
@@ -38,6 +39,7 @@ struct kallsyms {
     size_t tokens, index; /* where token_table and token_index are */
     size_t names;
     size_t count_at; /* num_syms */
+    size_t work;     /* tokens of first names so far */
     uint32_t count;
     size_t offsets;
     uint64_t base;
@@ -138,10 +140,11 @@ static size_t expand(const struct kallsyms *k, size_t at, size_t n, char *buf) {
 }
 
 /* Do the first names at `at` look like a type and a name? */
-static bool begins_names(const struct kallsyms *k, size_t at) {
+static bool begins_names(struct kallsyms *k, size_t at) {
     char buf[NAME_ROOM];
     for (unsigned i = 0; i < 16; i++) {
         size_t n = name_length(k, &at), length = n ? expand(k, at, n, buf) : 0;
+        k->work += n;
         if (length < 2 || !strchr("aAbBdDrRtTvVwWnN", buf[0]))
             return false;
         for (size_t j = 1; j < length; j++)
@@ -178,7 +181,8 @@ static bool check_names(struct kallsyms *k) {
 static bool find_names(struct kallsyms *k) {
     unsigned tries = 0;
     size_t low = k->tokens > NAMES_SPAN ? k->tokens - NAMES_SPAN : 0;
-    for (size_t at = k->tokens & ~(size_t)7; at >= low + 16 && tries < TRIES_MAX;) {
+    for (size_t at = k->tokens & ~(size_t)7;
+         at >= low + 16 && tries < TRIES_MAX && k->work < WORK_MAX;) {
         at -= 8;
         k->count = u32_at(k, at);
         k->count_at = at;
