@@ -8,17 +8,20 @@
  *                token_table, token_index
  *     from 6.4:  num_syms, names, markers, token_table, token_index, offsets,
  *                relative_base, ...
+ *     from 7.0:  the same without relative_base: an offset is one from its own place
  *
  * The token table comes first here: its 256 strings hold the digits, each as a string of
  * its own, and token_index confirms it. num_syms and names lie before it, and the markers
  * confirm them: every 256th name begins where a marker says. The offsets are in one of
- * the two places, and are right when they make addresses in ascending order.
+ * the two places, and are right when they make addresses in ascending order in the
+ * kernel's half.
  *
  * Invariants
  * 1. Nothing is read outside the image; every length, index and count is checked.
  * 2. The search ends soon: each place of the image is tried once, the first few names of
  *    all tries have WORK_MAX tokens at most, and TRIES_MAX tries look at all names.
  */
+#include <elf.h>
 #include <errno.h>
 #include <string.h>
 
@@ -43,7 +46,10 @@ struct kallsyms {
     uint32_t count;
     size_t offsets;
     uint64_t base;
-    bool per_cpu; /* offsets >= 0 are absolute (CONFIG_KALLSYMS_ABSOLUTE_PERCPU) */
+    /* How an offset is read: from base; from base downwards, or absolute when it is not
+     * negative (CONFIG_KALLSYMS_ABSOLUTE_PERCPU); from its own place, base being that of
+     * the first one. */
+    enum { FROM_BASE, PER_CPU, FROM_PLACE } form;
 };
 
 static size_t align8(size_t n) {
@@ -201,9 +207,23 @@ static bool find_names(struct kallsyms *k) {
 
 static uint64_t address(const struct kallsyms *k, uint32_t i) {
     uint32_t offset = u32_at(k, k->offsets + 4 * (size_t)i);
-    if (!k->per_cpu)
+    uint64_t extended = (uint64_t)(int64_t)(int32_t)offset;
+    switch (k->form) {
+    case PER_CPU:
+        return offset >> 31 ? k->base - 1 - extended : offset;
+    case FROM_PLACE:
+        return k->base + 4 * (uint64_t)i + extended;
+    default:
         return k->base + offset;
-    return offset >> 31 ? k->base - 1 - (uint64_t)(int64_t)(int32_t)offset : offset;
+    }
+}
+
+/* Addresses ascend, and end in the kernel's half. */
+static bool check_addresses(const struct kallsyms *k) {
+    for (uint32_t i = 1; i < k->count; i++)
+        if (address(k, i) < address(k, i - 1))
+            return false;
+    return address(k, k->count - 1) >= KERNEL_MAP;
 }
 
 /* Offsets at `at`, and their base behind them. */
@@ -213,19 +233,44 @@ static bool offsets_at(struct kallsyms *k, size_t at) {
         return false;
     k->offsets = at;
     memcpy(&k->base, k->data + base, sizeof(k->base));
-    if (k->base < KERNEL_MAP)
+    k->form = u32_at(k, at + 4 * ((size_t)k->count - 1)) >> 31 ? PER_CPU : FROM_BASE;
+    return k->base >= KERNEL_MAP && check_addresses(k);
+}
+
+/* Where the image's file offset is in memory, as its program headers say; 0: nowhere. */
+static uint64_t address_of(const struct kallsyms *k, size_t at) {
+    Elf64_Ehdr h;
+    if (!has(k, 0, sizeof(h)))
+        return 0;
+    memcpy(&h, k->data, sizeof(h));
+    for (unsigned i = 0; i < h.e_phnum && h.e_phentsize == sizeof(Elf64_Phdr); i++) {
+        Elf64_Phdr p;
+        uint64_t header;
+        if (__builtin_add_overflow(h.e_phoff, i * sizeof(p), &header) ||
+            !has(k, header, sizeof(p)))
+            return 0;
+        memcpy(&p, k->data + header, sizeof(p));
+        if (p.p_type == PT_LOAD && at >= p.p_offset && at - p.p_offset < p.p_filesz)
+            return p.p_vaddr + (at - p.p_offset);
+    }
+    return 0;
+}
+
+/* Offsets at `at`, each from its own place. */
+static bool places_at(struct kallsyms *k, size_t at) {
+    if (!has(k, at, 4ull * k->count))
         return false;
-    k->per_cpu = u32_at(k, at + 4 * ((size_t)k->count - 1)) >> 31;
-    for (uint32_t i = 1; i < k->count; i++)
-        if (address(k, i) < address(k, i - 1))
-            return false;
-    return true;
+    k->offsets = at;
+    k->base = address_of(k, at);
+    k->form = FROM_PLACE;
+    return k->base && check_addresses(k);
 }
 
 static bool find_offsets(struct kallsyms *k) {
     size_t room = align8(4 * (size_t)k->count) + sizeof(k->base);
+    size_t behind = align8(k->index + 2 * TOKENS);
     return (k->count_at >= room && offsets_at(k, k->count_at - room)) ||
-           offsets_at(k, align8(k->index + 2 * TOKENS));
+           offsets_at(k, behind) || places_at(k, behind);
 }
 
 int symbols_add_kallsyms(struct symbols *s, const uint8_t *data, size_t size) {

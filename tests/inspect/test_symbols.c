@@ -186,16 +186,37 @@ static size_t put(const void *data, size_t size) {
     return at;
 }
 
-/* Symbol 0 is a per-CPU address, symbol i at BASE + 16 i. Those that a multiple of 100
- * numbers are data. Of two offsets' forms the one that Debian's 6.1 has, and the plain
- * one. */
-static void put_offsets(bool per_cpu) {
+/* What a kernel's image may be like. */
+enum form {
+    OLD,         /* up to 6.3 */
+    OLD_PER_CPU, /* the same with absolute per-CPU symbols, as Debian's 6.1 */
+    NEW,         /* from 6.4 on */
+    NEW_PER_CPU,
+    PLACES, /* from 7.0 on */
+    FORMS
+};
+
+/* Symbol i is at BASE + 16 i; symbol 0 is a per-CPU address, where there are these. Those
+ * that a multiple of 100 numbers are data. */
+static void put_offsets(enum form form) {
     static int32_t offset[COUNT];
     const uint64_t base = BASE;
+    int place = (int)((used + 7) & ~(size_t)7);
     for (int i = 0; i < (int)COUNT; i++)
-        offset[i] = !per_cpu ? 16 * i : i ? -1 - 16 * i : 0x1000;
+        switch (form) {
+        case OLD_PER_CPU:
+        case NEW_PER_CPU:
+            offset[i] = i ? -1 - 16 * i : 0x1000;
+            break;
+        case PLACES: /* the image is at BASE */
+            offset[i] = 16 * i - place - 4 * i;
+            break;
+        default:
+            offset[i] = 16 * i;
+        }
     put(offset, sizeof(offset));
-    put(&base, sizeof(base));
+    if (form != PLACES)
+        put(&base, sizeof(base));
 }
 
 /* Names of 9 characters, 5 of them one token; one name is longer than 127 bytes. */
@@ -242,24 +263,29 @@ static void put_tokens(void) {
     put(index, sizeof(index));
 }
 
-/* A kernel of up to 6.3, or from 6.4 on. */
-static void make_image(bool new, bool per_cpu) {
-    static const unsigned char head[64] = {0x7f, 'E', 'L', 'F', ELFCLASS64, ELFDATA2LSB};
+static void make_image(enum form form) {
+    const Elf64_Ehdr head = {.e_ident = {0x7f, 'E', 'L', 'F', ELFCLASS64, ELFDATA2LSB},
+                             .e_phoff = sizeof(head),
+                             .e_phentsize = sizeof(Elf64_Phdr),
+                             .e_phnum = 1};
+    const Elf64_Phdr load = {
+        .p_type = PT_LOAD, .p_vaddr = BASE, .p_filesz = sizeof(image)};
     used = 0;
     memset(image, 0, sizeof(image));
-    put(head, sizeof(head));
+    put(&head, sizeof(head));
+    put(&load, sizeof(load));
     put("0\0001\0002\0003\0004\0005\0006\0007\0008\0009", 20); /* looks like tokens */
-    if (!new)
-        put_offsets(per_cpu);
+    if (form < NEW)
+        put_offsets(form);
     put_names();
     put_tokens();
-    if (new)
-        put_offsets(per_cpu);
+    if (form >= NEW)
+        put_offsets(form);
     put("behind", 6);
 }
 
-START_TEST(kallsyms_are_found_in_a_kernel_of_either_layout) {
-    make_image(_i & 1, _i & 2);
+START_TEST(kallsyms_are_found_in_a_kernel_of_any_layout) {
+    make_image((enum form)_i);
     struct symbols *s = good(image, used);
     ck_assert_uint_eq(symbols_count(s), COUNT);
     ck_assert_str_eq(name_at(s, BASE + 16), "func_001");
@@ -276,12 +302,12 @@ END_TEST
 
 START_TEST(kallsyms_that_are_cut_or_changed_are_not_read_beyond_their_end) {
     struct symbols *s;
-    for (int form = 0; form < 4; form++) {
-        make_image(form & 1, form & 2);
+    for (enum form form = OLD; form < FORMS; form++) {
+        make_image(form);
         for (size_t size = 0; size < used; size += 61)
             if (!parse(image, size, &s))
                 symbols_free(s);
-        for (size_t at = 64; at < used; at += 13) {
+        for (size_t at = 16; at < used; at += 13) {
             image[at] ^= 0xff;
             if (!parse(image, used, &s))
                 symbols_free(s);
@@ -296,8 +322,9 @@ END_TEST
 START_TEST(a_kernel_whose_addresses_are_out_of_order_gives_no_names) {
     static const uint32_t wrong = 0xffffff; /* in the middle of the offsets */
     struct symbols *s;
-    make_image(false, false);
-    memcpy(image + 64 + 24 + 4 * 350, &wrong, sizeof(wrong));
+    make_image(OLD);
+    size_t offsets = sizeof(Elf64_Ehdr) + sizeof(Elf64_Phdr) + 24;
+    memcpy(image + offsets + 4 * 350, &wrong, sizeof(wrong));
     ck_assert_int_eq(parse(image, used, &s), -EINVAL);
     ck_assert_str_eq(line, "F: no addresses of functions in it");
 }
@@ -312,4 +339,4 @@ SUITE("inspect.symbols", .timeout = 120,
                 an_elf_whose_offsets_lie_is_not_read_beyond_its_end,
                 kallsyms_that_are_cut_or_changed_are_not_read_beyond_their_end,
                 a_kernel_whose_addresses_are_out_of_order_gives_no_names},
-      .loops = {{kallsyms_are_found_in_a_kernel_of_either_layout, 4}})
+      .loops = {{kallsyms_are_found_in_a_kernel_of_any_layout, FORMS}})
