@@ -8,7 +8,10 @@
 
 #define SLOTS_MIN 1024u
 
-static size_t hash(const uint64_t *key, unsigned keys) {
+_Static_assert(sizeof(struct fault_row) == 64,
+               "a line of the cache, and what new_rows asks for");
+
+static uint64_t hash(const uint64_t *key, unsigned keys) {
     uint64_t h = 0;
     for (unsigned i = 0; i < keys; i++) {
         h = (h ^ key[i]) * 0x9e3779b97f4a7c15ull;
@@ -17,31 +20,45 @@ static size_t hash(const uint64_t *key, unsigned keys) {
     return h;
 }
 
+/* The place of a hash that none of the slots has. */
+static struct counting_slot *free_slot(struct counting_slot *slot, size_t slots,
+                                       uint64_t h) {
+    size_t at = h & (slots - 1);
+    while (slot[at].row)
+        at = (at + 1) & (slots - 1);
+    return &slot[at];
+}
+
+/* Rows in lines of the cache of their own. */
+static struct fault_row *new_rows(size_t n) {
+    return aligned_alloc(64, n * sizeof(struct fault_row));
+}
+
 int counting_begin(struct counting *t, const struct fault_by *by) {
     *t = (struct counting){.by = *by, .slots = SLOTS_MIN, .room = SLOTS_MIN / 2};
     t->slot = calloc(t->slots, sizeof(*t->slot));
-    t->row = malloc(t->room * sizeof(*t->row));
+    t->row = new_rows(t->room);
     return t->slot && t->row ? 0 : -ENOMEM;
 }
 
 /* Twice the room. */
 static int grow(struct counting *t) {
     size_t slots = t->slots * 2;
-    struct fault_row *row = realloc(t->row, slots / 2 * sizeof(*row));
-    if (row)
-        t->row = row;
-    uint32_t *slot = calloc(slots, sizeof(*slot));
+    struct fault_row *row = new_rows(slots / 2);
+    struct counting_slot *slot = calloc(slots, sizeof(*slot));
     if (!row || !slot) {
+        free(row);
         free(slot);
         return -ENOMEM;
     }
+    memcpy(row, t->row, t->rows * sizeof(*row));
     for (size_t i = 0; i < t->rows; i++) {
-        size_t at = hash(t->row[i].key, t->by.keys) & (slots - 1);
-        while (slot[at])
-            at = (at + 1) & (slots - 1);
-        slot[at] = (uint32_t)i + 1;
+        uint64_t h = hash(row[i].key, t->by.keys);
+        *free_slot(slot, slots, h) = (struct counting_slot){h >> 32, (uint32_t)i + 1};
     }
+    free(t->row);
     free(t->slot);
+    t->row = row;
     t->slot = slot;
     t->slots = slots;
     t->room = slots / 2;
@@ -53,10 +70,11 @@ int counting_add(struct counting *t, const uint64_t key[FAULT_KEYS], uint64_t ti
     uint64_t mine[FAULT_BY_MAX] = {0};
     for (unsigned i = 0; i < t->by.keys; i++)
         mine[i] = key[t->by.key[i]];
-    size_t at = hash(mine, t->by.keys) & (t->slots - 1);
-    for (; t->slot[at]; at = (at + 1) & (t->slots - 1)) {
-        struct fault_row *r = &t->row[t->slot[at] - 1];
-        if (memcmp(r->key, mine, sizeof(mine)) != 0)
+    uint64_t h = hash(mine, t->by.keys);
+    for (size_t at = h & (t->slots - 1); t->slot[at].row;
+         at = (at + 1) & (t->slots - 1)) {
+        struct fault_row *r = &t->row[t->slot[at].row - 1];
+        if (t->slot[at].tag != h >> 32 || memcmp(r->key, mine, sizeof(mine)) != 0)
             continue;
         r->count++;
         r->own += own;
@@ -68,10 +86,10 @@ int counting_add(struct counting *t, const uint64_t key[FAULT_KEYS], uint64_t ti
         t->beyond++;
         return 0;
     }
-    struct fault_row *r = &t->row[t->rows];
+    struct fault_row *r = &t->row[t->rows++];
     *r = (struct fault_row){.count = 1, .own = own, .first = time, .last = time};
     memcpy(r->key, mine, sizeof(mine));
-    t->slot[at] = (uint32_t)++t->rows;
+    *free_slot(t->slot, t->slots, h) = (struct counting_slot){h >> 32, (uint32_t)t->rows};
     return t->rows == t->room ? grow(t) : 0;
 }
 

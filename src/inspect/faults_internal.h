@@ -4,12 +4,17 @@
 
 #include "inspect/faults.h"
 
+struct counting_slot {
+    uint32_t tag; /* the upper half of the hash: most that differ show it */
+    uint32_t row; /* its number, from 1; 0: free */
+};
+
 struct counting {
     struct fault_by by;
     struct fault_row *row;
     size_t rows, room;
-    uint32_t *slot; /* numbers of rows, from 1; 0: free */
-    size_t slots;   /* a power of two, more than rows */
+    struct counting_slot *slot;
+    size_t slots; /* a power of two, more than rows */
     uint64_t beyond;
 };
 
