@@ -15,10 +15,11 @@
 
 /* Where in the file's events the study's fields are; id -1: the event is not there. */
 struct layout {
-    int fault, outcome, walker;
+    int fault, outcome, walker, tdp;
     unsigned fault_gva, fault_error;
     unsigned outcome_gva, outcome_outcome, outcome_level;
     unsigned walker_gva, walker_error;
+    unsigned tdp_error;
 };
 
 /* What a vCPU has met of its next fault. */
@@ -87,6 +88,7 @@ static struct layout layout_of(const struct trace_file *file) {
         find(file, "page_fault", names, (unsigned *[]){&l.fault_gva, &l.fault_error}, 2);
     l.walker = find(file, "walker_error", names,
                     (unsigned *[]){&l.walker_gva, &l.walker_error}, 2);
+    l.tdp = find(file, "kvm_tdp_fault", names + 1, (unsigned *[]){&l.tdp_error}, 1);
     l.outcome =
         find(file, "fault_outcome", out,
              (unsigned *[]){&l.outcome_gva, &l.outcome_outcome, &l.outcome_level}, 3);
@@ -163,18 +165,24 @@ static int count(struct faults *f, const struct pn_event_rec *rec,
     return rc;
 }
 
-/* A page_fault whose outcome nobody told. */
-static int count_alone(struct faults *f, const struct pn_event_rec *rec) {
-    uint64_t gva = rec->arg[f->layout.fault_gva],
-             key[FAULT_KEYS] = {
-                 [FAULT_KEY_outcome] = FAULT_UNKNOWN,
-                 [FAULT_KEY_reason] = FAULT_UNKNOWN,
-                 [FAULT_KEY_access] =
-                     access_of(rec, gva, rec->arg[f->layout.fault_error]),
-                 [FAULT_KEY_page] = gva & ~(PN_PAGE_SIZE - 1ull),
-                 [FAULT_KEY_level] = FAULT_UNKNOWN,
-             };
+/* An access whose outcome nobody told; gva FAULT_UNKNOWN: nor its address. */
+static int count_access(struct faults *f, const struct pn_event_rec *rec, uint64_t gva,
+                        uint64_t error) {
+    uint64_t key[FAULT_KEYS] = {
+        [FAULT_KEY_outcome] = FAULT_UNKNOWN,
+        [FAULT_KEY_reason] = FAULT_UNKNOWN,
+        [FAULT_KEY_access] = access_of(rec, gva, error),
+        [FAULT_KEY_page] =
+            gva == FAULT_UNKNOWN ? FAULT_UNKNOWN : gva & ~(PN_PAGE_SIZE - 1ull),
+        [FAULT_KEY_level] = FAULT_UNKNOWN,
+    };
     return trace_filter_match(f->file, &f->cfg.where, rec) ? count(f, rec, key) : 0;
+}
+
+/* A page_fault without its fault_outcome. */
+static int count_alone(struct faults *f, const struct pn_event_rec *rec) {
+    return count_access(f, rec, rec->arg[f->layout.fault_gva],
+                        rec->arg[f->layout.fault_error]);
 }
 
 static int take_outcome(struct faults *f, struct pending *p,
@@ -214,6 +222,8 @@ static int take(struct faults *f, const struct pn_event_rec *rec) {
         p->walker = true;
         p->walker_gva = rec->arg[f->layout.walker_gva];
         p->walker_error = rec->arg[f->layout.walker_error];
+    } else if (rec->id == f->layout.tdp) {
+        rc = count_access(f, rec, FAULT_UNKNOWN, rec->arg[f->layout.tdp_error]);
     }
     return rc;
 }

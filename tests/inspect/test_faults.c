@@ -172,6 +172,16 @@ START_TEST(half_of_a_fault_is_a_fault_of_which_half_is_not_known) {
 }
 END_TEST
 
+START_TEST(a_fault_of_kvms_tdp_has_neither_outcome_nor_page) {
+    struct pn_ring *r = trace_rings(w);
+    now = 7, rip = 0x400000;
+    pn_emit(r, kvm_tdp_fault, 0x1000, PN_PF_WRITE);
+    study(&BY(FAULT_KEY_outcome, FAULT_KEY_access, FAULT_KEY_page, FAULT_KEY_rip));
+    ck_assert_str_eq(row(0), "? write ? 0x400000 1 0 7 7");
+    ck_assert_uint_eq(faults_totals(faults)->untold, 1);
+}
+END_TEST
+
 START_TEST(vcpus_faults_do_not_mix) {
     struct pn_ring *r = trace_rings(w);
     pn_emit(&r[0], page_fault, 0x1000, PN_PF_WRITE);
@@ -296,7 +306,7 @@ SUITE("inspect.faults", .setup = setup, .teardown = teardown, .timeout = 120,
                 where_the_guest_was_is_a_key,
                 the_reason_of_the_guests_own_is_its_error_code,
                 half_of_a_fault_is_a_fault_of_which_half_is_not_known,
-                vcpus_faults_do_not_mix,
+                vcpus_faults_do_not_mix, a_fault_of_kvms_tdp_has_neither_outcome_nor_page,
                 functions_are_named_where_the_kernel_was_moved_to,
                 the_time_is_that_of_all_events, what_finds_no_row_is_counted_as_beyond},
       .loops = {{filters_leave_the_faults_that_they_name, 6},
