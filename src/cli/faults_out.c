@@ -36,13 +36,25 @@ static const char *time_text(uint64_t ns, char buf[32]) {
     return buf;
 }
 
-/* "mapped (35.1%)": the first row of a table by one key. */
-static void print_most(const struct faults_report *r, unsigned table, FILE *out) {
-    struct fault_table t = faults_table(r->faults, table);
+/* "The commonest: outcome mapped (35.1%), ...": the first row of each table that is known. */
+static void print_commonest(const struct faults_report *r, FILE *out) {
+    const char *const what[] = {[TABLE_OUTCOME] = "outcome",
+                                [TABLE_FUNCTION] =
+                                    r->symbols ? "function" : "instruction",
+                                [TABLE_PAGE] = "page"};
+    const char *before = "The commonest: ";
     char text[TEXT_MAX];
-    fault_key_text(r->faults, t.by.key[0], t.row[0].key[0], text, sizeof(text));
-    fprintf(out, "%s (%.1f%%)", text,
-            share(t.row[0].count, faults_totals(r->faults)->faults));
+    for (unsigned i = TABLE_OUTCOME; i <= TABLE_PAGE; i++) {
+        const struct fault_table t = faults_table(r->faults, i);
+        if (t.row[0].key[0] == FAULT_UNKNOWN)
+            continue;
+        fault_key_text(r->faults, t.by.key[0], t.row[0].key[0], text, sizeof(text));
+        fprintf(out, "%s%s %s (%.1f%%)", before, what[i], text,
+                share(t.row[0].count, faults_totals(r->faults)->faults));
+        before = ", ";
+    }
+    if (*before == ',')
+        fputs(".\n", out);
 }
 
 /* The answer. */
@@ -62,13 +74,7 @@ static void print_sentence(const struct faults_report *r, FILE *out) {
     fprintf(out, "%s (%.1f%%) are the guest's own, %s (%.1f%%) are hidden from it.\n",
             cli_grouped(all->own, b), share(all->own, all->faults),
             cli_grouped(hidden, c), share(hidden, all->faults));
-    fputs("Most come to ", out);
-    print_most(r, TABLE_OUTCOME, out);
-    fputs(r->symbols ? "; most come from " : "; most come from the instruction at ", out);
-    print_most(r, TABLE_FUNCTION, out);
-    fputs("; most access the page ", out);
-    print_most(r, TABLE_PAGE, out);
-    fputs(".\n", out);
+    print_commonest(r, out);
 }
 
 /* The widths of the columns of keys, up to COLUMN_MAX each. */
