@@ -36,6 +36,21 @@ static Elf64_Phdr phdr_at(const struct elf *elf, uint64_t offset) {
                         .p_align = q.p_align};
 }
 
+/* Of a section header the place in the file: its end, or 0 when it has none there. */
+static uint64_t section_end(const struct elf *elf, uint64_t offset) {
+    uint64_t type, at, size;
+    if (elf->is64) {
+        Elf64_Shdr s;
+        memcpy(&s, elf->data + offset, sizeof(s));
+        type = s.sh_type, at = s.sh_offset, size = s.sh_size;
+    } else {
+        Elf32_Shdr s;
+        memcpy(&s, elf->data + offset, sizeof(s));
+        type = s.sh_type, at = s.sh_offset, size = s.sh_size;
+    }
+    return type != SHT_NOBITS && within(at, size, elf->size) ? at + size : 0;
+}
+
 static Elf64_Ehdr ehdr_of(const struct elf *elf) {
     Elf64_Ehdr h;
     if (elf->is64) {
@@ -115,17 +130,15 @@ static void find_end(struct elf *elf, const Elf64_Ehdr *h) {
     for (unsigned i = 0; i < elf->count; i++)
         if (elf->seg[i].offset + elf->seg[i].filesz > end)
             end = elf->seg[i].offset + elf->seg[i].filesz;
-    uint64_t table = (uint64_t)h->e_shentsize * h->e_shnum;
-    if (elf->is64 && h->e_shentsize == sizeof(Elf64_Shdr) &&
-        within(h->e_shoff, table, elf->size)) {
+    uint64_t one = elf->is64 ? sizeof(Elf64_Shdr) : sizeof(Elf32_Shdr);
+    uint64_t table = one * h->e_shnum;
+    if (h->e_shentsize == one && within(h->e_shoff, table, elf->size)) {
         if (h->e_shoff + table > end)
             end = h->e_shoff + table;
         for (unsigned i = 0; i < h->e_shnum; i++) {
-            Elf64_Shdr s;
-            memcpy(&s, elf->data + h->e_shoff + i * sizeof(s), sizeof(s));
-            if (s.sh_type != SHT_NOBITS && within(s.sh_offset, s.sh_size, elf->size) &&
-                s.sh_offset + s.sh_size > end)
-                end = s.sh_offset + s.sh_size;
+            uint64_t section = section_end(elf, h->e_shoff + i * one);
+            if (section > end)
+                end = section;
         }
     }
     elf->end = end < elf->size ? end : elf->size;

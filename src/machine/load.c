@@ -151,7 +151,6 @@ int load_image(struct load *l) {
         fmt = load_detect(l->image, l->image_size);
     switch (fmt) {
     case FMT_BZIMAGE:
-        l->is_linux = true;
         return load_bzimage(l);
     case FMT_ELF:
     case FMT_PVH:

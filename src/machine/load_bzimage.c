@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Linux bzImage: the packed vmlinux is unpacked on the host, placed, and entered by the
- * 64-bit boot protocol (Documentation/arch/x86/boot.rst). What the kernel's own
+ * bzImage, entered by the 64-bit boot protocol, or by the 32-bit one where the header offers
+ * no other (Documentation/arch/x86/boot.rst).
+ *
+ * Linux packs its vmlinux. It is unpacked on the host, placed and entered. What the kernel's own
  * decompressor would do is done here: choosing the KASLR slots, relocation, five-level
- * paging.
+ * paging. An image without a packed kernel is not Linux (memtest86+): it is put as it is at
+ * its preferred address, and entered at the entry that its header offers.
  *
  * Invariant: the same image, memory size, command line and seed give the same placement.
  */
@@ -21,6 +24,7 @@ enum {
     H_JUMP = 0x201,
     H_VERSION = 0x206,
     H_LOADFLAGS = 0x211,
+    H_CODE32_START = 0x214,
     H_INITRD_MAX = 0x22c,
     H_ALIGNMENT = 0x230,
     H_RELOCATABLE = 0x234,
@@ -32,18 +36,26 @@ enum {
     H_INIT_SIZE = 0x260,
     H_END = 0x264, /* of what is read here */
 };
-#define LOADFLAGS_KASLR    2u
-#define XLF_KERNEL_64      1u
-#define XLF_5LEVEL_ENABLED 0x40u
-#define KERNEL_IMAGE_SIZE  (1ull << 30) /* of a kernel that can be moved */
-#define UNPACKED_MAX       (512ull << 20)
+#define LOADFLAGS_HIGH      1u
+#define LOADFLAGS_KASLR     2u
+#define XLF_KERNEL_64       1u
+#define XLF_5LEVEL_ENABLED  0x40u
+#define ENTRY_64            0x200u /* the 64-bit entry, from the start of the loaded part */
+#define UNPACKED_MAX        (512ull << 20)
+/* How far a kernel can be moved: KERNEL_IMAGE_SIZE, with CONFIG_RANDOMIZE_BASE, of
+ * arch/x86/include/asm/page_64_types.h and page_32_types.h. */
+#define KERNEL_IMAGE_SIZE   (1ull << 30)
+#define KERNEL_IMAGE_SIZE32 (512ull << 20)
 
 struct bzimage {
     uint16_t version, xloadflags;
     bool relocatable;
+    bool is64; /* it has a 64-bit entry point */
     uint32_t initrd_max, cmdline_size, init_size;
     uint64_t align, pref;
-    const uint8_t *payload;
+    const uint8_t *code; /* behind the setup sectors: what is loaded */
+    size_t code_size;
+    const uint8_t *payload; /* a part of it, of 0 bytes when nothing is packed */
     size_t payload_size;
 };
 
@@ -53,6 +65,34 @@ static uint64_t field(const uint8_t *image, unsigned offset, unsigned size) {
     return v;
 }
 
+/* The fields that say where it may lie. */
+static int check_addresses(struct load *l, struct bzimage *b) {
+    const uint8_t *p = l->image;
+    b->align = field(p, H_ALIGNMENT, 4);
+    b->pref = field(p, H_PREF_ADDRESS, 8);
+    b->init_size = (uint32_t)field(p, H_INIT_SIZE, 4);
+    if (b->align < PN_PAGE_SIZE || b->align & (b->align - 1) ||
+        b->pref & (b->align - 1) || b->pref < 0x100000 || b->pref >= LOW_RAM_MAX)
+        return err_set(l->err, -EINVAL, "%s: damaged: impossible load address", l->name);
+    return 0;
+}
+
+static int find_code(struct load *l, struct bzimage *b) {
+    const uint8_t *p = l->image;
+    uint64_t sects = p[H_SETUP_SECTS] ? p[H_SETUP_SECTS] : 4;
+    uint64_t code = (sects + 1) * 512, start = code + field(p, H_PAYLOAD_OFFSET, 4);
+    uint64_t length = field(p, H_PAYLOAD_LENGTH, 4);
+    if (start >= l->image_size || length > l->image_size - start)
+        return err_set(l->err, -EINVAL,
+                       "%s: truncated: %zu bytes, its header says %" PRIu64, l->name,
+                       l->image_size, start + (length ? length : 1));
+    b->code = p + code;
+    b->code_size = l->image_size - code;
+    b->payload = p + start;
+    b->payload_size = length;
+    return 0;
+}
+
 static int check_header(struct load *l, struct bzimage *b) {
     const uint8_t *p = l->image;
     if (l->image_size < H_END)
@@ -60,34 +100,19 @@ static int check_header(struct load *l, struct bzimage *b) {
     if (p[0x1fe] != 0x55 || p[0x1ff] != 0xaa || memcmp(p + 0x202, "HdrS", 4) != 0)
         return err_set(l->err, -EINVAL, "%s: not a bzImage", l->name);
     b->version = (uint16_t)field(p, H_VERSION, 2);
-    if (b->version < 0x20c)
+    if (b->version < 0x20a)
         return err_set(l->err, -EINVAL,
-                       "%s: boot protocol %u.%02u: too old (2.12 has the 64-bit entry)",
+                       "%s: boot protocol %u.%02u: too old (2.10 says where it may lie)",
                        l->name, b->version >> 8, b->version & 0xffu);
-    b->xloadflags = (uint16_t)field(p, H_XLOADFLAGS, 2);
-    if (!(b->xloadflags & XLF_KERNEL_64))
-        return err_set(l->err, -EINVAL,
-                       "%s: a 32-bit kernel (no 64-bit entry point); x86-64 is needed",
-                       l->name);
+    if (!(p[H_LOADFLAGS] & LOADFLAGS_HIGH))
+        return err_set(l->err, -EINVAL, "%s: a zImage, which lies below 1 MiB", l->name);
+    b->xloadflags = b->version < 0x20c ? 0 : (uint16_t)field(p, H_XLOADFLAGS, 2);
+    b->is64 = b->xloadflags & XLF_KERNEL_64;
     b->initrd_max = (uint32_t)field(p, H_INITRD_MAX, 4);
-    b->align = field(p, H_ALIGNMENT, 4);
     b->relocatable = p[H_RELOCATABLE] != 0;
     b->cmdline_size = (uint32_t)field(p, H_CMDLINE_SIZE, 4);
-    b->pref = field(p, H_PREF_ADDRESS, 8);
-    b->init_size = (uint32_t)field(p, H_INIT_SIZE, 4);
-    if (!b->align || b->align & (b->align - 1) || b->align < 2u << 20 ||
-        b->pref & (b->align - 1) || b->pref < 0x100000 || b->pref >= LOW_RAM_MAX)
-        return err_set(l->err, -EINVAL, "%s: damaged: impossible load address", l->name);
-    uint64_t sects = p[H_SETUP_SECTS] ? p[H_SETUP_SECTS] : 4;
-    uint64_t start = (sects + 1) * 512 + field(p, H_PAYLOAD_OFFSET, 4);
-    uint64_t length = field(p, H_PAYLOAD_LENGTH, 4);
-    if (start > l->image_size || length > l->image_size - start)
-        return err_set(l->err, -EINVAL,
-                       "%s: truncated: %zu bytes, its header says %" PRIu64, l->name,
-                       l->image_size, start + length);
-    b->payload = p + start;
-    b->payload_size = length;
-    return 0;
+    int rc = check_addresses(l, b);
+    return rc ? rc : find_code(l, b);
 }
 
 /* A word of the command line, as the kernel's cmdline_find_option_bool. */
@@ -124,7 +149,8 @@ struct placement {
 static int kernel_span(struct load *l, const struct bzimage *b, const struct elf *elf,
                        uint64_t *size) {
     char text[2][SIZE_TEXT_MAX];
-    if (!elf->is64 || elf->low < b->pref || elf->high - b->pref > KERNEL_IMAGE_SIZE)
+    if (elf->is64 != b->is64 || elf->low < b->pref ||
+        elf->high - b->pref > KERNEL_IMAGE_SIZE)
         return err_set(l->err, -EINVAL, "%s: damaged: the kernel in it has odd addresses",
                        l->name);
     *size = elf->high - b->pref;
@@ -136,6 +162,19 @@ static int kernel_span(struct load *l, const struct bzimage *b, const struct elf
                        size_text(l->ram, text[0]),
                        size_text((b->pref + *size + 0xfffff) & ~0xfffffull, text[1]));
     return 0;
+}
+
+/* A 32-bit kernel moves as far in virtual memory as in physical memory. */
+static void pick_slots(const struct load *l, const struct bzimage *b, uint64_t top,
+                       struct placement *at) {
+    uint64_t limit = b->is64 ? KERNEL_IMAGE_SIZE : KERNEL_IMAGE_SIZE32;
+    if (!b->is64 && top > limit)
+        top = limit;
+    at->phys = pick_slot(b->pref, top, at->size, b->align, mix(l->seed));
+    at->delta = at->phys - b->pref;
+    if (b->is64)
+        at->delta =
+            pick_slot(b->pref, limit, at->size, b->align, mix(l->seed ^ 1)) - b->pref;
 }
 
 /* The initrd goes first, as high as it may; the kernel's slots lie below it. */
@@ -155,10 +194,7 @@ static int place_kernel(struct load *l, const struct bzimage *b, const struct el
     uint64_t top = load_low_ram(l);
     if (*initrd >= b->pref + at->size)
         top = *initrd;
-    at->phys = pick_slot(b->pref, top, at->size, b->align, mix(l->seed));
-    at->delta =
-        pick_slot(b->pref, KERNEL_IMAGE_SIZE, at->size, b->align, mix(l->seed ^ 1)) -
-        b->pref;
+    pick_slots(l, b, top, at);
     return 0;
 }
 
@@ -185,6 +221,16 @@ static void copy_header(const struct load *l, uint8_t bp[BOOT_PARAMS_SIZE]) {
     memcpy(bp + SETUP_HEADER, p + SETUP_HEADER, end - SETUP_HEADER);
 }
 
+static void enter(struct load *l, const struct bzimage *b, uint64_t rip) {
+    l->entry = (struct entry){.mode = b->is64 ? ENTRY_LONG : ENTRY_PROTECTED,
+                              .rip = rip,
+                              .rsi = BOOT_INFO,
+                              .la57 = l->cpu_la57 &&
+                                      b->xloadflags & XLF_5LEVEL_ENABLED &&
+                                      !has_word(l->append, "no5lvl")};
+    entry_put_tables(l);
+}
+
 static int load_unpacked(struct load *l, const struct bzimage *b,
                          const uint8_t header[BOOT_PARAMS_SIZE], uint8_t *kernel,
                          size_t size) {
@@ -203,34 +249,55 @@ static int load_unpacked(struct load *l, const struct bzimage *b,
     if (rc)
         return rc;
     l->moved = at.delta;
-    l->entry = (struct entry){
-        .mode = ENTRY_LONG,
-        .rip = elf_entry_phys(&elf) + (at.phys - b->pref),
-        .rsi = BOOT_INFO,
-        .la57 = l->cpu_la57 && b->xloadflags & XLF_5LEVEL_ENABLED &&
-                !has_word(l->append, "no5lvl"),
-    };
-    entry_put_tables(l);
+    enter(l, b, elf_entry_phys(&elf) + (at.phys - b->pref));
+    return 0;
+}
+
+static int load_packed(struct load *l, const struct bzimage *b,
+                       const uint8_t header[BOOT_PARAMS_SIZE]) {
+    uint8_t *kernel;
+    size_t size;
+    uint64_t max = load_low_ram(l) < UNPACKED_MAX ? load_low_ram(l) : UNPACKED_MAX;
+    int rc =
+        unpack_payload(b->payload, b->payload_size, max, l->name, &kernel, &size, l->err);
+    if (rc)
+        return rc;
+    free(l->image); /* both at once would be the peak of our memory */
+    l->image = NULL;
+    rc = load_unpacked(l, b, header, kernel, size);
+    free(kernel);
+    return rc;
+}
+
+/* Nothing is packed in it: the code itself, at its preferred address. */
+static int load_code(struct load *l, const struct bzimage *b,
+                     uint8_t header[BOOT_PARAMS_SIZE]) {
+    uint64_t size = b->code_size > b->init_size ? b->code_size : b->init_size, initrd;
+    uint32_t start = (uint32_t)b->pref;
+    int rc = load_check(l, "the program", b->pref, size);
+    if (rc == 0)
+        rc = load_put_initrd(l, (uint64_t)b->initrd_max + 1, b->pref, b->pref + size,
+                             &initrd);
+    if (rc == 0)
+        rc = load_put(l, "the program", b->pref, b->code, b->code_size);
+    memcpy(header + H_CODE32_START, &start, sizeof(start)); /* 2.05: where it lies */
+    if (rc == 0)
+        rc = put_zero_page(l, b, header, false, initrd);
+    if (rc)
+        return rc;
+    enter(l, b, b->pref + (b->is64 ? ENTRY_64 : 0));
     return 0;
 }
 
 int load_bzimage(struct load *l) {
     struct bzimage b = {0};
-    uint8_t header[BOOT_PARAMS_SIZE], *kernel;
-    size_t size;
+    uint8_t header[BOOT_PARAMS_SIZE];
     int rc = check_header(l, &b);
     if (rc)
         return rc;
     copy_header(l, header);
-    uint64_t max = load_low_ram(l) < UNPACKED_MAX ? load_low_ram(l) : UNPACKED_MAX;
-    rc = unpack_payload(b.payload, b.payload_size, max, l->name, &kernel, &size, l->err);
-    if (rc)
-        return rc;
-    free(l->image); /* both at once would be the peak of our memory */
-    l->image = NULL;
-    rc = load_unpacked(l, &b, header, kernel, size);
-    free(kernel);
-    return rc;
+    l->is_linux = b.payload_size != 0;
+    return b.payload_size ? load_packed(l, &b, header) : load_code(l, &b, header);
 }
 
 int machine_unpack_kernel(const void *image, size_t size, const char *name, void **out,

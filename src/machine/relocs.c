@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Relocations of a Linux kernel that moves in virtual memory (KASLR). The kernel's build
- * appends tables of places behind vmlinux, each a 32-bit sign-extended virtual address;
- * arch/x86/boot/compressed/misc.c reads them from the end:
+ * appends tables of places behind vmlinux, each a 32-bit virtual address, sign-extended in a
+ * 64-bit kernel; arch/x86/boot/compressed/misc.c reads them from the end:
  *
- *     0, 64-bit places..., 0, [inverse 32-bit places..., 0,] 32-bit places...
+ *     64-bit kernel: 0, 64-bit places..., 0, [inverse 32-bit places..., 0,] 32-bit places...
+ *     32-bit kernel: 0, 32-bit places...
  *
  * (the inverse table, per-CPU offsets, is gone from newer kernels). A place's value grows
  * by delta, an inverse one shrinks.
@@ -33,19 +34,21 @@ static unsigned count_tables(const struct elf *elf) {
     size_t n;
     const uint8_t *p = words(elf, &n);
     unsigned zeros = 0;
-    if (n < 4 || word_at(p, 0) != 0)
+    if (n < 2 || word_at(p, 0) != 0)
         return 0;
     for (size_t i = 0; i < n; i++)
         zeros += word_at(p, i) == 0;
-    return zeros == 2 || zeros == 3 ? zeros : 0;
+    bool known = elf->is64 ? zeros == 2 || zeros == 3 : zeros == 1;
+    return known ? zeros : 0;
 }
 
 bool relocs_present(const struct elf *elf) {
     return count_tables(elf) != 0;
 }
 
-/* Where Linux maps its image: place names follow from physical addresses by this, even in
- * the per-CPU segment, which is linked at 0 (__START_KERNEL_map). */
+/* Where a 64-bit Linux maps its image: place names follow from physical addresses by this, even
+ * in the per-CPU segment, which is linked at 0 (__START_KERNEL_map). A 32-bit one is linked
+ * where it is mapped, for which its configuration has several places. */
 #define KERNEL_MAP 0xffffffff80000000ull
 
 /* The place in the file that is loaded at vaddr, or NULL. */
@@ -53,7 +56,7 @@ static uint8_t *place(uint8_t *image, const struct elf *elf, uint64_t vaddr,
                       unsigned size) {
     for (unsigned i = 0; i < elf->count; i++) {
         const struct elf_segment *s = &elf->seg[i];
-        uint64_t at = vaddr - KERNEL_MAP - s->paddr;
+        uint64_t at = vaddr - (elf->is64 ? KERNEL_MAP + s->paddr : s->vaddr);
         if (at < s->filesz && size <= s->filesz - at)
             return image + s->offset + at;
     }
@@ -62,7 +65,7 @@ static uint8_t *place(uint8_t *image, const struct elf *elf, uint64_t vaddr,
 
 static int relocate_one(uint8_t *image, const struct elf *elf, uint32_t word,
                         enum reloc_kind kind, uint64_t delta) {
-    uint64_t vaddr = (uint64_t)(int64_t)(int32_t)word;
+    uint64_t vaddr = elf->is64 ? (uint64_t)(int64_t)(int32_t)word : word;
     unsigned size = kind == RELOC_64 ? 8 : 4;
     uint8_t *p = place(image, elf, vaddr, size);
     if (!p)
@@ -87,9 +90,9 @@ int relocate_kernel(uint8_t *image, const struct elf *elf, uint64_t delta,
             seen++;
             continue;
         }
-        enum reloc_kind kind = seen == 0            ? RELOC_64
-                               : seen == tables - 1 ? RELOC_32
-                                                    : RELOC_INVERSE;
+        enum reloc_kind kind = seen == tables - 1 ? RELOC_32
+                               : seen == 0        ? RELOC_64
+                                                  : RELOC_INVERSE;
         if (relocate_one(image, elf, word, kind, delta) < 0)
             return err_set(l->err, -EINVAL,
                            "%s: damaged: a relocation at 0x%" PRIx32

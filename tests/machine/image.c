@@ -215,6 +215,61 @@ struct image image_bzimage(const struct image *payload, uint32_t init_size) {
     return i;
 }
 
+struct image image_bzimage32(const struct image *payload, uint32_t init_size) {
+    struct image i = image_bzimage(payload, init_size);
+    put(i.data + 0x236, 0, 2);
+    put(i.data + 0x22c, 0x37ffffff, 4);
+    return i;
+}
+
+struct image image_bzimage_code(size_t size, bool is64) {
+    const size_t setup = 3 * 512;
+    struct image i = make(setup + size);
+    uint8_t *d = i.data;
+    d[0x1f1] = 2;
+    put(d + 0x1fe, 0xaa55, 2);
+    d[0x200] = 0xeb;
+    d[0x201] = 0x66;
+    memcpy(d + 0x202, "HdrS", 4);
+    put(d + 0x206, 0x20c, 2);
+    d[0x211] = 1;
+    put(d + 0x214, 0x100000, 4);
+    put(d + 0x22c, 0xffffffff, 4);
+    put(d + 0x230, 0x1000, 4);
+    put(d + 0x236, is64 ? 9 : 4, 2);
+    put(d + 0x238, 255, 4);
+    put(d + 0x258, 0x100000, 8);
+    put(d + 0x260, 0x6acf8, 4);
+    for (size_t k = 0; k < size; k++)
+        d[setup + k] = image_pattern(k);
+    return i;
+}
+
+struct image image_vmlinux32(size_t size, bool table) {
+    const struct elf_spec spec = {.paddr = 0x1000000,
+                                  .vaddr = 0xc1000000,
+                                  .entry = 0x1000000,
+                                  .filesz = size,
+                                  .memsz = size + 0x10000};
+    struct image elf = image_elf(&spec);
+    const uint32_t words[] = {0, 0xc1000000u + VMLINUX_PLACE32};
+    struct image all = make(elf.size + sizeof(Elf32_Shdr) + sizeof(words));
+    Elf32_Shdr section = {.sh_type = SHT_PROGBITS,
+                          .sh_offset = SEGMENT_AT,
+                          .sh_size = (uint32_t)size};
+    put(elf.data + offsetof(Elf32_Ehdr, e_shoff), elf.size, 4);
+    put(elf.data + offsetof(Elf32_Ehdr, e_shentsize), sizeof(section), 2);
+    put(elf.data + offsetof(Elf32_Ehdr, e_shnum), 1, 2);
+    put(elf.data + SEGMENT_AT + VMLINUX_PLACE32, VMLINUX32_VALUE, 4);
+    memcpy(all.data, elf.data, elf.size);
+    memcpy(all.data + elf.size, &section, sizeof(section));
+    memcpy(all.data + elf.size + sizeof(section), words, sizeof(words));
+    if (!table)
+        all.size -= sizeof(words);
+    image_free(&elf);
+    return all;
+}
+
 struct image image_vmlinux(size_t size, unsigned tables) {
     const struct elf_spec spec = {.is64 = true,
                                   .paddr = 0x1000000,

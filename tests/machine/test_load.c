@@ -287,14 +287,78 @@ START_TEST(kaslr_applies_every_table) {
 }
 END_TEST
 
+/* Documentation/arch/x86/boot.rst, "32-bit Boot Protocol"; head_32.S of a Linux that moves adds
+ * one distance to its physical and its virtual addresses. */
+START_TEST(a_32_bit_kernel_is_entered_in_protected_mode) {
+    uint64_t moved = 0;
+    for (unsigned k = 0; k < 12; k++) {
+        struct image kernel = image_vmlinux32(4096, k != 0);
+        struct image payload = image_pack(&kernel, PACK_XZ);
+        struct image bz = image_bzimage32(&payload, 0x100000);
+        struct fixture f;
+        fixture_init(&f, 1024 * MIB);
+        f.l.seed = k;
+        f.l.append = k == 1 ? "nokaslr" : "";
+        f.l.initrd = "initrd!";
+        f.l.initrd_size = 7;
+        ck_assert_int_eq(load(&f, &bz), 0);
+        uint64_t at = f.l.entry.rip;
+        ck_assert_int_eq(f.l.entry.mode, ENTRY_PROTECTED);
+        ck_assert_uint_eq(f.l.entry.rsi, BOOT_INFO);
+        ck_assert_uint_eq(f.l.entry.rbx, 0);
+        ck_assert_uint_eq(fixture_u32(&f, at + VMLINUX_PLACE32),
+                          VMLINUX32_VALUE + (at - 16 * MIB));
+        expect_pattern(&f, at, VMLINUX_PLACE32 + 4, 4096);
+        ck_assert(k >= 2 || at == 16 * MIB);
+        ck_assert_uint_eq(*fixture_at(&f, BOOT_INFO + 0x211) & 2, k >= 2 ? 2 : 0);
+        ck_assert_uint_le(at + 0x100000, 512 * MIB); /* its KERNEL_IMAGE_SIZE */
+        ck_assert_uint_le(fixture_u32(&f, BOOT_INFO + 0x218) + 7, 0x38000000);
+        moved += at != 16 * MIB;
+        fixture_free(&f);
+        image_free(&bz);
+        image_free(&payload);
+        image_free(&kernel);
+    }
+    ck_assert_uint_gt(moved, 5);
+}
+END_TEST
+
+START_TEST(a_bzimage_without_payload_is_entered_where_its_header_says) {
+    for (unsigned is64 = 0; is64 < 2; is64++) {
+        struct image bz = image_bzimage_code(20000, is64);
+        struct fixture f;
+        fixture_init(&f, 16 * MIB);
+        ck_assert_int_eq(load(&f, &bz), 0);
+        ck_assert_int_eq(f.l.entry.mode, is64 ? ENTRY_LONG : ENTRY_PROTECTED);
+        ck_assert_uint_eq(f.l.entry.rip, is64 ? 0x100200 : 0x100000);
+        ck_assert_uint_eq(f.l.entry.rsi, BOOT_INFO);
+        ck_assert_uint_eq(fixture_u32(&f, BOOT_INFO + 0x214), 0x100000);
+        ck_assert_uint_eq(*fixture_at(&f, BOOT_INFO + 0x211) & 2, 0);
+        ck_assert(!f.l.is_linux);
+        expect_pattern(&f, MIB, 0, 20000);
+        fixture_free(&f);
+        /* It needs its init_size, and setup sectors alone are no program. */
+        fixture_init(&f, MIB + 0x6a000);
+        ck_assert_int_eq(load(&f, &bz), -EINVAL);
+        ck_assert_ptr_nonnull(strstr(f.text, "does not fit"));
+        bz.size = 3 * 512;
+        ck_assert_int_eq(load(&f, &bz), -EINVAL);
+        ck_assert_ptr_nonnull(strstr(f.text, "truncated"));
+        fixture_free(&f);
+        image_free(&bz);
+    }
+}
+END_TEST
+
 /* One byte or field of a good bzImage made wrong: what the line must say. */
 START_TEST(bzimage_refusals_say_why) {
     static const struct {
         unsigned offset, size;
         uint32_t value;
         const char *want;
-    } t[] = {{0x236, 2, 0, "32-bit"},
-             {0x206, 2, 0x208, "too old"},
+    } t[] = {{0x236, 2, 0, "odd addresses"}, /* says 32 bits, holds 64 */
+             {0x211, 1, 0, "zImage"},
+             {0x206, 2, 0x209, "too old"},
              {0x24c, 4, 0xffffffff, "truncated"},
              {0x248, 4, 0xfffffff0, "truncated"},
              {0x258, 4, 0x1000001, "address"},
@@ -391,5 +455,7 @@ SUITE("load", .timeout = 60,
                 e820_tells_all_ram_and_no_hole, elf32_enters_protected_mode,
                 pvh_by_note_or_by_format, multiboot_elf_with_module_and_map,
                 multiboot_by_addresses, flat_in_three_modes, bzimage_with_every_packing,
-                kaslr_applies_every_table, bzimage_refusals_say_why,
+                kaslr_applies_every_table, a_32_bit_kernel_is_entered_in_protected_mode,
+                a_bzimage_without_payload_is_entered_where_its_header_says,
+                bzimage_refusals_say_why,
                 other_refusals_say_why, entry_states_are_what_a_cpu_can_be_in})
