@@ -8,7 +8,7 @@ CONFIGURED := $(BUILD)/build.ninja
 # git-tracked and new C files, but for what the build makes.
 SOURCES = $(shell git ls-files -co --exclude-standard '*.c' '*.h' '*.inc')
 
-.PHONY: help all demo test linux configure setup setup-test format format-check tidy \
+.PHONY: help all demo test test-guests guests linux configure setup setup-test format format-check tidy \
         rules reference bench bench-commit install deb clean distclean
 
 help:
@@ -16,6 +16,8 @@ help:
 	@echo "              then a short benchmark of every MMU, with its page"
 	@echo "make linux    the same with Debian's kernel and busybox, to a shell (Ctrl-A x quits)"
 	@echo "make test     install what is missing, build, run every test"
+	@echo "make test-guests   boot newer kernels, too (scripts/guests.txt)"
+	@echo "make guests   download the guests that make test boots"
 	@echo "make all      build only (PRESET=dev|release|asan-ubsan|tsan|fuzz; now $(PRESET))"
 	@echo "make bench    time a Linux boot, and what comes before it, beside QEMU"
 	@echo "make bench-commit REV=...   this build beside that commit's: what must be equal, and time"
@@ -47,10 +49,22 @@ linux: setup-test penumbra
 	@cache=$$(scripts/guest.sh) && exec $(BUILD)/src/cli/penumbra run --mmu $(MMU) \
 	    --kernel $$cache/vmlinuz --initrd $$cache/initrd.gz --append "console=ttyS0 quiet" $(ARGS)
 
-# A guest that cannot be downloaded is reported by the tests that need it, as skipped.
+# Download all guests of scripts/guests.txt with the word $(1).
+fetch_guests = grep ' $(1) ' scripts/guests.txt | while read -r name when options; do \
+    scripts/guest.sh $$options > /dev/null < /dev/null || exit 1; done
+
+guests: setup-test
+	@scripts/guest.sh > /dev/null
+	@$(call fetch_guests,test)
+
+# Guests that cannot be downloaded are failures of the tests that need them, which say why.
 test: setup-test all
-	@scripts/guest.sh > /dev/null || echo "test: no guest packages; the boot tests will be skipped" >&2
+	@$(MAKE) -s guests || echo "test: not all guests can be downloaded; their tests will fail" >&2
 	@tests/ctest.sh $(PRESET) -j $(JOBS) $(CTEST_ARGS)
+
+test-guests: setup-test all
+	@$(call fetch_guests,test) && $(call fetch_guests,more)
+	@tests/ctest.sh $(PRESET) -C guests -L guests -j $(JOBS) $(CTEST_ARGS)
 
 bench: setup-test all
 	@$(BUILD)/bench/startup/startup --penumbra $(BUILD)/src/cli/penumbra

@@ -1,13 +1,19 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# Debian's cloud kernel and busybox as a guest: download the packages, unpack them into a
+# A Debian kernel and busybox as a guest: download the packages, unpack them into a
 # cache, build the initramfs. Nothing is installed. Quick when the cache is up to date.
 #
-#   guest.sh               prints the cache folder, which then holds
-#                            vmlinuz, initrd.gz, root/ (the unpacked packages)
+#   guest.sh               prints the cache folder, which then holds vmlinuz, initrd.gz,
+#                            root/ (the unpacked packages, without the drivers of devices)
 #   guest.sh --add FILE    also makes initrd-NAME.gz there (NAME: the file's), the same with the
 #                            program FILE in /bin
 #   guest.sh --workloads   --add of pn-linux, the program of penumbra bench linux.*
+#   guest.sh --kernel-package NAME [--suite SUITE [--arch ARCH]]
+#                          another kernel than linux-image-cloud-amd64, in a folder of its own:
+#                            guest-NAME-SUITE, without "linux-image-". SUITE: another of Debian's
+#                            (bookworm, trixie-backports) than apt has here, from the same mirror;
+#                            ARCH: i386 for linux-image-686 and linux-image-686-pae. memtest86+
+#                            is a NAME, too
 #
 # In the source tree scripts/guest.sh, installed penumbra-guest. PENUMBRA_CACHE: another folder
 # than .cache/guest in the tree, or penumbra/guest in the user's cache. apt-get verifies what it downloads
@@ -25,10 +31,20 @@ else # an installed tree
 fi
 
 die() { echo "guest: $*" >&2; exit 1; }
+apt=(-o APT::Sandbox::User=root)
 
-add=
+add= package='' suite='' arch=amd64
 while [ $# -gt 0 ]; do
     case $1 in
+    --kernel-package | --suite | --arch)
+        [[ ${2:-} =~ ^[a-z0-9][a-z0-9.+-]*$ ]] || die "$1 needs a name"
+        case $1 in
+        --kernel-package) package=$2 ;;
+        --suite) suite=$2 ;;
+        --arch) arch=$2 ;;
+        esac
+        shift 2
+        ;;
     --add)
         add=${2:-}
         [ -f "$add" ] || die "--add: no such file: $add"
@@ -43,38 +59,92 @@ while [ $# -gt 0 ]; do
     esac
 done
 
-# The kernel package that the meta-package stands for, newest version first.
-kernel_package() {
-    apt-cache show linux-image-cloud-amd64 2>/dev/null |
-        sed -n 's/^Depends: *\(linux-image-[^ ,]*\).*/\1/p;' | head -n 1
+[ -n "$package" ] || [ -z "$suite" ] || die "--suite needs --kernel-package"
+[ -n "$suite" ] || [ "$arch" = amd64 ] || die "--arch needs --suite"
+if [ -n "$package" ]; then
+    cache+=-${package#linux-image-}${suite:+-$suite}
+fi
+package=${package:-linux-image-cloud-amd64}
+
+# The binary that the unpacked packages have in /bin, or in /usr/bin (Debian 13).
+busybox_in() {
+    local path
+    for path in "$1/bin/busybox" "$1/usr/bin/busybox"; do
+        [ ! -f "$path" ] || { echo "$path" && return; }
+    done
+    return 1
+}
+
+# Where the kernel is: /boot, or since Linux 6.19 beside its modules.
+kernel_in() {
+    local path
+    for path in "$1"/boot/vmlinuz-* "$1"/usr/lib/modules/*/vmlinuz "$1"/boot/memtest86+x64.bin; do
+        [ ! -f "$path" ] || { echo "$path" && return; }
+    done
+    return 1
+}
+
+# Give apt lists of its own, of the suite and architecture that were asked for. A suite of
+# backports stands on another one.
+own_lists() {
+    local dir=$1/apt mirror name
+    mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Identifier: Packages' 'Label: Debian' | head -n 1)
+    [ -n "$mirror" ] || die "apt has no lists of a Debian mirror: run apt-get update"
+    mkdir -p "$dir"/lists/partial "$dir"/cache/archives/partial
+    for name in "$suite" "${suite%-backports}"; do
+        echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $name main"
+    done | sort -u > "$dir/sources.list"
+    apt+=(-o "Dir::Etc::sourcelist=$dir/sources.list" -o Dir::Etc::sourceparts=- -o "Dir::State::lists=$dir/lists"
+        -o "Dir::Cache=$dir/cache" -o Acquire::Languages=none -o "APT::Default-Release=$suite"
+        -o "APT::Architecture=$arch" -o "APT::Architectures::=$arch")
+}
+
+# The packages of the kernel that NAME stands for: itself, or of the newest version what it depends on.
+# Since Linux 6.19 an image is nothing but dependences on its parts.
+kernel_packages() {
+    local parts image
+    parts=$(apt-cache "${apt[@]}" show --no-all-versions "$1" 2>/dev/null |
+        sed -n 's/^Depends: //p' | tr ',|' '\n\n' |
+        sed -n 's/^ *\(linux-\(image\|binary\|modules\)-[0-9]*\.[^ ]*\).*/\1/p') || return 1
+    image=$(grep -m 1 '^linux-image-' <<<"$parts") || image=
+    if [ -n "$image" ]; then
+        kernel_packages "$image"
+    else
+        echo "$1" "$parts"
+    fi
+}
+
+download() {
+    local names
+    names=$(kernel_packages "$package") || return 1
+    echo "guest: downloading" $names busybox-static >&2
+    # shellcheck disable=SC2086
+    (cd "$1" && apt-get "${apt[@]}" download -q $names busybox-static >&2)
 }
 
 fetch() {
-    local work=$1 kernel
+    local work=$1
     command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null ||
         die "needs apt-get and dpkg-deb (Debian)"
-    kernel=$(kernel_package)
-    if [ -z "$kernel" ] && [ "$(id -u)" -eq 0 ]; then
-        apt-get update -q >&2 || die "apt-get update failed"
-        kernel=$(kernel_package)
+    if [ -n "$suite" ]; then
+        own_lists "$work"
     fi
-    [ -n "$kernel" ] || die "apt knows no linux-image-cloud-amd64: run apt-get update"
-    echo "guest: downloading $kernel and busybox-static" >&2
-    if ! (cd "$work" && apt-get -o APT::Sandbox::User=root download -q "$kernel" busybox-static >&2); then
-        # The lists may be older than the archive.
-        [ "$(id -u)" -eq 0 ] && apt-get update -q >&2 || die "download failed"
-        kernel=$(kernel_package)
-        (cd "$work" && apt-get -o APT::Sandbox::User=root download -q "$kernel" busybox-static >&2) ||
-            die "download failed"
+    # The lists may be older than the archive, or missing.
+    if [ -n "$suite" ] || ! download "$work"; then
+        [ -n "$suite" ] || [ "$(id -u)" -eq 0 ] || die "apt cannot give $package: run apt-get update"
+        apt-get "${apt[@]}" update -q >&2 || die "apt-get update failed"
+        download "$work" || die "apt cannot give $package${suite:+ of $suite}"
     fi
+    rm -rf "$work/apt"
     mkdir "$work/root"
     for deb in "$work"/*.deb; do
-        dpkg-deb -x "$deb" "$work/root" || die "cannot unpack $deb"
+        dpkg-deb --fsys-tarfile "$deb" | tar -x -C "$work/root" --no-same-owner \
+            --exclude='*/kernel/drivers' --exclude='*/kernel/sound' --exclude='*/kernel/net' ||
+            die "cannot unpack $deb"
     done
     (cd "$work" && sha256sum ./*.deb > manifest && rm ./*.deb)
-    set -- "$work"/root/boot/vmlinuz-*
-    [ -f "$1" ] && [ -x "$work/root/bin/busybox" ] || die "the packages lack what they should hold"
-    cp "$1" "$work/vmlinuz"
+    cp "$(kernel_in "$work/root")" "$work/vmlinuz" && busybox_in "$work/root" >/dev/null ||
+        die "the packages lack what they should hold"
 }
 
 # Reproducible: the same packages and scripts give the same bytes.
@@ -83,11 +153,15 @@ build_initrd() {
     command -v cpio >/dev/null || die "needs cpio: apt-get install cpio"
     tree=$(mktemp -d)
     mkdir -p "$tree"/{bin,dev,etc,proc,root,sys,tmp}
-    cp "$cache/root/bin/busybox" "$tree/bin/"
-    "$tree/bin/busybox" --list | while read -r applet; do
-        [ "$applet" = busybox ] || ln -s busybox "$tree/bin/$applet"
-    done
+    cp "$(busybox_in "$cache/root")" "$tree/bin/"
     cp "$init/init" "$init/script.sh" "$tree/"
+    if [ "$arch" = i386 ]; then # no host has to run it: it makes its links itself
+        sed -i '2i /bin/busybox --install -s /bin' "$tree/init"
+    else
+        "$tree/bin/busybox" --list | while read -r applet; do
+            [ "$applet" = busybox ] || ln -s busybox "$tree/bin/$applet"
+        done
+    fi
     chmod 0755 "$tree/init" "$tree/script.sh" "$tree/bin/busybox"
     find "$tree" -exec touch -h -d @0 {} +
     (cd "$tree" && find . | LC_ALL=C sort |

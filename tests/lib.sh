@@ -13,7 +13,7 @@ work_folder() {
     trap 'rm -rf "$work"' EXIT
 }
 
-# Exit code 77 is how ctest knows a skipped test; in CI it is a failure.
+# Exit code 77 is how ctest knows a skipped test; in make test and CI it is a failure.
 skip() {
     echo "SKIPPED: $*"
     exit 77
@@ -26,6 +26,8 @@ need_kvm() {
 }
 # need_guest [ARG...]: $cache, the folder of scripts/guest.sh ARG...
 need_guest() {
-    cache=$("$(dirname "${BASH_SOURCE[0]}")/../scripts/guest.sh" "$@") ||
-        skip "scripts/guest.sh could not get Debian's packages"
+    local script err
+    script=$(dirname "${BASH_SOURCE[0]}")/../scripts/guest.sh err=$(mktemp)
+    cache=$("$script" "$@" 2> "$err") || skip "scripts/guest.sh${*:+ $*}: $(tail -n 1 "$err" && rm -f "$err")"
+    rm -f "$err"
 }

@@ -4,18 +4,18 @@
 #
 #   boot.sh --penumbra P --name N [--memory 512M] [--append "..."] [--cpu MODEL]
 #           [--expect REGEX]... [--rss MIB] [--twice] [--mmu M] [--against M] [--timeout S]
-#           [--run "OPTION..."]
+#           [--run "OPTION..."] [--guest "OPTION..."]
 #
 # Checks: exit code 0, the script's last line on the serial console, every --expect there;
 # --rss: resident memory beyond guest memory stayed below so many MiB; --twice: a second
 # run has the same instructions, counters, event digest and serial bytes; --against: under
 # that MMU too, the instructions, serial bytes and all of memory at the end are the same.
-# --run: options of penumbra run.
+# --run: options of penumbra run; --guest: of scripts/guest.sh.
 # Exit: 0, 1 with what is wrong, 77 when the guest's packages are not there (skipped).
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 
-penumbra='' name='' memory=512M append='' cpu='' rss='' twice='' mmu=shadow against='' limit=300 expect=() extra=()
+penumbra='' name='' memory=512M append='' cpu='' rss='' twice='' mmu=shadow against='' limit=300 expect=() extra=() guest=()
 while [ $# -gt 0 ]; do
     case $1 in
     --penumbra) penumbra=$2; shift ;;
@@ -29,13 +29,14 @@ while [ $# -gt 0 ]; do
     --mmu) mmu=$2; shift ;;
     --against) against=$2; shift ;;
     --run) read -r -a extra <<<"$2"; shift ;;
+    --guest) read -r -a guest <<<"$2"; shift ;;
     --timeout) limit=$2; shift ;;
     *) echo "boot.sh: unknown option $1"; exit 1 ;;
     esac
     shift
 done
 . "$here/../lib.sh"
-need_guest
+need_guest "${guest[@]}"
 work_folder
 
 # Resident memory of a process beyond the mappings that are as large as guest memory, in KiB.

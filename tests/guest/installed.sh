@@ -13,7 +13,7 @@ cmake --install "$1" --prefix "$work/first" > "$work/log" && mv "$work/first" "$
     fail "cmake --install: $(tail -n 3 "$work/log")"
 mkdir -p "$work/cache/root/bin"
 cp "$cache/vmlinuz" "$work/cache/"
-cp "$cache/root/bin/busybox" "$work/cache/root/bin/"
+cp "$(find "$cache/root" -name busybox -perm /111 -type f | head -n 1)" "$work/cache/root/bin/"
 
 bin=$work/prefix/bin
 guest=$(cd / && PENUMBRA_CACHE=$work/cache "$bin/penumbra-guest" --workloads) || fail "penumbra-guest"

@@ -7,7 +7,7 @@
 #   lab.sh --guest ROOT --npt 0|1 --out DIR [--mem MIB] [--cpus N] [--timeout S]
 #          [--add FILE[:NAME]]... -- SCRIPT
 #
-# ROOT: the unpacked packages (boot/vmlinuz-*, lib/modules, bin/busybox). Each FILE is put into
+# ROOT: the unpacked packages of scripts/guest.sh, of any suite. Each FILE is put into
 # /lab inside; programs bring the libraries that ldd names. SCRIPT (a shell file) runs in
 # /lab; what it writes to /lab/out comes back into DIR, its output into DIR/log.
 # Exit: the script's own; 99 when the lab itself failed.
@@ -32,7 +32,10 @@ done
 script=${1:-}
 [ -n "$guest" ] && [ -n "$out" ] && [ -f "$script" ] || die "see the top of $0"
 case $npt in 0 | 1) ;; *) die "--npt takes 0 or 1" ;; esac
-kernel=$(ls "$guest"/boot/vmlinuz-* | head -n 1) || die "no kernel in $guest/boot"
+# Newer packages have the kernel beside its modules, all below /usr, and modules packed.
+kernel=$(ls "$guest"/boot/vmlinuz-* "$guest"/usr/lib/modules/*/vmlinuz 2>/dev/null | head -n 1) || true
+busybox=$(ls "$guest"/bin/busybox "$guest"/usr/bin/busybox 2>/dev/null | head -n 1) || true
+[ -f "$kernel" ] && [ -f "$busybox" ] || die "no kernel or no busybox in $guest"
 command -v qemu-system-x86_64 >/dev/null || die "qemu-system-x86_64 is not installed"
 
 work=$(mktemp -d)
@@ -40,9 +43,14 @@ trap 'rm -rf "$work"' EXIT
 root=$work/root
 mkdir -p "$root"/{bin,dev,proc,sys,tmp,lab/out,modules} "$out"
 
-cp "$guest/bin/busybox" "$root/bin/"
+cp "$busybox" "$root/bin/"
 for m in irqbypass kvm kvm-amd; do
-    cp "$(find "$guest/lib/modules" -name "$m.ko" | head -n 1)" "$root/modules/"
+    module=$(find "$guest" -name "$m.ko" -o -name "$m.ko.xz" | head -n 1)
+    case $module in
+    *.xz) "$busybox" unxz -c "$module" > "$root/modules/$m.ko" ;;
+    *.ko) cp "$module" "$root/modules/" ;;
+    *) die "no $m.ko in $guest" ;;
+    esac
 done
 
 # A program's libraries keep their paths, so that its interpreter finds them.
