@@ -5,8 +5,8 @@
  *     pn-linux [-m] NAME[:N[:BYTES]]...
  *     pn-linux list
  *
- * -m: mark the measured parts at the mark port (penumbra/mark.h); only in a guest of
- * penumbra's, as root. One after another, each prints the lines of bench/workload.h with
+ * -m: mark the measured parts at the mark port (penumbra/mark.h), once the guest is idle; only
+ * in a guest of penumbra's, as root. One after another, each prints the lines of bench/workload.h with
  * its name behind "linux-":
  *
  *     workload: begin name=linux-fork n=300
@@ -138,6 +138,27 @@ static void run(const struct linux_workload *w, struct job *job) {
     fflush(stdout);
 }
 
+/* Seconds since the boot, and seconds in which CPUs idled: proc_uptime(5). */
+static bool uptime(double *up, double *idle) {
+    FILE *f = fopen("/proc/uptime", "r");
+    bool known = f && fscanf(f, "%lf %lf", up, idle) == 2;
+    if (f)
+        fclose(f);
+    return known;
+}
+
+/* Newer kernels go on with their work when init has begun: Linux 6.12 tests its ciphers for
+ * most of a second. It would be measured, too. Wait until the CPUs idle, 10 s at most. */
+static void wait_until_idle(void) {
+    const struct timespec step = {.tv_nsec = 100000000};
+    double cpus = (double)sysconf(_SC_NPROCESSORS_ONLN), up[2], idle[2];
+    for (unsigned i = 0; i < 100 && uptime(&up[0], &idle[0]); i++) {
+        nanosleep(&step, NULL);
+        if (!uptime(&up[1], &idle[1]) || idle[1] - idle[0] >= 0.8 * cpus * (up[1] - up[0]))
+            return;
+    }
+}
+
 static int list(void) {
     for (size_t i = 0; i < COUNT; i++)
         printf("%-10s %s\n", all[i].name, all[i].doc);
@@ -161,7 +182,9 @@ int main(int argc, char **argv) {
     }
     if (first >= argc)
         return usage("pn-linux", "[-m] NAME[:N[:BYTES]]..., or list");
-    for (int pass = 0; pass < 2; pass++) /* all of the arguments before any work */
+    for (int pass = 0; pass < 2; pass++) { /* all of the arguments before any work */
+        if (pass && marks)
+            wait_until_idle();
         for (int i = first; i < argc; i++) {
             const struct linux_workload *w;
             struct job job = {.self = self};
@@ -171,5 +194,6 @@ int main(int argc, char **argv) {
             if (pass)
                 run(w, &job);
         }
+    }
     return 0;
 }

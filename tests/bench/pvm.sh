@@ -3,15 +3,16 @@
 # bench/pvm, small: a table of six rows whose ratios are those of its own figures, from runs
 # in which both MMUs execute the same instructions.
 #
-#   pvm.sh PENUMBRA PN-LINUX
+#   pvm.sh PENUMBRA PN-LINUX [OPTION-OF-guest.sh]...
 # Exit: 0, 1 with what is wrong, 77 when the guest's packages are not there (skipped).
 set -uo pipefail
 penumbra=$1 program=$2
+shift 2
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/../lib.sh"
 . "$here/lib.sh"
 work_folder
-need_guest --add "$program"
+need_guest "$@" --add "$program"
 "$here/../../bench/pvm" --penumbra "$penumbra" --guest "$cache" --quick --json "$work/r.json" \
     > "$work/table" 2> "$work/err" || fail "exit code $?: $(cat "$work/err")"
 cat "$work/table"
