@@ -154,7 +154,8 @@ static void wait_until_idle(void) {
     double cpus = (double)sysconf(_SC_NPROCESSORS_ONLN), up[2], idle[2];
     for (unsigned i = 0; i < 100 && uptime(&up[0], &idle[0]); i++) {
         nanosleep(&step, NULL);
-        if (!uptime(&up[1], &idle[1]) || idle[1] - idle[0] >= 0.8 * cpus * (up[1] - up[0]))
+        if (!uptime(&up[1], &idle[1]) ||
+            idle[1] - idle[0] >= 0.8 * cpus * (up[1] - up[0]))
             return;
     }
 }

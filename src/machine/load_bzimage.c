@@ -36,14 +36,14 @@ enum {
     H_INIT_SIZE = 0x260,
     H_END = 0x264, /* of what is read here */
 };
-#define LOADFLAGS_HIGH      1u
-#define LOADFLAGS_KASLR     2u
-#define XLF_KERNEL_64       1u
-#define XLF_5LEVEL_ENABLED  0x40u
-#define ENTRY_64            0x200u /* the 64-bit entry, from the start of the loaded part */
-#define UNPACKED_MAX        (512ull << 20)
-/* How far a kernel can be moved: KERNEL_IMAGE_SIZE, with CONFIG_RANDOMIZE_BASE, of
- * arch/x86/include/asm/page_64_types.h and page_32_types.h. */
+#define LOADFLAGS_HIGH     1u
+#define LOADFLAGS_KASLR    2u
+#define XLF_KERNEL_64      1u
+#define XLF_5LEVEL_ENABLED 0x40u
+#define ENTRY_64           0x200u /* the 64-bit entry, from the start of the loaded part */
+#define UNPACKED_MAX       (512ull << 20)
+/* How far a kernel can be moved: Linux's constant of that name, for both sizes of words
+ * (arch/x86/include/asm/page_64_types.h, arch/x86/include/asm/page_32_types.h). */
 #define KERNEL_IMAGE_SIZE   (1ull << 30)
 #define KERNEL_IMAGE_SIZE32 (512ull << 20)
 
@@ -225,8 +225,7 @@ static void enter(struct load *l, const struct bzimage *b, uint64_t rip) {
     l->entry = (struct entry){.mode = b->is64 ? ENTRY_LONG : ENTRY_PROTECTED,
                               .rip = rip,
                               .rsi = BOOT_INFO,
-                              .la57 = l->cpu_la57 &&
-                                      b->xloadflags & XLF_5LEVEL_ENABLED &&
+                              .la57 = l->cpu_la57 && b->xloadflags & XLF_5LEVEL_ENABLED &&
                                       !has_word(l->append, "no5lvl")};
     entry_put_tables(l);
 }

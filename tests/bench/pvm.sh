@@ -3,7 +3,7 @@
 # bench/pvm, small: a table of six rows whose ratios are those of its own figures, from runs
 # in which both MMUs execute the same instructions.
 #
-#   pvm.sh PENUMBRA PN-LINUX [OPTION-OF-guest.sh]...
+#   pvm.sh PENUMBRA PN-LINUX [GUEST-OPTION]...
 # Exit: 0, 1 with what is wrong, 77 when the guest's packages are not there (skipped).
 set -uo pipefail
 penumbra=$1 program=$2

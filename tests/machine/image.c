@@ -254,9 +254,8 @@ struct image image_vmlinux32(size_t size, bool table) {
     struct image elf = image_elf(&spec);
     const uint32_t words[] = {0, 0xc1000000u + VMLINUX_PLACE32};
     struct image all = make(elf.size + sizeof(Elf32_Shdr) + sizeof(words));
-    Elf32_Shdr section = {.sh_type = SHT_PROGBITS,
-                          .sh_offset = SEGMENT_AT,
-                          .sh_size = (uint32_t)size};
+    Elf32_Shdr section = {
+        .sh_type = SHT_PROGBITS, .sh_offset = SEGMENT_AT, .sh_size = (uint32_t)size};
     put(elf.data + offsetof(Elf32_Ehdr, e_shoff), elf.size, 4);
     put(elf.data + offsetof(Elf32_Ehdr, e_shentsize), sizeof(section), 2);
     put(elf.data + offsetof(Elf32_Ehdr, e_shnum), 1, 2);

@@ -287,7 +287,7 @@ START_TEST(kaslr_applies_every_table) {
 }
 END_TEST
 
-/* Documentation/arch/x86/boot.rst, "32-bit Boot Protocol"; head_32.S of a Linux that moves adds
+/* Documentation/arch/x86/boot.rst, "32-bit Boot Protocol"; misc.c of a 32-bit Linux that moves adds
  * one distance to its physical and its virtual addresses. */
 START_TEST(a_32_bit_kernel_is_entered_in_protected_mode) {
     uint64_t moved = 0;
@@ -457,5 +457,5 @@ SUITE("load", .timeout = 60,
                 multiboot_by_addresses, flat_in_three_modes, bzimage_with_every_packing,
                 kaslr_applies_every_table, a_32_bit_kernel_is_entered_in_protected_mode,
                 a_bzimage_without_payload_is_entered_where_its_header_says,
-                bzimage_refusals_say_why,
-                other_refusals_say_why, entry_states_are_what_a_cpu_can_be_in})
+                bzimage_refusals_say_why, other_refusals_say_why,
+                entry_states_are_what_a_cpu_can_be_in})
