@@ -14,6 +14,9 @@
 #define LOW_RAM_MAX   0xc0000000ull /* RAM from 0 ends here at the latest */
 #define HIGH_RAM_BASE 0x100000000ull
 #define EBDA_BASE     0x9fc00u /* 640 KiB less the EBDA: where conventional RAM ends */
+#define EBDA_SIZE     0x400u
+#define BDA_BASE      0x400u
+#define BDA_SIZE      0x100u
 #define ACPI_BASE     0xf0000u /* tables: reserved in the e820 up to 1 MiB */
 #define LAPIC_BASE    0xfee00000u
 
@@ -152,6 +155,8 @@ uint64_t elf_entry_phys(const struct elf *elf);
 
 /* ---- Payloads and relocations ---- */
 
+#define UNPACKED_MAX (512ull << 20) /* of any kernel */
+
 /*
  * Unpack a bzImage payload (gzip, xz, lzma, lz4, zstd, or an ELF as it is) whose last
  * four bytes are its unpacked size. *out is the caller's to free.
@@ -174,6 +179,11 @@ bool relocs_present(const struct elf *elf);
 void entry_put_tables(struct load *l);
 /* Reset state in, state at the guest's first instruction out. */
 void entry_state(const struct entry *entry, struct pn_cpu_state *s);
+
+/* ---- Firmware's data (bios_data.c) ---- */
+
+/* The BIOS data area as it lies at BDA_BASE, and the extended one at EBDA_BASE. */
+void bios_data_build(uint8_t bda[BDA_SIZE], uint8_t ebda[EBDA_SIZE]);
 
 /* ---- ACPI (acpi.c) ---- */
 

@@ -8,6 +8,7 @@
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/size.h"
@@ -126,7 +127,7 @@ enum machine_format load_detect(const uint8_t *image, size_t size) {
     bool is_elf = size >= 20 && memcmp(image, "\177ELF", 4) == 0;
     bool multiboot = is_multiboot(image, size, &flags);
     if (is_elf)
-        return multiboot && (image[4] == 1 || flags & 1u << 16) ? FMT_MULTIBOOT : FMT_ELF;
+        return multiboot ? FMT_MULTIBOOT : FMT_ELF;
     return multiboot && flags & 1u << 16 ? FMT_MULTIBOOT : FMT_AUTO;
 }
 
@@ -143,8 +144,28 @@ static int load_any_elf(struct load *l) {
     return elf.is64 ? load_elf64(l) : load_elf32(l);
 }
 
+/* A kernel that is packed as a whole, as boot loaders take it (xen.gz, gnumach.gz). */
+static int unpack_image(struct load *l) {
+    const uint8_t *p = l->image;
+    uint64_t low = load_low_ram(l), max = low < UNPACKED_MAX ? low : UNPACKED_MAX;
+    uint8_t *out;
+    size_t size;
+    if (l->format == FMT_FLAT || l->image_size < 18 || p[0] != 0x1f || p[1] != 0x8b)
+        return 0;
+    int rc = unpack_payload(p, l->image_size, max, l->name, &out, &size, l->err);
+    if (rc)
+        return rc;
+    free(l->image);
+    l->image = out;
+    l->image_size = size;
+    return 0;
+}
+
 int load_image(struct load *l) {
     enum machine_format fmt = l->format;
+    int rc = unpack_image(l);
+    if (rc)
+        return rc;
     if (!l->image_size)
         return err_set(l->err, -EINVAL, "%s: empty file", l->name);
     if (fmt == FMT_AUTO)

@@ -41,7 +41,6 @@ enum {
 #define XLF_KERNEL_64      1u
 #define XLF_5LEVEL_ENABLED 0x40u
 #define ENTRY_64           0x200u /* the 64-bit entry, from the start of the loaded part */
-#define UNPACKED_MAX       (512ull << 20)
 /* How far a kernel can be moved: Linux's constant of that name, for both sizes of words
  * (arch/x86/include/asm/page_64_types.h, arch/x86/include/asm/page_32_types.h). */
 #define KERNEL_IMAGE_SIZE   (1ull << 30)

@@ -172,6 +172,13 @@ static int put_acpi(struct machine *m, struct err *e) {
                 : err_set(e, -ENOSPC, "ACPI tables do not fit");
 }
 
+static int put_bios_data(struct machine *m) {
+    uint8_t bda[BDA_SIZE], ebda[EBDA_SIZE];
+    bios_data_build(bda, ebda);
+    int rc = write_ram(m, BDA_BASE, bda, sizeof(bda));
+    return rc ? rc : write_ram(m, EBDA_BASE, ebda, sizeof(ebda));
+}
+
 static bool model_has_la57(struct machine *m) {
     uint32_t leaf[4] = {0};
     m->ops->cpuid(m->engine, 7, 0, leaf);
@@ -211,6 +218,8 @@ static int load_guest(struct machine *m, struct err *e) {
         rc = read_initrd(m, &l, &initrd, e);
     if (rc == 0)
         rc = put_acpi(m, e);
+    if (rc == 0)
+        rc = put_bios_data(m); /* which an image may lie over */
     if (rc == 0)
         rc = load_image(&l);
     m->is_linux = l.is_linux;

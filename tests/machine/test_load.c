@@ -172,6 +172,62 @@ START_TEST(multiboot_elf_with_module_and_map) {
 }
 END_TEST
 
+/* As boot loaders do: an ELF64 with the header is no guest of the 64-bit convention (GNU Mach). */
+START_TEST(a_multiboot_elf64_is_entered_in_protected_mode) {
+    struct elf_spec s = elf64;
+    s.multiboot = true;
+    s.multiboot_flags = 3;
+    struct image i = image_elf(&s);
+    struct fixture f;
+    fixture_init(&f, 16 * MIB);
+    ck_assert_int_eq(load(&f, &i), 0);
+    ck_assert_int_eq(f.l.entry.mode, ENTRY_PROTECTED);
+    ck_assert_uint_eq(f.l.entry.rax, 0x2badb002u);
+    ck_assert_uint_eq(f.l.entry.rip, 4 * MIB + 0x10);
+    f.l.format = FMT_ELF;
+    ck_assert_int_eq(load(&f, &i), 0);
+    ck_assert_int_eq(f.l.entry.mode, ENTRY_LONG);
+    fixture_free(&f);
+    image_free(&i);
+}
+END_TEST
+
+START_TEST(a_gzipped_kernel_is_unpacked) {
+    struct elf_spec s = elf64;
+    s.multiboot = true;
+    s.multiboot_flags = 3;
+    struct image i = image_elf(&s), gz = image_pack(&i, PACK_GZIP);
+    struct fixture f;
+    fixture_init(&f, 16 * MIB);
+    ck_assert_int_eq(load(&f, &gz), 0);
+    ck_assert_int_eq(f.l.entry.mode, ENTRY_PROTECTED);
+    expect_pattern(&f, 4 * MIB, 12, 5000);
+    gz.data[gz.size / 2] ^= 0x55;
+    ck_assert_int_eq(load(&f, &gz), -EINVAL);
+    memset(gz.data + gz.size - 4, 0xff, 4); /* its unpacked size: beyond memory */
+    ck_assert_int_eq(load(&f, &gz), -EINVAL);
+    ck_assert_ptr_nonnull(strstr(f.text, "does not fit"));
+    fixture_free(&f);
+    image_free(&gz);
+    image_free(&i);
+}
+END_TEST
+
+START_TEST(firmware_data_says_what_there_is) {
+    uint8_t bda[BDA_SIZE], ebda[EBDA_SIZE];
+    uint16_t com1, segment, kib;
+    bios_data_build(bda, ebda);
+    memcpy(&com1, bda, 2);
+    memcpy(&segment, bda + 0x0e, 2);
+    memcpy(&kib, bda + 0x13, 2);
+    ck_assert_uint_eq(com1, 0x3f8);
+    ck_assert_uint_eq((uint32_t)segment << 4, 0x9fc00);
+    ck_assert_uint_eq(kib, 639);
+    ck_assert_uint_eq(bda[0x10] | bda[0x11] << 8, 0x0202); /* x87, one serial port */
+    ck_assert_uint_eq(ebda[0], 1);                         /* KiB: up to 640 KiB */
+}
+END_TEST
+
 START_TEST(multiboot_by_addresses) {
     uint32_t h[8] = {0x1badb002u, 0x10003, 0, 0x200010, 0x200000, 0, 0x201000, 0x200030};
     uint8_t file[1024];
@@ -454,6 +510,8 @@ SUITE("load", .timeout = 60,
       .tests = {elf64_enters_long_mode_at_the_physical_entry,
                 e820_tells_all_ram_and_no_hole, elf32_enters_protected_mode,
                 pvh_by_note_or_by_format, multiboot_elf_with_module_and_map,
+                a_multiboot_elf64_is_entered_in_protected_mode,
+                a_gzipped_kernel_is_unpacked, firmware_data_says_what_there_is,
                 multiboot_by_addresses, flat_in_three_modes, bzimage_with_every_packing,
                 kaslr_applies_every_table, a_32_bit_kernel_is_entered_in_protected_mode,
                 a_bzimage_without_payload_is_entered_where_its_header_says,
