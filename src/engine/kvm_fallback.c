@@ -209,6 +209,35 @@ static int fail(struct kvm_vcpu *v, int rc, const char *what) {
     return rc;
 }
 
+/* The software CPU in that state, with nothing left of what it knew. */
+static int take_state(struct kvm_fallback *f, const struct pn_cpu_state *s) {
+    f->cr8 = s->cr8;
+    f->refused = NULL;
+    pn_mmu_zap_all(f->mmu);
+    cpu_drop_blocks(f->cpu);
+    return cpu_set_state(f->cpu, s);
+}
+
+size_t kvm_fallback_fetch(struct kvm_vcpu *v, const struct pn_cpu_state *s, uint64_t lin,
+                          uint8_t *buf, size_t size) {
+    size_t done = 0;
+    if (ensure(v->engine, v) || take_state(v->fallback, s))
+        return 0;
+    struct cpu *cpu = v->fallback->cpu;
+    while (done < size) {
+        struct pn_xlate x;
+        if (pn_mmu_probe(cpu->vmmu, lin + done, PN_FETCH, cpu_tlb_mode(cpu), &x) !=
+            PN_MAPPED)
+            break;
+        size_t n = PN_PAGE_SIZE - (x.gpa & (PN_PAGE_SIZE - 1));
+        if (n > size - done)
+            n = size - done;
+        memcpy(buf + done, x.hva, n);
+        done += n;
+    }
+    return done;
+}
+
 int kvm_fallback_step(struct pn_engine *e, struct kvm_vcpu *v) {
     int rc = ensure(e, v);
     if (rc == 0)
@@ -217,11 +246,7 @@ int kvm_fallback_step(struct pn_engine *e, struct kvm_vcpu *v) {
         return fail(v, rc, "the software CPU cannot take over");
     struct kvm_fallback *f = v->fallback;
     struct cpu *cpu = f->cpu;
-    f->cr8 = f->state.cr8;
-    f->refused = NULL;
-    pn_mmu_zap_all(f->mmu);
-    cpu_drop_blocks(cpu);
-    rc = cpu_set_state(cpu, &f->state);
+    rc = take_state(f, &f->state);
     if (rc)
         return fail(v, rc, "the software CPU cannot take KVM's state");
     enum cpu_exit x = cpu_run(cpu, cpu_insns(cpu) + 1);

@@ -2,7 +2,6 @@
 /* What a person reads about a KVM vCPU and about the MMU behind it. */
 #include <inttypes.h>
 #include <string.h>
-#include <sys/ioctl.h>
 
 #include "cpu/disasm.h"
 #include "engine/kvm_vm.h"
@@ -12,24 +11,6 @@
 static uint64_t code_linear(const struct pn_cpu_state *s) {
     return pn_cpu_state_code_bits(s) == 64 ? s->rip
                                            : (uint32_t)(s->seg[PN_CS].base + s->rip);
-}
-
-/* Guest memory at a linear address, by KVM's own walk. Return: bytes read. */
-static size_t read_linear(struct kvm_vcpu *v, uint64_t lin, uint8_t *buf, size_t size) {
-    size_t done = 0;
-    while (done < size) {
-        struct kvm_translation t = {.linear_address = lin + done};
-        if (ioctl(v->fd, KVM_TRANSLATE, &t) < 0 || !t.valid)
-            break;
-        size_t n = PN_PAGE_SIZE - (t.physical_address & (PN_PAGE_SIZE - 1));
-        if (n > size - done)
-            n = size - done;
-        n = kvm_read_phys(v->engine, t.physical_address, buf + done, n);
-        if (!n)
-            break;
-        done += n;
-    }
-    return done;
 }
 
 void kvm_insn_text(struct kvm_vcpu *v, const uint8_t *bytes, size_t size, char *text,
@@ -42,7 +23,7 @@ void kvm_insn_text(struct kvm_vcpu *v, const uint8_t *bytes, size_t size, char *
         return;
     }
     if (!bytes) {
-        size = read_linear(v, code_linear(&s), own, sizeof(own));
+        size = kvm_fallback_fetch(v, &s, code_linear(&s), own, sizeof(own));
         bytes = own;
     }
     unsigned length =

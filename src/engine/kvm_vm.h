@@ -169,6 +169,10 @@ void kvm_kick(struct pn_engine *e, unsigned cpu);
 /* kvm_fallback.c: run the one instruction that KVM could not, on the software CPU.
  * Return: 0; 1 when it is a triple fault; -errno with a line in v->error. */
 int kvm_fallback_step(struct pn_engine *e, struct kvm_vcpu *v);
+/* Bytes that a vCPU in that state would fetch from a linear address. The walk changes
+ * nothing in the guest; KVM_TRANSLATE would set accessed bits. Return: bytes read. */
+size_t kvm_fallback_fetch(struct kvm_vcpu *v, const struct pn_cpu_state *s, uint64_t lin,
+                          uint8_t *buf, size_t size);
 void kvm_fallback_free(struct kvm_vcpu *v);
 
 #endif

@@ -45,6 +45,8 @@ check_micro() {
     for f in "$dir"/dirty-*.out "$dir"/live-*.out; do
         same "$dir/micro-shadow.out" "$f"
     done
+    grep -q '^rip [0-9a-f]*: [a-z].* \[[0-9a-f ]*[0-9a-f]\]$' "$dir/micro-kvm.err" ||
+        fail "the dump does not show the instruction: $(grep '^rip' "$dir/micro-kvm.err")"
     [ "$(foreign "$dir/micro-kvm.json" io_exits)" -gt 100 ] || fail "KVM's own counters are not there"
     [ "$(value "$dir/micro-kvm.json" tlb_miss)" = null ] || fail "a counter that KVM does not count is not null"
 }

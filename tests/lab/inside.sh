@@ -50,7 +50,7 @@ for part in $parts; do
         ;;
     micro)
         for mmu in shadow tdp kvm; do
-            micro micro-$mmu --mmu $mmu --ram-digest --summary
+            micro micro-$mmu --mmu $mmu --ram-digest --summary --dump
         done
         ;;
     dirty)
