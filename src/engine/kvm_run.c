@@ -90,11 +90,27 @@ static size_t failed_bytes(const struct kvm_run *r, uint8_t bytes[15]) {
     return f->size;
 }
 
+/* QEMU's SVM leaves the type of the last event where KVM from 7.2 on takes it for one whose
+ * delivery was cut short; the first MMIO after an exception then ends in this error, and the
+ * next KVM_RUN gives the access. A delivery that does fail fails again. */
+#define REDELIVERED_MAX 3u
+
+static bool may_run_again(struct kvm_vcpu *v) {
+    if (v->run->internal.suberror != KVM_INTERNAL_ERROR_DELIVERY_EV ||
+        v->redelivered_now == REDELIVERED_MAX)
+        return false;
+    v->redelivered_now++;
+    v->redelivered++;
+    return true;
+}
+
 /* Return: 1 to go on, 0 when *reason ends the run. */
 static int internal_error(struct kvm_vcpu *v, enum pn_exit_reason *reason) {
     const struct kvm_run *r = v->run;
     char text[160];
     uint8_t bytes[15];
+    if (may_run_again(v))
+        return 1;
     *reason = PN_EXIT_ERROR;
     if (r->internal.suberror == KVM_INTERNAL_ERROR_EMULATION) {
         size_t size = failed_bytes(r, bytes);
@@ -121,6 +137,8 @@ static int internal_error(struct kvm_vcpu *v, enum pn_exit_reason *reason) {
 /* Return: 1 to go on, 0 when *reason ends the run. */
 static int handle_exit(struct kvm_vcpu *v, enum pn_exit_reason *reason) {
     struct kvm_run *r = v->run;
+    if (r->exit_reason != KVM_EXIT_INTERNAL_ERROR)
+        v->redelivered_now = 0;
     switch (r->exit_reason) {
     case KVM_EXIT_IO:
         run_pio(v);

@@ -127,10 +127,12 @@ void kvm_foreign_stats(struct pn_engine *e, pn_foreign_stat_fn fn, void *opaque)
         file_read(owner_of(e, i), &now);
         tell(&now, e->baseline ? &e->baseline[i].file : NULL, group, fn, opaque);
         file_free(&now);
-        if (i)
+        if (i) {
             fn(opaque, group, "penumbra_emulated", &e->vcpu[i - 1].emulated, 1);
-        else
+            fn(opaque, group, "penumbra_redelivered", &e->vcpu[i - 1].redelivered, 1);
+        } else {
             fn(opaque, group, "penumbra_posted_writes", &e->posted_writes, 1);
+        }
     }
 }
 

@@ -36,7 +36,9 @@ struct kvm_vcpu {
     _Atomic int stop; /* a kick that run() has not answered yet */
     struct pn_stats stats;
     struct kvm_kept kept;
-    uint64_t emulated;          /* instructions that the software CPU ran for KVM */
+    uint64_t emulated;        /* instructions that the software CPU ran for KVM */
+    uint64_t redelivered;     /* KVM_RUN once more after KVM_INTERNAL_ERROR_DELIVERY_EV */
+    unsigned redelivered_now; /* in a row */
     struct kvm_dirty_gfn *ring; /* kvm_dirty.c; NULL without PN_TRACKER_RING */
     uint32_t ring_at;
     struct kvm_fallback *fallback; /* kvm_fallback.c; made when first needed */
