@@ -3,6 +3,7 @@
 # What goes wrong around KVM ends within a second, in one clear line, with nothing left behind
 # (tests/kvm/shim.c makes it go wrong).
 . "$(dirname "$0")/../cli/lib.sh"
+. "$(dirname "$0")/../lab/results.sh"
 shim=$2
 need_kvm
 bytes "$work/spin" eb fe
@@ -42,6 +43,8 @@ broken runfails 1 'KVM_RUN: Input/output error, at rip 1000' "${io[@]}"
 broken fault 1 'the host has no memory for what the guest uses in rip 1000' "${io[@]}"
 broken internal 1 'KVM internal error 3 at rip 1000' "${io[@]}"
 grep -q '^rip ' "$work/err" && grep -q '^cr0 ' "$work/err" || fail "internal: no registers"
+broken again 4 '--timeout reached' "${io[@]}" --timeout 0.5
+[ "$(foreign "$work/stats.json" penumbra_redelivered)" = 1 ] || fail "KVM_RUN is not called once more"
 broken dies 1 'vCPU 0: its thread died' "${io[@]}"
 broken dies 1 'its thread died' "${io[@]}" -c 2
 broken stuck 1 'vCPU 0 does not come out of the kernel' "${io[@]}" --timeout 0.5
