@@ -212,8 +212,9 @@ static int run_machine(struct run *r) {
     int code = conclude(r);
     if (r->doubtful)
         say_emulated(r);
-    if (run_check_dirty(r->machine))
-        code = CLI_HOST;
+    int missed = run_check_dirty(r->machine);
+    if (missed)
+        code = missed;
     enum machine_end end = r->report.result.end;
     if (end == END_SHUTDOWN || end == END_DEADLOCK || r->options.dump)
         machine_dump(r->machine, stderr);

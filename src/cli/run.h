@@ -33,8 +33,7 @@ json_t *run_track_json(const struct run_options *o, struct machine *m);
  * ended before as many as were asked for. */
 void run_say_switches(const struct run_options *o, struct machine *m, unsigned handovers);
 void run_print_track(const json_t *track, FILE *out);
-/* Did the oracle find a page that was not logged? One line. Return: CLI_OK or CLI_HOST.
- */
+/* Did the oracle find a page that was not logged? One line. Return: CLI_OK or CLI_MISSED. */
 int run_check_dirty(struct machine *m);
 
 #define RUN_SHADOW 1u

@@ -66,9 +66,10 @@ int run_check_dirty(struct machine *m) {
     for (unsigned i = 0; i < count; i++) {
         if (!h[i].missed)
             continue;
-        return cli_error("the dirty log missed %" PRIu64
-                         " pages in harvest %u; the first is %" PRIx64,
-                         h[i].missed, i, h[i].missed_gpa);
+        cli_error("the dirty log missed %" PRIu64
+                  " pages in harvest %u; the first is %" PRIx64,
+                  h[i].missed, i, h[i].missed_gpa);
+        return CLI_MISSED;
     }
     return CLI_OK;
 }

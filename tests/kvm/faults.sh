@@ -45,6 +45,7 @@ broken internal 1 'KVM internal error 3 at rip 1000' "${io[@]}"
 grep -q '^rip ' "$work/err" && grep -q '^cr0 ' "$work/err" || fail "internal: no registers"
 broken again 4 '--timeout reached' "${io[@]}" --timeout 0.5
 [ "$(foreign "$work/stats.json" penumbra_redelivered)" = 1 ] || fail "KVM_RUN is not called once more"
+broken missed 7 'the dirty log missed [1-9][0-9]* pages in harvest' --dirty-log bitmap --dirty-verify --append "pages=16"
 broken dies 1 'vCPU 0: its thread died' "${io[@]}"
 broken dies 1 'its thread died' "${io[@]}" -c 2
 broken stuck 1 'vCPU 0 does not come out of the kernel' "${io[@]}" --timeout 0.5

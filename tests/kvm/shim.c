@@ -11,6 +11,7 @@
  *   dies                       the thread of the 20th KVM_RUN exits, as if killed
  *   internal                   from the 20th on, KVM_RUN is an internal error of KVM's
  *   again                      the 20th KVM_RUN is, and the next is not
+ *   missed                     KVM_GET_DIRTY_LOG misses the first 512 pages of memslot 0
  *   stuck                      the 20th KVM_RUN never returns, whatever is sent to it
  */
 #define _GNU_SOURCE
@@ -130,6 +131,11 @@ int ioctl(int fd, unsigned long request, ...) {
         if (mode("nomem"))
             return fail(ENOMEM);
         break;
+    case KVM_GET_DIRTY_LOG:
+        rc = real(fd, request, arg);
+        if (mode("missed") && !((struct kvm_dirty_log *)arg)->slot)
+            memset(((struct kvm_dirty_log *)arg)->dirty_bitmap, 0, 512 / 8);
+        return rc;
     case KVM_RUN:
         if (break_run(fd, &rc))
             return rc;
