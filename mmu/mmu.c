@@ -115,9 +115,9 @@ static bool held_back(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_tlb_mode mod
            track_seen(vcpu->mmu, out->gpa);
 }
 
-enum pn_outcome pn_mmu_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva,
-                                 enum pn_access access, enum pn_tlb_mode mode,
-                                 struct pn_xlate *out) {
+static __attribute__((noinline)) enum pn_outcome
+translate_watched(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
+                  enum pn_tlb_mode mode, struct pn_xlate *out) {
     struct pn_mmu *mmu = vcpu->mmu;
     enum pn_outcome outcome;
     if (__builtin_expect(mmu->observer != NULL, 0))
@@ -132,6 +132,16 @@ enum pn_outcome pn_mmu_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva,
         outcome = PN_OUT_tracked_code;
     mmu_step(mmu);
     return outcome;
+}
+
+/* Loads and fetches that nobody else looks at go straight to the kind's own. */
+enum pn_outcome pn_mmu_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva,
+                                 enum pn_access access, enum pn_tlb_mode mode,
+                                 struct pn_xlate *out) {
+    struct pn_mmu *mmu = vcpu->mmu;
+    if (access == PN_WRITE || mmu->observer || mmu->step)
+        return translate_watched(vcpu, gva, access, mode, out);
+    return mmu->ops->translate(vcpu, gva, access, mode, out);
 }
 
 void pn_mmu_walk_cost(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
