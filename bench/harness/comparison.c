@@ -36,16 +36,6 @@ static json_t *results_of(const json_t *doc) {
     return json_object_get(doc, "results");
 }
 
-static json_t *find(const json_t *doc, const json_t *like) {
-    json_t *r;
-    size_t i;
-    json_array_foreach(results_of(doc), i, r) {
-        if (result_same_key(r, like))
-            return r;
-    }
-    return NULL;
-}
-
 /* ---- Times ---- */
 
 /* Is b's time beyond the limit, or can that not be told? */
@@ -220,7 +210,7 @@ static void explain(const struct comparing *c, unsigned side, const json_t *r, c
     snprintf(buf, size, "%s has no such point", there);
     json_array_foreach(results_of(c->doc[!side]), i, other) {
         if (strcmp(result_text(r, "workload"), result_text(other, "workload")) != 0 ||
-            find(c->doc[side], other))
+            result_find(c->doc[side], other))
             continue;
         n = params_differ(r, other, side_name[side], text, sizeof(text));
         if (n < least)
@@ -240,7 +230,7 @@ static void put_unpaired(struct comparing *c, unsigned side, const json_t *r,
 
 /* The partner of a result of that side, if both ran; a line about those that have none. */
 static json_t *partner(struct comparing *c, unsigned side, const json_t *r, bool tell) {
-    json_t *other = find(c->doc[!side], r);
+    json_t *other = result_find(c->doc[!side], r);
     char why[640];
     bool failed = other && (result_text(r, "error") || result_text(other, "error"));
     if (failed)

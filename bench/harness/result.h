@@ -105,5 +105,7 @@ int result_page(const json_t *doc, int fd);
 
 /* Do two results stand for the same workload, parameters, engine and MMU options? */
 bool result_same_key(const json_t *a, const json_t *b);
+/* Return: the result of a document that has the key of `like`, or NULL. */
+json_t *result_find(const json_t *doc, const json_t *like);
 /* The time's samples as doubles. Return: how many, at most max; 0: it failed. */
 size_t result_samples(const json_t *result, double *out, size_t max);

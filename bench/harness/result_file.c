@@ -306,7 +306,7 @@ int result_merge(json_t *const *docs, const char *const *names, size_t n, bool p
 
 /* ---- Several invocations ---- */
 
-static json_t *find_same(const json_t *doc, const json_t *like) {
+json_t *result_find(const json_t *doc, const json_t *like) {
     json_t *r;
     size_t i;
     json_array_foreach(json_object_get(doc, "results"), i, r) {
@@ -331,7 +331,7 @@ static int fold_one(json_t *const *docs, const char *const *names, size_t n, siz
     json_t *first = json_array_get(results, at), *medians = json_array();
     int rc = medians ? add_median(medians, first) : -1;
     for (size_t i = 1; !rc && i < n; i++) {
-        json_t *r = find_same(docs[i], first);
+        json_t *r = result_find(docs[i], first);
         if (!r) {
             json_decref(medians);
             return err_set(e, -EINVAL,
