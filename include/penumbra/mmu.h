@@ -193,6 +193,9 @@ size_t pn_mmu_write_phys(struct pn_mmu *mmu, pn_gpa gpa, const void *buf, size_t
 /* The same by a vCPU, whose counters and events it is: the store of PN_TRACKED. */
 size_t pn_mmu_vcpu_write(struct pn_mmu_vcpu *vcpu, pn_gpa gpa, const void *buf,
                          size_t size);
+/* Return: the host address of gpa when a store to its page needs pn_mmu_vcpu_write no
+ * longer (what watched the page is gone, or the page was marked dirty); else NULL. */
+void *pn_mmu_unseen(struct pn_mmu_vcpu *vcpu, pn_gpa gpa);
 
 /*
  * Write-track one frame for the translator; tracked frames' writes come back PN_TRACKED

@@ -86,3 +86,13 @@ size_t pn_mmu_vcpu_write(struct pn_mmu_vcpu *vcpu, pn_gpa gpa, const void *buf,
                          size_t size) {
     return write_by(vcpu, gpa, buf, size, true);
 }
+
+void *pn_mmu_unseen(struct pn_mmu_vcpu *vcpu, pn_gpa gpa) {
+    struct pn_mmu *mmu = vcpu->mmu;
+    pn_gfn gfn = gpa >> PN_PAGE_SHIFT;
+    const struct slot *s = slot_of_gfn(mmu, gfn);
+    if (!s || s->pub.flags & PN_SLOT_READONLY || track_used(s, gfn) ||
+        !may_store_unseen(mmu, s, gfn, 1))
+        return NULL;
+    return slot_hva(s, gfn) + (gpa & (PN_PAGE_SIZE - 1));
+}

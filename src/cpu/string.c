@@ -23,7 +23,7 @@
 
 /* Up to n elements, the first at p, the next ones above or, with DF, below it. */
 struct span {
-    uint8_t *p;  /* NULL: stores go to `seen`, by pn_mmu_vcpu_write */
+    uint8_t *p;  /* NULL: stores go to `seen`, by store_seen */
     pn_gpa seen; /* or NOT_SEEN */
     uint64_t n;
 };
@@ -159,6 +159,25 @@ static enum cpu_rc once(struct cpu *cpu, const struct insn *in,
     return CPU_NEXT;
 }
 
+/* Stores that others see, one after another, until nobody watches the page any more: what
+ * is left of the spans is plain memory. Without a source s->p is NULL. Return: how many. */
+static uint64_t store_seen(struct cpu *cpu, const struct insn *in, struct span *s,
+                           struct span *d) {
+    int64_t by = string_step(cpu, in->opsize);
+    uint64_t n = 0;
+    while (d->n && !d->p) {
+        uint64_t v = s->p ? load(s->p, in->opsize) : cpu->gpr[R_AX];
+        pn_mmu_vcpu_write(cpu->vmmu, d->seen, &v, in->opsize);
+        if (s->p)
+            s->p += by;
+        d->seen += (uint64_t)by;
+        n++;
+        if (--d->n)
+            d->p = pn_mmu_unseen(cpu->vmmu, d->seen);
+    }
+    return n;
+}
+
 /* At most max iterations at one go; *done: how many, 0 when it takes `once`. */
 static enum cpu_rc run(struct cpu *cpu, const struct insn *in, const struct string_op *op,
                        uint64_t max, uint64_t *done) {
@@ -171,7 +190,9 @@ static enum cpu_rc run(struct cpu *cpu, const struct insn *in, const struct stri
         return CPU_FAULT;
     if (!d.n)
         return CPU_NEXT;
-    *done = op->run(cpu, in, &s, &d);
+    *done = op->dest == DEST_WRITTEN && !d.p ? store_seen(cpu, in, &s, &d) : 0;
+    if (d.n)
+        *done += op->run(cpu, in, &s, &d);
     step(cpu, in, op, *done);
     return CPU_NEXT;
 }
@@ -202,22 +223,10 @@ static void move_down(uint8_t *d, const uint8_t *s, size_t bytes, unsigned size)
             mem_copy(d + i - size, s + i - size, size);
 }
 
-/* One after another, and others see each; from NULL: all are the accumulator. */
-static void store_seen(struct cpu *cpu, const struct insn *in, const uint8_t *from,
-                       const struct span *d) {
-    int64_t by = string_step(cpu, in->opsize), at = 0;
-    for (uint64_t i = 0; i < d->n; i++, at += by) {
-        uint64_t v = from ? load(from + at, in->opsize) : cpu->gpr[R_AX];
-        pn_mmu_vcpu_write(cpu->vmmu, d->seen + (uint64_t)at, &v, in->opsize);
-    }
-}
-
 static uint64_t movs_run(struct cpu *cpu, const struct insn *in, const struct span *s,
                          const struct span *d) {
     size_t bytes = d->n * in->opsize, low = bytes - in->opsize;
-    if (!d->p)
-        store_seen(cpu, in, s->p, d);
-    else if (cpu->sys_flags & FL_DF)
+    if (cpu->sys_flags & FL_DF)
         move_down(d->p - low, s->p - low, bytes, in->opsize);
     else
         move_up(d->p, s->p, bytes, in->opsize);
@@ -228,10 +237,6 @@ static uint64_t stos_run(struct cpu *cpu, const struct insn *in, const struct sp
                          const struct span *d) {
     uint64_t v = cpu->gpr[R_AX], same = (uint8_t)v * UINT64_C(0x0101010101010101);
     unsigned size = in->opsize;
-    if (!d->p) {
-        store_seen(cpu, in, NULL, d);
-        return d->n;
-    }
     uint8_t *low = cpu->sys_flags & FL_DF ? d->p - (d->n - 1) * size : d->p;
     if (load(&v, size) == load(&same, size))
         memset(low, (uint8_t)v, d->n * size);

@@ -49,7 +49,9 @@ static void cr8_set(void *opaque, unsigned vcpu, uint64_t value) {
 }
 
 static void on_track(void *opaque, pn_gpa gpa, size_t size) {
-    ((struct sys *)opaque)->tracked++;
+    struct sys *s = opaque;
+    if (++s->tracked == s->track_ends)
+        pn_mmu_track_remove(s->cpu->mmu, gpa >> PN_PAGE_SHIFT);
 }
 
 struct sys *sys_new(const char *model) {

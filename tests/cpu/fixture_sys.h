@@ -21,6 +21,7 @@ struct sys {
     struct cpu_model *model;
     /* What the bus saw. */
     unsigned mmio_writes, mmio_reads, pio_writes, pio_reads, tracked;
+    unsigned track_ends; /* the page of this tracked write is untracked by it; 0: none */
     uint64_t last_address, last_value, next_read, apic_base, cr8;
     unsigned last_size;
 };

@@ -296,6 +296,36 @@ START_TEST(devices_and_tracked_pages_see_each_element) {
 }
 END_TEST
 
+/* _i & 1: downwards; _i & 2: MOVS that overlaps by less than an element. */
+START_TEST(what_is_left_of_a_string_is_memory_once_its_page_is_tracked_no_more) {
+    struct sys *s = sys_new("");
+    sys_long_mode(s);
+    struct insn in = string_insn(8, 2, 8);
+    bool down = _i & 1, move = _i & 2;
+    uint8_t model[0x1010];
+    uint64_t first = 0x22000 + (down ? 0xff8 : 0), from = first + (down ? 4 : -4);
+    for (unsigned i = 0; i < 0x1010; i++)
+        s->ram[0x22000 - 8 + i] = (uint8_t)(i * 7 + 1);
+    memcpy(model, s->ram + 0x22000 - 8, sizeof model);
+    for (int i = 0; i < 511; i++) { /* one element after another */
+        uint64_t at = first - 0x22000 + 8 + (uint64_t)(down ? -8 * i : 8 * i), v = 0x55;
+        if (move)
+            memcpy(&v, model + at + (down ? 4 : -4), 8);
+        memcpy(model + at, &v, 8);
+    }
+    ck_assert_int_eq(pn_mmu_track_add(s->cpu->mmu, 0x22), 0);
+    s->track_ends = 3;
+    load_regs(s->cpu, &(struct regs){0x55, 511, from, first, 2 | (down ? FL_DF : 0)});
+    (move ? op_movs : op_stos)(s->cpu, &in);
+    ck_assert_uint_eq(s->cpu->gpr[R_CX], 0);
+    ck_assert_uint_eq(s->cpu->gpr[R_DI], down ? first - 511 * 8 : first + 511 * 8);
+    ck_assert_uint_eq(s->tracked, 3);
+    ck_assert_uint_eq(s->cpu->stats->v[PN_STAT_code_stores], 3);
+    ck_assert_mem_eq(s->ram + 0x22000 - 8, model, sizeof model);
+    sys_free(s);
+}
+END_TEST
+
 /* ---- 16-bit addresses ---- */
 
 START_TEST(strings_with_16_bit_addresses_wrap_at_64k) {
@@ -365,7 +395,9 @@ START_TEST(ins_and_outs_check_before_the_port) {
 END_TEST
 
 SUITE("string", .timeout = 300,
-      .tests = {
-          random_strings_end_as_on_the_host, a_fault_midway_leaves_whole_iterations,
-          a_long_string_stops_every_so_often, devices_and_tracked_pages_see_each_element,
-          strings_with_16_bit_addresses_wrap_at_64k, ins_and_outs_check_before_the_port})
+      .tests = {random_strings_end_as_on_the_host, a_fault_midway_leaves_whole_iterations,
+                a_long_string_stops_every_so_often,
+                devices_and_tracked_pages_see_each_element,
+                strings_with_16_bit_addresses_wrap_at_64k,
+                ins_and_outs_check_before_the_port},
+      .loops = {{what_is_left_of_a_string_is_memory_once_its_page_is_tracked_no_more, 4}})
