@@ -269,7 +269,7 @@ struct rtc *rtc_create(const struct dev_env *env, int64_t epoch, uint64_t ram_be
 struct acpi_pm *acpi_pm_create(const struct dev_env *env);
 void acpi_pm_press_power(struct acpi_pm *a);
 
-/* Reset ports 0xcf9 and 0x92, 8042 (0x60, 0x64: self-test, reset command, A20), POST port
+/* Reset ports 0xcf9 and 0x92, 8042 (0x60, 0x64: self-test, reset command), POST port
  * 0x80, debug-exit 0xf4, QEMU's pvpanic 0x505, and absent PCI (0xcf8/0xcfc reads all ones) (misc.c, i8042.c).
  */
 #define PVPANIC_PORT 0x505

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * 8042 keyboard controller with no keyboard and no mouse: what remains are its self-test,
- * the reset line and the A20 gate. Every command is answered at once, and a byte for a
+ * 8042 keyboard controller with no keyboard and no mouse: what remains are its self-test
+ * and the reset line. Address line 20 is never masked, under no engine, so its bit of the
+ * output port is 1 whatever is written. Every command is answered at once, and a byte for a
  * device comes back as 0xfe with the time-out bit: a driver that probes gives up without
  * waiting.
  *
@@ -56,7 +57,7 @@ static void answer(struct i8042 *k, uint8_t value, uint8_t flags) {
 }
 
 static void write_output_port(struct i8042 *k, uint8_t value) {
-    k->s.port = value | OUT_RESET;
+    k->s.port = value | OUT_RESET | OUT_A20;
     if (!(value & OUT_RESET))
         dev_ask(&k->dev, DEV_RESET, 0);
 }
@@ -106,12 +107,6 @@ static void command(struct i8042 *k, uint8_t value) {
         break;
     case 0xd0:
         answer(k, k->s.port, 0);
-        break;
-    case 0xdd:
-        k->s.port &= (uint8_t)~OUT_A20;
-        break;
-    case 0xdf:
-        k->s.port |= OUT_A20;
         break;
     case 0xf0 ... 0xff: /* pulse output lines; bit 0 is the CPU's reset */
         if (!(value & OUT_RESET))
@@ -204,12 +199,4 @@ static const struct dev_class i8042_class = {
 
 struct i8042 *i8042_create(const struct dev_env *env) {
     return dev_create(&i8042_class, env, 0, NULL);
-}
-
-bool i8042_a20(const struct i8042 *k) {
-    return k->s.port & OUT_A20;
-}
-
-void i8042_set_a20(struct i8042 *k, bool on) {
-    k->s.port = (uint8_t)((k->s.port & ~OUT_A20) | (on ? OUT_A20 : 0));
 }

@@ -14,7 +14,7 @@
 #include "dev/i8042.h"
 
 #define PORT92_RESET         0x01u
-#define PORT92_A20           0x02u
+#define PORT92_A20           0x02u /* never masked (i8042.c): always 1 */
 #define PVPANIC_PANICKED     0x01u
 #define PVPANIC_CRASH_LOADED 0x02u
 #define CF9_OFFSET           1u
@@ -39,14 +39,13 @@ static void post_write(void *dev, uint64_t offset, unsigned size, uint64_t value
 
 static uint64_t port92_read(void *dev, uint64_t offset, unsigned size) {
     const struct misc *m = dev;
-    return m->s.port92 | (i8042_a20(m->i8042) ? PORT92_A20 : 0);
+    return m->s.port92 | PORT92_A20;
 }
 
 static void port92_write(void *dev, uint64_t offset, unsigned size, uint64_t value) {
     struct misc *m = dev;
     bool rises = value & ~(uint64_t)m->s.port92 & PORT92_RESET;
     m->s.port92 = value & PORT92_RESET;
-    i8042_set_a20(m->i8042, value & PORT92_A20);
     if (rises)
         dev_ask(&m->dev, DEV_RESET, 0);
 }
