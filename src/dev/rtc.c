@@ -11,6 +11,8 @@
  * 2. Flags AF, PF, UF of register C are brought up to now by sync() before register C or
  *    an enable is looked at; the line is the level of IRQF.
  * 3. base_sec stays within years 1..9999 whatever is written: every field is clamped.
+ * 4. The day of the week is a counter of its own, from 1 to 7, that the date does not set
+ *    (Motorola MC146818 data sheet, "Time, Calendar, and Alarm Locations").
  */
 #include <string.h>
 
@@ -50,6 +52,7 @@ struct rtc_state {
     uint8_t cmos[128];
     uint8_t index;
     uint8_t line;
+    uint8_t wday_ahead; /* of the day of the week that the date has: 0..6 */
     int64_t base_sec;
     uint64_t base_ns;
     uint64_t seen_sec;    /* seconds since base_ns that sync() has seen */
@@ -143,7 +146,7 @@ static void store_time(struct rtc *r, int64_t sec) {
     r->s.cmos[R_SEC] = encode(r, d.sec);
     r->s.cmos[R_MIN] = encode(r, d.min);
     r->s.cmos[R_HOUR] = encode_hour(r, d.hour);
-    r->s.cmos[R_WDAY] = encode(r, d.wday);
+    r->s.cmos[R_WDAY] = encode(r, (d.wday - 1 + r->s.wday_ahead) % 7 + 1);
     r->s.cmos[R_MDAY] = encode(r, d.day);
     r->s.cmos[R_MONTH] = encode(r, d.month);
     r->s.cmos[R_YEAR] = encode(r, d.year % 100);
@@ -181,6 +184,8 @@ static uint64_t since_base(const struct rtc *r) {
 static void release(struct rtc *r, uint64_t phase) {
     uint64_t now = clock_now(r->dev.env.clock);
     r->s.base_sec = load_time(r);
+    int wday = clamp(decode(r, r->s.cmos[R_WDAY]), 1, 7);
+    r->s.wday_ahead = (uint8_t)((wday - to_date(r->s.base_sec).wday + 7) % 7);
     r->s.base_ns = now > phase ? now - phase : 0;
     r->s.seen_sec = 0;
 }
@@ -438,8 +443,8 @@ static bool rtc_check(const void *dev, const void *state) {
     const struct rtc *r = dev;
     const struct rtc_state *s = state;
     uint64_t now = clock_now(r->dev.env.clock);
-    return s->index < sizeof s->cmos && s->line <= 1 && s->base_sec >= SEC_MIN &&
-           s->base_sec <= SEC_MAX && s->base_ns <= now &&
+    return s->index < sizeof s->cmos && s->line <= 1 && s->wday_ahead < 7 &&
+           s->base_sec >= SEC_MIN && s->base_sec <= SEC_MAX && s->base_ns <= now &&
            s->seen_sec <= (now - s->base_ns) / NS_PER_SEC &&
            s->seen_period <= ticks_at(now, CRYSTAL_HZ);
 }

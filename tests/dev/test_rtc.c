@@ -88,6 +88,7 @@ START_TEST(the_time_runs_on_from_where_it_is_set) {
     put(0, 0x58);
     put(2, 0x59);
     put(4, 0x23);
+    put(6, 0x06); /* a Friday */
     put(7, 0x31);
     put(8, 0x12);
     put(9, 0x99);
@@ -104,6 +105,32 @@ START_TEST(the_time_runs_on_from_where_it_is_set) {
     put(2, 0x31); /* the second goes on where it was */
     fx_by(&f, SEC / 2);
     check_time(946684800 + 1861);
+}
+END_TEST
+
+/* Motorola MC146818 data sheet: the day of the week is a counter of its own. */
+START_TEST(the_day_of_the_week_is_what_was_set_and_days_later) {
+    start(1700000000); /* a Tuesday */
+    ck_assert_uint_eq(get(6), 3);
+    put(6, 7);
+    ck_assert_uint_eq(get(6), 7);
+    put(7, 0x01); /* the date does not move it */
+    ck_assert_uint_eq(get(6), 7);
+    put(9, 0x44);
+    ck_assert_uint_eq(get(6), 7);
+    fx_by(&f, 86400 * SEC);
+    ck_assert_uint_eq(get(6), 1);
+    fx_by(&f, 6 * 86400 * SEC);
+    ck_assert_uint_eq(get(6), 7);
+    put(0x0b, 0x82); /* held by SET */
+    put(6, 4);
+    fx_by(&f, 3 * 86400 * SEC);
+    ck_assert_uint_eq(get(6), 4);
+    put(0x0b, 0x02);
+    fx_by(&f, 86400 * SEC);
+    ck_assert_uint_eq(get(6), 5);
+    put(6, 0xff); /* no day: the last */
+    ck_assert_uint_eq(get(6), 7);
 }
 END_TEST
 
@@ -289,12 +316,14 @@ START_TEST(the_cmos_keeps_what_is_written) {
 END_TEST
 
 SUITE("rtc", .teardown = teardown, .timeout = 60,
-      .tests = {
-          the_calendar_agrees_with_the_c_library, the_time_runs_on_from_where_it_is_set,
-          the_first_update_comes_half_a_second_after_a_divider_reset,
-          the_time_reads_in_bcd_or_binary_of_12_or_24_hours,
-          no_value_of_a_register_does_harm, uip_is_set_244_us_before_an_update,
-          the_update_interrupt_comes_each_second,
-          the_periodic_interrupt_comes_at_its_rate_without_drift,
-          an_alarm_comes_at_its_time_of_day, a_wildcard_matches_every_value_of_its_field,
-          the_cmos_tells_the_size_of_memory, the_cmos_keeps_what_is_written})
+      .tests = {the_calendar_agrees_with_the_c_library,
+                the_day_of_the_week_is_what_was_set_and_days_later,
+                the_time_runs_on_from_where_it_is_set,
+                the_first_update_comes_half_a_second_after_a_divider_reset,
+                the_time_reads_in_bcd_or_binary_of_12_or_24_hours,
+                no_value_of_a_register_does_harm, uip_is_set_244_us_before_an_update,
+                the_update_interrupt_comes_each_second,
+                the_periodic_interrupt_comes_at_its_rate_without_drift,
+                an_alarm_comes_at_its_time_of_day,
+                a_wildcard_matches_every_value_of_its_field,
+                the_cmos_tells_the_size_of_memory, the_cmos_keeps_what_is_written})
