@@ -30,16 +30,16 @@ struct pn_ioapic {
     uint8_t select, id;
 };
 
-/* One counter of the 8254. Times are its ticks since the machine's clock was 0; d is the
- * ticks since `start`. */
+/* One counter of the 8254. Times are its ticks since the machine's clock was 0; d is what
+ * it has counted: `before`, and the ticks since `start` unless the gate stops it. */
 #define PN_PIT_HZ 1193182u
 struct pn_pit_channel {
     uint32_t count;      /* the divisor in use: 1..65536 */
-    uint32_t next_count; /* 0: none. Modes 2, 3: takes over at tick `next_at`;
-                            modes 1, 5: at the gate's edge */
+    uint32_t next_count; /* 0: none. Takes over at tick `next_at`; UINT64_MAX: at the
+                            gate's edge alone */
     uint64_t start;      /* when it was loaded, or its gate rose */
     uint64_t next_at;
-    uint64_t frozen; /* d when the gate stopped it */
+    uint64_t before;
     uint16_t latch;
     uint8_t status;
     uint8_t mode;   /* 0..5 */

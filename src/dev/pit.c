@@ -4,14 +4,19 @@
  * speaker, its gate and output in port 0x61, where bit 4 also shows the DRAM refresh.
  *
  * Nothing counts: a channel knows the tick at which its counter was loaded, and counter
- * and output are computed from now (Intel 8254 data sheet, "Mode Definitions").
+ * and output are computed from now (Intel 8254 data sheet, "Mode Definitions"). A new count
+ * takes over:
  *
- *   mode  counter at d ticks after loading N   output
- *   0     N - d, wraps                         low until d == N, then high
- *   1     N - d, wraps                         high; low for N ticks after a gate edge
- *   2     N - d % N                            low in the last tick of each period
- *   3     N - 2 * d % N, even                  high for the first (N + 1) / 2, then low
- *   4, 5  N - d, wraps                         low in tick d == N only (5: gate edge)
+ *   mode  counter at d ticks after loading N   output                     new count
+ *   0     N - d, wraps                         low until d == N           at once
+ *   1     N - d, wraps                         high; low for N ticks      gate's edge
+ *                                              after the gate's edge
+ *   2     N - d % N                            low in the last tick of    end of period,
+ *                                              each period                or gate's edge
+ *   3     N - 2 * d % N, even                  high for the first         end of half, or
+ *                                              (N + 1) / 2, then low      gate's edge
+ *   4     N - d, wraps                         low in tick d == N only    at once
+ *   5     as 4, from the gate's edge on                                   gate's edge
  *
  * Invariants
  * 1. `count` is 1..65536 (10000 in BCD); d never passes through a loop.
@@ -38,24 +43,43 @@ static uint64_t now_ticks(const struct pit *p) {
     return ticks_at(clock_now(p->dev.env.clock), PN_PIT_HZ);
 }
 
-/* A new count of modes 2 and 3 takes over at the end of the period. */
-static void settle(struct pn_pit_channel *c, uint64_t t) {
-    if (c->next_count && t >= c->next_at) {
-        c->count = c->next_count;
-        c->start = c->next_at;
-        c->next_count = 0;
-    }
+/* Ticks counted since loading. */
+static uint64_t since(const struct pn_pit_channel *c, uint64_t t) {
+    return c->before + (c->stopped || t < c->start ? 0 : t - c->start);
 }
 
-/* Ticks since loading. */
-static uint64_t since(const struct pn_pit_channel *c, uint64_t t) {
-    if (c->stopped)
-        return c->frozen;
-    return t > c->start ? t - c->start : 0;
+/* Modes 1 and 5 count from the gate's edge on. */
+static bool by_edge(const struct pn_pit_channel *c) {
+    return c->mode == 1 || c->mode == 5;
+}
+
+static bool periodic(const struct pn_pit_channel *c) {
+    return c->mode == 2 || c->mode == 3;
+}
+
+/* Ticks of mode 3 for which the output is high. */
+static uint32_t high_half(uint32_t count) {
+    return (count + 1) / 2;
+}
+
+static void take_next(struct pn_pit_channel *c) {
+    if (c->next_count)
+        c->count = c->next_count;
+    c->next_count = 0;
+}
+
+/* A count that waits takes over in its tick. Mode 3's may begin with the low half. */
+static void settle(struct pn_pit_channel *c, uint64_t t) {
+    if (!c->next_count || t < c->next_at)
+        return;
+    uint64_t d = since(c, c->next_at) % c->count;
+    take_next(c);
+    c->start = c->next_at;
+    c->before = d ? high_half(c->count) : 0;
 }
 
 static bool running(const struct pn_pit_channel *c) {
-    return c->loaded && ((c->mode != 1 && c->mode != 5) || c->triggered);
+    return c->loaded && (!by_edge(c) || c->triggered);
 }
 
 static bool output(const struct pn_pit_channel *c, uint64_t t) {
@@ -69,7 +93,7 @@ static bool output(const struct pn_pit_channel *c, uint64_t t) {
     case 2:
         return c->stopped || d % c->count != c->count - 1;
     case 3:
-        return c->stopped || d % c->count < (c->count + 1) / 2;
+        return c->stopped || d % c->count < high_half(c->count);
     default:
         return d != c->count;
     }
@@ -103,21 +127,32 @@ static uint16_t counter(const struct pn_pit_channel *c, uint64_t t) {
     return c->bcd ? to_bcd(v) : (uint16_t)v;
 }
 
-/* Return: the tick of the next rising edge after t, or CLOCK_NEVER. */
-static uint64_t next_rise(const struct pn_pit_channel *c, uint64_t t) {
+/* Return: the tick of the next rising edge after t with the present count, or CLOCK_NEVER.
+ */
+static uint64_t rise_of(const struct pn_pit_channel *c, uint64_t t) {
     uint64_t d = since(c, t);
     if (!running(c) || c->stopped)
         return CLOCK_NEVER;
     switch (c->mode) {
     case 0:
     case 1:
-        return d < c->count ? c->start + c->count : CLOCK_NEVER;
+        return d < c->count ? t + c->count - d : CLOCK_NEVER;
     case 2:
     case 3:
-        return c->start + (d / c->count + 1) * c->count;
+        return t + c->count - d % c->count;
     default:
-        return d <= c->count ? c->start + c->count + 1 : CLOCK_NEVER;
+        return d <= c->count ? t + c->count + 1 - d : CLOCK_NEVER;
     }
+}
+
+/* The same, with the count that waits. */
+static uint64_t next_rise(const struct pn_pit_channel *c, uint64_t t) {
+    uint64_t rise = rise_of(c, t);
+    if (!c->next_count || c->next_at >= rise)
+        return rise;
+    struct pn_pit_channel then = *c;
+    settle(&then, c->next_at);
+    return rise_of(&then, c->next_at);
 }
 
 static void set_line(struct pit *p, bool level) {
@@ -144,29 +179,32 @@ static void follow(struct pit *p, uint64_t t) {
     arm(p, t);
 }
 
+/* When a count that is written now takes over. */
+static uint64_t takes_over(const struct pn_pit_channel *c, uint64_t t) {
+    uint64_t d = since(c, t) % c->count, half = high_half(c->count);
+    if (by_edge(c) || c->stopped)
+        return CLOCK_NEVER;
+    return t + (c->mode == 3 && d < half ? half : c->count) - d;
+}
+
 static void load(struct pn_pit_channel *c, uint16_t value, uint64_t t) {
     uint32_t n = c->bcd ? from_bcd(value) : value;
     if (c->bcd)
         n %= 10000;
     if (!n)
         n = c->bcd ? 10000 : 0x10000;
-    if (n == 1 && (c->mode == 2 || c->mode == 3))
+    if (n == 1 && periodic(c))
         n = 2; /* 1 is illegal there */
-    if (c->loaded && (c->mode == 2 || c->mode == 3) && !c->stopped) {
+    if (c->loaded && (periodic(c) || by_edge(c))) {
         c->next_count = n;
-        c->next_at = c->start + (since(c, t) / c->count + 1) * c->count;
-        return;
-    }
-    if (c->loaded && (c->mode == 1 || c->mode == 5)) {
-        c->next_count = n;
-        c->next_at = CLOCK_NEVER;
+        c->next_at = takes_over(c, t);
         return;
     }
     c->count = n;
     c->loaded = true;
     c->start = t;
-    c->frozen = 0;
-    c->stopped = !c->gate && c->mode != 1 && c->mode != 5;
+    c->before = 0;
+    c->stopped = !c->gate && !by_edge(c);
 }
 
 static void write_count(struct pn_pit_channel *c, uint8_t value, uint64_t t) {
@@ -200,8 +238,9 @@ static void latch_count(struct pn_pit_channel *c, uint64_t t) {
 static void latch_status(struct pn_pit_channel *c, uint64_t t) {
     if (c->status_latched)
         return;
-    c->status = (uint8_t)(output(c, t) << 7 | (!c->loaded || c->next_count) << 6 |
-                          c->access << 4 | c->mode << 1 | c->bcd);
+    bool null = !running(c) || c->next_count; /* what was written is not counted yet */
+    c->status =
+        (uint8_t)(output(c, t) << 7 | null << 6 | c->access << 4 | c->mode << 1 | c->bcd);
     c->status_latched = true;
 }
 
@@ -278,37 +317,30 @@ static void pit_write(void *dev, uint64_t offset, unsigned size, uint64_t value)
         follow(p, t);
 }
 
-static void take_next(struct pn_pit_channel *c) {
-    if (c->next_count)
-        c->count = c->next_count;
-    c->next_count = 0;
-}
-
 /* Data sheet, table "Gate Pin Operations Summary". */
 static void set_gate(struct pn_pit_channel *c, bool gate, uint64_t t) {
     settle(c, t);
     if (gate == c->gate)
         return;
     c->gate = gate;
-    if (c->mode == 1 || c->mode == 5) {
-        if (gate) {
+    if (by_edge(c)) {
+        if (gate && c->loaded) {
             take_next(c);
             c->triggered = true;
             c->start = t;
+            c->before = 0;
         }
         return;
     }
-    if (!gate) {
-        c->frozen = since(c, t);
-        c->stopped = true;
+    c->before = since(c, t);
+    c->start = t;
+    c->stopped = !gate;
+    if (!periodic(c))
         return;
-    }
-    c->stopped = false;
-    if (c->mode == 2 || c->mode == 3) {
+    c->next_at = CLOCK_NEVER; /* the period does not end, and the edge takes it */
+    if (gate) {
         take_next(c);
-        c->start = t;
-    } else {
-        c->start = t - c->frozen;
+        c->before = 0;
     }
 }
 
@@ -348,7 +380,7 @@ static void pit_reset(void *dev) {
 /* A channel loaded in the future would never run; other times may be any. */
 static bool channel_check(const struct pn_pit_channel *c, uint64_t t) {
     return c->count && c->count <= 0x10000 && c->next_count <= 0x10000 && c->start <= t &&
-           c->frozen <= t && c->mode <= 5 && c->access && c->access <= 3 &&
+           c->before <= t + 0x10000 && c->mode <= 5 && c->access && c->access <= 3 &&
            c->latched <= 3 &&
            (c->bcd | c->gate | c->loaded | c->triggered | c->stopped | c->write_high |
             c->read_high | c->status_latched) <= 1;

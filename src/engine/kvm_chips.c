@@ -94,19 +94,19 @@ static void from_channel(const struct pn_engine *e, struct pn_pit_channel *d,
     d->triggered = by_edge && d->gate;
     d->stopped = !by_edge && !d->gate;
     if (d->stopped && now > start)
-        d->frozen = now - start;
+        d->before = now - start;
 }
 
 /* KVM has no count that waits for its turn: it takes over at once there, as when a guest
  * writes one under KVM. */
 static void to_channel(const struct pn_engine *e, struct kvm_pit_channel_state *d,
                        const struct pn_pit_channel *s) {
-    uint64_t now = ticks_at(host_ns() - e->start_ns, PN_PIT_HZ), start = s->start;
-    bool waits = s->next_count && s->mode != 1 && s->mode != 5;
-    if (s->stopped)
-        start = now > s->frozen ? now - s->frozen : 0;
-    else if (waits)
+    uint64_t now = ticks_at(host_ns() - e->start_ns, PN_PIT_HZ);
+    uint64_t start = s->stopped ? now : s->start, before = s->before;
+    if (s->next_count && !s->stopped && s->mode != 1 && s->mode != 5) {
         start = s->next_at < now ? s->next_at : now;
+        before = 0;
+    }
     *d = (struct kvm_pit_channel_state){
         .count = s->next_count ? s->next_count : s->count,
         .latched_count = s->latch,
@@ -120,8 +120,10 @@ static void to_channel(const struct pn_engine *e, struct kvm_pit_channel_state *
         .mode = s->mode,
         .bcd = s->bcd,
         .gate = s->gate,
-        .count_load_time =
-            s->loaded ? (int64_t)(e->start_ns + ticks_ns(start, PN_PIT_HZ)) : 0,
+        .count_load_time = s->loaded
+                               ? (int64_t)(e->start_ns + ticks_ns(start, PN_PIT_HZ) -
+                                           ticks_ns(before, PN_PIT_HZ))
+                               : 0,
     };
 }
 

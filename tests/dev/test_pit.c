@@ -152,6 +152,114 @@ START_TEST(mode_3_makes_a_square_wave) {
 }
 END_TEST
 
+/* Intel 8254 data sheet, "Mode 3: Square Wave Mode": a count that is written while another
+ * one counts is loaded at the end of the current half cycle. */
+START_TEST(a_new_count_of_mode_3_takes_over_at_the_end_of_the_half) {
+    mode(2, 3);
+    out8(&f, 0x61, 1);
+    count(2, 10);
+    to(2);
+    count(2, 6);
+    ck_assert_uint_eq(value(2), 6); /* 10 - 2 * 2 */
+    ck_assert_uint_eq(status(2) & 0x40, 0x40);
+    to(4);
+    ck_assert(out2());
+    for (unsigned d = 5; d < 11; d++) { /* low for 3, high for 3 */
+        to(d);
+        ck_assert_int_eq(out2(), d >= 8);
+        ck_assert_uint_eq(value(2), 6 - (d - 5) % 3 * 2);
+        ck_assert_uint_eq(status(2) & 0x40, 0);
+    }
+    to(12);
+    ck_assert(!out2());
+    count(2, 9); /* in the low half: from the rise on */
+    for (unsigned d = 12; d < 40; d++) {
+        to(d);
+        ck_assert_int_eq(out2(), d >= 14 && (d - 14) % 9 < 5);
+    }
+    count(2, 8); /* from 41 on: high for 4 */
+    to(43);
+    count(2, 3); /* low for 1, high for 2 */
+    for (unsigned d = 43; d < 60; d++) {
+        to(d);
+        ck_assert_int_eq(out2(), d < 45 || (d - 45) % 3 != 0);
+    }
+}
+END_TEST
+
+START_TEST(the_rise_of_mode_3_follows_a_count_that_waits) {
+    mode(0, 3);
+    count(0, 1000);
+    unsigned rises = f.rises[0];
+    to(100);
+    count(0, 100);
+    ck_assert_uint_eq(clock_next(&f.clock), at(550)); /* low from 500 on */
+    to(549);
+    ck_assert_uint_eq(f.rises[0], rises);
+    to(550);
+    ck_assert_uint_eq(f.rises[0], rises + 1);
+    ck_assert_uint_eq(clock_next(&f.clock), at(650));
+    to(610);
+    count(0, 1000); /* in the low half, which ends at 650 */
+    ck_assert_uint_eq(clock_next(&f.clock), at(650));
+    to(650);
+    ck_assert_uint_eq(clock_next(&f.clock), at(1650));
+    to(700);
+    count(0, 10);
+    fx_jump(&f, at(1000000) + 5); /* over the change: in step with it */
+    ck_assert_uint_eq(clock_next(&f.clock), at(1000005));
+}
+END_TEST
+
+/* The same data sheet, "Gate Pin Operations Summary": low disables counting, and the edge
+ * loads what was written last. */
+START_TEST(a_count_that_waits_while_the_gate_is_low_takes_over_at_its_edge) {
+    for (unsigned m = 2; m <= 3; m++) {
+        uint64_t t = m * 100000;
+        to(t);
+        mode(2, m);
+        out8(&f, 0x61, 1);
+        count(2, 1000);
+        to(t + 300);
+        out8(&f, 0x61, 0);
+        unsigned stands = m == 2 ? 700 : 400;
+        count(2, 500);
+        ck_assert_uint_eq(value(2), stands);
+        ck_assert_uint_eq(status(2) & 0x40, 0x40);
+        to(t + 5000);
+        ck_assert_uint_eq(value(2), stands);
+        out8(&f, 0x61, 1);
+        ck_assert_uint_eq(value(2), 500);
+        ck_assert_uint_eq(status(2) & 0x40, 0);
+        count(2, 200); /* with the gate up; it falls before the period ends */
+        to(t + 5010);
+        out8(&f, 0x61, 0);
+        to(t + 9000);
+        ck_assert_uint_eq(value(2), m == 2 ? 490 : 480);
+        out8(&f, 0x61, 1);
+        ck_assert_uint_eq(value(2), 200);
+        out8(&f, 0x61, 0);
+    }
+}
+END_TEST
+
+START_TEST(modes_1_and_5_load_at_the_edge_and_not_before) {
+    for (unsigned m = 1; m <= 5; m += 4) {
+        mode(2, m);
+        out8(&f, 0x61, 1); /* no count yet: no trigger */
+        count(2, 100);
+        fx_by(&f, at(1000));
+        ck_assert(out2());
+        ck_assert_uint_eq(status(2) & 0x40, 0x40);
+        out8(&f, 0x61, 0);
+        out8(&f, 0x61, 1);
+        ck_assert_uint_eq(status(2) & 0x40, 0);
+        ck_assert_uint_eq(value(2), 100);
+        out8(&f, 0x61, 0);
+    }
+}
+END_TEST
+
 START_TEST(a_low_gate_stops_the_count) {
     mode(2, 0);
     count(2, 1000);
@@ -338,7 +446,11 @@ SUITE("pit", .setup = setup, .teardown = teardown, .timeout = 60,
       .tests = {mode_0_rises_once_at_the_end_of_the_count,
                 mode_2_rises_at_the_end_of_each_period,
                 a_new_count_of_mode_2_takes_over_at_the_end_of_the_period,
-                mode_3_makes_a_square_wave, a_low_gate_stops_the_count,
+                mode_3_makes_a_square_wave,
+                a_new_count_of_mode_3_takes_over_at_the_end_of_the_half,
+                the_rise_of_mode_3_follows_a_count_that_waits,
+                a_count_that_waits_while_the_gate_is_low_takes_over_at_its_edge,
+                modes_1_and_5_load_at_the_edge_and_not_before, a_low_gate_stops_the_count,
                 each_rise_of_the_gate_starts_mode_1, modes_4_and_5_are_low_for_one_tick,
                 a_count_is_read_as_its_access_mode_says,
                 a_latch_of_the_read_back_command_holds_until_it_is_read,

@@ -232,7 +232,7 @@ START_TEST(states_that_cannot_be_are_refused) {
     refuse("pit", CHANNEL(count) + 2, 2); /* above 65536 */
     refuse("pit", CHANNEL(count) + 2, 0); /* 0 */
     refuse("pit", CHANNEL(start) + 7, 1); /* loaded in the future */
-    refuse("pit", CHANNEL(frozen) + 7, 0xff);
+    refuse("pit", CHANNEL(before) + 7, 0xff);
     refuse("pit", CHANNEL(mode), 6);
     refuse("pit", CHANNEL(access), 0);
     refuse("pit", CHANNEL(gate), 2); /* no flag */
