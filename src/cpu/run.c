@@ -133,7 +133,13 @@ void cpu_set_limit(struct cpu *cpu, uint64_t limit) {
     set_slice(cpu, SLICE);
 }
 
+/* What holds for the instruction that comes next goes along. */
 void cpu_skip(struct cpu *cpu, uint64_t n) {
+    uint64_t now = cpu_insns(cpu);
+    uint64_t *const at[] = {&cpu->shadow_at, &cpu->rf_at, &cpu->fault_at};
+    for (unsigned i = 0; i < sizeof(at) / sizeof(at[0]); i++)
+        if (*at[i] == now)
+            *at[i] += n;
     cpu->insn_limit += n; /* the clock is insn_limit - budget */
     set_slice(cpu, SLICE);
 }

@@ -300,6 +300,20 @@ START_TEST(a_loop_stops_at_every_deadline_exactly) {
 }
 END_TEST
 
+/* STI's and MOV SS's shadow and RF are of the instruction that comes next, whenever. */
+START_TEST(time_that_is_skipped_ends_no_shadow) {
+    struct guest g;
+    guest_create(&g, &(struct guest_options){0});
+    cpu_set_rflags(g.cpu, FL_FIXED | FL_IF | FL_RF);
+    g.cpu->intr_shadow = PN_SHADOW_STI;
+    g.cpu->shadow_at = cpu_insns(g.cpu);
+    cpu_skip(g.cpu, 1000);
+    ck_assert(cpu_shadowed(g.cpu));
+    ck_assert_uint_eq(cpu_rflags(g.cpu) & FL_RF, FL_RF);
+    guest_destroy(&g);
+}
+END_TEST
+
 /* Data beside code does not drop it; the code itself does. */
 START_TEST(a_store_beside_code_drops_no_block) {
     static const uint8_t loop[] = {0xff, 0x04, 0x25, 0,    0,
@@ -399,5 +413,6 @@ SUITE("blocks", .timeout = 300,
       .tests = {random_programs_end_alike_whatever_the_block_length,
                 programs_that_patch_themselves_end_alike_too,
                 a_loop_stops_at_every_deadline_exactly,
+                time_that_is_skipped_ends_no_shadow,
                 a_store_beside_code_drops_no_block, code_follows_its_mapping,
                 an_instruction_across_pages_follows_its_second_page, a_kick_stops_a_loop})
