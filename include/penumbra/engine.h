@@ -78,7 +78,7 @@ struct pn_engine_ops {
     const enum pn_stat *exits;
     /* run() blocks in the kernel: one thread per vCPU, the host's clock, interrupt
      * controllers and PIT inside the engine. interrupt, unhalt, set_deadline, skip, init,
-     * sipi and insns are then NULL, and irq and msi are not. */
+     * sipi, insns and tsc are then NULL, and irq and msi are not. */
     bool threaded;
     /* Return: 0, or -errno with one line in err. */
     int (*create)(const struct pn_engine_config *cfg, struct pn_engine **out, char *err,
@@ -116,7 +116,8 @@ struct pn_engine_ops {
     void (*init)(struct pn_engine *e, unsigned cpu, bool wait);
     void (*sipi)(struct pn_engine *e, unsigned cpu, uint8_t vector);
     uint64_t (*insns)(struct pn_engine *e); /* retired, all vCPUs; 0: not known */
-    uint64_t (*tsc)(struct pn_engine *e, unsigned cpu);
+    /* A vCPU's TSC when now() was `now`, a moment ago at most. */
+    uint64_t (*tsc)(struct pn_engine *e, unsigned cpu, uint64_t now);
     struct pn_stats *(*stats)(struct pn_engine *e, unsigned cpu);
     /* Does this engine move that counter? NULL: every one. The report shows no zeros for
      * what nobody counts. */

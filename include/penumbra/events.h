@@ -42,7 +42,8 @@ enum {
 /* 80 bytes, little-endian, as written to a trace file. */
 struct pn_event_rec {
     uint64_t time; /* virtual time: retired guest instructions of this vCPU; under KVM the
-                      machine's nanoseconds */
+                      machine's nanoseconds; under --clock host those at which the
+                      vCPU's slice began */
     uint16_t id;   /* enum pn_event */
     uint16_t vcpu;
     uint8_t cpl; /* 0..3, or PN_CPL_NONE: the producer knows neither CPL nor CR3 */

@@ -5,7 +5,7 @@
 #include "cpu/system.h"
 
 static inline uint64_t cpu_tsc(const struct cpu *cpu) {
-    return cpu_insns(cpu) + (uint64_t)cpu->tsc_offset;
+    return cpu_clock(cpu) + (uint64_t)cpu->tsc_offset;
 }
 /* EDX:EAX, as many instructions take and give it. */
 static inline uint64_t edx_eax(const struct cpu *cpu) {

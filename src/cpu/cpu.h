@@ -169,7 +169,7 @@ struct cpu {
     uint64_t msr_sysenter_cs, msr_sysenter_esp, msr_sysenter_eip;
     uint64_t msr_pat, msr_tsc_aux, msr_misc_enable, msr_spec_ctrl, msr_xss;
     uint64_t msr_mtrr[32]; /* def type, fixed and variable ranges: stored, not acted on */
-    int64_t tsc_offset;    /* TSC = cpu_insns() + tsc_offset */
+    int64_t tsc_offset;    /* TSC = cpu_clock() + tsc_offset */
     uint64_t tsc_adjust;   /* IA32_TSC_ADJUST: the guest's own share of tsc_offset */
     uint64_t rng;          /* RDRAND, RDSEED: a generator seeded from the configuration */
 
@@ -195,7 +195,9 @@ struct cpu {
     const struct cpu_model *model;
     struct pn_stats *stats;
     struct pn_ring *ring;
-    uint32_t apic_id;  /* the vCPU's number, also on the bus */
+    uint32_t apic_id;    /* the vCPU's number, also on the bus */
+    uint64_t host_start; /* see cpu_config */
+    bool host_clock;
     struct xlat *xlat; /* the translator's own: blocks, code memory, jump cache */
 };
 
@@ -209,6 +211,9 @@ struct cpu_config {
     struct pn_ring *ring; /* may be NULL */
     uint32_t apic_id;     /* the vCPU's number, also on the bus */
     uint64_t seed;        /* of RDRAND */
+    /* The TSC counts the ns of host_ns() since host_start, and no instructions. */
+    bool host_clock;
+    uint64_t host_start;
     uint32_t
         max_block; /* instructions per block at most; 1: the stepping mode; 0: default */
     size_t code_bytes; /* code cache; 0: default (32 MiB) */
@@ -240,6 +245,8 @@ void cpu_set_limit(struct cpu *cpu, uint64_t limit);
 static inline uint64_t cpu_insns(const struct cpu *cpu) {
     return cpu->insn_limit - (uint64_t)cpu->budget;
 }
+/* What the TSC counts: instructions, or the host's ns. */
+uint64_t cpu_clock(const struct cpu *cpu);
 /* End a HLT without an event; a CPU that waits for SIPI waits on. */
 void cpu_unhalt(struct cpu *cpu);
 /* HLT skips time: retire n instructions' worth of time at once. */

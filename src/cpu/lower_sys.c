@@ -80,6 +80,8 @@ static bool inline_swapgs(struct lower *l, const struct dec *d) {
 static bool inline_rdtsc(struct lower *l, const struct dec *d) {
     struct emit *e = &l->e;
     uint8_t *done = NULL;
+    if (l->x->cpu->host_clock)
+        return false;
     flags_clobber(l);
     if (!NEVER_CPL3(l)) {
         e_test(&l->e, H_SP, CO(cr4), 4); /* TSD */

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
+#include "base/clock.h"
 #include "cpu/decode.h"
 #include "cpu/system.h"
 #include "cpu/xlat.h"
@@ -82,6 +83,8 @@ int cpu_create(const struct cpu_config *cfg, struct cpu **out) {
     cpu->ring = cfg->ring;
     cpu->apic_id = cfg->apic_id;
     cpu->rng = cfg->seed;
+    cpu->host_clock = cfg->host_clock;
+    cpu->host_start = cfg->host_start;
     set_entries(cpu);
     set_place(cpu);
     int err = pn_mmu_vcpu_create(cfg->mmu, &cpu->view, cfg->stats, cfg->ring, &cpu->vmmu);
@@ -126,6 +129,10 @@ static void set_slice(struct cpu *cpu, uint64_t slice) {
         left = slice;
     cpu->insn_limit = now + left;
     cpu->budget = (int64_t)left;
+}
+
+uint64_t cpu_clock(const struct cpu *cpu) {
+    return cpu->host_clock ? host_ns() - cpu->host_start : cpu_insns(cpu);
 }
 
 void cpu_set_limit(struct cpu *cpu, uint64_t limit) {

@@ -37,7 +37,7 @@ static uint64_t get_tsc(const struct cpu *cpu) {
     return cpu_tsc(cpu);
 }
 static void set_tsc(struct cpu *cpu, uint64_t value) {
-    cpu->tsc_offset = (int64_t)(value - cpu_insns(cpu));
+    cpu->tsc_offset = (int64_t)(value - cpu_clock(cpu));
 }
 
 static uint64_t get_rng(const struct cpu *cpu) {

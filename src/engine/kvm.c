@@ -203,14 +203,6 @@ static uint64_t kvm_now(struct pn_engine *e) {
     return host_ns() - e->start_ns;
 }
 
-static uint64_t kvm_tsc(struct pn_engine *e, unsigned cpu) {
-    struct {
-        struct kvm_msrs head;
-        struct kvm_msr_entry entry;
-    } m = {.head.nmsrs = 1, .entry.index = MSR_TSC};
-    return ioctl(e->vcpu[cpu].fd, KVM_GET_MSRS, &m) == 1 ? m.entry.data : 0;
-}
-
 static struct pn_stats *kvm_stats(struct pn_engine *e, unsigned cpu) {
     return &e->vcpu[cpu].stats;
 }
@@ -239,7 +231,6 @@ const struct pn_engine_ops engine_kvm = {
     .now = kvm_now,
     .get_state = kvm_get_state,
     .set_state = kvm_set_state,
-    .tsc = kvm_tsc,
     .stats = kvm_stats,
     .cpuid = kvm_cpuid,
     .foreign_stats = kvm_foreign_stats,

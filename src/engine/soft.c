@@ -3,30 +3,38 @@
  * The soft engines: the software CPU over the shadow MMU or the two-dimensional one.
  *
  * Invariants
- * 1. Virtual time is the instructions that the running vCPU retired plus the time it
- *    skipped in HLT; one instruction is one nanosecond.
+ * 1. Under --clock virtual, time is the instructions that the running vCPU retired plus the
+ *    time it skipped in HLT; one instruction is one nanosecond.
  * 2. Every write to guest memory, whoever does it, goes through the MMU, so that dirty
  *    logs, shadow pages and translated code see it.
- * 3. Under --clock host, virtual time never falls behind the host's by more than a slice,
- *    and never runs ahead of it by more than one.
+ * 3. Under --clock host, time is the host's, whatever instructions take: nothing waits
+ *    for it and nothing skips. A vCPU runs for a slice of instructions, of which there are
+ *    as many as the last ones say fit into the time until the deadline.
  * Locking: none; one thread runs all vCPUs. kick() alone may come from elsewhere.
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/clock.h"
 #include "cpu/cpu.h"
 #include "engine/engines.h"
 #include "penumbra/pv.h"
 
-#define HOST_SLICE_NS 1000000u
+/* --clock host: a slice is late by no more than the instructions of the least speed. Few
+ * instructions at once keep a sudden slowness (devices, tables) from being late by much. */
+#define HOST_SLICE_NS    1000000u
+#define HOST_SLICE_INSNS 200000u
+#define SPEED_LEAST      1000u /* instructions per millisecond */
+#define NS_PER_MS        1000000u
 
 struct soft_vcpu {
     struct cpu *cpu;
     struct pn_stats stats;
     uint64_t skipped; /* ns of virtual time that no instruction was retired for */
+    /* --clock host: */
+    uint64_t speed; /* instructions per millisecond, of late */
+    uint64_t stamp; /* time at which its slice began, for its events */
 };
 
 struct pn_engine {
@@ -39,6 +47,10 @@ struct pn_engine {
     unsigned cpus, current;
     struct soft_vcpu *vcpu;
 };
+
+static uint64_t host_time(const struct pn_engine *e) {
+    return host_ns() - e->host_start;
+}
 
 static void skip_vcpu(struct soft_vcpu *v, uint64_t until) {
     uint64_t now = cpu_insns(v->cpu);
@@ -55,7 +67,10 @@ static void code_written(void *opaque, pn_gpa gpa, size_t size) {
     for (unsigned i = 0; i < e->cpus; i++) {
         if (!e->vcpu[i].cpu)
             continue;
-        skip_vcpu(&e->vcpu[i], cpu_insns(e->vcpu[e->current].cpu));
+        if (e->host_clock)
+            e->vcpu[i].stamp = e->vcpu[e->current].stamp;
+        else
+            skip_vcpu(&e->vcpu[i], cpu_insns(e->vcpu[e->current].cpu));
         cpu_code_written(e->vcpu[i].cpu, gpa, size);
     }
 }
@@ -88,8 +103,16 @@ static int create_vcpu(struct pn_engine *e, unsigned i,
         .apic_id = i,
         .seed = cfg->seed + i,
         .max_block = cfg->max_block,
+        .host_clock = cfg->host_clock,
+        .host_start = e->host_start,
     };
     int rc = cpu_create(&c, &v->cpu);
+    v->speed = SPEED_LEAST;
+    v->stamp = cfg->start_ns;
+    if (rc == 0 && cfg->host_clock && cfg->rings) {
+        cfg->rings[i].time = &v->stamp;
+        cfg->rings[i].behind = NULL;
+    }
     if (rc == 0 && i) /* an application processor, after reset too */
         cpu_init(v->cpu, true);
     return rc;
@@ -150,7 +173,7 @@ static int soft_create(const struct pn_engine_config *cfg, enum pn_mmu_kind kind
         rc = pn_mmu_slot_set(e->mmu, &cfg->slot[i]);
     for (; rc == 0 && e->cpus < cfg->cpus; e->cpus++)
         rc = create_vcpu(e, e->cpus, cfg);
-    for (unsigned i = 0; rc == 0 && i < cfg->cpus; i++)
+    for (unsigned i = 0; rc == 0 && !e->host_clock && i < cfg->cpus; i++)
         skip_vcpu(&e->vcpu[i], cfg->start_ns);
     if (rc) {
         snprintf(err, err_size, "soft engine: %s", strerror(-rc));
@@ -202,49 +225,55 @@ static long soft_dirty_harvest(struct pn_engine *e, uint32_t slot, uint64_t *bit
 /* ---- Running ---- */
 
 static uint64_t soft_now(struct pn_engine *e) {
-    return cpu_insns(e->vcpu[e->current].cpu);
+    return e->host_clock ? host_time(e) : cpu_insns(e->vcpu[e->current].cpu);
 }
 
 static void soft_skip(struct pn_engine *e, uint64_t until) {
-    for (unsigned i = 0; i < e->cpus; i++)
+    for (unsigned i = 0; !e->host_clock && i < e->cpus; i++)
         skip_vcpu(&e->vcpu[i], until);
 }
 
-/* Bring virtual time to the host's: jump forward, or sleep off what it is ahead. */
-static void follow_host(struct pn_engine *e, struct soft_vcpu *v) {
-    uint64_t host = host_ns() - e->host_start, now = cpu_insns(v->cpu);
-    if (now < host) {
-        skip_vcpu(v, host);
-    } else if (now - host > HOST_SLICE_NS) {
-        uint64_t ahead = now - host;
-        struct timespec t = {(time_t)(ahead / 1000000000u), (long)(ahead % 1000000000u)};
-        nanosleep(&t, NULL);
+static const enum pn_exit_reason exit_reason[] = {
+    [CPU_EXIT_DEADLINE] = PN_EXIT_DEADLINE,
+    [CPU_EXIT_HALT] = PN_EXIT_HALT,
+    [CPU_EXIT_SHUTDOWN] = PN_EXIT_SHUTDOWN,
+    [CPU_EXIT_STOP] = PN_EXIT_STOP,
+};
+
+/* Instructions that the vCPU runs in `ns` at its speed, and at least one. */
+static uint64_t insns_in(const struct soft_vcpu *v, uint64_t ns) {
+    uint64_t n = v->speed * (ns < HOST_SLICE_NS ? ns : HOST_SLICE_NS) / NS_PER_MS;
+    return n > HOST_SLICE_INSNS ? HOST_SLICE_INSNS : n + !n;
+}
+
+static void note_speed(struct soft_vcpu *v, uint64_t insns, uint64_t ns) {
+    uint64_t now = insns * NS_PER_MS / (ns + !ns);
+    v->speed = now < SPEED_LEAST ? SPEED_LEAST : now;
+}
+
+static enum pn_exit_reason run_host(struct pn_engine *e, struct soft_vcpu *v,
+                                    uint64_t deadline) {
+    for (;;) {
+        uint64_t now = host_time(e), begin = cpu_insns(v->cpu);
+        v->stamp = now;
+        uint64_t n = insns_in(v, deadline > now ? deadline - now : 0);
+        enum cpu_exit x = cpu_run(v->cpu, begin + n);
+        uint64_t done = cpu_insns(v->cpu) - begin;
+        uint64_t end = host_time(e);
+        if (done)
+            note_speed(v, done, end - now);
+        /* A device may have pulled the deadline in: let the machine look again. */
+        if (x != CPU_EXIT_DEADLINE || done < n || end >= deadline)
+            return exit_reason[x];
     }
 }
 
 static enum pn_exit_reason soft_run(struct pn_engine *e, unsigned cpu,
                                     uint64_t deadline) {
-    static const enum pn_exit_reason reason[] = {
-        [CPU_EXIT_DEADLINE] = PN_EXIT_DEADLINE,
-        [CPU_EXIT_HALT] = PN_EXIT_HALT,
-        [CPU_EXIT_SHUTDOWN] = PN_EXIT_SHUTDOWN,
-        [CPU_EXIT_STOP] = PN_EXIT_STOP,
-    };
     struct soft_vcpu *v = &e->vcpu[cpu];
     e->current = cpu;
-    if (!e->host_clock)
-        return reason[cpu_run(v->cpu, deadline)];
-    for (;;) {
-        follow_host(e, v);
-        uint64_t now = cpu_insns(v->cpu);
-        if (now >= deadline)
-            return PN_EXIT_DEADLINE;
-        uint64_t slice = deadline - now < HOST_SLICE_NS ? deadline : now + HOST_SLICE_NS;
-        enum cpu_exit x = cpu_run(v->cpu, slice);
-        /* A device may have pulled the deadline in: let the machine look again. */
-        if (x != CPU_EXIT_DEADLINE || cpu_insns(v->cpu) < slice)
-            return reason[x];
-    }
+    return e->host_clock ? run_host(e, v, deadline)
+                         : exit_reason[cpu_run(v->cpu, deadline)];
 }
 
 static void soft_kick(struct pn_engine *e, unsigned cpu) {
@@ -264,7 +293,11 @@ static void soft_unhalt(struct pn_engine *e, unsigned cpu) {
 }
 
 static void soft_set_deadline(struct pn_engine *e, uint64_t deadline) {
-    cpu_set_limit(e->vcpu[e->current].cpu, deadline);
+    struct soft_vcpu *v = &e->vcpu[e->current];
+    uint64_t now = e->host_clock ? host_time(e) : 0;
+    if (e->host_clock)
+        deadline = cpu_insns(v->cpu) + (deadline > now ? insns_in(v, deadline - now) : 0);
+    cpu_set_limit(v->cpu, deadline);
 }
 
 /* ---- State and figures ---- */
@@ -294,9 +327,9 @@ static uint64_t soft_insns(struct pn_engine *e) {
     return n;
 }
 
-static uint64_t soft_tsc(struct pn_engine *e, unsigned cpu) {
+static uint64_t soft_tsc(struct pn_engine *e, unsigned cpu, uint64_t now) {
     const struct cpu *c = e->vcpu[cpu].cpu;
-    return cpu_insns(c) + (uint64_t)c->tsc_offset;
+    return (e->host_clock ? now : cpu_insns(c)) + (uint64_t)c->tsc_offset;
 }
 
 static void soft_cpuid(struct pn_engine *e, uint32_t leaf, uint32_t subleaf,

@@ -171,7 +171,7 @@ static void tell_wall_clock(struct pv *pv) {
  * while this writes, so it never sees the odd version. */
 static void tell_system_time(struct pv *pv, unsigned cpu) {
     struct pv_cpu *c = pv->cpu[cpu];
-    uint64_t tsc = pv->cfg.tsc(pv->cfg.opaque, cpu), ns = now(pv);
+    uint64_t ns = now(pv), tsc = pv->cfg.tsc(pv->cfg.opaque, cpu, ns);
     c->s.tsc_offset = tsc - ns;
     c->s.time_version += 2;
     const struct system_time t = {.version = c->s.time_version,
@@ -214,7 +214,7 @@ void pv_enter(struct pv *pv, unsigned cpu) {
     if (counts_steal(pv, cpu))
         tell_steal(pv, cpu, stolen, false);
     if (c->s.time_msr & MSR_ENABLED &&
-        pv->cfg.tsc(pv->cfg.opaque, cpu) - t != c->s.tsc_offset)
+        pv->cfg.tsc(pv->cfg.opaque, cpu, t) - t != c->s.tsc_offset)
         tell_system_time(pv, cpu);
 }
 

@@ -13,7 +13,7 @@ struct pv_config {
     unsigned cpus;         /* at most PV_CPUS_MAX */
     int64_t epoch;         /* seconds since 1970 at clock 0 */
     struct pn_ring *rings; /* one per vCPU, or NULL */
-    uint64_t (*tsc)(void *opaque, unsigned cpu);
+    uint64_t (*tsc)(void *opaque, unsigned cpu, uint64_t now); /* at that clock */
     /* A halted vCPU goes on, without an event. Return: whether it was halted. */
     bool (*wake)(void *opaque, unsigned cpu);
     /* End the caller's turn; the next one is that vCPU's, if it can run. */

@@ -191,7 +191,7 @@ static void intc_sipi(void *o, unsigned cpu, uint8_t vector) {
 
 static uint64_t intc_tsc(void *o, unsigned cpu) {
     struct machine *m = o;
-    return m->ops->tsc(m->engine, cpu);
+    return m->ops->tsc(m->engine, cpu, m->ops->now(m->engine));
 }
 
 /* ---- The devices' calls ---- */

@@ -4,9 +4,9 @@
 
 #include "machine/state.h"
 
-static uint64_t pv_tsc(void *o, unsigned cpu) {
+static uint64_t pv_tsc(void *o, unsigned cpu, uint64_t now) {
     struct machine *m = o;
-    return m->ops->tsc(m->engine, cpu);
+    return m->ops->tsc(m->engine, cpu, now);
 }
 
 static bool pv_wake(void *o, unsigned cpu) {

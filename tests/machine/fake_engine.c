@@ -207,7 +207,7 @@ static uint64_t insns(struct pn_engine *e) {
     return n;
 }
 
-static uint64_t tsc(struct pn_engine *e, unsigned i) {
+static uint64_t tsc(struct pn_engine *e, unsigned i, uint64_t now) {
     return e->cpu[i].time;
 }
 

@@ -34,8 +34,8 @@ static struct dev_bus *bus;
 static uint64_t now(void *o) {
     return w.now;
 }
-static uint64_t tsc(void *o, unsigned cpu) {
-    return w.now + (uint64_t)w.tsc_offset[cpu];
+static uint64_t tsc(void *o, unsigned cpu, uint64_t now) {
+    return now + (uint64_t)w.tsc_offset[cpu];
 }
 static size_t fit(pn_gpa gpa, size_t size) {
     return gpa >= RAM ? 0 : size < RAM - gpa ? size : RAM - gpa;
@@ -115,7 +115,7 @@ static uint64_t rd(unsigned cpu, uint32_t index) {
 
 /* The guest's way to read the clock (msr.rst). */
 static uint64_t guest_ns(pn_gpa at, unsigned cpu) {
-    uint64_t delta = tsc(NULL, cpu) - u64(at + 8);
+    uint64_t delta = tsc(NULL, cpu, w.now) - u64(at + 8);
     int8_t shift = (int8_t)w.ram[at + 28];
     ck_assert_uint_eq(u32(at) & 1, 0);
     delta = shift < 0 ? delta >> -shift : delta << shift;
