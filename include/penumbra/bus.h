@@ -31,5 +31,9 @@ struct pn_bus {
     /* VMCALL or VMMCALL in ring 0: a hypercall in KVM's interface (penumbra/pv.h), which
      * may be NULL where the guest is not offered it. Return: what RAX becomes. */
     int64_t (*hypercall)(void *opaque, unsigned cpu, uint64_t nr, const uint64_t arg[4]);
+    /* x87's FERR#, with CR0.NE clear: an exception that is not masked waits (true; the next
+     * instruction that would take it says so each time), or waits no longer. NULL: nobody
+     * listens, and the exception is #MF whatever CR0.NE is. */
+    void (*ferr)(void *opaque, unsigned cpu, bool pending);
     void *opaque;
 };

@@ -139,6 +139,8 @@ enum {
 #define FX_FSW       2
 #define FX_FTW       4
 #define FX_FOP       6
+#define FX_FIP       8
+#define FX_FDP       16
 #define FX_MXCSR     24
 #define FX_MASK      28
 #define FX_ST        32

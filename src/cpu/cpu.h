@@ -176,6 +176,14 @@ struct cpu {
     /* Guest vector and x87 state while !vec_live; XSAVE standard format. */
     uint8_t xsave[CPU_XSAVE_SIZE] __attribute__((aligned(64)));
 
+    /* The last x87 instruction that is no control instruction, as its code notes it: its
+     * address, that of its memory operand, and its opcode (11 bits). See x87env.c. */
+    struct {
+        uint64_t ip, dp;
+        uint32_t op, fault_op; /* the latter: of the last exception not masked */
+        uint16_t cs, ds;
+    } x87;
+
     /* Bounce buffer of a slow memory operand, and what is owed to memory after it. */
     uint8_t bounce[64] __attribute__((aligned(64)));
     struct {

@@ -236,12 +236,15 @@ static int choose_vendor(struct cpu_model *m, const char *text, size_t len, char
 
 /* CPUID that comes with a vendor. */
 static void set_vendor(struct cpu_model *m, enum cpu_vendor vendor) {
-    const uint32_t alt_mov_cr8 = 1u << 4;
+    const uint32_t alt_mov_cr8 = 1u << 4, no_fcs_fds = 1u << 13;
     m->vendor = (uint8_t)vendor;
     m->signature = vendors[vendor].signature;
     m->word[CPU_W_X1_ECX] &= ~alt_mov_cr8;
     if (cpu_model_follows(m, RULE_lock_cr8))
         m->word[CPU_W_X1_ECX] |= alt_mov_cr8;
+    m->word[CPU_W_7_EBX] &= ~no_fcs_fds;
+    if (cpu_model_follows(m, RULE_no_fcs_fds))
+        m->word[CPU_W_7_EBX] |= no_fcs_fds;
 }
 
 static int fill_base(struct cpu_model *m, const struct host *h, const char *name,
@@ -468,6 +471,7 @@ static void leaf_extended(const struct cpu_model *m, uint32_t leaf, uint32_t out
         break;
     case 0x80000008u:
         out[0] = m->phys_bits | (cpu_model_has(m, CPU_F_la57) ? 57u : 48u) << 8;
+        out[1] = cpu_model_follows(m, RULE_pointers_at_fault) ? 1u << 2 : 0;
         break;
     }
 }

@@ -58,6 +58,7 @@ struct role {
 #define SH_NEEDAVX 0x0800u
 #define SH_NEEDFP  0x0f00u
 #define SH_WAITS   0x1000u /* takes a pending x87 exception */
+#define SH_NOTED   0x2000u /* x87, and no control instruction: FIP names it */
 
 struct shape {
     uint32_t key;

@@ -6,8 +6,8 @@
  * 1. At rest (!vec_live) the state is in cpu->xsave, standard format: the components that
  *    XSTATE_BV names have their value there, the others their initial state; MXCSR always
  *    counts. XCOMP_BV is 0.
- * 2. x87's FOP, FIP and FDP are always 0: the host would give addresses of translated
- *    code.
+ * 2. FOP, FIP and FDP are 0 in cpu->xsave: the host would give addresses of translated
+ *    code. The guest's own are in cpu->x87 (x87env.c).
  * 3. What the host is given can never fault: header and MXCSR are made valid before.
  * 4. After a save the host's registers are what the C ABI asks for.
  */
@@ -29,10 +29,6 @@ static bool all_zero(const uint8_t *p, unsigned size) {
 }
 
 /* ---- The host's side ---- */
-
-static void forget_pointers(uint8_t *area) {
-    memset(area + FX_FOP, 0, FX_MXCSR - FX_FOP);
-}
 
 static void make_valid(struct cpu *cpu) {
     uint64_t can = cpu->model->host_xcr0 ? cpu->model->host_xcr0 : CPU_VEC_MASK;
@@ -70,7 +66,7 @@ NO_VECTOR void cpu_vec_save(struct cpu *cpu) {
         xstate_put(cpu->xsave, XSAVE_HEADER, 8, bv);
     }
     if (bv & XSTATE_X87) {
-        forget_pointers(cpu->xsave);
+        x87_drop_pointers(cpu);
         __asm__ volatile("fninit");
     }
     if (bv & XSTATE_AVX)
@@ -107,7 +103,7 @@ void xstate_tidy_x87(struct cpu *cpu) {
     xstate_put(a, FX_FCW, 2, fcw);
     xstate_put(a, FX_FSW, 2, fsw);
     a[FX_FTW + 1] = 0;
-    forget_pointers(a);
+    x87_drop_pointers(cpu);
     for (unsigned i = 0; i < 8; i++)
         memset(a + FX_ST + 16 * i + 10, 0, 6);
 }
@@ -116,8 +112,11 @@ uint64_t cpu_xinuse(struct cpu *cpu) {
     const uint8_t *a = cpu->xsave;
     uint64_t inuse = 0;
     xstate_settle(cpu);
-    if (xstate_get(a, FX_FCW, 8) != FCW_INIT || !all_zero(a + FX_ST, FX_XMM - FX_ST))
+    x87_put_pointers(cpu, true); /* as XSAVE would */
+    if (xstate_get(a, FX_FCW, 8) != FCW_INIT ||
+        !all_zero(a + FX_FIP, FX_MXCSR - FX_FIP) || !all_zero(a + FX_ST, FX_XMM - FX_ST))
         inuse |= XSTATE_X87;
+    x87_drop_pointers(cpu);
     if (!all_zero(a + FX_XMM, FX_LEGACY - FX_XMM))
         inuse |= XSTATE_SSE;
     if (!all_zero(a + XSAVE_AVX, XSAVE_AVX_SIZE))

@@ -28,7 +28,10 @@ enum cpu_rc op_fxsave(struct cpu *cpu, const struct insn *in) {
         return CPU_FAULT;
     xstate_settle(cpu);
     xstate_put(cpu->xsave, FX_MASK, 4, MXCSR_MASK);
-    return bulk_write(cpu, lin, cpu->xsave, xmm_end(cpu));
+    x87_put_pointers(cpu, in->opsize == 8);
+    enum cpu_rc rc = bulk_write(cpu, lin, cpu->xsave, xmm_end(cpu));
+    x87_drop_pointers(cpu);
+    return rc;
 }
 
 enum cpu_rc op_fxrstor(struct cpu *cpu, const struct insn *in) {
@@ -40,7 +43,9 @@ enum cpu_rc op_fxrstor(struct cpu *cpu, const struct insn *in) {
         return gp0(cpu);
     xstate_settle(cpu);
     memcpy(cpu->xsave, image, xmm_end(cpu));
+    x87_take_pointers(cpu, in->opsize == 8);
     xstate_tidy_x87(cpu);
+    x87_tell_ferr(cpu);
     return CPU_NEXT;
 }
 

@@ -189,6 +189,35 @@ static bool flags_survive(const struct dec *d) {
     return !s->imm_len || !(d->imm_raw & (s->opsize == 8 ? 63 : 31));
 }
 
+/* ---- x87's pointers ---- */
+
+static void note_selector(struct lower *l, int32_t to, unsigned seg) {
+    struct emit *e = &l->e;
+    e_rm2(e, OP2_MOVZX16, H_AX, H_SP,
+          CO(seg[0].sel) + (int32_t)sizeof(struct pn_segment) * (int)seg);
+    e_word(e);
+    e_rm(e, false, OP_STORE, H_AX, H_SP, to);
+}
+
+/* The instruction is done: what FIP, FDP and FOP name now (x87env.c). Uses RAX; flags stay.
+ */
+static void note_x87(struct lower *l, const struct dec *d) {
+    struct emit *e = &l->e;
+    unsigned modrm = d->mod << 6 | (d->reg & 7u) << 3 | (d->rm & 7u);
+    e_const(e, H_AX, d->in.rip);
+    e_rm(e, true, OP_STORE, H_AX, H_SP, CO(x87.ip));
+    e_const(e, H_AX, (d->in.opcode & 7u) << 8 | modrm);
+    e_rm(e, false, OP_STORE, H_AX, H_SP, CO(x87.op));
+    note_selector(l, CO(x87.cs), SEG_CS);
+    if (!(d->sh->flags & SH_MEM))
+        return;
+    e_rm(e, true, OP_STORE, H_R10, H_SP, CO(jit.save[0]));
+    ea(l, d);
+    e_rm(e, true, OP_STORE, H_R10, H_SP, CO(x87.dp));
+    e_rm(e, true, OP_LOAD, H_R10, H_SP, CO(jit.save[0]));
+    note_selector(l, CO(x87.ds), d->in.seg);
+}
+
 void body_plain(struct lower *l, const struct dec *d) {
     const struct shape *s = d->sh;
     struct emit *e = &l->e;
@@ -232,6 +261,8 @@ void body_plain(struct lower *l, const struct dec *d) {
     }
     if (s->fout)
         l->fs = FS_HOST;
+    if (s->flags & SH_NOTED)
+        note_x87(l, d);
     if (s->flags & SH_RAX)
         e_mov(e, H_R9, H_AX);
     for (unsigned i = 0; i < p.fixes; i++) {

@@ -19,6 +19,7 @@
 #include "cpu/decode.h"
 #include "cpu/system.h"
 #include "cpu/xlat.h"
+#include "cpu/xstate.h"
 
 #define SLICE        (1u << 20)
 #define CODE_DEFAULT (32u << 20)
@@ -266,20 +267,47 @@ static enum cpu_rc run_debugged(struct xlat *x) {
     return rc;
 }
 
+static bool is_debugged(const struct cpu *cpu) {
+    return cpu->mode & (MODE_TF | MODE_SLOWMEM);
+}
+
+/* An interrupt would be taken before the next instruction. */
+static bool interrupt_is_next(const struct cpu *cpu) {
+    return cpu->intr_line && cpu->sys_flags & FL_IF && !cpu_shadowed(cpu) &&
+           cpu->bus->intr_peek(cpu->bus->opaque, cpu->apic_id) >= 0;
+}
+
+/* With CR0.NE clear a pending x87 exception is told to the chipset, which interrupts (SDM
+ * volume 1, "MS-DOS Compatibility Sub-mode"). Where no interrupt can come, be it that the
+ * chipset asserts IGNNE#, the instruction runs as if the exception were masked: a processor
+ * without IGNNE# would stand still there. */
+static enum cpu_rc tell_ferr(struct xlat *x) {
+    struct cpu *cpu = x->cpu;
+    cpu->bus->ferr(cpu->bus->opaque, cpu->apic_id, true);
+    if (interrupt_is_next(cpu))
+        return CPU_NEXT;
+    uint16_t ignored = x87_ignore(cpu);
+    enum cpu_rc rc = is_debugged(cpu) ? run_debugged(x) : run_one(x);
+    cpu_vec_save(cpu);
+    x87_heed(cpu, ignored);
+    return rc;
+}
+
 static enum cpu_rc run_some(struct xlat *x) {
     struct cpu *cpu = x->cpu;
     enum cpu_rc rc;
-    if (cpu->mode & (MODE_TF | MODE_SLOWMEM))
+    if (is_debugged(cpu))
         rc = run_debugged(x);
     else if (cpu_attention(cpu) && cpu_shadowed(cpu))
         rc = run_one(x);
     else
         rc = run_blocks(x);
-    if (rc == CPU_FAULT) {
-        cpu_vec_save(cpu);
-        rc = cpu_deliver_fault(cpu);
-    }
-    return rc;
+    if (rc != CPU_FAULT)
+        return rc;
+    cpu_vec_save(cpu);
+    if (cpu->fault.vector == VEC_MF && !(cpu->cr0 & CR0_NE) && cpu->bus->ferr)
+        rc = tell_ferr(x);
+    return rc == CPU_FAULT ? cpu_deliver_fault(cpu) : rc;
 }
 
 /* Return: true when cpu_run is to return *why. */

@@ -230,6 +230,16 @@ static const uint16_t unaligned[] = {
     ZYDIS_MNEMONIC_MOVUPS,    ZYDIS_MNEMONIC_MOVUPD,    ZYDIS_MNEMONIC_MOVDQU,
     ZYDIS_MNEMONIC_LDDQU,     ZYDIS_MNEMONIC_PCMPISTRI, ZYDIS_MNEMONIC_PCMPISTRM,
     ZYDIS_MNEMONIC_PCMPESTRI, ZYDIS_MNEMONIC_PCMPESTRM, 0};
+/* x87's control instructions (SDM volume 1, "x87 FPU Instruction and Operand (Data)
+ * Pointers"), and what is one no longer. */
+static const uint16_t control[] = {
+    ZYDIS_MNEMONIC_FNINIT,        ZYDIS_MNEMONIC_FNCLEX,
+    ZYDIS_MNEMONIC_FLDCW,         ZYDIS_MNEMONIC_FNSTCW,
+    ZYDIS_MNEMONIC_FNSTSW,        ZYDIS_MNEMONIC_FNSTENV,
+    ZYDIS_MNEMONIC_FLDENV,        ZYDIS_MNEMONIC_FNSAVE,
+    ZYDIS_MNEMONIC_FRSTOR,        ZYDIS_MNEMONIC_FWAIT,
+    ZYDIS_MNEMONIC_FDISI8087_NOP, ZYDIS_MNEMONIC_FENI8087_NOP,
+    ZYDIS_MNEMONIC_FSETPM287_NOP, 0};
 /* VEX ones that do. */
 static const uint16_t aligned[] = {ZYDIS_MNEMONIC_VMOVAPS,   ZYDIS_MNEMONIC_VMOVAPD,
                                    ZYDIS_MNEMONIC_VMOVDQA,   ZYDIS_MNEMONIC_VMOVNTPS,
@@ -491,7 +501,8 @@ static void quirks(const ZydisDecodedInstruction *zi, const struct dec *d,
         break;
     }
     if (zi->meta.isa_ext == ZYDIS_ISA_EXT_X87)
-        s->flags |= SH_VEC | SH_NEED387;
+        s->flags |= SH_VEC | SH_NEED387 |
+                    (any_of((uint16_t)zi->mnemonic, control) ? 0 : SH_NOTED);
     /* CVTSS2SI from memory names no vector register, but obeys MXCSR. */
     if (!(s->flags & SH_VEC) && zi->meta.category == ZYDIS_CATEGORY_CONVERT &&
         zi->meta.isa_set != ZYDIS_ISA_SET_I86 && zi->meta.isa_set != ZYDIS_ISA_SET_I386 &&

@@ -90,7 +90,9 @@ void cpu_get_state(struct cpu *cpu, struct pn_cpu_state *s) {
     if (present)                                                                         \
         get_bus_msr(cpu, s, index, PN_MSR_##name);
 #include "penumbra/cpu_state.inc"
+    x87_put_all(cpu);
     memcpy(s->xsave, cpu->xsave, sizeof s->xsave);
+    x87_drop_pointers(cpu);
 }
 
 /* ---- Set ---- */
@@ -126,6 +128,7 @@ int cpu_set_state(struct cpu *cpu, const struct pn_cpu_state *s) {
 #include "penumbra/cpu_state.inc"
     cpu->vec_live = 0;
     memcpy(cpu->xsave, s->xsave, sizeof cpu->xsave);
+    x87_take_pointers(cpu, true);
     cpu->cpl = s->seg[PN_SS].attr >> 5 & 3;
     cpu->inject.any = cpu->inject.exception >= 0 || cpu->inject.interrupt >= 0;
     cpu->intr_line = 1;
@@ -165,6 +168,7 @@ static void reset_state(struct cpu *cpu, bool init) {
 static void reset_vector(struct cpu *cpu) {
     cpu->vec_live = 0;
     memset(cpu->xsave, 0, sizeof cpu->xsave);
+    x87_forget_pointers(cpu);
     xstate_put(cpu->xsave, FX_FCW, 2, FCW_RESET);
     xstate_put(cpu->xsave, FX_FTW, 1, 0xff); /* 0x5555: every register holds +0.0 */
     xstate_put(cpu->xsave, FX_MXCSR, 4, MXCSR_INIT);

@@ -42,9 +42,8 @@ static enum cpu_rc x_operand(struct cpu *cpu, const struct insn *in, unsigned si
 
 /* ---- Saving ---- */
 
-/* The data of the components in `save`; x: XCOMP_BV as it will stand in the header. */
-static enum cpu_rc put_components(struct cpu *cpu, pn_gva lin, uint64_t save, bool mxcsr,
-                                  uint64_t xcomp) {
+static enum cpu_rc put_from_area(struct cpu *cpu, pn_gva lin, uint64_t save, bool mxcsr,
+                                 uint64_t xcomp) {
     const uint8_t *a = cpu->xsave;
     unsigned vec = vector_bytes(cpu);
     enum cpu_rc rc = CPU_NEXT;
@@ -68,6 +67,15 @@ static enum cpu_rc put_components(struct cpu *cpu, pn_gva lin, uint64_t save, bo
     return rc;
 }
 
+/* The data of the components in `save`; xcomp: XCOMP_BV as it will stand in the header. */
+static enum cpu_rc put_components(struct cpu *cpu, const struct insn *in, pn_gva lin,
+                                  uint64_t save, bool mxcsr, uint64_t xcomp) {
+    x87_put_pointers(cpu, in->opsize == 8);
+    enum cpu_rc rc = put_from_area(cpu, lin, save, mxcsr, xcomp);
+    x87_drop_pointers(cpu);
+    return rc;
+}
+
 /* What is saved or restored at most: XSAVES and XRSTORS know supervisor state too. */
 static uint64_t allowed_by(const struct cpu *cpu, const struct insn *in) {
     return in->arg == CPU_F_xsaves ? cpu->xcr0 | cpu->msr_xss : cpu->xcr0;
@@ -85,7 +93,7 @@ enum cpu_rc op_xsave(struct cpu *cpu, const struct insn *in) {
     xstate_put(cpu->xsave, FX_MASK, 4, MXCSR_MASK);
     bv = (bv & ~rfbm) | (rfbm & inuse);
     uint64_t save = in->arg == CPU_F_xsaveopt ? rfbm & inuse : rfbm;
-    if (put_components(cpu, lin, save, rfbm & (XSTATE_SSE | XSTATE_AVX), 0))
+    if (put_components(cpu, in, lin, save, rfbm & (XSTATE_SSE | XSTATE_AVX), 0))
         return CPU_FAULT;
     return bulk_write(cpu, lin + XSAVE_HEADER, &bv, 8);
 }
@@ -102,7 +110,7 @@ enum cpu_rc op_xsavec(struct cpu *cpu, const struct insn *in) {
     if (xstate_get(cpu->xsave, FX_MXCSR, 4) != MXCSR_INIT)
         inuse |= XSTATE_SSE;
     uint64_t header[2] = {rfbm & inuse, COMPACT | rfbm};
-    if (put_components(cpu, lin, header[0], false, header[1]))
+    if (put_components(cpu, in, lin, header[0], false, header[1]))
         return CPU_FAULT;
     return bulk_write(cpu, lin + XSAVE_HEADER, header, sizeof(header));
 }
@@ -122,13 +130,14 @@ static bool header_valid(const struct cpu *cpu, const uint8_t *header, uint64_t 
            !(bv & ~xcomp);
 }
 
-static void take_components(struct cpu *cpu, const uint8_t *image, uint64_t take,
-                            uint64_t xcomp) {
+static void take_components(struct cpu *cpu, const struct insn *in, const uint8_t *image,
+                            uint64_t take, uint64_t xcomp) {
     uint8_t *a = cpu->xsave;
     unsigned vec = vector_bytes(cpu);
     if (take & XSTATE_X87) {
         memcpy(a, image, FX_MXCSR);
         memcpy(a + FX_ST, image + FX_ST, FX_XMM - FX_ST);
+        x87_take_pointers(cpu, in->opsize == 8);
         xstate_tidy_x87(cpu);
     }
     if (take & XSTATE_SSE)
@@ -158,8 +167,10 @@ static bool new_mxcsr(const struct cpu *cpu, const uint8_t *image, uint64_t rfbm
 
 static void init_components(struct cpu *cpu, uint64_t init) {
     unsigned vec = vector_bytes(cpu);
-    if (init & XSTATE_X87)
+    if (init & XSTATE_X87) {
         xstate_init(cpu, XSTATE_X87);
+        x87_forget_pointers(cpu);
+    }
     if (init & XSTATE_SSE)
         memset(cpu->xsave + FX_XMM, 0, vec);
     if (init & XSTATE_AVX)
@@ -189,9 +200,11 @@ enum cpu_rc op_xrstor(struct cpu *cpu, const struct insn *in) {
     if (!new_mxcsr(cpu, image, rfbm, bv, xcomp, &mxcsr))
         return gp0(cpu);
     xstate_settle(cpu);
-    take_components(cpu, image, take, xcomp);
+    take_components(cpu, in, image, take, xcomp);
     init_components(cpu, rfbm & ~bv);
     xstate_put(cpu->xsave, FX_MXCSR, 4, mxcsr);
+    if (rfbm & XSTATE_X87)
+        x87_tell_ferr(cpu);
     if (pkru != cpu->pkru)
         pn_mmu_set_pkr(cpu->vmmu, cpu->pkru, cpu->pkrs);
     return CPU_NEXT;

@@ -275,6 +275,11 @@ void acpi_pm_press_power(struct acpi_pm *a);
 #define PVPANIC_PORT 0x505
 struct misc *misc_create(const struct dev_env *env);
 
+/* Port 0xf0 and gsi 13 (ferr.c): what becomes of x87 exceptions with CR0.NE clear. set: the
+ * level of FERR#. */
+struct ferr *ferr_create(const struct dev_env *env);
+void ferr_set(struct ferr *f, bool pending);
+
 /* QEMU's fw_cfg, port interface 0x510/0x511 and DMA 0x514 (fw_cfg.c). */
 struct fw_cfg;
 struct fw_cfg *fw_cfg_create(const struct dev_env *env);

@@ -50,6 +50,7 @@ struct machine {
     /* The devices that are more to the machine than their place on the bus. */
     struct intc *intc; /* NULL, and pit: the engine's own */
     struct pit *pit;
+    struct ferr *ferr;
     struct serial *serial;
     struct pv *pv;  /* NULL: no paravirtual features, or the engine's own */
     uint32_t lines; /* levels of the gsis, as the devices set them */

@@ -101,6 +101,10 @@ static int64_t bus_hypercall(void *o, unsigned cpu, uint64_t nr, const uint64_t 
     return pv_hypercall(((struct machine *)o)->pv, cpu, nr, arg);
 }
 
+static void bus_ferr(void *o, unsigned cpu, bool pending) {
+    ferr_set(((struct machine *)o)->ferr, pending);
+}
+
 void wiring_bus(struct machine *m, struct pn_bus *bus) {
     *bus = (struct pn_bus){
         .pio_read = bus_pio_read,
@@ -114,6 +118,7 @@ void wiring_bus(struct machine *m, struct pn_bus *bus) {
         .cr8_read = bus_cr8_read,
         .cr8_write = bus_cr8_write,
         .hypercall = bus_hypercall,
+        .ferr = bus_ferr,
         .opaque = m,
     };
 }
@@ -333,6 +338,10 @@ static bool create_acpi_pm(struct machine *m) {
     return acpi_pm_create(&m->env) != NULL;
 }
 
+static bool create_ferr(struct machine *m) {
+    return (m->ferr = ferr_create(&m->env)) != NULL;
+}
+
 static bool create_misc(struct machine *m) {
     return misc_create(&m->env) != NULL;
 }
@@ -377,7 +386,7 @@ static const struct {
     {create_pv, CHIP},       {create_intc, CHIP},     {create_pit, CHIP},
     {create_serial, ALWAYS}, {create_rtc, ALWAYS},    {create_acpi_pm, ALWAYS},
     {create_misc, ALWAYS},   {create_fw_cfg, ALWAYS}, {create_testdev, ALWAYS},
-    {create_mark, ALWAYS},
+    {create_mark, ALWAYS},   {create_ferr, ALWAYS},
 };
 
 static int create_parts(struct machine *m, int when) {

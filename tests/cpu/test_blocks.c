@@ -413,6 +413,6 @@ SUITE("blocks", .timeout = 300,
       .tests = {random_programs_end_alike_whatever_the_block_length,
                 programs_that_patch_themselves_end_alike_too,
                 a_loop_stops_at_every_deadline_exactly,
-                time_that_is_skipped_ends_no_shadow,
-                a_store_beside_code_drops_no_block, code_follows_its_mapping,
+                time_that_is_skipped_ends_no_shadow, a_store_beside_code_drops_no_block,
+                code_follows_its_mapping,
                 an_instruction_across_pages_follows_its_second_page, a_kick_stops_a_loop})

@@ -32,7 +32,7 @@ static void create(struct fx *f, unsigned n) {
     serial[n] = serial_create(&f->env, COM, 4, out, f);
     fw[n] = fw_cfg_create(&f->env);
     ck_assert(serial[n] && fw[n] && pit_create(&f->env) && rtc_create(&f->env, 0, 0, 0) &&
-              acpi_pm_create(&f->env) && misc_create(&f->env) &&
+              acpi_pm_create(&f->env) && misc_create(&f->env) && ferr_create(&f->env) &&
               testdev_create(&f->env) && mark_create(&f->env, told, f));
     ck_assert_int_eq(fw_cfg_add(fw[n], 0x14, "0123456789", 10), 0);
 }

@@ -148,6 +148,7 @@ static void fill(struct pn_cpu_state *s) {
     s->msr_known = (1ull << PN_MSRS) - 1;
     for (unsigned i = 0; i < sizeof(s->xsave); i++)
         s->xsave[i] = (uint8_t)(i * 7 + 3);
+    s->xsave[FX_FOP + 1] &= 7; /* 11 bits */
 }
 
 /* Fields that hold only some values, none of them that of reset. */

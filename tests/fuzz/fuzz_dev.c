@@ -60,6 +60,7 @@ static const struct range ranges[] = {
     {MISC, false, 0x92, 1},
     {MISC, false, 0xf4, 4},
     {MISC, false, 0xcf8, 8},
+    {MISC, false, 0xf0, 1},
     {FW_CFG, false, 0x510, 12},
     {TESTDEV, false, 0xe0, 12},
     {TESTDEV, false, 0x2000, 24},
@@ -77,6 +78,7 @@ struct world {
     struct serial *serial;
     struct intc *intc;
     struct acpi_pm *pm;
+    struct ferr *ferr;
     struct fw_cfg *fw_cfg;
     unsigned kicks[CPUS];
     uint64_t tsc_offset;
@@ -211,7 +213,7 @@ static void create(struct world *w, struct input *in) {
     if (with(w, ACPI_PM))
         REQUIRE((w->pm = acpi_pm_create(&env)));
     if (with(w, MISC))
-        REQUIRE(misc_create(&env));
+        REQUIRE(misc_create(&env) && (w->ferr = ferr_create(&env)));
     if (with(w, FW_CFG)) {
         static const uint8_t item[ITEM] = {1, 2, 3};
 
@@ -429,6 +431,8 @@ static void host_side(struct world *w, struct input *in) {
         note(w, serial_input(w->serial, (const uint8_t *)&v, 3));
     if (w->pm && v & 1)
         acpi_pm_press_power(w->pm);
+    if (w->ferr)
+        ferr_set(w->ferr, v & 2);
     if (w->fw_cfg)
         dma(w, in, v);
 }
