@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# Flat guests under both soft engines, one instruction at a time and as many as fit.
+#
+#   guests.sh PENUMBRA TSC HYPERCALL
+. "$(dirname "$0")/../cli/lib.sh"
+tsc=$2 hypercall=$3
+
+# guest CODE NAME ARG...: it ends with that exit code, 2 * check + 1.
+guest() {
+    local want=$1 name=$2
+    shift 2
+    run run -m 64M --format flat --kernel "$name" --timeout 60 "$@"
+    [ $rc -eq "$want" ] || fail "$(basename "$name") $*: exit code $rc: check $((rc >> 1)): $(tail -n 3 "$work/err")"
+}
+
+for mmu in shadow tdp; do
+    for len in 1 64; do
+        how=(--mmu $mmu --block-len $len)
+        guest 1 "$tsc" "${how[@]}"
+        for vendor in intel amd; do
+            guest 1 "$hypercall" "${how[@]}" --pv all --cpu x86-64-v1,vendor=$vendor
+            # Without the interface it is #UD, and nothing was sent.
+            guest 3 "$hypercall" "${how[@]}" --pv none --cpu x86-64-v1,vendor=$vendor
+        done
+    done
+done
+exit $bad
