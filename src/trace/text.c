@@ -10,10 +10,8 @@ void trace_filter_default(struct trace_filter *t) {
     *t = (struct trace_filter){.events = UINT64_MAX, .vcpu = -1, .to = UINT64_MAX};
 }
 
-/* The type of field i, where it depends on another field settled: those of an exception
- * on its vector, the first one. */
-static enum pn_type field_type(const struct trace_event *e,
-                               const struct pn_event_rec *rec, unsigned i) {
+enum pn_type trace_field_type(const struct trace_event *e, const struct pn_event_rec *rec,
+                              unsigned i) {
     bool pf = rec->arg[0] == 14;
     switch (e->field[i].type) {
     case PN_TYPE_error:
@@ -29,7 +27,7 @@ static enum pn_type field_type(const struct trace_event *e,
 static bool record_gva(const struct trace_event *e, const struct pn_event_rec *rec,
                        pn_gva *gva) {
     for (unsigned i = 0; i < e->fields; i++)
-        if (field_type(e, rec, i) == PN_TYPE_gva) {
+        if (trace_field_type(e, rec, i) == PN_TYPE_gva) {
             *gva = rec->arg[i];
             return true;
         }
@@ -104,7 +102,8 @@ void trace_print(const struct trace_file *f, const struct pn_event_rec *rec, FIL
         fprintf(out, "event-%u", rec->id);
     for (unsigned i = 0; i < (e ? e->fields : PN_FIELDS_MAX); i++) {
         fprintf(out, " %s=", e ? e->field[i].name : "?");
-        trace_print_value(e ? field_type(e, rec, i) : PN_TYPE_hex, rec->arg[i], out);
+        trace_print_value(e ? trace_field_type(e, rec, i) : PN_TYPE_hex, rec->arg[i],
+                          out);
     }
     if (rec->rip || rec->cpl != PN_CPL_NONE)
         fprintf(out, " rip=0x%" PRIx64, rec->rip);

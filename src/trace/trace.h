@@ -151,5 +151,18 @@ int trace_event_mask(const char *names, uint64_t *mask, char *err, size_t err_si
 /* One record as one line: time, vCPU, name, field=value..., rip, cpl, cr3. Outcomes,
  * error codes, roles and reasons are words: src/trace/README.md. */
 void trace_print(const struct trace_file *f, const struct pn_event_rec *rec, FILE *out);
+/* The type of field i of an event, where it depends on another field settled: those of an
+ * exception on its vector, the first one. */
+enum pn_type trace_field_type(const struct trace_event *e, const struct pn_event_rec *rec,
+                              unsigned i);
 /* One value as its type is printed (words.c). */
 void trace_print_value(enum pn_type type, uint64_t value, FILE *out);
+/* The same at p: at most TRACE_VALUE_MAX bytes, and no NUL. Return: behind it. So do the
+ * other two. */
+#define TRACE_VALUE_MAX 192u
+char *trace_put_value(enum pn_type type, uint64_t value, char *p);
+char *trace_put_dec(uint64_t value, char *p);
+char *trace_put_hex(uint64_t value, char *p);
+/* The word of a value where the type has one for each, numbered from 0 without a gap:
+ * outcome, zap, end. Return: NULL: it has none. */
+const char *trace_word(enum pn_type type, uint64_t value);

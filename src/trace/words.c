@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Values of fields as text: numbers, and words for bits, outcomes and reasons. */
-#include <inttypes.h>
+#include <string.h>
 
 #include "penumbra/mmu.h"
 #include "trace/trace.h"
@@ -23,12 +23,41 @@ static const char *const outcomes[] = {
 static const char *const modes[PN_MODE_LEVELS + 1] = {
     [0] = "unpaged", [2] = "32bit", [3] = "pae", [4] = "4level", [5] = "5level"};
 
-static void print_name(const char *const *name, unsigned count, uint64_t value,
-                       FILE *out) {
-    if (value < count && name[value])
-        fputs(name[value], out);
-    else
-        fprintf(out, "%" PRIu64, value);
+static const struct {
+    enum pn_type type;
+    const char *const *word;
+    unsigned count;
+} lists[] = {{PN_TYPE_outcome, outcomes, PN_OUT_COUNT},
+             {PN_TYPE_zap, zaps, sizeof(zaps) / sizeof(zaps[0])},
+             {PN_TYPE_end, ends, sizeof(ends) / sizeof(ends[0])}};
+
+const char *trace_word(enum pn_type type, uint64_t value) {
+    for (unsigned i = 0; i < sizeof(lists) / sizeof(lists[0]); i++)
+        if (lists[i].type == type && value < lists[i].count)
+            return lists[i].word[value];
+    return NULL;
+}
+
+/* ---- Numbers ---- */
+
+char *trace_put_dec(uint64_t value, char *p) {
+    char digit[20];
+    unsigned n = 0;
+    do
+        digit[n++] = (char)('0' + value % 10);
+    while (value /= 10);
+    while (n)
+        *p++ = digit[--n];
+    return p;
+}
+
+char *trace_put_hex(uint64_t value, char *p) {
+    unsigned n = value ? (67u - (unsigned)__builtin_clzll(value)) / 4 : 1;
+    *p++ = '0';
+    *p++ = 'x';
+    while (n--)
+        *p++ = "0123456789abcdef"[value >> 4 * n & 15];
+    return p;
 }
 
 /* ---- A word for each bit ---- */
@@ -76,66 +105,70 @@ static const struct bit slot_flags[] = {
     {PN_SLOT_READONLY, "read-only"}, {PN_SLOT_LOG_DIRTY, "log-dirty"}, {0, NULL}};
 
 /* The words of the bits that are set, then other bits as a number; 0 for none. first:
- * what was printed before. */
-static void print_bits(const struct bit *bits, uint64_t value, bool first, FILE *out) {
+ * nothing was put before. */
+static char *put_bits(const struct bit *bits, uint64_t value, bool first, char *p) {
     for (; bits->word; bits++)
         if (value & bits->bit) {
-            fprintf(out, "%s%s", first ? "" : ",", bits->word);
+            p = stpcpy(stpcpy(p, first ? "" : ","), bits->word);
             value &= ~bits->bit;
             first = false;
         }
     if (value)
-        fprintf(out, "%s0x%" PRIx64, first ? "" : ",", value);
-    else if (first)
-        fputc('0', out);
+        return trace_put_hex(value, stpcpy(p, first ? "" : ","));
+    if (first)
+        *p++ = '0';
+    return p;
 }
 
-static void print_role(uint64_t value, FILE *out) {
+static char *put_role(uint64_t value, char *p) {
     unsigned quadrant = value >> PN_ROLE_QUAD_SHIFT & 3;
-    fprintf(out, "level%u", (unsigned)(value & PN_ROLE_LEVEL));
+    p = trace_put_dec(value & PN_ROLE_LEVEL, stpcpy(p, "level"));
     value &= ~(uint64_t)(PN_ROLE_LEVEL | 3u << PN_ROLE_QUAD_SHIFT);
     if (quadrant)
-        fprintf(out, ",quadrant%u", quadrant);
-    print_bits(role, value, false, out);
+        p = trace_put_dec(quadrant, stpcpy(p, ",quadrant"));
+    return value ? put_bits(role, value, false, p) : p;
 }
 
-void trace_print_value(enum pn_type type, uint64_t value, FILE *out) {
+static char *put_mode(uint64_t value, char *p) {
+    const char *levels = modes[value & PN_MODE_LEVELS];
+    p = levels ? stpcpy(p, levels) : trace_put_dec(value & PN_MODE_LEVELS, p);
+    value &= ~(uint64_t)PN_MODE_LEVELS;
+    return value ? put_bits(mode, value, false, p) : p;
+}
+
+static char *put_word(enum pn_type type, uint64_t value, char *p) {
+    const char *word = trace_word(type, value);
+    return word ? stpcpy(p, word) : trace_put_dec(value, p);
+}
+
+char *trace_put_value(enum pn_type type, uint64_t value, char *p) {
     switch (type) {
     case PN_TYPE_count:
     case PN_TYPE_flag:
     case PN_TYPE_level:
-        fprintf(out, "%" PRIu64, value);
-        break;
+        return trace_put_dec(value, p);
     case PN_TYPE_pfec:
-        print_bits(pfec, value, true, out);
-        break;
+        return put_bits(pfec, value, true, p);
     case PN_TYPE_access:
-        print_bits(access, value, true, out);
-        break;
+        return put_bits(access, value, true, p);
     case PN_TYPE_role:
-        print_role(value, out);
-        break;
+        return put_role(value, p);
     case PN_TYPE_mode:
-        print_name(modes, PN_MODE_LEVELS + 1, value & PN_MODE_LEVELS, out);
-        print_bits(mode, value & ~(uint64_t)PN_MODE_LEVELS, false, out);
-        break;
+        return put_mode(value, p);
     case PN_TYPE_qualification:
-        print_bits(qualification, value, true, out);
-        break;
+        return put_bits(qualification, value, true, p);
     case PN_TYPE_slot_flags:
-        print_bits(slot_flags, value, true, out);
-        break;
+        return put_bits(slot_flags, value, true, p);
     case PN_TYPE_outcome:
-        print_name(outcomes, PN_OUT_COUNT, value, out);
-        break;
     case PN_TYPE_zap:
-        print_name(zaps, sizeof(zaps) / sizeof(zaps[0]), value, out);
-        break;
     case PN_TYPE_end:
-        print_name(ends, sizeof(ends) / sizeof(ends[0]), value, out);
-        break;
+        return put_word(type, value, p);
     default:
-        fprintf(out, "0x%" PRIx64, value);
-        break;
+        return trace_put_hex(value, p);
     }
+}
+
+void trace_print_value(enum pn_type type, uint64_t value, FILE *out) {
+    char text[TRACE_VALUE_MAX];
+    fwrite(text, 1, (size_t)(trace_put_value(type, value, text) - text), out);
 }

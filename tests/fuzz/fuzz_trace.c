@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Fuzzes the trace reader: whatever the file holds, it is refused with a line of text, or
- * every record of it prints.
+ * every record of it prints, and every format takes it for export or refuses its names.
  *
  * Byte 0 chooses: the rest is the file; or it is dressed as one, so that random bytes
  * reach the names and the records.
  */
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <zstd.h>
 
-#include "trace/trace.h"
+#include "trace/export.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -30,6 +31,33 @@ static void print_all(struct trace_file *f, FILE *out) {
         }
     if (trace_file_state(f) == TRACE_OPEN)
         abort();
+}
+
+/* Into a folder that goes again, or nowhere. Records that were read are gone: the fuzzed
+ * bytes are records once more. */
+static void export_all(struct trace_file *f, const uint8_t *data, size_t size) {
+    const struct export_format *format;
+    struct pn_event_rec rec;
+    char err[160] = "", path[64];
+    snprintf(path, sizeof(path), "/tmp/pn-fuzz-trace-%d", (int)getpid());
+    for (unsigned i = 0; (format = export_format(i)); i++) {
+        struct export *x = NULL;
+        if (export_begin(format, f, format->folder ? path : "/dev/null", &x, err,
+                         sizeof(err))) {
+            if (!err[0] || x)
+                abort();
+            continue;
+        }
+        for (size_t at = 0; at < size; at += sizeof(rec)) {
+            memset(&rec, 0, sizeof(rec));
+            memcpy(&rec, data + at, size - at < sizeof(rec) ? size - at : sizeof(rec));
+            rec.vcpu &= 1;
+            rec.id &= 127;
+            if (export_add(x, &rec))
+                abort();
+        }
+        export_abandon(x);
+    }
 }
 
 /* A good header, and a first line before the first bytes as text; the others are what a
@@ -70,6 +98,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct trace_file *f = NULL;
     if (trace_file_parse(file, total, &f, err, sizeof(err)) == 0) {
         print_all(f, out);
+        export_all(f, data, size);
         trace_file_close(f);
     } else if (!err[0] || f) {
         abort();
