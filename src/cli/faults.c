@@ -84,11 +84,7 @@ static int set_cr3(void *options, const char *arg, struct err *e) {
 }
 
 static int set_kaslr(void *options, const char *arg, struct err *e) {
-    struct faults_options *o = options;
-    o->has_moved = true;
-    return parse_number(arg, 0, UINT64_MAX, &o->moved)
-               ? err_set(e, -EINVAL, "not an offset such as 0x1a000000")
-               : 0;
+    return trace_set_moved(&((struct faults_options *)options)->names, arg, e);
 }
 
 static int set_path(void *options, const char *arg, struct err *e) {
@@ -115,17 +111,11 @@ static const struct option_row rows[] = {
     {"rip", 0, "NAME|A[-B]", "Only those of instructions in this function, or here",
      .kind = OPTION_TEXT, OWN(rip), .min = 1},
 #define FILTER_WHAT "faults"
+#define NAMES       names
+#define FILTER_TO   TRACE_TO
 #include "cli/trace_filter.inc"
     {.kind = OPTION_HEADING, .doc = "Names of functions:"},
-    {"symbols", 0, "FILE",
-     "Functions of the guest by name: a bzImage or vmlinux, another ELF, or text as of "
-     "System.map and nm",
-     .kind = OPTION_TEXT, OWN(symbols), .min = 1, .file = 'r'},
-    {"kaslr", 0, "OFFSET",
-     "So far the guest's kernel was moved from where FILE has it (default: what the "
-     "trace "
-     "tells)",
-     .kind = OPTION_CALL, .set = set_kaslr, .needs = "symbols"},
+#include "cli/trace_names.inc"
     {.kind = OPTION_HEADING, .doc = "What is written, with every row:"},
     {"json", 0, "FILE", "All of it as JSON; see bench/FORMATS.md", .kind = OPTION_TEXT,
      OWN(json), .min = 1, .file = 'w'},
@@ -178,7 +168,7 @@ static int find_rip(const struct faults_report *r, struct faults_config *c) {
         nearest_try(&near, symbols_name(r->symbols, i));
     if (number == SYMBOLS_NONE)
         return option_error(&command, "--rip %s: no such function in %s%s%s%s", name,
-                            r->options->symbols, near.best ? ": did you mean " : "",
+                            r->options->names.symbols, near.best ? ": did you mean " : "",
                             near.best ? near.best : "", near.best ? "?" : "");
     symbols_range(r->symbols, number, &c->rip_from, &c->rip_to);
     if (faults_moves(c->rip_from)) {
@@ -187,18 +177,6 @@ static int find_rip(const struct faults_report *r, struct faults_config *c) {
     }
     c->rip_to--;
     return CLI_OK;
-}
-
-/* How far the kernel was moved: said on the command line, or in the trace. */
-static void find_moved(struct faults_report *r) {
-    const struct trace_header *h = trace_file_header(r->trace);
-    const struct faults_options *o = r->options;
-    r->knows_moved = o->has_moved || h->known & TRACE_KNOWS_KERNEL_MOVED;
-    r->moved = o->has_moved ? o->moved : r->knows_moved ? h->kernel_moved : 0;
-    if (r->symbols && !r->knows_moved)
-        cli_error("%s does not tell whether its kernel was moved (KASLR): names are "
-                  "wrong if it was, unless --kaslr OFFSET tells",
-                  o->path);
 }
 
 static int read_all(struct trace_file *f, struct faults *faults) {
@@ -280,20 +258,15 @@ static int with_files(struct faults_report *r, struct bench_out out[2]) {
     const struct faults_options *o = r->options;
     struct symbols *symbols = NULL;
     struct trace_file *f = NULL;
-    char text[320];
-    struct err e = {text, sizeof(text)};
-    int rc = o->symbols ? symbols_load(o->symbols, &symbols, &e) : 0;
-    if (rc) {
-        cli_error("%s", text);
-        return rc == -EINVAL ? CLI_USAGE : CLI_HOST;
-    }
-    int code = trace_input_open(o->path, &f);
+    int code = trace_input_symbols(&o->names, &symbols);
+    if (!code)
+        code = trace_input_open(o->path, &f);
     r->symbols = symbols;
     r->trace = f;
     if (!code)
         code = check_events(r);
     if (!code) {
-        find_moved(r);
+        r->knows_moved = trace_input_moved(f, o->path, &o->names, &r->moved);
         code = study(r, f, out);
     }
     trace_file_close(f);

@@ -8,12 +8,13 @@
 
 struct faults_options {
     struct trace_filter filter; /* the first member: cli/trace_input.h */
-    const char *path, *symbols, *rip, *json, *csv;
+    const char *path, *rip, *json, *csv;
+    struct trace_names names;
     struct fault_by by; /* keys 0: not given */
     unsigned top;
     uint64_t outcomes; /* struct faults_config */
-    bool by_cr3, has_moved;
-    uint64_t cr3, moved;
+    bool by_cr3;
+    uint64_t cr3;
 };
 
 /* The tables of every study; --by is one more. */

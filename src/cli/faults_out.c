@@ -219,23 +219,16 @@ static json_t *or_null(bool is, uint64_t value) {
 }
 
 static json_t *head(const struct faults_report *r) {
-    static const char *const states[] = {[TRACE_OPEN] = "open",
-                                         [TRACE_WHOLE] = "whole",
-                                         [TRACE_INCOMPLETE] = "incomplete",
-                                         [TRACE_DAMAGED] = "damaged"};
     const struct fault_totals *all = faults_totals(r->faults);
-    const struct trace_end *end = trace_file_end(r->trace);
     json_t *symbols = r->symbols
-                          ? json_pack("{s:s, s:I}", "file", r->options->symbols, "count",
-                                      (json_int_t)symbols_count(r->symbols))
+                          ? json_pack("{s:s, s:I}", "file", r->options->names.symbols,
+                                      "count", (json_int_t)symbols_count(r->symbols))
                           : json_null();
-    return json_pack("{s:s, s:s, s:s?, s:O?, s:{s:s, s:I, s:I, s:i}, s:o, s:o, s:I, s:I, "
+    return json_pack("{s:s, s:s, s:s?, s:O?, s:o, s:o, s:o, s:I, s:I, "
                      "s:I, s:o, s:o}",
                      "schema", "penumbra-faults-1", "version", PENUMBRA_VERSION,
                      "revision", *PENUMBRA_REVISION ? PENUMBRA_REVISION : NULL, "command",
-                     r->command, "trace", "state", states[trace_file_state(r->trace)],
-                     "records", (json_int_t)end->records, "lost", (json_int_t)end->lost,
-                     "vcpus", (int)trace_file_header(r->trace)->vcpus, "symbols", symbols,
+                     r->command, "trace", trace_input_json(r->trace), "symbols", symbols,
                      "kernel_moved",
                      r->knows_moved ? json_sprintf("0x%" PRIx64, r->moved) : json_null(),
                      "faults", (json_int_t)all->faults, "own", (json_int_t)all->own,

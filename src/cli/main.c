@@ -19,8 +19,9 @@ static const struct command {
     {"bench", cmd_bench, "run the same workloads under each MMU"},
     {"compare", cmd_compare, "say which differences between two benchmarks are real"},
     {"merge", cmd_merge, "put the shards of a benchmark together"},
-    {"trace", cmd_trace, "print, filter and digest a trace file"},
+    {"trace", cmd_trace, "print, filter, digest or convert a trace file"},
     {"faults", cmd_faults, "study the page faults of a trace file"},
+    {"stat", cmd_stat, "count and time the exits of a trace file, as perf kvm stat does"},
     {MEASURE_COMMAND, cmd_measure, NULL}, /* bench's own: one run, in a process apart */
 };
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))

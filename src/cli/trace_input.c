@@ -44,6 +44,35 @@ int trace_set_to(void *options, const char *arg, struct err *e) {
     return set_time(arg, &t->to, e);
 }
 
+int trace_set_moved(struct trace_names *names, const char *arg, struct err *e) {
+    names->has_moved = true;
+    return parse_number(arg, 0, UINT64_MAX, &names->moved)
+               ? err_set(e, -EINVAL, "not an offset such as 0x1a000000")
+               : 0;
+}
+
+int trace_input_symbols(const struct trace_names *names, struct symbols **out) {
+    char text[320];
+    struct err e = {text, sizeof(text)};
+    *out = NULL;
+    int rc = names->symbols ? symbols_load(names->symbols, out, &e) : 0;
+    if (rc)
+        cli_error("%s", text);
+    return !rc ? CLI_OK : rc == -EINVAL ? CLI_USAGE : CLI_HOST;
+}
+
+bool trace_input_moved(const struct trace_file *f, const char *path,
+                       const struct trace_names *names, uint64_t *moved) {
+    const struct trace_header *h = trace_file_header(f);
+    bool known = names->has_moved || h->known & TRACE_KNOWS_KERNEL_MOVED;
+    *moved = names->has_moved ? names->moved : known ? h->kernel_moved : 0;
+    if (names->symbols && !known)
+        cli_error("%s does not tell whether its kernel was moved (KASLR): names are "
+                  "wrong if it was, unless --kaslr OFFSET tells",
+                  path);
+    return known;
+}
+
 int trace_input_open(const char *path, struct trace_file **f) {
     char err[256];
     int rc = trace_file_open(path, f, err, sizeof(err));
@@ -51,6 +80,17 @@ int trace_input_open(const char *path, struct trace_file **f) {
         return CLI_OK;
     cli_error("%s", err);
     return rc == -EINVAL ? CLI_USAGE : rc == -EBADMSG ? CLI_DAMAGED : CLI_HOST;
+}
+
+json_t *trace_input_json(const struct trace_file *f) {
+    static const char *const states[] = {[TRACE_OPEN] = "open",
+                                         [TRACE_WHOLE] = "whole",
+                                         [TRACE_INCOMPLETE] = "incomplete",
+                                         [TRACE_DAMAGED] = "damaged"};
+    const struct trace_end *end = trace_file_end(f);
+    return json_pack("{s:s, s:I, s:I, s:i}", "state", states[trace_file_state(f)],
+                     "records", (json_int_t)end->records, "lost", (json_int_t)end->lost,
+                     "vcpus", (int)trace_file_header(f)->vcpus);
 }
 
 int trace_input_end(const struct trace_file *f, const char *path) {

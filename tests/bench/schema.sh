@@ -33,6 +33,7 @@ printf '0000000000100000 T f\n' > "$work/map"
 run faults "$work/trace" --by outcome,reason,access,function --symbols "$work/map" --json "$work/faults-named.json"
 run faults "$work/trace" --by page,cr3,cpl,level --json "$work/faults-page.json"
 run faults "$work/trace" --from 1s --by rip,vcpu --json "$work/faults-none.json"
+run stat "$work/trace" --json "$work/stat.json"
 run run --mmu tdp --mmu-opt large_pages=0 --tlb skylake --dirty-log wp --dirty-every 1 --dirty-verify --dirty-pages \
     --event-digest --ram-digest --append "$short" --stats "$work/run.json"
 run run --handover tdp@0.02 --append "$short exit=3" --stats "$work/over.json"

@@ -5,7 +5,7 @@
 #   documents.sh PENUMBRA FOLDER    the folder that the build made them in
 . "$(dirname "$0")/lib.sh"
 doc=$2
-commands="run host bench compare merge trace faults"
+commands="run host bench compare merge trace faults stat"
 
 for c in $commands; do
     run "$c" --help

@@ -1,0 +1,177 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# penumbra trace --to: each export holds every event of the trace, with its fields, in the order of
+# time; its faults are those of the counters and of penumbra faults, under both MMUs. The real
+# babeltrace2 reads ctf.
+#
+#   export.sh PENUMBRA [linux]    small guests, or Debian's kernel
+. "$(dirname "$0")/lib.sh"
+here=$(cd "$(dirname "$0")" && pwd)
+top=$(cd "$here/../.." && pwd)
+command -v babeltrace2 > /dev/null || skip "babeltrace2 is not installed"
+
+# exported FORMAT [ARG...]: $work/t as $work/FORMAT; of ctf, what babeltrace2 makes of it.
+exported() {
+    local format=$1
+    shift
+    rm -f "$work/$format"
+    if [ "$format" != ctf ]; then
+        run trace "$work/t" --to "$format" -o "$work/$format" "$@"
+    else
+        rm -rf "$work/folder"
+        run trace "$work/t" --to ctf -o "$work/folder" "$@"
+        babeltrace2 --clock-seconds "$work/folder" > "$work/ctf" 2> "$work/babeltrace" || fail "$about: babeltrace2: $(head -n 5 "$work/babeltrace")"
+        [ ! -s "$work/babeltrace" ] || fail "$about: babeltrace2 says $(head -n 2 "$work/babeltrace")"
+    fi
+    [ "$rc" -eq 0 ] && [ ! -s "$work/out" ] && [ ! -s "$work/err" ] || fail "$about: --to $format: exit code $rc: $(cat "$work/err")"
+}
+check() {
+    python3 "$here/export.py" "$@" > "$work/why" 2>&1 || fail "$about: $1 $2: $(tail -n 1 "$work/why" | cut -c 1-800)"
+}
+# agree: every export of $work/t has the faults of the counters in $work/s.json.
+agree() {
+    run faults "$work/t" --json "$work/f.json"
+    for format in ctf ftrace perfetto folded; do
+        exported $format
+        check counts $format "$work/$format" "$work/s.json" "$work/f.json" "$top/include/penumbra/outcomes.inc"
+    done
+}
+
+if [ "${2:-}" = linux ]; then
+    need_guest
+    for mmu in shadow tdp; do
+        about="a boot under $mmu"
+        run run --mmu $mmu -m 256M --kernel "$cache/vmlinuz" --initrd "$cache/initrd.gz" --timeout 110 --trace "$work/t" \
+            --stats "$work/s.json" --trace-events page_fault,fault_outcome,walker_error --append "console=ttyS0 panic=-1 pn.script"
+        [ "$rc" -eq 0 ] || fail "$about: exit code $rc: $(cat "$work/err")"
+        agree
+        exported folded --symbols "$cache/vmlinuz"
+        grep -Eq '^cr3 0x[0-9a-f]+;clear_page_[a-z]+;mapped [0-9]+$' "$work/folded" || fail "$about: no page is cleared: $(head -n 3 "$work/folded")"
+    done
+    exit $bad
+fi
+
+for mmu in shadow tdp; do
+    about="the embedded guest under $mmu"
+    run run --mmu $mmu --dirty-log wp --dirty-every 1 --append "pages=64 swaps=50 flips=20 switches=20 compute=1000" \
+        --trace "$work/t" --stats "$work/s.json"
+    agree
+    "$penumbra" trace "$work/t" > "$work/text"
+    for format in ctf ftrace perfetto; do
+        check $format "$work/text" "$work/$format"
+    done
+done
+# Every event that events.inc has is described, with words for what has words.
+for word in '"no_fault" = 0' '"tracked_table" = ' '"triple-fault" = ' '"flood" = 0' 'name = "kvm_tdp_spte"' 'x64 _old_spte'; do
+    grep -qF -- "$word" "$work/folder/metadata" || fail "no $word in the metadata"
+done
+while read -r name; do
+    grep -q "name = \"$name\"" "$work/folder/metadata" || fail "the metadata lacks $name"
+done < <(sed -n 's/^PN_EVENT(\([a-z_]*\),.*/\1/p' "$top/include/penumbra/events.inc")
+
+about="several vCPUs"
+run run -c 2 --mmu tdp --append "pages=64 swaps=5 flips=2 switches=2 compute=1000" --trace "$work/t"
+"$penumbra" trace "$work/t" > "$work/text"
+for format in ctf ftrace perfetto; do
+    exported $format
+    check $format "$work/text" "$work/$format"
+done
+[ -s "$work/folder/vcpu1" ] || fail "no stream of the second vCPU"
+
+about="a part of a trace"
+run run --append "pages=64 swaps=5 flips=2 switches=2 compute=1000" --trace "$work/t"
+"$penumbra" trace "$work/t" --event page_fault,fault_outcome --to 1000 --gva 0x100000-0x1fffff > "$work/text"
+[ -s "$work/text" ] || fail "no events"
+for format in ctf ftrace perfetto; do
+    exported $format --event page_fault,fault_outcome --to 1000 --gva 0x100000-0x1fffff
+    check $format "$work/text" "$work/$format"
+done
+run faults "$work/t" --to 1000 --json "$work/f.json"
+exported folded --to 1000
+[ "$(awk '{ n += $NF } END { print n }' "$work/folded")" -eq "$(sed -n 's/^ "faults": \([0-9]*\),$/\1/p' "$work/f.json")" ] || fail "$about: folded"
+exported ctf --event nmi
+[ ! -s "$work/ctf" ] || fail "no events: $(head -n 2 "$work/ctf")"
+
+about="pipes"
+for format in ftrace perfetto folded; do
+    exported $format
+    "$penumbra" trace - --to $format -o - < "$work/t" | cmp -s - "$work/$format" || fail "$format from standard input to standard output"
+done
+
+# What is damaged or cut ends as in penumbra trace, and what could be read is written.
+about="a broken trace"
+head -c 3000 "$work/t" > "$work/cut"
+{ head -c 3000 "$work/t" && head -c 500 /dev/zero && tail -c +3501 "$work/t"; } > "$work/garbled"
+for file in cut garbled; do
+    for format in ctf ftrace perfetto folded; do
+        rm -rf "$work/o"
+        run trace "$work/$file" --to $format -o "$work/o"
+        [ "$rc" -eq 6 ] && [ -e "$work/o" ] || fail "$file as $format: exit code $rc: $(cat "$work/err")"
+    done
+done
+
+about="events that were lost"
+run run --append "pages=64 swaps=50 flips=20 switches=20 compute=1000" --trace "$work/t" --trace-limit 4096
+run trace "$work/t" --to ctf -o "$work/lost"
+lost=$(sed -n 's/.*: \([0-9]*\) events were lost.*/\1/p' "$work/err")
+babeltrace2 "$work/lost" > /dev/null 2> "$work/babeltrace"
+[ -n "$lost" ] && grep -q " $lost events" "$work/babeltrace" || fail "$about: '$lost', not $(cat "$work/babeltrace")"
+run trace "$work/t" --to ftrace -o -
+grep -q "^# lost when it was recorded: $lost events" "$work/out" || fail "$about: ftrace"
+
+# Outputs that are there: a file is replaced in the end, a folder must be empty.
+about="outputs"
+run run --append "pages=16 swaps=1 flips=1 switches=1 compute=1" --trace "$work/t"
+echo old > "$work/o.txt"
+exported ftrace
+run trace "$work/t" --to ftrace -o "$work/o.txt"
+[ "$rc" -eq 0 ] && cmp -s "$work/o.txt" "$work/ftrace" || fail "a file that was there"
+mkdir "$work/empty"
+run trace "$work/t" --to ctf -o "$work/empty/"
+[ "$rc" -eq 0 ] && [ -s "$work/empty/metadata" ] || fail "an empty folder: $(cat "$work/err")"
+refused 1 trace "$work/t" --to ctf -o "$work/empty"
+grep -q "cannot write $work/empty: there is something already" "$work/err" || fail "a full folder: $(cat "$work/err")"
+refused 1 trace "$work/t" --to ctf -o "$work/o.txt"
+refused 1 trace "$work/t" --to ctf -o "$work/nowhere/o"
+refused 1 trace "$work/t" --to ftrace -o "$work/nowhere/o"
+refused 1 trace "$work/t" --to folded -o "$work/nowhere/o"
+for format in ftrace perfetto folded; do
+    refused 1 trace "$work/t" --to $format -o /dev/full
+    grep -q 'cannot write /dev/full: No space left on device' "$work/err" || fail "$format: a full disk: $(cat "$work/err")"
+done
+if unshare -rm true 2> /dev/null; then
+    mkdir "$work/disk"
+    run run --append "pages=64 swaps=50" --trace "$work/big"
+    unshare -rm sh -c "mount -t tmpfs -o size=64k none $work/disk
+        '$penumbra' trace $work/big --to ctf -o $work/disk/o 2> $work/err
+        echo \$? > $work/rc; ls -A $work/disk > $work/left" < /dev/null
+    [ "$(cat "$work/rc")" -eq 1 ] && grep -q "cannot write $work/disk/o: No space left on device" "$work/err" && [ ! -s "$work/left" ] ||
+        fail "ctf: a full disk: exit code $(cat "$work/rc"): $(cat "$work/err" "$work/left")"
+fi
+# says WORDS ARG...: refused, in a line with these words.
+says() {
+    local words=$1
+    shift
+    refused 2 trace "$work/t" "$@"
+    grep -qF -- "$words" "$work/err" || fail "no '$words': trace $*: $(cat "$work/err")"
+}
+says "--to ctf needs -o" --to ctf
+says "-o needs --to FORMAT" -o "$work/o"
+says "-o needs --to FORMAT" -o "$work/o" --to 100
+says "did you mean folded?" --to foldet -o "$work/o"
+says "neither a format nor a time" --to frobnicate -o "$work/o"
+says "not a time" --to 1parsec
+says "--to ctf makes a folder" --to ctf -o -
+says "would replace the trace" --to ftrace -o "$work/t"
+says "one of them" --to ftrace -o "$work/o" --count
+says "--event does nothing with --to folded" --to folded -o "$work/o" --event nmi
+says "--symbols does nothing with --to ctf" --to ctf -o "$work/o" --symbols "$work/t"
+says "--symbols needs --to folded" --symbols "$work/t"
+refused 2 trace "$work/t" --to folded -o "$work/o" --symbols "$0"
+refused 2 trace "$0" --to ctf -o "$work/o"
+run run --append "pages=16 swaps=1 flips=1 switches=1 compute=1" --trace "$work/none" --trace-events tlb_flush
+refused 2 trace "$work/none" --to folded -o "$work/o"
+run trace --to help
+[ "$rc" -eq 0 ] && [ "$(grep -Ec '^  (ctf|ftrace|perfetto|folded) ' "$work/out")" -eq 4 ] || fail "--to help: $(cat "$work/out")"
+[ -z "$(find "$work" -name '*.part')" ] || fail "files left behind: $(find "$work" -name '*.part')"
+exit $bad
