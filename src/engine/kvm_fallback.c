@@ -11,6 +11,9 @@
  * 1. The software CPU's MMU starts each step with no shadow page and an empty TLB: the
  *    guest has changed its tables meanwhile, unseen by it.
  * 2. Pages that it writes are reported to the dirty log as penumbra's own writes.
+ * 3. A debug trap that the instruction owes is delivered here, before KVM goes on: when an
+ *    emulator of KVM's looks for one that userspace hands over is its own affair, and
+ *    where MOV SS holds the trap back, KVM would deliver it at once.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -238,6 +241,22 @@ size_t kvm_fallback_fetch(struct kvm_vcpu *v, const struct pn_cpu_state *s, uint
     return done;
 }
 
+#define HELD_MAX 4u /* instructions that MOV SS before MOV SS before .. may take */
+
+/* One instruction and its debug trap. Where MOV SS holds the trap back, the next one, too. */
+static enum cpu_exit step(struct cpu *cpu) {
+    for (unsigned i = 0; i < HELD_MAX; i++) {
+        enum cpu_exit x = cpu_run(cpu, cpu_insns(cpu) + 1);
+        if (x == CPU_EXIT_SHUTDOWN || !cpu->db_pending)
+            return x;
+        if (cpu_poll_events(cpu) == CPU_SHUTDOWN)
+            return CPU_EXIT_SHUTDOWN;
+        if (!cpu->db_pending)
+            return x;
+    }
+    return CPU_EXIT_DEADLINE;
+}
+
 int kvm_fallback_step(struct pn_engine *e, struct kvm_vcpu *v) {
     int rc = ensure(e, v);
     if (rc == 0)
@@ -249,8 +268,7 @@ int kvm_fallback_step(struct pn_engine *e, struct kvm_vcpu *v) {
     rc = take_state(f, &f->state);
     if (rc)
         return fail(v, rc, "the software CPU cannot take KVM's state");
-    enum cpu_exit x = cpu_run(cpu, cpu_insns(cpu) + 1);
-    if (x == CPU_EXIT_SHUTDOWN) {
+    if (step(cpu) == CPU_EXIT_SHUTDOWN) {
         v->emulated++;
         return 1;
     }

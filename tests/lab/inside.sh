@@ -73,7 +73,7 @@ for part in $parts; do
             --handover kvm --handover shadow --handover kvm --ram-digest
         ;;
     flat)
-        for g in state insns; do
+        for g in state insns step hypercall; do
             [ -f $g.bin ] || continue
             step flat-$g 60 run -m 64M --format flat --kernel $g.bin --timeout 50 --mmu kvm
         done
