@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: MIT
 # Flat guests under both soft engines, one instruction at a time and as many as fit.
 #
-#   guests.sh PENUMBRA TSC HYPERCALL STEP
+#   guests.sh PENUMBRA TSC FERR HYPERCALL STEP
 . "$(dirname "$0")/../cli/lib.sh"
-tsc=$2 hypercall=$3 step=$4
+tsc=$2 ferr=$3 hypercall=$4 step=$5
 
 # guest CODE NAME ARG...: it ends with that exit code, 2 * check + 1.
 guest() {
@@ -18,6 +18,7 @@ for mmu in shadow tdp; do
     for len in 1 64; do
         how=(--mmu $mmu --block-len $len)
         guest 1 "$tsc" "${how[@]}"
+        guest 1 "$ferr" "${how[@]}"
         guest 1 "$step" "${how[@]}" --cpu x86-64-v1,+popcnt
         for vendor in intel amd; do
             guest 1 "$hypercall" "${how[@]}" --pv all --cpu x86-64-v1,vendor=$vendor
