@@ -214,6 +214,14 @@ struct pn_paging {
         pdpte[4]; /* PAE: as loaded by MOV CR3 (SDM "PDPTE Registers"); else ignored */
     uint32_t pkru, pkrs;
 };
+/*
+ * The same store, before it is done, where its instruction is none that fills tables (a
+ * string, a push, a vector store: whatever KVM's emulator has no flag PageTable for): the
+ * frame is likely no table any more, and its shadow pages go. Return: there were some.
+ * Then translate again, once: where the access itself needs the table it is back.
+ */
+bool pn_mmu_unprotect(struct pn_mmu_vcpu *vcpu, pn_gpa gpa);
+
 
 /* Take new control registers; the TLB and roots follow. Does what hardware flushes on
  * such a change (SDM volume 3, "Operations that Invalidate TLBs and Paging-Structure

@@ -105,6 +105,8 @@ struct mmu_ops {
     void (*written)(struct pn_mmu_vcpu *vcpu, pn_gpa gpa, size_t size, bool ad);
     /* No small mapping and no TLB entry of gfn takes stores. */
     void (*write_protect)(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn);
+    /* pn_mmu_unprotect; NULL: no store is seen for the sake of tables. */
+    bool (*unprotect)(struct pn_mmu_vcpu *vcpu, pn_gfn gfn);
     /* The TLB entries of gfn keep their write tags back (tlb_hold); mappings stay. */
     void (*hold_writes)(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn);
     /* Leaves have D bits: mark the pages of those that have D, and clear it; NULL: they

@@ -96,3 +96,10 @@ void *pn_mmu_unseen(struct pn_mmu_vcpu *vcpu, pn_gpa gpa) {
         return NULL;
     return slot_hva(s, gfn) + (gpa & (PN_PAGE_SIZE - 1));
 }
+
+bool pn_mmu_unprotect(struct pn_mmu_vcpu *vcpu, pn_gpa gpa) {
+    const struct mmu_ops *ops = vcpu->mmu->ops;
+    bool done = ops->unprotect && ops->unprotect(vcpu, gpa >> PN_PAGE_SHIFT);
+    mmu_step(vcpu->mmu);
+    return done;
+}

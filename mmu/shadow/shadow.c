@@ -35,3 +35,4 @@ const struct mmu_ops shadow_ops = {
     .audit_large = shadow_audit_large,
     .audit_entry = shadow_audit_entry,
 };
+    .unprotect = shadow_unprotect,

@@ -239,3 +239,4 @@ void shadow_audit_large(struct audit *a, const struct slot *s, unsigned level,
                         uint32_t *want);
 void shadow_audit_entry(struct audit *a, const struct root *r, enum pn_tlb_mode mode,
                         unsigned i, pn_gva gva);
+bool shadow_unprotect(struct pn_mmu_vcpu *vcpu, pn_gfn gfn);

@@ -63,6 +63,15 @@ static void table_written(struct pn_mmu_vcpu *vcpu, struct sp *sp, unsigned offs
 
 void shadow_written(struct pn_mmu_vcpu *vcpu, pn_gpa gpa, size_t size, bool ad) {
     struct pn_mmu *mmu = vcpu->mmu;
+bool shadow_unprotect(struct pn_mmu_vcpu *vcpu, pn_gfn gfn) {
+    struct slot *s = slot_of_gfn(vcpu->mmu, gfn);
+    if (!s || !track_tables(s, gfn))
+        return false;
+    for (struct sp *sp; (sp = sp_first(vcpu->mmu, gfn));)
+        sp_zap(vcpu, sp, ZAP_UNPROTECT);
+    return true;
+}
+
     pn_gfn gfn = gpa >> PN_PAGE_SHIFT;
     struct slot *s = slot_of_gfn(mmu, gfn);
     if (!s)

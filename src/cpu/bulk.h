@@ -17,7 +17,7 @@ static inline enum cpu_rc bulk_page(struct cpu *cpu, pn_gva lin, enum pn_access 
         return CPU_NEXT;
     }
     struct pn_xlate x;
-    enum pn_answer out = pn_answer(pn_mmu_translate(cpu->vmmu, lin, access, mode, &x));
+    enum pn_answer out = cpu_translate(cpu, lin, access, mode, false, &x);
     if (out == PN_GUEST_PF) {
         cpu->fault = x.fault;
         return CPU_FAULT;

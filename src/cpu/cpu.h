@@ -307,6 +307,10 @@ enum cpu_rc cpu_lin_operand(struct cpu *cpu, const struct insn *in, unsigned siz
 enum cpu_rc cpu_lin(struct cpu *cpu, unsigned seg, uint64_t offset, unsigned size,
                     enum pn_access access, pn_gva *lin);
 
+/* pn_mmu_translate, and once more where a store is seen for the sake of tables that its
+ * instruction does not fill; tables: it does (pn_mmu_unprotect). */
+enum pn_answer cpu_translate(struct cpu *cpu, pn_gva lin, enum pn_access access,
+                             enum pn_tlb_mode mode, bool tables, struct pn_xlate *x);
 /* Read or write 1..64 bytes at a linear address: page crossing, MMIO, tracked pages; a
  * write that faults has written nothing. mode: cpu_tlb_mode(), or PN_TLB_SUPER for
  * implicit supervisor accesses (descriptor tables, TSS, stacks of inner rings). */
@@ -318,9 +322,10 @@ enum cpu_rc cpu_write_lin(struct cpu *cpu, pn_gva lin, const void *buf, unsigned
 /* For the translator's slow path: make an operand of `size` bytes at lin addressable.
  * *ptr: guest memory itself, or cpu->bounce filled with its contents. With a write that
  * bounces (both pages already checked), cpu->owed says what cpu_mem_commit must store.
- * rmw: the instruction also reads it. Return: CPU_NEXT or CPU_FAULT. */
+ * tables: the instruction is one that fills page tables (pn_mmu_unprotect).
+ * Return: CPU_NEXT or CPU_FAULT. */
 enum cpu_rc cpu_mem_prepare(struct cpu *cpu, pn_gva lin, unsigned size, bool read,
-                            bool write, enum pn_tlb_mode mode, void **ptr);
+                            bool write, bool tables, enum pn_tlb_mode mode, void **ptr);
 /* Store the bounce buffer. Return: CPU_NEXT, or CPU_STOP when the block must be left (a
  * device was written, or code was). Never faults. */
 enum cpu_rc cpu_mem_commit(struct cpu *cpu);

@@ -130,6 +130,8 @@ void mem_based(struct lower *l, const struct dec *d, unsigned base, int64_t disp
                const struct access *a);
 /* The access that d's own memory operand asks for. */
 void mem_operand(struct lower *l, const struct dec *d, body_fn body);
+/* Return: SLOW_TABLE for an instruction that fills page tables, or 0. */
+uint8_t mem_fills_tables(const struct dec *d);
 /* The bare probe of the address in R10, which becomes the host's. Uses RAX. Return: the
  * jump taken on a miss, R10 then being of no use. */
 uint8_t *mem_probe(struct lower *l, unsigned size, bool write);

@@ -201,13 +201,31 @@ void mem_based(struct lower *l, const struct dec *d, unsigned base, int64_t disp
                              .cold = sure ? l->last.cold : known};
 }
 
+/* Guests fill page tables by these and no others: MOV, XCHG, CMPXCHG, CMPXCHG8B, OR, AND,
+ * BTS, BTC. KVM's flag PageTable (arch/x86/kvm/emulate.c), which a store of a segment
+ * register has, too. */
+uint8_t mem_fills_tables(const struct dec *d) {
+    unsigned op = d->in.opcode, group = d->reg & 7;
+    bool yes = false;
+    if (d->vex || !d->has_modrm)
+        yes = !d->vex && !d->map && (op & 0xfe) == 0xa2;
+    else if (!d->map)
+        yes = (op & 0xfe) == 0x08 || (op & 0xfe) == 0x20 || (op >= 0x86 && op <= 0x89) ||
+              (op & 0xfe) == 0xc6 || ((op & 0xfc) == 0x80 && (group == 1 || group == 4));
+    else if (d->map == 1)
+        yes = op == 0xab || op == 0xbb || (op & 0xfe) == 0xb0 ||
+              (op == 0xba && (group == 5 || group == 7)) || (op == 0xc7 && group == 1);
+    return yes ? SLOW_TABLE : 0;
+}
+
 void mem_operand(struct lower *l, const struct dec *d, body_fn body) {
     const struct shape *s = d->sh;
     const struct insn *in = &d->in;
     struct access a = {.size = s->mem_size, .seg = in->seg, .body = body};
-    a.flags =
-        (s->mem_acc & ACC_R ? SLOW_READ : 0) | (s->mem_acc & ACC_W ? SLOW_WRITE : 0) |
-        (s->flags & SH_ALIGN ? SLOW_ALIGN : 0) | (s->flags & SH_WAITS ? SLOW_X87 : 0);
+    a.flags = (s->mem_acc & ACC_R ? SLOW_READ : 0) |
+              (s->mem_acc & ACC_W ? SLOW_WRITE : 0) |
+              (s->flags & SH_ALIGN ? SLOW_ALIGN : 0) |
+              (s->flags & SH_WAITS ? SLOW_X87 : 0) | mem_fills_tables(d);
     if (in->index == INSN_NOREG && in->seg < SEG_FS &&
         in->addrsize == (in64(l) ? 8 : 4)) {
         mem_based(l, d, in->base, in->disp, &a);

@@ -37,9 +37,18 @@ enum cpu_rc cpu_raise_debug(struct cpu *cpu, uint64_t dr6_bits) {
 
 /* ---- Pieces: what a slow access consists of ---- */
 
-/* Translate [lin, lin+size), size <= 64, into one or two pieces. */
+enum pn_answer cpu_translate(struct cpu *cpu, pn_gva lin, enum pn_access access,
+                             enum pn_tlb_mode mode, bool tables, struct pn_xlate *x) {
+    enum pn_answer out = pn_answer(pn_mmu_translate(cpu->vmmu, lin, access, mode, x));
+    if (out == PN_TRACKED && !tables && pn_mmu_unprotect(cpu->vmmu, x->gpa))
+        out = pn_answer(pn_mmu_translate(cpu->vmmu, lin, access, mode, x));
+    return out;
+}
+
+/* Translate [lin, lin+size), size <= 64, into one or two pieces. tables: as for
+ * cpu_translate. */
 static enum cpu_rc resolve(struct cpu *cpu, pn_gva lin, unsigned size,
-                           enum pn_access access, enum pn_tlb_mode mode,
+                           enum pn_access access, enum pn_tlb_mode mode, bool tables,
                            struct piece pc[2], unsigned *count) {
     unsigned room = PN_PAGE_SIZE - (lin & (PN_PAGE_SIZE - 1));
     unsigned n = size < room ? size : room;
@@ -47,8 +56,7 @@ static enum cpu_rc resolve(struct cpu *cpu, pn_gva lin, unsigned size,
         if (unlikely(!canonical(cpu, lin)))
             return gp0(cpu);
         struct pn_xlate x;
-        enum pn_answer out =
-            pn_answer(pn_mmu_translate(cpu->vmmu, lin, access, mode, &x));
+        enum pn_answer out = cpu_translate(cpu, lin, access, mode, tables, &x);
         if (out == PN_GUEST_PF) {
             cpu->fault = x.fault;
             return CPU_FAULT;
@@ -133,7 +141,7 @@ static __attribute__((noinline)) enum cpu_rc read_slow(struct cpu *cpu, pn_gva l
     pn_count(cpu->stats, mem_slow);
     if (crossing_hit(cpu, lin, out, size, mode))
         return CPU_NEXT;
-    enum cpu_rc rc = resolve(cpu, lin, size, PN_READ, mode, pc, &count);
+    enum cpu_rc rc = resolve(cpu, lin, size, PN_READ, mode, false, pc, &count);
     if (rc)
         return rc;
     piece_read(cpu, &pc[0], out);
@@ -159,7 +167,7 @@ static __attribute__((noinline)) enum cpu_rc write_slow(struct cpu *cpu, pn_gva 
     struct piece pc[2];
     unsigned count;
     pn_count(cpu->stats, mem_slow);
-    enum cpu_rc rc = resolve(cpu, lin, size, PN_WRITE, mode, pc, &count);
+    enum cpu_rc rc = resolve(cpu, lin, size, PN_WRITE, mode, false, pc, &count);
     if (rc)
         return rc;
     if (count == 1 && pc[0].kind == PN_MAPPED) {
@@ -202,7 +210,7 @@ static enum cpu_rc bounce(struct cpu *cpu, const struct piece *pc, unsigned coun
 }
 
 enum cpu_rc cpu_mem_prepare(struct cpu *cpu, pn_gva lin, unsigned size, bool read,
-                            bool write, enum pn_tlb_mode mode, void **ptr) {
+                            bool write, bool tables, enum pn_tlb_mode mode, void **ptr) {
     enum pn_access access = write ? PN_WRITE : PN_READ;
     cpu->owed.count = 0;
     *ptr = mem_hit(cpu, lin, size, access, mode);
@@ -213,7 +221,7 @@ enum cpu_rc cpu_mem_prepare(struct cpu *cpu, pn_gva lin, unsigned size, bool rea
             *ptr = cpu->bounce;
             return CPU_NEXT;
         }
-        enum cpu_rc rc = resolve(cpu, lin, size, access, mode, pc, &count);
+        enum cpu_rc rc = resolve(cpu, lin, size, access, mode, tables, pc, &count);
         if (rc)
             return rc;
         if (count == 1 && pc[0].kind == PN_MAPPED) {

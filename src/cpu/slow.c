@@ -85,7 +85,8 @@ const uint8_t *xlat_slow(struct cpu *cpu) {
         rc = gp0(cpu);
     if (rc == CPU_NEXT)
         rc = cpu_mem_prepare(cpu, lin, sd->size, sd->flags & SLOW_READ,
-                             sd->flags & SLOW_WRITE, cpu_tlb_mode(cpu), &ptr);
+                             sd->flags & SLOW_WRITE, sd->flags & SLOW_TABLE,
+                             cpu_tlb_mode(cpu), &ptr);
     if (rc)
         return leave(x, rc);
     cpu->jit.r10 = (uint64_t)ptr;

@@ -124,11 +124,12 @@ struct slow_desc {
 } __attribute__((packed));
 #define SLOW_READ  1u
 #define SLOW_WRITE 2u
-#define SLOW_VEC   4u  /* vector state must be live again */
-#define SLOW_ALIGN 8u  /* #GP unless aligned */
-#define SLOW_OFFS  16u /* R10 is an offset in segment seg, not a TLB difference */
-#define SLOW_X87   64u /* a pending x87 exception comes first */
-#define SLOW_LAST  32u /* no ENTRY_DONE follows: the block ends soon */
+#define SLOW_VEC   4u   /* vector state must be live again */
+#define SLOW_ALIGN 8u   /* #GP unless aligned */
+#define SLOW_OFFS  16u  /* R10 is an offset in segment seg, not a TLB difference */
+#define SLOW_X87   64u  /* a pending x87 exception comes first */
+#define SLOW_LAST  32u  /* no ENTRY_DONE follows: the block ends soon */
+#define SLOW_TABLE 128u /* an instruction that fills tables (pn_mmu_unprotect) */
 
 /* After `call [ENTRY_DONE]`: the instruction ran on the bounce buffer. */
 struct done_desc {

@@ -220,6 +220,8 @@ static void do_access(struct machine *m) {
         REQUIRE(access == PN_WRITE);
         REQUIRE(pn_mmu_write_phys(m->mmu, x.gpa, &value, 8) == 8);
         break;
+        if (how / 9 & 1)
+            pn_mmu_unprotect(m->vcpu, x.gpa);
     case PN_MMIO: {
         const struct pn_memslot *s = slot_at(m, x.gpa);
         REQUIRE(!s || (access == PN_WRITE && s->id == ROM));
