@@ -159,6 +159,8 @@ void pn_mmu_walk_cost(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access acces
 
 void pn_mmu_zap_all(struct pn_mmu *mmu) {
     struct pn_mmu_vcpu *vcpu = mmu_actor(mmu);
+    host_begins(mmu);
+    flush_ask(mmu);
     mmu->ops->zap_all(vcpu);
     pn_count(vcpu->stats, mmu_zap_all);
     mmu_step(mmu);

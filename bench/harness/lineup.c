@@ -140,8 +140,10 @@ json_t *lineup_options(const struct pn_mmu_options *opt) {
     uint32_t value;
     const char *name;
     json_t *all = opt ? json_object() : json_null();
-    for (unsigned i = 0; opt && (name = pn_mmu_option_at(i, opt, &value)); i++)
-        json_object_set_new(all, name, json_integer(value));
+    for (unsigned i = 0; opt && (name = pn_mmu_option_at(i, opt, &value)); i++) {
+        const char *word = pn_mmu_option_word(i, value);
+        json_object_set_new(all, name, word ? json_string(word) : json_integer(value));
+    }
     return all;
 }
 

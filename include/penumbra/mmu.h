@@ -74,15 +74,21 @@ enum pn_dirty_tracker {
     PN_TRACKERS
 };
 
+/* Whose rules the shadow MMU follows where KVM's have changed: what becomes of an spte when
+ * the guest invalidates its address or has a #PF there, and what asks for a flush of the
+ * TLB (tlb_flush). */
+enum pn_mmu_policy { PN_POLICY_KVM_6_1, PN_POLICY_KVM_6_12, PN_POLICY_KVM_7_3 };
+
 /* Options, each settable by name (pn_mmu_option_set), defaults as KVM's. */
 struct pn_mmu_options {
+    uint32_t policy;          /* shadow: enum pn_mmu_policy. Default: the newest */
     uint32_t unsync;          /* 1: leaf tables may go unsync. Default 1 */
     uint32_t flood_threshold; /* tracked writes to one sp before it is zapped; 0: never.
                                  Default 3 */
-    uint32_t prefetch; /* neighbour sptes tried around a fixed fault; 0: off, and INVLPG
-                          maps nothing either. Default 8 */
-    uint32_t large_pages;  /* 1: mappings of level 2 and 3 where allowed. Default 1 */
-    uint32_t page_budget;  /* shadow pages or second-level tables at most; at least 64.
+    uint32_t prefetch;    /* neighbour sptes tried around a fixed fault; 0: off, and where
+                          policy lets INVLPG map something, it does not. Default 8 */
+    uint32_t large_pages; /* 1: mappings of level 2 and 3 where allowed. Default 1 */
+    uint32_t page_budget; /* shadow pages or second-level tables at most; at least 64.
                               0, the default: as KVM a fiftieth of the memslots' pages,
                               at least 64; TDP: 65536 */
     uint32_t cached_roots; /* previous roots kept per vCPU, 0..15. Default 15 */
@@ -94,8 +100,8 @@ struct pn_mmu_options {
 };
 
 void pn_mmu_options_default(struct pn_mmu_options *opt);
-/* `text` is "name=value", value a number or one of the option's words. Return: 0; -ENOENT
- * unknown name; -EINVAL or -ERANGE bad value.
+/* `text` is "name=value", value a number, or one of the option's words where it has some.
+ * Return: 0; -ENOENT unknown name; -EINVAL or -ERANGE bad value.
  */
 int pn_mmu_option_set(struct pn_mmu_options *opt, const char *text);
 /* What the option that text names takes: "from 0 to 1", "one of a|b"; "" without such an
@@ -107,6 +113,8 @@ const char *pn_mmu_option_only(const char *text);
 /* Option i of the list, and what it is in opt. Return: its name; NULL beyond the last. */
 const char *pn_mmu_option_at(unsigned i, const struct pn_mmu_options *opt,
                              uint32_t *value);
+/* The word for that value of option i; NULL: its values are numbers. */
+const char *pn_mmu_option_word(unsigned i, uint32_t value);
 /* One line per option: name, default, range, meaning (for --help). */
 void pn_mmu_options_print(FILE *out);
 
@@ -198,6 +206,14 @@ size_t pn_mmu_vcpu_write(struct pn_mmu_vcpu *vcpu, pn_gpa gpa, const void *buf,
 void *pn_mmu_unseen(struct pn_mmu_vcpu *vcpu, pn_gpa gpa);
 
 /*
+ * The same store, before it is done, where its instruction is none that fills tables (a
+ * string, a push, a vector store: whatever KVM's emulator has no flag PageTable for): the
+ * frame is likely no table any more, and its shadow pages go. Return: there were some.
+ * Then translate again, once: where the access itself needs the table it is back.
+ */
+bool pn_mmu_unprotect(struct pn_mmu_vcpu *vcpu, pn_gpa gpa);
+
+/*
  * Write-track one frame for the translator; tracked frames' writes come back PN_TRACKED
  * and must then be done with pn_mmu_vcpu_write, which counts them (code_stores). The
  * tables know nothing of it: no mapping is lost, protected or split, and such a store is
@@ -214,14 +230,6 @@ struct pn_paging {
         pdpte[4]; /* PAE: as loaded by MOV CR3 (SDM "PDPTE Registers"); else ignored */
     uint32_t pkru, pkrs;
 };
-/*
- * The same store, before it is done, where its instruction is none that fills tables (a
- * string, a push, a vector store: whatever KVM's emulator has no flag PageTable for): the
- * frame is likely no table any more, and its shadow pages go. Return: there were some.
- * Then translate again, once: where the access itself needs the table it is back.
- */
-bool pn_mmu_unprotect(struct pn_mmu_vcpu *vcpu, pn_gpa gpa);
-
 
 /* Take new control registers; the TLB and roots follow. Does what hardware flushes on
  * such a change (SDM volume 3, "Operations that Invalidate TLBs and Paging-Structure

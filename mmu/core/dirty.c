@@ -39,6 +39,7 @@ long pn_mmu_dirty_harvest(struct pn_mmu *mmu, uint32_t slot_id, uint64_t *bitmap
     if (words < need)
         return -ENOSPC;
 
+    host_begins(mmu);
     mmu->tracker->collect(mmu_actor(mmu), s);
     long pages = 0;
     for (size_t i = 0; i < need; i++) {

@@ -86,6 +86,8 @@ struct mmu_ops {
     void (*zap_all)(struct pn_mmu_vcpu *vcpu);
     /* What a guest's tables stand on; NULL: the memslots. */
     const struct stage *below;
+    /* The guest's flushes (MOV CR3, INVPCID) exit: the hypervisor does them for it. */
+    bool flush_exits;
     /* A root lost the table it stands on. */
     void (*root_drop)(struct pn_mmu_vcpu *vcpu, struct root *r);
     /* The guest flushed this root since its last use: make its TLB right. */
@@ -103,10 +105,10 @@ struct mmu_ops {
      * untracked store: update or zap sptes of the gptes there, flooding, on_track. ad:
      * the write only set A or D bits (neither floods nor zaps). */
     void (*written)(struct pn_mmu_vcpu *vcpu, pn_gpa gpa, size_t size, bool ad);
-    /* No small mapping and no TLB entry of gfn takes stores. */
-    void (*write_protect)(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn);
     /* pn_mmu_unprotect; NULL: no store is seen for the sake of tables. */
     bool (*unprotect)(struct pn_mmu_vcpu *vcpu, pn_gfn gfn);
+    /* No small mapping and no TLB entry of gfn takes stores. */
+    void (*write_protect)(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn);
     /* The TLB entries of gfn keep their write tags back (tlb_hold); mappings stay. */
     void (*hold_writes)(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn);
     /* Leaves have D bits: mark the pages of those that have D, and clear it; NULL: they
@@ -202,6 +204,7 @@ struct pn_mmu_vcpu {
     struct stage walk;        /* derived from paging */
     struct vcpu_roots *roots; /* and their TLBs: root.h */
     struct model *model;      /* the observer's; NULL: no TLB model */
+    uint64_t flushed;         /* mmu->exits when tlb_flush was last counted */
 };
 
 struct pn_mmu {
@@ -222,6 +225,8 @@ struct pn_mmu {
     struct pn_tlb_entry *tlb_empty;   /* the template */
     uint64_t fetch_gen;               /* the last one given out */
     uint64_t bytes;                   /* of tables, lists, TLBs */
+    uint64_t exits;                   /* ways into the guest so far (exit_begins) */
+    bool by_host;                     /* the last of them ends a call of the host's */
     void (*step)(struct pn_mmu *mmu); /* the option audit: checks all, or NULL */
 };
 
@@ -240,6 +245,27 @@ static inline void mmu_gauge_pages(struct pn_mmu *mmu, unsigned level, int64_t b
                       : level == 2 ? PN_STAT_pages_2m
                                    : PN_STAT_pages_1g;
     mmu_gauges(mmu)->v[id] += (uint64_t)by;
+}
+/* ---- tlb.c: what a hypervisor asks of the processor's TLB ---- */
+
+/*
+ * A hypervisor notes what it owes to a vCPU's TLB, and flushes once before the guest goes
+ * on: all that is asked for on one way into the guest is one flush (KVM: KVM_REQ_TLB_FLUSH
+ * and its kin, and its counter tlb_flush). Our own TLBs lose single entries at once.
+ */
+/* Of every vCPU: a mapping went or lost a right. KVM's kvm_flush_remote_tlbs. */
+void flush_ask(struct pn_mmu *mmu);
+/* Of this one: its guest flushed, and the hypervisor does it for it. */
+void flush_ask_of(struct pn_mmu_vcpu *vcpu);
+/* An exit that the MMU handles. */
+static inline void exit_begins(struct pn_mmu *mmu) {
+    mmu->exits++;
+    mmu->by_host = false;
+}
+/* A call of the user's or a device's: one with those before it, back to the last exit. */
+static inline void host_begins(struct pn_mmu *mmu) {
+    mmu->exits += !mmu->by_host;
+    mmu->by_host = true;
 }
 /* At the end of each public call that changes something. */
 static inline void mmu_step(struct pn_mmu *mmu) {

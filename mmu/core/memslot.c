@@ -270,6 +270,7 @@ static int slot_set(struct pn_mmu *mmu, const struct pn_memslot *req) {
 }
 
 int pn_mmu_slot_set(struct pn_mmu *mmu, const struct pn_memslot *req) {
+    host_begins(mmu);
     int rc = slot_set(mmu, req);
     mmu_step(mmu);
     return rc;

@@ -16,17 +16,30 @@ struct option {
     uint32_t value, min, max; /* value: the default, good even outside of min and max */
     const char *only;         /* the kind of MMU that has it; NULL: both */
     const char *doc;
+    const char *const *words; /* from 0 to max; NULL: its values are numbers */
 };
 
 #define OPTION(field, value, min, max, only, doc)                                        \
-    { #field, offsetof(struct pn_mmu_options, field), value, min, max, only, doc }
+    { #field, offsetof(struct pn_mmu_options, field), value, min, max, only, doc, NULL }
+#define WORDS(field, value, words, only, doc)                                            \
+    {                                                                                    \
+#field, offsetof(struct pn_mmu_options, field), value, 0,                        \
+            sizeof(words) / sizeof((words)[0]) - 1, only, doc, words                     \
+    }
+
+static const char *const policies[] = {[PN_POLICY_KVM_6_1] = "kvm-6.1",
+                                       [PN_POLICY_KVM_6_12] = "kvm-6.12",
+                                       [PN_POLICY_KVM_7_3] = "kvm-7.3"};
 
 static const struct option options[] = {
+    WORDS(policy, PN_POLICY_KVM_7_3, policies, "shadow",
+          "the version of KVM whose rules for INVLPG, #PFs and TLB flushes it follows"),
     OPTION(unsync, 1, 0, 1, "shadow", "leaf tables may go out of sync with the guest's"),
     OPTION(flood_threshold, 3, 0, 1000000, "shadow",
            "tracked writes to one shadow page before it is zapped; 0: never"),
-    OPTION(prefetch, 8, 0, 512, "shadow",
-           "neighbour sptes tried around a fixed fault; 0: off, at INVLPG too"),
+    OPTION(
+        prefetch, 8, 0, 512, "shadow",
+        "neighbour sptes tried around a fixed fault; 0: off, also at INVLPG (kvm-6.1)"),
     OPTION(large_pages, 1, 0, 1, NULL,
            "2 MiB and 1 GiB mappings where the slot allows them"),
     OPTION(page_budget, 0, 64, 1u << 24, NULL,
@@ -55,6 +68,14 @@ static const struct option *find(const char *name, size_t len) {
     return NULL;
 }
 
+/* Return: of the word; -EINVAL: the option has none such. */
+static int word_value(const struct option *o, const char *word) {
+    for (uint32_t i = 0; i <= o->max; i++)
+        if (!strcmp(o->words[i], word))
+            return (int)i;
+    return -EINVAL;
+}
+
 static bool in_range(const struct option *o, unsigned long long value) {
     return value == o->value || (value >= o->min && value <= o->max);
 }
@@ -64,6 +85,12 @@ int pn_mmu_option_set(struct pn_mmu_options *opt, const char *text) {
     const struct option *o = find(text, len);
     if (!o)
         return -ENOENT;
+    if (text[len] == '=' && o->words) {
+        int word = word_value(o, text + len + 1);
+        if (word >= 0)
+            *field(opt, o) = (uint32_t)word;
+        return word < 0 ? word : 0;
+    }
     /* strtoull would take blanks and signs. */
     if (text[len] != '=' || !isdigit((unsigned char)text[len + 1]))
         return -EINVAL;
@@ -78,10 +105,20 @@ int pn_mmu_option_set(struct pn_mmu_options *opt, const char *text) {
     return 0;
 }
 
+/* "before a|b" */
+static void print_words(const struct option *o, const char *before, char *buf,
+                        size_t size) {
+    size_t at = (size_t)snprintf(buf, size, "%s", before);
+    for (uint32_t i = 0; i <= o->max && at < size; i++)
+        at += (size_t)snprintf(buf + at, size - at, "%s%s", i ? "|" : "", o->words[i]);
+}
+
 const char *pn_mmu_option_allowed(const char *text, char *buf, size_t size) {
     const struct option *o = find(text, strcspn(text, "="));
     buf[0] = 0;
-    if (o)
+    if (o && o->words)
+        print_words(o, "one of ", buf, size);
+    else if (o)
         snprintf(buf, size, "from %u to %u", o->min, o->max);
     return buf;
 }
@@ -99,11 +136,24 @@ const char *pn_mmu_option_at(unsigned i, const struct pn_mmu_options *opt,
     return options[i].name;
 }
 
+const char *pn_mmu_option_word(unsigned i, uint32_t value) {
+    const struct option *o = i < OPTIONS ? &options[i] : NULL;
+    return o && o->words && value <= o->max ? o->words[value] : NULL;
+}
+
 void pn_mmu_options_print(FILE *out) {
     for (size_t i = 0; i < OPTIONS; i++) {
         const struct option *o = &options[i];
-        fprintf(out, "  %-16s default %-6u range %u..%-9u %s%s%s\n", o->name, o->value,
-                o->min, o->max, o->only ? o->only : "", o->only ? ": " : "", o->doc);
+        const char *only = o->only ? o->only : "", *colon = o->only ? ": " : "";
+        char values[64];
+        if (o->words) {
+            print_words(o, "", values, sizeof(values));
+            fprintf(out, "  %-16s default %s, one of %s  %s%s%s\n", o->name,
+                    o->words[o->value], values, only, colon, o->doc);
+        } else {
+            fprintf(out, "  %-16s default %-6u range %u..%-9u %s%s%s\n", o->name,
+                    o->value, o->min, o->max, only, colon, o->doc);
+        }
     }
 }
 

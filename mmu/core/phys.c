@@ -79,6 +79,7 @@ static size_t write_by(struct pn_mmu_vcpu *vcpu, pn_gpa gpa, const void *buf, si
 }
 
 size_t pn_mmu_write_phys(struct pn_mmu *mmu, pn_gpa gpa, const void *buf, size_t size) {
+    host_begins(mmu);
     return write_by(mmu_actor(mmu), gpa, buf, size, false);
 }
 

@@ -176,6 +176,20 @@ static void take_paging(struct pn_mmu_vcpu *vcpu) {
     vcpu->walk.below = vcpu->mmu->ops->below;
 }
 
+/* The guest flushed by an instruction. */
+static void guest_flushes(struct pn_mmu_vcpu *vcpu) {
+    if (vcpu->mmu->ops->flush_exits)
+        flush_ask_of(vcpu);
+}
+
+/* The changes that KVM flushes for; for others it loads a root, whose flush it does not
+ * count (kvm_post_set_cr0, kvm_post_set_cr4, kvm_mmu_load). */
+static bool mode_flushes(const struct pn_paging *old, const struct pn_paging *p) {
+    uint64_t cr4 = old->cr4 ^ p->cr4, gone = old->cr4 & ~p->cr4, set = p->cr4 & ~old->cr4;
+    return cr4 & (CR4_PGE | CR4_PAE) || gone & CR4_PCIDE || set & CR4_SMEP ||
+           (old->cr0 & ~p->cr0 & CR0_PG);
+}
+
 void pn_mmu_set_cr3(struct pn_mmu_vcpu *vcpu, uint64_t cr3, bool noflush,
                     const uint64_t pdpte[4]) {
     struct stage *m = &vcpu->walk;
@@ -185,8 +199,11 @@ void pn_mmu_set_cr3(struct pn_mmu_vcpu *vcpu, uint64_t cr3, bool noflush,
         memcpy(m->pdpte, pdpte, sizeof(m->pdpte));
     }
     bool pcide = pcid_on(vcpu);
-    if (!pcide || !noflush)
+    exit_begins(vcpu->mmu);
+    if (!pcide || !noflush) {
         root_make_stale(vcpu, false, pcide ? cr3 & CR3_PCID : 0);
+        guest_flushes(vcpu);
+    }
     bool hit = root_load(vcpu);
     observe(vcpu->mmu, set_cr3, vcpu, noflush, hit);
     mmu_step(vcpu->mmu);
@@ -203,6 +220,9 @@ void pn_mmu_set_paging(struct pn_mmu_vcpu *vcpu, const struct pn_paging *p) {
         return;
     }
     take_paging(vcpu);
+    exit_begins(vcpu->mmu);
+    if (mode_flushes(&old, p))
+        flush_ask_of(vcpu);
     root_make_stale(vcpu, true, 0);
     root_load(vcpu);
     observe(vcpu->mmu, set_paging, vcpu);
@@ -220,6 +240,7 @@ void pn_mmu_invlpg(struct pn_mmu_vcpu *vcpu, pn_gva gva) {
     uint16_t pcid = vcpu->roots->cur->key.pcid;
     pn_count(vcpu->stats, invlpg);
     pn_emit(vcpu->ring, invlpg, gva, pcid);
+    exit_begins(vcpu->mmu);
     /* Global translations may be in any root. */
     vcpu->mmu->ops->inval_gva(vcpu, pcid, gva, vcpu->paging.cr4 & CR4_PGE);
     observe(vcpu->mmu, invlpg, vcpu, gva);
@@ -229,6 +250,9 @@ void pn_mmu_invlpg(struct pn_mmu_vcpu *vcpu, pn_gva gva) {
 void pn_mmu_invpcid(struct pn_mmu_vcpu *vcpu, unsigned type, uint16_t pcid, pn_gva gva) {
     struct vcpu_roots *vs = vcpu->roots;
     pn_count(vcpu->stats, invpcid);
+    exit_begins(vcpu->mmu);
+    if (type && (type > 1 || pcid == vs->cur->key.pcid))
+        guest_flushes(vcpu);
     if (type == 0) {
         pn_emit(vcpu->ring, invlpg, gva, pcid);
         vcpu->mmu->ops->inval_gva(vcpu, pcid, gva, false);

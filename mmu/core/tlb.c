@@ -38,9 +38,21 @@ void tlb_flush(struct pn_mmu_vcpu *vcpu, struct root *r) {
     }
     r->pkeys_user = r->pkeys_super = 0;
     if (r->valid) {
-        pn_count(vcpu->stats, tlb_flush);
+        pn_count(vcpu->stats, root_flush);
         pn_emit(vcpu->ring, tlb_flush, r == vcpu->roots->cur);
     }
+}
+
+void flush_ask_of(struct pn_mmu_vcpu *vcpu) {
+    if (vcpu->flushed == vcpu->mmu->exits)
+        return;
+    vcpu->flushed = vcpu->mmu->exits;
+    pn_count(vcpu->stats, tlb_flush);
+}
+
+void flush_ask(struct pn_mmu *mmu) {
+    for (unsigned v = 0; v < mmu->vcpu_count; v++)
+        flush_ask_of(mmu->vcpus[v]);
 }
 
 void tlb_hold(struct root *r, unsigned i, uintptr_t hva) {

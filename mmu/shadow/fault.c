@@ -46,6 +46,7 @@ static enum pn_outcome write_gate(struct pn_mmu_vcpu *vcpu, struct slot *s, pn_g
 /* how: more bits of the error code. */
 static void begin(const struct fault *f, uint32_t how) {
     uint32_t error = f->vcpu->walk.rights.pfec[f->access][f->mode];
+    exit_begins(f->mmu);
     observe(f->mmu, fault_taken, f->vcpu);
     pn_emit(f->vcpu->ring, page_fault, f->gva, error | how);
 }
@@ -111,6 +112,16 @@ static bool step_down(const struct fault *f, const struct sp *sp, struct step *s
     return g.usable && g.leaf == (level == f->walk.level);
 }
 
+/* Does the spte lead to where the step goes? KVM has the rights of direct sps in their
+ * role, so that others are another sp there (validate_direct_spte). */
+static bool leads_to(uint64_t spte, const struct step *st) {
+    if (!spte_table(spte))
+        return false;
+    const struct sp *child = sp_of(spte_child(spte));
+    return child->gfn == st->gfn && child->role == st->role &&
+           !(sp_direct(child) && (spte ^ st->grant) & SPTE_GRANT);
+}
+
 /* May the leaf stand at this level? */
 static bool level_allowed(const struct fault *f, const struct sp *sp) {
     unsigned level = sp_level(sp);
@@ -135,6 +146,8 @@ static uint64_t *build_path(struct fault *f) {
             return sptep;
         if (!step_down(f, sp, &st))
             return NULL;
+        if (spte_present(*sptep) && !leads_to(*sptep, &st))
+            flush_ask(f->mmu);
         if (spte_table(*sptep)) {
             struct sp *child = sp_of(spte_child(*sptep));
             if (child->gfn == st.gfn && child->role == st.role) {
@@ -227,7 +240,7 @@ static enum pn_outcome fault_map(struct fault *f) {
         return done(f, outcome ? outcome : PN_OUT_uncached);
     }
     f->sw.level = sp_level(sp_of(sptep));
-    uint64_t v, bits = leaf_grant(f, sptep, &v);
+    uint64_t v, bits = leaf_grant(f, sptep, &v) | SPTE_HW_A;
     if (!(s->pub.flags & PN_SLOT_READONLY))
         bits |= SPTE_HOST_W;
     if (may_store_unseen(f->mmu, s, gfn, f->sw.level))
@@ -248,6 +261,9 @@ static __attribute__((noinline)) enum pn_outcome fault(struct fault *f, bool pre
         0) {
         out->fault = f->walk.fault;
         out->hva = NULL;
+        /* A stale mapping may not fault for ever. KVM's kvm_inject_emulated_page_fault. */
+        if ((out->fault.error & (PN_PF_PRESENT | PN_PF_RSVD)) == PN_PF_PRESENT)
+            sync_gva(f->vcpu, f->r, f->gva);
         return fault_done(f->vcpu, PN_OUT_guest_pf, f->gva, f->walk.level, 0);
     }
     uint64_t offset = f->gva & (PN_PAGE_SIZE - 1);

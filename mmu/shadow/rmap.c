@@ -18,6 +18,8 @@ static void write_protect(struct pn_mmu *mmu, uint64_t head, unsigned level) {
         uint64_t v = *sptep;
         if (!(v & SPTE_MMU_W) || sp_level(sp_of(sptep)) != level)
             continue;
+        if (spte_writable(v))
+            flush_ask(mmu);
         if (v & SPTE_TLB_W)
             tlb_drop_leaf(mmu, sp_of(sptep), sp_index(sptep), v, true);
         *sptep = v & ~(SPTE_MMU_W | SPTE_TLB_W);

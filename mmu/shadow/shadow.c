@@ -6,9 +6,18 @@
 #include "mmu/core/audit.h"
 #include "mmu/shadow/shadow.h"
 
+static const struct policy policies[] = {
+    [PN_POLICY_KVM_6_1] = {.remakes = true, .ad_flushes = true},
+    [PN_POLICY_KVM_6_12] = {.ad_flushes = true},
+    [PN_POLICY_KVM_7_3] = {0},
+};
+
 static int shadow_init(struct pn_mmu *mmu) {
     mmu->shadow = calloc(1, sizeof(*mmu->shadow));
-    return mmu->shadow ? sp_init(mmu) : -ENOMEM;
+    if (!mmu->shadow)
+        return -ENOMEM;
+    mmu->shadow->policy = &policies[mmu->cfg.opt.policy];
+    return sp_init(mmu);
 }
 
 static void shadow_fini(struct pn_mmu *mmu) {
@@ -23,16 +32,17 @@ const struct mmu_ops shadow_ops = {
     .translate = shadow_translate,
     .walk_cost = shadow_walk_cost,
     .zap_all = shadow_zap_all,
+    .flush_exits = true,
     .root_drop = shadow_root_drop,
     .root_sync = shadow_root_sync,
     .inval_gva = shadow_inval_gva,
     .slot_gone = shadow_slot_gone,
     .slot_changed = shadow_slot_changed,
     .written = shadow_written,
+    .unprotect = shadow_unprotect,
     .write_protect = rmap_write_protect,
     .hold_writes = tlb_hold_leaves,
     .audit = shadow_audit,
     .audit_large = shadow_audit_large,
     .audit_entry = shadow_audit_entry,
 };
-    .unprotect = shadow_unprotect,

@@ -24,7 +24,25 @@ static inline pn_gfn sp_gfn(const struct sp *sp, unsigned i) {
 
 extern const struct mmu_ops shadow_ops; /* shadow.c */
 
+/*
+ * Where the versions of KVM differ: what becomes of the spte of a leaf table that is out
+ * of sync when the guest executes INVLPG, or has a #PF with P set, at its address; and
+ * what asks for a flush. Losing the right to store always does.
+ * Source: KVM, FNAME(invlpg) and FNAME(sync_page) until 6.3, FNAME(sync_spte) since; its
+ * check that the rights are others; mmu_spte_update; make_spte.
+ */
+struct policy {
+    /* It goes, and its gpte is mapped anew; and a sync makes every spte of the table anew.
+     * Else the spte is brought up to date, if there is one, and made anew only when its
+     * rights are others. */
+    bool remakes;
+    /* Losing A or D asks for a flush, and an spte that took stores already is made anew
+     * without D. */
+    bool ad_flushes;
+};
+
 struct shadow {
+    const struct policy *policy;
     struct sp **hash;  /* by gfn */
     struct list lru;   /* newest first; all but ROOT sps */
     uint32_t pages;    /* on lru */
@@ -162,6 +180,8 @@ void spte_zap_page(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn);
 void spte_regrant(struct pn_mmu *mmu, uint64_t *sptep, uint64_t grant);
 /* Make the spte agree with its gpte in guest memory, or drop it. Never makes one. */
 void spte_sync(struct pn_mmu *mmu, struct sp *sp, unsigned i, const uint8_t *table);
+/* The same because the guest flushed, of a leaf table. */
+void spte_resync(struct pn_mmu *mmu, struct sp *sp, unsigned i, const uint8_t *table);
 /* Fill the absent spte i of a leaf sp if its gpte can be used as it is; table: of the
  * gptes, NULL for a direct sp. The caller has reserved a list. */
 void prefetch_spte(struct pn_mmu_vcpu *vcpu, struct sp *sp, unsigned i,
@@ -172,6 +192,9 @@ uint64_t sp_gpte(const struct sp *sp, unsigned i, const uint8_t *table);
 
 /* ---- sync.c ---- */
 
+/* The guest invalidates gva, or has a #PF there that tables in use had a part in: what is
+ * out of sync for it is so no longer. */
+void sync_gva(struct pn_mmu_vcpu *vcpu, const struct root *r, pn_gva gva);
 /* Bring an unsync sp up to date; it remains unsync, since its frame remains writable. */
 void sync_sptes(struct pn_mmu_vcpu *vcpu, struct sp *sp);
 /* The same, and it is unsync no longer. */
@@ -216,6 +239,7 @@ void shadow_zap_all(struct pn_mmu_vcpu *vcpu);
 /* ---- write.c ---- */
 
 void shadow_written(struct pn_mmu_vcpu *vcpu, pn_gpa gpa, size_t size, bool ad);
+bool shadow_unprotect(struct pn_mmu_vcpu *vcpu, pn_gfn gfn);
 
 /* ---- unsync.c ---- */
 
@@ -239,4 +263,3 @@ void shadow_audit_large(struct audit *a, const struct slot *s, unsigned level,
                         uint32_t *want);
 void shadow_audit_entry(struct audit *a, const struct root *r, enum pn_tlb_mode mode,
                         unsigned i, pn_gva gva);
-bool shadow_unprotect(struct pn_mmu_vcpu *vcpu, pn_gfn gfn);

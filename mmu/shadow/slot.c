@@ -25,6 +25,7 @@ static void zap_mappings_of(struct pn_mmu *mmu, struct slot *s) {
 
 void shadow_slot_gone(struct pn_mmu_vcpu *vcpu, struct slot *s) {
     struct pn_mmu *mmu = vcpu->mmu;
+    flush_ask(mmu);
     zap_tables_in(vcpu, s);
     zap_mappings_of(mmu, s);
     roots_slots_changed(mmu);
@@ -32,6 +33,8 @@ void shadow_slot_gone(struct pn_mmu_vcpu *vcpu, struct slot *s) {
 }
 
 void shadow_slot_changed(struct pn_mmu_vcpu *vcpu, struct slot *s, bool placed) {
+    if (!placed)
+        flush_ask(vcpu->mmu);
     zap_mappings_of(vcpu->mmu, s);
     roots_slots_changed(vcpu->mmu);
     track_slot_added(vcpu->mmu, s);

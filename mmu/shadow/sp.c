@@ -211,8 +211,10 @@ void sp_zap(struct pn_mmu_vcpu *vcpu, struct sp *sp, enum zap_reason why) {
     struct pn_mmu *mmu = vcpu->mmu;
     struct shadow *sh = mmu->shadow;
     pn_emit(vcpu->ring, prepare_zap_page, sp->gfn, sp->role, why);
-    if (!(sp->role & ROLE_ROOT))
+    if (!(sp->role & ROLE_ROOT)) {
+        flush_ask(mmu);
         zap_unsync_below(vcpu, sp, why);
+    }
     /* From above, so that the TLBs are right before the sptes go one by one. */
     while (sp->parents)
         spte_drop(mmu, ptrs_first(sp->parents));

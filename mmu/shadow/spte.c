@@ -21,22 +21,39 @@ static void set_gpte(struct sp *sp, unsigned i, uint64_t v) {
         sp->gptes[i] = v;
 }
 
+/* An spte that was `old` is made anew as `now`, by a sync or for an access. Return: now
+ * with its A and D. */
+static uint64_t remade(struct pn_mmu *mmu, uint64_t old, uint64_t now, bool access) {
+    bool ad = mmu->shadow->policy->ad_flushes;
+    bool was = spte_writable(old), is = spte_writable(now);
+    now &= ~SPTE_HW;
+    now |= access ? SPTE_HW_A : 0;
+    now |= is && !(was && ad) ? SPTE_HW_D : 0;
+    if ((was && !is) || (ad && old & ~now & SPTE_HW))
+        flush_ask(mmu);
+    return now;
+}
+
 void spte_set_leaf(struct pn_mmu_vcpu *vcpu, struct slot *s, uint64_t *sptep, pn_gfn gfn,
                    uint64_t v, uint64_t bits) {
     struct pn_mmu *mmu = vcpu->mmu;
     struct sp *sp = sp_of(sptep);
     unsigned i = sp_index(sptep);
-    if (spte_leaf(*sptep) && sp_gfn(sp, i) == gfn) {
+    uint64_t old = *sptep;
+    if (spte_leaf(old) && sp_gfn(sp, i) == gfn) {
         spte_regrant(mmu, sptep, bits & (SPTE_GRANT | SPTE_PKEY));
-        *sptep |= bits & SPTE_MMU_W;
+        *sptep = remade(mmu, old, *sptep | (bits & SPTE_MMU_W), true);
         set_gpte(sp, i, v);
     } else {
-        if (*sptep)
+        if (spte_present(old))
+            flush_ask(mmu);
+        if (old)
             spte_drop(mmu, sptep);
         if (rmap_full(s, gfn))
             spte_zap_page(mmu, s, gfn);
         set_gpte(sp, i, v);
         *sptep = SPTE_P | SPTE_LEAF | (uintptr_t)slot_hva(s, gfn) | bits;
+        *sptep |= spte_writable(*sptep) ? SPTE_HW_D : 0;
         if (sp_level(sp) > 1 || track_used(s, gfn))
             *sptep |= SPTE_CODE;
         sp->used++;
@@ -140,11 +157,29 @@ void spte_sync(struct pn_mmu *mmu, struct sp *sp, unsigned i, const uint8_t *tab
     } else if (keep) {
         keep = g.leaf && sp_gfn(sp, i) == gfn;
     }
-    if (keep)
+    if (keep) {
         spte_regrant(mmu, &sp->spt[i], g.grant);
-    else
+    } else {
+        if (spte_present(v))
+            flush_ask(mmu);
         spte_drop(mmu, &sp->spt[i]);
+    }
     sp->gptes[i] = gpte;
+}
+
+/* What KVM keeps of a gpte in an spte of its: W counts for nothing without D. */
+static uint64_t rights_of(uint64_t v) {
+    return v & (v & SPTE_D ? SPTE_ACC : SPTE_ACC & ~SPTE_W);
+}
+
+void spte_resync(struct pn_mmu *mmu, struct sp *sp, unsigned i, const uint8_t *table) {
+    uint64_t old = sp->spt[i];
+    spte_sync(mmu, sp, i, table);
+    uint64_t now = sp->spt[i];
+    if (!spte_leaf(old) || !spte_leaf(now))
+        return;
+    if (mmu->shadow->policy->remakes || rights_of(old) != rights_of(now))
+        sp->spt[i] = remade(mmu, old, now, false);
 }
 
 void prefetch_spte(struct pn_mmu_vcpu *vcpu, struct sp *sp, unsigned i,

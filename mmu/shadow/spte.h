@@ -3,10 +3,10 @@
 /*
  * The shadow page-table entry.
  *
- *   63..54 53..51 50..47 46............12   11  10  9     8     7     6   5 4 3 2  1   0
- *  +------+------+------+----------------+----+-+-----+-----+-----+------+-+-+-+-+----+--+
- *  |  0   | TLB  | pkey | host page      |MMIO|C|TLB_X|TLB_W|MMU_W|HOST_W|D|U|W|X|LEAF|P |
- *  +------+------+------+----------------+----+-+-----+-----+-----+------+-+-+-+-+----+--+
+ *  63..56 55 54 53..51 50..47 46.....12  11  10  9     8     7     6   5 4 3 2  1   0
+ *  +-----+--+--+------+------+---------+----+-+-----+-----+-----+------+-+-+-+-+----+--+
+ *  |  0  |HD|HA| TLB  | pkey |host page|MMIO|C|TLB_X|TLB_W|MMU_W|HOST_W|D|U|W|X|LEAF|P |
+ *  +-----+--+--+------+------+---------+----+-+-----+-----+-----+------+-+-+-+-+----+--+
  *
  * P, not LEAF: host page is the table of the child sp. X, W, U, D and pkey are what this
  * gpte grants (all of X W U D where no gpte stands behind it); a walk takes the AND of
@@ -20,6 +20,9 @@
  * TLB_X: fetched from.
  * C, SPTE_CODE: a frame that this leaf maps may have users of pn_mmu_track_add. It spares
  * TLB fills the look-up of the frame, and goes with the leaf.
+ * HA, HD, SPTE_HW_A and SPTE_HW_D: the accessed and dirty bits that a processor would have
+ * in the spte: set when the spte is made for an access or for stores, and by use. Their
+ * loss may ask for a flush (struct policy); nothing else reads them.
  * MMIO, not P: the gpte maps a frame without a memslot; bits 46..12 are the generation of
  * the memslots at that time.
  * The gfn is not in the spte: sp->gptes holds the gpte that it was made from.
@@ -50,6 +53,10 @@
 #define SPTE_TLB_1     (1ull << SPTE_TLB_SHIFT) /* of mode 0 */
 #define SPTE_TLB       (7ull << SPTE_TLB_SHIFT)
 
+#define SPTE_HW_A (1ull << 54)
+#define SPTE_HW_D (1ull << 55)
+#define SPTE_HW   (SPTE_HW_A | SPTE_HW_D)
+
 #define SPTE_ACC   (SPTE_X | SPTE_W | SPTE_U)
 #define SPTE_GRANT (SPTE_ACC | SPTE_D)        /* ANDed down a walk */
 #define SPTE_STORE (SPTE_HOST_W | SPTE_MMU_W) /* a leaf that takes stores has both */
@@ -60,8 +67,8 @@ _Static_assert(SPTE_X == (uint64_t)ACC_EXEC << SPTE_ACC_SHIFT &&
                    SPTE_W == (uint64_t)ACC_WRITE << SPTE_ACC_SHIFT &&
                    SPTE_U == (uint64_t)ACC_USER << SPTE_ACC_SHIFT,
                "rights of an spte are ACC_* shifted");
-_Static_assert((SPTE_PAGE & (SPTE_PKEY | SPTE_TLB | 0xfff)) == 0 &&
-                   (SPTE_PKEY & SPTE_TLB) == 0 && PN_TLB_MODES == 3,
+_Static_assert((SPTE_PAGE & (SPTE_PKEY | SPTE_TLB | SPTE_HW | 0xfff)) == 0 &&
+                   ((SPTE_PKEY | SPTE_HW) & SPTE_TLB) == 0 && PN_TLB_MODES == 3,
                "spte fields do not overlap");
 
 static inline bool spte_present(uint64_t v) {
@@ -88,10 +95,15 @@ static inline unsigned spte_acc(uint64_t v) {
 static inline uint8_t spte_pkey(uint64_t v) {
     return v >> SPTE_PKEY_SHIFT & 15;
 }
+/* Nobody has to see a store through this leaf. */
+static inline bool spte_writable(uint64_t v) {
+    const uint64_t all = SPTE_W | SPTE_D | SPTE_STORE;
+    return (v & all) == all;
+}
 /* What an event may show: host addresses would make two equal runs differ, and tracked
  * code is the translator's doing. */
 static inline uint64_t spte_public(uint64_t v) {
-    return v & SPTE_P ? v & ~(SPTE_PAGE | SPTE_CODE) : v;
+    return v & SPTE_P ? v & ~(SPTE_PAGE | SPTE_CODE | SPTE_HW) : v;
 }
 
 /* ---- gptes, as sptes are made from them ---- */

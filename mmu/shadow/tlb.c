@@ -33,7 +33,8 @@ void tlb_fill(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva, enum pn_acce
         g.held = track_used(slot_of_gfn(vcpu->mmu, gfn), gfn);
     }
     unsigned got = tlb_put(vcpu, r, gva, mode, &g);
-    *w->sptep = w->spte | SPTE_TLB_1 << mode | (got & TLB_GOT_W ? SPTE_TLB_W : 0) |
+    *w->sptep = w->spte | SPTE_HW_A | SPTE_TLB_1 << mode |
+                (got & TLB_GOT_W ? SPTE_TLB_W | SPTE_HW_D : 0) |
                 (got & TLB_GOT_X ? SPTE_TLB_X : 0);
     sp_of(w->sptep)->roots |= r->bit;
 }

@@ -39,23 +39,6 @@ bool unsync_try(struct pn_mmu_vcpu *vcpu, struct slot *s, pn_gfn gfn) {
     return true;
 }
 
-static void sync_gva(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva) {
-    struct pn_mmu *mmu = vcpu->mmu;
-    if (!r->top || (r->narrow && gva >> 32))
-        return;
-    struct swalk w;
-    shadow_walk(r, gva, &w);
-    struct sp *sp = sp_of(w.sptep);
-    if (!sp->unsync)
-        return;
-    const uint8_t *table = slot_hva(slot_of_gfn(mmu, sp->gfn), sp->gfn);
-    unsigned i = sp_index(w.sptep);
-    spte_sync(mmu, sp, i, table);
-    /* The guest is about to use what it mapped there. KVM's FNAME(invlpg). */
-    if (!sp->spt[i] && mmu->cfg.opt.prefetch && slab_reserve_lists(mmu, 1) == 0)
-        prefetch_spte(vcpu, sp, i, table);
-}
-
 /* ---- What the guest's invalidations mean ---- */
 
 void shadow_root_sync(struct pn_mmu_vcpu *vcpu, struct root *r) {

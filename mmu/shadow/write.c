@@ -25,9 +25,10 @@ static bool flooded(struct pn_mmu *mmu, struct sp *sp) {
     return threshold && ++sp->flood >= threshold;
 }
 
-/* Sync the sptes of every gpte in [offset, offset+size). */
+/* Sync the sptes of every gpte in [offset, offset+size). KVM drops those that a store is
+ * for, which asks for a flush, whatever the store says. */
 static void sync_range(struct pn_mmu *mmu, struct sp *sp, unsigned offset, size_t size,
-                       const uint8_t *table) {
+                       bool ad, const uint8_t *table) {
     unsigned gpte = sp->role & ROLE_4BYTE ? 4 : 8;
     unsigned first = offset / gpte, last = (unsigned)(offset + size - 1) / gpte;
     if (sp->role & ROLE_4BYTE) {
@@ -42,27 +43,26 @@ static void sync_range(struct pn_mmu *mmu, struct sp *sp, unsigned offset, size_
             last = last * 2 + 1;
         }
     }
-    for (unsigned i = first; i <= last; i++)
+    for (unsigned i = first; i <= last; i++) {
+        if (!ad && spte_present(sp->spt[i]))
+            flush_ask(mmu);
         spte_sync(mmu, sp, i, table);
+    }
 }
 
 static void table_written(struct pn_mmu_vcpu *vcpu, struct sp *sp, unsigned offset,
                           size_t size, bool ad, const uint8_t *table) {
     if (sp_obsolete(vcpu->mmu->shadow, sp)) {
         sp_zap(vcpu, sp, ZAP_OBSOLETE);
-    } else if (ad) {
-        sync_range(vcpu->mmu, sp, offset, size, table);
-    } else if (misaligned(sp, offset, size) || flooded(vcpu->mmu, sp)) {
+    } else if (!ad && (misaligned(sp, offset, size) || flooded(vcpu->mmu, sp))) {
         pn_emit(vcpu->ring, flood, sp->gfn, sp->role);
         pn_count(vcpu->stats, mmu_flooded);
         sp_zap(vcpu, sp, ZAP_FLOOD);
     } else {
-        sync_range(vcpu->mmu, sp, offset, size, table);
+        sync_range(vcpu->mmu, sp, offset, size, ad, table);
     }
 }
 
-void shadow_written(struct pn_mmu_vcpu *vcpu, pn_gpa gpa, size_t size, bool ad) {
-    struct pn_mmu *mmu = vcpu->mmu;
 bool shadow_unprotect(struct pn_mmu_vcpu *vcpu, pn_gfn gfn) {
     struct slot *s = slot_of_gfn(vcpu->mmu, gfn);
     if (!s || !track_tables(s, gfn))
@@ -72,6 +72,8 @@ bool shadow_unprotect(struct pn_mmu_vcpu *vcpu, pn_gfn gfn) {
     return true;
 }
 
+void shadow_written(struct pn_mmu_vcpu *vcpu, pn_gpa gpa, size_t size, bool ad) {
+    struct pn_mmu *mmu = vcpu->mmu;
     pn_gfn gfn = gpa >> PN_PAGE_SHIFT;
     struct slot *s = slot_of_gfn(mmu, gfn);
     if (!s)

@@ -104,6 +104,7 @@ static void begin(const struct violation *v) {
     bool present = ept_present(v->w.pte);
     if (present)
         q |= (v->w.pte & EPT_RWX) << EPT_Q_GRANT_SHIFT;
+    exit_begins(v->vcpu->mmu);
     pn_count(v->vcpu->stats, ept_violation);
     observe(v->vcpu->mmu, fault_taken, v->vcpu);
     pn_emit(v->vcpu->ring, page_fault, v->gva, v->error | present);
@@ -156,6 +157,7 @@ static bool mmio_known(const struct pn_mmu *mmu, uint64_t pte) {
 
 static enum pn_outcome misconfig(const struct violation *v) {
     struct pn_mmu_vcpu *vcpu = v->vcpu;
+    exit_begins(vcpu->mmu);
     pn_count(vcpu->stats, ept_misconfig);
     observe(vcpu->mmu, fault_taken, vcpu);
     pn_emit(vcpu->ring, page_fault, v->gva, v->error | FAULT_MMIO_CACHED);

@@ -117,6 +117,7 @@ static uint64_t drop_anywhere(struct pn_mmu *mmu, uintptr_t hva, bool write) {
 
 void tdp_tlb_drop(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn, bool write) {
     observe(mmu, dropped, mmu);
+    flush_ask(mmu);
     uint64_t *hint = &s->tlb_hints[gfn - s->gfn], h = *hint;
     uintptr_t hva = (uintptr_t)slot_hva(s, gfn);
     if (!h || (write && !(h & HINT_W)))
@@ -140,6 +141,7 @@ void tdp_tlb_hold(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn) {
 
 void tdp_tlb_drop_writes(struct pn_mmu *mmu, const struct slot *s) {
     observe(mmu, dropped, mmu);
+    flush_ask(mmu);
     for_each_root(mmu, v, r) for (unsigned mode = 0; mode < PN_TLB_MODES;
                                   mode++) for (unsigned i = 0;
                                                r->filled[mode] && i < PN_TLB_ENTRIES; i++)

@@ -98,6 +98,7 @@ static void machine_init(struct machine *m, enum pn_mmu_kind kind) {
     bool dbit = kind == PN_MMU_TDP && bits >> 10 & 1;
     cfg.tracker = dbit ? PN_TRACKER_DBIT : PN_TRACKER_WP;
     cfg.opt.tdp_levels = 4 + (bits >> 11 & 1);
+    cfg.opt.policy = (bits >> 12 & 3) % 3;
     REQUIRE(pn_mmu_create(&cfg, &m->mmu) == 0);
     REQUIRE(pn_mmu_vcpu_create(m->mmu, &m->view, &m->stats, NULL, &m->vcpu) == 0);
     m->mem = mmap(NULL, PAGES * PN_PAGE_SIZE, PROT_READ | PROT_WRITE,
@@ -218,10 +219,10 @@ static void do_access(struct machine *m) {
         break;
     case PN_TRACKED:
         REQUIRE(access == PN_WRITE);
-        REQUIRE(pn_mmu_write_phys(m->mmu, x.gpa, &value, 8) == 8);
-        break;
         if (how / 9 & 1)
             pn_mmu_unprotect(m->vcpu, x.gpa);
+        REQUIRE(pn_mmu_write_phys(m->mmu, x.gpa, &value, 8) == 8);
+        break;
     case PN_MMIO: {
         const struct pn_memslot *s = slot_at(m, x.gpa);
         REQUIRE(!s || (access == PN_WRITE && s->id == ROM));

@@ -40,6 +40,7 @@ static const struct counter of_shadow[] = {
     {"pages_4k", NULL, "pages_4k", NULL},
     {"pages_2m", NULL, "pages_2m", NULL},
     {"invlpg", NULL, "invlpg", NULL},
+    {"tlb_flush", NULL, "tlb_flush", NULL},
     {"io_exits", NULL, "io_exits", NULL},
     {"mmio_exits", NULL, "mmio_exits", NULL},
 };
@@ -49,6 +50,7 @@ static const struct counter of_tdp[] = {
     {"pf_emulate", NULL, "pf_mmio", NULL},
     {"pages_4k", NULL, "pages_4k", NULL},
     {"pages_2m", NULL, "pages_2m", NULL},
+    {"tlb_flush", NULL, "tlb_flush", NULL},
 };
 #define COUNT(list)  (sizeof(list) / sizeof((list)[0]))
 #define COUNTERS_MAX COUNT(of_shadow)

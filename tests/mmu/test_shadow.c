@@ -368,31 +368,6 @@ START_TEST(freed_tables_come_back_unsync) {
 }
 END_TEST
 
-START_TEST(invlpg_maps_what_was_mapped) {
-    begin_shadow();
-    f.mmu->cfg.opt.prefetch = 8;
-    new_table();
-    map_direct(ROOT);
-    map(ROOT, 0x5000, DATA, P | W | U | A | D);
-    paging(4, ROOT);
-    pn_gpa pte = gpte_at(ROOT, 0x5000, 1);
-    ck_map(0x5000, PN_WRITE, PN_TLB_USER, DATA);
-    ck_assert_int_eq(poke(pte, (DATA + 0x2000) | P | W | U | A | D), PN_MAPPED);
-    pn_mmu_invlpg(f.vcpu, 0x5000);
-    uint64_t taken = stat(PN_STAT_pf_taken);
-    ck_assert_int_eq(go(0x5000, PN_WRITE, PN_TLB_USER), PN_MAPPED);
-    ck_assert_uint_eq(x.gpa, DATA + 0x2000);
-    ck_assert_uint_eq(stat(PN_STAT_pf_taken), taken);
-    /* Without A the walk has to set it first. */
-    ck_assert_int_eq(poke(pte, DATA | P | W | U), PN_MAPPED);
-    pn_mmu_invlpg(f.vcpu, 0x5000);
-    ck_map(0x5000, PN_READ, PN_TLB_USER, DATA);
-    ck_assert_uint_eq(stat(PN_STAT_pf_taken), taken + 1);
-    clean();
-    end();
-}
-END_TEST
-
 START_TEST(a_table_may_map_itself) {
     begin_shadow();
     new_table();
@@ -481,15 +456,15 @@ START_TEST(tracked_frames_outlive_their_slot) {
 END_TEST
 
 SUITE("mmu shadow", .timeout = 120,
-      .tests = {
-          an_empty_tlb_matches_nothing, a_read_sets_a_and_a_write_sets_d,
-          losing_d_alone_takes_only_the_write_tag, cr0_wp_is_decided_in_one_tree,
-          smap_is_decided_by_the_tlb_mode, gaining_the_user_bit_takes_rights_too,
-          a_key_that_loses_rights_leaves_the_tlb, upper_levels_limit_the_rights_of_a_leaf,
-          a_written_leaf_table_is_unsync_until_the_guest_flushes, unsync_can_be_off,
-          a_table_that_maps_what_is_stored_to_does_not_flood,
-          upper_tables_are_tracked_and_flood,
-          a_partial_table_write_is_a_table_write_and_an_odd_one_is_not,
-          freed_tables_are_kept_until_they_are_written, freed_tables_come_back_unsync,
-          invlpg_maps_what_was_mapped, a_table_may_map_itself,
-          each_store_to_a_tracked_page_is_told, tracked_frames_outlive_their_slot})
+      .tests = {an_empty_tlb_matches_nothing, a_read_sets_a_and_a_write_sets_d,
+                losing_d_alone_takes_only_the_write_tag, cr0_wp_is_decided_in_one_tree,
+                smap_is_decided_by_the_tlb_mode, gaining_the_user_bit_takes_rights_too,
+                a_key_that_loses_rights_leaves_the_tlb,
+                upper_levels_limit_the_rights_of_a_leaf,
+                a_written_leaf_table_is_unsync_until_the_guest_flushes, unsync_can_be_off,
+                a_table_that_maps_what_is_stored_to_does_not_flood,
+                upper_tables_are_tracked_and_flood,
+                a_partial_table_write_is_a_table_write_and_an_odd_one_is_not,
+                freed_tables_are_kept_until_they_are_written,
+                freed_tables_come_back_unsync, a_table_may_map_itself,
+                each_store_to_a_tracked_page_is_told, tracked_frames_outlive_their_slot})
