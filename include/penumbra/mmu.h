@@ -79,6 +79,14 @@ enum pn_dirty_tracker {
  * TLB (tlb_flush). */
 enum pn_mmu_policy { PN_POLICY_KVM_6_1, PN_POLICY_KVM_6_12, PN_POLICY_KVM_7_3 };
 
+/* Accessed and dirty bits of the second level. With them every reference of a walk to the
+ * guest's tables counts as a write, so that it needs W, and makes the table dirty. */
+enum pn_mmu_ad {
+    PN_AD_NONE, /* as EPT without them: a walk writes what it changes, A or D */
+    PN_AD_EPT,  /* EPTP bit 6 */
+    PN_AD_NPT   /* AMD's nested paging, which always has them */
+};
+
 /* Options, each settable by name (pn_mmu_option_set), defaults as KVM's. */
 struct pn_mmu_options {
     uint32_t policy;          /* shadow: enum pn_mmu_policy. Default: the newest */
@@ -97,6 +105,7 @@ struct pn_mmu_options {
     uint32_t tdp_levels;  /* 4 or 5; 5 always where maxphyaddr is above 48. Default 4 */
     uint32_t eager_split; /* 1: large mappings are split when dirty logging begins; 0:
                              when they are written. Default 1 */
+    uint32_t ad;          /* enum pn_mmu_ad. Default PN_AD_NONE */
 };
 
 void pn_mmu_options_default(struct pn_mmu_options *opt);

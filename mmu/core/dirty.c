@@ -50,6 +50,8 @@ long pn_mmu_dirty_harvest(struct pn_mmu *mmu, uint32_t slot_id, uint64_t *bitmap
         s->dirty[i] = 0;
         pages += rearm_word(mmu, s, s->gfn + i * 64, bits);
     }
+    if (pages && mmu->ops->harvested)
+        mmu->ops->harvested(mmu);
     struct pn_mmu_vcpu *vcpu = mmu_actor(mmu);
     pn_count(vcpu->stats, dirty_harvests);
     vcpu->stats->v[PN_STAT_dirty_pages] += (uint64_t)pages;

@@ -114,6 +114,8 @@ struct mmu_ops {
     /* Leaves have D bits: mark the pages of those that have D, and clear it; NULL: they
      * have none. */
     void (*dirty_scan)(struct pn_mmu_vcpu *vcpu, struct slot *s);
+    /* After a harvest that took pages: what else is to be seen again. NULL: nothing. */
+    void (*harvested)(struct pn_mmu *mmu);
     /* Its part of the audit: tables and mappings; its reasons against large mappings,
      * added to want[frame] (NULL: none); a TLB entry that has a tag, for gva. */
     void (*audit)(struct audit *a);

@@ -30,6 +30,8 @@ struct option {
 static const char *const policies[] = {[PN_POLICY_KVM_6_1] = "kvm-6.1",
                                        [PN_POLICY_KVM_6_12] = "kvm-6.12",
                                        [PN_POLICY_KVM_7_3] = "kvm-7.3"};
+static const char *const ad_bits[] = {
+    [PN_AD_NONE] = "none", [PN_AD_EPT] = "ept", [PN_AD_NPT] = "npt"};
 
 static const struct option options[] = {
     WORDS(policy, PN_POLICY_KVM_7_3, policies, "shadow",
@@ -48,6 +50,8 @@ static const struct option options[] = {
     OPTION(audit, 0, 0, 1, NULL, "check every invariant after every call (slow)"),
     OPTION(tdp_levels, 4, 4, 5, "tdp", "levels of the second-level tables"),
     OPTION(eager_split, 1, 0, 1, "tdp", "split large mappings when dirty logging begins"),
+    WORDS(ad, PN_AD_NONE, ad_bits, "tdp",
+          "second-level A and D bits: with them walks dirty the guest's tables"),
 };
 #define OPTIONS (sizeof(options) / sizeof(options[0]))
 

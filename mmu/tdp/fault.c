@@ -14,8 +14,11 @@
  * 4. A walk starts over at most FIXES_MAX times; then it goes by the slots alone, and
  *    nothing is cached.
  *
- * The processor treats its reads of guest tables as writes when EPT's A/D flags are in
- * use. Here only what changes a gpte is one: D and the dirty log are exact.
+ * The option ad says whether the second level has A and D bits of the processor's. With
+ * them its reads of guest tables are writes to the second level (SDM volume 3,
+ * "Accessed and Dirty Flags for EPT"; APM volume 2, "Nested versus Guest Page Faults,
+ * Fault Ordering": walks of the guest's tables are user writes there). Without them only
+ * what changes a gpte is a write: then the dirty log has the tables that changed.
  */
 #include "mmu/tdp/tdp.h"
 
@@ -101,6 +104,8 @@ static void begin(const struct violation *v) {
     static const uint64_t kind[] = {
         [PN_READ] = EPT_Q_READ, [PN_WRITE] = EPT_Q_WRITE, [PN_FETCH] = EPT_Q_FETCH};
     uint64_t q = kind[v->access] | EPT_Q_GVA | (v->final ? EPT_Q_FINAL : 0);
+    if (!v->final && v->vcpu->mmu->cfg.opt.ad == PN_AD_EPT)
+        q |= EPT_Q_READ | EPT_Q_WRITE; /* SDM, the table of exit qualifications */
     bool present = ept_present(v->w.pte);
     if (present)
         q |= (v->w.pte & EPT_RWX) << EPT_Q_GRANT_SHIFT;
@@ -135,7 +140,10 @@ static __attribute__((noinline)) enum pn_outcome fix(struct violation *v) {
     enum pn_outcome outcome = PN_OUT_NO_FAULT;
     begin(v);
     tdp_make_room(vcpu);
-    if (!s || (write && s->pub.flags & PN_SLOT_READONLY))
+    bool denied = s && write && s->pub.flags & PN_SLOT_READONLY;
+    if (denied && !v->final)
+        return done(v, PN_OUT_uncached, NULL); /* emulated: by the slot alone */
+    if (!s || denied)
         return fix_mmio(v, s);
     if (write && s->dirty && mmu->tracker->stored(s, gfn))
         outcome = PN_OUT_dirty_log;
@@ -170,10 +178,17 @@ static enum pn_outcome misconfig(const struct violation *v) {
 /* The tables do not answer the reference: an exit. */
 static __attribute__((noinline)) struct ref table_missing(struct pn_mmu_vcpu *vcpu,
                                                           struct walk *w, pn_gpa gpa) {
-    struct violation v = {
-        .vcpu = vcpu, .gva = w->gva, .gpa = gpa, .access = PN_READ, .fixes = &w->fixes};
+    const struct tdp *t = vcpu->mmu->tdp;
+    bool user = vcpu->mmu->cfg.opt.ad == PN_AD_NPT;
+    struct violation v = {.vcpu = vcpu,
+                          .gva = w->gva,
+                          .gpa = gpa,
+                          .access = t->table_access,
+                          .fixes = &w->fixes,
+                          .error = (t->table_access == PN_WRITE ? PN_PF_WRITE : 0) |
+                                   (user ? PN_PF_USER : 0)};
     struct ref none = {NULL, gpa};
-    ept_peek(vcpu->mmu->tdp, gpa, &v.w);
+    ept_peek(t, gpa, &v.w);
     if (mmio_known(vcpu->mmu, v.w.pte)) {
         misconfig(&v);
         return none;
@@ -191,11 +206,12 @@ static struct ref table_read(struct pn_mmu_vcpu *vcpu, const struct stage *st,
     struct ewalk e;
     if (flags & WALK_PROBE)
         return slot_ref(vcpu->mmu, gpa);
-    ept_walk(vcpu->mmu->tdp, vcpu->stats, gpa, &e);
-    if (!ept_leaf(e.pte, e.level))
+    const struct tdp *t = vcpu->mmu->tdp;
+    ept_walk(t, vcpu->stats, gpa, &e);
+    if (!ept_leaf(e.pte, e.level) || t->table_needs & ~e.pte)
         return table_missing(vcpu, w, gpa);
-    if (!(e.pte & EPT_A))
-        *e.ptep = e.pte | EPT_A;
+    if (t->table_sets & ~e.pte)
+        *e.ptep = e.pte | t->table_sets;
     uint64_t inside = (level_pages(e.level) << PN_PAGE_SHIFT) - 1;
     return (struct ref){ept_hva(e.pte) + (gpa & inside), gpa};
 }

@@ -8,6 +8,10 @@
  * large leaf of a logged slot has no W: it is split, at once (eager_split) or by its
  * first store.
  *
+ * The pages of the guest's tables are logged like others: without the option ad when a
+ * walk sets A or D in them, with it whenever a walk reads them (as by PML, which logs each
+ * D that is set).
+ *
  * Invariants
  * 1. (ARCHITECTURE.md, invariant 3) A page written since the last harvest is in the
  *    bitmap or has D.
@@ -40,6 +44,7 @@ void tdp_slot_changed(struct pn_mmu_vcpu *vcpu, struct slot *s, bool placed) {
     if (placed) { /* guest tables may stand there, which read as ones before */
         roots_drop_everything(mmu);
     } else if (s->dirty) {
+        tdp_harvested(mmu);
         struct visit v = visit_slot(vcpu, s, VISIT_LEAF);
         v.at = begin_leaf;
         tdp_visit(&v, mmu->tdp->root);
@@ -69,6 +74,12 @@ void tdp_dirty_scan(struct pn_mmu_vcpu *vcpu, struct slot *s) {
     struct visit v = visit_slot(vcpu, s, VISIT_LEAF);
     v.at = scan_leaf;
     tdp_visit(&v, vcpu->mmu->tdp->root);
+}
+
+/* Where walks write, what is in a TLB hides writes: the hypervisor flushes. */
+void tdp_harvested(struct pn_mmu *mmu) {
+    if (mmu->cfg.opt.ad != PN_AD_NONE)
+        roots_drop_everything(mmu);
 }
 
 /* ---- Writes that the MMU is told of ---- */

@@ -29,6 +29,10 @@ int tdp_init(struct pn_mmu *mmu) {
     t->lru.next = t->lru.prev = &t->lru;
     t->budget = mmu->cfg.opt.page_budget ? mmu->cfg.opt.page_budget : TDP_BUDGET;
     t->levels = mmu->cfg.maxphyaddr > 48 ? 5 : mmu->cfg.opt.tdp_levels;
+    bool ad = mmu->cfg.opt.ad != PN_AD_NONE;
+    t->table_access = ad ? PN_WRITE : PN_READ;
+    t->table_needs = ad ? EPT_W : 0;
+    t->table_sets = EPT_A | (ad ? EPT_D : 0);
     t->root = slab_sp(mmu);
     if (!t->root)
         return -ENOMEM;

@@ -17,6 +17,10 @@ struct tdp {
     struct list lru; /* all tables but the root, newest first */
     uint32_t pages;  /* on lru */
     uint32_t budget; /* pages at most */
+    /* A reference to a gpte, by the option ad: what access it is, what it needs of the
+     * leaf beside R, and what it sets there. */
+    enum pn_access table_access;
+    uint64_t table_needs, table_sets;
 };
 
 /* A walk of the second-level tables. */
@@ -132,6 +136,7 @@ void tdp_recover(struct pn_mmu_vcpu *vcpu, struct slot *s);
 void tdp_write_protect(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn);
 void tdp_slot_changed(struct pn_mmu_vcpu *vcpu, struct slot *s, bool placed);
 void tdp_dirty_scan(struct pn_mmu_vcpu *vcpu, struct slot *s);
+void tdp_harvested(struct pn_mmu *mmu);
 void tdp_written(struct pn_mmu_vcpu *vcpu, pn_gpa gpa, size_t size, bool ad);
 
 /* ---- tlb.c ---- */

@@ -99,6 +99,7 @@ static void machine_init(struct machine *m, enum pn_mmu_kind kind) {
     cfg.tracker = dbit ? PN_TRACKER_DBIT : PN_TRACKER_WP;
     cfg.opt.tdp_levels = 4 + (bits >> 11 & 1);
     cfg.opt.policy = (bits >> 12 & 3) % 3;
+    cfg.opt.ad = (bits >> 14 & 3) % 3;
     REQUIRE(pn_mmu_create(&cfg, &m->mmu) == 0);
     REQUIRE(pn_mmu_vcpu_create(m->mmu, &m->view, &m->stats, NULL, &m->vcpu) == 0);
     m->mem = mmap(NULL, PAGES * PN_PAGE_SIZE, PROT_READ | PROT_WRITE,

@@ -258,6 +258,70 @@ START_TEST(a_store_to_a_read_only_slot_violates_each_time) {
 }
 END_TEST
 
+/* Source: SDM volume 3, "Accessed and Dirty Flags for EPT" and the exit qualifications of
+ * EPT violations; APM volume 2, "Nested versus Guest Page Faults, Fault Ordering". */
+START_TEST(with_second_level_a_and_d_a_walk_writes_the_tables) {
+    static const struct {
+        uint32_t ad, q, error;
+        uint64_t sets;
+    } kinds[] = {{PN_AD_NONE, EPT_Q_READ, 0, EPT_A},
+                 {PN_AD_EPT, EPT_Q_READ | EPT_Q_WRITE, PN_PF_WRITE, EPT_A | EPT_D},
+                 {PN_AD_NPT, EPT_Q_WRITE, PN_PF_WRITE | PN_PF_USER, EPT_A | EPT_D}};
+    for (unsigned i = 0; i < 3; i++) {
+        pn_mmu_options_default(&opt);
+        ck_assert_uint_eq(opt.ad, PN_AD_NONE);
+        opt.large_pages = 0;
+        opt.ad = kinds[i].ad;
+        begin(PN_MMU_TDP, 16 * MIB, 2 * MIB, 0);
+        paging(4, map_page(4, 1, 0, GVA, 0x5000, P | W | A | D));
+        f.ring.mask = ~0ull;
+        ck_assert_int_eq(go(GVA, PN_READ, PN_TLB_SUPER), PN_MAPPED);
+        ck_assert_uint_eq(stat(PN_STAT_ept_violation), 5);
+        for (unsigned n = 0; n < 4; n++) { /* the guest's A and D are all set */
+            ck_assert_uint_eq(event(PN_EV_ept_violation, n)->arg[2],
+                              kinds[i].q | EPT_Q_GVA);
+            ck_assert_uint_eq(event(PN_EV_page_fault, n)->arg[1], kinds[i].error);
+            ck_assert_uint_eq(leaf(ROOT + n * 4096).pte & (EPT_A | EPT_D), kinds[i].sets);
+        }
+        ck_assert_uint_eq(event(PN_EV_ept_violation, 4)->arg[2],
+                          EPT_Q_READ | EPT_Q_GVA | EPT_Q_FINAL);
+        ck_assert_uint_eq(leaf(0x5000).pte & EPT_D, 0);
+        end();
+    }
+}
+END_TEST
+
+/* Nobody may write there: each walk exits, and the hypervisor emulates. */
+START_TEST(a_table_in_a_read_only_slot_violates_each_time_with_a_and_d) {
+    for (uint32_t ad = PN_AD_NONE; ad <= PN_AD_NPT; ad++) {
+        pn_mmu_options_default(&opt);
+        opt.ad = ad;
+        begin(PN_MMU_TDP, 16 * MIB, 2 * MIB, 0);
+        struct pn_memslot s = {.id = 1,
+                               .flags = PN_SLOT_READONLY,
+                               .gpa = 0xe0000000,
+                               .size = 2 * MIB,
+                               .hva = f.mem + 8 * MIB};
+        ck_assert_int_eq(pn_mmu_slot_set(f.mmu, &s), 0);
+        pn_gpa root = map_page(4, 1, 0, GVA, 0x5000, P | W | A | D);
+        pn_gpa pt = gpte_in(4, root, GVA, 1) & PN_PAGE_MASK;
+        memcpy(f.mem + 8 * MIB, f.mem + pt, 4096);
+        *fixture_q(&f, gpte_in(4, root, GVA, 2)) = 0xe0000000 | P | W | A;
+        paging(4, root);
+        uint64_t exits = 0;
+        for (unsigned i = 0; i < 3; i++) {
+            pn_mmu_drop_tlb(f.vcpu);
+            exits = stat(PN_STAT_ept_violation);
+            ck_map(GVA, PN_WRITE, PN_TLB_SUPER, 0x5000);
+            clean();
+        }
+        ck_assert_uint_eq(stat(PN_STAT_ept_violation) - exits, ad != PN_AD_NONE);
+        ck_assert_uint_eq(leaf(0xe0000000).pte & EPT_D, 0);
+        end();
+    }
+}
+END_TEST
+
 /* Source: SDM, "EPT Misconfigurations". */
 START_TEST(misconfigurations_are_those_of_the_manual) {
     const uint64_t rwx = EPT_RWX, wb = EPT_MT_WB;
@@ -479,6 +543,8 @@ SUITE("mmu tdp", .timeout = 120,
                 each_missing_frame_is_one_violation, guest_faults_do_not_exit,
                 mmio_is_remembered_by_a_misconfigured_entry,
                 a_store_to_a_read_only_slot_violates_each_time,
+                with_second_level_a_and_d_a_walk_writes_the_tables,
+                a_table_in_a_read_only_slot_violates_each_time_with_a_and_d,
                 misconfigurations_are_those_of_the_manual,
                 a_table_without_memory_reads_as_ones, invlpg_drops_all_of_a_large_page,
                 a_flush_of_fetched_code_changes_the_fetch_generation,

@@ -247,6 +247,40 @@ START_TEST(the_log_by_d_bits_misses_nothing) {
 }
 END_TEST
 
+/* A read of one page reads four tables, whose A and D are all set. */
+static void log_of_a_read(uint32_t ad, enum pn_dirty_tracker method) {
+    pn_mmu_options_default(&opt);
+    opt.ad = ad;
+    tracker = method;
+    begin_mapped();
+    ck_assert_int_eq(store(GVA, 1), PN_MAPPED);
+    relog(PN_SLOT_LOG_DIRTY);
+    harvest();
+    long tables = ad == PN_AD_NONE ? 0 : 4;
+    for (unsigned round = 0; round < 3; round++) {
+        if (ad == PN_AD_NONE) /* the TLB answers; with A and D the harvest emptied it */
+            pn_mmu_drop_tlb(f.vcpu);
+        ck_assert(!hit(GVA, PN_READ, PN_TLB_SUPER));
+        ck_map(GVA, PN_READ, PN_TLB_SUPER, DATA);
+        ck_assert_int_eq(harvest(), tables);
+        for (unsigned i = 0; i < 4; i++)
+            ck_assert_int_eq(logged(ROOT + i * 4096), tables != 0);
+        ck_assert_int_eq(harvest(), 0);
+    }
+    ck_assert_int_eq(store(GVA + 4096, 1), PN_MAPPED);
+    ck_assert_int_eq(harvest(), tables + 1);
+    end();
+    tracker = PN_TRACKER_OFF;
+}
+
+START_TEST(walks_dirty_the_tables_where_the_second_level_has_d) {
+    for (uint32_t ad = PN_AD_NONE; ad <= PN_AD_NPT; ad++) {
+        log_of_a_read(ad, PN_TRACKER_WP);
+        log_of_a_read(ad, PN_TRACKER_DBIT);
+    }
+}
+END_TEST
+
 /* What the budget takes away leaves its D behind; so does zapping all. */
 START_TEST(d_bits_outlive_their_tables) {
     pn_mmu_options_default(&opt);
@@ -310,11 +344,12 @@ START_TEST(the_hint_of_a_page_with_many_aliases_recovers) {
 END_TEST
 
 SUITE("mmu tdp logs", .timeout = 120,
-      .tests = {tracking_a_frame_leaves_its_large_mapping,
-                a_logged_gigabyte_is_split_down_to_4k,
-                the_walkers_a_and_d_in_a_tracked_page_are_told, logging_splits_at_once,
-                logging_splits_at_the_first_write,
-                a_tracked_frame_is_large_again_when_logging_ends,
-                the_log_by_write_protection_misses_nothing,
-                the_log_by_d_bits_misses_nothing, d_bits_outlive_their_tables,
-                the_hint_of_a_page_with_many_aliases_recovers})
+      .tests = {
+          tracking_a_frame_leaves_its_large_mapping,
+          a_logged_gigabyte_is_split_down_to_4k,
+          the_walkers_a_and_d_in_a_tracked_page_are_told, logging_splits_at_once,
+          logging_splits_at_the_first_write,
+          a_tracked_frame_is_large_again_when_logging_ends,
+          the_log_by_write_protection_misses_nothing, the_log_by_d_bits_misses_nothing,
+          walks_dirty_the_tables_where_the_second_level_has_d,
+          d_bits_outlive_their_tables, the_hint_of_a_page_with_many_aliases_recovers})
