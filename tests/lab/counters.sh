@@ -25,7 +25,7 @@ compare() {
     rm -rf "$dir"
     mkdir -p "$dir"
     cp "$here/counters_$mmu.points" "$dir/points"
-    cat "$here/counters_$mmu.explained" "$here/counters_$mmu-$policy".explain[e]d > "$dir/explained" 2> /dev/null
+    cat "$here/counters_$mmu.explained" "$here/counters_$mmu-$policy.explained" > "$dir/explained" 2> /dev/null
     mapfile -t points < <(sed '/^#/d' "$dir/points")
     "$penumbra" bench --mmu "$2" "${points[@]}" --kernel "$cache/vmlinuz" --initrd "$cache/initrd.gz" -m 128M \
         --warmup 0 --repeat 1 --pin off --timeout 600 --json "$dir/ours.json" > "$dir/ours.txt" 2>&1 < /dev/null || {
