@@ -247,8 +247,10 @@ static uint32_t shape_key(const struct dec *d, unsigned kind) {
     k |= (mod3 ? (d->rm & 7u) : 0) << 17 | d->p66 << 20;
     k |= (d->rep ? (d->rep & 1u) + 1 : 0) << 21 | d->lock << 23 | d->w << 24;
     k |= d->l << 25 | d->pp << 26 | (d->vvvv ? 1u : 0) << 28 | d->p67 << 29;
-    /* 90 is NOP, but with REX.B an exchange. */
-    k |= (!d->has_modrm && d->rm & 8 ? 1u : 0) << 30;
+    /* 90 is NOP, but with REX.B an exchange. REX.R names other control and debug registers,
+     * most of which are undefined. */
+    bool cr_dr = !d->vex && d->map == 1 && (d->in.opcode & 0xfc) == 0x20;
+    k |= ((!d->has_modrm && d->rm & 8) || (cr_dr && d->reg & 8) ? 1u : 0) << 30;
     return k | 1u << 31;
 }
 

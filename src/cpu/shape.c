@@ -650,8 +650,9 @@ static bool make_near_16(const struct shape_source *src, const struct helper *h,
 static void make_rest(const ZydisDecodedInstruction *zi, const ZydisDecodedOperand *op,
                       unsigned kind, const struct dec *d, const struct helper *h,
                       struct shape *s) {
-    if (!h && (s->cls == CLS_PUSH || s->cls == CLS_POP) && s->opsize != 8) {
-        s->fn = s->cls == CLS_PUSH ? op_push : op_pop;
+    bool stack = s->cls == CLS_PUSH || s->cls == CLS_POP || s->cls == CLS_LEAVE;
+    if (!h && stack && s->opsize != 8) {
+        s->fn = s->cls == CLS_PUSH ? op_push : s->cls == CLS_POP ? op_pop : op_leave;
         s->cls = CLS_HELPER;
         return;
     }
@@ -673,7 +674,7 @@ bool shape_make(struct shape_source *src, const uint8_t *p, unsigned avail, unsi
     memset(s, 0, sizeof *s);
     s->cls = CLS_UD;
     if (!decode_full(src, d, p, avail, kind, &zi, op, &st))
-        return st != ZYDIS_STATUS_NO_MORE_DATA;
+        return st != ZYDIS_STATUS_NO_MORE_DATA && st != ZYDIS_STATUS_INSTRUCTION_TOO_LONG;
     s->mnemonic = (uint16_t)zi.mnemonic;
     s->opsize = zi.operand_width / 8;
     s->imm_len = (zi.raw.imm[0].size + zi.raw.imm[1].size) / 8;
@@ -770,4 +771,7 @@ void shape_operands(struct shape_source *src, const uint8_t *p, unsigned kind,
             break;
         }
     }
+    /* 66 before FF /2 and /4 of 64-bit code, which Zydis does not tell of. */
+    if (zi.meta.branch_type == ZYDIS_BRANCH_TYPE_NEAR && d->has_modrm && in->opsize == 2)
+        in->op[0].size = 2;
 }
