@@ -98,7 +98,7 @@ static enum cpu_rc gate_stack(struct cpu *cpu, unsigned ext, const struct gate64
 
 static enum cpu_rc gate_push(struct cpu *cpu, const struct event *ev,
                              const struct gate64 *g, uint64_t *rsp) {
-    uint64_t rflags = cpu_rflags(cpu) | (event_sets_rf(ev) ? FL_RF : 0);
+    uint64_t rflags = event_rflags(cpu, ev);
     uint64_t frame[6] = {ev->error, ev->rip,        cpu->seg[SEG_CS].sel,
                          rflags,    cpu->gpr[R_SP], cpu->seg[SEG_SS].sel};
     enum pn_tlb_mode mode = g->cpl == 3 ? PN_TLB_USER : PN_TLB_SUPER;

@@ -86,7 +86,7 @@ static enum cpu_rc push_outer(struct cpu *cpu, struct stack *st, unsigned size) 
 
 static enum cpu_rc push_frame(struct cpu *cpu, const struct event *ev, struct stack *st,
                               unsigned size) {
-    uint64_t rflags = cpu_rflags(cpu) | (event_sets_rf(ev) ? FL_RF : 0);
+    uint64_t rflags = event_rflags(cpu, ev);
     if (stack_push(cpu, st, rflags, size) ||
         stack_push(cpu, st, cpu->seg[SEG_CS].sel, size) ||
         stack_push(cpu, st, ev->rip, size))

@@ -17,9 +17,12 @@ static enum cpu_rc fx_operand(struct cpu *cpu, const struct insn *in,
                               enum pn_access access, pn_gva *lin) {
     if (cpu->cr0 & (CR0_EM | CR0_TS))
         return cpu_raise(cpu, VEC_NM);
-    if (cpu_lin_operand(cpu, in, FX_SIZE, access, lin))
-        return CPU_FAULT;
-    return *lin & 15 ? gp0(cpu) : CPU_NEXT;
+    /* Where #AC is enabled, it may come instead (SDM volume 2, "FXSAVE"); on AMD's family
+     * 1Ah it does when the operand is no quadword's (tests/diff). */
+    if (cpu->mode & MODE_ALIGN && operand_aligned(cpu, in, 8))
+        return cpu_raise_code(cpu, VEC_AC, 0);
+    return operand_aligned(cpu, in, 16) ? CPU_FAULT
+                                        : cpu_lin_operand(cpu, in, FX_SIZE, access, lin);
 }
 
 enum cpu_rc op_fxsave(struct cpu *cpu, const struct insn *in) {

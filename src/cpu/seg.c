@@ -178,10 +178,12 @@ enum cpu_rc op_pop_sreg(struct cpu *cpu, const struct insn *in) {
     uint64_t v;
     unsigned seg = in->op[0].reg;
     stack_here(cpu, &st);
-    /* Only two bytes are read whatever the operand size. */
-    if (stack_pop(cpu, &st, 2, &v) || seg_load(cpu, seg, (uint16_t)v))
+    unsigned size = cpu_follows(cpu, RULE_pop_word) ? 2 : in->opsize;
+    if (cpu->mode & MODE_ALIGN && st.sp & (in->opsize - 1u))
+        return cpu_raise_code(cpu, VEC_AC, 0);
+    if (stack_pop(cpu, &st, size, &v) || seg_load(cpu, seg, (uint16_t)v))
         return CPU_FAULT;
-    st.sp += in->opsize - 2u;
+    st.sp += in->opsize - size;
     stack_commit(cpu, &st);
     return loaded(cpu, seg, true);
 }

@@ -27,13 +27,27 @@ bool seg_allows(const struct pn_segment *s, uint64_t offset, unsigned size,
     return s->limit == UINT32_MAX || last <= s->limit;
 }
 
+/* SDM volume 3, table "Alignment Requirements by Data Type". Far pointers and 80-bit reals
+ * count as their offset and their mantissa. x87 environments (14 and 28 bytes, with the
+ * registers 94 and 108) are aligned as their operand size is. YMM operands and state areas
+ * count as double quadwords (tests/diff). */
+static unsigned alignment(unsigned size) {
+    switch (size) {
+    case 14:
+    case 94:
+        return 2;
+    case 28:
+    case 108:
+        return 4;
+    default:
+        return size >= 16 ? 16 : size >= 8 ? 8 : size >= 4 ? 4 : size >= 2 ? 2 : 1;
+    }
+}
+
 static inline enum cpu_rc align_check(struct cpu *cpu, pn_gva lin, unsigned size) {
     if (likely(!(cpu->mode & MODE_ALIGN)))
         return CPU_NEXT;
-    /* The largest power of two not above size; far pointers and 80-bit reals count as
-     * their offset and their mantissa. */
-    unsigned align = size >= 8 ? 8 : size >= 4 ? 4 : size >= 2 ? 2 : 1;
-    return lin & (align - 1) ? cpu_raise_code(cpu, VEC_AC, 0) : CPU_NEXT;
+    return lin & (alignment(size) - 1) ? cpu_raise_code(cpu, VEC_AC, 0) : CPU_NEXT;
 }
 
 static enum cpu_rc lin_legacy(struct cpu *cpu, unsigned seg, uint64_t offset,
@@ -68,6 +82,12 @@ uint64_t operand_offset(const struct cpu *cpu, const struct insn *in) {
 enum cpu_rc cpu_lin_operand(struct cpu *cpu, const struct insn *in, unsigned size,
                             enum pn_access access, pn_gva *lin) {
     return cpu_lin(cpu, in->seg, operand_offset(cpu, in), size, access, lin);
+}
+
+enum cpu_rc operand_aligned(struct cpu *cpu, const struct insn *in, unsigned align) {
+    bool based = in->seg >= SEG_FS || !mode_64(cpu);
+    uint64_t lin = operand_offset(cpu, in) + (based ? cpu->seg[in->seg].base : 0);
+    return lin & (align - 1) ? gp0(cpu) : CPU_NEXT;
 }
 
 enum cpu_rc seg_read(struct cpu *cpu, unsigned seg, uint64_t offset, void *buf,
@@ -143,10 +163,20 @@ enum cpu_rc operand_write(struct cpu *cpu, const struct insn *in, const void *bu
     return seg_write(cpu, in->seg, operand_offset(cpu, in), buf, size);
 }
 
+/* A far pointer of two words, which is aligned as a word is. */
+static enum cpu_rc read_words(struct cpu *cpu, const struct insn *in, uint8_t raw[4]) {
+    uint64_t at = operand_offset(cpu, in);
+    if (seg_read(cpu, in->seg, at, raw, 2))
+        return CPU_FAULT;
+    return seg_read(cpu, in->seg, (at + 2) & addr_mask(in->addrsize), raw + 2, 2);
+}
+
 enum cpu_rc far_read(struct cpu *cpu, const struct insn *in, unsigned size,
                      uint64_t *offset, uint16_t *sel) {
     uint8_t raw[10];
-    if (operand_read(cpu, in, raw, size + 2))
+    if (size == 8 && !cpu_follows(cpu, RULE_far_64))
+        size = 4;
+    if (size == 2 ? read_words(cpu, in, raw) : operand_read(cpu, in, raw, size + 2))
         return CPU_FAULT;
     *offset = 0;
     memcpy(offset, raw, size);

@@ -5,7 +5,7 @@
  *
  * Source: SDM volume 2, under each name; volume 3, "System Instructions", CR4.UMIP.
  */
-#include "cpu/system.h"
+#include "cpu/bulk.h"
 
 #define SYS_LDT      2u
 #define TSS_BUSY_BIT 2u
@@ -45,7 +45,16 @@ enum cpu_rc op_store_table(struct cpu *cpu, const struct insn *in) {
         return gp0(cpu);
     memcpy(raw, &limit, 2);
     memcpy(raw + 2, &t->base, 8);
-    return operand_write(cpu, in, raw, mode_64(cpu) ? 10 : 6);
+    /* Limit and base are aligned each for itself: SGDT's operand belongs at an odd word
+     * (SDM volume 3, "Segment Descriptor Tables"). */
+    unsigned base = mode_64(cpu) ? 8 : 4;
+    uint64_t at = operand_offset(cpu, in);
+    pn_gva lin, ignored;
+    if (cpu_lin(cpu, in->seg, at, 2, PN_WRITE, &lin) || bulk_probe_write(cpu, lin, 2) ||
+        cpu_lin(cpu, in->seg, (at + 2) & addr_mask(in->addrsize), base, PN_WRITE,
+                &ignored))
+        return CPU_FAULT;
+    return cpu_write_lin(cpu, lin, raw, base + 2, cpu_tlb_mode(cpu));
 }
 
 /* ---- LDTR and TR ---- */
@@ -169,8 +178,9 @@ enum cpu_rc op_lar(struct cpu *cpu, const struct insn *in) {
     bool ok;
     if (ask(cpu, in, 1, system[in->arg][mode_long(cpu)], &raw, &ok))
         return CPU_FAULT;
+    /* LAR: bits 19:16 are undefined (SDM), the limit's as processors have it. */
     if (ok)
-        cpu_op_write(cpu, in, 0, in->arg ? desc_limit(raw) : raw >> 32 & 0xf0ff00);
+        cpu_op_write(cpu, in, 0, in->arg ? desc_limit(raw) : raw >> 32 & 0xffff00);
     return set_zf(cpu, ok);
 }
 

@@ -64,6 +64,17 @@ static enum cpu_rc linear(struct cpu *cpu, const struct slow_desc *sd, pn_gva *l
     return CPU_NEXT;
 }
 
+/* An operand that must be aligned whatever RFLAGS.AC says is looked at for that first: #GP,
+ * be it canonical or not (tests/diff). */
+static bool misaligned(const struct cpu *cpu, const struct slow_desc *sd) {
+    bool write = sd->flags & SLOW_WRITE, based = sd->seg >= SEG_FS || !mode_64(cpu);
+    const struct pn_tlb_entry *e = (const void *)cpu->jit.rax;
+    uint64_t lin = sd->flags & SLOW_OFFS
+                       ? cpu->jit.r10 + (based ? cpu->seg[sd->seg].base : 0)
+                       : cpu->jit.r10 ^ e->tag[write ? PN_WRITE : PN_READ];
+    return sd->flags & SLOW_ALIGN && lin & (sd->size - 1);
+}
+
 /* The state is at rest: the trampoline saw to it. */
 static bool x87_pending(const struct cpu *cpu) {
     return xstate_get(cpu->xsave, XSAVE_HEADER, 8) & XSTATE_X87 &&
@@ -80,9 +91,8 @@ const uint8_t *xlat_slow(struct cpu *cpu) {
     enter_insn(x, b, sd->idx);
     pn_count(cpu->stats, mem_slow);
     enum cpu_rc rc = sd->flags & SLOW_X87 && x87_pending(cpu) ? cpu_raise(cpu, VEC_MF)
+                     : misaligned(cpu, sd)                    ? gp0(cpu)
                                                               : linear(cpu, sd, &lin);
-    if (rc == CPU_NEXT && sd->flags & SLOW_ALIGN && lin & (sd->size - 1))
-        rc = gp0(cpu);
     if (rc == CPU_NEXT)
         rc = cpu_mem_prepare(cpu, lin, sd->size, sd->flags & SLOW_READ,
                              sd->flags & SLOW_WRITE, sd->flags & SLOW_TABLE,

@@ -136,6 +136,9 @@ enum cpu_rc seg_read(struct cpu *cpu, unsigned seg, uint64_t offset, void *buf,
 enum cpu_rc seg_write(struct cpu *cpu, unsigned seg, uint64_t offset, const void *buf,
                       unsigned size);
 uint64_t operand_offset(const struct cpu *cpu, const struct insn *in);
+/* State areas: a misaligned one is #GP before its address is looked at in any other way.
+ * Return: CPU_NEXT or CPU_FAULT. */
+enum cpu_rc operand_aligned(struct cpu *cpu, const struct insn *in, unsigned align);
 /* The memory operand of in as a whole; as a far pointer with an offset of `size` bytes;
  * op i as a selector (in memory always 16 bits; a register takes its operand's size). */
 enum cpu_rc operand_read(struct cpu *cpu, const struct insn *in, void *buf,
@@ -342,6 +345,14 @@ enum cpu_rc event_code(struct cpu *cpu, uint16_t sel, unsigned ext, struct desc 
 static inline bool event_sets_rf(const struct event *ev) {
     return ev->kind == EVENT_FAULT && ev->vector != VEC_DB && ev->vector != VEC_BP &&
            ev->vector != VEC_OF && ev->vector != VEC_DF && ev->vector != VEC_MC;
+}
+/* RFLAGS as the event pushes it. */
+static inline uint64_t event_rflags(const struct cpu *cpu, const struct event *ev) {
+    uint64_t rflags = cpu_rflags(cpu);
+    if (ev->kind == EVENT_FAULT && ev->vector == VEC_DB &&
+        !cpu_follows(cpu, RULE_step_rf))
+        rflags &= ~(uint64_t)FL_RF;
+    return rflags | (event_sets_rf(ev) ? FL_RF : 0);
 }
 static inline unsigned event_ext(const struct event *ev) {
     return ev->kind != EVENT_SOFT;

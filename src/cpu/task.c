@@ -265,7 +265,7 @@ enum cpu_rc task_switch(struct cpu *cpu, uint16_t sel, enum task_reason reason,
     struct desc d;
     struct task t;
     uint16_t old = cpu->seg[SEG_TR].sel;
-    uint64_t eflags = cpu_rflags(cpu) | (ev && event_sets_rf(ev) ? FL_RF : 0);
+    uint64_t eflags = ev ? event_rflags(cpu, ev) : cpu_rflags(cpu);
     bool nests = reason == TASK_CALL || reason == TASK_GATE;
     if (tss_fetch(cpu, sel, reason, ev ? event_ext(ev) : 0, &d) ||
         task_read(cpu, desc_base(d.raw), desc_type(d.raw) & 8, &t))

@@ -2,12 +2,12 @@
 /*
  * Vector instructions whose memory operand is not one piece: gathers and masked moves,
  * element by element on the vector state at rest (SDM volume 2, VPGATHERDD, VMASKMOV,
- * MASKMOVDQU). A masked load that faults changes nothing; a store that faults may have
- * stored elements below the faulting one, and does so again when it is restarted. A
+ * MASKMOVDQU). A masked load or store that faults changes nothing. A
  * gather that faults has loaded the elements below, and its mask names the others.
  *
  * in->opsize holds the element's size, in->imm the vector's length in bytes.
  */
+#include "cpu/bulk.h"
 #include "cpu/xlat.h"
 #include "cpu/xstate.h"
 
@@ -25,20 +25,32 @@ static void vec_put(struct cpu *cpu, unsigned reg, const struct vec *v) {
     memcpy(cpu->xsave + XSAVE_AVX + 16 * reg, v->b + 16, 16);
 }
 
-static enum cpu_rc load(struct cpu *cpu, const struct insn *in, uint64_t offset,
-                        void *to) {
-    return seg_read(cpu, in->seg, offset & addr_mask(in->addrsize), to, in->opsize);
-}
-
-static enum cpu_rc store(struct cpu *cpu, const struct insn *in, uint64_t offset,
-                         const void *from) {
-    return seg_write(cpu, in->seg, offset & addr_mask(in->addrsize), from, in->opsize);
+/* The address of an element, without an alignment check. */
+static enum cpu_rc element(struct cpu *cpu, const struct insn *in, uint64_t offset,
+                           enum pn_access access, pn_gva *lin) {
+    uint64_t mask = addr_mask(in->addrsize);
+    pn_gva last;
+    if (cpu_lin(cpu, in->seg, (offset + in->opsize - 1) & mask, 1, access, &last))
+        return CPU_FAULT;
+    return cpu_lin(cpu, in->seg, offset & mask, 1, access, lin);
 }
 
 static bool chosen(const struct vec *mask, unsigned i, unsigned size) {
     return mask->b[(i + 1) * size - 1] & 0x80;
 }
 
+static enum cpu_rc gather_element(struct cpu *cpu, const struct insn *in, uint64_t offset,
+                                  void *to) {
+    pn_gva lin;
+    if (cpu_follows(cpu, RULE_masked_align))
+        return seg_read(cpu, in->seg, offset & addr_mask(in->addrsize), to, in->opsize);
+    if (element(cpu, in, offset, PN_READ, &lin))
+        return CPU_FAULT;
+    return cpu_read_lin(cpu, lin, to, in->opsize, cpu_tlb_mode(cpu));
+}
+
+/* A debug trap that is owed after elements have been loaded comes instead of the next one's
+ * fault (SDM volume 2, "VGATHERDPD": "delivered in lieu of the exception"). */
 static enum cpu_rc op_gather(struct cpu *cpu, const struct insn *in) {
     unsigned elem = in->opsize, idx = in->opcode & 1 ? 8 : 4;
     unsigned wide = elem > idx ? elem : idx;
@@ -50,6 +62,7 @@ static enum cpu_rc op_gather(struct cpu *cpu, const struct insn *in) {
     vec_get(cpu, in->op[2].reg, &mask);
     vec_get(cpu, in->index, &index);
     unsigned n = (unsigned)in->imm / wide;
+    bool loaded = false;
     enum cpu_rc rc = CPU_NEXT;
     for (unsigned i = 0; i < n && rc == CPU_NEXT; i++) {
         int64_t k = 0;
@@ -57,7 +70,8 @@ static enum cpu_rc op_gather(struct cpu *cpu, const struct insn *in) {
         k = idx == 4 ? (int32_t)k : k;
         uint64_t offset = base + (uint64_t)k * in->scale;
         if (chosen(&mask, i, elem))
-            rc = load(cpu, in, offset, dest.b + i * elem);
+            rc = gather_element(cpu, in, offset, dest.b + i * elem);
+        loaded |= rc == CPU_NEXT && chosen(&mask, i, elem);
         if (rc == CPU_NEXT)
             memset(mask.b + i * elem, 0, elem);
     }
@@ -67,47 +81,87 @@ static enum cpu_rc op_gather(struct cpu *cpu, const struct insn *in) {
     }
     vec_put(cpu, in->op[2].reg, &mask);
     vec_put(cpu, in->op[0].reg, &dest);
+    if (rc == CPU_FAULT && loaded && (cpu->mode & MODE_TF || cpu->db_pending))
+        return string_resume(cpu);
     return rc;
 }
 
 static enum cpu_rc masked_load(struct cpu *cpu, const struct insn *in) {
     struct vec dest = {{0}}, mask;
     uint64_t base = operand_offset(cpu, in);
+    pn_gva lin;
     vec_get(cpu, in->op[1].reg, &mask);
     for (unsigned i = 0; i < in->imm / in->opsize; i++)
         if (chosen(&mask, i, in->opsize) &&
-            load(cpu, in, base + i * in->opsize, dest.b + i * in->opsize))
+            (element(cpu, in, base + i * in->opsize, PN_READ, &lin) ||
+             cpu_read_lin(cpu, lin, dest.b + i * in->opsize, in->opsize,
+                          cpu_tlb_mode(cpu))))
             return CPU_FAULT;
     vec_put(cpu, in->op[0].reg, &dest);
     return CPU_NEXT;
 }
 
+/* One that faults has stored nothing. */
 static enum cpu_rc masked_store(struct cpu *cpu, const struct insn *in, uint64_t base,
                                 const struct vec *src, const struct vec *mask) {
-    for (unsigned i = 0; i < in->imm / in->opsize; i++)
+    unsigned n = (unsigned)in->imm / in->opsize;
+    pn_gva lin[32];
+    for (unsigned i = 0; i < n; i++)
         if (chosen(mask, i, in->opsize) &&
-            store(cpu, in, base + i * in->opsize, src->b + i * in->opsize))
+            (element(cpu, in, base + i * in->opsize, PN_WRITE, &lin[i]) ||
+             bulk_probe_write(cpu, lin[i], in->opsize)))
+            return CPU_FAULT;
+    for (unsigned i = 0; i < n; i++)
+        if (chosen(mask, i, in->opsize) &&
+            cpu_write_lin(cpu, lin[i], src->b + i * in->opsize, in->opsize,
+                          cpu_tlb_mode(cpu)))
             return CPU_FAULT;
     return CPU_NEXT;
+}
+
+/* Intel's check the alignment of the operand as a whole, whatever the mask (SDM volume 2,
+ * "VMASKMOV"). */
+static enum cpu_rc masked_align(struct cpu *cpu, const struct insn *in,
+                                enum pn_access access) {
+    pn_gva lin;
+    if (!(cpu->mode & MODE_ALIGN) || !cpu_follows(cpu, RULE_masked_align))
+        return CPU_NEXT;
+    return cpu_lin(cpu, in->seg, operand_offset(cpu, in), 16, access, &lin);
 }
 
 /* VMASKMOVPS and its like: op 1 is the mask. */
 static enum cpu_rc op_vmaskmov(struct cpu *cpu, const struct insn *in) {
     struct vec src, mask;
+    bool stores = in->op[0].kind == OP_MEM;
     xstate_settle(cpu);
-    if (in->op[0].kind != OP_MEM)
+    if (masked_align(cpu, in, stores ? PN_WRITE : PN_READ))
+        return CPU_FAULT;
+    if (!stores)
         return masked_load(cpu, in);
     vec_get(cpu, in->op[1].reg, &mask);
     vec_get(cpu, in->op[2].reg, &src);
     return masked_store(cpu, in, operand_offset(cpu, in), &src, &mask);
 }
 
-/* MASKMOVDQU and MASKMOVQ: op 0 is the source, op 1 the mask, memory is at DS:rDI. */
+/* MASKMOVDQU and MASKMOVQ: op 0 is the source, op 1 the mask, memory is at DS:rDI. A byte
+ * that the mask leaves alone may fault all the same (SDM volume 2, "MASKMOVQ"), and does on
+ * processors: the operand is one piece. */
+static enum cpu_rc probe(struct cpu *cpu, const struct insn *in) {
+    pn_gva lin, last;
+    uint64_t mask = addr_mask(in->addrsize), offset = cpu->gpr[R_DI];
+    if (cpu_lin(cpu, in->seg, (offset + in->imm - 1) & mask, 1, PN_WRITE, &last) ||
+        cpu_lin(cpu, in->seg, offset & mask, 8, PN_WRITE, &lin))
+        return CPU_FAULT;
+    return bulk_probe_write(cpu, lin, (unsigned)in->imm);
+}
+
 static enum cpu_rc op_maskmov_xmm(struct cpu *cpu, const struct insn *in) {
     struct vec src, mask;
     xstate_settle(cpu);
     vec_get(cpu, in->op[0].reg, &src);
     vec_get(cpu, in->op[1].reg, &mask);
+    if (probe(cpu, in))
+        return CPU_FAULT;
     return masked_store(cpu, in, cpu->gpr[R_DI], &src, &mask);
 }
 
@@ -127,7 +181,9 @@ static enum cpu_rc op_maskmov_mmx(struct cpu *cpu, const struct insn *in) {
     xstate_settle(cpu);
     if (xstate_get(cpu->xsave, FX_FSW, 2) & FSW_ES)
         return cpu_raise(cpu, 16);
-    mmx_enter(cpu);
+    mmx_enter(cpu); /* even if the store faults */
+    if (probe(cpu, in))
+        return CPU_FAULT;
     memcpy(src.b, cpu->xsave + FX_ST + 16 * (in->op[0].reg & 7), 8);
     memcpy(mask.b, cpu->xsave + FX_ST + 16 * (in->op[1].reg & 7), 8);
     return masked_store(cpu, in, cpu->gpr[R_DI], &src, &mask);

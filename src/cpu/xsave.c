@@ -35,9 +35,8 @@ static enum cpu_rc x_operand(struct cpu *cpu, const struct insn *in, unsigned si
         return gp0(cpu);
     if (cpu->cr0 & CR0_TS)
         return cpu_raise(cpu, VEC_NM);
-    if (cpu_lin_operand(cpu, in, size, access, lin))
-        return CPU_FAULT;
-    return *lin & 63 ? gp0(cpu) : CPU_NEXT;
+    return operand_aligned(cpu, in, 64) ? CPU_FAULT
+                                        : cpu_lin_operand(cpu, in, size, access, lin);
 }
 
 /* ---- Saving ---- */

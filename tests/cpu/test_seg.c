@@ -271,7 +271,7 @@ static bool ask(enum cpu_rc (*op)(struct cpu *, const struct insn *), uint16_t s
 START_TEST(lar_lsl_verr_and_verw_answer_by_privilege) {
     fix_prot();
     ck_assert(ask(op_lar, KDATA));
-    ck_assert_uint_eq(fx.cpu->gpr[R_DX], 0xc09300);
+    ck_assert_uint_eq(fx.cpu->gpr[R_DX], 0xcf9300);
     ck_assert(ask(op_lsl, KDATA));
     ck_assert_uint_eq(fx.cpu->gpr[R_DX], 0xffffffff);
     ck_assert(ask(op_lsl, TSS_SEL));

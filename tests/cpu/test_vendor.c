@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Every row of vendor.inc, as Intel and as AMD. What user code can show is compared with
- * this host's own CPU when it is that vendor's.
+ * The rows of vendor.inc, as Intel and as AMD; those that tests/diff found are in
+ * test_one.c. What user code can show is compared with this host's own CPU when it is that
+ * vendor's.
  */
 #include <cpuid.h>
 #include <string.h>
