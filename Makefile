@@ -9,13 +9,15 @@ CONFIGURED := $(BUILD)/build.ninja
 SOURCES = $(shell git ls-files -co --exclude-standard '*.c' '*.h' '*.inc')
 
 .PHONY: help all demo test test-guests guests linux configure setup setup-test format format-check tidy \
-        rules reference bench bench-commit install deb clean distclean
+        rules reference differential bench bench-commit install deb clean distclean
 
 help:
 	@echo "make demo     install what is missing, build, run the embedded guest under --mmu $(MMU),"
 	@echo "              then a short benchmark of every MMU, with its page"
 	@echo "make linux    the same with Debian's kernel and busybox, to a shell (Ctrl-A x quits)"
 	@echo "make test     install what is missing, build, run every test"
+	@echo "make differential   random instructions in the software CPU and on this host's, without"
+	@echo "              end (MODE=64|32, SEED=...; one million of them are in make test)"
 	@echo "make test-guests   boot newer kernels, too (scripts/guests.txt)"
 	@echo "make guests   download the guests that make test boots"
 	@echo "make all      build only (PRESET=dev|release|asan-ubsan|tsan|fuzz; now $(PRESET))"
@@ -65,6 +67,9 @@ test: setup-test all
 test-guests: setup-test all
 	@$(call fetch_guests,test) && $(call fetch_guests,more)
 	@tests/ctest.sh $(PRESET) -C guests -L guests -j $(JOBS) $(CTEST_ARGS)
+
+differential: setup-test all
+	@$(BUILD)/tests/diff/differential --count 0 --mode $(or $(MODE),64) --seed $(or $(SEED),$$$$) $(ARGS)
 
 bench: setup-test all
 	@$(BUILD)/bench/startup/startup --penumbra $(BUILD)/src/cli/penumbra

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: MIT */
+/* Random cases. A case depends on the seed and its number alone. */
+#pragma once
+
+#include <Zydis/Zydis.h>
+
+#include "diff.h"
+
+struct diff_gen {
+    uint64_t rng;
+    ZydisDecoder dec[2]; /* of 32- and of 64-bit code */
+};
+
+/* What is known of the instruction of a case. */
+struct diff_insn {
+    bool defined; /* else only these two are of use: */
+    bool locked;  /* there is a LOCK prefix */
+    bool other_w; /* with the other VEX.W it is defined */
+    ZydisDecodedInstruction zi;
+    ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
+    bool has_address; /* of one piece */
+    uint64_t address; /* linear */
+};
+
+void diff_gen_init(struct diff_gen *g);
+/* Fill the data area: what each case begins with. */
+void diff_gen_before(struct diff_gen *g, uint64_t seed, uint8_t *before);
+/* Make case number n. xcr0: which of x87, SSE and AVX the host has. */
+void diff_gen_case(struct diff_gen *g, uint64_t seed, uint64_t n, bool code64,
+                   uint8_t xcr0, struct diff_case *c, struct diff_insn *in);
