@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * differential [--mode 64|32] [--seed S] [--first N] [--count N] [--errors N] [--quiet]
+ * differential [--mode 64|32] [--seed S] [--first N] [--count N] [--errors N] [--each N]
+ *              [--without FLAGS]
  *
+ * --errors: end after so many; --each: print so many of an instruction; --without: these
+ * bits of RFLAGS are not compared (a host that is itself emulated may know no RF, 10000h).
  * Cases N, N+1, ... of the seed. --count 0 never ends. The host runs a batch in a process
  * of its own while the guests run it here. Exit code 0: no difference; 1: there are some,
  * printed with what repeats each; 2: usage. Where the host runs no 32-bit code, the guests
@@ -31,7 +34,7 @@ static const struct diff_guest_kind kinds[] = {
 #define PATIENCE 60000
 
 struct options {
-    uint64_t seed, first, count, errors, each;
+    uint64_t seed, first, count, errors, each, flags;
     bool code64;
 };
 
@@ -44,6 +47,7 @@ struct diff {
     struct diff_rules rules;
     struct cpu_model *model;
     uint8_t xcr0;
+    bool gone;  /* the host's process is */
     bool alone; /* the host runs no such code: the guests are compared with each other */
     struct diff_guest guest[GUESTS];
     /* Of this batch. */
@@ -107,6 +111,7 @@ static bool native_end(struct diff *d) {
     if (n > 0 && read(d->from, &byte, 1) == 1)
         return true;
     uint32_t at = d->sh->current;
+    d->gone = true;
     fprintf(stderr,
             "differential: the host's process %s at --mode %s --seed %" PRIu64
             " --first %" PRIu64 " --count 1\n",
@@ -129,6 +134,7 @@ static uint32_t make_batch(struct diff *d, uint64_t *next, uint64_t end) {
         if (left != DIFF_RUN)
             continue;
         diff_mask(in, c, &d->mask[n]);
+        d->mask[n].rflags &= ~d->opt.flags;
         d->number[n++] = *next;
         if (in->defined) {
             d->defined++;
@@ -179,7 +185,7 @@ static void report(struct diff *d, struct diff_guest *g, uint32_t i,
             diff_name(in), g->name, d->opt.code64 ? "64" : "32", d->opt.seed,
             d->number[i]);
     diff_print(&d->sh->cases[i], in, &d->mask[i], a, b);
-    if (a->memory != b->memory && !d->alone)
+    if (a->memory != b->memory && !d->alone && !d->gone)
         report_memory(d, g, i);
 }
 
@@ -196,7 +202,7 @@ static bool same(const struct diff *d, const struct diff_guest *g, uint32_t i,
  * base 0, if another process comes in between: does the host answer otherwise now? */
 static bool wavered(struct diff *d, const struct diff_guest *g, uint32_t i,
                     const struct diff_outcome *a) {
-    const struct diff_outcome *b = d->alone ? NULL : again(d, i, false);
+    const struct diff_outcome *b = d->alone || d->gone ? NULL : again(d, i, false);
     if (!b || !same(d, g, i, a, b))
         return false;
     d->wavers++;
@@ -230,8 +236,7 @@ static bool run(struct diff *d) {
             native_begin(d);
         run_guests(d, n);
         alive = d->alone || native_end(d);
-        if (alive)
-            compare_batch(d, n);
+        compare_batch(d, alive ? n : d->sh->current);
     }
     return alive;
 }
@@ -302,9 +307,9 @@ static uint64_t number(const char *text) {
 
 static void parse(int argc, char **argv, struct options *o) {
     static const struct option known[] = {
-        {"mode", 1, NULL, 'm'},  {"seed", 1, NULL, 's'},   {"first", 1, NULL, 'f'},
-        {"count", 1, NULL, 'c'}, {"errors", 1, NULL, 'e'}, {"each", 1, NULL, 'k'},
-        {NULL, 0, NULL, 0},
+        {"mode", 1, NULL, 'm'},    {"seed", 1, NULL, 's'},   {"first", 1, NULL, 'f'},
+        {"count", 1, NULL, 'c'},   {"errors", 1, NULL, 'e'}, {"each", 1, NULL, 'k'},
+        {"without", 1, NULL, 'w'}, {NULL, 0, NULL, 0},
     };
     int opt;
     *o = (struct options){
@@ -313,7 +318,7 @@ static void parse(int argc, char **argv, struct options *o) {
         uint64_t v = opt == '?' ? 0 : number(optarg);
         if (opt == '?' || (opt == 'm' && v != 64 && v != 32)) {
             fprintf(stderr, "usage: differential [--mode 64|32] [--seed S] [--first N] "
-                            "[--count N] [--errors N] [--each N]\n");
+                            "[--count N] [--errors N] [--each N] [--without FLAGS]\n");
             exit(2);
         }
         switch (opt) {
@@ -334,6 +339,9 @@ static void parse(int argc, char **argv, struct options *o) {
             break;
         case 'k':
             o->each = v;
+            break;
+        case 'w':
+            o->flags = v;
             break;
         }
     }
