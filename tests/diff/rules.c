@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Rules, each for a kind and with its reason:
+ * Rules, each for a kind and with its reason (compare.c has those that outcomes decide):
  *
  * - An instruction of a set that CPUID does not offer is left out: a host may execute it
  *   all the same (a hypervisor hides features that it cannot take away).
