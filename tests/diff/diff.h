@@ -58,6 +58,8 @@ struct diff_case {
     uint8_t code[16];          /* at rip; the rest of the page is INT3 */
     uint32_t len;              /* bytes of code */
     bool code64;
+    bool as64;  /* 32-bit code that the host runs as 64-bit code */
+    bool skip;  /* the host does not run it */
     bool bases; /* the instruction may change FS's and GS's base */
     struct diff_poke poke[2];
     struct diff_range ignore[DIFF_IGNORED];

@@ -7,8 +7,8 @@
  * bits of RFLAGS are not compared (a host that is itself emulated may know no RF, 10000h).
  * Cases N, N+1, ... of the seed. --count 0 never ends. The host runs a batch in a process
  * of its own while the guests run it here. Exit code 0: no difference; 1: there are some,
- * printed with what repeats each; 2: usage. Where the host runs no 32-bit code, the guests
- * are compared with each other.
+ * printed with what repeats each; 2: usage. Where the host runs no 32-bit code, it runs what
+ * means the same in 64-bit code; for the rest the guests are compared with each other.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -48,7 +48,7 @@ struct diff {
     struct cpu_model *model;
     uint8_t xcr0;
     bool gone;  /* the host's process is */
-    bool alone; /* the host runs no such code: the guests are compared with each other */
+    bool alone; /* the host has no 32-bit code */
     struct diff_guest guest[GUESTS];
     /* Of this batch. */
     struct diff_insn insn[DIFF_BATCH];
@@ -56,7 +56,7 @@ struct diff {
     uint64_t number[DIFF_BATCH];
     struct diff_outcome outcome[GUESTS][DIFF_BATCH];
     /* Counted. */
-    uint64_t done, defined, faults, left[DIFF_LEFT_COUNT], errors, wavers;
+    uint64_t done, defined, faults, left[DIFF_LEFT_COUNT], errors, wavers, asked;
     uint8_t seen[ZYDIS_MNEMONIC_MAX_VALUE + 1];
     uint32_t wrong[ZYDIS_MNEMONIC_MAX_VALUE + 1];
 };
@@ -135,6 +135,9 @@ static uint32_t make_batch(struct diff *d, uint64_t *next, uint64_t end) {
             continue;
         diff_mask(in, c, &d->mask[n]);
         d->mask[n].rflags &= ~d->opt.flags;
+        c->as64 = d->alone && diff_gen_same_in_64(&d->gen, c, in);
+        c->skip = d->alone && !c->as64;
+        d->asked += !c->skip;
         d->number[n++] = *next;
         if (in->defined) {
             d->defined++;
@@ -185,7 +188,7 @@ static void report(struct diff *d, struct diff_guest *g, uint32_t i,
             diff_name(in), g->name, d->opt.code64 ? "64" : "32", d->opt.seed,
             d->number[i]);
     diff_print(&d->sh->cases[i], in, &d->mask[i], a, b);
-    if (a->memory != b->memory && !d->alone && !d->gone)
+    if (a->memory != b->memory && !d->sh->cases[i].skip && !d->gone)
         report_memory(d, g, i);
 }
 
@@ -202,7 +205,8 @@ static bool same(const struct diff *d, const struct diff_guest *g, uint32_t i,
  * base 0, if another process comes in between: does the host answer otherwise now? */
 static bool wavered(struct diff *d, const struct diff_guest *g, uint32_t i,
                     const struct diff_outcome *a) {
-    const struct diff_outcome *b = d->alone || d->gone ? NULL : again(d, i, false);
+    const struct diff_outcome *b =
+        d->sh->cases[i].skip || d->gone ? NULL : again(d, i, false);
     if (!b || !same(d, g, i, a, b))
         return false;
     d->wavers++;
@@ -211,7 +215,8 @@ static bool wavered(struct diff *d, const struct diff_guest *g, uint32_t i,
 
 static void compare_batch(struct diff *d, uint32_t n) {
     for (uint32_t i = 0; i < n; i++) {
-        const struct diff_outcome *b = d->alone ? &d->outcome[0][i] : &d->sh->native[i];
+        bool skip = d->sh->cases[i].skip;
+        const struct diff_outcome *b = skip ? &d->outcome[0][i] : &d->sh->native[i];
         d->faults += b->trap != VEC_DB;
         for (unsigned g = 0; g < GUESTS && d->errors < d->opt.errors; g++) {
             const struct diff_outcome *a = &d->outcome[g][i];
@@ -232,10 +237,9 @@ static bool run(struct diff *d) {
         n = make_batch(d, &next, end);
         if (!n)
             continue;
-        if (!d->alone)
-            native_begin(d);
+        native_begin(d);
         run_guests(d, n);
-        alive = d->alone || native_end(d);
+        alive = native_end(d);
         compare_batch(d, alive ? n : d->sh->current);
     }
     return alive;
@@ -251,12 +255,13 @@ static void summary(const struct diff *d) {
         if (d->wrong[i])
             printf("  %u differences of %s\n", d->wrong[i],
                    i ? ZydisMnemonicGetString((ZydisMnemonic)i) : "undefined encodings");
-    printf("%" PRIu64 " cases of %s-bit code, seed %" PRIu64 ": %" PRIu64
-           " defined, %u mnemonics, %" PRIu64 " faults; left out: %" PRIu64
-           " not in CPUID, %" PRIu64 " the kernel's, %" PRIu64 " reserved; %" PRIu64
-           " differences (and %" PRIu64 " that the host did not repeat)\n",
-           d->done, d->opt.code64 ? "64" : "32", d->opt.seed, d->defined, mnemonics,
-           d->faults, d->left[DIFF_LEFT_FEATURE], d->left[DIFF_LEFT_KERNEL],
+    printf("%" PRIu64 " cases of %s-bit code, seed %" PRIu64 ", %" PRIu64
+           " on the host: %" PRIu64 " defined, %u mnemonics, %" PRIu64
+           " faults; left out: %" PRIu64 " not in CPUID, %" PRIu64
+           " the kernel's, %" PRIu64 " reserved; %" PRIu64 " differences (and %" PRIu64
+           " that the host did not repeat)\n",
+           d->done, d->opt.code64 ? "64" : "32", d->opt.seed, d->asked, d->defined,
+           mnemonics, d->faults, d->left[DIFF_LEFT_FEATURE], d->left[DIFF_LEFT_KERNEL],
            d->left[DIFF_LEFT_RESERVED], d->errors, d->wavers);
 }
 
@@ -288,9 +293,9 @@ static void create(struct diff *d) {
         exit(1);
     d->alone = !d->opt.code64 && !d->sh->code32;
     if (d->alone)
-        printf(
-            "this host has no segment for 32-bit code: the guests are compared with each "
-            "other\n");
+        printf("this host has no segment for 32-bit code: it runs what means the same in "
+               "64-bit "
+               "code; for the rest the guests are compared with each other\n");
     for (unsigned g = 0; g < GUESTS; g++)
         diff_guest_create(&d->guest[g], &kinds[g], model, d->sh);
 }

@@ -326,6 +326,50 @@ static void make_gather(struct diff_gen *g, struct diff_case *c,
     }
 }
 
+/* ---- 32-bit code as 64-bit code ---- */
+
+static bool same_operand(const ZydisDecodedOperand *a, const ZydisDecodedOperand *b) {
+    if (a->type != b->type || a->actions != b->actions || a->size != b->size)
+        return false;
+    switch (a->type) {
+    case ZYDIS_OPERAND_TYPE_REGISTER:
+        if (ZydisRegisterGetClass(a->reg.value) == ZYDIS_REGCLASS_SEGMENT)
+            return false;
+        return a->reg.value == b->reg.value || b->reg.value == ZYDIS_REGISTER_RFLAGS ||
+               b->reg.value == ZYDIS_REGISTER_RIP;
+    case ZYDIS_OPERAND_TYPE_MEMORY:
+        return a->encoding == ZYDIS_OPERAND_ENCODING_MODRM_RM &&
+               a->mem.type == b->mem.type &&
+               a->mem.segment != ZYDIS_REGISTER_CS && /* not for stores */
+               a->size <= 512 && /* state areas have other registers */
+               b->mem.base != ZYDIS_REGISTER_RIP;
+    default:
+        return a->type == ZYDIS_OPERAND_TYPE_IMMEDIATE;
+    }
+}
+
+bool diff_gen_same_in_64(struct diff_gen *g, const struct diff_case *c,
+                         const struct diff_insn *in) {
+    struct diff_case other = *c;
+    struct diff_insn wide;
+    other.code64 = true;
+    if (!in->defined || !decode(g, &other, &wide) ||
+        wide.zi.mnemonic != in->zi.mnemonic || wide.zi.length != in->zi.length ||
+        wide.zi.operand_count != in->zi.operand_count ||
+        wide.zi.operand_width != in->zi.operand_width || in->zi.address_width != 32 ||
+        wide.zi.address_width != 64 || in->zi.meta.branch_type)
+        return false;
+    for (unsigned i = 0; i < in->zi.operand_count; i++)
+        if (!same_operand(&in->op[i], &wide.op[i]))
+            return false;
+    const ZydisDecodedOperand *o = memory_operand(&wide);
+    if (!o || o->mem.type != ZYDIS_MEMOP_TYPE_MEM)
+        return !o;
+    /* It must not wrap at 4 GiB. */
+    uint64_t a = base_address(&other, &wide, o) + (uint64_t)o->mem.disp.value;
+    return a == in->address && a < UINT64_C(0xffffff00);
+}
+
 /* ---- What stands in memory ---- */
 
 static void poke(struct diff_poke *p, uint64_t address, uint32_t len) {

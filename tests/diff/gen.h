@@ -23,6 +23,10 @@ struct diff_insn {
 };
 
 void diff_gen_init(struct diff_gen *g);
+/* Does the instruction of c, 32-bit code, do the same as 64-bit code? Then the host may run
+ * it as such. */
+bool diff_gen_same_in_64(struct diff_gen *g, const struct diff_case *c,
+                         const struct diff_insn *in);
 /* Fill the data area: what each case begins with. */
 void diff_gen_before(struct diff_gen *g, uint64_t seed, uint8_t *before);
 /* Make case number n. xcr0: which of x87, SSE and AVX the host has. */

@@ -78,7 +78,7 @@ static void take_segments(const struct diff_case *c, uint64_t csgsfs,
     READ_SEG("ds", o->sel[DIFF_DS_]);
     READ_SEG("fs", o->sel[DIFF_FS_]);
     READ_SEG("gs", o->sel[DIFF_GS_]);
-    o->sel[DIFF_CS_] = (uint16_t)csgsfs;
+    o->sel[DIFF_CS_] = c->as64 ? DIFF_CS32 : (uint16_t)csgsfs;
     o->sel[DIFF_SS] = (uint16_t)(csgsfs >> 48);
     o->fs_base = c->code64 ? DIFF_FS : 0;
     o->gs_base = c->code64 ? DIFF_GS : 0;
@@ -153,7 +153,7 @@ static void take(const struct diff_case *c, struct diff_outcome *o, ucontext_t *
 
 static void put(const struct diff_case *c, ucontext_t *uc) {
     greg_t *reg = uc->uc_mcontext.gregs;
-    uint64_t cs = c->code64 ? DIFF_CS64 : DIFF_CS32;
+    uint64_t cs = c->code64 || c->as64 ? DIFF_CS64 : DIFF_CS32;
     for (unsigned i = 0; i < 16; i++)
         reg[order[i]] = (greg_t)c->gpr[i];
     reg[REG_RIP] = (greg_t)c->rip;
@@ -173,6 +173,11 @@ static void put(const struct diff_case *c, ucontext_t *uc) {
     WRITE_SEG("es", sel);
 }
 
+static void skip(void) {
+    while (sh->current < sh->count && sh->cases[sh->current].skip)
+        sh->current = sh->current + 1;
+}
+
 static void next_batch(void) {
     char byte = 0;
     sys3(SYS_write, 5, (long)&byte, 1); /* done, or ready for the first */
@@ -180,6 +185,7 @@ static void next_batch(void) {
         sys3(SYS_exit_group, 0, 0, 0);
     running = 1;
     sh->current = sh->first;
+    skip();
 }
 
 __attribute__((used)) void native_signal(int sig, siginfo_t *info, void *context);
@@ -191,8 +197,9 @@ void native_signal(int sig, siginfo_t *info, void *context) {
     if (running) {
         take(&sh->cases[sh->current], &sh->native[sh->current], uc);
         sh->current = sh->current + 1;
+        skip();
     }
-    if (!running || sh->current == sh->count)
+    while (!running || sh->current == sh->count)
         next_batch();
     put(&sh->cases[sh->current], uc);
     inside = 0;
@@ -249,6 +256,10 @@ static void map_cases(void) {
     mprotect(user + DIFF_ABSENT * 4096, 4096, PROT_NONE);
     memset(code, 0xcc, DIFF_CODE_SIZE);
     memcpy(data, sh->before, DIFF_DATA_SIZE);
+    /* Present from now on: a fault has another error code on a page that is not. */
+    for (unsigned i = 0; i < DIFF_PAGES; i++)
+        if (i != DIFF_ABSENT)
+            *(volatile uint8_t *)(user + i * 4096);
 }
 
 int main(void) {
