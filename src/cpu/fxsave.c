@@ -29,6 +29,10 @@ enum cpu_rc op_fxsave(struct cpu *cpu, const struct insn *in) {
     pn_gva lin;
     if (fx_operand(cpu, in, PN_WRITE, &lin))
         return CPU_FAULT;
+    /* Writable must be all of it, although the last bytes are software's (tests/diff). */
+    if ((lin & (PN_PAGE_SIZE - 1)) > PN_PAGE_SIZE - FX_SIZE &&
+        bulk_probe_write(cpu, lin, FX_SIZE))
+        return CPU_FAULT;
     xstate_settle(cpu);
     xstate_put(cpu->xsave, FX_MASK, 4, MXCSR_MASK);
     x87_put_pointers(cpu, in->opsize == 8);

@@ -154,6 +154,13 @@ static const struct row vectors[] = {
 };
 
 static const struct row others[] = {
+    {"fxsave's last bytes, which it does not write (seen)",
+     {0x0f, 0xae, 0x03},
+     3,
+     NEXT - 0x1a0,
+     0,
+     {PAGE(6, NEXT), PAGE(6, NEXT)},
+     0},
     {"maskmovq faults as one piece",
      {0x48, 0x89, 0xdf, 0x0f, 0xf7, 0xc1},
      6,
