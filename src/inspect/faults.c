@@ -162,6 +162,9 @@ static int count(struct faults *f, const struct pn_event_rec *rec,
     int rc = 0;
     for (unsigned i = 0; i < c->tables && !rc; i++)
         rc = counting_add(&f->table[i], key, rec->time, own);
+    if (c->cells)
+        fault_cells_add(c->cells, rec->time, key[FAULT_KEY_page], key[FAULT_KEY_function],
+                        outcome, key[FAULT_KEY_cr3]);
     return rc;
 }
 
@@ -259,6 +262,8 @@ int faults_finish(struct faults *f) {
             rc = count_alone(f, &f->pending[i].rec);
     for (unsigned i = 0; i < f->cfg.tables; i++)
         counting_end(&f->table[i]);
+    if (f->cfg.cells)
+        fault_cells_finish(f->cfg.cells);
     return rc;
 }
 

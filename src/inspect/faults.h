@@ -16,6 +16,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "inspect/fault_cells.h"
 #include "inspect/symbols.h"
 #include "trace/trace.h"
 
@@ -57,6 +58,7 @@ struct faults_config {
     uint64_t rip_from, rip_to; /* both included */
     unsigned tables;           /* 0..FAULT_TABLES */
     struct fault_by by[FAULT_TABLES];
+    struct fault_cells *cells; /* NULL: none are asked for */
 };
 
 struct fault_row {
