@@ -5,11 +5,14 @@
 #include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "cli/cli.h"
 #include "cli/option.h"
 #include "penumbra/mmu.h"
+
+#define OUTPUTS 3u /* --json, --csv, --html */
 
 static const char *key_name(unsigned i) {
     return i < FAULT_KEYS ? fault_key_name(i) : NULL;
@@ -121,6 +124,8 @@ static const struct option_row rows[] = {
      OWN(json), .min = 1, .file = 'w'},
     {"csv", 0, "FILE", "The table of --by, or else the one by outcome, as CSV",
      .kind = OPTION_TEXT, OWN(csv), .min = 1, .file = 'w'},
+    {"html", 0, "FILE", "A page with charts, which needs nothing else",
+     .kind = OPTION_TEXT, OWN(html), .min = 1, .file = 'w'},
 };
 
 static const struct faults_options defaults = {
@@ -190,10 +195,10 @@ static int read_all(struct trace_file *f, struct faults *faults) {
 }
 
 /* Into the files, which are open. */
-static int write_files(const struct faults_report *r, struct bench_out out[2]) {
-    static int (*const how[])(const struct faults_report *, int) = {faults_write_json,
-                                                                    faults_write_csv};
-    for (unsigned i = 0; i < 2; i++) {
+static int write_files(const struct faults_report *r, struct bench_out out[OUTPUTS]) {
+    static int (*const how[OUTPUTS])(const struct faults_report *, int) = {
+        faults_write_json, faults_write_csv, faults_write_page};
+    for (unsigned i = 0; i < OUTPUTS; i++) {
         if (!out[i].path)
             continue;
         int rc = how[i](r, out[i].file.fd);
@@ -205,7 +210,8 @@ static int write_files(const struct faults_report *r, struct bench_out out[2]) {
     return CLI_OK;
 }
 
-static int study(struct faults_report *r, struct trace_file *f, struct bench_out out[2]) {
+static int study(struct faults_report *r, struct trace_file *f,
+                 struct bench_out out[OUTPUTS]) {
     const struct faults_options *o = r->options;
     struct faults_config c = {
         .symbols = r->symbols,
@@ -221,6 +227,11 @@ static int study(struct faults_report *r, struct trace_file *f, struct bench_out
                [TABLE_BY] = o->by},
     };
     int code = find_rip(r, &c);
+    if (!code && o->html) {
+        r->cells = c.cells = fault_cells_create(o->filter.from);
+        if (!r->cells)
+            return cli_error("out of memory");
+    }
     struct faults *faults = code ? NULL : faults_create(&c);
     if (!faults)
         return code ? code : cli_error("out of memory");
@@ -228,7 +239,8 @@ static int study(struct faults_report *r, struct trace_file *f, struct bench_out
     code = read_all(f, faults);
     if (!code) {
         bool beside = (o->json && outfile_is_stdout(o->json)) ||
-                      (o->csv && outfile_is_stdout(o->csv));
+                      (o->csv && outfile_is_stdout(o->csv)) ||
+                      (o->html && outfile_is_stdout(o->html));
         faults_print(r, beside ? stderr : stdout);
         code = write_files(r, out);
     }
@@ -254,7 +266,7 @@ static int check_events(const struct faults_report *r) {
     return CLI_OK;
 }
 
-static int with_files(struct faults_report *r, struct bench_out out[2]) {
+static int with_files(struct faults_report *r, struct bench_out out[OUTPUTS]) {
     const struct faults_options *o = r->options;
     struct symbols *symbols = NULL;
     struct trace_file *f = NULL;
@@ -275,29 +287,29 @@ static int with_files(struct faults_report *r, struct bench_out out[2]) {
 }
 
 int cmd_faults(int argc, char **argv) {
+    static const char *const names[OUTPUTS] = {"json", "csv", "html"};
     struct faults_options o = defaults;
     struct faults_report r = {.options = &o};
-    struct bench_out out[2] = {{.file.fd = -1}, {.file.fd = -1}};
+    struct bench_out out[OUTPUTS] = {{.file.fd = -1}, {.file.fd = -1}, {.file.fd = -1}};
     bool done;
     int code = option_parse(&command, argc, argv, &o, &done);
     if (code || done)
         return cli_flush(code);
     if (!o.path)
         return option_error(&command, "which file?");
-    for (unsigned i = 0; i < 2; i++) {
-        const char *to = i ? o.csv : o.json;
-        if (to && strcmp(o.path, "-") != 0 && outfile_same(to, o.path))
-            return option_error(&command, "--%s %s would replace the trace",
-                                i ? "csv" : "json", to);
-    }
+    const char *const to[OUTPUTS] = {o.json, o.csv, o.html};
+    for (unsigned i = 0; i < OUTPUTS; i++)
+        if (to[i] && strcmp(o.path, "-") != 0 && outfile_same(to[i], o.path))
+            return option_error(&command, "--%s %s would replace the trace", names[i],
+                                to[i]);
     r.command = cli_command(argc, argv);
-    code = bench_out_open(&out[0], o.json);
-    if (!code)
-        code = bench_out_open(&out[1], o.csv);
+    for (unsigned i = 0; i < OUTPUTS && !code; i++)
+        code = bench_out_open(&out[i], to[i]);
     if (!code)
         code = with_files(&r, out);
-    for (unsigned i = 0; i < 2; i++)
+    for (unsigned i = 0; i < OUTPUTS; i++)
         outfile_abandon(&out[i].file);
+    free(r.cells);
     json_decref(r.command);
     return cli_flush(code);
 }

@@ -8,7 +8,7 @@
 
 struct faults_options {
     struct trace_filter filter; /* the first member: cli/trace_input.h */
-    const char *path, *rip, *json, *csv;
+    const char *path, *rip, *json, *csv, *html;
     struct trace_names names;
     struct fault_by by; /* keys 0: not given */
     unsigned top;
@@ -25,6 +25,7 @@ struct faults_report {
     const struct trace_file *trace;
     const struct symbols *symbols; /* NULL: none */
     const struct faults *faults;
+    struct fault_cells *cells; /* NULL: --html is not given */
     bool knows_moved;
     uint64_t moved;
     json_t *command;
@@ -32,6 +33,13 @@ struct faults_report {
 
 /* The answer in a sentence, and tables. */
 void faults_print(const struct faults_report *r, FILE *out);
+/* The answer alone. */
+void faults_print_answer(const struct faults_report *r, FILE *out);
+/* A stream of its own to an open file. Return: NULL and errno. */
+FILE *faults_stream(int fd);
+/* errno is of the write that failed: none succeeds after it. Return: 0 or -errno. */
+int faults_close_stream(FILE *out);
 /* Into an open file. Return: 0 or -errno. */
 int faults_write_json(const struct faults_report *r, int fd);
 int faults_write_csv(const struct faults_report *r, int fd);
+int faults_write_page(const struct faults_report *r, int fd); /* faults_page.c */

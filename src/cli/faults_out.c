@@ -57,8 +57,7 @@ static void print_commonest(const struct faults_report *r, FILE *out) {
         fputs(".\n", out);
 }
 
-/* The answer. */
-static void print_sentence(const struct faults_report *r, FILE *out) {
+void faults_print_answer(const struct faults_report *r, FILE *out) {
     const struct fault_totals *all = faults_totals(r->faults);
     uint64_t hidden = all->faults - all->own - all->untold;
     char a[32], b[32], c[32], d[32], time[32];
@@ -135,7 +134,7 @@ static void print_table(const struct faults_report *r, unsigned number, FILE *ou
 }
 
 void faults_print(const struct faults_report *r, FILE *out) {
-    print_sentence(r, out);
+    faults_print_answer(r, out);
     if (!faults_totals(r->faults)->faults)
         return;
     if (r->options->by.keys) {
@@ -148,8 +147,7 @@ void faults_print(const struct faults_report *r, FILE *out) {
 
 /* ---- Files ---- */
 
-/* A stream of its own to an open file. Return: NULL and errno. */
-static FILE *stream_to(int fd) {
+FILE *faults_stream(int fd) {
     int copy = dup(fd);
     FILE *out = copy < 0 ? NULL : fdopen(copy, "w");
     if (!out && copy >= 0)
@@ -157,8 +155,7 @@ static FILE *stream_to(int fd) {
     return out;
 }
 
-/* errno is of the write that failed: none succeeds after it. Return: 0 or -errno. */
-static int close_stream(FILE *out) {
+int faults_close_stream(FILE *out) {
     bool failed = fflush(out) || ferror(out);
     int rc = failed ? (errno ? -errno : -EIO) : 0;
     fclose(out);
@@ -239,7 +236,7 @@ static json_t *head(const struct faults_report *r) {
 int faults_write_json(const struct faults_report *r, int fd) {
     json_t *doc = head(r);
     char *text = doc ? json_dumps(doc, JSON_INDENT(1) | JSON_EMBED) : NULL;
-    FILE *out = text ? stream_to(fd) : NULL;
+    FILE *out = text ? faults_stream(fd) : NULL;
     json_decref(doc);
     if (!out) {
         int rc = text ? -errno : -ENOMEM;
@@ -256,7 +253,7 @@ int faults_write_json(const struct faults_report *r, int fd) {
         json_table(r, TABLE_FUNCTION, out);
     }
     fputs("\n ]\n}\n", out);
-    return close_stream(out);
+    return faults_close_stream(out);
 }
 
 /* RFC 4180. */
@@ -276,7 +273,7 @@ static void csv_text(const char *text, FILE *out) {
 
 int faults_write_csv(const struct faults_report *r, int fd) {
     struct fault_table t = asked_table(r);
-    FILE *out = stream_to(fd);
+    FILE *out = faults_stream(fd);
     char text[TEXT_MAX];
     if (!out)
         return -errno;
@@ -292,5 +289,5 @@ int faults_write_csv(const struct faults_report *r, int fd) {
         fprintf(out, "%" PRIu64 ",%" PRIu64 ",%" PRIu64 ",%" PRIu64 "\n", t.row[i].count,
                 t.row[i].own, t.row[i].first, t.row[i].last);
     }
-    return close_stream(out);
+    return faults_close_stream(out);
 }
