@@ -12,6 +12,7 @@
 #include "penumbra/bus.h"
 #include "penumbra/chips.h"
 #include "penumbra/cpu_state.h"
+#include "penumbra/debug.h"
 #include "penumbra/dirty.h"
 #include "penumbra/events.h"
 #include "penumbra/mmu.h"
@@ -22,6 +23,7 @@ enum pn_exit_reason {
     PN_EXIT_HALT,     /* halted, nothing pending */
     PN_EXIT_SHUTDOWN, /* triple fault */
     PN_EXIT_STOP,     /* kicked, or the bus asked for it */
+    PN_EXIT_DEBUG,    /* a debugger's: debug_stop says which */
     PN_EXIT_ERROR     /* the host failed: error holds the message */
 };
 
@@ -107,6 +109,14 @@ struct pn_engine_ops {
     uint64_t (*now)(struct pn_engine *e);    /* virtual ns */
     /* HLT: let the virtual time of every vCPU that is behind `until` reach it. */
     void (*skip)(struct pn_engine *e, uint64_t until);
+    /* Between two runs: from now on stop where d says (NULL: nowhere), and after one
+     * instruction if step. A vCPU that stopped passes the breakpoint that it stands at. d
+     * stays the caller's, who tells of every change. NULL: the engine has no debugging.
+     * Return: 0, or -ENOSPC: more than the engine can have. */
+    int (*set_debug)(struct pn_engine *e, unsigned cpu, const struct pn_debug *d,
+                     bool step);
+    /* After PN_EXIT_DEBUG. */
+    void (*debug_stop)(struct pn_engine *e, unsigned cpu, struct pn_debug_stop *stop);
     /* One CPUID leaf as the guest sees it; loaders ask it what to enter with. */
     void (*cpuid)(struct pn_engine *e, uint32_t leaf, uint32_t subleaf, uint32_t out[4]);
     int (*get_state)(struct pn_engine *e, unsigned cpu, struct pn_cpu_state *s);

@@ -168,6 +168,8 @@ const uint8_t *jc_find(struct cpu *cpu, uint64_t rip) {
 
 void jc_put(struct cpu *cpu, uint64_t rip, const uint8_t *code) {
     struct cpu_frame *f = frame_of(cpu);
+    if (debug_splits(cpu, rip))
+        return;
     uint64_t tag = rip ^ cpu->jc_salt;
     f->jc[rip & (JC_ENTRIES - 1)] = f->jc2[jc2_index(rip, tag)] =
         (struct jc_entry){tag, code};
@@ -221,7 +223,7 @@ void block_chain(struct xlat *x, uint32_t id, struct block *to) {
     struct block_exit *ex = &x->exits[id];
     const struct block *b = &x->blocks[ex->from];
     if (b->dead || !ex->patch || ex->to != NO_BLOCK || to->gpa2 != NO_PAGE ||
-        to->single != b->single)
+        to->single != b->single || debug_splits(x->cpu, to->rip))
         return;
     ex->to = (uint32_t)(to - x->blocks);
     ex->next = to->incoming;
@@ -348,6 +350,19 @@ void block_drop(struct xlat *x, struct block *b) {
         page_unlink(x, b, 1);
     pn_count(x->cpu->stats, block_dropped);
     x->cpu->disturbed++;
+}
+
+void blocks_split(struct xlat *x, uint64_t rip) {
+    for (uint32_t i = 0; i < x->block_count; i++) {
+        struct block *b = &x->blocks[i];
+        if (b->dead || rip - b->rip >= b->bytes)
+            continue;
+        if (b->rip != rip)
+            block_drop(x, b);
+        while (b->incoming != NO_BLOCK)
+            exit_unchain(x, b->incoming);
+    }
+    jc_clear(x);
 }
 
 static void written_page(struct xlat *x, pn_gpa gpa, unsigned size) {

@@ -21,6 +21,7 @@
 
 #include "penumbra/bus.h"
 #include "penumbra/cpu_state.h"
+#include "penumbra/debug.h"
 #include "penumbra/events.h"
 #include "penumbra/mmu.h"
 #include "penumbra/stats.h"
@@ -54,7 +55,8 @@ enum cpu_exit {
     CPU_EXIT_DEADLINE, /* insns reached the limit given to cpu_run */
     CPU_EXIT_HALT,     /* halted and nothing pending */
     CPU_EXIT_SHUTDOWN, /* triple fault; cpu->fault_name says of what */
-    CPU_EXIT_STOP      /* cpu_kick, or a device asked for it through the bus */
+    CPU_EXIT_STOP,     /* cpu_kick, or a device asked for it through the bus */
+    CPU_EXIT_DEBUG     /* a debugger's stop: cpu->debug.stop says which */
 };
 
 /* Static description of a CPU model: see cpuid.c and `--cpu`. */
@@ -84,6 +86,7 @@ void cpu_model_leaf(const struct cpu_model *model, uint32_t leaf, uint32_t suble
                     uint32_t out[4]);
 
 #define CPU_XSAVE_SIZE 4096
+#define CPU_SPLITS_MAX (2 * PN_BREAKS_MAX)
 #define CPU_VEC_MASK   7u /* x87, SSE, AVX: what xcr0 may hold at most */
 
 /* Modes that blocks depend on: the block key. */
@@ -102,8 +105,8 @@ void cpu_model_leaf(const struct cpu_model *model, uint32_t leaf, uint32_t suble
 #define MODE_TF    0x200u /* single-step: blocks of one instruction, then #DB */
 #define MODE_ALIGN 0x400u /* CR0.AM, RFLAGS.AC, CPL 3: alignment check */
 #define MODE_SLOWMEM                                                                     \
-    0x800u /* DR7 arms a breakpoint: one instruction at a time, and every memory operand \
-              takes the slow path */
+    0x800u /* DR7 arms a breakpoint, or a debugger watches memory: one instruction at a   \
+              time, and every memory operand takes the slow path */
 #define MODE_PE     0x1000u /* protected mode */
 #define MODE_VM86   0x2000u
 #define MODE_LMA    0x4000u /* EFER.LMA */
@@ -197,6 +200,18 @@ struct cpu {
      * what comes next in the running block may have changed. */
     uint64_t disturbed;
 
+    struct {
+        const struct pn_debug *set; /* NULL: nobody debugs */
+        bool step;                  /* one instruction, then stop */
+        struct pn_debug_stop stop;
+        /* It stopped here last: while time is pass_at the breakpoint at pass_rip does not
+         * count. */
+        bool pass;
+        uint64_t pass_at, pass_rip;
+        uint64_t split[CPU_SPLITS_MAX]; /* ascending: where blocks begin and end */
+        unsigned split_count;
+    } debug; /* debugger.c */
+
     struct pn_mmu *mmu;
     struct pn_mmu_vcpu *vmmu;
     const struct pn_bus *bus;
@@ -248,6 +263,10 @@ enum cpu_exit cpu_run(struct cpu *cpu, uint64_t limit);
 void cpu_kick(struct cpu *cpu);
 /* Lower (or raise) the limit of the running cpu_run; callable from bus callbacks. */
 void cpu_set_limit(struct cpu *cpu, uint64_t limit);
+
+/* Between two runs (debugger.c): see pn_engine_ops.set_debug. set stays the caller's, and
+ * must not be changed while it is this CPU's. */
+void cpu_set_debug(struct cpu *cpu, const struct pn_debug *set, bool step);
 
 /* Instructions retired so far. Exact in helpers and between blocks. */
 static inline uint64_t cpu_insns(const struct cpu *cpu) {

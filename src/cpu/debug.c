@@ -94,6 +94,8 @@ enum cpu_rc cpu_check_breakpoint(struct cpu *cpu) {
 }
 
 void cpu_watch(struct cpu *cpu, uint64_t address, unsigned size, unsigned rw) {
+    if (cpu->debug.set && rw != 2)
+        debug_watch(cpu, address, size, rw == 1);
     for (unsigned i = 0; i < 4; i++) {
         unsigned want = dr7_rw(cpu, i), n = dr7_size(cpu, i);
         uint64_t from = cpu->dr[i] & ~(uint64_t)(n - 1);

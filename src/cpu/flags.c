@@ -83,7 +83,7 @@ void cpu_update_mode(struct cpu *cpu) {
     }
     if (unlikely(fl & FL_TF))
         mode |= MODE_TF;
-    if (unlikely(cpu->dr[7] & 0xff))
+    if (unlikely(cpu->dr[7] & 0xff || (cpu->debug.set && cpu->debug.set->watch_count)))
         mode |= MODE_SLOWMEM;
     if (cpu->cpl <= (fl >> 12 & 3))
         mode |= MODE_IOPRIV;

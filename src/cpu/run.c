@@ -223,6 +223,8 @@ static enum cpu_rc run_blocks(struct xlat *x) {
     const uint8_t *code = code_at(x);
     enum cpu_rc rc = CPU_FAULT;
     while (code) {
+        if (unlikely(x->cpu->debug.set != NULL) && debug_breaks(x->cpu))
+            return CPU_NEXT;
         uint64_t left = xlat_enter(x->cpu, code);
         if (left == LEFT_MISS)
             code = x->fetch_page ? code_at(x) : code_fresh(x);
@@ -243,6 +245,8 @@ static enum cpu_rc run_one(struct xlat *x) {
     struct block *b = block_find(x, true);
     if (!b)
         return CPU_FAULT;
+    if (unlikely(cpu->debug.set != NULL) && debug_breaks(cpu))
+        return CPU_NEXT;
     uint64_t left = xlat_enter(cpu, code_of(x, b));
     if (left == LEFT_MISS)
         return CPU_NEXT;
@@ -293,25 +297,37 @@ static enum cpu_rc tell_ferr(struct xlat *x) {
     return rc;
 }
 
-static enum cpu_rc run_some(struct xlat *x) {
+static enum cpu_rc take_fault(struct xlat *x) {
     struct cpu *cpu = x->cpu;
-    enum cpu_rc rc;
-    if (is_debugged(cpu))
-        rc = run_debugged(x);
-    else if (cpu_attention(cpu) && cpu_shadowed(cpu))
-        rc = run_one(x);
-    else
-        rc = run_blocks(x);
-    if (rc != CPU_FAULT)
-        return rc;
+    enum cpu_rc rc = CPU_FAULT;
     cpu_vec_save(cpu);
     if (cpu->fault.vector == VEC_MF && !(cpu->cr0 & CR0_NE) && cpu->bus->ferr)
         rc = tell_ferr(x);
     return rc == CPU_FAULT ? cpu_deliver_fault(cpu) : rc;
 }
 
+static enum cpu_rc run_some(struct xlat *x) {
+    struct cpu *cpu = x->cpu;
+    enum cpu_rc rc;
+    if (is_debugged(cpu))
+        rc = run_debugged(x);
+    else if (unlikely(cpu->debug.step) || (cpu_attention(cpu) && cpu_shadowed(cpu)))
+        rc = run_one(x);
+    else
+        rc = run_blocks(x);
+    if (rc == CPU_FAULT)
+        rc = take_fault(x);
+    if (unlikely(cpu->debug.step))
+        debug_stepped(cpu);
+    return rc;
+}
+
 /* Return: true when cpu_run is to return *why. */
 static bool must_return(struct cpu *cpu, enum cpu_exit *why) {
+    if (unlikely(cpu->debug.stop.why)) {
+        *why = CPU_EXIT_DEBUG;
+        return true;
+    }
     if (cpu->kick || cpu->stop_request) {
         cpu->kick = cpu->stop_request = 0;
         *why = CPU_EXIT_STOP;
@@ -337,6 +353,10 @@ static enum cpu_exit run_loop(struct xlat *x) {
             return CPU_EXIT_SHUTDOWN;
         if (cpu->halted)
             return CPU_EXIT_HALT;
+        if (unlikely(cpu->debug.step) && rc != CPU_NEXT) { /* an event was delivered */
+            debug_stepped(cpu);
+            continue;
+        }
         if (x->flush)
             blocks_flush(x);
         set_slice(cpu, SLICE);
@@ -352,9 +372,11 @@ enum cpu_exit cpu_run(struct cpu *cpu, uint64_t limit) {
     struct xlat *x = cpu->xlat;
     stack_t saved;
     x->limit = limit;
+    debug_begin(cpu);
     signals_enter(x, &saved);
     enum cpu_exit why = run_loop(x);
     cpu_vec_save(cpu);
+    debug_end(cpu);
     signals_leave(&saved);
     return why;
 }

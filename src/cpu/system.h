@@ -47,6 +47,18 @@ static inline bool loadable(const struct cpu *cpu, uint64_t a) {
     return sign_extended(a, cpu_has(cpu, CPU_F_la57));
 }
 
+/* ---- A debugger's stops (debugger.c) ---- */
+
+/* With cpu->debug.set, before the instruction at rip: is there a breakpoint that counts? It
+ * is noted then. */
+bool debug_breaks(struct cpu *cpu);
+/* With cpu->debug.step: one instruction, or the delivery of one event, is done. */
+void debug_stepped(struct cpu *cpu);
+/* Note an access that a watchpoint is for. */
+void debug_watch(struct cpu *cpu, uint64_t address, unsigned size, bool write);
+void debug_begin(struct cpu *cpu); /* cpu_run begins, and ends */
+void debug_end(struct cpu *cpu);
+
 /* ---- Descriptors ---- */
 
 struct desc {

@@ -95,6 +95,8 @@ static bool decode_block(struct xlat *x, struct block *b, const uint8_t *hva,
     while (l->n < max && off < avail) {
         struct dec *d = &l->dec[l->n];
         uint64_t rip = b->rip + off;
+        if (l->n && debug_splits(x->cpu, rip))
+            break;
         enum decode_rc rc = decode(x->dec, hva + off, avail - off, rip, b->mode, d);
         if (rc == DECODE_MORE) {
             if (l->n)

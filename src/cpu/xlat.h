@@ -271,6 +271,10 @@ void block_chain(struct xlat *x, uint32_t exit, struct block *to);
 /* An exit whose target may not be chained to goes through the jump cache instead. */
 void block_cache_exit(struct xlat *x, uint32_t exit);
 void block_drop(struct xlat *x, struct block *b);
+/* Let every arrival at rip come to the dispatcher, and no block go on across it. */
+void blocks_split(struct xlat *x, uint64_t rip);
+/* debugger.c: does a block end before the instruction at rip? */
+bool debug_splits(const struct cpu *cpu, uint64_t rip);
 /* Drop everything and start over; only while no translated code runs. */
 void blocks_flush(struct xlat *x);
 /* jc_salt for the present mode and fetch_gen. */

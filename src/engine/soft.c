@@ -238,6 +238,7 @@ static const enum pn_exit_reason exit_reason[] = {
     [CPU_EXIT_HALT] = PN_EXIT_HALT,
     [CPU_EXIT_SHUTDOWN] = PN_EXIT_SHUTDOWN,
     [CPU_EXIT_STOP] = PN_EXIT_STOP,
+    [CPU_EXIT_DEBUG] = PN_EXIT_DEBUG,
 };
 
 /* Instructions that the vCPU runs in `ns` at its speed, and at least one. */
@@ -278,6 +279,17 @@ static enum pn_exit_reason soft_run(struct pn_engine *e, unsigned cpu,
 
 static void soft_kick(struct pn_engine *e, unsigned cpu) {
     cpu_kick(e->vcpu[cpu].cpu);
+}
+
+static int soft_set_debug(struct pn_engine *e, unsigned cpu, const struct pn_debug *d,
+                          bool step) {
+    cpu_set_debug(e->vcpu[cpu].cpu, d, step);
+    return 0;
+}
+
+static void soft_debug_stop(struct pn_engine *e, unsigned cpu,
+                            struct pn_debug_stop *stop) {
+    *stop = e->vcpu[cpu].cpu->debug.stop;
 }
 
 static void soft_interrupt(struct pn_engine *e, unsigned cpu) {
