@@ -268,6 +268,7 @@ int machine_create(const struct machine_config *cfg, struct machine **out, char 
     if (cfg->pv == PN_PV_DEFAULT && has_software(cfg))
         m->cfg.pv = 0;
     m->ram.fd = m->window.fd = -1;
+    m->debug.step = -1;
     pthread_condattr_t monotonic;
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);

@@ -58,6 +58,9 @@ struct machine_config {
     /* Idle under --clock host, or waiting for console input: sleep until input or `ns`.
      */
     void (*idle)(void *opaque, uint64_t ns);
+    /* Is somebody there for whom the guest is to stand (control.h)? Polled about every
+     * millisecond of guest time, and while the guest idles. Never blocks. May be NULL. */
+    bool (*attend)(void *opaque);
     /* Somebody sits at the console: a guest that idles then waits in real time under
      * --clock virtual too, instead of skipping ahead as fast as it can. */
     bool interactive;
@@ -98,7 +101,8 @@ struct machine;
  * -EINVAL bad configuration or image (usage), others host failures. */
 int machine_create(const struct machine_config *cfg, struct machine **out, char *err,
                    size_t err_size);
-/* Run until it ends. Return: 0 (see *result), or -errno with a line in err. */
+/* Run until it ends (control.h: with stops in between). Return: 0 (see *result), or -errno
+ * with a line in err. */
 int machine_run(struct machine *m, struct machine_result *result, char *err,
                 size_t err_size);
 /* From a signal handler or another thread: end soon, with END_QUIT. */

@@ -57,6 +57,12 @@ void machine_check_limits(struct machine *m) {
         machine_end_with(m, END_TIMEOUT, 0);
 }
 
+/* Let it stand where somebody outside asks for it. */
+void machine_attend(struct machine *m) {
+    if (m->cfg.attend && m->cfg.attend(m->cfg.opaque))
+        atomic_store(&m->asked, true);
+}
+
 /* One instruction is one nanosecond: the limit is a deadline, and exact. */
 static uint64_t limit_deadline(struct machine *m, uint64_t now, uint64_t deadline) {
     if (!m->cfg.max_insns || m->host_clock)
@@ -105,6 +111,29 @@ static void do_sipi(struct machine *m, unsigned cpu) {
     m->ops->sipi(m->engine, cpu, vector);
 }
 
+/* ---- Standing ---- */
+
+bool machine_asked(struct machine *m) {
+    if (!m->stands && atomic_exchange(&m->asked, false)) {
+        m->stands = true;
+        m->stop = (struct machine_stop){.why = MACHINE_ASKED, .cpu = m->current};
+    }
+    return m->stands;
+}
+
+void machine_debug_stop(struct machine *m, unsigned cpu) {
+    static const enum machine_stop_why why[] = {
+        [PN_DEBUG_NONE] = MACHINE_ASKED,
+        [PN_DEBUG_STEP] = MACHINE_STEP,
+        [PN_DEBUG_BREAK] = MACHINE_BREAK,
+        [PN_DEBUG_WATCH] = MACHINE_WATCH,
+    };
+    struct pn_debug_stop s;
+    m->ops->debug_stop(m->engine, cpu, &s);
+    m->stands = true;
+    m->stop = (struct machine_stop){why[s.why], cpu, s.gva, s.access};
+}
+
 /* ---- Running ---- */
 
 /* Run one vCPU once. Return: 0, or -EIO with a line in e. */
@@ -126,6 +155,9 @@ static int run_once(struct machine *m, unsigned cpu, struct err *e) {
         break;
     case PN_EXIT_ERROR:
         return err_set(e, -EIO, "%s", m->ops->error(m->engine));
+    case PN_EXIT_DEBUG:
+        machine_debug_stop(m, cpu);
+        break;
     default:
         break;
     }
@@ -153,6 +185,26 @@ void machine_settle_cpu(struct machine *m, unsigned cpu) {
         do_sipi(m, cpu);
 }
 
+static void end_turn(struct machine *m) {
+    m->mid_turn = false;
+    if (m->pv)
+        pv_leave(m->pv, m->current, m->cpu[m->current].state == CPU_RUNNABLE);
+}
+
+/* A turn, or what is left of one that a debugger's stop has cut. */
+static int run_on(struct machine *m, unsigned cpu, struct err *e) {
+    int rc = run_once(m, cpu, e);
+    m->mid_turn = m->stands && !m->ended;
+    if (m->mid_turn)
+        return rc;
+    end_turn(m);
+    if (atomic_load_explicit(&m->quit, memory_order_relaxed))
+        machine_end_with(m, END_QUIT, 0);
+    if (m->cfg.max_insns && insns(m) >= m->cfg.max_insns)
+        machine_end_with(m, END_MAX_INSNS, 0);
+    return rc;
+}
+
 static int run_turn(struct machine *m, unsigned cpu, struct err *e) {
     struct machine_cpu *c = &m->cpu[cpu];
     m->turn = (cpu + 1) % m->cfg.cpus;
@@ -166,14 +218,7 @@ static int run_turn(struct machine *m, unsigned cpu, struct err *e) {
     m->deadline = limit_deadline(m, now, next < end ? next : end);
     if (m->pv)
         pv_enter(m->pv, cpu);
-    int rc = run_once(m, cpu, e);
-    if (m->pv)
-        pv_leave(m->pv, cpu, c->state == CPU_RUNNABLE);
-    if (atomic_load_explicit(&m->quit, memory_order_relaxed))
-        machine_end_with(m, END_QUIT, 0);
-    if (m->cfg.max_insns && insns(m) >= m->cfg.max_insns)
-        machine_end_with(m, END_MAX_INSNS, 0);
-    return rc;
+    return run_on(m, cpu, e);
 }
 
 /* ---- Idle ---- */
@@ -250,13 +295,18 @@ static void wait_for_event(struct machine *m) {
 static int run_in_turn(struct machine *m, struct err *e) {
     int rc = 0;
     uint64_t serve_at = 0;
-    while (rc == 0 && !m->ended && !m->leave) {
+    while (rc == 0 && !m->ended && !m->leave && !machine_asked(m)) {
+        if (m->mid_turn) {
+            rc = run_on(m, m->current, e);
+            continue;
+        }
         clock_run(&m->clock);
         unsigned cpu = next_cpu(m);
         if (cpu == m->cfg.cpus || m->serial_room || clock_now(&m->clock) >= serve_at) {
             m->serial_room = false;
             machine_feed_serial(m);
             machine_check_limits(m);
+            machine_attend(m);
             serve_at = clock_now(&m->clock) + SERVE_NS;
             cpu = next_cpu(m);
         }
@@ -270,27 +320,65 @@ static int run_in_turn(struct machine *m, struct err *e) {
     return rc;
 }
 
-/* Run, under one engine after another where handovers are asked for. */
-static int run(struct machine *m, struct err *e) {
-    int rc;
+/* Before the first instruction; later: the time that it stood is not its own. */
+static void begin(struct machine *m) {
+    if (m->begun) {
+        m->host_start += host_ns() - m->stands_since;
+        return;
+    }
+    m->begun = true;
     m->host_start = host_ns();
     machine_handover_arm(m);
     machine_dirty_begin(m);
-    do {
-        rc = m->ops->threaded ? machine_run_threads(m, e) : run_in_turn(m, e);
-        if (rc || m->ended)
-            break;
+}
+
+/* Run, under one engine after another where handovers are asked for. */
+static int run(struct machine *m, struct err *e) {
+    int rc = 0;
+    while (rc == 0 && !m->ended && !m->stands) {
+        rc = machine_debug_apply(m, e);
+        if (rc == 0)
+            rc = m->ops->threaded ? machine_run_threads(m, e) : run_in_turn(m, e);
+        if (rc || m->ended || !m->leave)
+            continue;
+        if (m->mid_turn)
+            end_turn(m);
         rc = machine_handover(m, e);
-    } while (rc == 0);
-    if (rc == 0 && m->end == END_ERROR && m->failure[0])
+    }
+    if (rc == 0 && m->ended && m->end == END_ERROR && m->failure[0])
         rc = err_set(e, -EIO, "%s", m->failure);
     return rc;
 }
 
-int machine_run(struct machine *m, struct machine_result *result, char *err,
-                size_t err_size) {
+int machine_go(struct machine *m, struct machine_stop *stop, char *err, size_t err_size) {
     struct err e = {err, err_size};
+    m->stands = false;
+    begin(m);
     int rc = run(m, &e);
+    m->debug.step = -1;
+    m->stands_since = host_ns();
+    *stop = m->stands && !m->ended
+                ? m->stop
+                : (struct machine_stop){.why = MACHINE_ENDED, .cpu = m->current};
+    return rc;
+}
+
+void machine_stand(struct machine *m, uint64_t ns) {
+    const struct timespec a_little = {0, 10000000};
+    size_t room = sizeof(m->input) - m->input_count;
+    if (room || !m->cfg.serial_in)
+        sleep_for(m, ns);
+    else /* there is input at the console that nobody takes */
+        nanosleep(&a_little, NULL);
+    if (room && m->cfg.serial_in) /* for the console's own keys; the rest is kept */
+        m->input_count +=
+            m->cfg.serial_in(m->cfg.opaque, m->input + m->input_count, room);
+}
+
+int machine_finish(struct machine *m, int failed, struct machine_result *result,
+                   char *err, size_t err_size) {
+    struct err e = {err, err_size};
+    int rc = failed;
     if (rc)
         machine_end_with(m, END_ERROR, 0);
     else
@@ -309,4 +397,13 @@ int machine_run(struct machine *m, struct machine_result *result, char *err,
     for (unsigned i = 0; m->cfg.rings && i < m->cfg.cpus; i++)
         m->cfg.rings[i].mask = 0;
     return rc;
+}
+
+int machine_run(struct machine *m, struct machine_result *result, char *err,
+                size_t err_size) {
+    struct machine_stop stop = {.why = MACHINE_ASKED};
+    int rc = 0;
+    while (rc == 0 && stop.why != MACHINE_ENDED)
+        rc = machine_go(m, &stop, err, err_size);
+    return machine_finish(m, rc, result, err, err_size);
 }

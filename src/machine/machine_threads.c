@@ -7,7 +7,7 @@
  * 1. Whoever touches a device, the clock or the machine's state holds m->lock. vCPU
  *    threads take it in the bus callbacks (wiring.c) and when a run ends; this thread
  *    holds it except while it waits.
- * 2. Once m->ended or m->leave is set every vCPU is kicked until its thread has come
+ * 2. Once m->ended, m->leave or m->stands is set every vCPU is kicked until its thread has come
  *    back; a thread that does not is an error of the host's and is named, never waited
  *    for without end.
  * 3. While m->stopped is set no vCPU runs but the one whose bus callback set it: the
@@ -48,11 +48,16 @@ struct threads {
     struct runner r[MACHINE_CPUS_MAX];
 };
 
+/* Is the run loop to return? */
+static bool returns(const struct machine *m) {
+    return m->ended || m->leave || m->stands;
+}
+
 /* ---- A vCPU's thread ---- */
 
 /* Stand still while somebody wants the world stopped. */
 static void park(struct machine *m, struct runner *r) {
-    while (m->stopped && !m->ended && !m->leave) {
+    while (m->stopped && !returns(m)) {
         r->parked = true;
         pthread_cond_broadcast(&m->parked);
         pthread_cond_wait(&m->go, &m->lock);
@@ -72,8 +77,12 @@ static void *run_vcpu(void *opaque) {
             machine_end_with(m, END_SHUTDOWN, 0);
         else if (why == PN_EXIT_ERROR)
             machine_end_with(m, END_ERROR, 0);
+        else if (why == PN_EXIT_DEBUG && !m->stands) {
+            machine_debug_stop(m, r->cpu);
+            pthread_cond_signal(&m->wake);
+        }
         park(m, r);
-        more = !m->ended && !m->leave;
+        more = !returns(m);
         r->left = !more;
         pthread_mutex_unlock(&m->lock);
     }
@@ -159,7 +168,7 @@ void machine_start_world(struct machine *m) {
 
 static void wait_a_little(struct machine *m) {
     uint64_t now = clock_now(&m->clock), next = clock_next(&m->clock);
-    uint64_t ns = m->cfg.serial_in ? CONSOLE_POLL_NS : WAIT_MAX_NS;
+    uint64_t ns = m->cfg.serial_in || m->cfg.attend ? CONSOLE_POLL_NS : WAIT_MAX_NS;
     if (next <= now)
         return;
     if (next - now < ns)
@@ -214,14 +223,15 @@ static void find_deadlock(struct machine *m) {
 
 static int serve(struct machine *m, struct err *e) {
     int rc = 0;
-    while (!m->ended && !m->leave) {
+    while (!returns(m) && !machine_asked(m)) {
         clock_run(&m->clock);
         machine_feed_serial(m);
         machine_check_limits(m);
+        machine_attend(m);
         rc = find_dead(m, e);
         if (!m->ended)
             find_deadlock(m);
-        if (!m->ended && !m->leave)
+        if (!returns(m) && !atomic_load(&m->asked))
             wait_a_little(m);
     }
     return rc;

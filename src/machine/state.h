@@ -17,6 +17,7 @@
 
 #include "base/hostmem.h"
 #include "dev/dev.h"
+#include "machine/control.h"
 #include "machine/internal.h"
 #include "machine/pv.h"
 
@@ -87,6 +88,18 @@ struct machine {
 
     struct machine_dirty *dirty; /* machine_dirty.c; NULL: no dirty log */
 
+    struct {
+        struct pn_debug wanted, given[2]; /* given[turn]: what the engine has */
+        unsigned turn;
+        int step; /* the vCPU that goes one step, or -1 */
+    } debug;      /* control.c */
+    atomic_bool asked;
+    bool begun;               /* machine_go has been called */
+    bool mid_turn;            /* a debugger's stop cut a turn: current, to deadline */
+    bool stands;              /* the run loop is to return: `stop` says why */
+    struct machine_stop stop; /* valid while it stands */
+    uint64_t stands_since;    /* host time */
+
     bool leave; /* the run loop is to return without an end: a handover is due */
     struct clock_timer handover_timer;
     unsigned switches; /* handovers done */
@@ -140,6 +153,14 @@ int machine_run_threads(struct machine *m, struct err *e);
  * Return: 0, or -ETIMEDOUT with all of them running. */
 int machine_stop_world(struct machine *m);
 void machine_start_world(struct machine *m);
+
+/* control.c: tell the engine where it is to stop. Return: 0, or -errno and a line. */
+int machine_debug_apply(struct machine *m, struct err *e);
+/* machine_run.c: stand now if somebody has asked. Return: does it stand? */
+bool machine_asked(struct machine *m);
+void machine_attend(
+    struct machine *m); /* ask machine_config.attend whether somebody has */
+void machine_debug_stop(struct machine *m, unsigned cpu); /* stand: a vCPU has stopped */
 
 /* machine_run.c: do what has reached a vCPU from outside (INIT, SIPI). */
 void machine_settle_cpu(struct machine *m, unsigned cpu);
