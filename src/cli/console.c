@@ -144,6 +144,7 @@ void console_open(void (*on_quit)(void), int out) {
     if (pipe2(con.wake, O_CLOEXEC | O_NONBLOCK))
         con.wake[0] = con.wake[1] = -1;
     con.open = true;
+    con.no_input = !console_has_input(); /* /dev/null always has something to read */
     handle_signals();
     if (!con.tty)
         return;
@@ -240,17 +241,23 @@ size_t console_in(void *opaque, uint8_t *buf, size_t size) {
 }
 
 void console_idle(void *opaque, uint64_t ns) {
+    console_wait(NULL, 0, ns);
+}
+
+void console_wait(const int *also, unsigned count, uint64_t ns) {
     bool ours = own_terminal();
-    struct pollfd fd[2] = {
+    struct pollfd fd[2 + CONSOLE_ALSO_MAX] = {
         {.fd = con.wake[0], .events = POLLIN},
         {.fd = con.no_input || !ours ? -1 : STDIN_FILENO, .events = POLLIN}};
+    for (unsigned i = 0; i < count && i < CONSOLE_ALSO_MAX; i++)
+        fd[2 + i] = (struct pollfd){.fd = also[i], .events = POLLIN};
     if (!ours && ns > LOOK_NS) /* at whether it is ours again */
         ns = LOOK_NS;
     struct timespec ts = {.tv_sec = (time_t)(ns / 1000000000u),
                           .tv_nsec = (long)(ns % 1000000000u)};
     if (ns / 1000000000u > 3600)
         ts = (struct timespec){.tv_sec = 3600};
-    ppoll(fd, 2, &ts, NULL);
+    ppoll(fd, 2 + (count < CONSOLE_ALSO_MAX ? count : CONSOLE_ALSO_MAX), &ts, NULL);
 }
 
 int console_signal(void) {

@@ -23,6 +23,9 @@ bool console_has_input(void);
 void console_out(void *opaque, const uint8_t *buf, size_t size);
 size_t console_in(void *opaque, uint8_t *buf, size_t size);
 void console_idle(void *opaque, uint64_t ns);
+/* The same; input at one of these descriptors, at most CONSOLE_ALSO_MAX, ends it too. */
+#define CONSOLE_ALSO_MAX 4u
+void console_wait(const int *also, unsigned count, uint64_t ns);
 
 /* Why on_quit was called. */
 int console_signal(void);    /* the signal, or 0 */

@@ -15,6 +15,7 @@
 #include "base/outfile.h"
 #include "bench/guest/guest.h"
 #include "cli/console.h"
+#include "cli/run_attend.h"
 
 /* The one machine of this process: signal handlers reach it here. */
 static struct machine *volatile running;
@@ -32,8 +33,9 @@ struct run {
     struct trace_writer *trace;
     struct outfile stats;
     struct panic_watch panic;
-    bool doubtful;  /* machine_doubt() said something */
-    bool to_stdout; /* a result goes there: the console goes to stderr */
+    struct run_attend *attend; /* NULL: the guest stands for nobody */
+    bool doubtful;             /* machine_doubt() said something */
+    bool to_stdout;            /* a result goes there: the console goes to stderr */
 };
 
 const char *run_end_name(enum machine_end end) {
@@ -49,6 +51,14 @@ static void guest_out(void *opaque, const uint8_t *buf, size_t size) {
     console_out(NULL, buf, size);
     if (!r->options.machine.panic_stays && panic_watch(&r->panic, buf, size))
         quit();
+}
+
+static bool asked(void *opaque) {
+    return run_attend_asked(((struct run *)opaque)->attend);
+}
+
+static void idle(void *opaque, uint64_t ns) {
+    run_attend_idle(((struct run *)opaque)->attend, ns);
 }
 
 /* How a guest that panicked ended is how its kernel takes a panic. */
@@ -134,7 +144,8 @@ static int create_machine(struct run *r) {
     m->serial_out = guest_out;
     m->opaque = r;
     m->serial_in = console_has_input() ? console_in : NULL;
-    m->idle = console_idle;
+    m->attend = r->attend ? asked : NULL;
+    m->idle = r->attend ? idle : console_idle;
     m->interactive = isatty(STDIN_FILENO);
     int rc = machine_create(m, &r->machine, err, sizeof(err));
     if (!rc && r->trace &&
@@ -198,7 +209,9 @@ static int run_machine(struct run *r) {
         cli_error("no events of KVM's: %s", untraced);
     running = r->machine;
     console_open(quit, r->to_stdout ? STDERR_FILENO : STDOUT_FILENO);
-    int rc = machine_run(r->machine, &r->report.result, err, sizeof(err));
+    int rc = r->attend
+                 ? run_attend_go(r->attend, r->machine, &rep->result, err, sizeof(err))
+                 : machine_run(r->machine, &rep->result, err, sizeof(err));
     console_close();
     running = NULL;
     run_say_switches(&r->options, r->machine, rc ? 0 : r->options.machine.handovers);
@@ -335,17 +348,22 @@ int cmd_run(int argc, char **argv) {
     r.report.command = cli_command(argc, argv);
     code = open_outputs(&r);
     if (!code)
+        code = run_attend_open(&r.options, &r.attend);
+    if (!code)
         code = create_machine(&r);
     if (!code)
         code = doubt(&r);
     if (!code) {
         code = r.report.code = run_machine(&r);
+        if (r.attend)
+            run_attend_ended(r.attend, code);
         int failed = report(&r);
         if (failed)
             code = failed;
     }
     if (r.machine)
         machine_destroy(r.machine);
+    run_attend_close(r.attend);
     json_decref(r.report.command);
     json_decref(r.report.foreign);
     json_decref(r.report.track);

@@ -18,6 +18,8 @@ struct run_options {
     uint64_t trace_mask;  /* which events */
     uint64_t trace_limit; /* bytes */
     bool event_digest, ram_digest, summary, dump, quiet;
+    const char *gdb; /* where it may come: a port or a path; NULL: nowhere */
+    bool stopped;    /* before the first instruction */
     struct cli_model model;
     struct machine_config machine;
 };

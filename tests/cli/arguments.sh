@@ -117,8 +117,7 @@ says 2 "-machine: there is one machine" run -machine q35
 says 2 "-M: there is one machine" run -M pc
 says 2 "-hda: there are no disks; --initrd FILE" run -hda x.img
 says 2 "-drive: there are no disks" run -drive file=x.img
-says 2 "-S: there is no debugger; --max-insns N --dump" run -S -s
-says 2 "-gdb: there is no debugger" run -gdb tcp::1234
+says 2 "--stopped needs --gdb" run -S
 says 2 "-monitor: there is no monitor" run -monitor stdio
 says 2 "-serial null: the serial console is stdin and stdout" run -serial null
 says 2 "-accel hvf: --mmu chooses" run -accel hvf
