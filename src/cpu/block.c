@@ -168,8 +168,6 @@ const uint8_t *jc_find(struct cpu *cpu, uint64_t rip) {
 
 void jc_put(struct cpu *cpu, uint64_t rip, const uint8_t *code) {
     struct cpu_frame *f = frame_of(cpu);
-    if (debug_splits(cpu, rip))
-        return;
     uint64_t tag = rip ^ cpu->jc_salt;
     f->jc[rip & (JC_ENTRIES - 1)] = f->jc2[jc2_index(rip, tag)] =
         (struct jc_entry){tag, code};
@@ -223,7 +221,7 @@ void block_chain(struct xlat *x, uint32_t id, struct block *to) {
     struct block_exit *ex = &x->exits[id];
     const struct block *b = &x->blocks[ex->from];
     if (b->dead || !ex->patch || ex->to != NO_BLOCK || to->gpa2 != NO_PAGE ||
-        to->single != b->single || debug_splits(x->cpu, to->rip))
+        to->single != b->single)
         return;
     ex->to = (uint32_t)(to - x->blocks);
     ex->next = to->incoming;
@@ -332,12 +330,17 @@ static uint32_t block_hash(pn_gpa gpa, uint64_t rip, uint32_t mode) {
     return (uint32_t)(h >> (64 - BLOCK_HASH_BITS));
 }
 
-void block_drop(struct xlat *x, struct block *b) {
+static void hash_unlink(struct xlat *x, const struct block *b) {
     uint32_t i = (uint32_t)(b - x->blocks);
     uint32_t *link = &x->hash[block_hash(b->gpa, b->rip, b->mode)];
     while (*link != i)
         link = &x->blocks[*link].hash_next;
     *link = b->hash_next;
+}
+
+void block_drop(struct xlat *x, struct block *b) {
+    if (!b->part)
+        hash_unlink(x, b);
     for (unsigned k = 0; k < b->exit_count; k++)
         exit_unchain(x, b->exits + k);
     while (b->incoming != NO_BLOCK)
@@ -352,17 +355,22 @@ void block_drop(struct xlat *x, struct block *b) {
     x->cpu->disturbed++;
 }
 
+static void block_trap(struct xlat *x, struct block *b) {
+    struct emit e = {x->rw + b->code};
+    e_jmp_to(&e, x->rw + b->dead_stub);
+    b->trap = 1;
+}
+
 void blocks_split(struct xlat *x, uint64_t rip) {
     for (uint32_t i = 0; i < x->block_count; i++) {
         struct block *b = &x->blocks[i];
         if (b->dead || rip - b->rip >= b->bytes)
             continue;
-        if (b->rip != rip)
+        if (b->rip == rip)
+            block_trap(x, b);
+        else
             block_drop(x, b);
-        while (b->incoming != NO_BLOCK)
-            exit_unchain(x, b->incoming);
     }
-    jc_clear(x);
 }
 
 static void written_page(struct xlat *x, pn_gpa gpa, unsigned size) {
@@ -384,7 +392,7 @@ static void written_page(struct xlat *x, pn_gpa gpa, unsigned size) {
             if (id != NO_BLOCK && &x->blocks[id / 2] == b)
                 id = b->page_next[id % 2];
             block_drop(x, b);
-            dropped++;
+            dropped += !b->part;
         } else {
             left |= granules(from, to);
         }
@@ -466,7 +474,10 @@ static void block_room(struct xlat *x) {
         blocks_flush(x);
 }
 
-static struct block *block_make(struct xlat *x, uint8_t *hva, pn_gpa gpa, bool single) {
+/* whole: the block that it is a part of, or NO_BLOCK. */
+static struct block *block_make(struct xlat *x, uint8_t *hva, pn_gpa gpa, bool single,
+                                unsigned max, uint32_t whole) {
+    uint32_t epoch = x->epoch;
     cpu_vec_save(x->cpu);
     block_room(x);
     struct block *b = &x->blocks[x->block_count];
@@ -475,15 +486,32 @@ static struct block *block_make(struct xlat *x, uint8_t *hva, pn_gpa gpa, bool s
     b->mode = x->cpu->mode;
     b->single = single;
     b->incoming = NO_BLOCK;
-    if (!translate(x, b, hva, gpa, single ? 1 : x->max_n))
+    b->part = whole != NO_BLOCK && epoch == x->epoch;
+    b->whole = whole;
+    if (!translate(x, b, hva, gpa, max))
         return NULL;
-    uint32_t *head = &x->hash[block_hash(gpa, b->rip, b->mode)];
-    b->hash_next = *head;
-    *head = x->block_count++;
+    uint32_t i = x->block_count++;
+    if (!b->part) {
+        uint32_t *head = &x->hash[block_hash(gpa, b->rip, b->mode)];
+        b->hash_next = *head;
+        *head = i;
+    }
     page_add(x, b, 0);
     if (b->gpa2 != NO_PAGE)
         page_add(x, b, 1);
+    if (unlikely(debug_splits(x->cpu, b->rip)))
+        block_trap(x, b);
     return b;
+}
+
+struct block *block_part(struct xlat *x, const struct block *b, unsigned idx,
+                         unsigned max) {
+    pn_gpa gpa = b->gpa + x->offs[b->offs + idx];
+    uint32_t whole = b->part ? b->whole : (uint32_t)(b - x->blocks);
+    const struct pn_memslot *s = pn_mmu_slot_find(x->cpu->mmu, gpa);
+    if (b->dead || b->gpa2 != NO_PAGE || !s)
+        return NULL;
+    return block_make(x, (uint8_t *)s->hva + (gpa - s->gpa), gpa, b->single, max, whole);
 }
 
 struct block *block_find(struct xlat *x, bool single) {
@@ -507,5 +535,5 @@ struct block *block_find(struct xlat *x, bool single) {
         if (b->gpa2 == gpa2)
             return b;
     }
-    return block_make(x, hva, gpa, single);
+    return block_make(x, hva, gpa, single, single ? 1 : x->max_n, NO_BLOCK);
 }

@@ -5,8 +5,9 @@
  *
  * Invariants
  * 1. A breakpoint's address is in `split`. No block has an instruction there but as its
- *    first, no exit is chained to such a block and no jump cache knows it, so the
- *    dispatcher sees every arrival.
+ *    first, and such a block is a trap: however control comes to it, the dispatcher sees
+ *    the arrival. Chains and jump caches are what they are without a debugger, and so are
+ *    the fetches: who runs the rest of a block after a stop runs a part of it.
  * 2. A stop takes no time and delivers nothing: the run that follows begins as the one
  *    that ended would have gone on.
  * This file is compiled without vector registers: in the dispatcher they are the guest's.

@@ -46,6 +46,7 @@ static int xlat_create(struct cpu *cpu, const struct cpu_config *cfg) {
     cpu->xlat = x;
     x->cpu = cpu;
     x->fd = -1;
+    x->resume.block = x->resume.exit = NO_BLOCK;
     x->size = (size + PN_PAGE_SIZE - 1) & PN_PAGE_MASK;
     x->max_n = cfg->max_block && cfg->max_block < BLOCK_MAX ? cfg->max_block : BLOCK_MAX;
     x->bmi2 = __builtin_cpu_supports("bmi2");
@@ -189,10 +190,27 @@ static const uint8_t *code_at(struct xlat *x) {
     return code ? code : code_fresh(x);
 }
 
+/* A part of a block leaves as the whole one would. Return: that one's exit, where it has
+ * one with this target. */
+static uint32_t exit_of_whole(const struct xlat *x, uint32_t id) {
+    const struct block *b = &x->blocks[x->blocks[x->exits[id].from].whole];
+    for (uint32_t i = b->exits; !b->dead && i < b->exits + b->exit_count; i++)
+        if (x->exits[i].rip == x->exits[id].rip)
+            return i;
+    return id;
+}
+
 /* After LEFT_CHAIN: find the target and link to it. */
 static const uint8_t *follow(struct xlat *x, uint64_t left) {
     uint32_t id = (uint32_t)left >> 2, epoch = x->epoch;
     x->cpu->rip = x->exits[id].rip;
+    if (unlikely(x->blocks[x->exits[id].from].part)) {
+        id = exit_of_whole(x, id);
+        if (x->exits[id].to != NO_BLOCK)
+            return code_of(x, &x->blocks[x->exits[id].to]);
+        if (!x->exits[id].patch)
+            return code_at(x);
+    }
     struct block *to = block_find(x, false);
     if (!to)
         return NULL;
@@ -203,28 +221,91 @@ static const uint8_t *follow(struct xlat *x, uint64_t left) {
     return code_of(x, to);
 }
 
-/* After LEFT_BUDGET. Return: NULL with a fault, or when the budget is used up. */
+/* The run that follows a debugger's stop goes on there, as this run would have: it fetches
+ * nothing anew. */
+static void resume_at(struct xlat *x, const struct block *b, unsigned idx,
+                      uint32_t exit) {
+    x->resume.block = b ? (uint32_t)(b - x->blocks) : NO_BLOCK;
+    x->resume.exit = exit;
+    x->resume.idx = idx;
+    x->resume.epoch = x->epoch;
+    x->resume.gen = x->cpu->view.fetch_gen;
+}
+
+/* Is there a breakpoint that counts? */
+static bool stops_before(struct xlat *x, const struct block *b) {
+    if (!x->cpu->debug.set || !debug_breaks(x->cpu))
+        return false;
+    resume_at(x, b, 0, NO_BLOCK);
+    return true;
+}
+
+static const uint8_t *code_behind_head(struct xlat *x, const struct block *b) {
+    x->cpu->budget -= b->n;
+    return code_of(x, b) + b->head;
+}
+
+/* After LEFT_BUDGET, which is also what a trap leaves with. Return: NULL with a fault, or when the budget is used up. */
 static const uint8_t *misfit(struct xlat *x, const struct block *b, enum cpu_rc *rc) {
     struct cpu *cpu = x->cpu;
     cpu->rip = b->rip;
     if (b->dead)
         return code_fresh(x);
-    if (cpu->budget <= 0) {
+    if (cpu->budget <= 0 || (b->trap && stops_before(x, b))) {
         *rc = CPU_NEXT;
         return NULL;
     }
+    if (b->trap && cpu->budget >= b->n)
+        return code_behind_head(x, b);
     struct block *one = block_find(x, true);
     return one ? code_of(x, one) : NULL;
+}
+
+/* Did a debugger's stop leave word of what comes next? Then that holds once, and only if
+ * nothing has changed it. */
+static bool takes_word(struct xlat *x) {
+    const struct cpu *cpu = x->cpu;
+    uint32_t block = x->resume.block, exit = x->resume.exit;
+    if (block == NO_BLOCK && exit == NO_BLOCK)
+        return false;
+    bool holds = x->resume.epoch == x->epoch && x->resume.gen == cpu->view.fetch_gen;
+    if (holds && exit != NO_BLOCK)
+        holds = x->exits[exit].rip == cpu->rip &&
+                x->blocks[x->exits[exit].from].mode == cpu->mode;
+    else if (holds)
+        holds = block_rip(x, &x->blocks[block], x->resume.idx) == cpu->rip &&
+                x->blocks[block].mode == cpu->mode;
+    x->resume.block = x->resume.exit = NO_BLOCK;
+    if (!holds)
+        return false;
+    x->resume.block = block;
+    x->resume.exit = exit;
+    return true;
+}
+
+/* Where a run begins: see misfit for rc. */
+static const uint8_t *code_first(struct xlat *x, enum cpu_rc *rc) {
+    if (likely(!takes_word(x)))
+        return code_at(x);
+    uint32_t block = x->resume.block, exit = x->resume.exit;
+    unsigned idx = x->resume.idx;
+    x->resume.block = x->resume.exit = NO_BLOCK;
+    if (exit != NO_BLOCK)
+        return follow(x, (uint64_t)exit << 2);
+    const struct block *b = &x->blocks[block];
+    if (idx)
+        b = block_part(x, b, idx, b->n - idx);
+    if (!b)
+        return code_at(x);
+    return b->dead || b->trap ? misfit(x, b, rc) : code_of(x, b);
 }
 
 /* Run translated code until it leaves for a reason that a look-up does not answer.
  * Return: as a helper; CPU_NEXT also when only the budget ended. */
 static enum cpu_rc run_blocks(struct xlat *x) {
-    const uint8_t *code = code_at(x);
     enum cpu_rc rc = CPU_FAULT;
+    const uint8_t *code = code_first(x, &rc);
     while (code) {
-        if (unlikely(x->cpu->debug.set != NULL) && debug_breaks(x->cpu))
-            return CPU_NEXT;
         uint64_t left = xlat_enter(x->cpu, code);
         if (left == LEFT_MISS)
             code = x->fetch_page ? code_at(x) : code_fresh(x);
@@ -245,15 +326,66 @@ static enum cpu_rc run_one(struct xlat *x) {
     struct block *b = block_find(x, true);
     if (!b)
         return CPU_FAULT;
-    if (unlikely(cpu->debug.set != NULL) && debug_breaks(cpu))
+    if (b->trap && stops_before(x, b))
         return CPU_NEXT;
-    uint64_t left = xlat_enter(cpu, code_of(x, b));
+    uint64_t left = xlat_enter(cpu, code_behind_head(x, b));
     if (left == LEFT_MISS)
         return CPU_NEXT;
     if ((left & 3) == LEFT_OTHER)
         return x->rc;
     cpu->rip =
         (left & 3) == LEFT_BUDGET ? x->blocks[left >> 2].rip : x->exits[left >> 2].rip;
+    return CPU_NEXT;
+}
+
+/* The block that comes next, and in *idx at which instruction. Return: NULL with a fault, or
+ * when a breakpoint stops the step: *rc says which. */
+static const struct block *step_first(struct xlat *x, unsigned *idx, enum cpu_rc *rc) {
+    *idx = 0;
+    *rc = CPU_FAULT;
+    if (takes_word(x) && x->resume.block != NO_BLOCK &&
+        !x->blocks[x->resume.block].dead) {
+        *idx = x->resume.idx;
+        return &x->blocks[x->resume.block];
+    }
+    const uint8_t *code = code_first(x, rc);
+    if (code && block_at(x, (uint32_t)(code - x->rx))->dead)
+        code = code_fresh(x);
+    return code ? block_at(x, (uint32_t)(code - x->rx)) : NULL;
+}
+
+/* A debugger's step: the first instruction of what would run now, and nothing else. */
+static enum cpu_rc run_step(struct xlat *x) {
+    struct cpu *cpu = x->cpu;
+    enum cpu_rc rc;
+    unsigned idx;
+    const struct block *b = step_first(x, &idx, &rc);
+    if (!b)
+        return rc;
+    uint32_t epoch = x->epoch;
+    uint64_t next = idx + 1 < b->n ? block_rip(x, b, idx + 1) : cpu->rip;
+    const struct block *one = b->n == 1 ? b : block_part(x, b, idx, 1);
+    if (!one || one->dead)
+        return run_one(x);
+    x->resume.block = x->resume.exit = NO_BLOCK;
+    if (one->trap && stops_before(x, one))
+        return CPU_NEXT;
+    set_slice(cpu, 1);
+    uint64_t left = xlat_enter(cpu, code_behind_head(x, one));
+    if (left == LEFT_MISS)
+        return CPU_NEXT;
+    if ((left & 3) == LEFT_OTHER)
+        return x->rc;
+    if ((left & 3) == LEFT_BUDGET) {
+        cpu->rip = x->blocks[left >> 2].rip;
+        resume_at(x, &x->blocks[left >> 2], 0, NO_BLOCK);
+        return CPU_NEXT;
+    }
+    cpu->rip = x->exits[left >> 2].rip;
+    if (epoch == x->epoch && cpu->rip == next && idx + 1 < b->n)
+        resume_at(x, b, idx + 1, NO_BLOCK);
+    else
+        resume_at(x, NULL, 0, (uint32_t)left >> 2);
     return CPU_NEXT;
 }
 
@@ -311,8 +443,10 @@ static enum cpu_rc run_some(struct xlat *x) {
     enum cpu_rc rc;
     if (is_debugged(cpu))
         rc = run_debugged(x);
-    else if (unlikely(cpu->debug.step) || (cpu_attention(cpu) && cpu_shadowed(cpu)))
+    else if (cpu_attention(cpu) && cpu_shadowed(cpu))
         rc = run_one(x);
+    else if (unlikely(cpu->debug.step))
+        rc = run_step(x);
     else
         rc = run_blocks(x);
     if (rc == CPU_FAULT)

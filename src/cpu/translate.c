@@ -195,6 +195,7 @@ static void emit_block(struct lower *l) {
     uint8_t *vec_from = NULL, *vec_back = NULL;
     e_alu_mem(e, true, ALU_SUB, H_SP, CO(budget), (int32_t)l->n);
     uint8_t *budget_from = e_jcc(e, CC_S);
+    l->b->head = (uint8_t)(e->p - x->rw - l->b->code);
     if (l->vec) {
         e_cmp8(e, H_SP, CO(vec_live), 0);
         vec_from = e_jcc(e, CC_Z);

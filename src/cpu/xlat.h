@@ -107,6 +107,11 @@ struct block {
     uint8_t dead;
     uint32_t exits; /* index of its first exit in x->exits */
     uint8_t exit_count;
+    uint8_t head; /* bytes of code that deduct from the budget */
+    uint8_t trap; /* its entry leads to the dispatcher: see debugger.c */
+    uint8_t part; /* of block `whole`, made for a debugger: no look-up finds it, and no
+                       event counts it */
+    uint32_t whole;
 } __attribute__((aligned(64)));
 
 /* Where host code may fault for the guest: [start, end) runs instruction idx. */
@@ -210,6 +215,13 @@ struct xlat {
     uint32_t max_n; /* instructions per block */
     enum cpu_rc rc; /* of what made translated code leave */
     bool flush;     /* drop the cache before anything runs again */
+    /* A debugger's stop came before instruction idx of a block, or behind an exit; the
+     * other one is NO_BLOCK. */
+    struct {
+        uint32_t block, exit, epoch;
+        unsigned idx;
+        uint64_t gen;
+    } resume;
     uint32_t epoch; /* how often that has happened */
     bool bmi2;      /* the host has RORX */
     /* The page that the TLB model has last seen a fetch from; NULL without a model. With a
@@ -264,6 +276,10 @@ void blocks_destroy(struct xlat *x);
 /* The block at rip under the present mode, translated if need be. single: of one
  * instruction. Return: NULL with cpu->fault set. */
 struct block *block_find(struct xlat *x, bool single);
+/* max instructions of b from number idx on, where rip is, as a block of their own. Nothing is
+ * fetched: who runs the rest of a block does not either. Return: NULL: it cannot be. */
+struct block *block_part(struct xlat *x, const struct block *b, unsigned idx,
+                         unsigned max);
 /* The block that this code offset lies in, or NULL. Live or dead. */
 const struct block *block_at(const struct xlat *x, uint32_t at);
 /* Let an exit jump to its target directly, where that is sound. */
@@ -271,7 +287,8 @@ void block_chain(struct xlat *x, uint32_t exit, struct block *to);
 /* An exit whose target may not be chained to goes through the jump cache instead. */
 void block_cache_exit(struct xlat *x, uint32_t exit);
 void block_drop(struct xlat *x, struct block *b);
-/* Let every arrival at rip come to the dispatcher, and no block go on across it. */
+/* Let blocks that begin at rip be traps: their entry leads to the dispatcher, which deducts
+ * their instructions and enters them behind the head. No block goes on across rip. */
 void blocks_split(struct xlat *x, uint64_t rip);
 /* debugger.c: does a block end before the instruction at rip? */
 bool debug_splits(const struct cpu *cpu, uint64_t rip);

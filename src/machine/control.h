@@ -11,9 +11,9 @@
  * while the machine stands; machine_ask alone is of any thread.
  *
  * To be stopped changes nothing in the guest: under the engines that are repeatable,
- * instructions, times and what the MMU does are the same as without. Under the software
- * CPU a breakpoint ends a block of translated code, so an event code_write can name
- * another number of dropped blocks; nothing else differs.
+ * instructions, times and events are the same as without. One number is of the software
+ * CPU alone: a breakpoint ends a block of translated code, and where the guest then
+ * overwrites both parts, an event code_write names one more dropped block.
  *
  * Time. Virtual time stands still with the machine; the host's clock (--clock host, kvm)
  * does not.
