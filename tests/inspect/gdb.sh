@@ -1,0 +1,93 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# gdb itself, in batch mode: the embedded guest by its symbols, and with `linux` Debian's
+# kernel, on one vCPU and on two. A guest that was stopped, stepped and watched retires the
+# same instructions, writes the same memory and has the same events as one that was not.
+#
+#   gdb.sh PENUMBRA GUEST.ELF ADDRESS_OF [linux]
+. "$(dirname "$0")/../cli/lib.sh"
+elf=$2 address_of=$3 kind=${4:-}
+command -v gdb > /dev/null || skip "gdb is not installed"
+
+# session NAME ARG... -- GDB-ARG...: gdb on a guest that stands; what it prints is $work/said.
+session() {
+    local name=$1 args=() pid rc=0
+    shift
+    while [ "$1" != -- ]; do
+        args+=("$1")
+        shift
+    done
+    shift
+    rm -f "$work/socket"
+    timeout 250 "$penumbra" run "${args[@]}" --gdb "$work/socket" -S --stats "$work/$name.json" --event-digest --ram-digest \
+        < /dev/null > "$work/out" 2> "$work/err" &
+    pid=$!
+    until [ -S "$work/socket" ] || ! kill -0 $pid 2> /dev/null; do sleep 0.02; done
+    timeout 240 gdb -nx -batch -ex "set pagination off" -ex "set confirm off" -ex "target remote $work/socket" "$@" \
+        > "$work/said" 2>&1 || fail "$name: gdb: $(tail -n 3 "$work/said")"
+    wait $pid || rc=$?
+    [ $rc -eq 0 ] || fail "$name: exit code $rc: $(cat "$work/err")"
+}
+# said REGEX...: those lines, in that order.
+said() {
+    local at=1 line
+    for line; do
+        n=$(tail -n "+$at" "$work/said" | grep -nE -m 1 -- "$line" | cut -d: -f1)
+        [ -n "$n" ] || fail "$about: gdb did not say: $line: $(tail -n "+$at" "$work/said")"
+        at=$((at + ${n:-0}))
+    done
+}
+# same A B: two runs of one guest.
+same() {
+    local key
+    for key in guest_insns guest_ns digest ram_digest; do
+        grep "\"$key\":" "$work/$1.json" > "$work/a"
+        grep "\"$key\":" "$work/$2.json" | diff - "$work/a" || fail "$about: $key differs"
+    done
+}
+
+for mmu in shadow tdp; do
+    if [ "$kind" = linux ]; then
+        need_guest
+        sys=$("$address_of" "$cache/vmlinuz" __x64_sys_newuname) && clone=$("$address_of" "$cache/vmlinuz" kernel_clone) ||
+            skip "no symbols in the kernel"
+        for cpus in 1 2; do
+            about="$mmu, Linux, $cpus vCPUs"
+            guest=(--mmu $mmu -c $cpus -m 128M --kernel "$cache/vmlinuz" --initrd "$cache/initrd.gz"
+                --append "console=ttyS0 panic=-1 nokaslr pn.script")
+            run run "${guest[@]}" --stats "$work/without.json" --event-digest --ram-digest
+            session with "${guest[@]}" -- -ex "hbreak *$clone" -ex "ignore 1 20" -ex continue -ex "info breakpoints" \
+                -ex "info threads" -ex "stepi 100" -ex "break *$sys" -ex "delete 1" -ex continue \
+                -ex "info registers rip cs cr3 gs_base" -ex "x/1i \$pc" -ex delete -ex detach
+            said "breakpoint already hit 21 times" "Thread 1 .*vCPU 0, running, CPL 0" "Breakpoint 2, $sys" \
+                "^rip +$sys" "^cs +0x10" "^gs_base +0xffff" "=> $sys"
+            [ $cpus -eq 1 ] || grep -q "Thread 2 .*vCPU 1" "$work/said" || fail "$about: no second thread"
+            grep -q '^GUEST-DONE' "$work/out" || fail "$about: the guest did not finish"
+            same without with
+            # A watchpoint runs one instruction at a time: the fetches are others then.
+            session watched "${guest[@]}" -- -ex "break *$clone" -ex continue -ex "watch *(long *)(\$rsp - 8)" -ex continue \
+                -ex "delete" -ex "x/1i \$pc" -ex detach
+            said "Watchpoint 2" "Old value" "New value"
+            for key in guest_insns guest_ns ram_digest; do
+                diff <(grep "\"$key\":" "$work/without.json") <(grep "\"$key\":" "$work/watched.json") ||
+                    fail "$about, watched: $key differs"
+            done
+        done
+        continue
+    fi
+    about="$mmu, embedded guest"
+    guest=(--mmu $mmu -m 64M --append "pages=64 swaps=50 flips=20 switches=20 compute=1000000")
+    run run "${guest[@]}" --stats "$work/without.json" --event-digest --ram-digest
+    session with "${guest[@]}" -- -ex "symbol-file $elf" -ex "info registers rip" -ex "break kernel_main" -ex continue \
+        -ex "stepi" -ex "stepi" -ex "info symbol \$pc" -ex "hbreak new_table" -ex continue -ex continue -ex "backtrace 1" \
+        -ex "p \$xmm0.uint128" -ex "p \$st0" -ex "info float" -ex "delete" -ex "finish" -ex "detach"
+    said "^rip .*0x100000" "Breakpoint 1, 0x[0-9a-f]* in kernel_main" "kernel_main \+ " "Breakpoint 2, 0x[0-9a-f]* in new_table" \
+        "#0 .*in new_table" "^\\\$1 = " "^\\\$2 = " "^0x[0-9a-f]+ in " "detached"
+    same without with
+    # Registers and memory that gdb changes are the guest's.
+    session changed "${guest[@]}" -- -ex "symbol-file $elf" -ex "break kernel_main" -ex continue -ex "set \$rax = 0x1234567890" \
+        -ex "p/x \$rax" -ex "set \$xmm3.uint128 = 77" -ex "p \$xmm3.uint128" -ex "set {long}\$rsp = 0x55" -ex "x/1gx \$rsp" \
+        -ex "maintenance packet Qqemu.PhyMemMode:1" -ex "x/1xb 0x100000" -ex "kill"
+    said "^\\\$1 = 0x1234567890" "^\\\$2 = 77" "0x0*55" "received: \"OK\"" "0x100000"
+done
+exit $bad
