@@ -511,7 +511,12 @@ struct block *block_part(struct xlat *x, const struct block *b, unsigned idx,
     const struct pn_memslot *s = pn_mmu_slot_find(x->cpu->mmu, gpa);
     if (b->dead || b->gpa2 != NO_PAGE || !s)
         return NULL;
-    return block_make(x, (uint8_t *)s->hva + (gpa - s->gpa), gpa, b->single, max, whole);
+    unsigned first = b->first + idx;
+    struct block *p =
+        block_make(x, (uint8_t *)s->hva + (gpa - s->gpa), gpa, b->single, max, whole);
+    if (p)
+        p->first = (uint8_t)first;
+    return p;
 }
 
 struct block *block_find(struct xlat *x, bool single) {

@@ -64,13 +64,14 @@ void leave_block(struct lower *l, uint32_t left) {
 }
 
 /* An exit that may be chained: a jump whose target is patched. */
-static void chained_exit(struct lower *l, uint8_t *rel32, uint64_t rip) {
+static void chained_exit(struct lower *l, uint8_t *rel32, const struct stub *s) {
     struct emit *e = &l->e;
     struct xlat *x = l->x;
     uint32_t id = x->exit_count++;
     l->b->exit_count++;
     e_link(rel32, e->p);
-    x->exits[id] = (struct block_exit){.rip = rip,
+    x->exits[id] = (struct block_exit){.rip = s->rip,
+                                       .idx = (uint8_t)(l->n - 1 - s->rest),
                                        .from = l->block,
                                        .patch = (uint32_t)(rel32 - x->rw),
                                        .stub = here(l),
@@ -88,7 +89,7 @@ static void emit_stub(struct lower *l, const struct stub *s) {
     if (s->rest)
         e_alu_mem(e, true, ALU_ADD, H_SP, CO(budget), s->rest);
     if (near(l, s->rip))
-        chained_exit(l, plain ? s->from : e_jmp(e), s->rip);
+        chained_exit(l, plain ? s->from : e_jmp(e), s);
     else
         emit_cache_exit(e, l->x, s->rip);
 }

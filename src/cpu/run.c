@@ -190,12 +190,13 @@ static const uint8_t *code_at(struct xlat *x) {
     return code ? code : code_fresh(x);
 }
 
-/* A part of a block leaves as the whole one would. Return: that one's exit, where it has
- * one with this target. */
+/* A part of a block leaves as the whole one would. Return: that one's exit. */
 static uint32_t exit_of_whole(const struct xlat *x, uint32_t id) {
-    const struct block *b = &x->blocks[x->blocks[x->exits[id].from].whole];
+    const struct block *part = &x->blocks[x->exits[id].from],
+                       *b = &x->blocks[part->whole];
+    unsigned idx = part->first + x->exits[id].idx;
     for (uint32_t i = b->exits; !b->dead && i < b->exits + b->exit_count; i++)
-        if (x->exits[i].rip == x->exits[id].rip)
+        if (x->exits[i].idx == idx && x->exits[i].rip == x->exits[id].rip)
             return i;
     return id;
 }

@@ -84,6 +84,7 @@ struct block_exit {
     uint32_t stub;  /* code offset of where it points while not chained */
     uint32_t to;    /* block it is chained to, or NO_BLOCK */
     uint32_t next;  /* next exit chained to the same block */
+    uint8_t idx;    /* the instruction that leaves */
 };
 
 /* What a look-up reads stands in the first cache line. */
@@ -107,10 +108,11 @@ struct block {
     uint8_t dead;
     uint32_t exits; /* index of its first exit in x->exits */
     uint8_t exit_count;
-    uint8_t head; /* bytes of code that deduct from the budget */
-    uint8_t trap; /* its entry leads to the dispatcher: see debugger.c */
-    uint8_t part; /* of block `whole`, made for a debugger: no look-up finds it, and no
+    uint8_t head;  /* bytes of code that deduct from the budget */
+    uint8_t trap;  /* its entry leads to the dispatcher: see debugger.c */
+    uint8_t part;  /* of block `whole`, made for a debugger: no look-up finds it, and no
                        event counts it */
+    uint8_t first; /* number of its first instruction in there */
     uint32_t whole;
 } __attribute__((aligned(64)));
 
