@@ -234,10 +234,8 @@ static void soft_skip(struct pn_engine *e, uint64_t until) {
 }
 
 static const enum pn_exit_reason exit_reason[] = {
-    [CPU_EXIT_DEADLINE] = PN_EXIT_DEADLINE,
-    [CPU_EXIT_HALT] = PN_EXIT_HALT,
-    [CPU_EXIT_SHUTDOWN] = PN_EXIT_SHUTDOWN,
-    [CPU_EXIT_STOP] = PN_EXIT_STOP,
+    [CPU_EXIT_DEADLINE] = PN_EXIT_DEADLINE, [CPU_EXIT_HALT] = PN_EXIT_HALT,
+    [CPU_EXIT_SHUTDOWN] = PN_EXIT_SHUTDOWN, [CPU_EXIT_STOP] = PN_EXIT_STOP,
     [CPU_EXIT_DEBUG] = PN_EXIT_DEBUG,
 };
 
