@@ -115,6 +115,9 @@ struct pn_engine_ops {
      * Return: 0, or -ENOSPC: more than the engine can have. */
     int (*set_debug)(struct pn_engine *e, unsigned cpu, const struct pn_debug *d,
                      bool step);
+    /* 0: as struct pn_debug says. Else so many breakpoints and watchpoints together, and
+     * watchpoints are of 1, 2, 4 or 8 bytes, aligned: the processor's debug registers. */
+    unsigned debug_slots;
     /* After PN_EXIT_DEBUG. */
     void (*debug_stop)(struct pn_engine *e, unsigned cpu, struct pn_debug_stop *stop);
     /* One CPUID leaf as the guest sees it; loaders ask it what to enter with. */

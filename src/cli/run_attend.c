@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/channel.h"
 #include "cli/console.h"
@@ -72,7 +73,10 @@ int run_attend_go(struct run_attend *a, struct machine *m, struct machine_result
     if (rc)
         return machine_finish(m, rc, result, err, err_size);
     if (a->options->stopped && !a->options->quiet)
-        cli_error("the guest waits for gdb: target remote %s", a->options->gdb);
+        cli_error("the guest waits for gdb: target remote %s%s",
+                  strspn(a->options->gdb, "0123456789") == strlen(a->options->gdb) ? ":"
+                                                                                   : "",
+                  a->options->gdb);
     attend(a, m);
     while ((rc = machine_go(m, &stop, err, err_size)) == 0 && stop.why != MACHINE_ENDED) {
         gdb_stopped(a->gdb, &stop);

@@ -163,6 +163,10 @@ static int handle_exit(struct kvm_vcpu *v, enum pn_exit_reason *reason) {
         return 0;
     case KVM_EXIT_INTERNAL_ERROR:
         return internal_error(v, reason);
+    case KVM_EXIT_DEBUG:
+        kvm_debug_exit(v);
+        *reason = PN_EXIT_DEBUG;
+        return 0;
     case KVM_EXIT_DIRTY_RING_FULL: {
         int rc = kvm_dirty_empty_rings(v->engine);
         if (rc == 0)

@@ -39,6 +39,13 @@ struct kvm_vcpu {
     uint64_t emulated;        /* instructions that the software CPU ran for KVM */
     uint64_t redelivered;     /* KVM_RUN once more after KVM_INTERNAL_ERROR_DELIVERY_EV */
     unsigned redelivered_now; /* in a row */
+    struct {                  /* kvm_debug.c */
+        const struct pn_debug *set;
+        bool on;         /* KVM has been told to debug */
+        unsigned breaks; /* how many of the debug registers are breakpoints */
+        struct pn_debug_stop stop;
+        uint64_t rip; /* where it stopped */
+    } debug;
     struct kvm_dirty_gfn *ring; /* kvm_dirty.c; NULL without PN_TRACKER_RING */
     uint32_t ring_at;
     struct kvm_fallback *fallback; /* kvm_fallback.c; made when first needed */
@@ -167,6 +174,11 @@ int kvm_dirty_empty_rings(struct pn_engine *e);
 /* kvm_run.c */
 enum pn_exit_reason kvm_run(struct pn_engine *e, unsigned cpu, uint64_t deadline);
 void kvm_kick(struct pn_engine *e, unsigned cpu);
+
+/* kvm_debug.c: see pn_engine_ops. exit: KVM_EXIT_DEBUG has come. */
+int kvm_set_debug(struct pn_engine *e, unsigned cpu, const struct pn_debug *d, bool step);
+void kvm_debug_exit(struct kvm_vcpu *v);
+void kvm_debug_stop(struct pn_engine *e, unsigned cpu, struct pn_debug_stop *stop);
 
 /* kvm_fallback.c: run the one instruction that KVM could not, on the software CPU.
  * Return: 0; 1 when it is a triple fault; -errno with a line in v->error. */

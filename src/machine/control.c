@@ -133,6 +133,20 @@ size_t machine_write(struct machine *m, const struct pn_cpu_state *s, uint64_t a
 
 /* ---- Where it stops ---- */
 
+/* Is there no room for one more? `most`: of its kind. */
+static bool full(const struct machine *m, unsigned count, unsigned most) {
+    const struct pn_debug *d = &m->debug.wanted;
+    unsigned slots = m->ops->debug_slots;
+    return count == most || (slots && d->break_count + d->watch_count >= slots);
+}
+
+static bool fits(const struct machine *m, const struct pn_watch *w) {
+    if (!w->size || w->size > PN_WATCH_BYTES)
+        return false;
+    bool whole = !(w->size & (w->size - 1)) && !(w->gva & (w->size - 1));
+    return !m->ops->debug_slots || (whole && w->size <= 8);
+}
+
 int machine_break(struct machine *m, pn_gva rip, bool on) {
     struct pn_debug *d = &m->debug.wanted;
     unsigned i = 0, n = d->break_count;
@@ -143,7 +157,7 @@ int machine_break(struct machine *m, pn_gva rip, bool on) {
     bool there = i < n && d->breaks[i] == rip;
     if (there == on)
         return 0;
-    if (on && n == PN_BREAKS_MAX)
+    if (on && full(m, n, PN_BREAKS_MAX))
         return -ENOSPC;
     if (on)
         memmove(d->breaks + i + 1, d->breaks + i, (n - i) * sizeof(d->breaks[0]));
@@ -160,7 +174,7 @@ int machine_watch(struct machine *m, const struct pn_watch *w, bool on) {
     unsigned i = 0;
     if (!m->ops->set_debug)
         return -ENOTSUP;
-    if (!w->size || w->size > PN_WATCH_BYTES)
+    if (!fits(m, w))
         return -EINVAL;
     while (i < d->watch_count &&
            (d->watches[i].gva != w->gva || d->watches[i].size != w->size ||
@@ -169,7 +183,7 @@ int machine_watch(struct machine *m, const struct pn_watch *w, bool on) {
     bool there = i < d->watch_count;
     if (there == on)
         return 0;
-    if (on && d->watch_count == PN_WATCHES_MAX)
+    if (on && full(m, d->watch_count, PN_WATCHES_MAX))
         return -ENOSPC;
     if (on)
         d->watches[d->watch_count++] = *w;
