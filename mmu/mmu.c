@@ -104,17 +104,6 @@ size_t pn_mmu_footprint(const struct pn_mmu *mmu) {
     return mmu->bytes;
 }
 
-/* A store comes here for a write tag that is kept back. Return: the tables need not be
- * asked, and *out is their answer. (The guest may have changed its own since.) */
-static bool held_back(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_tlb_mode mode,
-                      struct pn_xlate *out) {
-    const struct pn_tlb_entry *e = &vcpu->roots->cur->tlb[mode][tlb_index(gva)];
-    return tlb_held(vcpu, gva, mode) &&
-           pn_mmu_probe(vcpu, gva, PN_WRITE, mode, out) == PN_MAPPED &&
-           e->hva == ((uintptr_t)out->hva & PN_PAGE_MASK) &&
-           track_seen(vcpu->mmu, out->gpa);
-}
-
 static __attribute__((noinline)) enum pn_outcome
 translate_watched(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
                   enum pn_tlb_mode mode, struct pn_xlate *out) {
@@ -122,7 +111,7 @@ translate_watched(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
     enum pn_outcome outcome;
     if (__builtin_expect(mmu->observer != NULL, 0))
         outcome = mmu->observer->translate(vcpu, gva, access, mode, out);
-    else if (access == PN_WRITE && held_back(vcpu, gva, mode, out))
+    else if (access == PN_WRITE && tlb_held_back(vcpu, gva, mode, out))
         outcome = PN_OUT_NO_FAULT;
     else
         outcome = mmu->ops->translate(vcpu, gva, access, mode, out);

@@ -132,6 +132,9 @@ struct pn_engine_ops {
     /* A vCPU's TSC when now() was `now`, a moment ago at most. */
     uint64_t (*tsc)(struct pn_engine *e, unsigned cpu, uint64_t now);
     struct pn_stats *(*stats)(struct pn_engine *e, unsigned cpu);
+    /* Our MMU's part of a vCPU, to be asked (penumbra/explain.h) while no vCPU runs; NULL:
+     * the hypervisor translates. */
+    struct pn_mmu_vcpu *(*mmu)(struct pn_engine *e, unsigned cpu);
     /* Does this engine move that counter? NULL: every one. The report shows no zeros for
      * what nobody counts. */
     bool (*counts)(enum pn_stat id);

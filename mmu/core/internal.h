@@ -12,6 +12,10 @@
 
 struct root;
 struct audit;
+struct pn_explanation;
+struct pn_verdict;
+struct pn_mapping;
+struct pn_table;
 
 /* A memslot with what hangs on it. rmap, track counts and shadow-page counts are per
  * page. */
@@ -84,6 +88,18 @@ struct mmu_ops {
     bool (*walk_cost)(struct pn_mmu_vcpu *vcpu, pn_gva gva, const struct walk *w,
                       bool found, struct pn_walk_cost *c);
     void (*zap_all)(struct pn_mmu_vcpu *vcpu);
+    /* penumbra/explain.h, without side effects. predict: outcome, exact and gpa of what
+     * translate would come to. Return: 0 or -ENOMEM. explain: what our tables hold for
+     * gva, whose guest walk w describes. mappings, tables: as pn_mmu_our_mappings and
+     * pn_mmu_tables. */
+    int (*predict)(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
+                   enum pn_tlb_mode mode, struct pn_verdict *v);
+    void (*explain)(struct pn_mmu_vcpu *vcpu, pn_gva gva, const struct walk *w,
+                    struct pn_explanation *x);
+    bool (*mappings)(struct pn_mmu_vcpu *vcpu,
+                     bool (*fn)(void *opaque, const struct pn_mapping *m), void *opaque);
+    void (*tables)(struct pn_mmu *mmu, bool (*fn)(void *opaque, const struct pn_table *t),
+                   void *opaque);
     /* What a guest's tables stand on; NULL: the memslots. */
     const struct stage *below;
     /* The guest's flushes (MOV CR3, INVPCID) exit: the hypervisor does them for it. */
@@ -153,6 +169,12 @@ struct mmu_observer {
     enum pn_outcome (*translate)(struct pn_mmu_vcpu *vcpu, pn_gva gva,
                                  enum pn_access access, enum pn_tlb_mode mode,
                                  struct pn_xlate *out);
+    /* Would translate answer from the current root's TLB? *gpa: where the access goes. */
+    bool (*answers)(const struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
+                    enum pn_tlb_mode mode, pn_gpa *gpa);
+    /* In which of its caches gva is, whose guest walk w describes: x->model. */
+    void (*where)(const struct pn_mmu_vcpu *vcpu, const struct walk *w,
+                  struct pn_explanation *x);
     /* Return: what the CPU reads in the place of the current root's TLB. */
     struct pn_tlb_entry *(*tlb)(const struct pn_mmu_vcpu *vcpu, enum pn_tlb_mode mode);
     /* An entry of the current root's TLB is about to change; all of that TLB goes. */

@@ -151,6 +151,16 @@ static inline bool tlb_held(const struct pn_mmu_vcpu *vcpu, pn_gva gva,
     const struct pn_tlb_entry *e = &vcpu->roots->cur->tlb[mode][tlb_index(gva)];
     return e->tag[PN_WRITE] == PN_TLB_HELD(gva);
 }
+/* A store comes to the MMU for a write tag that is kept back. Return: the tables need not
+ * be asked, and *out is their answer. (The guest may have changed its own since.) */
+static inline bool tlb_held_back(struct pn_mmu_vcpu *vcpu, pn_gva gva,
+                                 enum pn_tlb_mode mode, struct pn_xlate *out) {
+    const struct pn_tlb_entry *e = &vcpu->roots->cur->tlb[mode][tlb_index(gva)];
+    return tlb_held(vcpu, gva, mode) &&
+           pn_mmu_probe(vcpu, gva, PN_WRITE, mode, out) == PN_MAPPED &&
+           e->hva == ((uintptr_t)out->hva & PN_PAGE_MASK) &&
+           track_seen(vcpu->mmu, out->gpa);
+}
 /* Does the current root's entry for gva answer stores? */
 static inline bool tlb_stores(const struct pn_mmu_vcpu *vcpu, pn_gva gva,
                               enum pn_tlb_mode mode) {

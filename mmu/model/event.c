@@ -246,6 +246,19 @@ static enum pn_outcome missed(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_acce
     return outcome;
 }
 
+/* The root's TLB answers; code is told of by pn_mmu_fetched, and comes here for the tables.
+ */
+static bool answers(const struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
+                    enum pn_tlb_mode mode, pn_gpa *gpa) {
+    const struct root *r = vcpu->roots->cur;
+    unsigned i = tlb_index(gva);
+    *gpa = vcpu->model->frame[r - vcpu->roots->root][mode * PN_TLB_ENTRIES + i] |
+           (gva & (PN_PAGE_SIZE - 1));
+    return access != PN_FETCH && has(&r->tlb[mode][i], gva, access) &&
+           (access != PN_WRITE || !tlb_held(vcpu, gva, mode) ||
+            track_seen(vcpu->mmu, *gpa));
+}
+
 static enum pn_outcome model_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva,
                                        enum pn_access access, enum pn_tlb_mode mode,
                                        struct pn_xlate *out) {
@@ -256,12 +269,9 @@ static enum pn_outcome model_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva,
     pn_gpa *frame = &m->frame[r - vcpu->roots->root][mode * PN_TLB_ENTRIES + i];
     if (m->flush)
         host_flush_all(vcpu);
-    if (access == PN_FETCH || !has(e, gva, access) ||
-        (access == PN_WRITE && tlb_held(vcpu, gva, mode) &&
-         !track_seen(vcpu->mmu, *frame)))
+    if (!answers(vcpu, gva, access, mode, &out->gpa))
         return missed(vcpu, gva, access, mode, out, e, frame);
     out->hva = (uint8_t *)e->hva + offset;
-    out->gpa = *frame | offset;
     show_access(vcpu, gva, access, mode, NULL, e);
     return PN_OUT_NO_FAULT;
 }
@@ -295,6 +305,8 @@ const struct mmu_observer model_observer = {
     .init = model_create,
     .fini = model_destroy,
     .translate = model_translate,
+    .answers = answers,
+    .where = model_where,
     .tlb = shown,
     .entry_changes = entry_changes,
     .tlb_flushed = model_filter_flush,

@@ -102,4 +102,7 @@ bool model_second(struct pn_mmu *mmu, pn_gpa gpa, unsigned *level);
 /* ---- event.c: what changes them; audit.c ---- */
 
 extern const struct mmu_observer model_observer; /* event.c */
+/* explain.c */
+void model_where(const struct pn_mmu_vcpu *vcpu, const struct walk *w,
+                 struct pn_explanation *x);
 void model_audit(struct audit *a, const struct pn_mmu_vcpu *vcpu);

@@ -203,6 +203,10 @@ void sync_children(struct pn_mmu_vcpu *vcpu, struct sp *sp);
 
 /* ---- sp.c ---- */
 
+#define SP_ROOM       6  /* sps that one fault may add: a path of five levels */
+#define SP_REFILL     25 /* room made when there is not that much. KVM_REFILL_PAGES */
+#define OBSOLETE_STEP 8  /* obsolete sps freed per fault */
+
 int sp_init(struct pn_mmu *mmu);
 struct sp *sp_find(struct pn_mmu *mmu, pn_gfn gfn, uint32_t role);
 /* Find or make. The caller has reserved room and lists. Return: NULL out of memory. */
@@ -216,6 +220,10 @@ struct sp *sp_next(struct sp *sp);
 /* With it go the leaf tables out of sync below it. */
 void sp_zap(struct pn_mmu_vcpu *vcpu, struct sp *sp, enum zap_reason why);
 void sp_make_room(struct pn_mmu_vcpu *vcpu);
+/* Pages at most. */
+uint64_t sp_budget(const struct pn_mmu *mmu);
+/* Is it the top of a root that some vCPU is using now? */
+bool sp_in_use(const struct pn_mmu *mmu, const struct sp *sp);
 void sp_touch(struct shadow *sh, struct sp *sp);
 static inline bool sp_obsolete(const struct shadow *sh, const struct sp *sp) {
     return sp->gen != sh->gen;
@@ -255,6 +263,17 @@ enum pn_outcome shadow_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva,
                                  struct pn_xlate *out);
 bool shadow_walk_cost(struct pn_mmu_vcpu *vcpu, pn_gva gva, const struct walk *w,
                       bool found, struct pn_walk_cost *c);
+
+/* ---- predict.c, explain.c ---- */
+
+int shadow_predict(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
+                   enum pn_tlb_mode mode, struct pn_verdict *v);
+void shadow_explain(struct pn_mmu_vcpu *vcpu, pn_gva gva, const struct walk *w,
+                    struct pn_explanation *x);
+bool shadow_mappings(struct pn_mmu_vcpu *vcpu,
+                     bool (*fn)(void *opaque, const struct pn_mapping *m), void *opaque);
+void shadow_tables(struct pn_mmu *mmu, bool (*fn)(void *opaque, const struct pn_table *t),
+                   void *opaque);
 
 /* ---- audit.c ---- */
 

@@ -20,10 +20,6 @@
 
 #include "mmu/shadow/shadow.h"
 
-#define SP_ROOM       6  /* sps that one fault may add: a path of five levels */
-#define SP_REFILL     25 /* room made when there is not that much. KVM_REFILL_PAGES */
-#define OBSOLETE_STEP 8  /* obsolete sps freed per fault */
-
 /* ---- LRU ---- */
 
 void sp_touch(struct shadow *sh, struct sp *sp) {
@@ -242,8 +238,7 @@ void sp_zap(struct pn_mmu_vcpu *vcpu, struct sp *sp, enum zap_reason why) {
     slab_sp_free(&mmu->slab, sp);
 }
 
-/* Is it the top of a root that some vCPU is using now? */
-static bool in_use(struct pn_mmu *mmu, const struct sp *sp) {
+bool sp_in_use(const struct pn_mmu *mmu, const struct sp *sp) {
     for (unsigned v = 0; sp->pinned && v < mmu->vcpu_count; v++)
         if (mmu->vcpus[v]->roots->cur->top == sp)
             return true;
@@ -253,14 +248,14 @@ static bool in_use(struct pn_mmu *mmu, const struct sp *sp) {
 static struct sp *oldest_idle(struct pn_mmu *mmu) {
     struct list *end = &mmu->shadow->lru;
     for (struct list *l = end->prev; l != end; l = l->prev)
-        if (!in_use(mmu, list_sp(l)))
+        if (!sp_in_use(mmu, list_sp(l)))
             return list_sp(l);
     return NULL;
 }
 
 /* KVM's rule, unless the option says otherwise: KVM_MEMSLOT_PAGES_TO_MMU_PAGES_RATIO,
  * KVM_MIN_ALLOC_MMU_PAGES. */
-static uint64_t budget(const struct pn_mmu *mmu) {
+uint64_t sp_budget(const struct pn_mmu *mmu) {
     uint64_t least = 16 + 2 * (uint64_t)mmu->vcpu_count, pages = mmu->cfg.opt.page_budget;
     if (!pages)
         pages = mmu->slots.pages / 50 < 64 ? 64 : mmu->slots.pages / 50;
@@ -272,7 +267,7 @@ void sp_make_room(struct pn_mmu_vcpu *vcpu) {
     struct shadow *sh = mmu->shadow;
     for (unsigned i = 0; sh->obsolete && i < OBSOLETE_STEP; i++)
         sp_zap(vcpu, list_sp(sh->lru.prev), ZAP_OBSOLETE);
-    uint64_t most = budget(mmu);
+    uint64_t most = sp_budget(mmu);
     if (sh->pages + SP_ROOM <= most)
         return;
     struct sp *sp;

@@ -158,11 +158,6 @@ static __attribute__((noinline)) enum pn_outcome fix(struct violation *v) {
     return done(v, outcome, ptep);
 }
 
-static bool mmio_known(const struct pn_mmu *mmu, uint64_t pte) {
-    return (pte & EPT_RWX) == EPT_MMIO &&
-           (pte >> PN_PAGE_SHIFT & EPT_GEN) == (mmu->slots.generation & EPT_GEN);
-}
-
 static enum pn_outcome misconfig(const struct violation *v) {
     struct pn_mmu_vcpu *vcpu = v->vcpu;
     exit_begins(vcpu->mmu);
@@ -189,7 +184,7 @@ static __attribute__((noinline)) struct ref table_missing(struct pn_mmu_vcpu *vc
                                    (user ? PN_PF_USER : 0)};
     struct ref none = {NULL, gpa};
     ept_peek(t, gpa, &v.w);
-    if (mmio_known(vcpu->mmu, v.w.pte)) {
+    if (tdp_mmio_known(vcpu->mmu, v.w.pte)) {
         misconfig(&v);
         return none;
     }
@@ -274,7 +269,7 @@ unmapped(struct access *a, const struct ewalk *w, struct pn_xlate *out) {
                           .fixes = &a->walk.fixes,
                           .error = a->vcpu->walk.rights.pfec[a->access][a->mode],
                           .w = *w};
-    if (mmio_known(a->vcpu->mmu, w->pte))
+    if (tdp_mmio_known(a->vcpu->mmu, w->pte))
         return misconfig(&v);
     enum pn_outcome outcome = fix(&v);
     if (outcome == PN_OUT_mmio)

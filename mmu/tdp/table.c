@@ -17,7 +17,6 @@
 
 #include "mmu/tdp/tdp.h"
 
-#define TDP_ROOM   6 /* tables that one fault may add, splits included */
 #define TDP_BUDGET 65536
 
 /* ---- Life ---- */

@@ -105,6 +105,7 @@ static inline struct visit visit_slot(struct pn_mmu_vcpu *vcpu, const struct slo
 
 int tdp_init(struct pn_mmu *mmu);
 void tdp_fini(struct pn_mmu *mmu);
+#define TDP_ROOM 6 /* tables that one fault may add, splits included */
 /* Keep the page budget; zaps, so nothing may be held across. */
 void tdp_make_room(struct pn_mmu_vcpu *vcpu);
 /* A new table under *ptep, which is not present. Return: NULL out of memory. */
@@ -165,11 +166,28 @@ void tdp_inval_gva(struct pn_mmu_vcpu *vcpu, uint16_t pcid, pn_gva gva, bool all
 
 /* ---- fault.c ---- */
 
+/* Does the entry mark MMIO, as memslots now are? */
+static inline bool tdp_mmio_known(const struct pn_mmu *mmu, uint64_t pte) {
+    return (pte & EPT_RWX) == EPT_MMIO &&
+           (pte >> PN_PAGE_SHIFT & EPT_GEN) == (mmu->slots.generation & EPT_GEN);
+}
+
 enum pn_outcome tdp_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
                               enum pn_tlb_mode mode, struct pn_xlate *out);
 extern const struct stage tdp_stage; /* the second level, as the stage below a guest's */
 bool tdp_walk_cost(struct pn_mmu_vcpu *vcpu, pn_gva gva, const struct walk *w, bool found,
                    struct pn_walk_cost *c);
+
+/* ---- predict.c, explain.c ---- */
+
+int tdp_predict(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
+                enum pn_tlb_mode mode, struct pn_verdict *v);
+void tdp_explain(struct pn_mmu_vcpu *vcpu, pn_gva gva, const struct walk *w,
+                 struct pn_explanation *x);
+bool tdp_mappings(struct pn_mmu_vcpu *vcpu,
+                  bool (*fn)(void *opaque, const struct pn_mapping *m), void *opaque);
+void tdp_tables(struct pn_mmu *mmu, bool (*fn)(void *opaque, const struct pn_table *t),
+                void *opaque);
 
 /* ---- audit.c ---- */
 

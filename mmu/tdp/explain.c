@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the second-level tables hold, read for penumbra/explain.h.
+ *
+ * Invariant: nothing of the MMU is written.
+ */
+#include "mmu/core/explain.h"
+#include "mmu/tdp/tdp.h"
+
+/* ---- One address ---- */
+
+/* An entry's rights; R stands for U, as in core/format.h. */
+static unsigned acc_of(uint64_t v) {
+    return (v & EPT_R ? ACC_USER : 0) | (v & EPT_W ? ACC_WRITE : 0) |
+           (v & EPT_X ? ACC_EXEC : 0);
+}
+
+/* of: the level of the gpte that is looked for; 0: the page. */
+static void steps(const struct tdp *t, pn_gpa gpa, unsigned of,
+                  struct pn_explanation *x) {
+    const uint64_t *spt = t->root->spt;
+    unsigned acc = ACC_ALL;
+    if (!tdp_reaches(t, gpa))
+        return;
+    for (unsigned level = t->levels;; level--) {
+        unsigned i = level_index(gpa, level);
+        uint64_t v = spt[i];
+        struct pn_step *step = explain_step(x);
+        if (!step)
+            return;
+        acc &= acc_of(v);
+        *step = (struct pn_step){
+            .dimension = PN_DIM_SECOND,
+            .level = (uint8_t)level,
+            .of = (uint8_t)of,
+            .reads = true,
+            .index = (uint16_t)i,
+            .at = gpa,
+            .entry = ept_public(v),
+            .acc = acc,
+            .role = sp_of(spt)->role,
+        };
+        if (!ept_table(v, level))
+            return;
+        spt = ept_child(v);
+    }
+}
+
+void tdp_explain(struct pn_mmu_vcpu *vcpu, pn_gva gva, const struct walk *w,
+                 struct pn_explanation *x) {
+    const struct tdp *t = vcpu->mmu->tdp;
+    for (unsigned level = walk_first(w); level >= w->level && level; level--)
+        steps(t, w->pte_gpa[level], level, x);
+    if (x->found)
+        steps(t, x->gpa, 0, x);
+}
+
+/* ---- All of it ---- */
+
+struct look {
+    struct visit v;
+    bool (*fn)(void *opaque, const struct pn_mapping *m);
+    void *opaque;
+    bool enough;
+};
+
+static void leaf(struct visit *v, uint64_t *ptep, pn_gfn gfn, unsigned level,
+                 enum visit_kind kind) {
+    struct look *l = (struct look *)v;
+    unsigned acc = acc_of(*ptep); /* the levels above grant all */
+    struct pn_mapping m = {
+        .from = gfn << PN_PAGE_SHIFT,
+        .size = level_pages(level) << PN_PAGE_SHIFT,
+        .entry = ept_public(*ptep),
+        .gpa = gfn << PN_PAGE_SHIFT,
+        .level = (uint8_t)level,
+        .rights = (uint8_t)(acc | (acc & ACC_WRITE ? PN_MAP_STORE : 0)),
+    };
+    if (!l->enough)
+        l->enough = !l->fn(l->opaque, &m);
+}
+
+bool tdp_mappings(struct pn_mmu_vcpu *vcpu,
+                  bool (*fn)(void *opaque, const struct pn_mapping *m), void *opaque) {
+    struct look l = {.v = {.vcpu = vcpu, .end = ~0ull, .kinds = VISIT_LEAF, .at = leaf},
+                     .fn = fn,
+                     .opaque = opaque};
+    tdp_visit(&l.v, vcpu->mmu->tdp->root);
+    return !l.enough;
+}
+
+void tdp_tables(struct pn_mmu *mmu, bool (*fn)(void *opaque, const struct pn_table *t),
+                void *opaque) {
+    const struct tdp *t = mmu->tdp;
+    struct pn_table root = {.role = t->root->role, .used = t->root->used, .roots = 1};
+    uint32_t age = 0;
+    if (!fn(opaque, &root))
+        return;
+    for (struct list *l = t->lru.next; l != &t->lru; l = l->next) {
+        const struct sp *sp = list_sp(l);
+        struct pn_table one = {.gfn = sp->gfn,
+                               .role = sp->role,
+                               .used = sp->used,
+                               .parents = 1,
+                               .age = age++};
+        if (!fn(opaque, &one))
+            return;
+    }
+}
