@@ -155,6 +155,13 @@ int dev_bus_move(struct dev_bus *bus, int range, uint64_t base) {
     return rc;
 }
 
+uint64_t dev_bus_where(const struct dev_bus *bus, int range) {
+    const struct space *s = range >= 0 && range & MMIO_HANDLE ? &bus->mmio : &bus->pio;
+    unsigned place = (unsigned)range & ~(unsigned)MMIO_HANDLE;
+    return place < s->count && is_mapped(&s->region[place]) ? s->region[place].base
+                                                            : DEV_NOWHERE;
+}
+
 static const struct region *find_pio(struct dev_bus *bus, uint64_t port) {
     if (port >= PORTS || !bus->port[port])
         return NULL;

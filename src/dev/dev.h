@@ -54,6 +54,8 @@ int dev_bus_add_mmio(struct dev_bus *bus, pn_gpa gpa, uint64_t size,
 /* Move a range to another port or address, or to DEV_NOWHERE. Return: 0; -EEXIST or
  * -EINVAL: it cannot be there, and is nowhere; -ENOENT: no such range. */
 int dev_bus_move(struct dev_bus *bus, int range, uint64_t base);
+/* Return: where the range is, or DEV_NOWHERE. */
+uint64_t dev_bus_where(const struct dev_bus *bus, int range);
 struct device **dev_bus_devices(struct dev_bus *bus); /* the head of its list */
 /* Forget every range of a device. */
 void dev_bus_remove(struct dev_bus *bus, const void *dev);

@@ -351,6 +351,10 @@ static struct pn_stats *soft_stats(struct pn_engine *e, unsigned cpu) {
     return &e->vcpu[cpu].stats;
 }
 
+static struct pn_mmu_vcpu *soft_mmu(struct pn_engine *e, unsigned cpu) {
+    return e->vcpu[cpu].cpu->vmmu;
+}
+
 static void soft_dump(struct pn_engine *e, unsigned cpu, FILE *out) {
     cpu_dump(e->vcpu[cpu].cpu, out);
 }

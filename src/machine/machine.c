@@ -332,6 +332,26 @@ uint64_t machine_kernel_moved(const struct machine *m) {
     return m->kernel_moved;
 }
 
+const struct pn_engine_ops *machine_ops(const struct machine *m) {
+    return m->ops;
+}
+
+void machine_ranges(const struct machine *m, machine_range_fn fn, void *opaque) {
+    for (const struct device *d = *dev_bus_devices(m->bus); d; d = d->next)
+        for (unsigned i = 0; i < d->class->range_count; i++) {
+            const struct dev_range *range = &d->class->range[i];
+            uint64_t base = dev_bus_where(m->bus, d->range[i]);
+            if (base != DEV_NOWHERE)
+                fn(opaque, d->class->name, range->space == DEV_PIO, base, range->size);
+        }
+}
+
+unsigned machine_slots(const struct machine *m,
+                       struct pn_memslot slot[MACHINE_SLOTS_MAX]) {
+    unsigned n = ram_slots(m, slot);
+    return n + window_slot(m, &slot[n]);
+}
+
 const char *machine_doubt(struct machine *m) {
     return m->is_linux && m->ops->no_linux ? m->ops->no_linux(m->engine) : NULL;
 }

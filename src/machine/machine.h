@@ -158,5 +158,15 @@ void machine_devices_free(struct machine_devices *d);
  * -EINVAL: a state that no device could have come to; -ENOENT: not the same devices. */
 int machine_load_devices(struct machine *m, const struct machine_devices *d);
 
+/* The ops of the engine that runs it now. */
+const struct pn_engine_ops *machine_ops(const struct machine *m);
+/* Every range of a device that is mapped, ports or MMIO. */
+typedef void (*machine_range_fn)(void *opaque, const char *name, bool ports,
+                                 uint64_t base, uint64_t size);
+void machine_ranges(const struct machine *m, machine_range_fn fn, void *opaque);
+/* Guest memory as it is now. Return: how many slots, at most MACHINE_SLOTS_MAX. */
+#define MACHINE_SLOTS_MAX 3u
+unsigned machine_slots(const struct machine *m,
+                       struct pn_memslot slot[MACHINE_SLOTS_MAX]);
 /* The MMU's table bytes etc. reach the report through the engine. */
 struct pn_engine *machine_engine(struct machine *m);

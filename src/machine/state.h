@@ -143,6 +143,7 @@ void machine_feed_serial(struct machine *m);
 void machine_check_limits(struct machine *m);
 /* window.c: a mark has come; the answer is for the guest. */
 uint32_t machine_mark(void *opaque, uint32_t value);
+bool window_slot(const struct machine *m, struct pn_memslot *slot); /* false: absent */
 int window_add_again(struct machine *m); /* to another engine. Return: 0 or -errno */
 /* machine_threads.c: run a threaded engine to its end. Return: 0, or -errno and a line.
  */

@@ -59,6 +59,14 @@ static int request(struct machine *m, uint32_t value) {
     }
 }
 
+bool window_slot(const struct machine *m, struct pn_memslot *slot) {
+    *slot = (struct pn_memslot){.id = SLOT_WINDOW,
+                                .gpa = m->window_gpa,
+                                .size = m->window_size,
+                                .hva = m->window.base};
+    return m->window_size != 0;
+}
+
 int window_add_again(struct machine *m) {
     return set_window(m, m->window_gpa, m->window_size);
 }
