@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: MIT */
+/* `explain` for an address (penumbra/explain.h), for a person and for a program. No vCPU runs
+ * meanwhile. */
+#pragma once
+
+#include <jansson.h>
+
+#include "inspect/view.h"
+
+/* Return: 0, or -ENOMEM. */
+int explain_print(const struct view *v, pn_gva gva, FILE *out);
+/* Schema penumbra-explain-1 (bench/FORMATS.md). Return: a new reference; NULL: out of
+ * memory. */
+json_t *explain_json(const struct view *v, pn_gva gva);
+
+/* ---- words.c ---- */
+
+/* An entry's bits as words; host addresses are not there. */
+void entry_print(const struct pn_explanation *x, const struct pn_step *s, FILE *out);
+void spte_print(uint64_t v, FILE *out);
+/* A number of an event's type as words (trace.h), into buf. Return: buf. */
+#define WORDS_MAX 128u
+const char *words_of(unsigned type, uint64_t value, char buf[WORDS_MAX]);
+/* "CPL 3" ... of enum pn_tlb_mode; "read" ... of enum pn_access. */
+const char *mode_words(unsigned mode);
+const char *access_words(unsigned access);
+/* "4 KiB" of a level of 9 bits, or of 4 MiB pages. */
+const char *page_words(unsigned level, bool pse);
+const char *outcome_words(enum pn_outcome outcome); /* "mapped" */
+const char *outcome_means(enum pn_outcome outcome); /* as outcomes.inc says */
