@@ -20,6 +20,8 @@ int cmd_host(int argc, char **argv);
 int cmd_trace(int argc, char **argv);
 int cmd_faults(int argc, char **argv);
 int cmd_stat(int argc, char **argv);
+int cmd_dump(int argc, char **argv);
+int cmd_diff(int argc, char **argv);
 int cmd_bench(int argc, char **argv);
 int cmd_measure(int argc, char **argv);
 int cmd_compare(int argc, char **argv);

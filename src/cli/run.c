@@ -31,7 +31,7 @@ struct run {
     struct run_report report;
     struct machine *machine;
     struct trace_writer *trace;
-    struct outfile stats;
+    struct outfile stats, dump_mmu;
     struct panic_watch panic;
     struct run_attend *attend; /* NULL: the guest stands for nobody */
     bool doubtful;             /* machine_doubt() said something */
@@ -113,11 +113,17 @@ static int open_outputs(struct run *r) {
     struct run_options *o = &r->options;
     char err[256];
     r->to_stdout = (o->stats && outfile_is_stdout(o->stats)) ||
-                   (o->trace && outfile_is_stdout(o->trace));
+                   (o->trace && outfile_is_stdout(o->trace)) ||
+                   (o->dump_mmu && outfile_is_stdout(o->dump_mmu));
     if (o->stats) {
         int rc = outfile_open(&r->stats, o->stats);
         if (rc)
             return cli_error("cannot write %s: %s", o->stats, strerror(-rc));
+    }
+    if (o->dump_mmu) {
+        int rc = outfile_open(&r->dump_mmu, o->dump_mmu);
+        if (rc)
+            return cli_error("cannot write %s: %s", o->dump_mmu, strerror(-rc));
     }
     if (!o->trace && !o->event_digest)
         return CLI_OK;
@@ -319,6 +325,8 @@ static int report(struct run *r) {
         r->report.has_ram_digest = true;
         r->report.ram_digest = machine_ram_digest(r->machine);
     }
+    if (run_inspect(&r->options, r->machine, &r->dump_mmu))
+        code = CLI_HOST;
     /* The machine writes into the trace's rings: it goes first. */
     machine_destroy(r->machine);
     r->machine = NULL;
@@ -339,7 +347,7 @@ static int report(struct run *r) {
 }
 
 int cmd_run(int argc, char **argv) {
-    struct run r = {.stats = {.fd = -1}};
+    struct run r = {.stats = {.fd = -1}, .dump_mmu = {.fd = -1}};
     bool done;
     int code = run_options_parse(&r.options, argc, argv, &done);
     if (code || done)
@@ -369,6 +377,7 @@ int cmd_run(int argc, char **argv) {
     json_decref(r.report.track);
     trace_abandon(r.trace);
     outfile_abandon(&r.stats);
+    outfile_abandon(&r.dump_mmu);
     if (console_signal() && code == 128 + console_signal()) {
         /* Die of the signal, now that all is put away: what started us can tell. */
         signal(console_signal(), SIG_DFL);

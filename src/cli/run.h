@@ -2,11 +2,13 @@
 /* `penumbra run`: its options, and what its reports need of a finished run. */
 #pragma once
 
+#include "base/outfile.h"
 #include "cli/cli.h"
 #include "machine/machine.h"
 #include "trace/trace.h"
 
 #define RUN_MMU_OPTS_MAX 32u
+#define RUN_EXPLAIN_MAX  64u
 
 struct run_options {
     unsigned mmu; /* in the list of engines */
@@ -20,6 +22,9 @@ struct run_options {
     bool event_digest, ram_digest, summary, dump, quiet;
     const char *gdb; /* where it may come: a port or a path; NULL: nowhere */
     bool stopped;    /* before the first instruction */
+    pn_gva explain[RUN_EXPLAIN_MAX];
+    unsigned explains;
+    const char *dump_mmu;
     struct cli_model model;
     struct machine_config machine;
 };
@@ -37,6 +42,10 @@ void run_say_switches(const struct run_options *o, struct machine *m, unsigned h
 void run_print_track(const json_t *track, FILE *out);
 /* Did the oracle find a page that was not logged? One line. Return: CLI_OK or CLI_MISSED. */
 int run_check_dirty(struct machine *m);
+
+/* run_inspect.c: --explain and --dump-mmu, of vCPU 0, once the machine has ended. file: opened
+ * for the dump. Return: CLI_OK or CLI_HOST. */
+int run_inspect(const struct run_options *o, struct machine *m, struct outfile *file);
 
 #define RUN_SHADOW 1u
 #define RUN_TDP    2u

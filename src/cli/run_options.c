@@ -50,6 +50,16 @@ static int set_trace_events(void *options, const char *arg, struct err *e) {
     return trace_event_mask(arg, &o->trace_mask, e->text, e->size);
 }
 
+static int set_explain(void *options, const char *arg, struct err *e) {
+    struct run_options *o = options;
+    if (o->explains == RUN_EXPLAIN_MAX)
+        return err_set(e, -EINVAL, "more than %u addresses", RUN_EXPLAIN_MAX);
+    if (parse_number(arg, 0, UINT64_MAX, &o->explain[o->explains]))
+        return err_set(e, -EINVAL, "not an address such as 0xffffffff81000000");
+    o->explains++;
+    return 0;
+}
+
 /* "MMU" or "MMU@MS". */
 static int set_handover(void *options, const char *arg, struct err *e) {
     struct machine_config *m = &((struct run_options *)options)->machine;
@@ -137,6 +147,13 @@ static const struct option_row rows[] = {
      .kind = OPTION_FLAG, OWN(event_digest), .needs = "stats"},
     {"dump", 0, NULL, "Print the registers to stderr at the end", .kind = OPTION_FLAG,
      OWN(dump)},
+    {"explain", 0, "GVA",
+     "Explain this address to stderr at the end: the walks of vCPU 0, its frame, what an "
+     "access would come to; may be repeated",
+     .kind = OPTION_CALL, .set = set_explain},
+    {"dump-mmu", 0, "FILE",
+     "Write all mappings and tables at the end, of vCPU 0, as JSON; see 'penumbra dump'",
+     .kind = OPTION_TEXT, OWN(dump_mmu), .min = 1, .file = 'w'},
     {"ram-digest", 0, NULL, "Put the digest of guest memory at the end into --stats",
      .kind = OPTION_FLAG, OWN(ram_digest), .needs = "stats"},
     {.kind = OPTION_HEADING, .doc = "Debugging:"},

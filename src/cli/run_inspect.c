@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: MIT */
+/* What `penumbra run` says of its MMU at the end: --explain and --dump-mmu. */
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli/run.h"
+#include "inspect/dump.h"
+#include "inspect/explain.h"
+
+static int write_dump(const struct view *v, struct outfile *file) {
+    json_t *j = dump_json(v);
+    int rc = j ? 0 : -ENOMEM;
+    errno = 0;
+    if (!rc && json_dumpfd(j, file->fd, JSON_INDENT(1)))
+        rc = errno ? -errno : -EIO;
+    if (!rc && write(file->fd, "\n", 1) != 1)
+        rc = -errno;
+    json_decref(j);
+    return rc ? rc : outfile_commit(file);
+}
+
+int run_inspect(const struct run_options *o, struct machine *m, struct outfile *file) {
+    char text[160];
+    struct err e = {text, sizeof(text)};
+    struct view v;
+    int rc = 0;
+    if (!o->explains && !o->dump_mmu)
+        return CLI_OK;
+    if (view_open(&v, m, 0, &e))
+        return cli_error("%s", text);
+    for (unsigned i = 0; i < o->explains && !rc; i++)
+        rc = explain_print(&v, o->explain[i], stderr);
+    if (rc)
+        cli_error("--explain: %s", strerror(-rc));
+    if (!rc && o->dump_mmu) {
+        rc = write_dump(&v, file);
+        if (rc)
+            cli_error("cannot write %s: %s", o->dump_mmu, strerror(-rc));
+    }
+    view_close(&v);
+    return rc ? CLI_HOST : CLI_OK;
+}
