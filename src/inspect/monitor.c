@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: MIT */
+/* Lines of the monitor: taken apart, found in the list, answered (monitor.h). */
+#include "inspect/monitor_internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const struct command {
+    const char *name, *args, *doc;
+    unsigned least, most;
+    monitor_fn run;
+} commands[] = {
+#define MONITOR(function, name, args, least, most, doc)                                  \
+    {name, args, doc, least, most, monitor_##function},
+#include "inspect/monitor.inc"
+};
+#define COMMANDS (sizeof(commands) / sizeof(commands[0]))
+
+static const struct {
+    const char *typed, *means;
+} aliases[] = {{"c", "cont"}, {"q", "quit"}, {"?", "help"}, {"s", "stop"}};
+
+const char *monitor_name(unsigned i, const char **args, const char **doc) {
+    if (i >= COMMANDS)
+        return NULL;
+    if (args)
+        *args = commands[i].args;
+    if (doc)
+        *doc = commands[i].doc;
+    return commands[i].name;
+}
+
+/* ---- Life ---- */
+
+struct monitor *monitor_create(const struct monitor_config *cfg) {
+    struct monitor *mon = calloc(1, sizeof(*mon));
+    if (mon) {
+        mon->cfg = *cfg;
+        mon->machine = cfg->machine;
+    }
+    return mon;
+}
+
+void monitor_destroy(struct monitor *mon) {
+    free(mon);
+}
+
+bool monitor_stopped(const struct monitor *mon) {
+    return mon->stopped;
+}
+
+bool monitor_quits(const struct monitor *mon) {
+    return mon->quits;
+}
+
+/* ---- A line ---- */
+
+#define WORDS_MOST (MONITOR_ARGS_MAX + 3)
+
+/* Return: how many words; more than WORDS_MOST are one too many. */
+static unsigned split(char *line, char *word[WORDS_MOST]) {
+    unsigned n = 0;
+    char *save = NULL;
+    for (char *w = strtok_r(line, " \t", &save); w; w = strtok_r(NULL, " \t", &save)) {
+        if (n == WORDS_MOST)
+            return n + 1;
+        word[n++] = w;
+    }
+    return n;
+}
+
+/* Does the command's name stand at the beginning? Return: how many words it is. */
+static unsigned matches(const char *name, char *const *word, unsigned words) {
+    const char *space = strchr(name, ' ');
+    size_t first = space ? (size_t)(space - name) : strlen(name);
+    if (!words || strlen(word[0]) != first || memcmp(word[0], name, first) != 0)
+        return 0;
+    if (!space)
+        return 1;
+    return words > 1 && !strcmp(word[1], space + 1) ? 2 : 0;
+}
+
+static const struct command *find(char **word, unsigned words, unsigned *taken) {
+    for (unsigned i = 0; i < sizeof(aliases) / sizeof(aliases[0]) && words; i++)
+        if (!strcmp(word[0], aliases[i].typed))
+            word[0] = (char *)(uintptr_t)aliases[i].means;
+    for (unsigned i = 0; i < COMMANDS; i++) {
+        *taken = matches(commands[i].name, word, words);
+        if (*taken)
+            return &commands[i];
+    }
+    return NULL;
+}
+
+static int call(struct request *r, char *line) {
+    char *word[WORDS_MOST];
+    unsigned taken;
+    char *slash = strchr(line, '/');
+    /* "x/4xg" and "x /4xg" */
+    if (slash && slash > line && slash[-1] != ' ' && line[0] == 'x') {
+        snprintf(r->format, sizeof(r->format), "%.*s", (int)strcspn(slash + 1, " \t"),
+                 slash + 1);
+        memset(slash, ' ', strcspn(slash, " \t"));
+    }
+    unsigned words = split(line, word);
+    const struct command *c = find(word, words, &taken);
+    if (!c)
+        return err_set(&r->err, -ENOENT, "no command is called '%s': try help",
+                       words ? word[0] : "");
+    for (unsigned i = taken; i < words && i < WORDS_MOST; i++) {
+        bool format = *word[i] == '/' && word[0][0] == 'x' && !r->args && !*r->format;
+        if (format)
+            snprintf(r->format, sizeof(r->format), "%s", word[i] + 1);
+        else if (r->args < MONITOR_ARGS_MAX)
+            r->arg[r->args++] = word[i];
+    }
+    if (words > WORDS_MOST || r->args < c->least || r->args > c->most)
+        return err_set(&r->err, -EINVAL, "usage: %s%s%s", c->name, *c->args ? " " : "",
+                       c->args);
+    int rc = view_open(&r->view, r->mon->machine, r->client->cpu, &r->err);
+    if (rc)
+        return rc;
+    rc = c->run(r);
+    view_close(&r->view);
+    return rc;
+}
+
+/* ---- Answers ---- */
+
+static json_t *lines_json(const char *text, size_t size) {
+    json_t *list = json_array();
+    for (const char *end; size; size -= (size_t)(end - text), text = end) {
+        const char *nl = memchr(text, '\n', size);
+        size_t n = nl ? (size_t)(nl - text) : size;
+        json_t *s = json_stringn(text, n);
+        json_array_append_new(list, s ? s : json_string("?"));
+        end = text + n + (nl != NULL);
+    }
+    return list;
+}
+
+/* Bytes of a client that are no UTF-8 are no JSON either. */
+static json_t *command_json(const char *line) {
+    json_t *s = json_string(line);
+    return s ? s : json_null();
+}
+
+static void answer_json(const struct request *r, const char *line, int rc,
+                        const char *text, size_t size, FILE *out) {
+    json_t *j =
+        rc ? json_pack("{s:o, s:b, s:s}", "command", command_json(line), "ok", 0, "error",
+                       r->err.text)
+           : json_pack("{s:o, s:b, s:o}", "command", command_json(line), "ok", 1,
+                       "result", r->json ? json_incref(r->json) : lines_json(text, size));
+    char *s = j ? json_dumps(j, JSON_COMPACT) : NULL;
+    fprintf(out, "%s\n", s ? s : "{\"ok\":false,\"error\":\"out of memory\"}");
+    free(s);
+    json_decref(j);
+}
+
+void monitor_command(struct monitor *mon, struct monitor_client *client, const char *line,
+                     FILE *out) {
+    char copy[MONITOR_LINE_MAX], error[256] = "";
+    char *text = NULL;
+    size_t size = 0;
+    line += strspn(line, " \t");
+    if (!*line)
+        return;
+    struct request r = {.mon = mon,
+                        .client = client,
+                        .wants_json = client->json,
+                        .err = {error, sizeof(error)}};
+    r.out = open_memstream(&text, &size);
+    int rc = r.out ? 0 : err_set(&r.err, -ENOMEM, "out of memory");
+    if (!rc && snprintf(copy, sizeof(copy), "%s", line) >= (int)sizeof(copy))
+        rc =
+            err_set(&r.err, -E2BIG, "a line of more than %u bytes", MONITOR_LINE_MAX - 1);
+    if (!rc)
+        rc = call(&r, copy);
+    if (r.out)
+        fclose(r.out);
+    if (rc && !*error)
+        err_sys(&r.err, rc, "it failed");
+    if (r.wants_json || client->json)
+        answer_json(&r, line, rc, text, size, out);
+    else if (rc)
+        fprintf(out, "Error: %s\n", error);
+    else
+        fwrite(text, 1, size, out);
+    json_decref(r.json);
+    free(text);
+}
+
+/* ---- Commands about the monitor itself ---- */
+
+int monitor_help(struct request *r) {
+    const char *args, *doc, *name;
+    char asked[64] = "";
+    bool any = false;
+    for (unsigned i = 0; i < r->args; i++)
+        snprintf(asked + strlen(asked), sizeof(asked) - strlen(asked), "%s%s",
+                 i ? " " : "", r->arg[i]);
+    for (unsigned i = 0; (name = monitor_name(i, &args, &doc)); i++) {
+        size_t n = strlen(asked);
+        if (strncmp(name, asked, n) != 0 || (n && name[n] && name[n] != ' '))
+            continue;
+        any = true;
+        fprintf(r->out, "%s%s%s -- %s\n", name, *args ? " " : "", args, doc);
+    }
+    return any ? 0 : err_set(&r->err, -ENOENT, "no command is called '%s'", asked);
+}
+
+static int on_or_off(struct request *r, bool *on) {
+    *on = !strcmp(r->arg[0], "on");
+    return *on || !strcmp(r->arg[0], "off")
+               ? 0
+               : err_set(&r->err, -EINVAL, "'%s' is neither on nor off", r->arg[0]);
+}
+
+int monitor_json(struct request *r) {
+    bool on;
+    int rc = on_or_off(r, &on);
+    if (!rc)
+        r->client->json = on;
+    return rc;
+}
+
+int monitor_events(struct request *r) {
+    bool on;
+    int rc = on_or_off(r, &on);
+    if (!rc && !r->mon->cfg.rings)
+        return err_set(&r->err, -ENOENT, "no events are recorded (run --trace)");
+    for (unsigned i = 0; !rc && i < machine_cpus(r->mon->machine); i++)
+        r->mon->cfg.rings[i].mask = on ? r->mon->cfg.events : 0;
+    return rc;
+}
+
+int monitor_stop(struct request *r) {
+    r->mon->stopped = true;
+    return 0;
+}
+
+int monitor_cont(struct request *r) {
+    r->mon->stopped = false;
+    return 0;
+}
+
+int monitor_quit(struct request *r) {
+    r->mon->quits = true;
+    machine_quit(r->mon->machine);
+    return 0;
+}
+
+int monitor_cpu(struct request *r) {
+    uint64_t n;
+    int rc = monitor_address(r, r->arg[0], &n);
+    if (!rc && n >= machine_cpus(r->mon->machine))
+        return err_set(&r->err, -EINVAL, "there is no vCPU %s", r->arg[0]);
+    if (!rc)
+        r->client->cpu = (unsigned)n;
+    return rc;
+}
+
+int monitor_info_status(struct request *r) {
+    fprintf(r->out, "VM status: %s\n", r->mon->stopped ? "paused" : "running");
+    if (r->wants_json)
+        r->json = json_pack("{s:b, s:s}", "running", !r->mon->stopped, "status",
+                            r->mon->stopped ? "paused" : "running");
+    return 0;
+}

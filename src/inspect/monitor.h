@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The monitor: commands about a machine that stands still, in text. Who reads the lines, from
+ * where, and lets the machine stand, is another's part.
+ *
+ * Answers are text, or JSON: one object on one line for each command,
+ *   {"command": "...", "ok": true, "result": ...} or {"command": ..., "ok": false,
+ *   "error": "..."}
+ * where result is an object or an array, or, of a command that has only text, its lines.
+ *
+ * What a client sends is not trusted: any bytes are safe.
+ */
+#pragma once
+
+#include "machine/machine.h"
+
+struct monitor;
+
+struct monitor_config {
+    struct machine *machine;
+    struct pn_ring *rings; /* NULL: no events are recorded */
+    uint64_t events;       /* those that `events on` records */
+    bool no_files;         /* commands that name a file are refused */
+};
+
+#define MONITOR_LINE_MAX 1024u
+
+/* Return: NULL: out of memory. */
+struct monitor *monitor_create(const struct monitor_config *cfg);
+void monitor_destroy(struct monitor *mon); /* NULL: nothing */
+
+/* A client of the monitor, with its own choices. */
+struct monitor_client {
+    unsigned cpu;
+    bool json;
+};
+
+/* Do what the line says, while no vCPU runs; the answer goes to out. */
+void monitor_command(struct monitor *mon, struct monitor_client *client, const char *line,
+                     FILE *out);
+
+/* What the commands so far ask for: the guest is to stand; the run is to end. */
+bool monitor_stopped(const struct monitor *mon);
+bool monitor_quits(const struct monitor *mon);
+
+/* Command i of the list; NULL beyond the last. *args, *doc may be NULL. */
+const char *monitor_name(unsigned i, const char **args, const char **doc);

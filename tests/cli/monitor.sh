@@ -1,0 +1,75 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# penumbra run --monitor: every command answers, in text and in JSON; a client that sends rubbish, half
+# lines or too much, or leaves, does the guest nothing: it ends as without a monitor, instruction for
+# instruction. penumbra dump and diff, run --explain and --dump-mmu.
+#
+#   monitor.sh PENUMBRA
+. "$(dirname "$0")/lib.sh"
+
+guest=(--append "pages=64 swaps=50 flips=20 switches=20 compute=3000000000" --stats "$work/s.json"
+    --ram-digest --event-digest --trace-events page_fault,fault_outcome,invlpg)
+
+# client MMU NAME: penumbra in the background, and monitor_client.py's part NAME that talks to it.
+client() {
+    local rc=0
+    "$penumbra" run --mmu "$1" "${guest[@]}" --monitor "$work/mon" > /dev/null 2> "$work/err" < /dev/null &
+    local pid=$!
+    python3 "$(dirname "$0")/monitor_client.py" "$work/mon" "$2" "$work" || fail "$1, $2: the client failed"
+    wait $pid || rc=$?
+    [ "$rc" -eq 0 ] || fail "$1, $2: exit code $rc: $(cat "$work/err")"
+    [ ! -e "$work/mon" ] || fail "$1, $2: the socket stays"
+}
+
+# What must not change: all that a run counts but the host's time.
+digest() {
+    python3 -c 'import json, sys
+j = json.load(open(sys.argv[1]))
+print(j["guest_insns"], j["guest_ns"], j["ram_digest"], j["events"]["digest"], sorted(j["counters"].items()))' "$work/s.json"
+}
+
+for mmu in shadow tdp; do
+    run run --mmu $mmu "${guest[@]}"
+    [ "$rc" -eq 0 ] || fail "$mmu: exit code $rc: $(cat "$work/err")"
+    want=$(digest)
+    for what in commands rubbish; do
+        client $mmu $what
+        [ "$(digest)" = "$want" ] || fail "$mmu, $what: the guest went another way"
+    done
+done
+client shadow ends
+
+# At the end of a run: explain, a dump, its text, what differs from another.
+small=(--append "pages=16 swaps=2 flips=2 switches=2 compute=10")
+for mmu in shadow tdp; do
+    run run --mmu $mmu "${small[@]}" --explain 0x100000 --explain 0xfed00000 --dump-mmu "$work/$mmu.json"
+    [ "$rc" -eq 0 ] && grep -q '^  It leads to gpa 0x100000, a page of 4 KiB' "$work/err" &&
+        grep -q '^  It ends at level 3: the entry is not present' "$work/err" || fail "$mmu: --explain: $(cat "$work/err")"
+    run dump "$work/$mmu.json"
+    [ "$rc" -eq 0 ] && grep -q '^guest 0x0-0x' "$work/out" && grep -q '^table gfn ' "$work/out" || fail "$mmu: dump"
+    run run --mmu $mmu "${small[@]}" --dump-mmu "$work/again.json"
+    run diff "$work/$mmu.json" "$work/again.json"
+    [ "$rc" -eq 0 ] && [ ! -s "$work/out" ] || fail "$mmu: two equal runs differ: $(head -n 3 "$work/out")"
+done
+run diff "$work/shadow.json" "$work/tdp.json" --json "$work/diff.json"
+[ "$rc" -eq 9 ] && grep -q '^- root mmu shadow' "$work/out" && ! grep -q '^[-+] guest' "$work/out" ||
+    fail "two MMUs: exit code $rc: $(head -n 3 "$work/out")"
+run run --append "pages=8 swaps=2 flips=2 switches=2 compute=10" --dump-mmu "$work/other.json"
+run diff "$work/shadow.json" "$work/other.json"
+[ "$rc" -eq 9 ] && grep -q '^[-+] guest 0x' "$work/out" || fail "two guests: exit code $rc"
+
+refused 2 dump
+refused 2 diff "$work/shadow.json"
+refused 2 dump "$0"
+refused 2 dump /dev/null
+refused 1 dump /nonexistent/x
+refused 2 diff "$work/shadow.json" "$work/s.json"
+refused 1 diff "$work/shadow.json" /nonexistent/x
+sed 's/"from": "0x[0-9a-f]*"/"from": "yes"/' "$work/shadow.json" > "$work/bad.json"
+refused 2 dump "$work/bad.json"
+head -c 2000 "$work/shadow.json" > "$work/cut.json"
+refused 2 dump "$work/cut.json"
+refused 1 run --monitor /nonexistent/x
+refused 2 run --explain here
+refused 1 run --dump-mmu /nonexistent/x
+exit $bad
