@@ -23,8 +23,20 @@
 #include <time.h>
 #include <unistd.h>
 
-#define ESCAPE  0x01 /* Ctrl-A */
-#define LOOK_NS 200000000u
+#define ESCAPE         0x01 /* Ctrl-A */
+#define LOOK_NS        200000000u
+#define LINE_MAX_BYTES 1024u
+#define PROMPT         "(penumbra) "
+
+/* Keys for the monitor: a line that is being typed, and those that are whole. */
+static struct {
+    const char *(*name)(unsigned i); /* NULL: there is no monitor */
+    bool on;
+    char line[LINE_MAX_BYTES];
+    size_t used;
+    char lines[4 * LINE_MAX_BYTES]; /* each with a newline */
+    size_t waiting;
+} mon;
 
 static struct {
     void (*on_quit)(void);
@@ -194,9 +206,112 @@ void console_out(void *opaque, const uint8_t *buf, size_t size) {
 
 static void show_help(void) {
     static const char text[] = "\r\nCtrl-A h       this help\r\n"
+                               "Ctrl-A c       to the monitor, and back\r\n"
                                "Ctrl-A x       quit\r\n"
                                "Ctrl-A Ctrl-A  send Ctrl-A to the guest\r\n";
     write_out(text, sizeof(text) - 1);
+}
+
+/* ---- The monitor's line ---- */
+
+void console_offer_monitor(const char *(*name)(unsigned i)) {
+    mon.name = name;
+}
+
+static void prompt(void) {
+    write_out(PROMPT, sizeof(PROMPT) - 1);
+    write_out(mon.line, mon.used);
+}
+
+static void switch_monitor(void) {
+    if (!mon.name)
+        return;
+    mon.on = !mon.on;
+    write_out("\r\n", 2);
+    if (mon.on)
+        prompt();
+}
+
+/* Tab: the one command that goes on so, or all that do. */
+static void complete(void) {
+    const char *name, *only = NULL;
+    unsigned found = 0;
+    for (unsigned i = 0; (name = mon.name(i)); i++)
+        if (!strncmp(name, mon.line, mon.used)) {
+            only = name;
+            found++;
+        }
+    if (found == 1) {
+        size_t n = strlen(only);
+        write_out(only + mon.used, n - mon.used);
+        memcpy(mon.line, only, n);
+        mon.used = n;
+        return;
+    }
+    for (unsigned i = 0; found && (name = mon.name(i)); i++)
+        if (!strncmp(name, mon.line, mon.used)) {
+            write_out("\r\n", 2);
+            write_out(name, strlen(name));
+        }
+    write_out("\r\n", 2);
+    prompt();
+}
+
+static void end_line(void) {
+    write_out("\r\n", 2);
+    if (mon.waiting + mon.used + 1 <= sizeof(mon.lines)) {
+        memcpy(mon.lines + mon.waiting, mon.line, mon.used);
+        mon.waiting += mon.used;
+        mon.lines[mon.waiting++] = '\n';
+    }
+    mon.used = 0;
+}
+
+static void monitor_key(uint8_t c) {
+    if (c == '\r' || c == '\n') {
+        end_line();
+    } else if (c == '\t') {
+        complete();
+    } else if ((c == 0x7f || c == '\b') && mon.used) {
+        mon.used--;
+        write_out("\b \b", 3);
+    } else if (c == 0x15) { /* Ctrl-U */
+        for (; mon.used; mon.used--)
+            write_out("\b \b", 3);
+    } else if (c >= ' ' && c < 0x7f && mon.used + 1 < sizeof(mon.line)) {
+        mon.line[mon.used++] = (char)c;
+        write_out(&c, 1);
+    }
+}
+
+bool console_has_line(void) {
+    return mon.waiting != 0;
+}
+
+bool console_take_line(char *line, size_t size) {
+    const char *end = memchr(mon.lines, '\n', mon.waiting);
+    if (!end || !size)
+        return false;
+    size_t n = (size_t)(end - mon.lines), kept = n < size - 1 ? n : size - 1;
+    memcpy(line, mon.lines, kept);
+    line[kept] = 0;
+    mon.waiting -= n + 1;
+    memmove(mon.lines, end + 1, mon.waiting);
+    return true;
+}
+
+void console_answer(const char *text, size_t size) {
+    for (const char *nl; size; size -= (size_t)(nl - text) + 1, text = nl + 1) {
+        nl = memchr(text, '\n', size);
+        if (!nl) {
+            write_out(text, size);
+            break;
+        }
+        write_out(text, (size_t)(nl - text));
+        write_out("\r\n", 2);
+    }
+    if (mon.on)
+        prompt();
 }
 
 /* Take the escape sequences out. Return: how many bytes are left for the guest. */
@@ -207,6 +322,8 @@ static size_t unescape(uint8_t *buf, size_t size) {
         if (!con.escaped) {
             if (c == ESCAPE)
                 con.escaped = true;
+            else if (mon.on)
+                monitor_key(c);
             else
                 buf[kept++] = c;
             continue;
@@ -216,6 +333,8 @@ static size_t unescape(uint8_t *buf, size_t size) {
             buf[kept++] = c;
         } else if (c == 'h' || c == '?') {
             show_help();
+        } else if (c == 'c') {
+            switch_monitor();
         } else if (c == 'x') {
             write_out("\r\n", 2); /* the shell's prompt begins a line */
             con.on_quit();

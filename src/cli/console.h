@@ -3,8 +3,8 @@
  * The guest's serial console on this process's stdin and stdout (or stderr).
  *
  * A terminal whose foreground is ours is put into raw mode and restored by console_close, at exit, and by every
- * signal that ends the process. Ctrl-A is the escape key there, and only there: x quits,
- * h shows help, Ctrl-A sends one. Input that ends (EOF) does not end the guest.
+ * signal that ends the process. Ctrl-A is the escape key there, and only there: x quits, c
+ * switches to the monitor, h shows help, Ctrl-A sends one. Input that ends (EOF) does not end the guest.
  */
 #pragma once
 
@@ -26,6 +26,15 @@ void console_idle(void *opaque, uint64_t ns);
 /* The same; input at one of these descriptors, at most CONSOLE_ALSO_MAX, ends it too. */
 #define CONSOLE_ALSO_MAX 4u
 void console_wait(const int *also, unsigned count, uint64_t ns);
+
+/* Ctrl-A c: keys are for a monitor, and again for the guest. name: its commands, NULL beyond the
+ * last, for Tab. Without this call the key does nothing. */
+void console_offer_monitor(const char *(*name)(unsigned i));
+/* A line that was typed there, without its end. Return: false: there is none. */
+bool console_has_line(void);
+bool console_take_line(char *line, size_t size);
+/* The monitor's answer, and a prompt behind it. */
+void console_answer(const char *text, size_t size);
 
 /* Why on_quit was called. */
 int console_signal(void);    /* the signal, or 0 */

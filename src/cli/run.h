@@ -20,8 +20,9 @@ struct run_options {
     uint64_t trace_mask;  /* which events */
     uint64_t trace_limit; /* bytes */
     bool event_digest, ram_digest, summary, dump, quiet;
-    const char *gdb; /* where it may come: a port or a path; NULL: nowhere */
-    bool stopped;    /* before the first instruction */
+    const char *gdb;     /* where it may come: a port or a path; NULL: nowhere */
+    bool stopped;        /* before the first instruction */
+    const char *monitor; /* a socket's path; NULL: none */
     pn_gva explain[RUN_EXPLAIN_MAX];
     unsigned explains;
     const char *dump_mmu;

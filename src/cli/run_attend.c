@@ -1,37 +1,46 @@
 /* SPDX-License-Identifier: MIT */
-/* --gdb: the run goes on until somebody wants the guest to stand, and again after that. */
+/* --gdb, --monitor and Ctrl-A c: the run goes on until somebody wants the guest to stand, and
+ * again after that. */
 #include "cli/run_attend.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/channel.h"
 #include "cli/console.h"
 #include "inspect/gdb.h"
+#include "inspect/monitor_session.h"
 
 #define LOOK_NS 100000000u /* at whether the run is to end */
 
 struct run_attend {
     const struct run_options *options;
-    struct channel *gdb_at;
+    struct channel *gdb_at, *monitor_at; /* NULL: nobody may come */
     struct gdb *gdb;
+    struct monitor *monitor;
+    struct monitor_session session;           /* at monitor_at */
+    struct monitor_client by_gdb, by_console; /* who have a monitor, too */
 };
 
 int run_attend_open(const struct run_options *o, struct run_attend **out) {
     char text[256] = "";
     struct err e = {text, sizeof(text)};
     *out = NULL;
-    if (!o->gdb)
+    if (!o->gdb && !o->monitor && !isatty(STDIN_FILENO))
         return CLI_OK;
     struct run_attend *a = calloc(1, sizeof(*a));
     if (!a)
         return cli_error("out of memory");
     a->options = o;
-    int rc = channel_open(o->gdb, &a->gdb_at, &e);
+    int rc = o->gdb ? channel_open(o->gdb, &a->gdb_at, &e) : 0;
+    bool gdb = rc != 0;
+    if (!rc && o->monitor)
+        rc = channel_open(o->monitor, &a->monitor_at, &e);
     if (rc) {
         run_attend_close(a);
-        cli_error("--gdb: %s", text);
+        cli_error("--%s: %s", gdb ? "gdb" : "monitor", text);
         return rc == -EINVAL ? CLI_USAGE : CLI_HOST;
     }
     *out = a;
@@ -42,34 +51,90 @@ void run_attend_close(struct run_attend *a) {
     if (!a)
         return;
     gdb_destroy(a->gdb);
+    monitor_destroy(a->monitor);
     channel_close(a->gdb_at);
+    channel_close(a->monitor_at);
     free(a);
 }
 
 bool run_attend_asked(struct run_attend *a) {
-    return channel_ready(a->gdb_at);
+    return (a->gdb_at && channel_ready(a->gdb_at)) ||
+           (a->monitor_at && channel_ready(a->monitor_at)) || console_has_line();
 }
 
 void run_attend_idle(struct run_attend *a, uint64_t ns) {
-    int fd = channel_fd(a->gdb_at);
-    console_wait(&fd, 1, ns);
+    int fd[2];
+    unsigned n = 0;
+    if (a->gdb_at)
+        fd[n++] = channel_fd(a->gdb_at);
+    if (a->monitor_at)
+        fd[n++] = channel_fd(a->monitor_at);
+    console_wait(fd, n, ns);
+}
+
+/* gdb's `monitor LINE`. */
+static void command_of_gdb(void *opaque, const char *line, FILE *out) {
+    struct run_attend *a = opaque;
+    monitor_command(a->monitor, &a->by_gdb, line, out);
+}
+
+static const char *command_name(unsigned i) {
+    return monitor_name(i, NULL, NULL);
+}
+
+static void serve_console(struct run_attend *a) {
+    char line[MONITOR_LINE_MAX], *text = NULL;
+    size_t size = 0;
+    while (console_take_line(line, sizeof(line))) {
+        FILE *out = open_memstream(&text, &size);
+        if (!out)
+            return;
+        monitor_command(a->monitor, &a->by_console, line, out);
+        fclose(out);
+        console_answer(text, size);
+        free(text);
+    }
+}
+
+static void serve(struct run_attend *a) {
+    if (a->gdb)
+        gdb_serve(a->gdb);
+    if (a->monitor_at)
+        monitor_session_serve(&a->session);
+    serve_console(a);
 }
 
 /* The machine stands until nobody wants it to any more. */
 static void attend(struct run_attend *a, struct machine *m) {
-    gdb_serve(a->gdb);
-    while (gdb_holds(a->gdb) && !machine_is_over(m)) {
+    serve(a);
+    while (((a->gdb && gdb_holds(a->gdb)) || monitor_stopped(a->monitor)) &&
+           !machine_is_over(m)) {
         machine_stand(m, LOOK_NS);
-        gdb_serve(a->gdb);
+        serve(a);
     }
+}
+
+static int create(struct run_attend *a, struct machine *m) {
+    const struct monitor_config monitor = {.machine = m,
+                                           .rings = a->options->machine.rings,
+                                           .events = a->options->trace_mask};
+    const struct gdb_config gdb = {.machine = m,
+                                   .channel = a->gdb_at,
+                                   .stopped = a->options->stopped,
+                                   .command = command_of_gdb,
+                                   .opaque = a};
+    a->monitor = monitor_create(&monitor);
+    if (!a->monitor)
+        return -ENOMEM;
+    a->session = (struct monitor_session){.mon = a->monitor, .channel = a->monitor_at};
+    console_offer_monitor(command_name);
+    return a->gdb_at ? gdb_create(&gdb, &a->gdb) : 0;
 }
 
 int run_attend_go(struct run_attend *a, struct machine *m, struct machine_result *result,
                   char *err, size_t err_size) {
-    const struct gdb_config cfg = {
-        .machine = m, .channel = a->gdb_at, .stopped = a->options->stopped};
     struct machine_stop stop = {.why = MACHINE_ASKED};
-    int rc = gdb_create(&cfg, &a->gdb);
+    int rc = create(a, m);
     if (rc)
         return machine_finish(m, rc, result, err, err_size);
     if (a->options->stopped && !a->options->quiet)
@@ -79,7 +144,8 @@ int run_attend_go(struct run_attend *a, struct machine *m, struct machine_result
                   a->options->gdb);
     attend(a, m);
     while ((rc = machine_go(m, &stop, err, err_size)) == 0 && stop.why != MACHINE_ENDED) {
-        gdb_stopped(a->gdb, &stop);
+        if (a->gdb)
+            gdb_stopped(a->gdb, &stop);
         attend(a, m);
     }
     return machine_finish(m, rc, result, err, err_size);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Who a guest stands for while `penumbra run` runs it: gdb. */
+/* Who a guest stands for while `penumbra run` runs it: gdb, a monitor's client, the monitor at
+ * the console. */
 #pragma once
 
 #include "cli/run.h"

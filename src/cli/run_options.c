@@ -160,6 +160,10 @@ static const struct option_row rows[] = {
     {"gdb", 0, "PORT|PATH",
      "Let gdb attach (target remote) at this TCP port of this host, or at a Unix socket",
      .kind = OPTION_TEXT, OWN(gdb), .min = 1},
+    {"monitor", 0, "PATH",
+     "Take the monitor's commands at this Unix socket: info, x, explain, dump, stop, "
+     "help",
+     .kind = OPTION_TEXT, OWN(monitor), .min = 1},
     {"stopped", 'S', NULL,
      "Stand before the first instruction until gdb lets the guest go",
      .kind = OPTION_FLAG, OWN(stopped), .needs = "gdb"},
@@ -200,8 +204,8 @@ static const struct option_alias qemu[] = {
 
 static const struct option_command command = {
     .name = "penumbra run",
-    .doc = "Boot a guest. Its serial console is this terminal: Ctrl-A x quits, Ctrl-A h "
-           "helps.",
+    .doc = "Boot a guest. Its serial console is this terminal: Ctrl-A x quits, Ctrl-A c "
+           "is the monitor, Ctrl-A h helps.",
     .more =
         "Exit codes: 0 the guest powered off; 1 host failure; 2 usage; 3 the guest "
         "crashed; 4 a limit ended it; a guest that ends through the debug-exit port "

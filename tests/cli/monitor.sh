@@ -7,7 +7,7 @@
 #   monitor.sh PENUMBRA
 . "$(dirname "$0")/lib.sh"
 
-guest=(--append "pages=64 swaps=50 flips=20 switches=20 compute=3000000000" --stats "$work/s.json"
+guest=(--append "pages=64 swaps=50 flips=20 switches=20 compute=1000000000" --stats "$work/s.json"
     --ram-digest --event-digest --trace-events page_fault,fault_outcome,invlpg)
 
 # client MMU NAME: penumbra in the background, and monitor_client.py's part NAME that talks to it.
@@ -15,7 +15,10 @@ client() {
     local rc=0
     "$penumbra" run --mmu "$1" "${guest[@]}" --monitor "$work/mon" > /dev/null 2> "$work/err" < /dev/null &
     local pid=$!
-    python3 "$(dirname "$0")/monitor_client.py" "$work/mon" "$2" "$work" || fail "$1, $2: the client failed"
+    python3 "$(dirname "$0")/monitor_client.py" "$work/mon" "$2" "$work" || {
+        fail "$1, $2: the client failed"
+        kill $pid
+    }
     wait $pid || rc=$?
     [ "$rc" -eq 0 ] || fail "$1, $2: exit code $rc: $(cat "$work/err")"
     [ ! -e "$work/mon" ] || fail "$1, $2: the socket stays"
@@ -38,6 +41,21 @@ for mmu in shadow tdp; do
     done
 done
 client shadow ends
+
+# penumbra monitor is a client, too.
+"$penumbra" run "${guest[@]}" --monitor "$work/mon" > /dev/null 2> "$work/err" < /dev/null &
+pid=$!
+until [ -S "$work/mon" ]; do sleep 0.05; done
+run monitor "$work/mon" x/2xb '$rip'
+[ "$rc" -eq 0 ] && grep -q '^[0-9a-f]\{16\}: 0x.. 0x..$' "$work/out" || fail "penumbra monitor: $(cat "$work/out")"
+run monitor --json "$work/mon" stop
+[ "$rc" -eq 0 ] && [ "$(cat "$work/out")" = '{"command":"stop","ok":true,"result":[]}' ] || fail "--json: $(cat "$work/out")"
+run monitor "$work/mon" frobnicate
+[ "$rc" -eq 1 ] && grep -q '^Error: no command' "$work/out" || fail "a bad command: exit code $rc"
+printf 'info status\nquit\n' | "$penumbra" monitor "$work/mon" | grep -q '^VM status: paused$' || fail "standard input"
+wait $pid
+refused 1 monitor "$work/mon" stop
+refused 2 monitor
 
 # At the end of a run: explain, a dump, its text, what differs from another.
 small=(--append "pages=16 swaps=2 flips=2 switches=2 compute=10")

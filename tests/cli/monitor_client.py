@@ -68,7 +68,8 @@ def commands():
     assert bytes_of(c.get("x/8xb $rip")) == bytes_of(c.get("xp/8xb " + e["page"]["gpa"]))
     assert c.get("audit") == {"violations": 0}
     assert c.get("stats") == before, "to ask has counted something"
-    assert sum(c.get("faults").values()) > 300
+    f = c.get("faults")
+    assert sum(f.values()) - f["tracked_code"] - f["mmio_cached"] == c.get("stats pf_taken")["pf_taken"] > 0
     for line in BAD:
         answer = c.ask(line)
         assert not answer["ok"] and answer["error"], (line, answer)

@@ -144,6 +144,17 @@ START_TEST(ctrl_a_h_helps) {
 }
 END_TEST
 
+START_TEST(ctrl_a_c_is_the_monitor_and_back) {
+    keys("\001cinfo stax\b\t\r", 14);
+    expect("VM status: running");
+    keys("stop\rinfo status\r", 17);
+    expect("VM status: paused");
+    keys("cont\r\001ca", 8);
+    expect("\r\na");
+    quits();
+}
+END_TEST
+
 START_TEST(ctrl_c_belongs_to_the_guest) {
     keys("\003z", 2);
     expect("\003z");
@@ -248,7 +259,8 @@ int main(int argc, char **argv) {
                             .teardown = teardown,
                             .timeout = 60,
                             .tests = {ctrl_a_x_quits_and_ctrl_a_twice_sends_one,
-                                      ctrl_a_h_helps, ctrl_c_belongs_to_the_guest,
+                                      ctrl_a_h_helps, ctrl_a_c_is_the_monitor_and_back,
+                                      ctrl_c_belongs_to_the_guest,
                                       a_stopped_run_gives_the_shell_its_terminal_back,
                                       in_the_background_the_terminal_is_the_shells},
                             .loops = {{a_signal_ends_the_run_and_restores_the_terminal,

@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: MIT */
+/* `penumbra monitor`: a client of a run's monitor. It sends its lines, ends its side, and
+ * prints the answers until the other side ends. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "cli/cli.h"
+#include "cli/option.h"
+
+#define LINE_BYTES 1024u
+
+struct options {
+    const char *path;
+    char line[LINE_BYTES]; /* the command's words */
+    bool json;
+};
+
+static int set_arg(void *options, const char *arg, struct err *e) {
+    struct options *o = options;
+    size_t used = strlen(o->line);
+    if (!o->path) {
+        o->path = arg;
+        return 0;
+    }
+    int n =
+        snprintf(o->line + used, sizeof(o->line) - used, "%s%s", used ? " " : "", arg);
+    return n < (int)(sizeof(o->line) - used) - 1
+               ? 0
+               : err_set(e, -EINVAL, "the command is longer than %u bytes", LINE_BYTES);
+}
+
+#define OWN(field) OPTION_FIELD(struct options, field)
+
+static const struct option_row rows[] = {
+    {"json", 0, NULL, "Print the answers as JSON, an object on a line each",
+     .kind = OPTION_FLAG, OWN(json)},
+};
+
+static const struct options defaults = {.json = false};
+
+static const struct option_command command = {
+    .name = "penumbra monitor",
+    .args = "SOCKET [COMMAND...]",
+    .doc =
+        "Send a command to the monitor of 'penumbra run --monitor SOCKET', and print the "
+        "answer. Without a command: the lines of standard input. The command help lists "
+        "what there is.",
+    .more =
+        "Exit codes: 0 all was answered; 1 nobody listens there, or a command failed.",
+    .rows = rows,
+    .count = sizeof(rows) / sizeof(rows[0]),
+    .defaults = &defaults,
+    .arg = set_arg,
+};
+
+static bool send_all(int fd, const char *buf, size_t size) {
+    while (size) {
+        ssize_t n = send(fd, buf, size, MSG_NOSIGNAL);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return false;
+        buf += n;
+        size -= (size_t)n;
+    }
+    return true;
+}
+
+static bool send_input(int fd) {
+    char line[LINE_BYTES];
+    while (fgets(line, sizeof(line), stdin))
+        if (!send_all(fd, line, strlen(line)))
+            return false;
+    return true;
+}
+
+/* skip: the answer to our own `json on`. Return: whether a command failed. */
+static bool print_answers(int fd, bool skip) {
+    FILE *in = fdopen(fd, "r");
+    char *line = NULL;
+    size_t room = 0;
+    bool bad = !in;
+    while (in && getline(&line, &room, in) > 0) {
+        bad |= !strncmp(line, "Error: ", 7) || strstr(line, "\"ok\":false,\"error\"");
+        if (!skip)
+            fputs(line, stdout);
+        skip = false;
+    }
+    free(line);
+    if (in)
+        fclose(in);
+    return bad;
+}
+
+int cmd_monitor(int argc, char **argv) {
+    struct options o = defaults;
+    struct sockaddr_un at = {.sun_family = AF_UNIX};
+    bool done;
+    int code = option_parse(&command, argc, argv, &o, &done);
+    if (code || done)
+        return cli_flush(code);
+    if (!o.path)
+        return option_error(&command, "which socket?");
+    if (snprintf(at.sun_path, sizeof(at.sun_path), "%s", o.path) >=
+        (int)sizeof(at.sun_path))
+        return option_error(&command, "%s: the path is too long", o.path);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0 || connect(fd, (const struct sockaddr *)&at, sizeof(at))) {
+        code = cli_error("%s: %s", o.path, strerror(errno));
+        if (fd >= 0)
+            close(fd);
+        return code;
+    }
+    bool sent = !o.json || send_all(fd, "json on\n", 8);
+    if (sent && *o.line)
+        sent = send_all(fd, o.line, strlen(o.line)) && send_all(fd, "\n", 1);
+    else if (sent)
+        sent = send_input(fd);
+    shutdown(fd, SHUT_WR);
+    bool bad = print_answers(fd, o.json) || !sent;
+    return cli_flush(bad ? CLI_HOST : CLI_OK);
+}
