@@ -118,7 +118,7 @@ says 2 "-M: there is one machine" run -M pc
 says 2 "-hda: there are no disks; --initrd FILE" run -hda x.img
 says 2 "-drive: there are no disks" run -drive file=x.img
 says 2 "--stopped needs --gdb" run -S
-says 2 "Ctrl-A c at the console is the monitor" run -monitor stdio
+says 2 "-monitor: Ctrl-A c at the console is the monitor" run -monitor stdio
 says 2 "-serial null: the serial console is stdin and stdout" run -serial null
 says 2 "-accel hvf: --mmu chooses" run -accel hvf
 says 2 "-smp many: not a number from 1 to 64" run -smp many
