@@ -174,6 +174,7 @@ static int vex_prefix(struct cursor *c, struct dec *d, unsigned b, bool code64) 
         x &= 0x7f;
     }
     d->vvvv = ~x >> 3 & 15;
+    d->has_vvvv = d->vvvv != 0;
     d->l = x >> 2 & 1;
     d->pp = x & 3;
     if (!code64) {
@@ -246,7 +247,7 @@ static uint32_t shape_key(const struct dec *d, unsigned kind) {
     k |= (mod3 ? 1u : 0) << 13 | (d->has_modrm ? (d->reg & 7u) : 0) << 14;
     k |= (mod3 ? (d->rm & 7u) : 0) << 17 | d->p66 << 20;
     k |= (d->rep ? (d->rep & 1u) + 1 : 0) << 21 | d->lock << 23 | d->w << 24;
-    k |= d->l << 25 | d->pp << 26 | (d->vvvv ? 1u : 0) << 28 | d->p67 << 29;
+    k |= d->l << 25 | d->pp << 26 | (d->has_vvvv ? 1u : 0) << 28 | d->p67 << 29;
     /* 90 is NOP, but with REX.B an exchange. REX.R names other control and debug registers,
      * most of which are undefined. */
     bool cr_dr = !d->vex && d->map == 1 && (d->in.opcode & 0xfc) == 0x20;

@@ -86,7 +86,8 @@ struct dec {
     const struct shape *sh;
     uint64_t imm_raw; /* immediate bytes as they stand */
     uint8_t vex, map, has_modrm, mod, reg, rm, vvvv, w, l, pp;
-    uint8_t rex; /* a REX prefix was there */
+    uint8_t has_vvvv; /* VEX.vvvv is not 1111b, all four bits of it */
+    uint8_t rex;      /* a REX prefix was there */
     uint8_t p66, rep, lock, p67;
     uint8_t seg_given; /* an override prefix, or INSN_NOREG */
     struct shape own;  /* with SH_NOMEMO: what sh points to */

@@ -284,6 +284,22 @@ static uint64_t run(const uint8_t *code, unsigned n, uint64_t rbx, uint64_t rsp,
     return rflags;
 }
 
+/* Run code of 32 bits. Return: the vector. */
+static uint64_t run32(const uint8_t *code, unsigned n) {
+    struct end e;
+    uint64_t rflags, sp;
+    put_code(code, n);
+    guest_user(&g);
+    g.cpu->seg[SEG_CS].attr = 0xc0fb;
+    guest_start(&g, GUEST_BASE + CODE_AT + START, DATA + 0x800);
+    set_vectors(g.cpu);
+    cpu_set_rflags(g.cpu, 2);
+    cpu_update_mode(g.cpu);
+    ck_assert_int_eq(cpu_run(g.cpu, cpu_insns(g.cpu) + 1000), CPU_EXIT_HALT);
+    guest_trapped(&g, &e.trap, &e.error, &e.rip, &rflags, &sp);
+    return e.trap;
+}
+
 static void check_rows(const struct row *rows, unsigned n, int loop) {
     int vendor = loop & 1;
     begin(&options[loop >> 1], vendor);
@@ -342,6 +358,18 @@ START_TEST(leave_with_66_pops_bp) {
 }
 END_TEST
 
+/* VMOVSLDUP has no second source: vvvv is 1111b, all four bits, or it is undefined (SDM
+ * volume 2, "VEX.vvvv"), although 32-bit code has only eight registers. */
+START_TEST(an_undefined_vvvv_in_32_bit_code_is_its_own_encoding) {
+    begin(&options[_i], CPU_INTEL);
+    if (cpu_has(g.cpu, CPU_F_avx)) {
+        ck_assert_uint_eq(run32((uint8_t[]){0xc4, 0xe1, 0x3e, 0x12, 0xc1}, 5), VEC_UD);
+        ck_assert_uint_eq(run32((uint8_t[]){0xc4, 0xe1, 0x7e, 0x12, 0xc1}, 5), VEC_BP);
+    }
+    guest_destroy(&g);
+}
+END_TEST
+
 /* SDM volume 2, "LAR": bits 19:16 are undefined; processors leave the limit's in. */
 START_TEST(lar_keeps_the_limits_upper_bits) {
     struct end e;
@@ -393,6 +421,7 @@ SUITE("single instructions", .timeout = 120,
                 {single_instructions_end_as_on_processors, 2 * OPTIONS},
                 {a_masked_store_that_faults_stores_nothing, OPTIONS},
                 {leave_with_66_pops_bp, OPTIONS},
+                {an_undefined_vvvv_in_32_bit_code_is_its_own_encoding, OPTIONS},
                 {lar_keeps_the_limits_upper_bits, OPTIONS},
                 {a_step_within_a_string_instruction_has_rf_on_intels, OPTIONS},
                 {a_step_comes_before_the_fault_of_a_gathers_later_element, OPTIONS}})
