@@ -204,6 +204,11 @@ static int study(const struct options *o, struct trace_file *f, json_t *typed,
     for (size_t n; (n = trace_file_next(f, &rec));)
         exits_add(x, rec, n);
     exits_finish(x, o->by_time);
+    if (exits_unsure(x))
+        cli_error(
+            "%s: recorded without ept_violation: should it be of tdp, faults, INVLPG "
+            "and loads of CR3 were no exits",
+            o->path);
     bool beside =
         (o->json && outfile_is_stdout(o->json)) || (o->csv && outfile_is_stdout(o->csv));
     print(o, x, beside ? stderr : stdout);

@@ -365,6 +365,16 @@ const struct exits_totals *exits_totals(const struct exits *x) {
     return &x->totals;
 }
 
+bool exits_unsure(const struct exits *x) {
+    bool shadow = false, told = false;
+    for (size_t i = 0; i < x->rows && x->kind == EXITS_VMEXIT; i++)
+        shadow |=
+            x->row[i].key & MODEL && model[x->row[i].key & UINT32_MAX].mmu == SHADOW;
+    for (unsigned i = 0; i < MODELS; i++)
+        told |= model[i].mmu == TDP && x->model[i].id >= 0;
+    return shadow && !told;
+}
+
 const struct exits_row *exits_row(const struct exits *x, size_t i) {
     return i < x->rows ? &x->row[i] : NULL;
 }

@@ -43,6 +43,9 @@ void exits_add(struct exits *x, const struct pn_event_rec *rec, size_t n);
 /* No more records: sort the rows, most samples first, or the longest mean first. */
 void exits_finish(struct exits *x, bool by_time);
 const struct exits_totals *exits_totals(const struct exits *x);
+/* Are there rows that are exits under shadow alone, while nothing in the trace can tell
+ * shadow from tdp? */
+bool exits_unsure(const struct exits *x);
 /* Return: row i; NULL beyond the last. */
 const struct exits_row *exits_row(const struct exits *x, size_t i);
 /* How far the mean may be off: the standard deviation of the mean in percent of it. */

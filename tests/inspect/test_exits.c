@@ -15,16 +15,20 @@ static uint64_t now, rip, cr3;
 static uint8_t cpl;
 static struct exits *exits;
 
-static void setup(void) {
-    const struct trace_config cfg = {.path = path, .vcpus = 2, .mask = TRACE_ALL_EVENTS};
-    strcpy(path, "/tmp/pn-exits-XXXXXX");
-    close(mkstemp(path));
+static void record(uint64_t mask) {
+    const struct trace_config cfg = {.path = path, .vcpus = 2, .mask = mask};
     ck_assert_msg(trace_open(&cfg, &w, line, sizeof(line)) == 0, "%s", line);
     for (unsigned i = 0; i < 2; i++) {
         trace_rings(w)[i].time = &now;
         trace_rings(w)[i].rip = NULL; /* as KVM's */
     }
     cpl = 0;
+}
+
+static void setup(void) {
+    strcpy(path, "/tmp/pn-exits-XXXXXX");
+    close(mkstemp(path));
+    record(TRACE_ALL_EVENTS);
 }
 
 static void teardown(void) {
@@ -188,6 +192,20 @@ START_TEST(under_tdp_faults_of_the_guest_are_no_exits) {
 }
 END_TEST
 
+START_TEST(a_trace_that_cannot_tell_shadow_from_tdp_is_unsure) {
+    ours();
+    pn_emit(at(0, 100), page_fault, 0x1000, 2);
+    study(EXITS_VMEXIT, NULL);
+    ck_assert(!exits_unsure(exits));
+    exits_destroy(exits);
+    record(1ull << PN_EV_page_fault | 1ull << PN_EV_hlt);
+    ours();
+    pn_emit(at(0, 100), page_fault, 0x1000, 2);
+    study(EXITS_VMEXIT, NULL);
+    ck_assert(exits_unsure(exits));
+}
+END_TEST
+
 START_TEST(a_filter_leaves_one_vcpu_and_a_time) {
     const struct trace_filter where = {
         .events = UINT64_MAX, .vcpu = 1, .from = 20, .to = 90};
@@ -220,4 +238,5 @@ SUITE("exits", .setup = setup, .teardown = teardown, .timeout = 60,
           ports_and_msrs_last_from_their_event_to_the_entry, the_same_trace_tells_of_msrs,
           events_of_shadow_are_exits_and_take_no_time_but_hlt,
           under_tdp_faults_of_the_guest_are_no_exits, a_filter_leaves_one_vcpu_and_a_time,
+          a_trace_that_cannot_tell_shadow_from_tdp_is_unsure,
           keys_without_end_find_no_room_and_are_counted})
