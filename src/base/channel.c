@@ -22,6 +22,7 @@
 struct channel {
     int listener, client; /* client -1: none */
     char *path;           /* of a Unix socket, to be removed; NULL: TCP */
+    bool left; /* channel_write met a client that was gone: channel_take says so */
 };
 
 /* ---- Opening ---- */
@@ -135,7 +136,7 @@ int channel_fd(const struct channel *c) {
 
 bool channel_ready(const struct channel *c) {
     struct pollfd fd = {.fd = channel_fd(c), .events = POLLIN};
-    return poll(&fd, 1, 0) > 0;
+    return c->left || poll(&fd, 1, 0) > 0;
 }
 
 static enum channel_event welcome(struct channel *c) {
@@ -150,6 +151,10 @@ static enum channel_event welcome(struct channel *c) {
 
 enum channel_event channel_take(struct channel *c, void *buf, size_t size, size_t *got) {
     *got = 0;
+    if (c->left) {
+        c->left = false;
+        return CHANNEL_LEFT;
+    }
     if (c->client < 0)
         return welcome(c);
     ssize_t n = recv(c->client, buf, size, 0);
@@ -175,9 +180,10 @@ int channel_write(struct channel *c, const void *buf, size_t size) {
         }
         uint64_t now = host_ns();
         struct pollfd fd = {.fd = c->client, .events = POLLOUT};
-        if ((n < 0 && errno != EAGAIN && errno != EINTR) || now >= until)
+        if ((n < 0 && errno != EAGAIN && errno != EINTR) || now >= until) {
             channel_drop(c);
-        else
+            c->left = true;
+        } else
             poll(&fd, 1, (int)((until - now) / 1000000u) + 1);
     }
     return c->client >= 0 ? 0 : -ENOTCONN;
