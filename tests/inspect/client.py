@@ -87,9 +87,16 @@ for packet in (b"m100000", b"m100000,", b"m,10", b"m100000,ffffffffffffffff", b"
     got = ask(s, packet)
     assert got[:1] == b"E" and len(got) == 3, (packet, got)
 # What is not known.
-for packet in (b"", b"R", b"!", b"vMustReplyEmpty", b"Z9,0,0", b"qRcmd,68656c70", b"QNonStop:1", b"jThreadsInfo", b"\xff\xfe"):
+for packet in (b"", b"R", b"!", b"vMustReplyEmpty", b"Z9,0,0", b"QNonStop:1", b"jThreadsInfo", b"\xff\xfe"):
     expect(s, packet, b"")
 expect(s, b"m7fffffffff00,4", b"E0e")
+# The monitor's answer to "help", and to half a byte.
+got = ask(s, b"qRcmd,68656c70")
+while got[:1] == b"O" and got != b"OK":
+    assert bytes.fromhex(got[1:].decode()).isascii(), got
+    got = answer(s)
+assert got == b"OK", got
+assert ask(s, b"qRcmd,6")[:1] == b"E"
 assert ask(s, b"qXfer:features:read:target.xml:ffffff,fff") == b"l"
 # As many breakpoints as there is room for.
 for i in range(256):
