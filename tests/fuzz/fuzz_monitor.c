@@ -7,9 +7,14 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+static struct machine *m;
+
+static void clean_up(void) {
+    machine_destroy(m);
+}
+
 /* A guest of one instruction, which never runs: HLT. */
 static struct machine *machine_of_all_inputs(void) {
-    static struct machine *m;
     static const uint8_t hlt[] = {0xf4};
     struct machine_config cfg = {.engine = pn_engine_find("shadow"),
                                  .ram = 2u << 20,
@@ -22,8 +27,11 @@ static struct machine *machine_of_all_inputs(void) {
                                  .seed = 1};
     char err[256];
     pn_mmu_options_default(&cfg.mmu);
-    if (!m && machine_create(&cfg, &m, err, sizeof(err)))
+    if (m)
+        return m;
+    if (machine_create(&cfg, &m, err, sizeof(err)))
         abort();
+    atexit(clean_up);
     return m;
 }
 
