@@ -153,3 +153,18 @@ bool outfile_same(const char *a, const char *b) {
     free(q);
     return same;
 }
+
+FILE *outfile_stream(int fd) {
+    int copy = dup(fd);
+    FILE *out = copy < 0 ? NULL : fdopen(copy, "w");
+    if (!out && copy >= 0)
+        close(copy);
+    return out;
+}
+
+int outfile_close_stream(FILE *out) {
+    bool failed = fflush(out) || ferror(out);
+    int rc = failed ? (errno ? -errno : -EIO) : 0;
+    fclose(out);
+    return rc;
+}

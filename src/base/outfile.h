@@ -9,6 +9,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stdio.h>
 
 struct outfile {
     int fd;     /* -1: not open */
@@ -24,6 +25,13 @@ int outfile_commit(struct outfile *f);
 /* Close and remove what was written. Harmless on one that is not open but zeroed with
  * fd -1. */
 void outfile_abandon(struct outfile *f);
+
+/* A stream of its own over an output's descriptor, which stays open. Return: NULL, and
+ * errno. */
+FILE *outfile_stream(int fd);
+/* Write what is left, and close the stream alone. errno is of the write that failed: none
+ * succeeds after it. Return: 0 or -errno. */
+int outfile_close_stream(FILE *out);
 
 /* Does the name stand for standard output? */
 bool outfile_is_stdout(const char *path);

@@ -35,10 +35,6 @@ struct faults_report {
 void faults_print(const struct faults_report *r, FILE *out);
 /* The answer alone. */
 void faults_print_answer(const struct faults_report *r, FILE *out);
-/* A stream of its own to an open file. Return: NULL and errno. */
-FILE *faults_stream(int fd);
-/* errno is of the write that failed: none succeeds after it. Return: 0 or -errno. */
-int faults_close_stream(FILE *out);
 /* Into an open file. Return: 0 or -errno. */
 int faults_write_json(const struct faults_report *r, int fd);
 int faults_write_csv(const struct faults_report *r, int fd);

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/outfile.h"
 #include "cli/cli.h"
 
 #define TEXT_MAX   1024u /* of a key's value */
@@ -147,21 +148,6 @@ void faults_print(const struct faults_report *r, FILE *out) {
 
 /* ---- Files ---- */
 
-FILE *faults_stream(int fd) {
-    int copy = dup(fd);
-    FILE *out = copy < 0 ? NULL : fdopen(copy, "w");
-    if (!out && copy >= 0)
-        close(copy);
-    return out;
-}
-
-int faults_close_stream(FILE *out) {
-    bool failed = fflush(out) || ferror(out);
-    int rc = failed ? (errno ? -errno : -EIO) : 0;
-    fclose(out);
-    return rc;
-}
-
 /* Symbols have no control characters: see symbols_add. */
 static void json_text(const char *text, FILE *out) {
     fputc('"', out);
@@ -236,7 +222,7 @@ static json_t *head(const struct faults_report *r) {
 int faults_write_json(const struct faults_report *r, int fd) {
     json_t *doc = head(r);
     char *text = doc ? json_dumps(doc, JSON_INDENT(1) | JSON_EMBED) : NULL;
-    FILE *out = text ? faults_stream(fd) : NULL;
+    FILE *out = text ? outfile_stream(fd) : NULL;
     json_decref(doc);
     if (!out) {
         int rc = text ? -errno : -ENOMEM;
@@ -253,7 +239,7 @@ int faults_write_json(const struct faults_report *r, int fd) {
         json_table(r, TABLE_FUNCTION, out);
     }
     fputs("\n ]\n}\n", out);
-    return faults_close_stream(out);
+    return outfile_close_stream(out);
 }
 
 /* RFC 4180. */
@@ -273,7 +259,7 @@ static void csv_text(const char *text, FILE *out) {
 
 int faults_write_csv(const struct faults_report *r, int fd) {
     struct fault_table t = asked_table(r);
-    FILE *out = faults_stream(fd);
+    FILE *out = outfile_stream(fd);
     char text[TEXT_MAX];
     if (!out)
         return -errno;
@@ -289,5 +275,5 @@ int faults_write_csv(const struct faults_report *r, int fd) {
         fprintf(out, "%" PRIu64 ",%" PRIu64 ",%" PRIu64 ",%" PRIu64 "\n", t.row[i].count,
                 t.row[i].own, t.row[i].first, t.row[i].last);
     }
-    return faults_close_stream(out);
+    return outfile_close_stream(out);
 }

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/outfile.h"
 #include "cli/cli.h"
 
 #define TEXT_MAX 1024u
@@ -165,7 +166,7 @@ int faults_write_page(const struct faults_report *r, int fd) {
     int rc = 0;
     for (unsigned k = 0; k < COLUMNS && !rc; k++)
         rc = collect(r->cells, k, &v[k]);
-    FILE *out = rc ? NULL : faults_stream(fd);
+    FILE *out = rc ? NULL : outfile_stream(fd);
     if (!rc && !out)
         rc = -errno;
     if (out) {
@@ -174,7 +175,7 @@ int faults_write_page(const struct faults_report *r, int fd) {
         at = put_until(at, "@SCRIPT@", out);
         fwrite(faults_script, 1, (size_t)(faults_script_end - faults_script), out);
         fwrite(at, 1, (size_t)(faults_page_end - at), out);
-        rc = faults_close_stream(out);
+        rc = outfile_close_stream(out);
     }
     for (unsigned k = 0; k < COLUMNS; k++)
         free(v[k].value);

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/outfile.h"
 #include "cli/bench.h"
 #include "cli/cli.h"
 #include "cli/option.h"
@@ -158,24 +159,16 @@ static json_t *document(const struct options *o, const struct trace_file *f,
 static int write_csv(const struct exits *x, int fd) {
     const struct exits_row *r;
     char text[TEXT_MAX];
-    int copy = dup(fd);
-    FILE *out = copy < 0 ? NULL : fdopen(copy, "w");
-    if (!out) {
-        int rc = -errno;
-        if (copy >= 0)
-            close(copy);
-        return rc;
-    }
+    FILE *out = outfile_stream(fd);
+    if (!out)
+        return -errno;
     fputs("name,samples,time_ns,min_ns,max_ns,mean_ns,mean_off_percent\n", out);
     for (size_t i = 0; (r = exits_row(x, i)); i++) {
         exits_text(x, r, text, sizeof(text));
         fprintf(out, "%s,%" PRIu64 ",%" PRIu64 ",%" PRIu64 ",%" PRIu64 ",%.3f,%.3f\n",
                 text, r->samples, r->time, r->min, r->max, r->mean, exits_deviation(r));
     }
-    bool failed = fflush(out) || ferror(out);
-    int rc = failed ? (errno ? -errno : -EIO) : 0;
-    fclose(out);
-    return rc;
+    return outfile_close_stream(out);
 }
 
 static int write_files(const struct options *o, const struct trace_file *f,

@@ -106,14 +106,9 @@ static void put_frame(const struct faults *faults, enum fault_key key, uint64_t 
 
 static int write_stacks(const struct faults *faults, int fd) {
     struct fault_table t = faults_table(faults, 0);
-    int copy = dup(fd);
-    FILE *out = copy < 0 ? NULL : fdopen(copy, "w");
-    if (!out) {
-        int rc = -errno;
-        if (copy >= 0)
-            close(copy);
-        return rc;
-    }
+    FILE *out = outfile_stream(fd);
+    if (!out)
+        return -errno;
     for (size_t i = 0; i < t.rows; i++) {
         for (unsigned k = 0; k < t.by.keys; k++) {
             if (k)
@@ -124,10 +119,7 @@ static int write_stacks(const struct faults *faults, int fd) {
     }
     if (t.beyond)
         fprintf(out, "(found no room) %" PRIu64 "\n", t.beyond);
-    bool failed = fflush(out) || ferror(out);
-    int rc = failed ? (errno ? -errno : -EIO) : 0;
-    fclose(out);
-    return rc;
+    return outfile_close_stream(out);
 }
 
 static int study(struct trace_file *f, struct faults *faults, struct outfile *out) {

@@ -110,14 +110,9 @@ int export_file_begin(struct export *x, const char *path) {
     int rc = outfile_open(&x->out, path);
     if (rc)
         return rc;
-    int fd = dup(x->out.fd);
-    x->stream = fd < 0 ? NULL : fdopen(fd, "w");
-    if (!x->stream) {
-        rc = -errno;
-        if (fd >= 0)
-            close(fd);
-        return rc;
-    }
+    x->stream = outfile_stream(x->out.fd);
+    if (!x->stream)
+        return -errno;
     setvbuf(x->stream, NULL, _IOFBF, STREAM_BUFFER);
     return 0;
 }
