@@ -9,6 +9,7 @@
 #include "base/outfile.h"
 #include "cli/cli.h"
 #include "cli/option.h"
+#include "inspect/json_out.h"
 
 struct options {
     const char *path[2];
@@ -89,12 +90,7 @@ int cmd_dump(int argc, char **argv) {
 static int write_json(json_t *diff, const struct options *o, struct outfile *file) {
     json_t *j = json_pack("{s:s, s:s, s:s, s:O}", "schema", "penumbra-diff-1", "a",
                           o->path[0], "b", o->path[1], "differences", diff);
-    int rc = j ? 0 : -ENOMEM;
-    errno = 0;
-    if (!rc && json_dumpfd(j, file->fd, JSON_INDENT(1)))
-        rc = errno ? -errno : -EIO;
-    if (!rc && write(file->fd, "\n", 1) != 1)
-        rc = -errno;
+    int rc = json_out(j, file->fd, 1);
     json_decref(j);
     if (!rc)
         rc = outfile_commit(file);

@@ -16,6 +16,7 @@
 #include "bench/guest/guest.h"
 #include "cli/console.h"
 #include "cli/run_attend.h"
+#include "inspect/json_out.h"
 
 /* The one machine of this process: signal handlers reach it here. */
 static struct machine *volatile running;
@@ -302,12 +303,7 @@ static void add_stats(struct run *r) {
 
 static int write_stats(struct run *r) {
     json_t *json = run_report_json(&r->report);
-    int rc = json ? 0 : -ENOMEM;
-    errno = 0;
-    if (!rc && json_dumpfd(json, r->stats.fd, JSON_INDENT(2)))
-        rc = errno ? -errno : -EIO;
-    if (!rc && write(r->stats.fd, "\n", 1) != 1)
-        rc = -errno;
+    int rc = json_out(json, r->stats.fd, 2);
     json_decref(json);
     if (!rc)
         rc = outfile_commit(&r->stats);

@@ -7,15 +7,11 @@
 #include "cli/run.h"
 #include "inspect/dump.h"
 #include "inspect/explain.h"
+#include "inspect/json_out.h"
 
 static int write_dump(const struct view *v, struct outfile *file) {
     json_t *j = dump_json(v);
-    int rc = j ? 0 : -ENOMEM;
-    errno = 0;
-    if (!rc && json_dumpfd(j, file->fd, JSON_INDENT(1)))
-        rc = errno ? -errno : -EIO;
-    if (!rc && write(file->fd, "\n", 1) != 1)
-        rc = -errno;
+    int rc = json_out(j, file->fd, 1);
     json_decref(j);
     return rc ? rc : outfile_commit(file);
 }

@@ -9,6 +9,7 @@
 #include "base/outfile.h"
 #include "inspect/dump.h"
 #include "inspect/explain.h"
+#include "inspect/json_out.h"
 #include "inspect/monitor_internal.h"
 
 int monitor_explain(struct request *r) {
@@ -30,11 +31,8 @@ static int may_use_files(struct request *r) {
 static int write_file(struct request *r, const json_t *j, const char *path) {
     struct outfile f;
     int rc = outfile_open(&f, path);
-    errno = 0;
-    if (!rc && json_dumpfd(j, f.fd, JSON_INDENT(1)))
-        rc = errno ? -errno : -EIO;
-    if (!rc && write(f.fd, "\n", 1) != 1)
-        rc = -errno;
+    if (!rc)
+        rc = json_out(j, f.fd, 1);
     if (!rc)
         rc = outfile_commit(&f);
     else if (f.fd >= 0)
