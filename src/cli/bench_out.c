@@ -15,7 +15,7 @@ int bench_load(const char *path, json_t **doc) {
 }
 
 static int failed(const char *path, int rc) {
-    return cli_error("cannot write %s: %s", path, strerror(-rc));
+    return cli_cannot_write(path, rc);
 }
 
 int bench_out_open(struct bench_out *out, const char *path) {

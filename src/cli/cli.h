@@ -30,6 +30,9 @@ int cmd_merge(int argc, char **argv);
 
 /* One line to stderr, "penumbra: ...". Return: CLI_HOST, for `return cli_error(...)`. */
 int cli_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* The result file path got no further: rc is -errno. Silent where the reader of standard
+ * output has had enough, as `| head`. Return: CLI_HOST, or then CLI_OK. */
+int cli_cannot_write(const char *path, int rc);
 
 /* "penumbra", then argv: what was typed, for a result. */
 json_t *cli_command(int argc, char **argv);

@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <string.h>
 
+#include "base/outfile.h"
 #include "cli/cli.h"
 #include "cli/option.h"
 
@@ -41,6 +42,12 @@ void cli_counters(FILE *out) {
     for (unsigned i = 0; i < PN_STAT_COUNT; i++)
         fprintf(out, "  %-22s %-5s  %s\n", pn_stat_name(i), kinds[pn_stat_kind(i)],
                 pn_stat_doc(i));
+}
+
+int cli_cannot_write(const char *path, int rc) {
+    if (rc == -EPIPE && outfile_is_stdout(path))
+        return CLI_OK;
+    return cli_error("cannot write %s: %s", path, strerror(-rc));
 }
 
 int cli_flush(int code) {

@@ -94,7 +94,7 @@ static int write_json(json_t *diff, const struct options *o, struct outfile *fil
     json_decref(j);
     if (!rc)
         rc = outfile_commit(file);
-    return rc ? cli_error("cannot write %s: %s", o->json, strerror(-rc)) : CLI_OK;
+    return rc ? cli_cannot_write(o->json, rc) : CLI_OK;
 }
 
 static int compare(const struct options *o, struct outfile *file) {
@@ -128,7 +128,7 @@ int cmd_diff(int argc, char **argv) {
         return option_error(&diff_command, "two files");
     int rc = o.json ? outfile_open(&file, o.json) : 0;
     if (rc)
-        return cli_error("cannot write %s: %s", o.json, strerror(-rc));
+        return cli_cannot_write(o.json, rc);
     code = compare(&o, &file);
     outfile_abandon(&file);
     return cli_flush(code);

@@ -204,8 +204,8 @@ static int write_files(const struct faults_report *r, struct bench_out out[OUTPU
         int rc = how[i](r, out[i].file.fd);
         if (!rc)
             rc = outfile_commit(&out[i].file);
-        if (rc)
-            return cli_error("cannot write %s: %s", out[i].path, strerror(-rc));
+        if (rc && cli_cannot_write(out[i].path, rc))
+            return CLI_HOST;
     }
     return CLI_OK;
 }

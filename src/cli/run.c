@@ -119,12 +119,12 @@ static int open_outputs(struct run *r) {
     if (o->stats) {
         int rc = outfile_open(&r->stats, o->stats);
         if (rc)
-            return cli_error("cannot write %s: %s", o->stats, strerror(-rc));
+            return cli_cannot_write(o->stats, rc);
     }
     if (o->dump_mmu) {
         int rc = outfile_open(&r->dump_mmu, o->dump_mmu);
         if (rc)
-            return cli_error("cannot write %s: %s", o->dump_mmu, strerror(-rc));
+            return cli_cannot_write(o->dump_mmu, rc);
     }
     if (!o->trace && !o->event_digest)
         return CLI_OK;
@@ -308,7 +308,7 @@ static int write_stats(struct run *r) {
     if (!rc)
         rc = outfile_commit(&r->stats);
     if (rc)
-        return cli_error("cannot write %s: %s", r->options.stats, strerror(-rc));
+        return cli_cannot_write(r->options.stats, rc);
     return CLI_OK;
 }
 

@@ -31,8 +31,8 @@ int run_inspect(const struct run_options *o, struct machine *m, struct outfile *
         cli_error("--explain: %s", strerror(-rc));
     if (!rc && o->dump_mmu) {
         rc = write_dump(&v, file);
-        if (rc)
-            cli_error("cannot write %s: %s", o->dump_mmu, strerror(-rc));
+        if (rc && !cli_cannot_write(o->dump_mmu, rc))
+            rc = 0;
     }
     view_close(&v);
     return rc ? CLI_HOST : CLI_OK;

@@ -185,7 +185,7 @@ static int write_files(const struct options *o, const struct trace_file *f,
     int rc = write_csv(x, out[1].file.fd);
     if (!rc)
         rc = outfile_commit(&out[1].file);
-    return rc ? cli_error("cannot write %s: %s", o->csv, strerror(-rc)) : CLI_OK;
+    return rc ? cli_cannot_write(o->csv, rc) : CLI_OK;
 }
 
 static int study(const struct options *o, struct trace_file *f, json_t *typed,

@@ -37,8 +37,9 @@ bool trace_format_names(const char *to) {
 }
 
 static int cannot_write(const char *path, int rc) {
-    return cli_error("cannot write %s: %s", path,
-                     rc == -EEXIST ? "there is something already" : strerror(-rc));
+    if (rc == -EEXIST)
+        return cli_error("cannot write %s: there is something already", path);
+    return cli_cannot_write(path, rc);
 }
 
 /* ---- An item for each event ---- */

@@ -64,6 +64,32 @@ if [ "$(id -u)" -ne 0 ]; then
     refused 1 run --stats z
 fi
 
+# Nobody reads: what wrote the results has not failed, and says nothing.
+unread() {
+    rc=0
+    mkfifo pipe
+    exec {both}<> pipe {out}> pipe {both}<&-
+    "$penumbra" "$@" < /dev/null >&$out 2> err || rc=$?
+    exec {out}>&-
+    rm pipe
+    [ "$rc" -eq 0 ] && ! grep -q '^penumbra: ' err || fail "nobody reads: exit code $rc: penumbra $*: $(cat err)"
+}
+run run --append "$small" --trace t --dump-mmu dump
+[ "$rc" -eq 0 ] || fail "exit code $rc: $(cat err)"
+unread run --append "$small" --stats -
+unread run --append "$small" --dump-mmu -
+unread "${bench[@]}" --json -
+unread compare b.json b.json --json -
+unread diff dump dump --json -
+for how in '' '--count' '--to ftrace -o -' '--to perfetto -o -' '--to folded -o -'; do
+    # shellcheck disable=SC2086
+    unread trace t $how
+done
+unread faults t --json - --html page
+[ -s page ] || fail "nobody reads one output: the other is missing"
+unread faults t --csv -
+unread stat t --csv -
+
 # Two runs, one path: both succeed, and the file is that of one of them.
 for mmu in shadow tdp; do
     "$penumbra" run --mmu $mmu --append "pages=64 compute=100000" --trace both --stats both.json < /dev/null > /dev/null 2> $mmu.err &
