@@ -101,6 +101,14 @@ static bool foreign_gate(const struct diff_case *c, const struct diff_insn *in,
            a->rip == c->rip && (b->trap != VEC_GP || b->rip != c->rip);
 }
 
+/* What is absent in the guest is the host's process itself. */
+static bool of_the_host(const struct diff_own *own, const struct diff_outcome *a) {
+    for (unsigned i = 0; i < DIFF_OWN && own[i].to; i++)
+        if (a->trap == VEC_PF && a->cr2 >= own[i].from && a->cr2 < own[i].to)
+            return true;
+    return false;
+}
+
 static bool same_cause(const struct diff_case *c, const struct diff_insn *in,
                        const struct diff_outcome *a, const struct diff_outcome *b) {
     if (separated(a, b) || fetched_further(c, in, a, b))
@@ -159,11 +167,11 @@ static bool same_vectors(const struct diff_outcome *a, const struct diff_outcome
            !memcmp(a->ymm, b->ymm, sizeof a->ymm);
 }
 
-bool diff_equal(const struct diff_case *c, const struct diff_insn *in,
-                const struct diff_mask *m, bool steps, const struct diff_outcome *a,
-                const struct diff_outcome *b) {
+bool diff_equal(const struct diff_own *own, const struct diff_case *c,
+                const struct diff_insn *in, const struct diff_mask *m, bool steps,
+                const struct diff_outcome *a, const struct diff_outcome *b) {
     if (b->mxcsr & MXCSR_MM || foreign_gate(c, in, a, b) || reserved(c, in, a, b) ||
-        beyond_area(in, b))
+        beyond_area(in, b) || of_the_host(own, a))
         return true;
     if (!same_cause(c, in, a, b) && !(!steps && arrived(a, b)))
         return false;

@@ -5,10 +5,11 @@
 #include "guest.h"
 #include "rules.h"
 
-/* Are the guest's outcome a and the host's b equal? steps: the guest ran with TF. */
-bool diff_equal(const struct diff_case *c, const struct diff_insn *in,
-                const struct diff_mask *m, bool steps, const struct diff_outcome *a,
-                const struct diff_outcome *b);
+/* Are the guest's outcome a and the host's b equal? own: DIFF_OWN of them; steps: the guest
+ * ran with TF. */
+bool diff_equal(const struct diff_own *own, const struct diff_case *c,
+                const struct diff_insn *in, const struct diff_mask *m, bool steps,
+                const struct diff_outcome *a, const struct diff_outcome *b);
 /* What an instruction is called: its mnemonic, or "undefined". */
 const char *diff_name(const struct diff_insn *in);
 /* Print the case and what differs. */

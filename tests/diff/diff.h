@@ -37,6 +37,7 @@
 #define DIFF_BATCH     256u
 #define DIFF_IGNORED   3u
 #define DIFF_SELECTORS 16u /* of Linux's GDT */
+#define DIFF_OWN       64u
 
 enum { DIFF_ES, DIFF_CS_, DIFF_SS, DIFF_DS_, DIFF_FS_, DIFF_GS_, DIFF_SEGS };
 
@@ -82,6 +83,11 @@ struct diff_descriptor {
     bool visible;
 };
 
+/* [from, to) of the host's process itself: absent in the guests. */
+struct diff_own {
+    uint64_t from, to;
+};
+
 struct diff_shared {
     uint32_t first;            /* of this batch */
     volatile uint32_t count;   /* where it ends */
@@ -89,6 +95,7 @@ struct diff_shared {
     uint32_t keep;             /* copy the data area to after[] before it is restored */
     bool code32;               /* the host runs 32-bit code */
     struct diff_descriptor gdt[DIFF_SELECTORS];
+    struct diff_own own[DIFF_OWN]; /* what is left is 0, 0 */
     uint8_t before[DIFF_DATA_SIZE], after[DIFF_DATA_SIZE];
     /* The last one is for a case that is run again. */
     struct diff_case cases[DIFF_BATCH + 1];

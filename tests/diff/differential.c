@@ -198,7 +198,7 @@ static bool same(const struct diff *d, const struct diff_guest *g, uint32_t i,
     /* A block that jumps to its own beginning never ends. */
     if (!g->steps && (!d->mask[i].blocks || b->rip - c->rip < c->len))
         return true;
-    return diff_equal(c, &d->insn[i], &d->mask[i], g->steps, a, b);
+    return diff_equal(d->sh->own, c, &d->insn[i], &d->mask[i], g->steps, a, b);
 }
 
 /* A host without FSGSBASE forgets between two instructions that a null selector has made a

@@ -8,7 +8,8 @@
  * when it is ready for a batch.
  *
  * Invariants
- * 1. Nothing of this process is below 4 GiB but the code and the data of the cases.
+ * 1. Nothing of this process is below 4 GiB but the code and the data of the cases. What is
+ *    above is in own[]; the first stack, which an access below it would let grow, is gone.
  * 2. The handler uses no thread-local storage: FS is the case's.
  */
 #include <asm/prctl.h>
@@ -36,6 +37,7 @@ static struct diff_shared *sh;
 static uint8_t *data, *code; /* writable views of the cases' memory */
 static uint32_t code_at, code_len;
 static int running, inside, bases_changed, kind64;
+static struct diff_own first_stack;
 
 /* The registers' order in gpr[]. */
 static const int order[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP,
@@ -199,6 +201,9 @@ void native_signal(int sig, siginfo_t *info, void *context) {
         sh->current = sh->current + 1;
         skip();
     }
+    if (!running)
+        sys3(SYS_munmap, (long)first_stack.from,
+             (long)(first_stack.to - first_stack.from), 0);
     while (!running || sh->current == sh->count)
         next_batch();
     put(&sh->cases[sh->current], uc);
@@ -262,6 +267,26 @@ static void map_cases(void) {
             *(volatile uint8_t *)(user + i * 4096);
 }
 
+static void list_own(void) {
+    FILE *maps = fopen("/proc/self/maps", "r");
+    unsigned n = 0;
+    char line[512];
+    while (maps && fgets(line, sizeof line, maps)) {
+        struct diff_own own;
+        if (sscanf(line, "%lx-%lx", &own.from, &own.to) != 2 || !(own.from >> 32))
+            continue;
+        if (strstr(line, "[stack]"))
+            first_stack = own;
+        else if (n < DIFF_OWN)
+            sh->own[n++] = own;
+    }
+    if (!first_stack.to || n == DIFF_OWN) {
+        fprintf(stderr, "diff_native: /proc/self/maps is not as expected\n");
+        exit(1);
+    }
+    fclose(maps);
+}
+
 int main(void) {
     static uint8_t stack[1 << 17] __attribute__((aligned(64)));
     static const int sigs[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGUSR1};
@@ -282,6 +307,7 @@ int main(void) {
     for (unsigned i = 0; i < sizeof sigs / sizeof *sigs; i++)
         sigaction(sigs[i], &sa, NULL);
     kind64 = -1;
+    list_own();
     raise(SIGUSR1);
     return 3;
 }
