@@ -96,16 +96,14 @@ static void audit_roots(struct audit *a, const struct pn_mmu_vcpu *vcpu) {
     const struct mmu_observer *o = a->mmu->observer;
     for (unsigned i = 0; i < vs->count; i++) {
         const struct root *r = &vs->root[i];
-        if (!r->valid)
-            continue;
         for (unsigned k = 0; k < i; k++)
-            if (vs->root[k].valid && vs->root[k].fetch_gen == r->fetch_gen)
+            if (vs->root[k].fetch_gen == r->fetch_gen)
                 wrong(a, "roots %u and %u share a fetch generation", i, k);
         for (unsigned mode = 0; mode < PN_TLB_MODES; mode++)
             audit_tlb(a, r, mode);
     }
-    if (!vs->cur->valid || vs->cur->stale)
-        wrong(a, "the current root is invalid or stale");
+    if (vs->cur >= vs->root + vs->count || vs->cur->stale)
+        wrong(a, "the current root is unused or stale");
     struct pn_tlb_entry *shown = o ? o->tlb(vcpu, PN_TLB_USER) : vs->cur->tlb[0];
     if (vcpu->view->fetch_gen != vs->cur->fetch_gen || vcpu->view->tlb[0] != shown)
         wrong(a, "the view shows another root");

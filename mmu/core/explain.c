@@ -170,8 +170,6 @@ static void tlb_part(struct pn_mmu_vcpu *vcpu, pn_gva gva, struct pn_explanation
     bool held;
     for_each_root_of(vcpu, r) {
         uint8_t any = 0;
-        if (!r->valid)
-            continue;
         for (enum pn_tlb_mode mode = PN_TLB_USER; mode < PN_TLB_MODES; mode++) {
             uint8_t bits = answers(r, gva, mode, &held);
             any |= bits;

@@ -9,7 +9,7 @@
  * root that the guest flushed is `stale`, and synced before its next use; its TLB stays.
  *
  * Invariants
- * 1. The current root is valid and not stale.
+ * 1. The current root is one of the first `count`, and not stale.
  * 2. A key holds everything but memory that the meaning of a TLB entry depends on, apart
  *    from PKRU and PKRS, whose change drops the entries they concern.
  * 3. Two roots never have the same fetch_gen, nor one root two meanings of one.
@@ -57,9 +57,6 @@ void root_new_fetch_gen(struct pn_mmu_vcpu *vcpu, struct root *r) {
 
 static void root_assign(struct pn_mmu_vcpu *vcpu, struct root *r,
                         const struct root_key *key) {
-    vcpu->mmu->ops->root_drop(vcpu, r);
-    tlb_flush(vcpu, r);
-    r->valid = true;
     r->stale = r->loose = false;
     r->narrow = (key->mode & STAGE_LEVELS) < 4;
     r->key = *key;
@@ -70,23 +67,30 @@ static void root_assign(struct pn_mmu_vcpu *vcpu, struct root *r,
 /* ---- Choosing ---- */
 
 static struct root *find(struct vcpu_roots *vs, const struct root_key *key) {
-    if (vs->cur->valid && key_equal(&vs->cur->key, key))
+    if (vs->count && key_equal(&vs->cur->key, key))
         return vs->cur;
     for (unsigned i = 0; i < vs->count; i++)
-        if (vs->root[i].valid && key_equal(&vs->root[i].key, key))
+        if (key_equal(&vs->root[i].key, key))
             return &vs->root[i];
     return NULL;
 }
 
-static struct root *victim(struct vcpu_roots *vs) {
-    struct root *r = &vs->root[0];
-    for (unsigned i = 0; i < vs->count; i++) {
-        struct root *c = &vs->root[i];
-        if (!c->valid)
-            return c;
+/* Another root comes into use. */
+static struct root *first_use(struct pn_mmu_vcpu *vcpu) {
+    struct root *r = &vcpu->roots->root[vcpu->roots->count++];
+    for (unsigned mode = 0; mode < PN_TLB_MODES; mode++)
+        memcpy(r->tlb[mode], vcpu->mmu->tlb_empty, PN_TLB_ENTRIES * sizeof(*r->tlb[0]));
+    return r;
+}
+
+/* The root that was not used for longest gives up what it stands for. */
+static struct root *victim(struct pn_mmu_vcpu *vcpu) {
+    struct root *r = &vcpu->roots->root[0];
+    for_each_root_of(vcpu, c)
         if (c->stamp < r->stamp)
             r = c;
-    }
+    vcpu->mmu->ops->root_drop(vcpu, r);
+    tlb_flush(vcpu, r);
     return r;
 }
 
@@ -118,7 +122,7 @@ bool root_load(struct pn_mmu_vcpu *vcpu) {
     struct root *r = find(vs, &key);
     bool hit = r;
     if (!hit) {
-        r = victim(vs);
+        r = vs->count < vs->max ? first_use(vcpu) : victim(vcpu);
         root_assign(vcpu, r, &key);
     }
     r->stamp = ++vs->clock;
@@ -157,7 +161,8 @@ void root_make_stale(struct pn_mmu_vcpu *vcpu, bool all, uint16_t pcid) {
 }
 
 void roots_slots_changed(struct pn_mmu *mmu) {
-    for_each_root(mmu, v, r) root_tighten(v, r);
+    for_each_root(mmu, v, r)
+        root_tighten(v, r);
 }
 
 void roots_drop_everything(struct pn_mmu *mmu) {
@@ -266,7 +271,8 @@ void pn_mmu_invpcid(struct pn_mmu_vcpu *vcpu, unsigned type, uint16_t pcid, pn_g
 }
 
 void pn_mmu_drop_tlb(struct pn_mmu_vcpu *vcpu) {
-    for_each_root_of(vcpu, r) tlb_flush(vcpu, r);
+    for_each_root_of(vcpu, r)
+        tlb_flush(vcpu, r);
 }
 
 /* ---- Life ---- */
@@ -274,18 +280,16 @@ void pn_mmu_drop_tlb(struct pn_mmu_vcpu *vcpu) {
 int root_init(struct pn_mmu_vcpu *vcpu) {
     struct vcpu_roots *vs = vcpu->roots;
     size_t bytes = PN_TLB_MODES * PN_TLB_ENTRIES * sizeof(struct pn_tlb_entry);
-    vs->count = vcpu->mmu->cfg.opt.cached_roots + 1;
+    vs->max = vcpu->mmu->cfg.opt.cached_roots + 1;
     unsigned number = vcpu->mmu->vcpus_made++;
     vs->cur = &vs->root[0];
-    for (unsigned i = 0; i < vs->count; i++) {
+    for (unsigned i = 0; i < vs->max; i++) {
         struct root *r = &vs->root[i];
         struct pn_tlb_entry *tlb = aligned_alloc(PN_PAGE_SIZE, bytes);
         if (!tlb)
             return -ENOMEM;
-        for (unsigned mode = 0; mode < PN_TLB_MODES; mode++) {
+        for (unsigned mode = 0; mode < PN_TLB_MODES; mode++)
             r->tlb[mode] = tlb + mode * PN_TLB_ENTRIES;
-            r->filled[mode] = TLB_FILLED + 1; /* not initialised: flush the whole */
-        }
         r->bit = 1ull << ((number * ROOTS_MAX + i) & 63);
         vcpu->mmu->bytes += bytes;
     }
@@ -296,6 +300,8 @@ int root_init(struct pn_mmu_vcpu *vcpu) {
 
 void root_destroy(struct pn_mmu_vcpu *vcpu) {
     /* Zapping under one root reaches into the TLBs of all. */
-    for_each_root_of(vcpu, r) vcpu->mmu->ops->root_drop(vcpu, r);
-    for_each_root_of(vcpu, r) free(r->tlb[0]);
+    for_each_root_of(vcpu, r)
+        vcpu->mmu->ops->root_drop(vcpu, r);
+    for (unsigned i = 0; i < vcpu->roots->max; i++)
+        free(vcpu->roots->root[i].tlb[0]);
 }

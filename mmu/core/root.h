@@ -19,9 +19,9 @@ struct root_key {
 #define TLB_FILLED   96 /* entries remembered per mode; more: refill from the template */
 
 struct root {
-    bool valid, stale; /* stale: sync before the next use */
-    bool narrow;       /* 32-bit linear addresses */
-    bool code;         /* code was fetched since the TLB was last emptied */
+    bool stale;  /* sync before the next use */
+    bool narrow; /* 32-bit linear addresses */
+    bool code;   /* code was fetched since the TLB was last emptied */
     /* Jump caches may hold a translation that is gone, or never had an spte. Hardware
      * allows that until the guest flushes; at that flush fetch_gen must change. */
     bool loose;
@@ -43,7 +43,8 @@ struct root {
 
 #define ROOTS_MAX 16
 struct vcpu_roots {
-    unsigned count; /* in use: cached_roots + 1 */
+    unsigned count; /* that stand for something: the first ones */
+    unsigned max;   /* cached_roots + 1 */
     struct root *cur;
     uint64_t clock; /* LRU of roots */
     struct root root[ROOTS_MAX];
@@ -57,7 +58,7 @@ struct vcpu_roots {
 #define for_each_root(mmu, v, r)                                                         \
     for (struct pn_mmu_vcpu **at_##v = (mmu)->vcpus, *v;                                 \
          at_##v < (mmu)->vcpus + (mmu)->vcpu_count && (v = *at_##v) != NULL; at_##v++)   \
-    for_each_root_of(v, r)
+        for_each_root_of(v, r)
 
 /* ---- root.c ---- */
 

@@ -37,10 +37,8 @@ void tlb_flush(struct pn_mmu_vcpu *vcpu, struct root *r) {
         r->filled[mode] = 0;
     }
     r->pkeys_user = r->pkeys_super = 0;
-    if (r->valid) {
-        pn_count(vcpu->stats, root_flush);
-        pn_emit(vcpu->ring, tlb_flush, r == vcpu->roots->cur);
-    }
+    pn_count(vcpu->stats, root_flush);
+    pn_emit(vcpu->ring, tlb_flush, r == vcpu->roots->cur);
 }
 
 void flush_ask_of(struct pn_mmu_vcpu *vcpu) {

@@ -153,7 +153,8 @@ static void audit_links(struct audit *a, const struct sp *sp) {
     if (sp->unsync && (sp_level(sp) != 1 || sp_direct(sp)))
         wrong(a, SP_FMT " must not be unsync", SP_ARG(sp));
     unsigned pins = 0;
-    for_each_root(a->mmu, v, r) pins += r->top == sp;
+    for_each_root(a->mmu, v, r)
+        pins += r->top == sp;
     if (pins != sp->pinned)
         wrong(a, SP_FMT " is the top of %u roots, not %u", SP_ARG(sp), pins, sp->pinned);
 }
@@ -245,9 +246,9 @@ void shadow_audit(struct audit *a) {
     if (leaves != mmu->shadow->leaves)
         wrong(a, "%llu leaves in the rmap, not %llu", (unsigned long long)leaves,
               (unsigned long long)mmu->shadow->leaves);
-    for_each_root(mmu, v, r) if (r->top && (sp_obsolete(mmu->shadow, r->top) ||
-                                            r->spt != r->top->spt))
-        wrong(a, "root %td has a wrong top", r - v->roots->root);
+    for_each_root(mmu, v, r)
+        if (r->top && (sp_obsolete(mmu->shadow, r->top) || r->spt != r->top->spt))
+            wrong(a, "root %td has a wrong top", r - v->roots->root);
 }
 
 /* Reasons of ours against large mappings of a frame: its shadowed tables. */

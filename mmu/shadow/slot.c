@@ -45,7 +45,8 @@ void shadow_zap_all(struct pn_mmu_vcpu *vcpu) {
     struct shadow *sh = mmu->shadow;
     sh->gen++;
     sh->obsolete = sh->pages;
-    for_each_root(mmu, v, r) shadow_root_drop(vcpu, r);
+    for_each_root(mmu, v, r)
+        shadow_root_drop(vcpu, r);
     roots_drop_everything(mmu);
     pn_emit(vcpu->ring, zap_all_fast, sh->gen);
 }

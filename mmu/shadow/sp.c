@@ -179,10 +179,11 @@ struct sp *sp_new_root(struct pn_mmu *mmu) {
 static void unpin(struct pn_mmu *mmu, struct sp *sp) {
     tlb_drop_top(mmu, sp);
     sp->pinned = 0;
-    for_each_root(mmu, v, r) if (r->top == sp) {
-        r->top = NULL;
-        r->spt = NULL;
-    }
+    for_each_root(mmu, v, r)
+        if (r->top == sp) {
+            r->top = NULL;
+            r->spt = NULL;
+        }
 }
 
 /* Leaf tables out of sync below sp go with it: without it most have no way left by which

@@ -108,10 +108,11 @@ void tlb_hold_leaves(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn) {
             *p |= SPTE_CODE;
             if (!(*p & SPTE_TLB_W))
                 continue;
-            for_each_root(mmu, v, r) if (r->bit & sp->roots) {
-                tlb_hold(r, i, (uintptr_t)slot_hva(s, gfn));
-                tlb_hold(r, i | 512, (uintptr_t)slot_hva(s, gfn));
-            }
+            for_each_root(mmu, v, r)
+                if (r->bit & sp->roots) {
+                    tlb_hold(r, i, (uintptr_t)slot_hva(s, gfn));
+                    tlb_hold(r, i | 512, (uintptr_t)slot_hva(s, gfn));
+                }
         }
     }
 }
@@ -139,7 +140,9 @@ static uint64_t drop_roots(struct pn_mmu *mmu, uint64_t roots, bool idle) {
 
 void tlb_drop_top(struct pn_mmu *mmu, const struct sp *top) {
     observe(mmu, dropped, mmu);
-    for_each_root(mmu, v, r) if (r->top == top) drop_root(v, r);
+    for_each_root(mmu, v, r)
+        if (r->top == top)
+            drop_root(v, r);
 }
 
 /* ---- By table ---- */
@@ -148,7 +151,9 @@ void tlb_drop_top(struct pn_mmu *mmu, const struct sp *top) {
 static uint64_t roots_above(struct pn_mmu *mmu, const struct sp *sp, unsigned *ways) {
     uint64_t roots = 0;
     if (sp->pinned)
-        for_each_root(mmu, v, r) if (r->top == sp) roots |= r->bit;
+        for_each_root(mmu, v, r)
+            if (r->top == sp)
+                roots |= r->bit;
     struct ptrs_pos pos = {0};
     for (uint64_t *p; ~roots && (p = ptrs_next(sp->parents, &pos));) {
         if (++*ways > WAYS_MAX)

@@ -91,9 +91,10 @@ void tdp_tlb_fill(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva,
 /* ---- By frame ---- */
 
 static void drop_at(struct pn_mmu *mmu, unsigned index, uintptr_t hva, bool write) {
-    for_each_root(mmu, v, r) for (unsigned mode = 0; mode < PN_TLB_MODES;
-                                  mode++) if (r->filled[mode])
-        tlb_drop_if(r->tlb[mode], index, hva, PN_PAGE_SIZE, write);
+    for_each_root(mmu, v, r)
+        for (unsigned mode = 0; mode < PN_TLB_MODES; mode++)
+            if (r->filled[mode])
+                tlb_drop_if(r->tlb[mode], index, hva, PN_PAGE_SIZE, write);
 }
 
 /* Every entry of one TLB. Return: h with the indices at which the page still is. */
@@ -109,9 +110,10 @@ static uint64_t drop_scan(struct pn_tlb_entry *tlb, uintptr_t hva, bool write,
 
 static uint64_t drop_anywhere(struct pn_mmu *mmu, uintptr_t hva, bool write) {
     uint64_t h = 0;
-    for_each_root(mmu, v, r) for (unsigned mode = 0; mode < PN_TLB_MODES;
-                                  mode++) if (r->filled[mode]) h =
-        drop_scan(r->tlb[mode], hva, write, h);
+    for_each_root(mmu, v, r)
+        for (unsigned mode = 0; mode < PN_TLB_MODES; mode++)
+            if (r->filled[mode])
+                h = drop_scan(r->tlb[mode], hva, write, h);
     return h;
 }
 
@@ -134,18 +136,19 @@ void tdp_tlb_drop(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn, bool write) {
 void tdp_tlb_hold(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn) {
     uint64_t h = s->tlb_hints[gfn - s->gfn];
     unsigned n = h & HINT_MANY ? PN_TLB_ENTRIES : hint_count(h);
-    for_each_root(mmu, v, r) for (unsigned k = 0; h & HINT_W && k < n; k++)
-        tlb_hold(r, h & HINT_MANY ? k : h >> (k * HINT_BITS) & HINT_MASK,
-                 (uintptr_t)slot_hva(s, gfn));
+    for_each_root(mmu, v, r)
+        for (unsigned k = 0; h & HINT_W && k < n; k++)
+            tlb_hold(r, h & HINT_MANY ? k : h >> (k * HINT_BITS) & HINT_MASK,
+                     (uintptr_t)slot_hva(s, gfn));
 }
 
 void tdp_tlb_drop_writes(struct pn_mmu *mmu, const struct slot *s) {
     observe(mmu, dropped, mmu);
     flush_ask(mmu);
-    for_each_root(mmu, v, r) for (unsigned mode = 0; mode < PN_TLB_MODES;
-                                  mode++) for (unsigned i = 0;
-                                               r->filled[mode] && i < PN_TLB_ENTRIES; i++)
-        tlb_drop_if(r->tlb[mode], i, (uintptr_t)s->pub.hva, s->pub.size, true);
+    for_each_root(mmu, v, r)
+        for (unsigned mode = 0; mode < PN_TLB_MODES; mode++)
+            for (unsigned i = 0; r->filled[mode] && i < PN_TLB_ENTRIES; i++)
+                tlb_drop_if(r->tlb[mode], i, (uintptr_t)s->pub.hva, s->pub.size, true);
 }
 
 /* ---- What the guest's invalidations mean ---- */
@@ -192,6 +195,7 @@ static void root_inval(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva) {
 }
 
 void tdp_inval_gva(struct pn_mmu_vcpu *vcpu, uint16_t pcid, pn_gva gva, bool all) {
-    for_each_root_of(vcpu, r) if (r->valid && !r->stale && (all || r->key.pcid == pcid))
-        root_inval(vcpu, r, gva);
+    for_each_root_of(vcpu, r)
+        if (!r->stale && (all || r->key.pcid == pcid))
+            root_inval(vcpu, r, gva);
 }

@@ -58,8 +58,10 @@ static XXH64_hash_t state(struct world *w) {
         struct pn_mmu_vcpu *v = w->cpu[i].v;
         XXH3_64bits_update(h, &w->cpu[i].stats, sizeof(w->cpu[i].stats));
         XXH3_64bits_update(h, v->roots, sizeof(*v->roots));
-        for_each_root_of(v, r) XXH3_64bits_update(
-            h, r->tlb[0], PN_TLB_MODES * PN_TLB_ENTRIES * sizeof(struct pn_tlb_entry));
+        for_each_root_of(v, r)
+            XXH3_64bits_update(h, r->tlb[0],
+                               PN_TLB_MODES * PN_TLB_ENTRIES *
+                                   sizeof(struct pn_tlb_entry));
     }
     XXH64_hash_t digest = XXH3_64bits_digest(h);
     XXH3_freeState(h);
