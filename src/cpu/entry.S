@@ -31,7 +31,8 @@
     .endr
 .endm
 
-/* On the host's stack: return eax to xlat_enter's caller. */
+/* On the host's stack: return eax to xlat_enter's caller. By a jump: what was called since
+ * has not returned, so the processor's return stack would send a RET astray. */
 .macro leave_translated
     add $8, %rsp
     pop %r15
@@ -40,7 +41,8 @@
     pop %r12
     pop %rbp
     pop %rbx
-    ret
+    pop %rcx
+    jmp *%rcx
 .endm
 
 /* Reached by a call from translated code, whose descriptor follows the call. \fn returns
