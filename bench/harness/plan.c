@@ -97,6 +97,21 @@ static void value_text(int param, uint64_t v, char *buf, size_t size) {
         snprintf(buf, size, "%" PRIu64, v);
 }
 
+/* A number as people write it (1e8) becomes the digits that the guest reads. */
+static enum workload_text read_value(int param, const char *text, size_t n,
+                                     uint64_t *value) {
+    char plain[32];
+    if (!*workload_params[param].words && n < sizeof(plain)) {
+        memcpy(plain, text, n);
+        plain[n] = 0;
+        if (!number_parse(plain, 0, UINT64_MAX, value)) {
+            n = (size_t)snprintf(plain, sizeof(plain), "%" PRIu64, *value);
+            text = plain;
+        }
+    }
+    return workload_value(param, text, n, value);
+}
+
 /* Names beginning with "name=value" up to a comma or the end. */
 static int give(struct values *val, const char *item, size_t n, struct err *e) {
     const char *workload = workloads[val->workload].name;
@@ -109,7 +124,7 @@ static int give(struct values *val, const char *item, size_t n, struct err *e) {
     if (val->given[param])
         return err_set(e, -EINVAL, "%s: %.*s is given twice", workload, (int)name, item);
     val->given[param] = true;
-    if (workload_value(param, eq + 1, n - name - 1, &val->v[param]) == WORKLOAD_OK)
+    if (read_value(param, eq + 1, n - name - 1, &val->v[param]) == WORKLOAD_OK)
         return 0;
     const struct workload_param *p = &workload_params[param];
     return *p->words ? err_set(e, -EINVAL, "%s: %.*s: not one of %s", workload, (int)n,

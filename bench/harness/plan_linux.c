@@ -42,7 +42,7 @@ static int give(const struct job *job, char *item, uint64_t *n, uint64_t *bytes,
     }
     if (!to)
         return err_set(e, -EINVAL, "%s has no parameter '%s'", job->name, item);
-    if (size_parse(eq + 1, to) || !*to)
+    if ((size_parse(eq + 1, to) && number_parse(eq + 1, 0, UINT64_MAX, to)) || !*to)
         return err_set(e, -EINVAL, "%s: %s=%s: not a number above 0", job->name, item,
                        eq + 1);
     return 0;

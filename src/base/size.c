@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* Sizes as text: see size.h. */
+/* Sizes and numbers as text: see size.h. */
+#include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/size.h"
@@ -59,4 +62,22 @@ const char *size_text(uint64_t size, char buf[SIZE_TEXT_MAX]) {
     char suffix[2] = {i ? suffixes[i - 1] : '\0', '\0'};
     snprintf(buf, SIZE_TEXT_MAX, "%" PRIu64 "%s", size, suffix);
     return buf;
+}
+
+int number_parse(const char *text, uint64_t min, uint64_t max, uint64_t *value) {
+    if (!isdigit((unsigned char)text[0])) /* no sign, no blanks */
+        return -EINVAL;
+    bool hex = text[0] == '0' && (text[1] == 'x' || text[1] == 'X');
+    char *end;
+    errno = 0;
+    *value = strtoull(text, &end, hex ? 16 : 10);
+    if (errno)
+        return -ERANGE;
+    if (!hex && *end == 'e' && isdigit((unsigned char)end[1])) /* 1e6 */
+        for (unsigned long zeros = strtoul(end + 1, &end, 10); zeros && *value; zeros--)
+            if (__builtin_mul_overflow(*value, 10u, value))
+                return -ERANGE;
+    if (*end)
+        return -EINVAL;
+    return *value < min || *value > max ? -ERANGE : 0;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Sizes as text: 4096, 512M, 1.5GiB. */
+/* Sizes as text: 4096, 512M, 1.5GiB; and numbers. */
 #pragma once
 
 #include <stddef.h>
@@ -15,3 +15,7 @@ int size_parse(const char *text, uint64_t *out);
 /* The shortest exact text with a suffix, "512M"; bytes where no suffix is exact.
  * Return: buf. */
 const char *size_text(uint64_t size, char buf[SIZE_TEXT_MAX]);
+
+/* A decimal number, also 1e6, or one with 0x, within [min, max]. Return: 0, -EINVAL or
+ * -ERANGE. */
+int number_parse(const char *text, uint64_t min, uint64_t max, uint64_t *value);

@@ -102,8 +102,8 @@ static int set_shard(void *options, const char *arg, struct err *e) {
     char index[16];
     uint64_t i, n;
     snprintf(index, sizeof(index), "%.*s", slash ? (int)(slash - arg) : 0, arg);
-    if (!slash || parse_number(slash + 1, 1, PLAN_SHARDS_MAX, &n) ||
-        parse_number(index, 1, n, &i))
+    if (!slash || number_parse(slash + 1, 1, PLAN_SHARDS_MAX, &n) ||
+        number_parse(index, 1, n, &i))
         return err_set(e, -EINVAL, "not I/N with 1 <= I <= N");
     o->shard = (unsigned)i;
     o->shards = (unsigned)n;
@@ -113,7 +113,7 @@ static int set_shard(void *options, const char *arg, struct err *e) {
 static int set_pin(void *options, const char *arg, struct err *e) {
     struct bench_options *o = options;
     uint64_t n = 0;
-    int rc = strcmp(arg, "off") ? parse_number(arg, 0, 1023, &n) : 0;
+    int rc = strcmp(arg, "off") ? number_parse(arg, 0, 1023, &n) : 0;
     o->cpu = strcmp(arg, "off") ? (int)n : -2;
     return rc ? err_set(e, rc, "not off or a CPU from 0 to 1023") : 0;
 }

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/size.h"
 #include "cli/cli.h"
 #include "cli/option.h"
 #include "penumbra/mmu.h"
@@ -80,7 +81,7 @@ static int set_outcome(void *options, const char *arg, struct err *e) {
 static int set_cr3(void *options, const char *arg, struct err *e) {
     struct faults_options *o = options;
     o->by_cr3 = true;
-    if (parse_number(arg, 0, UINT64_MAX, &o->cr3))
+    if (number_parse(arg, 0, UINT64_MAX, &o->cr3))
         return err_set(e, -EINVAL, "not a value of CR3");
     o->cr3 &= FAULT_CR3_PAGE;
     return 0;

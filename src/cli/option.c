@@ -14,24 +14,6 @@
 #include "base/size.h"
 #include "cli/cli.h"
 
-int parse_number(const char *text, uint64_t min, uint64_t max, uint64_t *value) {
-    if (!isdigit((unsigned char)text[0])) /* no sign, no blanks */
-        return -EINVAL;
-    bool hex = text[0] == '0' && (text[1] == 'x' || text[1] == 'X');
-    char *end;
-    errno = 0;
-    *value = strtoull(text, &end, hex ? 16 : 10);
-    if (errno)
-        return -ERANGE;
-    if (!hex && *end == 'e' && isdigit((unsigned char)end[1])) /* 1e6 */
-        for (unsigned long zeros = strtoul(end + 1, &end, 10); zeros && *value; zeros--)
-            if (__builtin_mul_overflow(*value, 10u, value))
-                return -ERANGE;
-    if (*end)
-        return -EINVAL;
-    return *value < min || *value > max ? -ERANGE : 0;
-}
-
 /* *end: what follows the number. Return: 0 or -EINVAL. */
 static int parse_real(const char *text, double *value, char **end) {
     if (!isdigit((unsigned char)text[0]) && text[0] != '.')
@@ -169,7 +151,7 @@ static int convert(const struct option_row *r, const char *arg, void *options) {
         store(r, options, &real);
         return 0;
     case OPTION_NUMBER:
-        rc = parse_number(arg, r->min, max, &n);
+        rc = number_parse(arg, r->min, max, &n);
         break;
     case OPTION_SIZE:
         rc = size_parse(arg, &n);

@@ -110,7 +110,5 @@ void option_words(const struct option_row *r, char *buf, size_t size);
 /* An unsigned field of up to 8 bytes. */
 uint64_t option_value(const struct option_row *r, const void *options);
 
-/* A decimal number, also 1e6, or one with 0x, within [min, max]. Return: 0, -EINVAL or -ERANGE. */
-int parse_number(const char *text, uint64_t min, uint64_t max, uint64_t *value);
 /* "2" or "0.5" of a unit that has `unit` nanoseconds, or "2ms" of a unit that it names. Return: 0, -EINVAL or -ERANGE. */
 int parse_time(const char *text, double unit, uint64_t *ns);

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/size.h"
 #include "cli/option.h"
 #include "cli/run.h"
 #include "cpu/cpu.h"
@@ -54,7 +55,7 @@ static int set_explain(void *options, const char *arg, struct err *e) {
     struct run_options *o = options;
     if (o->explains == RUN_EXPLAIN_MAX)
         return err_set(e, -EINVAL, "more than %u addresses", RUN_EXPLAIN_MAX);
-    if (parse_number(arg, 0, UINT64_MAX, &o->explain[o->explains]))
+    if (number_parse(arg, 0, UINT64_MAX, &o->explain[o->explains]))
         return err_set(e, -EINVAL, "not an address such as 0xffffffff81000000");
     o->explains++;
     return 0;

@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "base/size.h"
 #include "cli/cli.h"
 #include "cli/option.h"
 
@@ -13,10 +14,10 @@ int parse_range(const char *arg, uint64_t *from, uint64_t *to, struct err *e) {
     const char *dash = strchr(arg, '-');
     char first[40];
     snprintf(first, sizeof(first), "%.*s", (int)strcspn(arg, "-"), arg);
-    int rc = parse_number(first, 0, UINT64_MAX, from);
+    int rc = number_parse(first, 0, UINT64_MAX, from);
     *to = *from;
     if (!rc && dash)
-        rc = parse_number(dash + 1, *from, UINT64_MAX, to);
+        rc = number_parse(dash + 1, *from, UINT64_MAX, to);
     return rc ? err_set(e, rc, "not ADDR or FROM-TO") : 0;
 }
 
@@ -28,7 +29,7 @@ int trace_set_gva(void *options, const char *arg, struct err *e) {
 
 /* A guest instruction takes one ns of the virtual clock; under kvm records have ns. */
 static int set_time(const char *arg, uint64_t *time, struct err *e) {
-    int rc = parse_number(arg, 0, UINT64_MAX, time);
+    int rc = number_parse(arg, 0, UINT64_MAX, time);
     if (rc == -EINVAL && strchr(arg, 's'))
         rc = parse_time(arg, 1, time);
     return rc ? err_set(e, rc, "not a time such as 250000, 1ms, 0.5us or 2s") : 0;
@@ -46,7 +47,7 @@ int trace_set_to(void *options, const char *arg, struct err *e) {
 
 int trace_set_moved(struct trace_names *names, const char *arg, struct err *e) {
     names->has_moved = true;
-    return parse_number(arg, 0, UINT64_MAX, &names->moved)
+    return number_parse(arg, 0, UINT64_MAX, &names->moved)
                ? err_set(e, -EINVAL, "not an offset such as 0x1a000000")
                : 0;
 }

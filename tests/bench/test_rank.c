@@ -179,6 +179,26 @@ START_TEST(a_point_names_every_parameter) {
 }
 END_TEST
 
+/* As options have them; the guest, which reads digits, gets digits. */
+START_TEST(a_number_of_a_point_may_have_an_exponent) {
+    static struct plan p;
+    char text[200];
+    struct err e = {text, sizeof(text)};
+    memset(&p, 0, sizeof(p));
+    ck_assert_int_eq(plan_add(&p, "chase:bytes=0x10000,steps=1e8", false, &e), 0);
+    ck_assert_ptr_nonnull(strstr(p.unit[0].params, "bytes=65536"));
+    ck_assert_ptr_nonnull(strstr(p.unit[0].params, "steps=100000000"));
+    ck_assert_int_eq(plan_add(&p, "chase:steps=100000000,bytes=64K", false, &e), -EINVAL);
+    ck_assert_int_eq(plan_add(&p, "linux.fork:n=2e2", false, &e), 0);
+    ck_assert_ptr_nonnull(strstr(p.unit[1].params, "n=200"));
+    static const char *const bad[] = {"chase:steps=1e",   "chase:steps=1e30",
+                                      "chase:steps=-1e3", "chase:steps=1.5e3",
+                                      "chase:steps=1e3K", "linux.fork:n=0e5"};
+    for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+        ck_assert_msg(plan_add(&p, bad[i], false, &e) == -EINVAL, "%s", bad[i]);
+}
+END_TEST
+
 SUITE("bench", .timeout = 60,
       .tests = {the_median_of_an_even_number_is_between_the_middle_two,
                 the_interval_of_a_median_needs_six_values,
@@ -187,4 +207,4 @@ SUITE("bench", .timeout = 60,
                 one_pair_in_twenty_differs_by_chance_where_each_run_has_a_process,
                 one_pair_in_four_differs_where_all_runs_have_one_process,
                 a_difference_of_a_third_is_mostly_found, each_point_is_in_one_shard,
-                a_point_names_every_parameter})
+                a_point_names_every_parameter, a_number_of_a_point_may_have_an_exponent})
