@@ -28,12 +28,30 @@ static inline enum cpu_rc bulk_page(struct cpu *cpu, pn_gva lin, enum pn_access 
     return CPU_NEXT;
 }
 
-/* bulk.c. Any size below 64 KiB; a write that faults has written nothing. The caller has
- * checked segment and canonicality of the first byte. */
+/* bulk.c. Up to PN_PAGE_SIZE bytes; the caller has checked segment and canonicality of the
+ * first byte. */
 enum cpu_rc bulk_read(struct cpu *cpu, pn_gva lin, void *buf, unsigned size);
-enum cpu_rc bulk_write(struct cpu *cpu, pn_gva lin, const void *buf, unsigned size);
 /* Is [lin, lin+size) writable? Sets A and D as a write would. */
 enum cpu_rc bulk_probe_write(struct cpu *cpu, pn_gva lin, unsigned size);
+
+/* Where an instruction stores, maybe in several parts: each page is asked for once. */
+struct bulk_area {
+    pn_gva lin;
+    unsigned first; /* bytes of it in its first page */
+    struct bulk_part {
+        uint8_t *p; /* NULL: stores go to gpa, as kind (enum pn_answer) says */
+        pn_gpa gpa;
+        uint8_t kind;
+    } page[2];
+};
+/* As bulk_probe_write, and *a for bulk_put. */
+enum cpu_rc bulk_area(struct cpu *cpu, pn_gva lin, unsigned size, struct bulk_area *a);
+/* Store at an offset in the area. Nothing but bulk_put and reads may come between bulk_area
+ * and the last of its stores. */
+void bulk_put(struct cpu *cpu, const struct bulk_area *a, unsigned at, const void *buf,
+              unsigned size);
+/* Both in one; one that faults has written nothing. */
+enum cpu_rc bulk_write(struct cpu *cpu, pn_gva lin, const void *buf, unsigned size);
 
 /* ---- Registers of string instructions ---- */
 

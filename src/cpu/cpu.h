@@ -330,6 +330,10 @@ enum cpu_rc cpu_lin(struct cpu *cpu, unsigned seg, uint64_t offset, unsigned siz
  * instruction does not fill; tables: it does (pn_mmu_unprotect). */
 enum pn_answer cpu_translate(struct cpu *cpu, pn_gva lin, enum pn_access access,
                              enum pn_tlb_mode mode, bool tables, struct pn_xlate *x);
+/* Load or store where cpu_translate gave a guest address: kind is what it returned, not
+ * PN_GUEST_PF. All bytes are in one page. */
+void cpu_load(struct cpu *cpu, pn_gpa gpa, void *out, unsigned size);
+void cpu_store(struct cpu *cpu, pn_gpa gpa, unsigned kind, const void *in, unsigned size);
 /* Read or write 1..64 bytes at a linear address: page crossing, MMIO, tracked pages; a
  * write that faults has written nothing. mode: cpu_tlb_mode(), or PN_TLB_SUPER for
  * implicit supervisor accesses (descriptor tables, TSS, stacks of inner rings). */

@@ -26,19 +26,17 @@ static enum cpu_rc fx_operand(struct cpu *cpu, const struct insn *in,
 }
 
 enum cpu_rc op_fxsave(struct cpu *cpu, const struct insn *in) {
+    struct bulk_area area;
     pn_gva lin;
-    if (fx_operand(cpu, in, PN_WRITE, &lin))
-        return CPU_FAULT;
     /* Writable must be all of it, although the last bytes are software's (tests/diff). */
-    if ((lin & (PN_PAGE_SIZE - 1)) > PN_PAGE_SIZE - FX_SIZE &&
-        bulk_probe_write(cpu, lin, FX_SIZE))
+    if (fx_operand(cpu, in, PN_WRITE, &lin) || bulk_area(cpu, lin, FX_SIZE, &area))
         return CPU_FAULT;
     xstate_settle(cpu);
     xstate_put(cpu->xsave, FX_MASK, 4, MXCSR_MASK);
     x87_put_pointers(cpu, in->opsize == 8);
-    enum cpu_rc rc = bulk_write(cpu, lin, cpu->xsave, xmm_end(cpu));
+    bulk_put(cpu, &area, 0, cpu->xsave, xmm_end(cpu));
     x87_drop_pointers(cpu);
-    return rc;
+    return CPU_NEXT;
 }
 
 enum cpu_rc op_fxrstor(struct cpu *cpu, const struct insn *in) {

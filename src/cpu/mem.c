@@ -95,16 +95,21 @@ static void mmio(struct cpu *cpu, pn_gpa gpa, uint8_t *out, const uint8_t *in,
     }
 }
 
+void cpu_load(struct cpu *cpu, pn_gpa gpa, void *out, unsigned size) {
+    /* A read-only slot answers writes as MMIO, but it is read as memory. */
+    if (pn_mmu_read_phys(cpu->mmu, gpa, out, size) != size)
+        mmio(cpu, gpa, out, NULL, size);
+}
+
 static void piece_read(struct cpu *cpu, const struct piece *p, uint8_t *out) {
     if (p->kind != PN_MMIO && p->hva)
         mem_copy(out, p->hva, p->size);
-    /* A read-only slot answers writes as MMIO, but it is read as memory. */
-    else if (pn_mmu_read_phys(cpu->mmu, p->gpa, out, p->size) != p->size)
-        mmio(cpu, p->gpa, out, NULL, p->size);
+    else
+        cpu_load(cpu, p->gpa, out, p->size);
 }
 
-static void piece_write(struct cpu *cpu, pn_gpa gpa, unsigned kind, const uint8_t *in,
-                        unsigned size) {
+void cpu_store(struct cpu *cpu, pn_gpa gpa, unsigned kind, const void *in,
+               unsigned size) {
     if (kind == PN_MMIO)
         mmio(cpu, gpa, NULL, in, size);
     else
@@ -173,9 +178,9 @@ static __attribute__((noinline)) enum cpu_rc write_slow(struct cpu *cpu, pn_gva 
     if (count == 1 && pc[0].kind == PN_MAPPED) {
         mem_copy(pc[0].hva, in, size);
     } else {
-        piece_write(cpu, pc[0].gpa, pc[0].kind, in, pc[0].size);
+        cpu_store(cpu, pc[0].gpa, pc[0].kind, in, pc[0].size);
         if (count == 2)
-            piece_write(cpu, pc[1].gpa, pc[1].kind, in + pc[0].size, pc[1].size);
+            cpu_store(cpu, pc[1].gpa, pc[1].kind, in + pc[0].size, pc[1].size);
     }
     watch(cpu, lin, size, 1);
     return CPU_NEXT;
@@ -241,7 +246,7 @@ enum cpu_rc cpu_mem_commit(struct cpu *cpu) {
     const uint8_t *in = cpu->bounce;
     for (unsigned i = 0; i < cpu->owed.count; i++) {
         unsigned size = cpu->owed.piece[i].size, kind = cpu->owed.piece[i].kind;
-        piece_write(cpu, cpu->owed.piece[i].gpa, kind, in, size);
+        cpu_store(cpu, cpu->owed.piece[i].gpa, kind, in, size);
         in += size;
     }
     cpu->owed.count = 0;

@@ -41,38 +41,37 @@ static enum cpu_rc x_operand(struct cpu *cpu, const struct insn *in, unsigned si
 
 /* ---- Saving ---- */
 
-static enum cpu_rc put_from_area(struct cpu *cpu, pn_gva lin, uint64_t save, bool mxcsr,
-                                 uint64_t xcomp) {
+static void put_from_area(struct cpu *cpu, const struct bulk_area *to, uint64_t save,
+                          bool mxcsr, uint64_t xcomp) {
     const uint8_t *a = cpu->xsave;
     unsigned vec = vector_bytes(cpu);
-    enum cpu_rc rc = CPU_NEXT;
     if ((save & 3) == 3) {
-        rc = bulk_write(cpu, lin, a, FX_XMM + vec);
+        bulk_put(cpu, to, 0, a, FX_XMM + vec);
     } else {
-        if (save & XSTATE_X87)
-            if ((rc = bulk_write(cpu, lin, a, FX_MXCSR)) == CPU_NEXT)
-                rc = bulk_write(cpu, lin + FX_ST, a + FX_ST, FX_XMM - FX_ST);
-        if (rc == CPU_NEXT && (save & XSTATE_SSE || mxcsr))
-            rc = bulk_write(cpu, lin + FX_MXCSR, a + FX_MXCSR, 8);
-        if (rc == CPU_NEXT && save & XSTATE_SSE)
-            rc = bulk_write(cpu, lin + FX_XMM, a + FX_XMM, vec);
+        if (save & XSTATE_X87) {
+            bulk_put(cpu, to, 0, a, FX_MXCSR);
+            bulk_put(cpu, to, FX_ST, a + FX_ST, FX_XMM - FX_ST);
+        }
+        if (save & XSTATE_SSE || mxcsr)
+            bulk_put(cpu, to, FX_MXCSR, a + FX_MXCSR, 8);
+        if (save & XSTATE_SSE)
+            bulk_put(cpu, to, FX_XMM, a + FX_XMM, vec);
     }
-    if (rc == CPU_NEXT && save & XSTATE_AVX)
-        rc = bulk_write(cpu, lin + XSAVE_AVX, a + XSAVE_AVX, vec);
-    if (rc == CPU_NEXT && save & XSTATE_PKRU) {
+    if (save & XSTATE_AVX)
+        bulk_put(cpu, to, XSAVE_AVX, a + XSAVE_AVX, vec);
+    if (save & XSTATE_PKRU) {
         uint64_t pkru = cpu->pkru;
-        rc = bulk_write(cpu, lin + pkru_offset(xcomp), &pkru, XSAVE_PKRU_SIZE);
+        bulk_put(cpu, to, pkru_offset(xcomp), &pkru, XSAVE_PKRU_SIZE);
     }
-    return rc;
 }
 
 /* The data of the components in `save`; xcomp: XCOMP_BV as it will stand in the header. */
-static enum cpu_rc put_components(struct cpu *cpu, const struct insn *in, pn_gva lin,
-                                  uint64_t save, bool mxcsr, uint64_t xcomp) {
+static void put_components(struct cpu *cpu, const struct insn *in,
+                           const struct bulk_area *to, uint64_t save, bool mxcsr,
+                           uint64_t xcomp) {
     x87_put_pointers(cpu, in->opsize == 8);
-    enum cpu_rc rc = put_from_area(cpu, lin, save, mxcsr, xcomp);
+    put_from_area(cpu, to, save, mxcsr, xcomp);
     x87_drop_pointers(cpu);
-    return rc;
 }
 
 /* What is saved or restored at most: XSAVES and XRSTORS know supervisor state too. */
@@ -84,34 +83,36 @@ static uint64_t allowed_by(const struct cpu *cpu, const struct insn *in) {
 enum cpu_rc op_xsave(struct cpu *cpu, const struct insn *in) {
     uint64_t rfbm = cpu->xcr0 & edx_eax(cpu), bv;
     unsigned size = cpu_xsave_size(rfbm, false);
+    struct bulk_area area;
     pn_gva lin;
-    if (x_operand(cpu, in, size, PN_WRITE, &lin) || bulk_probe_write(cpu, lin, size) ||
+    if (x_operand(cpu, in, size, PN_WRITE, &lin) || bulk_area(cpu, lin, size, &area) ||
         bulk_read(cpu, lin + XSAVE_HEADER, &bv, 8))
         return CPU_FAULT;
     uint64_t inuse = cpu_xinuse(cpu);
     xstate_put(cpu->xsave, FX_MASK, 4, MXCSR_MASK);
     bv = (bv & ~rfbm) | (rfbm & inuse);
     uint64_t save = in->arg == CPU_F_xsaveopt ? rfbm & inuse : rfbm;
-    if (put_components(cpu, in, lin, save, rfbm & (XSTATE_SSE | XSTATE_AVX), 0))
-        return CPU_FAULT;
-    return bulk_write(cpu, lin + XSAVE_HEADER, &bv, 8);
+    put_components(cpu, in, &area, save, rfbm & (XSTATE_SSE | XSTATE_AVX), 0);
+    bulk_put(cpu, &area, XSAVE_HEADER, &bv, 8);
+    return CPU_NEXT;
 }
 
 /* XSAVEC, XSAVES: the compacted format. */
 enum cpu_rc op_xsavec(struct cpu *cpu, const struct insn *in) {
     uint64_t rfbm = allowed_by(cpu, in) & edx_eax(cpu);
     unsigned size = cpu_xsave_size(rfbm, true);
+    struct bulk_area area;
     pn_gva lin;
-    if (x_operand(cpu, in, size, PN_WRITE, &lin) || bulk_probe_write(cpu, lin, size))
+    if (x_operand(cpu, in, size, PN_WRITE, &lin) || bulk_area(cpu, lin, size, &area))
         return CPU_FAULT;
     uint64_t inuse = cpu_xinuse(cpu);
     xstate_put(cpu->xsave, FX_MASK, 4, MXCSR_MASK);
     if (xstate_get(cpu->xsave, FX_MXCSR, 4) != MXCSR_INIT)
         inuse |= XSTATE_SSE;
     uint64_t header[2] = {rfbm & inuse, COMPACT | rfbm};
-    if (put_components(cpu, in, lin, header[0], false, header[1]))
-        return CPU_FAULT;
-    return bulk_write(cpu, lin + XSAVE_HEADER, header, sizeof(header));
+    put_components(cpu, in, &area, header[0], false, header[1]);
+    bulk_put(cpu, &area, XSAVE_HEADER, header, sizeof(header));
+    return CPU_NEXT;
 }
 
 /* ---- Restoring ---- */

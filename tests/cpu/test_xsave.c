@@ -338,6 +338,61 @@ START_TEST(xsetbv_refuses_impossible_components) {
 }
 END_TEST
 
+/* How often a store asked the MMU for an MMIO page. */
+static uint64_t asked(void) {
+    return s->stats.v[PN_STAT_pf_mmio] + s->stats.v[PN_STAT_pf_mmio_spte];
+}
+
+/* An instruction is one access to a page, however many parts it stores there. */
+START_TEST(a_save_asks_once_for_a_page_that_is_no_plain_memory) {
+    NEED_XSAVE();
+    random_state(s->cpu);
+    sys_map(s, 0x30, SYS_MMIO >> 12, 7);
+    ck_assert_int_eq(run(op_fxsave, 0x30000, 0), CPU_NEXT);
+    ck_assert_uint_eq(asked(), 1);
+    ck_assert_uint_eq(s->mmio_writes, FX_LEGACY / 8);
+    ck_assert_int_eq(run(op_xsave_full, 0x30000, 3), CPU_NEXT);
+    ck_assert_uint_eq(asked(), 3); /* it reads XSTATE_BV, too */
+    ck_assert_uint_eq(s->mmio_reads, 1);
+    ck_assert_int_eq(pn_mmu_track_add(s->cpu->mmu, AREA >> 12), 0);
+    ck_assert_int_eq(run(op_fxsave, AREA, 0), CPU_NEXT);
+    ck_assert_uint_eq(s->tracked, 1);
+    ck_assert_uint_eq(s->stats.v[PN_STAT_code_stores], 1);
+    ck_assert_int_eq(run(op_xsave_full, AREA, 3), CPU_NEXT);
+    ck_assert_uint_eq(s->tracked, 3); /* the registers, and the header */
+}
+END_TEST
+
+/* Over two pages, each plain (0), with code (1), MMIO (2) or not there (3). */
+START_TEST(a_save_over_two_pages_stores_all_or_nothing_whatever_they_are) {
+    NEED_XSAVE();
+    unsigned kind[2] = {(unsigned)_i % 4, (unsigned)_i / 4};
+    uint8_t *want = s->ram + AREA, *got = s->ram + AREA + 0x2000 - 0x240;
+    random_state(s->cpu);
+    memset(s->ram + AREA, 0x55, 0x3000);
+    memset(want + XSAVE_HEADER, 0, 64);
+    memset(got + XSAVE_HEADER, 0, 64);
+    ck_assert_int_eq(run(op_xsave_full, AREA, s->cpu->xcr0), CPU_NEXT);
+    for (unsigned i = 0; i < 2; i++) {
+        unsigned page = (AREA >> 12) + 1 + i;
+        if (kind[i] == 1)
+            ck_assert_int_eq(pn_mmu_track_add(s->cpu->mmu, page), 0);
+        if (kind[i] >= 2)
+            sys_map(s, page, SYS_MMIO >> 12, kind[i] == 2 ? 7 : 0);
+    }
+    memset(&s->stats, 0, sizeof(s->stats));
+    bool faults = kind[0] == 3 || kind[1] == 3;
+    ck_assert_int_eq(run(op_xsave_full, AREA + 0x2000 - 0x240, s->cpu->xcr0),
+                     faults ? CPU_FAULT : CPU_NEXT);
+    for (unsigned i = 0; i < 0x1000; i++)
+        if (got + i < s->ram + AREA + 0x3000 && (i < XSAVE_HEADER || i >= XSAVE_EXTENDED))
+            ck_assert_uint_eq(got[i], faults || kind[i >= 0x240] == 2 ? 0x55 : want[i]);
+    ck_assert_uint_eq(s->mmio_writes > 0, !faults && (kind[0] == 2 || kind[1] == 2));
+    ck_assert_uint_eq(s->tracked > 0, !faults && (kind[0] == 1 || kind[1] == 1));
+    ck_assert_uint_le(asked(), 2u * (kind[0] == 2) + (kind[1] == 2)); /* and its header */
+}
+END_TEST
+
 SUITE("xsave", .setup = setup, .teardown = teardown, .timeout = 60,
       .tests = {vector_state_survives_the_hosts_registers,
                 the_host_is_given_no_component_that_it_lacks,
@@ -345,4 +400,6 @@ SUITE("xsave", .setup = setup, .teardown = teardown, .timeout = 60,
                 xsave_and_xrstor_keep_the_standard_format,
                 xsavec_and_xrstors_keep_the_compact_format, xrstor_refuses_a_bad_header,
                 fnsave_and_fnstenv_write_what_the_host_writes,
-                ldmxcsr_refuses_reserved_bits, xsetbv_refuses_impossible_components})
+                ldmxcsr_refuses_reserved_bits, xsetbv_refuses_impossible_components,
+                a_save_asks_once_for_a_page_that_is_no_plain_memory},
+      .loops = {{a_save_over_two_pages_stores_all_or_nothing_whatever_they_are, 16}})
