@@ -21,7 +21,7 @@
 #include "bench/harness/result_internal.h"
 #include "penumbra/dirty.h"
 
-static json_t *input_file(const char *path) {
+json_t *result_input(const char *path) {
     struct err e = {NULL, 0};
     void *data;
     size_t size;
@@ -37,8 +37,8 @@ static json_t *input_file(const char *path) {
 }
 
 json_t *result_inputs(const char *kernel, const char *initrd) {
-    return json_pack("{s:o, s:o}", "kernel", input_file(kernel), "initrd",
-                     input_file(initrd));
+    return json_pack("{s:o, s:o}", "kernel", result_input(kernel), "initrd",
+                     result_input(initrd));
 }
 
 json_t *result_new(const char *version, const char *revision, json_t *command,

@@ -20,8 +20,10 @@
  * source; "": not known. Return: NULL: no memory. */
 json_t *result_new(const char *version, const char *revision, json_t *command,
                    json_t *host, json_t *settings);
-/* The files that are inputs, "kernel" and "initrd": { bytes, xxh3 }; null: the path is
- * NULL, no regular file, or cannot be read. */
+/* A file that is an input: { bytes, xxh3 }; null: the path is NULL, no regular file, or
+ * cannot be read. */
+json_t *result_input(const char *path);
+/* Both of a guest's: "kernel" and "initrd". */
 json_t *result_inputs(const char *kernel, const char *initrd);
 
 /* What one unit gave under one MMU. */

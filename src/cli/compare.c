@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "bench/harness/comparison.h"
+#include "bench/harness/result.h"
 #include "cli/bench.h"
 #include "cli/option.h"
 
@@ -17,6 +18,7 @@ struct compare {
     const char *path[FILES_MAX];
     unsigned paths;
     const char *json;
+    json_t *command;
 };
 
 static int compare_arg(void *options, const char *arg, struct err *e) {
@@ -191,6 +193,17 @@ static void print_files(const struct compare *c) {
             c->cfg.files, c->path[0], c->cfg.files, c->path[c->cfg.files]);
 }
 
+/* What compared, and what exactly was compared. */
+static void add_origin(const struct compare *c, json_t *all) {
+    json_t *inputs[2] = {json_array(), json_array()};
+    for (unsigned i = 0; i < c->paths; i++)
+        json_array_append_new(inputs[i >= c->cfg.files], result_input(c->path[i]));
+    json_object_update_new(
+        all, json_pack("{s:s, s:s?, s:O?, s:{s:o, s:o}}", "version", PENUMBRA_VERSION,
+                       "revision", *PENUMBRA_REVISION ? PENUMBRA_REVISION : NULL,
+                       "command", c->command, "inputs", "a", inputs[0], "b", inputs[1]));
+}
+
 static int compare_loaded(struct compare *c, const json_t *const doc[2]) {
     const json_t *a = json_object_get(doc[0], "settings");
     const json_t *b = json_object_get(doc[1], "settings");
@@ -210,6 +223,7 @@ static int compare_loaded(struct compare *c, const json_t *const doc[2]) {
                     json_object_get(b, "cost_profile"));
         print_pairs(c, all);
         code = cli_flush(print_gate(all));
+        add_origin(c, all);
         if (bench_out_json(&out, all))
             code = CLI_HOST;
         outfile_abandon(&out.file);
@@ -260,11 +274,13 @@ int cmd_compare(int argc, char **argv) {
     if (code || done)
         return code;
     code = check(&c);
+    c.command = cli_command(argc, argv);
     if (!code)
         code = load(&c, docs);
     if (!code)
         code = compare_loaded(&c, (const json_t *const[]){docs[0], docs[c.cfg.files]});
     for (unsigned i = 0; i < c.paths; i++)
         json_decref(docs[i]);
+    json_decref(c.command);
     return code;
 }

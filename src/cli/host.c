@@ -259,8 +259,10 @@ int cmd_host(int argc, char **argv) {
         return rc;
     struct pn_kvm_host kvm;
     pn_kvm_host_probe(&kvm);
-    json_t *j = json_pack("{s:s, s:s, s:o, s:o, s:o}", "schema", "penumbra-host-1",
-                          "version", PENUMBRA_VERSION, "host", host_json(), "kvm",
+    json_t *j = json_pack("{s:s, s:s, s:s?, s:o?, s:o, s:o, s:o}", "schema",
+                          "penumbra-host-1", "version", PENUMBRA_VERSION, "revision",
+                          *PENUMBRA_REVISION ? PENUMBRA_REVISION : NULL, "command",
+                          cli_command(argc, argv), "host", host_json(), "kvm",
                           kvm_json(&kvm), "mmu", mmu_json(&kvm));
     if (!j)
         return cli_error("out of memory");

@@ -6,6 +6,7 @@
 #include "bench/harness/lineup.h"
 #include "bench/harness/result.h"
 #include "cli/run.h"
+#include "cpu/cpu.h"
 
 static json_t *hex(uint64_t v) {
     return json_sprintf("%016" PRIx64, v);
@@ -13,6 +14,17 @@ static json_t *hex(uint64_t v) {
 
 static json_t *or_null(const char *text) {
     return text ? json_string(text) : json_null();
+}
+
+/* As --cpu had it, or what its default is on this host. */
+static json_t *cpu_json(const struct machine_config *m) {
+    char err[128];
+    struct cpu_model *model;
+    if (m->cpu_model || cpu_model_parse("", &model, err, sizeof(err)))
+        return or_null(m->cpu_model);
+    json_t *name = json_string(cpu_model_name(model));
+    cpu_model_free(model);
+    return name;
 }
 
 static json_t *config_json(const struct run_report *r) {
@@ -23,9 +35,9 @@ static json_t *config_json(const struct run_report *r) {
         "s:I, s:s, s:o}",
         "kernel", m->kernel ? json_string(m->kernel) : json_string("embedded"), "initrd",
         or_null(m->initrd), "append", or_null(m->append), "memory", (json_int_t)m->ram,
-        "cpus", (int)m->cpus, "cpu", or_null(m->cpu_model), "mmu_options",
+        "cpus", (int)m->cpus, "cpu", cpu_json(m), "mmu_options",
         lineup_options(r->mmus ? &m->mmu : NULL), "numa", or_null(m->numa), "hugepages",
-        or_null(m->hugepages), "clock",
+        json_string(m->hugepages ? m->hugepages : "thp"), "clock",
         m->host_clock || m->engine->threaded ? "host" : "virtual", "seed",
         (json_int_t)m->seed, "block_len", (json_int_t)m->max_block, "max_insns",
         (json_int_t)m->max_insns, "timeout_ns", (json_int_t)m->timeout_ns, "pv",

@@ -47,7 +47,18 @@ assert run["command"][:4] == ["penumbra", "run", "--mmu", "tdp"] and run["exit"]
 assert run["model"]["profiles"]["tlb"]["name"] == "skylake" and run["inputs"]["kernel"] is None
 assert over["exit"] == {"reason": "debug-exit", "code": over["exit"]["guest_value"] * 2 + 1, "guest_value": 2}, over["exit"]
 assert flat["inputs"]["kernel"]["bytes"] == 6 and flat["inputs"]["initrd"]["bytes"] == 6
+assert run["config"]["cpu"].startswith("x86-64-v") and run["config"]["hugepages"] == "thp", run["config"]
 ' || fail "the statistics do not say what ran"
+# A comparison: which program compared, and which files they were.
+python3 - "$work" <<< '
+import json, os, sys
+files = json.load(open(f"{sys.argv[1]}/files.json"))
+host = json.load(open(f"{sys.argv[1]}/host.json"))
+plain = os.stat(f"{sys.argv[1]}/plain.json").st_size
+assert [x["bytes"] for side in "ab" for x in files["inputs"][side]] == [plain] * 4, files["inputs"]
+assert files["command"][:3] == ["penumbra", "compare", f"{sys.argv[1]}/plain.json"], files["command"]
+assert host["command"] == ["penumbra", "host", "--json"] and host["revision"] == files["revision"]
+' || fail "a comparison or a host does not say where it comes from"
 [ -s "$work/exact.json" ] && [ -s "$work/gate.json" ] && [ -s "$work/merged.json" ] || fail "a file is missing"
 rm "$work/changed.json"
 rc=0
