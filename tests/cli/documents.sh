@@ -5,7 +5,9 @@
 #   documents.sh PENUMBRA FOLDER    the folder that the build made them in
 . "$(dirname "$0")/lib.sh"
 doc=$2
-commands="run host bench compare merge trace faults stat"
+run help
+commands=$(sed -n '/^Exit codes/q; s/^  \([a-z]*\)  *[^ ].*/\1/p' "$work/out" | grep -vx 'help\|version')
+[ "$(wc -w <<< "$commands")" -ge 11 ] || fail "commands of help: $commands"
 
 for c in $commands; do
     run "$c" --help
