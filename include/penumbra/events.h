@@ -71,9 +71,9 @@ struct pn_ring {
     void *opaque;                    /* the drain's */
 };
 
-/* Out of line: append one record. */
-void pn_ring_push(struct pn_ring *ring, enum pn_event id,
-                  const uint64_t arg[PN_FIELDS_MAX]);
+/* Append a record that lacks nothing but its arguments, which the caller sets, all of them.
+ * Return: NULL: there is no room, and the event is lost. */
+struct pn_event_rec *pn_ring_next(struct pn_ring *ring, enum pn_event id);
 /* Append a record that is complete but for its vcpu. */
 void pn_ring_add(struct pn_ring *ring, const struct pn_event_rec *rec);
 
@@ -84,9 +84,13 @@ void pn_ring_add(struct pn_ring *ring, const struct pn_event_rec *rec);
                            (1 + PN_FIELDS_##name) * sizeof(uint64_t),                    \
                        "events.inc gives " #name " another number of fields");           \
         struct pn_ring *pn_ring_ = (ring);                                               \
-        if (pn_ring_ && pn_ring_->mask >> PN_EV_##name & 1)                              \
-            pn_ring_push(pn_ring_, PN_EV_##name,                                         \
-                         (const uint64_t[PN_FIELDS_MAX]){__VA_ARGS__});                  \
+        if (pn_ring_ && pn_ring_->mask >> PN_EV_##name & 1) {                            \
+            struct pn_event_rec *pn_rec_ = pn_ring_next(pn_ring_, PN_EV_##name);         \
+            if (pn_rec_)                                                                 \
+                __builtin_memcpy(pn_rec_->arg,                                           \
+                                 ((const uint64_t[PN_FIELDS_MAX]){__VA_ARGS__}),         \
+                                 sizeof(pn_rec_->arg));                                  \
+        }                                                                                \
     } while (0)
 
 /* Return: the event's name, its fields as "type:name" separated by blanks, its meaning.

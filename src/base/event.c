@@ -57,11 +57,10 @@ static struct pn_event_rec *next(struct pn_ring *ring) {
     return &ring->rec[ring->count++];
 }
 
-void pn_ring_push(struct pn_ring *ring, enum pn_event id,
-                  const uint64_t arg[PN_FIELDS_MAX]) {
+struct pn_event_rec *pn_ring_next(struct pn_ring *ring, enum pn_event id) {
     struct pn_event_rec *r = next(ring);
     if (!r)
-        return;
+        return NULL;
     r->time = ring->time ? *ring->time : 0;
     if (ring->behind)
         r->time -= (uint64_t)*ring->behind;
@@ -71,7 +70,7 @@ void pn_ring_push(struct pn_ring *ring, enum pn_event id,
     memset(r->pad, 0, sizeof(r->pad));
     r->rip = ring->rip ? *ring->rip : 0;
     r->cr3 = ring->rip ? *ring->cr3 : 0;
-    memcpy(r->arg, arg, sizeof(r->arg));
+    return r;
 }
 
 void pn_ring_add(struct pn_ring *ring, const struct pn_event_rec *rec) {

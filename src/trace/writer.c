@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The trace file's writer: rings drain into it.
+ * The trace file's writer: rings drain into blocks, which a thread puts into the file.
  *
  * Invariants
  * 1. A record is either in the file and the digest, or counted as lost; never half of it.
@@ -9,8 +9,9 @@
  * 3. What is written stands: a file is never read or written anywhere but at its end.
  * 4. Records stand in order of time, whichever vCPU they are of: all rings drain when one
  *    is full, so that what comes later is younger than all that is in the file.
- * Locking: none. One thread at a time fills and drains all the rings: the one that runs
- * the vCPUs, or the reader of KVM's tracepoints.
+ * Locking: one thread at a time fills and drains all the rings: the one that runs the
+ * vCPUs, or the reader of KVM's tracepoints. What `put` touches is the queue's thread's
+ * from the first block on; others touch it after queue_wait.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -21,9 +22,12 @@
 #include "base/file.h"
 #include "base/outfile.h"
 #include "trace/pack.h"
+#include "trace/queue.h"
 #include "trace/trace.h"
 
-#define RING_RECORDS PACK_RECORDS /* 320 KiB per vCPU; one block */
+#define RING_RECORDS QUEUE_RECORDS /* 320 KiB per vCPU; one block */
+
+_Static_assert(QUEUE_RECORDS <= PACK_RECORDS, "a block of the queue is one of the file");
 
 struct trace_writer {
     struct outfile file; /* fd -1: no file */
@@ -37,8 +41,9 @@ struct trace_writer {
     struct pack *pack; /* NULL: no file */
     uint8_t *block;    /* struct trace_block and its frame */
     struct trace_digest *digest;
+    struct queue *queue;
     struct pn_ring *rings;
-    struct pn_event_rec *records; /* of all rings, then a block of them merged */
+    struct pn_event_rec *records; /* of all rings; NULL: the one fills blocks */
 };
 
 /* Append. A regular file that takes only a part is cut back. Return: 0 or errno. */
@@ -103,8 +108,9 @@ static bool append_block(struct trace_writer *w, const struct pn_event_rec *rec,
     return !w->failed && !w->full;
 }
 
-static void put(struct trace_writer *w, const struct pn_event_rec *rec, uint32_t n) {
-    bool keep = !w->failed && !w->full && n;
+static void put(void *opaque, const struct pn_event_rec *rec, uint32_t n) {
+    struct trace_writer *w = opaque;
+    bool keep = !w->failed && !w->full;
     if (keep && w->pack)
         keep = append_block(w, rec, n);
     if (keep) {
@@ -138,7 +144,7 @@ static struct pn_ring *oldest(struct trace_writer *w, const uint32_t *at,
 }
 
 static void merge(struct trace_writer *w) {
-    struct pn_event_rec *block = w->records + (size_t)w->vcpus * RING_RECORDS;
+    struct pn_event_rec *block = queue_block(w->queue);
     uint32_t at[TRACE_VCPUS_MAX] = {0}, n = 0;
     uint64_t until;
     struct pn_ring *r;
@@ -146,20 +152,23 @@ static void merge(struct trace_writer *w) {
         uint32_t *i = &at[r->vcpu];
         do {
             block[n++] = r->rec[(*i)++];
-            if (n == RING_RECORDS) {
-                put(w, block, n);
+            if (n == QUEUE_RECORDS) {
+                queue_pass(w->queue, n);
+                block = queue_block(w->queue);
                 n = 0;
             }
         } while (*i < r->count && r->rec[*i].time <= until);
     }
-    put(w, block, n);
+    queue_pass(w->queue, n);
 }
 
 static void drain_all(struct trace_writer *w) {
-    if (w->vcpus == 1)
-        put(w, w->rings[0].rec, w->rings[0].count);
-    else
+    if (w->records) {
         merge(w);
+    } else {
+        queue_pass(w->queue, w->rings[0].count);
+        w->rings[0].rec = queue_block(w->queue);
+    }
     for (unsigned i = 0; i < w->vcpus; i++)
         w->rings[i].count = 0;
 }
@@ -181,13 +190,18 @@ static int open_file(struct trace_writer *w, const char *path, char *err,
 static int make_rings(struct trace_writer *w, uint64_t mask) {
     w->digest = trace_digest_create(w->vcpus);
     w->rings = calloc(w->vcpus, sizeof(*w->rings));
-    w->records = calloc((size_t)(w->vcpus + 1) * RING_RECORDS, sizeof(*w->records));
-    if (!w->digest || !w->rings || !w->records)
+    if (w->vcpus > 1)
+        w->records = malloc((size_t)w->vcpus * RING_RECORDS * sizeof(*w->records));
+    if (!w->digest || !w->rings || (w->vcpus > 1 && !w->records))
         return -ENOMEM;
+    int rc = queue_create(put, w, &w->queue);
+    if (rc)
+        return rc;
     for (unsigned i = 0; i < w->vcpus; i++)
         w->rings[i] = (struct pn_ring){
             .mask = mask,
-            .rec = w->records + (size_t)i * RING_RECORDS,
+            .rec = w->records ? w->records + (size_t)i * RING_RECORDS
+                              : queue_block(w->queue),
             .size = RING_RECORDS,
             .vcpu = (uint16_t)i,
             .drain = drain,
@@ -197,6 +211,7 @@ static int make_rings(struct trace_writer *w, uint64_t mask) {
 }
 
 static void free_writer(struct trace_writer *w) {
+    queue_destroy(w->queue);
     outfile_abandon(&w->file);
     trace_digest_destroy(w->digest);
     pack_destroy(w->pack);
@@ -230,7 +245,7 @@ int trace_open(const struct trace_config *cfg, struct trace_writer **out, char *
     memcpy(w->header.magic, TRACE_MAGIC, sizeof(w->header.magic));
     int rc = make_rings(w, w->header.mask);
     if (rc)
-        snprintf(err, err_size, "trace: out of memory");
+        snprintf(err, err_size, "trace: %s", strerror(-rc));
     else if (cfg->path)
         rc = open_file(w, cfg->path, err, err_size);
     if (rc) {
@@ -243,6 +258,7 @@ int trace_open(const struct trace_config *cfg, struct trace_writer **out, char *
 
 int trace_begin(struct trace_writer *w, uint64_t kernel_moved, char *err,
                 size_t err_size) {
+    queue_wait(w->queue);
     w->header.known = TRACE_KNOWS_KERNEL_MOVED;
     w->header.kernel_moved = kernel_moved;
     int rc = w->file.fd >= 0 ? begin(w) : 0;
@@ -272,6 +288,7 @@ static int finish(struct trace_writer *w) {
 int trace_close(struct trace_writer *w, struct trace_end *end, char *err,
                 size_t err_size) {
     drain_all(w);
+    queue_wait(w->queue);
     for (unsigned i = 0; i < w->vcpus; i++)
         w->end.lost += w->rings[i].lost;
     w->end.digest = trace_digest_value(w->digest);

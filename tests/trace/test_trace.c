@@ -3,9 +3,11 @@
  * damaged files are refused; the digest does not depend on how rings interleave. */
 #include <errno.h>
 #include <glob.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -223,21 +225,68 @@ START_TEST(a_disk_that_fills_up_keeps_what_it_has) {
 }
 END_TEST
 
+/* The records of a file that is being written, as soon as there are n. */
+static struct pn_event_rec *read_part(struct trace_file **f, size_t n) {
+    for (;;) {
+        size_t got = 0;
+        struct pn_event_rec *r = NULL;
+        if (!trace_file_open(part, f, err, sizeof(err))) {
+            r = read_all(*f, &got);
+            if (got == n)
+                return r;
+            trace_file_close(*f);
+        }
+        free(r);
+        ck_assert_uint_lt(got, n);
+        sched_yield();
+    }
+}
+
 /* As after kill -9: the file that was being written is read up to where it ends. */
 START_TEST(an_unfinished_file_is_read_and_called_incomplete) {
     struct trace_writer *w = open_writer(path, 1, 0);
     emit(trace_rings(w), 0, 10000);
     ck_assert_uint_eq(parts(), 1);
     struct trace_file *f = NULL;
-    ck_assert_int_eq(trace_file_open(part, &f, err, sizeof(err)), 0);
-    size_t n;
-    struct pn_event_rec *r = read_all(f, &n);
-    ck_assert_uint_eq(n, 8192);
+    struct pn_event_rec *r = read_part(&f, 8192);
     ck_assert_uint_eq(r[8191].arg[0], 0x1000 * 8191);
     ck_assert_int_eq(trace_file_state(f), TRACE_INCOMPLETE);
     free(r);
     trace_file_close(f);
     trace_abandon(w);
+}
+END_TEST
+
+/* More than waits in memory, before anybody reads. */
+START_TEST(a_reader_that_comes_late_gets_every_record_in_order) {
+    int fd[2];
+    ck_assert_int_eq(pipe(fd), 0);
+    snprintf(part, sizeof(part), "/proc/self/fd/%d", fd[1]);
+    pid_t child = fork();
+    if (!child) {
+        close(fd[0]);
+        struct trace_writer *w = open_writer(part, 2, 0);
+        emit_noise(&trace_rings(w)[0], 200000);
+        _exit(trace_close(w, NULL, err, sizeof(err)) != 0);
+    }
+    close(fd[1]);
+    for (int queued = 0; queued < 32768; sched_yield()) /* what a pipe takes at least */
+        ck_assert_int_eq(ioctl(fd[0], FIONREAD, &queued), 0);
+    struct trace_file *f = NULL;
+    snprintf(part, sizeof(part), "/proc/self/fd/%d", fd[0]);
+    ck_assert_int_eq(trace_file_open(part, &f, err, sizeof(err)), 0);
+    size_t n;
+    struct pn_event_rec *r = read_all(f, &n);
+    ck_assert_uint_eq(n, 200000);
+    for (uint64_t i = 0; i < n; i++)
+        ck_assert_uint_eq(r[i].arg[0], i * i * 0x9e3779b97f4a7c15u);
+    ck_assert_int_eq(trace_file_state(f), TRACE_WHOLE);
+    free(r);
+    trace_file_close(f);
+    close(fd[0]);
+    int status;
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    ck_assert_int_eq(status, 0);
 }
 END_TEST
 
@@ -564,6 +613,7 @@ SUITE("trace", .setup = setup, .teardown = teardown, .timeout = 120,
                 blocks_beyond_the_limit_are_counted_as_lost,
                 a_disk_that_fills_up_keeps_what_it_has,
                 an_unfinished_file_is_read_and_called_incomplete,
+                a_reader_that_comes_late_gets_every_record_in_order,
                 a_pipe_carries_a_trace,
                 the_digest_ignores_how_rings_interleave,
                 records_of_all_vcpus_stand_in_order_of_time,
