@@ -77,7 +77,19 @@ struct pn_event_rec *pn_ring_next(struct pn_ring *ring, enum pn_event id);
 /* Append a record that is complete but for its vcpu. */
 void pn_ring_add(struct pn_ring *ring, const struct pn_event_rec *rec);
 
-/* The arguments are evaluated only when the event is recorded. */
+/* One by one: an array on the stack would be read back before it is stored. */
+static inline void pn_rec_args(struct pn_event_rec *rec, uint64_t a, uint64_t b,
+                               uint64_t c, uint64_t d, uint64_t e, uint64_t f) {
+    rec->arg[0] = a;
+    rec->arg[1] = b;
+    rec->arg[2] = c;
+    rec->arg[3] = d;
+    rec->arg[4] = e;
+    rec->arg[5] = f;
+}
+#define PN_SIX_ARGS(rec, a, b, c, d, e, f, ...) pn_rec_args(rec, a, b, c, d, e, f)
+
+/* The arguments are evaluated only when the event is recorded, and emit nothing. */
 #define pn_emit(ring, name, ...)                                                         \
     do {                                                                                 \
         _Static_assert(sizeof((const uint64_t[]){0, ##__VA_ARGS__}) ==                   \
@@ -87,9 +99,7 @@ void pn_ring_add(struct pn_ring *ring, const struct pn_event_rec *rec);
         if (pn_ring_ && pn_ring_->mask >> PN_EV_##name & 1) {                            \
             struct pn_event_rec *pn_rec_ = pn_ring_next(pn_ring_, PN_EV_##name);         \
             if (pn_rec_)                                                                 \
-                __builtin_memcpy(pn_rec_->arg,                                           \
-                                 ((const uint64_t[PN_FIELDS_MAX]){__VA_ARGS__}),         \
-                                 sizeof(pn_rec_->arg));                                  \
+                PN_SIX_ARGS(pn_rec_, ##__VA_ARGS__, 0, 0, 0, 0, 0, 0, 0);                \
         }                                                                                \
     } while (0)
 

@@ -3,6 +3,7 @@
 #include "penumbra/events.h"
 
 #include <assert.h>
+#include <stdbool.h>
 #include <string.h>
 
 static_assert(sizeof(struct pn_event_rec) == 80, "the record of a trace file");
@@ -46,30 +47,41 @@ const char *pn_type_name(enum pn_type type) {
     return types[type];
 }
 
-/* Room for one record. Return: NULL, and the event is lost. */
-static struct pn_event_rec *next(struct pn_ring *ring) {
-    if (ring->count >= ring->size && ring->drain)
+/* Return: whether there is room for a record now; else it is lost. */
+static __attribute__((noinline)) bool make_room(struct pn_ring *ring) {
+    if (ring->drain)
         ring->drain(ring);
-    if (ring->count >= ring->size) {
-        ring->lost++;
+    if (ring->count < ring->size)
+        return true;
+    ring->lost++;
+    return false;
+}
+
+/* Room for one record. Return: NULL, and the event is lost. */
+static inline struct pn_event_rec *next(struct pn_ring *ring) {
+    if (__builtin_expect(ring->count >= ring->size, 0) && !make_room(ring))
         return NULL;
-    }
     return &ring->rec[ring->count++];
 }
 
 struct pn_event_rec *pn_ring_next(struct pn_ring *ring, enum pn_event id) {
     struct pn_event_rec *r = next(ring);
-    if (!r)
+    if (__builtin_expect(!r, 0))
         return NULL;
-    r->time = ring->time ? *ring->time : 0;
+    uint64_t time = ring->time ? *ring->time : 0;
     if (ring->behind)
-        r->time -= (uint64_t)*ring->behind;
+        time -= (uint64_t)*ring->behind;
+    r->time = time;
     r->id = (uint16_t)id;
     r->vcpu = ring->vcpu;
-    r->cpl = ring->rip ? *ring->cpl : PN_CPL_NONE;
+    r->cpl = PN_CPL_NONE;
     memset(r->pad, 0, sizeof(r->pad));
-    r->rip = ring->rip ? *ring->rip : 0;
-    r->cr3 = ring->rip ? *ring->cr3 : 0;
+    r->rip = r->cr3 = 0;
+    if (ring->rip) {
+        r->cpl = *ring->cpl;
+        r->rip = *ring->rip;
+        r->cr3 = *ring->cr3;
+    }
     return r;
 }
 
