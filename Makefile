@@ -9,7 +9,7 @@ CONFIGURED := $(BUILD)/build.ninja
 SOURCES = $(shell git ls-files -co --exclude-standard '*.c' '*.h' '*.inc')
 
 .PHONY: help all demo test test-guests guests linux configure setup setup-test format format-check tidy \
-        rules reference differential bench bench-commit install deb clean distclean
+        rules reference differential conformance bench bench-commit install deb clean distclean
 
 help:
 	@echo "make demo     install what is missing, build, run the embedded guest under --mmu $(MMU),"
@@ -18,6 +18,7 @@ help:
 	@echo "make test     install what is missing, build, run every test"
 	@echo "make differential   random instructions in the software CPU and on this host's, without"
 	@echo "              end (MODE=64|32, SEED=...; one million of them are in make test)"
+	@echo "make conformance KUT=FOLDER   run kvm-unit-tests, which you have built there, and print a table"
 	@echo "make test-guests   boot newer kernels, too (scripts/guests.txt)"
 	@echo "make guests   download the guests that make test boots"
 	@echo "make all      build only (PRESET=dev|release|asan-ubsan|tsan|fuzz; now $(PRESET))"
@@ -70,6 +71,10 @@ test-guests: setup-test all
 
 differential: setup-test all
 	@$(BUILD)/tests/diff/differential --count 0 --mode $(or $(MODE),64) --seed $(or $(SEED),$$$$) $(ARGS)
+
+conformance: setup-test all
+	@tests/conformance/conformance.py --penumbra $(BUILD)/src/cli/penumbra $(ARGS) \
+	    $(or $(KUT),$(error KUT=FOLDER says where kvm-unit-tests are built))
 
 bench: setup-test all
 	@$(BUILD)/bench/startup/startup --penumbra $(BUILD)/src/cli/penumbra
