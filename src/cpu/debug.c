@@ -53,14 +53,15 @@ enum cpu_rc cpu_poll_events(struct cpu *cpu) {
         return CPU_NEXT;
     if (unlikely(cpu->inject.any))
         return poll_injected(cpu);
-    bool by_ss = shadowed_by_ss(cpu);
-    if (unlikely(cpu->db_pending && !by_ss)) {
+    if (unlikely(cpu->db_pending && !shadowed_by_ss(cpu))) {
         uint32_t bits = cpu->db_pending;
         cpu->db_pending = 0;
         cpu_raise_debug(cpu, bits);
         return cpu_deliver_fault(cpu);
     }
-    if (unlikely(cpu->nmi_pending && !cpu->nmi_blocked && !by_ss)) {
+    /* STI's shadow holds an NMI back, too: SDM volume 2, "STI", permits it, and KVM does so
+     * for both vendors. */
+    if (unlikely(cpu->nmi_pending && !cpu->nmi_blocked && !cpu_shadowed(cpu))) {
         cpu->nmi_pending = 0;
         return cpu_deliver_nmi(cpu);
     }

@@ -254,6 +254,22 @@ START_TEST(nmi_blocks_until_iret) {
 }
 END_TEST
 
+START_TEST(an_nmi_waits_for_the_instruction_behind_sti) {
+    fix_long();
+    struct cpu *c = fx.cpu;
+    struct insn in = insn_new(8);
+    gate_set(VEC_NMI, KCODE, HANDLER, 14, 0, 0);
+    c->sys_flags &= ~(uint64_t)FL_IF;
+    c->nmi_pending = 1;
+    op_sti(c, &in);
+    retire(1);
+    ck_assert_int_eq(cpu_poll_events(c), CPU_NEXT);
+    retire(1);
+    ck_assert_int_eq(cpu_poll_events(c), CPU_JUMP);
+    ck_assert_uint_eq(c->rip, HANDLER);
+}
+END_TEST
+
 START_TEST(what_another_engine_had_begun_is_delivered_first) {
     fix_long();
     struct cpu *c = fx.cpu;
@@ -450,6 +466,7 @@ SUITE("cpu events", .setup = fix_create, .teardown = fix_destroy,
                 endless_faults_take_time,
                 sti_shadows_one_instruction,
                 nmi_blocks_until_iret,
+                an_nmi_waits_for_the_instruction_behind_sti,
                 what_another_engine_had_begun_is_delivered_first,
                 a_page_fault_without_payload_keeps_cr2,
                 a_debug_trap_comes_before_an_nmi,
