@@ -125,8 +125,7 @@ void seg_drop_privileged(struct cpu *cpu, unsigned cpl) {
             continue;
         struct pn_segment old = *s;
         seg_set_null(s, 0);
-        if (!cpu_follows(cpu, RULE_null_clears))
-            s->base = old.base, s->limit = old.limit;
+        s->base = old.base, s->limit = old.limit;
     }
 }
 

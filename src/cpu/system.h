@@ -127,8 +127,9 @@ enum cpu_rc ss_fetch(struct cpu *cpu, uint16_t sel, unsigned cpl, uint8_t vector
                      unsigned ext, struct desc *d);
 /* Load DS, ES, FS, GS or SS as MOV does in the present mode. */
 enum cpu_rc seg_load(struct cpu *cpu, unsigned seg, uint16_t sel);
-/* On a return to an outer ring: data segments that the new CPL may not use become null.
- */
+/* On a return to an outer ring: data segments that the new CPL may not use become null. Their
+ * base and limit stay (SDM volume 2, "IRET": the selector becomes null; kvm-unit-tests' emulator
+ * test reads by such a GS, and passes on both vendors' processors). */
 void seg_drop_privileged(struct cpu *cpu, unsigned cpl);
 
 /* ---- Memory (mem.c, segmem.c) ---- */
