@@ -132,8 +132,15 @@ static bool bus_msr(const struct cpu *cpu, uint32_t index) {
 
 /* ---- RDMSR ---- */
 
+static bool amd_counter(const struct cpu *cpu, uint32_t index) {
+    return index - MSR_K7_EVNTSEL0 < MSR_K7_COUNTERS &&
+           cpu_follows(cpu, RULE_amd_counters);
+}
+
 static enum cpu_rc read_rare(struct cpu *cpu, uint32_t index, uint64_t *value) {
     *value = 0;
+    if (amd_counter(cpu, index))
+        return CPU_NEXT;
     switch (index) {
     case MSR_P5_MC_ADDR:
     case MSR_P5_MC_TYPE:
@@ -224,6 +231,8 @@ static enum cpu_rc write_bus(struct cpu *cpu, uint32_t index, uint64_t v) {
 }
 
 static enum cpu_rc write_rare(struct cpu *cpu, uint32_t index, uint64_t v) {
+    if (amd_counter(cpu, index))
+        return CPU_NEXT;
     switch (index) {
     case MSR_P5_MC_ADDR:
     case MSR_P5_MC_TYPE:

@@ -371,6 +371,22 @@ START_TEST(intels_own_msrs_fault_on_amd) {
 }
 END_TEST
 
+START_TEST(amds_counters_are_there_without_a_bit_of_cpuid) {
+    for (uint32_t index = 0xc0010000; index < 0xc0010008; index++) {
+        uint64_t value = 1;
+        fix_long();
+        use(CPU_AMD);
+        ck_assert_int_eq(msr_write(fx.cpu, index, 0x530076), CPU_NEXT);
+        ck_assert_int_eq(msr_read(fx.cpu, index, &value), CPU_NEXT);
+        ck_assert_uint_eq(value, 0);
+        use(CPU_INTEL);
+        ck_fault(msr_read(fx.cpu, index, &value), VEC_GP, 0);
+        ck_fault(msr_write(fx.cpu, index, 0), VEC_GP, 0);
+    }
+    ck_fault(msr_write(fx.cpu, 0xc0010008, 0), VEC_GP, 0);
+}
+END_TEST
+
 START_TEST(cpuid_names_the_vendor) {
     uint32_t r[4];
     cpu_model_leaf(made[CPU_AMD], 0, 0, r);
@@ -394,6 +410,7 @@ SUITE("vendors", .setup = setup, .teardown = teardown, .timeout = 60,
       .tests = {syscall_outside_64_bit_code_is_amds, amds_sysret_leaves_rcx_and_ss_alone,
                 sysenter_in_long_mode_is_intels,
                 a_return_to_an_outer_ring_takes_the_selector_alone,
-                intels_own_msrs_fault_on_amd, cpuid_names_the_vendor},
+                intels_own_msrs_fault_on_amd,
+                amds_counters_are_there_without_a_bit_of_cpuid, cpuid_names_the_vendor},
       .loops = {{user_code_sees_the_vendors_rules, 2 * OPTIONS},
                 {lock_makes_cr8_of_mov_cr0_on_amd, 2 * OPTIONS}})
