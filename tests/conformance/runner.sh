@@ -44,7 +44,7 @@ smp = 2
 test_args = '1 PASS: one|FAIL: two 0x17'
 [skips]
 file = echo.flat
-test_args = '77 SKIP: nothing here'
+test_args = '38 SKIP: nothing here'
 [amd]
 file = echo.flat
 test_args = "0 `date +%s`"
