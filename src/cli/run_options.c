@@ -79,6 +79,17 @@ static int set_handover(void *options, const char *arg, struct err *e) {
     return rc;
 }
 
+/* "FILE" or "FILE,ARGS". */
+static int set_module(void *options, const char *arg, struct err *e) {
+    struct machine_config *m = &((struct run_options *)options)->machine;
+    if (!strcspn(arg, ","))
+        return err_set(e, -EINVAL, "not FILE or FILE,ARGS");
+    if (m->modules == MACHINE_MODULES_MAX)
+        return err_set(e, -EINVAL, "more than %u modules", MACHINE_MODULES_MAX);
+    m->module[m->modules++] = arg;
+    return 0;
+}
+
 #define OWN(field)   OPTION_FIELD(struct run_options, field)
 #define GUEST(field) OPTION_FIELD(struct run_options, machine.field)
 #define GUEST_NOTE   "without --kernel: the embedded one"
@@ -90,9 +101,12 @@ static const struct option_row rows[] = {
     {"mmu-opt", 0, "NAME=VALUE", "Set an option of our MMUs; may be repeated",
      .kind = OPTION_CALL, .set = set_mmu_opt, .list = pn_mmu_options_print},
 #include "cli/option_common.inc"
+    {"module", 0, "FILE[,ARGS]",
+     "A module of a Multiboot or PVH kernel, behind --initrd; may be repeated",
+     .kind = OPTION_CALL, .set = set_module, .needs = "kernel"},
     {"append", 0, "STRING", "Kernel command line", .kind = OPTION_TEXT, GUEST(append)},
     {"format", 0, "F", "Take the kernel as", .kind = OPTION_WORD, GUEST(format),
-     .words = "auto|bzimage|elf|pvh|multiboot|flat", .needs = "kernel"},
+     .words = "auto|bzimage|elf|pvh|multiboot|multiboot2|flat", .needs = "kernel"},
     {"flat-addr", 0, "ADDR", "Where a flat image is put and entered",
      .kind = OPTION_NUMBER, GUEST(flat_addr), .needs = "kernel"},
     {"flat-bits", 0, "BITS", "Its mode at entry", .kind = OPTION_WORD, OWN(flat_mode),

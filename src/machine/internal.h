@@ -18,6 +18,7 @@
 #define BDA_BASE      0x400u
 #define BDA_SIZE      0x100u
 #define ACPI_BASE     0xf0000u /* tables: reserved in the e820 up to 1 MiB */
+#define RSDP_SIZE     36u
 #define LAPIC_BASE    0xfee00000u
 
 /* The boot area: what a loader leaves for the guest's first instructions. Below the EBDA,
@@ -32,6 +33,8 @@
 #define BOOT_MAP         0x89000u /* memory map and module list of PVH and Multiboot */
 #define BOOT_CMDLINE     0x8a000u
 #define BOOT_CMDLINE_MAX 0x10000u
+#define BOOT_STRINGS     0x9a000u /* modules' names and arguments */
+#define BOOT_STRINGS_MAX 0x4000u
 #define BOOT_STACK       0x9f000u /* a first stack grows down from here */
 #define BOOT_END         0xa0000u
 
@@ -54,6 +57,16 @@ struct entry {
     uint64_t rax, rbx, rsi;
 };
 
+/* A file beside the kernel, for protocols that take several. */
+struct load_module {
+    const char *name, *args; /* args: not NULL */
+    const void *data;
+    size_t size;
+    uint64_t gpa;
+    uint32_t text; /* gpa of "name args", or of "args" alone; 0: none */
+};
+#define LOAD_MODULES_MAX (MACHINE_MODULES_MAX + 1)
+
 /*
  * One load: what goes in, and the entry that comes out. Loaders see guest memory only
  * through load_put, so that they can be tested, and fuzzed, without a machine.
@@ -67,12 +80,15 @@ struct load {
     const char *initrd_name;
     const void *initrd; /* NULL: none */
     size_t initrd_size;
+    struct load_module module[MACHINE_MODULES_MAX]; /* gpa and text are out */
+    unsigned modules;
     enum machine_format format;
     uint64_t flat_addr;
     unsigned flat_bits;
     uint64_t seed;
     bool cpu_la57; /* the CPU model has five-level paging */
     uint64_t rsdp; /* gpa of the RSDP, 0: none */
+    uint8_t rsdp_bytes[RSDP_SIZE];
     struct err *err;
     /* The kernel file; a loader may free and NULL it as soon as it is done with it. */
     void *image;
@@ -102,6 +118,11 @@ unsigned load_e820(const struct load *l, struct e820_entry map[E820_MAX]);
  * not over [avoid, avoid_end). Return: 0 and *gpa, or -EINVAL. */
 int load_put_initrd(struct load *l, uint64_t limit, uint64_t avoid, uint64_t avoid_end,
                     uint64_t *gpa);
+/* Place the initrd, as the first one, and the modules; each as load_put_initrd does, one
+ * below the other. named: their texts begin with their names. Return: 0, *count and the
+ * gpa and text of each, or -EINVAL. */
+int load_put_modules(struct load *l, bool named, uint64_t avoid, uint64_t avoid_end,
+                     struct load_module out[LOAD_MODULES_MAX], unsigned *count);
 static inline uint64_t load_low_ram(const struct load *l) {
     return l->ram < LOW_RAM_MAX ? l->ram : LOW_RAM_MAX;
 }
@@ -112,7 +133,17 @@ int load_elf64(struct load *l);     /* long mode, Linux 64-bit boot protocol */
 int load_elf32(struct load *l);     /* protected mode at e_entry, ESI = boot_params */
 int load_pvh(struct load *l);       /* the ELF note's 32-bit entry */
 int load_multiboot(struct load *l); /* Multiboot 1 */
+int load_multiboot2(struct load *l);
 int load_flat(struct load *l);
+/* Return: where the Multiboot 2 header is (in the first 32 KiB, with 16 bytes at least),
+ * or SIZE_MAX. */
+size_t load_find_multiboot2(const uint8_t *image, size_t size);
+/* Put an image at load_addr that says so itself: its byte `at` belongs at header_addr;
+ * load_end 0: all of it; bss_end 0: no more than that. format: for the line. Return: 0
+ * and its span, or -EINVAL. */
+int load_by_addresses(struct load *l, const char *format, size_t at, uint32_t header_addr,
+                      uint32_t load_addr, uint32_t load_end, uint32_t bss_end,
+                      uint64_t *low, uint64_t *high);
 /* What an image is, by its bytes; FMT_AUTO when none of those known. */
 enum machine_format load_detect(const uint8_t *image, size_t size);
 

@@ -80,13 +80,16 @@ unsigned load_e820(const struct load *l, struct e820_entry map[E820_MAX]) {
     return n;
 }
 
-int load_put_initrd(struct load *l, uint64_t limit, uint64_t avoid, uint64_t avoid_end,
-                    uint64_t *gpa) {
-    char initrd[SIZE_TEXT_MAX], ram[SIZE_TEXT_MAX];
-    *gpa = 0;
-    if (!l->initrd)
-        return 0;
-    uint64_t top = load_low_ram(l), size = l->initrd_size;
+static struct load_module initrd_of(const struct load *l) {
+    return (struct load_module){
+        .name = l->initrd_name, .args = "", .data = l->initrd, .size = l->initrd_size};
+}
+
+/* One file, as load_put_initrd says. what: "the initrd". */
+static int put_file(struct load *l, const char *what, const struct load_module *f,
+                    uint64_t limit, uint64_t avoid, uint64_t avoid_end, uint64_t *gpa) {
+    char file[SIZE_TEXT_MAX], ram[SIZE_TEXT_MAX];
+    uint64_t top = load_low_ram(l), size = f->size;
     if (limit < top)
         top = limit;
     uint64_t at = size <= top ? (top - size) & PN_PAGE_MASK : 0;
@@ -94,10 +97,61 @@ int load_put_initrd(struct load *l, uint64_t limit, uint64_t avoid, uint64_t avo
         at = size <= avoid ? (avoid - size) & PN_PAGE_MASK : 0;
     if (at < 0x100000)
         return err_set(l->err, -EINVAL,
-                       "%s: an initrd of %s does not fit beside the kernel in -m %s",
-                       l->initrd_name, size_text(size, initrd), size_text(l->ram, ram));
+                       "%s: %s of %s does not fit beside the kernel in -m %s", f->name,
+                       what, size_text(size, file), size_text(l->ram, ram));
     *gpa = at;
-    return load_put(l, "the initrd", at, l->initrd, size);
+    return load_put(l, what, at, f->data, size);
+}
+
+int load_put_initrd(struct load *l, uint64_t limit, uint64_t avoid, uint64_t avoid_end,
+                    uint64_t *gpa) {
+    struct load_module initrd = initrd_of(l);
+    *gpa = 0;
+    if (l->modules)
+        return err_set(l->err, -EINVAL,
+                       "--module: %s is entered neither by Multiboot nor by PVH, and "
+                       "takes none",
+                       l->name);
+    return initrd.data ? put_file(l, "an initrd", &initrd, limit, avoid, avoid_end, gpa)
+                       : 0;
+}
+
+/* The texts of all modules, one behind the other. */
+static int put_texts(struct load *l, bool named, struct load_module *m, unsigned count) {
+    size_t used = 0;
+    for (unsigned i = 0; i < count; i++) {
+        const char *name = named ? m[i].name : "";
+        size_t n = strlen(name), args = strlen(m[i].args), space = n && args;
+        if (n + space + args + 1 > BOOT_STRINGS_MAX - used)
+            return err_set(l->err, -EINVAL,
+                           "--module: names and arguments take more than %u bytes",
+                           BOOT_STRINGS_MAX);
+        uint32_t at = BOOT_STRINGS + (uint32_t)used;
+        m[i].text = n + args ? at : 0;
+        load_put_boot(l, at, name, n);
+        load_put_boot(l, at + n, " ", space);
+        load_put_boot(l, at + n + space, m[i].args, args + 1);
+        used += n + space + args + 1;
+    }
+    return 0;
+}
+
+int load_put_modules(struct load *l, bool named, uint64_t avoid, uint64_t avoid_end,
+                     struct load_module out[LOAD_MODULES_MAX], unsigned *count) {
+    unsigned n = 0;
+    uint64_t limit = load_low_ram(l);
+    if (l->initrd)
+        out[n++] = initrd_of(l);
+    for (unsigned i = 0; i < l->modules; i++)
+        out[n++] = l->module[i];
+    for (unsigned i = 0; i < n; i++) {
+        int rc = put_file(l, "a module", &out[i], limit, avoid, avoid_end, &out[i].gpa);
+        if (rc)
+            return rc;
+        limit = out[i].gpa;
+    }
+    *count = n;
+    return put_texts(l, named, out, n);
 }
 
 /* ---- Formats ---- */
@@ -119,16 +173,28 @@ static bool is_multiboot(const uint8_t *image, size_t size, uint32_t *flags) {
     return false;
 }
 
+size_t load_find_multiboot2(const uint8_t *image, size_t size) {
+    size_t end = size < 32768 ? size : 32768;
+    for (size_t i = 0; i + 16 <= end; i += 8)
+        if (le32(image + i) == 0xe85250d6u && le32(image + i) + le32(image + i + 4) +
+                                                      le32(image + i + 8) +
+                                                      le32(image + i + 12) ==
+                                                  0)
+            return i;
+    return SIZE_MAX;
+}
+
 enum machine_format load_detect(const uint8_t *image, size_t size) {
     uint32_t flags = 0;
     if (size >= 0x250 && image[0x1fe] == 0x55 && image[0x1ff] == 0xaa &&
         memcmp(image + 0x202, "HdrS", 4) == 0)
         return FMT_BZIMAGE;
     bool is_elf = size >= 20 && memcmp(image, "\177ELF", 4) == 0;
-    bool multiboot = is_multiboot(image, size, &flags);
-    if (is_elf)
-        return multiboot ? FMT_MULTIBOOT : FMT_ELF;
-    return multiboot && flags & 1u << 16 ? FMT_MULTIBOOT : FMT_AUTO;
+    if (is_multiboot(image, size, &flags) && (is_elf || flags & 1u << 16))
+        return FMT_MULTIBOOT;
+    if (load_find_multiboot2(image, size) != SIZE_MAX)
+        return FMT_MULTIBOOT2;
+    return is_elf ? FMT_ELF : FMT_AUTO;
 }
 
 /* An ELF can be entered in three ways. Unless the format says which: a Linux vmlinux has
@@ -178,6 +244,8 @@ int load_image(struct load *l) {
         return load_any_elf(l);
     case FMT_MULTIBOOT:
         return load_multiboot(l);
+    case FMT_MULTIBOOT2:
+        return load_multiboot2(l);
     case FMT_FLAT:
         return load_flat(l);
     default:

@@ -46,10 +46,9 @@ struct module {
     uint32_t start, end, string, reserved;
 };
 
-/* In BOOT_MAP's page: the map, then the module, then the names. */
+/* In BOOT_MAP's page: the map, then the modules, then the loader's name. */
 #define MODULE_AT (BOOT_MAP + 0x400)
-#define NAME_AT   (BOOT_MAP + 0x500)
-#define STRING_AT (BOOT_MAP + 0x600)
+#define NAME_AT   (BOOT_MAP + 0x800)
 
 static int find_header(struct load *l, struct header *h, size_t *offset) {
     const uint8_t *p = l->image;
@@ -73,31 +72,39 @@ static int find_header(struct load *l, struct header *h, size_t *offset) {
     return err_set(l->err, -EINVAL, "%s: no Multiboot header", l->name);
 }
 
-/* Placed by the header's own addresses (the a.out kludge). */
-static int load_by_addresses(struct load *l, const struct header *h, size_t at,
-                             uint64_t *low, uint64_t *high) {
-    uint64_t before = (uint64_t)h->header_addr - h->load_addr;
-    if (h->load_addr > h->header_addr || before > at)
-        return err_set(l->err, -EINVAL, "%s: Multiboot header with impossible addresses",
-                       l->name);
+int load_by_addresses(struct load *l, const char *format, size_t at, uint32_t header_addr,
+                      uint32_t load_addr, uint32_t load_end, uint32_t bss_end,
+                      uint64_t *low, uint64_t *high) {
+    uint64_t before = (uint64_t)header_addr - load_addr;
+    if (load_addr > header_addr || before > at)
+        return err_set(l->err, -EINVAL, "%s: %s header with impossible addresses",
+                       l->name, format);
     uint64_t offset = at - before, size = l->image_size - offset;
-    if (h->load_end) {
-        if (h->load_end < h->load_addr || h->load_end - h->load_addr > size)
+    if (load_end) {
+        if (load_end < load_addr || load_end - load_addr > size)
             return err_set(l->err, -EINVAL,
-                           "%s: truncated: shorter than its Multiboot header says",
-                           l->name);
-        size = h->load_end - h->load_addr;
+                           "%s: truncated: shorter than its %s header says", l->name,
+                           format);
+        size = load_end - load_addr;
     }
-    *low = h->load_addr;
-    *high = h->load_addr + size;
-    if (h->bss_end > *high)
-        *high = h->bss_end;
+    *low = load_addr;
+    *high = load_addr + size;
+    if (bss_end > *high)
+        *high = bss_end;
     int rc = load_check(l, "the kernel", *low, *high - *low);
     return rc ? rc
               : load_put(l, "the kernel", *low, (const uint8_t *)l->image + offset, size);
 }
 
-static void put_info(struct load *l, uint64_t initrd) {
+static void put_modules(struct load *l, const struct load_module *m, unsigned count) {
+    for (unsigned i = 0; i < count; i++) {
+        struct module mod = {(uint32_t)m[i].gpa, (uint32_t)(m[i].gpa + m[i].size),
+                             m[i].text, 0};
+        load_put_boot(l, MODULE_AT + i * sizeof(mod), &mod, sizeof(mod));
+    }
+}
+
+static void put_info(struct load *l, const struct load_module *modules, unsigned count) {
     static const char loader[] = "penumbra";
     struct e820_entry map[E820_MAX];
     unsigned n = load_e820(l, map);
@@ -116,16 +123,11 @@ static void put_info(struct load *l, uint64_t initrd) {
         .loader_name = NAME_AT,
     };
     load_put_boot(l, NAME_AT, loader, sizeof(loader));
-    if (initrd) {
-        struct module mod = {(uint32_t)initrd, (uint32_t)(initrd + l->initrd_size),
-                             STRING_AT, 0};
-        char name[512] = {0};
-        strncpy(name, l->initrd_name, sizeof(name) - 1);
+    if (count) {
         info.flags |= INFO_MODULES;
-        info.mods_count = 1;
+        info.mods_count = count;
         info.mods_addr = MODULE_AT;
-        load_put_boot(l, STRING_AT, name, sizeof(name));
-        load_put_boot(l, MODULE_AT, &mod, sizeof(mod));
+        put_modules(l, modules, count);
     }
     load_put_boot(l, BOOT_INFO, &info, sizeof(info));
 }
@@ -140,13 +142,16 @@ static int put_cmdline(struct load *l) {
 int load_multiboot(struct load *l) {
     struct header h = {0};
     struct elf elf;
+    struct load_module modules[LOAD_MODULES_MAX];
+    unsigned count = 0;
     size_t at = 0;
-    uint64_t low = 0, high = 0, initrd = 0, entry;
+    uint64_t low = 0, high = 0, entry;
     int rc = find_header(l, &h, &at);
     if (rc)
         return rc;
     if (h.flags & FLAG_ADDRESSES) {
-        rc = load_by_addresses(l, &h, at, &low, &high);
+        rc = load_by_addresses(l, "Multiboot", at, h.header_addr, h.load_addr, h.load_end,
+                               h.bss_end, &low, &high);
         entry = h.entry;
     } else {
         rc = elf_parse(l->image, l->image_size, l->name, &elf, l->err);
@@ -157,14 +162,14 @@ int load_multiboot(struct load *l) {
         low = elf.low, high = elf.high, entry = elf_entry_phys(&elf);
     }
     if (rc == 0)
-        rc = load_put_initrd(l, LOW_RAM_MAX, low, high, &initrd);
+        rc = load_put_modules(l, true, low, high, modules, &count);
     if (rc == 0)
         rc = put_cmdline(l);
     if (rc)
         return rc;
     if (entry > UINT32_MAX)
         return err_set(l->err, -EINVAL, "%s: its entry point lies beyond 4 GiB", l->name);
-    put_info(l, initrd);
+    put_info(l, modules, count);
     l->entry = (struct entry){
         .mode = ENTRY_PROTECTED, .rip = entry, .rax = LOADER_MAGIC, .rbx = BOOT_INFO};
     entry_put_tables(l);

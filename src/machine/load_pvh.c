@@ -26,7 +26,11 @@ struct memmap {
     uint32_t type, reserved;
 };
 
-static void put_start_info(struct load *l, uint64_t initrd) {
+/* Behind the memory map. */
+#define MODULES_AT (BOOT_MAP + E820_MAX * sizeof(struct memmap))
+
+static void put_start_info(struct load *l, const struct load_module *modules,
+                           unsigned count) {
     struct e820_entry map[E820_MAX];
     struct start_info info = {.magic = START_MAGIC,
                               .version = 1,
@@ -38,18 +42,19 @@ static void put_start_info(struct load *l, uint64_t initrd) {
         struct memmap m = {map[i].addr, map[i].size, map[i].type, 0};
         load_put_boot(l, BOOT_MAP + i * sizeof(m), &m, sizeof(m));
     }
-    if (initrd) {
-        struct module mod = {.gpa = initrd, .size = l->initrd_size};
-        info.modules = 1;
-        info.modules_gpa = BOOT_MAP + E820_MAX * sizeof(struct memmap);
-        load_put_boot(l, info.modules_gpa, &mod, sizeof(mod));
+    for (unsigned i = 0; i < count; i++) {
+        struct module mod = {modules[i].gpa, modules[i].size, modules[i].text, 0};
+        load_put_boot(l, MODULES_AT + i * sizeof(mod), &mod, sizeof(mod));
     }
+    info.modules = count;
+    info.modules_gpa = count ? MODULES_AT : 0;
     load_put_boot(l, BOOT_INFO, &info, sizeof(info));
 }
 
 int load_pvh(struct load *l) {
     struct elf elf;
-    uint64_t initrd;
+    struct load_module modules[LOAD_MODULES_MAX];
+    unsigned count = 0;
     int rc = elf_parse(l->image, l->image_size, l->name, &elf, l->err);
     if (rc)
         return rc;
@@ -57,12 +62,12 @@ int load_pvh(struct load *l) {
         return err_set(l->err, -EINVAL, "%s: no PVH entry point (Xen note 18)", l->name);
     rc = elf_load(l, &elf, 0);
     if (rc == 0)
-        rc = load_put_initrd(l, LOW_RAM_MAX, elf.low, elf.high, &initrd);
+        rc = load_put_modules(l, false, elf.low, elf.high, modules, &count);
     if (rc == 0)
         rc = load_put_cmdline(l, "", BOOT_CMDLINE_MAX - 1);
     if (rc)
         return rc;
-    put_start_info(l, initrd);
+    put_start_info(l, modules, count);
     l->entry =
         (struct entry){.mode = ENTRY_PROTECTED, .rip = elf.pvh_entry, .rbx = BOOT_INFO};
     entry_put_tables(l);

@@ -165,9 +165,45 @@ static int read_initrd(struct machine *m, struct load *l, void **initrd, struct 
     return rc;
 }
 
-static int put_acpi(struct machine *m, struct err *e) {
+/* The files of --module, beside each other in memory. */
+struct module_files {
+    char *name[MACHINE_MODULES_MAX];
+    void *data[MACHINE_MODULES_MAX];
+};
+
+static int read_modules(struct machine *m, struct load *l, struct module_files *f,
+                        struct err *e) {
+    for (unsigned i = 0; i < m->cfg.modules; i++) {
+        const char *text = m->cfg.module[i];
+        size_t size = 0, len = strcspn(text, ",");
+        f->name[i] = strndup(text, len);
+        if (!f->name[i])
+            return err_set(e, -ENOMEM, "out of memory");
+        int rc = file_read(f->name[i], m->cfg.ram, &f->data[i], &size, e);
+        if (rc == -EFBIG)
+            return err_set(e, -EINVAL, "%s: the module is larger than memory",
+                           f->name[i]);
+        if (rc)
+            return rc;
+        l->module[l->modules++] = (struct load_module){.name = f->name[i],
+                                                       .args = text + len + !!text[len],
+                                                       .data = f->data[i],
+                                                       .size = size};
+    }
+    return 0;
+}
+
+static void free_modules(struct module_files *f) {
+    for (unsigned i = 0; i < MACHINE_MODULES_MAX; i++) {
+        free(f->name[i]);
+        free(f->data[i]);
+    }
+}
+
+static int put_acpi(struct machine *m, struct load *l, struct err *e) {
     uint8_t buf[0x100000 - ACPI_BASE];
     size_t used = acpi_build(buf, sizeof(buf), m->cfg.cpus);
+    memcpy(l->rsdp_bytes, buf, sizeof(l->rsdp_bytes));
     return used ? write_ram(m, ACPI_BASE, buf, used)
                 : err_set(e, -ENOSPC, "ACPI tables do not fit");
 }
@@ -200,6 +236,7 @@ static int set_entry(struct machine *m, const struct entry *entry, struct err *e
 
 static int load_guest(struct machine *m, struct err *e) {
     void *initrd = NULL;
+    struct module_files modules = {0};
     struct load l = {
         .ram = m->cfg.ram,
         .write = write_ram,
@@ -217,7 +254,9 @@ static int load_guest(struct machine *m, struct err *e) {
     if (rc == 0)
         rc = read_initrd(m, &l, &initrd, e);
     if (rc == 0)
-        rc = put_acpi(m, e);
+        rc = read_modules(m, &l, &modules, e);
+    if (rc == 0)
+        rc = put_acpi(m, &l, e);
     if (rc == 0)
         rc = put_bios_data(m); /* which an image may lie over */
     if (rc == 0)
@@ -225,6 +264,7 @@ static int load_guest(struct machine *m, struct err *e) {
     m->is_linux = l.is_linux;
     m->kernel_moved = l.moved;
     free(initrd);
+    free_modules(&modules);
     free(l.image);
     return rc ? rc : set_entry(m, &l.entry, e);
 }

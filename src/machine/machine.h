@@ -15,7 +15,15 @@
 #include "penumbra/engine.h"
 #include "penumbra/pv.h"
 
-enum machine_format { FMT_AUTO, FMT_BZIMAGE, FMT_ELF, FMT_PVH, FMT_MULTIBOOT, FMT_FLAT };
+enum machine_format {
+    FMT_AUTO,
+    FMT_BZIMAGE,
+    FMT_ELF,
+    FMT_PVH,
+    FMT_MULTIBOOT,
+    FMT_MULTIBOOT2,
+    FMT_FLAT
+};
 
 /* Go on under another engine at this time, or (0) at the guest's PN_MARK_HANDOVER. */
 struct machine_handover {
@@ -24,6 +32,7 @@ struct machine_handover {
 };
 #define MACHINE_HANDOVERS_MAX 16u
 #define MACHINE_CPUS_MAX      64u
+#define MACHINE_MODULES_MAX   15u
 #define MACHINE_RAM_MIN       (2ull << 20)
 #define MACHINE_RAM_MAX       (64ull << 30)
 
@@ -33,9 +42,12 @@ struct machine_config {
     unsigned cpus;
     const char *cpu_model;
     struct pn_mmu_options mmu;
-    const struct pn_tlb_model *tlb;       /* copied; NULL: none. Not under kvm */
-    const char *kernel, *initrd, *append; /* paths and the command line; NULL: none */
-    const void *kernel_blob;              /* instead of a path: the embedded guest */
+    const struct pn_tlb_model *tlb;          /* copied; NULL: none. Not under kvm */
+    const char *kernel, *initrd, *append;    /* paths and the command line; NULL: none */
+    const char *module[MACHINE_MODULES_MAX]; /* "FILE" or "FILE,ARGS", for boot protocols
+                                                that take several files */
+    unsigned modules;
+    const void *kernel_blob; /* instead of a path: the embedded guest */
     size_t kernel_blob_size;
     enum machine_format format;
     uint64_t flat_addr; /* FMT_FLAT: where it is put and entered */
