@@ -326,6 +326,28 @@ END_TEST
 
 /* ---- Debug registers ---- */
 
+START_TEST(int1_takes_the_data_breakpoint_that_mov_ss_held_back) {
+    fix_long();
+    struct cpu *c = fx.cpu;
+    struct insn in = insn_new(8);
+    gate_set(VEC_DB, KCODE, 0x1000, 14, 0, 0);
+    gate_set(VEC_BP, KCODE, 0x2000, 14, 0, 0);
+    for (unsigned k = 0; k < 2; k++) {
+        in.arg = k ? VEC_BP : VEC_DB;
+        c->dr[6] = DR6_FIXED;
+        c->db_pending = 2;
+        c->intr_shadow = PN_SHADOW_MOV_SS;
+        c->shadow_at = cpu_insns(c);
+        ck_assert_int_eq(op_int3(c, &in), CPU_JUMP);
+        retire(1);
+        ck_assert_uint_eq(c->rip, k ? 0x2000 : 0x1000);
+        ck_assert_int_eq(cpu_poll_events(c), k ? CPU_JUMP : CPU_NEXT);
+        ck_assert_uint_eq(c->rip, 0x1000);
+        ck_assert_uint_eq(c->dr[6], DR6_FIXED | 2);
+    }
+}
+END_TEST
+
 START_TEST(rf_steps_over_a_code_breakpoint_once) {
     fix_long();
     struct cpu *c = fx.cpu;
@@ -470,6 +492,7 @@ SUITE("cpu events", .setup = fix_create, .teardown = fix_destroy,
                 what_another_engine_had_begun_is_delivered_first,
                 a_page_fault_without_payload_keeps_cr2,
                 a_debug_trap_comes_before_an_nmi,
+                int1_takes_the_data_breakpoint_that_mov_ss_held_back,
                 rf_steps_over_a_code_breakpoint_once,
                 a_data_breakpoint_hits_each_access_it_overlaps,
                 mov_ss_holds_debug_traps,
