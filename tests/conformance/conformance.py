@@ -30,6 +30,7 @@ FEATURES = {"tsc-deadline": "tsc_deadline_timer"}  # other names: "-" is "_"
 PROPERTIES = ("host-phys-bits", "host-phys-bits=on", "migratable=no", "migratable=off")
 MACHINES = ("pit=off", "vmport=off", "accel=kvm", "accel=tcg")
 SKIPPED = 38  # QEMU makes an exit code of 77 of it
+LINES = 10  # of what a test says that is not explained
 FLAGS = ("-enable-kvm", "-nodefaults", "-no-reboot")
 
 
@@ -213,10 +214,14 @@ class Conformance:
             notes.append(f"{mmu}: it skips itself: {run.why}")
         if run.word != "fail":
             return run.word
-        whys = {said: self.reason(name, mmu, said) for said in run.said}
-        for said, why in whys.items():
-            notes.append(f"{mmu}: {said}" + (f": {why}" if why else ""))
-        if all(whys.values()):
+        whys = {}
+        for said in run.said:
+            whys.setdefault(self.reason(name, mmu, said), []).append(said)
+        for why, lines in whys.items():
+            shown = lines[:1] if why else lines[:LINES]
+            more = f" and {len(lines) - len(shown)} more" if len(lines) > len(shown) else ""
+            notes.append(f"{mmu}: {'; '.join(shown)}{more}" + (f": {why}" if why else ""))
+        if None not in whys:
             return "explained"
         self.bad += 1
         return "FAIL"

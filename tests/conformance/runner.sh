@@ -104,7 +104,7 @@ file = echo.flat
 test_args = '1 FAIL: one'
 [known]
 file = echo.flat
-test_args = '1 FAIL: two 1|FAIL: one'
+test_args = '1 FAIL: two 1|FAIL: two 2|FAIL: one'
 [silent]
 file = echo.flat
 test_args = '3 PASS: one'
@@ -119,6 +119,7 @@ for name in bad known silent lies hangs; do
     has "$name" "^$name +FAIL "
 done
 has "the failure" '^ +shadow: one$'
+has "explained lines together" '^ +shadow: two 1 and 1 more: a reason$'
 has "an exit code" '^ +shadow: ended: exit code 3$'
 has "the end" '^ +shadow: ended: timeout$'
 has "the sum" '; 5 results are not explained$'
