@@ -255,6 +255,20 @@ struct pit *pit_create(const struct dev_env *env);
  * Return: that level, or -EINVAL. */
 int pit_adopt(struct pit *p, const struct pn_pit *s);
 
+/* HPET (hpet.c). legacy: the lines of PIT and RTC are the HPET's from now on, or theirs
+ * again; it moves no line. */
+#define HPET_BASE     0xfed00000u
+#define HPET_SIZE     0x400u
+#define HPET_PIT_GSI  0u
+#define HPET_RTC_GSI  8u
+#define HPET_BLOCK_ID 0x8086a201u /* revision 1, three timers, 64 bits, legacy */
+struct hpet;
+struct hpet_config {
+    void (*legacy)(void *opaque, bool on);
+    void *opaque;
+};
+struct hpet *hpet_create(const struct dev_env *env, const struct hpet_config *cfg);
+
 /* CMOS and RTC (0x70, 0x71). epoch: seconds since 1970 at clock 0. ram sizes go into
  * CMOS. */
 struct rtc *rtc_create(const struct dev_env *env, int64_t epoch, uint64_t ram_below_4g,

@@ -27,13 +27,18 @@ static uint32_t told(void *opaque, uint32_t value) {
     return ~value;
 }
 
+static void legacy(void *opaque, bool on) {
+}
+
 static void create(struct fx *f, unsigned n) {
+    static const struct hpet_config hpet = {.legacy = legacy};
     fx_init(f);
     serial[n] = serial_create(&f->env, COM, 4, out, f);
     fw[n] = fw_cfg_create(&f->env);
     ck_assert(serial[n] && fw[n] && pit_create(&f->env) && rtc_create(&f->env, 0, 0, 0) &&
               acpi_pm_create(&f->env) && misc_create(&f->env) && ferr_create(&f->env) &&
-              testdev_create(&f->env) && mark_create(&f->env, told, f));
+              testdev_create(&f->env) && hpet_create(&f->env, &hpet) &&
+              mark_create(&f->env, told, f));
     ck_assert_int_eq(fw_cfg_add(fw[n], 0x14, "0123456789", 10), 0);
 }
 

@@ -35,7 +35,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define ITEM     600u
 #define DMA_MOST (ITEM + 0x10000u + 16u)
 
-enum { SERIAL, INTC, PIT, RTC, ACPI_PM, MISC, FW_CFG, TESTDEV, ALL, MODES };
+enum { SERIAL, INTC, PIT, RTC, ACPI_PM, MISC, FW_CFG, TESTDEV, HPET, ALL, MODES };
 
 struct range {
     uint8_t mode;
@@ -67,6 +67,7 @@ static const struct range ranges[] = {
     {TESTDEV, true, 0xff000000, 0x100},
     {TESTDEV, true, 0xff00ff00, 0x100},
     {TESTDEV, false, 0x5e0, 4}, /* the mark port, beside it */
+    {HPET, true, 0xfed00000, 0x180},
 };
 #define RANGES (sizeof ranges / sizeof *ranges)
 
@@ -169,6 +170,10 @@ static void on_room(void *opaque) {
     serial_input(w->serial, (const uint8_t *)"room", 4); /* from inside the device */
 }
 
+static void legacy(void *opaque, bool on) {
+    note(opaque, on);
+}
+
 static bool with(const struct world *w, unsigned mode) {
     return w->mode == mode || w->mode == ALL;
 }
@@ -220,6 +225,11 @@ static void create(struct world *w, struct input *in) {
         REQUIRE((w->fw_cfg = fw_cfg_create(&env)));
         REQUIRE(fw_cfg_add(w->fw_cfg, 5, item, 2) == 0);
         REQUIRE(fw_cfg_add_file(w->fw_cfg, "etc/item", item, sizeof item) == 0);
+    }
+    if (with(w, HPET)) {
+        const struct hpet_config cfg = {.legacy = legacy, .opaque = w};
+
+        REQUIRE(hpet_create(&env, &cfg));
     }
     if (with(w, TESTDEV)) {
         REQUIRE(testdev_create(&env));
