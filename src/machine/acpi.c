@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * ACPI tables (ACPI specification 5.1, chapter "ACPI Software Programming Model"): RSDP,
- * RSDT, XSDT, FADT, FACS, MADT and a DSDT with _S5, the serial port and the RTC.
+ * RSDT, XSDT, FADT, FACS, MADT, HPET where there is one, and a DSDT with _S5, the serial port and the RTC.
  *
- *     ACPI_BASE  RSDP | RSDT | XSDT | FACS (64-byte aligned) | DSDT | FADT | MADT
+ *     ACPI_BASE  RSDP | RSDT | XSDT | FACS (64-byte aligned) | DSDT | FADT | MADT | HPET
  *
  * ACPI mode is always on (no SMI command port); the fixed power button is there.
  */
@@ -25,6 +25,8 @@
 #define BOOT_NO_VGA     (1u << 2)
 
 #define MADT_PCAT_COMPAT 1u
+#define HPET_MIN_TICKS   100u
+#define ROOTS            3u /* tables that RSDT and XSDT name, at most */
 
 struct tables {
     uint8_t *buf;
@@ -221,6 +223,20 @@ static size_t build_madt(struct tables *t, unsigned cpus) {
     return at;
 }
 
+/* IA-PC HPET Specification 1.0a, "ACPI 2.0 HPET Description Table". */
+static size_t build_hpet(struct tables *t) {
+    size_t at = reserve(t, 56, 16);
+    if (t->full)
+        return 0;
+    uint8_t *p = t->buf + at;
+    put(p + 36, HPET_BLOCK_ID, 4);
+    p[41] = 64; /* bits wide, in memory */
+    put(p + 44, HPET_BASE, 8);
+    put(p + 53, HPET_MIN_TICKS, 2);
+    finish(t, at, "HPET", 1);
+    return at;
+}
+
 static size_t build_root(struct tables *t, const char *signature, unsigned entry_size,
                          const uint64_t *tables, unsigned count, size_t at) {
     uint8_t *p = t->buf + at;
@@ -234,18 +250,22 @@ static size_t build_root(struct tables *t, const char *signature, unsigned entry
     return at;
 }
 
-size_t acpi_build(uint8_t *buf, size_t size, unsigned cpus) {
+size_t acpi_build(uint8_t *buf, size_t size, const struct firmware *f) {
     struct tables t = {.buf = buf, .size = size};
-    reserve(&t, 36, 16); /* RSDP, at 0 */
-    size_t rsdt = reserve(&t, 36 + 2 * 4, 16), xsdt = reserve(&t, 36 + 2 * 8, 16);
+    reserve(&t, 36, 16);                          /* RSDP, at 0 */
+    unsigned count = f->hpet ? ROOTS : ROOTS - 1; /* it is the last one */
+    size_t rsdt = reserve(&t, 36 + count * 4, 16);
+    size_t xsdt = reserve(&t, 36 + count * 8, 16);
     uint64_t facs = ACPI_BASE + build_facs(&t);
     uint64_t dsdt = ACPI_BASE + build_dsdt(&t);
-    const uint64_t roots[2] = {ACPI_BASE + build_fadt(&t, facs, dsdt),
-                               ACPI_BASE + build_madt(&t, cpus)};
+    uint64_t roots[ROOTS] = {ACPI_BASE + build_fadt(&t, facs, dsdt),
+                             ACPI_BASE + build_madt(&t, f->cpus)};
+    if (f->hpet)
+        roots[ROOTS - 1] = ACPI_BASE + build_hpet(&t);
     if (t.full)
         return 0;
-    build_root(&t, "RSDT", 4, roots, 2, rsdt);
-    build_root(&t, "XSDT", 8, roots, 2, xsdt);
+    build_root(&t, "RSDT", 4, roots, count, rsdt);
+    build_root(&t, "XSDT", 8, roots, count, xsdt);
     put_text(buf, "RSD PTR ");
     put_text(buf + 9, OEM_ID);
     buf[15] = 2;

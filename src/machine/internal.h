@@ -18,6 +18,7 @@
 #define BDA_BASE      0x400u
 #define BDA_SIZE      0x100u
 #define ACPI_BASE     0xf0000u /* tables: reserved in the e820 up to 1 MiB */
+#define ROM_BASE      0xff000u /* and the ROM at their end */
 #define RSDP_SIZE     36u
 #define LAPIC_BASE    0xfee00000u
 
@@ -211,13 +212,25 @@ void entry_put_tables(struct load *l);
 /* Reset state in, state at the guest's first instruction out. */
 void entry_state(const struct entry *entry, struct pn_cpu_state *s);
 
-/* ---- Firmware's data (bios_data.c) ---- */
+/* ---- Firmware (firmware.c) ---- */
 
-/* The BIOS data area as it lies at BDA_BASE, and the extended one at EBDA_BASE. */
+/* Leave in memory what firmware leaves: vectors and the ROM behind them, BIOS data, ACPI, MP
+ * and SMBIOS tables; l->rsdp. Before the image: that may lie over the data. Return: 0, or
+ * -errno. */
+struct firmware {
+    unsigned cpus;
+    bool hpet;
+    uint32_t signature, features; /* CPUID leaf 1: EAX, EDX */
+};
+int firmware_put(struct load *l, const struct firmware *f);
+
+/* Its parts. The BIOS data area as it lies at BDA_BASE, and the extended one at EBDA_BASE. */
 void bios_data_build(uint8_t bda[BDA_SIZE], uint8_t ebda[EBDA_SIZE]);
 
-/* ---- ACPI (acpi.c) ---- */
-
-/* Build every table as it lies at ACPI_BASE (at most 64 KiB). The RSDP comes first.
+/* Every ACPI table as it lies at ACPI_BASE (at most 64 KiB). The RSDP comes first.
  * Return: bytes used, or 0 when they do not fit. */
-size_t acpi_build(uint8_t *buf, size_t size, unsigned cpus);
+size_t acpi_build(uint8_t *buf, size_t size, const struct firmware *f);
+/* The MP tables and SMBIOS's, as they lie at `at`. Return: as acpi_build. */
+size_t mp_table_build(uint8_t *buf, size_t size, pn_gpa at, const struct firmware *f);
+size_t smbios_build(uint8_t *buf, size_t size, pn_gpa at, uint64_t ram,
+                    const struct firmware *f);

@@ -200,25 +200,20 @@ static void free_modules(struct module_files *f) {
     }
 }
 
-static int put_acpi(struct machine *m, struct load *l, struct err *e) {
-    uint8_t buf[0x100000 - ACPI_BASE];
-    size_t used = acpi_build(buf, sizeof(buf), m->cfg.cpus);
-    memcpy(l->rsdp_bytes, buf, sizeof(l->rsdp_bytes));
-    return used ? write_ram(m, ACPI_BASE, buf, used)
-                : err_set(e, -ENOSPC, "ACPI tables do not fit");
-}
-
-static int put_bios_data(struct machine *m) {
-    uint8_t bda[BDA_SIZE], ebda[EBDA_SIZE];
-    bios_data_build(bda, ebda);
-    int rc = write_ram(m, BDA_BASE, bda, sizeof(bda));
-    return rc ? rc : write_ram(m, EBDA_BASE, ebda, sizeof(ebda));
-}
-
 static bool model_has_la57(struct machine *m) {
     uint32_t leaf[4] = {0};
     m->ops->cpuid(m->engine, 7, 0, leaf);
     return leaf[2] >> 16 & 1;
+}
+
+static int put_firmware(struct machine *m, struct load *l) {
+    uint32_t leaf[4] = {0};
+    m->ops->cpuid(m->engine, 1, 0, leaf);
+    const struct firmware f = {.cpus = m->cfg.cpus,
+                               .hpet = m->cfg.hpet,
+                               .signature = leaf[0],
+                               .features = leaf[3]};
+    return firmware_put(l, &f);
 }
 
 static int set_entry(struct machine *m, const struct entry *entry, struct err *e) {
@@ -247,7 +242,6 @@ static int load_guest(struct machine *m, struct err *e) {
         .flat_bits = m->cfg.flat_bits,
         .seed = m->cfg.seed,
         .cpu_la57 = model_has_la57(m),
-        .rsdp = ACPI_BASE,
         .err = e,
     };
     int rc = read_image(m, &l, e);
@@ -256,9 +250,7 @@ static int load_guest(struct machine *m, struct err *e) {
     if (rc == 0)
         rc = read_modules(m, &l, &modules, e);
     if (rc == 0)
-        rc = put_acpi(m, &l, e);
-    if (rc == 0)
-        rc = put_bios_data(m); /* which an image may lie over */
+        rc = put_firmware(m, &l); /* an image may lie over its data */
     if (rc == 0)
         rc = load_image(&l);
     m->is_linux = l.is_linux;

@@ -12,6 +12,12 @@
 
 static uint8_t buf[0x10000];
 
+static const struct firmware *with_cpus(unsigned cpus) {
+    static struct firmware f;
+    f = (struct firmware){.cpus = cpus, .hpet = true};
+    return &f;
+}
+
 static uint64_t le(const uint8_t *p, unsigned size) {
     uint64_t v = 0;
     memcpy(&v, p, size);
@@ -44,17 +50,17 @@ static const uint8_t *by_name(const char *signature) {
 }
 
 START_TEST(the_rsdp_leads_to_every_table_and_sums_are_0) {
-    ck_assert_uint_gt(acpi_build(buf, sizeof(buf), 4), 0);
+    ck_assert_uint_gt(acpi_build(buf, sizeof(buf), with_cpus(4)), 0);
     ck_assert_int_eq(memcmp(buf, "RSD PTR ", 8), 0);
     expect_sum(buf, 20);
     expect_sum(buf, 36);
     const uint8_t *rsdt = table(le(buf + 16, 4)), *xsdt = table(le(buf + 24, 8));
     expect_sum(rsdt, le(rsdt + 4, 4));
     expect_sum(xsdt, le(xsdt + 4, 4));
-    for (unsigned i = 0; i < 2; i++)
-        ck_assert_uint_eq(le(rsdt + 36 + 4 * i, 4), le(xsdt + 36 + 8 * i, 8));
-    static const char *names[] = {"FACP", "APIC", "DSDT"};
     for (unsigned i = 0; i < 3; i++)
+        ck_assert_uint_eq(le(rsdt + 36 + 4 * i, 4), le(xsdt + 36 + 8 * i, 8));
+    static const char *names[] = {"FACP", "APIC", "HPET", "DSDT"};
+    for (unsigned i = 0; i < 4; i++)
         expect_sum(by_name(names[i]), le(by_name(names[i]) + 4, 4));
     const uint8_t *fadt = by_name("FACP");
     ck_assert_uint_eq(le(fadt + 36, 4) % 64, 0);
@@ -64,10 +70,21 @@ START_TEST(the_rsdp_leads_to_every_table_and_sums_are_0) {
 }
 END_TEST
 
+START_TEST(there_is_an_hpet_or_no_table_of_one) {
+    const struct firmware f = {.cpus = 1};
+    acpi_build(buf, sizeof(buf), &f);
+    ck_assert_uint_eq(le(table(le(buf + 24, 8)) + 4, 4), 36 + 2 * 8);
+    ck_assert_uint_eq(le(table(le(buf + 16, 4)) + 4, 4), 36 + 2 * 4);
+    acpi_build(buf, sizeof(buf), with_cpus(1));
+    ck_assert_uint_eq(le(by_name("HPET") + 44, 8), HPET_BASE);
+    ck_assert_uint_eq(le(by_name("HPET") + 36, 4), HPET_BLOCK_ID);
+}
+END_TEST
+
 START_TEST(madt_names_every_cpu) {
     static const unsigned counts[] = {1, 2, 64, 255, 300};
     for (unsigned k = 0; k < 5; k++) {
-        ck_assert_uint_gt(acpi_build(buf, sizeof(buf), counts[k]), 0);
+        ck_assert_uint_gt(acpi_build(buf, sizeof(buf), with_cpus(counts[k])), 0);
         const uint8_t *m = by_name("APIC");
         unsigned cpus = 0, size = (unsigned)le(m + 4, 4), i;
         for (i = 44; i < size; i += m[i + 1]) {
@@ -81,11 +98,11 @@ START_TEST(madt_names_every_cpu) {
 END_TEST
 
 START_TEST(too_small_a_buffer_is_refused) {
-    size_t need = acpi_build(buf, sizeof(buf), 2);
+    size_t need = acpi_build(buf, sizeof(buf), with_cpus(2));
     uint8_t *small = malloc(need);
     for (size_t size = 0; size < need; size += 13)
-        ck_assert_uint_eq(acpi_build(small, size, 2), 0);
-    ck_assert_uint_eq(acpi_build(small, need, 2), need);
+        ck_assert_uint_eq(acpi_build(small, size, with_cpus(2)), 0);
+    ck_assert_uint_eq(acpi_build(small, need, with_cpus(2)), need);
     free(small);
 }
 END_TEST
@@ -111,10 +128,10 @@ START_TEST(iasl_reads_them_back) {
         return;
     }
     char dir[] = "/tmp/penumbra-acpi-XXXXXX", cmd[512], path[256];
-    static const char *names[] = {"DSDT", "FACP", "APIC"};
+    static const char *names[] = {"DSDT", "FACP", "APIC", "HPET"};
     ck_assert_ptr_nonnull(mkdtemp(dir));
-    ck_assert_uint_gt(acpi_build(buf, sizeof(buf), 3), 0);
-    for (unsigned i = 0; i < 3; i++) {
+    ck_assert_uint_gt(acpi_build(buf, sizeof(buf), with_cpus(3)), 0);
+    for (unsigned i = 0; i < 4; i++) {
         const uint8_t *t = by_name(names[i]);
         snprintf(path, sizeof(path), "%s/%s.aml", dir, names[i]);
         FILE *f = fopen(path, "w");
@@ -147,6 +164,6 @@ START_TEST(iasl_reads_them_back) {
 }
 END_TEST
 
-SUITE("acpi",
-      .tests = {the_rsdp_leads_to_every_table_and_sums_are_0, madt_names_every_cpu,
-                too_small_a_buffer_is_refused, iasl_reads_them_back})
+SUITE("acpi", .tests = {the_rsdp_leads_to_every_table_and_sums_are_0,
+                        madt_names_every_cpu, there_is_an_hpet_or_no_table_of_one,
+                        too_small_a_buffer_is_refused, iasl_reads_them_back})
