@@ -104,6 +104,8 @@ struct pn_engine_ops {
      */
     int (*get_chips)(struct pn_engine *e, struct pn_chips *s); /* 0 or -errno */
     int (*set_chips)(struct pn_engine *e, const struct pn_chips *s, uint32_t lines);
+    /* Its 8254 raises no interrupt (on), or does so again. NULL: it has none. */
+    void (*pit_mute)(struct pn_engine *e, bool on);
     void (*set_deadline)(struct pn_engine *e,
                          uint64_t deadline); /* inside run, from the bus */
     uint64_t (*now)(struct pn_engine *e);    /* virtual ns */

@@ -231,6 +231,7 @@ const struct pn_engine_ops engine_kvm = {
     .nmi = kvm_nmi,
     .get_chips = kvm_get_chips,
     .set_chips = kvm_set_chips,
+    .pit_mute = kvm_pit_mute,
     .now = kvm_now,
     .get_state = kvm_get_state,
     .set_state = kvm_set_state,

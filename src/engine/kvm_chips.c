@@ -198,3 +198,12 @@ int kvm_set_chips(struct pn_engine *e, const struct pn_chips *s, uint32_t lines)
         rc = -errno;
     return rc;
 }
+
+void kvm_pit_mute(struct pn_engine *e, bool on) {
+    struct kvm_pit_state2 pit;
+    if (ioctl(e->vm, KVM_GET_PIT2, &pit) < 0)
+        return;
+    pit.flags &= ~(uint32_t)KVM_PIT_FLAGS_HPET_LEGACY;
+    pit.flags |= on ? KVM_PIT_FLAGS_HPET_LEGACY : 0;
+    (void)ioctl(e->vm, KVM_SET_PIT2, &pit);
+}

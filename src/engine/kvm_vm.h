@@ -151,6 +151,7 @@ int kvm_set_lapic(struct kvm_vcpu *v, const uint8_t *page);
 
 /* kvm_chips.c. Return: 0 or -errno. */
 int kvm_get_chips(struct pn_engine *e, struct pn_chips *s);
+void kvm_pit_mute(struct pn_engine *e, bool on);
 int kvm_set_chips(struct pn_engine *e, const struct pn_chips *s, uint32_t lines);
 
 /* kvm_slot.c. */

@@ -109,7 +109,10 @@ static int move_chips(struct machine *m, const struct pn_engine_ops *from,
         return from->threaded ? unpack_chips(m, p) : 0;
     if (!from->threaded)
         wiring_destroy_chips(m);
-    return m->ops->set_chips(m->engine, &p->chips, m->lines & ~PIT_LINE);
+    int rc = m->ops->set_chips(m->engine, &p->chips, m->lines & ~PIT_LINE);
+    if (rc == 0 && m->hpet_legacy)
+        m->ops->pit_mute(m->engine, true);
+    return rc;
 }
 
 static int unpack(struct machine *m, const struct pn_engine_ops *from,

@@ -53,9 +53,10 @@ struct machine {
     struct pit *pit;
     struct ferr *ferr;
     struct serial *serial;
-    struct pv *pv;  /* NULL: no paravirtual features, or the engine's own */
-    uint32_t lines; /* levels of the gsis, as the devices set them */
-    int64_t epoch;  /* seconds since 1970 at clock 0 */
+    struct pv *pv;    /* NULL: no paravirtual features, or the engine's own */
+    uint32_t lines;   /* levels of the gsis, as the devices set them */
+    bool hpet_legacy; /* PIT and RTC move no line: those are the HPET's */
+    int64_t epoch;    /* seconds since 1970 at clock 0 */
 
     struct hostmem window; /* window.c; base NULL: never asked for */
     pn_gpa window_gpa;

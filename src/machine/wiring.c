@@ -278,6 +278,19 @@ static void set_gsi(void *o, unsigned gsi, int level) {
     }
 }
 
+/* The lines of PIT and RTC. */
+static void set_legacy_gsi(void *o, unsigned gsi, int level) {
+    const struct machine *m = o;
+    if (!m->hpet_legacy)
+        set_gsi(o, gsi, level);
+}
+
+static struct dev_env legacy_env(const struct machine *m) {
+    struct dev_env env = m->env;
+    env.irq.set = set_legacy_gsi;
+    return env;
+}
+
 static bool send_msi(void *o, uint64_t address, uint32_t data) {
     struct machine *m = o;
     if (!m->intc)
@@ -319,7 +332,8 @@ static bool create_pv(struct machine *m) {
 }
 
 static bool create_pit(struct machine *m) {
-    return (m->pit = pit_create(&m->env)) != NULL;
+    const struct dev_env env = legacy_env(m);
+    return (m->pit = pit_create(&env)) != NULL;
 }
 
 static bool create_serial(struct machine *m) {
@@ -331,7 +345,22 @@ static bool create_serial(struct machine *m) {
 
 static bool create_rtc(struct machine *m) {
     uint64_t low = m->cfg.ram < LOW_RAM_MAX ? m->cfg.ram : LOW_RAM_MAX;
-    return rtc_create(&m->env, m->epoch, low, m->cfg.ram - low) != NULL;
+    const struct dev_env env = legacy_env(m);
+    return rtc_create(&env, m->epoch, low, m->cfg.ram - low) != NULL;
+}
+
+static void hpet_takes_lines(void *o, bool on) {
+    struct machine *m = o;
+    m->hpet_legacy = on;
+    if (m->ops->pit_mute)
+        m->ops->pit_mute(m->engine, on);
+}
+
+static bool create_hpet(struct machine *m) {
+    if (!m->cfg.hpet)
+        return true;
+    const struct hpet_config cfg = {.legacy = hpet_takes_lines, .opaque = m};
+    return hpet_create(&m->env, &cfg) != NULL;
 }
 
 static bool create_acpi_pm(struct machine *m) {
@@ -386,7 +415,7 @@ static const struct {
     {create_pv, CHIP},       {create_intc, CHIP},     {create_pit, CHIP},
     {create_serial, ALWAYS}, {create_rtc, ALWAYS},    {create_acpi_pm, ALWAYS},
     {create_misc, ALWAYS},   {create_fw_cfg, ALWAYS}, {create_testdev, ALWAYS},
-    {create_mark, ALWAYS},   {create_ferr, ALWAYS},
+    {create_mark, ALWAYS},   {create_ferr, ALWAYS},   {create_hpet, ALWAYS},
 };
 
 static int create_parts(struct machine *m, int when) {
