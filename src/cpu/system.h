@@ -129,7 +129,7 @@ enum cpu_rc ss_fetch(struct cpu *cpu, uint16_t sel, unsigned cpl, uint8_t vector
 enum cpu_rc seg_load(struct cpu *cpu, unsigned seg, uint16_t sel);
 /* On a return to an outer ring: data segments that the new CPL may not use become null. Their
  * base and limit stay (SDM volume 2, "IRET": the selector becomes null; kvm-unit-tests' emulator
- * test reads by such a GS, and passes on both vendors' processors). */
+ * test reads by such a GS on any processor). */
 void seg_drop_privileged(struct cpu *cpu, unsigned cpl);
 
 /* ---- Memory (mem.c, segmem.c) ---- */
