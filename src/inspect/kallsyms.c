@@ -2,7 +2,7 @@
 /*
  * The symbols that a Linux kernel of 64 bits carries for itself, found in its image
  * without any symbol that leads to them. As the kernel's build writes them (its program
- * kallsyms, write_src()), each table aligned to 8 bytes:
+ * kallsyms, write_src()), each table aligned to 8 bytes, or to 4 in some from 7.0 on:
  *
  *     up to 6.3: offsets, relative_base, num_syms, names, markers, [sequence numbers,]
  *                token_table, token_index
@@ -39,6 +39,7 @@
 struct kallsyms {
     const uint8_t *data;
     size_t size;
+    size_t align;         /* of tables */
     size_t tokens, index; /* where token_table and token_index are */
     size_t names;
     size_t count_at; /* num_syms */
@@ -52,8 +53,8 @@ struct kallsyms {
     enum { FROM_BASE, PER_CPU, FROM_PLACE } form;
 };
 
-static size_t align8(size_t n) {
-    return (n + 7) & ~(size_t)7;
+static size_t aligned(const struct kallsyms *k, size_t n) {
+    return (n + k->align - 1) & ~(size_t)(k->align - 1);
 }
 
 static uint16_t u16_at(const struct kallsyms *k, size_t at) {
@@ -85,7 +86,7 @@ static bool tokens_at(struct kallsyms *k, size_t at, unsigned first) {
             return false;
         p = (size_t)(end - k->data) + 1;
     }
-    k->index = align8(p);
+    k->index = aligned(k, p);
     if (!has(k, k->index, 2 * TOKENS) || u16_at(k, k->index) ||
         u16_at(k, k->index + 2 * first) > at)
         return false;
@@ -170,7 +171,7 @@ static bool check_names(struct kallsyms *k) {
             return false;
         at += n;
     }
-    size_t markers = align8(at);
+    size_t markers = aligned(k, at);
     uint32_t blocks = (k->count + 255) / 256;
     if (markers > k->tokens || 4ull * blocks > k->tokens - markers)
         return false;
@@ -187,14 +188,15 @@ static bool check_names(struct kallsyms *k) {
 static bool find_names(struct kallsyms *k) {
     unsigned tries = 0;
     size_t low = k->tokens > NAMES_SPAN ? k->tokens - NAMES_SPAN : 0;
-    for (size_t at = k->tokens & ~(size_t)7;
+    for (size_t at = k->tokens & ~(size_t)(k->align - 1);
          at >= low + 16 && tries < TRIES_MAX && k->work < WORK_MAX;) {
-        at -= 8;
+        at -= k->align;
         k->count = u32_at(k, at);
         k->count_at = at;
-        k->names = at + 8;
-        if (k->count < COUNT_MIN || k->count > COUNT_MAX || u32_at(k, at + 4) ||
-            k->count > k->tokens - at || !begins_names(k, k->names))
+        k->names = at + k->align;
+        if (k->count < COUNT_MIN || k->count > COUNT_MAX ||
+            (k->align == 8 && u32_at(k, at + 4)) || k->count > k->tokens - at ||
+            !begins_names(k, k->names))
             continue;
         tries++;
         if (check_names(k))
@@ -228,7 +230,7 @@ static bool check_addresses(const struct kallsyms *k) {
 
 /* Offsets at `at`, and their base behind them. */
 static bool offsets_at(struct kallsyms *k, size_t at) {
-    size_t base = align8(at + 4 * (size_t)k->count);
+    size_t base = aligned(k, at + 4 * (size_t)k->count);
     if (!has(k, base, sizeof(k->base)))
         return false;
     k->offsets = at;
@@ -267,17 +269,22 @@ static bool places_at(struct kallsyms *k, size_t at) {
 }
 
 static bool find_offsets(struct kallsyms *k) {
-    size_t room = align8(4 * (size_t)k->count) + sizeof(k->base);
-    size_t behind = align8(k->index + 2 * TOKENS);
+    size_t room = aligned(k, 4 * (size_t)k->count) + sizeof(k->base);
+    size_t behind = aligned(k, k->index + 2 * TOKENS);
     return (k->count_at >= room && offsets_at(k, k->count_at - room)) ||
            offsets_at(k, behind) || places_at(k, behind);
 }
 
+static bool find(struct kallsyms *k, const uint8_t *data, size_t size, size_t align) {
+    *k = (struct kallsyms){.data = data, .size = size, .align = align};
+    return find_tokens(k) && find_names(k) && find_offsets(k);
+}
+
 int symbols_add_kallsyms(struct symbols *s, const uint8_t *data, size_t size) {
-    struct kallsyms k = {.data = data, .size = size};
+    struct kallsyms k;
     char name[NAME_ROOM];
     int rc = 0;
-    if (!find_tokens(&k) || !find_names(&k) || !find_offsets(&k))
+    if (!find(&k, data, size, 8) && !find(&k, data, size, 4))
         return 0;
     size_t at = k.names;
     for (uint32_t i = 0; i < k.count && !rc; i++) {

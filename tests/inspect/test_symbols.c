@@ -176,10 +176,14 @@ END_TEST
 #define COUNT 700u
 #define BASE  0xffffffff81000000ull
 static unsigned char image[1u << 16];
-static size_t used;
+static size_t used, alignment; /* alignment: of tables */
+
+static size_t aligned(size_t n) {
+    return (n + alignment - 1) & ~(alignment - 1);
+}
 
 static size_t put(const void *data, size_t size) {
-    used = (used + 7) & ~(size_t)7;
+    used = aligned(used);
     size_t at = used;
     memcpy(image + used, data, size);
     used += size;
@@ -192,7 +196,8 @@ enum form {
     OLD_PER_CPU, /* the same with absolute per-CPU symbols, as Debian's 6.1 */
     NEW,         /* from 6.4 on */
     NEW_PER_CPU,
-    PLACES, /* from 7.0 on */
+    PLACES,   /* from 7.0 on */
+    PLACES_4, /* the same with tables aligned to 4, as Debian's 7.2 and 7.3 */
     FORMS
 };
 
@@ -201,7 +206,7 @@ enum form {
 static void put_offsets(enum form form) {
     static int32_t offset[COUNT];
     const uint64_t base = BASE;
-    int place = (int)((used + 7) & ~(size_t)7);
+    int place = (int)aligned(used);
     for (int i = 0; i < (int)COUNT; i++)
         switch (form) {
         case OLD_PER_CPU:
@@ -209,13 +214,14 @@ static void put_offsets(enum form form) {
             offset[i] = i ? -1 - 16 * i : 0x1000;
             break;
         case PLACES: /* the image is at BASE */
+        case PLACES_4:
             offset[i] = 16 * i - place - 4 * i;
             break;
         default:
             offset[i] = 16 * i;
         }
     put(offset, sizeof(offset));
-    if (form != PLACES)
+    if (form < PLACES)
         put(&base, sizeof(base));
 }
 
@@ -271,6 +277,7 @@ static void make_image(enum form form) {
     const Elf64_Phdr load = {
         .p_type = PT_LOAD, .p_vaddr = BASE, .p_filesz = sizeof(image)};
     used = 0;
+    alignment = form == PLACES_4 ? 4 : 8;
     memset(image, 0, sizeof(image));
     put(&head, sizeof(head));
     put(&load, sizeof(load));
