@@ -116,6 +116,15 @@ uint32_t symbols_named(const struct symbols *s, const char *name) {
     return SYMBOLS_NONE;
 }
 
+bool symbols_value(const struct symbols *s, const char *name, uint64_t *address) {
+    for (size_t i = 0; i < s->count; i++)
+        if (!strcmp(s->names + s->symbol[i].name, name)) {
+            *address = s->symbol[i].from;
+            return true;
+        }
+    return false;
+}
+
 const char *symbols_name(const struct symbols *s, uint32_t number) {
     return s->names + s->symbol[number].name;
 }
@@ -177,7 +186,7 @@ static int add_text(struct symbols *s, const char *text, size_t size, const char
 
 /* ---- Files ---- */
 
-static bool is_elf(const uint8_t *data, size_t size) {
+bool symbols_is_elf(const uint8_t *data, size_t size) {
     return size >= SELFMAG && !memcmp(data, ELFMAG, SELFMAG);
 }
 
@@ -207,7 +216,7 @@ int symbols_parse(const void *data, size_t size, const char *name, struct symbol
                   struct err *e) {
     struct symbols *s = calloc(1, sizeof(*s));
     int rc = -ENOMEM;
-    if (s && is_elf(data, size))
+    if (s && symbols_is_elf(data, size))
         rc = add_elf(s, data, size);
     else if (s && is_bzimage(data, size))
         rc = add_bzimage(s, data, size, name, e);

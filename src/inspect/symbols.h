@@ -10,6 +10,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -31,6 +32,8 @@ size_t symbols_count(const struct symbols *s);
 uint32_t symbols_at(const struct symbols *s, uint64_t address);
 /* The function of that name. Return: the same. */
 uint32_t symbols_named(const struct symbols *s, const char *name);
+/* The address of a symbol of that name, function or not. Return: false: there is none. */
+bool symbols_value(const struct symbols *s, const char *name, uint64_t *address);
 const char *symbols_name(const struct symbols *s, uint32_t number);
 /* Its addresses: *from up to, without, *to. */
 void symbols_range(const struct symbols *s, uint32_t number, uint64_t *from,

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* An ELF's .symtab, of both classes (System V ABI, "Symbol Table"). */
+/* An ELF's .symtab and sections, of both classes (System V ABI, "Symbol Table", "Sections"). */
 #include <elf.h>
 #include <errno.h>
 #include <string.h>
@@ -11,7 +11,7 @@ struct image {
     size_t size;
     bool is64;
     uint64_t sections, section_size; /* of the section headers */
-    unsigned count;
+    unsigned count, names;           /* names: of the section that holds theirs */
 };
 
 static bool within(uint64_t offset, uint64_t size, uint64_t total) {
@@ -30,12 +30,14 @@ static bool parse(struct image *m) {
         m->sections = h.e_shoff;
         m->section_size = sizeof(Elf64_Shdr);
         m->count = h.e_shentsize == sizeof(Elf64_Shdr) ? h.e_shnum : 0;
+        m->names = h.e_shstrndx;
     } else {
         Elf32_Ehdr h;
         memcpy(&h, m->data, sizeof(h));
         m->sections = h.e_shoff;
         m->section_size = sizeof(Elf32_Shdr);
         m->count = h.e_shentsize == sizeof(Elf32_Shdr) ? h.e_shnum : 0;
+        m->names = h.e_shstrndx;
     }
     return within(m->sections, m->section_size * m->count, m->size);
 }
@@ -49,7 +51,8 @@ static Elf64_Shdr section(const struct image *m, unsigned i) {
     } else {
         Elf32_Shdr h;
         memcpy(&h, at, sizeof(h));
-        s = (Elf64_Shdr){.sh_type = h.sh_type,
+        s = (Elf64_Shdr){.sh_name = h.sh_name,
+                         .sh_type = h.sh_type,
                          .sh_flags = h.sh_flags,
                          .sh_offset = h.sh_offset,
                          .sh_size = h.sh_size,
@@ -114,4 +117,23 @@ int symbols_add_elf(struct symbols *s, const uint8_t *data, size_t size) {
         }
     }
     return rc;
+}
+
+bool symbols_elf_section(const uint8_t *data, size_t size, const char *name,
+                         const uint8_t **content, size_t *content_size) {
+    struct image m = {.data = data, .size = size};
+    size_t length = strlen(name) + 1;
+    if (!parse(&m) || m.names >= m.count)
+        return false;
+    Elf64_Shdr names = section(&m, m.names);
+    for (unsigned i = 0; i < m.count; i++) {
+        Elf64_Shdr s = section(&m, i);
+        if (s.sh_type != SHT_NOBITS && within(s.sh_name, length, names.sh_size) &&
+            !memcmp(data + names.sh_offset + s.sh_name, name, length)) {
+            *content = data + s.sh_offset;
+            *content_size = s.sh_size;
+            return true;
+        }
+    }
+    return false;
 }

@@ -25,6 +25,10 @@ struct symbols {
 int symbols_add(struct symbols *s, const struct symbol *what, const char *name,
                 size_t length);
 
+bool symbols_is_elf(const uint8_t *data, size_t size);
+/* What a section of that name holds. Return: false: there is none, or no ELF with sections. */
+bool symbols_elf_section(const uint8_t *data, size_t size, const char *name,
+                         const uint8_t **content, size_t *content_size);
 /* ELF's .symtab (symbols_elf.c). Return: 0, also when it has none; -ENOMEM. */
 int symbols_add_elf(struct symbols *s, const uint8_t *data, size_t size);
 /* Linux's kallsyms (kallsyms.c). Return: 0, also when there are none; -ENOMEM. */
