@@ -117,7 +117,8 @@ static void attend(struct run_attend *a, struct machine *m) {
 static int create(struct run_attend *a, struct machine *m) {
     const struct monitor_config monitor = {.machine = m,
                                            .rings = a->options->machine.rings,
-                                           .events = a->options->trace_mask};
+                                           .events = a->options->trace_mask,
+                                           .kernel = a->options->machine.kernel};
     const struct gdb_config gdb = {.machine = m,
                                    .channel = a->gdb_at,
                                    .stopped = a->options->stopped,

@@ -43,6 +43,9 @@ struct monitor *monitor_create(const struct monitor_config *cfg) {
 }
 
 void monitor_destroy(struct monitor *mon) {
+    if (!mon)
+        return;
+    monitor_linux_free(mon->linux_guest);
     free(mon);
 }
 

@@ -21,6 +21,7 @@ struct monitor_config {
     struct pn_ring *rings; /* NULL: no events are recorded */
     uint64_t events;       /* those that `events on` records */
     bool no_files;         /* commands that name a file are refused */
+    const char *kernel; /* the guest's kernel, a file; NULL: none. Read when asked for */
 };
 
 #define MONITOR_LINE_MAX 1024u

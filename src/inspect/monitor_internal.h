@@ -4,6 +4,7 @@
 
 #include <jansson.h>
 
+#include "inspect/linux_machine.h"
 #include "inspect/monitor.h"
 #include "inspect/view.h"
 
@@ -13,6 +14,7 @@ struct monitor {
     struct monitor_config cfg;
     struct machine *machine;
     bool stopped, quits;
+    struct monitor_linux *linux_guest; /* NULL: nobody has asked yet */
 };
 
 /* One command on its way. A function writes text to out, or, when wants_json, may set json
@@ -45,3 +47,6 @@ int monitor_address(struct request *r, const char *text, uint64_t *value);
 size_t monitor_read(struct request *r, bool virt, uint64_t addr, void *buf, size_t size);
 /* Return: 0 and the vCPU's state, to be freed; or -errno with a line. */
 int monitor_state(struct request *r, struct pn_cpu_state **s);
+/* monitor_linux.c. The Linux guest; NULL: it is none. */
+struct linux_machine *monitor_linux_machine(struct request *r);
+void monitor_linux_free(struct monitor_linux *l); /* NULL: nothing */

@@ -12,14 +12,31 @@
 #include "inspect/json_out.h"
 #include "inspect/monitor_internal.h"
 
+static json_t *region_json(struct linux_machine *l, unsigned cpu, uint64_t gva) {
+    struct linux_region r;
+    return l && linux_machine_region(l, cpu, gva, &r)
+               ? json_pack("{s:s, s:o, s:o}", "name", r.name, "from",
+                           json_sprintf("0x%" PRIx64, r.from), "to",
+                           json_sprintf("0x%" PRIx64, r.to))
+               : json_null();
+}
+
 int monitor_explain(struct request *r) {
     uint64_t gva;
     int rc = monitor_address(r, r->arg[0], &gva);
-    if (!rc && r->wants_json) {
+    if (rc)
+        return rc;
+    struct linux_machine *l = monitor_linux_machine(r);
+    if (r->wants_json) {
         r->json = explain_json(&r->view, gva);
+        if (r->json)
+            json_object_set_new(r->json, "region", region_json(l, r->view.cpu, gva));
         return r->json ? 0 : -ENOMEM;
     }
-    return rc ? rc : explain_print(&r->view, gva, r->out);
+    rc = explain_print(&r->view, gva, r->out);
+    if (!rc && l)
+        linux_machine_explain(l, r->view.cpu, gva, r->out);
+    return rc;
 }
 
 /* ---- Dumps ---- */

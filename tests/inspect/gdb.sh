@@ -57,9 +57,9 @@ for mmu in shadow tdp; do
                 --append "console=ttyS0 panic=-1 nokaslr pn.script")
             run run "${guest[@]}" --stats "$work/without.json" --event-digest --ram-digest
             session with "${guest[@]}" -- -ex "hbreak *$clone" -ex "ignore 1 20" -ex continue -ex "info breakpoints" \
-                -ex "info threads" -ex "stepi 100" -ex "break *$sys" -ex "delete 1" -ex continue \
+                -ex "info threads" -ex "monitor info tasks" -ex "stepi 100" -ex "break *$sys" -ex "delete 1" -ex continue \
                 -ex "info registers rip cs cr3 gs_base" -ex "x/1i \$pc" -ex delete -ex detach
-            said "breakpoint already hit 21 times" "Thread 1 .*vCPU 0, running, CPL 0" "Breakpoint 2, $sys" \
+            said "breakpoint already hit 21 times" "Thread 1 .*vCPU 0, running, CPL 0" "^ +0 +2 +2 +0  kthreadd" "Breakpoint 2, $sys" \
                 "^rip +$sys" "^cs +0x10" "^gs_base +0xffff" "=> $sys"
             [ $cpus -eq 1 ] || grep -q "Thread 2 .*vCPU 1" "$work/said" || fail "$about: no second thread"
             grep -q '^GUEST-DONE' "$work/out" || fail "$about: the guest did not finish"
