@@ -69,6 +69,10 @@ struct pn_ring {
     uint64_t lost;
     void (*drain)(struct pn_ring *); /* must leave count < size, or the event is lost */
     void *opaque;                    /* the drain's */
+    /* Called before one of a fault's two records, page_fault and fault_outcome, is; NULL:
+     * nobody. It may emit other events. */
+    void (*before)(struct pn_ring *ring, enum pn_event id, uint64_t gva);
+    void *watcher; /* before's */
 };
 
 /* Append a record that lacks nothing but its arguments, which the caller sets, all of them.
@@ -89,7 +93,10 @@ static inline void pn_rec_args(struct pn_event_rec *rec, uint64_t a, uint64_t b,
 }
 #define PN_SIX_ARGS(rec, a, b, c, d, e, f, ...) pn_rec_args(rec, a, b, c, d, e, f)
 
-/* The arguments are evaluated only when the event is recorded, and emit nothing. */
+#define PN_SECOND(a, b, ...) b
+
+/* The arguments are evaluated only when the event is recorded, the address of a fault perhaps
+ * twice, and emit nothing. */
 #define pn_emit(ring, name, ...)                                                         \
     do {                                                                                 \
         _Static_assert(sizeof((const uint64_t[]){0, ##__VA_ARGS__}) ==                   \
@@ -97,6 +104,11 @@ static inline void pn_rec_args(struct pn_event_rec *rec, uint64_t a, uint64_t b,
                        "events.inc gives " #name " another number of fields");           \
         struct pn_ring *pn_ring_ = (ring);                                               \
         if (pn_ring_ && pn_ring_->mask >> PN_EV_##name & 1) {                            \
+            if ((PN_EV_##name == PN_EV_page_fault ||                                     \
+                 PN_EV_##name == PN_EV_fault_outcome) &&                                 \
+                pn_ring_->before)                                                        \
+                pn_ring_->before(pn_ring_, PN_EV_##name,                                 \
+                                 PN_SECOND(0, ##__VA_ARGS__, 0));                        \
             struct pn_event_rec *pn_rec_ = pn_ring_next(pn_ring_, PN_EV_##name);         \
             if (pn_rec_)                                                                 \
                 PN_SIX_ARGS(pn_rec_, ##__VA_ARGS__, 0, 0, 0, 0, 0, 0, 0);                \

@@ -143,7 +143,9 @@ static const struct option_command command = {
     .more =
         "A fault is an event page_fault with its fault_outcome; walker_error tells the "
         "reason of a guest's own. A recording of these three is enough: --trace-events "
-        "page_fault,fault_outcome,walker_error.\n\n"
+        "page_fault,fault_outcome,walker_error. With run --trace-tasks it also tells "
+        "whose "
+        "faults they are: --by process,region.\n\n"
         "Exit codes: 0 the trace is whole; 1 a file cannot be read or written; 2 usage, "
         "no trace, or no symbols; 6 damaged or incomplete: what can be read was counted.",
     .rows = rows,
@@ -264,6 +266,11 @@ static int check_events(const struct faults_report *r) {
         cli_error("%s: recorded without %s: %s of a fault is not known", path,
                   lacks & FAULTS_LACKS_FAULT ? "page_fault" : "fault_outcome",
                   lacks & FAULTS_LACKS_FAULT ? "the access" : "the outcome");
+    for (unsigned i = 0; i < r->options->by.keys; i++)
+        if (!faults_tells(r->trace, r->options->by.key[i]))
+            cli_error("%s: recorded without run --trace-tasks: the %s of a fault is not "
+                      "known",
+                      path, fault_key_name(r->options->by.key[i]));
     return CLI_OK;
 }
 

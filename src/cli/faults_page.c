@@ -148,7 +148,10 @@ static void put_data(const struct faults_report *r, const struct values v[COLUMN
             c->beyond, c->from, c->width, c->page_shift);
     put_names(r, &v[OUTCOME], FAULT_KEY_outcome, "outcomes", out);
     put_names(r, &v[FUNCTION], FAULT_KEY_function, "functions", out);
-    put_names(r, &v[CR3], FAULT_KEY_cr3, "cr3s", out);
+    put_names(r, &v[CR3],
+              faults_tells(r->trace, FAULT_KEY_process) ? FAULT_KEY_process
+                                                        : FAULT_KEY_cr3,
+              "cr3s", out);
     put_meanings(&v[OUTCOME], out);
     put_pages(&v[PAGE], out);
     put_cells(c, v, out);

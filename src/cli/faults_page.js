@@ -24,7 +24,7 @@
   const cut = new Map(); // a filter: what it is about -> value, or [from, to]
   const NAMES = { outcome: data.outcomes, func: data.functions, cr3: data.cr3s };
   const COLUMNS = { outcome, func, cr3, page };
-  const TITLES = { outcome: "Outcome", func: "Function", cr3: "Process (CR3)", page: "Page" };
+  const TITLES = { outcome: "Outcome", func: "Function", cr3: "Process", page: "Page" };
   const named = (what, value) => what === "page" ? address(value) : NAMES[what][value];
 
   // Which filters a cell fails, a bit each; then the cells that fail none, or only the one left out.
@@ -199,7 +199,7 @@
     if (cut.has("times")) where += " --from " + (data.from + cut.get("times")[0] * data.width) + " --to " + (data.from + (cut.get("times")[1] + 1) * data.width - 1);
     if (pages && data.pages[pages[0]] !== null && data.pages[pages[1]] !== null) where += " --gva " + address(pages[0]) + "-" + end(pages[1]);
     if (cut.has("outcome") && data.outcomes[cut.get("outcome")] !== "?") study += " --outcome " + data.outcomes[cut.get("outcome")];
-    if (cut.has("cr3") && data.cr3s[cut.get("cr3")] !== "?") study += " --cr3 " + data.cr3s[cut.get("cr3")];
+    if (cut.has("cr3") && data.cr3s[cut.get("cr3")].startsWith("0x")) study += " --cr3 " + data.cr3s[cut.get("cr3")];
     if (cut.has("func") && !/^[(?]/.test(data.functions[cut.get("func")])) study += " --rip " + quoted(data.functions[cut.get("func")]) + (data.symbols ? " --symbols " + quoted(data.symbols) : "");
     byId("trace").textContent = "penumbra trace " + quoted(data.trace) + " --event page_fault,fault_outcome" + where;
     byId("faults").textContent = "penumbra faults " + quoted(data.trace) + where + study;

@@ -17,6 +17,7 @@
 #include "cli/console.h"
 #include "cli/run_attend.h"
 #include "inspect/json_out.h"
+#include "inspect/task_watch.h"
 
 /* The one machine of this process: signal handlers reach it here. */
 static struct machine *volatile running;
@@ -34,6 +35,7 @@ struct run {
     struct trace_writer *trace;
     struct outfile stats, dump_mmu;
     struct panic_watch panic;
+    struct task_watch *watch;  /* NULL: no --trace-tasks */
     struct run_attend *attend; /* NULL: the guest stands for nobody */
     bool doubtful;             /* machine_doubt() said something */
     bool to_stdout;            /* a result goes there: the console goes to stderr */
@@ -158,6 +160,10 @@ static int create_machine(struct run *r) {
     if (!rc && r->trace &&
         trace_begin(r->trace, machine_kernel_moved(r->machine), err, sizeof(err)))
         return cli_error("%s", err);
+    if (!rc && r->options.trace_tasks) {
+        struct err e = {err, sizeof(err)};
+        rc = task_watch_create(r->machine, m->kernel, m->rings, &r->watch, &e);
+    }
     if (!rc)
         return CLI_OK;
     cli_error("%s", *err ? err : strerror(-rc));
@@ -324,6 +330,8 @@ static int report(struct run *r) {
     if (run_inspect(&r->options, r->machine, &r->dump_mmu))
         code = CLI_HOST;
     /* The machine writes into the trace's rings: it goes first. */
+    task_watch_destroy(r->watch);
+    r->watch = NULL;
     machine_destroy(r->machine);
     r->machine = NULL;
     if (r->trace) {
@@ -365,6 +373,7 @@ int cmd_run(int argc, char **argv) {
         if (failed)
             code = failed;
     }
+    task_watch_destroy(r.watch);
     if (r.machine)
         machine_destroy(r.machine);
     run_attend_close(r.attend);

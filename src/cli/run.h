@@ -19,7 +19,7 @@ struct run_options {
     const char *stats, *trace;
     uint64_t trace_mask;  /* which events */
     uint64_t trace_limit; /* bytes */
-    bool event_digest, ram_digest, summary, dump, quiet;
+    bool event_digest, ram_digest, summary, dump, quiet, trace_tasks;
     const char *gdb;     /* where it may come: a port or a path; NULL: nowhere */
     bool stopped;        /* before the first instruction */
     const char *monitor; /* a socket's path; NULL: none */

@@ -90,6 +90,9 @@ static int set_module(void *options, const char *arg, struct err *e) {
     return 0;
 }
 
+/* Events of --trace-tasks. */
+#define TASK_EVENTS (UINT64_C(1) << PN_EV_task | UINT64_C(1) << PN_EV_region)
+
 #define OWN(field)   OPTION_FIELD(struct run_options, field)
 #define GUEST(field) OPTION_FIELD(struct run_options, machine.field)
 #define GUEST_NOTE   "without --kernel: the embedded one"
@@ -157,6 +160,10 @@ static const struct option_row rows[] = {
      OWN(trace), .min = 1, .file = 'w'},
     {"trace-events", 0, "NAME,...", "Which events (default all)", .kind = OPTION_CALL,
      .set = set_trace_events, .list = list_events, .needs = "trace|event-digest"},
+    {"trace-tasks", 0, NULL,
+     "Record whose faults they are, too: process, mapping and part of the kernel of a "
+     "Linux guest with types (BTF); see 'penumbra faults --by process,region'",
+     .kind = OPTION_FLAG, OWN(trace_tasks), .needs = "trace|event-digest"},
     {"trace-limit", 0, "SIZE",
      "Stop recording at this file size; later events count as lost", .kind = OPTION_SIZE,
      OWN(trace_limit), .min = 4096, .needs = "trace"},
@@ -287,6 +294,13 @@ static int check(const struct run_options *o, struct err *e) {
     if (m->seed != defaults.machine.seed && !has_part(m, false))
         return err_set(e, -EINVAL,
                        "--seed: not under --mmu kvm, where RDRAND is the processor's");
+    if (o->trace_tasks && has_part(m, true))
+        return err_set(e, -EINVAL,
+                       "--trace-tasks: not under --mmu kvm, whose events come later");
+    if (o->trace_tasks && !m->kernel)
+        return err_set(e, -EINVAL, "--trace-tasks needs --kernel, a Linux kernel");
+    if (!o->trace_tasks && o->trace_mask & TASK_EVENTS)
+        return err_set(e, -EINVAL, "--trace-events task, region need --trace-tasks");
     if (m->dirty && m->handovers)
         return err_set(e, -EINVAL, "--dirty-log does not go with --handover");
     if (m->tlb && has_part(m, true))
@@ -309,5 +323,9 @@ int run_options_parse(struct run_options *o, int argc, char **argv, bool *done) 
     if (rc)
         return rc == -EINVAL ? option_error(&command, "%s", text) : cli_error("%s", text);
     o->machine.tlb = o->model.on ? &o->model.tlb : NULL;
+    if (o->trace_tasks)
+        o->trace_mask |= TASK_EVENTS;
+    else if (o->trace_mask == TRACE_ALL_EVENTS)
+        o->trace_mask &= ~TASK_EVENTS;
     return check(o, &e) ? option_error(&command, "%s", text) : CLI_OK;
 }

@@ -139,10 +139,12 @@ static int export_folded(struct trace_file *f, const struct trace_filter *filter
                          const char *path, const struct trace_export *how) {
     struct symbols *symbols = NULL;
     struct outfile out = {.fd = -1};
+    enum fault_key process =
+        faults_tells(f, FAULT_KEY_process) ? FAULT_KEY_process : FAULT_KEY_cr3;
     struct faults_config c = {
         .where = *filter,
         .tables = 1,
-        .by = {{3, {FAULT_KEY_cr3, FAULT_KEY_function, FAULT_KEY_outcome}}},
+        .by = {{3, {process, FAULT_KEY_function, FAULT_KEY_outcome}}},
     };
     if (faults_lacks(f) == (FAULTS_LACKS_FAULT | FAULTS_LACKS_OUTCOME)) {
         cli_error("%s: recorded without page_fault and fault_outcome: no stacks", path);

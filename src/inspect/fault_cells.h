@@ -15,7 +15,8 @@
 
 struct fault_cell {
     uint64_t page, function,
-        cr3;                /* as the keys; page: the number of it, see page_shift */
+        cr3; /* as the keys, or the process instead of CR3 where the trace tells it; page:
+                the number of it, see page_shift */
     uint32_t time, outcome; /* the part of the time; UINT32_MAX: unknown */
     uint64_t count;
 };

@@ -13,13 +13,18 @@
 #define CACHE      4096u                 /* functions by rip; a power of two */
 #define KERNEL_MAP 0xffffffff80000000ull /* where Linux maps its image */
 
+#define TASK_WORDS   2u /* of the names in task and region */
+#define REGION_WORDS 4u
+
 /* Where in the file's events the study's fields are; id -1: the event is not there. */
 struct layout {
-    int fault, outcome, walker, tdp;
+    int fault, outcome, walker, tdp, task, region;
     unsigned fault_gva, fault_error;
     unsigned outcome_gva, outcome_outcome, outcome_level;
     unsigned walker_gva, walker_error;
     unsigned tdp_error;
+    unsigned task_tgid, task_name[TASK_WORDS];
+    unsigned region_from, region_to, region_name[REGION_WORDS];
 };
 
 /* What a vCPU has met of its next fault. */
@@ -27,12 +32,15 @@ struct pending {
     bool fault, walker;
     struct pn_event_rec rec; /* page_fault */
     uint64_t walker_gva, walker_error;
+    uint64_t process, region; /* numbers in names, or FAULT_UNKNOWN */
+    uint64_t from, to;        /* of region */
 };
 
 struct faults {
     struct faults_config cfg;
     const struct trace_file *file; /* that layout is of */
     struct layout layout;
+    enum fault_key space; /* what cells have as an address space */
     struct fault_totals totals;
     struct counting table[FAULT_TABLES];
     struct {
@@ -40,6 +48,7 @@ struct faults {
         uint32_t function;
     } cache[CACHE];
     struct pending pending[TRACE_VCPUS_MAX];
+    struct fault_names names;
 };
 
 static const struct {
@@ -83,6 +92,8 @@ static int find(const struct trace_file *file, const char *name, const char *con
 static struct layout layout_of(const struct trace_file *file) {
     static const char *const names[] = {"gva", "error"}, *const out[] = {"gva", "outcome",
                                                                          "level"};
+    static const char *const task[] = {"tgid", "name", "name1"};
+    static const char *const region[] = {"from", "to", "name", "name1", "name2", "name3"};
     struct layout l = {0};
     l.fault =
         find(file, "page_fault", names, (unsigned *[]){&l.fault_gva, &l.fault_error}, 2);
@@ -92,6 +103,13 @@ static struct layout layout_of(const struct trace_file *file) {
     l.outcome =
         find(file, "fault_outcome", out,
              (unsigned *[]){&l.outcome_gva, &l.outcome_outcome, &l.outcome_level}, 3);
+    l.task = find(file, "task", task,
+                  (unsigned *[]){&l.task_tgid, &l.task_name[0], &l.task_name[1]}, 3);
+    l.region =
+        find(file, "region", region,
+             (unsigned *[]){&l.region_from, &l.region_to, &l.region_name[0],
+                            &l.region_name[1], &l.region_name[2], &l.region_name[3]},
+             6);
     return l;
 }
 
@@ -100,6 +118,14 @@ unsigned faults_lacks(const struct trace_file *file) {
     uint64_t mask = trace_file_header(file)->mask;
     return (l.fault < 0 || !(mask >> l.fault & 1) ? FAULTS_LACKS_FAULT : 0) |
            (l.outcome < 0 || !(mask >> l.outcome & 1) ? FAULTS_LACKS_OUTCOME : 0);
+}
+
+bool faults_tells(const struct trace_file *file, enum fault_key key) {
+    struct layout l = layout_of(file);
+    if (key != FAULT_KEY_process && key != FAULT_KEY_region)
+        return true;
+    int id = key == FAULT_KEY_process ? l.task : l.region;
+    return id >= 0 && trace_file_header(file)->mask >> id & 1;
 }
 
 /* ---- One fault ---- */
@@ -141,6 +167,51 @@ static uint64_t reason_of(uint64_t error) {
                                    : FAULT_NOT_PRESENT;
 }
 
+/* ---- Whose it is ---- */
+
+/* The characters of n fields at `at`, and a NUL. */
+static void put_words(const struct pn_event_rec *rec, const unsigned *at, unsigned n,
+                      char *p) {
+    for (unsigned i = 0; i < n; i++)
+        memcpy(p + 8 * i, &rec->arg[at[i]], 8);
+    p[8 * n] = 0;
+    for (; *p; p++)
+        if (*p < ' ' || *p > '~')
+            *p = '?';
+}
+
+static int take_task(struct faults *f, struct pending *p,
+                     const struct pn_event_rec *rec) {
+    const struct layout *l = &f->layout;
+    char text[24 + 8 * TASK_WORDS];
+    uint64_t tgid = rec->arg[l->task_tgid];
+    p->process = FAULT_UNKNOWN;
+    if (tgid > UINT32_MAX)
+        return 0;
+    int n = snprintf(text, sizeof(text), "%" PRIu64 " ", tgid);
+    put_words(rec, l->task_name, TASK_WORDS, text + n);
+    return fault_names_add(&f->names, text, &p->process);
+}
+
+static int take_region(struct faults *f, struct pending *p,
+                       const struct pn_event_rec *rec) {
+    const struct layout *l = &f->layout;
+    char text[8 * REGION_WORDS + 1];
+    p->region = FAULT_UNKNOWN;
+    p->from = rec->arg[l->region_from];
+    p->to = rec->arg[l->region_to];
+    put_words(rec, l->region_name, REGION_WORDS, text);
+    return *text && strcmp(text, "?") != 0 ? fault_names_add(&f->names, text, &p->region)
+                                           : 0;
+}
+
+/* What was told is of the fault that followed; of one elsewhere nothing is known. */
+static uint64_t region_of(const struct pending *p, uint64_t page) {
+    return page != FAULT_UNKNOWN && page <= p->to && page + PN_PAGE_SIZE - 1 >= p->from
+               ? p->region
+               : FAULT_UNKNOWN;
+}
+
 /* rec: where the guest was. key: what its events say; the rest is filled in. */
 static int count(struct faults *f, const struct pn_event_rec *rec,
                  uint64_t key[FAULT_KEYS]) {
@@ -150,6 +221,8 @@ static int count(struct faults *f, const struct pn_event_rec *rec,
     key[FAULT_KEY_rip] = rec->rip ? rec->rip : FAULT_UNKNOWN;
     key[FAULT_KEY_cr3] = known ? rec->cr3 & FAULT_CR3_PAGE : FAULT_UNKNOWN;
     key[FAULT_KEY_vcpu] = rec->vcpu;
+    key[FAULT_KEY_process] = f->pending[rec->vcpu].process;
+    key[FAULT_KEY_region] = region_of(&f->pending[rec->vcpu], key[FAULT_KEY_page]);
     key[FAULT_KEY_cpl] = known ? rec->cpl : FAULT_UNKNOWN;
     if ((c->outcomes && (outcome > 63 || !(c->outcomes >> outcome & 1))) ||
         (c->by_cr3 && key[FAULT_KEY_cr3] != c->cr3) ||
@@ -164,7 +237,7 @@ static int count(struct faults *f, const struct pn_event_rec *rec,
         rc = counting_add(&f->table[i], key, rec->time, own);
     if (c->cells)
         fault_cells_add(c->cells, rec->time, key[FAULT_KEY_page], key[FAULT_KEY_function],
-                        outcome, key[FAULT_KEY_cr3]);
+                        outcome, key[f->space]);
     return rc;
 }
 
@@ -227,6 +300,14 @@ static int take(struct faults *f, const struct pn_event_rec *rec) {
         p->walker_error = rec->arg[f->layout.walker_error];
     } else if (rec->id == f->layout.tdp) {
         rc = count_access(f, rec, FAULT_UNKNOWN, rec->arg[f->layout.tdp_error]);
+    } else if (rec->id == f->layout.task || rec->id == f->layout.region) {
+        /* What comes next is another's: a fault alone is not. */
+        if (p->fault)
+            rc = count_alone(f, &p->rec);
+        p->fault = false;
+        if (!rc)
+            rc =
+                rec->id == f->layout.task ? take_task(f, p, rec) : take_region(f, p, rec);
     }
     return rc;
 }
@@ -239,6 +320,8 @@ int faults_add(struct faults *f, const struct trace_file *file,
     if (f->file != file) {
         f->file = file;
         f->layout = layout_of(file);
+        f->space =
+            faults_tells(file, FAULT_KEY_process) ? FAULT_KEY_process : FAULT_KEY_cr3;
     }
     for (size_t i = 0; i < n && !rc; i++) {
         const struct pn_event_rec *r = &rec[i];
@@ -275,6 +358,8 @@ struct faults *faults_create(const struct faults_config *cfg) {
         return NULL;
     f->cfg = *cfg;
     f->cfg.where.events = UINT64_MAX;
+    for (unsigned i = 0; i < TRACE_VCPUS_MAX; i++)
+        f->pending[i].process = f->pending[i].region = FAULT_UNKNOWN;
     for (unsigned i = 0; i < cfg->tables; i++)
         if (counting_begin(&f->table[i], &cfg->by[i])) {
             faults_destroy(f);
@@ -288,6 +373,7 @@ void faults_destroy(struct faults *f) {
         return;
     for (unsigned i = 0; i < FAULT_TABLES; i++)
         counting_free(&f->table[i]);
+    fault_names_free(&f->names);
     free(f);
 }
 
@@ -337,6 +423,10 @@ void fault_key_text(const struct faults *f, enum fault_key key, uint64_t value, 
                        ? "(unknown)"
                        : symbols_name(f->cfg.symbols, (uint32_t)value);
         hex = true;
+        break;
+    case FAULT_KEY_process:
+    case FAULT_KEY_region:
+        word = fault_names_text(&f->names, value);
         break;
     case FAULT_KEY_rip:
     case FAULT_KEY_page:

@@ -97,6 +97,8 @@ struct fault_table faults_table(const struct faults *f, unsigned i);
 #define FAULTS_LACKS_FAULT   1u
 #define FAULTS_LACKS_OUTCOME 2u
 unsigned faults_lacks(const struct trace_file *file);
+/* Can the trace tell this key? A process and a region are told by events of their own. */
+bool faults_tells(const struct trace_file *file, enum fault_key key);
 /* The kernel's half is what KASLR moves. */
 bool faults_moves(uint64_t address);
 const char *fault_key_name(enum fault_key key);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A table that counts by keys (fault_table.c). */
+/* A table that counts by keys (fault_table.c), and names by number (fault_names.c). */
 #pragma once
 
 #include "inspect/faults.h"
@@ -26,3 +26,15 @@ int counting_add(struct counting *t, const uint64_t key[FAULT_KEYS], uint64_t ti
 /* Sort the rows. No fault may be added then. */
 void counting_end(struct counting *t);
 void counting_free(struct counting *t);
+
+/* Names, each once; beyond 65,536 of them none is added. */
+struct fault_names {
+    char **name;
+    size_t names;
+    uint32_t *slot; /* number of a name, from 1; 0: free */
+};
+/* The number of the name, which is added where it is new. One beyond the most is not known.
+ * Return: 0, or -ENOMEM. */
+int fault_names_add(struct fault_names *n, const char *name, uint64_t *number);
+const char *fault_names_text(const struct fault_names *n, uint64_t number); /* or NULL */
+void fault_names_free(struct fault_names *n);

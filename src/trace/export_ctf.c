@@ -152,11 +152,12 @@ static void put_labels(enum pn_type type, FILE *out) {
     fputs(" }", out);
 }
 
-/* Of several words at once: a string. */
+/* Of several words at once, or a name: a string. */
 static bool is_text(enum pn_type type) {
     return type == PN_TYPE_pfec || type == PN_TYPE_error || type == PN_TYPE_access ||
            type == PN_TYPE_role || type == PN_TYPE_mode ||
-           type == PN_TYPE_qualification || type == PN_TYPE_slot_flags;
+           type == PN_TYPE_qualification || type == PN_TYPE_slot_flags ||
+           type == PN_TYPE_text;
 }
 
 static void describe_field(enum pn_type type, const char *name, FILE *out) {

@@ -141,6 +141,17 @@ static char *put_word(enum pn_type type, uint64_t value, char *p) {
     return word ? stpcpy(p, word) : trace_put_dec(value, p);
 }
 
+/* Up to the first NUL; a blank is '_', what would break a line apart else '?', no text '-'. */
+static char *put_text(uint64_t value, char *p) {
+    if (!(value & 0xff))
+        *p++ = '-';
+    for (; value & 0xff; value >>= 8) {
+        char c = (char)value;
+        *p++ = c == ' ' ? '_' : c > ' ' && c <= '~' && !strchr("\"\\=,", c) ? c : '?';
+    }
+    return p;
+}
+
 char *trace_put_value(enum pn_type type, uint64_t value, char *p) {
     switch (type) {
     case PN_TYPE_count:
@@ -163,6 +174,8 @@ char *trace_put_value(enum pn_type type, uint64_t value, char *p) {
     case PN_TYPE_zap:
     case PN_TYPE_end:
         return put_word(type, value, p);
+    case PN_TYPE_text:
+        return put_text(value, p);
     default:
         return trace_put_hex(value, p);
     }

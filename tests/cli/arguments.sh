@@ -151,6 +151,11 @@ says 2 "--to 1h: not a time such as" trace "$work/t" --to 1h
 # What would do nothing.
 says 2 "--trace-events needs --trace or --event-digest" run --trace-events page_fault
 says 2 "--trace-limit needs --trace" run --trace-limit 1M
+says 2 "--trace-tasks needs --trace or --event-digest" run --trace-tasks --kernel x
+bytes "$work/no-linux" f4
+refused 2 run --trace-tasks --trace "$work/t" --kernel "$work/no-linux" --format flat
+says 2 "--trace-tasks needs --kernel" run --trace-tasks --trace "$work/t"
+says 2 "--trace-events task, region need --trace-tasks" run --trace-events task --trace "$work/t"
 says 2 "--dirty-every needs --dirty-log" run --dirty-every 5
 says 2 "--initrd needs --kernel" run --initrd "$0"
 says 2 "--event-digest needs --stats" run --event-digest

@@ -56,6 +56,7 @@ static void study(struct faults_config *cfg) {
     struct trace_file *f;
     ck_assert_int_eq(trace_close(w, NULL, line, sizeof(line)), 0);
     ck_assert_int_eq(trace_file_open(path, &f, line, sizeof(line)), 0);
+    ck_assert(!cfg->by[0].keys || faults_tells(f, cfg->by[0].key[0]));
     if (!cfg->where.to)
         trace_filter_default(&cfg->where);
     faults = faults_create(cfg);
@@ -297,7 +298,63 @@ START_TEST(a_trace_says_which_events_it_was_recorded_without) {
     struct trace_file *f;
     ck_assert_int_eq(trace_file_open(path, &f, line, sizeof(line)), 0);
     ck_assert_uint_eq(faults_lacks(f), c[_i].lacks);
+    ck_assert(faults_tells(f, FAULT_KEY_page) && !faults_tells(f, FAULT_KEY_process) &&
+              !faults_tells(f, FAULT_KEY_region));
     trace_file_close(f);
+}
+END_TEST
+
+/* A name in events' fields, as the recorder puts it. */
+static void put_text(const char *name, uint64_t word[4]) {
+    char text[32] = "";
+    snprintf(text, sizeof(text), "%s", name);
+    memcpy(word, text, sizeof(text));
+}
+
+static void process(unsigned vcpu, uint64_t tgid, const char *name) {
+    uint64_t word[4];
+    put_text(name, word);
+    pn_emit(&trace_rings(w)[vcpu], task, tgid, tgid, 0x1000, word[0], word[1]);
+}
+
+static void region(uint64_t from, uint64_t to, const char *name) {
+    uint64_t word[4];
+    put_text(name, word);
+    pn_emit(trace_rings(w), region, from, to, word[0], word[1], word[2], word[3]);
+}
+
+START_TEST(a_fault_is_of_the_process_and_region_that_were_told_before_it) {
+    fault(1, 0x400000, 0x1000, 0, PN_OUT_mapped, 1);
+    process(1, 9, "elsewhere");
+    process(0, 7, "sh");
+    region(0x1000, 0x1fff, "busybox");
+    fault(2, 0x400000, 0x1000, 0, PN_OUT_mapped, 1);
+    fault(3, 0x400000, 0x1ff0, 0, PN_OUT_mapped, 1);
+    region(0xffff888000000000, 0xffff8880ffffffff, "[direct map]");
+    fault(4, 0x400000, 0xffff888000123000, 0, PN_OUT_mapped, 1);
+    process(0, 7, "a-name-of-15-ch");
+    fault(5, 0x400000, 0x3000, 0, PN_OUT_mapped, 1); /* not in the region */
+    process(0, UINT64_MAX, "");
+    region(0, 0, "");
+    fault(6, 0x400000, 0x40, 0, PN_OUT_mapped, 1);
+    study(&BY(FAULT_KEY_process, FAULT_KEY_region));
+    ck_assert_str_eq(row(0), "7 sh busybox 2 0 2 3");
+    ck_assert_str_eq(row(1), "? ? 2 0 1 6");
+    ck_assert_str_eq(row(2), "7 sh [direct map] 1 0 4 4");
+    ck_assert_str_eq(row(3), "7 a-name-of-15-ch ? 1 0 5 5");
+}
+END_TEST
+
+START_TEST(a_page_fault_alone_is_of_the_process_before_the_next) {
+    process(0, 1, "one");
+    now = 1;
+    pn_emit(trace_rings(w), page_fault, 0x1000, 0);
+    process(0, 2, "two");
+    now = 2;
+    pn_emit(trace_rings(w), page_fault, 0x2000, 0);
+    study(&BY(FAULT_KEY_process, FAULT_KEY_page));
+    ck_assert_str_eq(row(0), "1 one 0x1000 1 0 1 1");
+    ck_assert_str_eq(row(1), "2 two 0x2000 1 0 2 2");
 }
 END_TEST
 
@@ -308,6 +365,8 @@ SUITE("inspect.faults", .setup = setup, .teardown = teardown, .timeout = 120,
                 half_of_a_fault_is_a_fault_of_which_half_is_not_known,
                 vcpus_faults_do_not_mix, a_fault_of_kvms_tdp_has_neither_outcome_nor_page,
                 functions_are_named_where_the_kernel_was_moved_to,
-                the_time_is_that_of_all_events, what_finds_no_row_is_counted_as_beyond},
+                the_time_is_that_of_all_events, what_finds_no_row_is_counted_as_beyond,
+                a_fault_is_of_the_process_and_region_that_were_told_before_it,
+                a_page_fault_alone_is_of_the_process_before_the_next},
       .loops = {{filters_leave_the_faults_that_they_name, 6},
                 {a_trace_says_which_events_it_was_recorded_without, 4}})

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: MIT */
+/* Events about whose a fault is: see task_watch.h. */
+#include "inspect/task_watch.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "inspect/linux_machine.h"
+
+#define NAME_WORDS (LINUX_NAME / 8)
+#define COMM_WORDS (LINUX_COMM / 8)
+
+/* What a vCPU's last events said; all 0 at first, which no event says. */
+struct told {
+    bool task, region;
+    uint64_t pid, tgid, space;
+    uint64_t comm[COMM_WORDS];
+    struct {
+        uint64_t from, to, name[NAME_WORDS];
+    } range;
+};
+
+struct task_watch {
+    struct linux_image *image;
+    struct linux_machine guest;
+    struct pn_ring *rings;
+    unsigned cpus;
+    struct told told[MACHINE_CPUS_MAX];
+};
+
+static void tell_task(struct pn_ring *ring, struct told *old,
+                      const struct linux_task *t) {
+    struct told now = *old;
+    now.task = true;
+    now.pid = t ? t->pid : UINT64_MAX;
+    now.tgid = t ? t->tgid : UINT64_MAX;
+    now.space = t ? t->cr3 : 0;
+    memset(now.comm, 0, sizeof(now.comm));
+    if (t)
+        memcpy(now.comm, t->leader, strlen(t->leader));
+    if (old->task && old->pid == now.pid && old->tgid == now.tgid &&
+        old->space == now.space && !memcmp(old->comm, now.comm, sizeof(now.comm)))
+        return;
+    *old = now;
+    pn_emit(ring, task, now.pid, now.tgid, now.space, now.comm[0], now.comm[1]);
+}
+
+static void tell_region(struct pn_ring *ring, struct told *old,
+                        const struct linux_region *r) {
+    struct told now = {.region = true};
+    if (r) {
+        now.range.from = r->from;
+        now.range.to = r->to;
+        memcpy(now.range.name, r->name, strlen(r->name));
+    }
+    if (old->region && !memcmp(&old->range, &now.range, sizeof(now.range)))
+        return;
+    old->region = true;
+    old->range = now.range;
+    const uint64_t *name = now.range.name;
+    pn_emit(ring, region, now.range.from, now.range.to, name[0], name[1], name[2],
+            name[3]);
+}
+
+static void before(struct pn_ring *ring, enum pn_event id, uint64_t gva) {
+    struct task_watch *w = ring->watcher;
+    /* The first of a fault's two records. */
+    enum pn_event first =
+        ring->mask >> PN_EV_page_fault & 1 ? PN_EV_page_fault : PN_EV_fault_outcome;
+    if (id != first || !ring->cr3)
+        return;
+    struct told *told = &w->told[ring->vcpu];
+    struct linux_task t;
+    struct linux_region r;
+    bool there = linux_machine_look(&w->guest, *ring->cr3);
+    bool known = there && linux_current(&w->guest.guest, ring->vcpu, &t);
+    tell_task(ring, told, known ? &t : NULL);
+    bool region =
+        there && linux_region_of(&w->guest.guest, known ? &t : NULL, *ring->cr3, gva, &r);
+    tell_region(ring, told, region ? &r : NULL);
+}
+
+int task_watch_create(struct machine *m, const char *kernel, struct pn_ring *rings,
+                      struct task_watch **out, struct err *e) {
+    struct task_watch *w = calloc(1, sizeof(*w));
+    if (!w)
+        return err_set(e, -ENOMEM, "out of memory");
+    int rc = linux_image_load(kernel, &w->image, e);
+    if (rc) {
+        free(w);
+        return rc;
+    }
+    linux_machine_begin(&w->guest, m, w->image);
+    w->rings = rings;
+    w->cpus = machine_cpus(m);
+    for (unsigned i = 0; i < w->cpus; i++) {
+        rings[i].watcher = w;
+        rings[i].before = before;
+    }
+    *out = w;
+    return 0;
+}
+
+void task_watch_destroy(struct task_watch *w) {
+    if (!w)
+        return;
+    for (unsigned i = 0; i < w->cpus; i++)
+        w->rings[i].before = NULL;
+    linux_image_free(w->image);
+    free(w);
+}
