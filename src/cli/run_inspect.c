@@ -8,6 +8,7 @@
 #include "inspect/dump.h"
 #include "inspect/explain.h"
 #include "inspect/json_out.h"
+#include "inspect/linux_machine.h"
 
 static int write_dump(const struct view *v, struct outfile *file) {
     json_t *j = dump_json(v);
@@ -16,17 +17,32 @@ static int write_dump(const struct view *v, struct outfile *file) {
     return rc ? rc : outfile_commit(file);
 }
 
+static int explain(const struct run_options *o, struct machine *m, const struct view *v) {
+    struct linux_image *image = NULL;
+    struct linux_machine guest;
+    struct err unsaid = {NULL, 0}; /* a guest may be no Linux */
+    int rc = 0;
+    if (o->explains && o->machine.kernel &&
+        !linux_image_load(o->machine.kernel, &image, &unsaid))
+        linux_machine_begin(&guest, m, image);
+    for (unsigned i = 0; i < o->explains && !rc; i++) {
+        rc = explain_print(v, o->explain[i], stderr);
+        if (!rc && image)
+            linux_machine_explain(&guest, 0, o->explain[i], stderr);
+    }
+    linux_image_free(image);
+    return rc;
+}
+
 int run_inspect(const struct run_options *o, struct machine *m, struct outfile *file) {
     char text[160];
     struct err e = {text, sizeof(text)};
     struct view v;
-    int rc = 0;
     if (!o->explains && !o->dump_mmu)
         return CLI_OK;
     if (view_open(&v, m, 0, &e))
         return cli_error("%s", text);
-    for (unsigned i = 0; i < o->explains && !rc; i++)
-        rc = explain_print(&v, o->explain[i], stderr);
+    int rc = explain(o, m, &v);
     if (rc)
         cli_error("--explain: %s", strerror(-rc));
     if (!rc && o->dump_mmu) {
