@@ -154,8 +154,12 @@ enum {
 #define XSTATE_X87     UINT64_C(1)
 #define XSTATE_SSE     UINT64_C(2)
 #define XSTATE_AVX     UINT64_C(4)
+#define XSTATE_OPMASK  UINT64_C(0x20) /* K0..7 */
+#define XSTATE_ZMM_HI  UINT64_C(0x40) /* upper halves of ZMM0..15 */
+#define XSTATE_HI16    UINT64_C(0x80) /* ZMM16..31 */
 #define XSTATE_PKRU    UINT64_C(0x200)
 #define XSTATE_PKRU_NR 9u /* the bit's number: its subleaf of CPUID leaf 0dh */
+#define XSTATE_AVX512  (XSTATE_OPMASK | XSTATE_ZMM_HI | XSTATE_HI16)
 
 #define FCW_RESET  0x40u /* power-up, RESET */
 #define FCW_INIT   0x37fu

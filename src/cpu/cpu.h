@@ -87,7 +87,7 @@ void cpu_model_leaf(const struct cpu_model *model, uint32_t leaf, uint32_t suble
 
 #define CPU_XSAVE_SIZE 4096
 #define CPU_SPLITS_MAX (2 * PN_BREAKS_MAX)
-#define CPU_VEC_MASK   7u /* x87, SSE, AVX: what xcr0 may hold at most */
+#define CPU_VEC_MASK   0xe7u /* x87, SSE, AVX, AVX-512 */
 
 /* Modes that blocks depend on: the block key. */
 #define MODE_CODE64 0x001u /* CS.L in long mode */
@@ -109,8 +109,9 @@ void cpu_model_leaf(const struct cpu_model *model, uint32_t leaf, uint32_t suble
               time, and every memory operand takes the slow path */
 #define MODE_PE     0x1000u /* protected mode */
 #define MODE_VM86   0x2000u
-#define MODE_LMA    0x4000u /* EFER.LMA */
-#define MODE_IOPRIV 0x8000u /* CPL <= IOPL */
+#define MODE_LMA    0x4000u  /* EFER.LMA */
+#define MODE_IOPRIV 0x8000u  /* CPL <= IOPL */
+#define MODE_EVEX   0x10000u /* AVX-512 instructions do not fault */
 
 struct cpu {
     /* Read and written by translated code at fixed offsets. */
@@ -195,6 +196,7 @@ struct cpu {
             pn_gpa gpa;
             uint8_t size, kind;
         } piece[2];
+        uint64_t bytes; /* of the bounce buffer that are owed, one bit each */
     } owed;
     /* Advances with each block that a write drops and each access that reaches a device:
      * what comes next in the running block may have changed. */
@@ -349,6 +351,10 @@ enum cpu_rc cpu_write_lin(struct cpu *cpu, pn_gva lin, const void *buf, unsigned
  * Return: CPU_NEXT or CPU_FAULT. */
 enum cpu_rc cpu_mem_prepare(struct cpu *cpu, pn_gva lin, unsigned size, bool read,
                             bool write, bool tables, enum pn_tlb_mode mode, void **ptr);
+/* The same for an operand of which only the chosen bytes (a bit each, from the lowest on)
+ * are accessed and may fault; out: the vector of a non-canonical address. */
+enum cpu_rc cpu_mem_prepare_chosen(struct cpu *cpu, pn_gva lin, unsigned size,
+                                   uint64_t bytes, bool write, uint8_t out, void **ptr);
 /* Store the bounce buffer. Return: CPU_NEXT, or CPU_STOP when the block must be left (a
  * device was written, or code was). Never faults. */
 enum cpu_rc cpu_mem_commit(struct cpu *cpu);

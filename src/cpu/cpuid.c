@@ -54,8 +54,9 @@ static const struct {
     [CPU_W_1_EDX] = {1, 0, 3},           [CPU_W_1_ECX] = {1, 0, 2},
     [CPU_W_6_EAX] = {6, 0, 0},           [CPU_W_7_EBX] = {7, 0, 1},
     [CPU_W_7_ECX] = {7, 0, 2},           [CPU_W_7_EDX] = {7, 0, 3},
-    [CPU_W_D1_EAX] = {0xd, 1, 0},        [CPU_W_X1_EDX] = {0x80000001, 0, 3},
-    [CPU_W_X1_ECX] = {0x80000001, 0, 2}, [CPU_W_X7_EDX] = {0x80000007, 0, 3},
+    [CPU_W_7_1_EAX] = {7, 1, 0},         [CPU_W_D1_EAX] = {0xd, 1, 0},
+    [CPU_W_X1_EDX] = {0x80000001, 0, 3}, [CPU_W_X1_ECX] = {0x80000001, 0, 2},
+    [CPU_W_X7_EDX] = {0x80000007, 0, 3},
 };
 
 #define PHYS_BITS 46u
@@ -75,12 +76,36 @@ static const struct {
 struct host {
     uint32_t word[CPU_WORDS];
     uint64_t xcr0;
+    bool avx512;  /* its state can be saved in a format whose offsets are ours, */
+    bool compact; /* namely the compacted one */
+};
+
+const struct xsave_part xsave_parts[XSAVE_PARTS] = {
+    {2, XSAVE_AVX, XSAVE_AVX_SIZE},
+    {5, XSAVE_OPMASK, XSAVE_OPMASK_SIZE},
+    {6, XSAVE_ZMM_HI, XSAVE_ZMM_HI_SIZE},
+    {7, XSAVE_HI16, XSAVE_HI16_SIZE},
 };
 
 static uint64_t host_xgetbv(void) {
     uint32_t lo, hi;
     __asm__ volatile("xgetbv" : "=a"(lo), "=d"(hi) : "c"(0));
     return (uint64_t)hi << 32 | lo;
+}
+
+/* AMD's standard format has our offsets; Intel's, with room for MPX, does not. */
+static void host_layout(struct host *h) {
+    uint64_t need = XSTATE_X87 | XSTATE_SSE | XSTATE_AVX | XSTATE_AVX512;
+    const unsigned xsavec = 2, aligned = 2;
+    bool known = (h->xcr0 & need) == need;
+    for (unsigned i = 0; known && i < XSAVE_PARTS; i++) {
+        unsigned a, b, c, d;
+        const struct xsave_part *p = &xsave_parts[i];
+        known = __get_cpuid_count(0xd, p->nr, &a, &b, &c, &d) && a == p->size &&
+                !(c & aligned);
+        h->compact |= known && b != p->at;
+    }
+    h->avx512 = known && (!h->compact || h->word[CPU_W_D1_EAX] & xsavec);
 }
 
 static void host_probe(struct host *h) {
@@ -93,6 +118,7 @@ static void host_probe(struct host *h) {
     }
     if (h->word[CPU_W_1_ECX] >> 27 & 1)
         h->xcr0 = host_xgetbv();
+    host_layout(h);
 }
 
 static bool host_has(const struct host *h, const struct feature *f) {
@@ -104,6 +130,8 @@ static bool host_has(const struct host *h, const struct feature *f) {
         return (h->xcr0 & 3) == 3;
     if (f->id == CPU_F_avx)
         return (h->xcr0 & 7) == 7;
+    if (f->id == CPU_F_avx512f)
+        return h->avx512;
     return true;
 }
 
@@ -179,8 +207,10 @@ static void derive(struct cpu_model *m, const struct host *h) {
     if (cpu_model_has(m, CPU_F_xsave))
         m->xcr0_valid = XSTATE_X87 | XSTATE_SSE |
                         (cpu_model_has(m, CPU_F_avx) ? XSTATE_AVX : 0) |
+                        (cpu_model_has(m, CPU_F_avx512f) ? XSTATE_AVX512 : 0) |
                         (cpu_model_has(m, CPU_F_pku) ? XSTATE_PKRU : 0);
-    m->host_xcr0 = (h->xcr0 & 3) == 3 ? h->xcr0 & CPU_VEC_MASK : 0;
+    m->host_xcr0 = (h->xcr0 & 3) == 3 ? h->xcr0 & cpu_model_vector(m) : 0;
+    m->host_compact = h->compact && m->host_xcr0 & XSTATE_AVX512;
 }
 
 /* ---- The option ---- */
@@ -385,12 +415,28 @@ void cpu_model_print(FILE *out) {
 #define MAX_EXTENDED 0x80000008u
 #define HYPERVISOR   0x40000000u
 
-uint32_t cpu_xsave_size(uint64_t mask, bool compact) {
+uint32_t cpu_xsave_offset(const struct cpu_model *m, unsigned nr, uint64_t mask,
+                          bool compact) {
+    uint32_t below = XSAVE_EXTENDED;
+    for (unsigned i = 0; i < XSAVE_PARTS; i++) {
+        const struct xsave_part *p = &xsave_parts[i];
+        if (p->nr == nr && !compact)
+            return p->at;
+        if (p->nr < nr && (compact ? mask : m->xcr0_valid | XSTATE_AVX) >> p->nr & 1)
+            below += p->size;
+    }
+    return below;
+}
+
+uint32_t cpu_xsave_size(const struct cpu_model *m, uint64_t mask, bool compact) {
     uint32_t size = XSAVE_EXTENDED;
-    if (mask & XSTATE_AVX)
-        size = XSAVE_AVX + XSAVE_AVX_SIZE;
+    for (unsigned i = 0; i < XSAVE_PARTS; i++) {
+        const struct xsave_part *p = &xsave_parts[i];
+        if (mask >> p->nr & 1)
+            size = (compact ? size : p->at) + p->size;
+    }
     if (mask & XSTATE_PKRU)
-        size = (compact ? size : XSAVE_PKRU) + XSAVE_PKRU_SIZE;
+        size = cpu_xsave_offset(m, XSTATE_PKRU_NR, mask, compact) + XSAVE_PKRU_SIZE;
     return size;
 }
 
@@ -426,22 +472,22 @@ static void leaf_cache(uint32_t subleaf, uint32_t out[4]) {
 static void leaf_xsave(const struct cpu_model *m, uint32_t subleaf, uint32_t out[4]) {
     if (!cpu_model_has(m, CPU_F_xsave))
         return;
+    for (unsigned i = 0; i < XSAVE_PARTS; i++)
+        if (xsave_parts[i].nr == subleaf && m->xcr0_valid >> subleaf & 1)
+            out[0] = xsave_parts[i].size, out[1] = xsave_parts[i].at;
     switch (subleaf) {
     case 0:
         out[0] = (uint32_t)m->xcr0_valid;
-        out[1] = out[2] = cpu_xsave_size(m->xcr0_valid, false);
+        out[1] = out[2] = cpu_xsave_size(m, m->xcr0_valid, false);
         break;
     case 1:
         out[0] = m->word[CPU_W_D1_EAX];
-        out[1] = out[0] & 0xa ? cpu_xsave_size(m->xcr0_valid, true) : 0;
+        out[1] = out[0] & 0xa ? cpu_xsave_size(m, m->xcr0_valid, true) : 0;
         break;
-    case 2:
-        if (m->xcr0_valid & XSTATE_AVX)
-            out[0] = XSAVE_AVX_SIZE, out[1] = XSAVE_AVX;
-        break;
-    case 9:
+    case XSTATE_PKRU_NR:
         if (m->xcr0_valid & XSTATE_PKRU)
-            out[0] = XSAVE_PKRU_SIZE, out[1] = XSAVE_PKRU;
+            out[0] = XSAVE_PKRU_SIZE,
+            out[1] = cpu_xsave_offset(m, XSTATE_PKRU_NR, 0, false);
         break;
     }
 }
@@ -501,8 +547,11 @@ static void leaf_basic(const struct cpu_model *m, uint32_t leaf, uint32_t sublea
         break;
     case 7:
         if (subleaf == 0)
-            out[1] = m->word[CPU_W_7_EBX], out[2] = m->word[CPU_W_7_ECX],
+            out[0] = m->word[CPU_W_7_1_EAX] != 0, /* the last subleaf */
+                out[1] = m->word[CPU_W_7_EBX], out[2] = m->word[CPU_W_7_ECX],
             out[3] = m->word[CPU_W_7_EDX];
+        else if (subleaf == 1)
+            out[0] = m->word[CPU_W_7_1_EAX];
         break;
     case 0xb:
         /* Level 0: threads of a core (one); level 1: cores of a package. */

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "cpu/decode.h"
+#include "cpu/model.h"
 #include "cpu/shape.h"
 
 /* ---- Which opcodes have a ModRM byte: one bit each, one word per row of 16 ---- */
@@ -32,6 +33,7 @@ struct cursor {
     const uint8_t *p;
     unsigned pos, avail;
     enum decode_rc rc;
+    bool evex; /* the model has EVEX */
 };
 
 static unsigned next8(struct cursor *c) {
@@ -184,6 +186,29 @@ static int vex_prefix(struct cursor *c, struct dec *d, unsigned b, bool code64) 
     return d->map >= 1 && d->map <= 3 ? (int)rex : -1;
 }
 
+/* The same for the three bytes behind 62 (SDM volume 2, "Format of the EVEX Prefix"); bit 4
+ * is the highest bit of the register in ModRM.reg. */
+static int evex_prefix(struct cursor *c, struct dec *d, bool code64) {
+    if (d->rex || d->p66 || d->rep || d->lock)
+        return -1;
+    unsigned p0 = next8(c), p1 = next8(c), p2 = next8(c);
+    unsigned rex = (~p0 >> 5 & 7) | (~p0 & 0x10);
+    d->vex = d->evex = 1;
+    d->map = p0 & 7;
+    d->w = p1 >> 7;
+    d->vvvv = (~p1 >> 3 & 15) | (~p2 << 1 & 0x10);
+    d->pp = p1 & 3;
+    d->z = p2 >> 7;
+    d->l = p2 >> 5 & 3;
+    d->b = p2 >> 4 & 1;
+    d->aaa = p2 & 7;
+    if (!code64) {
+        rex = 0;
+        d->vvvv &= 7;
+    }
+    return d->map >= 1 && d->map <= 3 && !(p0 & 8) && p1 & 4 ? (int)rex : -1;
+}
+
 /* The fields of an instruction but its immediate. Return: false when undefined. */
 static bool parse(struct cursor *c, struct dec *d, unsigned kind, bool *rip_rel) {
     bool code64 = kind == KIND_64;
@@ -199,7 +224,11 @@ static bool parse(struct cursor *c, struct dec *d, unsigned kind, bool *rip_rel)
         b = next8(c);
         d->has_modrm = !(d->map == 1 && b == 0x77);
     } else if (b == 0x62 && three) {
-        return false; /* EVEX */
+        rex = c->evex && kind != KIND_REAL ? evex_prefix(c, d, code64) : -1;
+        if (rex < 0)
+            return false;
+        b = next8(c);
+        d->has_modrm = 1;
     } else if (b == 0x8f && (peek8(c) & 0x1f) >= 8 && kind != KIND_REAL) {
         return false; /* XOP, or POP with a wrong reg field */
     } else if (b == 0x0f) {
@@ -226,8 +255,10 @@ static bool parse(struct cursor *c, struct dec *d, unsigned kind, bool *rip_rel)
     }
     unsigned m = next8(c);
     d->mod = m >> 6;
-    d->reg = (m >> 3 & 7) | (rex & 4) << 1;
+    d->reg = (m >> 3 & 7) | (rex & 4) << 1 | (rex & 0x10);
     d->rm = (m & 7) | (rex & 1) << 3;
+    if (d->evex && d->mod == 3)
+        d->rm |= (rex & 2) << 3;
     if (d->map == 1 && b >= 0x20 && b <= 0x27 && !d->vex)
         d->mod = 3; /* MOV to and from CR and DR ignore mod */
     if (d->mod != 3) {
@@ -260,6 +291,7 @@ static uint32_t shape_key(const struct dec *d, unsigned kind) {
 
 struct decoder {
     struct shape_source *source;
+    bool evex;
     unsigned used;
     struct shape table[SHAPES];
 };
@@ -270,6 +302,8 @@ struct decoder *decoder_create(const struct cpu_model *model) {
         free(dc);
         dc = NULL;
     }
+    if (dc)
+        dc->evex = cpu_model_has(model, CPU_F_avx512f);
     return dc;
 }
 
@@ -286,8 +320,18 @@ void decoder_trim(struct decoder *dc) {
     dc->used = 0;
 }
 
+/* Zydis is asked about this instruction. */
+static const struct shape *shape_own(struct decoder *dc, const struct cursor *c,
+                                     struct dec *d, unsigned kind) {
+    bool enough =
+        shape_make(dc->source, c->p, c->avail < 15 ? c->avail : 15, kind, d, &d->own);
+    return enough ? &d->own : NULL;
+}
+
 static const struct shape *shape_find(struct decoder *dc, const struct cursor *c,
                                       struct dec *d, unsigned kind) {
+    if (d->evex)
+        return shape_own(dc, c, d, kind);
     uint32_t key = shape_key(d, kind);
     unsigned i = (key * 0x9e3779b1u) >> 18;
     while (dc->table[i].key && dc->table[i].key != key)
@@ -315,6 +359,12 @@ static void finish(struct dec *d, unsigned kind, bool rip_rel) {
         if (in->addrsize == 4)
             in->disp = (uint32_t)in->disp;
     }
+    if (d->evex && d->mod == 1)
+        in->disp *= d->sh->disp_n;
+    if (d->sh->reg.kind == K_GPR)
+        d->reg &= 15;
+    if (d->sh->rm.kind == K_GPR)
+        d->rm &= 15;
     if (d->seg_given != INSN_NOREG)
         in->seg = d->seg_given;
     in->imm = sext(d->imm_raw, d->sh->imm_len);
@@ -348,7 +398,7 @@ static void undefined(struct dec *d, const struct cursor *c) {
 enum decode_rc decode(struct decoder *dc, const uint8_t *p, unsigned avail, uint64_t rip,
                       uint32_t mode, struct dec *d) {
     unsigned kind = mode_kind(mode);
-    struct cursor c = {p, 0, avail, DECODE_OK};
+    struct cursor c = {p, 0, avail, DECODE_OK, dc->evex};
     bool rip_rel = false;
     memset(d, 0, sizeof *d);
     d->in.rip = rip;
@@ -363,11 +413,8 @@ enum decode_rc decode(struct decoder *dc, const uint8_t *p, unsigned avail, uint
         return DECODE_OK;
     }
     const struct shape *s = shape_find(dc, &c, d, kind);
-    if (s && s->flags & SH_NOMEMO) {
-        bool enough =
-            shape_make(dc->source, c.p, c.avail < 15 ? c.avail : 15, kind, d, &d->own);
-        s = enough ? &d->own : NULL;
-    }
+    if (s && s != &d->own && s->flags & SH_NOMEMO)
+        s = shape_own(dc, &c, d, kind);
     if (!s) /* Zydis wants more bytes than there are */
         return avail >= 15 ? DECODE_TOO_LONG : DECODE_MORE;
     if (s->cls == CLS_UD) {

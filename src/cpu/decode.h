@@ -44,21 +44,30 @@ struct role {
 #define ACC_R 1u
 #define ACC_W 2u
 
-#define SH_VEC     0x0001u /* touches x87, MMX, SSE or AVX state */
-#define SH_RAX     0x0002u /* RAX is an implicit operand */
-#define SH_RAX_W   0x0004u
-#define SH_ALIGN   0x0008u /* a memory operand must be aligned to its size */
-#define SH_FAULT   0x0010u /* may fault on the host: #DE, #XM, #MF, alignment */
-#define SH_SHIFT   0x0020u /* no flags change when the masked count is 0 */
-#define SH_NOMEMO  0x0040u /* depends on more than the key */
-#define SH_MEM     0x0080u /* has a memory operand that is accessed */
-#define SH_NEED387 0x0100u /* x87 */
-#define SH_NEEDMMX 0x0200u
-#define SH_NEEDSSE 0x0400u
-#define SH_NEEDAVX 0x0800u
-#define SH_NEEDFP  0x0f00u
-#define SH_WAITS   0x1000u /* takes a pending x87 exception */
-#define SH_NOTED   0x2000u /* x87, and no control instruction: FIP names it */
+#define SH_VEC      0x0001u /* touches x87, MMX, SSE, AVX or AVX-512 state */
+#define SH_RAX      0x0002u /* RAX is an implicit operand */
+#define SH_RAX_W    0x0004u
+#define SH_ALIGN    0x0008u /* a memory operand must be aligned to its size */
+#define SH_FAULT    0x0010u /* may fault on the host: #DE, #XM, #MF, alignment */
+#define SH_SHIFT    0x0020u /* no flags change when the masked count is 0 */
+#define SH_NOMEMO   0x0040u /* depends on more than the key */
+#define SH_MEM      0x0080u /* has a memory operand that is accessed */
+#define SH_NEED387  0x0100u /* x87 */
+#define SH_NEEDMMX  0x0200u
+#define SH_NEEDSSE  0x0400u
+#define SH_NEEDAVX  0x0800u
+#define SH_NEEDEVEX 0x4000u /* AVX-512 state */
+#define SH_NEEDFP   0x4f00u
+#define SH_WAITS    0x1000u /* takes a pending x87 exception */
+#define SH_NOTED    0x2000u /* x87, and no control instruction: FIP names it */
+
+/* Which bytes of a memory operand an AVX-512 mask chooses: `from` elements of `size` bytes,
+ * of which element i goes to the elements i, i + from, i + 2 from ... of `count`. packed: the
+ * first ones, as many as the mask has bits (VPCOMPRESSD, VPEXPANDD). k is 0 without a mask,
+ * and where all is accessed whatever the mask. */
+struct masked {
+    uint8_t k, size, count, from, packed;
+};
 
 struct shape {
     uint32_t key;
@@ -77,7 +86,9 @@ struct shape {
     uint16_t implicit_writes; /* guest registers written without a field, by bit */
     enum cpu_rc (*fn)(struct cpu *, const struct insn *);
     uint16_t helper_flags;
-    uint8_t flow; /* CLS_PUSH .. CLS_JCXZ: what a helper does that flat 32-bit code need
+    struct masked masked;
+    uint8_t disp_n; /* EVEX: what an 8-bit displacement counts */
+    uint8_t flow;   /* CLS_PUSH .. CLS_JCXZ: what a helper does that flat 32-bit code need
                      not call; else 0 */
 };
 
@@ -86,6 +97,8 @@ struct dec {
     const struct shape *sh;
     uint64_t imm_raw; /* immediate bytes as they stand */
     uint8_t vex, map, has_modrm, mod, reg, rm, vvvv, w, l, pp;
+    /* EVEX, which has vex set, too: register fields have five bits. */
+    uint8_t evex, z, b, aaa;
     uint8_t has_vvvv; /* VEX.vvvv is not 1111b, all four bits of it */
     uint8_t rex;      /* a REX prefix was there */
     uint8_t p66, rep, lock, p67;

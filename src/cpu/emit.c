@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Legacy and VEX encodings from their fields (SDM volume 2, "Instruction Format"). */
+/* Legacy, VEX and EVEX encodings from their fields (SDM volume 2, "Instruction Format"). */
 #include "cpu/emit.h"
 
 static void legacy(struct emit *e, const struct enc *n) {
@@ -36,8 +36,21 @@ static void vex(struct emit *e, const struct enc *n) {
     e8(e, n->opcode);
 }
 
+/* Registers have five bits; the fifth of one in ModRM.rm is X. */
+static void evex(struct emit *e, const struct enc *n) {
+    unsigned r = (n->reg & 8 ? 0 : 0x80) | (n->reg & 16 ? 0 : 0x10);
+    unsigned x = n->rm & 16 ? 0 : 0x40, b = n->rm & 8 ? 0 : 0x20;
+    e8(e, 0x62);
+    e8(e, r | x | b | n->map);
+    e8(e, n->w << 7 | (~n->vvvv & 15u) << 3 | 4 | n->pp);
+    e8(e, n->z << 7 | n->l << 5 | n->b << 4 | (n->vvvv & 16 ? 0 : 8) | n->aaa);
+    e8(e, n->opcode);
+}
+
 void e_insn(struct emit *e, const struct enc *n) {
-    if (n->vex)
+    if (n->evex)
+        evex(e, n);
+    else if (n->vex)
         vex(e, n);
     else
         legacy(e, n);

@@ -228,10 +228,11 @@ enum { CC_B = 2, CC_NB, CC_Z, CC_NZ, CC_BE, CC_NBE, CC_S, CC_NS };
 
 /* A guest instruction on its way into host code. */
 struct enc {
-    uint8_t vex;            /* VEX-encoded; else legacy */
-    uint8_t p66, rep, lock; /* prefixes to emit; rep: 0, 0xf2, 0xf3 */
-    uint8_t w, l, pp;       /* REX.W or VEX.W; VEX.L, VEX.pp */
-    uint8_t map, opcode;    /* 0: one byte, 1: 0f, 2: 0f38, 3: 0f3a */
+    uint8_t vex;             /* VEX- or EVEX-encoded; else legacy */
+    uint8_t evex, z, b, aaa; /* EVEX and its own fields; memory has no displacement */
+    uint8_t p66, rep, lock;  /* prefixes to emit; rep: 0, 0xf2, 0xf3 */
+    uint8_t w, l, pp;        /* REX.W or VEX.W; VEX.L or EVEX.L'L, VEX.pp */
+    uint8_t map, opcode;     /* 0: one byte, 1: 0f, 2: 0f38, 3: 0f3a */
     uint8_t has_modrm;
     uint8_t rex;       /* a REX byte is needed for SPL, BPL, SIL, DIL */
     uint8_t reg, vvvv; /* host registers */

@@ -68,6 +68,9 @@ static uint32_t mode_of_units(const struct cpu *cpu) {
         mode |= MODE_NOSSE;
     if (cpu->cr0 & CR0_TS || !(cpu->cr4 & CR4_OSXSAVE) || (cpu->xcr0 & 6) != 6)
         mode |= MODE_NOAVX;
+    uint64_t evex = XSTATE_SSE | XSTATE_AVX | XSTATE_AVX512;
+    if (unlikely((cpu->xcr0 & evex) == evex) && !(mode & MODE_NOAVX))
+        mode |= MODE_EVEX;
     return mode;
 }
 

@@ -5,7 +5,8 @@
  * Invariants
  * 1. At rest (!vec_live) the state is in cpu->xsave, standard format: the components that
  *    XSTATE_BV names have their value there, the others their initial state; MXCSR always
- *    counts. XCOMP_BV is 0.
+ *    counts. XCOMP_BV is 0. Where the host's standard format has other offsets, its
+ *    compacted one stands there while the host reads or writes it.
  * 2. FOP, FIP and FDP are 0 in cpu->xsave: the host would give addresses of translated
  *    code. The guest's own are in cpu->x87 (x87env.c).
  * 3. What the host is given can never fault: header and MXCSR are made valid before.
@@ -35,6 +36,13 @@ static void make_valid(struct cpu *cpu) {
     uint64_t bv = xstate_get(cpu->xsave, XSAVE_HEADER, 8) & can;
     uint64_t mxcsr = xstate_get(cpu->xsave, FX_MXCSR, 4) & MXCSR_MASK;
     memset(cpu->xsave + XSAVE_HEADER, 0, XSAVE_EXTENDED - XSAVE_HEADER);
+    if (cpu->model->host_compact) {
+        if (!(bv & XSTATE_SSE) && mxcsr != MXCSR_INIT) { /* it comes with SSE only */
+            xstate_init(cpu, XSTATE_SSE);
+            bv |= XSTATE_SSE;
+        }
+        xstate_put(cpu->xsave, XSAVE_HEADER + 8, 8, XSAVE_COMPACT | can);
+    }
     xstate_put(cpu->xsave, XSAVE_HEADER, 8, bv);
     xstate_put(cpu->xsave, FX_MXCSR, 4, mxcsr);
 }
@@ -53,12 +61,24 @@ NO_VECTOR void cpu_vec_load(struct cpu *cpu) {
     cpu->vec_live = 1;
 }
 
+/* XSAVEC writes no component that is in its initial state, and MXCSR with SSE only. */
+static NO_VECTOR uint64_t save_compact(struct cpu *cpu, uint32_t mask) {
+    __asm__ volatile("xsavec64 %0" : "+m"(cpu->xsave) : "a"(mask), "d"(0) : "memory");
+    uint64_t bv = xstate_get(cpu->xsave, XSAVE_HEADER, 8);
+    xstate_put(cpu->xsave, XSAVE_HEADER + 8, 8, 0);
+    if (!(bv & XSTATE_SSE))
+        xstate_put(cpu->xsave, FX_MXCSR, 4, MXCSR_INIT);
+    return bv;
+}
+
 NO_VECTOR void cpu_vec_save(struct cpu *cpu) {
     uint32_t mask = (uint32_t)cpu->model->host_xcr0;
     uint64_t bv = XSTATE_X87 | XSTATE_SSE;
     if (!cpu->vec_live)
         return;
-    if (mask) {
+    if (cpu->model->host_compact) {
+        bv = save_compact(cpu, mask);
+    } else if (mask) {
         __asm__ volatile("xsave64 %0" : "+m"(cpu->xsave) : "a"(mask), "d"(0) : "memory");
         bv = xstate_get(cpu->xsave, XSAVE_HEADER, 8);
     } else {
@@ -69,7 +89,7 @@ NO_VECTOR void cpu_vec_save(struct cpu *cpu) {
         x87_drop_pointers(cpu);
         __asm__ volatile("fninit");
     }
-    if (bv & XSTATE_AVX)
+    if (bv & (XSTATE_AVX | XSTATE_AVX512))
         __asm__ volatile("vzeroupper");
     __asm__ volatile("ldmxcsr %0" : : "m"(host_mxcsr));
     cpu->vec_live = 0;
@@ -85,13 +105,15 @@ void xstate_init(struct cpu *cpu, uint64_t mask) {
     }
     if (mask & XSTATE_SSE)
         memset(cpu->xsave + FX_XMM, 0, FX_LEGACY - FX_XMM);
-    if (mask & XSTATE_AVX)
-        memset(cpu->xsave + XSAVE_AVX, 0, XSAVE_AVX_SIZE);
+    for (unsigned i = 0; i < XSAVE_PARTS; i++)
+        if (mask >> xsave_parts[i].nr & 1)
+            memset(cpu->xsave + xsave_parts[i].at, 0, xsave_parts[i].size);
 }
 
 void xstate_settle(struct cpu *cpu) {
-    xstate_init(cpu, ~xstate_get(cpu->xsave, XSAVE_HEADER, 8));
-    xstate_put(cpu->xsave, XSAVE_HEADER, 8, CPU_VEC_MASK);
+    uint64_t all = cpu_model_vector(cpu->model);
+    xstate_init(cpu, all & ~xstate_get(cpu->xsave, XSAVE_HEADER, 8));
+    xstate_put(cpu->xsave, XSAVE_HEADER, 8, all);
 }
 
 void xstate_tidy_x87(struct cpu *cpu) {
@@ -119,8 +141,11 @@ uint64_t cpu_xinuse(struct cpu *cpu) {
     x87_drop_pointers(cpu);
     if (!all_zero(a + FX_XMM, FX_LEGACY - FX_XMM))
         inuse |= XSTATE_SSE;
-    if (!all_zero(a + XSAVE_AVX, XSAVE_AVX_SIZE))
-        inuse |= XSTATE_AVX;
+    for (unsigned i = 0; i < XSAVE_PARTS; i++)
+        if (!all_zero(a + xsave_parts[i].at, xsave_parts[i].size))
+            inuse |= UINT64_C(1) << xsave_parts[i].nr;
+    if (!mode_64(cpu)) /* ZMM16..31 are in 64-bit mode only */
+        inuse &= ~XSTATE_HI16;
     if (cpu->pkru)
         inuse |= XSTATE_PKRU;
     return inuse;

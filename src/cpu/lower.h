@@ -29,6 +29,7 @@ struct access {
     body_fn body;
     uint8_t size, flags, seg;
     bool last;
+    const struct masked *masked; /* of the shape, or NULL */
 };
 
 /* Its part out of line. */

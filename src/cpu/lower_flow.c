@@ -119,14 +119,14 @@ void lower_fall(struct lower *l, uint64_t rip) {
 
 static void push_access(struct lower *l, const struct dec *d, body_fn body) {
     flags_spill(l);
-    struct access a = {body, (uint8_t)width(l), SLOW_WRITE, SEG_SS, false};
+    struct access a = {body, (uint8_t)width(l), SLOW_WRITE, SEG_SS, false, NULL};
     mem_based(l, d, R_SP, -(int64_t)width(l), &a);
     l->last.disp += width(l); /* from the new RSP */
 }
 
 static void pop_access(struct lower *l, const struct dec *d, body_fn body, bool last) {
     flags_spill(l);
-    struct access a = {body, (uint8_t)width(l), SLOW_READ, SEG_SS, last};
+    struct access a = {body, (uint8_t)width(l), SLOW_READ, SEG_SS, last, NULL};
     mem_based(l, d, R_SP, 0, &a);
     l->last.disp -= width(l); /* from the new RSP */
 }
@@ -176,7 +176,8 @@ void lower_push(struct lower *l, const struct dec *d) {
     if (d->has_modrm && d->mod != 3) {
         flags_spill(l);
         ea(l, d);
-        struct access a = {body_save, (uint8_t)width(l), SLOW_READ, d->in.seg, true};
+        struct access a = {body_save, (uint8_t)width(l), SLOW_READ, d->in.seg, true,
+                           NULL};
         mem_access(l, d, &a);
         push_access(l, d, body_push_saved);
     } else {
@@ -211,7 +212,8 @@ void lower_pop(struct lower *l, const struct dec *d) {
         after.in.disp += width(l);
     pop_access(l, d, body_save, true);
     ea(l, &after);
-    struct access a = {body_pop_mem, (uint8_t)width(l), SLOW_WRITE, d->in.seg, false};
+    struct access a = {body_pop_mem, (uint8_t)width(l), SLOW_WRITE, d->in.seg, false,
+                       NULL};
     mem_access(l, d, &a);
 }
 
@@ -222,7 +224,7 @@ static void body_leave(struct lower *l, const struct dec *d) {
 
 void lower_leave(struct lower *l, const struct dec *d) {
     flags_spill(l);
-    struct access a = {body_leave, (uint8_t)width(l), SLOW_READ, SEG_SS, false};
+    struct access a = {body_leave, (uint8_t)width(l), SLOW_READ, SEG_SS, false, NULL};
     mem_based(l, d, R_BP, 0, &a);
     l->last.on = false;
 }
@@ -244,7 +246,8 @@ void lower_jmp(struct lower *l, const struct dec *d) {
         reg_load(l, H_AX, d->rm);
     } else {
         ea(l, d);
-        struct access a = {body_target, (uint8_t)width(l), SLOW_READ, d->in.seg, true};
+        struct access a = {body_target, (uint8_t)width(l), SLOW_READ, d->in.seg, true,
+                           NULL};
         mem_access(l, d, &a);
     }
     dispatch(l, d, 0, false);
@@ -280,7 +283,8 @@ void lower_call(struct lower *l, const struct dec *d) {
     bool saved = d->mod != 3 || d->rm == R_SP;
     if (d->mod != 3) {
         ea(l, d);
-        struct access a = {body_save, (uint8_t)width(l), SLOW_READ, d->in.seg, true};
+        struct access a = {body_save, (uint8_t)width(l), SLOW_READ, d->in.seg, true,
+                           NULL};
         mem_access(l, d, &a);
     } else {
         reg_load(l, H_AX, d->rm);

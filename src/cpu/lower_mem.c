@@ -222,6 +222,7 @@ void mem_operand(struct lower *l, const struct dec *d, body_fn body) {
     const struct shape *s = d->sh;
     const struct insn *in = &d->in;
     struct access a = {.size = s->mem_size, .seg = in->seg, .body = body};
+    a.masked = s->masked.k ? &s->masked : NULL;
     a.flags = (s->mem_acc & ACC_R ? SLOW_READ : 0) |
               (s->mem_acc & ACC_W ? SLOW_WRITE : 0) |
               (s->flags & SH_ALIGN ? SLOW_ALIGN : 0) |
@@ -286,9 +287,15 @@ void emit_slow(struct lower *l, const struct cold *c) {
     struct slow_desc sd = {l->block, 0, c->idx, a->size, a->flags, a->seg};
     if (a->last)
         sd.flags |= SLOW_LAST;
+    if (a->masked)
+        sd.seg |= SLOW_MASKED;
     sd.resume = (int32_t)(c->resume - (e->p + sizeof sd));
     memcpy(e->p, &sd, sizeof sd);
     e->p += sizeof sd;
+    if (a->masked) {
+        memcpy(e->p, a->masked, sizeof *a->masked);
+        e->p += sizeof *a->masked;
+    }
     l->fs = (enum fs)c->fs;
     a->body(l, &l->dec[c->idx]);
     if (!a->last) {

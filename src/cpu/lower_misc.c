@@ -150,7 +150,8 @@ void lower_bt_mem(struct lower *l, const struct dec *d) {
         e_rr2(e, false, OP2_MOVZX16, H_R10, H_R10);
     unsigned flags =
         SLOW_READ | (d->sh->mem_acc & ACC_W ? SLOW_WRITE : 0) | mem_fills_tables(d);
-    struct access a = {body_bt_mem, (uint8_t)size, (uint8_t)flags, d->in.seg, false};
+    struct access a = {body_bt_mem, (uint8_t)size, (uint8_t)flags,
+                       d->in.seg,   false,         NULL};
     mem_access(l, d, &a);
     l->last.on = false;
 }

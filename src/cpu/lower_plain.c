@@ -135,7 +135,9 @@ static unsigned place(struct plan *p, const struct role *r, unsigned num) {
 static bool slot_form(const struct dec *d) {
     const struct shape *s = d->sh;
     unsigned op = d->in.opcode;
-    if (!d->has_modrm || host_of[d->rm] >= 0 || s->rm.kind != K_GPR)
+    if (!d->has_modrm || s->rm.kind != K_GPR || host_of[d->rm] >= 0)
+        return false;
+    if (s->flags & SH_NEEDEVEX) /* EVEX's displacement; KMOVD from memory is another */
         return false;
     if (s->rm.acc & ACC_W && s->rm.size != 8)
         return false;
@@ -218,12 +220,15 @@ static void note_x87(struct lower *l, const struct dec *d) {
     note_selector(l, CO(x87.ds), d->in.seg);
 }
 
-void body_plain(struct lower *l, const struct dec *d) {
+/* The guest's own fields, registers included. */
+static struct enc encoding_of(const struct dec *d) {
     const struct shape *s = d->sh;
-    struct emit *e = &l->e;
-    struct plan p = {.l = l, .d = d, .borrowed = -1};
     struct enc n = {
         .vex = d->vex,
+        .evex = d->evex,
+        .z = d->z,
+        .b = d->b,
+        .aaa = d->aaa,
         .p66 = s->p66 || s->mand == 0x66,
         .rep = s->mand == 0x66 ? 0 : s->mand,
         .lock = d->lock,
@@ -245,6 +250,14 @@ void body_plain(struct lower *l, const struct dec *d) {
         n.rm = n.opcode & 7; /* no register in the opcode after all */
     else if (!d->has_modrm)
         n.opcode &= 0xf8;
+    return n;
+}
+
+void body_plain(struct lower *l, const struct dec *d) {
+    const struct shape *s = d->sh;
+    struct emit *e = &l->e;
+    struct plan p = {.l = l, .d = d, .borrowed = -1};
+    struct enc n = encoding_of(d);
     if (s->fin || flags_survive(d))
         flags_fill(l);
     if (s->flags & SH_FAULT)

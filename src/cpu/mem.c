@@ -198,20 +198,41 @@ enum cpu_rc cpu_write_lin(struct cpu *cpu, pn_gva lin, const void *buf, unsigned
 
 /* ---- Operands of translated instructions ---- */
 
-/* Fill the bounce buffer and note what is owed. */
-static enum cpu_rc bounce(struct cpu *cpu, const struct piece *pc, unsigned count,
-                          bool read, bool write) {
-    unsigned at = 0;
+/* n > 0 bits from bit `from` on. */
+static uint64_t bits(unsigned from, unsigned n) {
+    return ~UINT64_C(0) >> (64 - n) << from;
+}
+
+/* Take the lowest run of bits from *bytes. Return: false when there is none. */
+static bool next_run(uint64_t *bytes, unsigned *at, unsigned *n) {
+    if (!*bytes)
+        return false;
+    *at = (unsigned)__builtin_ctzll(*bytes);
+    uint64_t end = ~(*bytes >> *at);
+    *n = end ? (unsigned)__builtin_ctzll(end) : 64;
+    *bytes &= ~bits(*at, *n);
+    return true;
+}
+
+/* Fill the bounce buffer and note what is owed. bytes: those that are accessed. */
+static void bounce(struct cpu *cpu, const struct piece *pc, unsigned count,
+                   uint64_t bytes, bool read, bool write) {
+    unsigned from = 0, at, n;
     for (unsigned i = 0; i < count; i++) {
-        if (read)
-            piece_read(cpu, &pc[i], cpu->bounce + at);
-        at += pc[i].size;
+        uint64_t left = read ? bytes & bits(from, pc[i].size) : 0;
+        while (next_run(&left, &at, &n)) {
+            unsigned skip = at - from;
+            struct piece part = {pc[i].gpa + skip, pc[i].hva ? pc[i].hva + skip : NULL, n,
+                                 pc[i].kind};
+            piece_read(cpu, &part, cpu->bounce + at);
+        }
+        from += pc[i].size;
         cpu->owed.piece[i].gpa = pc[i].gpa;
         cpu->owed.piece[i].size = (uint8_t)pc[i].size;
         cpu->owed.piece[i].kind = pc[i].kind;
     }
+    cpu->owed.bytes = bytes;
     cpu->owed.count = write ? (uint8_t)count : 0;
-    return CPU_NEXT;
 }
 
 enum cpu_rc cpu_mem_prepare(struct cpu *cpu, pn_gva lin, unsigned size, bool read,
@@ -232,7 +253,7 @@ enum cpu_rc cpu_mem_prepare(struct cpu *cpu, pn_gva lin, unsigned size, bool rea
         if (count == 1 && pc[0].kind == PN_MAPPED) {
             *ptr = pc[0].hva;
         } else {
-            bounce(cpu, pc, count, read, write);
+            bounce(cpu, pc, count, ~UINT64_C(0), read, write);
             *ptr = cpu->bounce;
         }
     }
@@ -240,14 +261,66 @@ enum cpu_rc cpu_mem_prepare(struct cpu *cpu, pn_gva lin, unsigned size, bool rea
     return CPU_NEXT;
 }
 
+/* As resolve, for the pages that hold a chosen byte. hva of any other is NULL. */
+static enum cpu_rc resolve_chosen(struct cpu *cpu, pn_gva lin, unsigned size,
+                                  uint64_t bytes, enum pn_access access, uint8_t vector,
+                                  struct piece pc[2], unsigned *count) {
+    unsigned room = PN_PAGE_SIZE - (lin & (PN_PAGE_SIZE - 1)), from = 0;
+    for (*count = 0; from < size; ++*count) {
+        unsigned n = *count || size <= room ? size - from : room;
+        struct piece *p = &pc[*count];
+        uint64_t part = bytes & bits(from, n);
+        *p = (struct piece){.size = n, .kind = PN_MAPPED};
+        if (part) {
+            unsigned first = (unsigned)__builtin_ctzll(part);
+            pn_gva a = mode_64(cpu) ? lin + first : (uint32_t)(lin + first);
+            struct pn_xlate x;
+            if (!canonical(cpu, a))
+                return cpu_raise_code(cpu, vector, 0);
+            p->kind =
+                (uint8_t)cpu_translate(cpu, a, access, cpu_tlb_mode(cpu), false, &x);
+            if (p->kind == PN_GUEST_PF) {
+                cpu->fault = x.fault;
+                return CPU_FAULT;
+            }
+            p->gpa = x.gpa - (first - from);
+            p->hva = x.hva ? x.hva - (first - from) : NULL;
+        }
+        from += n;
+    }
+    return CPU_NEXT;
+}
+
+enum cpu_rc cpu_mem_prepare_chosen(struct cpu *cpu, pn_gva lin, unsigned size,
+                                   uint64_t bytes, bool write, uint8_t out, void **ptr) {
+    struct piece pc[2];
+    unsigned count, at, n;
+    cpu->owed.count = 0;
+    if (resolve_chosen(cpu, lin, size, bytes, write ? PN_WRITE : PN_READ, out, pc,
+                       &count))
+        return CPU_FAULT;
+    if (count == 1 && pc[0].kind == PN_MAPPED && pc[0].hva) {
+        *ptr = pc[0].hva;
+    } else {
+        bounce(cpu, pc, count, bytes, !write, write);
+        *ptr = cpu->bounce;
+    }
+    while (next_run(&bytes, &at, &n))
+        watch(cpu, lin + at, n, write ? 1 : 3);
+    return CPU_NEXT;
+}
+
 enum cpu_rc cpu_mem_commit(struct cpu *cpu) {
     uint64_t fetch_gen = cpu->view.fetch_gen;
     uint64_t disturbed = cpu->disturbed;
-    const uint8_t *in = cpu->bounce;
+    unsigned from = 0, at, n;
     for (unsigned i = 0; i < cpu->owed.count; i++) {
         unsigned size = cpu->owed.piece[i].size, kind = cpu->owed.piece[i].kind;
-        cpu_store(cpu, cpu->owed.piece[i].gpa, kind, in, size);
-        in += size;
+        uint64_t left = cpu->owed.bytes & bits(from, size);
+        while (next_run(&left, &at, &n))
+            cpu_store(cpu, cpu->owed.piece[i].gpa + (at - from), kind, cpu->bounce + at,
+                      n);
+        from += size;
     }
     cpu->owed.count = 0;
     if (fetch_gen != cpu->view.fetch_gen || disturbed != cpu->disturbed)

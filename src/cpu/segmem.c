@@ -50,6 +50,10 @@ static inline enum cpu_rc align_check(struct cpu *cpu, pn_gva lin, unsigned size
     return lin & (alignment(size) - 1) ? cpu_raise_code(cpu, VEC_AC, 0) : CPU_NEXT;
 }
 
+enum cpu_rc lin_aligned(struct cpu *cpu, pn_gva lin, unsigned size) {
+    return align_check(cpu, lin, size);
+}
+
 static enum cpu_rc lin_legacy(struct cpu *cpu, unsigned seg, uint64_t offset,
                               unsigned size, enum pn_access access, pn_gva *lin) {
     const struct pn_segment *s = &cpu->seg[seg];

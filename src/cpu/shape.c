@@ -32,71 +32,9 @@ static const struct {
     uint8_t isa;
     uint16_t feature;
 } isa_features[] = {
-    {ZYDIS_ISA_SET_I86, ALWAYS},
-    {ZYDIS_ISA_SET_I186, ALWAYS},
-    {ZYDIS_ISA_SET_I286REAL, ALWAYS},
-    {ZYDIS_ISA_SET_I286PROTECTED, ALWAYS},
-    {ZYDIS_ISA_SET_I386, ALWAYS},
-    {ZYDIS_ISA_SET_I486, ALWAYS},
-    {ZYDIS_ISA_SET_I486REAL, ALWAYS},
-    {ZYDIS_ISA_SET_PENTIUMREAL, ALWAYS},
-    {ZYDIS_ISA_SET_PPRO, ALWAYS},
-    {ZYDIS_ISA_SET_FAT_NOP, ALWAYS},
-    {ZYDIS_ISA_SET_PREFETCH_NOP, ALWAYS},
-    {ZYDIS_ISA_SET_PAUSE, ALWAYS},
-    {ZYDIS_ISA_SET_LONGMODE, ALWAYS},
-    {ZYDIS_ISA_SET_AMD, CPU_F_syscall}, /* SYSCALL outside 64-bit mode */
-    {ZYDIS_ISA_SET_X87, CPU_F_fpu},
-    {ZYDIS_ISA_SET_CMOV, CPU_F_cmov},
-    {ZYDIS_ISA_SET_FCMOV, CPU_F_cmov},
-    {ZYDIS_ISA_SET_PENTIUMMMX, CPU_F_mmx},
-    {ZYDIS_ISA_SET_FXSAVE, CPU_F_fxsr},
-    {ZYDIS_ISA_SET_FXSAVE64, CPU_F_fxsr},
-    {ZYDIS_ISA_SET_SSE, CPU_F_sse},
-    {ZYDIS_ISA_SET_SSE_PREFETCH, CPU_F_sse},
-    {ZYDIS_ISA_SET_SSEMXCSR, CPU_F_sse},
-    {ZYDIS_ISA_SET_SSE2, CPU_F_sse2},
-    {ZYDIS_ISA_SET_SSE2MMX, CPU_F_sse2},
-    {ZYDIS_ISA_SET_SSE3, CPU_F_pni},
-    {ZYDIS_ISA_SET_SSE3X87, CPU_F_pni},
-    {ZYDIS_ISA_SET_SSSE3, CPU_F_ssse3},
-    {ZYDIS_ISA_SET_SSSE3MMX, CPU_F_ssse3},
-    {ZYDIS_ISA_SET_SSE4, CPU_F_sse4_1},
-    {ZYDIS_ISA_SET_SSE42, CPU_F_sse4_2},
-    {ZYDIS_ISA_SET_POPCNT, CPU_F_popcnt},
-    {ZYDIS_ISA_SET_LZCNT, CPU_F_abm},
-    {ZYDIS_ISA_SET_BMI1, CPU_F_bmi1},
-    {ZYDIS_ISA_SET_BMI2, CPU_F_bmi2},
-    {ZYDIS_ISA_SET_ADOX_ADCX, CPU_F_adx},
-    {ZYDIS_ISA_SET_AES, CPU_F_aes},
-    {ZYDIS_ISA_SET_PCLMULQDQ, CPU_F_pclmulqdq},
-    {ZYDIS_ISA_SET_AVX, CPU_F_avx},
-    {ZYDIS_ISA_SET_AVXAES, CPU_F_aes},
-    {ZYDIS_ISA_SET_AVX2, CPU_F_avx2},
-    {ZYDIS_ISA_SET_AVX2GATHER, CPU_F_avx2},
-    {ZYDIS_ISA_SET_FMA, CPU_F_fma},
-    {ZYDIS_ISA_SET_F16C, CPU_F_f16c},
-    {ZYDIS_ISA_SET_MOVBE, CPU_F_movbe},
-    {ZYDIS_ISA_SET_CMPXCHG16B, CPU_F_cx16},
-    {ZYDIS_ISA_SET_LAHF, CPU_F_lahf_lm},
-    {ZYDIS_ISA_SET_CLFSH, CPU_F_clflush}, /* helpers and their own checks from here on */
-    {ZYDIS_ISA_SET_CLFLUSHOPT, CPU_F_clflushopt},
-    {ZYDIS_ISA_SET_CLWB, CPU_F_clwb},
-    {ZYDIS_ISA_SET_SHA, CPU_F_sha_ni},
-    {ZYDIS_ISA_SET_INVPCID, CPU_F_invpcid},
-    {ZYDIS_ISA_SET_PKU, CPU_F_pku},
-    {ZYDIS_ISA_SET_RDPID, CPU_F_rdpid},
-    {ZYDIS_ISA_SET_RDPMC, ALWAYS},
-    {ZYDIS_ISA_SET_RDRAND, CPU_F_rdrand},
-    {ZYDIS_ISA_SET_RDSEED, CPU_F_rdseed},
-    {ZYDIS_ISA_SET_RDTSCP, CPU_F_rdtscp},
-    {ZYDIS_ISA_SET_RDWRFSGS, CPU_F_fsgsbase},
-    {ZYDIS_ISA_SET_SERIALIZE, CPU_F_serialize},
-    {ZYDIS_ISA_SET_SMAP, CPU_F_smap},
-    {ZYDIS_ISA_SET_XSAVE, CPU_F_xsave},
-    {ZYDIS_ISA_SET_XSAVEC, CPU_F_xsavec},
-    {ZYDIS_ISA_SET_XSAVEOPT, CPU_F_xsaveopt},
-    {ZYDIS_ISA_SET_XSAVES, CPU_F_xsaves},
+#define ISA(set, feature) {ZYDIS_ISA_SET_##set, CPU_F_##feature},
+#define ISA_ALWAYS(set)   {ZYDIS_ISA_SET_##set, ALWAYS},
+#include "cpu/isa.inc"
 };
 
 /* Instructions of a set that holds others, too, and their own features. */
@@ -149,7 +87,9 @@ struct shape_source *shape_source_create(const struct cpu_model *model) {
             ZydisDecoderEnableMode(d, m, mode_wanted(model, m));
     }
     for (size_t i = 0; i < COUNT(isa_features); i++)
-        s->isa[isa_features[i].isa] = model_offers(model, isa_features[i].feature);
+        s->isa[isa_features[i].isa] = true;
+    for (size_t i = 0; i < COUNT(isa_features); i++)
+        s->isa[isa_features[i].isa] &= model_offers(model, isa_features[i].feature);
     s->model = model;
     return s;
 }
@@ -242,7 +182,8 @@ static const uint16_t control[] = {
     ZYDIS_MNEMONIC_FSETPM287_NOP, 0};
 /* VEX ones that do. */
 static const uint16_t aligned[] = {ZYDIS_MNEMONIC_VMOVAPS,   ZYDIS_MNEMONIC_VMOVAPD,
-                                   ZYDIS_MNEMONIC_VMOVDQA,   ZYDIS_MNEMONIC_VMOVNTPS,
+                                   ZYDIS_MNEMONIC_VMOVDQA,   ZYDIS_MNEMONIC_VMOVDQA32,
+                                   ZYDIS_MNEMONIC_VMOVDQA64, ZYDIS_MNEMONIC_VMOVNTPS,
                                    ZYDIS_MNEMONIC_VMOVNTPD,  ZYDIS_MNEMONIC_VMOVNTDQ,
                                    ZYDIS_MNEMONIC_VMOVNTDQA, 0};
 /* Flags that the manuals leave undefined, but that no implementation takes from what was
@@ -376,11 +317,31 @@ static void vector_needs(ZydisRegisterClass c, const struct dec *d, struct shape
         break;
     case ZYDIS_REGCLASS_XMM:
     case ZYDIS_REGCLASS_YMM:
-        s->flags |= SH_VEC | (d->vex ? SH_NEEDAVX : SH_NEEDSSE);
+        s->flags |= SH_VEC | (d->evex ? SH_NEEDEVEX : d->vex ? SH_NEEDAVX : SH_NEEDSSE);
+        break;
+    case ZYDIS_REGCLASS_ZMM:
+    case ZYDIS_REGCLASS_MASK:
+        s->flags |= SH_VEC | SH_NEEDEVEX;
         break;
     default:
         break;
     }
+}
+
+static bool is_vector_class(ZydisRegisterClass c) {
+    return c == ZYDIS_REGCLASS_X87 || c == ZYDIS_REGCLASS_MMX ||
+           c == ZYDIS_REGCLASS_XMM || c == ZYDIS_REGCLASS_YMM ||
+           c == ZYDIS_REGCLASS_ZMM || c == ZYDIS_REGCLASS_MASK;
+}
+
+/* Does the field that is encoded again name the register that Zydis sees? */
+static bool same_register(const ZydisDecodedOperand *o, const struct dec *d,
+                          ZydisRegisterClass c) {
+    unsigned field = o->encoding == ZYDIS_OPERAND_ENCODING_MODRM_REG  ? d->reg
+                     : o->encoding == ZYDIS_OPERAND_ENCODING_MODRM_RM ? d->rm
+                                                                      : d->vvvv;
+    unsigned mask = c == ZYDIS_REGCLASS_MASK ? 7 : is_gpr(c) ? 15 : 31;
+    return (field & mask) == (unsigned)ZydisRegisterGetId(o->reg.value);
 }
 
 /* Return: false when the translator cannot run it natively. */
@@ -413,8 +374,11 @@ static bool register_operand(const ZydisDecodedOperand *o, const struct dec *d,
         }
         *r = (struct role){gpr ? K_GPR : K_OTHER, (uint8_t)(o->size / 8),
                            (uint8_t)access_of(o)};
-        return gpr || c == ZYDIS_REGCLASS_X87 || c == ZYDIS_REGCLASS_MMX ||
-               c == ZYDIS_REGCLASS_XMM || c == ZYDIS_REGCLASS_YMM;
+        if (c == ZYDIS_REGCLASS_MASK)
+            s->flags |= SH_NOMEMO; /* the fields' high bits are no part of the key */
+        if ((d->evex || c == ZYDIS_REGCLASS_MASK) && !same_register(o, d, c))
+            return false;
+        return gpr || is_vector_class(c);
     }
     if (gpr) {
         ZydisRegister full =
@@ -430,9 +394,7 @@ static bool register_operand(const ZydisDecodedOperand *o, const struct dec *d,
         }
         return true;
     }
-    return c == ZYDIS_REGCLASS_FLAGS || c == ZYDIS_REGCLASS_X87 ||
-           c == ZYDIS_REGCLASS_MMX || c == ZYDIS_REGCLASS_XMM ||
-           c == ZYDIS_REGCLASS_YMM || c == ZYDIS_REGCLASS_IP ||
+    return c == ZYDIS_REGCLASS_FLAGS || is_vector_class(c) || c == ZYDIS_REGCLASS_IP ||
            o->reg.value == ZYDIS_REGISTER_MXCSR ||
            o->reg.value == ZYDIS_REGISTER_X87CONTROL ||
            o->reg.value == ZYDIS_REGISTER_X87STATUS ||
@@ -457,6 +419,8 @@ static bool operands(const ZydisDecodedInstruction *zi, const ZydisDecodedOperan
             s->flags |= SH_MEM;
             s->mem_size = (uint8_t)(o->size / 8);
             s->mem_acc = (uint8_t)access_of(o);
+            if (d->evex)
+                shape_masked(zi, op, o, d, &s->masked);
             ok &= o->size && o->size <= 64 * 8 && s->mem_acc;
         }
     }
@@ -507,7 +471,7 @@ static void quirks(const ZydisDecodedInstruction *zi, const struct dec *d,
     if (!(s->flags & SH_VEC) && zi->meta.category == ZYDIS_CATEGORY_CONVERT &&
         zi->meta.isa_set != ZYDIS_ISA_SET_I86 && zi->meta.isa_set != ZYDIS_ISA_SET_I386 &&
         zi->meta.isa_set != ZYDIS_ISA_SET_LONGMODE)
-        s->flags |= SH_VEC | (d->vex ? SH_NEEDAVX : SH_NEEDSSE);
+        vector_needs(ZYDIS_REGCLASS_XMM, d, s);
     if (s->flags & (SH_NEED387 | SH_NEEDMMX) && zi->mnemonic != ZYDIS_MNEMONIC_FNSTCW &&
         zi->mnemonic != ZYDIS_MNEMONIC_FNSTSW)
         s->flags |= SH_WAITS;
@@ -558,6 +522,9 @@ static bool decode_full(struct shape_source *src, const struct dec *d, const uin
 }
 
 static enum vecmem vecmem_kind(const ZydisDecodedInstruction *zi) {
+    if (zi->encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX)
+        return zi->meta.category == ZYDIS_CATEGORY_GATHER ? VECMEM_GATHER_K
+                                                          : VECMEM_SCATTER_K;
     switch (zi->mnemonic) {
     case ZYDIS_MNEMONIC_MASKMOVQ:
         return VECMEM_MMX;
@@ -572,6 +539,7 @@ static enum vecmem vecmem_kind(const ZydisDecodedInstruction *zi) {
 static bool is_vecmem(const ZydisDecodedInstruction *zi) {
     return zi->meta.category == ZYDIS_CATEGORY_AVX2GATHER ||
            zi->meta.category == ZYDIS_CATEGORY_GATHER ||
+           zi->meta.category == ZYDIS_CATEGORY_SCATTER ||
            any_of((uint16_t)zi->mnemonic, masked);
 }
 
@@ -621,7 +589,8 @@ static const struct helper *class_and_helper(const struct shape_source *src,
                                              const struct dec *d, struct shape *s) {
     s->cls = (uint8_t)classify(src, zi, d, kind);
     if (zi->encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY &&
-        zi->encoding != ZYDIS_INSTRUCTION_ENCODING_VEX) {
+        zi->encoding != ZYDIS_INSTRUCTION_ENCODING_VEX &&
+        !(zi->encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX && d->evex)) {
         s->cls = CLS_UD;
         return NULL;
     }
@@ -666,6 +635,15 @@ static void make_rest(const ZydisDecodedInstruction *zi, const ZydisDecodedOpera
         s->cls = CLS_UD;
 }
 
+/* What an 8-bit displacement counts: Zydis multiplies that of the operand. */
+static uint8_t disp8_unit(const ZydisDecodedInstruction *zi,
+                          const ZydisDecodedOperand *op) {
+    for (unsigned i = 0; zi->raw.disp.value && i < zi->operand_count; i++)
+        if (op[i].type == ZYDIS_OPERAND_TYPE_MEMORY)
+            return (uint8_t)(op[i].mem.disp.value / zi->raw.disp.value);
+    return 1;
+}
+
 bool shape_make(struct shape_source *src, const uint8_t *p, unsigned avail, unsigned kind,
                 const struct dec *d, struct shape *s) {
     ZydisDecodedInstruction zi;
@@ -673,11 +651,15 @@ bool shape_make(struct shape_source *src, const uint8_t *p, unsigned avail, unsi
     ZyanStatus st;
     memset(s, 0, sizeof *s);
     s->cls = CLS_UD;
-    if (!decode_full(src, d, p, avail, kind, &zi, op, &st))
+    if (!decode_full(src, d, p, avail, kind, &zi, op, &st)) {
+        /* Which registers it names may be what Zydis refuses: those of a gather. */
+        s->flags = d->vex ? SH_NOMEMO : 0;
         return st != ZYDIS_STATUS_NO_MORE_DATA && st != ZYDIS_STATUS_INSTRUCTION_TOO_LONG;
+    }
     s->mnemonic = (uint16_t)zi.mnemonic;
     s->opsize = zi.operand_width / 8;
     s->imm_len = (zi.raw.imm[0].size + zi.raw.imm[1].size) / 8;
+    s->disp_n = d->evex ? disp8_unit(&zi, op) : 1;
     const struct helper *h = class_and_helper(src, &zi, op, kind, d, s);
     if (!in_model(src, &zi, h, d, kind))
         s->cls = CLS_UD;
@@ -724,10 +706,13 @@ static void fill_vecmem(const ZydisDecodedInstruction *zi, const ZydisDecodedOpe
                         struct dec *d) {
     struct insn *in = &d->in;
     enum vecmem kind = vecmem_kind(zi);
-    in->opsize = kind >= VECMEM_XMM ? 1 : (uint8_t)(op[0].element_size / 8);
-    in->imm = kind == VECMEM_MMX ? 8 : d->l ? 32 : 16;
-    if (kind == VECMEM_GATHER)
-        in->index = (uint8_t)ZydisRegisterGetId(op[1].mem.index);
+    in->opsize = kind >= VECMEM_XMM ? 1
+                 : d->evex          ? 4 << d->w
+                                    : (uint8_t)(op[0].element_size / 8);
+    in->imm = kind == VECMEM_MMX ? 8 : 16u << d->l;
+    for (unsigned i = 0; kind <= VECMEM_SCATTER_K && i < zi->operand_count_visible; i++)
+        if (op[i].type == ZYDIS_OPERAND_TYPE_MEMORY)
+            in->index = (uint8_t)ZydisRegisterGetId(op[i].mem.index);
 }
 
 static void fill_immediates(const ZydisDecodedInstruction *zi, struct insn *in) {

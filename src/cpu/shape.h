@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What decode.c asks of Zydis. */
+/* What decode.c asks of Zydis. shape_masked is for files that include Zydis first. */
 #pragma once
 
 #include "cpu/decode.h"
@@ -20,3 +20,9 @@ bool shape_make(struct shape_source *src, const uint8_t *p, unsigned avail, unsi
 /* Fill what a helper needs: d->in's explicit operands, immediates, helper. */
 void shape_operands(struct shape_source *src, const uint8_t *p, unsigned kind,
                     struct dec *d);
+
+#ifdef ZYDIS_H
+/* Fill *m, which is 0, for an EVEX instruction with this memory operand. */
+void shape_masked(const ZydisDecodedInstruction *zi, const ZydisDecodedOperand *op,
+                  const ZydisDecodedOperand *mem, const struct dec *d, struct masked *m);
+#endif

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Host signals that are the guest's faults: #DE, #MF, #XM, and #GP for a misaligned
- * vector operand arrive as SIGFPE, SIGSEGV or SIGBUS inside translated code.
+ * Host signals that are the guest's faults: #DE, #MF, #XM, #GP for a misaligned vector
+ * operand, and #UD for an encoding that the host knows better than the decoder arrive as
+ * SIGFPE, SIGSEGV, SIGBUS or SIGILL inside translated code.
  *
  * Signal dispositions belong to the process and the handler needs to know whose code it
  * interrupted: the reference count and the thread's current cpu below are the only
@@ -14,7 +15,7 @@
 
 #include "cpu/xlat.h"
 
-static const int caught[] = {SIGFPE, SIGSEGV, SIGBUS};
+static const int caught[] = {SIGFPE, SIGSEGV, SIGBUS, SIGILL};
 #define CAUGHT (sizeof caught / sizeof *caught)
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;

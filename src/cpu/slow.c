@@ -6,6 +6,7 @@
  * Invariant: while C runs, rip names the instruction and budget is exact; on resuming,
  * budget has the rest of the block deducted again.
  */
+#include "cpu/decode.h"
 #include "cpu/system.h"
 #include "cpu/xlat.h"
 #include "cpu/xstate.h"
@@ -52,13 +53,22 @@ static const uint8_t *go_on(struct xlat *x, enum cpu_rc rc) {
     return code ? code : leave(x, rc);
 }
 
+static unsigned seg_of(const struct slow_desc *sd) {
+    return sd->seg & ~SLOW_MASKED;
+}
+
+/* What R10 held before the probe. */
+static pn_gva probed(const struct cpu *cpu, const struct slow_desc *sd) {
+    const struct pn_tlb_entry *e = (const void *)cpu->jit.rax;
+    return cpu->jit.r10 ^ e->tag[sd->flags & SLOW_WRITE ? PN_WRITE : PN_READ];
+}
+
 static enum cpu_rc linear(struct cpu *cpu, const struct slow_desc *sd, pn_gva *lin) {
     bool write = sd->flags & SLOW_WRITE;
     if (sd->flags & SLOW_OFFS)
         return cpu_lin(cpu, sd->seg, cpu->jit.r10, sd->size, write ? PN_WRITE : PN_READ,
                        lin);
-    const struct pn_tlb_entry *e = (const void *)cpu->jit.rax;
-    *lin = cpu->jit.r10 ^ e->tag[write ? PN_WRITE : PN_READ];
+    *lin = probed(cpu, sd);
     if (mode_64(cpu) && (!canonical(cpu, *lin) || !canonical(cpu, *lin + sd->size - 1)))
         return cpu_raise_code(cpu, sd->seg == SEG_SS ? VEC_SS : VEC_GP, 0);
     return CPU_NEXT;
@@ -67,11 +77,10 @@ static enum cpu_rc linear(struct cpu *cpu, const struct slow_desc *sd, pn_gva *l
 /* An operand that must be aligned whatever RFLAGS.AC says is looked at for that first: #GP,
  * be it canonical or not (tests/diff). */
 static bool misaligned(const struct cpu *cpu, const struct slow_desc *sd) {
-    bool write = sd->flags & SLOW_WRITE, based = sd->seg >= SEG_FS || !mode_64(cpu);
-    const struct pn_tlb_entry *e = (const void *)cpu->jit.rax;
-    uint64_t lin = sd->flags & SLOW_OFFS
-                       ? cpu->jit.r10 + (based ? cpu->seg[sd->seg].base : 0)
-                       : cpu->jit.r10 ^ e->tag[write ? PN_WRITE : PN_READ];
+    unsigned seg = seg_of(sd);
+    bool based = seg >= SEG_FS || !mode_64(cpu);
+    uint64_t lin = sd->flags & SLOW_OFFS ? cpu->jit.r10 + (based ? cpu->seg[seg].base : 0)
+                                         : probed(cpu, sd);
     return sd->flags & SLOW_ALIGN && lin & (sd->size - 1);
 }
 
@@ -81,22 +90,87 @@ static bool x87_pending(const struct cpu *cpu) {
            xstate_get(cpu->xsave, FX_FSW, 2) & FSW_ES;
 }
 
+static enum cpu_rc prepare(struct cpu *cpu, const struct slow_desc *sd, void **ptr) {
+    pn_gva lin;
+    if (linear(cpu, sd, &lin))
+        return CPU_FAULT;
+    return cpu_mem_prepare(cpu, lin, sd->size, sd->flags & SLOW_READ,
+                           sd->flags & SLOW_WRITE, sd->flags & SLOW_TABLE,
+                           cpu_tlb_mode(cpu), ptr);
+}
+
+/* ---- Operands under an AVX-512 mask: what it does not choose is not accessed ---- */
+
+static uint64_t low_bits(unsigned n) {
+    return n < 64 ? (UINT64_C(1) << n) - 1 : ~UINT64_C(0);
+}
+
+/* The bytes of the operand that are accessed, one bit each. */
+static uint64_t chosen_bytes(const struct cpu *cpu, const struct masked *m) {
+    bool live = xstate_get(cpu->xsave, XSAVE_HEADER, 8) & XSTATE_OPMASK;
+    uint64_t k = live ? xstate_get(cpu->xsave, XSAVE_OPMASK + 8 * m->k, 8) : 0;
+    uint64_t elements = 0, bytes = 0;
+    k &= low_bits(m->count);
+    if (m->packed)
+        elements = low_bits((unsigned)__builtin_popcountll(k));
+    else
+        for (unsigned i = 0; i < m->count; i++)
+            elements |= (k >> i & 1) << i % m->from;
+    for (unsigned i = 0; i * m->size < 64; i++)
+        bytes |= elements >> i & 1 ? low_bits(m->size) << i * m->size : 0;
+    return bytes;
+}
+
+/* Where the operand is, as far as its segment lets it be accessed. */
+static enum cpu_rc masked_linear(struct cpu *cpu, const struct slow_desc *sd,
+                                 uint64_t bytes, pn_gva *lin) {
+    enum pn_access access = sd->flags & SLOW_WRITE ? PN_WRITE : PN_READ;
+    pn_gva last;
+    *lin = 0;
+    if (!(sd->flags & SLOW_OFFS)) {
+        *lin = probed(cpu, sd);
+    } else if (bytes) {
+        unsigned seg = seg_of(sd), first = (unsigned)__builtin_ctzll(bytes);
+        unsigned end = 63 - (unsigned)__builtin_clzll(bytes);
+        if (cpu_lin(cpu, seg, cpu->jit.r10 + first, 1, access, lin) ||
+            cpu_lin(cpu, seg, cpu->jit.r10 + end, 1, access, &last))
+            return CPU_FAULT;
+        *lin -= first;
+    }
+    if (!mode_64(cpu))
+        *lin = (uint32_t)*lin;
+    return CPU_NEXT;
+}
+
+static enum cpu_rc prepare_masked(struct cpu *cpu, const struct slow_desc *sd,
+                                  const struct masked *m, void **ptr) {
+    uint64_t bytes = chosen_bytes(cpu, m) & low_bits(sd->size);
+    pn_gva lin;
+    if (bytes && misaligned(cpu, sd))
+        return gp0(cpu);
+    if (masked_linear(cpu, sd, bytes, &lin) || (bytes && lin_aligned(cpu, lin, m->size)))
+        return CPU_FAULT;
+    return cpu_mem_prepare_chosen(cpu, lin, sd->size, bytes, sd->flags & SLOW_WRITE,
+                                  seg_of(sd) == SEG_SS ? VEC_SS : VEC_GP, ptr);
+}
+
 const uint8_t *xlat_slow(struct cpu *cpu) {
     struct xlat *x = cpu->xlat;
     const struct slow_desc *sd = (const void *)cpu->jit.ret;
-    const uint8_t *after = (const uint8_t *)(sd + 1);
+    const uint8_t *end = (const uint8_t *)(sd + 1), *after = end;
     const struct block *b = &x->blocks[sd->block];
-    pn_gva lin;
     void *ptr = NULL;
     enter_insn(x, b, sd->idx);
     pn_count(cpu->stats, mem_slow);
-    enum cpu_rc rc = sd->flags & SLOW_X87 && x87_pending(cpu) ? cpu_raise(cpu, VEC_MF)
-                     : misaligned(cpu, sd)                    ? gp0(cpu)
-                                                              : linear(cpu, sd, &lin);
-    if (rc == CPU_NEXT)
-        rc = cpu_mem_prepare(cpu, lin, sd->size, sd->flags & SLOW_READ,
-                             sd->flags & SLOW_WRITE, sd->flags & SLOW_TABLE,
-                             cpu_tlb_mode(cpu), &ptr);
+    enum cpu_rc rc = CPU_NEXT;
+    if (sd->flags & SLOW_X87 && x87_pending(cpu)) {
+        rc = cpu_raise(cpu, VEC_MF);
+    } else if (sd->seg & SLOW_MASKED) {
+        rc = prepare_masked(cpu, sd, (const void *)end, &ptr);
+        after += sizeof(struct masked);
+    } else {
+        rc = misaligned(cpu, sd) ? gp0(cpu) : prepare(cpu, sd, &ptr);
+    }
     if (rc)
         return leave(x, rc);
     cpu->jit.r10 = (uint64_t)ptr;
@@ -108,7 +182,7 @@ const uint8_t *xlat_slow(struct cpu *cpu) {
         cpu->budget = rest + 1;
     }
     cpu->budget -= rest + 1;
-    return ptr == cpu->bounce ? after : after + sd->resume;
+    return ptr == cpu->bounce ? after : end + sd->resume;
 }
 
 const uint8_t *xlat_done(struct cpu *cpu) {
@@ -165,6 +239,9 @@ static bool guest_fault(struct cpu *cpu, unsigned trap) {
         return true;
     case VEC_XM:
         cpu_raise(cpu, cpu->cr4 & CR4_OSXMMEXCPT ? VEC_XM : VEC_UD);
+        return true;
+    case VEC_UD:
+        cpu_raise(cpu, VEC_UD);
         return true;
     case VEC_GP: /* alignment */
         gp0(cpu);
@@ -240,5 +317,11 @@ enum cpu_rc xlat_no_sse(struct cpu *cpu, const struct insn *in) {
 
 enum cpu_rc xlat_no_avx(struct cpu *cpu, const struct insn *in) {
     bool off = !(cpu->cr4 & CR4_OSXSAVE) || (cpu->xcr0 & 6) != 6;
+    return cpu_raise(cpu, off ? VEC_UD : VEC_NM);
+}
+
+enum cpu_rc xlat_no_evex(struct cpu *cpu, const struct insn *in) {
+    const uint64_t need = XSTATE_SSE | XSTATE_AVX | XSTATE_AVX512;
+    bool off = !(cpu->cr4 & CR4_OSXSAVE) || (cpu->xcr0 & need) != need;
     return cpu_raise(cpu, off ? VEC_UD : VEC_NM);
 }

@@ -105,9 +105,9 @@ static void runtime_bits(struct cpu *cpu, uint32_t leaf, uint32_t subleaf,
         break;
     case 0xd:
         if (subleaf == 0 && out[0])
-            out[1] = cpu_xsave_size(cpu->xcr0, false);
+            out[1] = cpu_xsave_size(cpu->model, cpu->xcr0, false);
         if (subleaf == 1 && out[1])
-            out[1] = cpu_xsave_size(cpu->xcr0 | cpu->msr_xss, true);
+            out[1] = cpu_xsave_size(cpu->model, cpu->xcr0 | cpu->msr_xss, true);
         break;
     }
 }
@@ -180,12 +180,20 @@ enum cpu_rc op_xgetbv(struct cpu *cpu, const struct insn *in) {
     return CPU_NEXT;
 }
 
+/* AVX needs SSE; AVX-512 is one thing, and needs AVX (SDM volume 1, "Enabling the XSAVE
+ * Feature Set and XSAVE-Enabled Features"). */
+static bool xcr0_possible(const struct cpu *cpu, uint64_t v) {
+    uint64_t wide = v & XSTATE_AVX512;
+    return v & XSTATE_X87 && !(v & ~cpu->model->xcr0_valid) &&
+           (!(v & XSTATE_AVX) || v & XSTATE_SSE) &&
+           (!wide || (wide == XSTATE_AVX512 && v & XSTATE_AVX));
+}
+
 enum cpu_rc op_xsetbv(struct cpu *cpu, const struct insn *in) {
     uint64_t v = edx_eax(cpu);
     if (!(cpu->cr4 & CR4_OSXSAVE))
         return ud(cpu);
-    if (cpu->cpl || (uint32_t)cpu->gpr[R_CX] || !(v & XSTATE_X87) ||
-        v & ~cpu->model->xcr0_valid || (v & XSTATE_AVX && !(v & XSTATE_SSE)))
+    if (cpu->cpl || (uint32_t)cpu->gpr[R_CX] || !xcr0_possible(cpu, v))
         return gp0(cpu);
     cpu->xcr0 = v;
     cpu_update_mode(cpu);

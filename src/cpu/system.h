@@ -152,6 +152,8 @@ uint64_t operand_offset(const struct cpu *cpu, const struct insn *in);
 /* State areas: a misaligned one is #GP before its address is looked at in any other way.
  * Return: CPU_NEXT or CPU_FAULT. */
 enum cpu_rc operand_aligned(struct cpu *cpu, const struct insn *in, unsigned align);
+/* With MODE_ALIGN: #AC unless lin is aligned as an operand of that size must be. */
+enum cpu_rc lin_aligned(struct cpu *cpu, pn_gva lin, unsigned size);
 /* The memory operand of in as a whole; as a far pointer with an offset of `size` bytes;
  * op i as a selector (in memory always 16 bits; a register takes its operand's size). */
 enum cpu_rc operand_read(struct cpu *cpu, const struct insn *in, void *buf,
@@ -314,8 +316,8 @@ static inline uint64_t next_rip(const struct cpu *cpu, const struct insn *in) {
 
 /* cpu_update_mode when nothing changed but CS, SS, CPL and RFLAGS. */
 static inline void mode_ring_changed(struct cpu *cpu) {
-    const uint32_t kept =
-        MODE_NOFPU | MODE_NOSSE | MODE_NOAVX | MODE_SLOWMEM | MODE_PE | MODE_LMA;
+    const uint32_t kept = MODE_NOFPU | MODE_NOSSE | MODE_NOAVX | MODE_EVEX |
+                          MODE_SLOWMEM | MODE_PE | MODE_LMA;
     if (unlikely(!(cpu->seg[SEG_CS].attr & ATTR_L) || !mode_long(cpu) ||
                  cpu->sys_flags & (FL_AC | FL_TF))) {
         cpu_update_mode(cpu);

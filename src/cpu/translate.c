@@ -131,6 +131,8 @@ static enum cpu_rc (*unit_missing(const struct lower *l,
                                   const struct dec *d))(struct cpu *,
                                                         const struct insn *) {
     unsigned need = d->sh->flags & SH_NEEDFP;
+    if (need & SH_NEEDEVEX && !(l->mode & MODE_EVEX))
+        return xlat_no_evex;
     if (need & SH_NEEDAVX && l->mode & MODE_NOAVX)
         return xlat_no_avx;
     if (need & SH_NEEDSSE && l->mode & MODE_NOSSE)

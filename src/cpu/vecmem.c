@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Vector instructions whose memory operand is not one piece: gathers and masked moves,
- * element by element on the vector state at rest (SDM volume 2, VPGATHERDD, VMASKMOV,
+ * Vector instructions whose memory operand is not one piece: gathers, scatters and masked
+ * moves, element by element on the vector state at rest (SDM volume 2, VPGATHERDD, VMASKMOV,
  * MASKMOVDQU). A masked load or store that faults changes nothing. A
  * gather that faults has loaded the elements below, and its mask names the others.
  *
@@ -14,6 +14,9 @@
 struct vec {
     uint8_t b[32];
 };
+struct zmm {
+    uint8_t b[64];
+};
 
 static void vec_get(const struct cpu *cpu, unsigned reg, struct vec *v) {
     memcpy(v->b, cpu->xsave + FX_XMM + 16 * reg, 16);
@@ -23,6 +26,37 @@ static void vec_get(const struct cpu *cpu, unsigned reg, struct vec *v) {
 static void vec_put(struct cpu *cpu, unsigned reg, const struct vec *v) {
     memcpy(cpu->xsave + FX_XMM + 16 * reg, v->b, 16);
     memcpy(cpu->xsave + XSAVE_AVX + 16 * reg, v->b + 16, 16);
+}
+
+/* An instruction with VEX is done: the rest of its destination is 0. */
+static void vec_clear_high(struct cpu *cpu, unsigned reg) {
+    memset(cpu->xsave + XSAVE_ZMM_HI + 32 * reg, 0, 32);
+}
+
+static void zmm_get(const struct cpu *cpu, unsigned reg, struct zmm *v) {
+    const uint8_t *a = cpu->xsave;
+    if (reg >= 16) {
+        memcpy(v->b, a + XSAVE_HI16 + 64 * (reg - 16), 64);
+        return;
+    }
+    memcpy(v->b, a + FX_XMM + 16 * reg, 16);
+    memcpy(v->b + 16, a + XSAVE_AVX + 16 * reg, 16);
+    memcpy(v->b + 32, a + XSAVE_ZMM_HI + 32 * reg, 32);
+}
+
+static void zmm_put(struct cpu *cpu, unsigned reg, const struct zmm *v) {
+    uint8_t *a = cpu->xsave;
+    if (reg >= 16) {
+        memcpy(a + XSAVE_HI16 + 64 * (reg - 16), v->b, 64);
+        return;
+    }
+    memcpy(a + FX_XMM + 16 * reg, v->b, 16);
+    memcpy(a + XSAVE_AVX + 16 * reg, v->b + 16, 16);
+    memcpy(a + XSAVE_ZMM_HI + 32 * reg, v->b + 32, 32);
+}
+
+static uint64_t opmask(const struct cpu *cpu, unsigned k) {
+    return xstate_get(cpu->xsave, XSAVE_OPMASK + 8 * k, 8);
 }
 
 /* The address of an element, without an alignment check. */
@@ -78,12 +112,74 @@ static enum cpu_rc op_gather(struct cpu *cpu, const struct insn *in) {
     if (rc == CPU_NEXT) {
         memset(dest.b + n * elem, 0, sizeof dest.b - n * elem);
         memset(&mask, 0, sizeof mask);
+        vec_clear_high(cpu, in->op[0].reg);
+        vec_clear_high(cpu, in->op[2].reg);
     }
     vec_put(cpu, in->op[2].reg, &mask);
     vec_put(cpu, in->op[0].reg, &dest);
     if (rc == CPU_FAULT && loaded && (cpu->mode & MODE_TF || cpu->db_pending))
         return string_resume(cpu);
     return rc;
+}
+
+/* The elements of a gather or scatter with an opmask, lowest first: what is in `from`, or
+ * goes to `to`. Done with one clears its bit, so that a fault tells how far it came (SDM
+ * volume 2, "VPSCATTERDD"). */
+static enum cpu_rc move_elements(struct cpu *cpu, const struct insn *in, unsigned n,
+                                 const uint8_t *from, uint8_t *to) {
+    unsigned elem = in->opsize, idx = in->opcode & 1 ? 8 : 4, k = in->op[1].reg;
+    uint64_t base =
+        (in->base == INSN_NOREG ? 0 : cpu->gpr[in->base]) + (uint64_t)in->disp;
+    uint64_t mask = opmask(cpu, k), left = mask;
+    struct zmm index;
+    pn_gva lin;
+    enum cpu_rc rc = CPU_NEXT;
+    zmm_get(cpu, in->index, &index);
+    for (unsigned i = 0; i < n && rc == CPU_NEXT; i++) {
+        int64_t at = 0;
+        if (!(mask >> i & 1))
+            continue;
+        memcpy(&at, index.b + i * idx, idx);
+        at = idx == 4 ? (int32_t)at : at;
+        uint64_t offset = base + (uint64_t)at * in->scale;
+        if (to)
+            rc = gather_element(cpu, in, offset, to + i * elem);
+        else if ((rc = element(cpu, in, offset, PN_WRITE, &lin)) == CPU_NEXT)
+            rc = cpu_write_lin(cpu, lin, from + i * elem, elem, cpu_tlb_mode(cpu));
+        if (rc == CPU_NEXT)
+            left &= ~(UINT64_C(1) << i);
+    }
+    xstate_put(cpu->xsave, XSAVE_OPMASK + 8 * k, 8, rc == CPU_NEXT ? 0 : left);
+    if (rc == CPU_FAULT && left != mask && (cpu->mode & MODE_TF || cpu->db_pending))
+        return string_resume(cpu);
+    return rc;
+}
+
+static unsigned count_elements(const struct insn *in) {
+    unsigned idx = in->opcode & 1 ? 8 : 4;
+    return (unsigned)in->imm / (in->opsize > idx ? in->opsize : idx);
+}
+
+static enum cpu_rc op_gather_k(struct cpu *cpu, const struct insn *in) {
+    unsigned n = count_elements(in), size = n * in->opsize;
+    struct zmm dest;
+    xstate_settle(cpu);
+    zmm_get(cpu, in->op[0].reg, &dest);
+    uint64_t before = opmask(cpu, in->op[1].reg);
+    enum cpu_rc rc = move_elements(cpu, in, n, NULL, dest.b);
+    if (rc == CPU_NEXT)
+        memset(dest.b + size, 0, sizeof dest.b - size);
+    else if (opmask(cpu, in->op[1].reg) != before)
+        memset(dest.b + in->imm, 0, sizeof dest.b - in->imm);
+    zmm_put(cpu, in->op[0].reg, &dest);
+    return rc;
+}
+
+static enum cpu_rc op_scatter_k(struct cpu *cpu, const struct insn *in) {
+    struct zmm src;
+    xstate_settle(cpu);
+    zmm_get(cpu, in->op[2].reg, &src);
+    return move_elements(cpu, in, count_elements(in), src.b, NULL);
 }
 
 static enum cpu_rc masked_load(struct cpu *cpu, const struct insn *in) {
@@ -98,6 +194,7 @@ static enum cpu_rc masked_load(struct cpu *cpu, const struct insn *in) {
                           cpu_tlb_mode(cpu))))
             return CPU_FAULT;
     vec_put(cpu, in->op[0].reg, &dest);
+    vec_clear_high(cpu, in->op[0].reg);
     return CPU_NEXT;
 }
 
@@ -190,7 +287,6 @@ static enum cpu_rc op_maskmov_mmx(struct cpu *cpu, const struct insn *in) {
 }
 
 enum cpu_rc (*const vecmem_helper[])(struct cpu *, const struct insn *) = {
-    [VECMEM_GATHER] = op_gather,
-    [VECMEM_VMASKMOV] = op_vmaskmov,
-    [VECMEM_XMM] = op_maskmov_xmm,
-    [VECMEM_MMX] = op_maskmov_mmx};
+    [VECMEM_GATHER] = op_gather,       [VECMEM_GATHER_K] = op_gather_k,
+    [VECMEM_SCATTER_K] = op_scatter_k, [VECMEM_VMASKMOV] = op_vmaskmov,
+    [VECMEM_XMM] = op_maskmov_xmm,     [VECMEM_MMX] = op_maskmov_mmx};

@@ -127,16 +127,17 @@ struct fault_rec {
 struct slow_desc {
     uint32_t block;
     int32_t resume; /* from the end of this struct: with the operand's address in R10 */
-    uint8_t idx, size, flags, seg;
+    uint8_t idx, size, flags, seg; /* seg: SEG_*, and SLOW_MASKED */
 } __attribute__((packed));
-#define SLOW_READ  1u
-#define SLOW_WRITE 2u
-#define SLOW_VEC   4u   /* vector state must be live again */
-#define SLOW_ALIGN 8u   /* #GP unless aligned */
-#define SLOW_OFFS  16u  /* R10 is an offset in segment seg, not a TLB difference */
-#define SLOW_X87   64u  /* a pending x87 exception comes first */
-#define SLOW_LAST  32u  /* no ENTRY_DONE follows: the block ends soon */
-#define SLOW_TABLE 128u /* an instruction that fills tables (pn_mmu_unprotect) */
+#define SLOW_MASKED 128u /* a struct masked follows, behind which the code goes on */
+#define SLOW_READ   1u
+#define SLOW_WRITE  2u
+#define SLOW_VEC    4u   /* vector state must be live again */
+#define SLOW_ALIGN  8u   /* #GP unless aligned */
+#define SLOW_OFFS   16u  /* R10 is an offset in segment seg, not a TLB difference */
+#define SLOW_X87    64u  /* a pending x87 exception comes first */
+#define SLOW_LAST   32u  /* no ENTRY_DONE follows: the block ends soon */
+#define SLOW_TABLE  128u /* an instruction that fills tables (pn_mmu_unprotect) */
 
 /* After `call [ENTRY_DONE]`: the instruction ran on the bounce buffer. */
 struct done_desc {
@@ -255,11 +256,12 @@ const uint8_t *xlat_helper(struct cpu *cpu);
 /* A host fault at code offset `at`: make it the guest's (called before xlat_tramp_fault,
  * in the signal handler). Return: false when it is not one of translated code's. */
 bool xlat_host_fault(struct cpu *cpu, uint32_t at, unsigned trap);
-/* MODE_NOFPU, _NOSSE, _NOAVX: raise what the instruction must. */
+/* MODE_NOFPU, _NOSSE, _NOAVX, no MODE_EVEX: raise what the instruction must. */
 enum cpu_rc xlat_no_fpu(struct cpu *cpu, const struct insn *in);
 enum cpu_rc xlat_no_mmx(struct cpu *cpu, const struct insn *in);
 enum cpu_rc xlat_no_sse(struct cpu *cpu, const struct insn *in);
 enum cpu_rc xlat_no_avx(struct cpu *cpu, const struct insn *in);
+enum cpu_rc xlat_no_evex(struct cpu *cpu, const struct insn *in);
 enum cpu_rc xlat_too_long(struct cpu *cpu, const struct insn *in);
 /* Indirect branches whose target may be no canonical address: it is in jit.rax, salted, of
  * JMP and RET; of CALL in op[0] or in jit.save[0]. */
@@ -268,7 +270,14 @@ enum cpu_rc xlat_odd_call(struct cpu *cpu, const struct insn *in);
 
 /* ---- vecmem.c: gathers and masked moves, element by element ---- */
 
-enum vecmem { VECMEM_GATHER, VECMEM_VMASKMOV, VECMEM_XMM, VECMEM_MMX };
+enum vecmem {
+    VECMEM_GATHER,
+    VECMEM_GATHER_K, /* EVEX */
+    VECMEM_SCATTER_K,
+    VECMEM_VMASKMOV,
+    VECMEM_XMM,
+    VECMEM_MMX
+};
 extern enum cpu_rc (*const vecmem_helper[])(struct cpu *, const struct insn *);
 
 /* ---- block.c ---- */

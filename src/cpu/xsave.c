@@ -13,17 +13,24 @@
 #include "cpu/bulk.h"
 #include "cpu/xstate.h"
 
-#define COMPACT     (UINT64_C(1) << 63)
-#define AREA_MAX    (XSAVE_PKRU + XSAVE_PKRU_SIZE)
+#define COMPACT     XSAVE_COMPACT
+#define AREA_MAX    (XSAVE_VECTOR_END + XSAVE_PKRU_SIZE)
 #define HEADER_SIZE 64u
 
-/* XMM8..15 and YMM8..15 are neither saved nor restored outside 64-bit mode. */
+/* XMM8..15, YMM8..15 and ZMM8..31 are neither saved nor restored outside 64-bit mode (SDM
+ * volume 1, "AVX-512 State"). */
 static unsigned vector_bytes(const struct cpu *cpu) {
     return mode_64(cpu) ? 256 : 128;
 }
+static unsigned part_bytes(const struct cpu *cpu, const struct xsave_part *p) {
+    if (mode_64(cpu) || p->nr == 5)
+        return p->size;
+    return p->nr == 7 ? 0 : p->size / 2;
+}
 
-static unsigned pkru_offset(uint64_t xcomp) {
-    return (xcomp & COMPACT) && !(xcomp & XSTATE_AVX) ? XSAVE_EXTENDED : XSAVE_PKRU;
+/* Where a component is in an area with that XCOMP_BV. */
+static unsigned offset_of(const struct cpu *cpu, unsigned nr, uint64_t xcomp) {
+    return cpu_xsave_offset(cpu->model, nr, xcomp, xcomp & COMPACT);
 }
 
 /* Checks that all of them share (arg: the feature that the instruction came with), and the operand's address. */
@@ -57,11 +64,15 @@ static void put_from_area(struct cpu *cpu, const struct bulk_area *to, uint64_t 
         if (save & XSTATE_SSE)
             bulk_put(cpu, to, FX_XMM, a + FX_XMM, vec);
     }
-    if (save & XSTATE_AVX)
-        bulk_put(cpu, to, XSAVE_AVX, a + XSAVE_AVX, vec);
+    for (unsigned i = 0; i < XSAVE_PARTS; i++) {
+        const struct xsave_part *p = &xsave_parts[i];
+        unsigned size = part_bytes(cpu, p);
+        if (save >> p->nr & 1 && size)
+            bulk_put(cpu, to, offset_of(cpu, p->nr, xcomp), a + p->at, size);
+    }
     if (save & XSTATE_PKRU) {
         uint64_t pkru = cpu->pkru;
-        bulk_put(cpu, to, pkru_offset(xcomp), &pkru, XSAVE_PKRU_SIZE);
+        bulk_put(cpu, to, offset_of(cpu, XSTATE_PKRU_NR, xcomp), &pkru, XSAVE_PKRU_SIZE);
     }
 }
 
@@ -82,7 +93,7 @@ static uint64_t allowed_by(const struct cpu *cpu, const struct insn *in) {
 /* XSAVE, XSAVEOPT: the standard format. */
 enum cpu_rc op_xsave(struct cpu *cpu, const struct insn *in) {
     uint64_t rfbm = cpu->xcr0 & edx_eax(cpu), bv;
-    unsigned size = cpu_xsave_size(rfbm, false);
+    unsigned size = cpu_xsave_size(cpu->model, rfbm, false);
     struct bulk_area area;
     pn_gva lin;
     if (x_operand(cpu, in, size, PN_WRITE, &lin) || bulk_area(cpu, lin, size, &area) ||
@@ -100,7 +111,7 @@ enum cpu_rc op_xsave(struct cpu *cpu, const struct insn *in) {
 /* XSAVEC, XSAVES: the compacted format. */
 enum cpu_rc op_xsavec(struct cpu *cpu, const struct insn *in) {
     uint64_t rfbm = allowed_by(cpu, in) & edx_eax(cpu);
-    unsigned size = cpu_xsave_size(rfbm, true);
+    unsigned size = cpu_xsave_size(cpu->model, rfbm, true);
     struct bulk_area area;
     pn_gva lin;
     if (x_operand(cpu, in, size, PN_WRITE, &lin) || bulk_area(cpu, lin, size, &area))
@@ -142,10 +153,13 @@ static void take_components(struct cpu *cpu, const struct insn *in, const uint8_
     }
     if (take & XSTATE_SSE)
         memcpy(a + FX_XMM, image + FX_XMM, vec);
-    if (take & XSTATE_AVX)
-        memcpy(a + XSAVE_AVX, image + XSAVE_AVX, vec);
+    for (unsigned i = 0; i < XSAVE_PARTS; i++) {
+        const struct xsave_part *p = &xsave_parts[i];
+        if (take >> p->nr & 1)
+            memcpy(a + p->at, image + offset_of(cpu, p->nr, xcomp), part_bytes(cpu, p));
+    }
     if (take & XSTATE_PKRU)
-        cpu->pkru = (uint32_t)xstate_get(image, pkru_offset(xcomp), 4);
+        cpu->pkru = (uint32_t)xstate_get(image, offset_of(cpu, XSTATE_PKRU_NR, xcomp), 4);
 }
 
 /* Where MXCSR comes from. Return: false when its value is not allowed. */
@@ -173,8 +187,9 @@ static void init_components(struct cpu *cpu, uint64_t init) {
     }
     if (init & XSTATE_SSE)
         memset(cpu->xsave + FX_XMM, 0, vec);
-    if (init & XSTATE_AVX)
-        memset(cpu->xsave + XSAVE_AVX, 0, vec);
+    for (unsigned i = 0; i < XSAVE_PARTS; i++)
+        if (init >> xsave_parts[i].nr & 1)
+            memset(cpu->xsave + xsave_parts[i].at, 0, part_bytes(cpu, &xsave_parts[i]));
     if (init & XSTATE_PKRU)
         cpu->pkru = 0;
 }
@@ -192,7 +207,8 @@ enum cpu_rc op_xrstor(struct cpu *cpu, const struct insn *in) {
     uint64_t bv = xstate_get(image, XSAVE_HEADER, 8);
     uint64_t xcomp = xstate_get(image, XSAVE_HEADER + 8, 8);
     uint64_t take = rfbm & bv;
-    unsigned size = cpu_xsave_size(xcomp & COMPACT ? xcomp : take, xcomp & COMPACT);
+    unsigned size =
+        cpu_xsave_size(cpu->model, xcomp & COMPACT ? xcomp : take, xcomp & COMPACT);
     if (bulk_read(cpu, lin, image, XSAVE_HEADER) ||
         bulk_read(cpu, lin + XSAVE_EXTENDED, image + XSAVE_EXTENDED,
                   size - XSAVE_EXTENDED))

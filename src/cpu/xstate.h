@@ -5,6 +5,8 @@
 #include "cpu/control.h"
 #include "cpu/model.h"
 
+#define XSAVE_COMPACT (UINT64_C(1) << 63) /* of XCOMP_BV */
+
 #define FSW_ES 0x80u
 #define FSW_B  0x8000u
 
@@ -17,7 +19,7 @@ static inline void xstate_put(uint8_t *area, unsigned at, unsigned size, uint64_
     memcpy(area + at, &v, size);
 }
 
-/* After this every component of CPU_VEC_MASK has its value in cpu->xsave, whatever
+/* After this all of cpu_model_vector has its value in cpu->xsave, whatever
  * XSTATE_BV said, and XSTATE_BV names them all. The state must be at rest (!vec_live). */
 void xstate_settle(struct cpu *cpu);
 /* Which components are not in their initial state, by their contents: the guest's

@@ -111,7 +111,7 @@ void guest_create(struct guest *g, const struct guest_options *opt) {
     cpu->cr4 = (CR4_PAE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_OSXSAVE | CR4_FSGSBASE) &
                g->model->cr4_valid;
     cpu->efer = EFER_LME | EFER_LMA | EFER_SCE | EFER_NXE;
-    cpu->xcr0 = 7 & (g->model->xcr0_valid | 1);
+    cpu->xcr0 = CPU_VEC_MASK & (g->model->xcr0_valid | 1);
     unsigned dpl = opt->user ? 3 : 0;
     cpu->cpl = (uint8_t)dpl;
     for (unsigned s = SEG_ES; s <= SEG_GS; s++)

@@ -2,6 +2,7 @@
 #include "fixture_native.h"
 
 #include <asm/prctl.h>
+#include <cpuid.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdlib.h>
@@ -10,6 +11,8 @@
 #include <sys/syscall.h>
 #include <ucontext.h>
 #include <unistd.h>
+
+#include "cpu/model.h"
 
 _Static_assert(offsetof(struct native_state, exit) == 0xb0, "asm");
 _Static_assert(offsetof(struct native_state, xsave) == 0x400, "asm");
@@ -72,12 +75,38 @@ static const int order[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_R
                               REG_RSI, REG_RDI, REG_R8,  REG_R9,  REG_R10, REG_R11,
                               REG_R12, REG_R13, REG_R14, REG_R15};
 
+/* Where this host's standard format has a part. */
+static unsigned host_at(const struct xsave_part *p) {
+    unsigned a, b, c, d;
+    return __get_cpuid_count(0xd, p->nr, &a, &b, &c, &d) && a == p->size ? b : p->at;
+}
+
+/* Move AVX-512's parts between the host's places and ours. */
+static void move_parts(bool to_host) {
+    uint8_t *x = NATIVE->xsave, was[sizeof NATIVE->xsave];
+    memcpy(was, x, sizeof was);
+    for (unsigned i = 1; NATIVE->mask & XSTATE_AVX512 && i < XSAVE_PARTS; i++) {
+        const struct xsave_part *p = &xsave_parts[i];
+        unsigned host = host_at(p);
+        if (to_host)
+            memcpy(x + host, was + p->at, p->size);
+        else
+            memcpy(x + p->at, was + host, p->size);
+    }
+}
+
 /* Components that the frame's XSTATE_BV does not name are in their initial state. */
 static void take_xsave(const uint8_t *fp) {
     uint64_t bv = 3;
     memcpy(NATIVE->xsave, fp, NATIVE->mask & 4 ? 576 + 256 : 512);
     if (NATIVE->mask)
         memcpy(&bv, fp + 512, 8);
+    for (unsigned i = 1; NATIVE->mask & XSTATE_AVX512 && i < XSAVE_PARTS; i++) {
+        unsigned at = host_at(&xsave_parts[i]), size = xsave_parts[i].size;
+        memset(NATIVE->xsave + at, 0, size);
+        if (bv >> xsave_parts[i].nr & 1)
+            memcpy(NATIVE->xsave + at, fp + at, size);
+    }
     if (!(bv & 1)) {
         memset(NATIVE->xsave, 0, 24);
         NATIVE->xsave[0] = 0x7f, NATIVE->xsave[1] = 3;
@@ -135,7 +164,9 @@ int native_init(uint64_t mask, uint64_t gs) {
 void native_run(void) {
     NATIVE->xsave[512] &= (uint8_t)NATIVE->mask;
     NATIVE->trap = 256;
+    move_parts(true);
     NATIVE->active = 1;
     native_enter();
     NATIVE->active = 0;
+    move_parts(false);
 }

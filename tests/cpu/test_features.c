@@ -78,6 +78,32 @@ static const struct {
     {"max,-clwb", {0x66, 0x0f, 0xae, 0x33}, 4},         /* clwb */
     {"max,-clflushopt", {0x66, 0x0f, 0xae, 0x3b}, 4},   /* clflushopt */
     {"max,-xsave", {0x31, 0xc9, 0x0f, 0x01, 0xd0}, 5},  /* xgetbv */
+    {"max,-gfni", {0x66, 0x0f, 0x38, 0xcf, 0xc0}, 5},   /* gf2p8mulb xmm */
+    {"max,-gfni", {0xc4, 0xe2, 0x7d, 0xcf, 0xc0}, 5},   /* vgf2p8mulb ymm */
+    {"max,-vaes", {0xc4, 0xe2, 0x7d, 0xdc, 0xc0}, 5},   /* vaesenc ymm */
+    {"max,-vpclmulqdq", {0xc4, 0xe3, 0x7d, 0x44, 0xc0, 0}, 6},
+    {"max,-avx_vnni", {0xc4, 0xe2, 0x79, 0x50, 0xc0}, 5},       /* vpdpbusd xmm */
+    {"max,-sse4a", {0x66, 0x0f, 0x79, 0xc0}, 4},                /* extrq */
+    {"max,-sse4a", {0xf3, 0x0f, 0x2b, 0x03}, 4},                /* movntss */
+    {"max,-avx512f", {0xc5, 0xf4, 0x41, 0xd0}, 4},              /* kandw */
+    {"max,-avx512f", {0x62, 0xf1, 0x7d, 0x48, 0xfe, 0xc0}, 6},  /* vpaddd zmm */
+    {"max,-avx512vl", {0x62, 0xf1, 0x7d, 0x28, 0xfe, 0xc0}, 6}, /* vpaddd ymm */
+    {"max,-avx512bw", {0x62, 0xf1, 0x7d, 0x48, 0xfc, 0xc0}, 6}, /* vpaddb */
+    {"max,-avx512bw", {0xc4, 0xe1, 0xf4, 0x41, 0xd0}, 5},       /* kandq */
+    {"max,-avx512dq", {0x62, 0xf2, 0xfd, 0x48, 0x40, 0xc0}, 6}, /* vpmullq */
+    {"max,-avx512cd", {0x62, 0xf2, 0x7d, 0x48, 0xc4, 0xc0}, 6}, /* vpconflictd */
+    {"max,-avx512ifma", {0x62, 0xf2, 0xfd, 0x48, 0xb4, 0xc0}, 6},
+    {"max,-avx512vbmi", {0x62, 0xf2, 0x7d, 0x48, 0x8d, 0xc0}, 6},       /* vpermb */
+    {"max,-avx512_vbmi2", {0x62, 0xf3, 0x7d, 0x48, 0x71, 0xc0, 0}, 7},  /* vpshldd */
+    {"max,-avx512_vnni", {0x62, 0xf2, 0x7d, 0x48, 0x50, 0xc0}, 6},      /* vpdpbusd */
+    {"max,-avx512_bitalg", {0x62, 0xf2, 0x7d, 0x48, 0x54, 0xc0}, 6},    /* vpopcntb */
+    {"max,-avx512_vpopcntdq", {0x62, 0xf2, 0x7d, 0x48, 0x55, 0xc0}, 6}, /* vpopcntd */
+    {"max,-avx512_vp2intersect", {0x62, 0xf2, 0x7f, 0x48, 0x68, 0xc0}, 6},
+    {"max,-avx512_bf16", {0x62, 0xf2, 0x7e, 0x48, 0x52, 0xc0}, 6}, /* vdpbf16ps */
+    {"max,-gfni", {0x62, 0xf2, 0x7d, 0x48, 0xcf, 0xc0}, 6},        /* zmm */
+    {"max,-vaes", {0x62, 0xf2, 0x7d, 0x48, 0xdc, 0xc0}, 6},
+    {"max,-vpclmulqdq", {0x62, 0xf3, 0x7d, 0x48, 0x44, 0xc0, 0}, 7},
+    {"max,-avx", {0xc4, 0xe2, 0x79, 0xdc, 0xc0}, 5}, /* vaesenc xmm */
 };
 #define UNDEFINED ((int)(sizeof undefined / sizeof *undefined))
 
@@ -89,9 +115,23 @@ static uint64_t run_undefined(int i) {
     return run(code, undefined[i].n + 1u, &error);
 }
 
+/* The host's own units must have what they execute. */
+static bool host_has(int i) {
+    struct cpu_model *model;
+    char text[64], err[128];
+    snprintf(text, sizeof text, "max,+%s", strrchr(undefined[i].off, '-') + 1);
+    if (strncmp(undefined[i].off, "max,-", 5) ||
+        cpu_model_parse(text, &model, err, sizeof err))
+        return strncmp(undefined[i].off, "max,-", 5);
+    cpu_model_free(model);
+    return true;
+}
+
 START_TEST(an_instruction_is_undefined_without_its_feature) {
     begin(_i, "max");
     for (int i = 0; i < UNDEFINED; i++) {
+        if (!host_has(i))
+            continue;
         uint64_t vector = run_undefined(i);
         ck_assert_msg(vector == VEC_BP, "before %s: vector %lu", undefined[i].off,
                       vector);
@@ -117,7 +157,6 @@ static const struct {
     {"vprefetchnta [rbx]", {0xc5, 0xf8, 0x18, 0x03}, 4, VEC_UD},
     {"VEX 0f 0d", {0xc5, 0xf8, 0x0d, 0x0b}, 4, VEC_UD},
     {"clevict0, of an accelerator", {0xc5, 0xfb, 0xae, 0x3b}, 4, VEC_UD},
-    {"kandw", {0xc5, 0xf4, 0x41, 0xd0}, 4, VEC_UD},
     {"jkzd, of an accelerator", {0xc5, 0xf8, 0x84, 0, 0, 0, 0}, 7, VEC_UD},
     {"prefetcht0", {0x0f, 0x18, 0x0b}, 3, VEC_BP},
     {"prefetchw", {0x0f, 0x0d, 0x0b}, 3, VEC_BP},

@@ -50,8 +50,9 @@ static void random_state(struct cpu *cpu) {
     memset(a, 0, CPU_XSAVE_SIZE);
     for (unsigned i = FX_XMM; i < FX_LEGACY; i++)
         a[i] = (uint8_t)rand();
-    for (unsigned i = 0; i < XSAVE_AVX_SIZE; i++)
-        a[XSAVE_AVX + i] = (uint8_t)rand();
+    bool wide = cpu->model->xcr0_valid & XSTATE_AVX512;
+    for (unsigned i = XSAVE_AVX; i < (wide ? XSAVE_VECTOR_END : XSAVE_OPMASK); i++)
+        a[i] = (uint8_t)rand();
     for (unsigned r = 0; r < 8; r++) {
         for (unsigned i = 0; i < 10; i++)
             a[FX_ST + 16 * r + i] = (uint8_t)rand();
@@ -64,7 +65,7 @@ static void random_state(struct cpu *cpu) {
     xstate_put(a, FX_FSW, 2, (unsigned)rand() & 0x7f40);
     xstate_put(a, FX_FTW, 1, (unsigned)rand());
     xstate_put(a, FX_MXCSR, 4, 0x1f80 | ((unsigned)rand() & 0x603f));
-    xstate_put(a, XSAVE_HEADER, 8, 7);
+    xstate_put(a, XSAVE_HEADER, 8, cpu_model_vector(cpu->model));
     xstate_tidy_x87(cpu);
     cpu->pkru = ((uint32_t)rand() | 4) & ~3u; /* key 0 stays usable */
     pn_mmu_set_pkr(cpu->vmmu, cpu->pkru, 0);
@@ -74,8 +75,8 @@ static void random_state(struct cpu *cpu) {
 static void same_state(const uint8_t *a, const uint8_t *b, bool avx) {
     ck_assert(!memcmp(a, b, FX_MASK));
     ck_assert(!memcmp(a + FX_ST, b + FX_ST, FX_LEGACY - FX_ST));
-    if (avx)
-        ck_assert(!memcmp(a + XSAVE_AVX, b + XSAVE_AVX, XSAVE_AVX_SIZE));
+    if (avx) /* and AVX-512, which is 0 without it */
+        ck_assert(!memcmp(a + XSAVE_AVX, b + XSAVE_AVX, XSAVE_VECTOR_END - XSAVE_AVX));
 }
 
 /* While the guest's state is live, the compiler's memset must not run. */
@@ -83,19 +84,23 @@ static void fill_without_sse(uint8_t *p, uint8_t v, size_t n) {
     __asm__ volatile("rep stosb" : "+D"(p), "+c"(n) : "a"(v) : "memory");
 }
 
-START_TEST(vector_state_survives_the_hosts_registers) {
+static void survive(void) {
     uint8_t before[CPU_XSAVE_SIZE];
     struct cpu *cpu = s->cpu;
     for (unsigned i = 0; i < 2000; i++) {
         random_state(cpu);
         if (i % 3 == 0)
-            xstate_put(cpu->xsave, XSAVE_HEADER, 8, (unsigned)rand() & 7);
+            xstate_put(cpu->xsave, XSAVE_HEADER, 8,
+                       (unsigned)rand() & cpu_model_vector(s->model));
         if (i % 7 == 0) /* what a snapshot may hold: must not fault the host */
             memset(cpu->xsave + XSAVE_HEADER + 8, 0xff, 56);
         memcpy(before, cpu->xsave, sizeof(before));
         cpu_vec_load(cpu);
         fill_without_sse(cpu->xsave, 0xee, XSAVE_HEADER);
-        fill_without_sse(cpu->xsave + XSAVE_AVX, 0xee, XSAVE_AVX_SIZE);
+        fill_without_sse(cpu->xsave + XSAVE_AVX, 0xee,
+                         s->model->host_xcr0 & XSTATE_AVX512
+                             ? XSAVE_VECTOR_END - XSAVE_AVX
+                             : XSAVE_AVX_SIZE);
         cpu_vec_save(cpu);
         ck_assert(!cpu->vec_live);
         xstate_settle(cpu);
@@ -105,6 +110,21 @@ START_TEST(vector_state_survives_the_hosts_registers) {
         xstate_settle(cpu);
         same_state(after, cpu->xsave, s->model->host_xcr0 & XSTATE_AVX);
     }
+}
+
+START_TEST(vector_state_survives_the_hosts_registers) {
+    survive();
+}
+END_TEST
+
+/* As on a host whose standard format has other offsets than ours. */
+START_TEST(vector_state_survives_the_hosts_compact_format) {
+    if (!(s->model->host_xcr0 & XSTATE_AVX512)) {
+        printf("skipped: this host has no AVX-512\n");
+        return;
+    }
+    s->model->host_compact = true;
+    survive();
 }
 END_TEST
 
@@ -161,13 +181,15 @@ START_TEST(xsave_and_xrstor_keep_the_standard_format) {
     uint64_t all = cpu->xcr0;
     uint8_t *a = s->ram + AREA;
     for (unsigned i = 0; i < 2000; i++) {
-        uint64_t mask = (uint64_t)rand() & 0x2ff, use = (uint64_t)rand() & 7;
+        uint64_t mask = (uint64_t)rand() & 0x2ff, use = (uint64_t)rand() & 0xe7;
+        if (i % 4 == 0)
+            mask = ~UINT64_C(0);
         random_state(cpu);
         xstate_init(cpu, use);
         uint32_t pkru = cpu->pkru;
-        uint64_t inuse = (~use & 7 & all) | XSTATE_PKRU;
+        uint64_t inuse = (~use & CPU_VEC_MASK & all) | XSTATE_PKRU;
         ck_assert_uint_eq(cpu_xinuse(cpu) & all, inuse & all);
-        memset(a, 0, 1024);
+        memset(a, 0, 4096);
         xstate_put(a, XSAVE_HEADER, 8, 5);
         uint8_t kept[CPU_XSAVE_SIZE];
         memcpy(kept, cpu->xsave, sizeof(kept));
@@ -191,29 +213,36 @@ START_TEST(xsavec_and_xrstors_keep_the_compact_format) {
     uint64_t all = cpu->xcr0;
     uint8_t *a = s->ram + AREA;
     for (unsigned i = 0; i < 2000; i++) {
-        uint64_t mask = (uint64_t)rand() & 0x207 & all, use = (uint64_t)rand() & 7;
+        uint64_t mask = (uint64_t)rand() & 0x2e7 & all, use = (uint64_t)rand() & 0xe7;
         random_state(cpu);
         xstate_init(cpu, use);
         uint32_t pkru = cpu->pkru;
-        memset(a, 0, 1024);
+        memset(a, 0, 4096);
         uint8_t kept[CPU_XSAVE_SIZE];
         memcpy(kept, cpu->xsave, sizeof(kept));
         ck_assert_int_eq(run(i % 2 ? op_xsaves : op_xsave_compact, AREA, mask), CPU_NEXT);
         ck_assert_uint_eq(xstate_get(a, XSAVE_HEADER + 8, 8), mask | UINT64_C(1) << 63);
-        if (mask & XSTATE_PKRU)
-            ck_assert_uint_eq(xstate_get(a, mask & XSTATE_AVX ? 832 : 576, 8), pkru);
+        if (mask & XSTATE_PKRU) {
+            uint32_t at =
+                576 + (mask & XSTATE_AVX ? 256 : 0) + (mask & XSTATE_OPMASK ? 64 : 0) +
+                (mask & XSTATE_ZMM_HI ? 512 : 0) + (mask & XSTATE_HI16 ? 1024 : 0);
+            ck_assert_uint_eq(xstate_get(a, at, 8), pkru);
+        }
         random_state(cpu);
         uint32_t other = cpu->pkru;
         uint8_t fresh[CPU_XSAVE_SIZE];
         memcpy(fresh, cpu->xsave, sizeof(fresh));
         ck_assert_int_eq(run(i % 2 ? op_xrstors : op_xrstor_user, AREA, mask), CPU_NEXT);
         const uint8_t *x87 = mask & 1 ? kept : fresh, *sse = mask & 2 ? kept : fresh;
-        const uint8_t *avx = mask & 4 ? kept : fresh;
         ck_assert(!memcmp(cpu->xsave, x87, FX_MXCSR));
         ck_assert(!memcmp(cpu->xsave + FX_ST, x87 + FX_ST, 128));
         ck_assert(!memcmp(cpu->xsave + FX_XMM, sse + FX_XMM, 256));
         ck_assert(!memcmp(cpu->xsave + FX_MXCSR, sse + FX_MXCSR, 4));
-        ck_assert(!memcmp(cpu->xsave + XSAVE_AVX, avx + XSAVE_AVX, 256));
+        for (unsigned k = 0; k < XSAVE_PARTS; k++) {
+            const struct xsave_part *p = &xsave_parts[k];
+            const uint8_t *from = mask >> p->nr & 1 ? kept : fresh;
+            ck_assert(!memcmp(cpu->xsave + p->at, from + p->at, p->size));
+        }
         ck_assert_uint_eq(cpu->pkru, mask & XSTATE_PKRU ? pkru : other);
     }
 }
@@ -315,12 +344,18 @@ START_TEST(xsetbv_refuses_impossible_components) {
     NEED_XSAVE();
     struct insn in = sys_insn(4, 8);
     struct cpu *cpu = s->cpu;
-    static const uint64_t bad[] = {0, 2, 6, 0x10, 0x18, 0xe7, UINT64_C(1) << 62 | 3};
+    static const uint64_t bad[] = {0,    2,    6,    0x10, 0x18, 0x27,
+                                   0x47, 0x67, 0xa7, 0xe3, 0xef, UINT64_C(1) << 62 | 3};
     cpu->gpr[R_CX] = 0;
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         set_edx_eax(cpu, bad[i]);
         assert_fault(s, op_xsetbv(cpu, &in), VEC_GP, 0);
     }
+    set_edx_eax(cpu, 0xe7);
+    if (cpu_has(cpu, CPU_F_avx512f))
+        ck_assert_int_eq(op_xsetbv(cpu, &in), CPU_STOP);
+    else
+        assert_fault(s, op_xsetbv(cpu, &in), VEC_GP, 0);
     set_edx_eax(cpu, 3);
     ck_assert_int_eq(op_xsetbv(cpu, &in), CPU_STOP);
     ck_assert_int_eq(op_xgetbv(cpu, &in), CPU_NEXT);
@@ -395,6 +430,7 @@ END_TEST
 
 SUITE("xsave", .setup = setup, .teardown = teardown, .timeout = 60,
       .tests = {vector_state_survives_the_hosts_registers,
+                vector_state_survives_the_hosts_compact_format,
                 the_host_is_given_no_component_that_it_lacks,
                 fxsave_writes_what_the_host_writes,
                 xsave_and_xrstor_keep_the_standard_format,

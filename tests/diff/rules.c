@@ -32,8 +32,9 @@ static const struct {
     [CPU_W_1_EDX] = {1, 0, REG_EDX},           [CPU_W_1_ECX] = {1, 0, REG_ECX},
     [CPU_W_6_EAX] = {6, 0, REG_EAX},           [CPU_W_7_EBX] = {7, 0, REG_EBX},
     [CPU_W_7_ECX] = {7, 0, REG_ECX},           [CPU_W_7_EDX] = {7, 0, REG_EDX},
-    [CPU_W_D1_EAX] = {0xd, 1, REG_EAX},        [CPU_W_X1_EDX] = {0x80000001, 0, REG_EDX},
-    [CPU_W_X1_ECX] = {0x80000001, 0, REG_ECX}, [CPU_W_X7_EDX] = {0x80000007, 0, REG_EDX},
+    [CPU_W_7_1_EAX] = {7, 1, REG_EAX},         [CPU_W_D1_EAX] = {0xd, 1, REG_EAX},
+    [CPU_W_X1_EDX] = {0x80000001, 0, REG_EDX}, [CPU_W_X1_ECX] = {0x80000001, 0, REG_ECX},
+    [CPU_W_X7_EDX] = {0x80000007, 0, REG_EDX},
 };
 
 static bool host_has(unsigned feature) {
@@ -66,79 +67,19 @@ void diff_model(char *text, size_t size) {
 static const struct {
     uint16_t isa, feature;
 } sets[] = {
-    {ZYDIS_ISA_SET_I86, ALWAYS},
-    {ZYDIS_ISA_SET_I186, ALWAYS},
-    {ZYDIS_ISA_SET_I286REAL, ALWAYS},
-    {ZYDIS_ISA_SET_I286PROTECTED, ALWAYS},
-    {ZYDIS_ISA_SET_I386, ALWAYS},
-    {ZYDIS_ISA_SET_I486, ALWAYS},
-    {ZYDIS_ISA_SET_I486REAL, ALWAYS},
-    {ZYDIS_ISA_SET_PENTIUMREAL, ALWAYS},
-    {ZYDIS_ISA_SET_PPRO, ALWAYS},
-    {ZYDIS_ISA_SET_FAT_NOP, ALWAYS},
-    {ZYDIS_ISA_SET_PREFETCH_NOP, ALWAYS},
-    {ZYDIS_ISA_SET_PAUSE, ALWAYS},
-    {ZYDIS_ISA_SET_LONGMODE, ALWAYS},
-    {ZYDIS_ISA_SET_RDPMC, ALWAYS},
-    {ZYDIS_ISA_SET_AMD, CPU_F_syscall},
-    {ZYDIS_ISA_SET_X87, CPU_F_fpu},
-    {ZYDIS_ISA_SET_CMOV, CPU_F_cmov},
-    {ZYDIS_ISA_SET_FCMOV, CPU_F_cmov},
-    {ZYDIS_ISA_SET_PENTIUMMMX, CPU_F_mmx},
-    {ZYDIS_ISA_SET_FXSAVE, CPU_F_fxsr},
-    {ZYDIS_ISA_SET_FXSAVE64, CPU_F_fxsr},
-    {ZYDIS_ISA_SET_SSE, CPU_F_sse},
-    {ZYDIS_ISA_SET_SSE_PREFETCH, CPU_F_sse},
-    {ZYDIS_ISA_SET_SSEMXCSR, CPU_F_sse},
-    {ZYDIS_ISA_SET_SSE2, CPU_F_sse2},
-    {ZYDIS_ISA_SET_SSE2MMX, CPU_F_sse2},
-    {ZYDIS_ISA_SET_SSE3, CPU_F_pni},
-    {ZYDIS_ISA_SET_SSE3X87, CPU_F_pni},
-    {ZYDIS_ISA_SET_SSSE3, CPU_F_ssse3},
-    {ZYDIS_ISA_SET_SSSE3MMX, CPU_F_ssse3},
-    {ZYDIS_ISA_SET_SSE4, CPU_F_sse4_1},
-    {ZYDIS_ISA_SET_SSE42, CPU_F_sse4_2},
-    {ZYDIS_ISA_SET_POPCNT, CPU_F_popcnt},
-    {ZYDIS_ISA_SET_LZCNT, CPU_F_abm},
-    {ZYDIS_ISA_SET_BMI1, CPU_F_bmi1},
-    {ZYDIS_ISA_SET_BMI2, CPU_F_bmi2},
-    {ZYDIS_ISA_SET_ADOX_ADCX, CPU_F_adx},
-    {ZYDIS_ISA_SET_AES, CPU_F_aes},
-    {ZYDIS_ISA_SET_PCLMULQDQ, CPU_F_pclmulqdq},
-    {ZYDIS_ISA_SET_AVX, CPU_F_avx},
-    {ZYDIS_ISA_SET_AVXAES, CPU_F_aes},
-    {ZYDIS_ISA_SET_AVX2, CPU_F_avx2},
-    {ZYDIS_ISA_SET_AVX2GATHER, CPU_F_avx2},
-    {ZYDIS_ISA_SET_FMA, CPU_F_fma},
-    {ZYDIS_ISA_SET_F16C, CPU_F_f16c},
-    {ZYDIS_ISA_SET_MOVBE, CPU_F_movbe},
-    {ZYDIS_ISA_SET_CMPXCHG16B, CPU_F_cx16},
-    {ZYDIS_ISA_SET_LAHF, CPU_F_lahf_lm},
-    {ZYDIS_ISA_SET_CLFSH, CPU_F_clflush},
-    {ZYDIS_ISA_SET_CLFLUSHOPT, CPU_F_clflushopt},
-    {ZYDIS_ISA_SET_CLWB, CPU_F_clwb},
-    {ZYDIS_ISA_SET_SHA, CPU_F_sha_ni},
-    {ZYDIS_ISA_SET_INVPCID, CPU_F_invpcid},
-    {ZYDIS_ISA_SET_PKU, CPU_F_pku},
-    {ZYDIS_ISA_SET_RDPID, CPU_F_rdpid},
-    {ZYDIS_ISA_SET_RDRAND, CPU_F_rdrand},
-    {ZYDIS_ISA_SET_RDSEED, CPU_F_rdseed},
-    {ZYDIS_ISA_SET_RDTSCP, CPU_F_rdtscp},
-    {ZYDIS_ISA_SET_RDWRFSGS, CPU_F_fsgsbase},
-    {ZYDIS_ISA_SET_SERIALIZE, CPU_F_serialize},
-    {ZYDIS_ISA_SET_SMAP, CPU_F_smap},
-    {ZYDIS_ISA_SET_XSAVE, CPU_F_xsave},
-    {ZYDIS_ISA_SET_XSAVEC, CPU_F_xsavec},
-    {ZYDIS_ISA_SET_XSAVEOPT, CPU_F_xsaveopt},
-    {ZYDIS_ISA_SET_XSAVES, CPU_F_xsaves},
+#define ISA(set, feature) {ZYDIS_ISA_SET_##set, CPU_F_##feature},
+#define ISA_ALWAYS(set)   {ZYDIS_ISA_SET_##set, ALWAYS},
+#include "cpu/isa.inc"
 };
 
 void diff_rules_init(struct diff_rules *r, const struct cpu_model *model) {
     memset(r, 0, sizeof *r);
     r->model = model;
     for (size_t i = 0; i < COUNT(sets); i++)
-        r->isa[sets[i].isa] = sets[i].feature == ALWAYS ||
-                              cpu_model_has(model, (enum cpu_feature)sets[i].feature);
+        r->isa[sets[i].isa] = true;
+    for (size_t i = 0; i < COUNT(sets); i++)
+        r->isa[sets[i].isa] &= sets[i].feature == ALWAYS ||
+                               cpu_model_has(model, (enum cpu_feature)sets[i].feature);
 }
 
 /* SYSCALL, SYSENTER, INT 80H, VMCALL, VMMCALL and CPUID (a hypervisor's answer to it need
@@ -180,8 +121,6 @@ enum diff_left diff_leave_out(const struct diff_rules *r, const struct diff_case
     if (!in->defined)
         return DIFF_RUN;
     bool offered = r->isa[in->zi.meta.isa_set];
-    if (in->zi.meta.isa_set == ZYDIS_ISA_SET_AVXAES)
-        offered &= cpu_model_has(r->model, CPU_F_avx);
     if (is_reserved(c, in))
         return DIFF_LEFT_RESERVED;
     return offered ? DIFF_RUN : DIFF_LEFT_FEATURE;
