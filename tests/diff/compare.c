@@ -91,7 +91,7 @@ static bool beyond_area(const struct diff_insn *in, const struct diff_outcome *b
     return in->defined && in->has_address && b->trap == VEC_PF &&
            (in->zi.meta.category == ZYDIS_CATEGORY_XSAVE ||
             in->zi.meta.category == ZYDIS_CATEGORY_XSAVEOPT) &&
-           b->cr2 >= in->address + DIFF_XSAVE;
+           b->cr2 >= in->address + DIFF_XSAVE_AVX;
 }
 
 /* INT n through a gate that the host's kernel, or its hypervisor, has opened. */
@@ -164,7 +164,9 @@ static bool same_vectors(const struct diff_outcome *a, const struct diff_outcome
     return a->fcw == b->fcw && a->fsw == b->fsw && a->ftw == b->ftw &&
            a->mxcsr == b->mxcsr && !memcmp(a->st, b->st, sizeof a->st) &&
            !memcmp(a->xmm, b->xmm, sizeof a->xmm) &&
-           !memcmp(a->ymm, b->ymm, sizeof a->ymm);
+           !memcmp(a->ymm, b->ymm, sizeof a->ymm) &&
+           !memcmp(a->zmm, b->zmm, sizeof a->zmm) &&
+           !memcmp(a->high, b->high, sizeof a->high) && !memcmp(a->k, b->k, sizeof a->k);
 }
 
 bool diff_equal(const struct diff_own *own, const struct diff_case *c,
@@ -206,6 +208,13 @@ static void print_before(const struct diff_case *c, const struct diff_insn *in) 
             c->rflags, c->xsave[1], c->xsave[0], c->xsave[3], c->xsave[2], c->xsave[4]);
     if (in->has_address)
         fprintf(stderr, " operand at %" PRIx64, in->address);
+    if (in->defined && in->zi.avx.mask.reg) {
+        uint64_t k;
+        memcpy(&k,
+               c->xsave + DIFF_XSAVE_AVX + 8 * ZydisRegisterGetId(in->zi.avx.mask.reg),
+               8);
+        fprintf(stderr, " mask %" PRIx64, k);
+    }
     fprintf(stderr, "\n");
 }
 
@@ -214,16 +223,23 @@ static void field(const char *name, uint64_t guest, uint64_t host) {
         fprintf(stderr, "  %-8s guest %" PRIx64 " host %" PRIx64 "\n", name, guest, host);
 }
 
-static void vectors(const char *name, const uint8_t (*guest)[16],
-                    const uint8_t (*host)[16], unsigned n) {
-    for (unsigned i = 0; i < n; i++) {
-        uint64_t a[2], b[2];
-        memcpy(a, guest[i], 16), memcpy(b, host[i], 16);
-        if (memcmp(a, b, 16))
-            fprintf(stderr,
-                    "  %s%-5u guest %016" PRIx64 "%016" PRIx64 " host %016" PRIx64
-                    "%016" PRIx64 "\n",
-                    name, i, a[1], a[0], b[1], b[0]);
+static void print_bytes(const uint8_t *p, unsigned size) {
+    while (size--)
+        fprintf(stderr, "%02x", p[size]);
+}
+
+/* n registers of `size` bytes, the first one being number `first`. */
+static void vectors(const char *name, unsigned first, const void *guest, const void *host,
+                    unsigned n, unsigned size) {
+    const uint8_t *a = guest, *b = host;
+    for (unsigned i = 0; i < n; i++, a += size, b += size) {
+        if (!memcmp(a, b, size))
+            continue;
+        fprintf(stderr, "  %s%-5u guest ", name, first + i);
+        print_bytes(a, size);
+        fprintf(stderr, " host ");
+        print_bytes(b, size);
+        fprintf(stderr, "\n");
     }
 }
 
@@ -255,9 +271,12 @@ void diff_print(const struct diff_case *c, const struct diff_insn *in,
     field("fsw", a->fsw, b->fsw);
     field("ftw", a->ftw, b->ftw);
     field("mxcsr", a->mxcsr, b->mxcsr);
-    vectors("st", a->st, b->st, 8);
-    vectors("xmm", a->xmm, b->xmm, 16);
-    vectors("ymm", a->ymm, b->ymm, 16);
+    vectors("st", 0, a->st, b->st, 8, 16);
+    vectors("xmm", 0, a->xmm, b->xmm, 16, 16);
+    vectors("ymm", 0, a->ymm, b->ymm, 16, 16);
+    vectors("zmm", 0, a->zmm, b->zmm, 16, 32);
+    vectors("zmm", 16, a->high, b->high, 16, 64);
+    vectors("k", 0, a->k, b->k, 8, 8);
 }
 
 void diff_print_memory(const struct diff_case *c, const uint8_t *guest,

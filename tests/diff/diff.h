@@ -33,7 +33,8 @@
 #define DIFF_CS64 0x33u
 
 #define DIFF_TF        0x100u
-#define DIFF_XSAVE     832u /* legacy area, header, upper halves of YMM 0..15 */
+#define DIFF_XSAVE     2432u /* vector state, with the offsets of cpu/model.h */
+#define DIFF_XSAVE_AVX 832u  /* of these, without AVX-512 */
 #define DIFF_BATCH     256u
 #define DIFF_IGNORED   3u
 #define DIFF_SELECTORS 16u /* of Linux's GDT */
@@ -73,7 +74,8 @@ struct diff_outcome {
     uint16_t sel[DIFF_SEGS];
     uint16_t fcw, fsw, ftw;
     uint32_t mxcsr;
-    uint8_t st[8][16], xmm[16][16], ymm[16][16];
+    uint8_t st[8][16], xmm[16][16], ymm[16][16], zmm[16][32], high[16][64];
+    uint64_t k[8];
     uint64_t memory; /* hash of what is no longer as before */
 };
 

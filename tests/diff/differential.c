@@ -46,7 +46,6 @@ struct diff {
     struct diff_gen gen;
     struct diff_rules rules;
     struct cpu_model *model;
-    uint8_t xcr0;
     bool gone;  /* the host's process is */
     bool alone; /* the host has no 32-bit code */
     struct diff_guest guest[GUESTS];
@@ -128,7 +127,7 @@ static uint32_t make_batch(struct diff *d, uint64_t *next, uint64_t end) {
     for (; n < DIFF_BATCH && *next != end; (*next)++) {
         struct diff_case *c = &d->sh->cases[n];
         struct diff_insn *in = &d->insn[n];
-        diff_gen_case(&d->gen, d->opt.seed, *next, d->opt.code64, d->xcr0, c, in);
+        diff_gen_case(&d->gen, d->opt.seed, *next, d->opt.code64, c, in);
         enum diff_left left = diff_leave_out(&d->rules, c, in);
         d->left[left]++;
         if (left != DIFF_RUN)
@@ -279,14 +278,14 @@ static void create(struct diff *d) {
         exit(1);
     }
     signal(SIGPIPE, SIG_IGN); /* the host's process may be gone */
-    diff_gen_init(&d->gen);
-    diff_gen_before(&d->gen, d->opt.seed, d->sh->before);
     diff_model(model, sizeof model);
     if (cpu_model_parse(model, &d->model, err, sizeof err)) {
         fprintf(stderr, "%s\n", err);
         exit(1);
     }
-    d->xcr0 = (uint8_t)(d->model->host_xcr0 ? d->model->host_xcr0 : 3);
+    uint8_t xcr0 = (uint8_t)(d->model->host_xcr0 ? d->model->host_xcr0 : 3);
+    diff_gen_init(&d->gen, xcr0, d->model->host_compact ? xcr0 & 7 : xcr0);
+    diff_gen_before(&d->gen, d->opt.seed, d->sh->before);
     diff_rules_init(&d->rules, d->model);
     start_native(d, fd);
     if (!native_end(d)) /* it has looked at the GDT */

@@ -23,7 +23,9 @@ static bool chance(struct diff_gen *g, unsigned percent) {
     return below(g, 100) < percent;
 }
 
-void diff_gen_init(struct diff_gen *g) {
+void diff_gen_init(struct diff_gen *g, uint8_t xcr0, uint8_t images) {
+    g->xcr0 = xcr0;
+    g->images = images;
     static const ZydisMachineMode mode[] = {ZYDIS_MACHINE_MODE_LONG_COMPAT_32,
                                             ZYDIS_MACHINE_MODE_LONG_64};
     static const ZydisStackWidth width[] = {ZYDIS_STACK_WIDTH_32, ZYDIS_STACK_WIDTH_64};
@@ -106,6 +108,16 @@ static uint64_t random_lane(struct diff_gen *g) {
     return random_value(g);
 }
 
+/* K0..7, and what AVX-512 adds to the vectors. */
+static void random_wide(struct diff_gen *g, uint8_t *x) {
+    for (unsigned i = DIFF_XSAVE_AVX; i < DIFF_XSAVE; i += 8) {
+        uint64_t v = i >= DIFF_XSAVE_AVX + 64 ? random_lane(g)
+                     : chance(g, 30)          ? ~UINT64_C(0)
+                                              : random_value(g);
+        memcpy(x + i, &v, 8);
+    }
+}
+
 static void random_xsave(struct diff_gen *g, uint8_t xcr0, uint8_t *x) {
     memset(x, 0, DIFF_XSAVE);
     uint16_t fcw = (uint16_t)(0x7f | below(g, 4) << 8 | below(g, 4) << 10);
@@ -136,6 +148,8 @@ static void random_xsave(struct diff_gen *g, uint8_t xcr0, uint8_t *x) {
         memcpy(x + 160 + 8 * i, &a, 8);
         memcpy(x + 576 + 8 * i, &b, 8);
     }
+    if (xcr0 & 0x20)
+        random_wide(g, x);
     x[512] = xcr0;
 }
 
@@ -176,6 +190,17 @@ static unsigned add_vex(struct diff_gen *g, uint8_t *p) {
     return 3;
 }
 
+static unsigned add_evex(struct diff_gen *g, uint8_t *p) {
+    unsigned low = below(g, 4) | 4, len = chance(g, 96) ? below(g, 3) : 3;
+    unsigned b = chance(g, 30), z = chance(g, 25), k = chance(g, 60) ? below(g, 8) : 0;
+    unsigned high = chance(g, 60) ? 0xf0 : below(g, 16) << 4;
+    p[0] = 0x62;
+    p[1] = (uint8_t)(high | (chance(g, 97) ? 1 + below(g, 3) : below(g, 16)));
+    p[2] = (uint8_t)(low | (chance(g, 40) ? 15 : below(g, 16)) << 3 | below(g, 2) << 7);
+    p[3] = (uint8_t)(k | (chance(g, 70) ? 8 : 0) | b << 4 | len << 5 | z << 7);
+    return 4;
+}
+
 /* Opcodes of one byte that are drawn more often than others. */
 static uint8_t opcode_of_map0(struct diff_gen *g) {
     unsigned kind = below(g, 16);
@@ -188,7 +213,12 @@ static uint8_t opcode_of_map0(struct diff_gen *g) {
 
 static unsigned random_bytes(struct diff_gen *g, bool code64, uint8_t *p) {
     unsigned n = add_prefixes(g, code64, p), kind = below(g, 100);
-    if (kind < 36) {
+    if (g->xcr0 & 0x20 && chance(g, 35)) {
+        if (chance(g, 97)) /* as before VEX */
+            n = 0;
+        n += add_evex(g, p + n);
+        p[n++] = (uint8_t)rnd(g);
+    } else if (kind < 36) {
         p[n++] = opcode_of_map0(g);
     } else if (kind < 64) {
         p[n++] = 0x0f;
@@ -239,7 +269,7 @@ static void look_closer(struct diff_gen *g, const struct diff_case *c,
     struct diff_insn seen;
     in->locked = memchr(c->code, 0xf0, c->len);
     in->other_w = false;
-    if (in->defined || c->code[0] != 0xc4)
+    if (in->defined || (c->code[0] != 0xc4 && c->code[0] != 0x62))
         return;
     other.code[2] ^= 0x80;
     in->other_w = decode(g, &other, &seen);
@@ -293,6 +323,11 @@ static void aim(struct diff_gen *g, struct diff_case *c, struct diff_insn *in) {
         return;
     uint64_t target = data_address(g) - segment_base(c, o->mem.segment);
     uint64_t disp = target - base_address(c, in, o);
+    if (in->zi.encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX && size == 1) {
+        c->code[in->zi.raw.disp.offset] = 1;
+        decode(g, c, in); /* the operand's displacement is now the unit */
+        disp = (uint64_t)((int64_t)disp / memory_operand(in)->mem.disp.value);
+    }
     int64_t fits = size == 1 ? (int8_t)disp : size == 2 ? (int16_t)disp : (int32_t)disp;
     if ((((uint64_t)fits ^ disp) & address_mask(in)) == 0)
         memcpy(c->code + in->zi.raw.disp.offset, &disp, size);
@@ -310,19 +345,25 @@ static void find_address(const struct diff_case *c, struct diff_insn *in) {
         in->address &= 0xffffffff;
 }
 
+/* Byte i of a vector register. */
+static uint8_t *lane_of(uint8_t *xsave, unsigned reg, unsigned i) {
+    return reg >= 16 ? xsave + 1408 + 64 * (reg - 16) + i
+           : i < 16  ? xsave + 160 + 16 * reg + i
+           : i < 32  ? xsave + 576 + 16 * reg + i - 16
+                     : xsave + 896 + 32 * reg + i - 32;
+}
+
 /* Indices of a gather that lead into the data area, and a mask. */
 static void make_gather(struct diff_gen *g, struct diff_case *c,
                         const struct diff_insn *in) {
     const ZydisDecodedOperand *o = memory_operand(in);
     if (!o || o->mem.type != ZYDIS_MEMOP_TYPE_VSIB)
         return;
-    unsigned reg = (unsigned)ZydisRegisterGetId(o->mem.index) & 15;
-    unsigned size = chance(g, 50) ? 4 : 8;
-    for (unsigned i = 0; i < 32; i += size) {
+    unsigned reg = (unsigned)ZydisRegisterGetId(o->mem.index);
+    unsigned size = chance(g, 50) ? 4 : 8, end = g->xcr0 & 0x20 ? 64 : 32;
+    for (unsigned i = 0; i < end; i += size) {
         uint64_t v = below(g, chance(g, 90) ? 300 : 4000);
-        uint8_t *lane =
-            i < 16 ? c->xsave + 160 + 16 * reg + i : c->xsave + 576 + 16 * reg + i - 16;
-        memcpy(lane, &v, size);
+        memcpy(lane_of(c->xsave, reg, i), &v, size);
     }
 }
 
@@ -383,15 +424,15 @@ static void poke(struct diff_poke *p, uint64_t address, uint32_t len) {
 
 /* Images of x87 and vector state for what loads them. */
 static bool poke_image(struct diff_gen *g, struct diff_case *c,
-                       const struct diff_insn *in, uint8_t xcr0) {
+                       const struct diff_insn *in) {
     struct diff_poke *p = &c->poke[0];
     switch (in->zi.mnemonic) {
     case ZYDIS_MNEMONIC_FXRSTOR:
     case ZYDIS_MNEMONIC_FXRSTOR64:
     case ZYDIS_MNEMONIC_XRSTOR:
     case ZYDIS_MNEMONIC_XRSTOR64:
-        random_xsave(g, xcr0, p->bytes);
-        p->bytes[512] = (uint8_t)(below(g, 8) & xcr0);
+        random_xsave(g, g->images, p->bytes);
+        p->bytes[512] = (uint8_t)(rnd(g) & g->images);
         if (chance(g, 10)) {
             unsigned at = chance(g, 50) ? 512 + below(g, 64) : below(g, 32);
             p->bytes[at] = (uint8_t)rnd(g);
@@ -400,7 +441,7 @@ static bool poke_image(struct diff_gen *g, struct diff_case *c,
         return true;
     case ZYDIS_MNEMONIC_FLDENV:
     case ZYDIS_MNEMONIC_FRSTOR:
-        random_xsave(g, xcr0, p->bytes);
+        random_xsave(g, g->images, p->bytes);
         memmove(p->bytes + 4, p->bytes + 2, 2);
         memset(p->bytes + 2, 0, 2);
         p->bytes[8] = (uint8_t)rnd(g), p->bytes[9] = (uint8_t)rnd(g);
@@ -457,7 +498,7 @@ static void make_registers(struct diff_gen *g, struct diff_case *c,
     }
     if (in->defined && in->zi.meta.category == ZYDIS_CATEGORY_XSAVE) {
         c->gpr[DX] = 0; /* the components of this test alone: the host may have others */
-        c->gpr[AX] &= 7;
+        c->gpr[AX] &= g->images;
     }
     /* Kernels and hypervisors may refuse to go to ring 3 with any other stack. */
     if (c->code64)
@@ -488,14 +529,14 @@ static bool moves_bases(const struct diff_insn *in) {
 }
 
 void diff_gen_case(struct diff_gen *g, uint64_t seed, uint64_t n, bool code64,
-                   uint8_t xcr0, struct diff_case *c, struct diff_insn *in) {
+                   struct diff_case *c, struct diff_insn *in) {
     g->rng = seed * UINT64_C(0xd1342543de82ef95) + n * UINT64_C(0x2545f4914f6cdd1d);
     rnd(g);
     c->code64 = code64;
     make_bytes(g, c, in);
     look_closer(g, c, in);
     make_registers(g, c, in);
-    random_xsave(g, xcr0, c->xsave);
+    random_xsave(g, g->xcr0, c->xsave);
     make_gather(g, c, in);
     c->rip = DIFF_CODE + (chance(g, 50) ? DIFF_CODE_SIZE - c->len
                                         : 64 + below(g, DIFF_CODE_SIZE - 128));
@@ -505,7 +546,7 @@ void diff_gen_case(struct diff_gen *g, uint64_t seed, uint64_t n, bool code64,
     c->poke[0].len = c->poke[1].len = 0;
     memset(c->ignore, 0, sizeof c->ignore);
     poke_stack(g, c);
-    if (in->has_address && !poke_image(g, c, in, xcr0)) {
+    if (in->has_address && !poke_image(g, c, in)) {
         poke_words(g, c->poke[0].bytes, 64);
         poke(&c->poke[0], in->address, 64);
     }

@@ -182,7 +182,10 @@ static void take(struct diff_guest *d, struct diff_outcome *o) {
     for (unsigned i = 0; i < 8; i++)
         memcpy(o->st[i], cpu->xsave + 32 + 16 * i, 10);
     memcpy(o->xmm, cpu->xsave + 160, 256);
-    memcpy(o->ymm, cpu->xsave + 576, 256);
+    memcpy(o->ymm, cpu->xsave + XSAVE_AVX, sizeof o->ymm);
+    memcpy(o->k, cpu->xsave + XSAVE_OPMASK, sizeof o->k);
+    memcpy(o->zmm, cpu->xsave + XSAVE_ZMM_HI, sizeof o->zmm);
+    memcpy(o->high, cpu->xsave + XSAVE_HI16, sizeof o->high);
 }
 
 void diff_guest_run(struct diff_guest *d, const struct diff_case *c,

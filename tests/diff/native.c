@@ -13,6 +13,7 @@
  * 2. The handler uses no thread-local storage: FS is the case's.
  */
 #include <asm/prctl.h>
+#include <cpuid.h>
 #include <errno.h>
 #include <sched.h>
 #include <signal.h>
@@ -32,6 +33,13 @@
 #define FX_LEGACY       416u
 #define XSTATE_BV       512u
 #define XSTATE_PKRU_BIT 0x200u
+
+/* The vector state behind the header: where it is in a case, and in this host's frames. */
+#define PARTS 4u
+static const struct {
+    uint32_t nr, at, size;
+} parts[PARTS] = {{2, 576, 256}, {5, 832, 64}, {6, 896, 512}, {7, 1408, 1024}};
+static uint32_t host_at[PARTS];
 
 static struct diff_shared *sh;
 static uint8_t *data, *code; /* writable views of the cases' memory */
@@ -102,7 +110,6 @@ static void take_vectors(const uint8_t *fp, struct diff_outcome *o) {
         memcpy(&bv, fp + XSTATE_BV, 8);
     memset(o->st, 0, sizeof o->st);
     memset(o->xmm, 0, sizeof o->xmm);
-    memset(o->ymm, 0, sizeof o->ymm);
     o->fcw = 0x37f;
     o->fsw = o->ftw = 0;
     if (bv & 1) {
@@ -114,8 +121,13 @@ static void take_vectors(const uint8_t *fp, struct diff_outcome *o) {
     }
     if (bv & 2)
         memcpy(o->xmm, fp + 160, 256);
-    if (bv & 4)
-        memcpy(o->ymm, fp + 576, 256);
+    uint8_t *to[PARTS] = {(uint8_t *)o->ymm, (uint8_t *)o->k, (uint8_t *)o->zmm,
+                          (uint8_t *)o->high};
+    for (unsigned i = 0; i < PARTS; i++) {
+        memset(to[i], 0, parts[i].size);
+        if (bv >> parts[i].nr & 1)
+            memcpy(to[i], fp + host_at[i], parts[i].size);
+    }
     memcpy(&o->mxcsr, fp + 24, 4);
 }
 
@@ -131,7 +143,9 @@ static void put_vectors(const struct diff_case *c, uint8_t *fp) {
     memcpy(&bv, fp + XSTATE_BV, 8);
     bv = (bv & XSTATE_PKRU_BIT) | c->xsave[XSTATE_BV];
     memcpy(fp + XSTATE_BV, &bv, 8);
-    memcpy(fp + 576, c->xsave + 576, 256);
+    for (unsigned i = 0; i < PARTS; i++)
+        if (c->xsave[XSTATE_BV] >> parts[i].nr & 1)
+            memcpy(fp + host_at[i], c->xsave + parts[i].at, parts[i].size);
 }
 
 /* ---- Cases ---- */
@@ -218,6 +232,15 @@ __asm__(".text\n.globl native_entry\nnative_entry:\n"
 
 /* ---- What the host is ---- */
 
+static void find_parts(void) {
+    for (unsigned i = 0; i < PARTS; i++) {
+        unsigned a, b, c, d;
+        host_at[i] = parts[i].at;
+        if (__get_cpuid_count(0xd, parts[i].nr, &a, &b, &c, &d) && a == parts[i].size)
+            host_at[i] = b;
+    }
+}
+
 static void probe_gdt(void) {
     for (unsigned i = 1; i < DIFF_SELECTORS; i++) {
         struct diff_descriptor *d = &sh->gdt[i];
@@ -296,6 +319,7 @@ int main(void) {
     sh = map(3, 0, sizeof *sh, 0, PROT_READ | PROT_WRITE);
     map_cases();
     stay();
+    find_parts();
     probe_gdt();
     /* Without a 32-bit code segment there is no 32-bit code. */
     uint32_t access = sh->gdt[DIFF_CS32 >> 3].access;
