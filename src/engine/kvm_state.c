@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
+#include "cpu/model.h"
 #include "engine/kvm_vm.h"
 
 _Static_assert(offsetof(struct kvm_sregs2, flags) ==
@@ -80,14 +81,31 @@ static void to_segment(struct kvm_segment *d, const struct pn_segment *s) {
 
 /* ---- Get ---- */
 
-/* Where PKRU lies in the standard format is the host CPU's choice (CPUID leaf 0dh).
- * Return: 0 where the guest has no PKRU. */
-static unsigned pkru_offset(const struct pn_engine *e) {
+/* Where a component lies in the standard format is the host CPU's choice (CPUID leaf 0dh).
+ * Return: 0 where the guest has it not. */
+static unsigned host_offset(const struct pn_engine *e, unsigned nr, unsigned size) {
     unsigned a, b, c, d;
-    if (!(e->xcr0 & XSTATE_PKRU) ||
-        !__get_cpuid_count(0xd, XSTATE_PKRU_NR, &a, &b, &c, &d) || a < 4 || b > 4092)
+    if (!(e->xcr0 >> nr & 1) || !__get_cpuid_count(0xd, nr, &a, &b, &c, &d) || a < size ||
+        b > sizeof(struct kvm_xsave) - size)
         return 0;
     return b;
+}
+
+static unsigned pkru_offset(const struct pn_engine *e) {
+    return host_offset(e, XSTATE_PKRU_NR, 4);
+}
+
+/* The parts behind the header between the neutral area and KVM's. */
+static void copy_parts(const struct pn_engine *e, uint8_t *neutral, uint8_t *kvm,
+                       bool to_kvm) {
+    for (unsigned i = 0; i < XSAVE_PARTS; i++) {
+        const struct xsave_part *p = &xsave_parts[i];
+        unsigned at = host_offset(e, p->nr, p->size);
+        if (at && to_kvm)
+            memcpy(kvm + at, neutral + p->at, p->size);
+        else if (at)
+            memcpy(neutral + p->at, kvm + at, p->size);
+    }
 }
 
 /* PAE paging, whose PDPTEs are registers. */
@@ -119,17 +137,16 @@ static int get_vector(struct kvm_vcpu *v, struct pn_cpu_state *s, struct parts *
     ioctl(v->fd, KVM_GET_XCRS, &k->xcrs); /* a host without XSAVE has none */
     if (ioctl(v->fd, KVM_GET_XSAVE, &xsave) < 0)
         return -1;
-    memcpy(s->xsave, &xsave, sizeof(s->xsave));
+    memcpy(s->xsave, &xsave, XSAVE_EXTENDED);
+    copy_parts(v->engine, s->xsave, (uint8_t *)&xsave, false);
     memset(s->xsave + FX_MASK, 0, 4);
     memset(s->xsave + FX_LEGACY, 0, FX_SIZE - FX_LEGACY);
     unsigned offset = pkru_offset(v->engine);
     k->pkru = v->kept.pkru;
-    if (offset) {
-        memcpy(&k->pkru, s->xsave + offset, sizeof(k->pkru));
-        memset(s->xsave + offset, 0, sizeof(k->pkru));
-    }
+    if (offset)
+        memcpy(&k->pkru, (uint8_t *)&xsave + offset, sizeof(k->pkru));
     memcpy(&present, s->xsave + XSAVE_HEADER, sizeof(present));
-    present &= ~XSTATE_PKRU;
+    present &= CPU_VEC_MASK;
     memcpy(s->xsave + XSAVE_HEADER, &present, sizeof(present));
     return 0;
 }
@@ -288,7 +305,7 @@ static int set_sregs(struct kvm_vcpu *v, struct kvm_sregs2 *r) {
 }
 
 static int set_vector(struct kvm_vcpu *v, const struct pn_cpu_state *s, struct parts *k) {
-    struct kvm_xsave xsave;
+    struct kvm_xsave xsave = {0};
     uint8_t *area = (uint8_t *)&xsave;
     uint64_t present;
     uint32_t mxcsr;
@@ -296,7 +313,8 @@ static int set_vector(struct kvm_vcpu *v, const struct pn_cpu_state *s, struct p
     k->xcrs.xcrs[0].value |= XSTATE_X87;
     if (ioctl(v->fd, KVM_SET_XCRS, &k->xcrs) < 0)
         return -1;
-    memcpy(area, s->xsave, sizeof(xsave));
+    memcpy(area, s->xsave, XSAVE_EXTENDED);
+    copy_parts(v->engine, (uint8_t *)s->xsave, area, true);
     memcpy(&present, area + XSAVE_HEADER, sizeof(present));
     memcpy(&mxcsr, area + FX_MXCSR, sizeof(mxcsr));
     present &= v->engine->xcr0 | XSTATE_X87 | XSTATE_SSE; /* KVM refuses any other */
