@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Numbers of registers: 0 to 23 are the column gdb of penumbra/cpu_state.inc; 24 to 72 are
- * in the XSAVE area; from 73 the rows of that list. The order within a feature is that of
- * gdb's features/i386/64bit-core.xml, 64bit-sse.xml and 64bit-avx.xml.
+ * Numbers of registers: 0 to 23 are the column gdb of penumbra/cpu_state.inc; from 24 to
+ * NR_SYSTEM they are in the XSAVE area; from there on the rows of that list. The order within
+ * a feature is that of gdb's features/i386/64bit-core.xml, 64bit-sse.xml, 64bit-avx.xml and
+ * 64bit-avx512.xml.
  */
 #include "inspect/gdb_regs.h"
 
@@ -15,8 +16,13 @@ enum {
     NR_FTAG = 34,
     NR_XMM = 40, /* xmm0..xmm15 */
     NR_MXCSR = 56,
-    NR_YMMH = 57, /* ymm0h..ymm15h */
-    NR_SYSTEM = 73
+    NR_YMMH = 57,   /* ymm0h..ymm15h */
+    NR_XMM16 = 73,  /* xmm16..xmm31 */
+    NR_YMM16H = 89, /* ymm16h..ymm31h */
+    NR_K = 105,     /* k0..k7 */
+    NR_ZMMH = 113,  /* zmm0h..zmm31h, 32 bytes */
+    NR_ZMM16H = 129,
+    NR_SYSTEM = 145
 };
 
 /* SDM volume 1, "Layout of the 64-Bit Mode FXSAVE Map" and "XSAVE Area". */
@@ -28,10 +34,16 @@ enum {
 #define AT_XMM    160u
 #define AT_BV     512u
 #define AT_YMMH   576u
+#define AT_K      832u /* from here on: src/cpu/model.h */
+#define AT_ZMMH   896u
+#define AT_HI16   1408u
 #define FCW_INIT  0x37fu
 #define COMP_X87  1u
 #define COMP_SSE  2u
 #define COMP_AVX  4u
+#define COMP_K    0x20u
+#define COMP_ZMMH 0x40u
+#define COMP_HI16 0x80u
 #define TAG_EMPTY 3u
 
 /* ---- The rest of the state ---- */
@@ -86,6 +98,16 @@ struct place {
 static struct place place_of(unsigned nr) {
     static const uint8_t control[8][2] = {{0, 2}, {2, 2},  {4, 1},  {12, 2},
                                           {8, 4}, {20, 2}, {16, 4}, {6, 2}};
+    if (nr >= NR_ZMM16H && nr < NR_SYSTEM)
+        return (struct place){AT_HI16 + 64 * (nr - NR_ZMM16H) + 32, 32, 32, COMP_HI16};
+    if (nr >= NR_ZMMH && nr < NR_SYSTEM)
+        return (struct place){AT_ZMMH + 32 * (nr - NR_ZMMH), 32, 32, COMP_ZMMH};
+    if (nr >= NR_K && nr < NR_SYSTEM)
+        return (struct place){AT_K + 8 * (nr - NR_K), 8, 8, COMP_K};
+    if (nr >= NR_YMM16H && nr < NR_SYSTEM)
+        return (struct place){AT_HI16 + 64 * (nr - NR_YMM16H) + 16, 16, 16, COMP_HI16};
+    if (nr >= NR_XMM16 && nr < NR_SYSTEM)
+        return (struct place){AT_HI16 + 64 * (nr - NR_XMM16), 16, 16, COMP_HI16};
     if (nr >= NR_YMMH && nr < NR_SYSTEM)
         return (struct place){AT_YMMH + 16 * (nr - NR_YMMH), 16, 16, COMP_AVX};
     if (nr == NR_MXCSR)
@@ -151,6 +173,13 @@ static void area_get(const uint8_t *area, unsigned nr, const struct place *p,
 
 /* Let the area hold a component that was in its initial state. */
 static void begin_component(uint8_t *area, unsigned component) {
+    static const struct {
+        uint16_t component, at, size;
+    } wide[] = {{COMP_SSE, AT_XMM, 256},
+                {COMP_AVX, AT_YMMH, 256},
+                {COMP_K, AT_K, 64},
+                {COMP_ZMMH, AT_ZMMH, 512},
+                {COMP_HI16, AT_HI16, 1024}};
     const uint16_t fcw = FCW_INIT;
     uint64_t bv = components(area);
     if (!component || bv & component)
@@ -159,9 +188,10 @@ static void begin_component(uint8_t *area, unsigned component) {
         memset(area, 0, AT_MXCSR);
         memcpy(area + AT_FCW, &fcw, sizeof(fcw));
         memset(area + AT_ST, 0, AT_XMM - AT_ST);
-    } else {
-        memset(area + (component == COMP_SSE ? AT_XMM : AT_YMMH), 0, 256);
     }
+    for (unsigned i = 0; i < sizeof(wide) / sizeof(wide[0]); i++)
+        if (component == wide[i].component)
+            memset(area + wide[i].at, 0, wide[i].size);
     bv |= component;
     memcpy(area + AT_BV, &bv, sizeof(bv));
 }
@@ -301,21 +331,36 @@ static void xml_core(FILE *out) {
     fprintf(out, "</feature>\n");
 }
 
-static void xml_vectors(FILE *out) {
-    char name[8];
-    fprintf(out, "<feature name=\"org.gnu.gdb.i386.sse\">\n%s", vectors);
-    for (unsigned i = 0; i < 16; i++) {
-        snprintf(name, sizeof(name), "xmm%u", i);
-        reg(out, name, 128, "vec128", NR_XMM + i);
+static void regs(FILE *out, const char *prefix, unsigned first, unsigned count,
+                 const char *suffix, unsigned bits, const char *type, unsigned nr) {
+    char name[16];
+    for (unsigned i = 0; i < count; i++) {
+        snprintf(name, sizeof(name), "%s%u%s", prefix, first + i, suffix);
+        reg(out, name, bits, type, nr + i);
     }
+}
+
+static void xml_vectors(FILE *out) {
+    fprintf(out, "<feature name=\"org.gnu.gdb.i386.sse\">\n%s", vectors);
+    regs(out, "xmm", 0, 16, "", 128, "vec128", NR_XMM);
     fprintf(out,
             "<reg name=\"mxcsr\" bitsize=\"32\" type=\"i386_mxcsr\" group=\"vector\" "
             "regnum=\"%u\"/>\n</feature>\n<feature name=\"org.gnu.gdb.i386.avx\">\n",
             NR_MXCSR);
-    for (unsigned i = 0; i < 16; i++) {
-        snprintf(name, sizeof(name), "ymm%uh", i);
-        reg(out, name, 128, "uint128", NR_YMMH + i);
-    }
+    regs(out, "ymm", 0, 16, "h", 128, "uint128", NR_YMMH);
+    fprintf(out, "</feature>\n");
+}
+
+/* Types are a feature's own. */
+static void xml_avx512(FILE *out) {
+    fprintf(out,
+            "<feature name=\"org.gnu.gdb.i386.avx512\">\n%s"
+            "<vector id=\"v2ui128\" type=\"uint128\" count=\"2\"/>\n",
+            vectors);
+    regs(out, "xmm", 16, 16, "", 128, "vec128", NR_XMM16);
+    regs(out, "ymm", 16, 16, "h", 128, "uint128", NR_YMM16H);
+    regs(out, "k", 0, 8, "", 64, "uint64", NR_K);
+    regs(out, "zmm", 0, 32, "h", 256, "v2ui128", NR_ZMMH);
     fprintf(out, "</feature>\n");
 }
 
@@ -343,6 +388,7 @@ void gdb_reg_xml(FILE *out) {
                  "<target>\n<architecture>i386:x86-64</architecture>\n");
     xml_core(out);
     xml_vectors(out);
+    xml_avx512(out);
     xml_rows(out, "org.gnu.gdb.i386.segments", true);
     xml_rows(out, "org.penumbra.x86.system", false);
     fprintf(out, "</target>\n");

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A vCPU's registers as gdb numbers them: its amd64 target (general, x87, SSE, AVX), then
+ * A vCPU's registers as gdb numbers them: its amd64 target (general, x87, SSE, AVX, AVX-512), then
  * everything else that penumbra/cpu_state.inc has, in the group "system".
  */
 #pragma once
@@ -9,7 +9,7 @@
 
 #include "penumbra/cpu_state.h"
 
-#define GDB_REG_BYTES 16u /* of a register at most */
+#define GDB_REG_BYTES 32u /* of a register at most */
 
 /* Numbers go from 0 up to, without, this; some are no register. */
 unsigned gdb_reg_end(void);
