@@ -169,7 +169,7 @@ static enum cpu_rc op_gather_k(struct cpu *cpu, const struct insn *in) {
     enum cpu_rc rc = move_elements(cpu, in, n, NULL, dest.b);
     if (rc == CPU_NEXT)
         memset(dest.b + size, 0, sizeof dest.b - size);
-    else if (opmask(cpu, in->op[1].reg) != before) /* test_evex: as processors do */
+    else if (opmask(cpu, in->op[1].reg) != before) /* test_evex: one AMD processor */
         memset(dest.b + in->imm, 0, sizeof dest.b - in->imm);
     zmm_put(cpu, in->op[0].reg, &dest);
     return rc;
