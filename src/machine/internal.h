@@ -220,7 +220,6 @@ void entry_state(const struct entry *entry, struct pn_cpu_state *s);
 struct firmware {
     unsigned cpus;
     bool hpet;
-    uint32_t signature, features; /* CPUID leaf 1: EAX, EDX */
 };
 int firmware_put(struct load *l, const struct firmware *f);
 

@@ -207,12 +207,7 @@ static bool model_has_la57(struct machine *m) {
 }
 
 static int put_firmware(struct machine *m, struct load *l) {
-    uint32_t leaf[4] = {0};
-    m->ops->cpuid(m->engine, 1, 0, leaf);
-    const struct firmware f = {.cpus = m->cfg.cpus,
-                               .hpet = m->cfg.hpet,
-                               .signature = leaf[0],
-                               .features = leaf[3]};
+    const struct firmware f = {.cpus = m->cfg.cpus, .hpet = m->cfg.hpet};
     return firmware_put(l, &f);
 }
 

@@ -15,6 +15,10 @@
 #define IOAPIC_VER    0x20u /* ioapic.c */
 #define LAPIC_VER     0x14u /* lapic.c */
 
+/* The same whatever the CPU, so that memory is the same under every engine. */
+#define CPU_FAMILY_6 0x600u
+#define CPU_FEATURES 0x381u /* FPU, MCE, CMPXCHG8B, APIC */
+
 #define CPU_ENABLED 1u
 #define CPU_BOOT    2u
 
@@ -52,15 +56,15 @@ static uint8_t *add(struct table *t, uint8_t type, size_t size) {
     return p;
 }
 
-static bool add_cpu(struct table *t, uint8_t id, const struct firmware *f) {
+static bool add_cpu(struct table *t, uint8_t id) {
     uint8_t *p = add(t, ENTRY_CPU, 20);
     if (!p)
         return false;
     p[1] = id;
     p[2] = LAPIC_VER;
     p[3] = (uint8_t)(CPU_ENABLED | (id ? 0 : CPU_BOOT));
-    put(p + 4, f->signature, 4);
-    put(p + 8, f->features, 4);
+    put(p + 4, CPU_FAMILY_6, 4);
+    put(p + 8, CPU_FEATURES, 4);
     return true;
 }
 
@@ -107,7 +111,7 @@ size_t mp_table_build(uint8_t *buf, size_t size, pn_gpa at, const struct firmwar
     struct table t = {buf + FLOATING_SIZE, size - FLOATING_SIZE, HEADER_SIZE, 0};
     bool ok = f->cpus < 255; /* ids are bytes, and 255 means all */
     for (unsigned id = 0; id < f->cpus; id++)
-        ok = ok && add_cpu(&t, (uint8_t)id, f);
+        ok = ok && add_cpu(&t, (uint8_t)id);
     if (!ok || !add_chips(&t) || !add_interrupts(&t))
         return 0;
     memset(buf, 0, FLOATING_SIZE + HEADER_SIZE);

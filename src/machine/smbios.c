@@ -101,15 +101,13 @@ static void add_system(struct table *t) {
     p[12] = UNKNOWN;
 }
 
-static void add_cpu(struct table *t, unsigned id, const struct firmware *f) {
+static void add_cpu(struct table *t, unsigned id) {
     uint8_t *p =
         add(t, TYPE_PROCESSOR, 42, (uint16_t)(0x400 + id), "CPU", "penumbra", NULL);
     p[4] = 1;
     p[5] = 3; /* central */
     p[6] = OTHER;
     p[7] = 2;
-    put(p + 8, f->signature, 4);
-    put(p + 12, f->features, 4);
     p[24] = 0x41; /* populated, enabled */
     p[25] = OTHER;
     put(p + 26, NO_HANDLE, 2);
@@ -158,7 +156,7 @@ size_t smbios_build(uint8_t *buf, size_t size, pn_gpa at, uint64_t ram,
     struct table t = {.buf = buf + ENTRY_SIZE, .size = size - ENTRY_SIZE};
     add_system(&t);
     for (unsigned id = 0; id < f->cpus; id++)
-        add_cpu(&t, id, f);
+        add_cpu(&t, id);
     add_memory(&t, ram);
     add(&t, TYPE_BOOT, 11, 0x2000, NULL);
     add(&t, TYPE_END, 4, 0x7f00, NULL);
