@@ -140,7 +140,7 @@ run compare "$a" "$a" "$a" "$a" "$s" "$s" "$s" "$s" --json "$work/files.json"
 [ "$rc" -eq 0 ] && [ "$(grep -c 'B is slower$' "$work/out")" -eq 6 ] || fail "four slower files: exit code $rc: $(cat "$work/out")"
 grep -q '^A: 4 files from .*/a.json on; B: 4 from .*/slow.json on; a sample is the median of one$' "$work/out" ||
     fail "what a sample is is not said: $(cat "$work/out")"
-[ "$(grep -c 'slow.json"' "$work/files.json")" -eq 5 ] || fail "the files are not in the JSON of the comparison"
+[ "$(grep -c '^  ".*slow.json"' "$work/files.json")" -eq 8 ] && [ "$(grep -c '"xxh3"' "$work/files.json")" -eq 8 ] || fail "the files are not in the JSON of the comparison"
 
 # MMU configurations: each with its options, under its label; a sweep says so. They pair by
 # the options in effect.
