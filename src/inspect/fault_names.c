@@ -3,18 +3,15 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 
 #include "inspect/faults_internal.h"
 
 #define NAMES_MAX (1u << 16)
 #define SLOTS     (2 * NAMES_MAX)
 
-/* FNV-1a. */
 static size_t slot_of(const char *name) {
-    uint32_t h = 2166136261u;
-    for (; *name; name++)
-        h = (h ^ (unsigned char)*name) * 16777619u;
-    return h % SLOTS;
+    return XXH3_64bits(name, strlen(name)) % SLOTS;
 }
 
 int fault_names_add(struct fault_names *n, const char *name, uint64_t *number) {

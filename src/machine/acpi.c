@@ -34,22 +34,10 @@ struct tables {
     bool full;
 };
 
-static void put(uint8_t *p, uint64_t value, unsigned size) {
-    memcpy(p, &value, size);
-}
-
 /* Signatures and ids: letters without a NUL. */
 static void put_text(uint8_t *p, const char *text) {
     while (*text)
         *p++ = (uint8_t)*text++;
-}
-
-static void checksum(uint8_t *table, size_t size, size_t at) {
-    uint8_t sum = 0;
-    table[at] = 0;
-    for (size_t i = 0; i < size; i++)
-        sum = (uint8_t)(sum + table[i]);
-    table[at] = (uint8_t)-sum;
 }
 
 /* Zeroed room. Return: offset, or 0 when full (the RSDP alone stands at 0). */
@@ -71,14 +59,14 @@ static void finish(struct tables *t, size_t at, const char *signature, uint8_t r
     uint8_t *p = t->buf + at;
     size_t size = t->used - at;
     put_text(p, signature);
-    put(p + 4, size, 4);
+    put_le(p + 4, size, 4);
     p[8] = revision;
     put_text(p + 10, OEM_ID);
     put_text(p + 16, OEM_TABLE_ID);
-    put(p + 24, 1, 4);
+    put_le(p + 24, 1, 4);
     put_text(p + 28, "PNMB");
-    put(p + 32, 1, 4);
-    checksum(p, size, 9);
+    put_le(p + 32, 1, 4);
+    put_checksum(p, size, 9);
 }
 
 /* Generic address structure: system I/O. */
@@ -86,7 +74,7 @@ static void put_gas(uint8_t *p, unsigned bits, unsigned access, uint16_t port) {
     p[0] = 1;
     p[1] = (uint8_t)bits;
     p[3] = (uint8_t)access;
-    put(p + 4, port, 8);
+    put_le(p + 4, port, 8);
 }
 
 static void device(struct aml *a, const char *name, const char *id, uint16_t port,
@@ -134,7 +122,7 @@ static size_t build_facs(struct tables *t) {
     if (t->full)
         return 0;
     put_text(t->buf + at, "FACS");
-    put(t->buf + at + 4, 64, 4);
+    put_le(t->buf + at + 4, 64, 4);
     t->buf[at + 32] = 2;
     return at;
 }
@@ -144,25 +132,25 @@ static size_t build_fadt(struct tables *t, uint64_t facs, uint64_t dsdt) {
     if (t->full)
         return 0;
     uint8_t *p = t->buf + at;
-    put(p + 36, facs, 4);
-    put(p + 40, dsdt, 4);
-    put(p + 46, ACPI_SCI_GSI, 2);
-    put(p + 56, ACPI_PM_BASE, 4);               /* PM1a event: status, enable */
-    put(p + 64, ACPI_PM_BASE + ACPI_PM_CNT, 4); /* PM1a control */
-    put(p + 76, ACPI_PM_BASE + ACPI_PM_TMR, 4); /* PM timer */
+    put_le(p + 36, facs, 4);
+    put_le(p + 40, dsdt, 4);
+    put_le(p + 46, ACPI_SCI_GSI, 2);
+    put_le(p + 56, ACPI_PM_BASE, 4);               /* PM1a event: status, enable */
+    put_le(p + 64, ACPI_PM_BASE + ACPI_PM_CNT, 4); /* PM1a control */
+    put_le(p + 76, ACPI_PM_BASE + ACPI_PM_TMR, 4); /* PM timer */
     p[88] = 4;
     p[89] = 2;
     p[91] = 4;
-    put(p + 96, 0xffff, 2); /* no C2 */
-    put(p + 98, 0xffff, 2); /* no C3 */
-    p[108] = 0x32;          /* century in CMOS */
-    put(p + 109, BOOT_LEGACY | BOOT_NO_VGA, 2);
-    put(p + 112, FADT_WBINVD | FADT_PROC_C1 | FADT_SLP_BUTTON | FADT_RESET_REG, 4);
+    put_le(p + 96, 0xffff, 2); /* no C2 */
+    put_le(p + 98, 0xffff, 2); /* no C3 */
+    p[108] = 0x32;             /* century in CMOS */
+    put_le(p + 109, BOOT_LEGACY | BOOT_NO_VGA, 2);
+    put_le(p + 112, FADT_WBINVD | FADT_PROC_C1 | FADT_SLP_BUTTON | FADT_RESET_REG, 4);
     put_gas(p + 116, 8, 1, 0xcf9);
     p[128] = 0x06; /* hard reset */
     p[131] = 1;    /* minor version: 5.1 */
-    put(p + 132, facs, 8);
-    put(p + 140, dsdt, 8);
+    put_le(p + 132, facs, 8);
+    put_le(p + 140, dsdt, 8);
     put_gas(p + 148, 32, 2, ACPI_PM_BASE);
     put_gas(p + 172, 16, 2, ACPI_PM_BASE + ACPI_PM_CNT);
     put_gas(p + 208, 32, 3, ACPI_PM_BASE + ACPI_PM_TMR);
@@ -177,8 +165,8 @@ static void madt_override(struct tables *t, uint8_t line, uint32_t gsi, uint16_t
         return;
     uint8_t *p = t->buf + at;
     p[0] = 2, p[1] = 10, p[3] = line;
-    put(p + 4, gsi, 4);
-    put(p + 8, flags, 2);
+    put_le(p + 4, gsi, 4);
+    put_le(p + 8, flags, 2);
 }
 
 static void madt_cpu(struct tables *t, uint32_t id) {
@@ -190,12 +178,12 @@ static void madt_cpu(struct tables *t, uint32_t id) {
     p[0] = x2apic ? 9 : 0;
     p[1] = x2apic ? 16 : 8;
     if (x2apic) {
-        put(p + 4, id, 4);
-        put(p + 8, 1, 4);
-        put(p + 12, id, 4);
+        put_le(p + 4, id, 4);
+        put_le(p + 8, 1, 4);
+        put_le(p + 12, id, 4);
     } else {
         p[2] = p[3] = (uint8_t)id;
-        put(p + 4, 1, 4);
+        put_le(p + 4, 1, 4);
     }
 }
 
@@ -203,15 +191,15 @@ static size_t build_madt(struct tables *t, unsigned cpus) {
     size_t at = reserve(t, 44, 16);
     if (t->full)
         return 0;
-    put(t->buf + at + 36, LAPIC_BASE, 4);
-    put(t->buf + at + 40, MADT_PCAT_COMPAT, 4);
+    put_le(t->buf + at + 36, LAPIC_BASE, 4);
+    put_le(t->buf + at + 40, MADT_PCAT_COMPAT, 4);
     for (unsigned i = 0; i < cpus; i++)
         madt_cpu(t, i);
     size_t io = reserve(t, 12, 1);
     if (t->full)
         return 0;
     t->buf[io] = 1, t->buf[io + 1] = 12;
-    put(t->buf + io + 4, IOAPIC_BASE, 4);
+    put_le(t->buf + io + 4, IOAPIC_BASE, 4);
     madt_override(t, 0, 2, 0);
     madt_override(t, ACPI_SCI_GSI, ACPI_SCI_GSI, 0xd); /* active high, level */
     size_t nmi = reserve(t, 6, 1);
@@ -229,10 +217,10 @@ static size_t build_hpet(struct tables *t) {
     if (t->full)
         return 0;
     uint8_t *p = t->buf + at;
-    put(p + 36, HPET_BLOCK_ID, 4);
+    put_le(p + 36, HPET_BLOCK_ID, 4);
     p[41] = 64; /* bits wide, in memory */
-    put(p + 44, HPET_BASE, 8);
-    put(p + 53, HPET_MIN_TICKS, 2);
+    put_le(p + 44, HPET_BASE, 8);
+    put_le(p + 53, HPET_MIN_TICKS, 2);
     finish(t, at, "HPET", 1);
     return at;
 }
@@ -241,7 +229,7 @@ static size_t build_root(struct tables *t, const char *signature, unsigned entry
                          const uint64_t *tables, unsigned count, size_t at) {
     uint8_t *p = t->buf + at;
     for (unsigned i = 0; i < count; i++)
-        put(p + 36 + i * entry_size, tables[i], entry_size);
+        put_le(p + 36 + i * entry_size, tables[i], entry_size);
     /* Written last, in room reserved first: its length is not `used`. */
     size_t used = t->used;
     t->used = at + 36 + count * entry_size;
@@ -269,10 +257,10 @@ size_t acpi_build(uint8_t *buf, size_t size, const struct firmware *f) {
     put_text(buf, "RSD PTR ");
     put_text(buf + 9, OEM_ID);
     buf[15] = 2;
-    put(buf + 16, ACPI_BASE + rsdt, 4);
-    put(buf + 20, 36, 4);
-    put(buf + 24, ACPI_BASE + xsdt, 8);
-    checksum(buf, 20, 8);
-    checksum(buf, 36, 32);
+    put_le(buf + 16, ACPI_BASE + rsdt, 4);
+    put_le(buf + 20, 36, 4);
+    put_le(buf + 24, ACPI_BASE + xsdt, 8);
+    put_checksum(buf, 20, 8);
+    put_checksum(buf, 36, 32);
     return t.used;
 }

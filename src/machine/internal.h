@@ -5,6 +5,8 @@
  */
 #pragma once
 
+#include <string.h>
+
 #include "base/err.h"
 #include "machine/machine.h"
 #include "penumbra/x86.h"
@@ -211,6 +213,20 @@ bool relocs_present(const struct elf *elf);
 void entry_put_tables(struct load *l);
 /* Reset state in, state at the guest's first instruction out. */
 void entry_state(const struct entry *entry, struct pn_cpu_state *s);
+
+/* ---- Bytes of tables ---- */
+
+static inline void put_le(uint8_t *p, uint64_t value, unsigned size) {
+    memcpy(p, &value, size); /* little-endian host */
+}
+/* Let the bytes of a table add up to 0, by the one at `at`. */
+static inline void put_checksum(uint8_t *table, size_t size, size_t at) {
+    uint8_t sum = 0;
+    table[at] = 0;
+    for (size_t i = 0; i < size; i++)
+        sum = (uint8_t)(sum + table[i]);
+    table[at] = (uint8_t)-sum;
+}
 
 /* ---- Firmware (firmware.c) ---- */
 

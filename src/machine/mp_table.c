@@ -33,17 +33,6 @@ struct table {
     unsigned entries;
 };
 
-static void put(uint8_t *p, uint64_t value, unsigned size) {
-    memcpy(p, &value, size);
-}
-
-static uint8_t sum(const uint8_t *p, size_t size) {
-    uint8_t s = 0;
-    for (size_t i = 0; i < size; i++)
-        s = (uint8_t)(s + p[i]);
-    return s;
-}
-
 /* Return: a zeroed entry, or NULL when it does not fit. */
 static uint8_t *add(struct table *t, uint8_t type, size_t size) {
     if (size > t->size - t->used)
@@ -63,8 +52,8 @@ static bool add_cpu(struct table *t, uint8_t id) {
     p[1] = id;
     p[2] = LAPIC_VER;
     p[3] = (uint8_t)(CPU_ENABLED | (id ? 0 : CPU_BOOT));
-    put(p + 4, CPU_FAMILY_6, 4);
-    put(p + 8, CPU_FEATURES, 4);
+    put_le(p + 4, CPU_FAMILY_6, 4);
+    put_le(p + 8, CPU_FEATURES, 4);
     return true;
 }
 
@@ -75,7 +64,7 @@ static bool add_interrupt(struct table *t, uint8_t entry, uint8_t type, uint16_t
     if (!p)
         return false;
     p[1] = type;
-    put(p + 2, flags, 2);
+    put_le(p + 2, flags, 2);
     p[5] = line;
     p[6] = apic;
     p[7] = pin;
@@ -90,7 +79,7 @@ static bool add_chips(struct table *t) {
     io[1] = IOAPIC_ID;
     io[2] = IOAPIC_VER;
     io[3] = 1; /* usable */
-    put(io + 4, IOAPIC_BASE, 4);
+    put_le(io + 4, IOAPIC_BASE, 4);
     return true;
 }
 
@@ -116,17 +105,17 @@ size_t mp_table_build(uint8_t *buf, size_t size, pn_gpa at, const struct firmwar
         return 0;
     memset(buf, 0, FLOATING_SIZE + HEADER_SIZE);
     memcpy(t.buf, "PCMP", 4);
-    put(t.buf + 4, t.used, 2);
+    put_le(t.buf + 4, t.used, 2);
     t.buf[6] = 4; /* 1.4 */
     memcpy(t.buf + 8, "PENUMBRA", 8);
     memcpy(t.buf + 16, "PENUMBRA    ", 12);
-    put(t.buf + 34, t.entries, 2);
-    put(t.buf + 36, LAPIC_BASE, 4);
-    t.buf[7] = (uint8_t)-sum(t.buf, t.used);
+    put_le(t.buf + 34, t.entries, 2);
+    put_le(t.buf + 36, LAPIC_BASE, 4);
+    put_checksum(t.buf, t.used, 7);
     memcpy(buf, "_MP_", 4);
-    put(buf + 4, at + FLOATING_SIZE, 4);
+    put_le(buf + 4, at + FLOATING_SIZE, 4);
     buf[8] = 1; /* paragraph */
     buf[9] = 4;
-    buf[10] = (uint8_t)-sum(buf, FLOATING_SIZE);
+    put_checksum(buf, FLOATING_SIZE, 10);
     return FLOATING_SIZE + t.used;
 }

@@ -32,17 +32,6 @@ struct table {
     bool full;
 };
 
-static void put(uint8_t *p, uint64_t value, unsigned size) {
-    memcpy(p, &value, size);
-}
-
-static uint8_t sum(const uint8_t *p, size_t size) {
-    uint8_t s = 0;
-    for (size_t i = 0; i < size; i++)
-        s = (uint8_t)(s + p[i]);
-    return s;
-}
-
 /* A zeroed structure of `size` bytes with its strings, up to a NULL. handle: its type and
  * number. Return: it; scratch when it does not fit. */
 static uint8_t *add(struct table *t, uint8_t type, uint8_t size, uint16_t handle, ...) {
@@ -58,7 +47,7 @@ static uint8_t *add(struct table *t, uint8_t type, uint8_t size, uint16_t handle
     memset(p, 0, size);
     p[0] = type;
     p[1] = size;
-    put(p + 2, handle, 2);
+    put_le(p + 2, handle, 2);
     size_t n = size;
     for (const char *s; (s = va_arg(strings, const char *));) {
         size_t len = strlen(s) + 1;
@@ -84,7 +73,7 @@ static uint8_t *add(struct table *t, uint8_t type, uint8_t size, uint16_t handle
 static void add_system(struct table *t) {
     uint8_t *p = add(t, TYPE_BIOS, 24, 0, "penumbra", "1", "01/01/2026", NULL);
     p[4] = 1, p[5] = 2;
-    put(p + 6, 0xf000, 2);
+    put_le(p + 6, 0xf000, 2);
     p[8] = 3;
     p[10] = 1u << 3; /* characteristics are not told */
     p[18] = 1u << 0; /* ACPI */
@@ -110,9 +99,9 @@ static void add_cpu(struct table *t, unsigned id) {
     p[7] = 2;
     p[24] = 0x41; /* populated, enabled */
     p[25] = OTHER;
-    put(p + 26, NO_HANDLE, 2);
-    put(p + 28, NO_HANDLE, 2);
-    put(p + 30, NO_HANDLE, 2);
+    put_le(p + 26, NO_HANDLE, 2);
+    put_le(p + 28, NO_HANDLE, 2);
+    put_le(p + 30, NO_HANDLE, 2);
     p[35] = p[36] = p[37] = 1; /* cores, enabled ones, threads */
     p[38] = 1u << 2;           /* 64 bits */
     p[40] = OTHER;
@@ -124,27 +113,27 @@ static void add_memory(struct table *t, uint64_t ram) {
     p[4] = OTHER;
     p[5] = 3; /* system memory */
     p[6] = 3; /* no ECC */
-    put(p + 7, ram >> 10, 4);
-    put(p + 11, NO_ERROR, 2);
+    put_le(p + 7, ram >> 10, 4);
+    put_le(p + 11, NO_ERROR, 2);
     p[13] = 1;
     p = add(t, TYPE_DEVICE, 40, 0x1100, "RAM", NULL);
-    put(p + 4, 0x1000, 2);
-    put(p + 6, NO_ERROR, 2);
-    put(p + 8, 0xffff, 2);
-    put(p + 10, 0xffff, 2);
+    put_le(p + 4, 0x1000, 2);
+    put_le(p + 6, NO_ERROR, 2);
+    put_le(p + 8, 0xffff, 2);
+    put_le(p + 10, 0xffff, 2);
     /* MiB, or with bit 15 KiB; 0x7fff: as many MiB as the extended size says */
-    put(p + 12, mib >= 0x7fff ? 0x7fff : mib >= 32 ? mib : (ram >> 10) | 0x8000, 2);
+    put_le(p + 12, mib >= 0x7fff ? 0x7fff : mib >= 32 ? mib : (ram >> 10) | 0x8000, 2);
     p[14] = OTHER;
     p[16] = 1;
     p[18] = 7; /* RAM */
     p[19] = 1u << 1;
-    put(p + 28, mib >= 0x7fff ? mib : 0, 4);
+    put_le(p + 28, mib >= 0x7fff ? mib : 0, 4);
     for (unsigned i = 0; i < (ram > low ? 2u : 1u); i++) {
         uint64_t from = i ? HIGH_RAM_BASE : 0, size = i ? ram - low : low;
         p = add(t, TYPE_MAPPED, 31, (uint16_t)(0x1300 + i), NULL);
-        put(p + 4, from >> 10, 4);
-        put(p + 8, ((from + size) >> 10) - 1, 4);
-        put(p + 12, 0x1000, 2);
+        put_le(p + 4, from >> 10, 4);
+        put_le(p + 8, ((from + size) >> 10) - 1, 4);
+        put_le(p + 12, 0x1000, 2);
         p[14] = 1;
     }
 }
@@ -166,13 +155,13 @@ size_t smbios_build(uint8_t *buf, size_t size, pn_gpa at, uint64_t ram,
     memcpy(buf, "_SM_", 4);
     buf[5] = 31;
     buf[6] = 2, buf[7] = 8;
-    put(buf + 8, t.largest, 2);
+    put_le(buf + 8, t.largest, 2);
     memcpy(buf + 16, "_DMI_", 5);
-    put(buf + 22, t.used, 2);
-    put(buf + 24, at + ENTRY_SIZE, 4);
-    put(buf + 28, t.count, 2);
+    put_le(buf + 22, t.used, 2);
+    put_le(buf + 24, at + ENTRY_SIZE, 4);
+    put_le(buf + 28, t.count, 2);
     buf[30] = 0x28;
-    buf[21] = (uint8_t)-sum(buf + 16, 15);
-    buf[4] = (uint8_t)-sum(buf, 31);
+    put_checksum(buf + 16, 15, 5);
+    put_checksum(buf, 31, 4);
     return ENTRY_SIZE + t.used;
 }
