@@ -77,19 +77,31 @@ static void jc_clear(struct xlat *x) {
         f->jc2[i] = (struct jc_entry){0, x->none};
 }
 
+/* Parts have their own room, beside that of the others: what a debugger does moves no flush. */
+#define PARTS_SHARE 8
+
+static size_t with_parts(uint32_t n) {
+    return n + n / PARTS_SHARE;
+}
+
 int blocks_create(struct xlat *x) {
-    x->block_max = (uint32_t)(x->size / 192) + 64;
-    x->offs_max = (uint32_t)(x->size / 24) + 4096;
-    x->exit_max = (uint32_t)(x->size / 96) + 4096;
-    x->fault_max = (uint32_t)(x->size / 64) + 4096;
-    x->insn_max = (uint32_t)(x->size / 256) + 4096;
+    const struct cache_use *m = &x->most;
+    x->most = (struct cache_use){
+        .code = x->size,
+        .blocks = (uint32_t)(x->size / 192) + 64,
+        .offs = (uint32_t)(x->size / 24) + 4096,
+        .exits = (uint32_t)(x->size / 96) + 4096,
+        .faults = (uint32_t)(x->size / 64) + 4096,
+        .insns = (uint32_t)(x->size / 256) + 4096,
+    };
+    x->size += x->size / PARTS_SHARE;
     if (code_create(x))
         return -1;
-    x->blocks = reserve(x->block_max * sizeof *x->blocks);
-    x->offs = reserve(x->offs_max * sizeof *x->offs);
-    x->exits = reserve(x->exit_max * sizeof *x->exits);
-    x->faults = reserve(x->fault_max * sizeof *x->faults);
-    x->insns = reserve(x->insn_max * sizeof *x->insns);
+    x->blocks = reserve(with_parts(m->blocks) * sizeof *x->blocks);
+    x->offs = reserve(with_parts(m->offs) * sizeof *x->offs);
+    x->exits = reserve(with_parts(m->exits) * sizeof *x->exits);
+    x->faults = reserve(with_parts(m->faults) * sizeof *x->faults);
+    x->insns = reserve(with_parts(m->insns) * sizeof *x->insns);
     x->hash = reserve(BLOCK_HASH * sizeof *x->hash);
     x->pages = reserve(PAGE_MAX * sizeof *x->pages);
     x->page_hash = reserve(PAGE_HASH * sizeof *x->page_hash);
@@ -118,11 +130,11 @@ void blocks_destroy(struct xlat *x) {
     release(x->rx, x->size);
     if (x->fd >= 0)
         close(x->fd);
-    release(x->blocks, x->block_max * sizeof *x->blocks);
-    release(x->offs, x->offs_max * sizeof *x->offs);
-    release(x->exits, x->exit_max * sizeof *x->exits);
-    release(x->faults, x->fault_max * sizeof *x->faults);
-    release(x->insns, x->insn_max * sizeof *x->insns);
+    release(x->blocks, with_parts(x->most.blocks) * sizeof *x->blocks);
+    release(x->offs, with_parts(x->most.offs) * sizeof *x->offs);
+    release(x->exits, with_parts(x->most.exits) * sizeof *x->exits);
+    release(x->faults, with_parts(x->most.faults) * sizeof *x->faults);
+    release(x->insns, with_parts(x->most.insns) * sizeof *x->insns);
     release(x->hash, BLOCK_HASH * sizeof *x->hash);
     release(x->pages, PAGE_MAX * sizeof *x->pages);
     release(x->page_hash, PAGE_HASH * sizeof *x->page_hash);
@@ -141,6 +153,7 @@ void blocks_flush(struct xlat *x) {
     x->page_count = 0;
     x->page_free = NO_BLOCK;
     x->used = x->start;
+    x->parts = (struct cache_use){0};
     x->flush = false;
     x->epoch++;
     jc_clear(x);
@@ -232,7 +245,7 @@ void block_chain(struct xlat *x, uint32_t id, struct block *to) {
 void block_cache_exit(struct xlat *x, uint32_t id) {
     struct block_exit *ex = &x->exits[id];
     struct emit e = {x->rw + x->used};
-    if (!ex->patch || x->used + 256 > x->size)
+    if (!ex->patch || x->used - x->parts.code + 256 > x->most.code)
         return;
     emit_cache_exit(&e, x, ex->rip);
     exit_patch(x, ex, (uint32_t)x->used);
@@ -351,7 +364,7 @@ void block_drop(struct xlat *x, struct block *b) {
     page_unlink(x, b, 0);
     if (b->gpa2 != NO_PAGE)
         page_unlink(x, b, 1);
-    pn_count(x->cpu->stats, block_dropped);
+    x->cpu->stats->v[PN_STAT_block_dropped] += !b->part;
     x->cpu->disturbed++;
 }
 
@@ -361,15 +374,21 @@ static void block_trap(struct xlat *x, struct block *b) {
     b->trap = 1;
 }
 
+/* A part goes when its block does: it is on the same page's list. */
+static const struct block *whole_of(const struct xlat *x, const struct block *b) {
+    return b->part ? &x->blocks[b->whole] : b;
+}
+
 void blocks_split(struct xlat *x, uint64_t rip) {
     for (uint32_t i = 0; i < x->block_count; i++) {
         struct block *b = &x->blocks[i];
-        if (b->dead || rip - b->rip >= b->bytes)
+        const struct block *whole = whole_of(x, b);
+        if (b->dead || rip - whole->rip >= whole->bytes)
             continue;
-        if (b->rip == rip)
-            block_trap(x, b);
-        else
+        if (whole->rip != rip)
             block_drop(x, b);
+        else if (b->rip == rip)
+            block_trap(x, b);
     }
 }
 
@@ -384,7 +403,7 @@ static void written_page(struct xlat *x, pn_gpa gpa, unsigned size) {
     while (id != NO_BLOCK) {
         struct block *b = &x->blocks[id / 2];
         unsigned from, to;
-        block_span(b, id % 2, &from, &to);
+        block_span(whole_of(x, b), id % 2, &from, &to);
         id = b->page_next[id % 2];
         if (from < hi && lo < to) {
             /* The same block cannot be on this list twice: its sides are different
@@ -463,14 +482,33 @@ static bool may_fetch(struct cpu *cpu) {
     return ok;
 }
 
+/* What is taken but for *out. */
+static struct cache_use beside(const struct xlat *x, const struct cache_use *out) {
+    return (struct cache_use){
+        .code = x->used - out->code,
+        .blocks = x->block_count - out->blocks,
+        .offs = x->offs_count - out->offs,
+        .exits = x->exit_count - out->exits,
+        .faults = x->fault_count - out->faults,
+        .insns = x->insn_count - out->insns,
+    };
+}
+
+static bool has_room(const struct cache_use *u, const struct cache_use *m,
+                     unsigned share) {
+    return u->code + BLOCK_CODE <= m->code / share && u->blocks < m->blocks / share &&
+           u->offs + BLOCK_MAX + 1 <= m->offs / share &&
+           u->faults + 4 * BLOCK_MAX <= m->faults / share &&
+           u->exits + EXITS_MAX <= m->exits / share &&
+           u->insns + BLOCK_MAX <= m->insns / share;
+}
+
 /* Make room for one block. */
-static void block_room(struct xlat *x) {
-    bool full = x->used + BLOCK_CODE > x->size || x->block_count == x->block_max ||
-                x->offs_count + BLOCK_MAX + 1 > x->offs_max ||
-                x->fault_count + 4 * BLOCK_MAX > x->fault_max ||
-                x->exit_count + EXITS_MAX > x->exit_max ||
-                x->insn_count + BLOCK_MAX > x->insn_max || x->page_count + 2 > PAGE_MAX;
-    if (full)
+static void block_room(struct xlat *x, bool part) {
+    struct cache_use others = beside(x, &x->parts);
+    bool room = part ? has_room(&x->parts, &x->most, PARTS_SHARE)
+                     : has_room(&others, &x->most, 1);
+    if (!room || x->page_count + 2 > PAGE_MAX)
         blocks_flush(x);
 }
 
@@ -479,7 +517,8 @@ static struct block *block_make(struct xlat *x, uint8_t *hva, pn_gpa gpa, bool s
                                 unsigned max, uint32_t whole) {
     uint32_t epoch = x->epoch;
     cpu_vec_save(x->cpu);
-    block_room(x);
+    block_room(x, whole != NO_BLOCK);
+    struct cache_use others = beside(x, &x->parts);
     struct block *b = &x->blocks[x->block_count];
     memset(b, 0, sizeof *b);
     b->rip = x->cpu->rip;
@@ -488,9 +527,13 @@ static struct block *block_make(struct xlat *x, uint8_t *hva, pn_gpa gpa, bool s
     b->incoming = NO_BLOCK;
     b->part = whole != NO_BLOCK && epoch == x->epoch;
     b->whole = whole;
-    if (!translate(x, b, hva, gpa, max))
+    bool made = translate(x, b, hva, gpa, max);
+    uint32_t i = x->block_count;
+    x->block_count += made;
+    if (b->part)
+        x->parts = beside(x, &others);
+    if (!made)
         return NULL;
-    uint32_t i = x->block_count++;
     if (!b->part) {
         uint32_t *head = &x->hash[block_hash(gpa, b->rip, b->mode)];
         b->hash_next = *head;

@@ -123,12 +123,13 @@ void cpu_destroy(struct cpu *cpu) {
 
 /* ---- Time ---- */
 
-/* The clock stays; the budget reaches to the limit or to the end of a slice. */
+/* The clock stays; the budget reaches to the limit or to the next multiple of a slice: that
+ * does not move with where runs begin. */
 static void set_slice(struct cpu *cpu, uint64_t slice) {
     uint64_t now = cpu_insns(cpu), limit = cpu->xlat->limit;
-    uint64_t left = limit > now ? limit - now : 0;
-    if (left > slice)
-        left = slice;
+    uint64_t left = limit > now ? limit - now : 0, end = slice - now % slice;
+    if (left > end)
+        left = end;
     cpu->insn_limit = now + left;
     cpu->budget = (int64_t)left;
 }

@@ -27,11 +27,13 @@ static void enter_insn(struct xlat *x, const struct block *b, unsigned idx) {
 }
 
 /* Must translated code be left, although it could go on? `rest`: instructions of the
- * block still to run. */
+ * block still to run. A kick, which comes at any time, waits for the end of the slice where
+ * runs are to be alike: what is translated must not depend on it. */
 static bool must_leave(const struct xlat *x, const struct block *b, unsigned rest) {
     const struct cpu *cpu = x->cpu;
-    return b->dead || x->flush || cpu_attention(cpu) || cpu->stop_request || cpu->kick ||
-           cpu->view.fetch_gen != x->gen || cpu->budget < (int64_t)rest;
+    return b->dead || x->flush || cpu_attention(cpu) || cpu->stop_request ||
+           (cpu->kick && cpu->host_clock) || cpu->view.fetch_gen != x->gen ||
+           cpu->budget < (int64_t)rest;
 }
 
 static const uint8_t *leave(struct xlat *x, enum cpu_rc rc) {

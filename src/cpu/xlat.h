@@ -87,6 +87,12 @@ struct block_exit {
     uint8_t idx;    /* the instruction that leaves */
 };
 
+/* What blocks take of the cache: bytes of code, and entries of the arrays. */
+struct cache_use {
+    size_t code;
+    uint32_t blocks, offs, exits, faults, insns;
+};
+
 /* What a look-up reads stands in the first cache line. */
 struct block {
     pn_gpa gpa;  /* of the first byte */
@@ -110,8 +116,8 @@ struct block {
     uint8_t exit_count;
     uint8_t head;  /* bytes of code that deduct from the budget */
     uint8_t trap;  /* its entry leads to the dispatcher: see debugger.c */
-    uint8_t part;  /* of block `whole`, made for a debugger: no look-up finds it, and no
-                       event counts it */
+    uint8_t part;  /* of block `whole`, made for a debugger: no look-up finds it, no event
+                       counts it, it has room of its own and is dropped with `whole` */
     uint8_t first; /* number of its first instruction in there */
     uint32_t whole;
 } __attribute__((aligned(64)));
@@ -188,23 +194,25 @@ struct salt {
 struct xlat {
     struct cpu *cpu;
     struct decoder *dec;
-    uint8_t *rw, *rx; /* one code memory, two views */
-    size_t size, used, start;
+    uint8_t *rw, *rx;         /* one code memory, two views */
+    size_t size, used, start; /* size: with the room of parts */
+    struct cache_use most,
+        parts; /* for blocks that are no parts; what parts have taken */
     int fd;
     const uint8_t *thunk_miss, *thunk_vec; /* RW addresses */
     const uint8_t *none;                   /* RX address of code that only misses */
 
     struct block *blocks;
-    uint32_t block_count, block_max;
+    uint32_t block_count;
     uint32_t *hash;
     uint16_t *offs;
-    uint32_t offs_count, offs_max;
+    uint32_t offs_count;
     struct block_exit *exits;
-    uint32_t exit_count, exit_max;
+    uint32_t exit_count;
     struct fault_rec *faults;
-    uint32_t fault_count, fault_max;
+    uint32_t fault_count;
     struct insn *insns;
-    uint32_t insn_count, insn_max;
+    uint32_t insn_count;
     struct page *pages;
     uint32_t page_count, page_free;
     uint32_t *page_hash;
