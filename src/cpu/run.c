@@ -3,9 +3,9 @@
  * The life of a CPU and its dispatcher.
  *
  * Time. cpu->budget counts down to insn_limit: the end of a slice or the caller's limit,
- * whichever is nearer. A slice only makes the CPU look at `kick` now and then. A block
- * that does not fit into the budget is not begun: its instructions run one at a time, so
- * every deadline is exact.
+ * whichever is nearer. A slice only makes the CPU look at `kick` now and then, before a block
+ * that does not fit into it; nobody can tell where slices end. A block that does not fit in
+ * before the limit is not begun: its instructions run one at a time, so every deadline is exact.
  *
  * Invariant: events are polled between blocks only. That is enough because everything
  * that can raise one leaves translated code.
@@ -123,13 +123,12 @@ void cpu_destroy(struct cpu *cpu) {
 
 /* ---- Time ---- */
 
-/* The clock stays; the budget reaches to the limit or to the next multiple of a slice: that
- * does not move with where runs begin. */
+/* The clock stays; the budget reaches to the limit or to the end of a slice. */
 static void set_slice(struct cpu *cpu, uint64_t slice) {
     uint64_t now = cpu_insns(cpu), limit = cpu->xlat->limit;
-    uint64_t left = limit > now ? limit - now : 0, end = slice - now % slice;
-    if (left > end)
-        left = end;
+    uint64_t left = limit > now ? limit - now : 0;
+    if (left > slice)
+        left = slice;
     cpu->insn_limit = now + left;
     cpu->budget = (int64_t)left;
 }
@@ -253,6 +252,11 @@ static const uint8_t *misfit(struct xlat *x, const struct block *b, enum cpu_rc 
     cpu->rip = b->rip;
     if (b->dead)
         return code_fresh(x);
+    if (cpu->budget < b->n && cpu->insn_limit < x->limit) { /* the slice ends */
+        resume_at(x, b, 0, NO_BLOCK);
+        *rc = CPU_NEXT;
+        return NULL;
+    }
     if (cpu->budget <= 0 || (b->trap && stops_before(x, b))) {
         *rc = CPU_NEXT;
         return NULL;
