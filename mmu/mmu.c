@@ -34,8 +34,7 @@ int pn_mmu_create(const struct pn_mmu_config *cfg, struct pn_mmu **out) {
     mmu->tracker = tracker_of(mmu->ops, cfg->tracker);
     mmu->step = cfg->opt.audit ? audit_or_stop : NULL;
     mmu->nobody = (struct pn_mmu_vcpu){.mmu = mmu, .stats = &mmu->none};
-    if ((cfg->tlb && model_attach(mmu) < 0) || mmu->ops->init(mmu) < 0 ||
-        tlb_template(mmu) < 0) {
+    if ((cfg->tlb && model_attach(mmu) < 0) || mmu->ops->init(mmu) < 0) {
         pn_mmu_destroy(mmu);
         return -ENOMEM;
     }
@@ -52,7 +51,6 @@ void pn_mmu_destroy(struct pn_mmu *mmu) {
     mmu->ops->fini(mmu);
     slab_destroy(&mmu->slab);
     track_destroy(&mmu->users);
-    free(mmu->tlb_empty);
     model_detach(mmu);
     slots_free(&mmu->slots);
     free(mmu);

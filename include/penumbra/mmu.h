@@ -34,7 +34,7 @@ struct pn_mmu_vcpu;
  * dirty-logged slot, D already set in the gpte). Where pn_mmu_track_add alone needs to,
  * the write tag is kept back as PN_TLB_HELD(gva), which is of another index, too.
  */
-#define PN_TLB_BITS        10
+#define PN_TLB_BITS        11
 #define PN_TLB_ENTRIES     (1u << PN_TLB_BITS)
 #define PN_TLB_NONE(index) ((uint64_t)((index) ^ 1u) << PN_PAGE_SHIFT)
 #define PN_TLB_HELD(gva)   (((gva)&PN_PAGE_MASK) ^ 2u << PN_PAGE_SHIFT)
@@ -57,7 +57,9 @@ enum pn_tlb_mode {
  * takes the vcpu. Translated code reads it at fixed offsets.
  */
 struct pn_tlb_view {
-    struct pn_tlb_entry *tlb[PN_TLB_MODES]; /* PN_TLB_ENTRIES each */
+    /* PN_TLB_ENTRIES each, for reading; one that is empty may be shared, so any call may
+     * move one. */
+    const struct pn_tlb_entry *tlb[PN_TLB_MODES];
     /* Changes when a gva that was fetched from may translate otherwise: with another
      * root, with a memslot, and, once the guest has changed the mapping, with the
      * flush that must follow (INVLPG, INVPCID, MOV CR3). Jump caches keyed by gva are

@@ -67,11 +67,14 @@ static bool entry_gva(const struct pn_tlb_entry *e, unsigned i, pn_gva *gva) {
 }
 
 static void audit_tlb(struct audit *a, const struct root *r, enum pn_tlb_mode mode) {
-    unsigned filled = 0;
+    if (r->tlb[mode] != r->room[mode]) {
+        if (r->filled[mode])
+            wrong(a, "the TLB of mode %u is filled, and all share it", mode);
+        return;
+    }
     for (unsigned i = 0; i < PN_TLB_ENTRIES; i++) {
         if (!r->tlb[mode][i].hva)
             continue;
-        filled++;
         pn_gva gva;
         if (entry_gva(&r->tlb[mode][i], i, &gva))
             a->mmu->ops->audit_entry(a, r, mode, i, gva);
@@ -104,7 +107,7 @@ static void audit_roots(struct audit *a, const struct pn_mmu_vcpu *vcpu) {
     }
     if (vs->cur >= vs->root + vs->count || vs->cur->stale)
         wrong(a, "the current root is unused or stale");
-    struct pn_tlb_entry *shown = o ? o->tlb(vcpu, PN_TLB_USER) : vs->cur->tlb[0];
+    const struct pn_tlb_entry *shown = o ? o->tlb(vcpu, PN_TLB_USER) : vs->cur->tlb[0];
     if (vcpu->view->fetch_gen != vs->cur->fetch_gen || vcpu->view->tlb[0] != shown)
         wrong(a, "the view shows another root");
 }

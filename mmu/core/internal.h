@@ -246,7 +246,6 @@ struct pn_mmu {
     struct pn_stats none;      /* nobody's */
     struct slab slab;
     struct track_set users;
-    struct pn_tlb_entry *tlb_empty;   /* the template */
     uint64_t fetch_gen;               /* the last one given out */
     uint64_t bytes;                   /* of tables, lists, TLBs */
     uint64_t exits;                   /* ways into the guest so far (exit_begins) */

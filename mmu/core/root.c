@@ -78,8 +78,7 @@ static struct root *find(struct vcpu_roots *vs, const struct root_key *key) {
 /* Another root comes into use. */
 static struct root *first_use(struct pn_mmu_vcpu *vcpu) {
     struct root *r = &vcpu->roots->root[vcpu->roots->count++];
-    for (unsigned mode = 0; mode < PN_TLB_MODES; mode++)
-        memcpy(r->tlb[mode], vcpu->mmu->tlb_empty, PN_TLB_ENTRIES * sizeof(*r->tlb[0]));
+    tlb_unmake(r);
     return r;
 }
 
@@ -279,19 +278,19 @@ void pn_mmu_drop_tlb(struct pn_mmu_vcpu *vcpu) {
 
 int root_init(struct pn_mmu_vcpu *vcpu) {
     struct vcpu_roots *vs = vcpu->roots;
-    size_t bytes = PN_TLB_MODES * PN_TLB_ENTRIES * sizeof(struct pn_tlb_entry);
+    size_t bytes = PN_TLB_ENTRIES * sizeof(struct pn_tlb_entry);
     vs->max = vcpu->mmu->cfg.opt.cached_roots + 1;
     unsigned number = vcpu->mmu->vcpus_made++;
     vs->cur = &vs->root[0];
     for (unsigned i = 0; i < vs->max; i++) {
         struct root *r = &vs->root[i];
-        struct pn_tlb_entry *tlb = aligned_alloc(PN_PAGE_SIZE, bytes);
-        if (!tlb)
-            return -ENOMEM;
-        for (unsigned mode = 0; mode < PN_TLB_MODES; mode++)
-            r->tlb[mode] = tlb + mode * PN_TLB_ENTRIES;
+        for (unsigned mode = 0; mode < PN_TLB_MODES; mode++) {
+            r->room[mode] = aligned_alloc(64, bytes);
+            if (!r->room[mode])
+                return -ENOMEM;
+            vcpu->mmu->bytes += bytes;
+        }
         r->bit = 1ull << ((number * ROOTS_MAX + i) & 63);
-        vcpu->mmu->bytes += bytes;
     }
     take_paging(vcpu);
     root_load(vcpu);
@@ -303,5 +302,6 @@ void root_destroy(struct pn_mmu_vcpu *vcpu) {
     for_each_root_of(vcpu, r)
         vcpu->mmu->ops->root_drop(vcpu, r);
     for (unsigned i = 0; i < vcpu->roots->max; i++)
-        free(vcpu->roots->root[i].tlb[0]);
+        for (unsigned mode = 0; mode < PN_TLB_MODES; mode++)
+            free(vcpu->roots->root[i].room[mode]);
 }

@@ -36,7 +36,9 @@ struct root {
     uint64_t bit;                        /* root_bit */
     struct rights rights;                /* that the TLB was filled with */
     uint16_t pkeys_user, pkeys_super;    /* keys in the TLB */
-    struct pn_tlb_entry *tlb[PN_TLB_MODES];
+    const struct pn_tlb_entry
+        *tlb[PN_TLB_MODES];                  /* what answers: room, or an empty one */
+    struct pn_tlb_entry *room[PN_TLB_MODES]; /* PN_TLB_ENTRIES each */
     uint32_t filled[PN_TLB_MODES];
     uint16_t index[PN_TLB_MODES][TLB_FILLED];
 };
@@ -96,14 +98,22 @@ static inline void tlb_entry_clear(struct pn_tlb_entry *e, unsigned index) {
     e->tag[PN_READ] = e->tag[PN_WRITE] = e->tag[PN_FETCH] = PN_TLB_NONE(index);
     e->hva = 0;
 }
+void tlb_clear(struct pn_tlb_entry tlb[PN_TLB_ENTRIES]);
+/* A root comes into use: its TLBs are empty ones, which take no memory. And the first fill
+ * of one: its room is touched, no memory is asked for. */
+void tlb_unmake(struct root *r);
+void tlb_make(struct pn_mmu_vcpu *vcpu, struct root *r, enum pn_tlb_mode mode);
 /* Return: TLB_GOT_*, the tags that the entry has. */
 static inline unsigned tlb_put(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva,
                                enum pn_tlb_mode mode, const struct tlb_grant *g) {
     const struct rights *m = &vcpu->walk.rights;
     unsigned i = tlb_index(gva), got = 0;
     uint64_t page = gva & PN_PAGE_MASK, none = PN_TLB_NONE(i);
-    struct pn_tlb_entry *e = &r->tlb[mode][i];
+    struct pn_tlb_entry *e;
 
+    if (__builtin_expect(r->tlb[mode] != r->room[mode], 0))
+        tlb_make(vcpu, r, mode);
+    e = &r->room[mode][i];
     observe(vcpu->mmu, entry_changes, vcpu, i, mode);
     if (!e->hva) {
         if (r->filled[mode] < TLB_FILLED)
@@ -177,6 +187,5 @@ static inline bool tlb_tag_page(const struct pn_tlb_entry *e, unsigned i, unsign
     *gva = held ? PN_TLB_HELD(e->tag[t]) : e->tag[t];
     return true;
 }
-int tlb_template(struct pn_mmu *mmu);
 void tlb_flush(struct pn_mmu_vcpu *vcpu, struct root *r);
 void tlb_drop_gva(struct root *r, pn_gva gva);

@@ -6,34 +6,53 @@
  * Invariants
  * 1. An entry without a tag has hva 0.
  * 2. While filled[mode] <= TLB_FILLED, index[mode] names every entry that has a tag.
- * 3. The template is all entries empty.
+ * 3. A mode's TLB that was never filled since its root came into use is `empty`, which is
+ *    shared and which nobody writes: filled[mode] is 0.
  * 4. No entry of a page that has users of pn_mmu_track_add has a write tag; it may have
  *    one that is kept back, which stands and goes as a write tag does.
  */
-#include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "mmu/core/root.h"
 
-int tlb_template(struct pn_mmu *mmu) {
-    mmu->tlb_empty = malloc(PN_TLB_ENTRIES * sizeof(*mmu->tlb_empty));
-    if (!mmu->tlb_empty)
-        return -ENOMEM;
-    for (unsigned i = 0; i < PN_TLB_ENTRIES; i++)
-        tlb_entry_clear(&mmu->tlb_empty[i], i);
-    return 0;
+#define NONE_1(i)                                                                        \
+    {                                                                                    \
+        .tag = { PN_TLB_NONE(i), PN_TLB_NONE(i), PN_TLB_NONE(i) }                        \
+    }
+#define NONE_4(i)   NONE_1(i), NONE_1((i) + 1), NONE_1((i) + 2), NONE_1((i) + 3)
+#define NONE_16(i)  NONE_4(i), NONE_4((i) + 4), NONE_4((i) + 8), NONE_4((i) + 12)
+#define NONE_64(i)  NONE_16(i), NONE_16((i) + 16), NONE_16((i) + 32), NONE_16((i) + 48)
+#define NONE_256(i) NONE_64(i), NONE_64((i) + 64), NONE_64((i) + 128), NONE_64((i) + 192)
+#define NONE_512(i) NONE_256(i), NONE_256((i) + 256)
+#define NONE_2048(i)                                                                     \
+    NONE_512(i), NONE_512((i) + 512), NONE_512((i) + 1024), NONE_512((i) + 1536)
+static const struct pn_tlb_entry empty[] = {NONE_2048(0u)};
+_Static_assert(sizeof(empty) == PN_TLB_ENTRIES * sizeof(empty[0]), "one of each index");
+
+void tlb_unmake(struct root *r) {
+    for (unsigned mode = 0; mode < PN_TLB_MODES; mode++)
+        r->tlb[mode] = empty;
+}
+
+void tlb_make(struct pn_mmu_vcpu *vcpu, struct root *r, enum pn_tlb_mode mode) {
+    tlb_clear(r->room[mode]);
+    r->tlb[mode] = r->room[mode];
+    if (r == vcpu->roots->cur && !vcpu->mmu->observer)
+        vcpu->view->tlb[mode] = r->tlb[mode];
+}
+
+void tlb_clear(struct pn_tlb_entry tlb[PN_TLB_ENTRIES]) {
+    memcpy(tlb, empty, sizeof(empty));
 }
 
 void tlb_flush(struct pn_mmu_vcpu *vcpu, struct root *r) {
     observe(vcpu->mmu, tlb_flushed, vcpu);
     for (unsigned mode = 0; mode < PN_TLB_MODES; mode++) {
         if (r->filled[mode] > TLB_FILLED)
-            memcpy(r->tlb[mode], vcpu->mmu->tlb_empty,
-                   PN_TLB_ENTRIES * sizeof(struct pn_tlb_entry));
+            tlb_clear(r->room[mode]);
         else
             for (uint32_t i = 0; i < r->filled[mode]; i++)
-                tlb_entry_clear(&r->tlb[mode][r->index[mode][i]], r->index[mode][i]);
+                tlb_entry_clear(&r->room[mode][r->index[mode][i]], r->index[mode][i]);
         r->filled[mode] = 0;
     }
     r->pkeys_user = r->pkeys_super = 0;
@@ -55,8 +74,8 @@ void flush_ask(struct pn_mmu *mmu) {
 
 void tlb_hold(struct root *r, unsigned i, uintptr_t hva) {
     for (unsigned mode = 0; mode < PN_TLB_MODES; mode++) {
-        struct pn_tlb_entry *e = &r->tlb[mode][i];
-        if (e->hva == hva && tlb_index(e->tag[PN_WRITE]) == i)
+        struct pn_tlb_entry *e = &r->room[mode][i];
+        if (r->filled[mode] && e->hva == hva && tlb_index(e->tag[PN_WRITE]) == i)
             e->tag[PN_WRITE] = PN_TLB_HELD(e->tag[PN_WRITE]);
     }
 }
@@ -64,5 +83,6 @@ void tlb_hold(struct root *r, unsigned i, uintptr_t hva) {
 void tlb_drop_gva(struct root *r, pn_gva gva) {
     unsigned i = tlb_index(gva);
     for (unsigned mode = 0; mode < PN_TLB_MODES; mode++)
-        tlb_entry_clear(&r->tlb[mode][i], i);
+        if (r->filled[mode])
+            tlb_entry_clear(&r->room[mode][i], i);
 }

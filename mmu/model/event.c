@@ -227,7 +227,7 @@ static bool has(const struct pn_tlb_entry *e, pn_gva gva, enum pn_access access)
 /* The root's TLB does not have it. */
 static enum pn_outcome missed(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
                               enum pn_tlb_mode mode, struct pn_xlate *out,
-                              const struct pn_tlb_entry *e, pn_gpa *frame) {
+                              const struct root *r, pn_gpa *frame) {
     struct pn_mmu *mmu = vcpu->mmu;
     struct model_path pre;
     model_path(vcpu, gva, access, mode, &pre);
@@ -235,6 +235,8 @@ static enum pn_outcome missed(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_acce
     enum pn_outcome outcome = mmu->ops->translate(vcpu, gva, access, mode, out);
     enum pn_answer answer = pn_answer(outcome);
     unsigned n = vcpu->model->exits;
+    /* Only now: the first fill of a mode moves its TLB. */
+    const struct pn_tlb_entry *e = &r->tlb[mode][tlb_index(gva)];
     if (has(e, gva, access))
         *frame = out->gpa & PN_PAGE_MASK;
     bool known = !n && pre.found; /* else the tables are others now */
@@ -265,12 +267,12 @@ static enum pn_outcome model_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva,
     struct model *m = vcpu->model;
     struct root *r = vcpu->roots->cur;
     unsigned i = tlb_index(gva), offset = gva & (PN_PAGE_SIZE - 1);
-    const struct pn_tlb_entry *e = &r->tlb[mode][i];
     pn_gpa *frame = &m->frame[r - vcpu->roots->root][mode * PN_TLB_ENTRIES + i];
     if (m->flush)
         host_flush_all(vcpu);
     if (!answers(vcpu, gva, access, mode, &out->gpa))
-        return missed(vcpu, gva, access, mode, out, e, frame);
+        return missed(vcpu, gva, access, mode, out, r, frame);
+    const struct pn_tlb_entry *e = &r->tlb[mode][i];
     out->hva = (uint8_t *)e->hva + offset;
     show_access(vcpu, gva, access, mode, NULL, e);
     return PN_OUT_NO_FAULT;

@@ -99,7 +99,7 @@ static int filter_init(struct pn_mmu_vcpu *vcpu, struct model *m) {
         return -ENOMEM;
     for (unsigned mode = 0; mode < PN_TLB_MODES; mode++) {
         m->filter[mode] = m->filter[0] + mode * PN_TLB_ENTRIES;
-        memcpy(m->filter[mode], vcpu->mmu->tlb_empty, TEMPLATE);
+        tlb_clear(m->filter[mode]);
     }
     for (unsigned i = 0; i < roots; i++) {
         m->frame[i] = calloc(PN_TLB_MODES * PN_TLB_ENTRIES, sizeof(pn_gpa));

@@ -17,6 +17,12 @@
 #define SUBTREE_MAX 1024 /* sptes looked at before whole TLBs are dropped instead */
 #define WAYS_MAX    64   /* links followed from a table up to its roots */
 
+/* An index of a TLB is bits 12..20 of a gva, which the place in a leaf table tells, and
+ * above them `PART_BITS` bits that the place in the table above tells: a part. */
+#define PART_BITS (PN_TLB_BITS - 9)
+#define PARTS     (1u << PART_BITS)
+#define PARTS_ALL ((1u << PARTS) - 1)
+
 void tlb_fill(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva, enum pn_access access,
               enum pn_tlb_mode mode, const struct swalk *w) {
     uint64_t inside = (level_pages(w->level) << PN_PAGE_SHIFT) - 1;
@@ -41,46 +47,45 @@ void tlb_fill(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva, enum pn_acce
 
 /* ---- By spte ---- */
 
-/* halves: which values of gva bit 21 come into question, a bit each. */
-static void drop_in_root(struct root *r, unsigned level, unsigned index, unsigned halves,
+/* parts: which of them come into question, a bit each. */
+static void drop_in_root(struct root *r, unsigned level, unsigned index, unsigned parts,
                          uint64_t spte, bool write) {
     uintptr_t hva = (uintptr_t)spte_hva(spte);
     uint64_t bytes = level_pages(level) << PN_PAGE_SHIFT;
     for (unsigned mode = 0; mode < PN_TLB_MODES; mode++) {
-        struct pn_tlb_entry *tlb = r->tlb[mode];
+        struct pn_tlb_entry *tlb = r->room[mode];
         if (!r->filled[mode] || !(spte & SPTE_TLB_1 << mode))
             continue;
         if (level == 1) {
-            if (halves & 1)
-                tlb_drop_if(tlb, index, hva, bytes, write);
-            if (halves & 2)
-                tlb_drop_if(tlb, index | 512, hva, bytes, write);
+            for (unsigned left = parts; left; left &= left - 1)
+                tlb_drop_if(tlb, index | (unsigned)__builtin_ctz(left) << 9, hva, bytes,
+                            write);
         } else if (r->filled[mode] <= TLB_FILLED) {
             for (uint32_t i = 0; i < r->filled[mode]; i++)
                 tlb_drop_if(tlb, r->index[mode][i], hva, bytes, write);
-        } else { /* bit 21 is the lowest of a level-2 index */
-            unsigned count = level == 2 ? PN_TLB_ENTRIES / 2 : PN_TLB_ENTRIES;
-            unsigned first = level == 2 ? (index & 1) * count : 0;
+        } else { /* a large page of level 2 is one part */
+            unsigned count = level == 2 ? 512 : PN_TLB_ENTRIES;
+            unsigned first = level == 2 ? (index & (PARTS - 1)) * count : 0;
             for (unsigned i = first; i < first + count; i++)
                 tlb_drop_if(tlb, i, hva, bytes, write);
         }
     }
 }
 
-/* Bit 21 of a gva that a leaf table maps is in the index of its parent. */
-static unsigned halves_of(const struct sp *sp) {
+/* The part of what a leaf table maps is in the index of its parent. */
+static unsigned parts_of(const struct sp *sp) {
     if (sp->parents & 1 || !sp->parents)
-        return 3;
-    return 1u << (sp_index(ptrs_first(sp->parents)) & 1);
+        return PARTS_ALL;
+    return 1u << (sp_index(ptrs_first(sp->parents)) & (PARTS - 1));
 }
 
 static void drop_leaf_in(struct pn_mmu *mmu, uint64_t roots, const struct sp *sp,
                          unsigned i, uint64_t spte, bool write) {
-    unsigned halves = halves_of(sp);
+    unsigned parts = parts_of(sp);
     for_each_root(mmu, v, r) {
         if (!(r->bit & roots))
             continue;
-        drop_in_root(r, sp_level(sp), i, halves, spte, write);
+        drop_in_root(r, sp_level(sp), i, parts, spte, write);
         if (!write && spte & SPTE_TLB_X)
             r->loose = true;
     }
@@ -109,10 +114,8 @@ void tlb_hold_leaves(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn) {
             if (!(*p & SPTE_TLB_W))
                 continue;
             for_each_root(mmu, v, r)
-                if (r->bit & sp->roots) {
-                    tlb_hold(r, i, (uintptr_t)slot_hva(s, gfn));
-                    tlb_hold(r, i | 512, (uintptr_t)slot_hva(s, gfn));
-                }
+                for (unsigned part = 0; r->bit & sp->roots && part < PARTS; part++)
+                    tlb_hold(r, i | part << 9, (uintptr_t)slot_hva(s, gfn));
         }
     }
 }

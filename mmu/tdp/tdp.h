@@ -143,13 +143,13 @@ void tdp_written(struct pn_mmu_vcpu *vcpu, pn_gpa gpa, size_t size, bool ad);
 /* ---- tlb.c ---- */
 
 /* Where TLB entries of a page may be: slot->tlb_hints. */
-#define HINT_BITS  10
-#define HINT_MAX   5
-#define HINT_COUNT 50           /* shift of the count, 0..5 */
+#define HINT_BITS  PN_TLB_BITS
+#define HINT_MAX   4
+#define HINT_COUNT 50           /* shift of the count, 0..4 */
 #define HINT_MANY  (1ull << 53) /* anywhere */
 #define HINT_W     (1ull << 62) /* with a write tag */
 #define HINT_X     (1ull << 63) /* with a fetch tag */
-_Static_assert(PN_TLB_BITS == HINT_BITS && HINT_MAX * HINT_BITS <= HINT_COUNT, "fit");
+_Static_assert(HINT_MAX *HINT_BITS <= HINT_COUNT, "fit");
 
 void tdp_tlb_fill(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva,
                   enum pn_access access, enum pn_tlb_mode mode, const struct walk *w,

@@ -94,7 +94,7 @@ static void drop_at(struct pn_mmu *mmu, unsigned index, uintptr_t hva, bool writ
     for_each_root(mmu, v, r)
         for (unsigned mode = 0; mode < PN_TLB_MODES; mode++)
             if (r->filled[mode])
-                tlb_drop_if(r->tlb[mode], index, hva, PN_PAGE_SIZE, write);
+                tlb_drop_if(r->room[mode], index, hva, PN_PAGE_SIZE, write);
 }
 
 /* Every entry of one TLB. Return: h with the indices at which the page still is. */
@@ -113,7 +113,7 @@ static uint64_t drop_anywhere(struct pn_mmu *mmu, uintptr_t hva, bool write) {
     for_each_root(mmu, v, r)
         for (unsigned mode = 0; mode < PN_TLB_MODES; mode++)
             if (r->filled[mode])
-                h = drop_scan(r->tlb[mode], hva, write, h);
+                h = drop_scan(r->room[mode], hva, write, h);
     return h;
 }
 
@@ -148,7 +148,7 @@ void tdp_tlb_drop_writes(struct pn_mmu *mmu, const struct slot *s) {
     for_each_root(mmu, v, r)
         for (unsigned mode = 0; mode < PN_TLB_MODES; mode++)
             for (unsigned i = 0; r->filled[mode] && i < PN_TLB_ENTRIES; i++)
-                tlb_drop_if(r->tlb[mode], i, (uintptr_t)s->pub.hva, s->pub.size, true);
+                tlb_drop_if(r->room[mode], i, (uintptr_t)s->pub.hva, s->pub.size, true);
 }
 
 /* ---- What the guest's invalidations mean ---- */
@@ -171,7 +171,7 @@ void tdp_root_sync(struct pn_mmu_vcpu *vcpu, struct root *r) {
 static void drop_region(struct root *r, pn_gva gva, unsigned shift) {
     for (unsigned mode = 0; mode < PN_TLB_MODES; mode++)
         for (unsigned i = 0; r->filled[mode] && i < PN_TLB_ENTRIES; i++) {
-            struct pn_tlb_entry *e = &r->tlb[mode][i];
+            struct pn_tlb_entry *e = &r->room[mode][i];
             for (unsigned t = 0; t < 3; t++)
                 if (e->tag[t] != PN_TLB_NONE(i) && !((e->tag[t] ^ gva) >> shift)) {
                     tlb_entry_clear(e, i);

@@ -203,7 +203,7 @@ static void do_access(struct machine *m) {
     enum pn_access access = how % 3;
     enum pn_tlb_mode mode = how / 3 % 3;
     uint64_t value = access == PN_WRITE ? choose_value(m) : 0;
-    struct pn_tlb_entry *e = &m->view.tlb[mode][gva >> 12 & (PN_TLB_ENTRIES - 1)];
+    const struct pn_tlb_entry *e = &m->view.tlb[mode][gva >> 12 & (PN_TLB_ENTRIES - 1)];
     if ((e->tag[access] ^ gva) <= PN_PAGE_SIZE - 8) { /* as translated code does */
         uint8_t *at = (uint8_t *)e->hva + (gva & 0xfff);
         REQUIRE(at >= m->mem && at < m->mem + PAGES * PN_PAGE_SIZE);

@@ -59,9 +59,9 @@ static XXH64_hash_t state(struct world *w) {
         XXH3_64bits_update(h, &w->cpu[i].stats, sizeof(w->cpu[i].stats));
         XXH3_64bits_update(h, v->roots, sizeof(*v->roots));
         for_each_root_of(v, r)
-            XXH3_64bits_update(h, r->tlb[0],
-                               PN_TLB_MODES * PN_TLB_ENTRIES *
-                                   sizeof(struct pn_tlb_entry));
+            for (unsigned mode = 0; mode < PN_TLB_MODES; mode++)
+                XXH3_64bits_update(h, r->tlb[mode],
+                                   PN_TLB_ENTRIES * sizeof(struct pn_tlb_entry));
     }
     XXH64_hash_t digest = XXH3_64bits_digest(h);
     XXH3_freeState(h);

@@ -587,7 +587,7 @@ START_TEST(the_audit_sees_each_broken_invariant) {
     s->rmap[DATA >> 12] = 0;
     ck_assert_int_gt(pn_mmu_audit(f.mmu, NULL), 0);
     s->rmap[DATA >> 12] = (uintptr_t)w.sptep;
-    struct pn_tlb_entry *e = &f.view.tlb[PN_TLB_USER][5], was = *e;
+    struct pn_tlb_entry *e = &f.vcpu->roots->cur->room[PN_TLB_USER][5], was = *e;
     e->tag[PN_WRITE] = 0x5000;
     ck_assert_int_gt(pn_mmu_audit(f.mmu, NULL), 0);
     *e = was;
