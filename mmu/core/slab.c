@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/pages.h"
 #include "mmu/core/sp.h"
 
 #define SLAB_BYTES  (64u << 10)
@@ -21,6 +22,7 @@ static uint8_t *slab_new(struct pn_mmu *mmu) {
     void **slab = aligned_alloc(64, SLAB_BYTES);
     if (!slab)
         return NULL;
+    pages_want(slab, SLAB_BYTES);
     *slab = mmu->slab.slabs;
     mmu->slab.slabs = slab;
     mmu->bytes += SLAB_BYTES;
@@ -78,6 +80,7 @@ static int chunk_new(struct pn_mmu *mmu) {
     struct sp_chunk *c = aligned_alloc(SP_CHUNK, SP_CHUNK);
     if (!c)
         return -ENOMEM;
+    pages_want(c, SP_CHUNK);
     memset(c, 0, SP_CHUNK);
     c->next = sl->chunks;
     sl->chunks = c;

@@ -13,6 +13,7 @@
  */
 #include <string.h>
 
+#include "base/pages.h"
 #include "mmu/core/root.h"
 
 #define NONE_1(i)                                                                        \
@@ -35,6 +36,7 @@ void tlb_unmake(struct root *r) {
 }
 
 void tlb_make(struct pn_mmu_vcpu *vcpu, struct root *r, enum pn_tlb_mode mode) {
+    pages_want(r->room[mode], sizeof(empty));
     tlb_clear(r->room[mode]);
     r->tlb[mode] = r->room[mode];
     if (r == vcpu->roots->cur && !vcpu->mmu->observer)

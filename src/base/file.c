@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/pages.h"
 #include "base/size.h"
 
 static int too_big(const char *path, uint64_t max, struct err *e) {
@@ -18,7 +19,7 @@ static int too_big(const char *path, uint64_t max, struct err *e) {
 static int read_all(int fd, const char *path, uint64_t max, size_t hint, void **data,
                     size_t *size, struct err *e) {
     size_t room = hint + 1, used = 0;
-    uint8_t *buf = malloc(room);
+    uint8_t *buf = pages_alloc(room);
     for (;;) {
         if (!buf)
             return err_set(e, -ENOMEM, "%s: out of memory", path);

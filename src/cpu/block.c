@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/pages.h"
 #include "cpu/lower.h"
 #include "cpu/system.h"
 #include "cpu/xlat.h"
@@ -21,7 +22,10 @@
 static void *reserve(size_t bytes) {
     void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    return p == MAP_FAILED ? NULL : p;
+    if (p == MAP_FAILED)
+        return NULL;
+    pages_huge(p, bytes);
+    return p;
 }
 
 static int code_create(struct xlat *x) {
@@ -108,6 +112,7 @@ int blocks_create(struct xlat *x) {
     if (!x->blocks || !x->offs || !x->exits || !x->faults || !x->insns || !x->hash ||
         !x->pages || !x->page_hash)
         return -1;
+    pages_want(x->hash, BLOCK_HASH * sizeof *x->hash);
     struct emit e = {x->rw};
     const uint8_t *none = e.p;
     thunk(&e, xlat_tramp_miss);
@@ -503,6 +508,9 @@ static bool has_room(const struct cache_use *u, const struct cache_use *m,
            u->insns + BLOCK_MAX <= m->insns / share;
 }
 
+/* Bytes of code memory whose pages come together. */
+#define CODE_STEP (128u << 10)
+
 /* Make room for one block. */
 static void block_room(struct xlat *x, bool part) {
     struct cache_use others = beside(x, &x->parts);
@@ -510,6 +518,11 @@ static void block_room(struct xlat *x, bool part) {
                      : has_room(&others, &x->most, 1);
     if (!room || x->page_count + 2 > PAGE_MAX)
         blocks_flush(x);
+    if (x->used + BLOCK_CODE > x->wanted && x->wanted < x->size) {
+        size_t left = x->size - x->wanted, step = left < CODE_STEP ? left : CODE_STEP;
+        pages_want(x->rw + x->wanted, step);
+        x->wanted += step;
+    }
 }
 
 /* whole: the block that it is a part of, or NO_BLOCK. */

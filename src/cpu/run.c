@@ -16,6 +16,7 @@
 #include <sys/mman.h>
 
 #include "base/clock.h"
+#include "base/pages.h"
 #include "cpu/decode.h"
 #include "cpu/system.h"
 #include "cpu/xlat.h"
@@ -77,6 +78,7 @@ int cpu_create(const struct cpu_config *cfg, struct cpu **out) {
         mmap(NULL, sizeof *f, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (f == MAP_FAILED)
         return -ENOMEM;
+    pages_want(f, sizeof *f);
     struct cpu *cpu = &f->cpu;
     cpu->mmu = cfg->mmu;
     cpu->bus = cfg->bus;

@@ -198,6 +198,7 @@ struct xlat {
     size_t size, used, start; /* size: with the room of parts */
     struct cache_use most,
         parts; /* for blocks that are no parts; what parts have taken */
+    size_t wanted; /* of rw: its pages are there */
     int fd;
     const uint8_t *thunk_miss, *thunk_vec; /* RW addresses */
     const uint8_t *none;                   /* RX address of code that only misses */

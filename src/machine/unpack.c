@@ -16,6 +16,7 @@
 #include <zlib.h>
 #include <zstd.h>
 
+#include "base/pages.h"
 #include "base/size.h"
 #include "machine/internal.h"
 
@@ -153,7 +154,7 @@ int unpack_payload(const uint8_t *in, size_t size, uint64_t max, const char *nam
                        "%s: the kernel does not fit: %s unpacked, and at most %s is "
                        "possible",
                        name, size_text(s.out_size, text[0]), size_text(max, text[1]));
-    s.out = malloc(s.out_size ? s.out_size : 1);
+    s.out = pages_alloc(s.out_size);
     if (!s.out)
         return err_set(e, -ENOMEM, "%s: out of memory to unpack it", name);
     int rc = p->unpack(&s);
