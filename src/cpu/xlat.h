@@ -194,11 +194,10 @@ struct salt {
 struct xlat {
     struct cpu *cpu;
     struct decoder *dec;
-    uint8_t *rw, *rx;         /* one code memory, two views */
-    size_t size, used, start; /* size: with the room of parts */
-    struct cache_use most,
-        parts; /* for blocks that are no parts; what parts have taken */
-    size_t wanted; /* of rw: its pages are there */
+    uint8_t *rw, *rx;             /* one code memory, two views */
+    size_t size, used, start;     /* size: with the room of parts */
+    struct cache_use most, parts; /* of blocks that are no parts; taken by parts */
+    size_t wanted;                /* of rw: its pages are there */
     int fd;
     const uint8_t *thunk_miss, *thunk_vec; /* RW addresses */
     const uint8_t *none;                   /* RX address of code that only misses */
