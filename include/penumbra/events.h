@@ -63,6 +63,7 @@ struct pn_ring {
     /* Where the producer is, read when an event is recorded. NULL, all three: unknown. */
     const uint64_t *rip, *cr3;
     const uint8_t *cpl;
+    const uint64_t *rsp; /* for `before`; NULL: unknown */
     struct pn_event_rec *rec;
     uint32_t size, count; /* capacity and fill, in records */
     uint16_t vcpu;

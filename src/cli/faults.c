@@ -23,6 +23,10 @@ static const char *outcome_name(unsigned i) {
     return fault_outcome_name(i + 1); /* 0 is no fault */
 }
 
+static const char *cause_name(unsigned i) {
+    return fault_cause_name(i);
+}
+
 static void list_keys(FILE *out) {
     for (unsigned i = 0; i < FAULT_KEYS; i++)
         fprintf(out, "  %-10s %s\n", fault_key_name(i), fault_key_doc(i));
@@ -31,6 +35,12 @@ static void list_keys(FILE *out) {
 static void list_outcomes(FILE *out) {
     for (unsigned i = 0; outcome_name(i); i++)
         fprintf(out, "  %-14s %s\n", outcome_name(i), fault_outcome_doc(i + 1));
+}
+
+static void list_causes(FILE *out) {
+    for (unsigned i = 0; i < FAULT_CAUSES; i++)
+        fprintf(out, "  %-14s %s\n  %-14s   shown by: %s\n", fault_cause_name(i),
+                fault_cause_doc(i), "", fault_cause_shown(i));
 }
 
 /* The number of the word that *arg begins with; *arg is then behind it and its comma.
@@ -78,6 +88,17 @@ static int set_outcome(void *options, const char *arg, struct err *e) {
     return 0;
 }
 
+static int set_cause(void *options, const char *arg, struct err *e) {
+    struct faults_options *o = options;
+    do {
+        int cause = next_word(&arg, cause_name, e);
+        if (cause < 0)
+            return cause;
+        o->causes |= (uint64_t)1 << cause;
+    } while (*arg);
+    return 0;
+}
+
 static int set_cr3(void *options, const char *arg, struct err *e) {
     struct faults_options *o = options;
     o->by_cr3 = true;
@@ -110,6 +131,8 @@ static const struct option_row rows[] = {
     {.kind = OPTION_HEADING, .doc = "Which faults:"},
     {"outcome", 0, "NAME,...", "Only those that came to this; may be repeated",
      .kind = OPTION_CALL, .set = set_outcome, .list = list_outcomes},
+    {"cause", 0, "NAME,...", "Only those that this made necessary; may be repeated",
+     .kind = OPTION_CALL, .set = set_cause, .list = list_causes},
     {"cr3", 0, "ADDR", "Only those of this address space: CR3, its PCID does not matter",
      .kind = OPTION_CALL, .set = set_cr3},
     {"rip", 0, "NAME|A[-B]", "Only those of instructions in this function, or here",
@@ -144,8 +167,8 @@ static const struct option_command command = {
         "A fault is an event page_fault with its fault_outcome; walker_error tells the "
         "reason of a guest's own. A recording of these three is enough: --trace-events "
         "page_fault,fault_outcome,walker_error. With run --trace-tasks it also tells "
-        "whose "
-        "faults they are: --by process,region.\n\n"
+        "whose faults they are: --by process,region. What made them necessary takes all "
+        "events: --by cause.\n\n"
         "Exit codes: 0 the trace is whole; 1 a file cannot be read or written; 2 usage, "
         "no trace, or no symbols; 6 damaged or incomplete: what can be read was counted.",
     .rows = rows,
@@ -221,6 +244,7 @@ static int study(struct faults_report *r, struct trace_file *f,
         .moved = r->moved,
         .where = o->filter,
         .outcomes = o->outcomes,
+        .causes = o->causes,
         .by_cr3 = o->by_cr3,
         .cr3 = o->cr3,
         .tables = o->by.keys ? TABLE_BY + 1 : TABLE_BY,
@@ -268,9 +292,13 @@ static int check_events(const struct faults_report *r) {
                   lacks & FAULTS_LACKS_FAULT ? "the access" : "the outcome");
     for (unsigned i = 0; i < r->options->by.keys; i++)
         if (!faults_tells(r->trace, r->options->by.key[i]))
-            cli_error("%s: recorded without run --trace-tasks: the %s of a fault is not "
+            cli_error(
+                r->options->by.key[i] == FAULT_KEY_cause
+                    ? "%s: recorded without some events: the %s of many faults is not "
+                      "known"
+                    : "%s: recorded without run --trace-tasks: the %s of a fault is not "
                       "known",
-                      path, fault_key_name(r->options->by.key[i]));
+                path, fault_key_name(r->options->by.key[i]));
     return CLI_OK;
 }
 

@@ -12,7 +12,7 @@ struct faults_options {
     struct trace_names names;
     struct fault_by by; /* keys 0: not given */
     unsigned top;
-    uint64_t outcomes; /* struct faults_config */
+    uint64_t outcomes, causes; /* struct faults_config */
     bool by_cr3;
     uint64_t cr3;
 };

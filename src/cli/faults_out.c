@@ -109,11 +109,19 @@ static void print_row(const struct faults_report *r, const struct fault_table *t
     fprintf(out, doc ? "  %s\n" : "\n", doc);
 }
 
+/* Of a row's only key, where its values have one. */
+static const char *meaning(const struct fault_table *t, const struct fault_row *row) {
+    return t->by.keys > 1                      ? NULL
+           : t->by.key[0] == FAULT_KEY_outcome ? fault_outcome_doc(row->key[0])
+           : t->by.key[0] == FAULT_KEY_cause
+               ? fault_cause_doc((enum fault_cause)row->key[0])
+               : NULL;
+}
+
 static void print_table(const struct faults_report *r, unsigned number, FILE *out) {
     struct fault_table t = faults_table(r->faults, number);
     size_t rows = t.rows < r->options->top ? t.rows : r->options->top;
     size_t width[FAULT_BY_MAX] = {0};
-    bool outcome = t.by.keys == 1 && t.by.key[0] == FAULT_KEY_outcome;
     char buf[32];
     measure(r, &t, rows, width);
     fputs("\nFaults by ", out);
@@ -127,8 +135,7 @@ static void print_table(const struct faults_report *r, unsigned number, FILE *ou
                 fault_key_name(t.by.key[k]));
     fputc('\n', out);
     for (size_t i = 0; i < rows; i++)
-        print_row(r, &t, &t.row[i], width,
-                  outcome ? fault_outcome_doc(t.row[i].key[0]) : NULL, out);
+        print_row(r, &t, &t.row[i], width, meaning(&t, &t.row[i]), out);
     if (t.beyond)
         fprintf(out, "%14s faults more, of keys that found no room in %u rows\n",
                 cli_grouped(t.beyond, buf), FAULT_ROWS_MAX);

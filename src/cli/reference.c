@@ -5,6 +5,7 @@
 
 #include "cli/bench.h"
 #include "cli/option.h"
+#include "inspect/fault_cause.h"
 #include "penumbra/dirty.h"
 #include "penumbra/events.h"
 #include "penumbra/mmu.h"
@@ -75,6 +76,16 @@ void md_events(void) {
                "what became of the fault");
 #define PN_OUTCOME(name, answer, counter, sum, doc) md_row(#name, doc);
 #include "penumbra/outcomes.inc"
+    puts("\n## Causes of a fault\n\nWhat `penumbra faults --by cause` tells: what of the "
+         "guest's made a fault necessary.\n\n| cause | what the guest did | shown by "
+         "|\n|---|---|---|");
+    for (unsigned i = 0; i < FAULT_CAUSES; i++) {
+        printf("| `%s` | ", fault_cause_name(i));
+        md_text(fault_cause_doc(i));
+        fputs(" | ", stdout);
+        md_text(fault_cause_shown(i));
+        puts(" |");
+    }
     md_heading("Types of fields", "type", "what the 64 bits are");
 #define PN_TYPE(name, doc) md_row(#name, doc);
 #include "penumbra/events.inc"

@@ -91,7 +91,8 @@ static int set_module(void *options, const char *arg, struct err *e) {
 }
 
 /* Events of --trace-tasks. */
-#define TASK_EVENTS (UINT64_C(1) << PN_EV_task | UINT64_C(1) << PN_EV_region)
+#define TASK_EVENTS                                                                      \
+    (UINT64_C(1) << PN_EV_task | UINT64_C(1) << PN_EV_region | UINT64_C(1) << PN_EV_entry)
 
 #define OWN(field)   OPTION_FIELD(struct run_options, field)
 #define GUEST(field) OPTION_FIELD(struct run_options, machine.field)
@@ -161,8 +162,9 @@ static const struct option_row rows[] = {
     {"trace-events", 0, "NAME,...", "Which events (default all)", .kind = OPTION_CALL,
      .set = set_trace_events, .list = list_events, .needs = "trace|event-digest"},
     {"trace-tasks", 0, NULL,
-     "Record whose faults they are, too: process, mapping and part of the kernel of a "
-     "Linux guest with types (BTF); see 'penumbra faults --by process,region'",
+     "Record whose faults they are, too: process, mapping, part of the kernel and system "
+     "call of a Linux guest with types (BTF); see 'penumbra faults --by "
+     "process,region,cause'",
      .kind = OPTION_FLAG, OWN(trace_tasks), .needs = "trace|event-digest"},
     {"trace-limit", 0, "SIZE",
      "Stop recording at this file size; later events count as lost", .kind = OPTION_SIZE,
@@ -300,7 +302,8 @@ static int check(const struct run_options *o, struct err *e) {
     if (o->trace_tasks && !m->kernel)
         return err_set(e, -EINVAL, "--trace-tasks needs --kernel, a Linux kernel");
     if (!o->trace_tasks && o->trace_mask & TASK_EVENTS)
-        return err_set(e, -EINVAL, "--trace-events task, region need --trace-tasks");
+        return err_set(e, -EINVAL,
+                       "--trace-events task, region, entry need --trace-tasks");
     if (m->dirty && m->handovers)
         return err_set(e, -EINVAL, "--dirty-log does not go with --handover");
     if (m->tlb && has_part(m, true))

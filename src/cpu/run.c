@@ -71,6 +71,7 @@ static void set_place(struct cpu *cpu) {
     cpu->ring->rip = &cpu->rip;
     cpu->ring->cr3 = &cpu->cr3;
     cpu->ring->cpl = &cpu->cpl;
+    cpu->ring->rsp = &cpu->gpr[4];
 }
 
 int cpu_create(const struct cpu_config *cfg, struct cpu **out) {

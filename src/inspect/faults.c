@@ -49,6 +49,7 @@ struct faults {
     } cache[CACHE];
     struct pending pending[TRACE_VCPUS_MAX];
     struct fault_names names;
+    struct fault_causes *causes; /* NULL: nobody asks for them */
 };
 
 static const struct {
@@ -73,8 +74,7 @@ static const char *const accesses[] = {
 
 /* ---- What the file calls things ---- */
 
-/* The event's id, and where its fields are. Return: -1: it is not there, or lacks one. */
-static int find(const struct trace_file *file, const char *name, const char *const *field,
+int faults_find(const struct trace_file *file, const char *name, const char *const *field,
                 unsigned *const *at, unsigned fields) {
     int id = trace_file_find(file, name, strlen(name));
     const struct trace_event *e = id < 0 ? NULL : trace_file_event(file, (unsigned)id);
@@ -95,21 +95,23 @@ static struct layout layout_of(const struct trace_file *file) {
     static const char *const task[] = {"tgid", "name", "name1"};
     static const char *const region[] = {"from", "to", "name", "name1", "name2", "name3"};
     struct layout l = {0};
-    l.fault =
-        find(file, "page_fault", names, (unsigned *[]){&l.fault_gva, &l.fault_error}, 2);
-    l.walker = find(file, "walker_error", names,
-                    (unsigned *[]){&l.walker_gva, &l.walker_error}, 2);
-    l.tdp = find(file, "kvm_tdp_fault", names + 1, (unsigned *[]){&l.tdp_error}, 1);
-    l.outcome =
-        find(file, "fault_outcome", out,
-             (unsigned *[]){&l.outcome_gva, &l.outcome_outcome, &l.outcome_level}, 3);
-    l.task = find(file, "task", task,
-                  (unsigned *[]){&l.task_tgid, &l.task_name[0], &l.task_name[1]}, 3);
-    l.region =
-        find(file, "region", region,
-             (unsigned *[]){&l.region_from, &l.region_to, &l.region_name[0],
-                            &l.region_name[1], &l.region_name[2], &l.region_name[3]},
-             6);
+    l.fault = faults_find(file, "page_fault", names,
+                          (unsigned *[]){&l.fault_gva, &l.fault_error}, 2);
+    l.walker = faults_find(file, "walker_error", names,
+                           (unsigned *[]){&l.walker_gva, &l.walker_error}, 2);
+    l.tdp =
+        faults_find(file, "kvm_tdp_fault", names + 1, (unsigned *[]){&l.tdp_error}, 1);
+    l.outcome = faults_find(
+        file, "fault_outcome", out,
+        (unsigned *[]){&l.outcome_gva, &l.outcome_outcome, &l.outcome_level}, 3);
+    l.task =
+        faults_find(file, "task", task,
+                    (unsigned *[]){&l.task_tgid, &l.task_name[0], &l.task_name[1]}, 3);
+    l.region = faults_find(file, "region", region,
+                           (unsigned *[]){&l.region_from, &l.region_to, &l.region_name[0],
+                                          &l.region_name[1], &l.region_name[2],
+                                          &l.region_name[3]},
+                           6);
     return l;
 }
 
@@ -122,6 +124,8 @@ unsigned faults_lacks(const struct trace_file *file) {
 
 bool faults_tells(const struct trace_file *file, enum fault_key key) {
     struct layout l = layout_of(file);
+    if (key == FAULT_KEY_cause)
+        return fault_causes_tell(file);
     if (key != FAULT_KEY_process && key != FAULT_KEY_region)
         return true;
     int id = key == FAULT_KEY_process ? l.task : l.region;
@@ -225,6 +229,7 @@ static int count(struct faults *f, const struct pn_event_rec *rec,
     key[FAULT_KEY_region] = region_of(&f->pending[rec->vcpu], key[FAULT_KEY_page]);
     key[FAULT_KEY_cpl] = known ? rec->cpl : FAULT_UNKNOWN;
     if ((c->outcomes && (outcome > 63 || !(c->outcomes >> outcome & 1))) ||
+        (c->causes && !(c->causes >> key[FAULT_KEY_cause] & 1)) ||
         (c->by_cr3 && key[FAULT_KEY_cr3] != c->cr3) ||
         (c->by_rip && (rec->rip < c->rip_from || rec->rip > c->rip_to)))
         return 0;
@@ -251,6 +256,7 @@ static int count_access(struct faults *f, const struct pn_event_rec *rec, uint64
         [FAULT_KEY_page] =
             gva == FAULT_UNKNOWN ? FAULT_UNKNOWN : gva & ~(PN_PAGE_SIZE - 1ull),
         [FAULT_KEY_level] = FAULT_UNKNOWN,
+        [FAULT_KEY_cause] = FAULT_CAUSE_unknown,
     };
     return trace_filter_match(f->file, &f->cfg.where, rec) ? count(f, rec, key) : 0;
 }
@@ -261,6 +267,25 @@ static int count_alone(struct faults *f, const struct pn_event_rec *rec) {
                         rec->arg[f->layout.fault_error]);
 }
 
+/* access: page_fault, or NULL; walker: the guest's own error, or NULL. */
+static enum fault_cause cause_of(struct faults *f, const struct pn_event_rec *rec,
+                                 const uint64_t *access, const uint64_t *walker) {
+    const struct layout *l = &f->layout;
+    if (!f->causes)
+        return FAULT_CAUSE_unknown;
+    uint64_t outcome = rec->arg[l->outcome_outcome];
+    const uint64_t *error = outcome == PN_OUT_guest_pf ? walker : access;
+    return fault_causes_of(f->causes, &(struct fault_met){
+                                          .rec = rec,
+                                          .gva = rec->arg[l->outcome_gva],
+                                          .outcome = outcome,
+                                          .level = rec->arg[l->outcome_level],
+                                          .function = function_of(f, rec),
+                                          .told = error,
+                                          .error = error ? *error : 0,
+                                      });
+}
+
 static int take_outcome(struct faults *f, struct pending *p,
                         const struct pn_event_rec *rec) {
     const struct layout *l = &f->layout;
@@ -268,6 +293,8 @@ static int take_outcome(struct faults *f, struct pending *p,
     bool paired = p->fault && p->rec.arg[l->fault_gva] == gva;
     bool walked = p->walker && p->walker_gva == gva;
     int rc = p->fault && !paired ? count_alone(f, &p->rec) : 0;
+    enum fault_cause cause = cause_of(f, rec, paired ? &p->rec.arg[l->fault_error] : NULL,
+                                      walked ? &p->walker_error : NULL);
     p->fault = p->walker = false;
     if (rc || !trace_filter_match(f->file, &f->cfg.where, rec))
         return rc;
@@ -280,6 +307,7 @@ static int take_outcome(struct faults *f, struct pending *p,
             paired ? access_of(rec, gva, p->rec.arg[l->fault_error]) : FAULT_UNKNOWN,
         [FAULT_KEY_page] = gva & ~(PN_PAGE_SIZE - 1ull),
         [FAULT_KEY_level] = rec->arg[l->outcome_level],
+        [FAULT_KEY_cause] = cause,
     };
     return count(f, rec, key);
 }
@@ -320,6 +348,8 @@ int faults_add(struct faults *f, const struct trace_file *file,
     if (f->file != file) {
         f->file = file;
         f->layout = layout_of(file);
+        if (f->causes)
+            fault_causes_file(f->causes, file);
         f->space =
             faults_tells(file, FAULT_KEY_process) ? FAULT_KEY_process : FAULT_KEY_cr3;
     }
@@ -334,6 +364,8 @@ int faults_add(struct faults *f, const struct trace_file *file,
             all->any = true;
         }
         rc = take(f, r);
+        if (f->causes)
+            fault_causes_event(f->causes, r);
     }
     return rc;
 }
@@ -360,12 +392,20 @@ struct faults *faults_create(const struct faults_config *cfg) {
     f->cfg.where.events = UINT64_MAX;
     for (unsigned i = 0; i < TRACE_VCPUS_MAX; i++)
         f->pending[i].process = f->pending[i].region = FAULT_UNKNOWN;
-    for (unsigned i = 0; i < cfg->tables; i++)
-        if (counting_begin(&f->table[i], &cfg->by[i])) {
-            faults_destroy(f);
-            return NULL;
-        }
-    return f;
+    bool done = true, by_cause = cfg->causes;
+    for (unsigned i = 0; i < cfg->tables; i++) {
+        done = !counting_begin(&f->table[i], &cfg->by[i]) && done;
+        for (unsigned k = 0; k < cfg->by[i].keys; k++)
+            by_cause |= cfg->by[i].key[k] == FAULT_KEY_cause;
+    }
+    if (done && by_cause) {
+        f->causes = fault_causes_create(cfg->symbols, cfg->moved);
+        done = f->causes;
+    }
+    if (done)
+        return f;
+    faults_destroy(f);
+    return NULL;
 }
 
 void faults_destroy(struct faults *f) {
@@ -374,6 +414,7 @@ void faults_destroy(struct faults *f) {
     for (unsigned i = 0; i < FAULT_TABLES; i++)
         counting_free(&f->table[i]);
     fault_names_free(&f->names);
+    fault_causes_destroy(f->causes);
     free(f);
 }
 
@@ -423,6 +464,9 @@ void fault_key_text(const struct faults *f, enum fault_key key, uint64_t value, 
                        ? "(unknown)"
                        : symbols_name(f->cfg.symbols, (uint32_t)value);
         hex = true;
+        break;
+    case FAULT_KEY_cause:
+        word = fault_cause_name(value);
         break;
     case FAULT_KEY_process:
     case FAULT_KEY_region:

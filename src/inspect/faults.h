@@ -16,6 +16,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "inspect/fault_cause.h"
 #include "inspect/fault_cells.h"
 #include "inspect/symbols.h"
 #include "trace/trace.h"
@@ -53,6 +54,7 @@ struct faults_config {
     uint64_t moved;            /* what is added to their addresses in a kernel's half */
     struct trace_filter where; /* its events do not matter */
     uint64_t outcomes;         /* bit per enum pn_outcome; 0: all, the unknown too */
+    uint64_t causes;           /* bit per enum fault_cause; 0: all */
     bool by_cr3, by_rip;
     uint64_t cr3;              /* as the key */
     uint64_t rip_from, rip_to; /* both included */
@@ -97,7 +99,8 @@ struct fault_table faults_table(const struct faults *f, unsigned i);
 #define FAULTS_LACKS_FAULT   1u
 #define FAULTS_LACKS_OUTCOME 2u
 unsigned faults_lacks(const struct trace_file *file);
-/* Can the trace tell this key? A process and a region are told by events of their own. */
+/* Can the trace tell this key? A process and a region are told by events of their own; a cause
+ * wholly by all events that say what happens to tables. */
 bool faults_tells(const struct trace_file *file, enum fault_key key);
 /* The kernel's half is what KASLR moves. */
 bool faults_moves(uint64_t address);

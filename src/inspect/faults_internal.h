@@ -1,8 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* A table that counts by keys (fault_table.c), and names by number (fault_names.c). */
+/* What the files of the study share: a table that counts by keys (fault_table.c), names by
+ * number (fault_names.c), where events are. */
 #pragma once
 
 #include "inspect/faults.h"
+
+/* An event's id in the file, and where its fields are. Return: -1: it is not there, or lacks
+ * one. */
+int faults_find(const struct trace_file *file, const char *name, const char *const *field,
+                unsigned *const *at, unsigned fields);
 
 struct counting_slot {
     uint32_t tag; /* the upper half of the hash: most that differ show it */

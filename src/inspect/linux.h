@@ -63,6 +63,16 @@ struct linux_task {
     uint64_t stack;          /* in the kernel, LINUX_STACK bytes */
 };
 bool linux_task_read(const struct linux_guest *g, uint64_t at, struct linux_task *t);
+/* How a task that is in the kernel came there from user space. */
+struct linux_entry {
+    uint64_t
+        syscall;  /* number of the system call; UINT64_MAX: an exception or interrupt */
+    uint64_t rip; /* in user space */
+};
+/* rip: where the kernel is now. Return: false: not known, as in a thread of the kernel, in
+ * the first instructions of an entry, and when user space is of 32 bits. */
+bool linux_entry_read(const struct linux_guest *g, const struct linux_task *t,
+                      uint64_t rip, struct linux_entry *e);
 /* What runs on the CPU of that number. */
 bool linux_current(const struct linux_guest *g, unsigned cpu, struct linux_task *t);
 /* Return: false: enough. */

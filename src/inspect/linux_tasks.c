@@ -53,6 +53,43 @@ bool linux_current(const struct linux_guest *g, unsigned cpu, struct linux_task 
            linux_task_read(g, task, t);
 }
 
+/* ---- How it came into the kernel ---- */
+
+/* A task that ends has no mm any more; of a thread of the kernel the registers are 0
+ * (copy_thread). struct pt_regs (arch/x86/include/asm/ptrace.h), of whose 21 words the last are orig_ax, ip,
+ * cs, flags, sp and ss. It is at the end of the stack, or, with FRED, 16 bytes before it
+ * (TOP_OF_KERNEL_STACK_PADDING). orig_ax is the number of a system call, and -1 in an exception
+ * or interrupt (arch/x86/entry/entry_64.S). */
+enum { ORIG_AX, IP, CS, FLAGS, SP, SS, FRAME_WORDS };
+#define FRED_PADDING 16u
+#define USER_CS      0x33u /* arch/x86/include/asm/segment.h */
+#define USER_DS      0x2bu
+#define SYSCALL_MAX  1024u
+
+static bool in_entry_text(const struct linux_guest *g, uint64_t rip) {
+    uint64_t from, to;
+    return linux_symbol(g, LINUX___entry_text_start, &from) &&
+           linux_symbol(g, LINUX___entry_text_end, &to) && rip >= from && rip < to;
+}
+
+bool linux_entry_read(const struct linux_guest *g, const struct linux_task *t,
+                      uint64_t rip, struct linux_entry *e) {
+    if (!linux_is_kernel(t->stack) || in_entry_text(g, rip))
+        return false;
+    for (unsigned padding = 0; padding <= FRED_PADDING; padding += FRED_PADDING) {
+        uint64_t frame[FRAME_WORDS];
+        uint64_t at = t->stack + LINUX_STACK - padding - sizeof(frame);
+        /* Of FRED's own, the upper bits of cs and ss say more. */
+        if (!linux_read(g, at, frame, sizeof(frame)) || (uint16_t)frame[CS] != USER_CS ||
+            (uint16_t)frame[SS] != USER_DS)
+            continue;
+        *e = (struct linux_entry){
+            frame[ORIG_AX] < SYSCALL_MAX ? frame[ORIG_AX] : UINT64_MAX, frame[IP]};
+        return true;
+    }
+    return false;
+}
+
 /* ---- All ---- */
 
 struct list {

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "inspect/linux_internal.h"
 #include "inspect/linux_machine.h"
 
 #define NAME_WORDS (LINUX_NAME / 8)
@@ -13,13 +14,23 @@
 
 /* What a vCPU's last events said; all 0 at first, which no event says. */
 struct told {
-    bool task, region;
+    bool task, region, entry;
     uint64_t pid, tgid, space;
     uint64_t comm[COMM_WORDS];
     struct {
         uint64_t from, to, name[NAME_WORDS];
     } range;
+    struct linux_entry from;
+    uint64_t caller;
 };
+
+/* Functions that set a table entry, and are called for nothing else. They have no frame: the
+ * word at RSP is where their caller goes on. */
+static const char *const setters[] = {
+#define SETTER(name) name,
+#include "inspect/fault_causes.inc"
+};
+#define SETTERS (sizeof(setters) / sizeof(setters[0]))
 
 struct task_watch {
     struct linux_image *image;
@@ -63,12 +74,50 @@ static void tell_region(struct pn_ring *ring, struct told *old,
             name[3]);
 }
 
+/* Is an address of the kernel in a function that only sets an entry? */
+static bool in_setter(const struct task_watch *w, uint64_t address) {
+    const struct symbols *s = w->image->symbols;
+    uint32_t number = symbols_at(s, address - w->guest.guest.moved);
+    const char *name = number == SYMBOLS_NONE ? "" : symbols_name(s, number);
+    for (unsigned i = 0; i < SETTERS; i++)
+        if (!strcmp(name, setters[i]))
+            return true;
+    return false;
+}
+
+/* Who called the function that the kernel is in, perhaps by another one of them, or 0. */
+static uint64_t caller_of(const struct task_watch *w, const struct pn_ring *ring) {
+    uint64_t word[2];
+    if (!ring->rsp || !in_setter(w, *ring->rip) ||
+        !linux_read(&w->guest.guest, *ring->rsp, word, sizeof(word)))
+        return 0;
+    return word[in_setter(w, word[0] - 1)];
+}
+
+static void tell_entry(const struct task_watch *w, struct pn_ring *ring, struct told *old,
+                       const struct linux_task *t) {
+    struct linux_entry now = {.syscall = UINT64_MAX};
+    uint64_t caller = 0;
+    if (*ring->cpl == 0 && t) {
+        caller = caller_of(w, ring);
+        if (!linux_entry_read(&w->guest.guest, t, *ring->rip, &now))
+            now = (struct linux_entry){.syscall = UINT64_MAX};
+    }
+    if (old->entry && old->from.syscall == now.syscall && old->from.rip == now.rip &&
+        old->caller == caller)
+        return;
+    old->entry = true;
+    old->from = now;
+    old->caller = caller;
+    pn_emit(ring, entry, now.syscall, now.rip, caller);
+}
+
 static void before(struct pn_ring *ring, enum pn_event id, uint64_t gva) {
     struct task_watch *w = ring->watcher;
     /* The first of a fault's two records. */
     enum pn_event first =
         ring->mask >> PN_EV_page_fault & 1 ? PN_EV_page_fault : PN_EV_fault_outcome;
-    if (id != first || !ring->cr3)
+    if (id != first || !ring->cr3 || !ring->rip || !ring->cpl)
         return;
     struct told *told = &w->told[ring->vcpu];
     struct linux_task t;
@@ -79,6 +128,7 @@ static void before(struct pn_ring *ring, enum pn_event id, uint64_t gva) {
     bool region =
         there && linux_region_of(&w->guest.guest, known ? &t : NULL, *ring->cr3, gva, &r);
     tell_region(ring, told, region ? &r : NULL);
+    tell_entry(w, ring, told, known ? &t : NULL);
 }
 
 int task_watch_create(struct machine *m, const char *kernel, struct pn_ring *rings,

@@ -155,7 +155,7 @@ says 2 "--trace-tasks needs --trace or --event-digest" run --trace-tasks --kerne
 bytes "$work/no-linux" f4
 refused 2 run --trace-tasks --trace "$work/t" --kernel "$work/no-linux" --format flat
 says 2 "--trace-tasks needs --kernel" run --trace-tasks --trace "$work/t"
-says 2 "--trace-events task, region need --trace-tasks" run --trace-events task --trace "$work/t"
+says 2 "--trace-events task, region, entry need --trace-tasks" run --trace-events task --trace "$work/t"
 says 2 "--dirty-every needs --dirty-log" run --dirty-every 5
 says 2 "--initrd needs --kernel" run --initrd "$0"
 says 2 "--event-digest needs --stats" run --event-digest

@@ -335,6 +335,46 @@ START_TEST(a_task_that_cannot_be_is_none) {
 }
 END_TEST
 
+/* The words of struct pt_regs that are read, and what they are to say. */
+START_TEST(how_a_task_came_into_the_kernel_is_at_the_end_of_its_stack) {
+    static const struct {
+        uint64_t orig_ax, cs, ss;
+        unsigned padding;
+        uint64_t syscall;
+        bool known;
+    } entries[] = {{57, 0x33, 0x2b, 0, 57, true},
+                   {57, 0x33, 0x2b, 16, 57, true}, /* FRED's */
+                   {UINT64_MAX, 0x33, 0x2b, 0, UINT64_MAX, true},
+                   {57, 0xffff0033, 0x10002b, 0, 57, true}, /* of FRED's own above */
+                   {1u << 20, 0x33, 0x2b, 0, UINT64_MAX, true},
+                   {57, 0x23, 0x2b, 0, 0, false}, /* 32 bits */
+                   {57, 0x10, 0x18, 0, 0, false},
+                   {0, 0, 0, 0, 0, false}};
+    struct linux_task t = {.mm = DIRECT + MM, .stack = DIRECT + ROOM - LINUX_STACK};
+    struct linux_entry from;
+    uint64_t top = DIRECT + ROOM;
+    for (unsigned i = 0; i < sizeof(entries) / sizeof(entries[0]); i++) {
+        memset(at(top - 0x100, 0x100), 0, 0x100);
+        put(top - entries[i].padding - 48, entries[i].orig_ax, 8);
+        put(top - entries[i].padding - 40, 0x401234, 8);
+        put(top - entries[i].padding - 32, entries[i].cs, 8);
+        put(top - entries[i].padding - 8, entries[i].ss, 8);
+        bool known = linux_entry_read(&guest, &t, INIT_TASK, &from);
+        ck_assert_msg(known == entries[i].known, "entry %u", i);
+        ck_assert(!known || (from.syscall == entries[i].syscall && from.rip == 0x401234));
+    }
+    put(top - 32, 0x33, 8);
+    put(top - 8, 0x2b, 8);
+    ck_assert(linux_entry_read(&guest, &t, INIT_TASK, &from));
+    t.mm = 0; /* it ends */
+    ck_assert(linux_entry_read(&guest, &t, INIT_TASK, &from));
+    t.stack = 0x1000;
+    ck_assert(!linux_entry_read(&guest, &t, INIT_TASK, &from));
+    t.stack = DIRECT + ROOM; /* not mapped */
+    ck_assert(!linux_entry_read(&guest, &t, INIT_TASK, &from));
+}
+END_TEST
+
 /* ---- Mappings ---- */
 
 static bool list_vma(void *opaque, const struct linux_vma *v) {
@@ -433,14 +473,16 @@ START_TEST(the_second_cr3_of_page_table_isolation_is_the_same_space) {
 END_TEST
 
 SUITE("inspect.linux", .setup = setup, .teardown = teardown,
-      .tests = {
-          a_member_is_found_by_its_path_and_in_nameless_parts,
-          a_bit_field_and_a_structure_in_itself_have_no_members,
-          damaged_types_are_refused_in_a_line, a_kernel_without_what_is_needed_is_refused,
-          every_thread_is_listed_with_its_process, what_runs_is_what_the_cpu_says,
-          a_list_that_is_a_circle_ends, a_circle_ends_also_for_one_who_wants_all,
-          a_task_that_cannot_be_is_none, mappings_are_listed_by_address_with_their_files,
-          an_address_belongs_to_one_mapping_or_to_none,
-          a_tree_that_does_not_fit_is_unknown, a_path_that_is_a_circle_is_unknown,
-          an_address_belongs_to_a_region,
-          the_second_cr3_of_page_table_isolation_is_the_same_space})
+      .tests = {a_member_is_found_by_its_path_and_in_nameless_parts,
+                a_bit_field_and_a_structure_in_itself_have_no_members,
+                damaged_types_are_refused_in_a_line,
+                a_kernel_without_what_is_needed_is_refused,
+                every_thread_is_listed_with_its_process, what_runs_is_what_the_cpu_says,
+                a_list_that_is_a_circle_ends, a_circle_ends_also_for_one_who_wants_all,
+                a_task_that_cannot_be_is_none,
+                how_a_task_came_into_the_kernel_is_at_the_end_of_its_stack,
+                mappings_are_listed_by_address_with_their_files,
+                an_address_belongs_to_one_mapping_or_to_none,
+                a_tree_that_does_not_fit_is_unknown, a_path_that_is_a_circle_is_unknown,
+                an_address_belongs_to_a_region,
+                the_second_cr3_of_page_table_isolation_is_the_same_space})
