@@ -99,6 +99,28 @@ static int set_cause(void *options, const char *arg, struct err *e) {
     return 0;
 }
 
+static const char *report_name(unsigned i) {
+    const struct fault_report *r = fault_report_at(i);
+    return r ? r->name : NULL;
+}
+
+static void list_reports(FILE *out) {
+    const struct fault_report *r;
+    for (unsigned i = 0; (r = fault_report_at(i)); i++)
+        fprintf(out, "  %-12s %s\n", r->name, r->doc);
+}
+
+static int set_report(void *options, const char *arg, struct err *e) {
+    struct faults_options *o = options;
+    do {
+        int report = next_word(&arg, report_name, e);
+        if (report < 0)
+            return report;
+        o->reports |= 1u << report;
+    } while (*arg);
+    return 0;
+}
+
 static int set_cr3(void *options, const char *arg, struct err *e) {
     struct faults_options *o = options;
     o->by_cr3 = true;
@@ -128,6 +150,17 @@ static const struct option_row rows[] = {
      .kind = OPTION_CALL, .set = set_by, .list = list_keys},
     {"top", 0, "N", "Print the N rows of a table that have most faults",
      .kind = OPTION_NUMBER, OWN(top), .min = 1},
+    {"figures", 0, NULL,
+     "With every row, how far its faults are apart, references to the guest's tables and "
+     "modelled cycles",
+     .kind = OPTION_FLAG, OWN(figures)},
+    {"cost", 0, "PROFILE",
+     "Prices of these cycles: a shipped profile or a JSON file "
+     "(default " PROFILE_COST_DEFAULT ")",
+     .kind = OPTION_TEXT, OWN(cost), .min = 1, .file = 'r', .list = profile_list,
+     .needs = "figures"},
+    {"report", 0, "NAME,...", "These tables, instead of those that count faults",
+     .kind = OPTION_CALL, .set = set_report, .list = list_reports},
     {.kind = OPTION_HEADING, .doc = "Which faults:"},
     {"outcome", 0, "NAME,...", "Only those that came to this; may be repeated",
      .kind = OPTION_CALL, .set = set_outcome, .list = list_outcomes},
@@ -146,7 +179,8 @@ static const struct option_row rows[] = {
     {.kind = OPTION_HEADING, .doc = "What is written, with every row:"},
     {"json", 0, "FILE", "All of it as JSON; see bench/FORMATS.md", .kind = OPTION_TEXT,
      OWN(json), .min = 1, .file = 'w'},
-    {"csv", 0, "FILE", "The table of --by, or else the one by outcome, as CSV",
+    {"csv", 0, "FILE",
+     "The table of --by, or else the first --report, or else faults by outcome, as CSV",
      .kind = OPTION_TEXT, OWN(csv), .min = 1, .file = 'w'},
     {"html", 0, "FILE", "A page with charts, which needs nothing else",
      .kind = OPTION_TEXT, OWN(html), .min = 1, .file = 'w'},
@@ -247,6 +281,8 @@ static int study(struct faults_report *r, struct trace_file *f,
         .causes = o->causes,
         .by_cr3 = o->by_cr3,
         .cr3 = o->cr3,
+        .prices = o->figures ? &r->prices : NULL,
+        .reports = o->reports,
         .tables = o->by.keys ? TABLE_BY + 1 : TABLE_BY,
         .by = {[TABLE_OUTCOME] = {1, {FAULT_KEY_outcome}},
                [TABLE_FUNCTION] = {1, {FAULT_KEY_function}},
@@ -268,8 +304,8 @@ static int study(struct faults_report *r, struct trace_file *f,
         bool beside = (o->json && outfile_is_stdout(o->json)) ||
                       (o->csv && outfile_is_stdout(o->csv)) ||
                       (o->html && outfile_is_stdout(o->html));
-        faults_print(r, beside ? stderr : stdout);
-        code = write_files(r, out);
+        code = faults_print(r, beside ? stderr : stdout) ? cli_error("out of memory")
+                                                         : write_files(r, out);
     }
     if (!code)
         code = trace_input_end(f, o->path);
@@ -302,11 +338,26 @@ static int check_events(const struct faults_report *r) {
     return CLI_OK;
 }
 
+/* Return: CLI_OK, or the exit code after a line. */
+static int read_prices(struct faults_report *r) {
+    const struct faults_options *o = r->options;
+    char text[512];
+    struct err e = {text, sizeof(text)};
+    int rc = o->figures
+                 ? profile_cost(o->cost ? o->cost : PROFILE_COST_DEFAULT, &r->prices, &e)
+                 : 0;
+    if (rc == -EINVAL || (rc == -ENOENT && !strpbrk(o->cost, "/.")))
+        return option_error(&command, "--cost: %s", text);
+    return rc ? cli_error("--cost: %s", text) : CLI_OK;
+}
+
 static int with_files(struct faults_report *r, struct bench_out out[OUTPUTS]) {
     const struct faults_options *o = r->options;
     struct symbols *symbols = NULL;
     struct trace_file *f = NULL;
-    int code = trace_input_symbols(&o->names, &symbols);
+    int code = read_prices(r);
+    if (!code)
+        code = trace_input_symbols(&o->names, &symbols);
     if (!code)
         code = trace_input_open(o->path, &f);
     r->symbols = symbols;

@@ -10,6 +10,9 @@ struct faults_options {
     struct trace_filter filter; /* the first member: cli/trace_input.h */
     const char *path, *rip, *json, *csv, *html;
     struct trace_names names;
+    bool figures;
+    const char *cost;   /* NULL: the default */
+    unsigned reports;   /* bit per enum fault_report_id */
     struct fault_by by; /* keys 0: not given */
     unsigned top;
     uint64_t outcomes, causes; /* struct faults_config */
@@ -29,12 +32,20 @@ struct faults_report {
     bool knows_moved;
     uint64_t moved;
     json_t *command;
+    struct pn_cost_profile prices; /* with --figures */
 };
 
-/* The answer in a sentence, and tables. */
-void faults_print(const struct faults_report *r, FILE *out);
+/* The answer in a sentence, and tables. Return: 0, or -ENOMEM. */
+int faults_print(const struct faults_report *r, FILE *out);
 /* The answer alone. */
 void faults_print_answer(const struct faults_report *r, FILE *out);
+/* The reports that --report names (faults_report.c). Return: 0, or -ENOMEM. */
+int faults_print_reports(const struct faults_report *r, FILE *out);
+int faults_json_reports(const struct faults_report *r, FILE *out);
+int faults_csv_report(const struct faults_report *r, FILE *out);
+/* What JSON and CSV have as text: symbols have no control characters, see symbols_add. */
+void faults_json_text(const char *text, FILE *out);
+void faults_csv_text(const char *text, FILE *out);
 /* Into an open file. Return: 0 or -errno. */
 int faults_write_json(const struct faults_report *r, int fd);
 int faults_write_csv(const struct faults_report *r, int fd);

@@ -93,14 +93,33 @@ static void measure(const struct faults_report *r, const struct fault_table *t,
     }
 }
 
+/* Time between its faults, the mean; 0: of one alone. */
+static uint64_t apart(const struct fault_row *row) {
+    return row->count > 1 ? (row->last - row->first) / (row->count - 1) : 0;
+}
+
+#define FIGURES_FORMAT " %12s %7.1f %9.0f %16s"
+#define FIGURES_TITLES " %12s %7s %9s %16s"
+
+static void print_figures(const struct fault_row *row, FILE *out) {
+    char a[32], b[32];
+    double n = (double)row->count;
+    fprintf(out, FIGURES_FORMAT, row->count > 1 ? cli_grouped(apart(row), a) : "-",
+            (double)row->refs / n, row->cycles / n,
+            cli_grouped((uint64_t)row->cycles, b));
+}
+
 /* doc: what a row's first key means, or NULL. */
 static void print_row(const struct faults_report *r, const struct fault_table *t,
                       const struct fault_row *row, const size_t width[FAULT_BY_MAX],
                       const char *doc, FILE *out) {
     char text[TEXT_MAX], a[32], b[32];
-    fprintf(out, "%14s %6.1f%% %14s ", cli_grouped(row->count, a),
+    fprintf(out, "%14s %6.1f%% %14s", cli_grouped(row->count, a),
             share(row->count, faults_totals(r->faults)->faults),
             cli_grouped(row->own, b));
+    if (r->options->figures)
+        print_figures(row, out);
+    fputc(' ', out);
     for (unsigned k = 0; k < t->by.keys; k++) {
         bool last = k + 1 == t->by.keys && !doc;
         fault_key_text(r->faults, t->by.key[k], row->key[k], text, sizeof(text));
@@ -129,7 +148,10 @@ static void print_table(const struct faults_report *r, unsigned number, FILE *ou
         fprintf(out, "%s%s", k ? ", " : "", fault_key_name(t.by.key[k]));
     if (rows < t.rows)
         fprintf(out, ": the first %zu of %zu rows", rows, t.rows);
-    fprintf(out, "\n%14s %7s %14s ", "faults", "share", "guest's own");
+    fprintf(out, "\n%14s %7s %14s", "faults", "share", "guest's own");
+    if (r->options->figures)
+        fprintf(out, FIGURES_TITLES, "apart", "refs", "cycles", "cycles in sum");
+    fputc(' ', out);
     for (unsigned k = 0; k < t.by.keys; k++)
         fprintf(out, " %-*s", k + 1 == t.by.keys ? 0 : (int)width[k],
                 fault_key_name(t.by.key[k]));
@@ -141,22 +163,29 @@ static void print_table(const struct faults_report *r, unsigned number, FILE *ou
                 cli_grouped(t.beyond, buf), FAULT_ROWS_MAX);
 }
 
-void faults_print(const struct faults_report *r, FILE *out) {
+int faults_print(const struct faults_report *r, FILE *out) {
     faults_print_answer(r, out);
     if (!faults_totals(r->faults)->faults)
-        return;
+        return 0;
     if (r->options->by.keys) {
         print_table(r, TABLE_BY, out);
-    } else {
+    } else if (!r->options->reports) {
         print_table(r, TABLE_OUTCOME, out);
         print_table(r, TABLE_FUNCTION, out);
     }
+    if (r->options->figures)
+        fprintf(
+            out,
+            "\napart: guest instructions (under kvm ns) from one fault to the next. "
+            "refs: to the guest's tables, for each fault. cycles: modelled by the prices "
+            "of '%s', for each fault and in sum\n",
+            r->prices.name);
+    return faults_print_reports(r, out);
 }
 
 /* ---- Files ---- */
 
-/* Symbols have no control characters: see symbols_add. */
-static void json_text(const char *text, FILE *out) {
+void faults_json_text(const char *text, FILE *out) {
     fputc('"', out);
     for (; *text; text++) {
         if (*text == '"' || *text == '\\')
@@ -182,13 +211,17 @@ static void json_row(const struct faults_report *r, const struct fault_table *t,
         else if (is_number(t->by.key[k]))
             fputs(text, out);
         else
-            json_text(text, out);
+            faults_json_text(text, out);
         fputs(", ", out);
     }
     fprintf(out,
             "\"faults\": %" PRIu64 ", \"own\": %" PRIu64 ", \"first\": %" PRIu64
-            ", \"last\": %" PRIu64 "}",
+            ", \"last\": %" PRIu64,
             row->count, row->own, row->first, row->last);
+    if (r->options->figures)
+        fprintf(out, ", \"apart\": %" PRIu64 ", \"refs\": %" PRIu64 ", \"cycles\": %.0f",
+                apart(row), row->refs, row->cycles);
+    fputc('}', out);
 }
 
 static void json_table(const struct faults_report *r, unsigned number, FILE *out) {
@@ -214,16 +247,16 @@ static json_t *head(const struct faults_report *r) {
                           ? json_pack("{s:s, s:I}", "file", r->options->names.symbols,
                                       "count", (json_int_t)symbols_count(r->symbols))
                           : json_null();
-    return json_pack("{s:s, s:s, s:s?, s:O?, s:o, s:o, s:o, s:I, s:I, "
-                     "s:I, s:o, s:o}",
-                     "schema", "penumbra-faults-1", "version", PENUMBRA_VERSION,
-                     "revision", *PENUMBRA_REVISION ? PENUMBRA_REVISION : NULL, "command",
-                     r->command, "trace", trace_input_json(r->trace), "symbols", symbols,
-                     "kernel_moved",
-                     r->knows_moved ? json_sprintf("0x%" PRIx64, r->moved) : json_null(),
-                     "faults", (json_int_t)all->faults, "own", (json_int_t)all->own,
-                     "untold", (json_int_t)all->untold, "from",
-                     or_null(all->any, all->from), "to", or_null(all->any, all->to));
+    return json_pack(
+        "{s:s, s:s, s:s?, s:O?, s:o, s:o, s:o, s:s?, s:I, s:I, "
+        "s:I, s:o, s:o}",
+        "schema", "penumbra-faults-1", "version", PENUMBRA_VERSION, "revision",
+        *PENUMBRA_REVISION ? PENUMBRA_REVISION : NULL, "command", r->command, "trace",
+        trace_input_json(r->trace), "symbols", symbols, "kernel_moved",
+        r->knows_moved ? json_sprintf("0x%" PRIx64, r->moved) : json_null(), "cost",
+        r->options->figures ? r->prices.name : NULL, "faults", (json_int_t)all->faults,
+        "own", (json_int_t)all->own, "untold", (json_int_t)all->untold, "from",
+        or_null(all->any, all->from), "to", or_null(all->any, all->to));
 }
 
 int faults_write_json(const struct faults_report *r, int fd) {
@@ -245,12 +278,15 @@ int faults_write_json(const struct faults_report *r, int fd) {
         fputs(",\n", out);
         json_table(r, TABLE_FUNCTION, out);
     }
+    fputs("\n ],\n \"reports\": [", out);
+    int rc = faults_json_reports(r, out);
     fputs("\n ]\n}\n", out);
-    return outfile_close_stream(out);
+    int closed = outfile_close_stream(out);
+    return rc ? rc : closed;
 }
 
 /* RFC 4180. */
-static void csv_text(const char *text, FILE *out) {
+void faults_csv_text(const char *text, FILE *out) {
     if (!strpbrk(text, "\",")) {
         fputs(text, out);
         return;
@@ -264,23 +300,37 @@ static void csv_text(const char *text, FILE *out) {
     fputc('"', out);
 }
 
-int faults_write_csv(const struct faults_report *r, int fd) {
+static void csv_table(const struct faults_report *r, FILE *out) {
     struct fault_table t = asked_table(r);
-    FILE *out = outfile_stream(fd);
     char text[TEXT_MAX];
-    if (!out)
-        return -errno;
     for (unsigned k = 0; k < t.by.keys; k++)
         fprintf(out, "%s,", fault_key_name(t.by.key[k]));
-    fputs("faults,own,first,last\n", out);
+    fputs("faults,own,first,last", out);
+    fputs(r->options->figures ? ",apart,refs,cycles\n" : "\n", out);
     for (size_t i = 0; i < t.rows; i++) {
         for (unsigned k = 0; k < t.by.keys; k++) {
             fault_key_text(r->faults, t.by.key[k], t.row[i].key[k], text, sizeof(text));
-            csv_text(text, out);
+            faults_csv_text(text, out);
             fputc(',', out);
         }
-        fprintf(out, "%" PRIu64 ",%" PRIu64 ",%" PRIu64 ",%" PRIu64 "\n", t.row[i].count,
+        fprintf(out, "%" PRIu64 ",%" PRIu64 ",%" PRIu64 ",%" PRIu64, t.row[i].count,
                 t.row[i].own, t.row[i].first, t.row[i].last);
+        if (r->options->figures)
+            fprintf(out, ",%" PRIu64 ",%" PRIu64 ",%.0f", apart(&t.row[i]), t.row[i].refs,
+                    t.row[i].cycles);
+        fputc('\n', out);
     }
-    return outfile_close_stream(out);
+}
+
+int faults_write_csv(const struct faults_report *r, int fd) {
+    FILE *out = outfile_stream(fd);
+    int rc = 0;
+    if (!out)
+        return -errno;
+    if (r->options->reports && !r->options->by.keys)
+        rc = faults_csv_report(r, out);
+    else
+        csv_table(r, out);
+    int closed = outfile_close_stream(out);
+    return rc ? rc : closed;
 }

@@ -8,9 +8,6 @@
 
 #define SLOTS_MIN 1024u
 
-_Static_assert(sizeof(struct fault_row) == 64,
-               "a line of the cache, and what new_rows asks for");
-
 static uint64_t hash(const uint64_t *key, unsigned keys) {
     uint64_t h = 0;
     for (unsigned i = 0; i < keys; i++) {
@@ -29,9 +26,8 @@ static struct counting_slot *free_slot(struct counting_slot *slot, size_t slots,
     return &slot[at];
 }
 
-/* Rows in lines of the cache of their own. */
 static struct fault_row *new_rows(size_t n) {
-    return aligned_alloc(64, n * sizeof(struct fault_row));
+    return malloc(n * sizeof(struct fault_row));
 }
 
 int counting_begin(struct counting *t, const struct fault_by *by) {
@@ -66,7 +62,7 @@ static int grow(struct counting *t) {
 }
 
 int counting_add(struct counting *t, const uint64_t key[FAULT_KEYS], uint64_t time,
-                 bool own) {
+                 bool own, const struct fault_price *price) {
     uint64_t mine[FAULT_BY_MAX] = {0};
     for (unsigned i = 0; i < t->by.keys; i++)
         mine[i] = key[t->by.key[i]];
@@ -80,6 +76,8 @@ int counting_add(struct counting *t, const uint64_t key[FAULT_KEYS], uint64_t ti
         r->own += own;
         r->first = time < r->first ? time : r->first;
         r->last = time > r->last ? time : r->last;
+        r->refs += price->refs;
+        r->cycles += price->cycles;
         return 0;
     }
     if (t->rows == FAULT_ROWS_MAX) {
@@ -87,7 +85,12 @@ int counting_add(struct counting *t, const uint64_t key[FAULT_KEYS], uint64_t ti
         return 0;
     }
     struct fault_row *r = &t->row[t->rows++];
-    *r = (struct fault_row){.count = 1, .own = own, .first = time, .last = time};
+    *r = (struct fault_row){.count = 1,
+                            .own = own,
+                            .first = time,
+                            .last = time,
+                            .refs = price->refs,
+                            .cycles = price->cycles};
     memcpy(r->key, mine, sizeof(mine));
     *free_slot(t->slot, t->slots, h) = (struct counting_slot){h >> 32, (uint32_t)t->rows};
     return t->rows == t->room ? grow(t) : 0;

@@ -49,7 +49,9 @@ struct faults {
     } cache[CACHE];
     struct pending pending[TRACE_VCPUS_MAX];
     struct fault_names names;
-    struct fault_causes *causes; /* NULL: nobody asks for them */
+    struct fault_causes *causes; /* NULL: nobody asks for them; so the next two */
+    struct fault_costs *costs;
+    struct fault_reports *reports;
 };
 
 static const struct {
@@ -218,7 +220,7 @@ static uint64_t region_of(const struct pending *p, uint64_t page) {
 
 /* rec: where the guest was. key: what its events say; the rest is filled in. */
 static int count(struct faults *f, const struct pn_event_rec *rec,
-                 uint64_t key[FAULT_KEYS]) {
+                 uint64_t key[FAULT_KEYS], const struct fault_price *price) {
     const struct faults_config *c = &f->cfg;
     uint64_t outcome = key[FAULT_KEY_outcome];
     bool own = outcome == PN_OUT_guest_pf, known = rec->cpl != PN_CPL_NONE;
@@ -237,9 +239,11 @@ static int count(struct faults *f, const struct pn_event_rec *rec,
     f->totals.faults++;
     f->totals.own += own;
     f->totals.untold += outcome == FAULT_UNKNOWN;
+    if (f->reports)
+        fault_reports_fault(f->reports, rec, key[FAULT_KEY_page]);
     int rc = 0;
     for (unsigned i = 0; i < c->tables && !rc; i++)
-        rc = counting_add(&f->table[i], key, rec->time, own);
+        rc = counting_add(&f->table[i], key, rec->time, own, price);
     if (c->cells)
         fault_cells_add(c->cells, rec->time, key[FAULT_KEY_page], key[FAULT_KEY_function],
                         outcome, key[f->space]);
@@ -258,7 +262,9 @@ static int count_access(struct faults *f, const struct pn_event_rec *rec, uint64
         [FAULT_KEY_level] = FAULT_UNKNOWN,
         [FAULT_KEY_cause] = FAULT_CAUSE_unknown,
     };
-    return trace_filter_match(f->file, &f->cfg.where, rec) ? count(f, rec, key) : 0;
+    return trace_filter_match(f->file, &f->cfg.where, rec)
+               ? count(f, rec, key, &(struct fault_price){0})
+               : 0;
 }
 
 /* A page_fault without its fault_outcome. */
@@ -309,7 +315,10 @@ static int take_outcome(struct faults *f, struct pending *p,
         [FAULT_KEY_level] = rec->arg[l->outcome_level],
         [FAULT_KEY_cause] = cause,
     };
-    return count(f, rec, key);
+    struct fault_price price = {0};
+    if (f->costs)
+        price = fault_costs_of(f->costs, rec, outcome);
+    return count(f, rec, key, &price);
 }
 
 static int take(struct faults *f, const struct pn_event_rec *rec) {
@@ -350,6 +359,10 @@ int faults_add(struct faults *f, const struct trace_file *file,
         f->layout = layout_of(file);
         if (f->causes)
             fault_causes_file(f->causes, file);
+        if (f->costs)
+            fault_costs_file(f->costs, file);
+        if (f->reports)
+            fault_reports_file(f->reports, file);
         f->space =
             faults_tells(file, FAULT_KEY_process) ? FAULT_KEY_process : FAULT_KEY_cr3;
     }
@@ -366,6 +379,11 @@ int faults_add(struct faults *f, const struct trace_file *file,
         rc = take(f, r);
         if (f->causes)
             fault_causes_event(f->causes, r);
+        if (f->costs)
+            fault_costs_event(f->costs, r);
+        if (f->reports)
+            fault_reports_event(
+                f->reports, r, fault_reports_asks(f->reports, r) ? function_of(f, r) : 0);
     }
     return rc;
 }
@@ -402,6 +420,14 @@ struct faults *faults_create(const struct faults_config *cfg) {
         f->causes = fault_causes_create(cfg->symbols, cfg->moved);
         done = f->causes;
     }
+    if (done && cfg->prices) {
+        f->costs = fault_costs_create(cfg->prices);
+        done = f->costs;
+    }
+    if (done && cfg->reports) {
+        f->reports = fault_reports_create();
+        done = f->reports;
+    }
     if (done)
         return f;
     faults_destroy(f);
@@ -415,11 +441,17 @@ void faults_destroy(struct faults *f) {
         counting_free(&f->table[i]);
     fault_names_free(&f->names);
     fault_causes_destroy(f->causes);
+    free(f->costs);
+    fault_reports_destroy(f->reports);
     free(f);
 }
 
 const struct fault_totals *faults_totals(const struct faults *f) {
     return &f->totals;
+}
+
+const struct fault_reports *faults_reports(const struct faults *f) {
+    return f->reports;
 }
 
 struct fault_table faults_table(const struct faults *f, unsigned i) {

@@ -18,6 +18,8 @@
 
 #include "inspect/fault_cause.h"
 #include "inspect/fault_cells.h"
+#include "inspect/fault_cost.h"
+#include "inspect/fault_report.h"
 #include "inspect/symbols.h"
 #include "trace/trace.h"
 
@@ -60,13 +62,17 @@ struct faults_config {
     uint64_t rip_from, rip_to; /* both included */
     unsigned tables;           /* 0..FAULT_TABLES */
     struct fault_by by[FAULT_TABLES];
-    struct fault_cells *cells; /* NULL: none are asked for */
+    struct fault_cells *cells;            /* NULL: none are asked for */
+    const struct pn_cost_profile *prices; /* NULL: rows have no refs and cycles */
+    bool reports; /* fault_report.h; no filter matters to those of tables */
 };
 
 struct fault_row {
     uint64_t key[FAULT_BY_MAX];
     uint64_t count, own;  /* own: of count, the guest's own */
     uint64_t first, last; /* times */
+    uint64_t refs;        /* to entries of the guest's tables, in the faults' walks */
+    double cycles;        /* modelled */
 };
 
 struct fault_table {
@@ -94,6 +100,8 @@ int faults_add(struct faults *f, const struct trace_file *file,
 int faults_finish(struct faults *f);
 const struct fault_totals *faults_totals(const struct faults *f);
 struct fault_table faults_table(const struct faults *f, unsigned i);
+
+const struct fault_reports *faults_reports(const struct faults *f); /* or NULL */
 
 /* Which events of faults was the trace recorded without? */
 #define FAULTS_LACKS_FAULT   1u

@@ -28,7 +28,7 @@ struct counting {
 int counting_begin(struct counting *t, const struct fault_by *by);
 /* One fault: the value of every enum fault_key. Return: 0, or -ENOMEM. */
 int counting_add(struct counting *t, const uint64_t key[FAULT_KEYS], uint64_t time,
-                 bool own);
+                 bool own, const struct fault_price *price);
 /* Sort the rows. No fault may be added then. */
 void counting_end(struct counting *t);
 void counting_free(struct counting *t);
