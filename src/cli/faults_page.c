@@ -27,12 +27,13 @@ static int by_value(const void *x, const void *y) {
     return (*a > *b) - (*a < *b);
 }
 
-enum column { PAGE, FUNCTION, CR3, OUTCOME, COLUMNS };
+enum column { PAGE, FUNCTION, CR3, OUTCOME, CAUSE_OF, COLUMNS };
 
 static uint64_t value_of(const struct fault_cell *c, enum column column) {
     return column == PAGE             ? c->page
            : column == FUNCTION       ? c->function
            : column == CR3            ? c->cr3
+           : column == CAUSE_OF       ? c->cause
            : c->outcome == UINT32_MAX ? FAULT_UNKNOWN
                                       : c->outcome;
 }
@@ -80,14 +81,21 @@ static void put_names(const struct faults_report *r, const struct values *v,
     fputc(']', out);
 }
 
-static void put_meanings(const struct values *v, FILE *out) {
-    fputs(",\n\"meanings\": [", out);
-    for (size_t i = 0; i < v->count; i++) {
-        const char *doc = fault_outcome_doc(v->value[i]);
+/* What the values of outcomes and of causes mean. */
+static void put_meanings(const struct values *outcomes, const struct values *of_causes,
+                         FILE *out) {
+    fputs(",\n\"meanings\": {\"outcome\": [", out);
+    for (size_t i = 0; i < outcomes->count; i++) {
+        const char *doc = fault_outcome_doc(outcomes->value[i]);
         fputs(i ? "," : "", out);
         put_text(doc ? doc : "not known", out);
     }
-    fputc(']', out);
+    fputs("], \"cause\": [", out);
+    for (size_t i = 0; i < of_causes->count; i++) {
+        fputs(i ? "," : "", out);
+        put_text(fault_cause_doc((enum fault_cause)of_causes->value[i]), out);
+    }
+    fputs("]}", out);
 }
 
 /* Page numbers are below 2^52, which a number of JavaScript holds; or unknown. */
@@ -103,8 +111,11 @@ static void put_pages(const struct values *v, FILE *out) {
 
 static void put_cells(const struct fault_cells *c, const struct values v[COLUMNS],
                       FILE *out) {
-    static const char *const names[COLUMNS] = {
-        [PAGE] = "page", [FUNCTION] = "func", [CR3] = "cr3", [OUTCOME] = "outcome"};
+    static const char *const names[COLUMNS] = {[PAGE] = "page",
+                                               [FUNCTION] = "func",
+                                               [CR3] = "cr3",
+                                               [OUTCOME] = "outcome",
+                                               [CAUSE_OF] = "cause"};
     fputs(",\n\"cells\": {\"time\": [", out);
     for (size_t i = 0; i < c->count; i++)
         fprintf(out, "%s%" PRIu32, i ? "," : "", c->cell[i].time);
@@ -152,7 +163,8 @@ static void put_data(const struct faults_report *r, const struct values v[COLUMN
               faults_tells(r->trace, FAULT_KEY_process) ? FAULT_KEY_process
                                                         : FAULT_KEY_cr3,
               "cr3s", out);
-    put_meanings(&v[OUTCOME], out);
+    put_names(r, &v[CAUSE_OF], FAULT_KEY_cause, "causes", out);
+    put_meanings(&v[OUTCOME], &v[CAUSE_OF], out);
     put_pages(&v[PAGE], out);
     put_cells(c, v, out);
 }

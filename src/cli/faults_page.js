@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The page of `penumbra faults --html`: charts and tables of cells, each a number of faults of one
-// part of the time, page, function, outcome and address space (inspect/fault_cells.h). Every filter
+// part of the time, page, function, outcome, cause and address space (inspect/fault_cells.h). Every filter
 // is a pass over the cells.
 "use strict";
 (() => {
@@ -18,17 +18,17 @@
   const SHADES = Array.from({ length: 64 }, (_, i) => "hsl(" + (210 + 140 * i / 63) + " 75% " + (75 - 40 * i / 63) + "%)");
   const seconds = (ns) => ns < 1e3 ? ns + " ns" : ns < 1e6 ? (ns / 1e3).toFixed(1) + " us" : ns < 1e9 ? (ns / 1e6).toFixed(1) + " ms" : (ns / 1e9).toFixed(2) + " s";
   const address = (i) => data.pages[i] === null ? "?" : "0x" + (BigInt(data.pages[i]) << BigInt(data.page_shift)).toString(16);
-  const [time, page, func, outcome, cr3] = ["time", "page", "func", "outcome", "cr3"].map((name) => Int32Array.from(data.cells[name]));
+  const [time, page, func, outcome, cr3, cause] = ["time", "page", "func", "outcome", "cr3", "cause"].map((name) => Int32Array.from(data.cells[name]));
   const faults = Float64Array.from(data.cells.faults);
   const count = faults.length, times = time.reduce((a, b) => Math.max(a, b), 0) + 1;
   const cut = new Map(); // a filter: what it is about -> value, or [from, to]
-  const NAMES = { outcome: data.outcomes, func: data.functions, cr3: data.cr3s };
-  const COLUMNS = { outcome, func, cr3, page };
-  const TITLES = { outcome: "Outcome", func: "Function", cr3: "Process", page: "Page" };
+  const NAMES = { outcome: data.outcomes, func: data.functions, cr3: data.cr3s, cause: data.causes };
+  const COLUMNS = { outcome, func, cr3, page, cause };
+  const TITLES = { outcome: "Outcome", func: "Function", cr3: "Process", page: "Page", cause: "Cause" };
   const named = (what, value) => what === "page" ? address(value) : NAMES[what][value];
 
   // Which filters a cell fails, a bit each; then the cells that fail none, or only the one left out.
-  const failed = new Uint8Array(count), BITS = { times: 1, pages: 2, outcome: 4, func: 8, cr3: 16, page: 32 };
+  const failed = new Uint8Array(count), BITS = { times: 1, pages: 2, outcome: 4, func: 8, cr3: 16, page: 32, cause: 64 };
   function filter() {
     failed.fill(0);
     for (const [what, value] of cut) {
@@ -172,7 +172,7 @@
       make("td", grouped(n), row);
       make("td", share(n, all), row);
       if (cut.get(what) === key) row.className = "on";
-      if (what === "outcome") row.title = data.meanings[key];
+      if (data.meanings[what]) row.title = data.meanings[what][key];
       row.addEventListener("click", () => toggle(what, key));
     }
   }
@@ -199,6 +199,7 @@
     if (cut.has("times")) where += " --from " + (data.from + cut.get("times")[0] * data.width) + " --to " + (data.from + (cut.get("times")[1] + 1) * data.width - 1);
     if (pages && data.pages[pages[0]] !== null && data.pages[pages[1]] !== null) where += " --gva " + address(pages[0]) + "-" + end(pages[1]);
     if (cut.has("outcome") && data.outcomes[cut.get("outcome")] !== "?") study += " --outcome " + data.outcomes[cut.get("outcome")];
+    if (cut.has("cause")) study += " --cause " + data.causes[cut.get("cause")];
     if (cut.has("cr3") && data.cr3s[cut.get("cr3")].startsWith("0x")) study += " --cr3 " + data.cr3s[cut.get("cr3")];
     if (cut.has("func") && !/^[(?]/.test(data.functions[cut.get("func")])) study += " --rip " + quoted(data.functions[cut.get("func")]) + (data.symbols ? " --symbols " + quoted(data.symbols) : "");
     byId("trace").textContent = "penumbra trace " + quoted(data.trace) + " --event page_fault,fault_outcome" + where;
@@ -213,7 +214,7 @@
     heat(cells);
     flame(cells);
     byId("tables").replaceChildren();
-    for (const what of ["outcome", "func", "cr3", "page"]) table(what, passing(what));
+    for (const what of ["outcome", "cause", "func", "cr3", "page"]) table(what, passing(what));
     commands();
   }
 

@@ -12,7 +12,7 @@
 
 static size_t hash(const struct fault_cell *k) {
     const uint64_t word[] = {k->page, k->function, k->cr3,
-                             (uint64_t)k->time << 32 | k->outcome};
+                             (uint64_t)k->time << 32 | (k->outcome ^ k->cause << 16)};
     uint64_t h = 0;
     for (unsigned i = 0; i < 4; i++) {
         h = (h ^ word[i]) * 0x9e3779b97f4a7c15ull;
@@ -23,7 +23,7 @@ static size_t hash(const struct fault_cell *k) {
 
 static bool same(const struct fault_cell *a, const struct fault_cell *b) {
     return a->page == b->page && a->function == b->function && a->cr3 == b->cr3 &&
-           a->time == b->time && a->outcome == b->outcome;
+           a->time == b->time && a->outcome == b->outcome && a->cause == b->cause;
 }
 
 /* Add to the cell that it is. Return: whether there is room. */
@@ -72,7 +72,7 @@ static bool coarsen(struct fault_cells *c, uint32_t last) {
 }
 
 void fault_cells_add(struct fault_cells *c, uint64_t time, uint64_t page,
-                     uint64_t function, uint64_t outcome, uint64_t cr3) {
+                     uint64_t function, uint64_t outcome, uint64_t cr3, uint32_t cause) {
     uint64_t since = time > c->from ? time - c->from : 0;
     while (since / c->width >= CELL_TIMES) {
         c->width *= 2;
@@ -82,6 +82,7 @@ void fault_cells_add(struct fault_cells *c, uint64_t time, uint64_t page,
         .function = function,
         .cr3 = cr3,
         .outcome = outcome > UINT32_MAX ? UINT32_MAX : (uint32_t)outcome,
+        .cause = cause,
         .count = 1,
     };
     do {
@@ -113,7 +114,9 @@ static int in_order(const void *x, const void *y) {
         return a->function < b->function ? -1 : 1;
     if (a->cr3 != b->cr3)
         return a->cr3 < b->cr3 ? -1 : 1;
-    return (a->outcome > b->outcome) - (a->outcome < b->outcome);
+    if (a->outcome != b->outcome)
+        return a->outcome < b->outcome ? -1 : 1;
+    return (a->cause > b->cause) - (a->cause < b->cause);
 }
 
 void fault_cells_finish(struct fault_cells *c) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Faults by time, page, function, outcome and address space at once: what a page shows
+ * Faults by time, page, function, outcome, cause and address space at once: what a page shows
  * charts of. There are CELLS_MAX cells at most: when more are needed, two parts of the time
  * become one, or two pages, and so on. So every fault is in a cell, unless there are too
  * many functions and address spaces for any: those are counted as `beyond`.
@@ -18,6 +18,7 @@ struct fault_cell {
         cr3; /* as the keys, or the process instead of CR3 where the trace tells it; page:
                 the number of it, see page_shift */
     uint32_t time, outcome; /* the part of the time; UINT32_MAX: unknown */
+    uint32_t cause;         /* enum fault_cause */
     uint64_t count;
 };
 
@@ -34,6 +35,6 @@ struct fault_cells {
 struct fault_cells *fault_cells_create(uint64_t from);
 /* page: the address of it. All may be FAULT_UNKNOWN, but for the time. */
 void fault_cells_add(struct fault_cells *c, uint64_t time, uint64_t page,
-                     uint64_t function, uint64_t outcome, uint64_t cr3);
+                     uint64_t function, uint64_t outcome, uint64_t cr3, uint32_t cause);
 /* No more: sort by time, then by page. */
 void fault_cells_finish(struct fault_cells *c);

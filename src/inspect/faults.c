@@ -246,7 +246,7 @@ static int count(struct faults *f, const struct pn_event_rec *rec,
         rc = counting_add(&f->table[i], key, rec->time, own, price);
     if (c->cells)
         fault_cells_add(c->cells, rec->time, key[FAULT_KEY_page], key[FAULT_KEY_function],
-                        outcome, key[f->space]);
+                        outcome, key[f->space], (uint32_t)key[FAULT_KEY_cause]);
     return rc;
 }
 
@@ -410,7 +410,7 @@ struct faults *faults_create(const struct faults_config *cfg) {
     f->cfg.where.events = UINT64_MAX;
     for (unsigned i = 0; i < TRACE_VCPUS_MAX; i++)
         f->pending[i].process = f->pending[i].region = FAULT_UNKNOWN;
-    bool done = true, by_cause = cfg->causes;
+    bool done = true, by_cause = cfg->causes || cfg->cells;
     for (unsigned i = 0; i < cfg->tables; i++) {
         done = !counting_begin(&f->table[i], &cfg->by[i]) && done;
         for (unsigned k = 0; k < cfg->by[i].keys; k++)

@@ -40,6 +40,11 @@
   check(byId("faults").textContent.includes(" --outcome " + name), "the command: " + byId("faults").textContent);
   rows("by-outcome")[1][2].click();
   check(shown() === study.faults, "the filter did not go");
+  const [why, because, cause] = rows("by-cause")[0];
+  cause.click();
+  check(shown() === because && cause.title.length > 10, "filtered by the cause " + why + ": " + shown() + ", not " + because);
+  check(byId("faults").textContent.includes(" --cause " + why), "the command: " + byId("faults").textContent);
+  rows("by-cause")[0][2].click();
   frames.find((f) => f.title.startsWith(name + ":")).click();
   check(shown() === faults, "a frame filters to " + shown());
   byId("filters").querySelector("button").click();
