@@ -11,6 +11,8 @@
 
 #define TABLE_SLOTS (1u << 17) /* powers of two */
 #define PAGE_SLOTS  (1u << 20)
+#define TABLES_MAX  (TABLE_SLOTS / 4 * 3)
+#define PAGES_MAX   (PAGE_SLOTS / 4 * 3)
 #define PARTS       64u /* of the time: bits of a word */
 #define LEVELS      6u
 
@@ -33,7 +35,7 @@ enum event {
 
 /* A guest's table, of one level. */
 struct table {
-    uint64_t key; /* its address, and the level; 0: free */
+    uint64_t key; /* its address, and the level */
     uint64_t built, zapped, unused, unsyncs, syncs;
     uint64_t made,
         life; /* time when it was built; sum of the times until it was zapped */
@@ -44,16 +46,16 @@ struct table {
 
 /* A page of an address space, and the parts of the time in which it faulted. */
 struct page {
-    uint64_t key; /* 0: free */
+    uint64_t key;
     uint64_t parts;
 };
 
 struct fault_reports {
     uint8_t kind[64], field[KINDS][3];
     struct table *table;
-    uint32_t tables;
     struct page *page;
-    uint32_t pages;
+    uint32_t *table_slot, *page_slot; /* number of one, from 1; 0: free */
+    uint32_t tables, pages;
     uint64_t beyond_tables, beyond_pages;
     bool begun;
     uint64_t from, width;                   /* of the parts of the time */
@@ -104,29 +106,46 @@ static uint64_t table_key(uint64_t gfn, uint64_t level) {
 /* Return: NULL: it is not there, or finds no room. */
 static struct table *table_at(struct fault_reports *r, uint64_t key, bool add) {
     uint32_t at = place(key, TABLE_SLOTS);
-    for (; r->table[at].key; at = (at + 1) & (TABLE_SLOTS - 1))
-        if (r->table[at].key == key)
-            return &r->table[at];
+    for (; r->table_slot[at]; at = (at + 1) & (TABLE_SLOTS - 1))
+        if (r->table[r->table_slot[at] - 1].key == key)
+            return &r->table[r->table_slot[at] - 1];
     if (!add)
         return NULL;
-    if (r->tables == TABLE_SLOTS / 4 * 3) {
+    if (r->tables == TABLES_MAX) {
         r->beyond_tables++;
         return NULL;
     }
-    r->tables++;
-    r->table[at].key = key;
-    return &r->table[at];
+    r->table[r->tables].key = key;
+    r->table_slot[at] = ++r->tables;
+    return &r->table[r->tables - 1];
 }
 
-/* Twice the width: two parts become one. */
-static void widen(struct fault_reports *r) {
-    r->width *= 2;
-    for (uint32_t i = 0; i < PAGE_SLOTS; i++) {
-        uint64_t old = r->page[i].parts, now = 0;
-        for (unsigned k = 0; old && k < PARTS / 2; k++)
-            now |= (uint64_t)((old >> 2 * k & 3) != 0) << k;
-        if (old)
-            r->page[i].parts = now;
+static struct page *page_at(struct fault_reports *r, uint64_t key) {
+    uint32_t at = place(key, PAGE_SLOTS);
+    for (; r->page_slot[at]; at = (at + 1) & (PAGE_SLOTS - 1))
+        if (r->page[r->page_slot[at] - 1].key == key)
+            return &r->page[r->page_slot[at] - 1];
+    if (r->pages == PAGES_MAX) {
+        r->beyond_pages++;
+        return NULL;
+    }
+    r->page[r->pages].key = key;
+    r->page_slot[at] = ++r->pages;
+    return &r->page[r->pages - 1];
+}
+
+/* As wide as it takes for a time to be in a part: several parts become one. */
+static void widen(struct fault_reports *r, uint64_t since) {
+    unsigned shift = 0;
+    while (since / r->width >= PARTS) {
+        r->width *= 2;
+        shift++;
+    }
+    for (uint32_t i = 0; shift && i < r->pages; i++) {
+        uint64_t now = 0;
+        for (uint64_t old = r->page[i].parts; old; old &= old - 1)
+            now |= 1ull << ((unsigned)__builtin_ctzll(old) >> shift);
+        r->page[i].parts = now;
     }
 }
 
@@ -219,22 +238,11 @@ void fault_reports_fault(struct fault_reports *r, const struct pn_event_rec *rec
         r->from = rec->time;
     }
     uint64_t since = rec->time > r->from ? rec->time - r->from : 0;
-    while (since / r->width >= PARTS)
-        widen(r);
+    widen(r, since);
     uint64_t space = page >> 63 ? 0 : rec->cr3 & FAULT_CR3_PAGE; /* one kernel */
-    uint64_t key = (space * 0xbf58476d1ce4e5b9ull ^ page) | 1;
-    uint32_t at = place(key, PAGE_SLOTS);
-    while (r->page[at].key && r->page[at].key != key)
-        at = (at + 1) & (PAGE_SLOTS - 1);
-    if (!r->page[at].key) {
-        if (r->pages == PAGE_SLOTS / 4 * 3) {
-            r->beyond_pages++;
-            return;
-        }
-        r->pages++;
-        r->page[at].key = key;
-    }
-    r->page[at].parts |= 1ull << since / r->width;
+    struct page *p = page_at(r, space * 0xbf58476d1ce4e5b9ull ^ page);
+    if (p)
+        p->parts |= 1ull << since / r->width;
 }
 
 /* ---- Rows ---- */
@@ -255,7 +263,7 @@ static size_t table_rows(const struct fault_reports *r, enum fault_report_id id,
                          uint64_t *v) {
     unsigned columns = reports[id].columns;
     size_t n = 0;
-    for (uint32_t i = 0; i < TABLE_SLOTS; i++) {
+    for (uint32_t i = 0; i < r->tables; i++) {
         const struct table *t = &r->table[i];
         uint64_t at = t->key & ~(uint64_t)(PN_PAGE_SIZE - 1);
         const uint64_t unsync[] = {t->unsyncs, t->syncs, at,
@@ -268,7 +276,7 @@ static size_t table_rows(const struct fault_reports *r, enum fault_report_id id,
                                    t->zapped ? t->life / t->zapped : 0,
                                    t->reason};
         const uint64_t *row = id == FAULT_REPORT_unsync ? unsync : unused;
-        if (t->key && row[0])
+        if (row[0])
             memcpy(&v[columns * n++], row, columns * sizeof(*v));
     }
     qsort_r(v, n, columns * sizeof(*v), most_first, &columns);
@@ -277,7 +285,7 @@ static size_t table_rows(const struct fault_reports *r, enum fault_report_id id,
 
 static size_t time_rows(const struct fault_reports *r, uint64_t *v) {
     size_t n = 0;
-    for (uint32_t i = 0; i < PAGE_SLOTS; i++)
+    for (uint32_t i = 0; i < r->pages; i++)
         for (uint64_t parts = r->page[i].parts, first = 1; parts; parts &= parts - 1) {
             unsigned part = (unsigned)__builtin_ctzll(parts);
             n = part >= n ? part + 1u : n;
@@ -311,9 +319,11 @@ struct fault_reports *fault_reports_create(void) {
     if (!r)
         return NULL;
     r->width = 1;
-    r->table = calloc(TABLE_SLOTS, sizeof(*r->table));
-    r->page = calloc(PAGE_SLOTS, sizeof(*r->page));
-    if (r->table && r->page)
+    r->table = calloc(TABLES_MAX, sizeof(*r->table));
+    r->table_slot = calloc(TABLE_SLOTS, sizeof(*r->table_slot));
+    r->page = calloc(PAGES_MAX, sizeof(*r->page));
+    r->page_slot = calloc(PAGE_SLOTS, sizeof(*r->page_slot));
+    if (r->table && r->table_slot && r->page && r->page_slot)
         return r;
     fault_reports_destroy(r);
     return NULL;
@@ -323,7 +333,9 @@ void fault_reports_destroy(struct fault_reports *r) {
     if (!r)
         return;
     free(r->table);
+    free(r->table_slot);
     free(r->page);
+    free(r->page_slot);
     free(r);
 }
 
