@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "mmu/core/audit.h"
+#include "mmu/core/record.h"
 #include "mmu/model/model.h"
 #include "mmu/shadow/shadow.h"
 #include "mmu/tdp/tdp.h"
@@ -38,6 +39,9 @@ int pn_mmu_create(const struct pn_mmu_config *cfg, struct pn_mmu **out) {
         pn_mmu_destroy(mmu);
         return -ENOMEM;
     }
+    mmu->watched = mmu->observer || mmu->step || cfg->recorder;
+    if (cfg->recorder)
+        cfg->recorder->created(cfg->recorder->opaque, cfg);
     *out = mmu;
     return 0;
 }
@@ -51,6 +55,7 @@ void pn_mmu_destroy(struct pn_mmu *mmu) {
     mmu->ops->fini(mmu);
     slab_destroy(&mmu->slab);
     track_destroy(&mmu->users);
+    free(mmu->quiet);
     model_detach(mmu);
     slots_free(&mmu->slots);
     free(mmu);
@@ -71,9 +76,14 @@ int pn_mmu_vcpu_create(struct pn_mmu *mmu, struct pn_tlb_view *view,
         free(roots);
         return -ENOMEM;
     }
-    *vcpu = (struct pn_mmu_vcpu){
-        .mmu = mmu, .view = view, .stats = stats, .ring = ring, .roots = roots};
+    *vcpu = (struct pn_mmu_vcpu){.mmu = mmu,
+                                 .number = mmu->vcpus_made++,
+                                 .view = view,
+                                 .stats = stats,
+                                 .ring = ring,
+                                 .roots = roots};
     mmu->vcpus[mmu->vcpu_count++] = vcpu;
+    record(mmu, vcpu, vcpu->number, .how = 0);
     if ((mmu->observer && mmu->observer->init(vcpu) < 0) || root_init(vcpu) < 0) {
         pn_mmu_vcpu_destroy(vcpu);
         return -ENOMEM;
@@ -107,8 +117,12 @@ translate_watched(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
                   enum pn_tlb_mode mode, struct pn_xlate *out) {
     struct pn_mmu *mmu = vcpu->mmu;
     enum pn_outcome outcome;
+    if (__builtin_expect(mmu->cfg.recorder != NULL, 0))
+        record_access(vcpu, gva, access, mode);
     if (__builtin_expect(mmu->observer != NULL, 0))
         outcome = mmu->observer->translate(vcpu, gva, access, mode, out);
+    else if (access == PN_WRITE && mmu->cfg.recorder && record_held(vcpu, gva, mode, out))
+        outcome = PN_OUT_NO_FAULT;
     else if (access == PN_WRITE && tlb_held_back(vcpu, gva, mode, out))
         outcome = PN_OUT_NO_FAULT;
     else
@@ -126,7 +140,7 @@ enum pn_outcome pn_mmu_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva,
                                  enum pn_access access, enum pn_tlb_mode mode,
                                  struct pn_xlate *out) {
     struct pn_mmu *mmu = vcpu->mmu;
-    if (access == PN_WRITE || mmu->observer || mmu->step)
+    if (access == PN_WRITE || mmu->watched)
         return translate_watched(vcpu, gva, access, mode, out);
     return mmu->ops->translate(vcpu, gva, access, mode, out);
 }
@@ -146,6 +160,7 @@ void pn_mmu_walk_cost(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access acces
 
 void pn_mmu_zap_all(struct pn_mmu *mmu) {
     struct pn_mmu_vcpu *vcpu = mmu_actor(mmu);
+    record(mmu, zap_all, 0, .how = 0);
     host_begins(mmu);
     flush_ask(mmu);
     mmu->ops->zap_all(vcpu);

@@ -14,6 +14,7 @@
 
 #include "penumbra/events.h"
 #include "penumbra/model.h"
+#include "penumbra/record.h"
 #include "penumbra/stats.h"
 #include "penumbra/types.h"
 
@@ -160,6 +161,8 @@ struct pn_mmu_config {
     const struct pn_tlb_model *tlb; /* copied; NULL: none */
     pn_track_fn on_track;
     void *opaque;
+    const struct pn_recorder
+        *recorder; /* outlives the MMU; NULL: nobody writes it down */
 };
 
 /* Return: 0 and *out, or -errno (-ENOMEM, -EINVAL for an option or a TLB model out of
@@ -209,7 +212,11 @@ const struct pn_memslot *pn_mmu_slot_find(struct pn_mmu *mmu, pn_gpa gpa);
  * read-only). */
 size_t pn_mmu_read_phys(struct pn_mmu *mmu, pn_gpa gpa, void *buf, size_t size);
 size_t pn_mmu_write_phys(struct pn_mmu *mmu, pn_gpa gpa, const void *buf, size_t size);
-/* The same by a vCPU, whose counters and events it is: the store of PN_TRACKED. */
+/* For who replays (penumbra/record.h): guest memory has other contents since some moment at
+ * which nobody needed to be told. Where the MMU did need to, it forgets what it made of the
+ * page. No write: it marks no dirty log, and reaches read-only slots. */
+void pn_mmu_replace(struct pn_mmu *mmu, pn_gpa gpa, const void *buf, size_t size);
+/* As pn_mmu_write_phys, by a vCPU, whose counters and events it is: the store of PN_TRACKED. */
 size_t pn_mmu_vcpu_write(struct pn_mmu_vcpu *vcpu, pn_gpa gpa, const void *buf,
                          size_t size);
 /* Return: the host address of gpa when a store to its page needs pn_mmu_vcpu_write no

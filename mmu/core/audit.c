@@ -49,7 +49,7 @@ static void audit_large(struct audit *a, struct slot *s, unsigned level) {
 static void audit_slot(struct audit *a, struct slot *s) {
     for (uint64_t i = 0; i < s->npages; i++)
         if (s->track[i] || a->mmu->users.used)
-            if (track_used(s, s->gfn + i) != !!track_users(a->mmu, s->gfn + i))
+            if (track_code(s, s->gfn + i) != !!track_users(a->mmu, s->gfn + i))
                 wrong(a, "gfn %#llx: users and their flag differ",
                       (unsigned long long)(s->gfn + i));
     audit_large(a, s, 2);

@@ -32,6 +32,7 @@ static long rearm_word(struct pn_mmu *mmu, struct slot *s, uint64_t first,
 
 long pn_mmu_dirty_harvest(struct pn_mmu *mmu, uint32_t slot_id, uint64_t *bitmap,
                           size_t words) {
+    record(mmu, harvest, 0, .w = {slot_id});
     struct slot *s = slot_of_id(&mmu->slots, slot_id);
     if (!s || !s->dirty)
         return -ENOENT;

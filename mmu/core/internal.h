@@ -17,6 +17,9 @@ struct pn_verdict;
 struct pn_mapping;
 struct pn_table;
 
+/* For whom write tags are kept back; the bits of the index that such a tag has wrong. */
+enum tlb_held { TLB_HELD_NOT = 0, TLB_HELD_CODE = 2, TLB_HELD_RECORD = 4 };
+
 /* A memslot with what hangs on it. rmap, track counts and shadow-page counts are per
  * page. */
 struct slot {
@@ -28,12 +31,13 @@ struct slot {
         uint64_t *tlb_hints; /* tdp: where TLB entries for the page may be (tdp/tlb.c) */
     };
     uint16_t *track; /* per page: shadow pages that need its stores seen (it is a table of
-                        level >= 2, or a synced leaf table), and TRACK_USER */
+                        level >= 2, or a synced leaf table), and TRACK_USER ... */
     /* Per 2 MiB [0] and 1 GiB [1] frame that the slot touches, slot_large(): how many
      * reasons forbid a large mapping. memslot.c counts one where the frame is not wholly
      * in the slot or gpa and hva differ modulo its size; shadowed tables add theirs. */
     uint32_t *disallow_large[2];
     uint64_t *dirty; /* bitmap, with PN_SLOT_LOG_DIRTY */
+    uint8_t *stores; /* per page, with a recorder: those that no table gets (record.c) */
 };
 
 /* memslot.c: sorted array, binary search, last-hit cache. */
@@ -126,7 +130,10 @@ struct mmu_ops {
     /* No small mapping and no TLB entry of gfn takes stores. */
     void (*write_protect)(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn);
     /* The TLB entries of gfn keep their write tags back (tlb_hold); mappings stay. */
-    void (*hold_writes)(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn);
+    void (*hold_writes)(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn,
+                        enum tlb_held how);
+    /* Is the page shadowed? NULL: this kind shadows none. */
+    bool (*shadowed)(struct pn_mmu *mmu, pn_gfn gfn);
     /* Leaves have D bits: mark the pages of those that have D, and clear it; NULL: they
      * have none. */
     void (*dirty_scan)(struct pn_mmu_vcpu *vcpu, struct slot *s);
@@ -200,6 +207,18 @@ struct mmu_observer {
             (mmu)->observer->call(__VA_ARGS__);                                          \
     } while (0)
 
+/* Tell the recorder, if there is one: PN_OP_name without PN_OP_, vCPU, and other members of
+ * struct pn_op. */
+#define record(mmu, op_name, by, ...)                                                    \
+    do {                                                                                 \
+        const struct pn_recorder *recorder_ = (mmu)->cfg.recorder;                       \
+        if (__builtin_expect(recorder_ != NULL, 0))                                      \
+            recorder_->op(recorder_->opaque,                                             \
+                          &(const struct pn_op){.kind = PN_OP_##op_name,                 \
+                                                .vcpu = (uint16_t)(by),                  \
+                                                __VA_ARGS__});                           \
+    } while (0)
+
 /* Memory for tables and lists (slab.c). */
 struct slab {
     struct sp *free_sp; /* by hash_next */
@@ -221,6 +240,7 @@ struct track_set {
 
 struct pn_mmu_vcpu {
     struct pn_mmu *mmu;
+    unsigned number; /* by order of creation */
     struct pn_tlb_view *view;
     struct pn_stats *stats;
     struct pn_ring *ring;
@@ -236,6 +256,10 @@ struct pn_mmu {
     const struct mmu_ops *ops;         /* of cfg.kind */
     const struct tracker_ops *tracker; /* of cfg.tracker */
     const struct mmu_observer *observer;
+    bool watched;     /* somebody looks at loads and fetches: observer, recorder, step */
+    bool unprotected; /* recorded: the next access is the last one again */
+    pn_gfn *quiet;    /* pages with TRACK_QUIET, or once with it */
+    uint32_t quiet_count, quiet_max;
     struct pn_tlb_model *tlb_model; /* the observer's copy */
     struct slots slots;
     struct shadow *shadow; /* of the shadow MMU, or NULL */
@@ -333,19 +357,35 @@ int mmu_options_check(const struct pn_mmu_options *opt);
 
 /* ---- track.c: frames whose stores somebody must see ---- */
 
-#define TRACK_USER 0x8000u /* in slot->track: pn_mmu_track_add */
+#define TRACK_USER   0x8000u /* in slot->track: pn_mmu_track_add */
+#define TRACK_RECORD 0x4000u /* the recorder has the page: it is told of its stores */
+#define TRACK_QUIET  0x2000u /* it had: the page is likely no table any more */
+#define TRACK_ALL    (TRACK_USER | TRACK_RECORD | TRACK_QUIET)
 /* Return: shadow pages that need stores to gfn seen. */
 static inline unsigned track_tables(const struct slot *s, pn_gfn gfn) {
-    return s->track[gfn - s->gfn] & ~TRACK_USER;
+    return s->track[gfn - s->gfn] & ~TRACK_ALL;
 }
 /* Are there users of pn_mmu_track_add? */
-static inline bool track_used(const struct slot *s, pn_gfn gfn) {
+static inline bool track_code(const struct slot *s, pn_gfn gfn) {
     return s->track[gfn - s->gfn] & TRACK_USER;
+}
+/* Has the recorder the page? */
+static inline bool track_recorded(const struct slot *s, pn_gfn gfn) {
+    return s->track[gfn - s->gfn] & TRACK_RECORD;
+}
+/* Are its stores to be seen by one of these, whom no table knows? */
+static inline bool track_used(const struct slot *s, pn_gfn gfn) {
+    return s->track[gfn - s->gfn] & (TRACK_USER | TRACK_RECORD);
 }
 /* Does a store to gpa, in a memslot, have to be seen by such users? */
 static inline bool track_seen(struct pn_mmu *mmu, pn_gpa gpa) {
     struct slot *s = slot_of_gfn(mmu, gpa >> PN_PAGE_SHIFT);
     return s && track_used(s, gpa >> PN_PAGE_SHIFT);
+}
+/* Does such a user have translated code there? */
+static inline bool track_code_seen(struct pn_mmu *mmu, pn_gpa gpa) {
+    struct slot *s = slot_of_gfn(mmu, gpa >> PN_PAGE_SHIFT);
+    return s && track_code(s, gpa >> PN_PAGE_SHIFT);
 }
 /* May a leaf of this level at gfn take stores that no MMU sees? The one place for the
  * rule; that a memslot is read-only is another. A large leaf of a logged slot is split

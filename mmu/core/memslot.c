@@ -58,6 +58,7 @@ static void slot_free(struct slot *s) {
     free(s->disallow_large[0]);
     free(s->disallow_large[1]);
     free(s->dirty);
+    free(s->stores);
     free(s);
 }
 
@@ -212,6 +213,10 @@ static int slot_place(struct pn_mmu *mmu, const struct pn_memslot *req,
     if (slots_overlap(&mmu->slots, req, old))
         return -EEXIST;
     struct slot *s = slot_alloc(req);
+    if (s && mmu->cfg.recorder && !(s->stores = calloc(s->npages, 1))) {
+        slot_free(s);
+        s = NULL;
+    }
     if (!s || slots_reserve(&mmu->slots, req->id) < 0) {
         slot_free(s);
         return -ENOMEM;
@@ -270,6 +275,9 @@ static int slot_set(struct pn_mmu *mmu, const struct pn_memslot *req) {
 }
 
 int pn_mmu_slot_set(struct pn_mmu *mmu, const struct pn_memslot *req) {
+    record(mmu, slot, 0,
+           .w = {req->id, req->flags, req->gpa, req->size,
+                 (uintptr_t)req->hva & (((uint64_t)1 << 30) - 1)});
     host_begins(mmu);
     int rc = slot_set(mmu, req);
     mmu_step(mmu);

@@ -11,7 +11,7 @@
  */
 #include <string.h>
 
-#include "mmu/core/internal.h"
+#include "mmu/core/record.h"
 
 /* Bytes of [gpa, gpa+size) in gpa's own page. */
 static size_t page_piece(pn_gpa gpa, size_t size) {
@@ -55,10 +55,52 @@ size_t pn_mmu_read_phys(struct pn_mmu *mmu, pn_gpa gpa, void *buf, size_t size) 
     return done;
 }
 
+/* ---- Recording ---- */
+
+/* Is some page of the range one that the recorder has? */
+static bool recorded(struct pn_mmu *mmu, pn_gpa gpa, size_t size) {
+    for (size_t piece; size; gpa += piece, size -= piece) {
+        const struct slot *s = slot_of_gfn(mmu, gpa >> PN_PAGE_SHIFT);
+        piece = page_piece(gpa, size);
+        if (s && track_recorded(s, gpa >> PN_PAGE_SHIFT))
+            return true;
+    }
+    return false;
+}
+
+/* What a write that is too long for one operation puts into such pages. */
+static void record_pages(struct pn_mmu *mmu, pn_gpa gpa, const uint8_t *buf,
+                         size_t size) {
+    for (size_t piece; size; gpa += piece, buf += piece, size -= piece) {
+        piece = page_piece(gpa, size);
+        if (recorded(mmu, gpa, piece))
+            record(mmu, poke, 0, .w = {gpa}, .data = buf, .size = (uint32_t)piece);
+    }
+}
+
+static __attribute__((noinline)) void record_write(struct pn_mmu_vcpu *vcpu, pn_gpa gpa,
+                                                   const void *buf, size_t size,
+                                                   bool store_of_vcpu) {
+    struct pn_mmu *mmu = vcpu->mmu;
+    bool told = size <= PN_OP_DATA && recorded(mmu, gpa, size);
+    uint32_t data = told ? (uint32_t)size : 0;
+    if (!told)
+        record_pages(mmu, gpa, buf, size);
+    if (store_of_vcpu)
+        record_store(mmu, gpa, size);
+    if (store_of_vcpu)
+        record(mmu, vcpu_write, vcpu->number, .w = {gpa, size}, .data = buf,
+               .size = data);
+    else
+        record(mmu, write, 0, .w = {gpa, size}, .data = buf, .size = data);
+}
+
 static size_t write_by(struct pn_mmu_vcpu *vcpu, pn_gpa gpa, const void *buf, size_t size,
                        bool store_of_vcpu) {
     struct pn_mmu *mmu = vcpu->mmu;
     size_t done = 0;
+    if (__builtin_expect(mmu->cfg.recorder != NULL, 0))
+        record_write(vcpu, gpa, buf, size, store_of_vcpu);
     while (done < size) {
         pn_gfn gfn = gpa >> PN_PAGE_SHIFT;
         struct slot *s = slot_of_gfn(mmu, gfn);
@@ -100,7 +142,26 @@ void *pn_mmu_unseen(struct pn_mmu_vcpu *vcpu, pn_gpa gpa) {
 
 bool pn_mmu_unprotect(struct pn_mmu_vcpu *vcpu, pn_gpa gpa) {
     const struct mmu_ops *ops = vcpu->mmu->ops;
+    record(vcpu->mmu, unprotect, vcpu->number, .how = 0);
+    if (__builtin_expect(vcpu->mmu->cfg.recorder != NULL, 0))
+        record_no_table(vcpu->mmu, gpa);
     bool done = ops->unprotect && ops->unprotect(vcpu, gpa >> PN_PAGE_SHIFT);
+    vcpu->mmu->unprotected = done;
     mmu_step(vcpu->mmu);
     return done;
+}
+
+void pn_mmu_replace(struct pn_mmu *mmu, pn_gpa gpa, const void *buf, size_t size) {
+    for (size_t done = 0, piece; done < size; gpa += piece, done += piece) {
+        pn_gfn gfn = gpa >> PN_PAGE_SHIFT;
+        struct slot *s = slot_of_gfn(mmu, gfn);
+        piece = page_piece(gpa, size - done);
+        if (!s)
+            continue;
+        memcpy((uint8_t *)s->pub.hva + (gpa - s->pub.gpa), (const uint8_t *)buf + done,
+               piece);
+        if (track_tables(s, gfn))
+            mmu->ops->unprotect(mmu_actor(mmu), gfn);
+    }
+    mmu_step(mmu);
 }

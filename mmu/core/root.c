@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "mmu/core/record.h"
 #include "mmu/core/root.h"
 #include "penumbra/x86.h"
 
@@ -197,6 +198,12 @@ static bool mode_flushes(const struct pn_paging *old, const struct pn_paging *p)
 void pn_mmu_set_cr3(struct pn_mmu_vcpu *vcpu, uint64_t cr3, bool noflush,
                     const uint64_t pdpte[4]) {
     struct stage *m = &vcpu->walk;
+    record_quiet(vcpu->mmu);
+    if (pdpte)
+        record(vcpu->mmu, cr3, vcpu->number,
+               .w = {cr3, noflush, pdpte[0], pdpte[1], pdpte[2], pdpte[3]});
+    else
+        record(vcpu->mmu, cr3, vcpu->number, .w = {cr3, noflush});
     vcpu->paging.cr3 = m->root = cr3;
     if (m->levels == 3 && pdpte) {
         memcpy(vcpu->paging.pdpte, pdpte, sizeof(vcpu->paging.pdpte));
@@ -213,14 +220,25 @@ void pn_mmu_set_cr3(struct pn_mmu_vcpu *vcpu, uint64_t cr3, bool noflush,
     mmu_step(vcpu->mmu);
 }
 
+static void set_pkr(struct pn_mmu_vcpu *vcpu, uint32_t pkru, uint32_t pkrs) {
+    vcpu->paging.pkru = vcpu->walk.rights.pkru = pkru;
+    vcpu->paging.pkrs = vcpu->walk.rights.pkrs = pkrs;
+    take_pkr(vcpu, vcpu->roots->cur);
+    mmu_step(vcpu->mmu);
+}
+
 void pn_mmu_set_paging(struct pn_mmu_vcpu *vcpu, const struct pn_paging *p) {
     struct pn_paging old = vcpu->paging;
+    record_quiet(vcpu->mmu);
+    record(vcpu->mmu, paging, vcpu->number,
+           .w = {p->cr0, p->cr3, p->cr4, p->efer, p->pdpte[0], p->pdpte[1], p->pdpte[2],
+                 p->pdpte[3], p->pkru, p->pkrs});
     vcpu->paging = *p;
     bool same = !((old.cr0 ^ p->cr0) & CR0_FLUSH) && !((old.cr4 ^ p->cr4) & CR4_FLUSH) &&
                 !((old.efer ^ p->efer) & EFER_FLUSH) && old.cr3 == p->cr3 &&
                 !memcmp(old.pdpte, p->pdpte, sizeof(old.pdpte));
     if (same) {
-        pn_mmu_set_pkr(vcpu, p->pkru, p->pkrs);
+        set_pkr(vcpu, p->pkru, p->pkrs);
         return;
     }
     take_paging(vcpu);
@@ -234,14 +252,14 @@ void pn_mmu_set_paging(struct pn_mmu_vcpu *vcpu, const struct pn_paging *p) {
 }
 
 void pn_mmu_set_pkr(struct pn_mmu_vcpu *vcpu, uint32_t pkru, uint32_t pkrs) {
-    vcpu->paging.pkru = vcpu->walk.rights.pkru = pkru;
-    vcpu->paging.pkrs = vcpu->walk.rights.pkrs = pkrs;
-    take_pkr(vcpu, vcpu->roots->cur);
-    mmu_step(vcpu->mmu);
+    record(vcpu->mmu, pkr, vcpu->number, .w = {pkru, pkrs});
+    set_pkr(vcpu, pkru, pkrs);
 }
 
 void pn_mmu_invlpg(struct pn_mmu_vcpu *vcpu, pn_gva gva) {
     uint16_t pcid = vcpu->roots->cur->key.pcid;
+    record_quiet(vcpu->mmu);
+    record(vcpu->mmu, invlpg, vcpu->number, .w = {gva});
     pn_count(vcpu->stats, invlpg);
     pn_emit(vcpu->ring, invlpg, gva, pcid);
     exit_begins(vcpu->mmu);
@@ -253,6 +271,8 @@ void pn_mmu_invlpg(struct pn_mmu_vcpu *vcpu, pn_gva gva) {
 
 void pn_mmu_invpcid(struct pn_mmu_vcpu *vcpu, unsigned type, uint16_t pcid, pn_gva gva) {
     struct vcpu_roots *vs = vcpu->roots;
+    record_quiet(vcpu->mmu);
+    record(vcpu->mmu, invpcid, vcpu->number, .w = {type, pcid, gva});
     pn_count(vcpu->stats, invpcid);
     exit_begins(vcpu->mmu);
     if (type && (type > 1 || pcid == vs->cur->key.pcid))
@@ -270,6 +290,7 @@ void pn_mmu_invpcid(struct pn_mmu_vcpu *vcpu, unsigned type, uint16_t pcid, pn_g
 }
 
 void pn_mmu_drop_tlb(struct pn_mmu_vcpu *vcpu) {
+    record(vcpu->mmu, drop_tlb, vcpu->number, .how = 0);
     for_each_root_of(vcpu, r)
         tlb_flush(vcpu, r);
 }
@@ -280,7 +301,6 @@ int root_init(struct pn_mmu_vcpu *vcpu) {
     struct vcpu_roots *vs = vcpu->roots;
     size_t bytes = PN_TLB_ENTRIES * sizeof(struct pn_tlb_entry);
     vs->max = vcpu->mmu->cfg.opt.cached_roots + 1;
-    unsigned number = vcpu->mmu->vcpus_made++;
     vs->cur = &vs->root[0];
     for (unsigned i = 0; i < vs->max; i++) {
         struct root *r = &vs->root[i];
@@ -290,7 +310,7 @@ int root_init(struct pn_mmu_vcpu *vcpu) {
                 return -ENOMEM;
             vcpu->mmu->bytes += bytes;
         }
-        r->bit = 1ull << ((number * ROOTS_MAX + i) & 63);
+        r->bit = 1ull << ((vcpu->number * ROOTS_MAX + i) & 63);
     }
     take_paging(vcpu);
     root_load(vcpu);

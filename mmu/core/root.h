@@ -85,9 +85,9 @@ void roots_drop_everything(struct pn_mmu *mmu);
 struct tlb_grant {
     unsigned acc; /* ACC_* of the translation */
     uint8_t pkey;
-    bool store, code; /* a write or fetch tag may stand, if the rights allow it */
-    bool held;        /* the write tag is kept back: track_used */
-    uintptr_t hva;    /* of the page */
+    bool store, code;   /* a write or fetch tag may stand, if the rights allow it */
+    enum tlb_held held; /* the write tag is kept back: track_held */
+    uintptr_t hva;      /* of the page */
 };
 #define TLB_GOT_W 1u
 #define TLB_GOT_X 2u
@@ -124,7 +124,7 @@ static inline unsigned tlb_put(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva 
     e->tag[PN_READ] = rights_check(m, g->acc, g->pkey, PN_READ, mode) ? none : page;
     e->tag[PN_WRITE] = e->tag[PN_FETCH] = none;
     if (g->store && !rights_check(m, g->acc, g->pkey, PN_WRITE, mode)) {
-        e->tag[PN_WRITE] = g->held ? PN_TLB_HELD(page) : page;
+        e->tag[PN_WRITE] = page ^ (uint64_t)g->held << PN_PAGE_SHIFT;
         got |= TLB_GOT_W;
     }
     if (g->code && !rights_check(m, g->acc, g->pkey, PN_FETCH, mode)) {
@@ -153,8 +153,18 @@ static inline void tlb_drop_if(struct pn_tlb_entry *tlb, unsigned i, uintptr_t h
     else
         tlb_entry_clear(e, i);
 }
-/* The entries of index i for the page at hva: their write tags are kept back. */
-void tlb_hold(struct root *r, unsigned i, uintptr_t hva);
+/* For whom the frame's write tags are kept back. */
+static inline enum tlb_held track_held(const struct slot *s, pn_gfn gfn) {
+    return track_code(s, gfn)       ? TLB_HELD_CODE
+           : track_recorded(s, gfn) ? TLB_HELD_RECORD
+                                    : TLB_HELD_NOT;
+}
+/* The entries of index i for the page at hva: their write tags are kept back for code,
+ * or for the recorder where they are not for code, or no more for the recorder. */
+void tlb_hold(struct root *r, unsigned i, uintptr_t hva, enum tlb_held how);
+/* The write tag that is kept back for the recorder. */
+#define TLB_RECORDED(gva)                                                                \
+    (((gva)&PN_PAGE_MASK) ^ (uint64_t)TLB_HELD_RECORD << PN_PAGE_SHIFT)
 /* Would the current root's entry for gva answer a store, were its write tag not kept
  * back? */
 static inline bool tlb_held(const struct pn_mmu_vcpu *vcpu, pn_gva gva,
@@ -170,7 +180,7 @@ static inline bool tlb_held_back(struct pn_mmu_vcpu *vcpu, pn_gva gva,
     return tlb_held(vcpu, gva, mode) &&
            pn_mmu_probe(vcpu, gva, PN_WRITE, mode, out) == PN_MAPPED &&
            e->hva == ((uintptr_t)out->hva & PN_PAGE_MASK) &&
-           track_seen(vcpu->mmu, out->gpa);
+           track_code_seen(vcpu->mmu, out->gpa);
 }
 /* Does the current root's entry for gva answer stores? */
 static inline bool tlb_stores(const struct pn_mmu_vcpu *vcpu, pn_gva gva,
@@ -181,10 +191,10 @@ static inline bool tlb_stores(const struct pn_mmu_vcpu *vcpu, pn_gva gva,
 /* Gva of the page that tag t of entry i stands for. Return: false: it stands for none. */
 static inline bool tlb_tag_page(const struct pn_tlb_entry *e, unsigned i, unsigned t,
                                 pn_gva *gva) {
-    bool held = t == PN_WRITE && tlb_index(e->tag[t]) == (i ^ 2);
-    if (!held && tlb_index(e->tag[t]) != i)
+    uint64_t held = tlb_index(e->tag[t]) ^ i;
+    if (held && (t != PN_WRITE || (held != TLB_HELD_CODE && held != TLB_HELD_RECORD)))
         return false;
-    *gva = held ? PN_TLB_HELD(e->tag[t]) : e->tag[t];
+    *gva = e->tag[t] ^ held << PN_PAGE_SHIFT;
     return true;
 }
 void tlb_flush(struct pn_mmu_vcpu *vcpu, struct root *r);

@@ -74,11 +74,14 @@ void flush_ask(struct pn_mmu *mmu) {
         flush_ask_of(mmu->vcpus[v]);
 }
 
-void tlb_hold(struct root *r, unsigned i, uintptr_t hva) {
+void tlb_hold(struct root *r, unsigned i, uintptr_t hva, enum tlb_held how) {
     for (unsigned mode = 0; mode < PN_TLB_MODES; mode++) {
         struct pn_tlb_entry *e = &r->room[mode][i];
-        if (r->filled[mode] && e->hva == hva && tlb_index(e->tag[PN_WRITE]) == i)
-            e->tag[PN_WRITE] = PN_TLB_HELD(e->tag[PN_WRITE]);
+        if (!r->filled[mode] || e->hva != hva)
+            continue;
+        uint64_t now = tlb_index(e->tag[PN_WRITE]) ^ i;
+        if (now != how && (now == TLB_HELD_NOT || now == TLB_HELD_RECORD))
+            e->tag[PN_WRITE] ^= (now ^ how) << PN_PAGE_SHIFT;
     }
 }
 

@@ -79,13 +79,14 @@ void track_destroy(struct track_set *users) {
 
 static void user_flag(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn) {
     s->track[gfn - s->gfn] |= TRACK_USER;
-    mmu->ops->hold_writes(mmu, s, gfn);
+    mmu->ops->hold_writes(mmu, s, gfn, TLB_HELD_CODE);
     for (unsigned v = 0; v < mmu->vcpu_count; v++)
         observe(mmu, tlb_flushed, mmu->vcpus[v]);
 }
 
 int pn_mmu_track_add(struct pn_mmu *mmu, pn_gfn gfn) {
     struct track_set *t = &mmu->users;
+    record(mmu, track_add, 0, .w = {gfn});
     struct slot *s = slot_of_gfn(mmu, gfn);
     if (!s)
         return -ENOENT;
@@ -106,6 +107,7 @@ int pn_mmu_track_add(struct pn_mmu *mmu, pn_gfn gfn) {
 
 void pn_mmu_track_remove(struct pn_mmu *mmu, pn_gfn gfn) {
     struct track_set *t = &mmu->users;
+    record(mmu, track_remove, 0, .w = {gfn});
     struct track_user *u = user_find(t, gfn);
     if (!u || --u->count)
         return;
@@ -121,7 +123,7 @@ void pn_mmu_track_remove(struct pn_mmu *mmu, pn_gfn gfn) {
 void track_stored(struct pn_mmu_vcpu *vcpu, const struct slot *s, pn_gpa gpa,
                   size_t size) {
     pn_gfn gfn = gpa >> PN_PAGE_SHIFT;
-    if (!track_used(s, gfn) || track_tables(s, gfn))
+    if (!track_code(s, gfn) || track_tables(s, gfn))
         return;
     pn_count(vcpu->stats, code_stores);
     pn_emit(vcpu->ring, code_store, gpa, size);

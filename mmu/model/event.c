@@ -103,8 +103,10 @@ void pn_mmu_exited(struct pn_mmu_vcpu *vcpu, enum pn_vm_exit why) {
         [PN_VM_INTERRUPT] = PN_STAT_model_exit_interrupt,
         [PN_VM_OTHER] = PN_STAT_model_exit_other,
     };
-    if (vcpu->model)
-        exited(vcpu, stat[why]);
+    if (!vcpu->model)
+        return;
+    record(vcpu->mmu, exited, vcpu->number, .w = {why});
+    exited(vcpu, stat[why]);
 }
 
 /* ---- What the guest does to its TLB ---- */
@@ -221,7 +223,8 @@ static void show_access(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access acc
 /* Does the entry answer the access, its write tag kept back or not? */
 static bool has(const struct pn_tlb_entry *e, pn_gva gva, enum pn_access access) {
     return (e->tag[access] ^ gva) < PN_PAGE_SIZE ||
-           (access == PN_WRITE && e->tag[PN_WRITE] == PN_TLB_HELD(gva));
+           (access == PN_WRITE && (e->tag[PN_WRITE] == PN_TLB_HELD(gva) ||
+                                   e->tag[PN_WRITE] == TLB_RECORDED(gva)));
 }
 
 /* The root's TLB does not have it. */
@@ -258,7 +261,7 @@ static bool answers(const struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access a
            (gva & (PN_PAGE_SIZE - 1));
     return access != PN_FETCH && has(&r->tlb[mode][i], gva, access) &&
            (access != PN_WRITE || !tlb_held(vcpu, gva, mode) ||
-            track_seen(vcpu->mmu, *gpa));
+            track_code_seen(vcpu->mmu, *gpa));
 }
 
 static enum pn_outcome model_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva,
@@ -286,6 +289,7 @@ const uint64_t *pn_mmu_fetch_page(const struct pn_mmu_vcpu *vcpu) {
 
 void pn_mmu_fetched(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_tlb_mode mode) {
     bool store;
+    record(vcpu->mmu, fetched, vcpu->number, .w = {gva, mode});
     if (vcpu->model->flush)
         host_flush_all(vcpu);
     vcpu->model->fetch_page = gva & PN_PAGE_MASK;

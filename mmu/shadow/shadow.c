@@ -46,6 +46,7 @@ const struct mmu_ops shadow_ops = {
     .unprotect = shadow_unprotect,
     .write_protect = rmap_write_protect,
     .hold_writes = tlb_hold_leaves,
+    .shadowed = shadow_shadowed,
     .audit = shadow_audit,
     .audit_large = shadow_audit_large,
     .audit_entry = shadow_audit_entry,

@@ -127,7 +127,7 @@ void tlb_drop_leaf(struct pn_mmu *mmu, struct sp *sp, unsigned i, uint64_t spte,
                    bool write);
 /* The same for what the roots above reach through this table spte. */
 void tlb_drop_table(struct pn_mmu *mmu, const uint64_t *sptep);
-void tlb_hold_leaves(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn);
+void tlb_hold_leaves(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn, enum tlb_held how);
 /* The roots of this top lose all. */
 void tlb_drop_top(struct pn_mmu *mmu, const struct sp *top);
 
@@ -248,6 +248,7 @@ void shadow_zap_all(struct pn_mmu_vcpu *vcpu);
 
 void shadow_written(struct pn_mmu_vcpu *vcpu, pn_gpa gpa, size_t size, bool ad);
 bool shadow_unprotect(struct pn_mmu_vcpu *vcpu, pn_gfn gfn);
+bool shadow_shadowed(struct pn_mmu *mmu, pn_gfn gfn);
 
 /* ---- unsync.c ---- */
 

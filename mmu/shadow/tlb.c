@@ -36,7 +36,7 @@ void tlb_fill(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva, enum pn_acce
     };
     if (g.store && w->spte & SPTE_CODE) {
         pn_gfn gfn = swalk_gfn(w, gva);
-        g.held = track_used(slot_of_gfn(vcpu->mmu, gfn), gfn);
+        g.held = track_held(slot_of_gfn(vcpu->mmu, gfn), gfn);
     }
     unsigned got = tlb_put(vcpu, r, gva, mode, &g);
     *w->sptep = w->spte | SPTE_HW_A | SPTE_TLB_1 << mode |
@@ -99,7 +99,7 @@ void tlb_drop_leaf(struct pn_mmu *mmu, struct sp *sp, unsigned i, uint64_t spte,
 }
 
 /* A gva has bits 12..20 in common with the frame where a large page maps it. */
-void tlb_hold_leaves(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn) {
+void tlb_hold_leaves(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn, enum tlb_held how) {
     for (unsigned level = 1; level <= 3; level++) {
         pn_gfn base = gfn & ~(level_pages(level) - 1);
         struct ptrs_pos pos = {0};
@@ -115,7 +115,7 @@ void tlb_hold_leaves(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn) {
                 continue;
             for_each_root(mmu, v, r)
                 for (unsigned part = 0; r->bit & sp->roots && part < PARTS; part++)
-                    tlb_hold(r, i | part << 9, (uintptr_t)slot_hva(s, gfn));
+                    tlb_hold(r, i | part << 9, (uintptr_t)slot_hva(s, gfn), how);
         }
     }
 }

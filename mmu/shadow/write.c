@@ -63,6 +63,10 @@ static void table_written(struct pn_mmu_vcpu *vcpu, struct sp *sp, unsigned offs
     }
 }
 
+bool shadow_shadowed(struct pn_mmu *mmu, pn_gfn gfn) {
+    return sp_first(mmu, gfn);
+}
+
 bool shadow_unprotect(struct pn_mmu_vcpu *vcpu, pn_gfn gfn) {
     struct slot *s = slot_of_gfn(vcpu->mmu, gfn);
     if (!s || !track_tables(s, gfn))
@@ -92,6 +96,6 @@ void shadow_written(struct pn_mmu_vcpu *vcpu, pn_gpa gpa, size_t size, bool ad) 
             table_written(vcpu, sp, offset, size, ad, table);
         }
     }
-    if (track_used(s, gfn) && mmu->cfg.on_track)
+    if (track_code(s, gfn) && mmu->cfg.on_track)
         mmu->cfg.on_track(mmu->cfg.opaque, gpa, size);
 }

@@ -87,6 +87,6 @@ void tdp_harvested(struct pn_mmu *mmu) {
 void tdp_written(struct pn_mmu_vcpu *vcpu, pn_gpa gpa, size_t size, bool ad) {
     struct pn_mmu *mmu = vcpu->mmu;
     struct slot *s = slot_of_gfn(mmu, gpa >> PN_PAGE_SHIFT);
-    if (s && track_used(s, gpa >> PN_PAGE_SHIFT) && mmu->cfg.on_track)
+    if (s && track_code(s, gpa >> PN_PAGE_SHIFT) && mmu->cfg.on_track)
         mmu->cfg.on_track(mmu->cfg.opaque, gpa, size);
 }

@@ -156,7 +156,7 @@ void tdp_tlb_fill(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva,
                   struct slot *s, uint64_t pte);
 /* Drop what the TLBs have of a page; write: only its write tags. */
 void tdp_tlb_drop(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn, bool write);
-void tdp_tlb_hold(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn);
+void tdp_tlb_hold(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn, enum tlb_held how);
 /* The write tags of all pages of a slot. */
 void tdp_tlb_drop_writes(struct pn_mmu *mmu, const struct slot *s);
 bool tdp_was_fetched(const struct root *r, pn_gva gva);

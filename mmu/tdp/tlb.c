@@ -72,7 +72,7 @@ void tdp_tlb_fill(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva,
         .store = w->dirty && (pte & (EPT_W | EPT_D)) == (EPT_W | EPT_D),
         /* Only what was fetched from counts as code: its loss drops the jump caches. */
         .code = access == PN_FETCH || *hint & HINT_X,
-        .held = track_used(s, w->gfn),
+        .held = track_held(s, w->gfn),
         .hva = (uintptr_t)slot_hva(s, w->gfn),
     };
     unsigned got = tlb_put(vcpu, r, gva, mode, &g);
@@ -133,13 +133,13 @@ void tdp_tlb_drop(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn, bool write) {
     }
 }
 
-void tdp_tlb_hold(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn) {
+void tdp_tlb_hold(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn, enum tlb_held how) {
     uint64_t h = s->tlb_hints[gfn - s->gfn];
     unsigned n = h & HINT_MANY ? PN_TLB_ENTRIES : hint_count(h);
     for_each_root(mmu, v, r)
         for (unsigned k = 0; h & HINT_W && k < n; k++)
             tlb_hold(r, h & HINT_MANY ? k : h >> (k * HINT_BITS) & HINT_MASK,
-                     (uintptr_t)slot_hva(s, gfn));
+                     (uintptr_t)slot_hva(s, gfn), how);
 }
 
 void tdp_tlb_drop_writes(struct pn_mmu *mmu, const struct slot *s) {
