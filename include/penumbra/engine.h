@@ -38,7 +38,8 @@ struct pn_engine_config {
     unsigned cpus;
     const char *cpu_model; /* --cpu */
     const struct pn_mmu_options *mmu;
-    const struct pn_tlb_model *tlb; /* copied; NULL: none. Soft engines only */
+    const struct pn_tlb_model *tlb;     /* copied; NULL: none. Soft engines only */
+    const struct pn_recorder *recorder; /* of the MMU; NULL: none. Soft engines only */
     const struct pn_bus *bus;
     /* Guest memory as it begins. Others may come and go (set_slot). */
     const struct pn_memslot *slot;

@@ -166,7 +166,8 @@ static int soft_create(const struct pn_engine_config *cfg, enum pn_mmu_kind kind
                               .maxphyaddr = model_maxphyaddr(e->model),
                               .lacks = model_lacks(e->model),
                               .on_track = code_written,
-                              .opaque = e};
+                              .opaque = e,
+                              .recorder = cfg->recorder};
     e->vcpu = calloc(cfg->cpus, sizeof(*e->vcpu));
     rc = e->vcpu ? pn_mmu_create(&m, &e->mmu) : -ENOMEM;
     for (unsigned i = 0; rc == 0 && i < cfg->slot_count; i++)

@@ -43,6 +43,7 @@ struct machine_config {
     const char *cpu_model;
     struct pn_mmu_options mmu;
     const struct pn_tlb_model *tlb;          /* copied; NULL: none. Not under kvm */
+    const struct pn_recorder *recorder;      /* of the MMU; NULL: none. Not under kvm */
     const char *kernel, *initrd, *append;    /* paths and the command line; NULL: none */
     const char *module[MACHINE_MODULES_MAX]; /* "FILE" or "FILE,ARGS", for boot protocols
                                                 that take several files */
