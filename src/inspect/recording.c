@@ -1,0 +1,318 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A recording is read: from front to back, a block at a time. Nothing in it is trusted.
+ *
+ * Invariant: what recording_next gives was in a block whose checksum is right, has at most
+ * PN_OP_DATA bytes of data, and a vCPU below RECORDING_VCPUS.
+ * No locks: a recording is read by one thread.
+ */
+#include "inspect/recording.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <xxhash.h>
+#include <zstd.h>
+
+#include "inspect/recording_codec.h"
+
+#define TEXT_MAX 4096u
+
+struct recording {
+    FILE *in;
+    enum recording_state state;
+    struct pn_mmu_config config;
+    struct pn_tlb_model tlb;
+    uint64_t ops;
+    uint16_t vcpu;
+    uint64_t last[4]; /* gva of the last access by enum pn_access */
+    struct pn_stats total;
+    bool known[PN_STAT_COUNT];
+    ZSTD_DCtx *decompress;
+    uint8_t *frame;
+    uint32_t frame_max;
+    const uint8_t *at, *end; /* of the block */
+    uint8_t plain[RECORDING_BLOCK];
+};
+
+_Static_assert(sizeof(struct recording_header) == 64, "as in the file");
+
+const char *pn_op_name(enum pn_op_kind kind) {
+    static const char *const names[] = {
+#define PN_OP(name, words, doc) #name,
+#include "penumbra/record_ops.inc"
+    };
+    return names[kind];
+}
+
+/* ---- The head ---- */
+
+static int damaged(struct err *e, const char *why) {
+    return err_set(e, -EBADMSG, "damaged recording: %s", why);
+}
+
+/* Every option is there by its default, and by the file's lines. */
+static int read_options(struct recording *r, uint32_t size, struct err *e) {
+    char text[TEXT_MAX + 1];
+    if (size > TEXT_MAX || fread(text, 1, size, r->in) != size)
+        return damaged(e, "its options");
+    text[size] = 0;
+    pn_mmu_options_default(&r->config.opt);
+    for (char *line = text, *end; *line; line = end + 1) {
+        end = strchr(line, '\n');
+        if (!end)
+            return damaged(e, "its options");
+        *end = 0;
+        int rc = pn_mmu_option_set(&r->config.opt, line);
+        if (rc == -ENOENT)
+            return err_set(e, -EINVAL, "of another penumbra: its MMU has an option '%s'",
+                           line);
+        if (rc)
+            return damaged(e, "its options");
+    }
+    return 0;
+}
+
+static int read_tlb(struct recording *r, uint32_t size, struct err *e) {
+    if (!size)
+        return 0;
+    if (size != sizeof(r->tlb))
+        return err_set(e, -EINVAL, "of another penumbra, whose TLB models are others");
+    if (fread(&r->tlb, sizeof(r->tlb), 1, r->in) != 1)
+        return damaged(e, "its TLB model");
+    const uint8_t *bytes = (const void *)&r->tlb;
+    if (bytes[offsetof(struct pn_tlb_model, pcid)] > 1 ||
+        bytes[offsetof(struct pn_tlb_model, vpid)] > 1)
+        return damaged(e, "its TLB model");
+    r->tlb.name[sizeof(r->tlb.name) - 1] = 0;
+    r->config.tlb = &r->tlb;
+    return 0;
+}
+
+static int read_start(struct recording *r, struct err *e) {
+    struct recording_header h;
+    size_t got = fread(&h, 1, sizeof(h), r->in);
+    if (got < sizeof(h) && ferror(r->in)) {
+        int rc = errno ? -errno : -EIO;
+        return err_set(e, rc, "%s", strerror(-rc));
+    }
+    if (got < sizeof(h.magic) || memcmp(h.magic, RECORDING_MAGIC, sizeof(h.magic)) != 0)
+        return err_set(e, -EINVAL, "no recording of penumbra run --record");
+    if (got < sizeof(h))
+        return damaged(e, "it ends in its header");
+    if (h.version != RECORDING_VERSION)
+        return err_set(e, -EINVAL,
+                       "a recording of version %" PRIu32
+                       ": this penumbra reads version %u alone",
+                       h.version, RECORDING_VERSION);
+    if (h.kind > PN_MMU_TDP || h.tracker >= PN_TRACKERS || h.maxphyaddr < 36 ||
+        h.maxphyaddr > 52 || h.lacks > UINT8_MAX)
+        return damaged(e, "its header");
+    r->config.kind = (enum pn_mmu_kind)h.kind;
+    r->config.tracker = (enum pn_dirty_tracker)h.tracker;
+    r->config.maxphyaddr = (uint8_t)h.maxphyaddr;
+    r->config.lacks = (uint8_t)h.lacks;
+    r->frame_max = (uint32_t)ZSTD_compressBound(RECORDING_BLOCK);
+    if (r->frame_max < END_MAX)
+        r->frame_max = END_MAX;
+    r->frame = malloc(r->frame_max + 1);
+    r->decompress = ZSTD_createDCtx();
+    if (!r->frame || !r->decompress)
+        return -ENOMEM;
+    int rc = read_options(r, h.text_size, e);
+    return rc ? rc : read_tlb(r, h.tlb_size, e);
+}
+
+/* Take over `in`. */
+static int start(FILE *in, struct recording **out, struct err *e) {
+    struct recording *r = calloc(1, sizeof(*r));
+    if (!r)
+        fclose(in);
+    else
+        r->in = in;
+    int rc = r ? read_start(r, e) : -ENOMEM;
+    if (rc == -ENOMEM)
+        err_set(e, rc, "out of memory");
+    if (rc)
+        recording_free(r);
+    else
+        *out = r;
+    return rc;
+}
+
+int recording_parse(const void *data, size_t size, struct recording **out,
+                    struct err *e) {
+    if (!size)
+        return err_set(e, -EINVAL, "no recording of penumbra run --record");
+    FILE *in = fmemopen((void *)(uintptr_t)data, size, "rb");
+    return in ? start(in, out, e) : err_set(e, -ENOMEM, "out of memory");
+}
+
+int recording_file_open(const char *path, struct recording **out, struct err *e) {
+    char text[160] = "";
+    struct err why = {text, sizeof(text)};
+    FILE *in = strcmp(path, "-") ? fopen(path, "rbe") : fdopen(dup(STDIN_FILENO), "rb");
+    if (!in)
+        return err_sys(e, -errno, "%s", path);
+    int rc = start(in, out, &why);
+    return rc ? err_set(e, rc, "%s: %s", path, text) : 0;
+}
+
+void recording_free(struct recording *r) {
+    if (!r)
+        return;
+    fclose(r->in);
+    ZSTD_freeDCtx(r->decompress);
+    free(r->frame);
+    free(r);
+}
+
+const struct pn_mmu_config *recording_config(const struct recording *r) {
+    return &r->config;
+}
+enum recording_state recording_state(const struct recording *r) {
+    return r->state;
+}
+uint64_t recording_ops(const struct recording *r) {
+    return r->ops;
+}
+const struct pn_stats *recording_total(const struct recording *r, const bool **known) {
+    *known = r->known;
+    return &r->total;
+}
+
+/* ---- Blocks ---- */
+
+/* One line "name value" of the end. Return: it is one. */
+static bool read_counter(struct recording *r, const char *line, uint64_t *ops) {
+    const char *blank = strchr(line, ' ');
+    char *end;
+    if (!blank)
+        return false;
+    uint64_t value = strtoull(blank + 1, &end, 10);
+    size_t n = (size_t)(blank - line);
+    if (*end)
+        return false;
+    if (n == 3 && !memcmp(line, "ops", 3))
+        *ops = value;
+    for (unsigned i = 0; i < PN_STAT_COUNT; i++) {
+        const char *name = pn_stat_name((enum pn_stat)i);
+        if (strlen(name) != n || memcmp(name, line, n) != 0)
+            continue;
+        r->total.v[i] = value;
+        r->known[i] = true;
+    }
+    return true;
+}
+
+/* Is the file what its writer says? */
+static enum recording_state read_end(struct recording *r, uint32_t size) {
+    uint64_t check, ops = 0;
+    if (size <= sizeof(check) || size > END_MAX)
+        return RECORDING_DAMAGED;
+    if (fread(r->frame, 1, size, r->in) != size)
+        return RECORDING_INCOMPLETE;
+    size -= sizeof(check);
+    memcpy(&check, r->frame + size, sizeof(check));
+    if (check != XXH3_64bits(r->frame, size) || fgetc(r->in) != EOF)
+        return RECORDING_DAMAGED;
+    r->frame[size] = 0;
+    for (char *line = (char *)r->frame, *end; *line; line = end + 1) {
+        end = strchr(line, '\n');
+        if (!end)
+            return RECORDING_DAMAGED;
+        *end = 0;
+        if (!read_counter(r, line, &ops))
+            return RECORDING_DAMAGED;
+    }
+    return ops == r->ops ? RECORDING_WHOLE : RECORDING_DAMAGED;
+}
+
+static enum recording_state read_block(struct recording *r) {
+    struct recording_block b;
+    if (fread(&b, sizeof(b), 1, r->in) != 1)
+        return RECORDING_INCOMPLETE;
+    if (!b.plain)
+        return read_end(r, b.size);
+    if (b.plain > sizeof(r->plain) || b.size > r->frame_max)
+        return RECORDING_DAMAGED;
+    if (fread(r->frame, 1, b.size, r->in) != b.size)
+        return RECORDING_INCOMPLETE;
+    if (ZSTD_decompressDCtx(r->decompress, r->plain, sizeof(r->plain), r->frame,
+                            b.size) != b.plain)
+        return RECORDING_DAMAGED;
+    r->at = r->plain;
+    r->end = r->plain + b.plain;
+    return RECORDING_OPEN;
+}
+
+/* ---- Operations ---- */
+
+/* Return: false: it does not end in the block, or has more than 64 bits. */
+static inline bool get_varint(struct recording *r, uint64_t *v) {
+    const uint8_t *p = r->at;
+    uint64_t value = 0;
+    for (unsigned shift = 0; p < r->end && shift < 64; shift += 7) {
+        value |= (uint64_t)(*p & 0x7f) << shift;
+        if (*p++ & 0x80)
+            continue;
+        r->at = p;
+        *v = value;
+        return true;
+    }
+    return false;
+}
+
+static bool get_other(struct recording *r, uint8_t kind, struct pn_op *op) {
+    uint64_t size;
+    if (kind >= PN_OP_COUNT || kind == PN_OP_access)
+        return false;
+    op->kind = (enum pn_op_kind)kind;
+    for (unsigned i = 0; i < op_words[kind]; i++)
+        if (!get_varint(r, &op->w[i]))
+            return false;
+    if (!get_varint(r, &size) || size > PN_OP_DATA || size > (size_t)(r->end - r->at))
+        return false;
+    op->size = (uint32_t)size;
+    op->data = r->at;
+    r->at += size;
+    return true;
+}
+
+static bool get_op(struct recording *r, struct pn_op *op) {
+    uint64_t v;
+    uint8_t head = *r->at++;
+    if (head == OP_VCPU) {
+        if (!get_varint(r, &v) || v >= RECORDING_VCPUS || r->at == r->end)
+            return false;
+        r->vcpu = (uint16_t)v;
+        head = *r->at++;
+    }
+    op->vcpu = r->vcpu;
+    if (!(head & OP_ACCESS))
+        return get_other(r, head, op);
+    op->kind = PN_OP_access;
+    op->how = head & (uint8_t)~OP_ACCESS;
+    if (!get_varint(r, &v))
+        return false;
+    op->w[0] = r->last[op->how & PN_OP_ACCESS] += unzigzag(v);
+    return true;
+}
+
+bool recording_next(struct recording *r, struct pn_op *op) {
+    while (r->at == r->end) {
+        if (r->state == RECORDING_OPEN)
+            r->state = read_block(r);
+        if (r->state != RECORDING_OPEN)
+            return false;
+    }
+    if (!get_op(r, op)) {
+        r->state = RECORDING_DAMAGED;
+        return false;
+    }
+    r->ops++;
+    return true;
+}

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: MIT */
+/* What a recording's writer and its reader share. */
+#pragma once
+
+#include "inspect/recording.h"
+
+#define OP_VCPU    0x7fu /* the following operations are of the vCPU whose number follows */
+#define OP_ACCESS  0x80u /* | how */
+#define VARINT_MAX 10u
+/* The longest operation: a vCPU, a kind, its words, a size and data. */
+#define OP_SIZE_MAX ((2 + 1 + PN_OP_WORDS + 1) * VARINT_MAX + PN_OP_DATA)
+#define END_MAX     (64u << 10)
+
+static const uint8_t op_words[] = {
+#define PN_OP(name, words, doc) words,
+#include "penumbra/record_ops.inc"
+};
+
+/* Small distances in both directions are small numbers. */
+static inline uint64_t zigzag(uint64_t d) {
+    return d << 1 ^ -(d >> 63);
+}
+static inline uint64_t unzigzag(uint64_t v) {
+    return v >> 1 ^ -(v & 1);
+}

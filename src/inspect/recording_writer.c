@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A recording is written: operations into a block, a full block as a zstd frame into the
+ * file.
+ *
+ * Invariants
+ * 1. A block holds whole operations, and has room for the longest one.
+ * 2. After the first failed write nothing is recorded: the file is not kept.
+ * Locking: none; the thread that runs the vCPUs owns the writer.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <xxhash.h>
+#include <zstd.h>
+
+#include "base/file.h"
+#include "base/outfile.h"
+#include "inspect/recording_codec.h"
+
+struct recording_writer {
+    struct outfile file;
+    struct pn_recorder recorder;
+    int failed; /* -errno of the first failure */
+    bool on;
+    uint16_t vcpu;
+    uint64_t last[4]; /* gva of the last access by enum pn_access */
+    uint64_t ops;
+    struct pn_stats total;
+    ZSTD_CCtx *compress;
+    uint32_t used;
+    uint8_t *frame; /* struct recording_block and what follows */
+    uint8_t plain[RECORDING_BLOCK];
+};
+
+static void put(struct recording_writer *w, const void *data, size_t size) {
+    if (!w->failed)
+        w->failed = file_write(w->file.fd, data, size);
+}
+
+static void put_frame(struct recording_writer *w, uint32_t plain, size_t size) {
+    const struct recording_block b = {plain, (uint32_t)size};
+    memcpy(w->frame, &b, sizeof(b));
+    put(w, w->frame, sizeof(b) + size);
+}
+
+static void put_block(struct recording_writer *w) {
+    if (!w->used)
+        return;
+    size_t size = ZSTD_compress2(w->compress, w->frame + sizeof(struct recording_block),
+                                 ZSTD_compressBound(sizeof(w->plain)), w->plain, w->used);
+    if (ZSTD_isError(size))
+        w->failed = -EIO;
+    else
+        put_frame(w, w->used, size);
+    w->used = 0;
+}
+
+/* ---- What the MMU tells ---- */
+
+static uint8_t *put_varint(uint8_t *p, uint64_t v) {
+    for (; v >= 0x80; v >>= 7)
+        *p++ = (uint8_t)(v | 0x80);
+    *p++ = (uint8_t)v;
+    return p;
+}
+
+static uint8_t *put_other(uint8_t *p, const struct pn_op *op) {
+    *p++ = (uint8_t)op->kind;
+    for (unsigned i = 0; i < op_words[op->kind]; i++)
+        p = put_varint(p, op->w[i]);
+    p = put_varint(p, op->size);
+    if (op->size)
+        memcpy(p, op->data, op->size);
+    return p + op->size;
+}
+
+static void recorded(void *opaque, const struct pn_op *op) {
+    struct recording_writer *w = opaque;
+    if (!w->on || w->failed)
+        return;
+    if (sizeof(w->plain) - w->used < OP_SIZE_MAX)
+        put_block(w);
+    uint8_t *p = w->plain + w->used;
+    if (op->vcpu != w->vcpu) {
+        *p++ = OP_VCPU;
+        p = put_varint(p, w->vcpu = op->vcpu);
+    }
+    if (op->kind == PN_OP_access) {
+        uint64_t *last = &w->last[op->how & PN_OP_ACCESS];
+        *p++ = (uint8_t)(OP_ACCESS | op->how);
+        p = put_varint(p, zigzag(op->w[0] - *last));
+        *last = op->w[0];
+    } else {
+        p = put_other(p, op);
+    }
+    w->used = (uint32_t)(p - w->plain);
+    w->ops++;
+}
+
+/* Every option by its name, and by its word where it has some. Return: bytes. */
+static size_t options_text(const struct pn_mmu_options *opt, char *buf, size_t size) {
+    const char *name;
+    uint32_t value;
+    size_t n = 0;
+    for (unsigned i = 0; (name = pn_mmu_option_at(i, opt, &value)) && n < size; i++) {
+        const char *word = pn_mmu_option_word(i, value);
+        n +=
+            (size_t)(word ? snprintf(buf + n, size - n, "%s=%s\n", name, word)
+                          : snprintf(buf + n, size - n, "%s=%" PRIu32 "\n", name, value));
+    }
+    return n;
+}
+
+static void created(void *opaque, const struct pn_mmu_config *cfg) {
+    struct recording_writer *w = opaque;
+    char text[1024];
+    struct recording_header h = {
+        .version = RECORDING_VERSION,
+        .text_size = (uint32_t)options_text(&cfg->opt, text, sizeof(text)),
+        .tlb_size = cfg->tlb ? sizeof(*cfg->tlb) : 0,
+        .kind = cfg->kind,
+        .tracker = cfg->tracker,
+        .maxphyaddr = cfg->maxphyaddr,
+        .lacks = cfg->lacks,
+    };
+    memcpy(h.magic, RECORDING_MAGIC, sizeof(h.magic));
+    put(w, &h, sizeof(h));
+    put(w, text, h.text_size);
+    if (cfg->tlb)
+        put(w, cfg->tlb, sizeof(*cfg->tlb));
+    w->on = true;
+}
+
+/* ---- Life ---- */
+
+static void free_writer(struct recording_writer *w) {
+    outfile_abandon(&w->file);
+    ZSTD_freeCCtx(w->compress);
+    free(w->frame);
+    free(w);
+}
+
+int recording_open(const char *path, struct recording_writer **out, struct err *e) {
+    size_t frame = ZSTD_compressBound(RECORDING_BLOCK);
+    struct recording_writer *w = calloc(1, sizeof(*w));
+    if (!w)
+        return err_set(e, -ENOMEM, "recording: out of memory");
+    w->file.fd = -1;
+    w->recorder = (struct pn_recorder){created, recorded, w};
+    w->compress = ZSTD_createCCtx();
+    w->frame =
+        malloc(sizeof(struct recording_block) + (frame > END_MAX ? frame : END_MAX));
+    int rc = w->compress && w->frame ? outfile_open(&w->file, path) : -ENOMEM;
+    if (rc) {
+        free_writer(w);
+        return err_sys(e, rc, "cannot write %s", path);
+    }
+    ZSTD_CCtx_setParameter(w->compress, ZSTD_c_compressionLevel, 1);
+    ZSTD_CCtx_setParameter(w->compress, ZSTD_c_checksumFlag, 1);
+    *out = w;
+    return 0;
+}
+
+const struct pn_recorder *recording_recorder(const struct recording_writer *w) {
+    return &w->recorder;
+}
+
+void recording_stop(struct recording_writer *w, const struct pn_stats *total) {
+    w->on = false;
+    w->total = *total;
+}
+
+static void put_end(struct recording_writer *w) {
+    char *text = (char *)w->frame + sizeof(struct recording_block);
+    size_t n = (size_t)snprintf(text, END_MAX, "ops %" PRIu64 "\n", w->ops);
+    for (unsigned i = 0; i < PN_STAT_COUNT && n < END_MAX; i++)
+        n += (size_t)snprintf(text + n, END_MAX - n, "%s %" PRIu64 "\n",
+                              pn_stat_name((enum pn_stat)i), w->total.v[i]);
+    uint64_t check = XXH3_64bits(text, n);
+    if (n + sizeof(check) > END_MAX) {
+        w->failed = -EIO;
+        return;
+    }
+    memcpy(text + n, &check, sizeof(check));
+    put_frame(w, 0, n + sizeof(check));
+}
+
+int recording_close(struct recording_writer *w, struct err *e) {
+    put_block(w);
+    put_end(w);
+    int rc = w->failed ? w->failed : outfile_commit(&w->file);
+    free_writer(w);
+    return rc ? err_sys(e, rc, "cannot write the recording") : 0;
+}
+
+void recording_abandon(struct recording_writer *w) {
+    if (w)
+        free_writer(w);
+}

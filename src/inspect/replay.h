@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A recording (inspect/recording.h) is done to another MMU, without the guest.
+ *
+ * Into an MMU like the recorded one it gives the same counters, all of them. Into another it
+ * gives what that one would have done with what was recorded: see docs/replay.md for what
+ * a recording cannot know.
+ */
+#pragma once
+
+#include "base/err.h"
+#include "inspect/recording.h"
+
+struct replay_result {
+    struct pn_stats total;   /* of all vCPUs */
+    uint64_t accesses, hits; /* done; of these, answered by the TLB */
+    uint64_t host_ns;
+};
+
+/* Bytes of memslots that a recording may have. */
+#define REPLAY_MEMORY_MAX ((uint64_t)1 << 40)
+
+/*
+ * Do all of r, which nobody has read yet, to an MMU made as cfg says. memory_max: bytes of
+ * memslots at most; what no table stands in takes no memory.
+ * Return: 0, and recording_state(r) says whether it was whole; or -errno with a line in e:
+ * -EBADMSG: an operation that no run can have done; -EINVAL: there is no such MMU.
+ */
+int replay_run(struct recording *r, const struct pn_mmu_config *cfg, uint64_t memory_max,
+               struct replay_result *out, struct err *e);
+/* Is it a counter that replay moves: of the MMU and its TLB model, not of the CPU? */
+bool replay_counts(enum pn_stat id);
