@@ -22,6 +22,7 @@ static const struct command {
     {"trace", cmd_trace, "print, filter, digest or convert a trace file"},
     {"faults", cmd_faults, "study the page faults of a trace file"},
     {"stat", cmd_stat, "count and time the exits of a trace file, as perf kvm stat does"},
+    {"replay", cmd_replay, "do to other MMUs what a run recorded of one"},
     {"monitor", cmd_monitor, "ask a guest that runs"},
     {"dump", cmd_dump, "print the mappings and tables that a run wrote"},
     {"diff", cmd_diff, "say what differs between two such dumps"},

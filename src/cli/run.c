@@ -17,6 +17,7 @@
 #include "cli/console.h"
 #include "cli/run_attend.h"
 #include "inspect/json_out.h"
+#include "inspect/recording.h"
 #include "inspect/task_watch.h"
 
 /* The one machine of this process: signal handlers reach it here. */
@@ -33,6 +34,7 @@ struct run {
     struct run_report report;
     struct machine *machine;
     struct trace_writer *trace;
+    struct recording_writer *recording; /* NULL: no --record */
     struct outfile stats, dump_mmu;
     struct panic_watch panic;
     struct task_watch *watch;  /* NULL: no --trace-tasks */
@@ -117,6 +119,7 @@ static int open_outputs(struct run *r) {
     char err[256];
     r->to_stdout = (o->stats && outfile_is_stdout(o->stats)) ||
                    (o->trace && outfile_is_stdout(o->trace)) ||
+                   (o->record && outfile_is_stdout(o->record)) ||
                    (o->dump_mmu && outfile_is_stdout(o->dump_mmu));
     if (o->stats) {
         int rc = outfile_open(&r->stats, o->stats);
@@ -127,6 +130,12 @@ static int open_outputs(struct run *r) {
         int rc = outfile_open(&r->dump_mmu, o->dump_mmu);
         if (rc)
             return cli_cannot_write(o->dump_mmu, rc);
+    }
+    if (o->record) {
+        struct err e = {err, sizeof(err)};
+        if (recording_open(o->record, &r->recording, &e))
+            return cli_error("%s", err);
+        o->machine.recorder = recording_recorder(r->recording);
     }
     if (!o->trace && !o->event_digest)
         return CLI_OK;
@@ -323,6 +332,8 @@ static int report(struct run *r) {
     char err[256];
     int code = CLI_OK;
     add_stats(r);
+    if (r->recording)
+        recording_stop(r->recording, &r->report.total);
     if (r->options.ram_digest) {
         r->report.has_ram_digest = true;
         r->report.ram_digest = machine_ram_digest(r->machine);
@@ -342,6 +353,12 @@ static int report(struct run *r) {
             cli_error("%llu events were lost (see --trace-limit)",
                       (unsigned long long)r->report.events.lost);
         r->trace = NULL;
+    }
+    if (r->recording) {
+        struct err e = {err, sizeof(err)};
+        if (recording_close(r->recording, &e))
+            code = cli_error("%s", err);
+        r->recording = NULL;
     }
     if (r->options.stats && write_stats(r))
         code = CLI_HOST;
@@ -381,6 +398,7 @@ int cmd_run(int argc, char **argv) {
     json_decref(r.report.foreign);
     json_decref(r.report.track);
     trace_abandon(r.trace);
+    recording_abandon(r.recording);
     outfile_abandon(&r.stats);
     outfile_abandon(&r.dump_mmu);
     if (console_signal() && code == 128 + console_signal()) {

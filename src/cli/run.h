@@ -16,7 +16,7 @@ struct run_options {
     unsigned flat_mode;                    /* 16 << this: machine.flat_bits */
     const char *mmu_opt[RUN_MMU_OPTS_MAX]; /* as given */
     unsigned mmu_opts;
-    const char *stats, *trace;
+    const char *stats, *trace, *record;
     uint64_t trace_mask;  /* which events */
     uint64_t trace_limit; /* bytes */
     bool event_digest, ram_digest, summary, dump, quiet, trace_tasks;

@@ -181,6 +181,9 @@ static const struct option_row rows[] = {
     {"dump-mmu", 0, "FILE",
      "Write all mappings and tables at the end, of vCPU 0, as JSON; see 'penumbra dump'",
      .kind = OPTION_TEXT, OWN(dump_mmu), .min = 1, .file = 'w'},
+    {"record", 0, "FILE",
+     "Record what was done to the MMU, for other MMUs: see 'penumbra replay'",
+     .kind = OPTION_TEXT, OWN(record), .min = 1, .file = 'w'},
     {"ram-digest", 0, NULL, "Put the digest of guest memory at the end into --stats",
      .kind = OPTION_FLAG, OWN(ram_digest), .needs = "stats"},
     {.kind = OPTION_HEADING, .doc = "Debugging:"},
@@ -304,6 +307,10 @@ static int check(const struct run_options *o, struct err *e) {
     if (!o->trace_tasks && o->trace_mask & TASK_EVENTS)
         return err_set(e, -EINVAL,
                        "--trace-events task, region, entry need --trace-tasks");
+    if (o->record && (has_part(m, true) || m->handovers))
+        return err_set(e, -EINVAL,
+                       "--record: of one MMU of ours, not under --mmu kvm, nor with "
+                       "--handover");
     if (m->dirty && m->handovers)
         return err_set(e, -EINVAL, "--dirty-log does not go with --handover");
     if (m->tlb && has_part(m, true))

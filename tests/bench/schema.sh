@@ -23,7 +23,7 @@ sed 's/"gpte_reads": \([0-9]*\)/"gpte_reads": 9\1/' "$work/plain.json" > "$work/
 run compare "$work/plain.json" "$work/changed.json" --exact --json "$work/exact.json"
 run compare "$work/plain.json" "$work/merged.json" --fail-above 5 --json "$work/gate.json"
 run compare "$work/plain.json" "$work/plain.json" "$work/plain.json" "$work/plain.json" --json "$work/files.json"
-# What run, faults and host write: every part that there may be.
+# What run, faults, replay and host write: every part that there may be.
 run host --json
 cp "$work/out" "$work/host.json"
 short="pages=16 swaps=1 flips=1 switches=1 compute=1"
@@ -34,6 +34,8 @@ run faults "$work/trace" --by outcome,reason,access,function --symbols "$work/ma
 run faults "$work/trace" --by page,cr3,cpl,level --json "$work/faults-page.json"
 run faults "$work/trace" --from 1s --by rip,vcpu --json "$work/faults-none.json"
 run stat "$work/trace" --json "$work/stat.json"
+run run --append "$short" --tlb skylake --record "$work/recording"
+run replay "$work/recording" --mmu shadow,shadow:unsync=0/1,tdp --json "$work/replay.json"
 run run --mmu tdp --mmu-opt large_pages=0 --tlb skylake --dirty-log wp --dirty-every 1 --dirty-verify --dirty-pages \
     --event-digest --ram-digest --append "$short" --stats "$work/run.json"
 run run --handover tdp@0.02 --append "$short exit=3" --stats "$work/over.json"
