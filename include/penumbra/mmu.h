@@ -206,10 +206,10 @@ const struct pn_memslot *pn_mmu_slot_find(struct pn_mmu *mmu, pn_gpa gpa);
 
 /* ---- Guest physical access by devices, loaders, the CPU's tracked writes ---- */
 
-/* Read or write guest memory; may span pages and slots. Writes mark the dirty log, keep
- * shadow pages coherent and tell on_track. Writes to read-only slots are ignored, as for
- * MMIO. Return: bytes done from the start before the first address with no slot (or
- * read-only). */
+/* Read or write guest memory; may span pages and slots. Writes mark the dirty log, keep shadow
+ * pages coherent and tell on_track; one of NULL leaves the bytes that are there. Writes to
+ * read-only slots are ignored, as for MMIO. Return: bytes done from the start before the first
+ * address with no slot (or read-only). */
 size_t pn_mmu_read_phys(struct pn_mmu *mmu, pn_gpa gpa, void *buf, size_t size);
 size_t pn_mmu_write_phys(struct pn_mmu *mmu, pn_gpa gpa, const void *buf, size_t size);
 /* For who replays (penumbra/record.h): guest memory has other contents since some moment at

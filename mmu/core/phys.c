@@ -107,8 +107,9 @@ static size_t write_by(struct pn_mmu_vcpu *vcpu, pn_gpa gpa, const void *buf, si
         if (!s || s->pub.flags & PN_SLOT_READONLY)
             break;
         size_t piece = page_piece(gpa, size - done);
-        store((uint8_t *)s->pub.hva + (gpa - s->pub.gpa), (const uint8_t *)buf + done,
-              piece);
+        if (buf)
+            store((uint8_t *)s->pub.hva + (gpa - s->pub.gpa), (const uint8_t *)buf + done,
+                  piece);
         dirty_mark(s, gfn);
         if (store_of_vcpu)
             track_stored(vcpu, s, gpa, piece);

@@ -57,7 +57,6 @@ struct replay {
     bool tracked;
     uint64_t accesses, hits;
     uint64_t *bitmap; /* of harvests */
-    uint8_t *buf;     /* of writes whose bytes nobody recorded */
 };
 
 bool replay_counts(enum pn_stat id) {
@@ -80,7 +79,6 @@ static inline bool hit(const struct replay *p) {
     return (p->by->view.tlb[p->mode][i].tag[p->access] ^ p->gva) < PN_PAGE_SIZE;
 }
 
-/* Fetches ask the MMU whenever the CPU has no code for the page. */
 static int do_access(struct replay *p, struct vcpu *v, const struct pn_op *op) {
     unsigned access = op->how & PN_OP_ACCESS, mode = op->how >> PN_OP_MODE & 3;
     if (access > PN_FETCH || mode >= PN_TLB_MODES)
@@ -93,7 +91,7 @@ static int do_access(struct replay *p, struct vcpu *v, const struct pn_op *op) {
     p->mode = (enum pn_tlb_mode)mode;
     p->tracked = false;
     p->accesses++;
-    if (!(op->how & PN_OP_FORCED) && access != PN_FETCH && hit(p))
+    if (!(op->how & PN_OP_FORCED) && hit(p))
         p->hits++;
     else
         translate(p);
@@ -125,17 +123,9 @@ static int poke(struct replay *p, pn_gpa gpa, const uint8_t *data, size_t size) 
 /* Bytes that nobody recorded are no table's: those that are there do. */
 static int do_write(struct replay *p, struct vcpu *v, const struct pn_op *op) {
     uint64_t size = op->w[1];
-    const void *data = op->data;
-    if (op->size && op->size != size)
+    const void *data = op->size ? op->data : NULL;
+    if (op->size ? op->size != size : size > p->memory)
         return -EBADMSG;
-    if (!op->size) {
-        uint8_t *grown = size > p->memory ? NULL : realloc(p->buf, size + 1);
-        if (!grown)
-            return size > p->memory ? -EBADMSG : -ENOMEM;
-        p->buf = grown;
-        size = pn_mmu_read_phys(p->mmu, op->w[0], p->buf, size);
-        data = p->buf;
-    }
     if (v)
         pn_mmu_vcpu_write(v->mmu, op->w[0], data, size);
     else
@@ -320,7 +310,6 @@ static void destroy(struct replay *p) {
     while (p->regions)
         unmap(p, &p->region[p->regions - 1]);
     free(p->bitmap);
-    free(p->buf);
     free(p);
 }
 
