@@ -52,7 +52,8 @@ completes() {
 }
 cd "$work" || exit 1
 mkdir files && cd files && touch vmlinuz vmlinux && cd .. || exit 1
-completes "run" penumbra r
+completes "run replay" penumbra r
+completes "run" penumbra ru
 completes "compare" penumbra help com
 completes "--summary" penumbra run --su
 completes "--dirty-log= --dirty-every= --dirty-verify --dirty-pages" penumbra run --dirty
