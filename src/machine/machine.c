@@ -13,7 +13,7 @@
 
 #include "base/file.h"
 #include "base/size.h"
-#include "machine/state.h"
+#include "machine/snapshot_internal.h"
 
 enum { SLOT_LOW, SLOT_HIGH };
 
@@ -51,7 +51,7 @@ static int check_config(const struct machine_config *cfg, struct err *e) {
     for (unsigned i = 0; cfg->max_insns && i < cfg->handovers; i++)
         if (!cfg->handover[i].to->insns)
             return no_insns(cfg->handover[i].to, e);
-    if (!cfg->kernel && !cfg->kernel_blob)
+    if (!cfg->kernel && !cfg->kernel_blob && !cfg->restore)
         return err_set(e, -EINVAL, "no kernel given");
     return check_dirty(cfg, e);
 }
@@ -260,9 +260,12 @@ static int load_guest(struct machine *m, struct err *e) {
 /* ---- Life ---- */
 
 static int create(struct machine *m, struct err *e) {
+    uint64_t start_ns = 0;
     int rc = create_memory(m, e);
+    if (rc == 0 && m->cfg.restore)
+        rc = snapshot_begin(m, &start_ns, e);
     if (rc == 0)
-        rc = machine_create_engine(m, NULL, 0, e);
+        rc = machine_create_engine(m, NULL, start_ns, e);
     if (rc == 0)
         rc = wiring_create(m, e);
     if (rc == 0) {
@@ -271,7 +274,9 @@ static int create(struct machine *m, struct err *e) {
     }
     for (unsigned i = 0; i < m->cfg.cpus; i++)
         m->cpu[i] = (struct machine_cpu){i ? CPU_WAIT_SIPI : CPU_RUNNABLE, false, -1};
-    return rc ? rc : load_guest(m, e);
+    if (rc)
+        return rc;
+    return m->cfg.restore ? snapshot_restore(m, e) : load_guest(m, e);
 }
 
 /* Does a software engine run the guest, sooner or later? */

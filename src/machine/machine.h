@@ -36,9 +36,11 @@ struct machine_handover {
 #define MACHINE_RAM_MIN       (2ull << 20)
 #define MACHINE_RAM_MAX       (64ull << 30)
 
+struct snapshot; /* machine/snapshot.h */
+
 struct machine_config {
-    const struct pn_engine_ops *engine;
-    uint64_t ram; /* bytes, page aligned */
+    const struct pn_engine_ops *engine; /* not a threaded one, with restore */
+    uint64_t ram;                       /* bytes, page aligned */
     unsigned cpus;
     const char *cpu_model;
     struct pn_mmu_options mmu;
@@ -93,6 +95,8 @@ struct machine_config {
     unsigned handovers;
     unsigned panic_stays; /* 1: a kernel that reports its panic goes on */
     bool shared_ram;      /* guest RAM in a memfd that other processes can map */
+    /* Go on from it (snapshot_config), and load no kernel; NULL: begin anew. */
+    const struct snapshot *restore;
     void *opaque;
 };
 
@@ -104,7 +108,7 @@ enum machine_end {
 struct machine_result {
     enum machine_end end;
     unsigned code;        /* END_DEBUG_EXIT: (value << 1) | 1 */
-    uint64_t guest_insns; /* retired, all vCPUs; 0: not known */
+    uint64_t guest_insns; /* retired since power-on, all vCPUs; 0: not known */
     uint64_t guest_ns;    /* virtual time */
     uint64_t host_ns;     /* from the first instruction to the end */
 };
@@ -112,7 +116,8 @@ struct machine_result {
 struct machine;
 /* Allocate memory, create the engine and devices, load the guest.
  * Return: 0, or -errno with one line in err that names the file, option or limit:
- * -EINVAL bad configuration or image (usage), others host failures. */
+ * -EINVAL bad configuration or image (usage), -EBADMSG a snapshot is damaged, others host
+ * failures. */
 int machine_create(const struct machine_config *cfg, struct machine **out, char *err,
                    size_t err_size);
 /* Run until it ends (control.h: with stops in between). Return: 0 (see *result), or -errno

@@ -31,11 +31,10 @@
 #define STUCK_WAKES 1000u
 #define STUCK_NS    10000000000u
 
-/* Retired under every engine so far. */
-static uint64_t insns(struct machine *m) {
+uint64_t machine_insns(struct machine *m) {
     const struct pn_engine_ops *ops;
     struct pn_engine *e;
-    uint64_t n = 0;
+    uint64_t n = m->insns_before;
     for (unsigned i = 0; (e = machine_engine_at(m, i, &ops)); i++)
         n += ops->insns ? ops->insns(e) : 0;
     return n;
@@ -51,7 +50,7 @@ static struct pn_ring *ring(struct machine *m) {
 void machine_check_limits(struct machine *m) {
     if (atomic_load(&m->quit))
         machine_end_with(m, END_QUIT, 0);
-    if (m->cfg.max_insns && insns(m) >= m->cfg.max_insns)
+    if (m->cfg.max_insns && machine_insns(m) >= m->cfg.max_insns)
         machine_end_with(m, END_MAX_INSNS, 0);
     if (m->cfg.timeout_ns && host_ns() - m->host_start >= m->cfg.timeout_ns)
         machine_end_with(m, END_TIMEOUT, 0);
@@ -67,7 +66,7 @@ void machine_attend(struct machine *m) {
 static uint64_t limit_deadline(struct machine *m, uint64_t now, uint64_t deadline) {
     if (!m->cfg.max_insns || m->host_clock)
         return deadline;
-    uint64_t done = insns(m);
+    uint64_t done = machine_insns(m);
     uint64_t left = done < m->cfg.max_insns ? m->cfg.max_insns - done : 0;
     return deadline > now && left < deadline - now ? now + left : deadline;
 }
@@ -200,7 +199,7 @@ static int run_on(struct machine *m, unsigned cpu, struct err *e) {
     end_turn(m);
     if (atomic_load_explicit(&m->quit, memory_order_relaxed))
         machine_end_with(m, END_QUIT, 0);
-    if (m->cfg.max_insns && insns(m) >= m->cfg.max_insns)
+    if (m->cfg.max_insns && machine_insns(m) >= m->cfg.max_insns)
         machine_end_with(m, END_MAX_INSNS, 0);
     return rc;
 }
@@ -237,8 +236,8 @@ static bool interrupts_on(struct machine *m) {
 static bool is_deadlock(struct machine *m, uint64_t now, uint64_t next) {
     if (next == CLOCK_NEVER)
         return !m->cfg.serial_in || !interrupts_on(m);
-    if (insns(m) != m->idle_insns || !m->stuck_wakes) {
-        m->idle_insns = insns(m);
+    if (machine_insns(m) != m->idle_insns || !m->stuck_wakes) {
+        m->idle_insns = machine_insns(m);
         m->stuck_since = now;
         m->stuck_wakes = 0;
     }
@@ -294,7 +293,6 @@ static void wait_for_event(struct machine *m) {
 /* Engines that run one vCPU after another on this thread. */
 static int run_in_turn(struct machine *m, struct err *e) {
     int rc = 0;
-    uint64_t serve_at = 0;
     while (rc == 0 && !m->ended && !m->leave && !machine_asked(m)) {
         if (m->mid_turn) {
             rc = run_on(m, m->current, e);
@@ -302,12 +300,12 @@ static int run_in_turn(struct machine *m, struct err *e) {
         }
         clock_run(&m->clock);
         unsigned cpu = next_cpu(m);
-        if (cpu == m->cfg.cpus || m->serial_room || clock_now(&m->clock) >= serve_at) {
+        if (cpu == m->cfg.cpus || m->serial_room || clock_now(&m->clock) >= m->serve_at) {
             m->serial_room = false;
             machine_feed_serial(m);
             machine_check_limits(m);
             machine_attend(m);
-            serve_at = clock_now(&m->clock) + SERVE_NS;
+            m->serve_at = clock_now(&m->clock) + SERVE_NS;
             cpu = next_cpu(m);
         }
         if (m->ended || m->leave)
@@ -386,7 +384,7 @@ int machine_finish(struct machine *m, int failed, struct machine_result *result,
     *result = (struct machine_result){
         .end = m->end,
         .code = m->end_code,
-        .guest_insns = insns(m),
+        .guest_insns = machine_insns(m),
         .guest_ns = clock_now(&m->clock),
         .host_ns = host_ns() - m->host_start,
     };

@@ -62,12 +62,14 @@ struct machine {
     pn_gpa window_gpa;
     uint64_t window_size; /* 0: absent */
 
-    bool host_clock;   /* time is the host's under the engine that runs now */
-    uint64_t now_max;  /* see invariant 2 */
-    unsigned current;  /* the vCPU inside run */
-    unsigned turn;     /* the vCPU that is looked at first for the next turn */
-    bool running;      /* a vCPU is inside run */
-    uint64_t deadline; /* of that run */
+    bool host_clock;       /* time is the host's under the engine that runs now */
+    uint64_t now_max;      /* see invariant 2 */
+    unsigned current;      /* the vCPU inside run */
+    unsigned turn;         /* the vCPU that is looked at first for the next turn */
+    bool running;          /* a vCPU is inside run */
+    uint64_t deadline;     /* of that run */
+    uint64_t serve_at;     /* when the console and the limits are looked at next */
+    uint64_t insns_before; /* retired before the machine was made (snapshot_state.c) */
 
     bool ended;
     enum machine_end end;
@@ -145,7 +147,8 @@ void machine_check_limits(struct machine *m);
 /* window.c: a mark has come; the answer is for the guest. */
 uint32_t machine_mark(void *opaque, uint32_t value);
 bool window_slot(const struct machine *m, struct pn_memslot *slot); /* false: absent */
-int window_add_again(struct machine *m); /* to another engine. Return: 0 or -errno */
+int window_add_again(struct machine *m);   /* to another engine. Return: 0 or -errno */
+int window_take_memory(struct machine *m); /* without a slot. Return: 0 or -errno */
 /* machine_threads.c: run a threaded engine to its end. Return: 0, or -errno and a line.
  */
 int machine_run_threads(struct machine *m, struct err *e);
@@ -164,6 +167,8 @@ void machine_attend(
     struct machine *m); /* ask machine_config.attend whether somebody has */
 void machine_debug_stop(struct machine *m, unsigned cpu); /* stand: a vCPU has stopped */
 
+/* machine_run.c: retired under every engine so far, and before. */
+uint64_t machine_insns(struct machine *m);
 /* machine_run.c: do what has reached a vCPU from outside (INIT, SIPI). */
 void machine_settle_cpu(struct machine *m, unsigned cpu);
 

@@ -26,20 +26,20 @@ static int set_window(struct machine *m, pn_gpa gpa, uint64_t size) {
     return rc;
 }
 
+int window_take_memory(struct machine *m) {
+    char text[128];
+    struct err e = {text, sizeof(text)};
+    const struct hostmem_config cfg = {.size =
+                                           (uint64_t)PN_WINDOW_PAGES_MAX * PN_PAGE_SIZE,
+                                       .hugepages = m->cfg.hugepages,
+                                       .numa = m->cfg.numa};
+    return m->window.base ? 0 : hostmem_create(&cfg, &m->window, &e);
+}
+
 static int add(struct machine *m, uint32_t pages) {
     uint64_t size = (uint64_t)pages * PN_PAGE_SIZE;
-    if (m->window_size || !pages || pages > PN_WINDOW_PAGES_MAX)
+    if (m->window_size || !pages || pages > PN_WINDOW_PAGES_MAX || window_take_memory(m))
         return -1;
-    if (!m->window.base) {
-        char text[128];
-        struct err e = {text, sizeof(text)};
-        const struct hostmem_config cfg = {.size = (uint64_t)PN_WINDOW_PAGES_MAX *
-                                                   PN_PAGE_SIZE,
-                                           .hugepages = m->cfg.hugepages,
-                                           .numa = m->cfg.numa};
-        if (hostmem_create(&cfg, &m->window, &e))
-            return -1;
-    }
     return set_window(m, PN_WINDOW_A, size);
 }
 

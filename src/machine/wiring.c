@@ -446,7 +446,8 @@ int wiring_create(struct machine *m, struct err *e) {
                                        .read_phys = host_read_phys,
                                        .write_phys = host_write_phys,
                                        .opaque = m}};
-    m->epoch = m->host_clock ? (int64_t)time(NULL) : EPOCH_2026;
+    if (!m->cfg.restore)
+        m->epoch = m->host_clock ? (int64_t)time(NULL) : EPOCH_2026;
     int rc = m->bus ? wiring_create_chips(m) : -ENOMEM;
     if (rc == 0)
         rc = create_parts(m, ALWAYS);

@@ -2,13 +2,16 @@
 /*
  * A guest that has every device in the middle of something is stopped, its devices'
  * states are put into a new machine, and it goes on: the devices do then what they would
- * have done, at the same virtual times, and the console shows the same.
+ * have done, at the same virtual times, and the console shows the same. The same by a
+ * snapshot, and what a snapshot is refused for.
  */
 #include <check.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "machine/snapshot.h"
 #include "machine/state.h"
 
 #define RAM     (4u << 20)
@@ -111,8 +114,8 @@ static void serial_out(void *o, const uint8_t *buf, size_t size) {
         s->out[s->out_size++] = (char)buf[i];
 }
 
-static void begin(struct side *s, const struct pn_engine_ops *ops, uint64_t max_insns) {
-    char err[256];
+static struct machine_config config(struct side *s, const struct pn_engine_ops *ops,
+                                    uint64_t max_insns) {
     memset(s, 0, sizeof(*s));
     s->ring = (struct pn_ring){.mask = ALL_EVENTS,
                                .rec = calloc(RECORDS, sizeof(struct pn_event_rec)),
@@ -132,6 +135,12 @@ static void begin(struct side *s, const struct pn_engine_ops *ops, uint64_t max_
                                  .serial_out = serial_out,
                                  .opaque = s};
     pn_mmu_options_default(&cfg.mmu);
+    return cfg;
+}
+
+static void begin(struct side *s, const struct pn_engine_ops *ops, uint64_t max_insns) {
+    char err[256];
+    struct machine_config cfg = config(s, ops, max_insns);
     ck_assert_msg(machine_create(&cfg, &s->m, err, sizeof(err)) == 0, "%s", err);
 }
 
@@ -144,6 +153,36 @@ static void run(struct side *s) {
 static void end(struct side *s) {
     machine_destroy(s->m);
     free(s->ring.rec);
+}
+
+/* ---- By a snapshot ---- */
+
+static char folder[] = "/tmp/pn-test-snapshot-XXXXXX", dir[sizeof(folder) + 2];
+
+static void save(struct side *s) {
+    char text[256] = "";
+    struct err e = {text, sizeof(text)};
+    s->m->ended = false; /* its limit has: the guest could go on */
+    ck_assert_msg(!machine_snapshot_save(s->m, dir, true, NULL, &e), "%s", text);
+    s->m->ended = true;
+}
+
+static struct snapshot *open_saved(void) {
+    char text[256] = "";
+    struct err e = {text, sizeof(text)};
+    struct snapshot *s;
+    ck_assert_msg(!snapshot_open(dir, &s, &e), "%s", text);
+    ck_assert_uint_eq(snapshot_verify(s, stdout), 0);
+    return s;
+}
+
+static void begin_saved(struct side *s, const struct pn_engine_ops *ops,
+                        const struct snapshot *from) {
+    char text[256] = "";
+    struct err e = {text, sizeof(text)};
+    struct machine_config cfg = config(s, ops, 0);
+    ck_assert_int_eq(snapshot_config(from, &cfg, &e), 0);
+    ck_assert_msg(!machine_create(&cfg, &s->m, text, sizeof(text)), "%s", text);
 }
 
 /* Everything that the guest can see goes over. */
@@ -181,6 +220,105 @@ static void compare(const struct side *whole, const struct side *a, const struct
                       whole->result.guest_insns);
     ck_assert_uint_eq(whole->result.guest_ns, b->result.guest_ns);
 }
+
+/* Under one engine to `part` of 20, then under the other. */
+static void goes_on_from_a_folder(const struct pn_engine_ops *first,
+                                  const struct pn_engine_ops *then) {
+    struct side whole, a, b;
+    begin(&whole, first, 0);
+    run(&whole);
+    for (uint64_t part = 1; part < 20; part++) {
+        uint64_t at = whole.result.guest_insns * part / 20;
+        begin(&a, first, at);
+        run(&a);
+        save(&a);
+        struct snapshot *s = open_saved();
+        begin_saved(&b, then, s);
+        ck_assert_mem_eq(a.m->ram.base, b.m->ram.base, RAM);
+        run(&b);
+        ck_assert_int_eq(b.result.end, END_POWEROFF);
+        ck_assert_uint_eq(machine_ram_digest(b.m), machine_ram_digest(whole.m));
+        b.result.guest_insns -= a.result.guest_insns; /* it counts from power-on */
+        compare(&whole, &a, &b, at);
+        end(&a);
+        end(&b);
+        snapshot_close(s);
+    }
+    end(&whole);
+}
+
+START_TEST(a_snapshot_goes_on_alike_under_the_other_mmu) {
+    const struct pn_engine_ops *shadow = pn_engine_find("shadow"),
+                               *tdp = pn_engine_find("tdp");
+    goes_on_from_a_folder(shadow, tdp);
+    goes_on_from_a_folder(tdp, shadow);
+}
+END_TEST
+
+START_TEST(a_snapshot_is_equal_to_itself_and_differs_from_a_later_one) {
+    struct side a, b;
+    char later[sizeof(dir)];
+    begin(&a, pn_engine_find("shadow"), 1000);
+    run(&a);
+    save(&a);
+    struct snapshot *first = open_saved();
+    ck_assert_int_eq(snapshot_diff(first, first, stdout), 0);
+    begin(&b, pn_engine_find("tdp"), 1000);
+    run(&b);
+    save(&b);
+    struct snapshot *same = open_saved();
+    ck_assert_int_eq(snapshot_diff(first, same, stdout), 0);
+    end(&b);
+    begin(&b, pn_engine_find("shadow"), 3000);
+    run(&b);
+    save(&b);
+    struct snapshot *other = open_saved();
+    FILE *out = fmemopen(later, sizeof(later), "w");
+    ck_assert_int_gt(snapshot_diff(first, other, out), 3);
+    fclose(out);
+    snapshot_close(first);
+    snapshot_close(same);
+    snapshot_close(other);
+    end(&a);
+    end(&b);
+}
+END_TEST
+
+START_TEST(another_machine_than_the_snapshots_is_refused_by_the_section) {
+    static const struct {
+        uint64_t ram;
+        unsigned cpus;
+        bool hpet;
+        const char *model, *line;
+    } other[] = {
+        {RAM * 2, 1, false, NULL, "memory.bin: not the memory of a guest of 2048 pages"},
+        {RAM, 2, false, NULL, "section vcpu1: there is none"},
+        {RAM, 1, true, NULL, "section dev.hpet.0: there is none"},
+        {RAM, 1, false, "x86-64-v2", "section cpuid: leaf 0x1 subleaf 0: ecx was"},
+    };
+    struct side a, b;
+    begin(&a, pn_engine_find("shadow"), 1000);
+    run(&a);
+    save(&a);
+    struct snapshot *s = open_saved();
+    for (unsigned i = 0; i < sizeof(other) / sizeof(other[0]); i++) {
+        char text[256] = "";
+        struct err e = {text, sizeof(text)};
+        struct machine_config cfg = config(&b, pn_engine_find("tdp"), 0);
+        ck_assert_int_eq(snapshot_config(s, &cfg, &e), 0);
+        cfg.ram = other[i].ram;
+        cfg.cpus = other[i].cpus;
+        cfg.hpet = other[i].hpet;
+        cfg.cpu_model = other[i].model;
+        cfg.rings = NULL;
+        ck_assert_int_eq(machine_create(&cfg, &b.m, text, sizeof(text)), -EINVAL);
+        ck_assert_msg(strstr(text, other[i].line) != NULL, "%s", text);
+        free(b.ring.rec);
+    }
+    snapshot_close(s);
+    end(&a);
+}
+END_TEST
 
 static void goes_on_alike(const struct pn_engine_ops *ops) {
     struct side whole, a, b;
@@ -246,9 +384,22 @@ int main(void) {
     tcase_add_test(tc, every_device_of_a_stopped_guest_goes_on_in_a_new_machine);
     tcase_add_test(tc, and_under_tdp);
     tcase_add_test(tc, states_of_the_future_are_refused);
+    tcase_add_test(tc, a_snapshot_goes_on_alike_under_the_other_mmu);
+    tcase_add_test(tc, a_snapshot_is_equal_to_itself_and_differs_from_a_later_one);
+    tcase_add_test(tc, another_machine_than_the_snapshots_is_refused_by_the_section);
     suite_add_tcase(suite, tc);
+    if (!mkdtemp(folder))
+        return EXIT_FAILURE;
+    snprintf(dir, sizeof(dir), "%s/s", folder);
     SRunner *r = srunner_create(suite);
     srunner_run_all(r, CK_NORMAL);
+    const char *const files[] = {"s/manifest.json", "s/state.bin", "s/memory.bin", "s",
+                                 ""};
+    for (unsigned i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+        char path[64];
+        snprintf(path, sizeof(path), "%s/%s", folder, files[i]);
+        remove(path);
+    }
     int failed = srunner_ntests_failed(r);
     srunner_free(r);
     return failed ? EXIT_FAILURE : EXIT_SUCCESS;

@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: MIT */
+/* What the files of the snapshots share. */
+#pragma once
+
+#include "machine/snapshot.h"
+#include "machine/state.h"
+
+#define SNAPSHOT_SCHEMA   "penumbra-snapshot-1"
+#define SNAPSHOT_MANIFEST "manifest.json"
+#define SNAPSHOT_STATE    "state.bin"
+#define SNAPSHOT_MEMORY   "memory.bin"
+
+/* ---- Bytes of a section that name their fields (snapshot_field.c) ---- */
+
+/* A field of a struct. flag: a bool. */
+struct snap_field {
+    const char *name;
+    size_t offset, size;
+    bool flag;
+};
+#define SNAP_FIELDS_MAX 512u
+#define SNAP_FIELD(type, label, member)                                                  \
+    {                                                                                    \
+        label, offsetof(type, member), sizeof(((type *)0)->member),                      \
+            __builtin_types_compatible_p(__typeof__(((type *)0)->member), bool)          \
+    }
+
+struct snap_bytes {
+    uint8_t *data; /* malloced */
+    size_t size, room;
+    bool failed; /* out of memory: nothing more is added */
+};
+void snap_put(struct snap_bytes *b, const void *data, size_t size);
+/* One field: its name, its size, its bytes. */
+void snap_put_field(struct snap_bytes *b, const struct snap_field *f, const void *from);
+/* Put fields of that section into `to`, those alone that the table has. seen: a bit for each
+ * that was there. Return: 0, or -EINVAL with a line in e that names section and field. */
+int snap_get_fields(const char *section, const uint8_t *data, size_t size,
+                    const struct snap_field *f, unsigned count, void *to,
+                    uint64_t seen[SNAP_FIELDS_MAX / 64], struct err *e);
+static inline bool snap_seen(const uint64_t *seen, unsigned i) {
+    return seen[i / 64] >> i % 64 & 1;
+}
+
+/* ---- Pages (snapshot_memory.c) ---- */
+
+#define SNAP_REGIONS_MAX 2u
+#define SNAP_CHUNK_PAGES 64u
+#define SNAP_CHUNK_BYTES ((size_t)SNAP_CHUNK_PAGES * PN_PAGE_SIZE)
+
+struct snap_region {
+    char name[16];
+    uint64_t pages;
+    uint8_t *base; /* of a machine's memory; NULL in an open snapshot */
+};
+
+/* The memory of an open snapshot: all its regions' pages, one behind another. */
+struct snap_memory {
+    int fd; /* memory.bin, or -1 */
+    unsigned regions;
+    struct snap_region region[SNAP_REGIONS_MAX];
+    uint64_t pages, stored; /* stored: the pages that are in the file, each once */
+    uint32_t *page;  /* of each page: 0: zeros; else 1 + the number of the stored one */
+    uint64_t *hash;  /* XXH3 of each stored page */
+    uint32_t *first; /* the page that each stored one was met at */
+    uint32_t *chunk_size; /* compressed bytes */
+};
+
+/* Write the regions' pages to fd. Return: what the manifest says of them, or NULL with a line
+ * in e. */
+json_t *snap_memory_write(int fd, const struct snap_region *r, unsigned regions,
+                          struct err *e);
+/* From the manifest and memory.bin. Return: 0, or -errno with a line in e. */
+int snap_memory_open(struct snap_memory *m, const json_t *manifest, int fd,
+                     struct err *e);
+void snap_memory_close(struct snap_memory *m);
+static inline uint64_t snap_chunks(const struct snap_memory *m) {
+    return (m->stored + SNAP_CHUNK_PAGES - 1) / SNAP_CHUNK_PAGES;
+}
+/* Every stored page in order, checked; fn returns 0, or -errno to end. damaged: NULL: the first
+ * damaged chunk ends it; else how many there are, a line to out for each. Return: 0, or
+ * -errno with a line in e. */
+typedef int (*snap_page_fn)(void *opaque, uint64_t stored, const uint8_t *page);
+int snap_memory_read(const struct snap_memory *m, snap_page_fn fn, void *opaque,
+                     FILE *out, unsigned *damaged, struct err *e);
+
+/* ---- The folder (snapshot_file.c) ---- */
+
+struct snap_section {
+    char name[32];
+    uint32_t version;
+    size_t size;
+    uint64_t hash; /* XXH3 of its bytes */
+    const uint8_t *data;
+};
+#define SNAP_SECTIONS_MAX 512u
+#define SNAP_STATE_MAX    (64u << 20) /* bytes */
+
+struct snapshot {
+    char *dir;
+    json_t *manifest;
+    uint8_t *state;
+    unsigned sections;
+    struct snap_section section[SNAP_SECTIONS_MAX];
+    struct snap_memory memory;
+};
+
+/* A folder on its way: NAME.XXXXXX.part. */
+struct snap_writer {
+    char *dir, *temp;
+    int fd; /* of the folder; -1: none */
+    int state_fd, memory_fd;
+    bool replaces;
+    json_t *sections;
+};
+/* Return: 0, or -errno with a line in e, and nothing is left behind. */
+int snap_writer_open(struct snap_writer *w, const char *dir, bool force, struct err *e);
+int snap_writer_section(struct snap_writer *w, const char *name, uint32_t version,
+                        const void *data, size_t size, struct err *e);
+/* Add sections and digest to the manifest, sync, and give the folder its name. */
+int snap_writer_commit(struct snap_writer *w, json_t *manifest, struct err *e);
+void snap_writer_abandon(struct snap_writer *w); /* harmless after commit */
+
+/* Return: NULL: there is none. */
+const struct snap_section *snap_find(const struct snapshot *s, const char *name);
+/* A number of a manifest, at most max. Return: whether it is there. */
+bool snap_number(const json_t *object, const char *key, uint64_t max, uint64_t *out);
+bool snap_hex(const json_t *object, const char *key, uint64_t *out);
+
+/* ---- The machine (snapshot_state.c) ---- */
+
+/* Before the engine is made: the time at which it begins, and the date at clock 0. */
+int snapshot_begin(struct machine *m, uint64_t *now, struct err *e);
+/* Memory, vCPUs and devices, in place of a guest's image. */
+int snapshot_restore(struct machine *m, struct err *e);
+/* A vCPU's section. Return: 0, or -EINVAL with a line. */
+int snap_get_vcpu(const struct snapshot *s, unsigned cpu, struct pn_cpu_state *state,
+                  struct machine_cpu *run, struct err *e);
+/* The fields of section "machine". */
+extern const struct snap_field snap_machine_fields[];
+extern const unsigned snap_machine_field_count;

@@ -1,0 +1,396 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The pages of a snapshot, memory.bin: the pages that are not zeros, each content once, in
+ * the order in which they are met; then the index.
+ *
+ *     chunk of 64 pages, a zstd frame | chunk | ... | index, a zstd frame
+ *
+ * The index: for each page of the guest a code of 4 bytes (0: zeros; 1: the next page of the
+ * file; n + 2: the same as page n of the file); for each page of the file its XXH3, 8 bytes;
+ * for each chunk its compressed size, 4 bytes. A chunk stands alone.
+ *
+ * Invariants
+ * 1. Two pages share a stored one only where every byte is equal, whatever their hashes say.
+ * 2. No page is given out whose XXH3 is not the index's.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <xxhash.h>
+#include <zstd.h>
+
+#include "base/file.h"
+#include "machine/snapshot_internal.h"
+
+#define LEVEL      1 /* zstd's */
+#define CODE_ZERO  0u
+#define CODE_NEXT  1u
+#define CODE_SAME  2u
+#define PAGES_MAX  (MACHINE_RAM_MAX / PN_PAGE_SIZE + (1u << 16))
+#define TABLE_FREE 0u
+
+/* ---- Writing ---- */
+
+struct writer {
+    int fd;
+    ZSTD_CCtx *zstd;
+    uint64_t pages, stored, zeros, bytes;
+    uint32_t *code;
+    uint64_t *hash;
+    const uint8_t **at;   /* each stored page, in the guest's memory */
+    uint32_t *chunk_size; /* as many as chunks */
+    uint32_t *table;      /* 1 + number of a stored page, by hash */
+    uint64_t table_mask;
+    uint8_t *chunk, *packed; /* pages that wait; room for a frame */
+    size_t packed_room;
+    unsigned waiting;
+};
+
+static void writer_free(struct writer *w) {
+    ZSTD_freeCCtx(w->zstd);
+    free(w->code);
+    free(w->hash);
+    free(w->at);
+    free(w->chunk_size);
+    free(w->table);
+    free(w->chunk);
+    free(w->packed);
+}
+
+/* Memory that is not touched costs nothing: the tables are as large as the worst guest of
+ * that size needs. */
+static bool writer_create(struct writer *w, int fd, uint64_t pages) {
+    uint64_t slots = 1024;
+    while (slots < pages * 2)
+        slots *= 2;
+    *w = (struct writer){.fd = fd, .pages = pages, .table_mask = slots - 1};
+    w->packed_room = ZSTD_compressBound(SNAP_CHUNK_BYTES);
+    w->zstd = ZSTD_createCCtx();
+    w->code = calloc(pages, sizeof(*w->code));
+    w->hash = calloc(pages, sizeof(*w->hash));
+    w->at = calloc(pages, sizeof(*w->at));
+    w->chunk_size = calloc(pages / SNAP_CHUNK_PAGES + 1, sizeof(*w->chunk_size));
+    w->table = calloc(slots, sizeof(*w->table));
+    w->chunk = malloc(SNAP_CHUNK_BYTES);
+    w->packed = malloc(w->packed_room);
+    if (!w->zstd || !w->code || !w->hash || !w->at || !w->chunk_size || !w->table ||
+        !w->chunk || !w->packed)
+        return false;
+    ZSTD_CCtx_setParameter(w->zstd, ZSTD_c_compressionLevel, LEVEL);
+    return true;
+}
+
+/* Return: 0 or -errno. */
+static int write_chunk(struct writer *w) {
+    if (!w->waiting)
+        return 0;
+    size_t n = ZSTD_compress2(w->zstd, w->packed, w->packed_room, w->chunk,
+                              (size_t)w->waiting * PN_PAGE_SIZE);
+    if (ZSTD_isError(n))
+        return -ENOMEM;
+    w->chunk_size[(w->stored - 1) / SNAP_CHUNK_PAGES] = (uint32_t)n;
+    w->waiting = 0;
+    w->bytes += n;
+    return file_write(w->fd, w->packed, n);
+}
+
+static bool is_zero(const uint8_t *page) {
+    const uint64_t *word = (const uint64_t *)(const void *)page;
+    for (unsigned i = 0; i < PN_PAGE_SIZE / sizeof(*word); i += 8)
+        if (word[i] | word[i + 1] | word[i + 2] | word[i + 3] | word[i + 4] |
+            word[i + 5] | word[i + 6] | word[i + 7])
+            return false;
+    return true;
+}
+
+/* Return: 0 or -errno. */
+static int add_page(struct writer *w, const uint8_t *page, uint32_t *code) {
+    *code = CODE_ZERO;
+    if (is_zero(page)) {
+        w->zeros++;
+        return 0;
+    }
+    uint64_t hash = XXH3_64bits(page, PN_PAGE_SIZE), slot = hash & w->table_mask;
+    for (; w->table[slot] != TABLE_FREE; slot = (slot + 1) & w->table_mask) {
+        uint32_t n = w->table[slot] - 1;
+        if (w->hash[n] == hash && !memcmp(w->at[n], page, PN_PAGE_SIZE)) {
+            *code = CODE_SAME + n;
+            return 0;
+        }
+    }
+    *code = CODE_NEXT;
+    w->hash[w->stored] = hash;
+    w->at[w->stored] = page;
+    w->table[slot] = (uint32_t)++w->stored;
+    memcpy(w->chunk + (size_t)w->waiting * PN_PAGE_SIZE, page, PN_PAGE_SIZE);
+    return ++w->waiting == SNAP_CHUNK_PAGES ? write_chunk(w) : 0;
+}
+
+static size_t index_size(uint64_t pages, uint64_t stored) {
+    uint64_t chunks = (stored + SNAP_CHUNK_PAGES - 1) / SNAP_CHUNK_PAGES;
+    return pages * sizeof(uint32_t) + stored * sizeof(uint64_t) +
+           chunks * sizeof(uint32_t);
+}
+
+/* Return: 0 and what the manifest says of it, or -errno. */
+static int write_index(struct writer *w, json_t *manifest) {
+    uint64_t chunks = (w->stored + SNAP_CHUNK_PAGES - 1) / SNAP_CHUNK_PAGES;
+    size_t size = index_size(w->pages, w->stored), room = ZSTD_compressBound(size);
+    uint8_t *plain = malloc(size), *packed = malloc(room), *p = plain;
+    int rc = plain && packed ? 0 : -ENOMEM;
+    if (rc == 0) {
+        memcpy(p, w->code, w->pages * sizeof(*w->code));
+        p += w->pages * sizeof(*w->code);
+        memcpy(p, w->hash, w->stored * sizeof(*w->hash));
+        p += w->stored * sizeof(*w->hash);
+        memcpy(p, w->chunk_size, chunks * sizeof(*w->chunk_size));
+        size_t n = ZSTD_compress2(w->zstd, packed, room, plain, size);
+        rc = ZSTD_isError(n) ? -ENOMEM : file_write(w->fd, packed, n);
+        if (rc == 0)
+            json_object_update_new(
+                manifest,
+                json_pack("{s:I, s:o}", "index_bytes", (json_int_t)n, "index_xxh3",
+                          json_sprintf("%016" PRIx64, XXH3_64bits(packed, n))));
+    }
+    free(plain);
+    free(packed);
+    return rc;
+}
+
+static json_t *regions_json(const struct snap_region *r, unsigned regions) {
+    json_t *list = json_array();
+    for (unsigned i = 0; i < regions; i++)
+        json_array_append_new(list, json_pack("{s:s, s:I}", "name", r[i].name, "pages",
+                                              (json_int_t)r[i].pages));
+    return list;
+}
+
+json_t *snap_memory_write(int fd, const struct snap_region *r, unsigned regions,
+                          struct err *e) {
+    struct writer w;
+    uint64_t pages = 0, n = 0;
+    for (unsigned i = 0; i < regions; i++)
+        pages += r[i].pages;
+    int rc = writer_create(&w, fd, pages) ? 0 : -ENOMEM;
+    for (unsigned i = 0; rc == 0 && i < regions; i++)
+        for (uint64_t p = 0; rc == 0 && p < r[i].pages; p++)
+            rc = add_page(&w, r[i].base + p * PN_PAGE_SIZE, &w.code[n++]);
+    if (rc == 0)
+        rc = write_chunk(&w);
+    json_t *j =
+        rc ? NULL
+           : json_pack("{s:o, s:i, s:I, s:I, s:I, s:I}", "regions",
+                       regions_json(r, regions), "chunk_pages", (int)SNAP_CHUNK_PAGES,
+                       "pages", (json_int_t)pages, "zeros", (json_int_t)w.zeros, "stored",
+                       (json_int_t)w.stored, "chunk_bytes", (json_int_t)w.bytes);
+    if (rc == 0)
+        rc = j ? write_index(&w, j) : -ENOMEM;
+    writer_free(&w);
+    if (rc == 0)
+        return j;
+    json_decref(j);
+    err_sys(e, rc, "%s", SNAPSHOT_MEMORY);
+    return NULL;
+}
+
+/* ---- Opening ---- */
+
+static int bad_manifest(struct err *e) {
+    return err_set(e, -EINVAL, "%s: what it says of memory is not possible",
+                   SNAPSHOT_MANIFEST);
+}
+
+static int read_regions(struct snap_memory *m, const json_t *manifest, struct err *e) {
+    const json_t *one, *list = json_object_get(manifest, "regions");
+    size_t i;
+    if (!json_is_array(list) || json_array_size(list) > SNAP_REGIONS_MAX)
+        return bad_manifest(e);
+    json_array_foreach(list, i, one) {
+        struct snap_region *r = &m->region[m->regions++];
+        const char *name = json_string_value(json_object_get(one, "name"));
+        if (!name || !*name || strlen(name) >= sizeof(r->name) ||
+            !snap_number(one, "pages", PAGES_MAX - m->pages, &r->pages))
+            return bad_manifest(e);
+        snprintf(r->name, sizeof(r->name), "%s", name);
+        m->pages += r->pages;
+    }
+    return m->pages ? 0 : bad_manifest(e);
+}
+
+/* Read exactly that. Return: 0, -EBADMSG: the file is shorter, or -errno. */
+static int read_at(int fd, void *buf, size_t size, uint64_t at) {
+    uint8_t *p = buf;
+    while (size) {
+        ssize_t n = pread(fd, p, size, (off_t)at);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return n < 0 ? -errno : -EBADMSG;
+        p += n;
+        at += (size_t)n;
+        size -= (size_t)n;
+    }
+    return 0;
+}
+
+/* Codes become numbers of stored pages. Return: whether they are possible. */
+static bool take_codes(struct snap_memory *m) {
+    uint64_t next = 0;
+    for (uint64_t p = 0; p < m->pages; p++) {
+        uint32_t code = m->page[p];
+        if (code == CODE_ZERO)
+            continue;
+        if (code == CODE_NEXT) {
+            if (next == m->stored)
+                return false;
+            m->first[next] = (uint32_t)p;
+            m->page[p] = (uint32_t)++next;
+        } else if (code - CODE_SAME < next) {
+            m->page[p] = code - CODE_SAME + 1;
+        } else {
+            return false;
+        }
+    }
+    return next == m->stored;
+}
+
+static bool take_index(struct snap_memory *m, const uint8_t *plain,
+                       uint64_t chunk_bytes) {
+    uint64_t sum = 0;
+    memcpy(m->page, plain, m->pages * sizeof(*m->page));
+    plain += m->pages * sizeof(*m->page);
+    memcpy(m->hash, plain, m->stored * sizeof(*m->hash));
+    plain += m->stored * sizeof(*m->hash);
+    memcpy(m->chunk_size, plain, snap_chunks(m) * sizeof(*m->chunk_size));
+    for (uint64_t i = 0; i < snap_chunks(m); i++) {
+        if (m->chunk_size[i] > ZSTD_compressBound(SNAP_CHUNK_BYTES))
+            return false;
+        sum += m->chunk_size[i];
+    }
+    return sum == chunk_bytes && take_codes(m);
+}
+
+static int read_index(struct snap_memory *m, uint64_t chunk_bytes, uint64_t index_bytes,
+                      uint64_t hash, struct err *e) {
+    size_t size = index_size(m->pages, m->stored);
+    uint8_t *plain = malloc(size), *packed = malloc(index_bytes + 1);
+    m->page = calloc(m->pages, sizeof(*m->page));
+    m->hash = calloc(m->stored + 1, sizeof(*m->hash));
+    m->first = calloc(m->stored + 1, sizeof(*m->first));
+    m->chunk_size = calloc(snap_chunks(m) + 1, sizeof(*m->chunk_size));
+    int rc = plain && packed && m->page && m->hash && m->first && m->chunk_size
+                 ? 0
+                 : err_set(e, -ENOMEM, "out of memory");
+    if (rc == 0) {
+        rc = read_at(m->fd, packed, index_bytes, chunk_bytes);
+        if (rc == 0 && XXH3_64bits(packed, index_bytes) != hash)
+            rc = -EBADMSG;
+        if (rc == 0 && ZSTD_decompress(plain, size, packed, index_bytes) != size)
+            rc = -EBADMSG;
+        if (rc == 0 && !take_index(m, plain, chunk_bytes))
+            rc = -EBADMSG;
+        if (rc == -EBADMSG)
+            err_set(e, rc, "%s, index: damaged", SNAPSHOT_MEMORY);
+        else if (rc)
+            err_sys(e, rc, "%s, index", SNAPSHOT_MEMORY);
+    }
+    free(plain);
+    free(packed);
+    return rc;
+}
+
+int snap_memory_open(struct snap_memory *m, const json_t *manifest, int fd,
+                     struct err *e) {
+    uint64_t pages, chunk_pages, chunk_bytes, index_bytes, hash;
+    struct stat st;
+    *m = (struct snap_memory){.fd = fd};
+    int rc = read_regions(m, manifest, e);
+    if (rc)
+        return rc;
+    if (!snap_number(manifest, "pages", m->pages, &pages) || pages != m->pages ||
+        !snap_number(manifest, "chunk_pages", SNAP_CHUNK_PAGES, &chunk_pages) ||
+        chunk_pages != SNAP_CHUNK_PAGES ||
+        !snap_number(manifest, "stored", m->pages, &m->stored) ||
+        !snap_number(manifest, "chunk_bytes", INT64_MAX / 2, &chunk_bytes) ||
+        !snap_number(manifest, "index_bytes",
+                     ZSTD_compressBound(index_size(m->pages, m->stored)), &index_bytes) ||
+        !snap_hex(manifest, "index_xxh3", &hash))
+        return bad_manifest(e);
+    if (fstat(fd, &st))
+        return err_sys(e, -errno, "%s", SNAPSHOT_MEMORY);
+    if ((uint64_t)st.st_size != chunk_bytes + index_bytes)
+        return err_set(e, -EBADMSG, "%s: %" PRIu64 " bytes, not %" PRIu64,
+                       SNAPSHOT_MEMORY, (uint64_t)st.st_size, chunk_bytes + index_bytes);
+    return read_index(m, chunk_bytes, index_bytes, hash, e);
+}
+
+void snap_memory_close(struct snap_memory *m) {
+    if (m->fd >= 0)
+        close(m->fd);
+    free(m->page);
+    free(m->hash);
+    free(m->first);
+    free(m->chunk_size);
+    *m = (struct snap_memory){.fd = -1};
+}
+
+/* ---- Reading pages ---- */
+
+struct reader {
+    ZSTD_DCtx *zstd;
+    uint8_t *packed, *plain;
+};
+
+/* Return: 0; -EBADMSG: it is damaged; or -errno. */
+static int read_chunk(const struct snap_memory *m, struct reader *r, uint64_t chunk,
+                      uint64_t at, unsigned pages) {
+    size_t size = m->chunk_size[chunk], plain = (size_t)pages * PN_PAGE_SIZE;
+    int rc = read_at(m->fd, r->packed, size, at);
+    if (rc)
+        return rc;
+    if (ZSTD_decompressDCtx(r->zstd, r->plain, plain, r->packed, size) != plain)
+        return -EBADMSG;
+    for (unsigned i = 0; i < pages; i++)
+        if (XXH3_64bits(r->plain + (size_t)i * PN_PAGE_SIZE, PN_PAGE_SIZE) !=
+            m->hash[chunk * SNAP_CHUNK_PAGES + i])
+            return -EBADMSG;
+    return 0;
+}
+
+static int read_all(const struct snap_memory *m, struct reader *r, snap_page_fn fn,
+                    void *opaque, FILE *out, unsigned *damaged, struct err *e) {
+    uint64_t at = 0;
+    for (uint64_t c = 0; c < snap_chunks(m); at += m->chunk_size[c++]) {
+        uint64_t first = c * SNAP_CHUNK_PAGES, left = m->stored - first;
+        unsigned pages = left < SNAP_CHUNK_PAGES ? (unsigned)left : SNAP_CHUNK_PAGES;
+        int rc = read_chunk(m, r, c, at, pages);
+        if (rc && rc != -EBADMSG)
+            return err_sys(e, rc, "%s, chunk %" PRIu64, SNAPSHOT_MEMORY, c);
+        if (rc && !damaged)
+            return err_set(e, rc, "%s, chunk %" PRIu64 ": damaged", SNAPSHOT_MEMORY, c);
+        if (rc) {
+            fprintf(out, "%s, chunk %" PRIu64 ": damaged\n", SNAPSHOT_MEMORY, c);
+            ++*damaged;
+        }
+        for (unsigned i = 0; rc == 0 && fn && i < pages; i++)
+            rc = fn(opaque, first + i, r->plain + (size_t)i * PN_PAGE_SIZE);
+        if (rc && !damaged)
+            return err_sys(e, rc, "%s, chunk %" PRIu64, SNAPSHOT_MEMORY, c);
+    }
+    return 0;
+}
+
+int snap_memory_read(const struct snap_memory *m, snap_page_fn fn, void *opaque,
+                     FILE *out, unsigned *damaged, struct err *e) {
+    struct reader r = {ZSTD_createDCtx(), malloc(ZSTD_compressBound(SNAP_CHUNK_BYTES)),
+                       malloc(SNAP_CHUNK_BYTES)};
+    int rc = r.zstd && r.packed && r.plain ? read_all(m, &r, fn, opaque, out, damaged, e)
+                                           : err_set(e, -ENOMEM, "out of memory");
+    ZSTD_freeDCtx(r.zstd);
+    free(r.packed);
+    free(r.plain);
+    return rc;
+}
