@@ -28,12 +28,19 @@ int cmd_bench(int argc, char **argv);
 int cmd_measure(int argc, char **argv);
 int cmd_compare(int argc, char **argv);
 int cmd_merge(int argc, char **argv);
+int cmd_snapshot(int argc, char **argv);
 
 /* One line to stderr, "penumbra: ...". Return: CLI_HOST, for `return cli_error(...)`. */
 int cli_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* The result file path got no further: rc is -errno. Silent where the reader of standard
  * output has had enough, as `| head`. Return: CLI_HOST, or then CLI_OK. */
 int cli_cannot_write(const char *path, int rc);
+
+/* The exit code for a snapshot that was not taken, by -errno. */
+int cli_snapshot_code(int rc);
+/* monitor_cmd.c: send one line to the monitor at that socket and print its answer, or after
+ * "penumbra: " its error. Return: CLI_OK or CLI_HOST. */
+int cli_monitor_ask(const char *socket, const char *line);
 
 /* "penumbra", then argv: what was typed, for a result. */
 json_t *cli_command(int argc, char **argv);

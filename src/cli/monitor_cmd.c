@@ -96,25 +96,61 @@ static bool print_answers(int fd, bool skip) {
     return bad;
 }
 
+/* Return: a socket to the monitor, or -1 after a line. */
+static int connect_to(const char *path) {
+    struct sockaddr_un at = {.sun_family = AF_UNIX};
+    int fd = -1;
+    errno = ENAMETOOLONG;
+    if (snprintf(at.sun_path, sizeof(at.sun_path), "%s", path) < (int)sizeof(at.sun_path))
+        fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd >= 0 && !connect(fd, (const struct sockaddr *)&at, sizeof(at)))
+        return fd;
+    cli_error("%s: %s", path, strerror(errno));
+    if (fd >= 0)
+        close(fd);
+    return -1;
+}
+
+int cli_monitor_ask(const char *path, const char *line) {
+    static const char error[] = "Error: ";
+    char *text = NULL;
+    size_t room = 0;
+    int code = CLI_OK, fd = connect_to(path);
+    if (fd < 0)
+        return CLI_HOST;
+    bool sent = send_all(fd, line, strlen(line)) && send_all(fd, "\n", 1);
+    shutdown(fd, SHUT_WR);
+    FILE *in = sent ? fdopen(fd, "r") : NULL;
+    bool any = false;
+    while (in && getline(&text, &room, in) > 0) {
+        any = true;
+        text[strcspn(text, "\n")] = 0;
+        if (strncmp(text, error, sizeof(error) - 1) != 0)
+            puts(text);
+        else
+            code = cli_error("%s", text + sizeof(error) - 1);
+    }
+    if (!any)
+        code = cli_error("%s: no answer", path);
+    free(text);
+    if (in)
+        fclose(in);
+    else
+        close(fd);
+    return code;
+}
+
 int cmd_monitor(int argc, char **argv) {
     struct options o = defaults;
-    struct sockaddr_un at = {.sun_family = AF_UNIX};
     bool done;
     int code = option_parse(&command, argc, argv, &o, &done);
     if (code || done)
         return cli_flush(code);
     if (!o.path)
         return option_error(&command, "which socket?");
-    if (snprintf(at.sun_path, sizeof(at.sun_path), "%s", o.path) >=
-        (int)sizeof(at.sun_path))
-        return option_error(&command, "%s: the path is too long", o.path);
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0 || connect(fd, (const struct sockaddr *)&at, sizeof(at))) {
-        code = cli_error("%s: %s", o.path, strerror(errno));
-        if (fd >= 0)
-            close(fd);
-        return code;
-    }
+    int fd = connect_to(o.path);
+    if (fd < 0)
+        return CLI_HOST;
     bool sent = !o.json || send_all(fd, "json on\n", 8);
     if (sent && *o.line)
         sent = send_all(fd, o.line, strlen(o.line)) && send_all(fd, "\n", 1);

@@ -374,6 +374,8 @@ static bool has_one(const struct option_command *c, const void *options,
 static int check_needs(const struct parse *p) {
     for (size_t i = 0; i < p->c->count; i++) {
         const struct option_row *r = &p->c->rows[i];
+        if (r->without && p->given >> i & 1 && has_one(p->c, p->options, r->without))
+            return option_error(p->c, "--%s does not go with --%s", r->name, r->without);
         if (!r->needs || !(p->given >> i & 1) || has_one(p->c, p->options, r->needs))
             continue;
         const char *other = strchr(r->needs, '|');

@@ -42,7 +42,8 @@ struct option_row {
     int (*set)(void *options, const char *arg, struct err *e);
     void (*list)(FILE *out); /* with the argument "help"; NULL: that is no help */
     const char *needs; /* one of these options, "trace|event-digest", must be given too */
-    char file;         /* OPTION_TEXT: a file that is 'r'ead or 'w'ritten; 0: neither */
+    const char *without; /* this option must not be given too; a command may lack it */
+    char file;           /* OPTION_TEXT: a file that is 'r'ead or 'w'ritten; 0: neither */
 };
 
 /* A flag of another program, with one dash or two, that is understood or answered. */

@@ -154,7 +154,7 @@ static int open_outputs(struct run *r) {
 static int create_machine(struct run *r) {
     struct machine_config *m = &r->options.machine;
     char err[256] = "";
-    if (!m->kernel) {
+    if (!m->kernel && !m->restore) {
         m->kernel_blob = pn_guest_elf;
         m->kernel_blob_size = (size_t)(pn_guest_elf_end - pn_guest_elf);
         m->window = true;
@@ -176,7 +176,7 @@ static int create_machine(struct run *r) {
     if (!rc)
         return CLI_OK;
     cli_error("%s", *err ? err : strerror(-rc));
-    return rc == -EINVAL ? CLI_USAGE : CLI_HOST;
+    return cli_snapshot_code(rc);
 }
 
 /* A guest that will hardly come up runs within a limit that somebody set, or not at all:
@@ -371,10 +371,14 @@ int cmd_run(int argc, char **argv) {
     struct run r = {.stats = {.fd = -1}, .dump_mmu = {.fd = -1}};
     bool done;
     int code = run_options_parse(&r.options, argc, argv, &done);
-    if (code || done)
+    if (code || done) {
+        snapshot_close(r.options.snapshot);
         return code;
+    }
     r.report.options = &r.options;
     r.report.command = cli_command(argc, argv);
+    r.options.about =
+        json_pack("{s:s, s:O}", "version", PENUMBRA_VERSION, "command", r.report.command);
     code = open_outputs(&r);
     if (!code)
         code = run_attend_open(&r.options, &r.attend);
@@ -394,6 +398,8 @@ int cmd_run(int argc, char **argv) {
     if (r.machine)
         machine_destroy(r.machine);
     run_attend_close(r.attend);
+    snapshot_close(r.options.snapshot);
+    json_decref(r.options.about);
     json_decref(r.report.command);
     json_decref(r.report.foreign);
     json_decref(r.report.track);

@@ -4,7 +4,7 @@
 
 #include "base/outfile.h"
 #include "cli/cli.h"
-#include "machine/machine.h"
+#include "machine/snapshot.h"
 #include "trace/trace.h"
 
 #define RUN_MMU_OPTS_MAX 32u
@@ -20,9 +20,12 @@ struct run_options {
     uint64_t trace_mask;  /* which events */
     uint64_t trace_limit; /* bytes */
     bool event_digest, ram_digest, summary, dump, quiet, trace_tasks;
-    const char *gdb;     /* where it may come: a port or a path; NULL: nowhere */
-    bool stopped;        /* before the first instruction */
-    const char *monitor; /* a socket's path; NULL: none */
+    const char *gdb;           /* where it may come: a port or a path; NULL: nowhere */
+    bool stopped;              /* before the first instruction */
+    const char *monitor;       /* a socket's path; NULL: none */
+    const char *restore;       /* a snapshot's folder; NULL: none */
+    struct snapshot *snapshot; /* it, open: the machine's texts are in it */
+    json_t *about;             /* for the manifests of snapshots of this run */
     pn_gva explain[RUN_EXPLAIN_MAX];
     unsigned explains;
     const char *dump_mmu;

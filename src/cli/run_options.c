@@ -108,7 +108,8 @@ static const struct option_row rows[] = {
     {"module", 0, "FILE[,ARGS]",
      "A module of a Multiboot or PVH kernel, behind --initrd; may be repeated",
      .kind = OPTION_CALL, .set = set_module, .needs = "kernel"},
-    {"append", 0, "STRING", "Kernel command line", .kind = OPTION_TEXT, GUEST(append)},
+    {"append", 0, "STRING", "Kernel command line", .kind = OPTION_TEXT, GUEST(append),
+     .without = "restore"},
     {"format", 0, "F", "Take the kernel as", .kind = OPTION_WORD, GUEST(format),
      .words = "auto|bzimage|elf|pvh|multiboot|multiboot2|flat", .needs = "kernel"},
     {"flat-addr", 0, "ADDR", "Where a flat image is put and entered",
@@ -117,27 +118,30 @@ static const struct option_row rows[] = {
      .words = "16|32|64", .needs = "kernel"},
     {.kind = OPTION_HEADING, .doc = "The machine:"},
     {"cpus", 'c', "N", "vCPUs", .kind = OPTION_NUMBER, GUEST(cpus), .min = 1,
-     .max = MACHINE_CPUS_MAX},
+     .max = MACHINE_CPUS_MAX, .without = "restore"},
     {"cpu", 0, "MODEL[,+F][,-F][,vendor=V]",
      "CPU model, features, vendor (default x86-64-v3 where the host allows)",
-     .kind = OPTION_TEXT, GUEST(cpu_model), .min = 1, .list = cpu_model_print},
+     .kind = OPTION_TEXT, GUEST(cpu_model), .min = 1, .list = cpu_model_print,
+     .without = "restore"},
     {"hugepages", 0, "H", "Guest memory: thp (default), 2M, 1G or off",
      .kind = OPTION_TEXT, GUEST(hugepages), .min = 1},
     {"shared-memory", 0, NULL, "Guest memory in a memfd that other processes can map",
      .kind = OPTION_FLAG, GUEST(shared_ram)},
     {"clock", 0, "C", "Time is retired instructions, repeatable, or the wall clock",
-     .kind = OPTION_WORD, GUEST(host_clock), .words = "virtual|host"},
+     .kind = OPTION_WORD, GUEST(host_clock), .words = "virtual|host",
+     .without = "restore"},
     {"hpet", 0, "W",
      "A high precision event timer; Linux takes it, and boots in 2% more instructions",
-     .kind = OPTION_WORD, GUEST(hpet), .words = "off|on"},
-    {"seed", 0, "N", "Seed of RDRAND and RDSEED", .kind = OPTION_NUMBER, GUEST(seed)},
+     .kind = OPTION_WORD, GUEST(hpet), .words = "off|on", .without = "restore"},
+    {"seed", 0, "N", "Seed of RDRAND and RDSEED", .kind = OPTION_NUMBER, GUEST(seed),
+     .without = "restore"},
     {"block-len", 0, "N",
      "Translate at most N instructions at once; 1 is the stepping mode",
      .kind = OPTION_NUMBER, GUEST(max_block), .min = 1, .max = 1024},
     {"pv", 0, "NAME,...|all|none",
      "Paravirtual features in KVM's interface (default: what KVM offers under kvm, else "
      "none)",
-     .kind = OPTION_CALL, .set = set_pv, .list = list_pv},
+     .kind = OPTION_CALL, .set = set_pv, .list = list_pv, .without = "restore"},
     {"halt-poll-ns", 0, "N",
      "kvm: poll so long before a halted vCPU sleeps (default the host's own)",
      .kind = OPTION_NUMBER, GUEST(halt_poll_ns), .max = UINT32_MAX},
@@ -198,6 +202,10 @@ static const struct option_row rows[] = {
      "Stand before the first instruction until gdb lets the guest go",
      .kind = OPTION_FLAG, OWN(stopped), .needs = "gdb"},
     {.kind = OPTION_HEADING, .doc = "Dirty logging and moving:"},
+    {"restore", 0, "DIR",
+     "Go on from a snapshot: its guest, memory, vCPUs and devices; see 'penumbra "
+     "snapshot'",
+     .kind = OPTION_TEXT, OWN(restore), .min = 1},
     {"dirty-log", 0, "T", "Log written pages by", .kind = OPTION_WORD, GUEST(dirty),
      .word = pn_dirty_name, .list = pn_dirty_print},
     {"dirty-every", 0, "MS",
@@ -319,6 +327,24 @@ static int check(const struct run_options *o, struct err *e) {
     return check_mmu_opts(o, e);
 }
 
+/* The guest is the snapshot's. A hypervisor takes it over from the first MMU of ours, before
+ * its next instruction. */
+static int take_snapshot(struct run_options *o, struct err *e) {
+    struct machine_config *m = &o->machine;
+    int rc = snapshot_open(o->restore, &o->snapshot, e);
+    if (rc == 0)
+        rc = snapshot_config(o->snapshot, m, e);
+    if (rc || !m->engine->threaded)
+        return rc;
+    if (m->handovers == MACHINE_HANDOVERS_MAX)
+        return err_set(e, -EINVAL, "more than %u handovers", MACHINE_HANDOVERS_MAX - 1);
+    memmove(m->handover + 1, m->handover, m->handovers * sizeof(m->handover[0]));
+    m->handover[0] = (struct machine_handover){.to = m->engine, .at_ns = 1};
+    m->handovers++;
+    m->engine = pn_engine_at(0);
+    return 0;
+}
+
 int run_options_parse(struct run_options *o, int argc, char **argv, bool *done) {
     char text[256];
     struct err e = {text, sizeof(text)};
@@ -329,6 +355,8 @@ int run_options_parse(struct run_options *o, int argc, char **argv, bool *done) 
         return rc;
     o->machine.engine = pn_engine_at(o->mmu);
     o->machine.flat_bits = 16u << o->flat_mode;
+    if (o->restore && (rc = take_snapshot(o, &e)))
+        return cli_error("%s", text), cli_snapshot_code(rc);
     rc = cli_model(o->tlb_name, o->cost_name, &o->model, &e);
     if (rc)
         return rc == -EINVAL ? option_error(&command, "%s", text) : cli_error("%s", text);

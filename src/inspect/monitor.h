@@ -22,6 +22,7 @@ struct monitor_config {
     uint64_t events;       /* those that `events on` records */
     bool no_files;         /* commands that name a file are refused */
     const char *kernel; /* the guest's kernel, a file; NULL: none. Read when asked for */
+    struct json_t *about; /* for the manifests of snapshots; NULL: nothing */
 };
 
 #define MONITOR_LINE_MAX 1024u

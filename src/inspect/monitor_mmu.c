@@ -41,7 +41,7 @@ int monitor_explain(struct request *r) {
 
 /* ---- Dumps ---- */
 
-static int may_use_files(struct request *r) {
+int monitor_may_use_files(struct request *r) {
     return r->mon->cfg.no_files ? err_set(&r->err, -EPERM, "no files here") : 0;
 }
 
@@ -58,7 +58,7 @@ static int write_file(struct request *r, const json_t *j, const char *path) {
 }
 
 int monitor_dump(struct request *r) {
-    int rc = r->args ? may_use_files(r) : 0;
+    int rc = r->args ? monitor_may_use_files(r) : 0;
     if (rc)
         return rc;
     json_t *j = dump_json(&r->view);
@@ -76,7 +76,7 @@ int monitor_dump(struct request *r) {
 
 int monitor_diff(struct request *r) {
     json_t *a = NULL, *b = NULL;
-    int rc = may_use_files(r);
+    int rc = monitor_may_use_files(r);
     if (!rc)
         rc = dump_load(r->arg[0], &a, &r->err);
     if (!rc && r->args > 1)

@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: MIT */
+/* `penumbra snapshot`: save through a run's monitor, restore by `penumbra run --restore`, and
+ * what can be known of the folders themselves. */
+#include "machine/snapshot.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/size.h"
+#include "cli/cli.h"
+#include "cli/option.h"
+
+#define WORDS_MAX  4u
+#define LINE_BYTES 1024u /* of the monitor's */
+
+struct options {
+    const char *word[WORDS_MAX];
+    unsigned words;
+    bool force;
+};
+
+static int set_word(void *options, const char *arg, struct err *e) {
+    struct options *o = options;
+    if (o->words == WORDS_MAX)
+        return err_set(e, -EINVAL, "unexpected argument '%s'", arg);
+    o->word[o->words++] = arg;
+    return 0;
+}
+
+static const struct option_row rows[] = {
+    {"force", 0, NULL, "save: replace a snapshot that is there", .kind = OPTION_FLAG,
+     OPTION_FIELD(struct options, force)},
+};
+
+static const struct option_command command = {
+    .name = "penumbra snapshot",
+    .args = "save MONITOR DIR | restore DIR [OPTION OF run...] | info DIR | verify DIR | "
+            "diff A B",
+    .doc =
+        "A guest that runs, in a folder. save: ask the run whose --monitor that is; the "
+        "guest stands meanwhile, and goes on. restore: 'penumbra run --restore DIR'. "
+        "info: what it is of. verify: read every byte, and name what is damaged. diff: "
+        "what differs between two: the machine, registers, devices, pages.",
+    .more =
+        "Exit codes: 0 done; 9 diff found a difference; 6 the snapshot is damaged; 1 a "
+        "host failure; 2 usage, or no snapshot of this version.",
+    .rows = rows,
+    .count = sizeof(rows) / sizeof(rows[0]),
+    .arg = set_word,
+};
+
+int cli_snapshot_code(int rc) {
+    return rc == -EBADMSG ? CLI_DAMAGED : rc == -EINVAL ? CLI_USAGE : CLI_HOST;
+}
+
+static int open_snapshot(const char *dir, struct snapshot **s) {
+    char text[320];
+    struct err e = {text, sizeof(text)};
+    int rc = snapshot_open(dir, s, &e);
+    return rc ? cli_error("%s", text), cli_snapshot_code(rc) : CLI_OK;
+}
+
+/* The run has a working folder of its own: it gets the whole path. */
+static int save(const struct options *o) {
+    char line[LINE_BYTES], here[LINE_BYTES] = "";
+    const char *dir = o->word[2];
+    if (strpbrk(dir, " \t\n"))
+        return option_error(&command, "a name with blanks: the monitor takes none");
+    if (*dir != '/' && !getcwd(here, sizeof(here)))
+        return cli_error("the working folder: %s", strerror(errno));
+    if (snprintf(line, sizeof(line), "snapshot save %s%s%s%s", here, *here ? "/" : "",
+                 dir, o->force ? " --force" : "") >= (int)sizeof(line) ||
+        strpbrk(here, " \t\n"))
+        return option_error(&command, "the monitor does not take this path: %s", dir);
+    return cli_monitor_ask(o->word[1], line);
+}
+
+static void print_machine(const json_t *manifest) {
+    const json_t *m = json_object_get(manifest, "machine");
+    char size[SIZE_TEXT_MAX];
+    printf("memory     %s\nvCPUs      %lld of model %s\nclock      %s\n",
+           size_text((uint64_t)cli_number(m, "memory"), size), cli_number(m, "cpus"),
+           cli_text(m, "cpu") ? cli_text(m, "cpu") : "default",
+           json_is_true(json_object_get(m, "host_clock")) ? "host" : "virtual");
+    printf("kernel     %s\nappend     %s\n",
+           cli_text(m, "kernel") ? cli_text(m, "kernel") : "the embedded one",
+           cli_text(m, "append") ? cli_text(m, "append") : "");
+}
+
+static int info(const char *dir) {
+    struct snapshot *s;
+    char grouped[32];
+    int code = open_snapshot(dir, &s);
+    if (code)
+        return code;
+    const json_t *j = snapshot_manifest(s), *m = json_object_get(j, "memory"), *one;
+    size_t i;
+    printf("%s: %s, taken %s under --mmu %s\n", dir, cli_text(j, "schema"),
+           cli_text(j, "time") ? cli_text(j, "time") : "?",
+           cli_text(j, "mmu") ? cli_text(j, "mmu") : "?");
+    printf("guest      %s instructions, ",
+           cli_grouped((uint64_t)cli_number(j, "guest_insns"), grouped));
+    printf("%.6f s\n", (double)cli_number(j, "guest_ns") / 1e9);
+    print_machine(j);
+    printf("command   ");
+    json_array_foreach(json_object_get(json_object_get(j, "about"), "command"), i, one)
+        printf(" %s", json_string_value(one) ? json_string_value(one) : "?");
+    printf("\npages      %lld: %lld of zeros, %lld stored, in %lld bytes\n",
+           cli_number(m, "pages"), cli_number(m, "zeros"), cli_number(m, "stored"),
+           cli_number(m, "chunk_bytes") + cli_number(m, "index_bytes"));
+    printf("sections  ");
+    json_array_foreach(json_object_get(j, "sections"), i, one)
+        printf(" %s", cli_text(one, "name"));
+    putchar('\n');
+    snapshot_close(s);
+    return CLI_OK;
+}
+
+static int verify(const char *dir) {
+    struct snapshot *s;
+    int code = open_snapshot(dir, &s);
+    if (code)
+        return code;
+    unsigned damaged = snapshot_verify(s, stdout);
+    snapshot_close(s);
+    if (!damaged)
+        printf("%s is whole\n", dir);
+    return damaged ? CLI_DAMAGED : CLI_OK;
+}
+
+static int diff(const char *first, const char *second) {
+    struct snapshot *a = NULL, *b = NULL;
+    int code = open_snapshot(first, &a);
+    if (!code)
+        code = open_snapshot(second, &b);
+    if (!code) {
+        int n = snapshot_diff(a, b, stdout);
+        code = n < 0 ? cli_error("out of memory") : n ? CLI_DIFFERS : CLI_OK;
+    }
+    snapshot_close(a);
+    snapshot_close(b);
+    return code;
+}
+
+/* "restore DIR ..." is "run --restore DIR ...". */
+static int restore(int argc, char **argv) {
+    char **run = calloc((size_t)argc + 2, sizeof(*run));
+    if (!run)
+        return cli_error("out of memory");
+    run[0] = (char *)(uintptr_t) "run";
+    run[1] = (char *)(uintptr_t) "--restore";
+    for (int i = 2; i < argc; i++)
+        run[i] = argv[i];
+    int code = cmd_run(argc, run);
+    free(run);
+    return code;
+}
+
+int cmd_snapshot(int argc, char **argv) {
+    struct options o = {.words = 0};
+    bool done;
+    if (argc > 2 && !strcmp(argv[1], "restore"))
+        return restore(argc, argv);
+    int code = option_parse(&command, argc, argv, &o, &done);
+    if (code || done)
+        return cli_flush(code);
+    const char *what = o.words ? o.word[0] : "";
+    if (o.force && strcmp(what, "save") != 0)
+        return option_error(&command, "--force is of save");
+    if (!strcmp(what, "save") && o.words == 3)
+        return cli_flush(save(&o));
+    if (!strcmp(what, "info") && o.words == 2)
+        return cli_flush(info(o.word[1]));
+    if (!strcmp(what, "verify") && o.words == 2)
+        return cli_flush(verify(o.word[1]));
+    if (!strcmp(what, "diff") && o.words == 3)
+        return cli_flush(diff(o.word[1], o.word[2]));
+    return option_error(&command, "one of: %s", command.args);
+}
