@@ -4,7 +4,8 @@
  *   0  manifest.json, beside good files
  *   1  bytes of one section of a good snapshot, as if its digest were right: the machine is
  *      refused with a line, or made, and then its guest runs for a while
- *   2  the index of memory.bin: it is refused with a line, or every page is read
+ *   2  and above: the index of memory.bin: it is refused with a line, or every page is read
+ * A machine takes a thousand times as long as an index: few inputs make one.
  */
 #include <fcntl.h>
 #include <inttypes.h>
@@ -22,7 +23,7 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define RAM   (2u << 20)
-#define INSNS 20000u
+#define INSNS 5000u
 
 /* The guest: sti; hlt; jmp. */
 static const uint8_t guest[] = {0xfb, 0xf4, 0xeb, 0xfc};
@@ -165,7 +166,7 @@ static void try_index(const uint8_t *data, size_t size) {
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct input in = {data, size};
-    unsigned what = (unsigned)take(&in, 1) % 3;
+    unsigned what = (unsigned)take(&in, 1) % 8;
     good();
     if (what == 0)
         try_manifest(in.data, in.size);
