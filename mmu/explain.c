@@ -26,8 +26,9 @@ int pn_mmu_predict(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
             return rc;
     }
     /* An access that is mapped but not cached leaves the TLB's entry as it is. */
-    bool kept = v->outcome == PN_OUT_uncached && tlb_stores(vcpu, gva, mode);
-    if (access == PN_WRITE && !kept && pn_answer(v->outcome) == PN_MAPPED &&
+    bool kept = access == PN_WRITE && v->outcome == PN_OUT_uncached &&
+                tlb_stores(vcpu, gva, mode);
+    if (pn_stores(access) && !kept && pn_answer(v->outcome) == PN_MAPPED &&
         track_seen(mmu, v->gpa))
         v->outcome = PN_OUT_tracked_code;
     return 0;

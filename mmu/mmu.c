@@ -128,8 +128,9 @@ translate_watched(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
     else
         outcome = mmu->ops->translate(vcpu, gva, access, mode, out);
     /* A write tag that is not kept back says that nobody tracks the page's code. */
-    if (access == PN_WRITE && !tlb_stores(vcpu, gva, mode) &&
-        pn_answer(outcome) == PN_MAPPED && track_seen(mmu, out->gpa))
+    bool unseen = access == PN_WRITE && tlb_stores(vcpu, gva, mode);
+    if (pn_stores(access) && !unseen && pn_answer(outcome) == PN_MAPPED &&
+        track_seen(mmu, out->gpa))
         outcome = PN_OUT_tracked_code;
     mmu_step(mmu);
     return outcome;
@@ -140,7 +141,7 @@ enum pn_outcome pn_mmu_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva,
                                  enum pn_access access, enum pn_tlb_mode mode,
                                  struct pn_xlate *out) {
     struct pn_mmu *mmu = vcpu->mmu;
-    if (access == PN_WRITE || mmu->watched)
+    if (pn_stores(access) || mmu->watched)
         return translate_watched(vcpu, gva, access, mode, out);
     return mmu->ops->translate(vcpu, gva, access, mode, out);
 }

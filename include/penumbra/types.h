@@ -26,7 +26,16 @@ typedef uint64_t pn_gfn; /* guest frame number: gpa >> 12 */
 #define PN_PAGE_SIZE  4096u
 #define PN_PAGE_MASK  (~(uint64_t)0xfff)
 
-enum pn_access { PN_READ, PN_WRITE, PN_FETCH };
+/* The last two are shadow-stack accesses (SDM volume 1, "Shadow Stacks"): only a page of a
+ * shadow stack allows them, and no TLB that a CPU reads answers them. */
+enum pn_access { PN_READ, PN_WRITE, PN_FETCH, PN_SS_READ, PN_SS_WRITE };
+#define PN_ACCESSES 5
+static inline bool pn_stores(enum pn_access access) {
+    return access == PN_WRITE || access == PN_SS_WRITE;
+}
+static inline bool pn_on_shadow_stack(enum pn_access access) {
+    return access >= PN_SS_READ;
+}
 
 /* Rights of a mapping, KVM's ACC_* sense. */
 #define PN_ACC_EXEC  1u
@@ -41,6 +50,7 @@ enum pn_access { PN_READ, PN_WRITE, PN_FETCH };
 #define PN_PF_RSVD    0x08u
 #define PN_PF_FETCH   0x10u
 #define PN_PF_PK      0x20u
+#define PN_PF_SS      0x40u /* a shadow-stack access */
 
 /* A fault for the guest: delivered to it, never an error of ours. */
 struct pn_fault {

@@ -45,6 +45,8 @@ static enum pn_rule right_rule(const struct stage *s, const struct walk *w,
         *level = lacks(w, ACC_USER);
         return PN_RULE_supervisor_page;
     }
+    if (pn_on_shadow_stack(access) && (!(w->access & ACC_SS) || user != user_page))
+        return PN_RULE_shadow_stack;
     if (access == PN_FETCH && !(w->access & ACC_EXEC)) {
         *level = lacks(w, ACC_EXEC);
         return PN_RULE_no_execute;

@@ -14,6 +14,8 @@
 #define ACC_WRITE PN_ACC_WRITE
 #define ACC_USER  PN_ACC_USER
 #define ACC_ALL   7u
+/* The page is a shadow stack's. Looked at, and so set, for shadow-stack accesses alone. */
+#define ACC_SS 8u
 
 #define PT_LEVELS 5
 #define PT_BIT(n) (1ull << (n))

@@ -35,6 +35,8 @@
 static bool denied(uint16_t on, unsigned acc, enum pn_access access,
                    enum pn_tlb_mode mode) {
     bool user = mode == PN_TLB_USER, user_page = acc & ACC_USER;
+    if (pn_on_shadow_stack(access))
+        return !(acc & ACC_SS) || user != user_page;
     if (user && !user_page)
         return true;
     if (access == PN_FETCH)
@@ -45,18 +47,20 @@ static bool denied(uint16_t on, unsigned acc, enum pn_access access,
 }
 
 static void rights_init(struct rights *r, uint16_t on) {
-    for (int access = PN_READ; access <= PN_FETCH; access++)
+    for (int access = PN_READ; access < PN_ACCESSES; access++)
         for (int mode = 0; mode < PN_TLB_MODES; mode++) {
             unsigned deny = 0, pfec = 0;
-            for (unsigned acc = 0; acc <= ACC_ALL && on & STAGE_LEVELS; acc++)
+            for (unsigned acc = 0; acc <= (ACC_ALL | ACC_SS) && on & STAGE_LEVELS; acc++)
                 deny |= (unsigned)denied(on, acc, access, mode) << acc;
-            if (access == PN_WRITE)
+            if (pn_stores(access))
                 pfec |= PN_PF_WRITE;
+            if (pn_on_shadow_stack(access))
+                pfec |= PN_PF_SS;
             if (mode == PN_TLB_USER)
                 pfec |= PN_PF_USER;
             if (access == PN_FETCH && on & (STAGE_NX | STAGE_SMEP))
                 pfec |= PN_PF_FETCH;
-            r->deny[access][mode] = (uint8_t)deny;
+            r->deny[access][mode] = (uint16_t)deny;
             r->pfec[access][mode] = (uint8_t)pfec;
         }
     r->wp = on & STAGE_WP;
@@ -251,6 +255,16 @@ FOLDED int walk_set_ad(struct pn_mmu_vcpu *vcpu, const struct stage *s, unsigned
     return 0;
 }
 
+/* A shadow stack's page has W in every entry but the leaf, and D without W there (SDM
+ * volume 3, "Determination of Access Rights"). */
+FOLDED unsigned walk_shadow_stack(const struct pt_format *f, unsigned first,
+                                  const struct walk *w) {
+    uint64_t v = w->gpte[w->level];
+    unsigned above = w->level == first ? ACC_ALL : w->pt_access[w->level + 1];
+    bool is = above & ACC_WRITE && !(pt_acc(f, v) & ACC_WRITE) && v & f->dirty;
+    return is ? ACC_SS : 0;
+}
+
 FOLDED int walk(const struct pt_format *f, struct pn_mmu_vcpu *vcpu,
                 const struct stage *s, pn_gva gva, enum pn_access access,
                 enum pn_tlb_mode mode, unsigned flags, struct walk *out) {
@@ -276,6 +290,8 @@ FOLDED int walk(const struct pt_format *f, struct pn_mmu_vcpu *vcpu,
         if (rc)
             continue;
         out->access = out->pt_access[out->level];
+        if (__builtin_expect(pn_on_shadow_stack(access), 0))
+            out->access |= walk_shadow_stack(f, first, out);
         out->pkey = pt_pkey(f, out->gpte[out->level]);
         uint32_t error = rights_check(&s->rights, out->access, out->pkey, access, mode);
         if (error)
@@ -366,7 +382,7 @@ void stage_init_second(struct stage *s, enum pt_format_id format, unsigned featu
         for (unsigned acc = 0; acc <= ACC_ALL; acc++)
             if ((acc & needs[access]) != needs[access])
                 for (int mode = 0; mode < PN_TLB_MODES; mode++)
-                    s->rights.deny[access][mode] |= (uint8_t)(1u << acc);
+                    s->rights.deny[access][mode] |= (uint16_t)(1u << acc);
     pt_bits_init(&s->bits, f, features, maxphyaddr);
 }
 
@@ -381,7 +397,7 @@ enum pn_answer pn_mmu_probe(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access
     uint64_t offset = gva & (PN_PAGE_SIZE - 1);
     out->gpa = w.gfn << PN_PAGE_SHIFT | offset;
     struct slot *s = slot_of_gfn(vcpu->mmu, w.gfn);
-    if (!s || (access == PN_WRITE && s->pub.flags & PN_SLOT_READONLY))
+    if (!s || (pn_stores(access) && s->pub.flags & PN_SLOT_READONLY))
         return PN_MMIO;
     out->hva = slot_hva(s, w.gfn) + offset;
     return PN_MAPPED;

@@ -12,8 +12,10 @@
 /* Who may do what: derived from the control registers once per change of them. Only pkru
  * and pkrs may be stored to by others: nothing else is derived from them. */
 struct rights {
-    uint8_t deny[3][PN_TLB_MODES]; /* by enum pn_access: bit n: rights n (ACC_*) fault */
-    uint8_t pfec[3][PN_TLB_MODES]; /* the error code's W, U and I bits */
+    /* By enum pn_access: bit n: rights n (ACC_*) fault; the error code's W, U, I and SS
+     * bits. */
+    uint16_t deny[PN_ACCESSES][PN_TLB_MODES];
+    uint8_t pfec[PN_ACCESSES][PN_TLB_MODES];
     bool wp, pke, pks; /* pke, pks: false where the paging mode ignores them */
     bool keys;         /* pke or pks */
     uint32_t pkru, pkrs;
@@ -137,7 +139,7 @@ static inline bool rights_pkey_denies(const struct rights *r, unsigned acc, uint
     uint32_t key = (user_page ? r->pkru : r->pkrs) >> (2 * pkey); /* bit 0 AD, 1 WD */
     if (key & 1)
         return true;
-    return key & 2 && access == PN_WRITE && (r->wp || (user_page && mode == PN_TLB_USER));
+    return key & 2 && pn_stores(access) && (r->wp || (user_page && mode == PN_TLB_USER));
 }
 
 /* Does a translation with these rights allow the access? The one place for the rules

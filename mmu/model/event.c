@@ -215,13 +215,15 @@ static void show_access(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access acc
     bool store;
     if (access == PN_FETCH)
         vcpu->model->fetch_page = gva & PN_PAGE_MASK;
-    if (model_access(vcpu, gva, access, mode, pre, &store) && access != PN_FETCH &&
+    if (model_access(vcpu, gva, access, mode, pre, &store) && access < PN_FETCH &&
         (e->tag[access] ^ gva) < PN_PAGE_SIZE)
         model_filter_fill(vcpu, gva, mode, store);
 }
 
 /* Does the entry answer the access, its write tag kept back or not? */
 static bool has(const struct pn_tlb_entry *e, pn_gva gva, enum pn_access access) {
+    if (pn_on_shadow_stack(access))
+        return false;
     return (e->tag[access] ^ gva) < PN_PAGE_SIZE ||
            (access == PN_WRITE && (e->tag[PN_WRITE] == PN_TLB_HELD(gva) ||
                                    e->tag[PN_WRITE] == TLB_RECORDED(gva)));

@@ -207,10 +207,19 @@ static void prefetch(struct fault *f, uint64_t *sptep) {
 
 /* ---- The fault ---- */
 
+/* The access goes through the leaf that sw ends in. */
+static void use(const struct fault *f) {
+    const struct swalk *sw = &f->sw;
+    if (!pn_on_shadow_stack(f->access))
+        tlb_fill(f->vcpu, f->r, f->gva, f->access, f->mode, sw);
+    else
+        *sw->sptep = sw->spte | SPTE_HW_A | (pn_stores(f->access) ? SPTE_HW_D : 0);
+}
+
 static void refill(struct fault *f) {
     shadow_walk(f->r, f->gva, &f->sw);
     if (spte_leaf(f->sw.spte))
-        tlb_fill(f->vcpu, f->r, f->gva, f->access, f->mode, &f->sw);
+        use(f);
 }
 
 static enum pn_outcome fault_mmio(struct fault *f) {
@@ -232,7 +241,7 @@ static enum pn_outcome fault_map(struct fault *f) {
     pn_gfn gfn = f->walk.gfn;
     uint64_t *sptep = reserve_path(f);
     enum pn_outcome outcome =
-        f->access == PN_WRITE ? write_gate(f->vcpu, s, gfn) : PN_OUT_NO_FAULT;
+        pn_stores(f->access) ? write_gate(f->vcpu, s, gfn) : PN_OUT_NO_FAULT;
     f->sw.level = 0;
     f->sw.spte = 0;
     if (!sptep) {
@@ -270,7 +279,7 @@ static __attribute__((noinline)) enum pn_outcome fault(struct fault *f, bool pre
     out->gpa = f->walk.gfn << PN_PAGE_SHIFT | offset;
     out->hva = NULL;
     f->slot = slot_of_gfn(f->mmu, f->walk.gfn);
-    if (!f->slot || (f->access == PN_WRITE && f->slot->pub.flags & PN_SLOT_READONLY))
+    if (!f->slot || (pn_stores(f->access) && f->slot->pub.flags & PN_SLOT_READONLY))
         return fault_mmio(f);
     out->hva = slot_hva(f->slot, f->walk.gfn) + offset;
     return fault_map(f);
@@ -296,7 +305,7 @@ static __attribute__((noinline)) enum pn_outcome fault_protected(struct fault *f
         clear_flood(f);
     } else {
         f->sw.spte |= SPTE_MMU_W;
-        tlb_fill(f->vcpu, f->r, f->gva, f->access, f->mode, &f->sw);
+        use(f);
     }
     return done(f, outcome ? outcome : PN_OUT_mapped);
 }
@@ -311,16 +320,19 @@ static enum pn_outcome translate(struct fault *f, struct pn_xlate *out) {
     unsigned refs = shadow_walk(f->r, gva, sw);
     count_refs(vcpu->stats, sw->level + refs - 1, sw->level);
 
-    bool allowed = !rights_check(&vcpu->walk.rights, spte_acc(sw->grant),
-                                 spte_pkey(sw->grant), f->access, f->mode);
+    unsigned acc = spte_acc(sw->grant);
+    if (__builtin_expect(pn_on_shadow_stack(f->access), 0))
+        acc |= shadow_stack_right(f->r->top, gva, sw->spte);
+    bool allowed =
+        !rights_check(&vcpu->walk.rights, acc, spte_pkey(sw->grant), f->access, f->mode);
     bool marked = f->access != PN_WRITE || sw->grant & SPTE_D;
     if (allowed && marked && spte_leaf(sw->spte)) {
         pn_gfn gfn = swalk_gfn(sw, gva);
         uint64_t inside = (level_pages(sw->level) << PN_PAGE_SHIFT) - 1;
         out->gpa = gfn << PN_PAGE_SHIFT | (gva & (PN_PAGE_SIZE - 1));
         out->hva = spte_hva(sw->spte) + (gva & inside);
-        if (f->access != PN_WRITE || (sw->spte & SPTE_STORE) == SPTE_STORE) {
-            tlb_fill(vcpu, f->r, gva, f->access, f->mode, sw);
+        if (!pn_stores(f->access) || (sw->spte & SPTE_STORE) == SPTE_STORE) {
+            use(f);
             return PN_OUT_NO_FAULT;
         }
         if (sw->spte & SPTE_HOST_W && sw->level == 1)

@@ -283,7 +283,7 @@ static enum pn_outcome will_map(struct forecast *f) {
         path = will_have_path(f);
     }
     enum pn_outcome outcome =
-        f->access == PN_WRITE ? gate(f, f->slot, gfn, logged) : PN_OUT_NO_FAULT;
+        pn_stores(f->access) ? gate(f, f->slot, gfn, logged) : PN_OUT_NO_FAULT;
     if (outcome)
         return outcome;
     return !path ? PN_OUT_uncached : f->split ? PN_OUT_mapped_split : PN_OUT_mapped;
@@ -294,7 +294,7 @@ static enum pn_outcome will_fault(struct forecast *f, int rc, struct pn_verdict 
         return PN_OUT_guest_pf;
     v->gpa = f->walk.gfn << PN_PAGE_SHIFT | (f->gva & (PN_PAGE_SIZE - 1));
     f->slot = slot_of_gfn(f->mmu, f->walk.gfn);
-    if (!f->slot || (f->access == PN_WRITE && f->slot->pub.flags & PN_SLOT_READONLY))
+    if (!f->slot || (pn_stores(f->access) && f->slot->pub.flags & PN_SLOT_READONLY))
         return PN_OUT_mmio;
     return will_map(f);
 }
@@ -363,10 +363,13 @@ static enum pn_outcome foresee(struct forecast *f, enum pn_tlb_mode mode, int rc
     if (!f->top || (f->r->narrow && f->gva >> 32))
         return will_fault(f, rc, v);
     walk_top(f, &sw);
-    bool write = f->access == PN_WRITE;
-    bool allowed = !rights_check(&f->vcpu->walk.rights, spte_acc(sw.grant),
-                                 spte_pkey(sw.grant), f->access, mode);
-    if (!allowed || (write && !(sw.grant & SPTE_D)))
+    bool write = pn_stores(f->access);
+    unsigned acc = spte_acc(sw.grant);
+    if (pn_on_shadow_stack(f->access))
+        acc |= shadow_stack_right(f->top, f->gva, sw.spte);
+    bool allowed =
+        !rights_check(&f->vcpu->walk.rights, acc, spte_pkey(sw.grant), f->access, mode);
+    if (!allowed || (f->access == PN_WRITE && !(sw.grant & SPTE_D)))
         return will_fault(f, rc, v);
     pn_gpa offset = f->gva & (PN_PAGE_SIZE - 1);
     if (spte_leaf(sw.spte)) {

@@ -114,6 +114,26 @@ static inline unsigned shadow_walk(const struct root *r, pn_gva gva, struct swal
     return refs;
 }
 
+/* ACC_SS, if gva is in a page of a shadow stack: the entries of the guest's that the way
+ * from sp down stands for have W, but the last one, its leaf, which has D alone. What is
+ * below a large leaf has no gpte behind it. last: the entry that the way ends in. */
+static inline unsigned shadow_stack_right(const struct sp *sp, pn_gva gva,
+                                          uint64_t last) {
+    uint64_t above = SPTE_W, leaf = SPTE_W, v;
+    for (bool first = true;; sp = sp_of(spte_child(v))) {
+        v = sp->spt[level_index(gva, sp_level(sp))];
+        v = spte_table(v) ? v : last;
+        if (!sp_direct(sp)) {
+            above &= first ? SPTE_W : leaf;
+            leaf = v;
+            first = false;
+        }
+        if (!spte_table(v))
+            break;
+    }
+    return above && (leaf & (SPTE_W | SPTE_D)) == SPTE_D ? ACC_SS : 0;
+}
+
 /* Frame of the page at gva, which w maps. */
 static inline pn_gfn swalk_gfn(const struct swalk *w, pn_gva gva) {
     return sp_gfn(sp_of(w->sptep), sp_index(w->sptep)) +

@@ -68,10 +68,12 @@ bool ept_misconfigured(uint64_t v, unsigned level);
 
 /* Exit qualification of an EPT violation (SDM, the table of that name): bits 0..2 the
  * access, 3..5 what the entry granted, 7 a linear address is known, 8 the access was to
- * the translation's result (clear: to a guest paging-structure entry). */
+ * the translation's result (clear: to a guest paging-structure entry), 13 it was a
+ * shadow-stack access. */
 #define EPT_Q_READ        (1u << 0)
 #define EPT_Q_WRITE       (1u << 1)
 #define EPT_Q_FETCH       (1u << 2)
 #define EPT_Q_GRANT_SHIFT 3
 #define EPT_Q_GVA         (1u << 7)
 #define EPT_Q_FINAL       (1u << 8)
+#define EPT_Q_STACK       (1u << 13)

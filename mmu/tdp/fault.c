@@ -31,6 +31,7 @@ struct violation {
     pn_gpa gpa;
     enum pn_access access; /* to gpa */
     bool final;            /* not to a gpte */
+    bool stack;            /* a shadow-stack access */
     unsigned *fixes;       /* violations of this access so far */
     uint32_t error;        /* the W, U and I bits of that access */
     bool split;            /* a large mapping was in the way */
@@ -103,7 +104,8 @@ static uint64_t *map(struct violation *v, struct slot *s, bool write) {
 static void begin(const struct violation *v) {
     static const uint64_t kind[] = {
         [PN_READ] = EPT_Q_READ, [PN_WRITE] = EPT_Q_WRITE, [PN_FETCH] = EPT_Q_FETCH};
-    uint64_t q = kind[v->access] | EPT_Q_GVA | (v->final ? EPT_Q_FINAL : 0);
+    uint64_t q = kind[v->access] | EPT_Q_GVA | (v->final ? EPT_Q_FINAL : 0) |
+                 (v->stack ? EPT_Q_STACK : 0);
     if (!v->final && v->vcpu->mmu->cfg.opt.ad == PN_AD_EPT)
         q |= EPT_Q_READ | EPT_Q_WRITE; /* SDM, the table of exit qualifications */
     bool present = ept_present(v->w.pte);
@@ -246,14 +248,14 @@ struct access {
 
 static enum pn_outcome mapped(const struct access *a, const struct ewalk *w,
                               struct pn_xlate *out) {
-    uint64_t want = EPT_A | (a->access == PN_WRITE ? EPT_D : 0);
+    uint64_t want = EPT_A | (pn_stores(a->access) ? EPT_D : 0);
     uint64_t pte = w->pte | want, inside = (level_pages(w->level) << PN_PAGE_SHIFT) - 1;
     if (pte != w->pte)
         *w->ptep = pte;
     out->hva = ept_hva(pte) + (out->gpa & inside);
     if (a->r->narrow && a->gva >> 32) /* no such linear address: the CPU wraps */
         a->r->loose |= a->access == PN_FETCH;
-    else
+    else if (!pn_on_shadow_stack(a->access))
         tdp_tlb_fill(a->vcpu, a->r, a->gva, a->access, a->mode, &a->walk,
                      slot_of_gfn(a->vcpu->mmu, a->walk.gfn), pte);
     return PN_OUT_NO_FAULT;
@@ -264,8 +266,11 @@ unmapped(struct access *a, const struct ewalk *w, struct pn_xlate *out) {
     struct violation v = {.vcpu = a->vcpu,
                           .gva = a->gva,
                           .gpa = out->gpa,
-                          .access = a->access,
+                          .access = pn_stores(a->access)            ? PN_WRITE
+                                    : pn_on_shadow_stack(a->access) ? PN_READ
+                                                                    : a->access,
                           .final = true,
+                          .stack = pn_on_shadow_stack(a->access),
                           .fixes = &a->walk.fixes,
                           .error = a->vcpu->walk.rights.pfec[a->access][a->mode],
                           .w = *w};
@@ -295,7 +300,7 @@ static enum pn_outcome final(struct access *a, struct pn_xlate *out) {
     if (!tdp_reaches(mmu->tdp, out->gpa)) /* unpaged, beyond any memory */
         return no_exit(a, PN_OUT_mmio, a->vcpu->walk.rights.pfec[a->access][a->mode], 0);
     ept_walk(mmu->tdp, a->vcpu->stats, out->gpa, &w);
-    if (ept_leaf(w.pte, w.level) && (a->access != PN_WRITE || w.pte & EPT_W))
+    if (ept_leaf(w.pte, w.level) && (!pn_stores(a->access) || w.pte & EPT_W))
         return mapped(a, &w, out);
     return unmapped(a, &w, out);
 }

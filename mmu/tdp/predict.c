@@ -168,7 +168,7 @@ int tdp_predict(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
     v->gpa = w.gfn << PN_PAGE_SHIFT | (gva & (PN_PAGE_SIZE - 1));
     if (vcpu->walk.levels)
         will_walk(&f, &vcpu->walk, access);
-    v->outcome = will_end(&f, w.gfn, access == PN_WRITE);
+    v->outcome = will_end(&f, w.gfn, pn_stores(access));
     v->exact = t->pages + TDP_ROOM * (f.fixes + f.mmios + 1) <= t->budget;
     return 0;
 }

@@ -71,8 +71,11 @@ static const char *const reasons[] = {[FAULT_NOT_PRESENT] = "not_present",
                                       [FAULT_RESERVED] = "reserved",
                                       [FAULT_PKEY] = "pkey",
                                       [FAULT_NOT_GUEST] = "-"};
-static const char *const accesses[] = {
-    [PN_READ] = "read", [PN_WRITE] = "write", [PN_FETCH] = "fetch"};
+static const char *const accesses[] = {[PN_READ] = "read",
+                                       [PN_WRITE] = "write",
+                                       [PN_FETCH] = "fetch",
+                                       [PN_SS_READ] = "ss_read",
+                                       [PN_SS_WRITE] = "ss_write"};
 
 /* ---- What the file calls things ---- */
 
@@ -161,6 +164,8 @@ static uint64_t function_of(struct faults *f, const struct pn_event_rec *rec) {
 /* Before NX and SMEP an error code does not tell a fetch from a read. Of an instruction
  * whose own address faults, it is one. */
 static uint64_t access_of(const struct pn_event_rec *rec, uint64_t gva, uint64_t error) {
+    if (error & PN_PF_SS)
+        return error & PN_PF_WRITE ? PN_SS_WRITE : PN_SS_READ;
     if (error & PN_PF_WRITE)
         return PN_WRITE;
     return error & PN_PF_FETCH || gva == rec->rip ? PN_FETCH : PN_READ;
@@ -487,7 +492,7 @@ void fault_key_text(const struct faults *f, enum fault_key key, uint64_t value, 
         word = value <= FAULT_NOT_GUEST ? reasons[value] : NULL;
         break;
     case FAULT_KEY_access:
-        word = value <= PN_FETCH ? accesses[value] : NULL;
+        word = value < PN_ACCESSES ? accesses[value] : NULL;
         break;
     case FAULT_KEY_function:
         if (f->cfg.symbols)

@@ -122,8 +122,11 @@ const char *mode_words(unsigned mode) {
 }
 
 const char *access_words(unsigned access) {
-    static const char *const words[] = {
-        [PN_READ] = "read", [PN_WRITE] = "write", [PN_FETCH] = "fetch"};
+    static const char *const words[] = {[PN_READ] = "read",
+                                        [PN_WRITE] = "write",
+                                        [PN_FETCH] = "fetch",
+                                        [PN_SS_READ] = "shadow-stack read",
+                                        [PN_SS_WRITE] = "shadow-stack write"};
     return words[access];
 }
 

@@ -67,13 +67,10 @@ struct bit {
     const char *word;
 };
 
-static const struct bit pfec[] = {{PN_PF_PRESENT, "present"},
-                                  {PN_PF_WRITE, "write"},
-                                  {PN_PF_USER, "user"},
-                                  {PN_PF_RSVD, "rsvd"},
-                                  {PN_PF_FETCH, "fetch"},
-                                  {PN_PF_PK, "pkey"},
-                                  {0, NULL}};
+static const struct bit pfec[] = {{PN_PF_PRESENT, "present"}, {PN_PF_WRITE, "write"},
+                                  {PN_PF_USER, "user"},       {PN_PF_RSVD, "rsvd"},
+                                  {PN_PF_FETCH, "fetch"},     {PN_PF_PK, "pkey"},
+                                  {PN_PF_SS, "shadow_stack"}, {0, NULL}};
 static const struct bit access[] = {
     {PN_ACC_EXEC, "exec"}, {PN_ACC_WRITE, "write"}, {PN_ACC_USER, "user"}, {0, NULL}};
 static const struct bit role[] = {{PN_ROLE_4BYTE, "4byte"},

@@ -150,13 +150,13 @@ static void harvest(struct machine *m, unsigned id) {
 }
 
 static void compare(struct machine *m, pn_gva gva) {
-    for (int access = PN_READ; access <= PN_FETCH; access++)
+    for (int access = PN_READ; access < PN_ACCESSES; access++)
         for (int mode = 0; mode < PN_TLB_MODES; mode++) {
             struct pn_xlate want, got;
             enum pn_answer w = pn_mmu_probe(m->vcpu, gva, access, mode, &want);
             enum pn_answer g =
                 pn_answer(pn_mmu_translate(m->vcpu, gva, access, mode, &got));
-            if (g == PN_TRACKED && access == PN_WRITE)
+            if (g == PN_TRACKED && pn_stores(access))
                 g = PN_MAPPED;
             REQUIRE(w == g);
             if (w == PN_GUEST_PF)
@@ -166,7 +166,7 @@ static void compare(struct machine *m, pn_gva gva) {
             else
                 REQUIRE(want.gpa == got.gpa);
             if (w == PN_MAPPED)
-                check_hva(m, &want, access == PN_WRITE);
+                check_hva(m, &want, pn_stores(access));
         }
 }
 

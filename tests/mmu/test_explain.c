@@ -106,7 +106,7 @@ struct score {
 
 static void foresee(struct world *w, struct cpu *c, struct score *score) {
     pn_gva gva = any_gva(w);
-    enum pn_access access = below(w, 3);
+    enum pn_access access = below(w, PN_ACCESSES);
     enum pn_tlb_mode mode = below(w, 3);
     struct pn_verdict v;
     struct pn_xlate x;

@@ -6,7 +6,8 @@
  *   PDE   P W U XD A D PS and a reserved bit
  *   key   the AD and WD rights of the page's protection key, in PKRU and in IA32_PKRS
  *   mode  CR0.WP, CR4.SMEP, SMAP, PKE, PKS, EFER.NXE                 (32-bit: and PSE)
- *   access read, write, fetch, by user, supervisor with AC = 0, supervisor with AC = 1
+ *   access read, write, fetch, shadow-stack read and write, by user, supervisor with
+ *          AC = 0, supervisor with AC = 1
  *
  * in 32-bit, PAE, 4-level and 5-level paging, is walked, and the result, the exact error
  * code and both entries afterwards are compared with `judge`, a second statement of the
@@ -61,6 +62,14 @@ static bool entry_reserved(const struct control *c, const struct entry *e, bool 
     return e->rsvd || (e->xd && !c->nxe);
 }
 
+static bool stores(const struct request *r) {
+    return r->kind == PN_WRITE || r->kind == PN_SS_WRITE;
+}
+
+static bool on_stack(const struct request *r) {
+    return r->kind == PN_SS_READ || r->kind == PN_SS_WRITE;
+}
+
 /* "The PK flag": does the key's register forbid this data access? */
 static bool key_forbids(const struct control *c, const struct request *r,
                         bool user_mode_address) {
@@ -71,13 +80,13 @@ static bool key_forbids(const struct control *c, const struct request *r,
             return false;
         if (c->pkru_ad)
             return true;
-        return c->pkru_wd && r->kind == PN_WRITE && (c->wp || r->user);
+        return c->pkru_wd && stores(r) && (c->wp || r->user);
     }
     if (!c->pks)
         return false;
     if (c->pkrs_ad)
         return true;
-    return c->pkrs_wd && r->kind == PN_WRITE && c->wp;
+    return c->pkrs_wd && stores(r) && c->wp;
 }
 
 /* "Determination of Access Rights", one case after the other. */
@@ -91,7 +100,7 @@ static bool rights_forbid(const struct control *c, const struct request *r, bool
             return false;
         case PN_WRITE:
             return !w;
-        case PN_FETCH:
+        default:
             return xd;
         }
     }
@@ -101,7 +110,7 @@ static bool rights_forbid(const struct control *c, const struct request *r, bool
             return false;
         case PN_WRITE:
             return c->wp ? !w : false;
-        case PN_FETCH:
+        default:
             return xd;
         }
     }
@@ -112,18 +121,19 @@ static bool rights_forbid(const struct control *c, const struct request *r, bool
         if (!c->wp)
             return c->smap ? !r->ac : false;
         return c->smap ? !(w && r->ac) : !w;
-    case PN_FETCH:
+    default:
         return c->smep ? true : xd;
     }
-    return true;
 }
 
 static struct verdict judge(const struct control *c, const struct entry *pde,
                             const struct entry *pte, const struct request *r) {
     struct verdict v = {false, 0, pde->a, pde->d, pte->a, pte->d};
     uint32_t about = 0; /* the flags that describe the access */
-    if (r->kind == PN_WRITE)
+    if (stores(r))
         about += 2;
+    if (on_stack(r))
+        about += 64;
     if (r->user)
         about += 4;
     if (r->kind == PN_FETCH && (c->smep || (c->levels != 2 && c->nxe)))
@@ -137,6 +147,7 @@ static struct verdict judge(const struct control *c, const struct entry *pde,
     if (entry_reserved(c, pde, page))
         return v;
     bool u = pde->u, w = pde->w, xd = has_xd(c) && pde->xd;
+    bool stack = page && !pde->w && pde->d;
     if (!page) {
         v.error = about;
         if (!pte->p)
@@ -144,13 +155,15 @@ static struct verdict judge(const struct control *c, const struct entry *pde,
         v.error = about + 1 + 8;
         if (entry_reserved(c, pte, false))
             return v;
+        stack = pde->w && !pte->w && pte->d;
         u = u && pte->u;
         w = w && pte->w;
         xd = xd || (has_xd(c) && pte->xd);
     }
     bool key = key_forbids(c, r, u);
     v.error = about + 1 + (key ? 32 : 0);
-    if (key || rights_forbid(c, r, u, w, xd))
+    /* "Shadow-stack access": to a shadow-stack address of the access's own mode. */
+    if (key || (on_stack(r) ? !stack || u != r->user : rights_forbid(c, r, u, w, xd)))
         return v;
     v.fault = false;
     v.error = 0;
@@ -292,7 +305,7 @@ static void one(struct sweep *s, const struct entry *pde, const struct entry *pt
 
 static void all_requests(struct sweep *s, const struct entry *pde,
                          const struct entry *pte) {
-    for (unsigned kind = PN_READ; kind <= PN_FETCH; kind++) {
+    for (unsigned kind = PN_READ; kind < PN_ACCESSES; kind++) {
         one(s, pde, pte, &(struct request){kind, true, false});
         one(s, pde, pte, &(struct request){kind, false, false});
         one(s, pde, pte, &(struct request){kind, false, true});

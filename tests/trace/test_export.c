@@ -94,7 +94,7 @@ START_TEST(values_out_of_range_are_numbers_and_times_go_forward) {
         "cr3=0x0\n",
         " 0xffffffffff000-2147483647 [000] ....     0.000000020: exit: reason=1000 ",
         "[000] ....     0.000000020: page_fault: gva=0xffffffffffffffff "
-        "error=present,write,user,rsvd,fetch,pkey,0xffff",
+        "error=present,write,user,rsvd,fetch,pkey,shadow_stack,0xffff",
         "[000] ....     0.000000020: get_page: ",
         "[000] ....     0.000000040: unnamed: id=9999 arg0=0x1 arg1=0x2 arg2=0x3 "
         "arg3=0x4 "
