@@ -63,6 +63,7 @@
 #define CR4_SMEP       UINT64_C(0x100000)
 #define CR4_SMAP       UINT64_C(0x200000)
 #define CR4_PKE        UINT64_C(0x400000)
+#define CR4_CET        UINT64_C(0x800000)
 #define CR4_PKS        UINT64_C(0x1000000)
 
 #define EFER_SCE UINT64_C(0x1)
@@ -129,6 +130,15 @@ enum {
     VEC_CP = 21
 };
 
+/* Error codes of #CP (SDM volume 3, "Interrupt 21 - Control Protection Exception (#CP)"). */
+enum {
+    CP_NEAR_RET = 1,
+    CP_FAR_RET = 2,
+    CP_ENDBRANCH = 3,
+    CP_RSTORSSP = 4,
+    CP_SETSSBSY = 5
+};
+
 /* Error codes that name a selector (SDM volume 3, "Error Code"). */
 #define ERR_IDT 2u
 
@@ -159,7 +169,13 @@ enum {
 #define XSTATE_HI16    UINT64_C(0x80) /* ZMM16..31 */
 #define XSTATE_PKRU    UINT64_C(0x200)
 #define XSTATE_PKRU_NR 9u /* the bit's number: its subleaf of CPUID leaf 0dh */
-#define XSTATE_AVX512  (XSTATE_OPMASK | XSTATE_ZMM_HI | XSTATE_HI16)
+/* Supervisor components, bits of IA32_XSS: U_CET and PL3_SSP; PL0_SSP to PL2_SSP. */
+#define XSTATE_CET_U    UINT64_C(0x800)
+#define XSTATE_CET_S    UINT64_C(0x1000)
+#define XSTATE_CET_U_NR 11u
+#define XSTATE_CET_S_NR 12u
+#define XSTATE_CET      (XSTATE_CET_U | XSTATE_CET_S)
+#define XSTATE_AVX512   (XSTATE_OPMASK | XSTATE_ZMM_HI | XSTATE_HI16)
 
 #define FCW_RESET  0x40u /* power-up, RESET */
 #define FCW_INIT   0x37fu
@@ -197,6 +213,10 @@ enum {
     MSR_MTRR_FIX4K = 0x268,  /* .. 0x26f */
     MSR_PAT = 0x277,
     MSR_MTRR_DEF = 0x2ff,
+    MSR_U_CET = 0x6a0,
+    MSR_S_CET = 0x6a2,
+    MSR_PL0_SSP = 0x6a4, /* to PL3_SSP, 0x6a7 */
+    MSR_SSP_TABLE = 0x6a8,
     MSR_TSC_DEADLINE = 0x6e0,
     MSR_PKRS = 0x6e1,
     MSR_X2APIC = 0x800,
@@ -220,6 +240,18 @@ enum {
 #define MSR_TSC_AUX        0xc0000103u
 #define MSR_K7_EVNTSEL0    0xc0010000u /* four, and their counters behind them */
 #define MSR_K7_COUNTERS    8u
+
+/* Of MSR_U_CET and MSR_S_CET (SDM volume 1, "Control-flow Enforcement Technology (CET)"). */
+#define CET_SHSTK    UINT64_C(0x1)  /* shadow stacks */
+#define CET_WRSS     UINT64_C(0x2)  /* WRSS */
+#define CET_IBT      UINT64_C(0x4)  /* indirect-branch tracking */
+#define CET_LEGACY   UINT64_C(0x8)  /* the legacy code page bitmap */
+#define CET_NOTRACK  UINT64_C(0x10) /* heed the prefix 3E */
+#define CET_SUPP_DIS UINT64_C(0x20) /* legacy treatment suppresses nothing */
+#define CET_RESERVED UINT64_C(0x3c0)
+#define CET_SUPPRESS UINT64_C(0x400) /* tracking is suppressed */
+#define CET_WAIT     UINT64_C(0x800) /* the tracker waits for ENDBRANCH */
+#define CET_BITMAP   (~UINT64_C(0xfff))
 
 /* ---- Interrupt controllers ---- */
 

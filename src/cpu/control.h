@@ -16,6 +16,13 @@ static inline void set_edx_eax(struct cpu *cpu, uint64_t value) {
     cpu->gpr[R_DX] = value >> 32;
 }
 
+/* cet.c. May U_CET or S_CET be this? */
+bool cet_control_valid(const struct cpu *cpu, uint64_t v);
+/* May PL0_SSP to PL3_SSP be this? */
+static inline bool cet_ssp_valid(const struct cpu *cpu, uint64_t v) {
+    return !(v & 3) && loadable(cpu, v);
+}
+
 /* cr.c. Load CR3, which has passed its checks, and the PDPTEs if it is theirs. Return:
  * CPU_NEXT, or CPU_FAULT as cpu_load_pdptes. */
 enum cpu_rc cr3_load(struct cpu *cpu, uint64_t cr3, bool noflush, bool pdptes);

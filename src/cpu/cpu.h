@@ -112,6 +112,12 @@ void cpu_model_leaf(const struct cpu_model *model, uint32_t leaf, uint32_t suble
 #define MODE_LMA    0x4000u  /* EFER.LMA */
 #define MODE_IOPRIV 0x8000u  /* CPL <= IOPL */
 #define MODE_EVEX   0x10000u /* AVX-512 instructions do not fault */
+/* CET at this CPL: near calls and returns use a shadow stack; indirect branches are tracked;
+ * and one has been made, so that an ENDBRANCH must come next. */
+#define MODE_SHSTK 0x20000u
+#define MODE_IBT   0x40000u
+#define MODE_WAIT  0x80000u
+#define MODE_CET   (MODE_SHSTK | MODE_IBT | MODE_WAIT)
 
 struct cpu {
     /* Read and written by translated code at fixed offsets. */
@@ -172,6 +178,8 @@ struct cpu {
     uint64_t msr_star, msr_lstar, msr_cstar, msr_sfmask, msr_kernel_gs_base;
     uint64_t msr_sysenter_cs, msr_sysenter_esp, msr_sysenter_eip;
     uint64_t msr_pat, msr_tsc_aux, msr_misc_enable, msr_spec_ctrl, msr_xss;
+    uint64_t ssp; /* the shadow-stack pointer */
+    uint64_t msr_u_cet, msr_s_cet, msr_pl_ssp[4], msr_ssp_table;
     uint64_t msr_mtrr[32]; /* def type, fixed and variable ranges: stored, not acted on */
     int64_t tsc_offset;    /* TSC = cpu_clock() + tsc_offset */
     uint64_t tsc_adjust;   /* IA32_TSC_ADJUST: the guest's own share of tsc_offset */
@@ -343,6 +351,17 @@ enum cpu_rc cpu_read_lin(struct cpu *cpu, pn_gva lin, void *buf, unsigned size,
                          enum pn_tlb_mode mode);
 enum cpu_rc cpu_write_lin(struct cpu *cpu, pn_gva lin, const void *buf, unsigned size,
                           enum pn_tlb_mode mode);
+
+/* The same on a shadow stack, 4 or 8 bytes (SDM volume 3, "Access Rights"). mode: PN_TLB_USER
+ * for a user's, PN_TLB_SUPER for a supervisor's. */
+enum cpu_rc cpu_ss_read(struct cpu *cpu, pn_gva lin, void *buf, unsigned size,
+                        enum pn_tlb_mode mode);
+enum cpu_rc cpu_ss_write(struct cpu *cpu, pn_gva lin, const void *buf, unsigned size,
+                         enum pn_tlb_mode mode);
+
+/* Compare and exchange 8 aligned bytes there; a store, whatever is found: *was. */
+enum cpu_rc cpu_ss_swap(struct cpu *cpu, pn_gva lin, uint64_t expected, uint64_t value,
+                        uint64_t *was, enum pn_tlb_mode mode);
 
 /* For the translator's slow path: make an operand of `size` bytes at lin addressable.
  * *ptr: guest memory itself, or cpu->bounce filled with its contents. With a write that

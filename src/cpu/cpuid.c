@@ -54,9 +54,9 @@ static const struct {
     [CPU_W_1_EDX] = {1, 0, 3},           [CPU_W_1_ECX] = {1, 0, 2},
     [CPU_W_6_EAX] = {6, 0, 0},           [CPU_W_7_EBX] = {7, 0, 1},
     [CPU_W_7_ECX] = {7, 0, 2},           [CPU_W_7_EDX] = {7, 0, 3},
-    [CPU_W_7_1_EAX] = {7, 1, 0},         [CPU_W_D1_EAX] = {0xd, 1, 0},
-    [CPU_W_X1_EDX] = {0x80000001, 0, 3}, [CPU_W_X1_ECX] = {0x80000001, 0, 2},
-    [CPU_W_X7_EDX] = {0x80000007, 0, 3},
+    [CPU_W_7_1_EAX] = {7, 1, 0},         [CPU_W_7_1_EDX] = {7, 1, 3},
+    [CPU_W_D1_EAX] = {0xd, 1, 0},        [CPU_W_X1_EDX] = {0x80000001, 0, 3},
+    [CPU_W_X1_ECX] = {0x80000001, 0, 2}, [CPU_W_X7_EDX] = {0x80000007, 0, 3},
 };
 
 #define PHYS_BITS 46u
@@ -193,7 +193,8 @@ static void derive(struct cpu_model *m, const struct host *h) {
         {CPU_F_fsgsbase, CR4_FSGSBASE}, {CPU_F_pcid, CR4_PCIDE},
         {CPU_F_xsave, CR4_OSXSAVE},     {CPU_F_smep, CR4_SMEP},
         {CPU_F_smap, CR4_SMAP},         {CPU_F_pku, CR4_PKE},
-        {CPU_F_pks, CR4_PKS},
+        {CPU_F_pks, CR4_PKS},           {CPU_F_shstk, CR4_CET},
+        {CPU_F_ibt, CR4_CET},
     };
     m->phys_bits = PHYS_BITS;
     m->cr4_valid = CR4_PCE;
@@ -209,6 +210,8 @@ static void derive(struct cpu_model *m, const struct host *h) {
                         (cpu_model_has(m, CPU_F_avx) ? XSTATE_AVX : 0) |
                         (cpu_model_has(m, CPU_F_avx512f) ? XSTATE_AVX512 : 0) |
                         (cpu_model_has(m, CPU_F_pku) ? XSTATE_PKRU : 0);
+    m->xss_valid =
+        cpu_model_has_cet(m) && cpu_model_has(m, CPU_F_xsaves) ? XSTATE_CET : 0;
     m->host_xcr0 = (h->xcr0 & 3) == 3 ? h->xcr0 & cpu_model_vector(m) : 0;
     m->host_compact = h->compact && m->host_xcr0 & XSTATE_AVX512;
 }
@@ -275,6 +278,10 @@ static void set_vendor(struct cpu_model *m, enum cpu_vendor vendor) {
     m->word[CPU_W_7_EBX] &= ~no_fcs_fds;
     if (cpu_model_follows(m, RULE_no_fcs_fds))
         m->word[CPU_W_7_EBX] |= no_fcs_fds;
+    if (!cpu_model_follows(m, RULE_ibt))
+        set_feature(m, CPU_F_ibt, false);
+    if (!cpu_model_follows(m, RULE_token_block))
+        set_feature(m, CPU_F_cet_sss, false);
 }
 
 static int fill_base(struct cpu_model *m, const struct host *h, const char *name,
@@ -425,6 +432,10 @@ uint32_t cpu_xsave_offset(const struct cpu_model *m, unsigned nr, uint64_t mask,
         if (p->nr < nr && (compact ? mask : m->xcr0_valid | XSTATE_AVX) >> p->nr & 1)
             below += p->size;
     }
+    if (nr > XSTATE_PKRU_NR && mask & XSTATE_PKRU)
+        below += XSAVE_PKRU_SIZE;
+    if (nr > XSTATE_CET_U_NR && mask & XSTATE_CET_U)
+        below += XSAVE_CET_U_SIZE;
     return below;
 }
 
@@ -437,6 +448,10 @@ uint32_t cpu_xsave_size(const struct cpu_model *m, uint64_t mask, bool compact) 
     }
     if (mask & XSTATE_PKRU)
         size = cpu_xsave_offset(m, XSTATE_PKRU_NR, mask, compact) + XSAVE_PKRU_SIZE;
+    if (compact && mask & XSTATE_CET_U)
+        size += XSAVE_CET_U_SIZE;
+    if (compact && mask & XSTATE_CET_S)
+        size += XSAVE_CET_S_SIZE;
     return size;
 }
 
@@ -483,6 +498,14 @@ static void leaf_xsave(const struct cpu_model *m, uint32_t subleaf, uint32_t out
     case 1:
         out[0] = m->word[CPU_W_D1_EAX];
         out[1] = out[0] & 0xa ? cpu_xsave_size(m, m->xcr0_valid, true) : 0;
+        out[2] = (uint32_t)m->xss_valid;
+        break;
+    case XSTATE_CET_U_NR:
+    case XSTATE_CET_S_NR:
+        if (m->xss_valid >> subleaf & 1) {
+            out[0] = subleaf == XSTATE_CET_U_NR ? XSAVE_CET_U_SIZE : XSAVE_CET_S_SIZE;
+            out[2] = 1; /* a supervisor component */
+        }
         break;
     case XSTATE_PKRU_NR:
         if (m->xcr0_valid & XSTATE_PKRU)
@@ -547,11 +570,12 @@ static void leaf_basic(const struct cpu_model *m, uint32_t leaf, uint32_t sublea
         break;
     case 7:
         if (subleaf == 0)
-            out[0] = m->word[CPU_W_7_1_EAX] != 0, /* the last subleaf */
+            out[0] =
+                (m->word[CPU_W_7_1_EAX] | m->word[CPU_W_7_1_EDX]) != 0, /* the last */
                 out[1] = m->word[CPU_W_7_EBX], out[2] = m->word[CPU_W_7_ECX],
             out[3] = m->word[CPU_W_7_EDX];
         else if (subleaf == 1)
-            out[0] = m->word[CPU_W_7_1_EAX];
+            out[0] = m->word[CPU_W_7_1_EAX], out[3] = m->word[CPU_W_7_1_EDX];
         break;
     case 0xb:
         /* Level 0: threads of a core (one); level 1: cores of a package. */

@@ -29,6 +29,8 @@ static enum cpu_rc load_pdptes(struct cpu *cpu, uint64_t cr3) {
 static bool cr0_valid(const struct cpu *cpu, uint64_t v) {
     if (v >> 32 || (v & CR0_PG && !(v & CR0_PE)) || (v & CR0_NW && !(v & CR0_CD)))
         return false;
+    if (!(v & CR0_WP) && cpu->cr4 & CR4_CET)
+        return false;
     if (~cpu->cr0 & v & CR0_PG && cpu->efer & EFER_LME) {
         /* Into long mode. */
         unsigned tss = cpu->seg[SEG_TR].attr & 0xf;
@@ -91,6 +93,8 @@ static bool cr4_valid(const struct cpu *cpu, uint64_t v) {
     if (cpu->efer & EFER_LMA && (!(v & CR4_PAE) || changed & CR4_LA57))
         return false;
     if (changed & v & CR4_PCIDE && (!(cpu->efer & EFER_LMA) || cpu->cr3 & 0xfff))
+        return false;
+    if (v & CR4_CET && !(cpu->cr0 & CR0_WP))
         return false;
     return true;
 }

@@ -125,6 +125,7 @@ static unsigned prefixes(struct cursor *c, struct dec *d, bool code64) {
         case 0x2e:
         case 0x36:
         case 0x3e:
+            d->in.notrack |= b == 0x3e;
             if (!code64)
                 d->seg_given = b >> 3 & 3; /* ES CS SS DS */
             break;

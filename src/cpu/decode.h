@@ -60,6 +60,7 @@ struct role {
 #define SH_NEEDFP   0x4f00u
 #define SH_WAITS    0x1000u /* takes a pending x87 exception */
 #define SH_NOTED    0x2000u /* x87, and no control instruction: FIP names it */
+#define SH_ENDBR    0x8000u /* ENDBR64 in 64-bit code, else ENDBR32 */
 
 /* Which bytes of a memory operand an AVX-512 mask chooses: `from` elements of `size` bytes,
  * of which element i goes to the elements i, i + from, i + 2 from ... of `count`. packed: the

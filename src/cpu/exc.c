@@ -15,7 +15,7 @@
  * Handling", "Interrupt and Exception Handling in 64-bit Mode", table "Conditions for
  * Generating a Double Fault".
  */
-#include "cpu/system.h"
+#include "cpu/cet.h"
 
 #define FAULT_STREAK 64u
 
@@ -112,11 +112,18 @@ static enum cpu_rc deliver_long(struct cpu *cpu, const struct event *ev) {
     struct gate64 g;
     uint64_t rsp;
     unsigned ext = event_ext(ev);
+    struct cet_entry cet = {.rip = ev->rip, .wide = true};
     if (gate_read(cpu, ev, &g) || gate_code(cpu, ext, &g) ||
-        gate_stack(cpu, ext, &g, &rsp) || gate_push(cpu, ev, &g, &rsp) ||
-        desc_touch(cpu, &g.cs))
+        gate_stack(cpu, ext, &g, &rsp) || gate_push(cpu, ev, &g, &rsp))
+        return CPU_FAULT;
+    cet.cpl = g.cpl;
+    if (cet_asked(cpu) && (cet_inner_stack(cpu, g.ist, &cet) || cet_enter(cpu, &cet)))
+        return CPU_FAULT;
+    if (desc_touch(cpu, &g.cs))
         return CPU_FAULT;
 
+    if (cet_asked(cpu))
+        cet_enter_done(cpu, &cet);
     seg_set(&cpu->seg[SEG_CS], (uint16_t)((g.sel & ~3u) | g.cpl), g.cs.raw);
     if (g.cpl != cpu->cpl) {
         seg_set_null(&cpu->seg[SEG_SS], g.cpl);

@@ -6,7 +6,7 @@
  * Sources: SDM volume 2, "INT n/INTO/INT3/INT1"; volume 3, "Exception- or
  * Interrupt-Handler Procedures", "8086 Emulation".
  */
-#include "cpu/system.h"
+#include "cpu/cet.h"
 
 /* ---- Real mode ---- */
 
@@ -120,10 +120,14 @@ enum cpu_rc event_deliver_prot(struct cpu *cpu, const struct event *ev) {
         stack_here(cpu, st);
         st->error = ext;
     }
-    if (push_frame(cpu, ev, st, g.size) || (inward && inner_touch(cpu, &in)) ||
-        desc_touch(cpu, &g.code))
+    struct cet_entry cet = {.rip = ev->rip, .cpl = g.cpl};
+    if (push_frame(cpu, ev, st, g.size) ||
+        (cet_asked(cpu) && (cet_inner_stack(cpu, 0, &cet) || cet_enter(cpu, &cet))) ||
+        (inward && inner_touch(cpu, &in)) || desc_touch(cpu, &g.code))
         return CPU_FAULT;
 
+    if (cet_asked(cpu))
+        cet_enter_done(cpu, &cet);
     if (cpu->mode & MODE_VM86)
         leave_vm86(cpu);
     if (inward)

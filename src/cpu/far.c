@@ -5,7 +5,7 @@
  *
  * Sources: SDM volume 2, "JMP", "CALL", "RET"; volume 3, "Call Gates", "Stack Switching".
  */
-#include "cpu/system.h"
+#include "cpu/cet.h"
 
 enum { SYS_TSS16 = 1, SYS_GATE16 = 4, SYS_TASK_GATE = 5, SYS_TSS32 = 9, SYS_GATE32 = 12 };
 
@@ -66,8 +66,24 @@ static enum cpu_rc enter_code(struct cpu *cpu, uint16_t sel, struct desc *d, uin
     return CPU_JUMP;
 }
 
+/* A call or jump within the ring, with CR4.CET: what may fault, and what then is done. */
+static enum cpu_rc cet_within(struct cpu *cpu, const struct far *f, bool wide,
+                              struct cet_entry *e) {
+    *e = (struct cet_entry){.rip = f->next, .cpl = cpu->cpl, .wide = wide, .frame = true};
+    return f->call ? cet_enter(cpu, e) : cet_jump(cpu, wide);
+}
+
+static void cet_within_done(struct cpu *cpu, const struct far *f,
+                            const struct cet_entry *e) {
+    if (f->call)
+        cet_enter_done(cpu, e);
+    else
+        cet_jump_done(cpu);
+}
+
 static enum cpu_rc far_code(struct cpu *cpu, const struct far *f, struct desc *d) {
     struct stack st;
+    struct cet_entry e = {0};
     unsigned dpl = desc_dpl(d->raw), rpl = f->sel & 3;
     bool conforming = desc_type(d->raw) & TYPE_CONF;
     if (!desc_is_code(d->raw) ||
@@ -80,9 +96,13 @@ static enum cpu_rc far_code(struct cpu *cpu, const struct far *f, struct desc *d
     stack_here(cpu, &st);
     if (f->call && push_return(cpu, &st, f->opsize, f->next))
         return CPU_FAULT;
+    if (cet_asked(cpu) && cet_within(cpu, f, mode_long(cpu) && desc_long(d->raw), &e))
+        return CPU_FAULT;
     if (enter_code(cpu, f->sel, d, f->off, cpu->cpl) == CPU_FAULT)
         return CPU_FAULT;
     stack_commit(cpu, &st);
+    if (cet_asked(cpu))
+        cet_within_done(cpu, f, &e);
     cpu_update_mode(cpu);
     return CPU_JUMP;
 }
@@ -161,6 +181,7 @@ static enum cpu_rc gate_inner(struct cpu *cpu, const struct far *f, struct gate 
     struct inner in;
     uint64_t param[32];
     unsigned cpl = desc_dpl(g->code.raw);
+    struct cet_entry cet = {.rip = f->next, .cpl = cpl, .wide = mode_long(cpu)};
     if (inner_stack(cpu, cpl, 0, &in) || read_params(cpu, g, param) ||
         stack_push(cpu, &in.st, cpu->seg[SEG_SS].sel, g->size) ||
         stack_push(cpu, &in.st, cpu->gpr[R_SP], g->size))
@@ -168,9 +189,13 @@ static enum cpu_rc gate_inner(struct cpu *cpu, const struct far *f, struct gate 
     for (unsigned i = g->count; i-- > 0;)
         if (stack_push(cpu, &in.st, param[i], g->size))
             return CPU_FAULT;
-    if (push_return(cpu, &in.st, g->size, f->next) || inner_touch(cpu, &in) ||
+    if (push_return(cpu, &in.st, g->size, f->next) ||
+        (cet_asked(cpu) && (cet_inner_stack(cpu, 0, &cet) || cet_enter(cpu, &cet))) ||
+        inner_touch(cpu, &in) ||
         enter_code(cpu, g->sel, &g->code, g->off, cpl) == CPU_FAULT)
         return CPU_FAULT;
+    if (cet_asked(cpu))
+        cet_enter_done(cpu, &cet);
     cpu->cpl = (uint8_t)cpl;
     inner_commit(cpu, &in);
     cpu_update_mode(cpu);
@@ -180,6 +205,7 @@ static enum cpu_rc gate_inner(struct cpu *cpu, const struct far *f, struct gate 
 static enum cpu_rc far_gate(struct cpu *cpu, const struct far *f, const struct desc *d) {
     struct gate g;
     struct stack st;
+    struct cet_entry e = {0};
     if (gate_read(cpu, f, d, &g) || gate_code(cpu, f, &g))
         return CPU_FAULT;
     bool conforming = desc_type(g.code.raw) & TYPE_CONF;
@@ -192,9 +218,13 @@ static enum cpu_rc far_gate(struct cpu *cpu, const struct far *f, const struct d
     }
     if (f->call && push_return(cpu, &st, g.size, f->next))
         return CPU_FAULT;
+    if (cet_asked(cpu) && cet_within(cpu, f, mode_long(cpu), &e))
+        return CPU_FAULT;
     if (enter_code(cpu, g.sel, &g.code, g.off, cpu->cpl) == CPU_FAULT)
         return CPU_FAULT;
     stack_commit(cpu, &st);
+    if (cet_asked(cpu))
+        cet_within_done(cpu, f, &e);
     cpu_update_mode(cpu);
     return CPU_JUMP;
 }
@@ -257,12 +287,16 @@ static enum cpu_rc ret_outer(struct cpu *cpu, struct stack *st, unsigned size,
     uint64_t sp, new_ss;
     unsigned cpl = sel & 3;
     bool to64 = mode_long(cpu) && desc_long(cs->raw);
+    struct cet_return cet = ret_shadow(cpu, sel, cs, rip);
     st->sp += release;
     if (stack_pop(cpu, st, size, &sp) || stack_pop(cpu, st, size, &new_ss))
         return CPU_FAULT;
     if (ret_stack(cpu, (uint16_t)new_ss, cpl, to64, &ss) ||
+        (cet_asked(cpu) && cet_leave(cpu, &cet)) ||
         enter_code(cpu, sel, cs, rip, cpl) == CPU_FAULT)
         return CPU_FAULT;
+    if (cet_asked(cpu))
+        cet_leave_done(cpu, &cet);
     ret_set_stack(cpu, (uint16_t)new_ss, &ss);
     set_stack_pointer(cpu, to64, sp + release);
     cpu->cpl = (uint8_t)cpl;
@@ -288,8 +322,12 @@ enum cpu_rc op_ret_far(struct cpu *cpu, const struct insn *in) {
     } else if (ret_code(cpu, (uint16_t)sel, rip, &d)) {
         return CPU_FAULT;
     } else if ((sel & 3) == cpu->cpl) {
-        if (enter_code(cpu, (uint16_t)sel, &d, rip, cpu->cpl) == CPU_FAULT)
+        struct cet_return cet = ret_shadow(cpu, (uint16_t)sel, &d, rip);
+        if ((cet_asked(cpu) && cet_leave(cpu, &cet)) ||
+            enter_code(cpu, (uint16_t)sel, &d, rip, cpu->cpl) == CPU_FAULT)
             return CPU_FAULT;
+        if (cet_asked(cpu))
+            cet_leave_done(cpu, &cet);
         st.sp += release;
         stack_commit(cpu, &st);
     } else if (ret_outer(cpu, &st, in->opsize, release, (uint16_t)sel, rip, &d) ==

@@ -74,6 +74,14 @@ static uint32_t mode_of_units(const struct cpu *cpu) {
     return mode;
 }
 
+static uint32_t mode_of_cet(const struct cpu *cpu) {
+    uint64_t c = cpu->cpl == 3 ? cpu->msr_u_cet : cpu->msr_s_cet;
+    if (!(cpu->cr0 & CR0_PE) || cpu->sys_flags & FL_VM)
+        return 0;
+    return (c & CET_SHSTK ? MODE_SHSTK : 0) | (c & CET_IBT ? MODE_IBT : 0) |
+           (c & CET_IBT && c & CET_WAIT ? MODE_WAIT : 0);
+}
+
 void cpu_update_mode(struct cpu *cpu) {
     uint32_t mode = mode_of_code(cpu) | mode_of_units(cpu);
     uint64_t fl = cpu->sys_flags;
@@ -84,6 +92,8 @@ void cpu_update_mode(struct cpu *cpu) {
     } else if (fl & FL_AC && cpu->cr4 & CR4_SMAP) {
         mode |= MODE_AC;
     }
+    if (unlikely(cpu->cr4 & CR4_CET))
+        mode |= mode_of_cet(cpu);
     if (unlikely(fl & FL_TF))
         mode |= MODE_TF;
     if (unlikely(cpu->dr[7] & 0xff || (cpu->debug.set && cpu->debug.set->watch_count)))

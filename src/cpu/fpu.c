@@ -148,5 +148,9 @@ uint64_t cpu_xinuse(struct cpu *cpu) {
         inuse &= ~XSTATE_HI16;
     if (cpu->pkru)
         inuse |= XSTATE_PKRU;
+    if (cpu->msr_u_cet | cpu->msr_pl_ssp[3])
+        inuse |= XSTATE_CET_U;
+    if (cpu->msr_pl_ssp[0] | cpu->msr_pl_ssp[1] | cpu->msr_pl_ssp[2])
+        inuse |= XSTATE_CET_S;
     return inuse;
 }

@@ -36,8 +36,9 @@ struct insn {
     uint8_t addrsize; /* 2, 4, 8 */
     uint8_t rep;      /* 0, 0xf2, 0xf3 */
     uint8_t lock;
-    uint8_t opcode; /* last opcode byte */
-    uint8_t seg;    /* effective segment of the memory operand or string source */
+    uint8_t notrack; /* a prefix 3E */
+    uint8_t opcode;  /* last opcode byte */
+    uint8_t seg;     /* effective segment of the memory operand or string source */
     uint8_t base, index, scale; /* INSN_NOREG when absent */
     uint8_t op_count;
     uint8_t ends_block;   /* the helper's HF_END */

@@ -9,7 +9,7 @@
  *
  * Source: SDM volume 2, "IRET/IRETD/IRETQ".
  */
-#include "cpu/system.h"
+#include "cpu/cet.h"
 
 struct frame {
     uint64_t rip, cs, rflags, rsp, ss;
@@ -68,6 +68,8 @@ static enum cpu_rc iret_to_vm86(struct cpu *cpu, struct stack *st,
             return CPU_FAULT;
     if (f->rip > 0xffff)
         return gp0(cpu);
+    if (cet_asked(cpu) && cet_leave_vm86(cpu))
+        return CPU_FAULT;
     flags_load(cpu, f->rflags);
     seg_set_real(&cpu->seg[SEG_CS], (uint16_t)f->cs, true);
     for (unsigned i = 0; i < 5; i++)
@@ -156,9 +158,13 @@ static enum cpu_rc iret_prot(struct cpu *cpu, const struct insn *in) {
     if (pops_stack && ((!whole && pop_outer(cpu, &st, size, &f)) ||
                        ret_stack(cpu, (uint16_t)f.ss, cpl, to64, &ss)))
         return CPU_FAULT;
-    if (desc_touch(cpu, &cs))
+    struct cet_return cet = ret_shadow(cpu, (uint16_t)f.cs, &cs, f.rip);
+    cet.iret = true;
+    if ((cet_asked(cpu) && cet_leave(cpu, &cet)) || desc_touch(cpu, &cs))
         return CPU_FAULT;
 
+    if (cet_asked(cpu))
+        cet_leave_done(cpu, &cet);
     load_flags(cpu, f.rflags, size);
     seg_set(&cpu->seg[SEG_CS], (uint16_t)f.cs, cs.raw);
     cpu->rip = f.rip;

@@ -188,6 +188,21 @@ static inline bool odd_branch(const struct lower *l, const struct dec *d) {
     return in64(l) && cls >= CLS_JMP && cls <= CLS_JCXZ && cls != CLS_RET &&
            !d->has_modrm && (d->in.imm ^ d->in.rip) >> 47;
 }
-void lower_odd_branch(struct lower *l, const struct dec *d);
+/* With CET on: near branches that a shadow stack or the tracker has a part in. */
+static inline bool cet_branch(const struct lower *l, const struct dec *d) {
+    bool indirect = d->has_modrm;
+    switch (d->sh->cls) {
+    case CLS_JMP:
+        return l->mode & MODE_IBT && indirect;
+    case CLS_CALL:
+        return l->mode & MODE_SHSTK || (l->mode & MODE_IBT && indirect);
+    case CLS_RET:
+        return l->mode & MODE_SHSTK;
+    default:
+        return false;
+    }
+}
+/* Through near.c. */
+void lower_near_helper(struct lower *l, const struct dec *d);
 /* The code of an exit to a constant address through the jump cache. */
 void emit_cache_exit(struct emit *e, const struct xlat *x, uint64_t rip);

@@ -96,16 +96,19 @@ static void dispatch(struct lower *l, const struct dec *d, unsigned release,
     dispatch_miss(l, d, release, looked);
 }
 
-/* Through near.c: a direct branch that may leave the canonical addresses. */
-void lower_odd_branch(struct lower *l, const struct dec *d) {
+void lower_near_helper(struct lower *l, const struct dec *d) {
     static enum cpu_rc (*const by[CLS_COUNT])(struct cpu *, const struct insn *) = {
-        [CLS_JMP] = op_jmp_near, [CLS_CALL] = op_call_near, [CLS_JCC] = op_jcc,
-        [CLS_LOOP] = op_loop,    [CLS_JCXZ] = op_jcxz,
+        [CLS_JMP] = op_jmp_near, [CLS_CALL] = op_call_near, [CLS_RET] = op_ret_near,
+        [CLS_JCC] = op_jcc,      [CLS_LOOP] = op_loop,      [CLS_JCXZ] = op_jcxz,
     };
-    struct dec direct = *d;
-    direct.in.opsize = 8;
-    direct.in.op[0] = (struct operand){.kind = OP_IMM, .size = 8};
-    lower_helper(l, &direct, by[d->sh->cls]);
+    struct dec near = *d;
+    near.in.opsize = 8;
+    near.in.op[0] = (struct operand){.kind = !d->has_modrm ? OP_IMM
+                                             : d->mod == 3 ? OP_REG
+                                                           : OP_MEM,
+                                     .reg = d->rm,
+                                     .size = 8};
+    lower_helper(l, &near, by[d->sh->cls]);
     l->ended = true;
 }
 

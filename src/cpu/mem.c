@@ -138,15 +138,11 @@ static bool crossing_hit(struct cpu *cpu, pn_gva lin, uint8_t *out, unsigned siz
 
 /* ---- Reads and writes by helpers ---- */
 
-static __attribute__((noinline)) enum cpu_rc read_slow(struct cpu *cpu, pn_gva lin,
-                                                       uint8_t *out, unsigned size,
-                                                       enum pn_tlb_mode mode) {
+static enum cpu_rc read_pages(struct cpu *cpu, pn_gva lin, uint8_t *out, unsigned size,
+                              enum pn_access access, enum pn_tlb_mode mode) {
     struct piece pc[2];
     unsigned count;
-    pn_count(cpu->stats, mem_slow);
-    if (crossing_hit(cpu, lin, out, size, mode))
-        return CPU_NEXT;
-    enum cpu_rc rc = resolve(cpu, lin, size, PN_READ, mode, false, pc, &count);
+    enum cpu_rc rc = resolve(cpu, lin, size, access, mode, false, pc, &count);
     if (rc)
         return rc;
     piece_read(cpu, &pc[0], out);
@@ -154,6 +150,20 @@ static __attribute__((noinline)) enum cpu_rc read_slow(struct cpu *cpu, pn_gva l
         piece_read(cpu, &pc[1], out + pc[0].size);
     watch(cpu, lin, size, 3);
     return CPU_NEXT;
+}
+
+enum cpu_rc cpu_ss_read(struct cpu *cpu, pn_gva lin, void *buf, unsigned size,
+                        enum pn_tlb_mode mode) {
+    return read_pages(cpu, lin, buf, size, PN_SS_READ, mode);
+}
+
+static __attribute__((noinline)) enum cpu_rc read_slow(struct cpu *cpu, pn_gva lin,
+                                                       uint8_t *out, unsigned size,
+                                                       enum pn_tlb_mode mode) {
+    pn_count(cpu->stats, mem_slow);
+    if (crossing_hit(cpu, lin, out, size, mode))
+        return CPU_NEXT;
+    return read_pages(cpu, lin, out, size, PN_READ, mode);
 }
 
 enum cpu_rc cpu_read_lin(struct cpu *cpu, pn_gva lin, void *buf, unsigned size,
@@ -166,13 +176,12 @@ enum cpu_rc cpu_read_lin(struct cpu *cpu, pn_gva lin, void *buf, unsigned size,
     return read_slow(cpu, lin, buf, size, mode);
 }
 
-static __attribute__((noinline)) enum cpu_rc write_slow(struct cpu *cpu, pn_gva lin,
-                                                        const uint8_t *in, unsigned size,
-                                                        enum pn_tlb_mode mode) {
+static enum cpu_rc write_pages(struct cpu *cpu, pn_gva lin, const uint8_t *in,
+                               unsigned size, enum pn_access access,
+                               enum pn_tlb_mode mode) {
     struct piece pc[2];
     unsigned count;
-    pn_count(cpu->stats, mem_slow);
-    enum cpu_rc rc = resolve(cpu, lin, size, PN_WRITE, mode, false, pc, &count);
+    enum cpu_rc rc = resolve(cpu, lin, size, access, mode, false, pc, &count);
     if (rc)
         return rc;
     if (count == 1 && pc[0].kind == PN_MAPPED) {
@@ -184,6 +193,34 @@ static __attribute__((noinline)) enum cpu_rc write_slow(struct cpu *cpu, pn_gva 
     }
     watch(cpu, lin, size, 1);
     return CPU_NEXT;
+}
+
+enum cpu_rc cpu_ss_write(struct cpu *cpu, pn_gva lin, const void *buf, unsigned size,
+                         enum pn_tlb_mode mode) {
+    return write_pages(cpu, lin, buf, size, PN_SS_WRITE, mode);
+}
+
+enum cpu_rc cpu_ss_swap(struct cpu *cpu, pn_gva lin, uint64_t expected, uint64_t value,
+                        uint64_t *was, enum pn_tlb_mode mode) {
+    struct piece pc[2];
+    unsigned count;
+    enum cpu_rc rc = resolve(cpu, lin, 8, PN_SS_WRITE, mode, false, pc, &count);
+    if (rc)
+        return rc;
+    piece_read(cpu, &pc[0], (uint8_t *)was);
+    if (*was == expected && pc[0].kind == PN_MAPPED)
+        mem_copy(pc[0].hva, &value, 8);
+    else if (*was == expected)
+        cpu_store(cpu, pc[0].gpa, pc[0].kind, &value, 8);
+    watch(cpu, lin, 8, 1);
+    return CPU_NEXT;
+}
+
+static __attribute__((noinline)) enum cpu_rc write_slow(struct cpu *cpu, pn_gva lin,
+                                                        const uint8_t *in, unsigned size,
+                                                        enum pn_tlb_mode mode) {
+    pn_count(cpu->stats, mem_slow);
+    return write_pages(cpu, lin, in, size, PN_WRITE, mode);
 }
 
 enum cpu_rc cpu_write_lin(struct cpu *cpu, pn_gva lin, const void *buf, unsigned size,

@@ -14,6 +14,7 @@ enum cpu_word {
     CPU_W_7_ECX,
     CPU_W_7_EDX,
     CPU_W_7_1_EAX,
+    CPU_W_7_1_EDX,
     CPU_W_D1_EAX,
     CPU_W_X1_EDX,
     CPU_W_X1_ECX,
@@ -44,6 +45,7 @@ struct cpu_model {
     uint64_t cr4_valid;  /* CR4 bits that may be set */
     uint64_t efer_valid; /* EFER bits that may be set, LMA not included */
     uint64_t xcr0_valid; /* XCR0 bits that may be set */
+    uint64_t xss_valid;  /* IA32_XSS bits that may be set */
     uint64_t host_xcr0;  /* of CPU_VEC_MASK, what the host's XSAVE carries; 0: FXSAVE */
     bool host_compact;   /* the compacted format is the one whose offsets are ours */
     uint32_t pv;         /* EAX of CPUID leaf 0x40000001; 0: no KVM interface at all */
@@ -63,6 +65,9 @@ struct cpu_model {
 #define XSAVE_HI16_SIZE   1024u
 #define XSAVE_VECTOR_END  2432u
 #define XSAVE_PKRU_SIZE   8u
+/* Of the compacted format alone. */
+#define XSAVE_CET_U_SIZE 16u
+#define XSAVE_CET_S_SIZE 24u
 
 /* The vector state behind the header: bit in XCR0, place and size. */
 struct xsave_part {
@@ -87,6 +92,10 @@ static inline bool cpu_follows(const struct cpu *cpu, enum cpu_rule rule) {
 }
 static inline bool cpu_has(const struct cpu *cpu, enum cpu_feature f) {
     return cpu_model_has(cpu->model, f);
+}
+/* Has it shadow stacks, indirect-branch tracking, or both? */
+static inline bool cpu_model_has_cet(const struct cpu_model *m) {
+    return cpu_model_has(m, CPU_F_shstk) || cpu_model_has(m, CPU_F_ibt);
 }
 
 /* What the vector state of this model consists of: x87, SSE, AVX, AVX-512. */

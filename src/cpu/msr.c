@@ -73,8 +73,14 @@ static bool take_low32(const struct cpu *cpu, uint32_t index, uint64_t *v) {
 static bool take_only32(const struct cpu *cpu, uint32_t index, uint64_t *v) {
     return !(*v >> 32);
 }
-static bool take_zero(const struct cpu *cpu, uint32_t index, uint64_t *v) {
-    return !*v;
+static bool take_xss(const struct cpu *cpu, uint32_t index, uint64_t *v) {
+    return !(*v & ~cpu->model->xss_valid);
+}
+static bool take_cet(const struct cpu *cpu, uint32_t index, uint64_t *v) {
+    return cet_control_valid(cpu, *v);
+}
+static bool take_ssp(const struct cpu *cpu, uint32_t index, uint64_t *v) {
+    return cet_ssp_valid(cpu, *v);
 }
 static bool take_ibrs(const struct cpu *cpu, uint32_t index, uint64_t *v) {
     return !(*v & ~(uint64_t)SPEC_CTRL_VALID);
@@ -249,7 +255,7 @@ static enum cpu_rc write_rare(struct cpu *cpu, uint32_t index, uint64_t v) {
     }
 }
 
-/* Two fields have consequences. */
+/* Some fields have consequences. */
 static enum cpu_rc write_plain(struct cpu *cpu, uint32_t index, const struct plain *p,
                                uint64_t v) {
     if (!p->take(cpu, index, &v))
@@ -257,9 +263,12 @@ static enum cpu_rc write_plain(struct cpu *cpu, uint32_t index, const struct pla
     if (index == MSR_TSC_ADJUST)
         return write_tsc(cpu, cpu->tsc_offset + (int64_t)(v - cpu->tsc_adjust));
     *p->field = v;
-    if (index != MSR_PKRS)
+    if (index == MSR_PKRS)
+        pn_mmu_set_pkr(cpu->vmmu, cpu->pkru, (uint32_t)cpu->pkrs);
+    else if (index == MSR_S_CET || index == MSR_U_CET)
+        cpu_update_mode(cpu);
+    else
         return CPU_NEXT;
-    pn_mmu_set_pkr(cpu->vmmu, cpu->pkru, (uint32_t)cpu->pkrs);
     return CPU_STOP;
 }
 

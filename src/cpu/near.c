@@ -4,9 +4,9 @@
  * direct ones that may leave the canonical addresses, and 16-bit ones (vendor.inc).
  *
  * A target beyond CS's limit, or not canonical, is #GP(0) at the branch, before anything
- * is pushed (SDM volume 2, "JMP", "CALL", "RET").
+ * is pushed (SDM volume 2, "JMP", "CALL", "RET"). What CET asks for besides is cet.c's.
  */
-#include "cpu/system.h"
+#include "cpu/cet.h"
 
 static enum cpu_rc check_target(struct cpu *cpu, const struct insn *in, uint64_t *rip) {
     if (mode_64(cpu)) {
@@ -32,26 +32,48 @@ static enum cpu_rc jump_if(struct cpu *cpu, const struct insn *in, bool taken) {
     return CPU_JUMP;
 }
 
+static void track(struct cpu *cpu, const struct insn *in) {
+    if (unlikely(cpu->mode & MODE_IBT) && in->op[0].kind != OP_IMM)
+        cet_track(cpu, in);
+}
+
 enum cpu_rc op_jmp_near(struct cpu *cpu, const struct insn *in) {
     uint64_t rip;
-    return cpu_op_read(cpu, in, 0, &rip) ? CPU_FAULT : jump(cpu, in, rip);
+    if (cpu_op_read(cpu, in, 0, &rip) || jump(cpu, in, rip) == CPU_FAULT)
+        return CPU_FAULT;
+    track(cpu, in);
+    return CPU_JUMP;
 }
 
 enum cpu_rc op_call_near(struct cpu *cpu, const struct insn *in) {
-    uint64_t rip;
+    struct stack st;
+    uint64_t rip, next = next_rip(cpu, in);
+    if (in->opsize == 2)
+        next = (uint16_t)next;
+    stack_here(cpu, &st);
     if (cpu_op_read(cpu, in, 0, &rip) || check_target(cpu, in, &rip) ||
-        stack_push_one(cpu, next_rip(cpu, in), in->opsize))
+        stack_push(cpu, &st, next, in->opsize))
         return CPU_FAULT;
+    /* A call of the next instruction only finds out where it is. */
+    bool kept = cpu->mode & MODE_SHSTK && (in->op[0].kind != OP_IMM || rip != next);
+    if (unlikely(kept) && cet_call(cpu, next))
+        return CPU_FAULT;
+    stack_commit(cpu, &st);
     cpu->rip = rip;
+    track(cpu, in);
     return CPU_JUMP;
 }
 
 enum cpu_rc op_ret_near(struct cpu *cpu, const struct insn *in) {
     struct stack st;
     uint64_t rip;
+    bool kept = cpu->mode & MODE_SHSTK;
     stack_here(cpu, &st);
-    if (stack_pop(cpu, &st, in->opsize, &rip) || check_target(cpu, in, &rip))
+    if (stack_pop(cpu, &st, in->opsize, &rip) || (unlikely(kept) && cet_ret(cpu, rip)) ||
+        check_target(cpu, in, &rip))
         return CPU_FAULT;
+    if (unlikely(kept))
+        cet_ret_done(cpu);
     if (in->opcode == 0xc2)
         st.sp += in->imm & 0xffff;
     stack_commit(cpu, &st);

@@ -51,13 +51,15 @@ static bool model_offers(const struct cpu_model *model, unsigned feature) {
     return feature == ALWAYS || cpu_model_has(model, (enum cpu_feature)feature);
 }
 
-/* Zydis's optional modes are other meanings of encodings: those of features that no model
- * has, and of an accelerator. Without its mode LZCNT is BSR, TZCNT BSF, WBNOINVD WBINVD,
- * and what MPX, CET and CLDEMOTE take are NOPs with a ModRM byte. */
+/* Zydis's optional modes are other meanings of encodings: those of features that not every
+ * model has, and of an accelerator. Without its mode LZCNT is BSR, TZCNT BSF, WBNOINVD
+ * WBINVD, and what MPX, CET and CLDEMOTE take are NOPs with a ModRM byte. */
 static bool mode_wanted(const struct cpu_model *model, ZydisDecoderMode mode) {
     switch (mode) {
     case ZYDIS_DECODER_MODE_AMD_BRANCHES:
         return cpu_model_follows(model, RULE_near_16);
+    case ZYDIS_DECODER_MODE_CET:
+        return cpu_model_has_cet(model);
     case ZYDIS_DECODER_MODE_LZCNT:
         return cpu_model_has(model, CPU_F_abm);
     case ZYDIS_DECODER_MODE_TZCNT:
@@ -236,6 +238,20 @@ static bool is_prefetch_register(const struct dec *d) {
     return d->map == 1 && d->in.opcode == 0x0d && d->mod == 3;
 }
 
+/* ENDBR, to whom it is of no use, and RDSSP without shadow stacks are NOPs. */
+static bool is_cet_nop(const struct cpu_model *model, const ZydisDecodedInstruction *zi) {
+    switch (zi->mnemonic) {
+    case ZYDIS_MNEMONIC_ENDBR32:
+    case ZYDIS_MNEMONIC_ENDBR64:
+        return true;
+    case ZYDIS_MNEMONIC_RDSSPD:
+    case ZYDIS_MNEMONIC_RDSSPQ:
+        return !cpu_model_has(model, CPU_F_shstk);
+    default:
+        return false;
+    }
+}
+
 /* A hint is a NOP in any model. VEX makes an accelerator's of it; a register is up to the
  * vendor. */
 static bool is_hint(const struct cpu_model *model, const ZydisDecodedInstruction *zi,
@@ -268,7 +284,7 @@ static unsigned classify(const struct shape_source *src,
     default:
         break;
     }
-    if (is_hint(src->model, zi, d))
+    if (is_hint(src->model, zi, d) || is_cet_nop(src->model, zi))
         return CLS_NOP;
     if (d->vex || d->map > 1)
         return CLS_PLAIN;
@@ -579,7 +595,7 @@ static bool in_model(const struct shape_source *src, const ZydisDecodedInstructi
     if (zi->meta.isa_set == ZYDIS_ISA_SET_LAHF && kind != KIND_64)
         return true; /* CPUID tells of 64-bit code alone */
     return src->isa[zi->meta.isa_set] || (h && h->fn == op_hypercall) ||
-           is_hint(src->model, zi, d);
+           is_hint(src->model, zi, d) || is_cet_nop(src->model, zi);
 }
 
 /* The class by the encoding alone. Return: the helper, or NULL. */
@@ -661,6 +677,9 @@ bool shape_make(struct shape_source *src, const uint8_t *p, unsigned avail, unsi
     s->imm_len = (zi.raw.imm[0].size + zi.raw.imm[1].size) / 8;
     s->disp_n = d->evex ? disp8_unit(&zi, op) : 1;
     const struct helper *h = class_and_helper(src, &zi, op, kind, d, s);
+    if (zi.mnemonic ==
+        (kind == KIND_64 ? ZYDIS_MNEMONIC_ENDBR64 : ZYDIS_MNEMONIC_ENDBR32))
+        s->flags |= SH_ENDBR;
     if (!in_model(src, &zi, h, d, kind))
         s->cls = CLS_UD;
     else if (is_vecmem(&zi))

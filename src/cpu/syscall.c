@@ -7,8 +7,8 @@
  * On TF around SYSCALL and SYSRET: volume 3, "Single-Step Exception
  * Condition".
  */
+#include "cpu/cet.h"
 #include "cpu/model.h"
-#include "cpu/system.h"
 
 #define HYPERCALL_EPERM 1 /* KVM_EPERM: not from ring 0 */
 
@@ -49,6 +49,8 @@ static enum cpu_rc syscall_legacy(struct cpu *cpu, const struct insn *in) {
 enum cpu_rc op_syscall(struct cpu *cpu, const struct insn *in) {
     if (unlikely(!syscall_allowed(cpu)))
         return cpu_raise(cpu, VEC_UD);
+    if (cet_asked(cpu))
+        cet_syscall(cpu);
     if (unlikely(!mode_long(cpu)))
         return syscall_legacy(cpu, in);
     uint64_t rflags = cpu->sys_flags | cpu_arith_flags(cpu);
@@ -85,6 +87,8 @@ enum cpu_rc op_sysret(struct cpu *cpu, const struct insn *in) {
     if (unlikely(!canonical(cpu, rip)) && cpu_follows(cpu, RULE_sysret_checks_rip))
         return gp0(cpu);
     const struct pn_segment old_ss = cpu->seg[SEG_SS];
+    if (cet_asked(cpu))
+        cet_sysret(cpu);
     if (likely(mode_64(cpu)))
         flags_load(cpu, cpu->gpr[11] & ~(uint64_t)(FL_RF | FL_VM));
     else
@@ -115,6 +119,8 @@ enum cpu_rc op_sysenter(struct cpu *cpu, const struct insn *in) {
     if (!(cpu->mode & MODE_PE) || !cs)
         return gp0(cpu);
     bool to64 = mode_long(cpu);
+    if (cet_asked(cpu))
+        cet_syscall(cpu);
     cpu->sys_flags &= ~(uint64_t)(FL_VM | FL_IF);
     cpu->rf_at = UINT64_MAX;
     enter_ring(cpu, 0, cs, to64 ? CODE64 : CODE32, (uint16_t)(cs + 8));
@@ -130,9 +136,11 @@ enum cpu_rc op_sysexit(struct cpu *cpu, const struct insn *in) {
         return cpu_raise(cpu, VEC_UD);
     if (!(cpu->mode & MODE_PE) || !cs || cpu->cpl)
         return gp0(cpu);
+    if (in->opsize == 8 && (!canonical(cpu, rip) || !canonical(cpu, rsp)))
+        return gp0(cpu);
+    if (cet_asked(cpu))
+        cet_sysret(cpu);
     if (in->opsize == 8) {
-        if (!canonical(cpu, rip) || !canonical(cpu, rsp))
-            return gp0(cpu);
         enter_ring(cpu, 3, (uint16_t)((cs + 32) | 3), CODE64, (uint16_t)((cs + 40) | 3));
     } else {
         rip = (uint32_t)rip;

@@ -28,6 +28,10 @@ static inline bool mode_64(const struct cpu *cpu) {
 static inline bool mode_prot(const struct cpu *cpu) {
     return (cpu->mode & (MODE_PE | MODE_VM86)) == MODE_PE;
 }
+/* May a shadow stack or the tracker have a part in a transfer of control? */
+static inline bool cet_asked(const struct cpu *cpu) {
+    return unlikely(cpu->cr4 & CR4_CET);
+}
 static inline unsigned iopl(const struct cpu *cpu) {
     return cpu->sys_flags >> 12 & 3;
 }
@@ -319,7 +323,7 @@ static inline void mode_ring_changed(struct cpu *cpu) {
     const uint32_t kept = MODE_NOFPU | MODE_NOSSE | MODE_NOAVX | MODE_EVEX |
                           MODE_SLOWMEM | MODE_PE | MODE_LMA;
     if (unlikely(!(cpu->seg[SEG_CS].attr & ATTR_L) || !mode_long(cpu) ||
-                 cpu->sys_flags & (FL_AC | FL_TF))) {
+                 cpu->sys_flags & (FL_AC | FL_TF) || cpu->cr4 & CR4_CET)) {
         cpu_update_mode(cpu);
         return;
     }

@@ -11,6 +11,7 @@
  * Source: SDM volume 3, "Task Switching", "Exception Conditions Checked During a Task
  * Switch", "16-Bit Task-State Segment (TSS)".
  */
+#include "cpu/cet.h"
 #include "cpu/control.h"
 
 #define TSS_BUSY 2u
@@ -22,6 +23,7 @@
 #define TSS32_LDT  0x60
 #define TSS32_TRAP 0x64
 #define TSS32_SIZE 0x68
+#define TSS32_SSP  0x68 /* with CR4.CET */
 #define TSS16_IP   0x0e
 #define TSS16_SEGS 0x22
 #define TSS16_LDT  0x2a
@@ -32,6 +34,7 @@ struct task {
     uint32_t cr3, eip, eflags, gpr[8];
     uint16_t sel[6]; /* ES CS SS DS FS GS */
     uint16_t ldt, trap;
+    uint32_t ssp;
     bool wide;
 };
 
@@ -85,7 +88,7 @@ static enum cpu_rc task_read(struct cpu *cpu, pn_gva base, bool wide, struct tas
         decode32(raw, t);
     else
         decode16(raw, t);
-    return CPU_NEXT;
+    return cet_asked(cpu) ? sys_read(cpu, base + TSS32_SSP, &t->ssp, 4) : CPU_NEXT;
 }
 
 /* Save the present task: EIP to GS, which lie together. */
@@ -123,7 +126,9 @@ static enum cpu_rc tss_fetch(struct cpu *cpu, uint16_t sel, enum task_reason rea
         return cpu_raise_code(cpu, vector, error);
     if (!desc_present(d->raw))
         return cpu_raise_code(cpu, VEC_NP, error);
-    unsigned size = type & 8 ? TSS32_SIZE : TSS16_SIZE;
+    if (cet_asked(cpu) && !(type & 8))
+        return cpu_raise_code(cpu, VEC_TS, error);
+    unsigned size = cet_asked(cpu) ? TSS32_SSP + 4 : type & 8 ? TSS32_SIZE : TSS16_SIZE;
     return desc_limit(d->raw) < size - 1 ? cpu_raise_code(cpu, VEC_TS, error) : CPU_NEXT;
 }
 
@@ -239,12 +244,17 @@ static void commit(struct cpu *cpu, const struct task *t, bool by_insn) {
     cpu_update_mode(cpu);
 }
 
-static enum cpu_rc enter(struct cpu *cpu, const struct task *t, const struct event *ev) {
+static enum cpu_rc enter(struct cpu *cpu, const struct task *t, const struct event *ev,
+                         const struct cet_task *cet) {
     unsigned ext = ev ? event_ext(ev) : 0;
     enum cpu_rc rc = load_cr3(cpu, t);
     if (rc == CPU_NEXT)
         rc = load_segments(cpu, t, ext);
     cpu_update_mode(cpu);
+    if (rc == CPU_NEXT && cet_asked(cpu)) {
+        rc = cet_task_in(cpu, cet);
+        cpu_update_mode(cpu);
+    }
     if (rc)
         return rc;
     if (ev && ev->has_error) {
@@ -272,6 +282,13 @@ enum cpu_rc task_switch(struct cpu *cpu, uint16_t sel, enum task_reason reason,
         return CPU_FAULT;
     if (reason == TASK_IRET)
         eflags &= ~(uint64_t)FL_NT;
+    struct cet_task cet = {.tss = sel,
+                           .iret = reason == TASK_IRET,
+                           .lip = cet_lip(cpu, rip),
+                           .new_ssp = t.ssp};
+    unsigned cpl = t.eflags & FL_VM ? 3 : t.sel[SEG_CS] & 3;
+    if (cet_asked(cpu) && cet_task_out(cpu, cpl, nests, &cet))
+        return CPU_FAULT;
     if (task_write(cpu, rip, (uint32_t)eflags) ||
         (nests && sys_write(cpu, desc_base(d.raw), &old, 2)) ||
         (!nests && set_busy(cpu, old, false)) || set_busy(cpu, sel, true))
@@ -281,6 +298,6 @@ enum cpu_rc task_switch(struct cpu *cpu, uint16_t sel, enum task_reason reason,
         t.eflags |= FL_NT;
     seg_set(&cpu->seg[SEG_TR], sel, d.raw | (uint64_t)TSS_BUSY << 40);
     commit(cpu, &t, !ev || ev->kind == EVENT_SOFT || ev->kind == EVENT_ICEBP);
-    enum cpu_rc rc = enter(cpu, &t, ev);
+    enum cpu_rc rc = enter(cpu, &t, ev, &cet);
     return rc == CPU_FAULT && reason != TASK_GATE ? cpu_deliver_fault(cpu) : rc;
 }

@@ -172,12 +172,26 @@ static const body_fn lowerings[CLS_COUNT] = {
     [CLS_LOOP] = lower_loop,       [CLS_JCXZ] = lower_jcxz,
 };
 
+/* May it follow a tracked branch? A debugger's breakpoint may stand on an ENDBRANCH. */
+static bool may_be_target(const struct dec *d) {
+    return d->sh->flags & SH_ENDBR || d->sh->fn == op_int3;
+}
+
+static void lower_no_endbranch(struct lower *l, const struct dec *d) {
+    lower_helper(l, d, xlat_no_endbranch);
+    l->ended = true;
+}
+
 static void lower_one(struct lower *l, const struct dec *d) {
     enum cpu_rc (*missing)(struct cpu *, const struct insn *) = unit_missing(l, d);
-    if (missing)
+    if (l->mode & MODE_WAIT && !may_be_target(d))
+        lower_no_endbranch(l, d);
+    else if (l->mode & MODE_IBT && d->sh->flags & SH_ENDBR)
+        lower_helper(l, d, op_endbr);
+    else if (missing)
         lower_helper(l, d, missing);
-    else if (odd_branch(l, d))
-        lower_odd_branch(l, d);
+    else if (odd_branch(l, d) || cet_branch(l, d))
+        lower_near_helper(l, d);
     else
         lowerings[class_of(l, d)](l, d);
 }
@@ -233,7 +247,9 @@ bool translate(struct xlat *x, struct block *b, uint8_t *hva, pn_gpa gpa, unsign
     l->tlb = CO(view.tlb[0]) + 8 * (int32_t)cpu_tlb_mode(x->cpu);
     l->vec = l->ended = false;
     uint32_t flat32 = MODE_FLAT | MODE_CODE32 | MODE_SS32;
-    l->flat32 = (b->mode & (flat32 | MODE_CODE64)) == flat32;
+    l->flat32 = (b->mode & (flat32 | MODE_CODE64 | MODE_CET)) == flat32;
+    if (b->mode & MODE_WAIT)
+        max = 1;
     l->chain_ok = b->mode & MODE_FLAT;
     l->cold_count = l->stub_count = 0;
     b->gpa = gpa;

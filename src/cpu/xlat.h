@@ -271,6 +271,8 @@ enum cpu_rc xlat_no_sse(struct cpu *cpu, const struct insn *in);
 enum cpu_rc xlat_no_avx(struct cpu *cpu, const struct insn *in);
 enum cpu_rc xlat_no_evex(struct cpu *cpu, const struct insn *in);
 enum cpu_rc xlat_too_long(struct cpu *cpu, const struct insn *in);
+/* With MODE_WAIT: neither ENDBRANCH nor what may stand for it (cet.c). */
+enum cpu_rc xlat_no_endbranch(struct cpu *cpu, const struct insn *in);
 /* Indirect branches whose target may be no canonical address: it is in jit.rax, salted, of
  * JMP and RET; of CALL in op[0] or in jit.save[0]. */
 enum cpu_rc xlat_odd_target(struct cpu *cpu, const struct insn *in);

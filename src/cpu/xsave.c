@@ -13,8 +13,9 @@
 #include "cpu/bulk.h"
 #include "cpu/xstate.h"
 
-#define COMPACT     XSAVE_COMPACT
-#define AREA_MAX    (XSAVE_VECTOR_END + XSAVE_PKRU_SIZE)
+#define COMPACT XSAVE_COMPACT
+#define AREA_MAX                                                                         \
+    (XSAVE_VECTOR_END + XSAVE_PKRU_SIZE + XSAVE_CET_U_SIZE + XSAVE_CET_S_SIZE)
 #define HEADER_SIZE 64u
 
 /* XMM8..15, YMM8..15 and ZMM8..31 are neither saved nor restored outside 64-bit mode (SDM
@@ -74,6 +75,13 @@ static void put_from_area(struct cpu *cpu, const struct bulk_area *to, uint64_t 
         uint64_t pkru = cpu->pkru;
         bulk_put(cpu, to, offset_of(cpu, XSTATE_PKRU_NR, xcomp), &pkru, XSAVE_PKRU_SIZE);
     }
+    if (save & XSTATE_CET_U) {
+        const uint64_t user[2] = {cpu->msr_u_cet, cpu->msr_pl_ssp[3]};
+        bulk_put(cpu, to, offset_of(cpu, XSTATE_CET_U_NR, xcomp), user, sizeof(user));
+    }
+    if (save & XSTATE_CET_S)
+        bulk_put(cpu, to, offset_of(cpu, XSTATE_CET_S_NR, xcomp), cpu->msr_pl_ssp,
+                 XSAVE_CET_S_SIZE);
 }
 
 /* The data of the components in `save`; xcomp: XCOMP_BV as it will stand in the header. */
@@ -139,6 +147,37 @@ static bool header_valid(const struct cpu *cpu, const uint8_t *header, uint64_t 
         any |= xstate_get(header, i, 8);
     return cpu_has(cpu, CPU_F_xsavec) && !any && !(xcomp & ~COMPACT & ~allowed) &&
            !(bv & ~xcomp);
+}
+
+static uint64_t cet_word(const struct cpu *cpu, const uint8_t *image, unsigned nr,
+                         unsigned i, uint64_t xcomp) {
+    return xstate_get(image, offset_of(cpu, nr, xcomp) + 8 * i, 8);
+}
+
+/* May CET's MSRs be loaded with what the image has? As by WRMSR (SDM volume 1, "CET_U
+ * State"). */
+static bool cet_valid(const struct cpu *cpu, const uint8_t *image, uint64_t take,
+                      uint64_t xcomp) {
+    bool ok = true;
+    if (take & XSTATE_CET_U)
+        ok = cet_control_valid(cpu, cet_word(cpu, image, XSTATE_CET_U_NR, 0, xcomp)) &&
+             cet_ssp_valid(cpu, cet_word(cpu, image, XSTATE_CET_U_NR, 1, xcomp));
+    for (unsigned i = 0; take & XSTATE_CET_S && i < 3; i++)
+        ok &= cet_ssp_valid(cpu, cet_word(cpu, image, XSTATE_CET_S_NR, i, xcomp));
+    return ok;
+}
+
+/* Those of `take` from the image; those of `init` become 0. */
+static void take_cet(struct cpu *cpu, const uint8_t *image, uint64_t take, uint64_t init,
+                     uint64_t xcomp) {
+    if ((take | init) & XSTATE_CET_U) {
+        bool is = take & XSTATE_CET_U;
+        cpu->msr_u_cet = is ? cet_word(cpu, image, XSTATE_CET_U_NR, 0, xcomp) : 0;
+        cpu->msr_pl_ssp[3] = is ? cet_word(cpu, image, XSTATE_CET_U_NR, 1, xcomp) : 0;
+    }
+    for (unsigned i = 0; (take | init) & XSTATE_CET_S && i < 3; i++)
+        cpu->msr_pl_ssp[i] =
+            take & XSTATE_CET_S ? cet_word(cpu, image, XSTATE_CET_S_NR, i, xcomp) : 0;
 }
 
 static void take_components(struct cpu *cpu, const struct insn *in, const uint8_t *image,
@@ -213,11 +252,13 @@ enum cpu_rc op_xrstor(struct cpu *cpu, const struct insn *in) {
         bulk_read(cpu, lin + XSAVE_EXTENDED, image + XSAVE_EXTENDED,
                   size - XSAVE_EXTENDED))
         return CPU_FAULT;
-    if (!new_mxcsr(cpu, image, rfbm, bv, xcomp, &mxcsr))
+    if (!new_mxcsr(cpu, image, rfbm, bv, xcomp, &mxcsr) ||
+        !cet_valid(cpu, image, take, xcomp))
         return gp0(cpu);
     xstate_settle(cpu);
     take_components(cpu, in, image, take, xcomp);
     init_components(cpu, rfbm & ~bv);
+    take_cet(cpu, image, take, rfbm & ~bv, xcomp);
     xstate_put(cpu->xsave, FX_MXCSR, 4, mxcsr);
     if (rfbm & XSTATE_X87)
         x87_tell_ferr(cpu);

@@ -56,14 +56,18 @@ static void mask_features(struct kvm_cpuid_entry2 *c, const struct cpu_model *mo
 
 /* XCR0 may hold what the model has: its components, their size, no other sub-leaf. */
 static void mask_xstate(struct kvm_cpuid_entry2 *c, const struct cpu_model *model) {
-    uint32_t top[4];
+    uint32_t top[4], supervisor[4];
     cpu_model_leaf(model, LEAF_XSTATE, 0, top);
+    cpu_model_leaf(model, LEAF_XSTATE, 1, supervisor);
     if (c->index == 0) {
         c->eax &= top[0];
         c->edx &= top[3];
         if (c->ecx > top[2])
             c->ecx = top[2];
-    } else if (c->index >= 2 && c->index < 32 && !(top[0] >> c->index & 1)) {
+    } else if (c->index == 1) {
+        c->ecx &= supervisor[2];
+    } else if (c->index >= 2 && c->index < 32 &&
+               !((top[0] | supervisor[2]) >> c->index & 1)) {
         c->eax = c->ebx = c->ecx = c->edx = 0;
     }
 }

@@ -24,6 +24,7 @@ struct parts {
     struct kvm_debugregs debug;
     struct kvm_xcrs xcrs;
     uint32_t pkru; /* in KVM_GET_XSAVE's area */
+    uint64_t ssp;  /* a register of KVM's own numbering */
     uint64_t tsc;  /* an MSR */
     uint64_t rng;  /* not KVM's: struct kvm_kept has it */
 };
@@ -49,6 +50,18 @@ void kvm_state_begin(struct pn_engine *e) {
     struct kvm_enable_cap cap = {.cap = KVM_CAP_EXCEPTION_PAYLOAD, .args[0] = 1};
     e->sregs2 = ioctl(e->vm, KVM_CHECK_EXTENSION, KVM_CAP_SREGS2) > 0;
     e->payload = ioctl(e->vm, KVM_ENABLE_CAP, &cap) == 0;
+}
+
+/* The shadow-stack pointer, of a KVM that has shadow stacks (Linux 6.18,
+ * Documentation/virt/kvm/api.rst, "KVM_SET_ONE_REG"). Others have their guests without. */
+#define REG_SSP UINT64_C(0x2030000300000000)
+
+static uint64_t msrs_known(struct kvm_vcpu *v);
+
+static void one_reg(struct kvm_vcpu *v, unsigned long request, uint64_t *value) {
+    struct kvm_one_reg r = {.id = REG_SSP, .addr = (uintptr_t)value};
+    if (msrs_known(v) & MSR_BIT(pl0_ssp))
+        ioctl(v->fd, request, &r);
 }
 
 /* ---- Segments ---- */
@@ -242,13 +255,14 @@ static int get_events(struct kvm_vcpu *v, struct pn_cpu_state *s) {
 }
 
 static int get_parts(struct kvm_vcpu *v, struct pn_cpu_state *s, uint64_t msrs) {
-    struct parts k = {.rng = v->kept.rng};
+    struct parts k = {.rng = v->kept.rng, .ssp = v->kept.ssp};
     memset(s, 0, sizeof(*s));
     if (ioctl(v->fd, KVM_GET_REGS, &k.regs) < 0 || get_sregs(v, &k.sregs) < 0 ||
         ioctl(v->fd, KVM_GET_DEBUGREGS, &k.debug) < 0 || get_vector(v, s, &k) < 0 ||
         get_events(v, s) < 0)
         return -errno;
     get_msrs(v, s, msrs, &k.tsc);
+    one_reg(v, KVM_GET_ONE_REG, &k.ssp);
     s->msr[PN_MSR_apic_base] = k.sregs.apic_base;
     s->msr_known |= MSR_BIT(apic_base);
 #define PN_GPR(nr, name, gdb) s->gpr[nr] = k.regs.name;
@@ -457,6 +471,7 @@ static void keep(struct kvm_vcpu *v, const struct pn_cpu_state *s) {
     v->kept = (struct kvm_kept){.rng = s->rng,
                                 .msr_known = s->msr_known & ~msrs_known(v),
                                 .pkru = s->pkru,
+                                .ssp = s->ssp,
                                 .holds = true,
                                 .intr_shadow = s->intr_shadow,
                                 .db_pending = s->exception >= 0 ? s->db_pending : 0,
@@ -485,6 +500,7 @@ int kvm_set_state(struct pn_engine *e, unsigned cpu, const struct pn_cpu_state *
         (s->has_lapic && kvm_set_lapic(v, s->lapic) < 0))
         return -errno;
     set_msrs(v, s);
+    one_reg(v, KVM_SET_ONE_REG, &k.ssp);
     if (set_events(v, s, &k) < 0)
         return -errno;
     set_activity(v, s);

@@ -19,6 +19,7 @@ struct kvm_kept {
     /* What this KVM lacks: a guest of its cannot change it. */
     uint64_t msr[PN_MSRS], msr_known;
     uint32_t pkru;
+    uint64_t ssp;
     /* Until the vCPU runs: */
     bool holds;
     uint64_t msr_refused; /* KVM has them, and did not take the value */

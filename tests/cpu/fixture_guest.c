@@ -189,7 +189,7 @@ void guest_trapped(struct guest *g, uint64_t *vector, uint64_t *error, uint64_t 
     *vector = (g->cpu->rip - 1 - GUEST_BASE - STUB_AT) / 16;
     memcpy(frame, g->ram + IST_AT - sizeof frame, sizeof frame);
     *error = 0;
-    if (*vector < VECTORS && (0x27d00u >> *vector & 1))
+    if (*vector < VECTORS && (0x227d00u >> *vector & 1))
         memcpy(error, g->ram + IST_AT - sizeof frame - 8, 8);
     *rip = frame[0];
     *rflags = frame[2];

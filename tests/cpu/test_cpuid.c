@@ -109,13 +109,21 @@ START_TEST(the_xsave_leaf_adds_up) {
         cpu_model_free(m);
         return;
     }
+    uint32_t xss;
+    cpu_model_leaf(m, 0xd, 1, r);
+    xss = r[2];
+    ck_assert_uint_eq(xss, 0x1800); /* CET's user and supervisor state */
     cpu_model_leaf(m, 0xd, 0, r);
     ck_assert_uint_eq(r[0], cpu_model_has(m, CPU_F_avx512f) ? 0x2e7 : 0x207);
     uint32_t end = 576;
     for (unsigned i = 2; i < 32; i++) {
         cpu_model_leaf(m, 0xd, i, sub);
-        ck_assert_int_eq(sub[0] != 0, r[0] >> i & 1);
-        if (sub[0]) {
+        ck_assert_int_eq(sub[0] != 0, (r[0] | xss) >> i & 1);
+        ck_assert_int_eq(sub[2] & 1, xss >> i & 1);
+        if (xss >> i & 1) {
+            ck_assert_uint_eq(sub[0], i == 11 ? 16 : 24);
+            ck_assert_uint_eq(sub[1], 0); /* no place in the standard format */
+        } else if (sub[0]) {
             ck_assert_uint_ge(sub[1], end);
             end = sub[1] + sub[0];
         }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Makes the hostile guests of gen.h, byte by byte. */
+#include <stdbool.h>
 #include <string.h>
 
 #include "gen_code.h"
@@ -137,8 +138,9 @@ static void op_msr(struct code *c) {
         0x10a,      0x174,      0x175,      0x176,      0x1a0,      0x200,
         0x277,      0x2ff,      0x6e0,      0x802,      0x808,      0x80b,
         0x80f,      0x830,      0x832,      0x838,      0x83e,      0x83f,
-        0xda0,      0xc0000080, 0xc0000081, 0xc0000082, 0xc0000084, 0xc0000100,
-        0xc0000101, 0xc0000102,
+        0x6a0,      0x6a2,      0x6a4,      0x6a5,      0x6a6,      0x6a7,
+        0x6a8,      0xda0,      0xc0000080, 0xc0000081, 0xc0000082, 0xc0000084,
+        0xc0000100, 0xc0000101, 0xc0000102,
     };
     uint64_t v = rng_next(c->r);
     uint32_t index =
@@ -177,6 +179,10 @@ static void op_system(struct code *c) {
         {0x48, 0xf7, 0xf1, 0x90}, {0x0f, 0x23, 0xf8, 0x90}, {0x0f, 0x23, 0xc0, 0x90},
         {0x0f, 0x21, 0xf0, 0x90}, {0x66, 0x0f, 0x38, 0x82}, {0xc8, 0xff, 0xff, 0x1f},
         {0x0f, 0x01, 0xee, 0x90}, {0x0f, 0x01, 0xef, 0x90}, {0x0f, 0xc7, 0xf0, 0x90},
+        {0xf3, 0x0f, 0x01, 0xe8}, {0xf3, 0x0f, 0x01, 0xea}, {0xf3, 0x0f, 0x01, 0x28},
+        {0xf3, 0x0f, 0xae, 0x30}, {0xf3, 0x0f, 0xae, 0xe8}, {0x0f, 0x38, 0xf6, 0x08},
+        {0xf3, 0x0f, 0x1e, 0xfa}, {0x0f, 0xc7, 0x28, 0x90}, {0x0f, 0xc7, 0x18, 0x90},
+        {0x0f, 0xc7, 0x20, 0x90}, {0xc5, 0xf8, 0x92, 0xc8}, {0xc5, 0xf8, 0x77, 0x90},
     };
     code_put(c, forms[rng_below(c->r, sizeof(forms) / 4)], 4);
 }
@@ -270,8 +276,12 @@ static void gen_handler(struct code *c) {
     PUT(c, 0x48, 0x0f, 0xaf, 0xc1); /* imul rax, rcx */
     PUT(c, 0x48, 0x83, 0xc0, 0x35); /* add rax, 0x35 */
     PUT(c, 0x48, 0x89, 0x03);       /* mov [rbx], rax */
-    PUT(c, 0x48, 0xc1, 0xe8, 0x20); /* shr rax, 32 */
-    PUT(c, 0x25);                   /* and eax, code mask */
+    /* What the event has pushed goes from the shadow stack, too, where there is one. */
+    PUT(c, 0x31, 0xc9, 0xf3, 0x48, 0x0f, 0x1e, 0xc9);       /* xor ecx, ecx; rdsspq rcx */
+    PUT(c, 0x48, 0x85, 0xc9, 0x74, 0x0a);                   /* test rcx, rcx; jz +10 */
+    PUT(c, 0xb9, 3, 0, 0, 0, 0xf3, 0x48, 0x0f, 0xae, 0xe9); /* mov ecx, 3; incsspq rcx */
+    PUT(c, 0x48, 0xc1, 0xe8, 0x20);                         /* shr rax, 32 */
+    PUT(c, 0x25);                                           /* and eax, code mask */
     code_imm(c, IMG_CODE_SIZE - 1, 4);
     PUT(c, 0x05); /* add eax, code base */
     code_imm(c, IMG_BASE + IMG_CODE, 4);
@@ -334,11 +344,38 @@ static void gen_descriptors(uint8_t *img, struct rng *r) {
     memcpy(ptr + 18, &(uint64_t){IMG_BASE + IMG_GDT}, 8);
 }
 
+static void write_msr(struct code *c, uint32_t index, uint32_t value) {
+    PUT(c, 0xb9);
+    code_imm(c, index, 4); /* mov ecx, index; mov eax, value; xor edx, edx; wrmsr */
+    PUT(c, 0xb8);
+    code_imm(c, value, 4);
+    PUT(c, 0x31, 0xd2, 0x0f, 0x30);
+}
+
+/* Dirty and not writable, with a token at its end. */
+static void gen_shadow_page(uint8_t *img) {
+    const uint64_t end = IMG_BASE + IMG_SHADOW_END;
+    ((uint64_t *)(img + IMG_TABLES))[2048 + end / 4096] = (end & ~0xfffull) | 0x61;
+    memcpy(img + IMG_SHADOW_END, &end, sizeof(end));
+}
+
+/* A supervisor's shadow stack, which WRSS may write. */
+static void gen_shadow_stack(struct code *c) {
+    PUT(c, 0x0f, 0x20, 0xe0, 0x0f, 0xba, 0xe8, 23); /* mov rax, cr4; bts eax, 23 */
+    PUT(c, 0x0f, 0x22, 0xe0);                       /* mov cr4, rax */
+    write_msr(c, 0x6a4, IMG_BASE + IMG_SHADOW_END); /* PL0_SSP */
+    write_msr(c, 0x6a2, 3);                         /* S_CET: SH_STK_EN, WR_SHSTK_EN */
+    PUT(c, 0xf3, 0x0f, 0x01, 0xe8);                 /* setssbsy */
+}
+
 static void gen_long(uint8_t *img, enum gen_kind kind, struct rng *r) {
+    bool stack = rng_below(r, 2);
     struct code start = {img, img + IMG_CODE, r};
     struct code h = {img + IMG_HANDLER, img + IMG_HANDLER + 0x100, r};
     struct code body = {img + IMG_CODE, img + IMG_CODE + IMG_CODE_SIZE, r};
     gen_tables(img);
+    if (stack)
+        gen_shadow_page(img);
     for (unsigned v = 0; v < 256; v++)
         gate(img + IMG_IDT, v, IMG_BASE + IMG_HANDLER);
     gen_handler(&h);
@@ -349,6 +386,8 @@ static void gen_long(uint8_t *img, enum gen_kind kind, struct rng *r) {
     PUT(&start, 0x0f, 0x00, 0xd8);       /* ltr ax */
     load_reg(&start, 0, IMG_BASE + IMG_TABLES);
     PUT(&start, 0x0f, 0x22, 0xd8); /* mov cr3, rax */
+    if (stack)
+        gen_shadow_stack(&start);
     load_reg(&start, 0, IMG_BASE + IMG_HANDLER);
     PUT(&start, 0xff, 0xe0);
     gen_code(&body, kind);

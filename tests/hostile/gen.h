@@ -10,17 +10,18 @@
 #include <stdint.h>
 
 /* Where the image is loaded and entered, and what lies where in it. */
-#define IMG_BASE      0x10000u
-#define IMG_SIZE      0x40000u
-#define IMG_CODE      0x01000u /* random code: 64 KiB */
-#define IMG_CODE_SIZE 0x10000u
-#define IMG_TABLES    0x20000u /* 16 pages of page tables */
-#define IMG_IDT       0x31000u
-#define IMG_GDT       0x32000u
-#define IMG_TSS       0x32800u
-#define IMG_HANDLER   0x33000u
-#define IMG_DATA      0x34000u
-#define IMG_STACK_TOP 0x3f000u
+#define IMG_BASE       0x10000u
+#define IMG_SIZE       0x40000u
+#define IMG_CODE       0x01000u /* random code: 64 KiB */
+#define IMG_CODE_SIZE  0x10000u
+#define IMG_TABLES     0x20000u /* 16 pages of page tables */
+#define IMG_IDT        0x31000u
+#define IMG_GDT        0x32000u
+#define IMG_TSS        0x32800u
+#define IMG_HANDLER    0x33000u
+#define IMG_DATA       0x34000u
+#define IMG_STACK_TOP  0x3f000u
+#define IMG_SHADOW_END 0x3fff8u /* the shadow stack's token; the page is nothing else */
 
 enum gen_kind {
     GEN_BYTES,  /* random bytes */

@@ -49,6 +49,7 @@ static struct outcome run_guest(const char *mmu, const uint8_t *img, unsigned bi
         .engine = pn_engine_find(mmu),
         .ram = 4u << 20,
         .cpus = 1,
+        .cpu_model = "max",
         .kernel_blob = img,
         .kernel_blob_size = IMG_SIZE,
         .format = FMT_FLAT,
