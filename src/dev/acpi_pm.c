@@ -10,6 +10,8 @@
  * 2. TMR_STS is set whenever bit 23 of the timer changed since it was last looked at; the
  *    clock's timer is armed only while that could raise SCI.
  * 3. There is no SMI command port, so SCI_EN is always set.
+ * 4. In S3 the block keeps its power. The power button wakes, and the RTC's alarm where it
+ *    is enabled ("PM1 Status Registers", PWRBTN_STS and RTC_STS).
  */
 #include "base/ticks.h"
 #include "dev/dev.h"
@@ -20,6 +22,8 @@
 
 #define STS_TMR    0x0001u
 #define STS_PWRBTN 0x0100u
+#define STS_RTC    0x0400u
+#define STS_WAK    0x8000u
 #define STS_MASK   0x8731u /* WAK, RTC, SLPBTN, PWRBTN, GBL, BM, TMR */
 #define EN_MASK    0x0721u
 
@@ -31,6 +35,7 @@ struct pm_state {
     uint64_t half; /* half periods of bit 23 seen */
     uint16_t sts, en, cnt;
     uint8_t line;
+    uint8_t asleep; /* in S3 */
 };
 
 struct acpi_pm {
@@ -50,11 +55,20 @@ static void arm(void *dev) {
     dev_arm(&a->dev, wanted ? ticks_ns(next, PM_HZ) : CLOCK_NEVER);
 }
 
+static void wake(struct acpi_pm *a) {
+    if (!a->s.asleep || !(a->s.sts & (STS_PWRBTN | (a->s.en & STS_RTC))))
+        return;
+    a->s.asleep = 0;
+    a->s.sts |= STS_WAK;
+    dev_ask(&a->dev, DEV_WAKE, 0);
+}
+
 static void update(struct acpi_pm *a) {
     uint64_t half = ticks(a) >> (PM_TMR_BITS - 1);
     if (half != a->s.half)
         a->s.sts |= STS_TMR;
     a->s.half = half;
+    wake(a);
     arm(a);
     dev_line(&a->dev, &a->s.line, ACPI_SCI_GSI, a->s.sts & a->s.en);
 }
@@ -63,11 +77,15 @@ static void on_timer(void *opaque) {
     update(opaque);
 }
 
-/* SLP_EN: soft-off is the only sleeping state. 0 is QEMU's SLP_TYP for S5. */
+/* SLP_EN. 0 is QEMU's SLP_TYP for S5. */
 static void sleep_enable(struct acpi_pm *a) {
     unsigned typ = a->s.cnt >> 10 & 7;
     if (typ == ACPI_PM_S5_TYP || typ == 0)
         dev_ask(&a->dev, DEV_POWEROFF, 0);
+    if (typ != ACPI_PM_S3_TYP)
+        return;
+    a->s.asleep = 1;
+    dev_ask(&a->dev, DEV_SLEEP, 0);
 }
 
 static uint8_t read_byte(const struct acpi_pm *a, uint64_t offset) {
@@ -121,17 +139,24 @@ static const struct dev_range pm_ranges[] = {{DEV_PIO, ACPI_PM_BASE, PM_SIZE, &p
 static bool pm_check(const void *dev, const void *state) {
     const struct pm_state *s = state;
     return s->half <= ticks(dev) >> (PM_TMR_BITS - 1) && !(s->sts & ~STS_MASK) &&
-           !(s->en & ~EN_MASK) && !(s->cnt & ~CNT_MASK) && s->line <= 1;
+           !(s->en & ~EN_MASK) && !(s->cnt & ~CNT_MASK) && (s->line | s->asleep) <= 1;
+}
+
+static void kept(void *dev) {
+    struct acpi_pm *a = dev;
+    a->s.line = 0;
+    update(a);
 }
 
 static const struct dev_class pm_class = {
     .name = "acpi_pm",
-    .version = 1,
+    .version = 2,
     DEV_STATE(struct acpi_pm, s),
     DEV_RANGES(pm_ranges),
     .check = pm_check,
     .settle = arm,
     .expire = on_timer,
+    .kept = kept,
 };
 
 struct acpi_pm *acpi_pm_create(const struct dev_env *env) {
@@ -140,5 +165,10 @@ struct acpi_pm *acpi_pm_create(const struct dev_env *env) {
 
 void acpi_pm_press_power(struct acpi_pm *a) {
     a->s.sts |= STS_PWRBTN;
+    update(a);
+}
+
+void acpi_pm_alarm(struct acpi_pm *a) {
+    a->s.sts |= STS_RTC;
     update(a);
 }

@@ -81,6 +81,9 @@ struct irq_sink {
 enum dev_request {
     DEV_POWEROFF, /* ACPI S5 */
     DEV_RESET,    /* 0xcf9, 8042, or port 0x92 */
+    DEV_SLEEP,    /* ACPI S3 */
+    DEV_WAKE,     /* out of it */
+    DEV_ALARM,    /* the RTC's, and its interrupt is on */
     DEV_EXIT,     /* debug-exit port; code is (value << 1) | 1 */
     DEV_PANIC     /* pvpanic port: the guest's kernel panicked */
 };
@@ -138,6 +141,9 @@ struct dev_class {
      * find pointers. Moves no interrupt line. NULL: nothing follows from it. */
     void (*settle)(void *dev);
     void (*expire)(void *dev); /* the timer has run out; NULL: it has none */
+    /* ACPI S3 has come, and the device has kept its power: its line is to be raised again
+     * where it was high. NULL: the device has lost its power, and is reset. */
+    void (*kept)(void *dev);
 };
 #define DEV_STATE(type, member)                                                          \
     .size = sizeof(type), .state_at = offsetof(type, member),                            \
@@ -178,6 +184,9 @@ struct dev_states *dev_bus_save(const struct dev_bus *bus); /* NULL: out of memo
  * is missing; -EINVAL: a state is refused. Then nothing has changed. */
 int dev_bus_load(struct dev_bus *bus, const struct dev_states *s);
 void dev_states_free(struct dev_states *s);
+/* ACPI S3: every device but those that keep their power is as at power-on. All lines are
+ * low before, for whoever has the interrupt controllers. */
+void dev_bus_sleep(struct dev_bus *bus);
 
 /* ---- The devices; each create returns as dev_create does ---- */
 
@@ -274,16 +283,18 @@ struct hpet *hpet_create(const struct dev_env *env, const struct hpet_config *cf
 struct rtc *rtc_create(const struct dev_env *env, int64_t epoch, uint64_t ram_below_4g,
                        uint64_t ram_above_4g);
 
-/* ACPI PM block: PM1 event and control, PM timer (3.579545 MHz), S5 (acpi_pm.c). */
+/* ACPI PM block: PM1 event and control, PM timer (3.579545 MHz), S3, S5 (acpi_pm.c). */
 #define ACPI_PM_BASE 0x600u
 #define ACPI_SCI_GSI 9u
 /* Offsets from the base: PM1a_EVT_BLK (4 bytes), PM1a_CNT_BLK (2), PM_TMR_BLK (4, counts
- * 24 bits). No SMI_CMD: SCI_EN is always set. SLP_TYP of \_S5 is ACPI_PM_S5_TYP. */
+ * 24 bits). No SMI_CMD: SCI_EN is always set. SLP_TYP of \_S3 and \_S5: the last two. */
 #define ACPI_PM_CNT    4u
 #define ACPI_PM_TMR    8u
+#define ACPI_PM_S3_TYP 1u
 #define ACPI_PM_S5_TYP 5u
 struct acpi_pm *acpi_pm_create(const struct dev_env *env);
 void acpi_pm_press_power(struct acpi_pm *a);
+void acpi_pm_alarm(struct acpi_pm *a); /* the RTC's */
 
 /* Reset ports 0xcf9 and 0x92, 8042 (0x60, 0x64: self-test, reset command), POST port
  * 0x80, debug-exit 0xf4, QEMU's pvpanic 0x505, and absent PCI (0xcf8/0xcfc reads all ones) (misc.c, i8042.c).

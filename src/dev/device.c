@@ -153,6 +153,24 @@ struct dev_states *dev_bus_save(const struct dev_bus *bus) {
     return s;
 }
 
+void dev_bus_sleep(struct dev_bus *bus) {
+    struct device *first = *dev_bus_devices(bus);
+    for (struct device *d = first; d; d = d->next) {
+        if (d->class->kept)
+            continue;
+        clock_cancel(d->env.clock, &d->timer);
+        memset(state_of(d), 0, d->class->state_size);
+        if (d->class->reset)
+            d->class->reset(d);
+    }
+    for (struct device *d = first; d; d = d->next)
+        if (!d->class->kept)
+            settle(d);
+    for (struct device *d = first; d; d = d->next)
+        if (d->class->kept)
+            d->class->kept(d);
+}
+
 void dev_states_free(struct dev_states *s) {
     for (unsigned n = 0; s && n < s->count; n++)
         free(s->record[n].state);

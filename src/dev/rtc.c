@@ -268,6 +268,8 @@ static void sync(struct rtc *r) {
     if (r->alarm <= r->s.base_sec + (int64_t)sec) {
         r->s.cmos[R_C] |= C_AF;
         find_alarm(r);
+        if (r->s.cmos[R_B] & B_AIE)
+            dev_ask(&r->dev, DEV_ALARM, 0);
     }
 }
 
@@ -449,6 +451,12 @@ static bool rtc_check(const void *dev, const void *state) {
            s->seen_period <= ticks_at(now, CRYSTAL_HZ);
 }
 
+static void rtc_kept(void *dev) {
+    struct rtc *r = dev;
+    r->s.line = 0;
+    update(r);
+}
+
 static void rtc_settle(void *dev) {
     find_alarm(dev);
     arm(dev);
@@ -464,6 +472,7 @@ static const struct dev_class rtc_class = {
     .check = rtc_check,
     .settle = rtc_settle,
     .expire = on_timer,
+    .kept = rtc_kept,
 };
 
 struct rtc *rtc_create(const struct dev_env *env, int64_t epoch, uint64_t ram_below_4g,

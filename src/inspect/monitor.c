@@ -249,6 +249,11 @@ int monitor_cont(struct request *r) {
     return 0;
 }
 
+int monitor_system_powerdown(struct request *r) {
+    machine_press_power(r->mon->machine);
+    return 0;
+}
+
 int monitor_quit(struct request *r) {
     r->mon->quits = true;
     machine_quit(r->mon->machine);

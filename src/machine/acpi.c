@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * ACPI tables (ACPI specification 5.1, chapter "ACPI Software Programming Model"): RSDP,
- * RSDT, XSDT, FADT, FACS, MADT, HPET where there is one, and a DSDT with _S5, the serial port and the RTC.
+ * RSDT, XSDT, FADT, FACS, MADT, HPET where there is one, and a DSDT with _S3, _S5, the
+ * serial port and the RTC.
  *
  *     ACPI_BASE  RSDP | RSDT | XSDT | FACS (64-byte aligned) | DSDT | FADT | MADT | HPET
  *
@@ -94,18 +95,24 @@ static void device(struct aml *a, const char *name, const char *id, uint16_t por
     aml_end(a, dev);
 }
 
+/* The four values of a sleeping state's package; the last two are reserved. */
+static void sleep_state(struct aml *a, const char *name, unsigned typ) {
+    aml_name(a, name);
+    size_t pkg = aml_package(a, 4);
+    aml_integer(a, typ);
+    aml_integer(a, typ);
+    aml_integer(a, 0);
+    aml_integer(a, 0);
+    aml_end(a, pkg);
+}
+
 static size_t build_dsdt(struct tables *t) {
     size_t at = reserve(t, 36, 16);
     if (t->full)
         return 0;
     struct aml a = {.buf = t->buf + t->used, .size = t->size - t->used};
-    aml_name(&a, "_S5_");
-    size_t pkg = aml_package(&a, 4);
-    aml_integer(&a, ACPI_PM_S5_TYP);
-    aml_integer(&a, ACPI_PM_S5_TYP);
-    aml_integer(&a, 0);
-    aml_integer(&a, 0);
-    aml_end(&a, pkg);
+    sleep_state(&a, "_S3_", ACPI_PM_S3_TYP);
+    sleep_state(&a, "_S5_", ACPI_PM_S5_TYP);
     size_t sb = aml_scope(&a, "\\_SB_");
     device(&a, "COM1", "PNP0501", 0x3f8, 8, 4);
     device(&a, "RTC0", "PNP0B00", 0x70, 2, 8);
@@ -250,7 +257,7 @@ size_t acpi_build(uint8_t *buf, size_t size, const struct firmware *f) {
                              ACPI_BASE + build_madt(&t, f->cpus)};
     if (f->hpet)
         roots[ROOTS - 1] = ACPI_BASE + build_hpet(&t);
-    if (t.full)
+    if (t.full || facs != ACPI_FACS)
         return 0;
     build_root(&t, "RSDT", 4, roots, count, rsdt);
     build_root(&t, "XSDT", 8, roots, count, xsdt);

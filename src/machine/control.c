@@ -19,6 +19,10 @@ void machine_ask(struct machine *m) {
         pthread_cond_signal(&m->wake);
 }
 
+void machine_press_power(struct machine *m) {
+    acpi_pm_press_power(m->pm);
+}
+
 bool machine_is_over(const struct machine *m) {
     return m->ended || atomic_load(&m->quit);
 }

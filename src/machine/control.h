@@ -46,6 +46,8 @@ int machine_finish(struct machine *m, int failed, struct machine_result *result,
 
 /* From any thread: let the next machine_go, or the one that runs, return soon. */
 void machine_ask(struct machine *m);
+/* Between two runs: ACPI's power button, which also wakes a machine that sleeps. */
+void machine_press_power(struct machine *m);
 /* Is the run to end (machine_quit, or it has ended)? Then machine_go returns at once. */
 bool machine_is_over(const struct machine *m);
 /* Wait for input, as an idle guest does: at most ns, with the console's keys read. */

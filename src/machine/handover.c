@@ -19,21 +19,13 @@
 
 #define PIT_LINE 1u /* gsi 0: driven by the 8254, wherever that is */
 
-/* What moves. */
-struct parcel {
-    struct pn_chips chips;
-    struct pn_cpu_state cpu[];
-};
-
 /* ---- When ---- */
 
 static const struct machine_handover *next(const struct machine *m) {
     return m->switches < m->cfg.handovers ? &m->cfg.handover[m->switches] : NULL;
 }
 
-/* Leave the run loop: the current vCPU after this instruction, the others soon. */
-static void leave(struct machine *m) {
-    m->leave = true;
+void machine_call_out(struct machine *m) {
     if (m->ops->threaded) {
         for (unsigned i = 0; i < m->cfg.cpus; i++)
             m->ops->kick(m->engine, i);
@@ -41,6 +33,12 @@ static void leave(struct machine *m) {
     } else if (m->running) {
         machine_end_turn(m);
     }
+}
+
+/* Leave the run loop. */
+static void leave(struct machine *m) {
+    m->leave = true;
+    machine_call_out(m);
 }
 
 static void on_timer(void *opaque) {
@@ -66,15 +64,13 @@ static uint64_t apic_base(const struct pn_cpu_state *s, unsigned cpu) {
     return APIC_BASE_RESET | APIC_BASE_EN | (cpu ? 0 : APIC_BASE_BSP);
 }
 
-/* Between two engines without interrupt controllers of their own, those stay where they
- * are. Else they hold what such an engine leaves out of its state. */
-static int pack(struct machine *m, const struct pn_engine_ops *to, struct parcel *p) {
+int machine_pack(struct machine *m, bool chips, struct parcel *p) {
     for (unsigned i = 0; i < m->cfg.cpus; i++) {
         struct pn_cpu_state *s = &p->cpu[i];
         int rc = m->ops->get_state(m->engine, i, s);
         if (rc)
             return rc;
-        if (m->ops->threaded || !to->threaded)
+        if (m->ops->threaded || !chips)
             continue;
         intc_get_lapic(m->intc, i, s->lapic);
         s->has_lapic = 1;
@@ -115,8 +111,8 @@ static int move_chips(struct machine *m, const struct pn_engine_ops *from,
     return rc;
 }
 
-static int unpack(struct machine *m, const struct pn_engine_ops *from,
-                  const struct parcel *p) {
+int machine_unpack(struct machine *m, const struct pn_engine_ops *from,
+                   const struct parcel *p) {
     int rc = move_chips(m, from, p);
     for (unsigned i = 0; rc == 0 && i < m->cfg.cpus; i++) {
         rc = m->ops->set_state(m->engine, i, &p->cpu[i]);
@@ -137,7 +133,9 @@ static int move(struct machine *m, const struct pn_engine_ops *to, struct parcel
                 struct err *e) {
     const struct pn_engine_ops *from = m->ops;
     settle(m);
-    int rc = pack(m, to, p);
+    /* Between two engines without interrupt controllers of their own, those stay where
+     * they are. */
+    int rc = machine_pack(m, to->threaded, p);
     if (rc)
         return err_sys(e, rc, "handover: the state under %s", from->name);
     uint64_t now = clock_now(&m->clock);
@@ -156,7 +154,7 @@ static int move(struct machine *m, const struct pn_engine_ops *to, struct parcel
     rc = m->window_size ? window_add_again(m) : 0;
     if (rc)
         return err_sys(e, rc, "handover: the window's memslot");
-    rc = unpack(m, from, p);
+    rc = machine_unpack(m, from, p);
     return rc ? err_sys(e, rc, "handover: %s does not take the state of %s", to->name,
                         from->name)
               : 0;

@@ -20,6 +20,7 @@
 #define BDA_BASE      0x400u
 #define BDA_SIZE      0x100u
 #define ACPI_BASE     0xf0000u /* tables: reserved in the e820 up to 1 MiB */
+#define ACPI_FACS     0xf00c0u /* one of them, which says where S3 wakes up */
 #define ROM_BASE      0xff000u /* and the ROM at their end */
 #define RSDP_SIZE     36u
 #define LAPIC_BASE    0xfee00000u

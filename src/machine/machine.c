@@ -274,6 +274,8 @@ static int create(struct machine *m, struct err *e) {
     }
     for (unsigned i = 0; i < m->cfg.cpus; i++)
         m->cpu[i] = (struct machine_cpu){i ? CPU_WAIT_SIPI : CPU_RUNNABLE, false, -1};
+    if (rc == 0)
+        rc = machine_sleep_keep(m, e);
     if (rc)
         return rc;
     return m->cfg.restore ? snapshot_restore(m, e) : load_guest(m, e);
@@ -330,6 +332,7 @@ void machine_destroy(struct machine *m) {
         m->past[i].ops->destroy(m->past[i].engine);
     hostmem_destroy(&m->window);
     hostmem_destroy(&m->ram);
+    free(m->power_on);
     pthread_cond_destroy(&m->wake);
     pthread_cond_destroy(&m->parked);
     pthread_cond_destroy(&m->go);

@@ -21,6 +21,8 @@ struct machine_devices {
 int machine_save_devices(struct machine *m, struct machine_devices **out) {
     if (m->ops->threaded)
         return -ENOTSUP; /* it holds the interrupt controllers, and its time goes on */
+    if (m->sleep != AWAKE)
+        return -ENOTSUP; /* no device says so */
     struct machine_devices *d = calloc(1, sizeof(*d));
     if (!d)
         return -ENOMEM;

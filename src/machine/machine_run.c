@@ -169,6 +169,8 @@ static bool can_run(const struct machine_cpu *c) {
 
 /* Return: the next vCPU in turn that can run, or cfg.cpus when none can. */
 static unsigned next_cpu(const struct machine *m) {
+    if (m->sleep == ASLEEP)
+        return m->cfg.cpus;
     for (unsigned i = 0; i < m->cfg.cpus; i++) {
         unsigned cpu = (m->turn + i) % m->cfg.cpus;
         if (can_run(&m->cpu[cpu]))
@@ -232,10 +234,15 @@ static bool interrupts_on(struct machine *m) {
     return on;
 }
 
+/* Can whoever is at the console wake it, by what is typed or by the monitor? */
+static bool console_wakes(struct machine *m) {
+    return m->cfg.serial_in && (m->sleep == ASLEEP || interrupts_on(m));
+}
+
 /* Halted for good? A guest that an interrupt cannot wake, and that no NMI wakes either. */
 static bool is_deadlock(struct machine *m, uint64_t now, uint64_t next) {
     if (next == CLOCK_NEVER)
-        return !m->cfg.serial_in || !interrupts_on(m);
+        return !console_wakes(m);
     if (machine_insns(m) != m->idle_insns || !m->stuck_wakes) {
         m->idle_insns = machine_insns(m);
         m->stuck_since = now;
@@ -243,7 +250,7 @@ static bool is_deadlock(struct machine *m, uint64_t now, uint64_t next) {
     }
     m->stuck_wakes++;
     return m->stuck_wakes > STUCK_WAKES && now - m->stuck_since > STUCK_NS &&
-           (!m->cfg.serial_in || !interrupts_on(m));
+           !console_wakes(m);
 }
 
 /* Sleep at most ns of host time, less when something is typed. Return: ns slept. */
@@ -271,7 +278,8 @@ static void wait_for_event(struct machine *m) {
     }
     if (m->host_clock) {
         uint64_t slept = sleep_for(m, next - now);
-        m->ops->skip(m->engine, now + (slept < next - now ? slept : next - now));
+        if (m->ops->skip)
+            m->ops->skip(m->engine, now + (slept < next - now ? slept : next - now));
         return;
     }
     if (next == CLOCK_NEVER) {
@@ -290,10 +298,14 @@ static void wait_for_event(struct machine *m) {
 
 /* ---- The loop ---- */
 
-/* Engines that run one vCPU after another on this thread. */
+static bool returns(const struct machine *m) {
+    return m->ended || m->leave || machine_sleep_due(m);
+}
+
+/* Engines that run one vCPU after another on this thread; and a machine that sleeps. */
 static int run_in_turn(struct machine *m, struct err *e) {
     int rc = 0;
-    while (rc == 0 && !m->ended && !m->leave && !machine_asked(m)) {
+    while (rc == 0 && !returns(m) && !machine_asked(m)) {
         if (m->mid_turn) {
             rc = run_on(m, m->current, e);
             continue;
@@ -308,7 +320,7 @@ static int run_in_turn(struct machine *m, struct err *e) {
             m->serve_at = clock_now(&m->clock) + SERVE_NS;
             cpu = next_cpu(m);
         }
-        if (m->ended || m->leave)
+        if (returns(m))
             break;
         if (cpu < m->cfg.cpus)
             rc = run_turn(m, cpu, e);
@@ -334,14 +346,15 @@ static void begin(struct machine *m) {
 static int run(struct machine *m, struct err *e) {
     int rc = 0;
     while (rc == 0 && !m->ended && !m->stands) {
+        bool threads = m->ops->threaded && m->sleep == AWAKE;
         rc = machine_debug_apply(m, e);
         if (rc == 0)
-            rc = m->ops->threaded ? machine_run_threads(m, e) : run_in_turn(m, e);
-        if (rc || m->ended || !m->leave)
+            rc = threads ? machine_run_threads(m, e) : run_in_turn(m, e);
+        if (rc || !returns(m) || m->ended)
             continue;
         if (m->mid_turn)
             end_turn(m);
-        rc = machine_handover(m, e);
+        rc = machine_sleep_due(m) ? machine_sleep_turn(m, e) : machine_handover(m, e);
     }
     if (rc == 0 && m->ended && m->end == END_ERROR && m->failure[0])
         rc = err_set(e, -EIO, "%s", m->failure);

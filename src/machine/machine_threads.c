@@ -7,7 +7,7 @@
  * 1. Whoever touches a device, the clock or the machine's state holds m->lock. vCPU
  *    threads take it in the bus callbacks (wiring.c) and when a run ends; this thread
  *    holds it except while it waits.
- * 2. Once m->ended, m->leave or m->stands is set every vCPU is kicked until its thread has come
+ * 2. Once m->ended, m->leave, m->stands or a sleep (sleep.c) is set every vCPU is kicked until its thread has come
  *    back; a thread that does not is an error of the host's and is named, never waited
  *    for without end.
  * 3. While m->stopped is set no vCPU runs but the one whose bus callback set it: the
@@ -50,7 +50,7 @@ struct threads {
 
 /* Is the run loop to return? */
 static bool returns(const struct machine *m) {
-    return m->ended || m->leave || m->stands;
+    return m->ended || m->leave || m->stands || machine_sleep_due(m);
 }
 
 /* ---- A vCPU's thread ---- */

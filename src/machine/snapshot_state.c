@@ -559,6 +559,8 @@ int machine_snapshot_save(struct machine *m, const char *dir, bool force, json_t
     m->ops->skip(m->engine, clock_now(&m->clock));
     if (machine_is_over(m))
         return err_set(e, -EINVAL, "the guest has ended");
+    if (m->sleep != AWAKE)
+        return err_set(e, -EINVAL, "the guest sleeps (ACPI S3): wake it first");
     int rc = snap_writer_open(&w, dir, force, e);
     if (rc)
         return rc;

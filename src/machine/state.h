@@ -35,6 +35,12 @@ struct machine_past {
     struct pn_engine *engine;
 };
 
+/* What moves from one engine to another. */
+struct parcel {
+    struct pn_chips chips;
+    struct pn_cpu_state cpu[];
+};
+
 #define MACHINE_SLOTS 2u /* of RAM */
 
 struct machine {
@@ -53,6 +59,7 @@ struct machine {
     struct pit *pit;
     struct ferr *ferr;
     struct serial *serial;
+    struct acpi_pm *pm;
     struct pv *pv;    /* NULL: no paravirtual features, or the engine's own */
     uint32_t lines;   /* levels of the gsis, as the devices set them */
     bool hpet_legacy; /* PIT and RTC move no line: those are the HPET's */
@@ -88,6 +95,10 @@ struct machine {
     bool is_linux;         /* what was loaded */
     uint64_t kernel_moved; /* struct load */
     char failure[200];     /* END_ERROR: what failed; "" when the engine says it */
+
+    enum { AWAKE, GOES_TO_SLEEP, ASLEEP } sleep; /* sleep.c: ACPI S3 */
+    bool wakes;                                  /* what was asleep is to wake */
+    struct parcel *power_on;                     /* vCPUs and chips, before any ran */
 
     struct machine_dirty *dirty; /* machine_dirty.c; NULL: no dirty log */
 
@@ -172,6 +183,18 @@ uint64_t machine_insns(struct machine *m);
 /* machine_run.c: do what has reached a vCPU from outside (INIT, SIPI). */
 void machine_settle_cpu(struct machine *m, unsigned cpu);
 
+/* sleep.c: ACPI S3. keep: before the first vCPU is given its entry. Return: 0, or -errno
+ * with a line in e. ask_sleep, ask_wake: what a device says, at any time. */
+int machine_sleep_keep(struct machine *m, struct err *e);
+void machine_ask_sleep(struct machine *m);
+void machine_ask_wake(struct machine *m);
+/* Is there something for machine_sleep_turn to do? Then the run loop is to return. */
+static inline bool machine_sleep_due(const struct machine *m) {
+    return m->sleep == GOES_TO_SLEEP || m->wakes;
+}
+/* Fall asleep, wake up, or both, between two runs. Return: 0, or -errno and a line. */
+int machine_sleep_turn(struct machine *m, struct err *e);
+
 /* machine_dirty.c. create: after the slots, before anything is loaded. */
 int machine_dirty_create(struct machine *m, const struct pn_memslot *slots,
                          unsigned count, struct err *e);
@@ -183,6 +206,13 @@ void machine_dirty_destroy(struct machine *m);
 /* handover.c. mark: the guest says that it may happen here. */
 void machine_handover_mark(struct machine *m);
 void machine_handover_arm(struct machine *m);
+/* Every vCPU comes out of its run: the current one after this instruction, others soon. */
+void machine_call_out(struct machine *m);
+/* The vCPUs' state, and with chips that of the interrupt controllers and the 8254; and
+ * into the engine that runs now, from one that was `from`. Return: 0 or -errno. */
+int machine_pack(struct machine *m, bool chips, struct parcel *p);
+int machine_unpack(struct machine *m, const struct pn_engine_ops *from,
+                   const struct parcel *p);
 int machine_handover(struct machine *m, struct err *e);
 
 /* The first end counts. */

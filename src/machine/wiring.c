@@ -230,10 +230,15 @@ static void host_request(void *o, enum dev_request what, unsigned code) {
         [DEV_EXIT] = END_DEBUG_EXIT,
         [DEV_PANIC] = END_PANIC,
     };
-    const struct machine *m = o;
-    if (what == DEV_PANIC && m->cfg.panic_stays)
-        return;
-    machine_end_with(o, ends[what], code);
+    struct machine *m = o;
+    if (what == DEV_SLEEP)
+        machine_ask_sleep(m);
+    else if (what == DEV_WAKE)
+        machine_ask_wake(m);
+    else if (what == DEV_ALARM)
+        acpi_pm_alarm(m->pm);
+    else if (what != DEV_PANIC || !m->cfg.panic_stays)
+        machine_end_with(m, ends[what], code);
 }
 
 static size_t host_read_phys(void *o, pn_gpa gpa, void *buf, size_t size) {
@@ -364,7 +369,7 @@ static bool create_hpet(struct machine *m) {
 }
 
 static bool create_acpi_pm(struct machine *m) {
-    return acpi_pm_create(&m->env) != NULL;
+    return (m->pm = acpi_pm_create(&m->env)) != NULL;
 }
 
 static bool create_ferr(struct machine *m) {

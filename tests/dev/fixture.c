@@ -14,6 +14,9 @@ static void request(void *opaque, enum dev_request what, unsigned code) {
     f->resets += what == DEV_RESET;
     f->exits += what == DEV_EXIT;
     f->panics += what == DEV_PANIC;
+    f->sleeps += what == DEV_SLEEP;
+    f->wakes += what == DEV_WAKE;
+    f->alarms += what == DEV_ALARM;
     f->code = code;
 }
 

@@ -19,7 +19,7 @@ struct fx {
     uint64_t rise_at[32]; /* time of the last rise */
     struct dev_env env;   /* all of it: fx_init */
     /* fx.env.host */
-    unsigned poweroffs, resets, exits, panics, code;
+    unsigned poweroffs, resets, exits, panics, sleeps, wakes, alarms, code;
     uint8_t mem[FX_MEM]; /* guest memory from 0 */
     /* serial */
     uint8_t out[256];

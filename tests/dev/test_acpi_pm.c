@@ -86,7 +86,7 @@ END_TEST
 
 START_TEST(only_s5_with_slp_en_powers_off) {
     ck_assert_uint_eq(get16(4), 1); /* SCI_EN */
-    put16(4, 0x0400 | 0x2000);      /* S1: not here */
+    put16(4, 0x0800 | 0x2000);      /* a state that is not here */
     ck_assert_uint_eq(f.poweroffs, 0);
     put16(4, ACPI_PM_S5_TYP << 10);
     ck_assert_uint_eq(f.poweroffs, 0); /* no SLP_EN */
@@ -99,9 +99,62 @@ START_TEST(only_s5_with_slp_en_powers_off) {
 }
 END_TEST
 
+static void sleep_in_s3(void) {
+    unsigned before = f.sleeps;
+    put16(4, ACPI_PM_S3_TYP << 10 | 0x2000);
+    ck_assert_uint_eq(f.sleeps, before + 1);
+    ck_assert_uint_eq(f.poweroffs, 0);
+}
+
+START_TEST(an_enabled_alarm_ends_s3) {
+    sleep_in_s3();
+    acpi_pm_alarm(a); /* not enabled */
+    ck_assert_uint_eq(f.wakes, 0);
+    ck_assert_uint_eq(get16(0), 0x400);
+    put16(2, 0x400);
+    ck_assert_uint_eq(f.wakes, 1);
+    ck_assert_uint_eq(get16(0), 0x8400); /* WAK, RTC */
+    put16(0, 0x8400);
+    acpi_pm_alarm(a); /* awake: an SCI, no more */
+    ck_assert_uint_eq(f.wakes, 1);
+    ck_assert_uint_eq(get16(0), 0x400);
+    ck_assert_int_eq(f.level[ACPI_SCI_GSI], 1);
+}
+END_TEST
+
+START_TEST(the_power_button_ends_s3_without_being_enabled) {
+    sleep_in_s3();
+    acpi_pm_press_power(a);
+    ck_assert_uint_eq(f.wakes, 1);
+    ck_assert_uint_eq(get16(0), 0x8100);
+}
+END_TEST
+
+START_TEST(s3_ends_at_once_where_an_enabled_alarm_waits) {
+    put16(2, 0x400);
+    acpi_pm_alarm(a);
+    sleep_in_s3();
+    ck_assert_uint_eq(f.wakes, 1);
+}
+END_TEST
+
+START_TEST(the_block_and_its_line_come_through_s3) {
+    put16(2, 0x100);
+    sleep_in_s3();
+    acpi_pm_press_power(a);
+    f.level[ACPI_SCI_GSI] = 0;
+    dev_bus_sleep(f.bus);
+    ck_assert_int_eq(f.level[ACPI_SCI_GSI], 1);
+    ck_assert_uint_eq(get16(2), 0x100);
+}
+END_TEST
+
 SUITE("acpi_pm", .setup = setup, .teardown = teardown, .timeout = 60,
       .tests = {the_timer_counts_24_bits_at_3579545_hz,
                 each_half_period_of_the_timer_sets_its_status,
                 the_power_button_raises_the_sci_until_its_status_is_cleared,
                 the_enable_register_keeps_only_bits_that_exist,
-                only_s5_with_slp_en_powers_off})
+                only_s5_with_slp_en_powers_off, an_enabled_alarm_ends_s3,
+                the_power_button_ends_s3_without_being_enabled,
+                s3_ends_at_once_where_an_enabled_alarm_waits,
+                the_block_and_its_line_come_through_s3})

@@ -257,6 +257,7 @@ START_TEST(an_alarm_comes_at_its_time_of_day) {
     ck_assert_int_eq(f.level[IRQ], 0);
     fx_to(&f, 15 * SEC);
     ck_assert_int_eq(f.level[IRQ], 1);
+    ck_assert_uint_eq(f.alarms, 1); /* the machine is told */
     ck_assert_uint_eq(get(0x0c) & 0xa0, 0xa0);
     ck_assert_uint_eq(clock_next(&f.clock), (15 + 86400) * SEC);
     put(4, 0x12); /* the clock is set: the alarm follows */

@@ -441,6 +441,8 @@ static void host_side(struct world *w, struct input *in) {
         note(w, serial_input(w->serial, (const uint8_t *)&v, 3));
     if (w->pm && v & 1)
         acpi_pm_press_power(w->pm);
+    if (w->pm && v & 4)
+        acpi_pm_alarm(w->pm);
     if (w->ferr)
         ferr_set(w->ferr, v & 2);
     if (w->fw_cfg)

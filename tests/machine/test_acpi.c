@@ -148,6 +148,7 @@ START_TEST(iasl_reads_them_back) {
         if (i == 0) {
             ck_assert_ptr_nonnull(strstr(text, "PNP0501"));
             ck_assert_ptr_nonnull(strstr(text, "PNP0B00"));
+            ck_assert_ptr_nonnull(strstr(text, "_S3"));
             ck_assert_ptr_nonnull(strstr(text, "_S5"));
         }
         free(text);
