@@ -31,6 +31,8 @@ run run --append "$short" --trace "$work/trace"
 run faults "$work/trace" --json "$work/faults.json"
 printf '0000000000100000 T f\n' > "$work/map"
 run faults "$work/trace" --by outcome,reason,access,function --symbols "$work/map" --json "$work/faults-named.json"
+run faults "$work/trace" --by cause,outcome --figures --report unsync,unused,working_set \
+    --json "$work/faults-causes.json"
 run faults "$work/trace" --by page,cr3,cpl,level --json "$work/faults-page.json"
 run faults "$work/trace" --from 1s --by rip,vcpu --json "$work/faults-none.json"
 run stat "$work/trace" --json "$work/stat.json"

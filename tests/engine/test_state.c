@@ -453,9 +453,12 @@ static void to_kvm_and_back(const struct pn_cpu_state *want, const char *what) {
 /* MSRs that only some processors have; every other must be known. */
 static void name_unknown_msrs(uint64_t known) {
     static const enum pn_msr_id may_lack[] = {
-        PN_MSR_pkrs,           PN_MSR_spec_ctrl,       PN_MSR_xss,
-        PN_MSR_tsc_adjust,     PN_MSR_tsc_aux,         PN_MSR_tsc_deadline,
-        PN_MSR_kvm_steal_time, PN_MSR_kvm_system_time, PN_MSR_kvm_eoi};
+        PN_MSR_pkrs,       PN_MSR_spec_ctrl,      PN_MSR_xss,
+        PN_MSR_tsc_adjust, PN_MSR_tsc_aux,        PN_MSR_tsc_deadline,
+        PN_MSR_u_cet,      PN_MSR_s_cet,          PN_MSR_pl0_ssp,
+        PN_MSR_pl1_ssp,    PN_MSR_pl2_ssp,        PN_MSR_pl3_ssp,
+        PN_MSR_ssp_table,  PN_MSR_kvm_steal_time, PN_MSR_kvm_system_time,
+        PN_MSR_kvm_eoi};
     for (unsigned i = 0; i < sizeof(may_lack) / sizeof(may_lack[0]); i++)
         known |= 1ull << may_lack[i];
     for (unsigned i = 0; i < pn_cpu_field_count; i++)
