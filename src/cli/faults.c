@@ -135,11 +135,7 @@ static int set_kaslr(void *options, const char *arg, struct err *e) {
 }
 
 static int set_path(void *options, const char *arg, struct err *e) {
-    struct faults_options *o = options;
-    if (o->path)
-        return err_set(e, -EINVAL, "unexpected argument '%s'", arg);
-    o->path = arg;
-    return 0;
+    return option_only(&((struct faults_options *)options)->path, arg, e);
 }
 
 #define OWN(field) OPTION_FIELD(struct faults_options, field)

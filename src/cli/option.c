@@ -421,6 +421,26 @@ static int argument(struct parse *p, const char *arg) {
     return p->c->arg(p->options, arg, &e) ? option_error(p->c, "%s", text) : CLI_OK;
 }
 
+int option_only(const char **to, const char *arg, struct err *e) {
+    if (*to)
+        return err_set(e, -EINVAL, "unexpected argument '%s'", arg);
+    *to = arg;
+    return 0;
+}
+
+int option_of_mmu(struct pn_mmu_options *to, const char *arg, struct err *e) {
+    char allowed[64];
+    int rc = pn_mmu_option_set(to, arg);
+    if (rc == -ENOENT)
+        return err_set(e, rc, "no such option; 'help' lists them");
+    if (rc && !strchr(arg, '='))
+        return err_set(e, rc, "not NAME=VALUE");
+    if (rc)
+        return err_set(e, rc, "the value is not %s",
+                       pn_mmu_option_allowed(arg, allowed, sizeof(allowed)));
+    return 0;
+}
+
 int option_parse(const struct option_command *c, int argc, char **argv, void *options,
                  bool *done) {
     struct parse p = {.c = c, .options = options};

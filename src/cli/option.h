@@ -12,6 +12,7 @@
 #include <stdio.h>
 
 #include "base/err.h"
+#include "penumbra/mmu.h"
 
 /* What the argument is, and the type of the field that it goes into. */
 enum option_kind {
@@ -78,6 +79,10 @@ struct option_command {
  */
 int option_parse(const struct option_command *c, int argc, char **argv, void *options,
                  bool *done);
+/* For calls of rows. The only argument of its kind goes to *to; NAME=VALUE into an MMU's
+ * options. Return: 0, or -errno with a line in e. */
+int option_only(const char **to, const char *arg, struct err *e);
+int option_of_mmu(struct pn_mmu_options *to, const char *arg, struct err *e);
 /* One line on stderr about a command line that does not do. Return: CLI_USAGE. */
 int option_error(const struct option_command *c, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));

@@ -29,14 +29,10 @@ static int set_mmus(void *options, const char *arg, struct err *e) {
 static int set_mmu_opt(void *options, const char *arg, struct err *e) {
     struct options *o = options;
     struct pn_mmu_options trial;
-    char allowed[64];
     pn_mmu_options_default(&trial);
-    int rc = pn_mmu_option_set(&trial, arg);
-    if (rc == -ENOENT)
-        return err_set(e, rc, "no such option; 'help' lists them");
+    int rc = option_of_mmu(&trial, arg, e);
     if (rc)
-        return err_set(e, rc, "the value is not %s",
-                       pn_mmu_option_allowed(arg, allowed, sizeof(allowed)));
+        return rc;
     if (o->mmu_opts == MMU_OPTS_MAX)
         return err_set(e, -EINVAL, "more than %u options of the MMU", MMU_OPTS_MAX);
     o->mmu_opt[o->mmu_opts++] = arg;
@@ -44,11 +40,7 @@ static int set_mmu_opt(void *options, const char *arg, struct err *e) {
 }
 
 static int set_path(void *options, const char *arg, struct err *e) {
-    struct options *o = options;
-    if (o->path)
-        return err_set(e, -EINVAL, "unexpected argument '%s'", arg);
-    o->path = arg;
-    return 0;
+    return option_only(&((struct options *)options)->path, arg, e);
 }
 
 #define OWN(field) OPTION_FIELD(struct options, field)

@@ -23,18 +23,12 @@ static void list_pv(FILE *out) {
 static int set_mmu_opt(void *options, const char *arg, struct err *e) {
     static const char dirty[] = "dirty_method=";
     struct run_options *o = options;
-    char allowed[64];
     if (!strncmp(arg, dirty, sizeof(dirty) - 1))
         return err_set(e, -EINVAL, "unknown; use --dirty-log %s",
                        arg + sizeof(dirty) - 1);
-    int rc = pn_mmu_option_set(&o->machine.mmu, arg);
-    if (rc == -ENOENT)
-        return err_set(e, rc, "no such option; 'help' lists them");
-    if (rc && !strchr(arg, '='))
-        return err_set(e, rc, "not NAME=VALUE");
+    int rc = option_of_mmu(&o->machine.mmu, arg, e);
     if (rc)
-        return err_set(e, rc, "the value is not %s",
-                       pn_mmu_option_allowed(arg, allowed, sizeof(allowed)));
+        return rc;
     if (o->mmu_opts == RUN_MMU_OPTS_MAX)
         return err_set(e, -EINVAL, "more than %u options of the MMU", RUN_MMU_OPTS_MAX);
     o->mmu_opt[o->mmu_opts++] = arg;

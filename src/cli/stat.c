@@ -28,11 +28,7 @@ static const char *kind_word(unsigned i) {
 }
 
 static int set_path(void *options, const char *arg, struct err *e) {
-    struct options *o = options;
-    if (o->path)
-        return err_set(e, -EINVAL, "unexpected argument '%s'", arg);
-    o->path = arg;
-    return 0;
+    return option_only(&((struct options *)options)->path, arg, e);
 }
 
 #define OWN(field) OPTION_FIELD(struct options, field)

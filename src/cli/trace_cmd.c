@@ -31,11 +31,7 @@ static int set_event(void *options, const char *arg, struct err *e) {
 }
 
 static int set_path(void *options, const char *arg, struct err *e) {
-    struct options *o = options;
-    if (o->path)
-        return err_set(e, -EINVAL, "unexpected argument '%s'", arg);
-    o->path = arg;
-    return 0;
+    return option_only(&((struct options *)options)->path, arg, e);
 }
 
 /* A format or a time, which begins with a digit. */

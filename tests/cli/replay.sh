@@ -119,6 +119,8 @@ refused 2 replay "$work/rec" --mmu kvm
 refused 2 replay "$work/rec" --tlb skylake
 refused 2 replay "$work/rec" --mmu shadow --mmu-opt unsync=0
 refused 2 replay "$work/rec" --mmu-opt tdp_levels=5
+refused 2 replay "$work/rec" --mmu-opt unsync
+grep -q "not NAME=VALUE" "$work/err" || fail "--mmu-opt without a value: $(cat "$work/err")"
 refused 2 replay "$work/rec" --json "$work/rec"
 refused 2 run --record "$work/x" --handover tdp@1
 refused 1 run --record /nonexistent/x
