@@ -366,10 +366,12 @@ enum cpu_rc cpu_ss_swap(struct cpu *cpu, pn_gva lin, uint64_t expected, uint64_t
 /* For the translator's slow path: make an operand of `size` bytes at lin addressable.
  * *ptr: guest memory itself, or cpu->bounce filled with its contents. With a write that
  * bounces (both pages already checked), cpu->owed says what cpu_mem_commit must store.
- * tables: the instruction is one that fills page tables (pn_mmu_unprotect).
- * Return: CPU_NEXT or CPU_FAULT. */
-enum cpu_rc cpu_mem_prepare(struct cpu *cpu, pn_gva lin, unsigned size, bool read,
-                            bool write, bool tables, enum pn_tlb_mode mode, void **ptr);
+ * how: MEM_*. Return: CPU_NEXT or CPU_FAULT. */
+#define MEM_READ   1u
+#define MEM_WRITE  2u
+#define MEM_TABLES 4u /* by an instruction that fills page tables (pn_mmu_unprotect) */
+enum cpu_rc cpu_mem_prepare(struct cpu *cpu, pn_gva lin, unsigned size, unsigned how,
+                            enum pn_tlb_mode mode, void **ptr);
 /* The same for an operand of which only the chosen bytes (a bit each, from the lowest on)
  * are accessed and may fault; out: the vector of a non-canonical address. */
 enum cpu_rc cpu_mem_prepare_chosen(struct cpu *cpu, pn_gva lin, unsigned size,

@@ -96,7 +96,7 @@ static enum cpu_rc ins_once(struct cpu *cpu, const struct insn *in, unsigned siz
     pn_gva lin;
     uint64_t offset = string_reg(cpu, R_DI, in->addrsize);
     if (cpu_lin(cpu, SEG_ES, offset, size, PN_WRITE, &lin) ||
-        cpu_mem_prepare(cpu, lin, size, false, true, false, cpu_tlb_mode(cpu), &p))
+        cpu_mem_prepare(cpu, lin, size, MEM_WRITE, cpu_tlb_mode(cpu), &p))
         return CPU_FAULT;
     uint32_t v = port_read(cpu, (uint16_t)cpu->gpr[R_DX], size);
     memcpy(p, &v, size);

@@ -45,23 +45,31 @@ enum pn_answer cpu_translate(struct cpu *cpu, pn_gva lin, enum pn_access access,
     return out;
 }
 
-/* Translate [lin, lin+size), size <= 64, into one or two pieces. tables: as for
- * cpu_translate. */
+/* Translate n bytes at lin, all in one page. tables: as for cpu_translate. */
+static inline enum cpu_rc resolve_piece(struct cpu *cpu, pn_gva lin, unsigned n,
+                                        enum pn_access access, enum pn_tlb_mode mode,
+                                        bool tables, struct piece *p) {
+    if (unlikely(!canonical(cpu, lin)))
+        return gp0(cpu);
+    struct pn_xlate x;
+    enum pn_answer out = cpu_translate(cpu, lin, access, mode, tables, &x);
+    if (out == PN_GUEST_PF) {
+        cpu->fault = x.fault;
+        return CPU_FAULT;
+    }
+    *p = (struct piece){x.gpa, x.hva, n, out};
+    return CPU_NEXT;
+}
+
+/* Translate [lin, lin+size), size <= 64, into one or two pieces. */
 static enum cpu_rc resolve(struct cpu *cpu, pn_gva lin, unsigned size,
                            enum pn_access access, enum pn_tlb_mode mode, bool tables,
                            struct piece pc[2], unsigned *count) {
     unsigned room = PN_PAGE_SIZE - (lin & (PN_PAGE_SIZE - 1));
     unsigned n = size < room ? size : room;
     for (*count = 0; size; ++*count) {
-        if (unlikely(!canonical(cpu, lin)))
-            return gp0(cpu);
-        struct pn_xlate x;
-        enum pn_answer out = cpu_translate(cpu, lin, access, mode, tables, &x);
-        if (out == PN_GUEST_PF) {
-            cpu->fault = x.fault;
+        if (resolve_piece(cpu, lin, n, access, mode, tables, &pc[*count]))
             return CPU_FAULT;
-        }
-        pc[*count] = (struct piece){x.gpa, x.hva, n, out};
         /* Outside 64-bit code linear addresses wrap at 4 GiB. */
         bool low = !mode_64(cpu) && lin <= UINT32_MAX;
         lin += n;
@@ -272,29 +280,42 @@ static void bounce(struct cpu *cpu, const struct piece *pc, unsigned count,
     cpu->owed.count = write ? (uint8_t)count : 0;
 }
 
-enum cpu_rc cpu_mem_prepare(struct cpu *cpu, pn_gva lin, unsigned size, bool read,
-                            bool write, bool tables, enum pn_tlb_mode mode, void **ptr) {
-    enum pn_access access = write ? PN_WRITE : PN_READ;
+static __attribute__((noinline)) enum cpu_rc prepare_crossing(struct cpu *cpu, pn_gva lin,
+                                                              unsigned size, unsigned how,
+                                                              enum pn_tlb_mode mode,
+                                                              void **ptr) {
+    bool write = how & MEM_WRITE;
+    struct piece pc[2];
+    unsigned count;
+    *ptr = cpu->bounce;
+    if (!write && crossing_hit(cpu, lin, cpu->bounce, size, mode))
+        return CPU_NEXT;
+    if (resolve(cpu, lin, size, write ? PN_WRITE : PN_READ, mode, how & MEM_TABLES, pc,
+                &count))
+        return CPU_FAULT;
+    bounce(cpu, pc, count, ~UINT64_C(0), how & MEM_READ, write);
+    watch(cpu, lin, size, write ? 1 : 3);
+    return CPU_NEXT;
+}
+
+enum cpu_rc cpu_mem_prepare(struct cpu *cpu, pn_gva lin, unsigned size, unsigned how,
+                            enum pn_tlb_mode mode, void **ptr) {
+    enum pn_access access = how & MEM_WRITE ? PN_WRITE : PN_READ;
     cpu->owed.count = 0;
+    if (unlikely((lin & (PN_PAGE_SIZE - 1)) > PN_PAGE_SIZE - size))
+        return prepare_crossing(cpu, lin, size, how, mode, ptr);
     *ptr = mem_hit(cpu, lin, size, access, mode);
     if (!*ptr) {
-        struct piece pc[2];
-        unsigned count;
-        if (!write && crossing_hit(cpu, lin, cpu->bounce, size, mode)) {
-            *ptr = cpu->bounce;
-            return CPU_NEXT;
-        }
-        enum cpu_rc rc = resolve(cpu, lin, size, access, mode, tables, pc, &count);
-        if (rc)
-            return rc;
-        if (count == 1 && pc[0].kind == PN_MAPPED) {
-            *ptr = pc[0].hva;
-        } else {
-            bounce(cpu, pc, count, ~UINT64_C(0), read, write);
+        struct piece pc;
+        if (resolve_piece(cpu, lin, size, access, mode, how & MEM_TABLES, &pc))
+            return CPU_FAULT;
+        *ptr = pc.hva;
+        if (unlikely(pc.kind != PN_MAPPED)) {
+            bounce(cpu, &pc, 1, ~UINT64_C(0), how & MEM_READ, how & MEM_WRITE);
             *ptr = cpu->bounce;
         }
     }
-    watch(cpu, lin, size, write ? 1 : 3);
+    watch(cpu, lin, size, how & MEM_WRITE ? 1 : 3);
     return CPU_NEXT;
 }
 

@@ -96,8 +96,8 @@ static enum cpu_rc prepare(struct cpu *cpu, const struct slow_desc *sd, void **p
     pn_gva lin;
     if (linear(cpu, sd, &lin))
         return CPU_FAULT;
-    return cpu_mem_prepare(cpu, lin, sd->size, sd->flags & SLOW_READ,
-                           sd->flags & SLOW_WRITE, sd->flags & SLOW_TABLE,
+    return cpu_mem_prepare(cpu, lin, sd->size,
+                           sd->flags & (SLOW_READ | SLOW_WRITE | SLOW_TABLE),
                            cpu_tlb_mode(cpu), ptr);
 }
 

@@ -136,14 +136,14 @@ struct slow_desc {
     uint8_t idx, size, flags, seg; /* seg: SEG_*, and SLOW_MASKED */
 } __attribute__((packed));
 #define SLOW_MASKED 128u /* a struct masked follows, behind which the code goes on */
-#define SLOW_READ   1u
-#define SLOW_WRITE  2u
-#define SLOW_VEC    4u   /* vector state must be live again */
+#define SLOW_READ   MEM_READ
+#define SLOW_WRITE  MEM_WRITE
+#define SLOW_TABLE  MEM_TABLES
+#define SLOW_VEC    128u /* vector state must be live again */
 #define SLOW_ALIGN  8u   /* #GP unless aligned */
 #define SLOW_OFFS   16u  /* R10 is an offset in segment seg, not a TLB difference */
 #define SLOW_X87    64u  /* a pending x87 exception comes first */
 #define SLOW_LAST   32u  /* no ENTRY_DONE follows: the block ends soon */
-#define SLOW_TABLE  128u /* an instruction that fills tables (pn_mmu_unprotect) */
 
 /* After `call [ENTRY_DONE]`: the instruction ran on the bounce buffer. */
 struct done_desc {

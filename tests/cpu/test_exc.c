@@ -391,7 +391,7 @@ START_TEST(a_data_breakpoint_hits_each_access_it_overlaps) {
     ck_assert_uint_eq(c->db_pending, 9);
     c->db_pending = 0;
     void *p;
-    cpu_mem_prepare(c, PAGES + 7, 1, true, true, false, PN_TLB_SUPER, &p);
+    cpu_mem_prepare(c, PAGES + 7, 1, MEM_READ | MEM_WRITE, PN_TLB_SUPER, &p);
     ck_assert_uint_eq(c->db_pending, 1);
 }
 END_TEST

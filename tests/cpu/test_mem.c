@@ -40,7 +40,7 @@ START_TEST(mmio_goes_through_the_bounce_buffer) {
     fix_long();
     fx.mmio_val = 0xabcd;
     ck_assert_int_eq(
-        cpu_mem_prepare(fx.cpu, MMIO + 0x10, 4, true, true, false, PN_TLB_SUPER, &p),
+        cpu_mem_prepare(fx.cpu, MMIO + 0x10, 4, MEM_READ | MEM_WRITE, PN_TLB_SUPER, &p),
         CPU_NEXT);
     ck_assert_ptr_eq(p, fx.cpu->bounce);
     ck_assert_uint_eq(*(uint32_t *)p, 0xabcd);
@@ -51,9 +51,8 @@ START_TEST(mmio_goes_through_the_bounce_buffer) {
     ck_assert_uint_eq(fx.mmio_size, 4);
     /* 16 bytes: two device accesses, and no write owed by a load. */
     fx.mmio_count = 0;
-    ck_assert_int_eq(
-        cpu_mem_prepare(fx.cpu, MMIO, 16, true, false, false, PN_TLB_SUPER, &p),
-        CPU_NEXT);
+    ck_assert_int_eq(cpu_mem_prepare(fx.cpu, MMIO, 16, MEM_READ, PN_TLB_SUPER, &p),
+                     CPU_NEXT);
     ck_assert_uint_eq(fx.mmio_count, 2);
     ck_assert_uint_eq(fx.cpu->owed.count, 0);
     uint8_t *hva;
@@ -67,15 +66,16 @@ START_TEST(a_store_to_a_tracked_page_stops_the_block) {
     fix_long();
     ck_assert_int_eq(pn_mmu_track_add(fx.cpu->mmu, PAGES >> 12), 0);
     ck_assert_int_eq(
-        cpu_mem_prepare(fx.cpu, PAGES, 8, true, true, false, PN_TLB_SUPER, &p), CPU_NEXT);
+        cpu_mem_prepare(fx.cpu, PAGES, 8, MEM_READ | MEM_WRITE, PN_TLB_SUPER, &p),
+        CPU_NEXT);
     ck_assert_ptr_eq(p, fx.cpu->bounce);
     *(uint64_t *)p = 5;
     ck_assert_int_eq(cpu_mem_commit(fx.cpu), CPU_STOP);
     ck_assert_uint_eq(ram_get(PAGES, 8), 5);
     /* Plain memory: no bounce, nothing owed. */
-    ck_assert_int_eq(
-        cpu_mem_prepare(fx.cpu, PAGES + 0x1008, 8, true, true, false, PN_TLB_SUPER, &p),
-        CPU_NEXT);
+    ck_assert_int_eq(cpu_mem_prepare(fx.cpu, PAGES + 0x1008, 8, MEM_READ | MEM_WRITE,
+                                     PN_TLB_SUPER, &p),
+                     CPU_NEXT);
     ck_assert_ptr_eq(p, fx.ram + PAGES + 0x1008);
     ck_assert_int_eq(cpu_mem_commit(fx.cpu), CPU_NEXT);
 }
@@ -87,9 +87,9 @@ START_TEST(a_load_across_pages_is_one_value) {
     fix_long();
     ck_assert_int_eq(cpu_write_lin(fx.cpu, PAGES + 0xffd, &v, 8, PN_TLB_SUPER), CPU_NEXT);
     for (unsigned i = 0; i < 2; i++) { /* by the MMU, then by two TLB hits */
-        ck_assert_int_eq(cpu_mem_prepare(fx.cpu, PAGES + 0xffd, 8, true, false, false,
-                                         PN_TLB_SUPER, &p),
-                         CPU_NEXT);
+        ck_assert_int_eq(
+            cpu_mem_prepare(fx.cpu, PAGES + 0xffd, 8, MEM_READ, PN_TLB_SUPER, &p),
+            CPU_NEXT);
         ck_assert_ptr_eq(p, fx.cpu->bounce);
         ck_assert_uint_eq(*(uint64_t *)p, v);
         ck_assert_int_eq(cpu_mem_commit(fx.cpu), CPU_NEXT);
