@@ -26,8 +26,9 @@ struct pn_mmu_vcpu;
 /* ---- The TLB that the CPU's fast path reads inline ---- */
 
 /*
- * Direct mapped, indexed by gva bits 12..21. An access of `size` bytes at gva hits when
- * (tag[access] ^ gva) <= 4096 - size; then the byte is at hva + (gva & 0xfff).
+ * Direct mapped, indexed by the PN_TLB_BITS gva bits from 12 on. An access of `size` bytes
+ * at gva hits when (tag[access] ^ gva) <= 4096 - size; then the byte is at hva +
+ * (gva & 0xfff).
  * A missing right has the tag PN_TLB_NONE(index): a page of another index, so that no
  * gva, canonical or not, that probes this entry can match it. Invariant: an entry grants
  * nothing that the guest's tables and the memslot would not grant; a write tag only

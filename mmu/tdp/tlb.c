@@ -168,16 +168,36 @@ void tdp_root_sync(struct pn_mmu_vcpu *vcpu, struct root *r) {
     tdp_root_drop(vcpu, r);
 }
 
+static void drop_in_region(struct pn_tlb_entry *e, unsigned i, pn_gva gva,
+                           unsigned shift) {
+    bool in = false;
+    for (unsigned t = 0; t < 3; t++)
+        in |= e->tag[t] != PN_TLB_NONE(i) && !((e->tag[t] ^ gva) >> shift);
+    if (in)
+        tlb_entry_clear(e, i);
+}
+
+/* Every entry of the 1 << shift bytes around gva, which share the index's bits above
+ * them. */
 static void drop_region(struct root *r, pn_gva gva, unsigned shift) {
-    for (unsigned mode = 0; mode < PN_TLB_MODES; mode++)
-        for (unsigned i = 0; r->filled[mode] && i < PN_TLB_ENTRIES; i++) {
-            struct pn_tlb_entry *e = &r->room[mode][i];
-            for (unsigned t = 0; t < 3; t++)
-                if (e->tag[t] != PN_TLB_NONE(i) && !((e->tag[t] ^ gva) >> shift)) {
-                    tlb_entry_clear(e, i);
-                    break;
-                }
-        }
+    unsigned pages = 1u << (shift - PN_PAGE_SHIFT);
+    unsigned count = pages < PN_TLB_ENTRIES ? pages : PN_TLB_ENTRIES;
+    unsigned first = tlb_index(gva) & ~(count - 1);
+    for (unsigned mode = 0; mode < PN_TLB_MODES; mode++) {
+        struct pn_tlb_entry *tlb = r->room[mode];
+        if (r->filled[mode] <= TLB_FILLED)
+            for (uint32_t k = 0; k < r->filled[mode]; k++)
+                drop_in_region(&tlb[r->index[mode][k]], r->index[mode][k], gva, shift);
+        else
+            for (unsigned i = first; i < first + count; i++)
+                if (tlb[i].hva)
+                    drop_in_region(&tlb[i], i, gva, shift);
+    }
+}
+
+/* Of a large page of level 2: 4 MiB where entries are 4 bytes. */
+static unsigned large_shift(const struct root *r) {
+    return (r->key.mode & STAGE_LEVELS) == 2 ? 22 : 21;
 }
 
 static void root_inval(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva) {
@@ -186,7 +206,7 @@ static void root_inval(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva) {
     for (unsigned k = 0; k < 2; k++) {
         if (!(r->large[k] >> (gva >> region_shift[k] & 63) & 1))
             continue;
-        drop_region(r, gva, region_shift[k]);
+        drop_region(r, gva, k ? 30 : large_shift(r));
         code |= r->fetched_any;
     }
     if (code)
