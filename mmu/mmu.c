@@ -112,6 +112,14 @@ size_t pn_mmu_footprint(const struct pn_mmu *mmu) {
     return mmu->bytes;
 }
 
+/* The outcome of a store, once the users of pn_mmu_track_add had their say. */
+static enum pn_outcome seen(struct pn_mmu *mmu, enum pn_outcome outcome,
+                            const struct pn_xlate *out) {
+    if (pn_answer(outcome) == PN_MAPPED && track_seen(mmu, out->gpa))
+        return PN_OUT_tracked_code;
+    return outcome;
+}
+
 static __attribute__((noinline)) enum pn_outcome
 translate_watched(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
                   enum pn_tlb_mode mode, struct pn_xlate *out) {
@@ -129,20 +137,38 @@ translate_watched(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
         outcome = mmu->ops->translate(vcpu, gva, access, mode, out);
     /* A write tag that is not kept back says that nobody tracks the page's code. */
     bool unseen = access == PN_WRITE && tlb_stores(vcpu, gva, mode);
-    if (pn_stores(access) && !unseen && pn_answer(outcome) == PN_MAPPED &&
-        track_seen(mmu, out->gpa))
-        outcome = PN_OUT_tracked_code;
+    if (pn_stores(access) && !unseen)
+        outcome = seen(mmu, outcome, out);
     mmu_step(mmu);
     return outcome;
 }
 
-/* Loads and fetches that nobody else looks at go straight to the kind's own. */
+/* A store that nobody watches: the view shows the current root's TLB. */
+static inline uint64_t write_tag(const struct pn_mmu_vcpu *vcpu, pn_gva gva,
+                                 enum pn_tlb_mode mode) {
+    return vcpu->view->tlb[mode][tlb_index(gva)].tag[PN_WRITE];
+}
+
+/* A store to a page whose write tag is not kept back. */
+static enum pn_outcome translate_store(struct pn_mmu_vcpu *vcpu, pn_gva gva,
+                                       enum pn_tlb_mode mode, struct pn_xlate *out) {
+    if (write_tag(vcpu, gva, mode) == PN_TLB_HELD(gva))
+        return translate_watched(vcpu, gva, PN_WRITE, mode, out);
+    enum pn_outcome outcome = vcpu->mmu->ops->translate(vcpu, gva, PN_WRITE, mode, out);
+    if (write_tag(vcpu, gva, mode) == (gva & PN_PAGE_MASK))
+        return outcome;
+    return seen(vcpu->mmu, outcome, out);
+}
+
+/* What nobody else looks at goes straight to the kind's own. */
 enum pn_outcome pn_mmu_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva,
                                  enum pn_access access, enum pn_tlb_mode mode,
                                  struct pn_xlate *out) {
     struct pn_mmu *mmu = vcpu->mmu;
-    if (pn_stores(access) || mmu->watched)
+    if (mmu->watched || access == PN_SS_WRITE)
         return translate_watched(vcpu, gva, access, mode, out);
+    if (access == PN_WRITE)
+        return translate_store(vcpu, gva, mode, out);
     return mmu->ops->translate(vcpu, gva, access, mode, out);
 }
 

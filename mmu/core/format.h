@@ -15,7 +15,8 @@
 #define ACC_USER  PN_ACC_USER
 #define ACC_ALL   7u
 /* The page is a shadow stack's. Looked at, and so set, for shadow-stack accesses alone. */
-#define ACC_SS 8u
+#define ACC_SS   8u
+#define ACC_SETS 16 /* of these bits */
 
 #define PT_LEVELS 5
 #define PT_BIT(n) (1ull << (n))

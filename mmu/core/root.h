@@ -85,6 +85,7 @@ void roots_drop_everything(struct pn_mmu *mmu);
 struct tlb_grant {
     unsigned acc; /* ACC_* of the translation */
     uint8_t pkey;
+    unsigned denied;    /* what rights_denied says of them */
     bool store, code;   /* a write or fetch tag may stand, if the rights allow it */
     enum tlb_held held; /* the write tag is kept back: track_held */
     uintptr_t hva;      /* of the page */
@@ -121,13 +122,13 @@ static inline unsigned tlb_put(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva 
         if (r->filled[mode] <= TLB_FILLED)
             r->filled[mode]++;
     }
-    e->tag[PN_READ] = rights_check(m, g->acc, g->pkey, PN_READ, mode) ? none : page;
+    e->tag[PN_READ] = g->denied & 1u << PN_READ ? none : page;
     e->tag[PN_WRITE] = e->tag[PN_FETCH] = none;
-    if (g->store && !rights_check(m, g->acc, g->pkey, PN_WRITE, mode)) {
+    if (g->store && !(g->denied & 1u << PN_WRITE)) {
         e->tag[PN_WRITE] = page ^ (uint64_t)g->held << PN_PAGE_SHIFT;
         got |= TLB_GOT_W;
     }
-    if (g->code && !rights_check(m, g->acc, g->pkey, PN_FETCH, mode)) {
+    if (g->code && !(g->denied & 1u << PN_FETCH)) {
         e->tag[PN_FETCH] = page;
         got |= TLB_GOT_X;
         r->code = true;

@@ -49,9 +49,9 @@ static bool denied(uint16_t on, unsigned acc, enum pn_access access,
 static void rights_init(struct rights *r, uint16_t on) {
     for (int access = PN_READ; access < PN_ACCESSES; access++)
         for (int mode = 0; mode < PN_TLB_MODES; mode++) {
-            unsigned deny = 0, pfec = 0;
-            for (unsigned acc = 0; acc <= (ACC_ALL | ACC_SS) && on & STAGE_LEVELS; acc++)
-                deny |= (unsigned)denied(on, acc, access, mode) << acc;
+            unsigned pfec = 0;
+            for (unsigned acc = 0; acc < ACC_SETS && on & STAGE_LEVELS; acc++)
+                r->deny[mode][acc] |= (uint8_t)(denied(on, acc, access, mode) << access);
             if (pn_stores(access))
                 pfec |= PN_PF_WRITE;
             if (pn_on_shadow_stack(access))
@@ -60,7 +60,6 @@ static void rights_init(struct rights *r, uint16_t on) {
                 pfec |= PN_PF_USER;
             if (access == PN_FETCH && on & (STAGE_NX | STAGE_SMEP))
                 pfec |= PN_PF_FETCH;
-            r->deny[access][mode] = (uint16_t)deny;
             r->pfec[access][mode] = (uint8_t)pfec;
         }
     r->wp = on & STAGE_WP;
@@ -382,7 +381,7 @@ void stage_init_second(struct stage *s, enum pt_format_id format, unsigned featu
         for (unsigned acc = 0; acc <= ACC_ALL; acc++)
             if ((acc & needs[access]) != needs[access])
                 for (int mode = 0; mode < PN_TLB_MODES; mode++)
-                    s->rights.deny[access][mode] |= (uint16_t)(1u << acc);
+                    s->rights.deny[mode][acc] |= (uint8_t)(1u << access);
     pt_bits_init(&s->bits, f, features, maxphyaddr);
 }
 

@@ -12,10 +12,9 @@
 /* Who may do what: derived from the control registers once per change of them. Only pkru
  * and pkrs may be stored to by others: nothing else is derived from them. */
 struct rights {
-    /* By enum pn_access: bit n: rights n (ACC_*) fault; the error code's W, U, I and SS
-     * bits. */
-    uint16_t deny[PN_ACCESSES][PN_TLB_MODES];
-    uint8_t pfec[PN_ACCESSES][PN_TLB_MODES];
+    /* By ACC_* of the page: bit per enum pn_access that faults. */
+    uint8_t deny[PN_TLB_MODES][ACC_SETS];
+    uint8_t pfec[PN_ACCESSES][PN_TLB_MODES]; /* the error code's W, U, I and SS bits */
     bool wp, pke, pks; /* pke, pks: false where the paging mode ignores them */
     bool keys;         /* pke or pks */
     uint32_t pkru, pkrs;
@@ -147,9 +146,18 @@ static inline bool rights_pkey_denies(const struct rights *r, unsigned acc, uint
  * PN_PF_PRESENT set). */
 static inline uint32_t rights_check(const struct rights *r, unsigned acc, uint8_t pkey,
                                     enum pn_access access, enum pn_tlb_mode mode) {
-    bool deny = r->deny[access][mode] >> acc & 1;
+    bool deny = r->deny[mode][acc] >> access & 1;
     bool pk = r->keys && rights_pkey_denies(r, acc, pkey, access, mode);
     if (!deny && !pk)
         return 0;
     return PN_PF_PRESENT | r->pfec[access][mode] | (pk ? PN_PF_PK : 0);
+}
+/* The same of every ordinary access. Return: bit per enum pn_access that would fault. */
+static inline unsigned rights_denied(const struct rights *r, unsigned acc, uint8_t pkey,
+                                     enum pn_tlb_mode mode) {
+    unsigned denied = r->deny[mode][acc];
+    if (__builtin_expect(r->keys, 0))
+        for (int access = PN_READ; access <= PN_WRITE; access++)
+            denied |= (unsigned)rights_pkey_denies(r, acc, pkey, access, mode) << access;
+    return denied;
 }

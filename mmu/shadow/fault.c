@@ -208,10 +208,12 @@ static void prefetch(struct fault *f, uint64_t *sptep) {
 /* ---- The fault ---- */
 
 /* The access goes through the leaf that sw ends in. */
-static void use(const struct fault *f) {
+static __attribute__((noinline)) void use(const struct fault *f) {
     const struct swalk *sw = &f->sw;
+    unsigned denied = rights_denied(&f->vcpu->walk.rights, spte_acc(sw->grant),
+                                    spte_pkey(sw->grant), f->mode);
     if (!pn_on_shadow_stack(f->access))
-        tlb_fill(f->vcpu, f->r, f->gva, f->access, f->mode, sw);
+        tlb_fill(f->vcpu, f->r, f->gva, f->access, f->mode, sw, denied);
     else
         *sw->sptep = sw->spte | SPTE_HW_A | (pn_stores(f->access) ? SPTE_HW_D : 0);
 }
@@ -310,47 +312,17 @@ static __attribute__((noinline)) enum pn_outcome fault_protected(struct fault *f
     return done(f, outcome ? outcome : PN_OUT_mapped);
 }
 
-static enum pn_outcome translate(struct fault *f, struct pn_xlate *out) {
-    struct pn_mmu_vcpu *vcpu = f->vcpu;
-    struct swalk *sw = &f->sw;
-    pn_gva gva = f->gva;
-    pn_count(vcpu->stats, tlb_miss);
-    if ((!f->r->top && !root_adopt(vcpu, f->r)) || (f->r->narrow && gva >> 32))
-        return fault(f, false, out);
-    unsigned refs = shadow_walk(f->r, gva, sw);
-    count_refs(vcpu->stats, sw->level + refs - 1, sw->level);
-
-    unsigned acc = spte_acc(sw->grant);
-    if (__builtin_expect(pn_on_shadow_stack(f->access), 0))
-        acc |= shadow_stack_right(f->r->top, gva, sw->spte);
-    bool allowed =
-        !rights_check(&vcpu->walk.rights, acc, spte_pkey(sw->grant), f->access, f->mode);
-    bool marked = f->access != PN_WRITE || sw->grant & SPTE_D;
-    if (allowed && marked && spte_leaf(sw->spte)) {
-        pn_gfn gfn = swalk_gfn(sw, gva);
-        uint64_t inside = (level_pages(sw->level) << PN_PAGE_SHIFT) - 1;
-        out->gpa = gfn << PN_PAGE_SHIFT | (gva & (PN_PAGE_SIZE - 1));
-        out->hva = spte_hva(sw->spte) + (gva & inside);
-        if (!pn_stores(f->access) || (sw->spte & SPTE_STORE) == SPTE_STORE) {
-            use(f);
-            return PN_OUT_NO_FAULT;
-        }
-        if (sw->spte & SPTE_HOST_W && sw->level == 1)
-            return fault_protected(f, gfn);
-    } else if (allowed && marked && spte_mmio(sw->spte) &&
-               (sw->spte >> PN_PAGE_SHIFT & SPTE_GEN) ==
-                   (f->mmu->slots.generation & SPTE_GEN)) {
-        out->gpa = swalk_gfn(sw, gva) << PN_PAGE_SHIFT | (gva & (PN_PAGE_SIZE - 1));
-        out->hva = NULL;
-        begin(f, FAULT_MMIO_CACHED);
-        return done(f, PN_OUT_mmio_cached);
-    }
-    return fault(f, spte_present(sw->spte), out);
+/* Where the leaf that sw ends in puts gva. */
+static inline void place(const struct swalk *sw, pn_gva gva, struct pn_xlate *out) {
+    uint64_t inside = (level_pages(sw->level) << PN_PAGE_SHIFT) - 1;
+    out->gpa = swalk_gfn(sw, gva) << PN_PAGE_SHIFT | (gva & (PN_PAGE_SIZE - 1));
+    out->hva = spte_hva(sw->spte) + (gva & inside);
 }
 
-enum pn_outcome shadow_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva,
-                                 enum pn_access access, enum pn_tlb_mode mode,
-                                 struct pn_xlate *out) {
+/* What `filled` does not answer. sw: the walk of the shadow tables; NULL: there are none. */
+static __attribute__((noinline)) enum pn_outcome
+not_filled(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
+           enum pn_tlb_mode mode, const struct swalk *walked, struct pn_xlate *out) {
     struct fault f;
     f.mmu = vcpu->mmu;
     f.vcpu = vcpu;
@@ -359,7 +331,66 @@ enum pn_outcome shadow_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva,
     f.access = access;
     f.mode = mode;
     f.split = false;
-    return translate(&f, out);
+    if (!walked)
+        return fault(&f, false, out);
+    f.sw = *walked;
+    const struct swalk *sw = &f.sw;
+    unsigned acc = spte_acc(sw->grant);
+    if (pn_on_shadow_stack(access))
+        acc |= shadow_stack_right(f.r->top, gva, sw->spte);
+    bool allowed =
+        !rights_check(&vcpu->walk.rights, acc, spte_pkey(sw->grant), access, mode);
+    bool marked = access != PN_WRITE || sw->grant & SPTE_D;
+    if (allowed && marked && spte_leaf(sw->spte)) {
+        place(sw, gva, out);
+        if (!pn_stores(access) || (sw->spte & SPTE_STORE) == SPTE_STORE) {
+            use(&f);
+            return PN_OUT_NO_FAULT;
+        }
+        if (sw->spte & SPTE_HOST_W && sw->level == 1)
+            return fault_protected(&f, out->gpa >> PN_PAGE_SHIFT);
+    } else if (allowed && marked && spte_mmio(sw->spte) &&
+               (sw->spte >> PN_PAGE_SHIFT & SPTE_GEN) ==
+                   (f.mmu->slots.generation & SPTE_GEN)) {
+        out->gpa = swalk_gfn(sw, gva) << PN_PAGE_SHIFT | (gva & (PN_PAGE_SIZE - 1));
+        out->hva = NULL;
+        begin(&f, FAULT_MMIO_CACHED);
+        return done(&f, PN_OUT_mmio_cached);
+    }
+    return fault(&f, spte_present(sw->spte), out);
+}
+
+/* The whole of a TLB miss that needs no fault: a leaf that grants the access fills the TLB.
+ * Return: false: there is none, or it is an access on a shadow stack. */
+static inline bool filled(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva,
+                          enum pn_access access, enum pn_tlb_mode mode,
+                          const struct swalk *sw, struct pn_xlate *out) {
+    unsigned denied = rights_denied(&vcpu->walk.rights, spte_acc(sw->grant),
+                                    spte_pkey(sw->grant), mode);
+    if (!spte_leaf(sw->spte) || denied >> access & 1 || access > PN_FETCH)
+        return false;
+    if (access == PN_WRITE &&
+        (!(sw->grant & SPTE_D) || (sw->spte & SPTE_STORE) != SPTE_STORE))
+        return false;
+    place(sw, gva, out);
+    tlb_fill(vcpu, r, gva, access, mode, sw, denied);
+    return true;
+}
+
+enum pn_outcome shadow_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva,
+                                 enum pn_access access, enum pn_tlb_mode mode,
+                                 struct pn_xlate *out) {
+    struct root *r = vcpu->roots->cur;
+    struct swalk sw;
+    pn_count(vcpu->stats, tlb_miss);
+    if ((!r->top && !root_adopt(vcpu, r)) || (r->narrow && gva >> 32))
+        return not_filled(vcpu, gva, access, mode, NULL, out);
+    unsigned refs = shadow_walk(r, gva, &sw);
+    count_refs(vcpu->stats, sw.level + refs - 1, sw.level);
+    if (filled(vcpu, r, gva, access, mode, &sw, out))
+        return PN_OUT_NO_FAULT;
+    struct swalk walked = sw; /* so that sw need not be in memory */
+    return not_filled(vcpu, gva, access, mode, &walked, out);
 }
 
 /* The tables as they stand: what the guest's tables say is another matter. */

@@ -140,8 +140,35 @@ static inline pn_gfn swalk_gfn(const struct swalk *w, pn_gva gva) {
            (gva >> PN_PAGE_SHIFT & (level_pages(w->level) - 1));
 }
 
-void tlb_fill(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva, enum pn_access access,
-              enum pn_tlb_mode mode, const struct swalk *w);
+/* Fill from the leaf that w ends in. denied: rights_denied of the way. */
+static inline void tlb_fill(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva,
+                            enum pn_access access, enum pn_tlb_mode mode,
+                            const struct swalk *w, unsigned denied) {
+    uint64_t inside = (level_pages(w->level) << PN_PAGE_SHIFT) - 1;
+    struct sp *sp = sp_of(w->sptep);
+    struct tlb_grant g = {
+        .acc = spte_acc(w->grant),
+        .pkey = spte_pkey(w->grant),
+        .denied = denied,
+        .store = w->grant & SPTE_D && (w->spte & SPTE_STORE) == SPTE_STORE,
+        /* Only what was fetched from counts as code: its loss drops the jump caches. */
+        .code = access == PN_FETCH || w->spte & SPTE_TLB_X,
+        .hva = (uintptr_t)spte_hva(w->spte) + (gva & inside & PN_PAGE_MASK),
+    };
+    if (__builtin_expect(g.store && w->spte & SPTE_CODE, 0)) {
+        pn_gfn gfn = swalk_gfn(w, gva);
+        g.held = track_held(slot_of_gfn(vcpu->mmu, gfn), gfn);
+    }
+    unsigned got = tlb_put(vcpu, r, gva, mode, &g);
+    uint64_t now = w->spte | SPTE_HW_A | SPTE_TLB_1 << mode |
+                   (got & TLB_GOT_W ? SPTE_TLB_W | SPTE_HW_D : 0) |
+                   (got & TLB_GOT_X ? SPTE_TLB_X : 0);
+    /* What is there already is not stored again: the tables stay clean in the host's cache. */
+    if (*w->sptep != now)
+        *w->sptep = now;
+    if (!(sp->roots & r->bit))
+        sp->roots |= r->bit;
+}
 /* An spte that is a leaf is about to go or to lose rights. write: only its write tags. */
 void tlb_drop_leaf(struct pn_mmu *mmu, struct sp *sp, unsigned i, uint64_t spte,
                    bool write);

@@ -23,28 +23,6 @@
 #define PARTS     (1u << PART_BITS)
 #define PARTS_ALL ((1u << PARTS) - 1)
 
-void tlb_fill(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva, enum pn_access access,
-              enum pn_tlb_mode mode, const struct swalk *w) {
-    uint64_t inside = (level_pages(w->level) << PN_PAGE_SHIFT) - 1;
-    struct tlb_grant g = {
-        .acc = spte_acc(w->grant),
-        .pkey = spte_pkey(w->grant),
-        .store = w->grant & SPTE_D && (w->spte & SPTE_STORE) == SPTE_STORE,
-        /* Only what was fetched from counts as code: its loss drops the jump caches. */
-        .code = access == PN_FETCH || w->spte & SPTE_TLB_X,
-        .hva = (uintptr_t)spte_hva(w->spte) + (gva & inside & PN_PAGE_MASK),
-    };
-    if (g.store && w->spte & SPTE_CODE) {
-        pn_gfn gfn = swalk_gfn(w, gva);
-        g.held = track_held(slot_of_gfn(vcpu->mmu, gfn), gfn);
-    }
-    unsigned got = tlb_put(vcpu, r, gva, mode, &g);
-    *w->sptep = w->spte | SPTE_HW_A | SPTE_TLB_1 << mode |
-                (got & TLB_GOT_W ? SPTE_TLB_W | SPTE_HW_D : 0) |
-                (got & TLB_GOT_X ? SPTE_TLB_X : 0);
-    sp_of(w->sptep)->roots |= r->bit;
-}
-
 /* ---- By spte ---- */
 
 /* parts: which of them come into question, a bit each. */

@@ -69,6 +69,7 @@ void tdp_tlb_fill(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva,
     struct tlb_grant g = {
         .acc = w->access,
         .pkey = w->pkey,
+        .denied = rights_denied(&vcpu->walk.rights, w->access, w->pkey, mode),
         .store = w->dirty && (pte & (EPT_W | EPT_D)) == (EPT_W | EPT_D),
         /* Only what was fetched from counts as code: its loss drops the jump caches. */
         .code = access == PN_FETCH || *hint & HINT_X,
