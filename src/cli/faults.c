@@ -157,6 +157,10 @@ static const struct option_row rows[] = {
      .needs = "figures"},
     {"report", 0, "NAME,...", "These tables, instead of those that count faults",
      .kind = OPTION_CALL, .set = set_report, .list = list_reports},
+    {"narrate", 0, "N",
+     "Instead of tables, tell the first N of these faults in words: who made the access, "
+     "what the guest's tables said, what the MMU did, what it came to and why",
+     .kind = OPTION_NUMBER, OWN(narrate), .min = 1},
     {.kind = OPTION_HEADING, .doc = "Which faults:"},
     {"outcome", 0, "NAME,...", "Only those that came to this; may be repeated",
      .kind = OPTION_CALL, .set = set_outcome, .list = list_outcomes},
@@ -286,14 +290,18 @@ static int study(struct faults_report *r, struct trace_file *f,
                [TABLE_BY] = o->by},
     };
     int code = find_rip(r, &c);
-    if (!code && o->html) {
+    if (!code && o->narrate)
+        code = faults_narrate(f, &c, o->narrate, stdout);
+    if (code || o->narrate)
+        return code;
+    if (o->html) {
         r->cells = c.cells = fault_cells_create(o->filter.from);
         if (!r->cells)
             return cli_error("out of memory");
     }
-    struct faults *faults = code ? NULL : faults_create(&c);
+    struct faults *faults = faults_create(&c);
     if (!faults)
-        return code ? code : cli_error("out of memory");
+        return cli_error("out of memory");
     r->faults = faults;
     code = read_all(f, faults);
     if (!code) {
@@ -380,6 +388,9 @@ int cmd_faults(int argc, char **argv) {
         return cli_flush(code);
     if (!o.path)
         return option_error(&command, "which file?");
+    if (o.narrate && (o.by.keys || o.reports || o.figures || o.json || o.csv || o.html))
+        return option_error(&command, "--narrate tells faults: it does not go with --by, "
+                                      "--report, --figures, --json, --csv or --html");
     const char *const to[OUTPUTS] = {o.json, o.csv, o.html};
     for (unsigned i = 0; i < OUTPUTS; i++)
         if (to[i] && strcmp(o.path, "-") != 0 && outfile_same(to[i], o.path))

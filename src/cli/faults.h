@@ -15,6 +15,7 @@ struct faults_options {
     unsigned reports;   /* bit per enum fault_report_id */
     struct fault_by by; /* keys 0: not given */
     unsigned top;
+    uint64_t narrate;          /* 0: tables instead */
     uint64_t outcomes, causes; /* struct faults_config */
     bool by_cr3;
     uint64_t cr3;
@@ -46,6 +47,10 @@ int faults_csv_report(const struct faults_report *r, FILE *out);
 /* What JSON and CSV have as text: symbols have no control characters, see symbols_add. */
 void faults_json_text(const char *text, FILE *out);
 void faults_csv_text(const char *text, FILE *out);
+/* Tell the first `most` faults in words (faults_narrate.c). Return: CLI_OK, or the exit code
+ * after a line. */
+int faults_narrate(struct trace_file *f, const struct faults_config *cfg, uint64_t most,
+                   FILE *out);
 /* Into an open file. Return: 0 or -errno. */
 int faults_write_json(const struct faults_report *r, int fd);
 int faults_write_csv(const struct faults_report *r, int fd);

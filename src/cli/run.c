@@ -34,6 +34,7 @@ struct run {
     struct run_report report;
     struct machine *machine;
     struct trace_writer *trace;
+    char story[PATH_MAX]; /* the trace's file of --explain-faults; "": none */
     struct recording_writer *recording; /* NULL: no --record */
     struct outfile stats, dump_mmu;
     struct panic_watch panic;
@@ -137,6 +138,8 @@ static int open_outputs(struct run *r) {
             return cli_error("%s", err);
         o->machine.recorder = recording_recorder(r->recording);
     }
+    if (o->explain_faults && run_faults_begin(o, r->story))
+        return CLI_HOST;
     if (!o->trace && !o->event_digest)
         return CLI_OK;
     const struct trace_config cfg = {
@@ -349,6 +352,8 @@ static int report(struct run *r) {
         r->report.has_events = true;
         if (trace_close(r->trace, &r->report.events, err, sizeof(err)))
             code = cli_error("%s", err);
+        else if (r->options.explain_faults)
+            code = run_faults_tell(&r->options, stderr);
         else if (r->report.events.lost)
             cli_error("%llu events were lost (see --trace-limit)",
                       (unsigned long long)r->report.events.lost);
@@ -404,6 +409,7 @@ int cmd_run(int argc, char **argv) {
     json_decref(r.report.foreign);
     json_decref(r.report.track);
     trace_abandon(r.trace);
+    run_faults_end(r.story);
     recording_abandon(r.recording);
     outfile_abandon(&r.stats);
     outfile_abandon(&r.dump_mmu);

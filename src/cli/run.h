@@ -2,6 +2,8 @@
 /* `penumbra run`: its options, and what its reports need of a finished run. */
 #pragma once
 
+#include <limits.h>
+
 #include "base/outfile.h"
 #include "cli/cli.h"
 #include "machine/snapshot.h"
@@ -28,6 +30,7 @@ struct run_options {
     json_t *about;             /* for the manifests of snapshots of this run */
     pn_gva explain[RUN_EXPLAIN_MAX];
     unsigned explains;
+    uint64_t explain_faults; /* so many, in words; 0: none */
     const char *dump_mmu;
     struct cli_model model;
     struct machine_config machine;
@@ -50,6 +53,14 @@ int run_check_dirty(struct machine *m);
 /* run_inspect.c: --explain and --dump-mmu, of vCPU 0, once the machine has ended. file: opened
  * for the dump. Return: CLI_OK or CLI_HOST. */
 int run_inspect(const struct run_options *o, struct machine *m, struct outfile *file);
+
+/* faults_narrate.c: --explain-faults goes through a trace of its own, in a folder in TMPDIR:
+ * `path` is its file, "" where there is none. Begin before the trace is opened, tell once it is
+ * closed. Return: CLI_OK, or the exit code after a line. */
+#define RUN_FAULTS_BYTES ((uint64_t)256 << 20) /* of the file; more faults are not told */
+int run_faults_begin(struct run_options *o, char path[PATH_MAX]);
+int run_faults_tell(const struct run_options *o, FILE *out);
+void run_faults_end(char path[PATH_MAX]);
 
 #define RUN_SHADOW 1u
 #define RUN_TDP    2u

@@ -163,7 +163,7 @@ static const struct option_row rows[] = {
      "Record whose faults they are, too: process, mapping, part of the kernel and system "
      "call of a Linux guest with types (BTF); see 'penumbra faults --by "
      "process,region,cause'",
-     .kind = OPTION_FLAG, OWN(trace_tasks), .needs = "trace|event-digest"},
+     .kind = OPTION_FLAG, OWN(trace_tasks), .needs = "trace|event-digest|explain-faults"},
     {"trace-limit", 0, "SIZE",
      "Stop recording at this file size; later events count as lost", .kind = OPTION_SIZE,
      OWN(trace_limit), .min = 4096, .needs = "trace"},
@@ -176,6 +176,11 @@ static const struct option_row rows[] = {
      "Explain this address to stderr at the end: the walks of vCPU 0, its frame, what an "
      "access would come to; may be repeated",
      .kind = OPTION_CALL, .set = set_explain},
+    {"explain-faults", 0, "N",
+     "Tell the first N faults in words, to stderr at the end; of a trace, 'penumbra "
+     "faults "
+     "--narrate' does",
+     .kind = OPTION_NUMBER, OWN(explain_faults), .min = 1, .without = "trace"},
     {"dump-mmu", 0, "FILE",
      "Write all mappings and tables at the end, of vCPU 0, as JSON; see 'penumbra dump'",
      .kind = OPTION_TEXT, OWN(dump_mmu), .min = 1, .file = 'w'},

@@ -249,6 +249,8 @@ static int count(struct faults *f, const struct pn_event_rec *rec,
     int rc = 0;
     for (unsigned i = 0; i < c->tables && !rc; i++)
         rc = counting_add(&f->table[i], key, rec->time, own, price);
+    if (c->each)
+        c->each(c->opaque, f, rec, key);
     if (c->cells)
         fault_cells_add(c->cells, rec->time, key[FAULT_KEY_page], key[FAULT_KEY_function],
                         outcome, key[f->space], (uint32_t)key[FAULT_KEY_cause]);
@@ -415,7 +417,7 @@ struct faults *faults_create(const struct faults_config *cfg) {
     f->cfg.where.events = UINT64_MAX;
     for (unsigned i = 0; i < TRACE_VCPUS_MAX; i++)
         f->pending[i].process = f->pending[i].region = FAULT_UNKNOWN;
-    bool done = true, by_cause = cfg->causes || cfg->cells;
+    bool done = true, by_cause = cfg->causes || cfg->cells || cfg->each;
     for (unsigned i = 0; i < cfg->tables; i++) {
         done = !counting_begin(&f->table[i], &cfg->by[i]) && done;
         for (unsigned k = 0; k < cfg->by[i].keys; k++)

@@ -51,6 +51,7 @@ struct fault_by {
     enum fault_key key[FAULT_BY_MAX];
 };
 
+struct faults;
 struct faults_config {
     const struct symbols *symbols; /* NULL: none, a function is its rip */
     uint64_t moved;            /* what is added to their addresses in a kernel's half */
@@ -65,6 +66,10 @@ struct faults_config {
     struct fault_cells *cells;            /* NULL: none are asked for */
     const struct pn_cost_profile *prices; /* NULL: rows have no refs and cycles */
     bool reports; /* fault_report.h; no filter matters to those of tables */
+    /* Called with each fault that passes; rec: where the guest was. NULL: nobody is told. */
+    void (*each)(void *opaque, const struct faults *f, const struct pn_event_rec *rec,
+                 const uint64_t key[FAULT_KEYS]);
+    void *opaque;
 };
 
 struct fault_row {
@@ -89,7 +94,6 @@ struct fault_totals {
     bool any;          /* there is an event, and from and to are known */
 };
 
-struct faults;
 /* Return: NULL: out of memory. */
 struct faults *faults_create(const struct faults_config *cfg);
 void faults_destroy(struct faults *f);

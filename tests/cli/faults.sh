@@ -131,6 +131,34 @@ for mmu in shadow tdp; do
     grep -q '^1 faults' "$work/out" || fail "$about: --outcome, --from: $(cat "$work/out")"
     run faults "$work/t" --cr3 0x82fff
     grep -q '^6 faults' "$work/out" || fail "$about: --cr3: $(cat "$work/out")"
+    # In words: each once, in order, as the events have it; a run tells the same of itself.
+    run faults "$work/t" --symbols "$work/map" --narrate 100
+    mv "$work/out" "$work/told"
+    sed -n -e 's/^Fault \([0-9]*\), .* \(reads\|writes\|fetches its code at\) \(0x[0-9a-f]*\) at CPL 0\.$/\1 \2 \3/p' \
+        -e 's/^  Outcome \([a-z_]*\): .*/\1/p' "$work/told" | paste -d' ' - - > "$work/story"
+    cat > "$work/want-story" << 'E'
+1 fetches its code at 0x100000 mapped
+2 reads 0x300000 mapped
+3 writes 0x500000 mapped
+4 reads 0xfed40000 mmio
+5 reads 0xfed40000 mmio_cached
+6 reads 0x140000000 guest_pf
+E
+    cmp -s "$work/want-story" "$work/story" || fail "$about: --narrate: $(diff "$work/want-story" "$work/story")"
+    grep -qE "^  The guest's tables: the walk reads 2 entries: level 4 is 0x[0-9a-f]+, level 3 is 0x0, which is not present: it gets a #PF \(0\)\.\$" \
+        "$work/told" || fail "$about: the guest's #PF is not told: $(tail -n 7 "$work/told")"
+    grep -q ', last, reads 0x140000000' "$work/told" || fail "$about: no function is named"
+    run faults "$work/t" --outcome mmio --narrate 1
+    [ "$(grep -c '^Fault ' "$work/out")" = 1 ] && grep -q '^  Cause device: ' "$work/out" ||
+        fail "$about: --outcome --narrate: $(cat "$work/out")"
+    run faults "$work/t" --narrate 2
+    mv "$work/out" "$work/two"
+    [ "$(grep -c '^Fault ' "$work/two")" = 2 ] || fail "$about: --narrate 2: $(cat "$work/two")"
+    run run --mmu $mmu --kernel "$work/flat" --format flat --flat-bits 64 --explain-faults 2
+    diff <(grep '^Fault\|^  ' "$work/two") <(grep '^Fault\|^  ' "$work/err") > "$work/why" ||
+        fail "$about: run --explain-faults: $(cat "$work/why")"
+    run faults "$work/t" --vcpu 1 --narrate 1
+    [ "$rc" -eq 0 ] && [ "$(cat "$work/out")" = "No faults." ] || fail "$about: none to narrate: $(cat "$work/out")"
     run faults "$work/t" --vcpu 1
     [ "$rc" -eq 0 ] && grep -q '^No faults' "$work/out" || fail "$about: --vcpu 1: $(cat "$work/out")"
 done
@@ -188,6 +216,9 @@ says "--kaslr needs --symbols" --kaslr 0
 says "not an offset" --kaslr much --symbols "$work/map"
 says "not a value of CR3" --cr3 here
 says "not a number of at least 1" --top 0
+says "does not go with" --narrate 1 --by page
+refused 2 run --explain-faults 1 --trace "$work/x"
+TMPDIR=/nonexistent refused 1 run --explain-faults 1
 says "did you mean --symbols?" --simbols x
 run run --append "pages=16 swaps=1 flips=1 switches=1 compute=1" --trace "$work/none" --trace-events tlb_flush
 refused 2 faults "$work/none"

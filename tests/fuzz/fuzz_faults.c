@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Fuzzes the study of faults: whatever the records of a trace say, every fault is counted once in
- * every table, and reports come to an end.
+ * every table and told in words, and reports come to an end.
  *
  * Byte 0 says whether reports are asked for. Then come records, 4 bytes each and a value for every
  * argument of its own: event, vCPU and CPL, and two bytes for arguments that are small.
@@ -10,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "inspect/faults.h"
+#include "inspect/fault_story.h"
 
 #define INPUT_MAX 4096u
 
@@ -53,8 +53,8 @@ static uint64_t value(const uint8_t *byte, unsigned i) {
                     : (uint64_t)b >> (i & 3);
 }
 
-static void add(struct faults *faults, const struct trace_file *f, const uint8_t *byte,
-                uint64_t time) {
+static void add(struct faults *faults, struct fault_story *story,
+                const struct trace_file *f, const uint8_t *byte, uint64_t time) {
     struct pn_event_rec rec = {.time = time,
                                .id = byte[0] & 63,
                                .vcpu = byte[1] & 1,
@@ -63,6 +63,7 @@ static void add(struct faults *faults, const struct trace_file *f, const uint8_t
                                .cr3 = (uint64_t)(byte[1] >> 4) << 12};
     for (unsigned i = 0; i < PN_FIELDS_MAX; i++)
         rec.arg[i] = value(byte, i);
+    fault_story_event(story, f, &rec);
     if (faults_add(faults, f, &rec, 1))
         abort();
 }
@@ -71,7 +72,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static struct trace_file *f;
     static struct symbols *symbols;
     static const struct pn_cost_profile prices;
+    static FILE *null;
     if (!f) {
+        null = fopen("/dev/null", "w");
         f = empty_file();
         symbols = kernel();
     }
@@ -83,16 +86,21 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         .symbols = symbols,
         .prices = &prices,
         .reports = !(data[0] & 15),
+        .each = fault_story_fault,
+        .opaque = fault_story_create(UINT64_MAX, null),
         .tables = 2,
         .by = {{2, {FAULT_KEY_cause, FAULT_KEY_outcome}}, {1, {FAULT_KEY_page}}}};
     trace_filter_default(&cfg.where);
     struct faults *faults = faults_create(&cfg);
-    if (!faults)
+    if (!faults || !cfg.opaque)
         abort();
     for (size_t at = 1; at + 4 <= size; at += 4)
-        add(faults, f, data + at, at * at);
+        add(faults, cfg.opaque, f, data + at, at * at);
     if (faults_finish(faults))
         abort();
+    if (fault_story_told(cfg.opaque) != faults_totals(faults)->faults)
+        abort();
+    fault_story_destroy(cfg.opaque);
     for (unsigned i = 0; i < cfg.tables; i++) {
         const struct fault_table t = faults_table(faults, i);
         uint64_t sum = t.beyond;
