@@ -42,6 +42,33 @@ run run --mmu tdp --mmu-opt large_pages=0 --tlb skylake --dirty-log wp --dirty-e
     --event-digest --ram-digest --append "$short" --stats "$work/run.json"
 run run --handover tdp@0.02 --append "$short exit=3" --stats "$work/over.json"
 run run --kernel "$work/kernel" --initrd "$work/initrd" --format flat --max-insns 10 --stats "$work/flat.json"
+# What an MMU holds, what differs, and one address: of both kinds of MMU, mapped and not.
+for mmu in shadow tdp; do
+    run run --mmu $mmu --append "$short" --dump-mmu "$work/dump-$mmu.json"
+    run run --mmu $mmu --mmu-opt large_pages=0 -m 256M --append "pages=32 swaps=0 flips=0 switches=0 compute=1" --dump-mmu "$work/other.json"
+    run diff "$work/dump-$mmu.json" "$work/other.json" --json "$work/diff-$mmu.json"
+    [ "$rc" -eq 9 ] || fail "diff under $mmu: exit code $rc: $(cat "$work/err")"
+    "$penumbra" run --mmu $mmu --tlb skylake --append "compute=100000000000" --monitor "$work/mon" \
+        < /dev/null > /dev/null 2> "$work/err" &
+    until [ -S "$work/mon" ]; do
+        kill -0 $! 2> /dev/null || { fail "no monitor: $(cat "$work/err")" && break; }
+        sleep 0.05
+    done
+    for gva in '$rip' 0 0x7000000000; do
+        "$penumbra" monitor --json "$work/mon" "explain $gva" |
+            python3 -c 'import json, sys; json.dump(json.load(sys.stdin)["result"], sys.stdout)' > "$work/explain-$mmu-${gva#?}.json"
+    done
+    "$penumbra" monitor "$work/mon" quit > /dev/null
+    wait
+done
+run diff "$work/dump-shadow.json" "$work/dump-tdp.json" --json "$work/diff.json"
+python3 - "$work" <<< '
+import json, sys
+def sections(name): return {d["section"] for d in json.load(open(f"{sys.argv[1]}/{name}.json"))["differences"]}
+assert sections("diff") == {"root", "tables"}, sections("diff")
+for mmu, ours in ("shadow", "shadow"), ("tdp", "second"):
+    assert {"slots", "guest", ours, "tables"} <= sections(f"diff-{mmu}"), sections(f"diff-{mmu}")
+' || fail "not every section differs"
 python3 - "$work" <<< '
 import json, sys
 run, over, flat = (json.load(open(f"{sys.argv[1]}/{name}.json")) for name in ("run", "over", "flat"))
@@ -64,7 +91,7 @@ assert files["command"][:3] == ["penumbra", "compare", f"{sys.argv[1]}/plain.jso
 assert host["command"] == ["penumbra", "host", "--json"] and host["revision"] == files["revision"]
 ' || fail "a comparison or a host does not say where it comes from"
 [ -s "$work/exact.json" ] && [ -s "$work/gate.json" ] && [ -s "$work/merged.json" ] || fail "a file is missing"
-rm "$work/changed.json"
+rm "$work/changed.json" "$work/other.json"
 rc=0
 python3 "$top/tests/bench/schema.py" "$top/bench/schema" "$top/bench/harness/result_fields.inc" "$work"/*.json || rc=$?
 [ "$rc" -ne 77 ] || exit 77
