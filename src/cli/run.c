@@ -36,7 +36,7 @@ struct run {
     struct trace_writer *trace;
     char story[PATH_MAX]; /* the trace's file of --explain-faults; "": none */
     struct recording_writer *recording; /* NULL: no --record */
-    struct outfile stats, dump_mmu;
+    struct outfile stats, dump_mmu, drawing;
     struct panic_watch panic;
     struct task_watch *watch;  /* NULL: no --trace-tasks */
     struct run_attend *attend; /* NULL: the guest stands for nobody */
@@ -121,7 +121,8 @@ static int open_outputs(struct run *r) {
     r->to_stdout = (o->stats && outfile_is_stdout(o->stats)) ||
                    (o->trace && outfile_is_stdout(o->trace)) ||
                    (o->record && outfile_is_stdout(o->record)) ||
-                   (o->dump_mmu && outfile_is_stdout(o->dump_mmu));
+                   (o->dump_mmu && outfile_is_stdout(o->dump_mmu)) ||
+                   (o->explain_svg && outfile_is_stdout(o->explain_svg));
     if (o->stats) {
         int rc = outfile_open(&r->stats, o->stats);
         if (rc)
@@ -131,6 +132,11 @@ static int open_outputs(struct run *r) {
         int rc = outfile_open(&r->dump_mmu, o->dump_mmu);
         if (rc)
             return cli_cannot_write(o->dump_mmu, rc);
+    }
+    if (o->explain_svg) {
+        int rc = outfile_open(&r->drawing, o->explain_svg);
+        if (rc)
+            return cli_cannot_write(o->explain_svg, rc);
     }
     if (o->record) {
         struct err e = {err, sizeof(err)};
@@ -341,7 +347,7 @@ static int report(struct run *r) {
         r->report.has_ram_digest = true;
         r->report.ram_digest = machine_ram_digest(r->machine);
     }
-    if (run_inspect(&r->options, r->machine, &r->dump_mmu))
+    if (run_inspect(&r->options, r->machine, &r->dump_mmu, &r->drawing))
         code = CLI_HOST;
     /* The machine writes into the trace's rings: it goes first. */
     task_watch_destroy(r->watch);
@@ -373,7 +379,7 @@ static int report(struct run *r) {
 }
 
 int cmd_run(int argc, char **argv) {
-    struct run r = {.stats = {.fd = -1}, .dump_mmu = {.fd = -1}};
+    struct run r = {.stats = {.fd = -1}, .dump_mmu = {.fd = -1}, .drawing = {.fd = -1}};
     bool done;
     int code = run_options_parse(&r.options, argc, argv, &done);
     if (code || done) {
@@ -413,6 +419,7 @@ int cmd_run(int argc, char **argv) {
     recording_abandon(r.recording);
     outfile_abandon(&r.stats);
     outfile_abandon(&r.dump_mmu);
+    outfile_abandon(&r.drawing);
     if (console_signal() && code == 128 + console_signal()) {
         /* Die of the signal, now that all is put away: what started us can tell. */
         signal(console_signal(), SIG_DFL);

@@ -31,7 +31,7 @@ struct run_options {
     pn_gva explain[RUN_EXPLAIN_MAX];
     unsigned explains;
     uint64_t explain_faults; /* so many, in words; 0: none */
-    const char *dump_mmu;
+    const char *dump_mmu, *explain_svg;
     struct cli_model model;
     struct machine_config machine;
 };
@@ -50,9 +50,10 @@ void run_print_track(const json_t *track, FILE *out);
 /* Did the oracle find a page that was not logged? One line. Return: CLI_OK or CLI_MISSED. */
 int run_check_dirty(struct machine *m);
 
-/* run_inspect.c: --explain and --dump-mmu, of vCPU 0, once the machine has ended. file: opened
- * for the dump. Return: CLI_OK or CLI_HOST. */
-int run_inspect(const struct run_options *o, struct machine *m, struct outfile *file);
+/* run_inspect.c: --explain, --explain-svg and --dump-mmu, of vCPU 0, once the machine has ended.
+ * The files are open. Return: CLI_OK or CLI_HOST. */
+int run_inspect(const struct run_options *o, struct machine *m, struct outfile *dump,
+                struct outfile *drawing);
 
 /* faults_narrate.c: --explain-faults goes through a trace of its own, in a folder in TMPDIR:
  * `path` is its file, "" where there is none. Begin before the trace is opened, tell once it is

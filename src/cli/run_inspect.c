@@ -14,7 +14,7 @@ static int write_dump(const struct view *v, struct outfile *file) {
     json_t *j = dump_json(v);
     int rc = json_out(j, file->fd, 1);
     json_decref(j);
-    return rc ? rc : outfile_commit(file);
+    return rc;
 }
 
 static int explain(const struct run_options *o, struct machine *m, const struct view *v) {
@@ -34,7 +34,15 @@ static int explain(const struct run_options *o, struct machine *m, const struct 
     return rc;
 }
 
-int run_inspect(const struct run_options *o, struct machine *m, struct outfile *file) {
+/* rc: what writing it came to. Return: 0, or what is wrong, after a line. */
+static int finish(struct outfile *file, const char *path, int rc) {
+    if (!rc)
+        rc = outfile_commit(file);
+    return rc && cli_cannot_write(path, rc) ? rc : 0;
+}
+
+int run_inspect(const struct run_options *o, struct machine *m, struct outfile *dump,
+                struct outfile *drawing) {
     char text[160];
     struct err e = {text, sizeof(text)};
     struct view v;
@@ -45,11 +53,11 @@ int run_inspect(const struct run_options *o, struct machine *m, struct outfile *
     int rc = explain(o, m, &v);
     if (rc)
         cli_error("--explain: %s", strerror(-rc));
-    if (!rc && o->dump_mmu) {
-        rc = write_dump(&v, file);
-        if (rc && !cli_cannot_write(o->dump_mmu, rc))
-            rc = 0;
-    }
+    if (!rc && o->explain_svg)
+        rc = finish(drawing, o->explain_svg,
+                    explain_svg_file(&v, o->explain[0], drawing->fd));
+    if (!rc && o->dump_mmu)
+        rc = finish(dump, o->dump_mmu, write_dump(&v, dump));
     view_close(&v);
     return rc ? CLI_HOST : CLI_OK;
 }

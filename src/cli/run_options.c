@@ -175,11 +175,13 @@ static const struct option_row rows[] = {
     {"explain", 0, "GVA",
      "Explain this address to stderr at the end: the walks of vCPU 0, its frame, what an "
      "access would come to; may be repeated",
-     .kind = OPTION_CALL, .set = set_explain},
+     .kind = OPTION_CALL, OWN(explains), .set = set_explain},
+    {"explain-svg", 0, "FILE", "Draw the walks of the first of these addresses",
+     .kind = OPTION_TEXT, OWN(explain_svg), .min = 1, .file = 'w', .needs = "explain"},
     {"explain-faults", 0, "N",
-     "Tell the first N faults in words, to stderr at the end; of a trace, 'penumbra "
-     "faults "
-     "--narrate' does",
+     "Tell the first N faults in words, to stderr at the end; 'penumbra faults "
+     "--narrate' "
+     "tells those of a trace",
      .kind = OPTION_NUMBER, OWN(explain_faults), .min = 1, .without = "trace"},
     {"dump-mmu", 0, "FILE",
      "Write all mappings and tables at the end, of vCPU 0, as JSON; see 'penumbra dump'",

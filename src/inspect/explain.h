@@ -13,6 +13,11 @@ int explain_print(const struct view *v, pn_gva gva, FILE *out);
  * memory. */
 json_t *explain_json(const struct view *v, pn_gva gva);
 
+/* The ways of its walks, drawn as one SVG (explain_svg.c). Return: 0, or -ENOMEM. */
+int explain_svg(const struct view *v, pn_gva gva, FILE *out);
+/* The same into an open file. Return: 0 or -errno. */
+int explain_svg_file(const struct view *v, pn_gva gva, int fd);
+
 /* ---- words.c ---- */
 
 /* An entry's bits as words; host addresses are not there. */

@@ -21,25 +21,7 @@ static json_t *region_json(struct linux_machine *l, unsigned cpu, uint64_t gva) 
                : json_null();
 }
 
-int monitor_explain(struct request *r) {
-    uint64_t gva;
-    int rc = monitor_address(r, r->arg[0], &gva);
-    if (rc)
-        return rc;
-    struct linux_machine *l = monitor_linux_machine(r);
-    if (r->wants_json) {
-        r->json = explain_json(&r->view, gva);
-        if (r->json)
-            json_object_set_new(r->json, "region", region_json(l, r->view.cpu, gva));
-        return r->json ? 0 : -ENOMEM;
-    }
-    rc = explain_print(&r->view, gva, r->out);
-    if (!rc && l)
-        linux_machine_explain(l, r->view.cpu, gva, r->out);
-    return rc;
-}
-
-/* ---- Dumps ---- */
+/* ---- Files ---- */
 
 int monitor_may_use_files(struct request *r) {
     return r->mon->cfg.no_files ? err_set(&r->err, -EPERM, "no files here") : 0;
@@ -55,6 +37,43 @@ static int write_file(struct request *r, const json_t *j, const char *path) {
     else if (f.fd >= 0)
         outfile_abandon(&f);
     return rc ? err_sys(&r->err, rc, "%s", path) : 0;
+}
+
+static int draw(struct request *r, uint64_t gva, const char *path) {
+    struct outfile f;
+    int rc = monitor_may_use_files(r);
+    if (rc)
+        return rc;
+    rc = outfile_open(&f, path);
+    if (!rc)
+        rc = explain_svg_file(&r->view, gva, f.fd);
+    if (!rc)
+        rc = outfile_commit(&f);
+    else if (f.fd >= 0)
+        outfile_abandon(&f);
+    return rc ? err_sys(&r->err, rc, "%s", path) : 0;
+}
+
+/* ---- One address, dumps ---- */
+
+int monitor_explain(struct request *r) {
+    uint64_t gva;
+    int rc = monitor_address(r, r->arg[0], &gva);
+    if (!rc && r->args > 1)
+        rc = draw(r, gva, r->arg[1]);
+    if (rc)
+        return rc;
+    struct linux_machine *l = monitor_linux_machine(r);
+    if (r->wants_json) {
+        r->json = explain_json(&r->view, gva);
+        if (r->json)
+            json_object_set_new(r->json, "region", region_json(l, r->view.cpu, gva));
+        return r->json ? 0 : -ENOMEM;
+    }
+    rc = explain_print(&r->view, gva, r->out);
+    if (!rc && l)
+        linux_machine_explain(l, r->view.cpu, gva, r->out);
+    return rc;
 }
 
 int monitor_dump(struct request *r) {

@@ -61,6 +61,12 @@ refused 2 monitor
 small=(--append "pages=16 swaps=2 flips=2 switches=2 compute=10")
 for mmu in shadow tdp; do
     run run --mmu $mmu "${small[@]}" --explain 0x100000 --explain 0xfed00000 --dump-mmu "$work/$mmu.json"
+    # Drawn: each entry of the two walks that are told is lit once, and nothing else.
+    "$penumbra" run --mmu $mmu "${small[@]}" --explain 0x100000 --explain-svg "$work/$mmu.svg" < /dev/null > /dev/null 2> "$work/told" ||
+        fail "$mmu: --explain-svg: $(cat "$work/told")"
+    entries=$(grep -c '^ *level [1-5]  entry' "$work/told")
+    lit=$(python3 -c 'import sys, xml.dom.minidom as x; print(sum(r.getAttribute("class") == "lit" for r in x.parse(sys.argv[1]).getElementsByTagName("rect")))' "$work/$mmu.svg")
+    [ "$entries" -ge 7 ] && [ "$lit" = "$entries" ] || fail "$mmu: $lit entries are lit, $entries told: $(cat "$work/told")"
     [ "$rc" -eq 0 ] && grep -q '^  It leads to gpa 0x100000, a page of 4 KiB' "$work/err" &&
         grep -q '^  It ends at level 3: the entry is not present' "$work/err" || fail "$mmu: --explain: $(cat "$work/err")"
     run dump "$work/$mmu.json"
