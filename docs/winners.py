@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""winners.py RESULT.json: the picture of README.md, from a result of `penumbra bench`, as SVG.
+"""winners.py RESULT.json COMPILER: the picture of README.md, from a result of `penumbra bench`, as SVG.
+COMPILER: of the guest that ran, since another one makes other instructions.
 
 Left, how many times as many cycles the dearer MMU needs for one operation. Right, cycles of
 one memory access as page tables change more often, and where the two lines cross.
@@ -115,8 +116,8 @@ def main():
     print(f'<rect width="{width}" height="{height}" rx="8" style="fill: var(--bg)"/>')
     bars(cycles, 20, 275, 76, 520)
     curves(cycles, 680, 76, 280, 262)
-    text(20, height - 16, "Modelled cycles of a processor with Skylake's TLBs under KVM's costs: exact, the same on every host. "
-         "Less is better.", "soft")
+    text(20, height - 16, "Modelled cycles of a processor with Skylake's TLBs under KVM's costs: exact, the same on every host, "
+         f"for a guest by {sys.argv[2]}. Less is better.", "soft")
     print("</svg>")
 
 
