@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "cli/monitor.h"
 #include "cli/option.h"
 
 #define LINE_BYTES 1024u
@@ -47,8 +48,11 @@ static const struct option_command command = {
     .args = "SOCKET [COMMAND...]",
     .doc =
         "Send a command to the monitor of 'penumbra run --monitor SOCKET', and print the "
-        "answer. Without a command: the lines of standard input. The command help lists "
-        "what there is.",
+        "answer. Without a command: the lines of standard input; at a terminal they can "
+        "be "
+        "edited, come again by the arrow keys, and Tab completes commands. The command "
+        "help "
+        "lists what there is.",
     .more =
         "Exit codes: 0 all was answered; 1 nobody listens there, or a command failed.",
     .rows = rows,
@@ -57,7 +61,7 @@ static const struct option_command command = {
     .arg = set_arg,
 };
 
-static bool send_all(int fd, const char *buf, size_t size) {
+bool monitor_send(int fd, const char *buf, size_t size) {
     while (size) {
         ssize_t n = send(fd, buf, size, MSG_NOSIGNAL);
         if (n < 0 && errno == EINTR)
@@ -73,7 +77,7 @@ static bool send_all(int fd, const char *buf, size_t size) {
 static bool send_input(int fd) {
     char line[LINE_BYTES];
     while (fgets(line, sizeof(line), stdin))
-        if (!send_all(fd, line, strlen(line)))
+        if (!monitor_send(fd, line, strlen(line)))
             return false;
     return true;
 }
@@ -118,7 +122,7 @@ int cli_monitor_ask(const char *path, const char *line) {
     int code = CLI_OK, fd = connect_to(path);
     if (fd < 0)
         return CLI_HOST;
-    bool sent = send_all(fd, line, strlen(line)) && send_all(fd, "\n", 1);
+    bool sent = monitor_send(fd, line, strlen(line)) && monitor_send(fd, "\n", 1);
     shutdown(fd, SHUT_WR);
     FILE *in = sent ? fdopen(fd, "r") : NULL;
     bool any = false;
@@ -151,9 +155,11 @@ int cmd_monitor(int argc, char **argv) {
     int fd = connect_to(o.path);
     if (fd < 0)
         return CLI_HOST;
-    bool sent = !o.json || send_all(fd, "json on\n", 8);
+    if (!*o.line && isatty(STDIN_FILENO))
+        return cli_flush(monitor_edit(fd, o.json));
+    bool sent = !o.json || monitor_send(fd, "json on\n", 8);
     if (sent && *o.line)
-        sent = send_all(fd, o.line, strlen(o.line)) && send_all(fd, "\n", 1);
+        sent = monitor_send(fd, o.line, strlen(o.line)) && monitor_send(fd, "\n", 1);
     else if (sent)
         sent = send_input(fd);
     shutdown(fd, SHUT_WR);

@@ -55,6 +55,10 @@ run monitor "$work/mon" frobnicate
 printf 'info status\nquit\n' | "$penumbra" monitor "$work/mon" | grep -q '^VM status: paused$' || fail "standard input"
 wait $pid
 refused 1 monitor "$work/mon" stop
+# At a terminal: lines are edited, completed and remembered, and each answer comes at once.
+"$penumbra" run "${guest[@]}" --monitor "$work/mon" > /dev/null 2> "$work/err" < /dev/null &
+python3 "$(dirname "$0")/monitor_terminal.py" "$penumbra" "$work/mon" > "$work/why" 2>&1 || fail "at a terminal: $(tail -n 1 "$work/why")"
+wait $! || fail "at a terminal: the guest's exit code is $?: $(cat "$work/err")"
 refused 2 monitor
 
 # At the end of a run: explain, a dump, its text, what differs from another.
