@@ -154,14 +154,22 @@ static void add_bytes(struct info *i, uint32_t type, const void *data, size_t si
         memcpy(p, data, size);
 }
 
-static void add_module(struct info *i, const struct load_module *m) {
-    uint32_t span[2] = {(uint32_t)m->gpa, (uint32_t)(m->gpa + m->size)};
-    size_t args = strlen(m->args);
-    uint8_t *p = add_tag(i, INFO_MODULE, sizeof(span) + args + 1);
+/* `head`, and then the text of an image: "name arguments", or its name alone. */
+static void add_text(struct info *i, uint32_t type, const void *head, size_t head_size,
+                     const char *name, const char *args) {
+    size_t n = strlen(name), a = strlen(args), space = a != 0;
+    uint8_t *p = add_tag(i, type, head_size + n + space + a + 1);
     if (!p)
         return;
-    memcpy(p, span, sizeof(span));
-    memcpy(p + sizeof(span), m->args, args);
+    memcpy(p, head, head_size);
+    memcpy(p + head_size, name, n);
+    memcpy(p + head_size + n, " ", space);
+    memcpy(p + head_size + n + space, args, a);
+}
+
+static void add_module(struct info *i, const struct load_module *m) {
+    uint32_t span[2] = {(uint32_t)m->gpa, (uint32_t)(m->gpa + m->size)};
+    add_text(i, INFO_MODULE, span, sizeof(span), m->name, m->args);
 }
 
 static void add_memory(struct info *i, const struct load *l) {
@@ -184,7 +192,8 @@ static void add_memory(struct info *i, const struct load *l) {
     add_bytes(i, INFO_MMAP, &mmap, 8 + n * sizeof(mmap.entry[0]));
 }
 
-/* Command lines are arguments alone, as GRUB gives them. */
+/* Texts begin with the file's name, as with Multiboot 1: of what a loader that is not GRUB
+ * passes, Xen takes the first word away (cmdline_cook() in its arch/x86/setup.c). */
 static int put_info(struct load *l, const struct load_module *modules, unsigned count) {
     static const char loader[] = "penumbra";
     const char *append = l->append ? l->append : "";
@@ -192,7 +201,7 @@ static int put_info(struct load *l, const struct load_module *modules, unsigned 
     if (!i)
         return err_set(l->err, -ENOMEM, "out of memory");
     i->used = 8;
-    add_bytes(i, INFO_CMDLINE, append, strlen(append) + 1);
+    add_text(i, INFO_CMDLINE, "", 0, l->name, append);
     add_bytes(i, INFO_LOADER, loader, sizeof(loader));
     for (unsigned k = 0; k < count; k++)
         add_module(i, &modules[k]);

@@ -173,10 +173,10 @@ START_TEST(multiboot_2_gives_what_is_asked_for) {
     ck_assert_uint_eq(f.l.entry.rax, 0x36d76289u);
     ck_assert_uint_eq(f.l.entry.rip, MIB + 0x800);
     ck_assert_uint_eq(f.l.entry.rbx, BOOT_INFO);
-    ck_assert_str_eq((char *)fixture_at(&f, find_tag(&f, 1, 0) + 8), "one two");
+    ck_assert_str_eq((char *)fixture_at(&f, find_tag(&f, 1, 0) + 8), "kernel one two");
     ck_assert_uint_ne(find_tag(&f, 2, 0), 0);
     uint64_t at[3], mod = 0;
-    static const char *const text[3] = {"", "a=1,b", ""};
+    static const char *const text[3] = {"ird", "m1 a=1,b", "m2"};
     for (unsigned k = 0; k < 3; k++) {
         mod = find_tag(&f, 3, mod + 1);
         at[k] = fixture_u32(&f, mod + 8);
