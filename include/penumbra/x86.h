@@ -240,6 +240,9 @@ enum {
 #define MSR_TSC_AUX        0xc0000103u
 #define MSR_K7_EVNTSEL0    0xc0010000u /* four, and their counters behind them */
 #define MSR_K7_COUNTERS    8u
+#define MSR_SYSCFG         0xc0010010u
+#define MSR_HWCR           0xc0010015u
+#define MSR_NB_CFG         0xc001001fu
 
 /* Of MSR_U_CET and MSR_S_CET (SDM volume 1, "Control-flow Enforcement Technology (CET)"). */
 #define CET_SHSTK    UINT64_C(0x1)  /* shadow stacks */

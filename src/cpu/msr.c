@@ -23,6 +23,8 @@
 #define SPEC_CTRL_VALID 0x1u /* IBRS */
 /* PLATFORM_INFO: maximum non-turbo ratio 10 of 100 MHz. */
 #define PLATFORM_INFO (UINT64_C(10) << 8 | UINT64_C(10) << 40)
+/* The TSC counts at the frequency of P0. */
+#define HWCR_TSC_FREQ_SEL (UINT64_C(1) << 24)
 /* fast strings may be turned off, CPUID limited, XD disabled; the rest is fixed */
 #define MISC_ENABLE_WRITABLE UINT64_C(0x400400001)
 
@@ -138,15 +140,18 @@ static bool bus_msr(const struct cpu *cpu, uint32_t index) {
 
 /* ---- RDMSR ---- */
 
-static bool amd_counter(const struct cpu *cpu, uint32_t index) {
-    return index - MSR_K7_EVNTSEL0 < MSR_K7_COUNTERS &&
-           cpu_follows(cpu, RULE_amd_counters);
+/* MSRs of AMD's that nothing here obeys. Return: it is one, and reads *value. */
+static bool amd_msr(const struct cpu *cpu, uint32_t index, uint64_t *value) {
+    *value = index == MSR_HWCR ? HWCR_TSC_FREQ_SEL : 0;
+    return cpu_follows(cpu, RULE_amd_msrs) &&
+           (index - MSR_K7_EVNTSEL0 < MSR_K7_COUNTERS || index == MSR_SYSCFG ||
+            index == MSR_HWCR || index == MSR_NB_CFG);
 }
 
 static enum cpu_rc read_rare(struct cpu *cpu, uint32_t index, uint64_t *value) {
-    *value = 0;
-    if (amd_counter(cpu, index))
+    if (amd_msr(cpu, index, value))
         return CPU_NEXT;
+    *value = 0;
     switch (index) {
     case MSR_P5_MC_ADDR:
     case MSR_P5_MC_TYPE:
@@ -237,7 +242,8 @@ static enum cpu_rc write_bus(struct cpu *cpu, uint32_t index, uint64_t v) {
 }
 
 static enum cpu_rc write_rare(struct cpu *cpu, uint32_t index, uint64_t v) {
-    if (amd_counter(cpu, index))
+    uint64_t dropped;
+    if (amd_msr(cpu, index, &dropped))
         return CPU_NEXT;
     switch (index) {
     case MSR_P5_MC_ADDR:

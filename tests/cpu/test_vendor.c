@@ -371,18 +371,27 @@ START_TEST(intels_own_msrs_fault_on_amd) {
 }
 END_TEST
 
-START_TEST(amds_counters_are_there_without_a_bit_of_cpuid) {
-    for (uint32_t index = 0xc0010000; index < 0xc0010008; index++) {
+START_TEST(amds_own_msrs_are_there_without_a_bit_of_cpuid) {
+    static const struct {
+        uint32_t index;
+        uint64_t reads;
+    } t[] = {
+        {0xc0010000, 0}, {0xc0010001, 0},       {0xc0010002, 0}, {0xc0010003, 0},
+        {0xc0010004, 0}, {0xc0010005, 0},       {0xc0010006, 0}, {0xc0010007, 0},
+        {0xc0010010, 0}, {0xc0010015, 1 << 24}, {0xc001001f, 0},
+    };
+    for (unsigned i = 0; i < sizeof(t) / sizeof(t[0]); i++) {
         uint64_t value = 1;
         fix_long();
         use(CPU_AMD);
-        ck_assert_int_eq(msr_write(fx.cpu, index, 0x530076), CPU_NEXT);
-        ck_assert_int_eq(msr_read(fx.cpu, index, &value), CPU_NEXT);
-        ck_assert_uint_eq(value, 0);
+        ck_assert_int_eq(msr_write(fx.cpu, t[i].index, 0x530076), CPU_NEXT);
+        ck_assert_int_eq(msr_read(fx.cpu, t[i].index, &value), CPU_NEXT);
+        ck_assert_uint_eq(value, t[i].reads);
         use(CPU_INTEL);
-        ck_fault(msr_read(fx.cpu, index, &value), VEC_GP, 0);
-        ck_fault(msr_write(fx.cpu, index, 0), VEC_GP, 0);
+        ck_fault(msr_read(fx.cpu, t[i].index, &value), VEC_GP, 0);
+        ck_fault(msr_write(fx.cpu, t[i].index, 0), VEC_GP, 0);
     }
+    use(CPU_AMD);
     ck_fault(msr_write(fx.cpu, 0xc0010008, 0), VEC_GP, 0);
 }
 END_TEST
@@ -411,6 +420,6 @@ SUITE("vendors", .setup = setup, .teardown = teardown, .timeout = 60,
                 sysenter_in_long_mode_is_intels,
                 a_return_to_an_outer_ring_takes_the_selector_alone,
                 intels_own_msrs_fault_on_amd,
-                amds_counters_are_there_without_a_bit_of_cpuid, cpuid_names_the_vendor},
+                amds_own_msrs_are_there_without_a_bit_of_cpuid, cpuid_names_the_vendor},
       .loops = {{user_code_sees_the_vendors_rules, 2 * OPTIONS},
                 {lock_makes_cr8_of_mov_cr0_on_amd, 2 * OPTIONS}})
