@@ -12,8 +12,9 @@
 #                          another kernel than linux-image-cloud-amd64, in a folder of its own:
 #                            guest-NAME-SUITE, without "linux-image-". SUITE: another of Debian's
 #                            (bookworm, trixie-backports) than apt has here, from the same mirror;
-#                            ARCH: i386 for linux-image-686 and linux-image-686-pae. memtest86+
-#                            is a NAME, too
+#                            ARCH: i386 for linux-image-686 and linux-image-686-pae. memtest86+ and
+#                            xen-hypervisor-4.17-amd64 are NAMEs, too: the folder's vmlinuz is then
+#                            memtest86+, or Xen
 #
 # In the source tree scripts/guest.sh, installed penumbra-guest. PENUMBRA_CACHE: another folder
 # than .cache/guest in the tree, or penumbra/guest in the user's cache. apt-get verifies what it downloads
@@ -78,7 +79,8 @@ busybox_in() {
 # Where the kernel is: /boot, or since Linux 6.19 beside its modules.
 kernel_in() {
     local path
-    for path in "$1"/boot/vmlinuz-* "$1"/usr/lib/modules/*/vmlinuz "$1"/boot/memtest86+x64.bin; do
+    for path in "$1"/boot/vmlinuz-* "$1"/usr/lib/modules/*/vmlinuz "$1"/boot/memtest86+x64.bin \
+        "$1"/boot/xen-*.gz; do
         [ ! -f "$path" ] || { echo "$path" && return; }
     done
     return 1

@@ -6,7 +6,8 @@
 #           [--expect REGEX]... [--rss MIB] [--twice] [--mmu M] [--against M] [--timeout S]
 #           [--run "OPTION..."] [--guest "OPTION..."]
 #
-# Checks: exit code 0, the script's last line on the serial console, every --expect there;
+# Checks: exit code 0, the script's last line on the serial console, every --expect there, no MSR that
+# the kernel missed;
 # --rss: resident memory beyond guest memory stayed below so many MiB; --twice: a second
 # run has the same instructions, counters, event digest and serial bytes; --against: under
 # that MMU too, the instructions, serial bytes and all of memory at the end are the same.
@@ -75,6 +76,7 @@ boot() {
     rc=$?
     [ $rc -eq 0 ] || fail "exit code $rc: $(cat "$work/$n.err")"
     grep -q '^GUEST-DONE' "$work/$n.serial" || fail "the guest's script did not finish"
+    ! grep 'unchecked MSR access' "$work/$n.serial" || fail "the CPU lacks an MSR"
     if [ -n "$rss" ]; then
         echo "$name: $((most >> 10)) MiB beyond guest memory"
         [ "$most" -gt 0 ] && [ "$most" -lt $((rss << 10)) ] || fail "resident beyond guest memory: $most KiB"
