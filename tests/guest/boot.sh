@@ -4,19 +4,20 @@
 #
 #   boot.sh --penumbra P --name N [--memory 512M] [--append "..."] [--cpu MODEL]
 #           [--expect REGEX]... [--rss MIB] [--twice] [--mmu M] [--against M] [--timeout S]
-#           [--run "OPTION..."] [--guest "OPTION..."]
+#           [--run "OPTION..."] [--guest "OPTION..."] [--pvh]
 #
 # Checks: exit code 0, the script's last line on the serial console, every --expect there, no MSR that
 # the kernel missed;
 # --rss: resident memory beyond guest memory stayed below so many MiB; --twice: a second
 # run has the same instructions, counters, event digest and serial bytes; --against: under
 # that MMU too, the instructions, serial bytes and all of memory at the end are the same.
-# --run: options of penumbra run; --guest: of scripts/guest.sh.
+# --run: options of penumbra run; --guest: of scripts/guest.sh. --pvh: the vmlinux in the bzImage (packed by
+# xz), entered by PVH.
 # Exit: 0, 1 with what is wrong, 77 when the guest's packages are not there (skipped).
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 
-penumbra='' name='' memory=512M append='' cpu='' rss='' twice='' mmu=shadow against='' limit=300 expect=() extra=() guest=()
+penumbra='' name='' memory=512M append='' cpu='' rss='' twice='' mmu=shadow against='' limit=300 pvh='' expect=() extra=() guest=()
 while [ $# -gt 0 ]; do
     case $1 in
     --penumbra) penumbra=$2; shift ;;
@@ -27,6 +28,7 @@ while [ $# -gt 0 ]; do
     --expect) expect+=("$2"); shift ;;
     --rss) rss=$2; shift ;;
     --twice) twice=1 ;;
+    --pvh) pvh=1 ;;
     --mmu) mmu=$2; shift ;;
     --against) against=$2; shift ;;
     --run) read -r -a extra <<<"$2"; shift ;;
@@ -39,6 +41,19 @@ done
 . "$here/../lib.sh"
 need_guest "${guest[@]}"
 work_folder
+kernel=$cache/vmlinuz
+if [ -n "$pvh" ]; then
+    # Linux, Documentation/arch/x86/boot.rst: setup_sects, payload_offset, payload_length.
+    python3 - "$kernel" "$work/vmlinux" <<'EOF' || fail "cannot unpack $kernel"
+import lzma, struct, sys
+image = open(sys.argv[1], "rb").read()
+offset, length = struct.unpack_from("<II", image, 0x248)
+offset += (image[0x1f1] + 1) * 512
+open(sys.argv[2], "wb").write(lzma.LZMADecompressor().decompress(image[offset:offset + length]))
+EOF
+    kernel=$work/vmlinux
+    extra+=(--format pvh)
+fi
 
 # Resident memory of a process beyond the mappings that are as large as guest memory, in KiB.
 beyond() {
@@ -61,7 +76,7 @@ boot() {
     [ -z "$cpu" ] || args+=(--cpu "$cpu")
     [ -z "$against" ] || args+=(--ram-digest)
     "$penumbra" run --mmu "$mmu" -m "$memory" --timeout "$limit" --event-digest "${args[@]}" "${extra[@]}" \
-        --kernel "$cache/vmlinuz" --initrd "$cache/initrd.gz" --stats "$work/$n.json" \
+        --kernel "$kernel" --initrd "$cache/initrd.gz" --stats "$work/$n.json" \
         --append "console=ttyS0 panic=-1 pn.script $append" \
         < /dev/null > "$work/$n.serial" 2> "$work/$n.err" &
     pid=$!
