@@ -4,7 +4,7 @@
 #
 #   xen.sh PENUMBRA shell    to a shell of dom0's, and a command there, under both MMUs
 #   xen.sh PENUMBRA more     both MMUs run the same Xen; equal runs are equal; two CPUs, Multiboot 2,
-#                            supervisor shadow stacks (--cpu max), a processor of AMD's
+#                            supervisor shadow stacks (--cpu max), a processor of AMD's, ACPI S3
 #
 # The MMUs are compared until Xen has the pieces of dom0. Later a kernel in Xen's PV mode clears table
 # entries by hypercalls that do not flush the TLB (update_va_mapping without UVMF_INVLPG), and
@@ -27,17 +27,17 @@ xen() {
         --append "console=com1 com1=115200,8n1" "$@" 2> "$work/$name.err"
 }
 
-# Dom0's shell gets its command at the prompt: what comes earlier is Xen's, and lost.
+# shell NAME COMMAND ANSWER OPTION...: dom0's shell gets its command at the prompt (what comes earlier is
+# Xen's, and lost), and its console has the ANSWER.
 shell() {
     local text pid rc
-    coproc guest { xen "$1" '' --mmu "$1"; }
+    coproc guest { xen "$1" '' "${@:4}"; }
     pid=$guest_PID
     exec {from}<&"${guest[0]}" {to}>&"${guest[1]}"
     while IFS= read -r -d '#' -u "$from" text; do
         printf '%s#' "$text"
         if [[ $text == */root\  ]]; then
-            # shellcheck disable=SC2016
-            echo 'echo $(cat /sys/hypervisor/type), six times seven: $((6 * 7)); poweroff -f' >&"$to"
+            echo "$2; poweroff -f" >&"$to"
             break
         fi
     done > "$work/$1"
@@ -46,7 +46,7 @@ shell() {
     rc=$?
     exec {from}<&- {to}>&-
     [ $rc -eq 0 ] || fail "$1: exit code $rc: $(cat "$work/$1.err")"
-    grep -aq '^xen, six times seven: 42' "$work/$1" || fail "$1: no answer of dom0's shell: $(tail -n 5 "$work/$1")"
+    grep -aq "^$3" "$work/$1" || fail "$1: no answer of dom0's shell: $(tail -n 5 "$work/$1")"
 }
 
 # script NAME OPTION...: dom0 runs the test script.
@@ -66,8 +66,10 @@ same() {
 }
 
 if [ "$how" = shell ]; then
-    shell shadow
-    shell tdp
+    for mmu in shadow tdp; do
+        # shellcheck disable=SC2016
+        shell $mmu 'echo $(cat /sys/hypervisor/type), six times seven: $((6 * 7))' 'xen, six times seven: 42' --mmu $mmu
+    done
     exit $bad
 fi
 for mmu in shadow tdp; do
@@ -86,4 +88,7 @@ script two-tdp --mmu tdp -c 2 --format multiboot2
 script cet --mmu tdp --cpu max
 grep -q 'Enabling Supervisor Shadow Stacks' "$work/cet" || fail "cet: Xen does not use shadow stacks"
 script amd --mmu shadow --cpu max,vendor=amd
+# shellcheck disable=SC2016
+shell sleep 'echo +5 > /sys/class/rtc/rtc0/wakealarm; echo mem > /sys/power/state; echo slept: $?' 'slept: 0' --mmu shadow -c 2
+grep -aq 'Finishing wakeup from ACPI S3 state' "$work/sleep" || fail "sleep: Xen did not sleep"
 exit $bad
