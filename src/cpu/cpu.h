@@ -373,9 +373,11 @@ enum cpu_rc cpu_ss_swap(struct cpu *cpu, pn_gva lin, uint64_t expected, uint64_t
 enum cpu_rc cpu_mem_prepare(struct cpu *cpu, pn_gva lin, unsigned size, unsigned how,
                             enum pn_tlb_mode mode, void **ptr);
 /* The same for an operand of which only the chosen bytes (a bit each, from the lowest on)
- * are accessed and may fault; out: the vector of a non-canonical address. */
+ * are accessed and may fault; beyond: those that are not canonical or outside the segment;
+ * out: the vector that these raise. */
 enum cpu_rc cpu_mem_prepare_chosen(struct cpu *cpu, pn_gva lin, unsigned size,
-                                   uint64_t bytes, bool write, uint8_t out, void **ptr);
+                                   uint64_t bytes, uint64_t beyond, bool write,
+                                   uint8_t out, void **ptr);
 /* Store the bounce buffer. Return: CPU_NEXT, or CPU_STOP when the block must be left (a
  * device was written, or code was). Never faults. */
 enum cpu_rc cpu_mem_commit(struct cpu *cpu);

@@ -372,9 +372,7 @@ static void finish(struct dec *d, unsigned kind, bool rip_rel) {
     if (d->sh->cls >= CLS_JMP && d->sh->cls <= CLS_JCXZ && !d->has_modrm &&
         d->sh->cls != CLS_RET)
         in->imm += in->rip + in->len;
-    if (kind != KIND_64 && !d->vex)
-        d->w = 0;
-    if (kind != KIND_64 && (d->sh->reg.kind == K_GPR || d->sh->rm.kind == K_GPR))
+    if (d->sh->flags & SH_W0 || (kind != KIND_64 && !d->vex))
         d->w = 0;
     in->mnemonic = d->sh->mnemonic;
     in->opsize = d->sh->opsize;
@@ -426,6 +424,8 @@ enum decode_rc decode(struct decoder *dc, const uint8_t *p, unsigned avail, uint
     d->imm_raw = next_n(&c, s->imm_len);
     if (c.rc != DECODE_OK)
         return c.rc;
+    if (kind != KIND_64 && s->flags & SH_IS4)
+        d->imm_raw &= 0x7f;
     d->in.len = (uint8_t)c.pos;
     finish(d, kind, rip_rel);
     if (s->cls == CLS_HELPER)

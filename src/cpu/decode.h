@@ -23,6 +23,7 @@ enum shape_class {
     CLS_INCDEC,   /* 40..4f outside 64-bit mode */
     CLS_BT_MEM,   /* bit string in memory, offset in a register */
     CLS_DIR,      /* CLD, STD */
+    CLS_VZERO,    /* VZEROUPPER, VZEROALL outside 64-bit mode: eight registers */
     CLS_PUSH,     /* from here on: of 64-bit mode, and flat 32-bit code */
     CLS_POP,
     CLS_LEAVE,
@@ -58,8 +59,10 @@ struct role {
 #define SH_NEEDAVX  0x0800u
 #define SH_NEEDEVEX 0x4000u /* AVX-512 state */
 #define SH_NEEDFP   0x4f00u
-#define SH_WAITS    0x1000u /* takes a pending x87 exception */
-#define SH_NOTED    0x2000u /* x87, and no control instruction: FIP names it */
+#define SH_WAITS    0x1000u  /* takes a pending x87 exception */
+#define SH_NOTED    0x2000u  /* x87, and no control instruction: FIP names it */
+#define SH_W0       0x20000u /* outside 64-bit code its W means nothing */
+#define SH_IS4      0x10000u /* the immediate names a register; in 32-bit code one of eight */
 #define SH_ENDBR    0x8000u /* ENDBR64 in 64-bit code, else ENDBR32 */
 
 /* Which bytes of a memory operand an AVX-512 mask chooses: `from` elements of `size` bytes,

@@ -154,6 +154,7 @@ void lower_xchg_acc(struct lower *l, const struct dec *d);
 void lower_incdec(struct lower *l, const struct dec *d);
 void lower_bt_mem(struct lower *l, const struct dec *d);
 void lower_dir(struct lower *l, const struct dec *d);
+void lower_vzero(struct lower *l, const struct dec *d);
 void lower_helper(struct lower *l, const struct dec *d,
                   enum cpu_rc (*fn)(struct cpu *, const struct insn *));
 

@@ -164,6 +164,20 @@ void lower_dir(struct lower *l, const struct dec *d) {
               d->in.opcode & 1 ? (int32_t)FL_DF : ~(int32_t)FL_DF);
 }
 
+/* ---- Upper halves ---- */
+
+/* SDM volume 2, "VZEROALL", "VZEROUPPER": outside 64-bit mode of the first eight registers
+ * alone. What writes 128 bits of one clears the rest: VXORPS x, x, x; VMOVAPS x, x. */
+void lower_vzero(struct lower *l, const struct dec *d) {
+    bool all = d->l;
+    struct enc n = {.vex = 1, .map = 1, .opcode = all ? 0x57 : 0x28, .has_modrm = 1};
+    for (unsigned i = 0; i < 8; i++) {
+        n.reg = n.rm = (uint8_t)i;
+        n.vvvv = all ? (uint8_t)i : 0;
+        e_insn(&l->e, &n);
+    }
+}
+
 /* ---- Helpers ---- */
 
 void lower_helper(struct lower *l, const struct dec *d,

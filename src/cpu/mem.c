@@ -321,8 +321,8 @@ enum cpu_rc cpu_mem_prepare(struct cpu *cpu, pn_gva lin, unsigned size, unsigned
 
 /* As resolve, for the pages that hold a chosen byte. hva of any other is NULL. */
 static enum cpu_rc resolve_chosen(struct cpu *cpu, pn_gva lin, unsigned size,
-                                  uint64_t bytes, enum pn_access access, uint8_t vector,
-                                  struct piece pc[2], unsigned *count) {
+                                  uint64_t bytes, uint64_t beyond, enum pn_access access,
+                                  uint8_t vector, struct piece pc[2], unsigned *count) {
     unsigned room = PN_PAGE_SIZE - (lin & (PN_PAGE_SIZE - 1)), from = 0;
     for (*count = 0; from < size; ++*count) {
         unsigned n = *count || size <= room ? size - from : room;
@@ -333,7 +333,7 @@ static enum cpu_rc resolve_chosen(struct cpu *cpu, pn_gva lin, unsigned size,
             unsigned first = (unsigned)__builtin_ctzll(part);
             pn_gva a = mode_64(cpu) ? lin + first : (uint32_t)(lin + first);
             struct pn_xlate x;
-            if (!canonical(cpu, a))
+            if (part & beyond)
                 return cpu_raise_code(cpu, vector, 0);
             p->kind =
                 (uint8_t)cpu_translate(cpu, a, access, cpu_tlb_mode(cpu), false, &x);
@@ -350,11 +350,12 @@ static enum cpu_rc resolve_chosen(struct cpu *cpu, pn_gva lin, unsigned size,
 }
 
 enum cpu_rc cpu_mem_prepare_chosen(struct cpu *cpu, pn_gva lin, unsigned size,
-                                   uint64_t bytes, bool write, uint8_t out, void **ptr) {
+                                   uint64_t bytes, uint64_t beyond, bool write,
+                                   uint8_t out, void **ptr) {
     struct piece pc[2];
     unsigned count, at, n;
     cpu->owed.count = 0;
-    if (resolve_chosen(cpu, lin, size, bytes, write ? PN_WRITE : PN_READ, out, pc,
+    if (resolve_chosen(cpu, lin, size, bytes, beyond, write ? PN_WRITE : PN_READ, out, pc,
                        &count))
         return CPU_FAULT;
     if (count == 1 && pc[0].kind == PN_MAPPED && pc[0].hva) {

@@ -3,7 +3,8 @@
  * The stack instructions of 16- and 32-bit code (in 64-bit mode the translator has its
  * own for most), and what exists only there: decimal adjustment, BOUND, SALC; and XLAT.
  *
- * Invariant: registers change only after the last access that may fault.
+ * Invariant: registers change only after the last access that may fault, but for POPA's
+ * (RULE_popa_whole).
  */
 #include "cpu/bulk.h"
 #include "cpu/control.h"
@@ -60,12 +61,15 @@ enum cpu_rc op_popa(struct cpu *cpu, const struct insn *in) {
     struct stack st;
     uint64_t v[8];
     stack_here(cpu, &st);
-    for (unsigned r = 8; r-- > 0;)
-        if (stack_pop(cpu, &st, in->opsize, &v[r]))
-            return CPU_FAULT;
-    for (unsigned r = R_AX; r <= R_DI; r++)
+    bool whole = cpu_follows(cpu, RULE_popa_whole);
+    unsigned left = 8;
+    while (left && !stack_pop(cpu, &st, in->opsize, &v[left - 1]))
+        left--;
+    for (unsigned r = whole && left ? 8 : left; r < 8; r++)
         if (r != R_SP)
             put_reg(cpu, r, in->opsize, v[r]);
+    if (left)
+        return CPU_FAULT;
     stack_commit(cpu, &st);
     return CPU_NEXT;
 }
@@ -123,14 +127,16 @@ enum cpu_rc op_leave(struct cpu *cpu, const struct insn *in) {
 
 /* ---- BOUND, XLAT ---- */
 
+/* The bounds are two operands: each is aligned for itself (tests/diff). */
 enum cpu_rc op_bound(struct cpu *cpu, const struct insn *in) {
     unsigned size = in->opsize;
-    int32_t pair[2], index = (int32_t)cpu->gpr[in->op[0].reg];
-    int16_t pair16[2];
-    if (operand_read(cpu, in, size == 2 ? (void *)pair16 : pair, 2 * size))
+    uint64_t at = operand_offset(cpu, in);
+    int32_t pair[2] = {0, 0}, index = (int32_t)cpu->gpr[in->op[0].reg];
+    if (seg_read(cpu, in->seg, at, &pair[0], size) ||
+        seg_read(cpu, in->seg, (at + size) & addr_mask(in->addrsize), &pair[1], size))
         return CPU_FAULT;
     if (size == 2)
-        pair[0] = pair16[0], pair[1] = pair16[1], index = (int16_t)index;
+        pair[0] = (int16_t)pair[0], pair[1] = (int16_t)pair[1], index = (int16_t)index;
     return index < pair[0] || index > pair[1] ? cpu_raise(cpu, VEC_BR) : CPU_NEXT;
 }
 

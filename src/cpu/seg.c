@@ -159,9 +159,7 @@ enum cpu_rc op_push_sreg(struct cpu *cpu, const struct insn *in) {
     unsigned size = in->opsize;
     uint16_t sel = cpu->seg[in->op[0].reg].sel;
     stack_here(cpu, &st);
-    /* With a 32-bit operand only the selector's 16 bits are written, as processors since
-     * the Pentium do; 64 bits are zero-extended. */
-    if (size == 4) {
+    if (size == 4 && cpu_follows(cpu, RULE_push_word)) {
         st.sp -= 2;
         if (stack_push(cpu, &st, sel, 2))
             return CPU_FAULT;

@@ -10,8 +10,13 @@
 
 /* ---- Segments ---- */
 
-bool seg_allows(const struct pn_segment *s, uint64_t offset, unsigned size,
-                enum pn_access access) {
+bool seg_past_4g(const struct cpu *cpu, uint64_t offset, unsigned size) {
+    return offset + size - 1 > UINT32_MAX && !cpu_follows(cpu, RULE_wraps_4g);
+}
+
+/* Does s allow an access of size bytes at offset (outside 64-bit mode)? */
+static bool seg_allows(const struct cpu *cpu, const struct pn_segment *s, uint64_t offset,
+                       unsigned size, enum pn_access access) {
     uint32_t attr = s->attr;
     if (attr & ATTR_UNUSABLE)
         return false;
@@ -24,11 +29,13 @@ bool seg_allows(const struct pn_segment *s, uint64_t offset, unsigned size,
     uint64_t last = offset + size - 1;
     if ((attr & (TYPE_CODE | TYPE_DOWN)) == TYPE_DOWN)
         return offset > s->limit && last <= (attr & ATTR_DB ? UINT32_MAX : UINT16_MAX);
-    return s->limit == UINT32_MAX || last <= s->limit;
+    if (s->limit == UINT32_MAX)
+        return !seg_past_4g(cpu, offset, size);
+    return last <= s->limit;
 }
 
-/* SDM volume 3, table "Alignment Requirements by Data Type". Far pointers and 80-bit reals
- * count as their offset and their mantissa. x87 environments (14 and 28 bytes, with the
+/* SDM volume 3, table "Alignment Requirements by Data Type". 80-bit reals count as their
+ * mantissa. x87 environments (14 and 28 bytes, with the
  * registers 94 and 108) are aligned as their operand size is. YMM operands and state areas
  * count as double quadwords (tests/diff). */
 static unsigned alignment(unsigned size) {
@@ -57,7 +64,7 @@ enum cpu_rc lin_aligned(struct cpu *cpu, pn_gva lin, unsigned size) {
 static enum cpu_rc lin_legacy(struct cpu *cpu, unsigned seg, uint64_t offset,
                               unsigned size, enum pn_access access, pn_gva *lin) {
     const struct pn_segment *s = &cpu->seg[seg];
-    if (unlikely(!seg_allows(s, offset, size, access)))
+    if (unlikely(!seg_allows(cpu, s, offset, size, access)))
         return cpu_raise_code(cpu, seg == SEG_SS ? VEC_SS : VEC_GP, 0);
     *lin = (uint32_t)(s->base + offset);
     return align_check(cpu, *lin, size);
@@ -167,25 +174,16 @@ enum cpu_rc operand_write(struct cpu *cpu, const struct insn *in, const void *bu
     return seg_write(cpu, in->seg, operand_offset(cpu, in), buf, size);
 }
 
-/* A far pointer of two words, which is aligned as a word is. */
-static enum cpu_rc read_words(struct cpu *cpu, const struct insn *in, uint8_t raw[4]) {
-    uint64_t at = operand_offset(cpu, in);
-    if (seg_read(cpu, in->seg, at, raw, 2))
-        return CPU_FAULT;
-    return seg_read(cpu, in->seg, (at + 2) & addr_mask(in->addrsize), raw + 2, 2);
-}
-
+/* Two operands, each aligned for itself (tests/diff). */
 enum cpu_rc far_read(struct cpu *cpu, const struct insn *in, unsigned size,
                      uint64_t *offset, uint16_t *sel) {
-    uint8_t raw[10];
+    uint64_t at = operand_offset(cpu, in);
     if (size == 8 && !cpu_follows(cpu, RULE_far_64))
         size = 4;
-    if (size == 2 ? read_words(cpu, in, raw) : operand_read(cpu, in, raw, size + 2))
-        return CPU_FAULT;
     *offset = 0;
-    memcpy(offset, raw, size);
-    memcpy(sel, raw + size, 2);
-    return CPU_NEXT;
+    if (seg_read(cpu, in->seg, at, offset, size))
+        return CPU_FAULT;
+    return seg_read(cpu, in->seg, (at + size) & addr_mask(in->addrsize), sel, 2);
 }
 
 enum cpu_rc sel_read(struct cpu *cpu, const struct insn *in, unsigned i, uint16_t *sel) {
@@ -212,7 +210,7 @@ static enum cpu_rc stack_lin(struct cpu *cpu, const struct stack *st, uint64_t s
     bool ok;
     if (st->seg) {
         *lin = (uint32_t)(st->seg->base + (sp & st->mask));
-        ok = seg_allows(st->seg, sp & st->mask, size, access);
+        ok = seg_allows(cpu, st->seg, sp & st->mask, size, access);
     } else {
         *lin = sp;
         ok = canonical(cpu, sp) && canonical(cpu, sp + size - 1);

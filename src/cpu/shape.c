@@ -7,8 +7,6 @@
  * instruction set that is not listed, with a hidden memory operand, or with an operand on
  * host system state is undefined: nothing of the guest's runs natively by accident.
  */
-#include <stdlib.h>
-
 #include <Zydis/Zydis.h>
 
 #include "cpu/model.h"
@@ -17,25 +15,6 @@
 #include "cpu/xlat.h"
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
-
-struct shape_source {
-    const struct cpu_model *model;
-    ZydisDecoder dec[4];
-    bool isa[ZYDIS_ISA_SET_MAX_VALUE + 1];
-};
-
-/* ---- Which instruction sets the model has ---- */
-
-#define ALWAYS 0xffffu
-
-static const struct {
-    uint8_t isa;
-    uint16_t feature;
-} isa_features[] = {
-#define ISA(set, feature) {ZYDIS_ISA_SET_##set, CPU_F_##feature},
-#define ISA_ALWAYS(set)   {ZYDIS_ISA_SET_##set, ALWAYS},
-#include "cpu/isa.inc"
-};
 
 /* Instructions of a set that holds others, too, and their own features. */
 static const struct {
@@ -46,55 +25,6 @@ static const struct {
     {ZYDIS_MNEMONIC_SYSENTER, CPU_F_sep},    {ZYDIS_MNEMONIC_SYSEXIT, CPU_F_sep},
     {ZYDIS_MNEMONIC_SYSCALL, CPU_F_syscall}, {ZYDIS_MNEMONIC_SYSRET, CPU_F_syscall},
 };
-
-static bool model_offers(const struct cpu_model *model, unsigned feature) {
-    return feature == ALWAYS || cpu_model_has(model, (enum cpu_feature)feature);
-}
-
-/* Zydis's optional modes are other meanings of encodings: those of features that not every
- * model has, and of an accelerator. Without its mode LZCNT is BSR, TZCNT BSF, WBNOINVD
- * WBINVD, and what MPX, CET and CLDEMOTE take are NOPs with a ModRM byte. */
-static bool mode_wanted(const struct cpu_model *model, ZydisDecoderMode mode) {
-    switch (mode) {
-    case ZYDIS_DECODER_MODE_AMD_BRANCHES:
-        return cpu_model_follows(model, RULE_near_16);
-    case ZYDIS_DECODER_MODE_CET:
-        return cpu_model_has_cet(model);
-    case ZYDIS_DECODER_MODE_LZCNT:
-        return cpu_model_has(model, CPU_F_abm);
-    case ZYDIS_DECODER_MODE_TZCNT:
-        return cpu_model_has(model, CPU_F_bmi1);
-    default:
-        return false;
-    }
-}
-
-struct shape_source *shape_source_create(const struct cpu_model *model) {
-    struct shape_source *s = calloc(1, sizeof *s);
-    if (!s)
-        return NULL;
-    static const struct {
-        ZydisMachineMode mode;
-        ZydisStackWidth width;
-    } kinds[4] = {
-        [KIND_64] = {ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64},
-        [KIND_32] = {ZYDIS_MACHINE_MODE_LONG_COMPAT_32, ZYDIS_STACK_WIDTH_32},
-        [KIND_16] = {ZYDIS_MACHINE_MODE_LONG_COMPAT_16, ZYDIS_STACK_WIDTH_16},
-        [KIND_REAL] = {ZYDIS_MACHINE_MODE_REAL_16, ZYDIS_STACK_WIDTH_16},
-    };
-    for (unsigned k = 0; k < 4; k++) {
-        ZydisDecoder *d = &s->dec[k];
-        ZydisDecoderInit(d, kinds[k].mode, kinds[k].width);
-        for (unsigned m = 0; m <= ZYDIS_DECODER_MODE_MAX_VALUE; m++)
-            ZydisDecoderEnableMode(d, m, mode_wanted(model, m));
-    }
-    for (size_t i = 0; i < COUNT(isa_features); i++)
-        s->isa[isa_features[i].isa] = true;
-    for (size_t i = 0; i < COUNT(isa_features); i++)
-        s->isa[isa_features[i].isa] &= model_offers(model, isa_features[i].feature);
-    s->model = model;
-    return s;
-}
 
 /* ---- Helpers by mnemonic ---- */
 
@@ -286,6 +216,9 @@ static unsigned classify(const struct shape_source *src,
     }
     if (is_hint(src->model, zi, d) || is_cet_nop(src->model, zi))
         return CLS_NOP;
+    if (kind != KIND_64 && (zi->mnemonic == ZYDIS_MNEMONIC_VZEROUPPER ||
+                            zi->mnemonic == ZYDIS_MNEMONIC_VZEROALL))
+        return CLS_VZERO;
     if (d->vex || d->map > 1)
         return CLS_PLAIN;
     if (d->map == 1) {
@@ -379,6 +312,7 @@ static bool register_operand(const ZydisDecodedOperand *o, const struct dec *d,
         r = &s->vvvv;
         break;
     case ZYDIS_OPERAND_ENCODING_IS4:
+        s->flags |= SH_IS4;
         return !gpr;
     default:
         break;
@@ -537,6 +471,35 @@ static bool decode_full(struct shape_source *src, const struct dec *d, const uin
     return ZYAN_SUCCESS(*st);
 }
 
+/* Outside 64-bit code W of many instructions means nothing, and what is encoded again must
+ * not have it: is it the same instruction without? (SDM volume 2, "VCVTSI2SD", "MOVD":
+ * "VEX.W1 in non-64 bit is ignored".) */
+static bool w_ignored(struct shape_source *src, const struct dec *d, const uint8_t *p,
+                      unsigned avail, unsigned kind, const ZydisDecodedInstruction *zi,
+                      const ZydisDecodedOperand *op) {
+    ZydisDecodedInstruction narrow;
+    ZydisDecodedOperand other[ZYDIS_MAX_OPERAND_COUNT];
+    ZyanStatus st;
+    uint8_t copy[15];
+    unsigned at = d->evex ? zi->raw.evex.offset : zi->raw.vex.offset;
+    if (kind == KIND_64 || !d->vex || !d->w)
+        return false;
+    memcpy(copy, p, avail);
+    copy[at + 2] &= 0x7f;
+    if (!decode_full(src, d, copy, avail, kind, &narrow, other, &st) ||
+        narrow.mnemonic != zi->mnemonic || narrow.operand_count != zi->operand_count)
+        return false;
+    for (unsigned i = 0; i < zi->operand_count; i++)
+        if (other[i].size != op[i].size)
+            return false;
+    return true;
+}
+
+static bool is_lane(const ZydisDecodedInstruction *zi, const struct dec *d) {
+    return !d->evex && (zi->mnemonic == ZYDIS_MNEMONIC_VPEXTRD ||
+                        zi->mnemonic == ZYDIS_MNEMONIC_VPINSRD);
+}
+
 static enum vecmem vecmem_kind(const ZydisDecodedInstruction *zi) {
     if (zi->encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX)
         return zi->meta.category == ZYDIS_CATEGORY_GATHER ? VECMEM_GATHER_K
@@ -591,7 +554,7 @@ static bool in_model(const struct shape_source *src, const ZydisDecodedInstructi
         return is_hint(src->model, zi, d);
     for (size_t i = 0; i < COUNT(own_features); i++)
         if (own_features[i].mnemonic == zi->mnemonic)
-            return model_offers(src->model, own_features[i].feature);
+            return cpu_model_has(src->model, (enum cpu_feature)own_features[i].feature);
     if (zi->meta.isa_set == ZYDIS_ISA_SET_LAHF && kind != KIND_64)
         return true; /* CPUID tells of 64-bit code alone */
     return src->isa[zi->meta.isa_set] || (h && h->fn == op_hypercall) ||
@@ -677,6 +640,11 @@ bool shape_make(struct shape_source *src, const uint8_t *p, unsigned avail, unsi
     s->imm_len = (zi.raw.imm[0].size + zi.raw.imm[1].size) / 8;
     s->disp_n = d->evex ? disp8_unit(&zi, op) : 1;
     const struct helper *h = class_and_helper(src, &zi, op, kind, d, s);
+    if (w_ignored(src, d, p, avail, kind, &zi, op)) {
+        s->flags |= SH_W0;
+        if (is_lane(&zi, d) && !cpu_model_follows(src->model, RULE_narrow_lanes))
+            s->cls = CLS_UD;
+    }
     if (zi.mnemonic ==
         (kind == KIND_64 ? ZYDIS_MNEMONIC_ENDBR64 : ZYDIS_MNEMONIC_ENDBR32))
         s->flags |= SH_ENDBR;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What decode.c asks of Zydis. shape_masked is for files that include Zydis first. */
+/* What decode.c asks of Zydis. Its end is for files that include Zydis first. */
 #pragma once
 
 #include "cpu/decode.h"
@@ -22,6 +22,12 @@ void shape_operands(struct shape_source *src, const uint8_t *p, unsigned kind,
                     struct dec *d);
 
 #ifdef ZYDIS_H
+struct shape_source {
+    const struct cpu_model *model;
+    ZydisDecoder dec[4];
+    bool isa[ZYDIS_ISA_SET_MAX_VALUE + 1];
+};
+
 /* Fill *m, which is 0, for an EVEX instruction with this memory operand. */
 void shape_masked(const ZydisDecodedInstruction *zi, const ZydisDecodedOperand *op,
                   const ZydisDecodedOperand *mem, const struct dec *d, struct masked *m);

@@ -71,7 +71,8 @@ static enum cpu_rc linear(struct cpu *cpu, const struct slow_desc *sd, pn_gva *l
         return cpu_lin(cpu, sd->seg, cpu->jit.r10, sd->size, write ? PN_WRITE : PN_READ,
                        lin);
     *lin = probed(cpu, sd);
-    if (mode_64(cpu) && (!canonical(cpu, *lin) || !canonical(cpu, *lin + sd->size - 1)))
+    if (mode_64(cpu) ? !canonical(cpu, *lin) || !canonical(cpu, *lin + sd->size - 1)
+                     : seg_past_4g(cpu, *lin, sd->size))
         return cpu_raise_code(cpu, sd->seg == SEG_SS ? VEC_SS : VEC_GP, 0);
     return CPU_NEXT;
 }
@@ -123,17 +124,38 @@ static uint64_t chosen_bytes(const struct cpu *cpu, const struct masked *m) {
     return bytes;
 }
 
-/* Where the operand is, as far as its segment lets it be accessed. */
+/* Those of bytes that are not canonical or lie beyond a segment of 4 GiB. */
+static uint64_t bytes_outside(const struct cpu *cpu, const struct slow_desc *sd,
+                              uint64_t bytes) {
+    bool offs = sd->flags & SLOW_OFFS, based = mode_64(cpu) && seg_of(sd) >= SEG_FS;
+    uint64_t at =
+        offs ? cpu->jit.r10 + (based ? cpu->seg[seg_of(sd)].base : 0) : probed(cpu, sd);
+    uint64_t out = 0;
+    if (mode_64(cpu) ? canonical(cpu, at) && canonical(cpu, at + 63)
+                     : !seg_past_4g(cpu, at, 64))
+        return 0;
+    for (unsigned i = 0; i < 64; i++)
+        if (mode_64(cpu) ? !canonical(cpu, at + i) : seg_past_4g(cpu, at + i, 1))
+            out |= UINT64_C(1) << i;
+    return bytes & out;
+}
+
+/* Where the operand is, as far as its segment lets it be accessed. Of what is beyond, the
+ * first element is looked at here, the others when those before them were accessed
+ * (tests/diff). */
 static enum cpu_rc masked_linear(struct cpu *cpu, const struct slow_desc *sd,
-                                 uint64_t bytes, pn_gva *lin) {
+                                 const struct masked *m, uint64_t bytes, uint64_t beyond,
+                                 pn_gva *lin) {
     enum pn_access access = sd->flags & SLOW_WRITE ? PN_WRITE : PN_READ;
+    unsigned seg = seg_of(sd), first = bytes ? (unsigned)__builtin_ctzll(bytes) : 0;
     pn_gva last;
     *lin = 0;
+    if (beyond & low_bits(first + m->size))
+        return cpu_raise_code(cpu, seg == SEG_SS ? VEC_SS : VEC_GP, 0);
     if (!(sd->flags & SLOW_OFFS)) {
         *lin = probed(cpu, sd);
     } else if (bytes) {
-        unsigned seg = seg_of(sd), first = (unsigned)__builtin_ctzll(bytes);
-        unsigned end = 63 - (unsigned)__builtin_clzll(bytes);
+        unsigned end = 63 - (unsigned)__builtin_clzll(bytes & ~beyond);
         if (cpu_lin(cpu, seg, cpu->jit.r10 + first, 1, access, lin) ||
             cpu_lin(cpu, seg, cpu->jit.r10 + end, 1, access, &last))
             return CPU_FAULT;
@@ -147,12 +169,15 @@ static enum cpu_rc masked_linear(struct cpu *cpu, const struct slow_desc *sd,
 static enum cpu_rc prepare_masked(struct cpu *cpu, const struct slow_desc *sd,
                                   const struct masked *m, void **ptr) {
     uint64_t bytes = chosen_bytes(cpu, m) & low_bits(sd->size);
+    uint64_t beyond = bytes_outside(cpu, sd, bytes);
     pn_gva lin;
     if (bytes && misaligned(cpu, sd))
         return gp0(cpu);
-    if (masked_linear(cpu, sd, bytes, &lin) || (bytes && lin_aligned(cpu, lin, m->size)))
+    if (masked_linear(cpu, sd, m, bytes, beyond, &lin) ||
+        (bytes && lin_aligned(cpu, lin, m->size)))
         return CPU_FAULT;
-    return cpu_mem_prepare_chosen(cpu, lin, sd->size, bytes, sd->flags & SLOW_WRITE,
+    return cpu_mem_prepare_chosen(cpu, lin, sd->size, bytes, beyond,
+                                  sd->flags & SLOW_WRITE,
                                   seg_of(sd) == SEG_SS ? VEC_SS : VEC_GP, ptr);
 }
 

@@ -138,9 +138,8 @@ void seg_drop_privileged(struct cpu *cpu, unsigned cpl);
 
 /* ---- Memory (mem.c, segmem.c) ---- */
 
-/* Does s allow an access of size bytes at offset (outside 64-bit mode)? */
-bool seg_allows(const struct pn_segment *s, uint64_t offset, unsigned size,
-                enum pn_access access);
+/* Do size bytes at offset end beyond a segment of 4 GiB, where the vendor looks at that? */
+bool seg_past_4g(const struct cpu *cpu, uint64_t offset, unsigned size);
 
 /* What an address size leaves of an offset or a count. */
 static inline uint64_t addr_mask(unsigned addrsize) {

@@ -165,11 +165,12 @@ static const body_fn lowerings[CLS_COUNT] = {
     [CLS_NOP] = lower_nop,         [CLS_MOFFS] = lower_moffs,
     [CLS_ACC_IMM] = lower_acc_imm, [CLS_XCHG_ACC] = lower_xchg_acc,
     [CLS_INCDEC] = lower_incdec,   [CLS_BT_MEM] = lower_bt_mem,
-    [CLS_DIR] = lower_dir,         [CLS_PUSH] = lower_push,
-    [CLS_POP] = lower_pop,         [CLS_LEAVE] = lower_leave,
-    [CLS_JMP] = lower_jmp,         [CLS_CALL] = lower_call,
-    [CLS_RET] = lower_ret,         [CLS_JCC] = lower_jcc,
-    [CLS_LOOP] = lower_loop,       [CLS_JCXZ] = lower_jcxz,
+    [CLS_DIR] = lower_dir,         [CLS_VZERO] = lower_vzero,
+    [CLS_PUSH] = lower_push,       [CLS_POP] = lower_pop,
+    [CLS_LEAVE] = lower_leave,     [CLS_JMP] = lower_jmp,
+    [CLS_CALL] = lower_call,       [CLS_RET] = lower_ret,
+    [CLS_JCC] = lower_jcc,         [CLS_LOOP] = lower_loop,
+    [CLS_JCXZ] = lower_jcxz,
 };
 
 /* May it follow a tracked branch? A debugger's breakpoint may stand on an ENDBRANCH. */

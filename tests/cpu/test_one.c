@@ -233,6 +233,83 @@ static const struct row others[] = {
      0},
 };
 
+/* 32-bit code. RBX is EBX, and EBP, too. */
+static const struct row legacy[] = {
+    {"an operand across 4 GiB: #GP on AMD's (seen)",
+     {0x8b, 0x03},
+     2,
+     0xffffffff,
+     0,
+     {PAGE(4, 0xffffffff), FAULT(VEC_GP, 0)},
+     0},
+    {"in SS it is #SS",
+     {0x8b, 0x45, 0x00},
+     3,
+     0xffffffff,
+     0,
+     {PAGE(4, 0xffffffff), FAULT(VEC_SS, 0)},
+     0},
+    {"leave pops across 4 GiB",
+     {0xc9},
+     1,
+     0xfffffffe,
+     0,
+     {PAGE(4, 0xfffffffe), FAULT(VEC_SS, 0)},
+     0},
+    {"a far pointer's offset is read before its selector is looked at (seen)",
+     {0xc4, 0x03},
+     2,
+     0xfffffffb,
+     0,
+     {PAGE(4, 0xfffffffb), PAGE(4, 0xfffffffb)},
+     0},
+    {"bound's two words are aligned each for itself (seen)",
+     {0x62, 0x0b},
+     2,
+     DATA + 0x84,
+     FL_AC,
+     {DONE(2), DONE(2)},
+     0},
+    {"bound",
+     {0x62, 0x0b},
+     2,
+     DATA + 0x82,
+     FL_AC,
+     {FAULT(VEC_AC, 0), FAULT(VEC_AC, 0)},
+     0},
+};
+
+static const struct row legacy_vectors[] = {
+    {"vpextrd with VEX.W (volume 2, \"PEXTRD\"; AMD: seen)",
+     {0xc4, 0xe3, 0xf9, 0x16, 0x03, 0x00},
+     6,
+     DATA,
+     0,
+     {DONE(6), FAULT(VEC_UD, 0)},
+     0},
+    {"vpinsrd with VEX.W",
+     {0xc4, 0xe3, 0xf9, 0x22, 0xc3, 0x00},
+     6,
+     DATA,
+     0,
+     {DONE(6), FAULT(VEC_UD, 0)},
+     0},
+    {"vmovd with VEX.W stores four bytes (volume 2, \"MOVD\")",
+     {0xc4, 0xe1, 0xf9, 0x7e, 0x03},
+     5,
+     NEXT - 4,
+     0,
+     {DONE(5), DONE(5)},
+     0},
+    {"vcvtsi2sd with VEX.W reads four (volume 2, \"CVTSI2SD\")",
+     {0xc4, 0xe1, 0xfb, 0x2a, 0x03},
+     5,
+     NEXT - 4,
+     0,
+     {DONE(5), DONE(5)},
+     0},
+};
+
 /* XMM0: ones, as a mask and as a source. XMM1: indices 0, 1000h, 0, 0. */
 static void set_vectors(struct cpu *cpu) {
     memset(cpu->xsave, 0, 1024);
@@ -241,6 +318,10 @@ static void set_vectors(struct cpu *cpu) {
     memset(cpu->xsave + FX_XMM, 0xff, 16);
     xstate_put(cpu->xsave, FX_XMM + 20, 4, 0x1000);
     xstate_put(cpu->xsave, XSAVE_HEADER, 8, XSTATE_X87 | XSTATE_SSE);
+    if (cpu_has(cpu, CPU_F_avx)) {
+        memset(cpu->xsave + XSAVE_AVX, 0x5a, 256);
+        xstate_put(cpu->xsave, XSAVE_HEADER, 8, XSTATE_X87 | XSTATE_SSE | XSTATE_AVX);
+    }
 }
 
 /* At DATA + 80h: null selectors at 2 and 4, 1230h at 8. */
@@ -265,14 +346,21 @@ static void put_code(const uint8_t *code, unsigned n) {
     pn_mmu_write_phys(g.mmu, CODE_AT, page, sizeof page);
 }
 
+/* Attributes of CS. */
+#define CODE64 0xa0fbu
+#define CODE32 0xc0fbu
+
 /* Run to the next event. Return: RFLAGS there. */
-static uint64_t run(const uint8_t *code, unsigned n, uint64_t rbx, uint64_t rsp,
-                    uint64_t flags, struct end *e) {
+static uint64_t run_in(unsigned cs, const uint8_t *code, unsigned n, uint64_t rbx,
+                       uint64_t rsp, uint64_t flags, struct end *e) {
     uint64_t rflags, sp;
     put_code(code, n);
     set_data();
     guest_user(&g);
+    g.cpu->seg[SEG_CS].attr = cs;
     g.cpu->gpr[R_BX] = rbx;
+    if (cs == CODE32)
+        g.cpu->gpr[R_BP] = rbx;
     guest_start(&g, GUEST_BASE + CODE_AT + START, rsp ? rsp : DATA + 0x800);
     set_vectors(g.cpu);
     cpu_set_rflags(g.cpu, 2 | flags);
@@ -284,29 +372,25 @@ static uint64_t run(const uint8_t *code, unsigned n, uint64_t rbx, uint64_t rsp,
     return rflags;
 }
 
+static uint64_t run(const uint8_t *code, unsigned n, uint64_t rbx, uint64_t rsp,
+                    uint64_t flags, struct end *e) {
+    return run_in(CODE64, code, n, rbx, rsp, flags, e);
+}
+
 /* Run code of 32 bits. Return: the vector. */
 static uint64_t run32(const uint8_t *code, unsigned n) {
     struct end e;
-    uint64_t rflags, sp;
-    put_code(code, n);
-    guest_user(&g);
-    g.cpu->seg[SEG_CS].attr = 0xc0fb;
-    guest_start(&g, GUEST_BASE + CODE_AT + START, DATA + 0x800);
-    set_vectors(g.cpu);
-    cpu_set_rflags(g.cpu, 2);
-    cpu_update_mode(g.cpu);
-    ck_assert_int_eq(cpu_run(g.cpu, cpu_insns(g.cpu) + 1000), CPU_EXIT_HALT);
-    guest_trapped(&g, &e.trap, &e.error, &e.rip, &rflags, &sp);
+    run_in(CODE32, code, n, 0, 0, 0, &e);
     return e.trap;
 }
 
-static void check_rows(const struct row *rows, unsigned n, int loop) {
+static void check_rows(unsigned cs, const struct row *rows, unsigned n, int loop) {
     int vendor = loop & 1;
     begin(&options[loop >> 1], vendor);
     for (unsigned i = 0; i < n; i++) {
         const struct row *r = &rows[i];
         struct end e;
-        run(r->code, r->n, r->rbx, r->rsp, r->flags, &e);
+        run_in(cs, r->code, r->n, r->rbx, r->rsp, r->flags, &e);
         ck_assert_msg(!memcmp(&e, &r->by[vendor], sizeof e),
                       "%s: vector %d error %x rip %x cr2 %llx", r->name, (int)e.trap,
                       (unsigned)e.error, (unsigned)e.rip, (unsigned long long)e.cr2);
@@ -316,18 +400,99 @@ static void check_rows(const struct row *rows, unsigned n, int loop) {
 #define COUNT(a) (unsigned)(sizeof(a) / sizeof((a)[0]))
 
 START_TEST(alignment_is_checked_by_the_type_of_the_data) {
-    check_rows(alignment, COUNT(alignment), _i);
+    check_rows(CODE64, alignment, COUNT(alignment), _i);
 }
 END_TEST
 
 START_TEST(vector_operands_are_aligned_as_processors_ask) {
     if (__builtin_cpu_supports("avx"))
-        check_rows(vectors, COUNT(vectors), _i);
+        check_rows(CODE64, vectors, COUNT(vectors), _i);
 }
 END_TEST
 
 START_TEST(single_instructions_end_as_on_processors) {
-    check_rows(others, COUNT(others), _i);
+    check_rows(CODE64, others, COUNT(others), _i);
+}
+END_TEST
+
+START_TEST(instructions_of_32_bit_code_end_as_on_processors) {
+    check_rows(CODE32, legacy, COUNT(legacy), _i);
+    if (__builtin_cpu_supports("avx"))
+        check_rows(CODE32, legacy_vectors, COUNT(legacy_vectors), _i);
+}
+END_TEST
+
+/* SDM volume 2, "VZEROUPPER", "VZEROALL": of eight registers outside 64-bit mode. */
+START_TEST(vzeroupper_of_32_bit_code_leaves_the_upper_eight_registers) {
+    begin(&options[_i], CPU_INTEL);
+    if (cpu_has(g.cpu, CPU_F_avx)) {
+        for (unsigned all = 0; all < 2; all++) {
+            const uint8_t *x = g.cpu->xsave;
+            ck_assert_uint_eq(
+                run32((uint8_t[]){0xc5, (uint8_t)(0xf8 | all << 2), 0x77}, 3), VEC_BP);
+            xstate_settle(g.cpu);
+            for (unsigned i = 0; i < 32; i++)
+                ck_assert_uint_eq(xstate_get(x, XSAVE_AVX + 8 * i, 8),
+                                  i < 16 ? 0 : UINT64_C(0x5a5a5a5a5a5a5a5a));
+            ck_assert_uint_eq(xstate_get(x, FX_XMM, 8), all ? 0 : ~UINT64_C(0));
+        }
+    }
+    guest_destroy(&g);
+}
+END_TEST
+
+/* SDM volume 2, "BLENDVPD": "in 32-bit mode imm8[7] is ignored". XMM0 is the mask, XMM5 and
+ * XMM0 are the sources. */
+START_TEST(an_immediate_of_32_bit_code_names_one_of_eight_registers) {
+    begin(&options[_i], CPU_INTEL);
+    if (cpu_has(g.cpu, CPU_F_avx)) {
+        ck_assert_uint_eq(run32((uint8_t[]){0xc4, 0xe3, 0x51, 0x4c, 0xf0, 0x80}, 6),
+                          VEC_BP);
+        xstate_settle(g.cpu);
+        ck_assert_uint_eq(xstate_get(g.cpu->xsave, FX_XMM + 6 * 16, 8), ~UINT64_C(0));
+    }
+    guest_destroy(&g);
+}
+END_TEST
+
+/* PUSH ES: SDM volume 2, "PUSH"; AMD: seen. POPA: seen. */
+START_TEST(the_stack_of_32_bit_code_is_the_vendors) {
+    for (int vendor = 0; vendor < 2; vendor++) {
+        struct end e;
+        begin(&options[_i], vendor);
+        run_in(CODE32, (uint8_t[]){0x6a, 0xff, 0x58, 0x06}, 4, 0, 0, 0, &e);
+        ck_assert_uint_eq(e.trap, VEC_BP);
+        ck_assert_uint_eq(xstate_get(g.ram + DATA_AT, 0x7fc, 4),
+                          vendor == CPU_AMD ? 0x23 : 0xffff0023);
+        g.cpu->gpr[R_DI] = 0x1111;
+        run_in(CODE32, (uint8_t[]){0x61}, 1, 0x2222, NEXT - 8, 0, &e);
+        ck_assert_uint_eq(e.trap, VEC_PF);
+        ck_assert_uint_eq(g.cpu->gpr[R_DI], vendor == CPU_AMD ? 0 : 0x1111);
+        ck_assert_uint_eq(g.cpu->gpr[R_BP], 0x2222);
+        guest_destroy(&g);
+    }
+}
+END_TEST
+
+/* The element at the end of the canonical addresses lies beyond them with its last bytes: #GP,
+ * and before the mask has chosen what would be a page fault (seen). */
+START_TEST(an_element_across_the_end_of_the_addresses_is_gp) {
+    struct end e;
+    begin(&options[_i], CPU_AMD);
+    if (cpu_has(g.cpu, CPU_F_avx512f) && cpu_has(g.cpu, CPU_F_avx512vl)) {
+        /* VPADDD XMM0 {K1}, XMM0, [RBX], whose K1 KXNORW fills. */
+        static const uint8_t code[] = {0xc5, 0xf4, 0x46, 0xc9, 0x62,
+                                       0xf1, 0x7d, 0x09, 0xfe, 0x03};
+        run(code, sizeof code, UINT64_C(0x7fffffffffff), 0, 0, &e);
+        ck_assert_uint_eq(e.trap, VEC_GP);
+        run(code, sizeof code, UINT64_C(0x7ffffffffffc), 0, 0, &e);
+        ck_assert_uint_eq(e.trap, VEC_PF);
+        run_in(CODE32, code, sizeof code, 0xfffffffc, 0, 0, &e);
+        ck_assert_uint_eq(e.trap, VEC_PF);
+        run_in(CODE32, code, sizeof code, 0xfffffffd, 0, 0, &e);
+        ck_assert_uint_eq(e.trap, VEC_GP);
+    }
+    guest_destroy(&g);
 }
 END_TEST
 
@@ -419,6 +584,11 @@ SUITE("single instructions", .timeout = 120,
       .loops = {{alignment_is_checked_by_the_type_of_the_data, 2 * OPTIONS},
                 {vector_operands_are_aligned_as_processors_ask, 2 * OPTIONS},
                 {single_instructions_end_as_on_processors, 2 * OPTIONS},
+                {instructions_of_32_bit_code_end_as_on_processors, 2 * OPTIONS},
+                {vzeroupper_of_32_bit_code_leaves_the_upper_eight_registers, OPTIONS},
+                {an_immediate_of_32_bit_code_names_one_of_eight_registers, OPTIONS},
+                {the_stack_of_32_bit_code_is_the_vendors, OPTIONS},
+                {an_element_across_the_end_of_the_addresses_is_gp, OPTIONS},
                 {a_masked_store_that_faults_stores_nothing, OPTIONS},
                 {leave_with_66_pops_bp, OPTIONS},
                 {an_undefined_vvvv_in_32_bit_code_is_its_own_encoding, OPTIONS},

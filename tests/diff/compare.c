@@ -101,6 +101,22 @@ static bool foreign_gate(const struct diff_case *c, const struct diff_insn *in,
            a->rip == c->rip && (b->trap != VEC_GP || b->rip != c->rip);
 }
 
+/* KVM takes #UD to emulate what the other vendor has, and looks at the ring first
+ * (arch/x86/kvm/emulate.c: SYSEXIT is EmulateOnUD and Priv). */
+static bool emulated(const struct diff_insn *in, const struct diff_outcome *a,
+                     const struct diff_outcome *b) {
+    return in->defined && in->zi.mnemonic == ZYDIS_MNEMONIC_SYSEXIT &&
+           a->trap == VEC_UD && b->trap == VEC_GP && !b->error && a->rip == b->rip;
+}
+
+/* KVM on AMD's processors takes #DB, and injects INT1's with RIP still at the instruction
+ * (arch/x86/kvm/svm/svm.c, db_interception). */
+static bool early_int1(const struct diff_case *c, const struct diff_insn *in,
+                       const struct diff_outcome *a, const struct diff_outcome *b) {
+    return in->defined && in->zi.mnemonic == ZYDIS_MNEMONIC_INT1 && a->trap == VEC_DB &&
+           b->trap == VEC_DB && b->rip == c->rip;
+}
+
 /* What is absent in the guest is the host's process itself. */
 static bool of_the_host(const struct diff_own *own, const struct diff_outcome *a) {
     for (unsigned i = 0; i < DIFF_OWN && own[i].to; i++)
@@ -146,10 +162,13 @@ static bool same_base(uint64_t a, uint64_t b) {
     return a == b || a >> 63;
 }
 
+/* The upper halves are undefined outside 64-bit mode (SDM volume 1, "General-Purpose
+ * Registers in 64-Bit Mode"). */
 static bool same_registers(const struct diff_case *c, const struct diff_mask *m,
                            const struct diff_outcome *a, const struct diff_outcome *b) {
+    uint64_t seen = c->code64 ? ~UINT64_C(0) : UINT32_MAX;
     for (unsigned i = 0; i < 16; i++)
-        if (a->gpr[i] != b->gpr[i] && !(m->gpr >> i & 1))
+        if ((a->gpr[i] ^ b->gpr[i]) & seen && !(m->gpr >> i & 1))
             return false;
     if (c->bases && c->code64 &&
         (!same_base(a->fs_base, b->fs_base) || !same_base(a->gs_base, b->gs_base)))
@@ -173,7 +192,8 @@ bool diff_equal(const struct diff_own *own, const struct diff_case *c,
                 const struct diff_insn *in, const struct diff_mask *m, bool steps,
                 const struct diff_outcome *a, const struct diff_outcome *b) {
     if (b->mxcsr & MXCSR_MM || foreign_gate(c, in, a, b) || reserved(c, in, a, b) ||
-        beyond_area(in, b) || of_the_host(own, a))
+        emulated(in, a, b) || early_int1(c, in, a, b) || beyond_area(in, b) ||
+        of_the_host(own, a))
         return true;
     if (!same_cause(c, in, a, b) && !(!steps && arrived(a, b)))
         return false;

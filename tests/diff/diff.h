@@ -35,7 +35,7 @@
 #define DIFF_TF        0x100u
 #define DIFF_XSAVE     2432u /* vector state, with the offsets of cpu/model.h */
 #define DIFF_XSAVE_AVX 832u  /* of these, without AVX-512 */
-#define DIFF_BATCH     256u
+#define DIFF_BATCH     1024u
 #define DIFF_IGNORED   3u
 #define DIFF_SELECTORS 16u /* of Linux's GDT */
 #define DIFF_OWN       64u
@@ -96,6 +96,7 @@ struct diff_shared {
     volatile uint32_t current; /* being run */
     uint32_t keep;             /* copy the data area to after[] before it is restored */
     bool code32;               /* the host runs 32-bit code */
+    bool umip;                 /* its kernel emulates what UMIP forbids */
     struct diff_descriptor gdt[DIFF_SELECTORS];
     struct diff_own own[DIFF_OWN]; /* what is left is 0, 0 */
     uint8_t before[DIFF_DATA_SIZE], after[DIFF_DATA_SIZE];

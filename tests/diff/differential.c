@@ -291,6 +291,7 @@ static void create(struct diff *d) {
     if (!native_end(d)) /* it has looked at the GDT */
         exit(1);
     d->alone = !d->opt.code64 && !d->sh->code32;
+    d->rules.umip = d->sh->umip;
     if (d->alone)
         printf("this host has no segment for 32-bit code: it runs what means the same in "
                "64-bit "

@@ -251,6 +251,16 @@ static void probe_gdt(void) {
     }
 }
 
+/* No real IDT ends at its first byte: Linux makes it up (arch/x86/kernel/umip.c). */
+static bool kernel_has_umip(void) {
+    struct __attribute__((packed)) {
+        uint16_t limit;
+        uint64_t base;
+    } idt = {0, 0};
+    __asm__("sidt %0" : "=m"(idt));
+    return idt.limit == 0;
+}
+
 /* LSL tells Linux's processes the number of their CPU: it must not change any more. */
 static void stay(void) {
     cpu_set_t set;
@@ -323,6 +333,7 @@ int main(void) {
     probe_gdt();
     /* Without a 32-bit code segment there is no 32-bit code. */
     uint32_t access = sh->gdt[DIFF_CS32 >> 3].access;
+    sh->umip = kernel_has_umip();
     sh->code32 = sh->gdt[DIFF_CS32 >> 3].visible && access & 0x400000 && access & 0x800;
     if (sigaltstack(&st, NULL)) {
         perror("diff_native: sigaltstack");

@@ -4,7 +4,8 @@
  *
  * - An instruction of a set that CPUID does not offer is left out: a host may execute it
  *   all the same (a hypervisor hides features that it cannot take away).
- * - An instruction that enters the host's kernel or hypervisor is left out.
+ * - An instruction that enters the host's kernel or hypervisor is left out: with UMIP, if
+ *   the kernel emulates what it forbids, SGDT and its like do.
  * - A prefix where the manual calls it reserved is left out.
  * - A result that is the host's own (its clock, its CPUID, its tables, a random number) is
  *   not compared; faults, RIP and all other registers are.
@@ -32,9 +33,9 @@ static const struct {
     [CPU_W_1_EDX] = {1, 0, REG_EDX},           [CPU_W_1_ECX] = {1, 0, REG_ECX},
     [CPU_W_6_EAX] = {6, 0, REG_EAX},           [CPU_W_7_EBX] = {7, 0, REG_EBX},
     [CPU_W_7_ECX] = {7, 0, REG_ECX},           [CPU_W_7_EDX] = {7, 0, REG_EDX},
-    [CPU_W_7_1_EAX] = {7, 1, REG_EAX},         [CPU_W_D1_EAX] = {0xd, 1, REG_EAX},
-    [CPU_W_X1_EDX] = {0x80000001, 0, REG_EDX}, [CPU_W_X1_ECX] = {0x80000001, 0, REG_ECX},
-    [CPU_W_X7_EDX] = {0x80000007, 0, REG_EDX},
+    [CPU_W_7_1_EAX] = {7, 1, REG_EAX},         [CPU_W_7_1_EDX] = {7, 1, REG_EDX},
+    [CPU_W_D1_EAX] = {0xd, 1, REG_EAX},        [CPU_W_X1_EDX] = {0x80000001, 0, REG_EDX},
+    [CPU_W_X1_ECX] = {0x80000001, 0, REG_ECX}, [CPU_W_X7_EDX] = {0x80000007, 0, REG_EDX},
 };
 
 static bool host_has(unsigned feature) {
@@ -102,6 +103,20 @@ static bool enters_kernel(const struct diff_case *c) {
            (p[i + 1] == 0x01 && (p[i + 2] == 0xc1 || p[i + 2] == 0xd9));
 }
 
+/* SDM volume 2, "SGDT": with CR4.UMIP #GP outside ring 0. */
+static bool is_umip(const struct diff_insn *in) {
+    switch (in->zi.mnemonic) {
+    case ZYDIS_MNEMONIC_SGDT:
+    case ZYDIS_MNEMONIC_SIDT:
+    case ZYDIS_MNEMONIC_SLDT:
+    case ZYDIS_MNEMONIC_SMSW:
+    case ZYDIS_MNEMONIC_STR:
+        return true;
+    default:
+        return false;
+    }
+}
+
 /* REP and REPNE before LOOPE and LOOPNE: "reserved" (SDM volume 2, "Instruction Prefixes"),
  * and AMD's processors take the condition from the prefix. */
 static bool is_reserved(const struct diff_case *c, const struct diff_insn *in) {
@@ -120,6 +135,8 @@ enum diff_left diff_leave_out(const struct diff_rules *r, const struct diff_case
         return DIFF_LEFT_KERNEL;
     if (!in->defined)
         return DIFF_RUN;
+    if (r->umip && is_umip(in))
+        return DIFF_LEFT_KERNEL;
     bool offered = r->isa[in->zi.meta.isa_set];
     if (is_reserved(c, in))
         return DIFF_LEFT_RESERVED;

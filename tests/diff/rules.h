@@ -16,6 +16,7 @@ enum diff_left {
 struct diff_rules {
     const struct cpu_model *model;
     bool isa[ZYDIS_ISA_SET_MAX_VALUE + 1];
+    bool umip; /* the host's kernel emulates what it forbids */
 };
 
 /* What is not compared of one outcome. */
