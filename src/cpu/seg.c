@@ -176,7 +176,7 @@ enum cpu_rc op_pop_sreg(struct cpu *cpu, const struct insn *in) {
     unsigned seg = in->op[0].reg;
     stack_here(cpu, &st);
     unsigned size = cpu_follows(cpu, RULE_pop_word) ? 2 : in->opsize;
-    if (cpu->mode & MODE_ALIGN && st.sp & (in->opsize - 1u))
+    if (size < in->opsize && cpu->mode & MODE_ALIGN && st.sp & (in->opsize - 1u))
         return cpu_raise_code(cpu, VEC_AC, 0);
     if (stack_pop(cpu, &st, size, &v) || seg_load(cpu, seg, (uint16_t)v))
         return CPU_FAULT;

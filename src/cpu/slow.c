@@ -65,14 +65,14 @@ static pn_gva probed(const struct cpu *cpu, const struct slow_desc *sd) {
     return cpu->jit.r10 ^ e->tag[sd->flags & SLOW_WRITE ? PN_WRITE : PN_READ];
 }
 
-static enum cpu_rc linear(struct cpu *cpu, const struct slow_desc *sd, pn_gva *lin) {
+static enum cpu_rc linear(struct cpu *cpu, const struct slow_desc *sd, unsigned size,
+                          pn_gva *lin) {
     bool write = sd->flags & SLOW_WRITE;
     if (sd->flags & SLOW_OFFS)
-        return cpu_lin(cpu, sd->seg, cpu->jit.r10, sd->size, write ? PN_WRITE : PN_READ,
-                       lin);
+        return cpu_lin(cpu, sd->seg, cpu->jit.r10, size, write ? PN_WRITE : PN_READ, lin);
     *lin = probed(cpu, sd);
-    if (mode_64(cpu) ? !canonical(cpu, *lin) || !canonical(cpu, *lin + sd->size - 1)
-                     : seg_past_4g(cpu, *lin, sd->size))
+    if (mode_64(cpu) ? !canonical(cpu, *lin) || !canonical(cpu, *lin + size - 1)
+                     : seg_past_4g(cpu, *lin, size))
         return cpu_raise_code(cpu, sd->seg == SEG_SS ? VEC_SS : VEC_GP, 0);
     return CPU_NEXT;
 }
@@ -95,8 +95,16 @@ static bool x87_pending(const struct cpu *cpu) {
 
 static enum cpu_rc prepare(struct cpu *cpu, const struct slow_desc *sd, void **ptr) {
     pn_gva lin;
-    if (linear(cpu, sd, &lin))
+    if (linear(cpu, sd, sd->size, &lin)) {
+        /* An 80-bit operand is two: what is wrong with the mantissa comes first (tests/diff).
+         */
+        struct pn_fault fault = cpu->fault;
+        if (sd->size == 10 && linear(cpu, sd, 8, &lin) == CPU_NEXT &&
+            cpu_mem_prepare(cpu, lin, 8, sd->flags & (SLOW_READ | SLOW_WRITE),
+                            cpu_tlb_mode(cpu), ptr) == CPU_NEXT)
+            cpu->fault = fault;
         return CPU_FAULT;
+    }
     return cpu_mem_prepare(cpu, lin, sd->size,
                            sd->flags & (SLOW_READ | SLOW_WRITE | SLOW_TABLE),
                            cpu_tlb_mode(cpu), ptr);

@@ -62,11 +62,10 @@ static uint64_t opmask(const struct cpu *cpu, unsigned k) {
 /* The address of an element, without an alignment check. */
 static enum cpu_rc element(struct cpu *cpu, const struct insn *in, uint64_t offset,
                            enum pn_access access, pn_gva *lin) {
-    uint64_t mask = addr_mask(in->addrsize);
     pn_gva last;
-    if (cpu_lin(cpu, in->seg, (offset + in->opsize - 1) & mask, 1, access, &last))
+    if (cpu_lin(cpu, in->seg, offset + in->opsize - 1, 1, access, &last))
         return CPU_FAULT;
-    return cpu_lin(cpu, in->seg, offset & mask, 1, access, lin);
+    return cpu_lin(cpu, in->seg, offset, 1, access, lin);
 }
 
 static bool chosen(const struct vec *mask, unsigned i, unsigned size) {
@@ -77,7 +76,7 @@ static enum cpu_rc gather_element(struct cpu *cpu, const struct insn *in, uint64
                                   void *to) {
     pn_gva lin;
     if (cpu_follows(cpu, RULE_masked_align))
-        return seg_read(cpu, in->seg, offset & addr_mask(in->addrsize), to, in->opsize);
+        return seg_read(cpu, in->seg, offset, to, in->opsize);
     if (element(cpu, in, offset, PN_READ, &lin))
         return CPU_FAULT;
     return cpu_read_lin(cpu, lin, to, in->opsize, cpu_tlb_mode(cpu));
@@ -102,7 +101,7 @@ static enum cpu_rc op_gather(struct cpu *cpu, const struct insn *in) {
         int64_t k = 0;
         memcpy(&k, index.b + i * idx, idx);
         k = idx == 4 ? (int32_t)k : k;
-        uint64_t offset = base + (uint64_t)k * in->scale;
+        uint64_t offset = (base + (uint64_t)k * in->scale) & addr_mask(in->addrsize);
         if (chosen(&mask, i, elem))
             rc = gather_element(cpu, in, offset, dest.b + i * elem);
         loaded |= rc == CPU_NEXT && chosen(&mask, i, elem);
@@ -141,7 +140,7 @@ static enum cpu_rc move_elements(struct cpu *cpu, const struct insn *in, unsigne
             continue;
         memcpy(&at, index.b + i * idx, idx);
         at = idx == 4 ? (int32_t)at : at;
-        uint64_t offset = base + (uint64_t)at * in->scale;
+        uint64_t offset = (base + (uint64_t)at * in->scale) & addr_mask(in->addrsize);
         if (to)
             rc = gather_element(cpu, in, offset, to + i * elem);
         else if ((rc = element(cpu, in, offset, PN_WRITE, &lin)) == CPU_NEXT)
@@ -245,9 +244,9 @@ static enum cpu_rc op_vmaskmov(struct cpu *cpu, const struct insn *in) {
  * processors: the operand is one piece. */
 static enum cpu_rc probe(struct cpu *cpu, const struct insn *in) {
     pn_gva lin, last;
-    uint64_t mask = addr_mask(in->addrsize), offset = cpu->gpr[R_DI];
-    if (cpu_lin(cpu, in->seg, (offset + in->imm - 1) & mask, 1, PN_WRITE, &last) ||
-        cpu_lin(cpu, in->seg, offset & mask, 8, PN_WRITE, &lin))
+    uint64_t offset = string_reg(cpu, R_DI, in->addrsize);
+    if (cpu_lin(cpu, in->seg, offset + in->imm - 1, 1, PN_WRITE, &last) ||
+        cpu_lin(cpu, in->seg, offset, 8, PN_WRITE, &lin))
         return CPU_FAULT;
     return bulk_probe_write(cpu, lin, (unsigned)in->imm);
 }
@@ -259,7 +258,7 @@ static enum cpu_rc op_maskmov_xmm(struct cpu *cpu, const struct insn *in) {
     vec_get(cpu, in->op[1].reg, &mask);
     if (probe(cpu, in))
         return CPU_FAULT;
-    return masked_store(cpu, in, cpu->gpr[R_DI], &src, &mask);
+    return masked_store(cpu, in, string_reg(cpu, R_DI, in->addrsize), &src, &mask);
 }
 
 /* MMX register i is ST(i) once TOP is 0, which every MMX instruction makes it. */
@@ -283,7 +282,7 @@ static enum cpu_rc op_maskmov_mmx(struct cpu *cpu, const struct insn *in) {
         return CPU_FAULT;
     memcpy(src.b, cpu->xsave + FX_ST + 16 * (in->op[0].reg & 7), 8);
     memcpy(mask.b, cpu->xsave + FX_ST + 16 * (in->op[1].reg & 7), 8);
-    return masked_store(cpu, in, cpu->gpr[R_DI], &src, &mask);
+    return masked_store(cpu, in, string_reg(cpu, R_DI, in->addrsize), &src, &mask);
 }
 
 enum cpu_rc (*const vecmem_helper[])(struct cpu *, const struct insn *) = {

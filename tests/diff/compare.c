@@ -162,11 +162,11 @@ static bool same_base(uint64_t a, uint64_t b) {
     return a == b || a >> 63;
 }
 
-/* The upper halves are undefined outside 64-bit mode (SDM volume 1, "General-Purpose
- * Registers in 64-Bit Mode"). */
+/* The upper halves are undefined outside 64-bit mode, to which a far jump may have led (SDM
+ * volume 1, "General-Purpose Registers in 64-Bit Mode"). */
 static bool same_registers(const struct diff_case *c, const struct diff_mask *m,
                            const struct diff_outcome *a, const struct diff_outcome *b) {
-    uint64_t seen = c->code64 ? ~UINT64_C(0) : UINT32_MAX;
+    uint64_t seen = b->sel[DIFF_CS_] == DIFF_CS64 ? ~UINT64_C(0) : UINT32_MAX;
     for (unsigned i = 0; i < 16; i++)
         if ((a->gpr[i] ^ b->gpr[i]) & seen && !(m->gpr >> i & 1))
             return false;

@@ -269,9 +269,12 @@ static void look_closer(struct diff_gen *g, const struct diff_case *c,
     struct diff_insn seen;
     in->locked = memchr(c->code, 0xf0, c->len);
     in->other_w = false;
-    if (in->defined || (c->code[0] != 0xc4 && c->code[0] != 0x62))
+    unsigned at = 0; /* of VEX or EVEX, behind prefixes that it allows */
+    while (at < 12 && memchr("\x26\x2e\x36\x3e\x64\x65\x67", c->code[at], 7))
+        at++;
+    if (in->defined || (c->code[at] != 0xc4 && c->code[at] != 0x62))
         return;
-    other.code[2] ^= 0x80;
+    other.code[at + 2] ^= 0x80;
     in->other_w = decode(g, &other, &seen);
 }
 
