@@ -13,7 +13,8 @@
  * 2. A fault in a repeated string leaves the registers after the last whole iteration,
  *    and the flags of before the instruction.
  * 3. A repeated string is left, to be resumed, after REP_CHUNK iterations. That place
- *    never depends on how the iterations were done.
+ *    never depends on how the iterations were done. It counts as one instruction, however long
+ *    it took: where guest time is the host's, a timer may be due by then, and the run ends.
  */
 #include "cpu/bulk.h"
 
@@ -292,6 +293,12 @@ static bool condition_fails(const struct cpu *cpu, const struct insn *in) {
     return zf != (in->rep == 0xf3);
 }
 
+static enum cpu_rc leave_repeat(struct cpu *cpu) {
+    if (cpu->host_clock && !(cpu->mode & (MODE_TF | MODE_SLOWMEM)))
+        cpu_set_limit(cpu, cpu_insns(cpu) + 1);
+    return string_resume(cpu);
+}
+
 static enum cpu_rc repeat(struct cpu *cpu, const struct insn *in,
                           const struct string_op *op) {
     struct mark before = mark_now(cpu);
@@ -300,7 +307,7 @@ static enum cpu_rc repeat(struct cpu *cpu, const struct insn *in,
     while ((count = string_reg(cpu, R_CX, in->addrsize))) {
         uint64_t done = 0;
         if (!left)
-            return string_resume(cpu);
+            return leave_repeat(cpu);
         enum cpu_rc rc = run(cpu, in, op, count < left ? count : left, &done);
         if (rc == CPU_NEXT && !done) {
             rc = once(cpu, in, op);

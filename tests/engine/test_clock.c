@@ -208,8 +208,35 @@ START_TEST(a_device_may_pull_the_deadline_in) {
 }
 END_TEST
 
+/* What a repeated string does at one go takes the host's time, but is one instruction. */
+START_TEST(a_timer_need_not_wait_for_the_end_of_a_repeated_string) {
+    static const uint8_t code[] = {0xf3, 0xaa, 0xf4}; /* rep stosb; hlt */
+    const uint64_t count = RAM_SIZE - RESULT;
+    uint64_t left = count;
+    enum pn_exit_reason why;
+    start(kinds[_i], code, sizeof(code));
+    struct pn_cpu_state *s = calloc(1, sizeof(*s));
+    ck_assert_int_eq(ops->get_state(engine, 0, s), 0);
+    s->cr0 |= CR0_PE;
+    s->seg[PN_CS].attr = 0xc09b, s->seg[PN_ES].attr = 0xc093;
+    s->seg[PN_CS].limit = s->seg[PN_ES].limit = UINT32_MAX;
+    s->gpr[1] = count, s->gpr[7] = RESULT;
+    ck_assert_int_eq(ops->set_state(engine, 0, s), 0);
+    do {
+        why = ops->run(engine, 0, CLOCK_NEVER);
+        ck_assert_int_eq(ops->get_state(engine, 0, s), 0);
+        ck_assert_uint_le(left - s->gpr[1], 65536);
+        left = s->gpr[1];
+    } while (why == PN_EXIT_DEADLINE);
+    ck_assert_int_eq(why, PN_EXIT_HALT);
+    ck_assert_uint_eq(left, 0);
+    free(s);
+}
+END_TEST
+
 SUITE("clock", .setup = setup, .teardown = teardown,
       .loops = {{the_tsc_is_the_hosts_time, 2},
                 {nobody_waits_while_a_vcpu_can_run, 2},
                 {an_idle_machine_does_not_skip_the_hosts_time, 2},
-                {a_device_may_pull_the_deadline_in, 2}})
+                {a_device_may_pull_the_deadline_in, 2},
+                {a_timer_need_not_wait_for_the_end_of_a_repeated_string, 2}})
