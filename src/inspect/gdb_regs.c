@@ -207,8 +207,16 @@ static void area_set(uint8_t *area, unsigned nr, const struct place *p,
 
 /* ---- One register ---- */
 
+/* To gdb 17 and newer pl3_ssp is a user program's shadow-stack pointer: in ring 3 that is SSP,
+ * and the MSR has an old one. */
+static bool is_users_ssp(const struct pn_cpu_state *s, size_t offset) {
+    return offset == offsetof(struct pn_cpu_state, msr[PN_MSR_pl3_ssp]) &&
+           (s->seg[PN_SS].attr >> 5 & 3) == 3;
+}
+
 /* Where it is in the state, and how many bytes of it gdb has. */
-static size_t find(unsigned nr, size_t *offset, size_t *held) {
+static size_t find(const struct pn_cpu_state *s, unsigned nr, size_t *offset,
+                   size_t *held) {
     if (nr < NR_ST) {
         const struct pn_cpu_field *f = core(nr);
         if (!f)
@@ -220,6 +228,8 @@ static size_t find(unsigned nr, size_t *offset, size_t *held) {
     if (nr < NR_SYSTEM || nr - NR_SYSTEM >= ROWS || !shown(&rows[nr - NR_SYSTEM]))
         return 0;
     *offset = rows[nr - NR_SYSTEM].offset;
+    if (is_users_ssp(s, *offset))
+        *offset = offsetof(struct pn_cpu_state, ssp);
     return *held = rows[nr - NR_SYSTEM].size;
 }
 
@@ -231,7 +241,7 @@ size_t gdb_reg_get(const struct pn_cpu_state *s, unsigned nr,
         area_get(s->xsave, nr, &p, out);
         return p.shown;
     }
-    size = find(nr, &offset, &held);
+    size = find(s, nr, &offset, &held);
     memset(out, 0, GDB_REG_BYTES);
     if (size)
         memcpy(out, (const char *)s + offset, held < size ? held : size);
@@ -245,7 +255,7 @@ bool gdb_reg_set(struct pn_cpu_state *s, unsigned nr, const uint8_t *in, size_t 
         area_set(s->xsave, nr, &p, in);
         return true;
     }
-    if (p.size || !size || find(nr, &offset, &held) != size)
+    if (p.size || !size || find(s, nr, &offset, &held) != size)
         return false;
     memcpy((char *)s + offset, in, held < size ? held : size);
     return true;
@@ -364,22 +374,46 @@ static void xml_avx512(FILE *out) {
     fprintf(out, "</feature>\n");
 }
 
-static bool in_segments(const char *name) {
-    return !strcmp(name, "fs_base") || !strcmp(name, "gs_base");
+/* Those that gdb has features for. Of any other it only prints the value. */
+static const struct {
+    const char *row, *feature, *type;
+} featured[] = {
+    {"fs_base", "org.gnu.gdb.i386.segments", "int"},
+    {"gs_base", "org.gnu.gdb.i386.segments", "int"},
+    {"pl3_ssp", "org.gnu.gdb.i386.pl3_ssp", "data_ptr"},
+};
+#define FEATURED (sizeof(featured) / sizeof(featured[0]))
+
+/* Return: its index; FEATURED when gdb has none for it. */
+static unsigned feature_of(const struct row *r) {
+    unsigned i = 0;
+    while (i < FEATURED && strcmp(featured[i].row, r->name) != 0)
+        i++;
+    return i;
 }
 
-static void xml_rows(FILE *out, const char *feature, bool segments) {
+static void xml_feature(FILE *out, const char *feature) {
     fprintf(out, "<feature name=\"%s\">\n", feature);
+    for (unsigned i = 0; i < ROWS; i++) {
+        unsigned f = feature_of(&rows[i]);
+        if (f < FEATURED && !strcmp(featured[f].feature, feature))
+            reg(out, rows[i].name, rows[i].size * 8u, featured[f].type, NR_SYSTEM + i);
+    }
+    fprintf(out, "</feature>\n");
+}
+
+static void xml_rows(FILE *out) {
+    fprintf(out, "<feature name=\"org.penumbra.x86.system\">\n");
     for (unsigned i = 0; i < ROWS; i++)
-        if (shown(&rows[i]) && in_segments(rows[i].name) == segments)
+        if (shown(&rows[i]) && feature_of(&rows[i]) == FEATURED)
             fprintf(out,
-                    "<reg name=\"%s\" bitsize=\"%u\" type=\"%s\" regnum=\"%u\"%s/>\n",
+                    "<reg name=\"%s\" bitsize=\"%u\" type=\"%s\" regnum=\"%u\" "
+                    "group=\"system\"/>\n",
                     rows[i].name, rows[i].size * 8u,
-                    segments            ? "int"
-                    : rows[i].size == 8 ? "uint64"
+                    rows[i].size == 8   ? "uint64"
                     : rows[i].size == 4 ? "uint32"
                                         : "uint16",
-                    NR_SYSTEM + i, segments ? "" : " group=\"system\"");
+                    NR_SYSTEM + i);
     fprintf(out, "</feature>\n");
 }
 
@@ -389,7 +423,8 @@ void gdb_reg_xml(FILE *out) {
     xml_core(out);
     xml_vectors(out);
     xml_avx512(out);
-    xml_rows(out, "org.gnu.gdb.i386.segments", true);
-    xml_rows(out, "org.penumbra.x86.system", false);
+    xml_feature(out, "org.gnu.gdb.i386.segments");
+    xml_feature(out, "org.gnu.gdb.i386.pl3_ssp");
+    xml_rows(out);
     fprintf(out, "</target>\n");
 }

@@ -148,6 +148,41 @@ START_TEST(the_description_names_what_there_is) {
 }
 END_TEST
 
+/* gdb's features/i386/64bit-ssp.xml, of gdb 17. */
+START_TEST(the_users_shadow_stack_pointer_is_ssp_in_ring_3) {
+    struct pn_cpu_state *s = calloc(1, sizeof(*s));
+    char *xml = NULL;
+    size_t size = 0;
+    uint8_t v[GDB_REG_BYTES];
+    unsigned nr = 0;
+    FILE *f = open_memstream(&xml, &size);
+    gdb_reg_xml(f);
+    fclose(f);
+    const char *p =
+        strstr(xml, "<feature name=\"org.gnu.gdb.i386.pl3_ssp\">\n<reg name=");
+    ck_assert_ptr_nonnull(p);
+    p = strstr(p, "<reg");
+    ck_assert_int_eq(sscanf(p,
+                            "<reg name=\"pl3_ssp\" bitsize=\"64\" type=\"data_ptr\" "
+                            "regnum=\"%u\"",
+                            &nr),
+                     1);
+    s->ssp = 1;
+    s->msr[PN_MSR_pl3_ssp] = 2;
+    ck_assert_uint_eq(gdb_reg_get(s, nr, v), 8);
+    ck_assert_uint_eq(v[0], 2);
+    s->seg[PN_SS].attr = 0xc0f3;
+    gdb_reg_get(s, nr, v);
+    ck_assert_uint_eq(v[0], 1);
+    v[0] = 3;
+    ck_assert(gdb_reg_set(s, nr, v, 8));
+    ck_assert_uint_eq(s->ssp, 3);
+    ck_assert_uint_eq(s->msr[PN_MSR_pl3_ssp], 2);
+    free(xml);
+    free(s);
+}
+END_TEST
+
 START_TEST(x87_in_its_initial_state_reads_as_after_fninit) {
     struct pn_cpu_state *s = calloc(1, sizeof(*s));
     static const uint8_t one[10] = {0, 0, 0, 0, 0, 0, 0, 0x80, 0xff, 0x3f};
@@ -184,4 +219,5 @@ SUITE("inspect.gdb",
                 numbers_are_at_most_64_bits_and_hex_is_whole,
                 every_register_takes_what_it_is_given,
                 the_description_names_what_there_is,
+                the_users_shadow_stack_pointer_is_ssp_in_ring_3,
                 x87_in_its_initial_state_reads_as_after_fninit})
