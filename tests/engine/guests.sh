@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: MIT
 # Flat guests under both soft engines, one instruction at a time and as many as fit.
 #
-#   guests.sh PENUMBRA TSC FERR BIOS HYPERCALL STEP
+#   guests.sh PENUMBRA TSC FERR BIOS ODD HYPERCALL STEP
 . "$(dirname "$0")/../cli/lib.sh"
-tsc=$2 ferr=$3 bios=$4 hypercall=$5 step=$6
+tsc=$2 ferr=$3 bios=$4 odd=$5 hypercall=$6 step=$7
 
 # guest CODE NAME ARG...: it ends with that exit code, 2 * check + 1.
 guest() {
@@ -27,6 +27,7 @@ for mmu in shadow tdp; do
         guest 0 "$work/again" "${how[@]}" --flat-bits 16 --flat-addr 0x7c00 --quiet
         guest 1 "$step" "${how[@]}" --cpu x86-64-v1,+popcnt
         for vendor in intel amd; do
+            guest 1 "$odd" "${how[@]}" --cpu x86-64-v1,vendor=$vendor
             guest 1 "$hypercall" "${how[@]}" --pv all --cpu x86-64-v1,vendor=$vendor
             # Without the interface it is #UD, and nothing was sent.
             guest 3 "$hypercall" "${how[@]}" --pv none --cpu x86-64-v1,vendor=$vendor

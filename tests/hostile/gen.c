@@ -187,6 +187,32 @@ static void op_system(struct code *c) {
     code_put(c, forms[rng_below(c->r, sizeof(forms) / 4)], 4);
 }
 
+/* AVX-512: a random instruction under a random mask at an address that hurts (it stands in RBX,
+ * and the vectors are indices, too); or the state, saved or loaded by a random mask. */
+static void op_vector(struct code *c) {
+    uint64_t v = rng_next(c->r);
+    load_reg(c, 3, code_address(c));
+    if (v & 3) {
+        load_reg(c, 0, rng_next(c->r));
+        PUT(c, 0xc4, 0xe1, 0xfb, 0x92,
+            (uint8_t)(0xc0 | (v >> 8 & 7) << 3)); /* kmovq k, rax */
+        PUT(c, 0x62, (uint8_t)(0xf1 + (v >> 16 & 1) + (v >> 17 & 1)),
+            (uint8_t)((v >> 24) | 4),
+            (uint8_t)((v >> 32 & 0x9f) | 0x48 | (v >> 37 & 0x20)), (uint8_t)(v >> 40),
+            (uint8_t)(v >> 48 & 1 ? 0x43 : 0x04),
+            (uint8_t)(v >> 48 & 1 ? v >> 56 : 0xcb | (v >> 56 & 0x34)),
+            (uint8_t)(v >> 50));
+    } else {
+        static const uint8_t forms[][3] = {{0x0f, 0xae, 0x23}, {0x0f, 0xae, 0x2b},
+                                           {0x0f, 0xae, 0x33}, /* XSAVE, XRSTOR, OPT */
+                                           {0x0f, 0xc7, 0x23}, {0x0f, 0xc7, 0x2b},
+                                           {0x0f, 0xc7, 0x1b}}; /* C, S, XRSTORS */
+        load_reg(c, 0, v >> 8);
+        load_reg(c, 2, v >> 7 & 1 ? 0 : v);
+        code_put(c, forms[rng_below(c->r, 6)], 3);
+    }
+}
+
 static void op_string(struct code *c) {
     load_reg(c, 6, code_address(c));
     load_reg(c, 7, code_address(c));
@@ -237,17 +263,18 @@ void code_bytes(struct code *c) {
 
 static void gen_code(struct code *c, enum gen_kind kind) {
     static void (*const system_ops[])(struct code *) = {
-        op_table_edit, op_control, op_msr, op_descriptor, op_system, op_string, op_jump};
+        op_table_edit, op_control, op_msr,  op_descriptor,
+        op_system,     op_string,  op_jump, op_vector};
     static void (*const mixed_ops[])(struct code *) = {
         op_table_edit, op_control, op_msr,   op_descriptor, op_system, op_string,
-        op_jump,       op_port,    op_patch, code_bytes,    code_bytes};
+        op_jump,       op_port,    op_patch, code_bytes,    op_vector, code_bytes};
     while (c->end - c->p > 32) {
         switch (kind) {
         case GEN_BYTES:
             code_bytes(c);
             break;
         case GEN_SYSTEM:
-            system_ops[rng_below(c->r, 7)](c);
+            system_ops[rng_below(c->r, sizeof(system_ops) / sizeof(system_ops[0]))](c);
             break;
         case GEN_DEVICE:
             if (rng_below(c->r, 2))
@@ -327,6 +354,10 @@ static void gen_gdt(uint8_t *img) {
         0,
         0x00cf9b000000ffffull,
         0x008f9b000000ffffull,
+        0x67 | (tss + 0x100) << 16 | 0x89ull << 40, /* 50h: another task */
+        (uint64_t)0x50 << 16 | 0xe5ull << 40,       /* 58h: its gate */
+        0x2b | (tss + 0x200) << 16 | 0x81ull << 40, /* 60h: one of 16 bits */
+        0x20 | (tss + 0x100) << 16 | 0x89ull << 40, /* 68h: one that is too short */
     };
     memcpy(img + IMG_GDT, gdt, sizeof(gdt));
     uint64_t stack = IMG_BASE + IMG_STACK_TOP;
@@ -340,7 +371,7 @@ static void gen_descriptors(uint8_t *img, struct rng *r) {
     uint8_t *ptr = img + IMG_DATA + 16;
     memcpy(ptr, &(uint16_t){0xfff}, 2);
     memcpy(ptr + 2, &(uint64_t){IMG_BASE + IMG_IDT}, 8);
-    memcpy(ptr + 16, &(uint16_t){79}, 2);
+    memcpy(ptr + 16, &(uint16_t){111}, 2);
     memcpy(ptr + 18, &(uint64_t){IMG_BASE + IMG_GDT}, 8);
 }
 
@@ -368,6 +399,15 @@ static void gen_shadow_stack(struct code *c) {
     PUT(c, 0xf3, 0x0f, 0x01, 0xe8);                 /* setssbsy */
 }
 
+/* AVX-512 state, all of it or some. */
+static void gen_wide(struct code *c) {
+    static const uint8_t xcr0[] = {0xe7, 0xe7, 0x07, 0x03};
+    PUT(c, 0x0f, 0x20, 0xe0, 0x0d, 0x00, 0x06, 0x04,
+        0x00);                                        /* mov rax, cr4; or eax, imm */
+    PUT(c, 0x0f, 0x22, 0xe0, 0x31, 0xc9, 0x31, 0xd2); /* mov cr4, rax; ecx, edx: 0 */
+    PUT(c, 0xb8, xcr0[rng_below(c->r, 4)], 0, 0, 0, 0x0f, 0x01, 0xd1); /* xsetbv */
+}
+
 static void gen_long(uint8_t *img, enum gen_kind kind, struct rng *r) {
     bool stack = rng_below(r, 2);
     struct code start = {img, img + IMG_CODE, r};
@@ -388,6 +428,8 @@ static void gen_long(uint8_t *img, enum gen_kind kind, struct rng *r) {
     PUT(&start, 0x0f, 0x22, 0xd8); /* mov cr3, rax */
     if (stack)
         gen_shadow_stack(&start);
+    if (kind == GEN_SYSTEM || kind == GEN_MIXED)
+        gen_wide(&start);
     load_reg(&start, 0, IMG_BASE + IMG_HANDLER);
     PUT(&start, 0xff, 0xe0);
     gen_code(&body, kind);

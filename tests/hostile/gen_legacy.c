@@ -52,9 +52,26 @@ static void op_touch32(struct code *c) {
     code_put(c, forms[rng_below(c->r, sizeof(forms) / 3)], 3);
 }
 
+/* Tasks: gen.c's GDT has a TSS at 30h, 50h, 60h and 68h, and a task gate at 58h. */
+static void op_task32(struct code *c) {
+    static const uint8_t sel[] = {0x30, 0x50, 0x58, 0x60, 0x68, 0x50};
+    switch (rng_below(c->r, 4)) {
+    case 0:
+        PUT(c, 0x9c, 0x81, 0x0c, 0x24, 0x00, 0x40, 0x00, 0x00, 0x9d, 0xcf); /* NT, IRET */
+        break;
+    case 1: /* a field of a TSS */
+        PUT(c, 0xc7, 0x05);
+        code_imm(c, IMG_BASE + IMG_TSS + rng_below(c->r, 0x300), 4);
+        code_imm(c, rng_below(c->r, 2) ? code_address(c) : rng_next(c->r), 4);
+        break;
+    default: /* far CALL, or far JMP */
+        PUT(c, rng_below(c->r, 2) ? 0x9a : 0xea, 0, 0, 0, 0, sel[rng_below(c->r, 6)], 0);
+    }
+}
+
 static void gen_code32(struct code *c) {
     while (c->end - c->p > 32) {
-        switch (rng_below(c->r, 8)) {
+        switch (rng_below(c->r, 9)) {
         case 0:
             op_control32(c);
             break;
@@ -64,6 +81,9 @@ static void gen_code32(struct code *c) {
             break;
         case 3:
             PUT(c, 0xcd, (uint8_t)rng_next(c->r)); /* int n */
+            break;
+        case 4:
+            op_task32(c);
             break;
         default:
             code_bytes(c);
@@ -91,19 +111,43 @@ static void gen_tables32(uint8_t *img, struct rng *r) {
         t[1024 + i] = (uint32_t)code_pte(r);
 }
 
+static void put(uint8_t *to, uint32_t v, size_t n) {
+    memcpy(to, &v, n);
+}
+
+/* A TSS of 32 bits that can be entered, and one of 16 bits. */
+static void gen_tasks(uint8_t *img, struct rng *r) {
+    uint8_t *tss = img + IMG_TSS + 0x100, *narrow = img + IMG_TSS + 0x200;
+    put(tss + 0x1c, IMG_BASE + IMG_TABLES, 4);
+    put(tss + 0x20, IMG_BASE + IMG_CODE + rng_below(r, IMG_CODE_SIZE), 4);
+    put(tss + 0x24, 2 | (rng_below(r, 4) ? 0 : 0x4100), 4);
+    put(tss + 0x38, IMG_BASE + IMG_STACK_TOP, 4);
+    for (unsigned at = 0x48; at < 0x60; at += 4)
+        put(tss + at, at == 0x4c ? 0x40 : 0x18, 2);
+    put(narrow + 0x0e, rng_below(r, 0x10000), 2);
+    put(narrow + 0x10, 2, 2);
+    put(narrow + 0x1a, 0xfff0, 2);
+    for (unsigned at = 0x22; at < 0x2a; at += 2)
+        put(narrow + at, at == 0x24 ? 0x40 : 0x18, 2);
+}
+
 void gen_protected(uint8_t *img, struct rng *r) {
     struct code start = {img, img + IMG_CODE, r};
     gen_tables32(img, r);
+    gen_tasks(img, r);
     for (unsigned v = 0; v < 256; v++)
         gate32(img + IMG_IDT, v, IMG_BASE + IMG_HANDLER);
+    img[IMG_IDT + 8 * 0x81 + 2] = 0x50; /* INT 81H: a task gate */
+    img[IMG_IDT + 8 * 0x81 + 5] = 0x85;
     struct code h = {img + IMG_HANDLER, img + IMG_HANDLER + 0x100, r};
     gen_handler32(&h);
     load_reg32(&start, 0, IMG_BASE + IMG_DATA + 16);
     PUT(&start, 0x0f, 0x01, 0x18);       /* lidt [eax] */
     PUT(&start, 0x0f, 0x01, 0x50, 0x10); /* lgdt [eax+16] */
     load_reg32(&start, 0, IMG_BASE + IMG_TABLES);
-    PUT(&start, 0x0f, 0x22, 0xd8); /* mov cr3, eax */
-    PUT(&start, 0xea);             /* jmp far 0x40:handler */
+    PUT(&start, 0x0f, 0x22, 0xd8);                      /* mov cr3, eax */
+    PUT(&start, 0xb8, 0x30, 0, 0, 0, 0x0f, 0x00, 0xd8); /* ltr */
+    PUT(&start, 0xea);                                  /* jmp far 0x40:handler */
     code_imm(&start, IMG_BASE + IMG_HANDLER, 4);
     PUT(&start, 0x40, 0x00);
     struct code body = {img + IMG_CODE, img + IMG_CODE + IMG_CODE_SIZE, r};
