@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * differential [--mode 64|32] [--seed S] [--first N] [--count N] [--errors N] [--each N]
- *              [--without FLAGS]
+ *              [--without FLAGS] [--vendor intel|amd]
  *
  * --errors: end after so many; --each: print so many of an instruction; --without: these
  * bits of RFLAGS are not compared (a host that is itself emulated may know no RF, 10000h).
  * Cases N, N+1, ... of the seed. --count 0 never ends. The host runs a batch in a process
  * of its own while the guests run it here. Exit code 0: no difference; 1: there are some,
  * printed with what repeats each; 2: usage. Where the host runs no 32-bit code, it runs what
- * means the same in 64-bit code; for the rest the guests are compared with each other.
+ * means the same in 64-bit code; for the rest the guests are compared with each other, and so
+ * they are under the rules of a vendor that is not the host's.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -35,6 +36,7 @@ static const struct diff_guest_kind kinds[] = {
 
 struct options {
     uint64_t seed, first, count, errors, each, flags;
+    const char *vendor; /* NULL: the host's */
     bool code64;
 };
 
@@ -48,6 +50,7 @@ struct diff {
     struct cpu_model *model;
     bool gone;  /* the host's process is */
     bool alone; /* the host has no 32-bit code */
+    bool other; /* the rules are not the host's */
     struct diff_guest guest[GUESTS];
     /* Of this batch. */
     struct diff_insn insn[DIFF_BATCH];
@@ -135,7 +138,7 @@ static uint32_t make_batch(struct diff *d, uint64_t *next, uint64_t end) {
         diff_mask(in, c, &d->mask[n]);
         d->mask[n].rflags &= ~d->opt.flags;
         c->as64 = d->alone && diff_gen_same_in_64(&d->gen, c, in);
-        c->skip = d->alone && !c->as64;
+        c->skip = d->other || (d->alone && !c->as64);
         d->asked += !c->skip;
         d->number[n++] = *next;
         if (in->defined) {
@@ -278,7 +281,7 @@ static void create(struct diff *d) {
         exit(1);
     }
     signal(SIGPIPE, SIG_IGN); /* the host's process may be gone */
-    diff_model(model, sizeof model);
+    d->other = !diff_model(model, sizeof model, d->opt.vendor);
     if (cpu_model_parse(model, &d->model, err, sizeof err)) {
         fprintf(stderr, "%s\n", err);
         exit(1);
@@ -314,19 +317,24 @@ static void parse(int argc, char **argv, struct options *o) {
     static const struct option known[] = {
         {"mode", 1, NULL, 'm'},    {"seed", 1, NULL, 's'},   {"first", 1, NULL, 'f'},
         {"count", 1, NULL, 'c'},   {"errors", 1, NULL, 'e'}, {"each", 1, NULL, 'k'},
-        {"without", 1, NULL, 'w'}, {NULL, 0, NULL, 0},
+        {"without", 1, NULL, 'w'}, {"vendor", 1, NULL, 'v'}, {NULL, 0, NULL, 0},
     };
     int opt;
     *o = (struct options){
         .seed = 1, .count = 100000, .errors = 1, .each = 3, .code64 = true};
     while ((opt = getopt_long(argc, argv, "", known, NULL)) != -1) {
-        uint64_t v = opt == '?' ? 0 : number(optarg);
-        if (opt == '?' || (opt == 'm' && v != 64 && v != 32)) {
+        uint64_t v = opt == '?' || opt == 'v' ? 0 : number(optarg);
+        if (opt == '?' || (opt == 'm' && v != 64 && v != 32) ||
+            (opt == 'v' && strcmp(optarg, "intel") && strcmp(optarg, "amd"))) {
             fprintf(stderr, "usage: differential [--mode 64|32] [--seed S] [--first N] "
-                            "[--count N] [--errors N] [--each N] [--without FLAGS]\n");
+                            "[--count N] [--errors N] [--each N] [--without FLAGS] "
+                            "[--vendor intel|amd]\n");
             exit(2);
         }
         switch (opt) {
+        case 'v':
+            o->vendor = optarg;
+            break;
         case 'm':
             o->code64 = v == 64;
             break;

@@ -45,7 +45,7 @@ static bool host_has(unsigned feature) {
            r[word_place[word].reg] >> (feature & 31) & 1;
 }
 
-void diff_model(char *text, size_t size) {
+bool diff_model(char *text, size_t size, const char *vendor) {
     static const struct {
         const char *name;
         unsigned id;
@@ -57,10 +57,12 @@ void diff_model(char *text, size_t size) {
     unsigned leaf[4] = {0};
     __get_cpuid(0, &leaf[0], &leaf[1], &leaf[2], &leaf[3]);
     bool amd = !memcmp(&leaf[1], "Auth", 4) || !memcmp(&leaf[1], "Hygo", 4);
-    int n = snprintf(text, size, "max,vendor=%s", amd ? "amd" : "intel");
+    const char *own = amd ? "amd" : "intel";
+    int n = snprintf(text, size, "max,vendor=%s", vendor ? vendor : own);
     for (size_t i = 0; i < COUNT(features); i++)
         if (!host_has(features[i].id))
             n += snprintf(text + n, size - (size_t)n, ",-%s", features[i].name);
+    return !vendor || !strcmp(vendor, own);
 }
 
 /* ---- Which instructions run ---- */

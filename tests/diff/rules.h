@@ -26,8 +26,9 @@ struct diff_mask {
     bool blocks;     /* guests that do not step can be compared, too */
 };
 
-/* The model of this host's CPU as far as its CPUID tells of it: text as for --cpu. */
-void diff_model(char *text, size_t size);
+/* The model of this host's CPU as far as its CPUID tells of it: text as for --cpu. vendor:
+ * whose rules hold in it, or NULL: the host's. Return: whether they are the host's. */
+bool diff_model(char *text, size_t size, const char *vendor);
 void diff_rules_init(struct diff_rules *r, const struct cpu_model *model);
 enum diff_left diff_leave_out(const struct diff_rules *r, const struct diff_case *c,
                               const struct diff_insn *in);
