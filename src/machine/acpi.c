@@ -25,6 +25,7 @@
 #define BOOT_LEGACY     (1u << 0)
 #define BOOT_NO_VGA     (1u << 2)
 
+#define FACS_WAKE_64     2u /* 64BIT_WAKE_SUPPORTED_F */
 #define MADT_PCAT_COMPAT 1u
 #define HPET_MIN_TICKS   100u
 #define ROOTS            3u /* tables that RSDT and XSDT name, at most */
@@ -131,6 +132,7 @@ static size_t build_facs(struct tables *t) {
     put_text(t->buf + at, "FACS");
     put_le(t->buf + at + 4, 64, 4);
     t->buf[at + 32] = 2;
+    t->buf[at + 36] = FACS_WAKE_64;
     return at;
 }
 

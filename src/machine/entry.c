@@ -36,23 +36,32 @@ static void put_gdt(struct load *l, enum entry_mode mode) {
     load_put_boot(l, BOOT_GDT, gdt, sizeof(gdt));
 }
 
-/* The first 4 GiB, one to one, in 2 MiB pages. */
+void entry_identity(uint64_t base, uint64_t target, entry_put *put, void *opaque) {
+    const uint64_t pdpt = base + PN_PAGE_SIZE, pd = pdpt + PN_PAGE_SIZE;
+    const uint64_t far = target >> 30 & 511;
+    const unsigned count = far < 4 ? 4 : 5;
+    uint64_t table[512] = {pdpt | PTE_P | PTE_W};
+    put(opaque, base, table);
+    table[0] = 0;
+    for (unsigned i = 0; i < count; i++)
+        table[i < 4 ? i : far] = (pd + i * PN_PAGE_SIZE) | PTE_P | PTE_W;
+    put(opaque, pdpt, table);
+    for (unsigned i = 0; i < count; i++) {
+        for (uint64_t j = 0; j < 512; j++)
+            table[j] = (i < 4 ? i : far) << 30 | j << 21 | PTE_P | PTE_W | PTE_PS;
+        put(opaque, pd + i * PN_PAGE_SIZE, table);
+    }
+}
+
+static void put_boot_table(void *opaque, uint64_t gpa, const uint64_t table[512]) {
+    load_put_boot(opaque, gpa, table, PN_PAGE_SIZE);
+}
+
 static void put_page_tables(struct load *l, bool la57) {
-    uint64_t table[512] = {0};
-    if (la57) {
-        table[0] = BOOT_PML4 | PTE_P | PTE_W;
-        load_put_boot(l, BOOT_PML5, table, sizeof(table));
-    }
-    table[0] = BOOT_PDPT | PTE_P | PTE_W;
-    load_put_boot(l, BOOT_PML4, table, sizeof(table));
-    for (uint64_t i = 0; i < 4; i++)
-        table[i] = (BOOT_PD + i * PN_PAGE_SIZE) | PTE_P | PTE_W;
-    load_put_boot(l, BOOT_PDPT, table, sizeof(table));
-    for (uint64_t pd = 0; pd < 4; pd++) {
-        for (uint64_t i = 0; i < 512; i++)
-            table[i] = pd << 30 | i << 21 | PTE_P | PTE_W | PTE_PS;
-        load_put_boot(l, BOOT_PD + pd * PN_PAGE_SIZE, table, sizeof(table));
-    }
+    const uint64_t top[512] = {BOOT_PML4 | PTE_P | PTE_W};
+    if (la57)
+        put_boot_table(l, BOOT_PML5, top);
+    entry_identity(BOOT_PML4, 0, put_boot_table, l);
 }
 
 void entry_put_tables(struct load *l) {

@@ -4,6 +4,7 @@
  * 64 KiB before 1 MiB
  *
  *     ACPI_BASE  ACPI tables | MP tables | SMBIOS tables, on 16 bytes each
+ *     WAKE_PML4  room for page tables (sleep.c)
  *     ROM_BASE   the ROM that the vectors point to (rom/rom.S)
  */
 #include <errno.h>
@@ -32,7 +33,7 @@ static size_t align16(size_t n) {
 }
 
 static int put_tables(struct load *l, const struct firmware *f) {
-    uint8_t buf[ROM_BASE - ACPI_BASE] = {0};
+    uint8_t buf[WAKE_PML4 - ACPI_BASE] = {0};
     size_t size[3], used = 0;
     size[0] = acpi_build(buf, sizeof(buf), f);
     used = align16(size[0]);

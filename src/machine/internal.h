@@ -21,6 +21,7 @@
 #define BDA_SIZE      0x100u
 #define ACPI_BASE     0xf0000u /* tables: reserved in the e820 up to 1 MiB */
 #define ACPI_FACS     0xf00c0u /* one of them, which says where S3 wakes up */
+#define WAKE_PML4     0xf7000u /* page tables for a 64-bit waking vector: entry_identity */
 #define ROM_BASE      0xff000u /* and the ROM at their end */
 #define RSDP_SIZE     36u
 #define LAPIC_BASE    0xfee00000u
@@ -30,9 +31,7 @@
 #define BOOT_BASE        0x80000u
 #define BOOT_GDT         0x80000u
 #define BOOT_PML5        0x81000u
-#define BOOT_PML4        0x82000u
-#define BOOT_PDPT        0x83000u
-#define BOOT_PD          0x84000u /* four pages: 4 GiB in 2 MiB steps */
+#define BOOT_PML4        0x82000u /* and five pages behind it: entry_identity */
 #define BOOT_INFO        0x88000u /* boot_params, hvm_start_info or Multiboot info */
 #define BOOT_MAP         0x89000u /* memory map and module list of PVH and Multiboot */
 #define BOOT_CMDLINE     0x8a000u
@@ -212,6 +211,10 @@ bool relocs_present(const struct elf *elf);
 
 /* Page tables and GDT for l->entry. */
 void entry_put_tables(struct load *l);
+/* Tables of four levels from base on: the first 4 GiB one to one in 2 MiB pages, and the GiB of
+ * target, which is below 512 GiB. Six pages, or seven where target is beyond 4 GiB. */
+typedef void entry_put(void *opaque, uint64_t gpa, const uint64_t table[512]);
+void entry_identity(uint64_t base, uint64_t target, entry_put *put, void *opaque);
 /* Reset state in, state at the guest's first instruction out. */
 void entry_state(const struct entry *entry, struct pn_cpu_state *s);
 

@@ -46,9 +46,10 @@ START_TEST(elf64_enters_long_mode_at_the_physical_entry) {
     ck_assert_str_eq((char *)fixture_at(&f, fixture_u32(&f, BOOT_INFO + 0x228)), "a=b c");
     ck_assert_uint_eq(fixture_u64(&f, BOOT_INFO + 0x70), ACPI_BASE);
     /* The identity map covers 4 GiB. */
-    ck_assert_uint_eq(fixture_u64(&f, BOOT_PML4), BOOT_PDPT | 3);
-    ck_assert_uint_eq(fixture_u64(&f, BOOT_PDPT + 24), (BOOT_PD + 0x3000) | 3);
-    ck_assert_uint_eq(fixture_u64(&f, BOOT_PD + 0x3ff8), 0xffe00083u);
+    ck_assert_uint_eq(fixture_u64(&f, BOOT_PML4), (BOOT_PML4 + 0x1000) | 3);
+    ck_assert_uint_eq(fixture_u64(&f, (BOOT_PML4 + 0x1000) + 24),
+                      (BOOT_PML4 + 0x5000) | 3);
+    ck_assert_uint_eq(fixture_u64(&f, BOOT_PML4 + 0x5ff8), 0xffe00083u);
     ck_assert_uint_eq(fixture_u64(&f, BOOT_GDT + 0x10), 0x00af9b000000ffffull);
     ck_assert_uint_eq(fixture_u64(&f, BOOT_GDT + 0x18), 0x00cf93000000ffffull);
     fixture_free(&f);

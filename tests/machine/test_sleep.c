@@ -13,17 +13,19 @@
 #define LOAD_AT 0x100000u
 #define VECTOR  0x9000u /* where the guest puts its real-mode code, and its 32-bit code: */
 #define FLAT    0x9100u
+#define WIDE    0x9180u   /* and its 64-bit code */
 #define KEPT    0x300000u /* 0x600df00d before it sleeps */
 #define WANTED  0x300010u /* what it is to put into the FACS, and into PM1_EN */
 #define ENABLES 0x300014u
 /* What the real-mode code has seen. */
-#define SEEN_CS  0x600u
-#define SEEN_STS 0x602u
-#define SEEN_IMR 0x604u
-#define SEEN_LCR 0x605u
-#define SEEN_CR0 0x608u
-#define SEEN_TSC 0x60cu
-#define STARTED  0x610u /* by the other vCPU, each time it starts */
+#define SEEN_CS   0x600u
+#define SEEN_STS  0x602u
+#define SEEN_IMR  0x604u
+#define SEEN_LCR  0x605u
+#define SEEN_CR0  0x608u
+#define SEEN_TSC  0x60cu
+#define SEEN_EFER 0x614u
+#define STARTED   0x610u /* by the other vCPU, each time it starts */
 
 extern const uint8_t sleeper_begin[], sleeper_end[];
 asm(".pushsection .rodata\n"
@@ -62,7 +64,11 @@ asm(".pushsection .rodata\n"
     ".code32\n"
     "  mov %cr0, %eax\n  mov %eax, 0x608\n  mov %cs, 0x600\n"
     "  mov $0x604, %edx\n  mov $0x3400, %eax\n  out %ax, %dx\n  hlt\n"
+    ".org codes + 0x180\n" /* WIDE */
     ".code64\n"
+    "  mov %cr0, %rax\n  mov %eax, 0x608\n  mov %cs, 0x600\n"
+    "  mov $0xc0000080, %ecx\n  rdmsr\n  mov %eax, 0x614\n"
+    "  mov $0x604, %edx\n  mov $0x3400, %eax\n  out %ax, %dx\n  hlt\n"
     "  .skip 0x400\n"
     "sleeper_end:\n"
     ".popsection\n");
@@ -163,6 +169,34 @@ START_TEST(the_x_vector_is_entered_in_flat_32_bit_code) {
 }
 END_TEST
 
+START_TEST(the_x_vector_may_be_entered_in_64_bit_code) {
+    static const char *const engine[] = {"shadow", "tdp"};
+    struct world w;
+    for (unsigned i = 0; i < 2; i++) {
+        begin(&w, engine[i], 1);
+        create(&w, VECTOR, 0x400);
+        ck_assert_uint_eq(get(&w, ACPI_FACS + 36, 4), 2); /* that it may is said */
+        set(&w, ACPI_FACS + 24, WIDE);
+        set(&w, ACPI_FACS + 40, 1);
+        run(&w, END_POWEROFF);
+        ck_assert_uint_eq(get(&w, SEEN_CR0, 4) & (CR0_PE | CR0_PG), CR0_PE | CR0_PG);
+        ck_assert_uint_eq(get(&w, SEEN_EFER, 4) & EFER_LMA, EFER_LMA);
+        machine_destroy(w.m);
+    }
+}
+END_TEST
+
+START_TEST(a_64_bit_vector_out_of_reach_is_none) {
+    struct world w;
+    begin(&w, "shadow", 1);
+    create(&w, VECTOR, 0x400);
+    set(&w, ACPI_FACS + 28, 0x80);
+    set(&w, ACPI_FACS + 40, 1);
+    run(&w, END_RESET);
+    machine_destroy(w.m);
+}
+END_TEST
+
 START_TEST(without_a_vector_the_machine_boots_anew) {
     struct world w;
     begin(&w, "tdp", 1);
@@ -221,10 +255,11 @@ START_TEST(it_may_wake_under_another_engine) {
 END_TEST
 
 SUITE("sleep", .timeout = 120,
-      .tests = {the_alarm_wakes_a_machine_as_at_power_on_but_for_memory,
-                the_other_vcpus_wait_for_sipi_again,
-                the_x_vector_is_entered_in_flat_32_bit_code,
-                without_a_vector_the_machine_boots_anew,
-                an_alarm_that_is_not_enabled_wakes_nobody,
-                the_power_button_wakes_whatever_is_enabled,
-                it_may_wake_under_another_engine})
+      .tests = {
+          the_alarm_wakes_a_machine_as_at_power_on_but_for_memory,
+          the_other_vcpus_wait_for_sipi_again,
+          the_x_vector_is_entered_in_flat_32_bit_code,
+          the_x_vector_may_be_entered_in_64_bit_code,
+          a_64_bit_vector_out_of_reach_is_none, without_a_vector_the_machine_boots_anew,
+          an_alarm_that_is_not_enabled_wakes_nobody,
+          the_power_button_wakes_whatever_is_enabled, it_may_wake_under_another_engine})
