@@ -30,7 +30,7 @@ has() {
     grep -qE "$2" "$work/table" || fail "$1: no line like $2: $(cat "$work/table")"
 }
 
-conformance 0 << 'END'
+conformance 0 --mmu shadow,tdp << 'END'
 # a comment
 [good]
 file = echo.flat
