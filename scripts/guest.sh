@@ -21,18 +21,19 @@
 # against the archive's signatures; the packages' SHA-256 stay in the folder's manifest.
 set -euo pipefail
 top=$(dirname "$(dirname "$(readlink -f "$0")")")
-init=$top/tests/guest/initramfs
+init=$top/tests/guest/initramfs suites=$top/scripts/suite.sh
 if [ -d "$init" ]; then # the source tree
     cache=${PENUMBRA_CACHE:-$top/.cache/guest}
     workloads=$(ls -t "$top"/build/*/bench/linux/pn-linux 2>/dev/null | head -n 1)
 else # an installed tree
-    init=$top/share/penumbra/guest
+    init=$top/share/penumbra/guest suites=$top/share/penumbra/guest/suite.sh
     cache=${PENUMBRA_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/penumbra/guest}
     workloads=$top/libexec/penumbra/pn-linux
 fi
 
 die() { echo "guest: $*" >&2; exit 1; }
-apt=(-o APT::Sandbox::User=root)
+# shellcheck source=scripts/suite.sh
+. "$suites"
 
 add= package='' suite='' arch=amd64
 while [ $# -gt 0 ]; do
@@ -86,21 +87,6 @@ kernel_in() {
     return 1
 }
 
-# Give apt lists of its own, of the suite and architecture that were asked for. A suite of
-# backports stands on another one.
-own_lists() {
-    local dir=$1/apt mirror name
-    mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Identifier: Packages' 'Label: Debian' | head -n 1)
-    [ -n "$mirror" ] || die "apt has no lists of a Debian mirror: run apt-get update"
-    mkdir -p "$dir"/lists/partial "$dir"/cache/archives/partial
-    for name in "$suite" "${suite%-backports}"; do
-        echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $name main"
-    done | sort -u > "$dir/sources.list"
-    apt+=(-o "Dir::Etc::sourcelist=$dir/sources.list" -o Dir::Etc::sourceparts=- -o "Dir::State::lists=$dir/lists"
-        -o "Dir::Cache=$dir/cache" -o Acquire::Languages=none -o "APT::Default-Release=$suite"
-        -o "APT::Architecture=$arch" -o "APT::Architectures::=$arch")
-}
-
 # The packages of the kernel that NAME stands for: itself, or of the newest version what it depends on.
 # Since Linux 6.19 an image is nothing but dependences on its parts.
 kernel_packages() {
@@ -129,7 +115,7 @@ fetch() {
     command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null ||
         die "needs apt-get and dpkg-deb (Debian)"
     if [ -n "$suite" ]; then
-        own_lists "$work"
+        apt_of "$work" "$suite" "$arch"
     fi
     # The lists may be older than the archive, or missing.
     if [ -n "$suite" ] || ! download "$work"; then
