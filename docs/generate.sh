@@ -24,7 +24,7 @@ bench unsync remap:batch=1 --mmu shadow:unsync=0/1
 for page in 4K 2M; do
     bench $page chase:bytes=64M,page=$page,steps=100000 --mmu shadow,tdp:large_pages=0/1
 done
-compiler=$(readelf -p .comment "$penumbra" | sed -n 's/.*] *\(GCC\|clang\).* \([0-9]*\)\.[0-9.]*.*/\1 \2/p' | head -n 1)
+compiler=$("$here/compiler.sh" "$penumbra")
 python3 "$here/winners.py" "$result.all.json" "$compiler" > "$out/winners.svg"
 python3 "$here/studies.py" fork "$compiler" "$result.fork.json" > "$out/study-fork.svg"
 python3 "$here/studies.py" unsync "$compiler" "$result.unsync.json" > "$out/study-unsync.svg"
