@@ -13,7 +13,9 @@
  *    since a level timer's status and a periodic one's comparator follow from it.
  * 3. Lines are levels of the status bits of level timers. An edge timer lets its line fall
  *    and rise.
- * 4. With legacy replacement on, timers 0 and 1 have the lines of PIT and RTC, and `legacy`
+ * 4. What is done at once is done at one time: the clock is read once for it, since the host's goes
+ *    on meanwhile, and a comparator that the counter has passed waits for a whole round.
+ * 5. With legacy replacement on, timers 0 and 1 have the lines of PIT and RTC, and `legacy`
  *    has been told so.
  */
 #include <string.h>
@@ -63,13 +65,12 @@ struct hpet {
 
 /* ---- Time ---- */
 
-static uint64_t ticks_since(const struct hpet *h) {
-    return h->s.config & ENABLE ? (clock_now(h->dev.env.clock) - h->s.since) / TICK_NS
-                                : 0;
+static uint64_t ticks_since(const struct hpet *h, uint64_t now) {
+    return h->s.config & ENABLE ? (now - h->s.since) / TICK_NS : 0;
 }
 
-static uint64_t counter(const struct hpet *h) {
-    return h->s.count + ticks_since(h);
+static uint64_t counter(const struct hpet *h, uint64_t now) {
+    return h->s.count + ticks_since(h, now);
 }
 
 static uint64_t mask(const struct hpet_timer *t) {
@@ -85,8 +86,8 @@ static void arm(struct hpet *h) {
 }
 
 /* When the counter next meets the comparator. now_too: if it does so now, that counts. */
-static void aim(struct hpet *h, struct hpet_timer *t, bool now_too) {
-    uint64_t elapsed = ticks_since(h), left = (t->cmp - counter(h)) & mask(t);
+static void aim(struct hpet *h, struct hpet_timer *t, uint64_t now, bool now_too) {
+    uint64_t elapsed = ticks_since(h, now), left = (t->cmp - counter(h, now)) & mask(t);
     t->next = CLOCK_NEVER;
     if (!(h->s.config & ENABLE))
         return;
@@ -99,9 +100,9 @@ static void aim(struct hpet *h, struct hpet_timer *t, bool now_too) {
         t->next = h->s.since + (elapsed + left) * TICK_NS;
 }
 
-static void aim_all(struct hpet *h) {
+static void aim_all(struct hpet *h, uint64_t now) {
     for (unsigned n = 0; n < TIMERS; n++)
-        aim(h, &h->s.timer[n], true);
+        aim(h, &h->s.timer[n], now, true);
 }
 
 /* ---- Interrupts ---- */
@@ -140,9 +141,8 @@ static void fire(struct hpet *h, unsigned n) {
     }
 }
 
-/* What is due has come; several periods at once are one interrupt. */
-static void catch_up(struct hpet *h) {
-    uint64_t now = clock_now(h->dev.env.clock);
+/* What is due at `now` has come; several periods at once are one interrupt. */
+static void catch_up(struct hpet *h, uint64_t now) {
     for (unsigned n = 0; n < TIMERS; n++) {
         struct hpet_timer *t = &h->s.timer[n];
         if (t->next > now)
@@ -151,18 +151,19 @@ static void catch_up(struct hpet *h) {
         if (t->config & T_PERIODIC && t->period)
             t->cmp = (t->cmp + (late / t->period + 1) * t->period) & mask(t);
         fire(h, n);
-        aim(h, t, false);
+        aim(h, t, now, false);
     }
 }
 
 static void on_timer(void *opaque) {
-    catch_up(opaque);
-    arm(opaque);
+    struct hpet *h = opaque;
+    catch_up(h, clock_now(h->dev.env.clock));
+    arm(h);
 }
 
 /* ---- Registers ---- */
 
-static uint64_t read64(const struct hpet *h, uint64_t offset) {
+static uint64_t read64(const struct hpet *h, uint64_t offset, uint64_t now) {
     unsigned n = (unsigned)(offset - R_TIMER) / 0x20;
     switch (offset) {
     case R_CAP:
@@ -172,7 +173,7 @@ static uint64_t read64(const struct hpet *h, uint64_t offset) {
     case R_STATUS:
         return h->s.status;
     case R_COUNT:
-        return counter(h);
+        return counter(h, now);
     }
     if (offset < R_TIMER || n >= TIMERS)
         return 0;
@@ -186,19 +187,19 @@ static uint64_t read64(const struct hpet *h, uint64_t offset) {
     }
 }
 
-static void write_config(struct hpet *h, uint64_t value) {
+static void write_config(struct hpet *h, uint64_t value, uint64_t now) {
     uint64_t was = h->s.config;
-    h->s.count = counter(h);
-    h->s.since = clock_now(h->dev.env.clock);
+    h->s.count = counter(h, now);
+    h->s.since = now;
     h->s.config = value & (ENABLE | LEGACY);
     if ((was ^ h->s.config) & LEGACY)
         h->cfg.legacy(h->cfg.opaque, h->s.config & LEGACY);
     for (unsigned n = 0; n < TIMERS; n++)
-        aim(h, &h->s.timer[n], (was ^ h->s.config) & ENABLE);
+        aim(h, &h->s.timer[n], now, (was ^ h->s.config) & ENABLE);
     update_lines(h);
 }
 
-static void write_timer_config(struct hpet *h, unsigned n, uint64_t value) {
+static void write_timer_config(struct hpet *h, unsigned n, uint64_t value, uint64_t now) {
     struct hpet_timer *t = &h->s.timer[n];
     uint64_t route = value & T_ROUTE;
     if (!(ROUTES >> (route >> T_ROUTE_SHIFT) & 1)) /* that is how a guest finds out */
@@ -208,12 +209,13 @@ static void write_timer_config(struct hpet *h, unsigned n, uint64_t value) {
     t->period &= mask(t);
     if (!(t->config & T_LEVEL))
         h->s.status &= ~(1ull << n);
-    aim(h, t, false);
+    aim(h, t, now, false);
     update_lines(h);
 }
 
 /* A periodic timer's comparator is its period, and itself only once after SET_VALUE. */
-static void write_cmp(struct hpet *h, unsigned n, uint64_t value, uint64_t period) {
+static void write_cmp(struct hpet *h, unsigned n, uint64_t value, uint64_t period,
+                      uint64_t now) {
     struct hpet_timer *t = &h->s.timer[n];
     bool periodic = t->config & T_PERIODIC;
     if (!periodic || t->config & T_SET_VALUE)
@@ -221,7 +223,7 @@ static void write_cmp(struct hpet *h, unsigned n, uint64_t value, uint64_t perio
     if (periodic)
         t->period = period & mask(t);
     t->config &= ~(uint64_t)T_SET_VALUE;
-    aim(h, t, true);
+    aim(h, t, now, true);
 }
 
 static uint64_t merge(uint64_t old, uint64_t at, unsigned size, uint64_t value) {
@@ -231,12 +233,12 @@ static uint64_t merge(uint64_t old, uint64_t at, unsigned size, uint64_t value) 
 
 /* at: 0 or 4, of the 8 bytes at offset. */
 static void write64(struct hpet *h, uint64_t offset, uint64_t at, unsigned size,
-                    uint64_t value) {
+                    uint64_t value, uint64_t now) {
     unsigned n = (unsigned)(offset - R_TIMER) / 0x20;
-    uint64_t merged = merge(read64(h, offset), at, size, value);
+    uint64_t merged = merge(read64(h, offset, now), at, size, value);
     switch (offset) {
     case R_CONFIG:
-        write_config(h, merged);
+        write_config(h, merged, now);
         return;
     case R_STATUS:
         h->s.status &= ~merge(0, at, size, value);
@@ -244,31 +246,32 @@ static void write64(struct hpet *h, uint64_t offset, uint64_t at, unsigned size,
         return;
     case R_COUNT:
         h->s.count = merged;
-        h->s.since = clock_now(h->dev.env.clock);
-        aim_all(h);
+        h->s.since = now;
+        aim_all(h, now);
         return;
     }
     if (offset < R_TIMER || n >= TIMERS)
         return;
     if ((offset & 0x1f) == T_CONFIG)
-        write_timer_config(h, n, merged);
+        write_timer_config(h, n, merged, now);
     else if ((offset & 0x1f) == T_CMP)
-        write_cmp(h, n, merged, merge(h->s.timer[n].period, at, size, value));
+        write_cmp(h, n, merged, merge(h->s.timer[n].period, at, size, value), now);
 }
 
 static uint64_t hpet_read(void *dev, uint64_t offset, unsigned size) {
     struct hpet *h = dev;
-    uint64_t at = offset & (8 - size);
-    catch_up(h);
+    uint64_t at = offset & (8 - size), now = clock_now(h->dev.env.clock);
+    catch_up(h, now);
     arm(h);
-    uint64_t value = read64(h, offset & ~7ull) >> at * 8;
+    uint64_t value = read64(h, offset & ~7ull, now) >> at * 8;
     return size == 8 ? value : (uint32_t)value;
 }
 
 static void hpet_write(void *dev, uint64_t offset, unsigned size, uint64_t value) {
     struct hpet *h = dev;
-    catch_up(h);
-    write64(h, offset & ~7ull, offset & (8 - size), size, value);
+    uint64_t now = clock_now(h->dev.env.clock);
+    catch_up(h, now);
+    write64(h, offset & ~7ull, offset & (8 - size), size, value, now);
     arm(h);
 }
 

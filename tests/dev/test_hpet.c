@@ -197,6 +197,33 @@ START_TEST(a_copy_goes_on_and_states_that_cannot_be_are_refused) {
 }
 END_TEST
 
+/* As the host's: it goes on between two looks. */
+static uint64_t goes_on(void *opaque) {
+    struct fx *fx = opaque;
+    return fx->now += 15;
+}
+
+/* However late the clock's timer is: the next period is not missed while this one is dealt with. */
+START_TEST(a_clock_that_goes_on_loses_no_period) {
+    f.clock.now = goes_on;
+    for (unsigned late = 0; late < 300; late++) {
+        put(CONFIG, 0);
+        put(COUNT, 0);
+        put(TIMER(0), INTERRUPT | PERIODIC | SET_VALUE | BITS32 | ROUTE(20));
+        put(CMP(0), 1000);
+        put(CMP(0), 1000);
+        put(CONFIG, 1);
+        f.now = clock_next(&f.clock) + 10000 - late;
+        clock_run(&f.clock);
+        ck_assert_uint_le(clock_next(&f.clock), f.now + 10000);
+        unsigned before = f.rises[20];
+        f.now = clock_next(&f.clock);
+        clock_run(&f.clock);
+        ck_assert_uint_eq(f.rises[20], before + 1);
+    }
+}
+END_TEST
+
 SUITE("dev.hpet", .setup = setup, .teardown = teardown,
       .tests = {
           the_counter_counts_each_10_ns_while_it_is_enabled,
@@ -204,4 +231,5 @@ SUITE("dev.hpet", .setup = setup, .teardown = teardown,
           a_timer_of_32_bits_meets_its_comparator_at_each_round,
           a_level_stays_until_its_status_is_cleared, a_periodic_timer_adds_its_period,
           legacy_replacement_takes_the_lines_of_pit_and_rtc, any_writes_leave_it_safe,
-          a_copy_goes_on_and_states_that_cannot_be_are_refused})
+          a_copy_goes_on_and_states_that_cannot_be_are_refused,
+          a_clock_that_goes_on_loses_no_period})
