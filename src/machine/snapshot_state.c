@@ -203,7 +203,8 @@ static int restore_vcpu(struct machine *m, unsigned cpu, struct machine_cpu *run
     if (rc == 0) {
         m->ops->cpuid(m->engine, 0xd, 0, leaf);
         s->msr_known &= ~msrs_of_devices();
-        rc = s->xcr0 & ~(leaf[0] | (uint64_t)leaf[3] << 32)
+        /* x87 state is always enabled, also where there is no XSAVE to say so. */
+        rc = s->xcr0 & ~(leaf[0] | (uint64_t)leaf[3] << 32 | 1)
                  ? -EINVAL
                  : m->ops->set_state(m->engine, cpu, s);
         if (rc)
@@ -236,6 +237,26 @@ static int save_cpuid(struct machine *m, struct snap_writer *w, struct err *e) {
     return snap_writer_section(w, "cpuid", 1, l, sizeof(l), e);
 }
 
+static void vendor_name(const uint32_t leaf0[4], char name[13]) {
+    memcpy(name, &leaf0[1], 4);
+    memcpy(name + 4, &leaf0[3], 4);
+    memcpy(name + 8, &leaf0[2], 4);
+    name[12] = 0;
+}
+
+/* Leaf 0: KVM has the vendor of the host's processor. */
+static int check_vendor(const uint32_t was[4], const uint32_t is[4], struct err *e) {
+    char old[13], now[13];
+    vendor_name(was, old);
+    vendor_name(is, now);
+    return strcmp(old, now)
+               ? err_set(e, -EINVAL,
+                         "section cpuid: the guest has seen a processor of %s, and "
+                         "here it is %s: boot it with --cpu MODEL,vendor=%s",
+                         old, now, strcmp(now, "AuthenticAMD") ? "intel" : "amd")
+               : 0;
+}
+
 static int check_cpuid(struct machine *m, struct err *e) {
     static const char *const reg[] = {"eax", "ebx", "ecx", "edx"};
     const struct snap_section *n = section(m->cfg.restore, "cpuid", 1, e);
@@ -248,6 +269,9 @@ static int check_cpuid(struct machine *m, struct err *e) {
     for (unsigned i = 0; i < CPUID_LEAVES; i++) {
         memcpy(&l, n->data + i * sizeof(l), sizeof(l));
         m->ops->cpuid(m->engine, l.leaf, l.subleaf, out);
+        int rc = l.leaf ? 0 : check_vendor(l.out, out, e);
+        if (rc)
+            return rc;
         for (unsigned r = 0; r < 4; r++)
             if (out[r] != l.out[r])
                 return err_set(e, -EINVAL,

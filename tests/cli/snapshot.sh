@@ -82,6 +82,13 @@ for mmu in shadow tdp; do
     goes_on "from $mmu" tdp "$work/$mmu"
     goes_on "from $mmu, the second" tdp "$work/other-$mmu"
 done
+# A processor without XSAVE.
+background -m 64M --cpu x86-64-v2 --append "pages=16 swaps=1 flips=1 switches=1 compute=200000000"
+run snapshot save "$work/mon" "$work/v2"
+[ "$rc" -eq 0 ] || fail "x86-64-v2: save: $(cat "$work/err")"
+wait $pid
+run snapshot restore "$work/v2" --mmu tdp
+[ "$rc" -eq 0 ] && grep -q 'guest: done' "$work/out" || fail "x86-64-v2: restored: exit code $rc: $(cat "$work/err")"
 ls -d "$work"/*.part 2> /dev/null && fail "a folder of a save stays"
 
 # What can be known of one, and of two.
