@@ -3,9 +3,9 @@
 # Guests on this host's /dev/kvm: the embedded one under every MMU, dirty logs, handovers, and
 # the flat guests that check a vCPU's whole state and the instructions KVM cannot emulate.
 #
-#   guests.sh PENUMBRA STATE INSNS CLOCK TIMERS PART
+#   guests.sh PENUMBRA STATE INSNS CLOCK TIMERS OWED PART
 . "$(dirname "$0")/../cli/lib.sh"
-state=$2 insns=$3 clock=$4 timers=$5
+state=$2 insns=$3 clock=$4 timers=$5 owed=$6
 . "$(dirname "$0")/../lab/results.sh"
 need_kvm
 small="pages=256 swaps=100 flips=256 switches=40 compute=200000 tables=1"
@@ -26,7 +26,7 @@ flat() {
     [ $rc -eq 1 ] || fail "$(basename "$guest") $*: exit code $rc: check $((rc >> 1)): $(tail -n 3 "$work/err")"
 }
 
-case $6 in
+case $7 in
 same)
     micro shadow --ram-digest
     micro kvm --mmu kvm --ram-digest
@@ -47,6 +47,7 @@ handover)
             flat "$state" --mmu $a --handover $b
             grep -q "\"from\": \"$a\"" "$work/flat.json" || fail "$a to $b: no handover"
             flat "$clock" --mmu $a --handover $b --pv pvclock
+            flat "$owed" --mmu $a --handover $b --hpet on
             micro $a-$b --mmu $a --handover $b --ram-digest
             cmp "$work/shadow-shadow.out" "$work/$a-$b.out" || fail "$a to $b: serial output differs"
             [ "$(value "$work/shadow-shadow.json" ram_digest)" = "$(value "$work/$a-$b.json" ram_digest)" ] ||
