@@ -9,8 +9,8 @@ set -uo pipefail
 penumbra=$1
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/../lib.sh"
-need_qemu
-need_guest
+need_lab 1
+need_lab 0
 work_folder
 
 while read -r c; do
@@ -32,7 +32,7 @@ while read -r c; do
 done < cases.txt > /lab/out/ends
 SCRIPT
 for npt in 1 0; do
-    "$here/../lab/lab.sh" --guest "$cache/root" --npt $npt --out "$work/npt$npt" --timeout 600 \
+    "$here/../lab/lab.sh" --guest "$host/root" --npt $npt --out "$work/npt$npt" --timeout 600 \
         --add "$penumbra" --add "$here/cases.txt" -- "$work/script" || {
         echo "FAIL: the lab ended with code $? under npt=$npt"
         bad=1

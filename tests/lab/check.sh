@@ -6,6 +6,7 @@
 #   check.sh both DIR1 DIR0 the labs with npt=1 and npt=0 beside each other
 set -uo pipefail
 . "$(dirname "$0")/../lib.sh"
+. "$(dirname "$0")/../guest/slept.sh"
 . "$(dirname "$0")/results.sh"
 
 # same A B: two files are equal, but for carriage returns.
@@ -88,6 +89,20 @@ check_once() {
     ! grep -q "Hypervisor detected: KVM" "$1/pv-none.out" || fail "--pv none: Linux finds KVM"
 }
 
+check_snapshot() {
+    local n
+    # What was said after the save is the same, and so is memory at the end.
+    n=$(stat -c %s "$1/restored-micro.out")
+    [ "$n" -gt 0 ] && tail -c "$n" "$1/saved-micro.out" | cmp -s - "$1/restored-micro.out" ||
+        fail "a snapshot under KVM: its console does not end as that of the saved guest"
+    [ "$(value "$1/restored-micro.json" ram_digest)" = "$(value "$1/saved-micro.json" ram_digest)" ] ||
+        fail "a snapshot under KVM: memory at the end differs"
+    grep -q '^GUEST-DONE' "$1/restored-linux.out" || fail "a snapshot of Linux under KVM did not reach the end of its script"
+    [ "$(value "$1/restored-linux.json" reason)" = poweroff ] || fail "a snapshot of Linux under KVM did not power off"
+    grep -q '"to": "kvm"' "$1/restored-linux.json" || fail "the snapshot of Linux was not under KVM"
+    grep -q 'interrupt controllers' "$1/save-kvm.log" || fail "a save under KVM says: $(cat "$1/save-kvm.log")"
+}
+
 check_events() {
     [ -f "$1/events.log" ] || fail "no tracepoints were recorded"
     ! grep FAIL "$1/events.log" || fail "KVM's tracepoints"
@@ -101,6 +116,8 @@ check_npt() {
     check_micro "$2"
     check_dirty "$2"
     check_linux "$2"
+    check_snapshot "$2"
+    slept "$2/sleep.out"
     [ "$1" = 0 ] || check_once "$2"
     check_events "$2"
 }

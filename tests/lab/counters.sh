@@ -1,23 +1,33 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # A KVM's counters in the lab beside ours: of its shadow paging (npt=0) and --mmu shadow with the policy
-# of that version, and, of the default one alone, of its TDP (npt=1) and --mmu tdp. The same workloads and
+# that holds for its version, and, of the default one alone, of its TDP (npt=1) and --mmu tdp. The same workloads and
 # the same boot of Linux, each between its marks. Prints the tables of bench/FINDINGS.md in Markdown; a
 # difference of 5% that is not listed is a failure: in counters_MMU.explained for every version, in
 # counters_MMU-POLICY.explained for one.
 #
-#   counters.sh PENUMBRA COUNTERS OUT POLICY [ARG of scripts/guest.sh, for the kernel whose KVM it is]...
+#   counters.sh PENUMBRA COUNTERS OUT [NAME of scripts/guests.txt, of the kernel whose KVM it is]
 #   COUNTERS: the program of counters.c
 # Exit: 0, 1, 77 when QEMU or the guest's packages are not there.
 set -uo pipefail
-penumbra=$1 counters=$2 out=$3 policy=$4
-shift 4
+penumbra=$1 counters=$2 out=$3 name=${4-}
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/../lib.sh"
-need_qemu
-need_guest "$@"
-host=$cache
+need_lab 0 "$name"
+need_lab 1 "$name"
 need_guest
+
+# The version is that of the folder of modules. What changed between the policies came with 6.4 and 6.13.
+version=$(find "$host/root" -path '*/modules/[0-9]*' -prune -printf '%f\n' | head -n 1)
+older() { [ "$(printf '%s\n' "$version" "$1" | sort -V | head -n 1)" = "$version" ]; }
+if older 6.4; then
+    policy=kvm-6.1
+elif older 6.13; then
+    policy=kvm-6.12
+else
+    policy=kvm-7.3
+fi
+echo "KVM of Linux $version, --mmu-opt policy=$policy"
 
 # compare MMU CONFIGURATION NPT
 compare() {
@@ -40,5 +50,5 @@ compare() {
     "$counters" "$mmu" "$dir/points" "$dir/explained" "$dir/kvm.json" "$dir/ours.json" || bad=1
 }
 compare shadow "shadow:policy=$policy" 0
-[ $# -gt 0 ] || compare tdp tdp 1
+[ -n "$name" ] || compare tdp tdp 1
 exit $bad

@@ -4,7 +4,7 @@
 # handovers, and Debian's stock kernel. Files go to /lab/out; check.sh judges them outside.
 # $LAB_PARTS: which parts (default all).
 cd /lab || exit 99
-parts=${LAB_PARTS:-"host state micro dirty handover flat linux1 linux2 linuxmoves pvnone events"}
+parts=${LAB_PARTS:-"host state micro dirty handover flat snapshot linux1 linux2 linuxmoves sleep pvnone events"}
 small="pages=256 swaps=100 flips=256 switches=40 compute=200000 tables=1"
 bad=0
 case $(cat /sys/module/kvm_amd/parameters/npt) in
@@ -83,9 +83,37 @@ for part in $parts; do
             [ -f state.bin ] && [ -f clock.bin ] || continue
             step flat-${pair%:*}-${pair#*:} 60 run -m 64M --format flat --kernel state.bin \
                 --timeout 50 --mmu ${pair%:*} --handover ${pair#*:}
+            step flat-owed-${pair%:*}-${pair#*:} 60 run -m 64M --format flat --kernel owed.bin \
+                --timeout 50 --hpet on --mmu ${pair%:*} --handover ${pair#*:}
             step flat-clock-${pair%:*}-${pair#*:} 60 run -m 64M --format flat --kernel clock.bin \
                 --timeout 50 --pv pvclock --mmu ${pair%:*} --handover ${pair#*:}
         done
+        ;;
+    snapshot)
+        # Guests that were saved outside, under shadow, go on under KVM.
+        tar -C /tmp -xf snapshots.tar || bad=1
+        for name in micro linux; do
+            step restored-$name 300 snapshot restore /tmp/saved-$name --mmu kvm --ram-digest --stats out/restored-$name.json
+        done
+        rm -rf /tmp/saved-*
+        # KVM has the interrupt controllers of its guests: they cannot be saved.
+        say "begin save-kvm"
+        ./penumbra run --mmu kvm -m 64M --monitor /tmp/mon --append compute=2000000000 < /dev/null > /tmp/kvm.out 2>&1 &
+        until [ -S /tmp/mon ]; do usleep 50000; done
+        ./penumbra snapshot save /tmp/mon /tmp/saved-kvm > out/save-kvm.log 2>&1 && bad=1
+        [ ! -e /tmp/saved-kvm ] || bad=1
+        kill $!
+        wait $!
+        say "end save-kvm: $(cat out/save-kvm.log)"
+        ;;
+    sleep) # suspends to RAM, and wakes by its clock's alarm (tests/guest/sleep.sh)
+        say "begin sleep"
+        rc=0
+        timeout -s KILL 200 ./penumbra run --mmu kvm -m 128M -c 2 --timeout 190 --kernel vmlinuz --initrd initrd.gz \
+            --append "console=ttyS0 panic=-1 no_console_suspend" < sleep.input > out/sleep.out 2> out/sleep.err || rc=$?
+        echo $rc > out/sleep.code
+        [ $rc -eq 0 ] || bad=1
+        say "end sleep, code $rc"
         ;;
     linux1) linux linux-1 --mmu kvm -c 1 ;;
     linux2) linux linux-2 --mmu kvm -c 2 ;;

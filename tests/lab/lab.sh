@@ -7,7 +7,7 @@
 #   lab.sh --guest ROOT --npt 0|1 --out DIR [--mem MIB] [--cpus N] [--timeout S]
 #          [--add FILE[:NAME]]... -- SCRIPT
 #
-# ROOT: the unpacked packages of scripts/guest.sh, of any suite. Each FILE is put into
+# QEMU is what tests/lab/qemu.sh names. ROOT: the unpacked packages of scripts/guest.sh, of any suite. Each FILE is put into
 # /lab inside; programs bring the libraries that ldd names. SCRIPT (a shell file) runs in
 # /lab; what it writes to /lab/out comes back into DIR, its output into DIR/log.
 # Exit: the script's own; 99 when the lab itself failed.
@@ -36,7 +36,7 @@ case $npt in 0 | 1) ;; *) die "--npt takes 0 or 1" ;; esac
 kernel=$(ls "$guest"/boot/vmlinuz-* "$guest"/usr/lib/modules/*/vmlinuz 2>/dev/null | head -n 1) || true
 busybox=$(ls "$guest"/bin/busybox "$guest"/usr/bin/busybox 2>/dev/null | head -n 1) || true
 [ -f "$kernel" ] && [ -f "$busybox" ] || die "no kernel or no busybox in $guest"
-command -v qemu-system-x86_64 >/dev/null || die "qemu-system-x86_64 is not installed"
+qemu=$("$(dirname "$0")/qemu.sh" --npt "$npt") || exit 99
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -104,7 +104,7 @@ mapfile -t host_cpus < <(taskset -pc $$ | sed 's/.*: //' | tr , '\n' |
 host_cpu=${host_cpus[$((npt % ${#host_cpus[@]}))]}
 # Not with -icount: under QEMU 7.2 a guest of two vCPUs then stops in its first seconds, more often
 # than not.
-timeout "$limit" taskset -c "$host_cpu" qemu-system-x86_64 -machine accel=tcg -cpu max -smp "$cpus" -m "$mem" \
+timeout "$limit" taskset -c "$host_cpu" "$qemu" -machine accel=tcg -cpu max -smp "$cpus" -m "$mem" \
     -display none -no-reboot -nodefaults -serial "file:$out/console" \
     -serial "file:$work/result.tar" -kernel "$kernel" -initrd "$work/initrd" \
     -append "console=ttyS0 panic=-1 quiet lab_npt=$npt" </dev/null ||

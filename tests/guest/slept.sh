@@ -1,0 +1,12 @@
+# SPDX-License-Identifier: MIT
+# Sourced, with fail() of tests/lib.sh: what a Linux guest of two vCPUs says that has had sleep.input.
+
+# slept FILE: it slept, woke up, and found its file again. (sleep.input's stty waits until all has been
+# printed: a power-off does not.)
+slept() {
+    local line
+    for line in 'ACPI: PM: Preparing to enter system sleep state S3$' 'ACPI: PM: Waking up from system sleep state S3$' \
+        '^slept s2idle \[deep\] 0$' '^numbers 1800030000 of 2$'; do
+        tr -d '\r' < "$1" | grep -q -- "$line" || fail "not on the console: $line"
+    done
+}

@@ -1,0 +1,97 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# Which QEMU hosts the lab: prints the command that starts it.
+#
+#   qemu.sh --npt 0|1
+#
+# It is this host's, or that of another of Debian's suites, which PENUMBRA_LAB_QEMU names (bookworm: 7.2,
+# trixie: 10.0, trixie-backports: 11.1). Its packages and all that they need are unpacked beside the
+# guests (qemu-SUITE); nothing is installed.
+#
+# npt=0 needs exits for reads of CR3 and CR4. QEMU 7.2's software CPU makes them. That of 10.0 and 11.1
+# does not: a guest then sees KVM's own values, and Linux halts in its first page fault. 8 and 9 were
+# not tried. So where this host's is newer than 7, npt=0 takes QEMU 7.2 of Debian 12; a newer one that
+# was asked for is refused.
+# Exit: 0; 1 with the reason when there is none.
+set -euo pipefail
+top=$(cd "$(dirname "$0")/../.." && pwd)
+
+die() { echo "lab: $*" >&2; exit 1; }
+# shellcheck source=scripts/suite.sh
+. "$top/scripts/suite.sh"
+
+[ "${1-}" = --npt ] || die "see the top of $0"
+npt=$2 suite=${PENUMBRA_LAB_QEMU-}
+newest_for_npt0=7
+[[ ${suite:-x} =~ ^[a-z][a-z0-9-]*$ ]] || die "PENUMBRA_LAB_QEMU names a suite of Debian's, as trixie, not $suite"
+
+version() { "$@" --version | sed -n 's/^QEMU emulator version \([0-9]*\).*/\1/p'; }
+hosts_npt0() { [ "$(version "$@")" -le $newest_for_npt0 ]; }
+
+# Download and unpack into $1 what qemu-system-x86 of $suite needs; write the command.
+unpack() {
+    local work=$1 root=$1/root lib=usr/lib/x86_64-linux-gnu deb
+    command -v apt-get > /dev/null && command -v dpkg-deb > /dev/null || die "needs apt-get and dpkg-deb (Debian)"
+    apt_of "$work" "$suite" amd64
+    : > "$work/status" # as if nothing were installed: the libraries come, too
+    apt+=(-o "Dir::State::status=$work/status" -o Debug::NoLocking=1)
+    echo "lab: downloading qemu-system-x86 of $suite" >&2
+    apt-get "${apt[@]}" update -q >&2 || die "apt-get update of $suite failed"
+    apt-get "${apt[@]}" install -q -y --no-install-recommends --download-only qemu-system-x86 >&2 ||
+        die "apt cannot give qemu-system-x86 of $suite"
+    mkdir "$root"
+    # Since Debian 13 /lib and the like are links that no package makes but base-files.
+    for dir in bin lib lib64 sbin; do
+        mkdir -p "$root/usr/$dir"
+        ln -s "usr/$dir" "$root/$dir"
+    done
+    for deb in "$work"/apt/cache/archives/*.deb; do
+        dpkg-deb --fsys-tarfile "$deb" | tar -x -C "$root" --keep-directory-symlink --no-same-owner \
+            --exclude=./usr/share/doc --exclude=./usr/share/locale --exclude=./etc || die "cannot unpack $deb"
+    done
+    (cd "$work/apt/cache/archives" && sha256sum ./*.deb) > "$work/manifest"
+    rm -rf "$work/apt" "$work/status"
+    cat > "$work/qemu" <<COMMAND
+#!/bin/sh
+root=\$(dirname "\$(readlink -f "\$0")")/root
+export QEMU_MODULE_DIR=\$root/$lib/qemu
+exec "\$root/$lib/ld-linux-x86-64.so.2" --library-path "\$root/$lib:\$root/$lib/pulseaudio" \\
+    "\$root/usr/bin/qemu-system-x86_64" -L "\$root/usr/share/qemu" -L "\$root/usr/share/seabios" "\$@"
+COMMAND
+    chmod +x "$work/qemu"
+    [ -n "$(version "$work/qemu")" ] || die "QEMU of $suite does not start"
+}
+
+# Sets $qemu to the command of $suite's QEMU, which is made when it is missing.
+unpacked() {
+    local folder=${PENUMBRA_CACHE:-$top/.cache/guest} work
+    folder=$(dirname "$folder")/qemu-$suite
+    mkdir -p "$(dirname "$folder")"
+    exec 9> "$(dirname "$folder")/.lock"
+    flock 9
+    if [ ! -x "$folder/qemu" ]; then
+        work=$(mktemp -d "$folder.XXXXXX")
+        trap 'rm -rf "$work"' EXIT
+        unpack "$work"
+        chmod 0755 "$work"
+        rm -rf "$folder"
+        mv "$work" "$folder"
+        trap - EXIT
+    fi
+    exec 9>&-
+    qemu=$folder/qemu
+}
+
+qemu=
+if [ -n "$suite" ]; then
+    unpacked
+    [ "$npt" = 1 ] || hosts_npt0 "$qemu" ||
+        die "npt=0 needs QEMU 7.2: the software CPU of QEMU $(version "$qemu") makes no exit for reads of CR3"
+else
+    qemu=$(command -v qemu-system-x86_64) || die "qemu-system-x86_64 is not installed"
+    if [ "$npt" = 0 ] && ! hosts_npt0 "$qemu"; then
+        suite=bookworm
+        unpacked
+    fi
+fi
+echo "$qemu"
