@@ -8,7 +8,7 @@ CONFIGURED := $(BUILD)/build.ninja
 # git-tracked and new C files, but for what the build makes.
 SOURCES = $(shell git ls-files -co --exclude-standard '*.c' '*.h' '*.inc')
 
-.PHONY: help all demo test test-guests guests linux configure setup setup-test format format-check tidy \
+.PHONY: help all demo test test-guests test-lab test-debian13 guests linux configure setup setup-test format format-check tidy \
         rules reference differential conformance bench bench-commit install deb clean distclean
 
 help:
@@ -20,6 +20,9 @@ help:
 	@echo "              end (MODE=64|32, SEED=...; one million of them are in make test)"
 	@echo "make conformance KUT=FOLDER   run kvm-unit-tests, which you have built there, and print a table"
 	@echo "make test-guests   boot newer kernels, too (scripts/guests.txt)"
+	@echo "make test-lab   the lab with KVM of Linux 6.1, 6.12, 7.2 and 7.3, under several QEMUs (some of test-guests)"
+	@echo "make test-debian13   make demo and make test in a container of Debian 13 (SUITE=forky: of another),"
+	@echo "              as root (ARGS=--help)"
 	@echo "make guests   download the guests that make test boots"
 	@echo "make all      build only (PRESET=dev|release|asan-ubsan|tsan|fuzz; now $(PRESET))"
 	@echo "make bench    time a Linux boot, and what comes before it, beside QEMU"
@@ -69,6 +72,15 @@ test-guests: setup-test all
 	@$(call fetch_guests,test) && $(call fetch_guests,more)
 	@tests/ctest.sh $(PRESET) -C guests -L guests -j $(JOBS) $(CTEST_ARGS)
 
+test-lab: setup-test all
+	@$(call fetch_guests,more)
+	@tests/ctest.sh $(PRESET) -C guests -L lab -j $(JOBS) $(CTEST_ARGS)
+
+# What it builds and downloads is outside the tree.
+test-debian13:
+	@scripts/setup.sh container
+	@scripts/debian.sh --suite $(or $(SUITE),trixie) $(ARGS)
+
 differential: setup-test all
 	@$(BUILD)/tests/diff/differential --count 0 --mode $(or $(MODE),64) --seed $(or $(SEED),$$$$) $(ARGS)
 
@@ -83,11 +95,18 @@ bench: setup-test all
 bench-commit: all
 	@bench/vs_commit --penumbra $(BUILD)/src/cli/penumbra $(if $(REV),--commit $(REV)) $(ARGS)
 
+# Each version breaks some lines elsewhere, so one decides: Debian 12's.
+CLANG_FORMAT ?= clang-format
+need_clang_format = @$(CLANG_FORMAT) --version | grep -q ' version 14\.' || { \
+    echo "make: format is by clang-format 14, Debian 12's (CLANG_FORMAT=PROGRAM): this is not" >&2; exit 1; }
+
 format:
-	clang-format -i $(filter-out %.inc,$(SOURCES))
+	$(need_clang_format)
+	$(CLANG_FORMAT) -i $(filter-out %.inc,$(SOURCES))
 
 format-check:
-	@clang-format --dry-run -Werror $(filter-out %.inc,$(SOURCES))
+	$(need_clang_format)
+	@$(CLANG_FORMAT) --dry-run -Werror $(filter-out %.inc,$(SOURCES))
 
 tidy: configure
 	@scripts/setup.sh ci
