@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One tracker, several consumers (penumbra/dirty.h).
+ * One tracker, any number of consumers (penumbra/dirty.h).
  *
- * Invariant: `pending` of a consumer holds what the tracker gave since that consumer's
- * last harvest; `result` is the last harvest of whoever asked last.
+ *     tracker --collect--> pending of every consumer --harvest--> taken of one --commit--> 0
+ *
+ * Invariant: `pending` and `taken` of a consumer together hold what the tracker gave since
+ * that consumer's last commit; `taken` is its last harvest.
  */
 #include "penumbra/dirty.h"
 
@@ -40,24 +42,32 @@ void pn_dirty_print(FILE *out) {
 
 struct log_slot {
     uint32_t id;
-    size_t words;
-    uint64_t *result;
-    uint64_t *pending[PN_DIRTY_CONSUMERS_MAX]; /* NULL: no such consumer */
+    bool gone;
+    size_t words, at; /* of its part of a bitmap over all slots */
+};
+
+struct pn_dirty_consumer {
+    struct pn_dirty_log *log;
+    struct pn_dirty_consumer *next;
+    uint64_t *taken;
+    uint64_t pending[];
 };
 
 struct pn_dirty_log {
     const struct pn_engine_ops *ops;
     struct pn_engine *engine;
+    struct pn_dirty_consumer *consumers;
+    uint64_t *given; /* by the tracker, of one slot */
+    size_t words;    /* of all slots */
     unsigned count;
     struct log_slot slot[];
 };
 
 void pn_dirty_close(struct pn_dirty_log *log) {
-    for (unsigned i = 0; log && i < log->count; i++) {
-        free(log->slot[i].result);
-        for (unsigned c = 0; c < PN_DIRTY_CONSUMERS_MAX; c++)
-            free(log->slot[i].pending[c]);
-    }
+    while (log && log->consumers)
+        pn_dirty_detach(log->consumers);
+    if (log)
+        free(log->given);
     free(log);
 }
 
@@ -65,6 +75,7 @@ int pn_dirty_open(const struct pn_engine_ops *ops, struct pn_engine *engine,
                   const struct pn_memslot *slots, unsigned count,
                   struct pn_dirty_log **out) {
     struct pn_dirty_log *log = calloc(1, sizeof(*log) + count * sizeof(log->slot[0]));
+    size_t most = 1;
     if (!log)
         return -ENOMEM;
     log->ops = ops;
@@ -72,67 +83,101 @@ int pn_dirty_open(const struct pn_engine_ops *ops, struct pn_engine *engine,
     for (; log->count < count; log->count++) {
         struct log_slot *s = &log->slot[log->count];
         s->id = slots[log->count].id;
+        s->gone = !slots[log->count].hva;
         s->words = (slots[log->count].size / PN_PAGE_SIZE + 63) / 64;
-        s->result = calloc(s->words, sizeof(uint64_t));
-        if (!s->result) {
-            pn_dirty_close(log);
-            return -ENOMEM;
-        }
+        s->at = log->words;
+        log->words += s->words;
+        most = s->words > most ? s->words : most;
+    }
+    log->given = malloc(most * sizeof(uint64_t));
+    if (!log->given) {
+        free(log);
+        return -ENOMEM;
     }
     *out = log;
     return 0;
 }
 
-int pn_dirty_attach(struct pn_dirty_log *log) {
-    int c = 0;
-    while (c < (int)PN_DIRTY_CONSUMERS_MAX && log->count && log->slot[0].pending[c])
-        c++;
-    if (c == PN_DIRTY_CONSUMERS_MAX)
-        return -ENOSPC;
-    for (unsigned i = 0; i < log->count; i++) {
-        log->slot[i].pending[c] = calloc(log->slot[i].words, sizeof(uint64_t));
-        if (!log->slot[i].pending[c]) {
-            pn_dirty_detach(log, c);
-            return -ENOMEM;
-        }
-    }
-    return c;
+/* What the slot's log has goes to every consumer. Return: 0 or -errno. */
+static int collect_slot(struct pn_dirty_log *log, const struct log_slot *s) {
+    memset(log->given, 0, s->words * sizeof(uint64_t));
+    long pages = log->ops->dirty_harvest(log->engine, s->id, log->given, s->words);
+    if (pages < 0)
+        return (int)pages;
+    for (struct pn_dirty_consumer *c = log->consumers; pages && c; c = c->next)
+        for (size_t w = 0; w < s->words; w++)
+            c->pending[s->at + w] |= log->given[w];
+    return 0;
 }
 
-void pn_dirty_detach(struct pn_dirty_log *log, int consumer) {
-    for (unsigned i = 0; i < log->count; i++) {
-        free(log->slot[i].pending[consumer]);
-        log->slot[i].pending[consumer] = NULL;
-    }
+/* A slot that fails keeps its own; what the others gave has arrived. */
+static int collect(struct pn_dirty_log *log) {
+    int rc = 0;
+    for (unsigned i = 0; rc == 0 && i < log->count; i++)
+        if (!log->slot[i].gone)
+            rc = collect_slot(log, &log->slot[i]);
+    return rc;
 }
 
-/* Add the tracker's pages to every consumer but one, and that one's to the result. */
-static long distribute(struct log_slot *s, int consumer) {
+int pn_dirty_slot_gone(struct pn_dirty_log *log, unsigned slot_index) {
+    struct log_slot *s = &log->slot[slot_index];
+    int rc = s->gone ? 0 : collect_slot(log, s);
+    s->gone |= rc == 0;
+    return rc;
+}
+
+void pn_dirty_slot_back(struct pn_dirty_log *log, unsigned slot_index) {
+    log->slot[slot_index].gone = false;
+}
+
+void pn_dirty_mark(struct pn_dirty_log *log, unsigned slot_index, uint64_t page) {
+    size_t at = log->slot[slot_index].at + page / 64;
+    for (struct pn_dirty_consumer *c = log->consumers; c; c = c->next)
+        c->pending[at] |= 1ull << page % 64;
+}
+
+int pn_dirty_attach(struct pn_dirty_log *log, struct pn_dirty_consumer **out) {
+    int rc = log->consumers ? collect(log) : 0;
+    if (rc)
+        return rc;
+    struct pn_dirty_consumer *c =
+        calloc(1, sizeof(*c) + 2 * log->words * sizeof(uint64_t));
+    if (!c)
+        return -ENOMEM;
+    c->log = log;
+    c->taken = c->pending + log->words;
+    c->next = log->consumers;
+    log->consumers = *out = c;
+    return 0;
+}
+
+void pn_dirty_detach(struct pn_dirty_consumer *c) {
+    if (!c)
+        return;
+    struct pn_dirty_consumer **at = &c->log->consumers;
+    while (*at != c)
+        at = &(*at)->next;
+    *at = c->next;
+    free(c);
+}
+
+long pn_dirty_harvest(struct pn_dirty_consumer *c) {
     long pages = 0;
-    for (unsigned c = 0; c < PN_DIRTY_CONSUMERS_MAX; c++)
-        for (size_t w = 0; s->pending[c] && (int)c != consumer && w < s->words; w++)
-            s->pending[c][w] |= s->result[w];
-    for (size_t w = 0; w < s->words; w++) {
-        s->result[w] |= s->pending[consumer][w];
-        pages += __builtin_popcountll(s->result[w]);
+    int rc = collect(c->log);
+    if (rc)
+        return rc;
+    for (size_t w = 0; w < c->log->words; w++) {
+        c->taken[w] |= c->pending[w];
+        c->pending[w] = 0;
+        pages += __builtin_popcountll(c->taken[w]);
     }
-    memset(s->pending[consumer], 0, s->words * sizeof(uint64_t));
     return pages;
 }
 
-long pn_dirty_harvest(struct pn_dirty_log *log, int consumer) {
-    long pages = 0;
-    for (unsigned i = 0; i < log->count; i++) {
-        struct log_slot *s = &log->slot[i];
-        memset(s->result, 0, s->words * sizeof(uint64_t));
-        long rc = log->ops->dirty_harvest(log->engine, s->id, s->result, s->words);
-        if (rc < 0)
-            return rc;
-        pages += distribute(s, consumer);
-    }
-    return pages;
+void pn_dirty_commit(struct pn_dirty_consumer *c) {
+    memset(c->taken, 0, c->log->words * sizeof(uint64_t));
 }
 
-const uint64_t *pn_dirty_bitmap(const struct pn_dirty_log *log, unsigned slot_index) {
-    return log->slot[slot_index].result;
+const uint64_t *pn_dirty_bitmap(const struct pn_dirty_consumer *c, unsigned slot_index) {
+    return c->taken + c->log->slot[slot_index].at;
 }

@@ -9,6 +9,7 @@
  *    as it was at the harvest before. A page whose hash changed and that is not in the
  *    harvest was missed.
  * 2. A harvest of KVM's rings happens while no vCPU runs (see kvm_dirty.c).
+ * 3. The window's memory outlives its slot, and so do its pages in the log.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -21,10 +22,10 @@
 
 struct machine_dirty {
     struct pn_dirty_log *log;
-    int consumer;
-    unsigned slots;
-    struct pn_memslot slot[MACHINE_SLOTS];
-    uint64_t *hash[MACHINE_SLOTS]; /* NULL: no verification */
+    struct pn_dirty_consumer *report;
+    unsigned slots, window; /* the window's is the last; slots: there can be none */
+    struct pn_memslot slot[MACHINE_SLOTS_MAX]; /* the window's hva is NULL at first */
+    uint64_t *hash[MACHINE_SLOTS_MAX];         /* NULL: no verification */
     struct clock_timer timer;
     struct machine_harvest *harvest;
     unsigned count, capacity;
@@ -48,7 +49,7 @@ static char *pages_text(const struct machine_dirty *d) {
     FILE *out = open_memstream(&text, &size);
     uint64_t first = 0, last = 0;
     for (unsigned s = 0; out && s < d->slots; s++) {
-        const uint64_t *bitmap = pn_dirty_bitmap(d->log, s);
+        const uint64_t *bitmap = pn_dirty_bitmap(d->report, s);
         uint64_t gfn = d->slot[s].gpa / PN_PAGE_SIZE + 1,
                  pages = d->slot[s].size / PN_PAGE_SIZE;
         for (uint64_t p = 0; p < pages; p++) {
@@ -92,10 +93,10 @@ static int start_hashes(struct machine_dirty *d) {
 /* Hash every page and compare with what the harvest says. */
 static void verify(struct machine_dirty *d, struct machine_harvest *h) {
     for (unsigned s = 0; s < d->slots; s++) {
-        const uint64_t *bitmap = pn_dirty_bitmap(d->log, s);
+        const uint64_t *bitmap = pn_dirty_bitmap(d->report, s);
         const uint8_t *page = d->slot[s].hva;
         uint64_t pages = d->slot[s].size / PN_PAGE_SIZE;
-        for (uint64_t p = 0; p < pages; p++, page += PN_PAGE_SIZE) {
+        for (uint64_t p = 0; page && p < pages; p++, page += PN_PAGE_SIZE) {
             uint64_t hash = XXH3_64bits(page, PN_PAGE_SIZE);
             bool changed = hash != d->hash[s][p], logged = bitmap[p / 64] >> p % 64 & 1;
             d->hash[s][p] = hash;
@@ -137,7 +138,7 @@ static int harvest(struct machine *m, const char *by, uint32_t round) {
     h->at_ns = clock_now(&m->clock);
     h->verified = d->hash[0] != NULL;
     uint64_t start = host_ns();
-    long pages = pn_dirty_harvest(d->log, d->consumer);
+    long pages = pn_dirty_harvest(d->report);
     h->host_ns = host_ns() - start;
     if (pages < 0)
         return (int)pages;
@@ -146,6 +147,7 @@ static int harvest(struct machine *m, const char *by, uint32_t round) {
         h->gfns = pages_text(d);
     if (h->verified)
         verify(d, h);
+    pn_dirty_commit(d->report);
     return 0;
 }
 
@@ -179,16 +181,39 @@ int machine_dirty_create(struct machine *m, const struct pn_memslot *slots,
     if (!d)
         return err_set(e, -ENOMEM, "out of memory");
     memcpy(d->slot, slots, count * sizeof(*slots));
-    d->slots = count;
+    d->slots = d->window = count;
+    if (m->cfg.window)
+        d->slot[d->slots++] = window_largest(m);
     clock_timer_init(&d->timer, on_timer, m);
-    int rc = pn_dirty_open(m->ops, m->engine, slots, count, &d->log);
-    if (rc == 0) {
-        d->consumer = pn_dirty_attach(d->log);
-        rc = d->consumer < 0 ? d->consumer : 0;
-    }
+    int rc = pn_dirty_open(m->ops, m->engine, d->slot, d->slots, &d->log);
+    if (rc == 0)
+        rc = pn_dirty_attach(d->log, &d->report);
     if (rc == 0 && m->cfg.dirty_verify)
         rc = start_hashes(d);
     return rc ? err_sys(e, rc, "dirty log") : 0;
+}
+
+void machine_dirty_mark_window(struct machine *m, uint64_t page) {
+    if (m->dirty)
+        pn_dirty_mark(m->dirty->log, m->dirty->window, page);
+}
+
+int machine_dirty_window(struct machine *m, const struct pn_memslot *slot) {
+    struct machine_dirty *d = m->dirty;
+    if (!d)
+        return m->ops->set_slot(m->engine, slot);
+    int rc = machine_stop_world(m);
+    if (rc == 0 && !slot->size)
+        rc = pn_dirty_slot_gone(d->log, d->window);
+    if (rc == 0)
+        rc = m->ops->set_slot(m->engine, slot);
+    if (rc == 0 && slot->size) {
+        d->slot[d->window].gpa = slot->gpa;
+        d->slot[d->window].hva = slot->hva;
+        pn_dirty_slot_back(d->log, d->window);
+    }
+    machine_start_world(m);
+    return rc;
 }
 
 void machine_dirty_begin(struct machine *m) {

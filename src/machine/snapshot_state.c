@@ -381,6 +381,7 @@ static int put_page(const struct filling *f, uint64_t page, const uint8_t *data)
     uint64_t at = page * PN_PAGE_SIZE;
     if (page >= f->memory->region[0].pages) {
         memcpy(page_at(f, page), data, PN_PAGE_SIZE);
+        machine_dirty_mark_window(m, page - f->memory->region[0].pages);
         return 0;
     }
     pn_gpa gpa = at < LOW_RAM_MAX ? at : HIGH_RAM_BASE + (at - LOW_RAM_MAX);

@@ -158,6 +158,7 @@ void machine_check_limits(struct machine *m);
 /* window.c: a mark has come; the answer is for the guest. */
 uint32_t machine_mark(void *opaque, uint32_t value);
 bool window_slot(const struct machine *m, struct pn_memslot *slot); /* false: absent */
+struct pn_memslot window_largest(const struct machine *m);
 int window_add_again(struct machine *m);   /* to another engine. Return: 0 or -errno */
 int window_take_memory(struct machine *m); /* without a slot. Return: 0 or -errno */
 /* machine_threads.c: run a threaded engine to its end. Return: 0, or -errno and a line.
@@ -199,6 +200,11 @@ int machine_sleep_turn(struct machine *m, struct err *e);
 int machine_dirty_create(struct machine *m, const struct pn_memslot *slots,
                          unsigned count, struct err *e);
 void machine_dirty_begin(struct machine *m);
+/* Tell the engine, and the dirty log, where there is one, of the window's slot.
+ * Return: 0 or -errno. */
+int machine_dirty_window(struct machine *m, const struct pn_memslot *slot);
+/* Its memory was written past the engine: a snapshot brings it before there is a slot. */
+void machine_dirty_mark_window(struct machine *m, uint64_t page);
 void machine_dirty_harvest(struct machine *m, const char *by, uint32_t round);
 int machine_dirty_finish(struct machine *m, struct err *e);
 void machine_dirty_destroy(struct machine *m);

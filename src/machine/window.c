@@ -6,7 +6,8 @@
  * Invariants
  * 1. The window is one memslot, absent or at one of two addresses in the MMIO hole; its
  *    memory is taken at the first request and stays until the machine is destroyed.
- * 2. Slots change inside the OUT that asks for it: the guest's next instruction sees it.
+ * 2. With a dirty log its slot is logged, as RAM is.
+ * 3. Slots change inside the OUT that asks for it: the guest's next instruction sees it.
  */
 #include <string.h>
 
@@ -15,10 +16,22 @@
 
 #define SLOT_WINDOW 8u
 
+/* Its slot, at that address and of that size. */
+static struct pn_memslot slot_of(const struct machine *m, pn_gpa gpa, uint64_t size) {
+    return (struct pn_memslot){.id = SLOT_WINDOW,
+                               .flags = m->dirty ? PN_SLOT_LOG_DIRTY : 0,
+                               .gpa = gpa,
+                               .size = size,
+                               .hva = m->window.base};
+}
+
+struct pn_memslot window_largest(const struct machine *m) {
+    return slot_of(m, PN_WINDOW_A, (uint64_t)PN_WINDOW_PAGES_MAX * PN_PAGE_SIZE);
+}
+
 static int set_window(struct machine *m, pn_gpa gpa, uint64_t size) {
-    const struct pn_memslot slot = {
-        .id = SLOT_WINDOW, .gpa = gpa, .size = size, .hva = m->window.base};
-    int rc = m->ops->set_slot(m->engine, &slot);
+    const struct pn_memslot slot = slot_of(m, gpa, size);
+    int rc = machine_dirty_window(m, &slot);
     if (rc == 0) {
         m->window_gpa = gpa;
         m->window_size = size;
@@ -60,10 +73,7 @@ static int request(struct machine *m, uint32_t value) {
 }
 
 bool window_slot(const struct machine *m, struct pn_memslot *slot) {
-    *slot = (struct pn_memslot){.id = SLOT_WINDOW,
-                                .gpa = m->window_gpa,
-                                .size = m->window_size,
-                                .hva = m->window.base};
+    *slot = slot_of(m, m->window_gpa, m->window_size);
     return m->window_size != 0;
 }
 

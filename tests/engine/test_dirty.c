@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* One tracker, several consumers: each gets every page once, whoever harvests when. */
+/* One tracker, any number of consumers: each gets every page that was written since its last
+ * commit, whoever harvests, fails or comes and goes when. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,7 +22,7 @@ static void write_page(struct pn_engine *e, unsigned slot, unsigned page) {
 
 static long harvest(struct pn_engine *e, uint32_t slot, uint64_t *bitmap, size_t words) {
     long pages = 0;
-    if (e->error)
+    if (e->error && slot == 1)
         return e->error;
     ck_assert_uint_ge(words, sizeof(e->dirty[slot]) / 8);
     for (size_t w = 0; w < sizeof(e->dirty[slot]) / 8; w++) {
@@ -37,8 +38,9 @@ static struct pn_engine engine;
 static struct pn_dirty_log *dirty;
 
 static void setup(void) {
-    const struct pn_memslot slots[2] = {{.id = 0, .size = PAGES * PN_PAGE_SIZE},
-                                        {.id = 1, .size = PAGES * PN_PAGE_SIZE}};
+    const struct pn_memslot slots[2] = {
+        {.id = 0, .size = PAGES * PN_PAGE_SIZE, .hva = &engine},
+        {.id = 1, .size = PAGES * PN_PAGE_SIZE, .hva = &engine}};
     memset(&engine, 0, sizeof(engine));
     ck_assert_int_eq(pn_dirty_open(&ops, &engine, slots, 2, &dirty), 0);
 }
@@ -47,73 +49,133 @@ static void teardown(void) {
     pn_dirty_close(dirty);
 }
 
-static bool has(unsigned slot, unsigned page) {
-    return pn_dirty_bitmap(dirty, slot)[page / 64] >> page % 64 & 1;
+static struct pn_dirty_consumer *consumer(void) {
+    struct pn_dirty_consumer *c = NULL;
+    ck_assert_int_eq(pn_dirty_attach(dirty, &c), 0);
+    return c;
+}
+
+static bool has(const struct pn_dirty_consumer *c, unsigned slot, unsigned page) {
+    return pn_dirty_bitmap(c, slot)[page / 64] >> page % 64 & 1;
+}
+
+/* Harvest and commit. */
+static long take(struct pn_dirty_consumer *c) {
+    long pages = pn_dirty_harvest(c);
+    pn_dirty_commit(c);
+    return pages;
 }
 
 START_TEST(a_consumer_gets_each_page_once) {
-    int a = pn_dirty_attach(dirty);
+    struct pn_dirty_consumer *a = consumer();
     write_page(&engine, 0, 3);
     write_page(&engine, 1, 199);
-    ck_assert_int_eq(pn_dirty_harvest(dirty, a), 2);
-    ck_assert(has(0, 3) && has(1, 199) && !has(0, 199));
-    ck_assert_int_eq(pn_dirty_harvest(dirty, a), 0);
-    ck_assert(!has(0, 3));
+    ck_assert_int_eq(pn_dirty_harvest(a), 2);
+    ck_assert(has(a, 0, 3) && has(a, 1, 199) && !has(a, 0, 199));
+    pn_dirty_commit(a);
+    ck_assert_int_eq(pn_dirty_harvest(a), 0);
+    ck_assert(!has(a, 0, 3));
 }
 END_TEST
 
 /* What one consumer has taken is kept for the other. */
 START_TEST(what_one_consumer_takes_is_kept_for_the_other) {
-    int a = pn_dirty_attach(dirty), b = pn_dirty_attach(dirty);
-    ck_assert_int_ne(a, b);
+    struct pn_dirty_consumer *a = consumer(), *b = consumer();
     write_page(&engine, 0, 1);
-    ck_assert_int_eq(pn_dirty_harvest(dirty, a), 1);
+    ck_assert_int_eq(take(a), 1);
     write_page(&engine, 0, 2);
-    ck_assert_int_eq(pn_dirty_harvest(dirty, a), 1);
-    ck_assert(!has(0, 1) && has(0, 2));
+    ck_assert_int_eq(pn_dirty_harvest(a), 1);
+    ck_assert(!has(a, 0, 1) && has(a, 0, 2));
+    pn_dirty_commit(a);
     write_page(&engine, 0, 2);
     write_page(&engine, 1, 7);
-    ck_assert_int_eq(pn_dirty_harvest(dirty, b), 3);
-    ck_assert(has(0, 1) && has(0, 2) && has(1, 7));
-    ck_assert_int_eq(pn_dirty_harvest(dirty, a), 2);
-    ck_assert_int_eq(pn_dirty_harvest(dirty, b), 0);
+    ck_assert_int_eq(pn_dirty_harvest(b), 3);
+    ck_assert(has(b, 0, 1) && has(b, 0, 2) && has(b, 1, 7));
+    pn_dirty_commit(b);
+    ck_assert_int_eq(take(a), 2);
+    ck_assert_int_eq(take(b), 0);
 }
 END_TEST
 
-/* One who comes later gets what no harvest has taken, and nothing of before. */
-START_TEST(a_late_consumer_gets_what_no_harvest_has_taken) {
-    int a = pn_dirty_attach(dirty);
+/* The save has failed, say: the next harvest has its pages, and those written meanwhile. */
+START_TEST(a_harvest_that_is_not_committed_gives_its_pages_back) {
+    struct pn_dirty_consumer *a = consumer(), *b = consumer();
     write_page(&engine, 0, 1);
-    ck_assert_int_eq(pn_dirty_harvest(dirty, a), 1);
-    write_page(&engine, 0, 2);
-    int b = pn_dirty_attach(dirty);
-    ck_assert_int_eq(pn_dirty_harvest(dirty, b), 1);
-    ck_assert(has(0, 2) && !has(0, 1));
-    pn_dirty_detach(dirty, b);
+    ck_assert_int_eq(pn_dirty_harvest(a), 1);
+    write_page(&engine, 1, 2);
+    ck_assert_int_eq(pn_dirty_harvest(a), 2);
+    ck_assert(has(a, 0, 1) && has(a, 1, 2));
     write_page(&engine, 0, 3);
-    ck_assert_int_eq(pn_dirty_harvest(dirty, a), 2);
-    b = pn_dirty_attach(dirty);
-    ck_assert_int_eq(pn_dirty_harvest(dirty, b), 0);
+    pn_dirty_commit(a); /* of what was harvested, not of what came after it */
+    ck_assert_int_eq(take(a), 1);
+    ck_assert_int_eq(take(b), 3);
 }
 END_TEST
 
-START_TEST(too_many_consumers_and_a_failing_engine_are_errors) {
-    for (unsigned i = 0; i < PN_DIRTY_CONSUMERS_MAX; i++)
-        ck_assert_int_ge(pn_dirty_attach(dirty), 0);
-    ck_assert_int_eq(pn_dirty_attach(dirty), -ENOSPC);
+/* One who comes later gets what is written from then on, and nobody else loses anything. */
+START_TEST(a_late_consumer_gets_only_what_is_written_from_then_on) {
+    struct pn_dirty_consumer *a = consumer();
+    write_page(&engine, 0, 1);
+    struct pn_dirty_consumer *b = consumer();
+    write_page(&engine, 0, 2);
+    ck_assert_int_eq(pn_dirty_harvest(b), 1);
+    ck_assert(has(b, 0, 2) && !has(b, 0, 1));
+    pn_dirty_detach(b);
+    ck_assert_int_eq(take(a), 2);
+    b = consumer();
+    ck_assert_int_eq(take(b), 0);
+}
+END_TEST
+
+/* The loader wrote before anybody asked. */
+START_TEST(the_first_consumer_gets_what_was_written_before_it) {
+    write_page(&engine, 1, 5);
+    ck_assert_int_eq(take(consumer()), 1);
+}
+END_TEST
+
+/* The second slot fails after the first has given its pages. */
+START_TEST(a_failing_engine_loses_no_page_of_any_consumer) {
+    struct pn_dirty_consumer *a = consumer(), *b = consumer(), *c = NULL;
+    write_page(&engine, 0, 1);
+    write_page(&engine, 1, 2);
     engine.error = -EIO;
-    ck_assert_int_eq(pn_dirty_harvest(dirty, 0), -EIO);
+    ck_assert_int_eq(pn_dirty_harvest(a), -EIO);
+    ck_assert_int_eq(pn_dirty_attach(dirty, &c), -EIO);
+    engine.error = 0;
+    ck_assert_int_eq(take(a), 2);
+    ck_assert_int_eq(take(b), 2);
 }
 END_TEST
 
-/* Random writes and harvests: every consumer's pages are what was written since. */
+/* What its log had is not lost with it; an engine that has no such slot is not asked. */
+START_TEST(a_slot_that_goes_leaves_its_pages) {
+    struct pn_dirty_consumer *a = consumer(), *b = consumer();
+    write_page(&engine, 1, 4);
+    ck_assert_int_eq(pn_dirty_slot_gone(dirty, 1), 0);
+    ck_assert_int_eq(pn_dirty_slot_gone(dirty, 1), 0);
+    engine.error = -ENOENT;
+    pn_dirty_mark(dirty, 1, 199);
+    ck_assert_int_eq(pn_dirty_harvest(a), 2);
+    ck_assert(has(a, 1, 4) && has(a, 1, 199));
+    pn_dirty_slot_back(dirty, 1);
+    ck_assert_int_eq(pn_dirty_harvest(b), -ENOENT);
+    engine.error = 0;
+    write_page(&engine, 1, 5);
+    ck_assert_int_eq(take(b), 3);
+}
+END_TEST
+
+/* Random writes, harvests, failures, commits: every consumer's pages are what was written
+ * since its last commit. */
 START_TEST(random_harvests_give_what_was_written_since) {
-    enum { N = 3 };
-    uint8_t want[N][2][PAGES] = {0};
-    int c[N];
+    enum { N = 20 };
+    static uint8_t want[N][2][PAGES];
+    struct pn_dirty_consumer *c[N];
+    memset(want, 0, sizeof(want));
     srand(1);
     for (unsigned i = 0; i < N; i++)
-        c[i] = pn_dirty_attach(dirty);
+        c[i] = consumer();
     for (unsigned step = 0; step < 20000; step++) {
         unsigned slot = (unsigned)rand() % 2, page = (unsigned)rand() % PAGES;
         if (rand() % 20) {
@@ -124,14 +186,21 @@ START_TEST(random_harvests_give_what_was_written_since) {
         }
         unsigned i = (unsigned)rand() % N;
         long pages = 0;
-        long got = pn_dirty_harvest(dirty, c[i]);
-        for (slot = 0; slot < 2; slot++)
+        engine.error = rand() % 4 ? 0 : -EIO;
+        long got = pn_dirty_harvest(c[i]);
+        ck_assert_int_eq(got < 0, engine.error < 0);
+        for (slot = 0; got >= 0 && slot < 2; slot++)
             for (page = 0; page < PAGES; page++) {
-                ck_assert_int_eq(has(slot, page), want[i][slot][page]);
+                ck_assert_int_eq(has(c[i], slot, page), want[i][slot][page]);
                 pages += want[i][slot][page];
             }
+        if (got < 0)
+            continue;
         ck_assert_int_eq(got, pages);
-        memset(want[i], 0, sizeof(want[i]));
+        if (rand() % 2) {
+            pn_dirty_commit(c[i]);
+            memset(want[i], 0, sizeof(want[i]));
+        }
     }
 }
 END_TEST
@@ -164,9 +233,11 @@ START_TEST(the_list_names_trackers_and_their_engines) {
 END_TEST
 
 SUITE("dirty", .setup = setup, .teardown = teardown,
-      .tests = {a_consumer_gets_each_page_once,
-                what_one_consumer_takes_is_kept_for_the_other,
-                a_late_consumer_gets_what_no_harvest_has_taken,
-                too_many_consumers_and_a_failing_engine_are_errors,
-                random_harvests_give_what_was_written_since,
-                the_list_names_trackers_and_their_engines})
+      .tests = {
+          a_consumer_gets_each_page_once, what_one_consumer_takes_is_kept_for_the_other,
+          a_harvest_that_is_not_committed_gives_its_pages_back,
+          a_late_consumer_gets_only_what_is_written_from_then_on,
+          the_first_consumer_gets_what_was_written_before_it,
+          a_failing_engine_loses_no_page_of_any_consumer,
+          a_slot_that_goes_leaves_its_pages, random_harvests_give_what_was_written_since,
+          the_list_names_trackers_and_their_engines})

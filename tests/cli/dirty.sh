@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# Dirty logs against the oracle (--dirty-verify): no page that changed is missed by any tracker of the
+# software engines, and exact trackers name the same pages; a memslot that is added, moved and deleted
+# while it is logged; a kernel with its devices, clocks and second vCPU.
+#
+#   dirty.sh PENUMBRA [linux]    the embedded guest, or Debian's kernel
+. "$(dirname "$0")/lib.sh"
+
+# The trackers of the software engines: the list says which engine has which.
+engines() {
+    "$penumbra" run --dirty-log help | sed -n 's/^\([a-z]*\) .*: under \(.*\)/\1 \2/p' | tr -d , |
+        while read -r tracker mmus; do for mmu in $mmus; do echo "$mmu:$tracker"; done; done | grep -E '^(shadow|tdp):'
+}
+# verified WHAT CODE LEAST ARG...: exit code CODE, at least LEAST harvests, and none misses a page.
+verified() {
+    local what=$1 code=$2 least=$3
+    shift 3
+    run run --dirty-verify --stats "$work/s.json" "$@"
+    [ "$rc" -eq "$code" ] || fail "$what: exit code $rc: $(head -n 3 "$work/err")"
+    [ "$(grep -c '"by": ' "$work/s.json")" -ge "$least" ] || fail "$what: too few harvests"
+    grep '"missed": ' "$work/s.json" | grep -qv ': 0\b' && fail "$what: pages missed"
+}
+
+if [ "${2:-}" = linux ]; then
+    need_guest
+    for of in $(engines); do
+        verified "Linux, $of" 4 10 --mmu "${of%:*}" --dirty-log "${of#*:}" --dirty-every 20 -m 256M -c 2 \
+            --kernel "$cache/vmlinuz" --initrd "$cache/initrd.gz" --append "console=ttyS0" --max-insns 400000000
+    done
+    exit $bad
+fi
+
+[ "$(engines | wc -l)" -ge 3 ] || fail "too few trackers: $(engines)"
+for work_of in "pages=64 swaps=50 flips=20 switches=20 compute=10000" "workload=memslot pages=8 rounds=20"; do
+    want=
+    for of in $(engines); do
+        verified "$work_of, $of" 0 1 -m 64M --mmu "${of%:*}" --dirty-log "${of#*:}" --dirty-pages --append "$work_of"
+        got=$(grep '"gfns": ' "$work/s.json")
+        [ "${want:=$got}" = "$got" ] || fail "$work_of, $of: other pages than the first tracker's"
+    done
+done
+grep -q 'd8000-d8007' <<< "$want" || fail "the pages of the slot that is gone are not there: $want"
+exit $bad
