@@ -62,5 +62,6 @@ long pn_dirty_harvest(struct pn_dirty_consumer *c);
 /* The pages of the last harvest are safe where the consumer wants them: it does not need to
  * see them again. */
 void pn_dirty_commit(struct pn_dirty_consumer *c);
-/* Bit i of word i / 64: page i of the slot. */
+/* Bit i of word i / 64: page i of the slot. Slots are one behind another, each beginning with a
+ * word of its own. */
 const uint64_t *pn_dirty_bitmap(const struct pn_dirty_consumer *c, unsigned slot_index);

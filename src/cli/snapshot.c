@@ -20,6 +20,7 @@ struct options {
     const char *word[WORDS_MAX];
     unsigned words;
     bool force;
+    const char *parent;
 };
 
 static int set_word(void *options, const char *arg, struct err *e) {
@@ -31,19 +32,24 @@ static int set_word(void *options, const char *arg, struct err *e) {
 }
 
 static const struct option_row rows[] = {
-    {"force", 0, NULL, "save: replace a snapshot that is there", .kind = OPTION_FLAG,
-     OPTION_FIELD(struct options, force)},
+    {"force", 0, NULL, "save, merge: replace a snapshot that is there",
+     .kind = OPTION_FLAG, OPTION_FIELD(struct options, force)},
+    {"parent", 0, "DIR", "save: write only what was written since that snapshot",
+     .kind = OPTION_TEXT, OPTION_FIELD(struct options, parent), .min = 1, .file = 'r'},
 };
 
 static const struct option_command command = {
     .name = "penumbra snapshot",
     .args = "save MONITOR DIR | restore DIR [OPTION OF run...] | info DIR | verify DIR | "
-            "diff A B",
+            "diff A B | merge DIR NEW",
     .doc =
         "A guest that runs, in a folder. save: ask the run whose --monitor that is; the "
         "guest stands meanwhile, and goes on. restore: 'penumbra run --restore DIR'. "
         "info: what it is of. verify: read every byte, and name what is damaged. diff: "
-        "what differs between two: the machine, registers, devices, pages.",
+        "what differs between two: the machine, registers, devices, pages. save --parent "
+        "makes one that stands on another, which the run has saved or begun from, and "
+        "has "
+        "kept a --dirty-log since. merge: the same guest in a folder that stands alone.",
     .more =
         "Exit codes: 0 done; 9 diff found a difference; 6 the snapshot is damaged; 1 a "
         "host failure; 2 usage, or no snapshot of this version.",
@@ -63,18 +69,28 @@ static int open_snapshot(const char *dir, struct snapshot **s) {
     return rc ? cli_error("%s", text), cli_snapshot_code(rc) : CLI_OK;
 }
 
-/* The run has a working folder of its own: it gets the whole path. */
-static int save(const struct options *o) {
-    char line[LINE_BYTES], here[LINE_BYTES] = "";
-    const char *dir = o->word[2];
-    if (strpbrk(dir, " \t\n"))
-        return option_error(&command, "a name with blanks: the monitor takes none");
+/* The run has a working folder of its own: it gets the whole path. Return: 0, or -1 with a
+ * line. */
+static int whole_path(const char *dir, char path[LINE_BYTES]) {
+    char here[LINE_BYTES] = "";
     if (*dir != '/' && !getcwd(here, sizeof(here)))
-        return cli_error("the working folder: %s", strerror(errno));
-    if (snprintf(line, sizeof(line), "snapshot save %s%s%s%s", here, *here ? "/" : "",
-                 dir, o->force ? " --force" : "") >= (int)sizeof(line) ||
-        strpbrk(here, " \t\n"))
-        return option_error(&command, "the monitor does not take this path: %s", dir);
+        return cli_error("the working folder: %s", strerror(errno)), -1;
+    if (snprintf(path, LINE_BYTES, "%s%s%s", here, *here ? "/" : "", dir) >=
+            (int)LINE_BYTES ||
+        strpbrk(path, " \t\n"))
+        return cli_error("%s: too long, or with blanks: the monitor takes none", dir), -1;
+    return 0;
+}
+
+static int save(const struct options *o) {
+    char line[LINE_BYTES], dir[LINE_BYTES], parent[LINE_BYTES] = "";
+    if (whole_path(o->word[2], dir) || (o->parent && whole_path(o->parent, parent)))
+        return CLI_USAGE;
+    if (snprintf(line, sizeof(line), "snapshot save %s%s%s%s", dir,
+                 o->force ? " --force" : "", o->parent ? " --parent " : "",
+                 parent) >= (int)sizeof(line))
+        return option_error(&command, "the monitor does not take so long a path: %s",
+                            o->word[2]);
     return cli_monitor_ask(o->word[1], line);
 }
 
@@ -108,9 +124,15 @@ static int info(const char *dir) {
     printf("command   ");
     json_array_foreach(json_object_get(json_object_get(j, "about"), "command"), i, one)
         printf(" %s", json_string_value(one) ? json_string_value(one) : "?");
-    printf("\npages      %lld: %lld of zeros, %lld stored, in %lld bytes\n",
-           cli_number(m, "pages"), cli_number(m, "zeros"), cli_number(m, "stored"),
-           cli_number(m, "chunk_bytes") + cli_number(m, "index_bytes"));
+    if (snapshot_depth(s) > 1)
+        printf("\nparent     %s; %u snapshots in all",
+               cli_text(json_object_get(j, "parent"), "dir"), snapshot_depth(s));
+    printf(
+        "\npages      %lld: %lld as in the parent, %lld of zeros, %lld stored, in %lld "
+        "bytes\n",
+        cli_number(m, "pages"), cli_number(m, "inherited"), cli_number(m, "zeros"),
+        cli_number(m, "stored"),
+        cli_number(m, "chunk_bytes") + cli_number(m, "index_bytes"));
     printf("sections  ");
     json_array_foreach(json_object_get(j, "sections"), i, one)
         printf(" %s", cli_text(one, "name"));
@@ -145,6 +167,21 @@ static int diff(const char *first, const char *second) {
     return code;
 }
 
+static int merge(const struct options *o) {
+    struct snapshot *s;
+    char text[320];
+    struct err e = {text, sizeof(text)};
+    int code = open_snapshot(o->word[1], &s);
+    if (code)
+        return code;
+    int rc = snapshot_merge(s, o->word[2], o->force, &e);
+    snapshot_close(s);
+    if (rc)
+        return cli_error("%s", text), cli_snapshot_code(rc);
+    printf("%s is written\n", o->word[2]);
+    return CLI_OK;
+}
+
 /* "restore DIR ..." is "run --restore DIR ...". */
 static int restore(int argc, char **argv) {
     char **run = calloc((size_t)argc + 2, sizeof(*run));
@@ -168,8 +205,10 @@ int cmd_snapshot(int argc, char **argv) {
     if (code || done)
         return cli_flush(code);
     const char *what = o.words ? o.word[0] : "";
-    if (o.force && strcmp(what, "save") != 0)
-        return option_error(&command, "--force is of save");
+    if (o.force && strcmp(what, "save") != 0 && strcmp(what, "merge") != 0)
+        return option_error(&command, "--force is of save and merge");
+    if (o.parent && strcmp(what, "save") != 0)
+        return option_error(&command, "--parent is of save");
     if (!strcmp(what, "save") && o.words == 3)
         return cli_flush(save(&o));
     if (!strcmp(what, "info") && o.words == 2)
@@ -178,5 +217,7 @@ int cmd_snapshot(int argc, char **argv) {
         return cli_flush(verify(o.word[1]));
     if (!strcmp(what, "diff") && o.words == 3)
         return cli_flush(diff(o.word[1], o.word[2]));
+    if (!strcmp(what, "merge") && o.words == 3)
+        return cli_flush(merge(&o));
     return option_error(&command, "one of: %s", command.args);
 }

@@ -7,17 +7,21 @@
 #include "machine/snapshot.h"
 
 int monitor_snapshot_save(struct request *r) {
-    bool force = r->args > 1;
+    struct snapshot_request save = {.dir = r->arg[0], .about = r->mon->cfg.about};
     int rc = monitor_may_use_files(r);
-    if (!rc && force && strcmp(r->arg[1], "--force") != 0)
-        return err_set(&r->err, -EINVAL, "'%s' is not --force", r->arg[1]);
-    if (!rc)
-        rc = machine_snapshot_save(r->mon->machine, r->arg[0], force, r->mon->cfg.about,
-                                   &r->err);
+    for (unsigned i = 1; rc == 0 && i < r->args; i++)
+        if (!strcmp(r->arg[i], "--force"))
+            save.force = true;
+        else if (!strcmp(r->arg[i], "--parent") && i + 1 < r->args)
+            save.parent = r->arg[++i];
+        else
+            return err_set(&r->err, -EINVAL, "'%s': --force or --parent DIR", r->arg[i]);
+    if (rc == 0)
+        rc = machine_snapshot_save(r->mon->machine, &save, &r->err);
     if (rc)
         return rc;
-    fprintf(r->out, "%s is written\n", r->arg[0]);
+    fprintf(r->out, "%s is written\n", save.dir);
     if (r->wants_json)
-        r->json = json_pack("{s:s}", "snapshot", r->arg[0]);
+        r->json = json_pack("{s:s}", "snapshot", save.dir);
     return 0;
 }

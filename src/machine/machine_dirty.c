@@ -19,6 +19,14 @@
 #include "machine/state.h"
 
 #define HARVESTS_MAX 1000000u
+#define BASES_MAX    64u /* then the oldest is forgotten */
+
+struct machine_base {
+    struct machine_dirty *dirty;
+    struct machine_base *older;
+    struct pn_dirty_consumer *since;
+    uint64_t digest;
+};
 
 struct machine_dirty {
     struct pn_dirty_log *log;
@@ -29,6 +37,7 @@ struct machine_dirty {
     struct clock_timer timer;
     struct machine_harvest *harvest;
     unsigned count, capacity;
+    struct machine_base *bases; /* the newest first */
 };
 
 /* ---- The pages as text: "100-1ff 205", frame numbers in hexadecimal ---- */
@@ -171,6 +180,67 @@ static void on_timer(void *opaque) {
     clock_arm(&m->clock, &m->dirty->timer, clock_now(&m->clock) + m->cfg.dirty_every_ns);
 }
 
+/* ---- What snapshots stand on ---- */
+
+/* So that slot 1 of RAM follows slot 0 in a bitmap. */
+_Static_assert(LOW_RAM_MAX / PN_PAGE_SIZE % 64 == 0, "whole words");
+
+int machine_base_begin(struct machine *m, struct machine_base **out) {
+    *out = NULL;
+    if (!m->dirty)
+        return 0;
+    struct machine_base *b = calloc(1, sizeof(*b));
+    if (!b)
+        return -ENOMEM;
+    b->dirty = m->dirty;
+    int rc = pn_dirty_attach(m->dirty->log, &b->since);
+    if (rc)
+        free(b);
+    else
+        *out = b;
+    return rc;
+}
+
+void machine_base_drop(struct machine_base *b) {
+    if (b)
+        pn_dirty_detach(b->since);
+    free(b);
+}
+
+void machine_base_keep(struct machine *m, struct machine_base *b, uint64_t digest) {
+    unsigned n = 1;
+    if (!b)
+        return;
+    b->digest = digest;
+    b->older = m->dirty->bases;
+    m->dirty->bases = b;
+    for (; b->older; b = b->older)
+        if (n++ == BASES_MAX) {
+            machine_base_drop(b->older);
+            b->older = NULL;
+            break;
+        }
+}
+
+struct machine_base *machine_base_find(const struct machine *m, uint64_t digest) {
+    struct machine_base *b = m->dirty ? m->dirty->bases : NULL;
+    while (b && b->digest != digest)
+        b = b->older;
+    return b;
+}
+
+int machine_base_changed(struct machine_base *b, const uint64_t **ram,
+                         const uint64_t **window) {
+    long pages = pn_dirty_harvest(b->since); /* never committed: it stays a base */
+    if (pages < 0)
+        return (int)pages;
+    *ram = pn_dirty_bitmap(b->since, 0);
+    *window = b->dirty->window < b->dirty->slots
+                  ? pn_dirty_bitmap(b->since, b->dirty->window)
+                  : NULL;
+    return 0;
+}
+
 /* ---- Life ---- */
 
 int machine_dirty_create(struct machine *m, const struct pn_memslot *slots,
@@ -235,6 +305,11 @@ void machine_dirty_destroy(struct machine *m) {
     if (!d)
         return;
     clock_cancel(&m->clock, &d->timer);
+    while (d->bases) {
+        struct machine_base *b = d->bases;
+        d->bases = b->older;
+        machine_base_drop(b);
+    }
     pn_dirty_close(d->log);
     for (unsigned s = 0; s < d->slots; s++)
         free(d->hash[s]);

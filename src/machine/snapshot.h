@@ -14,16 +14,26 @@
 
 struct snapshot; /* an open one: everything but its pages has been read and checked */
 
+/* What is to be saved where. */
+struct snapshot_request {
+    const char *dir;
+    const char *parent; /* write what was written since that snapshot alone; NULL: all */
+    bool force;    /* replace a snapshot that is there; nothing else is ever replaced */
+    json_t *about; /* an object of the caller's for the manifest, or NULL */
+};
+
 /* Write the machine, which stands (control.h), into a new folder; it appears whole or not at
- * all. force: replace a snapshot that is there; nothing else is ever replaced. about: an
- * object of the caller's for the manifest, or NULL. The machine goes on as it would have.
- * Return: 0, or -errno with a line in e: -EEXIST; -ENOTSUP: an engine that keeps the
- * interrupt controllers. */
-int machine_snapshot_save(struct machine *m, const char *dir, bool force, json_t *about,
+ * all. The machine goes on as it would have. The parent is one that this machine has saved
+ * or begun from, with a dirty log since; it stays one, and a save that fails takes nothing
+ * from the next.
+ * Return: 0, or -errno with a line in e: -EEXIST; -EINVAL: no such parent; -ENOTSUP: an engine
+ * that keeps the interrupt controllers. */
+int machine_snapshot_save(struct machine *m, const struct snapshot_request *r,
                           struct err *e);
 
-/* Return: 0; -EINVAL: no snapshot, or another version; -EBADMSG: it is damaged; other -errno:
- * it cannot be read; with a line in e. */
+/* With all that it stands on. Return: 0; -EINVAL: no snapshot, or another version; -EBADMSG: it
+ * is damaged, or its parent is not what it was; other -errno: it cannot be read; with a line
+ * in e. */
 int snapshot_open(const char *dir, struct snapshot **out, struct err *e);
 void snapshot_close(struct snapshot *s); /* NULL: nothing */
 
@@ -32,6 +42,11 @@ void snapshot_close(struct snapshot *s); /* NULL: nothing */
  * -EINVAL with a line in e. */
 int snapshot_config(const struct snapshot *s, struct machine_config *cfg, struct err *e);
 
+/* How many snapshots it is made of: 1: it stands alone. */
+unsigned snapshot_depth(const struct snapshot *s);
+/* The same guest in a new folder that stands alone. Memory: what the guest's takes. Return: 0,
+ * or -errno with a line in e. */
+int snapshot_merge(const struct snapshot *s, const char *dir, bool force, struct err *e);
 /* manifest.json, as it was read. */
 const json_t *snapshot_manifest(const struct snapshot *s);
 /* Read every page, too. A line to out for each damaged part. Return: how many. */

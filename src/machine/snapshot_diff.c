@@ -8,14 +8,26 @@
 #include "machine/snapshot_internal.h"
 
 unsigned snapshot_verify(const struct snapshot *s, FILE *out) {
-    char line[200] = "";
-    struct err e = {line, sizeof(line)};
-    unsigned damaged = 0;
-    if (snap_memory_read(&s->memory, NULL, NULL, out, &damaged, &e)) {
-        fprintf(out, "%s\n", line);
-        damaged++;
+    unsigned all = 0;
+    for (const struct snapshot *one = s; one; one = one->parent) {
+        char line[200] = "", *text = NULL, *save = NULL;
+        struct err e = {line, sizeof(line)};
+        unsigned damaged = 0;
+        size_t size = 0;
+        FILE *lines = open_memstream(&text, &size);
+        if (!lines)
+            return all + 1;
+        if (snap_memory_read(&one->memory, NULL, NULL, lines, &damaged, &e)) {
+            fprintf(lines, "%s\n", line);
+            damaged++;
+        }
+        fclose(lines);
+        for (char *l = strtok_r(text, "\n", &save); l; l = strtok_r(NULL, "\n", &save))
+            fprintf(out, "%s%s%s\n", one == s ? "" : one->dir, one == s ? "" : ": ", l);
+        free(text);
+        all += damaged;
     }
-    return damaged;
+    return all;
 }
 
 /* ---- The machine ---- */
@@ -139,7 +151,7 @@ static int diff_sections(const struct snapshot *a, const struct snapshot *b, FIL
 /* ---- Pages ---- */
 
 static uint64_t hash_of(const struct snap_memory *m, uint64_t page) {
-    return m->page[page] ? m->hash[m->page[page] - 1] : 0;
+    return m->page[page] ? snap_memory_of(m, page)->hash[m->page[page] - 1] : 0;
 }
 
 static bool same_page(const struct snap_memory *a, uint64_t i,

@@ -161,7 +161,7 @@ int snap_writer_section(struct snap_writer *w, const char *name, uint32_t versio
     return rc ? err_sys(e, rc, "%s/%s", w->dir, SNAPSHOT_STATE) : 0;
 }
 
-/* Return: 0 or -errno. */
+/* Return: its descriptor, or -errno. */
 static int write_manifest(struct snap_writer *w, json_t *manifest) {
     if (json_object_set(manifest, "sections", w->sections) ||
         json_object_set_new(manifest, "xxh3", digest_of(manifest)))
@@ -171,12 +171,22 @@ static int write_manifest(struct snap_writer *w, json_t *manifest) {
     int rc = fd < 0 ? fd : file_write(fd, text, strlen(text));
     if (rc == 0)
         rc = file_write(fd, "\n", 1);
-    if (rc == 0 && fsync(fd))
-        rc = -errno;
-    if (fd >= 0 && close(fd) && rc == 0)
-        rc = -errno;
     free(text);
-    return rc;
+    if (rc && fd >= 0)
+        close(fd);
+    return rc ? rc : fd;
+}
+
+/* All files are on their way to the disk before the first is waited for: one commit of the
+ * file system's journal then does for all. Return: 0 or -errno. */
+static int sync_all(const struct snap_writer *w, int manifest_fd) {
+    const int fds[] = {w->memory_fd, w->state_fd, manifest_fd, w->fd};
+    for (unsigned i = 0; i < 3; i++)
+        sync_file_range(fds[i], 0, 0, SYNC_FILE_RANGE_WRITE); /* a hint */
+    for (unsigned i = 0; i < 4; i++)
+        if (fsync(fds[i]))
+            return -errno;
+    return 0;
 }
 
 /* Some file systems have no renames that look first. */
@@ -199,10 +209,8 @@ static void sync_parent(const char *dir) {
 }
 
 int snap_writer_commit(struct snap_writer *w, json_t *manifest, struct err *e) {
-    int rc = fsync(w->state_fd) || fsync(w->memory_fd) ? -errno : 0;
-    if (rc == 0)
-        rc = write_manifest(w, manifest);
-    if (rc == 0 && fsync(w->fd))
+    int fd = write_manifest(w, manifest), rc = fd < 0 ? fd : sync_all(w, fd);
+    if (fd >= 0 && close(fd) && rc == 0)
         rc = -errno;
     if (rc == 0 && w->replaces)
         rc = renameat2(AT_FDCWD, w->temp, AT_FDCWD, w->dir, RENAME_EXCHANGE) ? -errno : 0;
@@ -325,8 +333,14 @@ static int open_memory(struct snapshot *s, struct err *e) {
                                  e);
 }
 
-int snapshot_open(const char *dir, struct snapshot **out, struct err *e) {
-    char line[200] = "";
+/* A line that begins with the folder. Return: rc. */
+static int with_folder(const char *dir, int rc, const char *line, struct err *e) {
+    bool named = !strncmp(line, dir, strlen(dir));
+    return named ? err_set(e, rc, "%s", line) : err_set(e, rc, "%s: %s", dir, line);
+}
+
+int snap_open_one(const char *dir, struct snapshot **out, struct err *e) {
+    char line[400] = "";
     struct err inner = {line, sizeof(line)};
     struct snapshot *s = calloc(1, sizeof(*s));
     *out = NULL;
@@ -342,21 +356,35 @@ int snapshot_open(const char *dir, struct snapshot **out, struct err *e) {
         rc = open_memory(s, &inner);
     if (rc) {
         snapshot_close(s);
-        bool named = !strncmp(line, dir, strlen(dir));
-        return named ? err_set(e, rc, "%s", line) : err_set(e, rc, "%s: %s", dir, line);
+        return with_folder(dir, rc, line, e);
     }
     *out = s;
     return 0;
 }
 
+int snap_read_manifest(const char *dir, json_t **out, struct err *e) {
+    char line[400] = "";
+    struct err inner = {line, sizeof(line)};
+    struct snapshot s = {.dir = (char *)(uintptr_t)dir};
+    int rc = read_manifest(&s, &inner);
+    *out = s.manifest;
+    if (rc == 0)
+        return 0;
+    json_decref(s.manifest);
+    *out = NULL;
+    return with_folder(dir, rc, line, e);
+}
+
 void snapshot_close(struct snapshot *s) {
-    if (!s)
-        return;
-    snap_memory_close(&s->memory);
-    json_decref(s->manifest);
-    free(s->state);
-    free(s->dir);
-    free(s);
+    while (s) {
+        struct snapshot *parent = s->parent;
+        snap_memory_close(&s->memory);
+        json_decref(s->manifest);
+        free(s->state);
+        free(s->dir);
+        free(s);
+        s = parent;
+    }
 }
 
 const struct snap_section *snap_find(const struct snapshot *s, const char *name) {

@@ -5,7 +5,7 @@
 #include "machine/snapshot.h"
 #include "machine/state.h"
 
-#define SNAPSHOT_SCHEMA   "penumbra-snapshot-1"
+#define SNAPSHOT_SCHEMA   "penumbra-snapshot-2"
 #define SNAPSHOT_MANIFEST "manifest.json"
 #define SNAPSHOT_STATE    "state.bin"
 #define SNAPSHOT_MEMORY   "memory.bin"
@@ -48,21 +48,32 @@ static inline bool snap_seen(const uint64_t *seen, unsigned i) {
 #define SNAP_CHUNK_PAGES 64u
 #define SNAP_CHUNK_BYTES ((size_t)SNAP_CHUNK_PAGES * PN_PAGE_SIZE)
 
+#define SNAP_CHAIN_MAX 64u        /* a snapshot and what it stands on */
+#define SNAP_NOWHERE   UINT32_MAX /* of `first` */
+
 struct snap_region {
     char name[16];
     uint64_t pages;
     uint8_t *base; /* of a machine's memory; NULL in an open snapshot */
+    const uint64_t
+        *changed; /* a bit for each page: all others are as in the parent. NULL:
+                                there is no parent, or it has not this region */
 };
 
-/* The memory of an open snapshot: all its regions' pages, one behind another. */
+/* The memory of an open snapshot: all its regions' pages, one behind another. With a parent
+ * it is of a chain: what is not in this file is in one of those below. */
 struct snap_memory {
     int fd; /* memory.bin, or -1 */
     unsigned regions;
     struct snap_region region[SNAP_REGIONS_MAX];
     uint64_t pages, stored; /* stored: the pages that are in the file, each once */
+    uint64_t inherited;     /* pages that are as in the parent */
+    const struct snap_memory *below; /* the parent's; NULL: none */
     uint32_t *page;  /* of each page: 0: zeros; else 1 + the number of the stored one */
+    uint8_t *level;  /* of each page: in whose file, 0 in this one; NULL: no parent */
     uint64_t *hash;  /* XXH3 of each stored page */
-    uint32_t *first; /* the page that each stored one was met at */
+    uint32_t *first; /* the page of the chain's uppermost that each stored one is met at
+                        first; SNAP_NOWHERE: that one does not need it */
     uint32_t *chunk_size; /* compressed bytes */
 };
 
@@ -73,14 +84,29 @@ json_t *snap_memory_write(int fd, const struct snap_region *r, unsigned regions,
 /* From the manifest and memory.bin. Return: 0, or -errno with a line in e. */
 int snap_memory_open(struct snap_memory *m, const json_t *manifest, int fd,
                      struct err *e);
+/* What m inherits is in that memory, which m's owner keeps open and nobody else uses.
+ * Return: 0, or -errno with a line in e: not the same guest's memory. */
+int snap_memory_stand_on(struct snap_memory *m, struct snap_memory *below, struct err *e);
 void snap_memory_close(struct snap_memory *m);
 static inline uint64_t snap_chunks(const struct snap_memory *m) {
     return (m->stored + SNAP_CHUNK_PAGES - 1) / SNAP_CHUNK_PAGES;
 }
-/* Every stored page in order, checked; fn returns 0, or -errno to end. damaged: NULL: the first
- * damaged chunk ends it; else how many there are, a line to out for each. Return: 0, or
- * -errno with a line in e. */
-typedef int (*snap_page_fn)(void *opaque, uint64_t stored, const uint8_t *page);
+/* The file of the chain that has the page. */
+static inline const struct snap_memory *snap_memory_of(const struct snap_memory *m,
+                                                       uint64_t page) {
+    for (unsigned level = m->level ? m->level[page] : 0; level; level--)
+        m = m->below;
+    return m;
+}
+/* The first page with the content of this one, which is not zeros. */
+static inline uint64_t snap_first(const struct snap_memory *m, uint64_t page) {
+    return snap_memory_of(m, page)->first[m->page[page] - 1];
+}
+/* The stored pages of this one file in order, checked; with fn those alone that the
+ * uppermost of the chain needs, each with the first page that it is. fn returns 0, or -errno
+ * to end. damaged: NULL: the first damaged chunk ends it; else how many there are, a line to
+ * out for each. Return: 0, or -errno with a line in e. */
+typedef int (*snap_page_fn)(void *opaque, uint64_t page, const uint8_t *data);
 int snap_memory_read(const struct snap_memory *m, snap_page_fn fn, void *opaque,
                      FILE *out, unsigned *damaged, struct err *e);
 
@@ -98,6 +124,7 @@ struct snap_section {
 
 struct snapshot {
     char *dir;
+    struct snapshot *parent; /* NULL: it stands alone */
     json_t *manifest;
     uint8_t *state;
     unsigned sections;
@@ -120,6 +147,25 @@ int snap_writer_section(struct snap_writer *w, const char *name, uint32_t versio
 /* Add sections and digest to the manifest, sync, and give the folder its name. */
 int snap_writer_commit(struct snap_writer *w, json_t *manifest, struct err *e);
 void snap_writer_abandon(struct snap_writer *w); /* harmless after commit */
+
+/* ---- Chains (snapshot_chain.c) ---- */
+
+/* One folder, without its parents. Return: as snapshot_open. */
+int snap_open_one(const char *dir, struct snapshot **out, struct err *e);
+/* A folder's manifest alone. Return: 0, -EINVAL or -EBADMSG as snapshot_open, or another
+ * -errno, with a line in e that begins with the folder. */
+int snap_read_manifest(const char *dir, json_t **out, struct err *e);
+/* Where the parent is that a manifest in that folder names. Return: malloced; NULL: it names
+ * none. */
+char *snap_parent_dir(const char *dir, const json_t *manifest);
+/* What a manifest in the new folder dir says of its parent, which has that digest. Return:
+ * NULL with a line in e: -EEXIST where dir is the parent, or one of the parent's. */
+json_t *snap_parent_json(const char *dir, const char *parent, const json_t *manifest,
+                         struct err *e);
+/* Every page of the guest that is not zeros once, from all files of the chain (snap_first
+ * tells of equal ones). Return: 0, or -errno with a line in e. */
+int snap_read_pages(const struct snapshot *s, snap_page_fn fn, void *opaque,
+                    struct err *e);
 
 /* Return: NULL: there is none. */
 const struct snap_section *snap_find(const struct snapshot *s, const char *name);

@@ -6,8 +6,9 @@
  *     chunk of 64 pages, a zstd frame | chunk | ... | index, a zstd frame
  *
  * The index: for each page of the guest a code of 4 bytes (0: zeros; 1: the next page of the
- * file; n + 2: the same as page n of the file); for each page of the file its XXH3, 8 bytes;
- * for each chunk its compressed size, 4 bytes. A chunk stands alone.
+ * file; n + 2: the same as page n of the file; all ones: as in the parent); for each page of
+ * the file its XXH3, 8 bytes; for each chunk its compressed size, 4 bytes. A chunk stands
+ * alone.
  *
  * Invariants
  * 1. Two pages share a stored one only where every byte is equal, whatever their hashes say.
@@ -29,6 +30,7 @@
 #define CODE_ZERO  0u
 #define CODE_NEXT  1u
 #define CODE_SAME  2u
+#define CODE_BELOW UINT32_MAX
 #define PAGES_MAX  (MACHINE_RAM_MAX / PN_PAGE_SIZE + (1u << 16))
 #define TABLE_FREE 0u
 
@@ -37,7 +39,7 @@
 struct writer {
     int fd;
     ZSTD_CCtx *zstd;
-    uint64_t pages, stored, zeros, bytes;
+    uint64_t pages, stored, zeros, inherited, bytes;
     uint32_t *code;
     uint64_t *hash;
     const uint8_t **at;   /* each stored page, in the guest's memory */
@@ -60,19 +62,19 @@ static void writer_free(struct writer *w) {
     free(w->packed);
 }
 
-/* Memory that is not touched costs nothing: the tables are as large as the worst guest of
- * that size needs. */
-static bool writer_create(struct writer *w, int fd, uint64_t pages) {
+/* most: pages that may be stored. Memory that is not touched costs nothing: the tables are as
+ * large as the worst guest of that size needs. */
+static bool writer_create(struct writer *w, int fd, uint64_t pages, uint64_t most) {
     uint64_t slots = 1024;
-    while (slots < pages * 2)
+    while (slots < most * 2)
         slots *= 2;
     *w = (struct writer){.fd = fd, .pages = pages, .table_mask = slots - 1};
     w->packed_room = ZSTD_compressBound(SNAP_CHUNK_BYTES);
     w->zstd = ZSTD_createCCtx();
     w->code = calloc(pages, sizeof(*w->code));
-    w->hash = calloc(pages, sizeof(*w->hash));
-    w->at = calloc(pages, sizeof(*w->at));
-    w->chunk_size = calloc(pages / SNAP_CHUNK_PAGES + 1, sizeof(*w->chunk_size));
+    w->hash = calloc(most + 1, sizeof(*w->hash));
+    w->at = calloc(most + 1, sizeof(*w->at));
+    w->chunk_size = calloc(most / SNAP_CHUNK_PAGES + 1, sizeof(*w->chunk_size));
     w->table = calloc(slots, sizeof(*w->table));
     w->chunk = malloc(SNAP_CHUNK_BYTES);
     w->packed = malloc(w->packed_room);
@@ -129,6 +131,27 @@ static int add_page(struct writer *w, const uint8_t *page, uint32_t *code) {
     return ++w->waiting == SNAP_CHUNK_PAGES ? write_chunk(w) : 0;
 }
 
+static uint64_t changed_pages(const struct snap_region *r) {
+    uint64_t n = r->changed ? 0 : r->pages;
+    for (uint64_t w = 0; r->changed && w < (r->pages + 63) / 64; w++)
+        n += (uint64_t)__builtin_popcountll(r->changed[w]);
+    return n;
+}
+
+/* Return: 0 or -errno. */
+static int add_region(struct writer *w, const struct snap_region *r, uint32_t *code) {
+    int rc = 0;
+    for (uint64_t p = 0; rc == 0 && p < r->pages; p++) {
+        if (!r->changed || r->changed[p / 64] >> p % 64 & 1) {
+            rc = add_page(w, r->base + p * PN_PAGE_SIZE, &code[p]);
+        } else {
+            code[p] = CODE_BELOW;
+            w->inherited++;
+        }
+    }
+    return rc;
+}
+
 static size_t index_size(uint64_t pages, uint64_t stored) {
     uint64_t chunks = (stored + SNAP_CHUNK_PAGES - 1) / SNAP_CHUNK_PAGES;
     return pages * sizeof(uint32_t) + stored * sizeof(uint64_t) +
@@ -171,21 +194,23 @@ static json_t *regions_json(const struct snap_region *r, unsigned regions) {
 json_t *snap_memory_write(int fd, const struct snap_region *r, unsigned regions,
                           struct err *e) {
     struct writer w;
-    uint64_t pages = 0, n = 0;
-    for (unsigned i = 0; i < regions; i++)
+    uint64_t pages = 0, most = 0, n = 0;
+    for (unsigned i = 0; i < regions; i++) {
         pages += r[i].pages;
-    int rc = writer_create(&w, fd, pages) ? 0 : -ENOMEM;
-    for (unsigned i = 0; rc == 0 && i < regions; i++)
-        for (uint64_t p = 0; rc == 0 && p < r[i].pages; p++)
-            rc = add_page(&w, r[i].base + p * PN_PAGE_SIZE, &w.code[n++]);
+        most += changed_pages(&r[i]);
+    }
+    int rc = writer_create(&w, fd, pages, most) ? 0 : -ENOMEM;
+    for (unsigned i = 0; rc == 0 && i < regions; n += r[i++].pages)
+        rc = add_region(&w, &r[i], &w.code[n]);
     if (rc == 0)
         rc = write_chunk(&w);
     json_t *j =
         rc ? NULL
-           : json_pack("{s:o, s:i, s:I, s:I, s:I, s:I}", "regions",
+           : json_pack("{s:o, s:i, s:I, s:I, s:I, s:I, s:I}", "regions",
                        regions_json(r, regions), "chunk_pages", (int)SNAP_CHUNK_PAGES,
-                       "pages", (json_int_t)pages, "zeros", (json_int_t)w.zeros, "stored",
-                       (json_int_t)w.stored, "chunk_bytes", (json_int_t)w.bytes);
+                       "pages", (json_int_t)pages, "inherited", (json_int_t)w.inherited,
+                       "zeros", (json_int_t)w.zeros, "stored", (json_int_t)w.stored,
+                       "chunk_bytes", (json_int_t)w.bytes);
     if (rc == 0)
         rc = j ? write_index(&w, j) : -ENOMEM;
     writer_free(&w);
@@ -238,11 +263,15 @@ static int read_at(int fd, void *buf, size_t size, uint64_t at) {
 
 /* Codes become numbers of stored pages. Return: whether they are possible. */
 static bool take_codes(struct snap_memory *m) {
-    uint64_t next = 0;
+    uint64_t next = 0, inherited = 0;
     for (uint64_t p = 0; p < m->pages; p++) {
         uint32_t code = m->page[p];
         if (code == CODE_ZERO)
             continue;
+        if (code == CODE_BELOW) {
+            inherited++;
+            continue;
+        }
         if (code == CODE_NEXT) {
             if (next == m->stored)
                 return false;
@@ -254,7 +283,7 @@ static bool take_codes(struct snap_memory *m) {
             return false;
         }
     }
-    return next == m->stored;
+    return next == m->stored && inherited == m->inherited;
 }
 
 static bool take_index(struct snap_memory *m, const uint8_t *plain,
@@ -314,6 +343,7 @@ int snap_memory_open(struct snap_memory *m, const json_t *manifest, int fd,
         !snap_number(manifest, "chunk_pages", SNAP_CHUNK_PAGES, &chunk_pages) ||
         chunk_pages != SNAP_CHUNK_PAGES ||
         !snap_number(manifest, "stored", m->pages, &m->stored) ||
+        !snap_number(manifest, "inherited", m->pages, &m->inherited) ||
         !snap_number(manifest, "chunk_bytes", INT64_MAX / 2, &chunk_bytes) ||
         !snap_number(manifest, "index_bytes",
                      ZSTD_compressBound(index_size(m->pages, m->stored)), &index_bytes) ||
@@ -327,10 +357,43 @@ int snap_memory_open(struct snap_memory *m, const json_t *manifest, int fd,
     return read_index(m, chunk_bytes, index_bytes, hash, e);
 }
 
+/* Which stored page of which file the uppermost memory meets where. */
+static void meet_again(struct snap_memory *m) {
+    for (const struct snap_memory *one = m; one; one = one->below)
+        memset(one->first, 0xff, one->stored * sizeof(*one->first));
+    for (uint64_t p = m->pages; p-- > 0;)
+        if (m->page[p])
+            snap_memory_of(m, p)->first[m->page[p] - 1] = (uint32_t)p;
+}
+
+int snap_memory_stand_on(struct snap_memory *m, struct snap_memory *below,
+                         struct err *e) {
+    bool same = below->regions <= m->regions;
+    for (unsigned i = 0; same && i < below->regions; i++)
+        same = !strcmp(m->region[i].name, below->region[i].name) &&
+               m->region[i].pages == below->region[i].pages;
+    for (uint64_t p = below->pages; same && p < m->pages; p++)
+        same = m->page[p] != CODE_BELOW;
+    if (!same)
+        return err_set(e, -EINVAL, "not the same memory as its parent's");
+    m->level = calloc(m->pages, sizeof(*m->level));
+    if (!m->level)
+        return err_set(e, -ENOMEM, "out of memory");
+    m->below = below;
+    for (uint64_t p = 0; p < below->pages; p++)
+        if (m->page[p] == CODE_BELOW) {
+            m->page[p] = below->page[p];
+            m->level[p] = (uint8_t)(1 + (below->level ? below->level[p] : 0));
+        }
+    meet_again(m);
+    return 0;
+}
+
 void snap_memory_close(struct snap_memory *m) {
     if (m->fd >= 0)
         close(m->fd);
     free(m->page);
+    free(m->level);
     free(m->hash);
     free(m->first);
     free(m->chunk_size);
@@ -360,12 +423,22 @@ static int read_chunk(const struct snap_memory *m, struct reader *r, uint64_t ch
     return 0;
 }
 
+/* Does the uppermost of the chain have a page of these? */
+static bool needed(const struct snap_memory *m, uint64_t first, unsigned pages) {
+    for (unsigned i = 0; i < pages; i++)
+        if (m->first[first + i] != SNAP_NOWHERE)
+            return true;
+    return false;
+}
+
 static int read_all(const struct snap_memory *m, struct reader *r, snap_page_fn fn,
                     void *opaque, FILE *out, unsigned *damaged, struct err *e) {
     uint64_t at = 0;
     for (uint64_t c = 0; c < snap_chunks(m); at += m->chunk_size[c++]) {
         uint64_t first = c * SNAP_CHUNK_PAGES, left = m->stored - first;
         unsigned pages = left < SNAP_CHUNK_PAGES ? (unsigned)left : SNAP_CHUNK_PAGES;
+        if (fn && !needed(m, first, pages))
+            continue;
         int rc = read_chunk(m, r, c, at, pages);
         if (rc && rc != -EBADMSG)
             return err_sys(e, rc, "%s, chunk %" PRIu64, SNAPSHOT_MEMORY, c);
@@ -376,7 +449,8 @@ static int read_all(const struct snap_memory *m, struct reader *r, snap_page_fn 
             ++*damaged;
         }
         for (unsigned i = 0; rc == 0 && fn && i < pages; i++)
-            rc = fn(opaque, first + i, r->plain + (size_t)i * PN_PAGE_SIZE);
+            if (m->first[first + i] != SNAP_NOWHERE)
+                rc = fn(opaque, m->first[first + i], r->plain + (size_t)i * PN_PAGE_SIZE);
         if (rc && !damaged)
             return err_sys(e, rc, "%s, chunk %" PRIu64, SNAPSHOT_MEMORY, c);
     }

@@ -359,8 +359,8 @@ static int restore_devices(struct machine *m, struct err *e) {
 /* ---- Memory ---- */
 
 static unsigned regions(struct machine *m, struct snap_region r[SNAP_REGIONS_MAX]) {
-    r[0] = (struct snap_region){"ram", m->cfg.ram / PN_PAGE_SIZE, m->ram.base};
-    r[1] = (struct snap_region){"window", PN_WINDOW_PAGES_MAX, m->window.base};
+    r[0] = (struct snap_region){"ram", m->cfg.ram / PN_PAGE_SIZE, m->ram.base, NULL};
+    r[1] = (struct snap_region){"window", PN_WINDOW_PAGES_MAX, m->window.base, NULL};
     return m->window.base ? 2 : 1;
 }
 
@@ -390,9 +390,8 @@ static int put_page(const struct filling *f, uint64_t page, const uint8_t *data)
                : -EFAULT;
 }
 
-static int put_stored(void *opaque, uint64_t stored, const uint8_t *page) {
-    const struct filling *f = opaque;
-    return put_page(f, f->memory->first[stored], page);
+static int put_stored(void *opaque, uint64_t page, const uint8_t *data) {
+    return put_page(opaque, page, data);
 }
 
 static int restore_memory(struct machine *m, struct err *e) {
@@ -410,12 +409,10 @@ static int restore_memory(struct machine *m, struct err *e) {
             return err_set(e, -EINVAL,
                            "%s: not the memory of a guest of %" PRIu64 " pages",
                            SNAPSHOT_MEMORY, m->cfg.ram / PN_PAGE_SIZE);
-    rc = snap_memory_read(s, put_stored, (void *)(uintptr_t)&f, NULL, NULL, e);
-    for (uint64_t p = 0; rc == 0 && p < s->pages; p++) {
-        uint32_t stored = s->page[p];
-        if (stored && s->first[stored - 1] != p)
-            rc = put_page(&f, p, page_at(&f, s->first[stored - 1]));
-    }
+    rc = snap_read_pages(m->cfg.restore, put_stored, (void *)(uintptr_t)&f, e);
+    for (uint64_t p = 0; rc == 0 && p < s->pages; p++)
+        if (s->page[p] && snap_first(s, p) != p)
+            rc = put_page(&f, p, page_at(&f, snap_first(s, p)));
     return rc;
 }
 
@@ -497,12 +494,24 @@ static int restore_machine(struct machine *m, const struct machine_cpu *run,
     }
     free(in);
     memcpy(m->cpu, run, m->cfg.cpus * sizeof(*run));
-    if (!m->window_size)
-        return 0;
-    if (!m->window.base)
+    if (m->window_size && !m->window.base)
         return err_set(e, -EINVAL, "%s: it has no window", SNAPSHOT_MEMORY);
-    int rc = window_add_again(m);
+    int rc = m->window_size ? window_add_again(m) : 0;
     return rc ? err_sys(e, rc, "the window's memslot") : 0;
+}
+
+/* The machine is as the snapshot is: the next one can stand on it. */
+static int restored_is_base(struct machine *m, struct err *e) {
+    struct machine_base *b;
+    uint64_t digest;
+    int rc = machine_base_begin(m, &b);
+    if (rc)
+        return err_sys(e, rc, "the dirty log");
+    if (snap_hex(m->cfg.restore->manifest, "xxh3", &digest))
+        machine_base_keep(m, b, digest);
+    else /* of a snapshot that was not read from a folder */
+        machine_base_drop(b);
+    return 0;
 }
 
 static int restore(struct machine *m, struct err *e) {
@@ -523,7 +532,8 @@ static int restore(struct machine *m, struct err *e) {
     if (used != s->sections)
         return err_set(e, -EINVAL, "%u sections of %u are of no use to this version",
                        s->sections - used, s->sections);
-    return restore_machine(m, run, e);
+    rc = restore_machine(m, run, e);
+    return rc ? rc : restored_is_base(m, e);
 }
 
 int snapshot_restore(struct machine *m, struct err *e) {
@@ -548,8 +558,62 @@ static json_t *manifest(struct machine *m, json_t *memory, json_t *about) {
     return j;
 }
 
-static int save(struct machine *m, struct snap_writer *w, json_t *about, struct err *e) {
+/* What the new one stands on. */
+struct stand {
+    json_t *parent;            /* for the manifest; NULL: on nothing */
+    struct machine_base *base; /* what was written since */
+    bool window;               /* the parent has it, too */
+};
+
+static int find_stand(struct machine *m, const struct snapshot_request *r,
+                      struct stand *s, struct err *e) {
+    json_t *manifest;
+    uint64_t digest = 0;
+    *s = (struct stand){0};
+    if (!r->parent)
+        return 0;
+    if (!m->dirty)
+        return err_set(e, -EINVAL,
+                       "--parent: this run has no dirty log: begin it with --dirty-log");
+    int rc = snap_read_manifest(r->parent, &manifest, e);
+    if (rc)
+        return rc;
+    if (snap_hex(manifest, "xxh3", &digest))
+        s->base = machine_base_find(m, digest);
+    s->window = json_array_size(
+                    json_object_get(json_object_get(manifest, "memory"), "regions")) > 1;
+    if (!s->base)
+        rc =
+            err_set(e, -EINVAL,
+                    "%s: not one of the snapshots that this run has saved last, nor what "
+                    "it began from",
+                    r->parent);
+    else if (!(s->parent = snap_parent_json(r->dir, r->parent, manifest, e)))
+        rc = -EINVAL;
+    json_decref(manifest);
+    return rc;
+}
+
+static int save_memory(struct machine *m, struct snap_writer *w, const struct stand *s,
+                       json_t **out, struct err *e) {
     struct snap_region r[SNAP_REGIONS_MAX];
+    const uint64_t *ram, *window;
+    unsigned count = regions(m, r);
+    if (s->parent) {
+        int rc = machine_base_changed(s->base, &ram, &window);
+        if (rc)
+            return err_sys(e, rc, "the dirty log");
+        r[0].changed = ram;
+        r[1].changed = s->window ? window : NULL;
+    }
+    *out = snap_memory_write(w->memory_fd, r, count, e);
+    return *out ? 0 : -EIO;
+}
+
+static int save(struct machine *m, struct snap_writer *w,
+                const struct snapshot_request *r, const struct stand *s, uint64_t *digest,
+                struct err *e) {
+    json_t *memory = NULL;
     int rc = save_machine(m, w, e);
     if (rc == 0)
         rc = save_cpuid(m, w, e);
@@ -557,24 +621,25 @@ static int save(struct machine *m, struct snap_writer *w, json_t *about, struct 
         rc = save_vcpu(m, w, i, e);
     if (rc == 0)
         rc = save_devices(m, w, e);
+    if (rc == 0)
+        rc = save_memory(m, w, s, &memory, e);
     if (rc)
         return rc;
-    json_t *memory = snap_memory_write(w->memory_fd, r, regions(m, r), e);
-    if (!memory)
-        return -EIO;
-    json_t *j = manifest(m, memory, about);
+    json_t *j = manifest(m, memory, r->about);
+    if (j && s->parent)
+        json_object_set(j, "parent", s->parent);
     rc = j ? config_whole(json_object_get(j, "machine"), e)
            : err_set(e, -ENOMEM, "out of memory");
     if (rc == 0)
         rc = snap_writer_commit(w, j, e);
+    if (rc == 0)
+        snap_hex(j, "xxh3", digest);
     json_decref(memory);
     json_decref(j);
     return rc;
 }
 
-int machine_snapshot_save(struct machine *m, const char *dir, bool force, json_t *about,
-                          struct err *e) {
-    struct snap_writer w;
+static int can_be_saved(struct machine *m, struct err *e) {
     if (m->ops->threaded)
         return err_set(e, -ENOTSUP,
                        "--mmu %s keeps the interrupt controllers: hand the guest over to "
@@ -586,10 +651,29 @@ int machine_snapshot_save(struct machine *m, const char *dir, bool force, json_t
         return err_set(e, -EINVAL, "the guest has ended");
     if (m->sleep != AWAKE)
         return err_set(e, -EINVAL, "the guest sleeps (ACPI S3): wake it first");
-    int rc = snap_writer_open(&w, dir, force, e);
-    if (rc)
-        return rc;
-    rc = save(m, &w, about, e);
-    snap_writer_abandon(&w);
+    return 0;
+}
+
+int machine_snapshot_save(struct machine *m, const struct snapshot_request *r,
+                          struct err *e) {
+    struct snap_writer w;
+    struct stand s = {0};
+    struct machine_base *base = NULL;
+    uint64_t digest = 0;
+    int rc = can_be_saved(m, e);
+    if (rc == 0)
+        rc = find_stand(m, r, &s, e);
+    if (rc == 0)
+        rc = snap_writer_open(&w, r->dir, r->force, e);
+    if (rc == 0) {
+        rc = machine_base_begin(m, &base);
+        rc = rc ? err_sys(e, rc, "the dirty log") : save(m, &w, r, &s, &digest, e);
+        snap_writer_abandon(&w);
+    }
+    if (rc == 0)
+        machine_base_keep(m, base, digest);
+    else
+        machine_base_drop(base);
+    json_decref(s.parent);
     return rc;
 }

@@ -209,6 +209,19 @@ void machine_dirty_harvest(struct machine *m, const char *by, uint32_t round);
 int machine_dirty_finish(struct machine *m, struct err *e);
 void machine_dirty_destroy(struct machine *m);
 
+/* Snapshots that a later one can stand on: what was written since each (machine_dirty.c).
+ * begin: now is such a moment; *out is NULL without a dirty log. Return: 0 or -errno. Then
+ * keep it under the digest of the snapshot's manifest, or drop it. NULL: nothing. */
+struct machine_base;
+int machine_base_begin(struct machine *m, struct machine_base **out);
+void machine_base_keep(struct machine *m, struct machine_base *b, uint64_t digest);
+void machine_base_drop(struct machine_base *b);
+struct machine_base *machine_base_find(const struct machine *m, uint64_t digest);
+/* The pages of RAM and of the window that were written since; the base stays what it is.
+ * Return: 0 or -errno. */
+int machine_base_changed(struct machine_base *b, const uint64_t **ram,
+                         const uint64_t **window);
+
 /* handover.c. mark: the guest says that it may happen here. */
 void machine_handover_mark(struct machine *m);
 void machine_handover_arm(struct machine *m);

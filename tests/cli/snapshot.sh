@@ -173,8 +173,8 @@ broken manifest.json
 truncate -s $((size / 2)) "$path"
 says 6 'manifest.json: damaged'
 broken manifest.json
-sed -i 's/penumbra-snapshot-1/penumbra-snapshot-2/' "$path"
-says 2 'penumbra-snapshot-2, and not penumbra-snapshot-1'
+sed -i 's/penumbra-snapshot-2/penumbra-snapshot-1/' "$path"
+says 2 'penumbra-snapshot-1, and not penumbra-snapshot-2'
 for file in manifest.json state.bin memory.bin; do
     broken $file
     rm "$path"

@@ -72,7 +72,8 @@ static const struct snapshot *good(void) {
     const struct machine_config cfg = config();
     snprintf(folder, sizeof(folder), "/tmp/pn-fuzz-snapshot-%d", (int)getpid());
     require(!machine_create(&cfg, &m, text, sizeof(text)));
-    require(!machine_snapshot_save(m, folder, false, NULL, &e));
+    const struct snapshot_request save = {.dir = folder};
+    require(!machine_snapshot_save(m, &save, &e));
     require(!snapshot_open(folder, &s, &e));
     machine_destroy(m);
     atexit(remove_folder);
@@ -124,10 +125,22 @@ static void try_section(struct input *in) {
     free(bytes);
 }
 
-static int count(void *opaque, uint64_t stored, const uint8_t *page) {
-    uint64_t *next = opaque;
-    require(stored == (*next)++ && XXH3_64bits(page, PN_PAGE_SIZE));
+static int look(void *opaque, uint64_t page, const uint8_t *data) {
+    const struct snap_memory *m = opaque;
+    require(page < m->pages && snap_first(m, page) == page);
+    require(XXH3_64bits(data, PN_PAGE_SIZE) == m->hash[m->page[page] - 1]);
     return 0;
+}
+
+/* A parent whose pages are all zeros. */
+static int stand_on_zeros(struct snap_memory *m, struct snap_memory *below,
+                          struct err *e) {
+    below->regions = m->regions;
+    below->pages = m->pages;
+    memcpy(below->region, m->region, sizeof(m->region));
+    below->page = calloc(m->pages, sizeof(*below->page));
+    require(below->page);
+    return snap_memory_stand_on(m, below, e);
 }
 
 static void try_index(const uint8_t *data, size_t size) {
@@ -138,8 +151,7 @@ static void try_index(const uint8_t *data, size_t size) {
     uint8_t *packed = malloc(room), *copy = malloc(chunks + 1);
     char text[256] = "";
     struct err e = {text, sizeof(text)};
-    struct snap_memory m;
-    uint64_t next = 0;
+    struct snap_memory m, below = {.fd = -1};
     require(packed && copy && pread(g->fd, copy, chunks, 0) == (ssize_t)chunks);
     size_t n = ZSTD_compress(packed, room, data, size, 1);
     int fd = memfd_create("fuzz", MFD_CLOEXEC);
@@ -154,10 +166,14 @@ static void try_index(const uint8_t *data, size_t size) {
     json_object_set_new(region, "pages", json_integer(size / 4 % 64));
     json_object_set_new(j, "pages", json_integer(size / 4 % 64));
     json_object_set_new(j, "stored", json_integer(size % 4));
+    json_object_set_new(j, "inherited", json_integer(size / 4 % 3));
     int rc = snap_memory_open(&m, j, fd, &e);
     if (rc == 0)
-        rc = snap_memory_read(&m, count, &next, NULL, NULL, &e);
+        rc = stand_on_zeros(&m, &below, &e);
+    if (rc == 0)
+        rc = snap_memory_read(&m, look, &m, NULL, NULL, &e);
     require(!rc || text[0]);
+    free(below.page);
     snap_memory_close(&m);
     json_decref(j);
     free(packed);

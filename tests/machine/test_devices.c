@@ -163,7 +163,8 @@ static void save(struct side *s) {
     char text[256] = "";
     struct err e = {text, sizeof(text)};
     s->m->ended = false; /* its limit has: the guest could go on */
-    ck_assert_msg(!machine_snapshot_save(s->m, dir, true, NULL, &e), "%s", text);
+    const struct snapshot_request save = {.dir = dir, .force = true};
+    ck_assert_msg(!machine_snapshot_save(s->m, &save, &e), "%s", text);
     s->m->ended = true;
 }
 

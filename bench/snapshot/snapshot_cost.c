@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What an incremental snapshot costs beside a full one, in one run: a guest whose memory holds
+ * random bytes, of which it writes a part anew between two saves.
+ *
+ *     snapshot_cost [--memory MIB] [--written PERCENT] [--repeat N] [--in FOLDER]
+ *
+ * Each repetition saves full, writes, saves incrementally; the figures are medians. The
+ * result is checked: the incremental one, with what it stands on, has the guest's memory.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "machine/snapshot_internal.h"
+
+#define REPEAT_MAX 101u
+
+/* sti; hlt; jmp. */
+static const uint8_t guest[] = {0xfb, 0xf4, 0xeb, 0xfc};
+
+struct cost {
+    double ms[REPEAT_MAX], bytes[REPEAT_MAX];
+};
+
+static uint64_t seed = 1;
+static uint64_t next(void) {
+    seed ^= seed << 13;
+    seed ^= seed >> 7;
+    seed ^= seed << 17;
+    return seed;
+}
+
+static void fail(const char *what, const char *why) {
+    fprintf(stderr, "snapshot_cost: %s: %s\n", what, why);
+    exit(1);
+}
+
+static void write_page(struct machine *m, uint64_t page) {
+    uint64_t data[PN_PAGE_SIZE / 8];
+    for (unsigned i = 0; i < PN_PAGE_SIZE / 8; i++)
+        data[i] = next();
+    if (machine_write(m, NULL, page * PN_PAGE_SIZE, data, sizeof(data)) != sizeof(data))
+        fail("write", "no memory there");
+}
+
+static double folder_bytes(const char *dir) {
+    double sum = 0;
+    struct stat st;
+    DIR *d = opendir(dir);
+    for (const struct dirent *one; d && (one = readdir(d));)
+        if (*one->d_name != '.' && !fstatat(dirfd(d), one->d_name, &st, 0))
+            sum += (double)st.st_size;
+    if (d)
+        closedir(d);
+    return sum;
+}
+
+static void save(struct machine *m, const char *dir, const char *parent, struct cost *c,
+                 unsigned i) {
+    char text[256] = "";
+    struct err e = {text, sizeof(text)};
+    const struct snapshot_request r = {.dir = dir, .parent = parent, .force = true};
+    uint64_t start = host_ns();
+    if (machine_snapshot_save(m, &r, &e))
+        fail(dir, text);
+    c->ms[i] = (double)(host_ns() - start) / 1e6;
+    c->bytes[i] = folder_bytes(dir);
+}
+
+static int same(void *opaque, uint64_t page, const uint8_t *data) {
+    const struct machine *m = opaque;
+    return memcmp(m->ram.base + page * PN_PAGE_SIZE, data, PN_PAGE_SIZE) ? -EBADMSG : 0;
+}
+
+static void check(struct machine *m, const char *dir) {
+    char text[256] = "";
+    struct err e = {text, sizeof(text)};
+    struct snapshot *s;
+    if (snapshot_open(dir, &s, &e) || snap_read_pages(s, same, m, &e))
+        fail(dir, text);
+    snapshot_close(s);
+}
+
+static int by_size(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+static double median(double *v, unsigned n) {
+    qsort(v, n, sizeof(*v), by_size);
+    return v[n / 2];
+}
+
+static struct machine *create(uint64_t bytes) {
+    char text[256];
+    struct machine *m;
+    struct machine_config cfg = {.engine = pn_engine_find("shadow"),
+                                 .ram = bytes,
+                                 .cpus = 1,
+                                 .kernel_blob = guest,
+                                 .kernel_blob_size = sizeof(guest),
+                                 .format = FMT_FLAT,
+                                 .flat_addr = 0x100000,
+                                 .flat_bits = 64,
+                                 .dirty = PN_TRACKER_WP};
+    pn_mmu_options_default(&cfg.mmu);
+    if (machine_create(&cfg, &m, text, sizeof(text)))
+        fail("machine", text);
+    return m;
+}
+
+static void measure(uint64_t mib, double percent, unsigned repeat, const char *in) {
+    static struct cost full, part;
+    char base[256], child[256];
+    struct machine *m = create(mib << 20);
+    uint64_t first = 512, pages = (mib << 8) - first; /* above the guest's own */
+    uint64_t written = (uint64_t)((double)(mib << 8) * percent / 100);
+    snprintf(base, sizeof(base), "%s/pn-cost-%d.full", in, (int)getpid());
+    snprintf(child, sizeof(child), "%s/pn-cost-%d.part", in, (int)getpid());
+    for (uint64_t p = 0; p < pages; p++)
+        write_page(m, first + p);
+    for (unsigned i = 0; i < repeat; i++) {
+        save(m, base, NULL, &full, i);
+        for (uint64_t n = 0; n < written; n++)
+            write_page(m, first + (n * pages / written + i) % pages);
+        save(m, child, base, &part, i);
+        check(m, child);
+    }
+    double ms = median(full.ms, repeat), bytes = median(full.bytes, repeat);
+    double part_ms = median(part.ms, repeat), part_bytes = median(part.bytes, repeat);
+    printf("full         %12.0f bytes %10.1f ms\n", bytes, ms);
+    printf("incremental  %12.0f bytes %10.1f ms  (%" PRIu64 " pages of %" PRIu64 ")\n",
+           part_bytes, part_ms, written, mib << 8);
+    printf("of it        %11.2f %%     %8.2f %%\n", part_bytes / bytes * 100,
+           part_ms / ms * 100);
+    machine_destroy(m);
+}
+
+int main(int argc, char **argv) {
+    static const char *const files[] = {"manifest.json", "state.bin", "memory.bin", ""};
+    uint64_t mib = 1024;
+    double percent = 1;
+    unsigned repeat = 5;
+    const char *in = ".";
+    for (int i = 1; i + 1 < argc; i += 2) {
+        if (!strcmp(argv[i], "--memory"))
+            mib = strtoull(argv[i + 1], NULL, 10);
+        else if (!strcmp(argv[i], "--written"))
+            percent = strtod(argv[i + 1], NULL);
+        else if (!strcmp(argv[i], "--repeat"))
+            repeat = (unsigned)strtoul(argv[i + 1], NULL, 10);
+        else if (!strcmp(argv[i], "--in"))
+            in = argv[i + 1];
+        else
+            fail(argv[i], "unknown");
+    }
+    if (argc % 2 == 0 || mib < 16 || mib > 3072 || percent <= 0 || percent > 100 ||
+        !repeat || repeat > REPEAT_MAX)
+        fail("usage", "--memory 16..3072 --written 0..100 --repeat 1..101 --in FOLDER");
+    measure(mib, percent, repeat, in);
+    for (unsigned k = 0; k < 2; k++)
+        for (unsigned i = 0; i < 4; i++) {
+            char path[300];
+            snprintf(path, sizeof(path), "%s/pn-cost-%d.%s/%s", in, (int)getpid(),
+                     k ? "part" : "full", files[i]);
+            remove(path);
+        }
+    return 0;
+}
