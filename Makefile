@@ -9,7 +9,7 @@ CONFIGURED := $(BUILD)/build.ninja
 SOURCES = $(shell git ls-files -co --exclude-standard '*.c' '*.h' '*.inc')
 
 .PHONY: help all demo test test-guests test-lab test-debian13 guests linux configure setup setup-test format format-check tidy \
-        rules reference differential conformance bench bench-commit install deb clean distclean
+        rules reference differential killed conformance bench bench-commit install deb clean distclean
 
 help:
 	@echo "make demo     install what is missing, build, run the embedded guest under --mmu $(MMU),"
@@ -18,6 +18,7 @@ help:
 	@echo "make test     install what is missing, build, run every test"
 	@echo "make differential   random instructions in the software CPU and on this host's, without"
 	@echo "              end (MODE=64|32, SEED=...; one million of them are in make test)"
+	@echo "make killed   end writers of snapshots at 200 random calls (POINTS=..., SEED=...)"
 	@echo "make conformance KUT=FOLDER   run kvm-unit-tests, which you have built there, and print a table"
 	@echo "make test-guests   boot newer kernels, too (scripts/guests.txt)"
 	@echo "make test-lab   the lab with KVM of Linux 6.1, 6.12, 7.2 and 7.3, under several QEMUs (some of test-guests)"
@@ -83,6 +84,9 @@ test-debian13:
 
 differential: setup-test all
 	@$(BUILD)/tests/diff/differential --count 0 --mode $(or $(MODE),64) --seed $(or $(SEED),$$$$) $(ARGS)
+
+killed: setup-test all
+	@tests/cli/killed.py $(BUILD)/src/cli/penumbra $(BUILD)/tests/cli/libchop.so $(or $(POINTS),200) $(or $(SEED),1)
 
 conformance: setup-test all
 	@tests/conformance/conformance.py --penumbra $(BUILD)/src/cli/penumbra $(ARGS) \

@@ -19,11 +19,11 @@
 #include "machine/state.h"
 
 #define HARVESTS_MAX 1000000u
-#define BASES_MAX    64u /* then the oldest is forgotten */
+#define BASES_MAX    64u /* then the one is forgotten that was used longest ago */
 
 struct machine_base {
     struct machine_dirty *dirty;
-    struct machine_base *older;
+    struct machine_base *older; /* in use */
     struct pn_dirty_consumer *since;
     uint64_t digest;
 };
@@ -37,7 +37,7 @@ struct machine_dirty {
     struct clock_timer timer;
     struct machine_harvest *harvest;
     unsigned count, capacity;
-    struct machine_base *bases; /* the newest first */
+    struct machine_base *bases; /* who was used last first */
 };
 
 /* ---- The pages as text: "100-1ff 205", frame numbers in hexadecimal ---- */
@@ -222,10 +222,16 @@ void machine_base_keep(struct machine *m, struct machine_base *b, uint64_t diges
         }
 }
 
-struct machine_base *machine_base_find(const struct machine *m, uint64_t digest) {
-    struct machine_base *b = m->dirty ? m->dirty->bases : NULL;
-    while (b && b->digest != digest)
-        b = b->older;
+struct machine_base *machine_base_find(struct machine *m, uint64_t digest) {
+    struct machine_base **at = m->dirty ? &m->dirty->bases : NULL;
+    while (at && *at && (*at)->digest != digest)
+        at = &(*at)->older;
+    struct machine_base *b = at ? *at : NULL;
+    if (b) {
+        *at = b->older;
+        b->older = m->dirty->bases;
+        m->dirty->bases = b;
+    }
     return b;
 }
 

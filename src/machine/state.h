@@ -216,7 +216,7 @@ struct machine_base;
 int machine_base_begin(struct machine *m, struct machine_base **out);
 void machine_base_keep(struct machine *m, struct machine_base *b, uint64_t digest);
 void machine_base_drop(struct machine_base *b);
-struct machine_base *machine_base_find(const struct machine *m, uint64_t digest);
+struct machine_base *machine_base_find(struct machine *m, uint64_t digest);
 /* The pages of RAM and of the window that were written since; the base stays what it is.
  * Return: 0 or -errno. */
 int machine_base_changed(struct machine_base *b, const uint64_t **ram,

@@ -96,6 +96,8 @@ broken 1 'grandchild: its parent .*/base/manifest.json: No such file'
 rm -r "$work/moved/child"
 cp -r "$work/full" "$work/moved/child"
 broken 6 'moved/child: not what .*/grandchild was made on'
+sed -i 's/penumbra-snapshot-2/penumbra-snapshot-3/' "$work/moved/base/manifest.json"
+broken 2 'moved/base: manifest.json: penumbra-snapshot-3, and not'
 sed -i 's/"guest_ns": /"guest_ns": 1/' "$work/moved/child/manifest.json"
 broken 6 'moved/child: manifest.json: damaged'
 truncate -s -1 "$work/moved/base/state.bin"
@@ -119,7 +121,7 @@ nothing() {
 begin_guest --dirty-log wp
 save mine
 nothing "nothing there" 'gone/manifest.json: No such file' --parent "$work/gone"
-nothing "of another run" 'base: not one of the snapshots that this run' --parent "$work/base"
+nothing "of another run" 'base: not one of the last 64 snapshots' --parent "$work/base"
 cp -r "$work/mine" "$work/spoilt"
 sed -i 's/"guest_ns": /"guest_ns": 1/' "$work/spoilt/manifest.json"
 nothing "changed" 'spoilt/manifest.json: damaged|spoilt: manifest.json: damaged' --parent "$work/spoilt"
@@ -136,6 +138,24 @@ wait $pid
 refused 2 snapshot info "$work/mine" --parent "$work/mine2"
 refused 2 snapshot merge "$work/mine"
 refused 1 snapshot merge "$work/mine2" "$work/mine"
+
+# Two runs that go on from one snapshot, and save at once into one folder: one of them has it.
+"$penumbra" run --restore "$work/mine2" --dirty-log wp --monitor "$work/mon" > /dev/null 2>&1 < /dev/null &
+pid=$!
+"$penumbra" run --restore "$work/mine2" --dirty-log wp --monitor "$work/mon2" > /dev/null 2>&1 < /dev/null &
+pid2=$!
+until [ -S "$work/mon" ] && [ -S "$work/mon2" ]; do kill -0 $pid $pid2 2> /dev/null || break; sleep 0.02; done
+"$penumbra" snapshot save "$work/mon2" "$work/both" --parent "$work/mine2" > /dev/null 2>&1 &
+other=$!
+rc1=0 rc2=0
+"$penumbra" snapshot save "$work/mon" "$work/both" --parent "$work/mine2" > /dev/null 2>&1 || rc1=$?
+wait $other || rc2=$?
+[ $((rc1 + rc2)) -eq 1 ] || fail "two savers at once: $rc1 and $rc2"
+run snapshot verify "$work/both"
+[ "$rc" -eq 0 ] || fail "two savers at once: $(cat "$work/err")"
+kill $pid $pid2
+wait $pid $pid2 2> /dev/null
+rm -f "$work/mon" "$work/mon2"
 
 # Restored, with a log, and saved on what it began from.
 "$penumbra" run --restore "$work/mine2" --mmu tdp --dirty-log dbit --monitor "$work/mon" > "$work/a.out" 2> "$work/a.err" < /dev/null &

@@ -245,6 +245,28 @@ START_TEST(pages_above_the_hole_are_where_they_were) {
 }
 END_TEST
 
+/* Only a forged manifest names a guest of another size as the parent. */
+START_TEST(a_parent_of_another_size_is_refused) {
+    struct err e = {text, sizeof(text)};
+    struct snapshot *s[2];
+    for (unsigned i = 0; i < 2; i++) {
+        struct machine_config cfg =
+            config(pn_engine_find("shadow"), PN_TRACKER_WP, RAM << i);
+        struct machine *m = create(&cfg);
+        ck_assert_int_eq(save(m, path(2 * i), NULL), 0);
+        ck_assert_int_eq(save(m, path(2 * i + 1), path(2 * i)), 0);
+        ck_assert_int_eq(snap_open_one(path(2 * i + 1), &s[i], &e), 0);
+        machine_destroy(m);
+    }
+    ck_assert_int_eq(snap_memory_stand_on(&s[0]->memory, &s[1]->memory, &e), -EINVAL);
+    ck_assert_int_eq(snap_memory_stand_on(&s[1]->memory, &s[0]->memory, &e), -EINVAL);
+    ck_assert_str_eq(text, "not the same memory as its parent's");
+    snapshot_close(s[0]);
+    snapshot_close(s[1]);
+    remove_all();
+}
+END_TEST
+
 /* A chain has an end, and a run forgets. */
 START_TEST(a_chain_that_is_too_long_is_refused) {
     struct err e = {text, sizeof(text)};
@@ -280,4 +302,4 @@ SUITE("chain", .setup = setup, .teardown = teardown,
       .tests = {every_chain_has_the_memory_of_its_moment,
                 a_restored_machine_saves_on_what_it_began_from,
                 pages_above_the_hole_are_where_they_were,
-                a_chain_that_is_too_long_is_refused})
+                a_parent_of_another_size_is_refused, a_chain_that_is_too_long_is_refused})
