@@ -137,6 +137,8 @@ struct mmu_ops {
     /* Leaves have D bits: mark the pages of those that have D, and clear it; NULL: they
      * have none. */
     void (*dirty_scan)(struct pn_mmu_vcpu *vcpu, struct slot *s);
+    /* The leaf of the page has no D, and TLBs no write tag for it; NULL: leaves have none. */
+    void (*clear_dirty)(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn);
     /* After a harvest that took pages: what else is to be seen again. NULL: nothing. */
     void (*harvested)(struct pn_mmu *mmu);
     /* Its part of the audit: tables and mappings; its reasons against large mappings,
@@ -151,6 +153,7 @@ struct mmu_ops {
 /* tracker.c: how the pages of a logged slot that were written are found. */
 struct tracker_ops {
     bool by_dbit; /* what was written may be in the leaves' D bits alone */
+    const struct dirty_layout *layout; /* D that is set goes into a buffer; NULL: none */
     /* May a small leaf of gfn take stores now? */
     bool (*may_write)(const struct slot *s, pn_gfn gfn);
     /* A store to gfn is about to be made, and is seen. Return: the log waited for it. */
@@ -163,6 +166,14 @@ struct tracker_ops {
 /* Return: NULL: this kind of MMU has it not. */
 const struct tracker_ops *tracker_of(const struct mmu_ops *ops,
                                      enum pn_dirty_tracker tracker);
+
+/* buffer.c: of a tracker with a layout. Return: 0 or -ENOMEM. */
+extern const struct dirty_layout dirty_pml, dirty_hdbss;
+int dirty_buffer_create(struct pn_mmu_vcpu *vcpu);
+void dirty_buffer_destroy(struct pn_mmu_vcpu *vcpu);
+/* The walk of a store is about to set D in the leaf of that page. */
+void dirty_buffer_log(struct pn_mmu_vcpu *vcpu, pn_gfn gfn, unsigned level);
+void dirty_buffers_empty(struct pn_mmu *mmu);
 
 /*
  * Who watches the MMU and changes nothing in it: the TLB model. pn_mmu.observer is NULL
@@ -245,10 +256,11 @@ struct pn_mmu_vcpu {
     struct pn_stats *stats;
     struct pn_ring *ring;
     struct pn_paging paging;
-    struct stage walk;        /* derived from paging */
-    struct vcpu_roots *roots; /* and their TLBs: root.h */
-    struct model *model;      /* the observer's; NULL: no TLB model */
-    uint64_t flushed;         /* mmu->exits when tlb_flush was last counted */
+    struct stage walk;          /* derived from paging */
+    struct vcpu_roots *roots;   /* and their TLBs: root.h */
+    struct model *model;        /* the observer's; NULL: no TLB model */
+    struct dirty_buffer *dirty; /* buffer.c; NULL: the tracker has none */
+    uint64_t flushed;           /* mmu->exits when tlb_flush was last counted */
 };
 
 struct pn_mmu {

@@ -279,6 +279,7 @@ int pn_mmu_slot_set(struct pn_mmu *mmu, const struct pn_memslot *req) {
            .w = {req->id, req->flags, req->gpa, req->size,
                  (uintptr_t)req->hva & (((uint64_t)1 << 30) - 1)});
     host_begins(mmu);
+    dirty_buffers_empty(mmu);
     int rc = slot_set(mmu, req);
     mmu_step(mmu);
     return rc;

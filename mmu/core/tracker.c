@@ -6,6 +6,8 @@
  *            a leaf of a logged page may take stores   a harvest
  *   wp       while the page is in the log              write-protects what it takes
  *   dbit     always; the walk of a store sets D        scans the leaves, and clears D
+ *   pml,     always; the walk of a store sets D        empties the buffers, and clears D of
+ *   hdbss    and notes the page (buffer.c)             the pages that it takes
  */
 #include "mmu/core/internal.h"
 
@@ -51,9 +53,36 @@ static const struct tracker_ops dbit = {.by_dbit = true,
                                         .collect = scan,
                                         .rearm = nothing_to_rearm};
 
+/* The hypervisor sets D itself, where it maps the page for a store: no processor notes it. */
+static bool note_store(struct slot *s, pn_gfn gfn) {
+    dirty_mark(s, gfn);
+    return false;
+}
+
+static void empty_buffers(struct pn_mmu_vcpu *vcpu, struct slot *s) {
+    dirty_buffers_empty(vcpu->mmu);
+}
+
+static void clear_dirty(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn) {
+    mmu->ops->clear_dirty(mmu, s, gfn);
+}
+
+#define BUFFERED(which)                                                                  \
+    {                                                                                    \
+        .by_dbit = true, .layout = which, .may_write = always, .stored = note_store,     \
+        .collect = empty_buffers, .rearm = clear_dirty                                   \
+    }
+static const struct tracker_ops pml = BUFFERED(&dirty_pml);
+static const struct tracker_ops hdbss = BUFFERED(&dirty_hdbss);
+
 const struct tracker_ops *tracker_of(const struct mmu_ops *ops,
                                      enum pn_dirty_tracker tracker) {
     if (tracker == PN_TRACKER_OFF || tracker == PN_TRACKER_WP)
         return &wp;
-    return tracker == PN_TRACKER_DBIT && ops->dirty_scan ? &dbit : NULL;
+    if (!ops->dirty_scan)
+        return NULL;
+    return tracker == PN_TRACKER_DBIT    ? &dbit
+           : tracker == PN_TRACKER_PML   ? &pml
+           : tracker == PN_TRACKER_HDBSS ? &hdbss
+                                         : NULL;
 }

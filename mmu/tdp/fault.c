@@ -208,7 +208,7 @@ static struct ref table_read(struct pn_mmu_vcpu *vcpu, const struct stage *st,
     if (!ept_leaf(e.pte, e.level) || t->table_needs & ~e.pte)
         return table_missing(vcpu, w, gpa);
     if (t->table_sets & ~e.pte)
-        *e.ptep = e.pte | t->table_sets;
+        tdp_set_bits(vcpu, &e, t->table_sets, gpa);
     uint64_t inside = (level_pages(e.level) << PN_PAGE_SHIFT) - 1;
     return (struct ref){ept_hva(e.pte) + (gpa & inside), gpa};
 }
@@ -225,7 +225,7 @@ static enum miss table_write(struct pn_mmu_vcpu *vcpu, const struct stage *st,
     if (!ept_leaf(v.w.pte, v.w.level))
         return MISS_NONE; /* read by the slot alone */
     if (v.w.pte & EPT_W) {
-        *v.w.ptep = v.w.pte | EPT_A | EPT_D;
+        tdp_set_bits(vcpu, &v.w, EPT_A | EPT_D, gpa);
         return MISS_NONE;
     }
     fix(&v);
@@ -251,7 +251,7 @@ static enum pn_outcome mapped(const struct access *a, const struct ewalk *w,
     uint64_t want = EPT_A | (pn_stores(a->access) ? EPT_D : 0);
     uint64_t pte = w->pte | want, inside = (level_pages(w->level) << PN_PAGE_SHIFT) - 1;
     if (pte != w->pte)
-        *w->ptep = pte;
+        tdp_set_bits(a->vcpu, w, want, out->gpa);
     out->hva = ept_hva(pte) + (out->gpa & inside);
     if (a->r->narrow && a->gva >> 32) /* no such linear address: the CPU wraps */
         a->r->loose |= a->access == PN_FETCH;

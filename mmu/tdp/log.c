@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Who sees a store: the two dirty logs.
+ * Who sees a store: the dirty logs.
  *
  * By write protection a leaf of a logged slot has W only while the dirty bit of its page
  * is set. By D bits it has W, and a TLB entry a write tag only while the leaf has D,
- * which the walk of a store sets; a harvest scans the leaves and clears D. Either way a
+ * which the walk of a store sets; a harvest scans the leaves and clears D, or the walk has
+ * written down where it set D (mmu/core/buffer.c). Either way a
  * large leaf of a logged slot has no W: it is split, at once (eager_split) or by its
  * first store.
  *
@@ -74,6 +75,15 @@ void tdp_dirty_scan(struct pn_mmu_vcpu *vcpu, struct slot *s) {
     struct visit v = visit_slot(vcpu, s, VISIT_LEAF);
     v.at = scan_leaf;
     tdp_visit(&v, vcpu->mmu->tdp->root);
+}
+
+void tdp_clear_dirty(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn) {
+    struct ewalk w;
+    ept_peek(mmu->tdp, gfn << PN_PAGE_SHIFT, &w);
+    if (ept_leaf(w.pte, w.level) && w.pte & EPT_D) {
+        *w.ptep = w.pte & ~EPT_D;
+        tdp_tlb_drop(mmu, s, gfn, true);
+    }
 }
 
 /* Where walks write, what is in a TLB hides writes: the hypervisor flushes. */

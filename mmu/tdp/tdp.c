@@ -26,6 +26,7 @@ const struct mmu_ops tdp_ops = {
     .write_protect = tdp_write_protect,
     .hold_writes = tdp_tlb_hold,
     .dirty_scan = tdp_dirty_scan,
+    .clear_dirty = tdp_clear_dirty,
     .harvested = tdp_harvested,
     .audit = tdp_audit,
     .audit_entry = tdp_audit_entry,

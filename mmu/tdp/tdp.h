@@ -137,6 +137,14 @@ void tdp_recover(struct pn_mmu_vcpu *vcpu, struct slot *s);
 void tdp_write_protect(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn);
 void tdp_slot_changed(struct pn_mmu_vcpu *vcpu, struct slot *s, bool placed);
 void tdp_dirty_scan(struct pn_mmu_vcpu *vcpu, struct slot *s);
+void tdp_clear_dirty(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn);
+/* A walk sets A, D or both in the leaf that it reached for gpa. */
+static inline void tdp_set_bits(struct pn_mmu_vcpu *vcpu, const struct ewalk *w,
+                                uint64_t bits, pn_gpa gpa) {
+    if (bits & ~w->pte & EPT_D && vcpu->dirty)
+        dirty_buffer_log(vcpu, gpa >> PN_PAGE_SHIFT, w->level);
+    *w->ptep = w->pte | bits;
+}
 void tdp_harvested(struct pn_mmu *mmu);
 void tdp_written(struct pn_mmu_vcpu *vcpu, pn_gpa gpa, size_t size, bool ad);
 

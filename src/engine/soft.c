@@ -215,7 +215,8 @@ static bool shadow_has_tracker(enum pn_dirty_tracker tracker) {
 }
 
 static bool tdp_has_tracker(enum pn_dirty_tracker tracker) {
-    return shadow_has_tracker(tracker) || tracker == PN_TRACKER_DBIT;
+    return shadow_has_tracker(tracker) || tracker == PN_TRACKER_DBIT ||
+           tracker == PN_TRACKER_PML || tracker == PN_TRACKER_HDBSS;
 }
 
 static long soft_dirty_harvest(struct pn_engine *e, uint32_t slot, uint64_t *bitmap,
@@ -378,8 +379,8 @@ static const enum pn_stat shadow_exits[] = {
     PN_STAT_root_hit,   PN_STAT_root_miss,    PN_STAT_COUNT,
 };
 static const enum pn_stat tdp_exits[] = {
-    PN_STAT_ept_violation, PN_STAT_ept_misconfig, PN_STAT_io_exits,
-    PN_STAT_halt_exits,    PN_STAT_COUNT,
+    PN_STAT_ept_violation, PN_STAT_ept_misconfig, PN_STAT_dirty_buffer_full,
+    PN_STAT_io_exits,      PN_STAT_halt_exits,    PN_STAT_COUNT,
 };
 
 const struct pn_engine_ops engine_shadow = {

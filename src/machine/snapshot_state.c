@@ -583,11 +583,10 @@ static int find_stand(struct machine *m, const struct snapshot_request *r,
     s->window = json_array_size(
                     json_object_get(json_object_get(manifest, "memory"), "regions")) > 1;
     if (!s->base)
-        rc =
-            err_set(e, -EINVAL,
-                    "%s: not one of the snapshots that this run has saved last, nor what "
-                    "it began from",
-                    r->parent);
+        rc = err_set(e, -EINVAL,
+                     "%s: not one of the last 64 snapshots that this run has saved, used "
+                     "as a parent or begun from",
+                     r->parent);
     else if (!(s->parent = snap_parent_json(r->dir, r->parent, manifest, e)))
         rc = -EINVAL;
     json_decref(manifest);

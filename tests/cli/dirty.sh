@@ -41,4 +41,13 @@ for work_of in "pages=64 swaps=50 flips=20 switches=20 compute=10000" "workload=
     done
 done
 grep -q 'd8000-d8007' <<< "$want" || fail "the pages of the slot that is gone are not there: $want"
+
+# A buffer that is full is an exit: of 512 pages, and of 4096.
+full() {
+    verified "a full buffer, $1" 0 2 -m 64M --mmu tdp --dirty-log "$1" \
+        --append "workload=dirty bytes=33554432 order=random write=100 rounds=2"
+    grep -q "\"dirty_buffer_full\": $2," "$work/s.json" || fail "$1: not $2 full buffers: $(grep buffer_full "$work/s.json")"
+}
+full pml 32 # 8192 pages in each of two rounds, and what comes before them
+full hdbss 4
 exit $bad

@@ -99,3 +99,9 @@ struct pn_paging fixture_paging(unsigned levels, uint64_t cr3) {
         p.cr4 |= 1u << 12;
     return p;
 }
+
+enum pn_dirty_tracker fixture_tracker(enum pn_mmu_kind kind, unsigned n) {
+    static const enum pn_dirty_tracker tdp[] = {PN_TRACKER_WP, PN_TRACKER_DBIT,
+                                                PN_TRACKER_PML, PN_TRACKER_HDBSS};
+    return kind == PN_MMU_TDP ? tdp[n % 4] : PN_TRACKER_WP;
+}

@@ -31,8 +31,7 @@ static struct pn_mmu_config config_of(unsigned run) {
     cfg.opt.eager_split = run / 4 % 2;
     cfg.opt.policy = run % 3;
     cfg.opt.ad = run / 4 % 3;
-    bool dbit = cfg.kind == PN_MMU_TDP && run / 2 % 2;
-    cfg.tracker = dbit ? PN_TRACKER_DBIT : PN_TRACKER_WP;
+    cfg.tracker = fixture_tracker(cfg.kind, run / 2);
     cfg.tlb = fixture_tlb(run % 9 / 2);
     return cfg;
 }

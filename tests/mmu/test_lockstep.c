@@ -44,8 +44,7 @@ static struct pn_mmu_config config_of(unsigned run, enum pn_mmu_kind kind) {
     cfg.opt.tdp_levels = 4 + run % 2;
     cfg.opt.eager_split = run / 2 % 2;
     cfg.opt.policy = run % 3;
-    bool dbit = kind == PN_MMU_TDP && run / 3 % 2;
-    cfg.tracker = dbit ? PN_TRACKER_DBIT : PN_TRACKER_WP;
+    cfg.tracker = fixture_tracker(kind, run / 3);
     return cfg;
 }
 

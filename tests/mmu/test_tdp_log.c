@@ -247,6 +247,38 @@ START_TEST(the_log_by_d_bits_misses_nothing) {
 }
 END_TEST
 
+START_TEST(the_logs_by_buffers_miss_nothing) {
+    log_by(PN_TRACKER_PML, true);
+    log_by(PN_TRACKER_PML, false);
+    log_by(PN_TRACKER_HDBSS, true);
+    log_by(PN_TRACKER_HDBSS, false);
+}
+END_TEST
+
+/* 512 pages fit, whoever wrote them; the next store exits first. */
+START_TEST(a_full_buffer_is_an_exit_before_the_next_store) {
+    pn_mmu_options_default(&opt);
+    tracker = PN_TRACKER_PML;
+    begin_mapped();
+    for (pn_gpa o = 0; o < 4 * MIB; o += PN_PAGE_SIZE)
+        ck_assert_int_eq(store(GVA + o, 1), PN_MAPPED);
+    relog(PN_SLOT_LOG_DIRTY);
+    for (unsigned round = 0; round < 2; round++) {
+        for (unsigned i = 0; i < 1024; i++) {
+            uint64_t full = stat(PN_STAT_dirty_buffer_full);
+            for (unsigned again = 0; again < 2; again++)
+                ck_assert_int_eq(store(GVA + i * 4096, round), PN_MAPPED);
+            ck_assert_uint_eq(stat(PN_STAT_dirty_buffer_full), full + (i == 512));
+        }
+        ck_assert_int_eq(harvest(), 1024);
+        ck_assert_int_eq(harvest(), 0);
+    }
+    ck_assert_uint_eq(stat(PN_STAT_dbit_scanned), 0);
+    end();
+    tracker = PN_TRACKER_OFF;
+}
+END_TEST
+
 /* A read of one page reads four tables, whose A and D are all set. */
 static void log_of_a_read(uint32_t ad, enum pn_dirty_tracker method) {
     pn_mmu_options_default(&opt);
@@ -277,6 +309,7 @@ START_TEST(walks_dirty_the_tables_where_the_second_level_has_d) {
     for (uint32_t ad = PN_AD_NONE; ad <= PN_AD_NPT; ad++) {
         log_of_a_read(ad, PN_TRACKER_WP);
         log_of_a_read(ad, PN_TRACKER_DBIT);
+        log_of_a_read(ad, PN_TRACKER_PML);
     }
 }
 END_TEST
@@ -344,12 +377,14 @@ START_TEST(the_hint_of_a_page_with_many_aliases_recovers) {
 END_TEST
 
 SUITE("mmu tdp logs", .timeout = 120,
-      .tests = {
-          tracking_a_frame_leaves_its_large_mapping,
-          a_logged_gigabyte_is_split_down_to_4k,
-          the_walkers_a_and_d_in_a_tracked_page_are_told, logging_splits_at_once,
-          logging_splits_at_the_first_write,
-          a_tracked_frame_is_large_again_when_logging_ends,
-          the_log_by_write_protection_misses_nothing, the_log_by_d_bits_misses_nothing,
-          walks_dirty_the_tables_where_the_second_level_has_d,
-          d_bits_outlive_their_tables, the_hint_of_a_page_with_many_aliases_recovers})
+      .tests = {tracking_a_frame_leaves_its_large_mapping,
+                a_logged_gigabyte_is_split_down_to_4k,
+                the_walkers_a_and_d_in_a_tracked_page_are_told, logging_splits_at_once,
+                logging_splits_at_the_first_write,
+                a_tracked_frame_is_large_again_when_logging_ends,
+                the_log_by_write_protection_misses_nothing,
+                the_log_by_d_bits_misses_nothing, the_logs_by_buffers_miss_nothing,
+                a_full_buffer_is_an_exit_before_the_next_store,
+                walks_dirty_the_tables_where_the_second_level_has_d,
+                d_bits_outlive_their_tables,
+                the_hint_of_a_page_with_many_aliases_recovers})
