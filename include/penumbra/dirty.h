@@ -30,22 +30,27 @@ const char *pn_dirty_name(unsigned tracker);
 /* One line for each tracker: its name, what it does, which engines have it. */
 void pn_dirty_print(FILE *out);
 
+/* Does the host's kernel find the pages, for any engine? Then the engine has no part in it:
+ * it is created without a tracker, and its slots without PN_SLOT_LOG_DIRTY. */
+bool pn_dirty_by_host(enum pn_dirty_tracker tracker);
+
 struct pn_dirty_log;
 struct pn_dirty_consumer;
 
-/* A log over the slots of an engine that was created with a tracker, and whose slots have
- * PN_SLOT_LOG_DIRTY. The slots are copied: id and size. A slot that comes and goes is given
- * with the largest size it can have; one whose hva is NULL is not there yet.
- * Return: 0 or -ENOMEM. */
+/* A log over the slots of an engine that was created with that tracker, and whose slots have
+ * PN_SLOT_LOG_DIRTY; or over their memory, by the host. The slots are copied: id and size. A
+ * slot that comes and goes is given with the largest size it can have; one whose hva is NULL
+ * is not there yet. Return: 0; -ENOMEM; -ENOSYS: the host has no such tracker; or what it
+ * said. */
 int pn_dirty_open(const struct pn_engine_ops *ops, struct pn_engine *engine,
-                  const struct pn_memslot *slots, unsigned count,
-                  struct pn_dirty_log **out);
+                  enum pn_dirty_tracker tracker, const struct pn_memslot *slots,
+                  unsigned count, struct pn_dirty_log **out);
 void pn_dirty_close(struct pn_dirty_log *log); /* and its consumers */
 
 /* A slot is there no more, or again. gone: tell before the engine loses the slot, with no vCPU running: its log goes with it, and what that has is collected
  * now. Return: 0 or -errno of the engine. */
 int pn_dirty_slot_gone(struct pn_dirty_log *log, unsigned slot_index);
-void pn_dirty_slot_back(struct pn_dirty_log *log, unsigned slot_index);
+int pn_dirty_slot_back(struct pn_dirty_log *log, unsigned slot_index, void *hva);
 /* Somebody wrote this page past the engine. */
 void pn_dirty_mark(struct pn_dirty_log *log, unsigned slot_index, uint64_t page);
 

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/dirty_host.h"
 #include "penumbra/engine.h"
 
 static const struct {
@@ -42,6 +43,8 @@ void pn_dirty_print(FILE *out) {
 
 struct log_slot {
     uint32_t id;
+    uint64_t size;
+    struct host_range *range; /* by the host: NULL: not yet */
     bool gone;
     size_t words, at; /* of its part of a bitmap over all slots */
 };
@@ -56,6 +59,7 @@ struct pn_dirty_consumer {
 struct pn_dirty_log {
     const struct pn_engine_ops *ops;
     struct pn_engine *engine;
+    struct host_tracker *host; /* NULL: the engine's tracker */
     struct pn_dirty_consumer *consumers;
     uint64_t *given; /* by the tracker, of one slot */
     size_t words;    /* of all slots */
@@ -66,16 +70,39 @@ struct pn_dirty_log {
 void pn_dirty_close(struct pn_dirty_log *log) {
     while (log && log->consumers)
         pn_dirty_detach(log->consumers);
-    if (log)
+    if (log) {
+        host_tracker_close(log->host);
         free(log->given);
+    }
     free(log);
 }
 
+bool pn_dirty_by_host(enum pn_dirty_tracker tracker) {
+    return host_tracker_has(tracker);
+}
+
+static int watch(struct pn_dirty_log *log, struct log_slot *s, void *hva) {
+    return log->host && hva && !s->range
+               ? host_tracker_watch(log->host, hva, s->size, &s->range)
+               : 0;
+}
+
+static int begin(struct pn_dirty_log *log, enum pn_dirty_tracker tracker,
+                 const struct pn_memslot *slots, size_t words_most) {
+    log->given = malloc((words_most + 1) * sizeof(uint64_t));
+    int rc = log->given ? 0 : -ENOMEM;
+    if (rc == 0 && pn_dirty_by_host(tracker))
+        rc = host_tracker_open(tracker, &log->host);
+    for (unsigned i = 0; rc == 0 && i < log->count; i++)
+        rc = watch(log, &log->slot[i], slots[i].hva);
+    return rc;
+}
+
 int pn_dirty_open(const struct pn_engine_ops *ops, struct pn_engine *engine,
-                  const struct pn_memslot *slots, unsigned count,
-                  struct pn_dirty_log **out) {
+                  enum pn_dirty_tracker tracker, const struct pn_memslot *slots,
+                  unsigned count, struct pn_dirty_log **out) {
     struct pn_dirty_log *log = calloc(1, sizeof(*log) + count * sizeof(log->slot[0]));
-    size_t most = 1;
+    size_t most = 0;
     if (!log)
         return -ENOMEM;
     log->ops = ops;
@@ -83,31 +110,32 @@ int pn_dirty_open(const struct pn_engine_ops *ops, struct pn_engine *engine,
     for (; log->count < count; log->count++) {
         struct log_slot *s = &log->slot[log->count];
         s->id = slots[log->count].id;
+        s->size = slots[log->count].size;
         s->gone = !slots[log->count].hva;
         s->words = (slots[log->count].size / PN_PAGE_SIZE + 63) / 64;
         s->at = log->words;
         log->words += s->words;
         most = s->words > most ? s->words : most;
     }
-    log->given = malloc(most * sizeof(uint64_t));
-    if (!log->given) {
-        free(log);
-        return -ENOMEM;
-    }
-    *out = log;
-    return 0;
+    int rc = begin(log, tracker, slots, most);
+    if (rc)
+        pn_dirty_close(log);
+    else
+        *out = log;
+    return rc;
 }
 
-/* What the slot's log has goes to every consumer. Return: 0 or -errno. */
+/* What the slot's log has goes to every consumer; what it gave before it failed, too.
+ * Return: 0 or -errno. */
 static int collect_slot(struct pn_dirty_log *log, const struct log_slot *s) {
     memset(log->given, 0, s->words * sizeof(uint64_t));
-    long pages = log->ops->dirty_harvest(log->engine, s->id, log->given, s->words);
-    if (pages < 0)
-        return (int)pages;
+    long pages = log->host
+                     ? host_tracker_harvest(log->host, s->range, log->given)
+                     : log->ops->dirty_harvest(log->engine, s->id, log->given, s->words);
     for (struct pn_dirty_consumer *c = log->consumers; pages && c; c = c->next)
         for (size_t w = 0; w < s->words; w++)
             c->pending[s->at + w] |= log->given[w];
-    return 0;
+    return pages < 0 ? (int)pages : 0;
 }
 
 /* A slot that fails keeps its own; what the others gave has arrived. */
@@ -122,12 +150,14 @@ static int collect(struct pn_dirty_log *log) {
 int pn_dirty_slot_gone(struct pn_dirty_log *log, unsigned slot_index) {
     struct log_slot *s = &log->slot[slot_index];
     int rc = s->gone ? 0 : collect_slot(log, s);
-    s->gone |= rc == 0;
+    s->gone |= rc == 0 && !log->host; /* the host watches the memory all the same */
     return rc;
 }
 
-void pn_dirty_slot_back(struct pn_dirty_log *log, unsigned slot_index) {
-    log->slot[slot_index].gone = false;
+int pn_dirty_slot_back(struct pn_dirty_log *log, unsigned slot_index, void *hva) {
+    int rc = watch(log, &log->slot[slot_index], hva);
+    log->slot[slot_index].gone &= rc != 0;
+    return rc;
 }
 
 void pn_dirty_mark(struct pn_dirty_log *log, unsigned slot_index, uint64_t page) {

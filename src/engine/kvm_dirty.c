@@ -26,7 +26,8 @@
 
 bool kvm_has_tracker(enum pn_dirty_tracker tracker) {
     return tracker == PN_TRACKER_OFF || tracker == PN_TRACKER_BITMAP ||
-           tracker == PN_TRACKER_CLEAR || tracker == PN_TRACKER_RING;
+           tracker == PN_TRACKER_CLEAR || tracker == PN_TRACKER_RING ||
+           pn_dirty_by_host(tracker);
 }
 
 static int enable(struct pn_engine *e, uint32_t cap, uint64_t arg) {

@@ -22,6 +22,12 @@ static int check_dirty(const struct machine_config *cfg, struct err *e) {
         return 0;
     if (cfg->handovers)
         return err_set(e, -EINVAL, "--dirty-log: not with --handover");
+    if (pn_dirty_by_host(cfg->dirty) && cfg->hugepages &&
+        (!strcmp(cfg->hugepages, "2M") || !strcmp(cfg->hugepages, "1G")))
+        return err_set(e, -EINVAL,
+                       "--dirty-log %s: not with --hugepages %s, which the host writes "
+                       "as a whole",
+                       pn_dirty_name(cfg->dirty), cfg->hugepages);
     if (!cfg->engine->has_tracker(cfg->dirty))
         return err_set(e, -EINVAL, "--dirty-log %s: not under --mmu %s",
                        pn_dirty_name(cfg->dirty), cfg->engine->name);
@@ -66,11 +72,16 @@ static int create_memory(struct machine *m, struct err *e) {
     return hostmem_create(&cfg, &m->ram, e);
 }
 
+/* What the engine has to find written pages by; OFF: the host does, or nobody. */
+static enum pn_dirty_tracker engine_tracker(const struct machine *m) {
+    return pn_dirty_by_host(m->cfg.dirty) ? PN_TRACKER_OFF : m->cfg.dirty;
+}
+
 /* Return: how many. */
 static unsigned ram_slots(const struct machine *m,
                           struct pn_memslot slot[MACHINE_SLOTS]) {
     uint64_t low = m->cfg.ram < LOW_RAM_MAX ? m->cfg.ram : LOW_RAM_MAX;
-    uint32_t flags = m->cfg.dirty != PN_TRACKER_OFF ? PN_SLOT_LOG_DIRTY : 0;
+    uint32_t flags = engine_tracker(m) != PN_TRACKER_OFF ? PN_SLOT_LOG_DIRTY : 0;
     slot[0] = (struct pn_memslot){
         .id = SLOT_LOW, .flags = flags, .gpa = 0, .size = low, .hva = m->ram.base};
     slot[1] = (struct pn_memslot){.id = SLOT_HIGH,
@@ -107,7 +118,7 @@ int machine_create_engine(struct machine *m, const struct machine_past *from,
         .seed = m->cfg.seed,
         .host_clock = m->host_clock,
         .start_ns = start_ns,
-        .tracker = m->cfg.dirty,
+        .tracker = engine_tracker(m),
         .max_block = m->cfg.max_block,
         .pv = m->cfg.pv,
         .halt_poll_ns = m->cfg.halt_poll_ns,

@@ -261,7 +261,13 @@ int machine_dirty_create(struct machine *m, const struct pn_memslot *slots,
     if (m->cfg.window)
         d->slot[d->slots++] = window_largest(m);
     clock_timer_init(&d->timer, on_timer, m);
-    int rc = pn_dirty_open(m->ops, m->engine, d->slot, d->slots, &d->log);
+    int rc = pn_dirty_open(m->ops, m->engine, m->cfg.dirty, d->slot, d->slots, &d->log);
+    if (rc == -ENOSYS || rc == -EPERM)
+        return err_set(e, rc, "--dirty-log %s: this host's kernel %s",
+                       pn_dirty_name(m->cfg.dirty),
+                       rc == -ENOSYS ? "has it not"
+                                     : "does not permit it: be root, or set "
+                                       "vm.unprivileged_userfaultfd");
     if (rc == 0)
         rc = pn_dirty_attach(d->log, &d->report);
     if (rc == 0 && m->cfg.dirty_verify)
@@ -286,7 +292,7 @@ int machine_dirty_window(struct machine *m, const struct pn_memslot *slot) {
     if (rc == 0 && slot->size) {
         d->slot[d->window].gpa = slot->gpa;
         d->slot[d->window].hva = slot->hva;
-        pn_dirty_slot_back(d->log, d->window);
+        rc = pn_dirty_slot_back(d->log, d->window, slot->hva);
     }
     machine_start_world(m);
     return rc;

@@ -18,11 +18,12 @@
 
 /* Its slot, at that address and of that size. */
 static struct pn_memslot slot_of(const struct machine *m, pn_gpa gpa, uint64_t size) {
-    return (struct pn_memslot){.id = SLOT_WINDOW,
-                               .flags = m->dirty ? PN_SLOT_LOG_DIRTY : 0,
-                               .gpa = gpa,
-                               .size = size,
-                               .hva = m->window.base};
+    return (struct pn_memslot){
+        .id = SLOT_WINDOW,
+        .flags = m->dirty && !pn_dirty_by_host(m->cfg.dirty) ? PN_SLOT_LOG_DIRTY : 0,
+        .gpa = gpa,
+        .size = size,
+        .hva = m->window.base};
 }
 
 struct pn_memslot window_largest(const struct machine *m) {

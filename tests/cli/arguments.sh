@@ -79,7 +79,7 @@ says 2 "--clock sundial: not one of virtual, host" run --clock sundial
 says 2 "--mmu magic: not one of shadow, tdp, kvm" run --mmu magic
 says 2 "--handover magic: not one of shadow, tdp, kvm" run --handover magic
 says 2 "--handover tdp@5: not later than the handover before it" run --handover shadow@9 --handover tdp@5
-says 2 "--dirty-log nosuch: not one of off, wp, bitmap, clear, ring, dbit, pml, hdbss" run --dirty-log nosuch
+says 2 "--dirty-log nosuch: not one of off, wp, bitmap, clear, ring, dbit, pml, hdbss, uffd-wp, pagemap-scan, mincore" run --dirty-log nosuch
 says 2 "--kernel '': not a name: it is empty" run --kernel ""
 says 2 "--kernel needs a value: FILE" run --kernel
 says 2 "--summary takes no value" run --summary=yes
@@ -204,6 +204,8 @@ guest_says "pages=1G: out of range" "pages=1G"
 guest_says "exit=257: out of range 0 to 256" "exit=257"
 guest_says "bytez=1: no parameter of this workload" "workload=chase bytez=1"
 
+says 2 "--dirty-log uffd-wp: not with --hugepages 2M, which the host writes as a whole" run --dirty-log uffd-wp --hugepages 2M
+
 # The trackers' list is true: what it says of an MMU that runs here works there.
 run run --dirty-log help
 [ "$rc" -eq 0 ] || fail "--dirty-log help"
@@ -213,6 +215,7 @@ for mmu in shadow tdp; do
         if grep -q "^$tracker .*: under .*\b$mmu\b" "$work/trackers"; then
             run run --mmu $mmu --dirty-log "$tracker" --dirty-verify --stats "$work/s.json" \
                 --append "pages=16 swaps=1 flips=1 switches=1 compute=1"
+            grep -q "this host's kernel" "$work/err" && continue
             [ "$rc" -eq 0 ] && grep -q "\"tracker\": \"$tracker\"" "$work/s.json" ||
                 fail "--mmu $mmu --dirty-log $tracker: exit code $rc: $(cat "$work/err")"
         else

@@ -42,7 +42,7 @@ static void setup(void) {
         {.id = 0, .size = PAGES * PN_PAGE_SIZE, .hva = &engine},
         {.id = 1, .size = PAGES * PN_PAGE_SIZE, .hva = &engine}};
     memset(&engine, 0, sizeof(engine));
-    ck_assert_int_eq(pn_dirty_open(&ops, &engine, slots, 2, &dirty), 0);
+    ck_assert_int_eq(pn_dirty_open(&ops, &engine, PN_TRACKER_WP, slots, 2, &dirty), 0);
 }
 
 static void teardown(void) {
@@ -158,7 +158,7 @@ START_TEST(a_slot_that_goes_leaves_its_pages) {
     pn_dirty_mark(dirty, 1, 199);
     ck_assert_int_eq(pn_dirty_harvest(a), 2);
     ck_assert(has(a, 1, 4) && has(a, 1, 199));
-    pn_dirty_slot_back(dirty, 1);
+    ck_assert_int_eq(pn_dirty_slot_back(dirty, 1, &engine), 0);
     ck_assert_int_eq(pn_dirty_harvest(b), -ENOENT);
     engine.error = 0;
     write_page(&engine, 1, 5);

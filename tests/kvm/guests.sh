@@ -67,7 +67,7 @@ dirty)
     micro wp --dirty-log wp --dirty-verify --dirty-pages
     want=$(frames "$work/wp")
     [ "$(echo "$want" | wc -l)" -ge 7 ] || fail "too few harvests"
-    for t in tdp:wp tdp:dbit kvm:bitmap kvm:clear kvm:ring; do
+    for t in tdp:wp tdp:dbit tdp:pml kvm:bitmap kvm:clear kvm:ring kvm:uffd-wp kvm:pagemap-scan; do
         name=${t/:/-}
         # Without huge pages: where the host puts one together, KVM maps what is read next anew,
         # writable, and logs it as written.
