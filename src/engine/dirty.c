@@ -31,7 +31,7 @@ void pn_dirty_print(FILE *out) {
     const struct pn_engine_ops *ops;
     for (int t = PN_TRACKER_OFF + 1; t < PN_TRACKERS; t++) {
         const char *between = ": under ";
-        fprintf(out, "%-8s %s", trackers[t].name, trackers[t].doc);
+        fprintf(out, "%-12s %s", trackers[t].name, trackers[t].doc);
         for (unsigned i = 0; (ops = pn_engine_at(i)); i++)
             if (ops->has_tracker(t)) {
                 fprintf(out, "%s%s", between, ops->name);

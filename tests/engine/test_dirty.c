@@ -213,7 +213,7 @@ START_TEST(the_list_names_trackers_and_their_engines) {
     pn_dirty_print(out);
     fclose(out);
     for (unsigned t = PN_TRACKER_OFF + 1; t < PN_TRACKERS; t++) {
-        snprintf(line, sizeof(line), "%-8s ", pn_dirty_name(t));
+        snprintf(line, sizeof(line), "%-12s ", pn_dirty_name(t));
         const char *at = strstr(text, line);
         ck_assert_ptr_nonnull(at);
         char *row = strndup(at, strcspn(at, "\n"));
