@@ -489,7 +489,8 @@ static void print_all(const struct trace_filter *t, char *buf, size_t size) {
 
 START_TEST(files_of_older_schemas_are_refused_in_one_line) {
     for (uint32_t version = 1; version < TRACE_VERSION; version++) {
-        const struct trace_header h = {TRACE_MAGIC, .version = version, .text_size = 64};
+        struct trace_header h = {.version = version, .text_size = 64};
+        memcpy(h.magic, TRACE_MAGIC, sizeof(h.magic));
         unsigned char old[192] = {0};
         struct trace_file *f = NULL;
         char want[128];
