@@ -55,7 +55,7 @@ saved linux 'Freeing unused kernel' -m 128M --kernel "$cache/vmlinuz" --initrd "
 [ $bad -eq 0 ] || exit 1
 tar -C "$work" -cf "$work/snapshots.tar" saved-micro saved-linux
 # One CPU: with two on a busy host, one waits for the other's locks while that one does not run.
-"$here/lab.sh" --guest "$host/root" --npt "$npt" --out "$out" --timeout 900 \
+"$here/lab.sh" --guest "$host/root" --npt "$npt" --out "$out" --timeout 1500 \
     --add "$penumbra:penumbra" --add "$cache/vmlinuz" --add "$cache/initrd.gz" --add "$here/inside_events.sh" \
     --add "$work/snapshots.tar" \
     "${add[@]}" -- "$here/inside.sh"
