@@ -104,8 +104,10 @@ mkfifo "$work/fifo"
 exec {unread}<> "$work/fifo"
 "$penumbra" run --mmu kvm --kernel "$work/talk" --format flat < /dev/null > "$work/fifo" 2> "$work/err" &
 pid=$!
-until written=$(sed -n 's/^wchar: //p' "/proc/$pid/io") && [ "${written:-0}" -ge 65536 ]; do
-    [ -e "/proc/$pid" ] || break # the pipe's capacity is 64 KiB
+# Until nobody can write any more: how many bytes that takes depends on how they were written.
+full='import select, sys; sys.exit(bool(select.select([], [int(sys.argv[1])], [], 0)[1]))'
+until python3 -c "$full" "$unread"; do
+    [ -e "/proc/$pid" ] || break
     sleep 0.05
 done
 by_signal TERM 143 "unread console"
