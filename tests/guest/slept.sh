@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 # Sourced, with fail() of tests/lib.sh: what a Linux guest of two vCPUs says that has had sleep.input.
+# Its first lines are empty: what comes before Linux opens its serial port goes with the port's FIFO.
 
 # slept FILE: it slept, woke up, and found its file again. (sleep.input's stty waits until all has been
 # printed: a power-off does not.)
