@@ -149,7 +149,8 @@ static EditLine *open_editor(struct talk *t, History **past) {
     el_set(el, EL_SIGNAL, 1);
     el_set(el, EL_GETCFN, next_key);
     el_set(el, EL_HIST, history, *past);
-    el_set(el, EL_ADDFN, "pn-complete", "complete a command", complete);
+    /* The narrow form copies both words, and forgets to free them. */
+    el_wset(el, EL_ADDFN, L"pn-complete", L"complete a command", complete);
     el_set(el, EL_BIND, "^I", "pn-complete", NULL);
     return el;
 }

@@ -57,7 +57,10 @@ wait $pid
 refused 1 monitor "$work/mon" stop
 # At a terminal: lines are edited, completed and remembered, and each answer comes at once.
 "$penumbra" run "${guest[@]}" --monitor "$work/mon" > /dev/null 2> "$work/err" < /dev/null &
-python3 "$(dirname "$0")/monitor_terminal.py" "$penumbra" "$work/mon" > "$work/why" 2>&1 || fail "at a terminal: $(tail -n 1 "$work/why")"
+python3 "$(dirname "$0")/monitor_terminal.py" "$penumbra" "$work/mon" > "$work/why" 2>&1 || {
+    fail "at a terminal: $(tail -n 1 "$work/why")"
+    kill $!
+}
 wait $! || fail "at a terminal: the guest's exit code is $?: $(cat "$work/err")"
 refused 2 monitor
 
