@@ -27,11 +27,17 @@ int monitor_may_use_files(struct request *r) {
     return r->mon->cfg.no_files ? err_set(&r->err, -EPERM, "no files here") : 0;
 }
 
-static int write_file(struct request *r, const json_t *j, const char *path) {
+/* Write a file by write(), which returns 0 or -errno; what: its own. */
+static int write_file(struct request *r, const char *path,
+                      int (*write)(const struct request *r, const void *what, int fd),
+                      const void *what) {
     struct outfile f;
-    int rc = outfile_open(&f, path);
+    int rc = monitor_may_use_files(r);
+    if (rc)
+        return rc;
+    rc = outfile_open(&f, path);
     if (!rc)
-        rc = json_out(j, f.fd, 1);
+        rc = write(r, what, f.fd);
     if (!rc)
         rc = outfile_commit(&f);
     else if (f.fd >= 0)
@@ -39,19 +45,12 @@ static int write_file(struct request *r, const json_t *j, const char *path) {
     return rc ? err_sys(&r->err, rc, "%s", path) : 0;
 }
 
-static int draw(struct request *r, uint64_t gva, const char *path) {
-    struct outfile f;
-    int rc = monitor_may_use_files(r);
-    if (rc)
-        return rc;
-    rc = outfile_open(&f, path);
-    if (!rc)
-        rc = explain_svg_file(&r->view, gva, f.fd);
-    if (!rc)
-        rc = outfile_commit(&f);
-    else if (f.fd >= 0)
-        outfile_abandon(&f);
-    return rc ? err_sys(&r->err, rc, "%s", path) : 0;
+static int write_dump(const struct request *r, const void *what, int fd) {
+    return json_out(what, fd, 1);
+}
+
+static int write_drawing(const struct request *r, const void *what, int fd) {
+    return explain_svg_file(&r->view, *(const uint64_t *)what, fd);
 }
 
 /* ---- One address, dumps ---- */
@@ -60,7 +59,7 @@ int monitor_explain(struct request *r) {
     uint64_t gva;
     int rc = monitor_address(r, r->arg[0], &gva);
     if (!rc && r->args > 1)
-        rc = draw(r, gva, r->arg[1]);
+        rc = write_file(r, r->arg[1], write_drawing, &gva);
     if (rc)
         return rc;
     struct linux_machine *l = monitor_linux_machine(r);
@@ -77,14 +76,12 @@ int monitor_explain(struct request *r) {
 }
 
 int monitor_dump(struct request *r) {
-    int rc = r->args ? monitor_may_use_files(r) : 0;
-    if (rc)
-        return rc;
+    int rc = 0;
     json_t *j = dump_json(&r->view);
     if (!j)
         return -ENOMEM;
     if (r->args)
-        rc = write_file(r, j, r->arg[0]);
+        rc = write_file(r, r->arg[0], write_dump, j);
     else if (r->wants_json)
         r->json = json_incref(j);
     else
