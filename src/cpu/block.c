@@ -91,14 +91,17 @@ static size_t with_parts(uint32_t n) {
 int blocks_create(struct xlat *x) {
     const struct cache_use *m = &x->most;
     x->most = (struct cache_use){
-        .code = x->size,
+        .code = x->size / 2,
+        .cold = x->size / 2,
         .blocks = (uint32_t)(x->size / 192) + 64,
         .offs = (uint32_t)(x->size / 24) + 4096,
         .exits = (uint32_t)(x->size / 96) + 4096,
         .faults = (uint32_t)(x->size / 64) + 4096,
         .insns = (uint32_t)(x->size / 256) + 4096,
     };
-    x->size += x->size / PARTS_SHARE;
+    x->cold_start = x->size / 2 + x->size / 2 / PARTS_SHARE;
+    x->size = x->cold_start * 2;
+    x->cold_wanted = x->cold_start;
     if (code_create(x))
         return -1;
     x->blocks = reserve(with_parts(m->blocks) * sizeof *x->blocks);
@@ -158,6 +161,7 @@ void blocks_flush(struct xlat *x) {
     x->page_count = 0;
     x->page_free = NO_BLOCK;
     x->used = x->start;
+    x->cold = x->cold_start;
     x->parts = (struct cache_use){0};
     x->flush = false;
     x->epoch++;
@@ -441,9 +445,10 @@ void cpu_code_written(void *opaque, pn_gpa gpa, size_t size) {
 
 const struct block *block_at(const struct xlat *x, uint32_t at) {
     uint32_t lo = 0, hi = x->block_count;
+    bool cold = at >= x->cold_start;
     while (lo < hi) {
         uint32_t mid = (lo + hi) / 2;
-        if (x->blocks[mid].code_end <= at)
+        if ((cold ? x->blocks[mid].cold_end : x->blocks[mid].code_end) <= at)
             lo = mid + 1;
         else
             hi = mid;
@@ -491,6 +496,7 @@ static bool may_fetch(struct cpu *cpu) {
 static struct cache_use beside(const struct xlat *x, const struct cache_use *out) {
     return (struct cache_use){
         .code = x->used - out->code,
+        .cold = x->cold - x->cold_start - out->cold,
         .blocks = x->block_count - out->blocks,
         .offs = x->offs_count - out->offs,
         .exits = x->exit_count - out->exits,
@@ -501,7 +507,8 @@ static struct cache_use beside(const struct xlat *x, const struct cache_use *out
 
 static bool has_room(const struct cache_use *u, const struct cache_use *m,
                      unsigned share) {
-    return u->code + BLOCK_CODE <= m->code / share && u->blocks < m->blocks / share &&
+    return u->code + BLOCK_CODE <= m->code / share &&
+           u->cold + BLOCK_CODE <= m->cold / share && u->blocks < m->blocks / share &&
            u->offs + BLOCK_MAX + 1 <= m->offs / share &&
            u->faults + 4 * BLOCK_MAX <= m->faults / share &&
            u->exits + EXITS_MAX <= m->exits / share &&
@@ -511,6 +518,15 @@ static bool has_room(const struct cache_use *u, const struct cache_use *m,
 /* Bytes of code memory whose pages come together. */
 #define CODE_STEP (128u << 10)
 
+/* Have the pages of the next block's code. */
+static void want_code(struct xlat *x, size_t used, size_t *wanted, size_t end) {
+    if (used + BLOCK_CODE <= *wanted || *wanted == end)
+        return;
+    size_t left = end - *wanted, step = left < CODE_STEP ? left : CODE_STEP;
+    pages_want(x->rw + *wanted, step);
+    *wanted += step;
+}
+
 /* Make room for one block. */
 static void block_room(struct xlat *x, bool part) {
     struct cache_use others = beside(x, &x->parts);
@@ -518,11 +534,8 @@ static void block_room(struct xlat *x, bool part) {
                      : has_room(&others, &x->most, 1);
     if (!room || x->page_count + 2 > PAGE_MAX)
         blocks_flush(x);
-    if (x->used + BLOCK_CODE > x->wanted && x->wanted < x->size) {
-        size_t left = x->size - x->wanted, step = left < CODE_STEP ? left : CODE_STEP;
-        pages_want(x->rw + x->wanted, step);
-        x->wanted += step;
-    }
+    want_code(x, x->used, &x->wanted, x->cold_start);
+    want_code(x, x->cold, &x->cold_wanted, x->size);
 }
 
 /* whole: the block that it is a part of, or NO_BLOCK. */

@@ -24,7 +24,7 @@
 
 #define SLICE        (1u << 20)
 #define CODE_DEFAULT (32u << 20)
-#define CODE_MIN     (1u << 20)
+#define CODE_MIN     (2u << 20)
 #define CODE_MOST    (512u << 20)
 
 #define INSN_BYTES_MAX 15

@@ -42,7 +42,7 @@ static void handler(int sig, siginfo_t *info, void *context) {
     greg_t *reg = uc->uc_mcontext.gregs;
     struct xlat *x = current;
     uint64_t at = x ? (uint64_t)reg[REG_RIP] - (uint64_t)x->rx : UINT64_MAX;
-    if (x && at < x->used &&
+    if (x && at < x->size &&
         xlat_host_fault(x->cpu, (uint32_t)at, (unsigned)reg[REG_TRAPNO])) {
         reg[REG_RIP] = (greg_t)xlat_tramp_fault;
         return;

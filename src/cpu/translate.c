@@ -206,10 +206,19 @@ static void emit_no_budget(struct lower *l, uint8_t *from) {
     leave_block(l, l->block << 2 | LEFT_BUDGET);
 }
 
+static void emit_at(struct lower *l, size_t at) {
+    l->e.p = l->x->rw + at;
+}
+
+static size_t emitted(const struct lower *l) {
+    return ((size_t)(l->e.p - l->x->rw) + 15) & ~(size_t)15;
+}
+
 static void emit_block(struct lower *l) {
     struct emit *e = &l->e;
     struct xlat *x = l->x;
     uint8_t *vec_from = NULL, *vec_back = NULL;
+    emit_at(l, x->used);
     e_alu_mem(e, true, ALU_SUB, H_SP, CO(budget), (int32_t)l->n);
     uint8_t *budget_from = e_jcc(e, CC_S);
     l->b->head = (uint8_t)(e->p - x->rw - l->b->code);
@@ -227,6 +236,8 @@ static void emit_block(struct lower *l) {
     l->cur = l->n - 1;
     if (!l->ended)
         lower_fall(l, rip_after(l));
+    x->used = emitted(l);
+    emit_at(l, x->cold);
     emit_cold(l);
     emit_no_budget(l, budget_from);
     if (vec_from) {
@@ -236,6 +247,7 @@ static void emit_block(struct lower *l) {
         e_link(e->p - 4, x->thunk_vec);
         e_jmp_to(e, vec_back);
     }
+    x->cold = emitted(l);
 }
 
 bool translate(struct xlat *x, struct block *b, uint8_t *hva, pn_gpa gpa, unsigned max) {
@@ -257,14 +269,13 @@ bool translate(struct xlat *x, struct block *b, uint8_t *hva, pn_gpa gpa, unsign
     b->gpa2 = NO_PAGE;
     if (!decode_block(x, b, hva, max))
         return false;
-    l->e.p = x->rw + x->used;
     b->code = (uint32_t)x->used;
     b->offs = x->offs_count;
     b->faults = x->fault_count;
     b->exits = x->exit_count;
     emit_block(l);
-    x->used = ((size_t)(l->e.p - x->rw) + 15) & ~(size_t)15;
     b->code_end = (uint32_t)x->used;
+    b->cold_end = (uint32_t)x->cold;
     x->offs_count += l->n + 1;
     b->fault_count = (uint16_t)(x->fault_count - b->faults);
     pn_count(x->cpu->stats, block_translated);

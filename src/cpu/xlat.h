@@ -89,7 +89,7 @@ struct block_exit {
 
 /* What blocks take of the cache: bytes of code, and entries of the arrays. */
 struct cache_use {
-    size_t code;
+    size_t code, cold;
     uint32_t blocks, offs, exits, faults, insns;
 };
 
@@ -99,25 +99,25 @@ struct block {
     pn_gpa gpa2; /* of the second page, or NO_PAGE */
     uint64_t rip;
     uint32_t mode;
-    uint32_t code;      /* offset of its code */
-    uint32_t dead_stub; /* where its entry jumps to once it is dropped */
-    uint32_t code_end;
     uint32_t hash_next;
+    uint32_t code;  /* offset of its code */
+    uint8_t single; /* made for stepping */
+    uint8_t part; /* of block `whole`, made for a debugger: no look-up finds it, no event
+                       counts it, it has room of its own and is dropped with `whole` */
+    uint8_t n;    /* instructions */
+    uint8_t dead;
+    uint32_t dead_stub; /* where its entry jumps to once it is dropped */
+    uint32_t code_end, cold_end;
     uint32_t page_next[2]; /* next block * 2 + side on the same page's list */
     uint32_t incoming;     /* first exit chained to this block */
     uint32_t offs;         /* index of its instructions' offsets in x->offs */
     uint32_t faults;       /* index of its first fault record */
     uint16_t fault_count;
     uint16_t bytes; /* of guest code */
-    uint8_t n;      /* instructions */
-    uint8_t single; /* made for stepping */
-    uint8_t dead;
     uint32_t exits; /* index of its first exit in x->exits */
     uint8_t exit_count;
     uint8_t head;  /* bytes of code that deduct from the budget */
     uint8_t trap;  /* its entry leads to the dispatcher: see debugger.c */
-    uint8_t part;  /* of block `whole`, made for a debugger: no look-up finds it, no event
-                       counts it, it has room of its own and is dropped with `whole` */
     uint8_t first; /* number of its first instruction in there */
     uint32_t whole;
 } __attribute__((aligned(64)));
@@ -194,10 +194,14 @@ struct salt {
 struct xlat {
     struct cpu *cpu;
     struct decoder *dec;
-    uint8_t *rw, *rx;             /* one code memory, two views */
-    size_t size, used, start;     /* size: with the room of parts */
+    uint8_t *rw, *rx;         /* one code memory, two views */
+    size_t size, used, start; /* size: with the room of parts */
+    /* What of a block seldom runs is away from what always does, so that the latter lies
+     * close in the host's caches and TLBs: behind the code of all blocks, from cold_start
+     * to cold. */
+    size_t cold_start, cold;
     struct cache_use most, parts; /* of blocks that are no parts; taken by parts */
-    size_t wanted;                /* of rw: its pages are there */
+    size_t wanted, cold_wanted;   /* of rw, to where its pages are there */
     int fd;
     const uint8_t *thunk_miss, *thunk_vec; /* RW addresses */
     const uint8_t *none;                   /* RX address of code that only misses */

@@ -150,7 +150,7 @@ static int create_cpu(struct pn_engine *e, struct kvm_fallback *f) {
                            .stats = &f->stats,
                            .apic_id = f->vcpu->index,
                            .max_block = 1,
-                           .code_bytes = 1u << 20};
+                           .code_bytes = 2u << 20};
     return cpu_create(&c, &f->cpu);
 }
 

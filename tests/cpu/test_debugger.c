@@ -12,9 +12,9 @@
 #include "tests/suite.h"
 
 #define CODE   (GUEST_BASE + 0x100000)
-#define BLOCK  16u   /* bytes from one block to the next */
-#define INSNS  4u    /* of one block */
-#define BLOCKS 7000u /* more than the smallest cache holds */
+#define BLOCK  16u    /* bytes from one block to the next */
+#define INSNS  4u     /* of one block */
+#define BLOCKS 14000u /* more than the smallest cache holds */
 #define ROUNDS 30u
 #define STOPS  8u /* in a round */
 #define STEPS  61u
