@@ -214,7 +214,7 @@ static const struct option_row rows[] = {
      "and at the end)",
      .kind = OPTION_MILLISECONDS, GUEST(dirty_every_ns), .needs = "dirty-log"},
     {"dirty-verify", 0, NULL,
-     "Hash every page around each harvest; a page that changed unlogged is exit code 1",
+     "Hash every page around each harvest; a page that changed unlogged is exit code 6",
      .kind = OPTION_FLAG, GUEST(dirty_verify), .needs = "dirty-log"},
     {"dirty-pages", 0, NULL, "Put the frame numbers of each harvest into --stats",
      .kind = OPTION_FLAG, GUEST(dirty_pages), .needs = "dirty-log"},

@@ -111,7 +111,7 @@ for file in cut garbled; do
     for format in ctf ftrace perfetto folded; do
         rm -rf "$work/o"
         run trace "$work/$file" --to $format -o "$work/o"
-        [ "$rc" -eq 6 ] && [ -e "$work/o" ] || fail "$file as $format: exit code $rc: $(cat "$work/err")"
+        [ "$rc" -eq 7 ] && [ -e "$work/o" ] || fail "$file as $format: exit code $rc: $(cat "$work/err")"
     done
 done
 

@@ -184,7 +184,7 @@ for file in cut garbled; do
     run trace "$work/$file"
     want=$rc
     run faults "$work/$file"
-    [ "$rc" -eq "$want" ] && [ "$rc" -eq 6 ] || fail "$file: exit code $rc, not $want"
+    [ "$rc" -eq "$want" ] && [ "$rc" -eq 7 ] || fail "$file: exit code $rc, not $want"
 done
 refused 2 faults
 refused 2 faults a b

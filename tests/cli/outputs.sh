@@ -67,12 +67,12 @@ cp "$work/a.trace" "$work/whole.trace"
 printf '\xff' | dd of="$work/a.trace" bs=1 seek=$((size - 20)) conv=notrunc 2>/dev/null
 for how in --digest --count "--event nmi"; do
     run trace "$work/a.trace" $how
-    [ "$rc" -eq 6 ] && grep -q '^penumbra: .*: damaged, behind ' "$work/err" || fail "a damaged trace passes $how: $rc"
+    [ "$rc" -eq 7 ] && grep -q '^penumbra: .*: damaged, behind ' "$work/err" || fail "a damaged trace passes $how: $rc"
 done
 head -c $((size - 1000)) "$work/whole.trace" > "$work/cut.trace"
 for how in --digest --count "--event nmi"; do
     run trace "$work/cut.trace" $how
-    [ "$rc" -eq 6 ] && grep -q ': incomplete: it ends after ' "$work/err" || fail "a cut trace passes $how: $rc"
+    [ "$rc" -eq 7 ] && grep -q ': incomplete: it ends after ' "$work/err" || fail "a cut trace passes $how: $rc"
 done
 [ ! -s "$work/out" ] || fail "the digest of a cut trace"
 
@@ -105,7 +105,7 @@ done
 kill -9 "$pid"
 wait "$pid" 2> /dev/null
 run trace "$part" --count
-[ "$rc" -eq 6 ] && grep -q 'incomplete' "$work/err" && grep -q page_fault "$work/out" || fail "after kill -9: $rc: $(cat "$work/err")"
+[ "$rc" -eq 7 ] && grep -q 'incomplete' "$work/err" && grep -q page_fault "$work/out" || fail "after kill -9: $rc: $(cat "$work/err")"
 rm -f "$part"
 
 # Losses are counted and said.

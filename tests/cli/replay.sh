@@ -101,16 +101,16 @@ near "$work/r.json" "$work/s.json" 0.02 > "$work/why" 2>&1 || fail "$about: $(ta
 about="what is no recording, or half of one"
 head -c 2000 "$work/rec" > "$work/cut"
 run replay "$work/cut"
-[ "$rc" -eq 6 ] && grep -Eq 'incomplete' "$work/err" || fail "$about: cut: exit code $rc: $(cat "$work/err")"
+[ "$rc" -eq 7 ] && grep -Eq 'incomplete' "$work/err" || fail "$about: cut: exit code $rc: $(cat "$work/err")"
 size=$(wc -c < "$work/rec")
 for at in $((size / 2)) $((size - 9)); do
     cp "$work/rec" "$work/bent"
     printf '\252\125\252' | dd of="$work/bent" bs=1 seek=$at conv=notrunc 2> /dev/null
     run replay "$work/bent"
-    [ "$rc" -eq 6 ] && [ "$(wc -l < "$work/err")" -eq 1 ] && grep -q 'damaged' "$work/err" || fail "$about: bent at $at: exit code $rc: $(cat "$work/err")"
+    [ "$rc" -eq 7 ] && [ "$(wc -l < "$work/err")" -eq 1 ] && grep -q 'damaged' "$work/err" || fail "$about: bent at $at: exit code $rc: $(cat "$work/err")"
 done
 head -c 30 "$work/rec" > "$work/cut"
-refused 6 replay "$work/cut"
+refused 7 replay "$work/cut"
 refused 2 replay
 refused 2 replay a b
 refused 1 replay /nonexistent/r

@@ -137,7 +137,7 @@ while read -r name bytes; do
     for place in $at $((at + bytes / 2)) $((at + bytes - 1)); do
         broken state.bin
         flip $place
-        says 6 "section $name: damaged"
+        says 7 "section $name: damaged"
     done
     at=$((at + bytes))
 done < <(python3 -c 'import json, sys
@@ -145,33 +145,33 @@ for s in json.load(open(sys.argv[1]))["sections"]: print(s["name"], s["bytes"])'
 [ "$at" -eq "$(stat -c %s "$work/tdp/state.bin")" ] || fail "the sections are not all of state.bin"
 broken state.bin
 truncate -s -1 "$path"
-says 6 'cut short'
+says 7 'cut short'
 broken state.bin
 echo >> "$path"
-says 6 'state.bin: more bytes'
+says 7 'state.bin: more bytes'
 size=$(stat -c %s "$work/tdp/memory.bin")
 for place in 0 100 $((size / 3)); do
     broken memory.bin
     flip $place
-    says 6 'memory.bin, chunk '
+    says 7 'memory.bin, chunk '
 done
 broken memory.bin
 flip $((size - 1))
-says 6 'memory.bin, index: damaged'
+says 7 'memory.bin, index: damaged'
 for cut in -1 0 $((size / 2)); do
     broken memory.bin
     truncate -s $cut "$path"
-    says 6 'memory.bin: '
+    says 7 'memory.bin: '
 done
 size=$(stat -c %s "$work/tdp/manifest.json")
 for ((place = 60; place < size; place += size / 40)); do
     broken manifest.json
     flip $place
-    says 6 'manifest.json: damaged'
+    says 7 'manifest.json: damaged'
 done
 broken manifest.json
 truncate -s $((size / 2)) "$path"
-says 6 'manifest.json: damaged'
+says 7 'manifest.json: damaged'
 broken manifest.json
 sed -i 's/penumbra-snapshot-2/penumbra-snapshot-1/' "$path"
 says 2 'penumbra-snapshot-1, and not penumbra-snapshot-2'

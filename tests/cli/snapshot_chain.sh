@@ -95,19 +95,19 @@ rm -r "$work/moved/base"
 broken 1 'grandchild: its parent .*/base/manifest.json: No such file'
 rm -r "$work/moved/child"
 cp -r "$work/full" "$work/moved/child"
-broken 6 'moved/child: not what .*/grandchild was made on'
+broken 7 'moved/child: not what .*/grandchild was made on'
 sed -i 's/penumbra-snapshot-2/penumbra-snapshot-3/' "$work/moved/base/manifest.json"
 broken 2 'moved/base: manifest.json: penumbra-snapshot-3, and not'
 sed -i 's/"guest_ns": /"guest_ns": 1/' "$work/moved/child/manifest.json"
-broken 6 'moved/child: manifest.json: damaged'
+broken 7 'moved/child: manifest.json: damaged'
 truncate -s -1 "$work/moved/base/state.bin"
-broken 6 'moved/base: section .*: cut short'
+broken 7 'moved/base: section .*: cut short'
 printf x | dd of="$work/moved/base/memory.bin" bs=1 seek=100 conv=notrunc 2> /dev/null
-refused 6 snapshot restore "$work/moved/grandchild"
+refused 7 snapshot restore "$work/moved/grandchild"
 grep -q 'its parent .*/base: memory.bin, chunk 0: damaged' "$work/err" || fail "a chunk of a parent: $(cat "$work/err")"
 run snapshot verify "$work/moved/grandchild"
-[ "$rc" -eq 6 ] && grep -q '/base: memory.bin, chunk 0: damaged' "$work/out" || fail "verify of a parent: $(cat "$work/out")"
-refused 6 snapshot merge "$work/moved/grandchild" "$work/none"
+[ "$rc" -eq 7 ] && grep -q '/base: memory.bin, chunk 0: damaged' "$work/out" || fail "verify of a parent: $(cat "$work/out")"
+refused 7 snapshot merge "$work/moved/grandchild" "$work/none"
 ls -d "$work"/none* "$work"/*.part 2> /dev/null && fail "a merge that failed leaves something"
 
 # What is no parent. nothing WHAT LINE ARG...

@@ -48,7 +48,7 @@ run stat "$work/t" --top 1
 grep -q '^Total Samples' "$work/err" || fail "no text beside the JSON"
 head -c 3000 "$work/t" > "$work/cut"
 run stat "$work/cut"
-[ "$rc" -eq 6 ] && grep -q '^Total Samples' "$work/out" || fail "a cut trace: exit code $rc"
+[ "$rc" -eq 7 ] && grep -q '^Total Samples' "$work/out" || fail "a cut trace: exit code $rc"
 run run --append "pages=16 swaps=1 flips=1 switches=1 compute=1" --trace "$work/few" --trace-events page_fault,pio
 run stat "$work/few"
 [ "$rc" -eq 0 ] && grep -q 'recorded without ept_violation' "$work/err" || fail "few events: exit code $rc: $(cat "$work/err")"

@@ -15,19 +15,16 @@ left_behind() {
     [ -z "$(jobs -r)" ] || fail "$1: processes left behind"
 }
 
-# broken MODE CODE WORDS ARG...: a run that the shim breaks.
+# broken MODE CODE WORDS ARG...: a run that the shim breaks. One that does not end gives 124.
 broken() {
-    local mode=$1 want=$2 words=$3 start took
+    local mode=$1 want=$2 words=$3
     shift 3
-    start=${EPOCHREALTIME/./}
     rc=0
     PN_SHIM=$mode LD_PRELOAD=$shim timeout 20 "$penumbra" run --mmu kvm "$@" \
         --stats "$work/stats.json" < /dev/null > "$work/out" 2> "$work/err" || rc=$?
-    took=$((${EPOCHREALTIME/./} - start))
     [ $rc -eq "$want" ] || fail "$mode: exit code $rc, not $want: $(head -n 3 "$work/err")"
     grep -q "^penumbra: .*$words" "$work/err" ||
         fail "$mode: no line says '$words': $(head -n 3 "$work/err")"
-    [ $took -lt 3000000 ] || fail "$mode: took $took us"
     left_behind "$mode"
 }
 
@@ -45,7 +42,7 @@ broken internal 1 'KVM internal error 3 at rip 1000' "${io[@]}"
 grep -q '^rip ' "$work/err" && grep -q '^cr0 ' "$work/err" || fail "internal: no registers"
 broken again 4 '--timeout reached' "${io[@]}" --timeout 0.5
 [ "$(foreign "$work/stats.json" penumbra_redelivered)" = 1 ] || fail "KVM_RUN is not called once more"
-broken missed 7 'the dirty log missed [1-9][0-9]* pages in harvest' --dirty-log bitmap --dirty-verify --append "pages=16"
+broken missed 6 'the dirty log missed [1-9][0-9]* pages in harvest' --dirty-log bitmap --dirty-verify --append "pages=16"
 broken dies 1 'vCPU 0: its thread died' "${io[@]}"
 broken dies 1 'its thread died' "${io[@]}" -c 2
 broken stuck 1 'vCPU 0 does not come out of the kernel' "${io[@]}" --timeout 0.5
