@@ -25,6 +25,7 @@ static const struct command {
     {"replay", cmd_replay, "do to other MMUs what a run recorded of one"},
     {"monitor", cmd_monitor, "ask a guest that runs"},
     {"snapshot", cmd_snapshot, "save a guest that runs, go on from there, compare"},
+    {"dirty", cmd_dirty, "is each tracker of written pages right?"},
     {"dump", cmd_dump, "print the mappings and tables that a run wrote"},
     {"diff", cmd_diff, "say what differs between two such dumps"},
     {MEASURE_COMMAND, cmd_measure, NULL}, /* bench's own: one run, in a process apart */
