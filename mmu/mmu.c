@@ -85,7 +85,7 @@ int pn_mmu_vcpu_create(struct pn_mmu *mmu, struct pn_tlb_view *view,
     mmu->vcpus[mmu->vcpu_count++] = vcpu;
     record(mmu, vcpu, vcpu->number, .how = 0);
     if ((mmu->observer && mmu->observer->init(vcpu) < 0) || root_init(vcpu) < 0 ||
-        dirty_buffer_create(vcpu) < 0) {
+        dirty_buffer_create(vcpu) < 0 || dirty_ring_create(vcpu) < 0) {
         pn_mmu_vcpu_destroy(vcpu);
         return -ENOMEM;
     }
@@ -98,6 +98,7 @@ void pn_mmu_vcpu_destroy(struct pn_mmu_vcpu *vcpu) {
         return;
     struct pn_mmu *mmu = vcpu->mmu;
     dirty_buffer_destroy(vcpu);
+    dirty_ring_destroy(vcpu);
     root_destroy(vcpu);
     unsigned i = 0;
     while (mmu->vcpus[i] != vcpu)

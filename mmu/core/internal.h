@@ -37,6 +37,7 @@ struct slot {
      * in the slot or gpa and hva differ modulo its size; shadowed tables add theirs. */
     uint32_t *disallow_large[2];
     uint64_t *dirty; /* bitmap, with PN_SLOT_LOG_DIRTY */
+    uint64_t *reset; /* of pages that were, and are protected again (ring.c); or NULL */
     uint8_t *stores; /* per page, with a recorder: those that no table gets (record.c) */
 };
 
@@ -134,10 +135,10 @@ struct mmu_ops {
                         enum tlb_held how);
     /* Is the page shadowed? NULL: this kind shadows none. */
     bool (*shadowed)(struct pn_mmu *mmu, pn_gfn gfn);
-    /* Leaves have D bits: mark the pages of those that have D, and clear it; NULL: they
-     * have none. */
+    /* Mark the pages whose leaves have D, and clear it; no TLB has a write tag by them. */
     void (*dirty_scan)(struct pn_mmu_vcpu *vcpu, struct slot *s);
-    /* The leaf of the page has no D, and TLBs no write tag for it; NULL: leaves have none. */
+    /* The leaf of the page has no D, and TLBs no write tag for it. NULL: no processor writes
+     * down where it sets D in this kind's leaves. */
     void (*clear_dirty)(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn);
     /* After a harvest that took pages: what else is to be seen again. NULL: nothing. */
     void (*harvested)(struct pn_mmu *mmu);
@@ -153,11 +154,12 @@ struct mmu_ops {
 /* tracker.c: how the pages of a logged slot that were written are found. */
 struct tracker_ops {
     bool by_dbit; /* what was written may be in the leaves' D bits alone */
+    bool rings;   /* of the pages that became writable, a ring for each vCPU */
     const struct dirty_layout *layout; /* D that is set goes into a buffer; NULL: none */
     /* May a small leaf of gfn take stores now? */
     bool (*may_write)(const struct slot *s, pn_gfn gfn);
     /* A store to gfn is about to be made, and is seen. Return: the log waited for it. */
-    bool (*stored)(struct slot *s, pn_gfn gfn);
+    bool (*stored)(struct pn_mmu_vcpu *vcpu, struct slot *s, pn_gfn gfn);
     /* Before a harvest: bring s->dirty up to date. After it, for each page that it took:
      * let the next store be seen. */
     void (*collect)(struct pn_mmu_vcpu *vcpu, struct slot *s);
@@ -174,6 +176,14 @@ void dirty_buffer_destroy(struct pn_mmu_vcpu *vcpu);
 /* The walk of a store is about to set D in the leaf of that page. */
 void dirty_buffer_log(struct pn_mmu_vcpu *vcpu, pn_gfn gfn, unsigned level);
 void dirty_buffers_empty(struct pn_mmu *mmu);
+
+/* ring.c: of a tracker with rings. Return: 0 or -ENOMEM. */
+int dirty_ring_create(struct pn_mmu_vcpu *vcpu);
+void dirty_ring_destroy(struct pn_mmu_vcpu *vcpu);
+/* gfn is about to be written by this vCPU, and is in the log. */
+void dirty_ring_push(struct pn_mmu_vcpu *vcpu, const struct slot *s, pn_gfn gfn);
+/* What the rings gave for s is in s->dirty again, and they are empty. */
+void dirty_rings_collect(struct pn_mmu *mmu, struct slot *s);
 
 /*
  * Who watches the MMU and changes nothing in it: the TLB model. pn_mmu.observer is NULL
@@ -260,6 +270,7 @@ struct pn_mmu_vcpu {
     struct vcpu_roots *roots;   /* and their TLBs: root.h */
     struct model *model;        /* the observer's; NULL: no TLB model */
     struct dirty_buffer *dirty; /* buffer.c; NULL: the tracker has none */
+    struct dirty_ring *pages;   /* ring.c; NULL: the tracker has none */
     uint64_t flushed;           /* mmu->exits when tlb_flush was last counted */
 };
 

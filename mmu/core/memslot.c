@@ -58,6 +58,7 @@ static void slot_free(struct slot *s) {
     free(s->disallow_large[0]);
     free(s->disallow_large[1]);
     free(s->dirty);
+    free(s->reset);
     free(s->stores);
     free(s);
 }
@@ -280,6 +281,8 @@ int pn_mmu_slot_set(struct pn_mmu *mmu, const struct pn_memslot *req) {
                  (uintptr_t)req->hva & (((uint64_t)1 << 30) - 1)});
     host_begins(mmu);
     dirty_buffers_empty(mmu);
+    for (uint32_t i = 0; mmu->tracker->rings && i < mmu->slots.count; i++)
+        dirty_rings_collect(mmu, mmu->slots.by_gfn[i]);
     int rc = slot_set(mmu, req);
     mmu_step(mmu);
     return rc;

@@ -5,6 +5,8 @@
  *
  *            a leaf of a logged page may take stores   a harvest
  *   wp       while the page is in the log              write-protects what it takes
+ *   ring     the same; the page goes into a ring too     the same, of what the rings gave:
+ *            (ring.c)                                    a full one is an exit, and reset
  *   dbit     always; the walk of a store sets D        scans the leaves, and clears D
  *   pml,     always; the walk of a store sets D        empties the buffers, and clears D of
  *   hdbss    and notes the page (buffer.c)             the pages that it takes
@@ -15,7 +17,7 @@ static bool logged(const struct slot *s, pn_gfn gfn) {
     return dirty_test(s, gfn);
 }
 
-static bool log_store(struct slot *s, pn_gfn gfn) {
+static bool log_store(struct pn_mmu_vcpu *vcpu, struct slot *s, pn_gfn gfn) {
     bool news = !dirty_test(s, gfn);
     dirty_mark(s, gfn);
     return news;
@@ -32,7 +34,7 @@ static bool always(const struct slot *s, pn_gfn gfn) {
     return true;
 }
 
-static bool no_store_is_news(struct slot *s, pn_gfn gfn) {
+static bool no_store_is_news(struct pn_mmu_vcpu *vcpu, struct slot *s, pn_gfn gfn) {
     return false;
 }
 
@@ -47,6 +49,22 @@ static const struct tracker_ops wp = {.may_write = logged,
                                       .stored = log_store,
                                       .collect = nothing_to_collect,
                                       .rearm = protect};
+static bool push_store(struct pn_mmu_vcpu *vcpu, struct slot *s, pn_gfn gfn) {
+    bool news = log_store(vcpu, s, gfn);
+    if (news)
+        dirty_ring_push(vcpu, s, gfn);
+    return news;
+}
+
+static void take_rings(struct pn_mmu_vcpu *vcpu, struct slot *s) {
+    dirty_rings_collect(vcpu->mmu, s);
+}
+
+static const struct tracker_ops ring = {.rings = true,
+                                        .may_write = logged,
+                                        .stored = push_store,
+                                        .collect = take_rings,
+                                        .rearm = protect};
 static const struct tracker_ops dbit = {.by_dbit = true,
                                         .may_write = always,
                                         .stored = no_store_is_news,
@@ -54,7 +72,7 @@ static const struct tracker_ops dbit = {.by_dbit = true,
                                         .rearm = nothing_to_rearm};
 
 /* The hypervisor sets D itself, where it maps the page for a store: no processor notes it. */
-static bool note_store(struct slot *s, pn_gfn gfn) {
+static bool note_store(struct pn_mmu_vcpu *vcpu, struct slot *s, pn_gfn gfn) {
     dirty_mark(s, gfn);
     return false;
 }
@@ -79,9 +97,11 @@ const struct tracker_ops *tracker_of(const struct mmu_ops *ops,
                                      enum pn_dirty_tracker tracker) {
     if (tracker == PN_TRACKER_OFF || tracker == PN_TRACKER_WP)
         return &wp;
-    if (!ops->dirty_scan)
-        return NULL;
-    return tracker == PN_TRACKER_DBIT    ? &dbit
+    if (tracker == PN_TRACKER_RING)
+        return &ring;
+    if (tracker == PN_TRACKER_DBIT)
+        return &dbit;
+    return !ops->clear_dirty                ? NULL
            : tracker == PN_TRACKER_PML   ? &pml
            : tracker == PN_TRACKER_HDBSS ? &hdbss
                                          : NULL;

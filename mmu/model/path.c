@@ -17,6 +17,7 @@ static void shadow_leaf(struct pn_mmu_vcpu *vcpu, const struct swalk *sw,
     p->found = true;
     p->level = sw->level;
     p->store = (sw->spte & SPTE_STORE) == SPTE_STORE && sw->grant & SPTE_D &&
+               !(vcpu->mmu->shadow->log_d & ~sw->spte) &&
                (sw->grant & SPTE_W || !vcpu->walk.rights.wp);
 }
 

@@ -40,7 +40,7 @@ static void audit_leaf(struct audit *a, const struct sp *sp, unsigned i) {
     if (level == 1 && v & SPTE_MMU_W) {
         if (track_tables(s, gfn))
             wrong(a, SP_FMT " spte %u writes a tracked frame", SP_ARG(sp), i);
-        if (s->dirty && !dirty_test(s, gfn))
+        if (s->dirty && !a->mmu->tracker->may_write(s, gfn))
             wrong(a, SP_FMT " spte %u writes an unlogged page", SP_ARG(sp), i);
     }
     if (!(v & SPTE_CODE) && (level > 1 || track_used(s, gfn)))
@@ -295,7 +295,7 @@ void shadow_audit_entry(struct audit *a, const struct root *r, enum pn_tlb_mode 
     }
     if (e->tag[PN_WRITE] != none &&
         (!(w.grant & SPTE_D) || (w.spte & SPTE_STORE) != SPTE_STORE ||
-         !(w.spte & SPTE_TLB_W)))
+         !(w.spte & SPTE_TLB_W) || a->mmu->shadow->log_d & ~w.spte))
         wrong(a, "TLB entry for gva %#llx is writable too early",
               (unsigned long long)gva);
     pn_gfn gfn = swalk_gfn(&w, gva);

@@ -5,8 +5,8 @@
  *
  * Invariants
  * 1. (ARCHITECTURE.md, invariant 3) A page written since the last harvest is in the
- *    dirty log: a leaf of a logged slot gets MMU_W only while the page's dirty bit is
- *    set.
+ *    dirty log, or by D bits has LOG_D in a leaf: without them a leaf of a logged slot gets
+ *    MMU_W only while the page's dirty bit is set.
  * 2. Every fault begins with an event page_fault and ends in fault_done.
  * 3. Room for sps and lists is made before a path is built; nothing on the path is zapped
  *    until the leaf stands.
@@ -36,7 +36,7 @@ struct fault {
 static enum pn_outcome write_gate(struct pn_mmu_vcpu *vcpu, struct slot *s, pn_gfn gfn) {
     if (track_tables(s, gfn) && !unsync_try(vcpu, s, gfn))
         return PN_OUT_tracked_table;
-    if (s->dirty && vcpu->mmu->tracker->stored(s, gfn))
+    if (s->dirty && vcpu->mmu->tracker->stored(vcpu, s, gfn))
         return PN_OUT_dirty_log;
     return PN_OUT_NO_FAULT;
 }
@@ -215,7 +215,8 @@ static __attribute__((noinline)) void use(const struct fault *f) {
     if (!pn_on_shadow_stack(f->access))
         tlb_fill(f->vcpu, f->r, f->gva, f->access, f->mode, sw, denied);
     else
-        *sw->sptep = sw->spte | SPTE_HW_A | (pn_stores(f->access) ? SPTE_HW_D : 0);
+        *sw->sptep = sw->spte | SPTE_HW_A |
+                     (pn_stores(f->access) ? SPTE_HW_D | f->mmu->shadow->log_d : 0);
 }
 
 static void refill(struct fault *f) {
@@ -248,6 +249,8 @@ static enum pn_outcome fault_map(struct fault *f) {
     f->sw.spte = 0;
     if (!sptep) {
         f->r->loose |= f->access == PN_FETCH;
+        if (pn_stores(f->access))
+            dirty_mark(s, gfn); /* no leaf has its D */
         return done(f, outcome ? outcome : PN_OUT_uncached);
     }
     f->sw.level = sp_level(sp_of(sptep));

@@ -270,7 +270,7 @@ static enum pn_outcome gate(const struct forecast *f, struct slot *s, pn_gfn gfn
     for (unsigned i = 0; i < f->made_count; i++)
         if (f->made[i] == gfn && (f->made_level[i] > 1 || !unsync))
             return PN_OUT_tracked_table;
-    if (s->dirty && !logged && !dirty_test(s, gfn))
+    if (s->dirty && !f->mmu->tracker->by_dbit && !logged && !dirty_test(s, gfn))
         return PN_OUT_dirty_log;
     return PN_OUT_NO_FAULT;
 }

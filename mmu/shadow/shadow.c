@@ -17,6 +17,7 @@ static int shadow_init(struct pn_mmu *mmu) {
     if (!mmu->shadow)
         return -ENOMEM;
     mmu->shadow->policy = &policies[mmu->cfg.opt.policy];
+    mmu->shadow->log_d = mmu->tracker->by_dbit ? SPTE_LOG_D : 0;
     return sp_init(mmu);
 }
 
@@ -45,6 +46,7 @@ const struct mmu_ops shadow_ops = {
     .written = shadow_written,
     .unprotect = shadow_unprotect,
     .write_protect = rmap_write_protect,
+    .dirty_scan = rmap_dirty_scan,
     .hold_writes = tlb_hold_leaves,
     .shadowed = shadow_shadowed,
     .audit = shadow_audit,

@@ -49,6 +49,7 @@ struct shadow {
     uint32_t obsolete; /* of them, of an older generation */
     uint64_t gen;
     uint64_t leaves;                /* present leaf sptes */
+    uint64_t log_d;                 /* SPTE_LOG_D: dirty logs go by it; else 0 */
     struct pt_bits format[FORMATS]; /* how gptes are read, by role */
     uint32_t format_role[FORMATS];
 };
@@ -145,12 +146,14 @@ static inline void tlb_fill(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva
                             enum pn_access access, enum pn_tlb_mode mode,
                             const struct swalk *w, unsigned denied) {
     uint64_t inside = (level_pages(w->level) << PN_PAGE_SHIFT) - 1;
+    uint64_t log_d = vcpu->mmu->shadow->log_d;
+    uint64_t spte = w->spte | (access == PN_WRITE ? log_d : 0);
     struct sp *sp = sp_of(w->sptep);
     struct tlb_grant g = {
         .acc = spte_acc(w->grant),
         .pkey = spte_pkey(w->grant),
         .denied = denied,
-        .store = w->grant & SPTE_D && (w->spte & SPTE_STORE) == SPTE_STORE,
+        .store = w->grant & SPTE_D && (spte & SPTE_STORE) == SPTE_STORE && !(log_d & ~spte),
         /* Only what was fetched from counts as code: its loss drops the jump caches. */
         .code = access == PN_FETCH || w->spte & SPTE_TLB_X,
         .hva = (uintptr_t)spte_hva(w->spte) + (gva & inside & PN_PAGE_MASK),
@@ -160,7 +163,7 @@ static inline void tlb_fill(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva
         g.held = track_held(slot_of_gfn(vcpu->mmu, gfn), gfn);
     }
     unsigned got = tlb_put(vcpu, r, gva, mode, &g);
-    uint64_t now = w->spte | SPTE_HW_A | SPTE_TLB_1 << mode |
+    uint64_t now = spte | SPTE_HW_A | SPTE_TLB_1 << mode |
                    (got & TLB_GOT_W ? SPTE_TLB_W | SPTE_HW_D : 0) |
                    (got & TLB_GOT_X ? SPTE_TLB_X : 0);
     /* What is there already is not stored again: the tables stay clean in the host's cache. */
@@ -189,6 +192,8 @@ static inline void rmap_remove(struct pn_mmu *mmu, pn_gfn gfn, uint64_t *sptep) 
     if (s)
         ptrs_remove(&mmu->slab, &s->rmap[gfn - s->gfn], sptep);
 }
+/* mmu_ops.dirty_scan: LOG_D of every leaf. */
+void rmap_dirty_scan(struct pn_mmu_vcpu *vcpu, struct slot *s);
 /* Clear MMU_W in every 4 KiB spte of gfn. */
 void rmap_write_protect(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn);
 /* The same for the large sptes of this level that begin at gfn: the next store through

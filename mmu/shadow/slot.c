@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* What a change of memslots, and zap-all-fast, mean to shadow tables. */
+#include <string.h>
+
 #include "mmu/shadow/shadow.h"
 
 static void zap_tables_in(struct pn_mmu_vcpu *vcpu, const struct slot *s) {
@@ -36,6 +38,8 @@ void shadow_slot_changed(struct pn_mmu_vcpu *vcpu, struct slot *s, bool placed) 
     if (!placed)
         flush_ask(vcpu->mmu);
     zap_mappings_of(vcpu->mmu, s);
+    if (!placed && s->dirty) /* a log begins: what was written before it is not in it */
+        memset(s->dirty, 0, (s->npages + 63) / 64 * sizeof(*s->dirty));
     roots_slots_changed(vcpu->mmu);
     track_slot_added(vcpu->mmu, s);
 }

@@ -96,6 +96,8 @@ void spte_drop(struct pn_mmu *mmu, uint64_t *sptep) {
     if (spte_leaf(v)) {
         if (v & SPTE_USED)
             tlb_drop_leaf(mmu, sp, i, v, false);
+        if (v & SPTE_LOG_D)
+            dirty_mark(slot_of_gfn(mmu, sp_gfn(sp, i)), sp_gfn(sp, i));
         rmap_remove(mmu, sp_gfn(sp, i), sptep);
         gauge(mmu, sp_level(sp), -1);
     } else if (spte_table(v)) {

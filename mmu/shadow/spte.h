@@ -3,10 +3,10 @@
 /*
  * The shadow page-table entry.
  *
- *  63..56 55 54 53..51 50..47 46.....12  11  10  9     8     7     6   5 4 3 2  1   0
- *  +-----+--+--+------+------+---------+----+-+-----+-----+-----+------+-+-+-+-+----+--+
- *  |  0  |HD|HA| TLB  | pkey |host page|MMIO|C|TLB_X|TLB_W|MMU_W|HOST_W|D|U|W|X|LEAF|P |
- *  +-----+--+--+------+------+---------+----+-+-----+-----+-----+------+-+-+-+-+----+--+
+ *  63..57 56 55 54 53..51 50..47 46.....12  11  10  9     8     7     6   5 4 3 2  1   0
+ *  +-----+--+--+--+------+------+---------+----+-+-----+-----+-----+------+-+-+-+-+----+--+
+ *  |  0  |LD|HD|HA| TLB  | pkey |host page|MMIO|C|TLB_X|TLB_W|MMU_W|HOST_W|D|U|W|X|LEAF|P |
+ *  +-----+--+--+--+------+------+---------+----+-+-----+-----+-----+------+-+-+-+-+----+--+
  *
  * P, not LEAF: host page is the table of the child sp. X, W, U, D and pkey are what this
  * gpte grants (all of X W U D where no gpte stands behind it); a walk takes the AND of
@@ -23,6 +23,8 @@
  * HA, HD, SPTE_HW_A and SPTE_HW_D: the accessed and dirty bits that a processor would have
  * in the spte: set when the spte is made for an access or for stores, and by use. Their
  * loss may ask for a flush (struct policy); nothing else reads them.
+ * LD, SPTE_LOG_D: a store went through it since the last harvest. Of dirty logs by D bits
+ * alone, and then no TLB has a write tag from an spte without it.
  * MMIO, not P: the gpte maps a frame without a memslot; bits 46..12 are the generation of
  * the memslots at that time.
  * The gfn is not in the spte: sp->gptes holds the gpte that it was made from.
@@ -56,6 +58,8 @@
 #define SPTE_HW_A (1ull << 54)
 #define SPTE_HW_D (1ull << 55)
 #define SPTE_HW   (SPTE_HW_A | SPTE_HW_D)
+
+#define SPTE_LOG_D (1ull << 56)
 
 #define SPTE_ACC   (SPTE_X | SPTE_W | SPTE_U)
 #define SPTE_GRANT (SPTE_ACC | SPTE_D)        /* ANDed down a walk */
@@ -103,7 +107,7 @@ static inline bool spte_writable(uint64_t v) {
 /* What an event may show: host addresses would make two equal runs differ, and tracked
  * code is the translator's doing. */
 static inline uint64_t spte_public(uint64_t v) {
-    return v & SPTE_P ? v & ~(SPTE_PAGE | SPTE_CODE | SPTE_HW) : v;
+    return v & SPTE_P ? v & ~(SPTE_PAGE | SPTE_CODE | SPTE_HW | SPTE_LOG_D) : v;
 }
 
 /* ---- gptes, as sptes are made from them ---- */

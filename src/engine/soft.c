@@ -212,12 +212,12 @@ static size_t soft_write_phys(struct pn_engine *e, pn_gpa gpa, const void *buf,
 
 static bool shadow_has_tracker(enum pn_dirty_tracker tracker) {
     return tracker == PN_TRACKER_OFF || tracker == PN_TRACKER_WP ||
+           tracker == PN_TRACKER_RING || tracker == PN_TRACKER_DBIT ||
            pn_dirty_by_host(tracker);
 }
 
 static bool tdp_has_tracker(enum pn_dirty_tracker tracker) {
-    return shadow_has_tracker(tracker) || tracker == PN_TRACKER_DBIT ||
-           tracker == PN_TRACKER_PML || tracker == PN_TRACKER_HDBSS;
+    return shadow_has_tracker(tracker) || tracker == PN_TRACKER_PML || tracker == PN_TRACKER_HDBSS;
 }
 
 static long soft_dirty_harvest(struct pn_engine *e, uint32_t slot, uint64_t *bitmap,
@@ -377,10 +377,12 @@ static const char *soft_error(struct pn_engine *e) {
 static const enum pn_stat shadow_exits[] = {
     PN_STAT_pf_taken,   PN_STAT_pf_mmio_spte, PN_STAT_io_exits,
     PN_STAT_halt_exits, PN_STAT_invlpg,       PN_STAT_invpcid,
-    PN_STAT_root_hit,   PN_STAT_root_miss,    PN_STAT_COUNT,
+    PN_STAT_root_hit,   PN_STAT_root_miss,    PN_STAT_dirty_ring_full,
+    PN_STAT_COUNT,
 };
 static const enum pn_stat tdp_exits[] = {
     PN_STAT_ept_violation, PN_STAT_ept_misconfig, PN_STAT_dirty_buffer_full,
+    PN_STAT_dirty_ring_full,
     PN_STAT_io_exits,      PN_STAT_halt_exits,    PN_STAT_COUNT,
 };
 

@@ -491,10 +491,10 @@ START_TEST(creation_and_options_refuse_what_is_not_there) {
     ck_assert_int_eq(pn_mmu_create(&cfg, &mmu), 0);
     ck_assert_uint_eq(mmu->tdp->levels, 5); /* four do not reach 2^52 */
     pn_mmu_destroy(mmu);
-    cfg.tracker = PN_TRACKER_RING; /* KVM's */
+    cfg.tracker = PN_TRACKER_BITMAP; /* KVM's */
     ck_assert_int_eq(pn_mmu_create(&cfg, &mmu), -22);
-    cfg.tracker = PN_TRACKER_DBIT;
-    cfg.kind = PN_MMU_SHADOW; /* its sptes have no D of their own */
+    cfg.tracker = PN_TRACKER_PML;
+    cfg.kind = PN_MMU_SHADOW; /* no processor writes down what shadow paging dirties */
     ck_assert_int_eq(pn_mmu_create(&cfg, &mmu), -22);
     cfg.tracker = PN_TRACKER_OFF;
     cfg.kind = PN_MMU_TDP + 1;
