@@ -34,6 +34,9 @@ void pn_dirty_print(FILE *out);
  * it is created without a tracker, and its slots without PN_SLOT_LOG_DIRTY. */
 bool pn_dirty_by_host(enum pn_dirty_tracker tracker);
 
+/* May no vCPU run during a harvest, or pages would be lost or late? */
+bool pn_dirty_stops(enum pn_dirty_tracker tracker);
+
 struct pn_dirty_log;
 struct pn_dirty_consumer;
 

@@ -55,8 +55,8 @@ static int set_cases(void *options, const char *arg, struct err *e) {
 
 static void list_cases(FILE *out) {
     for (unsigned i = 0; dirty_case_name(i); i++)
-        fprintf(out, "%-10s %s\n%-10s after: %s\n", dirty_case_name(i), dirty_case_what(i),
-                "", dirty_case_bug(i));
+        fprintf(out, "%-10s %s\n%-10s after: %s\n", dirty_case_name(i),
+                dirty_case_what(i), "", dirty_case_bug(i));
 }
 
 static int set_word(void *options, const char *arg, struct err *e) {
@@ -68,8 +68,8 @@ static const struct option_row rows[] = {
      .kind = OPTION_CALL, .set = set_mmus},
     {"tracker", 0, "T,...", "The trackers (default: all that the engines have)",
      .kind = OPTION_CALL, .set = set_trackers, .list = pn_dirty_print},
-    {"case", 0, "C,...", "The cases (default: all)", .kind = OPTION_CALL, .set = set_cases,
-     .list = list_cases},
+    {"case", 0, "C,...", "The cases (default: all)", .kind = OPTION_CALL,
+     .set = set_cases, .list = list_cases},
     {"json", 0, "FILE", "All of it as JSON; see bench/FORMATS.md", .kind = OPTION_TEXT,
      OPTION_FIELD(struct options, json), .min = 1, .file = 'w'},
 };
@@ -77,12 +77,17 @@ static const struct option_row rows[] = {
 static const struct option_command command = {
     .name = "penumbra dirty",
     .args = "check",
-    .doc = "Is each tracker of written pages right? check: every tracker of every engine, over "
-           "cases that were bugs of hypervisors, against an oracle that hashes every page at "
-           "every harvest (XXH3). missed: pages that changed and were not named, which is "
-           "silent corruption. false: pages that were named and had not changed.",
-    .more = "A tracker that names what is in memory, not what was written (mincore), is shown "
-            "and not judged.\n\nExit codes: 0 no page was missed; 7 a tracker missed pages; 1 "
+    .doc =
+        "Is each tracker of written pages right? check: every tracker of every engine, "
+        "over "
+        "cases that were bugs of hypervisors, against an oracle that hashes every page "
+        "at "
+        "every harvest (XXH3). missed: pages that changed and were not named, which is "
+        "silent corruption. false: pages that were named and had not changed.",
+    .more = "A tracker that names what is in memory, not what was written (mincore), is "
+            "shown "
+            "and not judged.\n\nExit codes: 0 no page was missed; 7 a tracker missed "
+            "pages; 1 "
             "an engine or the host failed; 2 usage.",
     .rows = rows,
     .count = sizeof(rows) / sizeof(rows[0]),
@@ -120,7 +125,8 @@ static json_t *score_json(const struct dirty_score *s) {
                      "harvest_ns", (json_int_t)s->harvest_ns);
 }
 
-static void note(struct subject *u, unsigned which, const struct dirty_score *s, FILE *out) {
+static void note(struct subject *u, unsigned which, const struct dirty_score *s,
+                 FILE *out) {
     json_t *j = score_json(s);
     json_object_set_new(j, "case", json_string(dirty_case_name(which)));
     json_object_set_new(j, "skipped", s->skipped ? json_string(s->why) : json_null());
@@ -130,8 +136,9 @@ static void note(struct subject *u, unsigned which, const struct dirty_score *s,
     add(&u->sum, s);
     if (s->missed)
         fprintf(out, "%s, %s, %s: missed %" PRIu64 " pages, the first at %" PRIx64 "%s\n",
-                u->ops->name, pn_dirty_name(u->tracker), dirty_case_name(which), s->missed,
-                s->missed_gpa, dirty_claims(u->tracker) ? "" : " (it does not claim to)");
+                u->ops->name, pn_dirty_name(u->tracker), dirty_case_name(which),
+                s->missed, s->missed_gpa,
+                dirty_claims(u->tracker) ? "" : " (it does not claim to)");
 }
 
 static void play(struct subject *u, uint64_t cases, FILE *out) {
@@ -157,10 +164,12 @@ static void print_subject(const struct subject *u, FILE *out) {
     const struct dirty_score *s = &u->sum;
     fprintf(out, "%-7s %-13s", u->ops->name, pn_dirty_name(u->tracker));
     if (u->rc)
-        fprintf(out, " %s\n", lacks(u) ? "this host has it not, or does not permit it" : "failed");
+        fprintf(out, " %s\n",
+                lacks(u) ? "this host has it not, or does not permit it" : "failed");
     else
-        fprintf(out, "%6u %7u %9" PRIu64 " %9" PRIu64 " %8" PRIu64 " %8" PRIu64 " %10.1f\n", u->played,
-                u->skipped, s->changed, s->named, s->missed, s->unwritten,
+        fprintf(out,
+                "%6u %7u %9" PRIu64 " %9" PRIu64 " %8" PRIu64 " %8" PRIu64 " %10.1f\n",
+                u->played, u->skipped, s->changed, s->named, s->missed, s->unwritten,
                 s->harvests ? (double)s->harvest_ns / 1e3 / (double)s->harvests : 0.0);
 }
 
@@ -209,19 +218,20 @@ static int check_all(const struct options *o, json_t *list, FILE *out) {
             any++;
         }
     }
-    return any ? code : option_error(&command, "none of these engines has such a tracker");
+    return any ? code
+               : option_error(&command, "none of these engines has such a tracker");
 }
 
 static json_t *document(json_t *list, json_t *typed) {
     json_t *cases = json_array();
     for (unsigned i = 0; dirty_case_name(i); i++)
-        json_array_append_new(cases, json_pack("{s:s, s:s, s:s}", "name", dirty_case_name(i),
-                                               "what", dirty_case_what(i), "bug",
-                                               dirty_case_bug(i)));
+        json_array_append_new(
+            cases, json_pack("{s:s, s:s, s:s}", "name", dirty_case_name(i), "what",
+                             dirty_case_what(i), "bug", dirty_case_bug(i)));
     return json_pack("{s:s, s:s, s:s?, s:O, s:o, s:o, s:O}", "schema",
                      "penumbra-dirty-check-1", "version", PENUMBRA_VERSION, "revision",
-                     *PENUMBRA_REVISION ? PENUMBRA_REVISION : NULL, "command", typed, "host",
-                     host_json(), "corpus", cases, "trackers", list);
+                     *PENUMBRA_REVISION ? PENUMBRA_REVISION : NULL, "command", typed,
+                     "host", host_json(), "corpus", cases, "trackers", list);
 }
 
 static int check(const struct options *o, json_t *typed, struct bench_out *out) {

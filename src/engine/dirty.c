@@ -81,6 +81,10 @@ bool pn_dirty_by_host(enum pn_dirty_tracker tracker) {
     return host_tracker_has(tracker);
 }
 
+bool pn_dirty_stops(enum pn_dirty_tracker tracker) {
+    return tracker == PN_TRACKER_RING || tracker == PN_TRACKER_SOFT;
+}
+
 static int watch(struct pn_dirty_log *log, struct log_slot *s, void *hva) {
     return log->host && hva && !s->range
                ? host_tracker_watch(log->host, hva, s->size, &s->range)

@@ -7,6 +7,9 @@
  *                 for pages that nobody has touched)
  *   pagemap-scan  the kernel answers it (asynchronous mode), and PAGEMAP_SCAN reads which pages
  *                 are protected no more, and protects them again (6.7 and later)
+ *   soft-dirty    bit 55 of /proc/self/pagemap, which clear_refs clears, of the whole process at
+ *                 once (Linux's admin-guide, "Soft-Dirty PTEs"). Reading and clearing are two
+ *                 steps, so no vCPU may run between them; and one log of a process goes by it
  *   mincore       which pages are in memory. That is not what was written: it says so once a page
  *                 was touched, and for ever. It is here to be measured
  *
@@ -54,12 +57,12 @@ struct host_range {
     struct host_range *next;
     uint8_t *hva;
     uint64_t size;
-    uint64_t written[]; /* uffd-wp: since the last harvest */
+    uint64_t written[]; /* uffd-wp, soft-dirty: since the last harvest */
 };
 
 struct host_tracker {
     enum pn_dirty_tracker tracker;
-    int uffd, pagemap, quit; /* -1: none */
+    int uffd, pagemap, quit, clear_refs; /* -1: none */
     bool has_thread;
     pthread_t thread;
     pthread_mutex_t lock;
@@ -68,7 +71,7 @@ struct host_tracker {
 
 bool host_tracker_has(enum pn_dirty_tracker tracker) {
     return tracker == PN_TRACKER_UFFD || tracker == PN_TRACKER_SCAN ||
-           tracker == PN_TRACKER_MINCORE;
+           tracker == PN_TRACKER_SOFT || tracker == PN_TRACKER_MINCORE;
 }
 
 /* Return: 0 or -errno. */
@@ -127,6 +130,68 @@ static int start_thread(struct host_tracker *t) {
     return rc;
 }
 
+/* ---- Soft-dirty ---- */
+
+#define SOFT_DIRTY (UINT64_C(1) << 55)
+
+/* Add what the bits of the range say to r->written. Return: 0 or -errno. */
+static int read_soft(const struct host_tracker *t, struct host_range *r) {
+    uint64_t entry[512], pages = r->size / PN_PAGE_SIZE,
+                         first = (uintptr_t)r->hva / PN_PAGE_SIZE;
+    for (uint64_t p = 0; p < pages;) {
+        uint64_t n = pages - p < 512 ? pages - p : 512;
+        ssize_t got = pread(t->pagemap, entry, n * sizeof(*entry),
+                            (off_t)((first + p) * sizeof(*entry)));
+        if (got < (ssize_t)sizeof(*entry))
+            return got < 0 ? -errno : -EIO;
+        for (uint64_t i = 0; i < (uint64_t)got / sizeof(*entry); i++, p++)
+            if (entry[i] & SOFT_DIRTY)
+                r->written[p / 64] |= 1ull << p % 64;
+    }
+    return 0;
+}
+
+static int clear_soft(const struct host_tracker *t) {
+    return pwrite(t->clear_refs, "4", 1, 0) == 1 ? 0 : -errno;
+}
+
+/* All ranges lose their bits: all are read before. */
+static int collect_soft(const struct host_tracker *t) {
+    int rc = 0;
+    for (struct host_range *r = t->ranges; r && rc == 0; r = r->next)
+        rc = read_soft(t, r);
+    return rc ? rc : clear_soft(t);
+}
+
+/* A kernel without the bits takes "4" all the same. */
+static int try_soft(const struct host_tracker *t) {
+    uint8_t *page = mmap(NULL, PN_PAGE_SIZE, PROT_READ | PROT_WRITE,
+                         MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    struct host_range *r = calloc(1, sizeof(*r) + sizeof(uint64_t));
+    int rc = r && page != MAP_FAILED ? 0 : -ENOMEM;
+    if (rc == 0) {
+        *r = (struct host_range){.hva = page, .size = PN_PAGE_SIZE};
+        *(volatile uint8_t *)page = 1;
+        rc = clear_soft(t);
+    }
+    if (rc == 0) {
+        *(volatile uint8_t *)page = 2;
+        rc = read_soft(t, r);
+    }
+    if (rc == 0 && !r->written[0])
+        rc = -ENOSYS;
+    if (page != MAP_FAILED)
+        munmap(page, PN_PAGE_SIZE);
+    free(r);
+    return rc;
+}
+
+static int open_soft(struct host_tracker *t) {
+    t->pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+    t->clear_refs = open("/proc/self/clear_refs", O_WRONLY | O_CLOEXEC);
+    return t->pagemap < 0 || t->clear_refs < 0 ? -errno : try_soft(t);
+}
+
 /* ---- Life ---- */
 
 static int open_uffd(struct host_tracker *t) {
@@ -148,9 +213,12 @@ int host_tracker_open(enum pn_dirty_tracker tracker, struct host_tracker **out) 
     struct host_tracker *t = calloc(1, sizeof(*t));
     if (!t)
         return -ENOMEM;
-    *t = (struct host_tracker){.tracker = tracker, .uffd = -1, .pagemap = -1, .quit = -1};
+    *t = (struct host_tracker){
+        .tracker = tracker, .uffd = -1, .pagemap = -1, .quit = -1, .clear_refs = -1};
     pthread_mutex_init(&t->lock, NULL);
-    int rc = tracker == PN_TRACKER_MINCORE ? 0 : open_uffd(t);
+    int rc = tracker == PN_TRACKER_MINCORE ? 0
+             : tracker == PN_TRACKER_SOFT  ? open_soft(t)
+                                           : open_uffd(t);
     if (rc)
         host_tracker_close(t);
     else
@@ -168,8 +236,8 @@ void host_tracker_close(struct host_tracker *t) {
     }
     if (t->has_thread && write(t->quit, &one, sizeof(one)) == sizeof(one))
         pthread_join(t->thread, NULL);
-    const int fds[] = {t->uffd, t->pagemap, t->quit};
-    for (unsigned i = 0; i < 3; i++)
+    const int fds[] = {t->uffd, t->pagemap, t->quit, t->clear_refs};
+    for (unsigned i = 0; i < sizeof(fds) / sizeof(fds[0]); i++)
         if (fds[i] >= 0)
             close(fds[i]);
     while (t->ranges) {
@@ -194,6 +262,11 @@ int host_tracker_watch(struct host_tracker *t, void *hva, uint64_t size,
     if (t->uffd >= 0 && ioctl(t->uffd, UFFDIO_REGISTER, &reg) < 0) {
         free(r);
         return -errno;
+    }
+    int rc = t->tracker == PN_TRACKER_SOFT ? collect_soft(t) : 0;
+    if (rc) {
+        free(r);
+        return rc;
     }
     pthread_mutex_lock(&t->lock);
     r->next = t->ranges;
@@ -250,6 +323,16 @@ static int take_scan(struct host_tracker *t, const struct host_range *r,
     return 0;
 }
 
+static int take_soft(struct host_tracker *t, struct host_range *r, uint64_t *bitmap) {
+    size_t bytes = (r->size / PN_PAGE_SIZE + 63) / 64 * sizeof(*bitmap);
+    int rc = collect_soft(t);
+    if (rc)
+        return rc;
+    memcpy(bitmap, r->written, bytes);
+    memset(r->written, 0, bytes);
+    return 0;
+}
+
 static int take_mincore(const struct host_range *r, uint64_t *bitmap) {
     uint64_t pages = r->size / PN_PAGE_SIZE;
     unsigned char *in = malloc(pages);
@@ -267,6 +350,7 @@ long host_tracker_harvest(struct host_tracker *t, struct host_range *r,
                           uint64_t *bitmap) {
     int rc = t->tracker == PN_TRACKER_UFFD   ? take_written(t, r, bitmap)
              : t->tracker == PN_TRACKER_SCAN ? take_scan(t, r, bitmap)
+             : t->tracker == PN_TRACKER_SOFT ? take_soft(t, r, bitmap)
                                              : take_mincore(r, bitmap);
     long pages = 0;
     for (uint64_t w = 0; w < (r->size / PN_PAGE_SIZE + 63) / 64; w++)

@@ -241,7 +241,8 @@ static int case_huge(struct rig *r) {
 
 static int case_folios(struct rig *r) {
     bool thp = chosen(THP "enabled", "always madvise");
-    if (!chosen(THP "hugepages-64kB/enabled", thp ? "always madvise inherit" : "always madvise"))
+    if (!chosen(THP "hugepages-64kB/enabled",
+                thp ? "always madvise inherit" : "always madvise"))
         return rig_skip(r, THP "hugepages-64kB/enabled is not madvise, or not there");
     return huge_rounds(r);
 }

@@ -42,7 +42,8 @@ enum { ORDER_NONE, ORDER_WRITE, ORDER_READ, ORDER_STRING };
 static const struct {
     pn_gpa gpa;
     uint64_t pages, offset; /* in the memory behind all of them */
-} place[RIG_SLOTS] = {{0, 1541, 0}, {FAR, 70, 4 * LARGE}, {FAR + 2 * LARGE, 549, 5 * LARGE}};
+} place[RIG_SLOTS] = {
+    {0, 1541, 0}, {FAR, 70, 4 * LARGE}, {FAR + 2 * LARGE, 549, 5 * LARGE}};
 #define MEMORY (7 * LARGE)
 
 static int failed(struct rig *r, int rc, const char *what) {
@@ -52,8 +53,9 @@ static int failed(struct rig *r, int rc, const char *what) {
 /* ---- The guest's bus ---- */
 
 static uint32_t order_word(const struct rig_order *o, unsigned word) {
-    const uint32_t words[ORDER_WORD] = {o->what,   o->count, (uint32_t)o->gpa, (uint32_t)(o->gpa >> 32),
-                                        o->stride, o->value};
+    const uint32_t words[ORDER_WORD] = {o->what,          o->count,
+                                        (uint32_t)o->gpa, (uint32_t)(o->gpa >> 32),
+                                        o->stride,        o->value};
     return words[word];
 }
 
@@ -71,14 +73,16 @@ static uint64_t pio_read(void *opaque, unsigned cpu, uint16_t port, unsigned siz
     return v;
 }
 
-static void pio_write(void *opaque, unsigned cpu, uint16_t port, unsigned size, uint64_t v) {
+static void pio_write(void *opaque, unsigned cpu, uint16_t port, unsigned size,
+                      uint64_t v) {
 }
 
 static uint64_t mmio_read(void *opaque, unsigned cpu, pn_gpa gpa, unsigned size) {
     return ~UINT64_C(0);
 }
 
-static void mmio_write(void *opaque, unsigned cpu, pn_gpa gpa, unsigned size, uint64_t v) {
+static void mmio_write(void *opaque, unsigned cpu, pn_gpa gpa, unsigned size,
+                       uint64_t v) {
 }
 
 static int no_interrupt(void *opaque, unsigned cpu) {
@@ -104,7 +108,8 @@ static void no_cr8_write(void *opaque, unsigned cpu, uint64_t v) {
 
 /* 2 MiB aligned, so that large mappings are possible. fd: what is mapped privately, or -1. */
 static uint8_t *map_memory(int fd) {
-    uint8_t *p = mmap(NULL, MEMORY + LARGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    uint8_t *p =
+        mmap(NULL, MEMORY + LARGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (p == MAP_FAILED)
         return NULL;
     uint8_t *base = (uint8_t *)(((uintptr_t)p + LARGE - 1) & ~(LARGE - 1));
@@ -113,7 +118,8 @@ static uint8_t *map_memory(int fd) {
     if (base + MEMORY < p + MEMORY + LARGE)
         munmap(base + MEMORY, (size_t)(p + LARGE - base));
     int flags = MAP_PRIVATE | MAP_FIXED | (fd < 0 ? MAP_ANONYMOUS : 0);
-    return mmap(base, MEMORY, PROT_READ | PROT_WRITE, flags, fd, 0) == MAP_FAILED ? NULL : base;
+    return mmap(base, MEMORY, PROT_READ | PROT_WRITE, flags, fd, 0) == MAP_FAILED ? NULL
+                                                                                  : base;
 }
 
 static int take_memory(struct rig *r, enum rig_memory memory, int fd) {
@@ -204,9 +210,18 @@ static int go(struct rig *r) {
 
 int rig_open(struct rig *r, enum rig_memory memory) {
     pn_mmu_options_default(&r->mmu);
-    r->bus = (struct pn_bus){pio_read,     pio_write,    mmio_read,   mmio_write,
-                             no_interrupt, no_interrupt, no_msr_read, no_msr_write,
-                             no_cr8_read,  no_cr8_write, NULL,        NULL,
+    r->bus = (struct pn_bus){pio_read,
+                             pio_write,
+                             mmio_read,
+                             mmio_write,
+                             no_interrupt,
+                             no_interrupt,
+                             no_msr_read,
+                             no_msr_write,
+                             no_cr8_read,
+                             no_cr8_write,
+                             NULL,
+                             NULL,
                              r};
     int rc = take_memory(r, memory, -1);
     if (rc == 0)
@@ -342,12 +357,14 @@ static pn_gpa gpa_of(unsigned slot, uint64_t page) {
 /* Not at the begin of a page: there is what the loader wrote. */
 #define INSIDE 0x7f0u
 
-int rig_write(struct rig *r, unsigned slot, uint64_t page, unsigned count, unsigned stride) {
+int rig_write(struct rig *r, unsigned slot, uint64_t page, unsigned count,
+              unsigned stride) {
     return order(r, (struct rig_order){ORDER_WRITE, count, gpa_of(slot, page) + INSIDE,
                                        stride * (uint32_t)PN_PAGE_SIZE, 0});
 }
 
-int rig_read(struct rig *r, unsigned slot, uint64_t page, unsigned count, unsigned stride) {
+int rig_read(struct rig *r, unsigned slot, uint64_t page, unsigned count,
+             unsigned stride) {
     return order(r, (struct rig_order){ORDER_READ, count, gpa_of(slot, page) + INSIDE,
                                        stride * (uint32_t)PN_PAGE_SIZE, 0});
 }
@@ -358,12 +375,14 @@ int rig_cross(struct rig *r, unsigned slot, uint64_t page, unsigned count) {
 }
 
 int rig_string(struct rig *r, unsigned slot, uint64_t offset, unsigned count) {
-    return order(r, (struct rig_order){ORDER_STRING, count, place[slot].gpa + offset, 0, 0});
+    return order(r,
+                 (struct rig_order){ORDER_STRING, count, place[slot].gpa + offset, 0, 0});
 }
 
 int rig_device(struct rig *r, unsigned slot, uint64_t page) {
     uint32_t v = r->value += 0x10001;
-    return failed(r, put(r, gpa_of(slot, page) + INSIDE, &v, sizeof(v)), "a device's write");
+    return failed(r, put(r, gpa_of(slot, page) + INSIDE, &v, sizeof(v)),
+                  "a device's write");
 }
 
 int rig_past(struct rig *r, unsigned slot, uint64_t page) {

@@ -46,8 +46,9 @@ struct rig {
         uint64_t *hash; /* XXH3 of every page when it committed last */
     } side[RIG_CONSUMERS];
     struct rig_order order[RIG_ORDERS];
-    unsigned orders, at, word; /* given; the guest is at order `at`, and has read `word` of it */
-    uint32_t value;            /* no two writes store the same */
+    unsigned orders, at,
+        word;       /* given; the guest is at order `at`, and has read `word` of it */
+    uint32_t value; /* no two writes store the same */
 };
 
 /* Memory, engine and guest, without a log. Return (as all below): 0, or -errno with a line in
@@ -64,8 +65,10 @@ int rig_attach(struct rig *r, unsigned i);
 int rig_harvest(struct rig *r, unsigned i, bool committed);
 
 /* The guest writes (reads) one word in each of `count` pages, `stride` pages apart. */
-int rig_write(struct rig *r, unsigned slot, uint64_t page, unsigned count, unsigned stride);
-int rig_read(struct rig *r, unsigned slot, uint64_t page, unsigned count, unsigned stride);
+int rig_write(struct rig *r, unsigned slot, uint64_t page, unsigned count,
+              unsigned stride);
+int rig_read(struct rig *r, unsigned slot, uint64_t page, unsigned count,
+             unsigned stride);
 /* The guest stores `count` words, each half in the page and half in the one before it. */
 int rig_cross(struct rig *r, unsigned slot, uint64_t page, unsigned count);
 /* The guest writes `count` bytes by one instruction. */

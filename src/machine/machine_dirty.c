@@ -8,7 +8,7 @@
  * 1. A verified harvest happens while no vCPU runs; `hash` then holds XXH3 of every page
  *    as it was at the harvest before. A page whose hash changed and that is not in the
  *    harvest was missed.
- * 2. A harvest of KVM's rings happens while no vCPU runs (see kvm_dirty.c).
+ * 2. A harvest of a tracker that needs it (pn_dirty_stops) happens while no vCPU runs.
  * 3. The window's memory outlives its slot, and so do its pages in the log.
  */
 #include <errno.h>
@@ -164,7 +164,7 @@ void machine_dirty_harvest(struct machine *m, const char *by, uint32_t round) {
     struct machine_dirty *d = m->dirty;
     if (!d || m->ended)
         return;
-    bool stop = d->hash[0] || m->cfg.dirty == PN_TRACKER_RING;
+    bool stop = d->hash[0] || pn_dirty_stops(m->cfg.dirty);
     int rc = stop ? machine_stop_world(m) : 0;
     if (rc == 0)
         rc = harvest(m, by, round);

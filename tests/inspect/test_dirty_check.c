@@ -98,7 +98,8 @@ START_TEST(pages_that_are_not_armed_again_are_found) {
 END_TEST
 
 /* Every page that was ever named is named again. */
-static long cumulative(struct pn_engine *e, uint32_t slot, uint64_t *bitmap, size_t words) {
+static long cumulative(struct pn_engine *e, uint32_t slot, uint64_t *bitmap,
+                       size_t words) {
     long pages = good->dirty_harvest(e, slot, bitmap, words);
     for (size_t w = 0; w < words && w < 32; w++)
         bitmap[w] = ever[slot][w] |= bitmap[w];
@@ -129,7 +130,8 @@ START_TEST(the_page_of_a_device_is_found) {
 END_TEST
 
 /* The page in which a store ends: of each run of pages, only the first. */
-static long first_of_run(struct pn_engine *e, uint32_t slot, uint64_t *bitmap, size_t words) {
+static long first_of_run(struct pn_engine *e, uint32_t slot, uint64_t *bitmap,
+                         size_t words) {
     long pages = good->dirty_harvest(e, slot, bitmap, words);
     for (size_t w = 0; w < words; w++)
         bitmap[w] &= ~(bitmap[w] << 1);
