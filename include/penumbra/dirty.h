@@ -64,7 +64,7 @@ int pn_dirty_attach(struct pn_dirty_log *log, struct pn_dirty_consumer **out);
 void pn_dirty_detach(struct pn_dirty_consumer *c); /* NULL: nothing */
 
 /* What was written since this consumer's last committed harvest.
- * Return: pages, or -errno of the engine: nothing is lost, and the bitmaps hold nothing new.
+ * Return: pages, or -errno of the engine: nothing is lost, all of it is in the next harvest.
  * Read them with pn_dirty_bitmap; they hold until the consumer's next call. */
 long pn_dirty_harvest(struct pn_dirty_consumer *c);
 /* The pages of the last harvest are safe where the consumer wants them: it does not need to

@@ -12,7 +12,7 @@
  */
 #include <errno.h>
 
-#include "mmu/core/internal.h"
+#include "mmu/core/root.h"
 
 void dirty_mark(struct slot *s, pn_gfn gfn) {
     if (!s->dirty)
@@ -21,13 +21,32 @@ void dirty_mark(struct slot *s, pn_gfn gfn) {
     s->dirty[page / 64] |= 1ull << (page % 64);
 }
 
-/* Re-arm the pages of one word of the bitmap. Return: how many. */
-static long rearm_word(struct pn_mmu *mmu, struct slot *s, uint64_t first,
-                       uint64_t bits) {
+/* Return: pages. */
+static long take(struct slot *s, uint64_t *bitmap, size_t words) {
     long pages = 0;
-    for (; bits; bits &= bits - 1, pages++)
-        mmu->tracker->rearm(mmu, s, first + (unsigned)__builtin_ctzll(bits));
+    for (size_t i = 0; i < words; i++) {
+        bitmap[i] = s->dirty[i];
+        if (!bitmap[i])
+            continue;
+        pages += __builtin_popcountll(bitmap[i]);
+        s->dirty[i] = 0;
+    }
     return pages;
+}
+
+/* Of many pages TLBs lose every write tag of the slot at once, and nobody looks for those of a
+ * page. */
+#define MANY 2048
+
+static void rearm(struct pn_mmu *mmu, struct slot *s, const uint64_t *bitmap, size_t words,
+                  long pages) {
+    mmu->no_writes = pages >= MANY;
+    if (mmu->no_writes)
+        tlb_drop_writes(mmu, s);
+    for (size_t i = 0; pages && i < words; i++)
+        if (bitmap[i])
+            mmu->tracker->rearm(mmu, s, s->gfn + i * 64, bitmap[i]);
+    mmu->no_writes = false;
 }
 
 long pn_mmu_dirty_harvest(struct pn_mmu *mmu, uint32_t slot_id, uint64_t *bitmap,
@@ -42,15 +61,8 @@ long pn_mmu_dirty_harvest(struct pn_mmu *mmu, uint32_t slot_id, uint64_t *bitmap
 
     host_begins(mmu);
     mmu->tracker->collect(mmu_actor(mmu), s);
-    long pages = 0;
-    for (size_t i = 0; i < need; i++) {
-        uint64_t bits = s->dirty[i];
-        bitmap[i] = bits;
-        if (!bits)
-            continue;
-        s->dirty[i] = 0;
-        pages += rearm_word(mmu, s, s->gfn + i * 64, bits);
-    }
+    long pages = take(s, bitmap, need);
+    rearm(mmu, s, bitmap, need, pages);
     if (pages && mmu->ops->harvested)
         mmu->ops->harvested(mmu);
     struct pn_mmu_vcpu *vcpu = mmu_actor(mmu);

@@ -137,9 +137,11 @@ struct mmu_ops {
     bool (*shadowed)(struct pn_mmu *mmu, pn_gfn gfn);
     /* Mark the pages whose leaves have D, and clear it; no TLB has a write tag by them. */
     void (*dirty_scan)(struct pn_mmu_vcpu *vcpu, struct slot *s);
-    /* The leaf of the page has no D, and TLBs no write tag for it. NULL: no processor writes
+    /* Of the pages from first on that have a bit: no small leaf takes stores, or (d) has D, and
+     * no TLB has a write tag. NULL: pages are protected one by one, and no processor writes
      * down where it sets D in this kind's leaves. */
-    void (*clear_dirty)(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn);
+    void (*rearm)(struct pn_mmu *mmu, struct slot *s, pn_gfn first, uint64_t bits,
+                  bool d);
     /* After a harvest that took pages: what else is to be seen again. NULL: nothing. */
     void (*harvested)(struct pn_mmu *mmu);
     /* Its part of the audit: tables and mappings; its reasons against large mappings,
@@ -161,9 +163,9 @@ struct tracker_ops {
     /* A store to gfn is about to be made, and is seen. Return: the log waited for it. */
     bool (*stored)(struct pn_mmu_vcpu *vcpu, struct slot *s, pn_gfn gfn);
     /* Before a harvest: bring s->dirty up to date. After it, for each page that it took:
-     * let the next store be seen. */
+     * let the next store be seen; it is given 64 pages at a time, a bit each. */
     void (*collect)(struct pn_mmu_vcpu *vcpu, struct slot *s);
-    void (*rearm)(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn);
+    void (*rearm)(struct pn_mmu *mmu, struct slot *s, pn_gfn first, uint64_t bits);
 };
 /* Return: NULL: this kind of MMU has it not. */
 const struct tracker_ops *tracker_of(const struct mmu_ops *ops,
@@ -280,6 +282,7 @@ struct pn_mmu {
     const struct tracker_ops *tracker; /* of cfg.tracker */
     const struct mmu_observer *observer;
     bool watched;     /* somebody looks at loads and fetches: observer, recorder, step */
+    bool no_writes;   /* in a harvest: no TLB has a write tag of the slot */
     bool unprotected; /* recorded: the next access is the last one again */
     pn_gfn *quiet;    /* pages with TRACK_QUIET, or once with it */
     uint32_t quiet_count, quiet_max;

@@ -100,6 +100,8 @@ static inline void tlb_entry_clear(struct pn_tlb_entry *e, unsigned index) {
     e->hva = 0;
 }
 void tlb_clear(struct pn_tlb_entry tlb[PN_TLB_ENTRIES]);
+/* The write tags of all pages of a slot. */
+void tlb_drop_writes(struct pn_mmu *mmu, const struct slot *s);
 /* A root comes into use: its TLBs are empty ones, which take no memory. And the first fill
  * of one: its room is touched, no memory is asked for. */
 void tlb_unmake(struct root *r);

@@ -91,3 +91,12 @@ void tlb_drop_gva(struct root *r, pn_gva gva) {
         if (r->filled[mode])
             tlb_entry_clear(&r->room[mode][i], i);
 }
+
+void tlb_drop_writes(struct pn_mmu *mmu, const struct slot *s) {
+    observe(mmu, dropped, mmu);
+    flush_ask(mmu);
+    for_each_root(mmu, v, r)
+        for (unsigned mode = 0; mode < PN_TLB_MODES; mode++)
+            for (unsigned i = 0; r->filled[mode] && i < PN_TLB_ENTRIES; i++)
+                tlb_drop_if(r->room[mode], i, (uintptr_t)s->pub.hva, s->pub.size, true);
+}

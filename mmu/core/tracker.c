@@ -26,8 +26,13 @@ static bool log_store(struct pn_mmu_vcpu *vcpu, struct slot *s, pn_gfn gfn) {
 static void nothing_to_collect(struct pn_mmu_vcpu *vcpu, struct slot *s) {
 }
 
-static void protect(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn) {
-    mmu->ops->write_protect(mmu, s, gfn);
+static void protect(struct pn_mmu *mmu, struct slot *s, pn_gfn first, uint64_t bits) {
+    if (mmu->ops->rearm) {
+        mmu->ops->rearm(mmu, s, first, bits, false);
+        return;
+    }
+    for (; bits; bits &= bits - 1)
+        mmu->ops->write_protect(mmu, s, first + (unsigned)__builtin_ctzll(bits));
 }
 
 static bool always(const struct slot *s, pn_gfn gfn) {
@@ -42,7 +47,8 @@ static void scan(struct pn_mmu_vcpu *vcpu, struct slot *s) {
     vcpu->mmu->ops->dirty_scan(vcpu, s);
 }
 
-static void nothing_to_rearm(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn) {
+static void nothing_to_rearm(struct pn_mmu *mmu, struct slot *s, pn_gfn first,
+                             uint64_t bits) {
 }
 
 static const struct tracker_ops wp = {.may_write = logged,
@@ -81,8 +87,8 @@ static void empty_buffers(struct pn_mmu_vcpu *vcpu, struct slot *s) {
     dirty_buffers_empty(vcpu->mmu);
 }
 
-static void clear_dirty(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn) {
-    mmu->ops->clear_dirty(mmu, s, gfn);
+static void clear_dirty(struct pn_mmu *mmu, struct slot *s, pn_gfn first, uint64_t bits) {
+    mmu->ops->rearm(mmu, s, first, bits, true);
 }
 
 #define BUFFERED(which)                                                                  \
@@ -101,7 +107,7 @@ const struct tracker_ops *tracker_of(const struct mmu_ops *ops,
         return &ring;
     if (tracker == PN_TRACKER_DBIT)
         return &dbit;
-    return !ops->clear_dirty                ? NULL
+    return !ops->rearm                   ? NULL
            : tracker == PN_TRACKER_PML   ? &pml
            : tracker == PN_TRACKER_HDBSS ? &hdbss
                                          : NULL;

@@ -20,7 +20,7 @@ static void write_protect(struct pn_mmu *mmu, uint64_t head, unsigned level) {
             continue;
         if (spte_writable(v))
             flush_ask(mmu);
-        if (v & SPTE_TLB_W)
+        if (v & SPTE_TLB_W && !mmu->no_writes)
             tlb_drop_leaf(mmu, sp_of(sptep), sp_index(sptep), v, true);
         *sptep = v & ~(SPTE_MMU_W | SPTE_TLB_W);
     }

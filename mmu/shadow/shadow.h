@@ -153,7 +153,8 @@ static inline void tlb_fill(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva
         .acc = spte_acc(w->grant),
         .pkey = spte_pkey(w->grant),
         .denied = denied,
-        .store = w->grant & SPTE_D && (spte & SPTE_STORE) == SPTE_STORE && !(log_d & ~spte),
+        .store =
+            w->grant & SPTE_D && (spte & SPTE_STORE) == SPTE_STORE && !(log_d & ~spte),
         /* Only what was fetched from counts as code: its loss drops the jump caches. */
         .code = access == PN_FETCH || w->spte & SPTE_TLB_X,
         .hva = (uintptr_t)spte_hva(w->spte) + (gva & inside & PN_PAGE_MASK),

@@ -49,7 +49,7 @@ void tdp_slot_changed(struct pn_mmu_vcpu *vcpu, struct slot *s, bool placed) {
         struct visit v = visit_slot(vcpu, s, VISIT_LEAF);
         v.at = begin_leaf;
         tdp_visit(&v, mmu->tdp->root);
-        tdp_tlb_drop_writes(mmu, s);
+        tlb_drop_writes(mmu, s);
     } else {
         tdp_recover(vcpu, s);
     }
@@ -77,12 +77,41 @@ void tdp_dirty_scan(struct pn_mmu_vcpu *vcpu, struct slot *s) {
     tdp_visit(&v, vcpu->mmu->tdp->root);
 }
 
-void tdp_clear_dirty(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn) {
-    struct ewalk w;
-    ept_peek(mmu->tdp, gfn << PN_PAGE_SHIFT, &w);
-    if (ept_leaf(w.pte, w.level) && w.pte & EPT_D) {
-        *w.ptep = w.pte & ~EPT_D;
-        tdp_tlb_drop(mmu, s, gfn, true);
+/* Of pages that one table maps. Return: some leaf lost the right. */
+static bool take_right(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn, uint64_t *ptep,
+                       uint64_t bits, uint64_t right) {
+    const uint64_t *hint = &s->tlb_hints[gfn - s->gfn];
+    bool taken = false;
+    for (; bits; bits &= bits - 1) {
+        unsigned i = (unsigned)__builtin_ctzll(bits);
+        if ((ptep[i] & (EPT_R | right)) != (EPT_R | right))
+            continue;
+        ptep[i] &= ~right;
+        taken = true;
+        if (!mmu->no_writes && hint[i] & HINT_W)
+            tdp_tlb_drop(mmu, s, gfn + i, true);
+    }
+    return taken;
+}
+
+void tdp_rearm(struct pn_mmu *mmu, struct slot *s, pn_gfn first, uint64_t bits, bool d) {
+    const uint64_t right = d ? EPT_D : EPT_W;
+    while (bits) {
+        unsigned skip = (unsigned)__builtin_ctzll(bits);
+        unsigned room = 512 - ((first + skip) & 511); /* of the table that maps it */
+        uint64_t here = bits >> skip;
+        struct ewalk w;
+        if (room < 64)
+            here &= (1ull << room) - 1;
+        ept_peek(mmu->tdp, (first + skip) << PN_PAGE_SHIFT, &w);
+        if (w.level == 1 && take_right(mmu, s, first + skip, w.ptep, here, right)) {
+            observe(mmu, dropped, mmu);
+            flush_ask(mmu);
+        } else if (w.level > 1 && ept_leaf(w.pte, w.level) && w.pte & right) {
+            *w.ptep = w.pte & ~right; /* a log has begun, and this one is not split yet */
+            tlb_drop_writes(mmu, s);
+        }
+        bits &= ~(here << skip);
     }
 }
 

@@ -137,7 +137,7 @@ void tdp_recover(struct pn_mmu_vcpu *vcpu, struct slot *s);
 void tdp_write_protect(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn);
 void tdp_slot_changed(struct pn_mmu_vcpu *vcpu, struct slot *s, bool placed);
 void tdp_dirty_scan(struct pn_mmu_vcpu *vcpu, struct slot *s);
-void tdp_clear_dirty(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn);
+void tdp_rearm(struct pn_mmu *mmu, struct slot *s, pn_gfn first, uint64_t bits, bool d);
 /* A walk sets A, D or both in the leaf that it reached for gpa. */
 static inline void tdp_set_bits(struct pn_mmu_vcpu *vcpu, const struct ewalk *w,
                                 uint64_t bits, pn_gpa gpa) {
@@ -165,8 +165,6 @@ void tdp_tlb_fill(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva,
 /* Drop what the TLBs have of a page; write: only its write tags. */
 void tdp_tlb_drop(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn, bool write);
 void tdp_tlb_hold(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn, enum tlb_held how);
-/* The write tags of all pages of a slot. */
-void tdp_tlb_drop_writes(struct pn_mmu *mmu, const struct slot *s);
 bool tdp_was_fetched(const struct root *r, pn_gva gva);
 void tdp_root_drop(struct pn_mmu_vcpu *vcpu, struct root *r);
 void tdp_root_sync(struct pn_mmu_vcpu *vcpu, struct root *r);

@@ -143,15 +143,6 @@ void tdp_tlb_hold(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn, enum tlb_held 
                      (uintptr_t)slot_hva(s, gfn), how);
 }
 
-void tdp_tlb_drop_writes(struct pn_mmu *mmu, const struct slot *s) {
-    observe(mmu, dropped, mmu);
-    flush_ask(mmu);
-    for_each_root(mmu, v, r)
-        for (unsigned mode = 0; mode < PN_TLB_MODES; mode++)
-            for (unsigned i = 0; r->filled[mode] && i < PN_TLB_ENTRIES; i++)
-                tlb_drop_if(r->room[mode], i, (uintptr_t)s->pub.hva, s->pub.size, true);
-}
-
 /* ---- What the guest's invalidations mean ---- */
 
 /* Its TLB and fetch_gen go too: the filters begin anew. */

@@ -4,8 +4,13 @@
  *
  *     tracker --collect--> pending of every consumer --harvest--> taken of one --commit--> 0
  *
- * Invariant: `pending` and `taken` of a consumer together hold what the tracker gave since
- * that consumer's last commit; `taken` is its last harvest.
+ * Invariants
+ * 1. `pending` and `taken` of a consumer together hold what the tracker gave since that
+ *    consumer's last commit; `taken` is its last harvest, of `pages` pages.
+ * 2. `pending` has no bit unless `waits`.
+ *
+ * A bitmap of 16 GiB has half a megabyte, and most of it is often 0: a harvest passes over it
+ * once, and does something for words that are not.
  */
 #include "penumbra/dirty.h"
 
@@ -52,6 +57,8 @@ struct log_slot {
 struct pn_dirty_consumer {
     struct pn_dirty_log *log;
     struct pn_dirty_consumer *next;
+    bool waits; /* others have harvested since its own harvest */
+    long pages;
     uint64_t *taken;
     uint64_t pending[];
 };
@@ -62,7 +69,9 @@ struct pn_dirty_log {
     struct host_tracker *host; /* NULL: the engine's tracker */
     struct pn_dirty_consumer *consumers;
     uint64_t *given; /* by the tracker, of one slot */
-    size_t words;    /* of all slots */
+    bool
+        alone; /* there is one consumer, and its `taken` is empty: the tracker writes there */
+    size_t words; /* of all slots */
     unsigned count;
     struct log_slot slot[];
 };
@@ -129,31 +138,67 @@ int pn_dirty_open(const struct pn_engine_ops *ops, struct pn_engine *engine,
     return rc;
 }
 
-/* What the slot's log has goes to every consumer; what it gave before it failed, too.
- * Return: 0 or -errno. */
-static int collect_slot(struct pn_dirty_log *log, const struct log_slot *s) {
-    memset(log->given, 0, s->words * sizeof(uint64_t));
-    long pages = log->host
-                     ? host_tracker_harvest(log->host, s->range, log->given)
-                     : log->ops->dirty_harvest(log->engine, s->id, log->given, s->words);
-    for (struct pn_dirty_consumer *c = log->consumers; pages && c; c = c->next)
-        for (size_t w = 0; w < s->words; w++)
-            c->pending[s->at + w] |= log->given[w];
+static long count(const uint64_t *bitmap, size_t words) {
+    long pages = 0;
+    for (size_t w = 0; w < words; w++)
+        pages += __builtin_popcountll(bitmap[w]);
+    return pages;
+}
+
+static void take(struct pn_dirty_consumer *c, size_t at, const uint64_t *from,
+                 size_t words) {
+    uint64_t *taken = c->taken + at;
+    for (size_t w = 0; w < words; w++) {
+        uint64_t news = from[w] & ~taken[w];
+        if (news) {
+            c->pages += __builtin_popcountll(news);
+            taken[w] |= news;
+        }
+    }
+}
+
+static void keep(struct pn_dirty_consumer *c, size_t at, const uint64_t *from,
+                 size_t words) {
+    c->waits = true;
+    for (size_t w = 0; w < words; w++)
+        c->pending[at + w] |= from[w];
+}
+
+static long ask(struct pn_dirty_log *log, const struct log_slot *s, uint64_t *bitmap) {
+    return log->host ? host_tracker_harvest(log->host, s->range, bitmap)
+                     : log->ops->dirty_harvest(log->engine, s->id, bitmap, s->words);
+}
+
+/* What the slot's log has goes to every consumer, and into the harvest of one of them; what it
+ * gave before it failed, too. harvests: NULL: nobody's. Return: 0 or -errno. */
+static int collect_slot(struct pn_dirty_log *log, const struct log_slot *s,
+                        struct pn_dirty_consumer *harvests) {
+    uint64_t *alone = harvests && log->alone ? harvests->taken + s->at : NULL;
+    if (alone) {
+        long pages = ask(log, s, alone);
+        harvests->pages += pages > 0 ? pages : 0;
+        return pages < 0 ? (int)pages : 0;
+    }
+    if (log->host) /* engines write every word */
+        memset(log->given, 0, s->words * sizeof(uint64_t));
+    long pages = ask(log, s, log->given);
+    for (struct pn_dirty_consumer *c = log->consumers; pages > 0 && c; c = c->next)
+        (c == harvests ? take : keep)(c, s->at, log->given, s->words);
     return pages < 0 ? (int)pages : 0;
 }
 
 /* A slot that fails keeps its own; what the others gave has arrived. */
-static int collect(struct pn_dirty_log *log) {
+static int collect(struct pn_dirty_log *log, struct pn_dirty_consumer *harvests) {
     int rc = 0;
     for (unsigned i = 0; rc == 0 && i < log->count; i++)
         if (!log->slot[i].gone)
-            rc = collect_slot(log, &log->slot[i]);
+            rc = collect_slot(log, &log->slot[i], harvests);
     return rc;
 }
 
 int pn_dirty_slot_gone(struct pn_dirty_log *log, unsigned slot_index) {
     struct log_slot *s = &log->slot[slot_index];
-    int rc = s->gone ? 0 : collect_slot(log, s);
+    int rc = s->gone ? 0 : collect_slot(log, s, NULL);
     s->gone |= rc == 0 && !log->host; /* the host watches the memory all the same */
     return rc;
 }
@@ -166,12 +211,14 @@ int pn_dirty_slot_back(struct pn_dirty_log *log, unsigned slot_index, void *hva)
 
 void pn_dirty_mark(struct pn_dirty_log *log, unsigned slot_index, uint64_t page) {
     size_t at = log->slot[slot_index].at + page / 64;
-    for (struct pn_dirty_consumer *c = log->consumers; c; c = c->next)
+    for (struct pn_dirty_consumer *c = log->consumers; c; c = c->next) {
         c->pending[at] |= 1ull << page % 64;
+        c->waits = true;
+    }
 }
 
 int pn_dirty_attach(struct pn_dirty_log *log, struct pn_dirty_consumer **out) {
-    int rc = log->consumers ? collect(log) : 0;
+    int rc = log->consumers ? collect(log, NULL) : 0;
     if (rc)
         return rc;
     struct pn_dirty_consumer *c =
@@ -196,20 +243,26 @@ void pn_dirty_detach(struct pn_dirty_consumer *c) {
 }
 
 long pn_dirty_harvest(struct pn_dirty_consumer *c) {
-    long pages = 0;
-    int rc = collect(c->log);
-    if (rc)
+    c->log->alone = !c->next && c->log->consumers == c && !c->pages;
+    int rc = collect(c->log, c);
+    c->log->alone = false;
+    if (rc) { /* what has arrived is in the next harvest, whatever is committed before it */
+        keep(c, 0, c->taken, c->log->words);
+        c->pages = count(c->taken, c->log->words);
         return rc;
-    for (size_t w = 0; w < c->log->words; w++) {
-        c->taken[w] |= c->pending[w];
-        c->pending[w] = 0;
-        pages += __builtin_popcountll(c->taken[w]);
     }
-    return pages;
+    if (c->waits) {
+        take(c, 0, c->pending, c->log->words);
+        memset(c->pending, 0, c->log->words * sizeof(uint64_t));
+        c->waits = false;
+    }
+    return c->pages;
 }
 
 void pn_dirty_commit(struct pn_dirty_consumer *c) {
-    memset(c->taken, 0, c->log->words * sizeof(uint64_t));
+    if (c->pages)
+        memset(c->taken, 0, c->log->words * sizeof(uint64_t));
+    c->pages = 0;
 }
 
 const uint64_t *pn_dirty_bitmap(const struct pn_dirty_consumer *c, unsigned slot_index) {
