@@ -112,6 +112,9 @@ struct pn_engine_ops {
     uint64_t (*now)(struct pn_engine *e);    /* virtual ns */
     /* HLT: let the virtual time of every vCPU that is behind `until` reach it. */
     void (*skip)(struct pn_engine *e, uint64_t until);
+    /* Between two runs: the virtual time of every vCPU is `to` again, which has been. States
+     * that are set afterwards are of that time; insns goes on. NULL: time cannot. */
+    void (*rewind)(struct pn_engine *e, uint64_t to);
     /* Between two runs: from now on stop where d says (NULL: nowhere), and after one
      * instruction if step. A vCPU that stopped passes the breakpoint that it stands at. d
      * stays the caller's, who tells of every change. NULL: the engine has no debugging.

@@ -217,7 +217,8 @@ static bool shadow_has_tracker(enum pn_dirty_tracker tracker) {
 }
 
 static bool tdp_has_tracker(enum pn_dirty_tracker tracker) {
-    return shadow_has_tracker(tracker) || tracker == PN_TRACKER_PML || tracker == PN_TRACKER_HDBSS;
+    return shadow_has_tracker(tracker) || tracker == PN_TRACKER_PML ||
+           tracker == PN_TRACKER_HDBSS;
 }
 
 static long soft_dirty_harvest(struct pn_engine *e, uint32_t slot, uint64_t *bitmap,
@@ -234,6 +235,14 @@ static uint64_t soft_now(struct pn_engine *e) {
 static void soft_skip(struct pn_engine *e, uint64_t until) {
     for (unsigned i = 0; !e->host_clock && i < e->cpus; i++)
         skip_vcpu(&e->vcpu[i], until);
+}
+
+static void soft_rewind(struct pn_engine *e, uint64_t to) {
+    for (unsigned i = 0; !e->host_clock && i < e->cpus; i++) {
+        uint64_t by = to - cpu_insns(e->vcpu[i].cpu); /* below 0, modulo 2^64 */
+        cpu_skip(e->vcpu[i].cpu, by);
+        e->vcpu[i].skipped += by;
+    }
 }
 
 static const enum pn_exit_reason exit_reason[] = {
@@ -375,15 +384,14 @@ static const char *soft_error(struct pn_engine *e) {
 /* Under shadow paging each fault exits, and so do INVLPG and loads of CR3; CPUID and MSRs
  * are in neither sum. */
 static const enum pn_stat shadow_exits[] = {
-    PN_STAT_pf_taken,   PN_STAT_pf_mmio_spte, PN_STAT_io_exits,
-    PN_STAT_halt_exits, PN_STAT_invlpg,       PN_STAT_invpcid,
-    PN_STAT_root_hit,   PN_STAT_root_miss,    PN_STAT_dirty_ring_full,
-    PN_STAT_COUNT,
+    PN_STAT_pf_taken,        PN_STAT_pf_mmio_spte, PN_STAT_io_exits, PN_STAT_halt_exits,
+    PN_STAT_invlpg,          PN_STAT_invpcid,      PN_STAT_root_hit, PN_STAT_root_miss,
+    PN_STAT_dirty_ring_full, PN_STAT_COUNT,
 };
 static const enum pn_stat tdp_exits[] = {
-    PN_STAT_ept_violation, PN_STAT_ept_misconfig, PN_STAT_dirty_buffer_full,
-    PN_STAT_dirty_ring_full,
-    PN_STAT_io_exits,      PN_STAT_halt_exits,    PN_STAT_COUNT,
+    PN_STAT_ept_violation,   PN_STAT_ept_misconfig, PN_STAT_dirty_buffer_full,
+    PN_STAT_dirty_ring_full, PN_STAT_io_exits,      PN_STAT_halt_exits,
+    PN_STAT_COUNT,
 };
 
 const struct pn_engine_ops engine_shadow = {

@@ -14,6 +14,8 @@ struct monitor {
     struct monitor_config cfg;
     struct machine *machine;
     bool stopped, quits;
+    struct machine_point
+        *point; /* that `point reset` goes back to; the machine's. NULL: none */
     struct monitor_linux *linux_guest; /* NULL: nobody has asked yet */
 };
 

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* The monitor's commands about snapshots (monitor.inc). */
 #include <errno.h>
+#include <inttypes.h>
 #include <string.h>
 
 #include "inspect/monitor_internal.h"
+#include "machine/point.h"
 #include "machine/snapshot.h"
 
 int monitor_snapshot_save(struct request *r) {
@@ -23,5 +25,31 @@ int monitor_snapshot_save(struct request *r) {
     fprintf(r->out, "%s is written\n", save.dir);
     if (r->wants_json)
         r->json = json_pack("{s:s}", "snapshot", save.dir);
+    return 0;
+}
+
+int monitor_point_keep(struct request *r) {
+    struct machine_point *point;
+    int rc = machine_point_take(r->mon->machine, &point, &r->err);
+    if (rc)
+        return rc;
+    machine_point_drop(r->mon->point);
+    r->mon->point = point;
+    fputs("kept\n", r->out);
+    return 0;
+}
+
+int monitor_point_reset(struct request *r) {
+    struct machine_reset done;
+    if (!r->mon->point)
+        return err_set(&r->err, -EINVAL, "no point was kept: 'point keep'");
+    int rc = machine_point_reset(r->mon->point, &done, &r->err);
+    if (rc)
+        return rc;
+    fprintf(r->out, "%" PRIu64 " pages, %.1f us\n", done.pages,
+            (double)done.host_ns / 1e3);
+    if (r->wants_json)
+        r->json = json_pack("{s:I, s:I}", "pages", (json_int_t)done.pages, "host_ns",
+                            (json_int_t)done.host_ns);
     return 0;
 }

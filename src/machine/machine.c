@@ -335,6 +335,7 @@ int machine_create(const struct machine_config *cfg, struct machine **out, char 
 void machine_destroy(struct machine *m) {
     if (!m || m->leaked)
         return;
+    machine_points_drop(m);
     machine_dirty_destroy(m);
     wiring_destroy(m);
     if (m->engine)

@@ -247,6 +247,11 @@ int machine_base_changed(struct machine_base *b, const uint64_t **ram,
     return 0;
 }
 
+void machine_base_again(struct machine_base *b) {
+    if (pn_dirty_harvest(b->since) >= 0)
+        pn_dirty_commit(b->since);
+}
+
 /* ---- Life ---- */
 
 int machine_dirty_create(struct machine *m, const struct pn_memslot *slots,

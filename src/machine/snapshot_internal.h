@@ -42,6 +42,12 @@ static inline bool snap_seen(const uint64_t *seen, unsigned i) {
     return seen[i / 64] >> i % 64 & 1;
 }
 
+/* Let time reach every vCPU and timer. Return: 0, or -errno with a line in e: the machine can
+ * not be saved as it is (snapshot_state.c). */
+int snap_can_be_saved(struct machine *m, struct err *e);
+/* MSRs that come with a device: a bit for each enum pn_msr_id. */
+uint64_t snap_msrs_of_devices(void);
+
 /* ---- Pages (snapshot_memory.c) ---- */
 
 #define SNAP_REGIONS_MAX 2u

@@ -106,7 +106,7 @@ static unsigned vcpu_fields(struct snap_field f[SNAP_FIELDS_MAX]) {
     return n + VCPU_OTHERS;
 }
 
-static uint64_t msrs_of_devices(void) {
+uint64_t snap_msrs_of_devices(void) {
     uint64_t set = 0;
 #define PN_MSR_BUS(name, index, present) set |= 1ull << PN_MSR_##name;
 #include "penumbra/cpu_state.inc"
@@ -202,7 +202,7 @@ static int restore_vcpu(struct machine *m, unsigned cpu, struct machine_cpu *run
                : err_set(e, -ENOMEM, "out of memory");
     if (rc == 0) {
         m->ops->cpuid(m->engine, 0xd, 0, leaf);
-        s->msr_known &= ~msrs_of_devices();
+        s->msr_known &= ~snap_msrs_of_devices();
         /* x87 state is always enabled, also where there is no XSAVE to say so. */
         rc = s->xcr0 & ~(leaf[0] | (uint64_t)leaf[3] << 32 | 1)
                  ? -EINVAL
@@ -638,7 +638,7 @@ static int save(struct machine *m, struct snap_writer *w,
     return rc;
 }
 
-static int can_be_saved(struct machine *m, struct err *e) {
+int snap_can_be_saved(struct machine *m, struct err *e) {
     if (m->ops->threaded)
         return err_set(e, -ENOTSUP,
                        "--mmu %s keeps the interrupt controllers: hand the guest over to "
@@ -659,7 +659,7 @@ int machine_snapshot_save(struct machine *m, const struct snapshot_request *r,
     struct stand s = {0};
     struct machine_base *base = NULL;
     uint64_t digest = 0;
-    int rc = can_be_saved(m, e);
+    int rc = snap_can_be_saved(m, e);
     if (rc == 0)
         rc = find_stand(m, r, &s, e);
     if (rc == 0)

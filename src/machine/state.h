@@ -100,7 +100,8 @@ struct machine {
     bool wakes;                                  /* what was asleep is to wake */
     struct parcel *power_on;                     /* vCPUs and chips, before any ran */
 
-    struct machine_dirty *dirty; /* machine_dirty.c; NULL: no dirty log */
+    struct machine_dirty *dirty;  /* machine_dirty.c; NULL: no dirty log */
+    struct machine_point *points; /* point.c: that it can go back to */
 
     struct {
         struct pn_debug wanted, given[2]; /* given[turn]: what the engine has */
@@ -221,6 +222,11 @@ struct machine_base *machine_base_find(struct machine *m, uint64_t digest);
  * Return: 0 or -errno. */
 int machine_base_changed(struct machine_base *b, const uint64_t **ram,
                          const uint64_t **window);
+/* What was written so far is no change: memory is again as when it began. */
+void machine_base_again(struct machine_base *b);
+
+/* point.c: drop all of them, before the dirty log goes. */
+void machine_points_drop(struct machine *m);
 
 /* handover.c. mark: the guest says that it may happen here. */
 void machine_handover_mark(struct machine *m);
