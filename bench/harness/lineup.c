@@ -2,7 +2,7 @@
 /*
  * MMU configurations from the text of --mmu.
  *
- * Invariant: no two of a lineup have the same engine and the same options in effect.
+ * Invariant: no two of a lineup have the same engine, options in effect, and dirty log.
  */
 #include "bench/harness/lineup.h"
 
@@ -23,7 +23,7 @@ static int find_engine(const char *name, size_t n, const struct pn_engine_ops **
 
 static int append(struct lineup *l, const struct lineup_mmu *m, struct err *e) {
     for (unsigned i = 0; i < l->n; i++)
-        if (l->mmu[i].engine == m->engine &&
+        if (l->mmu[i].engine == m->engine && l->mmu[i].log == m->log &&
             !memcmp(&l->mmu[i].opt, &m->opt, sizeof(m->opt)))
             return !strcmp(l->mmu[i].label, m->label)
                        ? err_set(e, -EINVAL, "%s is named twice", m->label)
@@ -35,12 +35,39 @@ static int append(struct lineup *l, const struct lineup_mmu *m, struct err *e) {
     return 0;
 }
 
-/* "name=value" into the options and the label. */
-static int set(struct lineup_mmu *m, const char *item, struct err *e) {
+#define LOG "log="
+
+/* The trackers of an engine, with that between them. Return: buf. */
+static const char *trackers(const struct pn_engine_ops *engine, const char *between,
+                            char *buf, size_t size) {
+    size_t used = 0;
+    buf[0] = 0;
+    for (unsigned t = PN_TRACKER_OFF + 1; t < PN_TRACKERS && used < size; t++)
+        if (engine->has_tracker(t))
+            used += (size_t)snprintf(buf + used, size - used, "%s%s", used ? between : "",
+                                     pn_dirty_name(t));
+    return buf;
+}
+
+static int set_log(struct lineup_mmu *m, const char *name, struct err *e) {
+    char has[256];
+    for (unsigned t = PN_TRACKER_OFF + 1; t < PN_TRACKERS; t++)
+        if (m->engine->has_tracker(t) && !strcmp(pn_dirty_name(t), name)) {
+            m->log = t;
+            return 0;
+        }
+    return err_set(e, -EINVAL, "%s: log=%s: not one of %s, all", m->label, name,
+                   trackers(m->engine, ", ", has, sizeof(has)));
+}
+
+/* "name=value" into the options. */
+static int set_option(struct lineup_mmu *m, const char *item, struct err *e) {
     const char *only = pn_mmu_option_only(item);
     char allowed[128];
-    size_t used = strlen(m->label), room = sizeof(m->label) - used;
     int rc = pn_mmu_option_set(&m->opt, item);
+    if (m->engine->host_cpu)
+        return err_set(e, -EINVAL, "%s: its MMU has no such options, but log=TRACKER",
+                       m->engine->name);
     if (rc == -ENOENT)
         return err_set(e, -EINVAL, "%s: no option of the MMU is called '%.*s'", m->label,
                        (int)strcspn(item, "="), item);
@@ -50,6 +77,16 @@ static int set(struct lineup_mmu *m, const char *item, struct err *e) {
     if (only && strcmp(only, m->engine->name) != 0)
         return err_set(e, -EINVAL, "%s: %.*s is an option of %s alone", m->label,
                        (int)strcspn(item, "="), item, only);
+    return 0;
+}
+
+/* The same, and into the label. */
+static int set(struct lineup_mmu *m, const char *item, struct err *e) {
+    size_t used = strlen(m->label), room = sizeof(m->label) - used;
+    int rc = strncmp(item, LOG, strlen(LOG)) ? set_option(m, item, e)
+                                             : set_log(m, item + strlen(LOG), e);
+    if (rc)
+        return rc;
     if ((size_t)snprintf(m->label + used, room, "%c%s", m->options++ ? '+' : ':', item) >=
         room)
         return err_set(e, -EINVAL, "%s: too many options", m->label);
@@ -77,6 +114,12 @@ static int expand(struct lineup *l, const struct lineup_mmu *m, const char *item
     if (named(m, items, name))
         return err_set(e, -EINVAL, "%s: %.*s is given twice", m->label, (int)name, items);
     const char *value = items + name + 1, *end = items + n, *rest = end + (*end != 0);
+    if (!strncmp(items, LOG "all", n) && n == strlen(LOG "all")) {
+        char all[256], each[768];
+        snprintf(each, sizeof(each), LOG "%s%s",
+                 trackers(m->engine, "/", all, sizeof(all)), end);
+        return expand(l, m, each, sweeps, e);
+    }
     bool swept = memchr(value, '/', (size_t)(end - value)) != NULL;
     for (size_t v, last = 1; last; value += v + last) {
         struct lineup_mmu one = *m;
@@ -119,8 +162,6 @@ static int add_one(struct lineup *l, const char *text, size_t n, struct err *e) 
     if (n >= sizeof(copy))
         return err_set(e, -EINVAL, "%s: too many options", engine->name);
     begin(&m, engine);
-    if (copy[name] && engine->host_cpu)
-        return err_set(e, -EINVAL, "%s: its MMU has no such options", engine->name);
     if (copy[name] && !copy[name + 1])
         return err_set(e, -EINVAL, "%s: no options behind the colon", copy);
     return expand(l, &m, copy + name + (copy[name] != 0), 0, e);

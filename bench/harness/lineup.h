@@ -12,6 +12,8 @@
 struct lineup_mmu {
     const struct pn_engine_ops *engine;
     struct pn_mmu_options opt;
+    /* Of the dirty log: "log=pml". OFF: of a workload that wants one the engine's first. */
+    enum pn_dirty_tracker log;
     char label[96];   /* "tdp:large_pages=0+tdp_levels=5" */
     char axis[24];    /* the one option that is swept; "": none */
     unsigned options; /* named, for messages */
@@ -25,7 +27,8 @@ struct lineup {
 /*
  * Add what `text` names: "shadow,shadow:unsync=0,tdp:large_pages=0+tdp_levels=5". An
  * option with several values, "shadow:page_budget=64/128/256", is a sweep: one
- * configuration for each value.
+ * configuration for each value. "log=wp/dbit", of any engine, is a dirty log of that tracker;
+ * "log=all" one of each that the engine has.
  * Return: 0; -EINVAL no such engine, option or value, or a configuration that is there
  * already; -ENOSPC too many; with one line in e.
  */

@@ -208,6 +208,19 @@ static int judge(const struct run *r, const struct measure_config *cfg,
     return 0;
 }
 
+/* Those between the rounds: the one before the first has all that came before. */
+static void add_harvests(struct run *r) {
+    unsigned count;
+    const struct machine_harvest *h = machine_harvests(r->machine, &count);
+    for (unsigned i = 0; i < count; i++) {
+        if (!h[i].round)
+            continue;
+        r->sample->harvests++;
+        r->sample->dirty_pages += h[i].pages;
+        r->sample->harvest_ns += h[i].host_ns;
+    }
+}
+
 static int boot_and_run(struct run *r, const struct measure_config *cfg, char *text,
                         size_t size) {
     struct err e = {text, size};
@@ -219,6 +232,7 @@ static int boot_and_run(struct run *r, const struct measure_config *cfg, char *t
     int rc = machine_run(r->machine, &res, text, size);
     if (r->whole && !rc)
         end_whole(r);
+    add_harvests(r);
     if (cfg->digest && !rc)
         r->sample->ram_digest = machine_ram_digest(r->machine);
     if (rc)
@@ -258,8 +272,8 @@ static void fill_config(struct machine_config *m, const struct measure_config *c
         m->kernel_blob_size = (size_t)(pn_guest_elf_end - pn_guest_elf);
         m->window = true;
     }
-    if (cfg->log_dirty) {
-        m->dirty = choose_tracker(cfg->engine);
+    if (cfg->log_dirty || cfg->tracker) {
+        m->dirty = cfg->tracker ? cfg->tracker : choose_tracker(cfg->engine);
         r->sample->tracker = m->dirty;
     }
 }
@@ -281,6 +295,8 @@ int measure_run(const struct measure_config *cfg, struct measure_sample *out, ch
     int rc = machine_create(&m, &r.machine, err, err_size);
     if (rc && !*err)
         err_sys(&e, rc, "the machine cannot be made");
+    if (cfg->tracker && (rc == -ENOSYS || rc == -EPERM))
+        rc = -ENOTSUP; /* the tracker is none of this host's */
     if (!rc) {
         const char *doubt = machine_doubt(r.machine);
         rc = doubt ? err_set(&e, -ENOTSUP, "Linux does not boot here: %s", doubt)

@@ -23,9 +23,12 @@ struct measure_config {
     uint64_t ram;
     const char *numa; /* as machine_config has it; may be NULL */
     uint64_t timeout_ns;
-    bool log_dirty; /* harvest a dirty log at each round's end */
-    bool whole;     /* the measured phase is the whole run, boot and all; no marks */
-    bool digest;    /* take ram_digest */
+    bool
+        log_dirty; /* harvest a dirty log at each round's end: by `tracker`, or by the first
+                       that the engine has */
+    enum pn_dirty_tracker tracker; /* OFF: log_dirty says whether there is a log */
+    bool whole;  /* the measured phase is the whole run, boot and all; no marks */
+    bool digest; /* take ram_digest */
     const struct pn_tlb_model *tlb; /* count model_*; NULL: no model. Not under kvm */
 };
 
@@ -39,7 +42,8 @@ struct measure_sample {
     char checksum[17];     /* of what it computed; "" none. whole: of all it wrote */
     char detail[256];      /* which MMU it was */
     enum pn_dirty_tracker tracker; /* of the dirty log; PN_TRACKER_OFF: there was none */
-    uint64_t ram_digest;           /* of guest memory at the end; 0: not taken */
+    uint64_t harvests, dirty_pages, harvest_ns; /* at the ends of rounds, but the first */
+    uint64_t ram_digest; /* of guest memory at the end; 0: not taken */
 };
 
 /* The process of a run, for a signal handler that ends it: it sets *stop, and kills pid

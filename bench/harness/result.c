@@ -74,6 +74,11 @@ static json_t *integer(double v) {
     return json_integer((json_int_t)(v + 0.5));
 }
 
+/* A figure of the harvests, or null: there is no dirty log. */
+static json_t *harvested(const struct figures *f, uint64_t value) {
+    return f->last->tracker ? json_integer((json_int_t)value) : json_null();
+}
+
 static json_t *bound(const struct figures *f, double v) {
     return f->time.known ? integer(v) : json_null();
 }
@@ -97,6 +102,16 @@ static json_t *samples(const struct figures *f) {
 
 static bool counted(const struct figures *f, enum pn_stat id) {
     return !f->in->mmu->engine->counts || f->in->mmu->engine->counts(id);
+}
+
+static json_t *harvest_ns(const struct figures *f) {
+    double v[RANK_MAX];
+    size_t n = sample_count(f->in);
+    for (size_t i = 0; i < n; i++) {
+        const struct measure_sample *s = &f->in->samples[i];
+        v[i] = s->harvests ? (double)s->harvest_ns / (double)s->harvests : 0;
+    }
+    return f->last->harvests ? integer(rank_median(v, n)) : json_null();
 }
 
 static double stat_of(const struct figures *f, enum pn_stat id) {

@@ -158,6 +158,9 @@ static void print_counts(const json_t *results, size_t at, bool modelled, FILE *
     print_columns(r, modelled, out);
     if (result_text(r, "dirty_tracker"))
         fprintf(out, "  dirty log: %s", result_text(r, "dirty_tracker"));
+    double ns = json_number_value(result_member(r, "harvest_ns"));
+    if (ns > 0)
+        fprintf(out, ", %.1f us a harvest", ns / 1e3);
     fputc('\n', out);
 }
 

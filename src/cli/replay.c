@@ -106,6 +106,8 @@ static void study_add(struct replay_study *s, const struct lineup_mmu *m) {
         return;
     one->cfg.opt = m->opt;
     one->cfg.kind = strcmp(m->engine->name, "tdp") ? PN_MMU_SHADOW : PN_MMU_TDP;
+    if (m->log && !pn_dirty_by_host(m->log))
+        one->cfg.tracker = m->log;
     if (!m->engine->has_tracker(one->cfg.tracker))
         one->cfg.tracker = PN_TRACKER_WP;
 }

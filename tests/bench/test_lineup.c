@@ -37,6 +37,28 @@ START_TEST(each_configuration_has_its_own_options) {
 }
 END_TEST
 
+START_TEST(a_dirty_log_is_an_option_of_every_engine) {
+    unsigned has = 0;
+    begin();
+    ck_assert_int_eq(lineup_add(&l, "tdp,tdp:log=pml/dbit,kvm:log=ring", &e), 0);
+    ck_assert_uint_eq(l.n, 4);
+    ck_assert_int_eq(l.mmu[0].log, PN_TRACKER_OFF);
+    ck_assert_int_eq(l.mmu[1].log, PN_TRACKER_PML);
+    ck_assert_str_eq(l.mmu[2].label, "tdp:log=dbit");
+    ck_assert_int_eq(l.mmu[3].log, PN_TRACKER_RING);
+    begin();
+    ck_assert_int_eq(lineup_add(&l, "shadow:log=all+prefetch=0", &e), 0);
+    for (unsigned t = PN_TRACKER_OFF + 1; t < PN_TRACKERS; t++)
+        has += pn_engine_find("shadow")->has_tracker(t);
+    ck_assert_uint_eq(l.n, has);
+    for (unsigned i = 0; i < l.n; i++)
+        ck_assert_uint_eq(l.mmu[i].opt.prefetch, 0);
+    refused("shadow:log=pml", "not one of wp, ");
+    refused("kvm:unsync=0", "no such options, but log");
+    refused("tdp:log=wp/wp", "named twice");
+}
+END_TEST
+
 START_TEST(several_values_of_an_option_are_a_sweep) {
     const double want[] = {64, 128, 256};
     begin();
@@ -116,6 +138,6 @@ SUITE("lineup", .timeout = 60,
       .tests = {
           each_configuration_has_its_own_options, several_values_of_an_option_are_a_sweep,
           two_swept_options_give_each_combination_and_no_axis,
-          every_option_in_effect_is_told, what_is_no_configuration_is_refused_by_name,
-          equal_configurations_are_refused,
+          a_dirty_log_is_an_option_of_every_engine, every_option_in_effect_is_told,
+          what_is_no_configuration_is_refused_by_name, equal_configurations_are_refused,
           more_configurations_than_there_is_room_for_are_refused})
