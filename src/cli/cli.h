@@ -30,6 +30,7 @@ int cmd_compare(int argc, char **argv);
 int cmd_merge(int argc, char **argv);
 int cmd_snapshot(int argc, char **argv);
 int cmd_dirty(int argc, char **argv);
+int cmd_dirty_rate(int argc, char **argv);
 
 /* One line to stderr, "penumbra: ...". Return: CLI_HOST, for `return cli_error(...)`. */
 int cli_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

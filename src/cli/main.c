@@ -26,6 +26,7 @@ static const struct command {
     {"monitor", cmd_monitor, "ask a guest that runs"},
     {"snapshot", cmd_snapshot, "save a guest that runs, go on from there, compare"},
     {"dirty", cmd_dirty, "is each tracker of written pages right?"},
+    {"dirty-rate", cmd_dirty_rate, "how fast a guest dirties its memory, and who does"},
     {"dump", cmd_dump, "print the mappings and tables that a run wrote"},
     {"diff", cmd_diff, "say what differs between two such dumps"},
     {MEASURE_COMMAND, cmd_measure, NULL}, /* bench's own: one run, in a process apart */
@@ -43,9 +44,9 @@ static const char what[] =
 static void usage(FILE *out) {
     fprintf(out, "Usage: penumbra COMMAND [OPTION...]\n\n%s\n\n", what);
     for (unsigned i = 0; i < COMMANDS && commands[i].doc; i++)
-        fprintf(out, "  %-8s %s\n", commands[i].name, commands[i].doc);
-    fputs("  help     the options of a command: penumbra help COMMAND\n"
-          "  version  print the version\n\nExit codes:\n",
+        fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].doc);
+    fputs("  help       the options of a command: penumbra help COMMAND\n"
+          "  version    print the version\n\nExit codes:\n",
           out);
 #define EXIT(name, code, when) fprintf(out, "  %d  %s\n", code, when);
 #include "cli/exit_codes.inc"
