@@ -38,8 +38,8 @@ static long take(struct slot *s, uint64_t *bitmap, size_t words) {
  * page. */
 #define MANY 2048
 
-static void rearm(struct pn_mmu *mmu, struct slot *s, const uint64_t *bitmap, size_t words,
-                  long pages) {
+static void rearm(struct pn_mmu *mmu, struct slot *s, const uint64_t *bitmap,
+                  size_t words, long pages) {
     mmu->no_writes = pages >= MANY;
     if (mmu->no_writes)
         tlb_drop_writes(mmu, s);

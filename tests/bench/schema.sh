@@ -36,6 +36,9 @@ run faults "$work/trace" --by cause,outcome --figures --report unsync,unused,wor
 run faults "$work/trace" --by page,cr3,cpl,level --json "$work/faults-page.json"
 run faults "$work/trace" --from 1s --by rip,vcpu --json "$work/faults-none.json"
 run stat "$work/trace" --json "$work/stat.json"
+run dirty check --mmu shadow,tdp --tracker wp,mincore --json "$work/check.json"
+run run --append "$short" --dirty-log wp --dirty-every 1 --trace "$work/dirty-trace" --trace-events page_fault,fault_outcome,dirty_harvest
+run dirty-rate "$work/dirty-trace" --json "$work/rate.json"
 run run --append "$short" --tlb skylake --record "$work/recording"
 run replay "$work/recording" --mmu shadow,shadow:unsync=0/1,tdp --json "$work/replay.json"
 run run --mmu tdp --mmu-opt large_pages=0 --tlb skylake --dirty-log wp --dirty-every 1 --dirty-verify --dirty-pages \
