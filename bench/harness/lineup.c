@@ -24,6 +24,7 @@ static int find_engine(const char *name, size_t n, const struct pn_engine_ops **
 static int append(struct lineup *l, const struct lineup_mmu *m, struct err *e) {
     for (unsigned i = 0; i < l->n; i++)
         if (l->mmu[i].engine == m->engine && l->mmu[i].log == m->log &&
+            l->mmu[i].no_log == m->no_log &&
             !memcmp(&l->mmu[i].opt, &m->opt, sizeof(m->opt)))
             return !strcmp(l->mmu[i].label, m->label)
                        ? err_set(e, -EINVAL, "%s is named twice", m->label)
@@ -51,12 +52,15 @@ static const char *trackers(const struct pn_engine_ops *engine, const char *betw
 
 static int set_log(struct lineup_mmu *m, const char *name, struct err *e) {
     char has[256];
+    m->no_log = !strcmp(name, pn_dirty_name(PN_TRACKER_OFF));
+    if (m->no_log)
+        return 0;
     for (unsigned t = PN_TRACKER_OFF + 1; t < PN_TRACKERS; t++)
         if (m->engine->has_tracker(t) && !strcmp(pn_dirty_name(t), name)) {
             m->log = t;
             return 0;
         }
-    return err_set(e, -EINVAL, "%s: log=%s: not one of %s, all", m->label, name,
+    return err_set(e, -EINVAL, "%s: log=%s: not one of %s, off, all", m->label, name,
                    trackers(m->engine, ", ", has, sizeof(has)));
 }
 

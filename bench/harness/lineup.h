@@ -14,6 +14,7 @@ struct lineup_mmu {
     struct pn_mmu_options opt;
     /* Of the dirty log: "log=pml". OFF: of a workload that wants one the engine's first. */
     enum pn_dirty_tracker log;
+    bool no_log; /* "log=off": none, whatever the workload wants */
     char label[96];   /* "tdp:large_pages=0+tdp_levels=5" */
     char axis[24];    /* the one option that is swept; "": none */
     unsigned options; /* named, for messages */
@@ -28,7 +29,7 @@ struct lineup {
  * Add what `text` names: "shadow,shadow:unsync=0,tdp:large_pages=0+tdp_levels=5". An
  * option with several values, "shadow:page_budget=64/128/256", is a sweep: one
  * configuration for each value. "log=wp/dbit", of any engine, is a dirty log of that tracker;
- * "log=all" one of each that the engine has.
+ * "log=all" one of each that the engine has; "log=off" is none.
  * Return: 0; -EINVAL no such engine, option or value, or a configuration that is there
  * already; -ENOSPC too many; with one line in e.
  */

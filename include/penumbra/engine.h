@@ -153,7 +153,7 @@ struct pn_engine_ops {
     /* Can this engine find written pages that way? */
     bool (*has_tracker)(enum pn_dirty_tracker tracker);
     /* The engine's part of penumbra/dirty.h, from one thread, vCPUs running or not.
-     * Return: pages in *bitmap, or -errno. */
+     * Every word of *bitmap is written. Return: pages in it, or -errno. */
     long (*dirty_harvest)(struct pn_engine *e, uint32_t slot, uint64_t *bitmap,
                           size_t words);
     void (*dump)(struct pn_engine *e, unsigned cpu, FILE *out);

@@ -86,7 +86,7 @@ static const struct option_command command = {
         "silent corruption. false: pages that were named and had not changed.",
     .more = "A tracker that names what is in memory, not what was written (mincore), is "
             "shown "
-            "and not judged.\n\nExit codes: 0 no page was missed; 7 a tracker missed "
+            "and not judged.\n\nExit codes: 0 no page was missed; 6 a tracker missed "
             "pages; 1 "
             "an engine or the host failed; 2 usage.",
     .rows = rows,
@@ -201,7 +201,10 @@ static int check_all(const struct options *o, json_t *list, FILE *out) {
     fprintf(out, "%-7s %-13s%6s %7s %9s %9s %8s %8s %10s\n", "mmu", "tracker", "cases",
             "skipped", "changed", "named", "missed", "false", "us/harvest");
     for (unsigned i = 0; (ops = pn_engine_at(i)); i++) {
-        if (o->mmus ? !(o->mmus >> i & 1) : ops->host_cpu && kvm.status != PN_KVM_OK)
+        bool absent = ops->host_cpu && kvm.status != PN_KVM_OK;
+        if (!o->mmus && absent)
+            fprintf(out, "%-7s left out: %s\n", ops->name, kvm.reason);
+        if (o->mmus ? !(o->mmus >> i & 1) : absent)
             continue;
         for (unsigned t = PN_TRACKER_OFF + 1; t < PN_TRACKERS; t++) {
             struct subject u = {.ops = ops, .tracker = t};

@@ -95,7 +95,7 @@ static const struct option_command command = {
         "tell how many pages there were alone.\n\n"
         "Exit codes: 0 the trace is whole; 1 a file cannot be read or written; 2 usage, "
         "no "
-        "trace, no symbols, or no harvest in it; 6 damaged or incomplete: what can be "
+        "trace, no symbols, or no harvest in it; 7 damaged or incomplete: what can be "
         "read "
         "was counted.",
     .rows = rows,

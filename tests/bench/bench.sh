@@ -82,7 +82,7 @@ run bench "${tiny[@]}" --mmu shadow,tdp --repeat 9 --total 0.001 --json "$work/o
 [ "$(grep -cE '^     [1-9][0-9]*$' "$work/once.json")" -eq 6 ] || fail "--total: not one run each"
 run bench dirty:bytes=64K,rounds=2 --mmu shadow --repeat 1 --warmup 0 --json "$work/d.json"
 [ "$(value "$work/d.json" dirty_tracker)" = '"wp"' ] || fail "the dirty log's tracker is not named"
-grep -q 'dirty log: wp$' "$work/out" || fail "the table does not name the dirty log's tracker"
+grep -q 'dirty log: wp, [0-9.]* us a harvest$' "$work/out" || fail "the table does not name the dirty log's tracker"
 
 # A result is no different from itself.
 run compare "$work/a.json" "$work/a.json" --fail-above 0

@@ -40,8 +40,10 @@ END_TEST
 START_TEST(a_dirty_log_is_an_option_of_every_engine) {
     unsigned has = 0;
     begin();
-    ck_assert_int_eq(lineup_add(&l, "tdp,tdp:log=pml/dbit,kvm:log=ring", &e), 0);
-    ck_assert_uint_eq(l.n, 4);
+    ck_assert_int_eq(lineup_add(&l, "tdp,tdp:log=pml/dbit,kvm:log=ring,tdp:log=off", &e),
+                     0);
+    ck_assert_uint_eq(l.n, 5);
+    ck_assert(l.mmu[4].no_log && !l.mmu[3].no_log);
     ck_assert_int_eq(l.mmu[0].log, PN_TRACKER_OFF);
     ck_assert_int_eq(l.mmu[1].log, PN_TRACKER_PML);
     ck_assert_str_eq(l.mmu[2].label, "tdp:log=dbit");

@@ -82,7 +82,7 @@ dirty)
         micro two-$t -c 2 --mmu kvm --dirty-log $t --dirty-every 2 --dirty-verify
     done
     refused 2 run --mmu kvm --dirty-log wp
-    refused 2 run --mmu shadow --dirty-log ring
+    refused 2 run --mmu shadow --dirty-log bitmap
     refused 2 run --dirty-log nosuch
     refused 2 run --dirty-every 5
     refused 2 run --dirty-verify
