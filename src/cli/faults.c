@@ -204,7 +204,7 @@ static const struct option_command command = {
         "whose faults they are: --by process,region. What made them necessary takes all "
         "events: --by cause.\n\n"
         "Exit codes: 0 the trace is whole; 1 a file cannot be read or written; 2 usage, "
-        "no trace, or no symbols; 6 damaged or incomplete: what can be read was counted.",
+        "no trace, or no symbols; 7 damaged or incomplete: what can be read was counted.",
     .rows = rows,
     .count = sizeof(rows) / sizeof(rows[0]),
     .defaults = &defaults,

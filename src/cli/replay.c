@@ -83,7 +83,7 @@ static const struct option_command command = {
         "accessed and dirty bits are as under the recorded MMU wherever it stored "
         "them itself.\n\n"
         "Exit codes: 0 all is done; 1 a file cannot be read or written; 2 usage, or no "
-        "recording; 6 damaged or incomplete: what can be read was done; 9 the recorded "
+        "recording; 7 damaged or incomplete: what can be read was done; 9 the recorded "
         "MMU's counters are not what they were.\n\nExample: penumbra replay f "
         "--mmu shadow,shadow:unsync=0,tdp",
     .rows = rows,

@@ -51,7 +51,7 @@ static const struct option_command command = {
         "has "
         "kept a --dirty-log since. merge: the same guest in a folder that stands alone.",
     .more =
-        "Exit codes: 0 done; 9 diff found a difference; 6 the snapshot is damaged; 1 a "
+        "Exit codes: 0 done; 9 diff found a difference; 7 the snapshot is damaged; 1 a "
         "host failure; 2 usage, or no snapshot of this version.",
     .rows = rows,
     .count = sizeof(rows) / sizeof(rows[0]),

@@ -69,7 +69,7 @@ static const struct option_command command = {
         "CPUID, MSRs and interrupts leave no event there.\n\n"
         "Exit codes: 0 the trace is whole; 1 a file cannot be read or written; 2 usage, "
         "or "
-        "no trace; 6 damaged or incomplete: what can be read was counted.",
+        "no trace; 7 damaged or incomplete: what can be read was counted.",
     .rows = rows,
     .count = sizeof(rows) / sizeof(rows[0]),
     .defaults = &defaults,

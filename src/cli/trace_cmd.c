@@ -102,7 +102,7 @@ static const struct option_command command = {
         "the functions of folded.\n\n"
         "Exit codes: 0 the trace is whole; 1 a file cannot be read or written; 2 usage, "
         "no "
-        "trace, or no symbols; 6 damaged or incomplete: what can be read was printed.",
+        "trace, or no symbols; 7 damaged or incomplete: what can be read was printed.",
     .rows = rows,
     .count = sizeof(rows) / sizeof(rows[0]),
     .arg = set_path,
