@@ -14,7 +14,7 @@ struct lineup_mmu {
     struct pn_mmu_options opt;
     /* Of the dirty log: "log=pml". OFF: of a workload that wants one the engine's first. */
     enum pn_dirty_tracker log;
-    bool no_log; /* "log=off": none, whatever the workload wants */
+    bool no_log;      /* "log=off": none, whatever the workload wants */
     char label[96];   /* "tdp:large_pages=0+tdp_levels=5" */
     char axis[24];    /* the one option that is swept; "": none */
     unsigned options; /* named, for messages */

@@ -94,7 +94,8 @@ static void list_mmus(FILE *out) {
         "as in\nshadow:page_budget=64/128/256, are a sweep:\n",
         out);
     pn_mmu_options_print(out);
-    fputs("Of every engine, log=TRACKER: a dirty log; log=all: one of each; log=off: none. Trackers:\n",
+    fputs("Of every engine, log=TRACKER: a dirty log; log=all: one of each; log=off: "
+          "none. Trackers:\n",
           out);
     pn_dirty_print(out);
 }
