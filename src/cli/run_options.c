@@ -86,7 +86,9 @@ static int set_module(void *options, const char *arg, struct err *e) {
 
 /* Events of --trace-tasks. */
 #define TASK_EVENTS                                                                      \
-    (UINT64_C(1) << PN_EV_task | UINT64_C(1) << PN_EV_region | UINT64_C(1) << PN_EV_entry)
+    (UINT64_C(1) << PN_EV_task | UINT64_C(1) << PN_EV_region |                           \
+     UINT64_C(1) << PN_EV_entry | UINT64_C(1) << PN_EV_module |                          \
+     UINT64_C(1) << PN_EV_module_function)
 
 #define OWN(field)   OPTION_FIELD(struct run_options, field)
 #define GUEST(field) OPTION_FIELD(struct run_options, machine.field)

@@ -26,6 +26,6 @@ struct types_member {
     uint32_t offset, size; /* bytes */
 };
 /* The member at a path such as "mm_mt.ma_root" of a structure; what lies in nameless parts
- * of it is found, too. Return: false: there is none, or it is a bit field. */
+ * of it is found, too; an empty path is the whole structure. Return: false: there is none, or it is a bit field. */
 bool types_find(const struct types *t, const char *of, const char *path,
                 struct types_member *m);

@@ -16,15 +16,26 @@
 #define TASK_WORDS   2u /* of the names in task and region */
 #define REGION_WORDS 4u
 
+/* Numbers of names that stand for functions of modules: no address is there. */
+#define MODULE_NAMES (1ull << 62)
+
 /* Where in the file's events the study's fields are; id -1: the event is not there. */
 struct layout {
-    int fault, outcome, walker, tdp, task, region;
+    int fault, outcome, walker, tdp, task, region, module, module_function;
     unsigned fault_gva, fault_error;
     unsigned outcome_gva, outcome_outcome, outcome_level;
     unsigned walker_gva, walker_error;
     unsigned tdp_error;
     unsigned task_tgid, task_name[TASK_WORDS];
-    unsigned region_from, region_to, region_name[REGION_WORDS];
+    struct range_layout {
+        unsigned from, to, name[REGION_WORDS];
+    } of_region, of_module, of_function;
+};
+
+/* A range of addresses that an event told of. */
+struct told_range {
+    uint64_t from, to;               /* to is in it */
+    char name[8 * REGION_WORDS + 1]; /* empty: not known */
 };
 
 /* What a vCPU has met of its next fault. */
@@ -34,6 +45,8 @@ struct pending {
     uint64_t walker_gva, walker_error;
     uint64_t process, region; /* numbers in names, or FAULT_UNKNOWN */
     uint64_t from, to;        /* of region */
+    struct told_range module, function;
+    uint64_t function_name; /* of both, in names */
 };
 
 struct faults {
@@ -94,11 +107,20 @@ int faults_find(const struct trace_file *file, const char *name, const char *con
     return id;
 }
 
+/* An event that tells of a range of addresses. */
+static int find_range(const struct trace_file *file, const char *event,
+                      struct range_layout *r) {
+    static const char *const fields[] = {"from", "to", "name", "name1", "name2", "name3"};
+    return faults_find(file, event, fields,
+                       (unsigned *[]){&r->from, &r->to, &r->name[0], &r->name[1],
+                                      &r->name[2], &r->name[3]},
+                       6);
+}
+
 static struct layout layout_of(const struct trace_file *file) {
     static const char *const names[] = {"gva", "error"}, *const out[] = {"gva", "outcome",
                                                                          "level"};
     static const char *const task[] = {"tgid", "name", "name1"};
-    static const char *const region[] = {"from", "to", "name", "name1", "name2", "name3"};
     struct layout l = {0};
     l.fault = faults_find(file, "page_fault", names,
                           (unsigned *[]){&l.fault_gva, &l.fault_error}, 2);
@@ -112,11 +134,9 @@ static struct layout layout_of(const struct trace_file *file) {
     l.task =
         faults_find(file, "task", task,
                     (unsigned *[]){&l.task_tgid, &l.task_name[0], &l.task_name[1]}, 3);
-    l.region = faults_find(file, "region", region,
-                           (unsigned *[]){&l.region_from, &l.region_to, &l.region_name[0],
-                                          &l.region_name[1], &l.region_name[2],
-                                          &l.region_name[3]},
-                           6);
+    l.region = find_range(file, "region", &l.of_region);
+    l.module = find_range(file, "module", &l.of_module);
+    l.module_function = find_range(file, "module_function", &l.of_function);
     return l;
 }
 
@@ -143,7 +163,7 @@ bool faults_moves(uint64_t address) {
     return address >= KERNEL_MAP;
 }
 
-static uint64_t function_of(struct faults *f, const struct pn_event_rec *rec) {
+static uint64_t named_function(struct faults *f, const struct pn_event_rec *rec) {
     const struct symbols *s = f->cfg.symbols;
     uint64_t rip = rec->rip;
     if (!rip)
@@ -159,6 +179,15 @@ static uint64_t function_of(struct faults *f, const struct pn_event_rec *rec) {
     if (f->cache[at].function != SYMBOLS_NONE)
         return f->cache[at].function;
     return rec->cpl == 3 ? FAULT_USER : FAULT_UNKNOWN;
+}
+
+/* The same, where it is one of a module's: what symbols say of there is of something else. */
+static uint64_t function_of(struct faults *f, const struct pn_event_rec *rec) {
+    const struct pending *p = &f->pending[rec->vcpu];
+    return *p->module.name && rec->cpl == 0 && rec->rip >= p->function.from &&
+                   rec->rip <= p->function.to && p->function_name != FAULT_UNKNOWN
+               ? MODULE_NAMES | p->function_name
+               : named_function(f, rec);
 }
 
 /* Before NX and SMEP an error code does not tell a fetch from a read. Of an instruction
@@ -204,14 +233,31 @@ static int take_task(struct faults *f, struct pending *p,
     return fault_names_add(&f->names, text, &p->process);
 }
 
+static void take_range(const struct range_layout *l, const struct pn_event_rec *rec,
+                       struct told_range *r) {
+    r->from = rec->arg[l->from];
+    r->to = rec->arg[l->to];
+    put_words(rec, l->name, REGION_WORDS, r->name);
+}
+
+/* The name of a module's function, now that both are told. */
+static int name_function(struct faults *f, struct pending *p) {
+    char text[2 * sizeof(p->module.name) + 4];
+    p->function_name = FAULT_UNKNOWN;
+    if (!*p->module.name || !*p->function.name)
+        return 0;
+    snprintf(text, sizeof(text), "%s [%s]", p->function.name, p->module.name);
+    return fault_names_add(&f->names, text, &p->function_name);
+}
+
 static int take_region(struct faults *f, struct pending *p,
                        const struct pn_event_rec *rec) {
-    const struct layout *l = &f->layout;
-    char text[8 * REGION_WORDS + 1];
+    struct told_range r;
+    const char *text = r.name;
+    take_range(&f->layout.of_region, rec, &r);
     p->region = FAULT_UNKNOWN;
-    p->from = rec->arg[l->region_from];
-    p->to = rec->arg[l->region_to];
-    put_words(rec, l->region_name, REGION_WORDS, text);
+    p->from = r.from;
+    p->to = r.to;
     return *text && strcmp(text, "?") != 0 ? fault_names_add(&f->names, text, &p->region)
                                            : 0;
 }
@@ -328,6 +374,26 @@ static int take_outcome(struct faults *f, struct pending *p,
     return count(f, rec, key, &price);
 }
 
+/* Does the event say whose the next fault is? */
+static bool is_about(const struct layout *l, int id) {
+    return id == l->task || id == l->region || id == l->module ||
+           id == l->module_function;
+}
+
+static int take_about(struct faults *f, struct pending *p,
+                      const struct pn_event_rec *rec) {
+    const struct layout *l = &f->layout;
+    if (rec->id == l->task)
+        return take_task(f, p, rec);
+    if (rec->id == l->region)
+        return take_region(f, p, rec);
+    if (rec->id == l->module)
+        take_range(&l->of_module, rec, &p->module);
+    else
+        take_range(&l->of_function, rec, &p->function);
+    return name_function(f, p);
+}
+
 static int take(struct faults *f, const struct pn_event_rec *rec) {
     struct pending *p = &f->pending[rec->vcpu];
     int rc = 0;
@@ -344,14 +410,13 @@ static int take(struct faults *f, const struct pn_event_rec *rec) {
         p->walker_error = rec->arg[f->layout.walker_error];
     } else if (rec->id == f->layout.tdp) {
         rc = count_access(f, rec, FAULT_UNKNOWN, rec->arg[f->layout.tdp_error]);
-    } else if (rec->id == f->layout.task || rec->id == f->layout.region) {
+    } else if (is_about(&f->layout, rec->id)) {
         /* What comes next is another's: a fault alone is not. */
         if (p->fault)
             rc = count_alone(f, &p->rec);
         p->fault = false;
         if (!rc)
-            rc =
-                rec->id == f->layout.task ? take_task(f, p, rec) : take_region(f, p, rec);
+            rc = take_about(f, p, rec);
     }
     return rc;
 }
@@ -416,7 +481,8 @@ struct faults *faults_create(const struct faults_config *cfg) {
     f->cfg = *cfg;
     f->cfg.where.events = UINT64_MAX;
     for (unsigned i = 0; i < TRACE_VCPUS_MAX; i++)
-        f->pending[i].process = f->pending[i].region = FAULT_UNKNOWN;
+        f->pending[i].process = f->pending[i].region = f->pending[i].function_name =
+            FAULT_UNKNOWN;
     bool done = true, by_cause = cfg->causes || cfg->cells || cfg->each;
     for (unsigned i = 0; i < cfg->tables; i++) {
         done = !counting_begin(&f->table[i], &cfg->by[i]) && done;
@@ -497,7 +563,9 @@ void fault_key_text(const struct faults *f, enum fault_key key, uint64_t value, 
         word = value < PN_ACCESSES ? accesses[value] : NULL;
         break;
     case FAULT_KEY_function:
-        if (f->cfg.symbols)
+        if (value >> 62 == 1)
+            word = fault_names_text(&f->names, value & ~MODULE_NAMES);
+        else if (f->cfg.symbols)
             word = value == FAULT_USER ? "(user space)"
                    : value == FAULT_UNKNOWN
                        ? "(unknown)"

@@ -81,6 +81,44 @@ typedef bool (*linux_task_fn)(void *opaque, const struct linux_task *t);
  * in the list. Return: false: ended early, by fn or since the list cannot be followed. */
 bool linux_tasks(const struct linux_guest *g, linux_task_fn fn, void *opaque);
 
+/* ---- Modules ---- */
+
+#define LINUX_MODULE   57u /* MODULE_NAME_LEN and a NUL */
+#define LINUX_FUNCTION 128u
+#define LINUX_TEXTS    2u /* of a module: its own, and that of its init */
+struct linux_text {
+    uint64_t from, to; /* to is not in it */
+};
+struct linux_module {
+    uint64_t at; /* its struct module */
+    char name[LINUX_MODULE];
+    struct linux_text text[LINUX_TEXTS]; /* from == to: none */
+    uint64_t kallsyms;                   /* its struct mod_kallsyms */
+};
+typedef bool (*linux_module_fn)(void *opaque, const struct linux_module *m);
+/* Does the kernel's image tell how to find modules? */
+bool linux_has_modules(const struct linux_image *image);
+/* All that are loaded, the latest first. Return: as linux_tasks. */
+bool linux_modules(const struct linux_guest *g, linux_module_fn fn, void *opaque);
+/* The functions of its text, where they are now. most: no table of more symbols is read.
+ * Return: how many symbols were read; -EFAULT: it has none that can be read; -EINVAL: no function is
+ * among them; -ENOMEM. */
+int linux_module_symbols(const struct linux_guest *g, const struct linux_module *m,
+                         uint32_t most, struct symbols **out);
+
+/* Functions by address, with the symbols of modules that were asked for before. */
+struct linux_functions;
+struct linux_functions *linux_functions_create(void);    /* NULL: out of memory */
+void linux_functions_destroy(struct linux_functions *f); /* NULL: nothing */
+struct linux_function {
+    char name[LINUX_FUNCTION]; /* "?": not known, and then `of` is the address alone */
+    char module[LINUX_MODULE];
+    struct linux_text of, text; /* of the function; of the module's text that it is in */
+};
+/* The function of a module that the address lies in. Return: false: in no module. */
+bool linux_function_at(struct linux_functions *f, const struct linux_guest *g,
+                       uint64_t address, struct linux_function *out);
+
 /* ---- Addresses ---- */
 
 #define LINUX_NAME 32u

@@ -109,7 +109,14 @@ bool linux_machine_region(struct linux_machine *l, unsigned cpu, uint64_t addres
 void linux_machine_explain(struct linux_machine *l, unsigned cpu, uint64_t address,
                            FILE *out) {
     struct linux_region r;
-    if (linux_machine_region(l, cpu, address, &r))
-        fprintf(out, "Linux has there\n  %s, 0x%" PRIx64 "-0x%" PRIx64 "\n", r.name,
-                r.from, r.to);
+    struct linux_function f;
+    if (!linux_machine_region(l, cpu, address, &r))
+        return;
+    fprintf(out, "Linux has there\n  %s, 0x%" PRIx64 "-0x%" PRIx64 "\n", r.name, r.from,
+            r.to);
+    struct linux_functions *modules = linux_functions_create();
+    if (modules && linux_function_at(modules, &l->guest, address, &f))
+        fprintf(out, "  %s [%s], 0x%" PRIx64 "-0x%" PRIx64 "\n", f.name, f.module,
+                f.of.from, f.of.to - 1);
+    linux_functions_destroy(modules);
 }

@@ -174,6 +174,46 @@ int monitor_info_vmas(struct request *r) {
                : err_set(&r->err, -EFAULT, "its mappings cannot be followed");
 }
 
+/* ---- Modules ---- */
+
+static bool list_module(void *opaque, const struct linux_module *m) {
+    struct listing *l = opaque;
+    json_t *texts = l->list ? json_array() : NULL;
+    fprintf(l->r->out, "%-24s", m->name);
+    for (unsigned i = 0; i < LINUX_TEXTS; i++) {
+        const struct linux_text *t = &m->text[i];
+        if (t->from == t->to)
+            continue;
+        fprintf(l->r->out, " %" PRIx64 "-%" PRIx64, t->from, t->to);
+        if (texts)
+            json_array_append_new(texts,
+                                  json_pack("{s:o, s:o}", "from",
+                                            json_sprintf("0x%" PRIx64, t->from), "to",
+                                            json_sprintf("0x%" PRIx64, t->to - 1)));
+    }
+    fputc('\n', l->r->out);
+    if (l->list)
+        json_array_append_new(l->list,
+                              json_pack("{s:s, s:o}", "name", m->name, "text", texts));
+    return true;
+}
+
+int monitor_info_modules(struct request *r) {
+    struct listing l = {.r = r};
+    int rc = look(r, &l.g);
+    if (rc)
+        return rc;
+    if (!linux_has_modules(l.g->image))
+        return err_set(&r->err, -ENOENT,
+                       "the kernel does not tell where its modules are");
+    l.list = r->wants_json ? json_array() : NULL;
+    r->json = l.list;
+    return linux_modules(l.g, list_module, &l)
+               ? 0
+               : err_set(&r->err, -EFAULT,
+                         "the guest's list of modules cannot be followed");
+}
+
 /* ---- One address ---- */
 
 struct linux_machine *monitor_linux_machine(struct request *r) {

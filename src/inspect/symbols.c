@@ -2,7 +2,7 @@
 /*
  * Symbols by address and by name, and files that are text.
  *
- * Invariant: after finish(), symbols are sorted by address, and of those at one address
+ * Invariant: after symbols_finish(), symbols are sorted by address, and of those at one address
  * the one that names it comes first: a function, not weak, with the fewest underscores
  * before it. to > from in all but the last one.
  */
@@ -70,7 +70,7 @@ static int by_address(const void *x, const void *y, void *names) {
 }
 
 /* Ends that nobody told are where the next symbol begins. */
-static int finish(struct symbols *s, const char *name, struct err *e) {
+int symbols_finish(struct symbols *s, const char *name, struct err *e) {
     bool some = false;
     for (size_t i = 0; i < s->count; i++)
         some |= s->symbol[i].function && s->symbol[i].from;
@@ -225,7 +225,7 @@ int symbols_parse(const void *data, size_t size, const char *name, struct symbol
     if (rc == -ENOMEM)
         err_set(e, rc, "%s: out of memory for its symbols", name);
     if (!rc)
-        rc = finish(s, name, e);
+        rc = symbols_finish(s, name, e);
     if (rc)
         symbols_free(s);
     else

@@ -25,6 +25,10 @@ struct symbols {
 int symbols_add(struct symbols *s, const struct symbol *what, const char *name,
                 size_t length);
 
+/* When all are added: sort them, and end each where the next one begins. name is for the line.
+ * Return: 0, or -EINVAL: no function is among them. */
+int symbols_finish(struct symbols *s, const char *name, struct err *e);
+
 bool symbols_is_elf(const uint8_t *data, size_t size);
 /* What a section of that name holds. Return: false: there is none, or no ELF with sections. */
 bool symbols_elf_section(const uint8_t *data, size_t size, const char *name,

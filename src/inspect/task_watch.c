@@ -12,14 +12,17 @@
 #define NAME_WORDS (LINUX_NAME / 8)
 #define COMM_WORDS (LINUX_COMM / 8)
 
+/* A range of addresses and its name, as `region` and the events of modules say it. */
+struct range {
+    uint64_t from, to, name[NAME_WORDS];
+};
+
 /* What a vCPU's last events said; all 0 at first, which no event says. */
 struct told {
     bool task, region, entry;
     uint64_t pid, tgid, space;
     uint64_t comm[COMM_WORDS];
-    struct {
-        uint64_t from, to, name[NAME_WORDS];
-    } range;
+    struct range range, module, function;
     struct linux_entry from;
     uint64_t caller;
 };
@@ -35,6 +38,7 @@ static const char *const setters[] = {
 struct task_watch {
     struct linux_image *image;
     struct linux_machine guest;
+    struct linux_functions *functions; /* of modules */
     struct pn_ring *rings;
     unsigned cpus;
     struct told told[MACHINE_CPUS_MAX];
@@ -57,21 +61,50 @@ static void tell_task(struct pn_ring *ring, struct told *old,
     pn_emit(ring, task, now.pid, now.tgid, now.space, now.comm[0], now.comm[1]);
 }
 
+static struct range range_of(uint64_t from, uint64_t to, const char *name) {
+    struct range r = {.from = from, .to = to};
+    memcpy(r.name, name, strnlen(name, sizeof(r.name)));
+    return r;
+}
+
+/* Is it another one than the vCPU was told? It is told then. */
+static bool is_new(struct range *old, const struct range *now) {
+    bool same = !memcmp(old, now, sizeof(*now));
+    *old = *now;
+    return !same;
+}
+
 static void tell_region(struct pn_ring *ring, struct told *old,
                         const struct linux_region *r) {
-    struct told now = {.region = true};
-    if (r) {
-        now.range.from = r->from;
-        now.range.to = r->to;
-        memcpy(now.range.name, r->name, strlen(r->name));
-    }
-    if (old->region && !memcmp(&old->range, &now.range, sizeof(now.range)))
+    const struct range now = r ? range_of(r->from, r->to, r->name) : range_of(0, 0, "");
+    bool other = is_new(&old->range, &now);
+    if (old->region && !other)
         return;
     old->region = true;
-    old->range = now.range;
-    const uint64_t *name = now.range.name;
-    pn_emit(ring, region, now.range.from, now.range.to, name[0], name[1], name[2],
-            name[3]);
+    pn_emit(ring, region, now.from, now.to, now.name[0], now.name[1], now.name[2],
+            now.name[3]);
+}
+
+/* In which module the instruction is, and in which of its functions. Nobody has told of one, and
+ * it is in none: nothing is said. */
+static void tell_module(const struct task_watch *w, struct pn_ring *ring,
+                        struct told *old) {
+    const struct linux_guest *g = &w->guest.guest;
+    struct linux_function f;
+    struct range module = range_of(0, 0, ""), function = module;
+    if (*ring->cpl != 0 ||
+        symbols_at(w->image->symbols, *ring->rip - g->moved) != SYMBOLS_NONE)
+        return; /* what was told does not lie there */
+    if (linux_function_at(w->functions, g, *ring->rip, &f)) {
+        module = range_of(f.text.from, f.text.to - 1, f.module);
+        function = range_of(f.of.from, f.of.to - 1, f.name);
+    }
+    if (is_new(&old->module, &module))
+        pn_emit(ring, module, module.from, module.to, module.name[0], module.name[1],
+                module.name[2], module.name[3]);
+    if (is_new(&old->function, &function))
+        pn_emit(ring, module_function, function.from, function.to, function.name[0],
+                function.name[1], function.name[2], function.name[3]);
 }
 
 /* Is an address of the kernel in a function that only sets an entry? */
@@ -129,6 +162,8 @@ static void before(struct pn_ring *ring, enum pn_event id, uint64_t gva) {
         there && linux_region_of(&w->guest.guest, known ? &t : NULL, *ring->cr3, gva, &r);
     tell_region(ring, told, region ? &r : NULL);
     tell_entry(w, ring, told, known ? &t : NULL);
+    if (there)
+        tell_module(w, ring, told);
 }
 
 int task_watch_create(struct machine *m, const char *kernel, struct pn_ring *rings,
@@ -137,6 +172,11 @@ int task_watch_create(struct machine *m, const char *kernel, struct pn_ring *rin
     if (!w)
         return err_set(e, -ENOMEM, "out of memory");
     int rc = linux_image_load(kernel, &w->image, e);
+    w->functions = rc ? NULL : linux_functions_create();
+    if (!rc && !w->functions) {
+        linux_image_free(w->image);
+        rc = err_set(e, -ENOMEM, "out of memory");
+    }
     if (rc) {
         free(w);
         return rc;
@@ -157,6 +197,7 @@ void task_watch_destroy(struct task_watch *w) {
         return;
     for (unsigned i = 0; i < w->cpus; i++)
         w->rings[i].before = NULL;
+    linux_functions_destroy(w->functions);
     linux_image_free(w->image);
     free(w);
 }

@@ -61,10 +61,41 @@ static bool vma(void *opaque, const struct linux_vma *v) {
     return a->memory->asked++ < 128;
 }
 
-static struct linux_image *image;
+static bool module(void *opaque, const struct linux_module *m) {
+    struct memory *memory = opaque;
+    check(m->name, sizeof(m->name));
+    for (unsigned i = 0; i < LINUX_TEXTS; i++)
+        if (m->text[i].to < m->text[i].from)
+            abort();
+    return memory->asked++ < 192;
+}
+
+/* The modules' functions, by the structures of both kinds. */
+static void ask_modules(struct linux_guest *g, const uint8_t *data, size_t size) {
+    struct linux_functions *functions = linux_functions_create();
+    struct linux_function f;
+    if (!functions)
+        abort();
+    linux_modules(g, module, g->opaque);
+    for (unsigned i = 0; i + 8 <= size && i < 64; i += 8) {
+        uint64_t address;
+        memcpy(&address, data + i, 8);
+        if (!linux_function_at(functions, g, address, &f))
+            continue;
+        check(f.name, sizeof(f.name));
+        check(f.module, sizeof(f.module));
+        if (address < f.of.from || address >= f.of.to || address < f.text.from ||
+            address >= f.text.to)
+            abort();
+    }
+    linux_functions_destroy(functions);
+}
+
+static struct linux_image *image, *old;
 
 static void clean_up(void) {
     linux_image_free(image);
+    linux_image_free(old);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
@@ -79,10 +110,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (size < 8)
         return 0;
     if (!image) {
-        image = image_create();
+        image = image_create_of(false);
+        old = image_create_of(true);
         atexit(clean_up);
     }
+    g.image = old;
+    ask_modules(&g, data, size);
     g.image = image;
+    ask_modules(&g, data, size);
     struct asker a = {&m, &g};
     linux_is_there(&g);
     linux_tasks(&g, task, &m);

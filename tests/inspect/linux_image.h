@@ -37,9 +37,22 @@ enum {
     VMA_FILE = 32,
     FILE_DENTRY = 24,
     DENTRY_PARENT = 0,
-    DENTRY_NAME = 16
+    DENTRY_NAME = 16,
+    MODULE_LIST = 8,
+    MODULE_NAME = 24,
+    MODULE_KALLSYMS = 80,
+    MODULE_CORE = 88, /* of 6.1, as the next one */
+    MODULE_INIT = 112,
+    LAYOUT_TEXT = 12,
+    MODULE_MEM = 136, /* of 6.4 on */
+    MEMORY_SIZE = 8,
+    MEMORY_SIZE_OF = 24,
+    KALLSYMS_SYMTAB = 0,
+    KALLSYMS_COUNT = 8,
+    KALLSYMS_STRTAB = 16
 };
-#define INIT_TASK 0xffffffff81001000ull
+#define INIT_TASK     0xffffffff81001000ull
+#define IMAGE_MODULES 0xffffffff81001180ull
 
 static const char image_map[] = "0000000000000000 D __per_cpu_start\n"
                                 "0000000000000100 D current_task\n"
@@ -49,6 +62,7 @@ static const char image_map[] = "0000000000000000 D __per_cpu_start\n"
                                 "ffffffff81001100 D __per_cpu_offset\n"
                                 "ffffffff81001140 D pcpu_unit_size\n"
                                 "ffffffff81001148 D max_pfn\n"
+                                "ffffffff81001180 D modules\n"
                                 "ffffffff81001200 D init_top_pgt\n"
                                 "ffffffff81002000 D _end\n";
 
@@ -125,11 +139,36 @@ static void add_files(struct btf *b, int u64) {
     btf__add_field(b, "d_name", name, (DENTRY_NAME - 8) * 8, 0);
 }
 
-/* Its types as bytes, to be freed. */
-static void *image_btf(size_t *size) {
+static void add_modules(struct btf *b, int u32, int u64, int list, bool old) {
+    int name = btf__add_array(b, u32, btf__find_by_name(b, "char"), 56);
+    int part = old ? btf__add_struct(b, "module_layout", 24)
+                   : btf__add_struct(b, "module_memory", MEMORY_SIZE_OF);
+    btf__add_field(b, "base", u64, 0, 0);
+    btf__add_field(b, "size", u32, MEMORY_SIZE * 8, 0);
+    if (old)
+        btf__add_field(b, "text_size", u32, LAYOUT_TEXT * 8, 0);
+    int parts = old ? part : btf__add_array(b, u32, part, 7);
+    btf__add_struct(b, "module", 512);
+    btf__add_field(b, "list", list, MODULE_LIST * 8, 0);
+    btf__add_field(b, "name", name, MODULE_NAME * 8, 0);
+    btf__add_field(b, "kallsyms", u64, MODULE_KALLSYMS * 8, 0);
+    btf__add_field(b, old ? "core_layout" : "mem", parts,
+                   (old ? MODULE_CORE : MODULE_MEM) * 8, 0);
+    if (old)
+        btf__add_field(b, "init_layout", parts, MODULE_INIT * 8, 0);
+    btf__add_struct(b, "mod_kallsyms", 32);
+    btf__add_field(b, "symtab", u64, KALLSYMS_SYMTAB * 8, 0);
+    btf__add_field(b, "num_symtab", u32, KALLSYMS_COUNT * 8, 0);
+    btf__add_field(b, "strtab", u64, KALLSYMS_STRTAB * 8, 0);
+}
+
+/* Its types as bytes, to be freed. old: modules as in 6.1, else as from 6.4 on. */
+static void *image_btf_of(bool old, size_t *size) {
     struct btf *b = btf__new_empty();
     int u32 = btf__add_int(b, "u32", 4, 0), u64 = btf__add_int(b, "u64", 8, 0);
-    add_task(b, u32, u64, add_list(b));
+    int list = add_list(b);
+    add_task(b, u32, u64, list);
+    add_modules(b, u32, u64, list, old);
     add_mm(b, u64);
     add_nodes(b, u32, u64);
     add_files(b, u64);
@@ -142,18 +181,26 @@ static void *image_btf(size_t *size) {
     return copy;
 }
 
-static struct linux_image *image_create(void) {
+static inline void *image_btf(size_t *size) {
+    return image_btf_of(false, size);
+}
+
+static struct linux_image *image_create_of(bool old) {
     char line[256];
     struct err e = {line, sizeof(line)};
     struct symbols *symbols;
     struct types *types;
     struct linux_image *image;
     size_t size;
-    void *btf = image_btf(&size);
+    void *btf = image_btf_of(old, &size);
     if (symbols_parse(image_map, strlen(image_map), "map", &symbols, &e) ||
         types_parse(btf, size, "btf", &types, &e) ||
         linux_image_create(symbols, types, "image", &image, &e))
         abort();
     free(btf);
     return image;
+}
+
+static inline struct linux_image *image_create(void) {
+    return image_create_of(false);
 }
