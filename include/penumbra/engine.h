@@ -160,6 +160,9 @@ struct pn_engine_ops {
     /* The run is over (or goes on under another engine): what is still on its way into
      * the rings goes in. NULL: everything is there at once. */
     void (*trace_end)(struct pn_engine *e);
+    /* Between two calls, true and false, this engine fills no ring. NULL: it fills them in run()
+     * alone. */
+    void (*trace_hold)(struct pn_engine *e, bool hold);
     /* Why the rings hold no events of this engine; NULL: they do. */
     const char *(*trace_problem)(struct pn_engine *e);
     const char *(*error)(struct pn_engine *e); /* after PN_EXIT_ERROR or SHUTDOWN */

@@ -5,6 +5,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -161,6 +162,16 @@ static const struct option_row rows[] = {
      "Instead of tables, tell the first N of these faults in words: who made the access, "
      "what the guest's tables said, what the MMU did, what it came to and why",
      .kind = OPTION_NUMBER, OWN(narrate), .min = 1},
+    {.kind = OPTION_HEADING, .doc = "A run as it goes:"},
+    {"live", 0, "SOCKET",
+     "Instead of a file: study what 'run --trace FILE --monitor SOCKET' has traced so "
+     "far, and go on "
+     "until that run ends",
+     .kind = OPTION_TEXT, OWN(live), .min = 1},
+    {"every", 0, "S", "Print anew after so many seconds (default 2)",
+     .kind = OPTION_SECONDS, OWN(every), .needs = "live"},
+    {"updates", 0, "N", "End after the Nth time, though the run goes on",
+     .kind = OPTION_NUMBER, OWN(updates), .min = 1, .needs = "live"},
     {.kind = OPTION_HEADING, .doc = "Which faults:"},
     {"outcome", 0, "NAME,...", "Only those that came to this; may be repeated",
      .kind = OPTION_CALL, .set = set_outcome, .list = list_outcomes},
@@ -187,16 +198,18 @@ static const struct option_row rows[] = {
 };
 
 static const struct faults_options defaults = {
-    .filter = {.events = UINT64_MAX, .vcpu = -1, .to = UINT64_MAX}, .top = 20};
+    .filter = {.events = UINT64_MAX, .vcpu = -1, .to = UINT64_MAX},
+    .top = 20,
+    .every = 2000000000};
 
 static const struct option_command command = {
     .name = "penumbra faults",
-    .args = "FILE",
+    .args = "[FILE]",
     .doc =
         "Study the page faults of a trace that 'penumbra run --trace FILE' recorded. How "
         "many there were, how many of them were the guest's own and how many hidden from "
         "it, what became of them, and which functions, pages and address spaces they "
-        "come from. FILE may be -: standard input.",
+        "come from. FILE may be -: standard input. With --live, of a run that goes on.",
     .more =
         "A fault is an event page_fault with its fault_outcome; walker_error tells the "
         "reason of a guest's own. A recording of these three is enough: --trace-events "
@@ -244,14 +257,31 @@ static int find_rip(const struct faults_report *r, struct faults_config *c) {
     return CLI_OK;
 }
 
-static int read_all(struct trace_file *f, struct faults *faults) {
+int faults_read(struct trace_file *f, struct faults *faults) {
     const struct pn_event_rec *rec;
     int rc = 0;
     for (size_t n; !rc && (n = trace_file_next(f, &rec));)
         rc = faults_add(faults, f, rec, n);
-    if (!rc)
-        rc = faults_finish(faults);
-    return rc ? cli_error("out of memory") : CLI_OK;
+    return rc;
+}
+
+/* *ended: the trace goes no further. */
+static int read_all(const struct faults_report *r, struct trace_file *f,
+                    struct faults *faults, FILE *out, bool *ended) {
+    int code = CLI_OK;
+    *ended = true;
+    if (r->options->live)
+        code = faults_live(r, f, faults, out, ended);
+    else if (faults_read(f, faults))
+        code = cli_error("out of memory");
+    if (!code && *ended && faults_finish(faults))
+        code = cli_error("out of memory");
+    if (!code && !*ended) {
+        faults_sort(faults);
+        if (r->cells)
+            fault_cells_finish(r->cells);
+    }
+    return code;
 }
 
 /* Into the files, which are open. */
@@ -303,15 +333,15 @@ static int study(struct faults_report *r, struct trace_file *f,
     if (!faults)
         return cli_error("out of memory");
     r->faults = faults;
-    code = read_all(f, faults);
-    if (!code) {
-        bool beside = (o->json && outfile_is_stdout(o->json)) ||
-                      (o->csv && outfile_is_stdout(o->csv)) ||
-                      (o->html && outfile_is_stdout(o->html));
-        code = faults_print(r, beside ? stderr : stdout) ? cli_error("out of memory")
-                                                         : write_files(r, out);
-    }
+    bool beside = (o->json && outfile_is_stdout(o->json)) ||
+                  (o->csv && outfile_is_stdout(o->csv)) ||
+                  (o->html && outfile_is_stdout(o->html));
+    FILE *text = beside ? stderr : stdout;
+    bool ended;
+    code = read_all(r, f, faults, text, &ended);
     if (!code)
+        code = faults_print(r, text) ? cli_error("out of memory") : write_files(r, out);
+    if (!code && ended)
         code = trace_input_end(f, o->path);
     faults_destroy(faults);
     return code;
@@ -386,8 +416,18 @@ int cmd_faults(int argc, char **argv) {
     int code = option_parse(&command, argc, argv, &o, &done);
     if (code || done)
         return cli_flush(code);
-    if (!o.path)
-        return option_error(&command, "which file?");
+    if (!o.path == !o.live)
+        return option_error(&command, o.live ? "--live SOCKET is instead of a file"
+                                             : "which file?");
+    if (o.live && o.narrate)
+        return option_error(&command, "--narrate does not go with --live");
+    char now[PATH_MAX];
+    if (o.live) {
+        code = faults_live_file(&o, now, sizeof(now));
+        if (code)
+            return cli_flush(code);
+        o.path = now;
+    }
     if (o.narrate && (o.by.keys || o.reports || o.figures || o.json || o.csv || o.html))
         return option_error(&command, "--narrate tells faults: it does not go with --by, "
                                       "--report, --figures, --json, --csv or --html");

@@ -15,6 +15,9 @@ struct faults_options {
     unsigned reports;   /* bit per enum fault_report_id */
     struct fault_by by; /* keys 0: not given */
     unsigned top;
+    const char *live;          /* a monitor's socket; NULL: a file */
+    uint64_t every;            /* ns between two updates */
+    unsigned updates;          /* 0: to the run's end */
     uint64_t narrate;          /* 0: tables instead */
     uint64_t outcomes, causes; /* struct faults_config */
     bool by_cr3;
@@ -51,6 +54,15 @@ void faults_csv_text(const char *text, FILE *out);
  * after a line. */
 int faults_narrate(struct trace_file *f, const struct faults_config *cfg, uint64_t most,
                    FILE *out);
+/* faults_live.c: studies of a run as it goes. The file that its trace is in now; size: of path.
+ * Return: CLI_OK, or the exit code after a line. */
+int faults_live_file(const struct faults_options *o, char *path, size_t size);
+/* Read the trace and print what it comes to, again and again, until the run has ended or the updates
+ * are done; the last ones are not printed. *ended: the run has. Return: as above. */
+int faults_live(const struct faults_report *r, struct trace_file *f,
+                struct faults *faults, FILE *out, bool *ended);
+/* What there is to read now. Return: 0, or -ENOMEM. */
+int faults_read(struct trace_file *f, struct faults *faults);
 /* Into an open file. Return: 0 or -errno. */
 int faults_write_json(const struct faults_report *r, int fd);
 int faults_write_csv(const struct faults_report *r, int fd);

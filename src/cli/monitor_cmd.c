@@ -100,8 +100,8 @@ static bool print_answers(int fd, bool skip) {
     return bad;
 }
 
-/* Return: a socket to the monitor, or -1 after a line. */
-static int connect_to(const char *path) {
+/* Return: a socket to the monitor, or -1 and errno. */
+static int try_connect(const char *path) {
     struct sockaddr_un at = {.sun_family = AF_UNIX};
     int fd = -1;
     errno = ENAMETOOLONG;
@@ -109,10 +109,59 @@ static int connect_to(const char *path) {
         fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd >= 0 && !connect(fd, (const struct sockaddr *)&at, sizeof(at)))
         return fd;
-    cli_error("%s: %s", path, strerror(errno));
+    int error = errno;
     if (fd >= 0)
         close(fd);
+    errno = error;
     return -1;
+}
+
+/* Return: the same, or -1 after a line. */
+static int connect_to(const char *path) {
+    int fd = try_connect(path);
+    if (fd < 0)
+        cli_error("%s: %s", path, strerror(errno));
+    return fd;
+}
+
+/* The answer in the line, or NULL. */
+static json_t *answer_of(const char *line) {
+    json_t *answer = json_loads(line, 0, NULL);
+    if (json_is_object(answer))
+        return answer;
+    json_decref(answer);
+    return NULL;
+}
+
+int monitor_query(const char *path, const char *line, json_t **result, struct err *e) {
+    char ask[LINE_BYTES], *text = NULL;
+    size_t room = 0;
+    *result = NULL;
+    int fd = try_connect(path);
+    if (fd < 0) {
+        err_set(e, -errno, "%s: %s", path, strerror(errno));
+        return CLI_OK;
+    }
+    snprintf(ask, sizeof(ask), "json on\n%s\n", line);
+    bool sent = monitor_send(fd, ask, strlen(ask));
+    shutdown(fd, SHUT_WR);
+    FILE *in = sent ? fdopen(fd, "r") : NULL;
+    json_t *answer = NULL;
+    if (in && getline(&text, &room, in) > 0 && getline(&text, &room, in) > 0)
+        answer = answer_of(text);
+    free(text);
+    if (in)
+        fclose(in);
+    else
+        close(fd);
+    const char *error = json_string_value(json_object_get(answer, "error"));
+    int code = error ? cli_error("%s: %s", path, error) : CLI_OK;
+    if (answer && !error)
+        *result = json_incref(json_object_get(answer, "result"));
+    if (!answer)
+        err_set(e, -EPIPE, "%s: no answer", path);
+    json_decref(answer);
+    return code;
 }
 
 int cli_monitor_ask(const char *path, const char *line) {

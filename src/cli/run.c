@@ -157,6 +157,7 @@ static int open_outputs(struct run *r) {
     if (trace_open(&cfg, &r->trace, err, sizeof(err)))
         return cli_error("%s", err);
     o->machine.rings = trace_rings(r->trace);
+    o->writer = o->trace ? r->trace : NULL;
     return CLI_OK;
 }
 

@@ -19,8 +19,9 @@ struct run_options {
     const char *mmu_opt[RUN_MMU_OPTS_MAX]; /* as given */
     unsigned mmu_opts;
     const char *stats, *trace, *record;
-    uint64_t trace_mask;  /* which events */
-    uint64_t trace_limit; /* bytes */
+    struct trace_writer *writer; /* of --trace, once it is open */
+    uint64_t trace_mask;         /* which events */
+    uint64_t trace_limit;        /* bytes */
     bool event_digest, ram_digest, summary, dump, quiet, trace_tasks;
     const char *gdb;           /* where it may come: a port or a path; NULL: nowhere */
     bool stopped;              /* before the first instruction */

@@ -118,6 +118,7 @@ static int create(struct run_attend *a, struct machine *m) {
     const struct monitor_config monitor = {.machine = m,
                                            .rings = a->options->machine.rings,
                                            .events = a->options->trace_mask,
+                                           .trace = a->options->writer,
                                            .kernel = a->options->machine.kernel,
                                            .about = a->options->about};
     const struct gdb_config gdb = {.machine = m,

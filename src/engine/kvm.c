@@ -245,6 +245,7 @@ const struct pn_engine_ops engine_kvm = {
     .dirty_harvest = kvm_dirty_harvest,
     .dump = kvm_dump,
     .trace_end = kvm_trace_end,
+    .trace_hold = kvm_trace_hold,
     .trace_problem = kvm_trace_problem,
     .error = kvm_error_text,
 };

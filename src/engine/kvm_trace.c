@@ -9,7 +9,8 @@
  * 2. The instance is removed when tracing ends; one that a killed process left behind is
  *    removed by the next.
  * 3. Events enter the rings in order of time, which is the machine's (ns).
- * Locking: between kvm_trace_begin and kvm_trace_end the reader thread owns the rings.
+ * Locking: between kvm_trace_begin and kvm_trace_end the reader thread owns the rings, but while
+ * another has kvm_trace_hold.
  */
 #include "base/clock.h"
 #include "engine/engines.h"
@@ -66,6 +67,7 @@ struct kvm_trace {
     size_t count;
     pthread_t thread;
     bool started;
+    pthread_mutex_t filling; /* held by who fills or drains the rings */
     pthread_mutex_t lock;
     pthread_cond_t wake;
     bool stop;
@@ -150,8 +152,10 @@ static void *reader(void *opaque) {
         stop = t->stop;
         pthread_mutex_unlock(&t->lock);
         uint64_t before = host_ns();
+        pthread_mutex_lock(&t->filling);
         tracefs_iterate_raw_events(t->tep, t->instance, NULL, 0, on_event, t);
         pass_on(t, stop ? UINT64_MAX : before - SETTLE_NS);
+        pthread_mutex_unlock(&t->filling);
     }
     return NULL;
 }
@@ -266,6 +270,7 @@ static void close_trace(struct kvm_trace *t) {
         tep_free(t->tep);
     pthread_cond_destroy(&t->wake);
     pthread_mutex_destroy(&t->lock);
+    pthread_mutex_destroy(&t->filling);
     free(t->waiting);
     free(t);
 }
@@ -280,6 +285,7 @@ static void trace_begin(struct pn_engine *e, struct pn_ring *rings) {
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_mutex_init(&t->lock, NULL);
+    pthread_mutex_init(&t->filling, NULL);
     pthread_cond_init(&t->wake, &attr);
     pthread_condattr_destroy(&attr);
     t->waiting = malloc(WAITING_MAX * sizeof(*t->waiting));
@@ -303,6 +309,15 @@ static void trace_end(struct pn_engine *e) {
     close_trace(t);
 }
 
+static void trace_hold(struct pn_engine *e, bool hold) {
+    if (!e->trace)
+        return;
+    if (hold)
+        pthread_mutex_lock(&e->trace->filling);
+    else
+        pthread_mutex_unlock(&e->trace->filling);
+}
+
 #else
 
 static void trace_begin(struct pn_engine *e, struct pn_ring *rings) {
@@ -312,6 +327,11 @@ static void trace_begin(struct pn_engine *e, struct pn_ring *rings) {
 
 static void trace_end(struct pn_engine *e) {
     (void)e;
+}
+
+static void trace_hold(struct pn_engine *e, bool hold) {
+    (void)e;
+    (void)hold;
 }
 
 #endif
@@ -331,6 +351,10 @@ void kvm_trace_begin(struct pn_engine *e, struct pn_ring *rings) {
 void kvm_trace_end(struct pn_engine *e) {
     trace_end(e);
     e->trace_time = engine_kvm.now(e);
+}
+
+void kvm_trace_hold(struct pn_engine *e, bool hold) {
+    trace_hold(e, hold);
 }
 
 const char *kvm_trace_problem(struct pn_engine *e) {

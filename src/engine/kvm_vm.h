@@ -117,6 +117,8 @@ void kvm_posted_drain(struct pn_engine *e);
  * run. Where they cannot be had the run goes on, and kvm_trace_problem says why. */
 void kvm_trace_begin(struct pn_engine *e, struct pn_ring *rings);
 void kvm_trace_end(struct pn_engine *e);
+/* struct pn_engine_ops */
+void kvm_trace_hold(struct pn_engine *e, bool hold);
 const char *kvm_trace_problem(struct pn_engine *e);
 
 /* kvm_stats.c */

@@ -26,6 +26,15 @@ static struct counting_slot *free_slot(struct counting_slot *slot, size_t slots,
     return &slot[at];
 }
 
+/* Slots that are all free get the rows' numbers. */
+static void fill_slots(struct counting_slot *slot, size_t slots,
+                       const struct fault_row *row, size_t rows, unsigned keys) {
+    for (size_t i = 0; i < rows; i++) {
+        uint64_t h = hash(row[i].key, keys);
+        *free_slot(slot, slots, h) = (struct counting_slot){h >> 32, (uint32_t)i + 1};
+    }
+}
+
 static struct fault_row *new_rows(size_t n) {
     return malloc(n * sizeof(struct fault_row));
 }
@@ -48,10 +57,7 @@ static int grow(struct counting *t) {
         return -ENOMEM;
     }
     memcpy(row, t->row, t->rows * sizeof(*row));
-    for (size_t i = 0; i < t->rows; i++) {
-        uint64_t h = hash(row[i].key, t->by.keys);
-        *free_slot(slot, slots, h) = (struct counting_slot){h >> 32, (uint32_t)i + 1};
-    }
+    fill_slots(slot, slots, row, t->rows, t->by.keys);
     free(t->row);
     free(t->slot);
     t->row = row;
@@ -106,8 +112,10 @@ static int most_first(const void *x, const void *y) {
     return 0;
 }
 
-void counting_end(struct counting *t) {
+void counting_sort(struct counting *t) {
     qsort(t->row, t->rows, sizeof(*t->row), most_first);
+    memset(t->slot, 0, t->slots * sizeof(*t->slot));
+    fill_slots(t->slot, t->slots, t->row, t->rows, t->by.keys);
 }
 
 void counting_free(struct counting *t) {

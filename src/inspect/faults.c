@@ -460,13 +460,17 @@ int faults_add(struct faults *f, const struct trace_file *file,
     return rc;
 }
 
+void faults_sort(struct faults *f) {
+    for (unsigned i = 0; i < f->cfg.tables; i++)
+        counting_sort(&f->table[i]);
+}
+
 int faults_finish(struct faults *f) {
     int rc = 0;
     for (unsigned i = 0; i < TRACE_VCPUS_MAX && !rc; i++)
         if (f->pending[i].fault)
             rc = count_alone(f, &f->pending[i].rec);
-    for (unsigned i = 0; i < f->cfg.tables; i++)
-        counting_end(&f->table[i]);
+    faults_sort(f);
     if (f->cfg.cells)
         fault_cells_finish(f->cfg.cells);
     return rc;

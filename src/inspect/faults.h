@@ -100,6 +100,9 @@ void faults_destroy(struct faults *f);
 /* The next records of the file, in their order. Return: 0, or -ENOMEM. */
 int faults_add(struct faults *f, const struct trace_file *file,
                const struct pn_event_rec *rec, size_t n);
+/* Put the tables in order, so that the results so far may be asked for; then records may follow. A fault
+ * whose outcome has not come is not in them. */
+void faults_sort(struct faults *f);
 /* No more records. Return: 0, or -ENOMEM. Then the results may be asked for. */
 int faults_finish(struct faults *f);
 const struct fault_totals *faults_totals(const struct faults *f);

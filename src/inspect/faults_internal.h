@@ -29,8 +29,8 @@ int counting_begin(struct counting *t, const struct fault_by *by);
 /* One fault: the value of every enum fault_key. Return: 0, or -ENOMEM. */
 int counting_add(struct counting *t, const uint64_t key[FAULT_KEYS], uint64_t time,
                  bool own, const struct fault_price *price);
-/* Sort the rows. No fault may be added then. */
-void counting_end(struct counting *t);
+/* Sort the rows. More faults may be added then. */
+void counting_sort(struct counting *t);
 void counting_free(struct counting *t);
 
 /* Names, each once; beyond 65,536 of them none is added. */

@@ -3,6 +3,8 @@
 #include "inspect/monitor_internal.h"
 
 #include <errno.h>
+#include <inttypes.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -237,6 +239,31 @@ int monitor_events(struct request *r) {
     for (unsigned i = 0; !rc && i < machine_cpus(r->mon->machine); i++)
         r->mon->cfg.rings[i].mask = on ? r->mon->cfg.events : 0;
     return rc;
+}
+
+int monitor_info_trace(struct request *r) {
+    struct trace_so_far now;
+    char path[PATH_MAX];
+    if (!r->mon->cfg.trace)
+        return err_set(&r->err, -ENOENT, "no events are recorded (run --trace)");
+    const struct pn_engine_ops *ops = r->view.ops;
+    if (ops->trace_hold)
+        ops->trace_hold(r->view.engine, true);
+    int rc = trace_flush(r->mon->cfg.trace, &now);
+    if (ops->trace_hold)
+        ops->trace_hold(r->view.engine, false);
+    if (rc == -ENOTSUP)
+        return err_set(&r->err, rc, "the trace is in no regular file");
+    if (rc)
+        return err_sys(&r->err, rc, "the trace cannot be written");
+    if (!realpath(now.path, path))
+        return err_sys(&r->err, -errno, "%s", now.path);
+    fprintf(r->out, "%s: %" PRIu64 " events, %" PRIu64 " lost\n", path, now.records,
+            now.lost);
+    if (r->wants_json)
+        r->json = json_pack("{s:s, s:I, s:I}", "file", path, "records",
+                            (json_int_t)now.records, "lost", (json_int_t)now.lost);
+    return 0;
 }
 
 int monitor_stop(struct request *r) {

@@ -13,14 +13,16 @@
 #pragma once
 
 #include "machine/machine.h"
+#include "trace/trace.h"
 
 struct monitor;
 
 struct monitor_config {
     struct machine *machine;
-    struct pn_ring *rings; /* NULL: no events are recorded */
-    uint64_t events;       /* those that `events on` records */
-    bool no_files;         /* commands that name a file are refused */
+    struct pn_ring *rings;      /* NULL: no events are recorded */
+    uint64_t events;            /* those that `events on` records */
+    struct trace_writer *trace; /* who drains them; NULL: nobody */
+    bool no_files;              /* commands that name a file are refused */
     const char *kernel; /* the guest's kernel, a file; NULL: none. Read when asked for */
     struct json_t *about; /* for the manifests of snapshots; NULL: nothing */
 };

@@ -25,6 +25,7 @@ struct trace_file {
     FILE *in;
     struct trace_header header;
     enum trace_state state;
+    long block;           /* where the last block begins; -1: not known */
     struct trace_end end; /* so far; of a whole file what it says */
     struct trace_digest *digest;
     struct pack *pack;
@@ -215,6 +216,7 @@ static enum trace_state read_end(struct trace_file *f, uint32_t size) {
 static enum trace_state read_block(struct trace_file *f, size_t *n) {
     struct trace_block b;
     *n = 0;
+    f->block = ftell(f->in);
     if (fread(&b, sizeof(b), 1, f->in) != 1)
         return TRACE_INCOMPLETE;
     if (!b.records)
@@ -237,6 +239,14 @@ size_t trace_file_next(struct trace_file *f, const struct pn_event_rec **rec) {
     f->end.records += n;
     *rec = f->records;
     return n;
+}
+
+bool trace_file_more(struct trace_file *f) {
+    if (f->state != TRACE_INCOMPLETE || f->block < 0 || fseek(f->in, f->block, SEEK_SET))
+        return false;
+    clearerr(f->in);
+    f->state = TRACE_OPEN;
+    return true;
 }
 
 enum trace_state trace_file_state(const struct trace_file *f) {

@@ -83,6 +83,14 @@ int trace_begin(struct trace_writer *w, uint64_t kernel_moved, char *err,
                 size_t err_size);
 /* The rings, one per vCPU, in one array; they live as long as the writer. */
 struct pn_ring *trace_rings(struct trace_writer *w);
+/* Drain the rings, and wait until the file has what came so far. Nobody fills a ring meanwhile.
+ * Return: 0; -ENOTSUP: there is no file that can be read again; or -errno of the write that
+ * failed. */
+struct trace_so_far {
+    const char *path;       /* of the file for now */
+    uint64_t records, lost; /* in it; not recorded */
+};
+int trace_flush(struct trace_writer *w, struct trace_so_far *out);
 /* Drain the rings, finish the file and free the writer. end may be NULL.
  * Return: 0, or -errno with one line in err. What could be written of a file before its
  * disk was full is kept under its name, and says how much is lost. */
@@ -126,6 +134,9 @@ int trace_file_find(const struct trace_file *f, const char *name, size_t len);
 /* The next records, valid until the next call. Return: how many; 0: no more, and the state
  * says why. */
 size_t trace_file_next(struct trace_file *f, const struct pn_event_rec **rec);
+/* The file may have grown: after TRACE_INCOMPLETE more is to be read from where it ended. Return:
+ * false: it cannot be read again, as a pipe. */
+bool trace_file_more(struct trace_file *f);
 enum trace_state trace_file_state(const struct trace_file *f);
 /* What the file says of itself when it is whole; the records read so far else. */
 const struct trace_end *trace_file_end(const struct trace_file *f);

@@ -267,6 +267,15 @@ int trace_begin(struct trace_writer *w, uint64_t kernel_moved, char *err,
     return -rc;
 }
 
+int trace_flush(struct trace_writer *w, struct trace_so_far *out) {
+    drain_all(w);
+    queue_wait(w->queue);
+    *out = (struct trace_so_far){w->file.temp, w->end.records, w->end.lost};
+    for (unsigned i = 0; i < w->vcpus; i++)
+        out->lost += w->rings[i].lost;
+    return w->failed ? -w->failed : w->file.temp ? 0 : -ENOTSUP;
+}
+
 struct pn_ring *trace_rings(struct trace_writer *w) {
     return w->rings;
 }
