@@ -90,10 +90,17 @@ struct vcpu {
     /* the guest */
     bool linux_task;
     enum fault_cause thread; /* by the name of a thread of the kernel */
+    uint64_t process;        /* its number */
     uint64_t syscall, from, caller;
-    uint64_t own_rip; /* of the last own fault, in user space */
-    enum fault_cause own;
 };
+
+/* An own fault of user space, whose handler the kernel may be in: by process and rip, as others
+ * run before it ends. */
+struct own_fault {
+    uint64_t process, rip;
+    enum fault_cause cause;
+};
+#define OWN_FAULTS 64u /* a power of two */
 
 struct fault_causes {
     const struct symbols *symbols;
@@ -107,6 +114,7 @@ struct fault_causes {
     uint32_t now, zapped_all;
     struct fault_lines lines;
     struct fault_marks tables, pages, invlpgs;
+    struct own_fault own[OWN_FAULTS];
     struct vcpu vcpu[TRACE_VCPUS_MAX];
 };
 
@@ -237,8 +245,22 @@ static uint32_t caller_of(const struct fault_causes *c, const struct vcpu *v) {
                      : SYMBOLS_NONE;
 }
 
+/* The place of an own fault of the process at rip. */
+static struct own_fault *own_at(struct fault_causes *c, uint64_t process, uint64_t rip) {
+    uint64_t h = (process << 32 ^ rip) * 0x9e3779b97f4a7c15ull;
+    return &c->own[h >> 32 & (OWN_FAULTS - 1)];
+}
+
+/* Of what own fault the kernel is in the handler. */
+static enum fault_cause handled(struct fault_causes *c, const struct vcpu *v) {
+    const struct own_fault *own = own_at(c, v->process, v->from);
+    bool in = v->syscall == UINT64_MAX && v->from && own->rip == v->from &&
+              own->process == v->process;
+    return in ? own->cause : FAULT_CAUSE_unknown;
+}
+
 /* Where the kernel is, and how it came there. */
-static enum fault_cause context(const struct fault_causes *c, const struct vcpu *v,
+static enum fault_cause context(struct fault_causes *c, const struct vcpu *v,
                                 const struct fault_met *m) {
     if (m->rec->cpl != 0)
         return FAULT_CAUSE_unknown;
@@ -253,9 +275,10 @@ static enum fault_cause context(const struct fault_causes *c, const struct vcpu 
     enum fault_cause call = of_syscall(v->syscall);
     if (call)
         return call;
-    if (v->syscall == UINT64_MAX && v->from && v->from == v->own_rip)
-        return v->own; /* in the handler of the last own fault */
-    return f < symbols ? c->weak[f] : FAULT_CAUSE_unknown;
+    enum fault_cause own = handled(c, v), weak = f < symbols ? c->weak[f] : 0;
+    /* To map a page that was not there takes none away: who does looks for memory. */
+    bool takes = own == FAULT_CAUSE_demand && weak == FAULT_CAUSE_reclaim;
+    return own && !takes ? own : weak;
 }
 
 /* ---- What happened to tables ---- */
@@ -337,7 +360,7 @@ static void take_walk(struct vcpu *v, uint64_t gva) {
 
 /* ---- Each kind of fault ---- */
 
-static enum fault_cause of_own(struct fault_causes *c, struct vcpu *v,
+static enum fault_cause of_own(struct fault_causes *c, const struct vcpu *v,
                                const struct fault_met *m) {
     enum fault_cause cause = FAULT_CAUSE_unknown;
     bool linux_guest = c->linux_kernel || v->linux_task;
@@ -347,8 +370,9 @@ static enum fault_cause of_own(struct fault_causes *c, struct vcpu *v,
              (m->error & (PN_PF_WRITE | PN_PF_RSVD | PN_PF_PK | PN_PF_FETCH)) ==
                  PN_PF_WRITE)
         cause = FAULT_CAUSE_copy_on_write;
-    v->own_rip = m->rec->cpl == 3 ? m->rec->rip : 0;
-    v->own = cause;
+    if (m->rec->cpl == 3)
+        *own_at(c, v->process, m->rec->rip) =
+            (struct own_fault){v->process, m->rec->rip, cause};
     struct fault_mark *p =
         cause ? fault_marks_at(&c->pages, page_key(m->rec, m->gva), true) : NULL;
     if (p)
@@ -556,8 +580,8 @@ static void take_task(struct vcpu *v, const uint64_t arg[], const uint8_t at[4])
     memcpy(name, &arg[at[2]], 8);
     memcpy(name + 8, &arg[at[3]], 8);
     v->linux_task = arg[at[0]] != UINT64_MAX;
+    v->process = arg[at[0]];
     v->thread = FAULT_CAUSE_unknown;
-    v->own_rip = 0;
     if (v->linux_task && !arg[at[1]])
         for (unsigned i = 0; i < sizeof(threads) / sizeof(threads[0]); i++)
             if (!strncmp(name, threads[i].name, strlen(threads[i].name)))
