@@ -83,7 +83,7 @@ static const struct option_row rows[] = {
      .kind = OPTION_FLAG, OWN(list)},
     {.kind = OPTION_HEADING, .doc = "For other programs:"},
     {"output", 'o', "FILE",
-     "Where --to FORMAT writes: a file, or a folder (ctf); - is standard output",
+     "Where --to FORMAT writes: a file, or a folder (ctf, ctf2); - is standard output",
      .kind = OPTION_TEXT, OWN(export.out), .min = 1, .file = 'w'},
 #include "cli/trace_names.inc"
 };
@@ -96,7 +96,8 @@ static const struct option_command command = {
         "guest instructions, vCPU, event, fields, and the rip, CPL and CR3 of the guest. "
         "FILE may be -: standard input.",
     .more =
-        "--to ctf, ftrace, perfetto and folded write for other programs: babeltrace2 and "
+        "--to ctf, ctf2, ftrace, perfetto and folded write for other programs: "
+        "babeltrace2 and "
         "Trace Compass, readers of ftrace's text, Perfetto, flame graphs. --symbols "
         "names "
         "the functions of folded.\n\n"
@@ -187,8 +188,8 @@ static int check(const struct options *o) {
         return option_error(&command, "--symbols does nothing with --to %s", x->to);
     if (o->events && trace_format_names(x->to))
         return option_error(&command, "--event does nothing with --to %s", x->to);
-    if (!strcmp(x->to, "ctf") && outfile_is_stdout(x->out))
-        return option_error(&command, "--to ctf makes a folder: -o needs its name");
+    if (trace_format_folder(x->to) && outfile_is_stdout(x->out))
+        return option_error(&command, "--to %s makes a folder: -o needs its name", x->to);
     if (strcmp(o->path, "-") != 0 && outfile_same(x->out, o->path))
         return option_error(&command, "-o %s would replace the trace", x->out);
     return CLI_OK;

@@ -32,6 +32,14 @@ void trace_format_list(FILE *out) {
             FOLDED, "flamegraph.pl, speedscope");
 }
 
+bool trace_format_folder(const char *to) {
+    const struct export_format *format;
+    for (unsigned i = 0; (format = export_format(i)); i++)
+        if (!strcmp(format->name, to))
+            return format->folder;
+    return false;
+}
+
 bool trace_format_names(const char *to) {
     return !strcmp(to, FOLDED);
 }

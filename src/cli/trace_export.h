@@ -13,6 +13,8 @@ struct trace_export {
 /* The formats: those of trace/export.h, and folded. Return: NULL beyond the last. */
 const char *trace_format_name(unsigned i);
 void trace_format_list(FILE *out);
+/* Does that format make a folder? */
+bool trace_format_folder(const char *to);
 /* Has the format functions, which --symbols names? */
 bool trace_format_names(const char *to);
 

@@ -3,6 +3,7 @@
  * A trace's events for other programs, each format a struct export_format:
  *
  *   ctf       a folder in the Common Trace Format 1.8: babeltrace2, Trace Compass
+ *   ctf2      the same in CTF 2: babeltrace2 from 2.1 on
  *   ftrace    the text of Linux's /sys/kernel/tracing/trace
  *   perfetto  JSON in Chrome's trace event format: Perfetto, chrome://tracing
  *

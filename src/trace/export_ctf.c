@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A folder in the Common Trace Format 1.8 (diamon.org/ctf): a file "metadata" in TSDL, which
- * describes every event that the trace's own text names, and a file "vcpuN" for each vCPU.
+ * A folder in the Common Trace Format 1.8 or 2 (diamon.org/ctf): a file "metadata", of 1.8 in TSDL, which
+ * describes every event that the trace's own text names, and a file "vcpuN" for each vCPU. The two
+ * differ in metadata alone (of CTF 2: export_ctf2.c).
  * All fields are little-endian and aligned to bytes. Words with commas (rights, roles, error
  * codes) are strings: an enumeration of CTF 1.8 has one label for a value. There is no UUID:
  * readers take traces of equal ones for parts of one.
@@ -20,10 +21,8 @@
 
 #include "trace/export_internal.h"
 
-#define MAGIC        0xc1fc1fc1u
 #define PACKET_BYTES 65536u                                  /* of each vCPU */
 #define EVENT_BYTES  (64u + PN_FIELDS_MAX * TRACE_VALUE_MAX) /* at most */
-#define UNNAMED      UINT16_MAX /* id of events that the trace does not name */
 #define NAMES_MAX    100
 
 /* Before the events of a packet; the TSDL below says the same. */
@@ -152,8 +151,7 @@ static void put_labels(enum pn_type type, FILE *out) {
     fputs(" }", out);
 }
 
-/* Of several words at once, or a name: a string. */
-static bool is_text(enum pn_type type) {
+bool export_ctf_is_text(enum pn_type type) {
     return type == PN_TYPE_pfec || type == PN_TYPE_error || type == PN_TYPE_access ||
            type == PN_TYPE_role || type == PN_TYPE_mode ||
            type == PN_TYPE_qualification || type == PN_TYPE_slot_flags ||
@@ -163,7 +161,7 @@ static bool is_text(enum pn_type type) {
 static void describe_field(enum pn_type type, const char *name, FILE *out) {
     if (trace_word(type, 0))
         put_labels(type, out);
-    else if (is_text(type))
+    else if (export_ctf_is_text(type))
         fputs("\t\tstring", out);
     else if (type == PN_TYPE_count || type == PN_TYPE_flag || type == PN_TYPE_level)
         fputs("\t\tu64", out);
@@ -173,11 +171,8 @@ static void describe_field(enum pn_type type, const char *name, FILE *out) {
     fprintf(out, " _%s;\n", name);
 }
 
-static int describe(struct ctf *c, const struct trace_file *f) {
-    FILE *out = new_file(c, "metadata");
+static void describe_1(const struct trace_file *f, FILE *out) {
     const struct trace_event *e;
-    if (!out)
-        return -errno;
     fputs(metadata_head, out);
     for (unsigned id = 0; (e = trace_file_event(f, id)); id++) {
         fprintf(out, "event {\n\tname = \"%s\";\n\tid = %u;\n\tstream_id = 0;\n", e->name,
@@ -190,7 +185,7 @@ static int describe(struct ctf *c, const struct trace_file *f) {
     fprintf(out,
             "event {\n\tname = \"unnamed\";\n\tid = %u;\n\tstream_id = 0;\n"
             "\tfields := struct {\n\t\tu64 _id;\n",
-            UNNAMED);
+            EXPORT_CTF_UNNAMED);
     for (unsigned i = 0; i < PN_FIELDS_MAX; i++)
         fprintf(out, "\t\tx64 _arg%u;\n", i);
     fprintf(
@@ -198,6 +193,16 @@ static int describe(struct ctf *c, const struct trace_file *f) {
         "\t};\n};\nenv {\n\ttracer_name = \"penumbra\";\n\tkernel_moved = \"0x%" PRIx64
         "\";\n};\n",
         trace_file_header(f)->kernel_moved);
+}
+
+static int describe(struct ctf *c, const struct export *x) {
+    FILE *out = new_file(c, "metadata");
+    if (!out)
+        return -errno;
+    if (x->how == &export_ctf2)
+        export_ctf2_describe(x->file, out);
+    else
+        describe_1(x->file, out);
     return close_file(out);
 }
 
@@ -211,7 +216,7 @@ static void start_packet(struct packet *k) {
 /* discarded: events that are lost so far. Return: 0 or -errno. */
 static int end_packet(struct packet *k, unsigned vcpu, uint64_t discarded) {
     const struct packet_head h = {
-        .magic = MAGIC,
+        .magic = EXPORT_CTF_MAGIC,
         .stream = vcpu,
         .content_bits = k->used * 8,
         .packet_bits = k->used * 8,
@@ -234,7 +239,7 @@ static uint8_t *put(uint8_t *p, const void *value, size_t size) {
 static uint8_t *put_fields(const struct trace_event *e, const struct pn_event_rec *rec,
                            uint8_t *p) {
     for (unsigned i = 0; i < e->fields; i++) {
-        if (is_text(e->field[i].type)) {
+        if (export_ctf_is_text(e->field[i].type)) {
             p = (uint8_t *)trace_put_value(trace_field_type(e, rec, i), rec->arg[i],
                                            (char *)p);
             *p++ = 0;
@@ -248,7 +253,7 @@ static uint8_t *put_fields(const struct trace_event *e, const struct pn_event_re
 static int add(struct export *x, const struct pn_event_rec *rec) {
     struct packet *k = ((struct ctf *)x->own)->packet[rec->vcpu];
     const struct trace_event *e = trace_file_event(x->file, rec->id);
-    const uint16_t id = e ? rec->id : UNNAMED;
+    const uint16_t id = e ? rec->id : EXPORT_CTF_UNNAMED;
     int rc = k->used > PACKET_BYTES - EVENT_BYTES ? end_packet(k, rec->vcpu, 0) : 0;
     if (k->used == sizeof(struct packet_head))
         k->begin = rec->time;
@@ -281,7 +286,7 @@ static int begin(struct export *x, const char *path) {
     c->folder = -1;
     int rc = make_folder(c, path);
     if (!rc)
-        rc = describe(c, x->file);
+        rc = describe(c, x);
     for (; !rc && c->vcpus < trace_file_header(x->file)->vcpus; c->vcpus++) {
         struct packet *k = calloc(1, sizeof(*k));
         char name[16];
@@ -355,6 +360,16 @@ static int end(struct export *x) {
 const struct export_format export_ctf = {
     .name = "ctf",
     .doc = "a folder in the Common Trace Format 1.8: babeltrace2, Trace Compass",
+    .folder = true,
+    .begin = begin,
+    .add = add,
+    .end = end,
+    .abandon = abandon,
+};
+
+const struct export_format export_ctf2 = {
+    .name = "ctf2",
+    .doc = "the same in CTF 2: babeltrace2 from 2.1 on",
     .folder = true,
     .begin = begin,
     .add = add,

@@ -46,4 +46,11 @@ char *export_put_place(const struct pn_event_rec *rec, const struct export_style
  * Return: behind it. */
 char *export_put_time(uint64_t ns, unsigned digits, char *p);
 
-extern const struct export_format export_ctf, export_ftrace, export_perfetto;
+/* In CTF's streams: is a value of the type a string? Of several words at once, or a name. */
+bool export_ctf_is_text(enum pn_type type);
+#define EXPORT_CTF_MAGIC   0xc1fc1fc1u
+#define EXPORT_CTF_UNNAMED UINT16_MAX /* id of events that the trace does not name */
+/* The description of CTF 2 for the same streams (export_ctf2.c). */
+void export_ctf2_describe(const struct trace_file *f, FILE *out);
+
+extern const struct export_format export_ctf, export_ctf2, export_ftrace, export_perfetto;

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: MIT
 """What an export of a trace says is what `penumbra trace` prints.
 
-    export.py ctf|ftrace|perfetto LINES EXPORT     every event, with all fields, per vCPU in order
-    export.py counts ctf|ftrace|perfetto|folded EXPORT STATS FAULTS OUTCOMES    faults by outcome
+    export.py ctf|ctf2|ftrace|perfetto LINES EXPORT     every event, with all fields, per vCPU in order
+    export.py decode FOLDER     a folder of ctf2, read by its description alone, as babeltrace2 prints it
+    export.py counts ctf|ctf2|ftrace|perfetto|folded EXPORT STATS FAULTS OUTCOMES    faults by outcome
 
 LINES: the text of penumbra trace. EXPORT of ctf: what babeltrace2 --clock-seconds prints. STATS and
 FAULTS: --stats of the run and --json of penumbra faults; OUTCOMES: penumbra/outcomes.inc.
 """
 import collections
 import json
+import os
 import re
 import sys
 
@@ -48,6 +50,73 @@ def ctf(path):
         if known:
             fields += [["cpl", context["cpl"].removeprefix("ring")], ["cr3", context["cr3"]]]
         yield int(context["vcpu"]), nanoseconds(found.group(1), 1), found.group(2), tuple(fields)
+
+
+# A reader of CTF 2 (CTF2-SPEC-2.0), of the field classes that penumbra has.
+class Stream:
+    def __init__(self, data, at, clock):
+        self.data, self.at, self.clock, self.roles = data, at, clock, {}
+
+    def value(self, c):
+        if c["type"] == "structure":
+            return {m["name"]: self.value(m["field-class"]) for m in c["member-classes"]}
+        if c["type"] == "null-terminated-string":
+            end = self.data.index(0, self.at)
+            text = '"%s"' % self.data[self.at:end].decode()
+            self.at = end + 1
+            return text
+        assert c["type"] == "fixed-length-unsigned-integer" and c["byte-order"] == "little-endian", c
+        assert c["length"] % 8 == 0 and c["alignment"] == 8, c
+        number = int.from_bytes(self.data[self.at:self.at + c["length"] // 8], "little")
+        self.at += c["length"] // 8
+        for role in c.get("roles", ()):
+            self.roles[role] = number
+        if "mappings" in c:
+            label = [name for name, ranges in c["mappings"].items() for low, high in ranges if low <= number <= high]
+            return "( %s : container = %d )" % ('"%s"' % label[0] if label else "<unknown>", number)
+        return "0x%X" % number if c["preferred-display-base"] == 16 else str(number)
+
+
+def put(fields):
+    return ", ".join("%s = %s" % pair for pair in fields.items())
+
+
+def packet(data, start, one, events):
+    """The events of the packet that begins there, and where the next one does."""
+    s = Stream(data, start, one["clock-class"])
+    s.value(one["trace-class"]["packet-header-field-class"])
+    assert s.roles["packet-magic-number"] == 0xC1FC1FC1 and s.roles["data-stream-class-id"] == one["data-stream-class"]["id"]
+    s.value(one["data-stream-class"]["packet-context-field-class"])
+    bits, total = s.roles["packet-content-length"], s.roles["packet-total-length"]
+    found = []
+    while (s.at - start) * 8 < bits:
+        s.value(one["data-stream-class"]["event-record-header-field-class"])
+        event = events[s.roles["event-record-class-id"]]
+        context = s.value(one["data-stream-class"]["event-record-common-context-field-class"])
+        fields = s.value(event["payload-field-class"])
+        time = s.roles["default-clock-timestamp"]
+        found.append((time, "%s: { %s }, { %s }" % (event["name"], put(context), put(fields))))
+    assert (s.at - start) * 8 == bits <= total, (s.at, bits)
+    return found, start + total // 8
+
+
+def decode(folder):
+    text = open(folder + "/metadata").read()
+    assert text.startswith("\x1e")
+    fragments = [json.loads(f) for f in text.split("\x1e")[1:]]
+    assert fragments[0] == {"type": "preamble", "version": 2}, fragments[0]
+    one = {f["type"]: f for f in fragments}
+    assert one["clock-class"]["frequency"] == 10**9
+    assert one["data-stream-class"]["default-clock-class-id"] == one["clock-class"]["id"]
+    events = {f["id"]: f for f in fragments if f["type"] == "event-record-class"}
+    found = []
+    for name in sorted(os.listdir(folder)):
+        data, at = open(os.path.join(folder, name), "rb").read(), 0
+        while name != "metadata" and at < len(data):
+            more, at = packet(data, at, one, events)
+            found += more
+    for time, line in sorted(found, key=lambda f: f[0]):
+        print("[%d.%09d] (+?.?????????) %s" % (time // 10**9, time % 10**9, line))
 
 
 # As Perfetto splits a line, SystraceLineTokenizer of its systrace_line_tokenizer.cc.
@@ -104,7 +173,7 @@ def perfetto(path):
     assert not any(open_slices.values()), "a slice has no end"
 
 
-READERS = {"ctf": ctf, "ftrace": ftrace, "perfetto": perfetto}
+READERS = {"ctf": ctf, "ctf2": ctf, "ftrace": ftrace, "perfetto": perfetto}
 
 
 def same(kind, text, export):
@@ -149,7 +218,9 @@ def counts(kind, export, stats, faults, outcomes):
     assert sum(got.values()) == study["faults"]
 
 
-if sys.argv[1] == "counts":
+if sys.argv[1] == "decode":
+    decode(sys.argv[2])
+elif sys.argv[1] == "counts":
     counts(*sys.argv[2:])
 else:
     same(*sys.argv[1:])

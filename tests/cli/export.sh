@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: MIT
 # penumbra trace --to: each export holds every event of the trace, with its fields, in the order of
 # time; its faults are those of the counters and of penumbra faults, under both MMUs. The real
-# babeltrace2 reads ctf.
+# babeltrace2 reads ctf. ctf2 is read by its own description (export.py); by babeltrace2 2.1, too, where this host or
+# the cache has one (babeltrace.sh), and PENUMBRA_CTF2=babeltrace2 fetches one.
 #
 #   export.sh PENUMBRA [linux]    small guests, or Debian's kernel
 . "$(dirname "$0")/lib.sh"
@@ -10,16 +11,25 @@ here=$(cd "$(dirname "$0")" && pwd)
 top=$(cd "$here/../.." && pwd)
 command -v babeltrace2 > /dev/null || skip "babeltrace2 is not installed"
 
+ctf2=$("$here/babeltrace.sh" ${PENUMBRA_CTF2:+--download} 2> /dev/null) || ctf2=
+[ -n "$ctf2" ] || [ -z "${PENUMBRA_CTF2-}" ] || skip "no babeltrace2 of 2.1 or newer"
+
 # shown FORMAT [ARG...]: $work/t in the format, to standard output; of ctf, what babeltrace2 makes of it.
 shown() {
     local format=$1 rc=0
     shift
-    if [ "$format" != ctf ]; then
+    if [[ $format != ctf* ]]; then
         "$penumbra" trace "$work/t" --to "$format" -o - "$@" 2> "$work/err" || rc=$?
     else
         rm -rf "$work/folder"
-        "$penumbra" trace "$work/t" --to ctf -o "$work/folder" "$@" > "$work/err" 2>&1 || rc=$?
-        babeltrace2 --clock-seconds "$work/folder" 2>> "$work/err" || rc=$?
+        "$penumbra" trace "$work/t" --to "$format" -o "$work/folder" "$@" > "$work/err" 2>&1 || rc=$?
+        if [ "$format" = ctf ]; then
+            babeltrace2 --clock-seconds "$work/folder" 2>> "$work/err" || rc=$?
+        elif [ -n "$ctf2" ]; then
+            "$ctf2" --clock-seconds "$work/folder" 2>> "$work/err" || rc=$?
+        else
+            python3 "$here/export.py" decode "$work/folder" 2>> "$work/err" || rc=$?
+        fi
     fi
     [ "$rc" -eq 0 ] && [ ! -s "$work/err" ] || fail "$about: --to $format: exit code $rc: $(head -n 5 "$work/err")" >&2
     return $bad
@@ -31,11 +41,11 @@ check() {
     python3 "$here/export.py" "$@" > "$work/why" 2>&1 || fail "$about: $1 $2: $(tail -n 1 "$work/why" | cut -c 1-800)"
     return $bad
 }
-# agree: every export of $work/t has the faults of the counters in $work/s.json. All events of a
+# agree ctf|ctf2...: every export of $work/t has the faults of the counters in $work/s.json. All events of a
 # boot are a gigabyte of text: no file holds them.
 agree() {
     run faults "$work/t" --json "$work/f.json"
-    for format in ctf ftrace perfetto folded; do
+    for format in "$@" ftrace perfetto folded; do
         shown $format | check counts $format /dev/stdin "$work/s.json" "$work/f.json" "$top/include/penumbra/outcomes.inc" ||
             fail "$about: $format"
     done
@@ -48,7 +58,7 @@ if [ "${2:-}" = linux ]; then
         run run --mmu $mmu -m 256M --kernel "$cache/vmlinuz" --initrd "$cache/initrd.gz" --timeout 110 --trace "$work/t" \
             --stats "$work/s.json" --append "console=ttyS0 panic=-1 pn.script"
         [ "$rc" -eq 0 ] || fail "$about: exit code $rc: $(cat "$work/err")"
-        agree
+        agree ctf
         exported folded --symbols "$cache/vmlinuz"
         grep -Eq '^cr3 0x[0-9a-f]+;clear_page_[a-z]+;mapped [0-9]+$' "$work/folded" || fail "$about: no page is cleared: $(head -n 3 "$work/folded")"
     done
@@ -59,13 +69,20 @@ for mmu in shadow tdp; do
     about="the embedded guest under $mmu"
     run run --mmu $mmu --dirty-log wp --dirty-every 1 --append "pages=64 swaps=50 flips=20 switches=20 compute=1000" \
         --trace "$work/t" --stats "$work/s.json"
-    agree
+    agree ctf ctf2
     "$penumbra" trace "$work/t" > "$work/text"
-    for format in ctf ftrace perfetto; do
+    for format in ctf ctf2 ftrace perfetto; do
         exported $format
         check $format "$work/text" "$work/$format"
     done
 done
+# What the description of CTF 2 says, without babeltrace2.
+"$penumbra" trace "$work/t" --to ctf2 -o "$work/second" 2> "$work/err" || fail "ctf2: $(cat "$work/err")"
+python3 "$here/export.py" decode "$work/second" > "$work/ctf2" 2> "$work/err" || fail "ctf2: $(tail -n 1 "$work/err")"
+check ctf2 "$work/text" "$work/ctf2"
+"$penumbra" trace "$work/t" --to ctf -o "$work/first" 2> "$work/err" && cmp "$work/first/vcpu0" "$work/second/vcpu0" ||
+    fail "ctf and ctf2 have different streams"
+rm -rf "$work/folder" && mv "$work/first" "$work/folder"
 # Every event that events.inc has is described, with words for what has words.
 for word in '"no_fault" = 0' '"tracked_table" = ' '"triple-fault" = ' '"flood" = 0' 'name = "kvm_tdp_spte"' 'x64 _old_spte'; do
     grep -qF -- "$word" "$work/folder/metadata" || fail "no $word in the metadata"
@@ -77,7 +94,7 @@ done < <(sed -n 's/^PN_EVENT(\([a-z_]*\),.*/\1/p' "$top/include/penumbra/events.
 about="several vCPUs"
 run run -c 2 --mmu tdp --append "pages=64 swaps=5 flips=2 switches=2 compute=1000" --trace "$work/t"
 "$penumbra" trace "$work/t" > "$work/text"
-for format in ctf ftrace perfetto; do
+for format in ctf ctf2 ftrace perfetto; do
     exported $format
     check $format "$work/text" "$work/$format"
 done
@@ -87,7 +104,7 @@ about="a part of a trace"
 run run --append "pages=64 swaps=5 flips=2 switches=2 compute=1000" --trace "$work/t"
 "$penumbra" trace "$work/t" --event page_fault,fault_outcome --to 1000 --gva 0x100000-0x1fffff > "$work/text"
 [ -s "$work/text" ] || fail "no events"
-for format in ctf ftrace perfetto; do
+for format in ctf ctf2 ftrace perfetto; do
     exported $format --event page_fault,fault_outcome --to 1000 --gva 0x100000-0x1fffff
     check $format "$work/text" "$work/$format"
 done
@@ -167,6 +184,7 @@ says "did you mean folded?" --to foldet -o "$work/o"
 says "neither a format nor a time" --to frobnicate -o "$work/o"
 says "not a time" --to 1parsec
 says "--to ctf makes a folder" --to ctf -o -
+says "--to ctf2 makes a folder" --to ctf2 -o -
 says "would replace the trace" --to ftrace -o "$work/t"
 says "one of them" --to ftrace -o "$work/o" --count
 says "--event does nothing with --to folded" --to folded -o "$work/o" --event nmi
@@ -177,6 +195,6 @@ refused 2 trace "$0" --to ctf -o "$work/o"
 run run --append "pages=16 swaps=1 flips=1 switches=1 compute=1" --trace "$work/none" --trace-events tlb_flush
 refused 2 trace "$work/none" --to folded -o "$work/o"
 run trace --to help
-[ "$rc" -eq 0 ] && [ "$(grep -Ec '^  (ctf|ftrace|perfetto|folded) ' "$work/out")" -eq 4 ] || fail "--to help: $(cat "$work/out")"
+[ "$rc" -eq 0 ] && [ "$(grep -Ec '^  (ctf|ctf2|ftrace|perfetto|folded) ' "$work/out")" -eq 5 ] || fail "--to help: $(cat "$work/out")"
 [ -z "$(find "$work" -name '*.part')" ] || fail "files left behind: $(find "$work" -name '*.part')"
 exit $bad

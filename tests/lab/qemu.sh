@@ -19,6 +19,8 @@ top=$(cd "$(dirname "$0")/../.." && pwd)
 die() { echo "lab: $*" >&2; exit 1; }
 # shellcheck source=scripts/suite.sh
 . "$top/scripts/suite.sh"
+# shellcheck source=tests/unpack.sh
+. "$top/tests/unpack.sh"
 
 [ "${1-}" = --npt ] || die "see the top of $0"
 npt=$2 suite=${PENUMBRA_LAB_QEMU-}
@@ -30,27 +32,8 @@ hosts_npt0() { [ "$(version "$@")" -le $newest_for_npt0 ]; }
 
 # Download and unpack into $1 what qemu-system-x86 of $suite needs; write the command.
 unpack() {
-    local work=$1 root=$1/root lib=usr/lib/x86_64-linux-gnu deb
-    command -v apt-get > /dev/null && command -v dpkg-deb > /dev/null || die "needs apt-get and dpkg-deb (Debian)"
-    apt_of "$work" "$suite" amd64
-    : > "$work/status" # as if nothing were installed: the libraries come, too
-    apt+=(-o "Dir::State::status=$work/status" -o Debug::NoLocking=1)
-    echo "lab: downloading qemu-system-x86 of $suite" >&2
-    apt-get "${apt[@]}" update -q >&2 || die "apt-get update of $suite failed"
-    apt-get "${apt[@]}" install -q -y --no-install-recommends --download-only qemu-system-x86 >&2 ||
-        die "apt cannot give qemu-system-x86 of $suite"
-    mkdir "$root"
-    # Since Debian 13 /lib and the like are links that no package makes but base-files.
-    for dir in bin lib lib64 sbin; do
-        mkdir -p "$root/usr/$dir"
-        ln -s "usr/$dir" "$root/$dir"
-    done
-    for deb in "$work"/apt/cache/archives/*.deb; do
-        dpkg-deb --fsys-tarfile "$deb" | tar -x -C "$root" --keep-directory-symlink --no-same-owner \
-            --exclude=./usr/share/doc --exclude=./usr/share/locale --exclude=./etc || die "cannot unpack $deb"
-    done
-    (cd "$work/apt/cache/archives" && sha256sum ./*.deb) > "$work/manifest"
-    rm -rf "$work/apt" "$work/status"
+    local work=$1
+    unpack_program "$work" "$suite" qemu-system-x86
     cat > "$work/qemu" <<COMMAND
 #!/bin/sh
 root=\$(dirname "\$(readlink -f "\$0")")/root
