@@ -238,7 +238,8 @@ static int run_machine(struct run *r) {
                                ? ops->trace_problem(machine_engine(r->machine))
                                : NULL;
     if (untraced)
-        cli_error("no events of KVM's: %s", untraced);
+        cli_error("no events of KVM's: %s; accesses to our devices are recorded alone",
+                  untraced);
     running = r->machine;
     console_open(quit, r->to_stdout ? STDERR_FILENO : STDOUT_FILENO);
     int rc = r->attend

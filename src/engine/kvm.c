@@ -45,6 +45,7 @@ static void kvm_destroy(struct pn_engine *e) {
     pthread_mutex_destroy(&e->ring_lock);
     pthread_mutex_destroy(&e->slot_lock);
     pthread_mutex_destroy(&e->posted_lock);
+    pthread_mutex_destroy(&e->own_lock);
     if (e->vm >= 0)
         close(e->vm);
     if (e->kvm >= 0)
@@ -138,6 +139,7 @@ static struct pn_engine *new_engine(const struct pn_engine_config *cfg) {
     pthread_mutex_init(&e->ring_lock, NULL);
     pthread_mutex_init(&e->slot_lock, NULL);
     pthread_mutex_init(&e->posted_lock, NULL);
+    pthread_mutex_init(&e->own_lock, NULL);
     e->bus = *cfg->bus;
     e->cpu_model = cfg->cpu_model;
     e->start_ns = host_ns() - cfg->start_ns;

@@ -75,6 +75,7 @@ static void run_mmio(struct kvm_vcpu *v) {
         value = bus->mmio_read(bus->opaque, v->index, r->mmio.phys_addr, r->mmio.len);
         memcpy(r->mmio.data, &value, r->mmio.len);
     }
+    kvm_trace_mmio(v->engine, v->index, r, value);
 }
 
 /* The bytes that KVM names with an emulation failure (api.rst, "emulation_failure"). */

@@ -5,12 +5,13 @@
  *
  * Invariants
  * 1. Only what our own threads cause is recorded. An event of no vCPU's thread goes to
- *    vCPU 0's ring: a memslot that changes, for one.
+ *    vCPU 0's ring: a memslot that changes, for one. Where there are no tracepoints, what reaches
+ *    penumbra's own devices is recorded.
  * 2. The instance is removed when tracing ends; one that a killed process left behind is
  *    removed by the next.
  * 3. Events enter the rings in order of time, which is the machine's (ns).
  * Locking: between kvm_trace_begin and kvm_trace_end the reader thread owns the rings, but while
- * another has kvm_trace_hold.
+ * another has kvm_trace_hold. Without a reader own_lock guards them.
  */
 #include "base/clock.h"
 #include "engine/engines.h"
@@ -309,13 +310,8 @@ static void trace_end(struct pn_engine *e) {
     close_trace(t);
 }
 
-static void trace_hold(struct pn_engine *e, bool hold) {
-    if (!e->trace)
-        return;
-    if (hold)
-        pthread_mutex_lock(&e->trace->filling);
-    else
-        pthread_mutex_unlock(&e->trace->filling);
+static pthread_mutex_t *lock_of(struct pn_engine *e) {
+    return e->trace ? &e->trace->filling : &e->own_lock;
 }
 
 #else
@@ -329,9 +325,8 @@ static void trace_end(struct pn_engine *e) {
     (void)e;
 }
 
-static void trace_hold(struct pn_engine *e, bool hold) {
-    (void)e;
-    (void)hold;
+static pthread_mutex_t *lock_of(struct pn_engine *e) {
+    return &e->own_lock;
 }
 
 #endif
@@ -346,15 +341,31 @@ void kvm_trace_begin(struct pn_engine *e, struct pn_ring *rings) {
         rings[i].cpl = NULL;
     }
     trace_begin(e, rings);
+    e->own_rings = e->trace ? NULL : rings;
+}
+
+void kvm_trace_mmio(struct pn_engine *e, unsigned cpu, const struct kvm_run *r,
+                    uint64_t value) {
+    if (!e->own_rings)
+        return;
+    pthread_mutex_lock(&e->own_lock);
+    e->trace_time = engine_kvm.now(e);
+    pn_emit(&e->own_rings[cpu], mmio, r->mmio.phys_addr, r->mmio.len, r->mmio.is_write,
+            value);
+    pthread_mutex_unlock(&e->own_lock);
 }
 
 void kvm_trace_end(struct pn_engine *e) {
     trace_end(e);
+    e->own_rings = NULL;
     e->trace_time = engine_kvm.now(e);
 }
 
 void kvm_trace_hold(struct pn_engine *e, bool hold) {
-    trace_hold(e, hold);
+    if (hold)
+        pthread_mutex_lock(lock_of(e));
+    else
+        pthread_mutex_unlock(lock_of(e));
 }
 
 const char *kvm_trace_problem(struct pn_engine *e) {

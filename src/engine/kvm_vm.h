@@ -83,11 +83,13 @@ struct pn_engine {
     uint32_t posted_size;
     uint64_t posted_writes; /* taken out of it */
     pthread_mutex_t posted_lock;
-    struct kvm_trace *trace; /* kvm_trace.c; NULL: not recorded */
-    uint64_t trace_time;     /* the rings' clock */
-    char trace_problem[160]; /* why not, where it was asked for */
-    _Atomic int failed;      /* 1 + the first vCPU whose run() failed */
-    char error[400];         /* of create() and set_slot() */
+    struct kvm_trace *trace;   /* kvm_trace.c; NULL: not recorded */
+    uint64_t trace_time;       /* the rings' clock */
+    struct pn_ring *own_rings; /* where there are no tracepoints; else NULL */
+    pthread_mutex_t own_lock;  /* of own_rings, and of trace_time then */
+    char trace_problem[160];   /* why not, where it was asked for */
+    _Atomic int failed;        /* 1 + the first vCPU whose run() failed */
+    char error[400];           /* of create() and set_slot() */
 };
 
 /* One line into e->error. Return: -errno as it was on entry. */
@@ -117,6 +119,9 @@ void kvm_posted_drain(struct pn_engine *e);
  * run. Where they cannot be had the run goes on, and kvm_trace_problem says why. */
 void kvm_trace_begin(struct pn_engine *e, struct pn_ring *rings);
 void kvm_trace_end(struct pn_engine *e);
+/* What reached our devices, where there are no tracepoints. */
+void kvm_trace_mmio(struct pn_engine *e, unsigned cpu, const struct kvm_run *r,
+                    uint64_t value);
 /* struct pn_engine_ops */
 void kvm_trace_hold(struct pn_engine *e, bool hold);
 const char *kvm_trace_problem(struct pn_engine *e);

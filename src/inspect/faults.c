@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "inspect/fault_kvm.h"
 #include "inspect/faults_internal.h"
 #include "penumbra/mmu.h"
 
@@ -21,11 +22,10 @@
 
 /* Where in the file's events the study's fields are; id -1: the event is not there. */
 struct layout {
-    int fault, outcome, walker, tdp, task, region, module, module_function;
+    int fault, outcome, walker, task, region, module, module_function;
     unsigned fault_gva, fault_error;
     unsigned outcome_gva, outcome_outcome, outcome_level;
     unsigned walker_gva, walker_error;
-    unsigned tdp_error;
     unsigned task_tgid, task_name[TASK_WORDS];
     struct range_layout {
         unsigned from, to, name[REGION_WORDS];
@@ -65,6 +65,7 @@ struct faults {
     struct fault_causes *causes; /* NULL: nobody asks for them; so the next two */
     struct fault_costs *costs;
     struct fault_reports *reports;
+    struct fault_kvm *kvm;
 };
 
 static const struct {
@@ -126,8 +127,6 @@ static struct layout layout_of(const struct trace_file *file) {
                           (unsigned *[]){&l.fault_gva, &l.fault_error}, 2);
     l.walker = faults_find(file, "walker_error", names,
                            (unsigned *[]){&l.walker_gva, &l.walker_error}, 2);
-    l.tdp =
-        faults_find(file, "kvm_tdp_fault", names + 1, (unsigned *[]){&l.tdp_error}, 1);
     l.outcome = faults_find(
         file, "fault_outcome", out,
         (unsigned *[]){&l.outcome_gva, &l.outcome_outcome, &l.outcome_level}, 3);
@@ -303,15 +302,14 @@ static int count(struct faults *f, const struct pn_event_rec *rec,
     return rc;
 }
 
-/* An access whose outcome nobody told; gva FAULT_UNKNOWN: nor its address. */
-static int count_access(struct faults *f, const struct pn_event_rec *rec, uint64_t gva,
-                        uint64_t error) {
+/* A page_fault without its fault_outcome. */
+static int count_alone(struct faults *f, const struct pn_event_rec *rec) {
+    uint64_t gva = rec->arg[f->layout.fault_gva];
     uint64_t key[FAULT_KEYS] = {
         [FAULT_KEY_outcome] = FAULT_UNKNOWN,
         [FAULT_KEY_reason] = FAULT_UNKNOWN,
-        [FAULT_KEY_access] = access_of(rec, gva, error),
-        [FAULT_KEY_page] =
-            gva == FAULT_UNKNOWN ? FAULT_UNKNOWN : gva & ~(PN_PAGE_SIZE - 1ull),
+        [FAULT_KEY_access] = access_of(rec, gva, rec->arg[f->layout.fault_error]),
+        [FAULT_KEY_page] = gva & ~(PN_PAGE_SIZE - 1ull),
         [FAULT_KEY_level] = FAULT_UNKNOWN,
         [FAULT_KEY_cause] = FAULT_CAUSE_unknown,
     };
@@ -320,10 +318,39 @@ static int count_access(struct faults *f, const struct pn_event_rec *rec, uint64
                : 0;
 }
 
-/* A page_fault without its fault_outcome. */
-static int count_alone(struct faults *f, const struct pn_event_rec *rec) {
-    return count_access(f, rec, rec->arg[f->layout.fault_gva],
-                        rec->arg[f->layout.fault_error]);
+/* What an outcome of KVM's is the cause of by itself. */
+static enum fault_cause cause_of_kvm(const struct fault_kvm_met *m) {
+    switch (m->outcome) {
+    case PN_OUT_guest_pf:
+        return m->own & (PN_PF_PRESENT | PN_PF_RSVD | PN_PF_PK) ? FAULT_CAUSE_unknown
+                                                                : FAULT_CAUSE_demand;
+    case PN_OUT_mmio:
+    case PN_OUT_mmio_cached:
+        return FAULT_CAUSE_device;
+    case PN_OUT_dirty_log:
+        return FAULT_CAUSE_dirty_log;
+    default:
+        return FAULT_CAUSE_unknown;
+    }
+}
+
+/* A fault under KVM. */
+static int count_kvm(struct faults *f, const struct fault_kvm_met *m) {
+    bool own = m->outcome == PN_OUT_guest_pf, known = m->outcome != FAULT_UNKNOWN;
+    uint64_t key[FAULT_KEYS] = {
+        [FAULT_KEY_outcome] = m->outcome,
+        [FAULT_KEY_reason] = own     ? reason_of(m->own)
+                             : known ? FAULT_NOT_GUEST
+                                     : FAULT_UNKNOWN,
+        [FAULT_KEY_access] =
+            access_of(&m->rec, m->addressed ? m->gva : FAULT_UNKNOWN, m->error),
+        [FAULT_KEY_page] = m->addressed ? m->gva & ~(PN_PAGE_SIZE - 1ull) : FAULT_UNKNOWN,
+        [FAULT_KEY_level] = known ? m->level : FAULT_UNKNOWN,
+        [FAULT_KEY_cause] = cause_of_kvm(m),
+    };
+    return trace_filter_match(f->file, &f->cfg.where, &m->rec)
+               ? count(f, &m->rec, key, &(struct fault_price){0})
+               : 0;
 }
 
 /* access: page_fault, or NULL; walker: the guest's own error, or NULL. */
@@ -396,7 +423,10 @@ static int take_about(struct faults *f, struct pending *p,
 
 static int take(struct faults *f, const struct pn_event_rec *rec) {
     struct pending *p = &f->pending[rec->vcpu];
+    struct fault_kvm_met met;
     int rc = 0;
+    if (rec->cpl == PN_CPL_NONE && rec->id != f->layout.outcome)
+        return fault_kvm_event(f->kvm, rec, &met) ? count_kvm(f, &met) : 0;
     if (rec->id == f->layout.fault) {
         if (p->fault)
             rc = count_alone(f, &p->rec);
@@ -408,8 +438,6 @@ static int take(struct faults *f, const struct pn_event_rec *rec) {
         p->walker = true;
         p->walker_gva = rec->arg[f->layout.walker_gva];
         p->walker_error = rec->arg[f->layout.walker_error];
-    } else if (rec->id == f->layout.tdp) {
-        rc = count_access(f, rec, FAULT_UNKNOWN, rec->arg[f->layout.tdp_error]);
     } else if (is_about(&f->layout, rec->id)) {
         /* What comes next is another's: a fault alone is not. */
         if (p->fault)
@@ -429,6 +457,7 @@ int faults_add(struct faults *f, const struct trace_file *file,
     if (f->file != file) {
         f->file = file;
         f->layout = layout_of(file);
+        fault_kvm_file(f->kvm, file);
         if (f->causes)
             fault_causes_file(f->causes, file);
         if (f->costs)
@@ -466,10 +495,14 @@ void faults_sort(struct faults *f) {
 }
 
 int faults_finish(struct faults *f) {
+    struct fault_kvm_met met;
     int rc = 0;
     for (unsigned i = 0; i < TRACE_VCPUS_MAX && !rc; i++)
         if (f->pending[i].fault)
             rc = count_alone(f, &f->pending[i].rec);
+    for (unsigned i = 0; i < TRACE_VCPUS_MAX && !rc; i++)
+        if (fault_kvm_last(f->kvm, i, &met))
+            rc = count_kvm(f, &met);
     faults_sort(f);
     if (f->cfg.cells)
         fault_cells_finish(f->cfg.cells);
@@ -487,7 +520,8 @@ struct faults *faults_create(const struct faults_config *cfg) {
     for (unsigned i = 0; i < TRACE_VCPUS_MAX; i++)
         f->pending[i].process = f->pending[i].region = f->pending[i].function_name =
             FAULT_UNKNOWN;
-    bool done = true, by_cause = cfg->causes || cfg->cells || cfg->each;
+    f->kvm = fault_kvm_create();
+    bool done = f->kvm, by_cause = cfg->causes || cfg->cells || cfg->each;
     for (unsigned i = 0; i < cfg->tables; i++) {
         done = !counting_begin(&f->table[i], &cfg->by[i]) && done;
         for (unsigned k = 0; k < cfg->by[i].keys; k++)
@@ -520,6 +554,7 @@ void faults_destroy(struct faults *f) {
     fault_causes_destroy(f->causes);
     free(f->costs);
     fault_reports_destroy(f->reports);
+    fault_kvm_destroy(f->kvm);
     free(f);
 }
 

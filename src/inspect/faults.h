@@ -5,8 +5,8 @@
  *
  * A fault is an event page_fault and the fault_outcome that follows it on the same vCPU,
  * about the same address. Where a trace has one of the two alone, the other's part is not
- * known; so it is of every fault under KVM, which does not tell what became of it. Its
- * kvm_tdp_fault tells no guest virtual address either.
+ * known. Under KVM what it did then tells the outcome (fault_kvm.h); of a kvm_tdp_fault no guest
+ * virtual address is known.
  *
  * Memory is bounded: a table has FAULT_ROWS_MAX rows, and what would need one more is
  * counted as `beyond`. No locks: one thread.

@@ -173,13 +173,117 @@ START_TEST(half_of_a_fault_is_a_fault_of_which_half_is_not_known) {
 }
 END_TEST
 
-START_TEST(a_fault_of_kvms_tdp_has_neither_outcome_nor_page) {
+/* The ring of vCPU 0 as KVM's tracepoints fill it. */
+static struct pn_ring *kvm(void) {
+    static const uint8_t none = PN_CPL_NONE;
     struct pn_ring *r = trace_rings(w);
+    r->cpl = &none;
+    return r;
+}
+
+START_TEST(a_fault_of_kvms_tdp_of_which_nothing_more_is_told_has_no_outcome) {
+    struct pn_ring *r = kvm();
     now = 7, rip = 0x400000;
     pn_emit(r, kvm_tdp_fault, 0x1000, PN_PF_WRITE);
+    pn_emit(r, kvm_entry);
+    pn_emit(r, set_spte, 1, 1, 0x1007);
     study(&BY(FAULT_KEY_outcome, FAULT_KEY_access, FAULT_KEY_page, FAULT_KEY_rip));
     ck_assert_str_eq(row(0), "? write ? 0x400000 1 0 7 7");
     ck_assert_uint_eq(faults_totals(faults)->untold, 1);
+}
+END_TEST
+
+START_TEST(what_kvm_does_before_it_enters_the_guest_is_the_outcome) {
+    struct pn_ring *r = kvm();
+    now = 1;
+    pn_emit(r, page_fault, 0x1234, PN_PF_USER | PN_PF_WRITE);
+    pn_emit(r, pagetable_walk, 0x1234, PN_PF_USER | PN_PF_WRITE);
+    pn_emit(r, walker_error, 0, PN_PF_USER | PN_PF_WRITE);
+    pn_emit(r, kvm_entry);
+    now = 2;
+    pn_emit(r, page_fault, 0x2000, PN_PF_USER);
+    pn_emit(r, set_spte, 2, 2, 0x2007); /* its own; the next is a neighbour's */
+    pn_emit(r, set_spte, 3, 1, 0x3007);
+    now = 3;
+    pn_emit(r, page_fault, 0x3000, PN_PF_WRITE | PN_PF_PRESENT); /* a table's */
+    pn_emit(r, pagetable_walk, 0xffff800000000000, PN_PF_FETCH); /* the emulator's */
+    pn_emit(r, kvm_emulate_insn, 0);
+    pn_emit(r, kvm_entry);
+    now = 4;
+    pn_emit(r, page_fault, 0x4000, 0);
+    pn_emit(r, mark_mmio_spte, 4, 0, 0);
+    pn_emit(r, kvm_emulate_insn, 0);
+    pn_emit(r, mmio, 0x4000, 4, 0, 0); /* the same access */
+    now = 5;
+    pn_emit(r, page_fault, 0x4008, 0);
+    pn_emit(r, kvm_mmio_fault, 0x4008, 4, 0);
+    now = 6;
+    pn_emit(r, page_fault, 0x5000, PN_PF_WRITE | PN_PF_PRESENT);
+    pn_emit(r, kvm_fast_page_fault, 0x5000, PN_PF_WRITE | PN_PF_PRESENT, 0x5005, 0x5007);
+    study(&BY(FAULT_KEY_page, FAULT_KEY_outcome, FAULT_KEY_reason, FAULT_KEY_cause));
+    ck_assert_str_eq(row(5), "0x5000 dirty_log - dirty_log 1 0 6 6");
+    ck_assert_str_eq(row(0), "0x1000 guest_pf not_present demand 1 1 1 1");
+    ck_assert_str_eq(row(1), "0x2000 mapped - unknown 1 0 2 2");
+    ck_assert_str_eq(row(2), "0x3000 tracked_table - unknown 1 0 3 3");
+    ck_assert_str_eq(row(3), "0x4000 mmio - device 1 0 4 4");
+    ck_assert_str_eq(row(4), "0x4000 mmio_cached - device 1 0 5 5");
+    ck_assert_uint_eq(faults_totals(faults)->faults, 6);
+}
+END_TEST
+
+START_TEST(a_kvm_that_tells_of_no_access_has_the_walks_that_came_to_something) {
+    struct pn_ring *r = kvm();
+    pn_emit(r, pagetable_walk, 0x1000, PN_PF_FETCH); /* the emulator's */
+    pn_emit(r, kvm_emulate_insn, 0);
+    pn_emit(r, pagetable_walk, 0x2000, PN_PF_USER);
+    pn_emit(r, walker_error, 0, PN_PF_USER | PN_PF_PRESENT);
+    pn_emit(r, pagetable_walk, 0x3000, PN_PF_USER);
+    pn_emit(r, set_spte, 3, 1, 0x3007);
+    pn_emit(r, mmio, 0x4000, 4, 1, 0); /* KVM's own: who knows of which access */
+    study(&BY(FAULT_KEY_page, FAULT_KEY_outcome, FAULT_KEY_reason));
+    ck_assert_uint_eq(faults_totals(faults)->faults, 2);
+    ck_assert_str_eq(row(0), "0x2000 guest_pf protection 1 1 0 0");
+    ck_assert_str_eq(row(1), "0x3000 mapped - 1 0 0 0");
+}
+END_TEST
+
+START_TEST(without_tracepoints_accesses_to_devices_are_the_faults) {
+    struct pn_ring *r = kvm();
+    pn_emit(r, mmio, 0xfed00000, 4, 1, 0);
+    pn_emit(r, mmio, 0xfed00000, 4, 0, 0);
+    study(&BY(FAULT_KEY_outcome, FAULT_KEY_access, FAULT_KEY_page));
+    ck_assert_str_eq(row(0), "mmio read ? 1 0 0 0");
+    ck_assert_str_eq(row(1), "mmio write ? 1 0 0 0");
+}
+END_TEST
+
+/* A study that goes on after its tables were asked for comes to the same. */
+START_TEST(tables_may_be_asked_for_before_all_records_are_there) {
+    struct faults_config cfg = BY(FAULT_KEY_page);
+    struct fault_row half[64];
+    size_t rows = 0;
+    for (unsigned i = 0; i < 3000; i++)
+        fault(i, 1, 0x1000ull * (i * i % 61), 0, PN_OUT_mapped, 1);
+    study(&cfg);
+    struct fault_table all = faults_table(faults, 0);
+    ck_assert_uint_le(all.rows, 64);
+    memcpy(half, all.row, all.rows * sizeof(*half));
+    rows = all.rows;
+    struct faults *again = faults_create(&cfg);
+    const struct pn_event_rec *rec;
+    struct trace_file *f;
+    ck_assert_int_eq(trace_file_open(path, &f, line, sizeof(line)), 0);
+    for (size_t n; (n = trace_file_next(f, &rec));)
+        for (size_t i = 0; i < n; i++) {
+            ck_assert_int_eq(faults_add(again, f, &rec[i], 1), 0);
+            if (i % 7 == 0)
+                faults_sort(again);
+        }
+    ck_assert_int_eq(faults_finish(again), 0);
+    all = faults_table(again, 0);
+    ck_assert(all.rows == rows && !memcmp(half, all.row, rows * sizeof(*half)));
+    trace_file_close(f);
+    faults_destroy(again);
 }
 END_TEST
 
@@ -363,7 +467,12 @@ SUITE("inspect.faults", .setup = setup, .teardown = teardown, .timeout = 120,
                 where_the_guest_was_is_a_key,
                 the_reason_of_the_guests_own_is_its_error_code,
                 half_of_a_fault_is_a_fault_of_which_half_is_not_known,
-                vcpus_faults_do_not_mix, a_fault_of_kvms_tdp_has_neither_outcome_nor_page,
+                vcpus_faults_do_not_mix,
+                a_fault_of_kvms_tdp_of_which_nothing_more_is_told_has_no_outcome,
+                what_kvm_does_before_it_enters_the_guest_is_the_outcome,
+                a_kvm_that_tells_of_no_access_has_the_walks_that_came_to_something,
+                without_tracepoints_accesses_to_devices_are_the_faults,
+                tables_may_be_asked_for_before_all_records_are_there,
                 functions_are_named_where_the_kernel_was_moved_to,
                 the_time_is_that_of_all_events, what_finds_no_row_is_counted_as_beyond,
                 a_fault_is_of_the_process_and_region_that_were_told_before_it,

@@ -124,6 +124,12 @@ trace)
     if [ ! -e /sys/kernel/tracing/instances ]; then
         run run --mmu kvm -m 64M --append "$little" --trace "$work/none.tr"
         [ $rc -eq 0 ] && grep -q "^penumbra: no events of KVM's: " "$work/err" || fail "without tracefs: code $rc"
+        # Accesses to devices are faults then: five of the HPET.
+        bytes "$work/device" bb 00 00 d0 fe 8b 03 8b 03 8b 03 89 03 8b 03 b0 00 e6 f4 # mov ebx, 0xfed00000; mov eax, [ebx]...
+        run run --mmu kvm --hpet on --kernel "$work/device" --format flat --flat-bits 64 --trace "$work/none.tr" --stats "$work/none.json"
+        run faults "$work/none.tr" --by outcome,access,cause --csv "$work/none.csv"
+        printf '%s\n' mmio,read,device,4,0 mmio,write,device,1,0 | cmp -s - <(tail -n +2 "$work/none.csv" | cut -d, -f1-5) ||
+            fail "devices without tracefs: $(cat "$work/none.csv" "$work/err")"
     fi
     cat > "$work/traced" <<'SCRIPT'
 mount -t tracefs none /sys/kernel/tracing 2>/dev/null && [ -d /sys/kernel/tracing/events/kvm ] || exit 100
@@ -139,6 +145,12 @@ SCRIPT
             fail "$pio events of port accesses: $(grep io_exits "$work/kvm.json")"
         awk '$2 == "kvm_userspace_exit" || $2 == "set_spte" { n++ } END { exit n != 2 }' "$work/count" ||
             fail "tracepoints are missing: $(cat "$work/count")"
+        # The study counts what KVM does: the guest's own faults, and those that it fixed.
+        run faults "$work/kvm.tr" --by outcome --csv "$work/f.csv"
+        for pair in guest_pf:pf_guest mapped:pf_fixed; do
+            got=$(sed -n "s/^${pair%:*},\([0-9]*\),.*/\1/p" "$work/f.csv") want=$(foreign "$work/kvm.json" "${pair#*:}")
+            [ "${got:-0}" = "$want" ] && [ "$want" -gt 0 ] || fail "faults: $got of ${pair%:*}, KVM counts $want ${pair#*:}"
+        done
         [ ! -s "$work/left" ] || fail "a tracing instance is left behind"
     elif [ $rc -eq 101 ]; then
         fail "traced run: $(tail -n 2 "$work/err")"

@@ -24,6 +24,13 @@ grep -q "no events" out/kvm.err && fail "no events: $(cat out/kvm.err)"
 cat out/count
 same kvm_exit "$(events kvm_exit)" "$(value out/kvm.json exits)"
 same pio "$(events pio)" "$(value out/kvm.json io_exits)"
+# The study of these faults has as many, and as many of the guest's own.
+faults() { sed -n "s/^ \"$1\": \([0-9]*\),\$/\1/p" out/faults.json; }
+./penumbra faults /tmp/kvm.tr --json out/faults.json > out/faults.out 2>&1 || fail "faults: $(cat out/faults.out)"
+cat out/faults.out
+same faults "$(faults faults)" "$(value out/kvm.json pf_taken)"
+[ "$(faults own)" = "$(value out/kvm.json pf_guest)" ] || fail "faults: $(faults own) of the guest's own"
+[ "$(($(faults untold) * 20))" -le "$(faults faults)" ] || fail "faults: of $(faults untold) the outcome is not known"
 case $npt in
 N | 0)
     same page_fault "$(events page_fault)" "$(value out/kvm.json pf_taken)"

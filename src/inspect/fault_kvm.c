@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: MIT */
+/* Faults out of KVM's tracepoints: see fault_kvm.h. */
+#include "inspect/fault_kvm.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "inspect/faults_internal.h"
+#include "penumbra/mmu.h"
+
+#define UNKNOWN UINT64_MAX
+
+#define EVENTS                                                                           \
+    EVENT(page_fault, "gva", "error")                                                    \
+    EVENT(kvm_tdp_fault, "gpa", "error")                                                 \
+    EVENT(pagetable_walk, "gva", "error")                                                \
+    EVENT(walker_error, "gva", "error")                                                  \
+    EVENT(set_spte, "gfn", "level")                                                      \
+    EVENT(kvm_tdp_spte, "gfn", "level")                                                  \
+    EVENT(mark_mmio_spte, "gfn", "access")                                               \
+    EVENT(kvm_mmio_fault, "address", "gfn")                                              \
+    EVENT(kvm_fast_page_fault, "address", "error")                                       \
+    EVENT(kvm_emulate_insn, "failed", "failed")                                          \
+    EVENT(mmio, "gpa", "write")                                                          \
+    EVENT(kvm_entry, NULL, NULL)                                                         \
+    EVENT(kvm_exit, "reason", "info1")
+
+enum kind {
+    NONE,
+#define EVENT(name, a, b) KIND_##name,
+    EVENTS
+#undef EVENT
+        KINDS
+};
+
+static const struct {
+    const char *name, *field[2];
+} wanted[KINDS] = {
+#define EVENT(name, a, b) [KIND_##name] = {#name, {a, b}},
+    EVENTS
+#undef EVENT
+};
+
+struct vcpu {
+    bool begun, access; /* access: KVM told of it; else it is a walk so far */
+    struct fault_kvm_met met;
+};
+
+struct fault_kvm {
+    uint8_t kind[64]; /* enum kind by the file's id */
+    uint8_t field[KINDS][2];
+    bool accesses; /* this KVM tells of them */
+    bool points;   /* there is a tracepoint's event */
+    struct vcpu vcpu[TRACE_VCPUS_MAX];
+};
+
+struct fault_kvm *fault_kvm_create(void) {
+    return calloc(1, sizeof(struct fault_kvm));
+}
+
+void fault_kvm_destroy(struct fault_kvm *k) {
+    free(k);
+}
+
+void fault_kvm_file(struct fault_kvm *k, const struct trace_file *file) {
+    memset(k->kind, 0, sizeof(k->kind));
+    for (unsigned i = NONE + 1; i < KINDS; i++) {
+        unsigned at[2] = {0, 0};
+        int id = faults_find(file, wanted[i].name, wanted[i].field,
+                             (unsigned *[]){&at[0], &at[1]}, wanted[i].field[0] ? 2 : 0);
+        if (id < 0 || id > 63)
+            continue;
+        k->kind[id] = (uint8_t)i;
+        k->field[i][0] = (uint8_t)at[0];
+        k->field[i][1] = (uint8_t)at[1];
+    }
+}
+
+/* What was begun is over. A walk that came to nothing is none of a fault: KVM's emulator
+ * walks, too. */
+static bool end(struct vcpu *v, struct fault_kvm_met *met) {
+    bool is = v->begun && (v->access || v->met.outcome != UNKNOWN);
+    if (is)
+        *met = v->met;
+    v->begun = false;
+    return is;
+}
+
+static void begin(struct vcpu *v, const struct pn_event_rec *rec, bool access,
+                  bool addressed, uint64_t gva, uint64_t error) {
+    v->begun = true;
+    v->access = access;
+    v->met = (struct fault_kvm_met){.rec = *rec,
+                                    .addressed = addressed,
+                                    .gva = gva,
+                                    .error = error,
+                                    .outcome = UNKNOWN};
+}
+
+/* The first that KVM does about it counts. */
+static void comes_to(struct vcpu *v, enum pn_outcome outcome, uint64_t level) {
+    if (!v->begun || v->met.outcome != UNKNOWN)
+        return;
+    v->met.outcome = outcome;
+    v->met.level = level;
+}
+
+/* What KVM does about what was begun. */
+static void take_deed(struct vcpu *v, enum kind kind, uint64_t second) {
+    switch (kind) {
+    case KIND_walker_error:
+        if (v->begun && v->met.outcome == UNKNOWN)
+            v->met.own = second;
+        comes_to(v, PN_OUT_guest_pf, 0);
+        break;
+    case KIND_set_spte:
+    case KIND_kvm_tdp_spte:
+        comes_to(v, PN_OUT_mapped, second);
+        break;
+    case KIND_mark_mmio_spte:
+        comes_to(v, PN_OUT_mmio, 0);
+        break;
+    case KIND_kvm_mmio_fault:
+        comes_to(v, PN_OUT_mmio_cached, 0);
+        break;
+    case KIND_kvm_fast_page_fault:
+        comes_to(v, second & PN_PF_WRITE ? PN_OUT_dirty_log : PN_OUT_mapped, 1);
+        break;
+    case KIND_kvm_emulate_insn:
+        if (v->access)
+            comes_to(v, PN_OUT_tracked_table, 1);
+        break;
+    default:
+        break;
+    }
+}
+
+bool fault_kvm_event(struct fault_kvm *k, const struct pn_event_rec *rec,
+                     struct fault_kvm_met *met) {
+    enum kind kind = rec->id > 63 ? NONE : k->kind[rec->id];
+    struct vcpu *v = &k->vcpu[rec->vcpu];
+    uint64_t a = rec->arg[k->field[kind][0]], b = rec->arg[k->field[kind][1]];
+    bool is = false;
+    if (!kind)
+        return false;
+    k->points |= kind != KIND_mmio;
+    switch (kind) {
+    case KIND_page_fault:
+    case KIND_kvm_tdp_fault:
+        is = end(v, met);
+        begin(v, rec, true, kind == KIND_page_fault, a, b);
+        k->accesses = true;
+        break;
+    case KIND_pagetable_walk:
+        if (k->accesses) /* it is of one, or of an emulated instruction */
+            break;
+        is = end(v, met);
+        begin(v, rec, false, true, a, b);
+        break;
+    case KIND_mmio:
+        if (k->points)
+            break;
+        begin(v, rec, true, false, 0, b ? PN_PF_WRITE : 0);
+        comes_to(v, PN_OUT_mmio, 0);
+        is = end(v, met);
+        break;
+    case KIND_kvm_entry:
+        is = end(v, met);
+        break;
+    default:
+        take_deed(v, kind, b);
+    }
+    return is;
+}
+
+bool fault_kvm_last(struct fault_kvm *k, unsigned vcpu, struct fault_kvm_met *met) {
+    return end(&k->vcpu[vcpu], met);
+}
