@@ -16,27 +16,28 @@
     EVENT(pagetable_walk, "gva", "error")                                                \
     EVENT(walker_error, "gva", "error")                                                  \
     EVENT(set_spte, "gfn", "level")                                                      \
-    EVENT(kvm_tdp_spte, "gfn", "level")                                                  \
+    EVENT(kvm_tdp_spte, "gfn", "level", "new_spte")                                      \
     EVENT(mark_mmio_spte, "gfn", "access")                                               \
     EVENT(kvm_mmio_fault, "address", "gfn")                                              \
-    EVENT(kvm_fast_page_fault, "address", "error")                                       \
-    EVENT(kvm_emulate_insn, "failed", "failed")                                          \
+    EVENT(kvm_fast_page_fault, "old_spte", "error", "new_spte")                          \
+    EVENT(kvm_emulate_insn, "failed")                                                    \
     EVENT(mmio, "gpa", "write")                                                          \
-    EVENT(kvm_entry, NULL, NULL)                                                         \
-    EVENT(kvm_exit, "reason", "info1")
+    EVENT(kvm_entry)                                                                     \
+    EVENT(kvm_exit, "reason")
+#define FIELDS 3u
 
 enum kind {
     NONE,
-#define EVENT(name, a, b) KIND_##name,
+#define EVENT(name, ...) KIND_##name,
     EVENTS
 #undef EVENT
         KINDS
 };
 
 static const struct {
-    const char *name, *field[2];
+    const char *name, *field[FIELDS + 1]; /* NULL: no more */
 } wanted[KINDS] = {
-#define EVENT(name, a, b) [KIND_##name] = {#name, {a, b}},
+#define EVENT(name, ...) [KIND_##name] = {#name, {__VA_ARGS__}},
     EVENTS
 #undef EVENT
 };
@@ -48,7 +49,7 @@ struct vcpu {
 
 struct fault_kvm {
     uint8_t kind[64]; /* enum kind by the file's id */
-    uint8_t field[KINDS][2];
+    uint8_t field[KINDS][FIELDS];
     bool accesses; /* this KVM tells of them */
     bool points;   /* there is a tracepoint's event */
     struct vcpu vcpu[TRACE_VCPUS_MAX];
@@ -65,14 +66,16 @@ void fault_kvm_destroy(struct fault_kvm *k) {
 void fault_kvm_file(struct fault_kvm *k, const struct trace_file *file) {
     memset(k->kind, 0, sizeof(k->kind));
     for (unsigned i = NONE + 1; i < KINDS; i++) {
-        unsigned at[2] = {0, 0};
+        unsigned at[FIELDS] = {0}, fields = 0;
+        while (wanted[i].field[fields])
+            fields++;
         int id = faults_find(file, wanted[i].name, wanted[i].field,
-                             (unsigned *[]){&at[0], &at[1]}, wanted[i].field[0] ? 2 : 0);
+                             (unsigned *[]){&at[0], &at[1], &at[2]}, fields);
         if (id < 0 || id > 63)
             continue;
         k->kind[id] = (uint8_t)i;
-        k->field[i][0] = (uint8_t)at[0];
-        k->field[i][1] = (uint8_t)at[1];
+        for (unsigned f = 0; f < FIELDS; f++)
+            k->field[i][f] = (uint8_t)at[f];
     }
 }
 
@@ -106,7 +109,8 @@ static void comes_to(struct vcpu *v, enum pn_outcome outcome, uint64_t level) {
 }
 
 /* What KVM does about what was begun. */
-static void take_deed(struct vcpu *v, enum kind kind, uint64_t second) {
+static void take_deed(struct vcpu *v, enum kind kind, uint64_t first, uint64_t second,
+                      uint64_t third) {
     switch (kind) {
     case KIND_walker_error:
         if (v->begun && v->met.outcome == UNKNOWN)
@@ -114,8 +118,11 @@ static void take_deed(struct vcpu *v, enum kind kind, uint64_t second) {
         comes_to(v, PN_OUT_guest_pf, 0);
         break;
     case KIND_set_spte:
-    case KIND_kvm_tdp_spte:
         comes_to(v, PN_OUT_mapped, second);
+        break;
+    case KIND_kvm_tdp_spte:
+        if (third) /* else one goes */
+            comes_to(v, PN_OUT_mapped, second);
         break;
     case KIND_mark_mmio_spte:
         comes_to(v, PN_OUT_mmio, 0);
@@ -124,7 +131,8 @@ static void take_deed(struct vcpu *v, enum kind kind, uint64_t second) {
         comes_to(v, PN_OUT_mmio_cached, 0);
         break;
     case KIND_kvm_fast_page_fault:
-        comes_to(v, second & PN_PF_WRITE ? PN_OUT_dirty_log : PN_OUT_mapped, 1);
+        if (first != third) /* else it was not fixed by this */
+            comes_to(v, second & PN_PF_WRITE ? PN_OUT_dirty_log : PN_OUT_mapped, 1);
         break;
     case KIND_kvm_emulate_insn:
         if (v->access)
@@ -139,7 +147,8 @@ bool fault_kvm_event(struct fault_kvm *k, const struct pn_event_rec *rec,
                      struct fault_kvm_met *met) {
     enum kind kind = rec->id > 63 ? NONE : k->kind[rec->id];
     struct vcpu *v = &k->vcpu[rec->vcpu];
-    uint64_t a = rec->arg[k->field[kind][0]], b = rec->arg[k->field[kind][1]];
+    uint64_t a = rec->arg[k->field[kind][0]], b = rec->arg[k->field[kind][1]],
+             c = rec->arg[k->field[kind][2]];
     bool is = false;
     if (!kind)
         return false;
@@ -168,7 +177,7 @@ bool fault_kvm_event(struct fault_kvm *k, const struct pn_event_rec *rec,
         is = end(v, met);
         break;
     default:
-        take_deed(v, kind, b);
+        take_deed(v, kind, a, b, c);
     }
     return is;
 }

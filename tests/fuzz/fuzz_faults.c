@@ -58,7 +58,9 @@ static void add(struct faults *faults, struct fault_story *story,
     struct pn_event_rec rec = {.time = time,
                                .id = byte[0] & 63,
                                .vcpu = byte[1] & 1,
-                               .cpl = byte[1] & 2 ? 3 : 0,
+                               .cpl = byte[1] & 4   ? PN_CPL_NONE
+                                      : byte[1] & 2 ? 3
+                                                    : 0,
                                .rip = value(byte, 1),
                                .cr3 = (uint64_t)(byte[1] >> 4) << 12};
     for (unsigned i = 0; i < PN_FIELDS_MAX; i++)
