@@ -257,6 +257,59 @@ START_TEST(an_unfinished_file_is_read_and_called_incomplete) {
 }
 END_TEST
 
+/* A file that is read while it grows, by so many bytes at a time. */
+START_TEST(a_file_that_grows_gives_each_record_once) {
+    static _Alignas(64) uint8_t bytes[1 << 20];
+    static const unsigned steps[] = {7, 64, 1000, 5000};
+    const unsigned step = steps[_i];
+    struct trace_writer *w = open_writer(path, 1, 0);
+    const struct pn_event_rec *rec;
+    struct trace_so_far now;
+    for (unsigned i = 0; i < 5; i++) { /* blocks of few records */
+        emit(trace_rings(w), 100 * i, 100);
+        ck_assert_int_eq(trace_flush(w, &now), 0);
+        ck_assert_uint_eq(now.records, 100 * (i + 1));
+    }
+    ck_assert_uint_eq(parts(), 1);
+    ck_assert_str_eq(now.path, part);
+    ck_assert_int_eq(trace_close(w, NULL, err, sizeof(err)), 0);
+    FILE *in = fopen(path, "rb");
+    size_t size = fread(bytes, 1, sizeof(bytes), in), count = 0;
+    fclose(in);
+    const struct trace_header *h = (const void *)bytes;
+    size_t at = sizeof(*h) + h->text_size;
+    ck_assert(size > at && size < sizeof(bytes));
+    FILE *out = fopen(path, "wb");
+    fwrite(bytes, 1, at, out);
+    fflush(out);
+    struct trace_file *f = read_back();
+    do {
+        for (size_t n; (n = trace_file_next(f, &rec)); count += n)
+            for (size_t i = 0; i < n; i++)
+                ck_assert_uint_eq(rec[i].arg[(count + i) & 1 ? 1 : 2],
+                                  (count + i) * ((count + i) & 1 ? 1 : 0x1000));
+        size_t more = size - at < step ? size - at : step;
+        fwrite(bytes + at, 1, more, out);
+        fflush(out);
+        at += more;
+    } while (trace_file_more(f));
+    ck_assert_int_eq(trace_file_state(f), TRACE_WHOLE);
+    ck_assert_uint_eq(count, 500);
+    ck_assert_uint_eq(trace_file_end(f)->records, 500);
+    trace_file_close(f);
+    fclose(out);
+}
+END_TEST
+
+START_TEST(a_trace_in_no_file_of_its_own_cannot_be_followed) {
+    struct trace_so_far now;
+    struct trace_writer *w = open_writer("/dev/null", 1, 0);
+    emit(trace_rings(w), 0, 10);
+    ck_assert_int_eq(trace_flush(w, &now), -ENOTSUP);
+    ck_assert_int_eq(trace_close(w, NULL, err, sizeof(err)), 0);
+}
+END_TEST
+
 /* More than waits in memory, before anybody reads. */
 START_TEST(a_reader_that_comes_late_gets_every_record_in_order) {
     int fd[2];
@@ -614,6 +667,7 @@ SUITE("trace", .setup = setup, .teardown = teardown, .timeout = 120,
                 blocks_beyond_the_limit_are_counted_as_lost,
                 a_disk_that_fills_up_keeps_what_it_has,
                 an_unfinished_file_is_read_and_called_incomplete,
+                a_trace_in_no_file_of_its_own_cannot_be_followed,
                 a_reader_that_comes_late_gets_every_record_in_order,
                 a_pipe_carries_a_trace,
                 the_digest_ignores_how_rings_interleave,
@@ -628,4 +682,5 @@ SUITE("trace", .setup = setup, .teardown = teardown, .timeout = 120,
                 files_of_older_schemas_are_refused_in_one_line,
                 records_print_where_the_guest_was_and_pass_filters,
                 only_known_events_make_a_mask,
-                values_print_as_their_types_say})
+                values_print_as_their_types_say},
+      .loops = {{a_file_that_grows_gives_each_record_once, 4}})
