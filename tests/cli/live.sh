@@ -19,7 +19,10 @@ for cpus in 1 2; do
         --trace-events page_fault,fault_outcome,walker_error > "$work/console" 2> "$work/run.err" &
     pid=$!
     until ask info status > "$work/out" 2> "$work/err" || ! kill -0 $pid 2> /dev/null; do sleep 0.05; done
-    # As it goes, twice; then while it stands.
+    # From its first fault on: as it goes, three times; then while it stands.
+    until "$penumbra" faults --live "$work/mon" --updates 1 2> "$work/err" | grep -q '^Faults by outcome' || ! kill -0 $pid 2> /dev/null; do
+        sleep 0.05
+    done
     run faults --live "$work/mon" --every 0.05 --updates 3
     [ "$rc" -eq 0 ] && [ ! -s "$work/err" ] && [ "$(grep -c '^Faults by outcome' "$work/out")" -eq 3 ] ||
         fail "$cpus vCPUs, three updates: exit code $rc: $(cat "$work/err")"
