@@ -125,7 +125,7 @@ trace)
         run run --mmu kvm -m 64M --append "$little" --trace "$work/none.tr"
         [ $rc -eq 0 ] && grep -q "^penumbra: no events of KVM's: " "$work/err" || fail "without tracefs: code $rc"
         # Accesses to devices are faults then: five of the HPET.
-        bytes "$work/device" bb 00 00 d0 fe 8b 03 8b 03 8b 03 89 03 8b 03 b0 00 e6 f4 # mov ebx, 0xfed00000; mov eax, [ebx]...
+        bytes "$work/device" bb 00 00 d0 fe 8b 03 8b 03 8b 03 89 03 8b 03 b0 00 e6 f4 eb fe # mov ebx, 0xfed00000; mov eax, [ebx]...
         run run --mmu kvm --hpet on --kernel "$work/device" --format flat --flat-bits 64 --trace "$work/none.tr" --stats "$work/none.json"
         run faults "$work/none.tr" --by outcome,access,cause --csv "$work/none.csv"
         printf '%s\n' mmio,read,device,4,0 mmio,write,device,1,0 | cmp -s - <(tail -n +2 "$work/none.csv" | cut -d, -f1-5) ||
