@@ -78,10 +78,20 @@ enum pn_dirty_tracker {
     PN_TRACKERS
 };
 
-/* Whose rules the shadow MMU follows where KVM's have changed: what becomes of an spte when
- * the guest invalidates its address or has a #PF there, and what asks for a flush of the
- * TLB (tlb_flush). */
-enum pn_mmu_policy { PN_POLICY_KVM_6_1, PN_POLICY_KVM_6_12, PN_POLICY_KVM_7_3 };
+/* Whose rules the shadow MMU follows. KVM's versions differ in what becomes of an spte when
+ * the guest invalidates its address or has a #PF there, and in what asks for a flush of the
+ * TLB (tlb_flush). The others have the newest KVM's rules there, and their own for which
+ * tables go out of sync, and when they are synced (docs/shadow-policies.md). */
+enum pn_mmu_policy {
+    PN_POLICY_KVM_6_1,
+    PN_POLICY_KVM_6_12,
+    PN_POLICY_KVM_7_3,
+    PN_POLICY_XEN_1, /* until 3.0: any table goes out of sync; a fault there syncs all */
+    PN_POLICY_XEN_2, /* from 3.1 on: none does; every store is emulated */
+    PN_POLICY_XEN_3, /* since 3.3: leaf tables, at most three for each vCPU */
+    PN_POLICY_FLUSH, /* none is ever protected; the guest's flushes sync all */
+    PN_POLICIES
+};
 
 /* Accessed and dirty bits of the second level. With them every reference of a walk to the
  * guest's tables counts as a write, so that it needs W, and makes the table dirty. */
@@ -93,8 +103,8 @@ enum pn_mmu_ad {
 
 /* Options, each settable by name (pn_mmu_option_set), defaults as KVM's. */
 struct pn_mmu_options {
-    uint32_t policy;          /* shadow: enum pn_mmu_policy. Default: the newest */
-    uint32_t unsync;          /* 1: leaf tables may go unsync. Default 1 */
+    uint32_t policy;          /* shadow: enum pn_mmu_policy. Default: the newest KVM */
+    uint32_t unsync;          /* 1: what policy lets go unsync may. Default 1 */
     uint32_t flood_threshold; /* tracked writes to one sp before it is zapped; 0: never.
                                  Default 3 */
     uint32_t prefetch;    /* neighbour sptes tried around a fixed fault; 0: off, and where

@@ -27,18 +27,24 @@ struct option {
             sizeof(words) / sizeof((words)[0]) - 1, only, doc, words                     \
     }
 
-static const char *const policies[] = {[PN_POLICY_KVM_6_1] = "kvm-6.1",
-                                       [PN_POLICY_KVM_6_12] = "kvm-6.12",
-                                       [PN_POLICY_KVM_7_3] = "kvm-7.3"};
+static const char *const policies[] = {
+    [PN_POLICY_KVM_6_1] = "kvm-6.1", [PN_POLICY_KVM_6_12] = "kvm-6.12",
+    [PN_POLICY_KVM_7_3] = "kvm-7.3", [PN_POLICY_XEN_1] = "xen-1",
+    [PN_POLICY_XEN_2] = "xen-2",     [PN_POLICY_XEN_3] = "xen-3",
+    [PN_POLICY_FLUSH] = "flush"};
 static const char *const ad_bits[] = {
     [PN_AD_NONE] = "none", [PN_AD_EPT] = "ept", [PN_AD_NPT] = "npt"};
 
 static const struct option options[] = {
-    WORDS(policy, PN_POLICY_KVM_7_3, policies, "shadow",
-          "the version of KVM whose rules for INVLPG, #PFs and TLB flushes it follows"),
-    OPTION(unsync, 1, 0, 1, "shadow", "leaf tables may go out of sync with the guest's"),
+    WORDS(
+        policy, PN_POLICY_KVM_7_3, policies, "shadow",
+        "whose rules it follows: KVM's versions, Xen's generations, or sync at flushes"),
+    OPTION(
+        unsync, 1, 0, 1, "shadow",
+        "tables may go out of sync with the guest's: leaf tables, or what policy says"),
     OPTION(flood_threshold, 3, 0, 1000000, "shadow",
-           "tracked writes to one shadow page before it is zapped; 0: never"),
+           "tracked writes to one shadow page before it is zapped; 0: never (KVM's "
+           "policies)"),
     OPTION(
         prefetch, 8, 0, 512, "shadow",
         "neighbour sptes tried around a fixed fault; 0: off, also at INVLPG (kvm-6.1)"),
@@ -149,7 +155,7 @@ void pn_mmu_options_print(FILE *out) {
     for (size_t i = 0; i < OPTIONS; i++) {
         const struct option *o = &options[i];
         const char *only = o->only ? o->only : "", *colon = o->only ? ": " : "";
-        char values[64];
+        char values[96];
         if (o->words) {
             print_words(o, "", values, sizeof(values));
             fprintf(out, "  %-16s default %s, one of %s  %s%s%s\n", o->name,

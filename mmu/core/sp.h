@@ -67,7 +67,7 @@ struct sp {
     pn_gfn gfn;                   /* of the table; direct: the first frame mapped */
     uint32_t role;
     uint16_t used;  /* sptes that are not 0 */
-    bool unsync;    /* level 1: the table may have changed unseen */
+    bool unsync;    /* the table may have changed unseen */
     bool read_only; /* the table is in a read-only memslot: A and D are never set */
     uint64_t parents;
     struct sp *hash_next;

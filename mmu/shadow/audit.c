@@ -150,8 +150,11 @@ static void audit_links(struct audit *a, const struct sp *sp) {
     if (bits != sp->unsync_children)
         wrong(a, SP_FMT " has %u unsync bits, not %u", SP_ARG(sp), bits,
               sp->unsync_children);
-    if (sp->unsync && (sp_level(sp) != 1 || sp_direct(sp)))
+    const struct shadow *sh = a->mmu->shadow;
+    if (sp->unsync && (sp_level(sp) > sh->unsync_level || sp_direct(sp)))
         wrong(a, SP_FMT " must not be unsync", SP_ARG(sp));
+    if (!sp->unsync && sh->open && !sp_direct(sp))
+        wrong(a, SP_FMT " must be unsync", SP_ARG(sp));
     unsigned pins = 0;
     for_each_root(a->mmu, v, r)
         pins += r->top == sp;
@@ -173,7 +176,7 @@ static void audit_identity(struct audit *a, const struct sp *sp) {
     }
     if (!found)
         wrong(a, SP_FMT " is not in the hash", SP_ARG(sp));
-    if (unsync && upper)
+    if (unsync && upper && a->mmu->shadow->unsync_level == 1)
         wrong(a, SP_FMT " is unsync, or stands beside such a one", SP_ARG(sp));
     if (same > 1)
         wrong(a, SP_FMT " exists %u times", SP_ARG(sp), same);

@@ -52,6 +52,8 @@ static void begin(const struct fault *f, uint32_t how) {
 }
 
 static enum pn_outcome done(const struct fault *f, enum pn_outcome outcome) {
+    if (f->mmu->shadow->unsynced_count)
+        unsync_limit(f->vcpu);
     return fault_done(f->vcpu, outcome, f->gva, f->sw.level, spte_public(f->sw.spte));
 }
 
@@ -207,6 +209,16 @@ static void prefetch(struct fault *f, uint64_t *sptep) {
 
 /* ---- The fault ---- */
 
+/* The policy syncs all before this fault, and no shortcut is right. */
+static bool syncs_first(const struct fault *f) {
+    return f->mmu->shadow->policy->syncs_at_fault && sync_needed(f->r, f->gva);
+}
+
+static void sync_first(const struct fault *f) {
+    for_each_root(f->mmu, v, r)
+        shadow_root_sync(f->vcpu, r);
+}
+
 /* The access goes through the leaf that sw ends in. */
 static __attribute__((noinline)) void use(const struct fault *f) {
     const struct swalk *sw = &f->sw;
@@ -271,6 +283,8 @@ static enum pn_outcome fault_map(struct fault *f) {
 static __attribute__((noinline)) enum pn_outcome fault(struct fault *f, bool present,
                                                        struct pn_xlate *out) {
     begin(f, present ? PN_PF_PRESENT : 0);
+    if (syncs_first(f))
+        sync_first(f);
     if (stage_walk(f->vcpu, &f->vcpu->walk, f->gva, f->access, f->mode, 0, &f->walk) <
         0) {
         out->fault = f->walk.fault;
@@ -350,11 +364,12 @@ not_filled(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
             use(&f);
             return PN_OUT_NO_FAULT;
         }
-        if (sw->spte & SPTE_HOST_W && sw->level == 1)
+        if (sw->spte & SPTE_HOST_W && sw->level == 1 && !syncs_first(&f))
             return fault_protected(&f, out->gpa >> PN_PAGE_SHIFT);
     } else if (allowed && marked && spte_mmio(sw->spte) &&
                (sw->spte >> PN_PAGE_SHIFT & SPTE_GEN) ==
-                   (f.mmu->slots.generation & SPTE_GEN)) {
+                   (f.mmu->slots.generation & SPTE_GEN) &&
+               !syncs_first(&f)) {
         out->gpa = swalk_gfn(sw, gva) << PN_PAGE_SHIFT | (gva & (PN_PAGE_SIZE - 1));
         out->hva = NULL;
         begin(&f, FAULT_MMIO_CACHED);

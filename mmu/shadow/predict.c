@@ -89,7 +89,7 @@ static void will_zap_below(struct forecast *f, const struct sp *sp) {
 static void will_zap(struct forecast *f, const struct sp *sp) {
     if (is_gone(f, sp) || f->no_memory)
         return;
-    if (!(sp->role & ROLE_ROOT))
+    if (!(sp->role & ROLE_ROOT) && f->mmu->shadow->unsync_level == 1)
         will_zap_below(f, sp);
     put(f, &f->gone, &f->gone_count, &f->gone_room, sp);
 }
@@ -161,7 +161,9 @@ static bool obtain(struct forecast *f, pn_gfn gfn, uint32_t role, struct at *at)
     while (sp && (sp->gfn != gfn || sp->role != role || is_gone(f, sp)))
         sp = sp->hash_next;
     if (sp && !sp_obsolete(f->mmu->shadow, sp)) {
-        at->sp = sp;
+        at->sp = sp; /* where it is synced, what its entries are then is not foreseen */
+        f->inexact |= role_level(role) > 1 && f->mmu->shadow->unsync_level > 1 &&
+                      (sp->unsync || sp->unsync_children);
         return true;
     }
     if (sp)
@@ -170,7 +172,7 @@ static bool obtain(struct forecast *f, pn_gfn gfn, uint32_t role, struct at *at)
         return true;
     if (!slot_of_gfn(f->mmu, gfn))
         return false;
-    if (role_level(role) > 1)
+    if (role_level(role) > 1 && f->mmu->shadow->unsync_level == 1)
         for_each_table(f->mmu, other, gfn) if (other->unsync) will_zap(f, other);
     f->made[f->made_count] = gfn;
     f->made_level[f->made_count++] = (uint8_t)role_level(role);
@@ -260,16 +262,26 @@ static bool will_have_path(struct forecast *f) {
 /* write_gate. logged: the page is in the dirty log by then. */
 static enum pn_outcome gate(const struct forecast *f, struct slot *s, pn_gfn gfn,
                             bool logged) {
-    bool unsync = f->mmu->cfg.opt.unsync;
+    const struct shadow *sh = f->mmu->shadow;
+    unsigned highest = 0, pages = 0, watched = 0;
     for_each_table(f->mmu, sp, gfn) {
-        if (is_gone(f, sp) || sp_obsolete(f->mmu->shadow, sp))
+        if (is_gone(f, sp))
             continue;
-        if (sp_level(sp) > 1 || (!sp->unsync && !unsync))
-            return PN_OUT_tracked_table;
+        watched += !sp->unsync;
+        if (sp_obsolete(sh, sp))
+            continue;
+        highest = sp_level(sp) > highest ? sp_level(sp) : highest;
+        pages++;
     }
-    for (unsigned i = 0; i < f->made_count; i++)
-        if (f->made[i] == gfn && (f->made_level[i] > 1 || !unsync))
-            return PN_OUT_tracked_table;
+    for (unsigned i = 0; i < f->made_count; i++) {
+        if (f->made[i] != gfn)
+            continue;
+        highest = f->made_level[i] > highest ? f->made_level[i] : highest;
+        watched += !sh->open;
+        pages++;
+    }
+    if (watched && (highest > sh->unsync_level || (sh->policy->unsync_max && pages > 1)))
+        return PN_OUT_tracked_table;
     if (s->dirty && !f->mmu->tracker->by_dbit && !logged && !dirty_test(s, gfn))
         return PN_OUT_dirty_log;
     return PN_OUT_NO_FAULT;
@@ -321,40 +333,60 @@ static bool reached(struct forecast *f, const struct sp *sp, unsigned *links) {
  * of them takes stores afterwards. */
 static bool becomes_tracked(struct forecast *f, pn_gfn gfn) {
     unsigned links = 0;
+    if (f->mmu->shadow->open)
+        return false;
     for_each_table(f->mmu, sp, gfn) if (sp->unsync && reached(f, sp, &links)) return true;
     return false;
 }
 
-/* spte_sync, of the entry that w ends in. */
-static void will_sync(struct forecast *f, struct swalk *w) {
-    const struct sp *sp = sp_of(w->sptep);
-    unsigned i = sp_index(w->sptep);
-    if (sp->unsync && w->spte) {
-        const uint8_t *table = slot_hva(slot_of_gfn(f->mmu, sp->gfn), sp->gfn);
-        uint64_t mask = SPTE_GRANT | SPTE_PKEY, gpte = sp_gpte(sp, i, table);
-        struct gpte g = gpte_decode(sp->format, 1, gpte);
-        bool same = g.usable && gpte_leaf_gfn(sp->format, 1, i, gpte) == sp_gfn(sp, i);
-        w->spte = same ? (w->spte & ~mask) | g.grant : 0;
+/* spte_sync: what the entry is once its table is synced. */
+static uint64_t synced(const struct sp *sp, unsigned i, struct pn_mmu *mmu) {
+    uint64_t v = sp->spt[i], mask = SPTE_GRANT | SPTE_PKEY;
+    if (!sp->unsync || !v)
+        return v;
+    uint64_t gpte = sp_gpte(sp, i, slot_hva(slot_of_gfn(mmu, sp->gfn), sp->gfn));
+    struct gpte g = gpte_decode(sp->format, sp_level(sp), gpte);
+    bool same = g.usable;
+    if (same && spte_table(v)) {
+        const struct sp *child = sp_of(spte_child(v));
+        pn_gfn gfn = g.leaf ? gpte_leaf_gfn(sp->format, sp_level(sp), i, gpte) : g.table;
+        same = g.leaf == sp_direct(child) && child->gfn == gfn;
+    } else if (same) {
+        same =
+            g.leaf && gpte_leaf_gfn(sp->format, sp_level(sp), i, gpte) == sp_gfn(sp, i);
     }
-    if (spte_leaf(w->spte) && w->level == 1 && becomes_tracked(f, sp_gfn(sp, i)))
-        w->spte &= ~SPTE_MMU_W;
+    return same ? (v & ~mask) | g.grant : 0;
 }
 
-/* shadow_walk, from the top that the root has or adopts. */
+/* shadow_walk, from the top that the root has or adopts; one that it adopts is synced, with
+ * all that is below it. */
 static void walk_top(struct forecast *f, struct swalk *w) {
     const struct root r = {.top = (struct sp *)(uintptr_t)f->top, .spt = f->top->spt};
     shadow_walk(&r, f->gva, w);
     if (!f->adopts)
         return;
-    will_sync(f, w);
-    /* The levels above grant as they did, the leaf as it does now. */
-    const uint64_t *t = r.spt;
-    uint64_t grant = w->spte & SPTE_GRANT;
-    for (unsigned level = sp_level(f->top); level > w->level; level--) {
-        grant &= t[level_index(f->gva, level)];
-        t = spte_child(t[level_index(f->gva, level)]);
+    uint64_t grant = SPTE_GRANT, pkey = 0, v;
+    for (struct sp *sp = r.top;; sp = sp_of(spte_child(v))) {
+        unsigned i = level_index(f->gva, sp_level(sp));
+        v = synced(sp, i, f->mmu);
+        grant &= v;
+        pkey |= v & SPTE_PKEY;
+        if (spte_table(v))
+            continue;
+        if (spte_leaf(v) && sp_level(sp) == 1 && becomes_tracked(f, sp_gfn(sp, i)))
+            v &= ~SPTE_MMU_W;
+        *w = (struct swalk){&sp->spt[i], v, grant | pkey, sp_level(sp)};
+        return;
     }
-    w->grant = grant | (w->spte & SPTE_PKEY);
+}
+
+/* All is synced before the fault, and what is in its way then is not foreseen. */
+static bool syncs_first(struct forecast *f) {
+    struct root r = {.top = (struct sp *)(uintptr_t)f->top, .narrow = f->r->narrow};
+    bool first =
+        f->mmu->shadow->policy->syncs_at_fault && !f->adopts && sync_needed(&r, f->gva);
+    f->inexact |= first;
+    return first;
 }
 
 static enum pn_outcome foresee(struct forecast *f, enum pn_tlb_mode mode, int rc,
@@ -377,12 +409,14 @@ static enum pn_outcome foresee(struct forecast *f, enum pn_tlb_mode mode, int rc
         v->gpa = gfn << PN_PAGE_SHIFT | offset;
         if (!write || (sw.spte & SPTE_STORE) == SPTE_STORE)
             return PN_OUT_NO_FAULT;
-        if (sw.spte & SPTE_HOST_W && sw.level == 1) {
+        if (sw.spte & SPTE_HOST_W && sw.level == 1 && !syncs_first(f)) {
             enum pn_outcome o = gate(f, slot_of_gfn(f->mmu, gfn), gfn, false);
             return o ? o : PN_OUT_mapped;
         }
-    } else if (spte_mmio(sw.spte) && (sw.spte >> PN_PAGE_SHIFT & SPTE_GEN) ==
-                                         (f->mmu->slots.generation & SPTE_GEN)) {
+    } else if (spte_mmio(sw.spte) &&
+               (sw.spte >> PN_PAGE_SHIFT & SPTE_GEN) ==
+                   (f->mmu->slots.generation & SPTE_GEN) &&
+               !syncs_first(f)) {
         v->gpa = swalk_gfn(&sw, f->gva) << PN_PAGE_SHIFT | offset;
         return PN_OUT_mmio_cached;
     }

@@ -7,9 +7,16 @@
 #include "mmu/shadow/shadow.h"
 
 static const struct policy policies[] = {
-    [PN_POLICY_KVM_6_1] = {.remakes = true, .ad_flushes = true},
-    [PN_POLICY_KVM_6_12] = {.ad_flushes = true},
-    [PN_POLICY_KVM_7_3] = {0},
+    [PN_POLICY_KVM_6_1] = {.unsync_level = 1,
+                           .floods = true,
+                           .remakes = true,
+                           .ad_flushes = true},
+    [PN_POLICY_KVM_6_12] = {.unsync_level = 1, .floods = true, .ad_flushes = true},
+    [PN_POLICY_KVM_7_3] = {.unsync_level = 1, .floods = true},
+    [PN_POLICY_XEN_1] = {.unsync_level = 5, .syncs_at_fault = true},
+    [PN_POLICY_XEN_2] = {.unsync_level = 0},
+    [PN_POLICY_XEN_3] = {.unsync_level = 1, .unsync_max = 3},
+    [PN_POLICY_FLUSH] = {.unsync_level = 5, .open = true},
 };
 
 static int shadow_init(struct pn_mmu *mmu) {
@@ -18,6 +25,10 @@ static int shadow_init(struct pn_mmu *mmu) {
         return -ENOMEM;
     mmu->shadow->policy = &policies[mmu->cfg.opt.policy];
     mmu->shadow->log_d = mmu->tracker->by_dbit ? SPTE_LOG_D : 0;
+    if (mmu->cfg.opt.unsync) {
+        mmu->shadow->unsync_level = mmu->shadow->policy->unsync_level;
+        mmu->shadow->open = mmu->shadow->policy->open;
+    }
     return sp_init(mmu);
 }
 

@@ -25,7 +25,10 @@ static inline pn_gfn sp_gfn(const struct sp *sp, unsigned i) {
 extern const struct mmu_ops shadow_ops; /* shadow.c */
 
 /*
- * Where the versions of KVM differ: what becomes of the spte of a leaf table that is out
+ * Where policies differ. Which tables may be out of sync, and when they are synced; source
+ * of Xen's: shadow.c of 3.0, mm/shadow/oos.c since 3.3.
+ *
+ * And where the versions of KVM differ: what becomes of the spte of a leaf table that is out
  * of sync when the guest executes INVLPG, or has a #PF with P set, at its address; and
  * what asks for a flush. Losing the right to store always does.
  * Source: KVM, FNAME(invlpg) and FNAME(sync_page) until 6.3, FNAME(sync_spte) since; its
@@ -39,10 +42,30 @@ struct policy {
     /* Losing A or D asks for a flush, and an spte that took stores already is made anew
      * without D. */
     bool ad_flushes;
+    /* Tables up to this level may go out of sync. */
+    uint8_t unsync_level;
+    /* A table that takes many stores while it is not used is likely none any more: it goes
+     * (the option flood_threshold). */
+    bool floods;
+    /* Tables that may be at a time, for each vCPU: the one that went first is synced for
+     * another, and none goes that stands in two shadow pages. 0: any number. */
+    uint8_t unsync_max;
+    /* A fault whose way leads through a table out of sync syncs all of them first. */
+    bool syncs_at_fault;
+    /* Tables are out of sync from the first on, and remain so when they are synced: none
+     * is ever protected. */
+    bool open;
 };
+
+#define UNSYNC_LIST 64
 
 struct shadow {
     const struct policy *policy;
+    uint8_t unsync_level; /* the policy's, unless the option unsync is off */
+    bool open;
+    /* With unsync_max, the tables that went out of sync, the first of them first. */
+    pn_gfn unsynced[UNSYNC_LIST];
+    unsigned unsynced_count;
     struct sp **hash;  /* by gfn */
     struct list lru;   /* newest first; all but ROOT sps */
     uint32_t pages;    /* on lru */
@@ -248,9 +271,14 @@ uint64_t sp_gpte(const struct sp *sp, unsigned i, const uint8_t *table);
 /* The guest invalidates gva, or has a #PF there that tables in use had a part in: what is
  * out of sync for it is so no longer. */
 void sync_gva(struct pn_mmu_vcpu *vcpu, const struct root *r, pn_gva gva);
+/* Does the way to gva lead through a table that is out of sync? */
+bool sync_needed(const struct root *r, pn_gva gva);
+/* The tables above the leaves below sp that are out of sync: an INVLPG of any address drops
+ * what a processor has cached of them. */
+void sync_uppers(struct pn_mmu_vcpu *vcpu, struct sp *sp);
 /* Bring an unsync sp up to date; it remains unsync, since its frame remains writable. */
 void sync_sptes(struct pn_mmu_vcpu *vcpu, struct sp *sp);
-/* The same, and it is unsync no longer. */
+/* The same, and it is unsync no longer, unless the policy leaves it so. */
 void sync_page(struct pn_mmu_vcpu *vcpu, struct sp *sp);
 void sync_children(struct pn_mmu_vcpu *vcpu, struct sp *sp);
 
@@ -305,8 +333,10 @@ bool shadow_shadowed(struct pn_mmu *mmu, pn_gfn gfn);
 
 /* ---- unsync.c ---- */
 
-/* May gfn be written unseen now? Takes leaf tables there out of sync if that helps. */
+/* May gfn be written unseen now? Takes tables there out of sync if that helps. */
 bool unsync_try(struct pn_mmu_vcpu *vcpu, struct slot *s, pn_gfn gfn);
+/* Once the fault has been answered: no more are out of sync than may be. */
+void unsync_limit(struct pn_mmu_vcpu *vcpu);
 void shadow_root_sync(struct pn_mmu_vcpu *vcpu, struct root *r);
 void shadow_inval_gva(struct pn_mmu_vcpu *vcpu, uint16_t pcid, pn_gva gva, bool all);
 

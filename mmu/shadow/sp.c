@@ -102,7 +102,7 @@ static struct sp *sp_new(struct pn_mmu_vcpu *vcpu, pn_gfn gfn, uint32_t role) {
     struct slot *s = NULL;
     if (!(role & ROLE_DIRECT) && !(s = slot_of_gfn(mmu, gfn)))
         return NULL; /* nobody could tell us of writes to it */
-    if (s && role_level(role) > 1)
+    if (s && role_level(role) > 1 && sh->unsync_level == 1)
         zap_unsync(vcpu, gfn);
     struct sp *sp = slab_sp(mmu);
     if (!sp)
@@ -123,7 +123,11 @@ static struct sp *sp_new(struct pn_mmu_vcpu *vcpu, pn_gfn gfn, uint32_t role) {
         sp->read_only = s->pub.flags & PN_SLOT_READONLY;
         sp->format = format_of(sh, role);
         large_forbid(mmu, s, gfn);
-        track_inc(mmu, s, gfn);
+        sp->unsync = sh->open;
+        if (sp->unsync)
+            mmu_gauges(mmu)->v[PN_STAT_mmu_unsync]++;
+        else
+            track_inc(mmu, s, gfn);
     }
     pn_count(vcpu->stats, sp_created);
     mmu_gauges(mmu)->v[PN_STAT_sp_pages]++;
@@ -154,10 +158,10 @@ struct sp *sp_get(struct pn_mmu_vcpu *vcpu, pn_gfn gfn, uint32_t role) {
         pn_count(vcpu->stats, sp_reused);
         sp_touch(sh, sp);
         /* It joins another tree: nobody owes that tree a flush for what changed before.
-         * A leaf table stays writable, as nobody flushed, and so unsync. */
+         * A table stays writable, as nobody flushed, and so unsync. */
         if (sp->unsync)
             sync_sptes(vcpu, sp);
-        else if (sp->unsync_children)
+        if (sp->unsync_children)
             sync_children(vcpu, sp);
     }
     pn_emit(vcpu->ring, get_page, gfn, role, created);
@@ -188,7 +192,8 @@ static void unpin(struct pn_mmu *mmu, struct sp *sp) {
 
 /* Leaf tables out of sync below sp go with it: without it most have no way left by which
  * they could be synced, and the guest is likely to be done with them. KVM's
- * mmu_zap_unsync_children. */
+ * mmu_zap_unsync_children. Where upper tables are out of sync, too, they remain: who finds
+ * one again syncs it (sp_get). */
 static void zap_unsync_below(struct pn_mmu_vcpu *vcpu, struct sp *sp,
                              enum zap_reason why) {
     for (unsigned w = 0; w < 8 && sp->unsync_children; w++)
@@ -210,7 +215,8 @@ void sp_zap(struct pn_mmu_vcpu *vcpu, struct sp *sp, enum zap_reason why) {
     pn_emit(vcpu->ring, prepare_zap_page, sp->gfn, sp->role, why);
     if (!(sp->role & ROLE_ROOT)) {
         flush_ask(mmu);
-        zap_unsync_below(vcpu, sp, why);
+        if (sh->unsync_level == 1)
+            zap_unsync_below(vcpu, sp, why);
     }
     /* From above, so that the TLBs are right before the sptes go one by one. */
     while (sp->parents)

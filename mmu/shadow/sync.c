@@ -10,8 +10,8 @@ static inline bool same8(const uint64_t *a, const uint64_t *b) {
     return !differ;
 }
 
-/* Those whose gptes are as they were are made anew all the same. */
-static void remake_all(struct pn_mmu *mmu, struct sp *sp, const uint8_t *table) {
+/* All that there are, those whose gptes are as they were, too. */
+static void sync_each(struct pn_mmu *mmu, struct sp *sp, const uint8_t *table) {
     for (unsigned i = 0, left = sp->used; left; i++) {
         if (!sp->spt[i])
             continue;
@@ -35,9 +35,9 @@ static void sync_all(struct pn_mmu *mmu, struct sp *sp, const uint8_t *table) {
 
 void sync_sptes(struct pn_mmu_vcpu *vcpu, struct sp *sp) {
     struct slot *s = slot_of_gfn(vcpu->mmu, sp->gfn);
-    if (sp->used && vcpu->mmu->shadow->policy->remakes)
-        remake_all(vcpu->mmu, sp, slot_hva(s, sp->gfn));
-    if (sp->used)
+    if (sp->used && (sp_level(sp) > 1 || vcpu->mmu->shadow->policy->remakes))
+        sync_each(vcpu->mmu, sp, slot_hva(s, sp->gfn));
+    if (sp->used && sp_level(sp) == 1)
         sync_all(vcpu->mmu, sp, slot_hva(s, sp->gfn));
     pn_count(vcpu->stats, mmu_sync);
     pn_emit(vcpu->ring, sync_page, sp->gfn, sp->role);
@@ -56,14 +56,37 @@ static void map_anew(struct pn_mmu_vcpu *vcpu, struct sp *sp, unsigned i,
         prefetch_spte(vcpu, sp, i, table);
 }
 
+static void sync_entry(struct pn_mmu_vcpu *vcpu, struct sp *sp, unsigned i) {
+    struct slot *s = slot_of_gfn(vcpu->mmu, sp->gfn);
+    spte_resync(vcpu->mmu, sp, i, slot_hva(s, sp->gfn));
+}
+
+/* Return: the page below sp on the way to gva, or NULL: the way ends here. */
+static struct sp *way_down(const struct sp *sp, pn_gva gva) {
+    uint64_t v = sp->spt[level_index(gva, sp_level(sp))];
+    return spte_table(v) ? sp_of(spte_child(v)) : NULL;
+}
+
+bool sync_needed(const struct root *r, pn_gva gva) {
+    if (!r->top || (r->narrow && gva >> 32))
+        return false;
+    for (const struct sp *sp = r->top; sp; sp = way_down(sp, gva))
+        if (sp->unsync)
+            return true;
+    return false;
+}
+
 void sync_gva(struct pn_mmu_vcpu *vcpu, const struct root *r, pn_gva gva) {
     struct pn_mmu *mmu = vcpu->mmu;
     if (!r->top || (r->narrow && gva >> 32))
         return;
+    for (struct sp *sp = r->top; sp && sp_level(sp) > 1; sp = way_down(sp, gva))
+        if (sp->unsync)
+            sync_entry(vcpu, sp, level_index(gva, sp_level(sp)));
     struct swalk w;
     shadow_walk(r, gva, &w);
     struct sp *sp = sp_of(w.sptep);
-    if (!sp->unsync)
+    if (!sp->unsync || sp_level(sp) > 1)
         return;
     const uint8_t *table = slot_hva(slot_of_gfn(mmu, sp->gfn), sp->gfn);
     if (mmu->shadow->policy->remakes)
@@ -74,21 +97,43 @@ void sync_gva(struct pn_mmu_vcpu *vcpu, const struct root *r, pn_gva gva) {
 
 void sync_page(struct pn_mmu_vcpu *vcpu, struct sp *sp) {
     struct pn_mmu *mmu = vcpu->mmu;
-    sp->unsync = false;
-    mmu_gauges(mmu)->v[PN_STAT_mmu_unsync]--;
-    track_inc(mmu, slot_of_gfn(mmu, sp->gfn), sp->gfn);
+    if (!mmu->shadow->open) {
+        sp->unsync = false;
+        mmu_gauges(mmu)->v[PN_STAT_mmu_unsync]--;
+        track_inc(mmu, slot_of_gfn(mmu, sp->gfn), sp->gfn);
+    }
     sync_sptes(vcpu, sp);
 }
 
+/* Return: the first bit from i on that is set; 512: none. */
+static unsigned next_unsync(const struct sp *sp, unsigned i) {
+    for (; i < 512 && sp->unsync_children; i = (i | 63) + 1) {
+        uint64_t left = sp->unsync_bits[i / 64] >> (i % 64);
+        if (left)
+            return i + (unsigned)__builtin_ctzll(left);
+    }
+    return 512;
+}
+
+/* To sync a page changes bits of that page alone, none of those above it. */
 void sync_children(struct pn_mmu_vcpu *vcpu, struct sp *sp) {
-    for (unsigned w = 0; w < 8 && sp->unsync_children; w++)
-        while (sp->unsync_bits[w]) {
-            unsigned i = w * 64 + (unsigned)__builtin_ctzll(sp->unsync_bits[w]);
-            struct sp *child = sp_of(spte_child(sp->spt[i]));
+    for (unsigned i = 0; (i = next_unsync(sp, i)) < 512; i++) {
+        struct sp *child = sp_of(spte_child(sp->spt[i]));
+        if (child->unsync)
+            sync_page(vcpu, child);
+        if (child->unsync_children)
+            sync_children(vcpu, child);
+        if (!child->unsync && !child->unsync_children)
             unsync_clear_bit(sp, i);
-            if (child->unsync)
-                sync_page(vcpu, child);
-            else if (child->unsync_children)
-                sync_children(vcpu, child);
-        }
+    }
+}
+
+void sync_uppers(struct pn_mmu_vcpu *vcpu, struct sp *sp) {
+    if (sp->unsync)
+        sync_sptes(vcpu, sp);
+    for (unsigned i = 0; (i = next_unsync(sp, i)) < 512; i++) {
+        struct sp *child = sp_of(spte_child(sp->spt[i]));
+        if (sp_level(child) > 1)
+            sync_uppers(vcpu, child);
+    }
 }

@@ -19,10 +19,10 @@ static bool misaligned(const struct sp *sp, unsigned offset, size_t size) {
 
 static bool flooded(struct pn_mmu *mmu, struct sp *sp) {
     uint32_t threshold = mmu->cfg.opt.flood_threshold;
-    /* A leaf table goes unsync at the next untracked store; leave it alone till then. */
-    if (sp_level(sp) == 1 && mmu->cfg.opt.unsync)
+    /* It goes unsync at the next untracked store; leave it alone till then. */
+    if (sp_level(sp) <= mmu->shadow->unsync_level)
         return false;
-    return threshold && ++sp->flood >= threshold;
+    return threshold && mmu->shadow->policy->floods && ++sp->flood >= threshold;
 }
 
 /* Sync the sptes of every gpte in [offset, offset+size). KVM drops those that a store is

@@ -68,7 +68,7 @@ recorded "tdp" --mmu tdp "${guest[@]}"
 recorded "tdp, D bits" --mmu tdp --mmu-opt ad=ept --dirty-log dbit --dirty-every 1 "${guest[@]}"
 recorded "tdp, small pages, a TLB model" --mmu tdp --mmu-opt large_pages=0 --tlb skylake "${guest[@]}"
 recorded "shadow, a TLB model, a dirty log" --mmu shadow --tlb skylake --dirty-log wp --dirty-every 1 "${guest[@]}"
-for opt in policy=kvm-6.1 policy=kvm-6.12 unsync=0 prefetch=0 page_budget=64 cached_roots=0 flood_threshold=0; do
+for opt in policy=kvm-6.1 policy=kvm-6.12 policy=xen-1 policy=xen-2 policy=xen-3 policy=flush unsync=0 prefetch=0 page_budget=64 cached_roots=0 flood_threshold=0; do
     recorded "shadow:$opt" --mmu shadow --mmu-opt $opt "${guest[@]}"
 done
 recorded "shadow" --mmu shadow "${guest[@]}"

@@ -100,7 +100,7 @@ static void machine_init(struct machine *m, enum pn_mmu_kind kind) {
     bool d = kind == PN_MMU_TDP && bits >> 10 & 1;
     cfg.tracker = d ? by_d[bits >> 30] : PN_TRACKER_WP;
     cfg.opt.tdp_levels = 4 + (bits >> 11 & 1);
-    cfg.opt.policy = (bits >> 12 & 3) % 3;
+    cfg.opt.policy = (bits >> 12 & 15) % PN_POLICIES;
     cfg.opt.ad = (bits >> 14 & 3) % 3;
     REQUIRE(pn_mmu_create(&cfg, &m->mmu) == 0);
     REQUIRE(pn_mmu_vcpu_create(m->mmu, &m->view, &m->stats, NULL, &m->vcpu) == 0);

@@ -6,8 +6,9 @@
 #include "guest.h"
 #include "tests/suite.h"
 
-static const char *const names[] = {"kvm-6.1", "kvm-6.12", "kvm-7.3"};
-#define POLICIES (sizeof(names) / sizeof(names[0]))
+static const char *const names[PN_POLICIES] = {"kvm-6.1", "kvm-6.12", "kvm-7.3", "xen-1",
+                                               "xen-2",   "xen-3",    "flush"};
+#define POLICIES (PN_POLICY_KVM_7_3 + 1u) /* those that are KVM's */
 
 /* Tables of four levels under ROOT; 0x5000 is DATA by the gpte at `pte`. */
 static pn_gpa pte;
@@ -34,8 +35,8 @@ static uint64_t flushes(void) {
 START_TEST(the_newest_policy_is_the_default) {
     pn_mmu_options_default(&opt);
     ck_assert_uint_eq(opt.policy, PN_POLICY_KVM_7_3);
-    for (unsigned i = 0; i < POLICIES; i++) {
-        char text[32], buf[64];
+    for (unsigned i = 0; i < PN_POLICIES; i++) {
+        char text[32], buf[96];
         uint32_t value;
         snprintf(text, sizeof(text), "policy=%s", names[i]);
         ck_assert_int_eq(pn_mmu_option_set(&opt, text), 0);
@@ -43,7 +44,7 @@ START_TEST(the_newest_policy_is_the_default) {
         ck_assert_str_eq(pn_mmu_option_at(0, &opt, &value), "policy");
         ck_assert_str_eq(pn_mmu_option_word(0, value), names[i]);
         ck_assert_str_eq(pn_mmu_option_allowed(text, buf, sizeof(buf)),
-                         "one of kvm-6.1|kvm-6.12|kvm-7.3");
+                         "one of kvm-6.1|kvm-6.12|kvm-7.3|xen-1|xen-2|xen-3|flush");
     }
     ck_assert_int_eq(pn_mmu_option_set(&opt, "policy=2"), -EINVAL);
     ck_assert_int_eq(pn_mmu_option_set(&opt, "policy=kvm-6"), -EINVAL);
@@ -202,6 +203,168 @@ START_TEST(tdp_sees_no_flush_of_the_guests) {
 }
 END_TEST
 
+/* ---- Which tables go out of sync, and when they are synced ---- */
+
+/* The frame of the table of this level on the way to 0x5000, and where the guest has it. */
+static pn_gpa table_at(unsigned level) {
+    return gpte_at(ROOT, 0x5000, level) & PN_PAGE_MASK;
+}
+
+/* Store what is there to the first entry of the table. */
+static enum pn_answer store_to(unsigned level) {
+    pn_gpa gpa = table_at(level);
+    return go(DIRECT + gpa, PN_WRITE, PN_TLB_SUPER);
+}
+
+START_TEST(each_policy_lets_its_tables_go_out_of_sync) {
+    static const struct {
+        unsigned policy, highest; /* level whose tables are stored to unseen */
+    } want[] = {{PN_POLICY_KVM_7_3, 1},
+                {PN_POLICY_XEN_1, 4},
+                {PN_POLICY_XEN_2, 0},
+                {PN_POLICY_XEN_3, 1},
+                {PN_POLICY_FLUSH, 4}};
+    for (unsigned i = 0; i < sizeof(want) / sizeof(want[0]); i++)
+        for (unsigned level = 1; level <= 4; level++) {
+            begin_policy(want[i].policy, 0);
+            ck_map(0x5000, PN_READ, PN_TLB_USER, DATA);
+            ck_assert_int_eq(store_to(level),
+                             level <= want[i].highest ? PN_MAPPED : PN_TRACKED);
+            clean();
+            end();
+        }
+}
+END_TEST
+
+/* Without the option nothing goes, whatever the policy. */
+START_TEST(unsync_0_keeps_every_table_in_sync) {
+    for (unsigned policy = 0; policy < PN_POLICIES; policy++)
+        for (unsigned level = 1; level <= 4; level++) {
+            begin_policy(policy, 0);
+            end();
+            opt.unsync = 0;
+            begin(PN_MMU_SHADOW, MEM, 2 * MIB, 0);
+            new_table();
+            map_direct(ROOT);
+            map(ROOT, 0x5000, DATA, P | W | U | A | D);
+            paging(4, ROOT);
+            ck_map(0x5000, PN_READ, PN_TLB_USER, DATA);
+            ck_assert_int_eq(store_to(level), PN_TRACKED);
+            end();
+        }
+}
+END_TEST
+
+START_TEST(a_fault_below_a_table_out_of_sync_syncs_all_in_xen_1) {
+    begin_policy(PN_POLICY_XEN_1, 0);
+    map(ROOT, 0x6000, DATA + 0x1000, P | W | U | A | D);
+    map(ROOT, GVA, DATA, P | W | U | A | D);
+    map(ROOT, GVA + GIB, DATA, P | W | U | A | D);
+    ck_map(0x5000, PN_READ, PN_TLB_USER, DATA);
+    ck_map(GVA, PN_READ, PN_TLB_USER, DATA);
+    ck_assert_int_eq(poke(pte, (DATA + 0x2000) | P | W | U | A | D), PN_MAPPED);
+    ck_assert_int_eq(poke(gpte_at(ROOT, GVA, 2), 0), PN_MAPPED);
+    ck_assert_uint_eq(stat(PN_STAT_mmu_unsync), 2);
+    ck_map(GVA + GIB, PN_READ, PN_TLB_USER, DATA); /* by tables that are in sync */
+    ck_assert_uint_eq(stat(PN_STAT_mmu_unsync), 2);
+    ck_map(0x6000, PN_READ, PN_TLB_USER, DATA + 0x1000);
+    ck_assert_uint_eq(stat(PN_STAT_mmu_unsync), 0);
+    ck_assert_uint_eq(stat(PN_STAT_mmu_sync), 2);
+    ck_map(0x5000, PN_READ, PN_TLB_USER, DATA + 0x2000);
+    ck_pf(GVA, PN_READ, PN_TLB_USER, PN_PF_USER);
+    ck_assert_uint_eq(stat(PN_STAT_pf_tracked), 0);
+    end();
+}
+END_TEST
+
+/* KVM takes a table for freed after three stores; Xen does not. */
+START_TEST(no_number_of_stores_makes_xen_2_forget_a_table) {
+    for (unsigned i = 0; i < 2; i++) {
+        begin_policy(i ? PN_POLICY_XEN_2 : PN_POLICY_KVM_7_3, 0);
+        pn_gpa pmd = gpte_at(ROOT, 0x5000, 2);
+        ck_map(0x5000, PN_READ, PN_TLB_USER, DATA);
+        for (unsigned k = 0; k < 8; k++)
+            poke(pmd + 8 * (k + 1), 0);
+        ck_assert_uint_eq(stat(PN_STAT_mmu_flooded), !i);
+        ck_assert_uint_eq(stat(PN_STAT_mmu_pte_write), i ? 8 : 3);
+        end();
+    }
+}
+END_TEST
+
+START_TEST(the_fourth_table_out_of_sync_syncs_the_first_in_xen_3) {
+    begin_policy(PN_POLICY_XEN_3, 0);
+    for (unsigned k = 0; k < 4; k++) {
+        pn_gva gva = 0x5000 + k * 2 * MIB;
+        map(ROOT, gva, DATA, P | W | U | A | D);
+        ck_map(gva, PN_READ, PN_TLB_USER, DATA);
+        ck_assert_int_eq(poke(gpte_at(ROOT, gva, 1), DATA | P | A), PN_MAPPED);
+        ck_assert_uint_eq(stat(PN_STAT_mmu_unsync), k < 3 ? k + 1 : 3);
+    }
+    ck_assert_uint_eq(stat(PN_STAT_sp_unsync), 4);
+    ck_assert_uint_eq(stat(PN_STAT_mmu_sync), 1);
+    ck_pf(0x5000, PN_READ, PN_TLB_USER, PN_PF_PRESENT | PN_PF_USER); /* U is gone */
+    pn_mmu_set_cr3(f.vcpu, ROOT, false, NULL);
+    ck_assert_uint_eq(stat(PN_STAT_mmu_unsync), 0);
+    ck_assert_uint_eq(stat(PN_STAT_mmu_sync), 4);
+    end();
+}
+END_TEST
+
+START_TEST(a_table_in_two_shadow_pages_stays_in_sync_in_xen_3) {
+    for (unsigned i = 0; i < 2; i++) {
+        begin_policy(i ? PN_POLICY_XEN_3 : PN_POLICY_KVM_7_3, 0);
+        ck_map(0x5000, PN_READ, PN_TLB_USER, DATA);
+        struct pn_paging p = fixture_paging(4, ROOT);
+        p.efer &= ~(1ull << 11); /* NX is reserved: another role */
+        pn_mmu_set_paging(f.vcpu, &p);
+        ck_map(0x5000, PN_READ, PN_TLB_USER, DATA);
+        paging(4, ROOT);
+        ck_assert_int_eq(poke(pte, DATA | P | A), i ? PN_TRACKED : PN_MAPPED);
+        end();
+    }
+}
+END_TEST
+
+/* An upper entry that is changed unseen, and INVLPG of another address: a processor keeps
+ * nothing of upper entries over an INVLPG. */
+START_TEST(an_invlpg_brings_all_upper_tables_up_to_date) {
+    static const unsigned policies[] = {PN_POLICY_XEN_1, PN_POLICY_FLUSH};
+    for (unsigned i = 0; i < 2; i++) {
+        begin_policy(policies[i], 0);
+        map(ROOT, GVA, DATA, P | W | U | A | D);
+        ck_map(0x5000, PN_READ, PN_TLB_USER, DATA);
+        ck_map(GVA, PN_READ, PN_TLB_USER, DATA);
+        pn_gpa other = new_table();
+        *fixture_q(&f, other + 8 * (GVA >> 12 & 511)) = (DATA + 0x3000) | P | U | A;
+        ck_assert_int_eq(poke(gpte_at(ROOT, GVA, 2), other | P | W | U | A), PN_MAPPED);
+        ck_map(GVA, PN_READ, PN_TLB_USER, DATA); /* nobody flushed */
+        pn_mmu_invlpg(f.vcpu, 0x5000);
+        clean();
+        ck_map(GVA, PN_READ, PN_TLB_USER, DATA + 0x3000);
+        ck_assert_uint_eq(stat(PN_STAT_pf_tracked), 0);
+        end();
+    }
+}
+END_TEST
+
+START_TEST(under_flush_no_store_to_a_table_faults_twice) {
+    begin_policy(PN_POLICY_FLUSH, 0);
+    ck_map(0x5000, PN_READ, PN_TLB_USER, DATA);
+    for (unsigned level = 1; level <= 4; level++)
+        ck_assert_int_eq(store_to(level), PN_MAPPED);
+    uint64_t taken = stat(PN_STAT_pf_taken);
+    for (unsigned k = 0; k < 3; k++) {
+        for (unsigned level = 1; level <= 4; level++)
+            ck_assert_int_eq(store_to(level), PN_MAPPED);
+        pn_mmu_set_cr3(f.vcpu, ROOT, false, NULL);
+    }
+    ck_assert_uint_eq(stat(PN_STAT_pf_taken), taken);
+    ck_assert_uint_ge(stat(PN_STAT_mmu_sync), 12);
+    end();
+}
+END_TEST
+
 /* ---- Stores that fill no tables ---- */
 
 START_TEST(a_frame_that_is_no_table_any_more_is_unprotected_at_once) {
@@ -256,4 +419,12 @@ SUITE("mmu policy", .timeout = 120,
                 what_no_access_used_has_no_a_to_lose, the_flushes_of_one_exit_are_one,
                 a_flush_is_one_of_every_vcpus, tdp_sees_no_flush_of_the_guests,
                 a_frame_that_is_no_table_any_more_is_unprotected_at_once,
-                a_table_that_the_store_needs_comes_back, code_is_no_table})
+                a_table_that_the_store_needs_comes_back, code_is_no_table,
+                each_policy_lets_its_tables_go_out_of_sync,
+                unsync_0_keeps_every_table_in_sync,
+                a_fault_below_a_table_out_of_sync_syncs_all_in_xen_1,
+                no_number_of_stores_makes_xen_2_forget_a_table,
+                the_fourth_table_out_of_sync_syncs_the_first_in_xen_3,
+                a_table_in_two_shadow_pages_stays_in_sync_in_xen_3,
+                an_invlpg_brings_all_upper_tables_up_to_date,
+                under_flush_no_store_to_a_table_faults_twice})
