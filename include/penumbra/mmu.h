@@ -90,6 +90,7 @@ enum pn_mmu_policy {
     PN_POLICY_XEN_2, /* from 3.1 on: none does; every store is emulated */
     PN_POLICY_XEN_3, /* since 3.3: leaf tables, at most three for each vCPU */
     PN_POLICY_FLUSH, /* none is ever protected; the guest's flushes sync all */
+    PN_POLICY_AGILE, /* modelled: tables stored to twice are left to the guest */
     PN_POLICIES
 };
 

@@ -31,14 +31,13 @@ static const char *const policies[] = {
     [PN_POLICY_KVM_6_1] = "kvm-6.1", [PN_POLICY_KVM_6_12] = "kvm-6.12",
     [PN_POLICY_KVM_7_3] = "kvm-7.3", [PN_POLICY_XEN_1] = "xen-1",
     [PN_POLICY_XEN_2] = "xen-2",     [PN_POLICY_XEN_3] = "xen-3",
-    [PN_POLICY_FLUSH] = "flush"};
+    [PN_POLICY_FLUSH] = "flush",     [PN_POLICY_AGILE] = "agile"};
 static const char *const ad_bits[] = {
     [PN_AD_NONE] = "none", [PN_AD_EPT] = "ept", [PN_AD_NPT] = "npt"};
 
 static const struct option options[] = {
-    WORDS(
-        policy, PN_POLICY_KVM_7_3, policies, "shadow",
-        "whose rules it follows: KVM's versions, Xen's generations, or sync at flushes"),
+    WORDS(policy, PN_POLICY_KVM_7_3, policies, "shadow",
+          "whose rules it follows: KVM's, Xen's, sync at flushes alone, agile paging's"),
     OPTION(
         unsync, 1, 0, 1, "shadow",
         "tables may go out of sync with the guest's: leaf tables, or what policy says"),

@@ -76,6 +76,7 @@ struct sp {
                        from here */
     uint64_t gen;   /* of zap-all-fast */
     uint32_t flood;
+    uint8_t stores;           /* seen since it was made; with a policy that counts them */
     uint16_t pinned;          /* roots whose top this is */
     uint16_t unsync_children; /* bits set below */
     uint64_t unsync_bits[8];  /* children that are, or have below them, unsync sps */

@@ -26,7 +26,8 @@ struct fault {
     struct slot *slot; /* of the frame; NULL: MMIO */
     struct walk walk;
     struct swalk sw;
-    bool split; /* a large mapping was in the way */
+    bool split;      /* a large mapping was in the way */
+    struct sp *nest; /* agile: the way led from a table of the guest's to this one */
 };
 
 /* ---- May it be written unseen? ---- */
@@ -54,6 +55,8 @@ static void begin(const struct fault *f, uint32_t how) {
 static enum pn_outcome done(const struct fault *f, enum pn_outcome outcome) {
     if (f->mmu->shadow->unsynced_count)
         unsync_limit(f->vcpu);
+    if (f->nest)
+        agile_nest(f->vcpu, f->nest);
     return fault_done(f->vcpu, outcome, f->gva, f->sw.level, spte_public(f->sw.spte));
 }
 
@@ -165,8 +168,11 @@ static uint64_t *build_path(struct fault *f) {
         if (*sptep)
             spte_drop(f->mmu, sptep);
         sp = sp_get(f->vcpu, st.gfn, st.role);
-        if (sp)
-            spte_link(f->mmu, sptep, sp, st.grant);
+        if (!sp)
+            break;
+        spte_link(f->mmu, sptep, sp, st.grant);
+        if (sp_of(sptep)->unsync && f->mmu->shadow->policy->nests && !f->nest)
+            f->nest = sp;
     }
     return NULL;
 }
@@ -348,6 +354,7 @@ not_filled(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
     f.access = access;
     f.mode = mode;
     f.split = false;
+    f.nest = NULL;
     if (!walked)
         return fault(&f, false, out);
     f.sw = *walked;

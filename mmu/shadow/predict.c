@@ -280,7 +280,8 @@ static enum pn_outcome gate(const struct forecast *f, struct slot *s, pn_gfn gfn
         watched += !sh->open;
         pages++;
     }
-    if (watched && (highest > sh->unsync_level || (sh->policy->unsync_max && pages > 1)))
+    if (watched && (highest > sh->unsync_level || sh->policy->nests ||
+                    (sh->policy->unsync_max && pages > 1)))
         return PN_OUT_tracked_table;
     if (s->dirty && !f->mmu->tracker->by_dbit && !logged && !dirty_test(s, gfn))
         return PN_OUT_dirty_log;
@@ -333,7 +334,7 @@ static bool reached(struct forecast *f, const struct sp *sp, unsigned *links) {
  * of them takes stores afterwards. */
 static bool becomes_tracked(struct forecast *f, pn_gfn gfn) {
     unsigned links = 0;
-    if (f->mmu->shadow->open)
+    if (f->mmu->shadow->stays)
         return false;
     for_each_table(f->mmu, sp, gfn) if (sp->unsync && reached(f, sp, &links)) return true;
     return false;

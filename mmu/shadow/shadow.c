@@ -17,6 +17,7 @@ static const struct policy policies[] = {
     [PN_POLICY_XEN_2] = {.unsync_level = 0},
     [PN_POLICY_XEN_3] = {.unsync_level = 1, .unsync_max = 3},
     [PN_POLICY_FLUSH] = {.unsync_level = 5, .open = true},
+    [PN_POLICY_AGILE] = {.unsync_level = 5, .nests = 2},
 };
 
 static int shadow_init(struct pn_mmu *mmu) {
@@ -28,11 +29,18 @@ static int shadow_init(struct pn_mmu *mmu) {
     if (mmu->cfg.opt.unsync) {
         mmu->shadow->unsync_level = mmu->shadow->policy->unsync_level;
         mmu->shadow->open = mmu->shadow->policy->open;
+        mmu->shadow->stays = mmu->shadow->open || mmu->shadow->policy->nests;
+    }
+    if (mmu->shadow->policy->nests) { /* who has not asked for it pays nothing */
+        mmu->shadow->ops = *mmu->ops;
+        mmu->shadow->ops.translate = agile_translate;
+        mmu->ops = &mmu->shadow->ops;
     }
     return sp_init(mmu);
 }
 
 static void shadow_fini(struct pn_mmu *mmu) {
+    mmu->ops = &shadow_ops;
     if (mmu->shadow)
         free(mmu->shadow->hash);
     free(mmu->shadow);

@@ -55,6 +55,9 @@ struct policy {
     /* Tables are out of sync from the first on, and remain so when they are synced: none
      * is ever protected. */
     bool open;
+    /* Agile paging: after this many stores to a table it and all below it are left to the
+     * guest: out of sync for good (agile.c). 0: not so. */
+    uint8_t nests;
 };
 
 #define UNSYNC_LIST 64
@@ -63,6 +66,8 @@ struct shadow {
     const struct policy *policy;
     uint8_t unsync_level; /* the policy's, unless the option unsync is off */
     bool open;
+    struct mmu_ops ops; /* of the MMU, where a policy has another one */
+    bool stays;         /* a table out of sync remains so when it is synced */
     /* With unsync_max, the tables that went out of sync, the first of them first. */
     pn_gfn unsynced[UNSYNC_LIST];
     unsigned unsynced_count;
@@ -335,10 +340,23 @@ bool shadow_shadowed(struct pn_mmu *mmu, pn_gfn gfn);
 
 /* May gfn be written unseen now? Takes tables there out of sync if that helps. */
 bool unsync_try(struct pn_mmu_vcpu *vcpu, struct slot *s, pn_gfn gfn);
+/* It goes out of sync. */
+void unsync_page(struct pn_mmu_vcpu *vcpu, struct slot *s, struct sp *sp);
 /* Once the fault has been answered: no more are out of sync than may be. */
 void unsync_limit(struct pn_mmu_vcpu *vcpu);
 void shadow_root_sync(struct pn_mmu_vcpu *vcpu, struct root *r);
 void shadow_inval_gva(struct pn_mmu_vcpu *vcpu, uint16_t pcid, pn_gva gva, bool all);
+
+/* ---- agile.c ---- */
+
+/* The table, and all below it, are the guest's from now on. */
+void agile_nest(struct pn_mmu_vcpu *vcpu, struct sp *sp);
+/* A store to it was seen. */
+void agile_written(struct pn_mmu_vcpu *vcpu, struct sp *sp);
+/* shadow_translate, and the counters agile_*. */
+enum pn_outcome agile_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva,
+                                enum pn_access access, enum pn_tlb_mode mode,
+                                struct pn_xlate *out);
 
 /* ---- fault.c ---- */
 

@@ -34,12 +34,25 @@ static uint64_t remade(struct pn_mmu *mmu, uint64_t old, uint64_t now, bool acce
     return now;
 }
 
+/* An spte is made for gfn. KVM's make_spte and mmu_try_to_unsync_pages; our count of a
+ * frame's tables needs no search. */
+static void count_search(struct pn_mmu_vcpu *vcpu, struct slot *s, pn_gfn gfn,
+                         uint64_t old, uint64_t bits) {
+    const uint64_t store = SPTE_W | SPTE_D | SPTE_HOST_W;
+    if ((bits & store) != store || spte_writable(old))
+        return;
+    pn_count(vcpu->stats, mmu_unsync_search);
+    if (!*slot_large(s, gfn, 2))
+        pn_count(vcpu->stats, mmu_unsync_spared);
+}
+
 void spte_set_leaf(struct pn_mmu_vcpu *vcpu, struct slot *s, uint64_t *sptep, pn_gfn gfn,
                    uint64_t v, uint64_t bits) {
     struct pn_mmu *mmu = vcpu->mmu;
     struct sp *sp = sp_of(sptep);
     unsigned i = sp_index(sptep);
     uint64_t old = *sptep;
+    count_search(vcpu, s, gfn, old, bits);
     if (spte_leaf(old) && sp_gfn(sp, i) == gfn) {
         spte_regrant(mmu, sptep, bits & (SPTE_GRANT | SPTE_PKEY));
         *sptep = remade(mmu, old, *sptep | (bits & SPTE_MMU_W), true);

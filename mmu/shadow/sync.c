@@ -39,6 +39,8 @@ void sync_sptes(struct pn_mmu_vcpu *vcpu, struct sp *sp) {
         sync_each(vcpu->mmu, sp, slot_hva(s, sp->gfn));
     if (sp->used && sp_level(sp) == 1)
         sync_all(vcpu->mmu, sp, slot_hva(s, sp->gfn));
+    if (vcpu->mmu->shadow->policy->nests)
+        return; /* no work of a hypervisor's */
     pn_count(vcpu->stats, mmu_sync);
     pn_emit(vcpu->ring, sync_page, sp->gfn, sp->role);
 }
@@ -97,7 +99,7 @@ void sync_gva(struct pn_mmu_vcpu *vcpu, const struct root *r, pn_gva gva) {
 
 void sync_page(struct pn_mmu_vcpu *vcpu, struct sp *sp) {
     struct pn_mmu *mmu = vcpu->mmu;
-    if (!mmu->shadow->open) {
+    if (!mmu->shadow->stays) {
         sp->unsync = false;
         mmu_gauges(mmu)->v[PN_STAT_mmu_unsync]--;
         track_inc(mmu, slot_of_gfn(mmu, sp->gfn), sp->gfn);

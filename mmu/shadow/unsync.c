@@ -14,7 +14,7 @@
 
 #include "mmu/shadow/shadow.h"
 
-static void unsync_page(struct pn_mmu_vcpu *vcpu, struct slot *s, struct sp *sp) {
+void unsync_page(struct pn_mmu_vcpu *vcpu, struct slot *s, struct sp *sp) {
     sp->unsync = true;
     track_dec(s, sp->gfn);
     uint64_t *sptep;
@@ -77,7 +77,7 @@ bool unsync_try(struct pn_mmu_vcpu *vcpu, struct slot *s, pn_gfn gfn) {
             sp_zap(vcpu, sp, ZAP_OBSOLETE);
             continue;
         }
-        may &= sp_level(sp) <= sh->unsync_level;
+        may &= sp_level(sp) <= sh->unsync_level && !sh->policy->nests;
         pages++;
     }
     if (!may || (sh->policy->unsync_max && pages > 1))

@@ -60,6 +60,8 @@ static void table_written(struct pn_mmu_vcpu *vcpu, struct sp *sp, unsigned offs
         sp_zap(vcpu, sp, ZAP_FLOOD);
     } else {
         sync_range(vcpu->mmu, sp, offset, size, ad, table);
+        if (!ad && !sp->unsync)
+            agile_written(vcpu, sp);
     }
 }
 

@@ -7,7 +7,7 @@
 #include "tests/suite.h"
 
 static const char *const names[PN_POLICIES] = {"kvm-6.1", "kvm-6.12", "kvm-7.3", "xen-1",
-                                               "xen-2",   "xen-3",    "flush"};
+                                               "xen-2",   "xen-3",    "flush",   "agile"};
 #define POLICIES (PN_POLICY_KVM_7_3 + 1u) /* those that are KVM's */
 
 /* Tables of four levels under ROOT; 0x5000 is DATA by the gpte at `pte`. */
@@ -44,7 +44,7 @@ START_TEST(the_newest_policy_is_the_default) {
         ck_assert_str_eq(pn_mmu_option_at(0, &opt, &value), "policy");
         ck_assert_str_eq(pn_mmu_option_word(0, value), names[i]);
         ck_assert_str_eq(pn_mmu_option_allowed(text, buf, sizeof(buf)),
-                         "one of kvm-6.1|kvm-6.12|kvm-7.3|xen-1|xen-2|xen-3|flush");
+                         "one of kvm-6.1|kvm-6.12|kvm-7.3|xen-1|xen-2|xen-3|flush|agile");
     }
     ck_assert_int_eq(pn_mmu_option_set(&opt, "policy=2"), -EINVAL);
     ck_assert_int_eq(pn_mmu_option_set(&opt, "policy=kvm-6"), -EINVAL);
@@ -365,6 +365,68 @@ START_TEST(under_flush_no_store_to_a_table_faults_twice) {
 }
 END_TEST
 
+/* ---- Agile paging ---- */
+
+/* Store what changes nothing to an entry that is not used. */
+static enum pn_answer poke_table(unsigned level) {
+    return poke(table_at(level) + 8 * 300, 0);
+}
+
+START_TEST(agile_leaves_a_table_to_the_guest_after_two_stores) {
+    static const unsigned refs[] = {4, 8, 12, 16, 24}; /* the paper's, by nested levels */
+    for (unsigned level = 0; level <= 4; level++) {
+        begin_policy(PN_POLICY_AGILE, 0);
+        ck_map(0x5000, PN_READ, PN_TLB_USER, DATA);
+        for (unsigned k = 0; level && k < 2; k++)
+            ck_assert_int_eq(poke_table(level), PN_TRACKED);
+        if (level)
+            ck_assert_int_eq(poke_table(level), PN_MAPPED);
+        clean();
+        uint64_t walks = stat(PN_STAT_agile_walks), native = stat(PN_STAT_agile_native);
+        uint64_t before = stat(PN_STAT_agile_refs);
+        ck_map(0x5000, PN_READ, PN_TLB_USER, DATA);
+        ck_assert_uint_eq(stat(PN_STAT_agile_walks), walks + 1);
+        ck_assert_uint_eq(stat(PN_STAT_agile_native), native + 4);
+        ck_assert_uint_eq(stat(PN_STAT_agile_refs), before + refs[level]);
+        end();
+    }
+}
+END_TEST
+
+START_TEST(agile_needs_no_hypervisor_under_the_guests_own_tables) {
+    begin_policy(PN_POLICY_AGILE, 0);
+    ck_map(0x5000, PN_READ, PN_TLB_USER, DATA);
+    ck_pf(0x6000, PN_READ, PN_TLB_USER, PN_PF_USER);
+    ck_assert_uint_eq(stat(PN_STAT_agile_spared), 0);
+    for (unsigned k = 0; k < 3; k++)
+        poke_table(1);
+    ck_pf(0x6000, PN_READ, PN_TLB_USER, PN_PF_USER);
+    ck_assert_uint_eq(stat(PN_STAT_agile_spared), 1);
+    ck_assert_int_eq(poke(gpte_at(ROOT, 0x6000, 1), (DATA + 0x1000) | P | U | A),
+                     PN_MAPPED);
+    ck_map(0x6000, PN_READ, PN_TLB_USER, DATA + 0x1000);
+    ck_assert_uint_eq(stat(PN_STAT_agile_spared), 2);
+    end();
+}
+END_TEST
+
+/* What is built below a table of the guest's is the guest's, too. */
+START_TEST(agile_leaves_all_below_a_table_to_the_guest) {
+    begin_policy(PN_POLICY_AGILE, 0);
+    ck_map(0x5000, PN_READ, PN_TLB_USER, DATA);
+    for (unsigned k = 0; k < 3; k++)
+        poke_table(2);
+    map(ROOT, 0x5000 + 2 * MIB, DATA, P | W | U | A | D);
+    ck_map(0x5000 + 2 * MIB, PN_READ, PN_TLB_USER, DATA);
+    uint64_t tracked = stat(PN_STAT_pf_tracked);
+    ck_assert_int_eq(poke_table(1), PN_MAPPED);
+    ck_assert_int_eq(poke(gpte_at(ROOT, 0x5000 + 2 * MIB, 1), DATA | P | U | A),
+                     PN_MAPPED);
+    ck_assert_uint_eq(stat(PN_STAT_pf_tracked), tracked);
+    end();
+}
+END_TEST
+
 /* ---- Stores that fill no tables ---- */
 
 START_TEST(a_frame_that_is_no_table_any_more_is_unprotected_at_once) {
@@ -414,12 +476,16 @@ START_TEST(code_is_no_table) {
 END_TEST
 
 SUITE("mmu policy", .timeout = 120,
-      .tests = {the_newest_policy_is_the_default, invlpg_maps_what_was_mapped_until_6_3,
+      .tests = {the_newest_policy_is_the_default,
+                invlpg_maps_what_was_mapped_until_6_3,
                 a_write_fault_costs_as_many_flushes_as_under_each_kvm,
-                what_no_access_used_has_no_a_to_lose, the_flushes_of_one_exit_are_one,
-                a_flush_is_one_of_every_vcpus, tdp_sees_no_flush_of_the_guests,
+                what_no_access_used_has_no_a_to_lose,
+                the_flushes_of_one_exit_are_one,
+                a_flush_is_one_of_every_vcpus,
+                tdp_sees_no_flush_of_the_guests,
                 a_frame_that_is_no_table_any_more_is_unprotected_at_once,
-                a_table_that_the_store_needs_comes_back, code_is_no_table,
+                a_table_that_the_store_needs_comes_back,
+                code_is_no_table,
                 each_policy_lets_its_tables_go_out_of_sync,
                 unsync_0_keeps_every_table_in_sync,
                 a_fault_below_a_table_out_of_sync_syncs_all_in_xen_1,
@@ -427,4 +493,7 @@ SUITE("mmu policy", .timeout = 120,
                 the_fourth_table_out_of_sync_syncs_the_first_in_xen_3,
                 a_table_in_two_shadow_pages_stays_in_sync_in_xen_3,
                 an_invlpg_brings_all_upper_tables_up_to_date,
-                under_flush_no_store_to_a_table_faults_twice})
+                under_flush_no_store_to_a_table_faults_twice,
+                agile_leaves_a_table_to_the_guest_after_two_stores,
+                agile_needs_no_hypervisor_under_the_guests_own_tables,
+                agile_leaves_all_below_a_table_to_the_guest})
