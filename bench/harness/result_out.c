@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "bench/harness/page.h"
 #include "bench/harness/result.h"
 #include "bench/workload.h"
 
@@ -17,38 +18,7 @@ int result_write(const json_t *doc, int fd) {
 
 /* ---- The page ---- */
 
-extern const char bench_page[], bench_page_end[], bench_script[], bench_script_end[],
-    bench_chart[], bench_chart_end[];
-
-/* The page's template up to `marker`, and then what stands for it. Return: 0 or -errno.
- */
-static int put_until(int fd, const char **at, const char *marker, const char *text,
-                     size_t size) {
-    const char *m = memmem(*at, (size_t)(bench_page_end - *at), marker, strlen(marker));
-    if (!m)
-        return -EINVAL;
-    int rc = file_write(fd, *at, (size_t)(m - *at));
-    *at = m + strlen(marker);
-    return rc ? rc : file_write(fd, text, size);
-}
-
-/* The document as text that may stand inside a script element: '<' occurs in JSON's
- * strings alone, and is written as an escape there. Return: NULL: no memory. */
-static char *page_data(const json_t *doc) {
-    char *text =
-        json_dumps(doc, JSON_COMPACT | JSON_ENSURE_ASCII | JSON_REAL_PRECISION(12));
-    char *out = text ? malloc(strlen(text) * 6 + 1) : NULL, *to = out;
-    for (const char *p = text; out && *p; p++) {
-        if (*p == '<')
-            to = stpcpy(to, "\\u003c");
-        else
-            *to++ = *p;
-    }
-    if (out)
-        *to = 0;
-    free(text);
-    return out;
-}
+extern const char bench_page[], bench_page_end[], bench_script[], bench_script_end[];
 
 /* The columns of the page's table. */
 static json_t *columns(void) {
@@ -70,28 +40,22 @@ static json_t *workload_docs(void) {
     return all;
 }
 
-static int put_json(int fd, const char **at, const char *marker, const json_t *value) {
-    char *data = value ? page_data(value) : NULL;
-    int rc = data ? put_until(fd, at, marker, data, strlen(data)) : -ENOMEM;
-    free(data);
-    return rc;
-}
-
 int result_page(const json_t *doc, int fd) {
-    const char *at = bench_page;
     json_t *heads = columns(), *docs = workload_docs();
-    int rc = put_json(fd, &at, "@DATA@", doc);
-    if (!rc)
-        rc = put_json(fd, &at, "@COLUMNS@", heads);
-    if (!rc)
-        rc = put_json(fd, &at, "@DOCS@", docs);
+    char *data = page_json(doc), *head = page_json(heads), *what = page_json(docs);
+    const struct page_part parts[] = {
+        {"@DATA@", data, data ? strlen(data) : 0},
+        {"@COLUMNS@", head, head ? strlen(head) : 0},
+        {"@DOCS@", what, what ? strlen(what) : 0},
+        {"@CHART@", bench_chart, (size_t)(bench_chart_end - bench_chart)},
+        {"@SCRIPT@", bench_script, (size_t)(bench_script_end - bench_script)},
+    };
+    int rc = page_write(fd, bench_page, bench_page_end, parts,
+                        sizeof(parts) / sizeof(parts[0]));
     json_decref(heads);
     json_decref(docs);
-    if (!rc)
-        rc = put_until(fd, &at, "@CHART@", bench_chart,
-                       (size_t)(bench_chart_end - bench_chart));
-    if (!rc)
-        rc = put_until(fd, &at, "@SCRIPT@", bench_script,
-                       (size_t)(bench_script_end - bench_script));
-    return rc ? rc : file_write(fd, at, (size_t)(bench_page_end - at));
+    free(data);
+    free(head);
+    free(what);
+    return rc;
 }

@@ -58,5 +58,9 @@ uint64_t host_clock_ns(clockid_t which);
 static inline uint64_t host_ns(void) {
     return host_clock_ns(CLOCK_MONOTONIC);
 }
+/* What this thread has had of a CPU: how fast work is on a host that does other work, too. */
+static inline uint64_t cpu_ns(void) {
+    return host_clock_ns(CLOCK_THREAD_CPUTIME_ID);
+}
 /* The time `ns` from now, as timed waits take it. */
 struct timespec host_in_ns(clockid_t which, uint64_t ns);

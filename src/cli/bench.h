@@ -59,5 +59,8 @@ struct bench_out {
 };
 /* Return: CLI_OK, or CLI_HOST after a line. */
 int bench_out_open(struct bench_out *out, const char *path);
+/* Nothing where it was not asked for. */
+int bench_out_with(struct bench_out *out, const json_t *doc,
+                   int (*write_doc)(const json_t *doc, int fd));
 int bench_out_json(struct bench_out *out, const json_t *doc);
 int bench_out_page(struct bench_out *out, const json_t *doc);

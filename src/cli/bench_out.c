@@ -24,8 +24,8 @@ int bench_out_open(struct bench_out *out, const char *path) {
     return rc ? failed(path, rc) : CLI_OK;
 }
 
-static int write_with(struct bench_out *out, const json_t *doc,
-                      int (*write_doc)(const json_t *, int)) {
+int bench_out_with(struct bench_out *out, const json_t *doc,
+                   int (*write_doc)(const json_t *, int)) {
     if (!out->path)
         return CLI_OK;
     int rc = write_doc(doc, out->file.fd);
@@ -37,9 +37,9 @@ static int write_with(struct bench_out *out, const json_t *doc,
 }
 
 int bench_out_json(struct bench_out *out, const json_t *doc) {
-    return write_with(out, doc, result_write);
+    return bench_out_with(out, doc, result_write);
 }
 
 int bench_out_page(struct bench_out *out, const json_t *doc) {
-    return write_with(out, doc, result_page);
+    return bench_out_with(out, doc, result_page);
 }

@@ -14,7 +14,7 @@
 #define MMU_OPTS_MAX 32u
 
 struct options {
-    const char *path, *json, *csv, *tlb_name;
+    const char *path, *json, *csv, *html, *tlb_name;
     struct lineup lineup;
     const char *mmu_opt[MMU_OPTS_MAX];
     unsigned mmu_opts, jobs;
@@ -65,7 +65,11 @@ static const struct option_row rows[] = {
      OWN(json), .min = 1, .list = cli_counters, .file = 'w'},
     {"csv", 0, "FILE", "Every counter as CSV, a line for each MMU", .kind = OPTION_TEXT,
      OWN(csv), .min = 1, .file = 'w'},
+    {"html", 0, "FILE", "A page with charts and tables", .kind = OPTION_TEXT, OWN(html),
+     .min = 1, .file = 'w'},
 };
+
+enum { OUT_JSON, OUT_CSV, OUT_HTML, OUTS };
 
 static const struct options defaults = {.jobs = 0};
 
@@ -258,24 +262,26 @@ static int conclude_all(const struct replay_study *s) {
     return first->state == RECORDING_WHOLE ? code : CLI_DAMAGED;
 }
 
-static int write_files(const struct replay_study *s, json_t *typed,
-                       struct bench_out out[2]) {
-    if (out[0].path) {
-        json_t *doc = replay_json(s, typed);
-        int code = bench_out_json(&out[0], doc);
-        json_decref(doc);
-        if (code)
-            return code;
-    }
-    if (!out[1].path)
+static int write_csv(const struct replay_study *s, struct bench_out *out) {
+    if (!out->path)
         return CLI_OK;
-    int rc = replay_csv(s, out[1].file.fd);
+    int rc = replay_csv(s, out->file.fd);
     if (!rc)
-        rc = outfile_commit(&out[1].file);
-    return rc ? cli_cannot_write(out[1].path, rc) : CLI_OK;
+        rc = outfile_commit(&out->file);
+    return rc ? cli_cannot_write(out->path, rc) : CLI_OK;
 }
 
-static int study(struct options *o, json_t *typed, struct bench_out out[2]) {
+static int write_files(const struct replay_study *s, json_t *typed,
+                       struct bench_out out[OUTS]) {
+    json_t *doc = replay_json(s, typed);
+    int code = bench_out_json(&out[OUT_JSON], doc);
+    if (!code)
+        code = bench_out_with(&out[OUT_HTML], doc, replay_write_page);
+    json_decref(doc);
+    return code ? code : write_csv(s, &out[OUT_CSV]);
+}
+
+static int study(struct options *o, json_t *typed, struct bench_out out[OUTS]) {
     char text[256];
     struct err e = {text, sizeof(text)};
     static struct replay_study s; /* of this process's one command; it is large */
@@ -289,8 +295,9 @@ static int study(struct options *o, json_t *typed, struct bench_out out[2]) {
     s.recorded = *recording_config(r);
     int code = choose(&s, o);
     if (!code) {
-        bool beside = (o->json && outfile_is_stdout(o->json)) ||
-                      (o->csv && outfile_is_stdout(o->csv));
+        bool beside = false;
+        for (unsigned i = 0; i < OUTS; i++)
+            beside |= out[i].path && outfile_is_stdout(out[i].path);
         do_all(&s, r, o->jobs);
         replay_print(&s, o->counters, beside ? stderr : stdout);
         code = write_files(&s, typed, out);
@@ -303,7 +310,7 @@ static int study(struct options *o, json_t *typed, struct bench_out out[2]) {
 
 int cmd_replay(int argc, char **argv) {
     struct options o = defaults;
-    struct bench_out out[2] = {{.file.fd = -1}, {.file.fd = -1}};
+    struct bench_out out[OUTS];
     bool done;
     int code = option_parse(&command, argc, argv, &o, &done);
     if (code || done)
@@ -314,19 +321,20 @@ int cmd_replay(int argc, char **argv) {
         return option_error(&command, "--mmu-opt: --mmu has each MMU's options");
     if (!strcmp(o.path, "-") && o.lineup.n > 1)
         return option_error(&command, "standard input does for one MMU alone");
-    for (unsigned i = 0; i < 2; i++) {
-        const char *to = i ? o.csv : o.json;
-        if (to && strcmp(o.path, "-") != 0 && outfile_same(to, o.path))
-            return option_error(&command, "--%s %s would replace the recording",
-                                i ? "csv" : "json", to);
-    }
+    const char *const names[] = {"json", "csv", "html"};
+    const char *const to[] = {o.json, o.csv, o.html};
+    for (unsigned i = 0; i < OUTS; i++)
+        if (to[i] && strcmp(o.path, "-") != 0 && outfile_same(to[i], o.path))
+            return option_error(&command, "--%s %s would replace the recording", names[i],
+                                to[i]);
     json_t *typed = cli_command(argc, argv);
-    code = bench_out_open(&out[0], o.json);
-    if (!code)
-        code = bench_out_open(&out[1], o.csv);
+    for (unsigned i = 0; i < OUTS; i++)
+        out[i] = (struct bench_out){.file.fd = -1};
+    for (unsigned i = 0; i < OUTS && !code; i++)
+        code = bench_out_open(&out[i], to[i]);
     if (!code)
         code = study(&o, typed, out);
-    for (unsigned i = 0; i < 2; i++)
+    for (unsigned i = 0; i < OUTS; i++)
         outfile_abandon(&out[i].file);
     json_decref(typed);
     return cli_flush(code);

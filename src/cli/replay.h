@@ -34,6 +34,10 @@ struct replay_study {
 
 /* The table (replay_out.c); counters: every counter, in place of the chosen ones. */
 void replay_print(const struct replay_study *s, bool counters, FILE *out);
+/* Return: the heading of the counter's column; NULL: it has none. */
+const char *replay_column(enum pn_stat id);
+/* The page with the document of replay_json (replay_page.c). Return: 0 or -errno. */
+int replay_write_page(const json_t *doc, int fd);
 json_t *replay_json(const struct replay_study *s, json_t *typed);
 /* Return: 0 or -errno. */
 int replay_csv(const struct replay_study *s, int fd);

@@ -18,9 +18,17 @@ static const struct column {
     {"zapped", PN_STAT_sp_zapped},         {"recycled", PN_STAT_mmu_recycled},
     {"unsync", PN_STAT_sp_unsync},         {"synced", PN_STAT_mmu_sync},
     {"flushes", PN_STAT_tlb_flush},        {"entries read", PN_STAT_walk_refs},
-    {"walks", PN_STAT_model_walk_data},
+    {"walks", PN_STAT_model_walk_data},    {"agile: entries", PN_STAT_agile_refs},
+    {"natively", PN_STAT_agile_native},    {"faults spared", PN_STAT_agile_spared},
 };
 #define COLUMNS (sizeof(columns) / sizeof(columns[0]))
+
+const char *replay_column(enum pn_stat id) {
+    for (unsigned c = 0; c < COLUMNS; c++)
+        if (columns[c].stat == id)
+            return columns[c].head;
+    return NULL;
+}
 
 static bool moved(const struct replay_study *s, enum pn_stat id) {
     for (unsigned i = 0; i < s->n; i++)
@@ -37,10 +45,10 @@ static unsigned label_width(const struct replay_study *s) {
     return (unsigned)width;
 }
 
-/* Accesses in a second, in millions. */
+/* Accesses in a second of one CPU's time, in millions. */
 static double rate(const struct replay_one *one) {
-    double ns = (double)one->result.host_ns;
-    return ns > 0 ? (double)one->result.accesses * 1e3 / ns : 0;
+    double ns = (double)one->result.cpu_ns;
+    return ns > 0 ? (double)(one->result.accesses + one->result.fetches) * 1e3 / ns : 0;
 }
 
 static void print_chosen(const struct replay_study *s, FILE *out) {
@@ -94,7 +102,8 @@ void replay_print(const struct replay_study *s, bool counters, FILE *out) {
     for (unsigned i = 0; i < s->n; i++) {
         const struct replay_one *one = &s->one[i];
         bool equal = one->as_recorded && one->state == RECORDING_WHOLE && !one->differ;
-        fprintf(out, "%s: %.1f million accesses a second%s\n", one->label, rate(one),
+        fprintf(out, "%s: %.1f million accesses a second and CPU%s\n", one->label,
+                rate(one),
                 equal && !one->rc ? "; every counter is what it was when recorded" : "");
     }
 }
@@ -113,14 +122,16 @@ static json_t *json_one(const struct replay_one *one) {
                                 json_integer((json_int_t)one->result.total.v[i]));
     bool judged = one->as_recorded && one->state == RECORDING_WHOLE && !one->rc;
     return json_pack(
-        "{s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:o}", "label", one->label,
-        "mmu", one->cfg.kind == PN_MMU_TDP ? "tdp" : "shadow", "mmu_options",
+        "{s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:o}", "label",
+        one->label, "mmu", one->cfg.kind == PN_MMU_TDP ? "tdp" : "shadow", "mmu_options",
         lineup_options(&one->cfg.opt), "mmu_sweep",
         one->mmu ? lineup_sweep(one->mmu) : json_null(), "tlb", tlb_name(&one->cfg),
         "equal", judged ? json_boolean(!one->differ) : json_null(), "error",
         one->rc ? json_string(one->err) : json_null(), "accesses",
         (json_int_t)one->result.accesses, "tlb_hits", (json_int_t)one->result.hits,
-        "host_ns", (json_int_t)one->result.host_ns, "counters", counters);
+        "fetches", (json_int_t)one->result.fetches, "host_ns",
+        (json_int_t)one->result.host_ns, "cpu_ns", (json_int_t)one->result.cpu_ns,
+        "counters", counters);
 }
 
 json_t *replay_json(const struct replay_study *s, json_t *typed) {
@@ -145,15 +156,15 @@ int replay_csv(const struct replay_study *s, int fd) {
     FILE *out = outfile_stream(fd);
     if (!out)
         return -errno;
-    fputs("mmu,accesses,tlb_hits,host_ns", out);
+    fputs("mmu,accesses,tlb_hits,fetches,host_ns,cpu_ns", out);
     for (unsigned i = 0; i < PN_STAT_COUNT; i++)
         if (replay_counts((enum pn_stat)i))
             fprintf(out, ",%s", pn_stat_name((enum pn_stat)i));
     fputc('\n', out);
     for (unsigned k = 0; k < s->n; k++) {
         const struct replay_result *r = &s->one[k].result;
-        fprintf(out, "%s,%" PRIu64 ",%" PRIu64 ",%" PRIu64, s->one[k].label, r->accesses,
-                r->hits, r->host_ns);
+        fprintf(out, "%s,%" PRIu64 ",%" PRIu64 ",%" PRIu64 ",%" PRIu64 ",%" PRIu64,
+                s->one[k].label, r->accesses, r->hits, r->fetches, r->host_ns, r->cpu_ns);
         for (unsigned i = 0; i < PN_STAT_COUNT; i++)
             if (replay_counts((enum pn_stat)i))
                 fprintf(out, ",%" PRIu64, r->total.v[i]);

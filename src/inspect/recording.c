@@ -251,68 +251,80 @@ static enum recording_state read_block(struct recording *r) {
 
 /* ---- Operations ---- */
 
-/* Return: false: it does not end in the block, or has more than 64 bits. */
-static inline bool get_varint(struct recording *r, uint64_t *v) {
-    const uint8_t *p = r->at;
+/* Return: behind it; NULL: it does not end before `end`, or has more than 64 bits. */
+static inline const uint8_t *get_varint(const uint8_t *p, const uint8_t *end,
+                                        uint64_t *v) {
     uint64_t value = 0;
-    for (unsigned shift = 0; p < r->end && shift < 64; shift += 7) {
+    for (unsigned shift = 0; p < end && shift < 64; shift += 7) {
         value |= (uint64_t)(*p & 0x7f) << shift;
         if (*p++ & 0x80)
             continue;
-        r->at = p;
         *v = value;
-        return true;
+        return p;
     }
-    return false;
+    return NULL;
 }
 
-static bool get_other(struct recording *r, uint8_t kind, struct pn_op *op) {
-    uint64_t size;
+static const uint8_t *get_other(const uint8_t *p, const uint8_t *end, uint8_t kind,
+                                struct pn_op *op) {
+    uint64_t size = 0;
     if (kind >= PN_OP_COUNT || kind == PN_OP_access)
-        return false;
+        return NULL;
     op->kind = (enum pn_op_kind)kind;
-    for (unsigned i = 0; i < op_words[kind]; i++)
-        if (!get_varint(r, &op->w[i]))
-            return false;
-    if (!get_varint(r, &size) || size > PN_OP_DATA || size > (size_t)(r->end - r->at))
-        return false;
+    for (unsigned i = 0; p && i < op_words[kind]; i++)
+        p = get_varint(p, end, &op->w[i]);
+    if (p)
+        p = get_varint(p, end, &size);
+    if (!p || size > PN_OP_DATA || size > (size_t)(end - p))
+        return NULL;
     op->size = (uint32_t)size;
-    op->data = r->at;
-    r->at += size;
-    return true;
+    op->data = p;
+    return p + size;
 }
 
-static bool get_op(struct recording *r, struct pn_op *op) {
+/* Return: behind the operation at p; NULL: it is none. */
+static inline const uint8_t *get_op(struct recording *r, const uint8_t *p,
+                                    const uint8_t *end, struct pn_op *op) {
     uint64_t v;
-    uint8_t head = *r->at++;
+    uint8_t head = *p++;
     if (head == OP_VCPU) {
-        if (!get_varint(r, &v) || v >= RECORDING_VCPUS || r->at == r->end)
-            return false;
+        p = get_varint(p, end, &v);
+        if (!p || v >= RECORDING_VCPUS || p == end)
+            return NULL;
         r->vcpu = (uint16_t)v;
-        head = *r->at++;
+        head = *p++;
     }
     op->vcpu = r->vcpu;
     if (!(head & OP_ACCESS))
-        return get_other(r, head, op);
+        return get_other(p, end, head, op);
     op->kind = PN_OP_access;
     op->how = head & (uint8_t)~OP_ACCESS;
-    if (!get_varint(r, &v))
-        return false;
-    op->w[0] = r->last[op->how & PN_OP_ACCESS] += unzigzag(v);
-    return true;
+    p = get_varint(p, end, &v);
+    if (p)
+        op->w[0] = r->last[op->how & PN_OP_ACCESS] += unzigzag(v);
+    return p;
 }
 
-bool recording_next(struct recording *r, struct pn_op *op) {
+unsigned recording_next(struct recording *r, struct pn_op *ops, unsigned max) {
     while (r->at == r->end) {
         if (r->state == RECORDING_OPEN)
             r->state = read_block(r);
         if (r->state != RECORDING_OPEN)
-            return false;
+            return 0;
     }
-    if (!get_op(r, op)) {
-        r->state = RECORDING_DAMAGED;
-        return false;
+    const uint8_t *p = r->at, *end = r->end;
+    unsigned n = 0;
+    while (n < max && p != end) {
+        const uint8_t *behind = get_op(r, p, end, &ops[n]);
+        if (!behind) {
+            r->state = RECORDING_DAMAGED;
+            p = end;
+            break;
+        }
+        p = behind;
+        n++;
     }
-    r->ops++;
-    return true;
+    r->at = p;
+    r->ops += n;
+    return n;
 }

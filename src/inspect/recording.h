@@ -75,9 +75,10 @@ int recording_parse(const void *data, size_t size, struct recording **out, struc
 void recording_free(struct recording *r);
 /* The MMU that was recorded; valid as long as r. Its options are in their ranges. */
 const struct pn_mmu_config *recording_config(const struct recording *r);
-/* The next operation; its data is valid until the next call. Members of op that its kind
- * does not have are left as they were. Return: false: no more, and the state says why. */
-bool recording_next(struct recording *r, struct pn_op *op);
+/* The next operations, some of those up to max; their data is valid until the next call. Members
+ * of one that its kind does not have are left as they were. Return: how many; 0: no more,
+ * and the state says why. */
+unsigned recording_next(struct recording *r, struct pn_op *ops, unsigned max);
 enum recording_state recording_state(const struct recording *r);
 uint64_t recording_ops(const struct recording *r); /* read so far */
 /* Of a whole file: what the run counted. known[i]: the file has that counter. */

@@ -23,6 +23,7 @@
 
 #define REGIONS_MAX 1024u
 #define GIB         ((uint64_t)1 << 30)
+#define AHEAD       32u /* operations that are read before they are done */
 
 /* The memory of one memslot, at the same address modulo 1 GiB as in the run: large mappings
  * depend on it. */
@@ -55,8 +56,10 @@ struct replay {
     enum pn_access access;
     enum pn_tlb_mode mode;
     bool tracked;
-    uint64_t accesses, hits;
+    uint64_t accesses, hits, fetches;
     uint64_t *bitmap; /* of harvests */
+    uint64_t number;  /* of the operation that could not be done */
+    struct pn_op ops[AHEAD];
 };
 
 bool replay_counts(enum pn_stat id) {
@@ -247,8 +250,10 @@ static int by_vcpu(struct replay *p, struct vcpu *v, const struct pn_op *op) {
     case PN_OP_fetched:
         if (w[1] >= PN_TLB_MODES)
             return -EBADMSG;
-        if (p->model)
+        if (p->model) {
+            p->fetches++;
             pn_mmu_fetched(v->mmu, w[0], (enum pn_tlb_mode)w[1]);
+        }
         break;
     case PN_OP_exited:
         if (w[0] > PN_VM_OTHER)
@@ -294,6 +299,37 @@ static int one(struct replay *p, const struct pn_op *op) {
 
 /* ---- All of it ---- */
 
+/* What an access will look at first: it may not be in the host's cache. */
+static inline void look_ahead(const struct replay *p, const struct pn_op *op) {
+    unsigned mode = op->how >> PN_OP_MODE & 3;
+    if (op->kind != PN_OP_access || op->vcpu >= p->vcpus || mode >= PN_TLB_MODES)
+        return;
+    size_t i = op->w[0] >> PN_PAGE_SHIFT & (PN_TLB_ENTRIES - 1);
+    __builtin_prefetch(&p->vcpu[op->vcpu].view.tlb[mode][i]);
+}
+
+/* Return: 0 or -errno: *bad could not be done. */
+static int do_all(struct replay *p, struct recording *r, const struct pn_op **bad) {
+    static const unsigned near = AHEAD / 4;
+    struct pn_op *ops = p->ops;
+    int rc = 0;
+    for (unsigned n; (n = recording_next(r, ops, AHEAD)) != 0;) {
+        for (unsigned i = 0; i < near && i < n; i++)
+            look_ahead(p, &ops[i]);
+        for (unsigned i = 0; i < n && !rc; i++) {
+            if (i + near < n)
+                look_ahead(p, &ops[i + near]);
+            rc = one(p, &ops[i]);
+            *bad = &ops[i];
+        }
+        if (rc) {
+            p->number = recording_ops(r) - n + (uint64_t)(*bad - ops) + 1;
+            break;
+        }
+    }
+    return rc;
+}
+
 static void add_up(const struct replay *p, struct replay_result *out) {
     for (unsigned v = 0; v < p->vcpus; v++) {
         for (unsigned i = 0; i < PN_STAT_COUNT; i++)
@@ -303,6 +339,7 @@ static void add_up(const struct replay *p, struct replay_result *out) {
     }
     out->accesses = p->accesses;
     out->hits = p->hits;
+    out->fetches = p->fetches;
 }
 
 static void destroy(struct replay *p) {
@@ -316,7 +353,7 @@ static void destroy(struct replay *p) {
 int replay_run(struct recording *r, const struct pn_mmu_config *cfg, uint64_t memory_max,
                struct replay_result *out, struct err *e) {
     struct replay *p = calloc(1, sizeof(*p));
-    struct pn_op op = {.size = 0};
+    const struct pn_op *bad = NULL;
     if (!p)
         return err_set(e, -ENOMEM, "out of memory");
     *out = (struct replay_result){.hits = 0};
@@ -328,14 +365,16 @@ int replay_run(struct recording *r, const struct pn_mmu_config *cfg, uint64_t me
         return err_set(e, rc,
                        rc == -EINVAL ? "there is no such MMU" : "cannot make the MMU");
     }
-    uint64_t begin = host_ns();
-    while (!rc && recording_next(r, &op))
-        rc = one(p, &op);
+    uint64_t begin = host_ns(), cpu = cpu_ns();
+    rc = do_all(p, r, &bad);
     out->host_ns = host_ns() - begin;
+    out->cpu_ns = cpu_ns() - cpu;
     add_up(p, out);
-    destroy(p);
     if (rc == -EBADMSG)
-        return err_set(e, rc, "operation %llu (%s) is none that a run does",
-                       (unsigned long long)recording_ops(r), pn_op_name(op.kind));
-    return rc ? err_sys(e, rc, "replay") : 0;
+        err_set(e, rc, "operation %llu (%s) is none that a run does",
+                (unsigned long long)p->number, pn_op_name(bad->kind));
+    else if (rc)
+        err_sys(e, rc, "replay");
+    destroy(p);
+    return rc;
 }

@@ -12,9 +12,10 @@
 #include "inspect/recording.h"
 
 struct replay_result {
-    struct pn_stats total;   /* of all vCPUs */
-    uint64_t accesses, hits; /* done; of these, answered by the TLB */
-    uint64_t host_ns;
+    struct pn_stats total;    /* of all vCPUs */
+    uint64_t accesses, hits;  /* done; of these, answered by the TLB */
+    uint64_t fetches;         /* beside them, that a TLB model alone is told of */
+    uint64_t host_ns, cpu_ns; /* by the clock, and of this thread */
 };
 
 /* Bytes of memslots that a recording may have. */

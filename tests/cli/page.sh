@@ -8,15 +8,13 @@
 here=$(cd "$(dirname "$0")" && pwd)
 browser=$(command -v chromium || command -v chromium-browser || command -v google-chrome) || skip "no chromium here"
 
-# probed [ARG...]: $work/t's page, with the probe behind it; what it says in $wrong, $commands, $took.
-probed() {
-    run faults "$work/t" --html "$work/p.html" --json "$work/p.json" "$@"
-    [ "$rc" -eq 0 ] || fail "$about: exit code $rc: $(cat "$work/err")"
+# probe PROBE: the page $work/p.html, with $work/p.json and the probe behind it; what it finds in $wrong.
+probe() {
     ! grep -qE '(src|href)="?(https?:)?//' "$work/p.html" || fail "$about: the page loads something from elsewhere"
     {
         cat "$work/p.html"
         printf '<script>const study = %s;\n' "$(cat "$work/p.json")"
-        cat "$here/page_probe.js"
+        cat "$here/$1"
         echo '</script>'
     } > "$work/probe.html"
     timeout 100 "$browser" --headless --no-sandbox --disable-gpu --disable-dev-shm-usage --disable-background-networking \
@@ -24,9 +22,15 @@ probed() {
         --user-data-dir="$work/profile" --dump-dom "file://$work/probe.html" > "$work/dom" 2> "$work/browser" < /dev/null ||
         fail "$about: the browser ended with $?: $(tail -n 3 "$work/browser")"
     wrong=$(sed -n 's/.*<body[^>]* data-wrong="\([^"]*\)".*/\1/p' "$work/dom")
+    [ "$wrong" = nothing ] || fail "$about: ${wrong:-the probe did not end}"
+}
+# probed [ARG...]: the page of $work/t's faults; what the probe says besides in $commands, $took.
+probed() {
+    run faults "$work/t" --html "$work/p.html" --json "$work/p.json" "$@"
+    [ "$rc" -eq 0 ] || fail "$about: exit code $rc: $(cat "$work/err")"
+    probe page_probe.js
     commands=$(sed -n 's/.*<body[^>]* data-commands="\([^"]*\)".*/\1/p' "$work/dom")
     took=$(sed -n 's/.*<body[^>]* data-took="\([^"]*\)".*/\1/p' "$work/dom")
-    [ "$wrong" = nothing ] || fail "$about: ${wrong:-the probe did not end}"
 }
 
 for mmu in shadow tdp; do
@@ -39,6 +43,14 @@ for mmu in shadow tdp; do
     run "${words[@]:1}"
     [ "$rc" -eq 0 ] && [ "$(sed -n '1s/^\([0-9,]*\) faults in .*/\1/p' "$work/out" | tr -d ,)" = "$want" ] ||
         fail "$about: '$commands' found $(head -n 1 "$work/out")"
+done
+
+about="the page of a replay"
+run run --mmu shadow --append "pages=64 swaps=20 flips=20" --record "$work/rec"
+for mmus in shadow:page_budget=64/128/256,shadow:page_budget=64/128/256+prefetch=0 shadow:policy=kvm-7.3/xen-1/agile,tdp shadow; do
+    run replay "$work/rec" --mmu $mmus --html "$work/p.html" --json "$work/p.json"
+    [ "$rc" -eq 0 ] || fail "$about: exit code $rc: $(cat "$work/err")"
+    probe replay_probe.js
 done
 
 about="names that are hostile"

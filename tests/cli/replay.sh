@@ -68,7 +68,7 @@ recorded "tdp" --mmu tdp "${guest[@]}"
 recorded "tdp, D bits" --mmu tdp --mmu-opt ad=ept --dirty-log dbit --dirty-every 1 "${guest[@]}"
 recorded "tdp, small pages, a TLB model" --mmu tdp --mmu-opt large_pages=0 --tlb skylake "${guest[@]}"
 recorded "shadow, a TLB model, a dirty log" --mmu shadow --tlb skylake --dirty-log wp --dirty-every 1 "${guest[@]}"
-for opt in policy=kvm-6.1 policy=kvm-6.12 policy=xen-1 policy=xen-2 policy=xen-3 policy=flush unsync=0 prefetch=0 page_budget=64 cached_roots=0 flood_threshold=0; do
+for opt in policy=kvm-6.1 policy=kvm-6.12 policy=xen-1 policy=xen-2 policy=xen-3 policy=flush policy=agile unsync=0 prefetch=0 page_budget=64 cached_roots=0 flood_threshold=0; do
     recorded "shadow:$opt" --mmu shadow --mmu-opt $opt "${guest[@]}"
 done
 recorded "shadow" --mmu shadow "${guest[@]}"
@@ -77,7 +77,7 @@ about="other MMUs"
 run replay "$work/rec" --mmu shadow:unsync=0/1,shadow:page_budget=64,tdp --json "$work/r.json" --csv "$work/r.csv"
 [ "$rc" -eq 0 ] && [ "$(grep -c '^shadow:unsync=[01] ' "$work/out")" -eq 2 ] && grep -q '^tdp ' "$work/out" ||
     fail "$about: exit code $rc: $(cat "$work/out" "$work/err")"
-[ "$(wc -l < "$work/r.csv")" -eq 5 ] && grep -q '^mmu,accesses,tlb_hits,host_ns,tlb_miss,' "$work/r.csv" || fail "$about: CSV"
+[ "$(wc -l < "$work/r.csv")" -eq 5 ] && grep -q '^mmu,accesses,tlb_hits,fetches,host_ns,cpu_ns,tlb_miss,' "$work/r.csv" || fail "$about: CSV"
 python3 - "$work/r.json" > "$work/why" 2>&1 << 'E2' || fail "$about: $(tail -n 1 "$work/why")"
 import json, sys
 
@@ -86,6 +86,12 @@ assert one["shadow:unsync=0"]["sp_unsync"] == 0 < one["shadow:unsync=1"]["sp_uns
 assert one["shadow:unsync=0"]["pf_tracked"] > one["shadow:unsync=1"]["pf_tracked"]
 assert one["tdp"]["ept_violation"] > 0 == one["tdp"]["pf_tracked"] and one["shadow:unsync=1"]["ept_violation"] == 0
 E2
+about="the page"
+run replay "$work/rec" --mmu shadow:page_budget=64/128/256,tdp --html "$work/r.html"
+[ "$rc" -eq 0 ] && grep -q '"schema":"penumbra-replay-1"' "$work/r.html" && ! grep -qE '(src|href)="?(https?:)?//' "$work/r.html" ||
+    fail "$about: exit code $rc: $(cat "$work/err")"
+run replay "$work/rec" --html /dev/full
+[ "$rc" -eq 1 ] && grep -q 'cannot write /dev/full: No space' "$work/err" || fail "$about: a full disk: exit code $rc: $(cat "$work/err")"
 run replay "$work/rec" --mmu-opt unsync=0 --counters
 [ "$rc" -eq 0 ] && grep -Eq '^ +shadow:unsync=0$' "$work/out" && grep -q '^pf_tracked ' "$work/out" || fail "--mmu-opt: $(cat "$work/out" "$work/err")"
 "$penumbra" replay - --json - < "$work/rec" 2> "$work/err" | python3 -c 'import json, sys; json.load(sys.stdin)' || fail "standard input, or output"
@@ -122,6 +128,7 @@ refused 2 replay "$work/rec" --mmu-opt tdp_levels=5
 refused 2 replay "$work/rec" --mmu-opt unsync
 grep -q "not NAME=VALUE" "$work/err" || fail "--mmu-opt without a value: $(cat "$work/err")"
 refused 2 replay "$work/rec" --json "$work/rec"
+refused 2 replay "$work/rec" --html "$work/rec"
 refused 2 run --record "$work/x" --handover tdp@1
 refused 1 run --record /nonexistent/x
 exit $bad
