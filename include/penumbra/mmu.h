@@ -114,8 +114,10 @@ struct pn_mmu_options {
     uint32_t page_budget; /* shadow pages or second-level tables at most; at least 64.
                               0, the default: as KVM a fiftieth of the memslots' pages,
                               at least 64; TDP: 65536 */
-    uint32_t cached_roots; /* previous roots kept per vCPU, 0..15. Default 15 */
-    uint32_t audit;        /* 1: audit after every call. Default 0 */
+    uint32_t cached_roots;   /* previous roots kept per vCPU, 0..15. Default 15 */
+    uint32_t agile_interval; /* policy=agile: TLB misses after which tables that were left
+                                to the guest are shadowed again; 0: never. Default 65536 */
+    uint32_t audit;          /* 1: audit after every call. Default 0 */
     /* TDP only. */
     uint32_t tdp_levels;  /* 4 or 5; 5 always where maxphyaddr is above 48. Default 4 */
     uint32_t eager_split; /* 1: large mappings are split when dirty logging begins; 0:

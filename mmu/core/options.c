@@ -52,6 +52,9 @@ static const struct option options[] = {
     OPTION(page_budget, 0, 64, 1u << 24, NULL,
            "shadow pages or tables held; 0: 2% of memory's pages, tdp: 65536"),
     OPTION(cached_roots, 15, 0, 15, NULL, "previous roots kept per vCPU"),
+    OPTION(
+        agile_interval, 65536, 0, 1u << 30, "shadow",
+        "TLB misses until tables left to the guest are shadowed again (agile); 0: never"),
     OPTION(audit, 0, 0, 1, NULL, "check every invariant after every call (slow)"),
     OPTION(tdp_levels, 4, 4, 5, "tdp", "levels of the second-level tables"),
     OPTION(eager_split, 1, 0, 1, "tdp", "split large mappings when dirty logging begins"),

@@ -5,8 +5,9 @@
  * left to the guest. Such a table is never protected, and a processor would read it itself.
  *
  * There is no such processor, and no second level here: a table that is left to the guest is
- * one out of sync for good, synced when the guest flushes, as what a processor reads is no
- * older. So answers are those of a real one. What a walk would read, and which faults
+ * one out of sync, synced when the guest flushes, as what a processor reads is no older. When
+ * an interval ends, all tables are shadowed again; the paper's is of time, which an MMU does
+ * not know, so here it is of TLB misses. So answers are those of a real one. What a walk would read, and which faults
  * would be none, is counted here, beside what this MMU did: the counters agile_*.
  */
 #include "mmu/shadow/shadow.h"
@@ -55,9 +56,32 @@ static void count_walk(struct pn_mmu_vcpu *vcpu, const struct root *r, pn_gva gv
         pn_count(vcpu->stats, agile_spared);
 }
 
+static void shadow_again(struct pn_mmu_vcpu *vcpu, struct sp *sp) {
+    struct pn_mmu *mmu = vcpu->mmu;
+    sp->stores = 0;
+    if (!sp->unsync)
+        return;
+    sp->unsync = false;
+    mmu_gauges(mmu)->v[PN_STAT_mmu_unsync]--;
+    track_inc(mmu, slot_of_gfn(mmu, sp->gfn), sp->gfn);
+    sync_sptes(vcpu, sp);
+    pn_count(vcpu->stats, mmu_sync);
+}
+
+static void end_interval(struct pn_mmu_vcpu *vcpu) {
+    struct list *lru = &vcpu->mmu->shadow->lru;
+    for (struct list *l = lru->next; l != lru; l = l->next)
+        shadow_again(vcpu, list_sp(l));
+    vcpu->mmu->shadow->misses = 0;
+}
+
 enum pn_outcome agile_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva,
                                 enum pn_access access, enum pn_tlb_mode mode,
                                 struct pn_xlate *out) {
+    if (agile_ends(vcpu->mmu))
+        end_interval(vcpu);
+    else
+        vcpu->mmu->shadow->misses++;
     enum pn_outcome outcome = shadow_translate(vcpu, gva, access, mode, out);
     const struct root *r = vcpu->roots->cur;
     bool mapped = outcome == PN_OUT_mapped || outcome == PN_OUT_mapped_split;

@@ -267,7 +267,7 @@ static enum pn_outcome gate(const struct forecast *f, struct slot *s, pn_gfn gfn
     for_each_table(f->mmu, sp, gfn) {
         if (is_gone(f, sp))
             continue;
-        watched += !sp->unsync;
+        watched += !sp->unsync || agile_ends(f->mmu);
         if (sp_obsolete(sh, sp))
             continue;
         highest = sp_level(sp) > highest ? sp_level(sp) : highest;
@@ -280,7 +280,7 @@ static enum pn_outcome gate(const struct forecast *f, struct slot *s, pn_gfn gfn
         watched += !sh->open;
         pages++;
     }
-    if (watched && (highest > sh->unsync_level || sh->policy->nests ||
+    if (watched && (highest > sh->unsync_level || (sh->policy->nests && pages) ||
                     (sh->policy->unsync_max && pages > 1)))
         return PN_OUT_tracked_table;
     if (s->dirty && !f->mmu->tracker->by_dbit && !logged && !dirty_test(s, gfn))
@@ -334,9 +334,11 @@ static bool reached(struct forecast *f, const struct sp *sp, unsigned *links) {
  * of them takes stores afterwards. */
 static bool becomes_tracked(struct forecast *f, pn_gfn gfn) {
     unsigned links = 0;
-    if (f->mmu->shadow->stays)
+    if (f->mmu->shadow->stays && !agile_ends(f->mmu))
         return false;
-    for_each_table(f->mmu, sp, gfn) if (sp->unsync && reached(f, sp, &links)) return true;
+    for_each_table(f->mmu, sp,
+                   gfn) if (sp->unsync &&
+                            (agile_ends(f->mmu) || reached(f, sp, &links))) return true;
     return false;
 }
 
@@ -360,11 +362,11 @@ static uint64_t synced(const struct sp *sp, unsigned i, struct pn_mmu *mmu) {
 }
 
 /* shadow_walk, from the top that the root has or adopts; one that it adopts is synced, with
- * all that is below it. */
+ * all that is below it, and at the end of an interval all are. */
 static void walk_top(struct forecast *f, struct swalk *w) {
     const struct root r = {.top = (struct sp *)(uintptr_t)f->top, .spt = f->top->spt};
     shadow_walk(&r, f->gva, w);
-    if (!f->adopts)
+    if (!f->adopts && !agile_ends(f->mmu))
         return;
     uint64_t grant = SPTE_GRANT, pkey = 0, v;
     for (struct sp *sp = r.top;; sp = sp_of(spte_child(v))) {

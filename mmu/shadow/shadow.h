@@ -66,6 +66,7 @@ struct shadow {
     const struct policy *policy;
     uint8_t unsync_level; /* the policy's, unless the option unsync is off */
     bool open;
+    uint32_t misses;    /* agile: in this interval */
     struct mmu_ops ops; /* of the MMU, where a policy has another one */
     bool stays;         /* a table out of sync remains so when it is synced */
     /* With unsync_max, the tables that went out of sync, the first of them first. */
@@ -351,6 +352,11 @@ void shadow_inval_gva(struct pn_mmu_vcpu *vcpu, uint16_t pcid, pn_gva gva, bool 
 
 /* The table, and all below it, are the guest's from now on. */
 void agile_nest(struct pn_mmu_vcpu *vcpu, struct sp *sp);
+/* The next TLB miss ends the interval: no table is the guest's then. */
+static inline bool agile_ends(const struct pn_mmu *mmu) {
+    uint32_t interval = mmu->shadow->policy->nests ? mmu->cfg.opt.agile_interval : 0;
+    return interval && mmu->shadow->misses + 1 >= interval;
+}
 /* A store to it was seen. */
 void agile_written(struct pn_mmu_vcpu *vcpu, struct sp *sp);
 /* shadow_translate, and the counters agile_*. */

@@ -410,6 +410,28 @@ START_TEST(agile_needs_no_hypervisor_under_the_guests_own_tables) {
 }
 END_TEST
 
+START_TEST(agile_shadows_all_tables_again_after_an_interval) {
+    begin_policy(PN_POLICY_AGILE, 0);
+    end();
+    opt.agile_interval = 20;
+    begin(PN_MMU_SHADOW, MEM, 2 * MIB, 0);
+    new_table();
+    map_direct(ROOT);
+    map(ROOT, 0x5000, DATA, P | W | U | A | D);
+    paging(4, ROOT);
+    ck_map(0x5000, PN_READ, PN_TLB_USER, DATA);
+    for (unsigned k = 0; k < 3; k++)
+        poke_table(2);
+    ck_assert_uint_eq(stat(PN_STAT_mmu_unsync), 2);
+    while (stat(PN_STAT_tlb_miss) < 20)
+        ck_map(0x5000, PN_READ, PN_TLB_USER, DATA);
+    ck_assert_uint_eq(stat(PN_STAT_mmu_unsync), 0);
+    ck_assert_uint_eq(stat(PN_STAT_mmu_sync), 2);
+    ck_assert_int_eq(poke_table(2), PN_TRACKED);
+    end();
+}
+END_TEST
+
 /* What is built below a table of the guest's is the guest's, too. */
 START_TEST(agile_leaves_all_below_a_table_to_the_guest) {
     begin_policy(PN_POLICY_AGILE, 0);
@@ -496,4 +518,5 @@ SUITE("mmu policy", .timeout = 120,
                 under_flush_no_store_to_a_table_faults_twice,
                 agile_leaves_a_table_to_the_guest_after_two_stores,
                 agile_needs_no_hypervisor_under_the_guests_own_tables,
-                agile_leaves_all_below_a_table_to_the_guest})
+                agile_leaves_all_below_a_table_to_the_guest,
+                agile_shadows_all_tables_again_after_an_interval})
