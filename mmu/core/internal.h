@@ -109,6 +109,10 @@ struct mmu_ops {
     const struct stage *below;
     /* The guest's flushes (MOV CR3, INVPCID) exit: the hypervisor does them for it. */
     bool flush_exits;
+    /* May this access sync tables that its own walk does not read? NULL: none does, but
+     * under a root without a table. */
+    bool (*syncs_others)(const struct pn_mmu_vcpu *vcpu, pn_gva gva,
+                         enum pn_access access);
     /* A root lost the table it stands on. */
     void (*root_drop)(struct pn_mmu_vcpu *vcpu, struct root *r);
     /* The guest flushed this root since its last use: make its TLB right. */

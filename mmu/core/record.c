@@ -111,8 +111,11 @@ void record_access(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
     how |= (e->tag[access] ^ gva) < PN_PAGE_SIZE ? PN_OP_FORCED : 0;
     how |= mmu->unprotected ? PN_OP_AGAIN : 0;
     mmu->unprotected = false;
-    if (!vcpu->roots->cur->top) /* the shadow MMU adopts one, and syncs what is below */
-        record_quiet(mmu);
+    /* Without a top the shadow MMU adopts one, and syncs what is below. */
+    if (mmu->quiet_count &&
+        (!vcpu->roots->cur->top ||
+         (mmu->ops->syncs_others && mmu->ops->syncs_others(vcpu, gva, access))))
+        record_shadowed(mmu);
     if (vcpu->walk.levels) {
         stage_walk(vcpu, &vcpu->walk, gva, access, mode, WALK_PROBE, &w);
         for (unsigned level = walk_first(&w); level >= w.level && level; level--)

@@ -20,6 +20,18 @@ static const struct policy policies[] = {
     [PN_POLICY_AGILE] = {.unsync_level = 5, .nests = 2},
 };
 
+/* What a policy does in another way; who has not asked for it pays nothing. */
+static void own_ops(struct pn_mmu *mmu, const struct policy *p) {
+    if (!p->syncs_at_fault && !p->unsync_max && !p->open && !p->nests)
+        return;
+    struct mmu_ops *ops = &mmu->shadow->ops;
+    *ops = *mmu->ops;
+    ops->syncs_others = shadow_syncs_others;
+    if (p->nests)
+        ops->translate = agile_translate;
+    mmu->ops = ops;
+}
+
 static int shadow_init(struct pn_mmu *mmu) {
     mmu->shadow = calloc(1, sizeof(*mmu->shadow));
     if (!mmu->shadow)
@@ -31,11 +43,7 @@ static int shadow_init(struct pn_mmu *mmu) {
         mmu->shadow->open = mmu->shadow->policy->open;
         mmu->shadow->stays = mmu->shadow->open || mmu->shadow->policy->nests;
     }
-    if (mmu->shadow->policy->nests) { /* who has not asked for it pays nothing */
-        mmu->shadow->ops = *mmu->ops;
-        mmu->shadow->ops.translate = agile_translate;
-        mmu->ops = &mmu->shadow->ops;
-    }
+    own_ops(mmu, mmu->shadow->policy);
     return sp_init(mmu);
 }
 

@@ -341,6 +341,8 @@ bool shadow_shadowed(struct pn_mmu *mmu, pn_gfn gfn);
 
 /* May gfn be written unseen now? Takes tables there out of sync if that helps. */
 bool unsync_try(struct pn_mmu_vcpu *vcpu, struct slot *s, pn_gfn gfn);
+bool shadow_syncs_others(const struct pn_mmu_vcpu *vcpu, pn_gva gva,
+                         enum pn_access access);
 /* It goes out of sync. */
 void unsync_page(struct pn_mmu_vcpu *vcpu, struct slot *s, struct sp *sp);
 /* Once the fault has been answered: no more are out of sync than may be. */

@@ -88,6 +88,22 @@ bool unsync_try(struct pn_mmu_vcpu *vcpu, struct slot *s, pn_gfn gfn) {
     return true;
 }
 
+/* A link that is missing above the leaves may join a tree, which is synced then. */
+bool shadow_syncs_others(const struct pn_mmu_vcpu *vcpu, pn_gva gva,
+                         enum pn_access access) {
+    const struct shadow *sh = vcpu->mmu->shadow;
+    const struct root *r = vcpu->roots->cur;
+    struct swalk w;
+    if (agile_ends(vcpu->mmu) || (r->narrow && gva >> 32))
+        return true;
+    if (sh->policy->unsync_max)
+        return pn_stores(access) && sh->unsynced_count >= most_unsync(vcpu->mmu);
+    if (sh->policy->syncs_at_fault && sync_needed(r, gva))
+        return true;
+    shadow_walk(r, gva, &w);
+    return w.level > 1 && !spte_leaf(w.spte);
+}
+
 /* ---- What the guest's invalidations mean ---- */
 
 void shadow_root_sync(struct pn_mmu_vcpu *vcpu, struct root *r) {
