@@ -204,7 +204,7 @@ END_TEST
 
 START_TEST(unsync_can_be_off) {
     begin_shadow();
-    f.mmu->cfg.opt.unsync = 0;
+    f.mmu->shadow->unsync_level = 0;
     new_table();
     map_direct(ROOT);
     map(ROOT, 0x5000, DATA, P | W | U | A | D);

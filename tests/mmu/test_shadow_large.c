@@ -16,7 +16,7 @@ static void begin_large(void) {
 
 /* Before any access: gpa is a leaf table, which shadow_frame uses. */
 static void put_table(pn_gpa gpa) {
-    f.mmu->cfg.opt.unsync = 0;
+    f.mmu->shadow->unsync_level = 0;
     *fixture_q(&f, gpte_at(ROOT, TABLED, 2)) = gpa | P | W | U | A;
     *fixture_q(&f, gpa) = DATA | P | W | U | A | D;
 }
