@@ -237,6 +237,11 @@ size_t pn_mmu_vcpu_write(struct pn_mmu_vcpu *vcpu, pn_gpa gpa, const void *buf,
  * longer (what watched the page is gone, or the page was marked dirty); else NULL. */
 void *pn_mmu_unseen(struct pn_mmu_vcpu *vcpu, pn_gpa gpa);
 
+/* For a debugger that watches the page of gva: no TLB of this vCPU answers a store there, and
+ * with `reads` no load, until it is filled again; so the access comes to pn_mmu_translate. The
+ * tables stay as they are, and nothing is counted. */
+void pn_mmu_keep_back(struct pn_mmu_vcpu *vcpu, pn_gva gva, bool reads);
+
 /*
  * The same store, before it is done, where its instruction is none that fills tables (a
  * string, a push, a vector store: whatever KVM's emulator has no flag PageTable for): the

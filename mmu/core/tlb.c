@@ -85,6 +85,31 @@ void tlb_hold(struct root *r, unsigned i, uintptr_t hva, enum tlb_held how) {
     }
 }
 
+static void keep_back(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva,
+                      enum pn_tlb_mode mode, bool reads) {
+    unsigned i = tlb_index(gva);
+    struct pn_tlb_entry *e = &r->room[mode][i];
+    pn_gva read, write;
+    bool reads_it = tlb_tag_page(e, i, PN_READ, &read) && read == gva;
+    bool writes_it = tlb_tag_page(e, i, PN_WRITE, &write) && write == gva;
+    if (!writes_it && !(reads && reads_it))
+        return;
+    if (r == vcpu->roots->cur)
+        observe(vcpu->mmu, entry_changes, vcpu, i, mode);
+    e->tag[PN_WRITE] = PN_TLB_NONE(i);
+    if (reads)
+        e->tag[PN_READ] = PN_TLB_NONE(i);
+    if (e->tag[PN_READ] == PN_TLB_NONE(i) && e->tag[PN_FETCH] == PN_TLB_NONE(i))
+        tlb_entry_clear(e, i);
+}
+
+void pn_mmu_keep_back(struct pn_mmu_vcpu *vcpu, pn_gva gva, bool reads) {
+    for_each_root_of(vcpu, r)
+        for (unsigned mode = 0; mode < PN_TLB_MODES; mode++)
+            if (r->filled[mode])
+                keep_back(vcpu, r, gva & PN_PAGE_MASK, mode, reads);
+}
+
 void tlb_drop_gva(struct root *r, pn_gva gva) {
     unsigned i = tlb_index(gva);
     for (unsigned mode = 0; mode < PN_TLB_MODES; mode++)

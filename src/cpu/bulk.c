@@ -4,7 +4,7 @@
  *
  * Invariants
  * 1. Every page of a write is translated for writing before its first byte is stored.
- * 2. With MODE_SLOWMEM every access is shown to cpu_watch after it has passed its checks.
+ * 2. With cpu_watches every access is shown to cpu_watch after it has passed its checks.
  */
 #include "cpu/bulk.h"
 
@@ -52,7 +52,7 @@ enum cpu_rc bulk_read(struct cpu *cpu, pn_gva lin, void *buf, unsigned size) {
             pn_count(cpu->stats, mem_slow);
             cpu_load(cpu, part.gpa, out, n);
         }
-        if (unlikely(cpu->mode & MODE_SLOWMEM))
+        if (unlikely(cpu_watches(cpu)))
             cpu_watch(cpu, lin, n, 3);
         lin = next(cpu, lin, n), out += n, size -= n;
     }
@@ -117,7 +117,7 @@ void bulk_put(struct cpu *cpu, const struct bulk_area *a, unsigned at, const voi
             pn_count(cpu->stats, mem_slow);
             cpu_store(cpu, part->gpa + offset, part->kind, from, n);
         }
-        if (unlikely(cpu->mode & MODE_SLOWMEM))
+        if (unlikely(cpu_watches(cpu)))
             cpu_watch(cpu, next(cpu, a->lin, at), n, 1);
     }
 }

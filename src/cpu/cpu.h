@@ -105,8 +105,8 @@ void cpu_model_leaf(const struct cpu_model *model, uint32_t leaf, uint32_t suble
 #define MODE_TF    0x200u /* single-step: blocks of one instruction, then #DB */
 #define MODE_ALIGN 0x400u /* CR0.AM, RFLAGS.AC, CPL 3: alignment check */
 #define MODE_SLOWMEM                                                                     \
-    0x800u /* DR7 arms a breakpoint, or a debugger watches memory: one instruction at a   \
-              time, and every memory operand takes the slow path */
+    0x800u /* DR7 arms a breakpoint: one instruction at a time, and every memory operand \
+              takes the slow path */
 #define MODE_PE     0x1000u /* protected mode */
 #define MODE_VM86   0x2000u
 #define MODE_LMA    0x4000u  /* EFER.LMA */
@@ -214,6 +214,11 @@ struct cpu {
         const struct pn_debug *set; /* NULL: nobody debugs */
         bool step;                  /* one instruction, then stop */
         struct pn_debug_stop stop;
+        /* A watched access was made at that time, after that many events: the stop is due
+         * when the instruction is done, or an event has been delivered instead. */
+        struct pn_debug_stop hit;
+        uint64_t hit_at, hit_events;
+        uint64_t from_at, from_events; /* when the run began */
         /* It stopped here last: while time is pass_at the breakpoint at pass_rip does not
          * count. */
         bool pass;
@@ -417,8 +422,13 @@ static inline bool cpu_shadowed(const struct cpu *cpu) {
 enum cpu_rc cpu_check_breakpoint(struct cpu *cpu);
 void cpu_insn_done(struct cpu *cpu, uint32_t mode_before);
 /* An access of `size` bytes at a linear address or port: note the data breakpoints it
- * hits in db_pending. rw as in DR7: 1 write, 2 port, 3 read. Only with MODE_SLOWMEM. */
+ * hits in db_pending. rw as in DR7: 1 write, 2 port, 3 read. Only with cpu_watches. */
 void cpu_watch(struct cpu *cpu, uint64_t address, unsigned size, unsigned rw);
+/* Is cpu_watch to see accesses? Of a debugger's watchpoints it sees those that no TLB has
+ * answered, which are all of a watched page (debugger.c). */
+static inline bool cpu_watches(const struct cpu *cpu) {
+    return cpu->mode & MODE_SLOWMEM || cpu->debug.set;
+}
 
 /* ---- Vector state (fpu.c) ---- */
 

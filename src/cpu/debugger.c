@@ -10,6 +10,8 @@
  *    the fetches: who runs the rest of a block after a stop runs a part of it.
  * 2. A stop takes no time and delivers nothing: the run that follows begins as the one
  *    that ended would have gone on.
+ * 3. While a watchpoint is set no TLB answers such an access to its page: the access takes
+ *    the slow path, which shows it to debug_watch. All others are as fast as without.
  * This file is compiled without vector registers: in the dispatcher they are the guest's.
  */
 #include "cpu/system.h"
@@ -49,9 +51,26 @@ bool debug_breaks(struct cpu *cpu) {
     return true;
 }
 
+/* Events delivered so far. */
+static uint64_t events(const struct cpu *cpu) {
+    const uint64_t *v = cpu->stats->v;
+    return v[PN_STAT_exceptions] + v[PN_STAT_irq_injections] + v[PN_STAT_nmi_injections];
+}
+
+/* A repeated string instruction may have done a part of its work. */
 void debug_stepped(struct cpu *cpu) {
-    if (!cpu->debug.stop.why)
+    bool done =
+        cpu_insns(cpu) != cpu->debug.from_at || events(cpu) != cpu->debug.from_events;
+    if (done && !cpu->debug.stop.why)
         stop_here(cpu, PN_DEBUG_STEP);
+}
+
+/* ---- Watchpoints ---- */
+
+static void hit(struct cpu *cpu, const struct pn_watch *w) {
+    cpu->debug.hit = (struct pn_debug_stop){PN_DEBUG_WATCH, w->gva, w->access};
+    cpu->debug.hit_at = cpu_insns(cpu);
+    cpu->debug.hit_events = events(cpu);
 }
 
 void debug_watch(struct cpu *cpu, uint64_t address, unsigned size, bool write) {
@@ -60,7 +79,46 @@ void debug_watch(struct cpu *cpu, uint64_t address, unsigned size, bool write) {
     for (unsigned i = 0; i < d->watch_count; i++) {
         const struct pn_watch *w = &d->watches[i];
         if (w->access & access && (address - w->gva < w->size || w->gva - address < size))
-            cpu->debug.stop = (struct pn_debug_stop){PN_DEBUG_WATCH, w->gva, w->access};
+            hit(cpu, w);
+    }
+}
+
+void debug_settle(struct cpu *cpu) {
+    if (cpu_insns(cpu) == cpu->debug.hit_at && events(cpu) == cpu->debug.hit_events)
+        return;
+    if (!cpu->debug.stop.why)
+        cpu->debug.stop = cpu->debug.hit;
+    cpu->debug.hit.why = PN_DEBUG_NONE;
+}
+
+/* Does w have a byte in the page of lin? */
+static bool in_page(const struct pn_watch *w, pn_gva lin) {
+    pn_gva page = lin & PN_PAGE_MASK;
+    return page - (w->gva & PN_PAGE_MASK) <=
+           ((w->gva + w->size - 1) & PN_PAGE_MASK) - (w->gva & PN_PAGE_MASK);
+}
+
+unsigned debug_watched(const struct cpu *cpu, pn_gva lin) {
+    const struct pn_debug *d = cpu->debug.set;
+    unsigned access = 0;
+    for (unsigned i = 0; d && i < d->watch_count; i++)
+        if (in_page(&d->watches[i], lin))
+            access |= d->watches[i].access;
+    return access;
+}
+
+void debug_keep_back(struct cpu *cpu, pn_gva lin) {
+    unsigned access = debug_watched(cpu, lin);
+    if (access)
+        pn_mmu_keep_back(cpu->vmmu, lin, access & PN_WATCH_READ);
+}
+
+/* What the TLBs have been filled with before. */
+static void keep_back_all(struct cpu *cpu) {
+    const struct pn_debug *d = cpu->debug.set;
+    for (unsigned i = 0; i < d->watch_count; i++) {
+        debug_keep_back(cpu, d->watches[i].gva);
+        debug_keep_back(cpu, d->watches[i].gva + d->watches[i].size - 1);
     }
 }
 
@@ -68,6 +126,8 @@ void debug_watch(struct cpu *cpu, uint64_t address, unsigned size, bool write) {
 
 void debug_begin(struct cpu *cpu) {
     cpu->debug.stop.why = PN_DEBUG_NONE;
+    cpu->debug.from_at = cpu_insns(cpu);
+    cpu->debug.from_events = events(cpu);
     if (cpu->debug.pass)
         cpu->debug.pass_at = cpu_insns(cpu); /* time may have been skipped */
 }
@@ -104,8 +164,10 @@ void cpu_set_debug(struct cpu *cpu, const struct pn_debug *set, bool step) {
         set = NULL;
     if (set == cpu->debug.set)
         return;
+    cpu->debug.hit.why = PN_DEBUG_NONE;
     cpu->debug.set = set;
-    if (set)
+    if (set) {
         split(cpu, set);
-    cpu_update_mode(cpu); /* MODE_SLOWMEM */
+        keep_back_all(cpu);
+    }
 }

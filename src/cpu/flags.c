@@ -96,7 +96,7 @@ void cpu_update_mode(struct cpu *cpu) {
         mode |= mode_of_cet(cpu);
     if (unlikely(fl & FL_TF))
         mode |= MODE_TF;
-    if (unlikely(cpu->dr[7] & 0xff || (cpu->debug.set && cpu->debug.set->watch_count)))
+    if (unlikely(cpu->dr[7] & 0xff))
         mode |= MODE_SLOWMEM;
     if (cpu->cpl <= (fl >> 12 & 3))
         mode |= MODE_IOPRIV;

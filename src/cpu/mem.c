@@ -7,7 +7,8 @@
  *    before the first byte is stored.
  * 2. A store that spans pages, or that others must see, goes through pn_mmu_vcpu_write:
  *    translating its second page may have made the first one a tracked page.
- * 3. With MODE_SLOWMEM every access is shown to cpu_watch after it has passed its checks.
+ * 3. With cpu_watches every access that is not a hit is shown to cpu_watch after it has
+ *    passed its checks; with MODE_SLOWMEM all are.
  */
 #include "cpu/system.h"
 
@@ -37,11 +38,20 @@ enum cpu_rc cpu_raise_debug(struct cpu *cpu, uint64_t dr6_bits) {
 
 /* ---- Pieces: what a slow access consists of ---- */
 
+/* pn_mmu_translate, for a debugger that watches, too. */
+static enum pn_answer translate(struct cpu *cpu, pn_gva lin, enum pn_access access,
+                                enum pn_tlb_mode mode, struct pn_xlate *x) {
+    enum pn_answer out = pn_answer(pn_mmu_translate(cpu->vmmu, lin, access, mode, x));
+    if (unlikely(cpu->debug.set))
+        debug_keep_back(cpu, lin);
+    return out;
+}
+
 enum pn_answer cpu_translate(struct cpu *cpu, pn_gva lin, enum pn_access access,
                              enum pn_tlb_mode mode, bool tables, struct pn_xlate *x) {
-    enum pn_answer out = pn_answer(pn_mmu_translate(cpu->vmmu, lin, access, mode, x));
+    enum pn_answer out = translate(cpu, lin, access, mode, x);
     if (out == PN_TRACKED && !tables && pn_mmu_unprotect(cpu->vmmu, x->gpa))
-        out = pn_answer(pn_mmu_translate(cpu->vmmu, lin, access, mode, x));
+        out = translate(cpu, lin, access, mode, x);
     return out;
 }
 
@@ -125,7 +135,7 @@ void cpu_store(struct cpu *cpu, pn_gpa gpa, unsigned kind, const void *in,
 }
 
 static inline void watch(struct cpu *cpu, pn_gva lin, unsigned size, unsigned rw) {
-    if (unlikely(cpu->mode & MODE_SLOWMEM))
+    if (unlikely(cpu_watches(cpu)))
         cpu_watch(cpu, lin, size, rw);
 }
 
@@ -298,6 +308,12 @@ static __attribute__((noinline)) enum cpu_rc prepare_crossing(struct cpu *cpu, p
     return CPU_NEXT;
 }
 
+/* Is the operand to leave no address behind that later ones would reuse, unseen by a
+ * watchpoint? Loads may come after a store. */
+static bool keeps(const struct cpu *cpu, pn_gva lin, bool write) {
+    return debug_watched(cpu, lin) & (write ? PN_WATCH_BOTH : PN_WATCH_READ);
+}
+
 enum cpu_rc cpu_mem_prepare(struct cpu *cpu, pn_gva lin, unsigned size, unsigned how,
                             enum pn_tlb_mode mode, void **ptr) {
     enum pn_access access = how & MEM_WRITE ? PN_WRITE : PN_READ;
@@ -310,7 +326,7 @@ enum cpu_rc cpu_mem_prepare(struct cpu *cpu, pn_gva lin, unsigned size, unsigned
         if (resolve_piece(cpu, lin, size, access, mode, how & MEM_TABLES, &pc))
             return CPU_FAULT;
         *ptr = pc.hva;
-        if (unlikely(pc.kind != PN_MAPPED)) {
+        if (unlikely(pc.kind != PN_MAPPED || keeps(cpu, lin, how & MEM_WRITE))) {
             bounce(cpu, &pc, 1, ~UINT64_C(0), how & MEM_READ, how & MEM_WRITE);
             *ptr = cpu->bounce;
         }
@@ -358,7 +374,7 @@ enum cpu_rc cpu_mem_prepare_chosen(struct cpu *cpu, pn_gva lin, unsigned size,
     if (resolve_chosen(cpu, lin, size, bytes, beyond, write ? PN_WRITE : PN_READ, out, pc,
                        &count))
         return CPU_FAULT;
-    if (count == 1 && pc[0].kind == PN_MAPPED && pc[0].hva) {
+    if (count == 1 && pc[0].kind == PN_MAPPED && pc[0].hva && !keeps(cpu, lin, write)) {
         *ptr = pc[0].hva;
     } else {
         bounce(cpu, pc, count, bytes, !write, write);
@@ -393,8 +409,7 @@ enum cpu_rc cpu_fetch_page(struct cpu *cpu, pn_gva lin, uint8_t **hva, pn_gpa *g
     struct pn_xlate x;
     if (unlikely(!canonical(cpu, lin)))
         return gp0(cpu);
-    switch (
-        pn_answer(pn_mmu_translate(cpu->vmmu, lin, PN_FETCH, cpu_tlb_mode(cpu), &x))) {
+    switch (translate(cpu, lin, PN_FETCH, cpu_tlb_mode(cpu), &x)) {
     case PN_GUEST_PF:
         cpu->fault = x.fault;
         return CPU_FAULT;

@@ -467,6 +467,8 @@ static enum cpu_rc run_some(struct xlat *x) {
 
 /* Return: true when cpu_run is to return *why. */
 static bool must_return(struct cpu *cpu, enum cpu_exit *why) {
+    if (unlikely(cpu->debug.hit.why))
+        debug_settle(cpu);
     if (unlikely(cpu->debug.stop.why)) {
         *why = CPU_EXIT_DEBUG;
         return true;

@@ -60,7 +60,9 @@ static enum cpu_rc get_span(struct cpu *cpu, const struct insn *in, unsigned seg
     uint64_t offset = string_reg(cpu, reg, in->addrsize);
     s->n = 0;
     s->seen = NOT_SEEN;
-    if (cpu->mode & (MODE_SLOWMEM | MODE_ALIGN) || !flat_address(cpu, seg, offset, &lin))
+    if (cpu->mode & (MODE_SLOWMEM | MODE_ALIGN) ||
+        !flat_address(cpu, seg, offset, &lin) ||
+        debug_watched(cpu, lin) & (access == PN_WRITE ? PN_WATCH_WRITE : PN_WATCH_READ))
         return CPU_NEXT;
     if (in->addrsize < 8)
         max = fit(offset, addr_mask(in->addrsize) + 1, in->opsize, down, max);

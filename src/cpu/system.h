@@ -56,10 +56,16 @@ static inline bool loadable(const struct cpu *cpu, uint64_t a) {
 /* With cpu->debug.set, before the instruction at rip: is there a breakpoint that counts? It
  * is noted then. */
 bool debug_breaks(struct cpu *cpu);
-/* With cpu->debug.step: one instruction, or the delivery of one event, is done. */
+/* With cpu->debug.step: has one instruction, or the delivery of one event, been done? */
 void debug_stepped(struct cpu *cpu);
 /* Note an access that a watchpoint is for. */
 void debug_watch(struct cpu *cpu, uint64_t address, unsigned size, bool write);
+/* The accesses (enum pn_watch_access) that watchpoints in the page of lin are for. */
+unsigned debug_watched(const struct cpu *cpu, pn_gva lin);
+/* The TLB may have been filled for lin: what is watched there is kept back. */
+void debug_keep_back(struct cpu *cpu, pn_gva lin);
+/* A watched access was made: is the stop due? It is noted then. */
+void debug_settle(struct cpu *cpu);
 void debug_begin(struct cpu *cpu); /* cpu_run begins, and ends */
 void debug_end(struct cpu *cpu);
 
