@@ -138,6 +138,10 @@ struct pn_engine_ops {
     /* A vCPU's TSC when now() was `now`, a moment ago at most. */
     uint64_t (*tsc)(struct pn_engine *e, unsigned cpu, uint64_t now);
     struct pn_stats *(*stats)(struct pn_engine *e, unsigned cpu);
+    /* In a process that was forked from the engine's, before any vCPU runs there and while
+     * none runs in the other: what both share becomes this one's own. NULL: the engine
+     * cannot be forked. Return: 0 or -errno. */
+    int (*forked)(struct pn_engine *e);
     /* Our MMU's part of a vCPU, to be asked (penumbra/explain.h) while no vCPU runs; NULL:
      * the hypervisor translates. */
     struct pn_mmu_vcpu *(*mmu)(struct pn_engine *e, unsigned cpu);

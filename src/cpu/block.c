@@ -8,6 +8,7 @@
  * 2. An exit with `to` set jumps to that block's code and is on its incoming list.
  * This file is compiled without vector registers: on its fast paths they are the guest's.
  */
+#include <errno.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -28,9 +29,18 @@ static void *reserve(size_t bytes) {
     return p;
 }
 
+static int code_file(const struct xlat *x) {
+    int fd = memfd_create("penumbra-code", MFD_CLOEXEC);
+    if (fd >= 0 && ftruncate(fd, (off_t)x->size)) {
+        close(fd);
+        return -1;
+    }
+    return fd;
+}
+
 static int code_create(struct xlat *x) {
-    x->fd = memfd_create("penumbra-code", MFD_CLOEXEC);
-    if (x->fd < 0 || ftruncate(x->fd, (off_t)x->size))
+    x->fd = code_file(x);
+    if (x->fd < 0)
         return -1;
     x->rw = mmap(NULL, x->size, PROT_READ | PROT_WRITE, MAP_SHARED, x->fd, 0);
     x->rx = mmap(NULL, x->size, PROT_READ | PROT_EXEC, MAP_SHARED, x->fd, 0);
@@ -81,6 +91,9 @@ static void jc_clear(struct xlat *x) {
         f->jc2[i] = (struct jc_entry){0, x->none};
 }
 
+/* At the beginning of code memory: x->epoch, for processes that share it (cpu_own_code). */
+#define CODE_HEAD 64
+
 /* Parts have their own room, beside that of the others: what a debugger does moves no flush. */
 #define PARTS_SHARE 8
 
@@ -116,7 +129,7 @@ int blocks_create(struct xlat *x) {
         !x->pages || !x->page_hash)
         return -1;
     pages_want(x->hash, BLOCK_HASH * sizeof *x->hash);
-    struct emit e = {x->rw};
+    struct emit e = {x->rw + CODE_HEAD};
     const uint8_t *none = e.p;
     thunk(&e, xlat_tramp_miss);
     x->none = x->rx + (none - x->rw);
@@ -165,6 +178,7 @@ void blocks_flush(struct xlat *x) {
     x->parts = (struct cache_use){0};
     x->flush = false;
     x->epoch++;
+    memcpy(x->rw, &x->epoch, sizeof(x->epoch));
     jc_clear(x);
     pn_count(x->cpu->stats, block_flush);
 }
@@ -439,6 +453,52 @@ void cpu_code_written(void *opaque, pn_gpa gpa, size_t size) {
         gpa += n;
         size -= n;
     }
+}
+
+/* ---- After a fork ---- */
+
+/* What has changed of a block's code since the fork, by what is known here (invariant 1 of
+ * xlat.h). */
+static void block_repair(struct xlat *x, const struct block *b) {
+    struct emit e = {x->rw + b->code};
+    if (b->dead || b->trap)
+        e_jmp_to(&e, x->rw + b->dead_stub);
+    else
+        emit_budget(&e, b->n);
+    for (uint32_t i = b->exits; i < b->exits + b->exit_count; i++) {
+        const struct block_exit *ex = &x->exits[i];
+        if (ex->patch)
+            exit_patch(x, ex, ex->to == NO_BLOCK ? ex->stub : x->blocks[ex->to].code);
+    }
+}
+
+/* Both views are of the file from now on. */
+static int code_move(struct xlat *x, int fd) {
+    int how = MAP_SHARED | MAP_FIXED;
+    size_t cold = x->cold - x->cold_start;
+    if (pwrite(fd, x->rw, x->used, 0) != (ssize_t)x->used ||
+        pwrite(fd, x->rw + x->cold_start, cold, (off_t)x->cold_start) != (ssize_t)cold)
+        return -ENOMEM;
+    if (mmap(x->rw, x->size, PROT_READ | PROT_WRITE, how, fd, 0) == MAP_FAILED ||
+        mmap(x->rx, x->size, PROT_READ | PROT_EXEC, how, fd, 0) == MAP_FAILED)
+        return -errno;
+    x->fd = fd;
+    return 0;
+}
+
+int cpu_own_code(struct cpu *cpu) {
+    struct xlat *x = cpu->xlat;
+    uint32_t epoch;
+    memcpy(&epoch, x->rw, sizeof(epoch));
+    int fd = code_file(x);
+    int rc = fd < 0 ? -ENOMEM : code_move(x, fd);
+    if (rc)
+        return rc;
+    if (epoch != x->epoch)
+        x->flush = true; /* the other process has begun anew */
+    for (uint32_t i = 0; epoch == x->epoch && i < x->block_count; i++)
+        block_repair(x, &x->blocks[i]);
+    return 0;
 }
 
 /* ---- Lookup ---- */

@@ -298,6 +298,10 @@ void cpu_skip(struct cpu *cpu, uint64_t n);
 void cpu_code_written(void *cpu, pn_gpa gpa, size_t size);
 /* Drop every translated block. Tests call it at random. */
 void cpu_drop_blocks(struct cpu *cpu);
+/* In a process that was forked from the one that made the CPU, or from such a one, before
+ * anything runs in it and while the other one stands still: code memory, which both share,
+ * becomes this one's own copy. Return: 0 or -errno. */
+int cpu_own_code(struct cpu *cpu);
 
 /* ---- System half: flags and modes ---- */
 

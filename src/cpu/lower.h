@@ -205,5 +205,9 @@ static inline bool cet_branch(const struct lower *l, const struct dec *d) {
 }
 /* Through near.c. */
 void lower_near_helper(struct lower *l, const struct dec *d);
+/* How every block begins: n instructions off the budget. */
+static inline void emit_budget(struct emit *e, unsigned n) {
+    e_alu_mem(e, true, ALU_SUB, H_SP, CO(budget), (int32_t)n);
+}
 /* The code of an exit to a constant address through the jump cache. */
 void emit_cache_exit(struct emit *e, const struct xlat *x, uint64_t rip);

@@ -219,7 +219,7 @@ static void emit_block(struct lower *l) {
     struct xlat *x = l->x;
     uint8_t *vec_from = NULL, *vec_back = NULL;
     emit_at(l, x->used);
-    e_alu_mem(e, true, ALU_SUB, H_SP, CO(budget), (int32_t)l->n);
+    emit_budget(e, l->n);
     uint8_t *budget_from = e_jcc(e, CC_S);
     l->b->head = (uint8_t)(e->p - x->rw - l->b->code);
     if (l->vec) {

@@ -334,6 +334,13 @@ static int soft_set_state(struct pn_engine *e, unsigned cpu,
     return cpu_set_state(e->vcpu[cpu].cpu, s);
 }
 
+static int soft_forked(struct pn_engine *e) {
+    int rc = 0;
+    for (unsigned i = 0; rc == 0 && i < e->cpus; i++)
+        rc = cpu_own_code(e->vcpu[i].cpu);
+    return rc;
+}
+
 static void soft_init(struct pn_engine *e, unsigned cpu, bool wait) {
     cpu_init(e->vcpu[cpu].cpu, wait);
 }

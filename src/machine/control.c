@@ -207,6 +207,27 @@ int machine_step(struct machine *m, unsigned cpu) {
     return 0;
 }
 
+void machine_step_any(struct machine *m) {
+    m->debug.step = STEP_ANY;
+}
+
+void machine_until(struct machine *m, uint64_t insns) {
+    m->debug.until = insns;
+}
+
+struct machine_place machine_place(struct machine *m) {
+    struct machine_place p = {.insns = machine_insns(m)};
+    const struct pn_engine_ops *ops;
+    struct pn_engine *e;
+    for (unsigned i = 0; (e = machine_engine_at(m, i, &ops)); i++)
+        for (unsigned cpu = 0; cpu < m->cfg.cpus; cpu++) {
+            const uint64_t *v = ops->stats(e, cpu)->v;
+            p.events += v[PN_STAT_exceptions] + v[PN_STAT_irq_injections] +
+                        v[PN_STAT_nmi_injections];
+        }
+    return p;
+}
+
 static bool same(const struct pn_debug *a, const struct pn_debug *b) {
     return a->break_count == b->break_count && a->watch_count == b->watch_count &&
            !memcmp(a->breaks, b->breaks, a->break_count * sizeof(a->breaks[0])) &&
@@ -224,7 +245,8 @@ int machine_debug_apply(struct machine *m, struct err *e) {
         *d = m->debug.wanted;
     }
     for (unsigned i = 0; i < m->cfg.cpus; i++) {
-        int rc = m->ops->set_debug(m->engine, i, d, m->debug.step == (int)i);
+        bool step = m->debug.step == (int)i || m->debug.step == STEP_ANY;
+        int rc = m->ops->set_debug(m->engine, i, d, step);
         if (rc)
             return err_sys(e, rc, "breakpoints under %s", m->ops->name);
     }

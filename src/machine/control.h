@@ -27,7 +27,10 @@ enum machine_stop_why {
     MACHINE_ASKED, /* by machine_ask or machine_config.attend */
     MACHINE_STEP,
     MACHINE_BREAK,
-    MACHINE_WATCH
+    MACHINE_WATCH,
+    MACHINE_PLACE,  /* where machine_until said */
+    MACHINE_OLDEST, /* the two ends of its history (history.h) */
+    MACHINE_NEWEST
 };
 struct machine_stop {
     enum machine_stop_why why;
@@ -84,3 +87,18 @@ void machine_break_none(struct machine *m); /* remove all */
 /* The next machine_go stops after one instruction of this vCPU, or after an event has been
  * delivered to it; the others run meanwhile as they would. Return: 0 or -ENOTSUP. */
 int machine_step(struct machine *m, unsigned cpu);
+/* The same of whichever vCPU is the first. */
+void machine_step_any(struct machine *m);
+
+/* A place in the life of a machine under a repeatable engine. It comes to each place once, in
+ * this order, and a second run of the same guest comes to the same places. */
+struct machine_place {
+    uint64_t insns;  /* retired since power-on, all vCPUs */
+    uint64_t events; /* exceptions and interrupts delivered, all vCPUs */
+};
+struct machine_place machine_place(struct machine *m);
+static inline bool machine_place_before(struct machine_place a, struct machine_place b) {
+    return a.insns < b.insns || (a.insns == b.insns && a.events < b.events);
+}
+/* The next machine_go stops, at the latest, when that many instructions are retired. */
+void machine_until(struct machine *m, uint64_t insns);

@@ -314,7 +314,7 @@ int machine_create(const struct machine_config *cfg, struct machine **out, char 
     if (cfg->pv == PN_PV_DEFAULT && has_software(cfg))
         m->cfg.pv = 0;
     m->ram.fd = m->window.fd = -1;
-    m->debug.step = -1;
+    m->debug.step = STEP_NONE;
     pthread_condattr_t monotonic;
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
@@ -336,6 +336,7 @@ void machine_destroy(struct machine *m) {
     if (!m || m->leaked)
         return;
     machine_points_drop(m);
+    machine_history_end(m);
     machine_dirty_destroy(m);
     wiring_destroy(m);
     if (m->engine)

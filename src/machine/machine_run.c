@@ -75,11 +75,18 @@ static uint64_t limit_deadline(struct machine *m, uint64_t now, uint64_t deadlin
 
 /* Read ahead of the guest, so that the console's own keys work while it does not listen.
  */
+static void read_console(struct machine *m, uint64_t feed) {
+    size_t room = sizeof(m->input) - m->input_count, n;
+    if (!room || !m->cfg.serial_in)
+        return;
+    n = m->cfg.serial_in(m->cfg.opaque, m->input + m->input_count, room);
+    if (n && m->history)
+        machine_history_input(m, feed, m->input + m->input_count, n);
+    m->input_count += n;
+}
+
 void machine_feed_serial(struct machine *m) {
-    size_t room = sizeof(m->input) - m->input_count;
-    if (room && m->cfg.serial_in)
-        m->input_count +=
-            m->cfg.serial_in(m->cfg.opaque, m->input + m->input_count, room);
+    read_console(m, ++m->feeds);
     if (!m->input_count || !serial_listens(m->serial))
         return;
     size_t n = serial_input(m->serial, m->input, m->input_count);
@@ -133,14 +140,34 @@ void machine_debug_stop(struct machine *m, unsigned cpu) {
     m->stop = (struct machine_stop){why[s.why], cpu, s.gva, s.access};
 }
 
+/* Does it stand because it has come to where a debugger wants it? */
+static bool at_place(struct machine *m) {
+    if (m->debug.until && !m->stands && machine_insns(m) >= m->debug.until) {
+        m->stands = true;
+        m->stop = (struct machine_stop){.why = MACHINE_PLACE, .cpu = m->current};
+    }
+    return m->stands;
+}
+
 /* ---- Running ---- */
+
+/* The turn's deadline, or the place. An instruction takes a nanosecond. */
+static uint64_t run_limit(struct machine *m) {
+    uint64_t done = m->debug.until ? machine_insns(m) : 0, now;
+    if (done >= m->debug.until)
+        return m->deadline;
+    now = clock_now(&m->clock);
+    uint64_t left = m->debug.until - done;
+    return m->deadline > now && left < m->deadline - now ? now + left : m->deadline;
+}
 
 /* Run one vCPU once. Return: 0, or -EIO with a line in e. */
 static int run_once(struct machine *m, unsigned cpu, struct err *e) {
     m->current = cpu;
     m->running = true;
     intc_set_current(m->intc, cpu);
-    enum pn_exit_reason why = m->ops->run(m->engine, cpu, m->deadline);
+    m->limit = run_limit(m);
+    enum pn_exit_reason why = m->ops->run(m->engine, cpu, m->limit);
     m->running = false;
     switch (why) {
     case PN_EXIT_HALT:
@@ -156,6 +183,9 @@ static int run_once(struct machine *m, unsigned cpu, struct err *e) {
         return err_set(e, -EIO, "%s", m->ops->error(m->engine));
     case PN_EXIT_DEBUG:
         machine_debug_stop(m, cpu);
+        break;
+    case PN_EXIT_DEADLINE:
+        at_place(m);
         break;
     default:
         break;
@@ -267,6 +297,16 @@ static uint64_t sleep_for(struct machine *m, uint64_t ns) {
     return host_ns() - start;
 }
 
+/* An interactive guest waits for real, and less when somebody types. Return: until when. */
+static uint64_t pace(struct machine *m, uint64_t now, uint64_t next) {
+    if (m->history && machine_history_replays(m))
+        return machine_history_wait(m, next);
+    uint64_t gap = next - now, slept = sleep_for(m, gap);
+    if (slept < gap)
+        next = now + slept;
+    return m->history ? machine_history_wait(m, next) : next;
+}
+
 /* Nobody can run: let time pass until the next timer, or until somebody types. */
 static void wait_for_event(struct machine *m) {
     uint64_t now = clock_now(&m->clock), next = clock_next(&m->clock);
@@ -286,11 +326,8 @@ static void wait_for_event(struct machine *m) {
         sleep_for(m, SLEEP_MAX_NS); /* only the console can wake it */
         return;
     }
-    if (m->cfg.interactive && m->idle_ns >= PACE_AFTER_NS) {
-        uint64_t gap = next - now, slept = sleep_for(m, gap);
-        if (slept < gap)
-            next = now + slept;
-    }
+    if (m->cfg.interactive && m->idle_ns >= PACE_AFTER_NS)
+        next = pace(m, now, next);
     pn_emit(ring(m), hlt, next);
     m->idle_ns += next - now;
     m->ops->skip(m->engine, next);
@@ -305,7 +342,9 @@ static bool returns(const struct machine *m) {
 /* Engines that run one vCPU after another on this thread; and a machine that sleeps. */
 static int run_in_turn(struct machine *m, struct err *e) {
     int rc = 0;
-    while (rc == 0 && !returns(m) && !machine_asked(m)) {
+    while (rc == 0 && !returns(m) && !machine_asked(m) && !at_place(m)) {
+        if (m->history && machine_history_due(m))
+            machine_history_take(m);
         if (m->mid_turn) {
             rc = run_on(m, m->current, e);
             continue;
@@ -366,7 +405,8 @@ int machine_go(struct machine *m, struct machine_stop *stop, char *err, size_t e
     m->stands = false;
     begin(m);
     int rc = run(m, &e);
-    m->debug.step = -1;
+    m->debug.step = STEP_NONE;
+    m->debug.until = 0;
     m->stands_since = host_ns();
     *stop = m->stands && !m->ended
                 ? m->stop
@@ -376,14 +416,11 @@ int machine_go(struct machine *m, struct machine_stop *stop, char *err, size_t e
 
 void machine_stand(struct machine *m, uint64_t ns) {
     const struct timespec a_little = {0, 10000000};
-    size_t room = sizeof(m->input) - m->input_count;
-    if (room || !m->cfg.serial_in)
+    if (m->input_count < sizeof(m->input) || !m->cfg.serial_in)
         sleep_for(m, ns);
     else /* there is input at the console that nobody takes */
         nanosleep(&a_little, NULL);
-    if (room && m->cfg.serial_in) /* for the console's own keys; the rest is kept */
-        m->input_count +=
-            m->cfg.serial_in(m->cfg.opaque, m->input + m->input_count, room);
+    read_console(m, m->feeds + 1); /* for the console's own keys; the rest is kept */
 }
 
 int machine_finish(struct machine *m, int failed, struct machine_result *result,

@@ -21,6 +21,9 @@
 #include "machine/internal.h"
 #include "machine/pv.h"
 
+#define STEP_NONE (-1)
+#define STEP_ANY  (-2)
+
 enum cpu_state { CPU_RUNNABLE, CPU_HALTED, CPU_WAIT_SIPI };
 
 struct machine_cpu {
@@ -74,7 +77,8 @@ struct machine {
     unsigned current;      /* the vCPU inside run */
     unsigned turn;         /* the vCPU that is looked at first for the next turn */
     bool running;          /* a vCPU is inside run */
-    uint64_t deadline;     /* of that run */
+    uint64_t deadline;     /* of that turn */
+    uint64_t limit;        /* of that run: not after the deadline */
     uint64_t serve_at;     /* when the console and the limits are looked at next */
     uint64_t insns_before; /* retired before the machine was made (snapshot_state.c) */
 
@@ -100,13 +104,17 @@ struct machine {
     bool wakes;                                  /* what was asleep is to wake */
     struct parcel *power_on;                     /* vCPUs and chips, before any ran */
 
+    uint64_t feeds; /* how often the console has been read (history.c) */
+    struct machine_history *history; /* NULL: none is kept */
+
     struct machine_dirty *dirty;  /* machine_dirty.c; NULL: no dirty log */
     struct machine_point *points; /* point.c: that it can go back to */
 
     struct {
         struct pn_debug wanted, given[2]; /* given[turn]: what the engine has */
         unsigned turn;
-        int step; /* the vCPU that goes one step, or -1 */
+        int step; /* the vCPU that goes one step, STEP_NONE or STEP_ANY */
+        uint64_t until; /* instructions; 0: no end */
     } debug;      /* control.c */
     atomic_bool asked;
     bool begun;               /* machine_go has been called */
@@ -179,6 +187,17 @@ bool machine_asked(struct machine *m);
 void machine_attend(
     struct machine *m); /* ask machine_config.attend whether somebody has */
 void machine_debug_stop(struct machine *m, unsigned cpu); /* stand: a vCPU has stopped */
+
+/* history.c. due: is the run loop, between two turns, to take a checkpoint? input: what came
+ * from outside, for the guest to get it again in the same place: bytes read ahead of feed
+ * number `feed`; the time up to which a wait was cut, which is the old one's in the past. */
+bool machine_history_due(const struct machine *m);
+void machine_history_take(struct machine *m);
+void machine_history_input(struct machine *m, uint64_t feed, const uint8_t *bytes,
+                           size_t size);
+uint64_t machine_history_wait(struct machine *m, uint64_t until);
+bool machine_history_replays(const struct machine *m);
+void machine_history_end(struct machine *m); /* NULL: nothing */
 
 /* machine_run.c: retired under every engine so far, and before. */
 uint64_t machine_insns(struct machine *m);

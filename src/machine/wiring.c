@@ -136,7 +136,7 @@ static uint64_t clock_time(void *o) {
 void machine_end_turn_by(struct machine *m, uint64_t time) {
     if (m->running && time < m->deadline) {
         m->deadline = time;
-        m->ops->set_deadline(m->engine, time);
+        m->ops->set_deadline(m->engine, time < m->limit ? time : m->limit);
     }
 }
 
