@@ -33,7 +33,7 @@ struct pn_debug {
 enum pn_debug_why { PN_DEBUG_NONE, PN_DEBUG_STEP, PN_DEBUG_BREAK, PN_DEBUG_WATCH };
 struct pn_debug_stop {
     enum pn_debug_why why;
-    /* PN_DEBUG_WATCH: the watchpoint's address, and what it counts. */
+    /* PN_DEBUG_WATCH: the watchpoint's address, and what it counts; PN_DEBUG_BREAK: RIP. */
     pn_gva gva;
     enum pn_watch_access access;
 };

@@ -25,6 +25,8 @@ struct run_options {
     bool event_digest, ram_digest, summary, dump, quiet, trace_tasks;
     const char *gdb;           /* where it may come: a port or a path; NULL: nowhere */
     bool stopped;              /* before the first instruction */
+    unsigned checkpoints;      /* for gdb; 0: it cannot go back */
+    uint64_t checkpoint_distance; /* instructions */
     const char *monitor;       /* a socket's path; NULL: none */
     const char *restore;       /* a snapshot's folder; NULL: none */
     struct snapshot *snapshot; /* it, open: the machine's texts are in it */

@@ -134,10 +134,51 @@ static int create(struct run_attend *a, struct machine *m) {
     return a->gdb_at ? gdb_create(&gdb, &a->gdb) : 0;
 }
 
+/* ---- History ---- */
+
+/* In a process in the past. */
+static void answer(void *opaque, const void *question, size_t size, FILE *out) {
+    struct run_attend *a = opaque;
+    const char *what = question;
+    if (size && *what == GDB_QUESTION)
+        gdb_answer(a->gdb, question, size, out);
+    else if (size && *what == MONITOR_QUESTION)
+        monitor_answer(a->monitor, question, size, out);
+}
+
+static bool cancelled(void *opaque) {
+    return gdb_cancels(((struct run_attend *)opaque)->gdb);
+}
+
+static int keep_history(struct run_attend *a, struct machine *m, struct err *e) {
+    const struct machine_history_config cfg = {.most = a->options->checkpoints,
+                                               .distance =
+                                                   a->options->checkpoint_distance,
+                                               .answer = answer,
+                                               .cancelled = cancelled,
+                                               .opaque = a};
+    return cfg.most ? machine_history_begin(m, &cfg, e) : 0;
+}
+
+/* The guest has ended, and gdb may want to know how that came. */
+static void attend_end(struct run_attend *a, struct machine *m) {
+    const struct machine_stop stop = {.why = MACHINE_NEWEST};
+    if (!a->gdb || !machine_history_kept(m))
+        return;
+    gdb_stopped(a->gdb, &stop);
+    while (gdb_holds(a->gdb) && !machine_quits(m)) {
+        machine_stand(m, LOOK_NS);
+        serve(a);
+    }
+}
+
 int run_attend_go(struct run_attend *a, struct machine *m, struct machine_result *result,
                   char *err, size_t err_size) {
     struct machine_stop stop = {.why = MACHINE_ASKED};
+    struct err e = {err, err_size};
     int rc = create(a, m);
+    if (!rc)
+        rc = keep_history(a, m, &e);
     if (rc)
         return machine_finish(m, rc, result, err, err_size);
     if (a->options->stopped && !a->options->quiet)
@@ -151,6 +192,8 @@ int run_attend_go(struct run_attend *a, struct machine *m, struct machine_result
             gdb_stopped(a->gdb, &stop);
         attend(a, m);
     }
+    if (!rc)
+        attend_end(a, m);
     return machine_finish(m, rc, result, err, err_size);
 }
 

@@ -8,6 +8,7 @@
 #include "cli/option.h"
 #include "cli/run.h"
 #include "cpu/cpu.h"
+#include "machine/history.h"
 
 static void list_events(FILE *out) {
     for (unsigned i = 0; i < PN_EV_COUNT; i++)
@@ -204,6 +205,14 @@ static const struct option_row rows[] = {
     {"stopped", 'S', NULL,
      "Stand before the first instruction until gdb lets the guest go",
      .kind = OPTION_FLAG, OWN(stopped), .needs = "gdb"},
+    {"checkpoints", 0, "N",
+     "Keep up to N checkpoints while the guest runs, so that gdb can go back "
+     "(reverse-step, reverse-continue); each takes the memory that the guest writes next",
+     .kind = OPTION_NUMBER, OWN(checkpoints), .min = 2, .max = MACHINE_CHECKPOINTS_MAX,
+     .needs = "gdb"},
+    {"checkpoint-distance", 0, "N",
+     "Instructions between two; twice as many whenever there are too many checkpoints",
+     .kind = OPTION_NUMBER, OWN(checkpoint_distance), .min = 1000, .needs = "checkpoints"},
     {.kind = OPTION_HEADING, .doc = "Dirty logging and moving:"},
     {"restore", 0, "DIR",
      "Go on from a snapshot: its guest, memory, vCPUs and devices; see 'penumbra "
@@ -230,6 +239,7 @@ static const struct run_options defaults = {
     .flat_mode = 2,
     .trace_mask = TRACE_ALL_EVENTS,
     .trace_limit = (uint64_t)4 << 30,
+    .checkpoint_distance = 50000000,
     .machine = {.ram = (uint64_t)512 << 20,
                 .cpus = 1,
                 .flat_addr = 0x100000,
@@ -296,6 +306,11 @@ static int check_mmu_opts(const struct run_options *o, struct err *e) {
     return 0;
 }
 
+/* Guest memory from the host's pool, which copies of the process share. */
+static bool hugetlb(const char *hugepages) {
+    return hugepages && (!strcmp(hugepages, "2M") || !strcmp(hugepages, "1G"));
+}
+
 /* Return: 0, or -EINVAL and in e what does not go together. */
 static int check(const struct run_options *o, struct err *e) {
     const struct machine_config *m = &o->machine;
@@ -322,6 +337,14 @@ static int check(const struct run_options *o, struct err *e) {
         return err_set(e, -EINVAL,
                        "--record: of one MMU of ours, not under --mmu kvm, nor with "
                        "--handover");
+    if (o->checkpoints && has_part(m, true))
+        return err_set(e, -EINVAL,
+                       "--checkpoints: not under --mmu kvm, whose guest cannot be copied");
+    if (o->checkpoints && (m->host_clock || m->shared_ram || o->record ||
+                           pn_dirty_by_host(m->dirty) || hugetlb(m->hugepages)))
+        return err_set(e, -EINVAL,
+                       "--checkpoints does not go with --clock host, --shared-memory, "
+                       "--record, --hugepages 2M or 1G, or a dirty log of the host's");
     if (m->dirty && m->handovers)
         return err_set(e, -EINVAL, "--dirty-log does not go with --handover");
     if (m->tlb && has_part(m, true))

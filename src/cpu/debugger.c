@@ -34,7 +34,7 @@ bool debug_splits(const struct cpu *cpu, uint64_t rip) {
 }
 
 static void stop_here(struct cpu *cpu, enum pn_debug_why why) {
-    cpu->debug.stop = (struct pn_debug_stop){.why = why};
+    cpu->debug.stop = (struct pn_debug_stop){.why = why, .gva = cpu->rip};
     cpu->debug.pass = true;
     cpu->debug.pass_rip = cpu->rip;
     cpu->debug.pass_at = cpu_insns(cpu);

@@ -79,7 +79,7 @@ void kvm_debug_exit(struct kvm_vcpu *v) {
     v->debug.rip = x->pc;
     *s = (struct pn_debug_stop){.why = PN_DEBUG_STEP};
     if (slot < v->debug.breaks) {
-        s->why = PN_DEBUG_BREAK;
+        *s = (struct pn_debug_stop){.why = PN_DEBUG_BREAK, .gva = x->pc};
     } else if (d && slot - v->debug.breaks < d->watch_count) {
         const struct pn_watch *w = &d->watches[slot - v->debug.breaks];
         *s = (struct pn_debug_stop){PN_DEBUG_WATCH, w->gva, w->access};

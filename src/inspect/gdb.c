@@ -51,13 +51,14 @@ void gdb_put_stop(struct gdb *g, unsigned signal) {
     gdb_put(g, "T%02xthread:%x;", signal, s->cpu + 1);
     if (signal != SIGNAL_TRAP)
         return;
+    if (s->why == MACHINE_OLDEST || s->why == MACHINE_NEWEST)
+        gdb_put(g, "replaylog:%s;", s->why == MACHINE_OLDEST ? "begin" : "end");
     if (s->why == MACHINE_WATCH)
         gdb_put(g, "%s:%llx;", watch[s->access], (unsigned long long)s->gva);
-    if (s->why != MACHINE_BREAK || !g->says_break ||
-        machine_get_state(g->m, s->cpu, &g->state))
+    if (s->why != MACHINE_BREAK || !g->says_break)
         return;
     for (unsigned i = 0; i < g->break_count; i++)
-        if (g->breaks[i].addr == g->state.rip) {
+        if (g->breaks[i].addr == s->gva) {
             gdb_put(g, "%s:;", g->breaks[i].hard ? "hwbreak" : "swbreak");
             return;
         }
@@ -74,6 +75,7 @@ static void tell_stop(struct gdb *g, unsigned signal) {
 /* ---- A client's coming and going ---- */
 
 static void welcome(struct gdb *g) {
+    machine_leave_past(g->m);
     memset(&g->in, 0, sizeof(g->in));
     g->here = true;
     g->running = g->no_ack = g->says_break = g->physical = false;
@@ -84,6 +86,7 @@ static void welcome(struct gdb *g) {
 }
 
 void gdb_forget(struct gdb *g) {
+    machine_leave_past(g->m);
     g->here = g->running = g->waits = false;
     g->break_count = 0;
     machine_break_none(g->m);
@@ -148,10 +151,35 @@ void gdb_serve(struct gdb *g) {
     }
 }
 
+void gdb_tell_stop(struct gdb *g, const struct machine_stop *stop) {
+    g->last = *stop;
+    tell_stop(g, stop->why == MACHINE_ASKED ? SIGNAL_INT : SIGNAL_TRAP);
+}
+
 void gdb_stopped(struct gdb *g, const struct machine_stop *stop) {
     g->last = *stop;
     if (g->here && g->running && stop->why != MACHINE_ASKED)
         tell_stop(g, SIGNAL_TRAP);
+}
+
+/* A client that waits sends nothing but Ctrl-C; what else it sends is not taken. */
+bool gdb_cancels(struct gdb *g) {
+    uint8_t byte;
+    size_t got;
+    while (!g->interrupted) {
+        switch (channel_take(g->cfg.channel, &byte, 1, &got)) {
+        case CHANNEL_NONE:
+            return false;
+        case CHANNEL_DATA:
+            g->interrupted = gdb_feed(&g->in, byte) == GDB_INTERRUPT;
+            break;
+        case CHANNEL_CAME:
+        case CHANNEL_LEFT:
+            g->interrupted = true;
+            g->here = false;
+        }
+    }
+    return true;
 }
 
 bool gdb_holds(const struct gdb *g) {

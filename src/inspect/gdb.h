@@ -10,7 +10,7 @@
 #pragma once
 
 #include "base/channel.h"
-#include "machine/control.h"
+#include "machine/history.h"
 
 struct gdb;
 
@@ -33,5 +33,10 @@ void gdb_stopped(struct gdb *g, const struct machine_stop *stop);
 void gdb_serve(struct gdb *g);
 /* Is the machine to stand, for the client's sake? */
 bool gdb_holds(const struct gdb *g);
+/* What machine_history_config asks for, where a history is kept: an answer for the client, in a
+ * process in the past; and, while one runs, whether the client does not want it any more. */
+#define GDB_QUESTION 'g' /* how its questions begin */
+void gdb_answer(struct gdb *g, const void *question, size_t size, FILE *out);
+bool gdb_cancels(struct gdb *g);
 /* The guest has ended; code: of the process. */
 void gdb_ended(struct gdb *g, unsigned code);

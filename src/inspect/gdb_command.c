@@ -5,6 +5,7 @@
  * Every number in a packet is checked before it is used.
  */
 #include <errno.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -277,7 +278,35 @@ static void do_clear_point(struct gdb *g, const char *p, size_t size) {
 
 /* ---- Going ---- */
 
+/* Something has been done in the past, or could not be. */
+static void come_out(struct gdb *g, int rc, const struct machine_stop *stop,
+                     const char *line) {
+    bool here = g->here;
+    g->silent = true;
+    if (!here) { /* the client has left meanwhile */
+        gdb_forget(g);
+    } else if (rc) {
+        g->silent = false;
+        gdb_put(g, "E.%s", line);
+    } else {
+        gdb_tell_stop(g, stop);
+    }
+}
+
+static void past_go(struct gdb *g, int cpu) {
+    struct machine_stop stop;
+    char line[200] = "";
+    struct err e = {line, sizeof(line)};
+    g->interrupted = false;
+    int rc = machine_past_go(g->m, cpu, &stop, &e);
+    come_out(g, rc, &stop, line);
+}
+
 static void go(struct gdb *g) {
+    if (machine_in_past(g->m)) {
+        past_go(g, -1);
+        return;
+    }
     g->running = true;
     g->waits = false;
     g->silent = true;
@@ -285,11 +314,38 @@ static void go(struct gdb *g) {
 
 /* cpu -1: the one that stopped. */
 static void step(struct gdb *g, int cpu) {
-    int rc = machine_step(g->m, cpu < 0 ? g->last.cpu : (unsigned)cpu);
+    unsigned which = cpu < 0 ? g->last.cpu : (unsigned)cpu;
+    if (machine_in_past(g->m)) {
+        past_go(g, (int)which);
+        return;
+    }
+    int rc = machine_step(g->m, which);
     if (rc)
         put_error(g, rc);
     else
         go(g);
+}
+
+/* Without a history there is no such packet, and gdb says that the target cannot do it. */
+static void go_back(struct gdb *g, bool steps) {
+    struct machine_stop stop;
+    char line[200] = "";
+    struct err e = {line, sizeof(line)};
+    if (!machine_history_kept(g->m))
+        return;
+    unsigned cpu = g->go_cpu < 0 ? g->last.cpu : (unsigned)g->go_cpu;
+    g->interrupted = false;
+    int rc = steps ? machine_back_step(g->m, cpu, &stop, &e)
+                   : machine_back(g->m, &stop, &e);
+    come_out(g, rc, &stop, line);
+}
+
+static void do_back(struct gdb *g, const char *p, size_t size) {
+    go_back(g, false);
+}
+
+static void do_back_step(struct gdb *g, const char *p, size_t size) {
+    go_back(g, true);
 }
 
 /* The old packets "c", "s" with an address, "C", "S" with a signal before it, which a
@@ -297,6 +353,10 @@ static void step(struct gdb *g, int cpu) {
 static void old_go(struct gdb *g, const char *p, bool steps) {
     uint64_t addr;
     if (*p) {
+        if (machine_in_past(g->m)) {
+            put_error(g, EROFS);
+            return;
+        }
         if (!gdb_number(&p, &addr) || *p) {
             put_error(g, EINVAL);
             return;
@@ -396,8 +456,9 @@ static void do_supported(struct gdb *g, const char *p, size_t size) {
     g->says_break = strstr(p, "swbreak+") && strstr(p, "hwbreak+");
     gdb_put(g,
             "PacketSize=%x;qXfer:features:read+;QStartNoAckMode+;vContSupported+;"
-            "swbreak+;hwbreak+",
-            GDB_PACKET_MAX);
+            "swbreak+;hwbreak+%s",
+            GDB_PACKET_MAX,
+            machine_history_kept(g->m) ? ";ReverseStep+;ReverseContinue+" : "");
 }
 
 static void do_no_ack(struct gdb *g, const char *p, size_t size) {
@@ -474,53 +535,101 @@ static void do_monitor(struct gdb *g, const char *p, size_t size) {
 
 /* ---- Which packet it is ---- */
 
+/* What it is about: the session; the machine at the place that is shown, be it in the past; or
+ * what is to be changed, which the past cannot be. */
+enum about { SESSION, SHOWN, CHANGES };
+
 /* A longer name before a shorter one that it begins with. */
 static const struct {
     const char *name;
     void (*fn)(struct gdb *g, const char *p, size_t size);
     bool whole; /* nothing follows the name */
+    enum about about;
 } commands[] = {
-    {"?", do_why, true},
-    {"C", do_continue_signal, false},
-    {"D", do_detach, false},
-    {"G", do_set_all, false},
-    {"H", do_choose, false},
-    {"M", do_write, false},
-    {"P", do_set_one, false},
-    {"QStartNoAckMode", do_no_ack, true},
-    {"Qqemu.PhyMemMode:", do_set_physical, false},
-    {"S", do_step_signal, false},
-    {"T", do_alive, false},
-    {"X", do_write_binary, false},
-    {"Z", do_set_point, false},
-    {"c", do_continue, false},
-    {"g", do_get_all, true},
-    {"k", do_kill, true},
-    {"m", do_read, false},
-    {"p", do_get_one, false},
-    {"qAttached", do_attached, false},
-    {"qC", do_current, true},
-    {"qRcmd,", do_monitor, false},
-    {"qSupported", do_supported, false},
-    {"qSymbol::", do_ok, true},
-    {"qThreadExtraInfo,", do_thread_words, false},
-    {"qXfer:features:read:target.xml:", do_features, false},
-    {"qfThreadInfo", do_threads, true},
-    {"qqemu.PhyMemMode", do_get_physical, true},
-    {"qsThreadInfo", do_threads_end, true},
-    {"s", do_step, false},
-    {"vCont?", do_vcont_query, true},
-    {"vCont", do_vcont, false},
-    {"vKill;", do_kill, false},
-    {"z", do_clear_point, false},
+    {"?", do_why, true, SESSION},
+    {"C", do_continue_signal, false, SESSION},
+    {"D", do_detach, false, SESSION},
+    {"G", do_set_all, false, CHANGES},
+    {"H", do_choose, false, SESSION},
+    {"M", do_write, false, CHANGES},
+    {"P", do_set_one, false, CHANGES},
+    {"QStartNoAckMode", do_no_ack, true, SESSION},
+    {"Qqemu.PhyMemMode:", do_set_physical, false, SESSION},
+    {"S", do_step_signal, false, SESSION},
+    {"T", do_alive, false, SESSION},
+    {"X", do_write_binary, false, CHANGES},
+    {"Z", do_set_point, false, SESSION},
+    {"bc", do_back, true, SESSION},
+    {"bs", do_back_step, true, SESSION},
+    {"c", do_continue, false, SESSION},
+    {"g", do_get_all, true, SHOWN},
+    {"k", do_kill, true, SESSION},
+    {"m", do_read, false, SHOWN},
+    {"p", do_get_one, false, SHOWN},
+    {"qAttached", do_attached, false, SESSION},
+    {"qC", do_current, true, SESSION},
+    {"qRcmd,", do_monitor, false, SESSION},
+    {"qSupported", do_supported, false, SESSION},
+    {"qSymbol::", do_ok, true, SESSION},
+    {"qThreadExtraInfo,", do_thread_words, false, SHOWN},
+    {"qXfer:features:read:target.xml:", do_features, false, SESSION},
+    {"qfThreadInfo", do_threads, true, SESSION},
+    {"qqemu.PhyMemMode", do_get_physical, true, SESSION},
+    {"qsThreadInfo", do_threads_end, true, SESSION},
+    {"s", do_step, false, SESSION},
+    {"vCont?", do_vcont_query, true, SESSION},
+    {"vCont", do_vcont, false, SESSION},
+    {"vKill;", do_kill, false, SESSION},
+    {"z", do_clear_point, false, SESSION},
 };
 
+/* A packet about the machine in the past, with what of the session it is about. */
+struct question {
+    char what; /* GDB_QUESTION */
+    bool physical;
+    uint32_t cpu;
+    char data[GDB_PACKET_MAX + 1];
+};
+
+static void ask_past(struct gdb *g, const char *data, size_t size) {
+    struct question q = {GDB_QUESTION, g->physical, g->cpu, ""};
+    char *answer;
+    size_t n;
+    memcpy(q.data, data, size);
+    int rc = machine_past_ask(g->m, &q, offsetof(struct question, data) + size, &answer,
+                              &n);
+    if (rc) {
+        put_error(g, rc);
+    } else if (n <= sizeof(g->out)) {
+        memcpy(g->out, answer, n);
+        g->out_size = n;
+    }
+    free(answer);
+}
+
+void gdb_answer(struct gdb *g, const void *question, size_t size, FILE *out) {
+    struct question q;
+    memset(&q, 0, sizeof(q));
+    memcpy(&q, question, size < sizeof(q) - 1 ? size : sizeof(q) - 1);
+    g->physical = q.physical;
+    g->cpu = q.cpu;
+    g->out_size = 0;
+    gdb_command(g, q.data, strlen(q.data));
+    fwrite(g->out, 1, g->out_size, out);
+}
+
 void gdb_command(struct gdb *g, const char *data, size_t size) {
+    bool past = machine_in_past(g->m);
     for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
         size_t n = strlen(commands[i].name);
         if (strncmp(data, commands[i].name, n) != 0 || (commands[i].whole && size != n))
             continue;
-        commands[i].fn(g, data + n, size - n);
+        if (past && commands[i].about == SHOWN)
+            ask_past(g, data, size);
+        else if (past && commands[i].about == CHANGES)
+            put_error(g, EROFS);
+        else
+            commands[i].fn(g, data + n, size - n);
         return;
     }
 }

@@ -27,6 +27,7 @@ struct gdb {
     char out[GDB_PACKET_MAX];  /* the answer */
     size_t out_size;
     bool silent; /* there is none now */
+    bool interrupted; /* by the client, while it waited for something in the past */
     char frame[GDB_FRAME_MAX];
     size_t frame_size;
 };
@@ -39,6 +40,8 @@ void gdb_put_hex(struct gdb *g, const void *bytes, size_t size);
 void gdb_send(struct gdb *g);
 /* "T05thread:1;..." for g->last. signal: as gdb numbers them. */
 void gdb_put_stop(struct gdb *g, unsigned signal);
+/* The machine stands there: the client, which waits, is told. */
+void gdb_tell_stop(struct gdb *g, const struct machine_stop *stop);
 /* The client goes: without breakpoints, and the guest runs. */
 void gdb_forget(struct gdb *g);
 

@@ -164,13 +164,56 @@ static void answer_json(const struct request *r, const char *line, int rc,
     json_decref(j);
 }
 
+/* ---- The past ---- */
+
+/* Commands that are about the monitor, its client or the run, and not about the guest. */
+static const monitor_fn of_the_run[] = {monitor_help, monitor_cpu,  monitor_stop,
+                                        monitor_cont, monitor_quit, monitor_json,
+                                        monitor_events};
+
+struct question {
+    char what; /* MONITOR_QUESTION */
+    struct monitor_client client;
+    char line[MONITOR_LINE_MAX];
+};
+
+/* Return: whether the line is about the guest, and the past has answered. */
+static bool asked_past(struct monitor *mon, const struct monitor_client *client,
+                       const char *line, FILE *out) {
+    struct question q = {.what = MONITOR_QUESTION, .client = *client};
+    char copy[MONITOR_LINE_MAX], *word[WORDS_MOST], *answer;
+    unsigned taken;
+    size_t size;
+    if (!machine_in_past(mon->machine))
+        return false;
+    snprintf(copy, sizeof(copy), "%s", line);
+    snprintf(q.line, sizeof(q.line), "%s", line);
+    copy[strcspn(copy, "/")] = 0; /* x/4xg */
+    const struct command *c = find(word, split(copy, word), &taken);
+    for (size_t i = 0; c && i < sizeof(of_the_run) / sizeof(of_the_run[0]); i++)
+        if (c->run == of_the_run[i])
+            return false;
+    if (!c || machine_past_ask(mon->machine, &q, sizeof(q), &answer, &size))
+        return false;
+    fwrite(answer, 1, size, out);
+    free(answer);
+    return true;
+}
+
+void monitor_answer(struct monitor *mon, const void *question, size_t size, FILE *out) {
+    struct question q;
+    memset(&q, 0, sizeof(q));
+    memcpy(&q, question, size < sizeof(q) - 1 ? size : sizeof(q) - 1);
+    monitor_command(mon, &q.client, q.line, out);
+}
+
 void monitor_command(struct monitor *mon, struct monitor_client *client, const char *line,
                      FILE *out) {
     char copy[MONITOR_LINE_MAX], error[256] = "";
     char *text = NULL;
     size_t size = 0;
     line += strspn(line, " \t");
-    if (!*line)
+    if (!*line || asked_past(mon, client, line, out))
         return;
     struct request r = {.mon = mon,
                         .client = client,
@@ -277,6 +320,8 @@ int monitor_cont(struct request *r) {
 }
 
 int monitor_system_powerdown(struct request *r) {
+    if (machine_history_replays(r->mon->machine))
+        return err_set(&r->err, -EROFS, "the past cannot be changed");
     machine_press_power(r->mon->machine);
     return 0;
 }

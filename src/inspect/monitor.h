@@ -12,6 +12,7 @@
  */
 #pragma once
 
+#include "machine/history.h"
 #include "machine/machine.h"
 #include "trace/trace.h"
 
@@ -39,9 +40,14 @@ struct monitor_client {
     bool json;
 };
 
-/* Do what the line says, while no vCPU runs; the answer goes to out. */
+/* Do what the line says, while no vCPU runs; the answer goes to out. Where a debugger looks at
+ * the past, it is about the machine there. */
 void monitor_command(struct monitor *mon, struct monitor_client *client, const char *line,
                      FILE *out);
+
+/* The same of a machine in the past: what machine_history_config.answer is asked there. */
+#define MONITOR_QUESTION 'm' /* how its questions begin */
+void monitor_answer(struct monitor *mon, const void *question, size_t size, FILE *out);
 
 /* What the commands so far ask for: the guest is to stand; the run is to end. */
 bool monitor_stopped(const struct monitor *mon);

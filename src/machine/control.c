@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "machine/history.h"
 #include "machine/state.h"
 
 #define ENTRY_PRESENT 1u
@@ -20,11 +21,16 @@ void machine_ask(struct machine *m) {
 }
 
 void machine_press_power(struct machine *m) {
+    machine_history_restart(m);
     acpi_pm_press_power(m->pm);
 }
 
 bool machine_is_over(const struct machine *m) {
     return m->ended || atomic_load(&m->quit);
+}
+
+bool machine_quits(const struct machine *m) {
+    return atomic_load(&m->quit);
 }
 
 unsigned machine_cpus(const struct machine *m) {
@@ -36,6 +42,7 @@ int machine_get_state(struct machine *m, unsigned cpu, struct pn_cpu_state *s) {
 }
 
 int machine_set_state(struct machine *m, unsigned cpu, const struct pn_cpu_state *s) {
+    machine_history_restart(m);
     return m->ops->set_state(m->engine, cpu, s);
 }
 
@@ -126,6 +133,7 @@ size_t machine_read(struct machine *m, const struct pn_cpu_state *s, uint64_t ad
 size_t machine_write(struct machine *m, const struct pn_cpu_state *s, uint64_t addr,
                      const void *buf, size_t size) {
     size_t done = 0, n = 1, got = 1;
+    machine_history_restart(m);
     while (done < size && n && got == n) {
         pn_gpa gpa;
         n = piece(m, s, addr + done, size - done, &gpa);

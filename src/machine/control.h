@@ -15,6 +15,9 @@
  * CPU alone: a breakpoint ends a block of translated code, and where the guest then
  * overwrites both parts, an event code_write names one more dropped block.
  *
+ * What is changed from outside (registers, memory, the power button) begins the machine's
+ * history anew (history.h), where one is kept.
+ *
  * Time. Virtual time stands still with the machine; the host's clock (--clock host, kvm)
  * does not.
  */
@@ -35,7 +38,7 @@ enum machine_stop_why {
 struct machine_stop {
     enum machine_stop_why why;
     unsigned cpu; /* whose stop it is; ENDED and ASKED: the one that ran last */
-    pn_gva gva;   /* WATCH: of the watchpoint */
+    pn_gva gva;   /* WATCH: of the watchpoint; BREAK: RIP */
     enum pn_watch_access access;
 };
 
@@ -53,6 +56,8 @@ void machine_ask(struct machine *m);
 void machine_press_power(struct machine *m);
 /* Is the run to end (machine_quit, or it has ended)? Then machine_go returns at once. */
 bool machine_is_over(const struct machine *m);
+/* Has somebody asked for its end (machine_quit)? */
+bool machine_quits(const struct machine *m);
 /* Wait for input, as an idle guest does: at most ns, with the console's keys read. */
 void machine_stand(struct machine *m, uint64_t ns);
 

@@ -186,7 +186,7 @@ void machine_history_input(struct machine *m, uint64_t feed, const uint8_t *byte
 }
 
 bool machine_history_replays(const struct machine *m) {
-    return m->history->past;
+    return m->history && m->history->past;
 }
 
 /* ---- Life ---- */

@@ -39,6 +39,9 @@ bool machine_history_kept(const struct machine *m);
  * begins anew. No history: nothing. */
 void machine_history_restart(struct machine *m);
 
+/* Is this one of the processes that stand in the past? */
+bool machine_history_replays(const struct machine *m);
+
 /* Does a debugger look at the past? */
 bool machine_in_past(const struct machine *m);
 /* Where: the machine's place now, or that in the past. */

@@ -19,6 +19,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "machine/history.h"
 #include "machine/state.h"
 
 #define SLICE_ONE_NS  1000000u
@@ -299,7 +300,7 @@ static uint64_t sleep_for(struct machine *m, uint64_t ns) {
 
 /* An interactive guest waits for real, and less when somebody types. Return: until when. */
 static uint64_t pace(struct machine *m, uint64_t now, uint64_t next) {
-    if (m->history && machine_history_replays(m))
+    if (machine_history_replays(m))
         return machine_history_wait(m, next);
     uint64_t gap = next - now, slept = sleep_for(m, gap);
     if (slept < gap)

@@ -300,10 +300,12 @@ void past_live(struct machine *m, int fd, bool copied) {
         if (rc == 0 && o.size)
             rc = (question = malloc(o.size)) ? past_receive(OWN_FD, question, o.size, NULL)
                                              : -ENOMEM;
-        if (rc == 0 && o.what == PAST_COPY)
+        if (rc == 0 && o.what == PAST_COPY) {
             copy(m, sent);
-        else if (rc == 0 && o.what != PAST_STOP)
-            rc = report(m, &r, obey(m, &o, question, &r, &text), text);
+        } else if (rc == 0 && o.what != PAST_STOP) {
+            int done = obey(m, &o, question, &r, &text);
+            rc = report(m, &r, done, text);
+        }
         free(question);
         free(text);
     }

@@ -196,7 +196,6 @@ void machine_history_take(struct machine *m);
 void machine_history_input(struct machine *m, uint64_t feed, const uint8_t *bytes,
                            size_t size);
 uint64_t machine_history_wait(struct machine *m, uint64_t until);
-bool machine_history_replays(const struct machine *m);
 void machine_history_end(struct machine *m); /* NULL: nothing */
 
 /* machine_run.c: retired under every engine so far, and before. */
