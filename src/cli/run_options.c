@@ -239,7 +239,7 @@ static const struct run_options defaults = {
     .flat_mode = 2,
     .trace_mask = TRACE_ALL_EVENTS,
     .trace_limit = (uint64_t)4 << 30,
-    .checkpoint_distance = 50000000,
+    .checkpoint_distance = 200000000,
     .machine = {.ram = (uint64_t)512 << 20,
                 .cpus = 1,
                 .flat_addr = 0x100000,

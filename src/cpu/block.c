@@ -457,18 +457,30 @@ void cpu_code_written(void *opaque, pn_gpa gpa, size_t size) {
 
 /* ---- After a fork ---- */
 
+/* Code is read for less than it is written: most of it is as it should be. */
+static void repair(struct xlat *x, uint32_t at, const void *code, size_t size) {
+    if (memcmp(x->rw + at, code, size))
+        memcpy(x->rw + at, code, size);
+}
+
 /* What has changed of a block's code since the fork, by what is known here (invariant 1 of
  * xlat.h). */
 static void block_repair(struct xlat *x, const struct block *b) {
-    struct emit e = {x->rw + b->code};
+    uint8_t head[16], jump[5] = {0xe9};
+    struct emit e = {head};
+    int32_t by = (int32_t)(b->dead_stub - (b->code + sizeof(jump)));
+    memcpy(jump + 1, &by, sizeof(by));
+    emit_budget(&e, b->n);
     if (b->dead || b->trap)
-        e_jmp_to(&e, x->rw + b->dead_stub);
+        repair(x, b->code, jump, sizeof(jump));
     else
-        emit_budget(&e, b->n);
+        repair(x, b->code, head, (size_t)(e.p - head));
     for (uint32_t i = b->exits; i < b->exits + b->exit_count; i++) {
         const struct block_exit *ex = &x->exits[i];
+        uint32_t to = ex->to == NO_BLOCK ? ex->stub : x->blocks[ex->to].code;
+        by = (int32_t)(to - (ex->patch + 4));
         if (ex->patch)
-            exit_patch(x, ex, ex->to == NO_BLOCK ? ex->stub : x->blocks[ex->to].code);
+            repair(x, ex->patch, &by, sizeof(by));
     }
 }
 

@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -29,15 +30,23 @@ static const struct past none = {.fd = -1};
 
 /* ---- Processes ---- */
 
+/* It ends of itself; it takes some milliseconds to give its memory back. */
 static void past_close(struct past *p) {
     if (p->fd >= 0)
         close(p->fd);
-    if (p->pid)
-        waitpid(p->pid, NULL, 0);
     *p = none;
 }
 
+/* Those that have ended; all: wait for them. */
+static void reap(struct machine_history *h, bool all) {
+    for (unsigned i = h->closed; i-- > 0;)
+        if (waitpid(h->closed_pid[i], NULL, all ? 0 : WNOHANG))
+            h->closed_pid[i] = h->closed_pid[--h->closed];
+}
+
 static void close_checkpoint(struct machine_history *h, unsigned i) {
+    reap(h, h->closed == MACHINE_CHECKPOINTS_MAX);
+    h->closed_pid[h->closed++] = h->checkpoint[i].pid;
     past_close(&h->checkpoint[i]);
     memmove(&h->checkpoint[i], &h->checkpoint[i + 1],
             (--h->count - i) * sizeof(h->checkpoint[0]));
@@ -211,6 +220,7 @@ void machine_history_end(struct machine *m) {
         return;
     past_close(&h->shown);
     machine_history_restart(m);
+    reap(h, true);
     free(h->log.data);
     free(h);
     m->history = NULL;
@@ -348,19 +358,66 @@ int machine_back_step(struct machine *m, unsigned cpu, struct machine_stop *stop
     return cancelled(m, rc ? rc : show(m, to, e), stop);
 }
 
-int machine_back(struct machine *m, struct machine_stop *stop, struct err *e) {
-    struct machine_history *h = m->history;
-    struct past_order o = {.what = PAST_SEARCH, .until = machine_place_shown(m)};
-    struct past_report r = {0};
+/* ---- Search, from the latest checkpoint to the oldest, several at once ---- */
+
+#define SEEKERS_MAX 4u
+
+struct search {
+    struct past_order order; /* for the next one */
+    unsigned left;           /* checkpoints that nobody has begun at */
+    unsigned width, running;
+    struct past seeker[SEEKERS_MAX]; /* the first one is the nearest to the present */
+};
+
+static void search_begin(struct machine *m, struct search *s) {
+    const struct machine_history *h = m->history;
+    cpu_set_t cpus;
+    *s = (struct search){.order = {.what = PAST_SEARCH, .until = machine_place_shown(m)}};
+    s->order.debug = m->debug.wanted;
+    while (s->left < h->count &&
+           machine_place_before(h->checkpoint[s->left].place, s->order.until))
+        s->left++;
+    int n = sched_getaffinity(0, sizeof(cpus), &cpus) ? 1 : CPU_COUNT(&cpus);
+    s->width = n < (int)SEEKERS_MAX ? (unsigned)n : SEEKERS_MAX;
+}
+
+static void search_drop_first(struct search *s) {
+    past_close(&s->seeker[0]);
+    memmove(&s->seeker[0], &s->seeker[1], --s->running * sizeof(s->seeker[0]));
+}
+
+/* One more begins, and searches up to where the one before it has begun. */
+static int search_more(struct machine *m, struct search *s, struct err *e) {
+    struct past *from = &m->history->checkpoint[--s->left], *p = &s->seeker[s->running];
+    int rc = copy(m, from, p, e);
+    if (rc)
+        return rc;
+    s->running++;
+    rc = order(m, p, &s->order, NULL, -1, e);
+    s->order.until = from->place;
+    return rc;
+}
+
+static int search(struct machine *m, struct past_report *r, struct err *e) {
+    struct search s;
     int rc = 0;
-    o.debug = m->debug.wanted;
-    for (unsigned i = h->count; rc == 0 && !r.found && i-- > 0;) {
-        struct past *from = &h->checkpoint[i];
-        if (!machine_place_before(from->place, o.until))
-            continue;
-        rc = ask_copy(m, from, from->place, &o, &r, e);
-        o.until = from->place;
+    search_begin(m, &s);
+    while (rc == 0 && !r->found && (s.running || s.left)) {
+        while (rc == 0 && s.left && s.running < s.width)
+            rc = search_more(m, &s, e);
+        if (rc == 0)
+            rc = await(m, &s.seeker[0], r, e);
+        if (rc == 0)
+            search_drop_first(&s);
     }
+    while (s.running)
+        search_drop_first(&s);
+    return rc;
+}
+
+int machine_back(struct machine *m, struct machine_stop *stop, struct err *e) {
+    struct past_report r = {0};
+    int rc = search(m, &r, e);
     if (rc == 0 && !r.found)
         return cancelled(m, show_oldest(m, stop, e), stop);
     *stop = r.stop;

@@ -44,7 +44,7 @@ struct past_report {
 /* A process in the past. */
 struct past {
     int fd; /* -1: none */
-    int pid; /* a child of this process's; 0: none */
+    int pid; /* of a checkpoint: a child of this process's */
     size_t inputs; /* bytes of the log that it has */
     struct machine_place place;
 };
@@ -56,6 +56,8 @@ struct machine_history {
     uint64_t distance;
     unsigned count;
     struct past checkpoint[MACHINE_CHECKPOINTS_MAX];
+    unsigned closed; /* checkpoints that are no more, and whose processes may be */
+    int closed_pid[MACHINE_CHECKPOINTS_MAX];
     struct past station; /* on the way to where somebody has been last */
     struct past shown;   /* fd -1: the present is */
     struct input_log log;
