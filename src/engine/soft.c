@@ -336,8 +336,10 @@ static int soft_set_state(struct pn_engine *e, unsigned cpu,
 
 static int soft_forked(struct pn_engine *e) {
     int rc = 0;
-    for (unsigned i = 0; rc == 0 && i < e->cpus; i++)
+    for (unsigned i = 0; rc == 0 && i < e->cpus; i++) {
+        e->vcpu[i].cpu->debug.pass = false; /* nobody has been told of a stop here */
         rc = cpu_own_code(e->vcpu[i].cpu);
+    }
     return rc;
 }
 

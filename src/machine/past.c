@@ -147,8 +147,10 @@ static int advance(struct machine *m, const struct past_order *o, int step,
     return rc == 0 && stop->why == MACHINE_ASKED ? -ECANCELED : rc;
 }
 
+/* A breakpoint where it stands does not count. */
 static int go(struct machine *m, const struct past_order *o, struct past_report *r) {
     struct machine_stop *stop = &r->stop;
+    struct machine_place from = machine_place(m);
     *stop = (struct machine_stop){.why = MACHINE_PLACE, .cpu = m->current};
     while (!arrived(m, o)) {
         int rc = advance(m, o, o->step, stop, r);
@@ -156,7 +158,9 @@ static int go(struct machine *m, const struct past_order *o, struct past_report 
             return 0; /* ASKED: it stands here */
         if (rc)
             return rc;
-        if (stop->why == MACHINE_BREAK || stop->why == MACHINE_WATCH ||
+        if ((stop->why == MACHINE_BREAK &&
+             machine_place_before(from, machine_place(m))) ||
+            stop->why == MACHINE_WATCH ||
             (stop->why == MACHINE_STEP && (int)stop->cpu == o->step))
             return 0;
     }
@@ -288,6 +292,8 @@ void past_live(struct machine *m, int fd, bool copied) {
     struct past_order o;
     int rc = 0;
     withdraw(m, fd);
+    if (!copied) /* the machine has had all that is there */
+        m->history->log.at = m->history->log.size;
     if (copied)
         rc = report(m, &(struct past_report){0}, m->ops->forked(m->engine), NULL);
     while (rc == 0) {

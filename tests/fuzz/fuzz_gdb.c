@@ -50,6 +50,9 @@ static void prepare(void) {
     if (machine_create(&cfg, &world.m, text, sizeof(text)) ||
         channel_open(world.path, &world.channel, &e))
         abort();
+    const struct machine_history_config history = {.most = 2, .distance = 1000000};
+    if (machine_history_begin(world.m, &history, &e))
+        abort();
     const struct gdb_config g = {.machine = world.m, .channel = world.channel};
     if (gdb_create(&g, &world.gdb))
         abort();

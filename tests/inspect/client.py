@@ -77,17 +77,24 @@ expect(s, b"?", b"T05thread:1;")
 first = ask(s, b"p10")
 
 # Lengths and numbers that lie.
-for packet in (b"m100000", b"m100000,", b"m,10", b"m100000,ffffffffffffffff", b"m100000,100000000000000000", b"mxyz,1",
-               b"m-1,1", b"M100000,4:00", b"M100000,4:0000000000", b"M100000,1:zz", b"M100000,ffffffff:00", b"X100000,9:ab",
-               b"p", b"pffffffffffffffff", b"p10000", b"P10", b"P10=", b"P10=00", b"P10=" + b"0" * 18, b"Pffff=00", b"G00",
-               b"Hg5", b"Hx1", b"H", b"Hg", b"Hc-2", b"T5", b"T", b"Z0,1", b"Z0,1,", b"Z0,1,10000", b"Z2,0,0",
-               b"Z9", b"z0,zz,1", b"vCont;x", b"vCont;s:9", b"vContrubbish", b"vCont;c;", b"s12345678901234567",
-               b"qXfer:features:read:target.xml:", b"qXfer:features:read:target.xml:0", b"qXfer:features:read:target.xml:z,1",
-               b"qThreadExtraInfo,9", b"Qqemu.PhyMemMode:2"):
-    got = ask(s, packet)
-    assert got[:1] == b"E" and len(got) == 3, (packet, got)
+LIES = (b"m100000", b"m100000,", b"m,10", b"m100000,ffffffffffffffff", b"m100000,100000000000000000", b"mxyz,1",
+        b"m-1,1", b"M100000,4:00", b"M100000,4:0000000000", b"M100000,1:zz", b"M100000,ffffffff:00", b"X100000,9:ab",
+        b"p", b"pffffffffffffffff", b"p10000", b"P10", b"P10=", b"P10=00", b"P10=" + b"0" * 18, b"Pffff=00", b"G00",
+        b"Hg5", b"Hx1", b"H", b"Hg", b"Hc-2", b"T5", b"T", b"Z0,1", b"Z0,1,", b"Z0,1,10000", b"Z2,0,0",
+        b"Z9", b"z0,zz,1", b"vCont;x", b"vCont;s:9", b"vContrubbish", b"vCont;c;", b"s12345678901234567",
+        b"qXfer:features:read:target.xml:", b"qXfer:features:read:target.xml:0", b"qXfer:features:read:target.xml:z,1",
+        b"qThreadExtraInfo,9", b"Qqemu.PhyMemMode:2")
+
+
+def lie(s):
+    for packet in LIES:
+        got = ask(s, packet)
+        assert got[:1] == b"E" and len(got) == 3, (packet, got)
+
+
+lie(s)
 # What is not known.
-for packet in (b"", b"R", b"!", b"vMustReplyEmpty", b"Z9,0,0", b"QNonStop:1", b"jThreadsInfo", b"\xff\xfe"):
+for packet in (b"", b"R", b"!", b"bs", b"bc", b"bsx", b"b", b"vMustReplyEmpty", b"Z9,0,0", b"QNonStop:1", b"jThreadsInfo", b"\xff\xfe"):
     expect(s, packet, b"")
 expect(s, b"m7fffffffff00,4", b"E0e")
 # The monitor's answer to "help", and to half a byte.
@@ -165,6 +172,36 @@ for key in ("guest_insns", "guest_ns"):
     assert runs[0][key] == runs[1][key], (key, runs[0][key], runs[1][key])
 digests = [run["events"]["digest"] for run in runs]
 assert digests[0] == digests[1], digests
+
+# One that goes back, lies there, wants to change what was, and leaves in the past; the next one goes on.
+guest = start("--gdb", path, "-S", "--checkpoints", "4", "--checkpoint-distance", "20000000", name="back")
+s = come()
+got = ask(s, b"qSupported:xmlRegisters=i386")
+assert b"ReverseStep+;ReverseContinue+" in got, got
+expect(s, b"bs", b"T05thread:1;replaylog:begin;")
+expect(s, b"Z0,%x,1" % entry, b"OK")
+for _ in range(3):
+    expect(s, b"s", b"T05thread:1;")
+expect(s, b"bs", b"T05thread:1;")
+lie(s)
+expect(s, b"bsx", b"")
+for packet in (b"P10=0000000000000000", b"M100000,1:90", b"X100000,1:a", b"G" + ask(s, b"g"), b"c100000"):
+    expect(s, packet, b"E1e")
+expect(s, b"bc", b"T05thread:1;")
+assert ask(s, b"p10") == first
+expect(s, b"bc", b"T05thread:1;replaylog:begin;")
+s.sendall(framed(b"z0,%x,1" % entry) + framed(b"c") + b"\x03")  # it may have come to the present before that
+assert answer(s) == b"OK"
+assert answer(s) in (b"T02thread:1;", b"T05thread:1;replaylog:end;")
+s.sendall(framed(b"bs") + framed(b"bs"))
+s.close()
+s = come()
+ask(s, b"?")
+expect(s, b"bs", b"T05thread:1;")
+expect(s, b"D", b"OK")
+assert guest.wait() == 0
+back = json.load(open(f"{work}/back.json", encoding="utf-8"))
+assert (back["guest_insns"], back["events"]["digest"]) == (runs[1]["guest_insns"], digests[1]), back["events"]
 
 # Killed by the client.
 guest = start("--gdb", path, "-S", name="killed")

@@ -37,6 +37,10 @@ said() {
         at=$((at + ${n:-0}))
     done
 }
+# value N: of gdb's $N.
+value() {
+    sed -n "s/^.$1 = //p" "$work/said"
+}
 # same A B: two runs of one guest.
 same() {
     local key
@@ -49,7 +53,8 @@ same() {
 for mmu in shadow tdp; do
     if [ "$kind" = linux ]; then
         need_guest
-        sys=$("$address_of" "$cache/vmlinuz" __x64_sys_newuname) && clone=$("$address_of" "$cache/vmlinuz" kernel_clone) ||
+        sys=$("$address_of" "$cache/vmlinuz" __x64_sys_newuname) && clone=$("$address_of" "$cache/vmlinuz" kernel_clone) &&
+            forks=$("$address_of" "$cache/vmlinuz" total_forks) ||
             skip "no symbols in the kernel"
         for cpus in 1 2; do
             about="$mmu, Linux, $cpus vCPUs"
@@ -64,8 +69,20 @@ for mmu in shadow tdp; do
             [ $cpus -eq 1 ] || grep -q "Thread 2 .*vCPU 1" "$work/said" || fail "$about: no second thread"
             grep -q '^GUEST-DONE' "$work/out" || fail "$about: the guest did not finish"
             same without with
+            # To the last write of a variable and to the one before it, and on as if nothing had been.
+            [ $mmu$cpus = tdp2 ] && continue
+            session back "${guest[@]}" --checkpoints 8 --checkpoint-distance 200000000 -- -ex "break *$sys" -ex continue \
+                -ex "delete" -ex "monitor info tasks" -ex "watch *(long *)$forks" -ex reverse-continue -ex "x/1i \$pc" \
+                -ex "p *(long *)$forks" -ex reverse-continue -ex "p *(long *)$forks" -ex "monitor explain $forks" -ex stepi \
+                -ex "p *(long *)$forks" -ex delete -ex reverse-stepi -ex reverse-stepi -ex "break *$sys" -ex continue -ex detach
+            said "Breakpoint 1, $sys" "^ +0 +2 +2 +0  kthreadd" "watchpoint 2" "Old value = [0-9]+" "=> .*\\\$0x1,.*$forks" "^\\\$1 = " \
+                "watchpoint 2" "^\\\$2 = " "^The guest's walk" "^\\\$3 = " "No more reverse-execution history" "^$sys in"
+            before=$(value 2) after=$(value 1)
+            [ "$((before + 1))" = "$after" ] || fail "$about: it was $before, then $after"
+            [ "$after" = "$(value 3)" ] || fail "$about: a step forward writes something else"
+            same without back
             [ $mmu$cpus = shadow1 ] || continue
-            # A watchpoint runs one instruction at a time: the fetches are others then.
+            # The watched page is translated at every access of that kind.
             session watched "${guest[@]}" -- -ex "break *$clone" -ex continue -ex "watch *(long *)(\$rsp - 8)" -ex continue \
                 -ex "delete" -ex "x/1i \$pc" -ex detach
             said "Watchpoint 2" "Old value" "New value"
@@ -85,10 +102,26 @@ for mmu in shadow tdp; do
     said "^rip .*0x100000" "Breakpoint 1, 0x[0-9a-f]* in kernel_main" "kernel_main \+ " "Breakpoint 2, 0x[0-9a-f]* in new_table" \
         "#0 .*in new_table" "^\\\$1 = " "^\\\$2 = " "^0x[0-9a-f]+ in " "detached"
     same without with
+    # Back, and on again; in the past nothing can be changed, and it ends at both sides.
+    session back "${guest[@]}" --checkpoints 6 --checkpoint-distance 300000 -- -ex "symbol-file $elf" -ex "break new_table" \
+        -ex continue -ex continue -ex continue -ex "p \$rsp" -ex "p \$eflags" -ex reverse-stepi -ex reverse-stepi -ex "x/1i \$pc" \
+        -ex stepi -ex stepi -ex "p \$rsp" -ex "p \$eflags" -ex "watch *(long *)\$rsp" -ex reverse-continue -ex "x/1i \$pc" \
+        -ex "delete 2" -ex "info threads" -ex reverse-continue -ex "info breakpoints" -ex "delete" -ex reverse-continue \
+        -ex "p \$pc" -ex "set \$rax = 1" -ex "set {long}\$rsp = 1" -ex "monitor info status" -ex continue -ex "info symbol \$pc" \
+        -ex continue -ex "reverse-stepi" -ex "x/1i \$pc" -ex "stepi" -ex "detach"
+    said "Breakpoint 1, .*in new_table" "^\\\$1 = " "jne " "Breakpoint 1, .*in new_table" "^\\\$3 = " "atchpoint 2" "call .*<new_table>" \
+        "Thread 1 .*vCPU 0, running, CPL 0" "Breakpoint 1, .*in new_table" "already hit 5 times" "No more reverse-execution history" \
+        "^\\\$5 = .*0x100000" "Could not write register" "Cannot access memory" "VM status" "No more reverse-execution history" \
+        "^new_table in section" "No more reverse-execution history" "=> " "detached"
+    for i in 1 2; do
+        [ "$(value $i)" = "$(value $((i + 2)))" ] ||
+            fail "$about: there and back, and register $i is another"
+    done
+    same without back
     # Registers and memory that gdb changes are the guest's.
     session changed "${guest[@]}" -- -ex "symbol-file $elf" -ex "break kernel_main" -ex continue -ex "set \$rax = 0x1234567890" \
         -ex "p/x \$rax" -ex "set \$xmm3.uint128 = 77" -ex "p \$xmm3.uint128" -ex "set {long}\$rsp = 0x55" -ex "x/1gx \$rsp" \
-        -ex "maintenance packet Qqemu.PhyMemMode:1" -ex "x/1xb 0x100000" -ex "kill"
-    said "^\\\$1 = 0x1234567890" "^\\\$2 = 77" "0x0*55" "received: \"OK\"" "0x100000"
+        -ex "maintenance packet Qqemu.PhyMemMode:1" -ex "x/1xb 0x100000" -ex "reverse-stepi" -ex "kill"
+    said "^\\\$1 = 0x1234567890" "^\\\$2 = 77" "0x0*55" "received: \"OK\"" "0x100000" "does not support this command"
 done
 exit $bad
