@@ -23,14 +23,14 @@ struct run_options {
     uint64_t trace_mask;         /* which events */
     uint64_t trace_limit;        /* bytes */
     bool event_digest, ram_digest, summary, dump, quiet, trace_tasks;
-    const char *gdb;           /* where it may come: a port or a path; NULL: nowhere */
-    bool stopped;              /* before the first instruction */
-    unsigned checkpoints;      /* for gdb; 0: it cannot go back */
+    const char *gdb;              /* where it may come: a port or a path; NULL: nowhere */
+    bool stopped;                 /* before the first instruction */
+    unsigned checkpoints;         /* for gdb; 0: it cannot go back */
     uint64_t checkpoint_distance; /* instructions */
-    const char *monitor;       /* a socket's path; NULL: none */
-    const char *restore;       /* a snapshot's folder; NULL: none */
-    struct snapshot *snapshot; /* it, open: the machine's texts are in it */
-    json_t *about;             /* for the manifests of snapshots of this run */
+    const char *monitor;          /* a socket's path; NULL: none */
+    const char *restore;          /* a snapshot's folder; NULL: none */
+    struct snapshot *snapshot;    /* it, open: the machine's texts are in it */
+    json_t *about;                /* for the manifests of snapshots of this run */
     pn_gva explain[RUN_EXPLAIN_MAX];
     unsigned explains;
     uint64_t explain_faults; /* so many, in words; 0: none */

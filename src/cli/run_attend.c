@@ -146,6 +146,10 @@ static void answer(void *opaque, const void *question, size_t size, FILE *out) {
         monitor_answer(a->monitor, question, size, out);
 }
 
+static void leave_past(void) {
+    _exit(CLI_OK);
+}
+
 static bool cancelled(void *opaque) {
     return gdb_cancels(((struct run_attend *)opaque)->gdb);
 }
@@ -155,6 +159,7 @@ static int keep_history(struct run_attend *a, struct machine *m, struct err *e) 
                                                .distance =
                                                    a->options->checkpoint_distance,
                                                .answer = answer,
+                                               .leave = leave_past,
                                                .cancelled = cancelled,
                                                .opaque = a};
     return cfg.most ? machine_history_begin(m, &cfg, e) : 0;

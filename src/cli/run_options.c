@@ -212,7 +212,8 @@ static const struct option_row rows[] = {
      .needs = "gdb"},
     {"checkpoint-distance", 0, "N",
      "Instructions between two; twice as many whenever there are too many checkpoints",
-     .kind = OPTION_NUMBER, OWN(checkpoint_distance), .min = 1000, .needs = "checkpoints"},
+     .kind = OPTION_NUMBER, OWN(checkpoint_distance), .min = 1000,
+     .needs = "checkpoints"},
     {.kind = OPTION_HEADING, .doc = "Dirty logging and moving:"},
     {"restore", 0, "DIR",
      "Go on from a snapshot: its guest, memory, vCPUs and devices; see 'penumbra "
@@ -338,8 +339,9 @@ static int check(const struct run_options *o, struct err *e) {
                        "--record: of one MMU of ours, not under --mmu kvm, nor with "
                        "--handover");
     if (o->checkpoints && has_part(m, true))
-        return err_set(e, -EINVAL,
-                       "--checkpoints: not under --mmu kvm, whose guest cannot be copied");
+        return err_set(
+            e, -EINVAL,
+            "--checkpoints: not under --mmu kvm, whose guest cannot be copied");
     if (o->checkpoints && (m->host_clock || m->shared_ram || o->record ||
                            pn_dirty_by_host(m->dirty) || hugetlb(m->hugepages)))
         return err_set(e, -EINVAL,

@@ -32,9 +32,8 @@ static void enter_insn(struct xlat *x, const struct block *b, unsigned idx) {
 static bool must_leave(const struct xlat *x, const struct block *b, unsigned rest) {
     const struct cpu *cpu = x->cpu;
     return b->dead || x->flush || cpu_attention(cpu) || cpu->stop_request ||
-           cpu->debug.hit.why ||
-           (cpu->kick && cpu->host_clock) || cpu->view.fetch_gen != x->gen ||
-           cpu->budget < (int64_t)rest;
+           cpu->debug.hit.why || (cpu->kick && cpu->host_clock) ||
+           cpu->view.fetch_gen != x->gen || cpu->budget < (int64_t)rest;
 }
 
 static const uint8_t *leave(struct xlat *x, enum cpu_rc rc) {
@@ -48,7 +47,8 @@ static const uint8_t *go_on(struct xlat *x, enum cpu_rc rc) {
     struct cpu *cpu = x->cpu;
     const uint8_t *code = NULL;
     if (rc != CPU_HALT && !x->flush && !cpu_attention(cpu) && !cpu->stop_request &&
-        !cpu->debug.hit.why && !cpu->kick && cpu->budget > 0 && !(cpu->mode & (MODE_TF | MODE_SLOWMEM))) {
+        !cpu->debug.hit.why && !cpu->kick && cpu->budget > 0 &&
+        !(cpu->mode & (MODE_TF | MODE_SLOWMEM))) {
         salt_update(x);
         code = jc_find(cpu, cpu->rip);
         cpu->jit.vec = 0; /* the block sees to it, if it needs any */

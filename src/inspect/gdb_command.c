@@ -335,8 +335,8 @@ static void go_back(struct gdb *g, bool steps) {
         return;
     unsigned cpu = g->go_cpu < 0 ? g->last.cpu : (unsigned)g->go_cpu;
     g->interrupted = false;
-    int rc = steps ? machine_back_step(g->m, cpu, &stop, &e)
-                   : machine_back(g->m, &stop, &e);
+    int rc =
+        steps ? machine_back_step(g->m, cpu, &stop, &e) : machine_back(g->m, &stop, &e);
     come_out(g, rc, &stop, line);
 }
 
@@ -596,8 +596,8 @@ static void ask_past(struct gdb *g, const char *data, size_t size) {
     char *answer;
     size_t n;
     memcpy(q.data, data, size);
-    int rc = machine_past_ask(g->m, &q, offsetof(struct question, data) + size, &answer,
-                              &n);
+    int rc =
+        machine_past_ask(g->m, &q, offsetof(struct question, data) + size, &answer, &n);
     if (rc) {
         put_error(g, rc);
     } else if (n <= sizeof(g->out)) {

@@ -26,7 +26,7 @@ struct gdb {
     struct pn_cpu_state state; /* for one command */
     char out[GDB_PACKET_MAX];  /* the answer */
     size_t out_size;
-    bool silent; /* there is none now */
+    bool silent;      /* there is none now */
     bool interrupted; /* by the client, while it waited for something in the past */
     char frame[GDB_FRAME_MAX];
     size_t frame_size;

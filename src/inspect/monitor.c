@@ -167,8 +167,8 @@ static void answer_json(const struct request *r, const char *line, int rc,
 /* ---- The past ---- */
 
 /* Commands that are about the monitor, its client or the run, and not about the guest. */
-static const monitor_fn of_the_run[] = {monitor_help, monitor_cpu,  monitor_stop,
-                                        monitor_cont, monitor_quit, monitor_json,
+static const monitor_fn of_the_run[] = {monitor_help,  monitor_cpu,  monitor_stop,
+                                        monitor_cont,  monitor_quit, monitor_json,
                                         monitor_events};
 
 struct question {

@@ -79,8 +79,7 @@ static int await(struct machine *m, const struct past *p, struct past_report *r,
             return -ECANCELED;
     if (past_receive(p->fd, r, sizeof(*r), NULL))
         return gone(e);
-    return r->error ? err_set(e, r->error, "%s",
-                              *r->line ? r->line : strerror(-r->error))
+    return r->error ? err_set(e, r->error, "%s", *r->line ? r->line : strerror(-r->error))
                     : 0;
 }
 
@@ -253,7 +252,8 @@ static struct past *last_before(struct machine_history *h, struct machine_place 
     struct past *best = NULL;
     for (unsigned i = 0; i <= h->count; i++) {
         struct past *p = i < h->count ? &h->checkpoint[i] : &h->station;
-        if (p->fd >= 0 && !machine_place_before(place, p->place) && (!best || machine_place_before(best->place, p->place)))
+        if (p->fd >= 0 && !machine_place_before(place, p->place) &&
+            (!best || machine_place_before(best->place, p->place)))
             best = p;
     }
     return best;

@@ -25,6 +25,8 @@ struct machine_history_config {
      * which has copies of all that there was when its checkpoint was taken, and no files or
      * sockets of this one's. May be NULL. */
     void (*answer)(void *opaque, const void *question, size_t size, FILE *out);
+    /* End a process in the past, at once and without handlers: _exit. */
+    void (*leave)(void);
     /* Polled about every 50 ms while a copy runs: is it to stop? May be NULL. */
     bool (*cancelled)(void *opaque);
     void *opaque;

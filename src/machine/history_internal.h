@@ -36,22 +36,23 @@ struct past_report {
     int32_t found;
     uint64_t size;
     struct machine_place place; /* where it is now */
-    struct machine_place last;  /* SEARCH: of the last stop; BEFORE: one step back. If found */
-    struct machine_stop stop;   /* GO: why it stopped; SEARCH: the last one */
+    struct machine_place
+        last; /* SEARCH: of the last stop; BEFORE: one step back. If found */
+    struct machine_stop stop; /* GO: why it stopped; SEARCH: the last one */
     char line[200];
 };
 
 /* A process in the past. */
 struct past {
-    int fd; /* -1: none */
-    int pid; /* of a checkpoint: a child of this process's */
+    int fd;        /* -1: none */
+    int pid;       /* of a checkpoint: a child of this process's */
     size_t inputs; /* bytes of the log that it has */
     struct machine_place place;
 };
 
 struct machine_history {
     struct machine_history_config cfg;
-    bool past; /* this process is one of those */
+    bool past;        /* this process is one of those */
     uint64_t next_at; /* instructions at the next checkpoint */
     uint64_t distance;
     unsigned count;

@@ -175,9 +175,9 @@ static int search(struct machine *m, const struct past_order *o, struct past_rep
         if (rc)
             return rc;
         struct machine_place at = machine_place(m);
-        bool hit = stop.why == MACHINE_BREAK ? machine_place_before(at, o->until)
-                                             : stop.why == MACHINE_WATCH &&
-                                                   !machine_place_before(o->until, at);
+        bool hit = stop.why == MACHINE_BREAK
+                       ? machine_place_before(at, o->until)
+                       : stop.why == MACHINE_WATCH && !machine_place_before(o->until, at);
         if (!hit)
             continue;
         r->found = true;
@@ -221,17 +221,18 @@ static int answer(struct machine *m, const void *question, size_t size, char **t
 
 /* The keeper forks no further than here: what a copy must not have is put away. */
 static void withdraw(struct machine *m, int fd) {
+    const struct machine_history_config *cfg = &m->history->cfg;
     static const int ignored[] = {SIGINT, SIGQUIT, SIGHUP, SIGTSTP, SIGCHLD, SIGPIPE};
     for (unsigned i = 0; i < sizeof(ignored) / sizeof(ignored[0]); i++)
         signal(ignored[i], SIG_IGN);
     signal(SIGTERM, SIG_DFL);
     if (fd != OWN_FD && dup2(fd, OWN_FD) < 0)
-        _exit(1);
+        cfg->leave();
     close_range(OWN_FD + 1, ~0u, 0);
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     for (int i = 0; i < OWN_FD; i++)
         if (null < 0 || dup2(null, i) < 0)
-            _exit(1);
+            cfg->leave();
     close(null);
     m->history->past = true;
     m->cfg.serial_in = m->cfg.serial_in ? old_input : NULL;
@@ -304,8 +305,9 @@ void past_live(struct machine *m, int fd, bool copied) {
         if (rc == 0)
             rc = take_inputs(m, o.inputs);
         if (rc == 0 && o.size)
-            rc = (question = malloc(o.size)) ? past_receive(OWN_FD, question, o.size, NULL)
-                                             : -ENOMEM;
+            rc = (question = malloc(o.size))
+                     ? past_receive(OWN_FD, question, o.size, NULL)
+                     : -ENOMEM;
         if (rc == 0 && o.what == PAST_COPY) {
             copy(m, sent);
         } else if (rc == 0 && o.what != PAST_STOP) {
@@ -315,5 +317,6 @@ void past_live(struct machine *m, int fd, bool copied) {
         free(question);
         free(text);
     }
-    _exit(0);
+    m->history->cfg.leave();
+    __builtin_unreachable();
 }

@@ -104,7 +104,7 @@ struct machine {
     bool wakes;                                  /* what was asleep is to wake */
     struct parcel *power_on;                     /* vCPUs and chips, before any ran */
 
-    uint64_t feeds; /* how often the console has been read (history.c) */
+    uint64_t feeds;                  /* how often the console has been read (history.c) */
     struct machine_history *history; /* NULL: none is kept */
 
     struct machine_dirty *dirty;  /* machine_dirty.c; NULL: no dirty log */
@@ -113,9 +113,9 @@ struct machine {
     struct {
         struct pn_debug wanted, given[2]; /* given[turn]: what the engine has */
         unsigned turn;
-        int step; /* the vCPU that goes one step, STEP_NONE or STEP_ANY */
+        int step;       /* the vCPU that goes one step, STEP_NONE or STEP_ANY */
         uint64_t until; /* instructions; 0: no end */
-    } debug;      /* control.c */
+    } debug;            /* control.c */
     atomic_bool asked;
     bool begun;               /* machine_go has been called */
     bool mid_turn;            /* a debugger's stop cut a turn: current, to deadline */

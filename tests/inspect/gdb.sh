@@ -75,7 +75,7 @@ for mmu in shadow tdp; do
                 -ex "delete" -ex "monitor info tasks" -ex "watch *(long *)$forks" -ex reverse-continue -ex "x/1i \$pc" \
                 -ex "p *(long *)$forks" -ex reverse-continue -ex "p *(long *)$forks" -ex "monitor explain $forks" -ex stepi \
                 -ex "p *(long *)$forks" -ex delete -ex reverse-stepi -ex reverse-stepi -ex "break *$sys" -ex continue -ex detach
-            said "Breakpoint 1, $sys" "^ +0 +2 +2 +0  kthreadd" "watchpoint 2" "Old value = [0-9]+" "=> .*\\\$0x1,.*$forks" "^\\\$1 = " \
+            said "Breakpoint 1, $sys" "^ +2 +2 +0  kthreadd" "watchpoint 2" "Old value = [0-9]+" "=> .*\\\$0x1,.*$forks" "^\\\$1 = " \
                 "watchpoint 2" "^\\\$2 = " "^The guest's walk" "^\\\$3 = " "No more reverse-execution history" "^$sys in"
             before=$(value 2) after=$(value 1)
             [ "$((before + 1))" = "$after" ] || fail "$about: it was $before, then $after"
@@ -105,7 +105,7 @@ for mmu in shadow tdp; do
     # Back, and on again; in the past nothing can be changed, and it ends at both sides.
     session back "${guest[@]}" --checkpoints 6 --checkpoint-distance 300000 -- -ex "symbol-file $elf" -ex "break new_table" \
         -ex continue -ex continue -ex continue -ex "p \$rsp" -ex "p \$eflags" -ex reverse-stepi -ex reverse-stepi -ex "x/1i \$pc" \
-        -ex stepi -ex stepi -ex "p \$rsp" -ex "p \$eflags" -ex "watch *(long *)\$rsp" -ex reverse-continue -ex "x/1i \$pc" \
+        -ex stepi -ex stepi -ex "p \$rsp" -ex "p \$eflags" -ex "watch -l *(long *)\$rsp" -ex reverse-continue -ex "x/1i \$pc" \
         -ex "delete 2" -ex "info threads" -ex reverse-continue -ex "info breakpoints" -ex "delete" -ex reverse-continue \
         -ex "p \$pc" -ex "set \$rax = 1" -ex "set {long}\$rsp = 1" -ex "monitor info status" -ex continue -ex "info symbol \$pc" \
         -ex continue -ex "reverse-stepi" -ex "x/1i \$pc" -ex "stepi" -ex "detach"

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "machine/history_internal.h"
 #include "tests/suite.h"
@@ -82,6 +83,10 @@ static void answer(void *opaque, const void *question, size_t size, FILE *out) {
     fwrite(&p, sizeof(p), 1, out);
 }
 
+static void leave(void) {
+    _exit(0);
+}
+
 static bool cancelled(void *opaque) {
     return ((struct world *)opaque)->cancel;
 }
@@ -118,6 +123,7 @@ static void open_world(struct world *w, unsigned engine, uint64_t distance) {
     const struct machine_history_config history = {.most = MOST,
                                                    .distance = distance,
                                                    .answer = answer,
+                                                   .leave = leave,
                                                    .cancelled = cancelled,
                                                    .opaque = w};
     pn_mmu_options_default(&cfg.mmu);
