@@ -61,6 +61,8 @@ static uint64_t events(const struct cpu *cpu) {
 void debug_stepped(struct cpu *cpu) {
     bool done =
         cpu_insns(cpu) != cpu->debug.from_at || events(cpu) != cpu->debug.from_events;
+    if (cpu->debug.hit.why)
+        debug_settle(cpu);
     if (done && !cpu->debug.stop.why)
         stop_here(cpu, PN_DEBUG_STEP);
 }

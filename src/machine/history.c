@@ -311,11 +311,15 @@ static int ask_copy(struct machine *m, struct past *of, struct machine_place fro
     return rc;
 }
 
-/* Where the vCPU was one step before the place. Return: 0; -ENOENT: in no history; -errno. */
+/* Where the vCPU was one step before the place; *stop: STEP, or WATCH where that step made a
+ * watched access. Return: 0; -ENOENT: in no history; -errno. */
 static int step_before(struct machine *m, struct machine_place place, unsigned cpu,
-                       struct machine_place *out, struct err *e) {
+                       struct machine_place *out, struct machine_stop *stop,
+                       struct err *e) {
     struct past_order o = {.what = PAST_BEFORE, .step = (int)cpu, .until = place};
     struct past_report r = {0};
+    o.debug = m->debug.wanted;
+    o.debug.break_count = 0;
     struct machine_history *h = m->history;
     bool whole = false;
     int rc = 0;
@@ -331,6 +335,7 @@ static int step_before(struct machine *m, struct machine_place place, unsigned c
         rc = from ? ask_copy(m, from, back, &o, &r, e) : rc;
     }
     *out = r.last;
+    *stop = r.stop;
     return rc;
 }
 
@@ -351,8 +356,7 @@ static int show_oldest(struct machine *m, struct machine_stop *stop, struct err 
 int machine_back_step(struct machine *m, unsigned cpu, struct machine_stop *stop,
                       struct err *e) {
     struct machine_place to;
-    *stop = (struct machine_stop){.why = MACHINE_STEP, .cpu = cpu};
-    int rc = step_before(m, machine_place_shown(m), cpu, &to, e);
+    int rc = step_before(m, machine_place_shown(m), cpu, &to, stop, e);
     if (rc == -ENOENT)
         return cancelled(m, show_oldest(m, stop, e), stop);
     return cancelled(m, rc ? rc : show(m, to, e), stop);
@@ -421,8 +425,8 @@ int machine_back(struct machine *m, struct machine_stop *stop, struct err *e) {
     if (rc == 0 && !r.found)
         return cancelled(m, show_oldest(m, stop, e), stop);
     *stop = r.stop;
-    if (rc == 0 && r.stop.why == MACHINE_WATCH)
-        rc = step_before(m, r.last, r.stop.cpu, &r.last, e);
+    if (rc == 0 && stop->why == MACHINE_WATCH)
+        rc = step_before(m, r.last, stop->cpu, &r.last, stop, e);
     return cancelled(m, rc ? rc : show(m, r.last, e), stop);
 }
 

@@ -58,7 +58,8 @@ void machine_leave_past(struct machine *m);
  * and watchpoints are the machine's. Return: 0, or -errno with a line in e; then it is where
  * it was, or in the present.
  */
-/* One instruction of the vCPU back, or the delivery of one event. */
+/* One instruction of the vCPU back, or the delivery of one event; WATCH where that made a watched
+ * access, else STEP. */
 int machine_back_step(struct machine *m, unsigned cpu, struct machine_stop *stop,
                       struct err *e);
 /* Back to the last breakpoint, or to before the last access that a watchpoint is for. */

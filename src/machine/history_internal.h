@@ -38,7 +38,7 @@ struct past_report {
     struct machine_place place; /* where it is now */
     struct machine_place
         last; /* SEARCH: of the last stop; BEFORE: one step back. If found */
-    struct machine_stop stop; /* GO: why it stopped; SEARCH: the last one */
+    struct machine_stop stop; /* GO: why it stopped; SEARCH, BEFORE: the last one */
     char line[200];
 };
 

@@ -187,7 +187,7 @@ static int search(struct machine *m, const struct past_order *o, struct past_rep
     return 0;
 }
 
-/* Steps of the vCPU up to the place: where the last of them began. */
+/* Steps of the vCPU up to the place: where the last of them began, and what it met. */
 static int before(struct machine *m, const struct past_order *o, struct past_report *r) {
     struct machine_place at = machine_place(m);
     while (!arrived(m, o)) {
@@ -195,9 +195,11 @@ static int before(struct machine *m, const struct past_order *o, struct past_rep
         int rc = advance(m, o, o->step, &stop, r);
         if (rc)
             return rc;
-        if (stop.why != MACHINE_STEP || (int)stop.cpu != o->step)
+        bool done = stop.why == MACHINE_STEP || stop.why == MACHINE_WATCH;
+        if (!done || (int)stop.cpu != o->step)
             continue;
         r->found = true;
+        r->stop = stop;
         r->last = at;
         at = machine_place(m);
     }

@@ -69,8 +69,14 @@ for mmu in shadow tdp; do
             [ $cpus -eq 1 ] || grep -q "Thread 2 .*vCPU 1" "$work/said" || fail "$about: no second thread"
             grep -q '^GUEST-DONE' "$work/out" || fail "$about: the guest did not finish"
             same without with
+            if [ $mmu$cpus = shadow1 ]; then
+                session watched "${guest[@]}" -- -ex "break *$clone" -ex continue -ex "watch -l *(long *)(\$rsp - 8)" -ex continue \
+                    -ex "delete" -ex "x/1i \$pc" -ex detach
+                said "Hardware watchpoint 2" "Old value" "New value"
+                same without watched
+            fi
             # To the last write of a variable and to the one before it, and on as if nothing had been.
-            [ $mmu$cpus = tdp2 ] && continue
+            [ $mmu$cpus = tdp1 ] || [ $mmu$cpus = shadow2 ] || continue
             session back "${guest[@]}" --checkpoints 8 --checkpoint-distance 200000000 -- -ex "break *$sys" -ex continue \
                 -ex "delete" -ex "monitor info tasks" -ex "watch *(long *)$forks" -ex reverse-continue -ex "x/1i \$pc" \
                 -ex "p *(long *)$forks" -ex reverse-continue -ex "p *(long *)$forks" -ex "monitor explain $forks" -ex stepi \
@@ -81,15 +87,6 @@ for mmu in shadow tdp; do
             [ "$((before + 1))" = "$after" ] || fail "$about: it was $before, then $after"
             [ "$after" = "$(value 3)" ] || fail "$about: a step forward writes something else"
             same without back
-            [ $mmu$cpus = shadow1 ] || continue
-            # The watched page is translated at every access of that kind.
-            session watched "${guest[@]}" -- -ex "break *$clone" -ex continue -ex "watch *(long *)(\$rsp - 8)" -ex continue \
-                -ex "delete" -ex "x/1i \$pc" -ex detach
-            said "Watchpoint 2" "Old value" "New value"
-            for key in guest_insns guest_ns ram_digest; do
-                diff <(grep "\"$key\":" "$work/without.json") <(grep "\"$key\":" "$work/watched.json") ||
-                    fail "$about, watched: $key differs"
-            done
         done
         continue
     fi
