@@ -103,7 +103,7 @@ for mmu in shadow tdp; do
     session back "${guest[@]}" --checkpoints 6 --checkpoint-distance 300000 -- -ex "symbol-file $elf" -ex "break new_table" \
         -ex continue -ex continue -ex continue -ex "p \$rsp" -ex "p \$eflags" -ex reverse-stepi -ex reverse-stepi -ex "x/1i \$pc" \
         -ex stepi -ex stepi -ex "p \$rsp" -ex "p \$eflags" -ex "watch -l *(long *)\$rsp" -ex "disable 1" -ex reverse-continue -ex "x/1i \$pc" \
-        -ex "delete 2" -ex "enable 1" -ex "info threads" -ex reverse-continue -ex "info breakpoints" -ex "delete" -ex reverse-continue \
+        -ex "delete 2" -ex "enable 1" -ex "info threads" -ex continue -ex "info breakpoints" -ex "delete" -ex reverse-continue \
         -ex "p \$pc" -ex "set \$rax = 1" -ex "set {long}\$rsp = 1" -ex "monitor info status" -ex continue -ex "info symbol \$pc" \
         -ex continue -ex "reverse-stepi" -ex "x/1i \$pc" -ex "stepi" -ex "detach"
     said "Breakpoint 1, .*in new_table" "^\\\$1 = " "jne " "Breakpoint 1, .*in new_table" "^\\\$3 = " "atchpoint 2" "call .*<new_table>" \
