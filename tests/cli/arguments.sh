@@ -118,6 +118,11 @@ says 2 "-M: there is one machine" run -M pc
 says 2 "-hda: there are no disks; --initrd FILE" run -hda x.img
 says 2 "-drive: there are no disks" run -drive file=x.img
 says 2 "--stopped needs --gdb" run -S
+says 2 "--checkpoints needs --gdb" run --checkpoints 8
+says 2 "--checkpoint-distance needs --checkpoints" run --gdb 1234 --checkpoint-distance 5000
+says 2 "--checkpoints 1: not a number from 2 to 256" run --gdb 1234 --checkpoints 1
+says 2 "--checkpoints: not under --mmu kvm, whose guest cannot be copied" run --gdb 1234 --checkpoints 8 --mmu kvm
+says 2 "--checkpoints does not go with --clock host" run --gdb 1234 --checkpoints 8 --clock host
 says 2 "-monitor: Ctrl-A c at the console is the monitor" run -monitor stdio
 says 2 "-serial null: the serial console is stdin and stdout" run -serial null
 says 2 "-accel hvf: --mmu chooses" run -accel hvf
