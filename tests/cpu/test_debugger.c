@@ -118,6 +118,42 @@ START_TEST(what_a_step_made_goes_with_its_block) {
 }
 END_TEST
 
+/* Stores of each kind to a watched word and beside it, in one block: each is a stop behind its
+ * instruction, and nothing else is. */
+START_TEST(a_watchpoint_stops_behind_every_store_to_its_bytes_and_no_other) {
+    static const uint8_t loop[] = {
+        0x48, 0xff, 0xc0, 0x48, 0x89, 0x43, 0x08, /* inc rax; mov [rbx+8], rax */
+        0x48, 0x89, 0x43, 0x10,                   /* mov [rbx+16], rax */
+        0x48, 0x01, 0x43, 0x10,                   /* 11: add [rbx+16], rax */
+        0x48, 0x8b, 0x4b, 0x10,                   /* 15: mov rcx, [rbx+16] */
+        0x48, 0x89, 0x43, 0x18,                   /* mov [rbx+24], rax */
+        0x48, 0x8d, 0x63, 0x18, 0x50,             /* lea rsp, [rbx+24]; push rax */
+        0x48, 0x89, 0xdf, 0xb9, 0x08, 0,    0, 0, /* 28: mov rdi, rbx; mov ecx, 8 */
+        0xf3, 0x48, 0xab, 0x48, 0x89, 0x43, 0x0d, /* rep stosq; 39: mov [rbx+13], rax */
+        0x48, 0x8d, 0xa3, 0x00, 0x08, 0,    0,    /* 43: lea rsp, [rbx+2048] */
+        0xe8, 0,    0,    0,    0,                /* call to the next one */
+        0x48, 0x89, 0x43, 0xfc, 0xeb, 0xc3};      /* mov [rbx-4], rax; jmp 0 */
+    static const unsigned behind[] = {11, 15, 28, 39, 43};
+    const struct pn_debug d = {.watches = {{GUEST_BASE + 0x200010, 8, PN_WATCH_WRITE}},
+                               .watch_count = 1};
+    struct guest g;
+    guest_create(&g, &(struct guest_options){0});
+    pn_mmu_write_phys(g.mmu, CODE - GUEST_BASE, loop, sizeof(loop));
+    guest_start(&g, CODE, CODE);
+    g.cpu->gpr[R_BX] = GUEST_BASE + 0x200000;
+    ck_assert_int_eq(cpu_run(g.cpu, 1000), CPU_EXIT_DEADLINE); /* its blocks are hot */
+    while (g.cpu->rip != CODE)
+        cpu_run(g.cpu, cpu_insns(g.cpu) + 1);
+    cpu_set_debug(g.cpu, &d, false);
+    for (unsigned i = 0; i < 200; i++) {
+        ck_assert_int_eq(cpu_run(g.cpu, UINT64_MAX / 2), CPU_EXIT_DEBUG);
+        ck_assert_int_eq(g.cpu->debug.stop.why, PN_DEBUG_WATCH);
+        ck_assert_uint_eq(g.cpu->rip - CODE, behind[i % 5]);
+    }
+    guest_destroy(&g);
+}
+END_TEST
+
 struct kicks {
     struct cpu *cpu;
     atomic_bool over;
@@ -170,4 +206,5 @@ END_TEST
 SUITE("debugger", .timeout = 120,
       .tests = {the_cache_is_flushed_when_it_would_have_been,
                 what_a_step_made_goes_with_its_block,
+                a_watchpoint_stops_behind_every_store_to_its_bytes_and_no_other,
                 a_kick_changes_nothing_that_is_counted})
