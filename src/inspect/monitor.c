@@ -319,11 +319,16 @@ int monitor_cont(struct request *r) {
     return 0;
 }
 
+int monitor_may_change(struct request *r) {
+    bool past = machine_history_replays(r->mon->machine);
+    return past ? err_set(&r->err, -EROFS, "the past cannot be changed") : 0;
+}
+
 int monitor_system_powerdown(struct request *r) {
-    if (machine_history_replays(r->mon->machine))
-        return err_set(&r->err, -EROFS, "the past cannot be changed");
-    machine_press_power(r->mon->machine);
-    return 0;
+    int rc = monitor_may_change(r);
+    if (rc == 0)
+        machine_press_power(r->mon->machine);
+    return rc;
 }
 
 int monitor_quit(struct request *r) {

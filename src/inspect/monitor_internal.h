@@ -49,6 +49,8 @@ int monitor_address(struct request *r, const char *text, uint64_t *value);
 size_t monitor_read(struct request *r, bool virt, uint64_t addr, void *buf, size_t size);
 /* Return: 0, or -EPERM with a line in r->err: commands may name no files here. */
 int monitor_may_use_files(struct request *r);
+/* Return: 0, or -EROFS with a line: a debugger looks at the guest's past. */
+int monitor_may_change(struct request *r);
 /* Return: 0 and the vCPU's state, to be freed; or -errno with a line. */
 int monitor_state(struct request *r, struct pn_cpu_state **s);
 /* monitor_linux.c. The Linux guest; NULL: it is none. */

@@ -30,7 +30,9 @@ int monitor_snapshot_save(struct request *r) {
 
 int monitor_point_keep(struct request *r) {
     struct machine_point *point;
-    int rc = machine_point_take(r->mon->machine, &point, &r->err);
+    int rc = monitor_may_change(r);
+    if (rc == 0)
+        rc = machine_point_take(r->mon->machine, &point, &r->err);
     if (rc)
         return rc;
     machine_point_drop(r->mon->point);
@@ -43,7 +45,9 @@ int monitor_point_reset(struct request *r) {
     struct machine_reset done;
     if (!r->mon->point)
         return err_set(&r->err, -EINVAL, "no point was kept: 'point keep'");
-    int rc = machine_point_reset(r->mon->point, &done, &r->err);
+    int rc = monitor_may_change(r);
+    if (rc == 0)
+        rc = machine_point_reset(r->mon->point, &done, &r->err);
     if (rc)
         return rc;
     fprintf(r->out, "%" PRIu64 " pages, %.1f us\n", done.pages,

@@ -17,6 +17,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "machine/history.h"
 #include "machine/snapshot_internal.h"
 #include "penumbra/mark.h"
 
