@@ -21,6 +21,7 @@ int cmd_trace(int argc, char **argv);
 int cmd_faults(int argc, char **argv);
 int cmd_stat(int argc, char **argv);
 int cmd_replay(int argc, char **argv);
+int cmd_explain(int argc, char **argv);
 int cmd_dump(int argc, char **argv);
 int cmd_diff(int argc, char **argv);
 int cmd_monitor(int argc, char **argv);

@@ -23,6 +23,8 @@ static const struct command {
     {"faults", cmd_faults, "study the page faults of a trace file"},
     {"stat", cmd_stat, "count and time the exits of a trace file, as perf kvm stat does"},
     {"replay", cmd_replay, "do to other MMUs what a run recorded of one"},
+    {"explain", cmd_explain,
+     "one address of a recording or a snapshot, level by level, under each MMU"},
     {"monitor", cmd_monitor, "ask a guest that runs"},
     {"snapshot", cmd_snapshot, "save a guest that runs, go on from there, compare"},
     {"dirty", cmd_dirty, "is each tracker of written pages right?"},

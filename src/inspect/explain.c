@@ -7,6 +7,8 @@
 
 #include "trace/trace.h"
 
+#define NESTED_LEVELS 4u
+
 static bool is_pse(const struct pn_explanation *x) {
     return (x->mode & PN_MODE_LEVELS) == 2;
 }
@@ -230,6 +232,10 @@ static void print_cost(const char *what, const struct pn_walk_cost *c, FILE *out
     fprintf(out, "%s\n", c->complete ? "" : ", and it does not reach the page");
 }
 
+unsigned explain_nested(const struct pn_explanation *x) {
+    return (x->shadow.native + 1) * (NESTED_LEVELS + 1) * (NESTED_LEVELS + 1) - 1;
+}
+
 static void print_costs(const struct view *v, const struct pn_explanation *x, FILE *out) {
     fputs("References of one walk, nothing cached\n", out);
     if (!v->guest_only)
@@ -239,6 +245,7 @@ static void print_costs(const struct view *v, const struct pn_explanation *x, FI
     fprintf(out, "  %-24s %2u\n", "without a hypervisor", x->shadow.native);
     print_cost("shadow, all mapped", &x->shadow, out);
     print_cost("two-dimensional, the same", &x->two_dim, out);
+    fprintf(out, "  %-24s %2u\n", "nested, 4 and 4 levels", explain_nested(x));
 }
 
 int explain_print(const struct view *v, pn_gva gva, FILE *out) {

@@ -18,6 +18,10 @@ int explain_svg(const struct view *v, pn_gva gva, FILE *out);
 /* The same into an open file. Return: 0 or -errno. */
 int explain_svg_file(const struct view *v, pn_gva gva, int fd);
 
+/* References of a cold walk in three dimensions, as they are counted: of the guest's tables that
+ * its walk reads, under two second levels of four levels each and pages of 4 KiB. */
+unsigned explain_nested(const struct pn_explanation *x);
+
 /* ---- words.c ---- */
 
 /* An entry's bits as words; host addresses are not there. */

@@ -166,10 +166,11 @@ json_t *explain_json(const struct view *v, pn_gva gva) {
     if (j)
         json_object_set_new(
             j, "costs",
-            json_pack("{s:o, s:o, s:o}", "now",
+            json_pack("{s:o, s:o, s:o, s:o}", "now",
                       v->guest_only ? json_null() : cost_json(&x.now), "shadow",
                       costs ? cost_json(&x.shadow) : json_null(), "two_dimensional",
-                      costs ? cost_json(&x.two_dim) : json_null()));
+                      costs ? cost_json(&x.two_dim) : json_null(), "nested",
+                      costs ? json_integer(explain_nested(&x)) : json_null()));
     if (j && !v->guest_only) {
         json_object_set_new(j, "shadow", steps_json(&x, PN_DIM_SHADOW));
         json_object_set_new(j, "second", steps_json(&x, PN_DIM_SECOND));

@@ -308,12 +308,19 @@ static inline void look_ahead(const struct replay *p, const struct pn_op *op) {
     __builtin_prefetch(&p->vcpu[op->vcpu].view.tlb[mode][i]);
 }
 
+/* Of these operations how many are to be read next. */
+static unsigned next_group(uint64_t most, uint64_t done) {
+    return most - done < AHEAD ? (unsigned)(most - done) : AHEAD;
+}
+
 /* Return: 0 or -errno: *bad could not be done. */
-static int do_all(struct replay *p, struct recording *r, const struct pn_op **bad) {
+static int do_all(struct replay *p, struct recording *r, uint64_t most,
+                  const struct pn_op **bad) {
     static const unsigned near = AHEAD / 4;
     struct pn_op *ops = p->ops;
     int rc = 0;
-    for (unsigned n; (n = recording_next(r, ops, AHEAD)) != 0;) {
+    for (unsigned n, group; (group = next_group(most, recording_ops(r))) != 0 &&
+                            (n = recording_next(r, ops, group)) != 0;) {
         for (unsigned i = 0; i < near && i < n; i++)
             look_ahead(p, &ops[i]);
         for (unsigned i = 0; i < n && !rc; i++) {
@@ -350,13 +357,14 @@ static void destroy(struct replay *p) {
     free(p);
 }
 
-int replay_run(struct recording *r, const struct pn_mmu_config *cfg, uint64_t memory_max,
-               struct replay_result *out, struct err *e) {
+/* look, out: one is NULL. */
+static int replay(struct recording *r, const struct pn_mmu_config *cfg,
+                  uint64_t memory_max, const struct replay_look *look,
+                  struct replay_result *out, struct err *e) {
     struct replay *p = calloc(1, sizeof(*p));
     const struct pn_op *bad = NULL;
     if (!p)
         return err_set(e, -ENOMEM, "out of memory");
-    *out = (struct replay_result){.hits = 0};
     p->memory_max = memory_max;
     p->model = cfg->tlb;
     int rc = pn_mmu_create(cfg, &p->mmu);
@@ -366,15 +374,31 @@ int replay_run(struct recording *r, const struct pn_mmu_config *cfg, uint64_t me
                        rc == -EINVAL ? "there is no such MMU" : "cannot make the MMU");
     }
     uint64_t begin = host_ns(), cpu = cpu_ns();
-    rc = do_all(p, r, &bad);
-    out->host_ns = host_ns() - begin;
-    out->cpu_ns = cpu_ns() - cpu;
-    add_up(p, out);
+    rc = do_all(p, r, look ? look->ops : UINT64_MAX, &bad);
+    if (out) {
+        out->host_ns = host_ns() - begin;
+        out->cpu_ns = cpu_ns() - cpu;
+        add_up(p, out);
+    }
     if (rc == -EBADMSG)
         err_set(e, rc, "operation %llu (%s) is none that a run does",
                 (unsigned long long)p->number, pn_op_name(bad->kind));
     else if (rc)
         err_sys(e, rc, "replay");
+    else if (look && (look->ops == UINT64_MAX || look->ops == recording_ops(r)))
+        rc = look->see(look->opaque,
+                       look->vcpu < p->vcpus ? p->vcpu[look->vcpu].mmu : NULL);
     destroy(p);
     return rc;
+}
+
+int replay_run(struct recording *r, const struct pn_mmu_config *cfg, uint64_t memory_max,
+               struct replay_result *out, struct err *e) {
+    *out = (struct replay_result){.hits = 0};
+    return replay(r, cfg, memory_max, NULL, out, e);
+}
+
+int replay_look(struct recording *r, const struct pn_mmu_config *cfg, uint64_t memory_max,
+                const struct replay_look *look, struct err *e) {
+    return replay(r, cfg, memory_max, look, NULL, e);
 }

@@ -29,5 +29,18 @@ struct replay_result {
  */
 int replay_run(struct recording *r, const struct pn_mmu_config *cfg, uint64_t memory_max,
                struct replay_result *out, struct err *e);
+/*
+ * Do the first `ops` of r (UINT64_MAX: all), and show the MMU as it is then; not, if there are
+ * fewer. see: called with that vCPU, or with NULL: there is none. Return: what it returns; or
+ * -errno with a line in e, as above.
+ */
+struct replay_look {
+    uint64_t ops;
+    unsigned vcpu;
+    int (*see)(void *opaque, struct pn_mmu_vcpu *vcpu);
+    void *opaque;
+};
+int replay_look(struct recording *r, const struct pn_mmu_config *cfg, uint64_t memory_max,
+                const struct replay_look *look, struct err *e);
 /* Is it a counter that replay moves: of the MMU and its TLB model, not of the CPU? */
 bool replay_counts(enum pn_stat id);
