@@ -122,13 +122,13 @@ END_TEST
  * instruction, and nothing else is. */
 START_TEST(a_watchpoint_stops_behind_every_store_to_its_bytes_and_no_other) {
     static const uint8_t loop[] = {
-        0x48, 0xff, 0xc0, 0x48, 0x89, 0x43, 0x08, /* inc rax; mov [rbx+8], rax */
-        0x48, 0x89, 0x43, 0x10,                   /* mov [rbx+16], rax */
-        0x48, 0x01, 0x43, 0x10,                   /* 11: add [rbx+16], rax */
-        0x48, 0x8b, 0x4b, 0x10,                   /* 15: mov rcx, [rbx+16] */
-        0x48, 0x89, 0x43, 0x18,                   /* mov [rbx+24], rax */
-        0x48, 0x8d, 0x63, 0x18, 0x50,             /* lea rsp, [rbx+24]; push rax */
-        0x48, 0x89, 0xdf, 0xb9, 0x08, 0,    0, 0, /* 28: mov rdi, rbx; mov ecx, 8 */
+        0x48, 0xff, 0xc0, 0x48, 0x89, 0x43, 0x08,    /* inc rax; mov [rbx+8], rax */
+        0x48, 0x89, 0x43, 0x10,                      /* mov [rbx+16], rax */
+        0x48, 0x01, 0x43, 0x10,                      /* 11: add [rbx+16], rax */
+        0x48, 0x8b, 0x4b, 0x10,                      /* 15: mov rcx, [rbx+16] */
+        0x48, 0x89, 0x43, 0x18,                      /* mov [rbx+24], rax */
+        0x48, 0x8d, 0x63, 0x18, 0x50,                /* lea rsp, [rbx+24]; push rax */
+        0x48, 0x89, 0xdf, 0xb9, 0x08, 0,    0,    0, /* 28: mov rdi, rbx; mov ecx, 8 */
         0xf3, 0x48, 0xab, 0x48, 0x89, 0x43, 0x0d, /* rep stosq; 39: mov [rbx+13], rax */
         0x48, 0x8d, 0xa3, 0x00, 0x08, 0,    0,    /* 43: lea rsp, [rbx+2048] */
         0xe8, 0,    0,    0,    0,                /* call to the next one */
