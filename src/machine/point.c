@@ -232,6 +232,7 @@ int machine_point_reset(struct machine_point *p, struct machine_reset *done,
         m->window_gpa != p->fields->window_gpa ||
         (m->window.base != NULL) != (p->window != NULL))
         return err_set(e, -ENOTSUP, "the window has come or gone since that point");
+    machine_history_restart(m);
     int rc = reset_memory(p, &done->pages);
     if (rc == 0)
         rc = reset_state(p);
