@@ -74,9 +74,10 @@ static int await(struct machine *m, const struct past *p, struct past_report *r,
                  struct err *e) {
     const struct machine_history_config *cfg = &m->history->cfg;
     struct pollfd wait = {.fd = p->fd, .events = POLLIN};
-    while (poll(&wait, 1, LOOK_MS) <= 0)
+    do
         if (cfg->cancelled && cfg->cancelled(cfg->opaque))
             return -ECANCELED;
+    while (poll(&wait, 1, LOOK_MS) <= 0);
     if (past_receive(p->fd, r, sizeof(*r), NULL))
         return gone(e);
     return r->error ? err_set(e, r->error, "%s", *r->line ? r->line : strerror(-r->error))

@@ -27,7 +27,8 @@ struct machine_history_config {
     void (*answer)(void *opaque, const void *question, size_t size, FILE *out);
     /* End a process in the past, at once and without handlers: _exit. */
     void (*leave)(void);
-    /* Polled about every 50 ms while a copy runs: is it to stop? May be NULL. */
+    /* Polled before a copy runs and about every 50 ms while it does: is it to stop? May be
+     * NULL. */
     bool (*cancelled)(void *opaque);
     void *opaque;
 };
