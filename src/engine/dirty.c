@@ -179,8 +179,8 @@ static int collect_slot(struct pn_dirty_log *log, const struct log_slot *s,
         harvests->pages += pages > 0 ? pages : 0;
         return pages < 0 ? (int)pages : 0;
     }
-    if (log->host) /* engines write every word */
-        memset(log->given, 0, s->words * sizeof(uint64_t));
+    /* The engine's slot may be smaller now than the log's. */
+    memset(log->given, 0, s->words * sizeof(uint64_t));
     long pages = ask(log, s, log->given);
     for (struct pn_dirty_consumer *c = log->consumers; pages > 0 && c; c = c->next)
         (c == harvests ? take : keep)(c, s->at, log->given, s->words);
