@@ -100,10 +100,10 @@ static bool in_page(const struct pn_watch *w, pn_gva lin) {
            ((w->gva + w->size - 1) & PN_PAGE_MASK) - (w->gva & PN_PAGE_MASK);
 }
 
-unsigned debug_watched(const struct cpu *cpu, pn_gva lin) {
+unsigned debug_watches(const struct cpu *cpu, pn_gva lin) {
     const struct pn_debug *d = cpu->debug.set;
     unsigned access = 0;
-    for (unsigned i = 0; d && i < d->watch_count; i++)
+    for (unsigned i = 0; i < d->watch_count; i++)
         if (in_page(&d->watches[i], lin))
             access |= d->watches[i].access;
     return access;

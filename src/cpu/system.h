@@ -61,7 +61,10 @@ void debug_stepped(struct cpu *cpu);
 /* Note an access that a watchpoint is for. */
 void debug_watch(struct cpu *cpu, uint64_t address, unsigned size, bool write);
 /* The accesses (enum pn_watch_access) that watchpoints in the page of lin are for. */
-unsigned debug_watched(const struct cpu *cpu, pn_gva lin);
+unsigned debug_watches(const struct cpu *cpu, pn_gva lin);
+static inline unsigned debug_watched(const struct cpu *cpu, pn_gva lin) {
+    return unlikely(cpu->debug.set) ? debug_watches(cpu, lin) : 0;
+}
 /* The TLB may have been filled for lin: what is watched there is kept back. */
 void debug_keep_back(struct cpu *cpu, pn_gva lin);
 /* A watched access was made: is the stop due? It is noted then. */
