@@ -305,12 +305,18 @@ static uint64_t segment_base(const struct diff_case *c, ZydisRegister seg) {
                                       : 0;
 }
 
+/* Base 5 of a SIB byte with mod 0 is none, also with REX.B (SDM volume 2, "32-Bit Addressing Forms
+ * with the SIB Byte"); Zydis 4.0 says R13D with the prefix 67. */
+static bool has_no_base(const struct diff_insn *in) {
+    return in->zi.raw.sib.offset && in->zi.raw.modrm.mod == 0 && in->zi.raw.sib.base == 5;
+}
+
 /* Address of a memory operand without its displacement. */
 static uint64_t base_address(const struct diff_case *c, const struct diff_insn *in,
                              const ZydisDecodedOperand *o) {
     uint64_t next = c->rip + in->zi.length;
-    return value_of(c, o->mem.base, next) +
-           value_of(c, o->mem.index, next) * o->mem.scale;
+    uint64_t base = has_no_base(in) ? 0 : value_of(c, o->mem.base, next);
+    return base + value_of(c, o->mem.index, next) * o->mem.scale;
 }
 
 static uint64_t address_mask(const struct diff_insn *in) {
@@ -342,7 +348,8 @@ static void find_address(const struct diff_case *c, struct diff_insn *in) {
     in->has_address = o && (o->mem.type == ZYDIS_MEMOP_TYPE_MEM);
     if (!in->has_address)
         return;
-    uint64_t a = base_address(c, in, o) + (uint64_t)o->mem.disp.value;
+    int64_t disp = has_no_base(in) ? in->zi.raw.disp.value : o->mem.disp.value;
+    uint64_t a = base_address(c, in, o) + (uint64_t)disp;
     in->address = (a & address_mask(in)) + segment_base(c, o->mem.segment);
     if (!c->code64)
         in->address &= 0xffffffff;
