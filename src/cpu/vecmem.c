@@ -241,14 +241,26 @@ static enum cpu_rc op_vmaskmov(struct cpu *cpu, const struct insn *in) {
 
 /* MASKMOVDQU and MASKMOVQ: op 0 is the source, op 1 the mask, memory is at DS:rDI. A byte
  * that the mask leaves alone may fault all the same (SDM volume 2, "MASKMOVQ"), and does on
- * processors: the operand is one piece. */
-static enum cpu_rc probe(struct cpu *cpu, const struct insn *in) {
+ * processors. */
+static enum cpu_rc probe_piece(struct cpu *cpu, const struct insn *in, uint64_t offset,
+                               unsigned size) {
     pn_gva lin, last;
-    uint64_t offset = string_reg(cpu, R_DI, in->addrsize);
-    if (cpu_lin(cpu, in->seg, offset + in->imm - 1, 1, PN_WRITE, &last) ||
+    if (cpu_lin(cpu, in->seg, offset + size - 1, 1, PN_WRITE, &last) ||
         cpu_lin(cpu, in->seg, offset, 8, PN_WRITE, &lin))
         return CPU_FAULT;
-    return bulk_probe_write(cpu, lin, (unsigned)in->imm);
+    return bulk_probe_write(cpu, lin, size);
+}
+
+static enum cpu_rc probe(struct cpu *cpu, const struct insn *in) {
+    unsigned piece = cpu_follows(cpu, RULE_maskmov_whole) ? (unsigned)in->imm : 8;
+    for (unsigned at = 0; at < in->imm; at += piece) {
+        uint64_t offset = string_reg(cpu, R_DI, in->addrsize) + at;
+        if (!(cpu->mode & MODE_CODE64))
+            offset = (uint32_t)offset; /* the second half may begin at 0 */
+        if (probe_piece(cpu, in, offset, piece))
+            return CPU_FAULT;
+    }
+    return CPU_NEXT;
 }
 
 static enum cpu_rc op_maskmov_xmm(struct cpu *cpu, const struct insn *in) {
