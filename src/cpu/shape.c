@@ -489,8 +489,10 @@ static bool w_ignored(struct shape_source *src, const struct dec *d, const uint8
     if (!decode_full(src, d, copy, avail, kind, &narrow, other, &st) ||
         narrow.mnemonic != zi->mnemonic || narrow.operand_count != zi->operand_count)
         return false;
+    /* A register that is not named, EDX of VPCMPESTRI, has 32 bits all the same. */
     for (unsigned i = 0; i < zi->operand_count; i++)
-        if (other[i].size != op[i].size)
+        if (other[i].size != op[i].size &&
+            op[i].visibility == ZYDIS_OPERAND_VISIBILITY_EXPLICIT)
             return false;
     return true;
 }
