@@ -82,7 +82,7 @@ enum pn_outcome agile_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva,
         end_interval(vcpu);
     else
         vcpu->mmu->shadow->misses++;
-    enum pn_outcome outcome = shadow_translate(vcpu, gva, access, mode, out);
+    enum pn_outcome outcome = shadow_translate_slow(vcpu, gva, access, mode, out);
     const struct root *r = vcpu->roots->cur;
     bool mapped = outcome == PN_OUT_mapped || outcome == PN_OUT_mapped_split;
     if (r->top && !r->narrow && (mapped || outcome == PN_OUT_NO_FAULT))

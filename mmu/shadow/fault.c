@@ -230,11 +230,12 @@ static __attribute__((noinline)) void use(const struct fault *f) {
     const struct swalk *sw = &f->sw;
     unsigned denied = rights_denied(&f->vcpu->walk.rights, spte_acc(sw->grant),
                                     spte_pkey(sw->grant), f->mode);
+    uint64_t log_d = f->mmu->shadow->log_d;
     if (!pn_on_shadow_stack(f->access))
-        tlb_fill(f->vcpu, f->r, f->gva, f->access, f->mode, sw, denied);
+        tlb_fill(f->vcpu, f->r, f->gva, f->access, f->mode, sw, denied, log_d);
     else
-        *sw->sptep = sw->spte | SPTE_HW_A |
-                     (pn_stores(f->access) ? SPTE_HW_D | f->mmu->shadow->log_d : 0);
+        *sw->sptep =
+            sw->spte | SPTE_HW_A | (pn_stores(f->access) ? SPTE_HW_D | log_d : 0);
 }
 
 static void refill(struct fault *f) {
@@ -398,13 +399,13 @@ static inline bool filled(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva,
         (!(sw->grant & SPTE_D) || (sw->spte & SPTE_STORE) != SPTE_STORE))
         return false;
     place(sw, gva, out);
-    tlb_fill(vcpu, r, gva, access, mode, sw, denied);
+    tlb_fill(vcpu, r, gva, access, mode, sw, denied, 0);
     return true;
 }
 
-enum pn_outcome shadow_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva,
-                                 enum pn_access access, enum pn_tlb_mode mode,
-                                 struct pn_xlate *out) {
+static inline __attribute__((always_inline)) enum pn_outcome
+translate(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
+          enum pn_tlb_mode mode, bool short_way, struct pn_xlate *out) {
     struct root *r = vcpu->roots->cur;
     struct swalk sw;
     pn_count(vcpu->stats, tlb_miss);
@@ -412,10 +413,22 @@ enum pn_outcome shadow_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva,
         return not_filled(vcpu, gva, access, mode, NULL, out);
     unsigned refs = shadow_walk(r, gva, &sw);
     count_refs(vcpu->stats, sw.level + refs - 1, sw.level);
-    if (filled(vcpu, r, gva, access, mode, &sw, out))
+    if (short_way && filled(vcpu, r, gva, access, mode, &sw, out))
         return PN_OUT_NO_FAULT;
     struct swalk walked = sw; /* so that sw need not be in memory */
     return not_filled(vcpu, gva, access, mode, &walked, out);
+}
+
+enum pn_outcome shadow_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva,
+                                 enum pn_access access, enum pn_tlb_mode mode,
+                                 struct pn_xlate *out) {
+    return translate(vcpu, gva, access, mode, true, out);
+}
+
+enum pn_outcome shadow_translate_slow(struct pn_mmu_vcpu *vcpu, pn_gva gva,
+                                      enum pn_access access, enum pn_tlb_mode mode,
+                                      struct pn_xlate *out) {
+    return translate(vcpu, gva, access, mode, false, out);
 }
 
 /* The tables as they stand: what the guest's tables say is another matter. */

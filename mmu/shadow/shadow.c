@@ -20,15 +20,18 @@ static const struct policy policies[] = {
     [PN_POLICY_AGILE] = {.unsync_level = 5, .nests = 2},
 };
 
-/* What a policy does in another way; who has not asked for it pays nothing. */
+/* What a policy or D bits do in another way; who has not asked for it pays nothing. */
 static void own_ops(struct pn_mmu *mmu, const struct policy *p) {
-    if (!p->syncs_at_fault && !p->unsync_max && !p->open && !p->nests)
-        return;
+    bool others = p->syncs_at_fault || p->unsync_max || p->open || p->nests;
     struct mmu_ops *ops = &mmu->shadow->ops;
+    if (!others && !mmu->shadow->log_d)
+        return;
     *ops = *mmu->ops;
-    ops->syncs_others = shadow_syncs_others;
-    if (p->nests)
-        ops->translate = agile_translate;
+    if (others)
+        ops->syncs_others = shadow_syncs_others;
+    ops->translate = p->nests             ? agile_translate
+                     : mmu->shadow->log_d ? shadow_translate_slow
+                                          : shadow_translate;
     mmu->ops = ops;
 }
 

@@ -170,12 +170,12 @@ static inline pn_gfn swalk_gfn(const struct swalk *w, pn_gva gva) {
            (gva >> PN_PAGE_SHIFT & (level_pages(w->level) - 1));
 }
 
-/* Fill from the leaf that w ends in. denied: rights_denied of the way. */
-static inline void tlb_fill(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva,
-                            enum pn_access access, enum pn_tlb_mode mode,
-                            const struct swalk *w, unsigned denied) {
+/* Fill from the leaf that w ends in. denied: rights_denied of the way. log_d: shadow->log_d,
+ * which is known to be 0 where every TLB miss comes by. */
+static inline __attribute__((always_inline)) void
+tlb_fill(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva, enum pn_access access,
+         enum pn_tlb_mode mode, const struct swalk *w, unsigned denied, uint64_t log_d) {
     uint64_t inside = (level_pages(w->level) << PN_PAGE_SHIFT) - 1;
-    uint64_t log_d = vcpu->mmu->shadow->log_d;
     uint64_t spte = w->spte | (access == PN_WRITE ? log_d : 0);
     struct sp *sp = sp_of(w->sptep);
     struct tlb_grant g = {
@@ -361,7 +361,7 @@ static inline bool agile_ends(const struct pn_mmu *mmu) {
 }
 /* A store to it was seen. */
 void agile_written(struct pn_mmu_vcpu *vcpu, struct sp *sp);
-/* shadow_translate, and the counters agile_*. */
+/* shadow_translate_slow, and the counters agile_*. */
 enum pn_outcome agile_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva,
                                 enum pn_access access, enum pn_tlb_mode mode,
                                 struct pn_xlate *out);
@@ -371,6 +371,10 @@ enum pn_outcome agile_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva,
 enum pn_outcome shadow_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva,
                                  enum pn_access access, enum pn_tlb_mode mode,
                                  struct pn_xlate *out);
+/* The same without its short way, which knows of no D bits that are logged. */
+enum pn_outcome shadow_translate_slow(struct pn_mmu_vcpu *vcpu, pn_gva gva,
+                                      enum pn_access access, enum pn_tlb_mode mode,
+                                      struct pn_xlate *out);
 bool shadow_walk_cost(struct pn_mmu_vcpu *vcpu, pn_gva gva, const struct walk *w,
                       bool found, struct pn_walk_cost *c);
 

@@ -47,12 +47,19 @@ static enum pn_answer translate(struct cpu *cpu, pn_gva lin, enum pn_access acce
     return out;
 }
 
-enum pn_answer cpu_translate(struct cpu *cpu, pn_gva lin, enum pn_access access,
-                             enum pn_tlb_mode mode, bool tables, struct pn_xlate *x) {
-    enum pn_answer out = translate(cpu, lin, access, mode, x);
+/* A store that fills no tables is answered as if nobody tracked them, if that can be. */
+static enum pn_answer untracked(struct cpu *cpu, pn_gva lin, enum pn_access access,
+                                enum pn_tlb_mode mode, bool tables, enum pn_answer out,
+                                struct pn_xlate *x) {
     if (out == PN_TRACKED && !tables && pn_mmu_unprotect(cpu->vmmu, x->gpa))
         out = translate(cpu, lin, access, mode, x);
     return out;
+}
+
+enum pn_answer cpu_translate(struct cpu *cpu, pn_gva lin, enum pn_access access,
+                             enum pn_tlb_mode mode, bool tables, struct pn_xlate *x) {
+    enum pn_answer out = translate(cpu, lin, access, mode, x);
+    return untracked(cpu, lin, access, mode, tables, out, x);
 }
 
 /* Translate n bytes at lin, all in one page. tables: as for cpu_translate. */
@@ -314,25 +321,64 @@ static bool keeps(const struct cpu *cpu, pn_gva lin, bool write) {
     return debug_watched(cpu, lin) & (write ? PN_WATCH_BOTH : PN_WATCH_READ);
 }
 
+/* The MMU's answer to an operand in one page. */
+static __attribute__((noinline)) enum cpu_rc
+prepared(struct cpu *cpu, pn_gva lin, unsigned size, unsigned how, enum pn_answer out,
+         const struct pn_xlate *x, void **ptr) {
+    bool write = how & MEM_WRITE;
+    if (out == PN_GUEST_PF) {
+        cpu->fault = x->fault;
+        return CPU_FAULT;
+    }
+    *ptr = x->hva;
+    if (out != PN_MAPPED || keeps(cpu, lin, write)) {
+        const struct piece pc = {x->gpa, x->hva, size, out};
+        bounce(cpu, &pc, 1, ~UINT64_C(0), how & MEM_READ, write);
+        *ptr = cpu->bounce;
+    }
+    watch(cpu, lin, size, write ? 1 : 3);
+    return CPU_NEXT;
+}
+
+static __attribute__((noinline)) enum cpu_rc prepare_watched(struct cpu *cpu, pn_gva lin,
+                                                             unsigned size, unsigned how,
+                                                             enum pn_tlb_mode mode,
+                                                             void **ptr) {
+    enum pn_access access = how & MEM_WRITE ? PN_WRITE : PN_READ;
+    *ptr = mem_hit(cpu, lin, size, access, mode);
+    if (*ptr) {
+        watch(cpu, lin, size, how & MEM_WRITE ? 1 : 3);
+        return CPU_NEXT;
+    }
+    if (!canonical(cpu, lin))
+        return gp0(cpu);
+    struct pn_xlate x;
+    enum pn_answer out = cpu_translate(cpu, lin, access, mode, how & MEM_TABLES, &x);
+    return prepared(cpu, lin, size, how, out, &x, ptr);
+}
+
+/* Every TLB miss of an operand comes by here: who watches has a way of his own. */
 enum cpu_rc cpu_mem_prepare(struct cpu *cpu, pn_gva lin, unsigned size, unsigned how,
                             enum pn_tlb_mode mode, void **ptr) {
     enum pn_access access = how & MEM_WRITE ? PN_WRITE : PN_READ;
     cpu->owed.count = 0;
     if (unlikely((lin & (PN_PAGE_SIZE - 1)) > PN_PAGE_SIZE - size))
         return prepare_crossing(cpu, lin, size, how, mode, ptr);
+    if (unlikely(cpu_watches(cpu)))
+        return prepare_watched(cpu, lin, size, how, mode, ptr);
     *ptr = mem_hit(cpu, lin, size, access, mode);
-    if (!*ptr) {
-        struct piece pc;
-        if (resolve_piece(cpu, lin, size, access, mode, how & MEM_TABLES, &pc))
-            return CPU_FAULT;
-        *ptr = pc.hva;
-        if (unlikely(pc.kind != PN_MAPPED || keeps(cpu, lin, how & MEM_WRITE))) {
-            bounce(cpu, &pc, 1, ~UINT64_C(0), how & MEM_READ, how & MEM_WRITE);
-            *ptr = cpu->bounce;
-        }
+    if (*ptr)
+        return CPU_NEXT;
+    if (unlikely(!canonical(cpu, lin)))
+        return gp0(cpu);
+    struct pn_xlate x;
+    enum pn_answer out = pn_answer(pn_mmu_translate(cpu->vmmu, lin, access, mode, &x));
+    if (likely(out == PN_MAPPED)) {
+        *ptr = x.hva;
+        return CPU_NEXT;
     }
-    watch(cpu, lin, size, how & MEM_WRITE ? 1 : 3);
-    return CPU_NEXT;
+    out = untracked(cpu, lin, access, mode, how & MEM_TABLES, out, &x);
+    return prepared(cpu, lin, size, how, out, &x, ptr);
 }
 
 /* As resolve, for the pages that hold a chosen byte. hva of any other is NULL. */
