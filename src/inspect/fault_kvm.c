@@ -10,6 +10,10 @@
 
 #define UNKNOWN UINT64_MAX
 
+/* SPTE_MMU_PRESENT_MASK of Linux, arch/x86/kvm/mmu/spte.h. */
+#define SPTE_PRESENT (1ull << 11)
+#define STORE        (PN_PF_WRITE | PN_PF_PRESENT)
+
 #define EVENTS                                                                           \
     EVENT(page_fault, "gva", "error")                                                    \
     EVENT(kvm_tdp_fault, "gpa", "error")                                                 \
@@ -17,6 +21,7 @@
     EVENT(walker_error, "gva", "error")                                                  \
     EVENT(set_spte, "gfn", "level")                                                      \
     EVENT(kvm_tdp_spte, "gfn", "level", "new_spte")                                      \
+    EVENT(prepare_zap_page, "gfn")                                                       \
     EVENT(mark_mmio_spte, "gfn", "access")                                               \
     EVENT(kvm_mmio_fault, "address", "gfn")                                              \
     EVENT(kvm_fast_page_fault, "old_spte", "error", "new_spte")                          \
@@ -44,6 +49,7 @@ static const struct {
 
 struct vcpu {
     bool begun, access; /* access: KVM told of it; else it is a walk so far */
+    bool zapped;        /* a shadow page went, so that a store may be tried again */
     struct fault_kvm_met met;
 };
 
@@ -79,9 +85,19 @@ void fault_kvm_file(struct fault_kvm *k, const struct trace_file *file) {
     }
 }
 
+/* The first that KVM does about it counts. */
+static void comes_to(struct vcpu *v, enum pn_outcome outcome, uint64_t level) {
+    if (!v->begun || v->met.outcome != UNKNOWN)
+        return;
+    v->met.outcome = outcome;
+    v->met.level = level;
+}
+
 /* What was begun is over. A walk that came to nothing is none of a fault: KVM's emulator
  * walks, too. */
 static bool end(struct vcpu *v, struct fault_kvm_met *met) {
+    if (v->zapped) /* and nothing else came of it */
+        comes_to(v, PN_OUT_tracked_table, 1);
     bool is = v->begun && (v->access || v->met.outcome != UNKNOWN);
     if (is)
         *met = v->met;
@@ -93,19 +109,12 @@ static void begin(struct vcpu *v, const struct pn_event_rec *rec, bool access,
                   bool addressed, uint64_t gva, uint64_t error) {
     v->begun = true;
     v->access = access;
+    v->zapped = false;
     v->met = (struct fault_kvm_met){.rec = *rec,
                                     .addressed = addressed,
                                     .gva = gva,
                                     .error = error,
                                     .outcome = UNKNOWN};
-}
-
-/* The first that KVM does about it counts. */
-static void comes_to(struct vcpu *v, enum pn_outcome outcome, uint64_t level) {
-    if (!v->begun || v->met.outcome != UNKNOWN)
-        return;
-    v->met.outcome = outcome;
-    v->met.level = level;
 }
 
 /* What KVM does about what was begun. */
@@ -121,8 +130,13 @@ static void take_deed(struct vcpu *v, enum kind kind, uint64_t first, uint64_t s
         comes_to(v, PN_OUT_mapped, second);
         break;
     case KIND_kvm_tdp_spte:
-        if (third) /* else one goes */
+        if (third &
+            SPTE_PRESENT) /* else one goes; what KVM has there then is not always 0 */
             comes_to(v, PN_OUT_mapped, second);
+        break;
+    case KIND_prepare_zap_page:
+        /* A store to a shadowed table: since 7.2 KVM lets the guest try again without it. */
+        v->zapped = v->access && (v->met.error & STORE) == STORE;
         break;
     case KIND_mark_mmio_spte:
         comes_to(v, PN_OUT_mmio, 0);

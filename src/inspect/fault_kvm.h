@@ -9,6 +9,7 @@
  *     kvm_fast_page_fault of a write   dirty_log: right to write was all that lacked
  *     set_spte, kvm_tdp_spte           mapped
  *     kvm_emulate_insn alone           tracked_table: a write to a table is emulated
+ *     prepare_zap_page alone           the same, and the table is shadowed no longer
  *     nothing                          not known: the guest tries again, as while the host gets a page
  *
  * A KVM that runs guests without VMX and SVM tells of no access. There a walk that ends in an error or

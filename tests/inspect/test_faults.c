@@ -220,14 +220,41 @@ START_TEST(what_kvm_does_before_it_enters_the_guest_is_the_outcome) {
     now = 6;
     pn_emit(r, page_fault, 0x5000, PN_PF_WRITE | PN_PF_PRESENT);
     pn_emit(r, kvm_fast_page_fault, 0x5000, PN_PF_WRITE | PN_PF_PRESENT, 0x5005, 0x5007);
+    now = 7;
+    pn_emit(r, page_fault, 0x6000, PN_PF_WRITE | PN_PF_PRESENT); /* a table's no longer */
+    pn_emit(r, prepare_zap_page, 6, 1, 0);
     study(&BY(FAULT_KEY_page, FAULT_KEY_outcome, FAULT_KEY_reason, FAULT_KEY_cause));
+    ck_assert_str_eq(row(6), "0x6000 tracked_table - unknown 1 0 7 7");
     ck_assert_str_eq(row(5), "0x5000 dirty_log - dirty_log 1 0 6 6");
     ck_assert_str_eq(row(0), "0x1000 guest_pf not_present demand 1 1 1 1");
     ck_assert_str_eq(row(1), "0x2000 mapped - unknown 1 0 2 2");
     ck_assert_str_eq(row(2), "0x3000 tracked_table - unknown 1 0 3 3");
     ck_assert_str_eq(row(3), "0x4000 mmio - device 1 0 4 4");
     ck_assert_str_eq(row(4), "0x4000 mmio_cached - device 1 0 5 5");
-    ck_assert_uint_eq(faults_totals(faults)->faults, 6);
+    ck_assert_uint_eq(faults_totals(faults)->faults, 7);
+}
+END_TEST
+
+/* What KVM has in an spte that is not present, since 6.9. */
+#define KVM_NONE 0x8000000000000000
+
+START_TEST(what_kvms_tdp_mmu_drops_is_no_mapping) {
+    struct pn_ring *r = kvm();
+    now = 1;
+    pn_emit(r, kvm_tdp_fault, 0x200000, PN_PF_WRITE | PN_PF_PRESENT);
+    pn_emit(r, kvm_tdp_spte, 0x200, 2, 0x38008a5, KVM_NONE);
+    pn_emit(r, kvm_entry);
+    now = 2;
+    pn_emit(r, kvm_tdp_fault, 0x200000, PN_PF_WRITE);
+    pn_emit(r, kvm_tdp_spte, 0x200, 2, KVM_NONE, 0x4200ee7);
+    pn_emit(r, kvm_entry);
+    now = 3;
+    pn_emit(r, kvm_tdp_fault, 0x300000, 0);
+    pn_emit(r, prepare_zap_page, 6, 1, 0); /* to make room */
+    study(&BY(FAULT_KEY_outcome, FAULT_KEY_access));
+    ck_assert_str_eq(row(0), "mapped write 1 0 2 2");
+    ck_assert_str_eq(row(1), "? read 1 0 3 3");
+    ck_assert_str_eq(row(2), "? write 1 0 1 1");
 }
 END_TEST
 
@@ -470,6 +497,7 @@ SUITE("inspect.faults", .setup = setup, .teardown = teardown, .timeout = 120,
                 vcpus_faults_do_not_mix,
                 a_fault_of_kvms_tdp_of_which_nothing_more_is_told_has_no_outcome,
                 what_kvm_does_before_it_enters_the_guest_is_the_outcome,
+                what_kvms_tdp_mmu_drops_is_no_mapping,
                 a_kvm_that_tells_of_no_access_has_the_walks_that_came_to_something,
                 without_tracepoints_accesses_to_devices_are_the_faults,
                 tables_may_be_asked_for_before_all_records_are_there,
