@@ -29,7 +29,7 @@ void agile_nest(struct pn_mmu_vcpu *vcpu, struct sp *sp) {
 
 void agile_written(struct pn_mmu_vcpu *vcpu, struct sp *sp) {
     const struct shadow *sh = vcpu->mmu->shadow;
-    if (sh->unsync_level && sh->policy->nests && ++sp->stores >= sh->policy->nests)
+    if (sh->unsync_level && sh->policy.nests && ++sp->stores >= sh->policy.nests)
         agile_nest(vcpu, sp);
 }
 

@@ -171,7 +171,7 @@ static uint64_t *build_path(struct fault *f) {
         if (!sp)
             break;
         spte_link(f->mmu, sptep, sp, st.grant);
-        if (sp_of(sptep)->unsync && f->mmu->shadow->policy->nests && !f->nest)
+        if (sp_of(sptep)->unsync && f->mmu->shadow->policy.nests && !f->nest)
             f->nest = sp;
     }
     return NULL;
@@ -217,10 +217,10 @@ static void prefetch(struct fault *f, uint64_t *sptep) {
 
 /* The policy syncs all before this fault, and no shortcut is right. */
 static bool syncs_first(const struct fault *f) {
-    return f->mmu->shadow->policy->syncs_at_fault && sync_needed(f->r, f->gva);
+    return f->mmu->shadow->policy.syncs_at_fault && sync_needed(f->r, f->gva);
 }
 
-static void sync_first(const struct fault *f) {
+static __attribute__((noinline)) void sync_first(const struct fault *f) {
     for_each_root(f->mmu, v, r)
         shadow_root_sync(f->vcpu, r);
 }

@@ -280,8 +280,8 @@ static enum pn_outcome gate(const struct forecast *f, struct slot *s, pn_gfn gfn
         watched += !sh->open;
         pages++;
     }
-    if (watched && (highest > sh->unsync_level || (sh->policy->nests && pages) ||
-                    (sh->policy->unsync_max && pages > 1)))
+    if (watched && (highest > sh->unsync_level || (sh->policy.nests && pages) ||
+                    (sh->policy.unsync_max && pages > 1)))
         return PN_OUT_tracked_table;
     if (s->dirty && !f->mmu->tracker->by_dbit && !logged && !dirty_test(s, gfn))
         return PN_OUT_dirty_log;
@@ -387,7 +387,7 @@ static void walk_top(struct forecast *f, struct swalk *w) {
 static bool syncs_first(struct forecast *f) {
     struct root r = {.top = (struct sp *)(uintptr_t)f->top, .narrow = f->r->narrow};
     bool first =
-        f->mmu->shadow->policy->syncs_at_fault && !f->adopts && sync_needed(&r, f->gva);
+        f->mmu->shadow->policy.syncs_at_fault && !f->adopts && sync_needed(&r, f->gva);
     f->inexact |= first;
     return first;
 }

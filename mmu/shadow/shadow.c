@@ -39,14 +39,14 @@ static int shadow_init(struct pn_mmu *mmu) {
     mmu->shadow = calloc(1, sizeof(*mmu->shadow));
     if (!mmu->shadow)
         return -ENOMEM;
-    mmu->shadow->policy = &policies[mmu->cfg.opt.policy];
+    mmu->shadow->policy = policies[mmu->cfg.opt.policy];
     mmu->shadow->log_d = mmu->tracker->by_dbit ? SPTE_LOG_D : 0;
     if (mmu->cfg.opt.unsync) {
-        mmu->shadow->unsync_level = mmu->shadow->policy->unsync_level;
-        mmu->shadow->open = mmu->shadow->policy->open;
-        mmu->shadow->stays = mmu->shadow->open || mmu->shadow->policy->nests;
+        mmu->shadow->unsync_level = mmu->shadow->policy.unsync_level;
+        mmu->shadow->open = mmu->shadow->policy.open;
+        mmu->shadow->stays = mmu->shadow->open || mmu->shadow->policy.nests;
     }
-    own_ops(mmu, mmu->shadow->policy);
+    own_ops(mmu, &mmu->shadow->policy);
     return sp_init(mmu);
 }
 

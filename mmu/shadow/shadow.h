@@ -63,14 +63,10 @@ struct policy {
 #define UNSYNC_LIST 64
 
 struct shadow {
-    const struct policy *policy;
+    struct policy policy;
     uint8_t unsync_level; /* the policy's, unless the option unsync is off */
     bool open;
-    uint32_t misses;    /* agile: in this interval */
-    struct mmu_ops ops; /* of the MMU, where a policy has another one */
-    bool stays;         /* a table out of sync remains so when it is synced */
-    /* With unsync_max, the tables that went out of sync, the first of them first. */
-    pn_gfn unsynced[UNSYNC_LIST];
+    bool stays; /* a table out of sync remains so when it is synced */
     unsigned unsynced_count;
     struct sp **hash;  /* by gfn */
     struct list lru;   /* newest first; all but ROOT sps */
@@ -81,6 +77,10 @@ struct shadow {
     uint64_t log_d;                 /* SPTE_LOG_D: dirty logs go by it; else 0 */
     struct pt_bits format[FORMATS]; /* how gptes are read, by role */
     uint32_t format_role[FORMATS];
+    uint32_t misses;    /* agile: in this interval */
+    struct mmu_ops ops; /* of the MMU, where a policy has another one */
+    /* With unsync_max, the tables that went out of sync, the first of them first. */
+    pn_gfn unsynced[UNSYNC_LIST];
 };
 
 /* ---- ptrs.c: sets of sptep ---- */
@@ -356,7 +356,7 @@ void shadow_inval_gva(struct pn_mmu_vcpu *vcpu, uint16_t pcid, pn_gva gva, bool 
 void agile_nest(struct pn_mmu_vcpu *vcpu, struct sp *sp);
 /* The next TLB miss ends the interval: no table is the guest's then. */
 static inline bool agile_ends(const struct pn_mmu *mmu) {
-    uint32_t interval = mmu->shadow->policy->nests ? mmu->cfg.opt.agile_interval : 0;
+    uint32_t interval = mmu->shadow->policy.nests ? mmu->cfg.opt.agile_interval : 0;
     return interval && mmu->shadow->misses + 1 >= interval;
 }
 /* A store to it was seen. */

@@ -24,7 +24,7 @@ static void set_gpte(struct sp *sp, unsigned i, uint64_t v) {
 /* An spte that was `old` is made anew as `now`, by a sync or for an access. Return: now
  * with its A and D. */
 static uint64_t remade(struct pn_mmu *mmu, uint64_t old, uint64_t now, bool access) {
-    bool ad = mmu->shadow->policy->ad_flushes;
+    bool ad = mmu->shadow->policy.ad_flushes;
     bool was = spte_writable(old), is = spte_writable(now);
     now &= ~SPTE_HW;
     now |= access ? SPTE_HW_A : 0;
@@ -193,7 +193,7 @@ void spte_resync(struct pn_mmu *mmu, struct sp *sp, unsigned i, const uint8_t *t
     uint64_t now = sp->spt[i];
     if (!spte_leaf(old) || !spte_leaf(now))
         return;
-    if (mmu->shadow->policy->remakes || rights_of(old) != rights_of(now))
+    if (mmu->shadow->policy.remakes || rights_of(old) != rights_of(now))
         sp->spt[i] = remade(mmu, old, now, false);
 }
 

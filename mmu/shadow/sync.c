@@ -35,11 +35,11 @@ static void sync_all(struct pn_mmu *mmu, struct sp *sp, const uint8_t *table) {
 
 void sync_sptes(struct pn_mmu_vcpu *vcpu, struct sp *sp) {
     struct slot *s = slot_of_gfn(vcpu->mmu, sp->gfn);
-    if (sp->used && (sp_level(sp) > 1 || vcpu->mmu->shadow->policy->remakes))
+    if (sp->used && (sp_level(sp) > 1 || vcpu->mmu->shadow->policy.remakes))
         sync_each(vcpu->mmu, sp, slot_hva(s, sp->gfn));
     if (sp->used && sp_level(sp) == 1)
         sync_all(vcpu->mmu, sp, slot_hva(s, sp->gfn));
-    if (vcpu->mmu->shadow->policy->nests)
+    if (vcpu->mmu->shadow->policy.nests)
         return; /* no work of a hypervisor's */
     pn_count(vcpu->stats, mmu_sync);
     pn_emit(vcpu->ring, sync_page, sp->gfn, sp->role);
@@ -58,11 +58,6 @@ static void map_anew(struct pn_mmu_vcpu *vcpu, struct sp *sp, unsigned i,
         prefetch_spte(vcpu, sp, i, table);
 }
 
-static void sync_entry(struct pn_mmu_vcpu *vcpu, struct sp *sp, unsigned i) {
-    struct slot *s = slot_of_gfn(vcpu->mmu, sp->gfn);
-    spte_resync(vcpu->mmu, sp, i, slot_hva(s, sp->gfn));
-}
-
 /* Return: the page below sp on the way to gva, or NULL: the way ends here. */
 static struct sp *way_down(const struct sp *sp, pn_gva gva) {
     uint64_t v = sp->spt[level_index(gva, sp_level(sp))];
@@ -78,20 +73,29 @@ bool sync_needed(const struct root *r, pn_gva gva) {
     return false;
 }
 
+/* The entries above the leaf, where their tables may be out of sync. */
+static void sync_above(struct pn_mmu_vcpu *vcpu, const struct root *r, pn_gva gva) {
+    for (struct sp *sp = r->top; sp && sp_level(sp) > 1; sp = way_down(sp, gva)) {
+        struct slot *s = sp->unsync ? slot_of_gfn(vcpu->mmu, sp->gfn) : NULL;
+        if (s)
+            spte_resync(vcpu->mmu, sp, level_index(gva, sp_level(sp)),
+                        slot_hva(s, sp->gfn));
+    }
+}
+
 void sync_gva(struct pn_mmu_vcpu *vcpu, const struct root *r, pn_gva gva) {
     struct pn_mmu *mmu = vcpu->mmu;
     if (!r->top || (r->narrow && gva >> 32))
         return;
-    for (struct sp *sp = r->top; sp && sp_level(sp) > 1; sp = way_down(sp, gva))
-        if (sp->unsync)
-            sync_entry(vcpu, sp, level_index(gva, sp_level(sp)));
+    if (mmu->shadow->unsync_level > 1)
+        sync_above(vcpu, r, gva);
     struct swalk w;
     shadow_walk(r, gva, &w);
     struct sp *sp = sp_of(w.sptep);
     if (!sp->unsync || sp_level(sp) > 1)
         return;
     const uint8_t *table = slot_hva(slot_of_gfn(mmu, sp->gfn), sp->gfn);
-    if (mmu->shadow->policy->remakes)
+    if (mmu->shadow->policy.remakes)
         map_anew(vcpu, sp, sp_index(w.sptep), table);
     else
         spte_resync(mmu, sp, sp_index(w.sptep), table);

@@ -32,7 +32,7 @@ static bool is_unsync(struct pn_mmu *mmu, pn_gfn gfn) {
 }
 
 static unsigned most_unsync(const struct pn_mmu *mmu) {
-    unsigned most = mmu->shadow->policy->unsync_max * mmu->vcpu_count;
+    unsigned most = mmu->shadow->policy.unsync_max * mmu->vcpu_count;
     return most < UNSYNC_LIST ? most : UNSYNC_LIST - 1;
 }
 
@@ -77,12 +77,12 @@ bool unsync_try(struct pn_mmu_vcpu *vcpu, struct slot *s, pn_gfn gfn) {
             sp_zap(vcpu, sp, ZAP_OBSOLETE);
             continue;
         }
-        may &= sp_level(sp) <= sh->unsync_level && !sh->policy->nests;
+        may &= sp_level(sp) <= sh->unsync_level && !sh->policy.nests;
         pages++;
     }
-    if (!may || (sh->policy->unsync_max && pages > 1))
+    if (!may || (sh->policy.unsync_max && pages > 1))
         return false;
-    if (sh->policy->unsync_max && pages)
+    if (sh->policy.unsync_max && pages)
         note_unsync(sh, gfn);
     for_each_table(mmu, sp, gfn) if (!sp->unsync) unsync_page(vcpu, s, sp);
     return true;
@@ -96,9 +96,9 @@ bool shadow_syncs_others(const struct pn_mmu_vcpu *vcpu, pn_gva gva,
     struct swalk w;
     if (agile_ends(vcpu->mmu) || (r->narrow && gva >> 32))
         return true;
-    if (sh->policy->unsync_max)
+    if (sh->policy.unsync_max)
         return pn_stores(access) && sh->unsynced_count >= most_unsync(vcpu->mmu);
-    if (sh->policy->syncs_at_fault && sync_needed(r, gva))
+    if (sh->policy.syncs_at_fault && sync_needed(r, gva))
         return true;
     shadow_walk(r, gva, &w);
     return w.level > 1 && !spte_leaf(w.spte);
@@ -114,7 +114,7 @@ void shadow_root_sync(struct pn_mmu_vcpu *vcpu, struct root *r) {
 }
 
 static void sync_before_flush(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva) {
-    if (vcpu->mmu->shadow->policy->syncs_at_fault && sync_needed(r, gva))
+    if (vcpu->mmu->shadow->policy.syncs_at_fault && sync_needed(r, gva))
         shadow_root_sync(vcpu, r);
     else if (r->top)
         sync_uppers(vcpu, r->top);

@@ -22,7 +22,7 @@ static bool flooded(struct pn_mmu *mmu, struct sp *sp) {
     /* It goes unsync at the next untracked store; leave it alone till then. */
     if (sp_level(sp) <= mmu->shadow->unsync_level)
         return false;
-    return threshold && mmu->shadow->policy->floods && ++sp->flood >= threshold;
+    return threshold && mmu->shadow->policy.floods && ++sp->flood >= threshold;
 }
 
 /* Sync the sptes of every gpte in [offset, offset+size). KVM drops those that a store is
