@@ -36,7 +36,7 @@ struct pn_mmu_vcpu;
  * dirty-logged slot, D already set in the gpte). Where pn_mmu_track_add alone needs to,
  * the write tag is kept back as PN_TLB_HELD(gva), which is of another index, too.
  */
-#define PN_TLB_BITS        11
+#define PN_TLB_BITS        12
 #define PN_TLB_ENTRIES     (1u << PN_TLB_BITS)
 #define PN_TLB_NONE(index) ((uint64_t)((index) ^ 1u) << PN_PAGE_SHIFT)
 #define PN_TLB_HELD(gva)   (((gva)&PN_PAGE_MASK) ^ 2u << PN_PAGE_SHIFT)

@@ -24,10 +24,10 @@
 #define NONE_16(i)  NONE_4(i), NONE_4((i) + 4), NONE_4((i) + 8), NONE_4((i) + 12)
 #define NONE_64(i)  NONE_16(i), NONE_16((i) + 16), NONE_16((i) + 32), NONE_16((i) + 48)
 #define NONE_256(i) NONE_64(i), NONE_64((i) + 64), NONE_64((i) + 128), NONE_64((i) + 192)
-#define NONE_512(i) NONE_256(i), NONE_256((i) + 256)
-#define NONE_2048(i)                                                                     \
-    NONE_512(i), NONE_512((i) + 512), NONE_512((i) + 1024), NONE_512((i) + 1536)
-static const struct pn_tlb_entry empty[] = {NONE_2048(0u)};
+#define NONE_1024(i)                                                                     \
+    NONE_256(i), NONE_256((i) + 256), NONE_256((i) + 512), NONE_256((i) + 768)
+static const struct pn_tlb_entry empty[] = {NONE_1024(0u), NONE_1024(1024u),
+                                            NONE_1024(2048u), NONE_1024(3072u)};
 _Static_assert(sizeof(empty) == PN_TLB_ENTRIES * sizeof(empty[0]), "one of each index");
 
 void tlb_unmake(struct root *r) {
