@@ -277,6 +277,30 @@ void pn_mmu_set_cr3(struct pn_mmu_vcpu *vcpu, uint64_t cr3, bool noflush,
                     const uint64_t pdpte[4]);
 /* WRPKRU, or a write to IA32_PKRS. */
 void pn_mmu_set_pkr(struct pn_mmu_vcpu *vcpu, uint32_t pkru, uint32_t pkrs);
+/*
+ * A guest that is a hypervisor itself switches between worlds: its own (all 0) and those of its
+ * guests (AMD's SVM; APM volume 2, "Address Space Identifier", "Nested Paging").
+ */
+struct pn_world {
+    uint32_t asid; /* tags translations: no flush but those of this asid concerns them */
+    bool second;   /* addresses of this world's tables, and what these lead to, go through
+                      further tables, in guest memory, from host.cr3 on, in the format that
+                      long mode, PAE or neither of host means: NPT */
+    struct pn_paging host;
+};
+/* The vCPU is in that world from now on, with that paging state; nothing is flushed. A fault
+ * of the further tables is a guest fault PN_VEC_NPF. */
+void pn_mmu_set_world(struct pn_mmu_vcpu *vcpu, const struct pn_world *world,
+                      const struct pn_paging *paging);
+/* Forget what was translated with that asid, or in any world (all), as TLB_CONTROL asks. */
+void pn_mmu_flush_asid(struct pn_mmu_vcpu *vcpu, uint32_t asid, bool all);
+/* INVLPGA. */
+void pn_mmu_invlpga(struct pn_mmu_vcpu *vcpu, pn_gva gva, uint32_t asid);
+/* Read memory as this world addresses it, within one page. Return: PN_MAPPED; PN_MMIO: there
+ * is none, and buf is untouched; PN_GUEST_PF and *fault. */
+enum pn_answer pn_mmu_read_world(struct pn_mmu_vcpu *vcpu, pn_gpa gpa, void *buf,
+                                 size_t size, struct pn_fault *fault);
+
 void pn_mmu_invlpg(struct pn_mmu_vcpu *vcpu, pn_gva gva);
 /* Types 0..3 as in SDM "INVPCID"; the caller has checked type, pcid and canonical gva. */
 void pn_mmu_invpcid(struct pn_mmu_vcpu *vcpu, unsigned type, uint16_t pcid, pn_gva gva);

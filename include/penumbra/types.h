@@ -52,6 +52,12 @@ static inline bool pn_on_shadow_stack(enum pn_access access) {
 #define PN_PF_PK      0x20u
 #define PN_PF_SS      0x40u /* a shadow-stack access */
 
+/* The vector of what is no exception: a nested page fault, an exit to the hypervisor that the
+ * guest is. Its error code is that of a #PF; PN_NPF_TABLE: it was met by a walk of its guest's
+ * tables. address: guest-physical to that guest. */
+#define PN_VEC_NPF   0xffu
+#define PN_NPF_TABLE 0x80000000u
+
 /* A fault for the guest: delivered to it, never an error of ours. */
 struct pn_fault {
     uint8_t vector;

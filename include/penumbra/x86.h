@@ -70,6 +70,7 @@
 #define EFER_LME UINT64_C(0x100)
 #define EFER_LMA UINT64_C(0x400)
 #define EFER_NXE UINT64_C(0x800)
+#define EFER_SVME UINT64_C(0x1000)
 
 /* ---- Debug registers ---- */
 
@@ -207,6 +208,8 @@ enum {
     MSR_MCG_CAP = 0x179,
     MSR_MCG_STATUS = 0x17a,
     MSR_MISC_ENABLE = 0x1a0,
+    MSR_DEBUGCTL = 0x1d9,
+    MSR_LAST_BRANCH = 0x1db, /* from, to; of the last interrupt: from, to */
     MSR_MTRR_PHYS = 0x200, /* base, mask, base, mask ... */
     MSR_MTRR_FIX64K = 0x250,
     MSR_MTRR_FIX16K = 0x258, /* and 0x259 */
@@ -243,6 +246,8 @@ enum {
 #define MSR_SYSCFG         0xc0010010u
 #define MSR_HWCR           0xc0010015u
 #define MSR_NB_CFG         0xc001001fu
+#define MSR_VM_CR          0xc0010114u
+#define MSR_VM_HSAVE_PA    0xc0010117u
 
 /* Of MSR_U_CET and MSR_S_CET (SDM volume 1, "Control-flow Enforcement Technology (CET)"). */
 #define CET_SHSTK    UINT64_C(0x1)  /* shadow stacks */

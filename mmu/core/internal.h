@@ -119,6 +119,9 @@ struct mmu_ops {
     void (*root_sync)(struct pn_mmu_vcpu *vcpu, struct root *r);
     /* INVLPG: gva in every root of this PCID, or of all. */
     void (*inval_gva)(struct pn_mmu_vcpu *vcpu, uint16_t pcid, pn_gva gva, bool all);
+    /* What was made of second levels in guest memory with that asid, or any, goes. NULL:
+     * nothing is. */
+    void (*asid_gone)(struct pn_mmu_vcpu *vcpu, uint32_t asid, bool all);
     /* Before a slot is deleted or moved, still in place: zap every mapping of it and
      * every table in it. memslot.c frees the per-page arrays afterwards. */
     void (*slot_gone)(struct pn_mmu_vcpu *vcpu, struct slot *s);
@@ -273,6 +276,9 @@ struct pn_mmu_vcpu {
     struct pn_ring *ring;
     struct pn_paging paging;
     struct stage walk;          /* derived from paging */
+    struct pn_world world;
+    struct stage second; /* of the world, if it has one; what walk stands on then */
+    uint64_t space;      /* what tables made in this world are told apart by; 0: the guest's own */
     struct vcpu_roots *roots;   /* and their TLBs: root.h */
     struct model *model;        /* the observer's; NULL: no TLB model */
     struct dirty_buffer *dirty; /* buffer.c; NULL: the tracker has none */
@@ -381,6 +387,11 @@ enum pn_outcome fault_done(struct pn_mmu_vcpu *vcpu, enum pn_outcome outcome, pn
 /* In the error code of a fault that a cached MMIO mark answers: to KVM, too, such an
  * entry is one with reserved bits. */
 #define FAULT_MMIO_CACHED (PN_PF_PRESENT | PN_PF_RSVD)
+
+/* What a walk that ended in a fault comes to. */
+static inline enum pn_outcome walk_outcome(const struct walk *w) {
+    return w->end == WALK_BELOW ? PN_OUT_nested_pf : PN_OUT_guest_pf;
+}
 
 /* options.c. Return: 0, or -EINVAL when a value is out of its range. */
 int mmu_options_check(const struct pn_mmu_options *opt);

@@ -32,7 +32,9 @@
 
 static struct root_key key_now(const struct pn_mmu_vcpu *vcpu) {
     const struct stage *m = &vcpu->walk;
-    struct root_key k = {.mode = m->mode};
+    struct root_key k = {.mode = m->mode, .asid = vcpu->world.asid};
+    if (vcpu->world.second)
+        k.second = vcpu->second.root | 1;
     if (!m->levels)
         return k;
     k.cr3 = m->root & m->bits.address;
@@ -45,6 +47,7 @@ static struct root_key key_now(const struct pn_mmu_vcpu *vcpu) {
 
 static bool key_equal(const struct root_key *a, const struct root_key *b) {
     return a->cr3 == b->cr3 && a->pcid == b->pcid && a->mode == b->mode &&
+           a->asid == b->asid && a->second == b->second &&
            !memcmp(a->pdpte, b->pdpte, sizeof(a->pdpte));
 }
 
@@ -153,7 +156,7 @@ void root_tighten(struct pn_mmu_vcpu *vcpu, struct root *r) {
 
 void root_make_stale(struct pn_mmu_vcpu *vcpu, bool all, uint16_t pcid) {
     for_each_root_of(vcpu, r) {
-        if (!all && r->key.pcid != pcid)
+        if ((!all && r->key.pcid != pcid) || r->key.asid != vcpu->world.asid)
             continue;
         r->stale = true;
         root_tighten(vcpu, r);
@@ -179,6 +182,26 @@ static void take_paging(struct pn_mmu_vcpu *vcpu) {
     const struct pn_mmu_config *cfg = &vcpu->mmu->cfg;
     stage_init(&vcpu->walk, &vcpu->paging, cfg->maxphyaddr, cfg->lacks);
     vcpu->walk.below = vcpu->mmu->ops->below;
+    if (!vcpu->world.second)
+        return;
+    vcpu->second.below = vcpu->mmu->ops->below;
+    vcpu->walk.below = &vcpu->second;
+}
+
+/* The second level that the world says. */
+static void take_world(struct pn_mmu_vcpu *vcpu, const struct pn_world *w) {
+    const struct pn_mmu_config *cfg = &vcpu->mmu->cfg;
+    struct pn_paging host = w->host;
+    vcpu->world = *w;
+    vcpu->space = 0;
+    if (!w->second)
+        return;
+    host.cr0 |= CR0_PG;
+    if (host.cr4 & CR4_PAE && !(host.efer & EFER_LMA))
+        pn_mmu_read_phys(vcpu->mmu, host.cr3 & 0xffffffe0u, host.pdpte,
+                         sizeof(host.pdpte));
+    stage_init_npt(&vcpu->second, &host, cfg->maxphyaddr, cfg->lacks, NULL);
+    vcpu->space = (host.cr3 & PN_PAGE_MASK) | (vcpu->number + 1);
 }
 
 /* The guest flushed by an instruction. */
@@ -293,6 +316,81 @@ void pn_mmu_drop_tlb(struct pn_mmu_vcpu *vcpu) {
     record(vcpu->mmu, drop_tlb, vcpu->number, .how = 0);
     for_each_root_of(vcpu, r)
         tlb_flush(vcpu, r);
+}
+
+/* ---- Worlds ---- */
+
+void pn_mmu_set_world(struct pn_mmu_vcpu *vcpu, const struct pn_world *world,
+                      const struct pn_paging *p) {
+    record_quiet(vcpu->mmu);
+    take_world(vcpu, world);
+    vcpu->paging = *p;
+    take_paging(vcpu);
+    exit_begins(vcpu->mmu);
+    root_load(vcpu);
+    observe(vcpu->mmu, set_paging, vcpu);
+    mmu_step(vcpu->mmu);
+}
+
+/* Nothing tells what of a second level in guest memory has changed: all is made anew. */
+static void root_forget(struct pn_mmu_vcpu *vcpu, struct root *r) {
+    vcpu->mmu->ops->root_drop(vcpu, r);
+    tlb_flush(vcpu, r);
+    root_new_fetch_gen(vcpu, r);
+    r->loose = false;
+}
+
+void pn_mmu_flush_asid(struct pn_mmu_vcpu *vcpu, uint32_t asid, bool all) {
+    exit_begins(vcpu->mmu);
+    flush_ask_of(vcpu);
+    for_each_root_of(vcpu, r) {
+        if (!all && r->key.asid != asid)
+            continue;
+        if (r->key.second) {
+            root_forget(vcpu, r);
+            continue;
+        }
+        r->stale = true;
+        root_tighten(vcpu, r);
+    }
+    if (vcpu->mmu->ops->asid_gone)
+        vcpu->mmu->ops->asid_gone(vcpu, asid, all);
+    if (vcpu->roots->cur->stale)
+        sync_root(vcpu, vcpu->roots->cur);
+    observe(vcpu->mmu, set_paging, vcpu);
+    mmu_step(vcpu->mmu);
+}
+
+void pn_mmu_invlpga(struct pn_mmu_vcpu *vcpu, pn_gva gva, uint32_t asid) {
+    exit_begins(vcpu->mmu);
+    pn_count(vcpu->stats, invlpg);
+    if (asid == vcpu->world.asid) {
+        vcpu->mmu->ops->inval_gva(vcpu, vcpu->roots->cur->key.pcid, gva, true);
+        observe(vcpu->mmu, invlpg, vcpu, gva);
+    } else {
+        for_each_root_of(vcpu, r)
+            if (r->key.asid == asid) {
+                r->stale = true;
+                root_tighten(vcpu, r);
+            }
+        observe(vcpu->mmu, set_paging, vcpu);
+    }
+    mmu_step(vcpu->mmu);
+}
+
+enum pn_answer pn_mmu_read_world(struct pn_mmu_vcpu *vcpu, pn_gpa gpa, void *buf,
+                                 size_t size, struct pn_fault *fault) {
+    if (vcpu->world.second) {
+        struct walk w = {.fixes = 0};
+        if (stage_walk(vcpu, &vcpu->second, gpa, PN_WRITE, PN_TLB_USER, 0, &w) < 0) {
+            *fault = w.fault;
+            fault->vector = PN_VEC_NPF;
+            fault->error |= PN_NPF_TABLE;
+            return PN_GUEST_PF;
+        }
+        gpa = w.gfn << PN_PAGE_SHIFT | (gpa & (PN_PAGE_SIZE - 1));
+    }
+    return pn_mmu_read_phys(vcpu->mmu, gpa, buf, size) == size ? PN_MAPPED : PN_MMIO;
 }
 
 /* ---- Life ---- */

@@ -108,7 +108,9 @@ struct sp *slab_sp(struct pn_mmu *mmu) {
 void slab_sp_free(struct slab *sl, struct sp *sp) {
     if (sp->gptes)
         slab_gptes_free(sl, sp->gptes);
-    sp->gptes = NULL;
+    if (sp->frames)
+        slab_gptes_free(sl, sp->frames);
+    sp->gptes = sp->frames = NULL;
     sp->role = 0; /* the audit tells free ones by it */
     sp->hash_next = sl->free_sp;
     sl->free_sp = sp;

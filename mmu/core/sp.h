@@ -63,6 +63,11 @@ struct sp {
     uint64_t *spt;   /* 512 sptes */
     uint64_t *gptes; /* what each leaf or MMIO spte was made from, and in a leaf table all
                         gptes as last synced; NULL for direct sps */
+    /* Of a guest's guest, whose addresses are no frames: what the second level below made of
+     * each leaf's or MMIO spte's, and in bits 0 (D) and 1 (X) what it lets pass. NULL: none. */
+    uint64_t *frames;
+    uint64_t space; /* pn_mmu_vcpu.space that it was made in, and the asid */
+    uint32_t asid;
     const struct pt_bits *format; /* how gptes are read */
     pn_gfn gfn;                   /* of the table; direct: the first frame mapped */
     uint32_t role;

@@ -110,9 +110,15 @@ void stage_init(struct stage *s, const struct pn_paging *p, uint8_t maxphyaddr,
 
 /* ---- What the walk uses ---- */
 
-static inline void count_read(struct pn_mmu_vcpu *vcpu, unsigned level, unsigned flags) {
+static inline void count_read(struct pn_mmu_vcpu *vcpu, const struct stage *s,
+                              unsigned level, unsigned flags) {
     if (flags & WALK_PROBE)
         return;
+    if (__builtin_expect(s->second, 0)) {
+        vcpu->stats->v[PN_STAT_npte_reads]++;
+        pn_count_level(vcpu->stats, npte_reads, level);
+        return;
+    }
     vcpu->stats->v[PN_STAT_gpte_reads]++;
     pn_count_level(vcpu->stats, gpte_reads, level);
 }
@@ -215,7 +221,7 @@ FOLDED int walk_down(const struct pt_format *f, struct pn_mmu_vcpu *vcpu,
         if (!at.host && out->miss)
             return out->miss == MISS_FAULT ? walk_below(out, level) : 1;
         uint64_t v = load(f, at.host);
-        count_read(vcpu, level, flags);
+        count_read(vcpu, s, level, flags);
         out->level = (uint8_t)level;
         out->pte_gpa[level] = gpa;
         out->slot_gpa[level] = at.gpa;
@@ -264,6 +270,18 @@ FOLDED unsigned walk_shadow_stack(const struct pt_format *f, unsigned first,
     return is ? ACC_SS : 0;
 }
 
+static int walk_final(struct pn_mmu_vcpu *vcpu, const struct stage *second,
+                      enum pn_access access, unsigned flags, struct walk *out);
+
+/* The frame that a walk came to goes through the second level below, if that is one. */
+static inline int walk_second(struct pn_mmu_vcpu *vcpu, const struct stage *s,
+                              enum pn_access access, unsigned flags, struct walk *out) {
+    out->second_level = 0;
+    if (__builtin_expect(s->below && s->below->second, 0))
+        return walk_final(vcpu, s->below, access, flags, out);
+    return 0;
+}
+
 FOLDED int walk(const struct pt_format *f, struct pn_mmu_vcpu *vcpu,
                 const struct stage *s, pn_gva gva, enum pn_access access,
                 enum pn_tlb_mode mode, unsigned flags, struct walk *out) {
@@ -307,10 +325,12 @@ FOLDED int walk(const struct pt_format *f, struct pn_mmu_vcpu *vcpu,
     out->dirty = v & f->dirty;
     out->global = v & f->global;
     out->gfn = pt_leaf_gfn(f, b, out->level, v) | (gva >> PN_PAGE_SHIFT & low);
-    return 0;
+    return walk_second(vcpu, s, access, flags, out);
 }
 
-static int walk_off(pn_gva gva, struct walk *out) {
+static int walk_off(struct pn_mmu_vcpu *vcpu, const struct stage *s, pn_gva gva,
+                    enum pn_access access, unsigned flags, struct walk *out) {
+    out->gva = gva;
     out->end = WALK_MAPPED;
     out->top = 0;
     out->level = 3;
@@ -319,14 +339,14 @@ static int walk_off(pn_gva gva, struct walk *out) {
     out->dirty = true;
     out->global = false;
     out->gfn = gva >> PN_PAGE_SHIFT;
-    return 0;
+    return walk_second(vcpu, s, access, flags, out);
 }
 
 int stage_walk(struct pn_mmu_vcpu *vcpu, const struct stage *s, pn_gva gva,
                enum pn_access access, enum pn_tlb_mode mode, unsigned flags,
                struct walk *out) {
     if (!s->levels)
-        return walk_off(gva, out);
+        return walk_off(vcpu, s, gva, access, flags, out);
     if (!(flags & WALK_PROBE))
         pn_emit(vcpu->ring, pagetable_walk, gva, s->rights.pfec[access][mode]);
     switch (s->bits.format->id) {
@@ -342,14 +362,23 @@ int stage_walk(struct pn_mmu_vcpu *vcpu, const struct stage *s, pn_gva gva,
 
 /* ---- A second level in guest memory, as the stage below ---- */
 
+/* Its hypervisor has to see to it. */
+static void second_fault(struct walk *w, const struct walk *in, bool table) {
+    w->fault = in->fault;
+    w->fault.vector = PN_VEC_NPF;
+    w->fault.error |= table ? PN_NPF_TABLE : 0;
+}
+
 static struct ref second_read(struct pn_mmu_vcpu *vcpu, const struct stage *s,
                               struct walk *w, pn_gpa gpa, unsigned flags) {
     struct walk in = {.fixes = w->fixes};
     struct ref none = {0};
-    if (stage_walk(vcpu, s, gpa, PN_READ, PN_TLB_USER, flags, &in) < 0) {
+    if (stage_walk(vcpu, s, gpa, s->table, PN_TLB_USER, flags, &in) < 0) {
+        second_fault(w, &in, true);
         w->miss = MISS_FAULT;
         return none;
     }
+    w->fixes = in.fixes;
     gpa = in.gfn << PN_PAGE_SHIFT | (gpa & (PN_PAGE_SIZE - 1));
     return s->below ? s->below->read(vcpu, s->below, w, gpa, flags)
                     : slot_ref(vcpu->mmu, gpa);
@@ -358,10 +387,34 @@ static struct ref second_read(struct pn_mmu_vcpu *vcpu, const struct stage *s,
 static enum miss second_write(struct pn_mmu_vcpu *vcpu, const struct stage *s,
                               struct walk *w, pn_gpa gpa) {
     struct walk in = {.fixes = w->fixes};
-    if (stage_walk(vcpu, s, gpa, PN_WRITE, PN_TLB_USER, 0, &in) < 0)
+    if (stage_walk(vcpu, s, gpa, PN_WRITE, PN_TLB_USER, 0, &in) < 0) {
+        second_fault(w, &in, true);
         return MISS_FAULT;
+    }
+    w->fixes = in.fixes;
     gpa = in.gfn << PN_PAGE_SHIFT | (gpa & (PN_PAGE_SIZE - 1));
     return s->below ? s->below->write(vcpu, s->below, w, gpa) : MISS_NONE;
+}
+
+static int walk_final(struct pn_mmu_vcpu *vcpu, const struct stage *second,
+                      enum pn_access access, unsigned flags, struct walk *out) {
+    struct walk in = {.fixes = out->fixes};
+    pn_gpa gpa = out->gfn << PN_PAGE_SHIFT | (out->gva & (PN_PAGE_SIZE - 1));
+    access = pn_stores(access) ? PN_WRITE : access == PN_FETCH ? PN_FETCH : PN_READ;
+    if (stage_walk(vcpu, second, gpa, access, PN_TLB_USER, flags, &in) < 0) {
+        second_fault(out, &in, false);
+        out->end = WALK_BELOW;
+        return -1;
+    }
+    out->fixes = in.fixes;
+    out->second_gfn = out->gfn;
+    out->gfn = in.gfn;
+    out->second_level = in.level;
+    out->second_access =
+        in.dirty || !second->bits.dirty ? in.access : in.access & ~ACC_WRITE;
+    out->dirty = out->dirty && out->second_access & ACC_WRITE;
+    out->access &= out->second_access | ACC_USER | ACC_SS;
+    return 0;
 }
 
 void stage_init_second(struct stage *s, enum pt_format_id format, unsigned features,
@@ -369,6 +422,7 @@ void stage_init_second(struct stage *s, enum pt_format_id format, unsigned featu
     const struct pt_format *f = &pt_formats[format];
     *s = (struct stage){.root = root,
                         .levels = f->top,
+                        .second = true,
                         .below = below,
                         .read = second_read,
                         .write = second_write};
@@ -382,7 +436,24 @@ void stage_init_second(struct stage *s, enum pt_format_id format, unsigned featu
             if ((acc & needs[access]) != needs[access])
                 for (int mode = 0; mode < PN_TLB_MODES; mode++)
                     s->rights.deny[mode][acc] |= (uint8_t)(1u << access);
+    /* A walk of a guest's tables writes to NPT's pages, set A or not (APM volume 2, "Nested
+     * versus Guest Page Faults, Fault Ordering"). */
+    s->table = always ? PN_WRITE : PN_READ;
+    for (int mode = 0; mode < PN_TLB_MODES; mode++) {
+        s->rights.pfec[PN_READ][mode] = PN_PF_USER;
+        s->rights.pfec[PN_WRITE][mode] = PN_PF_USER | PN_PF_WRITE;
+        s->rights.pfec[PN_FETCH][mode] = PN_PF_USER | (features & PT_NX ? PN_PF_FETCH : 0);
+    }
     pt_bits_init(&s->bits, f, features, maxphyaddr);
+}
+
+void stage_init_npt(struct stage *s, const struct pn_paging *host, uint8_t maxphyaddr,
+                    uint8_t lacks, const struct stage *below) {
+    const struct pt_format *f = format_of(host);
+    unsigned features = pt_cpu_features(lacks) | (host->cr4 & CR4_PSE ? PT_PSE : 0) |
+                        (host->cr4 & CR4_PAE && host->efer & EFER_NXE ? PT_NX : 0);
+    stage_init_second(s, f->id, features, maxphyaddr, host->cr3, below);
+    memcpy(s->pdpte, host->pdpte, sizeof(s->pdpte));
 }
 
 enum pn_answer pn_mmu_probe(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,

@@ -49,6 +49,8 @@ struct stage {
     uint16_t mode;  /* levels and permission bits, STAGE_*: what a root is cached by */
     uint64_t root;  /* CR3 or EPTP: may be stored to by others, as pdpte may */
     uint64_t pdpte[4];
+    bool second;          /* a second level: the walk of a stage above ends in it, too */
+    enum pn_access table; /* of a second level: what a reference to a gpte is to it */
     const struct stage *below; /* NULL: the memslots answer */
     /* What a stage above asks of this one: where the entry at gpa is, for the walk w. When
      * this stage cannot say, w->miss tells why, and there is no host address. */
@@ -81,6 +83,10 @@ void stage_init(struct stage *s, const struct pn_paging *p, uint8_t maxphyaddr,
 void stage_init_second(struct stage *s, enum pt_format_id format, unsigned features,
                        uint8_t maxphyaddr, pn_gpa root, const struct stage *below);
 
+/* The same in NPT's format, which is that of host's own paging (host->cr0 has PG). */
+void stage_init_npt(struct stage *s, const struct pn_paging *host, uint8_t maxphyaddr,
+                    uint8_t lacks, const struct stage *below);
+
 /* How a walk ended. */
 enum walk_end { WALK_MAPPED, WALK_ABSENT, WALK_RESERVED, WALK_DENIED, WALK_BELOW };
 
@@ -104,7 +110,10 @@ struct walk {
     bool dirty; /* the leaf's D is set (after the walk). A table in a read-only slot keeps
                    its A and D as they are, as under KVM */
     bool global;           /* the leaf's G, with CR4.PGE left to the caller */
-    pn_gfn gfn;            /* of the 4 KiB page that holds gva */
+    pn_gfn gfn; /* of the 4 KiB page that holds gva; what a second level made of it */
+    pn_gfn second_gfn;      /* what it was asked for */
+    uint8_t second_level;   /* with one: of its leaf; else 0 */
+    unsigned second_access; /* and what it grants: ACC_*, W with D alone */
     struct pn_fault fault; /* when a guest's own walk ends in #PF */
 };
 

@@ -118,6 +118,8 @@ static void audit_sptes(struct audit *a, const struct sp *sp) {
                      (a->mmu->slots.generation & SPTE_GEN) &&
                  slot_of_gfn(a->mmu, sp_gfn(sp, i)))
             wrong(a, SP_FMT " spte %u calls memory MMIO", SP_ARG(sp), i);
+        if (sp->frames)
+            continue; /* what the second level says is not known here */
         if (sp_direct(sp)) {
             if ((v & (SPTE_GRANT | SPTE_PKEY)) != SPTE_GRANT && !(sp->role & ROLE_ROOT))
                 wrong(a, SP_FMT " spte %u of a direct page is limited", SP_ARG(sp), i);
@@ -172,7 +174,8 @@ static void audit_identity(struct audit *a, const struct sp *sp) {
         synced += !other->unsync;
         unsync |= other->unsync;
         upper |= sp_level(other) > 1;
-        same += other->role == sp->role && !sp_obsolete(a->mmu->shadow, other);
+        same += other->role == sp->role && other->space == sp->space &&
+                other->asid == sp->asid && !sp_obsolete(a->mmu->shadow, other);
     }
     if (!found)
         wrong(a, SP_FMT " is not in the hash", SP_ARG(sp));

@@ -92,6 +92,8 @@ static struct step step_from_root(const struct fault *f) {
     } else {
         st.gfn = (m->pdpte[i] & m->bits.address) >> PN_PAGE_SHIFT;
     }
+    if (f->walk.second_level && m->levels)
+        st.gfn = f->walk.slot_gpa[2] >> PN_PAGE_SHIFT;
     return st;
 }
 
@@ -101,7 +103,8 @@ static bool step_down(const struct fault *f, const struct sp *sp, struct step *s
         *st = step_from_root(f);
         return true;
     }
-    st->gfn = f->walk.gfn & ~(level_pages(level) - 1);
+    pn_gfn gfn = f->walk.second_level ? f->walk.second_gfn : f->walk.gfn;
+    st->gfn = gfn & ~(level_pages(level) - 1);
     st->role = ROLE_DIRECT | (level - 1);
     st->grant = SPTE_GRANT;
     if (sp_direct(sp))
@@ -109,7 +112,8 @@ static bool step_down(const struct fault *f, const struct sp *sp, struct step *s
     struct gpte g = own_gpte(f, sp);
     st->grant = g.grant;
     if (!g.leaf) {
-        st->gfn = g.table;
+        st->gfn = f->walk.second_level ? f->walk.slot_gpa[level - 1] >> PN_PAGE_SHIFT
+                                       : g.table;
         st->role = (sp->role & ROLE_FORMAT) | (level - 1);
         if (sp->role & ROLE_4BYTE)
             st->role |= (f->gva >> 21 & 1) << ROLE_QUAD_SHIFT;
@@ -134,9 +138,18 @@ static bool level_allowed(const struct fault *f, const struct sp *sp) {
         return true;
     if (!f->slot || level > f->walk.level || level > 3 || sp->role & ROLE_ROOT)
         return false;
+    if (f->walk.second_level && level > f->walk.second_level)
+        return false;
     if (!f->mmu->cfg.opt.large_pages || f->slot->pub.flags & PN_SLOT_LOG_DIRTY)
         return false;
     return *slot_large(f->slot, f->walk.gfn, level) == 0;
+}
+
+/* In a world with a second level a table spte stays while its gpte leads where it led. */
+static void note_gpte(const struct fault *f, uint64_t *sptep) {
+    struct sp *sp = sp_of(sptep);
+    if (sp->frames && sp->gptes)
+        sp->gptes[sp_index(sptep)] = own_value(f, sp);
 }
 
 /* Build what is missing. Return: where the leaf goes, or NULL: it cannot be cached (a
@@ -171,6 +184,7 @@ static uint64_t *build_path(struct fault *f) {
         if (!sp)
             break;
         spte_link(f->mmu, sptep, sp, st.grant);
+        note_gpte(f, sptep);
         if (sp_of(sptep)->unsync && f->mmu->shadow->policy.nests && !f->nest)
             f->nest = sp;
     }
@@ -191,16 +205,16 @@ static uint64_t leaf_grant(const struct fault *f, const uint64_t *sptep, uint64_
     const struct sp *sp = sp_of(sptep);
     *v = 0;
     if (sp_direct(sp))
-        return SPTE_GRANT;
+        return frame_grant(walk_passes(&f->walk), SPTE_GRANT);
     *v = own_value(f, sp);
-    return own_gpte(f, sp).grant;
+    return frame_grant(walk_passes(&f->walk), own_gpte(f, sp).grant);
 }
 
 /* The aligned group of sptes around the one just made. */
 static void prefetch(struct fault *f, uint64_t *sptep) {
     struct sp *sp = sp_of(sptep);
     unsigned n = f->mmu->cfg.opt.prefetch;
-    if (!n || sp_level(sp) != 1)
+    if (!n || sp_level(sp) != 1 || sp->frames)
         return;
     const uint8_t *table = NULL;
     if (!sp_direct(sp)) {
@@ -244,6 +258,12 @@ static void refill(struct fault *f) {
         use(f);
 }
 
+static void note_passes(const struct fault *f, uint64_t *sptep) {
+    struct sp *sp = sp_of(sptep);
+    if (sp->frames)
+        sp->frames[sp_index(sptep)] |= walk_passes(&f->walk);
+}
+
 static enum pn_outcome fault_mmio(struct fault *f) {
     f->sw.level = 1;
     f->sw.spte = 0;
@@ -252,6 +272,7 @@ static enum pn_outcome fault_mmio(struct fault *f) {
         if (sptep) {
             uint64_t v, grant = leaf_grant(f, sptep, &v);
             spte_set_mmio(f->vcpu, sptep, f->walk.gfn, v, grant);
+            note_passes(f, sptep);
             f->sw.spte = *sptep;
         }
     }
@@ -279,6 +300,7 @@ static enum pn_outcome fault_map(struct fault *f) {
     if (may_store_unseen(f->mmu, s, gfn, f->sw.level))
         bits |= SPTE_MMU_W;
     spte_set_leaf(f->vcpu, s, sptep, gfn & ~(level_pages(f->sw.level) - 1), v, bits);
+    note_passes(f, sptep);
     if (pn_answer(outcome) != PN_TRACKED)
         refill(f);
     prefetch(f, sptep);
@@ -297,9 +319,10 @@ static __attribute__((noinline)) enum pn_outcome fault(struct fault *f, bool pre
         out->fault = f->walk.fault;
         out->hva = NULL;
         /* A stale mapping may not fault for ever. KVM's kvm_inject_emulated_page_fault. */
-        if ((out->fault.error & (PN_PF_PRESENT | PN_PF_RSVD)) == PN_PF_PRESENT)
+        if ((out->fault.error & (PN_PF_PRESENT | PN_PF_RSVD)) == PN_PF_PRESENT &&
+            f->walk.end != WALK_BELOW)
             sync_gva(f->vcpu, f->r, f->gva);
-        return fault_done(f->vcpu, PN_OUT_guest_pf, f->gva, f->walk.level, 0);
+        return fault_done(f->vcpu, walk_outcome(&f->walk), f->gva, f->walk.level, 0);
     }
     uint64_t offset = f->gva & (PN_PAGE_SIZE - 1);
     out->gpa = f->walk.gfn << PN_PAGE_SHIFT | offset;

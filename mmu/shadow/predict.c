@@ -157,7 +157,7 @@ struct at {
 /* sp_get. Return: false: it cannot be made. */
 static bool obtain(struct forecast *f, pn_gfn gfn, uint32_t role, struct at *at) {
     *at = (struct at){NULL, role};
-    const struct sp *sp = sp_find(f->mmu, gfn, role);
+    const struct sp *sp = sp_find(f->vcpu, gfn, role);
     while (sp && (sp->gfn != gfn || sp->role != role || is_gone(f, sp)))
         sp = sp->hash_next;
     if (sp && !sp_obsolete(f->mmu->shadow, sp)) {
@@ -433,7 +433,7 @@ static void find_top(struct forecast *f) {
     if (f->top || m->levels < 4)
         return;
     const struct sp *sp =
-        sp_find(f->mmu, f->r->key.cr3 >> PN_PAGE_SHIFT, mode_role(m) | m->levels);
+        sp_find(f->vcpu, f->r->key.cr3 >> PN_PAGE_SHIFT, mode_role(m) | m->levels);
     f->adopts = sp && !sp_obsolete(f->mmu->shadow, sp);
     f->top = f->adopts ? sp : NULL;
 }

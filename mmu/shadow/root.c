@@ -19,13 +19,28 @@ void shadow_root_drop(struct pn_mmu_vcpu *vcpu, struct root *r) {
         sp_zap(vcpu, top, ZAP_ROOT);
 }
 
+/* The frame of the table that CR3 names. Return: false: the second level has none. */
+static bool top_frame(struct pn_mmu_vcpu *vcpu, const struct root *r, pn_gfn *gfn) {
+    struct walk w = {.fixes = 0};
+    *gfn = r->key.cr3 >> PN_PAGE_SHIFT;
+    if (!vcpu->world.second)
+        return true;
+    if (stage_walk(vcpu, &vcpu->second, r->key.cr3, PN_READ, PN_TLB_USER, WALK_PROBE, &w) <
+        0)
+        return false;
+    *gfn = w.gfn;
+    return true;
+}
+
 struct sp *root_top(struct pn_mmu_vcpu *vcpu, struct root *r) {
     const struct stage *m = &vcpu->walk;
+    pn_gfn gfn;
     if (r->top)
         return r->top;
+    if (m->levels >= 4 && !top_frame(vcpu, r, &gfn))
+        return NULL;
     struct sp *top = m->levels < 4 ? sp_new_root(vcpu->mmu)
-                                   : sp_get(vcpu, r->key.cr3 >> PN_PAGE_SHIFT,
-                                            mode_role(m) | m->levels);
+                                   : sp_get(vcpu, gfn, mode_role(m) | m->levels);
     if (!top)
         return NULL;
     top->pinned++;
@@ -37,8 +52,9 @@ struct sp *root_top(struct pn_mmu_vcpu *vcpu, struct root *r) {
 bool root_adopt(struct pn_mmu_vcpu *vcpu, struct root *r) {
     const struct stage *m = &vcpu->walk;
     const struct sp *sp;
-    if (m->levels < 4)
+    pn_gfn gfn;
+    if (m->levels < 4 || !top_frame(vcpu, r, &gfn))
         return false;
-    sp = sp_find(vcpu->mmu, r->key.cr3 >> PN_PAGE_SHIFT, mode_role(m) | m->levels);
+    sp = sp_find(vcpu, gfn, mode_role(m) | m->levels);
     return sp && !sp_obsolete(vcpu->mmu->shadow, sp) && root_top(vcpu, r);
 }

@@ -71,6 +71,7 @@ const struct mmu_ops shadow_ops = {
     .root_drop = shadow_root_drop,
     .root_sync = shadow_root_sync,
     .inval_gva = shadow_inval_gva,
+    .asid_gone = shadow_asid_gone,
     .slot_gone = shadow_slot_gone,
     .slot_changed = shadow_slot_changed,
     .written = shadow_written,

@@ -14,9 +14,26 @@
 
 /* First frame of the leaf or MMIO spte i. */
 static inline pn_gfn sp_gfn(const struct sp *sp, unsigned i) {
+    if (__builtin_expect(sp->frames != NULL, 0))
+        return sp->frames[i] >> PN_PAGE_SHIFT;
     if (sp_direct(sp))
         return sp->gfn + i * level_pages(sp_level(sp));
     return gpte_leaf_gfn(sp->format, sp_level(sp), i, sp->gptes[i]);
+}
+
+/* What the second level that w went through lets pass of a leaf's grant; all without one. */
+#define FRAME_D 1u
+#define FRAME_X 2u
+static inline uint64_t frame_grant(uint64_t frame, uint64_t grant) {
+    if (!(frame & FRAME_D))
+        grant &= ~SPTE_D;
+    return frame & FRAME_X ? grant : grant & ~SPTE_X;
+}
+static inline uint64_t walk_passes(const struct walk *w) {
+    if (!w->second_level)
+        return FRAME_D | FRAME_X;
+    return (w->second_access & ACC_WRITE ? FRAME_D : 0) |
+           (w->second_access & ACC_EXEC ? FRAME_X : 0);
 }
 
 #define HASH_BITS 14
@@ -295,7 +312,8 @@ void sync_children(struct pn_mmu_vcpu *vcpu, struct sp *sp);
 #define OBSOLETE_STEP 8  /* obsolete sps freed per fault */
 
 int sp_init(struct pn_mmu *mmu);
-struct sp *sp_find(struct pn_mmu *mmu, pn_gfn gfn, uint32_t role);
+/* In the world that vcpu is in. */
+struct sp *sp_find(const struct pn_mmu_vcpu *vcpu, pn_gfn gfn, uint32_t role);
 /* Find or make. The caller has reserved room and lists. Return: NULL out of memory. */
 struct sp *sp_get(struct pn_mmu_vcpu *vcpu, pn_gfn gfn, uint32_t role);
 struct sp *sp_new_root(struct pn_mmu *mmu);
@@ -330,6 +348,8 @@ void shadow_root_drop(struct pn_mmu_vcpu *vcpu, struct root *r);
 void shadow_slot_gone(struct pn_mmu_vcpu *vcpu, struct slot *s);
 void shadow_slot_changed(struct pn_mmu_vcpu *vcpu, struct slot *s, bool placed);
 void shadow_zap_all(struct pn_mmu_vcpu *vcpu);
+/* mmu_ops.asid_gone. */
+void shadow_asid_gone(struct pn_mmu_vcpu *vcpu, uint32_t asid, bool all);
 
 /* ---- write.c ---- */
 

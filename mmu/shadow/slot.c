@@ -44,6 +44,22 @@ void shadow_slot_changed(struct pn_mmu_vcpu *vcpu, struct slot *s, bool placed) 
     track_slot_added(vcpu->mmu, s);
 }
 
+void shadow_asid_gone(struct pn_mmu_vcpu *vcpu, uint32_t asid, bool all) {
+    struct shadow *sh = vcpu->mmu->shadow;
+    struct list *l = sh->lru.next;
+    while (l != &sh->lru) {
+        struct sp *sp = list_sp(l);
+        bool mine = sp->space && (sp->space & (PN_PAGE_SIZE - 1)) == vcpu->number + 1;
+        bool others = sp->unsync_children; /* they go too: begin again */
+        l = l->next;
+        if (!mine || (!all && sp->asid != asid))
+            continue;
+        sp_zap(vcpu, sp, ZAP_OBSOLETE);
+        if (others)
+            l = sh->lru.next;
+    }
+}
+
 void shadow_zap_all(struct pn_mmu_vcpu *vcpu) {
     struct pn_mmu *mmu = vcpu->mmu;
     struct shadow *sh = mmu->shadow;

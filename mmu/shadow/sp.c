@@ -111,8 +111,14 @@ static struct sp *sp_new(struct pn_mmu_vcpu *vcpu, pn_gfn gfn, uint32_t role) {
         slab_sp_free(&mmu->slab, sp);
         return NULL;
     }
+    if (vcpu->space && !(sp->frames = slab_gptes(mmu))) {
+        slab_sp_free(&mmu->slab, sp);
+        return NULL;
+    }
     sp->gfn = gfn;
     sp->role = role;
+    sp->space = vcpu->space;
+    sp->asid = vcpu->space ? vcpu->world.asid : 0;
     sp->gen = sh->gen;
     struct sp **head = bucket(sh, gfn);
     sp->hash_next = *head;
@@ -134,9 +140,13 @@ static struct sp *sp_new(struct pn_mmu_vcpu *vcpu, pn_gfn gfn, uint32_t role) {
     return sp;
 }
 
-struct sp *sp_find(struct pn_mmu *mmu, pn_gfn gfn, uint32_t role) {
-    struct sp *sp = *bucket(mmu->shadow, gfn);
-    while (sp && (sp->gfn != gfn || sp->role != role))
+static bool same_space(const struct sp *sp, const struct pn_mmu_vcpu *vcpu) {
+    return sp->space == vcpu->space && (!sp->space || sp->asid == vcpu->world.asid);
+}
+
+struct sp *sp_find(const struct pn_mmu_vcpu *vcpu, pn_gfn gfn, uint32_t role) {
+    struct sp *sp = *bucket(vcpu->mmu->shadow, gfn);
+    while (sp && (sp->gfn != gfn || sp->role != role || !same_space(sp, vcpu)))
         sp = sp->hash_next;
     return sp;
 }
@@ -144,7 +154,7 @@ struct sp *sp_find(struct pn_mmu *mmu, pn_gfn gfn, uint32_t role) {
 struct sp *sp_get(struct pn_mmu_vcpu *vcpu, pn_gfn gfn, uint32_t role) {
     struct pn_mmu *mmu = vcpu->mmu;
     struct shadow *sh = mmu->shadow;
-    struct sp *sp = sp_find(mmu, gfn, role);
+    struct sp *sp = sp_find(vcpu, gfn, role);
     if (sp && sp_obsolete(sh, sp)) {
         sp_zap(vcpu, sp, ZAP_OBSOLETE);
         sp = NULL;

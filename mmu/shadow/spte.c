@@ -16,9 +16,11 @@ static void gauge(struct pn_mmu *mmu, unsigned level, int by) {
     mmu->shadow->leaves += (uint64_t)(int64_t)by;
 }
 
-static void set_gpte(struct sp *sp, unsigned i, uint64_t v) {
+static void set_gpte(struct sp *sp, unsigned i, pn_gfn gfn, uint64_t v) {
     if (sp->gptes)
         sp->gptes[i] = v;
+    if (sp->frames)
+        sp->frames[i] = gfn << PN_PAGE_SHIFT;
 }
 
 /* An spte that was `old` is made anew as `now`, by a sync or for an access. Return: now
@@ -56,7 +58,7 @@ void spte_set_leaf(struct pn_mmu_vcpu *vcpu, struct slot *s, uint64_t *sptep, pn
     if (spte_leaf(old) && sp_gfn(sp, i) == gfn) {
         spte_regrant(mmu, sptep, bits & (SPTE_GRANT | SPTE_PKEY));
         *sptep = remade(mmu, old, *sptep | (bits & SPTE_MMU_W), true);
-        set_gpte(sp, i, v);
+        set_gpte(sp, i, gfn, v);
     } else {
         if (spte_present(old))
             flush_ask(mmu);
@@ -64,7 +66,7 @@ void spte_set_leaf(struct pn_mmu_vcpu *vcpu, struct slot *s, uint64_t *sptep, pn
             spte_drop(mmu, sptep);
         if (rmap_full(s, gfn))
             spte_zap_page(mmu, s, gfn);
-        set_gpte(sp, i, v);
+        set_gpte(sp, i, gfn, v);
         *sptep = SPTE_P | SPTE_LEAF | (uintptr_t)slot_hva(s, gfn) | bits;
         *sptep |= spte_writable(*sptep) ? SPTE_HW_D : 0;
         if (sp_level(sp) > 1 || track_used(s, gfn))
@@ -84,7 +86,7 @@ void spte_set_mmio(struct pn_mmu_vcpu *vcpu, uint64_t *sptep, pn_gfn gfn, uint64
     if (*sptep)
         spte_drop(mmu, sptep);
     uint64_t gen = mmu->slots.generation & SPTE_GEN;
-    set_gpte(sp, i, v);
+    set_gpte(sp, i, gfn, v);
     *sptep = SPTE_MMIO | gen << PN_PAGE_SHIFT | grant;
     sp->used++;
     pn_emit(vcpu->ring, mark_mmio_spte, gfn, spte_acc(grant), gen);
@@ -156,10 +158,39 @@ uint64_t sp_gpte(const struct sp *sp, unsigned i, const uint8_t *table) {
     return sp->read_only ? v | sp->format->accessed | sp->format->dirty : v;
 }
 
+/* What a gpte leads to. */
+static pn_gfn gpte_target(const struct sp *sp, unsigned i, const struct gpte *g,
+                          uint64_t v) {
+    return g->leaf ? gpte_leaf_gfn(sp->format, sp_level(sp), i, v) : g->table;
+}
+
+/* spte_sync where a second level is below: that may have changed, too, but until it is
+ * flushed what came through it stands. */
+static void sync_framed(struct pn_mmu *mmu, struct sp *sp, unsigned i, uint64_t gpte) {
+    struct gpte was = gpte_decode(sp->format, sp_level(sp), sp->gptes[i]);
+    struct gpte g = gpte_decode(sp->format, sp_level(sp), gpte);
+    bool keep = was.usable && g.usable && was.leaf == g.leaf &&
+                gpte_target(sp, i, &was, sp->gptes[i]) == gpte_target(sp, i, &g, gpte);
+    if (!keep) {
+        if (spte_present(sp->spt[i]))
+            flush_ask(mmu);
+        spte_drop(mmu, &sp->spt[i]);
+    } else if (spte_table(sp->spt[i])) {
+        spte_regrant(mmu, &sp->spt[i], g.grant);
+    } else {
+        spte_regrant(mmu, &sp->spt[i], frame_grant(sp->frames[i], g.grant));
+    }
+    sp->gptes[i] = gpte;
+}
+
 void spte_sync(struct pn_mmu *mmu, struct sp *sp, unsigned i, const uint8_t *table) {
     uint64_t v = sp->spt[i], gpte = sp_gpte(sp, i, table);
     if (!v) {
         sp->gptes[i] = gpte;
+        return;
+    }
+    if (sp->frames) {
+        sync_framed(mmu, sp, i, gpte);
         return;
     }
     unsigned level = sp_level(sp);
@@ -201,6 +232,8 @@ void prefetch_spte(struct pn_mmu_vcpu *vcpu, struct sp *sp, unsigned i,
                    const uint8_t *table) {
     uint64_t bits = SPTE_GRANT, v = 0;
     pn_gfn gfn = sp->gfn + i;
+    if (sp->frames)
+        return; /* a second level would have to be walked */
     if (table) {
         v = sp_gpte(sp, i, table);
         struct gpte g = gpte_decode(sp->format, 1, v);

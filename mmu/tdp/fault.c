@@ -321,7 +321,7 @@ enum pn_outcome tdp_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_acce
         out->hva = NULL;
         if (stage_walk(vcpu, &vcpu->walk, gva, access, mode, 0, &a.walk) < 0) {
             out->fault = a.walk.fault;
-            return no_exit(&a, PN_OUT_guest_pf, a.walk.fault.error, a.walk.level);
+            return no_exit(&a, walk_outcome(&a.walk), a.walk.fault.error, a.walk.level);
         }
         out->gpa = a.walk.gfn << PN_PAGE_SHIFT | (gva & (PN_PAGE_SIZE - 1));
         now = final(&a, out);
@@ -347,7 +347,7 @@ bool tdp_walk_cost(struct pn_mmu_vcpu *vcpu, pn_gva gva, const struct walk *w, b
                    struct pn_walk_cost *c) {
     const struct tdp *t = vcpu->mmu->tdp;
     for (unsigned level = walk_first(w); level >= w->level && level; level--) {
-        if (!cost_of(t, w->pte_gpa[level], c))
+        if (!cost_of(t, w->slot_gpa[level], c))
             return false;
         c->guest[level]++;
     }

@@ -208,6 +208,6 @@ static void root_inval(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva) {
 
 void tdp_inval_gva(struct pn_mmu_vcpu *vcpu, uint16_t pcid, pn_gva gva, bool all) {
     for_each_root_of(vcpu, r)
-        if (!r->stale && (all || r->key.pcid == pcid))
+        if (!r->stale && r->key.asid == vcpu->world.asid && (all || r->key.pcid == pcid))
             root_inval(vcpu, r, gva);
 }

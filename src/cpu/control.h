@@ -27,6 +27,13 @@ static inline bool cet_ssp_valid(const struct cpu *cpu, uint64_t v) {
  * CPU_NEXT, or CPU_FAULT as cpu_load_pdptes. */
 enum cpu_rc cr3_load(struct cpu *cpu, uint64_t cr3, bool noflush, bool pdptes);
 
+/* cr.c. PDPTEs for paging that has them. Return: as cpu_load_pdptes. */
+enum cpu_rc cr3_load_pdptes(struct cpu *cpu, uint64_t cr3);
+/* Paging with PDPTE registers: PAE, and not long mode. */
+static inline bool pae_paging(uint64_t cr0, uint64_t cr4, uint64_t efer) {
+    return cr0 & CR0_PG && cr4 & CR4_PAE && !(efer & EFER_LMA);
+}
+
 /* msr.c. Read or write one MSR as RDMSR and WRMSR do at CPL 0. Return: CPU_NEXT;
  * CPU_STOP when blocks or the clock depend on it; CPU_FAULT (#GP). */
 enum cpu_rc msr_read(struct cpu *cpu, uint32_t index, uint64_t *value);

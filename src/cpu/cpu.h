@@ -118,6 +118,18 @@ void cpu_model_leaf(const struct cpu_model *model, uint32_t leaf, uint32_t suble
 #define MODE_IBT   0x40000u
 #define MODE_WAIT  0x80000u
 #define MODE_CET   (MODE_SHSTK | MODE_IBT | MODE_WAIT)
+#define MODE_GUEST 0x100000u /* the guest of a guest's hypervisor runs: intercepts (svm.h) */
+
+/* The controls of the guest's guest, as VMRUN read them from its VMCB. */
+struct svm_ctl {
+    uint32_t cr, dr, exceptions, icpt[3]; /* intercepts */
+    uint32_t asid;
+    uint16_t pause_count;
+    uint8_t tlb_control;
+    bool nested; /* nested paging, from ncr3 on */
+    uint64_t ncr3, iopm, msrpm, event;
+    int64_t tsc_offset;
+};
 
 struct cpu {
     /* Read and written by translated code at fixed offsets. */
@@ -209,6 +221,19 @@ struct cpu {
     /* Advances with each block that a write drops and each access that reaches a device:
      * what comes next in the running block may have changed. */
     uint64_t disturbed;
+
+    struct {
+        uint8_t guest;  /* L2 runs */
+        uint8_t gif;    /* the global interrupt flag */
+        uint8_t active; /* L2 runs, or GIF is clear: events are svm_poll's */
+        uint8_t stale;  /* ctl is to be read from the VMCB */
+        uint8_t host_if; /* L1's RFLAGS.IF */
+        uint16_t pauses; /* left before one exits */
+        uint64_t vmcb, vm_cr, hsave;
+        uint64_t int_ctl;   /* of the VMCB, as it is now */
+        uint64_t in_flight; /* EXITINTINFO, should an exit come now */
+        struct svm_ctl ctl;
+    } svm; /* svm.h */
 
     struct {
         const struct pn_debug *set; /* NULL: nobody debugs */
@@ -321,6 +346,7 @@ void cpu_update_mode(struct cpu *cpu);
 enum cpu_rc cpu_load_pdptes(struct cpu *cpu, uint64_t cr3, uint64_t out[4]);
 /* Tell the MMU of cr0, cr3, cr4, efer, pdpte, pkru, pkrs. */
 void cpu_update_paging(struct cpu *cpu);
+void cpu_paging(const struct cpu *cpu, struct pn_paging *p);
 static inline enum pn_tlb_mode cpu_tlb_mode(const struct cpu *cpu) {
     return cpu->mode & MODE_CPL3 ? PN_TLB_USER
            : cpu->mode & MODE_AC ? PN_TLB_SUPER_AC

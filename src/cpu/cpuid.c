@@ -17,7 +17,7 @@
 #include "cpu/control.h"
 #include "cpu/model.h"
 
-enum level { V1, V2, V3, MAX, LEVELS };
+enum level { V1, V2, V3, MAX, LEVELS, NONE };
 
 /* Beyond LEVELS: other names of the first. */
 /* Behind the levels: what others call them. */
@@ -57,6 +57,7 @@ static const struct {
     [CPU_W_7_1_EAX] = {7, 1, 0},         [CPU_W_7_1_EDX] = {7, 1, 3},
     [CPU_W_D1_EAX] = {0xd, 1, 0},        [CPU_W_X1_EDX] = {0x80000001, 0, 3},
     [CPU_W_X1_ECX] = {0x80000001, 0, 2}, [CPU_W_X7_EDX] = {0x80000007, 0, 3},
+    [CPU_W_XA_EDX] = {0x8000000a, 0, 3},
 };
 
 #define PHYS_BITS 46u
@@ -203,7 +204,8 @@ static void derive(struct cpu_model *m, const struct host *h) {
             m->cr4_valid |= bits[i].cr4;
     m->efer_valid = (cpu_model_has(m, CPU_F_syscall) ? EFER_SCE : 0) |
                     (cpu_model_has(m, CPU_F_lm) ? EFER_LME : 0) |
-                    (cpu_model_has(m, CPU_F_nx) ? EFER_NXE : 0);
+                    (cpu_model_has(m, CPU_F_nx) ? EFER_NXE : 0) |
+                    (cpu_model_has(m, CPU_F_svm) ? EFER_SVME : 0);
     m->xcr0_valid = 0;
     if (cpu_model_has(m, CPU_F_xsave))
         m->xcr0_valid = XSTATE_X87 | XSTATE_SSE |
@@ -282,6 +284,10 @@ static void set_vendor(struct cpu_model *m, enum cpu_vendor vendor) {
         set_feature(m, CPU_F_ibt, false);
     if (!cpu_model_follows(m, RULE_token_block))
         set_feature(m, CPU_F_cet_sss, false);
+    if (!cpu_model_follows(m, RULE_svm)) {
+        set_feature(m, CPU_F_svm, false);
+        drop_unsupported(m);
+    }
 }
 
 static int fill_base(struct cpu_model *m, const struct host *h, const char *name,
@@ -333,6 +339,8 @@ int cpu_model_parse(const char *text, struct cpu_model **out, char *err,
                       feature_name(feature_needs[i].needs));
         }
     }
+    if (rc == 0 && cpu_model_has(m, CPU_F_svm) && !cpu_model_follows(m, RULE_svm))
+        rc = fail(err, err_size, "svm", 3, "needs vendor=amd", "");
     if (rc) {
         free(m);
         return rc;
@@ -420,6 +428,8 @@ void cpu_model_print(FILE *out) {
 /* ---- The leaves ---- */
 
 #define MAX_EXTENDED 0x80000008u
+#define LEAF_SVM     0x8000000au
+#define ASIDS        0x8000u
 #define HYPERVISOR   0x40000000u
 
 uint32_t cpu_xsave_offset(const struct cpu_model *m, unsigned nr, uint64_t mask,
@@ -521,7 +531,7 @@ static void leaf_extended(const struct cpu_model *m, uint32_t leaf, uint32_t out
     case 0x80000000u:
         if (m->vendor == CPU_AMD)
             vendor_regs(m, out);
-        out[0] = MAX_EXTENDED;
+        out[0] = cpu_model_has(m, CPU_F_svm) ? LEAF_SVM : MAX_EXTENDED;
         break;
     case 0x80000001u:
         out[2] = m->word[CPU_W_X1_ECX], out[3] = m->word[CPU_W_X1_EDX];
@@ -534,6 +544,10 @@ static void leaf_extended(const struct cpu_model *m, uint32_t leaf, uint32_t out
         break;
     case 0x80000006u:
         out[2] = 1024u << 16 | 8u << 12 | 64u; /* L2: 1 MiB, 16 ways, 64-byte lines */
+        break;
+    case LEAF_SVM:
+        if (cpu_model_has(m, CPU_F_svm))
+            out[0] = 1, out[1] = ASIDS, out[3] = m->word[CPU_W_XA_EDX];
         break;
     case 0x80000007u:
         out[3] = m->word[CPU_W_X7_EDX];

@@ -9,13 +9,9 @@
  */
 #include "cpu/control.h"
 #include "cpu/model.h"
+#include "cpu/svm.h"
 
-/* Paging with PDPTE registers: PAE, and not long mode. */
-static bool pae_paging(uint64_t cr0, uint64_t cr4, uint64_t efer) {
-    return cr0 & CR0_PG && cr4 & CR4_PAE && !(efer & EFER_LMA);
-}
-
-static enum cpu_rc load_pdptes(struct cpu *cpu, uint64_t cr3) {
+enum cpu_rc cr3_load_pdptes(struct cpu *cpu, uint64_t cr3) {
     uint64_t pdpte[4];
     if (cpu_load_pdptes(cpu, cr3, pdpte))
         return CPU_FAULT;
@@ -52,7 +48,7 @@ static enum cpu_rc cr0_write(struct cpu *cpu, uint64_t v) {
     if (changed & ~v & CR0_PG)
         efer &= ~EFER_LMA;
     if (changed & (CR0_PG | CR0_CD | CR0_NW) && pae_paging(v, cpu->cr4, efer) &&
-        load_pdptes(cpu, cpu->cr3))
+        cr3_load_pdptes(cpu, cpu->cr3))
         return CPU_FAULT;
     cpu->cr0 = v;
     cpu->efer = efer;
@@ -65,7 +61,7 @@ static enum cpu_rc cr0_write(struct cpu *cpu, uint64_t v) {
 /* ---- CR3 ---- */
 
 enum cpu_rc cr3_load(struct cpu *cpu, uint64_t cr3, bool noflush, bool pdptes) {
-    if (pdptes && load_pdptes(cpu, cr3))
+    if (pdptes && cr3_load_pdptes(cpu, cr3))
         return CPU_FAULT;
     cpu->cr3 = cr3;
     pn_mmu_set_cr3(cpu->vmmu, cr3, noflush, cpu->pdpte);
@@ -104,7 +100,7 @@ static enum cpu_rc cr4_write(struct cpu *cpu, uint64_t v) {
         return gp0(cpu);
     uint64_t changed = cpu->cr4 ^ v;
     if (changed & (CR4_PAE | CR4_PGE | CR4_PSE | CR4_SMEP) &&
-        pae_paging(cpu->cr0, v, cpu->efer) && load_pdptes(cpu, cpu->cr3))
+        pae_paging(cpu->cr0, v, cpu->efer) && cr3_load_pdptes(cpu, cpu->cr3))
         return CPU_FAULT;
     cpu->cr4 = v;
     if (changed & (CR4_PSE | CR4_PAE | CR4_PGE | CR4_LA57 | CR4_PCIDE | CR4_SMEP |
@@ -117,6 +113,8 @@ static enum cpu_rc cr4_write(struct cpu *cpu, uint64_t v) {
 /* ---- MOV CRn ---- */
 
 static uint64_t cr_read(const struct cpu *cpu, unsigned cr) {
+    if (cr == 8 && cpu->svm.guest && cpu->svm.int_ctl & V_INTR_MASKING)
+        return cpu->svm.int_ctl & V_TPR;
     if (cr == 8)
         return cpu->bus->cr8_read(cpu->bus->opaque, cpu->apic_id);
     return cr == 0 ? cpu->cr0 : cr == 2 ? cpu->cr2 : cr == 3 ? cpu->cr3 : cpu->cr4;
@@ -136,6 +134,11 @@ static enum cpu_rc cr_write(struct cpu *cpu, unsigned cr, uint64_t v) {
     default:
         if (v & ~(uint64_t)0xf)
             return gp0(cpu);
+        if (cpu->svm.guest)
+            cpu->svm.int_ctl = (cpu->svm.int_ctl & ~V_TPR_FIELD) | v;
+        cpu->intr_line |= cpu->svm.guest; /* a virtual interrupt may come now */
+        if (cpu->svm.guest && cpu->svm.int_ctl & V_INTR_MASKING)
+            return CPU_STOP;
         cpu->bus->cr8_write(cpu->bus->opaque, cpu->apic_id, v);
         return CPU_STOP;
     }

@@ -10,7 +10,7 @@
  * Sources: SDM volume 3, "Priority Among Concurrent Events", "Debug Exceptions", "Masking
  * Exceptions and Interrupts When Switching Stacks".
  */
-#include "cpu/system.h"
+#include "cpu/svm.h"
 
 static bool shadowed_by_ss(const struct cpu *cpu) {
     return cpu_shadowed(cpu) && cpu->intr_shadow == PN_SHADOW_MOV_SS;
@@ -21,8 +21,7 @@ static uint64_t applied(const struct cpu *cpu, uint8_t vector) {
     return vector == VEC_PF ? cpu->cr2 : vector == VEC_DB ? cpu->dr[6] & 15 : 0;
 }
 
-/* Go on with a delivery that another engine had begun. */
-static enum cpu_rc poll_injected(struct cpu *cpu) {
+enum cpu_rc cpu_poll_injected(struct cpu *cpu) {
     int16_t exception = cpu->inject.exception, interrupt = cpu->inject.interrupt;
     if (exception >= 0) {
         uint8_t vector = (uint8_t)exception;
@@ -51,8 +50,10 @@ enum cpu_rc cpu_poll_events(struct cpu *cpu) {
         return CPU_NEXT;
     if (cpu->halted == PN_WAITS_SIPI)
         return CPU_NEXT;
+    if (unlikely(cpu->svm.active))
+        return svm_poll(cpu);
     if (unlikely(cpu->inject.any))
-        return poll_injected(cpu);
+        return cpu_poll_injected(cpu);
     if (unlikely(cpu->db_pending && !shadowed_by_ss(cpu))) {
         uint32_t bits = cpu->db_pending;
         cpu->db_pending = 0;

@@ -16,6 +16,7 @@
  * Generating a Double Fault".
  */
 #include "cpu/cet.h"
+#include "cpu/svm.h"
 
 #define FAULT_STREAK 64u
 
@@ -178,11 +179,26 @@ static void begin_exception(struct cpu *cpu, const struct pn_fault *f) {
     }
 }
 
-/* Deliver ev, and whatever its delivery brings, until a handler is entered. */
-static enum cpu_rc deliver_chain(struct cpu *cpu, struct event ev) {
-    while (event_deliver(cpu, &ev) == CPU_FAULT) {
+/* One attempt. While L2 runs, an exit meanwhile tells of it. */
+static enum cpu_rc attempt(struct cpu *cpu, const struct event *ev) {
+    if (likely(!cpu->svm.guest))
+        return event_deliver(cpu, ev);
+    svm_in_flight(cpu, ev);
+    enum cpu_rc rc = event_deliver(cpu, ev);
+    if (rc != CPU_FAULT)
+        cpu->svm.in_flight = 0;
+    return rc;
+}
+
+enum cpu_rc event_chain(struct cpu *cpu, struct event ev) {
+    while (attempt(cpu, &ev) == CPU_FAULT) {
         struct pn_fault f = cpu->fault;
+        enum cpu_rc rc;
+        if (unlikely(cpu->svm.guest) && svm_fault(cpu, &f, &rc))
+            return rc;
         if (ev.kind == EVENT_FAULT && ev.vector == VEC_DF) {
+            if (unlikely(cpu->svm.guest) && svm_shutdown(cpu, &rc))
+                return rc;
             cpu->fault_name = "triple fault";
             return CPU_SHUTDOWN;
         }
@@ -191,6 +207,8 @@ static enum cpu_rc deliver_chain(struct cpu *cpu, struct event ev) {
                 cpu->cr2 = f.address;
             cpu->fault_name = exception_name[f.vector & 31];
             f = (struct pn_fault){.vector = VEC_DF, .has_error = true};
+            if (unlikely(cpu->svm.guest) && svm_fault(cpu, &f, &rc))
+                return rc;
         }
         begin_exception(cpu, &f);
         ev = (struct event){f.vector, EVENT_FAULT, f.has_error, f.error, cpu->rip};
@@ -201,14 +219,17 @@ static enum cpu_rc deliver_chain(struct cpu *cpu, struct event ev) {
 
 enum cpu_rc cpu_deliver_fault(struct cpu *cpu) {
     const struct pn_fault f = cpu->fault;
+    enum cpu_rc rc;
+    if (unlikely(cpu->svm.guest) && svm_fault(cpu, &f, &rc))
+        return rc;
     begin_exception(cpu, &f);
-    return deliver_chain(
+    return event_chain(
         cpu, (struct event){f.vector, EVENT_FAULT, f.has_error, f.error, cpu->rip});
 }
 
 static enum cpu_rc deliver_external(struct cpu *cpu, uint8_t vector) {
     pn_mmu_exited(cpu->vmmu, PN_VM_INTERRUPT);
-    return deliver_chain(
+    return event_chain(
         cpu, (struct event){.vector = vector, .kind = EVENT_EXTERNAL, .rip = cpu->rip});
 }
 

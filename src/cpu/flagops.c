@@ -7,7 +7,7 @@
  *
  * CR4.VME and CR4.PVI are not enumerated: sensitive instructions fault by IOPL alone.
  */
-#include "cpu/system.h"
+#include "cpu/svm.h"
 
 enum cpu_rc op_pushf(struct cpu *cpu, const struct insn *in) {
     if (unlikely(cpu->mode & MODE_VM86 && iopl(cpu) < 3))
@@ -77,9 +77,17 @@ static enum cpu_rc soft_interrupt(struct cpu *cpu, const struct insn *in, uint8_
                                   uint8_t kind) {
     struct event ev = {.vector = vector, .kind = kind, .rip = next_rip(cpu, in)};
     bool stepping = cpu->mode & MODE_TF;
-    enum cpu_rc rc = event_deliver(cpu, &ev);
-    if (rc == CPU_JUMP)
+    enum cpu_rc rc;
+    if (unlikely(cpu->svm.guest)) {
+        if (in->fn != op_int && svm_soft_exception(cpu, in, vector, &rc))
+            return rc;
+        svm_in_flight(cpu, &ev);
+    }
+    rc = event_deliver(cpu, &ev);
+    if (rc == CPU_JUMP) {
         cpu->step_skip = stepping;
+        cpu->svm.in_flight = 0;
+    }
     return rc;
 }
 

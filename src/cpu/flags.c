@@ -100,6 +100,8 @@ void cpu_update_mode(struct cpu *cpu) {
         mode |= MODE_SLOWMEM;
     if (cpu->cpl <= (fl >> 12 & 3))
         mode |= MODE_IOPRIV;
+    if (unlikely(cpu->svm.guest))
+        mode |= MODE_GUEST;
     cpu->mode = mode;
 }
 
@@ -109,20 +111,27 @@ enum cpu_rc cpu_load_pdptes(struct cpu *cpu, uint64_t cr3, uint64_t out[4]) {
         cpu_model_leaf(cpu->model, 0x80000008u, 0, leaf);
     uint64_t reserved = 0x1e6 | ~((1ull << (leaf[0] & 0xff)) - 1);
     memset(out, 0, 4 * sizeof *out);
-    pn_mmu_read_phys(cpu->mmu, cr3 & 0xffffffe0u, out, 4 * sizeof *out);
+    if (pn_mmu_read_world(cpu->vmmu, cr3 & 0xffffffe0u, out, 4 * sizeof *out,
+                          &cpu->fault) == PN_GUEST_PF)
+        return CPU_FAULT;
     for (unsigned i = 0; i < 4; i++)
         if (out[i] & 1 && out[i] & reserved)
             return gp0(cpu);
     return CPU_NEXT;
 }
 
+void cpu_paging(const struct cpu *cpu, struct pn_paging *p) {
+    *p = (struct pn_paging){.cr0 = cpu->cr0,
+                            .cr3 = cpu->cr3,
+                            .cr4 = cpu->cr4,
+                            .efer = cpu->efer,
+                            .pkru = cpu->pkru,
+                            .pkrs = (uint32_t)cpu->pkrs};
+    memcpy(p->pdpte, cpu->pdpte, sizeof p->pdpte);
+}
+
 void cpu_update_paging(struct cpu *cpu) {
-    struct pn_paging p = {.cr0 = cpu->cr0,
-                          .cr3 = cpu->cr3,
-                          .cr4 = cpu->cr4,
-                          .efer = cpu->efer,
-                          .pkru = cpu->pkru,
-                          .pkrs = cpu->pkrs};
-    memcpy(p.pdpte, cpu->pdpte, sizeof p.pdpte);
+    struct pn_paging p;
+    cpu_paging(cpu, &p);
     pn_mmu_set_paging(cpu->vmmu, &p);
 }

@@ -19,6 +19,7 @@ enum cpu_word {
     CPU_W_X1_EDX,
     CPU_W_X1_ECX,
     CPU_W_X7_EDX,
+    CPU_W_XA_EDX,
     CPU_WORDS
 };
 

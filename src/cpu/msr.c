@@ -7,6 +7,7 @@
  */
 #include "cpu/control.h"
 #include "cpu/model.h"
+#include "cpu/svm.h"
 
 #define MTRR_PAIRS 8u
 
@@ -98,6 +99,21 @@ static bool take_mtrr(const struct cpu *cpu, uint32_t index, uint64_t *v) {
     return mtrr_valid(cpu, index, *v);
 }
 
+/* Once LOCK is set, it and SVMDIS stay as they are. */
+static bool take_vm_cr(const struct cpu *cpu, uint32_t index, uint64_t *v) {
+    uint64_t fixed = VM_CR_SVMDIS | VM_CR_LOCK;
+    if (*v & ~(VM_CR_WRITABLE | fixed))
+        return false;
+    if (*v & VM_CR_SVMDIS && cpu->efer & EFER_SVME)
+        return false;
+    if (cpu->svm.vm_cr & VM_CR_LOCK)
+        *v = (*v & ~fixed) | (cpu->svm.vm_cr & fixed);
+    return true;
+}
+static bool take_hsave(const struct cpu *cpu, uint32_t index, uint64_t *v) {
+    return !(*v & (PN_PAGE_SIZE - 1)) && !(*v >> cpu->model->phys_bits);
+}
+
 /* ---- MSRs that are one field of struct cpu ---- */
 
 struct plain {
@@ -145,7 +161,8 @@ static bool amd_msr(const struct cpu *cpu, uint32_t index, uint64_t *value) {
     *value = index == MSR_HWCR ? HWCR_TSC_FREQ_SEL : 0;
     return cpu_follows(cpu, RULE_amd_msrs) &&
            (index - MSR_K7_EVNTSEL0 < MSR_K7_COUNTERS || index == MSR_SYSCFG ||
-            index == MSR_HWCR || index == MSR_NB_CFG);
+            index == MSR_HWCR || index == MSR_NB_CFG || index == MSR_DEBUGCTL ||
+            index - MSR_LAST_BRANCH < 4);
 }
 
 static enum cpu_rc read_rare(struct cpu *cpu, uint32_t index, uint64_t *value) {
@@ -209,6 +226,8 @@ static enum cpu_rc write_efer(struct cpu *cpu, uint64_t v) {
     if (!cpu->model->efer_valid || v & ~(cpu->model->efer_valid | EFER_LMA))
         return gp0(cpu);
     if ((cpu->efer ^ v) & EFER_LME && cpu->cr0 & CR0_PG)
+        return gp0(cpu);
+    if (v & EFER_SVME && cpu->svm.vm_cr & VM_CR_SVMDIS)
         return gp0(cpu);
     v = (v & ~EFER_LMA) | lma;
     uint64_t changed = cpu->efer ^ v;

@@ -18,7 +18,7 @@
 #include "base/clock.h"
 #include "base/pages.h"
 #include "cpu/decode.h"
-#include "cpu/system.h"
+#include "cpu/svm.h"
 #include "cpu/xlat.h"
 #include "cpu/xstate.h"
 
@@ -517,6 +517,8 @@ enum cpu_exit cpu_run(struct cpu *cpu, uint64_t limit) {
     struct xlat *x = cpu->xlat;
     stack_t saved;
     x->limit = limit;
+    if (unlikely(cpu->svm.stale))
+        svm_refresh(cpu);
     debug_begin(cpu);
     signals_enter(x, &saved);
     enum cpu_exit why = run_loop(x);

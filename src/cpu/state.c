@@ -132,6 +132,8 @@ int cpu_set_state(struct cpu *cpu, const struct pn_cpu_state *s) {
     cpu->cpl = s->seg[PN_SS].attr >> 5 & 3;
     cpu->inject.any = cpu->inject.exception >= 0 || cpu->inject.interrupt >= 0;
     cpu->intr_line = 1;
+    cpu->svm.active = cpu->svm.guest || !cpu->svm.gif;
+    cpu->svm.stale = cpu->svm.guest;
     cpu_update_paging(cpu);
     cpu_update_mode(cpu);
     return 0;
@@ -163,6 +165,8 @@ static void reset_state(struct cpu *cpu, bool init) {
     cpu->inject.any = 0;
     cpu->step_skip = 0;
     cpu->owed.count = 0;
+    cpu->svm.active = cpu->svm.stale = 0;
+    cpu->svm.in_flight = 0;
 }
 
 static void reset_vector(struct cpu *cpu) {

@@ -329,7 +329,7 @@ static inline uint64_t next_rip(const struct cpu *cpu, const struct insn *in) {
 /* cpu_update_mode when nothing changed but CS, SS, CPL and RFLAGS. */
 static inline void mode_ring_changed(struct cpu *cpu) {
     const uint32_t kept = MODE_NOFPU | MODE_NOSSE | MODE_NOAVX | MODE_EVEX |
-                          MODE_SLOWMEM | MODE_PE | MODE_LMA;
+                          MODE_SLOWMEM | MODE_PE | MODE_LMA | MODE_GUEST;
     if (unlikely(!(cpu->seg[SEG_CS].attr & ATTR_L) || !mode_long(cpu) ||
                  cpu->sys_flags & (FL_AC | FL_TF) || cpu->cr4 & CR4_CET)) {
         cpu_update_mode(cpu);
@@ -365,6 +365,9 @@ enum cpu_rc event_deliver(struct cpu *cpu, const struct event *ev);
 /* The same outside long mode (exc_legacy.c). */
 enum cpu_rc event_deliver_real(struct cpu *cpu, const struct event *ev);
 enum cpu_rc event_deliver_prot(struct cpu *cpu, const struct event *ev);
+/* Deliver ev, and whatever its delivery brings, until a handler is entered. Return: as
+ * cpu_deliver_fault. */
+enum cpu_rc event_chain(struct cpu *cpu, struct event ev);
 /* The handler's code segment, and the CPL that it runs at. */
 enum cpu_rc event_code(struct cpu *cpu, uint16_t sel, unsigned ext, struct desc *cs,
                        uint8_t *cpl);
@@ -384,6 +387,9 @@ static inline uint64_t event_rflags(const struct cpu *cpu, const struct event *e
 static inline unsigned event_ext(const struct event *ev) {
     return ev->kind != EVENT_SOFT;
 }
+
+/* debug.c. Go on with a delivery that another engine had begun. */
+enum cpu_rc cpu_poll_injected(struct cpu *cpu);
 
 /* ---- Task switch (task.c) ---- */
 

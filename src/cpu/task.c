@@ -11,6 +11,7 @@
  * Source: SDM volume 3, "Task Switching", "Exception Conditions Checked During a Task
  * Switch", "16-Bit Task-State Segment (TSS)".
  */
+#include "cpu/svm.h"
 #include "cpu/cet.h"
 #include "cpu/control.h"
 
@@ -276,6 +277,9 @@ enum cpu_rc task_switch(struct cpu *cpu, uint16_t sel, enum task_reason reason,
     struct task t;
     uint16_t old = cpu->seg[SEG_TR].sel;
     uint64_t eflags = ev ? event_rflags(cpu, ev) : cpu_rflags(cpu);
+    enum cpu_rc exit;
+    if (unlikely(cpu->svm.guest) && svm_task_switch(cpu, sel, reason, ev, &exit))
+        return exit;
     bool nests = reason == TASK_CALL || reason == TASK_GATE;
     if (tss_fetch(cpu, sel, reason, ev ? event_ext(ev) : 0, &d) ||
         task_read(cpu, desc_base(d.raw), desc_type(d.raw) & 8, &t))
