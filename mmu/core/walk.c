@@ -180,6 +180,12 @@ static __attribute__((noinline)) bool set_ad(struct pn_mmu_vcpu *vcpu,
 
 /* ---- One walk per format ---- */
 
+/* Of a present one. Bits that make no PDPTE are found when it is loaded, but not under nested
+ * paging (APM volume 2, "Legacy PAE Mode"). */
+static bool pdpte_reserved(const struct stage *s, uint64_t pdpte) {
+    return pdpte & 1 && pdpte & (~(s->bits.address | 0xfff) | 0x1e6);
+}
+
 /* A PAE walk begins at the PDPTE register. Return: 0, *table and *first; or -1. */
 static inline int walk_pdpte(const struct pt_format *f, const struct stage *s, pn_gva gva,
                              struct walk *out, pn_gpa *table) {
@@ -190,7 +196,7 @@ static inline int walk_pdpte(const struct pt_format *f, const struct stage *s, p
     out->gpte[f->in_register] = pdpte;
     out->pt_access[f->in_register] = ACC_ALL;
     *table = pdpte & s->bits.address;
-    return pdpte & f->present ? 0 : -1;
+    return pdpte & f->present && !pdpte_reserved(s, pdpte) ? 0 : -1;
 }
 
 static inline uint64_t load(const struct pt_format *f, const void *at) {
@@ -298,7 +304,11 @@ FOLDED int walk(const struct pt_format *f, struct pn_mmu_vcpu *vcpu,
         root = (uint32_t)root;
     if (f->in_register) {
         if (walk_pdpte(f, s, gva, out, &root))
-            return walk_fault(s, gva, access, mode, 0, ring, out);
+            return walk_fault(s, gva, access, mode,
+                              pdpte_reserved(s, out->gpte[out->level])
+                                  ? PN_PF_PRESENT | PN_PF_RSVD
+                                  : 0,
+                              ring, out);
         first = f->in_register - 1u;
     }
     do {
@@ -454,6 +464,11 @@ void stage_init_npt(struct stage *s, const struct pn_paging *host, uint8_t maxph
                         (host->cr4 & CR4_PAE && host->efer & EFER_NXE ? PT_NX : 0);
     stage_init_second(s, f->id, features, maxphyaddr, host->cr3, below);
     memcpy(s->pdpte, host->pdpte, sizeof(s->pdpte));
+    for (int mode = 0; host->cr4 & CR4_SMEP && mode < PN_TLB_MODES; mode++)
+        s->rights.pfec[PN_FETCH][mode] |= PN_PF_FETCH;
+    /* G is reserved above the leaves. */
+    for (unsigned level = 3; f->top >= 4 && level <= f->top; level++)
+        s->bits.rsvd[0][level] |= f->global;
 }
 
 enum pn_answer pn_mmu_probe(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,

@@ -465,6 +465,10 @@ uint32_t cpu_xsave_size(const struct cpu_model *m, uint64_t mask, bool compact) 
     return size;
 }
 
+static uint32_t max_extended(const struct cpu_model *m) {
+    return cpu_model_has(m, CPU_F_svm) ? LEAF_SVM : MAX_EXTENDED;
+}
+
 static void text_regs(const char *text, size_t at, uint32_t out[4]) {
     char buf[16] = {0};
     size_t len = strlen(text);
@@ -531,7 +535,7 @@ static void leaf_extended(const struct cpu_model *m, uint32_t leaf, uint32_t out
     case 0x80000000u:
         if (m->vendor == CPU_AMD)
             vendor_regs(m, out);
-        out[0] = cpu_model_has(m, CPU_F_svm) ? LEAF_SVM : MAX_EXTENDED;
+        out[0] = max_extended(m);
         break;
     case 0x80000001u:
         out[2] = m->word[CPU_W_X1_ECX], out[3] = m->word[CPU_W_X1_EDX];
@@ -626,7 +630,7 @@ void cpu_model_leaf(const struct cpu_model *model, uint32_t leaf, uint32_t suble
     memset(out, 0, 4 * sizeof(out[0]));
     if (leaf >= HYPERVISOR && leaf < HYPERVISOR + 0x10000u) {
         leaf_hypervisor(model, leaf, out);
-    } else if (leaf >= 0x80000000u && leaf <= MAX_EXTENDED) {
+    } else if (leaf >= 0x80000000u && leaf <= max_extended(model)) {
         leaf_extended(model, leaf, out);
     } else {
         /* Beyond the last leaf, Intel's answer with the last basic one, AMD's with 0. */

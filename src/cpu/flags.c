@@ -114,6 +114,8 @@ enum cpu_rc cpu_load_pdptes(struct cpu *cpu, uint64_t cr3, uint64_t out[4]) {
     if (pn_mmu_read_world(cpu->vmmu, cr3 & 0xffffffe0u, out, 4 * sizeof *out,
                           &cpu->fault) == PN_GUEST_PF)
         return CPU_FAULT;
+    if (cpu->svm.guest && cpu->svm.ctl.nested)
+        return CPU_NEXT; /* a walk that uses one looks at it */
     for (unsigned i = 0; i < 4; i++)
         if (out[i] & 1 && out[i] & reserved)
             return gp0(cpu);

@@ -238,6 +238,11 @@ static enum cpu_rc write_efer(struct cpu *cpu, uint64_t v) {
     return CPU_STOP;
 }
 
+/* What a read in L2 adds; a write there is to the processor's own. */
+static int64_t guest_tsc_offset(const struct cpu *cpu) {
+    return cpu->svm.guest ? cpu->svm.ctl.tsc_offset : 0;
+}
+
 static enum cpu_rc write_tsc(struct cpu *cpu, int64_t offset) {
     uint64_t deadline;
     cpu->tsc_adjust += (uint64_t)(offset - cpu->tsc_offset);
@@ -304,7 +309,7 @@ enum cpu_rc msr_write(struct cpu *cpu, uint32_t index, uint64_t value) {
     if (bus_msr(cpu, index))
         return write_bus(cpu, index, value);
     if (index == MSR_TSC)
-        return write_tsc(cpu, (int64_t)(value - cpu_clock(cpu)));
+        return write_tsc(cpu, (int64_t)(value - cpu_clock(cpu)) + guest_tsc_offset(cpu));
     if (index == MSR_EFER)
         return write_efer(cpu, value);
     return write_rare(cpu, index, value);

@@ -403,11 +403,13 @@ static enum cpu_rc run_debugged(struct xlat *x) {
     struct cpu *cpu = x->cpu;
     uint32_t mode = cpu->mode;
     uint64_t before = cpu_insns(cpu);
+    bool guest = cpu->svm.guest;
     enum cpu_rc rc = cpu_check_breakpoint(cpu);
     if (rc == CPU_FAULT)
         return rc;
     rc = run_one(x);
-    if (rc != CPU_FAULT && rc != CPU_SHUTDOWN && cpu_insns(cpu) != before)
+    if (rc != CPU_FAULT && rc != CPU_SHUTDOWN && cpu_insns(cpu) != before &&
+        cpu->svm.guest == guest)
         cpu_insn_done(cpu, mode);
     return rc;
 }

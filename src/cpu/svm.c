@@ -262,6 +262,7 @@ static enum cpu_rc load_host(struct cpu *cpu) {
     if (!svm_save_valid(cpu, &s, true))
         return shut_down(cpu);
     load_state(cpu, &s);
+    cpu->db_pending = cpu->sys_flags & FL_TF ? DR6_BS : 0; /* VMRUN is done */
     cpu->dr[7] = DR7_FIXED;
     if (cpu->svm.ctl.nested)
         cpu->msr_pat = save_get(&s, SAVE_PAT);
@@ -275,7 +276,6 @@ static enum cpu_rc load_host(struct cpu *cpu) {
 
 static enum cpu_rc finish_exit(struct cpu *cpu, uint64_t code) {
     cpu->svm.in_flight = 0;
-    cpu->db_pending = 0;
     cpu->halted = PN_RUNS;
     cpu->tsc_offset -= cpu->svm.ctl.tsc_offset;
     set_guest(cpu, false);
@@ -354,6 +354,8 @@ static enum cpu_rc enter_guest(struct cpu *cpu, uint64_t int_state,
 
 static void save_host(struct cpu *cpu, uint64_t next) {
     struct svm_save s = {0};
+    /* VMSAVE's part may be there, and stays: KVM has one page for both. */
+    read_phys(cpu, cpu->svm.hsave + VMCB_SAVE, &s, sizeof s);
     save_state(cpu, next, &s);
     save_put(&s, SAVE_PAT, cpu->msr_pat);
     write_phys(cpu, cpu->svm.hsave + VMCB_SAVE, &s, sizeof s);

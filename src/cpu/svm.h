@@ -103,6 +103,7 @@ enum {
     ICPT_PUSHF = 16,
     ICPT_POPF = 17,
     ICPT_CPUID = 18,
+    ICPT_RSM = 19,
     ICPT_IRET = 20,
     ICPT_INTN = 21,
     ICPT_INVD = 22,

@@ -151,5 +151,5 @@ enum cpu_rc svm_poll(struct cpu *cpu) {
         cpu_raise_debug(cpu, bits);
         return cpu_deliver_fault(cpu);
     }
-    return cpu->svm.guest ? poll_guest(cpu) : CPU_NEXT;
+    return cpu->svm.guest && cpu->svm.gif ? poll_guest(cpu) : CPU_NEXT;
 }

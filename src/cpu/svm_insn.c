@@ -85,13 +85,7 @@ static bool check_lmsw(struct cpu *cpu, const struct insn *in, enum cpu_rc *rc) 
         return false;
     if (cr_write(cpu, 0))
         return leave(cpu, in, SVM_EXIT_WRITE_CR0, 0, rc);
-    uint64_t v;
-    if (!svm_intercepts(cpu, ICPT_CR0_SELECTIVE) || cpu_op_read(cpu, in, 0, &v))
-        return false;
-    uint64_t changed = (v ^ cpu->cr0) & 0xf & ~CR0_SELECTIVE;
-    if (!(v & CR0_PE))
-        changed &= ~CR0_PE; /* LMSW cannot clear it */
-    return changed && plain(cpu, in, ICPT_CR0_SELECTIVE, rc);
+    return plain(cpu, in, ICPT_CR0_SELECTIVE, rc); /* whatever it writes */
 }
 
 static bool check_clts(struct cpu *cpu, const struct insn *in, enum cpu_rc *rc) {
@@ -137,6 +131,9 @@ static bool check_popf(struct cpu *cpu, const struct insn *in, enum cpu_rc *rc) 
 }
 static bool check_cpuid(struct cpu *cpu, const struct insn *in, enum cpu_rc *rc) {
     return plain(cpu, in, ICPT_CPUID, rc);
+}
+static bool check_rsm(struct cpu *cpu, const struct insn *in, enum cpu_rc *rc) {
+    return in->arg && plain(cpu, in, ICPT_RSM, rc);
 }
 static bool check_iret(struct cpu *cpu, const struct insn *in, enum cpu_rc *rc) {
     return plain(cpu, in, ICPT_IRET, rc);
