@@ -155,21 +155,27 @@ static bool check_int1(struct cpu *cpu, const struct insn *in, enum cpu_rc *rc) 
     return in->arg == VEC_DB && plain(cpu, in, ICPT_ICEBP, rc);
 }
 
+static pn_gva linear(const struct cpu *cpu, const struct insn *in) {
+    uint64_t ea = operand_offset(cpu, in);
+    bool flat = mode_64(cpu) && in->seg != SEG_FS && in->seg != SEG_GS;
+    uint64_t lin = ea + (flat ? 0 : cpu->seg[in->seg].base);
+    return mode_64(cpu) ? lin : (uint32_t)lin;
+}
+
 static bool check_invlpg(struct cpu *cpu, const struct insn *in, enum cpu_rc *rc) {
     if (cpu->cpl || !svm_intercepts(cpu, ICPT_INVLPG))
         return false;
-    uint64_t ea = operand_offset(cpu, in);
-    uint64_t base = mode_64(cpu) && in->seg != SEG_FS && in->seg != SEG_GS
-                        ? 0
-                        : cpu->seg[in->seg].base;
-    uint64_t lin = mode_64(cpu) ? ea + base : (uint32_t)(ea + base);
-    return leave(cpu, in, SVM_EXIT_ICPT + ICPT_INVLPG, assist(cpu, lin), rc);
+    return leave(cpu, in, SVM_EXIT_ICPT + ICPT_INVLPG, assist(cpu, linear(cpu, in)), rc);
 }
 
 static bool check_invpcid(struct cpu *cpu, const struct insn *in, enum cpu_rc *rc) {
     if (cpu->cpl || !cpu_has(cpu, CPU_F_invpcid) || !(cpu->mode & MODE_PE))
         return false;
-    return svm_intercepts(cpu, ICPT_INVPCID) && leave(cpu, in, SVM_EXIT_INVPCID, 0, rc);
+    if (!svm_intercepts(cpu, ICPT_INVPCID))
+        return false;
+    *rc = svm_exit(cpu, SVM_EXIT_INVPCID, linear(cpu, in), cpu->gpr[in->op[0].reg],
+                   next_rip(cpu, in));
+    return true;
 }
 
 /* L2's hypercalls are for L1: without the intercept there is no such instruction, and L1
