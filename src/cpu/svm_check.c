@@ -63,12 +63,11 @@ static bool control_registers(const struct cpu *cpu, uint64_t cr0, uint64_t cr3,
 static bool mode_possible(const struct svm_save *s, uint64_t cr0, uint64_t cr4,
                           uint64_t efer) {
     struct pn_segment cs;
-    if (cr0 & CR0_PG && !(cr0 & CR0_PE))
-        return false;
+    /* PG without PE is "Paged Real Mode". */
     if (!(efer & EFER_LME) || !(cr0 & CR0_PG))
         return !(cr4 & CR4_PCIDE);
     svm_load_segment(s, SAVE_CS, &cs);
-    return cr4 & CR4_PAE && !(cs.attr & ATTR_L && cs.attr & ATTR_DB);
+    return cr0 & CR0_PE && cr4 & CR4_PAE && !(cs.attr & ATTR_L && cs.attr & ATTR_DB);
 }
 
 bool svm_save_valid(const struct cpu *cpu, const struct svm_save *s, bool host) {
