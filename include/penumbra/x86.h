@@ -66,10 +66,10 @@
 #define CR4_CET        UINT64_C(0x800000)
 #define CR4_PKS        UINT64_C(0x1000000)
 
-#define EFER_SCE UINT64_C(0x1)
-#define EFER_LME UINT64_C(0x100)
-#define EFER_LMA UINT64_C(0x400)
-#define EFER_NXE UINT64_C(0x800)
+#define EFER_SCE  UINT64_C(0x1)
+#define EFER_LME  UINT64_C(0x100)
+#define EFER_LMA  UINT64_C(0x400)
+#define EFER_NXE  UINT64_C(0x800)
 #define EFER_SVME UINT64_C(0x1000)
 
 /* ---- Debug registers ---- */
@@ -210,7 +210,7 @@ enum {
     MSR_MISC_ENABLE = 0x1a0,
     MSR_DEBUGCTL = 0x1d9,
     MSR_LAST_BRANCH = 0x1db, /* from, to; of the last interrupt: from, to */
-    MSR_MTRR_PHYS = 0x200, /* base, mask, base, mask ... */
+    MSR_MTRR_PHYS = 0x200,   /* base, mask, base, mask ... */
     MSR_MTRR_FIX64K = 0x250,
     MSR_MTRR_FIX16K = 0x258, /* and 0x259 */
     MSR_MTRR_FIX4K = 0x268,  /* .. 0x26f */

@@ -275,10 +275,11 @@ struct pn_mmu_vcpu {
     struct pn_stats *stats;
     struct pn_ring *ring;
     struct pn_paging paging;
-    struct stage walk;          /* derived from paging */
+    struct stage walk; /* derived from paging */
     struct pn_world world;
     struct stage second; /* of the world, if it has one; what walk stands on then */
-    uint64_t space;      /* what tables made in this world are told apart by; 0: the guest's own */
+    uint64_t
+        space; /* what tables made in this world are told apart by; 0: the guest's own */
     struct vcpu_roots *roots;   /* and their TLBs: root.h */
     struct model *model;        /* the observer's; NULL: no TLB model */
     struct dirty_buffer *dirty; /* buffer.c; NULL: the tracker has none */

@@ -12,7 +12,7 @@ struct root_key {
     uint64_t cr3; /* the address bits */
     uint64_t pdpte[4];
     uint16_t pcid;
-    uint16_t mode; /* levels and permission bits, root.c */
+    uint16_t mode;   /* levels and permission bits, root.c */
     uint32_t asid;   /* of the world */
     uint64_t second; /* root of its second level and that there is one; else 0 */
 };

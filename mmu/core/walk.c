@@ -304,11 +304,10 @@ FOLDED int walk(const struct pt_format *f, struct pn_mmu_vcpu *vcpu,
         root = (uint32_t)root;
     if (f->in_register) {
         if (walk_pdpte(f, s, gva, out, &root))
-            return walk_fault(s, gva, access, mode,
-                              pdpte_reserved(s, out->gpte[out->level])
-                                  ? PN_PF_PRESENT | PN_PF_RSVD
-                                  : 0,
-                              ring, out);
+            return walk_fault(
+                s, gva, access, mode,
+                pdpte_reserved(s, out->gpte[out->level]) ? PN_PF_PRESENT | PN_PF_RSVD : 0,
+                ring, out);
         first = f->in_register - 1u;
     }
     do {
@@ -452,7 +451,8 @@ void stage_init_second(struct stage *s, enum pt_format_id format, unsigned featu
     for (int mode = 0; mode < PN_TLB_MODES; mode++) {
         s->rights.pfec[PN_READ][mode] = PN_PF_USER;
         s->rights.pfec[PN_WRITE][mode] = PN_PF_USER | PN_PF_WRITE;
-        s->rights.pfec[PN_FETCH][mode] = PN_PF_USER | (features & PT_NX ? PN_PF_FETCH : 0);
+        s->rights.pfec[PN_FETCH][mode] =
+            PN_PF_USER | (features & PT_NX ? PN_PF_FETCH : 0);
     }
     pt_bits_init(&s->bits, f, features, maxphyaddr);
 }

@@ -109,12 +109,12 @@ struct walk {
     uint8_t pkey;
     bool dirty; /* the leaf's D is set (after the walk). A table in a read-only slot keeps
                    its A and D as they are, as under KVM */
-    bool global;           /* the leaf's G, with CR4.PGE left to the caller */
-    pn_gfn gfn; /* of the 4 KiB page that holds gva; what a second level made of it */
+    bool global; /* the leaf's G, with CR4.PGE left to the caller */
+    pn_gfn gfn;  /* of the 4 KiB page that holds gva; what a second level made of it */
     pn_gfn second_gfn;      /* what it was asked for */
     uint8_t second_level;   /* with one: of its leaf; else 0 */
     unsigned second_access; /* and what it grants: ACC_*, W with D alone */
-    struct pn_fault fault; /* when a guest's own walk ends in #PF */
+    struct pn_fault fault;  /* when a guest's own walk ends in #PF */
 };
 
 /* Level of the first entry that a walk read from memory; 0: none. */

@@ -112,8 +112,8 @@ static bool step_down(const struct fault *f, const struct sp *sp, struct step *s
     struct gpte g = own_gpte(f, sp);
     st->grant = g.grant;
     if (!g.leaf) {
-        st->gfn = f->walk.second_level ? f->walk.slot_gpa[level - 1] >> PN_PAGE_SHIFT
-                                       : g.table;
+        st->gfn =
+            f->walk.second_level ? f->walk.slot_gpa[level - 1] >> PN_PAGE_SHIFT : g.table;
         st->role = (sp->role & ROLE_FORMAT) | (level - 1);
         if (sp->role & ROLE_4BYTE)
             st->role |= (f->gva >> 21 & 1) << ROLE_QUAD_SHIFT;

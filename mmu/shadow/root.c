@@ -25,8 +25,8 @@ static bool top_frame(struct pn_mmu_vcpu *vcpu, const struct root *r, pn_gfn *gf
     *gfn = r->key.cr3 >> PN_PAGE_SHIFT;
     if (!vcpu->world.second)
         return true;
-    if (stage_walk(vcpu, &vcpu->second, r->key.cr3, PN_READ, PN_TLB_USER, WALK_PROBE, &w) <
-        0)
+    if (stage_walk(vcpu, &vcpu->second, r->key.cr3, PN_READ, PN_TLB_USER, WALK_PROBE,
+                   &w) < 0)
         return false;
     *gfn = w.gfn;
     return true;

@@ -118,7 +118,8 @@ void cpu_model_leaf(const struct cpu_model *model, uint32_t leaf, uint32_t suble
 #define MODE_IBT   0x40000u
 #define MODE_WAIT  0x80000u
 #define MODE_CET   (MODE_SHSTK | MODE_IBT | MODE_WAIT)
-#define MODE_GUEST 0x100000u /* the guest of a guest's hypervisor runs: intercepts (svm.h) */
+#define MODE_GUEST                                                                       \
+    0x100000u /* the guest of a guest's hypervisor runs: intercepts (svm.h) */
 
 /* The controls of the guest's guest, as VMRUN read them from its VMCB. */
 struct svm_ctl {
@@ -223,10 +224,10 @@ struct cpu {
     uint64_t disturbed;
 
     struct {
-        uint8_t guest;  /* L2 runs */
-        uint8_t gif;    /* the global interrupt flag */
-        uint8_t active; /* L2 runs, or GIF is clear: events are svm_poll's */
-        uint8_t stale;  /* ctl is to be read from the VMCB */
+        uint8_t guest;   /* L2 runs */
+        uint8_t gif;     /* the global interrupt flag */
+        uint8_t active;  /* L2 runs, or GIF is clear: events are svm_poll's */
+        uint8_t stale;   /* ctl is to be read from the VMCB */
         uint8_t host_if; /* L1's RFLAGS.IF */
         uint16_t pauses; /* left before one exits */
         uint64_t vmcb, vm_cr, hsave;

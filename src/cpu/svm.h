@@ -164,8 +164,8 @@ enum {
 
 /* Of MSR VM_CR. */
 
-#define VM_CR_SVMDIS   UINT64_C(0x10)
-#define VM_CR_LOCK     UINT64_C(0x08)
+#define VM_CR_SVMDIS UINT64_C(0x10)
+#define VM_CR_LOCK   UINT64_C(0x08)
 /* DPD, R_INIT, DIS_A20M */
 #define VM_CR_WRITABLE UINT64_C(0x07)
 
@@ -223,8 +223,8 @@ static inline bool svm_intercepts(const struct cpu *cpu, unsigned icpt) {
 typedef enum cpu_rc svm_helper(struct cpu *cpu, const struct insn *in);
 svm_helper *svm_guard(svm_helper *fn);
 /* L2 is about to access a port; its own checks are passed. Return: as svm_fault. */
-bool svm_port(struct cpu *cpu, const struct insn *in, uint16_t port, unsigned size, bool out,
-              bool string, enum cpu_rc *rc);
+bool svm_port(struct cpu *cpu, const struct insn *in, uint16_t port, unsigned size,
+              bool out, bool string, enum cpu_rc *rc);
 /* L2 is about to switch tasks, in the same way. ev: NULL, or the event that came through a
  * task gate. */
 bool svm_task_switch(struct cpu *cpu, uint16_t sel, enum task_reason reason,

@@ -31,7 +31,8 @@ void svm_in_flight(struct cpu *cpu, const struct event *ev) {
 bool svm_fault(struct cpu *cpu, const struct pn_fault *f, enum cpu_rc *rc) {
     if (f->vector == PN_VEC_NPF) {
         uint64_t where = f->error & PN_NPF_TABLE ? UINT64_C(2) << 32 : UINT64_C(1) << 32;
-        *rc = svm_exit(cpu, SVM_EXIT_NPF, (f->error & ~PN_NPF_TABLE) | where, f->address, 0);
+        *rc = svm_exit(cpu, SVM_EXIT_NPF, (f->error & ~PN_NPF_TABLE) | where, f->address,
+                       0);
         return true;
     }
     if (!(cpu->svm.ctl.exceptions >> (f->vector & 31) & 1))

@@ -223,8 +223,8 @@ static bool check_msr(struct cpu *cpu, const struct insn *in, enum cpu_rc *rc) {
            leave(cpu, in, SVM_EXIT_ICPT + ICPT_MSR, write, rc);
 }
 
-bool svm_port(struct cpu *cpu, const struct insn *in, uint16_t port, unsigned size, bool out,
-              bool string, enum cpu_rc *rc) {
+bool svm_port(struct cpu *cpu, const struct insn *in, uint16_t port, unsigned size,
+              bool out, bool string, enum cpu_rc *rc) {
     if (!svm_intercepts(cpu, ICPT_IOIO) || !map_bits(cpu, cpu->svm.ctl.iopm, port, size))
         return false;
     uint64_t next = next_rip(cpu, in);

@@ -11,9 +11,9 @@
  * Source: SDM volume 3, "Task Switching", "Exception Conditions Checked During a Task
  * Switch", "16-Bit Task-State Segment (TSS)".
  */
-#include "cpu/svm.h"
 #include "cpu/cet.h"
 #include "cpu/control.h"
+#include "cpu/svm.h"
 
 #define TSS_BUSY 2u
 
