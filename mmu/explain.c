@@ -3,6 +3,19 @@
  * say. */
 #include "mmu/core/explain.h"
 
+/* Over a second level in guest memory: by the walk alone, not by what our tables hold. */
+static void predict_world(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
+                          const struct walk *w, int rc, struct pn_verdict *v) {
+    v->exact = false;
+    v->outcome = walk_outcome(w);
+    if (rc < 0)
+        return;
+    struct slot *s = slot_of_gfn(vcpu->mmu, w->gfn);
+    bool mmio = !s || (pn_stores(access) && s->pub.flags & PN_SLOT_READONLY);
+    v->outcome = mmio ? PN_OUT_mmio : PN_OUT_mapped;
+    v->gpa = w->gfn << PN_PAGE_SHIFT | (gva & (PN_PAGE_SIZE - 1));
+}
+
 int pn_mmu_predict(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
                    enum pn_tlb_mode mode, struct pn_verdict *v) {
     struct pn_mmu *mmu = vcpu->mmu;
@@ -14,7 +27,10 @@ int pn_mmu_predict(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
     *v = (struct pn_verdict){.exact = true};
     v->rule = explain_rule(s, &w, rc, access, mode, &v->rule_level);
     v->fault = w.fault;
-    if (mmu->observer && mmu->observer->answers(vcpu, gva, access, mode, &v->gpa)) {
+    if (vcpu->world.second) {
+        predict_world(vcpu, gva, access, &w, rc, v);
+    } else if (mmu->observer &&
+               mmu->observer->answers(vcpu, gva, access, mode, &v->gpa)) {
         v->outcome = PN_OUT_NO_FAULT;
     } else if (!mmu->observer && access == PN_WRITE &&
                tlb_held_back(vcpu, gva, mode, &x)) {

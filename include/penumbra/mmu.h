@@ -296,10 +296,6 @@ void pn_mmu_set_world(struct pn_mmu_vcpu *vcpu, const struct pn_world *world,
 void pn_mmu_flush_asid(struct pn_mmu_vcpu *vcpu, uint32_t asid, bool all);
 /* INVLPGA. */
 void pn_mmu_invlpga(struct pn_mmu_vcpu *vcpu, pn_gva gva, uint32_t asid);
-/* Read memory as this world addresses it, within one page. Return: PN_MAPPED; PN_MMIO: there
- * is none, and buf is untouched; PN_GUEST_PF and *fault. */
-enum pn_answer pn_mmu_read_world(struct pn_mmu_vcpu *vcpu, pn_gpa gpa, void *buf,
-                                 size_t size, struct pn_fault *fault);
 
 void pn_mmu_invlpg(struct pn_mmu_vcpu *vcpu, pn_gva gva);
 /* Types 0..3 as in SDM "INVPCID"; the caller has checked type, pcid and canonical gva. */
@@ -370,6 +366,11 @@ enum pn_vm_exit {
 void pn_mmu_exited(struct pn_mmu_vcpu *vcpu, enum pn_vm_exit why);
 
 /* ---- Walks for their own sake ---- */
+
+/* Read memory as this world addresses it, within one page. Return: PN_MAPPED; PN_MMIO: there
+ * is none, and buf is untouched; PN_GUEST_PF and *fault. */
+enum pn_answer pn_mmu_read_world(struct pn_mmu_vcpu *vcpu, pn_gpa gpa, void *buf,
+                                 size_t size, struct pn_fault *fault);
 
 /* A direct walk of the guest's tables without any side effect (no A/D, no TLB): the
  * reference for tests. Return: PN_MAPPED, PN_MMIO or PN_GUEST_PF. */

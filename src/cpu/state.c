@@ -112,6 +112,9 @@ int cpu_set_state(struct cpu *cpu, const struct pn_cpu_state *s) {
     if (s->activity > PN_WAITS_SIPI || s->intr_shadow > PN_SHADOW_MOV_SS ||
         s->exception > 31 || s->interrupt > 255)
         return -EINVAL;
+    if (s->gif > 1 || s->in_guest > 1 ||
+        ((s->in_guest || !s->gif) && !cpu_has(cpu, CPU_F_svm)))
+        return -EINVAL;
 #define PN_GPR(nr, name, gdb) cpu->gpr[nr] = s->gpr[nr];
 #define PN_SEG(id, name, gdb, kvm, sel_, attr_, base_)                                   \
     cpu->seg[SEG_##id] = s->seg[PN_##id];

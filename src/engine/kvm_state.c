@@ -241,6 +241,7 @@ static int get_events(struct kvm_vcpu *v, struct pn_cpu_state *s) {
     if (ioctl(v->fd, KVM_GET_VCPU_EVENTS, &ev) < 0)
         return -1;
     get_activity(v, s);
+    s->gif = 1; /* no guest of KVM's has SVM here (kvm_cpuid.c) */
     s->intr_shadow = shadow_of(ev.interrupt.shadow, &v->kept);
     /* An NMI on its way in comes again; it blocks none before. */
     s->nmi_pending = ev.nmi.pending || ev.nmi.injected;
@@ -482,7 +483,8 @@ static void keep(struct kvm_vcpu *v, const struct pn_cpu_state *s) {
 int kvm_set_state(struct pn_engine *e, unsigned cpu, const struct pn_cpu_state *s) {
     struct kvm_vcpu *v = &e->vcpu[cpu];
     struct parts k;
-    if (s->activity > PN_WAITS_SIPI || s->intr_shadow > PN_SHADOW_MOV_SS)
+    if (s->activity > PN_WAITS_SIPI || s->intr_shadow > PN_SHADOW_MOV_SS || s->in_guest ||
+        !s->gif)
         return -EINVAL;
     memset(&k, 0, sizeof(k));
     k.sregs.apic_base = s->msr[PN_MSR_apic_base];

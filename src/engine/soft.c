@@ -153,6 +153,16 @@ static int soft_create(const struct pn_engine_config *cfg, enum pn_mmu_kind kind
         free(e);
         return rc;
     }
+    uint32_t leaf[4];
+    cpu_model_leaf(e->model, 0x80000001u, 0, leaf);
+    if (cfg->recorder && leaf[2] & 4) {
+        snprintf(err, err_size,
+                 "--record: a recording does not know the worlds of a guest"
+                 " that is a hypervisor: leave svm out of --cpu");
+        cpu_model_free(e->model);
+        free(e);
+        return -EINVAL;
+    }
     if (cfg->from)
         cpu_model_follow(e->model, from_leaf, (void *)cfg);
     else if (cfg->to_host_cpu && !cpu_model_names_vendor(e->model))

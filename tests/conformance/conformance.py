@@ -67,8 +67,10 @@ def cpu_text(text, offered):
     out = [MODELS.get(words[0], LEAST)]
     for word in words[1:]:
         name = FEATURES.get(word[1:], word[1:].replace("-", "_"))
-        if word in ("+vmx", "+svm"):
+        if word == "+vmx":
             raise LeftOut("needs nested virtualization: " + word[1:])
+        if word == "+svm":
+            out.append("vendor=amd")
         if word.startswith("hv"):
             raise LeftOut("needs Hyper-V's interface")
         if word.startswith("vendor="):

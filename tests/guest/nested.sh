@@ -1,0 +1,74 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# A hypervisor inside: Debian's kernel loads its own kvm-amd, and penumbra in it boots Debian's kernel once more, on two
+# vCPUs; KVM translates by nested paging (npt=1) or by its own shadow paging (npt=0).
+#
+#   nested.sh PENUMBRA MMU NPT
+#
+# Exit: 0, 1 with what is wrong, 77 when the guest's packages are not there (skipped).
+set -uo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+penumbra=$1 mmu=$2 npt=$3
+. "$here/../lib.sh"
+need_guest
+work_folder
+
+# folder: what is in it becomes the initrd of that name.
+pack() {
+    (cd "$1" && find . | cpio -o -H newc -R 0:0 --quiet | gzip -1) > "$1.gz"
+}
+
+busybox=$(ls "$cache"/root/bin/busybox "$cache"/root/usr/bin/busybox 2> /dev/null | head -n 1)
+inner=$work/inner outer=$work/outer
+mkdir -p "$inner"/{bin,proc} "$outer"/{bin,dev,proc,sys,tmp,lab}
+cp "$busybox" "$inner/bin/"
+cp "$busybox" "$outer/bin/"
+cat > "$inner/init" <<'INIT'
+#!/bin/busybox sh
+/bin/busybox mount -t proc proc /proc
+echo "INNER UP $(/bin/busybox grep -c ^processor /proc/cpuinfo)"
+i=0; while [ $i -lt 30 ]; do /bin/busybox true; i=$((i+1)); done
+echo "INNER DOWN"
+/bin/busybox poweroff -f
+INIT
+cat > "$outer/init" <<'INIT'
+#!/bin/busybox sh
+/bin/busybox --install -s /bin
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev
+npt=$(sed -n 's/.*lab_npt=\([01]\).*/\1/p' /proc/cmdline)
+insmod /irqbypass.ko && insmod /kvm.ko && insmod /kvm-amd.ko npt=$npt
+echo "OUTER NPT $(cat /sys/module/kvm_amd/parameters/npt)"
+/lab/penumbra run --mmu kvm -m 128M -c 2 --kernel /lab/vmlinuz --initrd /lab/inner.gz \
+    --append "console=ttyS0 quiet panic=-1" --timeout 120 < /dev/null
+echo "OUTER CODE $?"
+poweroff -f
+INIT
+chmod +x "$inner/init" "$outer/init"
+pack "$inner"
+for m in irqbypass kvm kvm-amd; do
+    cp "$(find "$cache/root" -name "$m.ko" | head -n 1)" "$outer/"
+done
+cp "$cache/vmlinuz" "$inner.gz" "$penumbra" "$outer/lab/"
+ldd "$penumbra" | grep -o '/[^ ]*' | while read -r lib; do
+    mkdir -p "$outer$(dirname "$lib")"
+    cp -L "$lib" "$outer$lib"
+done
+pack "$outer"
+
+rc=0
+"$penumbra" run --mmu "$mmu" --cpu max,vendor=amd,+svm -m 1G -c 2 --timeout 500 --kernel "$cache/vmlinuz" \
+    --initrd "$outer.gz" --append "console=ttyS0 panic=-1 quiet lab_npt=$npt" --stats "$work/stats" \
+    < /dev/null > "$work/serial" 2> "$work/err" || rc=$?
+tr -d '\r' < "$work/serial" > "$work/said"
+[ $rc -eq 0 ] || fail "exit code $rc: $(cat "$work/err")"
+word=N
+[ "$npt" = 1 ] && word=Y
+for line in "OUTER NPT $word" "INNER UP 2" "INNER DOWN" "OUTER CODE 0"; do
+    grep -q "^$line\$" "$work/said" || fail "it did not say: $line"
+done
+entries=$(grep -o '"world_entries": *[0-9]*' "$work/stats" | grep -o '[0-9]*$' | head -n 1)
+[ "${entries:-0}" -gt 1000 ] || fail "VMRUN was executed ${entries:-0} times"
+[ $bad -eq 0 ] || tail -n 40 "$work/said"
+exit $bad
