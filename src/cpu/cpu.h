@@ -313,6 +313,10 @@ void cpu_set_debug(struct cpu *cpu, const struct pn_debug *set, bool step);
 static inline uint64_t cpu_insns(const struct cpu *cpu) {
     return cpu->insn_limit - (uint64_t)cpu->budget;
 }
+/* Of the processor's own TSC, to which L1's timers belong: L2's has an offset more. */
+static inline int64_t cpu_own_tsc_offset(const struct cpu *cpu) {
+    return cpu->tsc_offset - (cpu->svm.guest ? cpu->svm.ctl.tsc_offset : 0);
+}
 /* What the TSC counts: instructions, or the host's ns. */
 uint64_t cpu_clock(const struct cpu *cpu);
 /* End a HLT without an event; a CPU that waits for SIPI waits on. */

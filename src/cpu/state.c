@@ -34,7 +34,7 @@ static void set_cr8(struct cpu *cpu, uint64_t value) {
 }
 
 static uint64_t get_tsc(const struct cpu *cpu) {
-    return cpu_tsc(cpu);
+    return cpu_clock(cpu) + (uint64_t)cpu_own_tsc_offset(cpu);
 }
 static void set_tsc(struct cpu *cpu, uint64_t value) {
     cpu->tsc_offset = (int64_t)(value - cpu_clock(cpu));
@@ -115,6 +115,7 @@ int cpu_set_state(struct cpu *cpu, const struct pn_cpu_state *s) {
     if (s->gif > 1 || s->in_guest > 1 ||
         ((s->in_guest || !s->gif) && !cpu_has(cpu, CPU_F_svm)))
         return -EINVAL;
+    cpu->svm.ctl = (struct svm_ctl){0}; /* svm_refresh reads it */
 #define PN_GPR(nr, name, gdb) cpu->gpr[nr] = s->gpr[nr];
 #define PN_SEG(id, name, gdb, kvm, sel_, attr_, base_)                                   \
     cpu->seg[SEG_##id] = s->seg[PN_##id];

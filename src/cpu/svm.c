@@ -370,6 +370,7 @@ void svm_refresh(struct cpu *cpu) {
     read_phys(cpu, cpu->svm.hsave + VMCB_SAVE, &s, sizeof s);
     cpu->svm.host_if = (save_get(&s, SAVE_RFLAGS) & FL_IF) != 0;
     read_control(cpu);
+    cpu->tsc_offset += cpu->svm.ctl.tsc_offset;
     enter_world(cpu);
     cpu_update_mode(cpu);
 }

@@ -251,6 +251,9 @@ static int get_events(struct kvm_vcpu *v, struct pn_cpu_state *s) {
     if (v->kept.holds) {
         s->fault_streak = v->kept.fault_streak;
         s->db_pending |= v->kept.db_pending;
+        s->vmcb = v->kept.vmcb;
+        s->v_int_ctl = v->kept.v_int_ctl;
+        s->pauses = v->kept.pauses;
     }
     return 0;
 }
@@ -476,7 +479,10 @@ static void keep(struct kvm_vcpu *v, const struct pn_cpu_state *s) {
                                 .holds = true,
                                 .intr_shadow = s->intr_shadow,
                                 .db_pending = s->exception >= 0 ? s->db_pending : 0,
-                                .fault_streak = s->fault_streak};
+                                .fault_streak = s->fault_streak,
+                                .vmcb = s->vmcb,
+                                .v_int_ctl = s->v_int_ctl,
+                                .pauses = s->pauses};
     memcpy(v->kept.msr, s->msr, sizeof(s->msr));
 }
 

@@ -25,6 +25,8 @@ struct kvm_kept {
     uint64_t msr_refused; /* KVM has them, and did not take the value */
     uint8_t intr_shadow;
     uint32_t db_pending, fault_streak;
+    uint64_t vmcb, v_int_ctl; /* SVM's, of no meaning outside its guest */
+    uint16_t pauses;
 };
 
 struct kvm_vcpu {

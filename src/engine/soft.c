@@ -370,7 +370,7 @@ static uint64_t soft_insns(struct pn_engine *e) {
 
 static uint64_t soft_tsc(struct pn_engine *e, unsigned cpu, uint64_t now) {
     const struct cpu *c = e->vcpu[cpu].cpu;
-    return (e->host_clock ? now : cpu_insns(c)) + (uint64_t)c->tsc_offset;
+    return (e->host_clock ? now : cpu_insns(c)) + (uint64_t)cpu_own_tsc_offset(c);
 }
 
 static void soft_cpuid(struct pn_engine *e, uint32_t leaf, uint32_t subleaf,

@@ -165,6 +165,8 @@ static void narrow(struct pn_cpu_state *s) {
         {"exception", VEC_PF},
         {"interrupt", 0x31},
         {"fault_streak", 3},
+        {"gif", 1},
+        {"in_guest", 0},
     };
     for (unsigned i = 0; i < sizeof(some) / sizeof(some[0]); i++)
         put(s, some[i].name, some[i].value);
@@ -472,7 +474,7 @@ static void name_unknown_msrs(uint64_t known) {
         PN_MSR_u_cet,      PN_MSR_s_cet,          PN_MSR_pl0_ssp,
         PN_MSR_pl1_ssp,    PN_MSR_pl2_ssp,        PN_MSR_pl3_ssp,
         PN_MSR_ssp_table,  PN_MSR_kvm_steal_time, PN_MSR_kvm_system_time,
-        PN_MSR_kvm_eoi};
+        PN_MSR_kvm_eoi,    PN_MSR_vm_cr,          PN_MSR_vm_hsave_pa};
     for (unsigned i = 0; i < sizeof(may_lack) / sizeof(may_lack[0]); i++)
         known |= 1ull << may_lack[i];
     for (unsigned i = 0; i < pn_cpu_field_count; i++)
