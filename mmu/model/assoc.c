@@ -143,7 +143,7 @@ bool assoc_use(struct assoc *a, struct assoc_entry *e) {
     if (a->unbounded)
         return false;
     e->stamp = ++a->clock;
-    uint32_t at = (uint32_t)(e - a->e), s = at / a->ways, way = at % a->ways;
+    uint32_t s = assoc_set_of(a, e->tag), way = (uint32_t)(e - a->e) - s * a->ways;
     if (a->set[s].mru == way)
         return false;
     a->set[s].mru = way;

@@ -28,14 +28,14 @@ struct recording {
     struct pn_tlb_model tlb;
     uint64_t ops;
     uint16_t vcpu;
-    uint64_t last[4]; /* gva of the last access by enum pn_access */
+    struct op_last last;
     struct pn_stats total;
     bool known[PN_STAT_COUNT];
     ZSTD_DCtx *decompress;
     uint8_t *frame;
     uint32_t frame_max;
     const uint8_t *at, *end; /* of the block */
-    uint8_t plain[RECORDING_BLOCK];
+    uint8_t plain[RECORDING_BLOCK + sizeof(uint64_t)]; /* a varint is read by words */
 };
 
 _Static_assert(sizeof(struct recording_header) == 64, "as in the file");
@@ -237,11 +237,11 @@ static enum recording_state read_block(struct recording *r) {
         return RECORDING_INCOMPLETE;
     if (!b.plain)
         return read_end(r, b.size);
-    if (b.plain > sizeof(r->plain) || b.size > r->frame_max)
+    if (b.plain > RECORDING_BLOCK || b.size > r->frame_max)
         return RECORDING_DAMAGED;
     if (fread(r->frame, 1, b.size, r->in) != b.size)
         return RECORDING_INCOMPLETE;
-    if (ZSTD_decompressDCtx(r->decompress, r->plain, sizeof(r->plain), r->frame,
+    if (ZSTD_decompressDCtx(r->decompress, r->plain, RECORDING_BLOCK, r->frame,
                             b.size) != b.plain)
         return RECORDING_DAMAGED;
     r->at = r->plain;
@@ -252,8 +252,8 @@ static enum recording_state read_block(struct recording *r) {
 /* ---- Operations ---- */
 
 /* Return: behind it; NULL: it does not end before `end`, or has more than 64 bits. */
-static inline const uint8_t *get_varint(const uint8_t *p, const uint8_t *end,
-                                        uint64_t *v) {
+/* More than eight bytes, or none that ends. */
+static const uint8_t *get_long_varint(const uint8_t *p, const uint8_t *end, uint64_t *v) {
     uint64_t value = 0;
     for (unsigned shift = 0; p < end && shift < 64; shift += 7) {
         value |= (uint64_t)(*p & 0x7f) << shift;
@@ -263,6 +263,23 @@ static inline const uint8_t *get_varint(const uint8_t *p, const uint8_t *end,
         return p;
     }
     return NULL;
+}
+
+/* Without a branch that depends on its size, which no processor could foresee: bytes behind
+ * the last one are put out, and then pairs of 7 bits joined, of 14 and of 28. */
+static inline const uint8_t *get_varint(const uint8_t *p, const uint8_t *end,
+                                        uint64_t *v) {
+    uint64_t w, last;
+    memcpy(&w, p, sizeof(w));
+    last = ~w & 0x8080808080808080ull;
+    if (__builtin_expect(!last, 0))
+        return get_long_varint(p, end, v);
+    w &= (last ^ (last - 1)) & 0x7f7f7f7f7f7f7f7full;
+    w = (w & 0x007f007f007f007full) | (w & 0x7f007f007f007f00ull) >> 1;
+    w = (w & 0x00003fff00003fffull) | (w & 0x3fff00003fff0000ull) >> 2;
+    *v = (w & 0x000000000fffffffull) | (w & 0x0fffffff00000000ull) >> 4;
+    p += (__builtin_ctzll(last) >> 3) + 1;
+    return p <= end ? p : NULL;
 }
 
 static const uint8_t *get_other(const uint8_t *p, const uint8_t *end, uint8_t kind,
@@ -282,6 +299,28 @@ static const uint8_t *get_other(const uint8_t *p, const uint8_t *end, uint8_t ki
     return p + size;
 }
 
+static inline const uint8_t *get_page(const uint8_t *p, const uint8_t *end,
+                                      uint64_t *last, struct pn_op *op) {
+    uint64_t v;
+    p = get_varint(p, end, &v);
+    if (p)
+        op->w[0] = (*last += unzigzag(v)) << PN_PAGE_SHIFT;
+    return p;
+}
+
+static inline const uint8_t *get_write8(struct recording *r, const uint8_t *p,
+                                        const uint8_t *end, struct pn_op *op) {
+    uint64_t v;
+    p = get_varint(p, end, &v);
+    if (!p || (size_t)(end - p) < sizeof(v))
+        return NULL;
+    op->kind = PN_OP_vcpu_write;
+    op->w[0] = r->last.write += unzigzag(v);
+    op->w[1] = op->size = sizeof(v);
+    op->data = p;
+    return p + sizeof(v);
+}
+
 /* Return: behind the operation at p; NULL: it is none. */
 static inline const uint8_t *get_op(struct recording *r, const uint8_t *p,
                                     const uint8_t *end, struct pn_op *op) {
@@ -295,14 +334,17 @@ static inline const uint8_t *get_op(struct recording *r, const uint8_t *p,
         head = *p++;
     }
     op->vcpu = r->vcpu;
-    if (!(head & OP_ACCESS))
-        return get_other(p, end, head, op);
-    op->kind = PN_OP_access;
-    op->how = head & (uint8_t)~OP_ACCESS;
-    p = get_varint(p, end, &v);
-    if (p)
-        op->w[0] = r->last[op->how & PN_OP_ACCESS] += unzigzag(v);
-    return p;
+    if (head & OP_ACCESS) {
+        op->kind = PN_OP_access;
+        op->how = head & (uint8_t)~OP_ACCESS;
+        return get_page(p, end, &r->last.access[op->how & PN_OP_ACCESS], op);
+    }
+    if (head - OP_FETCHED < PN_TLB_MODES) {
+        op->kind = PN_OP_fetched;
+        op->w[1] = head - OP_FETCHED;
+        return get_page(p, end, &r->last.fetched, op);
+    }
+    return head == OP_WRITE8 ? get_write8(r, p, end, op) : get_other(p, end, head, op);
 }
 
 unsigned recording_next(struct recording *r, struct pn_op *ops, unsigned max) {

@@ -8,9 +8,11 @@
  * operations; a block of size 0, and the end: the counters of the run, a line
  * "name value" each, and the XXH3-64 of these lines. A file without it is incomplete.
  *
- * An operation is a byte and varints. 0x80 | how: an access; how far its gva is from that
- * of the last access of the same kind, zigzag. 0x7f: the following ones are of the vCPU
- * whose number follows. Else enum pn_op_kind; its words, as many as record_ops.inc says;
+ * An operation is a byte and varints. 0x80 | how: an access; how far its page is from that of
+ * the last access of the same kind, zigzag (where in the page it is no MMU asks). 0x60 | mode:
+ * a fetch that a TLB model is told of; its page in the same way. 0x70: a vcpu_write of 8 bytes,
+ * most of which are entries of tables; how far its gpa is from the last one's, zigzag; the
+ * bytes. 0x7f: the following ones are of the vCPU whose number follows. Else enum pn_op_kind; its words, as many as record_ops.inc says;
  * the size of its data, and these.
  */
 #pragma once
@@ -21,7 +23,7 @@
 #include "penumbra/mmu.h"
 
 #define RECORDING_MAGIC   "PNRECRD\n"
-#define RECORDING_VERSION 1u
+#define RECORDING_VERSION 2u
 #define RECORDING_BLOCK   (256u << 10) /* bytes of operations in a block at most */
 #define RECORDING_VCPUS   256u
 

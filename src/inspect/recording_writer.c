@@ -26,7 +26,7 @@ struct recording_writer {
     int failed; /* -errno of the first failure */
     bool on;
     uint16_t vcpu;
-    uint64_t last[4]; /* gva of the last access by enum pn_access */
+    struct op_last last;
     uint64_t ops;
     struct pn_stats total;
     ZSTD_CCtx *compress;
@@ -67,6 +67,12 @@ static uint8_t *put_varint(uint8_t *p, uint64_t v) {
     return p;
 }
 
+static uint8_t *put_distance(uint8_t *p, uint64_t *last, uint64_t v) {
+    uint64_t from = *last;
+    *last = v;
+    return put_varint(p, zigzag(v - from));
+}
+
 static uint8_t *put_other(uint8_t *p, const struct pn_op *op) {
     *p++ = (uint8_t)op->kind;
     for (unsigned i = 0; i < op_words[op->kind]; i++)
@@ -89,10 +95,16 @@ static void recorded(void *opaque, const struct pn_op *op) {
         p = put_varint(p, w->vcpu = op->vcpu);
     }
     if (op->kind == PN_OP_access) {
-        uint64_t *last = &w->last[op->how & PN_OP_ACCESS];
         *p++ = (uint8_t)(OP_ACCESS | op->how);
-        p = put_varint(p, zigzag(op->w[0] - *last));
-        *last = op->w[0];
+        p = put_distance(p, &w->last.access[op->how & PN_OP_ACCESS],
+                         op->w[0] >> PN_PAGE_SHIFT);
+    } else if (op->kind == PN_OP_fetched) {
+        *p++ = (uint8_t)(OP_FETCHED | op->w[1]);
+        p = put_distance(p, &w->last.fetched, op->w[0] >> PN_PAGE_SHIFT);
+    } else if (op->kind == PN_OP_vcpu_write && op->size == sizeof(uint64_t)) {
+        *p++ = OP_WRITE8;
+        p = put_distance(p, &w->last.write, op->w[0]);
+        p = mempcpy(p, op->data, sizeof(uint64_t));
     } else {
         p = put_other(p, op);
     }

@@ -23,7 +23,7 @@
 
 #define REGIONS_MAX 1024u
 #define GIB         ((uint64_t)1 << 30)
-#define AHEAD       32u /* operations that are read before they are done */
+#define AHEAD       64u /* operations that are read before they are done */
 
 /* The memory of one memslot, at the same address modulo 1 GiB as in the run: large mappings
  * depend on it. */
