@@ -12,6 +12,7 @@
 #include "base/size.h"
 #include "cli/cli.h"
 #include "cli/option.h"
+#include "cli/trace_input.h"
 #include "inspect/json_out.h"
 #include "inspect/replay.h"
 #include "machine/snapshot.h"
@@ -23,7 +24,7 @@ struct options {
     const struct pn_engine_ops *mmu; /* NULL: each */
     pn_gva gva[GVAS_MAX];
     unsigned gvas, cpu;
-    uint64_t at;
+    uint64_t at, time;
 };
 
 static int set_path(void *options, const char *arg, struct err *e) {
@@ -38,6 +39,10 @@ static int set_gva(void *options, const char *arg, struct err *e) {
         return err_set(e, -EINVAL, "'%s' is not an address", arg);
     o->gvas++;
     return 0;
+}
+
+static int set_time(void *options, const char *arg, struct err *e) {
+    return parse_trace_time(arg, &((struct options *)options)->time, e);
 }
 
 static int set_mmu(void *options, const char *arg, struct err *e) {
@@ -61,11 +66,15 @@ static const struct option_row rows[] = {
      "Of a recording: after so many operations, as 'penumbra replay' counts them "
      "(default: at its end)",
      .kind = OPTION_NUMBER, OWN(at), .min = 1, .max = UINT64_MAX - 1},
+    {"time", 0, "TIME",
+     "Of a recording: before the first operation behind this time, as 'penumbra trace' "
+     "and 'penumbra faults' have it; a recording tells times to a microsecond",
+     .kind = OPTION_CALL, .set = set_time},
     {"json", 0, "FILE", "As JSON, an array; see bench/FORMATS.md", .kind = OPTION_TEXT,
      OWN(json), .min = 1, .file = 'w'},
 };
 
-static const struct options defaults = {.at = UINT64_MAX};
+static const struct options defaults = {.at = UINT64_MAX, .time = UINT64_MAX};
 
 static const struct option_command command = {
     .name = "penumbra explain",
@@ -114,8 +123,9 @@ static int failed(const struct work *w, int rc, const char *line, int bad) {
     if (*line)
         cli_error("%s: %s", w->o->path, line);
     else if (rc == -EINVAL)
-        return option_error(&command, "--cpu %u: %s has no such vCPU", w->o->cpu,
-                            w->o->path);
+        return option_error(&command,
+                            "--cpu %u: %s has no such vCPU, or it has not begun there",
+                            w->o->cpu, w->o->path);
     else
         cli_error("%s: %s", w->o->path, strerror(-rc));
     return bad;
@@ -124,7 +134,7 @@ static int failed(const struct work *w, int rc, const char *line, int bad) {
 static int recorded(struct work *w) {
     char text[256] = "";
     struct err e = {text, sizeof(text)};
-    const struct replay_look look = {w->o->at, w->o->cpu, see, w};
+    const struct replay_look look = {w->o->at, w->o->time, w->o->cpu, see, w};
     struct recording *r;
     int rc = recording_file_open(w->o->path, &r, &e);
     if (rc) {
@@ -141,7 +151,8 @@ static int recorded(struct work *w) {
         cfg.tracker = PN_TRACKER_WP;
     rc = replay_look(r, &cfg, REPLAY_MEMORY_MAX, &look, &e);
     enum recording_state state = recording_state(r);
-    uint64_t ops = recording_ops(r);
+    bool stopped;
+    uint64_t ops = recording_ops(r), last = recording_time(r, &stopped);
     recording_free(r);
     if (state == RECORDING_INCOMPLETE || state == RECORDING_DAMAGED) {
         cli_error("%s: %s, behind %" PRIu64 " operations", w->o->path,
@@ -153,6 +164,9 @@ static int recorded(struct work *w) {
     if (w->o->at != UINT64_MAX && ops < w->o->at)
         return option_error(&command, "--at: %s has %" PRIu64 " operations", w->o->path,
                             ops);
+    if (w->o->time != UINT64_MAX && !stopped)
+        return option_error(&command, "--time: %s ends soon after %" PRIu64 " ns",
+                            w->o->path, last);
     return CLI_OK;
 }
 
@@ -194,8 +208,11 @@ static int explain_all(struct work *w) {
     struct stat st;
     bool folder = !stat(w->o->path, &st) && S_ISDIR(st.st_mode);
     int code = CLI_OK;
-    if (folder && w->o->at != UINT64_MAX)
-        return option_error(&command, "--at: a snapshot is of one moment");
+    if (folder && (w->o->at != UINT64_MAX || w->o->time != UINT64_MAX))
+        return option_error(&command, "--%s: a snapshot is of one moment",
+                            w->o->at != UINT64_MAX ? "at" : "time");
+    if (w->o->at != UINT64_MAX && w->o->time != UINT64_MAX)
+        return option_error(&command, "--at, --time: one of them");
     for (unsigned i = 0; pn_engine_at(i) && !code; i++) {
         w->ops = pn_engine_at(i);
         if (w->ops->host_cpu || (w->o->mmu && w->o->mmu != w->ops))

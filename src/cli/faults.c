@@ -179,7 +179,9 @@ static const struct option_row rows[] = {
      .kind = OPTION_CALL, .set = set_cause, .list = list_causes},
     {"cr3", 0, "ADDR", "Only those of this address space: CR3, its PCID does not matter",
      .kind = OPTION_CALL, .set = set_cr3},
-    {"rip", 0, "NAME|A[-B]", "Only those of instructions in this function, or here",
+    {"rip", 0, "NAME|A[-B]",
+     "Only those of instructions in this function, 'NAME [MODULE]' in a module's, or "
+     "here",
      .kind = OPTION_TEXT, OWN(rip), .min = 1},
 #define FILTER_WHAT "faults"
 #define NAMES       names
@@ -237,6 +239,12 @@ static int find_rip(const struct faults_report *r, struct faults_config *c) {
         return parse_range(name, &c->rip_from, &c->rip_to, &e)
                    ? option_error(&command, "--rip %s: %s", name, text)
                    : CLI_OK;
+    if (name[strlen(name) - 1] == ']' && strstr(name, " [")) {
+        c->by_rip =
+            false; /* the trace has the modules' names, and no file need have them */
+        c->function = name;
+        return CLI_OK;
+    }
     if (!r->symbols)
         return option_error(&command, "--rip %s: a function's name needs --symbols",
                             name);

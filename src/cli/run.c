@@ -161,6 +161,10 @@ static int open_outputs(struct run *r) {
     return CLI_OK;
 }
 
+static uint64_t time_of(void *machine) {
+    return machine_time(machine);
+}
+
 static int create_machine(struct run *r) {
     struct machine_config *m = &r->options.machine;
     char err[256] = "";
@@ -176,6 +180,8 @@ static int create_machine(struct run *r) {
     m->idle = r->attend ? idle : console_idle;
     m->interactive = isatty(STDIN_FILENO);
     int rc = machine_create(m, &r->machine, err, sizeof(err));
+    if (!rc && r->recording)
+        recording_clock(r->recording, time_of, r->machine);
     if (!rc && r->trace &&
         trace_begin(r->trace, machine_kernel_moved(r->machine), err, sizeof(err)))
         return cli_error("%s", err);

@@ -27,8 +27,7 @@ int trace_set_gva(void *options, const char *arg, struct err *e) {
     return parse_range(arg, &t->gva_from, &t->gva_to, e);
 }
 
-/* A guest instruction takes one ns of the virtual clock; under kvm records have ns. */
-static int set_time(const char *arg, uint64_t *time, struct err *e) {
+int parse_trace_time(const char *arg, uint64_t *time, struct err *e) {
     int rc = number_parse(arg, 0, UINT64_MAX, time);
     if (rc == -EINVAL && strchr(arg, 's'))
         rc = parse_time(arg, 1, time);
@@ -37,12 +36,12 @@ static int set_time(const char *arg, uint64_t *time, struct err *e) {
 
 int trace_set_from(void *options, const char *arg, struct err *e) {
     struct trace_filter *t = options;
-    return set_time(arg, &t->from, e);
+    return parse_trace_time(arg, &t->from, e);
 }
 
 int trace_set_to(void *options, const char *arg, struct err *e) {
     struct trace_filter *t = options;
-    return set_time(arg, &t->to, e);
+    return parse_trace_time(arg, &t->to, e);
 }
 
 int trace_set_moved(struct trace_names *names, const char *arg, struct err *e) {

@@ -24,6 +24,9 @@ struct trace_names {
 int trace_set_gva(void *options, const char *arg, struct err *e);
 int trace_set_from(void *options, const char *arg, struct err *e);
 int trace_set_to(void *options, const char *arg, struct err *e);
+/* A time of a trace or a recording: ns, or with a unit. A guest instruction takes one ns of the
+ * virtual clock; under kvm records have ns. Return: 0, or -errno with a line in e. */
+int parse_trace_time(const char *arg, uint64_t *time, struct err *e);
 /* "A" or "A-B", both included. Return: 0, or -errno with a line in e. */
 int parse_range(const char *arg, uint64_t *from, uint64_t *to, struct err *e);
 

@@ -62,6 +62,7 @@ struct faults {
     } cache[CACHE];
     struct pending pending[TRACE_VCPUS_MAX];
     struct fault_names names;
+    uint64_t wanted;             /* cfg.function as the key */
     struct fault_causes *causes; /* NULL: nobody asks for them; so the next two */
     struct fault_costs *costs;
     struct fault_reports *reports;
@@ -286,6 +287,8 @@ static int count(struct faults *f, const struct pn_event_rec *rec,
         (c->by_rip && (rec->rip < c->rip_from || rec->rip > c->rip_to)))
         return 0;
     key[FAULT_KEY_function] = function_of(f, rec);
+    if (c->function && key[FAULT_KEY_function] != f->wanted)
+        return 0;
     f->totals.faults++;
     f->totals.own += own;
     f->totals.untold += outcome == FAULT_UNKNOWN;
@@ -520,8 +523,11 @@ struct faults *faults_create(const struct faults_config *cfg) {
     for (unsigned i = 0; i < TRACE_VCPUS_MAX; i++)
         f->pending[i].process = f->pending[i].region = f->pending[i].function_name =
             FAULT_UNKNOWN;
+    uint64_t wanted = 0;
+    bool named = !cfg->function || !fault_names_add(&f->names, cfg->function, &wanted);
+    f->wanted = MODULE_NAMES | wanted;
     f->kvm = fault_kvm_create();
-    bool done = f->kvm, by_cause = cfg->causes || cfg->cells || cfg->each;
+    bool done = f->kvm && named, by_cause = cfg->causes || cfg->cells || cfg->each;
     for (unsigned i = 0; i < cfg->tables; i++) {
         done = !counting_begin(&f->table[i], &cfg->by[i]) && done;
         for (unsigned k = 0; k < cfg->by[i].keys; k++)

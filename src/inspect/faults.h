@@ -59,6 +59,7 @@ struct faults_config {
     uint64_t outcomes;         /* bit per enum pn_outcome; 0: all, the unknown too */
     uint64_t causes;           /* bit per enum fault_cause; 0: all */
     bool by_cr3, by_rip;
+    const char *function;      /* "name [module]": only those of it; NULL: all */
     uint64_t cr3;              /* as the key */
     uint64_t rip_from, rip_to; /* both included */
     unsigned tables;           /* 0..FAULT_TABLES */

@@ -29,12 +29,14 @@ struct recording {
     uint64_t ops;
     uint16_t vcpu;
     struct op_last last;
+    uint64_t until; /* the first time behind it ends the recording */
+    bool stopped;
     struct pn_stats total;
     bool known[PN_STAT_COUNT];
     ZSTD_DCtx *decompress;
     uint8_t *frame;
     uint32_t frame_max;
-    const uint8_t *at, *end; /* of the block */
+    const uint8_t *at, *end;                           /* of the block */
     uint8_t plain[RECORDING_BLOCK + sizeof(uint64_t)]; /* a varint is read by words */
 };
 
@@ -132,7 +134,7 @@ static int start(FILE *in, struct recording **out, struct err *e) {
     if (!r)
         fclose(in);
     else
-        r->in = in;
+        *r = (struct recording){.in = in, .until = UINT64_MAX};
     int rc = r ? read_start(r, e) : -ENOMEM;
     if (rc == -ENOMEM)
         err_set(e, rc, "out of memory");
@@ -175,6 +177,13 @@ const struct pn_mmu_config *recording_config(const struct recording *r) {
 }
 enum recording_state recording_state(const struct recording *r) {
     return r->state;
+}
+void recording_until(struct recording *r, uint64_t time) {
+    r->until = time;
+}
+uint64_t recording_time(const struct recording *r, bool *stopped) {
+    *stopped = r->stopped;
+    return r->last.time;
 }
 uint64_t recording_ops(const struct recording *r) {
     return r->ops;
@@ -241,8 +250,8 @@ static enum recording_state read_block(struct recording *r) {
         return RECORDING_DAMAGED;
     if (fread(r->frame, 1, b.size, r->in) != b.size)
         return RECORDING_INCOMPLETE;
-    if (ZSTD_decompressDCtx(r->decompress, r->plain, RECORDING_BLOCK, r->frame,
-                            b.size) != b.plain)
+    if (ZSTD_decompressDCtx(r->decompress, r->plain, RECORDING_BLOCK, r->frame, b.size) !=
+        b.plain)
         return RECORDING_DAMAGED;
     r->at = r->plain;
     r->end = r->plain + b.plain;
@@ -347,26 +356,38 @@ static inline const uint8_t *get_op(struct recording *r, const uint8_t *p,
     return head == OP_WRITE8 ? get_write8(r, p, end, op) : get_other(p, end, head, op);
 }
 
+/* Return: as get_op; at r->until the end of the block. */
+static const uint8_t *get_time(struct recording *r, const uint8_t *p,
+                               const uint8_t *end) {
+    uint64_t v;
+    p = get_varint(p, end, &v);
+    if (!p)
+        return NULL;
+    v = r->last.time + unzigzag(v);
+    r->stopped = v > r->until;
+    if (r->stopped)
+        return end;
+    r->last.time = v;
+    return p;
+}
+
 unsigned recording_next(struct recording *r, struct pn_op *ops, unsigned max) {
     while (r->at == r->end) {
-        if (r->state == RECORDING_OPEN)
+        if (r->state == RECORDING_OPEN && !r->stopped)
             r->state = read_block(r);
-        if (r->state != RECORDING_OPEN)
+        if (r->state != RECORDING_OPEN || r->stopped)
             return 0;
     }
     const uint8_t *p = r->at, *end = r->end;
     unsigned n = 0;
-    while (n < max && p != end) {
-        const uint8_t *behind = get_op(r, p, end, &ops[n]);
-        if (!behind) {
-            r->state = RECORDING_DAMAGED;
-            p = end;
-            break;
-        }
-        p = behind;
-        n++;
+    while (n < max && p && p != end) {
+        bool time = *p == OP_TIME;
+        p = time ? get_time(r, p + 1, end) : get_op(r, p, end, &ops[n]);
+        n += p && !time;
     }
-    r->at = p;
+    if (!p)
+        r->state = RECORDING_DAMAGED;
+    r->at = p ? p : end;
     r->ops += n;
     return n;
 }

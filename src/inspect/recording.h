@@ -12,7 +12,9 @@
  * the last access of the same kind, zigzag (where in the page it is no MMU asks). 0x60 | mode:
  * a fetch that a TLB model is told of; its page in the same way. 0x70: a vcpu_write of 8 bytes,
  * most of which are entries of tables; how far its gpa is from the last one's, zigzag; the
- * bytes. 0x7f: the following ones are of the vCPU whose number follows. Else enum pn_op_kind; its words, as many as record_ops.inc says;
+ * bytes. 0x7e: so many ns have passed, zigzag: there is one for every RECORDING_TICK at least
+ * in which something was done. 0x7f: the following ones are of the vCPU whose number follows.
+ * Both stand before an operation, in this order. Else enum pn_op_kind; its words, as many as record_ops.inc says;
  * the size of its data, and these.
  */
 #pragma once
@@ -26,6 +28,7 @@
 #define RECORDING_VERSION 2u
 #define RECORDING_BLOCK   (256u << 10) /* bytes of operations in a block at most */
 #define RECORDING_VCPUS   256u
+#define RECORDING_TICK    1000u /* ns: times are told no closer */
 
 /* Little-endian. */
 struct recording_header {
@@ -51,6 +54,9 @@ struct recording_writer;
 /* The file gets its name in recording_close (base/outfile.h). Return: 0, or -errno with a
  * line in e. */
 int recording_open(const char *path, struct recording_writer **out, struct err *e);
+/* Whose time is told: ns, as in traces. Without a clock there are no times in the file. */
+void recording_clock(struct recording_writer *w, uint64_t (*now)(void *opaque),
+                     void *opaque);
 /* What an MMU is created with, one alone. */
 const struct pn_recorder *recording_recorder(const struct recording_writer *w);
 /* Nothing is recorded any more. total: the run's counters, for the end of the file. */
@@ -81,6 +87,10 @@ const struct pn_mmu_config *recording_config(const struct recording *r);
  * of one that its kind does not have are left as they were. Return: how many; 0: no more,
  * and the state says why. */
 unsigned recording_next(struct recording *r, struct pn_op *ops, unsigned max);
+/* Before the first operation: the recording ends before the first time behind this one. */
+void recording_until(struct recording *r, uint64_t time);
+/* The last time that was told, 0 if none was. *stopped: a later one was. */
+uint64_t recording_time(const struct recording *r, bool *stopped);
 enum recording_state recording_state(const struct recording *r);
 uint64_t recording_ops(const struct recording *r); /* read so far */
 /* Of a whole file: what the run counted. known[i]: the file has that counter. */

@@ -4,13 +4,14 @@
 
 #include "inspect/recording.h"
 
+#define OP_TIME    0x7eu
 #define OP_VCPU    0x7fu /* the following operations are of the vCPU whose number follows */
 #define OP_ACCESS  0x80u /* | how */
 #define OP_FETCHED 0x60u /* | enum pn_tlb_mode */
 #define OP_WRITE8  0x70u
 #define VARINT_MAX 10u
-/* The longest operation: a vCPU, a kind, its words, a size and data. */
-#define OP_SIZE_MAX ((2 + 1 + PN_OP_WORDS + 1) * VARINT_MAX + PN_OP_DATA)
+/* The longest operation: a time, a vCPU, a kind, its words, a size and data. */
+#define OP_SIZE_MAX ((2 + 2 + 1 + PN_OP_WORDS + 1) * VARINT_MAX + PN_OP_DATA)
 #define END_MAX     (64u << 10)
 
 static const uint8_t op_words[] = {
@@ -23,6 +24,7 @@ struct op_last {
     uint64_t access[4]; /* page, by enum pn_access */
     uint64_t fetched;   /* page */
     uint64_t write;     /* gpa */
+    uint64_t time;
 };
 
 /* Small distances in both directions are small numbers. */

@@ -27,6 +27,8 @@ struct recording_writer {
     bool on;
     uint16_t vcpu;
     struct op_last last;
+    uint64_t (*now)(void *opaque); /* NULL: no times */
+    void *clock;
     uint64_t ops;
     struct pn_stats total;
     ZSTD_CCtx *compress;
@@ -83,13 +85,22 @@ static uint8_t *put_other(uint8_t *p, const struct pn_op *op) {
     return p + op->size;
 }
 
+/* A turn of another vCPU may begin a little earlier. */
+static uint8_t *put_time(struct recording_writer *w, uint8_t *p) {
+    uint64_t now = w->now ? w->now(w->clock) : 0;
+    if (now < w->last.time + RECORDING_TICK)
+        return p;
+    *p++ = OP_TIME;
+    return put_distance(p, &w->last.time, now);
+}
+
 static void recorded(void *opaque, const struct pn_op *op) {
     struct recording_writer *w = opaque;
     if (!w->on || w->failed)
         return;
     if (sizeof(w->plain) - w->used < OP_SIZE_MAX)
         put_block(w);
-    uint8_t *p = w->plain + w->used;
+    uint8_t *p = put_time(w, w->plain + w->used);
     if (op->vcpu != w->vcpu) {
         *p++ = OP_VCPU;
         p = put_varint(p, w->vcpu = op->vcpu);
@@ -174,6 +185,12 @@ int recording_open(const char *path, struct recording_writer **out, struct err *
     ZSTD_CCtx_setParameter(w->compress, ZSTD_c_checksumFlag, 1);
     *out = w;
     return 0;
+}
+
+void recording_clock(struct recording_writer *w, uint64_t (*now)(void *opaque),
+                     void *opaque) {
+    w->now = now;
+    w->clock = opaque;
 }
 
 const struct pn_recorder *recording_recorder(const struct recording_writer *w) {

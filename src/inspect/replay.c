@@ -39,6 +39,7 @@ struct vcpu {
     struct pn_mmu_vcpu *mmu;
     struct pn_tlb_view view;
     struct pn_stats stats;
+    bool begun; /* how its guest pages has been told */
 };
 
 struct replay {
@@ -219,6 +220,7 @@ static void do_paging(struct vcpu *v, const uint64_t w[PN_OP_WORDS]) {
                                .pkrs = (uint32_t)w[9]};
     memcpy(paging.pdpte, &w[4], sizeof(paging.pdpte));
     pn_mmu_set_paging(v->mmu, &paging);
+    v->begun = true;
 }
 
 /* Operations of a vCPU that is there. */
@@ -357,6 +359,14 @@ static void destroy(struct replay *p) {
     free(p);
 }
 
+/* Has r been done as far as that? */
+static bool is_there(const struct recording *r, const struct replay_look *look) {
+    bool stopped;
+    recording_time(r, &stopped);
+    return (look->ops == UINT64_MAX || look->ops == recording_ops(r)) &&
+           (look->time == UINT64_MAX || stopped);
+}
+
 /* look, out: one is NULL. */
 static int replay(struct recording *r, const struct pn_mmu_config *cfg,
                   uint64_t memory_max, const struct replay_look *look,
@@ -367,6 +377,7 @@ static int replay(struct recording *r, const struct pn_mmu_config *cfg,
         return err_set(e, -ENOMEM, "out of memory");
     p->memory_max = memory_max;
     p->model = cfg->tlb;
+    recording_until(r, look ? look->time : UINT64_MAX);
     int rc = pn_mmu_create(cfg, &p->mmu);
     if (rc) {
         free(p);
@@ -385,9 +396,10 @@ static int replay(struct recording *r, const struct pn_mmu_config *cfg,
                 (unsigned long long)p->number, pn_op_name(bad->kind));
     else if (rc)
         err_sys(e, rc, "replay");
-    else if (look && (look->ops == UINT64_MAX || look->ops == recording_ops(r)))
-        rc = look->see(look->opaque,
-                       look->vcpu < p->vcpus ? p->vcpu[look->vcpu].mmu : NULL);
+    else if (look && is_there(r, look))
+        rc = look->see(look->opaque, look->vcpu < p->vcpus && p->vcpu[look->vcpu].begun
+                                         ? p->vcpu[look->vcpu].mmu
+                                         : NULL);
     destroy(p);
     return rc;
 }

@@ -30,12 +30,13 @@ struct replay_result {
 int replay_run(struct recording *r, const struct pn_mmu_config *cfg, uint64_t memory_max,
                struct replay_result *out, struct err *e);
 /*
- * Do the first `ops` of r (UINT64_MAX: all), and show the MMU as it is then; not, if there are
- * fewer. see: called with that vCPU, or with NULL: there is none. Return: what it returns; or
- * -errno with a line in e, as above.
+ * Do the first `ops` of r (UINT64_MAX: all) up to `time` (UINT64_MAX: to its end), and show the
+ * MMU as it is then; not, if r ends before. see: called with that vCPU, or with NULL: there is
+ * none, or nobody has told it yet how its guest pages. Return: what it returns; or -errno with
+ * a line in e, as above.
  */
 struct replay_look {
-    uint64_t ops;
+    uint64_t ops, time;
     unsigned vcpu;
     int (*see)(void *opaque, struct pn_mmu_vcpu *vcpu);
     void *opaque;

@@ -153,6 +153,8 @@ const struct machine_switch *machine_switches(const struct machine *m, unsigned 
 struct pn_engine *machine_engine_at(struct machine *m, unsigned i,
                                     const struct pn_engine_ops **ops);
 
+/* Virtual time, ns: as in traces. */
+uint64_t machine_time(const struct machine *m);
 /* Of the engine that runs it now. */
 const struct pn_stats *machine_stats(struct machine *m, unsigned cpu);
 void machine_dump(struct machine *m, FILE *out);

@@ -41,6 +41,10 @@ uint64_t machine_insns(struct machine *m) {
     return n;
 }
 
+uint64_t machine_time(const struct machine *m) {
+    return m->ops->now(m->engine);
+}
+
 /* Events of the machine itself are of the vCPU that ran last, whose clock is the latest. */
 static struct pn_ring *ring(struct machine *m) {
     return m->cfg.rings ? &m->cfg.rings[m->current] : NULL;

@@ -21,7 +21,7 @@ guests() {
 }
 
 for mmu in shadow tdp; do
-    run run --mmu $mmu "${guest[@]}" --record "$work/rec" --explain 0x100000 --explain 0x7000000000
+    run run --mmu $mmu "${guest[@]}" --record "$work/rec" --stats "$work/s.json" --explain 0x100000 --explain 0x7000000000
     [ "$rc" -eq 0 ] || fail "$mmu: exit code $rc: $(cat "$work/err")"
     cp "$work/err" "$work/itself"
     run explain "$work/rec" "${ways[@]}" --mmu $mmu --json "$work/j"
@@ -48,6 +48,18 @@ run explain "$work/rec" --gva 0x7000000000 --mmu tdp
 grep 'CR3' "$work/out" > "$work/last"
 run explain "$work/rec" --gva 0x7000000000 --at 20 --mmu tdp
 grep 'CR3' "$work/out" > "$work/first" && ! cmp -s "$work/first" "$work/last" || fail "at 20: $(head -n 3 "$work/out" "$work/err")"
+run explain "$work/rec" --gva 0x7000000000 --time 2us --mmu tdp
+grep 'CR3' "$work/out" | cmp -s - "$work/first" || fail "at 2 us: $(head -n 3 "$work/out" "$work/err")"
+end=$(sed -n 's/^ *"guest_ns": \([0-9]*\),*/\1/p' "$work/s.json")
+run explain "$work/rec" --gva 0x7000000000 --time $((end - 100000)) --mmu tdp
+grep 'CR3' "$work/out" | cmp -s - "$work/last" || fail "shortly before the end, $end ns: $(head -n 3 "$work/out" "$work/err")"
+refused 2 explain "$work/rec" --gva 0 --time 1000s
+grep -q 'ends soon after [0-9]' "$work/err" || fail "too late: $(cat "$work/err")"
+[ ! -s "$work/out" ] || fail "too late, and it answers"
+refused 2 explain "$work/rec" --gva 0 --time soon
+refused 2 explain "$work/rec" --gva 0 --time 1us --at 30
+refused 2 explain "$work/rec" --gva 0 --at 2
+grep -q 'not begun' "$work/err" || fail "no paging yet: $(cat "$work/err")"
 refused 2 explain "$work/rec" --gva 0 --at 1000000000
 grep -q 'operations' "$work/err" || fail "too late: $(cat "$work/err")"
 [ ! -s "$work/out" ] || fail "too late, and it answers"
@@ -85,6 +97,7 @@ for mmu in shadow tdp; do
     grep -vxF -f "$work/have" "$work/want" | grep -v '^The frame' && fail "a snapshot under $mmu: $(cat "$work/have")"
 done
 refused 2 explain "$work/snap" --gva 0 --at 5
+refused 2 explain "$work/snap" --gva 0 --time 5us
 printf x >> "$work/snap/state.bin"
 refused 7 explain "$work/snap" --gva 0
 exit $bad

@@ -73,4 +73,16 @@ run faults "$work/t" --symbols "$cache/vmlinuz" --by function,rip --csv "$work/f
 python3 "$work/check.py" "$work/console" "$work/f.csv" "$work/info" > "$work/why" 2>&1 ||
     fail "$(tail -n 1 "$work/why"): $(tail -n 5 "$work/console")"
 cat "$work/why"
+
+# One function alone, by its module.
+name=$(python3 -c 'import csv, sys; print(next(r["function"] for r in csv.DictReader(open(sys.argv[1])) if r["function"].endswith("]")))' \
+    "$work/f.csv")
+run faults "$work/t" --rip "$name" --by function --csv "$work/one.csv"
+[ "$rc" -eq 0 ] && python3 - "$work/f.csv" "$work/one.csv" "$name" << 'E2' || fail "--rip '$name': exit code $rc: $(cat "$work/err")"
+import csv, sys
+
+every, one = (list(csv.DictReader(open(f))) for f in sys.argv[1:3])
+assert [r["function"] for r in one] == [sys.argv[3]], one
+assert int(one[0]["faults"]) == sum(int(r["faults"]) for r in every if r["function"] == sys.argv[3]) > 0, one
+E2
 exit $bad
