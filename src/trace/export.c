@@ -11,8 +11,8 @@
 
 #define STREAM_BUFFER (1u << 18)
 
-static const struct export_format *const formats[] = {&export_ctf, &export_ctf2,
-                                                      &export_ftrace, &export_perfetto};
+static const struct export_format *const formats[] = {
+    &export_ctf, &export_ctf2, &export_ftrace, &export_tracecmd, &export_perfetto};
 
 const struct export_format *export_format(unsigned i) {
     return i < sizeof(formats) / sizeof(formats[0]) ? formats[i] : NULL;

@@ -5,6 +5,7 @@
  *   ctf       a folder in the Common Trace Format 1.8: babeltrace2, Trace Compass
  *   ctf2      the same in CTF 2: babeltrace2 from 2.1 on
  *   ftrace    the text of Linux's /sys/kernel/tracing/trace
+ *   tracecmd  trace.dat: trace-cmd, KernelShark
  *   perfetto  JSON in Chrome's trace event format: Perfetto, chrome://tracing
  *
  * Every event is in each of them, with all fields as `penumbra trace` prints them. Memory

@@ -53,4 +53,5 @@ bool export_ctf_is_text(enum pn_type type);
 /* The description of CTF 2 for the same streams (export_ctf2.c). */
 void export_ctf2_describe(const struct trace_file *f, FILE *out);
 
-extern const struct export_format export_ctf, export_ctf2, export_ftrace, export_perfetto;
+extern const struct export_format export_ctf, export_ctf2, export_ftrace, export_perfetto,
+    export_tracecmd;

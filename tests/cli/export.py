@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """What an export of a trace says is what `penumbra trace` prints.
 
-    export.py ctf|ctf2|ftrace|perfetto LINES EXPORT     every event, with all fields, per vCPU in order
+    export.py ctf|ctf2|ftrace|tracecmd|perfetto LINES EXPORT     every event, with all fields, per vCPU in order
     export.py decode FOLDER     a folder of ctf2, read by its description alone, as babeltrace2 prints it
-    export.py counts ctf|ctf2|ftrace|perfetto|folded EXPORT STATS FAULTS OUTCOMES    faults by outcome
+    export.py counts ctf|ctf2|ftrace|tracecmd|perfetto|folded EXPORT STATS FAULTS OUTCOMES    faults by outcome
 
 LINES: the text of penumbra trace. EXPORT of ctf: what babeltrace2 --clock-seconds prints. STATS and
 FAULTS: --stats of the run and --json of penumbra faults; OUTCOMES: penumbra/outcomes.inc.
@@ -139,6 +139,22 @@ def ftrace(path):
             yield int(found.group(3)), nanoseconds(found.group(4), 1), found.group(5), fields
 
 
+# What `trace-cmd report -t` prints.
+REPORT = re.compile(r"\s*\S+-(\d+) +\[(\d+)\] +(\d+\.\d+): (\w+): *(.*)$")
+
+
+def tracecmd(path):
+    with open(path) as text:
+        assert re.fullmatch(r"cpus=\d+\n", text.readline())
+        for line in text:
+            found = REPORT.match(line.rstrip("\n"))
+            assert found, line
+            fields = tuple(f.split("=", 1) for f in found.group(5).split())
+            cr3 = fields[-1][1] if fields[-1:] and fields[-1][0] == "cr3" and fields[-2][0] == "cpl" else "0"
+            assert int(found.group(1)) == (int(cr3, 16) & 0xFFFFFFFFFF000) >> 12, line
+            yield int(found.group(2)), nanoseconds(found.group(3), 1), found.group(4), fields
+
+
 ENDS = {"fault": "fault_outcome", "exit": "kvm_entry"}
 
 
@@ -173,7 +189,7 @@ def perfetto(path):
     assert not any(open_slices.values()), "a slice has no end"
 
 
-READERS = {"ctf": ctf, "ctf2": ctf, "ftrace": ftrace, "perfetto": perfetto}
+READERS = {"ctf": ctf, "ctf2": ctf, "ftrace": ftrace, "tracecmd": tracecmd, "perfetto": perfetto}
 
 
 def same(kind, text, export):

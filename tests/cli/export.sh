@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # penumbra trace --to: each export holds every event of the trace, with its fields, in the order of
 # time; its faults are those of the counters and of penumbra faults, under both MMUs. The real
-# babeltrace2 reads ctf. ctf2 is read by its own description (export.py); by babeltrace2 2.1, too, where this host or
+# babeltrace2 reads ctf, the real trace-cmd tracecmd. ctf2 is read by its own description (export.py); by babeltrace2 2.1, too, where this host or
 # the cache has one (babeltrace.sh), and PENUMBRA_CTF2=babeltrace2 fetches one.
 #
 #   export.sh PENUMBRA [linux]    small guests, or Debian's kernel
@@ -10,15 +10,20 @@
 here=$(cd "$(dirname "$0")" && pwd)
 top=$(cd "$here/../.." && pwd)
 command -v babeltrace2 > /dev/null || skip "babeltrace2 is not installed"
+command -v trace-cmd > /dev/null || skip "trace-cmd is not installed"
 
 ctf2=$("$here/babeltrace.sh" ${PENUMBRA_CTF2:+--download} 2> /dev/null) || ctf2=
 [ -n "$ctf2" ] || [ -z "${PENUMBRA_CTF2-}" ] || skip "no babeltrace2 of 2.1 or newer"
 
-# shown FORMAT [ARG...]: $work/t in the format, to standard output; of ctf, what babeltrace2 makes of it.
+# shown FORMAT [ARG...]: $work/t in the format, to standard output; of ctf, what babeltrace2 makes of it, and of
+# tracecmd trace-cmd.
 shown() {
     local format=$1 rc=0
     shift
-    if [[ $format != ctf* ]]; then
+    if [ "$format" = tracecmd ]; then
+        "$penumbra" trace "$work/t" --to tracecmd -o "$work/dat" "$@" 2> "$work/err" || rc=$?
+        trace-cmd report -t -i "$work/dat" 2>> "$work/err" || rc=$?
+    elif [[ $format != ctf* ]]; then
         "$penumbra" trace "$work/t" --to "$format" -o - "$@" 2> "$work/err" || rc=$?
     else
         rm -rf "$work/folder"
@@ -45,8 +50,10 @@ check() {
 # boot are a gigabyte of text: no file holds them.
 agree() {
     run faults "$work/t" --json "$work/f.json"
-    for format in "$@" ftrace perfetto folded; do
-        shown $format | check counts $format /dev/stdin "$work/s.json" "$work/f.json" "$top/include/penumbra/outcomes.inc" ||
+    for format in "$@" ftrace tracecmd perfetto folded; do
+        only=()
+        [ $format != tracecmd ] || only=(--event fault_outcome) # trace-cmd takes its time
+        shown $format "${only[@]}" | check counts $format /dev/stdin "$work/s.json" "$work/f.json" "$top/include/penumbra/outcomes.inc" ||
             fail "$about: $format"
     done
 }
@@ -71,7 +78,7 @@ for mmu in shadow tdp; do
         --trace "$work/t" --stats "$work/s.json"
     agree ctf ctf2
     "$penumbra" trace "$work/t" > "$work/text"
-    for format in ctf ctf2 ftrace perfetto; do
+    for format in ctf ctf2 ftrace tracecmd perfetto; do
         exported $format
         check $format "$work/text" "$work/$format"
     done
@@ -94,7 +101,7 @@ done < <(sed -n 's/^PN_EVENT(\([a-z_]*\),.*/\1/p' "$top/include/penumbra/events.
 about="several vCPUs"
 run run -c 2 --mmu tdp --append "pages=64 swaps=5 flips=2 switches=2 compute=1000" --trace "$work/t"
 "$penumbra" trace "$work/t" > "$work/text"
-for format in ctf ctf2 ftrace perfetto; do
+for format in ctf ctf2 ftrace tracecmd perfetto; do
     exported $format
     check $format "$work/text" "$work/$format"
 done
@@ -104,7 +111,7 @@ about="a part of a trace"
 run run --append "pages=64 swaps=5 flips=2 switches=2 compute=1000" --trace "$work/t"
 "$penumbra" trace "$work/t" --event page_fault,fault_outcome --to 1000 --gva 0x100000-0x1fffff > "$work/text"
 [ -s "$work/text" ] || fail "no events"
-for format in ctf ctf2 ftrace perfetto; do
+for format in ctf ctf2 ftrace tracecmd perfetto; do
     exported $format --event page_fault,fault_outcome --to 1000 --gva 0x100000-0x1fffff
     check $format "$work/text" "$work/$format"
 done
@@ -114,18 +121,33 @@ exported folded --to 1000
 exported ctf --event nmi
 [ ! -s "$work/ctf" ] || fail "no events: $(head -n 2 "$work/ctf")"
 
-about="pipes"
-for format in ftrace perfetto folded; do
-    exported $format
-    "$penumbra" trace - --to $format -o "$work/o" < "$work/t" && cmp -s "$work/o" "$work/$format" || fail "$format from standard input"
+about="trace-cmd's filters"
+"$penumbra" trace "$work/t" --to tracecmd -o "$work/dat"
+for filter in gva guest_rip; do
+    trace-cmd report -t -F "page_fault: $filter == 0x100000" -i "$work/dat" > "$work/out" 2> "$work/err"
+    [ "$(grep -c page_fault "$work/out")" -eq 1 ] && [ "$(wc -l < "$work/out")" -eq 2 ] || fail "$about: $filter: $(head -n 4 "$work/out" "$work/err")"
 done
+
+about="pipes"
+for format in ftrace tracecmd perfetto folded; do
+    "$penumbra" trace "$work/t" --to $format -o - | cat > "$work/piped"
+    "$penumbra" trace - --to $format -o "$work/o" < "$work/t" && cmp -s "$work/o" "$work/piped" && [ -s "$work/o" ] ||
+        fail "$format from standard input"
+done
+
+# Times that are further apart than an event of the ring buffer's can tell.
+about="long waits"
+run run --append "pages=16 swaps=2 flips=2 switches=2 compute=800000000" --trace "$work/t"
+"$penumbra" trace "$work/t" > "$work/text"
+exported tracecmd
+check tracecmd "$work/text" "$work/tracecmd"
 
 # What is damaged or cut ends as in penumbra trace, and what could be read is written.
 about="a broken trace"
 head -c 3000 "$work/t" > "$work/cut"
 { head -c 3000 "$work/t" && head -c 500 /dev/zero && tail -c +3501 "$work/t"; } > "$work/garbled"
 for file in cut garbled; do
-    for format in ctf ftrace perfetto folded; do
+    for format in ctf ftrace tracecmd perfetto folded; do
         rm -rf "$work/o"
         run trace "$work/$file" --to $format -o "$work/o"
         [ "$rc" -eq 7 ] && [ -e "$work/o" ] || fail "$file as $format: exit code $rc: $(cat "$work/err")"
@@ -157,7 +179,7 @@ refused 1 trace "$work/t" --to ctf -o "$work/o.txt"
 refused 1 trace "$work/t" --to ctf -o "$work/nowhere/o"
 refused 1 trace "$work/t" --to ftrace -o "$work/nowhere/o"
 refused 1 trace "$work/t" --to folded -o "$work/nowhere/o"
-for format in ftrace perfetto folded; do
+for format in ftrace tracecmd perfetto folded; do
     refused 1 trace "$work/t" --to $format -o /dev/full
     grep -q 'cannot write /dev/full: No space left on device' "$work/err" || fail "$format: a full disk: $(cat "$work/err")"
 done
@@ -195,6 +217,6 @@ refused 2 trace "$0" --to ctf -o "$work/o"
 run run --append "pages=16 swaps=1 flips=1 switches=1 compute=1" --trace "$work/none" --trace-events tlb_flush
 refused 2 trace "$work/none" --to folded -o "$work/o"
 run trace --to help
-[ "$rc" -eq 0 ] && [ "$(grep -Ec '^  (ctf|ctf2|ftrace|perfetto|folded) ' "$work/out")" -eq 5 ] || fail "--to help: $(cat "$work/out")"
+[ "$rc" -eq 0 ] && [ "$(grep -Ec '^  (ctf|ctf2|ftrace|tracecmd|perfetto|folded) ' "$work/out")" -eq 6 ] || fail "--to help: $(cat "$work/out")"
 [ -z "$(find "$work" -name '*.part')" ] || fail "files left behind: $(find "$work" -name '*.part')"
 exit $bad
