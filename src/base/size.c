@@ -64,20 +64,38 @@ const char *size_text(uint64_t size, char buf[SIZE_TEXT_MAX]) {
     return buf;
 }
 
+/* "1e6", "5.8e9": *value has the digits before the point. Return: behind the number, or NULL:
+ * it is no whole one, or too large (*large). */
+static const char *with_exponent(const char *at, uint64_t *value, bool *large) {
+    unsigned long digits = 0, zeros;
+    char *end;
+    if (*at == '.')
+        for (at++; isdigit((unsigned char)*at); at++, digits++)
+            *large |= __builtin_mul_overflow(*value, 10u, value) ||
+                      __builtin_add_overflow(*value, (uint64_t)(*at - '0'), value);
+    if (*at != 'e' || !isdigit((unsigned char)at[1]))
+        return digits || at[-1] == '.' ? NULL : at;
+    zeros = strtoul(at + 1, &end, 10);
+    if (zeros < digits)
+        return NULL;
+    for (zeros -= digits; zeros && *value && !*large; zeros--)
+        *large = __builtin_mul_overflow(*value, 10u, value);
+    return *large ? NULL : end;
+}
+
 int number_parse(const char *text, uint64_t min, uint64_t max, uint64_t *value) {
     if (!isdigit((unsigned char)text[0])) /* no sign, no blanks */
         return -EINVAL;
-    bool hex = text[0] == '0' && (text[1] == 'x' || text[1] == 'X');
-    char *end;
+    bool hex = text[0] == '0' && (text[1] == 'x' || text[1] == 'X'), large = false;
+    char *digits;
     errno = 0;
-    *value = strtoull(text, &end, hex ? 16 : 10);
+    *value = strtoull(text, &digits, hex ? 16 : 10);
     if (errno)
         return -ERANGE;
-    if (!hex && *end == 'e' && isdigit((unsigned char)end[1])) /* 1e6 */
-        for (unsigned long zeros = strtoul(end + 1, &end, 10); zeros && *value; zeros--)
-            if (__builtin_mul_overflow(*value, 10u, value))
-                return -ERANGE;
-    if (*end)
+    const char *end = hex ? digits : with_exponent(digits, value, &large);
+    if (large)
+        return -ERANGE;
+    if (!end || *end)
         return -EINVAL;
     return *value < min || *value > max ? -ERANGE : 0;
 }

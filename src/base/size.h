@@ -16,6 +16,6 @@ int size_parse(const char *text, uint64_t *out);
  * Return: buf. */
 const char *size_text(uint64_t size, char buf[SIZE_TEXT_MAX]);
 
-/* A decimal number, also 1e6, or one with 0x, within [min, max]. Return: 0, -EINVAL or
+/* A decimal number, also 1e6 or 5.8e9, or one with 0x, within [min, max]. Return: 0, -EINVAL or
  * -ERANGE. */
 int number_parse(const char *text, uint64_t min, uint64_t max, uint64_t *value);

@@ -93,6 +93,11 @@ says 2 "--max-insns 1e20: not a number of at least 1" run --max-insns 1e20
 says 2 "--max-insns 1e: not a number" run --max-insns 1e
 says 2 "--timeout 5x: not seconds above 0 and up to 1000000000; 1ms" run --timeout 5x
 says 4 "--max-insns reached after 1000 instructions" run --max-insns 1e3 --cpus 1
+says 4 "--max-insns reached after 1250 instructions" run --max-insns 1.25e3 --cpus 1
+for number in 1.255e2 1.5 1. 1.e 1.e5x .5e3 1.5e-3 0x1.8e3; do
+    says 2 "--max-insns $number: not a number" run --max-insns $number
+done
+says 2 "--max-insns 99.9e18: not a number" run --max-insns 99.9e18
 run run --timeout 20ms --append compute=1000000000000
 [ "$rc" -eq 4 ] && grep -qF -- "--timeout reached after 0.02 s" "$work/err" || fail "--timeout 20ms: $(cat "$work/err")"
 says 2 "/bin/sh: an ELF with an interpreter: a program, no kernel" run --kernel /bin/sh
