@@ -15,23 +15,9 @@ enum cli_exit {
 #include "cli/exit_codes.inc"
 };
 
-int cmd_run(int argc, char **argv);
-int cmd_host(int argc, char **argv);
-int cmd_trace(int argc, char **argv);
-int cmd_faults(int argc, char **argv);
-int cmd_stat(int argc, char **argv);
-int cmd_replay(int argc, char **argv);
-int cmd_explain(int argc, char **argv);
-int cmd_dump(int argc, char **argv);
-int cmd_diff(int argc, char **argv);
-int cmd_monitor(int argc, char **argv);
-int cmd_bench(int argc, char **argv);
+#define COMMAND(name, run, doc) int run(int argc, char **argv);
+#include "cli/commands.inc"
 int cmd_measure(int argc, char **argv);
-int cmd_compare(int argc, char **argv);
-int cmd_merge(int argc, char **argv);
-int cmd_snapshot(int argc, char **argv);
-int cmd_dirty(int argc, char **argv);
-int cmd_dirty_rate(int argc, char **argv);
 
 /* One line to stderr, "penumbra: ...". Return: CLI_HOST, for `return cli_error(...)`. */
 int cli_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

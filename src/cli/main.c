@@ -14,23 +14,8 @@ static const struct command {
     int (*run)(int argc, char **argv);
     const char *doc;
 } commands[] = {
-    {"run", cmd_run, "boot a guest under one of the MMUs"},
-    {"host", cmd_host, "what this host offers"},
-    {"bench", cmd_bench, "run the same workloads under each MMU"},
-    {"compare", cmd_compare, "say which differences between two benchmarks are real"},
-    {"merge", cmd_merge, "put the shards of a benchmark together"},
-    {"trace", cmd_trace, "print, filter, digest or convert a trace file"},
-    {"faults", cmd_faults, "study the page faults of a trace file"},
-    {"stat", cmd_stat, "count and time the exits of a trace file, as perf kvm stat does"},
-    {"replay", cmd_replay, "do to other MMUs what a run recorded of one"},
-    {"explain", cmd_explain,
-     "one address of a recording or a snapshot, level by level, under each MMU"},
-    {"monitor", cmd_monitor, "ask a guest that runs"},
-    {"snapshot", cmd_snapshot, "save a guest that runs, go on from there, compare"},
-    {"dirty", cmd_dirty, "is each tracker of written pages right?"},
-    {"dirty-rate", cmd_dirty_rate, "how fast a guest dirties its memory, and who does"},
-    {"dump", cmd_dump, "print the mappings and tables that a run wrote"},
-    {"diff", cmd_diff, "say what differs between two such dumps"},
+#define COMMAND(name, run, doc) {name, run, doc},
+#include "cli/commands.inc"
     {MEASURE_COMMAND, cmd_measure, NULL}, /* bench's own: one run, in a process apart */
 };
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
