@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What an incremental snapshot costs beside a full one, in one run: a guest whose memory holds
- * random bytes, of which it writes a part anew between two saves.
+ * What an incremental and a live snapshot cost beside a full one, in one run: a guest whose memory
+ * holds random bytes, of which it writes a part anew between two saves.
  *
  *     snapshot_cost [--memory MIB] [--written PERCENT] [--repeat N] [--in FOLDER]
  *
- * Each repetition saves full, writes, saves incrementally; the figures are medians. The
- * result is checked: the incremental one, with what it stands on, has the guest's memory.
+ * Each repetition saves full, writes, saves incrementally, and saves live; the figures are medians,
+ * and of the live save's pause the 95th percentile, too. Results are checked: the incremental one,
+ * with what it stands on, has the guest's memory, and the live one that of its moment: pages are
+ * written while it is on its way.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -27,6 +29,8 @@ static const uint8_t guest[] = {0xfb, 0xf4, 0xeb, 0xfc};
 struct cost {
     double ms[REPEAT_MAX], bytes[REPEAT_MAX];
 };
+enum { FULL, PART, LIVE, KINDS };
+static const char *const kinds[] = {"full", "part", "live"};
 
 static uint64_t seed = 1;
 static uint64_t next(void) {
@@ -87,14 +91,51 @@ static void check(struct machine *m, const char *dir) {
     snapshot_close(s);
 }
 
+/* For a copy of this process: nothing of this one's is to be done there. */
+static void leave(void) {
+    _exit(0);
+}
+
+/* ms: how long the guest stood. written: pages that are written before the copy has ended, and
+ * are to be as before in the snapshot. */
+static void save_live(struct machine *m, const char *dir, struct cost *c, unsigned i,
+                      uint64_t pages, uint64_t first) {
+    char text[256] = "";
+    struct err e = {text, sizeof(text)};
+    struct machine_saving_report report;
+    struct snapshot *s;
+    const struct snapshot_request r = {
+        .dir = dir, .force = true, .live = true, .leave = leave};
+    uint8_t *was = malloc(m->cfg.ram);
+    if (!was)
+        fail(dir, "out of memory");
+    memcpy(was, m->ram.base, m->cfg.ram);
+    uint64_t start = host_ns();
+    if (machine_snapshot_save(m, &r, &e))
+        fail(dir, text);
+    c->ms[i] = (double)(host_ns() - start) / 1e6;
+    for (uint64_t n = 0; n < pages / 50; n++)
+        write_page(m, first + next() % pages);
+    if (machine_saving(m, true, &report) != SAVING_DONE)
+        fail(dir, report.error);
+    c->bytes[i] = (double)report.host_ns;
+    uint8_t *base = m->ram.base; /* compared with what was */
+    m->ram.base = was;
+    if (snapshot_open(dir, &s, &e) || snap_read_pages(s, same, m, &e))
+        fail(dir, text);
+    m->ram.base = base;
+    snapshot_close(s);
+    free(was);
+}
+
 static int by_size(const void *a, const void *b) {
     double x = *(const double *)a, y = *(const double *)b;
     return x < y ? -1 : x > y;
 }
 
-static double median(double *v, unsigned n) {
+static double quantile(double *v, unsigned n, unsigned percent) {
     qsort(v, n, sizeof(*v), by_size);
-    return v[n / 2];
+    return v[(n - 1) * percent / 100];
 }
 
 static struct machine *create(uint64_t bytes) {
@@ -115,30 +156,48 @@ static struct machine *create(uint64_t bytes) {
     return m;
 }
 
+static void print(struct cost c[KINDS], unsigned repeat, uint64_t written,
+                  uint64_t pages) {
+    double ms = quantile(c[FULL].ms, repeat, 50),
+           bytes = quantile(c[FULL].bytes, repeat, 50);
+    double part_ms = quantile(c[PART].ms, repeat, 50),
+           part_bytes = quantile(c[PART].bytes, repeat, 50);
+    double p95 = quantile(c[LIVE].ms, repeat, 95);
+    printf("full         %12.0f bytes %10.1f ms\n", bytes, ms);
+    printf("incremental  %12.0f bytes %10.1f ms  (%" PRIu64 " pages of %" PRIu64 ")\n",
+           part_bytes, part_ms, written, pages);
+    printf("of it        %11.2f %%     %8.2f %%\n", part_bytes / bytes * 100,
+           part_ms / ms * 100);
+    printf("live: pause  %10.1f ms, 95th percentile %.1f ms (%.2f %% of the full one's); "
+           "written after %.1f ms\n",
+           quantile(c[LIVE].ms, repeat, 50), p95, p95 / ms * 100,
+           quantile(c[LIVE].bytes, repeat, 50) / 1e6);
+}
+
+static void path_of(char path[300], const char *in, unsigned kind, const char *file) {
+    snprintf(path, 300, "%s/pn-cost-%d.%s%s%s", in, (int)getpid(), kinds[kind],
+             *file ? "/" : "", file);
+}
+
 static void measure(uint64_t mib, double percent, unsigned repeat, const char *in) {
-    static struct cost full, part;
-    char base[256], child[256];
+    static struct cost cost[KINDS];
+    char dir[KINDS][300];
     struct machine *m = create(mib << 20);
     uint64_t first = 512, pages = (mib << 8) - first; /* above the guest's own */
     uint64_t written = (uint64_t)((double)(mib << 8) * percent / 100);
-    snprintf(base, sizeof(base), "%s/pn-cost-%d.full", in, (int)getpid());
-    snprintf(child, sizeof(child), "%s/pn-cost-%d.part", in, (int)getpid());
+    for (unsigned k = 0; k < KINDS; k++)
+        path_of(dir[k], in, k, "");
     for (uint64_t p = 0; p < pages; p++)
         write_page(m, first + p);
     for (unsigned i = 0; i < repeat; i++) {
-        save(m, base, NULL, &full, i);
+        save(m, dir[FULL], NULL, &cost[FULL], i);
         for (uint64_t n = 0; n < written; n++)
             write_page(m, first + (n * pages / written + i) % pages);
-        save(m, child, base, &part, i);
-        check(m, child);
+        save(m, dir[PART], dir[FULL], &cost[PART], i);
+        check(m, dir[PART]);
+        save_live(m, dir[LIVE], &cost[LIVE], i, pages, first);
     }
-    double ms = median(full.ms, repeat), bytes = median(full.bytes, repeat);
-    double part_ms = median(part.ms, repeat), part_bytes = median(part.bytes, repeat);
-    printf("full         %12.0f bytes %10.1f ms\n", bytes, ms);
-    printf("incremental  %12.0f bytes %10.1f ms  (%" PRIu64 " pages of %" PRIu64 ")\n",
-           part_bytes, part_ms, written, mib << 8);
-    printf("of it        %11.2f %%     %8.2f %%\n", part_bytes / bytes * 100,
-           part_ms / ms * 100);
+    print(cost, repeat, written, mib << 8);
     machine_destroy(m);
 }
 
@@ -164,11 +223,10 @@ int main(int argc, char **argv) {
         !repeat || repeat > REPEAT_MAX)
         fail("usage", "--memory 16..3072 --written 0..100 --repeat 1..101 --in FOLDER");
     measure(mib, percent, repeat, in);
-    for (unsigned k = 0; k < 2; k++)
+    for (unsigned k = 0; k < KINDS; k++)
         for (unsigned i = 0; i < 4; i++) {
             char path[300];
-            snprintf(path, sizeof(path), "%s/pn-cost-%d.%s/%s", in, (int)getpid(),
-                     k ? "part" : "full", files[i]);
+            path_of(path, in, k, files[i]);
             remove(path);
         }
     return 0;

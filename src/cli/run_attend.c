@@ -12,6 +12,7 @@
 #include "cli/console.h"
 #include "inspect/gdb.h"
 #include "inspect/monitor_session.h"
+#include "machine/snapshot.h"
 
 #define LOOK_NS 100000000u /* at whether the run is to end */
 
@@ -114,13 +115,19 @@ static void attend(struct run_attend *a, struct machine *m) {
     }
 }
 
+/* Of this process, that stands in the past or writes a snapshot. */
+static void leave_copy(void) {
+    _exit(CLI_OK);
+}
+
 static int create(struct run_attend *a, struct machine *m) {
     const struct monitor_config monitor = {.machine = m,
                                            .rings = a->options->machine.rings,
                                            .events = a->options->trace_mask,
                                            .trace = a->options->writer,
                                            .kernel = a->options->machine.kernel,
-                                           .about = a->options->about};
+                                           .about = a->options->about,
+                                           .leave = leave_copy};
     const struct gdb_config gdb = {.machine = m,
                                    .channel = a->gdb_at,
                                    .stopped = a->options->stopped,
@@ -146,10 +153,6 @@ static void answer(void *opaque, const void *question, size_t size, FILE *out) {
         monitor_answer(a->monitor, question, size, out);
 }
 
-static void leave_past(void) {
-    _exit(CLI_OK);
-}
-
 static bool cancelled(void *opaque) {
     return gdb_cancels(((struct run_attend *)opaque)->gdb);
 }
@@ -159,15 +162,20 @@ static int keep_history(struct run_attend *a, struct machine *m, struct err *e) 
                                                .distance =
                                                    a->options->checkpoint_distance,
                                                .answer = answer,
-                                               .leave = leave_past,
+                                               .leave = leave_copy,
                                                .cancelled = cancelled,
                                                .opaque = a};
     return cfg.most ? machine_history_begin(m, &cfg, e) : 0;
 }
 
-/* The guest has ended, and gdb may want to know how that came. */
+/* The guest has ended: a live save is still to be told of, and gdb may want to know how that
+ * came. */
 static void attend_end(struct run_attend *a, struct machine *m) {
     const struct machine_stop stop = {.why = MACHINE_NEWEST};
+    while (machine_saving(m, false, NULL) == SAVING_GOES_ON) {
+        machine_stand(m, LOOK_NS);
+        serve(a);
+    }
     if (!a->gdb || !machine_history_kept(m))
         return;
     gdb_stopped(a->gdb, &stop);

@@ -355,22 +355,10 @@ static int check(const struct run_options *o, struct err *e) {
     return check_mmu_opts(o, e);
 }
 
-/* The guest is the snapshot's. A hypervisor takes it over from the first MMU of ours, before
- * its next instruction. */
+/* The guest is the snapshot's. */
 static int take_snapshot(struct run_options *o, struct err *e) {
-    struct machine_config *m = &o->machine;
     int rc = snapshot_open(o->restore, &o->snapshot, e);
-    if (rc == 0)
-        rc = snapshot_config(o->snapshot, m, e);
-    if (rc || !m->engine->threaded)
-        return rc;
-    if (m->handovers == MACHINE_HANDOVERS_MAX)
-        return err_set(e, -EINVAL, "more than %u handovers", MACHINE_HANDOVERS_MAX - 1);
-    memmove(m->handover + 1, m->handover, m->handovers * sizeof(m->handover[0]));
-    m->handover[0] = (struct machine_handover){.to = m->engine, .at_ns = 1};
-    m->handovers++;
-    m->engine = pn_engine_at(0);
-    return 0;
+    return rc ? rc : snapshot_config(o->snapshot, &o->machine, e);
 }
 
 int run_options_parse(struct run_options *o, int argc, char **argv, bool *done) {

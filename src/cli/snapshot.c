@@ -7,10 +7,12 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/size.h"
 #include "cli/cli.h"
+#include "cli/monitor.h"
 #include "cli/option.h"
 
 #define WORDS_MAX  4u
@@ -19,7 +21,7 @@
 struct options {
     const char *word[WORDS_MAX];
     unsigned words;
-    bool force;
+    bool force, live;
     const char *parent;
 };
 
@@ -36,6 +38,8 @@ static const struct option_row rows[] = {
      .kind = OPTION_FLAG, OPTION_FIELD(struct options, force)},
     {"parent", 0, "DIR", "save: write only what was written since that snapshot",
      .kind = OPTION_TEXT, OPTION_FIELD(struct options, parent), .min = 1, .file = 'r'},
+    {"live", 0, NULL, "save: let the guest run on while its memory is written",
+     .kind = OPTION_FLAG, OPTION_FIELD(struct options, live)},
 };
 
 static const struct option_command command = {
@@ -49,7 +53,9 @@ static const struct option_command command = {
         "what differs between two: the machine, registers, devices, pages. save --parent "
         "makes one that stands on another, which the run has saved or begun from, and "
         "has "
-        "kept a --dirty-log since. merge: the same guest in a folder that stands alone.",
+        "kept a --dirty-log since. save --live: the guest stands for a moment alone; its "
+        "memory is "
+        "written while it runs on. merge: the same guest in a folder that stands alone.",
     .more =
         "Exit codes: 0 done; 9 diff found a difference; 7 the snapshot is damaged; 1 a "
         "host failure; 2 usage, or no snapshot of this version.",
@@ -82,16 +88,60 @@ static int whole_path(const char *dir, char path[LINE_BYTES]) {
     return 0;
 }
 
+/* The digest of a snapshot's manifest; "": there is none. */
+static void digest_of(const char *dir, char digest[32]) {
+    char text[320];
+    struct err e = {text, sizeof(text)};
+    struct snapshot *s;
+    *digest = 0;
+    if (snapshot_open(dir, &s, &e))
+        return;
+    snprintf(digest, 32, "%s", cli_text(snapshot_manifest(s), "xxh3"));
+    snapshot_close(s);
+}
+
+/* Until it is written. A run that has ended in between had waited for it: then the folder
+ * says. */
+static int await(const char *monitor, const char *dir, const char *before) {
+    static const struct timespec a_little = {.tv_nsec = 50000000};
+    char text[320] = "", now[32];
+    struct err e = {text, sizeof(text)};
+    json_t *j = NULL;
+    for (;; json_decref(j), nanosleep(&a_little, NULL)) {
+        monitor_query(monitor, "info snapshot", &j, &e);
+        if (!j || strcmp(cli_text(j, "state"), "writing") != 0)
+            break;
+    }
+    const char *state = j ? cli_text(j, "state") : NULL;
+    bool done = state && !strcmp(state, "written");
+    int code = CLI_OK;
+    if (!state) {
+        digest_of(dir, now);
+        done = *now && strcmp(now, before) != 0;
+    }
+    if (done)
+        printf("%s is written\n", dir);
+    else
+        code =
+            cli_error("%s", state ? cli_text(j, "error")
+                                  : "the run has ended, and the snapshot is not written");
+    json_decref(j);
+    return code;
+}
+
 static int save(const struct options *o) {
-    char line[LINE_BYTES], dir[LINE_BYTES], parent[LINE_BYTES] = "";
+    char line[LINE_BYTES], dir[LINE_BYTES], parent[LINE_BYTES] = "", before[32] = "";
     if (whole_path(o->word[2], dir) || (o->parent && whole_path(o->parent, parent)))
         return CLI_USAGE;
-    if (snprintf(line, sizeof(line), "snapshot save %s%s%s%s", dir,
-                 o->force ? " --force" : "", o->parent ? " --parent " : "",
-                 parent) >= (int)sizeof(line))
+    if (snprintf(line, sizeof(line), "snapshot save %s%s%s%s%s", dir,
+                 o->force ? " --force" : "", o->live ? " --live" : "",
+                 o->parent ? " --parent " : "", parent) >= (int)sizeof(line))
         return option_error(&command, "the monitor does not take so long a path: %s",
                             o->word[2]);
-    return cli_monitor_ask(o->word[1], line);
+    if (o->live)
+        digest_of(dir, before);
+    int code = cli_monitor_ask(o->word[1], line);
+    return code || !o->live ? code : await(o->word[1], dir, before);
 }
 
 static void print_machine(const json_t *manifest) {
@@ -209,6 +259,8 @@ int cmd_snapshot(int argc, char **argv) {
         return option_error(&command, "--force is of save and merge");
     if (o.parent && strcmp(what, "save") != 0)
         return option_error(&command, "--parent is of save");
+    if (o.live && strcmp(what, "save") != 0)
+        return option_error(&command, "--live is of save");
     if (!strcmp(what, "save") && o.words == 3)
         return cli_flush(save(&o));
     if (!strcmp(what, "info") && o.words == 2)

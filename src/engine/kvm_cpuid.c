@@ -141,6 +141,18 @@ int kvm_set_cpuid(struct pn_engine *e, struct kvm_vcpu *v, char *err, size_t err
     return rc;
 }
 
+/* A KVM without VMX or SVM shows a guest more than it is told: what the model has not is not
+ * what the guest is meant to see. */
+static void hide(const struct pn_engine *e, struct kvm_cpuid_entry2 *c) {
+    struct cpu_model *model;
+    char text[160];
+    if (cpu_model_parse(e->cpu_model ? e->cpu_model : "", &model, text, sizeof(text)))
+        return;
+    if (c->function < LEAF_HYPERVISOR || c->function >= 0x80000000u)
+        mask_features(c, model);
+    cpu_model_free(model);
+}
+
 void kvm_cpuid(struct pn_engine *e, uint32_t leaf, uint32_t subleaf, uint32_t out[4]) {
     memset(out, 0, 4 * sizeof(*out));
     struct kvm_cpuid2 *c = calloc(1, sizeof(*c) + CPUID_MAX * sizeof(c->entries[0]));
@@ -148,11 +160,13 @@ void kvm_cpuid(struct pn_engine *e, uint32_t leaf, uint32_t subleaf, uint32_t ou
         return;
     c->nent = CPUID_MAX;
     if (ioctl(e->vcpu[0].fd, KVM_GET_CPUID2, c) == 0)
-        for (unsigned i = 0; i < c->nent; i++)
-            if (c->entries[i].function == leaf && c->entries[i].index == subleaf) {
-                out[0] = c->entries[i].eax, out[1] = c->entries[i].ebx;
-                out[2] = c->entries[i].ecx, out[3] = c->entries[i].edx;
-                break;
-            }
+        for (unsigned i = 0; i < c->nent; i++) {
+            struct kvm_cpuid_entry2 *one = &c->entries[i];
+            if (one->function != leaf || one->index != subleaf)
+                continue;
+            hide(e, one);
+            out[0] = one->eax, out[1] = one->ebx, out[2] = one->ecx, out[3] = one->edx;
+            break;
+        }
     free(c);
 }

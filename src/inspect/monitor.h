@@ -26,6 +26,7 @@ struct monitor_config {
     bool no_files;              /* commands that name a file are refused */
     const char *kernel; /* the guest's kernel, a file; NULL: none. Read when asked for */
     struct json_t *about; /* for the manifests of snapshots; NULL: nothing */
+    void (*leave)(void);  /* ends a copy of this process: _exit. NULL: no live saves */
 };
 
 #define MONITOR_LINE_MAX 1024u

@@ -4,27 +4,61 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "inspect/monitor_internal.h"
 #include "machine/point.h"
 #include "machine/snapshot.h"
 
 int monitor_snapshot_save(struct request *r) {
-    struct snapshot_request save = {.dir = r->arg[0], .about = r->mon->cfg.about};
+    struct snapshot_request save = {
+        .dir = r->arg[0], .about = r->mon->cfg.about, .leave = r->mon->cfg.leave};
     int rc = monitor_may_use_files(r);
     for (unsigned i = 1; rc == 0 && i < r->args; i++)
         if (!strcmp(r->arg[i], "--force"))
             save.force = true;
+        else if (!strcmp(r->arg[i], "--live") && save.leave)
+            save.live = true;
         else if (!strcmp(r->arg[i], "--parent") && i + 1 < r->args)
             save.parent = r->arg[++i];
         else
-            return err_set(&r->err, -EINVAL, "'%s': --force or --parent DIR", r->arg[i]);
+            return err_set(&r->err, -EINVAL, "'%s': --force, --parent DIR or --live",
+                           r->arg[i]);
+    uint64_t start = host_ns();
     if (rc == 0)
         rc = machine_snapshot_save(r->mon->machine, &save, &r->err);
     if (rc)
         return rc;
-    fprintf(r->out, "%s is written\n", save.dir);
+    uint64_t ns = host_ns() - start;
+    if (save.live)
+        fprintf(r->out, "%s is being written; the guest stood for %.1f ms\n", save.dir,
+                (double)ns / 1e6);
+    else
+        fprintf(r->out, "%s is written\n", save.dir);
     if (r->wants_json)
-        r->json = json_pack("{s:s}", "snapshot", save.dir);
+        r->json = json_pack("{s:s, s:b, s:I}", "snapshot", save.dir, "live", save.live,
+                            "stood_ns", (json_int_t)ns);
+    return 0;
+}
+
+int monitor_info_snapshot(struct request *r) {
+    static const char *const words[] = {[SAVING_NONE] = "none",
+                                        [SAVING_GOES_ON] = "writing",
+                                        [SAVING_DONE] = "written",
+                                        [SAVING_FAILED] = "failed"};
+    struct machine_saving_report s = {.dir = NULL};
+    enum machine_saving_state state = machine_saving(r->mon->machine, false, &s);
+    double seconds = (double)s.host_ns / 1e9;
+    if (state == SAVING_NONE)
+        fputs("there was no live save\n", r->out);
+    else if (state == SAVING_FAILED)
+        fprintf(r->out, "%s\n", s.error);
+    else
+        fprintf(r->out, "%s is %s: %.1f s\n", s.dir,
+                state == SAVING_DONE ? "written" : "being written", seconds);
+    if (r->wants_json)
+        r->json = json_pack("{s:s, s:s*, s:f, s:s*}", "state", words[state], "snapshot",
+                            s.dir, "seconds", seconds, "error",
+                            state == SAVING_FAILED ? s.error : NULL);
     return 0;
 }
 

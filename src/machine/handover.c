@@ -151,6 +151,7 @@ static int move(struct machine *m, const struct pn_engine_ops *to, struct parcel
         return rc;
     }
     m->switches++;
+    m->cpuid_of_host |= m->ops->host_cpu;
     rc = m->window_size ? window_add_again(m) : 0;
     if (rc)
         return err_sys(e, rc, "handover: the window's memslot");

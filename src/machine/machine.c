@@ -272,11 +272,16 @@ static int load_guest(struct machine *m, struct err *e) {
 
 static int create(struct machine *m, struct err *e) {
     uint64_t start_ns = 0;
+    struct machine_past *from = NULL;
     int rc = create_memory(m, e);
+    m->cpuid_of_host = m->ops->host_cpu;
     if (rc == 0 && m->cfg.restore)
-        rc = snapshot_begin(m, &start_ns, e);
+        rc = snapshot_begin(m, &start_ns, &from, e);
     if (rc == 0)
-        rc = machine_create_engine(m, NULL, start_ns, e);
+        rc = machine_create_engine(m, from, start_ns, e);
+    free(from);
+    if (!m->cfg.restore)
+        m->epoch = wiring_epoch(m);
     if (rc == 0)
         rc = wiring_create(m, e);
     if (rc == 0) {
@@ -335,6 +340,7 @@ int machine_create(const struct machine_config *cfg, struct machine **out, char 
 void machine_destroy(struct machine *m) {
     if (!m || m->leaked)
         return;
+    machine_saving_end(m);
     machine_points_drop(m);
     machine_history_end(m);
     machine_dirty_destroy(m);

@@ -20,16 +20,33 @@ struct snapshot_request {
     const char *parent; /* write what was written since that snapshot alone; NULL: all */
     bool force;    /* replace a snapshot that is there; nothing else is ever replaced */
     json_t *about; /* an object of the caller's for the manifest, or NULL */
+    /* The guest runs on while its pages are written, by a copy of this process. leave: ends that
+     * one, at once and without handlers: _exit. */
+    bool live;
+    void (*leave)(void);
 };
 
 /* Write the machine, which stands (control.h), into a new folder; it appears whole or not at
  * all. The machine goes on as it would have. The parent is one that this machine has saved
  * or begun from, with a dirty log since; it stays one, and a save that fails takes nothing
  * from the next.
- * Return: 0, or -errno with a line in e: -EEXIST; -EINVAL: no such parent; -ENOTSUP: an engine
- * that keeps the interrupt controllers. */
+ * Return: 0, or -errno with a line in e: -EEXIST; -EINVAL: no such parent; -EBUSY: a live
+ * save is on its way; -ENOTSUP: a guest with all of KVM's paravirtual interface, or (live) whose
+ * memory is shared. live: 0 says that it is on its way (machine_saving). */
 int machine_snapshot_save(struct machine *m, const struct snapshot_request *r,
                           struct err *e);
+
+/* What became of the last live save: the caller asks, or (wait) waits for its end. out may be
+ * NULL. */
+enum machine_saving_state { SAVING_NONE, SAVING_GOES_ON, SAVING_DONE, SAVING_FAILED };
+struct machine_saving_report {
+    const char *dir; /* valid until the next save */
+    int rc;          /* FAILED: -errno; error: its line */
+    const char *error;
+    uint64_t host_ns; /* since it began, or until it ended */
+};
+enum machine_saving_state machine_saving(struct machine *m, bool wait,
+                                         struct machine_saving_report *out);
 
 /* With all that it stands on. Return: 0; -EINVAL: no snapshot, or another version; -EBADMSG: it
  * is damaged, or its parent is not what it was; other -errno: it cannot be read; with a line

@@ -240,6 +240,22 @@ void snap_writer_abandon(struct snap_writer *w) {
     *w = (struct snap_writer){.fd = -1, .state_fd = -1, .memory_fd = -1};
 }
 
+struct snap_writer snap_writer_hand_over(struct snap_writer *w) {
+    struct snap_writer names = *w;
+    const int fds[] = {w->fd, w->state_fd, w->memory_fd};
+    for (unsigned i = 0; i < 3; i++)
+        close(fds[i]);
+    names.fd = names.state_fd = names.memory_fd = -1;
+    *w = (struct snap_writer){.fd = -1, .state_fd = -1, .memory_fd = -1};
+    return names;
+}
+
+void snap_writer_forget(struct snap_writer *w) {
+    free(w->temp);
+    w->temp = NULL;
+    snap_writer_abandon(w);
+}
+
 /* ---- Opening ---- */
 
 static int bad_manifest(struct err *e) {
@@ -392,6 +408,17 @@ const struct snap_section *snap_find(const struct snapshot *s, const char *name)
         if (!strcmp(s->section[i].name, name))
             return &s->section[i];
     return NULL;
+}
+
+const struct snap_section *snap_section(const struct snapshot *s, const char *name,
+                                        uint32_t version, struct err *e) {
+    const struct snap_section *n = snap_find(s, name);
+    if (!n)
+        err_set(e, -EINVAL, "section %s: there is none", name);
+    else if (n->version != version)
+        err_set(e, -EINVAL, "section %s: version %" PRIu32 ", and not %" PRIu32, name,
+                n->version, version);
+    return n && n->version == version ? n : NULL;
 }
 
 const json_t *snapshot_manifest(const struct snapshot *s) {

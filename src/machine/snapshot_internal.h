@@ -42,11 +42,39 @@ static inline bool snap_seen(const uint64_t *seen, unsigned i) {
     return seen[i / 64] >> i % 64 & 1;
 }
 
+struct snap_writer;
+
 /* Let time reach every vCPU and timer. Return: 0, or -errno with a line in e: the machine can
  * not be saved as it is (snapshot_state.c). */
 int snap_can_be_saved(struct machine *m, struct err *e);
 /* MSRs that come with a device: a bit for each enum pn_msr_id. */
 uint64_t snap_msrs_of_devices(void);
+
+/* ---- Engines that have the interrupt controllers (snapshot_still.c) ---- */
+
+/* A machine that stands, as the guest of m does, with controllers of our own: all that a
+ * snapshot has of m is in it, or is to be. */
+struct snap_still;
+/* Of a machine that stands. Return: 0, or -errno with a line in e. */
+int snap_still_of(struct machine *m, struct snap_still **out, struct err *e);
+/* One whose devices are those of power-on; put: the states that are in it, and these of the
+ * vCPUs, into m. Return: as snap_still_of. */
+int snap_still_for(struct machine *m, struct snap_still **out, struct err *e);
+int snap_still_put(struct snap_still *s, const struct pn_cpu_state *cpu,
+                   const struct machine_cpu *run, struct err *e);
+struct machine *snap_still_machine(struct snap_still *s);
+void snap_still_free(struct snap_still *s); /* NULL: nothing */
+/* An engine that answers CPUID as the snapshot's guest has seen it, and nothing else.
+ * Return: to be freed; NULL: out of memory. */
+struct machine_past *snap_cpuid_from(const struct snapshot *s);
+/* A leaf that the guest has seen (snapshot_cpuid.c); zeros: it is not in the snapshot. */
+void snap_cpuid(const struct snapshot *s, uint32_t leaf, uint32_t subleaf,
+                uint32_t out[4]);
+int snap_save_cpuid(struct machine *m, struct snap_writer *w, struct err *e);
+/* Does the guest see what it has seen? Return: 0, or -EINVAL with a line in e. */
+int snap_check_cpuid(struct machine *m, struct err *e);
+/* Was the guest's CPUID that of a host's processor? */
+bool snap_cpuid_of_host(const struct snapshot *s);
 
 /* ---- Pages (snapshot_memory.c) ---- */
 
@@ -154,6 +182,21 @@ int snap_writer_section(struct snap_writer *w, const char *name, uint32_t versio
 int snap_writer_commit(struct snap_writer *w, json_t *manifest, struct err *e);
 void snap_writer_abandon(struct snap_writer *w); /* harmless after commit */
 
+/* The new folder is another process's from now on, which commits it or abandons it. Return: the
+ * names, to be abandoned when that process has died, or forgotten. */
+struct snap_writer snap_writer_hand_over(struct snap_writer *w);
+void snap_writer_forget(struct snap_writer *w);
+
+/* ---- Saves while the guest runs on (snapshot_live.c) ---- */
+
+/* Return: 0, or -errno with a line in e: -EBUSY: there is one. */
+int snap_live_can_begin(struct machine *m, struct err *e);
+/* write: called in a copy of this process: 0 and the manifest's digest, or -errno with a line in
+ * e. Then w and base belong to the save. leave: ends that process. Return: as write. */
+typedef int (*snap_live_fn)(void *opaque, uint64_t *digest, struct err *e);
+int snap_live_begin(struct machine *m, struct snap_writer *w, struct machine_base *base,
+                    void (*leave)(void), snap_live_fn write, void *opaque, struct err *e);
+
 /* ---- Chains (snapshot_chain.c) ---- */
 
 /* One folder, without its parents. Return: as snapshot_open. */
@@ -173,6 +216,9 @@ json_t *snap_parent_json(const char *dir, const char *parent, const json_t *mani
 int snap_read_pages(const struct snapshot *s, snap_page_fn fn, void *opaque,
                     struct err *e);
 
+/* Section `name` of a version that is known here. Return: NULL with a line in e. */
+const struct snap_section *snap_section(const struct snapshot *s, const char *name,
+                                        uint32_t version, struct err *e);
 /* Return: NULL: there is none. */
 const struct snap_section *snap_find(const struct snapshot *s, const char *name);
 /* A number of a manifest, at most max. Return: whether it is there. */
@@ -181,8 +227,17 @@ bool snap_hex(const json_t *object, const char *key, uint64_t *out);
 
 /* ---- The machine (snapshot_state.c) ---- */
 
-/* Before the engine is made: the time at which it begins, and the date at clock 0. */
-int snapshot_begin(struct machine *m, uint64_t *now, struct err *e);
+/* Everything but the pages. Return: 0, or -errno with a line in e. */
+int snap_save_sections(struct machine *m, struct snap_writer *w, struct err *e);
+json_t *snap_config_json(const struct machine_config *cfg);
+/* Are all there? A text that is no UTF-8 is no JSON. Return: 0, or -EINVAL with a line. */
+int snap_config_whole(const json_t *j, struct err *e);
+/* Return: how many. */
+unsigned snap_regions(const struct machine *m, struct snap_region r[SNAP_REGIONS_MAX]);
+/* Before the engine is made: the time at which it begins, and the date at clock 0; *from: whose
+ * CPUID it follows, to be freed, or NULL. */
+int snapshot_begin(struct machine *m, uint64_t *now, struct machine_past **from,
+                   struct err *e);
 /* Memory, vCPUs and devices, in place of a guest's image. */
 int snapshot_restore(struct machine *m, struct err *e);
 /* A vCPU's section. Return: 0, or -EINVAL with a line. */

@@ -15,7 +15,6 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "machine/snapshot_internal.h"
 #include "penumbra/mark.h"
@@ -35,7 +34,7 @@ const unsigned snap_machine_field_count =
 
 /* ---- Configuration ---- */
 
-static json_t *config_json(const struct machine_config *cfg) {
+json_t *snap_config_json(const struct machine_config *cfg) {
     json_t *j = json_object();
 #define CONFIG_NUMBER(key, member, most)                                                 \
     json_object_set_new(j, key, json_integer((json_int_t)cfg->member));
@@ -47,7 +46,7 @@ static json_t *config_json(const struct machine_config *cfg) {
 }
 
 /* Are all there? A text that is no UTF-8 is no JSON. */
-static int config_whole(const json_t *j, struct err *e) {
+int snap_config_whole(const json_t *j, struct err *e) {
 #define CONFIG_TEXT(key, member)                                                         \
     if (!json_object_get(j, key))                                                        \
         return err_set(e, -EINVAL, "%s is no UTF-8: no snapshot", key);
@@ -137,18 +136,6 @@ static int save_vcpu(struct machine *m, struct snap_writer *w, unsigned cpu,
     return rc;
 }
 
-/* Section `name` of a version that is known here. Return: NULL with a line in e. */
-static const struct snap_section *section(const struct snapshot *s, const char *name,
-                                          uint32_t version, struct err *e) {
-    const struct snap_section *n = snap_find(s, name);
-    if (!n)
-        err_set(e, -EINVAL, "section %s: there is none", name);
-    else if (n->version != version)
-        err_set(e, -EINVAL, "section %s: version %" PRIu32 ", and not %" PRIu32, name,
-                n->version, version);
-    return n && n->version == version ? n : NULL;
-}
-
 /* Could a CPU be in it? SDM volume 3, "Paging-Mode Modifiers" and "Initializing IA-32e
  * Mode": control registers that go together. Outside 64-bit code addresses have 32 bits. */
 static bool plausible(const struct pn_cpu_state *s) {
@@ -172,7 +159,7 @@ int snap_get_vcpu(const struct snapshot *s, unsigned cpu, struct pn_cpu_state *s
     uint64_t seen[SNAP_FIELDS_MAX / 64];
     char name[32];
     snprintf(name, sizeof(name), "vcpu%u", cpu);
-    const struct snap_section *n = section(s, name, 1, e);
+    const struct snap_section *n = snap_section(s, name, 1, e);
     struct vcpu *v = n ? calloc(1, sizeof(*v)) : NULL;
     if (!v)
         return n ? err_set(e, -ENOMEM, "out of memory") : -EINVAL;
@@ -194,93 +181,20 @@ int snap_get_vcpu(const struct snapshot *s, unsigned cpu, struct pn_cpu_state *s
     return rc;
 }
 
-static int restore_vcpu(struct machine *m, unsigned cpu, struct machine_cpu *run,
-                        struct err *e) {
+static int restore_vcpus(struct machine *m, const struct pn_cpu_state *cpu,
+                         struct err *e) {
     uint32_t leaf[4];
-    struct pn_cpu_state *s = calloc(1, sizeof(*s));
-    int rc = s ? snap_get_vcpu(m->cfg.restore, cpu, s, run, e)
-               : err_set(e, -ENOMEM, "out of memory");
-    if (rc == 0) {
-        m->ops->cpuid(m->engine, 0xd, 0, leaf);
-        s->msr_known &= ~snap_msrs_of_devices();
+    int rc = 0;
+    m->ops->cpuid(m->engine, 0xd, 0, leaf);
+    for (unsigned i = 0; rc == 0 && i < m->cfg.cpus; i++) {
         /* x87 state is always enabled, also where there is no XSAVE to say so. */
-        rc = s->xcr0 & ~(leaf[0] | (uint64_t)leaf[3] << 32 | 1)
-                 ? -EINVAL
-                 : m->ops->set_state(m->engine, cpu, s);
+        rc = cpu[i].xcr0 & ~(leaf[0] | (uint64_t)leaf[3] << 32 | 1) ? -EINVAL : 0;
+        if (rc == 0 && !m->ops->threaded)
+            rc = m->ops->set_state(m->engine, i, &cpu[i]);
         if (rc)
-            err_set(e, rc, "section vcpu%u: no state that this CPU model can be in", cpu);
+            err_set(e, rc, "section vcpu%u: no state that this CPU model can be in", i);
     }
-    free(s);
     return rc;
-}
-
-/* ---- CPUID: what the guest has seen, it sees again ---- */
-
-struct cpuid_leaf {
-    uint32_t leaf, subleaf, out[4];
-};
-static const uint32_t cpuid_leaves[][2] = {
-    {0, 0},           {1, 0},           {4, 0},           {6, 0},
-    {7, 0},           {7, 1},           {0xd, 0},         {0xd, 1},
-    {0x40000000u, 0}, {0x40000001u, 0}, {0x80000000u, 0}, {0x80000001u, 0},
-    {0x80000007u, 0}, {0x80000008u, 0},
-};
-#define CPUID_LEAVES (sizeof(cpuid_leaves) / sizeof(cpuid_leaves[0]))
-
-static int save_cpuid(struct machine *m, struct snap_writer *w, struct err *e) {
-    struct cpuid_leaf l[CPUID_LEAVES];
-    for (unsigned i = 0; i < CPUID_LEAVES; i++) {
-        l[i] = (struct cpuid_leaf){.leaf = cpuid_leaves[i][0],
-                                   .subleaf = cpuid_leaves[i][1]};
-        m->ops->cpuid(m->engine, l[i].leaf, l[i].subleaf, l[i].out);
-    }
-    return snap_writer_section(w, "cpuid", 1, l, sizeof(l), e);
-}
-
-static void vendor_name(const uint32_t leaf0[4], char name[13]) {
-    memcpy(name, &leaf0[1], 4);
-    memcpy(name + 4, &leaf0[3], 4);
-    memcpy(name + 8, &leaf0[2], 4);
-    name[12] = 0;
-}
-
-/* Leaf 0: KVM has the vendor of the host's processor. */
-static int check_vendor(const uint32_t was[4], const uint32_t is[4], struct err *e) {
-    char old[13], now[13];
-    vendor_name(was, old);
-    vendor_name(is, now);
-    return strcmp(old, now)
-               ? err_set(e, -EINVAL,
-                         "section cpuid: the guest has seen a processor of %s, and "
-                         "here it is %s: boot it with --cpu MODEL,vendor=%s",
-                         old, now, strcmp(now, "AuthenticAMD") ? "intel" : "amd")
-               : 0;
-}
-
-static int check_cpuid(struct machine *m, struct err *e) {
-    static const char *const reg[] = {"eax", "ebx", "ecx", "edx"};
-    const struct snap_section *n = section(m->cfg.restore, "cpuid", 1, e);
-    struct cpuid_leaf l;
-    uint32_t out[4];
-    if (!n)
-        return -EINVAL;
-    if (n->size != CPUID_LEAVES * sizeof(l))
-        return err_set(e, -EINVAL, "section cpuid: not of this version");
-    for (unsigned i = 0; i < CPUID_LEAVES; i++) {
-        memcpy(&l, n->data + i * sizeof(l), sizeof(l));
-        m->ops->cpuid(m->engine, l.leaf, l.subleaf, out);
-        int rc = l.leaf ? 0 : check_vendor(l.out, out, e);
-        if (rc)
-            return rc;
-        for (unsigned r = 0; r < 4; r++)
-            if (out[r] != l.out[r])
-                return err_set(e, -EINVAL,
-                               "section cpuid: leaf 0x%" PRIx32 " subleaf %" PRIu32
-                               ": %s was 0x%" PRIx32 ", and this CPU model on this host "
-                               "has 0x%" PRIx32,
-                               l.leaf, l.subleaf, reg[r], l.out[r], out[r]);
-    }
-    return 0;
 }
 
 /* ---- Devices ---- */
@@ -316,7 +230,7 @@ static int read_device(const struct snapshot *s, const struct device *d,
     uint32_t turn;
     char name[32];
     device_name(name, c, d->instance);
-    const struct snap_section *n = section(s, name, c->version, e);
+    const struct snap_section *n = snap_section(s, name, c->version, e);
     if (!n)
         return -EINVAL;
     if (n->size != sizeof(turn) + c->state_size)
@@ -358,7 +272,7 @@ static int restore_devices(struct machine *m, struct err *e) {
 
 /* ---- Memory ---- */
 
-static unsigned regions(struct machine *m, struct snap_region r[SNAP_REGIONS_MAX]) {
+unsigned snap_regions(const struct machine *m, struct snap_region r[SNAP_REGIONS_MAX]) {
     r[0] = (struct snap_region){"ram", m->cfg.ram / PN_PAGE_SIZE, m->ram.base, NULL};
     r[1] = (struct snap_region){"window", PN_WINDOW_PAGES_MAX, m->window.base, NULL};
     return m->window.base ? 2 : 1;
@@ -401,7 +315,7 @@ static int restore_memory(struct machine *m, struct err *e) {
     int rc = s->regions > 1 ? window_take_memory(m) : 0;
     if (rc)
         return err_sys(e, rc, "the window's memory");
-    unsigned count = regions(m, r);
+    unsigned count = snap_regions(m, r);
     for (unsigned i = 0; i < SNAP_REGIONS_MAX; i++)
         if (s->regions != count ||
             (i < count && (strcmp(r[i].name, s->region[i].name) != 0 ||
@@ -445,7 +359,7 @@ static bool machine_is_possible(const struct machine *in, unsigned cpus) {
 /* Return: as malloced; NULL with a line in e. */
 static struct machine *read_machine(const struct machine *m, struct err *e) {
     uint64_t seen[SNAP_FIELDS_MAX / 64];
-    const struct snap_section *n = section(m->cfg.restore, "machine", 1, e);
+    const struct snap_section *n = snap_section(m->cfg.restore, "machine", 1, e);
     struct machine *in = n ? calloc(1, sizeof(*in)) : NULL;
     if (!in) {
         if (n)
@@ -471,7 +385,8 @@ static int named(const struct machine *m, int rc, const char *line, struct err *
     return rc ? err_set(e, rc, "%s: %s", m->cfg.restore->dir, line) : 0;
 }
 
-int snapshot_begin(struct machine *m, uint64_t *now, struct err *e) {
+int snapshot_begin(struct machine *m, uint64_t *now, struct machine_past **from,
+                   struct err *e) {
     char line[200] = "";
     struct err inner = {line, sizeof(line)};
     struct machine *in = read_machine(m, &inner);
@@ -480,6 +395,11 @@ int snapshot_begin(struct machine *m, uint64_t *now, struct err *e) {
     *now = in->now_max;
     m->epoch = in->epoch;
     free(in);
+    *from = NULL;
+    if (!m->ops->host_cpu && snap_cpuid_of_host(m->cfg.restore) &&
+        !(*from = snap_cpuid_from(m->cfg.restore)))
+        return err_set(e, -ENOMEM, "out of memory");
+    m->cpuid_of_host = m->ops->host_cpu || *from;
     return 0;
 }
 
@@ -514,25 +434,71 @@ static int restored_is_base(struct machine *m, struct err *e) {
     return 0;
 }
 
-static int restore(struct machine *m, struct err *e) {
-    struct machine_cpu run[MACHINE_CPUS_MAX];
+/* All of the vCPUs' sections. Return: 0, or -errno with a line in e. */
+static int read_vcpus(struct machine *m, struct pn_cpu_state *cpu,
+                      struct machine_cpu *run, struct err *e) {
+    int rc = 0;
+    for (unsigned i = 0; rc == 0 && i < m->cfg.cpus; i++) {
+        rc = snap_get_vcpu(m->cfg.restore, i, &cpu[i], &run[i], e);
+        cpu[i].msr_known &= ~snap_msrs_of_devices();
+    }
+    return rc;
+}
+
+/* Sections that the machine, CPUID, vCPUs and the devices of that bus have no use for? */
+static int all_used(const struct machine *m, struct dev_bus *bus, struct err *e) {
     const struct snapshot *s = m->cfg.restore;
-    int rc = check_cpuid(m, e);
-    if (rc == 0)
-        rc = restore_memory(m, e);
-    for (unsigned i = 0; rc == 0 && i < m->cfg.cpus; i++)
-        rc = restore_vcpu(m, i, &run[i], e);
-    if (rc == 0)
-        rc = restore_devices(m, e);
+    unsigned used = 2 + m->cfg.cpus;
+    for (const struct device *d = *dev_bus_devices(bus); d; d = d->next)
+        used++;
+    return used == s->sections
+               ? 0
+               : err_set(e, -EINVAL, "%u sections of %u are of no use to this version",
+                         s->sections - used, s->sections);
+}
+
+/* An engine that has the interrupt controllers gets them, and the vCPUs, at the end. */
+static int restore_threaded(struct machine *m, const struct pn_cpu_state *cpu,
+                            const struct machine_cpu *run, struct err *e) {
+    struct snap_still *still;
+    int rc = snap_still_for(m, &still, e);
     if (rc)
         return rc;
-    unsigned used = 2 + m->cfg.cpus; /* machine, cpuid, vCPUs, devices */
-    for (const struct device *d = *dev_bus_devices(m->bus); d; d = d->next)
-        used++;
-    if (used != s->sections)
-        return err_set(e, -EINVAL, "%u sections of %u are of no use to this version",
-                       s->sections - used, s->sections);
-    rc = restore_machine(m, run, e);
+    struct machine *t = snap_still_machine(still);
+    rc = restore_devices(t, e);
+    if (rc == 0)
+        rc = all_used(m, t->bus, e);
+    if (rc == 0)
+        rc = restore_machine(m, run, e);
+    if (rc == 0) {
+        t->lines = m->lines;
+        rc = snap_still_put(still, cpu, run, e);
+    }
+    snap_still_free(still);
+    return rc;
+}
+
+static int restore_states(struct machine *m, struct pn_cpu_state *cpu, struct err *e) {
+    struct machine_cpu run[MACHINE_CPUS_MAX];
+    int rc = read_vcpus(m, cpu, run, e);
+    if (rc == 0)
+        rc = restore_vcpus(m, cpu, e);
+    if (rc || m->ops->threaded)
+        return rc ? rc : restore_threaded(m, cpu, run, e);
+    rc = restore_devices(m, e);
+    if (rc == 0)
+        rc = all_used(m, m->bus, e);
+    return rc ? rc : restore_machine(m, run, e);
+}
+
+static int restore(struct machine *m, struct err *e) {
+    struct pn_cpu_state *cpu = calloc(m->cfg.cpus, sizeof(*cpu));
+    int rc = cpu ? snap_check_cpuid(m, e) : err_set(e, -ENOMEM, "out of memory");
+    if (rc == 0)
+        rc = restore_memory(m, e);
+    if (rc == 0)
+        rc = restore_states(m, cpu, e);
+    free(cpu);
     return rc ? rc : restored_is_base(m, e);
 }
 
@@ -542,137 +508,11 @@ int snapshot_restore(struct machine *m, struct err *e) {
     return named(m, restore(m, &inner), line, e);
 }
 
-/* ---- Saving ---- */
-
-static json_t *manifest(struct machine *m, json_t *memory, json_t *about) {
-    char when[32];
-    time_t t = time(NULL);
-    struct tm tm;
-    strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&t, &tm));
-    json_t *j = json_pack(
-        "{s:s, s:s, s:s, s:I, s:I, s:o, s:O}", "schema", SNAPSHOT_SCHEMA, "time", when,
-        "mmu", m->ops->name, "guest_ns", (json_int_t)m->now_max, "guest_insns",
-        (json_int_t)machine_insns(m), "machine", config_json(&m->cfg), "memory", memory);
-    if (j && about)
-        json_object_set(j, "about", about);
-    return j;
-}
-
-/* What the new one stands on. */
-struct stand {
-    json_t *parent;            /* for the manifest; NULL: on nothing */
-    struct machine_base *base; /* what was written since */
-    bool window;               /* the parent has it, too */
-};
-
-static int find_stand(struct machine *m, const struct snapshot_request *r,
-                      struct stand *s, struct err *e) {
-    json_t *manifest;
-    uint64_t digest = 0;
-    *s = (struct stand){0};
-    if (!r->parent)
-        return 0;
-    if (!m->dirty)
-        return err_set(e, -EINVAL,
-                       "--parent: this run has no dirty log: begin it with --dirty-log");
-    int rc = snap_read_manifest(r->parent, &manifest, e);
-    if (rc)
-        return rc;
-    if (snap_hex(manifest, "xxh3", &digest))
-        s->base = machine_base_find(m, digest);
-    s->window = json_array_size(
-                    json_object_get(json_object_get(manifest, "memory"), "regions")) > 1;
-    if (!s->base)
-        rc = err_set(e, -EINVAL,
-                     "%s: not one of the last 64 snapshots that this run has saved, used "
-                     "as a parent or begun from",
-                     r->parent);
-    else if (!(s->parent = snap_parent_json(r->dir, r->parent, manifest, e)))
-        rc = -EINVAL;
-    json_decref(manifest);
-    return rc;
-}
-
-static int save_memory(struct machine *m, struct snap_writer *w, const struct stand *s,
-                       json_t **out, struct err *e) {
-    struct snap_region r[SNAP_REGIONS_MAX];
-    const uint64_t *ram, *window;
-    unsigned count = regions(m, r);
-    if (s->parent) {
-        int rc = machine_base_changed(s->base, &ram, &window);
-        if (rc)
-            return err_sys(e, rc, "the dirty log");
-        r[0].changed = ram;
-        r[1].changed = s->window ? window : NULL;
-    }
-    *out = snap_memory_write(w->memory_fd, r, count, e);
-    return *out ? 0 : -EIO;
-}
-
-static int save(struct machine *m, struct snap_writer *w,
-                const struct snapshot_request *r, const struct stand *s, uint64_t *digest,
-                struct err *e) {
-    json_t *memory = NULL;
+int snap_save_sections(struct machine *m, struct snap_writer *w, struct err *e) {
     int rc = save_machine(m, w, e);
     if (rc == 0)
-        rc = save_cpuid(m, w, e);
+        rc = snap_save_cpuid(m, w, e);
     for (unsigned i = 0; rc == 0 && i < m->cfg.cpus; i++)
         rc = save_vcpu(m, w, i, e);
-    if (rc == 0)
-        rc = save_devices(m, w, e);
-    if (rc == 0)
-        rc = save_memory(m, w, s, &memory, e);
-    if (rc)
-        return rc;
-    json_t *j = manifest(m, memory, r->about);
-    if (j && s->parent)
-        json_object_set(j, "parent", s->parent);
-    rc = j ? config_whole(json_object_get(j, "machine"), e)
-           : err_set(e, -ENOMEM, "out of memory");
-    if (rc == 0)
-        rc = snap_writer_commit(w, j, e);
-    if (rc == 0)
-        snap_hex(j, "xxh3", digest);
-    json_decref(memory);
-    json_decref(j);
-    return rc;
-}
-
-int snap_can_be_saved(struct machine *m, struct err *e) {
-    if (m->ops->threaded)
-        return err_set(e, -ENOTSUP,
-                       "--mmu %s keeps the interrupt controllers: hand the guest over to "
-                       "shadow or tdp first",
-                       m->ops->name);
-    clock_run(&m->clock);
-    m->ops->skip(m->engine, clock_now(&m->clock));
-    if (machine_is_over(m))
-        return err_set(e, -EINVAL, "the guest has ended");
-    if (m->sleep != AWAKE)
-        return err_set(e, -EINVAL, "the guest sleeps (ACPI S3): wake it first");
-    return 0;
-}
-
-int machine_snapshot_save(struct machine *m, const struct snapshot_request *r,
-                          struct err *e) {
-    struct snap_writer w;
-    struct stand s = {0};
-    struct machine_base *base = NULL;
-    uint64_t digest = 0;
-    int rc = snap_can_be_saved(m, e);
-    if (rc == 0)
-        rc = find_stand(m, r, &s, e);
-    if (rc == 0)
-        rc = snap_writer_open(&w, r->dir, r->force, e);
-    if (rc == 0) {
-        rc = machine_base_begin(m, &base);
-        rc = rc ? err_sys(e, rc, "the dirty log") : save(m, &w, r, &s, &digest, e);
-        snap_writer_abandon(&w);
-    }
-    if (rc == 0)
-        machine_base_keep(m, base, digest);
-    else
-        machine_base_drop(base);
-    json_decref(s.parent);
-    return rc;
+    return rc ? rc : save_devices(m, w, e);
 }

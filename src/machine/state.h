@@ -63,10 +63,11 @@ struct machine {
     struct ferr *ferr;
     struct serial *serial;
     struct acpi_pm *pm;
-    struct pv *pv;    /* NULL: no paravirtual features, or the engine's own */
-    uint32_t lines;   /* levels of the gsis, as the devices set them */
-    bool hpet_legacy; /* PIT and RTC move no line: those are the HPET's */
-    int64_t epoch;    /* seconds since 1970 at clock 0 */
+    struct pv *pv;      /* NULL: no paravirtual features, or the engine's own */
+    uint32_t lines;     /* levels of the gsis, as the devices set them */
+    bool hpet_legacy;   /* PIT and RTC move no line: those are the HPET's */
+    int64_t epoch;      /* seconds since 1970 at clock 0 */
+    bool cpuid_of_host; /* the guest has seen CPUID of a host's processor */
 
     struct hostmem window; /* window.c; base NULL: never asked for */
     pn_gpa window_gpa;
@@ -107,8 +108,9 @@ struct machine {
     uint64_t feeds;                  /* how often the console has been read (history.c) */
     struct machine_history *history; /* NULL: none is kept */
 
-    struct machine_dirty *dirty;  /* machine_dirty.c; NULL: no dirty log */
-    struct machine_point *points; /* point.c: that it can go back to */
+    struct machine_saving *saving; /* snapshot_live.c; NULL: there was none */
+    struct machine_dirty *dirty;   /* machine_dirty.c; NULL: no dirty log */
+    struct machine_point *points;  /* point.c: that it can go back to */
 
     struct {
         struct pn_debug wanted, given[2]; /* given[turn]: what the engine has */
@@ -145,9 +147,11 @@ int machine_create_engine(struct machine *m, const struct machine_past *from,
 
 /* wiring.c. Return: 0, or -errno with a line in e. */
 int wiring_create(struct machine *m, struct err *e);
+int64_t wiring_epoch(const struct machine *m); /* of a guest that begins now */
 void wiring_destroy(struct machine *m);
 void wiring_bus(struct machine *m, struct pn_bus *bus); /* the engine's view of us */
-/* The machine's own interrupt controllers and 8254: not there under threaded engines. */
+/* The machine's own interrupt controllers and 8254, where they are not there yet: not under
+ * threaded engines. */
 int wiring_create_chips(struct machine *m); /* Return: 0 or -ENOMEM */
 void wiring_destroy_chips(struct machine *m);
 /* End the running vCPU's turn after this instruction. */
@@ -242,6 +246,9 @@ int machine_base_changed(struct machine_base *b, const uint64_t **ram,
                          const uint64_t **window);
 /* What was written so far is no change: memory is again as when it began. */
 void machine_base_again(struct machine_base *b);
+
+/* snapshot_live.c: wait for what is on its way, before the dirty log goes. */
+void machine_saving_end(struct machine *m);
 
 /* point.c: drop all of them, before the dirty log goes. */
 void machine_points_drop(struct machine *m);

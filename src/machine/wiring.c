@@ -431,7 +431,7 @@ static int create_parts(struct machine *m, int when) {
 }
 
 int wiring_create_chips(struct machine *m) {
-    return m->ops->threaded ? 0 : create_parts(m, CHIP);
+    return m->ops->threaded || m->intc ? 0 : create_parts(m, CHIP);
 }
 
 void wiring_destroy_chips(struct machine *m) {
@@ -439,6 +439,10 @@ void wiring_destroy_chips(struct machine *m) {
     dev_destroy(m->intc);
     m->pit = NULL;
     m->intc = NULL;
+}
+
+int64_t wiring_epoch(const struct machine *m) {
+    return m->host_clock ? (int64_t)time(NULL) : EPOCH_2026;
 }
 
 int wiring_create(struct machine *m, struct err *e) {
@@ -451,8 +455,6 @@ int wiring_create(struct machine *m, struct err *e) {
                                        .read_phys = host_read_phys,
                                        .write_phys = host_write_phys,
                                        .opaque = m}};
-    if (!m->cfg.restore)
-        m->epoch = m->host_clock ? (int64_t)time(NULL) : EPOCH_2026;
     int rc = m->bus ? wiring_create_chips(m) : -ENOMEM;
     if (rc == 0)
         rc = create_parts(m, ALWAYS);

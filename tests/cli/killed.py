@@ -5,7 +5,8 @@
     killed.py PENUMBRA SHIM POINTS [SEED]
 
 A third of the points kill a run inside `save --parent`, or inside one that replaces a snapshot; a third fail
-such a save by no space or an I/O error, and the same run saves again; a third kill or fail `merge`. Whatever
+such a save by no space or an I/O error, and the same run saves again; a third kill or fail `merge`. Half of the
+saves are live, where the copy that writes may die alone. Whatever
 happens, what was there before is whole, no half of anything has a name, and the next save has every page: it
 is compared with a full one of the same moment."""
 import errno, json, os, random, shutil, subprocess, sys, tempfile
@@ -97,6 +98,11 @@ def same(a, b):
     require(r.returncode == 0, f"{a} and {b} differ", r.stdout, r.stderr)
 
 
+def either_way():
+    """While the guest stands, or live."""
+    return rnd.choice([[], ["--live"]])
+
+
 def next_save_has_all(run, parent):
     chop(0)
     require(run.save("next", "--parent", parent).returncode == 0, "the next save fails")
@@ -118,9 +124,14 @@ def kill_a_save(calls, replace):
         before = open(f"{work}/child/manifest.json").read()
         run.on()
     chop(rnd.randrange(1, calls + 1))
-    run.save("child", "--parent", "base", *(["--force"] if replace else []))
-    killed = run.p.wait() if counted() >= int(open(plan).read().split()[0]) else run.end()
-    require(killed in (-9, None), "not killed", killed)
+    r = run.save("child", "--parent", "base", *(["--force"] if replace else []), *either_way())
+    if "was killed" in r.stderr: # of a live save the copy alone: the run lives on
+        require(run.p.poll() is None, "the run has died with its copy")
+        note("killed: the copy that wrote")
+        next_save_has_all(run, "base")
+    else:
+        killed = run.p.wait() if counted() >= int(open(plan).read().split()[0]) else run.end()
+        require(killed in (-9, None), "not killed", killed)
     run.end()
     whole("base")
     if os.path.exists(f"{work}/child"):
@@ -142,7 +153,7 @@ def fail_a_save(run, calls):
     run.on()
     how = rnd.choice([errno.ENOSPC, errno.EIO])
     chop(rnd.randrange(1, calls + 1), how)
-    r = run.save("child", "--parent", "base")
+    r = run.save("child", "--parent", "base", *either_way())
     require(run.p.poll() is None, "the run has died of an error")
     if r.returncode:
         require(r.returncode == 1 and r.stderr.count("\n") == 1 and os.strerror(how) in r.stderr, "a failed save",

@@ -91,6 +91,32 @@ run snapshot restore "$work/v2" --mmu tdp
 [ "$rc" -eq 0 ] && grep -q 'guest: done' "$work/out" || fail "x86-64-v2: restored: exit code $rc: $(cat "$work/err")"
 ls -d "$work"/*.part 2> /dev/null && fail "a folder of a save stays"
 
+# Live: the guest runs on while its memory is written, as if nobody had asked; it is of the moment of the save.
+for mmu in shadow tdp; do
+    background --mmu $mmu "${guest[@]}" --stats "$work/a.json" --ram-digest --dirty-log wp
+    "$penumbra" monitor "$work/mon" info snapshot > "$work/log"
+    grep -q '^there was no live save$' "$work/log" || fail "info snapshot: $(cat "$work/log")"
+    run snapshot save "$work/mon" "$work/live-$mmu" --live
+    [ "$rc" -eq 0 ] && grep -q 'the guest stood for [0-9.]* ms$' "$work/out" && grep -q "/live-$mmu is written$" "$work/out" ||
+        fail "$mmu: save --live: $(cat "$work/out" "$work/err")"
+    refused 1 snapshot save "$work/mon" "$work/live-$mmu" --live
+    said 'page table edits'
+    run snapshot save "$work/mon" "$work/live-child-$mmu" --live --parent "$work/live-$mmu"
+    [ "$rc" -eq 0 ] || fail "$mmu: save --live --parent: $(cat "$work/out" "$work/err")"
+    wait $pid || fail "$mmu: the exit code of the guest that was saved live: $(cat "$work/a.err")"
+    diff <(same "$work/whole.json") <(same "$work/a.json") > "$work/diff" ||
+        fail "$mmu: to be saved live changed the guest: $(cat "$work/diff")"
+    goes_on "live, from $mmu" shadow "$work/live-$mmu"
+    goes_on "live and incremental, from $mmu" tdp "$work/live-child-$mmu"
+done
+background -m 64M --shared-memory --append "compute=100000000000"
+refused 1 snapshot save "$work/mon" "$work/shared" --live
+grep -q -- '--shared-memory' "$work/err" && [ ! -e "$work/shared" ] || fail "live, of shared memory: $(cat "$work/err")"
+kill -9 $pid
+wait $pid 2> /dev/null
+rm -f "$work/mon"
+ls -d "$work"/*.part 2> /dev/null && fail "a folder of a live save stays"
+
 # What can be known of one, and of two.
 run snapshot info "$work/tdp"
 [ "$rc" -eq 0 ] && grep -q '^memory     64M$' "$work/out" && grep -q 'dev.pit.0' "$work/out" || fail "info: $(cat "$work/out" "$work/err")"
@@ -106,6 +132,7 @@ refused 2 snapshot
 refused 2 snapshot frob
 refused 2 snapshot info
 refused 2 snapshot info "$work/tdp" --force
+refused 2 snapshot info "$work/tdp" --live
 refused 2 run --restore "$work/tdp" -m 64M
 refused 2 run --restore "$work/tdp" --cpus 2
 refused 2 run --restore "$work/tdp" --kernel "$0"
@@ -218,7 +245,7 @@ fi
 for i in $(seq 12); do
     rm -rf "$work"/k "$work"/k.*.part
     background -m 256M --append "pages=20000 compute=100000000000"
-    "$penumbra" snapshot save "$work/mon" "$work/k" > /dev/null 2>&1 &
+    "$penumbra" snapshot save "$work/mon" "$work/k" $([ $((i % 2)) -eq 0 ] || echo --live) > /dev/null 2>&1 &
     saver=$!
     sleep "0.0$((RANDOM % 90 + 10))"
     kill -9 $pid

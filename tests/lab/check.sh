@@ -90,7 +90,7 @@ check_once() {
 }
 
 check_snapshot() {
-    local n
+    local n mmu
     # What was said after the save is the same, and so is memory at the end.
     n=$(stat -c %s "$1/restored-micro.out")
     [ "$n" -gt 0 ] && tail -c "$n" "$1/saved-micro.out" | cmp -s - "$1/restored-micro.out" ||
@@ -99,8 +99,18 @@ check_snapshot() {
         fail "a snapshot under KVM: memory at the end differs"
     grep -q '^GUEST-DONE' "$1/restored-linux.out" || fail "a snapshot of Linux under KVM did not reach the end of its script"
     [ "$(value "$1/restored-linux.json" reason)" = poweroff ] || fail "a snapshot of Linux under KVM did not power off"
-    grep -q '"to": "kvm"' "$1/restored-linux.json" || fail "the snapshot of Linux was not under KVM"
-    grep -q 'interrupt controllers' "$1/save-kvm.log" || fail "a save under KVM says: $(cat "$1/save-kvm.log")"
+    grep -q '"mmu": "kvm"' "$1/restored-linux.json" || fail "the snapshot of Linux was not under KVM"
+    for mmu in shadow tdp kvm; do
+        n=$(stat -c %s "$1/kvmsaved-micro-$mmu.out")
+        [ "$n" -gt 0 ] && tail -c "$n" "$1/kvmsaved-micro.out" | cmp -s - "$1/kvmsaved-micro-$mmu.out" ||
+            fail "saved under KVM, restored under $mmu: its console does not end as that of the saved guest"
+        [ "$(value "$1/kvmsaved-micro-$mmu.json" ram_digest)" = "$(value "$1/kvmsaved-micro.json" ram_digest)" ] ||
+            fail "saved under KVM, restored under $mmu: memory at the end differs"
+    done
+    for mmu in shadow kvm; do
+        grep -q '^GUEST-DONE' "$1/kvmsaved-linux-$mmu.out" || fail "Linux, saved under KVM, restored under $mmu, did not reach the end"
+        [ "$(value "$1/kvmsaved-linux-$mmu.json" reason)" = poweroff ] || fail "Linux, saved under KVM, did not power off under $mmu"
+    done
 }
 
 check_events() {
