@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -106,9 +107,10 @@ static void save_live(struct machine *m, const char *dir, struct cost *c, unsign
     struct snapshot *s;
     const struct snapshot_request r = {
         .dir = dir, .force = true, .live = true, .leave = leave};
-    uint8_t *was = malloc(m->cfg.ram);
-    if (!was)
-        fail(dir, "out of memory");
+    uint8_t *was = mmap(NULL, m->cfg.ram, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (was == MAP_FAILED || madvise(was, m->cfg.ram, MADV_DONTFORK)) /* no VMM has it */
+        fail(dir, strerror(errno));
     memcpy(was, m->ram.base, m->cfg.ram);
     uint64_t start = host_ns();
     if (machine_snapshot_save(m, &r, &e))
@@ -125,7 +127,7 @@ static void save_live(struct machine *m, const char *dir, struct cost *c, unsign
         fail(dir, text);
     m->ram.base = base;
     snapshot_close(s);
-    free(was);
+    munmap(was, m->cfg.ram);
 }
 
 static int by_size(const void *a, const void *b) {
