@@ -11,11 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/wire.h"
 
 #define TCP_PREFIX "tcp::"
 
@@ -54,39 +53,6 @@ static int listen_tcp(unsigned port) {
     return fd;
 }
 
-/* A socket's file that its process left behind. */
-static bool is_stale(const struct sockaddr_un *at) {
-    struct stat st;
-    if (stat(at->sun_path, &st) || !S_ISSOCK(st.st_mode))
-        return false;
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    bool stale = fd >= 0 && connect(fd, (const struct sockaddr *)at, sizeof(*at)) &&
-                 errno == ECONNREFUSED;
-    if (fd >= 0)
-        close(fd);
-    return stale;
-}
-
-static int listen_unix(const char *path) {
-    struct sockaddr_un at = {.sun_family = AF_UNIX};
-    if (strlen(path) >= sizeof(at.sun_path))
-        return -ENAMETOOLONG;
-    memcpy(at.sun_path, path, strlen(path));
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0)
-        return -errno;
-    if (is_stale(&at))
-        unlink(path);
-    /* The file gets the socket's own mode, never a wider one for a moment. */
-    if (fchmod(fd, S_IRUSR | S_IWUSR) ||
-        bind(fd, (const struct sockaddr *)&at, sizeof(at)) || listen(fd, 1)) {
-        int rc = -errno;
-        close(fd);
-        return rc;
-    }
-    return fd;
-}
-
 int channel_open(const char *where, struct channel **out, struct err *e) {
     unsigned port = port_of(where);
     bool tcp = port || !strncmp(where, TCP_PREFIX, strlen(TCP_PREFIX));
@@ -100,7 +66,7 @@ int channel_open(const char *where, struct channel **out, struct err *e) {
         return err_set(e, -ENOMEM, "out of memory");
     }
     c->client = -1;
-    c->listener = tcp ? listen_tcp(port) : listen_unix(where);
+    c->listener = tcp ? listen_tcp(port) : wire_listen_unix(where);
     if (c->listener < 0) {
         int rc = c->listener;
         free(c->path);
