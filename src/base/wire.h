@@ -21,9 +21,9 @@
 #include "base/err.h"
 
 struct wire_group {
-    uint64_t stall_ns;    /* so long may the peer be silent */
-    atomic_bool cut;      /* wire_cut */
-    _Atomic uint64_t last; /* host time of the last bytes, either way */
+    uint64_t stall_ns;      /* so long may the peer be silent */
+    atomic_bool cut;        /* wire_cut */
+    _Atomic uint64_t last;  /* host time of the last bytes, either way */
     _Atomic uint64_t bytes; /* sent */
 };
 
@@ -60,7 +60,8 @@ int wire_listen(const char *where, struct wire_door **out, struct err *e);
 /* The next one. patient: wait until it comes or the group is cut, however long. */
 int wire_accept(struct wire_door *d, struct wire_group *g, struct wire_tls *t,
                 bool patient, struct wire **out, struct err *e);
-void wire_door_close(struct wire_door *d); /* NULL: nothing. A socket's file goes with it */
+void wire_door_close(
+    struct wire_door *d); /* NULL: nothing. A socket's file goes with it */
 
 /* All of it. Return: 0; -EPIPE: the peer has closed; -ETIMEDOUT: it was silent too long;
  * -ECANCELED: the group is cut; other -errno. */

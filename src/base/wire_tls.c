@@ -79,10 +79,10 @@ static ssize_t result(ssize_t n) {
 static int handshake(struct wire *w, gnutls_session_t s, struct err *e) {
     int n;
     while ((n = gnutls_handshake(s)) < 0) {
-        int rc = n == GNUTLS_E_AGAIN || n == GNUTLS_E_INTERRUPTED ||
-                         !gnutls_error_is_fatal(n)
-                     ? wire_may_wait(w->group)
-                     : -EPROTO;
+        int rc =
+            n == GNUTLS_E_AGAIN || n == GNUTLS_E_INTERRUPTED || !gnutls_error_is_fatal(n)
+                ? wire_may_wait(w->group)
+                : -EPROTO;
         if (rc == -EPROTO && n == GNUTLS_E_CERTIFICATE_VERIFICATION_ERROR)
             return err_set(e, rc,
                            "TLS: the peer's certificate is not of the authority in "

@@ -10,6 +10,8 @@
 
 /* Return: false: the other side has ended. */
 bool monitor_send(int fd, const char *buf, size_t size);
+/* Return: a socket to the monitor there, or -errno with a line in e. */
+int monitor_connect(const char *path, struct err *e);
 /* Lines from a terminal to the monitor at fd, which is closed (monitor_edit.c). Return: CLI_OK, or
  * CLI_HOST after a line. */
 int monitor_edit(int fd, bool json);

@@ -116,6 +116,11 @@ static int try_connect(const char *path) {
     return -1;
 }
 
+int monitor_connect(const char *path, struct err *e) {
+    int fd = try_connect(path), error = errno;
+    return fd < 0 ? err_set(e, -error, "%s: %s", path, strerror(error)) : fd;
+}
+
 /* Return: the same, or -1 after a line. */
 static int connect_to(const char *path) {
     int fd = try_connect(path);

@@ -359,23 +359,26 @@ static int short_options(struct parse *p, char **argv, int argc, int *i) {
     return code;
 }
 
-/* Is one of the options "a|b" given, or set by default? */
-static bool has_one(const struct option_command *c, const void *options,
-                    const char *names) {
+/* Is one of the options "a|b" given, or set by default? Return: its name, or NULL. */
+static const char *has_one(const struct option_command *c, const void *options,
+                           const char *names) {
     for (size_t n; *names; names += n + (names[n] != 0)) {
         n = strcspn(names, "|");
         const struct option_row *r = find_name(c, names, n);
         if (r && option_value(r, options))
-            return true;
+            return r->name;
     }
-    return false;
+    return NULL;
 }
 
 static int check_needs(const struct parse *p) {
     for (size_t i = 0; i < p->c->count; i++) {
         const struct option_row *r = &p->c->rows[i];
-        if (r->without && p->given >> i & 1 && has_one(p->c, p->options, r->without))
-            return option_error(p->c, "--%s does not go with --%s", r->name, r->without);
+        const char *with = r->without && p->given >> i & 1
+                               ? has_one(p->c, p->options, r->without)
+                               : NULL;
+        if (with)
+            return option_error(p->c, "--%s does not go with --%s", r->name, with);
         if (!r->needs || !(p->given >> i & 1) || has_one(p->c, p->options, r->needs))
             continue;
         const char *other = strchr(r->needs, '|');

@@ -43,7 +43,7 @@ struct option_row {
     int (*set)(void *options, const char *arg, struct err *e);
     void (*list)(FILE *out); /* with the argument "help"; NULL: that is no help */
     const char *needs; /* one of these options, "trace|event-digest", must be given too */
-    const char *without; /* this option must not be given too; a command may lack it */
+    const char *without; /* none of these may be given too; a command may lack them */
     char file;           /* OPTION_TEXT: a file that is 'r'ead or 'w'ritten; 0: neither */
 };
 

@@ -19,6 +19,7 @@
 #include "inspect/json_out.h"
 #include "inspect/recording.h"
 #include "inspect/task_watch.h"
+#include "machine/migrate.h"
 
 /* The one machine of this process: signal handlers reach it here. */
 static struct machine *volatile running;
@@ -109,6 +110,8 @@ static int conclude(const struct run *r) {
         return console_signal() ? 128 + console_signal() : CLI_OK;
     case END_PANIC:
         return cli_error("the guest's kernel panicked"), CLI_CRASH;
+    case END_MIGRATED:
+        return CLI_OK;
     case END_ERROR:
         break;
     }
@@ -168,6 +171,12 @@ static uint64_t time_of(void *machine) {
 static int create_machine(struct run *r) {
     struct machine_config *m = &r->options.machine;
     char err[256] = "";
+    if (r->options.in) {
+        struct err e = {err, sizeof(err)};
+        int rc = migrate_in_receive(r->options.in, m, &e);
+        if (rc)
+            return cli_error("%s", err), cli_snapshot_code(rc);
+    }
     if (!m->kernel && !m->restore) {
         m->kernel_blob = pn_guest_elf;
         m->kernel_blob_size = (size_t)(pn_guest_elf_end - pn_guest_elf);
@@ -191,8 +200,17 @@ static int create_machine(struct run *r) {
     }
     if (!rc)
         return CLI_OK;
+    migrate_in_refuse(r->options.in, *err ? err : strerror(-rc));
     cli_error("%s", *err ? err : strerror(-rc));
     return cli_snapshot_code(rc);
+}
+
+/* A guest that came from elsewhere is ours now. */
+static int take_over(struct run *r) {
+    char err[256] = "";
+    struct err e = {err, sizeof(err)};
+    int rc = r->options.in ? migrate_in_begin(r->options.in, &e) : 0;
+    return rc ? cli_error("%s", err), cli_snapshot_code(rc) : CLI_OK;
 }
 
 /* A guest that will hardly come up runs within a limit that somebody set, or not at all:
@@ -392,6 +410,8 @@ int cmd_run(int argc, char **argv) {
     int code = run_options_parse(&r.options, argc, argv, &done);
     if (code || done) {
         snapshot_close(r.options.snapshot);
+        migrate_in_refuse(r.options.in, "its command line does not do");
+        migrate_in_close(r.options.in);
         return code;
     }
     r.report.options = &r.options;
@@ -405,10 +425,13 @@ int cmd_run(int argc, char **argv) {
         code = create_machine(&r);
     if (!code)
         code = doubt(&r);
+    if (!code)
+        code = take_over(&r);
     if (!code) {
         code = r.report.code = run_machine(&r);
         if (r.attend)
             run_attend_ended(r.attend, code);
+        migrate_in_finish(r.options.in);
         int failed = report(&r);
         if (failed)
             code = failed;
@@ -418,6 +441,9 @@ int cmd_run(int argc, char **argv) {
         machine_destroy(r.machine);
     run_attend_close(r.attend);
     snapshot_close(r.options.snapshot);
+    if (code)
+        migrate_in_refuse(r.options.in, "it could not take the guest");
+    migrate_in_close(r.options.in);
     json_decref(r.options.about);
     json_decref(r.report.command);
     json_decref(r.report.foreign);

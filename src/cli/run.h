@@ -30,6 +30,9 @@ struct run_options {
     const char *monitor;          /* a socket's path; NULL: none */
     const char *restore;          /* a snapshot's folder; NULL: none */
     struct snapshot *snapshot;    /* it, open: the machine's texts are in it */
+    const char *incoming, *tls;   /* where a guest comes in, and its certificates; NULL */
+    uint64_t stall_ns;            /* so long may who sends it be silent */
+    struct migrate_in *in;        /* who has come; NULL: nobody was waited for */
     json_t *about;                /* for the manifests of snapshots of this run */
     pn_gva explain[RUN_EXPLAIN_MAX];
     unsigned explains;

@@ -12,12 +12,15 @@
 #include "cli/console.h"
 #include "inspect/gdb.h"
 #include "inspect/monitor_session.h"
+#include "machine/migrate.h"
 #include "machine/snapshot.h"
 
-#define LOOK_NS 100000000u /* at whether the run is to end */
+#define LOOK_NS  100000000u /* at whether the run is to end */
+#define MOVES_NS 2000000u   /* at whether the guest may go on, while it is on its way */
 
 struct run_attend {
     const struct run_options *options;
+    struct machine *machine;             /* NULL: not yet */
     struct channel *gdb_at, *monitor_at; /* NULL: nobody may come */
     struct gdb *gdb;
     struct monitor *monitor;
@@ -60,12 +63,15 @@ void run_attend_close(struct run_attend *a) {
 
 bool run_attend_asked(struct run_attend *a) {
     return (a->gdb_at && channel_ready(a->gdb_at)) ||
-           (a->monitor_at && channel_ready(a->monitor_at)) || console_has_line();
+           (a->monitor_at && channel_ready(a->monitor_at)) || console_has_line() ||
+           (a->machine && machine_migrate_asks(a->machine));
 }
 
 void run_attend_idle(struct run_attend *a, uint64_t ns) {
-    int fd[2];
+    int fd[3];
     unsigned n = 0;
+    if (a->machine && machine_migrate_fd(a->machine) >= 0)
+        fd[n++] = machine_migrate_fd(a->machine);
     if (a->gdb_at)
         fd[n++] = channel_fd(a->gdb_at);
     if (a->monitor_at)
@@ -105,12 +111,59 @@ static void serve(struct run_attend *a) {
     serve_console(a);
 }
 
+/* ---- Migration ---- */
+
+/* Whoever asked for it hears how it went; and so does who started the run. */
+static void tell(struct run_attend *a, const struct migrate_progress *p) {
+    struct monitor_client *client = &a->session.client;
+    bool json = client->migrates && client->json;
+    char *text = NULL, *plain = NULL;
+    size_t size = 0, plain_size = 0;
+    FILE *out = open_memstream(&text, &size);
+    if (out) {
+        monitor_migrated(p, json, out);
+        fclose(out);
+    }
+    out = open_memstream(&plain, &plain_size);
+    if (out) {
+        monitor_migrated(p, false, out);
+        fclose(out);
+    }
+    if (text && client->migrates && a->monitor_at)
+        channel_write(a->monitor_at, text, size);
+    if (plain && a->by_console.migrates)
+        console_answer(plain, plain_size);
+    else if (plain && !a->options->quiet)
+        cli_error("%.*s", (int)strcspn(plain, "\n"), plain);
+    client->migrates = a->by_console.migrates = false;
+    free(text);
+    free(plain);
+}
+
+/* Return: whether the machine has to stand on for a migration. */
+static bool serve_migration(struct run_attend *a, struct machine *m) {
+    struct migrate_progress p;
+    bool holds = machine_migrate_serve(m);
+    if (machine_migrate_ended(m, &p)) {
+        tell(a, &p);
+        if (p.phase == MIGRATE_UNSURE)
+            monitor_stop_guest(a->monitor);
+    }
+    return holds;
+}
+
 /* The machine stands until nobody wants it to any more. */
 static void attend(struct run_attend *a, struct machine *m) {
     serve(a);
-    while (((a->gdb && gdb_holds(a->gdb)) || monitor_stopped(a->monitor)) &&
-           !machine_is_over(m)) {
-        machine_stand(m, LOOK_NS);
+    for (;;) {
+        bool moves = serve_migration(a, m);
+        bool stands = (a->gdb && gdb_holds(a->gdb)) || monitor_stopped(a->monitor);
+        if ((!moves && !stands) || machine_is_over(m))
+            return;
+        if (moves)
+            machine_migrate_wait(m, MOVES_NS);
+        else
+            machine_stand(m, LOOK_NS);
         serve(a);
     }
 }
@@ -136,6 +189,7 @@ static int create(struct run_attend *a, struct machine *m) {
     a->monitor = monitor_create(&monitor);
     if (!a->monitor)
         return -ENOMEM;
+    a->machine = m;
     a->session = (struct monitor_session){.mon = a->monitor, .channel = a->monitor_at};
     console_offer_monitor(command_name);
     return a->gdb_at ? gdb_create(&gdb, &a->gdb) : 0;

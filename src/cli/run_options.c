@@ -3,12 +3,15 @@
  */
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/size.h"
+#include "cli/console.h"
 #include "cli/option.h"
 #include "cli/run.h"
 #include "cpu/cpu.h"
 #include "machine/history.h"
+#include "machine/migrate.h"
 
 static void list_events(FILE *out) {
     for (unsigned i = 0; i < PN_EV_COUNT; i++)
@@ -106,7 +109,7 @@ static const struct option_row rows[] = {
      "A module of a Multiboot or PVH kernel, behind --initrd; may be repeated",
      .kind = OPTION_CALL, .set = set_module, .needs = "kernel"},
     {"append", 0, "STRING", "Kernel command line", .kind = OPTION_TEXT, GUEST(append),
-     .without = "restore"},
+     .without = "restore|incoming"},
     {"format", 0, "F", "Take the kernel as", .kind = OPTION_WORD, GUEST(format),
      .words = "auto|bzimage|elf|pvh|multiboot|multiboot2|flat", .needs = "kernel"},
     {"flat-addr", 0, "ADDR", "Where a flat image is put and entered",
@@ -115,30 +118,30 @@ static const struct option_row rows[] = {
      .words = "16|32|64", .needs = "kernel"},
     {.kind = OPTION_HEADING, .doc = "The machine:"},
     {"cpus", 'c', "N", "vCPUs", .kind = OPTION_NUMBER, GUEST(cpus), .min = 1,
-     .max = MACHINE_CPUS_MAX, .without = "restore"},
+     .max = MACHINE_CPUS_MAX, .without = "restore|incoming"},
     {"cpu", 0, "MODEL[,+F][,-F][,vendor=V]",
      "CPU model, features, vendor (default x86-64-v3 where the host allows)",
      .kind = OPTION_TEXT, GUEST(cpu_model), .min = 1, .list = cpu_model_print,
-     .without = "restore"},
+     .without = "restore|incoming"},
     {"hugepages", 0, "H", "Guest memory: thp (default), 2M, 1G or off",
      .kind = OPTION_TEXT, GUEST(hugepages), .min = 1},
     {"shared-memory", 0, NULL, "Guest memory in a memfd that other processes can map",
      .kind = OPTION_FLAG, GUEST(shared_ram)},
     {"clock", 0, "C", "Time is retired instructions, repeatable, or the wall clock",
      .kind = OPTION_WORD, GUEST(host_clock), .words = "virtual|host",
-     .without = "restore"},
+     .without = "restore|incoming"},
     {"hpet", 0, "W",
      "A high precision event timer; Linux takes it, and boots in 2% more instructions",
-     .kind = OPTION_WORD, GUEST(hpet), .words = "off|on", .without = "restore"},
+     .kind = OPTION_WORD, GUEST(hpet), .words = "off|on", .without = "restore|incoming"},
     {"seed", 0, "N", "Seed of RDRAND and RDSEED", .kind = OPTION_NUMBER, GUEST(seed),
-     .without = "restore"},
+     .without = "restore|incoming"},
     {"block-len", 0, "N",
      "Translate at most N instructions at once; 1 is the stepping mode",
      .kind = OPTION_NUMBER, GUEST(max_block), .min = 1, .max = 1024},
     {"pv", 0, "NAME,...|all|none",
      "Paravirtual features in KVM's interface (default: what KVM offers under kvm, else "
      "none)",
-     .kind = OPTION_CALL, .set = set_pv, .list = list_pv, .without = "restore"},
+     .kind = OPTION_CALL, .set = set_pv, .list = list_pv, .without = "restore|incoming"},
     {"halt-poll-ns", 0, "N",
      "kvm: poll so long before a halted vCPU sleeps (default the host's own)",
      .kind = OPTION_NUMBER, GUEST(halt_poll_ns), .max = UINT32_MAX},
@@ -219,6 +222,16 @@ static const struct option_row rows[] = {
      "Go on from a snapshot: its guest, memory, vCPUs and devices; see 'penumbra "
      "snapshot'",
      .kind = OPTION_TEXT, OWN(restore), .min = 1},
+    {"incoming", 0, "unix:PATH|tcp:HOST:PORT",
+     "Wait there for a guest of another process, and go on with it; see 'penumbra "
+     "migrate'",
+     .kind = OPTION_TEXT, OWN(incoming), .min = 1, .without = "restore"},
+    {"incoming-tls", 0, "DIR",
+     "By TLS: ca-cert.pem, server-cert.pem and server-key.pem in that folder; who comes "
+     "must have a certificate of that authority",
+     .kind = OPTION_TEXT, OWN(tls), .min = 1, .needs = "incoming"},
+    {"incoming-stall", 0, "S", "Give up when who comes is silent for so long",
+     .kind = OPTION_SECONDS, OWN(stall_ns), .needs = "incoming"},
     {"dirty-log", 0, "T", "Log written pages by", .kind = OPTION_WORD, GUEST(dirty),
      .word = pn_dirty_name, .list = pn_dirty_print},
     {"dirty-every", 0, "MS",
@@ -241,6 +254,7 @@ static const struct run_options defaults = {
     .trace_mask = TRACE_ALL_EVENTS,
     .trace_limit = (uint64_t)4 << 30,
     .checkpoint_distance = 200000000,
+    .stall_ns = MIGRATE_STALL_NS,
     .machine = {.ram = (uint64_t)512 << 20,
                 .cpus = 1,
                 .flat_addr = 0x100000,
@@ -355,10 +369,38 @@ static int check(const struct run_options *o, struct err *e) {
     return check_mmu_opts(o, e);
 }
 
+/* A hypervisor takes a guest over from the first MMU of ours, before its next instruction. */
+static int begin_under_ours(struct machine_config *m, struct err *e) {
+    if (!m->engine->threaded)
+        return 0;
+    if (m->handovers == MACHINE_HANDOVERS_MAX)
+        return err_set(e, -EINVAL, "more than %u handovers", MACHINE_HANDOVERS_MAX - 1);
+    memmove(m->handover + 1, m->handover, m->handovers * sizeof(m->handover[0]));
+    m->handover[0] = (struct machine_handover){.to = m->engine, .at_ns = 1};
+    m->handovers++;
+    m->engine = pn_engine_at(0);
+    return 0;
+}
+
 /* The guest is the snapshot's. */
 static int take_snapshot(struct run_options *o, struct err *e) {
     int rc = snapshot_open(o->restore, &o->snapshot, e);
     return rc ? rc : snapshot_config(o->snapshot, &o->machine, e);
+}
+
+/* A page that the guest waits for cannot come any more: nobody has the whole guest. */
+static void lost(void *opaque, const char *line) {
+    cli_error("the guest is lost: %s", line);
+    console_close();
+    _exit(CLI_HOST);
+}
+
+/* The guest is who comes's. */
+static int take_incoming(struct run_options *o, struct err *e) {
+    const struct migrate_in_options in = {
+        .at = o->incoming, .tls = o->tls, .stall_ns = o->stall_ns, .lost = lost};
+    int rc = migrate_in_open(&in, &o->machine, &o->in, e);
+    return rc ? rc : begin_under_ours(&o->machine, e);
 }
 
 int run_options_parse(struct run_options *o, int argc, char **argv, bool *done) {
@@ -372,6 +414,8 @@ int run_options_parse(struct run_options *o, int argc, char **argv, bool *done) 
     o->machine.engine = pn_engine_at(o->mmu);
     o->machine.flat_bits = 16u << o->flat_mode;
     if (o->restore && (rc = take_snapshot(o, &e)))
+        return cli_error("%s", text), cli_snapshot_code(rc);
+    if (o->incoming && (rc = take_incoming(o, &e)))
         return cli_error("%s", text), cli_snapshot_code(rc);
     rc = cli_model(o->tlb_name, o->cost_name, &o->model, &e);
     if (rc)

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "machine/migrate.h"
+
 static const struct command {
     const char *name, *args, *doc;
     unsigned least, most;
@@ -49,6 +51,10 @@ void monitor_destroy(struct monitor *mon) {
         return;
     monitor_linux_free(mon->linux_guest);
     free(mon);
+}
+
+void monitor_stop_guest(struct monitor *mon) {
+    mon->stopped = true;
 }
 
 bool monitor_stopped(const struct monitor *mon) {
@@ -320,6 +326,8 @@ int monitor_cont(struct request *r) {
 }
 
 int monitor_may_change(struct request *r) {
+    if (machine_migrate_holds(r->mon->machine))
+        return err_set(&r->err, -EBUSY, "the guest is on its way to another process");
     bool past = machine_history_replays(r->mon->machine);
     return past ? err_set(&r->err, -EROFS, "the past cannot be changed") : 0;
 }

@@ -39,6 +39,7 @@ void monitor_destroy(struct monitor *mon); /* NULL: nothing */
 struct monitor_client {
     unsigned cpu;
     bool json;
+    bool migrates; /* it waits for the end of a migration */
 };
 
 /* Do what the line says, while no vCPU runs; the answer goes to out. Where a debugger looks at
@@ -53,6 +54,12 @@ void monitor_answer(struct monitor *mon, const void *question, size_t size, FILE
 /* What the commands so far ask for: the guest is to stand; the run is to end. */
 bool monitor_stopped(const struct monitor *mon);
 bool monitor_quits(const struct monitor *mon);
+
+/* A migration has ended like that, for a client that waits for it. */
+struct migrate_progress;
+void monitor_migrated(const struct migrate_progress *p, bool json, FILE *out);
+/* Let the guest stand, as `stop` does. */
+void monitor_stop_guest(struct monitor *mon);
 
 /* Command i of the list; NULL beyond the last. *args, *doc may be NULL. */
 const char *monitor_name(unsigned i, const char **args, const char **doc);

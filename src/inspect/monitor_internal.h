@@ -8,7 +8,7 @@
 #include "inspect/monitor.h"
 #include "inspect/view.h"
 
-#define MONITOR_ARGS_MAX 6u
+#define MONITOR_ARGS_MAX 16u
 
 struct monitor {
     struct monitor_config cfg;

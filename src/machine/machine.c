@@ -13,6 +13,7 @@
 
 #include "base/file.h"
 #include "base/size.h"
+#include "machine/migrate.h"
 #include "machine/snapshot_internal.h"
 
 enum { SLOT_LOW, SLOT_HIGH };
@@ -65,6 +66,8 @@ static int check_config(const struct machine_config *cfg, struct err *e) {
 /* ---- Memory ---- */
 
 static int create_memory(struct machine *m, struct err *e) {
+    if (snap_give_memory(m->cfg.restore, &m->ram, &m->window))
+        return 0;
     struct hostmem_config cfg = {.size = m->cfg.ram,
                                  .hugepages = m->cfg.hugepages,
                                  .numa = m->cfg.numa,
@@ -341,6 +344,7 @@ void machine_destroy(struct machine *m) {
     if (!m || m->leaked)
         return;
     machine_saving_end(m);
+    machine_migrate_end(m);
     machine_points_drop(m);
     machine_history_end(m);
     machine_dirty_destroy(m);

@@ -247,6 +247,10 @@ int machine_base_changed(struct machine_base *b, const uint64_t **ram,
     return 0;
 }
 
+void machine_base_taken(struct machine_base *b) {
+    pn_dirty_commit(b->since);
+}
+
 void machine_base_again(struct machine_base *b) {
     if (pn_dirty_harvest(b->since) >= 0)
         pn_dirty_commit(b->since);
@@ -283,6 +287,12 @@ int machine_dirty_create(struct machine *m, const struct pn_memslot *slots,
 void machine_dirty_mark_window(struct machine *m, uint64_t page) {
     if (m->dirty)
         pn_dirty_mark(m->dirty->log, m->dirty->window, page);
+}
+
+void machine_dirty_mark_ram(struct machine *m, uint64_t page) {
+    const uint64_t low = LOW_RAM_MAX / PN_PAGE_SIZE;
+    if (m->dirty)
+        pn_dirty_mark(m->dirty->log, page >= low, page >= low ? page - low : page);
 }
 
 int machine_dirty_window(struct machine *m, const struct pn_memslot *slot) {

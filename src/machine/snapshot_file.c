@@ -300,9 +300,10 @@ static int read_manifest(struct snapshot *s, struct err *e) {
     return same ? 0 : bad_manifest(e);
 }
 
-static int read_sections(struct snapshot *s, struct err *e) {
+int snap_take_sections(struct snapshot *s, uint8_t *state, size_t size, struct err *e) {
     const json_t *one, *list = json_object_get(s->manifest, "sections");
-    size_t i, all = 0, size;
+    size_t i, all = 0;
+    s->state = state;
     if (!json_is_array(list) || json_array_size(list) > SNAP_SECTIONS_MAX)
         return bad_manifest(e);
     json_array_foreach(list, i, one) {
@@ -320,9 +321,6 @@ static int read_sections(struct snapshot *s, struct err *e) {
         all += bytes;
         s->sections++;
     }
-    int rc = read_file(s, SNAPSHOT_STATE, SNAP_STATE_MAX, &s->state, &size, e);
-    if (rc)
-        return rc;
     const uint8_t *at = s->state, *end = s->state + size;
     for (i = 0; i < s->sections; at += s->section[i++].size) {
         struct snap_section *n = &s->section[i];
@@ -335,6 +333,13 @@ static int read_sections(struct snapshot *s, struct err *e) {
     return at == end ? 0
                      : err_set(e, -EBADMSG, "%s: more bytes than its sections have",
                                SNAPSHOT_STATE);
+}
+
+static int read_sections(struct snapshot *s, struct err *e) {
+    uint8_t *state;
+    size_t size;
+    int rc = read_file(s, SNAPSHOT_STATE, SNAP_STATE_MAX, &state, &size, e);
+    return rc ? rc : snap_take_sections(s, state, size, e);
 }
 
 static int open_memory(struct snapshot *s, struct err *e) {

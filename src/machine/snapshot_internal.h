@@ -156,8 +156,17 @@ struct snap_section {
 #define SNAP_SECTIONS_MAX 512u
 #define SNAP_STATE_MAX    (64u << 20) /* bytes */
 
+/* Memory that did not come in a file (migrate_in.c). */
+struct snap_received {
+    struct hostmem ram, window; /* window.base NULL: none */
+    bool given;                 /* to a machine, which destroys them */
+    uint64_t pages;             /* of both, one behind another */
+    const uint64_t *there;      /* a bit for each page that may not be zeros */
+};
+
 struct snapshot {
     char *dir;
+    struct snap_received *received; /* NULL: memory.bin has it */
     struct snapshot *parent; /* NULL: it stands alone */
     json_t *manifest;
     uint8_t *state;
@@ -216,6 +225,9 @@ json_t *snap_parent_json(const char *dir, const char *parent, const json_t *mani
 int snap_read_pages(const struct snapshot *s, snap_page_fn fn, void *opaque,
                     struct err *e);
 
+/* The sections that the manifest names are these bytes, which s has from now on. Return: 0,
+ * -EBADMSG or -EINVAL with a line in e. */
+int snap_take_sections(struct snapshot *s, uint8_t *state, size_t size, struct err *e);
 /* Section `name` of a version that is known here. Return: NULL with a line in e. */
 const struct snap_section *snap_section(const struct snapshot *s, const char *name,
                                         uint32_t version, struct err *e);
@@ -227,6 +239,14 @@ bool snap_hex(const json_t *object, const char *key, uint64_t *out);
 
 /* ---- The machine (snapshot_state.c) ---- */
 
+/* All but memory into sections. Return: the manifest, which names them, or NULL with a line in
+ * e. */
+json_t *snap_save_state(struct machine *m, struct snap_writer *w, struct err *e);
+/* The manifest's "machine" alone. Return: NULL with a line in e. */
+json_t *snap_config(const struct machine *m, struct err *e);
+/* Memory that has been received goes to a machine, once. Return: false: none has been. */
+bool snap_give_memory(const struct snapshot *s, struct hostmem *ram,
+                      struct hostmem *window);
 /* Everything but the pages. Return: 0, or -errno with a line in e. */
 int snap_save_sections(struct machine *m, struct snap_writer *w, struct err *e);
 json_t *snap_config_json(const struct machine_config *cfg);

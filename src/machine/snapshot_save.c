@@ -33,13 +33,14 @@ struct saver {
     struct snap_region region[SNAP_REGIONS_MAX];
 };
 
+/* memory NULL: it is elsewhere. */
 static json_t *manifest(struct machine *m, json_t *memory, json_t *about) {
     char when[32];
     time_t t = time(NULL);
     struct tm tm;
     strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&t, &tm));
     json_t *j = json_pack(
-        "{s:s, s:s, s:s, s:s, s:I, s:I, s:o, s:O}", "schema", SNAPSHOT_SCHEMA, "time",
+        "{s:s, s:s, s:s, s:s, s:I, s:I, s:o, s:O*}", "schema", SNAPSHOT_SCHEMA, "time",
         when, "mmu", m->ops->name, "cpuid_of", m->cpuid_of_host ? "host" : "model",
         "guest_ns", (json_int_t)m->now_max, "guest_insns", (json_int_t)machine_insns(m),
         "machine", snap_config_json(&m->cfg), "memory", memory);
@@ -128,6 +129,25 @@ static int save(struct machine *m, struct saver *v, struct machine_base *base,
         machine_base_drop(base);
     snap_still_free(still);
     return rc;
+}
+
+json_t *snap_save_state(struct machine *m, struct snap_writer *w, struct err *e) {
+    json_t *j = snap_save_sections(m, w, e) ? NULL : manifest(m, NULL, NULL);
+    if (j && snap_config_whole(json_object_get(j, "machine"), e)) {
+        json_decref(j);
+        return NULL;
+    }
+    if (j)
+        json_object_set(j, "sections", w->sections);
+    return j;
+}
+
+json_t *snap_config(const struct machine *m, struct err *e) {
+    json_t *j = snap_config_json(&m->cfg);
+    if (!j || !snap_config_whole(j, e))
+        return j;
+    json_decref(j);
+    return NULL;
 }
 
 int snap_can_be_saved(struct machine *m, struct err *e) {

@@ -330,6 +330,35 @@ static int restore_memory(struct machine *m, struct err *e) {
     return rc;
 }
 
+/* It came before the machine was made: the machine has it. To a dirty log it is written. */
+static int take_received(struct machine *m, struct err *e) {
+    const struct snap_received *r = m->cfg.restore->received;
+    uint64_t ram = m->cfg.ram / PN_PAGE_SIZE;
+    if (m->ram.base != r->ram.base)
+        return err_set(e, -EINVAL, "its memory is already another machine's");
+    for (uint64_t w = 0; w < (r->pages + 63) / 64; w++)
+        for (uint64_t bits = r->there[w]; bits; bits &= bits - 1) {
+            uint64_t page = w * 64 + (unsigned)__builtin_ctzll(bits);
+            if (page < ram)
+                machine_dirty_mark_ram(m, page);
+            else
+                machine_dirty_mark_window(m, page - ram);
+        }
+    return 0;
+}
+
+bool snap_give_memory(const struct snapshot *s, struct hostmem *ram,
+                      struct hostmem *window) {
+    struct snap_received *r = s ? s->received : NULL;
+    if (!r || r->given)
+        return false;
+    r->given = true;
+    *ram = r->ram;
+    if (r->window.base)
+        *window = r->window;
+    return true;
+}
+
 /* ---- The machine ---- */
 
 static int save_machine(struct machine *m, struct snap_writer *w, struct err *e) {
@@ -495,7 +524,7 @@ static int restore(struct machine *m, struct err *e) {
     struct pn_cpu_state *cpu = calloc(m->cfg.cpus, sizeof(*cpu));
     int rc = cpu ? snap_check_cpuid(m, e) : err_set(e, -ENOMEM, "out of memory");
     if (rc == 0)
-        rc = restore_memory(m, e);
+        rc = m->cfg.restore->received ? take_received(m, e) : restore_memory(m, e);
     if (rc == 0)
         rc = restore_states(m, cpu, e);
     free(cpu);

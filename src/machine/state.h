@@ -111,6 +111,7 @@ struct machine {
     struct machine_saving *saving; /* snapshot_live.c; NULL: there was none */
     struct machine_dirty *dirty;   /* machine_dirty.c; NULL: no dirty log */
     struct machine_point *points;  /* point.c: that it can go back to */
+    struct migration *migration;   /* migrate.c; NULL: none */
 
     struct {
         struct pn_debug wanted, given[2]; /* given[turn]: what the engine has */
@@ -228,6 +229,7 @@ void machine_dirty_begin(struct machine *m);
 int machine_dirty_window(struct machine *m, const struct pn_memslot *slot);
 /* Its memory was written past the engine: a snapshot brings it before there is a slot. */
 void machine_dirty_mark_window(struct machine *m, uint64_t page);
+void machine_dirty_mark_ram(struct machine *m, uint64_t page);
 void machine_dirty_harvest(struct machine *m, const char *by, uint32_t round);
 int machine_dirty_finish(struct machine *m, struct err *e);
 void machine_dirty_destroy(struct machine *m);
@@ -244,6 +246,8 @@ struct machine_base *machine_base_find(struct machine *m, uint64_t digest);
  * Return: 0 or -errno. */
 int machine_base_changed(struct machine_base *b, const uint64_t **ram,
                          const uint64_t **window);
+/* What machine_base_changed gave is safe: no change any more. */
+void machine_base_taken(struct machine_base *b);
 /* What was written so far is no change: memory is again as when it began. */
 void machine_base_again(struct machine_base *b);
 
