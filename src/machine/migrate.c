@@ -100,7 +100,7 @@ static int harvest(struct migration *g, bool last) {
     for (size_t w = 0; ram && w < words; w++)
         g->sending.todo[w] |= ram[w];
     p->window = g->m->window.base;
-    for (uint64_t page = p->ram; last && page < p->all; page++)
+    for (uint64_t page = p->ram; last && p->window && page < p->all; page++)
         g->sending.todo[page / 64] |= 1ull << page % 64;
     return 0;
 }

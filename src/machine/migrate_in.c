@@ -251,6 +251,17 @@ static int take_state(struct migrate_in *in, const uint8_t *data, size_t size,
     return 0;
 }
 
+/* Post-copy: what came before is put before the first that was missing. */
+static int take_missing(struct migrate_in *in, const uint8_t *data, size_t size,
+                        struct err *e) {
+    int rc = migrate_in_wait(in, e);
+    if (rc == 0)
+        rc = migrate_postcopy_begin(in, data, size, e);
+    for (unsigned i = 0; rc == 0 && i < in->streams; i++)
+        rc = start(&in->receiver[i], e);
+    return rc;
+}
+
 /* What control says until all has come that has to. */
 static int listen_to_control(struct migrate_in *in, struct machine_config *cfg,
                              struct err *e) {
@@ -264,7 +275,7 @@ static int listen_to_control(struct migrate_in *in, struct machine_config *cfg,
         if (rc)
             return rc;
         if (type == MIGRATE_MISSING && in->postcopy && !missing) {
-            rc = migrate_postcopy_begin(in, data, size, e);
+            rc = take_missing(in, data, size, e);
             missing = true;
         } else if (type == MIGRATE_STATE) {
             rc = take_state(in, data, size, cfg, e);

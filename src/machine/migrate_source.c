@@ -155,9 +155,11 @@ static int send_digest(struct migration *g, struct err *e) {
 }
 
 static int send_missing(struct migration *g, struct err *e) {
+    int rc = migrate_sending_last(&g->sending, e);
     g->sending.every = true;
-    return migrate_put(&g->control, MIGRATE_MISSING, g->sending.todo,
-                       migrate_words(&g->sending.pages) * sizeof(uint64_t), e);
+    return rc ? rc
+              : migrate_put(&g->control, MIGRATE_MISSING, g->sending.todo,
+                            migrate_words(&g->sending.pages) * sizeof(uint64_t), e);
 }
 
 /* Up to READY: the guest is still ours. */
