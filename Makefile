@@ -18,7 +18,7 @@ help:
 	@echo "make test     install what is missing, build, run every test"
 	@echo "make differential   random instructions in the software CPU and on this host's, without"
 	@echo "              end (MODE=64|32, SEED=...; one million of them are in make test)"
-	@echo "make killed   end writers of snapshots at 200 random calls (POINTS=..., SEED=...)"
+	@echo "make killed   end writers of snapshots, and spoil migrations, at 200 random places (POINTS=..., SEED=...)"
 	@echo "make conformance KUT=FOLDER   run kvm-unit-tests, which you have built there, and print a table"
 	@echo "make test-guests   boot newer kernels, too (scripts/guests.txt)"
 	@echo "make test-lab   the lab with KVM of Linux 6.1, 6.12, 7.2 and 7.3, under several QEMUs (some of test-guests)"
@@ -87,6 +87,7 @@ differential: setup-test all
 
 killed: setup-test all
 	@tests/cli/killed.py $(BUILD)/src/cli/penumbra $(BUILD)/tests/cli/libchop.so $(or $(POINTS),200) $(or $(SEED),1)
+	@tests/cli/migrate_faults.py $(BUILD)/src/cli/penumbra $(or $(POINTS),200) $(or $(SEED),1)
 
 conformance: setup-test all
 	@tests/conformance/conformance.py --penumbra $(BUILD)/src/cli/penumbra $(ARGS) \

@@ -92,7 +92,10 @@ moves() {
     destination 1 --mmu "$to"
     there 0
     run migrate "$work/mon0" "unix:$work/in1" "$@"
-    [ "$rc" -eq 0 ] && grep -q '^the guest has moved: ' "$work/out" || fail "$what: $(cat "$work/err")"
+    [ "$rc" -eq 0 ] && grep -q '^the guest has moved: ' "$work/out" || {
+        fail "$what: $(cat "$work/err")"
+        kill "${dest[1]}" 2> /dev/null # nobody may ever come
+    }
     both "$what"
     grep -q '^penumbra: the guest has moved: ' "$work/0.err" || fail "$what: the source does not say so: $(cat "$work/0.err")"
     [ ! -s "$work/1.err" ] || fail "$what: the destination says: $(cat "$work/1.err")"
