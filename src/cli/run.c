@@ -209,7 +209,7 @@ static int create_machine(struct run *r) {
 static int take_over(struct run *r) {
     char err[256] = "";
     struct err e = {err, sizeof(err)};
-    int rc = r->options.in ? migrate_in_begin(r->options.in, &e) : 0;
+    int rc = r->options.in ? migrate_in_begin(r->options.in, r->machine, &e) : 0;
     return rc ? cli_error("%s", err), cli_snapshot_code(rc) : CLI_OK;
 }
 
@@ -254,7 +254,7 @@ static void say_emulated(struct run *r) {
 static int run_machine(struct run *r) {
     char err[256] = "";
     struct run_report *rep = &r->report;
-    const struct pn_engine_ops *ops = r->options.machine.engine;
+    const struct pn_engine_ops *ops = machine_ops(r->machine);
     ops->describe(machine_engine(r->machine), rep->mmu_detail, sizeof(rep->mmu_detail));
     if (ops->host_cpu && !r->options.quiet) /* say which MMU the host's hypervisor uses */
         cli_error("--mmu %s: %s", ops->name, rep->mmu_detail);

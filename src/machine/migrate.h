@@ -111,9 +111,10 @@ int migrate_in_open(const struct migrate_in_options *o, struct machine_config *c
 /* Memory and state. cfg: as migrate_in_open left it, with what the caller adds; cfg->restore
  * is then set, for machine_create. Return: as before. */
 int migrate_in_receive(struct migrate_in *in, struct machine_config *cfg, struct err *e);
-/* The machine has been made: take the guest over. Then it may run, and must before
- * migrate_in_close. Return: 0, or -errno with a line in e: the guest is the source's. */
-int migrate_in_begin(struct migrate_in *in, struct err *e);
+/* The machine m has been made: let it go on under the engine that it is for (a handover at
+ * 1 ns), and take the guest over. Then it may run. Return: 0, or -errno with a line in e: the
+ * guest is the source's. */
+int migrate_in_begin(struct migrate_in *in, struct machine *m, struct err *e);
 /* The guest has ended: wait for what is yet to come of its memory. NULL: nothing. */
 void migrate_in_finish(struct migrate_in *in);
 /* Tell the source that nothing comes of it. NULL: nothing. */

@@ -37,8 +37,7 @@ static int put(void *opaque, uint64_t page, const uint8_t *data) {
                                                    : -EBADMSG;
 }
 
-/* Up to LAST. */
-static int receive(struct migrate_receiver *r, struct err *e) {
+int migrate_receive_pages(struct migrate_receiver *r, struct err *e) {
     for (;;) {
         enum migrate_record type;
         const uint8_t *data;
@@ -60,7 +59,7 @@ static void *work(void *opaque) {
     struct migrate_in *in = r->in;
     char line[sizeof(in->line)] = "";
     struct err e = {line, sizeof(line)};
-    int rc = receive(r, &e);
+    int rc = migrate_receive_pages(r, &e);
     if (!rc)
         return NULL;
     pthread_mutex_lock(&in->lock);
@@ -336,9 +335,23 @@ int migrate_in_receive(struct migrate_in *in, struct machine_config *cfg, struct
 
 /* ---- The end ---- */
 
-int migrate_in_begin(struct migrate_in *in, struct err *e) {
+/* What a hypervisor does not take, the source keeps. */
+static int hand_over(struct machine *m, struct err *e) {
+    if (!m->cfg.handovers || m->cfg.handover[0].at_ns != 1)
+        return 0;
+    int rc = machine_handover(m, e);
+    clock_cancel(&m->clock, &m->handover_timer); /* the first run arms it */
+    return rc;
+}
+
+int migrate_in_begin(struct migrate_in *in, struct machine *m, struct err *e) {
     size_t nothing = 0;
-    int rc = migrate_put(&in->control, MIGRATE_READY, NULL, 0, e);
+    int rc = hand_over(m, e);
+    if (rc) {
+        migrate_in_refuse(in, e->text);
+        return rc;
+    }
+    rc = migrate_put(&in->control, MIGRATE_READY, NULL, 0, e);
     if (rc == 0)
         rc = migrate_expect(&in->control, MIGRATE_GO, NULL, &nothing, e);
     if (rc == 0)

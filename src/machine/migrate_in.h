@@ -37,6 +37,9 @@ struct migrate_in {
     char line[256];
 };
 
+/* Pages of a data stream, up to LAST. Any bytes are safe. Return: 0, or -errno with a line in
+ * e. */
+int migrate_receive_pages(struct migrate_receiver *r, struct err *e);
 /* A page has come. data NULL: zeros. Return: 0 or -errno. */
 int migrate_in_page(struct migrate_in *in, uint64_t page, const uint8_t *data);
 

@@ -167,7 +167,7 @@ struct snap_received {
 struct snapshot {
     char *dir;
     struct snap_received *received; /* NULL: memory.bin has it */
-    struct snapshot *parent; /* NULL: it stands alone */
+    struct snapshot *parent;        /* NULL: it stands alone */
     json_t *manifest;
     uint8_t *state;
     unsigned sections;
