@@ -339,6 +339,8 @@ int wire_accept(struct wire_door *d, struct wire_group *g, struct wire_tls *t,
 
 int wire_read(struct wire *w, void *to, size_t size) {
     uint8_t *p = to;
+    if (atomic_load(&w->group->cut))
+        return -ECANCELED;
     while (size) {
         ssize_t n = w->session ? wire_tls_recv(w, p, size) : recv(w->fd, p, size, 0);
         if (n == 0)
@@ -356,11 +358,13 @@ int wire_read(struct wire *w, void *to, size_t size) {
         if (error)
             return error;
     }
-    return atomic_load(&w->group->cut) ? -ECANCELED : 0;
+    return 0;
 }
 
 int wire_write(struct wire *w, const void *from, size_t size) {
     const uint8_t *p = from;
+    if (atomic_load(&w->group->cut)) /* what has been written is no failure */
+        return -ECANCELED;
     while (size) {
         ssize_t n =
             w->session ? wire_tls_send(w, p, size) : send(w->fd, p, size, MSG_NOSIGNAL);
@@ -378,5 +382,5 @@ int wire_write(struct wire *w, const void *from, size_t size) {
         if (error)
             return error;
     }
-    return atomic_load(&w->group->cut) ? -ECANCELED : 0;
+    return 0;
 }

@@ -80,14 +80,13 @@ static int watch(const struct migrate_postcopy *p, const struct hostmem *m) {
     return m->base && ioctl(p->uffd, UFFDIO_REGISTER, &r) ? -errno : 0;
 }
 
-/* What came before, and was written since. */
+/* What came before, and was written since; and zeros that a huge page brought along. */
 static int forget(struct migrate_in *in) {
     const struct migrate_postcopy *p = in->postcopy;
     for (size_t w = 0; w < migrate_words(&in->pages); w++)
         for (uint64_t bits = p->missing[w]; bits; bits &= bits - 1) {
             uint64_t page = w * 64 + (unsigned)__builtin_ctzll(bits);
-            if (migrate_is_there(&in->pages, page) &&
-                madvise(migrate_at(&in->pages, page), PN_PAGE_SIZE, MADV_DONTNEED))
+            if (madvise(migrate_at(&in->pages, page), PN_PAGE_SIZE, MADV_DONTNEED))
                 return -errno;
             migrate_pages_note(&in->pages, page, NULL);
         }
