@@ -88,7 +88,8 @@ struct pn_engine_ops {
                   size_t err_size);
     void (*destroy)(struct pn_engine *e);
     int (*set_slot)(struct pn_engine *e, const struct pn_memslot *slot);
-    /* Device and loader access to guest memory, seen by dirty logs and code tracking. */
+    /* Device and loader access to guest memory, seen by dirty logs and code tracking. write
+     * with buf NULL: the bytes have been changed where they are. */
     size_t (*read_phys)(struct pn_engine *e, pn_gpa gpa, void *buf, size_t size);
     size_t (*write_phys)(struct pn_engine *e, pn_gpa gpa, const void *buf, size_t size);
     /* Run one vCPU until virtual time `deadline` (ns) or an exit. */

@@ -12,6 +12,7 @@
 #define RUN_MMU_OPTS_MAX 32u
 #define RUN_EXPLAIN_MAX  64u
 
+#define RUN_DEVICES_MAX 16384u /* bytes */
 struct run_options {
     unsigned mmu; /* in the list of engines */
     const char *tlb_name, *cost_name;
@@ -39,6 +40,7 @@ struct run_options {
     uint64_t explain_faults; /* so many, in words; 0: none */
     const char *dump_mmu, *explain_svg;
     struct cli_model model;
+    char devices[RUN_DEVICES_MAX]; /* machine.devices */
     struct machine_config machine;
 };
 

@@ -10,6 +10,7 @@
 #include "cli/option.h"
 #include "cli/run.h"
 #include "cpu/cpu.h"
+#include "machine/devices.h"
 #include "machine/history.h"
 #include "machine/migrate.h"
 
@@ -88,6 +89,39 @@ static int set_module(void *options, const char *arg, struct err *e) {
     return 0;
 }
 
+/* One more PCI device: a line of machine_config.devices. */
+static int add_device(struct run_options *o, const char *kind, const char *arg,
+                      struct err *e) {
+    struct device_spec d;
+    size_t used = strlen(o->devices), room = sizeof(o->devices) - used;
+    int rc = arg && strchr(arg, '\n') ? err_set(e, -EINVAL, "there is a line end in it")
+                                      : device_parse(kind, arg, &d, e);
+    if (rc)
+        return rc;
+    int n = snprintf(o->devices + used, room, "%s%s%s%s", used ? "\n" : "", kind,
+                     arg ? " " : "", arg ? arg : "");
+    if ((size_t)n >= room) {
+        o->devices[used] = 0;
+        return err_set(e, -EINVAL, "too many devices");
+    }
+    return 0;
+}
+
+static int set_disk(void *options, const char *arg, struct err *e) {
+    return add_device(options, "disk", arg, e);
+}
+
+/* "KIND" or "KIND,ARGUMENT". */
+static int set_device(void *options, const char *arg, struct err *e) {
+    char kind[32];
+    size_t length = strcspn(arg, ",");
+    if (length >= sizeof(kind))
+        return err_set(e, -EINVAL, "no such device; 'help' lists them");
+    memcpy(kind, arg, length);
+    kind[length] = 0;
+    return add_device(options, kind, arg[length] ? arg + length + 1 : NULL, e);
+}
+
 /* Events of --trace-tasks. */
 #define TASK_EVENTS                                                                      \
     (UINT64_C(1) << PN_EV_task | UINT64_C(1) << PN_EV_region |                           \
@@ -133,6 +167,12 @@ static const struct option_row rows[] = {
     {"hpet", 0, "W",
      "A high precision event timer; Linux takes it, and boots in 2% more instructions",
      .kind = OPTION_WORD, GUEST(hpet), .words = "off|on", .without = "restore|incoming"},
+    {"disk", 0, "FILE[,ro][,snapshot]",
+     "A disk on PCI, a raw image: the guest's /dev/vda, and so on; ro: it cannot be "
+     "written; snapshot: what is written is lost at the end; may be repeated",
+     .kind = OPTION_CALL, .set = set_disk, .without = "restore|incoming"},
+    {"device", 0, "KIND[,OPTION]", "A device on PCI; may be repeated",
+     .kind = OPTION_CALL, .set = set_device, .list = device_list, .without = "restore|incoming"},
     {"seed", 0, "N", "Seed of RDRAND and RDSEED", .kind = OPTION_NUMBER, GUEST(seed),
      .without = "restore|incoming"},
     {"block-len", 0, "N",
@@ -413,6 +453,7 @@ int run_options_parse(struct run_options *o, int argc, char **argv, bool *done) 
         return rc;
     o->machine.engine = pn_engine_at(o->mmu);
     o->machine.flat_bits = 16u << o->flat_mode;
+    o->machine.devices = *o->devices ? o->devices : NULL;
     if (o->restore && (rc = take_snapshot(o, &e)))
         return cli_error("%s", text), cli_snapshot_code(rc);
     if (o->incoming && (rc = take_incoming(o, &e)))

@@ -34,17 +34,29 @@ static json_t *modules_json(const struct machine_config *m) {
     return modules;
 }
 
+static json_t *devices_json(const struct machine_config *m) {
+    json_t *devices = json_array();
+    for (const char *p = m->devices; p && *p;) {
+        size_t n = strcspn(p, "\n");
+        json_array_append_new(devices, json_stringn(p, n));
+        p += n + (p[n] == '\n');
+    }
+    return devices;
+}
+
 static json_t *config_json(const struct run_report *r) {
     const struct machine_config *m = &r->options->machine;
     char pv[PN_PV_TEXT_MAX];
     return json_pack(
-        "{s:o, s:o, s:o, s:o, s:I, s:i, s:o, s:o, s:o, s:o, s:s, s:b, s:I, s:I, s:I, "
+        "{s:o, s:o, s:o, s:o, s:o, s:I, s:i, s:o, s:o, s:o, s:o, s:s, s:b, s:I, s:I, "
+        "s:I, "
         "s:I, s:s, s:o}",
         "kernel", m->kernel ? json_string(m->kernel) : json_string("embedded"), "initrd",
-        or_null(m->initrd), "modules", modules_json(m), "append", or_null(m->append),
-        "memory", (json_int_t)m->ram, "cpus", (int)m->cpus, "cpu", cpu_json(m),
-        "mmu_options", lineup_options(r->mmus ? &m->mmu : NULL), "numa", or_null(m->numa),
-        "hugepages", json_string(m->hugepages ? m->hugepages : "thp"), "clock",
+        or_null(m->initrd), "modules", modules_json(m), "devices", devices_json(m),
+        "append", or_null(m->append), "memory", (json_int_t)m->ram, "cpus", (int)m->cpus,
+        "cpu", cpu_json(m), "mmu_options", lineup_options(r->mmus ? &m->mmu : NULL),
+        "numa", or_null(m->numa), "hugepages",
+        json_string(m->hugepages ? m->hugepages : "thp"), "clock",
         m->host_clock || m->engine->threaded ? "host" : "virtual", "hpet", (int)m->hpet,
         "seed", (json_int_t)m->seed, "block_len", (json_int_t)m->max_block, "max_insns",
         (json_int_t)m->max_insns, "timeout_ns", (json_int_t)m->timeout_ns, "pv",

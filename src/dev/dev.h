@@ -87,11 +87,25 @@ enum dev_request {
     DEV_EXIT,     /* debug-exit port; code is (value << 1) | 1 */
     DEV_PANIC     /* pvpanic port: the guest's kernel panicked */
 };
+/* Work that is done beside the machine: run, on a thread of its own, touches nothing of the
+ * machine's; done comes afterwards, where devices may be touched. */
+struct dev_job {
+    void (*run)(struct dev_job *job);
+    void (*done)(struct dev_job *job);
+    struct dev_job *next; /* the machine's */
+};
 struct dev_host {
     void (*request)(void *opaque, enum dev_request what, unsigned code);
-    /* Guest physical memory, for fw_cfg's DMA and pc-testdev. Return: bytes done. */
+    /* Guest physical memory, for DMA. Return: bytes done. */
     size_t (*read_phys)(void *opaque, pn_gpa gpa, void *buf, size_t size);
     size_t (*write_phys)(void *opaque, pn_gpa gpa, const void *buf, size_t size);
+    /* Is time the host's? Then devices serve at once, and give what takes long to offload.
+     * Under virtual time (and NULL) they serve at fixed times, and do all work at once. */
+    bool (*real_time)(void *opaque);
+    void (*offload)(void *opaque, struct dev_job *job);
+    /* The guest gives pages back: they read as zeros from now on, and the host has them until
+     * they are touched. Both of whole pages. Return: bytes done. */
+    size_t (*discard_phys)(void *opaque, pn_gpa gpa, size_t size);
     void *opaque;
 };
 
@@ -297,10 +311,12 @@ void acpi_pm_press_power(struct acpi_pm *a);
 void acpi_pm_alarm(struct acpi_pm *a); /* the RTC's */
 
 /* Reset ports 0xcf9 and 0x92, 8042 (0x60, 0x64: self-test, reset command), POST port
- * 0x80, debug-exit 0xf4, QEMU's pvpanic 0x505, and absent PCI (0xcf8/0xcfc reads all ones) (misc.c, i8042.c).
- */
+ * 0x80, debug-exit 0xf4, QEMU's pvpanic 0x505, and 0xcf8 and 0xcfc, which read all ones
+ * unless there is PCI (misc.c, i8042.c). set_pci: whose they are from now on. */
 #define PVPANIC_PORT 0x505
 struct misc *misc_create(const struct dev_env *env);
+struct pci_host;
+void misc_set_pci(struct misc *m, struct pci_host *pci);
 
 /* Port 0xf0 and gsi 13 (ferr.c): what becomes of x87 exceptions with CR0.NE clear. set: the
  * level of FERR#. */

@@ -4,14 +4,15 @@
  * 0x505 (QEMU's docs/specs/pvpanic), and the PCI configuration ports of a machine without PCI, with the reset register among them.
  *
  * Invariants
- * 1. 0xcf8..0xcff read all ones, so that every probing of PCI fails; only a byte access
- *    to 0xcf9 is the reset register.
+ * 1. Without a PCI bridge 0xcf8..0xcff read all ones, so that every probing of PCI fails;
+ *    only a byte access to 0xcf9 is the reset register.
  * 2. A reset needs a rising bit: 0xcf9 bit 2, 0x92 bit 0.
  */
 #include <errno.h>
 
 #include "dev/dev.h"
 #include "dev/i8042.h"
+#include "dev/pci.h"
 
 #define PORT92_RESET         0x01u
 #define PORT92_A20           0x02u /* never masked (i8042.c): always 1 */
@@ -24,6 +25,7 @@
 struct misc {
     struct device dev;
     struct i8042 *i8042;
+    struct pci_host *pci; /* NULL: the machine has none */
     struct {
         uint8_t post, port92, cf9;
     } s;
@@ -68,13 +70,18 @@ static void panic_write(void *dev, uint64_t offset, unsigned size, uint64_t valu
 
 static uint64_t pci_read(void *dev, uint64_t offset, unsigned size) {
     const struct misc *m = dev;
-    return offset == CF9_OFFSET && size == 1 ? m->s.cf9 : UINT64_MAX;
+    if (offset == CF9_OFFSET && size == 1)
+        return m->s.cf9;
+    return m->pci ? pci_port_read(m->pci, offset, size) : UINT64_MAX;
 }
 
 static void pci_write(void *dev, uint64_t offset, unsigned size, uint64_t value) {
     struct misc *m = dev;
-    if (offset != CF9_OFFSET || size != 1)
+    if (offset != CF9_OFFSET || size != 1) {
+        if (m->pci)
+            pci_port_write(m->pci, offset, size, value);
         return;
+    }
     bool rises = value & ~(uint64_t)m->s.cf9 & CF9_RST_CPU;
     m->s.cf9 = value & CF9_MASK;
     if (rises)
@@ -85,7 +92,7 @@ static const struct dev_ops post_ops = {"post", 1, 1, post_read, post_write};
 static const struct dev_ops port92_ops = {"port92", 1, 1, port92_read, port92_write};
 static const struct dev_ops exit_ops = {"debug-exit", 1, 4, NULL, exit_write};
 static const struct dev_ops panic_ops = {"pvpanic", 1, 1, panic_read, panic_write};
-static const struct dev_ops pci_ops = {"no-pci", 1, 4, pci_read, pci_write};
+static const struct dev_ops pci_ops = {"pci-ports", 1, 4, pci_read, pci_write};
 
 static const struct dev_range ranges[] = {{DEV_PIO, 0x80, 1, &post_ops},
                                           {DEV_PIO, 0x92, 1, &port92_ops},
@@ -114,4 +121,8 @@ static const struct dev_class misc_class = {
 
 struct misc *misc_create(const struct dev_env *env) {
     return dev_create(&misc_class, env, 0, NULL);
+}
+
+void misc_set_pci(struct misc *m, struct pci_host *pci) {
+    m->pci = pci;
 }

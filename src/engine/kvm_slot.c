@@ -123,14 +123,15 @@ static size_t access_phys(struct pn_engine *e, pn_gpa gpa, void *in, const void 
     size_t done = 0;
     while (done < size) {
         struct kvm_slot *s = find_gpa(e, gpa + done);
-        if (!s || (out && s->slot.flags & PN_SLOT_READONLY))
+        if (!s || (!in && s->slot.flags & PN_SLOT_READONLY))
             break;
         uint64_t offset = gpa + done - s->slot.gpa, n = s->slot.size - offset;
         if (n > size - done)
             n = size - done;
         uint8_t *hva = (uint8_t *)s->slot.hva + offset;
-        if (out) {
-            memcpy(hva, (const uint8_t *)out + done, n);
+        if (!in) {
+            if (out)
+                memcpy(hva, (const uint8_t *)out + done, n);
             mark(s, gpa + done, n);
         } else {
             memcpy((uint8_t *)in + done, hva, n);

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * ACPI tables (ACPI specification 5.1, chapter "ACPI Software Programming Model"): RSDP,
- * RSDT, XSDT, FADT, FACS, MADT, HPET where there is one, and a DSDT with _S3, _S5, the
- * serial port and the RTC.
+ * RSDT, XSDT, FADT, FACS, MADT, HPET and MCFG where there is one, and a DSDT with _S3, _S5, the
+ * serial port, the RTC and the PCI bridge.
  *
- *     ACPI_BASE  RSDP | RSDT | XSDT | FACS (64-byte aligned) | DSDT | FADT | MADT | HPET
+ *     ACPI_BASE  RSDP | RSDT | XSDT | FACS (64-byte aligned) | DSDT | FADT | MADT | HPET | MCFG
  *
  * ACPI mode is always on (no SMI command port); the fixed power button is there.
  */
 #include <string.h>
 
-#include "dev/dev.h"
+#include "dev/pci.h"
 #include "machine/aml.h"
 #include "machine/internal.h"
 
@@ -28,7 +28,7 @@
 #define FACS_WAKE_64     2u /* 64BIT_WAKE_SUPPORTED_F */
 #define MADT_PCAT_COMPAT 1u
 #define HPET_MIN_TICKS   100u
-#define ROOTS            3u /* tables that RSDT and XSDT name, at most */
+#define ROOTS            4u /* tables that RSDT and XSDT name, at most */
 
 struct tables {
     uint8_t *buf;
@@ -96,6 +96,57 @@ static void device(struct aml *a, const char *name, const char *id, uint16_t por
     aml_end(a, dev);
 }
 
+/* Where each pin of each slot is wired: INTA is 0 (ACPI specification, "_PRT"). */
+static void pci_routes(struct aml *a, unsigned slots) {
+    aml_name(a, "_PRT");
+    size_t all = aml_package(a, slots * PCI_GSIS);
+    for (unsigned i = 0; i < slots * PCI_GSIS; i++) {
+        unsigned slot = i / PCI_GSIS, pin = i % PCI_GSIS;
+        size_t one = aml_package(a, 4);
+        aml_integer(a, slot << 16 | 0xffff); /* any function */
+        aml_integer(a, pin);
+        aml_integer(a, 0); /* no link: a gsi */
+        aml_integer(a, PCI_GSI + (slot + pin) % PCI_GSIS);
+        aml_end(a, one);
+    }
+    aml_end(a, all);
+}
+
+/* The bridge of bus 0, and the memory that ECAM takes ("Resource Data Types for ACPI"). */
+static void pci_bridge(struct aml *a, unsigned slots) {
+    uint8_t crs[] = {0x88, 13, 0,    2,    0x0c, 0,    0, 0, 0, 0, 0,    0,
+                     0,    0,  1,    0,                      /* bus 0 */
+                     0x47, 1,  0xf8, 0x0c, 0xf8, 0x0c, 1, 8, /* configuration ports */
+                     0x87, 23, 0,    0,    0x0c, 1,    0, 0, 0, 0, 0,    0,
+                     0,    0,  0,    0, /* memory: window */
+                     0,    0,  0,    0,    0,    0,    0, 0, 0, 0, 0x79, 0};
+    uint8_t ecam[] = {0x86, 9, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0x79, 0};
+    put_le(crs + 34, PCI_WINDOW_BASE, 4);
+    put_le(crs + 38, PCI_WINDOW_BASE + PCI_WINDOW_SIZE - 1, 4);
+    put_le(crs + 46, PCI_WINDOW_SIZE, 4);
+    put_le(ecam + 4, PCI_ECAM_BASE, 4);
+    put_le(ecam + 8, PCI_ECAM_SIZE, 4);
+    size_t dev = aml_device(a, "PCI0");
+    aml_name(a, "_HID");
+    aml_eisaid(a, "PNP0A08");
+    aml_name(a, "_CID");
+    aml_eisaid(a, "PNP0A03");
+    aml_name(a, "_UID");
+    aml_integer(a, 0);
+    aml_name(a, "_CRS");
+    aml_buffer(a, crs, sizeof(crs));
+    pci_routes(a, slots);
+    aml_end(a, dev);
+    dev = aml_device(a, "ECAM");
+    aml_name(a, "_HID");
+    aml_eisaid(a, "PNP0C02");
+    aml_name(a, "_UID");
+    aml_integer(a, 0);
+    aml_name(a, "_CRS");
+    aml_buffer(a, ecam, sizeof(ecam));
+    aml_end(a, dev);
+}
+
 /* The four values of a sleeping state's package; the last two are reserved. */
 static void sleep_state(struct aml *a, const char *name, unsigned typ) {
     aml_name(a, name);
@@ -107,7 +158,7 @@ static void sleep_state(struct aml *a, const char *name, unsigned typ) {
     aml_end(a, pkg);
 }
 
-static size_t build_dsdt(struct tables *t) {
+static size_t build_dsdt(struct tables *t, const struct firmware *f) {
     size_t at = reserve(t, 36, 16);
     if (t->full)
         return 0;
@@ -118,6 +169,8 @@ static size_t build_dsdt(struct tables *t) {
     device(&a, "COM1", "PNP0501", 0x3f8, 8, 4);
     device(&a, "RTC0", "PNP0B00", 0x70, 2, 8);
     device(&a, "PEVT", "QEMU0001", PVPANIC_PORT, 1, -1); /* as Linux's pvpanic finds it */
+    if (f->pci_slots)
+        pci_bridge(&a, f->pci_slots);
     aml_end(&a, sb);
     t->used += a.used;
     t->full |= a.full;
@@ -234,6 +287,16 @@ static size_t build_hpet(struct tables *t) {
     return at;
 }
 
+/* PCI Firmware Specification, "MCFG Table Description": segment 0, bus 0. */
+static size_t build_mcfg(struct tables *t) {
+    size_t at = reserve(t, 60, 16);
+    if (t->full)
+        return 0;
+    put_le(t->buf + at + 44, PCI_ECAM_BASE, 8);
+    finish(t, at, "MCFG", 1);
+    return at;
+}
+
 static size_t build_root(struct tables *t, const char *signature, unsigned entry_size,
                          const uint64_t *tables, unsigned count, size_t at) {
     uint8_t *p = t->buf + at;
@@ -249,16 +312,18 @@ static size_t build_root(struct tables *t, const char *signature, unsigned entry
 
 size_t acpi_build(uint8_t *buf, size_t size, const struct firmware *f) {
     struct tables t = {.buf = buf, .size = size};
-    reserve(&t, 36, 16);                          /* RSDP, at 0 */
-    unsigned count = f->hpet ? ROOTS : ROOTS - 1; /* it is the last one */
+    reserve(&t, 36, 16); /* RSDP, at 0 */
+    unsigned count = 2 + f->hpet + (f->pci_slots != 0), n = 2;
     size_t rsdt = reserve(&t, 36 + count * 4, 16);
     size_t xsdt = reserve(&t, 36 + count * 8, 16);
     uint64_t facs = ACPI_BASE + build_facs(&t);
-    uint64_t dsdt = ACPI_BASE + build_dsdt(&t);
+    uint64_t dsdt = ACPI_BASE + build_dsdt(&t, f);
     uint64_t roots[ROOTS] = {ACPI_BASE + build_fadt(&t, facs, dsdt),
                              ACPI_BASE + build_madt(&t, f->cpus)};
     if (f->hpet)
-        roots[ROOTS - 1] = ACPI_BASE + build_hpet(&t);
+        roots[n++] = ACPI_BASE + build_hpet(&t);
+    if (f->pci_slots)
+        roots[n++] = ACPI_BASE + build_mcfg(&t);
     if (t.full || facs != ACPI_FACS)
         return 0;
     build_root(&t, "RSDT", 4, roots, count, rsdt);

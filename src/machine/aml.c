@@ -123,6 +123,14 @@ void aml_eisaid(struct aml *a, const char *id) {
     aml_bytes(a, &v, 4);
 }
 
+void aml_buffer(struct aml *a, const void *data, size_t size) {
+    byte(a, BUFFER_OP);
+    size_t begin = a->used;
+    aml_integer(a, size);
+    aml_bytes(a, data, size);
+    aml_end(a, begin);
+}
+
 void aml_io_irq(struct aml *a, uint16_t port, uint8_t length, int irq) {
     uint8_t res[16];
     unsigned n = 0;
@@ -144,9 +152,5 @@ void aml_io_irq(struct aml *a, uint16_t port, uint8_t length, int irq) {
     }
     res[n++] = 0x79; /* end tag, no checksum */
     res[n++] = 0;
-    byte(a, BUFFER_OP);
-    size_t begin = a->used;
-    aml_integer(a, n);
-    aml_bytes(a, res, n);
-    aml_end(a, begin);
+    aml_buffer(a, res, n);
 }

@@ -28,5 +28,7 @@ void aml_integer(struct aml *a, uint64_t value);
 void aml_string(struct aml *a, const char *text);
 /* A plug-and-play id as a compressed EISA id: "PNP0501". */
 void aml_eisaid(struct aml *a, const char *id);
+/* A buffer: a resource template, with its end tag. */
+void aml_buffer(struct aml *a, const void *data, size_t size);
 /* A resource template of one IO range and, with irq >= 0, one edge-triggered IRQ. */
 void aml_io_irq(struct aml *a, uint16_t port, uint8_t length, int irq);

@@ -240,6 +240,7 @@ static inline void put_checksum(uint8_t *table, size_t size, size_t at) {
 struct firmware {
     unsigned cpus;
     bool hpet;
+    unsigned pci_slots; /* in use, with the bridge's; 0: no PCI */
 };
 int firmware_put(struct load *l, const struct firmware *f);
 

@@ -14,7 +14,9 @@
 #include "base/file.h"
 #include "base/size.h"
 #include "machine/migrate.h"
+#include "machine/pci.h"
 #include "machine/snapshot_internal.h"
+#include "machine/work.h"
 
 enum { SLOT_LOW, SLOT_HIGH };
 
@@ -222,7 +224,8 @@ static bool model_has_la57(struct machine *m) {
 }
 
 static int put_firmware(struct machine *m, struct load *l) {
-    const struct firmware f = {.cpus = m->cfg.cpus, .hpet = m->cfg.hpet};
+    const struct firmware f = {
+        .cpus = m->cfg.cpus, .hpet = m->cfg.hpet, .pci_slots = machine_pci_slots(m)};
     return firmware_put(l, &f);
 }
 
@@ -345,6 +348,7 @@ void machine_destroy(struct machine *m) {
         return;
     machine_saving_end(m);
     machine_migrate_end(m);
+    work_end(m);
     machine_points_drop(m);
     machine_history_end(m);
     machine_dirty_destroy(m);

@@ -58,7 +58,8 @@ struct machine_config {
     const char *numa; /* "local", "bind=N", "interleave=A,B"; NULL: the host's default */
     const char *hugepages; /* "thp", "2M", "1G", "off"; NULL: thp */
     bool host_clock;
-    bool hpet; /* the machine has one */
+    bool hpet;           /* the machine has one */
+    const char *devices; /* on PCI (machine/devices.h); NULL: there is no PCI */
     uint64_t seed;
     uint32_t max_block;
     uint32_t pv;           /* penumbra/pv.h: features, or PN_PV_DEFAULT */

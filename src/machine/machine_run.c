@@ -20,7 +20,7 @@
 #include <time.h>
 
 #include "machine/history.h"
-#include "machine/state.h"
+#include "machine/work.h"
 
 #define SLICE_ONE_NS  1000000u
 #define SLICE_MANY_NS 50000u
@@ -276,6 +276,8 @@ static bool console_wakes(struct machine *m) {
 
 /* Halted for good? A guest that an interrupt cannot wake, and that no NMI wakes either. */
 static bool is_deadlock(struct machine *m, uint64_t now, uint64_t next) {
+    if (work_is_out(m))
+        return false;
     if (next == CLOCK_NEVER)
         return !console_wakes(m);
     if (machine_insns(m) != m->idle_insns || !m->stuck_wakes) {
@@ -312,6 +314,15 @@ static uint64_t pace(struct machine *m, uint64_t now, uint64_t next) {
     return m->history ? machine_history_wait(m, next) : next;
 }
 
+/* The host's time passes: until a job of a device ends, where one is out. */
+static uint64_t sleep_or_work(struct machine *m, uint64_t ns) {
+    if (!work_is_out(m))
+        return sleep_for(m, ns);
+    uint64_t start = host_ns();
+    work_wait(m, ns < SLEEP_MAX_NS ? ns : SLEEP_MAX_NS);
+    return host_ns() - start;
+}
+
 /* Nobody can run: let time pass until the next timer, or until somebody types. */
 static void wait_for_event(struct machine *m) {
     uint64_t now = clock_now(&m->clock), next = clock_next(&m->clock);
@@ -322,7 +333,7 @@ static void wait_for_event(struct machine *m) {
         return;
     }
     if (m->host_clock) {
-        uint64_t slept = sleep_for(m, next - now);
+        uint64_t slept = sleep_or_work(m, next - now);
         if (m->ops->skip)
             m->ops->skip(m->engine, now + (slept < next - now ? slept : next - now));
         return;
@@ -354,6 +365,7 @@ static int run_in_turn(struct machine *m, struct err *e) {
             rc = run_on(m, m->current, e);
             continue;
         }
+        work_collect(m);
         clock_run(&m->clock);
         unsigned cpu = next_cpu(m);
         if (cpu == m->cfg.cpus || m->serial_room || clock_now(&m->clock) >= m->serve_at) {
@@ -398,6 +410,7 @@ static int run(struct machine *m, struct err *e) {
             continue;
         if (m->mid_turn)
             end_turn(m);
+        work_drain(m);
         rc = machine_sleep_due(m) ? machine_sleep_turn(m, e) : machine_handover(m, e);
     }
     if (rc == 0 && m->ended && m->end == END_ERROR && m->failure[0])

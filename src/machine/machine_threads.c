@@ -20,7 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "machine/state.h"
+#include "machine/work.h"
 
 #define CONSOLE_POLL_NS 4000000u   /* how often the console is looked at */
 #define WAIT_MAX_NS     100000000u /* so that --timeout, a quit and a death are seen */
@@ -217,7 +217,7 @@ static void find_deadlock(struct machine *m) {
     bool all = true;
     for (unsigned i = 0; i < m->cfg.cpus; i++)
         all = look_at(m, &m->threads->r[i], now) && all;
-    if (all)
+    if (all && !work_is_out(m))
         machine_end_with(m, END_DEADLOCK, 0);
 }
 

@@ -61,13 +61,16 @@ struct machine {
     struct intc *intc; /* NULL, and pit: the engine's own */
     struct pit *pit;
     struct ferr *ferr;
+    struct misc *misc;
     struct serial *serial;
     struct acpi_pm *pm;
-    struct pv *pv;      /* NULL: no paravirtual features, or the engine's own */
-    uint32_t lines;     /* levels of the gsis, as the devices set them */
-    bool hpet_legacy;   /* PIT and RTC move no line: those are the HPET's */
-    int64_t epoch;      /* seconds since 1970 at clock 0 */
-    bool cpuid_of_host; /* the guest has seen CPUID of a host's processor */
+    struct machine_pci *pci;   /* wiring_pci.c; NULL: there is no PCI */
+    struct machine_work *work; /* work.c; NULL: no job was ever given away */
+    struct pv *pv;             /* NULL: no paravirtual features, or the engine's own */
+    uint32_t lines;            /* levels of the gsis, as the devices set them */
+    bool hpet_legacy;          /* PIT and RTC move no line: those are the HPET's */
+    int64_t epoch;             /* seconds since 1970 at clock 0 */
+    bool cpuid_of_host;        /* the guest has seen CPUID of a host's processor */
 
     struct hostmem window; /* window.c; base NULL: never asked for */
     pn_gpa window_gpa;

@@ -7,7 +7,8 @@
 #include <string.h>
 #include <time.h>
 
-#include "machine/state.h"
+#include "machine/pci.h"
+#include "machine/work.h"
 
 #define TSC_HZ      1000000000u /* one tick is one nanosecond */
 #define IPI_TURN_NS 2000u
@@ -377,7 +378,7 @@ static bool create_ferr(struct machine *m) {
 }
 
 static bool create_misc(struct machine *m) {
-    return misc_create(&m->env) != NULL;
+    return (m->misc = misc_create(&m->env)) != NULL;
 }
 
 /* What QEMU's firmware interface tells a guest that asks. */
@@ -454,13 +455,17 @@ int wiring_create(struct machine *m, struct err *e) {
                               .host = {.request = host_request,
                                        .read_phys = host_read_phys,
                                        .write_phys = host_write_phys,
+                                       .real_time = work_real_time,
+                                       .offload = work_offload,
+                                       .discard_phys = machine_discard_phys,
                                        .opaque = m}};
     int rc = m->bus ? wiring_create_chips(m) : -ENOMEM;
     if (rc == 0)
         rc = create_parts(m, ALWAYS);
-    return rc ? err_sys(e, rc, "devices") : 0;
+    return rc ? err_sys(e, rc, "devices") : wiring_pci_create(m, e);
 }
 
 void wiring_destroy(struct machine *m) {
     dev_bus_destroy(m->bus);
+    wiring_pci_destroy(m);
 }

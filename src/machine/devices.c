@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: MIT */
+/* The text of a machine's PCI devices: see devices.h. */
+#include <errno.h>
+#include <string.h>
+
+#include "machine/devices.h"
+
+#define LINE_MAX_BYTES (DEVICE_PATH_MAX + 64u)
+
+static const struct {
+    const char *word, *doc;
+} kinds[] = {
+#define DEVICE(name, word, doc) {word, doc},
+#include "machine/devices.inc"
+};
+
+void device_list(FILE *out) {
+    for (unsigned i = 0; i < DEVICE_KINDS; i++)
+        fprintf(out, "%-10s %s\n", kinds[i].word, kinds[i].doc);
+    fprintf(out, "\nEach takes ,split: it offers no packed rings.\n");
+}
+
+/* Up to the next single comma, with two of them made one. Return: what is behind it. */
+static const char *value(const char *text, char *out, size_t size, bool *fits) {
+    size_t n = 0;
+    for (; *text && (*text != ',' || text[1] == ','); text++) {
+        text += *text == ',';
+        if (n + 1 < size)
+            out[n++] = *text;
+        else
+            *fits = false;
+    }
+    out[n] = 0;
+    return *text ? text + 1 : text;
+}
+
+static int option(struct device_spec *d, const char *word, struct err *e) {
+    if (!strcmp(word, "split"))
+        d->split = true;
+    else if (d->kind == DEVICE_DISK && !strcmp(word, "ro"))
+        d->read_only = true;
+    else if (d->kind == DEVICE_DISK && !strcmp(word, "snapshot"))
+        d->snapshot = true;
+    else
+        return err_set(e, -EINVAL, "'%s' is no option of a device '%s': %ssplit", word,
+                       kinds[d->kind].word,
+                       d->kind == DEVICE_DISK ? "ro, snapshot, " : "");
+    return 0;
+}
+
+int device_parse(const char *kind, const char *argument, struct device_spec *d,
+                 struct err *e) {
+    char word[64];
+    bool fits = true;
+    int rc = 0;
+    memset(d, 0, sizeof(*d));
+    while (d->kind < DEVICE_KINDS && strcmp(kinds[d->kind].word, kind) != 0)
+        d->kind++;
+    if (d->kind == DEVICE_KINDS)
+        return err_set(e, -EINVAL, "no such device: '%s'", kind);
+    const char *p = argument ? argument : "";
+    if (d->kind == DEVICE_DISK) {
+        p = value(p, d->path, sizeof(d->path), &fits);
+        if (!*d->path)
+            return err_set(e, -EINVAL, "not FILE[,ro][,snapshot]");
+    }
+    while (rc == 0 && fits && *p) {
+        p = value(p, word, sizeof(word), &fits);
+        rc = option(d, word, e);
+    }
+    if (rc == 0 && !fits)
+        rc = err_set(e, -EINVAL, "too long");
+    if (rc == 0 && d->read_only && d->snapshot)
+        rc = err_set(e, -EINVAL, "ro or snapshot, not both");
+    return rc;
+}
+
+int device_next(const char **text, struct device_spec *d, struct err *e) {
+    char line[LINE_MAX_BYTES];
+    size_t length = *text ? strcspn(*text, "\n") : 0;
+    if (!length)
+        return 0;
+    if (length >= sizeof(line))
+        return err_set(e, -EINVAL, "a device's line is too long");
+    memcpy(line, *text, length);
+    line[length] = 0;
+    *text += length + ((*text)[length] == '\n');
+    char *argument = strchr(line, ' ');
+    if (argument)
+        *argument++ = 0;
+    int rc = device_parse(line, argument, d, e);
+    return rc ? rc : 1;
+}

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The PCI devices of a machine, as text: one a line, "KIND[ ARGUMENT]", in the order of their
+ * slots. That text is machine_config.devices; a snapshot has it, too. An argument is
+ * "VALUE,OPTION,...", of which a comma that belongs to the value is written twice.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdio.h>
+
+#include "base/err.h"
+
+#define MACHINE_DEVICES_MAX 31u /* slots of bus 0 besides the bridge's */
+#define DEVICE_PATH_MAX     4096u
+
+enum device_kind {
+#define DEVICE(name, word, doc) DEVICE_##name,
+#include "machine/devices.inc"
+    DEVICE_KINDS
+};
+
+struct device_spec {
+    enum device_kind kind;
+    char path[DEVICE_PATH_MAX]; /* of a disk */
+    bool read_only, snapshot;   /* of a disk */
+    bool split;                 /* no packed rings */
+};
+
+/* One line's kind and argument (NULL: none). Return: 0, or -EINVAL with what is wrong in e. */
+int device_parse(const char *kind, const char *argument, struct device_spec *d,
+                 struct err *e);
+/* The next line of a text. Return: 1 and *text behind it; 0: there is no more; -EINVAL. */
+int device_next(const char **text, struct device_spec *d, struct err *e);
+/* Each kind with its options and meaning, for help. */
+void device_list(FILE *out);

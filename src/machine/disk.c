@@ -1,0 +1,302 @@
+/* SPDX-License-Identifier: MIT */
+/* Disk images: see disk.h. */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <linux/fs.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#include "machine/disk.h"
+
+#define BLOCK        4096u /* what is kept in memory with `snapshot` */
+#define DIGEST_BLOCK 65536u
+#define PEEK         4096u
+
+struct disk {
+    int fd;
+    dev_t device;
+    ino_t inode;
+    uint64_t size;
+    bool read_only;
+    uint8_t *over;  /* with `snapshot`: the disk's size, blocks that were written alone */
+    uint64_t *have; /* a bit for each of them */
+};
+
+/* ---- Reading and writing ---- */
+
+static int file_read_at(const struct disk *d, uint64_t at, uint8_t *buf, size_t size) {
+    while (size) {
+        ssize_t n = pread(d->fd, buf, size, (off_t)at);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return n < 0 ? -errno : -EIO; /* the file was cut short meanwhile */
+        at += (uint64_t)n;
+        buf += n;
+        size -= (size_t)n;
+    }
+    return 0;
+}
+
+static int file_write_at(const struct disk *d, uint64_t at, const uint8_t *buf,
+                         size_t size) {
+    while (size) {
+        ssize_t n = pwrite(d->fd, buf, size, (off_t)at);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -errno;
+        at += (uint64_t)n;
+        buf += n;
+        size -= (size_t)n;
+    }
+    return 0;
+}
+
+static bool has(const struct disk *d, uint64_t block) {
+    return d->have[block / 64] >> block % 64 & 1;
+}
+
+/* Bytes of [at, at + size) in at's own block. */
+static size_t piece(uint64_t at, uint64_t size) {
+    uint64_t left = BLOCK - at % BLOCK;
+    return size < left ? size : left;
+}
+
+static int over_read(struct disk *d, uint64_t at, uint8_t *buf, size_t size) {
+    int rc = 0;
+    for (size_t n; rc == 0 && size; at += n, buf += n, size -= n) {
+        n = piece(at, size);
+        if (has(d, at / BLOCK))
+            memcpy(buf, d->over + at, n);
+        else
+            rc = file_read_at(d, at, buf, n);
+    }
+    return rc;
+}
+
+/* buf NULL: zeros. */
+static int over_write(struct disk *d, uint64_t at, const uint8_t *buf, uint64_t size) {
+    for (size_t n; size; at += n, size -= n) {
+        uint64_t block = at / BLOCK, first = block * BLOCK;
+        n = piece(at, size);
+        if (!has(d, block) && n < BLOCK) {
+            uint64_t whole = d->size - first < BLOCK ? d->size - first : BLOCK;
+            int rc = file_read_at(d, first, d->over + first, whole);
+            if (rc)
+                return rc;
+        }
+        if (buf)
+            memcpy(d->over + at, buf, n);
+        else
+            memset(d->over + at, 0, n);
+        d->have[block / 64] |= 1ull << block % 64;
+        buf = buf ? buf + n : NULL;
+    }
+    return 0;
+}
+
+static int disk_read(void *opaque, uint64_t at, void *buf, size_t size) {
+    struct disk *d = opaque;
+    return d->over ? over_read(d, at, buf, size) : file_read_at(d, at, buf, size);
+}
+
+static int disk_write(void *opaque, uint64_t at, const void *buf, size_t size) {
+    struct disk *d = opaque;
+    return d->over ? over_write(d, at, buf, size) : file_write_at(d, at, buf, size);
+}
+
+static int disk_flush(void *opaque) {
+    const struct disk *d = opaque;
+    return d->over || d->read_only || !fdatasync(d->fd) ? 0 : -errno;
+}
+
+/* Where the host cannot make a hole, zeros are written. */
+static int disk_discard(void *opaque, uint64_t at, uint64_t size) {
+    static const uint8_t zeros[DIGEST_BLOCK];
+    struct disk *d = opaque;
+    int rc = 0;
+    if (d->over)
+        return over_write(d, at, NULL, size);
+    if (!size || !fallocate(d->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)at,
+                            (off_t)size))
+        return 0;
+    if (errno != EOPNOTSUPP && errno != ENOSYS)
+        return -errno;
+    for (uint64_t n; rc == 0 && size; at += n, size -= n) {
+        n = size < sizeof(zeros) ? size : sizeof(zeros);
+        rc = file_write_at(d, at, zeros, n);
+    }
+    return rc;
+}
+
+struct dev_disk disk_device(struct disk *d) {
+    return (struct dev_disk){.size = d->size,
+                             .read_only = d->read_only,
+                             .read = disk_read,
+                             .write = disk_write,
+                             .flush = disk_flush,
+                             .discard = disk_discard,
+                             .opaque = d};
+}
+
+bool disk_same(const struct disk *a, const struct disk *b) {
+    return a->device == b->device && a->inode == b->inode;
+}
+
+int disk_digest(struct disk *d, uint64_t *out) {
+    static const uint8_t zeros[DIGEST_BLOCK];
+    uint8_t *buf = malloc(DIGEST_BLOCK);
+    XXH3_state_t *hash = XXH3_createState();
+    int rc = buf && hash ? 0 : -ENOMEM;
+    if (rc == 0)
+        XXH3_64bits_reset(hash);
+    for (uint64_t at = 0, n; rc == 0 && at < d->size; at += n) {
+        n = d->size - at < DIGEST_BLOCK ? d->size - at : DIGEST_BLOCK;
+        if (!d->over) { /* a hole is zeros, and is not read */
+            off_t data = lseek(d->fd, (off_t)at, SEEK_DATA);
+            if ((data < 0 && errno == ENXIO) || (data > 0 && (uint64_t)data >= at + n))
+                continue;
+        }
+        rc = disk_read(d, at, buf, n);
+        if (rc || !memcmp(buf, zeros, n))
+            continue;
+        XXH3_64bits_update(hash, &at, sizeof(at));
+        XXH3_64bits_update(hash, buf, n);
+    }
+    if (rc == 0)
+        *out = XXH3_64bits_digest(hash);
+    XXH3_freeState(hash);
+    free(buf);
+    return rc;
+}
+
+/* ---- Opening ---- */
+
+static uint64_t le(const uint8_t *p, unsigned size) {
+    uint64_t v = 0;
+    memcpy(&v, p, size);
+    return v;
+}
+
+/* The end, in bytes, that what is on the disk has by its own words; 0: it says nothing. */
+static uint64_t end_by_header(const uint8_t head[PEEK]) {
+    const uint8_t *gpt = head + DISK_SECTOR, *ext = head + 1024;
+    uint64_t end = 0;
+    if (head[510] == 0x55 && head[511] == 0xaa) {
+        if (!memcmp(gpt, "EFI PART", 8)) /* UEFI, "GPT Header": AlternateLBA */
+            return le(gpt + 32, 8) < 1ull << 54 ? (le(gpt + 32, 8) + 1) * DISK_SECTOR : 0;
+        for (unsigned i = 0; i < 4; i++) { /* a partition's type, first sector, sectors */
+            const uint8_t *p = head + 446 + i * 16;
+            uint64_t last = (le(p + 8, 4) + le(p + 12, 4)) * DISK_SECTOR;
+            if (p[4] && p[4] != 0xee && last > end)
+                end = last;
+        }
+    } else if (le(ext + 56, 2) == 0xef53 && le(ext + 24, 4) <= 6) { /* ext2 to ext4 */
+        end = le(ext + 4, 4) << (10 + le(ext + 24, 4));
+    }
+    return end;
+}
+
+static int check_content(const struct disk *d, const char *path, struct err *e) {
+    static const struct {
+        const char *magic;
+        const char *name;
+    } others[] = {{"QFI\xfb", "qcow2"}, {"KDMV", "VMDK"}, {"vhdxfile", "VHDX"}};
+    uint8_t head[PEEK] = {0};
+    int rc = file_read_at(d, 0, head, d->size < PEEK ? d->size : PEEK);
+    if (rc)
+        return err_sys(e, rc, "%s", path);
+    for (unsigned i = 0; i < sizeof(others) / sizeof(others[0]); i++)
+        if (!memcmp(head, others[i].magic, strlen(others[i].magic)))
+            return err_set(e, -EINVAL,
+                           "%s: a %s image, and only raw ones are read: make one with "
+                           "qemu-img convert -O raw",
+                           path, others[i].name);
+    uint64_t end = end_by_header(head);
+    if (end > d->size)
+        return err_set(e, -EINVAL,
+                       "%s: cut short: it has %" PRIu64
+                       " bytes, and what is on it says %" PRIu64,
+                       path, d->size, end);
+    return 0;
+}
+
+static int find_size(struct disk *d, const char *path, struct err *e) {
+    struct stat st;
+    if (fstat(d->fd, &st))
+        return err_sys(e, -errno, "%s", path);
+    d->device = st.st_dev;
+    d->inode = st.st_ino;
+    if (S_ISBLK(st.st_mode)) {
+        if (ioctl(d->fd, BLKGETSIZE64, &d->size))
+            return err_sys(e, -errno, "%s", path);
+    } else if (S_ISREG(st.st_mode)) {
+        d->size = (uint64_t)st.st_size;
+    } else {
+        return err_set(e, -EINVAL, "%s: neither a file nor a block device", path);
+    }
+    if (!d->size || d->size % DISK_SECTOR)
+        return err_set(e, -EINVAL,
+                       "%s: no disk image: its %" PRIu64
+                       " bytes are not sectors of %u bytes",
+                       path, d->size, DISK_SECTOR);
+    return 0;
+}
+
+static int lock(const struct disk *d, bool writes, const char *path, struct err *e) {
+    struct flock l = {.l_type = writes ? F_WRLCK : F_RDLCK, .l_whence = SEEK_SET};
+    if (!fcntl(d->fd, F_OFD_SETLK, &l))
+        return 0;
+    if (errno == EAGAIN || errno == EACCES)
+        return err_set(e, -EBUSY, "%s: in use: another program has locked it", path);
+    return err_sys(e, -errno, "%s", path);
+}
+
+static int create_over(struct disk *d, const char *path, struct err *e) {
+    uint64_t blocks = (d->size + BLOCK - 1) / BLOCK;
+    d->have = calloc((blocks + 63) / 64, sizeof(*d->have));
+    void *p = mmap(NULL, d->size, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    d->over = p == MAP_FAILED ? NULL : p;
+    return d->have && d->over ? 0 : err_sys(e, -ENOMEM, "%s", path);
+}
+
+int disk_open(const struct disk_config *c, struct disk **out, struct err *e) {
+    bool writes = !c->read_only && !c->snapshot;
+    struct disk *d = calloc(1, sizeof(*d));
+    if (!d)
+        return err_set(e, -ENOMEM, "out of memory");
+    d->read_only = c->read_only;
+    d->fd = open(c->path, (writes ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK);
+    int rc = d->fd < 0 ? err_sys(e, -errno, "%s", c->path) : find_size(d, c->path, e);
+    if (rc == 0)
+        rc = lock(d, writes, c->path, e);
+    if (rc == 0)
+        rc = check_content(d, c->path, e);
+    if (rc == 0 && c->snapshot)
+        rc = create_over(d, c->path, e);
+    if (rc) {
+        disk_close(d);
+        return rc;
+    }
+    *out = d;
+    return 0;
+}
+
+void disk_close(struct disk *d) {
+    if (!d)
+        return;
+    if (d->over)
+        munmap(d->over, d->size);
+    free(d->have);
+    if (d->fd >= 0)
+        close(d->fd);
+    free(d);
+}

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: MIT */
+/* The machine's PCI devices (wiring_pci.c). */
+#pragma once
+
+#include "machine/state.h"
+
+/* What machine_config.devices says. Return: 0, or -errno with a line in e. destroy: after the
+ * devices. */
+int wiring_pci_create(struct machine *m, struct err *e);
+void wiring_pci_destroy(struct machine *m);
+/* Slots in use, from 0 on; 0: there is no PCI. */
+unsigned machine_pci_slots(const struct machine *m);
+/* For dev_host. */
+size_t machine_discard_phys(void *machine, pn_gpa gpa, size_t size);

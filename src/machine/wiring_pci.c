@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The PCI devices of the machine (devices.h), with what they are on the host. A machine that
+ * is given none has no PCI bridge either.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+
+#include "machine/devices.h"
+#include "machine/disk.h"
+#include "machine/pci.h"
+#include "machine/work.h"
+
+struct machine_pci {
+    struct pci_host *host;
+    struct virtio_balloon *balloon;
+    unsigned disks;
+    struct machine_disk {
+        struct disk *disk;
+        struct disk_config config;
+        char path[DEVICE_PATH_MAX];
+    } disk[MACHINE_DEVICES_MAX];
+};
+
+/* ---- What they are on the host ---- */
+
+static int add_disk(struct machine *m, const struct device_spec *d,
+                    const struct virtio_config *virtio, struct err *e) {
+    struct machine_pci *p = m->pci;
+    struct machine_disk *disk = &p->disk[p->disks];
+    strcpy(disk->path, d->path);
+    disk->config = (struct disk_config){disk->path, d->read_only, d->snapshot};
+    int rc = disk_open(&disk->config, &disk->disk, e);
+    if (rc)
+        return rc;
+    p->disks++;
+    for (unsigned i = 0; i + 1 < p->disks; i++)
+        if (disk_same(p->disk[i].disk, disk->disk))
+            return err_set(e, -EINVAL, "%s: given twice", disk->path);
+    struct virtio_blk_config c = {
+        .virtio = *virtio, .disk = disk_device(disk->disk), .queues = 1};
+    while (c.queues < m->cfg.cpus && c.queues < VIRTIO_QUEUES_MAX)
+        c.queues++;
+    snprintf(c.serial, sizeof(c.serial), "penumbra-%u", p->disks);
+    return virtio_blk_create(&m->env, &c) ? 0 : err_sys(e, -ENOMEM, "%s", disk->path);
+}
+
+static void host_random(void *buf, size_t size) {
+    uint8_t *p = buf;
+    for (ssize_t n; size; p += n, size -= (size_t)n)
+        if ((n = getrandom(p, size, 0)) <= 0)
+            n = 0;
+}
+
+static int add_rng(struct machine *m, const struct virtio_config *virtio, struct err *e) {
+    const struct virtio_rng_config c = {
+        .virtio = *virtio, .seed = m->cfg.seed, .fill = host_random};
+    return virtio_rng_create(&m->env, &c) ? 0 : err_sys(e, -ENOMEM, "a device 'rng'");
+}
+
+static int add_balloon(struct machine *m, const struct virtio_config *virtio,
+                       struct err *e) {
+    const struct virtio_balloon_config c = {.virtio = *virtio};
+    if (m->pci->balloon)
+        return err_set(e, -EINVAL, "a device 'balloon': given twice");
+    m->pci->balloon = virtio_balloon_create(&m->env, &c);
+    return m->pci->balloon ? 0 : err_sys(e, -ENOMEM, "a device 'balloon'");
+}
+
+static int add(struct machine *m, const struct device_spec *d, unsigned slot,
+               struct err *e) {
+    const struct virtio_config virtio = {
+        .host = m->pci->host, .slot = slot, .split = d->split};
+    switch (d->kind) {
+    case DEVICE_DISK:
+        return add_disk(m, d, &virtio, e);
+    case DEVICE_RNG:
+        return add_rng(m, &virtio, e);
+    case DEVICE_BALLOON:
+        return add_balloon(m, &virtio, e);
+    default:
+        return -EINVAL;
+    }
+}
+
+int wiring_pci_create(struct machine *m, struct err *e) {
+    const char *text = m->cfg.devices;
+    struct device_spec *d = NULL;
+    unsigned slot = 0;
+    int rc = 1;
+    if (!text || !*text)
+        return 0;
+    m->pci = calloc(1, sizeof(*m->pci));
+    d = calloc(1, sizeof(*d));
+    if (!m->pci || !d || !(m->pci->host = pci_host_create(&m->env)))
+        rc = err_set(e, -ENOMEM, "out of memory");
+    else
+        misc_set_pci(m->misc, m->pci->host);
+    while (rc > 0 && (rc = device_next(&text, d, e)) > 0) {
+        if (++slot > MACHINE_DEVICES_MAX)
+            rc = err_set(e, -EINVAL, "more than %u PCI devices", MACHINE_DEVICES_MAX);
+        else if ((rc = add(m, d, slot, e)) == 0)
+            rc = 1;
+    }
+    free(d);
+    return rc;
+}
+
+unsigned machine_pci_slots(const struct machine *m) {
+    const char *text = m->cfg.devices;
+    unsigned slots = 0;
+    if (!m->pci)
+        return 0;
+    for (; *text; text++)
+        slots += text[0] != '\n' && (text[1] == '\n' || !text[1]);
+    return slots + 1;
+}
+
+void wiring_pci_destroy(struct machine *m) {
+    for (unsigned i = 0; m->pci && i < m->pci->disks; i++)
+        disk_close(m->pci->disk[i].disk);
+    free(m->pci);
+    m->pci = NULL;
+}
+
+/* ---- Pages that the guest gives back ---- */
+
+/* Where a gpa's bytes are, and how many follow it there. */
+static uint8_t *ram_at(const struct machine *m, pn_gpa gpa, uint64_t *left) {
+    uint64_t low = m->cfg.ram < LOW_RAM_MAX ? m->cfg.ram : LOW_RAM_MAX, at = gpa;
+    if (gpa >= HIGH_RAM_BASE)
+        at = low + (gpa - HIGH_RAM_BASE);
+    else if (gpa >= low)
+        return NULL;
+    *left = (gpa < HIGH_RAM_BASE ? low : m->cfg.ram) - at;
+    return at < m->cfg.ram ? m->ram.base + at : NULL;
+}
+
+/* To the host, where pages may go one by one and nobody watches who writes them. */
+static void drop(const struct machine *m, uint8_t *p, size_t size) {
+    bool huge = m->cfg.hugepages && strpbrk(m->cfg.hugepages, "MG");
+    if (huge || pn_dirty_by_host(m->cfg.dirty) ||
+        madvise(p, size, m->ram.fd >= 0 ? MADV_REMOVE : MADV_DONTNEED))
+        memset(p, 0, size);
+}
+
+size_t machine_discard_phys(void *opaque, pn_gpa gpa, size_t size) {
+    static const uint8_t zeros[PN_PAGE_SIZE];
+    struct machine *m = opaque;
+    size_t done = 0;
+    uint64_t n;
+    while (done < size) {
+        uint8_t *p = ram_at(m, gpa + done, &n);
+        if (!p)
+            break;
+        if (n > size - done)
+            n = size - done;
+        if (m->cfg.recorder && n > PN_PAGE_SIZE) /* it wants to see the bytes */
+            n = PN_PAGE_SIZE;
+        if (!m->cfg.recorder)
+            drop(m, p, n);
+        if (m->ops->write_phys(m->engine, gpa + done, m->cfg.recorder ? zeros : NULL,
+                               n) != n)
+            break;
+        done += n;
+    }
+    return done;
+}

@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Jobs beside the machine: see work.h.
+ *
+ * Locking: work.lock guards the lists and the count; m->lock may be held when it is taken, and
+ * is never taken under it.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+
+#include "machine/work.h"
+
+struct queue {
+    struct dev_job *head, **tail;
+};
+
+struct machine_work {
+    struct machine *m;
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t given, ended;
+    struct queue todo, finished;
+    atomic_uint out; /* given, and `done` has not returned */
+    bool stop;
+};
+
+static void put(struct queue *q, struct dev_job *job) {
+    job->next = NULL;
+    *q->tail = job;
+    q->tail = &job->next;
+}
+
+static struct dev_job *take(struct queue *q) {
+    struct dev_job *job = q->head;
+    if (job && !(q->head = job->next))
+        q->tail = &q->head;
+    return job;
+}
+
+bool work_real_time(void *machine) {
+    return ((struct machine *)machine)->host_clock;
+}
+
+/* What follows, where vCPUs are threads. */
+static void finish_locked(struct machine_work *w, struct dev_job *job) {
+    pthread_mutex_lock(&w->m->lock);
+    job->done(job);
+    pthread_mutex_unlock(&w->m->lock);
+    pthread_mutex_lock(&w->lock);
+    atomic_fetch_sub(&w->out, 1);
+}
+
+static void hand_back(struct machine_work *w, struct dev_job *job) {
+    pthread_mutex_lock(&w->lock);
+    put(&w->finished, job);
+    for (unsigned i = 0; i < w->m->cfg.cpus; i++)
+        w->m->ops->kick(w->m->engine, i);
+}
+
+static void *worker(void *opaque) {
+    struct machine_work *w = opaque;
+    pthread_mutex_lock(&w->lock);
+    for (;;) {
+        struct dev_job *job = take(&w->todo);
+        if (!job && w->stop)
+            break;
+        if (!job) {
+            pthread_cond_wait(&w->given, &w->lock);
+            continue;
+        }
+        pthread_mutex_unlock(&w->lock);
+        job->run(job);
+        if (w->m->ops->threaded)
+            finish_locked(w, job);
+        else
+            hand_back(w, job);
+        pthread_cond_broadcast(&w->ended);
+    }
+    pthread_mutex_unlock(&w->lock);
+    return NULL;
+}
+
+static struct machine_work *begin(struct machine *m) {
+    struct machine_work *w = calloc(1, sizeof(*w));
+    sigset_t all, old;
+    if (!w)
+        return NULL;
+    w->m = m;
+    w->todo.tail = &w->todo.head;
+    w->finished.tail = &w->finished.head;
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_mutex_init(&w->lock, NULL);
+    pthread_cond_init(&w->given, NULL);
+    pthread_cond_init(&w->ended, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    sigfillset(&all); /* signals are for the thread that serves the console */
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    int rc = pthread_create(&w->thread, NULL, worker, w);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    if (rc == 0)
+        return w;
+    free(w);
+    return NULL;
+}
+
+void work_offload(void *machine, struct dev_job *job) {
+    struct machine *m = machine;
+    if (!m->work && !(m->work = begin(m))) { /* no thread: it is done here */
+        job->run(job);
+        job->done(job);
+        return;
+    }
+    atomic_fetch_add(&m->work->out, 1);
+    pthread_mutex_lock(&m->work->lock);
+    put(&m->work->todo, job);
+    pthread_cond_signal(&m->work->given);
+    pthread_mutex_unlock(&m->work->lock);
+}
+
+bool work_is_out(struct machine *m) {
+    return m->work && atomic_load(&m->work->out);
+}
+
+void work_collect(struct machine *m) {
+    struct machine_work *w = m->work;
+    if (!work_is_out(m))
+        return;
+    pthread_mutex_lock(&w->lock);
+    struct dev_job *job = w->finished.head, *next;
+    w->finished = (struct queue){.tail = &w->finished.head};
+    pthread_mutex_unlock(&w->lock);
+    for (; job; job = next) {
+        next = job->next;
+        job->done(job);
+        atomic_fetch_sub(&w->out, 1);
+    }
+}
+
+void work_wait(struct machine *m, uint64_t ns) {
+    struct machine_work *w = m->work;
+    struct timespec until = host_in_ns(CLOCK_MONOTONIC, ns);
+    int rc = 0;
+    pthread_mutex_lock(&w->lock);
+    while (rc == 0 && !w->finished.head && atomic_load(&w->out))
+        rc = pthread_cond_timedwait(&w->ended, &w->lock, &until);
+    pthread_mutex_unlock(&w->lock);
+}
+
+void work_drain(struct machine *m) {
+    while (work_is_out(m)) {
+        work_wait(m, 100000000);
+        if (!m->ops->threaded)
+            work_collect(m);
+    }
+}
+
+void work_end(struct machine *m) {
+    struct machine_work *w = m->work;
+    if (!w)
+        return;
+    work_drain(m);
+    pthread_mutex_lock(&w->lock);
+    w->stop = true;
+    pthread_cond_signal(&w->given);
+    pthread_mutex_unlock(&w->lock);
+    pthread_join(w->thread, NULL);
+    pthread_cond_destroy(&w->given);
+    pthread_cond_destroy(&w->ended);
+    pthread_mutex_destroy(&w->lock);
+    free(w);
+    m->work = NULL;
+}

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Work beside the machine, under the host's time: jobs of devices run one after another on a
+ * thread of their own. What follows them is done under m->lock where vCPUs are threads, and else
+ * between two turns.
+ */
+#pragma once
+
+#include "machine/state.h"
+
+/* For dev_host. */
+bool work_real_time(void *machine);
+void work_offload(void *machine, struct dev_job *job);
+/* Is a job on its way? */
+bool work_is_out(struct machine *m);
+/* Engines that are not threaded: what follows the jobs that have ended. */
+void work_collect(struct machine *m);
+/* Wait at most ns for a job to end. */
+void work_wait(struct machine *m, uint64_t ns);
+/* Wait until no job is on its way. Not under m->lock. */
+void work_drain(struct machine *m);
+/* The same, and no more of them. */
+void work_end(struct machine *m);
