@@ -7,6 +7,7 @@
 #                            root/ (the unpacked packages, without the drivers of devices)
 #   guest.sh --add FILE    also makes initrd-NAME.gz there (NAME: the file's), the same with the
 #                            program FILE in /bin
+#   guest.sh --drivers     also has drivers/ there: the kernel's modules for virtio devices
 #   guest.sh --workloads   --add of pn-linux, the program of penumbra bench linux.*
 #   guest.sh --kernel-package NAME [--suite SUITE [--arch ARCH]]
 #                          another kernel than linux-image-cloud-amd64, in a folder of its own:
@@ -35,7 +36,7 @@ die() { echo "guest: $*" >&2; exit 1; }
 # shellcheck source=scripts/suite.sh
 . "$suites"
 
-add= package='' suite='' arch=amd64
+add= drivers='' package='' suite='' arch=amd64
 while [ $# -gt 0 ]; do
     case $1 in
     --kernel-package | --suite | --arch)
@@ -51,6 +52,10 @@ while [ $# -gt 0 ]; do
         add=${2:-}
         [ -f "$add" ] || die "--add: no such file: $add"
         shift 2
+        ;;
+    --drivers)
+        drivers=1
+        shift
         ;;
     --workloads)
         add=$workloads
@@ -173,6 +178,23 @@ add_program() {
     rm -rf "$tree"
 }
 
+# The packages again, and of them the modules of virtio's devices.
+fetch_drivers() {
+    local work=$1 deb version
+    [ -z "$suite" ] || { apt_of "$work" "$suite" "$arch" && apt-get "${apt[@]}" update -q >&2; } || die "apt-get update failed"
+    download "$work" || die "apt cannot give $package${suite:+ of $suite}"
+    version=$(basename "$cache"/root/*/modules/* 2> /dev/null || basename "$cache"/root/usr/lib/modules/*)
+    mkdir "$work/all" "$work/drivers"
+    for deb in "$work"/linux-*.deb; do
+        dpkg-deb --fsys-tarfile "$deb" | tar -x -C "$work/all" --no-same-owner --wildcards \
+            "*/$version/kernel/*/virtio*.ko*" "*/$version/kernel/*/*failover.ko*" 2> /dev/null || true
+    done
+    find "$work/all" -name '*.ko*' -exec mv -t "$work/drivers" {} +
+    find "$work/drivers" -name '*.xz' -exec unxz {} +
+    [ -f "$work/drivers/virtio.ko" ] || die "apt has another kernel by now than $cache: remove that folder"
+    mv "$work/drivers" "$cache/drivers"
+}
+
 mkdir -p "$(dirname "$cache")"
 exec 9>"$(dirname "$cache")/.lock"
 flock 9
@@ -189,6 +211,13 @@ stamp=$(cat "$init/init" "$init/script.sh" "$0" | sha256sum)
 if [ ! -f "$cache/initrd.gz" ] || [ "$(cat "$cache/initrd.stamp" 2>/dev/null)" != "$stamp" ]; then
     build_initrd "$cache/initrd.gz"
     echo "$stamp" > "$cache/initrd.stamp"
+fi
+if [ -n "$drivers" ] && [ ! -d "$cache/drivers" ]; then
+    work=$(mktemp -d "$cache.XXXXXX")
+    trap 'rm -rf "$work"' EXIT
+    fetch_drivers "$work"
+    rm -rf "$work"
+    trap - EXIT
 fi
 if [ -n "$add" ]; then
     add_program "$cache/initrd-$(basename "$add").gz" "$add"

@@ -8,6 +8,7 @@
 #include "cli/run.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <string.h>
 #include <unistd.h>
@@ -362,6 +363,20 @@ static int write_stats(struct run *r) {
     return CLI_OK;
 }
 
+/* What is on each disk; NULL: there are none. */
+static json_t *disks_json(const struct machine *m) {
+    json_t *disks = machine_disks(m) ? json_array() : NULL;
+    for (unsigned i = 0; i < machine_disks(m); i++) {
+        uint64_t digest;
+        json_t *hex = machine_disk_digest(m, i, &digest)
+                          ? json_null()
+                          : json_sprintf("%016" PRIx64, digest);
+        json_array_append_new(disks, json_pack("{s:s, s:o}", "file",
+                                               machine_disk_path(m, i), "digest", hex));
+    }
+    return disks;
+}
+
 /* Everything that is written after the run. Return: CLI_OK or CLI_HOST. */
 static int report(struct run *r) {
     char err[256];
@@ -372,6 +387,7 @@ static int report(struct run *r) {
     if (r->options.ram_digest) {
         r->report.has_ram_digest = true;
         r->report.ram_digest = machine_ram_digest(r->machine);
+        r->report.disks = disks_json(r->machine);
     }
     if (run_inspect(&r->options, r->machine, &r->dump_mmu, &r->drawing))
         code = CLI_HOST;

@@ -93,6 +93,7 @@ struct run_report {
     struct trace_end events;
     bool has_events, has_ram_digest;
     uint64_t ram_digest;
+    json_t *disks;               /* with it: what is on each, or NULL: there are none */
     char mmu_detail[256];        /* which MMU it was, in the engine's words */
     json_t *foreign;             /* the hypervisor's own counters by group, or NULL */
     json_t *track;               /* run_track_json */

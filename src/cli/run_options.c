@@ -366,6 +366,17 @@ static bool hugetlb(const char *hugepages) {
     return hugepages && (!strcmp(hugepages, "2M") || !strcmp(hugepages, "1G"));
 }
 
+/* Does the guest write to an image? */
+static bool writes_disk(const char *devices) {
+    struct device_spec d;
+    char text[64];
+    struct err e = {text, sizeof(text)};
+    while (device_next(&devices, &d, &e) > 0)
+        if (d.kind == DEVICE_DISK && !d.read_only && !d.snapshot)
+            return true;
+    return false;
+}
+
 /* Return: 0, or -EINVAL and in e what does not go together. */
 static int check(const struct run_options *o, struct err *e) {
     const struct machine_config *m = &o->machine;
@@ -401,6 +412,11 @@ static int check(const struct run_options *o, struct err *e) {
         return err_set(e, -EINVAL,
                        "--checkpoints does not go with --clock host, --shared-memory, "
                        "--record, --hugepages 2M or 1G, or a dirty log of the host's");
+    if (o->checkpoints && writes_disk(m->devices))
+        return err_set(
+            e, -EINVAL,
+            "--checkpoints: not with a disk that is written: --disk FILE,ro or "
+            "FILE,snapshot");
     if (m->dirty && m->handovers)
         return err_set(e, -EINVAL, "--dirty-log does not go with --handover");
     if (m->tlb && has_part(m, true))

@@ -106,6 +106,8 @@ json_t *run_report_json(const struct run_report *r) {
         json_object_update(j, r->track);
     if (j && r->has_ram_digest)
         json_object_set_new(j, "ram_digest", hex(r->ram_digest));
+    if (j && r->disks)
+        json_object_set_new(j, "disks", r->disks);
     return j;
 }
 

@@ -77,7 +77,7 @@ int device_parse(const char *kind, const char *argument, struct device_spec *d,
 
 int device_next(const char **text, struct device_spec *d, struct err *e) {
     char line[LINE_MAX_BYTES];
-    size_t length = *text ? strcspn(*text, "\n") : 0;
+    size_t length = *text ? strcspn(*text, "\n") : 0; /* NULL: none */
     if (!length)
         return 0;
     if (length >= sizeof(line))

@@ -146,8 +146,9 @@ struct dev_disk disk_device(struct disk *d) {
                              .opaque = d};
 }
 
-bool disk_same(const struct disk *a, const struct disk *b) {
-    return a->device == b->device && a->inode == b->inode;
+bool disk_is(const struct disk *d, const char *path) {
+    struct stat st;
+    return !stat(path, &st) && st.st_dev == d->device && st.st_ino == d->inode;
 }
 
 int disk_digest(struct disk *d, uint64_t *out) {

@@ -25,8 +25,8 @@ struct disk_config {
 int disk_open(const struct disk_config *c, struct disk **out, struct err *e);
 void disk_close(struct disk *d); /* NULL: nothing */
 struct dev_disk disk_device(struct disk *d);
-/* Are both the same file? */
-bool disk_same(const struct disk *a, const struct disk *b);
+/* Is it this file, by whatever name? */
+bool disk_is(const struct disk *d, const char *path);
 /* XXH3-64 of what the guest would read: of each block of 64 KiB that is not all zeros, with its
  * number. Return: 0 or -errno. */
 int disk_digest(struct disk *d, uint64_t *out);

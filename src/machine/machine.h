@@ -180,6 +180,18 @@ void machine_devices_free(struct machine_devices *d);
  * -EINVAL: a state that no device could have come to; -ENOENT: not the same devices. */
 int machine_load_devices(struct machine *m, const struct machine_devices *d);
 
+/* Its disks (machine/devices.h): how many, and which image is which. XXH3 of what the guest would
+ * read from disk i; between two runs. Return: 0 or -errno. */
+unsigned machine_disks(const struct machine *m);
+const char *machine_disk_path(const struct machine *m, unsigned i);
+int machine_disk_digest(const struct machine *m, unsigned i, uint64_t *digest);
+/* Its balloon, in pages of 4 KiB. Return: whether there is one. */
+struct virtio_balloon_report;
+bool machine_balloon(const struct machine *m, struct virtio_balloon_report *r);
+/* While it stands: ask the guest to give so many bytes up. Return: 0; -ENOENT: it has no
+ * balloon; -EINVAL: more than it has. */
+int machine_set_balloon(struct machine *m, uint64_t bytes);
+
 /* The ops of the engine that runs it now. */
 const struct pn_engine_ops *machine_ops(const struct machine *m);
 /* Every range of a device that is mapped, ports or MMIO. */

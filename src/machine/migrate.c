@@ -150,6 +150,8 @@ static int may_begin(struct machine *m, const char *to, const struct migrate_opt
         return err_set(e, -EBUSY, "the guest has gone");
     if (machine_history_kept(m))
         return err_set(e, -ENOTSUP, "a guest with --checkpoints cannot be moved");
+    if (m->cfg.devices)
+        return err_set(e, -ENOTSUP, "a guest with devices on PCI cannot be moved");
     if (m->ops->threaded)
         return err_set(e, -ENOTSUP,
                        "--mmu %s keeps the interrupt controllers: hand the guest over to "

@@ -10,5 +10,7 @@ int wiring_pci_create(struct machine *m, struct err *e);
 void wiring_pci_destroy(struct machine *m);
 /* Slots in use, from 0 on; 0: there is no PCI. */
 unsigned machine_pci_slots(const struct machine *m);
+/* Is what the guest writes to disk i lost in the end? */
+bool machine_disk_is_lost(const struct machine *m, unsigned i);
 /* For dev_host. */
 size_t machine_discard_phys(void *machine, pn_gpa gpa, size_t size);

@@ -93,6 +93,9 @@ static int can_be_kept(struct machine *m, struct err *e) {
     if (!m->ops->rewind || m->host_clock)
         return err_set(e, -ENOTSUP, "--mmu %s%s: its time only goes on", m->ops->name,
                        m->ops->rewind ? " --clock host" : "");
+    if (machine_disks(m))
+        return err_set(e, -ENOTSUP,
+                       "a machine with disks: what is on them cannot go back");
     return snap_can_be_saved(m, e);
 }
 

@@ -263,6 +263,10 @@ int snapshot_restore(struct machine *m, struct err *e);
 /* A vCPU's section. Return: 0, or -EINVAL with a line. */
 int snap_get_vcpu(const struct snapshot *s, unsigned cpu, struct pn_cpu_state *state,
                   struct machine_cpu *run, struct err *e);
+/* snapshot_disks.c: each disk's digest as a section. Return: 0, or -errno with a line in e. */
+int snap_disks_can_be_saved(struct machine *m, struct err *e);
+int snap_disks_save(struct machine *m, struct snap_writer *w, struct err *e);
+int snap_disks_check(struct machine *m, struct err *e); /* are they what they were? */
 /* The fields of section "machine". */
 extern const struct snap_field snap_machine_fields[];
 extern const unsigned snap_machine_field_count;

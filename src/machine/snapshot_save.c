@@ -14,6 +14,7 @@
 #include <time.h>
 
 #include "machine/snapshot_internal.h"
+#include "machine/work.h"
 #include "penumbra/pv.h"
 
 /* What the new one stands on. */
@@ -156,6 +157,12 @@ int snap_can_be_saved(struct machine *m, struct err *e) {
             e, -ENOTSUP,
             "the guest has seen all of KVM's paravirtual interface, which no "
             "snapshot has: begin the run with --pv (none, or what it may use)");
+    if (m->ops->threaded && m->cfg.devices)
+        return err_set(e, -ENOTSUP,
+                       "--mmu %s saves no guest with devices on PCI: hand it over to "
+                       "shadow or tdp first",
+                       m->ops->name);
+    work_drain(m);
     clock_run(&m->clock);
     if (!m->ops->threaded)
         m->ops->skip(m->engine, clock_now(&m->clock));
@@ -163,7 +170,7 @@ int snap_can_be_saved(struct machine *m, struct err *e) {
         return err_set(e, -EINVAL, "the guest has ended");
     if (m->sleep != AWAKE)
         return err_set(e, -EINVAL, "the guest sleeps (ACPI S3): wake it first");
-    return 0;
+    return snap_disks_can_be_saved(m, e);
 }
 
 int machine_snapshot_save(struct machine *m, const struct snapshot_request *r,

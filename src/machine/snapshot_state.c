@@ -16,7 +16,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "machine/pci.h"
 #include "machine/snapshot_internal.h"
+#include "machine/work.h"
 #include "penumbra/mark.h"
 
 #define TIME_MAX     (1ull << 62)
@@ -477,7 +479,7 @@ static int read_vcpus(struct machine *m, struct pn_cpu_state *cpu,
 /* Sections that the machine, CPUID, vCPUs and the devices of that bus have no use for? */
 static int all_used(const struct machine *m, struct dev_bus *bus, struct err *e) {
     const struct snapshot *s = m->cfg.restore;
-    unsigned used = 2 + m->cfg.cpus;
+    unsigned used = 2 + m->cfg.cpus + machine_disks(m);
     for (const struct device *d = *dev_bus_devices(bus); d; d = d->next)
         used++;
     return used == s->sections
@@ -490,6 +492,10 @@ static int all_used(const struct machine *m, struct dev_bus *bus, struct err *e)
 static int restore_threaded(struct machine *m, const struct pn_cpu_state *cpu,
                             const struct machine_cpu *run, struct err *e) {
     struct snap_still *still;
+    if (m->cfg.devices)
+        return err_set(e, -ENOTSUP,
+                       "a guest with devices on PCI goes on under shadow or tdp, not %s",
+                       m->ops->name);
     int rc = snap_still_for(m, &still, e);
     if (rc)
         return rc;
@@ -515,6 +521,8 @@ static int restore_states(struct machine *m, struct pn_cpu_state *cpu, struct er
     if (rc || m->ops->threaded)
         return rc ? rc : restore_threaded(m, cpu, run, e);
     rc = restore_devices(m, e);
+    if (rc == 0)
+        rc = snap_disks_check(m, e);
     if (rc == 0)
         rc = all_used(m, m->bus, e);
     return rc ? rc : restore_machine(m, run, e);
@@ -543,5 +551,7 @@ int snap_save_sections(struct machine *m, struct snap_writer *w, struct err *e) 
         rc = snap_save_cpuid(m, w, e);
     for (unsigned i = 0; rc == 0 && i < m->cfg.cpus; i++)
         rc = save_vcpu(m, w, i, e);
-    return rc ? rc : save_devices(m, w, e);
+    if (rc == 0)
+        rc = save_devices(m, w, e);
+    return rc ? rc : snap_disks_save(m, w, e);
 }

@@ -11,6 +11,7 @@
 
 #include "machine/devices.h"
 #include "machine/disk.h"
+#include "machine/history.h"
 #include "machine/pci.h"
 #include "machine/work.h"
 
@@ -33,13 +34,13 @@ static int add_disk(struct machine *m, const struct device_spec *d,
     struct machine_disk *disk = &p->disk[p->disks];
     strcpy(disk->path, d->path);
     disk->config = (struct disk_config){disk->path, d->read_only, d->snapshot};
+    for (unsigned i = 0; i < p->disks; i++)
+        if (disk_is(p->disk[i].disk, d->path))
+            return err_set(e, -EINVAL, "%s: given twice", disk->path);
     int rc = disk_open(&disk->config, &disk->disk, e);
     if (rc)
         return rc;
     p->disks++;
-    for (unsigned i = 0; i + 1 < p->disks; i++)
-        if (disk_same(p->disk[i].disk, disk->disk))
-            return err_set(e, -EINVAL, "%s: given twice", disk->path);
     struct virtio_blk_config c = {
         .virtio = *virtio, .disk = disk_device(disk->disk), .queues = 1};
     while (c.queues < m->cfg.cpus && c.queues < VIRTIO_QUEUES_MAX)
@@ -124,6 +125,43 @@ void wiring_pci_destroy(struct machine *m) {
         disk_close(m->pci->disk[i].disk);
     free(m->pci);
     m->pci = NULL;
+}
+
+/* ---- Questions ---- */
+
+unsigned machine_disks(const struct machine *m) {
+    return m->pci ? m->pci->disks : 0;
+}
+
+const char *machine_disk_path(const struct machine *m, unsigned i) {
+    return m->pci->disk[i].path;
+}
+
+bool machine_disk_is_lost(const struct machine *m, unsigned i) {
+    return m->pci->disk[i].config.snapshot;
+}
+
+int machine_disk_digest(const struct machine *m, unsigned i, uint64_t *digest) {
+    const struct dev_disk d = disk_device(m->pci->disk[i].disk);
+    int rc = d.flush(d.opaque);
+    return rc ? rc : disk_digest(m->pci->disk[i].disk, digest);
+}
+
+bool machine_balloon(const struct machine *m, struct virtio_balloon_report *r) {
+    if (!m->pci || !m->pci->balloon)
+        return false;
+    *r = virtio_balloon_ask(m->pci->balloon);
+    return true;
+}
+
+int machine_set_balloon(struct machine *m, uint64_t bytes) {
+    if (!m->pci || !m->pci->balloon)
+        return -ENOENT;
+    if (bytes > m->cfg.ram)
+        return -EINVAL;
+    machine_history_restart(m);
+    virtio_balloon_set(m->pci->balloon, (uint32_t)(bytes / PN_PAGE_SIZE));
+    return 0;
 }
 
 /* ---- Pages that the guest gives back ---- */

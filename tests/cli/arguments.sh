@@ -120,8 +120,8 @@ says 2 "unknown option '-kernal': did you mean --kernel?" run -kernal x
 # QEMU's flags: each is taken for what it is here, or its line names that.
 says 2 "-machine: there is one machine" run -machine q35
 says 2 "-M: there is one machine" run -M pc
-says 2 "-hda: there are no disks; --initrd FILE" run -hda x.img
-says 2 "-drive: there are no disks" run -drive file=x.img
+says 1 "x.img: No such file" run -hda x.img
+says 2 "-drive: --disk FILE[,ro][,snapshot] is a disk" run -drive file=x.img
 says 2 "--stopped needs --gdb" run -S
 says 2 "--checkpoints needs --gdb" run --checkpoints 8
 says 2 "--checkpoint-distance needs --checkpoints" run --gdb 1234 --checkpoint-distance 5000

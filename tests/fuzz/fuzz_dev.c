@@ -178,13 +178,22 @@ static bool with(const struct world *w, unsigned mode) {
     return w->mode == mode || w->mode == ALL;
 }
 
+static struct dev_env env_of(struct world *w) {
+    return (struct dev_env){.bus = w->bus,
+                            .clock = &w->clock,
+                            .irq = {set_irq, NULL, w},
+                            .host = {.request = request,
+                                     .read_phys = read_phys,
+                                     .write_phys = write_phys,
+                                     .opaque = w}};
+}
+
 static void create(struct world *w, struct input *in) {
     uint64_t how = take(in, 2);
 
     w->clock = (struct clock){.now = now, .opaque = w};
     REQUIRE((w->bus = dev_bus_create()));
-    const struct dev_env env = {
-        w->bus, &w->clock, {set_irq, NULL, w}, {request, read_phys, write_phys, w}};
+    const struct dev_env env = env_of(w);
 
     if (with(w, INTC)) {
         static const uint64_t hz[4] = {1000000000, 24000000, 3000000000, 1};

@@ -7,14 +7,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "dev/dev.h"
+#include "dev/pci.h"
 #include "tests/suite.h"
 
 static uint8_t buf[0x10000];
 
 static const struct firmware *with_cpus(unsigned cpus) {
     static struct firmware f;
-    f = (struct firmware){.cpus = cpus, .hpet = true};
+    f = (struct firmware){.cpus = cpus, .hpet = true, .pci_slots = 4};
     return &f;
 }
 
@@ -57,16 +57,28 @@ START_TEST(the_rsdp_leads_to_every_table_and_sums_are_0) {
     const uint8_t *rsdt = table(le(buf + 16, 4)), *xsdt = table(le(buf + 24, 8));
     expect_sum(rsdt, le(rsdt + 4, 4));
     expect_sum(xsdt, le(xsdt + 4, 4));
-    for (unsigned i = 0; i < 3; i++)
-        ck_assert_uint_eq(le(rsdt + 36 + 4 * i, 4), le(xsdt + 36 + 8 * i, 8));
-    static const char *names[] = {"FACP", "APIC", "HPET", "DSDT"};
     for (unsigned i = 0; i < 4; i++)
+        ck_assert_uint_eq(le(rsdt + 36 + 4 * i, 4), le(xsdt + 36 + 8 * i, 8));
+    static const char *names[] = {"FACP", "APIC", "HPET", "MCFG", "DSDT"};
+    for (unsigned i = 0; i < 5; i++)
         expect_sum(by_name(names[i]), le(by_name(names[i]) + 4, 4));
     const uint8_t *fadt = by_name("FACP");
     ck_assert_uint_eq(le(fadt + 36, 4) % 64, 0);
     ck_assert_int_eq(memcmp(table(le(fadt + 36, 4)), "FACS", 4), 0);
     ck_assert_uint_eq(le(fadt + 64, 4), ACPI_PM_BASE + ACPI_PM_CNT);
     ck_assert_uint_eq(le(fadt + 46, 2), ACPI_SCI_GSI);
+}
+END_TEST
+
+START_TEST(there_is_pci_or_no_word_of_it) {
+    const struct firmware f = {.cpus = 1};
+    size_t without = acpi_build(buf, sizeof(buf), &f);
+    ck_assert_uint_eq(le(table(le(buf + 24, 8)) + 4, 4), 36 + 2 * 8);
+    ck_assert_uint_gt(acpi_build(buf, sizeof(buf), with_cpus(1)), without);
+    const uint8_t *mcfg = by_name("MCFG");
+    ck_assert_uint_eq(le(mcfg + 4, 4), 60);
+    ck_assert_uint_eq(le(mcfg + 44, 8), PCI_ECAM_BASE);
+    ck_assert_uint_eq(le(mcfg + 52, 4), 0); /* segment 0, bus 0 to bus 0 */
 }
 END_TEST
 
@@ -128,10 +140,10 @@ START_TEST(iasl_reads_them_back) {
         return;
     }
     char dir[] = "/tmp/penumbra-acpi-XXXXXX", cmd[512], path[256];
-    static const char *names[] = {"DSDT", "FACP", "APIC", "HPET"};
+    static const char *names[] = {"DSDT", "FACP", "APIC", "HPET", "MCFG"};
     ck_assert_ptr_nonnull(mkdtemp(dir));
     ck_assert_uint_gt(acpi_build(buf, sizeof(buf), with_cpus(3)), 0);
-    for (unsigned i = 0; i < 4; i++) {
+    for (unsigned i = 0; i < 5; i++) {
         const uint8_t *t = by_name(names[i]);
         snprintf(path, sizeof(path), "%s/%s.aml", dir, names[i]);
         FILE *f = fopen(path, "w");
@@ -147,6 +159,7 @@ START_TEST(iasl_reads_them_back) {
         ck_assert_ptr_null(strstr(text, "rror"));
         if (i == 0) {
             ck_assert_ptr_nonnull(strstr(text, "PNP0501"));
+            ck_assert_ptr_nonnull(strstr(text, "PNP0A08"));
             ck_assert_ptr_nonnull(strstr(text, "PNP0B00"));
             ck_assert_ptr_nonnull(strstr(text, "_S3"));
             ck_assert_ptr_nonnull(strstr(text, "_S5"));
@@ -165,6 +178,7 @@ START_TEST(iasl_reads_them_back) {
 }
 END_TEST
 
-SUITE("acpi", .tests = {the_rsdp_leads_to_every_table_and_sums_are_0,
-                        madt_names_every_cpu, there_is_an_hpet_or_no_table_of_one,
-                        too_small_a_buffer_is_refused, iasl_reads_them_back})
+SUITE("acpi",
+      .tests = {the_rsdp_leads_to_every_table_and_sums_are_0, madt_names_every_cpu,
+                there_is_an_hpet_or_no_table_of_one, there_is_pci_or_no_word_of_it,
+                too_small_a_buffer_is_refused, iasl_reads_them_back})

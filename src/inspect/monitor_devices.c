@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT */
+/* The monitor's commands about the machine's devices (monitor.inc). */
+#include <errno.h>
+#include <inttypes.h>
+
+#include "base/size.h"
+#include "dev/virtio_devices.h"
+#include "inspect/monitor_internal.h"
+
+#define MIB(pages) ((pages) / 256)
+
+static int no_balloon(struct request *r) {
+    return err_set(&r->err, -ENOENT, "this guest has no balloon: run --device balloon");
+}
+
+int monitor_info_balloon(struct request *r) {
+    struct virtio_balloon_report b;
+    if (!machine_balloon(r->mon->machine, &b))
+        return no_balloon(r);
+    fprintf(r->out, "balloon: %" PRIu32 " MiB, asked for %" PRIu32 " MiB\n",
+            MIB(b.actual), MIB(b.wanted));
+    fprintf(r->out,
+            "pages: %" PRIu64 " inflated, %" PRIu64 " deflated, %" PRIu64
+            " reported as free\n",
+            b.inflated, b.deflated, b.reported);
+    if (r->wants_json)
+        r->json = json_pack("{s:I, s:I, s:I, s:I, s:I}", "wanted", (json_int_t)b.wanted,
+                            "actual", (json_int_t)b.actual, "inflated",
+                            (json_int_t)b.inflated, "deflated", (json_int_t)b.deflated,
+                            "reported", (json_int_t)b.reported);
+    return 0;
+}
+
+int monitor_balloon(struct request *r) {
+    uint64_t bytes;
+    int rc = size_parse(r->arg[0], &bytes);
+    if (rc)
+        return err_set(&r->err, rc, "'%s' is no size such as 64M", r->arg[0]);
+    rc = monitor_may_change(r);
+    if (rc == 0)
+        rc = machine_set_balloon(r->mon->machine, bytes);
+    if (rc == -ENOENT)
+        return no_balloon(r);
+    return rc == -EINVAL ? err_set(&r->err, rc, "more than the guest has") : rc;
+}

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Disks of a machine that is saved: by name and digest. What is on them stays where it is, and
+ * who goes on from the snapshot needs them as they were.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "machine/pci.h"
+#include "machine/snapshot_internal.h"
+
+static void section_name(char name[32], unsigned disk) {
+    snprintf(name, 32, "disk%u", disk);
+}
+
+int snap_disks_can_be_saved(struct machine *m, struct err *e) {
+    for (unsigned i = 0; i < machine_disks(m); i++)
+        if (machine_disk_is_lost(m, i))
+            return err_set(
+                e, -EINVAL,
+                "%s: with 'snapshot' what was written to it is in memory alone: "
+                "no snapshot",
+                machine_disk_path(m, i));
+    return 0;
+}
+
+int snap_disks_save(struct machine *m, struct snap_writer *w, struct err *e) {
+    int rc = 0;
+    for (unsigned i = 0; rc == 0 && i < machine_disks(m); i++) {
+        uint64_t digest;
+        char name[32];
+        section_name(name, i);
+        rc = machine_disk_digest(m, i, &digest);
+        rc = rc ? err_sys(e, rc, "%s", machine_disk_path(m, i))
+                : snap_writer_section(w, name, 1, &digest, sizeof(digest), e);
+    }
+    return rc;
+}
+
+int snap_disks_check(struct machine *m, struct err *e) {
+    for (unsigned i = 0; i < machine_disks(m); i++) {
+        uint64_t was, is;
+        char name[32];
+        section_name(name, i);
+        const struct snap_section *n = snap_find(m->cfg.restore, name);
+        if (!n || n->version != 1 || n->size != sizeof(was))
+            return err_set(e, -EINVAL, "section %s: there is none of this version", name);
+        memcpy(&was, n->data, sizeof(was));
+        int rc = machine_disk_digest(m, i, &is);
+        if (rc)
+            return err_sys(e, rc, "%s", machine_disk_path(m, i));
+        if (is != was)
+            return err_set(e, -EINVAL,
+                           "the disk %s is not what it was: digest %016" PRIx64
+                           ", and now %016" PRIx64,
+                           machine_disk_path(m, i), was, is);
+    }
+    return 0;
+}

@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# penumbra run --disk, --device: images that are none, are cut short, in use or given twice, and words
+# that are none are refused with one line, and no image is changed. A machine without a device is
+# the same as before there was PCI.
+#
+#   disk.sh PENUMBRA
+. "$(dirname "$0")/lib.sh"
+
+zeros() { head -c "$1" /dev/zero > "$2"; }
+ok() { run "$@" && [ "$rc" -eq 0 ] || fail "exit code $rc: penumbra $*: $(cat "$work/err")"; }
+zeros 65536 "$work/good"
+refuse() { # CODE WORDS ARGUMENT...: exit code, and what the line says
+    local code=$1 words=$2
+    shift 2
+    refused "$code" run "$@"
+    grep -qF -- "$words" "$work/err" || fail "$*: not '$words' but $(cat "$work/err")"
+}
+
+refuse 1 'No such file' --disk "$work/none"
+refuse 2 'not FILE' --disk ,ro
+refuse 2 'neither a file nor a block device' --disk "$work,ro"
+zeros 0 "$work/empty" && refuse 2 'no disk image' --disk "$work/empty"
+zeros 1000 "$work/odd" && refuse 2 'no disk image' --disk "$work/odd"
+printf 'QFI\373' | dd of="$work/q" status=none && truncate -s 65536 "$work/q"
+refuse 2 'a qcow2 image' --disk "$work/q"
+refuse 2 'given twice' --disk "$work/good,ro" --disk "$work/good,ro"
+refuse 2 'given twice' --disk "$work/good" --disk "$work/./good"
+refuse 2 "'rw' is no option" --disk "$work/good,rw"
+refuse 2 'not both' --disk "$work/good,ro,snapshot"
+refuse 2 'no such device' --device toaster
+refuse 2 "'ro' is no option" --device rng,ro
+refuse 2 'given twice' --device balloon --device balloon
+refuse 2 'does not go with --restore' --restore "$work/x" --disk "$work/good"
+refuse 2 'not with a disk that is written' --checkpoints 2 --gdb "$work/gdb" --disk "$work/good"
+
+# What is on it says that there is more: an ext4 of 64 blocks of 1 KiB, an MBR's partition.
+cp "$work/good" "$work/ext" && python3 - "$work" <<'PY'
+import struct, sys
+def put(name, *parts):
+    data = bytearray(65536)
+    for at, form, value in parts:
+        struct.pack_into(form, data, at, value)
+    open(f"{sys.argv[1]}/{name}", "wb").write(data)
+put("ext", (1024 + 4, "<I", 65), (1024 + 24, "<I", 0), (1024 + 56, "<H", 0xEF53))
+put("mbr", (510, "<H", 0xAA55), (446 + 4, "<B", 0x83), (446 + 8, "<I", 64), (446 + 12, "<I", 65))
+put("whole", (1024 + 4, "<I", 64), (1024 + 24, "<I", 0), (1024 + 56, "<H", 0xEF53))
+PY
+refuse 2 'cut short' --disk "$work/ext"
+refuse 2 'cut short' --disk "$work/mbr"
+ok run --disk "$work/whole"
+
+# Another program's lock; and the embedded guest, which has no driver, leaves the image as it is.
+flock() { python3 -c 'import fcntl, struct, sys, subprocess
+f = open(sys.argv[1], "r+b")
+fcntl.lockf(f, fcntl.LOCK_EX)
+sys.exit(subprocess.call(sys.argv[2:]))' "$@"; }
+flock "$work/good" "$penumbra" run --disk "$work/good" > /dev/null 2> "$work/err" < /dev/null && fail "a locked image is taken"
+grep -q 'in use' "$work/err" || fail "locked: $(cat "$work/err")"
+sum=$(sha256sum < "$work/good")
+ok run --disk "$work/good" --disk "$work/whole,snapshot" --device rng --device balloon --stats "$work/s.json" --ram-digest
+[ "$(sha256sum < "$work/good")" = "$sum" ] || fail "the image was written"
+python3 - "$work/s.json" <<'PY' || fail "--stats says otherwise"
+import json, sys
+j = json.load(open(sys.argv[1]))
+assert [d.split()[0] for d in j["config"]["devices"]] == ["disk", "disk", "rng", "balloon"], j["config"]
+assert len(j["disks"]) == 2 and j["disks"][0]["digest"] != j["disks"][1]["digest"], j["disks"]
+PY
+exit $bad

@@ -1,0 +1,446 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Virtio devices, each test with split rings (_i 0) and packed ones (_i 1): what a driver gets,
+ * when, and what becomes of a driver that breaks the rules.
+ */
+#include "driver.h"
+#include "tests/suite.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define SECTORS 64u
+#define HEADER  DRV_BUFFERS
+#define DATA    (DRV_BUFFERS + 0x100u)
+#define STATUS  (DRV_BUFFERS + 0x4000u)
+#define TABLE   (DRV_BUFFERS + 0x5000u)
+#define MSI     0xfee01000u
+
+enum { RNG = 1, BLK, BALLOON, RO };
+
+struct world {
+    struct fx fx;
+    struct drv d;
+    struct virtio_balloon *balloon;
+    uint8_t disk[SECTORS * DISK_SECTOR];
+    unsigned flushes, messages;
+    uint32_t message;
+    uint64_t discarded;
+};
+static struct world a, b;
+
+static int disk_read(void *opaque, uint64_t at, void *buf, size_t size) {
+    memcpy(buf, ((struct world *)opaque)->disk + at, size);
+    return 0;
+}
+
+static int disk_write(void *opaque, uint64_t at, const void *buf, size_t size) {
+    memcpy(((struct world *)opaque)->disk + at, buf, size);
+    return 0;
+}
+
+static int disk_flush(void *opaque) {
+    ((struct world *)opaque)->flushes++;
+    return 0;
+}
+
+static int disk_discard(void *opaque, uint64_t at, uint64_t size) {
+    memset(((struct world *)opaque)->disk + at, 0, size);
+    return 0;
+}
+
+static bool msi(void *opaque, uint64_t address, uint32_t data) {
+    struct world *w = opaque; /* the fixture is its first member */
+    ck_assert_uint_eq(address, MSI);
+    w->messages++;
+    w->message = data;
+    return true;
+}
+
+static size_t discard(void *opaque, pn_gpa gpa, size_t size) {
+    struct world *w = opaque;
+    if (gpa >= FX_MEM || size > FX_MEM - gpa)
+        return 0;
+    memset(w->fx.mem + gpa, 0, size);
+    w->discarded += size;
+    return size;
+}
+
+static void create(struct world *w) {
+    memset(w, 0, sizeof(*w));
+    fx_init(&w->fx);
+    w->fx.env.irq.msi = msi;
+    w->fx.env.host.discard_phys = discard;
+    struct pci_host *host = pci_host_create(&w->fx.env);
+    ck_assert_ptr_nonnull(host);
+    const struct virtio_rng_config rng = {.virtio = {.host = host, .slot = RNG},
+                                          .seed = 7};
+    const struct virtio_balloon_config balloon = {
+        .virtio = {.host = host, .slot = BALLOON}};
+    struct virtio_blk_config blk = {.virtio = {.host = host, .slot = BLK},
+                                    .disk = {.size = sizeof(w->disk),
+                                             .read = disk_read,
+                                             .write = disk_write,
+                                             .flush = disk_flush,
+                                             .discard = disk_discard,
+                                             .opaque = w},
+                                    .serial = "serial",
+                                    .queues = 2};
+    ck_assert_ptr_nonnull(virtio_rng_create(&w->fx.env, &rng));
+    ck_assert_ptr_nonnull(virtio_blk_create(&w->fx.env, &blk));
+    w->balloon = virtio_balloon_create(&w->fx.env, &balloon);
+    ck_assert_ptr_nonnull(w->balloon);
+    blk.disk.read_only = true;
+    blk.virtio.slot = RO;
+    ck_assert_ptr_nonnull(virtio_blk_create(&w->fx.env, &blk));
+}
+
+static void setup(void) {
+    create(&a);
+    create(&b);
+}
+
+static void teardown(void) {
+    fx_done(&a.fx);
+    fx_done(&b.fx);
+}
+
+static void begin(struct world *w, unsigned slot, int packed) {
+    drv_begin(&w->d, &w->fx, slot, 0, (packed ? 0 : DRV_PACKED_BIT) | DRV_EVENT_BIT);
+    ck_assert_int_eq(w->d.packed, packed);
+}
+
+/* One request of a disk. Return: its status; -1: no answer. */
+static int request(struct world *w, uint32_t type, uint64_t sector, uint32_t size) {
+    const struct {
+        uint32_t type, zero;
+        uint64_t sector;
+    } header = {type, 0, sector};
+    const struct drv_segment s[] = {{HEADER, 16, DRV_READ},
+                                    {DATA, size, type & 1 ? DRV_READ : DRV_WRITE},
+                                    {STATUS, 1, DRV_WRITE}};
+    memcpy(w->fx.mem + HEADER, &header, 16);
+    w->fx.mem[STATUS] = 0xee;
+    int64_t got = size ? drv_do(&w->d, s, 3)
+                       : drv_do(&w->d, (const struct drv_segment[]){s[0], s[2]}, 2);
+    return got < 0 ? -1 : w->fx.mem[STATUS];
+}
+
+/* ---- What a driver gets ---- */
+
+START_TEST(random_bytes_follow_from_the_seed) {
+    const struct drv_segment s = {DATA, 100, DRV_WRITE};
+    begin(&a, RNG, _i);
+    begin(&b, RNG, !_i);
+    for (unsigned n = 0; n < 20; n++) { /* twice around */
+        ck_assert_int_eq(drv_do(&a.d, &s, 1), 100);
+        ck_assert_int_eq(drv_do(&b.d, &s, 1), 100);
+        ck_assert_int_eq(memcmp(a.fx.mem + DATA, b.fx.mem + DATA, 100), 0);
+        ck_assert_uint_eq(a.fx.mem[DATA + 100], 0);
+    }
+}
+END_TEST
+
+START_TEST(a_disk_gives_back_what_was_written) {
+    begin(&a, BLK, _i);
+    memset(a.fx.mem + DATA, 0x5a, 1024);
+    ck_assert_int_eq(request(&a, 1, 3, 1024), 0);
+    ck_assert_uint_eq(a.disk[3 * 512], 0x5a);
+    ck_assert_uint_eq(a.disk[5 * 512], 0);
+    memset(a.fx.mem + DATA, 0, 1024);
+    ck_assert_int_eq(request(&a, 0, 4, 512), 0);
+    ck_assert_uint_eq(a.fx.mem[DATA + 511], 0x5a);
+    ck_assert_uint_eq(a.fx.mem[DATA + 512], 0);
+    ck_assert_int_eq(request(&a, 4, 0, 0), 0);
+    ck_assert_uint_eq(a.flushes, 1);
+    ck_assert_int_eq(request(&a, 8, 0, 20), 0);
+    ck_assert_str_eq((char *)a.fx.mem + DATA, "serial");
+    const uint32_t range[4] = {3, 0, 1, 0};
+    memcpy(a.fx.mem + DATA, range, 16);
+    ck_assert_int_eq(request(&a, 11, 0, 16), 0);
+    ck_assert_uint_eq(a.disk[3 * 512], 0);
+    ck_assert_uint_eq(a.disk[4 * 512], 0x5a);
+}
+END_TEST
+
+START_TEST(a_request_beyond_the_disk_or_of_no_kind_is_an_error) {
+    static const struct {
+        uint32_t type;
+        uint64_t sector;
+        uint32_t size;
+        int status;
+    } bad[] = {{0, SECTORS, 512, 1},    {0, SECTORS - 1, 1024, 1},
+               {1, UINT64_MAX, 512, 1}, {0, 1ull << 55, 512, 1},
+               {0, 0, 100, 1},          {1, 0, 0, 1},
+               {99, 0, 0, 2},           {11, 0, 15, 1}};
+    begin(&a, BLK, _i);
+    memset(a.disk, 0x77, sizeof(a.disk));
+    for (unsigned n = 0; n < sizeof(bad) / sizeof(bad[0]); n++)
+        ck_assert_int_eq(request(&a, bad[n].type, bad[n].sector, bad[n].size),
+                         bad[n].status);
+    for (unsigned n = 0; n < sizeof(a.disk); n++)
+        ck_assert_uint_eq(a.disk[n], 0x77);
+    ck_assert_int_eq(request(&a, 0, 0, 512), 0); /* it goes on */
+}
+END_TEST
+
+START_TEST(a_disk_that_is_read_only_is_not_written) {
+    begin(&a, RO, _i);
+    a.disk[0] = 1;
+    ck_assert_int_eq(request(&a, 0, 0, 512), 0);
+    ck_assert_uint_eq(a.fx.mem[DATA], 1);
+    a.fx.mem[DATA] = 2;
+    ck_assert_int_eq(request(&a, 1, 0, 512), 1);
+    ck_assert_uint_eq(a.disk[0], 1);
+}
+END_TEST
+
+START_TEST(descriptors_may_be_in_a_table) {
+    const struct drv_segment table = {TABLE, 32, DRV_INDIRECT};
+    begin(&a, RNG, _i);
+    for (unsigned n = 0; n < 2; n++) {
+        const uint64_t gpa = DATA + n * 0x200;
+        const uint32_t size = 10;
+        const uint16_t flags = n ? DRV_WRITE : DRV_WRITE | DRV_NEXT, next = 1;
+        uint8_t *p = a.fx.mem + TABLE + n * 16;
+        memcpy(p, &gpa, 8);
+        memcpy(p + 8, &size, 4);
+        memcpy(p + (_i ? 14 : 12), &flags, 2);
+        memcpy(p + (_i ? 12 : 14), &next, 2);
+    }
+    ck_assert_int_eq(drv_do(&a.d, &table, 1), 20);
+    ck_assert_uint_ne(a.fx.mem[DATA + 0x200] | a.fx.mem[DATA + 0x201], 0);
+    ck_assert_uint_eq(a.fx.mem[DATA + 10], 0);
+}
+END_TEST
+
+START_TEST(pages_of_a_balloon_are_given_back) {
+    const uint32_t number[2] = {0xc, 0xd};
+    const struct drv_segment s = {HEADER, 8, DRV_READ}, far = {HEADER + 8, 4, DRV_READ};
+    const uint32_t beyond = FX_MEM >> 12;
+    begin(&a, BALLOON, _i);
+    virtio_balloon_set(a.balloon, 2);
+    memcpy(a.fx.mem + HEADER, number, 8);
+    memset(a.fx.mem + 0xc000, 1, 0x2000);
+    ck_assert_int_eq(drv_do(&a.d, &s, 1), 0);
+    ck_assert_uint_eq(a.discarded, 0x2000);
+    ck_assert_uint_eq(a.fx.mem[0xdfff], 0);
+    wr32(&a.fx, a.d.bar + 0x2004, 2);
+    ck_assert_uint_eq(virtio_balloon_ask(a.balloon).actual, 2);
+    ck_assert_uint_eq(virtio_balloon_ask(a.balloon).inflated, 2);
+    memcpy(a.fx.mem + HEADER + 8, &beyond, 4);
+    ck_assert_int_eq(drv_do(&a.d, &far, 1), -1);
+    ck_assert(drv_status(&a.d) & DRV_NEEDS_RESET);
+}
+END_TEST
+
+START_TEST(free_pages_that_are_reported_are_given_back) {
+    const struct drv_segment s[] = {{0xc000, 0x1000, DRV_WRITE},
+                                    {0xd800, 0x1800, DRV_WRITE}};
+    drv_begin(&a.d, &a.fx, BALLOON, 0, 0); /* as drivers do, all of them */
+    drv_begin(&a.d, &a.fx, BALLOON, 2, _i ? 0 : DRV_PACKED_BIT);
+    a.d.desc = 0x1000 + 2 * 0x3000;
+    ck_assert_int_eq(drv_do(&a.d, s, 2), 0);
+    ck_assert_uint_eq(a.discarded, 0x2000); /* whole pages */
+    ck_assert_uint_eq(virtio_balloon_ask(a.balloon).reported, 2);
+}
+END_TEST
+
+/* ---- When, and how it is told ---- */
+
+START_TEST(a_queue_is_served_at_a_fixed_time) {
+    const struct drv_segment s = {DATA, 4, DRV_WRITE};
+    begin(&a, RNG, _i);
+    drv_give(&a.d, &s, 1);
+    fx_by(&a.fx, VIRTIO_LATENCY_NS - 1);
+    ck_assert_int_eq(drv_take(&a.d), -1);
+    fx_by(&a.fx, 1);
+    ck_assert_int_eq(drv_take(&a.d), 4);
+    ck_assert_int_eq(a.fx.level[PCI_GSI + RNG], 1);
+    ck_assert_uint_eq(dev_bus_mmio_read(a.fx.bus, a.d.bar + 0x1000, 1), 1);
+    ck_assert_int_eq(a.fx.level[PCI_GSI + RNG], 0);
+}
+END_TEST
+
+START_TEST(a_message_waits_while_its_vector_is_masked) {
+    const struct drv_segment s = {DATA, 4, DRV_WRITE};
+    unsigned at = rd32(&a.fx, drv_config(RNG, 0x34)) & 0xff;
+    begin(&a, RNG, _i);
+    while ((rd32(&a.fx, drv_config(RNG, at)) & 0xff) != 0x11)
+        at = rd32(&a.fx, drv_config(RNG, at)) >> 8 & 0xff;
+    dev_bus_mmio_write(a.fx.bus, drv_config(RNG, at + 2), 2, 0x8000);
+    dev_bus_mmio_write(a.fx.bus, a.d.bar + 0x1a, 2, 1); /* the queue's vector */
+    wr32(&a.fx, a.d.bar + 0x4010, MSI);
+    wr32(&a.fx, a.d.bar + 0x4018, 0x55);
+    ck_assert_int_eq(drv_do(&a.d, &s, 1), 4);
+    ck_assert_uint_eq(a.messages, 0);
+    ck_assert_uint_eq(rd32(&a.fx, a.d.bar + 0x5000), 2);
+    wr32(&a.fx, a.d.bar + 0x401c, 0);
+    ck_assert_uint_eq(a.messages, 1);
+    ck_assert_uint_eq(a.message, 0x55);
+    ck_assert_uint_eq(rd32(&a.fx, a.d.bar + 0x5000), 0);
+    ck_assert_int_eq(drv_do(&a.d, &s, 1), 4);
+    ck_assert_uint_eq(a.messages, 2);
+    ck_assert_int_eq(a.fx.level[PCI_GSI + RNG], 0);
+}
+END_TEST
+
+START_TEST(the_event_index_says_which_buffer_interrupts) {
+    const struct drv_segment s = {DATA, 4, DRV_WRITE};
+    drv_begin(&a.d, &a.fx, RNG, 0, _i ? 0 : DRV_PACKED_BIT);
+    ck_assert_int_eq(drv_do(&a.d, &s, 1), 4); /* the first one always does */
+    dev_bus_mmio_read(a.fx.bus, a.d.bar + 0x1000, 1);
+    const uint16_t third[2] = {_i ? 0x8003 : 0, 2}, split = 3;
+    if (_i)
+        memcpy(a.fx.mem + a.d.driver, third, 4);
+    else
+        memcpy(a.fx.mem + a.d.driver + 4 + 2 * DRV_SIZE, &split, 2);
+    for (unsigned n = 1; n < 5; n++) {
+        ck_assert_int_eq(drv_do(&a.d, &s, 1), 4);
+        ck_assert_uint_eq(dev_bus_mmio_read(a.fx.bus, a.d.bar + 0x1000, 1), n == 3);
+    }
+}
+END_TEST
+
+START_TEST(a_copy_goes_on_with_what_was_waiting) {
+    const struct drv_segment s = {DATA, 8, DRV_WRITE};
+    begin(&a, RNG, _i);
+    ck_assert_int_eq(drv_do(&a.d, &s, 1), 8);
+    dev_bus_mmio_read(a.fx.bus, a.d.bar + 0x1000, 1); /* the line falls */
+    drv_give(&a.d, &s, 1);
+    fx_by(&a.fx, VIRTIO_LATENCY_NS / 2);
+    struct dev_states *states = dev_bus_save(a.fx.bus);
+    b.fx.now = a.fx.now;
+    memcpy(b.fx.mem, a.fx.mem, FX_MEM);
+    b.d = a.d;
+    b.d.f = &b.fx;
+    ck_assert_int_eq(dev_bus_load(b.fx.bus, states), 0);
+    dev_states_free(states);
+    fx_by(&a.fx, VIRTIO_LATENCY_NS);
+    fx_by(&b.fx, VIRTIO_LATENCY_NS);
+    ck_assert_int_eq(drv_take(&b.d), 8);
+    ck_assert_int_eq(memcmp(a.fx.mem, b.fx.mem, FX_MEM), 0);
+    ck_assert_uint_eq(a.fx.rise_at[PCI_GSI + RNG], b.fx.rise_at[PCI_GSI + RNG]);
+}
+END_TEST
+
+/* ---- A driver that breaks the rules ---- */
+
+static void broken(struct world *w) {
+    fx_by(&w->fx, VIRTIO_LATENCY_NS);
+    ck_assert_int_eq(drv_take(&w->d), -1);
+    ck_assert(drv_status(&w->d) & DRV_NEEDS_RESET);
+    const struct drv_segment s = {DATA, 4, DRV_WRITE};
+    begin(w, w->d.slot, w->d.packed); /* a reset is enough */
+    ck_assert_int_eq(drv_do(&w->d, &s, 1), 4);
+}
+
+START_TEST(a_chain_that_loops_ends_the_device) {
+    struct drv_segment s[DRV_SIZE];
+    begin(&a, RNG, _i);
+    for (unsigned n = 0; n < DRV_SIZE; n++)
+        s[n] = (struct drv_segment){DATA, 4, DRV_WRITE};
+    if (_i)
+        s[DRV_SIZE - 1].flags |= DRV_NEXT;
+    drv_give(&a.d, s, DRV_SIZE);
+    if (!_i)
+        drv_put(&a.d, DRV_SIZE - 1, DATA, 4, DRV_WRITE | DRV_NEXT, 0);
+    broken(&a);
+}
+END_TEST
+
+START_TEST(a_table_within_a_table_ends_the_device) {
+    const struct drv_segment table = {TABLE, 16, DRV_INDIRECT};
+    const uint64_t gpa = TABLE;
+    const uint32_t size = 16;
+    const uint16_t flags = DRV_INDIRECT;
+    begin(&a, RNG, _i);
+    memcpy(a.fx.mem + TABLE, &gpa, 8);
+    memcpy(a.fx.mem + TABLE + 8, &size, 4);
+    memcpy(a.fx.mem + TABLE + (_i ? 14 : 12), &flags, 2);
+    drv_give(&a.d, &table, 1);
+    broken(&a);
+}
+END_TEST
+
+START_TEST(a_table_of_no_whole_descriptors_ends_the_device) {
+    static const uint32_t sizes[] = {0, 15, 17};
+    for (unsigned n = 0; n < 3; n++) {
+        const struct drv_segment table = {TABLE, sizes[n], DRV_INDIRECT};
+        begin(&a, RNG, _i);
+        drv_give(&a.d, &table, 1);
+        broken(&a);
+    }
+}
+END_TEST
+
+START_TEST(memory_that_is_not_there_ends_the_device) {
+    static const uint64_t gpas[] = {FX_MEM - 4, FX_MEM, UINT64_MAX - 3, 1ull << 63};
+    for (unsigned n = 0; n < 4; n++) {
+        const struct drv_segment s = {gpas[n], 16, DRV_WRITE};
+        begin(&a, RNG, _i);
+        drv_give(&a.d, &s, 1);
+        broken(&a);
+    }
+}
+END_TEST
+
+START_TEST(what_is_read_behind_what_is_written_ends_the_device) {
+    const struct drv_segment s[] = {{DATA, 4, DRV_WRITE}, {DATA, 4, DRV_READ}};
+    begin(&a, RNG, _i);
+    drv_give(&a.d, s, 2);
+    broken(&a);
+}
+END_TEST
+
+START_TEST(an_index_that_jumps_ends_the_device) {
+    const struct drv_segment s = {DATA, 4, DRV_WRITE};
+    const uint16_t index = DRV_SIZE + 1;
+    begin(&a, RNG, 0);
+    drv_give(&a.d, &s, 1);
+    memcpy(a.fx.mem + a.d.driver + 2, &index, 2);
+    broken(&a);
+}
+END_TEST
+
+START_TEST(a_reset_while_a_request_waits_forgets_it) {
+    const struct drv_segment s = {DATA, 4, DRV_WRITE};
+    begin(&a, RNG, _i);
+    drv_give(&a.d, &s, 1);
+    dev_bus_mmio_write(a.fx.bus, a.d.bar + DRV_STATUS, 1, 0);
+    fx_by(&a.fx, 10 * VIRTIO_LATENCY_NS);
+    ck_assert_int_eq(drv_take(&a.d), -1);
+    ck_assert_uint_eq(a.fx.mem[DATA] | a.fx.mem[DATA + 1] | a.fx.mem[DATA + 2], 0);
+}
+END_TEST
+
+START_TEST(who_is_no_bus_master_reaches_no_memory) {
+    const struct drv_segment s = {DATA, 4, DRV_WRITE};
+    begin(&a, RNG, _i);
+    drv_give(&a.d, &s, 1);
+    dev_bus_mmio_write(a.fx.bus, drv_config(RNG, 4), 2, 2);
+    fx_by(&a.fx, VIRTIO_LATENCY_NS);
+    ck_assert_int_eq(drv_take(&a.d), -1);
+}
+END_TEST
+
+SUITE("virtio", .setup = setup, .teardown = teardown,
+      .tests = {an_index_that_jumps_ends_the_device,
+                a_reset_while_a_request_waits_forgets_it,
+                who_is_no_bus_master_reaches_no_memory},
+      .loops = {{random_bytes_follow_from_the_seed, 2},
+                {a_disk_gives_back_what_was_written, 2},
+                {a_request_beyond_the_disk_or_of_no_kind_is_an_error, 2},
+                {a_disk_that_is_read_only_is_not_written, 2},
+                {descriptors_may_be_in_a_table, 2},
+                {pages_of_a_balloon_are_given_back, 2},
+                {free_pages_that_are_reported_are_given_back, 2},
+                {a_queue_is_served_at_a_fixed_time, 2},
+                {a_message_waits_while_its_vector_is_masked, 2},
+                {the_event_index_says_which_buffer_interrupts, 2},
+                {a_copy_goes_on_with_what_was_waiting, 2},
+                {a_chain_that_loops_ends_the_device, 2},
+                {a_table_within_a_table_ends_the_device, 2},
+                {a_table_of_no_whole_descriptors_ends_the_device, 2},
+                {memory_that_is_not_there_ends_the_device, 2},
+                {what_is_read_behind_what_is_written_ends_the_device, 2}})
