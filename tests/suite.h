@@ -23,7 +23,7 @@ struct suite {
     struct {
         const TTest *test;
         int times; /* _i counts from 0 */
-    } loops[16];
+    } loops[24];
 };
 
 /* Return: main()'s. */

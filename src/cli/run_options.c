@@ -111,6 +111,10 @@ static int set_disk(void *options, const char *arg, struct err *e) {
     return add_device(options, "disk", arg, e);
 }
 
+static int set_net(void *options, const char *arg, struct err *e) {
+    return add_device(options, "net", arg, e);
+}
+
 /* "KIND" or "KIND,ARGUMENT". */
 static int set_device(void *options, const char *arg, struct err *e) {
     char kind[32];
@@ -171,6 +175,10 @@ static const struct option_row rows[] = {
      "A disk on PCI, a raw image: the guest's /dev/vda, and so on; ro: it cannot be "
      "written; snapshot: what is written is lost at the end; may be repeated",
      .kind = OPTION_CALL, .set = set_disk, .without = "restore|incoming"},
+    {"net", 0, "user[,open][,hostfwd=...]",
+     "A network card on PCI, and a network of the guest's own; open: it may leave it; "
+     "hostfwd=tcp::2222-:22: a port of this host that leads to one of the guest's",
+     .kind = OPTION_CALL, .set = set_net, .without = "restore|incoming"},
     {"device", 0, "KIND[,OPTION]", "A device on PCI; may be repeated",
      .kind = OPTION_CALL, .set = set_device, .list = device_list, .without = "restore|incoming"},
     {"seed", 0, "N", "Seed of RDRAND and RDSEED", .kind = OPTION_NUMBER, GUEST(seed),
@@ -366,13 +374,14 @@ static bool hugetlb(const char *hugepages) {
     return hugepages && (!strcmp(hugepages, "2M") || !strcmp(hugepages, "1G"));
 }
 
-/* Does the guest write to an image? */
-static bool writes_disk(const char *devices) {
+/* Does what the guest does stay, when time goes back? */
+static bool reaches_out(const char *devices) {
     struct device_spec d;
     char text[64];
     struct err e = {text, sizeof(text)};
     while (device_next(&devices, &d, &e) > 0)
-        if (d.kind == DEVICE_DISK && !d.read_only && !d.snapshot)
+        if (d.kind == DEVICE_NET ||
+            (d.kind == DEVICE_DISK && !d.read_only && !d.snapshot))
             return true;
     return false;
 }
@@ -412,11 +421,11 @@ static int check(const struct run_options *o, struct err *e) {
         return err_set(e, -EINVAL,
                        "--checkpoints does not go with --clock host, --shared-memory, "
                        "--record, --hugepages 2M or 1G, or a dirty log of the host's");
-    if (o->checkpoints && writes_disk(m->devices))
+    if (o->checkpoints && reaches_out(m->devices))
         return err_set(
             e, -EINVAL,
-            "--checkpoints: not with a disk that is written: --disk FILE,ro or "
-            "FILE,snapshot");
+            "--checkpoints: not with a network, nor with a disk that is written: "
+            "--disk FILE,ro or FILE,snapshot");
     if (m->dirty && m->handovers)
         return err_set(e, -EINVAL, "--dirty-log does not go with --handover");
     if (m->tlb && has_part(m, true))

@@ -56,3 +56,24 @@ struct virtio_balloon_report {
     uint64_t inflated, deflated, reported; /* pages so far */
 };
 struct virtio_balloon_report virtio_balloon_ask(const struct virtio_balloon *b);
+
+/* ---- A network card (virtio_net.c) ---- */
+
+#define NET_FRAME_MAX 1536u /* bytes of an Ethernet frame, without its checksum */
+
+/* Where the guest's frames go. */
+struct dev_net {
+    void (*send)(void *opaque, const void *frame, size_t size);
+    void *opaque;
+};
+
+struct virtio_net_config {
+    struct virtio_config virtio;
+    struct dev_net net;
+    uint8_t mac[6];
+};
+struct virtio_net;
+struct virtio_net *virtio_net_create(const struct dev_env *env,
+                                     const struct virtio_net_config *c);
+/* A frame for the guest. Return: whether it has taken it. */
+bool virtio_net_receive(struct virtio_net *n, const void *frame, size_t size);

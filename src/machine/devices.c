@@ -41,10 +41,16 @@ static int option(struct device_spec *d, const char *word, struct err *e) {
         d->read_only = true;
     else if (d->kind == DEVICE_DISK && !strcmp(word, "snapshot"))
         d->snapshot = true;
+    else if (d->kind == DEVICE_NET && !strcmp(word, "open"))
+        d->net.open = true;
+    else if (d->kind == DEVICE_NET && !strncmp(word, "hostfwd=", 8))
+        return net_parse_forward(word + 8, &d->net, e);
     else
         return err_set(e, -EINVAL, "'%s' is no option of a device '%s': %ssplit", word,
                        kinds[d->kind].word,
-                       d->kind == DEVICE_DISK ? "ro, snapshot, " : "");
+                       d->kind == DEVICE_DISK  ? "ro, snapshot, "
+                       : d->kind == DEVICE_NET ? "open, hostfwd=..., "
+                                               : "");
     return 0;
 }
 
@@ -63,6 +69,11 @@ int device_parse(const char *kind, const char *argument, struct device_spec *d,
         p = value(p, d->path, sizeof(d->path), &fits);
         if (!*d->path)
             return err_set(e, -EINVAL, "not FILE[,ro][,snapshot]");
+    }
+    if (d->kind == DEVICE_NET) {
+        p = value(p, word, sizeof(word), &fits);
+        if (strcmp(word, "user") != 0)
+            return err_set(e, -EINVAL, "not user[,open][,hostfwd=tcp::PORT-:PORT]");
     }
     while (rc == 0 && fits && *p) {
         p = value(p, word, sizeof(word), &fits);

@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include <netinet/in.h>
 #include <stdbool.h>
 #include <stdio.h>
 
@@ -20,11 +21,25 @@ enum device_kind {
     DEVICE_KINDS
 };
 
+/* A network (net.h). */
+#define NET_FORWARDS_MAX 8u
+
+struct net_config {
+    bool open;
+    unsigned forwards;
+    struct net_forward {
+        bool udp;
+        struct in_addr host, guest; /* guest 0: the one that DHCP gives */
+        uint16_t host_port, guest_port;
+    } forward[NET_FORWARDS_MAX];
+};
+
 struct device_spec {
     enum device_kind kind;
     char path[DEVICE_PATH_MAX]; /* of a disk */
     bool read_only, snapshot;   /* of a disk */
     bool split;                 /* no packed rings */
+    struct net_config net;      /* of a network card */
 };
 
 /* One line's kind and argument (NULL: none). Return: 0, or -EINVAL with what is wrong in e. */
@@ -32,5 +47,9 @@ int device_parse(const char *kind, const char *argument, struct device_spec *d,
                  struct err *e);
 /* The next line of a text. Return: 1 and *text behind it; 0: there is no more; -EINVAL. */
 int device_next(const char **text, struct device_spec *d, struct err *e);
+/* "tcp:[ADDRESS]:PORT-[ADDRESS]:PORT", as in QEMU; without an address this host's own ports are
+ * those of 127.0.0.1. Return: 0, or -EINVAL with a line in e. */
+int net_parse_forward(const char *text, struct net_config *c, struct err *e);
+
 /* Each kind with its options and meaning, for help. */
 void device_list(FILE *out);

@@ -16,6 +16,9 @@ static void section_name(char name[32], unsigned disk) {
 }
 
 int snap_disks_can_be_saved(struct machine *m, struct err *e) {
+    if (machine_has_net(m))
+        return err_set(e, -EINVAL,
+                       "the connections of a network cannot be saved: no snapshot");
     for (unsigned i = 0; i < machine_disks(m); i++)
         if (machine_disk_is_lost(m, i))
             return err_set(

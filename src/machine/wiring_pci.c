@@ -12,12 +12,14 @@
 #include "machine/devices.h"
 #include "machine/disk.h"
 #include "machine/history.h"
+#include "machine/net.h"
 #include "machine/pci.h"
 #include "machine/work.h"
 
 struct machine_pci {
     struct pci_host *host;
     struct virtio_balloon *balloon;
+    struct net *net;
     unsigned disks;
     struct machine_disk {
         struct disk *disk;
@@ -71,6 +73,22 @@ static int add_balloon(struct machine *m, const struct virtio_config *virtio,
     return m->pci->balloon ? 0 : err_sys(e, -ENOMEM, "a device 'balloon'");
 }
 
+static int add_net(struct machine *m, const struct device_spec *d,
+                   const struct virtio_config *virtio, struct err *e) {
+    struct machine_pci *p = m->pci;
+    if (p->net)
+        return err_set(e, -EINVAL, "a device 'net': given twice");
+    int rc = net_create(m, &d->net, &p->net, e);
+    if (rc)
+        return rc;
+    const struct virtio_net_config c = {.virtio = *virtio,
+                                        .net = net_device(p->net),
+                                        .mac = {0x52, 0x54, 0x00, 0x12, 0x34, 0x56}};
+    struct virtio_net *card = virtio_net_create(&m->env, &c);
+    net_attach(p->net, card);
+    return card ? 0 : err_sys(e, -ENOMEM, "a device 'net'");
+}
+
 static int add(struct machine *m, const struct device_spec *d, unsigned slot,
                struct err *e) {
     const struct virtio_config virtio = {
@@ -82,6 +100,8 @@ static int add(struct machine *m, const struct device_spec *d, unsigned slot,
         return add_rng(m, &virtio, e);
     case DEVICE_BALLOON:
         return add_balloon(m, &virtio, e);
+    case DEVICE_NET:
+        return add_net(m, d, &virtio, e);
     default:
         return -EINVAL;
     }
@@ -123,11 +143,23 @@ unsigned machine_pci_slots(const struct machine *m) {
 void wiring_pci_destroy(struct machine *m) {
     for (unsigned i = 0; m->pci && i < m->pci->disks; i++)
         disk_close(m->pci->disk[i].disk);
+    if (m->pci && m->pci->net) {
+        net_attach(m->pci->net, NULL);
+        net_destroy(m->pci->net);
+    }
     free(m->pci);
     m->pci = NULL;
 }
 
 /* ---- Questions ---- */
+
+bool machine_has_net(const struct machine *m) {
+    return m->pci && m->pci->net;
+}
+
+bool machine_net_poll(struct machine *m, uint64_t ns) {
+    return machine_has_net(m) && net_poll(m->pci->net, ns);
+}
 
 unsigned machine_disks(const struct machine *m) {
     return m->pci ? m->pci->disks : 0;

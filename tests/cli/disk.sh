@@ -29,10 +29,16 @@ refuse 2 'given twice' --disk "$work/good" --disk "$work/./good"
 refuse 2 "'rw' is no option" --disk "$work/good,rw"
 refuse 2 'not both' --disk "$work/good,ro,snapshot"
 refuse 2 'no such device' --device toaster
+refuse 2 'not user' --net tap
+refuse 2 'not as tcp::2222-:22' --net user,hostfwd=tcp:2222-22
+refuse 2 'not as tcp' --net user,hostfwd=tcp::0-:22
+refuse 2 'not as tcp' --net user,hostfwd=tcp:300.1.1.1:1-:22
+refuse 2 'given twice' --net user --net user
+refuse 2 "'closed' is no option" --net user,closed
 refuse 2 "'ro' is no option" --device rng,ro
 refuse 2 'given twice' --device balloon --device balloon
 refuse 2 'does not go with --restore' --restore "$work/x" --disk "$work/good"
-refuse 2 'not with a disk that is written' --checkpoints 2 --gdb "$work/gdb" --disk "$work/good"
+refuse 2 'nor with a disk that is written' --checkpoints 2 --gdb "$work/gdb" --disk "$work/good"
 
 # What is on it says that there is more: an ext4 of 64 blocks of 1 KiB, an MBR's partition.
 cp "$work/good" "$work/ext" && python3 - "$work" <<'PY'
@@ -66,4 +72,26 @@ j = json.load(open(sys.argv[1]))
 assert [d.split()[0] for d in j["config"]["devices"]] == ["disk", "disk", "rng", "balloon"], j["config"]
 assert len(j["disks"]) == 2 and j["disks"][0]["digest"] != j["disks"][1]["digest"], j["disks"]
 PY
+
+# A snapshot names its disks: it goes on where they are as they were, and nowhere else.
+# monitor ARG... -- COMMAND: one command to a run of ARG...
+monitor() {
+    local args=()
+    while [ "$1" != -- ]; do args+=("$1") && shift; done
+    "$penumbra" run "${args[@]}" --monitor "$work/mon" > /dev/null 2> "$work/err" < /dev/null &
+    local pid=$!
+    until [ -S "$work/mon" ]; do kill -0 $pid 2> /dev/null || break; sleep 0.05; done
+    printf '%s\nquit\n' "${*:2}" | "$penumbra" monitor "$work/mon" > "$work/said"
+    wait $pid
+}
+monitor --disk "$work/good" --device rng --append "compute=1000000000" -- snapshot save "$work/snap"
+ok run --restore "$work/snap"
+monitor --disk "$work/good,snapshot" --append "compute=1000000000" -- snapshot save "$work/lost"
+grep -q 'in memory alone' "$work/said" && [ ! -e "$work/lost" ] || fail "a disk that is lost is saved: $(cat "$work/said")"
+monitor --net user --append "compute=1000000000" -- snapshot save "$work/lost"
+grep -q 'cannot be saved' "$work/said" || fail "a network is saved: $(cat "$work/said")"
+printf x | dd of="$work/good" bs=1 seek=40000 conv=notrunc status=none
+refuse 2 'is not what it was' --restore "$work/snap"
+mv "$work/good" "$work/moved"
+refuse 1 'No such file' --restore "$work/snap"
 exit $bad

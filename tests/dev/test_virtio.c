@@ -16,12 +16,16 @@
 #define TABLE   (DRV_BUFFERS + 0x5000u)
 #define MSI     0xfee01000u
 
-enum { RNG = 1, BLK, BALLOON, RO };
+enum { RNG = 1, BLK, BALLOON, RO, NET };
 
 struct world {
     struct fx fx;
     struct drv d;
     struct virtio_balloon *balloon;
+    struct virtio_net *net;
+    uint8_t frame[NET_FRAME_MAX];
+    size_t frame_size;
+    unsigned frames;
     uint8_t disk[SECTORS * DISK_SECTOR];
     unsigned flushes, messages;
     uint32_t message;
@@ -66,6 +70,14 @@ static size_t discard(void *opaque, pn_gpa gpa, size_t size) {
     return size;
 }
 
+static void send_frame(void *opaque, const void *frame, size_t size) {
+    struct world *w = opaque;
+    ck_assert_uint_le(size, NET_FRAME_MAX);
+    memcpy(w->frame, frame, size);
+    w->frame_size = size;
+    w->frames++;
+}
+
 static void create(struct world *w) {
     memset(w, 0, sizeof(*w));
     fx_init(&w->fx);
@@ -90,6 +102,11 @@ static void create(struct world *w) {
     ck_assert_ptr_nonnull(virtio_blk_create(&w->fx.env, &blk));
     w->balloon = virtio_balloon_create(&w->fx.env, &balloon);
     ck_assert_ptr_nonnull(w->balloon);
+    const struct virtio_net_config net = {.virtio = {.host = host, .slot = NET},
+                                          .net = {send_frame, w},
+                                          .mac = {2, 0, 0, 0, 0, 1}};
+    w->net = virtio_net_create(&w->fx.env, &net);
+    ck_assert_ptr_nonnull(w->net);
     blk.disk.read_only = true;
     blk.virtio.slot = RO;
     ck_assert_ptr_nonnull(virtio_blk_create(&w->fx.env, &blk));
@@ -243,6 +260,39 @@ START_TEST(free_pages_that_are_reported_are_given_back) {
     ck_assert_int_eq(drv_do(&a.d, s, 2), 0);
     ck_assert_uint_eq(a.discarded, 0x2000); /* whole pages */
     ck_assert_uint_eq(virtio_balloon_ask(a.balloon).reported, 2);
+}
+END_TEST
+
+START_TEST(a_frame_is_sent_without_its_header) {
+    const struct drv_segment s[] = {{HEADER, 12, DRV_READ}, {DATA, 60, DRV_READ}};
+    const struct drv_segment large[] = {{HEADER, 12, DRV_READ},
+                                        {DATA, NET_FRAME_MAX + 1, DRV_READ}};
+    drv_begin(&a.d, &a.fx, NET, 1, _i ? 0 : DRV_PACKED_BIT);
+    memset(a.fx.mem + DATA, 0x42, 60);
+    ck_assert_int_eq(drv_do(&a.d, s, 2), 0);
+    ck_assert_uint_eq(a.frame_size, 60);
+    ck_assert_uint_eq(a.frame[59], 0x42);
+    ck_assert_int_eq(drv_do(&a.d, large, 2), 0); /* it is dropped */
+    ck_assert_int_eq(drv_do(&a.d, s, 1), 0);     /* and this one is none */
+    ck_assert_uint_eq(a.frames, 1);
+}
+END_TEST
+
+START_TEST(a_frame_is_received_where_there_is_room) {
+    const struct drv_segment s = {DATA, 1526, DRV_WRITE}, small = {DATA, 20, DRV_WRITE};
+    uint8_t frame[100];
+    memset(frame, 0x33, sizeof(frame));
+    drv_begin(&a.d, &a.fx, NET, 0, _i ? 0 : DRV_PACKED_BIT);
+    ck_assert(!virtio_net_receive(a.net, frame, sizeof(frame))); /* no buffer */
+    ck_assert_int_eq(drv_do(&a.d, &s, 1), -1);
+    ck_assert(virtio_net_receive(a.net, frame, sizeof(frame)));
+    ck_assert_int_eq(drv_take(&a.d), 112);
+    ck_assert_uint_eq(a.fx.mem[DATA + 10], 1); /* buffers of it */
+    ck_assert_uint_eq(a.fx.mem[DATA + 111], 0x33);
+    ck_assert_int_eq(a.fx.level[PCI_GSI + NET % PCI_GSIS], 1);
+    drv_give(&a.d, &small, 1);
+    ck_assert(!virtio_net_receive(a.net, frame, sizeof(frame)));
+    ck_assert_int_eq(drv_take(&a.d), 0);
 }
 END_TEST
 
@@ -435,6 +485,8 @@ SUITE("virtio", .setup = setup, .teardown = teardown,
                 {descriptors_may_be_in_a_table, 2},
                 {pages_of_a_balloon_are_given_back, 2},
                 {free_pages_that_are_reported_are_given_back, 2},
+                {a_frame_is_sent_without_its_header, 2},
+                {a_frame_is_received_where_there_is_room, 2},
                 {a_queue_is_served_at_a_fixed_time, 2},
                 {a_message_waits_while_its_vector_is_masked, 2},
                 {the_event_index_says_which_buffer_interrupts, 2},

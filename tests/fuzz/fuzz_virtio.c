@@ -32,13 +32,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define QUEUE 16u /* descriptors */
 #define STEPS 400u
 
-enum { RNG, BLK, BALLOON, DEVICES };
+enum { RNG, BLK, BALLOON, NET, DEVICES };
 
 struct world {
     uint64_t now, hash;
     struct clock clock;
     struct dev_bus *bus;
     struct virtio_balloon *balloon;
+    struct virtio_net *net;
     uint8_t mem[MEM], disk[DISK];
 };
 
@@ -109,6 +110,12 @@ static int disk_discard(void *opaque, uint64_t at, uint64_t size) {
     return 0;
 }
 
+static void send_frame(void *opaque, const void *frame, size_t size) {
+    REQUIRE(size && size <= NET_FRAME_MAX);
+    for (size_t i = 0; i < size; i += 64)
+        note(opaque, ((const uint8_t *)frame)[i]);
+}
+
 static void create(struct world *w) {
     w->clock = (struct clock){.now = now, .opaque = w};
     w->bus = dev_bus_create();
@@ -124,6 +131,7 @@ static void create(struct world *w) {
     REQUIRE(host);
     const struct virtio_rng_config rng = {{host, 1 + RNG, false}, 1, NULL};
     const struct virtio_balloon_config balloon = {{host, 1 + BALLOON, false}};
+    const struct virtio_net_config net = {{host, 1 + NET, false}, {send_frame, w}, {2}};
     const struct virtio_blk_config blk = {.virtio = {host, 1 + BLK, false},
                                           .disk = {.size = DISK,
                                                    .read = disk_read,
@@ -133,7 +141,8 @@ static void create(struct world *w) {
                                                    .opaque = w},
                                           .queues = 2};
     REQUIRE(virtio_rng_create(&env, &rng) && virtio_blk_create(&env, &blk) &&
-            (w->balloon = virtio_balloon_create(&env, &balloon)));
+            (w->balloon = virtio_balloon_create(&env, &balloon)) &&
+            (w->net = virtio_net_create(&env, &net)));
 }
 
 static void destroy(struct world *w) {
@@ -257,6 +266,7 @@ static void step(struct world *w, struct input *in) {
         break;
     case 11:
         virtio_balloon_set(w->balloon, (uint32_t)take(in, 2));
+        note(w, virtio_net_receive(w->net, w->mem, take(in, 2) & 0x7ff));
         break;
     default:
         put(w, device, 0x3000 + 4 * (unsigned)(op >> 6), 2, 0);
