@@ -179,7 +179,7 @@ static int convert(const struct option_row *r, const char *arg, void *options) {
 struct parse {
     const struct option_command *c;
     void *options;
-    uint64_t given; /* rows, a bit each */
+    bool given[OPTION_ROWS_MAX];
     bool done;
 };
 
@@ -206,7 +206,7 @@ static int apply(struct parse *p, const struct option_row *r, const char *name,
         p->done = true;
         return CLI_OK;
     }
-    p->given |= (uint64_t)1 << (r - p->c->rows);
+    p->given[r - p->c->rows] = true;
     if (r->list && !strcmp(arg, "help")) {
         r->list(stdout);
         p->done = true;
@@ -374,12 +374,11 @@ static const char *has_one(const struct option_command *c, const void *options,
 static int check_needs(const struct parse *p) {
     for (size_t i = 0; i < p->c->count; i++) {
         const struct option_row *r = &p->c->rows[i];
-        const char *with = r->without && p->given >> i & 1
-                               ? has_one(p->c, p->options, r->without)
-                               : NULL;
+        const char *with =
+            r->without && p->given[i] ? has_one(p->c, p->options, r->without) : NULL;
         if (with)
             return option_error(p->c, "--%s does not go with --%s", r->name, with);
-        if (!r->needs || !(p->given >> i & 1) || has_one(p->c, p->options, r->needs))
+        if (!r->needs || !p->given[i] || has_one(p->c, p->options, r->needs))
             continue;
         const char *other = strchr(r->needs, '|');
         return option_error(p->c, "--%s needs --%.*s%s%s", r->name,

@@ -59,13 +59,15 @@ struct option_alias {
 /* offset and size of a row's field. */
 #define OPTION_FIELD(type, field) offsetof(type, field), sizeof(((type *)0)->field)
 
+#define OPTION_ROWS_MAX 128
+
 struct option_command {
     const char *name; /* "penumbra run" */
     const char *args; /* "A.json B.json"; NULL: none */
     const char *doc,
         *more; /* above the options in the help, and below; more may be NULL */
     const struct option_row *rows;
-    size_t count;         /* at most 64 */
+    size_t count;         /* at most OPTION_ROWS_MAX */
     const void *defaults; /* options before the command line; NULL: nothing is set */
     /* One argument that is no option, as row.set; its line names it. NULL: none. */
     int (*arg)(void *options, const char *arg, struct err *e);

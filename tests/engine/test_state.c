@@ -210,6 +210,8 @@ static void a_soft_engine_gives_back_what_it_takes(void *ram) {
     struct side shadow, tdp;
     fill(&in);
     narrow(&in);
+    put(&in, "gif", 0);
+    put(&in, "in_guest", 1);
     in.efer = in.cr0 = in.cr4 = 0; /* no paging: the MMU reads no tables */
     for (unsigned paging = 0; paging < 2; paging++) {
         if (paging) {
@@ -217,8 +219,8 @@ static void a_soft_engine_gives_back_what_it_takes(void *ram) {
             in.cr4 = CR4_PAE | CR4_OSFXSR;
             in.efer = EFER_NXE;
         }
-        expect(begin(&shadow, "shadow", "max", ram) == 0 &&
-                   begin(&tdp, "tdp", "max", ram) == 0,
+        expect(begin(&shadow, "shadow", "max,vendor=amd,+svm", ram) == 0 &&
+                   begin(&tdp, "tdp", "max,vendor=amd,+svm", ram) == 0,
                "two soft engines");
         shadow.ops->get_state(shadow.engine, 0, &reset);
         expect(through(&shadow, &in, &mid) == 0, "shadow gives back what it took");
