@@ -16,3 +16,15 @@ function(penumbra_room name)
     $<BUILD_INTERFACE:${PENUMBRA_ROOT}>)
   target_link_libraries(pn-${name} PUBLIC ${ARGN})
 endfunction()
+
+# A source of this room opens the library when it is needed (base/late.h): it has the name that the
+# linker would give, as the macro `macro`.
+function(penumbra_late source macro library)
+  execute_process(COMMAND objdump -p ${library} OUTPUT_VARIABLE headers COMMAND_ERROR_IS_FATAL ANY)
+  string(REGEX MATCH "SONAME +([^ \n]+)" found "${headers}")
+  if(NOT found)
+    message(FATAL_ERROR "${library} has no SONAME")
+  endif()
+  set_source_files_properties(${source} PROPERTIES COMPILE_DEFINITIONS
+    ${macro}="${CMAKE_MATCH_1}")
+endfunction()

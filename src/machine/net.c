@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/late.h"
 #include "machine/net.h"
 
 #define NETWORK   0x0a000200u /* 10.0.2.0 */
@@ -18,6 +19,30 @@
 #define GUEST     (NETWORK | 15)
 #define FDS_MAX   256
 #define NS_PER_MS 1000000
+
+/* What of the library is used. */
+#define CALLS                                                                            \
+    CALL(add_hostfwd)                                                                    \
+    CALL(cleanup)                                                                        \
+    CALL(input)                                                                          \
+    CALL(new)                                                                            \
+    CALL(pollfds_fill)                                                                   \
+    CALL(pollfds_poll)
+
+static struct {
+#define CALL(name) __typeof__(slirp_##name) *name;
+    CALLS
+#undef CALL
+} slirp;
+
+static int library_open(struct err *e) {
+    static const struct late_call calls[] = {
+#define CALL(name) {"slirp_" #name, &slirp.name},
+        CALLS
+#undef CALL
+    };
+    return late_open(SLIRP_SONAME, calls, sizeof(calls) / sizeof(calls[0]), e);
+}
 
 struct net {
     Slirp *slirp;
@@ -117,12 +142,12 @@ static int got(int at, void *opaque) {
 bool net_poll(struct net *n, uint64_t ns) {
     uint32_t ms = UINT32_MAX;
     n->fds = 0;
-    slirp_pollfds_fill(n->slirp, &ms, add_poll, n);
+    slirp.pollfds_fill(n->slirp, &ms, add_poll, n);
     if (ns / NS_PER_MS > ms)
         ns = (uint64_t)ms * NS_PER_MS;
     const struct timespec t = {(time_t)(ns / 1000000000u), (long)(ns % 1000000000u)};
     int ready = ppoll(n->fd, (nfds_t)n->fds, &t, NULL);
-    slirp_pollfds_poll(n->slirp, ready < 0, got, n);
+    slirp.pollfds_poll(n->slirp, ready < 0, got, n);
     return ready > 0;
 }
 
@@ -163,7 +188,7 @@ int net_parse_forward(const char *text, struct net_config *c, struct err *e) {
 }
 
 static int add_forward(struct net *n, const struct net_forward *f, struct err *e) {
-    if (!slirp_add_hostfwd(n->slirp, f->udp, f->host, f->host_port, f->guest,
+    if (!slirp.add_hostfwd(n->slirp, f->udp, f->host, f->host_port, f->guest,
                            f->guest_port))
         return 0;
     return err_sys(e, errno ? -errno : -EADDRINUSE, "hostfwd: port %u of this host",
@@ -182,12 +207,15 @@ int net_create(struct machine *m, const struct net_config *c, struct net **out,
                              .vdhcp_start = {htonl(GUEST)},
                              .vnameserver = {htonl(NAMES)},
                              .disable_host_loopback = !c->open};
+    int rc = library_open(e);
+    if (rc)
+        return rc;
     struct net *n = calloc(1, sizeof(*n));
     if (!n)
         return err_set(e, -ENOMEM, "out of memory");
     n->clock = &m->clock;
-    n->slirp = slirp_new(&cfg, &callbacks, n);
-    int rc = n->slirp ? 0 : err_set(e, -ENOMEM, "libslirp does not begin");
+    n->slirp = slirp.new(&cfg, &callbacks, n);
+    rc = n->slirp ? 0 : err_set(e, -ENOMEM, "libslirp does not begin");
     for (unsigned i = 0; rc == 0 && i < c->forwards; i++)
         rc = add_forward(n, &c->forward[i], e);
     if (rc)
@@ -199,7 +227,7 @@ int net_create(struct machine *m, const struct net_config *c, struct net **out,
 
 void net_destroy(struct net *n) {
     if (n && n->slirp)
-        slirp_cleanup(n->slirp);
+        slirp.cleanup(n->slirp);
     free(n);
 }
 
@@ -208,7 +236,7 @@ void net_attach(struct net *n, struct virtio_net *card) {
 }
 
 static void from_guest(void *opaque, const void *frame, size_t size) {
-    slirp_input(((struct net *)opaque)->slirp, frame, (int)size);
+    slirp.input(((struct net *)opaque)->slirp, frame, (int)size);
 }
 
 struct dev_net net_device(struct net *n) {

@@ -192,7 +192,7 @@ START_TEST(a_number_of_a_point_may_have_an_exponent) {
     ck_assert_int_eq(plan_add(&p, "linux.fork:n=2e2", false, &e), 0);
     ck_assert_ptr_nonnull(strstr(p.unit[1].params, "n=200"));
     static const char *const bad[] = {"chase:steps=1e",   "chase:steps=1e30",
-                                      "chase:steps=-1e3", "chase:steps=1.5e3",
+                                      "chase:steps=-1e3", "chase:steps=1.55e1",
                                       "chase:steps=1e3K", "linux.fork:n=0e5"};
     for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
         ck_assert_msg(plan_add(&p, bad[i], false, &e) == -EINVAL, "%s", bad[i]);

@@ -47,7 +47,7 @@ BAD = ("frobnicate", "info", "info nothing", "x", "x/zz 0", "x/0x 0", "x 0x7ffff
 TAKES = {"cpu": "0", "x": "/4xg $rsp", "xp": "/2xw 0x1000", "gva2gpa": "$rip", "gpa2hva": "0x1000", "explain": "$rip " + work + "/way.svg",
          "dump": work + "/now.json", "snapshot save": work + "/snapshot --force", "diff": work + "/now.json", "stats": "pf", "balloon": "64M", "json": "on",
          "events": "off", "cont": None, "quit": None, "info tasks": None, "info vmas": None, "info modules": None,
-         "info trace": None, "point keep": None, "point reset": None}  # point.sh: of a run with a dirty log
+         "info trace": None, "migrate": None, "point keep": None, "point reset": None}  # point.sh: of a run with a dirty log
 
 
 def commands():

@@ -432,6 +432,7 @@ static void msrs_for_kvm(struct pn_cpu_state *s, const struct pn_cpu_state *rese
     s->msr[PN_MSR_kvm_system_time] = 0x20001;
     s->msr[PN_MSR_kvm_steal_time] = 0x21001;
     s->msr[PN_MSR_kvm_eoi] = 0x22001;
+    s->msr[PN_MSR_vm_cr] = s->msr[PN_MSR_vm_hsave_pa] = 0;
     s->msr[PN_MSR_mtrr_def_type] = 0xc06;
     for (unsigned i = PN_MSR_mtrr_fix64k_00000; i <= PN_MSR_mtrr_fix4k_f8000; i++)
         s->msr[i] = 0x0606060606060604 + (i & 1);
@@ -542,13 +543,16 @@ static void what_kvm_cannot_hold_ends_with_the_next_run(const struct pn_cpu_stat
            "an MSR that KVM lacks is not the guest's to change");
 }
 
-static void what_it_lacks_need_not_move(void) {
-    static const char *const lacks[] = {"pdpte0", "pdpte1", "pdpte2", "pdpte3",
-                                        "spec_ctrl"};
+static void need_not_move(const char *const *names) {
     for (unsigned i = 0; i < pn_cpu_field_count; i++)
-        for (unsigned k = 0; k < sizeof(lacks) / sizeof(lacks[0]); k++)
-            moved[i] |= !strcmp(pn_cpu_fields[i].name, lacks[k]);
+        for (unsigned k = 0; names[k]; k++)
+            moved[i] |= !strcmp(pn_cpu_fields[i].name, names[k]);
 }
+
+/* A guest of KVM's has no SVM here: its rows are moved between the software CPUs. */
+static const char *const of_svm[] = {"vm_cr", "vm_hsave_pa", "gif", "in_guest", NULL};
+static const char *const of_hardware[] = {"pdpte0", "pdpte1",    "pdpte2",
+                                          "pdpte3", "spec_ctrl", NULL};
 
 static void kvm_gives_back_what_it_takes(void) {
     static struct pn_cpu_state s;
@@ -559,8 +563,9 @@ static void kvm_gives_back_what_it_takes(void) {
     msrs_for_kvm(&s, &reset);
     kvm_gives_back_registers(&s);
     kvm_gives_back_what_is_owed(&s);
+    need_not_move(of_svm);
     if (without_hardware())
-        what_it_lacks_need_not_move();
+        need_not_move(of_hardware);
     else
         kvm_gives_back_pdptes(&s);
     each_row_has_moved();
