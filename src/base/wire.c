@@ -337,6 +337,12 @@ int wire_accept(struct wire_door *d, struct wire_group *g, struct wire_tls *t,
 
 /* ---- Bytes ---- */
 
+/* n: what a call that moved no byte returned. Return: 0: again, or -errno. */
+static int may_retry(struct wire *w, ssize_t n) {
+    int error = w->session ? (int)n : -errno;
+    return error == -EAGAIN || error == -EINTR ? wire_may_wait(w->group) : error;
+}
+
 int wire_read(struct wire *w, void *to, size_t size) {
     uint8_t *p = to;
     if (atomic_load(&w->group->cut))
@@ -351,12 +357,9 @@ int wire_read(struct wire *w, void *to, size_t size) {
             wire_group_fresh(w->group);
             continue;
         }
-        int error = w->session ? (int)n : -errno;
-        if (error != -EAGAIN && error != -EINTR)
-            return error;
-        error = wire_may_wait(w->group);
-        if (error)
-            return error;
+        int rc = may_retry(w, n);
+        if (rc)
+            return rc;
     }
     return 0;
 }
@@ -375,12 +378,9 @@ int wire_write(struct wire *w, const void *from, size_t size) {
             atomic_fetch_add(&w->group->bytes, (uint64_t)n);
             continue;
         }
-        int error = w->session ? (int)n : -errno;
-        if (error != -EAGAIN && error != -EINTR)
-            return error;
-        error = wire_may_wait(w->group);
-        if (error)
-            return error;
+        int rc = may_retry(w, n);
+        if (rc)
+            return rc;
     }
     return 0;
 }

@@ -43,20 +43,11 @@ void migrate_packer_close(struct migrate_packer *p) {
     free(p->record);
 }
 
-static bool is_zero(const uint8_t *page) {
-    const uint64_t *word = (const uint64_t *)(const void *)page;
-    for (unsigned i = 0; i < PN_PAGE_SIZE / sizeof(*word); i += 8)
-        if (word[i] | word[i + 1] | word[i + 2] | word[i + 3] | word[i + 4] |
-            word[i + 5] | word[i + 6] | word[i + 7])
-            return false;
-    return true;
-}
-
 const uint8_t *migrate_packer_add(struct migrate_packer *p, uint64_t page,
                                   const uint8_t *from) {
     uint8_t *copy = p->plain + (size_t)p->filled * PN_PAGE_SIZE;
     memcpy(copy, from, PN_PAGE_SIZE); /* and never look at the guest's again */
-    bool zero = is_zero(copy);
+    bool zero = snap_is_zero(copy);
     p->table[p->count++] = page * 2 + !zero;
     p->filled += !zero;
     return zero ? NULL : copy;
@@ -199,7 +190,7 @@ uint64_t migrate_pages_check(const struct migrate_pages *p) {
         const uint8_t *at = page >= p->ram && !p->window ? NULL : migrate_at(p, page);
         bool there = migrate_is_there(p, page);
         if (there ? !at || XXH3_64bits(at, PN_PAGE_SIZE) != p->hash[page]
-                  : at && !is_zero(at))
+                  : at && !snap_is_zero(at))
             return page;
     }
     return p->all;

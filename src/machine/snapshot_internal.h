@@ -111,6 +111,8 @@ struct snap_memory {
     uint32_t *chunk_size; /* compressed bytes */
 };
 
+/* Is a page of a guest all zeros? */
+bool snap_is_zero(const uint8_t *page);
 /* Write the regions' pages to fd. Return: what the manifest says of them, or NULL with a line
  * in e. */
 json_t *snap_memory_write(int fd, const struct snap_region *r, unsigned regions,

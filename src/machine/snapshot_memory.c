@@ -99,7 +99,7 @@ static int write_chunk(struct writer *w) {
     return file_write(w->fd, w->packed, n);
 }
 
-static bool is_zero(const uint8_t *page) {
+bool snap_is_zero(const uint8_t *page) {
     const uint64_t *word = (const uint64_t *)(const void *)page;
     for (unsigned i = 0; i < PN_PAGE_SIZE / sizeof(*word); i += 8)
         if (word[i] | word[i + 1] | word[i + 2] | word[i + 3] | word[i + 4] |
@@ -111,7 +111,7 @@ static bool is_zero(const uint8_t *page) {
 /* Return: 0 or -errno. */
 static int add_page(struct writer *w, const uint8_t *page, uint32_t *code) {
     *code = CODE_ZERO;
-    if (is_zero(page)) {
+    if (snap_is_zero(page)) {
         w->zeros++;
         return 0;
     }
