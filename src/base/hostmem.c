@@ -121,6 +121,53 @@ static int place(const struct hostmem *m, const char *text, struct err *e) {
     return rc;
 }
 
+static int bind_to(const struct hostmem *m, uint64_t from, uint64_t size, unsigned node,
+                   struct bitmask *mask, const char *what, struct err *e) {
+    numa_bitmask_setbit(mask, node);
+    if (mbind(m->base + from, size, MPOL_BIND, mask->maskp, mask->size + 1,
+              MPOL_MF_MOVE) < 0)
+        return err_sys(e, -errno, "%s: mbind", what);
+    return 0;
+}
+
+int hostmem_bind(const struct hostmem *m, uint64_t from, uint64_t size, int node,
+                 const char *what, struct err *e) {
+    struct bitmask *allowed = numa_available() < 0 ? NULL : numa_get_mems_allowed();
+    int rc;
+    if (!allowed)
+        return err_set(e, -EINVAL, "%s: this host has no NUMA support", what);
+    if (node < 0 || (unsigned)node >= allowed->size ||
+        !numa_bitmask_isbitset(allowed, (unsigned)node)) {
+        rc = err_set(e, -EINVAL, "%s: this host has no usable node %d", what, node);
+    } else {
+        struct bitmask *mask = numa_allocate_nodemask();
+        rc = mask ? bind_to(m, from, size, (unsigned)node, mask, what, e)
+                  : err_set(e, -ENOMEM, "%s: out of memory", what);
+        if (mask)
+            numa_bitmask_free(mask);
+    }
+    numa_bitmask_free(allowed);
+    return rc;
+}
+
+int hostmem_where(const struct hostmem *m, uint64_t from, uint64_t size, uint64_t *pages,
+                  unsigned nodes) {
+    void *page[512];
+    int node[512];
+    memset(pages, 0, nodes * sizeof(*pages));
+    for (uint64_t at = from; at < from + size;) {
+        unsigned n = 0;
+        for (; n < 512 && at < from + size; at += 4096)
+            page[n++] = m->base + at;
+        if (move_pages(0, n, page, NULL, node, 0) < 0)
+            return -errno;
+        for (unsigned i = 0; i < n; i++)
+            if (node[i] >= 0)
+                pages[(unsigned)node[i] < nodes ? (unsigned)node[i] : nodes - 1]++;
+    }
+    return 0;
+}
+
 /* ---- Mapping ---- */
 
 static int map_error(uint64_t size, enum page_kind kind, int rc, struct err *e) {

@@ -31,5 +31,15 @@ struct hostmem {
 int hostmem_create(const struct hostmem_config *cfg, struct hostmem *out, struct err *e);
 void hostmem_destroy(struct hostmem *m);
 
+/* Memory from `from` on, in bytes of it, is to be on that node of the host's, and what is there already
+ * moves. Return: 0; -EINVAL: no such node, or a part of a huge page; others as mbind says; one line
+ * in e that begins with `what`. */
+int hostmem_bind(const struct hostmem *m, uint64_t from, uint64_t size, int node,
+                 const char *what, struct err *e);
+/* How many pages of 4 KiB of it are on each of the host's nodes, those beyond the last one counted with
+ * it; pages that the host has not given are on none. Return: 0 or -errno. */
+int hostmem_where(const struct hostmem *m, uint64_t from, uint64_t size, uint64_t *pages,
+                  unsigned nodes);
+
 /* Return: bytes of RAM and swap this host has, or 0 when it does not say. */
 uint64_t hostmem_limit(void);

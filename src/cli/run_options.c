@@ -13,6 +13,7 @@
 #include "machine/devices.h"
 #include "machine/history.h"
 #include "machine/migrate.h"
+#include "machine/nodes.h"
 
 static void list_events(FILE *out) {
     for (unsigned i = 0; i < PN_EV_COUNT; i++)
@@ -161,6 +162,14 @@ static const struct option_row rows[] = {
      "CPU model, features, vendor (default x86-64-v3 where the host allows)",
      .kind = OPTION_TEXT, GUEST(cpu_model), .min = 1, .list = cpu_model_print,
      .without = "restore|incoming"},
+    {"numa-guest", 0, "MEM[/CPUS][@HOST],...",
+     "The guest's NUMA nodes: memory of each, its vCPUs (2 or 0-3), and the host's node "
+     "that "
+     "holds that memory",
+     .kind = OPTION_TEXT, GUEST(numa_guest), .min = 1, .without = "incoming"},
+    {"numa-distance", 0, "N", "Between two nodes, as firmware tells it; 10 is within one",
+     .kind = OPTION_NUMBER, GUEST(numa_distance), .min = NODE_DISTANCE_SELF + 1,
+     .max = NODE_DISTANCE_MAX, .needs = "numa-guest"},
     {"hugepages", 0, "H", "Guest memory: thp (default), 2M, 1G or off",
      .kind = OPTION_TEXT, GUEST(hugepages), .min = 1},
     {"shared-memory", 0, NULL, "Guest memory in a memfd that other processes can map",
@@ -306,6 +315,7 @@ static const struct run_options defaults = {
     .stall_ns = MIGRATE_STALL_NS,
     .machine = {.ram = (uint64_t)512 << 20,
                 .cpus = 1,
+                .numa_distance = NODE_DISTANCE_DEFAULT,
                 .flat_addr = 0x100000,
                 .seed = 1,
                 .pv = PN_PV_DEFAULT,
@@ -393,6 +403,8 @@ static int check(const struct run_options *o, struct err *e) {
     if (m->format != FMT_FLAT && (m->flat_addr != defaults.machine.flat_addr ||
                                   o->flat_mode != defaults.flat_mode))
         return err_set(e, -EINVAL, "--flat-addr and --flat-bits need --format flat");
+    if (m->numa && m->numa_guest && strchr(m->numa_guest, '@'))
+        return err_set(e, -EINVAL, "--numa does not go with @ in --numa-guest");
     if (m->halt_poll_ns >= 0 && !has_part(m, true))
         return err_set(e, -EINVAL, "--halt-poll-ns needs --mmu kvm");
     if (m->max_block && !has_part(m, false))

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * ACPI tables (ACPI specification 5.1, chapter "ACPI Software Programming Model"): RSDP,
- * RSDT, XSDT, FADT, FACS, MADT, HPET and MCFG where there is one, and a DSDT with _S3, _S5, the
- * serial port, the RTC and the PCI bridge.
+ * RSDT, XSDT, FADT, FACS, MADT, HPET and MCFG where there is one, SRAT and SLIT where there are
+ * NUMA nodes, and a DSDT with _S3, _S5, the serial port, the RTC and the PCI bridge.
  *
- *     ACPI_BASE  RSDP | RSDT | XSDT | FACS (64-byte aligned) | DSDT | FADT | MADT | HPET | MCFG
+ *     ACPI_BASE  RSDP | RSDT | XSDT | FACS (64-byte aligned) | DSDT | FADT | MADT | HPET | MCFG | SRAT | SLIT
  *
  * ACPI mode is always on (no SMI command port); the fixed power button is there.
  */
@@ -28,7 +28,8 @@
 #define FACS_WAKE_64     2u /* 64BIT_WAKE_SUPPORTED_F */
 #define MADT_PCAT_COMPAT 1u
 #define HPET_MIN_TICKS   100u
-#define ROOTS            4u /* tables that RSDT and XSDT name, at most */
+#define AFFINITY_ENABLED 1u
+#define ROOTS            6u /* tables that RSDT and XSDT name, at most */
 
 struct tables {
     uint8_t *buf;
@@ -297,6 +298,63 @@ static size_t build_mcfg(struct tables *t) {
     return at;
 }
 
+/* "System Resource Affinity Table": whose a vCPU is; and a range of memory. */
+static void srat_cpu(struct tables *t, unsigned node, uint32_t id) {
+    size_t at = reserve(t, 16, 1);
+    if (t->full)
+        return;
+    uint8_t *p = t->buf + at;
+    p[1] = 16;
+    p[2] = (uint8_t)node;
+    p[3] = (uint8_t)id;
+    put_le(p + 4, AFFINITY_ENABLED, 4);
+}
+
+static void srat_memory(struct tables *t, unsigned node, pn_gpa gpa, uint64_t size) {
+    size_t at = reserve(t, 40, 1);
+    if (t->full)
+        return;
+    uint8_t *p = t->buf + at;
+    p[0] = 1, p[1] = 40, p[2] = (uint8_t)node;
+    put_le(p + 8, gpa, 8);
+    put_le(p + 16, size, 8);
+    put_le(p + 28, AFFINITY_ENABLED, 4);
+}
+
+static size_t build_srat(struct tables *t, const struct machine_nodes *nodes) {
+    size_t at = reserve(t, 48, 16);
+    if (t->full)
+        return 0;
+    put_le(t->buf + at + 36, 1, 4); /* as the specification has it */
+    for (unsigned i = 0; i < nodes->count; i++) {
+        const struct machine_node *n = &nodes->node[i];
+        uint64_t end = n->from + n->size;
+        for (unsigned cpu = n->first_cpu; cpu < n->first_cpu + n->cpus; cpu++)
+            srat_cpu(t, i, cpu);
+        if (n->from < LOW_RAM_MAX)
+            srat_memory(t, i, n->from, (end < LOW_RAM_MAX ? end : LOW_RAM_MAX) - n->from);
+        if (end > LOW_RAM_MAX) {
+            uint64_t from = n->from > LOW_RAM_MAX ? n->from : LOW_RAM_MAX;
+            srat_memory(t, i, HIGH_RAM_BASE + from - LOW_RAM_MAX, end - from);
+        }
+    }
+    finish(t, at, "SRAT", 3);
+    return at;
+}
+
+/* "System Locality Information Table": every other node is equally far. */
+static size_t build_slit(struct tables *t, const struct machine_nodes *nodes) {
+    size_t n = nodes->count, at = reserve(t, 44 + n * n, 16);
+    if (t->full)
+        return 0;
+    uint8_t *p = t->buf + at;
+    put_le(p + 36, n, 8);
+    for (size_t i = 0; i < n * n; i++)
+        p[44 + i] = (uint8_t)(i / n == i % n ? NODE_DISTANCE_SELF : nodes->distance);
+    finish(t, at, "SLIT", 1);
+    return at;
+}
+
 static size_t build_root(struct tables *t, const char *signature, unsigned entry_size,
                          const uint64_t *tables, unsigned count, size_t at) {
     uint8_t *p = t->buf + at;
@@ -313,9 +371,10 @@ static size_t build_root(struct tables *t, const char *signature, unsigned entry
 size_t acpi_build(uint8_t *buf, size_t size, const struct firmware *f) {
     struct tables t = {.buf = buf, .size = size};
     reserve(&t, 36, 16); /* RSDP, at 0 */
-    unsigned count = 2 + f->hpet + (f->pci_slots != 0), n = 2;
-    size_t rsdt = reserve(&t, 36 + count * 4, 16);
-    size_t xsdt = reserve(&t, 36 + count * 8, 16);
+    bool nodes = f->nodes && f->nodes->count;
+    unsigned count = 2 + f->hpet + (f->pci_slots != 0) + 2 * nodes, n = 2;
+    size_t rsdt = reserve(&t, 36 + count * 4, 8); /* all of ROOTS end before ACPI_FACS */
+    size_t xsdt = reserve(&t, 36 + count * 8, 8);
     uint64_t facs = ACPI_BASE + build_facs(&t);
     uint64_t dsdt = ACPI_BASE + build_dsdt(&t, f);
     uint64_t roots[ROOTS] = {ACPI_BASE + build_fadt(&t, facs, dsdt),
@@ -324,6 +383,10 @@ size_t acpi_build(uint8_t *buf, size_t size, const struct firmware *f) {
         roots[n++] = ACPI_BASE + build_hpet(&t);
     if (f->pci_slots)
         roots[n++] = ACPI_BASE + build_mcfg(&t);
+    if (nodes) {
+        roots[n++] = ACPI_BASE + build_srat(&t, f->nodes);
+        roots[n++] = ACPI_BASE + build_slit(&t, f->nodes);
+    }
     if (t.full || facs != ACPI_FACS)
         return 0;
     build_root(&t, "RSDT", 4, roots, count, rsdt);

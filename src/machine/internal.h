@@ -9,6 +9,7 @@
 
 #include "base/err.h"
 #include "machine/machine.h"
+#include "machine/nodes.h"
 #include "penumbra/x86.h"
 
 /* ---- Memory map ---- */
@@ -240,7 +241,8 @@ static inline void put_checksum(uint8_t *table, size_t size, size_t at) {
 struct firmware {
     unsigned cpus;
     bool hpet;
-    unsigned pci_slots; /* in use, with the bridge's; 0: no PCI */
+    unsigned pci_slots;                /* in use, with the bridge's; 0: no PCI */
+    const struct machine_nodes *nodes; /* NULL: none */
 };
 int firmware_put(struct load *l, const struct firmware *f);
 

@@ -224,8 +224,10 @@ static bool model_has_la57(struct machine *m) {
 }
 
 static int put_firmware(struct machine *m, struct load *l) {
-    const struct firmware f = {
-        .cpus = m->cfg.cpus, .hpet = m->cfg.hpet, .pci_slots = machine_pci_slots(m)};
+    const struct firmware f = {.cpus = m->cfg.cpus,
+                               .hpet = m->cfg.hpet,
+                               .pci_slots = machine_pci_slots(m),
+                               .nodes = &m->nodes};
     return firmware_put(l, &f);
 }
 
@@ -280,6 +282,8 @@ static int create(struct machine *m, struct err *e) {
     uint64_t start_ns = 0;
     struct machine_past *from = NULL;
     int rc = create_memory(m, e);
+    if (rc == 0)
+        rc = nodes_create(m, e);
     m->cpuid_of_host = m->ops->host_cpu;
     if (rc == 0 && m->cfg.restore)
         rc = snapshot_begin(m, &start_ns, &from, e);

@@ -56,7 +56,9 @@ struct machine_config {
     uint64_t flat_addr; /* FMT_FLAT: where it is put and entered */
     unsigned flat_bits; /* 16, 32, 64 */
     const char *numa; /* "local", "bind=N", "interleave=A,B"; NULL: the host's default */
-    const char *hugepages; /* "thp", "2M", "1G", "off"; NULL: thp */
+    const char *numa_guest; /* the guest's nodes (machine/nodes.h); NULL: none */
+    unsigned numa_distance; /* between two of them, as in SLIT; 0: the default */
+    const char *hugepages;  /* "thp", "2M", "1G", "off"; NULL: thp */
     bool host_clock;
     bool hpet;           /* the machine has one */
     const char *devices; /* on PCI (machine/devices.h); NULL: there is no PCI */

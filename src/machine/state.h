@@ -52,6 +52,7 @@ struct machine {
     struct pn_engine *engine;
     struct pn_bus pn_bus;
     struct hostmem ram;
+    struct machine_nodes nodes;
     struct machine_cpu cpu[MACHINE_CPUS_MAX];
 
     struct dev_bus *bus;
@@ -222,6 +223,9 @@ static inline bool machine_sleep_due(const struct machine *m) {
 }
 /* Fall asleep, wake up, or both, between two runs. Return: 0, or -errno and a line. */
 int machine_sleep_turn(struct machine *m, struct err *e);
+
+/* nodes.c: after guest memory. */
+int nodes_create(struct machine *m, struct err *e);
 
 /* machine_dirty.c. create: after the slots, before anything is loaded. */
 int machine_dirty_create(struct machine *m, const struct pn_memslot *slots,

@@ -27,6 +27,12 @@ refused 2 run -c 0
 refused 2 run -c many
 refused 2 run --numa nowhere
 refused 2 run --numa bind=4096
+refused 2 run --numa-guest 256M
+refused 2 run --numa-guest 256M/0,256M/0
+refused 2 run --numa-guest 512M@4000
+refused 2 run --numa-guest 512M@0 --numa local
+refused 2 run --numa-guest 512M --numa-distance 10
+refused 2 run --numa-distance 20
 refused 2 run --hugepages 3M
 refused 2 run --clock sundial
 refused 2 run --seed x

@@ -7,7 +7,7 @@
 #   monitor.sh PENUMBRA
 . "$(dirname "$0")/lib.sh"
 
-guest=(--device balloon --append "pages=64 swaps=50 flips=20 switches=20 compute=1000000000" --stats "$work/s.json"
+guest=(--device balloon --numa-guest 128M,384M --append "pages=64 swaps=50 flips=20 switches=20 compute=1000000000" --stats "$work/s.json"
     --ram-digest --event-digest --trace-events page_fault,fault_outcome,invlpg)
 
 # client MMU NAME: penumbra in the background, and monitor_client.py's part NAME that talks to it.

@@ -12,9 +12,17 @@
 
 static uint8_t buf[0x10000];
 
+/* The first one lies on both sides of the hole. */
+static const struct machine_nodes nodes = {
+    .count = 2,
+    .distance = 21,
+    .node = {
+        {.size = LOW_RAM_MAX + (1u << 30), .cpus = 1},
+        {.from = LOW_RAM_MAX + (1u << 30), .size = 2u << 20, .first_cpu = 1, .cpus = 2}}};
+
 static const struct firmware *with_cpus(unsigned cpus) {
     static struct firmware f;
-    f = (struct firmware){.cpus = cpus, .hpet = true, .pci_slots = 4};
+    f = (struct firmware){.cpus = cpus, .hpet = true, .pci_slots = 4, .nodes = &nodes};
     return &f;
 }
 
@@ -57,10 +65,10 @@ START_TEST(the_rsdp_leads_to_every_table_and_sums_are_0) {
     const uint8_t *rsdt = table(le(buf + 16, 4)), *xsdt = table(le(buf + 24, 8));
     expect_sum(rsdt, le(rsdt + 4, 4));
     expect_sum(xsdt, le(xsdt + 4, 4));
-    for (unsigned i = 0; i < 4; i++)
+    for (unsigned i = 0; i < 6; i++)
         ck_assert_uint_eq(le(rsdt + 36 + 4 * i, 4), le(xsdt + 36 + 8 * i, 8));
-    static const char *names[] = {"FACP", "APIC", "HPET", "MCFG", "DSDT"};
-    for (unsigned i = 0; i < 5; i++)
+    static const char *names[] = {"FACP", "APIC", "HPET", "MCFG", "SRAT", "SLIT", "DSDT"};
+    for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++)
         expect_sum(by_name(names[i]), le(by_name(names[i]) + 4, 4));
     const uint8_t *fadt = by_name("FACP");
     ck_assert_uint_eq(le(fadt + 36, 4) % 64, 0);
@@ -90,6 +98,32 @@ START_TEST(there_is_an_hpet_or_no_table_of_one) {
     acpi_build(buf, sizeof(buf), with_cpus(1));
     ck_assert_uint_eq(le(by_name("HPET") + 44, 8), HPET_BASE);
     ck_assert_uint_eq(le(by_name("HPET") + 36, 4), HPET_BLOCK_ID);
+}
+END_TEST
+
+START_TEST(srat_and_slit_tell_of_the_nodes) {
+    static const uint64_t part[3][3] = {{0, 0, LOW_RAM_MAX},
+                                        {0, HIGH_RAM_BASE, 1u << 30},
+                                        {1, HIGH_RAM_BASE + (1u << 30), 2u << 20}};
+    unsigned parts = 0, cpus = 0;
+    acpi_build(buf, sizeof(buf), with_cpus(3));
+    const uint8_t *srat = by_name("SRAT"), *slit = by_name("SLIT");
+    for (unsigned i = 48; i < le(srat + 4, 4); i += srat[i + 1]) {
+        ck_assert_uint_gt(srat[i + 1], 0);
+        if (srat[i] == 0) {
+            ck_assert_uint_eq(srat[i + 3], cpus);
+            ck_assert_uint_eq(srat[i + 2], cpus++ > 0);
+        } else {
+            ck_assert_uint_eq(srat[i + 2], part[parts][0]);
+            ck_assert_uint_eq(le(srat + i + 8, 8), part[parts][1]);
+            ck_assert_uint_eq(le(srat + i + 16, 8), part[parts++][2]);
+        }
+    }
+    ck_assert_uint_eq(cpus, 3);
+    ck_assert_uint_eq(parts, 3);
+    ck_assert_uint_eq(le(slit + 4, 4), 48);
+    ck_assert_uint_eq(le(slit + 36, 8), 2);
+    ck_assert_int_eq(memcmp(slit + 44, (const uint8_t[]){10, 21, 21, 10}, 4), 0);
 }
 END_TEST
 
@@ -140,10 +174,10 @@ START_TEST(iasl_reads_them_back) {
         return;
     }
     char dir[] = "/tmp/penumbra-acpi-XXXXXX", cmd[512], path[256];
-    static const char *names[] = {"DSDT", "FACP", "APIC", "HPET", "MCFG"};
+    static const char *names[] = {"DSDT", "FACP", "APIC", "HPET", "MCFG", "SRAT", "SLIT"};
     ck_assert_ptr_nonnull(mkdtemp(dir));
     ck_assert_uint_gt(acpi_build(buf, sizeof(buf), with_cpus(3)), 0);
-    for (unsigned i = 0; i < 5; i++) {
+    for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         const uint8_t *t = by_name(names[i]);
         snprintf(path, sizeof(path), "%s/%s.aml", dir, names[i]);
         FILE *f = fopen(path, "w");
@@ -178,7 +212,7 @@ START_TEST(iasl_reads_them_back) {
 }
 END_TEST
 
-SUITE("acpi",
-      .tests = {the_rsdp_leads_to_every_table_and_sums_are_0, madt_names_every_cpu,
-                there_is_an_hpet_or_no_table_of_one, there_is_pci_or_no_word_of_it,
-                too_small_a_buffer_is_refused, iasl_reads_them_back})
+SUITE("acpi", .tests = {the_rsdp_leads_to_every_table_and_sums_are_0,
+                        madt_names_every_cpu, there_is_an_hpet_or_no_table_of_one,
+                        srat_and_slit_tell_of_the_nodes, there_is_pci_or_no_word_of_it,
+                        too_small_a_buffer_is_refused, iasl_reads_them_back})
