@@ -71,3 +71,16 @@ unsigned snapshot_verify(const struct snapshot *s, FILE *out);
 /* One line for each difference: machine, fields of vCPUs, devices, pages. Of pages the
  * digests are compared. Return: how many lines, or -ENOMEM. */
 int snapshot_diff(const struct snapshot *a, const struct snapshot *b, FILE *out);
+
+/* Pages of one of several snapshots. pages = zeros + alone + within + between. */
+struct snapshot_same {
+    uint64_t pages, zeros;
+    uint64_t contents; /* different ones, zeros aside */
+    uint64_t alone;    /* no other page holds what this one does */
+    uint64_t within;  /* another one of the same snapshot does, and none of the others' */
+    uint64_t between; /* a page of another snapshot does */
+    uint64_t in_place; /* the same page of the first snapshot does, zeros included */
+};
+/* out: one for each; *contents: different ones in all of them, zeros aside. Return: 0 or -ENOMEM. */
+int snapshot_same(const struct snapshot *const *s, unsigned count,
+                  struct snapshot_same *out, uint64_t *contents);

@@ -150,13 +150,9 @@ static int diff_sections(const struct snapshot *a, const struct snapshot *b, FIL
 
 /* ---- Pages ---- */
 
-static uint64_t hash_of(const struct snap_memory *m, uint64_t page) {
-    return m->page[page] ? snap_memory_of(m, page)->hash[m->page[page] - 1] : 0;
-}
-
 static bool same_page(const struct snap_memory *a, uint64_t i,
                       const struct snap_memory *b, uint64_t j) {
-    return !a->page[i] == !b->page[j] && hash_of(a, i) == hash_of(b, j);
+    return !a->page[i] == !b->page[j] && snap_hash_of(a, i) == snap_hash_of(b, j);
 }
 
 static uint64_t gfn_of(uint64_t page) {

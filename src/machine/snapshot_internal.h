@@ -134,6 +134,10 @@ static inline const struct snap_memory *snap_memory_of(const struct snap_memory 
         m = m->below;
     return m;
 }
+/* XXH3 of a page; 0: it is of zeros. */
+static inline uint64_t snap_hash_of(const struct snap_memory *m, uint64_t page) {
+    return m->page[page] ? snap_memory_of(m, page)->hash[m->page[page] - 1] : 0;
+}
 /* The first page with the content of this one, which is not zeros. */
 static inline uint64_t snap_first(const struct snap_memory *m, uint64_t page) {
     return snap_memory_of(m, page)->first[m->page[page] - 1];

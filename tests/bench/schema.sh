@@ -39,6 +39,15 @@ run stat "$work/trace" --json "$work/stat.json"
 run dirty check --mmu shadow,tdp --tracker wp,mincore --json "$work/check.json"
 run run --append "$short" --dirty-log wp --dirty-every 1 --trace "$work/dirty-trace" --trace-events page_fault,fault_outcome,dirty_harvest
 run dirty-rate "$work/dirty-trace" --json "$work/rate.json"
+"$penumbra" run --append "compute=100000000000" --monitor "$work/mon" < /dev/null > /dev/null 2> "$work/err" &
+until [ -S "$work/mon" ]; do
+    kill -0 $! 2> /dev/null || { fail "no monitor: $(cat "$work/err")" && break; }
+    sleep 0.05
+done
+run snapshot save "$work/mon" "$work/snapshot"
+"$penumbra" monitor "$work/mon" quit > /dev/null
+wait
+run same "$work/snapshot" "$work/snapshot" --json "$work/same.json"
 run run --append "$short" --tlb skylake --record "$work/recording"
 run replay "$work/recording" --mmu shadow,shadow:unsync=0/1,tdp --json "$work/replay.json"
 run run --mmu tdp --mmu-opt large_pages=0 --tlb skylake --dirty-log wp --dirty-every 1 --dirty-verify --dirty-pages \
