@@ -95,7 +95,8 @@ conformance: setup-test all
 
 bench: setup-test all
 	@$(BUILD)/bench/startup/startup --penumbra $(BUILD)/src/cli/penumbra
-	@cache=$$(scripts/guest.sh) && bench/vs_qemu --penumbra $(BUILD)/src/cli/penumbra --guest $$cache
+	@bench/vs_qemu --penumbra $(BUILD)/src/cli/penumbra
+	@bench/vs_native --penumbra $(BUILD)/src/cli/penumbra
 
 bench-commit: all
 	@bench/vs_commit --penumbra $(BUILD)/src/cli/penumbra $(if $(REV),--commit $(REV)) $(ARGS)
