@@ -185,7 +185,7 @@ static void take_paging(struct pn_mmu_vcpu *vcpu) {
     if (!vcpu->world.second)
         return;
     vcpu->second.below = vcpu->mmu->ops->below;
-    vcpu->walk.below = &vcpu->second;
+    stage_stand_on(&vcpu->walk, &vcpu->second);
 }
 
 /* The second level that the world says. */

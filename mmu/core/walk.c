@@ -371,6 +371,14 @@ int stage_walk(struct pn_mmu_vcpu *vcpu, const struct stage *s, pn_gva gva,
 
 /* ---- A second level in guest memory, as the stage below ---- */
 
+void stage_stand_on(struct stage *s, const struct stage *second) {
+    s->below = second;
+    /* Without paging there is no right but what the second level gives. */
+    for (unsigned acc = 0; !s->levels && acc < ACC_SETS; acc++)
+        for (int mode = 0; mode < PN_TLB_MODES && !(acc & ACC_EXEC); mode++)
+            s->rights.deny[mode][acc] |= 1u << PN_FETCH;
+}
+
 /* Its hypervisor has to see to it. */
 static void second_fault(struct walk *w, const struct walk *in, bool table) {
     w->fault = in->fault;

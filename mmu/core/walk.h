@@ -87,6 +87,9 @@ void stage_init_second(struct stage *s, enum pt_format_id format, unsigned featu
 void stage_init_npt(struct stage *s, const struct pn_paging *host, uint8_t maxphyaddr,
                     uint8_t lacks, const struct stage *below);
 
+/* A guest's stage stands on that second level from now on. */
+void stage_stand_on(struct stage *s, const struct stage *second);
+
 /* How a walk ended. */
 enum walk_end { WALK_MAPPED, WALK_ABSENT, WALK_RESERVED, WALK_DENIED, WALK_BELOW };
 

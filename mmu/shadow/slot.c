@@ -25,9 +25,29 @@ static void zap_mappings_of(struct pn_mmu *mmu, struct slot *s) {
             spte_zap_page(mmu, s, s->gfn + i);
 }
 
+/* What was made through second levels in guest memory, of one vCPU or (of: NULL) of each, with
+ * that asid or any. */
+static void zap_spaces(struct pn_mmu_vcpu *vcpu, const struct pn_mmu_vcpu *of,
+                       uint32_t asid, bool all) {
+    struct shadow *sh = vcpu->mmu->shadow;
+    struct list *l = sh->lru.next;
+    while (l != &sh->lru) {
+        struct sp *sp = list_sp(l);
+        bool theirs = of && (sp->space & (PN_PAGE_SIZE - 1)) != of->number + 1;
+        bool others = sp->unsync_children; /* they go too: begin again */
+        l = l->next;
+        if (!sp->space || theirs || (!all && sp->asid != asid))
+            continue;
+        sp_zap(vcpu, sp, ZAP_OBSOLETE);
+        if (others)
+            l = sh->lru.next;
+    }
+}
+
 void shadow_slot_gone(struct pn_mmu_vcpu *vcpu, struct slot *s) {
     struct pn_mmu *mmu = vcpu->mmu;
     flush_ask(mmu);
+    zap_spaces(vcpu, NULL, 0, true); /* nested tables may have stood there */
     zap_tables_in(vcpu, s);
     zap_mappings_of(mmu, s);
     roots_slots_changed(mmu);
@@ -45,19 +65,7 @@ void shadow_slot_changed(struct pn_mmu_vcpu *vcpu, struct slot *s, bool placed) 
 }
 
 void shadow_asid_gone(struct pn_mmu_vcpu *vcpu, uint32_t asid, bool all) {
-    struct shadow *sh = vcpu->mmu->shadow;
-    struct list *l = sh->lru.next;
-    while (l != &sh->lru) {
-        struct sp *sp = list_sp(l);
-        bool mine = sp->space && (sp->space & (PN_PAGE_SIZE - 1)) == vcpu->number + 1;
-        bool others = sp->unsync_children; /* they go too: begin again */
-        l = l->next;
-        if (!mine || (!all && sp->asid != asid))
-            continue;
-        sp_zap(vcpu, sp, ZAP_OBSOLETE);
-        if (others)
-            l = sh->lru.next;
-    }
+    zap_spaces(vcpu, vcpu, asid, all);
 }
 
 void shadow_zap_all(struct pn_mmu_vcpu *vcpu) {

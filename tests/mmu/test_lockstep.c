@@ -3,15 +3,17 @@
  * Two guests that do the same, one under the shadow MMU and one under TDP, by
  * write-protection or by D bits: step by step their tables (with every A and D bit), what
  * the translator was told, and what the dirty logs held must be equal. Each is compared
- * with a direct walk besides (world.h). PN_SEED=n runs one seed.
+ * with a direct walk besides (world.h). PN_SEED=n runs one seed, PN_STEPS=n makes n steps.
  */
 #include "tests/suite.h"
 #include "world.h"
 
 #ifdef PN_TEST_SLOW_BUILD
-#define STEPS 2000
+#define STEPS        2000
+#define NESTED_STEPS 300
 #else
-#define STEPS 30000
+#define STEPS        30000
+#define NESTED_STEPS 6000
 #endif
 #define RUNS 24
 
@@ -22,6 +24,12 @@ static void compare(const struct world *a, const struct world *b, bool all) {
         uint64_t at = gfn * PN_PAGE_SIZE - (i ? 0x400000 : 0);
         if (memcmp(a->slot[i].mem + at, b->slot[i].mem + at, PN_PAGE_SIZE))
             FAIL(b, "guest table gfn %#llx differs", (unsigned long long)gfn);
+    }
+    for (unsigned k = 0; a->nested && k < NTABLES; k++) {
+        unsigned i = ntable_gfn(k) < 128 ? 0 : 1;
+        uint64_t at = ntable_gfn(k) * PN_PAGE_SIZE - (i ? 0x400000 : 0);
+        if (memcmp(a->slot[i].mem + at, b->slot[i].mem + at, PN_PAGE_SIZE))
+            FAIL(b, "nested table gfn %#llx differs", (unsigned long long)ntable_gfn(k));
     }
     for (unsigned i = 0; all && i < 4; i++)
         if (memcmp(a->slot[i].mem, b->slot[i].mem, a->slot[i].s.size))
@@ -49,25 +57,26 @@ static struct pn_mmu_config config_of(unsigned run, enum pn_mmu_kind kind) {
     return cfg;
 }
 
-START_TEST(shadow_and_tdp_answer_alike) {
+static void run_both(unsigned run, bool nested, uint64_t steps) {
     static const uint8_t maxphyaddr[] = {36, 46, 52};
     static struct world world[2];
-    const char *only = getenv("PN_SEED");
-    if (only && strtoull(only, NULL, 0) != (uint64_t)_i + 1)
+    const char *only = getenv("PN_SEED"), *more = getenv("PN_STEPS");
+    steps = more ? strtoull(more, NULL, 0) : steps;
+    if (only && strtoull(only, NULL, 0) != run + 1u)
         return;
     memset(world, 0, sizeof(world));
     for (unsigned i = 0; i < 2; i++) {
         struct world *w = &world[i];
-        w->seed = (uint64_t)_i + 1;
-        w->cpus = 1 + (unsigned)_i % VCPUS;
-        w->maxphyaddr = maxphyaddr[_i % 3];
+        w->seed = run + 1u;
+        w->nested = nested;
+        w->cpus = 1 + run % VCPUS;
+        w->maxphyaddr = maxphyaddr[run % 3];
         w->strict = true;
-        struct pn_mmu_config cfg =
-            config_of((unsigned)_i, i ? PN_MMU_TDP : PN_MMU_SHADOW);
-        cfg.tlb = fixture_tlb((unsigned)_i / (i ? 1 : 4)); /* no guest can tell */
+        struct pn_mmu_config cfg = config_of(run, i ? PN_MMU_TDP : PN_MMU_SHADOW);
+        cfg.tlb = fixture_tlb(run / (i ? 1 : 4)); /* no guest can tell */
         world_begin(w, &cfg);
     }
-    for (unsigned step = 0; step < STEPS; step++) {
+    for (uint64_t step = 0; step < steps; step++) {
         for (unsigned i = 0; i < 2; i++) {
             world[i].step = step;
             one_step(&world[i]);
@@ -84,6 +93,17 @@ START_TEST(shadow_and_tdp_answer_alike) {
     world_end(&world[1]);
     ck_assert(world[0].taken == world[1].taken);
 }
+
+START_TEST(shadow_and_tdp_answer_alike) {
+    run_both((unsigned)_i, false, STEPS);
+}
 END_TEST
 
-SUITE("mmu lockstep", .timeout = 800, .loops = {{shadow_and_tdp_answer_alike, RUNS}})
+START_TEST(shadow_and_tdp_answer_nested_guests_alike) {
+    run_both((unsigned)_i, true, NESTED_STEPS);
+}
+END_TEST
+
+SUITE("mmu lockstep", .timeout = 800,
+      .loops = {{shadow_and_tdp_answer_alike, RUNS},
+                {shadow_and_tdp_answer_nested_guests_alike, RUNS}})

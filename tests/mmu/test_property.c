@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /* The property test: a random guest (world.h) against a direct walk of its tables, under
- * each MMU. PN_SEED=n runs one seed, PN_AUDIT=1 with it audits after every step. */
+ * each MMU, and the same as a hypervisor, with nested tables (nest.h). PN_SEED=n runs one
+ * seed, PN_AUDIT=1 with it audits after every step, PN_STEPS=n makes n steps. */
 #include "tests/suite.h"
 #include "world.h"
 
 #ifdef PN_TEST_SLOW_BUILD
-#define STEPS 4000
+#define STEPS        4000
+#define NESTED_STEPS 400
 #else
-#define STEPS 26000
+#define STEPS        26000
+#define NESTED_STEPS 4000
 #endif
 #define RUNS 40
 /* Options by run: each mechanism on and off, tight budgets, few roots. */
@@ -31,28 +34,40 @@ static struct pn_mmu_config config_of(unsigned run) {
     return cfg;
 }
 
-START_TEST(the_mmu_answers_as_a_walk_of_the_guests_tables) {
+static void run_guest(unsigned run, bool nested, uint64_t steps) {
     static const uint8_t maxphyaddr[] = {36, 40, 46, 52};
     static struct world world;
     struct world *w = &world;
     memset(w, 0, sizeof(*w));
-    w->seed = (uint64_t)_i + 1;
-    const char *only = getenv("PN_SEED");
+    w->seed = run + 1u;
+    w->nested = nested;
+    const char *only = getenv("PN_SEED"), *more = getenv("PN_STEPS");
+    steps = more ? strtoull(more, NULL, 0) : steps;
     if (only && strtoull(only, NULL, 0) != w->seed)
         return;
-    w->cpus = 1 + (unsigned)_i % VCPUS;
-    w->maxphyaddr = maxphyaddr[_i % 4];
-    struct pn_mmu_config cfg = config_of((unsigned)_i);
+    w->cpus = 1 + run % VCPUS;
+    w->maxphyaddr = maxphyaddr[run % 4];
+    struct pn_mmu_config cfg = config_of(run);
     world_begin(w, &cfg);
     unsigned every = only && getenv("PN_AUDIT") ? 1 : 7;
-    for (w->step = 0; w->step < STEPS; w->step++) {
+    for (w->step = 0; w->step < steps; w->step++) {
         one_step(w);
         if (w->step % every == 0 && pn_mmu_audit(w->mmu, stderr))
             FAIL(w, "the audit found violations");
     }
     world_end(w);
 }
+
+START_TEST(the_mmu_answers_as_a_walk_of_the_guests_tables) {
+    run_guest((unsigned)_i, false, STEPS);
+}
+END_TEST
+
+START_TEST(a_nested_guest_is_answered_as_by_a_walk_of_three_stages) {
+    run_guest((unsigned)_i, true, NESTED_STEPS);
+}
 END_TEST
 
 SUITE("mmu property", .timeout = 800,
-      .loops = {{the_mmu_answers_as_a_walk_of_the_guests_tables, 2 * RUNS}})
+      .loops = {{the_mmu_answers_as_a_walk_of_the_guests_tables, 2 * RUNS},
+                {a_nested_guest_is_answered_as_by_a_walk_of_three_stages, 2 * RUNS}})

@@ -10,6 +10,9 @@
  * data or as a table of another level, so recursive maps arise by themselves. Eight of
  * them lie in memory that the guest also maps by large pages.
  *
+ * With `nested` the guest is a hypervisor, too (nest.h): its vCPUs go from world to world,
+ * and most of these have nested tables below theirs, which are edited like the others.
+ *
  * A strict guest invalidates before it uses what it changed. Whatever it sees then
  * follows from its own doings alone, whichever MMU it has (test_lockstep.c).
  */
@@ -30,13 +33,17 @@
 #define TABLES 48
 #define JUMPS  64
 #define HOT    32
+#define WORLDS 4 /* 0: its own */
 
 struct cpu {
     struct pn_mmu_vcpu *v;
     struct pn_tlb_view view;
     struct pn_stats stats;
     struct pn_paging p;
-    bool stale[PCIDS]; /* the guest owes this PCID an invalidation */
+    unsigned world;            /* its ASID */
+    pn_gpa ncr3;               /* 0: no nested tables */
+    bool stale[WORLDS][PCIDS]; /* the guest owes this PCID an invalidation */
+    bool old[WORLDS];          /* and its hypervisor owes one for nested tables */
     struct {
         pn_gva gva;
         pn_gpa gpa;
@@ -50,6 +57,8 @@ struct world {
     struct cpu cpu[VCPUS];
     unsigned cpus;
     unsigned levels; /* the format that tables are written in */
+    bool nested;
+    unsigned nlevels; /* and that of nested ones */
     uint64_t rng;
     uint64_t step, seed;
     uint8_t maxphyaddr;
@@ -140,8 +149,7 @@ static void harvest(struct world *w, unsigned i) {
 
 static void owe_all(struct world *w) {
     for (unsigned c = 0; c < w->cpus; c++)
-        for (unsigned k = 0; k < PCIDS; k++)
-            w->cpu[c].stale[k] = true;
+        memset(w->cpu[c].stale, true, sizeof(w->cpu[c].stale));
 }
 
 static void slot_step(struct world *w) {
@@ -205,6 +213,12 @@ static unsigned table_of(pn_gfn gfn) {
     return TABLES;
 }
 
+/* Nested tables: twelve pages here, eight in memory that moves. */
+#define NTABLES 20
+static pn_gfn ntable_gfn(unsigned k) {
+    return k < 12 ? 2 + k : 0x418 + (k - 12);
+}
+
 /* Home level of table page k, in the current format. */
 static unsigned home(const struct world *w, unsigned k) {
     unsigned top = w->levels < 2 ? 4 : w->levels;
@@ -224,6 +238,8 @@ static pn_gfn page_of_level(struct world *w, unsigned level) {
 
 static pn_gfn data_gfn(struct world *w) {
     unsigned k = (unsigned)below(w, 100);
+    if (w->nested && chance(w, 8))
+        return ntable_gfn((unsigned)below(w, NTABLES));
     if (k < 30)
         return table_gfn((unsigned)below(w, TABLES));
     if (k < 55)
@@ -340,6 +356,14 @@ static unsigned pcid_of(const struct cpu *c) {
     return c->p.cr4 & CR4_PCIDE ? c->p.cr3 & 0xfff : 0;
 }
 
+/* What the guest owes for what it is about to use. */
+static bool *stale_of(struct cpu *c) {
+    return &c->stale[c->world][pcid_of(c)];
+}
+static bool is_exact(struct cpu *c) {
+    return !*stale_of(c) && !(c->ncr3 && c->old[c->world]);
+}
+
 /* An access that succeeded has left A in every gpte on its way, and a store D. */
 static void check_marks(struct world *w, struct cpu *c, pn_gva gva, enum pn_access access,
                         enum pn_tlb_mode mode) {
@@ -350,7 +374,7 @@ static void check_marks(struct world *w, struct cpu *c, pn_gva gva, enum pn_acce
         FAIL(w, "gva %#llx: the access took its own rights", (unsigned long long)gva);
     unsigned top = c->v->walk.levels == 3 ? 2 : c->v->walk.levels;
     for (unsigned level = wk.level; level <= top; level++) {
-        const struct pn_memslot *s = pn_mmu_slot_find(w->mmu, wk.pte_gpa[level]);
+        const struct pn_memslot *s = pn_mmu_slot_find(w->mmu, wk.slot_gpa[level]);
         uint64_t want = A | (access == PN_WRITE && level == wk.level ? D : 0);
         if (s && !(s->flags & PN_SLOT_READONLY) && want & ~wk.gpte[level])
             FAIL(w, "gva %#llx access %u: level %u gpte %#llx lacks A or D",
@@ -392,10 +416,12 @@ static void check_access(struct world *w, struct cpu *c, pn_gva gva,
              (unsigned long long)gva, access, mode, s.answer, s.hit ? " (TLB)" : "",
              expect, want.fault.error);
     if (expect == PN_GUEST_PF) {
-        if (s.x.fault.error != want.fault.error || s.x.fault.address != gva ||
-            s.x.fault.vector != 14 || !s.x.fault.has_error)
-            FAIL(w, "gva %#llx: #PF %#x, walk says %#x", (unsigned long long)gva,
-                 s.x.fault.error, want.fault.error);
+        bool nested = c->ncr3 && want.fault.vector == PN_VEC_NPF;
+        if (s.x.fault.error != want.fault.error || !s.x.fault.has_error ||
+            s.x.fault.address != (nested ? want.fault.address : gva) ||
+            s.x.fault.vector != (nested ? PN_VEC_NPF : 14))
+            FAIL(w, "gva %#llx: fault %u %#x, walk says %u %#x", (unsigned long long)gva,
+                 s.x.fault.vector, s.x.fault.error, want.fault.vector, want.fault.error);
         return;
     }
     check_marks(w, c, gva, access, mode);
@@ -430,6 +456,8 @@ static bool cpu_store(struct world *w, struct cpu *c, pn_gva gva, const void *va
         FAIL(w, "tracked write to %#llx was refused", (unsigned long long)s.x.gpa);
     return true;
 }
+
+#include "nest.h"
 
 /* ---- Steps ---- */
 
@@ -470,13 +498,14 @@ static void invlpg_step(struct world *w, struct cpu *c) {
     pn_gva gva = any_gva(w);
     int rc =
         stage_walk(c->v, &c->v->walk, gva, PN_READ, PN_TLB_SUPER_AC, WALK_PROBE, &wk);
-    if (c->v->walk.levels && (rc == 0 || wk.level == 1) && wk.level < 3)
-        write_gpte(w, c, wk.pte_gpa[wk.level], gpte_of(w, wk.level));
+    if (c->v->walk.levels && wk.level < 3 &&
+        (rc == 0 || (wk.level == 1 && wk.end != WALK_BELOW)))
+        write_gpte(w, c, wk.slot_gpa[wk.level], gpte_of(w, wk.level));
     if (c->p.cr4 & CR4_PCIDE && chance(w, 50))
         pn_mmu_invpcid(c->v, 0, (uint16_t)pcid_of(c), gva);
     else
         pn_mmu_invlpg(c->v, gva);
-    check_all(w, c, gva, true);
+    check_all(w, c, gva, !(c->ncr3 && c->old[c->world]));
 }
 
 static void odd_write(struct world *w, struct cpu *c) {
@@ -498,14 +527,16 @@ static void store_step(struct world *w, struct cpu *c) {
     enum pn_tlb_mode mode = below(w, 3);
     enum pn_answer o = pn_mmu_probe(c->v, gva, PN_WRITE, mode, &x);
     uint64_t value = rnd(&w->rng);
-    if (c->stale[pcid_of(c)])
+    if (!is_exact(c))
         return;
     unsigned t = o == PN_MAPPED ? table_of(x.gpa >> 12) : TABLES;
     if (t < TABLES)
         value = gpte_of(w, home(w, t));
     /* A large gpte that lost its PS makes a table of a frame beyond the pool. */
-    if (t < TABLES || (o == PN_MAPPED && x.gpa >> 12 >= 64))
+    if (t < TABLES || (o == PN_MAPPED && (x.gpa >> 12 >= 64 || w->nested)))
         owe_all(w);
+    if (w->nested && o == PN_MAPPED)
+        value = nest_stored(w, x.gpa, value);
     if (cpu_store(w, c, gva, &value, w->levels == 2 ? 4 : 8, mode) != (o == PN_MAPPED))
         FAIL(w, "store to gva %#llx", (unsigned long long)gva);
 }
@@ -526,7 +557,7 @@ static void cr3_step(struct world *w, struct cpu *c) {
     c->p.cr3 = cr3;
     pn_mmu_set_cr3(c->v, cr3, noflush, c->p.pdpte);
     if (!pcide || !noflush)
-        c->stale[pcid_of(c)] = false;
+        *stale_of(c) = false;
 }
 
 static void invpcid_step(struct world *w, struct cpu *c) {
@@ -535,10 +566,10 @@ static void invpcid_step(struct world *w, struct cpu *c) {
     pn_mmu_invpcid(c->v, type, pcid, 0);
     for (unsigned k = 0; k < PCIDS; k++)
         if (type >= 2 || k == pcid)
-            c->stale[k] = false;
+            c->stale[c->world][k] = false;
 }
 
-static void take_paging(struct world *w, struct cpu *c) {
+static struct pn_paging random_paging(struct world *w, const struct cpu *c) {
     struct pn_paging p = fixture_paging(w->levels, c->p.cr3);
     p.cr0 &= ~(chance(w, 40) ? 1ull << 16 : 0);
     if (w->levels == 2 && chance(w, 15))
@@ -555,10 +586,15 @@ static void take_paging(struct world *w, struct cpu *c) {
     memcpy(p.pdpte, c->p.pdpte, sizeof(p.pdpte));
     p.pkru = c->p.pkru;
     p.pkrs = c->p.pkrs;
+    return p;
+}
+
+static void take_paging(struct world *w, struct cpu *c) {
+    struct pn_paging p = random_paging(w, c);
     /* Control registers written with what they hold flush nothing. */
     if (p.cr0 != c->p.cr0 || p.cr3 != c->p.cr3 || p.cr4 != c->p.cr4 ||
         p.efer != c->p.efer || memcmp(p.pdpte, c->p.pdpte, sizeof(p.pdpte)))
-        memset(c->stale, 0, sizeof(c->stale));
+        memset(c->stale[c->world], 0, sizeof(c->stale[0]));
     c->p = p;
     pn_mmu_set_paging(c->v, &p);
 }
@@ -587,6 +623,8 @@ static void mode_step(struct world *w) {
         new_pdptes(w, c);
         take_paging(w, c);
     }
+    if (w->nested)
+        nest_mode(w);
 }
 
 static void track_step(struct world *w) {
@@ -608,11 +646,13 @@ static void on_track(void *opaque, pn_gpa gpa, size_t size) {
 }
 
 static void settle(struct world *w, struct cpu *c) {
-    if (c->stale[pcid_of(c)]) {
+    if (c->ncr3 && c->old[c->world])
+        nest_flush(w, c);
+    if (*stale_of(c)) {
         if (w->levels >= 2 && w->levels != 3 && chance(w, 40))
             c->p.cr3 = page_of_level(w, w->levels) << 12 | pcid_of(c);
         pn_mmu_set_cr3(c->v, c->p.cr3, false, c->p.pdpte);
-        c->stale[pcid_of(c)] = false;
+        *stale_of(c) = false;
     }
 }
 
@@ -649,11 +689,13 @@ static void one_step(struct world *w) {
         pkr_step(w, c);
     else if (k < 650)
         track_step(w);
+    else if (k < 800 && w->nested)
+        nest_step(w, c);
     if (chance(w, 3))
         slots_settle(w);
     if (chance(w, 60) || w->strict)
         settle(w, c);
-    bool exact = !c->stale[pcid_of(c)];
+    bool exact = is_exact(c);
     for (unsigned i = 0; i < 2; i++)
         check_access(w, c, any_gva(w), below(w, 3), below(w, 3), exact);
     if (chance(w, 10))
@@ -665,7 +707,7 @@ static void check_counters(struct world *w) {
         const uint64_t *v = w->cpu[i].stats.v;
         if (v[PN_STAT_pf_taken] != v[PN_STAT_pf_fixed] + v[PN_STAT_pf_guest] +
                                        v[PN_STAT_pf_mmio] + v[PN_STAT_pf_tracked] +
-                                       v[PN_STAT_pf_dirty_log])
+                                       v[PN_STAT_pf_dirty_log] + v[PN_STAT_pf_nested])
             FAIL(w, "a fault has two outcomes or none");
     }
 }
