@@ -60,9 +60,10 @@ struct vcpu_roots {
 /* Each root of each vCPU: v is the vCPU whose root r is. `break` goes on with the next
  * vCPU. */
 #define for_each_root(mmu, v, r)                                                         \
-    for (struct pn_mmu_vcpu **at_##v = (mmu)->vcpus, *v;                                 \
-         at_##v < (mmu)->vcpus + (mmu)->vcpu_count && (v = *at_##v) != NULL; at_##v++)   \
-        for_each_root_of(v, r)
+    for (unsigned i_##v = 0; i_##v < (mmu)->vcpu_count; i_##v++)                         \
+        for (struct pn_mmu_vcpu *v = (mmu)->vcpus[i_##v], *once_##v = v; once_##v;       \
+             once_##v = NULL)                                                            \
+            for_each_root_of(v, r)
 
 /* ---- root.c ---- */
 

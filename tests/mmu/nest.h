@@ -6,7 +6,8 @@
  * guest tables lead to a table of the same level, or now and then elsewhere.
  *
  * A and D of both formats must be the same bits wherever one page may be a table of both: so
- * no guest gets to nested tables by its own address when entries have other sizes there.
+ * no guest gets to nested tables by its own address when entries have other sizes there, or
+ * are PDPTEs.
  */
 #pragma once
 
@@ -47,7 +48,7 @@ static pn_gfn ntarget(struct world *w, pn_gfn gfn) {
     if (k < 60)
         return gfn;
     gfn = data_gfn(w);
-    return (w->levels == 2) != (w->nlevels == 2) && ntable_of(gfn) < NTABLES ? 64 : gfn;
+    return apart(w) && ntable_of(gfn) < NTABLES ? 64 : gfn;
 }
 
 /* The entry of a level for a guest's frame. */
@@ -66,7 +67,7 @@ static uint64_t npte_of(struct world *w, unsigned level, pn_gfn gfn) {
     if (level == 1)
         return f | (ntarget(w, gfn) & limit) << 12;
     if (level <= 3 && chance(w, level == 2 ? 25 : 4)) {
-        pn_gfn base = chance(w, 80) ? gfn : 0x400;
+        pn_gfn base = chance(w, 80) || apart(w) ? gfn : 0x400;
         return f | PS | (base & limit & ~((1ull << nbits(w) * (level - 1)) - 1)) << 12;
     }
     return f | npage_of_level(w, level - 1) << 12;
@@ -172,7 +173,7 @@ static void nest_edit(struct world *w, struct cpu *c) {
         value = was ^ bit[below(w, w->nlevels == 2 ? 7 : 8)];
     }
     own_all(w);
-    if ((w->levels == 2) == (w->nlevels == 2) && chance(w, 50)) {
+    if (!apart(w) && chance(w, 50)) {
         write_gpte(w, c, gpa, value);
         return;
     }

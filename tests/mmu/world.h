@@ -219,6 +219,11 @@ static pn_gfn ntable_gfn(unsigned k) {
     return k < 12 ? 2 + k : 0x418 + (k - 12);
 }
 
+/* Would a page that is a table of both kinds have A and D in two places? */
+static bool apart(const struct world *w) {
+    return (w->levels == 2) != (w->nlevels == 2) || w->nlevels == 3;
+}
+
 /* Home level of table page k, in the current format. */
 static unsigned home(const struct world *w, unsigned k) {
     unsigned top = w->levels < 2 ? 4 : w->levels;
@@ -238,7 +243,7 @@ static pn_gfn page_of_level(struct world *w, unsigned level) {
 
 static pn_gfn data_gfn(struct world *w) {
     unsigned k = (unsigned)below(w, 100);
-    if (w->nested && chance(w, 8))
+    if (w->nested && !apart(w) && chance(w, 8))
         return ntable_gfn((unsigned)below(w, NTABLES));
     if (k < 30)
         return table_gfn((unsigned)below(w, TABLES));
@@ -466,6 +471,8 @@ static void write_gpte(struct world *w, struct cpu *c, pn_gpa gpa, uint64_t valu
     unsigned size = w->levels == 2 ? 4 : 8, t = table_of(gpa >> 12);
     struct pn_xlate x;
     owe_all(w);
+    if (w->nested && ntable_of(gpa >> 12) < NTABLES)
+        own_all(w);
     for (unsigned i = 0; i < 12; i++) {
         pn_gva gva = !i && t < TABLES ? w->alias[t] : any_gva(w);
         gva = (gva & PN_PAGE_MASK) | (gpa & 0xfff);
