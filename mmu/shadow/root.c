@@ -19,14 +19,13 @@ void shadow_root_drop(struct pn_mmu_vcpu *vcpu, struct root *r) {
         sp_zap(vcpu, top, ZAP_ROOT);
 }
 
-/* The frame of the table that CR3 names. Return: false: the second level has none. */
-static bool top_frame(struct pn_mmu_vcpu *vcpu, const struct root *r, pn_gfn *gfn) {
+bool root_frame(struct pn_mmu_vcpu *vcpu, const struct root *r, pn_gfn *gfn) {
     struct walk w = {.fixes = 0};
     *gfn = r->key.cr3 >> PN_PAGE_SHIFT;
     if (!vcpu->world.second)
         return true;
-    if (stage_walk(vcpu, &vcpu->second, r->key.cr3, PN_READ, PN_TLB_USER, WALK_PROBE,
-                   &w) < 0)
+    if (stage_walk(vcpu, &vcpu->second, r->key.cr3, vcpu->second.table, PN_TLB_USER,
+                   WALK_PROBE, &w) < 0)
         return false;
     *gfn = w.gfn;
     return true;
@@ -37,7 +36,7 @@ struct sp *root_top(struct pn_mmu_vcpu *vcpu, struct root *r) {
     pn_gfn gfn;
     if (r->top)
         return r->top;
-    if (m->levels >= 4 && !top_frame(vcpu, r, &gfn))
+    if (m->levels >= 4 && !root_frame(vcpu, r, &gfn))
         return NULL;
     struct sp *top = m->levels < 4 ? sp_new_root(vcpu->mmu)
                                    : sp_get(vcpu, gfn, mode_role(m) | m->levels);
@@ -53,7 +52,7 @@ bool root_adopt(struct pn_mmu_vcpu *vcpu, struct root *r) {
     const struct stage *m = &vcpu->walk;
     const struct sp *sp;
     pn_gfn gfn;
-    if (m->levels < 4 || !top_frame(vcpu, r, &gfn))
+    if (m->levels < 4 || !root_frame(vcpu, r, &gfn))
         return false;
     sp = sp_find(vcpu, gfn, mode_role(m) | m->levels);
     return sp && !sp_obsolete(vcpu->mmu->shadow, sp) && root_top(vcpu, r);

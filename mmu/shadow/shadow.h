@@ -277,6 +277,8 @@ void spte_drop(struct pn_mmu *mmu, uint64_t *sptep);
 void spte_zap_page(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn);
 /* Grant exactly `grant` (SPTE_GRANT | SPTE_PKEY) from now on. */
 void spte_regrant(struct pn_mmu *mmu, uint64_t *sptep, uint64_t grant);
+/* Of an sp with frames: does its spte stay when its gpte is that, and what does it grant? */
+bool spte_framed_keeps(const struct sp *sp, unsigned i, uint64_t gpte, uint64_t *grant);
 /* Make the spte agree with its gpte in guest memory, or drop it. Never makes one. */
 void spte_sync(struct pn_mmu *mmu, struct sp *sp, unsigned i, const uint8_t *table);
 /* The same because the guest flushed, of a leaf table. */
@@ -338,6 +340,8 @@ static inline bool sp_obsolete(const struct shadow *sh, const struct sp *sp) {
 
 /* Return: the current root's top, made when missing; NULL: out of memory. */
 struct sp *root_top(struct pn_mmu_vcpu *vcpu, struct root *r);
+/* The frame of the table that CR3 names. Return: false: the second level has none. */
+bool root_frame(struct pn_mmu_vcpu *vcpu, const struct root *r, pn_gfn *gfn);
 /* Take the table that another root of this CR3 left. Return: there was one. */
 bool root_adopt(struct pn_mmu_vcpu *vcpu, struct root *r);
 uint32_t mode_role(const struct stage *m);

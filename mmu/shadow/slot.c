@@ -57,6 +57,8 @@ void shadow_slot_gone(struct pn_mmu_vcpu *vcpu, struct slot *s) {
 void shadow_slot_changed(struct pn_mmu_vcpu *vcpu, struct slot *s, bool placed) {
     if (!placed)
         flush_ask(vcpu->mmu);
+    else /* nested tables may stand there, which read as ones before */
+        zap_spaces(vcpu, NULL, 0, true);
     zap_mappings_of(vcpu->mmu, s);
     if (!placed && s->dirty) /* a log begins: what was written before it is not in it */
         memset(s->dirty, 0, (s->npages + 63) / 64 * sizeof(*s->dirty));

@@ -216,7 +216,7 @@ static unsigned table_of(pn_gfn gfn) {
 /* Nested tables: twelve pages here, eight in memory that moves. */
 #define NTABLES 20
 static pn_gfn ntable_gfn(unsigned k) {
-    return k < 12 ? 2 + k : 0x418 + (k - 12);
+    return k < 12 ? 2 + k : 0x440 + (k - 12);
 }
 
 /* Would a page that is a table of both kinds have A and D in two places? */
