@@ -16,6 +16,8 @@ enum pn_outcome fault_done(struct pn_mmu_vcpu *vcpu, enum pn_outcome outcome, pn
     v[counts[outcome].counter]++;
     v[counts[outcome].sum] += counts[outcome].sum != counts[outcome].counter;
     v[PN_STAT_pf_taken] += outcome != PN_OUT_mmio_cached;
+    if (vcpu->world.asid && outcome != PN_OUT_mmio_cached)
+        v[PN_STAT_pf_inner] += pn_answer(outcome) != PN_GUEST_PF;
     pn_emit(vcpu->ring, fault_outcome, gva, outcome, level, spte);
     return outcome;
 }

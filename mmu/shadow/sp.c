@@ -119,6 +119,8 @@ static struct sp *sp_new(struct pn_mmu_vcpu *vcpu, pn_gfn gfn, uint32_t role) {
     sp->role = role;
     sp->space = vcpu->space;
     sp->asid = vcpu->space ? vcpu->world.asid : 0;
+    if (sp->frames)
+        pn_count(vcpu->stats, merged_tables);
     sp->gen = sh->gen;
     struct sp **head = bucket(sh, gfn);
     sp->hash_next = *head;

@@ -55,6 +55,8 @@ void spte_set_leaf(struct pn_mmu_vcpu *vcpu, struct slot *s, uint64_t *sptep, pn
     unsigned i = sp_index(sptep);
     uint64_t old = *sptep;
     count_search(vcpu, s, gfn, old, bits);
+    if (sp->frames)
+        pn_count(vcpu->stats, merged_leaves);
     if (spte_leaf(old) && sp_gfn(sp, i) == gfn) {
         spte_regrant(mmu, sptep, bits & (SPTE_GRANT | SPTE_PKEY));
         *sptep = remade(mmu, old, *sptep | (bits & SPTE_MMU_W), true);
@@ -164,21 +166,24 @@ static pn_gfn gpte_target(const struct sp *sp, unsigned i, const struct gpte *g,
     return g->leaf ? gpte_leaf_gfn(sp->format, sp_level(sp), i, v) : g->table;
 }
 
+bool spte_framed_keeps(const struct sp *sp, unsigned i, uint64_t gpte, uint64_t *grant) {
+    struct gpte was = gpte_decode(sp->format, sp_level(sp), sp->gptes[i]);
+    struct gpte g = gpte_decode(sp->format, sp_level(sp), gpte);
+    *grant = spte_table(sp->spt[i]) ? g.grant : frame_grant(sp->frames[i], g.grant);
+    return was.usable && g.usable && was.leaf == g.leaf &&
+           gpte_target(sp, i, &was, sp->gptes[i]) == gpte_target(sp, i, &g, gpte);
+}
+
 /* spte_sync where a second level is below: that may have changed, too, but until it is
  * flushed what came through it stands. */
 static void sync_framed(struct pn_mmu *mmu, struct sp *sp, unsigned i, uint64_t gpte) {
-    struct gpte was = gpte_decode(sp->format, sp_level(sp), sp->gptes[i]);
-    struct gpte g = gpte_decode(sp->format, sp_level(sp), gpte);
-    bool keep = was.usable && g.usable && was.leaf == g.leaf &&
-                gpte_target(sp, i, &was, sp->gptes[i]) == gpte_target(sp, i, &g, gpte);
-    if (!keep) {
+    uint64_t grant;
+    if (spte_framed_keeps(sp, i, gpte, &grant)) {
+        spte_regrant(mmu, &sp->spt[i], grant);
+    } else {
         if (spte_present(sp->spt[i]))
             flush_ask(mmu);
         spte_drop(mmu, &sp->spt[i]);
-    } else if (spte_table(sp->spt[i])) {
-        spte_regrant(mmu, &sp->spt[i], g.grant);
-    } else {
-        spte_regrant(mmu, &sp->spt[i], frame_grant(sp->frames[i], g.grant));
     }
     sp->gptes[i] = gpte;
 }

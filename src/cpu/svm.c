@@ -274,14 +274,44 @@ static enum cpu_rc load_host(struct cpu *cpu) {
     return CPU_JUMP;
 }
 
+/* Its counter, beside world_exits. */
+static enum pn_stat exit_kind(uint64_t code) {
+    static const uint8_t level3[] = {ICPT_INVLPGA, ICPT_VMRUN, ICPT_VMLOAD,
+                                     ICPT_VMSAVE,  ICPT_STGI,  ICPT_CLGI};
+    if (code < SVM_EXIT_EXCEPTION)
+        return PN_STAT_world_exits_register;
+    if (code < SVM_EXIT_ICPT)
+        return PN_STAT_world_exits_exception;
+    for (unsigned i = 0; i < sizeof level3; i++)
+        if (code == (uint64_t)SVM_EXIT_ICPT + level3[i])
+            return PN_STAT_world_exits_level3;
+    switch (code) {
+    case SVM_EXIT_ICPT + ICPT_INTR:
+    case SVM_EXIT_ICPT + ICPT_NMI:
+    case SVM_EXIT_ICPT + ICPT_VINTR:
+        return PN_STAT_world_exits_event;
+    case SVM_EXIT_ICPT + ICPT_IOIO:
+        return PN_STAT_world_exits_io;
+    case SVM_EXIT_ICPT + ICPT_MSR:
+        return PN_STAT_world_exits_msr;
+    case SVM_EXIT_ICPT + ICPT_VMMCALL:
+        return PN_STAT_world_exits_hypercall;
+    case SVM_EXIT_NPF:
+        return PN_STAT_world_exits_npf;
+    case SVM_EXIT_INVALID:
+        return PN_STAT_world_exits_invalid;
+    default:
+        return PN_STAT_world_exits_insn;
+    }
+}
+
 static enum cpu_rc finish_exit(struct cpu *cpu, uint64_t code) {
     cpu->svm.in_flight = 0;
     cpu->halted = PN_RUNS;
     cpu->tsc_offset -= cpu->svm.ctl.tsc_offset;
     set_guest(cpu, false);
     pn_count(cpu->stats, world_exits);
-    if (code == SVM_EXIT_NPF)
-        pn_count(cpu->stats, world_exits_npf);
+    cpu->stats->v[exit_kind(code)]++;
     return load_host(cpu);
 }
 
