@@ -26,7 +26,8 @@ struct pn_verdict {
     enum pn_outcome outcome; /* what pn_mmu_translate would return */
     bool exact; /* false: room for tables has to be made first, and which tables go for it
                    is not foreseen: NO_FAULT, mapped and mapped_split may be another of
-                   these */
+                   these. With nested tables it is always false, and a store may be
+                   tracked_table as well */
     enum pn_rule rule;     /* of the guest's tables */
     uint8_t rule_level;    /* of the entry that the rule speaks of; 0: of none */
     pn_gpa gpa;            /* where the access would go; not set for PN_GUEST_PF */
@@ -42,24 +43,26 @@ int pn_mmu_predict(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
 enum pn_dimension {
     PN_DIM_GUEST,  /* the guest's tables */
     PN_DIM_SHADOW, /* shadow tables */
-    PN_DIM_SECOND  /* second-level tables */
+    PN_DIM_SECOND, /* second-level tables */
+    PN_DIM_NESTED /* a guest's guest: the tables that its hypervisor keeps below its own */
 };
 
 /* One entry on the way of a walk. */
 struct pn_step {
     enum pn_dimension dimension;
     uint8_t level;
-    uint8_t of;     /* SECOND: looked for the gpte of this level; 0: for the page */
-    bool reads;     /* a reference to memory: a PAE PDPTE register is none */
-    bool unsync;    /* SHADOW: the shadow page may be behind its table */
+    uint8_t of;  /* SECOND, NESTED: looked for the gpte of this level; 0: for the page */
+    bool reads;  /* a reference to memory: a PAE PDPTE register is none */
+    bool unsync; /* SHADOW: the shadow page may be behind its table */
     uint16_t index; /* in its table */
     pn_gpa at;      /* GUEST: where the entry is; SHADOW: the table that the shadow page
-                       stands for; SECOND: the address that is translated */
+                       stands for; SECOND: the address that is translated; NESTED: where
+                       the entry is */
     uint64_t entry;
     unsigned acc;  /* ACC_* granted down to and with it */
     uint32_t role; /* SHADOW, SECOND: of the page that holds it, PN_ROLE_* */
 };
-#define PN_STEPS_MAX 48u /* (5+1)(5+1)-1, and 5 */
+#define PN_STEPS_MAX 80u /* (5+1)(5+1)-1 twice, and 5 */
 
 /* A shadow page, or a second-level table. */
 struct pn_table {
@@ -103,6 +106,15 @@ struct pn_explanation {
     /* The way: the guest's entries from the top, then those of our tables. */
     struct pn_step step[PN_STEPS_MAX];
     unsigned steps;
+
+    /* The world that the vCPU is in: 0, its guest's own; or that of a guest's guest. With
+     * nested tables the guest's addresses go through these, from ncr3 on; ngpa: what the
+     * guest's own tables lead to, if they do. */
+    uint32_t asid;
+    bool nested;
+    pn_gpa ncr3, ngpa;
+    bool
+        reaches; /* the guest's own tables do; found says whether the nested ones do, too */
 
     bool found; /* the guest's tables lead to a frame; else the next ones are not set */
     uint8_t level; /* of the guest's leaf; 0: paging is off */

@@ -69,6 +69,8 @@ static enum pn_rule right_rule(const struct stage *s, const struct walk *w,
 enum pn_rule explain_rule(const struct stage *s, const struct walk *w, int rc,
                           enum pn_access access, enum pn_tlb_mode mode, uint8_t *level) {
     *level = 0;
+    if (rc < 0 && w->end == WALK_BELOW)
+        return PN_RULE_nested;
     if (!s->levels)
         return PN_RULE_unpaged;
     *level = w->level;
@@ -99,16 +101,19 @@ struct pn_step *explain_step(struct pn_explanation *x) {
     return &x->step[x->steps++];
 }
 
-static void guest_steps(const struct stage *s, const struct walk *w,
-                        struct pn_explanation *x) {
+/* The entries that a walk read. dimension, of: whose, and what for. */
+static void walk_steps(const struct stage *s, const struct walk *w,
+                       enum pn_dimension dimension, unsigned of,
+                       struct pn_explanation *x) {
     const struct pt_format *f = s->bits.format;
     for (unsigned level = w->top; level >= w->level && level; level--) {
         struct pn_step *step = explain_step(x);
         if (!step)
             return;
         *step = (struct pn_step){
-            .dimension = PN_DIM_GUEST,
+            .dimension = dimension,
             .level = (uint8_t)level,
+            .of = (uint8_t)of,
             .reads = level != f->in_register,
             .index = (uint16_t)(level == f->in_register ? w->gva >> 30 & 3
                                                         : w->gva >> pt_shift(f, level) &
@@ -120,11 +125,38 @@ static void guest_steps(const struct stage *s, const struct walk *w,
     }
 }
 
+/* An address of a guest's guest through the nested tables. Return: they lead on. */
+static bool nested_steps(struct pn_mmu_vcpu *vcpu, pn_gpa ngpa, unsigned of,
+                         struct pn_explanation *x, pn_gpa *gpa) {
+    struct walk in = {.fixes = 0};
+    int rc = stage_walk(vcpu, &vcpu->second, ngpa, PN_READ, PN_TLB_USER, WALK_PROBE, &in);
+    walk_steps(&vcpu->second, &in, PN_DIM_NESTED, of, x);
+    *gpa = in.gfn << PN_PAGE_SHIFT | (ngpa & (PN_PAGE_SIZE - 1));
+    return rc == 0;
+}
+
+static void nested_part(struct pn_mmu_vcpu *vcpu, const struct walk *w,
+                        struct pn_explanation *x) {
+    pn_gpa at;
+    x->asid = vcpu->world.asid;
+    x->nested = vcpu->world.second;
+    if (!x->nested)
+        return;
+    x->ncr3 = vcpu->second.root;
+    x->ngpa = x->gpa;
+    x->reaches = x->found;
+    for (unsigned level = walk_first(w); level >= w->level && level; level--)
+        nested_steps(vcpu, w->pte_gpa[level], level, x, &at);
+    if (x->found)
+        x->found = nested_steps(vcpu, x->ngpa, 0, x, &x->gpa);
+}
+
 /* Where it leads, whatever the access may be denied for. */
 static void leaf(const struct stage *s, const struct walk *w, int rc,
                  struct pn_explanation *x) {
     const struct pt_bits *b = &s->bits;
-    x->found = rc == 0 || w->end == WALK_DENIED;
+    bool denied_page = w->end == WALK_BELOW && !(w->fault.error & PN_NPF_TABLE);
+    x->found = rc == 0 || w->end == WALK_DENIED || denied_page;
     if (!x->found)
         return;
     pn_gfn gfn = w->gva >> PN_PAGE_SHIFT;
@@ -253,8 +285,9 @@ int explain_guest(struct pn_mmu_vcpu *vcpu, pn_gva gva, struct walk *w,
                                  .maxphyaddr = vcpu->mmu->cfg.maxphyaddr,
                                  .canonical = is_canonical(s, gva)};
     int rc = stage_walk(vcpu, s, gva, PN_READ, PN_TLB_SUPER_AC, WALK_PROBE, w);
-    guest_steps(s, w, x);
+    walk_steps(s, w, PN_DIM_GUEST, 0, x);
     leaf(s, w, rc, x);
+    nested_part(vcpu, w, x);
     slot_part(vcpu->mmu, x);
     tlb_part(vcpu, gva, x);
     if (x->found)

@@ -196,6 +196,8 @@ static bool may_be_leaf(const struct forecast *f, uint32_t role) {
     unsigned level = role_level(role);
     if (level == 1)
         return true;
+    if (f->walk.second_level && level > f->walk.second_level)
+        return false;
     return level <= f->walk.level && level <= 3 && !(role & ROLE_ROOT) &&
            f->mmu->cfg.opt.large_pages && !(f->slot->pub.flags & PN_SLOT_LOG_DIRTY) &&
            !forbidden(f, f->walk.gfn, level);
@@ -214,6 +216,8 @@ static void from_root(const struct forecast *f, pn_gfn *gfn, uint32_t *role) {
     } else {
         *gfn = (m->pdpte[i] & m->bits.address) >> PN_PAGE_SHIFT;
     }
+    if (f->walk.second_level && m->levels)
+        *gfn = f->walk.slot_gpa[2] >> PN_PAGE_SHIFT;
 }
 
 /* What the entry for gva in a page of this role has to lead to. */
@@ -222,10 +226,13 @@ static void below(const struct forecast *f, uint32_t role, pn_gfn *gfn, uint32_t
     if (role & ROLE_ROOT) {
         from_root(f, gfn, child);
     } else if (role & ROLE_DIRECT || level == f->walk.level) {
-        *gfn = f->walk.gfn & ~(level_pages(level) - 1);
+        pn_gfn own = f->walk.second_level ? f->walk.second_gfn : f->walk.gfn;
+        *gfn = own & ~(level_pages(level) - 1);
         *child = ROLE_DIRECT | (level - 1);
     } else {
-        *gfn = (f->walk.gpte[level] & f->vcpu->walk.bits.address) >> PN_PAGE_SHIFT;
+        *gfn = f->walk.second_level
+                   ? f->walk.slot_gpa[level - 1] >> PN_PAGE_SHIFT
+                   : (f->walk.gpte[level] & f->vcpu->walk.bits.address) >> PN_PAGE_SHIFT;
         *child = (role & ROLE_FORMAT) | (level - 1);
         if (role & ROLE_4BYTE)
             *child |= (f->gva >> 21 & 1) << ROLE_QUAD_SHIFT;
@@ -236,14 +243,15 @@ static void below(const struct forecast *f, uint32_t role, pn_gfn *gfn, uint32_t
 static bool will_have_path(struct forecast *f) {
     const struct stage *m = &f->vcpu->walk;
     struct at at = {f->top, f->top ? f->top->role : ROLE_ROOT | ROLE_DIRECT | 3};
+    pn_gfn gfn;
     if (!f->top && m->levels >= 4 &&
-        !obtain(f, f->r->key.cr3 >> PN_PAGE_SHIFT, mode_role(m) | m->levels, &at))
+        (!root_frame(f->vcpu, f->r, &gfn) ||
+         !obtain(f, gfn, mode_role(m) | m->levels, &at)))
         return false;
     while (!may_be_leaf(f, at.role)) {
         unsigned level = role_level(at.role);
         uint64_t v = at.sp ? at.sp->spt[level_index(f->gva, level)] : 0;
         const struct sp *child = spte_table(v) ? sp_of(spte_child(v)) : NULL;
-        pn_gfn gfn;
         uint32_t role;
         below(f, at.role, &gfn, &role);
         if (child && child->gfn == gfn && child->role == role && !is_gone(f, child)) {
@@ -304,7 +312,7 @@ static enum pn_outcome will_map(struct forecast *f) {
 
 static enum pn_outcome will_fault(struct forecast *f, int rc, struct pn_verdict *v) {
     if (rc < 0)
-        return PN_OUT_guest_pf;
+        return walk_outcome(&f->walk);
     v->gpa = f->walk.gfn << PN_PAGE_SHIFT | (f->gva & (PN_PAGE_SIZE - 1));
     f->slot = slot_of_gfn(f->mmu, f->walk.gfn);
     if (!f->slot || (pn_stores(f->access) && f->slot->pub.flags & PN_SLOT_READONLY))
@@ -349,6 +357,8 @@ static uint64_t synced(const struct sp *sp, unsigned i, struct pn_mmu *mmu) {
         return v;
     uint64_t gpte = sp_gpte(sp, i, slot_hva(slot_of_gfn(mmu, sp->gfn), sp->gfn));
     struct gpte g = gpte_decode(sp->format, sp_level(sp), gpte);
+    if (sp->frames)
+        return spte_framed_keeps(sp, i, gpte, &gpte) ? (v & ~mask) | gpte : 0;
     bool same = g.usable;
     if (same && spte_table(v)) {
         const struct sp *child = sp_of(spte_child(v));
@@ -430,10 +440,10 @@ static enum pn_outcome foresee(struct forecast *f, enum pn_tlb_mode mode, int rc
 static void find_top(struct forecast *f) {
     const struct stage *m = &f->vcpu->walk;
     f->top = f->r->top;
-    if (f->top || m->levels < 4)
+    pn_gfn gfn;
+    if (f->top || m->levels < 4 || !root_frame(f->vcpu, f->r, &gfn))
         return;
-    const struct sp *sp =
-        sp_find(f->vcpu, f->r->key.cr3 >> PN_PAGE_SHIFT, mode_role(m) | m->levels);
+    const struct sp *sp = sp_find(f->vcpu, gfn, mode_role(m) | m->levels);
     f->adopts = sp && !sp_obsolete(f->mmu->shadow, sp);
     f->top = f->adopts ? sp : NULL;
 }
@@ -448,7 +458,7 @@ int shadow_predict(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
     int rc = stage_walk(vcpu, &vcpu->walk, gva, access, mode, WALK_PROBE, &f.walk);
     find_top(&f);
     v->outcome = foresee(&f, mode, rc, v);
-    v->exact = !f.inexact;
+    v->exact = !f.inexact && !vcpu->world.second;
     free(f.gone);
     free(f.seen);
     return f.no_memory ? -ENOMEM : 0;

@@ -132,7 +132,7 @@ static void will_mark(struct forecast *f, pn_gfn gfn) {
 static void will_walk(struct forecast *f, const struct stage *st, enum pn_access access) {
     const struct walk *w = f->walk;
     for (unsigned level = walk_first(w); level >= w->level && level; level--)
-        will_read(f, w->pte_gpa[level] >> PN_PAGE_SHIFT);
+        will_read(f, w->slot_gpa[level] >> PN_PAGE_SHIFT);
     for (unsigned level = walk_first(w); level >= w->level && level; level--)
         if (explain_missing_ad(st, w, level, access))
             will_mark(f, w->slot_gpa[level] >> PN_PAGE_SHIFT);
@@ -162,13 +162,15 @@ int tdp_predict(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
     struct walk w;
     struct forecast f = {.mmu = vcpu->mmu, .walk = &w};
     if (stage_walk(vcpu, &vcpu->walk, gva, access, mode, WALK_PROBE, &w) < 0) {
-        v->outcome = PN_OUT_guest_pf;
+        v->outcome = walk_outcome(&w);
+        v->exact = !vcpu->world.second;
         return 0;
     }
     v->gpa = w.gfn << PN_PAGE_SHIFT | (gva & (PN_PAGE_SIZE - 1));
     if (vcpu->walk.levels)
         will_walk(&f, &vcpu->walk, access);
     v->outcome = will_end(&f, w.gfn, pn_stores(access));
-    v->exact = t->pages + TDP_ROOM * (f.fixes + f.mmios + 1) <= t->budget;
+    v->exact = t->pages + TDP_ROOM * (f.fixes + f.mmios + 1) <= t->budget &&
+               !vcpu->world.second;
     return 0;
 }

@@ -54,18 +54,56 @@ static void print_guest(const struct pn_explanation *x, FILE *out) {
         entry_print(x, s, out);
         fputc('\n', out);
     }
-    if (!x->found) {
+    if (!x->found && !x->reaches) {
         const struct pn_verdict *d = &x->verdict[PN_READ][PN_TLB_SUPER_AC];
         fprintf(out, "  It ends at level %u: %s.\n", d->rule_level,
                 pn_rule_words(d->rule));
         return;
     }
+    pn_gpa to = x->nested ? x->ngpa : x->gpa;
+    const char *name = x->nested ? "ngpa" : "gpa";
     if (x->level)
-        fprintf(out, "  It leads to gpa 0x%" PRIx64 ", a page of %s%s; %s.\n", x->gpa,
+        fprintf(out, "  It leads to %s 0x%" PRIx64 ", a page of %s%s; %s.\n", name, to,
                 page_words(x->level, is_pse(x)), x->global ? ", global" : "",
                 rights_words(x->acc));
     else
-        fprintf(out, "  Paging is off: gpa 0x%" PRIx64 ".\n", x->gpa);
+        fprintf(out, "  Paging is off: %s 0x%" PRIx64 ".\n", name, to);
+}
+
+/* One way of the nested tables. of: the guest's entry that it is for; 0: the page. */
+static void print_nested_way(const struct pn_explanation *x, unsigned of, FILE *out) {
+    for (unsigned i = 0; i < x->steps; i++) {
+        const struct pn_step *s = &x->step[i];
+        if (s->dimension != PN_DIM_NESTED || s->of != of)
+            continue;
+        fprintf(out, "    level %u  entry %3u at 0x%-10" PRIx64 "  %016" PRIx64 " ",
+                s->level, s->index, s->at, s->entry);
+        entry_print(x, s, out);
+        fputc('\n', out);
+    }
+}
+
+static void print_nested(const struct pn_explanation *x, FILE *out) {
+    if (x->asid)
+        fprintf(out, "  A guest of the guest's runs, with ASID %u.\n", x->asid);
+    if (!x->nested)
+        return;
+    fprintf(out, "The nested tables of its hypervisor, from 0x%" PRIx64 " on\n", x->ncr3);
+    for (unsigned i = 0; i < x->steps; i++) {
+        const struct pn_step *s = &x->step[i];
+        if (s->dimension != PN_DIM_GUEST || !s->reads)
+            continue;
+        fprintf(out, "  for the guest's entry of level %u, ngpa 0x%" PRIx64 "\n",
+                s->level, s->at);
+        print_nested_way(x, s->level, out);
+    }
+    if (!x->reaches)
+        return;
+    fprintf(out, "  for the page itself, ngpa 0x%" PRIx64 "\n", x->ngpa);
+    print_nested_way(x, 0, out);
+    if (x->found)
+        fprintf(out, "  ngva 0x%" PRIx64 " is ngpa 0x%" PRIx64 " is gpa 0x%" PRIx64 ".\n",
+                x->gva, x->ngpa, x->gpa);
 }
 
 static void print_table(const struct pn_table *t, FILE *out) {
@@ -129,7 +167,7 @@ static void print_ours(const struct pn_explanation *x, FILE *out) {
     fprintf(out, "%s\n", shadow ? "The shadow tables" : "The second-level tables");
     for (unsigned i = 0; i < x->steps; i++) {
         const struct pn_step *s = &x->step[i];
-        if (s->dimension == PN_DIM_GUEST)
+        if (s->dimension == PN_DIM_GUEST || s->dimension == PN_DIM_NESTED)
             continue;
         n++;
         if (!shadow && s->of != of) {
@@ -255,6 +293,7 @@ int explain_print(const struct view *v, pn_gva gva, FILE *out) {
         return rc;
     print_head(v, &x, out);
     print_guest(&x, out);
+    print_nested(&x, out);
     if (x.found)
         print_frame(v, &x, out);
     if (!v->guest_only) {

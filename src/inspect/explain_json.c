@@ -27,8 +27,10 @@ static json_t *entry_json(const struct pn_explanation *x, const struct pn_step *
 }
 
 static json_t *steps_json(const struct pn_explanation *x, enum pn_dimension dimension) {
-    static const char *const where[] = {
-        [PN_DIM_GUEST] = "gpa", [PN_DIM_SHADOW] = "table", [PN_DIM_SECOND] = "gpa"};
+    static const char *const where[] = {[PN_DIM_GUEST] = "gpa",
+                                        [PN_DIM_SHADOW] = "table",
+                                        [PN_DIM_SECOND] = "gpa",
+                                        [PN_DIM_NESTED] = "gpa"};
     json_t *all = json_array();
     for (unsigned i = 0; i < x->steps; i++) {
         const struct pn_step *s = &x->step[i];
@@ -38,11 +40,11 @@ static json_t *steps_json(const struct pn_explanation *x, enum pn_dimension dime
                               "index", s->index, where[dimension], hex(s->at), "entry",
                               hex(s->entry), "means", entry_json(x, s), "access",
                               words(PN_TYPE_access, s->acc), "reads", s->reads);
-        if (dimension != PN_DIM_GUEST)
+        if (dimension == PN_DIM_SHADOW || dimension == PN_DIM_SECOND)
             json_object_set_new(j, "role", words(PN_TYPE_role, s->role));
         if (dimension == PN_DIM_SHADOW)
             json_object_set_new(j, "unsync", json_boolean(s->unsync));
-        if (dimension == PN_DIM_SECOND)
+        if (dimension == PN_DIM_SECOND || dimension == PN_DIM_NESTED)
             json_object_set_new(j, "of_level", json_integer(s->of));
         json_array_append_new(all, j);
     }
@@ -151,6 +153,16 @@ static json_t *address_json(const struct pn_explanation *x) {
                : json_null();
 }
 
+/* Of a guest's guest; null in the guest's own world. */
+static json_t *world_json(const struct pn_explanation *x) {
+    if (!x->asid)
+        return json_null();
+    return json_pack("{s:I, s:o, s:o, s:o}", "asid", (json_int_t)x->asid, "ncr3",
+                     x->nested ? hex(x->ncr3) : json_null(), "ngpa",
+                     x->nested && x->reaches ? hex(x->ngpa) : json_null(), "nested",
+                     steps_json(x, PN_DIM_NESTED));
+}
+
 json_t *explain_json(const struct view *v, pn_gva gva) {
     struct pn_explanation x;
     if (pn_mmu_explain(v->vcpu, gva, &x))
@@ -163,6 +175,8 @@ json_t *explain_json(const struct view *v, pn_gva gva) {
                   "guest", steps_json(&x, PN_DIM_GUEST), "page", address_json(&x),
                   "frame", frame_json(v, &x), "accesses", verdicts_json(v, &x));
     bool costs = x.found;
+    if (j)
+        json_object_set_new(j, "world", world_json(&x));
     if (j)
         json_object_set_new(
             j, "costs",

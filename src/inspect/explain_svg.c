@@ -68,7 +68,7 @@ static struct row *row_of(struct drawing *d, const struct pn_step *s) {
 static void collect(struct drawing *d) {
     for (unsigned i = 0; i < d->x->steps; i++) {
         const struct pn_step *s = &d->x->step[i];
-        struct row *r = row_of(d, s);
+        struct row *r = s->dimension == PN_DIM_NESTED ? NULL : row_of(d, s);
         if (r && r->steps < 5)
             r->step[r->steps++] = s;
     }

@@ -92,6 +92,7 @@ static void ept_print(const struct pn_step *s, FILE *out) {
 void entry_print(const struct pn_explanation *x, const struct pn_step *s, FILE *out) {
     switch (s->dimension) {
     case PN_DIM_GUEST:
+    case PN_DIM_NESTED:
         gpte_print(x, s, out);
         break;
     case PN_DIM_SHADOW:
