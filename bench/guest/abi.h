@@ -60,6 +60,9 @@ enum call {
     CALL_DIRTY,    /* (gva, n): how many of n 4K pages have D */
     CALL_ACCESSED, /* (gva, n): how many of n 4K pages have A */
     CALL_TABLES,   /* (list, n): the frames of all page tables, n at most; how many */
+    CALL_NESTED, /* (enum nested_way, pages, rounds, stride): set a guest's guest up; enum
+                    nested_ready */
+    CALL_NESTED_RUN, /* (): run it to its end */
     CALL_TRAP, /* (enum exit_kind, n, gva): do such an instruction n times in ring 0 */
 };
 
@@ -81,11 +84,19 @@ enum on_fault {
 
 enum exit_kind { EXIT_OUT, EXIT_CPUID, EXIT_MMIO, EXIT_HYPERCALL /* ring 3 only */ };
 
+enum nested_way { NESTED_NPT, NESTED_SHADOW, NESTED_HYPERCALL };
+enum nested_ready { NESTED_READY, NESTED_NO_SVM, NESTED_NO_MEMORY };
+
 enum count {
     COUNT_DEMAND,
     COUNT_WRITE_FAULTS,
     COUNT_DENIED_IO,
     COUNT_NO_HYPERCALL,
+    COUNT_NESTED_FAULTS, /* #PFs of the guest's guest that it handled */
+    COUNT_NESTED_WRITES, /* entries of its tables that it wrote then */
+    COUNT_NESTED_EXITS,  /* its exits */
+    COUNT_NESTED_MAPS, /* entries of nested or shadow tables that its hypervisor wrote */
+    COUNT_NESTED_SUM,  /* what it computed */
     COUNTS
 };
 

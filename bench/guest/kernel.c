@@ -136,6 +136,11 @@ static uint64_t call(const struct trap_frame *f) {
         return tables_bits(a, b, PTE_A, 0);
     case CALL_TABLES:
         return tables_list((uint64_t *)a, b);
+    case CALL_NESTED:
+        return nested_set_up(a, b, c, d);
+    case CALL_NESTED_RUN:
+        nested_run();
+        return 0;
     case CALL_TRAP:
         return exits(a, b, c);
     }

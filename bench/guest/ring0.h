@@ -48,6 +48,10 @@ static inline void cpuid(uint32_t leaf, uint32_t out[4]) {
                      : "a"(leaf), "c"(0));
 }
 
+/* nested.c: as the calls say (abi.h). */
+uint64_t nested_set_up(uint64_t way, uint64_t pages, uint64_t rounds, uint64_t stride);
+void nested_run(void);
+
 /* tables.c: physical memory, page tables, and the calls about them. */
 
 /* Identity map and address space 0 for RAM up to `end`; loads CR3. */

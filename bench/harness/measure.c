@@ -254,6 +254,7 @@ static void fill_config(struct machine_config *m, const struct measure_config *c
         .engine = cfg->engine,
         .ram = cfg->ram,
         .cpus = 1,
+        .cpu_model = cfg->cpu_model,
         .append = cfg->append,
         .kernel = cfg->kernel,
         .initrd = cfg->initrd,

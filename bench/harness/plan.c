@@ -77,9 +77,17 @@ static const struct points {
     {"demand", NULL, "pages=1024", "", {"by=guest", "by=host"}, {"by=guest"}},
     {"access", NULL, "rounds=4", "", {""}, {""}},
     {"memslot", NULL, "rounds=8", "", {""}, {""}},
+    {"nested",
+     NULL,
+     "pages=512",
+     "",
+     {"way=npt", "way=shadow", "way=hypercall", "way=npt,rounds=16",
+      "way=shadow,rounds=16"},
+     {"way=npt", "way=shadow"}},
 };
 
 #define LOG_DIRTY 1u
+#define SVM       2u
 static const unsigned flags[WORKLOADS] = {
 #define WORKLOAD(name, unit, flags, doc) flags,
 #define PARAM(...)
@@ -178,6 +186,7 @@ int plan_append_unit(struct plan *p, const struct plan_unit *u, struct err *e) {
 static int append_unit(struct plan *p, const struct values *val, const char *axis,
                        struct err *e) {
     struct plan_unit u = {.workload = workloads[val->workload].name,
+                          .needs_svm = flags[val->workload] & SVM,
                           .logs_dirty = flags[val->workload] & LOG_DIRTY};
     for (int i = 0; i < WORKLOAD_PARAMS; i++) {
         char text[32], size[SIZE_TEXT_MAX];

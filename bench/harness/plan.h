@@ -19,6 +19,7 @@ struct plan_unit {
     double value;     /* of the axis */
     bool linux_guest; /* it needs a kernel and an initramfs with pn-linux */
     bool boots;       /* the whole boot is measured, instead of what a program marks */
+    bool needs_svm;   /* AMD's virtualization: of the software CPU alone */
     bool logs_dirty;  /* with a dirty log, harvested at each round's end */
 };
 

@@ -138,10 +138,17 @@ static int run_once(struct bench *b, unsigned point, unsigned mmu,
     const struct plan_unit *u = &b->o.plan.unit[point];
     struct lane *lane = lane_of(b, point, mmu);
     char append[512];
+    if (u->needs_svm && b->o.lineup.mmu[mmu].engine->host_cpu) {
+        snprintf(lane->failure, sizeof(lane->failure),
+                 "needs AMD's virtualization, which the software CPU alone is asked for");
+        lane->failed = lane->cannot = true;
+        return -ENOTSUP;
+    }
     const struct measure_config cfg = {
         .engine = b->o.lineup.mmu[mmu].engine,
         .mmu = &b->o.lineup.mmu[mmu].opt,
         .append = append,
+        .cpu_model = u->needs_svm ? "max,vendor=amd,+svm" : NULL,
         .ram = b->o.ram,
         .numa = b->o.numa,
         .timeout_ns = b->o.timeout_ns,

@@ -22,9 +22,12 @@ else
 fi
 
 for c in "${cases[@]}"; do
+    cpu=()
+    [[ $c != nested* ]] || cpu=(--cpu max,vendor=amd,+svm)
     for mmu in "${mmus[@]}"; do
+        [[ $c != nested* ]] || [ "$mmu" != kvm ] || continue
         rc=0
-        timeout 100 "$penumbra" run --mmu "$mmu" -m 64M --append "workload=$c" < /dev/null \
+        timeout 100 "$penumbra" run --mmu "$mmu" "${cpu[@]}" -m 64M --append "workload=$c" < /dev/null \
             > "$work/$mmu" 2> "$work/err" || rc=$?
         [ $rc -eq 0 ] || fail "exit code $rc under $mmu: $c: $(cat "$work/$mmu" "$work/err")"
         grep '^workload: end ' "$work/$mmu" > "$work/$mmu.end"

@@ -24,7 +24,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define IOPM    0x32000u /* three pages */
 #define MSRPM   0x36000u /* two */
 #define NPT     0x40000u /* four */
-#define INSNS   20000u
+#define INSNS   4000u
 #define ROUNDS  64u
 
 #define REQUIRE(x)                                                                       \
