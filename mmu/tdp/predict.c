@@ -170,7 +170,7 @@ int tdp_predict(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
     if (vcpu->walk.levels)
         will_walk(&f, &vcpu->walk, access);
     v->outcome = will_end(&f, w.gfn, pn_stores(access));
-    v->exact = t->pages + TDP_ROOM * (f.fixes + f.mmios + 1) <= t->budget &&
-               !vcpu->world.second;
+    v->exact =
+        t->pages + TDP_ROOM * (f.fixes + f.mmios + 1) <= t->budget && !vcpu->world.second;
     return 0;
 }

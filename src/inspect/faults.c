@@ -23,6 +23,8 @@
 /* Where in the file's events the study's fields are; id -1: the event is not there. */
 struct layout {
     int fault, outcome, walker, task, region, module, module_function;
+    int world_entry, world_exit;
+    unsigned world_vmcb;
     unsigned fault_gva, fault_error;
     unsigned outcome_gva, outcome_outcome, outcome_level;
     unsigned walker_gva, walker_error;
@@ -44,6 +46,7 @@ struct pending {
     struct pn_event_rec rec; /* page_fault */
     uint64_t walker_gva, walker_error;
     uint64_t process, region; /* numbers in names, or FAULT_UNKNOWN */
+    uint64_t world;           /* a VMCB; 0: the guest's own */
     uint64_t from, to;        /* of region */
     struct told_range module, function;
     uint64_t function_name; /* of both, in names */
@@ -131,6 +134,14 @@ static struct layout layout_of(const struct trace_file *file) {
     l.outcome = faults_find(
         file, "fault_outcome", out,
         (unsigned *[]){&l.outcome_gva, &l.outcome_outcome, &l.outcome_level}, 3);
+    static const char *const vmcb[] = {"vmcb"};
+    l.world_entry =
+        faults_find(file, "world_entry", vmcb, (unsigned *[]){&l.world_vmcb}, 1);
+    l.world_exit = faults_find(file, "world_exit", NULL, NULL, 0);
+    uint64_t mask = trace_file_header(file)->mask;
+    if (l.world_exit < 0 || !(mask >> l.world_exit & 1) ||
+        (l.world_entry >= 0 && !(mask >> l.world_entry & 1)))
+        l.world_entry = -1; /* without both nothing is known */
     l.task =
         faults_find(file, "task", task,
                     (unsigned *[]){&l.task_tgid, &l.task_name[0], &l.task_name[1]}, 3);
@@ -151,6 +162,8 @@ bool faults_tells(const struct trace_file *file, enum fault_key key) {
     struct layout l = layout_of(file);
     if (key == FAULT_KEY_cause)
         return fault_causes_tell(file);
+    if (key == FAULT_KEY_world)
+        return l.world_entry >= 0;
     if (key != FAULT_KEY_process && key != FAULT_KEY_region)
         return true;
     int id = key == FAULT_KEY_process ? l.task : l.region;
@@ -280,6 +293,8 @@ static int count(struct faults *f, const struct pn_event_rec *rec,
     key[FAULT_KEY_vcpu] = rec->vcpu;
     key[FAULT_KEY_process] = f->pending[rec->vcpu].process;
     key[FAULT_KEY_region] = region_of(&f->pending[rec->vcpu], key[FAULT_KEY_page]);
+    key[FAULT_KEY_world] =
+        f->layout.world_entry >= 0 ? f->pending[rec->vcpu].world : FAULT_UNKNOWN;
     key[FAULT_KEY_cpl] = known ? rec->cpl : FAULT_UNKNOWN;
     if ((c->outcomes && (outcome > 63 || !(c->outcomes >> outcome & 1))) ||
         (c->causes && !(c->causes >> key[FAULT_KEY_cause] & 1)) ||
@@ -441,6 +456,10 @@ static int take(struct faults *f, const struct pn_event_rec *rec) {
         p->walker = true;
         p->walker_gva = rec->arg[f->layout.walker_gva];
         p->walker_error = rec->arg[f->layout.walker_error];
+    } else if (rec->id == f->layout.world_entry) {
+        p->world = rec->arg[f->layout.world_vmcb];
+    } else if (rec->id == f->layout.world_exit) {
+        p->world = 0;
     } else if (is_about(&f->layout, rec->id)) {
         /* What comes next is another's: a fault alone is not. */
         if (p->fault)
@@ -623,6 +642,10 @@ void fault_key_text(const struct faults *f, enum fault_key key, uint64_t value, 
     case FAULT_KEY_process:
     case FAULT_KEY_region:
         word = fault_names_text(&f->names, value);
+        break;
+    case FAULT_KEY_world:
+        word = value ? NULL : "own";
+        hex = true;
         break;
     case FAULT_KEY_rip:
     case FAULT_KEY_page:

@@ -32,6 +32,13 @@ NF == 9 && $4 > 0 {
 END { exit failed || first != 24 || second != 12 }' "$work/table" || fail "not the table that it should be"
 "$here/../../bench/nested" --penumbra /nosuch > "$work/table" 2> "$work/err" && fail "no program, and no failure"
 [ "$(wc -l < "$work/err")" -eq 1 ] && [ ! -s "$work/table" ] || fail "no program: $(cat "$work/err")"
+# Faults are told apart by world: L2 has its own, one for each page at least.
+"$penumbra" run --quiet -m 64M --cpu max,vendor=amd,+svm --append "workload=nested pages=64 way=shadow" \
+    --trace "$work/trace" < /dev/null > "$work/out" 2> "$work/err" || fail "traced: $(cat "$work/err")"
+"$penumbra" faults "$work/trace" --by world > "$work/out" || fail "faults by world"
+grep -Eq ' own$' "$work/out" || fail "no faults of the guest's own: $(cat "$work/out")"
+inner=$(sed -n 's/^ *\([0-9,]*\) .* 0x[0-9a-f]*000$/\1/p' "$work/out" | tr -d ,)
+[ "${inner:-0}" -ge 64 ] || fail "${inner:-no} faults of the second guest: $(cat "$work/out")"
 # Where there is no SVM the guest says what to do.
 "$penumbra" run --quiet -m 64M --append "workload=nested" < /dev/null > "$work/out" 2> /dev/null
 [ $? -eq 39 ] || fail "no SVM: another exit code"

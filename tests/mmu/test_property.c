@@ -10,7 +10,7 @@
 #define NESTED_STEPS 400
 #else
 #define STEPS        26000
-#define NESTED_STEPS 4000
+#define NESTED_STEPS 2500
 #endif
 #define RUNS 40
 /* Options by run: each mechanism on and off, tight budgets, few roots. */
