@@ -287,6 +287,11 @@ struct pn_world {
                       further tables, in guest memory, from host.cr3 on, in the format that
                       long mode, PAE or neither of host means: NPT */
     struct pn_paging host;
+    /* With second: the further tables are EPT, from eptp on, which also says whether they have A
+     * and D (bit 6) and how many levels they are (bits 3..5, one less; SDM volume 3, "The
+     * Extended Page Table Mechanism (EPT)"). */
+    bool ept;
+    uint64_t eptp;
 };
 /* The vCPU is in that world from now on, with that paging state; nothing is flushed. A fault
  * of the further tables is a guest fault PN_VEC_NPF. */
@@ -294,6 +299,8 @@ void pn_mmu_set_world(struct pn_mmu_vcpu *vcpu, const struct pn_world *world,
                       const struct pn_paging *paging);
 /* Forget what was translated with that asid, or in any world (all), as TLB_CONTROL asks. */
 void pn_mmu_flush_asid(struct pn_mmu_vcpu *vcpu, uint32_t asid, bool all);
+/* Forget what was translated by further tables, whatever their asid: INVEPT. */
+void pn_mmu_flush_second(struct pn_mmu_vcpu *vcpu);
 /* INVLPGA. */
 void pn_mmu_invlpga(struct pn_mmu_vcpu *vcpu, pn_gva gva, uint32_t asid);
 

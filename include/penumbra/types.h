@@ -57,6 +57,10 @@ static inline bool pn_on_shadow_stack(enum pn_access access) {
  * tables. address: guest-physical to that guest. */
 #define PN_VEC_NPF   0xffu
 #define PN_NPF_TABLE 0x80000000u
+/* Of EPT: it was met on the way from a linear address, which is in linear (else by the CPU's
+ * own use of an address of its guest's); what the entries grant: R, W, X from this bit on. */
+#define PN_NPF_LINEAR       0x40000000u
+#define PN_NPF_RIGHTS_SHIFT 16
 
 /* A fault for the guest: delivered to it, never an error of ours. */
 struct pn_fault {
@@ -64,4 +68,5 @@ struct pn_fault {
     bool has_error;
     uint32_t error;
     uint64_t address; /* CR2 for #PF; else 0 */
+    uint64_t linear;  /* of PN_VEC_NPF with PN_NPF_LINEAR */
 };

@@ -34,7 +34,7 @@ static struct root_key key_now(const struct pn_mmu_vcpu *vcpu) {
     const struct stage *m = &vcpu->walk;
     struct root_key k = {.mode = m->mode, .asid = vcpu->world.asid};
     if (vcpu->world.second)
-        k.second = vcpu->second.root | 1;
+        k.second = vcpu->second.root | ROOT_SECOND;
     if (!m->levels)
         return k;
     k.cr3 = m->root & m->bits.address;
@@ -196,6 +196,11 @@ static void take_world(struct pn_mmu_vcpu *vcpu, const struct pn_world *w) {
     vcpu->space = 0;
     if (!w->second)
         return;
+    if (w->ept) {
+        stage_init_ept(&vcpu->second, w->eptp, cfg->maxphyaddr, cfg->lacks, NULL);
+        vcpu->space = (w->eptp & PN_PAGE_MASK) | (vcpu->number + 1);
+        return;
+    }
     host.cr0 |= CR0_PG;
     if (host.cr4 & CR4_PAE && !(host.efer & EFER_LMA))
         pn_mmu_read_phys(vcpu->mmu, host.cr3 & 0xffffffe0u, host.pdpte,
@@ -361,6 +366,18 @@ void pn_mmu_flush_asid(struct pn_mmu_vcpu *vcpu, uint32_t asid, bool all) {
     mmu_step(vcpu->mmu);
 }
 
+void pn_mmu_flush_second(struct pn_mmu_vcpu *vcpu) {
+    exit_begins(vcpu->mmu);
+    flush_ask_of(vcpu);
+    for_each_root_of(vcpu, r)
+        if (r->key.second)
+            root_forget(vcpu, r);
+    if (vcpu->mmu->ops->asid_gone)
+        vcpu->mmu->ops->asid_gone(vcpu, 0, true);
+    observe(vcpu->mmu, set_paging, vcpu);
+    mmu_step(vcpu->mmu);
+}
+
 void pn_mmu_invlpga(struct pn_mmu_vcpu *vcpu, pn_gva gva, uint32_t asid) {
     exit_begins(vcpu->mmu);
     pn_count(vcpu->stats, invlpg);
@@ -382,10 +399,9 @@ enum pn_answer pn_mmu_read_world(struct pn_mmu_vcpu *vcpu, pn_gpa gpa, void *buf
                                  size_t size, struct pn_fault *fault) {
     if (vcpu->world.second) {
         struct walk w = {.fixes = 0};
-        if (stage_walk(vcpu, &vcpu->second, gpa, PN_WRITE, PN_TLB_USER, 0, &w) < 0) {
-            *fault = w.fault;
-            fault->vector = PN_VEC_NPF;
-            fault->error |= PN_NPF_TABLE;
+        if (stage_walk(vcpu, &vcpu->second, gpa, vcpu->second.table, PN_TLB_USER, 0, &w) <
+            0) {
+            second_fault(fault, &vcpu->second, &w, true);
             return PN_GUEST_PF;
         }
         gpa = w.gfn << PN_PAGE_SHIFT | (gpa & (PN_PAGE_SIZE - 1));

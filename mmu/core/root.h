@@ -14,8 +14,10 @@ struct root_key {
     uint16_t pcid;
     uint16_t mode;   /* levels and permission bits, root.c */
     uint32_t asid;   /* of the world */
-    uint64_t second; /* root of its second level and that there is one; else 0 */
+    uint64_t second; /* root of its second level and ROOT_SECOND: there is one; else 0 */
 };
+
+#define ROOT_SECOND UINT64_C(0x800) /* a bit that neither a root nor EPTP has */
 
 #define FETCHED_BITS 8192
 #define TLB_FILLED   96 /* entries remembered per mode; more: refill from the template */

@@ -29,6 +29,11 @@
 
 #define VECTOR_PF 14
 
+/* Of an EPTP. */
+#define EPTP_LEVELS 0x38u /* one less */
+#define EPTP_FIVE   0x20u
+#define EPTP_AD     0x40u
+
 /* ---- Rights ---- */
 
 /* Would these rights fault, protection keys apart? */
@@ -131,7 +136,7 @@ static __attribute__((noinline)) int walk_fault(const struct stage *s, pn_gva gv
     out->end = !error ? WALK_ABSENT : error & PN_PF_RSVD ? WALK_RESERVED : WALK_DENIED;
     error |= s->rights.pfec[access][mode];
     out->access = out->pt_access[out->level];
-    out->fault = (struct pn_fault){VECTOR_PF, true, error, gva};
+    out->fault = (struct pn_fault){VECTOR_PF, true, error, gva, 0};
     pn_emit(ring, walker_error, gva, error);
     return -1;
 }
@@ -379,11 +384,25 @@ void stage_stand_on(struct stage *s, const struct stage *second) {
             s->rights.deny[mode][acc] |= 1u << PN_FETCH;
 }
 
+void second_fault(struct pn_fault *f, const struct stage *second, const struct walk *in,
+                  bool table) {
+    unsigned acc = in->access;
+    *f = in->fault;
+    f->vector = PN_VEC_NPF;
+    f->error |= table ? PN_NPF_TABLE : 0;
+    if (second->bits.format->rights == PT_R_W_X)
+        f->error |= ((acc & ACC_USER ? 1u : 0) | (acc & ACC_WRITE) |
+                     (acc & ACC_EXEC ? 4u : 0))
+                    << PN_NPF_RIGHTS_SHIFT;
+}
+
 /* Its hypervisor has to see to it. */
-static void second_fault(struct walk *w, const struct walk *in, bool table) {
-    w->fault = in->fault;
-    w->fault.vector = PN_VEC_NPF;
-    w->fault.error |= table ? PN_NPF_TABLE : 0;
+static void fault_at(struct walk *w, const struct stage *second, const struct walk *in,
+                     bool table) {
+    second_fault(&w->fault, second, in, table);
+    w->fault.linear = w->gva;
+    if (second->bits.format->rights == PT_R_W_X)
+        w->fault.error |= PN_NPF_LINEAR;
 }
 
 static struct ref second_read(struct pn_mmu_vcpu *vcpu, const struct stage *s,
@@ -391,7 +410,7 @@ static struct ref second_read(struct pn_mmu_vcpu *vcpu, const struct stage *s,
     struct walk in = {.fixes = w->fixes};
     struct ref none = {0};
     if (stage_walk(vcpu, s, gpa, s->table, PN_TLB_USER, flags, &in) < 0) {
-        second_fault(w, &in, true);
+        fault_at(w, s, &in, true);
         w->miss = MISS_FAULT;
         return none;
     }
@@ -405,7 +424,7 @@ static enum miss second_write(struct pn_mmu_vcpu *vcpu, const struct stage *s,
                               struct walk *w, pn_gpa gpa) {
     struct walk in = {.fixes = w->fixes};
     if (stage_walk(vcpu, s, gpa, PN_WRITE, PN_TLB_USER, 0, &in) < 0) {
-        second_fault(w, &in, true);
+        fault_at(w, s, &in, true);
         return MISS_FAULT;
     }
     w->fixes = in.fixes;
@@ -419,7 +438,7 @@ static int walk_final(struct pn_mmu_vcpu *vcpu, const struct stage *second,
     pn_gpa gpa = out->gfn << PN_PAGE_SHIFT | (out->gva & (PN_PAGE_SIZE - 1));
     access = pn_stores(access) ? PN_WRITE : access == PN_FETCH ? PN_FETCH : PN_READ;
     if (stage_walk(vcpu, second, gpa, access, PN_TLB_USER, flags, &in) < 0) {
-        second_fault(out, &in, false);
+        fault_at(out, second, &in, false);
         out->end = WALK_BELOW;
         return -1;
     }
@@ -477,6 +496,19 @@ void stage_init_npt(struct stage *s, const struct pn_paging *host, uint8_t maxph
     /* G is reserved above the leaves. */
     for (unsigned level = 3; f->top >= 4 && level <= f->top; level++)
         s->bits.rsvd[0][level] |= f->global;
+}
+
+void stage_init_ept(struct stage *s, uint64_t eptp, uint8_t maxphyaddr, uint8_t lacks,
+                    const struct stage *below) {
+    bool five = (eptp & EPTP_LEVELS) == EPTP_FIVE, ad = eptp & EPTP_AD;
+    unsigned features = pt_cpu_features(lacks) | PT_NX;
+    if (!ad)
+        features &= ~(unsigned)PT_AD;
+    stage_init_second(s, five ? PT_FORMAT_ept5 : PT_FORMAT_ept4, features, maxphyaddr,
+                      eptp, below);
+    /* With A and D a reference to a table is a write (SDM volume 3, "Accessed and Dirty Flags
+     * for EPT"). */
+    s->table = ad ? PN_WRITE : PN_READ;
 }
 
 enum pn_answer pn_mmu_probe(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,

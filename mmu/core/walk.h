@@ -83,12 +83,21 @@ void stage_init(struct stage *s, const struct pn_paging *p, uint8_t maxphyaddr,
 void stage_init_second(struct stage *s, enum pt_format_id format, unsigned features,
                        uint8_t maxphyaddr, pn_gpa root, const struct stage *below);
 
+/* The same in EPT's, as an EPTP says. */
+void stage_init_ept(struct stage *s, uint64_t eptp, uint8_t maxphyaddr, uint8_t lacks,
+                    const struct stage *below);
+
 /* The same in NPT's format, which is that of host's own paging (host->cr0 has PG). */
 void stage_init_npt(struct stage *s, const struct pn_paging *host, uint8_t maxphyaddr,
                     uint8_t lacks, const struct stage *below);
 
 /* A guest's stage stands on that second level from now on. */
 void stage_stand_on(struct stage *s, const struct stage *second);
+struct walk;
+/* What second's hypervisor is told of a walk of it that was denied; table: for the sake of a
+ * table above. */
+void second_fault(struct pn_fault *f, const struct stage *second, const struct walk *in,
+                  bool table);
 
 /* How a walk ended. */
 enum walk_end { WALK_MAPPED, WALK_ABSENT, WALK_RESERVED, WALK_DENIED, WALK_BELOW };

@@ -27,6 +27,11 @@ static inline bool cet_ssp_valid(const struct cpu *cpu, uint64_t v) {
  * CPU_NEXT, or CPU_FAULT as cpu_load_pdptes. */
 enum cpu_rc cr3_load(struct cpu *cpu, uint64_t cr3, bool noflush, bool pdptes);
 
+/* cr.c. What MOV to a control register that exists does at CPL 0. Return: as a helper. */
+enum cpu_rc cr_set(struct cpu *cpu, unsigned cr, uint64_t v);
+/* sys.c. The linear address of the memory operand, unchecked: INVLPG does not fault on it. */
+pn_gva operand_linear(const struct cpu *cpu, const struct insn *in);
+
 /* cr.c. PDPTEs for paging that has them. Return: as cpu_load_pdptes. */
 enum cpu_rc cr3_load_pdptes(struct cpu *cpu, uint64_t cr3);
 /* Paging with PDPTE registers: PAE, and not long mode. */

@@ -132,6 +132,16 @@ struct svm_ctl {
     int64_t tsc_offset;
 };
 
+/* The controls of the guest's guest, as VM entry read them from its VMCS. */
+struct vmx_ctl {
+    uint32_t pin, proc, proc2, exit, entry;
+    uint32_t exceptions, pf_mask, pf_match, cr3_targets;
+    uint16_t vpid;
+    uint64_t cr0_mask, cr4_mask, cr0_shadow, cr4_shadow, cr3_target[4];
+    uint64_t io[2], msr_map, eptp, xss_bitmap;
+    int64_t tsc_offset;
+};
+
 struct cpu {
     /* Read and written by translated code at fixed offsets. */
     uint64_t gpr[16];
@@ -237,6 +247,17 @@ struct cpu {
     } svm; /* svm.h */
 
     struct {
+        uint8_t on;           /* in VMX operation */
+        uint8_t guest;        /* L2 runs */
+        uint8_t stale;        /* ctl is to be read from the VMCS */
+        uint32_t in_flight_len; /* of the instruction that makes it */
+        uint64_t in_flight;   /* the vectoring information, should an exit come now */
+        uint64_t vmxon, vmcs; /* regions; vmcs is the current one, all ones: none */
+        uint64_t feature_control;
+        struct vmx_ctl ctl;
+    } vmx; /* vmx.h */
+
+    struct {
         const struct pn_debug *set; /* NULL: nobody debugs */
         bool step;                  /* one instruction, then stop */
         struct pn_debug_stop stop;
@@ -313,9 +334,19 @@ void cpu_set_debug(struct cpu *cpu, const struct pn_debug *set, bool step);
 static inline uint64_t cpu_insns(const struct cpu *cpu) {
     return cpu->insn_limit - (uint64_t)cpu->budget;
 }
+/* Does the guest of the guest's hypervisor run? */
+static inline bool cpu_in_guest(const struct cpu *cpu) {
+    return cpu->svm.guest | cpu->vmx.guest;
+}
+/* What a read of the TSC there adds. */
+static inline int64_t cpu_guest_tsc_offset(const struct cpu *cpu) {
+    return cpu->svm.guest   ? cpu->svm.ctl.tsc_offset
+           : cpu->vmx.guest ? cpu->vmx.ctl.tsc_offset
+                            : 0;
+}
 /* Of the processor's own TSC, to which L1's timers belong: L2's has an offset more. */
 static inline int64_t cpu_own_tsc_offset(const struct cpu *cpu) {
-    return cpu->tsc_offset - (cpu->svm.guest ? cpu->svm.ctl.tsc_offset : 0);
+    return cpu->tsc_offset - cpu_guest_tsc_offset(cpu);
 }
 /* What the TSC counts: instructions, or the host's ns. */
 uint64_t cpu_clock(const struct cpu *cpu);

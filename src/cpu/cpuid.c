@@ -195,7 +195,7 @@ static void derive(struct cpu_model *m, const struct host *h) {
         {CPU_F_xsave, CR4_OSXSAVE},     {CPU_F_smep, CR4_SMEP},
         {CPU_F_smap, CR4_SMAP},         {CPU_F_pku, CR4_PKE},
         {CPU_F_pks, CR4_PKS},           {CPU_F_shstk, CR4_CET},
-        {CPU_F_ibt, CR4_CET},
+        {CPU_F_ibt, CR4_CET},           {CPU_F_vmx, CR4_VMXE},
     };
     m->phys_bits = PHYS_BITS;
     m->cr4_valid = CR4_PCE;
@@ -288,6 +288,8 @@ static void set_vendor(struct cpu_model *m, enum cpu_vendor vendor) {
         set_feature(m, CPU_F_svm, false);
         drop_unsupported(m);
     }
+    if (!cpu_model_follows(m, RULE_vmx))
+        set_feature(m, CPU_F_vmx, false);
 }
 
 static int fill_base(struct cpu_model *m, const struct host *h, const char *name,
@@ -341,6 +343,8 @@ int cpu_model_parse(const char *text, struct cpu_model **out, char *err,
     }
     if (rc == 0 && cpu_model_has(m, CPU_F_svm) && !cpu_model_follows(m, RULE_svm))
         rc = fail(err, err_size, "svm", 3, "needs vendor=amd", "");
+    if (rc == 0 && cpu_model_has(m, CPU_F_vmx) && !cpu_model_follows(m, RULE_vmx))
+        rc = fail(err, err_size, "vmx", 3, "needs vendor=intel", "");
     if (rc) {
         free(m);
         return rc;

@@ -10,6 +10,7 @@
 #include "cpu/control.h"
 #include "cpu/model.h"
 #include "cpu/svm.h"
+#include "cpu/vmx.h"
 
 enum cpu_rc cr3_load_pdptes(struct cpu *cpu, uint64_t cr3) {
     uint64_t pdpte[4];
@@ -21,8 +22,16 @@ enum cpu_rc cr3_load_pdptes(struct cpu *cpu, uint64_t cr3) {
 
 /* ---- CR0 ---- */
 
+/* The bits that VMX operation needs. */
+static uint64_t cr0_fixed(const struct cpu *cpu) {
+    bool unrestricted = cpu->vmx.guest && vmx_proc2(cpu, VMX_PROC2_UNRESTRICTED);
+    return !cpu->vmx.on ? 0 : unrestricted ? CR0_NE : VMX_CR0_FIXED;
+}
+
 /* May CR0 become v? */
 static bool cr0_valid(const struct cpu *cpu, uint64_t v) {
+    if (~v & cr0_fixed(cpu))
+        return false;
     if (v >> 32 || (v & CR0_PG && !(v & CR0_PE)) || (v & CR0_NW && !(v & CR0_CD)))
         return false;
     if (!(v & CR0_WP) && cpu->cr4 & CR4_CET)
@@ -84,7 +93,7 @@ static enum cpu_rc cr3_write(struct cpu *cpu, uint64_t v) {
 
 static bool cr4_valid(const struct cpu *cpu, uint64_t v) {
     uint64_t changed = cpu->cr4 ^ v;
-    if (v & ~cpu->model->cr4_valid)
+    if (v & ~cpu->model->cr4_valid || (cpu->vmx.on && !(v & CR4_VMXE)))
         return false;
     if (cpu->efer & EFER_LMA && (!(v & CR4_PAE) || changed & CR4_LA57))
         return false;
@@ -120,7 +129,7 @@ static uint64_t cr_read(const struct cpu *cpu, unsigned cr) {
     return cr == 0 ? cpu->cr0 : cr == 2 ? cpu->cr2 : cr == 3 ? cpu->cr3 : cpu->cr4;
 }
 
-static enum cpu_rc cr_write(struct cpu *cpu, unsigned cr, uint64_t v) {
+enum cpu_rc cr_set(struct cpu *cpu, unsigned cr, uint64_t v) {
     switch (cr) {
     case 0:
         return cr0_write(cpu, v);
@@ -158,7 +167,7 @@ enum cpu_rc op_mov_cr(struct cpu *cpu, const struct insn *in) {
     if (cpu->cpl)
         return gp0(cpu);
     if (write)
-        return cr_write(cpu, cr, mode_64(cpu) ? cpu->gpr[reg] : (uint32_t)cpu->gpr[reg]);
+        return cr_set(cpu, cr, mode_64(cpu) ? cpu->gpr[reg] : (uint32_t)cpu->gpr[reg]);
     uint64_t v = cr_read(cpu, cr);
     cpu->gpr[reg] = mode_64(cpu) ? v : (uint32_t)v;
     return CPU_NEXT;

@@ -10,7 +10,7 @@
  * Sources: SDM volume 3, "Priority Among Concurrent Events", "Debug Exceptions", "Masking
  * Exceptions and Interrupts When Switching Stacks".
  */
-#include "cpu/svm.h"
+#include "cpu/nested.h"
 
 static bool shadowed_by_ss(const struct cpu *cpu) {
     return cpu_shadowed(cpu) && cpu->intr_shadow == PN_SHADOW_MOV_SS;
@@ -25,9 +25,12 @@ enum cpu_rc cpu_poll_injected(struct cpu *cpu) {
     int16_t exception = cpu->inject.exception, interrupt = cpu->inject.interrupt;
     if (exception >= 0) {
         uint8_t vector = (uint8_t)exception;
-        cpu->fault = (struct pn_fault){vector, cpu->inject.has_error, cpu->inject.error,
-                                       cpu->inject.has_payload ? cpu->inject.payload
-                                                               : applied(cpu, vector)};
+        uint64_t payload =
+            cpu->inject.has_payload ? cpu->inject.payload : applied(cpu, vector);
+        cpu->fault = (struct pn_fault){.vector = vector,
+                                       .has_error = cpu->inject.has_error,
+                                       .error = cpu->inject.error,
+                                       .address = payload};
         cpu->inject.exception = -1;
         cpu->inject.any = interrupt >= 0;
         return cpu_deliver_fault(cpu);
@@ -50,8 +53,8 @@ enum cpu_rc cpu_poll_events(struct cpu *cpu) {
         return CPU_NEXT;
     if (cpu->halted == PN_WAITS_SIPI)
         return CPU_NEXT;
-    if (unlikely(cpu->svm.active))
-        return svm_poll(cpu);
+    if (unlikely(cpu->svm.active | cpu->vmx.guest))
+        return nested_poll(cpu);
     if (unlikely(cpu->inject.any))
         return cpu_poll_injected(cpu);
     if (unlikely(cpu->db_pending && !shadowed_by_ss(cpu))) {

@@ -16,7 +16,7 @@
  * Generating a Double Fault".
  */
 #include "cpu/cet.h"
-#include "cpu/svm.h"
+#include "cpu/nested.h"
 
 #define FAULT_STREAK 64u
 
@@ -181,12 +181,12 @@ static void begin_exception(struct cpu *cpu, const struct pn_fault *f) {
 
 /* One attempt. While L2 runs, an exit meanwhile tells of it. */
 static enum cpu_rc attempt(struct cpu *cpu, const struct event *ev) {
-    if (likely(!cpu->svm.guest))
+    if (likely(!cpu_in_guest(cpu)))
         return event_deliver(cpu, ev);
-    svm_in_flight(cpu, ev);
+    nested_in_flight(cpu, ev);
     enum cpu_rc rc = event_deliver(cpu, ev);
     if (rc != CPU_FAULT)
-        cpu->svm.in_flight = 0;
+        nested_landed(cpu);
     return rc;
 }
 
@@ -194,10 +194,10 @@ enum cpu_rc event_chain(struct cpu *cpu, struct event ev) {
     while (attempt(cpu, &ev) == CPU_FAULT) {
         struct pn_fault f = cpu->fault;
         enum cpu_rc rc;
-        if (unlikely(cpu->svm.guest) && svm_fault(cpu, &f, &rc))
+        if (unlikely(cpu_in_guest(cpu)) && nested_fault(cpu, &f, &rc))
             return rc;
         if (ev.kind == EVENT_FAULT && ev.vector == VEC_DF) {
-            if (unlikely(cpu->svm.guest) && svm_shutdown(cpu, &rc))
+            if (unlikely(cpu_in_guest(cpu)) && nested_shutdown(cpu, &rc))
                 return rc;
             cpu->fault_name = "triple fault";
             return CPU_SHUTDOWN;
@@ -207,7 +207,7 @@ enum cpu_rc event_chain(struct cpu *cpu, struct event ev) {
                 cpu->cr2 = f.address;
             cpu->fault_name = exception_name[f.vector & 31];
             f = (struct pn_fault){.vector = VEC_DF, .has_error = true};
-            if (unlikely(cpu->svm.guest) && svm_fault(cpu, &f, &rc))
+            if (unlikely(cpu_in_guest(cpu)) && nested_fault(cpu, &f, &rc))
                 return rc;
         }
         begin_exception(cpu, &f);
@@ -220,7 +220,7 @@ enum cpu_rc event_chain(struct cpu *cpu, struct event ev) {
 enum cpu_rc cpu_deliver_fault(struct cpu *cpu) {
     const struct pn_fault f = cpu->fault;
     enum cpu_rc rc;
-    if (unlikely(cpu->svm.guest) && svm_fault(cpu, &f, &rc))
+    if (unlikely(cpu_in_guest(cpu)) && nested_fault(cpu, &f, &rc))
         return rc;
     begin_exception(cpu, &f);
     return event_chain(

@@ -7,7 +7,7 @@
  *
  * CR4.VME and CR4.PVI are not enumerated: sensitive instructions fault by IOPL alone.
  */
-#include "cpu/svm.h"
+#include "cpu/nested.h"
 
 enum cpu_rc op_pushf(struct cpu *cpu, const struct insn *in) {
     if (unlikely(cpu->mode & MODE_VM86 && iopl(cpu) < 3))
@@ -78,15 +78,15 @@ static enum cpu_rc soft_interrupt(struct cpu *cpu, const struct insn *in, uint8_
     struct event ev = {.vector = vector, .kind = kind, .rip = next_rip(cpu, in)};
     bool stepping = cpu->mode & MODE_TF;
     enum cpu_rc rc;
-    if (unlikely(cpu->svm.guest)) {
-        if (in->fn != op_int && svm_soft_exception(cpu, in, vector, &rc))
+    if (unlikely(cpu_in_guest(cpu))) {
+        if (in->fn != op_int && nested_soft_exception(cpu, in, vector, &rc))
             return rc;
-        svm_in_flight(cpu, &ev);
+        nested_in_flight(cpu, &ev);
     }
     rc = event_deliver(cpu, &ev);
     if (rc == CPU_JUMP) {
         cpu->step_skip = stepping;
-        cpu->svm.in_flight = 0;
+        nested_landed(cpu);
     }
     return rc;
 }

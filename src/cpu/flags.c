@@ -100,7 +100,7 @@ void cpu_update_mode(struct cpu *cpu) {
         mode |= MODE_SLOWMEM;
     if (cpu->cpl <= (fl >> 12 & 3))
         mode |= MODE_IOPRIV;
-    if (unlikely(cpu->svm.guest))
+    if (unlikely(cpu_in_guest(cpu)))
         mode |= MODE_GUEST;
     cpu->mode = mode;
 }

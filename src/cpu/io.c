@@ -10,7 +10,7 @@
  */
 #include "cpu/bulk.h"
 #include "cpu/control.h"
-#include "cpu/svm.h"
+#include "cpu/nested.h"
 
 /* May the guest touch ports port .. port+size-1? (SDM volume 1, "I/O Permission Bit Map")
  */
@@ -76,8 +76,8 @@ enum cpu_rc op_port(struct cpu *cpu, const struct insn *in) {
     enum cpu_rc exit;
     if (port_allowed(cpu, port, size))
         return CPU_FAULT;
-    if (unlikely(cpu->svm.guest) &&
-        svm_port(cpu, in, port, size, is_out(in), false, &exit))
+    if (unlikely(cpu_in_guest(cpu)) &&
+        nested_port(cpu, in, port, size, is_out(in), false, &exit))
         return exit;
     if (is_out(in)) {
         port_write(cpu, port, size, (uint32_t)cpu->gpr[R_AX]);
@@ -129,8 +129,8 @@ enum cpu_rc op_port_string(struct cpu *cpu, const struct insn *in) {
     if (port_allowed(cpu, (uint16_t)cpu->gpr[R_DX], size))
         return CPU_FAULT;
     bool any = !in->rep || string_reg(cpu, R_CX, in->addrsize);
-    if (unlikely(cpu->svm.guest) && any &&
-        svm_port(cpu, in, (uint16_t)cpu->gpr[R_DX], size, is_out(in), true, &exit))
+    if (unlikely(cpu_in_guest(cpu)) && any &&
+        nested_port(cpu, in, (uint16_t)cpu->gpr[R_DX], size, is_out(in), true, &exit))
         return exit;
     if (!in->rep)
         return once(cpu, in, size) == CPU_NEXT ? CPU_STOP : CPU_FAULT;

@@ -8,6 +8,7 @@
 #include "cpu/control.h"
 #include "cpu/model.h"
 #include "cpu/svm.h"
+#include "cpu/vmx.h"
 
 #define MTRR_PAIRS 8u
 
@@ -114,6 +115,11 @@ static bool take_hsave(const struct cpu *cpu, uint32_t index, uint64_t *v) {
     return !(*v & (PN_PAGE_SIZE - 1)) && !(*v >> cpu->model->phys_bits);
 }
 
+static bool take_feature_control(const struct cpu *cpu, uint32_t index, uint64_t *v) {
+    return !(cpu->vmx.feature_control & FEATURE_CONTROL_LOCK) &&
+           !(*v & ~FEATURE_CONTROL_VALID);
+}
+
 /* ---- MSRs that are one field of struct cpu ---- */
 
 struct plain {
@@ -166,7 +172,7 @@ static bool amd_msr(const struct cpu *cpu, uint32_t index, uint64_t *value) {
 }
 
 static enum cpu_rc read_rare(struct cpu *cpu, uint32_t index, uint64_t *value) {
-    if (amd_msr(cpu, index, value))
+    if (amd_msr(cpu, index, value) || vmx_capability(cpu, index, value))
         return CPU_NEXT;
     *value = 0;
     switch (index) {
@@ -179,8 +185,10 @@ static enum cpu_rc read_rare(struct cpu *cpu, uint32_t index, uint64_t *value) {
     case MSR_PLATFORM_ID:
         return cpu_follows(cpu, RULE_intel_msrs) ? CPU_NEXT : gp0(cpu);
     case MSR_FEATURE_CONTROL:
-        *value = 1; /* locked; no VMX, no SGX */
+        *value = FEATURE_CONTROL_LOCK; /* no VMX, no SGX */
         return cpu_follows(cpu, RULE_intel_msrs) ? CPU_NEXT : gp0(cpu);
+    case MSR_DEBUGCTL: /* no LBR, no BTF */
+        return HAS(vmx) ? CPU_NEXT : gp0(cpu);
     case MSR_UCODE_REV:
         *value = UCODE_REV;
         return CPU_NEXT;
@@ -238,11 +246,6 @@ static enum cpu_rc write_efer(struct cpu *cpu, uint64_t v) {
     return CPU_STOP;
 }
 
-/* What a read in L2 adds; a write there is to the processor's own. */
-static int64_t guest_tsc_offset(const struct cpu *cpu) {
-    return cpu->svm.guest ? cpu->svm.ctl.tsc_offset : 0;
-}
-
 static enum cpu_rc write_tsc(struct cpu *cpu, int64_t offset) {
     uint64_t deadline;
     cpu->tsc_adjust += (uint64_t)(offset - cpu->tsc_offset);
@@ -276,6 +279,8 @@ static enum cpu_rc write_rare(struct cpu *cpu, uint32_t index, uint64_t v) {
     case MSR_UCODE_WRITE: /* an update that changes nothing */
     case MSR_UCODE_REV:
         return CPU_NEXT;
+    case MSR_DEBUGCTL:
+        return v || !HAS(vmx) ? gp0(cpu) : CPU_NEXT;
     case MSR_MCG_STATUS:
         return v || !HAS(mca) ? gp0(cpu) : CPU_NEXT;
     case MSR_PRED_CMD:
@@ -309,7 +314,7 @@ enum cpu_rc msr_write(struct cpu *cpu, uint32_t index, uint64_t value) {
     if (bus_msr(cpu, index))
         return write_bus(cpu, index, value);
     if (index == MSR_TSC)
-        return write_tsc(cpu, (int64_t)(value - cpu_clock(cpu)) + guest_tsc_offset(cpu));
+        return write_tsc(cpu, (int64_t)(value - cpu_clock(cpu)) + cpu_guest_tsc_offset(cpu));
     if (index == MSR_EFER)
         return write_efer(cpu, value);
     return write_rare(cpu, index, value);

@@ -18,7 +18,7 @@
 #include "base/clock.h"
 #include "base/pages.h"
 #include "cpu/decode.h"
-#include "cpu/svm.h"
+#include "cpu/nested.h"
 #include "cpu/xlat.h"
 #include "cpu/xstate.h"
 
@@ -403,13 +403,13 @@ static enum cpu_rc run_debugged(struct xlat *x) {
     struct cpu *cpu = x->cpu;
     uint32_t mode = cpu->mode;
     uint64_t before = cpu_insns(cpu);
-    bool guest = cpu->svm.guest;
+    bool guest = cpu_in_guest(cpu);
     enum cpu_rc rc = cpu_check_breakpoint(cpu);
     if (rc == CPU_FAULT)
         return rc;
     rc = run_one(x);
     if (rc != CPU_FAULT && rc != CPU_SHUTDOWN && cpu_insns(cpu) != before &&
-        cpu->svm.guest == guest)
+        cpu_in_guest(cpu) == guest)
         cpu_insn_done(cpu, mode);
     return rc;
 }
@@ -519,8 +519,8 @@ enum cpu_exit cpu_run(struct cpu *cpu, uint64_t limit) {
     struct xlat *x = cpu->xlat;
     stack_t saved;
     x->limit = limit;
-    if (unlikely(cpu->svm.stale))
-        svm_refresh(cpu);
+    if (unlikely(cpu->svm.stale | cpu->vmx.stale))
+        nested_refresh(cpu);
     debug_begin(cpu);
     signals_enter(x, &saved);
     enum cpu_exit why = run_loop(x);

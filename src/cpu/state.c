@@ -115,7 +115,11 @@ int cpu_set_state(struct cpu *cpu, const struct pn_cpu_state *s) {
     if (s->gif > 1 || s->in_guest > 1 ||
         ((s->in_guest || !s->gif) && !cpu_has(cpu, CPU_F_svm)))
         return -EINVAL;
+    if (s->in_vmx > 1 || s->in_vmx_guest > s->in_vmx ||
+        (s->in_vmx && !cpu_has(cpu, CPU_F_vmx)))
+        return -EINVAL;
     cpu->svm.ctl = (struct svm_ctl){0}; /* svm_refresh reads it */
+    cpu->vmx.ctl = (struct vmx_ctl){0};
 #define PN_GPR(nr, name, gdb) cpu->gpr[nr] = s->gpr[nr];
 #define PN_SEG(id, name, gdb, kvm, sel_, attr_, base_)                                   \
     cpu->seg[SEG_##id] = s->seg[PN_##id];
@@ -138,6 +142,7 @@ int cpu_set_state(struct cpu *cpu, const struct pn_cpu_state *s) {
     cpu->intr_line = 1;
     cpu->svm.active = cpu->svm.guest || !cpu->svm.gif;
     cpu->svm.stale = cpu->svm.guest;
+    cpu->vmx.stale = cpu->vmx.guest;
     cpu_update_paging(cpu);
     cpu_update_mode(cpu);
     return 0;
@@ -169,8 +174,8 @@ static void reset_state(struct cpu *cpu, bool init) {
     cpu->inject.any = 0;
     cpu->step_skip = 0;
     cpu->owed.count = 0;
-    cpu->svm.active = cpu->svm.stale = 0;
-    cpu->svm.in_flight = 0;
+    cpu->svm.active = cpu->svm.stale = cpu->vmx.stale = 0;
+    cpu->svm.in_flight = cpu->vmx.in_flight = 0;
 }
 
 static void reset_vector(struct cpu *cpu) {

@@ -21,8 +21,7 @@ enum cpu_rc op_serialize(struct cpu *cpu, const struct insn *in) {
 
 /* ---- TLB and caches ---- */
 
-/* The linear address of the memory operand, unchecked: INVLPG does not fault on it. */
-static pn_gva linear(const struct cpu *cpu, const struct insn *in) {
+pn_gva operand_linear(const struct cpu *cpu, const struct insn *in) {
     uint64_t ea = operand_offset(cpu, in);
     if (mode_64(cpu))
         return ea + (in->seg == SEG_FS || in->seg == SEG_GS ? cpu->seg[in->seg].base : 0);
@@ -32,7 +31,7 @@ static pn_gva linear(const struct cpu *cpu, const struct insn *in) {
 enum cpu_rc op_invlpg(struct cpu *cpu, const struct insn *in) {
     if (cpu->cpl)
         return gp0(cpu);
-    pn_gva lin = linear(cpu, in);
+    pn_gva lin = operand_linear(cpu, in);
     if (canonical(cpu, lin))
         pn_mmu_invlpg(cpu->vmmu, lin);
     return CPU_STOP;

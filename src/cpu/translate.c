@@ -3,7 +3,7 @@
 #include <stdlib.h>
 
 #include "cpu/lower.h"
-#include "cpu/svm.h"
+#include "cpu/nested.h"
 
 struct lower *lower_create(void) {
     return calloc(1, sizeof(struct lower));
@@ -152,7 +152,7 @@ static void lower_ud(struct lower *l, const struct dec *d) {
 
 static void lower_by_helper(struct lower *l, const struct dec *d) {
     if (unlikely(l->mode & MODE_GUEST)) {
-        svm_helper *guard = svm_guard(d->sh->fn);
+        svm_helper *guard = nested_guard(l->x->cpu, d->sh->fn);
         if (guard != d->sh->fn) {
             lower_helper(l, d, guard);
             l->ended = d->in.ends_block;
@@ -168,7 +168,7 @@ static void lower_by_helper(struct lower *l, const struct dec *d) {
 /* F3 90 is PAUSE. */
 static void lower_nop(struct lower *l, const struct dec *d) {
     if (l->mode & MODE_GUEST && d->in.rep == 0xf3 && d->in.opcode == 0x90 && !d->map)
-        lower_helper(l, d, svm_pause);
+        lower_helper(l, d, nested_pause(l->x->cpu));
 }
 
 static const body_fn lowerings[CLS_COUNT] = {

@@ -132,7 +132,7 @@ END_TEST
 START_TEST(page_fault_sets_cr2) {
     fix_long();
     gate_set(VEC_PF, KCODE, HANDLER, 14, 0, 0);
-    fx.cpu->fault = (struct pn_fault){VEC_PF, true, 6, 0x1234567};
+    fx.cpu->fault = (struct pn_fault){VEC_PF, true, 6, 0x1234567, 0};
     ck_assert_int_eq(cpu_deliver_fault(fx.cpu), CPU_JUMP);
     ck_assert_uint_eq(fx.cpu->cr2, 0x1234567);
     ck_assert_uint_eq(slot(0), 6);
@@ -153,7 +153,7 @@ START_TEST(two_contributory_faults_make_a_double_fault) {
     ck_assert_int_eq(fault(VEC_NP, 8), CPU_JUMP);
     ck_assert_uint_eq(c->rip, 0x1000);
     ck_assert_uint_eq(slot(0), 0);
-    c->fault = (struct pn_fault){VEC_PF, true, 2, 0x5555};
+    c->fault = (struct pn_fault){VEC_PF, true, 2, 0x5555, 0};
     ck_assert_int_eq(cpu_deliver_fault(c), CPU_JUMP);
     ck_assert_uint_eq(c->rip, 0x1000);
     ck_assert_uint_eq(c->cr2, 0x5555);
@@ -171,7 +171,7 @@ START_TEST(two_contributory_faults_make_a_double_fault) {
     gate_set(VEC_PF, KCODE, 0x3000, 14, 0, 0);
     gate_set(VEC_DF, KCODE, 0x1000, 14, 0, 1);
     c->gpr[R_SP] = PAGES + 0x1800;
-    c->fault = (struct pn_fault){VEC_PF, true, 2, 0x5555};
+    c->fault = (struct pn_fault){VEC_PF, true, 2, 0x5555, 0};
     ck_assert_int_eq(cpu_deliver_fault(c), CPU_JUMP);
     ck_assert_uint_eq(c->rip, 0x1000);
     ck_assert_uint_eq(c->cr2, PAGES + 0x1800 - 48);

@@ -386,7 +386,7 @@ END_TEST
 START_TEST(an_exception_exits_by_its_vector_with_its_code) {
     put(8, 1u << VEC_PF | 1u << VEC_GP, 4);
     enter();
-    fx.cpu->fault = (struct pn_fault){VEC_PF, true, 6, 0xabc000};
+    fx.cpu->fault = (struct pn_fault){VEC_PF, true, 6, 0xabc000, 0};
     fx.cpu->cr2 = 1;
     ck_assert_int_eq(cpu_deliver_fault(fx.cpu), CPU_JUMP);
     left(0x40 + VEC_PF);

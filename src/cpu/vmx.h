@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Intel's virtualization, VMX: what a guest's hypervisor (L1) says in its VMCS, and how its
+ * guest (L2) is entered and left. vmx.c switches worlds, vmx_check.c says which VMCSs may be
+ * entered, vmx_vmcs.c has VMX's own instructions, vmx_insn.c those of L2's that may exit,
+ * vmx_event.c interrupts and exceptions, vmx_msr.c the capability MSRs.
+ *
+ * Source of all of it: SDM volume 3, the chapters on VMX, and its appendices.
+ *
+ * Invariants
+ * 1. While L2 runs (vmx.guest) the mode has MODE_GUEST, and only then: code of L2's is
+ *    translated by itself, and other code knows nothing of exits.
+ * 2. A VMCS is in guest memory, in its region, at every moment: a header, and vmx_fields.inc in
+ *    its order, eight bytes each. What is read from it is checked before it is used.
+ * 3. vmx.ctl is read from the VMCS at VM entry, and again after a restore (vmx.stale).
+ */
+#pragma once
+
+#include "cpu/system.h"
+
+/* ---- The VMCS ---- */
+
+enum vmcs_field {
+#define VMCS_FIELD(name, encoding) VMCS_##name,
+#include "cpu/vmx_fields.inc"
+    VMCS_FIELDS
+};
+
+struct vmcs {
+    uint64_t f[VMCS_FIELDS];
+};
+
+#define VMCS_REVISION  0x50454e55u
+#define VMCS_NONE      (~UINT64_C(0))
+#define VMCS_AT_ABORT  4
+#define VMCS_AT_LAUNCH 8
+#define VMCS_AT_FIELDS 64
+
+/* ---- Controls ---- */
+
+enum {
+#define VMX_DEFAULT1(group, mask, free)
+#define VMX_CONTROL(group, name, bit) VMX_##group##_##name = bit,
+#include "cpu/vmx_controls.inc"
+};
+
+enum vmx_group { VMX_PIN, VMX_PROC, VMX_PROC2, VMX_EXIT, VMX_ENTRY };
+/* Bits of a group that may be 1, those that must be, and of the latter those that may be 0
+ * by the TRUE MSRs. */
+struct vmx_allowed {
+    uint32_t may, must, free;
+};
+
+/* Of MSR_VMX_EPT_VPID. */
+#define EPT_CAP_EXECUTE_ONLY (UINT64_C(1) << 0)
+#define EPT_CAP_4_LEVELS     (UINT64_C(1) << 6)
+#define EPT_CAP_5_LEVELS     (UINT64_C(1) << 7)
+#define EPT_CAP_UC           (UINT64_C(1) << 8)
+#define EPT_CAP_WB           (UINT64_C(1) << 14)
+#define EPT_CAP_2M           (UINT64_C(1) << 16)
+#define EPT_CAP_1G           (UINT64_C(1) << 17)
+#define EPT_CAP_INVEPT       (UINT64_C(0x61) << 20) /* of one context, and all */
+#define EPT_CAP_AD           (UINT64_C(1) << 21)
+#define VPID_CAP_INVVPID     (UINT64_C(0xf01) << 32) /* all four types */
+
+/* ---- Exits ---- */
+
+enum vmx_reason {
+    VMX_EXIT_EXCEPTION = 0,
+    VMX_EXIT_INTERRUPT = 1,
+    VMX_EXIT_TRIPLE_FAULT = 2,
+    VMX_EXIT_INTR_WINDOW = 7,
+    VMX_EXIT_NMI_WINDOW = 8,
+    VMX_EXIT_TASK_SWITCH = 9,
+    VMX_EXIT_CPUID = 10,
+    VMX_EXIT_HLT = 12,
+    VMX_EXIT_INVD = 13,
+    VMX_EXIT_INVLPG = 14,
+    VMX_EXIT_RDPMC = 15,
+    VMX_EXIT_RDTSC = 16,
+    VMX_EXIT_VMCALL = 18,
+    VMX_EXIT_VMCLEAR = 19,
+    VMX_EXIT_VMLAUNCH = 20,
+    VMX_EXIT_VMPTRLD = 21,
+    VMX_EXIT_VMPTRST = 22,
+    VMX_EXIT_VMREAD = 23,
+    VMX_EXIT_VMRESUME = 24,
+    VMX_EXIT_VMWRITE = 25,
+    VMX_EXIT_VMXOFF = 26,
+    VMX_EXIT_VMXON = 27,
+    VMX_EXIT_CR = 28,
+    VMX_EXIT_DR = 29,
+    VMX_EXIT_IO = 30,
+    VMX_EXIT_RDMSR = 31,
+    VMX_EXIT_WRMSR = 32,
+    VMX_EXIT_GUEST_STATE = 33,
+    VMX_EXIT_MSR_LOAD = 34,
+    VMX_EXIT_PAUSE = 40,
+    VMX_EXIT_GDTR_IDTR = 46,
+    VMX_EXIT_LDTR_TR = 47,
+    VMX_EXIT_EPT_VIOLATION = 48,
+    VMX_EXIT_EPT_MISCONFIG = 49,
+    VMX_EXIT_INVEPT = 50,
+    VMX_EXIT_RDTSCP = 51,
+    VMX_EXIT_INVVPID = 53,
+    VMX_EXIT_WBINVD = 54,
+    VMX_EXIT_XSETBV = 55,
+    VMX_EXIT_RDRAND = 57,
+    VMX_EXIT_INVPCID = 58,
+    VMX_EXIT_RDSEED = 61,
+    VMX_EXIT_XSAVES = 63,
+    VMX_EXIT_XRSTORS = 64
+};
+#define VMX_ENTRY_FAILED 0x80000000u
+/* Qualifications of VMX_EXIT_GUEST_STATE. */
+enum { ENTRY_WRONG = 0, ENTRY_WRONG_PDPTE = 2, ENTRY_WRONG_NMI = 3, ENTRY_WRONG_LINK = 4 };
+
+/* What VMfail says (SDM volume 3, "VM Instruction Error Numbers"). */
+enum vmx_error {
+    VMX_OK = 0,
+    VMX_ERROR_VMCALL = 1,
+    VMX_ERROR_VMCLEAR_ADDRESS = 2,
+    VMX_ERROR_VMCLEAR_VMXON = 3,
+    VMX_ERROR_NOT_CLEAR = 4,
+    VMX_ERROR_NOT_LAUNCHED = 5,
+    VMX_ERROR_CONTROLS = 7,
+    VMX_ERROR_HOST = 8,
+    VMX_ERROR_VMPTRLD_ADDRESS = 9,
+    VMX_ERROR_VMPTRLD_VMXON = 10,
+    VMX_ERROR_VMPTRLD_REVISION = 11,
+    VMX_ERROR_FIELD = 12,
+    VMX_ERROR_VMXON = 15,
+    VMX_ERROR_MOV_SS = 26,
+    VMX_ERROR_OPERAND = 28
+};
+
+/* An event, as VM entry injects it and an exit tells of it; its error code is in the upper
+ * half. */
+#define VMX_EVENT_TYPE_SHIFT 8
+enum {
+    VMX_TYPE_EXTERNAL = 0,
+    VMX_TYPE_NMI = 2,
+    VMX_TYPE_EXCEPTION = 3,
+    VMX_TYPE_SOFT = 4,
+    VMX_TYPE_ICEBP = 5,
+    VMX_TYPE_SOFT_EXCEPTION = 6,
+    VMX_TYPE_OTHER = 7
+};
+#define VMX_EVENT_ERROR UINT64_C(0x800)
+#define VMX_EVENT_VALID UINT64_C(0x80000000)
+
+/* Of an EPTP: accessed and dirty flags. */
+#define EPTP_AD        UINT64_C(0x40)
+#define EPTP_WALK(p)   (((p) >> 3 & 7) + 1)
+#define EPTP_TYPE(p)   ((p)&7)
+#define EPT_TYPE_UC    0
+#define EPT_TYPE_WB    6
+#define MSR_LIST_MAX   512u
+#define VPID_NONE_ASID 0x10000u /* what the MMU takes for a guest without a VPID */
+
+/* Interruptibility and activity state. */
+#define BLOCKED_STI    1u
+#define BLOCKED_MOV_SS 2u
+#define BLOCKED_SMI    4u
+#define BLOCKED_NMI    8u
+enum { ACTIVITY_ACTIVE, ACTIVITY_HLT, ACTIVITY_SHUTDOWN, ACTIVITY_SIPI };
+
+/* Qualification of an EPT violation. */
+#define EPT_Q_READ   UINT64_C(0x1)
+#define EPT_Q_WRITE  UINT64_C(0x2)
+#define EPT_Q_FETCH  UINT64_C(0x4)
+#define EPT_Q_RIGHTS 3 /* what the entries grant: R, W, X from this bit on */
+#define EPT_Q_LINEAR UINT64_C(0x80)
+#define EPT_Q_FINAL  UINT64_C(0x100) /* the address is a translated one, and no table's */
+
+/* Pending debug exceptions: a breakpoint was met that DR7 enables. */
+#define PENDING_ENABLED 0x1000u
+
+#define FEATURE_CONTROL_LOCK   UINT64_C(1)
+#define FEATURE_CONTROL_VMXON  UINT64_C(4)
+#define FEATURE_CONTROL_VALID  (FEATURE_CONTROL_LOCK | FEATURE_CONTROL_VMXON)
+#define VMX_CR0_FIXED          (CR0_PE | CR0_NE | CR0_PG) /* must be 1 in VMX operation */
+#define VMX_CR0_WRITABLE       UINT64_C(0xe005003f) /* bits that can be 1 */
+#define VMX_CR0_ALLOWED        UINT64_C(0xffffffff)
+#define VMX_MISC_ACTIVITY_HLT  (UINT64_C(1) << 6)
+#define VMX_MISC_STORES_LMA    (UINT64_C(1) << 5)
+#define VMX_MISC_CR3_TARGETS   (UINT64_C(4) << 16)
+#define VMX_MISC_WRITES_ANY    (UINT64_C(1) << 29)
+#define VMX_MISC_LENGTH_0      (UINT64_C(1) << 30)
+
+static inline bool vmx_control(uint32_t word, unsigned bit) {
+    return word >> bit & 1;
+}
+static inline bool vmx_pin(const struct cpu *cpu, unsigned bit) {
+    return vmx_control(cpu->vmx.ctl.pin, bit);
+}
+static inline bool vmx_proc(const struct cpu *cpu, unsigned bit) {
+    return vmx_control(cpu->vmx.ctl.proc, bit);
+}
+static inline bool vmx_proc2(const struct cpu *cpu, unsigned bit) {
+    return vmx_control(cpu->vmx.ctl.proc2, bit);
+}
+
+/* ---- vmx_vmcs.c ---- */
+
+/* The whole of a VMCS, and its fields from..to. */
+void vmcs_read(struct cpu *cpu, pn_gpa at, struct vmcs *v);
+void vmcs_write(struct cpu *cpu, pn_gpa at, const struct vmcs *v, enum vmcs_field from,
+                enum vmcs_field to);
+
+/* ---- vmx_check.c ---- */
+
+/* May a VM entry be tried with these controls, and with this host state? */
+bool vmx_controls_valid(const struct cpu *cpu, const struct vmcs *v);
+bool vmx_host_valid(const struct cpu *cpu, const struct vmcs *v);
+/* Is the host's width that of the hypervisor as it runs now? */
+bool vmx_host_mode_valid(const struct cpu *cpu, const struct vmcs *v);
+/* May this guest state be, with the controls in vmx.ctl? Else *why: the exit's qualification. */
+bool vmx_guest_valid(const struct cpu *cpu, const struct vmcs *v, uint64_t *why);
+bool vmx_eptp_valid(const struct cpu *cpu, uint64_t eptp);
+
+/* ---- vmx.c ---- */
+
+/* An exit: reason and what else there is to say of it. */
+struct vmx_exit {
+    uint32_t reason;
+    uint64_t qualification, linear, physical;
+    uint64_t event; /* EXIT_EVENT, and its error code in the upper half */
+    uint32_t insn_len, insn_info;
+};
+/* Leave L2. Return: CPU_JUMP, or CPU_SHUTDOWN. */
+enum cpu_rc vmx_leave(struct cpu *cpu, const struct vmx_exit *x);
+/* VMLAUNCH, or VMRESUME; its own checks are passed. Return: VMX_OK and *rc; else VMfail. */
+enum vmx_error vmx_enter(struct cpu *cpu, enum cpu_rc *rc);
+/* Read the controls again, after a restore. */
+void vmx_refresh(struct cpu *cpu);
+
+/* ---- vmx_event.c: as their likes in svm.h ---- */
+
+bool vmx_fault(struct cpu *cpu, const struct pn_fault *f, enum cpu_rc *rc);
+bool vmx_shutdown(struct cpu *cpu, enum cpu_rc *rc);
+void vmx_in_flight(struct cpu *cpu, const struct event *ev);
+enum cpu_rc vmx_poll(struct cpu *cpu);
+/* Deliver what VM entry injects; it was checked. */
+enum cpu_rc vmx_inject(struct cpu *cpu, const struct vmcs *v);
+
+/* ---- vmx_insn.c ---- */
+
+typedef enum cpu_rc vmx_helper(struct cpu *cpu, const struct insn *in);
+vmx_helper *vmx_guard(vmx_helper *fn);
+bool vmx_port(struct cpu *cpu, const struct insn *in, uint16_t port, unsigned size,
+              bool out, bool string, enum cpu_rc *rc);
+/* rip: of the instruction behind the one that switches. */
+bool vmx_task_switch(struct cpu *cpu, uint16_t sel, enum task_reason reason, uint64_t rip,
+                     const struct event *ev, enum cpu_rc *rc);
+bool vmx_soft_exception(struct cpu *cpu, const struct insn *in, uint8_t vector,
+                        enum cpu_rc *rc);
+enum cpu_rc vmx_pause(struct cpu *cpu, const struct insn *in);
+/* Leave for an instruction; what its operand in memory is the exit says, beside info. */
+enum cpu_rc vmx_leave_operand(struct cpu *cpu, const struct insn *in,
+                              enum vmx_reason reason, uint32_t info);
+
+/* ---- vmx_msr.c ---- */
+
+struct vmx_allowed vmx_allowed(enum vmx_group group);
+/* Return: the model has that capability MSR, and *value is what it says. */
+bool vmx_capability(const struct cpu *cpu, uint32_t index, uint64_t *value);

@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Events while L2 runs: which of them exit, which wait, and what VM entry injects.
+ *
+ * Sources: SDM volume 3, "Exceptions", "Event Delivery" and "Other Causes of VM Exits" of
+ * "VMX Non-Root Operation", "Event Injection", "Information for VM Exits That Occur During
+ * Event Delivery", "Exit Qualification for EPT Violations".
+ */
+#include "cpu/vmx.h"
+
+/* ---- What is in flight ---- */
+
+static uint64_t event_word(unsigned vector, unsigned type, bool has_error,
+                           uint32_t error) {
+    uint64_t w = VMX_EVENT_VALID | vector | (uint64_t)type << VMX_EVENT_TYPE_SHIFT;
+    return has_error ? w | VMX_EVENT_ERROR | (uint64_t)error << 32 : w;
+}
+
+static unsigned type_of(const struct event *ev) {
+    switch (ev->kind) {
+    case EVENT_EXTERNAL:
+        return ev->vector == VEC_NMI ? VMX_TYPE_NMI : VMX_TYPE_EXTERNAL;
+    case EVENT_SOFT:
+        return ev->vector == VEC_BP || ev->vector == VEC_OF ? VMX_TYPE_SOFT_EXCEPTION
+                                                            : VMX_TYPE_SOFT;
+    case EVENT_ICEBP:
+        return VMX_TYPE_ICEBP;
+    default:
+        return VMX_TYPE_EXCEPTION;
+    }
+}
+
+void vmx_in_flight(struct cpu *cpu, const struct event *ev) {
+    bool soft = ev->kind == EVENT_SOFT || ev->kind == EVENT_ICEBP;
+    cpu->vmx.in_flight = event_word(ev->vector, type_of(ev), ev->has_error, ev->error);
+    cpu->vmx.in_flight_len = soft ? (uint32_t)(ev->rip - cpu->rip) & 15 : 0;
+}
+
+/* ---- Exceptions ---- */
+
+static enum cpu_rc leave_by_ept(struct cpu *cpu, const struct pn_fault *f) {
+    bool table = f->error & PN_NPF_TABLE, write = f->error & PN_PF_WRITE;
+    struct vmx_exit x = {.reason = VMX_EXIT_EPT_VIOLATION, .physical = f->address};
+    if (f->error & PN_PF_RSVD) {
+        x.reason = VMX_EXIT_EPT_MISCONFIG;
+        return vmx_leave(cpu, &x);
+    }
+    x.qualification = f->error & PN_PF_FETCH ? EPT_Q_FETCH
+                      : !write               ? EPT_Q_READ
+                      : table                ? EPT_Q_READ | EPT_Q_WRITE
+                                             : EPT_Q_WRITE;
+    x.qualification |= (uint64_t)(f->error >> PN_NPF_RIGHTS_SHIFT & 7) << EPT_Q_RIGHTS;
+    if (f->error & PN_NPF_LINEAR) {
+        x.linear = f->linear;
+        x.qualification |= EPT_Q_LINEAR | (table ? 0 : EPT_Q_FINAL);
+    }
+    return vmx_leave(cpu, &x);
+}
+
+static bool exception_exits(const struct cpu *cpu, const struct pn_fault *f) {
+    const struct vmx_ctl *c = &cpu->vmx.ctl;
+    bool bit = c->exceptions >> (f->vector & 31) & 1;
+    if (f->vector != VEC_PF)
+        return bit;
+    return bit == ((f->error & c->pf_mask) == c->pf_match);
+}
+
+bool vmx_fault(struct cpu *cpu, const struct pn_fault *f, enum cpu_rc *rc) {
+    if (f->vector == PN_VEC_NPF) {
+        *rc = leave_by_ept(cpu, f);
+        return true;
+    }
+    if (!exception_exits(cpu, f))
+        return false;
+    struct vmx_exit x = {.reason = VMX_EXIT_EXCEPTION,
+                         .event = event_word(f->vector, VMX_TYPE_EXCEPTION, f->has_error,
+                                             f->error)};
+    if (f->vector == VEC_PF || f->vector == VEC_DB)
+        x.qualification = f->address;
+    if (f->vector == VEC_DF)
+        cpu->vmx.in_flight = 0; /* no event is behind this one */
+    *rc = vmx_leave(cpu, &x);
+    return true;
+}
+
+bool vmx_shutdown(struct cpu *cpu, enum cpu_rc *rc) {
+    cpu->vmx.in_flight = 0;
+    *rc = vmx_leave(cpu, &(const struct vmx_exit){.reason = VMX_EXIT_TRIPLE_FAULT});
+    return true;
+}
+
+/* ---- Injection ---- */
+
+enum cpu_rc vmx_inject(struct cpu *cpu, const struct vmcs *v) {
+    uint32_t e = (uint32_t)v->f[VMCS_ENTRY_EVENT];
+    unsigned type = e >> VMX_EVENT_TYPE_SHIFT & 7;
+    struct event ev = {.vector = (uint8_t)e, .rip = cpu->rip};
+    pn_count(cpu->stats, world_injections);
+    switch (type) {
+    case VMX_TYPE_NMI:
+        ev.kind = EVENT_EXTERNAL;
+        cpu->nmi_blocked = 1;
+        break;
+    case VMX_TYPE_EXCEPTION:
+        ev.kind = EVENT_FAULT;
+        ev.has_error = e & VMX_EVENT_ERROR;
+        ev.error = (uint32_t)v->f[VMCS_ENTRY_ERROR];
+        break;
+    case VMX_TYPE_SOFT:
+    case VMX_TYPE_SOFT_EXCEPTION:
+    case VMX_TYPE_ICEBP:
+        ev.kind = type == VMX_TYPE_ICEBP ? EVENT_ICEBP : EVENT_SOFT;
+        ev.rip += v->f[VMCS_ENTRY_INSN_LEN];
+        break;
+    default:
+        ev.kind = EVENT_EXTERNAL;
+    }
+    return event_chain(cpu, ev);
+}
+
+/* ---- What comes between two instructions ---- */
+
+static enum cpu_rc leave_plain(struct cpu *cpu, enum vmx_reason reason) {
+    return vmx_leave(cpu, &(const struct vmx_exit){.reason = reason});
+}
+
+static enum cpu_rc poll_nmi(struct cpu *cpu) {
+    bool exits = vmx_pin(cpu, VMX_PIN_NMI);
+    bool own = cpu->nmi_blocked && !vmx_pin(cpu, VMX_PIN_VIRTUAL_NMI);
+    if (!cpu->nmi_pending || own || (!exits && cpu_shadowed(cpu)))
+        return CPU_NEXT;
+    cpu->nmi_pending = 0;
+    if (!exits)
+        return cpu_deliver_nmi(cpu);
+    struct vmx_exit x = {.reason = VMX_EXIT_EXCEPTION,
+                         .event = event_word(VEC_NMI, VMX_TYPE_NMI, false, 0)};
+    return vmx_leave(cpu, &x);
+}
+
+static enum cpu_rc take_interrupt(struct cpu *cpu) {
+    struct vmx_exit x = {.reason = VMX_EXIT_INTERRUPT};
+    int vector;
+    if (!vmx_pin(cpu, VMX_PIN_EXTERNAL)) {
+        vector = cpu->bus->intr_ack(cpu->bus->opaque, cpu->apic_id);
+        return vector >= 0 ? cpu_deliver_intr(cpu, (uint8_t)vector) : CPU_NEXT;
+    }
+    if (vmx_control(cpu->vmx.ctl.exit, VMX_EXIT_ACK_INTR)) {
+        vector = cpu->bus->intr_ack(cpu->bus->opaque, cpu->apic_id);
+        if (vector < 0)
+            return CPU_NEXT;
+        x.event = event_word((unsigned)vector, VMX_TYPE_EXTERNAL, false, 0);
+    }
+    return vmx_leave(cpu, &x);
+}
+
+static bool open(const struct cpu *cpu) {
+    return cpu->sys_flags & FL_IF && !cpu_shadowed(cpu);
+}
+
+enum cpu_rc vmx_poll(struct cpu *cpu) {
+    bool held = cpu_shadowed(cpu) && cpu->intr_shadow == PN_SHADOW_MOV_SS;
+    bool nmi_window = vmx_proc(cpu, VMX_PROC_NMI_WINDOW);
+    bool intr_window = vmx_proc(cpu, VMX_PROC_INTR_WINDOW);
+    if (unlikely(cpu->inject.any))
+        return cpu_poll_injected(cpu);
+    if (unlikely(cpu->db_pending && !held)) {
+        uint32_t bits = cpu->db_pending;
+        cpu->db_pending = 0;
+        cpu_raise_debug(cpu, bits);
+        return cpu_deliver_fault(cpu);
+    }
+    if (nmi_window && !cpu->nmi_blocked && !cpu_shadowed(cpu))
+        return leave_plain(cpu, VMX_EXIT_NMI_WINDOW);
+    enum cpu_rc rc = poll_nmi(cpu);
+    if (rc != CPU_NEXT)
+        return rc;
+    if (intr_window && open(cpu))
+        return leave_plain(cpu, VMX_EXIT_INTR_WINDOW);
+    bool waits = cpu->bus->intr_peek(cpu->bus->opaque, cpu->apic_id) >= 0;
+    if (waits && (vmx_pin(cpu, VMX_PIN_EXTERNAL) || open(cpu)))
+        return take_interrupt(cpu);
+    cpu->intr_line = waits || nmi_window || intr_window;
+    return CPU_NEXT;
+}
