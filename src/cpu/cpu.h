@@ -253,7 +253,7 @@ struct cpu {
         uint32_t in_flight_len; /* of the instruction that makes it */
         uint64_t in_flight;   /* the vectoring information, should an exit come now */
         uint64_t vmxon, vmcs; /* regions; vmcs is the current one, all ones: none */
-        uint64_t feature_control;
+        uint64_t feature_control, debugctl;
         struct vmx_ctl ctl;
     } vmx; /* vmx.h */
 

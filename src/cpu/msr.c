@@ -119,6 +119,9 @@ static bool take_feature_control(const struct cpu *cpu, uint32_t index, uint64_t
     return !(cpu->vmx.feature_control & FEATURE_CONTROL_LOCK) &&
            !(*v & ~FEATURE_CONTROL_VALID);
 }
+static bool take_debugctl(const struct cpu *cpu, uint32_t index, uint64_t *v) {
+    return !(*v & ~DEBUGCTL_VALID);
+}
 
 /* ---- MSRs that are one field of struct cpu ---- */
 
@@ -187,8 +190,6 @@ static enum cpu_rc read_rare(struct cpu *cpu, uint32_t index, uint64_t *value) {
     case MSR_FEATURE_CONTROL:
         *value = FEATURE_CONTROL_LOCK; /* no VMX, no SGX */
         return cpu_follows(cpu, RULE_intel_msrs) ? CPU_NEXT : gp0(cpu);
-    case MSR_DEBUGCTL: /* no LBR, no BTF */
-        return HAS(vmx) ? CPU_NEXT : gp0(cpu);
     case MSR_UCODE_REV:
         *value = UCODE_REV;
         return CPU_NEXT;
@@ -279,8 +280,6 @@ static enum cpu_rc write_rare(struct cpu *cpu, uint32_t index, uint64_t v) {
     case MSR_UCODE_WRITE: /* an update that changes nothing */
     case MSR_UCODE_REV:
         return CPU_NEXT;
-    case MSR_DEBUGCTL:
-        return v || !HAS(vmx) ? gp0(cpu) : CPU_NEXT;
     case MSR_MCG_STATUS:
         return v || !HAS(mca) ? gp0(cpu) : CPU_NEXT;
     case MSR_PRED_CMD:

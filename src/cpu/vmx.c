@@ -183,6 +183,7 @@ static void load_host_registers(struct cpu *cpu, const struct vmcs *v) {
     cpu->gdtr = (struct cpu_table){f[VMCS_HOST_GDTR_BASE], 0xffff};
     cpu->idtr = (struct cpu_table){f[VMCS_HOST_IDTR_BASE], 0xffff};
     cpu->dr[7] = DR7_FIXED;
+    cpu->vmx.debugctl = 0;
     cpu->rip = f[VMCS_HOST_RIP];
     cpu->gpr[R_SP] = f[VMCS_HOST_RSP];
     flags_load(cpu, FL_FIXED);
@@ -238,7 +239,7 @@ static void save_control_registers(const struct cpu *cpu, struct vmcs *v) {
     f[VMCS_GUEST_CR4] = cpu->cr4;
     if (vmx_control(cpu->vmx.ctl.exit, VMX_EXIT_SAVE_DEBUG)) {
         f[VMCS_GUEST_DR7] = cpu->dr[7];
-        f[VMCS_GUEST_DEBUGCTL] = 0;
+        f[VMCS_GUEST_DEBUGCTL] = cpu->vmx.debugctl;
     }
     if (vmx_control(cpu->vmx.ctl.exit, VMX_EXIT_SAVE_PAT))
         f[VMCS_GUEST_PAT] = cpu->msr_pat;
@@ -306,10 +307,10 @@ enum cpu_rc vmx_leave(struct cpu *cpu, const struct vmx_exit *x) {
     vmcs_write(cpu, cpu->vmx.vmcs, &v, VMCS_ENTRY_CONTROLS, VMCS_ENTRY_CONTROLS);
     vmcs_write(cpu, cpu->vmx.vmcs, &v, VMCS_ENTRY_EVENT, VMCS_ENTRY_EVENT);
     vmcs_write(cpu, cpu->vmx.vmcs, &v, VMCS_GUEST_PHYSICAL, VMCS_GUEST_SYSENTER_EIP);
+    cpu->tsc_offset -= cpu->vmx.ctl.tsc_offset; /* the list has the processor's own TSC */
     if (!store_list(cpu, v.f[VMCS_EXIT_MSR_STORE], (uint32_t)v.f[VMCS_EXIT_MSR_STORES]))
         return abort_exit(cpu, ABORT_STORE);
     settle_nmi(cpu, x);
-    cpu->tsc_offset -= cpu->vmx.ctl.tsc_offset;
     if (x->reason == VMX_EXIT_EPT_VIOLATION || x->reason == VMX_EXIT_EPT_MISCONFIG)
         pn_count(cpu->stats, world_exits_npf);
     return load_host(cpu, &v);
@@ -324,8 +325,10 @@ static void load_control_registers(struct cpu *cpu, const struct vmcs *v) {
                (cpu->cr0 & CR0_KEPT) | CR0_ET;
     cpu->cr3 = f[VMCS_GUEST_CR3];
     cpu->cr4 = f[VMCS_GUEST_CR4];
-    if (vmx_control(entry, VMX_ENTRY_LOAD_DEBUG))
+    if (vmx_control(entry, VMX_ENTRY_LOAD_DEBUG)) {
         cpu->dr[7] = (f[VMCS_GUEST_DR7] & 0xffff23ff) | DR7_FIXED;
+        cpu->vmx.debugctl = f[VMCS_GUEST_DEBUGCTL];
+    }
     cpu->efer &= ~EFER_LMA;
     if (f[VMCS_GUEST_CR0] & CR0_PG)
         cpu->efer &= ~EFER_LME;

@@ -176,6 +176,9 @@ enum { ACTIVITY_ACTIVE, ACTIVITY_HLT, ACTIVITY_SHUTDOWN, ACTIVITY_SIPI };
 /* Pending debug exceptions: a breakpoint was met that DR7 enables. */
 #define PENDING_ENABLED 0x1000u
 
+/* LBR and BTF: kept. Nothing records branches. */
+#define DEBUGCTL_VALID UINT64_C(3)
+
 #define FEATURE_CONTROL_LOCK   UINT64_C(1)
 #define FEATURE_CONTROL_VMXON  UINT64_C(4)
 #define FEATURE_CONTROL_VALID  (FEATURE_CONTROL_LOCK | FEATURE_CONTROL_VMXON)

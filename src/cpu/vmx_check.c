@@ -313,7 +313,7 @@ static bool guest_registers(const struct cpu *cpu, const struct vmcs *v) {
              : f[VMCS_GUEST_CR4] & CR4_PCIDE)
         return false;
     return !has(v, VMCS_ENTRY_CONTROLS, VMX_ENTRY_LOAD_DEBUG) ||
-           (!f[VMCS_GUEST_DEBUGCTL] && !(f[VMCS_GUEST_DR7] >> 32));
+           (!(f[VMCS_GUEST_DEBUGCTL] & ~DEBUGCTL_VALID) && !(f[VMCS_GUEST_DR7] >> 32));
 }
 
 static bool guest_msrs(const struct cpu *cpu, const struct vmcs *v) {
