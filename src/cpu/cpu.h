@@ -76,6 +76,8 @@ typedef void (*cpu_leaf_fn)(void *opaque, uint32_t leaf, uint32_t subleaf,
 void cpu_model_follow(struct cpu_model *model, cpu_leaf_fn fn, void *opaque);
 /* Did the text name a vendor? Without one the model is Intel's. */
 bool cpu_model_names_vendor(const struct cpu_model *model);
+/* What a guest may be a hypervisor by: "svm", "vmx", or NULL. */
+const char *cpu_model_hypervisor(const struct cpu_model *model);
 const char *cpu_model_name(const struct cpu_model *model); /* as --cpu takes it */
 /* Offer KVM's paravirtual interface with these features (EAX of CPUID leaf 0x40000001):
  * its signature, its MSRs and hypercalls, which the bus answers. 0: none of it, and the

@@ -397,6 +397,12 @@ bool cpu_model_names_vendor(const struct cpu_model *model) {
     return model->vendor_named;
 }
 
+const char *cpu_model_hypervisor(const struct cpu_model *model) {
+    return cpu_model_has(model, CPU_F_svm)   ? "svm"
+           : cpu_model_has(model, CPU_F_vmx) ? "vmx"
+                                             : NULL;
+}
+
 const char *cpu_model_name(const struct cpu_model *model) {
     return model->name;
 }

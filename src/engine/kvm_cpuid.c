@@ -91,21 +91,19 @@ static void set_topology(struct kvm_cpuid_entry2 *c, unsigned index, unsigned cp
         c->edx = index;
 }
 
-#define FEATURE_SVM 4u /* of ECX of leaf 0x80000001 */
-
 int kvm_set_cpuid(struct pn_engine *e, struct kvm_vcpu *v, char *err, size_t err_size) {
     struct cpu_model *model = NULL;
     const char *name = e->cpu_model ? e->cpu_model : "";
     int rc = cpu_model_parse(name, &model, err, err_size);
     if (rc)
         return rc;
-    uint32_t leaf[4];
-    cpu_model_leaf(model, 0x80000001u, 0, leaf);
-    if (leaf[2] & FEATURE_SVM) {
+    const char *by = cpu_model_hypervisor(model);
+    if (by) {
         cpu_model_free(model);
         snprintf(err, err_size,
-                 "--cpu: svm is the software CPU's (--mmu shadow, tdp): what KVM runs for"
-                 " a guest that is a hypervisor cannot be saved or moved; leave it out");
+                 "--cpu: %s is the software CPU's (--mmu shadow, tdp): what KVM runs for"
+                 " a guest that is a hypervisor cannot be saved or moved; leave it out",
+                 by);
         return -EINVAL;
     }
     struct kvm_cpuid2 *c = calloc(1, sizeof(*c) + CPUID_MAX * sizeof(c->entries[0]));

@@ -254,6 +254,8 @@ static int get_events(struct kvm_vcpu *v, struct pn_cpu_state *s) {
         s->vmcb = v->kept.vmcb;
         s->v_int_ctl = v->kept.v_int_ctl;
         s->pauses = v->kept.pauses;
+        s->vmxon = v->kept.vmxon;
+        s->vmcs = v->kept.vmcs;
     }
     return 0;
 }
@@ -481,6 +483,8 @@ static void keep(struct kvm_vcpu *v, const struct pn_cpu_state *s) {
                                 .db_pending = s->exception >= 0 ? s->db_pending : 0,
                                 .fault_streak = s->fault_streak,
                                 .vmcb = s->vmcb,
+                                .vmxon = s->vmxon,
+                                .vmcs = s->vmcs,
                                 .v_int_ctl = s->v_int_ctl,
                                 .pauses = s->pauses};
     memcpy(v->kept.msr, s->msr, sizeof(s->msr));

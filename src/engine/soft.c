@@ -153,12 +153,12 @@ static int soft_create(const struct pn_engine_config *cfg, enum pn_mmu_kind kind
         free(e);
         return rc;
     }
-    uint32_t leaf[4];
-    cpu_model_leaf(e->model, 0x80000001u, 0, leaf);
-    if (cfg->recorder && leaf[2] & 4) {
+    const char *by = cpu_model_hypervisor(e->model);
+    if (cfg->recorder && by) {
         snprintf(err, err_size,
                  "--record: a recording does not know the worlds of a guest"
-                 " that is a hypervisor: leave svm out of --cpu");
+                 " that is a hypervisor: leave %s out of --cpu",
+                 by);
         cpu_model_free(e->model);
         free(e);
         return -EINVAL;

@@ -26,6 +26,7 @@ EPOCH = 1767225600  # what the RTC shows when a run with --clock virtual begins
 MODELS = {"max": "max", "host": "max"}  # any other model of QEMU's is the least of ours
 LEAST = "x86-64"
 FEATURES = {"tsc-deadline": "tsc_deadline_timer"}  # other names: "-" is "_"
+VENDOR_OF = {"+svm": "amd", "+vmx": "intel"}
 # Properties of QEMU's models that change nothing here, and options of QEMU's that do not.
 PROPERTIES = ("host-phys-bits", "host-phys-bits=on", "migratable=no", "migratable=off")
 MACHINES = ("pit=off", "vmport=off", "accel=kvm", "accel=tcg")
@@ -67,10 +68,8 @@ def cpu_text(text, offered):
     out = [MODELS.get(words[0], LEAST)]
     for word in words[1:]:
         name = FEATURES.get(word[1:], word[1:].replace("-", "_"))
-        if word == "+vmx":
-            raise LeftOut("needs nested virtualization: " + word[1:])
-        if word == "+svm":
-            out.append("vendor=amd")
+        if word in VENDOR_OF:
+            out.append("vendor=" + VENDOR_OF[word])
         if word.startswith("hv"):
             raise LeftOut("needs Hyper-V's interface")
         if word.startswith("vendor="):

@@ -167,6 +167,8 @@ static void narrow(struct pn_cpu_state *s) {
         {"fault_streak", 3},
         {"gif", 1},
         {"in_guest", 0},
+        {"in_vmx", 0},
+        {"in_vmx_guest", 0},
     };
     for (unsigned i = 0; i < sizeof(some) / sizeof(some[0]); i++)
         put(s, some[i].name, some[i].value);
@@ -205,13 +207,17 @@ static unsigned through(struct side *side, const struct pn_cpu_state *in,
     return rc ? 1 : pn_cpu_state_diff(in, out, stdout);
 }
 
-static void a_soft_engine_gives_back_what_it_takes(void *ram) {
+/* A CPU in the guest of its guest: of AMD's kind, or of Intel's. */
+static void a_hypervisor_moves(void *ram, bool intel) {
+    const char *model = intel ? "max,vendor=intel,+vmx" : "max,vendor=amd,+svm";
     static struct pn_cpu_state reset, in, mid, out;
     struct side shadow, tdp;
     fill(&in);
     narrow(&in);
-    put(&in, "gif", 0);
-    put(&in, "in_guest", 1);
+    put(&in, "gif", intel);
+    put(&in, "in_guest", !intel);
+    put(&in, "in_vmx", intel);
+    put(&in, "in_vmx_guest", intel);
     in.efer = in.cr0 = in.cr4 = 0; /* no paging: the MMU reads no tables */
     for (unsigned paging = 0; paging < 2; paging++) {
         if (paging) {
@@ -219,8 +225,8 @@ static void a_soft_engine_gives_back_what_it_takes(void *ram) {
             in.cr4 = CR4_PAE | CR4_OSFXSR;
             in.efer = EFER_NXE;
         }
-        expect(begin(&shadow, "shadow", "max,vendor=amd,+svm", ram) == 0 &&
-                   begin(&tdp, "tdp", "max,vendor=amd,+svm", ram) == 0,
+        expect(begin(&shadow, "shadow", model, ram) == 0 &&
+                   begin(&tdp, "tdp", model, ram) == 0,
                "two soft engines");
         shadow.ops->get_state(shadow.engine, 0, &reset);
         expect(through(&shadow, &in, &mid) == 0, "shadow gives back what it took");
@@ -231,6 +237,11 @@ static void a_soft_engine_gives_back_what_it_takes(void *ram) {
         end(&shadow);
         end(&tdp);
     }
+}
+
+static void a_soft_engine_gives_back_what_it_takes(void *ram) {
+    a_hypervisor_moves(ram, false);
+    a_hypervisor_moves(ram, true);
     each_row_has_moved();
 }
 
@@ -477,7 +488,8 @@ static void name_unknown_msrs(uint64_t known) {
         PN_MSR_u_cet,      PN_MSR_s_cet,          PN_MSR_pl0_ssp,
         PN_MSR_pl1_ssp,    PN_MSR_pl2_ssp,        PN_MSR_pl3_ssp,
         PN_MSR_ssp_table,  PN_MSR_kvm_steal_time, PN_MSR_kvm_system_time,
-        PN_MSR_kvm_eoi,    PN_MSR_vm_cr,          PN_MSR_vm_hsave_pa};
+        PN_MSR_kvm_eoi,    PN_MSR_vm_cr,          PN_MSR_vm_hsave_pa,
+        PN_MSR_feature_control, PN_MSR_debugctl};
     for (unsigned i = 0; i < sizeof(may_lack) / sizeof(may_lack[0]); i++)
         known |= 1ull << may_lack[i];
     for (unsigned i = 0; i < pn_cpu_field_count; i++)
@@ -549,8 +561,12 @@ static void need_not_move(const char *const *names) {
             moved[i] |= !strcmp(pn_cpu_fields[i].name, names[k]);
 }
 
-/* A guest of KVM's has no SVM here: its rows are moved between the software CPUs. */
-static const char *const of_svm[] = {"vm_cr", "vm_hsave_pa", "gif", "in_guest", NULL};
+/* A guest of KVM's has neither SVM nor VMX here: their rows are moved between the software
+ * CPUs. */
+static const char *const of_hypervisors[] = {
+    "vm_cr",  "vm_hsave_pa",  "gif",         "in_guest",
+    "in_vmx", "in_vmx_guest", "feature_control", "debugctl",
+    NULL};
 static const char *const of_hardware[] = {"pdpte0", "pdpte1",    "pdpte2",
                                           "pdpte3", "spec_ctrl", NULL};
 
@@ -563,7 +579,7 @@ static void kvm_gives_back_what_it_takes(void) {
     msrs_for_kvm(&s, &reset);
     kvm_gives_back_registers(&s);
     kvm_gives_back_what_is_owed(&s);
-    need_not_move(of_svm);
+    need_not_move(of_hypervisors);
     if (without_hardware())
         need_not_move(of_hardware);
     else

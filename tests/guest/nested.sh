@@ -1,14 +1,18 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# A hypervisor inside: Debian's kernel loads its own kvm-amd, and penumbra in it boots Debian's kernel once more, on two
-# vCPUs; KVM translates by nested paging (npt=1) or by its own shadow paging (npt=0).
+# A hypervisor inside: Debian's kernel loads its own kvm-amd or kvm-intel, and penumbra in it boots Debian's kernel once
+# more, on two vCPUs; KVM translates by nested paging (1: NPT, EPT) or by its own shadow paging (0).
 #
-#   nested.sh PENUMBRA MMU NPT
+#   nested.sh PENUMBRA MMU svm|vmx 0|1
 #
 # Exit: 0, 1 with what is wrong, 77 when the guest's packages are not there (skipped).
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-penumbra=$1 mmu=$2 npt=$3
+penumbra=$1 mmu=$2 by=$3 nested=$4
+case $by in
+    svm) cpu=max,vendor=amd,+svm module=kvm-amd parameter=npt ;;
+    vmx) cpu=max,vendor=intel,+vmx module=kvm-intel parameter=ept ;;
+esac
 . "$here/../lib.sh"
 need_guest
 work_folder
@@ -37,9 +41,9 @@ cat > "$outer/init" <<'INIT'
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
-npt=$(sed -n 's/.*lab_npt=\([01]\).*/\1/p' /proc/cmdline)
-insmod /irqbypass.ko && insmod /kvm.ko && insmod /kvm-amd.ko npt=$npt
-echo "OUTER NPT $(cat /sys/module/kvm_amd/parameters/npt)"
+lab=$(sed -n 's/.*lab=\([^ ]*\).*/\1/p' /proc/cmdline)
+insmod /irqbypass.ko && insmod /kvm.ko && insmod /kvm-*.ko $lab
+echo "OUTER NESTED $(cat /sys/module/kvm_*/parameters/${lab%=*})"
 /lab/penumbra run --mmu kvm -m 128M -c 2 --kernel /lab/vmlinuz --initrd /lab/inner.gz \
     --append "console=ttyS0 quiet panic=-1" --timeout 120 < /dev/null
 echo "OUTER CODE $?"
@@ -47,7 +51,7 @@ poweroff -f
 INIT
 chmod +x "$inner/init" "$outer/init"
 pack "$inner"
-for m in irqbypass kvm kvm-amd; do
+for m in irqbypass kvm $module; do
     cp "$(find "$cache/root" -name "$m.ko" | head -n 1)" "$outer/"
 done
 cp "$cache/vmlinuz" "$inner.gz" "$penumbra" "$outer/lab/"
@@ -58,17 +62,17 @@ done
 pack "$outer"
 
 rc=0
-"$penumbra" run --mmu "$mmu" --cpu max,vendor=amd,+svm -m 1G -c 2 --timeout 500 --kernel "$cache/vmlinuz" \
-    --initrd "$outer.gz" --append "console=ttyS0 panic=-1 quiet lab_npt=$npt" --stats "$work/stats" \
+"$penumbra" run --mmu "$mmu" --cpu $cpu -m 1G -c 2 --timeout 500 --kernel "$cache/vmlinuz" \
+    --initrd "$outer.gz" --append "console=ttyS0 panic=-1 quiet lab=$parameter=$nested" --stats "$work/stats" \
     < /dev/null > "$work/serial" 2> "$work/err" || rc=$?
 tr -d '\r' < "$work/serial" > "$work/said"
 [ $rc -eq 0 ] || fail "exit code $rc: $(cat "$work/err")"
 word=N
-[ "$npt" = 1 ] && word=Y
-for line in "OUTER NPT $word" "INNER UP 2" "INNER DOWN" "OUTER CODE 0"; do
+[ "$nested" = 1 ] && word=Y
+for line in "OUTER NESTED $word" "INNER UP 2" "INNER DOWN" "OUTER CODE 0"; do
     grep -q "^$line\$" "$work/said" || fail "it did not say: $line"
 done
 entries=$(grep -o '"world_entries": *[0-9]*' "$work/stats" | grep -o '[0-9]*$' | head -n 1)
-[ "${entries:-0}" -gt 1000 ] || fail "VMRUN was executed ${entries:-0} times"
+[ "${entries:-0}" -gt 1000 ] || fail "its guest was entered ${entries:-0} times"
 [ $bad -eq 0 ] || tail -n 40 "$work/said"
 exit $bad
