@@ -234,6 +234,7 @@ enum {
     MSR_VMX_TRUE_PROC = 0x48e,
     MSR_VMX_TRUE_EXIT = 0x48f,
     MSR_VMX_TRUE_ENTRY = 0x490,
+    MSR_VMX_VMFUNC = 0x491,
     MSR_U_CET = 0x6a0,
     MSR_S_CET = 0x6a2,
     MSR_PL0_SSP = 0x6a4, /* to PL3_SSP, 0x6a7 */

@@ -391,9 +391,9 @@ void second_fault(struct pn_fault *f, const struct stage *second, const struct w
     f->vector = PN_VEC_NPF;
     f->error |= table ? PN_NPF_TABLE : 0;
     if (second->bits.format->rights == PT_R_W_X)
-        f->error |= ((acc & ACC_USER ? 1u : 0) | (acc & ACC_WRITE) |
-                     (acc & ACC_EXEC ? 4u : 0))
-                    << PN_NPF_RIGHTS_SHIFT;
+        f->error |=
+            ((acc & ACC_USER ? 1u : 0) | (acc & ACC_WRITE) | (acc & ACC_EXEC ? 4u : 0))
+            << PN_NPF_RIGHTS_SHIFT;
 }
 
 /* Its hypervisor has to see to it. */

@@ -137,10 +137,11 @@ struct svm_ctl {
 /* The controls of the guest's guest, as VM entry read them from its VMCS. */
 struct vmx_ctl {
     uint32_t pin, proc, proc2, exit, entry;
-    uint32_t exceptions, pf_mask, pf_match, cr3_targets;
+    uint32_t exceptions, pf_mask, pf_match, cr3_targets, tpr_threshold;
     uint16_t vpid;
     uint64_t cr0_mask, cr4_mask, cr0_shadow, cr4_shadow, cr3_target[4];
-    uint64_t io[2], msr_map, eptp, xss_bitmap;
+    uint64_t io[2], msr_map, eptp, xss_bitmap, vapic;
+    uint64_t functions, eptp_list, link, vmread_map, vmwrite_map;
     int64_t tsc_offset;
 };
 
@@ -249,12 +250,14 @@ struct cpu {
     } svm; /* svm.h */
 
     struct {
-        uint8_t on;           /* in VMX operation */
-        uint8_t guest;        /* L2 runs */
-        uint8_t stale;        /* ctl is to be read from the VMCS */
+        uint8_t on;    /* in VMX operation */
+        uint8_t init;  /* an INIT waits: 1, or 2 for one to be followed by a SIPI */
+        uint8_t trap;  /* the monitor trap flag's exit is due */
+        uint8_t guest; /* L2 runs */
+        uint8_t stale; /* ctl is to be read from the VMCS */
         uint32_t in_flight_len; /* of the instruction that makes it */
-        uint64_t in_flight;   /* the vectoring information, should an exit come now */
-        uint64_t vmxon, vmcs; /* regions; vmcs is the current one, all ones: none */
+        uint64_t in_flight;     /* the vectoring information, should an exit come now */
+        uint64_t vmxon, vmcs;   /* regions; vmcs is the current one, all ones: none */
         uint64_t feature_control, debugctl;
         struct vmx_ctl ctl;
     } vmx; /* vmx.h */

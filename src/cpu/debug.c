@@ -118,4 +118,6 @@ void cpu_insn_done(struct cpu *cpu, uint32_t mode_before) {
     if (mode_before & MODE_TF && !cpu->step_skip && !shadowed_by_ss(cpu))
         cpu->db_pending |= DR6_BS;
     cpu->step_skip = 0;
+    if (unlikely(cpu->vmx.guest))
+        vmx_landed(cpu);
 }

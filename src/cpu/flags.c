@@ -6,7 +6,7 @@
  * 1. sys_flags never holds RF or an arithmetic flag, and always holds bit 1. RF is live
  *    for one instruction only; rf_at says for which.
  */
-#include "cpu/system.h"
+#include "cpu/vmx.h"
 
 #define FL_SYSTEM                                                                        \
     (FL_TF | FL_IF | FL_DF | FL_IOPL | FL_NT | FL_VM | FL_AC | FL_VIF | FL_VIP | FL_ID)
@@ -102,6 +102,8 @@ void cpu_update_mode(struct cpu *cpu) {
         mode |= MODE_IOPRIV;
     if (unlikely(cpu_in_guest(cpu)))
         mode |= MODE_GUEST;
+    if (unlikely(cpu->vmx.guest) && vmx_proc(cpu, VMX_PROC_TRAP))
+        mode |= MODE_SLOWMEM; /* the monitor trap flag: one instruction at a time */
     cpu->mode = mode;
 }
 

@@ -313,7 +313,8 @@ enum cpu_rc msr_write(struct cpu *cpu, uint32_t index, uint64_t value) {
     if (bus_msr(cpu, index))
         return write_bus(cpu, index, value);
     if (index == MSR_TSC)
-        return write_tsc(cpu, (int64_t)(value - cpu_clock(cpu)) + cpu_guest_tsc_offset(cpu));
+        return write_tsc(cpu,
+                         (int64_t)(value - cpu_clock(cpu)) + cpu_guest_tsc_offset(cpu));
     if (index == MSR_EFER)
         return write_efer(cpu, value);
     return write_rare(cpu, index, value);

@@ -23,7 +23,9 @@ static inline void nested_in_flight(struct cpu *cpu, const struct event *ev) {
 }
 /* It has been delivered. */
 static inline void nested_landed(struct cpu *cpu) {
-    cpu->svm.in_flight = cpu->vmx.in_flight = 0;
+    cpu->svm.in_flight = 0;
+    if (cpu->vmx.guest)
+        vmx_landed(cpu);
 }
 static inline enum cpu_rc nested_poll(struct cpu *cpu) {
     return cpu->vmx.guest ? vmx_poll(cpu) : svm_poll(cpu);

@@ -116,7 +116,7 @@ int cpu_set_state(struct cpu *cpu, const struct pn_cpu_state *s) {
         ((s->in_guest || !s->gif) && !cpu_has(cpu, CPU_F_svm)))
         return -EINVAL;
     if (s->in_vmx > 1 || s->in_vmx_guest > s->in_vmx ||
-        (s->in_vmx && !cpu_has(cpu, CPU_F_vmx)))
+        (s->in_vmx && !cpu_has(cpu, CPU_F_vmx)) || s->vmx_init > 2 || s->vmx_trap > 1)
         return -EINVAL;
     cpu->svm.ctl = (struct svm_ctl){0}; /* svm_refresh reads it */
     cpu->vmx.ctl = (struct vmx_ctl){0};
@@ -199,6 +199,11 @@ void cpu_reset(struct cpu *cpu) {
 }
 
 void cpu_init(struct cpu *cpu, bool wait) {
+    if (cpu->vmx.on) { /* VMX operation holds it back, and its guest exits */
+        cpu->vmx.init = wait ? 2 : 1;
+        cpu->intr_line = 1;
+        return;
+    }
     uint64_t cache = cpu->cr0 & (CR0_CD | CR0_NW);
     reset_state(cpu, true);
     cpu->cr0 = (cpu->cr0 & ~(CR0_CD | CR0_NW)) | cache;

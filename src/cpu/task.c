@@ -278,7 +278,8 @@ enum cpu_rc task_switch(struct cpu *cpu, uint16_t sel, enum task_reason reason,
     uint16_t old = cpu->seg[SEG_TR].sel;
     uint64_t eflags = ev ? event_rflags(cpu, ev) : cpu_rflags(cpu);
     enum cpu_rc exit;
-    if (unlikely(cpu_in_guest(cpu)) && nested_task_switch(cpu, sel, reason, rip, ev, &exit))
+    if (unlikely(cpu_in_guest(cpu)) &&
+        nested_task_switch(cpu, sel, reason, rip, ev, &exit))
         return exit;
     bool nests = reason == TASK_CALL || reason == TASK_GATE;
     if (tss_fetch(cpu, sel, reason, ev ? event_ext(ev) : 0, &d) ||

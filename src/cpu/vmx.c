@@ -39,6 +39,13 @@ static void read_controls(struct cpu *cpu, const struct vmcs *v) {
         .msr_map = f[VMCS_MSR_BITMAPS] & PN_PAGE_MASK,
         .eptp = vmx_control(proc2, VMX_PROC2_EPT) ? f[VMCS_EPTP] : 0,
         .xss_bitmap = f[VMCS_XSS_BITMAP],
+        .vapic = f[VMCS_VIRTUAL_APIC] & PN_PAGE_MASK,
+        .tpr_threshold = (uint32_t)f[VMCS_TPR_THRESHOLD] & 15,
+        .functions = vmx_control(proc2, VMX_PROC2_VMFUNC) ? f[VMCS_VMFUNC_CONTROLS] : 0,
+        .eptp_list = f[VMCS_EPTP_LIST] & PN_PAGE_MASK,
+        .link = f[VMCS_LINK_POINTER],
+        .vmread_map = f[VMCS_VMREAD_BITMAP] & PN_PAGE_MASK,
+        .vmwrite_map = f[VMCS_VMWRITE_BITMAP] & PN_PAGE_MASK,
         .tsc_offset = offset ? (int64_t)f[VMCS_TSC_OFFSET] : 0,
     };
 }
@@ -133,6 +140,7 @@ static bool store_list(struct cpu *cpu, pn_gpa at, uint64_t count) {
 /* A VMX abort: nothing can be told to the hypervisor. */
 static enum cpu_rc abort_exit(struct cpu *cpu, uint32_t why) {
     pn_mmu_vcpu_write(cpu->vmmu, cpu->vmx.vmcs + VMCS_AT_ABORT, &why, sizeof why);
+    cpu->vmx.guest = 0;
     cpu->fault_name = "VMX abort";
     return CPU_SHUTDOWN;
 }
@@ -149,8 +157,8 @@ static void load_host_segments(struct cpu *cpu, const struct vmcs *v) {
         attr |= (code ? TYPE_CODE : 0) | (big ? ATTR_DB : ATTR_L);
         if (!code && sel_null(s))
             attr |= ATTR_UNUSABLE;
-        cpu->seg[sel[i]] = (struct pn_segment){
-            .sel = s, .attr = attr, .limit = UINT32_MAX, .base = 0};
+        cpu->seg[sel[i]] =
+            (struct pn_segment){.sel = s, .attr = attr, .limit = UINT32_MAX, .base = 0};
     }
     cpu->seg[SEG_FS].base = v->f[VMCS_HOST_FS_BASE];
     cpu->seg[SEG_GS].base = v->f[VMCS_HOST_GS_BASE];
@@ -202,6 +210,7 @@ static enum cpu_rc load_host(struct cpu *cpu, const struct vmcs *v) {
     const uint64_t *f = v->f;
     uint32_t gone = asid(cpu);
     cpu->vmx.in_flight = 0;
+    cpu->vmx.trap = 0;
     cpu->halted = PN_RUNS;
     set_guest(cpu, false);
     pn_count(cpu->stats, world_exits);
@@ -356,10 +365,10 @@ static void load_guest(struct cpu *cpu, const struct vmcs *v) {
     load_control_registers(cpu, v);
     for (unsigned i = 0; i < sizeof order; i++)
         load_segment(v, i, &cpu->seg[order[i]]);
-    cpu->gdtr = (struct cpu_table){f[VMCS_GUEST_GDTR_BASE],
-                                   (uint16_t)f[VMCS_GUEST_GDTR_LIMIT]};
-    cpu->idtr = (struct cpu_table){f[VMCS_GUEST_IDTR_BASE],
-                                   (uint16_t)f[VMCS_GUEST_IDTR_LIMIT]};
+    cpu->gdtr =
+        (struct cpu_table){f[VMCS_GUEST_GDTR_BASE], (uint16_t)f[VMCS_GUEST_GDTR_LIMIT]};
+    cpu->idtr =
+        (struct cpu_table){f[VMCS_GUEST_IDTR_BASE], (uint16_t)f[VMCS_GUEST_IDTR_LIMIT]};
     cpu->msr_sysenter_cs = (uint32_t)f[VMCS_GUEST_SYSENTER_CS];
     cpu->msr_sysenter_esp = f[VMCS_GUEST_SYSENTER_ESP];
     cpu->msr_sysenter_eip = f[VMCS_GUEST_SYSENTER_EIP];
@@ -426,10 +435,16 @@ enum vmx_error vmx_enter(struct cpu *cpu, enum cpu_rc *rc) {
     read_controls(cpu, &v);
     if (!vmx_host_valid(cpu, &v) || !vmx_host_mode_valid(cpu, &v))
         return VMX_ERROR_HOST;
-    *rc = vmx_guest_valid(cpu, &v, &why)
-              ? enter_guest(cpu, &v)
-              : fail_entry(cpu, &v, VMX_EXIT_GUEST_STATE, why);
+    *rc = vmx_guest_valid(cpu, &v, &why) ? enter_guest(cpu, &v)
+                                         : fail_entry(cpu, &v, VMX_EXIT_GUEST_STATE, why);
     return VMX_OK;
+}
+
+void vmx_set_eptp(struct cpu *cpu, uint64_t eptp) {
+    struct vmcs v;
+    v.f[VMCS_EPTP] = cpu->vmx.ctl.eptp = eptp;
+    vmcs_write(cpu, cpu->vmx.vmcs, &v, VMCS_EPTP, VMCS_EPTP);
+    enter_world(cpu);
 }
 
 void vmx_refresh(struct cpu *cpu) {

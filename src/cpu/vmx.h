@@ -32,6 +32,7 @@ struct vmcs {
 
 #define VMCS_REVISION  0x50454e55u
 #define VMCS_NONE      (~UINT64_C(0))
+#define VMCS_SHADOW    0x80000000u /* of the header: a VMCS that L2 may name */
 #define VMCS_AT_ABORT  4
 #define VMCS_AT_LAUNCH 8
 #define VMCS_AT_FIELDS 64
@@ -69,6 +70,7 @@ enum vmx_reason {
     VMX_EXIT_EXCEPTION = 0,
     VMX_EXIT_INTERRUPT = 1,
     VMX_EXIT_TRIPLE_FAULT = 2,
+    VMX_EXIT_INIT = 3,
     VMX_EXIT_INTR_WINDOW = 7,
     VMX_EXIT_NMI_WINDOW = 8,
     VMX_EXIT_TASK_SWITCH = 9,
@@ -95,7 +97,9 @@ enum vmx_reason {
     VMX_EXIT_WRMSR = 32,
     VMX_EXIT_GUEST_STATE = 33,
     VMX_EXIT_MSR_LOAD = 34,
+    VMX_EXIT_TRAP = 37,
     VMX_EXIT_PAUSE = 40,
+    VMX_EXIT_TPR = 43,
     VMX_EXIT_GDTR_IDTR = 46,
     VMX_EXIT_LDTR_TR = 47,
     VMX_EXIT_EPT_VIOLATION = 48,
@@ -107,13 +111,19 @@ enum vmx_reason {
     VMX_EXIT_XSETBV = 55,
     VMX_EXIT_RDRAND = 57,
     VMX_EXIT_INVPCID = 58,
+    VMX_EXIT_VMFUNC = 59,
     VMX_EXIT_RDSEED = 61,
     VMX_EXIT_XSAVES = 63,
     VMX_EXIT_XRSTORS = 64
 };
 #define VMX_ENTRY_FAILED 0x80000000u
 /* Qualifications of VMX_EXIT_GUEST_STATE. */
-enum { ENTRY_WRONG = 0, ENTRY_WRONG_PDPTE = 2, ENTRY_WRONG_NMI = 3, ENTRY_WRONG_LINK = 4 };
+enum {
+    ENTRY_WRONG = 0,
+    ENTRY_WRONG_PDPTE = 2,
+    ENTRY_WRONG_NMI = 3,
+    ENTRY_WRONG_LINK = 4
+};
 
 /* What VMfail says (SDM volume 3, "VM Instruction Error Numbers"). */
 enum vmx_error {
@@ -158,6 +168,12 @@ enum {
 #define MSR_LIST_MAX   512u
 #define VPID_NONE_ASID 0x10000u /* what the MMU takes for a guest without a VPID */
 
+/* VMFUNC: function 0 switches to one of a list of EPTPs. */
+#define VMFUNC_EPTP    UINT64_C(1)
+#define EPTP_LIST_SIZE 512u
+
+#define VAPIC_TPR 0x80u /* of the virtual-APIC page */
+
 /* Interruptibility and activity state. */
 #define BLOCKED_STI    1u
 #define BLOCKED_MOV_SS 2u
@@ -179,17 +195,17 @@ enum { ACTIVITY_ACTIVE, ACTIVITY_HLT, ACTIVITY_SHUTDOWN, ACTIVITY_SIPI };
 /* LBR and BTF: kept. Nothing records branches. */
 #define DEBUGCTL_VALID UINT64_C(3)
 
-#define FEATURE_CONTROL_LOCK   UINT64_C(1)
-#define FEATURE_CONTROL_VMXON  UINT64_C(4)
-#define FEATURE_CONTROL_VALID  (FEATURE_CONTROL_LOCK | FEATURE_CONTROL_VMXON)
-#define VMX_CR0_FIXED          (CR0_PE | CR0_NE | CR0_PG) /* must be 1 in VMX operation */
-#define VMX_CR0_WRITABLE       UINT64_C(0xe005003f) /* bits that can be 1 */
-#define VMX_CR0_ALLOWED        UINT64_C(0xffffffff)
-#define VMX_MISC_ACTIVITY_HLT  (UINT64_C(1) << 6)
-#define VMX_MISC_STORES_LMA    (UINT64_C(1) << 5)
-#define VMX_MISC_CR3_TARGETS   (UINT64_C(4) << 16)
-#define VMX_MISC_WRITES_ANY    (UINT64_C(1) << 29)
-#define VMX_MISC_LENGTH_0      (UINT64_C(1) << 30)
+#define FEATURE_CONTROL_LOCK  UINT64_C(1)
+#define FEATURE_CONTROL_VMXON UINT64_C(4)
+#define FEATURE_CONTROL_VALID (FEATURE_CONTROL_LOCK | FEATURE_CONTROL_VMXON)
+#define VMX_CR0_FIXED         (CR0_PE | CR0_NE | CR0_PG) /* must be 1 in VMX operation */
+#define VMX_CR0_WRITABLE      UINT64_C(0xe005003f)       /* bits that can be 1 */
+#define VMX_CR0_ALLOWED       UINT64_C(0xffffffff)
+#define VMX_MISC_ACTIVITY_HLT (UINT64_C(1) << 6)
+#define VMX_MISC_STORES_LMA   (UINT64_C(1) << 5)
+#define VMX_MISC_CR3_TARGETS  (UINT64_C(4) << 16)
+#define VMX_MISC_WRITES_ANY   (UINT64_C(1) << 29)
+#define VMX_MISC_LENGTH_0     (UINT64_C(1) << 30)
 
 static inline bool vmx_control(uint32_t word, unsigned bit) {
     return word >> bit & 1;
@@ -237,6 +253,8 @@ enum cpu_rc vmx_leave(struct cpu *cpu, const struct vmx_exit *x);
 enum vmx_error vmx_enter(struct cpu *cpu, enum cpu_rc *rc);
 /* Read the controls again, after a restore. */
 void vmx_refresh(struct cpu *cpu);
+/* L2 goes on with other tables: EPTP switching. It was checked. */
+void vmx_set_eptp(struct cpu *cpu, uint64_t eptp);
 
 /* ---- vmx_event.c: as their likes in svm.h ---- */
 
@@ -244,6 +262,8 @@ bool vmx_fault(struct cpu *cpu, const struct pn_fault *f, enum cpu_rc *rc);
 bool vmx_shutdown(struct cpu *cpu, enum cpu_rc *rc);
 void vmx_in_flight(struct cpu *cpu, const struct event *ev);
 enum cpu_rc vmx_poll(struct cpu *cpu);
+/* An event has been delivered; an instruction of L2's is done, with the monitor trap flag. */
+void vmx_landed(struct cpu *cpu);
 /* Deliver what VM entry injects; it was checked. */
 enum cpu_rc vmx_inject(struct cpu *cpu, const struct vmcs *v);
 

@@ -64,6 +64,10 @@ static bool words_agree(const struct vmcs *v) {
         return false;
     if (!virtual_nmi && has(v, VMCS_PROC_CONTROLS, VMX_PROC_NMI_WINDOW))
         return false;
+    if (has2(v, VMX_PROC2_VMFUNC) &&
+        (v->f[VMCS_VMFUNC_CONTROLS] & ~VMFUNC_EPTP ||
+         (v->f[VMCS_VMFUNC_CONTROLS] && !has2(v, VMX_PROC2_EPT))))
+        return false;
     return !has2(v, VMX_PROC2_UNRESTRICTED) || has2(v, VMX_PROC2_EPT);
 }
 
@@ -87,11 +91,30 @@ static bool addresses_valid(const struct cpu *cpu, const struct vmcs *v) {
     if (has(v, VMCS_PROC_CONTROLS, VMX_PROC_MSR_BITMAPS) &&
         !page(cpu, f[VMCS_MSR_BITMAPS]))
         return false;
+    if (has(v, VMCS_PROC_CONTROLS, VMX_PROC_TPR_SHADOW) &&
+        !page(cpu, f[VMCS_VIRTUAL_APIC]))
+        return false;
+    if (has2(v, VMX_PROC2_VMFUNC) && f[VMCS_VMFUNC_CONTROLS] &&
+        !page(cpu, f[VMCS_EPTP_LIST]))
+        return false;
+    if (has2(v, VMX_PROC2_SHADOWING) &&
+        (!page(cpu, f[VMCS_VMREAD_BITMAP]) || !page(cpu, f[VMCS_VMWRITE_BITMAP])))
+        return false;
     if (has2(v, VMX_PROC2_EPT) && !vmx_eptp_valid(cpu, f[VMCS_EPTP]))
         return false;
     return list_possible(cpu, f[VMCS_EXIT_MSR_STORE], f[VMCS_EXIT_MSR_STORES]) &&
            list_possible(cpu, f[VMCS_EXIT_MSR_LOAD], f[VMCS_EXIT_MSR_LOADS]) &&
            list_possible(cpu, f[VMCS_ENTRY_MSR_LOAD], f[VMCS_ENTRY_MSR_LOADS]);
+}
+
+/* The virtual TPR may not lie below its threshold already. */
+static bool tpr_valid(const struct cpu *cpu, const struct vmcs *v) {
+    uint64_t threshold = v->f[VMCS_TPR_THRESHOLD];
+    uint8_t tpr = 0xff;
+    if (!has(v, VMCS_PROC_CONTROLS, VMX_PROC_TPR_SHADOW))
+        return true;
+    pn_mmu_read_phys(cpu->mmu, v->f[VMCS_VIRTUAL_APIC] + VAPIC_TPR, &tpr, sizeof tpr);
+    return threshold < 16 && tpr >> 4 >= threshold;
 }
 
 static bool event_valid(const struct vmcs *v) {
@@ -100,7 +123,7 @@ static bool event_valid(const struct vmcs *v) {
     bool real = has2(v, VMX_PROC2_UNRESTRICTED) && !(v->f[VMCS_GUEST_CR0] & CR0_PE);
     if (!(e & VMX_EVENT_VALID))
         return true;
-    if (type == 1 || type == VMX_TYPE_OTHER || e & 0x7ffff000u)
+    if (type == 1 || e & 0x7ffff000u || (type == VMX_TYPE_OTHER && vector))
         return false;
     if (type == VMX_TYPE_NMI ? vector != VEC_NMI
                              : type == VMX_TYPE_EXCEPTION && vector > 31)
@@ -108,7 +131,8 @@ static bool event_valid(const struct vmcs *v) {
     if (e & VMX_EVENT_ERROR &&
         (type != VMX_TYPE_EXCEPTION || real || v->f[VMCS_ENTRY_ERROR] >> 16))
         return false;
-    return type < VMX_TYPE_SOFT || v->f[VMCS_ENTRY_INSN_LEN] <= 15;
+    return type < VMX_TYPE_SOFT || type == VMX_TYPE_OTHER ||
+           v->f[VMCS_ENTRY_INSN_LEN] <= 15;
 }
 
 bool vmx_controls_valid(const struct cpu *cpu, const struct vmcs *v) {
@@ -116,7 +140,7 @@ bool vmx_controls_valid(const struct cpu *cpu, const struct vmcs *v) {
         return false;
     if (v->f[VMCS_CR3_TARGETS] > 4 || (has2(v, VMX_PROC2_VPID) && !v->f[VMCS_VPID]))
         return false;
-    return event_valid(v);
+    return tpr_valid(cpu, v) && event_valid(v);
 }
 
 /* ---- What both areas have ---- */
@@ -163,9 +187,9 @@ static bool host_width(const struct cpu *cpu, const struct vmcs *v) {
 }
 
 bool vmx_host_valid(const struct cpu *cpu, const struct vmcs *v) {
-    static const uint8_t addresses[] = {VMCS_HOST_FS_BASE,      VMCS_HOST_GS_BASE,
-                                        VMCS_HOST_TR_BASE,      VMCS_HOST_GDTR_BASE,
-                                        VMCS_HOST_IDTR_BASE,    VMCS_HOST_SYSENTER_ESP,
+    static const uint8_t addresses[] = {VMCS_HOST_FS_BASE,     VMCS_HOST_GS_BASE,
+                                        VMCS_HOST_TR_BASE,     VMCS_HOST_GDTR_BASE,
+                                        VMCS_HOST_IDTR_BASE,   VMCS_HOST_SYSENTER_ESP,
                                         VMCS_HOST_SYSENTER_EIP};
     const uint64_t *f = v->f;
     uint64_t lm = has(v, VMCS_EXIT_CONTROLS, VMX_EXIT_HOST_64) ? EFER_LMA | EFER_LME : 0;
@@ -234,8 +258,9 @@ static bool code_segment(const struct vmcs *v, bool unrestricted) {
     unsigned type = type_of(v, CS), dpl = dpl_of(v, CS);
     if (type == 3 ? !unrestricted : !(type & TYPE_CODE) || !(type & TYPE_ACC))
         return false;
-    if (type == 3 ? dpl != 0
-                  : type & TYPE_CONF ? dpl > dpl_of(v, SS) : dpl != dpl_of(v, SS))
+    if (type == 3          ? dpl != 0
+        : type & TYPE_CONF ? dpl > dpl_of(v, SS)
+                           : dpl != dpl_of(v, SS))
         return false;
     if (has(v, VMCS_ENTRY_CONTROLS, VMX_ENTRY_GUEST_64) && ar(v, CS) & ATTR_L &&
         ar(v, CS) & ATTR_DB)
@@ -245,8 +270,8 @@ static bool code_segment(const struct vmcs *v, bool unrestricted) {
 
 static bool stack_segment(const struct vmcs *v, bool unrestricted) {
     bool zero = type_of(v, CS) == 3 || !(v->f[VMCS_GUEST_CR0] & CR0_PE);
-    if (!unrestricted && ((sel(v, SS) & 3) != (sel(v, CS) & 3) ||
-                          dpl_of(v, SS) != (sel(v, SS) & 3)))
+    if (!unrestricted &&
+        ((sel(v, SS) & 3) != (sel(v, CS) & 3) || dpl_of(v, SS) != (sel(v, SS) & 3)))
         return false;
     if (zero && dpl_of(v, SS))
         return false;
@@ -356,7 +381,8 @@ static bool guest_rip(const struct cpu *cpu, const struct vmcs *v) {
 /* May that event be injected into a guest that halts? */
 static bool wakes(uint32_t event) {
     unsigned type = event >> VMX_EVENT_TYPE_SHIFT & 7, vector = event & 0xff;
-    if (!(event & VMX_EVENT_VALID) || type == VMX_TYPE_EXTERNAL || type == VMX_TYPE_NMI)
+    if (!(event & VMX_EVENT_VALID) || type == VMX_TYPE_EXTERNAL || type == VMX_TYPE_NMI ||
+        type == VMX_TYPE_OTHER)
         return true;
     return type == VMX_TYPE_EXCEPTION && (vector == VEC_DB || vector == VEC_MC);
 }
@@ -385,8 +411,8 @@ static bool interruptibility_valid(const struct vmcs *v, uint64_t *why) {
     if (type != VMX_TYPE_NMI)
         return true;
     *why = shadow ? ENTRY_WRONG_NMI : ENTRY_WRONG;
-    return !shadow && !(blocked & BLOCKED_NMI &&
-                        has(v, VMCS_PIN_CONTROLS, VMX_PIN_VIRTUAL_NMI));
+    return !shadow &&
+           !(blocked & BLOCKED_NMI && has(v, VMCS_PIN_CONTROLS, VMX_PIN_VIRTUAL_NMI));
 }
 
 static bool pending_valid(const struct vmcs *v) {
@@ -407,7 +433,8 @@ static bool link_valid(const struct cpu *cpu, const struct vmcs *v) {
     if (!page(cpu, link))
         return false;
     pn_mmu_read_phys(cpu->mmu, link, &revision, sizeof revision);
-    return revision == VMCS_REVISION;
+    return revision ==
+           (has2(v, VMX_PROC2_SHADOWING) ? VMCS_REVISION | VMCS_SHADOW : VMCS_REVISION);
 }
 
 static bool pdptes_valid(const struct cpu *cpu, const struct vmcs *v) {

@@ -72,9 +72,9 @@ bool vmx_fault(struct cpu *cpu, const struct pn_fault *f, enum cpu_rc *rc) {
     }
     if (!exception_exits(cpu, f))
         return false;
-    struct vmx_exit x = {.reason = VMX_EXIT_EXCEPTION,
-                         .event = event_word(f->vector, VMX_TYPE_EXCEPTION, f->has_error,
-                                             f->error)};
+    struct vmx_exit x = {
+        .reason = VMX_EXIT_EXCEPTION,
+        .event = event_word(f->vector, VMX_TYPE_EXCEPTION, f->has_error, f->error)};
     if (f->vector == VEC_PF || f->vector == VEC_DB)
         x.qualification = f->address;
     if (f->vector == VEC_DF)
@@ -96,6 +96,10 @@ enum cpu_rc vmx_inject(struct cpu *cpu, const struct vmcs *v) {
     unsigned type = e >> VMX_EVENT_TYPE_SHIFT & 7;
     struct event ev = {.vector = (uint8_t)e, .rip = cpu->rip};
     pn_count(cpu->stats, world_injections);
+    if (type == VMX_TYPE_OTHER) {
+        cpu->vmx.trap = 1;
+        return CPU_JUMP;
+    }
     switch (type) {
     case VMX_TYPE_NMI:
         ev.kind = EVENT_EXTERNAL;
@@ -119,6 +123,12 @@ enum cpu_rc vmx_inject(struct cpu *cpu, const struct vmcs *v) {
 }
 
 /* ---- What comes between two instructions ---- */
+
+void vmx_landed(struct cpu *cpu) {
+    cpu->vmx.in_flight = 0;
+    cpu->vmx.trap |= vmx_proc(cpu, VMX_PROC_TRAP);
+    cpu->intr_line |= cpu->vmx.trap;
+}
 
 static enum cpu_rc leave_plain(struct cpu *cpu, enum vmx_reason reason) {
     return vmx_leave(cpu, &(const struct vmx_exit){.reason = reason});
@@ -163,6 +173,12 @@ enum cpu_rc vmx_poll(struct cpu *cpu) {
     bool intr_window = vmx_proc(cpu, VMX_PROC_INTR_WINDOW);
     if (unlikely(cpu->inject.any))
         return cpu_poll_injected(cpu);
+    if (unlikely(cpu->vmx.init)) {
+        cpu->vmx.init = 0;
+        return leave_plain(cpu, VMX_EXIT_INIT);
+    }
+    if (unlikely(cpu->vmx.trap))
+        return leave_plain(cpu, VMX_EXIT_TRAP);
     if (unlikely(cpu->db_pending && !held)) {
         uint32_t bits = cpu->db_pending;
         cpu->db_pending = 0;

@@ -96,6 +96,31 @@ static bool cr3_target(const struct cpu *cpu, uint64_t v) {
     return false;
 }
 
+/* CR8 is the virtual TPR; the exit of one below its threshold comes after the instruction. */
+static bool write_tpr(struct cpu *cpu, const struct insn *in, uint64_t v,
+                      enum cpu_rc *rc) {
+    uint8_t tpr = (uint8_t)(v << 4);
+    if (v > 15) {
+        *rc = gp0(cpu);
+        return true;
+    }
+    pn_mmu_vcpu_write(cpu->vmmu, cpu->vmx.ctl.vapic + VAPIC_TPR, &tpr, sizeof tpr);
+    *rc = CPU_STOP;
+    if (v < cpu->vmx.ctl.tpr_threshold) {
+        cpu->rip = next_rip(cpu, in);
+        *rc = vmx_leave(cpu, &(const struct vmx_exit){.reason = VMX_EXIT_TPR});
+    }
+    return true;
+}
+
+static bool read_tpr(struct cpu *cpu, unsigned reg, enum cpu_rc *rc) {
+    uint8_t tpr = 0;
+    pn_mmu_read_phys(cpu->mmu, cpu->vmx.ctl.vapic + VAPIC_TPR, &tpr, sizeof tpr);
+    cpu->gpr[reg] = tpr >> 4;
+    *rc = CPU_NEXT;
+    return true;
+}
+
 static bool write_cr(struct cpu *cpu, const struct insn *in, unsigned cr, unsigned reg,
                      enum cpu_rc *rc) {
     uint64_t v = mode_64(cpu) ? cpu->gpr[reg] : (uint32_t)cpu->gpr[reg];
@@ -105,8 +130,9 @@ static bool write_cr(struct cpu *cpu, const struct insn *in, unsigned cr, unsign
     if (cr == 3)
         return vmx_proc(cpu, VMX_PROC_CR3_LOAD) && !cr3_target(cpu, v) &&
                leave(cpu, in, VMX_EXIT_CR, q, rc);
-    return cr == 8 && vmx_proc(cpu, VMX_PROC_CR8_LOAD) &&
-           leave(cpu, in, VMX_EXIT_CR, q, rc);
+    if (cr == 8 && vmx_proc(cpu, VMX_PROC_CR8_LOAD))
+        return leave(cpu, in, VMX_EXIT_CR, q, rc);
+    return cr == 8 && vmx_proc(cpu, VMX_PROC_TPR_SHADOW) && write_tpr(cpu, in, v, rc);
 }
 
 static bool read_cr(struct cpu *cpu, const struct insn *in, unsigned cr, unsigned reg,
@@ -114,8 +140,10 @@ static bool read_cr(struct cpu *cpu, const struct insn *in, unsigned cr, unsigne
     uint64_t q = cr | CR_FROM | (uint64_t)reg << 8;
     if (cr == 3)
         return vmx_proc(cpu, VMX_PROC_CR3_STORE) && leave(cpu, in, VMX_EXIT_CR, q, rc);
+    if (cr == 8 && vmx_proc(cpu, VMX_PROC_CR8_STORE))
+        return leave(cpu, in, VMX_EXIT_CR, q, rc);
     if (cr == 8)
-        return vmx_proc(cpu, VMX_PROC_CR8_STORE) && leave(cpu, in, VMX_EXIT_CR, q, rc);
+        return vmx_proc(cpu, VMX_PROC_TPR_SHADOW) && read_tpr(cpu, reg, rc);
     if (cr != 0 && cr != 4)
         return false;
     uint64_t v = cr ? seen_cr4(cpu) : seen_cr0(cpu);
@@ -282,8 +310,8 @@ static bool check_xsaves(struct cpu *cpu, const struct insn *in, enum cpu_rc *rc
         return undefined(cpu, rc);
     if (cpu->cpl || !(edx_eax(cpu) & cpu->msr_xss & cpu->vmx.ctl.xss_bitmap))
         return false;
-    *rc = vmx_leave_operand(
-        cpu, in, in->fn == op_xrstor ? VMX_EXIT_XRSTORS : VMX_EXIT_XSAVES, 0);
+    *rc = vmx_leave_operand(cpu, in,
+                            in->fn == op_xrstor ? VMX_EXIT_XRSTORS : VMX_EXIT_XSAVES, 0);
     return true;
 }
 

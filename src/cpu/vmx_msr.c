@@ -106,6 +106,9 @@ bool vmx_capability(const struct cpu *cpu, uint32_t index, uint64_t *value) {
     case MSR_VMX_VMCS_ENUM:
         *value = highest_field();
         return true;
+    case MSR_VMX_VMFUNC:
+        *value = VMFUNC_EPTP;
+        return true;
     case MSR_VMX_EPT_VPID:
         *value = ept_vpid(cpu);
         return true;

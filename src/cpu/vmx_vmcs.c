@@ -60,19 +60,23 @@ static bool is_64(uint16_t encoding) {
 
 /* ---- How an instruction ends ---- */
 
-/* Flags after one that failed, or did not. */
-static enum cpu_rc finish(struct cpu *cpu, enum vmx_error error) {
+/* Flags after one that failed, or did not; vmcs is told why, if there is one. */
+static enum cpu_rc finish_on(struct cpu *cpu, pn_gpa vmcs, enum vmx_error error) {
     uint64_t flags = 0;
-    if (error && cpu->vmx.vmcs == VMCS_NONE) {
+    if (error && vmcs == VMCS_NONE) {
         flags = FL_CF;
     } else if (error) {
         struct vmcs v;
         v.f[VMCS_INSN_ERROR] = error;
-        vmcs_write(cpu, cpu->vmx.vmcs, &v, VMCS_INSN_ERROR, VMCS_INSN_ERROR);
+        vmcs_write(cpu, vmcs, &v, VMCS_INSN_ERROR, VMCS_INSN_ERROR);
         flags = FL_ZF;
     }
     cpu_set_arith_flags(cpu, flags);
     return CPU_STOP;
+}
+
+static enum cpu_rc finish(struct cpu *cpu, enum vmx_error error) {
+    return finish_on(cpu, cpu->vmx.vmcs, error);
 }
 
 static enum cpu_rc fail_invalid(struct cpu *cpu) {
@@ -139,6 +143,10 @@ enum cpu_rc op_vmxoff(struct cpu *cpu, const struct insn *in) {
         return rc;
     cpu->vmx.on = 0;
     cpu->vmx.vmcs = VMCS_NONE;
+    if (cpu->vmx.init) { /* it has waited for this */
+        cpu_init(cpu, cpu->vmx.init == 2);
+        return CPU_JUMP;
+    }
     return finish(cpu, VMX_OK);
 }
 
@@ -172,7 +180,7 @@ enum cpu_rc op_vmptrld(struct cpu *cpu, const struct insn *in) {
         return finish(cpu, VMX_ERROR_VMPTRLD_ADDRESS);
     if (at == cpu->vmx.vmxon)
         return finish(cpu, VMX_ERROR_VMPTRLD_VMXON);
-    if (header(cpu, at) != VMCS_REVISION)
+    if ((header(cpu, at) & ~VMCS_SHADOW) != VMCS_REVISION)
         return finish(cpu, VMX_ERROR_VMPTRLD_REVISION);
     cpu->vmx.vmcs = at;
     return finish(cpu, VMX_OK);
@@ -199,54 +207,78 @@ static uint64_t narrow(const struct cpu *cpu, uint64_t v) {
     return mode_64(cpu) ? v : (uint32_t)v;
 }
 
+/* Which VMCS does the instruction access? L2's is the one that the link pointer names, where
+ * VMCS shadowing is on and the bitmap lets the field pass. Return: CPU_NEXT and *vmcs; or what
+ * the instruction came to. */
+static enum cpu_rc which_vmcs(struct cpu *cpu, const struct insn *in, bool write,
+                              uint64_t encoding, pn_gpa *vmcs) {
+    const struct vmx_ctl *c = &cpu->vmx.ctl;
+    const struct operand *rm = &in->op[write], *reg = &in->op[!write];
+    uint8_t byte = 0xff;
+    if (cpu->vmx.guest && vmx_proc2(cpu, VMX_PROC2_SHADOWING) && !(encoding >> 15))
+        pn_mmu_read_phys(cpu->mmu,
+                         (write ? c->vmwrite_map : c->vmread_map) + encoding / 8, &byte,
+                         sizeof byte);
+    *vmcs = cpu->vmx.vmcs;
+    if (byte >> (encoding & 7) & 1)
+        return begin(cpu, in, write ? VMX_EXIT_VMWRITE : VMX_EXIT_VMREAD,
+                     two_operands(rm, reg));
+    *vmcs = c->link;
+    return cpu->cpl ? gp0(cpu) : CPU_NEXT;
+}
+
+/* The field that an encoding names, and whether it is the upper half of 64 bits. */
+static enum vmcs_field field_half(uint64_t encoding, bool *high) {
+    *high = encoding & 1 && encoding <= UINT16_MAX && is_64((uint16_t)encoding);
+    return field_of(encoding & ~(uint64_t)*high);
+}
+
+static uint64_t read_field(struct cpu *cpu, pn_gpa vmcs, enum vmcs_field f) {
+    uint64_t value = 0;
+    pn_mmu_read_phys(cpu->mmu, vmcs + VMCS_AT_FIELDS + f * sizeof value, &value,
+                     sizeof value);
+    return value & width_mask(encodings[f]);
+}
+
 enum cpu_rc op_vmread(struct cpu *cpu, const struct insn *in) {
-    struct vmcs v;
-    enum cpu_rc rc =
-        begin(cpu, in, VMX_EXIT_VMREAD, two_operands(&in->op[0], &in->op[1]));
+    uint64_t encoding = narrow(cpu, cpu->gpr[in->op[1].reg]);
+    bool high;
+    pn_gpa vmcs;
+    enum cpu_rc rc = which_vmcs(cpu, in, false, encoding, &vmcs);
     if (rc)
         return rc;
-    if (cpu->vmx.vmcs == VMCS_NONE)
+    if (vmcs == VMCS_NONE)
         return fail_invalid(cpu);
-    uint64_t encoding = narrow(cpu, cpu->gpr[in->op[1].reg]), value;
-    bool high = encoding & 1 && encoding <= UINT16_MAX && is_64((uint16_t)encoding);
-    enum vmcs_field f = field_of(encoding & ~(uint64_t)high);
+    enum vmcs_field f = field_half(encoding, &high);
     if (f == VMCS_FIELDS)
-        return finish(cpu, VMX_ERROR_FIELD);
-    v.f[f] = 0;
-    pn_mmu_read_phys(cpu->mmu, cpu->vmx.vmcs + VMCS_AT_FIELDS + f * sizeof v.f[0], &v.f[f],
-                     sizeof v.f[0]);
-    value = v.f[f] & width_mask(encodings[f]);
+        return finish_on(cpu, vmcs, VMX_ERROR_FIELD);
+    uint64_t value = read_field(cpu, vmcs, f);
     if (cpu_op_write(cpu, in, 0, high ? value >> 32 : value))
         return CPU_FAULT;
     return finish(cpu, VMX_OK);
 }
 
 enum cpu_rc op_vmwrite(struct cpu *cpu, const struct insn *in) {
+    uint64_t encoding = narrow(cpu, cpu->gpr[in->op[0].reg]), value;
     struct vmcs v;
-    uint64_t value;
-    enum cpu_rc rc =
-        begin(cpu, in, VMX_EXIT_VMWRITE, two_operands(&in->op[1], &in->op[0]));
+    bool high;
+    pn_gpa vmcs;
+    enum cpu_rc rc = which_vmcs(cpu, in, true, encoding, &vmcs);
     if (rc)
         return rc;
-    if (cpu->vmx.vmcs == VMCS_NONE)
+    if (vmcs == VMCS_NONE)
         return fail_invalid(cpu);
     if (cpu_op_read(cpu, in, 1, &value))
         return CPU_FAULT;
-    uint64_t encoding = narrow(cpu, cpu->gpr[in->op[0].reg]);
-    bool high = encoding & 1 && encoding <= UINT16_MAX && is_64((uint16_t)encoding);
-    enum vmcs_field f = field_of(encoding & ~(uint64_t)high);
+    enum vmcs_field f = field_half(encoding, &high);
     if (f == VMCS_FIELDS)
-        return finish(cpu, VMX_ERROR_FIELD);
-    uint64_t at = cpu->vmx.vmcs + VMCS_AT_FIELDS + f * sizeof v.f[0], old = 0;
-    if (is_64(encodings[f]) && (high || !mode_64(cpu))) {
-        pn_mmu_read_phys(cpu->mmu, at, &old, sizeof old);
-        value = high ? (uint32_t)old | value << 32
-                     : (old & ~(uint64_t)UINT32_MAX) | (uint32_t)value;
-    }
-    v.f[f] = narrow(cpu, value) & width_mask(encodings[f]);
-    if (is_64(encodings[f]))
-        v.f[f] = value;
-    vmcs_write(cpu, cpu->vmx.vmcs, &v, f, f);
+        return finish_on(cpu, vmcs, VMX_ERROR_FIELD);
+    if (high)
+        value = (uint32_t)read_field(cpu, vmcs, f) | value << 32;
+    else if (is_64(encodings[f]) && !mode_64(cpu))
+        value = (read_field(cpu, vmcs, f) & ~(uint64_t)UINT32_MAX) | (uint32_t)value;
+    v.f[f] = value & width_mask(encodings[f]);
+    vmcs_write(cpu, vmcs, &v, f, f);
     return finish(cpu, VMX_OK);
 }
 
@@ -257,7 +289,7 @@ enum cpu_rc op_vmlaunch(struct cpu *cpu, const struct insn *in) {
     enum cpu_rc rc = begin(cpu, in, in->arg ? VMX_EXIT_VMRESUME : VMX_EXIT_VMLAUNCH, 0);
     if (rc)
         return rc;
-    if (cpu->vmx.vmcs == VMCS_NONE)
+    if (cpu->vmx.vmcs == VMCS_NONE || header(cpu, cpu->vmx.vmcs) & VMCS_SHADOW)
         return fail_invalid(cpu);
     if (cpu_shadowed(cpu) && cpu->intr_shadow == PN_SHADOW_MOV_SS)
         return finish(cpu, VMX_ERROR_MOV_SS);
@@ -270,6 +302,24 @@ enum cpu_rc op_vmlaunch(struct cpu *cpu, const struct insn *in) {
     pn_emit(cpu->ring, world_entry, cpu->vmx.vmcs);
     enum vmx_error error = vmx_enter(cpu, &rc);
     return error ? finish(cpu, error) : rc;
+}
+
+/* ---- VM functions ---- */
+
+/* Only L2 may ask for one: an EPTP of the list, by its number in ECX. */
+enum cpu_rc op_vmfunc(struct cpu *cpu, const struct insn *in) {
+    uint32_t function = (uint32_t)cpu->gpr[R_AX], i = (uint32_t)cpu->gpr[R_CX];
+    uint64_t eptp = 0;
+    if (!cpu->vmx.guest || !vmx_proc2(cpu, VMX_PROC2_VMFUNC))
+        return cpu_raise(cpu, VEC_UD);
+    if (function || !(cpu->vmx.ctl.functions & VMFUNC_EPTP) || i >= EPTP_LIST_SIZE)
+        return vmx_leave_operand(cpu, in, VMX_EXIT_VMFUNC, 0);
+    pn_mmu_read_phys(cpu->mmu, cpu->vmx.ctl.eptp_list + i * sizeof eptp, &eptp,
+                     sizeof eptp);
+    if (!vmx_eptp_valid(cpu, eptp))
+        return vmx_leave_operand(cpu, in, VMX_EXIT_VMFUNC, 0);
+    vmx_set_eptp(cpu, eptp);
+    return CPU_STOP;
 }
 
 /* ---- Invalidation ---- */

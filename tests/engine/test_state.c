@@ -169,6 +169,8 @@ static void narrow(struct pn_cpu_state *s) {
         {"in_guest", 0},
         {"in_vmx", 0},
         {"in_vmx_guest", 0},
+        {"vmx_init", 0},
+        {"vmx_trap", 0},
     };
     for (unsigned i = 0; i < sizeof(some) / sizeof(some[0]); i++)
         put(s, some[i].name, some[i].value);
@@ -218,6 +220,8 @@ static void a_hypervisor_moves(void *ram, bool intel) {
     put(&in, "in_guest", !intel);
     put(&in, "in_vmx", intel);
     put(&in, "in_vmx_guest", intel);
+    put(&in, "vmx_init", 2 * intel);
+    put(&in, "vmx_trap", intel);
     in.efer = in.cr0 = in.cr4 = 0; /* no paging: the MMU reads no tables */
     for (unsigned paging = 0; paging < 2; paging++) {
         if (paging) {
@@ -482,14 +486,26 @@ static void to_kvm_and_back(const struct pn_cpu_state *want, const char *what) {
 
 /* MSRs that only some processors have; every other must be known. */
 static void name_unknown_msrs(uint64_t known) {
-    static const enum pn_msr_id may_lack[] = {
-        PN_MSR_pkrs,       PN_MSR_spec_ctrl,      PN_MSR_xss,
-        PN_MSR_tsc_adjust, PN_MSR_tsc_aux,        PN_MSR_tsc_deadline,
-        PN_MSR_u_cet,      PN_MSR_s_cet,          PN_MSR_pl0_ssp,
-        PN_MSR_pl1_ssp,    PN_MSR_pl2_ssp,        PN_MSR_pl3_ssp,
-        PN_MSR_ssp_table,  PN_MSR_kvm_steal_time, PN_MSR_kvm_system_time,
-        PN_MSR_kvm_eoi,    PN_MSR_vm_cr,          PN_MSR_vm_hsave_pa,
-        PN_MSR_feature_control, PN_MSR_debugctl};
+    static const enum pn_msr_id may_lack[] = {PN_MSR_pkrs,
+                                              PN_MSR_spec_ctrl,
+                                              PN_MSR_xss,
+                                              PN_MSR_tsc_adjust,
+                                              PN_MSR_tsc_aux,
+                                              PN_MSR_tsc_deadline,
+                                              PN_MSR_u_cet,
+                                              PN_MSR_s_cet,
+                                              PN_MSR_pl0_ssp,
+                                              PN_MSR_pl1_ssp,
+                                              PN_MSR_pl2_ssp,
+                                              PN_MSR_pl3_ssp,
+                                              PN_MSR_ssp_table,
+                                              PN_MSR_kvm_steal_time,
+                                              PN_MSR_kvm_system_time,
+                                              PN_MSR_kvm_eoi,
+                                              PN_MSR_vm_cr,
+                                              PN_MSR_vm_hsave_pa,
+                                              PN_MSR_feature_control,
+                                              PN_MSR_debugctl};
     for (unsigned i = 0; i < sizeof(may_lack) / sizeof(may_lack[0]); i++)
         known |= 1ull << may_lack[i];
     for (unsigned i = 0; i < pn_cpu_field_count; i++)
@@ -564,9 +580,8 @@ static void need_not_move(const char *const *names) {
 /* A guest of KVM's has neither SVM nor VMX here: their rows are moved between the software
  * CPUs. */
 static const char *const of_hypervisors[] = {
-    "vm_cr",  "vm_hsave_pa",  "gif",         "in_guest",
-    "in_vmx", "in_vmx_guest", "feature_control", "debugctl",
-    NULL};
+    "vm_cr",        "vm_hsave_pa",     "gif",      "in_guest", "in_vmx",
+    "in_vmx_guest", "feature_control", "debugctl", NULL};
 static const char *const of_hardware[] = {"pdpte0", "pdpte1",    "pdpte2",
                                           "pdpte3", "spec_ctrl", NULL};
 
