@@ -132,8 +132,9 @@ struct pn_engine_ops {
     int (*get_state)(struct pn_engine *e, unsigned cpu, struct pn_cpu_state *s);
     int (*set_state)(struct pn_engine *e, unsigned cpu, const struct pn_cpu_state *s);
     /* INIT, between two runs; wait: for SIPI (SDM volume 3, "Processor State After
-     * Reset"). And SIPI, for a vCPU that waits. */
-    void (*init)(struct pn_engine *e, unsigned cpu, bool wait);
+     * Reset"). Return: false: the vCPU is in VMX operation, and goes on. And SIPI, for a vCPU
+     * that waits. */
+    bool (*init)(struct pn_engine *e, unsigned cpu, bool wait);
     void (*sipi)(struct pn_engine *e, unsigned cpu, uint8_t vector);
     uint64_t (*insns)(struct pn_engine *e); /* retired, all vCPUs; 0: not known */
     /* A vCPU's TSC when now() was `now`, a moment ago at most. */

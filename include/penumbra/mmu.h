@@ -292,6 +292,11 @@ struct pn_world {
      * Extended Page Table Mechanism (EPT)"). */
     bool ept;
     uint64_t eptp;
+    /* With ept: each page whose D is set is logged before, in the page at log_at, from the entry
+     * on that the 16 bits at log_index_at name, downwards; both in guest memory (SDM volume 3,
+     * "Page-Modification Logging"). */
+    bool log;
+    pn_gpa log_at, log_index_at;
 };
 /* The vCPU is in that world from now on, with that paging state; nothing is flushed. A fault
  * of the further tables is a guest fault PN_VEC_NPF. */

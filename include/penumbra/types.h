@@ -61,6 +61,8 @@ static inline bool pn_on_shadow_stack(enum pn_access access) {
  * own use of an address of its guest's); what the entries grant: R, W, X from this bit on. */
 #define PN_NPF_LINEAR       0x40000000u
 #define PN_NPF_RIGHTS_SHIFT 16
+/* Of EPT: nothing denies it, but the log of pages that become dirty has no room. */
+#define PN_NPF_LOG_FULL 0x20000000u
 
 /* A fault for the guest: delivered to it, never an error of ours. */
 struct pn_fault {

@@ -156,6 +156,26 @@ static bool swap(void *hva, uint64_t old, uint64_t new, size_t size) {
                                        __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
 }
 
+/* Page-modification logging, before D is set. Return: false: the log is full, or is no memory
+ * to write to; w says so. */
+static __attribute__((noinline)) bool log_page(struct pn_mmu_vcpu *vcpu, struct walk *w) {
+    const struct pn_world *world = &vcpu->world;
+    uint64_t page = w->gva & PN_PAGE_MASK;
+    uint16_t index = 0xffff;
+    pn_mmu_read_phys(vcpu->mmu, world->log_index_at, &index, sizeof(index));
+    if (index >= PN_PAGE_SIZE / sizeof(page)) {
+        w->miss = MISS_FAULT;
+        w->access = 0;
+        w->fault =
+            (struct pn_fault){VECTOR_PF, true, PN_NPF_LOG_FULL | PN_PF_WRITE, w->gva, 0};
+        return false;
+    }
+    pn_mmu_vcpu_write(vcpu, world->log_at + index * sizeof(page), &page, sizeof(page));
+    index--;
+    pn_mmu_vcpu_write(vcpu, world->log_index_at, &index, sizeof(index));
+    return true;
+}
+
 /* Set the bits `want` in the entry of one level. Return: false when it is no longer what
  * the walk read, or the stage below wants the walk to start over (or to end: w->miss). */
 static __attribute__((noinline)) bool set_ad(struct pn_mmu_vcpu *vcpu,
@@ -170,6 +190,9 @@ static __attribute__((noinline)) bool set_ad(struct pn_mmu_vcpu *vcpu,
     if (st->below && (w->miss = st->below->write(vcpu, st->below, w, w->pte_gpa[level])))
         return false;
     uint64_t old = w->gpte[level], new = old | want;
+    if (__builtin_expect(st->second && vcpu->world.log, 0) && ~old & want & f->dirty &&
+        !log_page(vcpu, w))
+        return false;
     if (!swap((char *)s->pub.hva + (gpa - s->pub.gpa), old, new, f->entry))
         return false;
     w->gpte[level] = new;

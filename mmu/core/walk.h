@@ -129,6 +129,11 @@ struct walk {
     struct pn_fault fault;  /* when a guest's own walk ends in #PF */
 };
 
+/* May a TLB have it? Its entries always grant reads, which EPT may not. */
+static inline bool walk_cacheable(const struct walk *w) {
+    return !w->second_level || w->second_access & ACC_USER;
+}
+
 /* Level of the first entry that a walk read from memory; 0: none. */
 static inline unsigned walk_first(const struct walk *w) {
     return w->top == 3 ? 2 : w->top;

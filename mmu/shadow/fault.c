@@ -194,6 +194,8 @@ static uint64_t *build_path(struct fault *f) {
 static uint64_t *reserve_path(struct fault *f) {
     if (f->r->narrow && f->gva >> 32)
         return NULL; /* no such linear address: the CPU wraps; nothing to cache */
+    if (!walk_cacheable(&f->walk))
+        return NULL;
     if (slab_reserve_lists(f->mmu, LIST_ROOM + f->mmu->cfg.opt.prefetch) < 0)
         return NULL;
     sp_make_room(f->vcpu);

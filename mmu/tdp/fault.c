@@ -253,7 +253,8 @@ static enum pn_outcome mapped(const struct access *a, const struct ewalk *w,
     if (pte != w->pte)
         tdp_set_bits(a->vcpu, w, want, out->gpa);
     out->hva = ept_hva(pte) + (out->gpa & inside);
-    if (a->r->narrow && a->gva >> 32) /* no such linear address: the CPU wraps */
+    if ((a->r->narrow && a->gva >> 32) || /* no such linear address: the CPU wraps */
+        !walk_cacheable(&a->walk))
         a->r->loose |= a->access == PN_FETCH;
     else if (!pn_on_shadow_stack(a->access))
         tdp_tlb_fill(a->vcpu, a->r, a->gva, a->access, a->mode, &a->walk,

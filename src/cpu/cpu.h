@@ -141,7 +141,7 @@ struct vmx_ctl {
     uint16_t vpid;
     uint64_t cr0_mask, cr4_mask, cr0_shadow, cr4_shadow, cr3_target[4];
     uint64_t io[2], msr_map, eptp, xss_bitmap, vapic;
-    uint64_t functions, eptp_list, link, vmread_map, vmwrite_map;
+    uint64_t functions, eptp_list, link, vmread_map, vmwrite_map, pml;
     int64_t tsc_offset;
 };
 
@@ -315,9 +315,10 @@ int cpu_create(const struct cpu_config *cfg, struct cpu **out);
 void cpu_destroy(struct cpu *cpu);
 
 /* state.c, between two runs. Reset; INIT, and with `wait` (application processors)
- * nothing runs before a SIPI; SIPI, for a CPU that waits. */
+ * nothing runs before a SIPI (return: false: it is held back, for the CPU is in VMX
+ * operation, and comes at its end); SIPI, for a CPU that waits. */
 void cpu_reset(struct cpu *cpu);
-void cpu_init(struct cpu *cpu, bool wait);
+bool cpu_init(struct cpu *cpu, bool wait);
 void cpu_sipi(struct cpu *cpu, uint8_t vector);
 /* The whole state, to and from that of other engines. Return: 0, or -EINVAL when the
  * state is none that a CPU can be in; then nothing has changed. */

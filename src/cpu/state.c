@@ -198,11 +198,11 @@ void cpu_reset(struct cpu *cpu) {
     cpu_update_mode(cpu);
 }
 
-void cpu_init(struct cpu *cpu, bool wait) {
+bool cpu_init(struct cpu *cpu, bool wait) {
     if (cpu->vmx.on) { /* VMX operation holds it back, and its guest exits */
         cpu->vmx.init = wait ? 2 : 1;
         cpu->intr_line = 1;
-        return;
+        return false;
     }
     uint64_t cache = cpu->cr0 & (CR0_CD | CR0_NW);
     reset_state(cpu, true);
@@ -211,6 +211,7 @@ void cpu_init(struct cpu *cpu, bool wait) {
     cpu->intr_line = 1; /* the controller was reset too: look again */
     cpu_update_paging(cpu);
     cpu_update_mode(cpu);
+    return true;
 }
 
 void cpu_sipi(struct cpu *cpu, uint8_t vector) {

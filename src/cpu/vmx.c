@@ -27,7 +27,7 @@ static void read_controls(struct cpu *cpu, const struct vmcs *v) {
         .exceptions = (uint32_t)f[VMCS_EXCEPTION_BITMAP],
         .pf_mask = (uint32_t)f[VMCS_PF_MASK],
         .pf_match = (uint32_t)f[VMCS_PF_MATCH],
-        .cr3_targets = (uint32_t)f[VMCS_CR3_TARGETS],
+        .cr3_targets = f[VMCS_CR3_TARGETS] > 4 ? 4 : (uint32_t)f[VMCS_CR3_TARGETS],
         .vpid = vmx_control(proc2, VMX_PROC2_VPID) ? (uint16_t)f[VMCS_VPID] : 0,
         .cr0_mask = f[VMCS_CR0_MASK],
         .cr4_mask = f[VMCS_CR4_MASK],
@@ -39,6 +39,7 @@ static void read_controls(struct cpu *cpu, const struct vmcs *v) {
         .msr_map = f[VMCS_MSR_BITMAPS] & PN_PAGE_MASK,
         .eptp = vmx_control(proc2, VMX_PROC2_EPT) ? f[VMCS_EPTP] : 0,
         .xss_bitmap = f[VMCS_XSS_BITMAP],
+        .pml = f[VMCS_PML_ADDRESS] & PN_PAGE_MASK,
         .vapic = f[VMCS_VIRTUAL_APIC] & PN_PAGE_MASK,
         .tpr_threshold = (uint32_t)f[VMCS_TPR_THRESHOLD] & 15,
         .functions = vmx_control(proc2, VMX_PROC2_VMFUNC) ? f[VMCS_VMFUNC_CONTROLS] : 0,
@@ -60,7 +61,11 @@ static void enter_world(struct cpu *cpu) {
     struct pn_world w = {.asid = asid(cpu),
                          .second = vmx_proc2(cpu, VMX_PROC2_EPT),
                          .ept = vmx_proc2(cpu, VMX_PROC2_EPT),
-                         .eptp = cpu->vmx.ctl.eptp};
+                         .eptp = cpu->vmx.ctl.eptp,
+                         .log = vmx_proc2(cpu, VMX_PROC2_PML),
+                         .log_at = cpu->vmx.ctl.pml,
+                         .log_index_at = cpu->vmx.vmcs + VMCS_AT_FIELDS +
+                                         VMCS_PML_INDEX * sizeof(uint64_t)};
     struct pn_paging p;
     cpu_paging(cpu, &p);
     pn_mmu_set_world(cpu->vmmu, &w, &p);

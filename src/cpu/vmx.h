@@ -113,6 +113,7 @@ enum vmx_reason {
     VMX_EXIT_INVPCID = 58,
     VMX_EXIT_VMFUNC = 59,
     VMX_EXIT_RDSEED = 61,
+    VMX_EXIT_PML_FULL = 62,
     VMX_EXIT_XSAVES = 63,
     VMX_EXIT_XRSTORS = 64
 };

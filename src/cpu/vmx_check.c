@@ -68,7 +68,8 @@ static bool words_agree(const struct vmcs *v) {
         (v->f[VMCS_VMFUNC_CONTROLS] & ~VMFUNC_EPTP ||
          (v->f[VMCS_VMFUNC_CONTROLS] && !has2(v, VMX_PROC2_EPT))))
         return false;
-    return !has2(v, VMX_PROC2_UNRESTRICTED) || has2(v, VMX_PROC2_EPT);
+    return has2(v, VMX_PROC2_EPT) ||
+           !(has2(v, VMX_PROC2_UNRESTRICTED) || has2(v, VMX_PROC2_PML));
 }
 
 bool vmx_eptp_valid(const struct cpu *cpu, uint64_t eptp) {
@@ -96,6 +97,8 @@ static bool addresses_valid(const struct cpu *cpu, const struct vmcs *v) {
         return false;
     if (has2(v, VMX_PROC2_VMFUNC) && f[VMCS_VMFUNC_CONTROLS] &&
         !page(cpu, f[VMCS_EPTP_LIST]))
+        return false;
+    if (has2(v, VMX_PROC2_PML) && !page(cpu, f[VMCS_PML_ADDRESS]))
         return false;
     if (has2(v, VMX_PROC2_SHADOWING) &&
         (!page(cpu, f[VMCS_VMREAD_BITMAP]) || !page(cpu, f[VMCS_VMWRITE_BITMAP])))

@@ -45,6 +45,10 @@ static enum cpu_rc leave_by_ept(struct cpu *cpu, const struct pn_fault *f) {
         x.reason = VMX_EXIT_EPT_MISCONFIG;
         return vmx_leave(cpu, &x);
     }
+    if (f->error & PN_NPF_LOG_FULL) {
+        x = (struct vmx_exit){.reason = VMX_EXIT_PML_FULL};
+        return vmx_leave(cpu, &x);
+    }
     x.qualification = f->error & PN_PF_FETCH ? EPT_Q_FETCH
                       : !write               ? EPT_Q_READ
                       : table                ? EPT_Q_READ | EPT_Q_WRITE

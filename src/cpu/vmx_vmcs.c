@@ -60,23 +60,19 @@ static bool is_64(uint16_t encoding) {
 
 /* ---- How an instruction ends ---- */
 
-/* Flags after one that failed, or did not; vmcs is told why, if there is one. */
-static enum cpu_rc finish_on(struct cpu *cpu, pn_gpa vmcs, enum vmx_error error) {
+/* Flags after one that failed, or did not. */
+static enum cpu_rc finish(struct cpu *cpu, enum vmx_error error) {
     uint64_t flags = 0;
-    if (error && vmcs == VMCS_NONE) {
+    if (error && cpu->vmx.vmcs == VMCS_NONE) {
         flags = FL_CF;
     } else if (error) {
         struct vmcs v;
         v.f[VMCS_INSN_ERROR] = error;
-        vmcs_write(cpu, vmcs, &v, VMCS_INSN_ERROR, VMCS_INSN_ERROR);
+        vmcs_write(cpu, cpu->vmx.vmcs, &v, VMCS_INSN_ERROR, VMCS_INSN_ERROR);
         flags = FL_ZF;
     }
     cpu_set_arith_flags(cpu, flags);
     return CPU_STOP;
-}
-
-static enum cpu_rc finish(struct cpu *cpu, enum vmx_error error) {
-    return finish_on(cpu, cpu->vmx.vmcs, error);
 }
 
 static enum cpu_rc fail_invalid(struct cpu *cpu) {
@@ -251,7 +247,7 @@ enum cpu_rc op_vmread(struct cpu *cpu, const struct insn *in) {
         return fail_invalid(cpu);
     enum vmcs_field f = field_half(encoding, &high);
     if (f == VMCS_FIELDS)
-        return finish_on(cpu, vmcs, VMX_ERROR_FIELD);
+        return finish(cpu, VMX_ERROR_FIELD);
     uint64_t value = read_field(cpu, vmcs, f);
     if (cpu_op_write(cpu, in, 0, high ? value >> 32 : value))
         return CPU_FAULT;
@@ -272,7 +268,7 @@ enum cpu_rc op_vmwrite(struct cpu *cpu, const struct insn *in) {
         return CPU_FAULT;
     enum vmcs_field f = field_half(encoding, &high);
     if (f == VMCS_FIELDS)
-        return finish_on(cpu, vmcs, VMX_ERROR_FIELD);
+        return finish(cpu, VMX_ERROR_FIELD);
     if (high)
         value = (uint32_t)read_field(cpu, vmcs, f) | value << 32;
     else if (is_64(encodings[f]) && !mode_64(cpu))

@@ -353,8 +353,8 @@ static int soft_forked(struct pn_engine *e) {
     return rc;
 }
 
-static void soft_init(struct pn_engine *e, unsigned cpu, bool wait) {
-    cpu_init(e->vcpu[cpu].cpu, wait);
+static bool soft_init(struct pn_engine *e, unsigned cpu, bool wait) {
+    return cpu_init(e->vcpu[cpu].cpu, wait);
 }
 
 static void soft_sipi(struct pn_engine *e, unsigned cpu, uint8_t vector) {

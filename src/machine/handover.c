@@ -117,8 +117,9 @@ int machine_unpack(struct machine *m, const struct pn_engine_ops *from,
     for (unsigned i = 0; rc == 0 && i < m->cfg.cpus; i++) {
         rc = m->ops->set_state(m->engine, i, &p->cpu[i]);
         m->cpu[i] = (struct machine_cpu){
-            p->cpu[i].activity == PN_WAITS_SIPI ? CPU_WAIT_SIPI : CPU_RUNNABLE, false,
-            -1};
+            .state = p->cpu[i].activity == PN_WAITS_SIPI ? CPU_WAIT_SIPI : CPU_RUNNABLE,
+            .held = p->cpu[i].vmx_init,
+            .sipi = -1};
     }
     return rc;
 }

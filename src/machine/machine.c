@@ -299,7 +299,8 @@ static int create(struct machine *m, struct err *e) {
         rc = machine_dirty_create(m, slot, ram_slots(m, slot), e);
     }
     for (unsigned i = 0; i < m->cfg.cpus; i++)
-        m->cpu[i] = (struct machine_cpu){i ? CPU_WAIT_SIPI : CPU_RUNNABLE, false, -1};
+        m->cpu[i] =
+            (struct machine_cpu){.state = i ? CPU_WAIT_SIPI : CPU_RUNNABLE, .sipi = -1};
     if (rc == 0)
         rc = machine_sleep_keep(m, e);
     if (rc)

@@ -109,16 +109,18 @@ void machine_feed_serial(struct machine *m) {
 /* The boot CPU starts at the reset vector; an AP waits for SIPI. */
 static void do_init(struct machine *m, unsigned cpu) {
     m->cpu[cpu].init = false;
-    m->cpu[cpu].state = cpu ? CPU_WAIT_SIPI : CPU_RUNNABLE;
-    m->ops->init(m->engine, cpu, cpu != 0);
-    if (m->pv)
+    bool taken = m->ops->init(m->engine, cpu, cpu != 0);
+    m->cpu[cpu].held |= !taken;
+    m->cpu[cpu].state = cpu && taken ? CPU_WAIT_SIPI : CPU_RUNNABLE;
+    if (m->pv && taken)
         pv_reset(m->pv, cpu);
 }
 
 static void do_sipi(struct machine *m, unsigned cpu) {
     uint8_t vector = (uint8_t)m->cpu[cpu].sipi;
     m->cpu[cpu].sipi = -1;
-    if (m->cpu[cpu].state != CPU_WAIT_SIPI)
+    if (m->cpu[cpu].state != CPU_WAIT_SIPI &&
+        !(m->cpu[cpu].held && m->cpu[cpu].state == CPU_HALTED))
         return;
     m->cpu[cpu].state = CPU_RUNNABLE;
     m->ops->sipi(m->engine, cpu, vector);

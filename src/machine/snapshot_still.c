@@ -47,10 +47,11 @@ static void nothing(struct pn_engine *e, unsigned cpu) {
     (void)cpu;
 }
 
-static void no_init(struct pn_engine *e, unsigned cpu, bool wait) {
+static bool no_init(struct pn_engine *e, unsigned cpu, bool wait) {
     (void)e;
     (void)cpu;
     (void)wait;
+    return true;
 }
 
 static void still_sipi(struct pn_engine *e, unsigned cpu, uint8_t vector) {

@@ -29,6 +29,7 @@ enum cpu_state { CPU_RUNNABLE, CPU_HALTED, CPU_WAIT_SIPI };
 struct machine_cpu {
     enum cpu_state state;
     bool init; /* INIT has arrived */
+    bool held; /* one was held back by VMX operation: it may wait for SIPI, halted */
     int sipi;  /* vector, or -1 */
 };
 

@@ -453,6 +453,20 @@ START_TEST(ept_violations_say_what_was_asked_and_granted) {
 }
 END_TEST
 
+START_TEST(what_may_be_executed_alone_is_not_read) {
+    uint8_t *code;
+    pn_gpa gpa;
+    uint64_t q;
+    nest(0);
+    vx_enter();
+    for (unsigned i = 0; i < 2; i++)
+        ck_assert_int_eq(cpu_fetch_page(fx.cpu, PAGES + 0x5000, &code, &gpa), CPU_NEXT);
+    ck_assert_uint_eq(gpa, PAGES + 0x5000);
+    ck_assert_int_eq(cpu_read_lin(fx.cpu, PAGES + 0x5000, &q, 8, PN_TLB_SUPER),
+                     CPU_FAULT);
+}
+END_TEST
+
 START_TEST(references_to_tables_are_told_apart) {
     for (unsigned ad = 0; ad < 2; ad++) {
         uint64_t q;
@@ -498,6 +512,151 @@ START_TEST(l2_reads_where_both_tables_lead_and_sees_changes_after_invept) {
     ck_assert_int_eq(op_vmlaunch(fx.cpu, &in), CPU_JUMP);
     ck_assert_int_eq(cpu_read_lin(fx.cpu, PAGES + 0x3000, &q, 8, PN_TLB_SUPER), CPU_NEXT);
     ck_assert_uint_eq(q, 0x2222);
+}
+END_TEST
+
+/* ---- What spares exits, and makes them ---- */
+
+START_TEST(cr8_is_the_virtual_tpr_down_to_its_threshold) {
+    struct insn in = mov(false, 8, true);
+    vx_set(PROC, 1u << 21);
+    vx_put(0x2012, LIST);
+    vx_put(0x401c, 3);
+    vx_fails(vx_launch(), 7); /* it lies below already */
+    ram_put(LIST + 0x80, 0x50, 1);
+    vx_enter();
+    fx.cpu->gpr[11] = 4;
+    ck_assert_int_eq(vx_run(op_mov_cr, &in), CPU_STOP);
+    ck_assert_uint_eq(ram_get(LIST + 0x80, 1), 0x40);
+    struct insn read = mov(false, 8, false);
+    vx_run(op_mov_cr, &read);
+    ck_assert_uint_eq(fx.cpu->gpr[11], 4);
+    fx.cpu->gpr[11] = 16;
+    ck_fault(vx_run(op_mov_cr, &in), VEC_GP, 0);
+    fx.cpu->gpr[11] = 2;
+    vx_run(op_mov_cr, &in);
+    vx_left(43);
+    ck_assert_uint_eq(vx_get(RIP), GUEST + 4); /* behind it */
+}
+END_TEST
+
+START_TEST(the_trap_flag_exits_behind_one_instruction) {
+    gate_set(0x80, KCODE, 0xb000, 14, 3, 0);
+    vx_set(PROC, 1u << 27);
+    vx_enter();
+    cpu_poll_events(fx.cpu);
+    ck_assert_uint_eq(fx.cpu->vmx.guest, 1);
+    cpu_insn_done(fx.cpu, fx.cpu->mode);
+    cpu_poll_events(fx.cpu);
+    vx_left(37);
+    vx_fill();
+    vx_put(INJECT, VALID | 7u << 8); /* one that is owed, without the control */
+    ck_assert_int_eq(vx_launch(), CPU_JUMP);
+    cpu_poll_events(fx.cpu);
+    vx_left(37);
+    vx_fill();
+    vx_set(PROC, 1u << 27);
+    vx_put(INJECT, VALID | 4u << 8 | 0x80);
+    ck_assert_int_eq(vx_launch(), CPU_JUMP);
+    cpu_poll_events(fx.cpu);
+    vx_left(37);
+    ck_assert_uint_eq(vx_get(RIP), 0xb000); /* the delivery is done */
+}
+END_TEST
+
+START_TEST(an_init_waits_in_l1_and_exits_from_l2) {
+    ck_assert(!cpu_init(fx.cpu, true));
+    ck_assert_uint_eq(fx.cpu->vmx.on, 1);
+    vx_enter();
+    cpu_poll_events(fx.cpu);
+    vx_left(3);
+    ck_assert(!cpu_init(fx.cpu, true));
+    ck_assert_int_eq(op_vmxoff(fx.cpu, &(struct insn){.len = 3}), CPU_JUMP);
+    ck_assert_uint_eq(fx.cpu->halted, PN_WAITS_SIPI);
+    ck_assert_uint_eq(fx.cpu->cr4, 0);
+}
+END_TEST
+
+START_TEST(shadowed_fields_are_those_of_the_linked_vmcs) {
+    struct insn in = insn_reg(8, 11, 8);
+    in.op[1] = (struct operand){.kind = OP_REG, .reg = 10, .size = 8};
+    in.op_count = 2;
+    ram_put(OTHER_AT, REVISION | 1u << 31, 4);
+    vx_ok(vx_at(op_vmptrld, OTHER_AT));
+    vx_put(RIP, 0x7654000);
+    ck_assert_int_eq(vx_launch(), CPU_STOP); /* it is none that L2 can be entered with */
+    vx_ok(vx_at(op_vmptrld, VMCS_AT));
+    vx_set(PROC2, 1u << 14);
+    vx_put(0x2026, IO_A);
+    vx_put(0x2028, IO_B);
+    vx_put(0x2800, OTHER_AT);
+    ram_put(IO_A + RFLAGS / 8, 1u << (RFLAGS & 7), 1);
+    vx_enter();
+    fx.cpu->gpr[10] = RIP;
+    ck_assert_int_eq(op_vmread(fx.cpu, &in), CPU_STOP);
+    ck_assert_uint_eq(fx.cpu->gpr[11], 0x7654000);
+    fx.cpu->gpr[10] = RFLAGS;
+    op_vmread(fx.cpu, &in);
+    vx_left(23);
+    ck_assert_uint_eq(vx_get(INFO), 1u << 10 | 11u << 3 | 10u << 28);
+}
+END_TEST
+
+START_TEST(vmfunc_switches_to_an_eptp_of_the_list) {
+    struct insn in = vx_insn(0);
+    in.op_count = 0;
+    uint64_t q;
+    ck_fault(op_vmfunc(fx.cpu, &in), VEC_UD, -1); /* in L1 */
+    nest(0x40);
+    vx_set(PROC2, 1u << 13);
+    vx_put(0x2018, 1);
+    vx_put(0x2024, LIST);
+    ram_put(EPT + 0x4000, ram_get(EPT, 8), 8); /* another root, for the same tables */
+    ram_put(LIST + 8, (EPT + 0x4000) | 0x5e, 8);
+    ram_put(LIST + 16, EPT | 0x5f, 8);
+    vx_enter();
+    fx.cpu->gpr[R_AX] = 0, fx.cpu->gpr[R_CX] = 1;
+    ck_assert_int_eq(op_vmfunc(fx.cpu, &in), CPU_STOP);
+    ck_assert_int_eq(cpu_read_lin(fx.cpu, PAGES + 0x3000, &q, 8, PN_TLB_SUPER), CPU_NEXT);
+    ck_assert_uint_eq(ram_get(EPT + 0x4000, 8) >> 8 & 1, 1);
+    for (unsigned i = 0; i < 3; i++) {
+        static const uint64_t ask[][2] = {{1, 1}, {0, 512}, {0, 2}};
+        if (!fx.cpu->vmx.guest) {
+            vx_fill();
+            nest(0x40);
+            vx_set(PROC2, 1u << 13);
+            vx_put(0x2018, 1);
+            vx_put(0x2024, LIST);
+            vx_enter();
+        }
+        fx.cpu->gpr[R_AX] = ask[i][0], fx.cpu->gpr[R_CX] = ask[i][1];
+        op_vmfunc(fx.cpu, &in);
+        vx_left(59);
+        if (!i)
+            ck_assert_uint_eq(vx_get(0x201a), (EPT + 0x4000) | 0x5e);
+    }
+}
+END_TEST
+
+START_TEST(pages_that_become_dirty_are_logged_until_there_is_no_room) {
+    uint64_t q = 7;
+    nest(0x40);
+    ram_put(EPT + 0x2000, 0x3b7, 8); /* L2's tables are dirty already */
+    vx_set(PROC2, 1u << 17);
+    vx_put(0x200e, LIST);
+    vx_put(0x812, 0);
+    vx_enter();
+    ck_assert_int_eq(cpu_write_lin(fx.cpu, PAGES + 0x4010, &q, 8, PN_TLB_SUPER),
+                     CPU_NEXT);
+    ck_assert_int_eq(cpu_write_lin(fx.cpu, PAGES + 0x4020, &q, 8, PN_TLB_SUPER),
+                     CPU_NEXT);
+    ck_assert_uint_eq(ram_get(LIST, 8), PAGES + 0x4000);
+    ck_assert_int_eq(cpu_write_lin(fx.cpu, PAGES + 0x7010, &q, 8, PN_TLB_SUPER),
+                     CPU_FAULT);
+    cpu_deliver_fault(fx.cpu);
+    vx_left(62);
+    ck_assert_uint_eq(vx_get(0x812), 0xffff);
+    ck_assert_uint_eq(ram_get(EPT + 0x3038, 8) >> 9 & 1, 0);
 }
 END_TEST
 
@@ -566,8 +725,15 @@ int main(void) {
     tcase_add_test(t, windows_open_when_nothing_blocks);
     tcase_add_test(t, an_nmi_exits_and_blocks_others);
     tcase_add_test(t, ept_violations_say_what_was_asked_and_granted);
+    tcase_add_test(t, what_may_be_executed_alone_is_not_read);
     tcase_add_test(t, references_to_tables_are_told_apart);
     tcase_add_test(t, l2_reads_where_both_tables_lead_and_sees_changes_after_invept);
+    tcase_add_test(t, cr8_is_the_virtual_tpr_down_to_its_threshold);
+    tcase_add_test(t, the_trap_flag_exits_behind_one_instruction);
+    tcase_add_test(t, an_init_waits_in_l1_and_exits_from_l2);
+    tcase_add_test(t, shadowed_fields_are_those_of_the_linked_vmcs);
+    tcase_add_test(t, vmfunc_switches_to_an_eptp_of_the_list);
+    tcase_add_test(t, pages_that_become_dirty_are_logged_until_there_is_no_room);
     tcase_add_loop_test(t, random_vmcss_end_in_l2_or_in_l1, 0, 4);
     suite_add_tcase(suite, t);
     return fix_run(suite);

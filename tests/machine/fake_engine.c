@@ -190,10 +190,11 @@ static int set_state(struct pn_engine *e, unsigned i, const struct pn_cpu_state 
     return 0;
 }
 
-static void init(struct pn_engine *e, unsigned i, bool wait) {
+static bool init(struct pn_engine *e, unsigned i, bool wait) {
     memset(&e->cpu[i].state, 0, sizeof(e->cpu[i].state));
     e->cpu[i].at = 0;
     e->cpu[i].halted = e->cpu[i].interrupts = e->cpu[i].ran = false;
+    return true;
 }
 
 static void sipi(struct pn_engine *e, unsigned i, uint8_t vector) {
