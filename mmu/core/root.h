@@ -20,7 +20,6 @@ struct root_key {
 #define ROOT_SECOND UINT64_C(0x800) /* a bit that neither a root nor EPTP has */
 
 #define FETCHED_BITS 8192
-#define TLB_FILLED   96 /* entries remembered per mode; more: refill from the template */
 
 struct root {
     bool stale;  /* sync before the next use */
@@ -43,8 +42,10 @@ struct root {
     const struct pn_tlb_entry
         *tlb[PN_TLB_MODES];                  /* what answers: room, or an empty one */
     struct pn_tlb_entry *room[PN_TLB_MODES]; /* PN_TLB_ENTRIES each */
-    uint32_t filled[PN_TLB_MODES];
-    uint16_t index[PN_TLB_MODES][TLB_FILLED];
+    /* By mode: something was filled since the last flush; and the entries that were, a bit
+     * each. Some may have been dropped since. */
+    bool filled[PN_TLB_MODES];
+    uint64_t live[PN_TLB_MODES][PN_TLB_ENTRIES / 64];
 };
 
 #define ROOTS_MAX 16
@@ -105,6 +106,22 @@ static inline void tlb_entry_clear(struct pn_tlb_entry *e, unsigned index) {
     e->hva = 0;
 }
 void tlb_clear(struct pn_tlb_entry tlb[PN_TLB_ENTRIES]);
+/* The first entry from i on that may have a tag. Return: end when there is none before it. */
+static inline unsigned tlb_next_live(const struct root *r, enum pn_tlb_mode mode,
+                                     unsigned i, unsigned end) {
+    while (i < end) {
+        uint64_t left = r->live[mode][i / 64] >> i % 64;
+        if (left) {
+            i += (unsigned)__builtin_ctzll(left);
+            return i < end ? i : end;
+        }
+        i = (i | 63) + 1;
+    }
+    return end;
+}
+#define for_each_live(r, mode, i, first, end)                                            \
+    for (unsigned i = tlb_next_live(r, mode, first, end); i < (end);                     \
+         i = tlb_next_live(r, mode, i + 1, end))
 /* The write tags of all pages of a slot. */
 void tlb_drop_writes(struct pn_mmu *mmu, const struct slot *s);
 /* A root comes into use: its TLBs are empty ones, which take no memory. And the first fill
@@ -124,10 +141,8 @@ static inline unsigned tlb_put(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva 
     e = &r->room[mode][i];
     observe(vcpu->mmu, entry_changes, vcpu, i, mode);
     if (!e->hva) {
-        if (r->filled[mode] < TLB_FILLED)
-            r->index[mode][r->filled[mode]] = (uint16_t)i;
-        if (r->filled[mode] <= TLB_FILLED)
-            r->filled[mode]++;
+        r->live[mode][i / 64] |= 1ull << i % 64;
+        r->filled[mode] = true;
     }
     e->tag[PN_READ] = g->denied & 1u << PN_READ ? none : page;
     e->tag[PN_WRITE] = e->tag[PN_FETCH] = none;

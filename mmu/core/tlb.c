@@ -5,9 +5,9 @@
  *
  * Invariants
  * 1. An entry without a tag has hva 0.
- * 2. While filled[mode] <= TLB_FILLED, index[mode] names every entry that has a tag.
+ * 2. live[mode] names every entry that has a tag; without one filled[mode] is false.
  * 3. A mode's TLB that was never filled since its root came into use is `empty`, which is
- *    shared and which nobody writes: filled[mode] is 0.
+ *    shared and which nobody writes: filled[mode] is false.
  * 4. No entry of a page that has users of pn_mmu_track_add has a write tag; it may have
  *    one that is kept back, which stands and goes as a write tag does.
  */
@@ -47,16 +47,33 @@ void tlb_clear(struct pn_tlb_entry tlb[PN_TLB_ENTRIES]) {
     memcpy(tlb, empty, sizeof(empty));
 }
 
+/* Of these, 64 entries at a time come from the template. */
+#define MANY_LIVE 24
+
+static void flush_mode(struct root *r, unsigned mode) {
+    for (unsigned k = 0; k < PN_TLB_ENTRIES / 64; k++) {
+        uint64_t left = r->live[mode][k];
+        struct pn_tlb_entry *e = &r->room[mode][64 * k];
+        if (!left)
+            continue;
+        r->live[mode][k] = 0;
+        if (__builtin_popcountll(left) >= MANY_LIVE) {
+            memcpy(e, &empty[64 * k], 64 * sizeof(*e));
+            continue;
+        }
+        for (; left; left &= left - 1) {
+            unsigned i = (unsigned)__builtin_ctzll(left);
+            tlb_entry_clear(&e[i], 64 * k + i);
+        }
+    }
+    r->filled[mode] = false;
+}
+
 void tlb_flush(struct pn_mmu_vcpu *vcpu, struct root *r) {
     observe(vcpu->mmu, tlb_flushed, vcpu);
-    for (unsigned mode = 0; mode < PN_TLB_MODES; mode++) {
-        if (r->filled[mode] > TLB_FILLED)
-            tlb_clear(r->room[mode]);
-        else
-            for (uint32_t i = 0; i < r->filled[mode]; i++)
-                tlb_entry_clear(&r->room[mode][r->index[mode][i]], r->index[mode][i]);
-        r->filled[mode] = 0;
-    }
+    for (unsigned mode = 0; mode < PN_TLB_MODES; mode++)
+        if (r->filled[mode])
+            flush_mode(r, mode);
     r->pkeys_user = r->pkeys_super = 0;
     pn_count(vcpu->stats, root_flush);
     pn_emit(vcpu->ring, tlb_flush, r == vcpu->roots->cur);
@@ -122,6 +139,6 @@ void tlb_drop_writes(struct pn_mmu *mmu, const struct slot *s) {
     flush_ask(mmu);
     for_each_root(mmu, v, r)
         for (unsigned mode = 0; mode < PN_TLB_MODES; mode++)
-            for (unsigned i = 0; r->filled[mode] && i < PN_TLB_ENTRIES; i++)
+            for_each_live(r, mode, i, 0, PN_TLB_ENTRIES)
                 tlb_drop_if(r->room[mode], i, (uintptr_t)s->pub.hva, s->pub.size, true);
 }

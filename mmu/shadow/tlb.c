@@ -38,13 +38,10 @@ static void drop_in_root(struct root *r, unsigned level, unsigned index, unsigne
             for (unsigned left = parts; left; left &= left - 1)
                 tlb_drop_if(tlb, index | (unsigned)__builtin_ctz(left) << 9, hva, bytes,
                             write);
-        } else if (r->filled[mode] <= TLB_FILLED) {
-            for (uint32_t i = 0; i < r->filled[mode]; i++)
-                tlb_drop_if(tlb, r->index[mode][i], hva, bytes, write);
         } else { /* a large page of level 2 is one part */
             unsigned count = level == 2 ? 512 : PN_TLB_ENTRIES;
             unsigned first = level == 2 ? (index & (PARTS - 1)) * count : 0;
-            for (unsigned i = first; i < first + count; i++)
+            for_each_live(r, mode, i, first, first + count)
                 tlb_drop_if(tlb, i, hva, bytes, write);
         }
     }

@@ -99,9 +99,10 @@ static void drop_at(struct pn_mmu *mmu, unsigned index, uintptr_t hva, bool writ
 }
 
 /* Every entry of one TLB. Return: h with the indices at which the page still is. */
-static uint64_t drop_scan(struct pn_tlb_entry *tlb, uintptr_t hva, bool write,
+static uint64_t drop_scan(struct root *r, enum pn_tlb_mode mode, uintptr_t hva, bool write,
                           uint64_t h) {
-    for (unsigned i = 0; i < PN_TLB_ENTRIES; i++) {
+    struct pn_tlb_entry *tlb = r->room[mode];
+    for_each_live(r, mode, i, 0, PN_TLB_ENTRIES) {
         tlb_drop_if(tlb, i, hva, PN_PAGE_SIZE, write);
         if (tlb[i].hva == hva)
             h = hint_add(h, i);
@@ -114,7 +115,7 @@ static uint64_t drop_anywhere(struct pn_mmu *mmu, uintptr_t hva, bool write) {
     for_each_root(mmu, v, r)
         for (unsigned mode = 0; mode < PN_TLB_MODES; mode++)
             if (r->filled[mode])
-                h = drop_scan(r->room[mode], hva, write, h);
+                h = drop_scan(r, mode, hva, write, h);
     return h;
 }
 
@@ -160,13 +161,16 @@ void tdp_root_sync(struct pn_mmu_vcpu *vcpu, struct root *r) {
     tdp_root_drop(vcpu, r);
 }
 
-static void drop_in_region(struct pn_tlb_entry *e, unsigned i, pn_gva gva,
+static void drop_in_region(struct root *r, unsigned mode, unsigned i, pn_gva gva,
                            unsigned shift) {
+    struct pn_tlb_entry *e = &r->room[mode][i];
     bool in = false;
     for (unsigned t = 0; t < 3; t++)
         in |= e->tag[t] != PN_TLB_NONE(i) && !((e->tag[t] ^ gva) >> shift);
     if (in)
         tlb_entry_clear(e, i);
+    if (!e->hva)
+        r->live[mode][i / 64] &= ~(1ull << i % 64);
 }
 
 /* Every entry of the 1 << shift bytes around gva, which share the index's bits above
@@ -176,14 +180,8 @@ static void drop_region(struct root *r, pn_gva gva, unsigned shift) {
     unsigned count = pages < PN_TLB_ENTRIES ? pages : PN_TLB_ENTRIES;
     unsigned first = tlb_index(gva) & ~(count - 1);
     for (unsigned mode = 0; mode < PN_TLB_MODES; mode++) {
-        struct pn_tlb_entry *tlb = r->room[mode];
-        if (r->filled[mode] <= TLB_FILLED)
-            for (uint32_t k = 0; k < r->filled[mode]; k++)
-                drop_in_region(&tlb[r->index[mode][k]], r->index[mode][k], gva, shift);
-        else
-            for (unsigned i = first; i < first + count; i++)
-                if (tlb[i].hva)
-                    drop_in_region(&tlb[i], i, gva, shift);
+        for_each_live(r, mode, i, first, first + count)
+            drop_in_region(r, mode, i, gva, shift);
     }
 }
 
