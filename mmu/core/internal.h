@@ -371,6 +371,12 @@ static inline struct ref slot_ref(struct pn_mmu *mmu, pn_gpa gpa) {
     return (struct ref){s ? (const char *)s->pub.hva + (gpa - s->pub.gpa) : NULL, gpa};
 }
 
+/* REFS of our own tables. */
+static inline void count_packed(struct pn_stats *st, uint64_t refs) {
+    st->v[PN_STAT_walk_refs] += refs_total(refs);
+    for (unsigned level = 1; level <= PT_LEVELS; level++, refs >>= 8)
+        st->v[PN_STAT_LEVEL0_walk_refs + level] += refs & 255;
+}
 /* A walk read one entry of each level from `top` down to `level`. */
 static inline void count_refs(struct pn_stats *st, unsigned top, unsigned level) {
     st->v[PN_STAT_walk_refs] += top - level + 1;

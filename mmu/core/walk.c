@@ -115,17 +115,19 @@ void stage_init(struct stage *s, const struct pn_paging *p, uint8_t maxphyaddr,
 
 /* ---- What the walk uses ---- */
 
-static inline void count_read(struct pn_mmu_vcpu *vcpu, const struct stage *s,
-                              unsigned level, unsigned flags) {
+/* reads: REFS of the stage's own tables; what it asked of the stage below is w->refs. */
+static inline void count_reads(struct pn_mmu_vcpu *vcpu, const struct stage *s,
+                               const struct walk *w, uint64_t reads, unsigned flags) {
+    uint64_t *v = vcpu->stats->v;
     if (flags & WALK_PROBE)
         return;
-    if (__builtin_expect(s->second, 0)) {
-        vcpu->stats->v[PN_STAT_npte_reads]++;
-        pn_count_level(vcpu->stats, npte_reads, level);
-        return;
-    }
-    vcpu->stats->v[PN_STAT_gpte_reads]++;
-    pn_count_level(vcpu->stats, gpte_reads, level);
+    if (s->below)
+        count_packed(vcpu->stats, w->refs);
+    unsigned total = s->second ? PN_STAT_npte_reads : PN_STAT_gpte_reads;
+    unsigned level0 = s->second ? PN_STAT_LEVEL0_npte_reads : PN_STAT_LEVEL0_gpte_reads;
+    v[total] += refs_total(reads);
+    for (unsigned level = 1; reads; level++, reads >>= 8)
+        v[level0 + level] += reads & 255;
 }
 
 /* Return: -1, the walk's result. */
@@ -237,11 +239,11 @@ static inline uint64_t load(const struct pt_format *f, const void *at) {
 #define FOLDED static inline __attribute__((always_inline))
 
 /* Read the entries from level `first` of `table` down to the leaf. Return: 0; 1: walk again;
- * -1: the walk's end. *seen: the A bit where every entry on the way has it. */
+ * -1: the walk's end. *seen: the A bit where every entry on the way has it; *reads: REFS. */
 FOLDED int walk_down(const struct pt_format *f, struct pn_mmu_vcpu *vcpu,
                      const struct stage *s, enum pn_access access, enum pn_tlb_mode mode,
                      unsigned flags, unsigned first, pn_gpa table, struct walk *out,
-                     uint64_t *seen) {
+                     uint64_t *seen, uint64_t *reads) {
     const struct pt_bits *b = &s->bits;
     struct pn_ring *ring = flags & WALK_PROBE ? NULL : vcpu->ring;
     pn_gva gva = out->gva;
@@ -255,7 +257,7 @@ FOLDED int walk_down(const struct pt_format *f, struct pn_mmu_vcpu *vcpu,
         if (!at.host && out->miss)
             return out->miss == MISS_FAULT ? walk_below(out, level) : 1;
         uint64_t v = load(f, at.host);
-        count_read(vcpu, s, level, flags);
+        *reads |= REFS(level);
         out->level = (uint8_t)level;
         out->pte_gpa[level] = gpa;
         out->slot_gpa[level] = at.gpa;
@@ -339,8 +341,11 @@ FOLDED int walk(const struct pt_format *f, struct pn_mmu_vcpu *vcpu,
         first = f->in_register - 1u;
     }
     do {
+        uint64_t reads = 0;
         out->miss = MISS_NONE;
-        rc = walk_down(f, vcpu, s, access, mode, flags, first, root, out, &seen);
+        out->refs = 0;
+        rc = walk_down(f, vcpu, s, access, mode, flags, first, root, out, &seen, &reads);
+        count_reads(vcpu, s, out, reads, flags);
         if (rc)
             continue;
         out->access = out->pt_access[out->level];

@@ -22,6 +22,13 @@ struct rights {
 
 struct walk;
 
+/* Entries read, eight bits for each level from 1 on. A walk reads at most a few of a level
+ * before it is counted. */
+#define REFS(level) (1ull << 8 * ((level)-1))
+static inline unsigned refs_total(uint64_t refs) {
+    return refs * 0x0101010101u >> 32 & 255;
+}
+
 /* Where an entry is. */
 struct ref {
     const void *host; /* NULL: there is no memslot */
@@ -53,7 +60,8 @@ struct stage {
     enum pn_access table; /* of a second level: what a reference to a gpte is to it */
     const struct stage *below; /* NULL: the memslots answer */
     /* What a stage above asks of this one: where the entry at gpa is, for the walk w. When
-     * this stage cannot say, w->miss tells why, and there is no host address. */
+     * this stage cannot say, w->miss tells why, and there is no host address. What it reads
+     * of tables of ours is added to w->refs, for the walk to count. */
     struct ref (*read)(struct pn_mmu_vcpu *vcpu, const struct stage *s, struct walk *w,
                        pn_gpa gpa, unsigned flags);
     /* A or D is about to be set in that entry: a write as any other. Return: as w->miss.
@@ -105,6 +113,7 @@ enum walk_end { WALK_MAPPED, WALK_ABSENT, WALK_RESERVED, WALK_DENIED, WALK_BELOW
 struct walk {
     pn_gva gva;     /* what is translated */
     unsigned fixes; /* of the stage below, for this access; the caller's to clear */
+    uint64_t refs;  /* REFS that the stage below read, and that are not counted yet */
     enum walk_end end;
     enum miss miss; /* of the stage below */
     uint8_t top;    /* level of the root table; 0: paging off */

@@ -86,12 +86,28 @@ static void audit_entry(struct visit *v, uint64_t *ptep, pn_gfn gfn, unsigned le
               (unsigned long long)*ptep);
 }
 
+/* A way that is known is the tables' own, and A is set all along. */
+static void audit_known(struct audit *a, const struct tdp *t, const struct known *k) {
+    pn_gpa gpa = (k->region - 1) << KNOWN_SHIFT;
+    const uint64_t *at = &t->root->spt[level_index(gpa, t->levels)];
+    bool marked = true;
+    for (unsigned level = t->levels; level > k->level && ept_table(*at, level); level--) {
+        marked &= (*at & EPT_A) != 0;
+        at = &ept_child(*at)[level_index(gpa, level - 1)];
+    }
+    if (at != k->at || !marked)
+        wrong(a, "the known way of gpa %#llx is another", (unsigned long long)gpa);
+}
+
 void tdp_audit(struct audit *a) {
     const struct tdp *t = a->mmu->tdp;
     struct tables all = {
         .v = {.vcpu = mmu_actor(a->mmu), .end = ~0ull, .at = audit_entry}, .a = a};
     all.v.kinds = VISIT_LEAF | VISIT_MARK | VISIT_TABLE;
     uint32_t listed = 0;
+    for (unsigned i = 0; i < 1u << KNOWN_BITS; i++)
+        if (t->known[i].region)
+            audit_known(a, t, &t->known[i]);
     audit_used(a, t->root);
     tdp_visit(&all.v, t->root);
     for (struct list *l = t->lru.next; l != &t->lru; l = l->next) {

@@ -203,8 +203,8 @@ static struct ref table_read(struct pn_mmu_vcpu *vcpu, const struct stage *st,
     struct ewalk e;
     if (flags & WALK_PROBE)
         return slot_ref(vcpu->mmu, gpa);
-    const struct tdp *t = vcpu->mmu->tdp;
-    ept_walk(t, vcpu->stats, gpa, &e);
+    struct tdp *t = vcpu->mmu->tdp;
+    w->refs += ept_walk(t, gpa, &e);
     if (!ept_leaf(e.pte, e.level) || t->table_needs & ~e.pte)
         return table_missing(vcpu, w, gpa);
     if (t->table_sets & ~e.pte)
@@ -300,14 +300,15 @@ static enum pn_outcome final(struct access *a, struct pn_xlate *out) {
     struct ewalk w;
     if (!tdp_reaches(mmu->tdp, out->gpa)) /* unpaged, beyond any memory */
         return no_exit(a, PN_OUT_mmio, a->vcpu->walk.rights.pfec[a->access][a->mode], 0);
-    ept_walk(mmu->tdp, a->vcpu->stats, out->gpa, &w);
+    count_packed(a->vcpu->stats, ept_walk(mmu->tdp, out->gpa, &w));
     if (ept_leaf(w.pte, w.level) && (!pn_stores(a->access) || w.pte & EPT_W))
         return mapped(a, &w, out);
     return unmapped(a, &w, out);
 }
 
-enum pn_outcome tdp_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
-                              enum pn_tlb_mode mode, struct pn_xlate *out) {
+static __attribute__((noinline)) enum pn_outcome
+translate(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
+          enum pn_tlb_mode mode, struct pn_xlate *out) {
     struct access a;
     enum pn_outcome outcome = PN_OUT_NO_FAULT, now;
     a.vcpu = vcpu;
@@ -329,6 +330,13 @@ enum pn_outcome tdp_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_acce
         outcome = now ? now : outcome;
     } while (a.again);
     return outcome;
+}
+
+enum pn_outcome tdp_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
+                              enum pn_tlb_mode mode, struct pn_xlate *out) {
+    if (tdp_quick(vcpu, gva, access, mode, out))
+        return PN_OUT_NO_FAULT;
+    return translate(vcpu, gva, access, mode, out);
 }
 
 /* ---- Cost ---- */

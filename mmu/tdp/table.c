@@ -36,11 +36,29 @@ int tdp_init(struct pn_mmu *mmu) {
     if (!t->root)
         return -ENOMEM;
     t->root->role = ROLE_DIRECT | t->levels;
+    for (unsigned level = t->levels; level; level--)
+        t->refs[level] = (level < PT_LEVELS ? t->refs[level + 1] : 0) | REFS(level);
     return 0;
 }
 
 void tdp_fini(struct pn_mmu *mmu) {
     free(mmu->tdp); /* the tables are the slabs' */
+}
+
+/* ---- Walks ---- */
+
+void ept_walk_tables(struct tdp *t, pn_gpa gpa, struct ewalk *w) {
+    uint64_t *ptep = &t->root->spt[level_index(gpa, t->levels)], v;
+    unsigned level = t->levels;
+    for (; ept_table(v = *ptep, level); ptep = &ept_child(v)[level_index(gpa, --level)])
+        if (!(v & EPT_A))
+            *ptep = v | EPT_A;
+    *w = (struct ewalk){ptep, v, level};
+    if (!tdp_reaches(t, gpa))
+        return;
+    t->knows = true;
+    t->known[gpa >> KNOWN_SHIFT & ((1u << KNOWN_BITS) - 1)] = (struct known){
+        (gpa >> KNOWN_SHIFT) + 1, ptep - (level == 1 ? level_index(gpa, 1) : 0), level};
 }
 
 /* ---- Entries ---- */
@@ -111,6 +129,7 @@ static void leaf_gone(struct pn_mmu_vcpu *vcpu, uint64_t v, pn_gfn gfn, unsigned
 /* An empty one. */
 static void table_gone(struct pn_mmu_vcpu *vcpu, struct sp *sp) {
     struct pn_mmu *mmu = vcpu->mmu;
+    ept_forget(mmu->tdp);
     list_del(&sp->lru);
     mmu->tdp->pages--;
     pn_count(vcpu->stats, sp_zapped);
@@ -166,6 +185,7 @@ static void evict_one(struct pn_mmu_vcpu *vcpu) {
         uint64_t *ptep = (uint64_t *)(uintptr_t)sp->parents;
         if (*ptep & EPT_A) {
             *ptep &= ~EPT_A;
+            ept_forget(t);
             list_del(&sp->lru);
             list_add(&t->lru, &sp->lru);
             continue;

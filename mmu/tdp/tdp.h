@@ -6,10 +6,15 @@
  */
 #pragma once
 
+#include <string.h>
+
 #include "mmu/core/root.h"
 #include "mmu/tdp/ept.h"
 
 extern const struct mmu_ops tdp_ops; /* tdp.c */
+
+#define KNOWN_SHIFT 21
+#define KNOWN_BITS  8
 
 struct tdp {
     struct sp *root;
@@ -21,6 +26,15 @@ struct tdp {
      * leaf beside R, and what it sets there. */
     enum pn_access table_access;
     uint64_t table_needs, table_sets;
+    uint64_t refs[PT_LEVELS + 1]; /* of a walk that ends at that level */
+    /* Ways that walks went lately: where the tables for 2 MiB end, by the address. Every
+     * entry above has A. */
+    bool knows;
+    struct known {
+        pn_gpa region; /* gpa >> KNOWN_SHIFT, plus 1; 0: none */
+        uint64_t *at;  /* level 1: the table's first entry; above: the entry */
+        unsigned level;
+    } known[1u << KNOWN_BITS];
 };
 
 /* A walk of the second-level tables. */
@@ -34,21 +48,26 @@ static inline bool tdp_reaches(const struct tdp *t, pn_gpa gpa) {
     return !(gpa >> (PN_PAGE_SHIFT + 9 * t->levels));
 }
 
-/* A is set in every entry that leads on, as the processor does, and each is counted. */
-static inline void ept_walk(const struct tdp *t, struct pn_stats *st, pn_gpa gpa,
-                            struct ewalk *w) {
-    uint64_t *ptep = &t->root->spt[level_index(gpa, t->levels)], v;
-    unsigned level = t->levels;
-    for (;; ptep = &ept_child(v)[level_index(gpa, --level)]) {
-        v = *ptep;
-        pn_count_level(st, walk_refs, level);
-        if (!ept_table(v, level))
-            break;
-        if (!(v & EPT_A))
-            *ptep = v | EPT_A;
+/* The tables as they are read. A is set in every entry that leads on, as the processor does. */
+void ept_walk_tables(struct tdp *t, pn_gpa gpa, struct ewalk *w);
+/* A table goes, or an entry that leads to one loses A. */
+static inline void ept_forget(struct tdp *t) {
+    if (t->knows)
+        memset(t->known, 0, sizeof(t->known));
+    t->knows = false;
+}
+/* The same walk, by the way that is known. Return: the REFS that it stands for. */
+static inline uint64_t ept_walk(struct tdp *t, pn_gpa gpa, struct ewalk *w) {
+    const struct known *k = &t->known[gpa >> KNOWN_SHIFT & ((1u << KNOWN_BITS) - 1)];
+    bool known = k->region == (gpa >> KNOWN_SHIFT) + 1;
+    if (known) {
+        w->level = k->level;
+        w->ptep = k->at + (w->level == 1 ? level_index(gpa, 1) : 0);
+        w->pte = *w->ptep;
     }
-    st->v[PN_STAT_walk_refs] += t->levels - level + 1;
-    *w = (struct ewalk){ptep, v, level};
+    if (__builtin_expect(!known || ept_table(w->pte, w->level), 0))
+        ept_walk_tables(t, gpa, w);
+    return t->refs[w->level];
 }
 
 /* The same without side effects. Return: entries read. */
@@ -177,6 +196,14 @@ static inline bool tdp_mmio_known(const struct pn_mmu *mmu, uint64_t pte) {
     return (pte & EPT_RWX) == EPT_MMIO &&
            (pte >> PN_PAGE_SHIFT & EPT_GEN) == (mmu->slots.generation & EPT_GEN);
 }
+
+/* ---- quick.c ---- */
+
+/* The whole of a TLB miss where nothing is missing. Return: false: fault.c has to see to it. */
+bool tdp_quick(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
+               enum pn_tlb_mode mode, struct pn_xlate *out);
+
+/* ---- fault.c ---- */
 
 enum pn_outcome tdp_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
                               enum pn_tlb_mode mode, struct pn_xlate *out);

@@ -67,7 +67,10 @@ static int walk_l2(enum pn_access access, struct walk *w) {
 
 /* The page itself, through our own stage: the walk went through the second level. */
 static struct ref page_of(struct walk *w) {
-    return ept.below->read(f.vcpu, ept.below, w, w->gfn << PN_PAGE_SHIFT, 0);
+    w->refs = 0;
+    struct ref at = ept.below->read(f.vcpu, ept.below, w, w->gfn << PN_PAGE_SHIFT, 0);
+    count_packed(f.vcpu->stats, w->refs);
+    return at;
 }
 
 static uint64_t references(void) {
