@@ -368,6 +368,9 @@ enum pn_outcome pn_mmu_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva,
 const uint64_t *pn_mmu_fetch_page(const struct pn_mmu_vcpu *vcpu);
 /* Only with a model. Not needed after pn_mmu_translate with PN_FETCH. */
 void pn_mmu_fetched(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_tlb_mode mode);
+/* The same where the first level knows the page, in general registers alone: a caller's vector
+ * registers stay. Return: false: nothing was done, call pn_mmu_fetched. */
+bool pn_mmu_fetch_hit(struct pn_mmu_vcpu *vcpu, pn_gva gva);
 
 /* VM exits that the MMU does not see by itself. */
 enum pn_vm_exit {

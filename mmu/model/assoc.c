@@ -10,6 +10,8 @@
  * 3. Unbounded: a hash with linear probes; dead entries keep the chains together until
  *    the table is made anew. Without memory for a larger one, and beyond HASH_MOST, it
  *    begins empty again.
+ * 4. near counts the live entries by a hash of their tags, so that of many ways none need be
+ *    looked at for a tag that is not there.
  */
 #include "mmu/model/assoc.h"
 
@@ -23,6 +25,7 @@ enum { FREE, LIVE, DEAD };
 #define HASH_MOST   (1u << 22) /* a guest can make addresses without end */
 #define ENTRIES_MAX 65536u
 #define WAYS_MAX    64u /* a PLRU tree fits into a word */
+#define WAYS_MANY   8u
 
 static bool power_of_two(uint32_t v) {
     return v && !(v & (v - 1));
@@ -54,12 +57,15 @@ int assoc_init(struct assoc *a, const struct pn_tlb_array *g) {
     a->capacity = a->unbounded ? HASH_START : g->entries;
     a->e = calloc(a->capacity, sizeof(*a->e));
     a->set = calloc(a->sets, sizeof(*a->set));
-    return a->e && a->set ? 0 : -ENOMEM;
+    bool many = !a->unbounded && a->ways >= WAYS_MANY;
+    a->near = many ? calloc(1u << NEAR_BITS, sizeof(*a->near)) : NULL;
+    return a->e && a->set && (a->near || !many) ? 0 : -ENOMEM;
 }
 
 void assoc_fini(struct assoc *a) {
     free(a->e);
     free(a->set);
+    free(a->near);
     *a = (struct assoc){0};
 }
 
@@ -71,6 +77,16 @@ static inline bool matches(const struct assoc_entry *e, uint64_t tag, uint16_t c
 
 static uint32_t home(const struct assoc *a, uint64_t tag) {
     return (uint32_t)(tag * 0x9e3779b97f4a7c15ull >> 32) & (a->capacity - 1);
+}
+
+static inline struct assoc_near *near_of(const struct assoc *a, uint64_t tag) {
+    return &a->near[tag * 0x9e3779b97f4a7c15ull >> (64 - NEAR_BITS)];
+}
+
+static inline void count_live(const struct assoc *a, const struct assoc_entry *e,
+                              int by) {
+    if (a->near)
+        near_of(a, e->tag)->live = (uint16_t)(near_of(a, e->tag)->live + by);
 }
 
 /* All entries of a tag, whosoever they are, lie on one chain. */
@@ -93,9 +109,16 @@ struct assoc_entry *assoc_find(const struct assoc *a, uint64_t tag, uint16_t ctx
     struct assoc_entry *e = &a->e[(size_t)s * a->ways], *last = &e[a->set[s].mru];
     if (matches(last, tag, ctx))
         return last;
-    for (uint32_t w = 0; w < a->ways; w++)
-        if (matches(&e[w], tag, ctx))
-            return &e[w];
+    struct assoc_near *near = a->near ? near_of(a, tag) : NULL;
+    if (near && (!near->live || matches(&e[near->way], tag, ctx)))
+        return near->live ? &e[near->way] : NULL;
+    for (uint32_t w = 0; w < a->ways; w++) {
+        if (!matches(&e[w], tag, ctx))
+            continue;
+        if (near)
+            near->way = (uint16_t)w;
+        return &e[w];
+    }
     return NULL;
 }
 
@@ -200,6 +223,10 @@ struct assoc_entry *assoc_insert(struct assoc *a, uint64_t tag, uint16_t ctx) {
         e = &a->e[(size_t)s * a->ways + way];
         if (a->replace == PN_REPLACE_PLRU)
             plru_use(&a->set[s], a->ways, way);
+        if (e->state == LIVE)
+            count_live(a, e, -1);
+        e->tag = tag;
+        count_live(a, e, 1);
     }
     *e = (struct assoc_entry){.tag = tag, .ctx = ctx, .state = LIVE, .stamp = e->stamp};
     assoc_use(a, e);
@@ -209,6 +236,7 @@ struct assoc_entry *assoc_insert(struct assoc *a, uint64_t tag, uint16_t ctx) {
 /* ---- Dropping ---- */
 
 static void kill(const struct assoc *a, struct assoc_entry *e) {
+    count_live(a, e, -1);
     e->state = a->unbounded ? DEAD : FREE;
 }
 
@@ -228,7 +256,7 @@ void assoc_drop(struct assoc *a, uint64_t tag, uint32_t ctx, bool global) {
         return;
     }
     struct assoc_entry *e = &a->e[(size_t)assoc_set_of(a, tag) * a->ways];
-    for (uint32_t w = 0; w < a->ways; w++)
+    for (uint32_t w = 0; (!a->near || near_of(a, tag)->live) && w < a->ways; w++)
         if (drops(&e[w], tag, ctx, global))
             kill(a, &e[w]);
 }

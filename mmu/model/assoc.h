@@ -24,10 +24,18 @@ struct assoc_set {
     uint32_t mru;   /* way used last */
 };
 
+/* What is known of the tags of one hash. */
+struct assoc_near {
+    uint16_t live; /* entries */
+    uint16_t way;  /* where one was found last */
+};
+#define NEAR_BITS 10
+
 struct assoc {
     struct assoc_entry *e;
     struct assoc_set *set;
-    uint32_t sets, ways; /* 0 ways: there is none */
+    struct assoc_near *near; /* of many ways: 1 << NEAR_BITS; else NULL */
+    uint32_t sets, ways;     /* 0 ways: there is none */
     uint8_t replace, pages;
     bool unbounded;
     uint64_t clock;

@@ -33,8 +33,6 @@
 #define HELD_NONE 0
 #define TEMPLATE  (PN_TLB_ENTRIES * sizeof(struct pn_tlb_entry))
 
-static const uint8_t page_bit[4] = {0, PN_PAGES_4K, PN_PAGES_2M, PN_PAGES_1G};
-
 /* ---- Life ---- */
 
 static bool level_possible(const struct pn_tlb_level *l) {
@@ -200,40 +198,13 @@ void model_filter_fill(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_tlb_mode mo
         e->tag[PN_WRITE] = PN_TLB_NONE(i);
 }
 
-/* ---- Keys ---- */
-
-uint16_t model_context(const struct pn_mmu_vcpu *vcpu) {
-    return vcpu->model->cfg->pcid && pcid_on(vcpu) ? vcpu->walk.root & CR3_PCID : 0;
-}
-
 /* ---- TLB look-ups ---- */
-
-struct hit {
-    struct assoc_entry *e;
-    unsigned array, level;
-};
-
-static bool level_find(struct assoc a[PN_TLB_ARRAYS], pn_gva gva, uint16_t ctx,
-                       bool write, struct hit *h) {
-    for (unsigned i = 0; i < PN_TLB_ARRAYS; i++)
-        for (unsigned level = 1; level <= 3 && a[i].ways; level++) {
-            if (!(a[i].pages & page_bit[level]))
-                continue;
-            h->e = assoc_find(&a[i], model_page_tag(gva, level), ctx);
-            if (!h->e || (write && !h->e->store))
-                continue;
-            h->array = i;
-            h->level = level;
-            return true;
-        }
-    return false;
-}
 
 /* Return: the array it is in now, or -1: that size has no place there. */
 static int level_fill(struct pn_mmu_vcpu *vcpu, struct assoc a[PN_TLB_ARRAYS], pn_gva gva,
                       unsigned level, const struct assoc_entry *what) {
     for (unsigned i = 0; i < PN_TLB_ARRAYS; i++) {
-        if (!a[i].ways || !(a[i].pages & page_bit[level]))
+        if (!a[i].ways || !(a[i].pages & model_page_bit(level)))
             continue;
         uint64_t tag = model_page_tag(gva, level);
         if (a == vcpu->model->tlb[L1D] && !a[i].unbounded)
@@ -407,9 +378,9 @@ bool model_access(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
     uint16_t ctx = model_context(vcpu);
     bool write = access == PN_WRITE;
     struct assoc_entry what;
-    struct hit h;
+    struct model_hit h;
     unsigned level;
-    if (level_find(l1, gva, ctx, write, &h)) {
+    if (model_find(l1, gva, ctx, write, &h)) {
         if (assoc_use(&l1[h.array], h.e) && access != PN_FETCH)
             held_drop(vcpu, h.array, assoc_set_of(&l1[h.array], h.e->tag));
         *store = h.e->store;
@@ -419,7 +390,7 @@ bool model_access(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
             pn_count(vcpu->stats, model_l1i_miss);
         else
             pn_count(vcpu->stats, model_l1d_miss);
-        if (level_find(l2, gva, ctx, write, &h)) {
+        if (model_find(l2, gva, ctx, write, &h)) {
             pn_count(vcpu->stats, model_l2_hit);
             assoc_use(&l2[h.array], h.e);
             what = *h.e;

@@ -75,7 +75,9 @@ void model_filter_fill(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_tlb_mode mo
                        bool store);
 void model_filter_flush(struct pn_mmu_vcpu *vcpu);
 /* The PCID, or 0 where entries are not told apart by it. */
-uint16_t model_context(const struct pn_mmu_vcpu *vcpu);
+static inline uint16_t model_context(const struct pn_mmu_vcpu *vcpu) {
+    return vcpu->model->cfg->pcid && pcid_on(vcpu) ? vcpu->walk.root & CR3_PCID : 0;
+}
 static inline uint64_t model_page_tag(pn_gva gva, unsigned level) {
     return gva >> (PN_PAGE_SHIFT + 9 * (level - 1)) << 2 | level;
 }
@@ -85,6 +87,20 @@ static inline uint64_t model_table_tag(pn_gva gva, unsigned bits, unsigned level
 /* The way of this kind of MMU: shadow_path or tdp_path. */
 void model_path(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
                 enum pn_tlb_mode mode, struct model_path *p);
+
+/* ---- hit.c ---- */
+
+struct model_hit {
+    struct assoc_entry *e;
+    unsigned array, level;
+};
+/* Has one level of the TLB, its arrays a, the page, for a store if write? */
+bool model_find(struct assoc a[PN_TLB_ARRAYS], pn_gva gva, uint16_t ctx, bool write,
+                struct model_hit *h);
+/* PN_PAGES_* of pages of level 1 to 3. */
+static inline unsigned model_page_bit(unsigned level) {
+    return level == 1 ? PN_PAGES_4K : level == 2 ? PN_PAGES_2M : PN_PAGES_1G;
+}
 
 /* ---- path.c ---- */
 

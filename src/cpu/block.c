@@ -532,6 +532,8 @@ void fetch_show(struct xlat *x, uint64_t lin) {
     struct cpu *cpu = x->cpu;
     if ((lin & PN_PAGE_MASK) == *x->fetch_page)
         return;
+    if (pn_mmu_fetch_hit(cpu->vmmu, lin))
+        return;
     cpu_vec_save(cpu);
     pn_mmu_fetched(cpu->vmmu, lin, cpu_tlb_mode(cpu));
 }
