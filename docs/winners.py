@@ -10,7 +10,7 @@ import math
 import sys
 
 POINTS = (("chase", "bytes=64M", "random loads in 64 MiB"),
-          ("touch", "order=random", "random touches in 16 MiB"),
+          ("touch", "order=random", "random touches in 64 MiB"),
           ("chase", "bytes=64M page=2M", "the same loads, 2 MiB pages"),
           ("compute", "", "arithmetic in registers"),
           ("ctxsw", "pcid=0", "switch of address spaces"),
