@@ -99,8 +99,8 @@ static void drop_at(struct pn_mmu *mmu, unsigned index, uintptr_t hva, bool writ
 }
 
 /* Every entry of one TLB. Return: h with the indices at which the page still is. */
-static uint64_t drop_scan(struct root *r, enum pn_tlb_mode mode, uintptr_t hva, bool write,
-                          uint64_t h) {
+static uint64_t drop_scan(struct root *r, enum pn_tlb_mode mode, uintptr_t hva,
+                          bool write, uint64_t h) {
     struct pn_tlb_entry *tlb = r->room[mode];
     for_each_live(r, mode, i, 0, PN_TLB_ENTRIES) {
         tlb_drop_if(tlb, i, hva, PN_PAGE_SIZE, write);
