@@ -38,7 +38,7 @@ struct run {
     struct trace_writer *trace;
     char story[PATH_MAX]; /* the trace's file of --explain-faults; "": none */
     struct recording_writer *recording; /* NULL: no --record */
-    struct outfile stats, dump_mmu, drawing;
+    struct outfile stats, dump_mmu, drawing, set;
     struct panic_watch panic;
     struct task_watch *watch;  /* NULL: no --trace-tasks */
     struct run_attend *attend; /* NULL: the guest stands for nobody */
@@ -59,6 +59,29 @@ static void guest_out(void *opaque, const uint8_t *buf, size_t size) {
     console_out(NULL, buf, size);
     if (!r->options.machine.panic_stays && panic_watch(&r->panic, buf, size))
         quit();
+}
+
+/* The file that the guest's memory is mapped from was cut, or its disk failed: there is nothing to
+ * go on with. */
+static void on_bus_error(int sig, siginfo_t *info, void *context) {
+    static const char line[] =
+        "penumbra: the guest is stopped: the snapshot that its memory is mapped from "
+        "cannot be read any more\n";
+    if (info->si_code != BUS_ADRERR && info->si_code != BUS_OBJERR) {
+        signal(sig, SIG_DFL); /* it happens again, and ends the process */
+        return;
+    }
+    console_close();
+    (void)!write(STDERR_FILENO, line, sizeof(line) - 1);
+    _exit(CLI_DAMAGED);
+}
+
+/* Before there is an engine, which passes on what is not the guest's. */
+static void watch_file(void) {
+    struct sigaction sa = {.sa_sigaction = on_bus_error,
+                           .sa_flags = SA_SIGINFO | SA_ONSTACK};
+    sigemptyset(&sa.sa_mask);
+    sigaction(SIGBUS, &sa, NULL);
 }
 
 static bool asked(void *opaque) {
@@ -142,6 +165,13 @@ static int open_outputs(struct run *r) {
         if (rc)
             return cli_cannot_write(o->explain_svg, rc);
     }
+    if (o->record_set) {
+        int rc = outfile_open(&r->set, o->record_set);
+        if (rc)
+            return cli_cannot_write(o->record_set, rc);
+        o->machine.record_set = true;
+        o->machine.record_set_fd = r->set.fd;
+    }
     if (o->record) {
         struct err e = {err, sizeof(err)};
         if (recording_open(o->record, &r->recording, &e))
@@ -163,6 +193,13 @@ static int open_outputs(struct run *r) {
     o->machine.rings = trace_rings(r->trace);
     o->writer = o->trace ? r->trace : NULL;
     return CLI_OK;
+}
+
+static void abandon_outputs(struct run *r) {
+    outfile_abandon(&r->stats);
+    outfile_abandon(&r->dump_mmu);
+    outfile_abandon(&r->drawing);
+    outfile_abandon(&r->set);
 }
 
 static uint64_t time_of(void *machine) {
@@ -189,6 +226,8 @@ static int create_machine(struct run *r) {
     m->attend = r->attend ? asked : NULL;
     m->idle = r->attend ? idle : console_idle;
     m->interactive = isatty(STDIN_FILENO);
+    if (m->restore_memory == RESTORE_MAP)
+        watch_file();
     int rc = machine_create(m, &r->machine, err, sizeof(err));
     if (!rc && r->recording)
         recording_clock(r->recording, time_of, r->machine);
@@ -377,10 +416,22 @@ static json_t *disks_json(const struct machine *m) {
     return disks;
 }
 
+/* Return: CLI_OK or CLI_HOST. */
+static int write_set(struct run *r) {
+    char err[256] = "";
+    struct err e = {err, sizeof(err)};
+    if (!r->options.record_set)
+        return CLI_OK;
+    if (machine_end_set(r->machine, &e))
+        return cli_error("%s", err);
+    int rc = outfile_commit(&r->set);
+    return rc ? cli_cannot_write(r->options.record_set, rc) : CLI_OK;
+}
+
 /* Everything that is written after the run. Return: CLI_OK or CLI_HOST. */
 static int report(struct run *r) {
     char err[256];
-    int code = CLI_OK;
+    int code = write_set(r);
     add_stats(r);
     if (r->recording)
         recording_stop(r->recording, &r->report.total);
@@ -421,7 +472,10 @@ static int report(struct run *r) {
 }
 
 int cmd_run(int argc, char **argv) {
-    struct run r = {.stats = {.fd = -1}, .dump_mmu = {.fd = -1}, .drawing = {.fd = -1}};
+    struct run r = {.stats = {.fd = -1},
+                    .dump_mmu = {.fd = -1},
+                    .drawing = {.fd = -1},
+                    .set = {.fd = -1}};
     bool done;
     int code = run_options_parse(&r.options, argc, argv, &done);
     if (code || done) {
@@ -467,9 +521,7 @@ int cmd_run(int argc, char **argv) {
     trace_abandon(r.trace);
     run_faults_end(r.story);
     recording_abandon(r.recording);
-    outfile_abandon(&r.stats);
-    outfile_abandon(&r.dump_mmu);
-    outfile_abandon(&r.drawing);
+    abandon_outputs(&r);
     if (console_signal() && code == 128 + console_signal()) {
         /* Die of the signal, now that all is put away: what started us can tell. */
         signal(console_signal(), SIG_DFL);

@@ -30,6 +30,7 @@ struct run_options {
     uint64_t checkpoint_distance; /* instructions */
     const char *monitor;          /* a socket's path; NULL: none */
     const char *restore;          /* a snapshot's folder; NULL: none */
+    const char *record_set;       /* of --record-working-set; NULL: none */
     struct snapshot *snapshot;    /* it, open: the machine's texts are in it */
     const char *incoming, *tls;   /* where a guest comes in, and its certificates; NULL */
     uint64_t stall_ns;            /* so long may who sends it be silent */

@@ -280,6 +280,19 @@ static const struct option_row rows[] = {
      "Go on from a snapshot: its guest, memory, vCPUs and devices; see 'penumbra "
      "snapshot'",
      .kind = OPTION_TEXT, OWN(restore), .min = 1},
+    {"restore-memory", 0, "HOW",
+     "How its memory comes: eager (before the guest runs), map (a snapshot of 'save "
+     "--raw', "
+     "mapped and not checked), lazy (when the guest touches it)",
+     .kind = OPTION_WORD, GUEST(restore_memory), .words = "eager|map|lazy",
+     .needs = "restore"},
+    {"working-set", 0, "FILE",
+     "With map or lazy: have the pages of that file ready before the guest touches them",
+     .kind = OPTION_TEXT, GUEST(working_set), .min = 1, .file = 'r',
+     .needs = "restore-memory"},
+    {"record-working-set", 0, "FILE",
+     "With lazy: write which pages the guest touches, in order", .kind = OPTION_TEXT,
+     OWN(record_set), .min = 1, .needs = "restore-memory", .without = "working-set"},
     {"incoming", 0, "unix:PATH|tcp:HOST:PORT",
      "Wait there for a guest of another process, and go on with it; see 'penumbra "
      "migrate'",
@@ -460,9 +473,19 @@ static int begin_under_ours(struct machine_config *m, struct err *e) {
     return 0;
 }
 
+/* A page that the guest waits for is damaged, or cannot be read. */
+static void unreadable(void *opaque, int rc, const char *line) {
+    cli_error("the guest is stopped: %s", line);
+    console_close();
+    _exit(rc == -EBADMSG ? CLI_DAMAGED : CLI_HOST);
+}
+
 /* The guest is the snapshot's. */
 static int take_snapshot(struct run_options *o, struct err *e) {
-    int rc = snapshot_open(o->restore, &o->snapshot, e);
+    bool map = o->machine.restore_memory == RESTORE_MAP;
+    int rc = map ? snapshot_open_to_map(o->restore, &o->snapshot, e)
+                 : snapshot_open(o->restore, &o->snapshot, e);
+    o->machine.lost = unreadable;
     return rc ? rc : snapshot_config(o->snapshot, &o->machine, e);
 }
 

@@ -21,7 +21,7 @@
 struct options {
     const char *word[WORDS_MAX];
     unsigned words;
-    bool force, live;
+    bool force, live, raw;
     const char *parent;
 };
 
@@ -38,6 +38,9 @@ static const struct option_row rows[] = {
      .kind = OPTION_FLAG, OPTION_FIELD(struct options, force)},
     {"parent", 0, "DIR", "save: write only what was written since that snapshot",
      .kind = OPTION_TEXT, OPTION_FIELD(struct options, parent), .min = 1, .file = 'r'},
+    {"raw", 0, NULL,
+     "save, merge: write memory as it is, to be mapped (--restore-memory)",
+     .kind = OPTION_FLAG, OPTION_FIELD(struct options, raw)},
     {"live", 0, NULL, "save: let the guest run on while its memory is written",
      .kind = OPTION_FLAG, OPTION_FIELD(struct options, live)},
 };
@@ -133,9 +136,10 @@ static int save(const struct options *o) {
     char line[LINE_BYTES], dir[LINE_BYTES], parent[LINE_BYTES] = "", before[32] = "";
     if (whole_path(o->word[2], dir) || (o->parent && whole_path(o->parent, parent)))
         return CLI_USAGE;
-    if (snprintf(line, sizeof(line), "snapshot save %s%s%s%s%s", dir,
+    if (snprintf(line, sizeof(line), "snapshot save %s%s%s%s%s%s", dir,
                  o->force ? " --force" : "", o->live ? " --live" : "",
-                 o->parent ? " --parent " : "", parent) >= (int)sizeof(line))
+                 o->raw ? " --raw" : "", o->parent ? " --parent " : "",
+                 parent) >= (int)sizeof(line))
         return option_error(&command, "the monitor does not take so long a path: %s",
                             o->word[2]);
     if (o->live)
@@ -179,10 +183,11 @@ static int info(const char *dir) {
                cli_text(json_object_get(j, "parent"), "dir"), snapshot_depth(s));
     printf(
         "\npages      %lld: %lld as in the parent, %lld of zeros, %lld stored, in %lld "
-        "bytes\n",
+        "bytes%s\n",
         cli_number(m, "pages"), cli_number(m, "inherited"), cli_number(m, "zeros"),
         cli_number(m, "stored"),
-        cli_number(m, "chunk_bytes") + cli_number(m, "index_bytes"));
+        cli_number(m, "chunk_bytes") + cli_number(m, "index_bytes"),
+        json_is_true(json_object_get(m, "raw")) ? ", raw: can be mapped" : "");
     printf("sections  ");
     json_array_foreach(json_object_get(j, "sections"), i, one)
         printf(" %s", cli_text(one, "name"));
@@ -224,7 +229,7 @@ static int merge(const struct options *o) {
     int code = open_snapshot(o->word[1], &s);
     if (code)
         return code;
-    int rc = snapshot_merge(s, o->word[2], o->force, &e);
+    int rc = snapshot_merge(s, o->word[2], o->raw, o->force, &e);
     snapshot_close(s);
     if (rc)
         return cli_error("%s", text), cli_snapshot_code(rc);
@@ -257,6 +262,8 @@ int cmd_snapshot(int argc, char **argv) {
     const char *what = o.words ? o.word[0] : "";
     if (o.force && strcmp(what, "save") != 0 && strcmp(what, "merge") != 0)
         return option_error(&command, "--force is of save and merge");
+    if (o.raw && strcmp(what, "save") != 0 && strcmp(what, "merge") != 0)
+        return option_error(&command, "--raw is of save and merge");
     if (o.parent && strcmp(what, "save") != 0)
         return option_error(&command, "--parent is of save");
     if (o.live && strcmp(what, "save") != 0)

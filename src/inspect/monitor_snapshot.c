@@ -18,11 +18,13 @@ int monitor_snapshot_save(struct request *r) {
             save.force = true;
         else if (!strcmp(r->arg[i], "--live") && save.leave)
             save.live = true;
+        else if (!strcmp(r->arg[i], "--raw"))
+            save.raw = true;
         else if (!strcmp(r->arg[i], "--parent") && i + 1 < r->args)
             save.parent = r->arg[++i];
         else
-            return err_set(&r->err, -EINVAL, "'%s': --force, --parent DIR or --live",
-                           r->arg[i]);
+            return err_set(&r->err, -EINVAL,
+                           "'%s': --force, --raw, --parent DIR or --live", r->arg[i]);
     uint64_t start = host_ns();
     if (rc == 0)
         rc = machine_snapshot_save(r->mon->machine, &save, &r->err);

@@ -205,6 +205,9 @@ int machine_history_begin(struct machine *m, const struct machine_history_config
     if (!m->ops->forked || m->cfg.host_clock || m->ram.fd >= 0 || m->cfg.recorder ||
         pn_dirty_by_host(m->cfg.dirty))
         return err_set(e, -EINVAL, "no history of such a machine can be kept");
+    int rc = machine_memory_whole(m, e); /* processes of their own wait for nobody */
+    if (rc)
+        return rc;
     m->history = calloc(1, sizeof(*m->history));
     if (!m->history)
         return err_set(e, -ENOMEM, "out of memory");

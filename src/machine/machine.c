@@ -62,7 +62,8 @@ static int check_config(const struct machine_config *cfg, struct err *e) {
             return no_insns(cfg->handover[i].to, e);
     if (!cfg->kernel && !cfg->kernel_blob && !cfg->restore)
         return err_set(e, -EINVAL, "no kernel given");
-    return check_dirty(cfg, e);
+    int rc = snap_fill_check(cfg, e);
+    return rc ? rc : check_dirty(cfg, e);
 }
 
 /* ---- Memory ---- */
@@ -74,7 +75,8 @@ static int create_memory(struct machine *m, struct err *e) {
                                  .hugepages = m->cfg.hugepages,
                                  .numa = m->cfg.numa,
                                  .shared = m->cfg.shared_ram};
-    return hostmem_create(&cfg, &m->ram, e);
+    int rc = hostmem_create(&cfg, &m->ram, e);
+    return rc == 0 && m->cfg.restore_memory == RESTORE_MAP ? snap_map_ram(m, e) : rc;
 }
 
 /* What the engine has to find written pages by; OFF: the host does, or nobody. */
@@ -362,6 +364,7 @@ void machine_destroy(struct machine *m) {
         m->ops->destroy(m->engine);
     for (unsigned i = 0; i < m->switches; i++)
         m->past[i].ops->destroy(m->past[i].engine);
+    snap_fill_end(m);
     hostmem_destroy(&m->window);
     hostmem_destroy(&m->ram);
     free(m->power_on);

@@ -38,6 +38,10 @@ struct machine_handover {
 
 struct snapshot; /* machine/snapshot.h */
 
+/* How memory comes from a snapshot: all of it before the guest runs, and every page checked; mapped
+ * (MAP_PRIVATE) from a raw one, and nothing is checked; or read and checked when it is touched. */
+enum machine_restore { RESTORE_EAGER, RESTORE_MAP, RESTORE_LAZY };
+
 struct machine_config {
     const struct pn_engine_ops *engine; /* not a threaded one, with restore */
     uint64_t ram;                       /* bytes, page aligned */
@@ -100,6 +104,13 @@ struct machine_config {
     bool shared_ram;      /* guest RAM in a memfd that other processes can map */
     /* Go on from it (snapshot_config), and load no kernel; NULL: begin anew. */
     const struct snapshot *restore;
+    enum machine_restore restore_memory;
+    const char
+        *working_set; /* a file: pages that the guest will touch first; NULL: none */
+    bool record_set;  /* LAZY: into that new file, which pages it touches */
+    int record_set_fd;
+    /* A page that the guest waits for cannot be read (LAZY): must not return. */
+    void (*lost)(void *opaque, int rc, const char *line);
     void *opaque;
 };
 
@@ -172,6 +183,12 @@ int machine_unpack_kernel(const void *image, size_t size, const char *name, void
                           size_t *out_size, struct err *e);
 /* XXH3-64 of all guest RAM, page by page in order of gpa. */
 uint64_t machine_ram_digest(struct machine *m);
+/* Memory that waits for nobody: what is yet to come of a lazy restore, or by post-copy, comes now.
+ * The machine stands. Return: 0, or -errno with a line in e. */
+int machine_memory_whole(struct machine *m, struct err *e);
+/* The working set is complete (machine_config.record_set): what is touched from now on is none of
+ * it. After the run. Return: 0, or -errno with a line in e. */
+int machine_end_set(struct machine *m, struct err *e);
 /* The states of all devices, taken while no vCPU runs: before machine_run or after it has
  * ended. Not under engines that are threaded: -ENOTSUP. Return: 0, or -ENOMEM. */
 struct machine_devices;

@@ -204,6 +204,8 @@ static int start(struct migration *g) {
 int machine_migrate(struct machine *m, const char *to, const struct migrate_options *o,
                     struct err *e) {
     int rc = may_begin(m, to, o, e);
+    if (rc == 0)
+        rc = machine_memory_whole(m, e);
     struct migration *g = rc ? NULL : calloc(1, sizeof(*g));
     if (rc)
         return rc;

@@ -18,6 +18,7 @@ struct snapshot; /* an open one: everything but its pages has been read and chec
 struct snapshot_request {
     const char *dir;
     const char *parent; /* write what was written since that snapshot alone; NULL: all */
+    bool raw;           /* memory as it is, to be mapped; no parent goes with it */
     bool force;    /* replace a snapshot that is there; nothing else is ever replaced */
     json_t *about; /* an object of the caller's for the manifest, or NULL */
     /* The guest runs on while its pages are written, by a copy of this process. leave: ends that
@@ -52,6 +53,9 @@ enum machine_saving_state machine_saving(struct machine *m, bool wait,
  * is damaged, or its parent is not what it was; other -errno: it cannot be read; with a line
  * in e. */
 int snapshot_open(const char *dir, struct snapshot **out, struct err *e);
+/* The same for a restore that maps memory: nothing is read of it, and none of its digests. -EINVAL,
+ * too: it is not raw. */
+int snapshot_open_to_map(const char *dir, struct snapshot **out, struct err *e);
 void snapshot_close(struct snapshot *s); /* NULL: nothing */
 
 /* Take what the guest's machine is made of into cfg: memory, vCPUs, CPU model, devices. Its
@@ -61,9 +65,10 @@ int snapshot_config(const struct snapshot *s, struct machine_config *cfg, struct
 
 /* How many snapshots it is made of: 1: it stands alone. */
 unsigned snapshot_depth(const struct snapshot *s);
-/* The same guest in a new folder that stands alone. Memory: what the guest's takes. Return: 0,
+/* The same guest in a new folder that stands alone, raw or compressed. Memory: what the guest's takes. Return: 0,
  * or -errno with a line in e. */
-int snapshot_merge(const struct snapshot *s, const char *dir, bool force, struct err *e);
+int snapshot_merge(const struct snapshot *s, const char *dir, bool raw, bool force,
+                   struct err *e);
 /* manifest.json, as it was read. */
 const json_t *snapshot_manifest(const struct snapshot *s);
 /* Read every page, too. A line to out for each damaged part. Return: how many. */

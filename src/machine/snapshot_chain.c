@@ -123,7 +123,7 @@ static int open_parent(struct snapshot *s, struct err *e) {
         return err_set(e, -EBADMSG, "%s: %s: its parent is not named", s->dir,
                        SNAPSHOT_MANIFEST);
     }
-    int rc = snap_open_one(path, &s->parent, e);
+    int rc = snap_open_one(path, true, &s->parent, e);
     if (rc == 0 && (!snap_hex(s->parent->manifest, "xxh3", &is) || is != want))
         rc = err_set(e, -EBADMSG, "%s: not what %s was made on (%016" PRIx64 ")", path,
                      s->dir, want);
@@ -152,7 +152,7 @@ int snapshot_open(const char *dir, struct snapshot **out, struct err *e) {
     struct snapshot *top, *s;
     unsigned n = 1;
     *out = NULL;
-    int rc = snap_open_one(dir, &top, e);
+    int rc = snap_open_one(dir, true, &top, e);
     if (rc)
         return rc;
     for (s = top; rc == 0 && json_object_get(s->manifest, "parent"); s = s->parent)
@@ -171,6 +171,24 @@ int snapshot_open(const char *dir, struct snapshot **out, struct err *e) {
                    : err_set(e, rc, "%s", line);
     }
     *out = top;
+    return 0;
+}
+
+int snapshot_open_to_map(const char *dir, struct snapshot **out, struct err *e) {
+    struct snapshot *s;
+    int rc = snap_open_one(dir, false, &s, e);
+    *out = NULL;
+    if (rc)
+        return rc;
+    if (json_object_get(s->manifest, "parent") || !s->memory.raw) {
+        snapshot_close(s);
+        return err_set(
+            e, -EINVAL,
+            "%s: its memory cannot be mapped: 'snapshot save --raw', or 'snapshot "
+            "merge --raw %s NEW', makes one whose can",
+            dir, dir);
+    }
+    *out = s;
     return 0;
 }
 
@@ -212,8 +230,8 @@ static int fill(const struct snapshot *s, uint8_t *all, struct err *e) {
     return rc;
 }
 
-static int write_merged(const struct snapshot *s, uint8_t *all, struct snap_writer *w,
-                        struct err *e) {
+static int write_merged(const struct snapshot *s, uint8_t *all, bool raw,
+                        struct snap_writer *w, struct err *e) {
     struct snap_region r[SNAP_REGIONS_MAX];
     int rc = fill(s, all, e);
     for (unsigned i = 0; i < s->memory.regions; i++) {
@@ -224,7 +242,8 @@ static int write_merged(const struct snapshot *s, uint8_t *all, struct snap_writ
     for (unsigned i = 0; rc == 0 && i < s->sections; i++)
         rc = snap_writer_section(w, s->section[i].name, s->section[i].version,
                                  s->section[i].data, s->section[i].size, e);
-    json_t *memory = rc ? NULL : snap_memory_write(w->memory_fd, r, s->memory.regions, e);
+    json_t *memory =
+        rc ? NULL : snap_memory_write(w->memory_fd, r, s->memory.regions, raw, e);
     json_t *j = memory ? json_copy(s->manifest) : NULL;
     if (rc == 0 && memory) {
         json_object_del(j, "parent");
@@ -239,7 +258,8 @@ static int write_merged(const struct snapshot *s, uint8_t *all, struct snap_writ
     return rc;
 }
 
-int snapshot_merge(const struct snapshot *s, const char *dir, bool force, struct err *e) {
+int snapshot_merge(const struct snapshot *s, const char *dir, bool raw, bool force,
+                   struct err *e) {
     char line[400] = "";
     struct err inner = {line, sizeof(line)};
     struct snap_writer w;
@@ -250,7 +270,7 @@ int snapshot_merge(const struct snapshot *s, const char *dir, bool force, struct
         return err_sys(e, -errno, "the guest's memory, %zu bytes", size);
     int rc = snap_writer_open(&w, dir, force, e);
     if (rc == 0) {
-        rc = write_merged(s, all, &w, &inner);
+        rc = write_merged(s, all, raw, &w, &inner);
         if (rc && !strncmp(line, dir, strlen(dir)))
             err_set(e, rc, "%s", line);
         else if (rc)

@@ -342,16 +342,16 @@ static int read_sections(struct snapshot *s, struct err *e) {
     return rc ? rc : snap_take_sections(s, state, size, e);
 }
 
-static int open_memory(struct snapshot *s, struct err *e) {
+static int open_memory(struct snapshot *s, bool index, struct err *e) {
     char *path = path_of(s, SNAPSHOT_MEMORY);
     if (!path)
         return err_set(e, -ENOMEM, "out of memory");
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     int rc = fd < 0 ? err_sys(e, -errno, "%s", path) : 0;
     free(path);
-    return rc ? rc
-              : snap_memory_open(&s->memory, json_object_get(s->manifest, "memory"), fd,
-                                 e);
+    if (rc == 0)
+        rc = snap_memory_open(&s->memory, json_object_get(s->manifest, "memory"), fd, e);
+    return rc == 0 && index ? snap_memory_index(&s->memory, e) : rc;
 }
 
 /* A line that begins with the folder. Return: rc. */
@@ -360,7 +360,7 @@ static int with_folder(const char *dir, int rc, const char *line, struct err *e)
     return named ? err_set(e, rc, "%s", line) : err_set(e, rc, "%s: %s", dir, line);
 }
 
-int snap_open_one(const char *dir, struct snapshot **out, struct err *e) {
+int snap_open_one(const char *dir, bool index, struct snapshot **out, struct err *e) {
     char line[400] = "";
     struct err inner = {line, sizeof(line)};
     struct snapshot *s = calloc(1, sizeof(*s));
@@ -374,7 +374,7 @@ int snap_open_one(const char *dir, struct snapshot **out, struct err *e) {
     if (rc == 0)
         rc = read_sections(s, &inner);
     if (rc == 0)
-        rc = open_memory(s, &inner);
+        rc = open_memory(s, index, &inner);
     if (rc) {
         snapshot_close(s);
         return with_folder(dir, rc, line, e);

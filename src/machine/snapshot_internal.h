@@ -97,35 +97,45 @@ struct snap_region {
 /* The memory of an open snapshot: all its regions' pages, one behind another. With a parent
  * it is of a chain: what is not in this file is in one of those below. */
 struct snap_memory {
-    int fd; /* memory.bin, or -1 */
+    int fd;   /* memory.bin, or -1 */
+    bool raw; /* page p is at p * 4096 of it, as it is */
     unsigned regions;
     struct snap_region region[SNAP_REGIONS_MAX];
     uint64_t pages, stored; /* stored: the pages that are in the file, each once */
     uint64_t inherited;     /* pages that are as in the parent */
+    uint64_t chunk_bytes, index_bytes, index_hash;
     const struct snap_memory *below; /* the parent's; NULL: none */
+    /* The index; NULL: not read yet (snap_memory_index). */
     uint32_t *page;  /* of each page: 0: zeros; else 1 + the number of the stored one */
     uint8_t *level;  /* of each page: in whose file, 0 in this one; NULL: no parent */
     uint64_t *hash;  /* XXH3 of each stored page */
     uint32_t *first; /* the page of the chain's uppermost that each stored one is met at
                         first; SNAP_NOWHERE: that one does not need it */
-    uint32_t *chunk_size; /* compressed bytes */
+    uint32_t *own;   /* the page of this one that each stored one is met at first */
+    uint32_t *chunk_size; /* compressed bytes; raw: 0 */
 };
 
 /* Is a page of a guest all zeros? */
 bool snap_is_zero(const uint8_t *page);
-/* Write the regions' pages to fd. Return: what the manifest says of them, or NULL with a line
- * in e. */
-json_t *snap_memory_write(int fd, const struct snap_region *r, unsigned regions,
+/* Write the regions' pages to fd. raw: none has `changed`. Return: what the manifest says of
+ * them, or NULL with a line in e. */
+json_t *snap_memory_write(int fd, const struct snap_region *r, unsigned regions, bool raw,
                           struct err *e);
-/* From the manifest and memory.bin. Return: 0, or -errno with a line in e. */
+/* From the manifest and the size of memory.bin. Return: 0, or -errno with a line in e. */
 int snap_memory_open(struct snap_memory *m, const json_t *manifest, int fd,
                      struct err *e);
+/* Read the index, which all that follows needs; once. Return: 0, or -errno with a line in e. */
+int snap_memory_index(struct snap_memory *m, struct err *e);
 /* What m inherits is in that memory, which m's owner keeps open and nobody else uses.
  * Return: 0, or -errno with a line in e: not the same guest's memory. */
 int snap_memory_stand_on(struct snap_memory *m, struct snap_memory *below, struct err *e);
 void snap_memory_close(struct snap_memory *m);
 static inline uint64_t snap_chunks(const struct snap_memory *m) {
     return (m->stored + SNAP_CHUNK_PAGES - 1) / SNAP_CHUNK_PAGES;
+}
+static inline unsigned snap_chunk_pages(const struct snap_memory *m, uint64_t chunk) {
+    uint64_t left = m->stored - chunk * SNAP_CHUNK_PAGES;
+    return left < SNAP_CHUNK_PAGES ? (unsigned)left : SNAP_CHUNK_PAGES;
 }
 /* The file of the chain that has the page. */
 static inline const struct snap_memory *snap_memory_of(const struct snap_memory *m,
@@ -149,6 +159,40 @@ static inline uint64_t snap_first(const struct snap_memory *m, uint64_t page) {
 typedef int (*snap_page_fn)(void *opaque, uint64_t page, const uint8_t *data);
 int snap_memory_read(const struct snap_memory *m, snap_page_fn fn, void *opaque,
                      FILE *out, unsigned *damaged, struct err *e);
+
+/* Who reads chunk by chunk. One thread's. */
+struct snap_reader {
+    void *zstd;
+    uint8_t *packed, *plain; /* plain: the pages of the chunk that was read last */
+};
+int snap_reader_open(struct snap_reader *r); /* Return: 0 or -ENOMEM; close it anyway */
+void snap_reader_close(struct snap_reader *r);
+/* Stored pages from chunk * SNAP_CHUNK_PAGES on into r->plain, checked. at: where the chunk
+ * begins in the file (raw: of no meaning). Return: 0; -EBADMSG: it is damaged; or -errno. */
+int snap_memory_chunk(const struct snap_memory *m, struct snap_reader *r, uint64_t chunk,
+                      uint64_t at);
+/* The line of that. Return: rc. */
+int snap_chunk_error(uint64_t chunk, int rc, struct err *e);
+
+/* ---- Into a machine (snapshot_fill.c) ---- */
+
+/* Before there is an engine: is memory possible as it is wanted, and whose is it? Return: 0, or
+ * -errno with a line in e. */
+int snap_fill_check(const struct machine_config *cfg, struct err *e);
+/* Memory that has been received goes to a machine, once. Return: false: none has been. */
+bool snap_give_memory(const struct snapshot *s, struct hostmem *ram,
+                      struct hostmem *window);
+/* The RAM of a machine that maps it lies there. Return: 0, or -errno with a line in e. */
+int snap_map_ram(struct machine *m, struct err *e);
+/* All pages, as machine_config.restore_memory says. Return: 0, or -errno with a line in e. */
+int snap_fill(struct machine *m, struct err *e);
+void snap_fill_end(struct machine *m); /* before the machine's memory goes */
+/* A page of a machine, RAM's first, then the window's. */
+static inline uint8_t *snap_page_at(const struct machine *m, uint64_t page) {
+    uint64_t ram = m->cfg.ram / PN_PAGE_SIZE;
+    return page < ram ? m->ram.base + page * PN_PAGE_SIZE
+                      : m->window.base + (page - ram) * PN_PAGE_SIZE;
+}
 
 /* ---- The folder (snapshot_file.c) ---- */
 
@@ -214,8 +258,8 @@ int snap_live_begin(struct machine *m, struct snap_writer *w, struct machine_bas
 
 /* ---- Chains (snapshot_chain.c) ---- */
 
-/* One folder, without its parents. Return: as snapshot_open. */
-int snap_open_one(const char *dir, struct snapshot **out, struct err *e);
+/* One folder, without its parents; index: with that of its memory. Return: as snapshot_open. */
+int snap_open_one(const char *dir, bool index, struct snapshot **out, struct err *e);
 /* A folder's manifest alone. Return: 0, -EINVAL or -EBADMSG as snapshot_open, or another
  * -errno, with a line in e that begins with the folder. */
 int snap_read_manifest(const char *dir, json_t **out, struct err *e);
@@ -250,9 +294,6 @@ bool snap_hex(const json_t *object, const char *key, uint64_t *out);
 json_t *snap_save_state(struct machine *m, struct snap_writer *w, struct err *e);
 /* The manifest's "machine" alone. Return: NULL with a line in e. */
 json_t *snap_config(const struct machine *m, struct err *e);
-/* Memory that has been received goes to a machine, once. Return: false: none has been. */
-bool snap_give_memory(const struct snapshot *s, struct hostmem *ram,
-                      struct hostmem *window);
 /* Everything but the pages. Return: 0, or -errno with a line in e. */
 int snap_save_sections(struct machine *m, struct snap_writer *w, struct err *e);
 json_t *snap_config_json(const struct machine_config *cfg);

@@ -10,6 +10,9 @@
  * the file its XXH3, 8 bytes; for each chunk its compressed size, 4 bytes. A chunk stands
  * alone.
  *
+ * Raw: page p lies at p * 4096, as it is, to be mapped; pages of zeros are holes. The index
+ * follows, without sizes of chunks; no page is the same as another's, and none is a parent's.
+ *
  * Invariants
  * 1. Two pages share a stored one only where every byte is equal, whatever their hashes say.
  * 2. No page is given out whose XXH3 is not the index's.
@@ -24,7 +27,7 @@
 #include <zstd.h>
 
 #include "base/file.h"
-#include "machine/snapshot_internal.h"
+#include "machine/snapshot_fill.h"
 
 #define LEVEL      1 /* zstd's */
 #define CODE_ZERO  0u
@@ -33,11 +36,13 @@
 #define CODE_BELOW UINT32_MAX
 #define PAGES_MAX  (MACHINE_RAM_MAX / PN_PAGE_SIZE + (1u << 16))
 #define TABLE_FREE 0u
+#define RUN_PAGES  1024u /* of raw pages that are written at once */
 
 /* ---- Writing ---- */
 
 struct writer {
     int fd;
+    bool raw;
     ZSTD_CCtx *zstd;
     uint64_t pages, stored, zeros, inherited, bytes;
     uint32_t *code;
@@ -49,6 +54,9 @@ struct writer {
     uint8_t *chunk, *packed; /* pages that wait; room for a frame */
     size_t packed_room;
     unsigned waiting;
+    const uint8_t
+        *run; /* raw: pages that lie one behind another, to be written at once */
+    uint64_t run_page, run_pages;
 };
 
 static void writer_free(struct writer *w) {
@@ -64,11 +72,12 @@ static void writer_free(struct writer *w) {
 
 /* most: pages that may be stored. Memory that is not touched costs nothing: the tables are as
  * large as the worst guest of that size needs. */
-static bool writer_create(struct writer *w, int fd, uint64_t pages, uint64_t most) {
+static bool writer_create(struct writer *w, int fd, bool raw, uint64_t pages,
+                          uint64_t most) {
     uint64_t slots = 1024;
     while (slots < most * 2)
         slots *= 2;
-    *w = (struct writer){.fd = fd, .pages = pages, .table_mask = slots - 1};
+    *w = (struct writer){.fd = fd, .raw = raw, .pages = pages, .table_mask = slots - 1};
     w->packed_room = ZSTD_compressBound(SNAP_CHUNK_BYTES);
     w->zstd = ZSTD_createCCtx();
     w->code = calloc(pages, sizeof(*w->code));
@@ -108,13 +117,51 @@ bool snap_is_zero(const uint8_t *page) {
     return true;
 }
 
+/* Write the pages of the run where they belong. Return: 0 or -errno. */
+static int write_run(struct writer *w) {
+    const uint8_t *from = w->run;
+    size_t left = w->run_pages * PN_PAGE_SIZE;
+    uint64_t at = w->run_page * PN_PAGE_SIZE;
+    w->run_pages = 0;
+    while (left) {
+        ssize_t n = pwrite(w->fd, from, left, (off_t)at);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return n < 0 ? -errno : -EIO;
+        from += n;
+        at += (size_t)n;
+        left -= (size_t)n;
+    }
+    return 0;
+}
+
 /* Return: 0 or -errno. */
-static int add_page(struct writer *w, const uint8_t *page, uint32_t *code) {
+static int add_raw(struct writer *w, uint64_t number, const uint8_t *page,
+                   uint32_t *code) {
+    bool next = w->run_pages && number == w->run_page + w->run_pages &&
+                page == w->run + w->run_pages * PN_PAGE_SIZE;
+    int rc = next ? 0 : write_run(w);
+    if (!next) {
+        w->run = page;
+        w->run_page = number;
+    }
+    w->run_pages++;
+    *code = CODE_NEXT;
+    w->hash[w->stored++] = XXH3_64bits(page, PN_PAGE_SIZE);
+    return rc ? rc : w->run_pages == RUN_PAGES ? write_run(w) : 0;
+}
+
+/* number: among all pages. Return: 0 or -errno. */
+static int add_page(struct writer *w, uint64_t number, const uint8_t *page,
+                    uint32_t *code) {
     *code = CODE_ZERO;
     if (snap_is_zero(page)) {
         w->zeros++;
         return 0;
     }
+    if (w->raw)
+        return add_raw(w, number, page, code);
     uint64_t hash = XXH3_64bits(page, PN_PAGE_SIZE), slot = hash & w->table_mask;
     for (; w->table[slot] != TABLE_FREE; slot = (slot + 1) & w->table_mask) {
         uint32_t n = w->table[slot] - 1;
@@ -139,29 +186,34 @@ static uint64_t changed_pages(const struct snap_region *r) {
 }
 
 /* Return: 0 or -errno. */
-static int add_region(struct writer *w, const struct snap_region *r, uint32_t *code) {
+static int add_region(struct writer *w, const struct snap_region *r, uint64_t first) {
     int rc = 0;
     for (uint64_t p = 0; rc == 0 && p < r->pages; p++) {
         if (!r->changed || r->changed[p / 64] >> p % 64 & 1) {
-            rc = add_page(w, r->base + p * PN_PAGE_SIZE, &code[p]);
+            rc = add_page(w, first + p, r->base + p * PN_PAGE_SIZE, &w->code[first + p]);
         } else {
-            code[p] = CODE_BELOW;
+            w->code[first + p] = CODE_BELOW;
             w->inherited++;
         }
     }
     return rc;
 }
 
-static size_t index_size(uint64_t pages, uint64_t stored) {
-    uint64_t chunks = (stored + SNAP_CHUNK_PAGES - 1) / SNAP_CHUNK_PAGES;
+static uint64_t chunks_of(bool raw, uint64_t stored) {
+    return raw ? 0 : (stored + SNAP_CHUNK_PAGES - 1) / SNAP_CHUNK_PAGES;
+}
+
+static size_t index_size(bool raw, uint64_t pages, uint64_t stored) {
+    uint64_t chunks = chunks_of(raw, stored);
     return pages * sizeof(uint32_t) + stored * sizeof(uint64_t) +
            chunks * sizeof(uint32_t);
 }
 
 /* Return: 0 and what the manifest says of it, or -errno. */
 static int write_index(struct writer *w, json_t *manifest) {
-    uint64_t chunks = (w->stored + SNAP_CHUNK_PAGES - 1) / SNAP_CHUNK_PAGES;
-    size_t size = index_size(w->pages, w->stored), room = ZSTD_compressBound(size);
+    uint64_t chunks = chunks_of(w->raw, w->stored);
+    size_t size = index_size(w->raw, w->pages, w->stored),
+           room = ZSTD_compressBound(size);
     uint8_t *plain = malloc(size), *packed = malloc(room), *p = plain;
     int rc = plain && packed ? 0 : -ENOMEM;
     if (rc == 0) {
@@ -191,7 +243,16 @@ static json_t *regions_json(const struct snap_region *r, unsigned regions) {
     return list;
 }
 
-json_t *snap_memory_write(int fd, const struct snap_region *r, unsigned regions,
+/* All pages are given: the rest of them. Return: 0 or -errno. */
+static int end_pages(struct writer *w) {
+    if (!w->raw)
+        return write_chunk(w);
+    int rc = write_run(w);
+    w->bytes = w->pages * PN_PAGE_SIZE;
+    return rc == 0 && lseek(w->fd, (off_t)w->bytes, SEEK_SET) < 0 ? -errno : rc;
+}
+
+json_t *snap_memory_write(int fd, const struct snap_region *r, unsigned regions, bool raw,
                           struct err *e) {
     struct writer w;
     uint64_t pages = 0, most = 0, n = 0;
@@ -199,18 +260,18 @@ json_t *snap_memory_write(int fd, const struct snap_region *r, unsigned regions,
         pages += r[i].pages;
         most += changed_pages(&r[i]);
     }
-    int rc = writer_create(&w, fd, pages, most) ? 0 : -ENOMEM;
+    int rc = writer_create(&w, fd, raw, pages, most) ? 0 : -ENOMEM;
     for (unsigned i = 0; rc == 0 && i < regions; n += r[i++].pages)
-        rc = add_region(&w, &r[i], &w.code[n]);
+        rc = add_region(&w, &r[i], n);
     if (rc == 0)
-        rc = write_chunk(&w);
+        rc = end_pages(&w);
     json_t *j =
         rc ? NULL
-           : json_pack("{s:o, s:i, s:I, s:I, s:I, s:I, s:I}", "regions",
-                       regions_json(r, regions), "chunk_pages", (int)SNAP_CHUNK_PAGES,
-                       "pages", (json_int_t)pages, "inherited", (json_int_t)w.inherited,
-                       "zeros", (json_int_t)w.zeros, "stored", (json_int_t)w.stored,
-                       "chunk_bytes", (json_int_t)w.bytes);
+           : json_pack("{s:o, s:b, s:i, s:I, s:I, s:I, s:I, s:I}", "regions",
+                       regions_json(r, regions), "raw", raw, "chunk_pages",
+                       (int)SNAP_CHUNK_PAGES, "pages", (json_int_t)pages, "inherited",
+                       (json_int_t)w.inherited, "zeros", (json_int_t)w.zeros, "stored",
+                       (json_int_t)w.stored, "chunk_bytes", (json_int_t)w.bytes);
     if (rc == 0)
         rc = j ? write_index(&w, j) : -ENOMEM;
     writer_free(&w);
@@ -245,8 +306,7 @@ static int read_regions(struct snap_memory *m, const json_t *manifest, struct er
     return m->pages ? 0 : bad_manifest(e);
 }
 
-/* Read exactly that. Return: 0, -EBADMSG: the file is shorter, or -errno. */
-static int read_at(int fd, void *buf, size_t size, uint64_t at) {
+int snap_read_at(int fd, void *buf, size_t size, uint64_t at) {
     uint8_t *p = buf;
     while (size) {
         ssize_t n = pread(fd, p, size, (off_t)at);
@@ -277,7 +337,7 @@ static bool take_codes(struct snap_memory *m) {
                 return false;
             m->first[next] = (uint32_t)p;
             m->page[p] = (uint32_t)++next;
-        } else if (code - CODE_SAME < next) {
+        } else if (!m->raw && code - CODE_SAME < next) {
             m->page[p] = code - CODE_SAME + 1;
         } else {
             return false;
@@ -286,40 +346,45 @@ static bool take_codes(struct snap_memory *m) {
     return next == m->stored && inherited == m->inherited;
 }
 
-static bool take_index(struct snap_memory *m, const uint8_t *plain,
-                       uint64_t chunk_bytes) {
-    uint64_t sum = 0;
+static bool take_index(struct snap_memory *m, const uint8_t *plain) {
+    uint64_t sum = m->raw ? m->pages * PN_PAGE_SIZE : 0;
     memcpy(m->page, plain, m->pages * sizeof(*m->page));
     plain += m->pages * sizeof(*m->page);
     memcpy(m->hash, plain, m->stored * sizeof(*m->hash));
     plain += m->stored * sizeof(*m->hash);
-    memcpy(m->chunk_size, plain, snap_chunks(m) * sizeof(*m->chunk_size));
-    for (uint64_t i = 0; i < snap_chunks(m); i++) {
+    uint64_t chunks = chunks_of(m->raw, m->stored);
+    memcpy(m->chunk_size, plain, chunks * sizeof(*m->chunk_size));
+    for (uint64_t i = 0; i < chunks; i++) {
         if (m->chunk_size[i] > ZSTD_compressBound(SNAP_CHUNK_BYTES))
             return false;
         sum += m->chunk_size[i];
     }
-    return sum == chunk_bytes && take_codes(m);
+    if (sum != m->chunk_bytes || !take_codes(m))
+        return false;
+    memcpy(m->own, m->first, m->stored * sizeof(*m->own));
+    return true;
 }
 
-static int read_index(struct snap_memory *m, uint64_t chunk_bytes, uint64_t index_bytes,
-                      uint64_t hash, struct err *e) {
-    size_t size = index_size(m->pages, m->stored);
-    uint8_t *plain = malloc(size), *packed = malloc(index_bytes + 1);
+int snap_memory_index(struct snap_memory *m, struct err *e) {
+    size_t size = index_size(m->raw, m->pages, m->stored);
+    if (m->page)
+        return 0;
+    uint8_t *plain = malloc(size), *packed = malloc(m->index_bytes + 1);
     m->page = calloc(m->pages, sizeof(*m->page));
     m->hash = calloc(m->stored + 1, sizeof(*m->hash));
     m->first = calloc(m->stored + 1, sizeof(*m->first));
+    m->own = calloc(m->stored + 1, sizeof(*m->own));
     m->chunk_size = calloc(snap_chunks(m) + 1, sizeof(*m->chunk_size));
-    int rc = plain && packed && m->page && m->hash && m->first && m->chunk_size
+    int rc = plain && packed && m->page && m->hash && m->first && m->own && m->chunk_size
                  ? 0
                  : err_set(e, -ENOMEM, "out of memory");
     if (rc == 0) {
-        rc = read_at(m->fd, packed, index_bytes, chunk_bytes);
-        if (rc == 0 && XXH3_64bits(packed, index_bytes) != hash)
+        rc = snap_read_at(m->fd, packed, m->index_bytes, m->chunk_bytes);
+        if (rc == 0 && XXH3_64bits(packed, m->index_bytes) != m->index_hash)
             rc = -EBADMSG;
-        if (rc == 0 && ZSTD_decompress(plain, size, packed, index_bytes) != size)
+        if (rc == 0 && ZSTD_decompress(plain, size, packed, m->index_bytes) != size)
             rc = -EBADMSG;
-        if (rc == 0 && !take_index(m, plain, chunk_bytes))
+        if (rc == 0 && !take_index(m, plain))
             rc = -EBADMSG;
         if (rc == -EBADMSG)
             err_set(e, rc, "%s, index: damaged", SNAPSHOT_MEMORY);
@@ -333,9 +398,10 @@ static int read_index(struct snap_memory *m, uint64_t chunk_bytes, uint64_t inde
 
 int snap_memory_open(struct snap_memory *m, const json_t *manifest, int fd,
                      struct err *e) {
-    uint64_t pages, chunk_pages, chunk_bytes, index_bytes, hash;
+    uint64_t pages, chunk_pages;
     struct stat st;
-    *m = (struct snap_memory){.fd = fd};
+    *m = (struct snap_memory){.fd = fd,
+                              .raw = json_is_true(json_object_get(manifest, "raw"))};
     int rc = read_regions(m, manifest, e);
     if (rc)
         return rc;
@@ -344,17 +410,20 @@ int snap_memory_open(struct snap_memory *m, const json_t *manifest, int fd,
         chunk_pages != SNAP_CHUNK_PAGES ||
         !snap_number(manifest, "stored", m->pages, &m->stored) ||
         !snap_number(manifest, "inherited", m->pages, &m->inherited) ||
-        !snap_number(manifest, "chunk_bytes", INT64_MAX / 2, &chunk_bytes) ||
+        !snap_number(manifest, "chunk_bytes", INT64_MAX / 2, &m->chunk_bytes) ||
         !snap_number(manifest, "index_bytes",
-                     ZSTD_compressBound(index_size(m->pages, m->stored)), &index_bytes) ||
-        !snap_hex(manifest, "index_xxh3", &hash))
+                     ZSTD_compressBound(index_size(m->raw, m->pages, m->stored)),
+                     &m->index_bytes) ||
+        !snap_hex(manifest, "index_xxh3", &m->index_hash) ||
+        (m->raw && (m->inherited || m->chunk_bytes != m->pages * PN_PAGE_SIZE)))
         return bad_manifest(e);
     if (fstat(fd, &st))
         return err_sys(e, -errno, "%s", SNAPSHOT_MEMORY);
-    if ((uint64_t)st.st_size != chunk_bytes + index_bytes)
+    if ((uint64_t)st.st_size != m->chunk_bytes + m->index_bytes)
         return err_set(e, -EBADMSG, "%s: %" PRIu64 " bytes, not %" PRIu64,
-                       SNAPSHOT_MEMORY, (uint64_t)st.st_size, chunk_bytes + index_bytes);
-    return read_index(m, chunk_bytes, index_bytes, hash, e);
+                       SNAPSHOT_MEMORY, (uint64_t)st.st_size,
+                       m->chunk_bytes + m->index_bytes);
+    return 0;
 }
 
 /* Which stored page of which file the uppermost memory meets where. */
@@ -396,31 +465,61 @@ void snap_memory_close(struct snap_memory *m) {
     free(m->level);
     free(m->hash);
     free(m->first);
+    free(m->own);
     free(m->chunk_size);
     *m = (struct snap_memory){.fd = -1};
 }
 
 /* ---- Reading pages ---- */
 
-struct reader {
-    ZSTD_DCtx *zstd;
-    uint8_t *packed, *plain;
-};
+int snap_reader_open(struct snap_reader *r) {
+    *r = (struct snap_reader){.zstd = ZSTD_createDCtx(),
+                              .packed = malloc(ZSTD_compressBound(SNAP_CHUNK_BYTES)),
+                              .plain = malloc(SNAP_CHUNK_BYTES)};
+    return r->zstd && r->packed && r->plain ? 0 : -ENOMEM;
+}
 
-/* Return: 0; -EBADMSG: it is damaged; or -errno. */
-static int read_chunk(const struct snap_memory *m, struct reader *r, uint64_t chunk,
-                      uint64_t at, unsigned pages) {
+void snap_reader_close(struct snap_reader *r) {
+    ZSTD_freeDCtx(r->zstd);
+    free(r->packed);
+    free(r->plain);
+}
+
+/* Stored pages of a raw file, one by one where they lie apart. Return: as read_at. */
+static int read_raw(const struct snap_memory *m, uint8_t *to, uint64_t first,
+                    unsigned pages) {
+    int rc = 0;
+    for (unsigned i = 0, n; rc == 0 && i < pages; i += n) {
+        const uint32_t *own = &m->own[first + i];
+        for (n = 1; i + n < pages && own[n] == own[0] + n;)
+            n++;
+        rc = snap_read_at(m->fd, to + (size_t)i * PN_PAGE_SIZE, (size_t)n * PN_PAGE_SIZE,
+                          (uint64_t)own[0] * PN_PAGE_SIZE);
+    }
+    return rc;
+}
+
+int snap_memory_chunk(const struct snap_memory *m, struct snap_reader *r, uint64_t chunk,
+                      uint64_t at) {
+    uint64_t first = chunk * SNAP_CHUNK_PAGES;
+    unsigned pages = snap_chunk_pages(m, chunk);
     size_t size = m->chunk_size[chunk], plain = (size_t)pages * PN_PAGE_SIZE;
-    int rc = read_at(m->fd, r->packed, size, at);
-    if (rc)
-        return rc;
-    if (ZSTD_decompressDCtx(r->zstd, r->plain, plain, r->packed, size) != plain)
-        return -EBADMSG;
-    for (unsigned i = 0; i < pages; i++)
+    int rc = m->raw ? read_raw(m, r->plain, first, pages)
+                    : snap_read_at(m->fd, r->packed, size, at);
+    if (rc == 0 && !m->raw &&
+        ZSTD_decompressDCtx(r->zstd, r->plain, plain, r->packed, size) != plain)
+        rc = -EBADMSG;
+    for (unsigned i = 0; rc == 0 && i < pages; i++)
         if (XXH3_64bits(r->plain + (size_t)i * PN_PAGE_SIZE, PN_PAGE_SIZE) !=
-            m->hash[chunk * SNAP_CHUNK_PAGES + i])
-            return -EBADMSG;
-    return 0;
+            m->hash[first + i])
+            rc = -EBADMSG;
+    return rc;
+}
+
+int snap_chunk_error(uint64_t chunk, int rc, struct err *e) {
+    return rc == -EBADMSG
+               ? err_set(e, rc, "%s, chunk %" PRIu64 ": damaged", SNAPSHOT_MEMORY, chunk)
+               : err_sys(e, rc, "%s, chunk %" PRIu64, SNAPSHOT_MEMORY, chunk);
 }
 
 /* Does the uppermost of the chain have a page of these? */
@@ -431,19 +530,17 @@ static bool needed(const struct snap_memory *m, uint64_t first, unsigned pages) 
     return false;
 }
 
-static int read_all(const struct snap_memory *m, struct reader *r, snap_page_fn fn,
+static int read_all(const struct snap_memory *m, struct snap_reader *r, snap_page_fn fn,
                     void *opaque, FILE *out, unsigned *damaged, struct err *e) {
     uint64_t at = 0;
     for (uint64_t c = 0; c < snap_chunks(m); at += m->chunk_size[c++]) {
-        uint64_t first = c * SNAP_CHUNK_PAGES, left = m->stored - first;
-        unsigned pages = left < SNAP_CHUNK_PAGES ? (unsigned)left : SNAP_CHUNK_PAGES;
+        uint64_t first = c * SNAP_CHUNK_PAGES;
+        unsigned pages = snap_chunk_pages(m, c);
         if (fn && !needed(m, first, pages))
             continue;
-        int rc = read_chunk(m, r, c, at, pages);
-        if (rc && rc != -EBADMSG)
-            return err_sys(e, rc, "%s, chunk %" PRIu64, SNAPSHOT_MEMORY, c);
-        if (rc && !damaged)
-            return err_set(e, rc, "%s, chunk %" PRIu64 ": damaged", SNAPSHOT_MEMORY, c);
+        int rc = snap_memory_chunk(m, r, c, at);
+        if (rc && (rc != -EBADMSG || !damaged))
+            return snap_chunk_error(c, rc, e);
         if (rc) {
             fprintf(out, "%s, chunk %" PRIu64 ": damaged\n", SNAPSHOT_MEMORY, c);
             ++*damaged;
@@ -459,12 +556,9 @@ static int read_all(const struct snap_memory *m, struct reader *r, snap_page_fn 
 
 int snap_memory_read(const struct snap_memory *m, snap_page_fn fn, void *opaque,
                      FILE *out, unsigned *damaged, struct err *e) {
-    struct reader r = {ZSTD_createDCtx(), malloc(ZSTD_compressBound(SNAP_CHUNK_BYTES)),
-                       malloc(SNAP_CHUNK_BYTES)};
-    int rc = r.zstd && r.packed && r.plain ? read_all(m, &r, fn, opaque, out, damaged, e)
-                                           : err_set(e, -ENOMEM, "out of memory");
-    ZSTD_freeDCtx(r.zstd);
-    free(r.packed);
-    free(r.plain);
+    struct snap_reader r;
+    int rc = snap_reader_open(&r) ? err_set(e, -ENOMEM, "out of memory")
+                                  : read_all(m, &r, fn, opaque, out, damaged, e);
+    snap_reader_close(&r);
     return rc;
 }

@@ -57,6 +57,10 @@ static int find_stand(struct machine *m, const struct snapshot_request *r,
     *s = (struct stand){0};
     if (!r->parent)
         return 0;
+    if (r->raw)
+        return err_set(e, -EINVAL,
+                       "a raw snapshot has all of memory, and no parent: 'snapshot merge "
+                       "--raw' makes one of several");
     if (!m->dirty)
         return err_set(e, -EINVAL,
                        "--parent: this run has no dirty log: begin it with --dirty-log");
@@ -81,7 +85,8 @@ static int find_stand(struct machine *m, const struct snapshot_request *r,
 /* The pages, and then all is there. */
 static int save_memory(void *opaque, uint64_t *digest, struct err *e) {
     struct saver *v = opaque;
-    json_t *memory = snap_memory_write(v->w.memory_fd, v->region, v->regions, e);
+    json_t *memory =
+        snap_memory_write(v->w.memory_fd, v->region, v->regions, v->r->raw, e);
     if (!memory)
         return -EIO;
     json_t *j = manifest(v->m, memory, v->r->about);
@@ -178,6 +183,8 @@ int machine_snapshot_save(struct machine *m, const struct snapshot_request *r,
     struct saver v = {.r = r};
     struct machine_base *base = NULL;
     int rc = snap_can_be_saved(m, e);
+    if (rc == 0)
+        rc = machine_memory_whole(m, e);
     if (rc == 0 && r->live)
         rc = snap_live_can_begin(m, e);
     if (rc == 0)

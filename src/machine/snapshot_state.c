@@ -272,95 +272,6 @@ static int restore_devices(struct machine *m, struct err *e) {
     return rc;
 }
 
-/* ---- Memory ---- */
-
-unsigned snap_regions(const struct machine *m, struct snap_region r[SNAP_REGIONS_MAX]) {
-    r[0] = (struct snap_region){"ram", m->cfg.ram / PN_PAGE_SIZE, m->ram.base, NULL};
-    r[1] = (struct snap_region){"window", PN_WINDOW_PAGES_MAX, m->window.base, NULL};
-    return m->window.base ? 2 : 1;
-}
-
-struct filling {
-    struct machine *m;
-    const struct snap_memory *memory;
-};
-
-static uint8_t *page_at(const struct filling *f, uint64_t page) {
-    uint64_t ram = f->memory->region[0].pages;
-    return page < ram ? f->m->ram.base + page * PN_PAGE_SIZE
-                      : f->m->window.base + (page - ram) * PN_PAGE_SIZE;
-}
-
-/* Into RAM as a loader writes: a dirty log has it. The window is no slot yet. */
-static int put_page(const struct filling *f, uint64_t page, const uint8_t *data) {
-    struct machine *m = f->m;
-    uint64_t at = page * PN_PAGE_SIZE;
-    if (page >= f->memory->region[0].pages) {
-        memcpy(page_at(f, page), data, PN_PAGE_SIZE);
-        machine_dirty_mark_window(m, page - f->memory->region[0].pages);
-        return 0;
-    }
-    pn_gpa gpa = at < LOW_RAM_MAX ? at : HIGH_RAM_BASE + (at - LOW_RAM_MAX);
-    return m->ops->write_phys(m->engine, gpa, data, PN_PAGE_SIZE) == PN_PAGE_SIZE
-               ? 0
-               : -EFAULT;
-}
-
-static int put_stored(void *opaque, uint64_t page, const uint8_t *data) {
-    return put_page(opaque, page, data);
-}
-
-static int restore_memory(struct machine *m, struct err *e) {
-    const struct snap_memory *s = &m->cfg.restore->memory;
-    const struct filling f = {m, s};
-    struct snap_region r[SNAP_REGIONS_MAX];
-    int rc = s->regions > 1 ? window_take_memory(m) : 0;
-    if (rc)
-        return err_sys(e, rc, "the window's memory");
-    unsigned count = snap_regions(m, r);
-    for (unsigned i = 0; i < SNAP_REGIONS_MAX; i++)
-        if (s->regions != count ||
-            (i < count && (strcmp(r[i].name, s->region[i].name) != 0 ||
-                           r[i].pages != s->region[i].pages)))
-            return err_set(e, -EINVAL,
-                           "%s: not the memory of a guest of %" PRIu64 " pages",
-                           SNAPSHOT_MEMORY, m->cfg.ram / PN_PAGE_SIZE);
-    rc = snap_read_pages(m->cfg.restore, put_stored, (void *)(uintptr_t)&f, e);
-    for (uint64_t p = 0; rc == 0 && p < s->pages; p++)
-        if (s->page[p] && snap_first(s, p) != p)
-            rc = put_page(&f, p, page_at(&f, snap_first(s, p)));
-    return rc;
-}
-
-/* It came before the machine was made: the machine has it. To a dirty log it is written. */
-static int take_received(struct machine *m, struct err *e) {
-    const struct snap_received *r = m->cfg.restore->received;
-    uint64_t ram = m->cfg.ram / PN_PAGE_SIZE;
-    if (m->ram.base != r->ram.base)
-        return err_set(e, -EINVAL, "its memory is already another machine's");
-    for (uint64_t w = 0; w < (r->pages + 63) / 64; w++)
-        for (uint64_t bits = r->there[w]; bits; bits &= bits - 1) {
-            uint64_t page = w * 64 + (unsigned)__builtin_ctzll(bits);
-            if (page < ram)
-                machine_dirty_mark_ram(m, page);
-            else
-                machine_dirty_mark_window(m, page - ram);
-        }
-    return 0;
-}
-
-bool snap_give_memory(const struct snapshot *s, struct hostmem *ram,
-                      struct hostmem *window) {
-    struct snap_received *r = s ? s->received : NULL;
-    if (!r || r->given)
-        return false;
-    r->given = true;
-    *ram = r->ram;
-    if (r->window.base)
-        *window = r->window;
-    return true;
-}
-
 /* ---- The machine ---- */
 
 static int save_machine(struct machine *m, struct snap_writer *w, struct err *e) {
@@ -532,7 +443,7 @@ static int restore(struct machine *m, struct err *e) {
     struct pn_cpu_state *cpu = calloc(m->cfg.cpus, sizeof(*cpu));
     int rc = cpu ? snap_check_cpuid(m, e) : err_set(e, -ENOMEM, "out of memory");
     if (rc == 0)
-        rc = m->cfg.restore->received ? take_received(m, e) : restore_memory(m, e);
+        rc = snap_fill(m, e);
     if (rc == 0)
         rc = restore_states(m, cpu, e);
     free(cpu);

@@ -113,10 +113,12 @@ struct machine {
     uint64_t feeds;                  /* how often the console has been read (history.c) */
     struct machine_history *history; /* NULL: none is kept */
 
+    struct snap_fill *fill;        /* snapshot_fill.c; NULL: memory is there */
     struct machine_saving *saving; /* snapshot_live.c; NULL: there was none */
     struct machine_dirty *dirty;   /* machine_dirty.c; NULL: no dirty log */
     struct machine_point *points;  /* point.c: that it can go back to */
     struct migration *migration;   /* migrate.c; NULL: none */
+    struct migrate_in *coming;     /* by post-copy, memory is; NULL: all is there */
 
     struct {
         struct pn_debug wanted, given[2]; /* given[turn]: what the engine has */
@@ -180,6 +182,9 @@ bool window_slot(const struct machine *m, struct pn_memslot *slot); /* false: ab
 struct pn_memslot window_largest(const struct machine *m);
 int window_add_again(struct machine *m);   /* to another engine. Return: 0 or -errno */
 int window_take_memory(struct machine *m); /* without a slot. Return: 0 or -errno */
+/* snapshot_fill.c: the guest gives memory up, which is zeros then. Return: false: it is memory as
+ * any other; true: it is zeros, or what is missing there will be. */
+bool machine_memory_forget(struct machine *m, uint8_t *at, size_t size);
 /* machine_threads.c: run a threaded engine to its end. Return: 0, or -errno and a line.
  */
 int machine_run_threads(struct machine *m, struct err *e);

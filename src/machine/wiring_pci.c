@@ -210,8 +210,10 @@ static uint8_t *ram_at(const struct machine *m, pn_gpa gpa, uint64_t *left) {
 }
 
 /* To the host, where pages may go one by one and nobody watches who writes them. */
-static void drop(const struct machine *m, uint8_t *p, size_t size) {
+static void drop(struct machine *m, uint8_t *p, size_t size) {
     bool huge = m->cfg.hugepages && strpbrk(m->cfg.hugepages, "MG");
+    if (machine_memory_forget(m, p, size))
+        return;
     if (huge || pn_dirty_by_host(m->cfg.dirty) ||
         madvise(p, size, m->ram.fd >= 0 ? MADV_REMOVE : MADV_DONTNEED))
         memset(p, 0, size);

@@ -147,6 +147,8 @@ static void try_index(const uint8_t *data, size_t size) {
     const struct snap_memory *g = &good()->memory;
     const json_t *was = json_object_get(snapshot_manifest(good()), "memory");
     uint64_t chunks = (uint64_t)json_integer_value(json_object_get(was, "chunk_bytes"));
+    uint64_t pages = size / 4 % 64;
+    bool raw = size / 4 % 5 == 0 && pages * PN_PAGE_SIZE >= chunks;
     size_t room = ZSTD_compressBound(size);
     uint8_t *packed = malloc(room), *copy = malloc(chunks + 1);
     char text[256] = "";
@@ -156,18 +158,25 @@ static void try_index(const uint8_t *data, size_t size) {
     size_t n = ZSTD_compress(packed, room, data, size, 1);
     int fd = memfd_create("fuzz", MFD_CLOEXEC);
     require(fd >= 0 && write(fd, copy, chunks) == (ssize_t)chunks &&
+            (!raw || lseek(fd, (off_t)(pages * PN_PAGE_SIZE), SEEK_SET) > 0) &&
             write(fd, packed, n) == (ssize_t)n);
     json_t *j = json_deep_copy(was);
+    json_object_set_new(j, "raw", json_boolean(raw));
+    if (raw)
+        json_object_set_new(j, "chunk_bytes",
+                            json_integer((json_int_t)(pages * PN_PAGE_SIZE)));
     json_object_set_new(j, "index_bytes", json_integer((json_int_t)n));
     json_object_set_new(j, "index_xxh3",
                         json_sprintf("%016" PRIx64, XXH3_64bits(packed, n)));
     /* A guest of few pages, so that the bytes can be its whole index. */
     json_t *region = json_array_get(json_object_get(j, "regions"), 0);
-    json_object_set_new(region, "pages", json_integer(size / 4 % 64));
-    json_object_set_new(j, "pages", json_integer(size / 4 % 64));
+    json_object_set_new(region, "pages", json_integer((json_int_t)pages));
+    json_object_set_new(j, "pages", json_integer((json_int_t)pages));
     json_object_set_new(j, "stored", json_integer(size % 4));
-    json_object_set_new(j, "inherited", json_integer(size / 4 % 3));
+    json_object_set_new(j, "inherited", json_integer(raw ? 0 : size / 4 % 3));
     int rc = snap_memory_open(&m, j, fd, &e);
+    if (rc == 0)
+        rc = snap_memory_index(&m, &e);
     if (rc == 0)
         rc = stand_on_zeros(&m, &below, &e);
     if (rc == 0)

@@ -75,6 +75,21 @@ save third
 wait $pid
 for mmu in tdp kvm; do goes_on "saved under kvm, then under shadow" $mmu third; done
 
+# Saved while it runs on; and memory that is mapped, or comes when KVM touches it.
+whole 1
+begin_guest run --mmu kvm --pv none "${guest[@]}"
+said 'page table edits'
+save live --live --raw
+wait $pid || fail "saved live: the guest's exit code: $(cat "$work/a.err")"
+cmp -s "$work/whole.out" "$work/a.out" && [ "$(digest "$work/whole.json")" = "$(digest "$work/a.json")" ] ||
+    fail "to be saved live changed the guest"
+for mmu in kvm tdp; do
+    goes_on "saved live, mapped" $mmu live --restore-memory map
+    goes_on "saved live, recorded" $mmu live --restore-memory lazy --record-working-set "$work/set"
+    goes_on "saved live, lazy" $mmu live --restore-memory lazy --working-set "$work/set"
+done
+goes_on "a chain, lazy" kvm second --restore-memory lazy
+
 # A guest of the software CPU's.
 whole 1
 begin_guest run --cpu default,vendor=$vendor "${guest[@]}"

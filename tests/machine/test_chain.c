@@ -148,7 +148,7 @@ static void random_saves(const struct pn_engine_ops *ops, unsigned tracker) {
         struct snapshot *s;
         same(path(n), was[n], depth[n]);
         ck_assert_int_eq(snapshot_open(path(n), &s, &e), 0);
-        ck_assert_msg(!snapshot_merge(s, path(SAVES + n), false, &e), "%s", text);
+        ck_assert_msg(!snapshot_merge(s, path(SAVES + n), n % 2, false, &e), "%s", text);
         snapshot_close(s);
         same(path(SAVES + n), was[n], 1);
         free(was[n]);
@@ -259,7 +259,7 @@ START_TEST(a_parent_of_another_size_is_refused) {
         struct machine *m = create(&cfg);
         ck_assert_int_eq(save(m, path(2 * i), NULL), 0);
         ck_assert_int_eq(save(m, path(2 * i + 1), path(2 * i)), 0);
-        ck_assert_int_eq(snap_open_one(path(2 * i + 1), &s[i], &e), 0);
+        ck_assert_int_eq(snap_open_one(path(2 * i + 1), true, &s[i], &e), 0);
         machine_destroy(m);
     }
     ck_assert_int_eq(snap_memory_stand_on(&s[0]->memory, &s[1]->memory, &e), -EINVAL);
