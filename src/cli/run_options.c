@@ -490,8 +490,8 @@ static int take_snapshot(struct run_options *o, struct err *e) {
 }
 
 /* A page that the guest waits for cannot come any more: nobody has the whole guest. */
-static void lost(void *opaque, const char *line) {
-    cli_error("the guest is lost: %s", line);
+static void lost(void *opaque, bool ours, const char *line) {
+    cli_error(ours ? "the guest is lost: %s" : "the guest stays where it was: %s", line);
     console_close();
     _exit(CLI_HOST);
 }

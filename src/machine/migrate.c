@@ -152,11 +152,6 @@ static int may_begin(struct machine *m, const char *to, const struct migrate_opt
         return err_set(e, -ENOTSUP, "a guest with --checkpoints cannot be moved");
     if (m->cfg.devices)
         return err_set(e, -ENOTSUP, "a guest with devices on PCI cannot be moved");
-    if (m->ops->threaded)
-        return err_set(e, -ENOTSUP,
-                       "--mmu %s keeps the interrupt controllers: hand the guest over to "
-                       "shadow or tdp first",
-                       m->ops->name);
     if (!o->streams || o->streams > MIGRATE_STREAMS_MAX)
         return err_set(e, -EINVAL, "from 1 to %u streams", MIGRATE_STREAMS_MAX);
     int rc = wire_check(to, e);
@@ -330,13 +325,13 @@ static void give(struct migration *g, enum migrate_want want) {
     bool last = want == WANT_LAST;
     uint64_t now = host_ns();
     int rc = last ? snap_can_be_saved(g->m, &e) : 0;
-    if (rc == 0 && (rc = harvest(g, last)))
-        err_sys(&e, rc, "the dirty log");
-    if (rc == 0 && last) {
+    if (rc == 0 && last) { /* before the harvest: whoever reads it may write memory */
         free(g->state);
         g->state = migrate_state_pack(g->m, &g->state_size, &e);
         rc = g->state ? 0 : -EIO;
     }
+    if (rc == 0 && (rc = harvest(g, last)))
+        err_sys(&e, rc, "the dirty log");
     pthread_mutex_lock(&g->lock);
     g->want_rc = rc;
     memcpy(g->want_line, line, sizeof(line));

@@ -67,8 +67,8 @@ struct migrate_progress {
 /* ---- The source ---- */
 
 /* Begin. The machine stands; it goes on meanwhile, and whoever runs it calls what follows.
- * Return: 0, or -errno with a line in e: -EBUSY: one is on its way; -EINVAL; -ENOTSUP: an
- * engine that keeps the interrupt controllers; a machine with a history. */
+ * Return: 0, or -errno with a line in e: -EBUSY: one is on its way; -EINVAL; -ENOTSUP: a
+ * machine with a history, or with devices on PCI. */
 int machine_migrate(struct machine *m, const char *to, const struct migrate_options *o,
                     struct err *e);
 /* Make it fail, if it has not gone too far. Return: 0, or -EINVAL with a line in e. */
@@ -98,8 +98,9 @@ struct migrate_in_options {
     const char *at;  /* "unix:PATH", "tcp:HOST:PORT" */
     const char *tls; /* a folder, or NULL */
     uint64_t stall_ns;
-    /* A page will never come, of a guest that runs without it: must not return. */
-    void (*lost)(void *opaque, const char *line);
+    /* A page will never come, of a guest that runs without it, or (not ours) is still the
+     * source's: must not return. */
+    void (*lost)(void *opaque, bool ours, const char *line);
     void *opaque;
 };
 

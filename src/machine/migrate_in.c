@@ -359,9 +359,10 @@ int migrate_in_begin(struct migrate_in *in, struct machine *m, struct err *e) {
     if (rc)
         return rc;
     in->run = true;
-    return in->postcopy && migrate_postcopy_runs(in->postcopy)
-               ? migrate_postcopy_run(in, e)
-               : 0;
+    if (!in->postcopy || !migrate_postcopy_runs(in->postcopy))
+        return 0;
+    m->coming = in;
+    return migrate_postcopy_run(in, e);
 }
 
 void migrate_in_finish(struct migrate_in *in) {

@@ -3,6 +3,8 @@
  * without (migrate_postcopy.c). */
 #pragma once
 
+#include <stdatomic.h>
+
 #include "machine/migrate_internal.h"
 
 struct migrate_postcopy;
@@ -31,7 +33,7 @@ struct migrate_in {
     struct snap_received received;
     struct snapshot *snapshot;         /* NULL: not yet */
     struct migrate_postcopy *postcopy; /* NULL: all comes before the guest runs */
-    bool run;                          /* it does */
+    atomic_bool run;                   /* it does */
     pthread_mutex_t lock;
     int rc; /* of the first receiver that failed */
     char line[256];

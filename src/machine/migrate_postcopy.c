@@ -6,29 +6,23 @@
  *
  * Invariants
  * 1. A page is put once, whole, before anybody who waits for it goes on.
- * 2. Nobody ever runs on with zeros where a page was to come: where one cannot come any more,
+ * 2. Up to GO the one thread that makes the machine is all that may wait, and the thread of the
+ *    faults reads control for it meanwhile; from RUNNING on another thread does.
+ * 3. Nobody ever runs on with zeros where a page was to come: where one cannot come any more,
  *    `lost` ends the process.
  */
-#define _GNU_SOURCE
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
-#include <linux/userfaultfd.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/uffd.h"
 #include "machine/migrate_in.h"
-
-#ifndef UFFD_USER_MODE_ONLY
-#define UFFD_USER_MODE_ONLY 1
-#endif
 
 struct migrate_postcopy {
     int uffd, quit;
@@ -49,18 +43,9 @@ bool migrate_postcopy_runs(const struct migrate_postcopy *p) {
 /* ---- Beginning ---- */
 
 int migrate_postcopy_open(struct migrate_in *in, bool kernel, struct err *e) {
-    struct uffdio_api api = {.api = UFFD_API};
-    int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0 && errno == EPERM && !kernel) /* nobody but this process touches it */
-        fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY);
-    if (fd < 0 || ioctl(fd, UFFDIO_API, &api)) {
-        int rc = -errno;
-        if (fd >= 0)
-            close(fd);
-        return err_sys(e, rc,
-                       "post-copy: userfaultfd (be root, or set "
-                       "vm.unprivileged_userfaultfd)");
-    }
+    int fd = uffd_open(kernel, "post-copy", e);
+    if (fd < 0)
+        return fd;
     struct migrate_postcopy *p = calloc(1, sizeof(*p));
     if (!p) {
         close(fd);
@@ -75,9 +60,7 @@ int migrate_postcopy_open(struct migrate_in *in, bool kernel, struct err *e) {
 }
 
 static int watch(const struct migrate_postcopy *p, const struct hostmem *m) {
-    struct uffdio_register r = {.range = {(uintptr_t)m->base, m->size},
-                                .mode = UFFDIO_REGISTER_MODE_MISSING};
-    return m->base && ioctl(p->uffd, UFFDIO_REGISTER, &r) ? -errno : 0;
+    return m->base ? uffd_watch(p->uffd, m->base, m->size) : 0;
 }
 
 /* What came before, and was written since; and zeros that a huge page brought along. */
@@ -135,17 +118,6 @@ int migrate_postcopy_begin(struct migrate_in *in, const uint8_t *missing, size_t
 
 /* ---- Putting ---- */
 
-/* Return: 0 or -errno. */
-static int copy_in(const struct migrate_postcopy *p, uint8_t *at, const uint8_t *data) {
-    int rc;
-    do {
-        struct uffdio_copy c = {(uintptr_t)at, (uintptr_t)data, PN_PAGE_SIZE, 0, 0};
-        struct uffdio_zeropage z = {.range = {(uintptr_t)at, PN_PAGE_SIZE}};
-        rc = data ? ioctl(p->uffd, UFFDIO_COPY, &c) : ioctl(p->uffd, UFFDIO_ZEROPAGE, &z);
-    } while (rc < 0 && errno == EAGAIN);
-    return rc < 0 ? -errno : 0;
-}
-
 int migrate_postcopy_put(struct migrate_in *in, uint64_t page, const uint8_t *data) {
     struct migrate_postcopy *p = in->postcopy;
     uint64_t bit = 1ull << page % 64;
@@ -154,7 +126,7 @@ int migrate_postcopy_put(struct migrate_in *in, uint64_t page, const uint8_t *da
         !(__atomic_load_n(&p->missing[page / 64], __ATOMIC_SEQ_CST) & bit))
         return -EBADMSG;
     migrate_pages_note(&in->pages, page, data);
-    int rc = copy_in(p, migrate_at(&in->pages, page), data);
+    int rc = uffd_put(p->uffd, migrate_at(&in->pages, page), data, PN_PAGE_SIZE);
     if (rc)
         return rc;
     __atomic_fetch_and(&p->missing[page / 64], ~bit, __ATOMIC_SEQ_CST);
@@ -166,7 +138,7 @@ int migrate_postcopy_put(struct migrate_in *in, uint64_t page, const uint8_t *da
 
 static void lose(struct migrate_in *in, const char *line) {
     if (!atomic_load(&in->postcopy->closing))
-        in->o.lost(in->o.opaque, line);
+        in->o.lost(in->o.opaque, atomic_load(&in->run), line);
 }
 
 /* The page of a host address. Return: pages.all: none. */
@@ -180,18 +152,40 @@ static uint64_t page_of(const struct migrate_in *in, uint64_t address) {
                                                             : m->all;
 }
 
+static int put(void *opaque, uint64_t page, const uint8_t *data) {
+    return migrate_in_page(opaque, page, data);
+}
+
+/* PAGES on control. */
+static int take_pages(struct migrate_in *in, const uint8_t *data, size_t size,
+                      struct err *e) {
+    int rc = migrate_unpack(&in->postcopy->unpacker, data, size, in->pages.all, put, in);
+    return rc ? err_set(e, rc, "%s: no page that it was asked for", in->o.at) : 0;
+}
+
+/* Ask for a page; where nobody reads control, wait for it. */
+static int need(struct migrate_in *in, uint64_t page, struct err *e) {
+    const uint8_t *data;
+    size_t size = 0;
+    int rc = migrate_put(&in->control, MIGRATE_NEED, &page, sizeof(page), e);
+    if (rc || atomic_load(&in->run))
+        return rc;
+    rc = migrate_expect(&in->control, MIGRATE_PAGES, &data, &size, e);
+    return rc ? rc : take_pages(in, data, size, e);
+}
+
 static int answer(struct migrate_in *in, uint64_t address, struct err *e) {
     struct migrate_postcopy *p = in->postcopy;
     uint64_t page = page_of(in, address), bit = 1ull << page % 64;
     if (page == in->pages.all)
         return 0;
     if (__atomic_load_n(&p->missing[page / 64], __ATOMIC_SEQ_CST) & bit)
-        return migrate_put(&in->control, MIGRATE_NEED, &page, sizeof(page), e);
+        return need(in, page, e);
     /* Zeros that were never sent; or it has just been put, and whoever waited goes on. */
-    int rc = copy_in(p, migrate_at(&in->pages, page), NULL);
-    struct uffdio_range r = {(uintptr_t)migrate_at(&in->pages, page), PN_PAGE_SIZE};
+    uint8_t *at = migrate_at(&in->pages, page);
+    int rc = uffd_put(p->uffd, at, NULL, PN_PAGE_SIZE);
     if (rc == -EEXIST)
-        rc = ioctl(p->uffd, UFFDIO_WAKE, &r) ? -errno : 0;
+        rc = uffd_wake(p->uffd, at, PN_PAGE_SIZE);
     return rc ? err_sys(e, rc, "userfaultfd") : 0;
 }
 
@@ -199,15 +193,14 @@ static void *faults(void *opaque) {
     struct migrate_in *in = opaque;
     const struct migrate_postcopy *p = in->postcopy;
     struct pollfd fds[] = {{p->uffd, POLLIN, 0}, {p->quit, POLLIN, 0}};
-    struct uffd_msg msg;
+    uint64_t address;
     char line[400] = "";
     struct err e = {line, sizeof(line)};
     while (poll(fds, 2, -1) >= 0 || errno == EINTR) {
         if (fds[1].revents)
             return NULL;
-        while (read(p->uffd, &msg, sizeof(msg)) == sizeof(msg))
-            if (msg.event == UFFD_EVENT_PAGEFAULT &&
-                answer(in, msg.arg.pagefault.address, &e)) {
+        while (uffd_next(p->uffd, &address))
+            if (answer(in, address, &e)) {
                 lose(in, line);
                 return NULL;
             }
@@ -216,10 +209,6 @@ static void *faults(void *opaque) {
 }
 
 /* ---- The rest ---- */
-
-static int put(void *opaque, uint64_t page, const uint8_t *data) {
-    return migrate_in_page(opaque, page, data);
-}
 
 static int finish(struct migrate_in *in, const uint8_t *data, size_t size,
                   struct err *e) {
@@ -239,9 +228,8 @@ static int finish(struct migrate_in *in, const uint8_t *data, size_t size,
 }
 
 static void unwatch(const struct migrate_postcopy *p, const struct hostmem *m) {
-    struct uffdio_range r = {(uintptr_t)m->base, m->size};
     if (m->base)
-        ioctl(p->uffd, UFFDIO_UNREGISTER, &r);
+        uffd_unwatch(p->uffd, m->base, m->size);
 }
 
 static void *control(void *opaque) {
@@ -255,11 +243,9 @@ static void *control(void *opaque) {
     int rc = 0;
     while (rc == 0 && type != MIGRATE_END) {
         rc = migrate_get(&in->control, &type, &data, &size, &e);
-        if (rc == 0 && type == MIGRATE_PAGES) {
-            rc = migrate_unpack(&p->unpacker, data, size, in->pages.all, put, in);
-            if (rc)
-                err_set(&e, rc, "%s: no page that it was asked for", in->o.at);
-        } else if (rc == 0)
+        if (rc == 0 && type == MIGRATE_PAGES)
+            rc = take_pages(in, data, size, &e);
+        else if (rc == 0)
             rc = type == MIGRATE_END
                      ? finish(in, data, size, &e)
                      : err_set(&e, -EBADMSG, "%s: no such record belongs here", in->o.at);

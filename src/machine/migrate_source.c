@@ -162,48 +162,7 @@ static int send_missing(struct migration *g, struct err *e) {
                             migrate_words(&g->sending.pages) * sizeof(uint64_t), e);
 }
 
-/* Up to READY: the guest is still ours. */
-static int hand_over(struct migration *g, bool postcopy, struct err *e) {
-    size_t nothing = 0;
-    set_phase(g, MIGRATE_STOPPED);
-    int rc = migrate_ask(g, WANT_LAST, e);
-    if (rc == 0)
-        rc = postcopy ? send_missing(g, e) : send_round(g, e);
-    if (rc == 0 && g->o.verify && !postcopy)
-        rc = check(g, e);
-    if (rc == 0 && !postcopy)
-        rc = migrate_sending_last(&g->sending, e);
-    if (rc == 0)
-        rc = migrate_put(&g->control, MIGRATE_STATE, g->state, g->state_size, e);
-    if (rc == 0 && !postcopy)
-        rc = send_digest(g, e);
-    if (rc == 0)
-        rc = migrate_expect(&g->control, MIGRATE_READY, NULL, &nothing, e);
-    return rc;
-}
-
-/* Give it up. Return: 0: it runs over there; or -errno. */
-static int give_away(struct migration *g, struct err *e) {
-    size_t nothing = 0;
-    pthread_mutex_lock(&g->lock);
-    bool stop = g->stop;
-    if (!stop)
-        g->p.phase = MIGRATE_FOLLOWS; /* from here it cannot be cancelled */
-    pthread_mutex_unlock(&g->lock);
-    if (stop)
-        return err_set(e, -ECANCELED, "cancelled");
-    int rc = migrate_put(&g->control, MIGRATE_GO, NULL, 0, e);
-    if (rc == 0)
-        rc = migrate_expect(&g->control, MIGRATE_RUNNING, NULL, &nothing, e);
-    if (rc == 0) {
-        pthread_mutex_lock(&g->lock);
-        g->p.downtime_ns = host_ns() - g->stood;
-        pthread_mutex_unlock(&g->lock);
-    }
-    return rc;
-}
-
-/* ---- Post-copy ---- */
+/* ---- Pages that are needed over there ---- */
 
 struct needs {
     struct migration *g;
@@ -224,6 +183,28 @@ static int serve_need(struct needs *n, const uint8_t *data, size_t size, struct 
     return rc == -ENOENT ? 0 : rc; /* it is on its way */
 }
 
+/* The next record is that one; what is needed before it comes is sent. Return: 0, or -errno with a
+ * line in e. */
+static int expect(struct migration *g, enum migrate_record want, bool postcopy,
+                  struct err *e) {
+    struct needs n = {.g = g};
+    enum migrate_record type = MIGRATE_NEED;
+    const uint8_t *data;
+    size_t size = 0;
+    if (!postcopy)
+        return migrate_expect(&g->control, want, NULL, &size, e);
+    int rc = migrate_packer_open(&n.packer, g->o.compression);
+    while (rc == 0 && type == MIGRATE_NEED) {
+        rc = migrate_get(&g->control, &type, &data, &size, e);
+        if (rc == 0 && type == MIGRATE_NEED)
+            rc = serve_need(&n, data, size, e);
+    }
+    if (rc == 0 && type != want)
+        rc = err_set(e, -EBADMSG, "%s: no such record belongs here", g->to);
+    migrate_packer_close(&n.packer);
+    return rc;
+}
+
 static void *serve_needs(void *opaque) {
     struct needs *n = opaque;
     struct err e = {n->line, sizeof(n->line)};
@@ -241,6 +222,47 @@ static void *serve_needs(void *opaque) {
         wire_cut(&n->g->group);
     return NULL;
 }
+
+/* Up to READY: the guest is still ours. */
+static int hand_over(struct migration *g, bool postcopy, struct err *e) {
+    set_phase(g, MIGRATE_STOPPED);
+    int rc = migrate_ask(g, WANT_LAST, e);
+    if (rc == 0)
+        rc = postcopy ? send_missing(g, e) : send_round(g, e);
+    if (rc == 0 && g->o.verify && !postcopy)
+        rc = check(g, e);
+    if (rc == 0 && !postcopy)
+        rc = migrate_sending_last(&g->sending, e);
+    if (rc == 0)
+        rc = migrate_put(&g->control, MIGRATE_STATE, g->state, g->state_size, e);
+    if (rc == 0 && !postcopy)
+        rc = send_digest(g, e);
+    if (rc == 0)
+        rc = expect(g, MIGRATE_READY, postcopy, e);
+    return rc;
+}
+
+/* Give it up. Return: 0: it runs over there; or -errno. */
+static int give_away(struct migration *g, bool postcopy, struct err *e) {
+    pthread_mutex_lock(&g->lock);
+    bool stop = g->stop;
+    if (!stop)
+        g->p.phase = MIGRATE_FOLLOWS; /* from here it cannot be cancelled */
+    pthread_mutex_unlock(&g->lock);
+    if (stop)
+        return err_set(e, -ECANCELED, "cancelled");
+    int rc = migrate_put(&g->control, MIGRATE_GO, NULL, 0, e);
+    if (rc == 0)
+        rc = expect(g, MIGRATE_RUNNING, postcopy, e);
+    if (rc == 0) {
+        pthread_mutex_lock(&g->lock);
+        g->p.downtime_ns = host_ns() - g->stood;
+        pthread_mutex_unlock(&g->lock);
+    }
+    return rc;
+}
+
+/* ---- Post-copy ---- */
 
 /* All that is missing over there, and what is needed first. */
 static int follow(struct migration *g, struct err *e) {
@@ -284,7 +306,7 @@ static enum migrate_phase run(struct migration *g, struct err *e) {
             migrate_refuse(&g->control, e->text);
         return MIGRATE_FAILED;
     }
-    rc = give_away(g, e);
+    rc = give_away(g, postcopy, e);
     if (rc) /* invariant 1 */
         return rc == -EPIPE || rc == -ECONNRESET || rc == -EREMOTEIO || rc == -ECANCELED
                    ? MIGRATE_FAILED

@@ -36,7 +36,11 @@ uint8_t *migrate_state_pack(struct machine *m, size_t *size, struct err *e) {
     if (w.state_fd < 0 || !w.dir || !w.sections) {
         err_set(e, -ENOMEM, "out of memory");
     } else {
-        json_t *j = snap_save_state(m, &w, e);
+        struct snap_still *still = NULL;
+        int rc = m->ops->threaded ? snap_still_of(m, &still, e) : 0;
+        json_t *j =
+            rc ? NULL : snap_save_state(still ? snap_still_machine(still) : m, &w, e);
+        snap_still_free(still);
         char *text = j ? json_dumps(j, JSON_COMPACT) : NULL;
         all = text ? join(text, w.state_fd, size, e) : NULL;
         free(text);

@@ -52,13 +52,14 @@ if [ "${2:-}" = linux ]; then
     need_guest
     guest=(-m 256M --kernel "$cache/vmlinuz" --initrd "$cache/initrd.gz" --append "console=ttyS0 panic=-1 pn.script")
     alone "${guest[@]}"
+    there_too=()
     # through WHAT ARG...: shadow -> tdp -> shadow, in the middle of the kernel's start and of a checksum.
     through() {
         local what=$1
         shift
         rm -f "$work"/mon* "$work"/in*
         source --mmu shadow "${guest[@]}"
-        destination 1 --mmu tdp
+        destination 1 --mmu tdp "${there_too[@]}"
         destination 2 --mmu shadow
         there 0
         said 0 'Freeing unused kernel' "$source"
@@ -74,6 +75,8 @@ if [ "${2:-}" = linux ]; then
     through plain
     through "streams, compressed" --streams 2 --compress zstd --downtime 20
     through post-copy --post-copy --downtime 1 --compress lz4
+    there_too=(--trace "$work/there.trace" --trace-tasks) # it reads the guest's memory before the guest runs
+    through "post-copy, its tasks traced there" --post-copy --downtime 1
     exit $bad
 fi
 
