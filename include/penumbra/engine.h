@@ -158,6 +158,9 @@ struct pn_engine_ops {
     const char *(*no_linux)(struct pn_engine *e);
     /* Can this engine find written pages that way? */
     bool (*has_tracker)(enum pn_dirty_tracker tracker);
+    /* The log goes on by another of its own trackers, while no vCPU runs; nothing that was written is
+     * lost. NULL: it cannot. Return: 0; -ENOTSUP; -EINVAL: it has it not; -ENOMEM: by wp. */
+    int (*set_tracker)(struct pn_engine *e, enum pn_dirty_tracker tracker);
     /* The engine's part of penumbra/dirty.h, from one thread, vCPUs running or not.
      * Every word of *bitmap is written. Return: pages in it, or -errno. */
     long (*dirty_harvest)(struct pn_engine *e, uint32_t slot, uint64_t *bitmap,

@@ -417,6 +417,14 @@ void pn_mmu_walk_cost(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access acces
 long pn_mmu_dirty_harvest(struct pn_mmu *mmu, uint32_t slot_id, uint64_t *bitmap,
                           size_t words);
 
+/*
+ * Find written pages by another tracker from now on; all mappings go. What was written and not
+ * yet harvested is in the next harvest, and so are, once, pages that stayed writable since.
+ * Return: 0; -EINVAL: this kind has no such tracker; -ENOTSUP: an MMU that is recorded; -ENOMEM:
+ * by PN_TRACKER_WP.
+ */
+int pn_mmu_set_tracker(struct pn_mmu *mmu, enum pn_dirty_tracker tracker);
+
 /* ---- Audit ---- */
 
 /* Check every invariant of slots, shadow pages, rmap, TLBs and dirty logs.

@@ -93,6 +93,8 @@ struct mmu_ops {
     bool (*walk_cost)(struct pn_mmu_vcpu *vcpu, pn_gva gva, const struct walk *w,
                       bool found, struct pn_walk_cost *c);
     void (*zap_all)(struct pn_mmu_vcpu *vcpu);
+    /* mmu->tracker is another one, and there is no mapping. NULL: nothing is to be done. */
+    void (*tracker_changed)(struct pn_mmu *mmu);
     /* penumbra/explain.h, without side effects. predict: outcome, exact and gpa of what
      * translate would come to. Return: 0 or -ENOMEM. explain: what our tables hold for
      * gva, whose guest walk w describes. mappings, tables: as pn_mmu_our_mappings and

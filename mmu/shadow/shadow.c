@@ -35,6 +35,12 @@ static void own_ops(struct pn_mmu *mmu, const struct policy *p) {
     mmu->ops = ops;
 }
 
+static void shadow_tracker_changed(struct pn_mmu *mmu) {
+    mmu->shadow->log_d = mmu->tracker->by_dbit ? SPTE_LOG_D : 0;
+    mmu->ops = &shadow_ops;
+    own_ops(mmu, &mmu->shadow->policy);
+}
+
 static int shadow_init(struct pn_mmu *mmu) {
     mmu->shadow = calloc(1, sizeof(*mmu->shadow));
     if (!mmu->shadow)
@@ -63,6 +69,7 @@ const struct mmu_ops shadow_ops = {
     .translate = shadow_translate,
     .walk_cost = shadow_walk_cost,
     .zap_all = shadow_zap_all,
+    .tracker_changed = shadow_tracker_changed,
     .flush_exits = true,
     .predict = shadow_predict,
     .explain = shadow_explain,

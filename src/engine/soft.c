@@ -236,6 +236,10 @@ static long soft_dirty_harvest(struct pn_engine *e, uint32_t slot, uint64_t *bit
     return pn_mmu_dirty_harvest(e->mmu, slot, bitmap, words);
 }
 
+static int soft_set_tracker(struct pn_engine *e, enum pn_dirty_tracker tracker) {
+    return pn_mmu_set_tracker(e->mmu, tracker);
+}
+
 /* ---- Running ---- */
 
 static uint64_t soft_now(struct pn_engine *e) {

@@ -64,6 +64,22 @@ int monitor_info_snapshot(struct request *r) {
     return 0;
 }
 
+int monitor_dirty_log(struct request *r) {
+    const char *name;
+    unsigned t = PN_TRACKER_OFF + 1;
+    int rc = monitor_may_change(r);
+    if (rc)
+        return rc;
+    while ((name = pn_dirty_name(t)) && strcmp(name, r->arg[0]) != 0)
+        t++;
+    if (!name)
+        return err_set(&r->err, -EINVAL, "'%s': no tracker", r->arg[0]);
+    rc = machine_dirty_switch(r->mon->machine, t, &r->err);
+    if (rc == 0)
+        fprintf(r->out, "written pages are found by %s\n", name);
+    return rc;
+}
+
 int monitor_point_keep(struct request *r) {
     struct machine_point *point;
     int rc = monitor_may_change(r);

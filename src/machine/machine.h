@@ -156,6 +156,10 @@ struct machine_harvest {
 /* All of them so far; valid until machine_destroy, once the machine has ended. */
 const struct machine_harvest *machine_harvests(const struct machine *m, unsigned *count);
 
+/* While it stands: find written pages by another tracker from now on; no consumer loses any.
+ * Return: 0, or -errno with a line in e: -EINVAL; -ENOTSUP: this engine, or one of the host's. */
+int machine_dirty_switch(struct machine *m, enum pn_dirty_tracker tracker, struct err *e);
+
 /* One handover that was done. */
 struct machine_switch {
     const char *from, *to; /* engines */

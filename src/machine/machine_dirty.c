@@ -284,6 +284,26 @@ int machine_dirty_create(struct machine *m, const struct pn_memslot *slots,
     return rc ? err_sys(e, rc, "dirty log") : 0;
 }
 
+int machine_dirty_switch(struct machine *m, enum pn_dirty_tracker tracker,
+                         struct err *e) {
+    const char *name = pn_dirty_name(tracker);
+    if (!m->dirty)
+        return err_set(e, -EINVAL,
+                       "this run has no dirty log: begin it with --dirty-log");
+    if (pn_dirty_by_host(tracker) || pn_dirty_by_host(m->cfg.dirty) ||
+        !m->ops->set_tracker || m->cfg.recorder)
+        return err_set(
+            e, -ENOTSUP,
+            "from %s to %s: trackers change under shadow and tdp alone, between "
+            "their own, and not with --record",
+            pn_dirty_name(m->cfg.dirty), name);
+    if (!m->ops->has_tracker(tracker))
+        return err_set(e, -EINVAL, "%s: not under --mmu %s", name, m->ops->name);
+    int rc = m->ops->set_tracker(m->engine, tracker);
+    m->cfg.dirty = rc == 0 ? tracker : PN_TRACKER_WP;
+    return rc ? err_sys(e, rc, "%s: it is wp now", name) : 0;
+}
+
 void machine_dirty_mark_window(struct machine *m, uint64_t page) {
     if (m->dirty)
         pn_dirty_mark(m->dirty->log, m->dirty->window, page);

@@ -52,6 +52,28 @@ for work_of in "pages=64 swaps=50 flips=20 switches=20 compute=10000" "workload=
 done
 grep -q 'd8000-d8007' <<< "$want" || fail "the pages of the slot that is gone are not there: $want"
 
+# Another tracker while the guest runs: every page is found, and the guest is the same.
+for mmu in shadow tdp; do
+    switched=(-m 64M --mmu $mmu --append "workload=dirty bytes=16777216 order=random rounds=4000" --dirty-log wp --dirty-every 5 --ram-digest)
+    run run "${switched[@]}" --stats "$work/one.json"
+    "$penumbra" run "${switched[@]}" --dirty-verify --stats "$work/s.json" --monitor "$work/mon" > "$work/a.out" 2> "$work/a.err" < /dev/null &
+    pid=$!
+    until [ -S "$work/mon" ]; do kill -0 $pid 2> /dev/null || break; sleep 0.02; done
+    own="dbit ring wp ring dbit wp"
+    [ $mmu = tdp ] && own="pml dbit hdbss ring wp pml ring hdbss dbit wp"
+    for tracker in $own; do
+        run monitor "$work/mon" dirty log "$tracker"
+        [ "$rc" -eq 0 ] && grep -q "by $tracker$" "$work/out" || fail "$mmu: to $tracker: $(cat "$work/out" "$work/err")"
+    done
+    run monitor "$work/mon" dirty log soft-dirty
+    grep -q 'under shadow and tdp alone' "$work/out" || fail "$mmu: to one of the host's: $(cat "$work/out")"
+    wait $pid || fail "$mmu, switched: exit code $?: $(cat "$work/a.err")"
+    for of in guest_insns ram_digest; do
+        [ "$(grep "\"$of\":" "$work/one.json")" = "$(grep "\"$of\":" "$work/s.json")" ] || fail "$mmu, switched: another $of"
+    done
+    rm -f "$work/mon"
+done
+
 # A buffer that is full is an exit: of 512 pages, and of 4096. So is a ring of 4096 with 64 left.
 full() {
     verified "a full $4, $2 under $1" 0 2 -m 64M --mmu "$1" --dirty-log "$2" \

@@ -115,6 +115,17 @@ static void scribble(struct machine *m) {
                       sizeof(data));
 }
 
+/* Now and then another of the engine's own trackers finds the pages. */
+static void switch_tracker(struct machine *m) {
+    struct err e = {text, sizeof(text)};
+    unsigned t = 1 + (unsigned)rand() % (PN_TRACKERS - 1);
+    bool can =
+        !pn_dirty_by_host(m->cfg.dirty) && !pn_dirty_by_host(t) && m->ops->has_tracker(t);
+    int rc = machine_dirty_switch(m, t, &e);
+    ck_assert_msg(can ? rc == 0 && m->cfg.dirty == t : rc == -ENOTSUP || rc == -EINVAL,
+                  "%s", text);
+}
+
 /* Random saves on random parents, and failures; then every one of them is as it was. */
 static void random_saves(const struct pn_engine_ops *ops, unsigned tracker) {
     static uint8_t *was[SAVES];
@@ -129,6 +140,7 @@ static void random_saves(const struct pn_engine_ops *ops, unsigned tracker) {
     for (unsigned n = 0; n < SAVES; n++) {
         go(m);
         scribble(m);
+        switch_tracker(m);
         unsigned on = n ? (unsigned)rand() % n : 0;
         const char *parent = n && rand() % 8 ? path(on) : NULL;
         if (rand() % 2) { /* into a folder that there is not, or that is there */
