@@ -113,6 +113,16 @@ check_snapshot() {
     done
 }
 
+check_moves() {
+    cat "$1"/moved-micro.[0-4] | cmp -s - "$1/moved-alone.out" || fail "moved from KVM: its console is not that of the guest that stayed"
+    [ "$(value "$1/moved-micro-4.json" ram_digest)" = "$(value "$1/moved-alone.json" ram_digest)" ] ||
+        fail "moved from KVM: memory at the end differs"
+    [ "$(grep -c '^the guest has moved' "$1/moved-micro.log")" -eq 4 ] || fail "the guest did not move four times"
+    [ "$(grep -c '^the guest has moved' "$1/moved-linux.log")" -eq 3 ] || fail "Linux did not move three times"
+    cat "$1"/moved-linux.[0-3] | grep -q '^GUEST-DONE' || fail "Linux, moved from KVM and back, did not reach the end of its script"
+    [ "$(value "$1/moved-linux-3.json" reason)" = poweroff ] || fail "Linux, moved from KVM and back, did not power off"
+}
+
 check_events() {
     [ -f "$1/events.log" ] || fail "no tracepoints were recorded"
     ! grep FAIL "$1/events.log" || fail "KVM's tracepoints"
@@ -127,6 +137,7 @@ check_npt() {
     check_dirty "$2"
     check_linux "$2"
     check_snapshot "$2"
+    check_moves "$2"
     slept "$2/sleep.out"
     [ "$1" = 0 ] || check_once "$2"
     check_events "$2"

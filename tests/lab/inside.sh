@@ -4,8 +4,9 @@
 # handovers, and Debian's stock kernel. Files go to /lab/out; check.sh judges them outside.
 # $LAB_PARTS: which parts (default all).
 cd /lab || exit 99
-parts=${LAB_PARTS:-"host state micro dirty handover flat snapshot linux1 linux2 linuxmoves sleep pvnone events"}
+parts=${LAB_PARTS:-"host state micro dirty handover flat snapshot migrate linux1 linux2 linuxmoves sleep pvnone events"}
 small="pages=256 swaps=100 flips=256 switches=40 compute=200000 tables=1"
+moving="pages=64 swaps=50 flips=20 switches=20 compute=500000000"
 bad=0
 case $(cat /sys/module/kvm_amd/parameters/npt) in
 1 | Y) npt=1 ;;
@@ -59,6 +60,35 @@ kvm_saved() {
         step kvmsaved-$name-$mmu 300 snapshot restore /tmp/kvm-$name --mmu $mmu --ram-digest --stats out/kvmsaved-$name-$mmu.json
     done
     rm -rf /tmp/kvm-base /tmp/kvm-$name
+}
+
+# moves NAME LINE MMUS ARG...: a guest under KVM that moves to each of these in turn, when it has said LINE.
+moves() {
+    local name=$1 line=$2 mmus=$3 n=0 rc=0 all mmu
+    shift 3
+    say "begin moved-$name"
+    ./penumbra run --mmu kvm --monitor /tmp/mon0 "$@" < /dev/null > out/moved-$name.0 2> out/moved-$name.err &
+    all=$!
+    until [ -S /tmp/mon0 ] && grep -q "$line" out/moved-$name.0; do
+        kill -0 $all || break
+        usleep 50000
+    done
+    for mmu in $mmus; do
+        n=$((n + 1))
+        ./penumbra run --mmu $mmu --incoming unix:/tmp/in$n --monitor /tmp/mon$n --timeout 290 --ram-digest \
+            --stats out/moved-$name-$n.json < /dev/null > out/moved-$name.$n 2>> out/moved-$name.err &
+        all="$all $!"
+        until [ -S /tmp/in$n ]; do usleep 50000; done
+        ./penumbra migrate /tmp/mon$((n - 1)) unix:/tmp/in$n --verify >> out/moved-$name.log 2>&1 || {
+            rc=1
+            kill $all
+            break
+        }
+    done
+    for mmu in $all; do wait $mmu || rc=1; done
+    rm -f /tmp/mon* /tmp/in*
+    say "end moved-$name, code $rc"
+    [ $rc -eq 0 ] || bad=1
 }
 
 for part in $parts; do
@@ -125,6 +155,12 @@ for part in $parts; do
         # And guests of KVM's are saved, the second time on the first, and go on under each MMU.
         kvm_saved micro 'dirty bits' "shadow tdp kvm" -m 64M --pv none --append "pages=64 swaps=50 flips=20 switches=20 compute=500000000"
         kvm_saved linux 'step gzip' "kvm shadow" -m 128M -c 2 --pv pvclock --kernel vmlinuz --initrd initrd.gz \
+            --append "console=ttyS0 panic=-1 pn.script"
+        ;;
+    migrate) # from KVM through our MMUs, and back to it
+        moves micro 'dirty bits' "shadow tdp kvm kvm" -m 64M --pv none --append "$moving"
+        step moved-alone 300 run -m 64M --mmu shadow --append "$moving" --ram-digest --stats out/moved-alone.json
+        moves linux 'Freeing unused kernel' "shadow tdp kvm" -m 128M -c 2 --pv pvclock --kernel vmlinuz --initrd initrd.gz \
             --append "console=ttyS0 panic=-1 pn.script"
         ;;
     sleep) # suspends to RAM, and wakes by its clock's alarm (tests/guest/sleep.sh)
