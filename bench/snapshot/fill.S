@@ -2,7 +2,7 @@
 /*
  * The guest of restore_cost.py, a Multiboot image of 32-bit code without paging. It fills memory from
  * 2 MiB on with bytes that no one compresses, and says R; then it says a dot about each
- * millisecond, until a byte comes on the console. Then it works: it writes into WORK_PAGES pages,
+ * millisecond, until a byte comes on the console. Then it says G, and works: it writes into WORK_PAGES pages,
  * here and there in all of memory, and counts between two of them; and says D.
  */
 #define MAGIC      0x1badb002
@@ -61,6 +61,7 @@ _start:
     in %dx, %al
     test $1, %al
     jz 2b
+    say 'G'
     shr $12, %esi /* pages */
     mov $WORK_PAGES, %ebp
     mov $7, %ebx
