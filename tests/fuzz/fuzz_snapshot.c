@@ -4,7 +4,8 @@
  *   0  manifest.json, beside good files
  *   1  bytes of one section of a good snapshot, as if its digest were right: the machine is
  *      refused with a line, or made, and then its guest runs for a while
- *   2  and above: the index of memory.bin: it is refused with a line, or every page is read
+ *   3  a working set of a guest of 64 pages, behind what such a file begins with
+ *   2  and above 3: the index of memory.bin: it is refused with a line, or every page is read
  * A machine takes a thousand times as long as an index: few inputs make one.
  */
 #include <fcntl.h>
@@ -18,7 +19,7 @@
 #include <zstd.h>
 
 #include "input.h"
-#include "machine/snapshot_internal.h"
+#include "machine/snapshot_fill.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -189,6 +190,23 @@ static void try_index(const uint8_t *data, size_t size) {
     free(copy);
 }
 
+static void try_set(const uint8_t *data, size_t size) {
+    static const char begins[16] = "PNWSET1\n\1"; /* of snapshot 1 */
+    char path[64], text[256] = "";
+    struct err e = {text, sizeof(text)};
+    struct snap_set set;
+    int fd = memfd_create("set", MFD_CLOEXEC);
+    require(fd >= 0 && write(fd, begins, sizeof(begins)) == sizeof(begins) &&
+            write(fd, data, size) == (ssize_t)size);
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    int rc = snap_set_open(&set, path, 1, 64, &e);
+    require(!rc == !text[0]);
+    for (uint64_t i = 0; !rc && i < set.pages; i++)
+        require(set.page[i] < 64);
+    snap_set_close(&set);
+    close(fd);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct input in = {data, size};
     unsigned what = (unsigned)take(&in, 1) % 8;
@@ -197,6 +215,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         try_manifest(in.data, in.size);
     else if (what == 1)
         try_section(&in);
+    else if (what == 3)
+        try_set(in.data, in.size);
     else
         try_index(in.data, in.size);
     return 0;

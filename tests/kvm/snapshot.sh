@@ -70,6 +70,7 @@ save second --parent "$work/child"
 wait $pid || fail "restored under kvm: $(cat "$work/a.err")"
 grep -q '"stored": [0-9]\{1,3\},' "$work/second/manifest.json" || fail "the restore's own writes are in the child"
 goes_on "saved on what it began from" kvm second
+goes_on "a chain, lazy" kvm second --restore-memory lazy
 begin_guest snapshot restore "$work/second" --mmu shadow
 save third
 wait $pid
@@ -88,7 +89,6 @@ for mmu in kvm tdp; do
     goes_on "saved live, recorded" $mmu live --restore-memory lazy --record-working-set "$work/set"
     goes_on "saved live, lazy" $mmu live --restore-memory lazy --working-set "$work/set"
 done
-goes_on "a chain, lazy" kvm second --restore-memory lazy
 
 # A guest of the software CPU's.
 whole 1
