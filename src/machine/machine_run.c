@@ -403,6 +403,7 @@ static void begin(struct machine *m) {
     m->host_start = host_ns();
     machine_handover_arm(m);
     machine_dirty_begin(m);
+    snap_fill_begin(m);
 }
 
 /* Run, under one engine after another where handovers are asked for. */

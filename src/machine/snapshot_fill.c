@@ -125,21 +125,23 @@ static int populate(void *opaque, uint64_t page, uint64_t pages, const uint8_t *
     return 0;
 }
 
-static int start_ahead(struct machine *m, struct err *e) {
+static int open_set(struct machine *m, struct err *e) {
     const struct snapshot *s = m->cfg.restore;
     struct snap_ahead *a = &m->fill->ahead;
     uint64_t digest = 0;
     if (!m->cfg.working_set)
         return 0;
     snap_hex(s->manifest, "xxh3", &digest);
-    int rc = snap_set_open(&a->set, m->cfg.working_set, digest, s->memory.pages, e);
-    if (rc)
-        return rc;
     a->wants_data = m->fill->lazy;
     a->put = m->fill->lazy ? snap_lazy_put : populate;
     a->opaque = m->fill->lazy ? (void *)m->fill->lazy : m;
-    rc = snap_ahead_start(a);
-    return rc ? err_sys(e, rc, "a thread for the working set") : 0;
+    return snap_set_open(&a->set, m->cfg.working_set, digest, s->memory.pages, e);
+}
+
+/* Not while the machine is made: both would wait for the kernel's lock of this process's memory. */
+void snap_fill_begin(struct machine *m) {
+    if (m->fill && m->fill->ahead.set.fd >= 0)
+        (void)snap_ahead_start(&m->fill->ahead); /* a hint */
 }
 
 static int fill_later(struct machine *m, struct err *e) {
@@ -157,7 +159,7 @@ static int fill_later(struct machine *m, struct err *e) {
         err_sys(e, rc, "%s", SNAPSHOT_MEMORY);
     if (rc == 0)
         rc = mark_all(m, e);
-    return rc ? rc : start_ahead(m, e);
+    return rc ? rc : open_set(m, e);
 }
 
 int machine_memory_whole(struct machine *m, struct err *e) {

@@ -182,6 +182,8 @@ bool window_slot(const struct machine *m, struct pn_memslot *slot); /* false: ab
 struct pn_memslot window_largest(const struct machine *m);
 int window_add_again(struct machine *m);   /* to another engine. Return: 0 or -errno */
 int window_take_memory(struct machine *m); /* without a slot. Return: 0 or -errno */
+/* snapshot_fill.c: before the first instruction. */
+void snap_fill_begin(struct machine *m);
 /* snapshot_fill.c: the guest gives memory up, which is zeros then. Return: false: it is memory as
  * any other; true: it is zeros, or what is missing there will be. */
 bool machine_memory_forget(struct machine *m, uint8_t *at, size_t size);
