@@ -197,3 +197,21 @@ void pn_mmu_zap_all(struct pn_mmu *mmu) {
     pn_count(vcpu->stats, mmu_zap_all);
     mmu_step(mmu);
 }
+
+int pn_mmu_set_tracker(struct pn_mmu *mmu, enum pn_dirty_tracker tracker) {
+    const struct tracker_ops *next = tracker_of(mmu->ops, tracker);
+    if (!next)
+        return -EINVAL;
+    if (mmu->cfg.recorder)
+        return -ENOTSUP;
+    dirty_collect_all(mmu);
+    pn_mmu_zap_all(mmu);    /* no mapping is of the old one's */
+    dirty_collect_all(mmu); /* what the end of the mappings told */
+    int rc = dirty_equip(mmu, next);
+    if (rc) /* which needs nothing */
+        dirty_equip(mmu, tracker_of(mmu->ops, tracker = PN_TRACKER_WP));
+    mmu->cfg.tracker = tracker;
+    if (mmu->ops->tracker_changed)
+        mmu->ops->tracker_changed(mmu);
+    return rc;
+}

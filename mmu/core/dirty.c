@@ -49,15 +49,13 @@ static void rearm(struct pn_mmu *mmu, struct slot *s, const uint64_t *bitmap,
     mmu->no_writes = false;
 }
 
-/* What the tracker has goes into the slots' bitmaps. */
-static void collect_all(struct pn_mmu *mmu) {
+void dirty_collect_all(struct pn_mmu *mmu) {
     for (unsigned i = 0; i < mmu->slots.count; i++)
         if (mmu->slots.by_gfn[i]->dirty)
             mmu->tracker->collect(mmu_actor(mmu), mmu->slots.by_gfn[i]);
 }
 
-/* Each vCPU has what a tracker needs of it. Return: 0 or -ENOMEM. */
-static int equip(struct pn_mmu *mmu, const struct tracker_ops *tracker) {
+int dirty_equip(struct pn_mmu *mmu, const struct tracker_ops *tracker) {
     int rc = 0;
     for (unsigned v = 0; v < mmu->vcpu_count; v++) {
         dirty_buffer_destroy(mmu->vcpus[v]);
@@ -67,24 +65,6 @@ static int equip(struct pn_mmu *mmu, const struct tracker_ops *tracker) {
     for (unsigned v = 0; rc == 0 && v < mmu->vcpu_count; v++)
         if (dirty_buffer_create(mmu->vcpus[v]) || dirty_ring_create(mmu->vcpus[v]))
             rc = -ENOMEM;
-    return rc;
-}
-
-int pn_mmu_set_tracker(struct pn_mmu *mmu, enum pn_dirty_tracker tracker) {
-    const struct tracker_ops *next = tracker_of(mmu->ops, tracker);
-    if (!next)
-        return -EINVAL;
-    if (mmu->cfg.recorder)
-        return -ENOTSUP;
-    collect_all(mmu);
-    pn_mmu_zap_all(mmu); /* no mapping is of the old one's */
-    collect_all(mmu);    /* what the end of the mappings told */
-    int rc = equip(mmu, next);
-    if (rc) /* which needs nothing */
-        equip(mmu, tracker_of(mmu->ops, tracker = PN_TRACKER_WP));
-    mmu->cfg.tracker = tracker;
-    if (mmu->ops->tracker_changed)
-        mmu->ops->tracker_changed(mmu);
     return rc;
 }
 

@@ -67,6 +67,8 @@ static inline uint8_t *slot_hva(const struct slot *s, pn_gfn gfn) {
     return (uint8_t *)s->pub.hva + ((gfn - s->gfn) << PN_PAGE_SHIFT);
 }
 
+/* dirty.c: what the tracker has goes into the slots' bitmaps. */
+void dirty_collect_all(struct pn_mmu *mmu);
 /* dirty.c: a page is about to be, or has been, written. */
 void dirty_mark(struct slot *s, pn_gfn gfn);
 /* Of a slot with a log: is the page in it? */
@@ -179,6 +181,8 @@ struct tracker_ops {
 /* Return: NULL: this kind of MMU has it not. */
 const struct tracker_ops *tracker_of(const struct mmu_ops *ops,
                                      enum pn_dirty_tracker tracker);
+/* dirty.c: that is the tracker now, and each vCPU has what it needs. Return: 0 or -ENOMEM. */
+int dirty_equip(struct pn_mmu *mmu, const struct tracker_ops *tracker);
 
 /* buffer.c: of a tracker with a layout. Return: 0 or -ENOMEM. */
 extern const struct dirty_layout dirty_pml, dirty_hdbss;
