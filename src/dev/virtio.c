@@ -204,7 +204,9 @@ void virtio_reset(void *dev) {
     virtio_restart(v);
 }
 
-bool virtio_check(const struct virtio *v, const struct virtio_state *s) {
+bool virtio_check(const void *dev, const void *state) {
+    const struct virtio *v = dev;
+    const struct virtio_state *s = state;
     uint64_t now = clock_now(v->dev.env.clock);
     struct virtio other = *v;
     struct virtio_state copy = *s;

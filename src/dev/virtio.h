@@ -85,10 +85,15 @@ int virtio_attach(struct virtio *v, struct virtio_state *s, const struct virtio_
 /* For struct dev_class; a device's own functions call them. */
 void virtio_destroy(void *dev);
 void virtio_reset(void *dev);
-bool virtio_check(const struct virtio *v, const struct virtio_state *s);
+bool virtio_check(const void *dev, const void *state);
 void virtio_settle(void *dev);
 void virtio_expire(void *dev);
 extern const struct dev_range virtio_ranges[1];
+/* What their classes have in common; the state is the struct's member `s`. */
+#define VIRTIO_CLASS(type)                                                               \
+    DEV_STATE(type, s), DEV_RANGES(virtio_ranges),                                       \
+        .destroy = virtio_destroy, .check = virtio_check, .settle = virtio_settle,       \
+        .expire = virtio_expire
 
 static inline bool virtio_has(const struct virtio *v, unsigned feature) {
     return v->s->driver_features >> feature & 1;

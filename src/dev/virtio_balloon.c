@@ -123,21 +123,12 @@ static int create(void *dev, const void *config) {
     return virtio_attach(&b->v, &b->s.v, &kind, &c->virtio);
 }
 
-static bool check(const void *dev, const void *state) {
-    return virtio_check(dev, state);
-}
-
 static const struct dev_class balloon_class = {
     .name = "virtio_balloon",
     .version = 1,
-    DEV_STATE(struct virtio_balloon, s),
-    DEV_RANGES(virtio_ranges),
+    VIRTIO_CLASS(struct virtio_balloon),
     .create = create,
-    .destroy = virtio_destroy,
     .reset = virtio_reset,
-    .check = check,
-    .settle = virtio_settle,
-    .expire = virtio_expire,
 };
 
 struct virtio_balloon *virtio_balloon_create(const struct dev_env *env,

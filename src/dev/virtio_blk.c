@@ -346,21 +346,12 @@ static int create(void *dev, const void *config) {
     return virtio_attach(&b->v, &b->s.v, &kind, &c->virtio);
 }
 
-static bool check_state(const void *dev, const void *state) {
-    return virtio_check(dev, state);
-}
-
 static const struct dev_class blk_class = {
     .name = "virtio_blk",
     .version = 1,
-    DEV_STATE(struct virtio_blk, s),
-    DEV_RANGES(virtio_ranges),
+    VIRTIO_CLASS(struct virtio_blk),
     .create = create,
-    .destroy = virtio_destroy,
     .reset = virtio_reset,
-    .check = check_state,
-    .settle = virtio_settle,
-    .expire = virtio_expire,
 };
 
 struct virtio_blk *virtio_blk_create(const struct dev_env *env,

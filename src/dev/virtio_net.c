@@ -89,21 +89,12 @@ static int create(void *dev, const void *config) {
     return virtio_attach(&n->v, &n->s.v, &kind, &c->virtio);
 }
 
-static bool check(const void *dev, const void *state) {
-    return virtio_check(dev, state);
-}
-
 static const struct dev_class net_class = {
     .name = "virtio_net",
     .version = 1,
-    DEV_STATE(struct virtio_net, s),
-    DEV_RANGES(virtio_ranges),
+    VIRTIO_CLASS(struct virtio_net),
     .create = create,
-    .destroy = virtio_destroy,
     .reset = virtio_reset,
-    .check = check,
-    .settle = virtio_settle,
-    .expire = virtio_expire,
 };
 
 struct virtio_net *virtio_net_create(const struct dev_env *env,

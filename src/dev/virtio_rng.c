@@ -78,21 +78,12 @@ static void reset(void *dev) {
     virtio_reset(dev);
 }
 
-static bool check(const void *dev, const void *state) {
-    return virtio_check(dev, state);
-}
-
 static const struct dev_class rng_class = {
     .name = "virtio_rng",
     .version = 1,
-    DEV_STATE(struct virtio_rng, s),
-    DEV_RANGES(virtio_ranges),
+    VIRTIO_CLASS(struct virtio_rng),
     .create = create,
-    .destroy = virtio_destroy,
     .reset = reset,
-    .check = check,
-    .settle = virtio_settle,
-    .expire = virtio_expire,
 };
 
 struct virtio_rng *virtio_rng_create(const struct dev_env *env,
