@@ -7,7 +7,7 @@
 #                            root/ (the unpacked packages, without the drivers of devices)
 #   guest.sh --add FILE    also makes initrd-NAME.gz there (NAME: the file's), the same with the
 #                            program FILE in /bin
-#   guest.sh --drivers     also has drivers/ there: the kernel's modules for virtio devices
+#   guest.sh --drivers     also has drivers/ there: the kernel's modules for virtio devices, and for 9P where it has that
 #   guest.sh --workloads   --add of pn-linux, the program of penumbra bench linux.*
 #   guest.sh --kernel-package NAME [--suite SUITE [--arch ARCH]]
 #                          another kernel than linux-image-cloud-amd64, in a folder of its own:
@@ -187,7 +187,8 @@ fetch_drivers() {
     mkdir "$work/all" "$work/drivers"
     for deb in "$work"/linux-*.deb; do
         dpkg-deb --fsys-tarfile "$deb" | tar -x -C "$work/all" --no-same-owner --wildcards \
-            "*/$version/kernel/*/virtio*.ko*" "*/$version/kernel/*/*failover.ko*" 2> /dev/null || true
+            "*/$version/kernel/*/virtio*.ko*" "*/$version/kernel/*/*failover.ko*" \
+            "*/$version/kernel/*/9p*.ko*" "*/$version/kernel/*/netfs.ko*" "*/$version/kernel/*/fscache.ko*" 2> /dev/null || true
     done
     find "$work/all" -name '*.ko*' -exec mv -t "$work/drivers" {} +
     find "$work/drivers" -name '*.xz' -exec unxz {} +

@@ -116,6 +116,10 @@ static int set_net(void *options, const char *arg, struct err *e) {
     return add_device(options, "net", arg, e);
 }
 
+static int set_share(void *options, const char *arg, struct err *e) {
+    return add_device(options, "share", arg, e);
+}
+
 /* "KIND" or "KIND,ARGUMENT". */
 static int set_device(void *options, const char *arg, struct err *e) {
     char kind[32];
@@ -180,14 +184,19 @@ static const struct option_row rows[] = {
     {"hpet", 0, "W",
      "A high precision event timer; Linux takes it, and boots in 2% more instructions",
      .kind = OPTION_WORD, GUEST(hpet), .words = "off|on", .without = "restore|incoming"},
-    {"disk", 0, "FILE[,ro][,snapshot]",
-     "A disk on PCI, a raw image: the guest's /dev/vda, and so on; ro: it cannot be "
+    {"disk", 0, "FILE[,ro][,snapshot][,qcow2]",
+     "A disk on PCI, a raw image or one in qcow2: the guest's /dev/vda, and so on; ro: "
+     "it cannot be "
      "written; snapshot: what is written is lost at the end; may be repeated",
      .kind = OPTION_CALL, .set = set_disk, .without = "restore|incoming"},
     {"net", 0, "user[,open][,hostfwd=...]",
      "A network card on PCI, and a network of the guest's own; open: it may leave it; "
      "hostfwd=tcp::2222-:22: a port of this host that leads to one of the guest's",
      .kind = OPTION_CALL, .set = set_net, .without = "restore|incoming"},
+    {"share", 0, "DIR[,ro][,tag=NAME]",
+     "A folder that the guest mounts by 9P ('share', or NAME): mount -t 9p -o "
+     "trans=virtio share /mnt; may be repeated",
+     .kind = OPTION_CALL, .set = set_share, .without = "restore|incoming"},
     {"device", 0, "KIND[,OPTION]", "A device on PCI; may be repeated",
      .kind = OPTION_CALL, .set = set_device, .list = device_list,
      .without = "restore|incoming"},
@@ -404,7 +413,7 @@ static bool reaches_out(const char *devices) {
     char text[64];
     struct err e = {text, sizeof(text)};
     while (device_next(&devices, &d, &e) > 0)
-        if (d.kind == DEVICE_NET ||
+        if (d.kind == DEVICE_NET || d.kind == DEVICE_CONSOLE || d.kind == DEVICE_SHARE ||
             (d.kind == DEVICE_DISK && !d.read_only && !d.snapshot))
             return true;
     return false;
@@ -448,10 +457,11 @@ static int check(const struct run_options *o, struct err *e) {
                        "--checkpoints does not go with --clock host, --shared-memory, "
                        "--record, --hugepages 2M or 1G, or a dirty log of the host's");
     if (o->checkpoints && reaches_out(m->devices))
-        return err_set(
-            e, -EINVAL,
-            "--checkpoints: not with a network, nor with a disk that is written: "
-            "--disk FILE,ro or FILE,snapshot");
+        return err_set(e, -EINVAL,
+                       "--checkpoints: not with a network, a console or a shared folder, "
+                       "nor with a disk "
+                       "that is written: "
+                       "--disk FILE,ro or FILE,snapshot");
     if (m->dirty && m->handovers)
         return err_set(e, -EINVAL, "--dirty-log does not go with --handover");
     if (m->tlb && has_part(m, true))

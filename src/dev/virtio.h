@@ -30,7 +30,10 @@ enum {
     VIRTIO_BLK = 2,
     VIRTIO_CONSOLE = 3,
     VIRTIO_RNG = 4,
-    VIRTIO_BALLOON = 5
+    VIRTIO_BALLOON = 5,
+    VIRTIO_9P = 9,
+    VIRTIO_VSOCK = 19,
+    VIRTIO_PMEM = 27
 };
 
 struct virtio_state {
@@ -92,8 +95,7 @@ extern const struct dev_range virtio_ranges[1];
 /* What their classes have in common; the state is the struct's member `s`. */
 #define VIRTIO_CLASS(type)                                                               \
     DEV_STATE(type, s), DEV_RANGES(virtio_ranges),                                       \
-        .destroy = virtio_destroy, .check = virtio_check, .settle = virtio_settle,       \
-        .expire = virtio_expire
+        .destroy = virtio_destroy, .settle = virtio_settle, .expire = virtio_expire
 
 static inline bool virtio_has(const struct virtio *v, unsigned feature) {
     return v->s->driver_features >> feature & 1;

@@ -1,22 +1,27 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A balloon (VIRTIO 1.2, "Traditional Memory Balloon Device"): inflate, deflate, deflate on
- * OOM, free page reporting. A page that the guest gives back reads as zeros until the guest
+ * OOM, statistics, free page reporting. A page that the guest gives back reads as zeros until the guest
  * writes to it, and the host has it until then.
  *
- * Queue 0 inflates, 1 deflates: numbers of 4 KiB pages, 4 bytes each. Queue 2 reports: its
- * buffers are the free memory itself.
+ * Queue 0 inflates, 1 deflates: numbers of 4 KiB pages, 4 bytes each. Then comes a queue of
+ * statistics, whose one buffer the device keeps until it wants newer ones, and one that
+ * reports: its buffers are the free memory itself. A queue whose feature the driver did not
+ * take has no number, as Linux has it.
  */
 #include <string.h>
 
 #include "dev/virtio_devices.h"
 #include "penumbra/x86.h"
 
+#define F_STATS          1u
 #define F_DEFLATE_ON_OOM 2u
 #define F_REPORTING      5u
 #define NUMBERS          256u /* taken at once */
 
-enum { INFLATE, DEFLATE, REPORTING, QUEUES };
+#define STAT_SIZE 10u /* a tag of 2 bytes, a value of 8 */
+
+enum { INFLATE, DEFLATE, STATS, REPORTING, QUEUES };
 
 struct balloon_config {
     uint32_t wanted, actual; /* pages */
@@ -27,7 +32,11 @@ struct virtio_balloon {
     struct {
         struct virtio_state v;
         uint64_t inflated, deflated, reported;
-        uint32_t wanted, pad;
+        uint64_t stat[BALLOON_STATS];
+        uint32_t wanted,
+            known; /* known: a bit for each of stat that the driver has said */
+        uint16_t held_id, held_count; /* the buffer of statistics */
+        uint8_t held, pad[3];
     } s;
 };
 
@@ -71,11 +80,58 @@ static bool report(struct virtio_balloon *b, const struct vq_chain *c) {
     return true;
 }
 
+/* Which of them is queue `queue`? */
+static unsigned role(const struct virtio *v, unsigned queue) {
+    return queue + (queue >= STATS && !virtio_has(v, F_STATS));
+}
+
+/* What the driver says, and the buffer that is kept. Return: false: the device is broken. */
+static bool hear_stats(struct virtio_balloon *b, unsigned queue,
+                       const struct vq_chain *c) {
+    uint8_t item[STAT_SIZE];
+    uint16_t tag;
+    for (uint32_t at = 0; at + STAT_SIZE <= c->out_size && at < BALLOON_STATS * STAT_SIZE;
+         at += STAT_SIZE) {
+        if (virtio_read(&b->v, queue, c, at, item, STAT_SIZE) < STAT_SIZE)
+            return false;
+        memcpy(&tag, item, sizeof(tag));
+        if (tag >= BALLOON_STATS)
+            continue;
+        memcpy(&b->s.stat[tag], item + sizeof(tag), sizeof(b->s.stat[tag]));
+        b->s.known |= 1u << tag;
+    }
+    b->s.held = 1;
+    b->s.held_id = c->id;
+    b->s.held_count = c->count;
+    return true;
+}
+
+static void serve_stats(struct virtio_balloon *b, unsigned queue) {
+    struct vq_chain c;
+    if (!b->s.held && virtio_pop(&b->v, queue, &c))
+        hear_stats(b, queue, &c);
+}
+
+bool virtio_balloon_ask_stats(struct virtio_balloon *b) {
+    const struct vq_chain c = {.id = b->s.held_id, .count = b->s.held_count};
+    if (!b->s.held)
+        return false;
+    b->s.held = 0;
+    virtio_push(&b->v, STATS, &c, 0);
+    virtio_interrupt(&b->v, STATS);
+    return true;
+}
+
 static void serve(struct virtio *v, unsigned queue) {
     struct virtio_balloon *b = (struct virtio_balloon *)v;
+    unsigned what = role(v, queue);
     struct vq_chain c;
+    if (what == STATS) {
+        serve_stats(b, queue);
+        return;
+    }
     while (virtio_pop(v, queue, &c)) {
-        if (!(queue == REPORTING ? report(b, &c) : numbers(b, queue, &c)))
+        if (!(what == REPORTING ? report(b, &c) : numbers(b, queue, &c)))
             return;
         virtio_push(v, queue, &c, 0);
     }
@@ -87,6 +143,8 @@ static void restart(struct virtio *v) {
     struct virtio_balloon *b = (struct virtio_balloon *)v;
     const struct balloon_config c = {.wanted = b->s.wanted};
     memcpy(v->s->config, &c, sizeof(c));
+    b->s.held = 0;
+    b->s.known = 0;
 }
 
 static const uint8_t written[sizeof(struct balloon_config)] = {0, 0, 0, 0, 1, 1, 1, 1};
@@ -94,7 +152,7 @@ static const struct virtio_kind kind = {
     .type = VIRTIO_BALLOON,
     .class = 0x00ff00,
     .queues = QUEUES,
-    .features = 1u << F_DEFLATE_ON_OOM | 1u << F_REPORTING,
+    .features = 1u << F_STATS | 1u << F_DEFLATE_ON_OOM | 1u << F_REPORTING,
     .config_size = sizeof(struct balloon_config),
     .config_mask = written,
     .serve = serve,
@@ -110,11 +168,14 @@ void virtio_balloon_set(struct virtio_balloon *b, uint32_t pages) {
 struct virtio_balloon_report virtio_balloon_ask(const struct virtio_balloon *b) {
     struct balloon_config c;
     memcpy(&c, b->s.v.config, sizeof(c));
-    return (struct virtio_balloon_report){.wanted = c.wanted,
-                                          .actual = c.actual,
-                                          .inflated = b->s.inflated,
-                                          .deflated = b->s.deflated,
-                                          .reported = b->s.reported};
+    struct virtio_balloon_report r = {.wanted = c.wanted,
+                                      .actual = c.actual,
+                                      .inflated = b->s.inflated,
+                                      .deflated = b->s.deflated,
+                                      .reported = b->s.reported,
+                                      .known = b->s.known};
+    memcpy(r.stat, b->s.stat, sizeof(r.stat));
+    return r;
 }
 
 static int create(void *dev, const void *config) {
@@ -123,10 +184,20 @@ static int create(void *dev, const void *config) {
     return virtio_attach(&b->v, &b->s.v, &kind, &c->virtio);
 }
 
+static bool check(const void *dev, const void *state) {
+    const struct virtio_balloon *b = dev;
+    const __typeof__(b->s) *s = state;
+    return virtio_check(dev, state) && s->known < 1u << BALLOON_STATS && s->held <= 1 &&
+           (!s->held || (s->v.queue[STATS].enabled && s->held_count &&
+                         s->held_count <= s->v.queue[STATS].size &&
+                         s->held_id < s->v.queue[STATS].size));
+}
+
 static const struct dev_class balloon_class = {
     .name = "virtio_balloon",
-    .version = 1,
+    .version = 2,
     VIRTIO_CLASS(struct virtio_balloon),
+    .check = check,
     .create = create,
     .reset = virtio_reset,
 };

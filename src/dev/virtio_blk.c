@@ -350,6 +350,7 @@ static const struct dev_class blk_class = {
     .name = "virtio_blk",
     .version = 1,
     VIRTIO_CLASS(struct virtio_blk),
+    .check = virtio_check,
     .create = create,
     .reset = virtio_reset,
 };

@@ -50,11 +50,22 @@ struct virtio_balloon *virtio_balloon_create(const struct dev_env *env,
                                              const struct virtio_balloon_config *c);
 /* Ask the guest to give so many pages of 4 KiB up, or to take them back. */
 void virtio_balloon_set(struct virtio_balloon *b, uint32_t pages);
+/* What a guest says of its memory ("Memory Statistics Tags"), by tag. */
+enum {
+#define STAT(name, word, unit) BALLOON_##name,
+#include "dev/balloon_stats.inc"
+    BALLOON_STATS
+};
 struct virtio_balloon_report {
     uint32_t wanted,
         actual; /* pages in the balloon: asked for, and what the driver says */
     uint64_t inflated, deflated, reported; /* pages so far */
+    uint32_t known; /* a bit for each of stat that the guest has said */
+    uint64_t stat[BALLOON_STATS];
 };
+/* The guest is to say its statistics anew. Return: whether it can be asked now. */
+bool virtio_balloon_ask_stats(struct virtio_balloon *b);
+
 struct virtio_balloon_report virtio_balloon_ask(const struct virtio_balloon *b);
 
 /* ---- A network card (virtio_net.c) ---- */
@@ -77,3 +88,61 @@ struct virtio_net *virtio_net_create(const struct dev_env *env,
                                      const struct virtio_net_config *c);
 /* A frame for the guest. Return: whether it has taken it. */
 bool virtio_net_receive(struct virtio_net *n, const void *frame, size_t size);
+
+/* ---- A console with ports (virtio_console.c) ---- */
+
+#define CONSOLE_PORTS_MAX 3u
+#define CONSOLE_NAME_MAX  32u
+#define CONSOLE_SEND_MOST (64u << 10) /* bytes of a buffer */
+
+/* Where a port's bytes go. */
+struct dev_console {
+    /* Bytes that send takes; a port that nobody has open takes any number. */
+    size_t (*room)(void *opaque, unsigned port);
+    void (*send)(void *opaque, unsigned port, const void *buf, size_t size);
+    void *opaque;
+};
+
+struct virtio_console_config {
+    struct virtio_config virtio;
+    struct dev_console host;
+    unsigned ports; /* from 1 to CONSOLE_PORTS_MAX */
+    struct {
+        char name[CONSOLE_NAME_MAX];
+        bool console; /* the guest has a terminal there */
+    } port[CONSOLE_PORTS_MAX];
+};
+struct virtio_console;
+struct virtio_console *virtio_console_create(const struct dev_env *env,
+                                             const struct virtio_console_config *c);
+/* Would the guest take bytes of a port now? */
+bool virtio_console_listens(struct virtio_console *c, unsigned port);
+/* Bytes for the guest. Return: how many it has taken. */
+size_t virtio_console_receive(struct virtio_console *c, unsigned port, const void *buf,
+                              size_t size);
+/* There is room again (dev_console.room). */
+void virtio_console_room(struct virtio_console *c, unsigned port);
+/* Somebody has opened the port on the host's side, or closed it. */
+void virtio_console_connect(struct virtio_console *c, unsigned port, bool open);
+
+/* ---- A transport of 9P (virtio_9p.c) ---- */
+
+#define P9_TAG_MAX     32u
+#define P9_MESSAGE_MAX ((64u << 10) + 32u)
+
+struct dev_9p {
+    /* One request, and room for its answer; epoch: another one than before: everything begins
+     * anew. Calls come from one thread at a time. Return: bytes of the answer. */
+    size_t (*message)(void *opaque, uint32_t epoch, const uint8_t *in, size_t size,
+                      uint8_t *out, size_t room);
+    void *opaque;
+};
+
+struct virtio_9p_config {
+    struct virtio_config virtio;
+    struct dev_9p server;
+    char tag[P9_TAG_MAX + 1]; /* what the guest mounts */
+};
+struct virtio_9p;
+struct virtio_9p *virtio_9p_create(const struct dev_env *env,
+                                   const struct virtio_9p_config *c);

@@ -93,6 +93,7 @@ static const struct dev_class net_class = {
     .name = "virtio_net",
     .version = 1,
     VIRTIO_CLASS(struct virtio_net),
+    .check = virtio_check,
     .create = create,
     .reset = virtio_reset,
 };

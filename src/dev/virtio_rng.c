@@ -82,6 +82,7 @@ static const struct dev_class rng_class = {
     .name = "virtio_rng",
     .version = 1,
     VIRTIO_CLASS(struct virtio_rng),
+    .check = virtio_check,
     .create = create,
     .reset = reset,
 };

@@ -13,6 +13,43 @@ static int no_balloon(struct request *r) {
     return err_set(&r->err, -ENOENT, "this guest has no balloon: run --device balloon");
 }
 
+static const struct {
+    const char *word;
+    bool bytes;
+} stats[BALLOON_STATS] = {
+#define STAT(name, word, unit) {word, unit},
+#include "dev/balloon_stats.inc"
+};
+
+static void print_stats(struct request *r, const struct virtio_balloon_report *b) {
+    for (unsigned i = 0; i < BALLOON_STATS; i++) {
+        if (!(b->known >> i & 1))
+            continue;
+        fprintf(r->out, "guest: %s %" PRIu64 "%s\n", stats[i].word,
+                stats[i].bytes ? b->stat[i] >> 10 : b->stat[i],
+                stats[i].bytes ? " KiB" : "");
+    }
+}
+
+static json_t *stats_json(const struct virtio_balloon_report *b) {
+    json_t *all = json_object();
+    for (unsigned i = 0; i < BALLOON_STATS; i++)
+        if (b->known >> i & 1)
+            json_object_set_new(all, stats[i].word, json_integer((json_int_t)b->stat[i]));
+    return all;
+}
+
+int monitor_balloon_stats(struct request *r) {
+    int rc = monitor_may_change(r);
+    if (rc == 0)
+        rc = machine_ask_balloon(r->mon->machine);
+    if (rc == -ENOENT)
+        return no_balloon(r);
+    return rc == -EAGAIN
+               ? err_set(&r->err, rc, "the guest's driver gives no statistics now")
+               : rc;
+}
+
 int monitor_info_balloon(struct request *r) {
     struct virtio_balloon_report b;
     if (!machine_balloon(r->mon->machine, &b))
@@ -23,11 +60,13 @@ int monitor_info_balloon(struct request *r) {
             "pages: %" PRIu64 " inflated, %" PRIu64 " deflated, %" PRIu64
             " reported as free\n",
             b.inflated, b.deflated, b.reported);
+    print_stats(r, &b);
     if (r->wants_json)
-        r->json = json_pack("{s:I, s:I, s:I, s:I, s:I}", "wanted", (json_int_t)b.wanted,
-                            "actual", (json_int_t)b.actual, "inflated",
-                            (json_int_t)b.inflated, "deflated", (json_int_t)b.deflated,
-                            "reported", (json_int_t)b.reported);
+        r->json =
+            json_pack("{s:I, s:I, s:I, s:I, s:I, s:o}", "wanted", (json_int_t)b.wanted,
+                      "actual", (json_int_t)b.actual, "inflated", (json_int_t)b.inflated,
+                      "deflated", (json_int_t)b.deflated, "reported",
+                      (json_int_t)b.reported, "stats", stats_json(&b));
     return 0;
 }
 

@@ -8,9 +8,9 @@
 #define LINE_MAX_BYTES (DEVICE_PATH_MAX + 64u)
 
 static const struct {
-    const char *word, *doc;
+    const char *word, *options, *doc;
 } kinds[] = {
-#define DEVICE(name, word, doc) {word, doc},
+#define DEVICE(name, word, options, doc) {word, options, doc},
 #include "machine/devices.inc"
 };
 
@@ -34,29 +34,53 @@ static const char *value(const char *text, char *out, size_t size, bool *fits) {
     return *text ? text + 1 : text;
 }
 
+/* hvc=PATH or port=NAME:PATH */
+static int add_port(struct device_spec *d, const char *word, struct err *e) {
+    bool console = !strncmp(word, "hvc=", 4);
+    const char *text = strchr(word, '=') + 1, *path = console ? text : strchr(text, ':');
+    size_t name = path && !console ? (size_t)(path++ - text) : 0;
+    if (!path || !*path || (!console && !name) || name >= DEVICE_NAME_MAX ||
+        strlen(path) >= DEVICE_SOCKET_MAX)
+        return err_set(e, -EINVAL,
+                       "%s: not hvc=PATH or port=NAME:PATH, of at most %u bytes each",
+                       word, DEVICE_SOCKET_MAX - 1);
+    if (d->ports == DEVICE_PORTS_MAX)
+        return err_set(e, -EINVAL, "more than %u ports", DEVICE_PORTS_MAX);
+    struct device_port *p = &d->port[d->ports++];
+    p->console = console;
+    memcpy(p->name, text, name);
+    strcpy(p->path, path);
+    return 0;
+}
+
 static int option(struct device_spec *d, const char *word, struct err *e) {
     if (!strcmp(word, "split"))
         d->split = true;
-    else if (d->kind == DEVICE_DISK && !strcmp(word, "ro"))
+    else if ((d->kind == DEVICE_DISK || d->kind == DEVICE_SHARE) && !strcmp(word, "ro"))
         d->read_only = true;
     else if (d->kind == DEVICE_DISK && !strcmp(word, "snapshot"))
         d->snapshot = true;
+    else if (d->kind == DEVICE_DISK && !strcmp(word, "qcow2"))
+        d->qcow2 = true;
     else if (d->kind == DEVICE_NET && !strcmp(word, "open"))
         d->net.open = true;
     else if (d->kind == DEVICE_NET && !strncmp(word, "hostfwd=", 8))
         return net_parse_forward(word + 8, &d->net, e);
+    else if (d->kind == DEVICE_SHARE && !strncmp(word, "tag=", 4) && word[4] &&
+             strlen(word + 4) < DEVICE_NAME_MAX)
+        strcpy(d->tag, word + 4);
+    else if (d->kind == DEVICE_CONSOLE &&
+             (!strncmp(word, "hvc=", 4) || !strncmp(word, "port=", 5)))
+        return add_port(d, word, e);
     else
         return err_set(e, -EINVAL, "'%s' is no option of a device '%s': %ssplit", word,
-                       kinds[d->kind].word,
-                       d->kind == DEVICE_DISK  ? "ro, snapshot, "
-                       : d->kind == DEVICE_NET ? "open, hostfwd=..., "
-                                               : "");
+                       kinds[d->kind].word, kinds[d->kind].options);
     return 0;
 }
 
 int device_parse(const char *kind, const char *argument, struct device_spec *d,
                  struct err *e) {
-    char word[64];
+    char word[256];
     bool fits = true;
     int rc = 0;
     memset(d, 0, sizeof(*d));
@@ -68,7 +92,12 @@ int device_parse(const char *kind, const char *argument, struct device_spec *d,
     if (d->kind == DEVICE_DISK) {
         p = value(p, d->path, sizeof(d->path), &fits);
         if (!*d->path)
-            return err_set(e, -EINVAL, "not FILE[,ro][,snapshot]");
+            return err_set(e, -EINVAL, "not FILE[,ro][,snapshot][,qcow2]");
+    }
+    if (d->kind == DEVICE_SHARE) {
+        p = value(p, d->path, sizeof(d->path), &fits);
+        if (!*d->path)
+            return err_set(e, -EINVAL, "not DIR[,ro][,tag=NAME]");
     }
     if (d->kind == DEVICE_NET) {
         p = value(p, word, sizeof(word), &fits);
@@ -81,6 +110,8 @@ int device_parse(const char *kind, const char *argument, struct device_spec *d,
     }
     if (rc == 0 && !fits)
         rc = err_set(e, -EINVAL, "too long");
+    if (rc == 0 && d->kind == DEVICE_CONSOLE && !d->ports)
+        rc = err_set(e, -EINVAL, "it has no port: hvc=PATH or port=NAME:PATH");
     if (rc == 0 && d->read_only && d->snapshot)
         rc = err_set(e, -EINVAL, "ro or snapshot, not both");
     return rc;

@@ -16,7 +16,7 @@
 #define DEVICE_PATH_MAX     4096u
 
 enum device_kind {
-#define DEVICE(name, word, doc) DEVICE_##name,
+#define DEVICE(name, word, options, doc) DEVICE_##name,
 #include "machine/devices.inc"
     DEVICE_KINDS
 };
@@ -34,12 +34,26 @@ struct net_config {
     } forward[NET_FORWARDS_MAX];
 };
 
+/* A port of a console. */
+#define DEVICE_PORTS_MAX  3u
+#define DEVICE_NAME_MAX   32u
+#define DEVICE_SOCKET_MAX 108u
+
 struct device_spec {
     enum device_kind kind;
-    char path[DEVICE_PATH_MAX]; /* of a disk */
-    bool read_only, snapshot;   /* of a disk */
-    bool split;                 /* no packed rings */
-    struct net_config net;      /* of a network card */
+    char path[DEVICE_PATH_MAX]; /* of a disk, or of a folder */
+    bool read_only;             /* of these */
+    bool snapshot, qcow2;       /* of a disk */
+    char
+        tag[DEVICE_NAME_MAX]; /* of a folder: what the guest mounts; "": none was given */
+    bool split;               /* no packed rings */
+    struct net_config net;    /* of a network card */
+    unsigned ports;           /* of a console */
+    struct device_port {
+        bool console;
+        char name[DEVICE_NAME_MAX];
+        char path[DEVICE_SOCKET_MAX]; /* of its socket */
+    } port[DEVICE_PORTS_MAX];
 };
 
 /* One line's kind and argument (NULL: none). Return: 0, or -EINVAL with what is wrong in e. */

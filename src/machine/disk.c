@@ -13,6 +13,7 @@
 #include <xxhash.h>
 
 #include "machine/disk.h"
+#include "machine/disk_image.h"
 
 #define BLOCK        4096u /* what is kept in memory with `snapshot` */
 #define DIGEST_BLOCK 65536u
@@ -20,6 +21,7 @@
 
 struct disk {
     int fd;
+    struct disk_image *image; /* NULL: the file has the disk's bytes as they are */
     dev_t device;
     ino_t inode;
     uint64_t size;
@@ -59,6 +61,11 @@ static int file_write_at(const struct disk *d, uint64_t at, const uint8_t *buf,
     return 0;
 }
 
+static int base_read(const struct disk *d, uint64_t at, uint8_t *buf, size_t size) {
+    return d->image ? disk_image_read(d->image, at, buf, size)
+                    : file_read_at(d, at, buf, size);
+}
+
 static bool has(const struct disk *d, uint64_t block) {
     return d->have[block / 64] >> block % 64 & 1;
 }
@@ -76,7 +83,7 @@ static int over_read(struct disk *d, uint64_t at, uint8_t *buf, size_t size) {
         if (has(d, at / BLOCK))
             memcpy(buf, d->over + at, n);
         else
-            rc = file_read_at(d, at, buf, n);
+            rc = base_read(d, at, buf, n);
     }
     return rc;
 }
@@ -88,7 +95,7 @@ static int over_write(struct disk *d, uint64_t at, const uint8_t *buf, uint64_t 
         n = piece(at, size);
         if (!has(d, block) && n < BLOCK) {
             uint64_t whole = d->size - first < BLOCK ? d->size - first : BLOCK;
-            int rc = file_read_at(d, first, d->over + first, whole);
+            int rc = base_read(d, first, d->over + first, whole);
             if (rc)
                 return rc;
         }
@@ -104,17 +111,24 @@ static int over_write(struct disk *d, uint64_t at, const uint8_t *buf, uint64_t 
 
 static int disk_read(void *opaque, uint64_t at, void *buf, size_t size) {
     struct disk *d = opaque;
-    return d->over ? over_read(d, at, buf, size) : file_read_at(d, at, buf, size);
+    return d->over ? over_read(d, at, buf, size) : base_read(d, at, buf, size);
 }
 
 static int disk_write(void *opaque, uint64_t at, const void *buf, size_t size) {
     struct disk *d = opaque;
-    return d->over ? over_write(d, at, buf, size) : file_write_at(d, at, buf, size);
+    if (d->over)
+        return over_write(d, at, buf, size);
+    return d->image ? disk_image_write(d->image, at, buf, size)
+                    : file_write_at(d, at, buf, size);
 }
 
 static int disk_flush(void *opaque) {
     const struct disk *d = opaque;
-    return d->over || d->read_only || !fdatasync(d->fd) ? 0 : -errno;
+    if (d->over || d->read_only)
+        return 0;
+    if (d->image)
+        return disk_image_flush(d->image);
+    return fdatasync(d->fd) ? -errno : 0;
 }
 
 /* Where the host cannot make a hole, zeros are written. */
@@ -124,6 +138,8 @@ static int disk_discard(void *opaque, uint64_t at, uint64_t size) {
     int rc = 0;
     if (d->over)
         return over_write(d, at, NULL, size);
+    if (d->image)
+        return disk_image_discard(d->image, at, size);
     if (!size || !fallocate(d->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)at,
                             (off_t)size))
         return 0;
@@ -160,7 +176,7 @@ int disk_digest(struct disk *d, uint64_t *out) {
         XXH3_64bits_reset(hash);
     for (uint64_t at = 0, n; rc == 0 && at < d->size; at += n) {
         n = d->size - at < DIGEST_BLOCK ? d->size - at : DIGEST_BLOCK;
-        if (!d->over) { /* a hole is zeros, and is not read */
+        if (!d->over && !d->image) { /* a hole is zeros, and is not read */
             off_t data = lseek(d->fd, (off_t)at, SEEK_DATA);
             if ((data < 0 && errno == ENXIO) || (data > 0 && (uint64_t)data >= at + n))
                 continue;
@@ -209,16 +225,20 @@ static int check_content(const struct disk *d, const char *path, struct err *e) 
     static const struct {
         const char *magic;
         const char *name;
-    } others[] = {{"QFI\xfb", "qcow2"}, {"KDMV", "VMDK"}, {"vhdxfile", "VHDX"}};
+    } others[] = {{"KDMV", "VMDK"}, {"vhdxfile", "VHDX"}};
+
     uint8_t head[PEEK] = {0};
-    int rc = file_read_at(d, 0, head, d->size < PEEK ? d->size : PEEK);
+    int rc = base_read(d, 0, head, d->size < PEEK ? d->size : PEEK);
     if (rc)
         return err_sys(e, rc, "%s", path);
+    if (!d->image && disk_image_is(head))
+        return err_set(e, -EINVAL, "%s: a qcow2 image: read it as such with %s,qcow2",
+                       path, path);
     for (unsigned i = 0; i < sizeof(others) / sizeof(others[0]); i++)
         if (!memcmp(head, others[i].magic, strlen(others[i].magic)))
             return err_set(e, -EINVAL,
-                           "%s: a %s image, and only raw ones are read: make one with "
-                           "qemu-img convert -O raw",
+                           "%s: a %s image, and only raw ones and qcow2 are read: make "
+                           "one with qemu-img convert -O qcow2",
                            path, others[i].name);
     uint64_t end = end_by_header(head);
     if (end > d->size)
@@ -243,6 +263,10 @@ static int find_size(struct disk *d, const char *path, struct err *e) {
     } else {
         return err_set(e, -EINVAL, "%s: neither a file nor a block device", path);
     }
+    return 0;
+}
+
+static int check_size(const struct disk *d, const char *path, struct err *e) {
     if (!d->size || d->size % DISK_SECTOR)
         return err_set(e, -EINVAL,
                        "%s: no disk image: its %" PRIu64
@@ -251,13 +275,24 @@ static int find_size(struct disk *d, const char *path, struct err *e) {
     return 0;
 }
 
-static int lock(const struct disk *d, bool writes, const char *path, struct err *e) {
+/* Where qemu-nbd takes the locks it is enough that nobody has one. */
+static int lock(const struct disk *d, bool writes, bool only_ask, const char *path,
+                struct err *e) {
     struct flock l = {.l_type = writes ? F_WRLCK : F_RDLCK, .l_whence = SEEK_SET};
-    if (!fcntl(d->fd, F_OFD_SETLK, &l))
-        return 0;
-    if (errno == EAGAIN || errno == EACCES)
+    int rc = fcntl(d->fd, only_ask ? F_OFD_GETLK : F_OFD_SETLK, &l);
+    if (rc && errno != EAGAIN && errno != EACCES)
+        return err_sys(e, -errno, "%s", path);
+    if (rc || (only_ask && l.l_type != F_UNLCK))
         return err_set(e, -EBUSY, "%s: in use: another program has locked it", path);
-    return err_sys(e, -errno, "%s", path);
+    return 0;
+}
+
+static int open_image(struct disk *d, const struct disk_config *c, bool writes,
+                      struct err *e) {
+    int rc = lock(d, writes, c->qcow2, c->path, e);
+    if (rc == 0 && c->qcow2)
+        rc = disk_image_open(c->path, writes, &d->image, &d->size, e);
+    return rc ? rc : check_size(d, c->path, e);
 }
 
 static int create_over(struct disk *d, const char *path, struct err *e) {
@@ -278,7 +313,7 @@ int disk_open(const struct disk_config *c, struct disk **out, struct err *e) {
     d->fd = open(c->path, (writes ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK);
     int rc = d->fd < 0 ? err_sys(e, -errno, "%s", c->path) : find_size(d, c->path, e);
     if (rc == 0)
-        rc = lock(d, writes, c->path, e);
+        rc = open_image(d, c, writes, e);
     if (rc == 0)
         rc = check_content(d, c->path, e);
     if (rc == 0 && c->snapshot)
@@ -297,6 +332,7 @@ void disk_close(struct disk *d) {
     if (d->over)
         munmap(d->over, d->size);
     free(d->have);
+    disk_image_close(d->image);
     if (d->fd >= 0)
         close(d->fd);
     free(d);

@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A disk image on the host: a raw file or a block device, by file descriptor.
+ * A disk image on the host: a raw file or a block device, by file descriptor, or one in
+ * qcow2 (disk_image.h).
  *
  * Invariants
  * 1. An image that is written is nobody else's meanwhile; one that is only read is written by
  *    nobody (locks of the host's, which QEMU heeds, too).
  * 2. With `snapshot` nothing is written to the image: what the guest writes is in memory, and
  *    is lost in the end.
+ * 3. A file is read as qcow2 only where the caller says so: what is on a raw disk was written by
+ *    a guest, and qcow2 may name other files.
  */
 #pragma once
 
@@ -17,7 +20,7 @@ struct disk;
 
 struct disk_config {
     const char *path;
-    bool read_only, snapshot;
+    bool read_only, snapshot, qcow2;
 };
 
 /* Return: 0; -EINVAL: no image that can be a disk; other -errno; with a line in e that begins

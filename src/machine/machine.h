@@ -214,6 +214,8 @@ bool machine_balloon(const struct machine *m, struct virtio_balloon_report *r);
 /* While it stands: ask the guest to give so many bytes up. Return: 0; -ENOENT: it has no
  * balloon; -EINVAL: more than it has. */
 int machine_set_balloon(struct machine *m, uint64_t bytes);
+/* It is to say its statistics. Return: 0; -ENOENT: no balloon; -EAGAIN: not now. */
+int machine_ask_balloon(struct machine *m);
 
 /* The ops of the engine that runs it now. */
 const struct pn_engine_ops *machine_ops(const struct machine *m);

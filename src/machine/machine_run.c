@@ -20,7 +20,7 @@
 #include <time.h>
 
 #include "machine/history.h"
-#include "machine/pci.h"
+#include "machine/link.h"
 #include "machine/work.h"
 
 #define SLICE_ONE_NS  1000000u
@@ -28,7 +28,7 @@
 #define SERVE_NS      1000000u /* console and limits are looked at this often */
 #define PACE_AFTER_NS                                                                    \
     1000000000u /* interactive: skip this much before waiting for real */
-#define NET_WAIT_NS  5000000u
+#define LINK_WAIT_NS 5000000u
 #define SLEEP_MAX_NS 100000000u /* so that --timeout is kept */
 /* Halted, and that many timers over that long woke nobody: nothing ever will. */
 #define STUCK_WAKES 1000u
@@ -280,7 +280,7 @@ static bool console_wakes(struct machine *m) {
 
 /* Halted for good? A guest that an interrupt cannot wake, and that no NMI wakes either. */
 static bool is_deadlock(struct machine *m, uint64_t now, uint64_t next) {
-    if (work_is_out(m) || machine_has_net(m))
+    if (work_is_out(m) || machine_has_links(m))
         return false;
     if (next == CLOCK_NEVER)
         return !console_wakes(m);
@@ -299,8 +299,8 @@ static uint64_t sleep_for(struct machine *m, uint64_t ns) {
     uint64_t start = host_ns();
     if (ns > SLEEP_MAX_NS)
         ns = SLEEP_MAX_NS;
-    if (machine_has_net(m)) { /* the console is looked at often enough */
-        machine_net_poll(m, ns < NET_WAIT_NS ? ns : NET_WAIT_NS);
+    if (machine_has_links(m)) { /* the console is looked at often enough */
+        machine_poll_links(m, ns < LINK_WAIT_NS ? ns : LINK_WAIT_NS);
     } else if (m->cfg.idle) {
         m->cfg.idle(m->cfg.opaque, ns);
     } else {
@@ -348,7 +348,7 @@ static void wait_for_event(struct machine *m) {
         sleep_for(m, SLEEP_MAX_NS); /* only the console can wake it */
         return;
     }
-    if ((m->cfg.interactive && m->idle_ns >= PACE_AFTER_NS) || machine_has_net(m))
+    if ((m->cfg.interactive && m->idle_ns >= PACE_AFTER_NS) || machine_has_links(m))
         next = pace(m, now, next);
     pn_emit(ring(m), hlt, next);
     m->idle_ns += next - now;
@@ -377,7 +377,7 @@ static int run_in_turn(struct machine *m, struct err *e) {
         if (cpu == m->cfg.cpus || m->serial_room || clock_now(&m->clock) >= m->serve_at) {
             m->serial_room = false;
             machine_feed_serial(m);
-            machine_net_poll(m, 0);
+            machine_poll_links(m, 0);
             machine_check_limits(m);
             machine_attend(m);
             m->serve_at = clock_now(&m->clock) + SERVE_NS;

@@ -20,11 +20,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "machine/pci.h"
+#include "machine/link.h"
 #include "machine/work.h"
 
 #define CONSOLE_POLL_NS 4000000u   /* how often the console is looked at */
-#define NET_POLL_NS     500000u    /* how often the network is */
+#define LINK_POLL_NS    500000u    /* how often the network is */
 #define WAIT_MAX_NS     100000000u /* so that --timeout, a quit and a death are seen */
 #define REJOIN_NS       8000000u /* between two kicks of a vCPU that has not come back */
 #define REJOIN_TRIES    100u
@@ -171,8 +171,8 @@ void machine_start_world(struct machine *m) {
 static void wait_a_little(struct machine *m) {
     uint64_t now = clock_now(&m->clock), next = clock_next(&m->clock);
     uint64_t ns = m->cfg.serial_in || m->cfg.attend ? CONSOLE_POLL_NS : WAIT_MAX_NS;
-    if (machine_has_net(m))
-        ns = NET_POLL_NS;
+    if (machine_has_links(m))
+        ns = LINK_POLL_NS;
     if (next <= now)
         return;
     if (next - now < ns)
@@ -221,7 +221,7 @@ static void find_deadlock(struct machine *m) {
     bool all = true;
     for (unsigned i = 0; i < m->cfg.cpus; i++)
         all = look_at(m, &m->threads->r[i], now) && all;
-    if (all && !work_is_out(m) && !machine_has_net(m))
+    if (all && !work_is_out(m) && !machine_has_links(m))
         machine_end_with(m, END_DEADLOCK, 0);
 }
 
@@ -230,7 +230,7 @@ static int serve(struct machine *m, struct err *e) {
     while (!returns(m) && !machine_asked(m)) {
         clock_run(&m->clock);
         machine_feed_serial(m);
-        machine_net_poll(m, 0);
+        machine_poll_links(m, 0);
         machine_check_limits(m);
         machine_attend(m);
         rc = find_dead(m, e);

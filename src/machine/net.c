@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /* The guest's network: see net.h. All calls are of who may touch devices. */
-#define _GNU_SOURCE /* ppoll */
 #include <arpa/inet.h>
 #include <errno.h>
-#include <poll.h>
 #include <slirp/libslirp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/late.h"
+#include "machine/link.h"
 #include "machine/net.h"
 
 #define NETWORK   0x0a000200u /* 10.0.2.0 */
@@ -17,7 +16,6 @@
 #define HOST      (NETWORK | 2)
 #define NAMES     (NETWORK | 3)
 #define GUEST     (NETWORK | 15)
-#define FDS_MAX   256
 #define NS_PER_MS 1000000
 
 /* What of the library is used. */
@@ -48,8 +46,11 @@ struct net {
     Slirp *slirp;
     struct clock *clock;
     struct virtio_net *card;
-    struct pollfd fd[FDS_MAX];
-    int fds;
+    struct machine *m;
+    struct link link;
+    struct pollfd *fd; /* in fill: to be filled in */
+    const struct pollfd *polled;
+    int fds, room;
 };
 
 /* ---- What libslirp calls ---- */
@@ -119,7 +120,7 @@ static const struct {
 static int add_poll(int fd, int wanted, void *opaque) {
     struct net *n = opaque;
     short set = 0;
-    if (n->fds == FDS_MAX)
+    if (n->fds == n->room)
         return -1;
     for (unsigned i = 0; i < EVENTS; i++)
         if (wanted & events[i].theirs)
@@ -134,21 +135,27 @@ static int got(int at, void *opaque) {
     if (at < 0 || at >= n->fds)
         return 0;
     for (unsigned i = 0; i < EVENTS; i++)
-        if (n->fd[at].revents & events[i].ours)
+        if (n->polled[at].revents & events[i].ours)
             set |= events[i].theirs;
     return set;
 }
 
-bool net_poll(struct net *n, uint64_t ns) {
+static int fill(void *opaque, struct pollfd *fd, int room, uint64_t *ns) {
+    struct net *n = opaque;
     uint32_t ms = UINT32_MAX;
+    n->fd = fd;
+    n->room = room;
     n->fds = 0;
     slirp.pollfds_fill(n->slirp, &ms, add_poll, n);
-    if (ns / NS_PER_MS > ms)
-        ns = (uint64_t)ms * NS_PER_MS;
-    const struct timespec t = {(time_t)(ns / 1000000000u), (long)(ns % 1000000000u)};
-    int ready = ppoll(n->fd, (nfds_t)n->fds, &t, NULL);
-    slirp.pollfds_poll(n->slirp, ready < 0, got, n);
-    return ready > 0;
+    if (*ns / NS_PER_MS > ms)
+        *ns = (uint64_t)ms * NS_PER_MS;
+    return n->fds;
+}
+
+static void ready(void *opaque, const struct pollfd *fd, int count) {
+    struct net *n = opaque;
+    n->polled = fd;
+    slirp.pollfds_poll(n->slirp, 0, got, n);
 }
 
 /* ---- Life ---- */
@@ -214,6 +221,9 @@ int net_create(struct machine *m, const struct net_config *c, struct net **out,
     if (!n)
         return err_set(e, -ENOMEM, "out of memory");
     n->clock = &m->clock;
+    n->m = m;
+    n->link = (struct link){.fill = fill, .ready = ready, .opaque = n};
+    link_add(m, &n->link);
     n->slirp = slirp.new(&cfg, &callbacks, n);
     rc = n->slirp ? 0 : err_set(e, -ENOMEM, "libslirp does not begin");
     for (unsigned i = 0; rc == 0 && i < c->forwards; i++)
@@ -226,6 +236,8 @@ int net_create(struct machine *m, const struct net_config *c, struct net **out,
 }
 
 void net_destroy(struct net *n) {
+    if (n)
+        link_remove(n->m, &n->link);
     if (n && n->slirp)
         slirp.cleanup(n->slirp);
     free(n);

@@ -19,5 +19,3 @@ int net_create(struct machine *m, const struct net_config *c, struct net **out,
 void net_destroy(struct net *n); /* NULL: nothing */
 void net_attach(struct net *n, struct virtio_net *card);
 struct dev_net net_device(struct net *n);
-/* Take what has come, and wait for it at most ns. Return: whether something had come. */
-bool net_poll(struct net *n, uint64_t ns);

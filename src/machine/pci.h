@@ -10,9 +10,10 @@ int wiring_pci_create(struct machine *m, struct err *e);
 void wiring_pci_destroy(struct machine *m);
 /* Slots in use, from 0 on; 0: there is no PCI. */
 unsigned machine_pci_slots(const struct machine *m);
-/* Is there a network, from which something may come at any time? And net_poll of it. */
+/* Is there a network? */
 bool machine_has_net(const struct machine *m);
-bool machine_net_poll(struct machine *m, uint64_t ns);
+/* Is there a folder of the host's? */
+bool machine_has_share(const struct machine *m);
 /* Is what the guest writes to disk i lost in the end? */
 bool machine_disk_is_lost(const struct machine *m, unsigned i);
 /* For dev_host. */

@@ -67,6 +67,7 @@ struct machine {
     struct serial *serial;
     struct acpi_pm *pm;
     struct machine_pci *pci;   /* wiring_pci.c; NULL: there is no PCI */
+    struct link *links;        /* link.h */
     struct machine_work *work; /* work.c; NULL: no job was ever given away */
     struct pv *pv;             /* NULL: no paravirtual features, or the engine's own */
     uint32_t lines;            /* levels of the gsis, as the devices set them */

@@ -14,12 +14,20 @@
 #include "machine/history.h"
 #include "machine/net.h"
 #include "machine/pci.h"
+#include "machine/ports.h"
+#include "machine/share.h"
 #include "machine/work.h"
 
 struct machine_pci {
     struct pci_host *host;
     struct virtio_balloon *balloon;
     struct net *net;
+    struct ports *ports;
+    unsigned shares;
+    struct machine_share {
+        struct share *share;
+        char tag[P9_TAG_MAX + 1];
+    } share[MACHINE_DEVICES_MAX];
     unsigned disks;
     struct machine_disk {
         struct disk *disk;
@@ -35,7 +43,7 @@ static int add_disk(struct machine *m, const struct device_spec *d,
     struct machine_pci *p = m->pci;
     struct machine_disk *disk = &p->disk[p->disks];
     strcpy(disk->path, d->path);
-    disk->config = (struct disk_config){disk->path, d->read_only, d->snapshot};
+    disk->config = (struct disk_config){disk->path, d->read_only, d->snapshot, d->qcow2};
     for (unsigned i = 0; i < p->disks; i++)
         if (disk_is(p->disk[i].disk, d->path))
             return err_set(e, -EINVAL, "%s: given twice", disk->path);
@@ -89,6 +97,46 @@ static int add_net(struct machine *m, const struct device_spec *d,
     return card ? 0 : err_sys(e, -ENOMEM, "a device 'net'");
 }
 
+static int add_console(struct machine *m, const struct device_spec *d,
+                       const struct virtio_config *virtio, struct err *e) {
+    struct machine_pci *p = m->pci;
+    if (p->ports)
+        return err_set(e, -EINVAL, "a device 'console': given twice");
+    int rc = ports_create(m, d, &p->ports, e);
+    if (rc)
+        return rc;
+    struct virtio_console_config c = {
+        .virtio = *virtio, .host = ports_device(p->ports), .ports = d->ports};
+    for (unsigned i = 0; i < d->ports; i++) {
+        strcpy(c.port[i].name, d->port[i].name);
+        c.port[i].console = d->port[i].console;
+    }
+    struct virtio_console *console = virtio_console_create(&m->env, &c);
+    ports_attach(p->ports, console);
+    return console ? 0 : err_sys(e, -ENOMEM, "a device 'console'");
+}
+
+/* The first is "share", the next "share1", unless they are given names. */
+static int add_share(struct machine *m, const struct device_spec *d,
+                     const struct virtio_config *virtio, struct err *e) {
+    struct machine_pci *p = m->pci;
+    struct machine_share *s = &p->share[p->shares];
+    if (*d->tag)
+        strcpy(s->tag, d->tag);
+    else
+        snprintf(s->tag, sizeof(s->tag), p->shares ? "share%u" : "share", p->shares);
+    for (unsigned i = 0; i < p->shares; i++)
+        if (!strcmp(p->share[i].tag, s->tag))
+            return err_set(e, -EINVAL, "a share with the tag '%s': given twice", s->tag);
+    int rc = share_open(d->path, d->read_only, &s->share, e);
+    if (rc)
+        return rc;
+    p->shares++;
+    struct virtio_9p_config c = {.virtio = *virtio, .server = share_server(s->share)};
+    strcpy(c.tag, s->tag);
+    return virtio_9p_create(&m->env, &c) ? 0 : err_sys(e, -ENOMEM, "%s", d->path);
+}
+
 static int add(struct machine *m, const struct device_spec *d, unsigned slot,
                struct err *e) {
     const struct virtio_config virtio = {
@@ -102,6 +150,10 @@ static int add(struct machine *m, const struct device_spec *d, unsigned slot,
         return add_balloon(m, &virtio, e);
     case DEVICE_NET:
         return add_net(m, d, &virtio, e);
+    case DEVICE_CONSOLE:
+        return add_console(m, d, &virtio, e);
+    case DEVICE_SHARE:
+        return add_share(m, d, &virtio, e);
     default:
         return -EINVAL;
     }
@@ -147,6 +199,10 @@ void wiring_pci_destroy(struct machine *m) {
         net_attach(m->pci->net, NULL);
         net_destroy(m->pci->net);
     }
+    for (unsigned i = 0; m->pci && i < m->pci->shares; i++)
+        share_close(m->pci->share[i].share);
+    if (m->pci)
+        ports_destroy(m->pci->ports);
     free(m->pci);
     m->pci = NULL;
 }
@@ -157,8 +213,8 @@ bool machine_has_net(const struct machine *m) {
     return m->pci && m->pci->net;
 }
 
-bool machine_net_poll(struct machine *m, uint64_t ns) {
-    return machine_has_net(m) && net_poll(m->pci->net, ns);
+bool machine_has_share(const struct machine *m) {
+    return m->pci && m->pci->shares;
 }
 
 unsigned machine_disks(const struct machine *m) {
@@ -194,6 +250,13 @@ int machine_set_balloon(struct machine *m, uint64_t bytes) {
     machine_history_restart(m);
     virtio_balloon_set(m->pci->balloon, (uint32_t)(bytes / PN_PAGE_SIZE));
     return 0;
+}
+
+int machine_ask_balloon(struct machine *m) {
+    if (!m->pci || !m->pci->balloon)
+        return -ENOENT;
+    machine_history_restart(m);
+    return virtio_balloon_ask_stats(m->pci->balloon) ? 0 : -EAGAIN;
 }
 
 /* ---- Pages that the guest gives back ---- */

@@ -22,8 +22,10 @@ refuse 2 'not FILE' --disk ,ro
 refuse 2 'neither a file nor a block device' --disk "$work,ro"
 zeros 0 "$work/empty" && refuse 2 'no disk image' --disk "$work/empty"
 zeros 1000 "$work/odd" && refuse 2 'no disk image' --disk "$work/odd"
-printf 'QFI\373' | dd of="$work/q" status=none && truncate -s 65536 "$work/q"
-refuse 2 'a qcow2 image' --disk "$work/q"
+printf 'KDMV' | dd of="$work/q" status=none && truncate -s 65536 "$work/q"
+refuse 2 'a VMDK image' --disk "$work/q"
+printf 'QFI\373' | dd of="$work/q" conv=notrunc status=none
+refuse 2 'a qcow2 image' --disk "$work/q" # a guest may have written that to its raw disk
 refuse 2 'given twice' --disk "$work/good,ro" --disk "$work/good,ro"
 refuse 2 'given twice' --disk "$work/good" --disk "$work/./good"
 refuse 2 "'rw' is no option" --disk "$work/good,rw"
@@ -72,6 +74,25 @@ j = json.load(open(sys.argv[1]))
 assert [d.split()[0] for d in j["config"]["devices"]] == ["disk", "disk", "rng", "balloon"], j["config"]
 assert len(j["disks"]) == 2 and j["disks"][0]["digest"] != j["disks"][1]["digest"], j["disks"]
 PY
+
+# qcow2, by qemu-nbd: the digest is that of the same bytes raw; images that are broken, stand on each other in a circle
+# or are in use are refused.
+yes 'what a disk has' | head -c 1048576 > "$work/raw"
+qemu-img convert -q -f raw -O qcow2 "$work/raw" "$work/q1" && qemu-img create -q -f qcow2 -b q1 -F qcow2 "$work/q2" || fail "qemu-img"
+ok run --disk "$work/raw,ro" --disk "$work/q1,ro,qcow2" --disk "$work/q2,qcow2" --stats "$work/s.json" --ram-digest
+python3 - "$work/s.json" <<'PY' || fail "a qcow2 image has other bytes"
+import json, sys
+j = json.load(open(sys.argv[1]))
+assert len({d["digest"] for d in j["disks"]}) == 1, j["disks"]
+PY
+flock "$work/q1" "$penumbra" run --disk "$work/q1,qcow2" > /dev/null 2> "$work/err" < /dev/null && fail "a locked qcow2 image is taken"
+grep -q 'in use' "$work/err" || fail "locked: $(cat "$work/err")"
+head -c 100 "$work/q1" > "$work/cut"
+refuse 2 "$work/cut: qemu-nbd" --disk "$work/cut,qcow2"
+qemu-img rebase -q -u -b q2 -F qcow2 -f qcow2 "$work/q1"
+refuse 2 'in a circle' --disk "$work/q2,qcow2"
+qemu-img rebase -q -u -b none -F qcow2 -f qcow2 "$work/q1"
+refuse 1 'it stands on' --disk "$work/q2,qcow2"
 
 # A snapshot names its disks: it goes on where they are as they were, and nowhere else.
 # monitor ARG... -- COMMAND: one command to a run of ARG...

@@ -28,30 +28,43 @@ static void set_features(struct drv *d, uint64_t without) {
     }
 }
 
-void drv_begin(struct drv *d, struct fx *f, unsigned slot, unsigned queue,
-               uint64_t without) {
-    *d = (struct drv){
-        .f = f, .slot = slot, .queue = queue, .wrap = true, .seen_wrap = true};
-    d->bar = rd32(f, drv_config(slot, 0x10)) & ~0xfull;
-    d->desc = 0x1000 + queue * 0x3000u;
-    d->driver = d->desc + 0x1000;
-    d->device = d->desc + 0x2000;
-    memset(f->mem + d->desc, 0, 0x3000);
-    dev_bus_mmio_write(f->bus, drv_config(slot, 4), 2, 6);
-    common(d, DRV_STATUS, 1, 0);
-    common(d, DRV_STATUS, 1, 3);
-    set_features(d, without);
-    common(d, DRV_STATUS, 1, 11);
-    ck_assert_uint_eq(drv_status(d), 11);
-    common(d, 0x16, 2, queue);
+/* The queue's areas, and the device is told. */
+static void set_queue(struct drv *d) {
+    d->desc = 0x1000 + d->queue * 0x600u;
+    d->driver = d->desc + 0x200;
+    d->device = d->desc + 0x400;
+    memset(d->f->mem + d->desc, 0, 0x600);
+    common(d, 0x16, 2, d->queue);
     common(d, 0x18, 2, DRV_SIZE);
     common(d, 0x1a, 2, 0);
     common(d, 0x20, 8, d->desc);
     common(d, 0x28, 8, d->driver);
     common(d, 0x30, 8, d->device);
     common(d, 0x1c, 2, 1);
+}
+
+void drv_begin(struct drv *d, struct fx *f, unsigned slot, unsigned queue,
+               uint64_t without) {
+    *d = (struct drv){
+        .f = f, .slot = slot, .queue = queue, .wrap = true, .seen_wrap = true};
+    d->bar = rd32(f, drv_config(slot, 0x10)) & ~0xfull;
+    dev_bus_mmio_write(f->bus, drv_config(slot, 4), 2, 6);
+    common(d, DRV_STATUS, 1, 0);
+    common(d, DRV_STATUS, 1, 3);
+    set_features(d, without);
+    common(d, DRV_STATUS, 1, 11);
+    ck_assert_uint_eq(drv_status(d), 11);
+    set_queue(d);
     common(d, DRV_STATUS, 1, 15);
     ck_assert_uint_eq(drv_status(d), 15);
+}
+
+void drv_more(struct drv *d, const struct drv *first, unsigned queue) {
+    *d = *first;
+    d->queue = queue;
+    d->next = d->seen = 0;
+    d->wrap = d->seen_wrap = true;
+    set_queue(d);
 }
 
 uint8_t drv_status(struct drv *d) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A virtio driver for tests: it finds a device through PCI, sets its queues up, split or
- * packed, and hands it buffers. Guest memory is the fixture's, a page for each area of a queue.
+ * packed, and hands it buffers. Guest memory is the fixture's, from 0x1000 on for the areas of queues.
  */
 #pragma once
 
@@ -38,6 +38,8 @@ uint64_t drv_config(unsigned slot, unsigned at); /* its ECAM address */
 /* Take all features but those in `without`, and set queue `queue` up. */
 void drv_begin(struct drv *d, struct fx *f, unsigned slot, unsigned queue,
                uint64_t without);
+/* Another queue of the same device, whose driver has begun. */
+void drv_more(struct drv *d, const struct drv *first, unsigned queue);
 /* A descriptor as it lies in the ring, at a place. */
 void drv_put(struct drv *d, unsigned place, uint64_t gpa, uint32_t size, uint16_t flags,
              uint16_t next);

@@ -254,12 +254,28 @@ END_TEST
 START_TEST(free_pages_that_are_reported_are_given_back) {
     const struct drv_segment s[] = {{0xc000, 0x1000, DRV_WRITE},
                                     {0xd800, 0x1800, DRV_WRITE}};
-    drv_begin(&a.d, &a.fx, BALLOON, 0, 0); /* as drivers do, all of them */
-    drv_begin(&a.d, &a.fx, BALLOON, 2, _i ? 0 : DRV_PACKED_BIT);
-    a.d.desc = 0x1000 + 2 * 0x3000;
+    const uint64_t stats = _i ? 2 : 0; /* without them the queue has another number */
+    drv_begin(&a.d, &a.fx, BALLOON, 3 - _i, (_i ? 0 : DRV_PACKED_BIT) | stats);
     ck_assert_int_eq(drv_do(&a.d, s, 2), 0);
     ck_assert_uint_eq(a.discarded, 0x2000); /* whole pages */
     ck_assert_uint_eq(virtio_balloon_ask(a.balloon).reported, 2);
+}
+END_TEST
+
+START_TEST(statistics_are_said_when_they_are_asked_for) {
+    uint8_t item[20] = {4, 0, 0x77, 0, 0, 0, 0, 0, 0, 0, 99, 0, 1};
+    const struct drv_segment s = {DATA, 20, DRV_READ};
+    drv_begin(&a.d, &a.fx, BALLOON, 2, (_i ? 0 : DRV_PACKED_BIT) | DRV_EVENT_BIT);
+    ck_assert(!virtio_balloon_ask_stats(a.balloon));
+    memcpy(a.fx.mem + DATA, item, sizeof(item));
+    ck_assert_int_eq(drv_do(&a.d, &s, 1), -1); /* the device keeps it */
+    ck_assert_uint_eq(virtio_balloon_ask(a.balloon).known, 1u << BALLOON_FREE);
+    ck_assert_uint_eq(virtio_balloon_ask(a.balloon).stat[BALLOON_FREE], 0x77);
+    ck_assert(virtio_balloon_ask_stats(a.balloon));
+    ck_assert_int_eq(drv_take(&a.d), 0);
+    a.fx.mem[DATA + 2] = 0x78;
+    ck_assert_int_eq(drv_do(&a.d, &s, 1), -1);
+    ck_assert_uint_eq(virtio_balloon_ask(a.balloon).stat[BALLOON_FREE], 0x78);
 }
 END_TEST
 
@@ -485,6 +501,7 @@ SUITE("virtio", .setup = setup, .teardown = teardown,
                 {descriptors_may_be_in_a_table, 2},
                 {pages_of_a_balloon_are_given_back, 2},
                 {free_pages_that_are_reported_are_given_back, 2},
+                {statistics_are_said_when_they_are_asked_for, 2},
                 {a_frame_is_sent_without_its_header, 2},
                 {a_frame_is_received_where_there_is_room, 2},
                 {a_queue_is_served_at_a_fixed_time, 2},

@@ -19,12 +19,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define QUEUE 16u /* descriptors */
 #define STEPS 400u
 
-enum { RNG, BLK, BALLOON, NET, DEVICES };
+enum { RNG, BLK, BALLOON, NET, CONSOLE, DEVICES };
 
 struct world {
     struct dev_world d;
     struct virtio_balloon *balloon;
     struct virtio_net *net;
+    struct virtio_console *console;
     uint8_t disk[DISK];
 };
 
@@ -74,6 +75,17 @@ static void send_frame(void *opaque, const void *frame, size_t size) {
         note(opaque, ((const uint8_t *)frame)[i]);
 }
 
+static size_t port_room(void *opaque, unsigned port) {
+    REQUIRE(port < 2);
+    return port ? SIZE_MAX : CONSOLE_SEND_MOST;
+}
+
+static void port_send(void *opaque, unsigned port, const void *buf, size_t size) {
+    REQUIRE(port < 2 && size <= CONSOLE_SEND_MOST);
+    for (size_t i = 0; i < size; i += 64)
+        note(opaque, ((const uint8_t *)buf)[i]);
+}
+
 static void create(struct world *w) {
     world_begin(&w->d);
     const struct dev_env env = {.bus = w->d.bus,
@@ -96,6 +108,11 @@ static void create(struct world *w) {
                                                    .discard = disk_discard,
                                                    .opaque = w},
                                           .queues = 2};
+    const struct virtio_console_config console = {{host, 1 + CONSOLE, false},
+                                                  {port_room, port_send, w},
+                                                  2,
+                                                  {{"", true}, {"b", false}}};
+    REQUIRE((w->console = virtio_console_create(&env, &console)));
     REQUIRE(virtio_rng_create(&env, &rng) && virtio_blk_create(&env, &blk) &&
             (w->balloon = virtio_balloon_create(&env, &balloon)) &&
             (w->net = virtio_net_create(&env, &net)));
@@ -193,7 +210,7 @@ static void step(struct world *w, struct input *in) {
     unsigned device = (unsigned)(op >> 4) % DEVICES;
     switch (op & 15) {
     case 0:
-        set_up(w, device, (unsigned)(op >> 6), take(in, 1) & 1, take(in, 4));
+        set_up(w, device, (unsigned)(op >> 5), take(in, 1) & 1, take(in, 4));
         break;
     case 1:
     case 2:
@@ -216,11 +233,15 @@ static void step(struct world *w, struct input *in) {
         w->d.now += take(in, 2);
         break;
     case 11:
+        virtio_console_connect(w->console, op >> 4 & 1, op & 0x20);
+        note(w, virtio_console_receive(w->console, op >> 4 & 1, w->d.mem, op & 0xff));
+        virtio_console_room(w->console, op >> 4 & 1);
+        note(w, virtio_balloon_ask_stats(w->balloon));
         virtio_balloon_set(w->balloon, (uint32_t)take(in, 2));
         note(w, virtio_net_receive(w->net, w->d.mem, take(in, 2) & 0x7ff));
         break;
     default:
-        put(w, device, 0x3000 + 4 * (unsigned)(op >> 6), 2, 0);
+        put(w, device, 0x3000 + 4 * (unsigned)(op >> 5), 2, 0);
         w->d.now += VIRTIO_LATENCY_NS;
         break;
     }

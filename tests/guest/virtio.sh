@@ -18,16 +18,17 @@ sum=$(sha256sum < "$work/image" | cut -d' ' -f1)
 
 # boot NAME DISK ARG...: a run with a fresh copy of the image; its files are $work/NAME.*
 boot() {
-    local name=$1 disk=$2 append=${append-}
+    local name=$1 disk=$2 append=${append-} format=${format-raw}
     shift 2
     rm -f "$work/disk"
-    cp "$work/image" "$work/disk"
+    qemu-img convert -q -f raw -O "$format" "$work/image" "$work/disk"
     "$penumbra" run -m 256M --timeout 300 --kernel "$cache/vmlinuz" --initrd "$work/initrd" --disk "$work/disk$disk" \
         --disk "$work/image,ro" --device rng --device balloon --append "console=ttyS0 panic=-1 quiet pn.script $append" \
         --stats "$work/$name.json" --ram-digest "$@" < /dev/null > "$work/$name.out" 2> "$work/$name.err" ||
         fail "$name: exit code $?: $(cat "$work/$name.err")"
     grep -q '^GUEST-DONE' "$work/$name.out" || { fail "$name: $(tail -n 3 "$work/$name.out")"; return; }
     grep -q "^read $sum" "$work/$name.out" || fail "$name: the guest read something else"
+    [ "$format" = raw ] || { qemu-img convert -q -f "$format" -O raw "$work/disk" "$work/raw" && mv "$work/raw" "$work/disk"; }
     # The numbers are 3,388,895 bytes, in whole blocks from 1 MiB on.
     seq 1 500000 | cmp -s - <(tail -c +$(((1 << 20) + 1)) "$work/disk" | head -c 3388895) || fail "$name: the image lacks what was written"
 }
@@ -44,6 +45,10 @@ append=pci=nomsi boot split ,split --mmu shadow
 grep -q '^features .\{34\}0' "$work/split.out" || fail "packed rings: $(grep ^features "$work/split.out")"
 grep -q '^interrupts .*IO-APIC' "$work/split.out" || fail "no INTA: $(grep ^interrupts "$work/split.out")"
 boot host '' --mmu shadow --clock host
+format=qcow2 boot qcow2 ,qcow2 --mmu tdp
+[ "$(field tdp guest_insns ram_digest disks)" = "$(field qcow2 guest_insns ram_digest disks)" ] ||
+    fail "raw and qcow2 differ: $(field qcow2 guest_insns ram_digest disks)"
+format=qcow2 boot qcow2-host ,qcow2 --mmu shadow --clock host
 boot smp '' --mmu tdp -c 2
 [ $bad -eq 0 ] || tail -n 20 "$work"/*.out
 exit $bad

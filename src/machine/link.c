@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: MIT */
+/* What a machine has outside: see link.h. */
+#define _GNU_SOURCE /* ppoll */
+#include "machine/link.h"
+
+void link_add(struct machine *m, struct link *l) {
+    l->next = m->links;
+    m->links = l;
+}
+
+void link_remove(struct machine *m, struct link *l) {
+    for (struct link **p = &m->links; *p; p = &(*p)->next) {
+        if (*p == l) {
+            *p = l->next;
+            break;
+        }
+    }
+}
+
+bool machine_has_links(const struct machine *m) {
+    return m->links;
+}
+
+bool machine_poll_links(struct machine *m, uint64_t ns) {
+    struct pollfd fd[LINK_FDS_MAX];
+    int count = 0;
+    if (!m->links)
+        return false;
+    for (struct link *l = m->links; l; count += l->count, l = l->next)
+        l->count = l->fill(l->opaque, fd + count, LINK_FDS_MAX - count, &ns);
+    const struct timespec t = {(time_t)(ns / 1000000000u), (long)(ns % 1000000000u)};
+    int ready = ppoll(fd, (nfds_t)count, &t, NULL);
+    for (int i = 0; ready <= 0 && i < count; i++)
+        fd[i].revents = 0;
+    count = 0;
+    for (struct link *l = m->links; l; count += l->count, l = l->next)
+        l->ready(l->opaque, fd + count, l->count);
+    return ready > 0;
+}

@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# Linux's drivers of virtio's smaller devices, under both MMUs: a console's ports, which are Unix sockets here.
+#
+#   devices.sh PENUMBRA
+set -uo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+penumbra=$1
+. "$here/../lib.sh"
+need_guest --drivers
+work_folder
+mkdir "$work/tree" && cp -r "$cache/drivers" "$work/tree/" && cp "$here/devices.guest" "$work/tree/script.sh" || exit 1
+(cd "$work/tree" && find . | cpio --quiet -o -H newc | gzip -1 | cat "$cache/initrd.gz" - > "$work/initrd")
+
+# boot NAME ARG...
+boot() {
+    local name=$1 host
+    shift
+    python3 "$here/devices.py" "$work/hvc" "$work/port" 2> "$work/host" &
+    host=$!
+    "$penumbra" run -m 128M --timeout 200 --kernel "$cache/vmlinuz" --initrd "$work/initrd" --device balloon \
+        --device "console,hvc=$work/hvc,port=first:$work/port,port=second:$work/second" --append "console=ttyS0 panic=-1 quiet pn.script" \
+        "$@" < /dev/null > "$work/out" 2> "$work/err" || {
+        fail "$name: exit code $?: $(cat "$work/err")"
+        kill $host 2> /dev/null
+    }
+    wait $host || fail "$name: the host's side: $(cat "$work/host")"
+    grep -q '^GUEST-DONE' "$work/out" || fail "$name: $(tail -n 3 "$work/out")"
+    [ ! -e "$work/port" ] || fail "$name: the port's socket is left behind"
+}
+
+boot shadow --mmu shadow
+boot tdp --mmu tdp --clock host
+exit $bad
