@@ -7,7 +7,7 @@
 #                            root/ (the unpacked packages, without the drivers of devices)
 #   guest.sh --add FILE    also makes initrd-NAME.gz there (NAME: the file's), the same with the
 #                            program FILE in /bin
-#   guest.sh --drivers     also has drivers/ there: the kernel's modules for virtio devices, and for 9P where it has that
+#   guest.sh --drivers     also has drivers/ there: the kernel's modules for virtio's devices and what stands on them
 #   guest.sh --workloads   --add of pn-linux, the program of penumbra bench linux.*
 #   guest.sh --kernel-package NAME [--suite SUITE [--arch ARCH]]
 #                          another kernel than linux-image-cloud-amd64, in a folder of its own:
@@ -178,7 +178,11 @@ add_program() {
     rm -rf "$tree"
 }
 
-# The packages again, and of them the modules of virtio's devices.
+# Modules of virtio's devices, and of what stands on them.
+drivers_wanted=('*/virtio*.ko*' '*/*failover.ko*' '*/9p*.ko*' '*/netfs.ko*' '*/fscache.ko*' 'drivers/nvdimm/*.ko*'
+    'net/vmw_vsock/vsock.ko*' 'net/vmw_vsock/vmw_vsock_virtio*.ko*')
+
+# The packages again, and of them those.
 fetch_drivers() {
     local work=$1 deb version
     [ -z "$suite" ] || { apt_of "$work" "$suite" "$arch" && apt-get "${apt[@]}" update -q >&2; } || die "apt-get update failed"
@@ -187,13 +191,14 @@ fetch_drivers() {
     mkdir "$work/all" "$work/drivers"
     for deb in "$work"/linux-*.deb; do
         dpkg-deb --fsys-tarfile "$deb" | tar -x -C "$work/all" --no-same-owner --wildcards \
-            "*/$version/kernel/*/virtio*.ko*" "*/$version/kernel/*/*failover.ko*" \
-            "*/$version/kernel/*/9p*.ko*" "*/$version/kernel/*/netfs.ko*" "*/$version/kernel/*/fscache.ko*" 2> /dev/null || true
+            "${drivers_wanted[@]/#/*/$version/kernel/}" 2> /dev/null || true
     done
     find "$work/all" -name '*.ko*' -exec mv -t "$work/drivers" {} +
     find "$work/drivers" -name '*.xz' -exec unxz {} +
     [ -f "$work/drivers/virtio.ko" ] || die "apt has another kernel by now than $cache: remove that folder"
+    rm -rf "$cache/drivers"
     mv "$work/drivers" "$cache/drivers"
+    echo "${drivers_wanted[@]}" > "$cache/drivers.list"
 }
 
 mkdir -p "$(dirname "$cache")"
@@ -213,7 +218,7 @@ if [ ! -f "$cache/initrd.gz" ] || [ "$(cat "$cache/initrd.stamp" 2>/dev/null)" !
     build_initrd "$cache/initrd.gz"
     echo "$stamp" > "$cache/initrd.stamp"
 fi
-if [ -n "$drivers" ] && [ ! -d "$cache/drivers" ]; then
+if [ -n "$drivers" ] && [ "${drivers_wanted[*]}" != "$(cat "$cache/drivers.list" 2>/dev/null)" ]; then
     work=$(mktemp -d "$cache.XXXXXX")
     trap 'rm -rf "$work"' EXIT
     fetch_drivers "$work"

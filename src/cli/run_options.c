@@ -414,6 +414,7 @@ static bool reaches_out(const char *devices) {
     struct err e = {text, sizeof(text)};
     while (device_next(&devices, &d, &e) > 0)
         if (d.kind == DEVICE_NET || d.kind == DEVICE_CONSOLE || d.kind == DEVICE_SHARE ||
+            d.kind == DEVICE_PMEM ||
             (d.kind == DEVICE_DISK && !d.read_only && !d.snapshot))
             return true;
     return false;

@@ -146,3 +146,20 @@ struct virtio_9p_config {
 struct virtio_9p;
 struct virtio_9p *virtio_9p_create(const struct dev_env *env,
                                    const struct virtio_9p_config *c);
+
+/* ---- Persistent memory (virtio_pmem.c) ---- */
+
+struct dev_pmem {
+    int (*flush)(void *opaque); /* what was stored survives. Return: 0 or -errno */
+    void *opaque;
+};
+
+struct virtio_pmem_config {
+    struct virtio_config virtio;
+    pn_gpa start; /* where the guest has it */
+    uint64_t size;
+    struct dev_pmem host;
+};
+struct virtio_pmem;
+struct virtio_pmem *virtio_pmem_create(const struct dev_env *env,
+                                       const struct virtio_pmem_config *c);

@@ -58,7 +58,8 @@ static int option(struct device_spec *d, const char *word, struct err *e) {
         d->split = true;
     else if ((d->kind == DEVICE_DISK || d->kind == DEVICE_SHARE) && !strcmp(word, "ro"))
         d->read_only = true;
-    else if (d->kind == DEVICE_DISK && !strcmp(word, "snapshot"))
+    else if ((d->kind == DEVICE_DISK || d->kind == DEVICE_PMEM) &&
+             !strcmp(word, "snapshot"))
         d->snapshot = true;
     else if (d->kind == DEVICE_DISK && !strcmp(word, "qcow2"))
         d->qcow2 = true;
@@ -98,6 +99,11 @@ int device_parse(const char *kind, const char *argument, struct device_spec *d,
         p = value(p, d->path, sizeof(d->path), &fits);
         if (!*d->path)
             return err_set(e, -EINVAL, "not DIR[,ro][,tag=NAME]");
+    }
+    if (d->kind == DEVICE_PMEM) {
+        p = value(p, d->path, sizeof(d->path), &fits);
+        if (!*d->path)
+            return err_set(e, -EINVAL, "not pmem,FILE[,snapshot]");
     }
     if (d->kind == DEVICE_NET) {
         p = value(p, word, sizeof(word), &fits);

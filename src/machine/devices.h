@@ -41,9 +41,10 @@ struct net_config {
 
 struct device_spec {
     enum device_kind kind;
-    char path[DEVICE_PATH_MAX]; /* of a disk, or of a folder */
-    bool read_only;             /* of these */
-    bool snapshot, qcow2;       /* of a disk */
+    char path[DEVICE_PATH_MAX]; /* of a disk, a folder, or memory */
+    bool read_only;             /* of a disk or a folder */
+    bool snapshot;              /* of a disk or memory */
+    bool qcow2;                 /* of a disk */
     char
         tag[DEVICE_NAME_MAX]; /* of a folder: what the guest mounts; "": none was given */
     bool split;               /* no packed rings */

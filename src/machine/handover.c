@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "machine/pci.h"
 #include "machine/state.h"
 
 #define PIT_LINE 1u /* gsi 0: driven by the 8254, wherever that is */
@@ -156,6 +157,9 @@ static int move(struct machine *m, const struct pn_engine_ops *to, struct parcel
     rc = m->window_size ? window_add_again(m) : 0;
     if (rc)
         return err_sys(e, rc, "handover: the window's memslot");
+    rc = machine_pmem_again(m);
+    if (rc)
+        return err_sys(e, rc, "handover: the memslots of persistent memory");
     rc = machine_unpack(m, from, p);
     return rc ? err_sys(e, rc, "handover: %s does not take the state of %s", to->name,
                         from->name)

@@ -19,6 +19,10 @@ int snap_disks_can_be_saved(struct machine *m, struct err *e) {
     if (machine_has_net(m))
         return err_set(e, -EINVAL,
                        "the connections of a network cannot be saved: no snapshot");
+    if (machine_has_pmem(m))
+        return err_set(e, -EINVAL,
+                       "persistent memory is a file that the guest changes by itself: no "
+                       "snapshot");
     if (machine_has_share(m))
         return err_set(e, -EINVAL,
                        "what a guest has open of a shared folder cannot be saved: no "

@@ -14,6 +14,7 @@
 #include "machine/history.h"
 #include "machine/net.h"
 #include "machine/pci.h"
+#include "machine/pmem.h"
 #include "machine/ports.h"
 #include "machine/share.h"
 #include "machine/work.h"
@@ -23,6 +24,9 @@ struct machine_pci {
     struct virtio_balloon *balloon;
     struct net *net;
     struct ports *ports;
+    unsigned pmems;
+    struct pmem *pmem[MACHINE_DEVICES_MAX];
+    pn_gpa memory_end; /* above all memory that the guest has */
     unsigned shares;
     struct machine_share {
         struct share *share;
@@ -137,6 +141,28 @@ static int add_share(struct machine *m, const struct device_spec *d,
     return virtio_9p_create(&m->env, &c) ? 0 : err_sys(e, -ENOMEM, "%s", d->path);
 }
 
+/* Who watches what is written, or has the memory elsewhere, knows of RAM alone. */
+static int add_pmem(struct machine *m, const struct device_spec *d,
+                    const struct virtio_config *virtio, struct err *e) {
+    struct machine_pci *p = m->pci;
+    const char *with = m->cfg.dirty != PN_TRACKER_OFF ? "--dirty-log"
+                       : m->cfg.recorder              ? "--record"
+                                                      : NULL;
+    if (with)
+        return err_set(e, -EINVAL, "a device 'pmem' does not go with %s", with);
+    if (!p->pmems)
+        p->memory_end = m->cfg.ram > LOW_RAM_MAX
+                            ? HIGH_RAM_BASE + m->cfg.ram - LOW_RAM_MAX
+                            : HIGH_RAM_BASE;
+    int rc = pmem_create(m, p->pmems, d->path, d->snapshot, &p->memory_end,
+                         &p->pmem[p->pmems], e);
+    if (rc)
+        return rc;
+    struct virtio_pmem_config c = pmem_device(p->pmem[p->pmems++]);
+    c.virtio = *virtio;
+    return virtio_pmem_create(&m->env, &c) ? 0 : err_sys(e, -ENOMEM, "%s", d->path);
+}
+
 static int add(struct machine *m, const struct device_spec *d, unsigned slot,
                struct err *e) {
     const struct virtio_config virtio = {
@@ -154,6 +180,8 @@ static int add(struct machine *m, const struct device_spec *d, unsigned slot,
         return add_console(m, d, &virtio, e);
     case DEVICE_SHARE:
         return add_share(m, d, &virtio, e);
+    case DEVICE_PMEM:
+        return add_pmem(m, d, &virtio, e);
     default:
         return -EINVAL;
     }
@@ -199,6 +227,8 @@ void wiring_pci_destroy(struct machine *m) {
         net_attach(m->pci->net, NULL);
         net_destroy(m->pci->net);
     }
+    for (unsigned i = 0; m->pci && i < m->pci->pmems; i++)
+        pmem_destroy(m->pci->pmem[i]);
     for (unsigned i = 0; m->pci && i < m->pci->shares; i++)
         share_close(m->pci->share[i].share);
     if (m->pci)
@@ -211,6 +241,17 @@ void wiring_pci_destroy(struct machine *m) {
 
 bool machine_has_net(const struct machine *m) {
     return m->pci && m->pci->net;
+}
+
+bool machine_has_pmem(const struct machine *m) {
+    return m->pci && m->pci->pmems;
+}
+
+int machine_pmem_again(struct machine *m) {
+    int rc = 0;
+    for (unsigned i = 0; rc == 0 && m->pci && i < m->pci->pmems; i++)
+        rc = pmem_add_slot(m, m->pci->pmem[i]);
+    return rc;
 }
 
 bool machine_has_share(const struct machine *m) {

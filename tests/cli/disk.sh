@@ -39,6 +39,14 @@ refuse 2 'given twice' --net user --net user
 refuse 2 "'closed' is no option" --net user,closed
 refuse 2 "'ro' is no option" --device rng,ro
 refuse 2 'given twice' --device balloon --device balloon
+refuse 2 'no port' --device console
+refuse 2 'not hvc=PATH' --device console,port=x
+refuse 1 'No such file' --share "$work/none"
+refuse 2 'given twice' --share "$work,tag=a" --share "$work,tag=a"
+refuse 2 "'snapshot' is no option" --share "$work,snapshot"
+zeros 4096 "$work/small" && refuse 2 'no multiple of 2 MiB' --device "pmem,$work/small"
+truncate -s 2M "$work/p" && refuse 2 'does not go with --dirty-log' --device "pmem,$work/p" --dirty-log wp
+refuse 1 'in use' --device "pmem,$work/p" --device "pmem,$work/p"
 refuse 2 'does not go with --restore' --restore "$work/x" --disk "$work/good"
 refuse 2 'nor with a disk that is written' --checkpoints 2 --gdb "$work/gdb" --disk "$work/good"
 

@@ -19,7 +19,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define QUEUE 16u /* descriptors */
 #define STEPS 400u
 
-enum { RNG, BLK, BALLOON, NET, CONSOLE, DEVICES };
+enum { RNG, BLK, BALLOON, NET, CONSOLE, P9, PMEM, DEVICES };
 
 struct world {
     struct dev_world d;
@@ -86,6 +86,16 @@ static void port_send(void *opaque, unsigned port, const void *buf, size_t size)
         note(opaque, ((const uint8_t *)buf)[i]);
 }
 
+/* Whatever the server says fits. */
+static size_t answer_9p(void *opaque, uint32_t epoch, const uint8_t *in, size_t size,
+                        uint8_t *out, size_t room) {
+    REQUIRE(size <= P9_MESSAGE_MAX && room <= P9_MESSAGE_MAX);
+    size_t n = size < room ? size : room;
+    memcpy(out, in, n);
+    note(opaque, n);
+    return n;
+}
+
 static void create(struct world *w) {
     world_begin(&w->d);
     const struct dev_env env = {.bus = w->d.bus,
@@ -112,6 +122,10 @@ static void create(struct world *w) {
                                                   {port_room, port_send, w},
                                                   2,
                                                   {{"", true}, {"b", false}}};
+    const struct virtio_9p_config p9 = {{host, 1 + P9, false}, {answer_9p, w}, "tag"};
+    const struct virtio_pmem_config pmem = {
+        {host, 1 + PMEM, false}, 1ull << 32, 1u << 21, {disk_flush, w}};
+    REQUIRE(virtio_9p_create(&env, &p9) && virtio_pmem_create(&env, &pmem));
     REQUIRE((w->console = virtio_console_create(&env, &console)));
     REQUIRE(virtio_rng_create(&env, &rng) && virtio_blk_create(&env, &blk) &&
             (w->balloon = virtio_balloon_create(&env, &balloon)) &&
