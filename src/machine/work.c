@@ -53,8 +53,9 @@ static void finish_locked(struct machine_work *w, struct dev_job *job) {
 
 static void hand_back(struct machine_work *w, struct dev_job *job) {
     pthread_mutex_lock(&w->lock);
+    bool first = !w->finished.head; /* all that have ended are collected at once */
     put(&w->finished, job);
-    for (unsigned i = 0; i < w->m->cfg.cpus; i++)
+    for (unsigned i = 0; first && i < w->m->cfg.cpus; i++)
         w->m->ops->kick(w->m->engine, i);
 }
 
