@@ -368,6 +368,23 @@ START_TEST(the_event_index_says_which_buffer_interrupts) {
 }
 END_TEST
 
+START_TEST(a_whole_ring_at_once_interrupts) {
+    const struct drv_segment s = {DATA, 4, DRV_WRITE};
+    drv_begin(&a.d, &a.fx, RNG, 0, _i ? 0 : DRV_PACKED_BIT);
+    ck_assert_int_eq(drv_do(&a.d, &s, 1), 4);
+    dev_bus_mmio_read(a.fx.bus, a.d.bar + 0x1000, 1);
+    const uint16_t next[2] = {_i ? 0x8001 : 0, 2}, split = 1;
+    if (_i)
+        memcpy(a.fx.mem + a.d.driver, next, 4);
+    else
+        memcpy(a.fx.mem + a.d.driver + 4 + 2 * DRV_SIZE, &split, 2);
+    for (unsigned n = 0; n < DRV_SIZE; n++)
+        drv_give(&a.d, &s, 1);
+    fx_by(&a.fx, VIRTIO_LATENCY_NS);
+    ck_assert_uint_eq(dev_bus_mmio_read(a.fx.bus, a.d.bar + 0x1000, 1), 1);
+}
+END_TEST
+
 START_TEST(a_copy_goes_on_with_what_was_waiting) {
     const struct drv_segment s = {DATA, 8, DRV_WRITE};
     begin(&a, RNG, _i);
@@ -507,6 +524,7 @@ SUITE("virtio", .setup = setup, .teardown = teardown,
                 {a_queue_is_served_at_a_fixed_time, 2},
                 {a_message_waits_while_its_vector_is_masked, 2},
                 {the_event_index_says_which_buffer_interrupts, 2},
+                {a_whole_ring_at_once_interrupts, 2},
                 {a_copy_goes_on_with_what_was_waiting, 2},
                 {a_chain_that_loops_ends_the_device, 2},
                 {a_table_within_a_table_ends_the_device, 2},
