@@ -414,7 +414,7 @@ static bool reaches_out(const char *devices) {
     struct err e = {text, sizeof(text)};
     while (device_next(&devices, &d, &e) > 0)
         if (d.kind == DEVICE_NET || d.kind == DEVICE_CONSOLE || d.kind == DEVICE_SHARE ||
-            d.kind == DEVICE_PMEM ||
+            d.kind == DEVICE_PMEM || d.kind == DEVICE_VSOCK ||
             (d.kind == DEVICE_DISK && !d.read_only && !d.snapshot))
             return true;
     return false;
@@ -458,11 +458,12 @@ static int check(const struct run_options *o, struct err *e) {
                        "--checkpoints does not go with --clock host, --shared-memory, "
                        "--record, --hugepages 2M or 1G, or a dirty log of the host's");
     if (o->checkpoints && reaches_out(m->devices))
-        return err_set(e, -EINVAL,
-                       "--checkpoints: not with a network, a console or a shared folder, "
-                       "nor with a disk "
-                       "that is written: "
-                       "--disk FILE,ro or FILE,snapshot");
+        return err_set(
+            e, -EINVAL,
+            "--checkpoints: not with a network, a vsock, a console or a shared folder, "
+            "nor with a disk "
+            "that is written: "
+            "--disk FILE,ro or FILE,snapshot");
     if (m->dirty && m->handovers)
         return err_set(e, -EINVAL, "--dirty-log does not go with --handover");
     if (m->tlb && has_part(m, true))

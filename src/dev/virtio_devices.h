@@ -163,3 +163,50 @@ struct virtio_pmem_config {
 struct virtio_pmem;
 struct virtio_pmem *virtio_pmem_create(const struct dev_env *env,
                                        const struct virtio_pmem_config *c);
+
+/* ---- Sockets between guest and host (virtio_vsock.c) ---- */
+
+#define VSOCK_DATA_MAX (64u << 10) /* bytes of a packet */
+#define VSOCK_HOST_CID 2u
+
+/* "Socket Device: Device Operation" */
+struct __attribute__((packed)) vsock_header {
+    uint64_t from_cid, to_cid;
+    uint32_t from_port, to_port;
+    uint32_t length; /* of the data behind it */
+    uint16_t type, op;
+    uint32_t flags, room, taken; /* buf_alloc and fwd_cnt of the sender's side */
+};
+enum {
+    VSOCK_REQUEST = 1,
+    VSOCK_RESPONSE,
+    VSOCK_RESET,
+    VSOCK_SHUTDOWN,
+    VSOCK_DATA,
+    VSOCK_CREDIT,
+    VSOCK_CREDIT_WANTED,
+    VSOCK_STREAM = 1
+};
+
+struct dev_vsock {
+    bool (*room)(void *opaque); /* for another packet, whatever it is */
+    void (*packet)(void *opaque, const struct vsock_header *h, const void *data);
+    void (*restart)(void *opaque); /* the driver begins anew; NULL: nothing */
+    void *opaque;
+};
+
+struct virtio_vsock_config {
+    struct virtio_config virtio;
+    uint64_t cid; /* the guest's */
+    struct dev_vsock host;
+};
+struct virtio_vsock;
+struct virtio_vsock *virtio_vsock_create(const struct dev_env *env,
+                                         const struct virtio_vsock_config *c);
+/* Has the guest room for a packet? */
+bool virtio_vsock_listens(struct virtio_vsock *k);
+/* A packet for the guest; its length is what fits. Return: that; -1: it was not taken. */
+int64_t virtio_vsock_send(struct virtio_vsock *k, const struct vsock_header *header,
+                          const void *data, uint32_t size);
+/* There is room again (dev_vsock.room). */
+void virtio_vsock_room(struct virtio_vsock *k);

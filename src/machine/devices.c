@@ -105,6 +105,11 @@ int device_parse(const char *kind, const char *argument, struct device_spec *d,
         if (!*d->path)
             return err_set(e, -EINVAL, "not pmem,FILE[,snapshot]");
     }
+    if (d->kind == DEVICE_VSOCK) {
+        p = value(p, d->path, DEVICE_SOCKET_MAX, &fits);
+        if (!*d->path)
+            return err_set(e, -EINVAL, "not vsock,PATH");
+    }
     if (d->kind == DEVICE_NET) {
         p = value(p, word, sizeof(word), &fits);
         if (strcmp(word, "user") != 0)

@@ -41,7 +41,7 @@ struct net_config {
 
 struct device_spec {
     enum device_kind kind;
-    char path[DEVICE_PATH_MAX]; /* of a disk, a folder, or memory */
+    char path[DEVICE_PATH_MAX]; /* of a disk, a folder, memory, or a socket */
     bool read_only;             /* of a disk or a folder */
     bool snapshot;              /* of a disk or memory */
     bool qcow2;                 /* of a disk */

@@ -10,8 +10,8 @@ int wiring_pci_create(struct machine *m, struct err *e);
 void wiring_pci_destroy(struct machine *m);
 /* Slots in use, from 0 on; 0: there is no PCI. */
 unsigned machine_pci_slots(const struct machine *m);
-/* Is there a network? */
-bool machine_has_net(const struct machine *m);
+/* Is there a network or a vsock, whose connections no file can have? */
+bool machine_has_connections(const struct machine *m);
 /* Is there persistent memory? Its memslots again, in another engine: 0 or -errno. */
 bool machine_has_pmem(const struct machine *m);
 int machine_pmem_again(struct machine *m);

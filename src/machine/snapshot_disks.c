@@ -16,9 +16,10 @@ static void section_name(char name[32], unsigned disk) {
 }
 
 int snap_disks_can_be_saved(struct machine *m, struct err *e) {
-    if (machine_has_net(m))
-        return err_set(e, -EINVAL,
-                       "the connections of a network cannot be saved: no snapshot");
+    if (machine_has_connections(m))
+        return err_set(
+            e, -EINVAL,
+            "the connections of a network or a vsock cannot be saved: no snapshot");
     if (machine_has_pmem(m))
         return err_set(e, -EINVAL,
                        "persistent memory is a file that the guest changes by itself: no "

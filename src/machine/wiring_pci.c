@@ -17,6 +17,7 @@
 #include "machine/pmem.h"
 #include "machine/ports.h"
 #include "machine/share.h"
+#include "machine/vsock.h"
 #include "machine/work.h"
 
 struct machine_pci {
@@ -24,6 +25,7 @@ struct machine_pci {
     struct virtio_balloon *balloon;
     struct net *net;
     struct ports *ports;
+    struct vsock *vsock;
     unsigned pmems;
     struct pmem *pmem[MACHINE_DEVICES_MAX];
     pn_gpa memory_end; /* above all memory that the guest has */
@@ -163,6 +165,21 @@ static int add_pmem(struct machine *m, const struct device_spec *d,
     return virtio_pmem_create(&m->env, &c) ? 0 : err_sys(e, -ENOMEM, "%s", d->path);
 }
 
+static int add_vsock(struct machine *m, const struct device_spec *d,
+                     const struct virtio_config *virtio, struct err *e) {
+    struct machine_pci *p = m->pci;
+    if (p->vsock)
+        return err_set(e, -EINVAL, "a device 'vsock': given twice");
+    int rc = vsock_create(m, d->path, &p->vsock, e);
+    if (rc)
+        return rc;
+    const struct virtio_vsock_config c = {
+        .virtio = *virtio, .cid = VSOCK_GUEST_CID, .host = vsock_device(p->vsock)};
+    struct virtio_vsock *device = virtio_vsock_create(&m->env, &c);
+    vsock_attach(p->vsock, device);
+    return device ? 0 : err_sys(e, -ENOMEM, "a device 'vsock'");
+}
+
 static int add(struct machine *m, const struct device_spec *d, unsigned slot,
                struct err *e) {
     const struct virtio_config virtio = {
@@ -182,6 +199,8 @@ static int add(struct machine *m, const struct device_spec *d, unsigned slot,
         return add_share(m, d, &virtio, e);
     case DEVICE_PMEM:
         return add_pmem(m, d, &virtio, e);
+    case DEVICE_VSOCK:
+        return add_vsock(m, d, &virtio, e);
     default:
         return -EINVAL;
     }
@@ -233,14 +252,16 @@ void wiring_pci_destroy(struct machine *m) {
         share_close(m->pci->share[i].share);
     if (m->pci)
         ports_destroy(m->pci->ports);
+    if (m->pci)
+        vsock_destroy(m->pci->vsock);
     free(m->pci);
     m->pci = NULL;
 }
 
 /* ---- Questions ---- */
 
-bool machine_has_net(const struct machine *m) {
-    return m->pci && m->pci->net;
+bool machine_has_connections(const struct machine *m) {
+    return m->pci && (m->pci->net || m->pci->vsock);
 }
 
 bool machine_has_pmem(const struct machine *m) {

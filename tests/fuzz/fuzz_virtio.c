@@ -19,13 +19,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define QUEUE 16u /* descriptors */
 #define STEPS 400u
 
-enum { RNG, BLK, BALLOON, NET, CONSOLE, P9, PMEM, DEVICES };
+enum { RNG, BLK, BALLOON, NET, CONSOLE, P9, PMEM, VSOCK, DEVICES };
 
 struct world {
     struct dev_world d;
     struct virtio_balloon *balloon;
     struct virtio_net *net;
     struct virtio_console *console;
+    struct virtio_vsock *vsock;
     uint8_t disk[DISK];
 };
 
@@ -96,6 +97,16 @@ static size_t answer_9p(void *opaque, uint32_t epoch, const uint8_t *in, size_t 
     return n;
 }
 
+static bool packet_room(void *opaque) {
+    return true;
+}
+
+static void packet(void *opaque, const struct vsock_header *h, const void *data) {
+    REQUIRE(h->length <= VSOCK_DATA_MAX);
+    for (uint32_t i = 0; i < h->length; i += 64)
+        note(opaque, ((const uint8_t *)data)[i]);
+}
+
 static void create(struct world *w) {
     world_begin(&w->d);
     const struct dev_env env = {.bus = w->d.bus,
@@ -126,6 +137,9 @@ static void create(struct world *w) {
     const struct virtio_pmem_config pmem = {
         {host, 1 + PMEM, false}, 1ull << 32, 1u << 21, {disk_flush, w}};
     REQUIRE(virtio_9p_create(&env, &p9) && virtio_pmem_create(&env, &pmem));
+    const struct virtio_vsock_config vsock = {
+        {host, 1 + VSOCK, false}, 3, {packet_room, packet, NULL, w}};
+    REQUIRE((w->vsock = virtio_vsock_create(&env, &vsock)));
     REQUIRE((w->console = virtio_console_create(&env, &console)));
     REQUIRE(virtio_rng_create(&env, &rng) && virtio_blk_create(&env, &blk) &&
             (w->balloon = virtio_balloon_create(&env, &balloon)) &&
@@ -247,6 +261,9 @@ static void step(struct world *w, struct input *in) {
         w->d.now += take(in, 2);
         break;
     case 11:
+        note(w, (uint64_t)virtio_vsock_send(w->vsock, &(struct vsock_header){.op = 5},
+                                            w->d.mem, op & 0xff));
+        virtio_vsock_room(w->vsock);
         virtio_console_connect(w->console, op >> 4 & 1, op & 0x20);
         note(w, virtio_console_receive(w->console, op >> 4 & 1, w->d.mem, op & 0xff));
         virtio_console_room(w->console, op >> 4 & 1);

@@ -1,24 +1,27 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# Linux's drivers of virtio's smaller devices, under both MMUs: a console's ports, which are Unix sockets here.
+# Linux's drivers of virtio's smaller devices, under both MMUs: a console's ports, which are Unix sockets here, and
+# a vsock, both ways.
 #
-#   devices.sh PENUMBRA
+#   devices.sh PENUMBRA VSOCK    VSOCK: the program of vsock.c
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 penumbra=$1
 . "$here/../lib.sh"
 need_guest --drivers
 work_folder
-mkdir "$work/tree" && cp -r "$cache/drivers" "$work/tree/" && cp "$here/devices.guest" "$work/tree/script.sh" || exit 1
+mkdir "$work/tree" && cp -r "$cache/drivers" "$work/tree/" && cp "$here/devices.guest" "$work/tree/script.sh" && cp "$2" "$work/tree/vsock" || exit 1
 (cd "$work/tree" && find . | cpio --quiet -o -H newc | gzip -1 | cat "$cache/initrd.gz" - > "$work/initrd")
 
 # boot NAME ARG...
 boot() {
     local name=$1 host
     shift
-    python3 "$here/devices.py" "$work/hvc" "$work/port" 2> "$work/host" &
+    : > "$work/out"
+    rm -f "$work"/vsock_2000
+    python3 "$here/devices.py" "$work/hvc" "$work/port" "$work/vsock" "$work/out" 2> "$work/host" &
     host=$!
-    "$penumbra" run -m 128M --timeout 200 --kernel "$cache/vmlinuz" --initrd "$work/initrd" --device balloon \
+    "$penumbra" run -m 128M --timeout 200 --kernel "$cache/vmlinuz" --initrd "$work/initrd" --device balloon --device "vsock,$work/vsock" \
         --device "console,hvc=$work/hvc,port=first:$work/port,port=second:$work/second" --append "console=ttyS0 panic=-1 quiet pn.script" \
         "$@" < /dev/null > "$work/out" 2> "$work/err" || {
         fail "$name: exit code $?: $(cat "$work/err")"
