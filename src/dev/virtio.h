@@ -33,6 +33,7 @@ enum {
     VIRTIO_BALLOON = 5,
     VIRTIO_9P = 9,
     VIRTIO_VSOCK = 19,
+    VIRTIO_MEM = 24,
     VIRTIO_PMEM = 27
 };
 

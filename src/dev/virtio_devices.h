@@ -210,3 +210,22 @@ int64_t virtio_vsock_send(struct virtio_vsock *k, const struct vsock_header *hea
                           const void *data, uint32_t size);
 /* There is room again (dev_vsock.room). */
 void virtio_vsock_room(struct virtio_vsock *k);
+
+/* ---- Memory that comes and goes (virtio_mem.c) ---- */
+
+#define MEM_BLOCK      (2u << 20) /* bytes */
+#define MEM_BLOCKS_MAX 32768u
+
+struct virtio_mem_config {
+    struct virtio_config virtio;
+    pn_gpa start;
+    uint64_t
+        size; /* of the region: a multiple of MEM_BLOCK, MEM_BLOCKS_MAX of them at most */
+};
+struct virtio_mem;
+struct virtio_mem *virtio_mem_create(const struct dev_env *env,
+                                     const struct virtio_mem_config *c);
+/* Ask the guest to have so many bytes of it. Return: false: no such size. */
+bool virtio_mem_ask(struct virtio_mem *m, uint64_t size);
+/* Return: bytes that it has; *requested: that it was asked to have. */
+uint64_t virtio_mem_plugged(const struct virtio_mem *m, uint64_t *requested);

@@ -112,7 +112,7 @@ int vq_packed_push(const struct vq *q, const struct vq_chain *c, uint32_t writte
     if (next >= s->size) {
         next -= s->size;
         s->used_wrap ^= 1;
-        s->told_valid = 0; /* `told` is a place of the round before: maybe this very one */
+        s->told_valid = 0; /* `told` is of the round before: maybe this very place */
     }
     s->used = (uint16_t)next;
     return 0;

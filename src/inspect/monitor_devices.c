@@ -82,3 +82,35 @@ int monitor_balloon(struct request *r) {
         return no_balloon(r);
     return rc == -EINVAL ? err_set(&r->err, rc, "more than the guest has") : rc;
 }
+
+static int no_mem(struct request *r) {
+    return err_set(&r->err, -ENOENT,
+                   "this guest has no such memory: run --device mem,SIZE");
+}
+
+int monitor_info_plugged(struct request *r) {
+    uint64_t plugged, requested;
+    if (!machine_mem(r->mon->machine, &plugged, &requested))
+        return no_mem(r);
+    fprintf(r->out, "mem: %" PRIu64 " MiB, asked for %" PRIu64 " MiB\n", plugged >> 20,
+            requested >> 20);
+    if (r->wants_json)
+        r->json = json_pack("{s:I, s:I}", "plugged", (json_int_t)plugged, "requested",
+                            (json_int_t)requested);
+    return 0;
+}
+
+int monitor_plug(struct request *r) {
+    uint64_t bytes;
+    int rc = size_parse(r->arg[0], &bytes);
+    if (rc)
+        return err_set(&r->err, rc, "'%s' is no size such as 64M", r->arg[0]);
+    rc = monitor_may_change(r);
+    if (rc == 0)
+        rc = machine_ask_mem(r->mon->machine, bytes);
+    if (rc == -ENOENT)
+        return no_mem(r);
+    return rc == -EINVAL
+               ? err_set(&r->err, rc, "more than there is, or no multiple of 2 MiB")
+               : rc;
+}

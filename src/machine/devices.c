@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/size.h"
+#include "dev/virtio_devices.h"
 #include "machine/devices.h"
 
 #define LINE_MAX_BYTES (DEVICE_PATH_MAX + 64u)
@@ -109,6 +111,12 @@ int device_parse(const char *kind, const char *argument, struct device_spec *d,
         p = value(p, d->path, DEVICE_SOCKET_MAX, &fits);
         if (!*d->path)
             return err_set(e, -EINVAL, "not vsock,PATH");
+    }
+    if (d->kind == DEVICE_MEM) {
+        p = value(p, word, sizeof(word), &fits);
+        if (size_parse(word, &d->size) || !d->size || d->size % MEM_BLOCK ||
+            d->size / MEM_BLOCK > MEM_BLOCKS_MAX)
+            return err_set(e, -EINVAL, "not mem,SIZE of n times 2M, at most 64G");
     }
     if (d->kind == DEVICE_NET) {
         p = value(p, word, sizeof(word), &fits);

@@ -8,6 +8,7 @@
 
 #include <netinet/in.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 
 #include "base/err.h"
@@ -49,6 +50,7 @@ struct device_spec {
         tag[DEVICE_NAME_MAX]; /* of a folder: what the guest mounts; "": none was given */
     bool split;               /* no packed rings */
     struct net_config net;    /* of a network card */
+    uint64_t size;            /* of memory that comes and goes */
     unsigned ports;           /* of a console */
     struct device_port {
         bool console;

@@ -157,9 +157,9 @@ static int move(struct machine *m, const struct pn_engine_ops *to, struct parcel
     rc = m->window_size ? window_add_again(m) : 0;
     if (rc)
         return err_sys(e, rc, "handover: the window's memslot");
-    rc = machine_pmem_again(m);
+    rc = machine_more_memory_again(m);
     if (rc)
-        return err_sys(e, rc, "handover: the memslots of persistent memory");
+        return err_sys(e, rc, "handover: the memslots above RAM");
     rc = machine_unpack(m, from, p);
     return rc ? err_sys(e, rc, "handover: %s does not take the state of %s", to->name,
                         from->name)

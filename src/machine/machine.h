@@ -214,6 +214,11 @@ bool machine_balloon(const struct machine *m, struct virtio_balloon_report *r);
 /* While it stands: ask the guest to give so many bytes up. Return: 0; -ENOENT: it has no
  * balloon; -EINVAL: more than it has. */
 int machine_set_balloon(struct machine *m, uint64_t bytes);
+/* Its memory that comes and goes: bytes that it has, and was asked to have. Return: whether
+ * there is any. */
+bool machine_mem(const struct machine *m, uint64_t *plugged, uint64_t *requested);
+/* Ask it to have so much. Return: 0; -ENOENT: there is none; -EINVAL: no such size. */
+int machine_ask_mem(struct machine *m, uint64_t bytes);
 /* It is to say its statistics. Return: 0; -ENOENT: no balloon; -EAGAIN: not now. */
 int machine_ask_balloon(struct machine *m);
 

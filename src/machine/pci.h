@@ -12,9 +12,9 @@ void wiring_pci_destroy(struct machine *m);
 unsigned machine_pci_slots(const struct machine *m);
 /* Is there a network or a vsock, whose connections no file can have? */
 bool machine_has_connections(const struct machine *m);
-/* Is there persistent memory? Its memslots again, in another engine: 0 or -errno. */
-bool machine_has_pmem(const struct machine *m);
-int machine_pmem_again(struct machine *m);
+/* Is there memory besides RAM? Its memslots again, in another engine: 0 or -errno. */
+bool machine_has_more_memory(const struct machine *m);
+int machine_more_memory_again(struct machine *m);
 /* Is there a folder of the host's? */
 bool machine_has_share(const struct machine *m);
 /* Is what the guest writes to disk i lost in the end? */

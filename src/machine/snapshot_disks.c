@@ -20,10 +20,10 @@ int snap_disks_can_be_saved(struct machine *m, struct err *e) {
         return err_set(
             e, -EINVAL,
             "the connections of a network or a vsock cannot be saved: no snapshot");
-    if (machine_has_pmem(m))
+    if (machine_has_more_memory(m))
         return err_set(e, -EINVAL,
-                       "persistent memory is a file that the guest changes by itself: no "
-                       "snapshot");
+                       "memory of a device 'mem' or 'pmem' is in no snapshot: there can "
+                       "be none");
     if (machine_has_share(m))
         return err_set(e, -EINVAL,
                        "what a guest has open of a shared folder cannot be saved: no "

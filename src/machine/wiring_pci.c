@@ -20,6 +20,9 @@
 #include "machine/vsock.h"
 #include "machine/work.h"
 
+#define SLOT_MEM  9u /* RAM and the window have lower ones */
+#define MEM_ALIGN (1ull << 30)
+
 struct machine_pci {
     struct pci_host *host;
     struct virtio_balloon *balloon;
@@ -28,6 +31,9 @@ struct machine_pci {
     struct vsock *vsock;
     unsigned pmems;
     struct pmem *pmem[MACHINE_DEVICES_MAX];
+    struct virtio_mem *mem;
+    struct hostmem mem_memory; /* base NULL: none */
+    struct pn_memslot mem_slot;
     pn_gpa memory_end; /* above all memory that the guest has */
     unsigned shares;
     struct machine_share {
@@ -143,21 +149,55 @@ static int add_share(struct machine *m, const struct device_spec *d,
     return virtio_9p_create(&m->env, &c) ? 0 : err_sys(e, -ENOMEM, "%s", d->path);
 }
 
-/* Who watches what is written, or has the memory elsewhere, knows of RAM alone. */
-static int add_pmem(struct machine *m, const struct device_spec *d,
-                    const struct virtio_config *virtio, struct err *e) {
+/* Memory above RAM: who watches what is written, or has the memory elsewhere, knows of RAM
+ * alone. */
+static int begin_memory(struct machine *m, const char *kind, struct err *e) {
     struct machine_pci *p = m->pci;
     const char *with = m->cfg.dirty != PN_TRACKER_OFF ? "--dirty-log"
                        : m->cfg.recorder              ? "--record"
                                                       : NULL;
     if (with)
-        return err_set(e, -EINVAL, "a device 'pmem' does not go with %s", with);
-    if (!p->pmems)
+        return err_set(e, -EINVAL, "a device '%s' does not go with %s", kind, with);
+    if (!p->memory_end)
         p->memory_end = m->cfg.ram > LOW_RAM_MAX
                             ? HIGH_RAM_BASE + m->cfg.ram - LOW_RAM_MAX
                             : HIGH_RAM_BASE;
-    int rc = pmem_create(m, p->pmems, d->path, d->snapshot, &p->memory_end,
-                         &p->pmem[p->pmems], e);
+    return 0;
+}
+
+static int add_mem(struct machine *m, const struct device_spec *d,
+                   const struct virtio_config *virtio, struct err *e) {
+    struct machine_pci *p = m->pci;
+    const struct hostmem_config cfg = {
+        .size = d->size, .hugepages = m->cfg.hugepages, .numa = m->cfg.numa};
+    if (p->mem)
+        return err_set(e, -EINVAL, "a device 'mem': given twice");
+    int rc = begin_memory(m, "mem", e);
+    if (rc == 0)
+        rc = hostmem_create(&cfg, &p->mem_memory, e);
+    if (rc)
+        return rc;
+    pn_gpa start = (p->memory_end + MEM_ALIGN - 1) & ~(pn_gpa)(MEM_ALIGN - 1);
+    p->mem_slot = (struct pn_memslot){
+        .id = SLOT_MEM, .gpa = start, .size = d->size, .hva = p->mem_memory.base};
+    p->memory_end = start + d->size;
+    rc = m->ops->set_slot(m->engine, &p->mem_slot);
+    if (rc)
+        return err_sys(e, rc, "a device 'mem': its memslot");
+    const struct virtio_mem_config c = {
+        .virtio = *virtio, .start = start, .size = d->size};
+    p->mem = virtio_mem_create(&m->env, &c);
+    return p->mem ? 0 : err_sys(e, -ENOMEM, "a device 'mem'");
+}
+
+static int add_pmem(struct machine *m, const struct device_spec *d,
+                    const struct virtio_config *virtio, struct err *e) {
+    struct machine_pci *p = m->pci;
+    int rc = begin_memory(m, "pmem", e);
+    if (rc)
+        return rc;
+    rc = pmem_create(m, p->pmems, d->path, d->snapshot, &p->memory_end,
+                     &p->pmem[p->pmems], e);
     if (rc)
         return rc;
     struct virtio_pmem_config c = pmem_device(p->pmem[p->pmems++]);
@@ -197,6 +237,8 @@ static int add(struct machine *m, const struct device_spec *d, unsigned slot,
         return add_console(m, d, &virtio, e);
     case DEVICE_SHARE:
         return add_share(m, d, &virtio, e);
+    case DEVICE_MEM:
+        return add_mem(m, d, &virtio, e);
     case DEVICE_PMEM:
         return add_pmem(m, d, &virtio, e);
     case DEVICE_VSOCK:
@@ -246,6 +288,8 @@ void wiring_pci_destroy(struct machine *m) {
         net_attach(m->pci->net, NULL);
         net_destroy(m->pci->net);
     }
+    if (m->pci)
+        hostmem_destroy(&m->pci->mem_memory);
     for (unsigned i = 0; m->pci && i < m->pci->pmems; i++)
         pmem_destroy(m->pci->pmem[i]);
     for (unsigned i = 0; m->pci && i < m->pci->shares; i++)
@@ -264,12 +308,12 @@ bool machine_has_connections(const struct machine *m) {
     return m->pci && (m->pci->net || m->pci->vsock);
 }
 
-bool machine_has_pmem(const struct machine *m) {
-    return m->pci && m->pci->pmems;
+bool machine_has_more_memory(const struct machine *m) {
+    return m->pci && (m->pci->pmems || m->pci->mem);
 }
 
-int machine_pmem_again(struct machine *m) {
-    int rc = 0;
+int machine_more_memory_again(struct machine *m) {
+    int rc = m->pci && m->pci->mem ? m->ops->set_slot(m->engine, &m->pci->mem_slot) : 0;
     for (unsigned i = 0; rc == 0 && m->pci && i < m->pci->pmems; i++)
         rc = pmem_add_slot(m, m->pci->pmem[i]);
     return rc;
@@ -321,10 +365,31 @@ int machine_ask_balloon(struct machine *m) {
     return virtio_balloon_ask_stats(m->pci->balloon) ? 0 : -EAGAIN;
 }
 
+bool machine_mem(const struct machine *m, uint64_t *plugged, uint64_t *requested) {
+    if (!m->pci || !m->pci->mem)
+        return false;
+    *plugged = virtio_mem_plugged(m->pci->mem, requested);
+    return true;
+}
+
+int machine_ask_mem(struct machine *m, uint64_t bytes) {
+    if (!m->pci || !m->pci->mem)
+        return -ENOENT;
+    machine_history_restart(m);
+    return virtio_mem_ask(m->pci->mem, bytes) ? 0 : -EINVAL;
+}
+
 /* ---- Pages that the guest gives back ---- */
 
-/* Where a gpa's bytes are, and how many follow it there. */
-static uint8_t *ram_at(const struct machine *m, pn_gpa gpa, uint64_t *left) {
+/* Where a gpa's bytes are, how many follow it there, and their descriptor. */
+static uint8_t *ram_at(const struct machine *m, pn_gpa gpa, uint64_t *left, int *fd) {
+    const struct pn_memslot *more = &m->pci->mem_slot;
+    if (gpa - more->gpa < more->size) {
+        *left = more->size - (gpa - more->gpa);
+        *fd = m->pci->mem_memory.fd;
+        return m->pci->mem_memory.base + (gpa - more->gpa);
+    }
+    *fd = m->ram.fd;
     uint64_t low = m->cfg.ram < LOW_RAM_MAX ? m->cfg.ram : LOW_RAM_MAX, at = gpa;
     if (gpa >= HIGH_RAM_BASE)
         at = low + (gpa - HIGH_RAM_BASE);
@@ -335,12 +400,12 @@ static uint8_t *ram_at(const struct machine *m, pn_gpa gpa, uint64_t *left) {
 }
 
 /* To the host, where pages may go one by one and nobody watches who writes them. */
-static void drop(struct machine *m, uint8_t *p, size_t size) {
+static void drop(struct machine *m, int fd, uint8_t *p, size_t size) {
     bool huge = m->cfg.hugepages && strpbrk(m->cfg.hugepages, "MG");
     if (machine_memory_forget(m, p, size))
         return;
     if (huge || pn_dirty_by_host(m->cfg.dirty) ||
-        madvise(p, size, m->ram.fd >= 0 ? MADV_REMOVE : MADV_DONTNEED))
+        madvise(p, size, fd >= 0 ? MADV_REMOVE : MADV_DONTNEED))
         memset(p, 0, size);
 }
 
@@ -350,7 +415,8 @@ size_t machine_discard_phys(void *opaque, pn_gpa gpa, size_t size) {
     size_t done = 0;
     uint64_t n;
     while (done < size) {
-        uint8_t *p = ram_at(m, gpa + done, &n);
+        int fd;
+        uint8_t *p = ram_at(m, gpa + done, &n, &fd);
         if (!p)
             break;
         if (n > size - done)
@@ -358,7 +424,7 @@ size_t machine_discard_phys(void *opaque, pn_gpa gpa, size_t size) {
         if (m->cfg.recorder && n > PN_PAGE_SIZE) /* it wants to see the bytes */
             n = PN_PAGE_SIZE;
         if (!m->cfg.recorder)
-            drop(m, p, n);
+            drop(m, fd, p, n);
         if (m->ops->write_phys(m->engine, gpa + done, m->cfg.recorder ? zeros : NULL,
                                n) != n)
             break;

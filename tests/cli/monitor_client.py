@@ -40,14 +40,14 @@ class Client:
 BAD = ("frobnicate", "info", "info nothing", "x", "x/zz 0", "x/0x 0", "x 0x7fffffff00000000", "cpu 1", "cpu -1",
        "gva2gpa 0xffff800000000000", "gva2gpa $nothing", "gpa2hva 0xffffffffffff", "explain", "explain 1 2 3", "explain 1 /nonexistent/x",
        "diff /nonexistent/x", "diff /dev/null", "dump /nonexistent/x", "snapshot", "snapshot save", "point", "point keep", "point reset", "point keep 1", "dirty log", "dirty log pml", "dirty log nothing", "snapshot save /nonexistent/x",
-       "snapshot save /nonexistent/x --forces", "balloon", "balloon x", "balloon 100G", "json perhaps", "events maybe", "numa move 0", "numa move 2 0", "numa move 0 1000", "numa move x 0",
+       "snapshot save /nonexistent/x --forces", "balloon", "balloon x", "balloon 100G", "balloon_stats", "plug 64M", "info plugged", "json perhaps", "events maybe", "numa move 0", "numa move 2 0", "numa move 0 1000", "numa move x 0",
        "info tasks", "info vmas 1", "info modules", "info trace",  # the guest is no Linux
        "help nothing", "1+", "explain 1+", "x/9999999999xg 0", "a b c d e f g h i j k l")
 # What the commands take that take something; None: they are asked for apart.
 TAKES = {"cpu": "0", "x": "/4xg $rsp", "xp": "/2xw 0x1000", "gva2gpa": "$rip", "gpa2hva": "0x1000", "explain": "$rip " + work + "/way.svg",
          "dump": work + "/now.json", "snapshot save": work + "/snapshot --force", "diff": work + "/now.json", "stats": "pf", "balloon": "64M", "json": "on",
          "events": "off", "cont": None, "quit": None, "info tasks": None, "info vmas": None, "info modules": None,
-         "info trace": None, "migrate": None, "point keep": None, "point reset": None, "numa move": None, "dirty log": None}  # point.sh: of a run with a dirty log
+         "info trace": None, "balloon_stats": None, "plug": None, "info plugged": None, "migrate": None, "point keep": None, "point reset": None, "numa move": None, "dirty log": None}  # point.sh: of a run with a dirty log
 
 
 def commands():

@@ -15,11 +15,13 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-#define DISK  (32u * DISK_SECTOR)
-#define QUEUE 16u /* descriptors */
-#define STEPS 400u
+#define DISK          (32u * DISK_SECTOR)
+#define QUEUE         16u /* descriptors */
+#define STEPS         400u
+#define MEMORY_BASE   0x40000000u
+#define MEMORY_BLOCKS 8u
 
-enum { RNG, BLK, BALLOON, NET, CONSOLE, P9, PMEM, VSOCK, DEVICES };
+enum { RNG, BLK, BALLOON, NET, CONSOLE, P9, PMEM, VSOCK, MEMORY, DEVICES };
 
 struct world {
     struct dev_world d;
@@ -27,6 +29,7 @@ struct world {
     struct virtio_net *net;
     struct virtio_console *console;
     struct virtio_vsock *vsock;
+    struct virtio_mem *memory;
     uint8_t disk[DISK];
 };
 
@@ -41,6 +44,9 @@ static bool msi(void *opaque, uint64_t address, uint32_t data) {
 }
 
 static size_t discard_phys(void *opaque, pn_gpa gpa, size_t size) {
+    const uint64_t region = MEMORY_BLOCKS * (uint64_t)MEM_BLOCK;
+    if (gpa >= MEMORY_BASE && gpa - MEMORY_BASE < region)
+        return size <= region - (gpa - MEMORY_BASE) ? size : 0;
     REQUIRE(gpa % 4096 == 0 && size % 4096 == 0 && size);
     size = fit(gpa, size);
     if (size)
@@ -139,6 +145,9 @@ static void create(struct world *w) {
     REQUIRE(virtio_9p_create(&env, &p9) && virtio_pmem_create(&env, &pmem));
     const struct virtio_vsock_config vsock = {
         {host, 1 + VSOCK, false}, 3, {packet_room, packet, NULL, w}};
+    const struct virtio_mem_config memory = {
+        {host, 1 + MEMORY, false}, MEMORY_BASE, MEMORY_BLOCKS * (uint64_t)MEM_BLOCK};
+    REQUIRE((w->memory = virtio_mem_create(&env, &memory)));
     REQUIRE((w->vsock = virtio_vsock_create(&env, &vsock)));
     REQUIRE((w->console = virtio_console_create(&env, &console)));
     REQUIRE(virtio_rng_create(&env, &rng) && virtio_blk_create(&env, &blk) &&
@@ -264,6 +273,7 @@ static void step(struct world *w, struct input *in) {
         note(w, (uint64_t)virtio_vsock_send(w->vsock, &(struct vsock_header){.op = 5},
                                             w->d.mem, op & 0xff));
         virtio_vsock_room(w->vsock);
+        note(w, virtio_mem_ask(w->memory, (op >> 4) * (uint64_t)MEM_BLOCK));
         virtio_console_connect(w->console, op >> 4 & 1, op & 0x20);
         note(w, virtio_console_receive(w->console, op >> 4 & 1, w->d.mem, op & 0xff));
         virtio_console_room(w->console, op >> 4 & 1);

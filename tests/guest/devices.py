@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
-# The host's side of devices.sh: talks to the ports of the guest's console, and over its vsock.
+# The host's side of devices.sh: talks to the ports of the guest's console, and over its vsock; gives it
+# memory, and takes it back.
 #
-#   devices.py HVC PORT VSOCK OUTPUT    OUTPUT: what the guest prints
+#   devices.py HVC PORT VSOCK MONITOR OUTPUT    OUTPUT: what the guest prints
 import socket, sys, time
 
 
@@ -36,13 +37,17 @@ def until_count(s, count):
     return got
 
 
+def says(output, words):
+    while words not in open(output, "rb").read():
+        time.sleep(0.02)
+
+
 def vsock(path, output):
     door = socket.socket(socket.AF_UNIX)
     door.bind(path + "_2000")
     door.listen(1)
     door.settimeout(300)
-    while b"GUEST-LISTENS" not in open(output, "rb").read():
-        time.sleep(0.02)
+    says(output, b"GUEST-LISTENS")
     s = at(path)
     s.sendall(b"CONNECT 1000\n")
     if not until(s, b"\n").startswith(b"OK "):
@@ -73,4 +78,9 @@ if until(port, b"\n50000\n") != want:
 terminal.sendall(b"to the terminal\n")
 until(terminal, b"from the terminal\r\n")
 port.sendall(b"all read\n")
-vsock(sys.argv[3], sys.argv[4])
+vsock(sys.argv[3], sys.argv[5])
+monitor = at(sys.argv[4])
+says(sys.argv[5], b"GUEST-WANTS-MEMORY")
+monitor.sendall(b"plug 256M\n")
+says(sys.argv[5], b"GUEST-HAS-MEMORY")
+monitor.sendall(b"plug 0\n")

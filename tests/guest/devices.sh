@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# Linux's drivers of virtio's smaller devices, under both MMUs: a console's ports, which are Unix sockets here, and
-# a vsock, both ways.
+# Linux's drivers of virtio's smaller devices, under both MMUs: a console's ports, which are Unix sockets here,
+# a vsock, both ways, and memory that comes and goes.
 #
 #   devices.sh PENUMBRA VSOCK    VSOCK: the program of vsock.c
 set -uo pipefail
@@ -19,10 +19,10 @@ boot() {
     shift
     : > "$work/out"
     rm -f "$work"/vsock_2000
-    python3 "$here/devices.py" "$work/hvc" "$work/port" "$work/vsock" "$work/out" 2> "$work/host" &
+    python3 "$here/devices.py" "$work/hvc" "$work/port" "$work/vsock" "$work/mon" "$work/out" 2> "$work/host" &
     host=$!
-    "$penumbra" run -m 128M --timeout 200 --kernel "$cache/vmlinuz" --initrd "$work/initrd" --device balloon --device "vsock,$work/vsock" \
-        --device "console,hvc=$work/hvc,port=first:$work/port,port=second:$work/second" --append "console=ttyS0 panic=-1 quiet pn.script" \
+    "$penumbra" run -m 128M --timeout 200 --kernel "$cache/vmlinuz" --initrd "$work/initrd" --device balloon --device "vsock,$work/vsock" --device mem,512M --monitor "$work/mon" \
+        --device "console,hvc=$work/hvc,port=first:$work/port,port=second:$work/second" --append "console=ttyS0 panic=-1 quiet pn.script memhp_default_state=online" \
         "$@" < /dev/null > "$work/out" 2> "$work/err" || {
         fail "$name: exit code $?: $(cat "$work/err")"
         kill $host 2> /dev/null
