@@ -127,12 +127,26 @@ void outfile_abandon(struct outfile *f) {
     release(f);
 }
 
+/* Return: the last slash of the path, or NULL. */
+static const char *folder_of(const char *path, char *dir, size_t size) {
+    const char *slash = strrchr(path, '/');
+    snprintf(dir, size, "%.*s", slash ? (int)(slash - path + 1) : 1, slash ? path : ".");
+    return slash;
+}
+
+bool outfile_folder(const char *path, char *dir, size_t size) {
+    char *p = NULL;
+    bool renamed = !outfile_is_stdout(path) && !in_place(path) && follow(path, &p) == 0;
+    if (renamed)
+        folder_of(p, dir, size);
+    free(p);
+    return renamed;
+}
+
 /* The folder of a file that may not be there yet, and its name in it. */
 static const char *split(const char *path, struct stat *folder) {
     char dir[PATH_MAX];
-    const char *slash = strrchr(path, '/');
-    snprintf(dir, sizeof(dir), "%.*s", slash ? (int)(slash - path + 1) : 1,
-             slash ? path : ".");
+    const char *slash = folder_of(path, dir, sizeof(dir));
     return stat(dir, folder) ? NULL : slash ? slash + 1 : path;
 }
 

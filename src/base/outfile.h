@@ -33,6 +33,9 @@ FILE *outfile_stream(int fd);
  * succeeds after it. Return: 0 or -errno. */
 int outfile_close_stream(FILE *out);
 
+/* The folder that a file with this name would be renamed in, into dir. Return: whether there is
+ * one: a file that is written in place needs none. */
+bool outfile_folder(const char *path, char *dir, size_t size);
 /* Does the name stand for standard output? */
 bool outfile_is_stdout(const char *path);
 /* Would both names write one file? Not where nothing is lost by it (/dev/null). */

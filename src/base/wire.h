@@ -39,6 +39,8 @@ void wire_group_fresh(struct wire_group *g);
  * server-cert.pem and server-key.pem where connections come in, client-cert.pem and
  * client-key.pem where they go out. Each side asks for a certificate of that authority's. */
 struct wire_tls;
+/* Open the library now, for a process that cannot do so later. Return: 0, or -ENOENT. */
+int wire_tls_prepare(struct err *e);
 int wire_tls_open(const char *dir, bool server, struct wire_tls **out, struct err *e);
 void wire_tls_close(struct wire_tls *t); /* NULL: nothing */
 

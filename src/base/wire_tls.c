@@ -37,7 +37,7 @@ static struct {
 #undef CALL
 } gnutls;
 
-static int library_open(struct err *e) {
+int wire_tls_prepare(struct err *e) {
     static const struct late_call calls[] = {
 #define CALL(name) {"gnutls_" #name, &gnutls.name},
         CALLS
@@ -76,7 +76,7 @@ static int load(struct wire_tls *t, const char *dir, struct err *e) {
 }
 
 int wire_tls_open(const char *dir, bool server, struct wire_tls **out, struct err *e) {
-    int rc = library_open(e);
+    int rc = wire_tls_prepare(e);
     if (rc)
         return rc;
     struct wire_tls *t = calloc(1, sizeof(*t));

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Command lines by table. A bad one is one line and exit code 2. */
-#include "cli/option.h"
+#include "cli/option_internal.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -176,13 +176,6 @@ static int convert(const struct option_row *r, const char *arg, void *options) {
 
 /* ---- The command line ---- */
 
-struct parse {
-    const struct option_command *c;
-    void *options;
-    bool given[OPTION_ROWS_MAX];
-    bool done;
-};
-
 const struct option_row option_help_row = {
     .name = "help", .letter = 'h', .doc = "Show this help", .kind = OPTION_FLAG};
 
@@ -195,8 +188,7 @@ static bool size_meant(const char *arg, char *buf, size_t size) {
     return bare || decimal;
 }
 
-/* Take one option, named as it was written. Return: CLI_OK, or CLI_USAGE after a line. */
-static int apply(struct parse *p, const struct option_row *r, const char *name,
+int option_apply(struct option_parse *p, const struct option_row *r, const char *name,
                  const char *arg) {
     char text[320], likely[64];
     struct err e = {text, sizeof(text)};
@@ -210,6 +202,9 @@ static int apply(struct parse *p, const struct option_row *r, const char *name,
     if (r->list && !strcmp(arg, "help")) {
         r->list(stdout);
         p->done = true;
+        return CLI_OK;
+    } else if (r->kind == OPTION_CONFIG) {
+        return option_config(p, arg);
     } else if (r->kind == OPTION_FLAG) {
         store(r, p->options, &yes);
     } else if (r->kind == OPTION_CALL) {
@@ -223,6 +218,7 @@ static int apply(struct parse *p, const struct option_row *r, const char *name,
         return option_error(p->c, "%s %s: not %s%s", name, *arg ? arg : "''", text,
                             r->list ? "; 'help' lists them" : "");
     }
+    option_say(r, arg);
     return CLI_OK;
 }
 
@@ -243,6 +239,13 @@ static const struct option_row *find_name(const struct option_command *c,
     return n == 1 ? found : NULL;
 }
 
+const struct option_row *option_exact(const struct option_command *c, const char *name) {
+    for (size_t i = 0; i < c->count; i++)
+        if (c->rows[i].name && !strcmp(c->rows[i].name, name))
+            return &c->rows[i];
+    return NULL;
+}
+
 /* Return: NULL: there is none. */
 static const struct option_row *find_letter(const struct option_command *c, char letter) {
     for (size_t i = 0; letter && i < c->count; i++)
@@ -251,8 +254,7 @@ static const struct option_row *find_letter(const struct option_command *c, char
     return letter == option_help_row.letter ? &option_help_row : NULL;
 }
 
-/* Names that begin so, or the one that is nearest, into buf. Return: buf. */
-static const char *meant(const struct option_command *c, const char *name, size_t length,
+const char *option_meant(const struct option_command *c, const char *name, size_t length,
                          char *buf, size_t size) {
     struct nearest near = {.word = name, .length = length};
     size_t used = 0;
@@ -275,12 +277,12 @@ static int unknown(const struct option_command *c, const char *dashes, const cha
                    size_t length) {
     char hint[256];
     return option_error(c, "unknown option '%s%.*s'%s", dashes, (int)length, name,
-                        meant(c, name, length, hint, sizeof(hint)));
+                        option_meant(c, name, length, hint, sizeof(hint)));
 }
 
 /* A flag of another program. Return: whether argv[*i] is one; it is taken then, and *code
  * says how. */
-static bool alias(struct parse *p, char **argv, int argc, int *i, int *code) {
+static bool alias(struct option_parse *p, char **argv, int argc, int *i, int *code) {
     const char *shown = argv[*i], *flag = shown + 1 + (shown[1] == '-'), *value = NULL;
     const struct option_alias *a = p->c->aliases;
     while (a && a->flag && strcmp(a->flag, flag) != 0)
@@ -300,15 +302,15 @@ static bool alias(struct parse *p, char **argv, int argc, int *i, int *code) {
         *code = option_error(p->c, "%s%s%s: %s", shown, value ? " " : "",
                              value ? value : "", a->line);
     else if (a->ours)
-        *code = apply(p, find_name(p->c, a->ours, strlen(a->ours)), shown,
-                      a->as   ? a->as
-                      : value ? value
-                              : "");
+        *code = option_apply(p, find_name(p->c, a->ours, strlen(a->ours)), shown,
+                             a->as   ? a->as
+                             : value ? value
+                                     : "");
     return true;
 }
 
 /* "--name", "--name=value" or "--name value". */
-static int long_option(struct parse *p, char **argv, int argc, int *i) {
+static int long_option(struct option_parse *p, char **argv, int argc, int *i) {
     const char *name = argv[*i] + 2, *arg = strchr(name, '=');
     size_t length = arg ? (size_t)(arg - name) : strlen(name);
     const struct option_row *r = find_name(p->c, name, length);
@@ -325,15 +327,15 @@ static int long_option(struct parse *p, char **argv, int argc, int *i) {
     snprintf(shown, sizeof(shown), "--%s", r->name);
     if (r->kind == OPTION_FLAG)
         return arg ? option_error(p->c, "%s takes no value", shown)
-                   : apply(p, r, shown, "");
+                   : option_apply(p, r, shown, "");
     if (!arg && *i + 1 == argc)
         return option_error(p->c, "%s needs a value: %s", shown, r->arg);
-    return apply(p, r, shown, arg ? arg + 1 : argv[++*i]);
+    return option_apply(p, r, shown, arg ? arg + 1 : argv[++*i]);
 }
 
 /* "-m512M" or "-m 512M"; flags may stand together. A word of letters is one flag: its
  * first letter may be one of ours by chance. */
-static int short_options(struct parse *p, char **argv, int argc, int *i) {
+static int short_options(struct option_parse *p, char **argv, int argc, int *i) {
     const char *text = argv[*i] + 1, *at = text;
     const struct option_row *r = find_letter(p->c, *text);
     char shown[3] = {'-', *text, 0};
@@ -341,7 +343,7 @@ static int short_options(struct parse *p, char **argv, int argc, int *i) {
     if (r && r->kind != OPTION_FLAG && !isalpha((unsigned char)text[1])) {
         if (!text[1] && *i + 1 == argc)
             return option_error(p->c, "-%s needs a value: %s", text, r->arg);
-        return apply(p, r, shown, text[1] ? text + 1 : argv[++*i]);
+        return option_apply(p, r, shown, text[1] ? text + 1 : argv[++*i]);
     }
     if (alias(p, argv, argc, i, &code))
         return code;
@@ -354,7 +356,7 @@ static int short_options(struct parse *p, char **argv, int argc, int *i) {
     }
     for (at = text; *at && !code; at++) {
         shown[1] = *at;
-        code = apply(p, find_letter(p->c, *at), shown, "");
+        code = option_apply(p, find_letter(p->c, *at), shown, "");
     }
     return code;
 }
@@ -371,7 +373,7 @@ static const char *has_one(const struct option_command *c, const void *options,
     return NULL;
 }
 
-static int check_needs(const struct parse *p) {
+static int check_needs(const struct option_parse *p) {
     for (size_t i = 0; i < p->c->count; i++) {
         const struct option_row *r = &p->c->rows[i];
         const char *with =
@@ -389,19 +391,28 @@ static int check_needs(const struct parse *p) {
 }
 
 /* The name of the file of a row; NULL: it has none, or it is not given. */
-static const char *file_of(const struct parse *p, size_t i) {
+static const char *file_of(const struct option_command *c, const void *options,
+                           size_t i) {
     const char *name = NULL;
-    if (p->c->rows[i].file)
-        memcpy(&name, (const char *)p->options + p->c->rows[i].offset, sizeof(name));
+    if (c->rows[i].file)
+        memcpy(&name, (const char *)options + c->rows[i].offset, sizeof(name));
     return name;
 }
 
+void option_files(const struct option_command *c, const void *options,
+                  void (*each)(void *opaque, char file, const char *name), void *opaque) {
+    for (size_t i = 0; i < c->count; i++)
+        if (file_of(c, options, i))
+            each(opaque, c->rows[i].file, file_of(c, options, i));
+}
+
 /* No file is written twice, or read and written. */
-static int check_files(const struct parse *p) {
+static int check_files(const struct option_parse *p) {
     const struct option_row *rows = p->c->rows;
     for (size_t i = 0; i < p->c->count; i++)
         for (size_t j = 0; j < p->c->count; j++) {
-            const char *out = file_of(p, i), *other = file_of(p, j);
+            const char *out = file_of(p->c, p->options, i),
+                       *other = file_of(p->c, p->options, j);
             bool twice = rows[j].file == 'w';
             if (i == j || rows[i].file != 'w' || (twice && j < i) || !out || !other ||
                 !outfile_same(out, other))
@@ -415,7 +426,7 @@ static int check_files(const struct parse *p) {
     return CLI_OK;
 }
 
-static int argument(struct parse *p, const char *arg) {
+static int argument(struct option_parse *p, const char *arg) {
     char text[320];
     struct err e = {text, sizeof(text)};
     if (!p->c->arg)
@@ -445,7 +456,7 @@ int option_of_mmu(struct pn_mmu_options *to, const char *arg, struct err *e) {
 
 int option_parse(const struct option_command *c, int argc, char **argv, void *options,
                  bool *done) {
-    struct parse p = {.c = c, .options = options};
+    struct option_parse p = {.c = c, .options = options};
     bool only_arguments = false;
     int code = CLI_OK;
     for (int i = 1; i < argc && !code && !p.done; i++) {

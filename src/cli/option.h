@@ -25,6 +25,7 @@ enum option_kind {
     OPTION_SECONDS,      /* uint64_t: nanoseconds of "2" or "0.5" seconds, above 0 */
     OPTION_MILLISECONDS, /* the same of milliseconds */
     OPTION_WORD,         /* unsigned or enum: which of the words it is */
+    OPTION_CONFIG,       /* a file with more options */
     OPTION_CALL          /* what set() does with it */
 };
 
@@ -45,6 +46,7 @@ struct option_row {
     const char *needs; /* one of these options, "trace|event-digest", must be given too */
     const char *without; /* none of these may be given too; a command may lack them */
     char file;           /* OPTION_TEXT: a file that is 'r'ead or 'w'ritten; 0: neither */
+    bool unsaid;         /* no part of what option_dump prints */
 };
 
 /* A flag of another program, with one dash or two, that is understood or answered. */
@@ -81,6 +83,11 @@ struct option_command {
  */
 int option_parse(const struct option_command *c, int argc, char **argv, void *options,
                  bool *done);
+/* What was given so far, as a file of an OPTION_CONFIG. */
+void option_dump(FILE *out);
+/* Every file that options name in rows of OPTION_TEXT, with row.file. */
+void option_files(const struct option_command *c, const void *options,
+                  void (*each)(void *opaque, char file, const char *name), void *opaque);
 /* For calls of rows. The only argument of its kind goes to *to; NAME=VALUE into an MMU's
  * options. Return: 0, or -errno with a line in e. */
 int option_only(const char **to, const char *arg, struct err *e);

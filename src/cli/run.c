@@ -17,6 +17,7 @@
 #include "bench/guest/guest.h"
 #include "cli/console.h"
 #include "cli/run_attend.h"
+#include "cli/sandbox.h"
 #include "inspect/json_out.h"
 #include "inspect/recording.h"
 #include "inspect/task_watch.h"
@@ -180,6 +181,12 @@ static int open_outputs(struct run *r) {
     }
     if (o->explain_faults && run_faults_begin(o, r->story))
         return CLI_HOST;
+    return CLI_OK;
+}
+
+static int open_trace(struct run *r) {
+    struct run_options *o = &r->options;
+    char err[256];
     if (!o->trace && !o->event_digest)
         return CLI_OK;
     const struct trace_config cfg = {
@@ -471,12 +478,32 @@ static int report(struct run *r) {
     return code;
 }
 
+/* All that the guest needs is there when this returns, and nothing else can be had any more. */
+static int set_up(struct run *r, const struct run_inherited *inherited) {
+    int code = open_outputs(r);
+    if (!code)
+        code = open_trace(r);
+    if (!code)
+        code = run_attend_open(&r->options, &r->attend);
+    if (!code)
+        code = run_sandbox_files(&r->options, r->story);
+    if (!code)
+        code = create_machine(r);
+    if (!code)
+        code = doubt(r);
+    if (!code)
+        code = take_over(r);
+    return code ? code : run_sandbox_calls(&r->options, inherited);
+}
+
 int cmd_run(int argc, char **argv) {
     struct run r = {.stats = {.fd = -1},
                     .dump_mmu = {.fd = -1},
                     .drawing = {.fd = -1},
                     .set = {.fd = -1}};
+    struct run_inherited inherited;
     bool done;
+    inherited.n = sandbox_fds_inherited(inherited.fd, RUN_INHERITED_MAX);
     int code = run_options_parse(&r.options, argc, argv, &done);
     if (code || done) {
         snapshot_close(r.options.snapshot);
@@ -488,15 +515,7 @@ int cmd_run(int argc, char **argv) {
     r.report.command = cli_command(argc, argv);
     r.options.about =
         json_pack("{s:s, s:O}", "version", PENUMBRA_VERSION, "command", r.report.command);
-    code = open_outputs(&r);
-    if (!code)
-        code = run_attend_open(&r.options, &r.attend);
-    if (!code)
-        code = create_machine(&r);
-    if (!code)
-        code = doubt(&r);
-    if (!code)
-        code = take_over(&r);
+    code = set_up(&r, &inherited);
     if (!code) {
         code = r.report.code = run_machine(&r);
         if (r.attend)

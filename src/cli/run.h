@@ -12,6 +12,7 @@
 #define RUN_MMU_OPTS_MAX 32u
 #define RUN_EXPLAIN_MAX  64u
 
+#define RUN_ALLOW_MAX   16u
 #define RUN_DEVICES_MAX 16384u /* bytes */
 struct run_options {
     unsigned mmu; /* in the list of engines */
@@ -23,6 +24,7 @@ struct run_options {
     struct trace_writer *writer; /* of --trace, once it is open */
     uint64_t trace_mask;         /* which events */
     uint64_t trace_limit;        /* bytes */
+    bool dump_config;
     bool event_digest, ram_digest, summary, dump, quiet, trace_tasks;
     const char *gdb;              /* where it may come: a port or a path; NULL: nowhere */
     bool stopped;                 /* before the first instruction */
@@ -35,7 +37,10 @@ struct run_options {
     const char *incoming, *tls;   /* where a guest comes in, and its certificates; NULL */
     uint64_t stall_ns;            /* so long may who sends it be silent */
     struct migrate_in *in;        /* who has come; NULL: nobody was waited for */
-    json_t *about;                /* for the manifests of snapshots of this run */
+    unsigned sandbox;             /* RUN_SANDBOX_... */
+    const char *allow_dir[RUN_ALLOW_MAX]; /* for files that the monitor is to name */
+    unsigned allow_dirs;
+    json_t *about; /* for the manifests of snapshots of this run */
     pn_gva explain[RUN_EXPLAIN_MAX];
     unsigned explains;
     uint64_t explain_faults; /* so many, in words; 0: none */
@@ -48,6 +53,32 @@ struct run_options {
 /* Fill *o from the command line (run_options.c). Return: CLI_OK, or CLI_USAGE after one
  * line on stderr; *done is set when the command line only asked for help or a list. */
 int run_options_parse(struct run_options *o, int argc, char **argv, bool *done);
+
+/* Every file that an option names: 'r'ead or 'w'ritten. */
+void run_options_files(const struct run_options *o,
+                       void (*each)(void *opaque, char file, const char *name),
+                       void *opaque);
+
+/* run_sandbox.c: --sandbox, in the order of the words. */
+enum { RUN_SANDBOX_ON, RUN_SANDBOX_OFF, RUN_SANDBOX_LOG };
+#define RUN_SANDBOX_WORDS "on|off|log"
+/* Sanitizers do at the end of a process what the sandbox refuses. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define RUN_SANDBOX_DEFAULT RUN_SANDBOX_OFF
+#else
+#define RUN_SANDBOX_DEFAULT RUN_SANDBOX_ON
+#endif
+#define RUN_INHERITED_MAX 256u
+/* Descriptors that were open before anything of this run's was. */
+struct run_inherited {
+    int fd[RUN_INHERITED_MAX];
+    unsigned n;
+};
+/* Before the first thread: results are open, sockets are there. story: the trace of
+ * --explain-faults, or "". Return: CLI_OK, or CLI_HOST after a line. */
+int run_sandbox_files(const struct run_options *o, const char *story);
+/* The machine is made: nothing else is needed than to run it. */
+int run_sandbox_calls(const struct run_options *o, const struct run_inherited *inherited);
 
 /* run_track.c. "dirty_log" and "handovers" as --stats writes them, where there were any.
  */

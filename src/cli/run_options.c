@@ -3,6 +3,7 @@
  */
 #include <errno.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/size.h"
@@ -131,6 +132,17 @@ static int set_device(void *options, const char *arg, struct err *e) {
     return add_device(options, kind, arg[length] ? arg + length + 1 : NULL, e);
 }
 
+static int set_allow_dir(void *options, const char *arg, struct err *e) {
+    struct run_options *o = options;
+    struct stat st;
+    if (o->allow_dirs == RUN_ALLOW_MAX)
+        return err_set(e, -EINVAL, "more than %u folders", RUN_ALLOW_MAX);
+    if (stat(arg, &st) || !S_ISDIR(st.st_mode))
+        return err_set(e, -EINVAL, "no folder");
+    o->allow_dir[o->allow_dirs++] = arg;
+    return 0;
+}
+
 /* Events of --trace-tasks. */
 #define TASK_EVENTS                                                                      \
     (UINT64_C(1) << PN_EV_task | UINT64_C(1) << PN_EV_region |                           \
@@ -218,6 +230,21 @@ static const struct option_row rows[] = {
      "A Linux kernel that panics, as its console or its pvpanic driver says, ends the "
      "run with exit code 3",
      .kind = OPTION_WORD, GUEST(panic_stays), .words = "on|off"},
+    {"config", 0, "FILE",
+     "Options of a file, a JSON object: {\"memory\": \"1G\", \"disk\": [\"a\", \"b\"]}; "
+     "later "
+     "ones of the command line win",
+     .kind = OPTION_CONFIG},
+    {"dump-config", 0, NULL, "Print the options so far as such a file, and end",
+     .kind = OPTION_FLAG, OWN(dump_config), .unsaid = true},
+    {"sandbox", 0, "W",
+     "Give up all files but those that options name, and all system calls but those that "
+     "a run makes; log: tell of other system calls instead",
+     .kind = OPTION_WORD, OWN(sandbox), .words = RUN_SANDBOX_WORDS},
+    {"allow-dir", 0, "DIR",
+     "A folder in which commands of the monitor may read and write (snapshots, dumps, "
+     "certificates); without it the one of the --monitor's socket; may be repeated",
+     .kind = OPTION_CALL, OWN(allow_dirs), .set = set_allow_dir},
     {.kind = OPTION_HEADING, .doc = "What is written:"},
     {"stats", 0, "FILE",
      "Counters, times and configuration as JSON, as bench/FORMATS.md tells; help: what "
@@ -330,6 +357,7 @@ static const struct option_row rows[] = {
 };
 
 static const struct run_options defaults = {
+    .sandbox = RUN_SANDBOX_DEFAULT,
     .flat_mode = 2,
     .trace_mask = TRACE_ALL_EVENTS,
     .trace_limit = (uint64_t)4 << 30,
@@ -366,6 +394,12 @@ static const struct option_command command = {
     .defaults = &defaults,
     .aliases = qemu,
 };
+
+void run_options_files(const struct run_options *o,
+                       void (*each)(void *opaque, char file, const char *name),
+                       void *opaque) {
+    option_files(&command, o, each, opaque);
+}
 
 /* Engine i that runs the guest, sooner or later; NULL beyond the last. */
 static const struct pn_engine_ops *part(const struct machine_config *m, unsigned i) {
@@ -527,6 +561,15 @@ int run_options_parse(struct run_options *o, int argc, char **argv, bool *done) 
     o->machine.engine = pn_engine_at(o->mmu);
     o->machine.flat_bits = 16u << o->flat_mode;
     o->machine.devices = *o->devices ? o->devices : NULL;
+    if (o->trace_tasks)
+        o->trace_mask |= TASK_EVENTS;
+    else if (o->trace_mask == TRACE_ALL_EVENTS)
+        o->trace_mask &= ~TASK_EVENTS;
+    if (o->dump_config && !check(o, &e)) {
+        option_dump(stdout);
+        *done = true;
+        return cli_flush(CLI_OK);
+    }
     if (o->restore && (rc = take_snapshot(o, &e)))
         return cli_error("%s", text), cli_snapshot_code(rc);
     if (o->incoming && (rc = take_incoming(o, &e)))
@@ -535,9 +578,5 @@ int run_options_parse(struct run_options *o, int argc, char **argv, bool *done) 
     if (rc)
         return rc == -EINVAL ? option_error(&command, "%s", text) : cli_error("%s", text);
     o->machine.tlb = o->model.on ? &o->model.tlb : NULL;
-    if (o->trace_tasks)
-        o->trace_mask |= TASK_EVENTS;
-    else if (o->trace_mask == TRACE_ALL_EVENTS)
-        o->trace_mask &= ~TASK_EVENTS;
     return check(o, &e) ? option_error(&command, "%s", text) : CLI_OK;
 }

@@ -19,7 +19,8 @@
 struct queue {
     void (*put)(void *, const struct pn_event_rec *, uint32_t);
     void *opaque;
-    pthread_t thread;
+    pthread_t thread; /* from the first block on */
+    bool started;
     pthread_mutex_t lock;
     pthread_cond_t more, less; /* full grew, or stop; full shrank */
     bool stop;
@@ -66,16 +67,24 @@ int queue_create(void (*put)(void *, const struct pn_event_rec *, uint32_t), voi
     pthread_cond_init(&q->more, NULL);
     pthread_cond_init(&q->less, NULL);
     q->block = malloc(BLOCKS * sizeof(*q->block));
+    if (!q->block) {
+        free_queue(q);
+        return -ENOMEM;
+    }
+    *out = q;
+    return 0;
+}
+
+/* Return: whether the thread is there. */
+static bool start(struct queue *q) {
     sigset_t all, old;
+    if (q->started)
+        return true;
     sigfillset(&all); /* signals are for the threads that handle them */
     pthread_sigmask(SIG_SETMASK, &all, &old);
-    int rc = q->block ? pthread_create(&q->thread, NULL, put_away, q) : ENOMEM;
+    q->started = !pthread_create(&q->thread, NULL, put_away, q);
     pthread_sigmask(SIG_SETMASK, &old, NULL);
-    if (rc)
-        free_queue(q);
-    else
-        *out = q;
-    return -rc;
+    return q->started;
 }
 
 struct pn_event_rec *queue_block(const struct queue *q) {
@@ -85,6 +94,10 @@ struct pn_event_rec *queue_block(const struct queue *q) {
 void queue_pass(struct queue *q, uint32_t n) {
     if (!n)
         return;
+    if (!start(q)) { /* no thread: it is done here */
+        q->put(q->opaque, q->block[q->filled], n);
+        return;
+    }
     q->count[q->filled] = n;
     q->filled = (q->filled + 1) % BLOCKS;
     pthread_mutex_lock(&q->lock);
@@ -109,6 +122,7 @@ void queue_destroy(struct queue *q) {
     q->stop = true;
     pthread_cond_signal(&q->more);
     pthread_mutex_unlock(&q->lock);
-    pthread_join(q->thread, NULL);
+    if (q->started)
+        pthread_join(q->thread, NULL);
     free_queue(q);
 }

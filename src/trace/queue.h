@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Blocks of records on their way from the thread that runs the vCPUs to a thread of the
- * queue's own, which hashes, compresses and writes them meanwhile.
+ * queue's own, which hashes, compresses and writes them meanwhile. The thread begins with the first
+ * block, so that a process may shut itself in before it (cli/sandbox.h).
  *
  * Invariants
  * 1. Each block is put away once, in the order in which the blocks were passed on.

@@ -92,7 +92,7 @@ says 2 "--summary takes no value" run --summary=yes
 says 2 "unknown option '--frob'" run --frob
 says 2 "unknown option '-Z'" run -Z
 says 2 "unknown option '--m': it may be --mmu, --mmu-opt, --memory, --module, --max-insns, --monitor" run --m 512M
-says 2 "unknown option '--s': it may be --shared-memory, --share, --seed, --stats, --summary" run --s
+says 2 "unknown option '--s': it may be --shared-memory, --share, --seed, --sandbox, --stats, --summary" run --s
 says 2 "--mmu-opt: --mmu has each MMU's options: --mmu shadow,shadow:unsync=0" bench chase --mmu-opt unsync=0
 # Numbers and times as people write them.
 says 2 "--max-insns 1e20: not a number of at least 1" run --max-insns 1e20
