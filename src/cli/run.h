@@ -14,6 +14,11 @@
 
 #define RUN_ALLOW_MAX   16u
 #define RUN_DEVICES_MAX 16384u /* bytes */
+/* What penumbra image puts beside a disk. */
+struct run_beside {
+    char kernel[PATH_MAX], initrd[PATH_MAX], append[2048];
+};
+
 struct run_options {
     unsigned mmu; /* in the list of engines */
     const char *tlb_name, *cost_name;
@@ -47,6 +52,7 @@ struct run_options {
     const char *dump_mmu, *explain_svg;
     struct cli_model model;
     char devices[RUN_DEVICES_MAX]; /* machine.devices */
+    struct run_beside beside;
     struct machine_config machine;
 };
 

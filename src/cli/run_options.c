@@ -2,10 +2,13 @@
 /* The command line of `penumbra run`: its rows, and what they do not say by themselves.
  */
 #include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "base/size.h"
 #include "cli/console.h"
 #include "cli/option.h"
@@ -197,8 +200,8 @@ static const struct option_row rows[] = {
      "A high precision event timer; Linux takes it, and boots in 2% more instructions",
      .kind = OPTION_WORD, GUEST(hpet), .words = "off|on", .without = "restore|incoming"},
     {"disk", 0, "FILE[,ro][,snapshot][,qcow2]",
-     "A disk on PCI, a raw image or one in qcow2: the guest's /dev/vda, and so on; ro: "
-     "it cannot be "
+     "A disk on PCI, a raw image or one in qcow2: the guest's /dev/vda, and so on; without "
+     "--kernel the one beside it (FILE.vmlinuz) is booted; ro: it cannot be "
      "written; snapshot: what is written is lost at the end; may be repeated",
      .kind = OPTION_CALL, .set = set_disk, .without = "restore|incoming"},
     {"net", 0, "user[,open][,hostfwd=...]",
@@ -526,6 +529,42 @@ static void unreadable(void *opaque, int rc, const char *line) {
     _exit(rc == -EBADMSG ? CLI_DAMAGED : CLI_HOST);
 }
 
+/* DISK.NAME into path. Return: whether it is there. */
+static bool beside(const char *disk, const char *name, char path[PATH_MAX]) {
+    return snprintf(path, PATH_MAX, "%s.%s", disk, name) < PATH_MAX &&
+           !access(path, F_OK);
+}
+
+/* A first disk with a kernel beside it is booted, when nothing else is named. */
+static int take_disk(struct run_options *o, struct err *e) {
+    struct machine_config *m = &o->machine;
+    struct run_beside *b = &o->beside;
+    const char *devices = m->devices;
+    struct device_spec d;
+    char path[PATH_MAX];
+    void *text;
+    size_t size;
+    while (device_next(&devices, &d, e) > 0 && d.kind != DEVICE_DISK)
+        d.path[0] = 0;
+    if (m->kernel || !m->devices || d.kind != DEVICE_DISK ||
+        !beside(d.path, "vmlinuz", b->kernel))
+        return 0;
+    m->kernel = b->kernel;
+    if (!m->initrd && beside(d.path, "initrd", b->initrd))
+        m->initrd = b->initrd;
+    if (m->append || !beside(d.path, "cmdline", path))
+        return 0;
+    int rc = file_read(path, sizeof(b->append) - 1, &text, &size, e);
+    if (rc)
+        return rc;
+    const char *end = memchr(text, '\n', size);
+    snprintf(b->append, sizeof(b->append), "%.*s",
+             (int)(end ? end - (const char *)text : (ptrdiff_t)size), (const char *)text);
+    free(text);
+    m->append = b->append;
+    return 0;
+}
+
 /* The guest is the snapshot's. */
 static int take_snapshot(struct run_options *o, struct err *e) {
     bool map = o->machine.restore_memory == RESTORE_MAP;
@@ -570,6 +609,8 @@ int run_options_parse(struct run_options *o, int argc, char **argv, bool *done) 
         *done = true;
         return cli_flush(CLI_OK);
     }
+    if (!o->restore && !o->incoming && take_disk(o, &e))
+        return cli_error("%s", text);
     if (o->restore && (rc = take_snapshot(o, &e)))
         return cli_error("%s", text), cli_snapshot_code(rc);
     if (o->incoming && (rc = take_incoming(o, &e)))

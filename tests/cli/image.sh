@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# penumbra image: what it refuses; with a release, a disk of it: the same bytes twice, found by --disk alone, a login at the
+# serial console, a network, a clean end.
+#
+#   image.sh PENUMBRA [RELEASE]
+. "$(dirname "$0")/lib.sh"
+
+says() {
+    refused "$@"
+    [ -z "$(find "$work" -name 'x*')" ] || fail "penumbra ${*:2}: a file is left behind"
+}
+if [ $# -lt 2 ]; then
+    says 2 image
+    says 2 image "$work/x"
+    says 2 image "$work/x" y --release bookworm
+    says 2 image "$work/x" --release 'book worm'
+    says 2 image "$work/x" --release bookworm --packages 'a;b'
+    says 2 image "$work/x" --release bookworm --kernel-package --help
+    says 2 image "$work/x" --release bookworm --size 2
+    says 2 image "$work/x" --release bookworm --size 64M
+    says 1 image "$work/nowhere/x" --release bookworm
+    # Without a kernel beside it a disk is a disk.
+    truncate -s 1M "$work/disk"
+    run run --disk "$work/disk,ro" --append "pages=16 swaps=1 flips=1 switches=1 compute=1"
+    [ "$rc" -eq 0 ] && grep -q 'done, checksum' "$work/out" || fail "a disk alone: $(cat "$work/err")"
+    # With one it is booted, with its command line; --kernel wins.
+    echo rubbish > "$work/disk.vmlinuz"
+    echo 'root=/dev/vda1' > "$work/disk.cmdline"
+    refused 2 run --disk "$work/disk,ro"
+    grep -q 'disk.vmlinuz' "$work/err" || fail "the kernel beside a disk: $(cat "$work/err")"
+    exit $bad
+fi
+command -v mmdebstrap > /dev/null || skip "needs mmdebstrap"
+[ "$(id -u)" -eq 0 ] || command -v fakeroot > /dev/null || skip "needs fakeroot, or root"
+for name in one two; do
+    "$penumbra" image "$work/$name" --release "$2" --size 1G || fail "no image of $2"
+done
+cmp "$work/one" "$work/two" || fail "$2: two images of the same packages differ"
+python3 - "$penumbra" "$work/one" "$2" <<'EOF' || fail "$2: the guest"
+import subprocess, sys
+penumbra, disk, release = sys.argv[1:]
+guest = subprocess.Popen([penumbra, "run", "--disk", disk, "-m", "512M", "--net", "user,open", "--timeout", "600"],
+                         stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+seen = b""
+def until(text):
+    global seen
+    while text not in seen:
+        byte = guest.stdout.read(1)
+        assert byte, seen[-2000:]
+        seen += byte
+    seen = b""
+def type(line):
+    guest.stdin.write(line.encode() + b"\n")
+    guest.stdin.flush()
+until(b"login: ")
+type("root")
+until(b"# ")
+type("grep CODENAME /etc/os-release; echo address $(ip -4 -o address show scope global | grep -c 10.0.2.)")
+until(b"VERSION_CODENAME=" + release.encode())
+until(b"address 1")
+until(b"# ")
+type("poweroff")
+guest.stdout.read()
+assert guest.wait() == 0, guest.returncode
+EOF
+dd if="$work/one" of="$work/root" bs=1M skip=1 status=none
+PATH=$PATH:/usr/sbin e2fsck -fn "$work/root" > "$work/fsck" 2>&1 || fail "$2: the file system is not clean: $(cat "$work/fsck")"
+exit $bad
