@@ -54,7 +54,7 @@ done
 mib=${size%?}
 [ "${size: -1}" = M ] || mib=$((mib * 1024))
 [ "$mib" -ge 512 ] && [ "$mib" -le 1048576 ] || usage "--size $size: from 512M to 1024G"
-for one in mmdebstrap mke2fs; do
+for one in mmdebstrap mke2fs debugfs; do
     PATH=$PATH:/usr/sbin command -v $one > /dev/null || die "needs $one: apt-get install mmdebstrap e2fsprogs"
 done
 fake=()
@@ -121,6 +121,10 @@ truncate -s "${mib}M" "$file.part"
     PATH=$PATH:/usr/sbin mke2fs -q -t ext4 -O ^metadata_csum_seed,^orphan_file -U "$4" -L root -E "offset=1048576,hash_seed=$4,root_owner=0:0" \
         -d "$1/root" "$2" "$3k" 2> "$1/log"' sh "$work" "$file.part" "$(((mib - 1) * 1024))" "$uuid" ||
     die "$file: the file system: $(grep -v '^mke2fs' "$work/log" | head -n 1): is --size $size too small?"
+# Times of the extraction are in the inodes: those of the release instead.
+find "$work/root" -mindepth 1 -printf "sif \"/%P\" atime @$SOURCE_DATE_EPOCH\nsif \"/%P\" ctime @$SOURCE_DATE_EPOCH\n" > "$work/times"
+PATH=$PATH:/usr/sbin debugfs -w -f "$work/times" "$file.part?offset=1048576" > /dev/null 2> "$work/log" ||
+    die "$file: times: $(tail -n 1 "$work/log")"
 grub=$work/root/boot/grub
 [ "$(stat -c %s "$grub/core.img")" -lt 1048064 ] || die "GRUB does not fit before the partition"
 put() { dd of="$file.part" bs=1 seek="$1" conv=notrunc status=none; }
