@@ -200,7 +200,8 @@ static const struct option_row rows[] = {
      "A high precision event timer; Linux takes it, and boots in 2% more instructions",
      .kind = OPTION_WORD, GUEST(hpet), .words = "off|on", .without = "restore|incoming"},
     {"disk", 0, "FILE[,ro][,snapshot][,qcow2]",
-     "A disk on PCI, a raw image or one in qcow2: the guest's /dev/vda, and so on; without "
+     "A disk on PCI, a raw image or one in qcow2: the guest's /dev/vda, and so on; "
+     "without "
      "--kernel the one beside it (FILE.vmlinuz) is booted; ro: it cannot be "
      "written; snapshot: what is written is lost at the end; may be repeated",
      .kind = OPTION_CALL, .set = set_disk, .without = "restore|incoming"},

@@ -14,6 +14,7 @@
 #include "cli/run.h"
 #include "cli/sandbox.h"
 #include "machine/devices.h"
+#include "machine/disk_image.h"
 
 #define ANY_FILE (SANDBOX_READ | SANDBOX_WRITE | SANDBOX_NAMES | SANDBOX_FOLDERS)
 
@@ -70,10 +71,33 @@ static void allow_file(void *rules, char file, const char *name) {
         allow(rules, dir, SANDBOX_NAMES);
 }
 
+static void allow_link(void *rules, const char *path) {
+    allow(rules, path, SANDBOX_READ);
+}
+
+/* qemu-nbd is started, with a socket in a new folder of libnbd's; both are in the same files. */
+static void allow_image(struct rules *r, const struct device_spec *d) {
+    struct err unsaid = {NULL, 0}; /* who opens it will say so */
+    disk_image_chain(d->path, allow_link, r, &unsaid);
+    allow(r, "/usr", SANDBOX_PROGRAMS);
+    allow(r, "/lib64", SANDBOX_PROGRAMS);
+    allow(r, "/tmp", SANDBOX_SOCKETS | SANDBOX_FOLDERS);
+}
+
 static void allow_device(struct rules *r, const struct device_spec *d) {
-    if (d->kind == DEVICE_DISK)
+    const unsigned share =
+        SANDBOX_WRITE | SANDBOX_NAMES | SANDBOX_FOLDERS | SANDBOX_LINKS;
+    if (d->kind == DEVICE_DISK || d->kind == DEVICE_PMEM)
         allow(r, d->path,
               d->read_only || d->snapshot ? SANDBOX_READ : SANDBOX_READ | SANDBOX_WRITE);
+    if (d->kind == DEVICE_DISK && d->qcow2)
+        allow_image(r, d);
+    if (d->kind == DEVICE_SHARE)
+        allow(r, d->path, d->read_only ? SANDBOX_READ : SANDBOX_READ | share);
+    if (d->kind == DEVICE_VSOCK)
+        allow_beside(r, d->path, SANDBOX_SOCKETS);
+    for (unsigned i = 0; d->kind == DEVICE_CONSOLE && i < d->ports; i++)
+        allow_beside(r, d->port[i].path, SANDBOX_SOCKETS);
     for (unsigned i = 0; d->kind == DEVICE_NET && i < d->net.forwards && r->rc == 0; i++)
         if (!d->net.forward[i].udp)
             r->rc = sandbox_files_listen(r->files, d->net.forward[i].host_port);
@@ -92,16 +116,26 @@ static bool runs_on_host_cpu(const struct machine_config *m) {
     return host;
 }
 
-/* Does its network leave this process for other hosts? */
-static bool reaches_out(const struct machine_config *m) {
+/* Is there such a device? */
+static bool has_device(const struct machine_config *m,
+                       bool (*is)(const struct device_spec *)) {
     const char *devices = m->devices;
     struct device_spec d;
     char text[64];
     struct err e = {text, sizeof(text)};
-    bool open = false;
+    bool has = false;
     while (device_next(&devices, &d, &e) > 0)
-        open |= d.kind == DEVICE_NET && d.net.open;
-    return open;
+        has |= is(&d);
+    return has;
+}
+
+/* Does it connect to others? */
+static bool reaches_out(const struct device_spec *d) {
+    return (d->kind == DEVICE_NET && d->net.open) || d->kind == DEVICE_VSOCK;
+}
+
+static bool is_share(const struct device_spec *d) {
+    return d->kind == DEVICE_SHARE;
 }
 
 static unsigned needs(const struct run_options *o) {
@@ -109,8 +143,10 @@ static unsigned needs(const struct run_options *o) {
     unsigned n = 0;
     if (attended(o))
         n |= SANDBOX_FORK | SANDBOX_WIRE;
-    if (reaches_out(m))
+    if (has_device(m, reaches_out))
         n |= SANDBOX_WIRE;
+    if (has_device(m, is_share))
+        n |= SANDBOX_SHARE;
     if (m->handovers || o->checkpoints)
         n |= SANDBOX_CODE;
     if (runs_on_host_cpu(m))

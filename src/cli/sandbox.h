@@ -17,11 +17,14 @@
 /* ---- Files (sandbox_files.c) ---- */
 
 enum {
-    SANDBOX_READ = 1,    /* files and folders */
-    SANDBOX_WRITE = 2,   /* what is in files */
-    SANDBOX_DEVICE = 4,  /* ioctl of a device file that is opened from now on */
-    SANDBOX_NAMES = 8,   /* make, rename and remove files */
-    SANDBOX_FOLDERS = 16 /* make, rename and remove folders */
+    SANDBOX_READ = 1,      /* files and folders */
+    SANDBOX_WRITE = 2,     /* what is in files */
+    SANDBOX_DEVICE = 4,    /* ioctl of a device file that is opened from now on */
+    SANDBOX_NAMES = 8,     /* make, rename and remove files */
+    SANDBOX_FOLDERS = 16,  /* make, rename and remove folders */
+    SANDBOX_LINKS = 32,    /* make symbolic links; links and moves between folders */
+    SANDBOX_SOCKETS = 64,  /* make Unix sockets, and remove them */
+    SANDBOX_PROGRAMS = 128 /* execute, until system calls are shut in, too */
 };
 
 struct sandbox_files;
@@ -48,7 +51,8 @@ enum {
     SANDBOX_WIRE = 2, /* new connections */
     SANDBOX_CODE =
         4, /* more memory for translated code: a shared mapping that cannot be written */
-    SANDBOX_KVM = 8 /* ioctls of KVM's */
+    SANDBOX_KVM = 8,   /* ioctls of KVM's */
+    SANDBOX_SHARE = 16 /* a folder that the guest changes: modes, owners, times, links */
 };
 
 /* Instead of a refusal: the call is done, and the first of each kind is told of by a process beside

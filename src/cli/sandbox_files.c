@@ -85,6 +85,12 @@ static uint64_t access_of(unsigned rights, bool folder) {
         a |= LANDLOCK_ACCESS_FS_MAKE_REG | LANDLOCK_ACCESS_FS_REMOVE_FILE;
     if (rights & SANDBOX_FOLDERS)
         a |= LANDLOCK_ACCESS_FS_MAKE_DIR | LANDLOCK_ACCESS_FS_REMOVE_DIR;
+    if (rights & SANDBOX_LINKS)
+        a |= LANDLOCK_ACCESS_FS_MAKE_SYM | FS_REFER;
+    if (rights & SANDBOX_SOCKETS)
+        a |= LANDLOCK_ACCESS_FS_MAKE_SOCK | LANDLOCK_ACCESS_FS_REMOVE_FILE;
+    if (rights & SANDBOX_PROGRAMS)
+        a |= LANDLOCK_ACCESS_FS_EXECUTE;
     if (!folder)
         a &= LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_WRITE_FILE | FS_TRUNCATE |
              FS_IOCTL;

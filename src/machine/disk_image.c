@@ -93,7 +93,8 @@ static int beside(const char *image, const char *name, char out[PATH_MAX]) {
                                                                              : -EINVAL;
 }
 
-static int check_chain(const char *path, struct err *e) {
+int disk_image_chain(const char *path, void (*each)(void *opaque, const char *path),
+                     void *opaque, struct err *e) {
     char at[PATH_MAX], name[PATH_MAX], next[PATH_MAX];
     if (snprintf(at, sizeof(at), "%s", path) >= (int)sizeof(at))
         return err_set(e, -EINVAL, "%s: too long", path);
@@ -106,6 +107,8 @@ static int check_chain(const char *path, struct err *e) {
             rc = backing_name(fd, name);
         if (fd >= 0)
             close(fd);
+        if (rc >= 0 && each)
+            each(opaque, at);
         if (rc == 0)
             return 0;
         if (rc > 0)
@@ -166,7 +169,7 @@ static int start(struct disk_image *i, const char *path, struct err *e) {
 
 int disk_image_open(const char *path, bool writes, struct disk_image **out,
                     uint64_t *size, struct err *e) {
-    int rc = check_chain(path, e);
+    int rc = disk_image_chain(path, NULL, NULL, e);
     if (rc == 0)
         rc = library_open(e);
     if (rc)

@@ -19,6 +19,9 @@ struct disk_image;
 
 /* Do these first 4 bytes of a file say that it is one? */
 bool disk_image_is(const void *magic);
+/* Each file that an image stands on, itself the first. Return: as disk_image_open. */
+int disk_image_chain(const char *path, void (*each)(void *opaque, const char *path),
+                     void *opaque, struct err *e);
 /* Return: 0, or -errno with a line in e. *size: of the disk, in bytes. */
 int disk_image_open(const char *path, bool writes, struct disk_image **out,
                     uint64_t *size, struct err *e);
