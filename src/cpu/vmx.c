@@ -142,6 +142,10 @@ static bool store_list(struct cpu *cpu, pn_gpa at, uint64_t count) {
 
 /* ---- The host's state ---- */
 
+static bool is_nmi(uint64_t event) {
+    return (event >> VMX_EVENT_TYPE_SHIFT & 7) == VMX_TYPE_NMI;
+}
+
 /* A VMX abort: nothing can be told to the hypervisor. */
 static enum cpu_rc abort_exit(struct cpu *cpu, uint32_t why) {
     pn_mmu_vcpu_write(cpu->vmmu, cpu->vmx.vmcs + VMCS_AT_ABORT, &why, sizeof why);
@@ -205,6 +209,45 @@ static void load_host_registers(struct cpu *cpu, const struct vmcs *v) {
     cpu->cpl = 0;
 }
 
+/* The counter of an exit, beside world_exits. */
+static enum pn_stat exit_kind(const struct vmcs *v) {
+    switch (v->f[VMCS_EXIT_REASON] & UINT16_MAX) {
+    case VMX_EXIT_EXCEPTION:
+        return is_nmi(v->f[VMCS_EXIT_EVENT]) ? PN_STAT_world_exits_event
+                                             : PN_STAT_world_exits_exception;
+    case VMX_EXIT_INTERRUPT:
+    case VMX_EXIT_INIT:
+    case VMX_EXIT_INTR_WINDOW:
+    case VMX_EXIT_NMI_WINDOW:
+    case VMX_EXIT_TRAP:
+    case VMX_EXIT_TPR:
+    case VMX_EXIT_PML_FULL:
+        return PN_STAT_world_exits_event;
+    case VMX_EXIT_CR:
+    case VMX_EXIT_DR:
+        return PN_STAT_world_exits_register;
+    case VMX_EXIT_IO:
+        return PN_STAT_world_exits_io;
+    case VMX_EXIT_RDMSR:
+    case VMX_EXIT_WRMSR:
+        return PN_STAT_world_exits_msr;
+    case VMX_EXIT_VMCALL:
+        return PN_STAT_world_exits_hypercall;
+    case VMX_EXIT_VMCLEAR ... VMX_EXIT_VMXON:
+    case VMX_EXIT_INVEPT:
+    case VMX_EXIT_INVVPID:
+        return PN_STAT_world_exits_level3;
+    case VMX_EXIT_EPT_VIOLATION:
+    case VMX_EXIT_EPT_MISCONFIG:
+        return PN_STAT_world_exits_npf;
+    case VMX_EXIT_GUEST_STATE:
+    case VMX_EXIT_MSR_LOAD:
+        return PN_STAT_world_exits_invalid;
+    default:
+        return PN_STAT_world_exits_insn;
+    }
+}
+
 static void set_guest(struct cpu *cpu, bool guest) {
     cpu->vmx.guest = guest;
     cpu->intr_line = 1; /* what may come is another thing now */
@@ -219,6 +262,7 @@ static enum cpu_rc load_host(struct cpu *cpu, const struct vmcs *v) {
     cpu->halted = PN_RUNS;
     set_guest(cpu, false);
     pn_count(cpu->stats, world_exits);
+    cpu->stats->v[exit_kind(v)]++;
     if (!vmx_host_valid(cpu, v))
         return abort_exit(cpu, ABORT_HOST);
     load_host_registers(cpu, v);
@@ -304,9 +348,7 @@ static void save_exit(struct cpu *cpu, struct vmcs *v, const struct vmx_exit *x)
 
 /* NMIs are blocked behind an exit that one caused; what L2 had blocked for itself is gone. */
 static void settle_nmi(struct cpu *cpu, const struct vmx_exit *x) {
-    bool nmi = x->reason == VMX_EXIT_EXCEPTION &&
-               (x->event >> VMX_EVENT_TYPE_SHIFT & 7) == VMX_TYPE_NMI;
-    if (nmi)
+    if (x->reason == VMX_EXIT_EXCEPTION && is_nmi(x->event))
         cpu->nmi_blocked = 1;
     else if (vmx_pin(cpu, VMX_PIN_VIRTUAL_NMI))
         cpu->nmi_blocked = 0;
@@ -325,8 +367,6 @@ enum cpu_rc vmx_leave(struct cpu *cpu, const struct vmx_exit *x) {
     if (!store_list(cpu, v.f[VMCS_EXIT_MSR_STORE], (uint32_t)v.f[VMCS_EXIT_MSR_STORES]))
         return abort_exit(cpu, ABORT_STORE);
     settle_nmi(cpu, x);
-    if (x->reason == VMX_EXIT_EPT_VIOLATION || x->reason == VMX_EXIT_EPT_MISCONFIG)
-        pn_count(cpu->stats, world_exits_npf);
     return load_host(cpu, &v);
 }
 
