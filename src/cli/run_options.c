@@ -332,7 +332,8 @@ static const struct option_row rows[] = {
      .needs = "restore-memory"},
     {"record-working-set", 0, "FILE",
      "With lazy: write which pages the guest touches, in order", .kind = OPTION_TEXT,
-     OWN(record_set), .min = 1, .needs = "restore-memory", .without = "working-set"},
+     OWN(record_set), .min = 1, .file = 'w', .needs = "restore-memory",
+     .without = "working-set"},
     {"incoming", 0, "unix:PATH|tcp:HOST:PORT",
      "Wait there for a guest of another process, and go on with it; see 'penumbra "
      "migrate'",

@@ -100,8 +100,8 @@ static uint64_t access_of(unsigned rights, bool folder) {
 int sandbox_files_allow(struct sandbox_files *f, const char *path, unsigned rights) {
     struct stat st;
     int fd = open(path, O_PATH | O_CLOEXEC);
-    if (fd < 0)
-        return errno == ENOENT || errno == EACCES || errno == ENOTDIR ? 0 : -errno;
+    if (fd < 0) /* who needs it will say so */
+        return errno == ENOMEM || errno == EMFILE || errno == ENFILE ? -errno : 0;
     int rc = fstat(fd, &st) ? -errno : 0;
     const struct landlock_path_beneath_attr rule = {
         .allowed_access = access_of(rights, S_ISDIR(st.st_mode)) & f->handled,

@@ -13,11 +13,13 @@ need_lab 1
 need_lab 0
 work_folder
 
+# Hypervisors are left out: the lab's KVM has no SVM for its guests.
+grep -v '^nested' "$here/cases.txt" > "$work/cases.txt"
 while read -r c; do
     "$penumbra" run --mmu shadow -m 64M --append "workload=$c" < /dev/null 2> /dev/null |
         grep '^workload: end '
-done < "$here/cases.txt" > "$work/want"
-[ "$(wc -l < "$work/want")" -eq "$(wc -l < "$here/cases.txt")" ] || {
+done < "$work/cases.txt" > "$work/want"
+[ "$(wc -l < "$work/want")" -eq "$(wc -l < "$work/cases.txt")" ] || {
     echo "FAIL: not every workload ends under shadow here"
     exit 1
 }
@@ -33,7 +35,7 @@ done < cases.txt > /lab/out/ends
 SCRIPT
 for npt in 1 0; do
     "$here/../lab/lab.sh" --guest "$host/root" --npt $npt --out "$work/npt$npt" --timeout 600 \
-        --add "$penumbra" --add "$here/cases.txt" -- "$work/script" || {
+        --add "$penumbra" --add "$work/cases.txt" -- "$work/script" || {
         echo "FAIL: the lab ended with code $? under npt=$npt"
         bad=1
     }

@@ -448,6 +448,7 @@ static void msrs_for_kvm(struct pn_cpu_state *s, const struct pn_cpu_state *rese
     s->msr[PN_MSR_kvm_steal_time] = 0x21001;
     s->msr[PN_MSR_kvm_eoi] = 0x22001;
     s->msr[PN_MSR_vm_cr] = s->msr[PN_MSR_vm_hsave_pa] = 0;
+    s->msr[PN_MSR_feature_control] = s->msr[PN_MSR_debugctl] = 0;
     s->msr[PN_MSR_mtrr_def_type] = 0xc06;
     for (unsigned i = PN_MSR_mtrr_fix64k_00000; i <= PN_MSR_mtrr_fix4k_f8000; i++)
         s->msr[i] = 0x0606060606060604 + (i & 1);
@@ -580,8 +581,8 @@ static void need_not_move(const char *const *names) {
 /* A guest of KVM's has neither SVM nor VMX here: their rows are moved between the software
  * CPUs. */
 static const char *const of_hypervisors[] = {
-    "vm_cr",        "vm_hsave_pa",     "gif",      "in_guest", "in_vmx",
-    "in_vmx_guest", "feature_control", "debugctl", NULL};
+    "vm_cr",           "vm_hsave_pa", "gif",      "in_guest", "in_vmx", "in_vmx_guest",
+    "feature_control", "debugctl",    "vmx_init", "vmx_trap", NULL};
 static const char *const of_hardware[] = {"pdpte0", "pdpte1",    "pdpte2",
                                           "pdpte3", "spec_ctrl", NULL};
 
