@@ -168,19 +168,25 @@ static void attend(struct run_attend *a, struct machine *m) {
     }
 }
 
+#define SHUT_IN                                                                          \
+    "the run's sandbox knows the folder of its --monitor alone, or those of "            \
+    "--allow-dir DIR"
+
 /* Of this process, that stands in the past or writes a snapshot. */
 static void leave_copy(void) {
     _exit(CLI_OK);
 }
 
 static int create(struct run_attend *a, struct machine *m) {
+    bool shut_in = a->options->sandbox == RUN_SANDBOX_ON;
     const struct monitor_config monitor = {.machine = m,
                                            .rings = a->options->machine.rings,
                                            .events = a->options->trace_mask,
                                            .trace = a->options->writer,
                                            .kernel = a->options->machine.kernel,
                                            .about = a->options->about,
-                                           .leave = leave_copy};
+                                           .leave = leave_copy,
+                                           .denied = shut_in ? SHUT_IN : NULL};
     const struct gdb_config gdb = {.machine = m,
                                    .channel = a->gdb_at,
                                    .stopped = a->options->stopped,

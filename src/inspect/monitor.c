@@ -236,6 +236,9 @@ void monitor_command(struct monitor *mon, struct monitor_client *client, const c
         fclose(r.out);
     if (rc && !*error)
         err_sys(&r.err, rc, "it failed");
+    size_t used = strlen(error);
+    if (rc == -EACCES && mon->cfg.denied)
+        snprintf(error + used, sizeof(error) - used, "; %s", mon->cfg.denied);
     if (r.wants_json || client->json)
         answer_json(&r, line, rc, text, size, out);
     else if (rc)

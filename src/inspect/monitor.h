@@ -27,6 +27,7 @@ struct monitor_config {
     const char *kernel; /* the guest's kernel, a file; NULL: none. Read when asked for */
     struct json_t *about; /* for the manifests of snapshots; NULL: nothing */
     void (*leave)(void);  /* ends a copy of this process: _exit. NULL: no live saves */
+    const char *denied;   /* what to do where a file may not be touched; NULL: nothing */
 };
 
 #define MONITOR_LINE_MAX 1024u

@@ -76,7 +76,7 @@ saves "$work/own" 0
 saves "$work/allowed" 0 --allow-dir "$work/allowed"
 if [ "$landlock" -gt 0 ]; then
     saves "$work/own" 1 --allow-dir "$work/allowed"
-    grep -q 'Permission denied' "$work/out" || fail "no reason: $(cat "$work/out")"
+    grep -q 'Permission denied; .*--allow-dir' "$work/out" || fail "no reason: $(cat "$work/out")"
 fi
 refused 2 run --allow-dir "$work/nowhere"
 refused 2 run --sandbox maybe
