@@ -96,7 +96,8 @@ if unshare -rm true 2> /dev/null; then
 fi
 
 # kill -9: what was written is there and is called incomplete.
-begin run --mmu tdp --append "compute=1000000000000" --trace "$work/killed.trace"
+"$penumbra" run --mmu tdp --append "compute=1000000000000" --trace "$work/killed.trace" < /dev/null > /dev/null 2> "$work/err" &
+pid=$!
 for _ in $(seq 600); do
     part=$(find "$work" -name 'killed.trace.*.part' -size +8k)
     [ -z "$part" ] || break
