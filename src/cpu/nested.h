@@ -55,6 +55,27 @@ static inline void nested_refresh(struct cpu *cpu) {
 static inline svm_helper *nested_pause(const struct cpu *cpu) {
     return cpu_has(cpu, CPU_F_vmx) ? vmx_pause : svm_pause;
 }
+/* What stands before an instruction of L2's that may exit. */
+struct nested_guard {
+    svm_helper *fn, *guard;
+};
+/* Checks and helpers see the helper in in->fn. */
+static inline enum cpu_rc
+nested_guarded(struct cpu *cpu, const struct insn *in, svm_helper *fn,
+               bool (*check)(struct cpu *, const struct insn *, enum cpu_rc *)) {
+    struct insn own = *in;
+    enum cpu_rc rc;
+    own.fn = fn;
+    return check(cpu, &own, &rc) ? rc : fn(cpu, &own);
+}
+/* Return: what stands before fn; fn itself where nothing does. */
+static inline svm_helper *nested_find_guard(const struct nested_guard *g, unsigned n,
+                                            svm_helper *fn) {
+    for (unsigned i = 0; i < n; i++)
+        if (g[i].fn == fn)
+            return g[i].guard;
+    return fn;
+}
 /* What runs an instruction of L2's of this model. */
 static inline svm_helper *nested_guard(const struct cpu *cpu, svm_helper *fn) {
     return cpu_has(cpu, CPU_F_vmx) ? vmx_guard(fn) : svm_guard(fn);

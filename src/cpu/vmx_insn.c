@@ -13,6 +13,7 @@
 
 #include "cpu/bulk.h"
 #include "cpu/control.h"
+#include "cpu/nested.h"
 
 /* ---- Leaving ---- */
 
@@ -423,31 +424,16 @@ bool vmx_soft_exception(struct cpu *cpu, const struct insn *in, uint8_t vector,
 
 /* ---- The guards ---- */
 
-/* Checks and helpers see the helper in in->fn. */
-static enum cpu_rc guarded(struct cpu *cpu, const struct insn *in, vmx_helper *fn,
-                           bool (*check)(struct cpu *, const struct insn *,
-                                         enum cpu_rc *)) {
-    struct insn own = *in;
-    enum cpu_rc rc;
-    own.fn = fn;
-    return check(cpu, &own, &rc) ? rc : fn(cpu, &own);
-}
-
 #define VMX_INSN(helper, check)                                                          \
     static enum cpu_rc guard_##helper(struct cpu *cpu, const struct insn *in) {          \
-        return guarded(cpu, in, helper, check_##check);                                  \
+        return nested_guarded(cpu, in, helper, check_##check);                           \
     }
 #include "cpu/vmx_insn.inc"
 
 vmx_helper *vmx_guard(vmx_helper *fn) {
-    static const struct {
-        vmx_helper *fn, *guard;
-    } guards[] = {
+    static const struct nested_guard guards[] = {
 #define VMX_INSN(helper, check) {helper, guard_##helper},
 #include "cpu/vmx_insn.inc"
     };
-    for (unsigned i = 0; i < sizeof guards / sizeof guards[0]; i++)
-        if (guards[i].fn == fn)
-            return guards[i].guard;
-    return fn;
+    return nested_find_guard(guards, sizeof guards / sizeof guards[0], fn);
 }
