@@ -70,12 +70,17 @@ int monitor_info_balloon(struct request *r) {
     return 0;
 }
 
-int monitor_balloon(struct request *r) {
-    uint64_t bytes;
-    int rc = size_parse(r->arg[0], &bytes);
+/* The size that the guest is to be asked for. Return: 0, or -errno with a line. */
+static int size_to_ask(struct request *r, uint64_t *bytes) {
+    int rc = size_parse(r->arg[0], bytes);
     if (rc)
         return err_set(&r->err, rc, "'%s' is no size such as 64M", r->arg[0]);
-    rc = monitor_may_change(r);
+    return monitor_may_change(r);
+}
+
+int monitor_balloon(struct request *r) {
+    uint64_t bytes;
+    int rc = size_to_ask(r, &bytes);
     if (rc == 0)
         rc = machine_set_balloon(r->mon->machine, bytes);
     if (rc == -ENOENT)
@@ -102,10 +107,7 @@ int monitor_info_plugged(struct request *r) {
 
 int monitor_plug(struct request *r) {
     uint64_t bytes;
-    int rc = size_parse(r->arg[0], &bytes);
-    if (rc)
-        return err_set(&r->err, rc, "'%s' is no size such as 64M", r->arg[0]);
-    rc = monitor_may_change(r);
+    int rc = size_to_ask(r, &bytes);
     if (rc == 0)
         rc = machine_ask_mem(r->mon->machine, bytes);
     if (rc == -ENOENT)
