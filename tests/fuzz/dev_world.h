@@ -12,14 +12,6 @@
 #include "dev/dev.h"
 #include "input.h"
 
-#define REQUIRE(x)                                                                       \
-    do {                                                                                 \
-        if (!(x)) {                                                                      \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #x);                      \
-            abort();                                                                     \
-        }                                                                                \
-    } while (0)
-
 #define MEM 0x8000u
 
 struct dev_world {

@@ -24,14 +24,6 @@ static const unsigned pages_of[SLOTS] = {24, 8, 1};
 #define EXTRA_AT 0x40000u
 #define ROM_AT   0x60000u
 
-#define REQUIRE(x)                                                                       \
-    do {                                                                                 \
-        if (!(x)) {                                                                      \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #x);                      \
-            abort();                                                                     \
-        }                                                                                \
-    } while (0)
-
 struct machine {
     struct pn_mmu *mmu;
     struct pn_mmu_vcpu *vcpu;

@@ -27,14 +27,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define INSNS   4000u
 #define ROUNDS  64u
 
-#define REQUIRE(x)                                                                       \
-    do {                                                                                 \
-        if (!(x)) {                                                                      \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #x);                      \
-            abort();                                                                     \
-        }                                                                                \
-    } while (0)
-
 struct machine {
     struct guest g; /* first: the bus has its address */
     struct input in;

@@ -23,14 +23,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define MEM   (PAGES * PN_PAGE_SIZE)
 #define ROM   (PAGES << PN_PAGE_SHIFT) /* one read-only page right behind */
 
-#define REQUIRE(x)                                                                       \
-    do {                                                                                 \
-        if (!(x)) {                                                                      \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #x);                      \
-            abort();                                                                     \
-        }                                                                                \
-    } while (0)
-
 struct machine {
     struct pn_mmu *mmu;
     struct pn_mmu_vcpu *vcpu;

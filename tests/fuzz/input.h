@@ -1,10 +1,20 @@
 /* SPDX-License-Identifier: MIT */
-/* A fuzzer's bytes, taken from the front; zeros come after the last one. */
+/* A fuzzer's bytes, taken from the front; zeros come after the last one. And what must hold. */
 #pragma once
 
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+
+#define REQUIRE(x)                                                                       \
+    do {                                                                                 \
+        if (!(x)) {                                                                      \
+            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #x);                      \
+            abort();                                                                     \
+        }                                                                                \
+    } while (0)
 
 struct input {
     const uint8_t *data;
