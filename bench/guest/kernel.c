@@ -261,7 +261,7 @@ static void touch_image(void) {
         *p = *p;
 }
 
-void kernel_main(const uint8_t *boot_params) {
+__attribute__((cold)) void kernel_main(const uint8_t *boot_params) {
     touch_image();
     serial_init();
     read_boot_params(boot_params);
