@@ -343,10 +343,18 @@ static inline void mmu_gauge_pages(struct pn_mmu *mmu, unsigned level, int64_t b
  * on: all that is asked for on one way into the guest is one flush (KVM: KVM_REQ_TLB_FLUSH
  * and its kin, and its counter tlb_flush). Our own TLBs lose single entries at once.
  */
-/* Of every vCPU: a mapping went or lost a right. KVM's kvm_flush_remote_tlbs. */
-void flush_ask(struct pn_mmu *mmu);
 /* Of this one: its guest flushed, and the hypervisor does it for it. */
-void flush_ask_of(struct pn_mmu_vcpu *vcpu);
+static inline void flush_ask_of(struct pn_mmu_vcpu *vcpu) {
+    if (vcpu->flushed == vcpu->mmu->exits)
+        return;
+    vcpu->flushed = vcpu->mmu->exits;
+    pn_count(vcpu->stats, tlb_flush);
+}
+/* Of every vCPU: a mapping went or lost a right. KVM's kvm_flush_remote_tlbs. */
+static inline void flush_ask(struct pn_mmu *mmu) {
+    for (unsigned v = 0; v < mmu->vcpu_count; v++)
+        flush_ask_of(mmu->vcpus[v]);
+}
 /* An exit that the MMU handles. */
 static inline void exit_begins(struct pn_mmu *mmu) {
     mmu->exits++;

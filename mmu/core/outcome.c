@@ -10,6 +10,12 @@ static const struct {
 #include "penumbra/outcomes.inc"
 };
 
+static __attribute__((noinline)) void tell(struct pn_mmu_vcpu *vcpu,
+                                           enum pn_outcome outcome, pn_gva gva,
+                                           unsigned level, uint64_t spte) {
+    pn_emit(vcpu->ring, fault_outcome, gva, outcome, level, spte);
+}
+
 enum pn_outcome fault_done(struct pn_mmu_vcpu *vcpu, enum pn_outcome outcome, pn_gva gva,
                            unsigned level, uint64_t spte) {
     uint64_t *v = vcpu->stats->v;
@@ -18,6 +24,7 @@ enum pn_outcome fault_done(struct pn_mmu_vcpu *vcpu, enum pn_outcome outcome, pn
     v[PN_STAT_pf_taken] += outcome != PN_OUT_mmio_cached;
     if (vcpu->world.asid && outcome != PN_OUT_mmio_cached)
         v[PN_STAT_pf_inner] += pn_answer(outcome) != PN_GUEST_PF;
-    pn_emit(vcpu->ring, fault_outcome, gva, outcome, level, spte);
+    if (__builtin_expect(vcpu->ring != NULL, 0))
+        tell(vcpu, outcome, gva, level, spte);
     return outcome;
 }

@@ -79,18 +79,6 @@ void tlb_flush(struct pn_mmu_vcpu *vcpu, struct root *r) {
     pn_emit(vcpu->ring, tlb_flush, r == vcpu->roots->cur);
 }
 
-void flush_ask_of(struct pn_mmu_vcpu *vcpu) {
-    if (vcpu->flushed == vcpu->mmu->exits)
-        return;
-    vcpu->flushed = vcpu->mmu->exits;
-    pn_count(vcpu->stats, tlb_flush);
-}
-
-void flush_ask(struct pn_mmu *mmu) {
-    for (unsigned v = 0; v < mmu->vcpu_count; v++)
-        flush_ask_of(mmu->vcpus[v]);
-}
-
 void tlb_hold(struct root *r, unsigned i, uintptr_t hva, enum tlb_held how) {
     for (unsigned mode = 0; mode < PN_TLB_MODES; mode++) {
         struct pn_tlb_entry *e = &r->room[mode][i];

@@ -115,9 +115,11 @@ void stage_init(struct stage *s, const struct pn_paging *p, uint8_t maxphyaddr,
 
 /* ---- What the walk uses ---- */
 
-/* reads: REFS of the stage's own tables; what it asked of the stage below is w->refs. */
+/* An entry of each level from `first` down to `last` was read; what was asked of the stage
+ * below is w->refs. */
 static inline void count_reads(struct pn_mmu_vcpu *vcpu, const struct stage *s,
-                               const struct walk *w, uint64_t reads, unsigned flags) {
+                               const struct walk *w, unsigned first, unsigned last,
+                               unsigned flags) {
     uint64_t *v = vcpu->stats->v;
     if (flags & WALK_PROBE)
         return;
@@ -125,9 +127,9 @@ static inline void count_reads(struct pn_mmu_vcpu *vcpu, const struct stage *s,
         count_packed(vcpu->stats, w->refs);
     unsigned total = s->second ? PN_STAT_npte_reads : PN_STAT_gpte_reads;
     unsigned level0 = s->second ? PN_STAT_LEVEL0_npte_reads : PN_STAT_LEVEL0_gpte_reads;
-    v[total] += refs_total(reads);
-    for (unsigned level = 1; reads; level++, reads >>= 8)
-        v[level0 + level] += reads & 255;
+    v[total] += first + 1 - last;
+    for (unsigned level = last; level <= first; level++)
+        v[level0 + level]++;
 }
 
 /* Return: -1, the walk's result. */
@@ -239,16 +241,18 @@ static inline uint64_t load(const struct pt_format *f, const void *at) {
 #define FOLDED static inline __attribute__((always_inline))
 
 /* Read the entries from level `first` of `table` down to the leaf. Return: 0; 1: walk again;
- * -1: the walk's end. *seen: the A bit where every entry on the way has it; *reads: REFS. */
+ * -1: the walk's end. *seen: the A bit where every entry on the way has it; *last: the lowest
+ * level that was read. */
 FOLDED int walk_down(const struct pt_format *f, struct pn_mmu_vcpu *vcpu,
                      const struct stage *s, enum pn_access access, enum pn_tlb_mode mode,
                      unsigned flags, unsigned first, pn_gpa table, struct walk *out,
-                     uint64_t *seen, uint64_t *reads) {
+                     uint64_t *seen, unsigned *last) {
     const struct pt_bits *b = &s->bits;
     struct pn_ring *ring = flags & WALK_PROBE ? NULL : vcpu->ring;
     pn_gva gva = out->gva;
     unsigned acc = ACC_ALL;
     *seen = b->accessed;
+    *last = first + 1;
     for (unsigned level = first;; level--) {
         unsigned index = gva >> pt_shift(f, level) & ((1u << f->bits) - 1);
         pn_gpa gpa = table + index * f->entry;
@@ -257,7 +261,7 @@ FOLDED int walk_down(const struct pt_format *f, struct pn_mmu_vcpu *vcpu,
         if (!at.host && out->miss)
             return out->miss == MISS_FAULT ? walk_below(out, level) : 1;
         uint64_t v = load(f, at.host);
-        *reads |= REFS(level);
+        *last = level;
         out->level = (uint8_t)level;
         out->pte_gpa[level] = gpa;
         out->slot_gpa[level] = at.gpa;
@@ -341,11 +345,11 @@ FOLDED int walk(const struct pt_format *f, struct pn_mmu_vcpu *vcpu,
         first = f->in_register - 1u;
     }
     do {
-        uint64_t reads = 0;
+        unsigned last;
         out->miss = MISS_NONE;
         out->refs = 0;
-        rc = walk_down(f, vcpu, s, access, mode, flags, first, root, out, &seen, &reads);
-        count_reads(vcpu, s, out, reads, flags);
+        rc = walk_down(f, vcpu, s, access, mode, flags, first, root, out, &seen, &last);
+        count_reads(vcpu, s, out, first, last, flags);
         if (rc)
             continue;
         out->access = out->pt_access[out->level];

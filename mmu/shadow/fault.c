@@ -121,14 +121,18 @@ static bool step_down(const struct fault *f, const struct sp *sp, struct step *s
     return g.usable && g.leaf == (level == f->walk.level);
 }
 
-/* Does the spte lead to where the step goes? KVM has the rights of direct sps in their
- * role, so that others are another sp there (validate_direct_spte). */
-static bool leads_to(uint64_t spte, const struct step *st) {
-    if (!spte_table(spte))
-        return false;
-    const struct sp *child = sp_of(spte_child(spte));
-    return child->gfn == st->gfn && child->role == st->role &&
-           !(sp_direct(child) && (spte ^ st->grant) & SPTE_GRANT);
+/* The table that the spte leads to, if the step goes there. */
+static struct sp *child_at(uint64_t spte, const struct step *st) {
+    struct sp *child = spte_table(spte) ? sp_of(spte_child(spte)) : NULL;
+    return child && child->gfn == st->gfn && child->role == st->role ? child : NULL;
+}
+
+/* What was there goes, or grants other rights: KVM has the rights of direct sps in their role,
+ * so that others are another sp there (validate_direct_spte). */
+static bool step_flushes(uint64_t spte, const struct sp *child, const struct step *st) {
+    if (!child)
+        return spte_present(spte);
+    return sp_direct(child) && (spte ^ st->grant) & SPTE_GRANT;
 }
 
 /* May the leaf stand at this level? */
@@ -164,15 +168,13 @@ static uint64_t *build_path(struct fault *f) {
             return sptep;
         if (!step_down(f, sp, &st))
             return NULL;
-        if (spte_present(*sptep) && !leads_to(*sptep, &st))
+        struct sp *child = child_at(*sptep, &st);
+        if (step_flushes(*sptep, child, &st))
             flush_ask(f->mmu);
-        if (spte_table(*sptep)) {
-            struct sp *child = sp_of(spte_child(*sptep));
-            if (child->gfn == st.gfn && child->role == st.role) {
-                spte_regrant(f->mmu, sptep, st.grant);
-                sp = child;
-                continue;
-            }
+        if (child) {
+            spte_regrant(f->mmu, sptep, st.grant);
+            sp = child;
+            continue;
         }
         if (spte_leaf(*sptep)) {
             pn_count(f->vcpu->stats, large_split);
@@ -225,7 +227,7 @@ static void prefetch(struct fault *f, uint64_t *sptep) {
     }
     unsigned first = sp_index(sptep) / n * n;
     for (unsigned i = first; i < first + n && i < 512; i++)
-        if (!sp->spt[i])
+        if (!sp->spt[i] && (!table || !gpte_unused(sp, sp_gpte(sp, i, table))))
             prefetch_spte(f->vcpu, sp, i, table);
 }
 
@@ -371,7 +373,7 @@ static inline void place(const struct swalk *sw, pn_gva gva, struct pn_xlate *ou
 /* What `filled` does not answer. sw: the walk of the shadow tables; NULL: there are none. */
 static __attribute__((noinline)) enum pn_outcome
 not_filled(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
-           enum pn_tlb_mode mode, const struct swalk *walked, struct pn_xlate *out) {
+           enum pn_tlb_mode mode, const struct swalk *sw, struct pn_xlate *out) {
     struct fault f;
     f.mmu = vcpu->mmu;
     f.vcpu = vcpu;
@@ -381,16 +383,15 @@ not_filled(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
     f.mode = mode;
     f.split = false;
     f.nest = NULL;
-    if (!walked)
+    if (!sw || !sw->spte)
         return fault(&f, false, out);
-    f.sw = *walked;
-    const struct swalk *sw = &f.sw;
     unsigned acc = spte_acc(sw->grant);
     if (pn_on_shadow_stack(access))
         acc |= shadow_stack_right(f.r->top, gva, sw->spte);
     bool allowed =
         !rights_check(&vcpu->walk.rights, acc, spte_pkey(sw->grant), access, mode);
     bool marked = access != PN_WRITE || sw->grant & SPTE_D;
+    f.sw = *sw;
     if (allowed && marked && spte_leaf(sw->spte)) {
         place(sw, gva, out);
         if (!pn_stores(access) || (sw->spte & SPTE_STORE) == SPTE_STORE) {
@@ -436,8 +437,7 @@ translate(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
     pn_count(vcpu->stats, tlb_miss);
     if ((!r->top && !root_adopt(vcpu, r)) || (r->narrow && gva >> 32))
         return not_filled(vcpu, gva, access, mode, NULL, out);
-    unsigned refs = shadow_walk(r, gva, &sw);
-    count_refs(vcpu->stats, sw.level + refs - 1, sw.level);
+    shadow_walk_counted(r, gva, &sw, vcpu->stats);
     if (short_way && filled(vcpu, r, gva, access, mode, &sw, out))
         return PN_OUT_NO_FAULT;
     struct swalk walked = sw; /* so that sw need not be in memory */

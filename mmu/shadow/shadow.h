@@ -141,14 +141,17 @@ struct swalk {
     unsigned level;
 };
 
-/* Walk the shadow tables. Return: entries read. */
-static inline unsigned shadow_walk(const struct root *r, pn_gva gva, struct swalk *w) {
+/* Walk the shadow tables; st, if it is not NULL, counts the entries. Return: entries read. */
+static inline __attribute__((always_inline)) unsigned
+shadow_walk_counted(const struct root *r, pn_gva gva, struct swalk *w,
+                    struct pn_stats *st) {
     uint64_t *t = r->spt, grant = SPTE_GRANT, pkey = 0, v;
-    unsigned level = sp_level(r->top), refs = 0;
+    unsigned top = sp_level(r->top), level = top;
     for (;; level--) {
         w->sptep = &t[level_index(gva, level)];
         v = *w->sptep;
-        refs++;
+        if (st)
+            pn_count_level(st, walk_refs, level);
         grant &= v;
         pkey |= v & SPTE_PKEY;
         if (!spte_table(v))
@@ -158,7 +161,12 @@ static inline unsigned shadow_walk(const struct root *r, pn_gva gva, struct swal
     w->spte = v;
     w->grant = grant | pkey;
     w->level = level;
-    return refs;
+    if (st)
+        st->v[PN_STAT_walk_refs] += top - level + 1;
+    return top - level + 1;
+}
+static inline unsigned shadow_walk(const struct root *r, pn_gva gva, struct swalk *w) {
+    return shadow_walk_counted(r, gva, w, NULL);
 }
 
 /* ACC_SS, if gva is in a page of a shadow stack: the entries of the guest's that the way
@@ -264,6 +272,23 @@ void unsync_clear_bit(struct sp *parent, unsigned i);
 
 /* ---- spte.c ---- */
 
+/* The gpte of spte i; in a read-only slot A and D count as set. */
+static inline uint64_t sp_gpte(const struct sp *sp, unsigned i, const uint8_t *table) {
+    uint64_t v;
+    if (sp->role & ROLE_4BYTE) {
+        unsigned q = role_quadrant(sp->role);
+        unsigned at = sp_level(sp) == 1 ? q * 512 + i : q * 256 + i / 2;
+        v = __atomic_load_n((const uint32_t *)(const void *)table + at, __ATOMIC_RELAXED);
+    } else {
+        v = __atomic_load_n((const uint64_t *)(const void *)table + i, __ATOMIC_RELAXED);
+    }
+    return sp->read_only ? v | sp->format->accessed | sp->format->dirty : v;
+}
+/* No walk can use this gpte as it is. */
+static inline bool gpte_unused(const struct sp *sp, uint64_t gpte) {
+    return ~gpte & sp->format->needed;
+}
+
 /* Install, for the gpte v (of no account in direct sps). What was there is dropped when
  * it led elsewhere. */
 void spte_set_leaf(struct pn_mmu_vcpu *vcpu, struct slot *s, uint64_t *sptep, pn_gfn gfn,
@@ -276,7 +301,11 @@ void spte_drop(struct pn_mmu *mmu, uint64_t *sptep);
 /* Drop every spte that maps gfn from this page's own list. */
 void spte_zap_page(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn);
 /* Grant exactly `grant` (SPTE_GRANT | SPTE_PKEY) from now on. */
-void spte_regrant(struct pn_mmu *mmu, uint64_t *sptep, uint64_t grant);
+void spte_regrant_to(struct pn_mmu *mmu, uint64_t *sptep, uint64_t grant);
+static inline void spte_regrant(struct pn_mmu *mmu, uint64_t *sptep, uint64_t grant) {
+    if ((*sptep & (SPTE_GRANT | SPTE_PKEY)) != grant)
+        spte_regrant_to(mmu, sptep, grant);
+}
 /* Of an sp with frames: does its spte stay when its gpte is that, and what does it grant? */
 bool spte_framed_keeps(const struct sp *sp, unsigned i, uint64_t gpte, uint64_t *grant);
 /* Make the spte agree with its gpte in guest memory, or drop it. Never makes one. */
@@ -287,9 +316,6 @@ void spte_resync(struct pn_mmu *mmu, struct sp *sp, unsigned i, const uint8_t *t
  * gptes, NULL for a direct sp. The caller has reserved a list. */
 void prefetch_spte(struct pn_mmu_vcpu *vcpu, struct sp *sp, unsigned i,
                    const uint8_t *table);
-
-/* The gpte of spte i; in a read-only slot A and D count as set. */
-uint64_t sp_gpte(const struct sp *sp, unsigned i, const uint8_t *table);
 
 /* ---- sync.c ---- */
 

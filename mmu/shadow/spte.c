@@ -48,6 +48,25 @@ static void count_search(struct pn_mmu_vcpu *vcpu, struct slot *s, pn_gfn gfn,
         pn_count(vcpu->stats, mmu_unsync_spared);
 }
 
+/* Install a leaf where there is nothing. */
+static inline void set_new(struct pn_mmu_vcpu *vcpu, struct slot *s, uint64_t *sptep,
+                           pn_gfn gfn, uint64_t v, uint64_t bits) {
+    struct pn_mmu *mmu = vcpu->mmu;
+    struct sp *sp = sp_of(sptep);
+    if (rmap_full(s, gfn))
+        spte_zap_page(mmu, s, gfn);
+    set_gpte(sp, sp_index(sptep), gfn, v);
+    uint64_t now = SPTE_P | SPTE_LEAF | (uintptr_t)slot_hva(s, gfn) | bits;
+    now |= spte_writable(now) ? SPTE_HW_D : 0;
+    if (sp_level(sp) > 1 || track_used(s, gfn))
+        now |= SPTE_CODE;
+    *sptep = now;
+    sp->used++;
+    gauge(mmu, sp_level(sp), 1);
+    ptrs_add(&mmu->slab, &s->rmap[gfn - s->gfn], sptep);
+    pn_emit(vcpu->ring, set_spte, gfn, sp_level(sp), spte_public(now));
+}
+
 void spte_set_leaf(struct pn_mmu_vcpu *vcpu, struct slot *s, uint64_t *sptep, pn_gfn gfn,
                    uint64_t v, uint64_t bits) {
     struct pn_mmu *mmu = vcpu->mmu;
@@ -57,26 +76,17 @@ void spte_set_leaf(struct pn_mmu_vcpu *vcpu, struct slot *s, uint64_t *sptep, pn
     count_search(vcpu, s, gfn, old, bits);
     if (sp->frames)
         pn_count(vcpu->stats, merged_leaves);
-    if (spte_leaf(old) && sp_gfn(sp, i) == gfn) {
-        spte_regrant(mmu, sptep, bits & (SPTE_GRANT | SPTE_PKEY));
-        *sptep = remade(mmu, old, *sptep | (bits & SPTE_MMU_W), true);
-        set_gpte(sp, i, gfn, v);
-    } else {
+    if (!spte_leaf(old) || sp_gfn(sp, i) != gfn) {
         if (spte_present(old))
             flush_ask(mmu);
         if (old)
             spte_drop(mmu, sptep);
-        if (rmap_full(s, gfn))
-            spte_zap_page(mmu, s, gfn);
-        set_gpte(sp, i, gfn, v);
-        *sptep = SPTE_P | SPTE_LEAF | (uintptr_t)slot_hva(s, gfn) | bits;
-        *sptep |= spte_writable(*sptep) ? SPTE_HW_D : 0;
-        if (sp_level(sp) > 1 || track_used(s, gfn))
-            *sptep |= SPTE_CODE;
-        sp->used++;
-        gauge(mmu, sp_level(sp), 1);
-        ptrs_add(&mmu->slab, &s->rmap[gfn - s->gfn], sptep);
+        set_new(vcpu, s, sptep, gfn, v, bits);
+        return;
     }
+    spte_regrant(mmu, sptep, bits & (SPTE_GRANT | SPTE_PKEY));
+    *sptep = remade(mmu, old, *sptep | (bits & SPTE_MMU_W), true);
+    set_gpte(sp, i, gfn, v);
     pn_emit(vcpu->ring, set_spte, gfn, sp_level(sp), spte_public(*sptep));
 }
 
@@ -106,31 +116,35 @@ void spte_link(struct pn_mmu *mmu, uint64_t *sptep, struct sp *child, uint64_t g
         unsync_mark(sptep);
 }
 
-void spte_drop(struct pn_mmu *mmu, uint64_t *sptep) {
-    struct sp *sp = sp_of(sptep);
-    unsigned i = sp_index(sptep);
-    uint64_t v = *sptep;
+static void drop_leaf(struct pn_mmu *mmu, struct sp *sp, unsigned i, uint64_t v) {
+    pn_gfn gfn = sp_gfn(sp, i);
+    if (v & SPTE_USED)
+        tlb_drop_leaf(mmu, sp, i, v, false);
+    if (v & SPTE_LOG_D)
+        dirty_mark(slot_of_gfn(mmu, gfn), gfn);
+    rmap_remove(mmu, gfn, &sp->spt[i]);
+    gauge(mmu, sp_level(sp), -1);
+}
+
+static inline void drop(struct pn_mmu *mmu, struct sp *sp, unsigned i, uint64_t v) {
     if (spte_leaf(v)) {
-        if (v & SPTE_USED)
-            tlb_drop_leaf(mmu, sp, i, v, false);
-        if (v & SPTE_LOG_D)
-            dirty_mark(slot_of_gfn(mmu, sp_gfn(sp, i)), sp_gfn(sp, i));
-        rmap_remove(mmu, sp_gfn(sp, i), sptep);
-        gauge(mmu, sp_level(sp), -1);
+        drop_leaf(mmu, sp, i, v);
     } else if (spte_table(v)) {
         struct sp *child = sp_of(spte_child(v));
-        tlb_drop_table(mmu, sptep);
-        ptrs_remove(&mmu->slab, &child->parents, sptep);
+        tlb_drop_table(mmu, &sp->spt[i]);
+        ptrs_remove(&mmu->slab, &child->parents, &sp->spt[i]);
         unsync_clear_bit(sp, i);
     }
-    *sptep = 0;
+    sp->spt[i] = 0;
     sp->used--;
 }
 
-void spte_regrant(struct pn_mmu *mmu, uint64_t *sptep, uint64_t grant) {
+void spte_drop(struct pn_mmu *mmu, uint64_t *sptep) {
+    drop(mmu, sp_of(sptep), sp_index(sptep), *sptep);
+}
+
+void spte_regrant_to(struct pn_mmu *mmu, uint64_t *sptep, uint64_t grant) {
     uint64_t v = *sptep, mask = SPTE_GRANT | SPTE_PKEY;
-    if ((v & mask) == grant)
-        return;
     /* U counts both ways: SMEP and SMAP deny what the page granted without it. */
     uint64_t lost = (v & ~grant & SPTE_GRANT) | ((v ^ grant) & (SPTE_U | SPTE_PKEY));
     if (spte_table(v)) {
@@ -148,18 +162,6 @@ void spte_regrant(struct pn_mmu *mmu, uint64_t *sptep, uint64_t grant) {
     *sptep = (v & ~mask) | grant;
 }
 
-uint64_t sp_gpte(const struct sp *sp, unsigned i, const uint8_t *table) {
-    uint64_t v;
-    if (sp->role & ROLE_4BYTE) {
-        unsigned q = role_quadrant(sp->role);
-        unsigned at = sp_level(sp) == 1 ? q * 512 + i : q * 256 + i / 2;
-        v = __atomic_load_n((const uint32_t *)(const void *)table + at, __ATOMIC_RELAXED);
-    } else {
-        v = __atomic_load_n((const uint64_t *)(const void *)table + i, __ATOMIC_RELAXED);
-    }
-    return sp->read_only ? v | sp->format->accessed | sp->format->dirty : v;
-}
-
 /* What a gpte leads to. */
 static pn_gfn gpte_target(const struct sp *sp, unsigned i, const struct gpte *g,
                           uint64_t v) {
@@ -174,48 +176,43 @@ bool spte_framed_keeps(const struct sp *sp, unsigned i, uint64_t gpte, uint64_t 
            gpte_target(sp, i, &was, sp->gptes[i]) == gpte_target(sp, i, &g, gpte);
 }
 
-/* spte_sync where a second level is below: that may have changed, too, but until it is
- * flushed what came through it stands. */
-static void sync_framed(struct pn_mmu *mmu, struct sp *sp, unsigned i, uint64_t gpte) {
-    uint64_t grant;
-    if (spte_framed_keeps(sp, i, gpte, &grant)) {
+/* Does the spte lead where the gpte does? Where a second level is below, that may have changed,
+ * too, but until it is flushed what came through it stands. */
+static bool keeps(const struct sp *sp, unsigned i, uint64_t v, uint64_t gpte,
+                  uint64_t *grant) {
+    if (sp->frames)
+        return spte_framed_keeps(sp, i, gpte, grant);
+    unsigned level = sp_level(sp);
+    struct gpte g = gpte_decode(sp->format, level, gpte);
+    pn_gfn gfn = g.leaf ? gpte_leaf_gfn(sp->format, level, i, gpte) : g.table;
+    *grant = g.grant;
+    if (!g.usable || !spte_table(v))
+        return g.usable && g.leaf && sp_gfn(sp, i) == gfn;
+    const struct sp *child = sp_of(spte_child(v));
+    return g.leaf == sp_direct(child) && child->gfn == gfn;
+}
+
+/* Most gptes of a table that the guest has given away: it need not be read any further. */
+static inline bool leads_elsewhere(const struct sp *sp, unsigned i, uint64_t gpte) {
+    bool moved = (gpte ^ sp->gptes[i]) & sp->format->address;
+    return gpte_unused(sp, gpte) || (moved && sp_level(sp) == 1);
+}
+
+static inline void sync_one(struct pn_mmu *mmu, struct sp *sp, unsigned i,
+                            uint64_t gpte) {
+    uint64_t v = sp->spt[i], grant;
+    if (v && !leads_elsewhere(sp, i, gpte) && keeps(sp, i, v, gpte, &grant)) {
         spte_regrant(mmu, &sp->spt[i], grant);
-    } else {
-        if (spte_present(sp->spt[i]))
+    } else if (v) {
+        if (spte_present(v))
             flush_ask(mmu);
-        spte_drop(mmu, &sp->spt[i]);
+        drop(mmu, sp, i, v);
     }
     sp->gptes[i] = gpte;
 }
 
 void spte_sync(struct pn_mmu *mmu, struct sp *sp, unsigned i, const uint8_t *table) {
-    uint64_t v = sp->spt[i], gpte = sp_gpte(sp, i, table);
-    if (!v) {
-        sp->gptes[i] = gpte;
-        return;
-    }
-    if (sp->frames) {
-        sync_framed(mmu, sp, i, gpte);
-        return;
-    }
-    unsigned level = sp_level(sp);
-    struct gpte g = gpte_decode(sp->format, level, gpte);
-    pn_gfn gfn = g.leaf ? gpte_leaf_gfn(sp->format, level, i, gpte) : g.table;
-    bool keep = g.usable;
-    if (keep && spte_table(v)) {
-        const struct sp *child = sp_of(spte_child(v));
-        keep = g.leaf == sp_direct(child) && child->gfn == gfn;
-    } else if (keep) {
-        keep = g.leaf && sp_gfn(sp, i) == gfn;
-    }
-    if (keep) {
-        spte_regrant(mmu, &sp->spt[i], g.grant);
-    } else {
-        if (spte_present(v))
-            flush_ask(mmu);
-        spte_drop(mmu, &sp->spt[i]);
-    }
-    sp->gptes[i] = gpte;
+    sync_one(mmu, sp, i, sp_gpte(sp, i, table));
 }
 
 /* What KVM keeps of a gpte in an spte of its: W counts for nothing without D. */
@@ -225,7 +222,7 @@ static uint64_t rights_of(uint64_t v) {
 
 void spte_resync(struct pn_mmu *mmu, struct sp *sp, unsigned i, const uint8_t *table) {
     uint64_t old = sp->spt[i];
-    spte_sync(mmu, sp, i, table);
+    sync_one(mmu, sp, i, sp_gpte(sp, i, table));
     uint64_t now = sp->spt[i];
     if (!spte_leaf(old) || !spte_leaf(now))
         return;
@@ -254,7 +251,8 @@ void prefetch_spte(struct pn_mmu_vcpu *vcpu, struct sp *sp, unsigned i,
         bits |= SPTE_HOST_W;
     if (may_store_unseen(vcpu->mmu, s, gfn, 1))
         bits |= SPTE_MMU_W;
-    spte_set_leaf(vcpu, s, &sp->spt[i], gfn, v, bits);
+    count_search(vcpu, s, gfn, 0, bits);
+    set_new(vcpu, s, &sp->spt[i], gfn, v, bits);
     pn_count(vcpu->stats, mmu_prefetch);
 }
 
