@@ -71,6 +71,9 @@ enum cpu_rc cpu_poll_events(struct cpu *cpu) {
     }
     if (cpu->intr_line && cpu->sys_flags & FL_IF && !cpu_shadowed(cpu))
         return poll_interrupt(cpu);
+    /* A guest that never sets IF would have the controller asked for ever. */
+    if (cpu->intr_line && cpu->bus->intr_peek(cpu->bus->opaque, cpu->apic_id) < 0)
+        cpu->intr_line = 0;
     return CPU_NEXT;
 }
 

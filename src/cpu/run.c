@@ -270,13 +270,11 @@ static const uint8_t *misfit(struct xlat *x, const struct block *b, enum cpu_rc 
     return one ? code_of(x, one) : NULL;
 }
 
-/* Did a debugger's stop leave word of what comes next? Then that holds once, and only if
- * nothing has changed it. */
-static bool takes_word(struct xlat *x) {
+/* The word that a debugger's stop left of what comes next holds once, and only if nothing has
+ * changed it. */
+static bool word_holds(struct xlat *x) {
     const struct cpu *cpu = x->cpu;
     uint32_t block = x->resume.block, exit = x->resume.exit;
-    if (block == NO_BLOCK && exit == NO_BLOCK)
-        return false;
     bool holds = x->resume.epoch == x->epoch && x->resume.gen == cpu->view.fetch_gen;
     if (holds && exit != NO_BLOCK)
         holds = x->exits[exit].rip == cpu->rip &&
@@ -292,9 +290,14 @@ static bool takes_word(struct xlat *x) {
     return true;
 }
 
+static inline bool takes_word(struct xlat *x) {
+    return unlikely(x->resume.block != NO_BLOCK || x->resume.exit != NO_BLOCK) &&
+           word_holds(x);
+}
+
 /* Where a run begins: see misfit for rc. */
 static const uint8_t *code_first(struct xlat *x, enum cpu_rc *rc) {
-    if (likely(!takes_word(x)))
+    if (!takes_word(x))
         return code_at(x);
     uint32_t block = x->resume.block, exit = x->resume.exit;
     unsigned idx = x->resume.idx;

@@ -66,8 +66,8 @@ static pn_gva probed(const struct cpu *cpu, const struct slow_desc *sd) {
     return cpu->jit.r10 ^ e->tag[sd->flags & SLOW_WRITE ? PN_WRITE : PN_READ];
 }
 
-static enum cpu_rc linear(struct cpu *cpu, const struct slow_desc *sd, unsigned size,
-                          pn_gva *lin) {
+static inline enum cpu_rc linear(struct cpu *cpu, const struct slow_desc *sd,
+                                 unsigned size, pn_gva *lin) {
     bool write = sd->flags & SLOW_WRITE;
     if (sd->flags & SLOW_OFFS)
         return cpu_lin(cpu, sd->seg, cpu->jit.r10, size, write ? PN_WRITE : PN_READ, lin);

@@ -224,8 +224,13 @@ START_TEST(sti_shadows_one_instruction) {
     ck_assert_uint_eq(c->rip, HANDLER);
     ck_assert(!(c->sys_flags & FL_IF));
     ck_assert_uint_eq(slot(2) & FL_RF, 0);
+    fx.irq = 0x31;
     ck_assert_int_eq(cpu_poll_events(c), CPU_NEXT); /* IF is clear; the line stays */
     ck_assert_uint_eq(c->intr_line, 1);
+    fx.irq = -1;
+    ck_assert_int_eq(cpu_poll_events(c), CPU_NEXT); /* nothing waits: it goes */
+    ck_assert_uint_eq(c->intr_line, 0);
+    c->intr_line = 1;
     op_sti(c, &in);
     retire(2);
     ck_assert_int_eq(cpu_poll_events(c), CPU_NEXT); /* spurious: the line goes */

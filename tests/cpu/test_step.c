@@ -258,6 +258,9 @@ END_TEST
 
 static int pending;
 
+static int peek(void *opaque, unsigned vcpu) {
+    return pending;
+}
 static int ack(void *opaque, unsigned vcpu) {
     int vector = pending;
     pending = -1;
@@ -275,6 +278,7 @@ START_TEST(an_interrupt_between_iterations_sets_rf) {
     guest_begin(&options[_i]);
     pending = -1;
     g.bus.intr_ack = ack;
+    g.bus.intr_peek = peek;
     g.bus.pio_write = out_raises;
     guest_enter(&outs, FL_IF | FL_IOPL);
     for (unsigned left = 3; left-- > 0;) {

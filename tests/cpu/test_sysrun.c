@@ -27,6 +27,9 @@ static int ack(void *opaque, unsigned vcpu) {
     irq = -1;
     return v;
 }
+static int peek(void *opaque, unsigned vcpu) {
+    return irq;
+}
 static void out_raises(void *opaque, unsigned vcpu, uint16_t port, unsigned size,
                        uint64_t value) {
     irq = (int)value;
@@ -64,6 +67,7 @@ static void start(const uint8_t *code, const uint8_t *end, uint32_t max_block) {
     struct guest_options opt = {.max_block = max_block};
     guest_create(&g, &opt);
     irq = -1;
+    g.bus.intr_peek = peek;
     g.bus.intr_ack = ack;
     g.bus.pio_write = out_raises;
     memcpy(g.ram + A_CODE, code, (size_t)(end - code));
