@@ -362,8 +362,8 @@ enum pn_outcome pn_mmu_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva,
 
 /* ---- The TLB model (pn_mmu_config.tlb; penumbra/model.h) ---- */
 
-/* Return: where the page stands that the model last saw a fetch from, or NULL: there is
- * no model. Whoever executes instructions calls pn_mmu_fetched when control comes to
+/* Return: where the page stands that the model last saw a fetch from (~0: none since a
+ * flush), or NULL: there is no model. Whoever executes instructions calls pn_mmu_fetched when control comes to
  * another page, and when it was changed: what was fetched from must be fetched anew. */
 const uint64_t *pn_mmu_fetch_page(const struct pn_mmu_vcpu *vcpu);
 /* Only with a model. Not needed after pn_mmu_translate with PN_FETCH. */

@@ -186,10 +186,15 @@ static void show_code(struct xlat *x, const uint8_t *code) {
         fetch_show(x, code_linear(x->cpu, room));
 }
 
-static const uint8_t *code_at(struct xlat *x) {
+const uint8_t *code_known(struct xlat *x) {
     const uint8_t *code = jc_find(x->cpu, x->cpu->rip);
     if (code && x->fetch_page)
         show_code(x, code);
+    return code;
+}
+
+static const uint8_t *code_at(struct xlat *x) {
+    const uint8_t *code = code_known(x);
     return code ? code : code_fresh(x);
 }
 

@@ -33,7 +33,9 @@ static bool must_leave(const struct xlat *x, const struct block *b, unsigned res
     const struct cpu *cpu = x->cpu;
     return b->dead || x->flush || cpu_attention(cpu) || cpu->stop_request ||
            cpu->debug.hit.why || (cpu->kick && cpu->host_clock) ||
-           cpu->view.fetch_gen != x->gen || cpu->budget < (int64_t)rest;
+           cpu->view.fetch_gen != x->gen || cpu->budget < (int64_t)rest ||
+           (x->fetch_page &&
+            *x->fetch_page == NO_PAGE); /* the next fetch is to be seen */
 }
 
 static const uint8_t *leave(struct xlat *x, enum cpu_rc rc) {
@@ -50,7 +52,7 @@ static const uint8_t *go_on(struct xlat *x, enum cpu_rc rc) {
         !cpu->debug.hit.why && !cpu->kick && cpu->budget > 0 &&
         !(cpu->mode & (MODE_TF | MODE_SLOWMEM))) {
         salt_update(x);
-        code = jc_find(cpu, cpu->rip);
+        code = code_known(x);
         cpu->jit.vec = 0; /* the block sees to it, if it needs any */
     }
     return code ? code : leave(x, rc);

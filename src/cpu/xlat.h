@@ -332,6 +332,8 @@ void fetch_show(struct xlat *x, uint64_t lin);
 /* Code for rip in the jump caches, or NULL. It may be dead: see LEFT_BUDGET. */
 const uint8_t *jc_find(struct cpu *cpu, uint64_t rip);
 void jc_put(struct cpu *cpu, uint64_t rip, const uint8_t *code);
+/* jc_find at rip, where control is going: the TLB model is shown the page. */
+const uint8_t *code_known(struct xlat *x);
 
 /* ---- translate.c ---- */
 
