@@ -243,14 +243,14 @@ static __attribute__((noinline)) void sync_first(const struct fault *f) {
         shadow_root_sync(f->vcpu, r);
 }
 
-/* The access goes through the leaf that sw ends in. */
-static __attribute__((noinline)) void use(const struct fault *f) {
+/* The access, to a page of gfn, goes through the leaf that sw ends in. */
+static __attribute__((noinline)) void use(const struct fault *f, pn_gfn gfn) {
     const struct swalk *sw = &f->sw;
     unsigned denied = rights_denied(&f->vcpu->walk.rights, spte_acc(sw->grant),
                                     spte_pkey(sw->grant), f->mode);
     uint64_t log_d = f->mmu->shadow->log_d;
     if (!pn_on_shadow_stack(f->access))
-        tlb_fill(f->vcpu, f->r, f->gva, f->access, f->mode, sw, denied, log_d);
+        tlb_fill(f->vcpu, f->r, f->gva, gfn, f->access, f->mode, sw, denied, log_d);
     else
         *sw->sptep =
             sw->spte | SPTE_HW_A | (pn_stores(f->access) ? SPTE_HW_D | log_d : 0);
@@ -259,7 +259,7 @@ static __attribute__((noinline)) void use(const struct fault *f) {
 static void refill(struct fault *f) {
     shadow_walk(f->r, f->gva, &f->sw);
     if (spte_leaf(f->sw.spte))
-        use(f);
+        use(f, f->walk.gfn);
 }
 
 static void note_passes(const struct fault *f, uint64_t *sptep) {
@@ -358,7 +358,7 @@ static __attribute__((noinline)) enum pn_outcome fault_protected(struct fault *f
         clear_flood(f);
     } else {
         f->sw.spte |= SPTE_MMU_W;
-        use(f);
+        use(f, gfn);
     }
     return done(f, outcome ? outcome : PN_OUT_mapped);
 }
@@ -395,7 +395,7 @@ not_filled(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
     if (allowed && marked && spte_leaf(sw->spte)) {
         place(sw, gva, out);
         if (!pn_stores(access) || (sw->spte & SPTE_STORE) == SPTE_STORE) {
-            use(&f);
+            use(&f, out->gpa >> PN_PAGE_SHIFT);
             return PN_OUT_NO_FAULT;
         }
         if (sw->spte & SPTE_HOST_W && sw->level == 1 && !syncs_first(&f))
@@ -425,7 +425,7 @@ static inline bool filled(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva,
         (!(sw->grant & SPTE_D) || (sw->spte & SPTE_STORE) != SPTE_STORE))
         return false;
     place(sw, gva, out);
-    tlb_fill(vcpu, r, gva, access, mode, sw, denied, 0);
+    tlb_fill(vcpu, r, gva, out->gpa >> PN_PAGE_SHIFT, access, mode, sw, denied, 0);
     return true;
 }
 

@@ -195,11 +195,12 @@ static inline pn_gfn swalk_gfn(const struct swalk *w, pn_gva gva) {
            (gva >> PN_PAGE_SHIFT & (level_pages(w->level) - 1));
 }
 
-/* Fill from the leaf that w ends in. denied: rights_denied of the way. log_d: shadow->log_d,
- * which is known to be 0 where every TLB miss comes by. */
+/* Fill from the leaf that w ends in. gfn: of the page at gva. denied: rights_denied of the
+ * way. log_d: shadow->log_d, which is known to be 0 where every TLB miss comes by. */
 static inline __attribute__((always_inline)) void
-tlb_fill(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva, enum pn_access access,
-         enum pn_tlb_mode mode, const struct swalk *w, unsigned denied, uint64_t log_d) {
+tlb_fill(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva, pn_gfn gfn,
+         enum pn_access access, enum pn_tlb_mode mode, const struct swalk *w,
+         unsigned denied, uint64_t log_d) {
     uint64_t inside = (level_pages(w->level) << PN_PAGE_SHIFT) - 1;
     uint64_t spte = w->spte | (access == PN_WRITE ? log_d : 0);
     struct sp *sp = sp_of(w->sptep);
@@ -213,10 +214,8 @@ tlb_fill(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva, enum pn_access ac
         .code = access == PN_FETCH || w->spte & SPTE_TLB_X,
         .hva = (uintptr_t)spte_hva(w->spte) + (gva & inside & PN_PAGE_MASK),
     };
-    if (__builtin_expect(g.store && w->spte & SPTE_CODE, 0)) {
-        pn_gfn gfn = swalk_gfn(w, gva);
+    if (__builtin_expect(g.store && w->spte & SPTE_CODE, 0))
         g.held = track_held(slot_of_gfn(vcpu->mmu, gfn), gfn);
-    }
     unsigned got = tlb_put(vcpu, r, gva, mode, &g);
     uint64_t now = spte | SPTE_HW_A | SPTE_TLB_1 << mode |
                    (got & TLB_GOT_W ? SPTE_TLB_W | SPTE_HW_D : 0) |
