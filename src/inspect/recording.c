@@ -15,7 +15,6 @@
 #include <unistd.h>
 
 #include <xxhash.h>
-#include <zstd.h>
 
 #include "inspect/recording_codec.h"
 
@@ -33,9 +32,7 @@ struct recording {
     bool stopped;
     struct pn_stats total;
     bool known[PN_STAT_COUNT];
-    ZSTD_DCtx *decompress;
-    uint8_t *frame;
-    uint32_t frame_max;
+    uint8_t *frame;                                    /* FRAME_MAX, and a byte more */
     const uint8_t *at, *end;                           /* of the block */
     uint8_t plain[RECORDING_BLOCK + sizeof(uint64_t)]; /* a varint is read by words */
 };
@@ -117,12 +114,8 @@ static int read_start(struct recording *r, struct err *e) {
     r->config.tracker = (enum pn_dirty_tracker)h.tracker;
     r->config.maxphyaddr = (uint8_t)h.maxphyaddr;
     r->config.lacks = (uint8_t)h.lacks;
-    r->frame_max = (uint32_t)ZSTD_compressBound(RECORDING_BLOCK);
-    if (r->frame_max < END_MAX)
-        r->frame_max = END_MAX;
-    r->frame = malloc(r->frame_max + 1);
-    r->decompress = ZSTD_createDCtx();
-    if (!r->frame || !r->decompress)
+    r->frame = malloc(FRAME_MAX + 1);
+    if (!r->frame)
         return -ENOMEM;
     int rc = read_options(r, h.text_size, e);
     return rc ? rc : read_tlb(r, h.tlb_size, e);
@@ -167,7 +160,6 @@ void recording_free(struct recording *r) {
     if (!r)
         return;
     fclose(r->in);
-    ZSTD_freeDCtx(r->decompress);
     free(r->frame);
     free(r);
 }
@@ -219,14 +211,8 @@ static bool read_counter(struct recording *r, const char *line, uint64_t *ops) {
 
 /* Is the file what its writer says? */
 static enum recording_state read_end(struct recording *r, uint32_t size) {
-    uint64_t check, ops = 0;
-    if (size <= sizeof(check) || size > END_MAX)
-        return RECORDING_DAMAGED;
-    if (fread(r->frame, 1, size, r->in) != size)
-        return RECORDING_INCOMPLETE;
-    size -= sizeof(check);
-    memcpy(&check, r->frame + size, sizeof(check));
-    if (check != XXH3_64bits(r->frame, size) || fgetc(r->in) != EOF)
+    uint64_t ops = 0;
+    if (size >= END_MAX || fgetc(r->in) != EOF)
         return RECORDING_DAMAGED;
     r->frame[size] = 0;
     for (char *line = (char *)r->frame, *end; *line; line = end + 1) {
@@ -244,14 +230,16 @@ static enum recording_state read_block(struct recording *r) {
     struct recording_block b;
     if (fread(&b, sizeof(b), 1, r->in) != 1)
         return RECORDING_INCOMPLETE;
-    if (!b.plain)
-        return read_end(r, b.size);
-    if (b.plain > RECORDING_BLOCK || b.size > r->frame_max)
+    if (b.plain > RECORDING_BLOCK || !b.size || b.size > FRAME_MAX)
         return RECORDING_DAMAGED;
     if (fread(r->frame, 1, b.size, r->in) != b.size)
         return RECORDING_INCOMPLETE;
-    if (ZSTD_decompressDCtx(r->decompress, r->plain, RECORDING_BLOCK, r->frame, b.size) !=
-        b.plain)
+    if (b.check != XXH3_64bits(r->frame, b.size))
+        return RECORDING_DAMAGED;
+    if (!b.plain)
+        return read_end(r, b.size);
+    if (LZ4_decompress_safe((const char *)r->frame, (char *)r->plain, (int)b.size,
+                            RECORDING_BLOCK) != (int)b.plain)
         return RECORDING_DAMAGED;
     r->at = r->plain;
     r->end = r->plain + b.plain;
@@ -379,12 +367,13 @@ unsigned recording_next(struct recording *r, struct pn_op *ops, unsigned max) {
             return 0;
     }
     const uint8_t *p = r->at, *end = r->end;
-    unsigned n = 0;
-    while (n < max && p && p != end) {
+    struct pn_op *op = ops;
+    while (op < ops + max && p && p != end) {
         bool time = *p == OP_TIME;
-        p = time ? get_time(r, p + 1, end) : get_op(r, p, end, &ops[n]);
-        n += p && !time;
+        p = time ? get_time(r, p + 1, end) : get_op(r, p, end, op);
+        op += p && !time;
     }
+    unsigned n = (unsigned)(op - ops);
     if (!p)
         r->state = RECORDING_DAMAGED;
     r->at = p ? p : end;

@@ -4,9 +4,9 @@
  *
  * A file is written and read from front to back, so that it may be a pipe: struct
  * recording_header; the MMU's options, a line "name=value" each; the TLB model; blocks,
- * each a struct recording_block and a zstd frame with a checksum, which holds whole
- * operations; a block of size 0, and the end: the counters of the run, a line
- * "name value" each, and the XXH3-64 of these lines. A file without it is incomplete.
+ * each a struct recording_block and an LZ4 block, which holds whole operations; a block
+ * of 0 operations, and the end: the counters of the run, a line "name value" each. A file
+ * without it is incomplete.
  *
  * An operation is a byte and varints. 0x80 | how: an access; how far its page is from that of
  * the last access of the same kind, zigzag (where in the page it is no MMU asks). 0x60 | mode:
@@ -25,7 +25,7 @@
 #include "penumbra/mmu.h"
 
 #define RECORDING_MAGIC   "PNRECRD\n"
-#define RECORDING_VERSION 2u
+#define RECORDING_VERSION 3u
 #define RECORDING_BLOCK   (256u << 10) /* bytes of operations in a block at most */
 #define RECORDING_VCPUS   256u
 #define RECORDING_TICK    1000u /* ns: times are told no closer */
@@ -45,7 +45,8 @@ struct recording_header {
 
 struct recording_block {
     uint32_t plain; /* bytes of operations; 0: the end follows */
-    uint32_t size;  /* bytes of the frame, or of the end */
+    uint32_t size;  /* bytes that follow: an LZ4 block, or the end */
+    uint64_t check; /* XXH3-64 of these */
 };
 
 /* ---- Writing ---- */

@@ -2,6 +2,8 @@
 /* What a recording's writer and its reader share. */
 #pragma once
 
+#include <lz4.h>
+
 #include "inspect/recording.h"
 
 #define OP_TIME    0x7eu
@@ -13,6 +15,9 @@
 /* The longest operation: a time, a vCPU, a kind, its words, a size and data. */
 #define OP_SIZE_MAX ((2 + 2 + 1 + PN_OP_WORDS + 1) * VARINT_MAX + PN_OP_DATA)
 #define END_MAX     (64u << 10)
+/* Of what follows a struct recording_block: more than an end. */
+#define FRAME_MAX ((size_t)LZ4_COMPRESSBOUND(RECORDING_BLOCK))
+_Static_assert(FRAME_MAX > END_MAX, "one room serves both");
 
 static const uint8_t op_words[] = {
 #define PN_OP(name, words, doc) words,

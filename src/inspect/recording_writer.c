@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A recording is written: operations into a block, a full block as a zstd frame into the
+ * A recording is written: operations into a block, a full block as an LZ4 block into the
  * file.
  *
  * Invariants
@@ -13,8 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <lz4.h>
 #include <xxhash.h>
-#include <zstd.h>
 
 #include "base/file.h"
 #include "base/outfile.h"
@@ -31,7 +31,6 @@ struct recording_writer {
     void *clock;
     uint64_t ops;
     struct pn_stats total;
-    ZSTD_CCtx *compress;
     uint32_t used;
     uint8_t *frame; /* struct recording_block and what follows */
     uint8_t plain[RECORDING_BLOCK];
@@ -43,7 +42,8 @@ static void put(struct recording_writer *w, const void *data, size_t size) {
 }
 
 static void put_frame(struct recording_writer *w, uint32_t plain, size_t size) {
-    const struct recording_block b = {plain, (uint32_t)size};
+    const struct recording_block b = {plain, (uint32_t)size,
+                                      XXH3_64bits(w->frame + sizeof(b), size)};
     memcpy(w->frame, &b, sizeof(b));
     put(w, w->frame, sizeof(b) + size);
 }
@@ -51,12 +51,10 @@ static void put_frame(struct recording_writer *w, uint32_t plain, size_t size) {
 static void put_block(struct recording_writer *w) {
     if (!w->used)
         return;
-    size_t size = ZSTD_compress2(w->compress, w->frame + sizeof(struct recording_block),
-                                 ZSTD_compressBound(sizeof(w->plain)), w->plain, w->used);
-    if (ZSTD_isError(size))
-        w->failed = -EIO;
-    else
-        put_frame(w, w->used, size);
+    int size = LZ4_compress_default((const char *)w->plain,
+                                    (char *)w->frame + sizeof(struct recording_block),
+                                    (int)w->used, LZ4_COMPRESSBOUND(RECORDING_BLOCK));
+    put_frame(w, w->used, (size_t)size);
     w->used = 0;
 }
 
@@ -161,28 +159,22 @@ static void created(void *opaque, const struct pn_mmu_config *cfg) {
 
 static void free_writer(struct recording_writer *w) {
     outfile_abandon(&w->file);
-    ZSTD_freeCCtx(w->compress);
     free(w->frame);
     free(w);
 }
 
 int recording_open(const char *path, struct recording_writer **out, struct err *e) {
-    size_t frame = ZSTD_compressBound(RECORDING_BLOCK);
     struct recording_writer *w = calloc(1, sizeof(*w));
     if (!w)
         return err_set(e, -ENOMEM, "recording: out of memory");
     w->file.fd = -1;
     w->recorder = (struct pn_recorder){created, recorded, w};
-    w->compress = ZSTD_createCCtx();
-    w->frame =
-        malloc(sizeof(struct recording_block) + (frame > END_MAX ? frame : END_MAX));
-    int rc = w->compress && w->frame ? outfile_open(&w->file, path) : -ENOMEM;
+    w->frame = malloc(sizeof(struct recording_block) + FRAME_MAX);
+    int rc = w->frame ? outfile_open(&w->file, path) : -ENOMEM;
     if (rc) {
         free_writer(w);
         return err_sys(e, rc, "cannot write %s", path);
     }
-    ZSTD_CCtx_setParameter(w->compress, ZSTD_c_compressionLevel, 1);
-    ZSTD_CCtx_setParameter(w->compress, ZSTD_c_checksumFlag, 1);
     *out = w;
     return 0;
 }
@@ -208,13 +200,10 @@ static void put_end(struct recording_writer *w) {
     for (unsigned i = 0; i < PN_STAT_COUNT && n < END_MAX; i++)
         n += (size_t)snprintf(text + n, END_MAX - n, "%s %" PRIu64 "\n",
                               pn_stat_name((enum pn_stat)i), w->total.v[i]);
-    uint64_t check = XXH3_64bits(text, n);
-    if (n + sizeof(check) > END_MAX) {
+    if (n >= END_MAX)
         w->failed = -EIO;
-        return;
-    }
-    memcpy(text + n, &check, sizeof(check));
-    put_frame(w, 0, n + sizeof(check));
+    else
+        put_frame(w, 0, n);
 }
 
 int recording_close(struct recording_writer *w, struct err *e) {

@@ -223,12 +223,10 @@ static void do_paging(struct vcpu *v, const uint64_t w[PN_OP_WORDS]) {
     v->begun = true;
 }
 
-/* Operations of a vCPU that is there. */
+/* Operations of a vCPU that is there, but for accesses. */
 static int by_vcpu(struct replay *p, struct vcpu *v, const struct pn_op *op) {
     const uint64_t *w = op->w;
     switch (op->kind) {
-    case PN_OP_access:
-        return do_access(p, v, op);
     case PN_OP_paging:
         do_paging(v, w);
         break;
@@ -271,7 +269,7 @@ static int by_vcpu(struct replay *p, struct vcpu *v, const struct pn_op *op) {
     return 0;
 }
 
-static int one(struct replay *p, const struct pn_op *op) {
+static int other(struct replay *p, const struct pn_op *op) {
     switch (op->kind) {
     case PN_OP_vcpu:
         return do_vcpu(p, op);
@@ -294,9 +292,17 @@ static int one(struct replay *p, const struct pn_op *op) {
     case PN_OP_zap_all:
         pn_mmu_zap_all(p->mmu);
         return 0;
+    case PN_OP_access:
+        return -EBADMSG; /* of a vCPU that is not there */
     default:
         return op->vcpu < p->vcpus ? by_vcpu(p, &p->vcpu[op->vcpu], op) : -EBADMSG;
     }
+}
+
+static inline int one(struct replay *p, const struct pn_op *op) {
+    if (__builtin_expect(op->kind == PN_OP_access && op->vcpu < p->vcpus, 1))
+        return do_access(p, &p->vcpu[op->vcpu], op);
+    return other(p, op);
 }
 
 /* ---- All of it ---- */

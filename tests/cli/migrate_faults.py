@@ -15,7 +15,7 @@ penumbra, points = os.path.abspath(sys.argv[1]), int(sys.argv[2])
 seed = int(sys.argv[3]) if len(sys.argv) > 3 else 1
 rnd = random.Random(seed)
 work = tempfile.mkdtemp(prefix="pn-migrate-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
-guest = ["-m", "16M", "--append", "workload=dirty bytes=4194304 order=random rounds=6000"]
+guest = ["-m", "16M", "--append", "workload=dirty bytes=4194304 order=random rounds=30000"]
 tally = {}
 STALL = "1"
 
