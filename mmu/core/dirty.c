@@ -21,10 +21,9 @@ void dirty_mark(struct slot *s, pn_gfn gfn) {
     s->dirty[page / 64] |= 1ull << (page % 64);
 }
 
-/* Return: pages. */
-static long take(struct slot *s, uint64_t *bitmap, size_t words) {
+long dirty_take(struct slot *s, uint64_t *bitmap, size_t first, size_t end) {
     long pages = 0;
-    for (size_t i = 0; i < words; i++) {
+    for (size_t i = first; i < end; i++) {
         bitmap[i] = s->dirty[i];
         if (!bitmap[i])
             continue;
@@ -34,19 +33,18 @@ static long take(struct slot *s, uint64_t *bitmap, size_t words) {
     return pages;
 }
 
-/* Of many pages TLBs lose every write tag of the slot at once, and nobody looks for those of a
- * page. */
-#define MANY 2048
-
-static void rearm(struct pn_mmu *mmu, struct slot *s, const uint64_t *bitmap,
-                  size_t words, long pages) {
-    mmu->no_writes = pages >= MANY;
+static long take(struct pn_mmu *mmu, struct slot *s, uint64_t *bitmap, size_t words) {
+    if (mmu->ops->take)
+        return mmu->ops->take(mmu, s, bitmap, words);
+    long pages = dirty_take(s, bitmap, 0, words);
+    mmu->no_writes = pages >= DIRTY_MANY;
     if (mmu->no_writes)
-        tlb_drop_writes(mmu, s);
+        tlb_drop_all_writes(mmu);
     for (size_t i = 0; pages && i < words; i++)
         if (bitmap[i])
             mmu->tracker->rearm(mmu, s, s->gfn + i * 64, bitmap[i]);
     mmu->no_writes = false;
+    return pages;
 }
 
 void dirty_collect_all(struct pn_mmu *mmu) {
@@ -80,8 +78,7 @@ long pn_mmu_dirty_harvest(struct pn_mmu *mmu, uint32_t slot_id, uint64_t *bitmap
 
     host_begins(mmu);
     mmu->tracker->collect(mmu_actor(mmu), s);
-    long pages = take(s, bitmap, need);
-    rearm(mmu, s, bitmap, need, pages);
+    long pages = take(mmu, s, bitmap, need);
     if (pages && mmu->ops->harvested)
         mmu->ops->harvested(mmu);
     struct pn_mmu_vcpu *vcpu = mmu_actor(mmu);

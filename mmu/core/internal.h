@@ -36,7 +36,8 @@ struct slot {
      * reasons forbid a large mapping. memslot.c counts one where the frame is not wholly
      * in the slot or gpa and hva differ modulo its size; shadowed tables add theirs. */
     uint32_t *disallow_large[2];
-    uint64_t *dirty; /* bitmap, with PN_SLOT_LOG_DIRTY */
+    uint64_t *
+        dirty; /* bitmap, with PN_SLOT_LOG_DIRTY; behind it one of slot_stale() */
     uint64_t *reset; /* of pages that were, and are protected again (ring.c); or NULL */
     uint8_t *stores; /* per page, with a recorder: those that no table gets (record.c) */
 };
@@ -63,6 +64,14 @@ static inline uint32_t *slot_large(struct slot *s, pn_gfn gfn, unsigned level) {
     unsigned shift = 9 * (level - 1); /* level 2 or 3 */
     return &s->disallow_large[level - 2][(gfn >> shift) - (s->gfn >> shift)];
 }
+static inline size_t slot_words(const struct slot *s) {
+    return (s->npages + 63) / 64;
+}
+/* Of a slot with a log: pages whose leaf may have a right that an entry above it denies, and
+ * that it has lost once that entry grants it (tdp/close.c). */
+static inline uint64_t *slot_stale(const struct slot *s) {
+    return s->dirty + slot_words(s);
+}
 static inline uint8_t *slot_hva(const struct slot *s, pn_gfn gfn) {
     return (uint8_t *)s->pub.hva + ((gfn - s->gfn) << PN_PAGE_SHIFT);
 }
@@ -71,6 +80,11 @@ static inline uint8_t *slot_hva(const struct slot *s, pn_gfn gfn) {
 void dirty_collect_all(struct pn_mmu *mmu);
 /* dirty.c: a page is about to be, or has been, written. */
 void dirty_mark(struct slot *s, pn_gfn gfn);
+/* dirty.c: words [first, end) of the log go to the bitmap. Return: pages. */
+long dirty_take(struct slot *s, uint64_t *bitmap, size_t first, size_t end);
+/* To look for the write tags of so many pages, one by one, costs more than to drop all that TLBs
+ * have. */
+#define DIRTY_MANY 512
 /* Of a slot with a log: is the page in it? */
 static inline bool dirty_test(const struct slot *s, pn_gfn gfn) {
     uint64_t page = gfn - s->gfn;
@@ -153,6 +167,9 @@ struct mmu_ops {
      * down where it sets D in this kind's leaves. */
     void (*rearm)(struct pn_mmu *mmu, struct slot *s, pn_gfn first, uint64_t bits,
                   bool d);
+    /* A whole harvest, after collect: the slot's log goes to the bitmap, and no store to its
+     * pages goes unseen. NULL: it is made of the parts above. Return: pages. */
+    long (*take)(struct pn_mmu *mmu, struct slot *s, uint64_t *bitmap, size_t words);
     /* After a harvest that took pages: what else is to be seen again. NULL: nothing. */
     void (*harvested)(struct pn_mmu *mmu);
     /* Its part of the audit: tables and mappings; its reasons against large mappings,

@@ -25,6 +25,7 @@ struct root {
     bool stale;  /* sync before the next use */
     bool narrow; /* 32-bit linear addresses */
     bool code;   /* code was fetched since the TLB was last emptied */
+    bool writes; /* some entry may have a write tag */
     /* Jump caches may hold a translation that is gone, or never had an spte. Hardware
      * allows that until the guest flushes; at that flush fetch_gen must change. */
     bool loose;
@@ -124,6 +125,7 @@ static inline unsigned tlb_next_live(const struct root *r, enum pn_tlb_mode mode
          i = tlb_next_live(r, mode, i + 1, end))
 /* The write tags of all pages of a slot. */
 void tlb_drop_writes(struct pn_mmu *mmu, const struct slot *s);
+void tlb_drop_all_writes(struct pn_mmu *mmu); /* of every page that there is */
 /* A root comes into use: its TLBs are empty ones, which take no memory. And the first fill
  * of one: its room is touched, no memory is asked for. */
 void tlb_unmake(struct root *r);
@@ -149,6 +151,7 @@ static inline unsigned tlb_put(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva 
     if (g->store && !(g->denied & 1u << PN_WRITE)) {
         e->tag[PN_WRITE] = page ^ (uint64_t)g->held << PN_PAGE_SHIFT;
         got |= TLB_GOT_W;
+        r->writes = true;
     }
     if (g->code && !(g->denied & 1u << PN_FETCH)) {
         e->tag[PN_FETCH] = page;

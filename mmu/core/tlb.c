@@ -130,3 +130,19 @@ void tlb_drop_writes(struct pn_mmu *mmu, const struct slot *s) {
             for_each_live(r, mode, i, 0, PN_TLB_ENTRIES)
                 tlb_drop_if(r->room[mode], i, (uintptr_t)s->pub.hva, s->pub.size, true);
 }
+
+static void drop_writes_of(struct root *r) {
+    for (unsigned mode = 0; mode < PN_TLB_MODES; mode++)
+        for (unsigned k = 0; k < PN_TLB_ENTRIES; k += 64)
+            for (unsigned i = k; r->live[mode][k / 64] && i < k + 64; i++)
+                r->room[mode][i].tag[PN_WRITE] = PN_TLB_NONE(i);
+    r->writes = false;
+}
+
+void tlb_drop_all_writes(struct pn_mmu *mmu) {
+    observe(mmu, dropped, mmu);
+    flush_ask(mmu);
+    for_each_root(mmu, v, r)
+        if (r->writes)
+            drop_writes_of(r);
+}

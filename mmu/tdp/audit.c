@@ -25,7 +25,7 @@ static void audit_leaf(struct audit *a, const struct sp *sp, unsigned i) {
         return;
     if (s->pub.flags & PN_SLOT_READONLY)
         wrong(a, T_FMT " writes a read-only slot", T_ARG(sp, i));
-    if (!may_store_unseen(a->mmu, s, gfn, level))
+    if (!may_store_unseen(a->mmu, s, gfn, level) && !tdp_is_stale(s, sp, gfn))
         wrong(a, T_FMT " lets a write go unseen", T_ARG(sp, i));
 }
 
@@ -56,6 +56,10 @@ static void audit_child(struct audit *a, const struct sp *sp, uint64_t *ptep,
     if (child->spt != ept_child(*ptep) || child->parents != (uintptr_t)ptep ||
         child->role != (ROLE_DIRECT | (sp_level(sp) - 1)) || child->gfn != gfn)
         wrong(a, T_FMT " leads to a foreign table", T_ARG(sp, sp_index(ptep)));
+    const struct slot *s = slot_of_gfn(a->mmu, gfn);
+    if (!(*ptep & EPT_W) &&
+        (sp_level(sp) != 2 || !s || gfn - s->gfn + level_pages(2) > s->npages))
+        wrong(a, T_FMT " is closed", T_ARG(sp, sp_index(ptep)));
     audit_used(a, child);
 }
 
@@ -91,11 +95,13 @@ static void audit_known(struct audit *a, const struct tdp *t, const struct known
     pn_gpa gpa = (k->region - 1) << KNOWN_SHIFT;
     const uint64_t *at = &t->root->spt[level_index(gpa, t->levels)];
     bool marked = true;
+    uint64_t pass = ~0ull;
     for (unsigned level = t->levels; level > k->level && ept_table(*at, level); level--) {
         marked &= (*at & EPT_A) != 0;
+        pass &= ept_pass(*at);
         at = &ept_child(*at)[level_index(gpa, level - 1)];
     }
-    if (at != k->at || !marked)
+    if (at != k->at || !marked || pass != k->pass)
         wrong(a, "the known way of gpa %#llx is another", (unsigned long long)gpa);
 }
 

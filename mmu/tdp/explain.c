@@ -67,7 +67,7 @@ struct look {
 static void leaf(struct visit *v, uint64_t *ptep, pn_gfn gfn, unsigned level,
                  enum visit_kind kind) {
     struct look *l = (struct look *)v;
-    unsigned acc = acc_of(*ptep); /* the levels above grant all */
+    unsigned acc = acc_of(*ptep) & (tdp_closed(sp_of(ptep)) ? ~ACC_WRITE : ACC_ALL);
     struct pn_mapping m = {
         .from = gfn << PN_PAGE_SHIFT,
         .size = level_pages(level) << PN_PAGE_SHIFT,

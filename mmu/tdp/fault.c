@@ -51,6 +51,7 @@ static unsigned best_level(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn) {
 struct path {
     struct visit v;
     struct violation *why;
+    bool write;     /* for a store */
     uint64_t *ptep; /* NULL until its level is reached */
 };
 
@@ -64,10 +65,12 @@ static void step_down(struct visit *v, uint64_t *ptep, pn_gfn gfn, unsigned leve
         p->why->split |= tdp_split(v->vcpu, ptep);
     else if (kind != VISIT_TABLE)
         tdp_link(v->vcpu, ptep);
+    else if (p->write && !(*ptep & EPT_W))
+        tdp_open(v->vcpu->mmu, ptep);
 }
 
 /* Where the leaf, or MMIO mark, of the frame goes. Return: NULL out of memory. */
-static uint64_t *build_path(struct violation *v, unsigned level) {
+static uint64_t *build_path(struct violation *v, unsigned level, bool write) {
     pn_gfn gfn = v->gpa >> PN_PAGE_SHIFT;
     struct path p = {.v = {.vcpu = v->vcpu,
                            .first = gfn,
@@ -75,7 +78,8 @@ static uint64_t *build_path(struct violation *v, unsigned level) {
                            .kinds = VISIT_LEAF | VISIT_MARK | VISIT_TABLE | VISIT_ABSENT,
                            .lowest = level,
                            .at = step_down},
-                     .why = v};
+                     .why = v,
+                     .write = write};
     tdp_visit(&p.v, v->vcpu->mmu->tdp->root);
     return p.ptep;
 }
@@ -86,7 +90,7 @@ static uint64_t *map(struct violation *v, struct slot *s, bool write) {
     struct pn_mmu *mmu = v->vcpu->mmu;
     pn_gfn gfn = v->gpa >> PN_PAGE_SHIFT;
     unsigned level = best_level(mmu, s, gfn);
-    uint64_t *ptep = build_path(v, level);
+    uint64_t *ptep = build_path(v, level, write);
     if (!ptep)
         return NULL;
     if (ept_table(*ptep, level))
@@ -126,7 +130,7 @@ static enum pn_outcome done(const struct violation *v, enum pn_outcome outcome,
 }
 
 static enum pn_outcome fix_mmio(struct violation *v, const struct slot *s) {
-    uint64_t *ptep = s ? NULL : build_path(v, 1);
+    uint64_t *ptep = s ? NULL : build_path(v, 1, false);
     if (ptep)
         tdp_set_mmio(v->vcpu, ptep);
     return done(v, PN_OUT_mmio, ptep);

@@ -23,8 +23,8 @@
 void tdp_write_protect(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn) {
     struct ewalk w;
     ept_peek(mmu->tdp, gfn << PN_PAGE_SHIFT, &w);
-    if (ept_leaf(w.pte, w.level) && w.pte & EPT_W) {
-        *w.ptep = w.pte & ~EPT_W;
+    if (ept_leaf(w.pte, w.level) && *w.ptep & EPT_W) {
+        *w.ptep &= ~EPT_W;
         tdp_tlb_drop(mmu, s, gfn, true);
     }
 }
@@ -108,7 +108,7 @@ void tdp_rearm(struct pn_mmu *mmu, struct slot *s, pn_gfn first, uint64_t bits, 
             observe(mmu, dropped, mmu);
             flush_ask(mmu);
         } else if (w.level > 1 && ept_leaf(w.pte, w.level) && w.pte & right) {
-            *w.ptep = w.pte & ~right; /* a log has begun, and this one is not split yet */
+            *w.ptep &= ~right; /* a log has begun, and this one is not split yet */
             tlb_drop_writes(mmu, s);
         }
         bits &= ~(here << skip);

@@ -65,6 +65,14 @@ static bool same_region(pn_gfn a, pn_gfn b, unsigned level) {
     return !((a ^ b) >> 9 * (level - 1));
 }
 
+/* Does a fix for a store lead by the entries above gfn, and open what was closed there? */
+static bool will_open(const struct forecast *f, pn_gfn gfn) {
+    bool opens = false;
+    for (unsigned i = 0; i < f->fixes; i++)
+        opens |= f->fix[i].logged && same_region(gfn, f->fix[i].gfn, 2);
+    return opens;
+}
+
 /* What a fix did to the leaf of a frame, if it did something. */
 static bool by_fix(const struct forecast *f, const struct fix *x, struct slot *s,
                    pn_gfn gfn, struct leaf *l) {
@@ -75,7 +83,11 @@ static bool by_fix(const struct forecast *f, const struct fix *x, struct slot *s
         for (level = x->from - 1; same_region(gfn, x->gfn, level); level--)
             ;
     }
-    *l = (struct leaf){.is = true, .level = level, .write = will_write(f, s, gfn, level)};
+    struct ewalk w;
+    ept_peek(f->mmu->tdp, gfn << PN_PAGE_SHIFT, &w);
+    bool closed = w.level == 1 && tdp_closed(sp_of(w.ptep)) && !will_open(f, gfn);
+    *l = (struct leaf){
+        .is = true, .level = level, .write = !closed && will_write(f, s, gfn, level)};
     return true;
 }
 
@@ -89,8 +101,10 @@ static struct leaf leaf_of(const struct forecast *f, struct slot *s, pn_gfn gfn)
         if (f->mmio[i] == gfn)
             return (struct leaf){.mmio = true};
     ept_peek(f->mmu->tdp, gfn << PN_PAGE_SHIFT, &w);
+    bool opened = s && *w.ptep & EPT_W && w.level == 1 && will_open(f, gfn) &&
+                  will_write(f, s, gfn, 1);
     return (struct leaf){.is = ept_leaf(w.pte, w.level),
-                         .write = w.pte & EPT_W,
+                         .write = w.pte & EPT_W || opened,
                          .mmio = tdp_mmio_known(f->mmu, w.pte),
                          .level = w.level};
 }

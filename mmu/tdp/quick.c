@@ -18,7 +18,7 @@ static inline uint64_t known_leaf(const struct tdp *t, pn_gpa gpa, uint64_t has,
     if (k->region != (gpa >> KNOWN_SHIFT) + 1)
         return 0;
     bool small = k->level == 1;
-    uint64_t pte = k->at[small ? level_index(gpa, 1) : 0];
+    uint64_t pte = k->at[small ? level_index(gpa, 1) : 0] & k->pass;
     *refs += t->refs[k->level];
     return (pte & has) == has && (small || pte & EPT_PS) ? pte : 0;
 }

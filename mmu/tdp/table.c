@@ -49,16 +49,20 @@ void tdp_fini(struct pn_mmu *mmu) {
 
 void ept_walk_tables(struct tdp *t, pn_gpa gpa, struct ewalk *w) {
     uint64_t *ptep = &t->root->spt[level_index(gpa, t->levels)], v;
+    uint64_t pass = ~0ull;
     unsigned level = t->levels;
-    for (; ept_table(v = *ptep, level); ptep = &ept_child(v)[level_index(gpa, --level)])
+    for (; ept_table(v = *ptep, level); ptep = &ept_child(v)[level_index(gpa, --level)]) {
+        pass &= ept_pass(v);
         if (!(v & EPT_A))
             *ptep = v | EPT_A;
-    *w = (struct ewalk){ptep, v, level};
+    }
+    *w = (struct ewalk){ptep, ept_present(v) ? v & pass : v, level};
     if (!tdp_reaches(t, gpa))
         return;
     t->knows = true;
-    t->known[gpa >> KNOWN_SHIFT & ((1u << KNOWN_BITS) - 1)] = (struct known){
-        (gpa >> KNOWN_SHIFT) + 1, ptep - (level == 1 ? level_index(gpa, 1) : 0), level};
+    t->known[gpa >> KNOWN_SHIFT & ((1u << KNOWN_BITS) - 1)] =
+        (struct known){(gpa >> KNOWN_SHIFT) + 1,
+                       ptep - (level == 1 ? level_index(gpa, 1) : 0), pass, level};
 }
 
 /* ---- Entries ---- */

@@ -27,6 +27,7 @@ const struct mmu_ops tdp_ops = {
     .hold_writes = tdp_tlb_hold,
     .dirty_scan = tdp_dirty_scan,
     .rearm = tdp_rearm,
+    .take = tdp_take,
     .harvested = tdp_harvested,
     .audit = tdp_audit,
     .audit_entry = tdp_audit_entry,

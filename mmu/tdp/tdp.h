@@ -33,6 +33,8 @@ struct tdp {
     struct known {
         pn_gpa region; /* gpa >> KNOWN_SHIFT, plus 1; 0: none */
         uint64_t *at;  /* level 1: the table's first entry; above: the entry */
+        uint64_t
+            pass; /* bits of the entry that those above let pass: all, or all but W */
         unsigned level;
     } known[1u << KNOWN_BITS];
 };
@@ -40,9 +42,14 @@ struct tdp {
 /* A walk of the second-level tables. */
 struct ewalk {
     uint64_t *ptep;
-    uint64_t pte; /* the last entry read */
+    uint64_t
+        pte; /* the last entry read; without W where one above it has none (close.c) */
     unsigned level;
 };
+/* What an entry that leads on leaves of the rights of those below. */
+static inline uint64_t ept_pass(uint64_t v) {
+    return v | ~EPT_W;
+}
 
 static inline bool tdp_reaches(const struct tdp *t, pn_gpa gpa) {
     return !(gpa >> (PN_PAGE_SHIFT + 9 * t->levels));
@@ -63,7 +70,7 @@ static inline uint64_t ept_walk(struct tdp *t, pn_gpa gpa, struct ewalk *w) {
     if (known) {
         w->level = k->level;
         w->ptep = k->at + (w->level == 1 ? level_index(gpa, 1) : 0);
-        w->pte = *w->ptep;
+        w->pte = *w->ptep & k->pass;
     }
     if (__builtin_expect(!known || ept_table(w->pte, w->level), 0))
         ept_walk_tables(t, gpa, w);
@@ -74,8 +81,10 @@ static inline uint64_t ept_walk(struct tdp *t, pn_gpa gpa, struct ewalk *w) {
 static inline unsigned ept_peek(const struct tdp *t, pn_gpa gpa, struct ewalk *w) {
     w->ptep = &t->root->spt[level_index(gpa, t->levels)];
     w->level = t->levels;
-    while (ept_table(w->pte = *w->ptep, w->level))
+    uint64_t pass = ~0ull;
+    for (; ept_table(w->pte = *w->ptep, w->level); pass &= ept_pass(w->pte))
         w->ptep = &ept_child(w->pte)[level_index(gpa, --w->level)];
+    w->pte &= pass | -(uint64_t)!ept_present(w->pte); /* a mark stays what it is */
     return t->levels - w->level + 1;
 }
 
@@ -162,10 +171,25 @@ static inline void tdp_set_bits(struct pn_mmu_vcpu *vcpu, const struct ewalk *w,
                                 uint64_t bits, pn_gpa gpa) {
     if (bits & ~w->pte & EPT_D && vcpu->dirty)
         dirty_buffer_log(vcpu, gpa >> PN_PAGE_SHIFT, w->level);
-    *w->ptep = w->pte | bits;
+    *w->ptep |= bits;
 }
 void tdp_harvested(struct pn_mmu *mmu);
 void tdp_written(struct pn_mmu_vcpu *vcpu, pn_gpa gpa, size_t size, bool ad);
+
+/* ---- close.c ---- */
+
+long tdp_take(struct pn_mmu *mmu, struct slot *s, uint64_t *bitmap, size_t words);
+/* Do the entries of a table grant no store, whatever they say? */
+static inline bool tdp_closed(const struct sp *sp) {
+    return sp->parents && !(*(const uint64_t *)(uintptr_t)sp->parents & EPT_W);
+}
+/* Then: does the leaf lose W before that ends, unless it may have it? */
+static inline bool tdp_is_stale(const struct slot *s, const struct sp *sp, pn_gfn gfn) {
+    uint64_t page = gfn - s->gfn;
+    return s->dirty && tdp_closed(sp) && slot_stale(s)[page / 64] >> page % 64 & 1;
+}
+/* A store goes by this entry to a table of leaves: it has W again, and stale leaves have not. */
+void tdp_open(struct pn_mmu *mmu, uint64_t *ptep);
 
 /* ---- tlb.c ---- */
 

@@ -82,6 +82,43 @@ START_TEST(a_logged_gigabyte_is_split_down_to_4k) {
 }
 END_TEST
 
+/* A harvest takes W from the entry above; the leaves that were taken lose theirs when a store opens it. */
+START_TEST(a_harvest_closes_what_the_next_store_opens) {
+    pn_mmu_options_default(&opt);
+    begin_mapped();
+    relog(PN_SLOT_LOG_DIRTY);
+    for (unsigned i = 3; i < 7; i += 2)
+        ck_assert_int_eq(store(GVA + i * PN_PAGE_SIZE, 1), PN_MAPPED);
+    uint64_t *above = (uint64_t *)(uintptr_t)sp_of(leaf(DATA).ptep)->parents;
+    ck_assert_uint_eq(*above & EPT_W, EPT_W);
+    ck_assert_int_eq(harvest(), 2);
+    ck_assert_uint_eq(*above & EPT_W, 0);
+    ck_assert_uint_eq(*leaf(DATA + 3 * PN_PAGE_SIZE).ptep & EPT_W, EPT_W);
+    ck_assert_uint_eq(leaf(DATA + 3 * PN_PAGE_SIZE).pte & EPT_W, 0);
+    ck_assert(!hit(GVA + 3 * PN_PAGE_SIZE, PN_WRITE, PN_TLB_SUPER));
+    ck_assert(hit(GVA + 3 * PN_PAGE_SIZE, PN_READ, PN_TLB_SUPER));
+    /* A device's write opens nothing, and a leaf that is made then may have W at once. */
+    write_back(DATA + 9 * PN_PAGE_SIZE);
+    ck_assert_int_eq(go(GVA + 9 * PN_PAGE_SIZE, PN_READ, PN_TLB_SUPER), PN_MAPPED);
+    ck_assert_uint_eq(*above & EPT_W, 0);
+    clean();
+    uint64_t exits = stat(PN_STAT_ept_violation);
+    ck_assert_int_eq(store(GVA + 5 * PN_PAGE_SIZE, 2), PN_MAPPED);
+    ck_assert_uint_eq(stat(PN_STAT_ept_violation), exits + 1);
+    ck_assert_uint_eq(*above & EPT_W, EPT_W);
+    ck_assert_uint_eq(*leaf(DATA + 3 * PN_PAGE_SIZE).ptep & EPT_W, 0);
+    ck_assert_uint_eq(leaf(DATA + 5 * PN_PAGE_SIZE).pte & EPT_W, EPT_W);
+    ck_assert_int_eq(store(GVA + 3 * PN_PAGE_SIZE, 2), PN_MAPPED);
+    ck_assert_uint_eq(stat(PN_STAT_ept_violation), exits + 2);
+    ck_assert_int_eq(harvest(), 3);
+    ck_assert(logged(DATA + 3 * PN_PAGE_SIZE) && logged(DATA + 5 * PN_PAGE_SIZE) &&
+              logged(DATA + 9 * PN_PAGE_SIZE));
+    relog(0); /* what is closed then opens all the same */
+    ck_assert_int_eq(store(GVA + 5 * PN_PAGE_SIZE, 3), PN_MAPPED);
+    end();
+}
+END_TEST
+
 /* The walker's A and D in a tracked page are told of, and done. */
 START_TEST(the_walkers_a_and_d_in_a_tracked_page_are_told) {
     pn_mmu_options_default(&opt);
@@ -378,6 +415,7 @@ END_TEST
 
 SUITE("mmu tdp logs", .timeout = 120,
       .tests = {tracking_a_frame_leaves_its_large_mapping,
+                a_harvest_closes_what_the_next_store_opens,
                 a_logged_gigabyte_is_split_down_to_4k,
                 the_walkers_a_and_d_in_a_tracked_page_are_told, logging_splits_at_once,
                 logging_splits_at_the_first_write,
