@@ -414,8 +414,12 @@ void pn_mmu_walk_cost(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access acces
  * Return: dirty pages, or -ENOENT (no such slot or not logged), -ENOSPC (bitmap too
  * small).
  */
+#define PN_PIECE_SIZE (PN_PAGE_SIZE / 32)
 long pn_mmu_dirty_harvest(struct pn_mmu *mmu, uint32_t slot_id, uint64_t *bitmap,
                           size_t words);
+/* Of PN_TRACKER_PIECES: which pieces of the page were stored to, bit i for bytes from i *
+ * PN_PIECE_SIZE on, by the last harvest that had the page. Return: 0, too: there is no such page. */
+uint32_t pn_mmu_dirty_pieces(const struct pn_mmu *mmu, uint32_t slot_id, uint64_t page);
 
 /*
  * Find written pages by another tracker from now on; all mappings go. What was written and not

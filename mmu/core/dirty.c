@@ -79,6 +79,8 @@ long pn_mmu_dirty_harvest(struct pn_mmu *mmu, uint32_t slot_id, uint64_t *bitmap
     host_begins(mmu);
     mmu->tracker->collect(mmu_actor(mmu), s);
     long pages = take(mmu, s, bitmap, need);
+    if (mmu->tracker->pieces)
+        dirty_pieces_take(mmu, s, bitmap, need);
     if (pages && mmu->ops->harvested)
         mmu->ops->harvested(mmu);
     struct pn_mmu_vcpu *vcpu = mmu_actor(mmu);

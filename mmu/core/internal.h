@@ -37,7 +37,7 @@ struct slot {
      * in the slot or gpa and hva differ modulo its size; shadowed tables add theirs. */
     uint32_t *disallow_large[2];
     uint64_t *
-        dirty; /* bitmap, with PN_SLOT_LOG_DIRTY; behind it one of slot_stale() */
+        dirty; /* bitmap, with PN_SLOT_LOG_DIRTY; behind it slot_stale(), slot_pieces() */
     uint64_t *reset; /* of pages that were, and are protected again (ring.c); or NULL */
     uint8_t *stores; /* per page, with a recorder: those that no table gets (record.c) */
 };
@@ -72,6 +72,11 @@ static inline size_t slot_words(const struct slot *s) {
 static inline uint64_t *slot_stale(const struct slot *s) {
     return s->dirty + slot_words(s);
 }
+/* Of a slot with a log: for each page the pieces that were stored to since the last harvest; and
+ * behind those, as of the last harvest that had the page (pieces.c). */
+static inline uint32_t *slot_pieces(const struct slot *s) {
+    return (uint32_t *)(void *)(s->dirty + 2 * slot_words(s));
+}
 static inline uint8_t *slot_hva(const struct slot *s, pn_gfn gfn) {
     return (uint8_t *)s->pub.hva + ((gfn - s->gfn) << PN_PAGE_SHIFT);
 }
@@ -80,6 +85,8 @@ static inline uint8_t *slot_hva(const struct slot *s, pn_gfn gfn) {
 void dirty_collect_all(struct pn_mmu *mmu);
 /* dirty.c: a page is about to be, or has been, written. */
 void dirty_mark(struct slot *s, pn_gfn gfn);
+/* The same of bytes in one page, which are about to be written or have been. */
+void dirty_mark_bytes(const struct pn_mmu *mmu, struct slot *s, pn_gpa gpa, size_t size);
 /* dirty.c: words [first, end) of the log go to the bitmap. Return: pages. */
 long dirty_take(struct slot *s, uint64_t *bitmap, size_t first, size_t end);
 /* To look for the write tags of so many pages, one by one, costs more than to drop all that TLBs
@@ -185,6 +192,7 @@ struct mmu_ops {
 struct tracker_ops {
     bool by_dbit; /* what was written may be in the leaves' D bits alone */
     bool rings;   /* of the pages that became writable, a ring for each vCPU */
+    bool pieces;  /* of the pages, which parts are stored to (pieces.c) */
     const struct dirty_layout *layout; /* D that is set goes into a buffer; NULL: none */
     /* May a small leaf of gfn take stores now? */
     bool (*may_write)(const struct slot *s, pn_gfn gfn);
@@ -209,6 +217,9 @@ void dirty_buffer_destroy(struct pn_mmu_vcpu *vcpu);
 void dirty_buffer_log(struct pn_mmu_vcpu *vcpu, pn_gfn gfn, unsigned level);
 void dirty_buffers_empty(struct pn_mmu *mmu);
 
+/* pieces.c. A harvest took these pages: what was stored to in them. */
+void dirty_pieces_take(struct pn_mmu *mmu, struct slot *s, const uint64_t *bitmap,
+                       size_t words);
 /* ring.c: of a tracker with rings. Return: 0 or -ENOMEM. */
 int dirty_ring_create(struct pn_mmu_vcpu *vcpu);
 void dirty_ring_destroy(struct pn_mmu_vcpu *vcpu);
@@ -456,15 +467,21 @@ static inline bool track_recorded(const struct slot *s, pn_gfn gfn) {
 static inline bool track_used(const struct slot *s, pn_gfn gfn) {
     return s->track[gfn - s->gfn] & (TRACK_USER | TRACK_RECORD);
 }
-/* Does a store to gpa, in a memslot, have to be seen by such users? */
-static inline bool track_seen(struct pn_mmu *mmu, pn_gpa gpa) {
-    struct slot *s = slot_of_gfn(mmu, gpa >> PN_PAGE_SHIFT);
-    return s && track_used(s, gpa >> PN_PAGE_SHIFT);
-}
 /* Does such a user have translated code there? */
 static inline bool track_code_seen(struct pn_mmu *mmu, pn_gpa gpa) {
     struct slot *s = slot_of_gfn(mmu, gpa >> PN_PAGE_SHIFT);
     return s && track_code(s, gpa >> PN_PAGE_SHIFT);
+}
+/* Must stores to the page be seen, for the sake of its pieces? */
+static inline bool dirty_pieces_open(const struct pn_mmu *mmu, const struct slot *s,
+                                     pn_gfn gfn) {
+    return mmu->tracker->pieces && s->dirty && ~slot_pieces(s)[gfn - s->gfn];
+}
+/* Does a store to gpa, in a memslot, have to be seen by these, or by such users? */
+static inline bool track_seen(struct pn_mmu *mmu, pn_gpa gpa) {
+    pn_gfn gfn = gpa >> PN_PAGE_SHIFT;
+    const struct slot *s = slot_of_gfn(mmu, gfn);
+    return s && (track_used(s, gfn) || dirty_pieces_open(mmu, s, gfn));
 }
 /* May a leaf of this level at gfn take stores that no MMU sees? The one place for the
  * rule; that a memslot is read-only is another. A large leaf of a logged slot is split

@@ -64,7 +64,7 @@ static void slot_free(struct slot *s) {
 }
 
 static uint64_t *dirty_alloc(uint64_t npages) {
-    return calloc(2 * ((npages + 63) / 64), sizeof(uint64_t));
+    return calloc(2 * ((npages + 63) / 64) + npages, sizeof(uint64_t));
 }
 
 /* One reason in every large frame that the slot cannot back as one host range. */

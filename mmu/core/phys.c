@@ -110,7 +110,7 @@ static size_t write_by(struct pn_mmu_vcpu *vcpu, pn_gpa gpa, const void *buf, si
         if (buf)
             store((uint8_t *)s->pub.hva + (gpa - s->pub.gpa), (const uint8_t *)buf + done,
                   piece);
-        dirty_mark(s, gfn);
+        dirty_mark_bytes(mmu, s, gpa, piece);
         if (store_of_vcpu)
             track_stored(vcpu, s, gpa, piece);
         mmu->ops->written(vcpu, gpa, piece, false);
@@ -136,7 +136,7 @@ void *pn_mmu_unseen(struct pn_mmu_vcpu *vcpu, pn_gpa gpa) {
     pn_gfn gfn = gpa >> PN_PAGE_SHIFT;
     const struct slot *s = slot_of_gfn(mmu, gfn);
     if (!s || s->pub.flags & PN_SLOT_READONLY || track_used(s, gfn) ||
-        !may_store_unseen(mmu, s, gfn, 1))
+        dirty_pieces_open(mmu, s, gfn) || !may_store_unseen(mmu, s, gfn, 1))
         return NULL;
     return slot_hva(s, gfn) + (gpa & (PN_PAGE_SIZE - 1));
 }

@@ -7,6 +7,9 @@
  *   wp       while the page is in the log              write-protects what it takes
  *   ring     the same; the page goes into a ring too     the same, of what the rings gave:
  *            (ring.c)                                    a full one is an exit, and reset
+ *   sub-page the same; but each store is seen until     the same, and forgets the pieces
+ *            all pieces of the page are stored to
+ *            (pieces.c)
  *   dbit     always; the walk of a store sets D        scans the leaves, and clears D
  *   pml,     always; the walk of a store sets D        empties the buffers, and clears D of
  *   hdbss    and notes the page (buffer.c)             the pages that it takes
@@ -62,6 +65,12 @@ static bool push_store(struct pn_mmu_vcpu *vcpu, struct slot *s, pn_gfn gfn) {
     return news;
 }
 
+static const struct tracker_ops pieces = {.pieces = true,
+                                          .may_write = logged,
+                                          .stored = log_store,
+                                          .collect = nothing_to_collect,
+                                          .rearm = protect};
+
 static void take_rings(struct pn_mmu_vcpu *vcpu, struct slot *s) {
     dirty_rings_collect(vcpu->mmu, s);
 }
@@ -105,6 +114,8 @@ const struct tracker_ops *tracker_of(const struct mmu_ops *ops,
         return &wp;
     if (tracker == PN_TRACKER_RING)
         return &ring;
+    if (tracker == PN_TRACKER_PIECES)
+        return &pieces;
     if (tracker == PN_TRACKER_DBIT)
         return &dbit;
     return !ops->rearm                   ? NULL

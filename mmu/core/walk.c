@@ -205,7 +205,7 @@ static __attribute__((noinline)) bool set_ad(struct pn_mmu_vcpu *vcpu,
         pn_emit(vcpu->ring, set_accessed_bit, gpa, level);
     if (~old & want & f->dirty)
         pn_emit(vcpu->ring, set_dirty_bit, gpa, level);
-    dirty_mark(s, gfn);
+    dirty_mark_bytes(vcpu->mmu, s, gpa, f->entry);
     vcpu->mmu->ops->written(vcpu, gpa, f->entry, true);
     return true;
 }

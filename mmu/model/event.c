@@ -229,6 +229,15 @@ static bool has(const struct pn_tlb_entry *e, pn_gva gva, enum pn_access access)
                                    e->tag[PN_WRITE] == TLB_RECORDED(gva)));
 }
 
+/* A store has filled it, but for the write tag: pieces of its page are logged. */
+static bool filled_without(const struct pn_mmu *mmu, const struct pn_tlb_entry *e,
+                           pn_gva gva, enum pn_access access,
+                           const struct pn_xlate *out) {
+    return mmu->tracker->pieces && access == PN_WRITE &&
+           (e->tag[PN_READ] ^ gva) < PN_PAGE_SIZE &&
+           e->hva == ((uintptr_t)out->hva & PN_PAGE_MASK);
+}
+
 /* The root's TLB does not have it. */
 static enum pn_outcome missed(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
                               enum pn_tlb_mode mode, struct pn_xlate *out,
@@ -242,7 +251,7 @@ static enum pn_outcome missed(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_acce
     unsigned n = vcpu->model->exits;
     /* Only now: the first fill of a mode moves its TLB. */
     const struct pn_tlb_entry *e = &r->tlb[mode][tlb_index(gva)];
-    if (has(e, gva, access))
+    if (has(e, gva, access) || filled_without(mmu, e, gva, access, out))
         *frame = out->gpa & PN_PAGE_MASK;
     bool known = !n && pre.found; /* else the tables are others now */
     show_faults(vcpu, gva, access, mode, answer, n, &pre);

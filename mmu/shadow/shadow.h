@@ -214,8 +214,11 @@ tlb_fill(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva, pn_gfn gfn,
         .code = access == PN_FETCH || w->spte & SPTE_TLB_X,
         .hva = (uintptr_t)spte_hva(w->spte) + (gva & inside & PN_PAGE_MASK),
     };
-    if (__builtin_expect(g.store && w->spte & SPTE_CODE, 0))
-        g.held = track_held(slot_of_gfn(vcpu->mmu, gfn), gfn);
+    if (__builtin_expect(g.store && w->spte & SPTE_CODE, 0)) {
+        const struct slot *s = slot_of_gfn(vcpu->mmu, gfn);
+        g.held = track_held(s, gfn);
+        g.store = !dirty_pieces_open(vcpu->mmu, s, gfn);
+    }
     unsigned got = tlb_put(vcpu, r, gva, mode, &g);
     uint64_t now = spte | SPTE_HW_A | SPTE_TLB_1 << mode |
                    (got & TLB_GOT_W ? SPTE_TLB_W | SPTE_HW_D : 0) |

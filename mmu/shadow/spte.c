@@ -58,7 +58,7 @@ static inline void set_new(struct pn_mmu_vcpu *vcpu, struct slot *s, uint64_t *s
     set_gpte(sp, sp_index(sptep), gfn, v);
     uint64_t now = SPTE_P | SPTE_LEAF | (uintptr_t)slot_hva(s, gfn) | bits;
     now |= spte_writable(now) ? SPTE_HW_D : 0;
-    if (sp_level(sp) > 1 || track_used(s, gfn))
+    if (sp_level(sp) > 1 || track_used(s, gfn) || mmu->tracker->pieces)
         now |= SPTE_CODE;
     *sptep = now;
     sp->used++;

@@ -70,7 +70,8 @@ void tdp_tlb_fill(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva,
         .acc = w->access,
         .pkey = w->pkey,
         .denied = rights_denied(&vcpu->walk.rights, w->access, w->pkey, mode),
-        .store = w->dirty && (pte & (EPT_W | EPT_D)) == (EPT_W | EPT_D),
+        .store = w->dirty && (pte & (EPT_W | EPT_D)) == (EPT_W | EPT_D) &&
+                 !dirty_pieces_open(vcpu->mmu, s, w->gfn),
         /* Only what was fetched from counts as code: its loss drops the jump caches. */
         .code = access == PN_FETCH || *hint & HINT_X,
         .held = track_held(s, w->gfn),

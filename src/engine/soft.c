@@ -223,7 +223,7 @@ static size_t soft_write_phys(struct pn_engine *e, pn_gpa gpa, const void *buf,
 static bool shadow_has_tracker(enum pn_dirty_tracker tracker) {
     return tracker == PN_TRACKER_OFF || tracker == PN_TRACKER_WP ||
            tracker == PN_TRACKER_RING || tracker == PN_TRACKER_DBIT ||
-           pn_dirty_by_host(tracker);
+           tracker == PN_TRACKER_PIECES || pn_dirty_by_host(tracker);
 }
 
 static bool tdp_has_tracker(enum pn_dirty_tracker tracker) {

@@ -27,14 +27,14 @@ verified() {
 
 if [ "${2:-}" = linux ]; then
     need_guest
-    for of in shadow:wp shadow:ring shadow:dbit tdp:dbit tdp:ring tdp:pml tdp:hdbss; do
+    for of in shadow:wp shadow:ring shadow:dbit shadow:sub-page tdp:dbit tdp:ring tdp:pml tdp:hdbss; do
         verified "Linux, $of" 4 10 --mmu "${of%:*}" --dirty-log "${of#*:}" --dirty-every 20 -m 256M -c 4 \
             --kernel "$cache/vmlinuz" --initrd "$cache/initrd.gz" --append "console=ttyS0" --max-insns 400000000
     done
     exit $bad
 fi
 
-[ "$(engines | wc -l)" -ge 16 ] || fail "too few trackers: $(engines)"
+[ "$(engines | wc -l)" -ge 18 ] || fail "too few trackers: $(engines)"
 for work_of in "pages=64 swaps=50 flips=20 switches=20 compute=10000" "workload=memslot pages=8 rounds=20"; do
     want=
     for of in $(engines); do
@@ -59,8 +59,8 @@ for mmu in shadow tdp; do
     "$penumbra" run "${switched[@]}" --dirty-verify --stats "$work/s.json" --monitor "$work/mon" > "$work/a.out" 2> "$work/a.err" < /dev/null &
     pid=$!
     until [ -S "$work/mon" ]; do kill -0 $pid 2> /dev/null || break; sleep 0.02; done
-    own="dbit ring wp ring dbit wp"
-    [ $mmu = tdp ] && own="pml dbit hdbss ring wp pml ring hdbss dbit wp"
+    own="dbit ring sub-page wp ring dbit wp"
+    [ $mmu = tdp ] && own="pml dbit hdbss ring sub-page wp pml ring hdbss dbit wp"
     for tracker in $own; do
         run monitor "$work/mon" dirty log "$tracker"
         [ "$rc" -eq 0 ] && grep -q "by $tracker$" "$work/out" || fail "$mmu: to $tracker: $(cat "$work/out" "$work/err")"

@@ -101,8 +101,8 @@ struct pn_paging fixture_paging(unsigned levels, uint64_t cr3) {
 }
 
 enum pn_dirty_tracker fixture_tracker(enum pn_mmu_kind kind, unsigned n) {
-    static const enum pn_dirty_tracker has[] = {PN_TRACKER_WP, PN_TRACKER_DBIT,
-                                                PN_TRACKER_RING, PN_TRACKER_PML,
-                                                PN_TRACKER_HDBSS};
-    return has[n % (kind == PN_MMU_TDP ? 5 : 3)];
+    static const enum pn_dirty_tracker has[] = {PN_TRACKER_WP,   PN_TRACKER_DBIT,
+                                                PN_TRACKER_RING, PN_TRACKER_PIECES,
+                                                PN_TRACKER_PML,  PN_TRACKER_HDBSS};
+    return has[n % (kind == PN_MMU_TDP ? 6 : 4)];
 }
