@@ -36,7 +36,10 @@ static int set_word(void *options, const char *arg, struct err *e) {
 static const struct option_row rows[] = {
     {"force", 0, NULL, "save, merge: replace a snapshot that is there",
      .kind = OPTION_FLAG, OPTION_FIELD(struct options, force)},
-    {"parent", 0, "DIR", "save: write only what was written since that snapshot",
+    {"parent", 0, "DIR",
+     "save: write only what was written since that snapshot; with --raw its file is "
+     "shared "
+     "where the file system can, and the new one stands alone",
      .kind = OPTION_TEXT, OPTION_FIELD(struct options, parent), .min = 1, .file = 'r'},
     {"raw", 0, NULL,
      "save, merge: write memory as it is, to be mapped (--restore-memory)",
@@ -181,13 +184,12 @@ static int info(const char *dir) {
     if (snapshot_depth(s) > 1)
         printf("\nparent     %s; %u snapshots in all",
                cli_text(json_object_get(j, "parent"), "dir"), snapshot_depth(s));
-    printf(
-        "\npages      %lld: %lld as in the parent, %lld of zeros, %lld stored, in %lld "
-        "bytes%s\n",
-        cli_number(m, "pages"), cli_number(m, "inherited"), cli_number(m, "zeros"),
-        cli_number(m, "stored"),
-        cli_number(m, "chunk_bytes") + cli_number(m, "index_bytes"),
-        json_is_true(json_object_get(m, "raw")) ? ", raw: can be mapped" : "");
+    printf("\npages      %lld: %lld as in the parent, %lld by sharing its file's blocks, "
+           "%lld of zeros, %lld stored, in %lld bytes%s\n",
+           cli_number(m, "pages"), cli_number(m, "inherited"), cli_number(m, "cloned"),
+           cli_number(m, "zeros"), cli_number(m, "stored"),
+           cli_number(m, "chunk_bytes") + cli_number(m, "index_bytes"),
+           json_is_true(json_object_get(m, "raw")) ? ", raw: can be mapped" : "");
     printf("sections  ");
     json_array_foreach(json_object_get(j, "sections"), i, one)
         printf(" %s", cli_text(one, "name"));

@@ -243,7 +243,7 @@ static int write_merged(const struct snapshot *s, uint8_t *all, bool raw,
         rc = snap_writer_section(w, s->section[i].name, s->section[i].version,
                                  s->section[i].data, s->section[i].size, e);
     json_t *memory =
-        rc ? NULL : snap_memory_write(w->memory_fd, r, s->memory.regions, raw, e);
+        rc ? NULL : snap_memory_write(w->memory_fd, r, s->memory.regions, raw, NULL, e);
     json_t *j = memory ? json_copy(s->manifest) : NULL;
     if (rc == 0 && memory) {
         json_object_del(j, "parent");

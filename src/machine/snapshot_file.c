@@ -129,7 +129,7 @@ static int open_files(struct snap_writer *w) {
 
 int snap_writer_open(struct snap_writer *w, const char *dir, bool force, struct err *e) {
     struct stat st;
-    *w = (struct snap_writer){.fd = -1, .state_fd = -1, .memory_fd = -1};
+    *w = (struct snap_writer){.fd = -1, .state_fd = -1, .memory_fd = -1, .clone_fd = -1};
     size_t length = strlen(dir);
     while (length > 1 && dir[length - 1] == '/')
         length--;
@@ -237,7 +237,7 @@ void snap_writer_abandon(struct snap_writer *w) {
     free(w->temp);
     free(w->dir);
     json_decref(w->sections);
-    *w = (struct snap_writer){.fd = -1, .state_fd = -1, .memory_fd = -1};
+    *w = (struct snap_writer){.fd = -1, .state_fd = -1, .memory_fd = -1, .clone_fd = -1};
 }
 
 struct snap_writer snap_writer_hand_over(struct snap_writer *w) {
@@ -245,8 +245,8 @@ struct snap_writer snap_writer_hand_over(struct snap_writer *w) {
     const int fds[] = {w->fd, w->state_fd, w->memory_fd};
     for (unsigned i = 0; i < 3; i++)
         close(fds[i]);
-    names.fd = names.state_fd = names.memory_fd = -1;
-    *w = (struct snap_writer){.fd = -1, .state_fd = -1, .memory_fd = -1};
+    names.fd = names.state_fd = names.memory_fd = names.clone_fd = -1;
+    *w = (struct snap_writer){.fd = -1, .state_fd = -1, .memory_fd = -1, .clone_fd = -1};
     return names;
 }
 

@@ -117,10 +117,14 @@ struct snap_memory {
 
 /* Is a page of a guest all zeros? */
 bool snap_is_zero(const uint8_t *page);
-/* Write the regions' pages to fd. raw: none has `changed`. Return: what the manifest says of
- * them, or NULL with a line in e. */
+/* Write the regions' pages to fd. raw: none has `changed`, but over a clone: then fd has the pages of
+ * that raw memory, and gets those that changed. clone: NULL: none. Return: what the manifest says
+ * of them, or NULL with a line in e. */
 json_t *snap_memory_write(int fd, const struct snap_region *r, unsigned regions, bool raw,
-                          struct err *e);
+                          const struct snap_memory *clone, struct err *e);
+/* Make fd, an empty file, share all of the other's blocks. Return: 0, or -errno: this file system
+ * does not, or these are two. */
+int snap_memory_clone(int fd, const struct snap_memory *of);
 /* From the manifest and the size of memory.bin. Return: 0, or -errno with a line in e. */
 int snap_memory_open(struct snap_memory *m, const json_t *manifest, int fd,
                      struct err *e);
@@ -230,6 +234,7 @@ struct snap_writer {
     char *dir, *temp;
     int fd; /* of the folder; -1: none */
     int state_fd, memory_fd;
+    int clone_fd; /* somebody else's, that the writing needs; -1: none */
     bool replaces;
     json_t *sections;
 };

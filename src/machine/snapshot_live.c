@@ -25,7 +25,7 @@
 #include "machine/history.h"
 #include "machine/snapshot_internal.h"
 
-#define KEPT 4u
+#define KEPT 5u
 
 struct report {
     int rc;
@@ -54,9 +54,13 @@ static void close_others(const int keep[KEPT]) {
     int fd[KEPT], from = 3;
     memcpy(fd, keep, sizeof(fd));
     qsort(fd, KEPT, sizeof(fd[0]), by_number);
-    for (unsigned i = 0; i < KEPT; from = fd[i++] + 1)
+    for (unsigned i = 0; i < KEPT; i++) {
+        if (fd[i] < from) /* -1: there is none */
+            continue;
         if (fd[i] > from)
             close_range((unsigned)from, (unsigned)fd[i] - 1, 0);
+        from = fd[i] + 1;
+    }
     close_range((unsigned)from, ~0u, 0);
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     for (int i = 0; i < 3; i++)
@@ -66,7 +70,7 @@ static void close_others(const int keep[KEPT]) {
 /* Its end is not asked for by the terminal's keys, but comes with this process's. */
 static void withdraw(const struct snap_writer *w, int fd, pid_t parent) {
     static const int ignored[] = {SIGINT, SIGQUIT, SIGHUP, SIGTSTP, SIGPIPE};
-    const int keep[KEPT] = {w->fd, w->state_fd, w->memory_fd, fd};
+    const int keep[KEPT] = {w->fd, w->state_fd, w->memory_fd, w->clone_fd, fd};
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     for (unsigned i = 0; i < sizeof(ignored) / sizeof(ignored[0]); i++)
         signal(ignored[i], SIG_IGN);

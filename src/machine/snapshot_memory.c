@@ -11,16 +11,22 @@
  * alone.
  *
  * Raw: page p lies at p * 4096, as it is, to be mapped; pages of zeros are holes. The index
- * follows, without sizes of chunks; no page is the same as another's, and none is a parent's.
+ * follows, without sizes of chunks; no page is the same as another's, and none is a parent's. Where the
+ * file system shares blocks between files (FICLONE: btrfs, xfs), a raw one can begin as a clone of
+ * its parent's file, and only what changed is written.
  *
  * Invariants
  * 1. Two pages share a stored one only where every byte is equal, whatever their hashes say.
  * 2. No page is given out whose XXH3 is not the index's.
  */
+#define _GNU_SOURCE /* fallocate */
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
+#include <linux/fs.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <xxhash.h>
@@ -44,7 +50,8 @@ struct writer {
     int fd;
     bool raw;
     ZSTD_CCtx *zstd;
-    uint64_t pages, stored, zeros, inherited, bytes;
+    const struct snap_memory *clone; /* whose pages are in the file already; or NULL */
+    uint64_t pages, stored, zeros, inherited, cloned, bytes;
     uint32_t *code;
     uint64_t *hash;
     const uint8_t **at;   /* each stored page, in the guest's memory */
@@ -152,13 +159,35 @@ static int add_raw(struct writer *w, uint64_t number, const uint8_t *page,
     return rc ? rc : w->run_pages == RUN_PAGES ? write_run(w) : 0;
 }
 
+/* A page of a clone is zeros now. Return: 0 or -errno. */
+static int clear_page(struct writer *w, uint64_t number) {
+    static const uint8_t zeros[PN_PAGE_SIZE];
+    off_t at = (off_t)(number * PN_PAGE_SIZE);
+    if (!fallocate(w->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, at, PN_PAGE_SIZE))
+        return 0;
+    ssize_t n = errno == EOPNOTSUPP ? pwrite(w->fd, zeros, sizeof(zeros), at) : -1;
+    return n == PN_PAGE_SIZE ? 0 : n < 0 ? -errno : -EIO;
+}
+
+/* A page of a clone is as it was. */
+static void keep_page(struct writer *w, uint64_t number, uint32_t *code) {
+    uint32_t stored = w->clone->page[number];
+    *code = stored ? CODE_NEXT : CODE_ZERO;
+    w->zeros += !stored;
+    w->cloned++;
+    if (stored)
+        w->hash[w->stored++] = w->clone->hash[stored - 1];
+}
+
 /* number: among all pages. Return: 0 or -errno. */
 static int add_page(struct writer *w, uint64_t number, const uint8_t *page,
                     uint32_t *code) {
     *code = CODE_ZERO;
     if (snap_is_zero(page)) {
         w->zeros++;
-        return 0;
+        return w->clone && number < w->clone->pages && w->clone->page[number]
+                   ? clear_page(w, number)
+                   : 0;
     }
     if (w->raw)
         return add_raw(w, number, page, code);
@@ -191,6 +220,8 @@ static int add_region(struct writer *w, const struct snap_region *r, uint64_t fi
     for (uint64_t p = 0; rc == 0 && p < r->pages; p++) {
         if (!r->changed || r->changed[p / 64] >> p % 64 & 1) {
             rc = add_page(w, first + p, r->base + p * PN_PAGE_SIZE, &w->code[first + p]);
+        } else if (w->clone) {
+            keep_page(w, first + p, &w->code[first + p]);
         } else {
             w->code[first + p] = CODE_BELOW;
             w->inherited++;
@@ -252,26 +283,44 @@ static int end_pages(struct writer *w) {
     return rc == 0 && lseek(w->fd, (off_t)w->bytes, SEEK_SET) < 0 ? -errno : rc;
 }
 
+int snap_memory_clone(int fd, const struct snap_memory *of) {
+    return ioctl(fd, FICLONE, of->fd) ? -errno : 0;
+}
+
+/* What is kept of a clone has its place there. The clone's index goes. Return: 0 or -errno. */
+static int begin_clone(const struct writer *w, const struct snap_region *r,
+                       unsigned regions) {
+    for (unsigned i = 0; i < regions; i++)
+        if (r[i].changed &&
+            (i >= w->clone->regions || w->clone->region[i].pages != r[i].pages))
+            return -EINVAL;
+    return ftruncate(w->fd, (off_t)(w->pages * PN_PAGE_SIZE)) ? -errno : 0;
+}
+
 json_t *snap_memory_write(int fd, const struct snap_region *r, unsigned regions, bool raw,
-                          struct err *e) {
+                          const struct snap_memory *clone, struct err *e) {
     struct writer w;
     uint64_t pages = 0, most = 0, n = 0;
     for (unsigned i = 0; i < regions; i++) {
         pages += r[i].pages;
-        most += changed_pages(&r[i]);
+        most += clone ? r[i].pages : changed_pages(&r[i]);
     }
     int rc = writer_create(&w, fd, raw, pages, most) ? 0 : -ENOMEM;
+    w.clone = clone;
+    if (rc == 0 && clone)
+        rc = begin_clone(&w, r, regions);
     for (unsigned i = 0; rc == 0 && i < regions; n += r[i++].pages)
         rc = add_region(&w, &r[i], n);
     if (rc == 0)
         rc = end_pages(&w);
     json_t *j =
         rc ? NULL
-           : json_pack("{s:o, s:b, s:i, s:I, s:I, s:I, s:I, s:I}", "regions",
+           : json_pack("{s:o, s:b, s:i, s:I, s:I, s:I, s:I, s:I, s:I}", "regions",
                        regions_json(r, regions), "raw", raw, "chunk_pages",
                        (int)SNAP_CHUNK_PAGES, "pages", (json_int_t)pages, "inherited",
-                       (json_int_t)w.inherited, "zeros", (json_int_t)w.zeros, "stored",
-                       (json_int_t)w.stored, "chunk_bytes", (json_int_t)w.bytes);
+                       (json_int_t)w.inherited, "cloned", (json_int_t)w.cloned, "zeros",
+                       (json_int_t)w.zeros, "stored", (json_int_t)w.stored, "chunk_bytes",
+                       (json_int_t)w.bytes);
     if (rc == 0)
         rc = j ? write_index(&w, j) : -ENOMEM;
     writer_free(&w);

@@ -20,8 +20,10 @@
 /* What the new one stands on. */
 struct stand {
     json_t *parent;            /* for the manifest; NULL: on nothing */
-    struct machine_base *base; /* what was written since */
+    struct machine_base *base; /* what was written since; NULL: it stands on nothing */
     bool window;               /* the parent has it, too */
+    struct snapshot
+        *clone; /* raw: the parent, whose file the new one begins as; or NULL */
 };
 
 struct saver {
@@ -50,6 +52,24 @@ static json_t *manifest(struct machine *m, json_t *memory, json_t *about) {
     return j;
 }
 
+/* A raw one has all of memory: it may begin as its parent's file, and names no parent. */
+static int find_clone(const struct snapshot_request *r, uint64_t digest, struct stand *s,
+                      struct err *e) {
+    uint64_t is;
+    int rc = snap_open_one(r->parent, true, &s->clone, e);
+    if (rc)
+        return rc;
+    if (!snap_hex(s->clone->manifest, "xxh3", &is) || is != digest)
+        return err_set(e, -EBUSY, "%s: somebody writes it", r->parent);
+    if (!s->clone->memory.raw)
+        return err_set(
+            e, -EINVAL,
+            "%s is not raw, and a raw snapshot has no parent but for its file: "
+            "'snapshot merge --raw' makes one of several",
+            r->parent);
+    return 0;
+}
+
 static int find_stand(struct machine *m, const struct snapshot_request *r,
                       struct stand *s, struct err *e) {
     json_t *j;
@@ -57,10 +77,6 @@ static int find_stand(struct machine *m, const struct snapshot_request *r,
     *s = (struct stand){0};
     if (!r->parent)
         return 0;
-    if (r->raw)
-        return err_set(e, -EINVAL,
-                       "a raw snapshot has all of memory, and no parent: 'snapshot merge "
-                       "--raw' makes one of several");
     if (!m->dirty)
         return err_set(e, -EINVAL,
                        "--parent: this run has no dirty log: begin it with --dirty-log");
@@ -76,6 +92,8 @@ static int find_stand(struct machine *m, const struct snapshot_request *r,
                      "%s: not one of the last 64 snapshots that this run has saved, used "
                      "as a parent or begun from",
                      r->parent);
+    else if (r->raw)
+        rc = find_clone(r, digest, s, e);
     else if (!(s->parent = snap_parent_json(r->dir, r->parent, j, e)))
         rc = -EINVAL;
     json_decref(j);
@@ -85,8 +103,14 @@ static int find_stand(struct machine *m, const struct snapshot_request *r,
 /* The pages, and then all is there. */
 static int save_memory(void *opaque, uint64_t *digest, struct err *e) {
     struct saver *v = opaque;
+    const struct snap_memory *clone = v->stand.clone ? &v->stand.clone->memory : NULL;
+    if (clone && snap_memory_clone(v->w.memory_fd, clone)) {
+        clone = NULL; /* this file system has it not: all of memory is written */
+        for (unsigned i = 0; i < v->regions; i++)
+            v->region[i].changed = NULL;
+    }
     json_t *memory =
-        snap_memory_write(v->w.memory_fd, v->region, v->regions, v->r->raw, e);
+        snap_memory_write(v->w.memory_fd, v->region, v->regions, v->r->raw, clone, e);
     if (!memory)
         return -EIO;
     json_t *j = manifest(v->m, memory, v->r->about);
@@ -108,7 +132,7 @@ static int save_moment(struct saver *v, struct err *e) {
     const uint64_t *ram, *window;
     int rc = snap_save_sections(v->m, &v->w, e);
     v->regions = snap_regions(v->m, v->region);
-    if (rc || !v->stand.parent)
+    if (rc || !v->stand.base)
         return rc;
     rc = machine_base_changed(v->stand.base, &ram, &window);
     if (rc)
@@ -192,10 +216,12 @@ int machine_snapshot_save(struct machine *m, const struct snapshot_request *r,
     if (rc == 0)
         rc = snap_writer_open(&v.w, r->dir, r->force, e);
     if (rc == 0) {
+        v.w.clone_fd = v.stand.clone ? v.stand.clone->memory.fd : -1;
         rc = machine_base_begin(m, &base);
         rc = rc ? err_sys(e, rc, "the dirty log") : save(m, &v, base, e);
         snap_writer_abandon(&v.w);
     }
     json_decref(v.stand.parent);
+    snapshot_close(v.stand.clone);
     return rc;
 }

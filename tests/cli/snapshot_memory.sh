@@ -42,12 +42,38 @@ for how in "packed" "raw --raw" "live --raw --live"; do
 done
 "$penumbra" monitor "$work/mon" cont > "$work/log"
 until grep -q 'page table edits' "$work/a.out"; do kill -0 $pid 2> /dev/null || break; sleep 0.02; done
+"$penumbra" monitor "$work/mon" stop > "$work/log"
 run snapshot save "$work/mon" "$work/child" --parent "$work/packed"
 [ "$rc" -eq 0 ] || fail "save --parent: $(cat "$work/err")"
 run snapshot save "$work/mon" "$work/onraw" --parent "$work/raw"
 [ "$rc" -eq 0 ] || fail "save --parent, of a raw one: $(cat "$work/err")"
-refused 1 snapshot save "$work/mon" "$work/no" --raw --parent "$work/raw"
-grep -q 'no parent' "$work/err" || fail "save --raw --parent: $(cat "$work/err")"
+refused 1 snapshot save "$work/mon" "$work/no" --raw --parent "$work/packed"
+grep -q 'is not raw' "$work/err" || fail "save --raw --parent of a packed one: $(cat "$work/err")"
+run snapshot save "$work/mon" "$work/rawchild" --raw --parent "$work/raw"
+[ "$rc" -eq 0 ] || fail "save --raw --parent: $(cat "$work/err")"
+# Over a clone of the parent's file, where the file system has that: two of them, made here, if one may.
+cloned=''
+for kind in btrfs xfs; do
+    command -v mkfs.$kind > /dev/null && truncate -s 400M "$work/img" && mkfs.$kind -q -f "$work/img" > "$work/log" 2>&1 &&
+        mkdir -p "$work/mnt" && mount -o loop "$work/img" "$work/mnt" 2> "$work/log" || continue
+    run snapshot save "$work/mon" "$work/mnt/one" --raw --force
+    run snapshot save "$work/mon" "$work/mnt/two" --raw --parent "$work/mnt/one"
+    [ "$rc" -eq 0 ] || fail "$kind: $(cat "$work/err")"
+    run snapshot save "$work/mon" "$work/mnt/three" --raw --live --parent "$work/mnt/two"
+    [ "$rc" -eq 0 ] || fail "$kind, live: $(cat "$work/err")"
+    for one in two three; do
+        run snapshot verify "$work/mnt/$one"
+        [ "$rc" -eq 0 ] || fail "$kind: verify $one: $(cat "$work/out")"
+        run snapshot info "$work/mnt/$one"
+        grep -q ' [1-9][0-9]* by sharing' "$work/out" || fail "$kind: $one shares nothing: $(cat "$work/out")"
+    done
+    cp -r "$work/mnt/three" "$work/cloned"
+    umount "$work/mnt"
+    cloned=cloned
+    break
+done
+[ "$cloned" ] || echo "no file system that shares blocks: needs root, a loop device and mkfs.btrfs or mkfs.xfs"
+"$penumbra" monitor "$work/mon" cont > "$work/log"
 wait $pid || fail "the saved guest's exit code"
 
 # A raw one is the same guest, from a save, a live save, and a merge.
@@ -64,7 +90,7 @@ run snapshot merge --raw "$work/child" "$work/mergedchild"
 
 set=$work/set
 for mmu in shadow tdp; do
-    for one in "raw eager" "raw map" "raw lazy" "packed lazy" "child lazy" "onraw lazy" "mergedchild map"; do
+    for one in "raw eager" "raw map" "raw lazy" "packed lazy" "child lazy" "onraw lazy" "mergedchild map" "rawchild map" ${cloned:+"$cloned map"}; do
         goes_on "$one, under $mmu" "$work/${one% *}" --restore-memory "${one#* }" --mmu $mmu
     done
     for one in packed raw; do

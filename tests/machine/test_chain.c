@@ -8,9 +8,12 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/file.h"
+#include "machine/snapshot_fill.h"
 #include "machine/snapshot_internal.h"
 #include "tests/suite.h"
 
@@ -305,6 +308,74 @@ START_TEST(a_chain_that_is_too_long_is_refused) {
 }
 END_TEST
 
+/* A file with the memory, as a raw one. Return: what the manifest says. */
+static json_t *raw_file(int fd, const uint8_t *memory, const uint64_t *changed,
+                        const struct snap_memory *clone) {
+    struct err e = {text, sizeof(text)};
+    struct snap_region r = {.name = "ram",
+                            .pages = PAGES,
+                            .base = (uint8_t *)(uintptr_t)memory,
+                            .changed = changed};
+    json_t *j = snap_memory_write(fd, &r, 1, true, clone, &e);
+    ck_assert_msg(j != NULL, "%s", text);
+    json_object_del(j, "cloned");
+    return j;
+}
+
+static int scratch(void) {
+    int fd = memfd_create("memory", MFD_CLOEXEC);
+    ck_assert_int_ge(fd, 0);
+    return fd;
+}
+
+static uint8_t *all_of(int fd, size_t *size) {
+    *size = (size_t)lseek(fd, 0, SEEK_END);
+    uint8_t *bytes = malloc(*size);
+    ck_assert_int_eq(snap_read_at(fd, bytes, *size, 0), 0);
+    return bytes;
+}
+
+/* The blocks are shared or copied: what is written over them is the same. */
+START_TEST(a_clone_with_what_changed_is_a_whole_raw_file) {
+    struct err e = {text, sizeof(text)};
+    uint8_t *was = calloc(1, RAM), *is = malloc(RAM), *bytes[2];
+    uint64_t changed[PAGES / 64] = {0};
+    struct snap_memory m;
+    size_t size[2];
+    srand(SEED);
+    for (uint64_t p = 0; p < PAGES; p += 1 + (uint64_t)rand() % 3)
+        memset(was + p * PN_PAGE_SIZE, rand() % 3, PN_PAGE_SIZE);
+    memcpy(is, was, RAM);
+    for (uint64_t p = 0; p < PAGES; p += 1 + (uint64_t)rand() % 20) {
+        memset(is + p * PN_PAGE_SIZE, rand() % 3, PN_PAGE_SIZE);
+        changed[p / 64] |= 1ull << p % 64;
+    }
+    int from = scratch(), over = scratch(), alone = scratch();
+    json_t *j = raw_file(from, was, NULL, NULL);
+    ck_assert_msg(!snap_memory_open(&m, j, from, &e), "%s", text);
+    ck_assert_msg(!snap_memory_index(&m, &e), "%s", text);
+    bytes[0] = all_of(from, &size[0]);
+    ck_assert_int_eq(file_write(over, bytes[0], size[0]), 0);
+    free(bytes[0]);
+    json_t *a = raw_file(over, is, changed, &m), *b = raw_file(alone, is, NULL, NULL);
+    ck_assert(json_equal(a, b));
+    bytes[0] = all_of(over, &size[0]);
+    bytes[1] = all_of(alone, &size[1]);
+    ck_assert_uint_eq(size[0], size[1]);
+    ck_assert_int_eq(memcmp(bytes[0], bytes[1], size[0]), 0);
+    for (unsigned i = 0; i < 2; i++)
+        free(bytes[i]);
+    json_decref(a);
+    json_decref(b);
+    json_decref(j);
+    snap_memory_close(&m); /* and from */
+    close(over);
+    close(alone);
+    free(was);
+    free(is);
+}
+END_TEST
+
 static void setup(void) {
     ck_assert_ptr_nonnull(mkdtemp(root));
 }
@@ -318,4 +389,5 @@ SUITE("chain", .setup = setup, .teardown = teardown,
       .tests = {every_chain_has_the_memory_of_its_moment,
                 a_restored_machine_saves_on_what_it_began_from,
                 pages_above_the_hole_are_where_they_were,
-                a_parent_of_another_size_is_refused, a_chain_that_is_too_long_is_refused})
+                a_parent_of_another_size_is_refused, a_chain_that_is_too_long_is_refused,
+                a_clone_with_what_changed_is_a_whole_raw_file})
