@@ -142,7 +142,7 @@ static unsigned needs(const struct run_options *o) {
     const struct machine_config *m = &o->machine;
     unsigned n = 0;
     if (attended(o))
-        n |= SANDBOX_FORK | SANDBOX_WIRE;
+        n |= SANDBOX_FORK | SANDBOX_WIRE | SANDBOX_WATCH;
     if (has_device(m, reaches_out))
         n |= SANDBOX_WIRE;
     if (has_device(m, is_share))
@@ -183,6 +183,8 @@ static void allow_named(struct rules *r, const struct run_options *o, const char
         allow_device(r, &d);
     if (pn_dirty_by_host(m->dirty))
         allow(r, "/proc/self/clear_refs", SANDBOX_WRITE);
+    if (needs(o) & SANDBOX_WATCH)
+        allow(r, "/proc/self/pagemap", SANDBOX_READ);
     if (o->monitor)
         allow_beside(r, o->monitor, SANDBOX_NAMES);
     if (o->gdb)

@@ -36,7 +36,7 @@ refuses 'nothing'
 refuses 'nothing' --mmu tdp --stats "$work/own/s.json" --trace "$work/own/t" --event-digest
 grep -q '"exit"' "$work/own/s.json" && [ -s "$work/own/t" ] || fail "no results"
 refuses 'map written memory to execute' --handover tdp
-refuses 'fork|clone a process|send a signal to a thread|a socket of IPv.|a Unix socket|connect' --monitor "$work/own/mon"
+refuses 'fork|clone a process|send a signal to a thread|a socket of IPv.|a Unix socket|connect|page faults of its own' --monitor "$work/own/mon"
 [ ! -e "$work/own/mon" ] || fail "a socket is left behind"
 
 # Without it nearly all is allowed: the questions are real ones.
