@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""What it costs to go on from a snapshot, by each way that memory comes; and what QEMU's saves cost.
+"""What it costs to go on from a snapshot, by each way that memory comes; and QEMU's ways beside it.
 
     restore_cost.py --penumbra PROGRAM --guest FILL.ELF [--memory 1024] [--repeat 5] [--mmu shadow]
                     [--in FOLDER] [--qemu PROGRAM|none]
@@ -8,8 +8,10 @@
 The guest (fill.S) fills its memory with bytes that nobody compresses; it is saved, and restored again and
 again, in turn: eager, mapped and lazy restores, with and without the working set. Measured are, in ms and
 medians: from exec to the guest's first byte on the console, and its work, which takes about 100 ms after an
-eager restore and writes 4096 pages all over memory. Files are in the host's page cache. QEMU's migration to
-a file and savevm are timed once; its restores are not, for its guest lost the byte that lets it go on."""
+eager restore and writes 4096 pages all over memory. Files are in the host's page cache. QEMU's ways are its
+migration to a file and -incoming, and savevm and -loadvm, by its software CPU. Its guest is saved while it
+runs, or it would stand after -incoming; and gets its byte when it has said its first, for a restore takes what
+was typed before away."""
 import argparse
 import os
 import shutil
@@ -60,10 +62,16 @@ class Guest:
 
 
 def measure(command, go):
-    """To the first byte, and the work after it."""
-    with open(go, "rb") as stdin:
-        g = Guest(command, stdin)
+    """To the first byte, and the work after it. go: the file with what is typed; None: it is typed then."""
+    if go:
+        with open(go, "rb") as stdin:
+            g = Guest(command, stdin)
+    else:
+        g = Guest(command, subprocess.PIPE)
     first, letter = g.until((b".", b"G"))
+    if not go:
+        g.process.stdin.write(b"g")
+        g.process.stdin.flush()
     begins = first if letter == b"G" else g.until((b"G",))[0]
     done = g.until((b"D",))[0]
     g.end()
@@ -129,7 +137,7 @@ class Monitor:
 
 def qemu(work, *more):
     return [args.qemu, "-accel", "tcg", "-cpu", "max", "-m", f"{args.memory}M", "-display", "none", "-nic", "none",
-            "-serial", "stdio", "-no-reboot", "-kernel", args.guest, *more]
+            "-serial", "stdio", "-no-reboot", "-kernel", args.guest, "-drive", f"file={work}/vm.qcow2,if=ide", *more]
 
 
 def qemu_save(work):
@@ -137,10 +145,9 @@ def qemu_save(work):
     disk = f"{work}/vm.qcow2"
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", disk, "1M"], check=True)
     mon = f"{work}/qmon"
-    g = Guest(qemu(work, "-monitor", f"unix:{mon},server,nowait", "-drive", f"file={disk},if=ide"), subprocess.PIPE)
+    g = Guest(qemu(work, "-monitor", f"unix:{mon},server,nowait"), subprocess.PIPE)
     g.until((b"R",))
     m = Monitor(mon)
-    m.ask("stop")
     start = time.monotonic()
     m.ask("savevm one")
     by_savevm = (time.monotonic() - start) * 1e3
@@ -182,11 +189,14 @@ def main():
             commands[f"{name}, working set"] = commands[name] + ["--working-set", f"{work}/set-{one}"]
         if with_qemu:
             by_file, by_savevm = qemu_save(work)
-            print(f"QEMU: migrate to a file {by_file:.0f} ms, savevm {by_savevm:.0f} ms")
+            print(f"QEMU: migrate to a file {by_file:.0f} ms, savevm {by_savevm:.0f} ms; of these the saves above are "
+                  f"{packed / by_file:.2f} and {packed / by_savevm:.2f}, raw {raw / by_file:.2f} and {raw / by_savevm:.2f}")
+            commands["QEMU, -incoming"] = qemu(work, "-monitor", "none", "-incoming", f"exec:cat {work}/qemu.state")
+            commands["QEMU, -loadvm"] = qemu(work, "-monitor", "none", "-loadvm", "one")
         times = {name: [] for name in commands}
         for _ in range(args.repeat):
             for name, command in commands.items():
-                times[name].append(measure(command, go))
+                times[name].append(measure(command, None if name.startswith("QEMU") else go))
         eager = [statistics.median(t[i] for t in times["eager"]) for i in range(2)]
         print(f"{'':32} {'first byte':>10} {'of eager':>9} {'work':>8} {'of eager':>9}")
         for name, t in times.items():
