@@ -36,9 +36,10 @@ struct slot {
      * reasons forbid a large mapping. memslot.c counts one where the frame is not wholly
      * in the slot or gpa and hva differ modulo its size; shadowed tables add theirs. */
     uint32_t *disallow_large[2];
-    uint64_t *
-        dirty; /* bitmap, with PN_SLOT_LOG_DIRTY; behind it slot_stale(), slot_pieces() */
+    /* Bitmap, with PN_SLOT_LOG_DIRTY; behind it what slot_stale() and slot_pieces() give. */
+    uint64_t *dirty;
     uint64_t *reset; /* of pages that were, and are protected again (ring.c); or NULL */
+    bool was_reset;  /* some of them are */
     uint8_t *stores; /* per page, with a recorder: those that no table gets (record.c) */
 };
 

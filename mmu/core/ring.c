@@ -57,6 +57,7 @@ static void reset(struct pn_mmu *mmu, struct dirty_ring *r) {
             continue;
         s->dirty[page / 64] &= ~bit;
         s->reset[page / 64] |= bit;
+        s->was_reset = true;
         mmu->ops->write_protect(mmu, s, s->gfn + page);
     }
     r->count = 0;
@@ -77,8 +78,10 @@ void dirty_rings_collect(struct pn_mmu *mmu, struct slot *s) {
     for (unsigned v = 0; v < mmu->vcpu_count; v++)
         if (mmu->vcpus[v]->pages)
             mmu->vcpus[v]->pages->count = 0;
-    for (uint64_t w = 0; s->reset && s->dirty && w < (s->npages + 63) / 64; w++)
-        s->dirty[w] |= s->reset[w];
-    free(s->reset);
-    s->reset = NULL;
+    for (uint64_t w = 0; s->was_reset && w < slot_words(s); w++) {
+        if (s->dirty)
+            s->dirty[w] |= s->reset[w];
+        s->reset[w] = 0;
+    }
+    s->was_reset = false;
 }
