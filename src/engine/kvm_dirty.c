@@ -27,7 +27,7 @@
 bool kvm_has_tracker(enum pn_dirty_tracker tracker) {
     return tracker == PN_TRACKER_OFF || tracker == PN_TRACKER_BITMAP ||
            tracker == PN_TRACKER_CLEAR || tracker == PN_TRACKER_RING ||
-           pn_dirty_by_host(tracker);
+           tracker == PN_TRACKER_ALL_SET || pn_dirty_by_host(tracker);
 }
 
 static int enable(struct pn_engine *e, uint32_t cap, uint64_t arg) {
@@ -51,9 +51,11 @@ static int enable_ring(struct pn_engine *e) {
 int kvm_dirty_begin(struct pn_engine *e, enum pn_dirty_tracker tracker) {
     int rc = 0;
     e->tracker = tracker;
-    if (tracker == PN_TRACKER_CLEAR)
-        rc = enable(e, KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2,
-                    KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE);
+    if (tracker == PN_TRACKER_CLEAR || tracker == PN_TRACKER_ALL_SET)
+        rc =
+            enable(e, KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2,
+                   KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE |
+                       (tracker == PN_TRACKER_ALL_SET ? KVM_DIRTY_LOG_INITIALLY_SET : 0));
     else if (tracker == PN_TRACKER_RING)
         rc = enable_ring(e);
     if (rc)
@@ -119,7 +121,7 @@ static int read_bitmap(struct pn_engine *e, const struct kvm_slot *s, uint64_t *
     struct kvm_dirty_log log = {.slot = s->slot.id, .dirty_bitmap = bitmap};
     if (ioctl(e->vm, KVM_GET_DIRTY_LOG, &log) < 0)
         return -errno;
-    if (e->tracker != PN_TRACKER_CLEAR)
+    if (e->tracker == PN_TRACKER_BITMAP)
         return 0;
     struct kvm_clear_dirty_log clear = {
         .slot = s->slot.id,
