@@ -1,0 +1,80 @@
+#!/bin/busybox sh
+# SPDX-License-Identifier: MIT
+# What dirty.sh runs inside the lab: KVM's dirty trackers over the corpus, at five write rates, while slots come and
+# go, with large pages to split, and of Linux with four vCPUs, of which snapshots are written meanwhile; and a Linux
+# guest that moves between KVM and our MMUs in the middle of its work.
+cd /lab
+bad=0
+say() { echo "$(cut -d' ' -f1 /proc/uptime) $*" | tee -a /lab/out/progress > /dev/console; }
+# step NAME LIMIT ARG...: one run of penumbra; output in out/NAME.out and .err.
+step() {
+    local name=$1 limit=$2 rc=0
+    shift 2
+    timeout -s KILL "$limit" ./penumbra "$@" < /dev/null > out/$name.out 2> out/$name.err || rc=$?
+    say "$name: code $rc"
+    [ $rc -eq 0 ] || bad=1
+}
+# logged NAME TRACKER WORKLOAD: the embedded guest, every harvest compared with all of memory.
+logged() {
+    step "$1-$2" 200 run --mmu kvm -m 32M --pv none --hugepages "${4:-off}" --dirty-log "$2" --dirty-verify \
+        --stats out/$1-$2.json --append "$3"
+}
+# here FILE LINE PID: wait until the console has it.
+here() { until grep -q "$2" "$1"; do kill -0 "$3" || break; usleep 100000; done; }
+
+step check 900 dirty check --json out/check.json
+for t in bitmap clear ring; do
+    for w in 1 10 25 50 100; do
+        logged rate$w $t "workload=dirty bytes=8388608 write=$w rounds=3"
+    done
+    logged slots $t "workload=memslot pages=8 rounds=20"
+    logged split $t "workload=dirty bytes=8388608 page=2M write=10 rounds=3" thp
+done
+
+for t in clear ring; do
+    ./penumbra run --mmu kvm -c 4 -m 128M --pv pvclock --hugepages off --dirty-log $t --dirty-every 4000 --dirty-verify \
+        --kernel vmlinuz --initrd initrd.gz --append "console=ttyS0 panic=-1 pn.script" --timeout 800 \
+        --monitor /tmp/mon --stats out/linux-$t.json < /dev/null > out/linux-$t.out 2> out/linux-$t.err &
+    pid=$!
+    here out/linux-$t.out 'Freeing unused kernel' $pid
+    parent=
+    for n in 1 2 3; do
+        ./penumbra snapshot save /tmp/mon /tmp/s$n --live $parent >> out/linux-$t.log 2>&1 || bad=1
+        parent="--parent /tmp/s$n"
+    done
+    rc=0
+    wait $pid || rc=$?
+    say "linux-$t: code $rc, $(grep -c '"missed"' out/linux-$t.json) harvests"
+    [ $rc -eq 0 ] && grep -q GUEST-DONE out/linux-$t.out || bad=1
+    for n in 1 2 3; do ./penumbra snapshot verify /tmp/s$n >> out/linux-$t.log 2>&1 || bad=1; done
+    step linux-$t-restored 400 snapshot restore /tmp/s3 --mmu kvm --timeout 390
+    grep -q GUEST-DONE out/linux-$t-restored.out || bad=1
+    rm -rf /tmp/s? /tmp/mon
+done
+
+# kvm -> shadow -> tdp -> kvm, each time in the middle of a job.
+./penumbra run --mmu kvm --dirty-log clear -m 256M --pv pvclock --cpu x86-64-v2,vendor=amd,-pcid,-invpcid,-spec_ctrl --kernel vmlinuz \
+    --initrd jobs.gz --append "console=ttyS0 panic=-1 pn.script pn.jobs=1" --monitor /tmp/mon0 \
+    < /dev/null > out/jobs.0 2> out/jobs.err &
+all=$!
+n=0
+for hop in "shadow:begin checksum" "tdp:begin database" "kvm:begin compile"; do
+    here out/jobs.$n "${hop#*:}" $!
+    log=wp
+    [ ${hop%%:*} = kvm ] && log=clear
+    n=$((n + 1))
+    ./penumbra run --mmu ${hop%%:*} --dirty-log $log --incoming unix:/tmp/in$n --monitor /tmp/mon$n --timeout 1500 \
+        < /dev/null > out/jobs.$n 2>> out/jobs.err &
+    all="$all $!"
+    until [ -S /tmp/in$n ]; do usleep 50000; done
+    ./penumbra migrate /tmp/mon$((n - 1)) unix:/tmp/in$n --verify >> out/jobs.log 2>&1 || {
+        bad=1
+        kill $all
+        break
+    }
+    say "jobs: to $hop: $(tail -n 1 out/jobs.log)"
+done
+for pid in $all; do wait $pid || bad=1; done
+cat out/jobs.? | tr -d '\r' | grep -E '^(checksum|database|compile) ' > out/jobs.got
+cmp out/jobs.got jobs.want && say "jobs: all right" || bad=1
+exit $bad
