@@ -296,6 +296,13 @@ struct hpet *hpet_create(const struct dev_env *env, const struct hpet_config *cf
  * CMOS. */
 struct rtc *rtc_create(const struct dev_env *env, int64_t epoch, uint64_t ram_below_4g,
                        uint64_t ram_above_4g);
+/* For firmware: a byte of CMOS beyond the clock's own (RTC_FREE and above). */
+#define RTC_FREE       0x0eu
+#define RTC_SHUTDOWN   0x0fu /* why the processor starts anew */
+#define RTC_WAKES      0xfeu /* QEMU's: out of ACPI S3 */
+#define RTC_BOOT_ORDER 0x3du /* QEMU's: kinds of devices to boot, 4 bits each */
+#define RTC_BOOT_DISK  0x02u
+void rtc_put(struct rtc *r, unsigned at, uint8_t value);
 
 /* ACPI PM block: PM1 event and control, PM timer (3.579545 MHz), S3, S5 (acpi_pm.c). */
 #define ACPI_PM_BASE 0x600u
@@ -330,6 +337,16 @@ struct fw_cfg *fw_cfg_create(const struct dev_env *env);
 int fw_cfg_add(struct fw_cfg *f, uint16_t key, const void *data, size_t size);
 /* A named file in the directory. Return: 0, -EINVAL, -ENOSPC, -ENOMEM. */
 int fw_cfg_add_file(struct fw_cfg *f, const char *name, const void *data, size_t size);
+
+/* Where firmware writes what it does, port 0x402 (debugcon.c). out NULL: nobody looks, and a guest
+ * that asks is told so. */
+struct debugcon;
+struct debugcon_config {
+    void (*out)(void *opaque, uint8_t byte);
+    void *opaque;
+};
+struct debugcon *debugcon_create(const struct dev_env *env,
+                                 const struct debugcon_config *cfg);
 
 /* QEMU's pc-testdev (testdev.c): ports 0xe0-e3 echo, 0xe4 flush, 0xe8, 0x2000-2018 irq
  * lines, MMIO 0xff000000. */

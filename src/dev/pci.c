@@ -18,11 +18,13 @@
 
 #define CONFIG_COMMAND 0x04u
 #define CONFIG_STATUS  0x06u
+#define CONFIG_HEADER  0x0eu
 #define CONFIG_BAR     0x10u
 #define CONFIG_CAPS    0x34u
 #define CONFIG_LINE    0x3cu
 #define CAPS_BEGIN     0x40u
 
+#define HEADER_MULTI    0x80u
 #define COMMAND_MEMORY  0x0002u
 #define COMMAND_MASTER  0x0004u
 #define COMMAND_NO_INTX 0x0400u
@@ -220,9 +222,10 @@ int pci_attach(struct pci_host *host, struct pci_function *f, unsigned slot) {
     put(f->fixed + 2, f->id, 2);
     put(f->fixed + 8, 1, 1); /* revision */
     put(f->fixed + 9, f->class, 3);
-    put(f->fixed + 0x2c, f->vendor, 2);
+    put(f->fixed + 0x2c, f->subsystem_vendor ? f->subsystem_vendor : f->vendor, 2);
     put(f->fixed + 0x2e, f->subsystem, 2);
     put(f->mask + CONFIG_COMMAND, COMMAND_MASK, 2);
+    f->fixed[CONFIG_HEADER] = f->multifunction ? HEADER_MULTI : 0;
     f->mask[0x0c] = f->mask[CONFIG_LINE] = 0xff; /* cache line size; for drivers */
     f->caps_end = CAPS_BEGIN;
     if (f->bar_size) {

@@ -48,7 +48,10 @@ struct pci_function {
     struct device *dev;
     struct pci_state *s;
     uint16_t vendor, id, subsystem;
-    uint32_t class; /* base class, subclass, interface, 8 bits each */
+    uint16_t subsystem_vendor; /* 0: the vendor */
+    unsigned number;    /* of the function in its slot; each slot in use has function 0 */
+    bool multifunction; /* function 0: the slot has others */
+    uint32_t class;     /* base class, subclass, interface, 8 bits each */
     uint64_t
         bar_size; /* of BAR 0, a power of two: range 0 of the device. 0: it has none */
     unsigned vectors;                  /* MSI-X, at most PCI_VECTORS_MAX; 0: none */
@@ -60,6 +63,7 @@ struct pci_function {
     void (*reads)(struct device *dev, unsigned at, unsigned size);
 
     struct pci_host *host;
+    struct pci_function *next; /* in the same slot */
     unsigned slot;
     uint8_t fixed[PCI_CONFIG_SIZE]; /* at power-on */
     uint8_t mask[PCI_CONFIG_SIZE];  /* bits that the guest may write */
@@ -70,6 +74,20 @@ struct pci_function {
 /* The bridge, which is slot 0. The ports are served through pci_port_read and _write.
  * Return: as dev_create. */
 struct pci_host *pci_host_create(const struct dev_env *env);
+
+/* The same as an Intel 82441FX (i440FX) under QEMU, which firmware knows: with the registers
+ * that say who answers between 768 KiB and 1 MiB (data sheet 290549, "PAM[6:0]"). */
+#define PCI_PAM_AT   0x59u
+#define PCI_PAM_SIZE 7u
+struct pci_pam {
+    /* The registers may have changed. */
+    void (*moved)(void *opaque, const uint8_t pam[PCI_PAM_SIZE]);
+    void *opaque;
+};
+struct pci_host *pci_host_create_440fx(const struct dev_env *env,
+                                       const struct pci_pam *pam);
+/* What stands beside it, in slot 1 (piix4.c). Return: as dev_create. */
+struct piix4 *piix4_create(const struct dev_env *env, struct pci_host *host);
 /* Ports 0xcf8..0xcff, but for the byte of the reset register. */
 uint64_t pci_port_read(void *host, uint64_t offset, unsigned size);
 void pci_port_write(void *host, uint64_t offset, unsigned size, uint64_t value);

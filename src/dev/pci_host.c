@@ -9,8 +9,9 @@
  *   ECAM   27..20 bus | 19..15 slot | 14..12 function | 11..0 register
  *
  * Invariants
- * 1. There is bus 0, and function 0 of a slot: all else reads ones.
+ * 1. There is bus 0, and what functions there are on it: all else reads ones.
  * 2. A gsi is high exactly while a function behind it holds its INTA.
+ * 3. The PAM registers outlive ACPI S3, as QEMU's do: firmware wakes in its shadow RAM.
  */
 #include <errno.h>
 #include <string.h>
@@ -21,6 +22,12 @@
 #define BRIDGE_ID 0x0008u
 #define CLASS     0x060000u
 
+/* What SeaBIOS and OVMF take for QEMU's i440FX. */
+#define INTEL           0x8086u
+#define ID_82441        0x1237u
+#define QUMRANET        0x1af4u
+#define QEMU_MACHINE_ID 0x1100u
+
 #define ADDRESS_ENABLE 0x80000000u
 #define ADDRESS_MASK   0x80fffffcu
 #define PORT_DATA      4u
@@ -29,7 +36,8 @@
 struct pci_host {
     struct device dev;
     struct pci_function own;
-    struct pci_function *function[PCI_SLOTS];
+    struct pci_function *function[PCI_SLOTS]; /* function 0; the others are behind it */
+    struct pci_pam pam;                       /* moved NULL: no such registers */
     struct {
         struct pci_state pci;
         uint32_t address;
@@ -42,8 +50,8 @@ struct pci_host {
 void pci_host_lines(struct pci_host *h) {
     bool level[PCI_GSIS] = {false};
     for (unsigned slot = 0; slot < PCI_SLOTS; slot++)
-        if (h->function[slot] && pci_asks(h->function[slot]))
-            level[slot % PCI_GSIS] = true;
+        for (const struct pci_function *f = h->function[slot]; f; f = f->next)
+            level[slot % PCI_GSIS] |= pci_asks(f);
     for (unsigned i = 0; i < PCI_GSIS; i++)
         dev_line(&h->dev, &h->s.line[i], PCI_GSI + i, level[i]);
 }
@@ -63,25 +71,35 @@ void pci_host_map(struct pci_host *h) {
 
 int pci_host_add(struct pci_host *h, struct pci_function *f, unsigned slot,
                  uint64_t *bar) {
-    if (slot >= PCI_SLOTS || h->function[slot])
+    struct pci_function **at = &h->function[slot < PCI_SLOTS ? slot : 0];
+    for (; *at && slot < PCI_SLOTS && (*at)->number < f->number; at = &(*at)->next) {
+    }
+    if (slot >= PCI_SLOTS || *at)
         return -EEXIST;
-    if (f->bar_size > BAR_ALIGN)
+    /* BARs are of functions 0: one MiB for each slot */
+    if (f->bar_size > (f->number ? 0 : BAR_ALIGN))
         return -ENOSPC;
     *bar = PCI_WINDOW_BASE + slot * BAR_ALIGN;
-    h->function[slot] = f;
+    *at = f;
     return 0;
 }
 
 void pci_host_remove(struct pci_host *h, const struct pci_function *f) {
-    if (h->function[f->slot] == f)
-        h->function[f->slot] = NULL;
+    struct pci_function **at = &h->function[f->slot];
+    while (*at && *at != f)
+        at = &(*at)->next;
+    if (*at)
+        *at = f->next;
 }
 
 /* ---- Configuration space ---- */
 
 static struct pci_function *find(struct pci_host *h, unsigned bus, unsigned slot,
                                  unsigned function) {
-    return bus || function || slot >= PCI_SLOTS ? NULL : h->function[slot];
+    struct pci_function *f = bus || slot >= PCI_SLOTS ? NULL : h->function[slot];
+    while (f && f->number != function)
+        f = f->next;
+    return f;
 }
 
 static struct pci_function *by_address(struct pci_host *h, unsigned *at) {
@@ -142,21 +160,46 @@ static const struct dev_ops ecam_ops = {"pci-ecam", 1, 4, ecam_read, ecam_write}
 static const struct dev_range ranges[] = {
     {DEV_MMIO, PCI_ECAM_BASE, PCI_ECAM_SIZE, &ecam_ops}};
 
+static void tell_pam(struct pci_host *h) {
+    if (h->pam.moved)
+        h->pam.moved(h->pam.opaque, h->s.pci.config + PCI_PAM_AT);
+}
+
+static void written(struct device *dev, unsigned at, unsigned size) {
+    if (at < PCI_PAM_AT + PCI_PAM_SIZE && at + size > PCI_PAM_AT)
+        tell_pam((struct pci_host *)dev);
+}
+
 static int create(void *dev, const void *config) {
     struct pci_host *h = dev;
+    const struct pci_pam *pam = config;
     h->own = (struct pci_function){.dev = &h->dev,
                                    .s = &h->s.pci,
                                    .vendor = VENDOR,
                                    .id = BRIDGE_ID,
                                    .class = CLASS};
+    if (pam) {
+        h->pam = *pam;
+        h->own.vendor = INTEL;
+        h->own.id = ID_82441;
+        h->own.subsystem_vendor = QUMRANET;
+        h->own.subsystem = QEMU_MACHINE_ID;
+        h->own.written = written;
+        memset(h->own.mask + PCI_PAM_AT, 0x33, PCI_PAM_SIZE);
+        h->own.mask[PCI_PAM_AT] = 0x30;
+    }
     return pci_attach(h, &h->own, 0);
 }
 
 static void reset(void *dev) {
     struct pci_host *h = dev;
+    uint8_t pam[PCI_PAM_SIZE];
+    memcpy(pam, h->s.pci.config + PCI_PAM_AT, sizeof(pam));
     h->s.address = 0;
     memset(h->s.line, 0, sizeof(h->s.line));
     pci_reset(&h->own);
+    if (h->pam.moved)
+        memcpy(h->s.pci.config + PCI_PAM_AT, pam, sizeof(pam));
 }
 
 static bool check(const void *dev, const void *state) {
@@ -170,6 +213,7 @@ static bool check(const void *dev, const void *state) {
 
 static void settle(void *dev) {
     pci_host_map(dev);
+    tell_pam(dev);
 }
 
 static const struct dev_class host_class = {
@@ -185,4 +229,9 @@ static const struct dev_class host_class = {
 
 struct pci_host *pci_host_create(const struct dev_env *env) {
     return dev_create(&host_class, env, 0, NULL);
+}
+
+struct pci_host *pci_host_create_440fx(const struct dev_env *env,
+                                       const struct pci_pam *pam) {
+    return dev_create(&host_class, env, 0, pam);
 }

@@ -480,3 +480,8 @@ struct rtc *rtc_create(const struct dev_env *env, int64_t epoch, uint64_t ram_be
     const struct rtc_config cfg = {epoch, ram_below_4g, ram_above_4g};
     return dev_create(&rtc_class, env, 0, &cfg);
 }
+
+void rtc_put(struct rtc *r, unsigned at, uint8_t value) {
+    if (at >= RTC_FREE && at < sizeof(r->s.cmos) && at != R_CENTURY)
+        r->s.cmos[at] = value;
+}

@@ -13,6 +13,7 @@
  * replaced by new ones with the same states all the time. Last, states with bytes of the
  * input in them are refused, or do no harm either.
  */
+#include "dev/pci.h"
 #include "dev_world.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -138,6 +139,32 @@ static struct dev_env env_of(struct world *w) {
                                      .opaque = w}};
 }
 
+static void pam(void *opaque, const uint8_t reg[PCI_PAM_SIZE]) {
+    for (unsigned i = 0; i < PCI_PAM_SIZE; i++) {
+        REQUIRE(!(reg[i] & ~0x33));
+        note(opaque, reg[i]);
+    }
+}
+
+static void debug_out(void *opaque, uint8_t byte) {
+    note(opaque, byte);
+}
+
+/* firmware: with the chips that it looks for. */
+static void create_misc(struct world *w, const struct dev_env *env, bool firmware) {
+    const struct pci_pam to = {pam, w};
+    const struct debugcon_config con = {debug_out, w};
+    struct misc *misc = misc_create(env);
+    struct pci_host *host;
+
+    REQUIRE(misc && (w->ferr = ferr_create(env)));
+    if (!firmware)
+        return;
+    REQUIRE((host = pci_host_create_440fx(env, &to)) && piix4_create(env, host));
+    REQUIRE(debugcon_create(env, &con));
+    misc_set_pci(misc, host);
+}
+
 static void create(struct world *w, struct input *in) {
     uint64_t how = take(in, 2);
 
@@ -176,7 +203,7 @@ static void create(struct world *w, struct input *in) {
     if (with(w, ACPI_PM))
         REQUIRE((w->pm = acpi_pm_create(&env)));
     if (with(w, MISC))
-        REQUIRE(misc_create(&env) && (w->ferr = ferr_create(&env)));
+        create_misc(w, &env, how & 2);
     if (with(w, FW_CFG)) {
         static const uint8_t item[ITEM] = {1, 2, 3};
 
