@@ -76,6 +76,8 @@ typedef void (*cpu_leaf_fn)(void *opaque, uint32_t leaf, uint32_t subleaf,
 void cpu_model_follow(struct cpu_model *model, cpu_leaf_fn fn, void *opaque);
 /* Did the text name a vendor? Without one the model is Intel's. */
 bool cpu_model_names_vendor(const struct cpu_model *model);
+/* The bits of physical addresses that it named; 0: none. */
+unsigned cpu_model_named_bits(const struct cpu_model *model);
 /* What a guest may be a hypervisor by: "svm", "vmx", or NULL. */
 const char *cpu_model_hypervisor(const struct cpu_model *model);
 const char *cpu_model_name(const struct cpu_model *model); /* as --cpu takes it */

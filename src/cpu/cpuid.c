@@ -60,7 +60,9 @@ static const struct {
     [CPU_W_XA_EDX] = {0x8000000a, 0, 3},
 };
 
-#define PHYS_BITS 46u
+#define PHYS_BITS     46u
+#define PHYS_BITS_MIN 36u
+#define BITS_OPTION   "phys-bits="
 
 /* Of leaf 1: family 6, model 0x70 is Intel's, family 0x1a, model 1 AMD's, but none that
  * Linux 6.1 has quirks or bug lists for. */
@@ -197,7 +199,7 @@ static void derive(struct cpu_model *m, const struct host *h) {
         {CPU_F_pks, CR4_PKS},           {CPU_F_shstk, CR4_CET},
         {CPU_F_ibt, CR4_CET},           {CPU_F_vmx, CR4_VMXE},
     };
-    m->phys_bits = PHYS_BITS;
+    m->phys_bits = m->phys_named ? m->phys_named : PHYS_BITS;
     m->cr4_valid = CR4_PCE;
     for (size_t i = 0; i < COUNT(bits); i++)
         if (cpu_model_has(m, bits[i].feature))
@@ -269,6 +271,18 @@ static int choose_vendor(struct cpu_model *m, const char *text, size_t len, char
     return fail(err, err_size, text, len, "expected vendor=intel or vendor=amd", "");
 }
 
+/* "phys-bits=40": what the guest is told, and what is reserved in its tables then. */
+static int choose_bits(struct cpu_model *m, const char *text, size_t len, char *err,
+                       size_t err_size) {
+    char *end;
+    unsigned long bits = strtoul(text + sizeof(BITS_OPTION) - 1, &end, 10);
+    if (end != text + len || bits < PHYS_BITS_MIN || bits > PHYS_BITS)
+        return fail(err, err_size, text, len, "expected phys-bits=N, N from 36 to 46",
+                    "");
+    m->phys_named = (uint8_t)bits;
+    return 0;
+}
+
 /* CPUID that comes with a vendor. */
 static void set_vendor(struct cpu_model *m, enum cpu_vendor vendor) {
     const uint32_t alt_mov_cr8 = 1u << 4, no_fcs_fds = 1u << 13;
@@ -326,9 +340,12 @@ int cpu_model_parse(const char *text, struct cpu_model **out, char *err,
     for (text += len; rc == 0 && *text == ','; text += len) {
         text++;
         len = strcspn(text, ",");
-        rc = strncmp(text, "vendor", 6)
-                 ? toggle(m, &asked, &host, text, len, err, err_size)
-                 : choose_vendor(m, text, len, err, err_size);
+        if (!strncmp(text, "vendor", 6))
+            rc = choose_vendor(m, text, len, err, err_size);
+        else if (!strncmp(text, BITS_OPTION, sizeof(BITS_OPTION) - 1))
+            rc = choose_bits(m, text, len, err, err_size);
+        else
+            rc = toggle(m, &asked, &host, text, len, err, err_size);
     }
     if (rc == 0)
         drop_unsupported(m);
@@ -397,6 +414,10 @@ bool cpu_model_names_vendor(const struct cpu_model *model) {
     return model->vendor_named;
 }
 
+unsigned cpu_model_named_bits(const struct cpu_model *model) {
+    return model->phys_named;
+}
+
 const char *cpu_model_hypervisor(const struct cpu_model *model) {
     return cpu_model_has(model, CPU_F_svm)   ? "svm"
            : cpu_model_has(model, CPU_F_vmx) ? "vmx"
@@ -432,7 +453,8 @@ void cpu_model_print(FILE *out) {
     }
     fprintf(out,
             "\nvendor=intel or vendor=amd: whose rules hold where they differ, and the"
-            " CPUID that\ngoes with them (default intel)\n");
+            " CPUID that\ngoes with them (default intel)\nphys-bits=N: bits of physical "
+            "addresses, from 36 to 46, which is the default; OVMF wants 40 at most\n");
 }
 
 /* ---- The leaves ---- */

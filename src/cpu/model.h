@@ -42,14 +42,14 @@ struct cpu_model {
     bool vendor_named;
     uint32_t signature; /* EAX of leaf 1: family, model, stepping */
     uint32_t word[CPU_WORDS];
-    uint8_t phys_bits;
-    uint64_t cr4_valid;  /* CR4 bits that may be set */
-    uint64_t efer_valid; /* EFER bits that may be set, LMA not included */
-    uint64_t xcr0_valid; /* XCR0 bits that may be set */
-    uint64_t xss_valid;  /* IA32_XSS bits that may be set */
-    uint64_t host_xcr0;  /* of CPU_VEC_MASK, what the host's XSAVE carries; 0: FXSAVE */
-    bool host_compact;   /* the compacted format is the one whose offsets are ours */
-    uint32_t pv;         /* EAX of CPUID leaf 0x40000001; 0: no KVM interface at all */
+    uint8_t phys_bits, phys_named; /* phys_named: as --cpu has it; 0: it does not */
+    uint64_t cr4_valid;            /* CR4 bits that may be set */
+    uint64_t efer_valid;           /* EFER bits that may be set, LMA not included */
+    uint64_t xcr0_valid;           /* XCR0 bits that may be set */
+    uint64_t xss_valid;            /* IA32_XSS bits that may be set */
+    uint64_t host_xcr0; /* of CPU_VEC_MASK, what the host's XSAVE carries; 0: FXSAVE */
+    bool host_compact;  /* the compacted format is the one whose offsets are ours */
+    uint32_t pv;        /* EAX of CPUID leaf 0x40000001; 0: no KVM interface at all */
 };
 
 /* Standard format of the guest's XSAVE area, as leaf 0xd tells it, and of cpu->xsave. Where

@@ -40,6 +40,9 @@ static void add_unsaid(struct pn_engine *e, struct kvm_cpuid_entry2 *c) {
 }
 
 static void mask_features(struct kvm_cpuid_entry2 *c, const struct cpu_model *model) {
+    unsigned bits = cpu_model_named_bits(model);
+    if (c->function == 0x80000008u && bits && bits < (c->eax & 0xff))
+        c->eax = (c->eax & ~0xffu) | bits;
     for (size_t i = 0; i < sizeof(feature_leaves) / sizeof(feature_leaves[0]); i++) {
         if (c->function != feature_leaves[i].leaf ||
             c->index != feature_leaves[i].subleaf)

@@ -36,10 +36,22 @@ START_TEST(a_bad_model_is_refused_by_what_is_wrong) {
     refuse("x86-64-v1,+frobnicate", "no such feature");
     refuse("x86-64-v1,la57", "expected +feature");
     refuse("x86-64-v1,vendor=via", "expected vendor=intel or vendor=amd");
+    refuse("x86-64-v1,phys-bits=35", "expected phys-bits=N, N from 36 to 46");
+    refuse("x86-64-v1,phys-bits=47", "expected phys-bits=N, N from 36 to 46");
+    refuse("x86-64-v1,phys-bits=40x", "expected phys-bits=N, N from 36 to 46");
     refuse("x86-64-v1,", "expected +feature");
     refuse("x86-64-v1,+avx2", "");
     refuse("x86-64-v1,+pku", "needs xsave");
     refuse("x86-64-v1,-apic,+x2apic", "needs apic");
+}
+END_TEST
+
+START_TEST(the_bits_of_an_address_are_those_named) {
+    uint32_t r[4];
+    struct cpu_model *m = parse("x86-64-v1,phys-bits=40");
+    cpu_model_leaf(m, 0x80000008, 0, r);
+    ck_assert_uint_eq(r[0], 48 << 8 | 40);
+    cpu_model_free(m);
 }
 END_TEST
 
@@ -171,5 +183,6 @@ END_TEST
 SUITE("cpuid",
       .tests = {every_model_name_parses, a_bad_model_is_refused_by_what_is_wrong,
                 a_toggle_takes_along_what_depends_on_it,
+                the_bits_of_an_address_are_those_named,
                 leaves_name_vendor_hypervisor_and_tsc_frequency, the_xsave_leaf_adds_up,
                 cpuid_shows_apic_id_osxsave_and_ospke_as_they_are})
