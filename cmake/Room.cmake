@@ -27,4 +27,5 @@ function(penumbra_late source macro library)
   endif()
   set_source_files_properties(${source} PROPERTIES COMPILE_DEFINITIONS
     ${macro}="${CMAKE_MATCH_1}")
+  set_property(GLOBAL APPEND PROPERTY PENUMBRA_LATE ${library})
 endfunction()
