@@ -39,7 +39,8 @@ struct run {
     struct trace_writer *trace;
     char story[PATH_MAX]; /* the trace's file of --explain-faults; "": none */
     struct recording_writer *recording; /* NULL: no --record */
-    struct outfile stats, dump_mmu, drawing, set;
+    struct outfile stats, dump_mmu, drawing, set, log;
+    FILE *log_out; /* of --firmware-log; NULL: none */
     struct panic_watch panic;
     struct task_watch *watch;  /* NULL: no --trace-tasks */
     struct run_attend *attend; /* NULL: the guest stands for nobody */
@@ -143,6 +144,28 @@ static int conclude(const struct run *r) {
     return cli_error("the run failed");
 }
 
+static void firmware_out(void *opaque, uint8_t byte) {
+    putc(byte, ((struct run *)opaque)->log_out);
+}
+
+static int open_log(struct run *r) {
+    struct run_options *o = &r->options;
+    int rc = o->firmware_log ? outfile_open(&r->log, o->firmware_log) : 0;
+    if (!rc && o->firmware_log && !(r->log_out = outfile_stream(r->log.fd)))
+        rc = -errno;
+    if (r->log_out)
+        o->machine.firmware_out = firmware_out;
+    return rc ? cli_cannot_write(o->firmware_log, rc) : CLI_OK;
+}
+
+static int write_log(struct run *r) {
+    int rc = r->log_out ? outfile_close_stream(r->log_out) : 0;
+    if (!rc && r->log_out)
+        rc = outfile_commit(&r->log);
+    r->log_out = NULL;
+    return rc ? cli_cannot_write(r->options.firmware_log, rc) : CLI_OK;
+}
+
 static int open_outputs(struct run *r) {
     struct run_options *o = &r->options;
     char err[256];
@@ -150,7 +173,8 @@ static int open_outputs(struct run *r) {
                    (o->trace && outfile_is_stdout(o->trace)) ||
                    (o->record && outfile_is_stdout(o->record)) ||
                    (o->dump_mmu && outfile_is_stdout(o->dump_mmu)) ||
-                   (o->explain_svg && outfile_is_stdout(o->explain_svg));
+                   (o->explain_svg && outfile_is_stdout(o->explain_svg)) ||
+                   (o->firmware_log && outfile_is_stdout(o->firmware_log));
     if (o->stats) {
         int rc = outfile_open(&r->stats, o->stats);
         if (rc)
@@ -181,7 +205,7 @@ static int open_outputs(struct run *r) {
     }
     if (o->explain_faults && run_faults_begin(o, r->story))
         return CLI_HOST;
-    return CLI_OK;
+    return open_log(r);
 }
 
 static int open_trace(struct run *r) {
@@ -207,6 +231,9 @@ static void abandon_outputs(struct run *r) {
     outfile_abandon(&r->dump_mmu);
     outfile_abandon(&r->drawing);
     outfile_abandon(&r->set);
+    if (r->log_out)
+        fclose(r->log_out);
+    outfile_abandon(&r->log);
 }
 
 static uint64_t time_of(void *machine) {
@@ -222,7 +249,7 @@ static int create_machine(struct run *r) {
         if (rc)
             return cli_error("%s", err), cli_snapshot_code(rc);
     }
-    if (!m->kernel && !m->restore) {
+    if (!m->kernel && !m->firmware && !m->restore) {
         m->kernel_blob = pn_guest_elf;
         m->kernel_blob_size = (size_t)(pn_guest_elf_end - pn_guest_elf);
         m->window = true;
@@ -439,6 +466,8 @@ static int write_set(struct run *r) {
 static int report(struct run *r) {
     char err[256];
     int code = write_set(r);
+    if (write_log(r))
+        code = CLI_HOST;
     add_stats(r);
     if (r->recording)
         recording_stop(r->recording, &r->report.total);
@@ -500,7 +529,8 @@ int cmd_run(int argc, char **argv) {
     struct run r = {.stats = {.fd = -1},
                     .dump_mmu = {.fd = -1},
                     .drawing = {.fd = -1},
-                    .set = {.fd = -1}};
+                    .set = {.fd = -1},
+                    .log = {.fd = -1}};
     struct run_inherited inherited;
     bool done;
     inherited.n = sandbox_fds_inherited(inherited.fd, RUN_INHERITED_MAX);

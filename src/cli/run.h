@@ -49,7 +49,7 @@ struct run_options {
     pn_gva explain[RUN_EXPLAIN_MAX];
     unsigned explains;
     uint64_t explain_faults; /* so many, in words; 0: none */
-    const char *dump_mmu, *explain_svg;
+    const char *dump_mmu, *explain_svg, *firmware_log;
     struct cli_model model;
     char devices[RUN_DEVICES_MAX]; /* machine.devices */
     struct run_beside beside;

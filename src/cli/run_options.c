@@ -174,6 +174,12 @@ static const struct option_row rows[] = {
      .kind = OPTION_NUMBER, GUEST(flat_addr), .needs = "kernel"},
     {"flat-bits", 0, "BITS", "Its mode at entry", .kind = OPTION_WORD, OWN(flat_mode),
      .words = "16|32|64", .needs = "kernel"},
+    {"firmware", 0, "FILE",
+     "Start in this ROM, SeaBIOS's or OVMF's, which boots a disk; there is PCI then",
+     .kind = OPTION_TEXT, GUEST(firmware), .min = 1, .file = 'r',
+     .without = "kernel|append|restore|incoming"},
+    {"firmware-log", 0, "FILE", "What firmware writes to the debug port 0x402",
+     .kind = OPTION_TEXT, OWN(firmware_log), .min = 1, .file = 'w', .needs = "firmware"},
     {.kind = OPTION_HEADING, .doc = "The machine:"},
     {"cpus", 'c', "N", "vCPUs", .kind = OPTION_NUMBER, GUEST(cpus), .min = 1,
      .max = MACHINE_CPUS_MAX, .without = "restore|incoming"},
@@ -548,7 +554,7 @@ static int take_disk(struct run_options *o, struct err *e) {
     size_t size;
     while (device_next(&devices, &d, e) > 0 && d.kind != DEVICE_DISK)
         d.path[0] = 0;
-    if (m->kernel || !m->devices || d.kind != DEVICE_DISK ||
+    if (m->kernel || m->firmware || !m->devices || d.kind != DEVICE_DISK ||
         !beside(d.path, "vmlinuz", b->kernel))
         return 0;
     m->kernel = b->kernel;

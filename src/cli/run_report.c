@@ -48,13 +48,18 @@ static json_t *config_json(const struct run_report *r) {
     const struct machine_config *m = &r->options->machine;
     char pv[PN_PV_TEXT_MAX];
     return json_pack(
-        "{s:o, s:o, s:o, s:o, s:o, s:I, s:i, s:o, s:o, s:o, s:o, s:o, s:s, s:b, s:I, "
+        "{s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:i, s:o, s:o, s:o, s:o, s:o, s:s, s:b, "
+        "s:I, "
         "s:I, s:I, s:I, s:s, s:o}",
-        "kernel", m->kernel ? json_string(m->kernel) : json_string("embedded"), "initrd",
-        or_null(m->initrd), "modules", modules_json(m), "devices", devices_json(m),
-        "append", or_null(m->append), "memory", (json_int_t)m->ram, "cpus", (int)m->cpus,
-        "cpu", cpu_json(m), "mmu_options", lineup_options(r->mmus ? &m->mmu : NULL),
-        "numa", or_null(m->numa), "numa_guest", or_null(m->numa_guest), "hugepages",
+        "kernel",
+        json_string(m->kernel     ? m->kernel
+                    : m->firmware ? "none"
+                                  : "embedded"),
+        "firmware", or_null(m->firmware), "initrd", or_null(m->initrd), "modules",
+        modules_json(m), "devices", devices_json(m), "append", or_null(m->append),
+        "memory", (json_int_t)m->ram, "cpus", (int)m->cpus, "cpu", cpu_json(m),
+        "mmu_options", lineup_options(r->mmus ? &m->mmu : NULL), "numa", or_null(m->numa),
+        "numa_guest", or_null(m->numa_guest), "hugepages",
         json_string(m->hugepages ? m->hugepages : "thp"), "clock",
         m->host_clock || m->engine->threaded ? "host" : "virtual", "hpet", (int)m->hpet,
         "seed", (json_int_t)m->seed, "block_len", (json_int_t)m->max_block, "max_insns",

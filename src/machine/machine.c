@@ -13,12 +13,13 @@
 
 #include "base/file.h"
 #include "base/size.h"
+#include "machine/bios.h"
 #include "machine/migrate.h"
 #include "machine/pci.h"
 #include "machine/snapshot_internal.h"
 #include "machine/work.h"
 
-enum { SLOT_LOW, SLOT_HIGH };
+enum { SLOT_LOW, SLOT_HIGH, SLOT_ABOVE_HOLE };
 
 static int check_dirty(const struct machine_config *cfg, struct err *e) {
     if (cfg->dirty == PN_TRACKER_OFF)
@@ -31,6 +32,12 @@ static int check_dirty(const struct machine_config *cfg, struct err *e) {
                        "--dirty-log %s: not with --hugepages %s, which the host writes "
                        "as a whole",
                        pn_dirty_name(cfg->dirty), cfg->hugepages);
+    if (cfg->firmware && !pn_dirty_by_host(cfg->dirty))
+        return err_set(
+            e, -EINVAL,
+            "--dirty-log %s: not with --firmware, whose memory below 1 MiB comes "
+            "and goes; scan and uffd do",
+            pn_dirty_name(cfg->dirty));
     if (!cfg->engine->has_tracker(cfg->dirty))
         return err_set(e, -EINVAL, "--dirty-log %s: not under --mmu %s",
                        pn_dirty_name(cfg->dirty), cfg->engine->name);
@@ -60,8 +67,13 @@ static int check_config(const struct machine_config *cfg, struct err *e) {
     for (unsigned i = 0; cfg->max_insns && i < cfg->handovers; i++)
         if (!cfg->handover[i].to->insns)
             return no_insns(cfg->handover[i].to, e);
-    if (!cfg->kernel && !cfg->kernel_blob && !cfg->restore)
+    if (!cfg->kernel && !cfg->kernel_blob && !cfg->firmware && !cfg->restore)
         return err_set(e, -EINVAL, "no kernel given");
+    if (cfg->firmware && cfg->recorder)
+        return err_set(
+            e, -EINVAL,
+            "--record: not with --firmware, whose memory below 1 MiB comes and "
+            "goes");
     int rc = snap_fill_check(cfg, e);
     return rc ? rc : check_dirty(cfg, e);
 }
@@ -84,9 +96,8 @@ static enum pn_dirty_tracker engine_tracker(const struct machine *m) {
     return pn_dirty_by_host(m->cfg.dirty) ? PN_TRACKER_OFF : m->cfg.dirty;
 }
 
-/* Return: how many. */
-static unsigned ram_slots(const struct machine *m,
-                          struct pn_memslot slot[MACHINE_SLOTS]) {
+unsigned machine_ram_slots(const struct machine *m,
+                           struct pn_memslot slot[MACHINE_SLOTS]) {
     uint64_t low = m->cfg.ram < LOW_RAM_MAX ? m->cfg.ram : LOW_RAM_MAX;
     uint32_t flags = engine_tracker(m) != PN_TRACKER_OFF ? PN_SLOT_LOG_DIRTY : 0;
     slot[0] = (struct pn_memslot){
@@ -97,6 +108,21 @@ static unsigned ram_slots(const struct machine *m,
                                   .size = m->cfg.ram - low,
                                   .hva = m->ram.base + low};
     return m->cfg.ram > low ? 2 : 1;
+}
+
+/* The same for an engine: with firmware there is a hole, which bios.c fills. Return: how many. */
+static unsigned engine_slots(const struct machine *m,
+                             struct pn_memslot slot[MACHINE_SLOTS]) {
+    unsigned n = machine_ram_slots(m, slot);
+    if (!m->cfg.firmware)
+        return n;
+    slot[n] = slot[0];
+    slot[n].id = SLOT_ABOVE_HOLE;
+    slot[n].gpa = BIOS_HOLE_END;
+    slot[n].hva = m->ram.base + BIOS_HOLE_END;
+    slot[n].size = slot[0].size - BIOS_HOLE_END;
+    slot[0].size = BIOS_HOLE;
+    return n + 1;
 }
 
 /* Registers that only choose what another port then shows, and POST codes. */
@@ -120,7 +146,7 @@ int machine_create_engine(struct machine *m, const struct machine_past *from,
         .recorder = m->cfg.recorder,
         .bus = &m->pn_bus,
         .slot = slot,
-        .slot_count = ram_slots(m, slot),
+        .slot_count = engine_slots(m, slot),
         .rings = m->cfg.rings,
         .seed = m->cfg.seed,
         .host_clock = m->host_clock,
@@ -225,11 +251,15 @@ static bool model_has_la57(struct machine *m) {
     return leaf[2] >> 16 & 1;
 }
 
+static struct firmware firmware_of(const struct machine *m) {
+    return (struct firmware){.cpus = m->cfg.cpus,
+                             .hpet = m->cfg.hpet,
+                             .pci_slots = machine_pci_slots(m),
+                             .nodes = &m->nodes};
+}
+
 static int put_firmware(struct machine *m, struct load *l) {
-    const struct firmware f = {.cpus = m->cfg.cpus,
-                               .hpet = m->cfg.hpet,
-                               .pci_slots = machine_pci_slots(m),
-                               .nodes = &m->nodes};
+    const struct firmware f = firmware_of(m);
     return firmware_put(l, &f);
 }
 
@@ -297,8 +327,12 @@ static int create(struct machine *m, struct err *e) {
     if (rc == 0)
         rc = wiring_create(m, e);
     if (rc == 0) {
+        const struct firmware f = firmware_of(m);
+        rc = bios_tell(m, &f, e);
+    }
+    if (rc == 0) {
         struct pn_memslot slot[MACHINE_SLOTS];
-        rc = machine_dirty_create(m, slot, ram_slots(m, slot), e);
+        rc = machine_dirty_create(m, slot, machine_ram_slots(m, slot), e);
     }
     for (unsigned i = 0; i < m->cfg.cpus; i++)
         m->cpu[i] =
@@ -307,7 +341,9 @@ static int create(struct machine *m, struct err *e) {
         rc = machine_sleep_keep(m, e);
     if (rc)
         return rc;
-    return m->cfg.restore ? snapshot_restore(m, e) : load_guest(m, e);
+    if (m->cfg.restore)
+        return snapshot_restore(m, e);
+    return m->bios ? 0 : load_guest(m, e); /* at its reset vector */
 }
 
 /* Does a software engine run the guest, sooner or later? */
@@ -362,6 +398,7 @@ void machine_destroy(struct machine *m) {
     wiring_destroy(m);
     if (m->engine)
         m->ops->destroy(m->engine);
+    bios_destroy(m);
     for (unsigned i = 0; i < m->switches; i++)
         m->past[i].ops->destroy(m->past[i].engine);
     snap_fill_end(m);
@@ -419,7 +456,8 @@ void machine_ranges(const struct machine *m, machine_range_fn fn, void *opaque) 
 
 unsigned machine_slots(const struct machine *m,
                        struct pn_memslot slot[MACHINE_SLOTS_MAX]) {
-    unsigned n = ram_slots(m, slot);
+    unsigned n = engine_slots(m, slot);
+    n += bios_slots(m, &slot[n]);
     return n + window_slot(m, &slot[n]);
 }
 

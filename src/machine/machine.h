@@ -48,9 +48,13 @@ struct machine_config {
     unsigned cpus;
     const char *cpu_model;
     struct pn_mmu_options mmu;
-    const struct pn_tlb_model *tlb;          /* copied; NULL: none. Not under kvm */
-    const struct pn_recorder *recorder;      /* of the MMU; NULL: none. Not under kvm */
-    const char *kernel, *initrd, *append;    /* paths and the command line; NULL: none */
+    const struct pn_tlb_model *tlb;       /* copied; NULL: none. Not under kvm */
+    const struct pn_recorder *recorder;   /* of the MMU; NULL: none. Not under kvm */
+    const char *kernel, *initrd, *append; /* paths and the command line; NULL: none */
+    const char
+        *firmware; /* a path: the processor starts in it, and no kernel is loaded */
+    void (*firmware_out)(void *opaque,
+                         uint8_t byte);      /* what it tells at port 0x402; NULL */
     const char *module[MACHINE_MODULES_MAX]; /* "FILE" or "FILE,ARGS", for boot protocols
                                                 that take several files */
     unsigned modules;
@@ -229,7 +233,7 @@ typedef void (*machine_range_fn)(void *opaque, const char *name, bool ports,
                                  uint64_t base, uint64_t size);
 void machine_ranges(const struct machine *m, machine_range_fn fn, void *opaque);
 /* Guest memory as it is now. Return: how many slots, at most MACHINE_SLOTS_MAX. */
-#define MACHINE_SLOTS_MAX 3u
+#define MACHINE_SLOTS_MAX 18u
 unsigned machine_slots(const struct machine *m,
                        struct pn_memslot slot[MACHINE_SLOTS_MAX]);
 /* The MMU's table bytes etc. reach the report through the engine. */

@@ -47,7 +47,7 @@ void migrate_options_default(struct migrate_options *o) {
 /* By the run's own log, or by the host's kernel. Return: 0; -ENOSYS: by nobody; or -errno. */
 static int track(struct migration *g) {
     static const enum pn_dirty_tracker host[] = {PN_TRACKER_SCAN, PN_TRACKER_UFFD};
-    struct pn_memslot slot[MACHINE_SLOTS_MAX];
+    struct pn_memslot slot[MACHINE_SLOTS];
     struct machine *m = g->m;
     const char *huge = m->cfg.hugepages;
     if (m->dirty)
@@ -55,8 +55,7 @@ static int track(struct migration *g) {
     int rc = -ENOSYS;
     if (huge && (!strcmp(huge, "2M") || !strcmp(huge, "1G")))
         return rc; /* which the kernel protects as a whole */
-    unsigned count = m->cfg.ram > LOW_RAM_MAX ? 2 : 1;
-    machine_slots(m, slot);
+    unsigned count = machine_ram_slots(m, slot);
     for (unsigned i = 0; rc && i < sizeof(host) / sizeof(host[0]); i++)
         rc = pn_dirty_open(m->ops, m->engine, host[i], slot, count, &g->log);
     if (rc == 0 && (rc = pn_dirty_attach(g->log, &g->since))) {

@@ -11,6 +11,7 @@
  *    the time that is now, and a device may look at a vCPU.
  */
 #include "machine/point.h"
+#include "machine/bios.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -155,6 +156,8 @@ static int put_ram(const struct machine_point *p, uint64_t page) {
     struct machine *m = p->m;
     uint64_t at = page * PN_PAGE_SIZE;
     pn_gpa gpa = at < LOW_RAM_MAX ? at : HIGH_RAM_BASE + (at - LOW_RAM_MAX);
+    if (bios_covers(m, gpa))
+        return bios_put_page(m, gpa, p->ram + at);
     return m->ops->write_phys(m->engine, gpa, p->ram + at, PN_PAGE_SIZE) == PN_PAGE_SIZE
                ? 0
                : -EFAULT;

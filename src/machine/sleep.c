@@ -7,7 +7,8 @@
  * Sources: ACPI specification 6.5, "S3 Sleeping State", "Waking and Initialization",
  * "Firmware ACPI Control Structure (FACS)": a waking vector is entered in real mode, the X
  * one in flat 32-bit code without paging, or if the OS asks for that in 64-bit code with
- * memory mapped one to one; all without interrupts.
+ * memory mapped one to one; all without interrupts. With --firmware that is the firmware's to do:
+ * it starts at its reset vector, and CMOS says why.
  *
  * Invariants
  * 1. Falling asleep and waking happen between two runs, never inside one.
@@ -82,6 +83,10 @@ static void put_table(void *opaque, uint64_t gpa, const uint64_t table[512]) {
 
 static int start(struct machine *m, bool wide) {
     struct entry entry;
+    if (m->bios) { /* at its reset vector */
+        rtc_put(m->rtc, RTC_SHUTDOWN, RTC_WAKES);
+        return 0;
+    }
     int rc = read_vector(m, wide, &entry);
     if (rc)
         return rc;

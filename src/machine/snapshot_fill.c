@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "machine/bios.h"
 #include "machine/migrate.h"
 #include "machine/snapshot_fill.h"
 #include "penumbra/mark.h"
@@ -44,6 +45,8 @@ static int put_page(struct machine *m, uint64_t page, const uint8_t *data) {
         return 0;
     }
     pn_gpa gpa = at < LOW_RAM_MAX ? at : HIGH_RAM_BASE + (at - LOW_RAM_MAX);
+    if (bios_covers(m, gpa))
+        return bios_put_page(m, gpa, data);
     return m->ops->write_phys(m->engine, gpa, data, PN_PAGE_SIZE) == PN_PAGE_SIZE
                ? 0
                : -EFAULT;

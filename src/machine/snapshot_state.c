@@ -390,7 +390,7 @@ static int read_vcpus(struct machine *m, struct pn_cpu_state *cpu,
 /* Sections that the machine, CPUID, vCPUs and the devices of that bus have no use for? */
 static int all_used(const struct machine *m, struct dev_bus *bus, struct err *e) {
     const struct snapshot *s = m->cfg.restore;
-    unsigned used = 2 + m->cfg.cpus + machine_disks(m);
+    unsigned used = 2 + m->cfg.cpus + machine_disks(m) + !!m->bios;
     for (const struct device *d = *dev_bus_devices(bus); d; d = d->next)
         used++;
     return used == s->sections

@@ -45,7 +45,7 @@ struct parcel {
     struct pn_cpu_state cpu[];
 };
 
-#define MACHINE_SLOTS 2u /* of RAM */
+#define MACHINE_SLOTS 3u /* of RAM */
 
 struct machine {
     struct machine_config cfg;
@@ -66,7 +66,10 @@ struct machine {
     struct misc *misc;
     struct serial *serial;
     struct acpi_pm *pm;
+    struct fw_cfg *fw_cfg;
+    struct rtc *rtc;
     struct machine_pci *pci;   /* wiring_pci.c; NULL: there is no PCI */
+    struct bios *bios;         /* bios.h; NULL: no firmware of its own */
     struct link *links;        /* link.h */
     struct machine_work *work; /* work.c; NULL: no job was ever given away */
     struct pv *pv;             /* NULL: no paravirtual features, or the engine's own */
@@ -149,6 +152,9 @@ struct machine {
     bool leaked;               /* a vCPU thread is still inside: nothing may be freed */
 };
 
+/* machine.c: RAM as if there were no firmware (bios.h) in it. Return: how many. */
+unsigned machine_ram_slots(const struct machine *m,
+                           struct pn_memslot slot[MACHINE_SLOTS]);
 /* machine.c. from: where the guest ran so far, or NULL. start_ns: where its time begins.
  * Return: 0, or -errno with a line in e. */
 int machine_create_engine(struct machine *m, const struct machine_past *from,

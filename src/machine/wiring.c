@@ -7,6 +7,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "machine/bios.h"
 #include "machine/pci.h"
 #include "machine/work.h"
 
@@ -352,7 +353,7 @@ static bool create_serial(struct machine *m) {
 static bool create_rtc(struct machine *m) {
     uint64_t low = m->cfg.ram < LOW_RAM_MAX ? m->cfg.ram : LOW_RAM_MAX;
     const struct dev_env env = legacy_env(m);
-    return rtc_create(&env, m->epoch, low, m->cfg.ram - low) != NULL;
+    return (m->rtc = rtc_create(&env, m->epoch, low, m->cfg.ram - low)) != NULL;
 }
 
 static void hpet_takes_lines(void *o, bool on) {
@@ -383,7 +384,7 @@ static bool create_misc(struct machine *m) {
 
 /* What QEMU's firmware interface tells a guest that asks. */
 static bool create_fw_cfg(struct machine *m) {
-    struct fw_cfg *f = fw_cfg_create(&m->env);
+    struct fw_cfg *f = m->fw_cfg = fw_cfg_create(&m->env);
     const char *append = m->cfg.append ? m->cfg.append : "";
     uint64_t ram = m->cfg.ram;
     uint16_t cpus = (uint16_t)m->cfg.cpus;
@@ -462,7 +463,10 @@ int wiring_create(struct machine *m, struct err *e) {
     int rc = m->bus ? wiring_create_chips(m) : -ENOMEM;
     if (rc == 0)
         rc = create_parts(m, ALWAYS);
-    return rc ? err_sys(e, rc, "devices") : wiring_pci_create(m, e);
+    if (rc)
+        return err_sys(e, rc, "devices");
+    rc = bios_create(m, e);
+    return rc ? rc : wiring_pci_create(m, e);
 }
 
 void wiring_destroy(struct machine *m) {

@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 #include <sys/random.h>
 
+#include "machine/bios.h"
 #include "machine/devices.h"
 #include "machine/disk.h"
 #include "machine/history.h"
@@ -248,27 +249,38 @@ static int add(struct machine *m, const struct device_spec *d, unsigned slot,
     }
 }
 
+static struct pci_host *create_host(struct machine *m) {
+    const struct pci_pam pam = {bios_pam, m};
+    return m->bios ? pci_host_create_440fx(&m->env, &pam) : pci_host_create(&m->env);
+}
+
+/* Of the devices that were asked for. */
+static unsigned first_slot(const struct machine *m) {
+    return m->bios ? 2 : 1;
+}
+
 int wiring_pci_create(struct machine *m, struct err *e) {
     const char *text = m->cfg.devices;
     struct device_spec *d = NULL;
-    unsigned slot = 0;
+    unsigned slot = first_slot(m) - 1;
     int rc = 1;
-    if (!text || !*text)
+    if ((!text || !*text) && !m->bios)
         return 0;
     m->pci = calloc(1, sizeof(*m->pci));
     d = calloc(1, sizeof(*d));
-    if (!m->pci || !d || !(m->pci->host = pci_host_create(&m->env)))
+    if (!m->pci || !d || !(m->pci->host = create_host(m)) ||
+        (m->bios && !piix4_create(&m->env, m->pci->host)))
         rc = err_set(e, -ENOMEM, "out of memory");
     else
         misc_set_pci(m->misc, m->pci->host);
-    while (rc > 0 && (rc = device_next(&text, d, e)) > 0) {
+    while (rc > 0 && text && (rc = device_next(&text, d, e)) > 0) {
         if (++slot > MACHINE_DEVICES_MAX)
             rc = err_set(e, -EINVAL, "more than %u PCI devices", MACHINE_DEVICES_MAX);
         else if ((rc = add(m, d, slot, e)) == 0)
             rc = 1;
     }
     free(d);
-    return rc;
+    return rc < 0 ? rc : 0;
 }
 
 unsigned machine_pci_slots(const struct machine *m) {
@@ -276,9 +288,9 @@ unsigned machine_pci_slots(const struct machine *m) {
     unsigned slots = 0;
     if (!m->pci)
         return 0;
-    for (; *text; text++)
+    for (; text && *text; text++)
         slots += text[0] != '\n' && (text[1] == '\n' || !text[1]);
-    return slots + 1;
+    return slots + first_slot(m);
 }
 
 void wiring_pci_destroy(struct machine *m) {
@@ -313,7 +325,10 @@ bool machine_has_more_memory(const struct machine *m) {
 }
 
 int machine_more_memory_again(struct machine *m) {
-    int rc = m->pci && m->pci->mem ? m->ops->set_slot(m->engine, &m->pci->mem_slot) : 0;
+    int rc = bios_slots_again(m);
+    if (rc)
+        return rc;
+    rc = m->pci && m->pci->mem ? m->ops->set_slot(m->engine, &m->pci->mem_slot) : 0;
     for (unsigned i = 0; rc == 0 && m->pci && i < m->pci->pmems; i++)
         rc = pmem_add_slot(m, m->pci->pmem[i]);
     return rc;
@@ -393,9 +408,11 @@ static uint8_t *ram_at(const struct machine *m, pn_gpa gpa, uint64_t *left, int 
     uint64_t low = m->cfg.ram < LOW_RAM_MAX ? m->cfg.ram : LOW_RAM_MAX, at = gpa;
     if (gpa >= HIGH_RAM_BASE)
         at = low + (gpa - HIGH_RAM_BASE);
-    else if (gpa >= low)
+    else if (gpa >= low || bios_covers(m, gpa))
         return NULL;
     *left = (gpa < HIGH_RAM_BASE ? low : m->cfg.ram) - at;
+    if (m->bios && gpa < BIOS_HOLE)
+        *left = BIOS_HOLE - gpa;
     return at < m->cfg.ram ? m->ram.base + at : NULL;
 }
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # penumbra image: what it refuses; with a release, a disk of it: the same bytes twice, found by --disk alone, a login at the
-# serial console, a network, a clean end.
+# serial console, a network, a clean end; and the same by firmware (SeaBIOS), which finds GRUB on the disk.
 #
 #   image.sh PENUMBRA [RELEASE]
 . "$(dirname "$0")/lib.sh"
@@ -37,10 +37,12 @@ for name in one two; do
     "$penumbra" image "$work/$name" --release "$2" --size 1G || fail "no image of $2"
 done
 cmp "$work/one" "$work/two" || fail "$2: two images of the same packages differ"
-python3 - "$penumbra" "$work/one" "$2" <<'EOF' || fail "$2: the guest"
+[ -r /usr/share/seabios/bios-256k.bin ] || skip "no SeaBIOS: apt-get install seabios"
+for how in "--mmu shadow" "--firmware /usr/share/seabios/bios-256k.bin --mmu shadow" "--firmware /usr/share/seabios/bios-256k.bin --mmu tdp -c 2"; do
+python3 - "$penumbra" "$work/one" "$2" $how <<'EOF' || fail "$2: the guest, $how"
 import subprocess, sys
-penumbra, disk, release = sys.argv[1:]
-guest = subprocess.Popen([penumbra, "run", "--disk", disk, "-m", "512M", "--net", "user,open", "--timeout", "600"],
+penumbra, disk, release, *how = sys.argv[1:]
+guest = subprocess.Popen([penumbra, "run", "--disk", disk, "-m", "512M", "--net", "user,open", "--timeout", "600", *how],
                          stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 seen = b""
 def until(text):
@@ -64,6 +66,7 @@ type("poweroff")
 guest.stdout.read()
 assert guest.wait() == 0, guest.returncode
 EOF
+done
 dd if="$work/one" of="$work/root" bs=1M skip=1 status=none
 PATH=$PATH:/usr/sbin e2fsck -fn "$work/root" > "$work/fsck" 2>&1 || fail "$2: the file system is not clean: $(cat "$work/fsck")"
 exit $bad

@@ -4,7 +4,7 @@
 # handovers, and Debian's stock kernel. Files go to /lab/out; check.sh judges them outside.
 # $LAB_PARTS: which parts (default all).
 cd /lab || exit 99
-parts=${LAB_PARTS:-"host state micro dirty handover flat snapshot migrate linux1 linux2 linuxmoves sleep pvnone events"}
+parts=${LAB_PARTS:-"host state micro dirty handover flat snapshot migrate linux1 linux2 linuxmoves sleep pvnone firmware events"}
 small="pages=256 swaps=100 flips=256 switches=40 compute=200000 tables=1"
 moving="pages=64 swaps=50 flips=20 switches=20 compute=500000000"
 bad=0
@@ -171,6 +171,9 @@ for part in $parts; do
         echo $rc > out/sleep.code
         [ $rc -eq 0 ] || bad=1
         say "end sleep, code $rc"
+        ;;
+    firmware) # SeaBIOS boots a disk (tests/cli/boot_sector.S), which is off in the end
+        step firmware 120 run --mmu kvm -m 32M -c 2 --timeout 110 --firmware bios-256k.bin --disk boot_sector.bin,ro
         ;;
     linux1) linux linux-1 --mmu kvm -c 1 ;;
     linux2) linux linux-2 --mmu kvm -c 2 ;;

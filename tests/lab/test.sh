@@ -30,6 +30,7 @@ while [ $# -gt 0 ]; do
 done
 need_lab "$npt" "$kvm"
 need_guest
+[ -r /usr/share/seabios/bios-256k.bin ] || skip "no SeaBIOS: apt-get install seabios"
 rm -rf "$out"
 mkdir -p "$out"
 work_folder
@@ -57,7 +58,7 @@ tar -C "$work" -cf "$work/snapshots.tar" saved-micro saved-linux
 # One CPU: with two on a busy host, one waits for the other's locks while that one does not run.
 "$here/lab.sh" --guest "$host/root" --npt "$npt" --out "$out" --timeout 1500 \
     --add "$penumbra:penumbra" --add "$cache/vmlinuz" --add "$cache/initrd.gz" --add "$here/inside_events.sh" \
-    --add "$work/snapshots.tar" \
+    --add "$work/snapshots.tar" --add /usr/share/seabios/bios-256k.bin \
     "${add[@]}" -- "$here/inside.sh"
 rc=$?
 cat "$out/progress" 2>/dev/null
