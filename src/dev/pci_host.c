@@ -38,6 +38,7 @@ struct pci_host {
     struct pci_function own;
     struct pci_function *function[PCI_SLOTS]; /* function 0; the others are behind it */
     struct pci_pam pam;                       /* moved NULL: no such registers */
+    uint8_t kept[PCI_PAM_SIZE];               /* what they were: a reset leaves them */
     struct {
         struct pci_state pci;
         uint32_t address;
@@ -161,8 +162,9 @@ static const struct dev_range ranges[] = {
     {DEV_MMIO, PCI_ECAM_BASE, PCI_ECAM_SIZE, &ecam_ops}};
 
 static void tell_pam(struct pci_host *h) {
+    memcpy(h->kept, h->s.pci.config + PCI_PAM_AT, sizeof(h->kept));
     if (h->pam.moved)
-        h->pam.moved(h->pam.opaque, h->s.pci.config + PCI_PAM_AT);
+        h->pam.moved(h->pam.opaque, h->kept);
 }
 
 static void written(struct device *dev, unsigned at, unsigned size) {
@@ -193,13 +195,11 @@ static int create(void *dev, const void *config) {
 
 static void reset(void *dev) {
     struct pci_host *h = dev;
-    uint8_t pam[PCI_PAM_SIZE];
-    memcpy(pam, h->s.pci.config + PCI_PAM_AT, sizeof(pam));
     h->s.address = 0;
     memset(h->s.line, 0, sizeof(h->s.line));
     pci_reset(&h->own);
     if (h->pam.moved)
-        memcpy(h->s.pci.config + PCI_PAM_AT, pam, sizeof(pam));
+        memcpy(h->s.pci.config + PCI_PAM_AT, h->kept, sizeof(h->kept));
 }
 
 static bool check(const void *dev, const void *state) {

@@ -21,6 +21,8 @@
 #define CLASS_ISA    0x060100u
 #define CLASS_PM     0x068000u
 #define FUNCTION_PM  3u
+#define COMMAND      0x04u
+#define DECODES      0x07u /* ports, memory, bus master: the bridge always does */
 #define PIRQ         0x60u
 #define PIRQ_NOWHERE 0x80u
 #define PMBASE       0x40u
@@ -58,6 +60,8 @@ static int create(void *dev, const void *config) {
         rc = pci_attach(host, &p->pm, SLOT);
     if (rc)
         return rc;
+    p->isa.fixed[COMMAND] = DECODES;
+    p->isa.mask[COMMAND] = 0;
     memset(p->isa.fixed + PIRQ, PIRQ_NOWHERE, 4);
     memset(p->isa.mask + PIRQ, 0xff, 4);
     p->pm.fixed[PMBASE] = (ACPI_PM_BASE & 0xff) | IO_SPACE;
