@@ -36,7 +36,7 @@ static int check_dirty(const struct machine_config *cfg, struct err *e) {
         return err_set(
             e, -EINVAL,
             "--dirty-log %s: not with --firmware, whose memory below 1 MiB comes "
-            "and goes; scan and uffd do",
+            "and goes; pagemap-scan and uffd-wp do",
             pn_dirty_name(cfg->dirty));
     if (!cfg->engine->has_tracker(cfg->dirty))
         return err_set(e, -EINVAL, "--dirty-log %s: not under --mmu %s",

@@ -27,12 +27,12 @@ EOF
 }
 for mmu in "${mmus[@]}"; do
     case $mmu in
-    shadow | tdp) boots "$mmu" "$mmu" --ram-digest --event-digest ;;
+    shadow | tdp) boots "$mmu" "$mmu" -c 2 --ram-digest --event-digest ;;
     kvm) need_kvm && boots kvm kvm ;;
     esac
 done
 [ ${#mmus[@]} -gt 1 ] || exit $bad
-boots shadow again --ram-digest --event-digest
+boots shadow again -c 2 --ram-digest --event-digest
 python3 - "$work" <<'EOF' || fail "digests"
 import json, sys
 shadow, again, tdp = (json.load(open(f"{sys.argv[1]}/{n}.json")) for n in ("shadow", "again", "tdp"))
