@@ -211,9 +211,10 @@ static const struct option_row rows[] = {
      "--kernel the one beside it (FILE.vmlinuz) is booted; ro: it cannot be "
      "written; snapshot: what is written is lost at the end; may be repeated",
      .kind = OPTION_CALL, .set = set_disk, .without = "restore|incoming"},
-    {"net", 0, "user[,open][,hostfwd=...]",
+    {"net", 0, "user[,open][,hostfwd=...]|tap=NAME",
      "A network card on PCI, and a network of the guest's own; open: it may leave it; "
-     "hostfwd=tcp::2222-:22: a port of this host that leads to one of the guest's",
+     "hostfwd=tcp::2222-:22: a port of this host that leads to one of the guest's; "
+     "tap=NAME: an interface of this host's instead, which you own; mac=ADDRESS",
      .kind = OPTION_CALL, .set = set_net, .without = "restore|incoming"},
     {"share", 0, "DIR[,ro][,tag=NAME]",
      "A folder that the guest mounts by 9P ('share', or NAME): mount -t 9p -o "

@@ -94,6 +94,8 @@ static void allow_device(struct rules *r, const struct device_spec *d) {
         allow_image(r, d);
     if (d->kind == DEVICE_SHARE)
         allow(r, d->path, d->read_only ? SANDBOX_READ : SANDBOX_READ | share);
+    if (d->kind == DEVICE_NET && *d->net.tap)
+        allow(r, "/dev/net/tun", SANDBOX_READ | SANDBOX_WRITE | SANDBOX_DEVICE);
     if (d->kind == DEVICE_VSOCK)
         allow_beside(r, d->path, SANDBOX_SOCKETS);
     for (unsigned i = 0; d->kind == DEVICE_CONSOLE && i < d->ports; i++)

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* The text of a machine's PCI devices: see devices.h. */
+#include <ctype.h>
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/size.h"
@@ -55,6 +57,23 @@ static int add_port(struct device_spec *d, const char *word, struct err *e) {
     return 0;
 }
 
+/* "52:54:00:12:34:56", of one card. */
+static int parse_mac(const char *text, uint8_t mac[6], struct err *e) {
+    const char *p = text;
+    for (unsigned i = 0; p && i < 6; i++, p += p != NULL) {
+        char digits[3] = {p[0], p[0] ? p[1] : 0, 0}, *end;
+        mac[i] = (uint8_t)strtoul(digits, &end, 16);
+        p = isxdigit((unsigned char)digits[0]) && end == digits + 2 &&
+                    p[2] == (i < 5 ? ':' : 0)
+                ? p + 2
+                : NULL;
+    }
+    return p && !(mac[0] & 1)
+               ? 0
+               : err_set(e, -EINVAL, "mac=%s: not as 52:54:00:12:34:56, of one card",
+                         text);
+}
+
 static int option(struct device_spec *d, const char *word, struct err *e) {
     if (!strcmp(word, "split"))
         d->split = true;
@@ -65,10 +84,12 @@ static int option(struct device_spec *d, const char *word, struct err *e) {
         d->snapshot = true;
     else if (d->kind == DEVICE_DISK && !strcmp(word, "qcow2"))
         d->qcow2 = true;
-    else if (d->kind == DEVICE_NET && !strcmp(word, "open"))
+    else if (d->kind == DEVICE_NET && !*d->net.tap && !strcmp(word, "open"))
         d->net.open = true;
-    else if (d->kind == DEVICE_NET && !strncmp(word, "hostfwd=", 8))
+    else if (d->kind == DEVICE_NET && !*d->net.tap && !strncmp(word, "hostfwd=", 8))
         return net_parse_forward(word + 8, &d->net, e);
+    else if (d->kind == DEVICE_NET && !strncmp(word, "mac=", 4))
+        return parse_mac(word + 4, d->net.mac, e);
     else if (d->kind == DEVICE_SHARE && !strncmp(word, "tag=", 4) && word[4] &&
              strlen(word + 4) < DEVICE_NAME_MAX)
         strcpy(d->tag, word + 4);
@@ -120,8 +141,13 @@ int device_parse(const char *kind, const char *argument, struct device_spec *d,
     }
     if (d->kind == DEVICE_NET) {
         p = value(p, word, sizeof(word), &fits);
-        if (strcmp(word, "user") != 0)
-            return err_set(e, -EINVAL, "not user[,open][,hostfwd=tcp::PORT-:PORT]");
+        static const uint8_t mac[6] = {0x52, 0x54, 0x00, 0x12, 0x34, 0x56};
+        memcpy(d->net.mac, mac, sizeof(mac));
+        if (!strncmp(word, "tap=", 4) && word[4] && strlen(word + 4) < NET_TAP_MAX)
+            strcpy(d->net.tap, word + 4);
+        else if (strcmp(word, "user") != 0)
+            return err_set(e, -EINVAL,
+                           "not user[,open][,hostfwd=tcp::PORT-:PORT] or tap=NAME");
     }
     while (rc == 0 && fits && *p) {
         p = value(p, word, sizeof(word), &fits);

@@ -24,8 +24,11 @@ enum device_kind {
 
 /* A network (net.h). */
 #define NET_FORWARDS_MAX 8u
+#define NET_TAP_MAX      16u
 
 struct net_config {
+    char tap[NET_TAP_MAX]; /* an interface of the host's; "": the guest's own network */
+    uint8_t mac[6];
     bool open;
     unsigned forwards;
     struct net_forward {

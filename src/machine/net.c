@@ -10,6 +10,7 @@
 #include "base/late.h"
 #include "machine/link.h"
 #include "machine/net.h"
+#include "machine/tap.h"
 
 #define NETWORK   0x0a000200u /* 10.0.2.0 */
 #define NETMASK   0xffffff00u
@@ -17,6 +18,8 @@
 #define NAMES     (NETWORK | 3)
 #define GUEST     (NETWORK | 15)
 #define NS_PER_MS 1000000
+#define FRAME_MAX 65536u
+#define FRAMES    64u /* at once, of a tap interface */
 
 /* What of the library is used. */
 #define CALLS                                                                            \
@@ -43,7 +46,8 @@ static int library_open(struct err *e) {
 }
 
 struct net {
-    Slirp *slirp;
+    Slirp *slirp; /* NULL: there is a tap interface instead */
+    int tap;      /* -1: none */
     struct clock *clock;
     struct virtio_net *card;
     struct machine *m;
@@ -143,6 +147,11 @@ static int got(int at, void *opaque) {
 static int fill(void *opaque, struct pollfd *fd, int room, uint64_t *ns) {
     struct net *n = opaque;
     uint32_t ms = UINT32_MAX;
+    if (n->tap >= 0) {
+        if (room)
+            *fd = (struct pollfd){.fd = n->tap, .events = POLLIN};
+        return room > 0;
+    }
     n->fd = fd;
     n->room = room;
     n->fds = 0;
@@ -152,8 +161,24 @@ static int fill(void *opaque, struct pollfd *fd, int room, uint64_t *ns) {
     return n->fds;
 }
 
+static void take_frames(struct net *n) {
+    uint8_t frame[FRAME_MAX];
+    for (unsigned i = 0; i < FRAMES; i++) {
+        ssize_t size = read(n->tap, frame, sizeof(frame));
+        if (size <= 0)
+            return;
+        if (n->card)
+            virtio_net_receive(n->card, frame, (size_t)size);
+    }
+}
+
 static void ready(void *opaque, const struct pollfd *fd, int count) {
     struct net *n = opaque;
+    if (n->tap >= 0) {
+        if (count && fd->revents)
+            take_frames(n);
+        return;
+    }
     n->polled = fd;
     slirp.pollfds_poll(n->slirp, 0, got, n);
 }
@@ -214,18 +239,21 @@ int net_create(struct machine *m, const struct net_config *c, struct net **out,
                              .vdhcp_start = {htonl(GUEST)},
                              .vnameserver = {htonl(NAMES)},
                              .disable_host_loopback = !c->open};
-    int rc = library_open(e);
+    int rc = *c->tap ? 0 : library_open(e);
     if (rc)
         return rc;
     struct net *n = calloc(1, sizeof(*n));
     if (!n)
         return err_set(e, -ENOMEM, "out of memory");
+    n->tap = -1;
     n->clock = &m->clock;
     n->m = m;
     n->link = (struct link){.fill = fill, .ready = ready, .opaque = n};
     link_add(m, &n->link);
-    n->slirp = slirp.new(&cfg, &callbacks, n);
-    rc = n->slirp ? 0 : err_set(e, -ENOMEM, "libslirp does not begin");
+    if (*c->tap)
+        rc = tap_open(c->tap, &n->tap, e);
+    else if (!(n->slirp = slirp.new(&cfg, &callbacks, n)))
+        rc = err_set(e, -ENOMEM, "libslirp does not begin");
     for (unsigned i = 0; rc == 0 && i < c->forwards; i++)
         rc = add_forward(n, &c->forward[i], e);
     if (rc)
@@ -240,6 +268,8 @@ void net_destroy(struct net *n) {
         link_remove(n->m, &n->link);
     if (n && n->slirp)
         slirp.cleanup(n->slirp);
+    if (n && n->tap >= 0)
+        close(n->tap);
     free(n);
 }
 
@@ -248,7 +278,11 @@ void net_attach(struct net *n, struct virtio_net *card) {
 }
 
 static void from_guest(void *opaque, const void *frame, size_t size) {
-    slirp.input(((struct net *)opaque)->slirp, frame, (int)size);
+    struct net *n = opaque;
+    if (n->slirp)
+        slirp.input(n->slirp, frame, (int)size);
+    else
+        (void)!write(n->tap, frame, size); /* a full queue loses frames, as a wire does */
 }
 
 struct dev_net net_device(struct net *n) {

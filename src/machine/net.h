@@ -2,7 +2,7 @@
 /*
  * A network of the guest's own, by libslirp: 10.0.2.0/24 with a DHCP server, the host at 10.0.2.2, a
  * name server at 10.0.2.3 and the guest at 10.0.2.15. Without `open` nothing leaves it; ports of
- * this host that are forwarded lead into it all the same.
+ * this host that are forwarded lead into it all the same. Or a tap interface of this host's (tap.h).
  */
 #pragma once
 

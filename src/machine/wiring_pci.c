@@ -102,9 +102,8 @@ static int add_net(struct machine *m, const struct device_spec *d,
     int rc = net_create(m, &d->net, &p->net, e);
     if (rc)
         return rc;
-    const struct virtio_net_config c = {.virtio = *virtio,
-                                        .net = net_device(p->net),
-                                        .mac = {0x52, 0x54, 0x00, 0x12, 0x34, 0x56}};
+    struct virtio_net_config c = {.virtio = *virtio, .net = net_device(p->net)};
+    memcpy(c.mac, d->net.mac, sizeof(c.mac));
     struct virtio_net *card = virtio_net_create(&m->env, &c);
     net_attach(p->net, card);
     return card ? 0 : err_sys(e, -ENOMEM, "a device 'net'");

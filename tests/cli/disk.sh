@@ -37,6 +37,10 @@ refuse 2 'not as tcp' --net user,hostfwd=tcp::0-:22
 refuse 2 'not as tcp' --net user,hostfwd=tcp:300.1.1.1:1-:22
 refuse 2 'given twice' --net user --net user
 refuse 2 "'closed' is no option" --net user,closed
+refuse 2 "'open' is no option" --net tap=pn0,open
+refuse 2 'not as 52:54' --net user,mac=53:54:00:12:34:56
+refuse 2 'not as 52:54' --net user,mac=52:54:00:12:34
+refuse 2 'not user' --net tap=aninterfacesnameistoolong
 refuse 2 "'ro' is no option" --device rng,ro
 refuse 2 'given twice' --device balloon --device balloon
 refuse 2 'no port' --device console
