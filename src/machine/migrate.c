@@ -149,7 +149,7 @@ static int may_begin(struct machine *m, const char *to, const struct migrate_opt
         return err_set(e, -EBUSY, "the guest has gone");
     if (machine_history_kept(m))
         return err_set(e, -ENOTSUP, "a guest with --checkpoints cannot be moved");
-    if (m->cfg.devices)
+    if (m->pci)
         return err_set(e, -ENOTSUP, "a guest with devices on PCI cannot be moved");
     if (!o->streams || o->streams > MIGRATE_STREAMS_MAX)
         return err_set(e, -EINVAL, "from 1 to %u streams", MIGRATE_STREAMS_MAX);
