@@ -299,7 +299,7 @@ void wiring_pci_destroy(struct machine *m) {
         net_attach(m->pci->net, NULL);
         net_destroy(m->pci->net);
     }
-    if (m->pci)
+    if (m->pci && m->pci->mem_memory.base) /* or its fd means nothing */
         hostmem_destroy(&m->pci->mem_memory);
     for (unsigned i = 0; m->pci && i < m->pci->pmems; i++)
         pmem_destroy(m->pci->pmem[i]);

@@ -7,6 +7,7 @@
  */
 #include <check.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -377,6 +378,19 @@ START_TEST(states_of_the_future_are_refused) {
 }
 END_TEST
 
+/* Descriptor 0 is where nothing was opened, too. */
+START_TEST(a_machine_closes_what_it_opened_alone) {
+    char err[256];
+    struct side s;
+    struct machine_config cfg = config(&s, pn_engine_find("shadow"), 0);
+    cfg.devices = "rng";
+    ck_assert_int_ge(dup2(STDERR_FILENO, STDIN_FILENO), 0);
+    ck_assert_msg(machine_create(&cfg, &s.m, err, sizeof(err)) == 0, "%s", err);
+    end(&s);
+    ck_assert_int_ge(fcntl(STDIN_FILENO, F_GETFD), 0);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("devices");
     TCase *tc = tcase_create("devices");
@@ -384,6 +398,7 @@ int main(void) {
     tcase_add_test(tc, the_guest_meets_each_of_its_interrupts);
     tcase_add_test(tc, every_device_of_a_stopped_guest_goes_on_in_a_new_machine);
     tcase_add_test(tc, and_under_tdp);
+    tcase_add_test(tc, a_machine_closes_what_it_opened_alone);
     tcase_add_test(tc, states_of_the_future_are_refused);
     tcase_add_test(tc, a_snapshot_goes_on_alike_under_the_other_mmu);
     tcase_add_test(tc, a_snapshot_is_equal_to_itself_and_differs_from_a_later_one);
