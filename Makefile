@@ -8,7 +8,7 @@ CONFIGURED := $(BUILD)/build.ninja
 # git-tracked and new C files, but for what the build makes.
 SOURCES = $(shell git ls-files -co --exclude-standard '*.c' '*.h' '*.inc')
 
-.PHONY: help all demo test test-guests test-lab test-debian13 guests linux configure setup setup-test format format-check tidy \
+.PHONY: help all demo test test-guests test-lab test-debian13 guests debian-disk linux configure setup setup-test format format-check tidy \
         rules reference differential killed conformance bench bench-commit install deb clean distclean
 
 help:
@@ -25,6 +25,7 @@ help:
 	@echo "make test-debian13   make demo and make test in a container of Debian 13 (SUITE=forky: of another),"
 	@echo "              as root (ARGS=--help)"
 	@echo "make guests   download the guests that make test boots"
+	@echo "make debian-disk   the disk of penumbra bench debian.*: a Debian with compiler, databases and more (1.5 GB)"
 	@echo "make all      build only (PRESET=dev|release|asan-ubsan|tsan|fuzz; now $(PRESET))"
 	@echo "make bench    time a Linux boot, and what comes before it, beside QEMU"
 	@echo "make bench-commit REV=...   this build beside that commit's: what must be equal, and time"
@@ -40,6 +41,10 @@ setup-test:
 
 configure: setup
 	@cmake --preset $(PRESET) $(CMAKE_ARGS) > $(if $(V),/dev/stderr,/dev/null)
+
+debian-disk: setup-test penumbra
+	@cmake --build $(BUILD) -j $(JOBS) --target pn-linux-program
+	@scripts/bench_image.sh
 
 all: configure
 	cmake --build $(BUILD) -j $(JOBS)

@@ -23,9 +23,9 @@
 #define MAGIC    0x70656e756d627261u
 #define JSON_MAX ((uint64_t)16 << 20)
 
-/* Texts of a request, one behind the other: append, kernel, initrd, numa,
- * cpu_model. */
-#define TEXTS     5u
+/* Texts of a request, one behind the other: append, kernel, initrd, numa, cpu_model,
+ * devices. */
+#define TEXTS     6u
 #define TEXT_MAX  4096u
 #define NO_TEXT   UINT32_MAX
 #define REPLY_MAX 256u
@@ -65,8 +65,8 @@ static int receive_all(int fd, void *data, size_t size) {
 /* ---- The process that asks ---- */
 
 static int send_request(int fd, const struct measure_config *cfg) {
-    const char *const text[TEXTS] = {cfg->append, cfg->kernel, cfg->initrd, cfg->numa,
-                                     cfg->cpu_model};
+    const char *const text[TEXTS] = {cfg->append, cfg->kernel,    cfg->initrd,
+                                     cfg->numa,   cfg->cpu_model, cfg->devices};
     struct request q = {.magic = MAGIC, .cfg = *cfg, .mmu = *cfg->mmu};
     snprintf(q.engine, sizeof(q.engine), "%s", cfg->engine->name);
     q.has_tlb = cfg->tlb != NULL;
@@ -187,8 +187,8 @@ static int receive_request(int fd, struct request *q, char text[TEXTS][TEXT_MAX]
     q->cfg.engine = pn_engine_find(q->engine);
     q->cfg.mmu = &q->mmu;
     q->cfg.tlb = q->has_tlb ? &q->tlb : NULL;
-    const char **const to[TEXTS] = {&q->cfg.append, &q->cfg.kernel, &q->cfg.initrd,
-                                    &q->cfg.numa, &q->cfg.cpu_model};
+    const char **const to[TEXTS] = {&q->cfg.append, &q->cfg.kernel,    &q->cfg.initrd,
+                                    &q->cfg.numa,   &q->cfg.cpu_model, &q->cfg.devices};
     for (unsigned i = 0; i < TEXTS; i++)
         *to[i] = q->text[i] == NO_TEXT ? NULL : text[i];
     return q->cfg.engine ? 0 : -EPROTO;

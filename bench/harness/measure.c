@@ -197,6 +197,9 @@ static int judge(const struct run *r, const struct measure_config *cfg,
     default:
         return err_set(e, -EPROTO, "the guest crashed; it last wrote: %s", r->line);
     }
+    if (!r->ended && cfg->devices)
+        return err_set(e, -EPROTO, "its program did not end well; it last wrote: %s",
+                       r->line);
     if (!r->ended && cfg->kernel)
         return err_set(e, -EPROTO,
                        "no pn-linux ran in it: its initrd must have that helper, as "
@@ -258,6 +261,7 @@ static void fill_config(struct machine_config *m, const struct measure_config *c
         .append = cfg->append,
         .kernel = cfg->kernel,
         .initrd = cfg->initrd,
+        .devices = cfg->devices,
         .numa = cfg->numa,
         .mmu = *cfg->mmu,
         .tlb = cfg->tlb,

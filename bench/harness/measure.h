@@ -20,6 +20,7 @@ struct measure_config {
     const struct pn_mmu_options *mmu;
     const char *append;          /* the workload and its parameters */
     const char *kernel, *initrd; /* of a Linux guest; NULL: the embedded guest */
+    const char *devices;         /* as machine_config has them; may be NULL */
     const char *cpu_model;       /* as for --cpu; NULL: the engine's own */
     uint64_t ram;
     const char *numa; /* as machine_config has it; may be NULL */

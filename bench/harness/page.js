@@ -5,7 +5,7 @@
 (() => {
   const byId = (id) => document.getElementById(id);
   const parsed = (id) => JSON.parse(byId(id).textContent);
-  const doc = parsed("data"), columns = parsed("columns"), docs = parsed("docs");
+  const doc = parsed("data"), columns = parsed("columns"), docs = parsed("docs"), verdicts = parsed("verdicts");
   const results = doc.results, good = results.filter((r) => r.error === null);
   const mmus = [...new Set(results.map((r) => r.mmu))];
   const kindOf = (m) => (good.find((r) => r.mmu === m) || { kind: "?" }).kind;
@@ -78,6 +78,12 @@
     if (soft.length > 1) for (const m of soft.slice(1, 5)) sentence(lead, m);
     else element(lead, "p", models ? "Only " + soft[0] + " was run with modelled TLBs: there is nothing to compare it with."
       : "Nothing was modelled here. The times below are the simulator's own, or KVM's.", "lead");
+    if (verdicts.length) { /* a few are read at once */
+      const few = verdicts.length < 13, box = few ? lead : element(lead, "details");
+      if (!few) element(box, "summary", "Each point, and why");
+      const list = element(box, "ul", undefined, "verdicts");
+      for (const v of verdicts) element(list, "li", v);
+    }
     const curves = rateCurves();
     if (curves.length) sayCrossing(curves, lead);
     if (models) element(lead, "p", "Modelled: cycles of a processor with the TLBs of " + models.tlb + " and the prices of " +
@@ -208,7 +214,7 @@
     say("command", doc.command.map((w) => (/^[\w.,:=\/+-]+$/.test(w) ? w : "'" + w.replace(/'/g, "'\\''") + "'")).join(" "));
     say("program", "penumbra " + doc.version + (doc.revision ? ", revision " + doc.revision : "") + ", " + doc.time);
     say("runs", "up to " + s.repeat + " of each, each in a process of its own, after " + s.warmup + " to warm up" + (s.quick ? ", quick" : ""));
-    for (const [name, x] of [["TLB model", s.tlb], ["prices", s.cost_profile], ["kernel", s.inputs.kernel], ["initrd", s.inputs.initrd]])
+    for (const [name, x] of [["TLB model", s.tlb], ["prices", s.cost_profile], ["kernel", s.inputs.kernel], ["initrd", s.inputs.initrd], ["disk", s.inputs.disk]])
       if (x) say(name, (x.name ? x.name + ", " : grouped(x.bytes) + " bytes, ") + "XXH3 " + x.xxh3);
     for (const d of new Set(good.map((r) => r.mmu + "\n" + r.mmu_detail))) say(...d.split("\n"));
     for (const d of new Set(good.filter((r) => r.dirty_tracker).map((r) => r.workload + " under " + r.mmu + ": " + r.dirty_tracker))) say("dirty log", d);
@@ -219,7 +225,7 @@
     textTable(byId("meanings"), [["column", "is"]].concat(shownColumns.map((c) => [c.heading + (c.modelled ? " (modelled)" : ""), c.doc])));
     const used = [...new Set(results.map((r) => r.workload))];
     textTable(byId("workloads"), [["workload", "an op is one of its", "what"]]
-      .concat(used.map((w) => [w, ...(docs[w] || ["", "in a Linux guest: see penumbra bench --list"])])));
+      .concat(used.map((w) => [w, ...(docs[w] || ["", "the whole boot of a Linux guest"])])));
   }
 
   /* ---- Charts ---- */

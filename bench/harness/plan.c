@@ -236,6 +236,8 @@ static int add_points(struct plan *p, int workload, bool quick, struct err *e) {
 int plan_add(struct plan *p, const char *text, bool quick, struct err *e) {
     if (plan_is_linux(text))
         return plan_add_linux(p, text, quick, e);
+    if (plan_is_debian(text))
+        return plan_add_debian(p, text, quick, e);
     size_t n = strcspn(text, ":");
     int workload = workload_find(text, n);
     if (workload < 0)
@@ -263,6 +265,8 @@ void plan_shard(struct plan *p, unsigned shard, unsigned of) {
 void plan_append(const struct plan_unit *u, char *buf, size_t size) {
     if (u->linux_guest)
         plan_linux_append(u, buf, size);
+    else if (u->debian_guest)
+        plan_debian_append(u, buf, size);
     else
         snprintf(buf, size, "workload=%s %s", u->workload, u->params);
 }

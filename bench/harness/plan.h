@@ -13,14 +13,15 @@
 struct plan_unit {
     unsigned index; /* in the whole plan, whatever the shard */
     const char *workload;
-    char params[320]; /* every parameter, "bytes=4096 page=4K": what the guest is told */
-    char label[96];   /* those that make this point: "bytes=64K page=2M"; may be "" */
-    const char *axis; /* the parameter that is swept, or NULL */
-    double value;     /* of the axis */
-    bool linux_guest; /* it needs a kernel and an initramfs with pn-linux */
-    bool boots;       /* the whole boot is measured, instead of what a program marks */
-    bool needs_svm;   /* AMD's virtualization: of the software CPU alone */
-    bool logs_dirty;  /* with a dirty log, harvested at each round's end */
+    char params[320];  /* every parameter, "bytes=4096 page=4K": what the guest is told */
+    char label[96];    /* those that make this point: "bytes=64K page=2M"; may be "" */
+    const char *axis;  /* the parameter that is swept, or NULL */
+    double value;      /* of the axis */
+    bool linux_guest;  /* it needs a kernel and an initramfs with pn-linux */
+    bool debian_guest; /* it needs the disk of scripts/bench_image.sh */
+    bool boots;        /* the whole boot is measured, instead of what a program marks */
+    bool needs_svm;    /* AMD's virtualization: of the software CPU alone */
+    bool logs_dirty;   /* with a dirty log, harvested at each round's end */
 };
 
 #define PLAN_APPEND_MAX 160u /* bytes */
@@ -40,6 +41,8 @@ struct plan {
 int plan_add(struct plan *p, const char *text, bool quick, struct err *e);
 /* Does this argument stand for workloads of a Linux guest? plan_add_all adds none. */
 bool plan_is_linux(const char *text);
+/* The same of a Debian guest. */
+bool plan_is_debian(const char *text);
 /* Every workload of the embedded guest. Return: 0 or -errno as plan_add. */
 int plan_add_all(struct plan *p, bool quick, struct err *e);
 #define PLAN_SHARDS_MAX 100000u

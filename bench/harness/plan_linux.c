@@ -29,23 +29,35 @@ bool plan_is_linux(const char *text) {
     return !strncmp(text, "linux", 5) && strchr(".:", text[5]);
 }
 
-static int give(const struct job *job, char *item, uint64_t *n, uint64_t *bytes,
-                struct err *e) {
+int plan_give(const char *workload, char *item, uint64_t *n, uint64_t *bytes,
+              struct err *e) {
     char *eq = strchr(item, '=');
     uint64_t *to = NULL;
     if (eq) {
         *eq = 0;
-        if (!strcmp(item, "n") && !job->boots)
-            to = n;
-        else if (!strcmp(item, "bytes") && job->bytes)
-            to = bytes;
+        to = !strcmp(item, "n") ? n : !strcmp(item, "bytes") ? bytes : NULL;
     }
     if (!to)
-        return err_set(e, -EINVAL, "%s has no parameter '%s'", job->name, item);
+        return err_set(e, -EINVAL, "%s has no parameter '%s'", workload, item);
     if ((size_parse(eq + 1, to) && number_parse(eq + 1, 0, UINT64_MAX, to)) || !*to)
-        return err_set(e, -EINVAL, "%s: %s=%s: not a number above 0", job->name, item,
+        return err_set(e, -EINVAL, "%s: %s=%s: not a number above 0", workload, item,
                        eq + 1);
     return 0;
+}
+
+const char *plan_unit_append(const struct plan_unit *u) {
+    const char *append = strstr(u->params, APPEND);
+    return append ? append + strlen(APPEND) : "";
+}
+
+void plan_name_unit(const struct plan *p, const char *list, struct plan_unit *u) {
+    snprintf(u->label, sizeof(u->label), "%s", list);
+    for (char *c = u->label; *c; c++)
+        if (*c == ',')
+            *c = ' ';
+    if (p->append)
+        snprintf(strchr(u->params, 0), PLAN_APPEND_MAX + sizeof(APPEND), APPEND "%s",
+                 p->append);
 }
 
 static int add(struct plan *p, const struct job *job, const char *list, bool quick,
@@ -56,19 +68,14 @@ static int add(struct plan *p, const struct job *job, const char *list, bool qui
     uint64_t bytes = quick ? job->quick_bytes : job->bytes;
     char *copy = strdup(list), *at = copy, *item;
     int rc = copy ? 0 : -ENOMEM;
-    snprintf(u.label, sizeof(u.label), "%s", list);
-    for (char *c = u.label; *c; c++)
-        if (*c == ',')
-            *c = ' ';
     while (!rc && *list && (item = strsep(&at, ",")))
-        rc = give(job, item, &n, &bytes, e);
+        rc = plan_give(job->name, item, job->boots ? NULL : &n,
+                       job->bytes ? &bytes : NULL, e);
     free(copy);
     snprintf(u.params, sizeof(u.params), "n=%" PRIu64, n);
     if (bytes)
         snprintf(u.params, sizeof(u.params), "n=%" PRIu64 " bytes=%" PRIu64, n, bytes);
-    if (p->append)
-        snprintf(strchr(u.params, 0), PLAN_APPEND_MAX + sizeof(APPEND), APPEND "%s",
-                 p->append);
+    plan_name_unit(p, list, &u);
     return rc ? rc : plan_append_unit(p, &u, e);
 }
 
@@ -88,7 +95,7 @@ int plan_add_linux(struct plan *p, const char *text, bool quick, struct err *e) 
 
 void plan_linux_append(const struct plan_unit *u, char *buf, size_t size) {
     uint64_t n = 0, bytes = 0;
-    const char *append = strstr(u->params, APPEND);
+    const char *append = plan_unit_append(u);
     char job[64] = "pn.off";
     int got = sscanf(u->params, "n=%" SCNu64 " bytes=%" SCNu64, &n, &bytes);
     const char *name = u->workload + strlen("linux.");
@@ -96,6 +103,6 @@ void plan_linux_append(const struct plan_unit *u, char *buf, size_t size) {
         snprintf(job, sizeof(job), "pn.bench=%s:%" PRIu64 ":%" PRIu64, name, n, bytes);
     else if (!u->boots)
         snprintf(job, sizeof(job), "pn.bench=%s:%" PRIu64, name, n);
-    snprintf(buf, size, "console=ttyS0 panic=-1 quiet %s%s%s", job, append ? " " : "",
-             append ? append + strlen(APPEND) : "");
+    snprintf(buf, size, "console=ttyS0 panic=-1 quiet %s%s%s", job, *append ? " " : "",
+             append);
 }

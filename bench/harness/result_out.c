@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "bench/harness/page.h"
 #include "bench/harness/result.h"
+#include "bench/harness/verdict.h"
 #include "bench/workload.h"
 
 int result_write(const json_t *doc, int fd) {
@@ -31,9 +32,15 @@ static json_t *columns(void) {
     return all;
 }
 
-/* What the embedded guest's workloads do: { name: [unit of an op, what] }. */
+/* What the workloads do: { name: [unit of an op, what] }. */
 static json_t *workload_docs(void) {
     json_t *all = json_object();
+#define LINUX(name, unit, n, quick, bytes, quick_bytes, doc)                             \
+    json_object_set_new(all, "linux." #name, json_pack("[s, s]", unit, doc));
+#include "bench/linux/linux.inc"
+#define DEBIAN(name, unit, n, quick, doc)                                                \
+    json_object_set_new(all, "debian." #name, json_pack("[s, s]", unit, doc));
+#include "bench/debian/debian.inc"
     for (unsigned i = 0; i < WORKLOADS; i++)
         json_object_set_new(all, workloads[i].name,
                             json_pack("[s, s]", workloads[i].unit, workloads[i].doc));
@@ -42,11 +49,14 @@ static json_t *workload_docs(void) {
 
 int result_page(const json_t *doc, int fd) {
     json_t *heads = columns(), *docs = workload_docs();
+    json_t *verdicts = verdict_sentences(json_object_get(doc, "results"));
     char *data = page_json(doc), *head = page_json(heads), *what = page_json(docs);
+    char *said = page_json(verdicts);
     const struct page_part parts[] = {
         {"@DATA@", data, data ? strlen(data) : 0},
         {"@COLUMNS@", head, head ? strlen(head) : 0},
         {"@DOCS@", what, what ? strlen(what) : 0},
+        {"@VERDICTS@", said, said ? strlen(said) : 0},
         {"@CHART@", bench_chart, (size_t)(bench_chart_end - bench_chart)},
         {"@SCRIPT@", bench_script, (size_t)(bench_script_end - bench_script)},
     };
@@ -54,8 +64,10 @@ int result_page(const json_t *doc, int fd) {
                         sizeof(parts) / sizeof(parts[0]));
     json_decref(heads);
     json_decref(docs);
+    json_decref(verdicts);
     free(data);
     free(head);
     free(what);
+    free(said);
     return rc;
 }

@@ -137,6 +137,7 @@ static int run_once(struct bench *b, unsigned point, unsigned mmu,
                     struct measure_sample *sample, double *seconds) {
     const struct plan_unit *u = &b->o.plan.unit[point];
     struct lane *lane = lane_of(b, point, mmu);
+    const struct bench_options *o = &b->o;
     char append[512];
     if (u->needs_svm && b->o.lineup.mmu[mmu].engine->host_cpu) {
         snprintf(lane->failure, sizeof(lane->failure),
@@ -152,8 +153,13 @@ static int run_once(struct bench *b, unsigned point, unsigned mmu,
         .ram = b->o.ram,
         .numa = b->o.numa,
         .timeout_ns = b->o.timeout_ns,
-        .kernel = u->linux_guest ? b->o.kernel : NULL,
-        .initrd = u->linux_guest ? b->o.initrd : NULL,
+        .kernel = u->debian_guest  ? o->debian.kernel
+                  : u->linux_guest ? o->kernel
+                                   : NULL,
+        .initrd = u->debian_guest  ? o->debian.initrd
+                  : u->linux_guest ? o->initrd
+                                   : NULL,
+        .devices = u->debian_guest ? o->debian.devices : NULL,
         .log_dirty = u->logs_dirty && !b->o.lineup.mmu[mmu].no_log,
         .tracker = b->o.lineup.mmu[mmu].log,
         .whole = u->boots,
@@ -297,7 +303,12 @@ static json_t *settings_json(const struct bench_options *o) {
         "total_s", (double)o->total_ns / 1e9, "mmus", mmus, "memory", (json_int_t)o->ram,
         "tlb", o->model.on ? profile_tlb_json(&o->model.tlb) : json_null(),
         "cost_profile", o->model.on ? profile_cost_json(&o->model.cost) : json_null());
-    json_object_set_new(s, "inputs", result_inputs(o->kernel, o->initrd));
+    bool debian = *o->debian.disk;
+    json_t *inputs = result_inputs(debian && !o->kernel ? o->debian.kernel : o->kernel,
+                                   debian && !o->kernel ? o->debian.initrd : o->initrd);
+    if (debian)
+        json_object_set_new(inputs, "disk", bench_disk_json(&o->debian));
+    json_object_set_new(s, "inputs", inputs);
     if (s && o->shards)
         json_object_set_new(
             s, "shard",

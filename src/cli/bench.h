@@ -2,11 +2,19 @@
 /* `penumbra bench`, `compare` and `merge`: what their files share. */
 #pragma once
 
+#include <limits.h>
+
 #include "base/outfile.h"
 #include "bench/harness/lineup.h"
 #include "bench/harness/plan.h"
 #include "bench/harness/result.h"
 #include "cli/cli.h"
+
+/* A disk of Debian's with programs, and what is beside it. */
+struct bench_disk {
+    char disk[PATH_MAX], kernel[PATH_MAX], initrd[PATH_MAX];
+    char devices[PATH_MAX + 64]; /* as a machine has them: its writes are lost */
+};
 
 struct bench_options {
     struct plan plan;
@@ -16,6 +24,8 @@ struct bench_options {
     bool quick, quiet;
     const char *json, *html;
     const char *kernel, *initrd;          /* for Linux workloads */
+    const char *disk;                     /* for Debian's; NULL: the one that is made */
+    struct bench_disk debian;             /* of it, where it is needed */
     const char *workload[PLAN_UNITS_MAX]; /* as named */
     unsigned workloads;
     bool list;
@@ -36,6 +46,12 @@ int bench_options_parse(struct bench_options *o, int argc, char **argv, bool *do
 
 /* The workloads and their parameters, of those named or all, to stdout. */
 void bench_list(const struct bench_options *o);
+
+/* Find the disk that is named, or the one that scripts/bench_image.sh makes (bench_disk.c). Return:
+ * 0; -ENOENT, with a line that says how to make it. */
+int bench_find_disk(const char *named, struct bench_disk *out, struct err *e);
+/* { bytes, xxh3 of what a guest reads from it }; null: it cannot be read. */
+json_t *bench_disk_json(const struct bench_disk *d);
 
 /* Pin this thread, and those it starts, to the CPU asked for; choose memory beside it
  * (bench_host.c). Return: CLI_OK, or CLI_USAGE after a line: there is no such CPU. */

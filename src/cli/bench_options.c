@@ -71,9 +71,19 @@ static void list_linux(const struct bench_options *o) {
         puts("linux.boot       the boot itself, from the first instruction to power-off");
 }
 
+static void list_debian(const struct bench_options *o) {
+    if (listed(o, "debian"))
+        printf("%sdebian: all that follow, each in a Debian guest of its own (--disk)\n",
+               o->workloads ? "" : "\n");
+#define DEBIAN(name, unit, n, quick, doc)                                                \
+    print_linux(o, "debian." #name, n, 0, doc, unit);
+#include "bench/debian/debian.inc"
+}
+
 void bench_list(const struct bench_options *o) {
     list_workloads(o);
     list_linux(o);
+    list_debian(o);
 }
 
 /* ---- Values ---- */
@@ -173,8 +183,12 @@ static const struct option_row rows[] = {
      "Host CPU (default: the last allowed one); guest memory then is on its node",
      .kind = OPTION_CALL, .set = set_pin},
 #include "cli/option_common.inc"
+    {"disk", 0, "FILE",
+     "The disk of debian's workloads, kernel and initrd beside it; it is only read "
+     "(default: the one that make debian-disk, installed penumbra-bench-image, makes)",
+     .kind = OPTION_TEXT, OWN(disk), .min = 1, .file = 'r'},
     {"append", 0, "STRING", "More for the kernel's command line, such as pti=on",
-     .kind = OPTION_CALL, .set = set_append, .needs = "kernel"},
+     .kind = OPTION_CALL, .set = set_append},
     {.kind = OPTION_HEADING, .doc = "What is written:"},
     {"json", 0, "FILE",
      "Results as JSON; see bench/FORMATS.md; help: what each counter means",
@@ -243,15 +257,17 @@ static int choose_mmus(struct bench_options *o) {
 }
 
 static int make_plan(struct bench_options *o) {
-    char text[256];
+    char text[PATH_MAX + 256];
     struct err e = {text, sizeof(text)};
     bool linux_too = o->kernel && o->initrd, uses_kernel = linux_too && !o->workloads;
+    bool uses_disk = false;
     int rc = o->workloads ? 0 : plan_add_all(&o->plan, o->quick, &e);
     if (!rc && uses_kernel)
         rc = plan_add(&o->plan, "linux", o->quick, &e);
     for (unsigned i = 0; i < o->workloads && !rc; i++) {
         bool is_linux = plan_is_linux(o->workload[i]);
         uses_kernel |= is_linux;
+        uses_disk |= plan_is_debian(o->workload[i]);
         if (is_linux && !linux_too)
             rc = err_set(&e, -EINVAL, "%s needs --kernel and --initrd", o->workload[i]);
         else
@@ -261,8 +277,14 @@ static int make_plan(struct bench_options *o) {
         rc = err_set(&e, -EINVAL,
                      o->workloads ? "--kernel: no workload here boots it"
                                   : "--kernel needs --initrd");
+    if (!rc && o->disk && !uses_disk)
+        rc = err_set(&e, -EINVAL, "--disk: no workload here boots it");
+    if (!rc && o->plan.append && !uses_kernel && !uses_disk)
+        rc = err_set(&e, -EINVAL, "--append: no workload here boots Linux");
     if (rc)
         return option_error(&command, "%s", text);
+    if (uses_disk && bench_find_disk(o->disk, &o->debian, &e))
+        return cli_error("%s", text);
     if (o->shards)
         plan_shard(&o->plan, o->shard, o->shards);
     if (!o->plan.units)

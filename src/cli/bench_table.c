@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "bench/harness/rank.h"
+#include "bench/harness/verdict.h"
 #include "cli/bench.h"
 
 #define BENCH_SIMULATED                                                                  \
@@ -98,34 +99,17 @@ static void print_failure(const json_t *r, FILE *out) {
 
 /* ---- Modelled, and counted ---- */
 
-/* Modelled cycles for each operation; 0: not modelled. */
-static double per_op(const json_t *r) {
-    double ops = json_number_value(result_member(r, "ops"));
-    return json_number_value(result_member(r, "modelled.cycles")) / (ops > 0 ? ops : 1);
-}
-
-/* Who needs the fewest modelled cycles at the point that begins at `at`, and how many
- * times as many the next one needs. */
-static void print_winner(const json_t *results, size_t at, FILE *out) {
-    const json_t *best = NULL, *next = NULL, *first = json_array_get(results, at), *r;
-    for (; (r = json_array_get(results, at)) && same_point(r, first); at++) {
-        if (per_op(r) <= 0)
-            continue;
-        if (!best || per_op(r) < per_op(best)) {
-            next = best;
-            best = r;
-        } else if (!next || per_op(r) < per_op(next))
-            next = r;
+/* Who wins the point that begins at `at`, and in a line of its own why. */
+static void print_verdict(const json_t *results, size_t at, FILE *out) {
+    struct verdict v;
+    char text[256] = "", reason[1024] = "";
+    if (verdict_find(results, at, &v)) {
+        verdict_text(&v, text, sizeof(text));
+        verdict_reason(&v, reason, sizeof(reason));
     }
-    if (!next)
-        return;
-    double times = per_op(next) / per_op(best);
-    if (times < 1.005)
-        fprintf(out, ": %s and %s are equal", result_text(best, "mmu"),
-                result_text(next, "mmu"));
-    else
-        fprintf(out, ": %s wins, %s takes %.2f times as many cycles",
-                result_text(best, "mmu"), result_text(next, "mmu"), times);
+    fprintf(out, "%s%s\n", *text ? ": " : "", text);
+    if (*reason)
+        fprintf(out, "  because %s\n", reason);
 }
 
 /* The columns that result_fields.inc gives: of a result, or without one their heads. */
@@ -145,7 +129,7 @@ static void print_columns(const json_t *r, bool modelled, FILE *out) {
 
 static void print_counts(const json_t *results, size_t at, bool modelled, FILE *out) {
     const json_t *r = json_array_get(results, at);
-    double each = per_op(r), first = per_op(first_of(results, at));
+    double each = verdict_per_op(r), first = verdict_per_op(first_of(results, at));
     char buf[16];
     if (result_text(r, "error")) {
         print_failure(r, out);
@@ -196,8 +180,7 @@ static void print_modelled(const json_t *doc, FILE *out) {
         if (begins(results, i)) {
             fprintf(out, "%s%s%s", result_text(r, "workload"),
                     *result_text(r, "label") ? " " : "", result_text(r, "label"));
-            print_winner(results, i, out);
-            fputc('\n', out);
+            print_verdict(results, i, out);
         }
         fprintf(out, "  %-*s", width, result_text(r, "mmu"));
         print_counts(results, i, modelled, out);

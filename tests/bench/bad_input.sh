@@ -24,6 +24,13 @@ refused 2 bench linux.nosuch --kernel a --initrd b
 refused 2 bench linux.fork:bytes=1 --kernel a --initrd b
 refused 2 bench linux.fork --kernel a --initrd b --append $'two\nlines'
 refused 2 bench linux.fork --kernel a --initrd b --append "$(printf '%200s' x)"
+refused 2 bench debian.nosuch
+refused 2 bench debian.gcc:bytes=1
+refused 2 bench touch --disk a
+refused 2 bench touch --append quiet
+refused 1 bench debian.gcc --disk "$work/nosuch"
+PENUMBRA_CACHE=$work/guest refused 1 bench debian.gcc
+grep -q "debian-bench/disk: no disk with Debian's programs yet: 'make debian-disk'" "$work/err" || fail "no disk: $(cat "$work/err")"
 refused 2 bench --mmu nosuch
 refused 2 bench --mmu shadow,shadow
 refused 2 bench --mmu ""
