@@ -9,6 +9,7 @@
 
 #include "dev/virtio_devices.h"
 
+#define F_MTU    3u
 #define F_MAC    5u
 #define F_STATUS 16u
 
@@ -20,13 +21,14 @@ enum { RECEIVE, TRANSMIT, QUEUES };
 
 struct net_config {
     uint8_t mac[6];
-    uint16_t status;
+    uint16_t status, max_pairs, mtu;
 };
 
 struct virtio_net {
     struct virtio v;
     struct dev_net net;
     uint8_t mac[6];
+    uint8_t frame[NET_FRAME_MAX]; /* on its way out */
     struct {
         struct virtio_state v;
     } s;
@@ -34,16 +36,15 @@ struct virtio_net {
 
 static void serve(struct virtio *v, unsigned queue) {
     struct virtio_net *n = (struct virtio_net *)v;
-    uint8_t frame[NET_FRAME_MAX];
     struct vq_chain c;
     if (queue != TRANSMIT) /* buffers to receive into wait until a frame comes */
         return;
     while (virtio_pop(v, queue, &c)) {
         uint32_t size = c.out_size > HEADER_SIZE ? c.out_size - HEADER_SIZE : 0;
         if (size && size <= NET_FRAME_MAX) {
-            if (virtio_read(v, queue, &c, HEADER_SIZE, frame, size) < size)
+            if (virtio_read(v, queue, &c, HEADER_SIZE, n->frame, size) < size)
                 return;
-            n->net.send(n->net.opaque, frame, size);
+            n->net.send(n->net.opaque, n->frame, size);
         }
         virtio_push(v, queue, &c, 0);
     }
@@ -66,7 +67,7 @@ bool virtio_net_receive(struct virtio_net *n, const void *frame, size_t size) {
 
 static void restart(struct virtio *v) {
     const struct virtio_net *n = (struct virtio_net *)v;
-    struct net_config c = {.status = LINK_UP};
+    struct net_config c = {.status = LINK_UP, .mtu = NET_MTU};
     memcpy(c.mac, n->mac, sizeof(c.mac));
     memcpy(v->s->config, &c, sizeof(c));
 }
@@ -75,7 +76,7 @@ static const struct virtio_kind kind = {
     .type = VIRTIO_NET,
     .class = 0x020000,
     .queues = QUEUES,
-    .features = 1u << F_MAC | 1u << F_STATUS,
+    .features = 1u << F_MTU | 1u << F_MAC | 1u << F_STATUS,
     .config_size = sizeof(struct net_config),
     .serve = serve,
     .reset = restart,
