@@ -30,6 +30,7 @@ echo "workload: begin name=debian-$name n=$n"
 sync
 # The begin mark, the program, the end mark; what it prints is in `out`, and what must be equal in `same`.
 pn-linux -m time "$here/program" "$name" "$n" || die "$(tail -n 1 log)"
+[ ! -f figures ] || sed 's/^/workload: note /' figures
 [ -s same ] || die "it left no result"
 echo "workload: end name=debian-$name ops=$n checksum=$(md5sum < same | cut -c 1-16)"
 end

@@ -151,3 +151,20 @@ run_stress() {
         echo "$one" >> same
     done
 }
+
+# Of bench/io, which compares devices: figures, one a line, into `figures`.
+set_up_disk() { [ -b /dev/vdb ] && fio --version; }
+# KiB of the second disk in a second, read in order past the page cache; and reads of 4K in a second, 32 at a time, for $n seconds each.
+run_disk() {
+    of() { fio --name=r --filename=/dev/vdb --readonly --direct=1 --output-format=terse --terse-version=3 "$@" | cut -d ';' -f "$field"; }
+    field=7 && echo "sequential $(of --rw=read --bs=1M --ioengine=libaio --iodepth=4)" > figures
+    field=8 && echo "random $(of --rw=randread --bs=4k --ioengine=libaio --iodepth=32 --runtime="$n" --time_based)" >> figures
+    cp figures same
+}
+
+set_up_net() { ip link set lo up && ip link set eth0 up && ip addr add 10.0.2.15/24 dev eth0 && ip route add default via 10.0.2.2; }
+# Bits in a second to a server at port $n of the host's, and from it.
+run_net() {
+    of() { iperf3 -c 10.0.2.2 -p "$n" -t 5 -J "$@" | sed -n '/"sum_received"/,/}/s/.*"bits_per_second":[^0-9]*\([0-9]*\).*/\1/p'; }
+    echo "send $(of)" > figures && echo "receive $(of -R)" >> figures && cp figures same
+}

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MIT
-# A whole Debian, as debian.sh has it: root logs in on the console, and by ssh through a forwarded port; it is shut down.
+# A whole Debian, as debian.sh has it: root logs in on the console, and by ssh through a forwarded port; apt
+# installs a package from the repository at port SERVED of this host's; it is shut down.
 #
-#   debian.py PORT KEY PENUMBRA ARG...
+#   debian.py PORT KEY SERVED PENUMBRA ARG...
 import os, select, subprocess, sys, time
 
-port, key, command = sys.argv[1], sys.argv[2], sys.argv[3:]
+port, key, served, command = sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4:]
 guest = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 console, begun = b"", time.time()
 
@@ -51,6 +52,13 @@ if b"running\r\n" not in console[-200:]:
     fail("systemd is not content")
 print("ssh:", ssh("uname -r; findmnt -n -o SOURCE,FSTYPE /; head -c 8M /dev/urandom > /root/some; sync; sha256sum < /root/some")
       .replace("\n", " "))
+# Debian's own archive is not asked: this host may have no way to it.
+print("apt:", ssh(f"""set -e
+rm -f /etc/apt/sources.list /etc/apt/sources.list.d/*
+echo 'deb [trusted=yes] http://10.0.2.2:{served} ./' > /etc/apt/sources.list
+apt-get -q update > /root/log 2>&1 || {{ cat /root/log; exit 1; }}
+DEBIAN_FRONTEND=noninteractive apt-get -q -y install pn-word >> /root/log 2>&1 || {{ cat /root/log; exit 1; }}
+pn-word""").replace("\n", " "))
 types(b"systemctl poweroff")
 until(b"Power down")
 while os.read(guest.stdout.fileno(), 65536):
