@@ -9,7 +9,18 @@
 #include "cli/bench.h"
 #include "machine/disk.h"
 
-#define PLACE "debian-bench/disk"
+#define PLACE     "debian-bench/disk"
+#define INSTALLED "penumbra-bench-image" /* beside this program */
+
+/* Is this an installed tree's program? */
+static bool installed(void) {
+    char path[PATH_MAX];
+    ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - sizeof(INSTALLED));
+    path[n < 0 ? 0 : n] = 0;
+    char *slash = strrchr(path, '/');
+    strcpy(slash ? slash + 1 : path, INSTALLED);
+    return !access(path, X_OK);
+}
 
 /* Beside the folder of the guests, as the script has it. */
 static void standard_place(char path[PATH_MAX]) {
@@ -20,8 +31,9 @@ static void standard_place(char path[PATH_MAX]) {
         snprintf(path, PATH_MAX, "%.*s/" PLACE, (int)(slash - guests), guests);
     else if (guests)
         snprintf(path, PATH_MAX, PLACE);
-    else if (!access(PENUMBRA_SCRIPTS "/bench_image.sh", X_OK))
-        snprintf(path, PATH_MAX, "%s", PENUMBRA_SCRIPTS "/../.cache/" PLACE);
+    else if (!installed())
+        snprintf(path, PATH_MAX, "%.*s/.cache/" PLACE,
+                 (int)(sizeof(PENUMBRA_SCRIPTS) - sizeof("/scripts")), PENUMBRA_SCRIPTS);
     else if (user)
         snprintf(path, PATH_MAX, "%s/penumbra/" PLACE, user);
     else
