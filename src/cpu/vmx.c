@@ -146,10 +146,17 @@ static bool is_nmi(uint64_t event) {
     return (event >> VMX_EVENT_TYPE_SHIFT & 7) == VMX_TYPE_NMI;
 }
 
-/* A VMX abort: nothing can be told to the hypervisor. */
+static void set_guest(struct cpu *cpu, bool guest) {
+    cpu->vmx.guest = guest;
+    cpu->intr_line = 1; /* what may come is another thing now */
+}
+
+/* A VMX abort: nothing can be told to the hypervisor. The guest is left all the same. */
 static enum cpu_rc abort_exit(struct cpu *cpu, uint32_t why) {
     pn_mmu_vcpu_write(cpu->vmmu, cpu->vmx.vmcs + VMCS_AT_ABORT, &why, sizeof why);
-    cpu->vmx.guest = 0;
+    set_guest(cpu, false);
+    leave_world(cpu);
+    cpu_update_mode(cpu);
     cpu->fault_name = "VMX abort";
     return CPU_SHUTDOWN;
 }
@@ -246,11 +253,6 @@ static enum pn_stat exit_kind(const struct vmcs *v) {
     default:
         return PN_STAT_world_exits_insn;
     }
-}
-
-static void set_guest(struct cpu *cpu, bool guest) {
-    cpu->vmx.guest = guest;
-    cpu->intr_line = 1; /* what may come is another thing now */
 }
 
 /* L1 goes on as its VMCS says; another vCPU may have changed that since the entry. */

@@ -375,11 +375,36 @@ START_TEST(an_msr_that_cannot_be_loaded_fails_the_entry) {
 }
 END_TEST
 
+/* Whatever of it aborts, an exit leaves L2. */
+START_TEST(an_abort_leaves_l2) {
+    static const struct {
+        unsigned address, count, indicator;
+    } lists[] = {{0x2006, 0x400e, 1}, {0x2008, 0x4010, 4}};
+    const struct vmx_exit x = {.reason = 10};
+    for (unsigned i = 0; i < 3; i++) {
+        vx_fill();
+        if (i < 2) {
+            ram_put(LIST, 0x40000000, 8); /* no MSR */
+            vx_put(lists[i].address, LIST);
+            vx_put(lists[i].count, 1);
+        }
+        vx_enter();
+        if (i == 2) /* another vCPU's doing */
+            ram_put(VMCS_AT + VMCS_AT_FIELDS + VMCS_HOST_RIP * 8, UINT64_C(1) << 63, 8);
+        ck_assert_int_eq(vmx_leave(fx.cpu, &x), CPU_SHUTDOWN);
+        ck_assert_uint_eq(ram_get(VMCS_AT + 4, 4), i < 2 ? lists[i].indicator : 6);
+        ck_assert_uint_eq(fx.cpu->vmx.guest, 0);
+        ck_assert_uint_eq(fx.cpu->mode & MODE_GUEST, 0);
+    }
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("vmx");
     TCase *t = tcase_create("vmx");
     tcase_add_checked_fixture(t, vx_create, vx_destroy);
     tcase_add_test(t, vmxon_needs_what_the_manual_says);
+    tcase_add_test(t, an_abort_leaves_l2);
     tcase_add_test(t, in_vmx_operation_fixed_bits_stay);
     tcase_add_test(t, feature_control_is_locked_once);
     tcase_add_test(t, instructions_fail_by_their_numbers);
