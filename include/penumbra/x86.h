@@ -46,6 +46,8 @@
 #define CR3_PCID    UINT64_C(0xfff)     /* with CR4.PCIDE */
 #define CR3_NOFLUSH (UINT64_C(1) << 63) /* of the operand of MOV CR3 */
 
+#define CR4_VME        UINT64_C(0x1)
+#define CR4_PVI        UINT64_C(0x2)
 #define CR4_TSD        UINT64_C(0x4)
 #define CR4_DE         UINT64_C(0x8)
 #define CR4_PSE        UINT64_C(0x10)

@@ -198,6 +198,7 @@ static void derive(struct cpu_model *m, const struct host *h) {
         {CPU_F_smap, CR4_SMAP},         {CPU_F_pku, CR4_PKE},
         {CPU_F_pks, CR4_PKS},           {CPU_F_shstk, CR4_CET},
         {CPU_F_ibt, CR4_CET},           {CPU_F_vmx, CR4_VMXE},
+        {CPU_F_vme, CR4_VME | CR4_PVI},
     };
     m->phys_bits = m->phys_named ? m->phys_named : PHYS_BITS;
     m->cr4_valid = CR4_PCE;

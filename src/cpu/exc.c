@@ -179,6 +179,14 @@ static void begin_exception(struct cpu *cpu, const struct pn_fault *f) {
     }
 }
 
+static struct event fault_event(const struct cpu *cpu, const struct pn_fault *f) {
+    return (struct event){.vector = f->vector,
+                          .kind = EVENT_FAULT,
+                          .has_error = f->has_error,
+                          .error = f->error,
+                          .rip = cpu->rip};
+}
+
 /* One attempt. While L2 runs, an exit meanwhile tells of it. */
 static enum cpu_rc attempt(struct cpu *cpu, const struct event *ev) {
     if (likely(!cpu_in_guest(cpu)))
@@ -211,7 +219,7 @@ enum cpu_rc event_chain(struct cpu *cpu, struct event ev) {
                 return rc;
         }
         begin_exception(cpu, &f);
-        ev = (struct event){f.vector, EVENT_FAULT, f.has_error, f.error, cpu->rip};
+        ev = fault_event(cpu, &f);
     }
     cpu->halted = 0;
     return CPU_JUMP;
@@ -223,8 +231,7 @@ enum cpu_rc cpu_deliver_fault(struct cpu *cpu) {
     if (unlikely(cpu_in_guest(cpu)) && nested_fault(cpu, &f, &rc))
         return rc;
     begin_exception(cpu, &f);
-    return event_chain(
-        cpu, (struct event){f.vector, EVENT_FAULT, f.has_error, f.error, cpu->rip});
+    return event_chain(cpu, fault_event(cpu, &f));
 }
 
 static enum cpu_rc deliver_external(struct cpu *cpu, uint8_t vector) {

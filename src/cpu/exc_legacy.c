@@ -7,6 +7,7 @@
  * Interrupt-Handler Procedures", "8086 Emulation".
  */
 #include "cpu/cet.h"
+#include "cpu/vme.h"
 
 /* ---- Real mode ---- */
 
@@ -105,6 +106,8 @@ enum cpu_rc event_deliver_prot(struct cpu *cpu, const struct event *ev) {
     struct inner in;
     struct stack here, *st = &here;
     unsigned ext = event_ext(ev);
+    if (ev->redirected)
+        return vm86_deliver(cpu, ev);
     if (gate_read(cpu, ev, &g))
         return CPU_FAULT;
     if (g.task)

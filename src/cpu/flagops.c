@@ -4,25 +4,27 @@
  *
  * STI's shadow and POPF's IF only leave the block when something waits for them
  * (cpu_attention): devices that raise a line later stop the block themselves.
- *
- * CR4.VME and CR4.PVI are not enumerated: sensitive instructions fault by IOPL alone.
  */
 #include "cpu/nested.h"
+#include "cpu/vme.h"
 
 enum cpu_rc op_pushf(struct cpu *cpu, const struct insn *in) {
-    if (unlikely(cpu->mode & MODE_VM86 && iopl(cpu) < 3))
-        return gp0(cpu);
+    bool virtual;
+    if (vif_flags(cpu, in->opsize, &virtual))
+        return CPU_FAULT;
     uint64_t image = (cpu->sys_flags | cpu_arith_flags(cpu)) & ~(uint64_t)FL_VM;
-    return stack_push_one(cpu, image, in->opsize);
+    return stack_push_one(cpu, virtual ? vif_image(cpu) : image, in->opsize);
 }
 
 enum cpu_rc op_popf(struct cpu *cpu, const struct insn *in) {
     struct stack st;
-    uint64_t image, mask = FL_TF | FL_DF | FL_NT | FL_AC | FL_ID;
-    if (unlikely(cpu->mode & MODE_VM86 && iopl(cpu) < 3))
-        return gp0(cpu);
+    uint64_t image, mask = FL_TF | FL_DF | FL_NT | FL_AC | FL_ID, virtual_if = 0;
+    bool virtual;
+    if (vif_flags(cpu, in->opsize, &virtual))
+        return CPU_FAULT;
     stack_here(cpu, &st);
-    if (stack_pop(cpu, &st, in->opsize, &image))
+    if (stack_pop(cpu, &st, in->opsize, &image) ||
+        (virtual && vif_load_check(cpu, image)))
         return CPU_FAULT;
     stack_commit(cpu, &st);
 
@@ -34,8 +36,13 @@ enum cpu_rc op_popf(struct cpu *cpu, const struct insn *in) {
         mask |= FL_VIF | FL_VIP;
     if (in->opsize == 2)
         mask &= 0xffff;
+    if (virtual) {
+        mask |= FL_VIF;
+        virtual_if = image & FL_IF ? FL_VIF : 0;
+    }
     uint64_t old = cpu->sys_flags;
-    cpu->sys_flags = (old & ~mask) | (image & mask & ~(uint64_t)(FL_VIF | FL_VIP));
+    cpu->sys_flags =
+        (old & ~mask) | (image & mask & ~(uint64_t)(FL_VIF | FL_VIP)) | virtual_if;
     cpu_set_arith_flags(cpu, image);
     cpu->rf_at = UINT64_MAX;
     uint32_t mode = cpu->mode;
@@ -47,14 +54,14 @@ enum cpu_rc op_popf(struct cpu *cpu, const struct insn *in) {
 
 enum cpu_rc op_cli(struct cpu *cpu, const struct insn *in) {
     if (unlikely(!(cpu->mode & MODE_IOPRIV)))
-        return gp0(cpu);
+        return vif_set(cpu, false);
     cpu->sys_flags &= ~(uint64_t)FL_IF;
     return CPU_NEXT;
 }
 
 enum cpu_rc op_sti(struct cpu *cpu, const struct insn *in) {
     if (unlikely(!(cpu->mode & MODE_IOPRIV)))
-        return gp0(cpu);
+        return vif_set(cpu, true);
     if (!(cpu->sys_flags & FL_IF)) {
         cpu->sys_flags |= FL_IF;
         cpu->intr_shadow = PN_SHADOW_STI;
@@ -74,8 +81,11 @@ enum cpu_rc op_hlt(struct cpu *cpu, const struct insn *in) {
 /* ---- INT n, INT3, INTO, INT1 ---- */
 
 static enum cpu_rc soft_interrupt(struct cpu *cpu, const struct insn *in, uint8_t vector,
-                                  uint8_t kind) {
-    struct event ev = {.vector = vector, .kind = kind, .rip = next_rip(cpu, in)};
+                                  uint8_t kind, bool redirected) {
+    struct event ev = {.vector = vector,
+                       .kind = kind,
+                       .rip = next_rip(cpu, in),
+                       .redirected = redirected};
     bool stepping = cpu->mode & MODE_TF;
     enum cpu_rc rc;
     if (unlikely(cpu_in_guest(cpu))) {
@@ -92,18 +102,19 @@ static enum cpu_rc soft_interrupt(struct cpu *cpu, const struct insn *in, uint8_
 }
 
 enum cpu_rc op_int(struct cpu *cpu, const struct insn *in) {
-    if (cpu->mode & MODE_VM86 && iopl(cpu) < 3)
-        return gp0(cpu);
-    return soft_interrupt(cpu, in, (uint8_t)in->imm, EVENT_SOFT);
+    bool redirects = false;
+    if (cpu->mode & MODE_VM86 && vm86_redirects(cpu, (uint8_t)in->imm, &redirects))
+        return CPU_FAULT;
+    return soft_interrupt(cpu, in, (uint8_t)in->imm, EVENT_SOFT, redirects);
 }
 
 /* INT3, INT1; arg: the vector. A data breakpoint that MOV SS holds back for INT1 becomes part
  * of its #DB: one comes, and not two (kvm-unit-tests' debug test wants that of any processor). */
 enum cpu_rc op_int3(struct cpu *cpu, const struct insn *in) {
     if (in->arg != VEC_DB)
-        return soft_interrupt(cpu, in, (uint8_t)in->arg, EVENT_SOFT);
+        return soft_interrupt(cpu, in, (uint8_t)in->arg, EVENT_SOFT, false);
     uint32_t held = cpu->db_pending;
-    enum cpu_rc rc = soft_interrupt(cpu, in, VEC_DB, EVENT_ICEBP);
+    enum cpu_rc rc = soft_interrupt(cpu, in, VEC_DB, EVENT_ICEBP, false);
     if (rc == CPU_JUMP && held) {
         cpu->db_pending &= ~held;
         cpu->dr[6] |= held;
@@ -118,5 +129,5 @@ enum cpu_rc op_into(struct cpu *cpu, const struct insn *in) {
         cpu->rip = next_rip(cpu, in);
         return CPU_JUMP;
     }
-    return soft_interrupt(cpu, in, VEC_OF, EVENT_SOFT);
+    return soft_interrupt(cpu, in, VEC_OF, EVENT_SOFT, false);
 }

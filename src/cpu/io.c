@@ -11,6 +11,7 @@
 #include "cpu/bulk.h"
 #include "cpu/control.h"
 #include "cpu/nested.h"
+#include "cpu/vme.h"
 
 /* May the guest touch ports port .. port+size-1? (SDM volume 1, "I/O Permission Bit Map")
  */
@@ -18,12 +19,10 @@ static enum cpu_rc port_allowed(struct cpu *cpu, uint16_t port, unsigned size) {
     if (!(cpu->mode & MODE_PE) || (!(cpu->mode & MODE_VM86) && cpu->cpl <= iopl(cpu)))
         return CPU_NEXT;
     const struct pn_segment *tr = &cpu->seg[SEG_TR];
-    unsigned type = tr->attr & 0xf;
     uint16_t base, bits;
-    if (tr->attr & ATTR_UNUSABLE || !(tr->attr & ATTR_P) || (type != 9 && type != 11) ||
-        tr->limit < 103)
+    if (!tss_has_maps(tr))
         return gp0(cpu);
-    if (sys_read(cpu, tr->base + 102, &base, 2))
+    if (sys_read(cpu, tr->base + TSS_MAP_BASE, &base, 2))
         return CPU_FAULT;
     uint32_t at = base + port / 8u;
     if (at + 1 > tr->limit)

@@ -10,6 +10,7 @@
  * Source: SDM volume 2, "IRET/IRETD/IRETQ".
  */
 #include "cpu/cet.h"
+#include "cpu/vme.h"
 
 struct frame {
     uint64_t rip, cs, rflags, rsp, ss;
@@ -28,21 +29,31 @@ static void load_flags(struct cpu *cpu, uint64_t image, unsigned opsize) {
     flags_load(cpu, (cpu->sys_flags & ~mask) | (image & mask));
 }
 
+/* The return is done. */
+static enum cpu_rc returned(struct cpu *cpu) {
+    if (likely(!vif_conflicts(cpu)))
+        return CPU_JUMP;
+    gp0(cpu);
+    return cpu_deliver_fault(cpu);
+}
+
 /* ---- Real and virtual-8086 mode ---- */
 
 static enum cpu_rc iret_real(struct cpu *cpu, const struct insn *in) {
     struct stack st;
     struct frame f;
     unsigned size = in->opsize;
-    bool vm86 = cpu->mode & MODE_VM86;
-    if (vm86 && iopl(cpu) < 3)
-        return gp0(cpu);
+    bool vm86 = cpu->mode & MODE_VM86, virtual;
+    if (vif_flags(cpu, size, &virtual))
+        return CPU_FAULT;
     stack_here(cpu, &st);
     if (stack_pop(cpu, &st, size, &f.rip) || stack_pop(cpu, &st, size, &f.cs) ||
         stack_pop(cpu, &st, size, &f.rflags))
         return CPU_FAULT;
     if (f.rip > cpu->seg[SEG_CS].limit)
         return gp0(cpu);
+    if (virtual && vif_load_check(cpu, f.rflags))
+        return CPU_FAULT;
     stack_commit(cpu, &st);
     seg_set_real(&cpu->seg[SEG_CS], (uint16_t)f.cs, vm86);
     cpu->rip = f.rip;
@@ -51,6 +62,10 @@ static enum cpu_rc iret_real(struct cpu *cpu, const struct insn *in) {
         mask |= FL_IOPL;
     if (size == 2)
         mask &= 0xffff;
+    if (virtual) {
+        mask ^= FL_IF | FL_VIF;
+        f.rflags = (uint16_t)f.rflags | (f.rflags & FL_IF ? FL_VIF : 0);
+    }
     flags_load(cpu, (cpu->sys_flags & ~mask) | (f.rflags & mask));
     cpu_update_mode(cpu);
     return CPU_JUMP;
@@ -78,7 +93,7 @@ static enum cpu_rc iret_to_vm86(struct cpu *cpu, struct stack *st,
     cpu->rip = f->rip;
     cpu->cpl = 3;
     cpu_update_mode(cpu);
-    return CPU_JUMP;
+    return returned(cpu);
 }
 
 /* ---- Protected and long mode ---- */
@@ -179,7 +194,7 @@ static enum cpu_rc iret_prot(struct cpu *cpu, const struct insn *in) {
         seg_drop_privileged(cpu, cpl);
     }
     mode_ring_changed(cpu);
-    return CPU_JUMP;
+    return returned(cpu);
 }
 
 enum cpu_rc op_iret(struct cpu *cpu, const struct insn *in) {

@@ -356,6 +356,7 @@ struct event {
     uint8_t vector;
     uint8_t kind;
     bool has_error;
+    bool redirected; /* to the vector table of virtual-8086 mode's program (vme.h) */
     uint32_t error;
     uint64_t rip; /* pushed: of the instruction, or of the next one */
 };

@@ -14,6 +14,7 @@
 #include "cpu/cet.h"
 #include "cpu/control.h"
 #include "cpu/nested.h"
+#include "cpu/vme.h"
 
 #define TSS_BUSY 2u
 
@@ -268,7 +269,7 @@ static enum cpu_rc enter(struct cpu *cpu, const struct task *t, const struct eve
     }
     if (cpu->rip > cpu->seg[SEG_CS].limit)
         return cpu_raise_code(cpu, VEC_GP, ext);
-    return CPU_JUMP;
+    return vif_conflicts(cpu) ? gp0(cpu) : CPU_JUMP;
 }
 
 enum cpu_rc task_switch(struct cpu *cpu, uint16_t sel, enum task_reason reason,
