@@ -291,6 +291,9 @@ struct pn_world {
      * and D (bit 6) and how many levels they are (bits 3..5, one less; SDM volume 3, "The
      * Extended Page Table Mechanism (EPT)"). */
     bool ept;
+    bool
+        mbec; /* bit 2 of an entry lets supervisor addresses be executed, bit 10 user ones
+                  (SDM volume 3, "Mode-Based Execute Control for EPT") */
     uint64_t eptp;
     /* With ept: each page whose D is set is logged before, in the page at log_at, from the entry
      * on that the 16 bits at log_index_at name, downwards; both in guest memory (SDM volume 3,

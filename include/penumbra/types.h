@@ -58,7 +58,8 @@ static inline bool pn_on_shadow_stack(enum pn_access access) {
 #define PN_VEC_NPF   0xffu
 #define PN_NPF_TABLE 0x80000000u
 /* Of EPT: it was met on the way from a linear address, which is in linear (else by the CPU's
- * own use of an address of its guest's); what the entries grant: R, W, X from this bit on. */
+ * own use of an address of its guest's); what the entries grant: R, W, X from this bit on, and
+ * with mode-based execute control X of user addresses. */
 #define PN_NPF_LINEAR       0x40000000u
 #define PN_NPF_RIGHTS_SHIFT 16
 /* Of EPT: nothing denies it, but the log of pages that become dirty has no room. */

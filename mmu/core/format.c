@@ -38,6 +38,7 @@ void pt_bits_init(struct pt_bits *b, const struct pt_format *f, unsigned feature
     b->address = bits(PN_PAGE_SHIFT, maxphyaddr - 1u);
     b->accessed = features & PT_AD ? f->accessed : 0;
     b->dirty = features & PT_AD ? f->dirty : 0;
+    b->execute_user = features & PT_MBEC ? f->execute_user : 0;
     b->plain = f->rights == PT_W_U_NX;
     b->needed = b->accessed | (b->plain ? f->present : 0);
     b->large = f->large;

@@ -15,8 +15,11 @@
 #define ACC_USER  PN_ACC_USER
 #define ACC_ALL   7u
 /* The page is a shadow stack's. Looked at, and so set, for shadow-stack accesses alone. */
-#define ACC_SS   8u
-#define ACC_SETS 16 /* of these bits */
+#define ACC_SS 8u
+/* Of a second level with mode-based execute control: EXEC is for supervisor addresses alone, and
+ * this for user ones. */
+#define ACC_EXEC_USER 8u
+#define ACC_SETS      16 /* of these bits */
 
 #define PT_LEVELS 5
 #define PT_BIT(n) (1ull << (n))
@@ -29,13 +32,14 @@ enum pt_feature {
     PT_NX = 8,
     PT_AD = 16,
     PT_NO_PSE36 = 32,
-    PT_NO_PAT = 64 /* of the formats with W, U and NX */
+    PT_NO_PAT = 64, /* of the formats with W, U and NX */
+    PT_MBEC = 128
 };
 
 /* How the rights of an entry are read. */
 enum pt_rights {
     PT_W_U_NX, /* bit 1 W, bit 2 U, no_execute takes execution away */
-    PT_R_W_X   /* bits 0, 1, 2 */
+    PT_R_W_X   /* bits 0, 1, 2; and execute_user */
 };
 
 enum pt_format_id {
@@ -53,8 +57,9 @@ struct pt_format {
     enum pt_rights rights;
     uint64_t present; /* an entry with none of these bits is not present */
     uint64_t accessed, dirty, large, global, no_execute; /* 0: there is no such bit */
-    uint8_t pkey_shift;   /* of the 4-bit protection key; 0: there is none */
-    uint8_t address_last; /* address bits up to it are reserved from MAXPHYADDR;
+    uint64_t execute_user; /* with PT_MBEC; it makes an entry present, too */
+    uint8_t pkey_shift;    /* of the 4-bit protection key; 0: there is none */
+    uint8_t address_last;  /* address bits up to it are reserved from MAXPHYADDR;
                              0: none */
     uint8_t large_if[PT_LEVELS + 1]; /* by level: the feature that lets `large` map a
                                         page; without it the bit is reserved */
@@ -81,6 +86,7 @@ struct pt_bits {
     uint64_t address;         /* bits 12 .. MAXPHYADDR-1 */
     uint64_t accessed, dirty; /* set by walks; 0: this format has none, or not now */
     uint64_t needed;          /* bits that an entry has that may be used as it is */
+    uint64_t execute_user;    /* 0: bit 2 is for all addresses, or there is no such bit */
     uint64_t large; /* the format's, here for a look at many entries, as the next two */
     uint8_t pkey_shift, pkey_mask;
     bool plain; /* rights are W, U and NX, and no combination of bits is odd */
@@ -108,6 +114,14 @@ static inline unsigned pt_acc(const struct pt_format *f, uint64_t v) {
     if (f->rights == PT_R_W_X)
         return (unsigned)((v & 1) << 2 | (v & 2) | (v >> 2 & 1));
     return pt_acc_plain(v);
+}
+static inline unsigned pt_acc_user(const struct pt_format *f, const struct pt_bits *b,
+                                   uint64_t v) {
+    return f->execute_user && v & b->execute_user ? ACC_EXEC_USER : 0;
+}
+static inline bool pt_present(const struct pt_format *f, const struct pt_bits *b,
+                              uint64_t v) {
+    return v & f->present || (f->execute_user && v & b->execute_user);
 }
 static inline bool pt_leaf(const struct pt_bits *b, unsigned level, uint64_t v) {
     return level == 1 || (v & b->large && b->large_levels >> level & 1);

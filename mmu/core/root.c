@@ -197,8 +197,10 @@ static void take_world(struct pn_mmu_vcpu *vcpu, const struct pn_world *w) {
     if (!w->second)
         return;
     if (w->ept) {
-        stage_init_ept(&vcpu->second, w->eptp, cfg->maxphyaddr, cfg->lacks, NULL);
-        vcpu->space = (w->eptp & PN_PAGE_MASK) | (vcpu->number + 1);
+        stage_init_ept(&vcpu->second, w->eptp, w->mbec, cfg->maxphyaddr, cfg->lacks,
+                       NULL);
+        vcpu->space =
+            (w->eptp & PN_PAGE_MASK) | (vcpu->number + 1) | (uint64_t)w->mbec << 63;
         return;
     }
     host.cr0 |= CR0_PG;

@@ -250,7 +250,7 @@ FOLDED int walk_down(const struct pt_format *f, struct pn_mmu_vcpu *vcpu,
     const struct pt_bits *b = &s->bits;
     struct pn_ring *ring = flags & WALK_PROBE ? NULL : vcpu->ring;
     pn_gva gva = out->gva;
-    unsigned acc = ACC_ALL;
+    unsigned acc = ACC_SETS - 1;
     *seen = b->accessed;
     *last = first + 1;
     for (unsigned level = first;; level--) {
@@ -266,10 +266,10 @@ FOLDED int walk_down(const struct pt_format *f, struct pn_mmu_vcpu *vcpu,
         out->pte_gpa[level] = gpa;
         out->slot_gpa[level] = at.gpa;
         out->gpte[level] = v;
-        acc &= pt_acc(f, v);
+        acc &= pt_acc(f, v) | pt_acc_user(f, b, v);
         out->pt_access[level] = acc;
         pn_emit(ring, paging_element, v, level, gpa);
-        if (!(v & f->present))
+        if (!pt_present(f, b, v))
             return walk_fault(s, gva, access, mode, 0, ring, out);
         if (pt_reserved(f, b, level, v))
             return walk_fault(s, gva, access, mode, PN_PF_PRESENT | PN_PF_RSVD, ring,
@@ -423,9 +423,9 @@ void second_fault(struct pn_fault *f, const struct stage *second, const struct w
     f->vector = PN_VEC_NPF;
     f->error |= table ? PN_NPF_TABLE : 0;
     if (second->bits.format->rights == PT_R_W_X)
-        f->error |=
-            ((acc & ACC_USER ? 1u : 0) | (acc & ACC_WRITE) | (acc & ACC_EXEC ? 4u : 0))
-            << PN_NPF_RIGHTS_SHIFT;
+        f->error |= ((acc & ACC_USER ? 1u : 0) | (acc & ACC_WRITE) |
+                     (acc & ACC_EXEC ? 4u : 0) | (acc & ACC_EXEC_USER))
+                    << PN_NPF_RIGHTS_SHIFT;
 }
 
 /* Its hypervisor has to see to it. */
@@ -464,12 +464,23 @@ static enum miss second_write(struct pn_mmu_vcpu *vcpu, const struct stage *s,
     return s->below ? s->below->write(vcpu, s->below, w, gpa) : MISS_NONE;
 }
 
+/* What a walk of a second level grants to an address of that kind. */
+static unsigned second_grants(const struct stage *second, const struct walk *in,
+                              bool user) {
+    unsigned acc = in->access & ACC_ALL;
+    if (!second->bits.execute_user || !user)
+        return acc;
+    return (acc & ~ACC_EXEC) | (in->access & ACC_EXEC_USER ? ACC_EXEC : 0);
+}
+
 static int walk_final(struct pn_mmu_vcpu *vcpu, const struct stage *second,
                       enum pn_access access, unsigned flags, struct walk *out) {
     struct walk in = {.fixes = out->fixes};
+    bool user = out->access & ACC_USER;
     pn_gpa gpa = out->gfn << PN_PAGE_SHIFT | (out->gva & (PN_PAGE_SIZE - 1));
     access = pn_stores(access) ? PN_WRITE : access == PN_FETCH ? PN_FETCH : PN_READ;
-    if (stage_walk(vcpu, second, gpa, access, PN_TLB_USER, flags, &in) < 0) {
+    if (stage_walk(vcpu, second, gpa, access, user ? PN_TLB_USER : PN_TLB_SUPER, flags,
+                   &in) < 0) {
         fault_at(out, second, &in, false);
         out->end = WALK_BELOW;
         return -1;
@@ -478,8 +489,10 @@ static int walk_final(struct pn_mmu_vcpu *vcpu, const struct stage *second,
     out->second_gfn = out->gfn;
     out->gfn = in.gfn;
     out->second_level = in.level;
-    out->second_access =
-        in.dirty || !second->bits.dirty ? in.access : in.access & ~ACC_WRITE;
+    out->second_access = second_grants(second, &in, user);
+    out->second_splits = out->second_access != second_grants(second, &in, !user);
+    if (!in.dirty && second->bits.dirty)
+        out->second_access &= ~ACC_WRITE;
     out->dirty = out->dirty && out->second_access & ACC_WRITE;
     out->access &= out->second_access | ACC_USER | ACC_SS;
     return 0;
@@ -499,11 +512,14 @@ void stage_init_second(struct stage *s, enum pt_format_id format, unsigned featu
     const unsigned needs[] = {[PN_READ] = ACC_USER,
                               [PN_WRITE] = always | ACC_WRITE,
                               [PN_FETCH] = always | ACC_EXEC};
-    for (int access = PN_READ; access <= PN_FETCH; access++)
-        for (unsigned acc = 0; acc <= ACC_ALL; acc++)
-            if ((acc & needs[access]) != needs[access])
-                for (int mode = 0; mode < PN_TLB_MODES; mode++)
+    for (int mode = 0; mode < PN_TLB_MODES; mode++)
+        for (int access = PN_READ; access <= PN_FETCH; access++) {
+            bool split = features & PT_MBEC && access == PN_FETCH && mode == PN_TLB_USER;
+            unsigned need = split ? ACC_EXEC_USER : needs[access];
+            for (unsigned acc = 0; acc < ACC_SETS; acc++)
+                if ((acc & need) != need)
                     s->rights.deny[mode][acc] |= (uint8_t)(1u << access);
+        }
     /* A walk of a guest's tables writes to NPT's pages, set A or not (APM volume 2, "Nested
      * versus Guest Page Faults, Fault Ordering"). */
     s->table = always ? PN_WRITE : PN_READ;
@@ -530,10 +546,10 @@ void stage_init_npt(struct stage *s, const struct pn_paging *host, uint8_t maxph
         s->bits.rsvd[0][level] |= f->global;
 }
 
-void stage_init_ept(struct stage *s, uint64_t eptp, uint8_t maxphyaddr, uint8_t lacks,
-                    const struct stage *below) {
+void stage_init_ept(struct stage *s, uint64_t eptp, bool mbec, uint8_t maxphyaddr,
+                    uint8_t lacks, const struct stage *below) {
     bool five = (eptp & EPTP_LEVELS) == EPTP_FIVE, ad = eptp & EPTP_AD;
-    unsigned features = pt_cpu_features(lacks) | PT_NX;
+    unsigned features = pt_cpu_features(lacks) | PT_NX | (mbec ? PT_MBEC : 0);
     if (!ad)
         features &= ~(unsigned)PT_AD;
     stage_init_second(s, five ? PT_FORMAT_ept5 : PT_FORMAT_ept4, features, maxphyaddr,

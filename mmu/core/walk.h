@@ -91,9 +91,9 @@ void stage_init(struct stage *s, const struct pn_paging *p, uint8_t maxphyaddr,
 void stage_init_second(struct stage *s, enum pt_format_id format, unsigned features,
                        uint8_t maxphyaddr, pn_gpa root, const struct stage *below);
 
-/* The same in EPT's, as an EPTP says. */
-void stage_init_ept(struct stage *s, uint64_t eptp, uint8_t maxphyaddr, uint8_t lacks,
-                    const struct stage *below);
+/* The same in EPT's, as an EPTP says. mbec: with mode-based execute control. */
+void stage_init_ept(struct stage *s, uint64_t eptp, bool mbec, uint8_t maxphyaddr,
+                    uint8_t lacks, const struct stage *below);
 
 /* The same in NPT's format, which is that of host's own paging (host->cr0 has PG). */
 void stage_init_npt(struct stage *s, const struct pn_paging *host, uint8_t maxphyaddr,
@@ -135,12 +135,14 @@ struct walk {
     pn_gfn second_gfn;      /* what it was asked for */
     uint8_t second_level;   /* with one: of its leaf; else 0 */
     unsigned second_access; /* and what it grants: ACC_*, W with D alone */
-    struct pn_fault fault;  /* when a guest's own walk ends in #PF */
+    bool second_splits; /* it lets only user, or only supervisor addresses be executed */
+    struct pn_fault fault; /* when a guest's own walk ends in #PF */
 };
 
-/* May a TLB have it? Its entries always grant reads, which EPT may not. */
+/* May a TLB have it? Its entries always grant reads, which EPT may not; and what an spte lets be
+ * executed does not depend on the rights above it. */
 static inline bool walk_cacheable(const struct walk *w) {
-    return !w->second_level || w->second_access & ACC_USER;
+    return !w->second_level || (w->second_access & ACC_USER && !w->second_splits);
 }
 
 /* Level of the first entry that a walk read from memory; 0: none. */

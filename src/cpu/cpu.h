@@ -257,8 +257,10 @@ struct cpu {
         uint8_t trap;  /* the monitor trap flag's exit is due */
         uint8_t guest; /* L2 runs */
         uint8_t stale; /* ctl is to be read from the VMCS */
+        uint8_t timer; /* L2 runs with the preemption timer on */
         uint32_t in_flight_len; /* of the instruction that makes it */
         uint64_t in_flight;     /* the vectoring information, should an exit come now */
+        uint64_t timer_at;      /* the TSC when that timer has run down */
         uint64_t vmxon, vmcs;   /* regions; vmcs is the current one, all ones: none */
         uint64_t feature_control, debugctl;
         struct vmx_ctl ctl;
@@ -329,6 +331,9 @@ int cpu_set_state(struct cpu *cpu, const struct pn_cpu_state *s);
 
 /* Run until cpu_insns() reaches `limit` or something stops it. */
 enum cpu_exit cpu_run(struct cpu *cpu, uint64_t limit);
+/* After CPU_EXIT_HALT: the time in instructions at which the CPU goes on by itself, if not
+ * before; UINT64_MAX: it does not. */
+uint64_t cpu_wakes(const struct cpu *cpu);
 /* From any thread or a signal handler: make cpu_run return soon with CPU_EXIT_STOP. */
 void cpu_kick(struct cpu *cpu);
 /* Lower (or raise) the limit of the running cpu_run; callable from bus callbacks. */

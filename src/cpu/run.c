@@ -260,7 +260,8 @@ static const uint8_t *misfit(struct xlat *x, const struct block *b, enum cpu_rc 
     cpu->rip = b->rip;
     if (b->dead)
         return code_fresh(x);
-    if (cpu->budget < b->n && cpu->insn_limit < x->limit) { /* the slice ends */
+    if (cpu->budget < b->n && cpu->insn_limit < x->limit &&
+        !cpu->vmx.timer) { /* the slice ends, and nothing is due there */
         resume_at(x, b, 0, NO_BLOCK);
         *rc = CPU_NEXT;
         return NULL;
@@ -495,11 +496,26 @@ static bool must_return(struct cpu *cpu, enum cpu_exit *why) {
     return false;
 }
 
+/* How long to go on without a look at VMX's preemption timer, which is on; once it has run down
+ * vmx_poll sees it. */
+static uint64_t timer_slice(struct cpu *cpu) {
+    uint64_t left = vmx_timer_left(cpu);
+    cpu->intr_line |= !left;
+    return left < SLICE ? left + !left : SLICE;
+}
+
+uint64_t cpu_wakes(const struct cpu *cpu) {
+    return cpu->vmx.timer && cpu->halted == PN_HALTED
+               ? cpu_insns(cpu) + vmx_timer_left(cpu)
+               : UINT64_MAX;
+}
+
 static enum cpu_exit run_loop(struct xlat *x) {
     struct cpu *cpu = x->cpu;
     enum cpu_exit why;
     enum cpu_rc rc = CPU_NEXT;
     while (!must_return(cpu, &why)) {
+        uint64_t slice = unlikely(cpu->vmx.timer) ? timer_slice(cpu) : SLICE;
         if (cpu_attention(cpu)) {
             cpu_vec_save(cpu);
             rc = cpu_poll_events(cpu);
@@ -514,7 +530,7 @@ static enum cpu_exit run_loop(struct xlat *x) {
         }
         if (x->flush)
             blocks_flush(x);
-        set_slice(cpu, SLICE);
+        set_slice(cpu, slice);
         salt_update(x);
         rc = run_some(x);
         if (rc == CPU_SHUTDOWN)

@@ -61,6 +61,7 @@ static void enter_world(struct cpu *cpu) {
     struct pn_world w = {.asid = asid(cpu),
                          .second = vmx_proc2(cpu, VMX_PROC2_EPT),
                          .ept = vmx_proc2(cpu, VMX_PROC2_EPT),
+                         .mbec = vmx_proc2(cpu, VMX_PROC2_MBEC),
                          .eptp = cpu->vmx.ctl.eptp,
                          .log = vmx_proc2(cpu, VMX_PROC2_PML),
                          .log_at = cpu->vmx.ctl.pml,
@@ -102,6 +103,28 @@ static void save_segment(struct vmcs *v, unsigned i, const struct pn_segment *se
 /* ES, CS, SS, DS, FS, GS, LDTR, TR. */
 static const uint8_t order[] = {SEG_ES, SEG_CS, SEG_SS,   SEG_DS,
                                 SEG_FS, SEG_GS, SEG_LDTR, SEG_TR};
+
+/* ---- The preemption timer: it counts the processor's own TSC, with or without an exit at 0 ---- */
+
+static uint64_t own_tsc(const struct cpu *cpu) {
+    return cpu_clock(cpu) + (uint64_t)cpu_own_tsc_offset(cpu);
+}
+
+static void start_timer(struct cpu *cpu, const struct vmcs *v) {
+    uint64_t count = (uint32_t)v->f[VMCS_TIMER];
+    cpu->vmx.timer_at = ((own_tsc(cpu) >> VMX_TIMER_RATE) + count) << VMX_TIMER_RATE;
+}
+
+uint64_t vmx_timer_left(const struct cpu *cpu) {
+    uint64_t now = own_tsc(cpu) >> VMX_TIMER_RATE << VMX_TIMER_RATE;
+    return cpu->vmx.timer_at > now ? cpu->vmx.timer_at - own_tsc(cpu) : 0;
+}
+
+static uint64_t timer_value(const struct cpu *cpu) {
+    uint64_t now = own_tsc(cpu) >> VMX_TIMER_RATE,
+             at = cpu->vmx.timer_at >> VMX_TIMER_RATE;
+    return at > now ? (uint32_t)(at - now) : 0;
+}
 
 /* ---- MSR lists ---- */
 
@@ -148,6 +171,7 @@ static bool is_nmi(uint64_t event) {
 
 static void set_guest(struct cpu *cpu, bool guest) {
     cpu->vmx.guest = guest;
+    cpu->vmx.timer = guest && vmx_pin(cpu, VMX_PIN_TIMER);
     cpu->intr_line = 1; /* what may come is another thing now */
 }
 
@@ -227,6 +251,7 @@ static enum pn_stat exit_kind(const struct vmcs *v) {
     case VMX_EXIT_INTR_WINDOW:
     case VMX_EXIT_NMI_WINDOW:
     case VMX_EXIT_TRAP:
+    case VMX_EXIT_TIMER:
     case VMX_EXIT_TPR:
     case VMX_EXIT_PML_FULL:
         return PN_STAT_world_exits_event;
@@ -305,6 +330,8 @@ static void save_control_registers(const struct cpu *cpu, struct vmcs *v) {
         f[VMCS_GUEST_PAT] = cpu->msr_pat;
     if (vmx_control(cpu->vmx.ctl.exit, VMX_EXIT_SAVE_EFER))
         f[VMCS_GUEST_EFER] = cpu->efer;
+    if (vmx_control(cpu->vmx.ctl.exit, VMX_EXIT_SAVE_TIMER))
+        f[VMCS_TIMER] = timer_value(cpu);
     if (vmx_proc2(cpu, VMX_PROC2_EPT) && pae_paging(cpu->cr0, cpu->cr4, cpu->efer))
         memcpy(&f[VMCS_GUEST_PDPTE0], cpu->pdpte, sizeof cpu->pdpte);
     uint64_t wide = UINT64_C(1) << VMX_ENTRY_GUEST_64;
@@ -456,6 +483,7 @@ static enum cpu_rc enter_guest(struct cpu *cpu, struct vmcs *v) {
     uint32_t one = 1;
     load_guest(cpu, v);
     set_guest(cpu, true);
+    start_timer(cpu, v);
     flush_for(cpu, asid(cpu));
     enter_world(cpu);
     cpu_update_mode(cpu);
@@ -501,6 +529,7 @@ void vmx_refresh(struct cpu *cpu) {
         return;
     vmcs_read(cpu, cpu->vmx.vmcs, &v);
     read_controls(cpu, &v);
+    cpu->vmx.timer = vmx_pin(cpu, VMX_PIN_TIMER);
     cpu->tsc_offset += cpu->vmx.ctl.tsc_offset;
     enter_world(cpu);
     cpu_update_mode(cpu);

@@ -30,7 +30,7 @@ struct vmcs {
     uint64_t f[VMCS_FIELDS];
 };
 
-#define VMCS_REVISION  0x50454e55u
+#define VMCS_REVISION  0x50454e56u
 #define VMCS_NONE      (~UINT64_C(0))
 #define VMCS_SHADOW    0x80000000u /* of the header: a VMCS that L2 may name */
 #define VMCS_AT_ABORT  4
@@ -106,6 +106,7 @@ enum vmx_reason {
     VMX_EXIT_EPT_MISCONFIG = 49,
     VMX_EXIT_INVEPT = 50,
     VMX_EXIT_RDTSCP = 51,
+    VMX_EXIT_TIMER = 52,
     VMX_EXIT_INVVPID = 53,
     VMX_EXIT_WBINVD = 54,
     VMX_EXIT_XSETBV = 55,
@@ -183,10 +184,11 @@ enum {
 enum { ACTIVITY_ACTIVE, ACTIVITY_HLT, ACTIVITY_SHUTDOWN, ACTIVITY_SIPI };
 
 /* Qualification of an EPT violation. */
-#define EPT_Q_READ   UINT64_C(0x1)
-#define EPT_Q_WRITE  UINT64_C(0x2)
-#define EPT_Q_FETCH  UINT64_C(0x4)
-#define EPT_Q_RIGHTS 3 /* what the entries grant: R, W, X from this bit on */
+#define EPT_Q_READ  UINT64_C(0x1)
+#define EPT_Q_WRITE UINT64_C(0x2)
+#define EPT_Q_FETCH UINT64_C(0x4)
+#define EPT_Q_RIGHTS                                                                     \
+    3 /* what the entries grant: R, W, X (of user addresses, too) from this bit on */
 #define EPT_Q_LINEAR UINT64_C(0x80)
 #define EPT_Q_FINAL  UINT64_C(0x100) /* the address is a translated one, and no table's */
 
@@ -202,6 +204,7 @@ enum { ACTIVITY_ACTIVE, ACTIVITY_HLT, ACTIVITY_SHUTDOWN, ACTIVITY_SIPI };
 #define VMX_CR0_FIXED         (CR0_PE | CR0_NE | CR0_PG) /* must be 1 in VMX operation */
 #define VMX_CR0_WRITABLE      UINT64_C(0xe005003f)       /* bits that can be 1 */
 #define VMX_CR0_ALLOWED       UINT64_C(0xffffffff)
+#define VMX_TIMER_RATE        0 /* the timer counts where this bit of the TSC changes */
 #define VMX_MISC_ACTIVITY_HLT (UINT64_C(1) << 6)
 #define VMX_MISC_STORES_LMA   (UINT64_C(1) << 5)
 #define VMX_MISC_CR3_TARGETS  (UINT64_C(4) << 16)
@@ -254,6 +257,8 @@ enum cpu_rc vmx_leave(struct cpu *cpu, const struct vmx_exit *x);
 enum vmx_error vmx_enter(struct cpu *cpu, enum cpu_rc *rc);
 /* Read the controls again, after a restore. */
 void vmx_refresh(struct cpu *cpu);
+/* Ticks of the TSC until the preemption timer, which is on, has run down; 0: its exit is due. */
+uint64_t vmx_timer_left(const struct cpu *cpu);
 /* L2 goes on with other tables: EPTP switching. It was checked. */
 void vmx_set_eptp(struct cpu *cpu, uint64_t eptp);
 

@@ -64,12 +64,15 @@ static bool words_agree(const struct vmcs *v) {
         return false;
     if (!virtual_nmi && has(v, VMCS_PROC_CONTROLS, VMX_PROC_NMI_WINDOW))
         return false;
+    if (!has(v, VMCS_PIN_CONTROLS, VMX_PIN_TIMER) &&
+        has(v, VMCS_EXIT_CONTROLS, VMX_EXIT_SAVE_TIMER))
+        return false;
     if (has2(v, VMX_PROC2_VMFUNC) &&
         (v->f[VMCS_VMFUNC_CONTROLS] & ~VMFUNC_EPTP ||
          (v->f[VMCS_VMFUNC_CONTROLS] && !has2(v, VMX_PROC2_EPT))))
         return false;
-    return has2(v, VMX_PROC2_EPT) ||
-           !(has2(v, VMX_PROC2_UNRESTRICTED) || has2(v, VMX_PROC2_PML));
+    return has2(v, VMX_PROC2_EPT) || !(has2(v, VMX_PROC2_UNRESTRICTED) ||
+                                       has2(v, VMX_PROC2_PML) || has2(v, VMX_PROC2_MBEC));
 }
 
 bool vmx_eptp_valid(const struct cpu *cpu, uint64_t eptp) {

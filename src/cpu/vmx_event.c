@@ -53,7 +53,7 @@ static enum cpu_rc leave_by_ept(struct cpu *cpu, const struct pn_fault *f) {
                       : !write               ? EPT_Q_READ
                       : table                ? EPT_Q_READ | EPT_Q_WRITE
                                              : EPT_Q_WRITE;
-    x.qualification |= (uint64_t)(f->error >> PN_NPF_RIGHTS_SHIFT & 7) << EPT_Q_RIGHTS;
+    x.qualification |= (uint64_t)(f->error >> PN_NPF_RIGHTS_SHIFT & 15) << EPT_Q_RIGHTS;
     if (f->error & PN_NPF_LINEAR) {
         x.linear = f->linear;
         x.qualification |= EPT_Q_LINEAR | (table ? 0 : EPT_Q_FINAL);
@@ -189,6 +189,8 @@ enum cpu_rc vmx_poll(struct cpu *cpu) {
         cpu_raise_debug(cpu, bits);
         return cpu_deliver_fault(cpu);
     }
+    if (cpu->vmx.timer && !vmx_timer_left(cpu))
+        return leave_plain(cpu, VMX_EXIT_TIMER);
     if (nmi_window && !cpu->nmi_blocked && !cpu_shadowed(cpu))
         return leave_plain(cpu, VMX_EXIT_NMI_WINDOW);
     enum cpu_rc rc = poll_nmi(cpu);

@@ -88,8 +88,8 @@ bool vmx_capability(const struct cpu *cpu, uint32_t index, uint64_t *value) {
         *value = capability(VMX_PROC2, false);
         return true;
     case MSR_VMX_MISC:
-        *value = VMX_MISC_STORES_LMA | VMX_MISC_ACTIVITY_HLT | VMX_MISC_CR3_TARGETS |
-                 VMX_MISC_WRITES_ANY | VMX_MISC_LENGTH_0;
+        *value = VMX_TIMER_RATE | VMX_MISC_STORES_LMA | VMX_MISC_ACTIVITY_HLT |
+                 VMX_MISC_CR3_TARGETS | VMX_MISC_WRITES_ANY | VMX_MISC_LENGTH_0;
         return true;
     case MSR_VMX_CR0_FIXED0:
         *value = VMX_CR0_FIXED;

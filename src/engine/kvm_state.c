@@ -256,6 +256,7 @@ static int get_events(struct kvm_vcpu *v, struct pn_cpu_state *s) {
         s->pauses = v->kept.pauses;
         s->vmxon = v->kept.vmxon;
         s->vmcs = v->kept.vmcs;
+        s->vmx_timer_at = v->kept.vmx_timer_at;
     }
     return 0;
 }
@@ -485,6 +486,7 @@ static void keep(struct kvm_vcpu *v, const struct pn_cpu_state *s) {
                                 .vmcb = s->vmcb,
                                 .vmxon = s->vmxon,
                                 .vmcs = s->vmcs,
+                                .vmx_timer_at = s->vmx_timer_at,
                                 .v_int_ctl = s->v_int_ctl,
                                 .pauses = s->pauses};
     memcpy(v->kept.msr, s->msr, sizeof(s->msr));

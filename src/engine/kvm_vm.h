@@ -25,8 +25,8 @@ struct kvm_kept {
     uint64_t msr_refused; /* KVM has them, and did not take the value */
     uint8_t intr_shadow;
     uint32_t db_pending, fault_streak;
-    uint64_t vmcb, v_int_ctl; /* SVM's, of no meaning outside its guest */
-    uint64_t vmxon, vmcs;     /* VMX's, in the same way */
+    uint64_t vmcb, v_int_ctl;           /* SVM's, of no meaning outside its guest */
+    uint64_t vmxon, vmcs, vmx_timer_at; /* VMX's, in the same way */
     uint16_t pauses;
 };
 

@@ -276,13 +276,28 @@ static void note_speed(struct soft_vcpu *v, uint64_t insns, uint64_t ns) {
     v->speed = now < SPEED_LEAST ? SPEED_LEAST : now;
 }
 
+/* cpu_run, and a halt that ends by itself is no halt: the CPU sleeps until then, or until the
+ * limit. Under the host's clock its turns pass. */
+static enum cpu_exit run_vcpu(struct pn_engine *e, struct soft_vcpu *v, uint64_t limit) {
+    enum cpu_exit x;
+    uint64_t wakes;
+    while ((x = cpu_run(v->cpu, limit)) == CPU_EXIT_HALT &&
+           (wakes = cpu_wakes(v->cpu)) != UINT64_MAX) {
+        if (!e->host_clock)
+            skip_vcpu(v, wakes < limit ? wakes : limit);
+        if (e->host_clock || wakes >= limit)
+            return CPU_EXIT_DEADLINE;
+    }
+    return x;
+}
+
 static enum pn_exit_reason run_host(struct pn_engine *e, struct soft_vcpu *v,
                                     uint64_t deadline) {
     for (;;) {
         uint64_t now = host_time(e), begin = cpu_insns(v->cpu);
         v->stamp = now;
         uint64_t n = insns_in(v, deadline > now ? deadline - now : 0);
-        enum cpu_exit x = cpu_run(v->cpu, begin + n);
+        enum cpu_exit x = run_vcpu(e, v, begin + n);
         uint64_t done = cpu_insns(v->cpu) - begin;
         uint64_t end = host_time(e);
         if (done)
@@ -298,7 +313,7 @@ static enum pn_exit_reason soft_run(struct pn_engine *e, unsigned cpu,
     struct soft_vcpu *v = &e->vcpu[cpu];
     e->current = cpu;
     return e->host_clock ? run_host(e, v, deadline)
-                         : exit_reason[cpu_run(v->cpu, deadline)];
+                         : exit_reason[run_vcpu(e, v, deadline)];
 }
 
 static void soft_kick(struct pn_engine *e, unsigned cpu) {

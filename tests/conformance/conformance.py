@@ -27,6 +27,7 @@ MODELS = {"max": "max", "host": "max"}  # any other model of QEMU's is the least
 LEAST = "x86-64"
 FEATURES = {"tsc-deadline": "tsc_deadline_timer"}  # other names: "-" is "_"
 VENDOR_OF = {"+svm": "amd", "+vmx": "intel"}
+PARTS = {"vmx-mbec": "vmx"}  # what is there with a feature of ours, and not without
 # Properties of QEMU's models that change nothing here, and options of QEMU's that do not.
 PROPERTIES = ("host-phys-bits", "host-phys-bits=on", "migratable=no", "migratable=off")
 MACHINES = ("pit=off", "vmport=off", "accel=kvm", "accel=tcg")
@@ -74,6 +75,8 @@ def cpu_text(text, offered):
             raise LeftOut("needs Hyper-V's interface")
         if word.startswith("vendor="):
             out.append("vendor=amd" if "AMD" in word else "vendor=intel")
+        elif word[1:] in PARTS and offered.get(PARTS[word[1:]]):
+            continue
         elif word[0] == "+" and not offered.get(name):
             raise LeftOut("needs a feature that no model here has: " + word[1:])
         elif word[0] in "+-":

@@ -211,3 +211,19 @@ struct insn vx_insn(unsigned arg) {
     in.arg = (uint16_t)arg;
     return in;
 }
+
+void vx_nest(unsigned ad) {
+    ram_put(EPT, (EPT + 0x1000) | 7, 8);
+    ram_put(EPT + 0x1000, (EPT + 0x2000) | 7, 8);
+    ram_put(EPT + 0x2000, 0xb7, 8);
+    ram_put(EPT + 0x2008, (EPT + 0x3000) | 7, 8);
+    for (unsigned i = 0; i < 512; i++)
+        ram_put(EPT + 0x3000 + i * 8, (PAGES + i * 0x1000) | 0x37, 8);
+    ram_put(EPT + 0x3008, 0, 8);
+    ram_put(EPT + 0x3010, (PAGES + 0x2000) | 0x31, 8);
+    ram_put(EPT + 0x3018, (PAGES + 0x4000) | 0x37, 8);
+    ram_put(EPT + 0x3028, (PAGES + 0x5000) | 0x34, 8);
+    ram_put(EPT + 0x3030, (PAGES + 0x6000) | 0x32, 8);
+    vx_set(PROC2, 1u << 1);
+    vx_put(0x201a, EPT | 0x1e | ad);
+}

@@ -20,7 +20,7 @@
 #define OPERAND  0x38100u /* of instructions, in memory */
 #define GUEST    0x9000u  /* where L2 begins */
 #define HOST     0xd000u  /* and where L1 goes on */
-#define REVISION 0x50454e55u
+#define REVISION 0x50454e56u
 #define UNUSABLE 0x10000u
 #define VALID    (1ull << 31)
 
@@ -92,3 +92,6 @@ void vx_left(unsigned reason);
 enum cpu_rc vx_run(vmx_helper *fn, const struct insn *in);
 /* One of L2's, at GUEST, with an operand in memory and that arg. */
 struct insn vx_insn(unsigned arg);
+/* One to one up to 4 MiB, but PAGES + 0x1000 is absent, + 0x2000 read-only, + 0x3000 holds what
+ * stands in + 0x4000, + 0x5000 may be executed alone, + 0x6000 is misconfigured. */
+void vx_nest(unsigned ad);

@@ -404,24 +404,6 @@ END_TEST
 
 /* ---- EPT ---- */
 
-/* One to one up to 4 MiB, but PAGES + 0x1000 is absent, + 0x2000 read-only, + 0x3000 holds what
- * stands in + 0x4000, + 0x5000 may be executed alone, + 0x6000 is misconfigured. */
-static void nest(unsigned ad) {
-    ram_put(EPT, (EPT + 0x1000) | 7, 8);
-    ram_put(EPT + 0x1000, (EPT + 0x2000) | 7, 8);
-    ram_put(EPT + 0x2000, 0xb7, 8);
-    ram_put(EPT + 0x2008, (EPT + 0x3000) | 7, 8);
-    for (unsigned i = 0; i < 512; i++)
-        ram_put(EPT + 0x3000 + i * 8, (PAGES + i * 0x1000) | 0x37, 8);
-    ram_put(EPT + 0x3008, 0, 8);
-    ram_put(EPT + 0x3010, (PAGES + 0x2000) | 0x31, 8);
-    ram_put(EPT + 0x3018, (PAGES + 0x4000) | 0x37, 8);
-    ram_put(EPT + 0x3028, (PAGES + 0x5000) | 0x34, 8);
-    ram_put(EPT + 0x3030, (PAGES + 0x6000) | 0x32, 8);
-    vx_set(PROC2, 1u << 1);
-    vx_put(0x201a, EPT | 0x1e | ad);
-}
-
 START_TEST(ept_violations_say_what_was_asked_and_granted) {
     static const struct {
         pn_gva at;
@@ -438,7 +420,7 @@ START_TEST(ept_violations_say_what_was_asked_and_granted) {
     for (unsigned i = 0; i < sizeof each / sizeof each[0]; i++) {
         uint64_t q = 7;
         vx_fill();
-        nest(0);
+        vx_nest(0);
         vx_enter();
         enum cpu_rc rc = each[i].write
                              ? cpu_write_lin(fx.cpu, each[i].at, &q, 8, PN_TLB_SUPER)
@@ -457,7 +439,7 @@ START_TEST(what_may_be_executed_alone_is_not_read) {
     uint8_t *code;
     pn_gpa gpa;
     uint64_t q;
-    nest(0);
+    vx_nest(0);
     vx_enter();
     for (unsigned i = 0; i < 2; i++)
         ck_assert_int_eq(cpu_fetch_page(fx.cpu, PAGES + 0x5000, &code, &gpa), CPU_NEXT);
@@ -471,7 +453,7 @@ START_TEST(references_to_tables_are_told_apart) {
     for (unsigned ad = 0; ad < 2; ad++) {
         uint64_t q;
         vx_fill();
-        nest(ad ? 0x40 : 0);
+        vx_nest(ad ? 0x40 : 0);
         /* L2's tables: what maps PAGES lies in the page that is absent. */
         ram_put(PAGES + 0x4000, ram_get(0x1000, 8), 8);
         ram_put(0x2000, ram_get(0x2000, 8), 8);
@@ -491,7 +473,7 @@ START_TEST(l2_reads_where_both_tables_lead_and_sees_changes_after_invept) {
     uint64_t q;
     struct insn in = vx_memory(16);
     in.op[0] = (struct operand){.kind = OP_REG, .reg = 11, .size = 8};
-    nest(0x40);
+    vx_nest(0x40);
     ram_put(PAGES + 0x4000, 0x1111, 8);
     ram_put(PAGES + 0x7000, 0x2222, 8);
     vx_enter();
@@ -607,7 +589,7 @@ START_TEST(vmfunc_switches_to_an_eptp_of_the_list) {
     in.op_count = 0;
     uint64_t q;
     ck_fault(op_vmfunc(fx.cpu, &in), VEC_UD, -1); /* in L1 */
-    nest(0x40);
+    vx_nest(0x40);
     vx_set(PROC2, 1u << 13);
     vx_put(0x2018, 1);
     vx_put(0x2024, LIST);
@@ -623,7 +605,7 @@ START_TEST(vmfunc_switches_to_an_eptp_of_the_list) {
         static const uint64_t ask[][2] = {{1, 1}, {0, 512}, {0, 2}};
         if (!fx.cpu->vmx.guest) {
             vx_fill();
-            nest(0x40);
+            vx_nest(0x40);
             vx_set(PROC2, 1u << 13);
             vx_put(0x2018, 1);
             vx_put(0x2024, LIST);
@@ -640,7 +622,7 @@ END_TEST
 
 START_TEST(pages_that_become_dirty_are_logged_until_there_is_no_room) {
     uint64_t q = 7;
-    nest(0x40);
+    vx_nest(0x40);
     ram_put(EPT + 0x2000, 0x3b7, 8); /* L2's tables are dirty already */
     vx_set(PROC2, 1u << 17);
     vx_put(0x200e, LIST);
@@ -677,7 +659,7 @@ START_TEST(random_vmcss_end_in_l2_or_in_l1) {
     uint64_t seed = 0x9e3779b97f4a7c15 + (uint64_t)_i, entered = 0;
     for (unsigned round = 0; round < 500; round++) {
         if (rnd(&seed) & 1)
-            nest(0x40);
+            vx_nest(0x40);
         unsigned changes = rnd(&seed) % 6;
         for (unsigned i = 0; i < changes; i++)
             vx_put(fields[rnd(&seed) % FIELDS],

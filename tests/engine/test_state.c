@@ -581,8 +581,10 @@ static void need_not_move(const char *const *names) {
 /* A guest of KVM's has neither SVM nor VMX here: their rows are moved between the software
  * CPUs. */
 static const char *const of_hypervisors[] = {
-    "vm_cr",           "vm_hsave_pa", "gif",      "in_guest", "in_vmx", "in_vmx_guest",
-    "feature_control", "debugctl",    "vmx_init", "vmx_trap", NULL};
+    "vm_cr",           "vm_hsave_pa",  "gif",
+    "in_guest",        "in_vmx",       "in_vmx_guest",
+    "feature_control", "debugctl",     "vmx_init",
+    "vmx_trap",        "vmx_timer_at", NULL};
 static const char *const of_hardware[] = {"pdpte0", "pdpte1",    "pdpte2",
                                           "pdpte3", "spec_ctrl", NULL};
 
