@@ -16,6 +16,7 @@
 #include "penumbra/dirty.h"
 #include "penumbra/events.h"
 #include "penumbra/mmu.h"
+#include "penumbra/parts.h"
 #include "penumbra/stats.h"
 
 enum pn_exit_reason {
@@ -50,6 +51,7 @@ struct pn_engine_config {
     uint64_t start_ns;             /* virtual time begins here (a machine that goes on) */
     enum pn_dirty_tracker tracker; /* for slots with PN_SLOT_LOG_DIRTY; OFF: none */
     uint32_t max_block;            /* soft: 0 default, 1 stepping */
+    bool code_for_perf;            /* soft: translated code where perf looks for names */
     uint32_t pv;                   /* penumbra/pv.h: features, or PN_PV_DEFAULT */
     /* Ports whose writes may reach the bus as late as the next access to any other. */
     const struct pn_port_range *posted;
@@ -68,6 +70,9 @@ struct pn_engine_config {
  * count > 1: a histogram's buckets. */
 typedef void (*pn_foreign_stat_fn)(void *opaque, const char *group, const char *name,
                                    const uint64_t *value, unsigned count);
+
+/* One translated block: its code here, and the guest's instruction that it begins with. */
+typedef void (*pn_block_fn)(void *opaque, const void *code, size_t size, uint64_t rip);
 
 struct pn_engine_ops {
     const char *name; /* as in --mmu */
@@ -166,6 +171,11 @@ struct pn_engine_ops {
     long (*dirty_harvest)(struct pn_engine *e, uint32_t slot, uint64_t *bitmap,
                           size_t words);
     void (*dump)(struct pn_engine *e, unsigned cpu, FILE *out);
+    /* In a signal handler, on the thread that is inside run() or between two: pc: where the
+     * signal came. NULL: the engine cannot tell. */
+    void (*where)(struct pn_engine *e, uint64_t pc, struct pn_where *out);
+    /* While no vCPU runs: what is translated now. NULL: the engine translates nothing. */
+    void (*blocks)(struct pn_engine *e, pn_block_fn fn, void *opaque);
     /* The run is over (or goes on under another engine): what is still on its way into
      * the rings goes in. NULL: everything is there at once. */
     void (*trace_end)(struct pn_engine *e);

@@ -8,6 +8,7 @@
 
 #include "mmu/core/walk.h"
 #include "penumbra/mmu.h"
+#include "penumbra/parts.h"
 #include "penumbra/x86.h"
 
 struct root;

@@ -95,8 +95,8 @@ static __attribute__((noinline)) void record_write(struct pn_mmu_vcpu *vcpu, pn_
         record(mmu, write, 0, .w = {gpa, size}, .data = buf, .size = data);
 }
 
-static size_t write_by(struct pn_mmu_vcpu *vcpu, pn_gpa gpa, const void *buf, size_t size,
-                       bool store_of_vcpu) {
+static PN_IN_FAULT size_t write_by(struct pn_mmu_vcpu *vcpu, pn_gpa gpa, const void *buf,
+                                   size_t size, bool store_of_vcpu) {
     struct pn_mmu *mmu = vcpu->mmu;
     size_t done = 0;
     if (__builtin_expect(mmu->cfg.recorder != NULL, 0))

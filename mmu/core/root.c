@@ -225,8 +225,8 @@ static bool mode_flushes(const struct pn_paging *old, const struct pn_paging *p)
            (old->cr0 & ~p->cr0 & CR0_PG);
 }
 
-void pn_mmu_set_cr3(struct pn_mmu_vcpu *vcpu, uint64_t cr3, bool noflush,
-                    const uint64_t pdpte[4]) {
+PN_IN_FLUSH void pn_mmu_set_cr3(struct pn_mmu_vcpu *vcpu, uint64_t cr3, bool noflush,
+                                const uint64_t pdpte[4]) {
     struct stage *m = &vcpu->walk;
     record_quiet(vcpu->mmu);
     if (pdpte)
@@ -257,7 +257,7 @@ static void set_pkr(struct pn_mmu_vcpu *vcpu, uint32_t pkru, uint32_t pkrs) {
     mmu_step(vcpu->mmu);
 }
 
-void pn_mmu_set_paging(struct pn_mmu_vcpu *vcpu, const struct pn_paging *p) {
+PN_IN_FLUSH void pn_mmu_set_paging(struct pn_mmu_vcpu *vcpu, const struct pn_paging *p) {
     struct pn_paging old = vcpu->paging;
     record_quiet(vcpu->mmu);
     record(vcpu->mmu, paging, vcpu->number,
@@ -286,7 +286,7 @@ void pn_mmu_set_pkr(struct pn_mmu_vcpu *vcpu, uint32_t pkru, uint32_t pkrs) {
     set_pkr(vcpu, pkru, pkrs);
 }
 
-void pn_mmu_invlpg(struct pn_mmu_vcpu *vcpu, pn_gva gva) {
+PN_IN_FLUSH void pn_mmu_invlpg(struct pn_mmu_vcpu *vcpu, pn_gva gva) {
     uint16_t pcid = vcpu->roots->cur->key.pcid;
     record_quiet(vcpu->mmu);
     record(vcpu->mmu, invlpg, vcpu->number, .w = {gva});
@@ -299,7 +299,8 @@ void pn_mmu_invlpg(struct pn_mmu_vcpu *vcpu, pn_gva gva) {
     mmu_step(vcpu->mmu);
 }
 
-void pn_mmu_invpcid(struct pn_mmu_vcpu *vcpu, unsigned type, uint16_t pcid, pn_gva gva) {
+PN_IN_FLUSH void pn_mmu_invpcid(struct pn_mmu_vcpu *vcpu, unsigned type, uint16_t pcid,
+                                pn_gva gva) {
     struct vcpu_roots *vs = vcpu->roots;
     record_quiet(vcpu->mmu);
     record(vcpu->mmu, invpcid, vcpu->number, .w = {type, pcid, gva});

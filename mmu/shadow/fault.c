@@ -313,8 +313,8 @@ static enum pn_outcome fault_map(struct fault *f) {
     return done(f, outcome);
 }
 
-static __attribute__((noinline)) enum pn_outcome fault(struct fault *f, bool present,
-                                                       struct pn_xlate *out) {
+static PN_IN_FAULT __attribute__((noinline)) enum pn_outcome
+fault(struct fault *f, bool present, struct pn_xlate *out) {
     begin(f, present ? PN_PF_PRESENT : 0);
     if (syncs_first(f))
         sync_first(f);
@@ -350,8 +350,8 @@ static void clear_flood(const struct fault *f) {
 }
 
 /* The tables grant the write, but somebody wanted to see it: no guest walk is needed. */
-static __attribute__((noinline)) enum pn_outcome fault_protected(struct fault *f,
-                                                                 pn_gfn gfn) {
+static PN_IN_FAULT __attribute__((noinline)) enum pn_outcome
+fault_protected(struct fault *f, pn_gfn gfn) {
     begin(f, PN_PF_PRESENT);
     enum pn_outcome outcome = write_gate(f->vcpu, slot_of_gfn(f->mmu, gfn), gfn);
     if (outcome == PN_OUT_tracked_table) {
@@ -371,7 +371,7 @@ static inline void place(const struct swalk *sw, pn_gva gva, struct pn_xlate *ou
 }
 
 /* What `filled` does not answer. sw: the walk of the shadow tables; NULL: there are none. */
-static __attribute__((noinline)) enum pn_outcome
+static PN_IN_MISS __attribute__((noinline)) enum pn_outcome
 not_filled(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
            enum pn_tlb_mode mode, const struct swalk *sw, struct pn_xlate *out) {
     struct fault f;
@@ -444,15 +444,16 @@ translate(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
     return not_filled(vcpu, gva, access, mode, &walked, out);
 }
 
-enum pn_outcome shadow_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva,
-                                 enum pn_access access, enum pn_tlb_mode mode,
-                                 struct pn_xlate *out) {
+PN_IN_MISS enum pn_outcome shadow_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva,
+                                            enum pn_access access, enum pn_tlb_mode mode,
+                                            struct pn_xlate *out) {
     return translate(vcpu, gva, access, mode, true, out);
 }
 
-enum pn_outcome shadow_translate_slow(struct pn_mmu_vcpu *vcpu, pn_gva gva,
-                                      enum pn_access access, enum pn_tlb_mode mode,
-                                      struct pn_xlate *out) {
+PN_IN_MISS enum pn_outcome shadow_translate_slow(struct pn_mmu_vcpu *vcpu, pn_gva gva,
+                                                 enum pn_access access,
+                                                 enum pn_tlb_mode mode,
+                                                 struct pn_xlate *out) {
     return translate(vcpu, gva, access, mode, false, out);
 }
 

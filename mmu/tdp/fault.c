@@ -266,7 +266,7 @@ static enum pn_outcome mapped(const struct access *a, const struct ewalk *w,
     return PN_OUT_NO_FAULT;
 }
 
-static __attribute__((noinline)) enum pn_outcome
+static PN_IN_FAULT __attribute__((noinline)) enum pn_outcome
 unmapped(struct access *a, const struct ewalk *w, struct pn_xlate *out) {
     struct violation v = {.vcpu = a->vcpu,
                           .gva = a->gva,
@@ -310,7 +310,7 @@ static enum pn_outcome final(struct access *a, struct pn_xlate *out) {
     return unmapped(a, &w, out);
 }
 
-static __attribute__((noinline)) enum pn_outcome
+static PN_IN_MISS __attribute__((noinline)) enum pn_outcome
 translate(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
           enum pn_tlb_mode mode, struct pn_xlate *out) {
     struct access a;
@@ -336,8 +336,9 @@ translate(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
     return outcome;
 }
 
-enum pn_outcome tdp_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
-                              enum pn_tlb_mode mode, struct pn_xlate *out) {
+PN_IN_MISS enum pn_outcome tdp_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva,
+                                         enum pn_access access, enum pn_tlb_mode mode,
+                                         struct pn_xlate *out) {
     if (tdp_quick(vcpu, gva, access, mode, out))
         return PN_OUT_NO_FAULT;
     return translate(vcpu, gva, access, mode, out);

@@ -38,7 +38,19 @@ static int code_file(const struct xlat *x) {
     return fd;
 }
 
+/* perf asks its map for names in mappings without a file, and in those of /dev/zero: shared memory
+ * without a name counts as such, and can be mapped a second time. */
+static int code_create_for_perf(struct xlat *x) {
+    x->rw =
+        mmap(NULL, x->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    x->rx = x->rw == MAP_FAILED ? MAP_FAILED : mremap(x->rw, 0, x->size, MREMAP_MAYMOVE);
+    return x->rx == MAP_FAILED || mprotect(x->rx, x->size, PROT_READ | PROT_EXEC) ? -1
+                                                                                  : 0;
+}
+
 static int code_create(struct xlat *x) {
+    if (x->for_perf)
+        return code_create_for_perf(x);
     x->fd = code_file(x);
     if (x->fd < 0)
         return -1;
@@ -161,7 +173,7 @@ void blocks_destroy(struct xlat *x) {
     release(x->page_hash, PAGE_HASH * sizeof *x->page_hash);
 }
 
-void blocks_flush(struct xlat *x) {
+PN_IN_TRANSLATE void blocks_flush(struct xlat *x) {
     cpu_vec_save(x->cpu);
     for (uint32_t i = 0; i < x->page_count; i++)
         if (x->pages[i].tracked)

@@ -24,6 +24,7 @@
 #include "penumbra/debug.h"
 #include "penumbra/events.h"
 #include "penumbra/mmu.h"
+#include "penumbra/parts.h"
 #include "penumbra/stats.h"
 
 struct insn;
@@ -310,7 +311,8 @@ struct cpu_config {
     uint64_t host_start;
     uint32_t
         max_block; /* instructions per block at most; 1: the stepping mode; 0: default */
-    size_t code_bytes; /* code cache; 0: default (32 MiB) */
+    size_t code_bytes;  /* code cache; 0: default (32 MiB) */
+    bool code_for_perf; /* code memory is one of which perf asks a map for names */
 };
 
 /* Return: 0 and a CPU in its reset state (SDM volume 3, "Processor State After Reset").
@@ -514,6 +516,12 @@ static inline bool cpu_watches(const struct cpu *cpu) {
 /* Put guest vector state into host registers, or back into cpu->xsave. Idempotent. */
 void cpu_vec_load(struct cpu *cpu);
 void cpu_vec_save(struct cpu *cpu);
+
+/* sample.c: see pn_engine_ops.where, which says in addition which CPU it is, and .blocks. */
+void cpu_where(const struct cpu *cpu, uint64_t pc, struct pn_where *out);
+void cpu_blocks(const struct cpu *cpu,
+                void (*fn)(void *opaque, const void *code, size_t size, uint64_t rip),
+                void *opaque);
 
 /* Registers and the code at rip, for a crash report. */
 void cpu_dump(struct cpu *cpu, FILE *out);

@@ -48,7 +48,7 @@ static enum cpu_rc poll_interrupt(struct cpu *cpu) {
     return CPU_NEXT;
 }
 
-enum cpu_rc cpu_poll_events(struct cpu *cpu) {
+PN_IN_HELPER enum cpu_rc cpu_poll_events(struct cpu *cpu) {
     if (likely(!cpu_attention(cpu)))
         return CPU_NEXT;
     if (cpu->halted == PN_WAITS_SIPI)

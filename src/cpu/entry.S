@@ -46,8 +46,9 @@
 .endm
 
 /* Reached by a call from translated code, whose descriptor follows the call. \fn returns
- * where to go on, or NULL. */
-.macro trampoline name fn
+ * where to go on, or NULL. part: as in penumbra/parts.h. */
+.macro trampoline name fn part
+    .section pn_part_\part, "ax", @progbits
     .globl \name
     .type \name, @function
 \name:
@@ -80,6 +81,7 @@
 4:  mov $LEFT_OTHER, %eax
     leave_translated
     .size \name, . - \name
+    .text
 .endm
 
     .text
@@ -101,9 +103,9 @@ xlat_enter:
     jmp *%rax
     .size xlat_enter, . - xlat_enter
 
-trampoline xlat_tramp_slow xlat_slow
-trampoline xlat_tramp_done xlat_done
-trampoline xlat_tramp_helper xlat_helper
+trampoline xlat_tramp_slow xlat_slow miss
+trampoline xlat_tramp_done xlat_done miss
+trampoline xlat_tramp_helper xlat_helper helper
 
 /* eax: what to return. */
     .globl xlat_tramp_exit

@@ -225,7 +225,7 @@ enum cpu_rc event_chain(struct cpu *cpu, struct event ev) {
     return CPU_JUMP;
 }
 
-enum cpu_rc cpu_deliver_fault(struct cpu *cpu) {
+PN_IN_HELPER enum cpu_rc cpu_deliver_fault(struct cpu *cpu) {
     const struct pn_fault f = cpu->fault;
     enum cpu_rc rc;
     if (unlikely(cpu_in_guest(cpu)) && nested_fault(cpu, &f, &rc))
@@ -240,13 +240,13 @@ static enum cpu_rc deliver_external(struct cpu *cpu, uint8_t vector) {
         cpu, (struct event){.vector = vector, .kind = EVENT_EXTERNAL, .rip = cpu->rip});
 }
 
-enum cpu_rc cpu_deliver_intr(struct cpu *cpu, uint8_t vector) {
+PN_IN_HELPER enum cpu_rc cpu_deliver_intr(struct cpu *cpu, uint8_t vector) {
     pn_count(cpu->stats, irq_injections);
     pn_emit(cpu->ring, interrupt, vector);
     return deliver_external(cpu, vector);
 }
 
-enum cpu_rc cpu_deliver_nmi(struct cpu *cpu) {
+PN_IN_HELPER enum cpu_rc cpu_deliver_nmi(struct cpu *cpu) {
     pn_count(cpu->stats, nmi_injections);
     pn_emit(cpu->ring, nmi);
     cpu->nmi_blocked = 1;

@@ -451,7 +451,8 @@ enum cpu_rc cpu_mem_commit(struct cpu *cpu) {
 
 /* ---- Fetch ---- */
 
-enum cpu_rc cpu_fetch_page(struct cpu *cpu, pn_gva lin, uint8_t **hva, pn_gpa *gpa) {
+PN_IN_MISS enum cpu_rc cpu_fetch_page(struct cpu *cpu, pn_gva lin, uint8_t **hva,
+                                      pn_gpa *gpa) {
     struct pn_xlate x;
     if (unlikely(!canonical(cpu, lin)))
         return gp0(cpu);

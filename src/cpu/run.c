@@ -47,6 +47,7 @@ static int xlat_create(struct cpu *cpu, const struct cpu_config *cfg) {
     cpu->xlat = x;
     x->cpu = cpu;
     x->fd = -1;
+    x->for_perf = cfg->code_for_perf;
     x->resume.block = x->resume.exit = NO_BLOCK;
     x->size = (size + PN_PAGE_SIZE - 1) & PN_PAGE_MASK;
     x->max_n = cfg->max_block && cfg->max_block < BLOCK_MAX ? cfg->max_block : BLOCK_MAX;

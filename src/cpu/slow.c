@@ -192,7 +192,7 @@ static enum cpu_rc prepare_masked(struct cpu *cpu, const struct slow_desc *sd,
                                   seg_of(sd) == SEG_SS ? VEC_SS : VEC_GP, ptr);
 }
 
-const uint8_t *xlat_slow(struct cpu *cpu) {
+PN_IN_MISS const uint8_t *xlat_slow(struct cpu *cpu) {
     struct xlat *x = cpu->xlat;
     const struct slow_desc *sd = (const void *)cpu->jit.ret;
     const uint8_t *end = (const uint8_t *)(sd + 1), *after = end;
@@ -223,7 +223,7 @@ const uint8_t *xlat_slow(struct cpu *cpu) {
     return ptr == cpu->bounce ? after : end + sd->resume;
 }
 
-const uint8_t *xlat_done(struct cpu *cpu) {
+PN_IN_MISS const uint8_t *xlat_done(struct cpu *cpu) {
     struct xlat *x = cpu->xlat;
     const struct done_desc *dd = (const void *)cpu->jit.ret;
     const struct block *b = &x->blocks[dd->block];
@@ -246,7 +246,7 @@ const uint8_t *xlat_done(struct cpu *cpu) {
     return (const uint8_t *)(dd + 1);
 }
 
-const uint8_t *xlat_helper(struct cpu *cpu) {
+PN_IN_HELPER const uint8_t *xlat_helper(struct cpu *cpu) {
     struct xlat *x = cpu->xlat;
     const struct helper_desc *hd = (const void *)cpu->jit.ret;
     const struct block *b = &x->blocks[hd->block];

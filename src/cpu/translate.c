@@ -262,7 +262,8 @@ static void emit_block(struct lower *l) {
     x->cold = emitted(l);
 }
 
-bool translate(struct xlat *x, struct block *b, uint8_t *hva, pn_gpa gpa, unsigned max) {
+PN_IN_TRANSLATE bool translate(struct xlat *x, struct block *b, uint8_t *hva, pn_gpa gpa,
+                               unsigned max) {
     struct lower *l = x->lower;
     decoder_trim(x->dec);
     l->x = x;

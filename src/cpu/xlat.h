@@ -203,6 +203,7 @@ struct xlat {
     struct cache_use most, parts; /* of blocks that are no parts; taken by parts */
     size_t wanted, cold_wanted;   /* of rw, to where its pages are there */
     int fd;
+    bool for_perf;                         /* see code_create */
     const uint8_t *thunk_miss, *thunk_vec; /* RW addresses */
     const uint8_t *none;                   /* RX address of code that only misses */
 

@@ -103,6 +103,7 @@ static int create_vcpu(struct pn_engine *e, unsigned i,
         .apic_id = i,
         .seed = cfg->seed + i,
         .max_block = cfg->max_block,
+        .code_for_perf = cfg->code_for_perf,
         .host_clock = cfg->host_clock,
         .host_start = e->host_start,
     };
@@ -407,6 +408,16 @@ static struct pn_mmu_vcpu *soft_mmu(struct pn_engine *e, unsigned cpu) {
 
 static void soft_dump(struct pn_engine *e, unsigned cpu, FILE *out) {
     cpu_dump(e->vcpu[cpu].cpu, out);
+}
+
+static void soft_where(struct pn_engine *e, uint64_t pc, struct pn_where *out) {
+    cpu_where(e->vcpu[e->current].cpu, pc, out);
+    out->cpu = e->current;
+}
+
+static void soft_blocks(struct pn_engine *e, pn_block_fn fn, void *opaque) {
+    for (unsigned i = 0; i < e->cpus; i++)
+        cpu_blocks(e->vcpu[i].cpu, fn, opaque);
 }
 
 static void soft_describe(struct pn_engine *e, char *buf, size_t size) {

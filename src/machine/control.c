@@ -143,6 +143,14 @@ size_t machine_write(struct machine *m, const struct pn_cpu_state *s, uint64_t a
     return done;
 }
 
+enum machine_doing machine_doing(const struct machine *m, uint64_t pc,
+                                 struct pn_where *where) {
+    if (!m->running && !m->waits)
+        return MACHINE_SERVES;
+    m->ops->where(m->engine, pc, where);
+    return m->running ? MACHINE_RUNS : MACHINE_WAITS;
+}
+
 /* ---- Where it stops ---- */
 
 /* Is there no room for one more? `most`: of its kind. */

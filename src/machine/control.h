@@ -83,6 +83,18 @@ size_t machine_read(struct machine *m, const struct pn_cpu_state *s, uint64_t ad
 size_t machine_write(struct machine *m, const struct pn_cpu_state *s, uint64_t addr,
                      const void *buf, size_t size);
 
+/* What the thread of machine_go is doing. */
+enum machine_doing {
+    MACHINE_RUNS,  /* a vCPU is inside the engine */
+    MACHINE_WAITS, /* it sleeps, because the guest idles or stands */
+    MACHINE_SERVES /* devices, timers, the console */
+};
+/* In a signal handler on that thread; pc: where the signal came. *where is written unless it
+ * serves. With RUNS (outside of a device's callback) and WAITS guest memory can be read.
+ * Engines that have `where` alone. */
+enum machine_doing machine_doing(const struct machine *m, uint64_t pc,
+                                 struct pn_where *where);
+
 /* Breakpoints and watchpoints (penumbra/debug.h) hold for every vCPU. What is there
  * already is no error, nor what is removed and not there. Return: 0; -ENOSPC: no room;
  * -EINVAL: a size; -ENOTSUP: the engine has none. */

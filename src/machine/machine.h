@@ -72,6 +72,7 @@ struct machine_config {
     const char *devices; /* on PCI (machine/devices.h); NULL: there is no PCI */
     uint64_t seed;
     uint32_t max_block;
+    bool code_for_perf;    /* as pn_engine_config has it */
     uint32_t pv;           /* penumbra/pv.h: features, or PN_PV_DEFAULT */
     int64_t halt_poll_ns;  /* engines with threads: -1: the host's own */
     uint64_t max_insns;    /* 0: no limit */

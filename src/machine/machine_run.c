@@ -297,6 +297,7 @@ static bool is_deadlock(struct machine *m, uint64_t now, uint64_t next) {
 /* Sleep at most ns of host time, less when something is typed. Return: ns slept. */
 static uint64_t sleep_for(struct machine *m, uint64_t ns) {
     uint64_t start = host_ns();
+    m->waits = true;
     if (ns > SLEEP_MAX_NS)
         ns = SLEEP_MAX_NS;
     if (machine_has_links(m)) { /* the console is looked at often enough */
@@ -307,6 +308,7 @@ static uint64_t sleep_for(struct machine *m, uint64_t ns) {
         struct timespec t = {0, (long)ns};
         nanosleep(&t, NULL);
     }
+    m->waits = false;
     return host_ns() - start;
 }
 
@@ -325,7 +327,9 @@ static uint64_t sleep_or_work(struct machine *m, uint64_t ns) {
     if (!work_is_out(m))
         return sleep_for(m, ns);
     uint64_t start = host_ns();
+    m->waits = true;
     work_wait(m, ns < SLEEP_MAX_NS ? ns : SLEEP_MAX_NS);
+    m->waits = false;
     return host_ns() - start;
 }
 

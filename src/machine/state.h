@@ -87,6 +87,7 @@ struct machine {
     unsigned current;      /* the vCPU inside run */
     unsigned turn;         /* the vCPU that is looked at first for the next turn */
     bool running;          /* a vCPU is inside run */
+    bool waits;            /* the thread sleeps, for the guest idles or stands */
     uint64_t deadline;     /* of that turn */
     uint64_t limit;        /* of that run: not after the deadline */
     uint64_t serve_at;     /* when the console and the limits are looked at next */

@@ -35,7 +35,8 @@ static void give_devices(struct machine *m) {
         pthread_mutex_unlock(&m->lock);
 }
 
-static uint64_t bus_pio_read(void *o, unsigned cpu, uint16_t port, unsigned size) {
+static PN_IN_DEVICE uint64_t bus_pio_read(void *o, unsigned cpu, uint16_t port,
+                                          unsigned size) {
     struct machine *m = o;
     take_devices(m);
     uint64_t value = dev_bus_pio_read(m->bus, port, size);
@@ -43,15 +44,16 @@ static uint64_t bus_pio_read(void *o, unsigned cpu, uint16_t port, unsigned size
     return value;
 }
 
-static void bus_pio_write(void *o, unsigned cpu, uint16_t port, unsigned size,
-                          uint64_t value) {
+static PN_IN_DEVICE void bus_pio_write(void *o, unsigned cpu, uint16_t port,
+                                       unsigned size, uint64_t value) {
     struct machine *m = o;
     take_devices(m);
     dev_bus_pio_write(m->bus, port, size, value);
     give_devices(m);
 }
 
-static uint64_t bus_mmio_read(void *o, unsigned cpu, pn_gpa gpa, unsigned size) {
+static PN_IN_DEVICE uint64_t bus_mmio_read(void *o, unsigned cpu, pn_gpa gpa,
+                                           unsigned size) {
     struct machine *m = o;
     take_devices(m);
     uint64_t value = dev_bus_mmio_read(m->bus, gpa, size);
@@ -59,8 +61,8 @@ static uint64_t bus_mmio_read(void *o, unsigned cpu, pn_gpa gpa, unsigned size) 
     return value;
 }
 
-static void bus_mmio_write(void *o, unsigned cpu, pn_gpa gpa, unsigned size,
-                           uint64_t value) {
+static PN_IN_DEVICE void bus_mmio_write(void *o, unsigned cpu, pn_gpa gpa, unsigned size,
+                                        uint64_t value) {
     struct machine *m = o;
     take_devices(m);
     dev_bus_mmio_write(m->bus, gpa, size, value);
