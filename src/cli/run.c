@@ -42,10 +42,11 @@ struct run {
     struct outfile stats, dump_mmu, drawing, set, log;
     FILE *log_out; /* of --firmware-log; NULL: none */
     struct panic_watch panic;
-    struct task_watch *watch;  /* NULL: no --trace-tasks */
-    struct run_attend *attend; /* NULL: the guest stands for nobody */
-    bool doubtful;             /* machine_doubt() said something */
-    bool to_stdout;            /* a result goes there: the console goes to stderr */
+    struct task_watch *watch;    /* NULL: no --trace-tasks */
+    struct run_profile *profile; /* NULL: no --profile, no --perf-map */
+    struct run_attend *attend;   /* NULL: the guest stands for nobody */
+    bool doubtful;               /* machine_doubt() said something */
+    bool to_stdout;              /* a result goes there: the console goes to stderr */
 };
 
 const char *run_end_name(enum machine_end end) {
@@ -174,7 +175,8 @@ static int open_outputs(struct run *r) {
                    (o->record && outfile_is_stdout(o->record)) ||
                    (o->dump_mmu && outfile_is_stdout(o->dump_mmu)) ||
                    (o->explain_svg && outfile_is_stdout(o->explain_svg)) ||
-                   (o->firmware_log && outfile_is_stdout(o->firmware_log));
+                   (o->firmware_log && outfile_is_stdout(o->firmware_log)) ||
+                   (o->profile && outfile_is_stdout(o->profile));
     if (o->stats) {
         int rc = outfile_open(&r->stats, o->stats);
         if (rc)
@@ -205,7 +207,8 @@ static int open_outputs(struct run *r) {
     }
     if (o->explain_faults && run_faults_begin(o, r->story))
         return CLI_HOST;
-    return open_log(r);
+    int rc = open_log(r);
+    return rc ? rc : run_profile_open(o, &r->profile);
 }
 
 static int open_trace(struct run *r) {
@@ -273,7 +276,7 @@ static int create_machine(struct run *r) {
         rc = task_watch_create(r->machine, m->kernel, m->rings, &r->watch, &e);
     }
     if (!rc)
-        return CLI_OK;
+        return run_profile_create(r->profile, r->machine);
     migrate_in_refuse(r->options.in, *err ? err : strerror(-rc));
     cli_error("%s", *err ? err : strerror(-rc));
     return cli_snapshot_code(rc);
@@ -338,11 +341,14 @@ static int run_machine(struct run *r) {
     if (untraced)
         cli_error("no events of KVM's: %s; accesses to our devices are recorded alone",
                   untraced);
+    if (run_profile_begin(r->profile))
+        return CLI_HOST;
     running = r->machine;
     console_open(quit, r->to_stdout ? STDERR_FILENO : STDOUT_FILENO);
     int rc = r->attend
                  ? run_attend_go(r->attend, r->machine, &rep->result, err, sizeof(err))
                  : machine_run(r->machine, &rep->result, err, sizeof(err));
+    run_profile_end(r->profile);
     console_close();
     running = NULL;
     run_say_switches(&r->options, r->machine, rc ? 0 : r->options.machine.handovers);
@@ -478,6 +484,10 @@ static int report(struct run *r) {
     }
     if (run_inspect(&r->options, r->machine, &r->dump_mmu, &r->drawing))
         code = CLI_HOST;
+    if (run_profile_write(r->profile, r->machine, &r->report.profile))
+        code = CLI_HOST;
+    run_profile_close(r->profile);
+    r->profile = NULL;
     /* The machine writes into the trace's rings: it goes first. */
     task_watch_destroy(r->watch);
     r->watch = NULL;
@@ -555,6 +565,7 @@ int cmd_run(int argc, char **argv) {
         if (failed)
             code = failed;
     }
+    run_profile_close(r.profile);
     task_watch_destroy(r.watch);
     if (r.machine)
         machine_destroy(r.machine);
@@ -567,6 +578,7 @@ int cmd_run(int argc, char **argv) {
     json_decref(r.report.command);
     json_decref(r.report.foreign);
     json_decref(r.report.track);
+    json_decref(r.report.profile);
     trace_abandon(r.trace);
     run_faults_end(r.story);
     recording_abandon(r.recording);

@@ -50,6 +50,8 @@ struct run_options {
     unsigned explains;
     uint64_t explain_faults; /* so many, in words; 0: none */
     const char *dump_mmu, *explain_svg, *firmware_log;
+    const char *profile, *perf_map; /* NULL: none */
+    unsigned profile_rate;          /* samples per second */
     struct cli_model model;
     char devices[RUN_DEVICES_MAX]; /* machine.devices */
     struct run_beside beside;
@@ -109,6 +111,18 @@ int run_faults_begin(struct run_options *o, char path[PATH_MAX]);
 int run_faults_tell(const struct run_options *o, FILE *out);
 void run_faults_end(char path[PATH_MAX]);
 
+/* run_profile.c: --profile and --perf-map. Create once there is a machine, begin before it runs, end
+ * when it has; write while it is there. */
+struct run_profile;
+int run_profile_open(const struct run_options *o, struct run_profile **out);
+int run_profile_create(struct run_profile *p, struct machine *m);
+int run_profile_begin(struct run_profile *p);
+void run_profile_end(struct run_profile *p);
+/* *report: "profile" as --stats writes it, or NULL. Return: CLI_OK or CLI_HOST after a line. */
+int run_profile_write(struct run_profile *p, struct machine *m, json_t **report);
+void run_profile_close(
+    struct run_profile *p); /* before the machine. NULL: nothing, as for all */
+
 #define RUN_SHADOW 1u
 #define RUN_TDP    2u
 
@@ -135,6 +149,7 @@ struct run_report {
     char mmu_detail[256];        /* which MMU it was, in the engine's words */
     json_t *foreign;             /* the hypervisor's own counters by group, or NULL */
     json_t *track;               /* run_track_json */
+    json_t *profile;             /* of --profile, or NULL */
     bool counted[PN_STAT_COUNT]; /* by some engine that ran it */
     unsigned mmus;               /* of ours that ran it: RUN_SHADOW, RUN_TDP */
     bool uncounted_insns;        /* some engine that ran it does not count instructions */

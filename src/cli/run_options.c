@@ -14,6 +14,7 @@
 #include "cli/option.h"
 #include "cli/run.h"
 #include "cpu/cpu.h"
+#include "inspect/profile.h"
 #include "machine/devices.h"
 #include "machine/history.h"
 #include "machine/migrate.h"
@@ -297,6 +298,18 @@ static const struct option_row rows[] = {
     {"dump-mmu", 0, "FILE",
      "Write all mappings and tables at the end, of vCPU 0, as JSON; see 'penumbra dump'",
      .kind = OPTION_TEXT, OWN(dump_mmu), .min = 1, .file = 'w'},
+    {"profile", 0, "FILE",
+     "Sample which process and function of the guest runs, and which part of the engine: "
+     "lines of "
+     "folded stacks for flame graphs, or, if FILE ends in .pb.gz, pprof's format",
+     .kind = OPTION_TEXT, OWN(profile), .min = 1, .file = 'w', .without = "incoming"},
+    {"profile-rate", 0, "N", "Samples per second", .kind = OPTION_NUMBER,
+     OWN(profile_rate), .min = 1, .max = 10000, .needs = "profile"},
+    {"perf-map", 0, "FILE",
+     "Name translated code for perf, which looks for /tmp/perf-PID.map; %p in FILE is "
+     "this "
+     "process's number",
+     .kind = OPTION_TEXT, OWN(perf_map), .min = 1, .file = 'w'},
     {"record", 0, "FILE",
      "Record what was done to the MMU, for other MMUs: see 'penumbra replay'",
      .kind = OPTION_TEXT, OWN(record), .min = 1, .file = 'w'},
@@ -375,6 +388,7 @@ static const struct run_options defaults = {
     .trace_limit = (uint64_t)4 << 30,
     .checkpoint_distance = 200000000,
     .stall_ns = MIGRATE_STALL_NS,
+    .profile_rate = PROFILE_RATE,
     .machine = {.ram = (uint64_t)512 << 20,
                 .cpus = 1,
                 .numa_distance = NODE_DISTANCE_DEFAULT,
@@ -466,6 +480,25 @@ static bool reaches_out(const char *devices) {
     return false;
 }
 
+/* Who looks at a run's host time needs a run of ours. */
+static int check_profile(const struct run_options *o, struct err *e) {
+    const struct machine_config *m = &o->machine;
+    if ((o->profile || o->perf_map) && has_part(m, true))
+        return err_set(e, -EINVAL,
+                       "--%s: not under --mmu kvm, where 'perf kvm' samples the guest",
+                       o->profile ? "profile" : "perf-map");
+    if (o->perf_map && m->handovers)
+        return err_set(e, -EINVAL,
+                       "--perf-map does not go with --handover, after which code is "
+                       "elsewhere");
+    if (o->profile && m->restore_memory == RESTORE_LAZY)
+        return err_set(
+            e, -EINVAL,
+            "--profile: not with --restore-memory lazy: it reads memory that is "
+            "yet to come");
+    return 0;
+}
+
 /* Return: 0, or -EINVAL and in e what does not go together. */
 static int check(const struct run_options *o, struct err *e) {
     const struct machine_config *m = &o->machine;
@@ -515,7 +548,8 @@ static int check(const struct run_options *o, struct err *e) {
     if (m->tlb && has_part(m, true))
         return err_set(e, -EINVAL,
                        "--tlb: not under --mmu kvm, whose TLB is the processor's");
-    return check_mmu_opts(o, e);
+    int rc = check_profile(o, e);
+    return rc ? rc : check_mmu_opts(o, e);
 }
 
 /* A hypervisor takes a guest over from the first MMU of ours, before its next instruction. */
@@ -608,6 +642,7 @@ int run_options_parse(struct run_options *o, int argc, char **argv, bool *done) 
         return rc;
     o->machine.engine = pn_engine_at(o->mmu);
     o->machine.flat_bits = 16u << o->flat_mode;
+    o->machine.code_for_perf = o->perf_map != NULL;
     o->machine.devices = *o->devices ? o->devices : NULL;
     if (o->trace_tasks)
         o->trace_mask |= TASK_EVENTS;

@@ -108,6 +108,8 @@ json_t *run_report_json(const struct run_report *r) {
         json_object_set(j, "hypervisor_counters", r->foreign);
     if (j && r->track)
         json_object_update(j, r->track);
+    if (j && r->profile)
+        json_object_set(j, "profile", r->profile);
     if (j && r->has_ram_digest)
         json_object_set_new(j, "ram_digest", hex(r->ram_digest));
     if (j && r->disks)

@@ -151,6 +151,8 @@ static unsigned needs(const struct run_options *o) {
         n |= SANDBOX_SHARE;
     if (m->handovers || o->checkpoints)
         n |= SANDBOX_CODE;
+    if (o->profile)
+        n |= SANDBOX_PROFILE;
     if (runs_on_host_cpu(m)) /* what KVM cannot emulate is a software CPU's */
         n |= SANDBOX_KVM | SANDBOX_CODE;
     return n;

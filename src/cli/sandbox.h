@@ -53,7 +53,8 @@ enum {
         4, /* more memory for translated code: a shared mapping that cannot be written */
     SANDBOX_KVM = 8,    /* ioctls of KVM's */
     SANDBOX_SHARE = 16, /* a folder that the guest changes: modes, owners, times, links */
-    SANDBOX_WATCH = 32  /* which pages are written, for a move: userfaultfd */
+    SANDBOX_WATCH = 32, /* which pages are written, for a move: userfaultfd */
+    SANDBOX_PROFILE = 64 /* a timer whose signals interrupt a thread */
 };
 
 /* Instead of a refusal: the call is done, and the first of each kind is told of by a process beside

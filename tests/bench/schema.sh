@@ -24,6 +24,8 @@ run compare "$work/plain.json" "$work/changed.json" --exact --json "$work/exact.
 run compare "$work/plain.json" "$work/merged.json" --fail-above 5 --json "$work/gate.json"
 run compare "$work/plain.json" "$work/plain.json" "$work/plain.json" "$work/plain.json" --json "$work/files.json"
 # What run, faults, replay and host write: every part that there may be.
+"$(dirname "$penumbra")/../../bench/micro/micro" --rounds 9 --only sync --penumbra "$penumbra" --json "$work/micro.json" > /dev/null ||
+    fail "bench/micro"
 run host --json
 cp "$work/out" "$work/host.json"
 short="pages=16 swaps=1 flips=1 switches=1 compute=1"
@@ -51,7 +53,7 @@ run same "$work/snapshot" "$work/snapshot" --json "$work/same.json"
 run run --append "$short" --tlb skylake --record "$work/recording"
 run replay "$work/recording" --mmu shadow,shadow:unsync=0/1,tdp --json "$work/replay.json"
 run run --mmu tdp --mmu-opt large_pages=0 --tlb skylake --dirty-log wp --dirty-every 1 --dirty-verify --dirty-pages \
-    --event-digest --ram-digest --append "$short" --stats "$work/run.json"
+    --event-digest --ram-digest --append "$short" --profile "$work/profile" --stats "$work/run.json"
 run run --handover tdp@0.02 --append "$short exit=3" --stats "$work/over.json"
 run run --kernel "$work/kernel" --initrd "$work/initrd" --format flat --max-insns 10 --stats "$work/flat.json"
 # What an MMU holds, what differs, and one address: of both kinds of MMU, mapped and not.
