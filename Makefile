@@ -99,7 +99,9 @@ conformance: setup-test all
 	    $(or $(KUT),$(error KUT=FOLDER says where kvm-unit-tests are built))
 
 bench: setup-test all
-	@$(BUILD)/bench/startup/startup --penumbra $(BUILD)/src/cli/penumbra
+	@G=$$(scripts/guest.sh) && $(BUILD)/bench/startup/startup --penumbra $(BUILD)/src/cli/penumbra \
+	    --kernel $$G/vmlinuz --initrd $$G/initrd.gz
+	@$(BUILD)/bench/micro/micro
 	@bench/vs_qemu --penumbra $(BUILD)/src/cli/penumbra
 	@bench/vs_native --penumbra $(BUILD)/src/cli/penumbra
 

@@ -42,7 +42,7 @@ def optional(schema, path, member):
 
 
 # Objects whose members depend on version, host or model.
-FREE = re.compile(r"hosts|profile|counters|mmu_options|cycles_by_cost|flushes|vm_exits|parameters$|capabilities$|^\.mmu$")
+FREE = re.compile(r"hosts|profile|counters|mmu_options|cycles_by_cost|flushes|vm_exits|parameters$|capabilities$|^(\.host)?\.mmu$")
 warnings.simplefilter("ignore", DeprecationWarning)  # RefResolver, which old releases need
 schemas, fields, *files = sys.argv[1:]
 bad = 0
