@@ -79,6 +79,7 @@ struct virtio_balloon_report virtio_balloon_ask(const struct virtio_balloon *b);
 struct dev_net {
     void (*send)(void *opaque, const void *frame, size_t size);
     void *opaque;
+    uint16_t mtu; /* NET_MTU at most */
 };
 
 struct virtio_net_config {

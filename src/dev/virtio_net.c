@@ -67,7 +67,7 @@ bool virtio_net_receive(struct virtio_net *n, const void *frame, size_t size) {
 
 static void restart(struct virtio *v) {
     const struct virtio_net *n = (struct virtio_net *)v;
-    struct net_config c = {.status = LINK_UP, .mtu = NET_MTU};
+    struct net_config c = {.status = LINK_UP, .mtu = n->net.mtu};
     memcpy(c.mac, n->mac, sizeof(c.mac));
     memcpy(v->s->config, &c, sizeof(c));
 }

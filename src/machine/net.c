@@ -48,6 +48,7 @@ static int library_open(struct err *e) {
 struct net {
     Slirp *slirp; /* NULL: there is a tap interface instead */
     int tap;      /* -1: none */
+    unsigned mtu;
     struct clock *clock;
     struct virtio_net *card;
     struct machine *m;
@@ -248,12 +249,13 @@ int net_create(struct machine *m, const struct net_config *c, struct net **out,
     if (!n)
         return err_set(e, -ENOMEM, "out of memory");
     n->tap = -1;
+    n->mtu = NET_MTU;
     n->clock = &m->clock;
     n->m = m;
     n->link = (struct link){.fill = fill, .ready = ready, .opaque = n};
     link_add(m, &n->link);
     if (*c->tap)
-        rc = tap_open(c->tap, &n->tap, e);
+        rc = tap_open(c->tap, &n->tap, &n->mtu, e);
     else if (!(n->slirp = slirp.new(&cfg, &callbacks, n)))
         rc = err_set(e, -ENOMEM, "libslirp does not begin");
     for (unsigned i = 0; rc == 0 && i < c->forwards; i++)
@@ -288,5 +290,6 @@ static void from_guest(void *opaque, const void *frame, size_t size) {
 }
 
 struct dev_net net_device(struct net *n) {
-    return (struct dev_net){.send = from_guest, .opaque = n};
+    uint16_t mtu = n->mtu < NET_MTU ? (uint16_t)n->mtu : NET_MTU;
+    return (struct dev_net){.send = from_guest, .opaque = n, .mtu = mtu};
 }

@@ -6,6 +6,6 @@
 #include "base/err.h"
 #include "machine/devices.h"
 
-/* *fd reads and writes Ethernet frames, one a call, and does not block. Return: 0, or -errno with a
- * line in e. */
-int tap_open(const char *name, int *fd, struct err *e);
+/* *fd reads and writes Ethernet frames, one a call, and does not block. mtu: the interface's.
+ * Return: 0, or -errno with a line in e. */
+int tap_open(const char *name, int *fd, unsigned *mtu, struct err *e);

@@ -103,7 +103,7 @@ static void create(struct world *w) {
     w->balloon = virtio_balloon_create(&w->fx.env, &balloon);
     ck_assert_ptr_nonnull(w->balloon);
     const struct virtio_net_config net = {.virtio = {.host = host, .slot = NET},
-                                          .net = {send_frame, w},
+                                          .net = {send_frame, w, NET_MTU},
                                           .mac = {2, 0, 0, 0, 0, 1}};
     w->net = virtio_net_create(&w->fx.env, &net);
     ck_assert_ptr_nonnull(w->net);
