@@ -59,42 +59,6 @@ static int code_create(struct xlat *x) {
     return x->rw == MAP_FAILED || x->rx == MAP_FAILED ? -1 : 0;
 }
 
-/* mov r10, target; jmp r10 */
-static const uint8_t *thunk(struct emit *e, const void *target) {
-    const uint8_t *at = e->p;
-    e_const(e, H_R10, (uint64_t)target);
-    e_rr(e, false, OP_INDIRECT, INDIRECT_JMP, H_R10);
-    return at;
-}
-
-/* rax: the tag. Ask the second jump cache; tell the first one. */
-static const uint8_t *miss_thunk(struct emit *e) {
-    const uint8_t *at = e->p;
-    e_mov(e, H_R10, H_AX);
-    e_shift(e, true, SHIFT_SHR, H_R10, 16);
-    e_rr(e, false, OP_XOR, H_R10, H_AX);
-    e_shift(e, false, SHIFT_SHL, H_R10, JC_BITS);
-    e_rr(e, false, OP_XOR, H_R10, H_AX);
-    e_rm(e, false, OP_XOR, H_R10, H_SP, CO(jc_salt));
-    e_alu(e, false, ALU_AND, H_R10, JC2_ENTRIES - 1);
-    e_shift(e, false, SHIFT_SHL, H_R10, 4);
-    e_rm_index(e, true, OP_CMP, H_AX, H_R10, JC2_OFFSET);
-    uint8_t *miss = e_jcc(e, CC_NZ);
-    e_rm_index(e, true, OP_LOAD, H_R10, H_R10, JC2_OFFSET + 8); /* the code */
-    e_rm(e, true, OP_STORE, H_CX, H_SP, CO(jit.save[0]));
-    e_mov(e, H_CX, H_AX);
-    e_rm(e, true, OP_XOR, H_CX, H_SP, CO(jc_salt));
-    e_alu(e, false, ALU_AND, H_CX, JC_ENTRIES - 1);
-    e_shift(e, false, SHIFT_SHL, H_CX, 4);
-    e_rm_index(e, true, OP_STORE, H_AX, H_CX, JC_OFFSET);
-    e_rm_index(e, true, OP_STORE, H_R10, H_CX, JC_OFFSET + 8);
-    e_rm(e, true, OP_LOAD, H_CX, H_SP, CO(jit.save[0]));
-    e_rr(e, false, OP_INDIRECT, INDIRECT_JMP, H_R10);
-    e_link(miss, e->p);
-    thunk(e, xlat_tramp_miss);
-    return at;
-}
-
 static void jc_clear(struct xlat *x) {
     struct cpu_frame *f = frame_of(x->cpu);
     for (unsigned i = 0; i < JC_ENTRIES; i++)
@@ -143,10 +107,13 @@ int blocks_create(struct xlat *x) {
     pages_want(x->hash, BLOCK_HASH * sizeof *x->hash);
     struct emit e = {x->rw + CODE_HEAD};
     const uint8_t *none = e.p;
-    thunk(&e, xlat_tramp_miss);
+    struct block_head head = {~UINT64_C(0), 0, 0};
+    _Static_assert(CODE_HEAD >= 2 * sizeof(head), "beside x->epoch");
+    memcpy(e.p - sizeof(head), &head, sizeof(head));
+    thunk_to(&e, xlat_tramp_miss);
     x->none = x->rx + (none - x->rw);
-    x->thunk_miss = x->fetch_page ? none : miss_thunk(&e);
-    x->thunk_vec = thunk(&e, xlat_tramp_vec);
+    x->thunk_miss = x->fetch_page ? none : thunk_miss(&e);
+    x->thunk_vec = thunk_to(&e, xlat_tramp_vec);
     x->start = ((size_t)(e.p - x->rw) + 63) & ~(size_t)63;
     x->page_free = NO_BLOCK;
     blocks_flush(x);
@@ -244,7 +211,7 @@ void salt_update(struct xlat *x) {
         *s = (struct salt){gen, base, cpu->mode, limit, true, x->salt_next++};
     }
     cpu->jc_salt = s->value;
-    x->gen = gen;
+    cpu->jc_gen = gen;
 }
 
 /* ---- Chains ---- */
@@ -386,6 +353,18 @@ static void hash_unlink(struct xlat *x, const struct block *b) {
     *link = b->hash_next;
 }
 
+static struct block_head block_head(const struct block *b) {
+    bool found =
+        b->mode & MODE_CODE64 && b->gpa2 == NO_PAGE && !b->dead && !b->part && !b->single;
+    return (struct block_head){found ? b->gpa & PN_PAGE_MASK : ~UINT64_C(0), b->mode,
+                               fetch_key(b->mode)};
+}
+
+void block_put_head(struct xlat *x, const struct block *b) {
+    struct block_head head = block_head(b);
+    memcpy(x->rw + b->code - sizeof(head), &head, sizeof(head));
+}
+
 void block_drop(struct xlat *x, struct block *b) {
     if (!b->part)
         hash_unlink(x, b);
@@ -396,6 +375,7 @@ void block_drop(struct xlat *x, struct block *b) {
     struct emit e = {x->rw + b->code};
     e_jmp_to(&e, x->rw + b->dead_stub);
     b->dead = 1;
+    block_put_head(x, b);
     page_unlink(x, b, 0);
     if (b->gpa2 != NO_PAGE)
         page_unlink(x, b, 1);
@@ -479,10 +459,12 @@ static void repair(struct xlat *x, uint32_t at, const void *code, size_t size) {
  * xlat.h). */
 static void block_repair(struct xlat *x, const struct block *b) {
     uint8_t head[16], jump[5] = {0xe9};
+    struct block_head look = block_head(b);
     struct emit e = {head};
     int32_t by = (int32_t)(b->dead_stub - (b->code + sizeof(jump)));
     memcpy(jump + 1, &by, sizeof(by));
     emit_budget(&e, b->n);
+    repair(x, b->code - (uint32_t)sizeof(look), &look, sizeof(look));
     if (b->dead || b->trap)
         repair(x, b->code, jump, sizeof(jump));
     else
@@ -552,9 +534,10 @@ void fetch_show(struct xlat *x, uint64_t lin) {
 
 static bool fetch(struct xlat *x, uint64_t lin, uint8_t **hva, pn_gpa *gpa) {
     struct cpu *cpu = x->cpu;
-    uint64_t key = (lin & PN_PAGE_MASK) + cpu_tlb_mode(cpu) + 1;
+    uint64_t key = (lin & PN_PAGE_MASK) + fetch_key(cpu->mode);
     unsigned off = lin & (PN_PAGE_SIZE - 1);
-    struct fetch_entry *f = &x->fetch[lin >> PN_PAGE_SHIFT & (FETCH_ENTRIES - 1)];
+    struct fetch_entry *f =
+        &frame_of(cpu)->fetch[lin >> PN_PAGE_SHIFT & (FETCH_ENTRIES - 1)];
     if (f->page != key || f->gen != cpu->view.fetch_gen) {
         uint8_t *p;
         pn_gpa g;
@@ -674,13 +657,11 @@ struct block *block_part(struct xlat *x, const struct block *b, unsigned idx,
     return p;
 }
 
-struct block *block_find(struct xlat *x, bool single) {
+/* The block at rip, that was fetched from there. */
+static struct block *fetched(struct xlat *x, bool single, uint8_t *hva, pn_gpa gpa) {
     struct cpu *cpu = x->cpu;
-    uint8_t *hva, *hva2;
-    pn_gpa gpa, gpa2;
-    if (!may_fetch(cpu) || !fetch(x, code_linear(cpu, 0), &hva, &gpa))
-        return NULL;
-    pn_count(cpu->stats, block_lookup);
+    uint8_t *hva2;
+    pn_gpa gpa2;
     uint32_t i = x->hash[block_hash(gpa, cpu->rip, cpu->mode)];
     for (; i != NO_BLOCK; i = x->blocks[i].hash_next) {
         struct block *b = &x->blocks[i];
@@ -696,4 +677,38 @@ struct block *block_find(struct xlat *x, bool single) {
             return b;
     }
     return block_make(x, hva, gpa, single, single ? 1 : x->max_n, NO_BLOCK);
+}
+
+static bool look_up(struct xlat *x, uint8_t **hva, pn_gpa *gpa) {
+    if (!may_fetch(x->cpu) || !fetch(x, code_linear(x->cpu, 0), hva, gpa))
+        return false;
+    pn_count(x->cpu->stats, block_lookup);
+    return true;
+}
+
+struct block *block_find(struct xlat *x, bool single) {
+    uint8_t *hva;
+    pn_gpa gpa;
+    return look_up(x, &hva, &gpa) ? fetched(x, single, hva, gpa) : NULL;
+}
+
+/* What the first jump cache has for rip by whatever salt, if it is what would be found. */
+static const uint8_t *found_before(struct cpu *cpu, pn_gpa gpa) {
+    const struct jc_entry *jc = &frame_of(cpu)->jc[cpu->rip & (JC_ENTRIES - 1)];
+    const struct block_head *head = (const void *)(jc->code - sizeof(*head));
+    bool same = !((jc->tag ^ cpu->rip ^ cpu->jc_salt) >> JC_BITS) &&
+                head->mode == cpu->mode && head->page == (gpa & PN_PAGE_MASK);
+    return same ? jc->code : NULL;
+}
+
+const uint8_t *block_code(struct xlat *x) {
+    uint8_t *hva;
+    pn_gpa gpa;
+    if (!look_up(x, &hva, &gpa))
+        return NULL;
+    const uint8_t *code = found_before(x->cpu, gpa);
+    if (code)
+        return code;
+    struct block *b = fetched(x, false, hva, gpa);
+    return b ? x->rx + b->code : NULL;
 }

@@ -179,6 +179,7 @@ struct cpu {
     uint8_t
         step_skip; /* the instruction just done (INT n, SYSCALL) owes no single-step */
     uint32_t db_pending; /* DR6 bits of debug traps owed: cpu_poll_events delivers #DB */
+    uint64_t jc_gen;     /* view.fetch_gen that jc_salt stands for */
     uint64_t shadow_at;  /* intr_shadow holds only while cpu_insns() == shadow_at */
     uint64_t rf_at;      /* RFLAGS.RF reads as 1 only while cpu_insns() == rf_at */
     uint64_t fault_at;   /* cpu_insns() at the last exception, and how many in a row */
@@ -398,10 +399,13 @@ enum cpu_rc cpu_load_pdptes(struct cpu *cpu, uint64_t cr3, uint64_t out[4]);
 /* Tell the MMU of cr0, cr3, cr4, efer, pdpte, pkru, pkrs. */
 void cpu_update_paging(struct cpu *cpu);
 void cpu_paging(const struct cpu *cpu, struct pn_paging *p);
+static inline enum pn_tlb_mode tlb_mode_of(uint32_t mode) {
+    return mode & MODE_CPL3 ? PN_TLB_USER
+           : mode & MODE_AC ? PN_TLB_SUPER_AC
+                            : PN_TLB_SUPER;
+}
 static inline enum pn_tlb_mode cpu_tlb_mode(const struct cpu *cpu) {
-    return cpu->mode & MODE_CPL3 ? PN_TLB_USER
-           : cpu->mode & MODE_AC ? PN_TLB_SUPER_AC
-                                 : PN_TLB_SUPER;
+    return tlb_mode_of(cpu->mode);
 }
 
 /* ---- System half: memory (mem.c) ---- */

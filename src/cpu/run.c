@@ -170,12 +170,10 @@ static const uint8_t *code_of(const struct xlat *x, const struct block *b) {
 /* What the block cache has at rip, for the jump caches too. Return: NULL with a fault. */
 static const uint8_t *code_fresh(struct xlat *x) {
     struct cpu *cpu = x->cpu;
-    struct block *b = block_find(x, false);
-    if (!b)
-        return NULL;
-    if (cpu->view.fetch_gen == x->gen) /* else fetching flushed something */
-        jc_put(cpu, cpu->rip, code_of(x, b));
-    return code_of(x, b);
+    const uint8_t *code = block_code(x);
+    if (code && cpu->view.fetch_gen == cpu->jc_gen) /* else fetching flushed something */
+        jc_put(cpu, cpu->rip, code);
+    return code;
 }
 
 /* The TLB model has to see the page at rip, and the second one of a block that has two.

@@ -33,7 +33,7 @@ static bool must_leave(const struct xlat *x, const struct block *b, unsigned res
     const struct cpu *cpu = x->cpu;
     return b->dead || x->flush || cpu_attention(cpu) || cpu->stop_request ||
            cpu->debug.hit.why || (cpu->kick && cpu->host_clock) ||
-           cpu->view.fetch_gen != x->gen || cpu->budget < (int64_t)rest ||
+           cpu->view.fetch_gen != cpu->jc_gen || cpu->budget < (int64_t)rest ||
            (x->fetch_page &&
             *x->fetch_page == NO_PAGE); /* the next fetch is to be seen */
 }

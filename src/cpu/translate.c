@@ -230,7 +230,8 @@ static void emit_block(struct lower *l) {
     struct emit *e = &l->e;
     struct xlat *x = l->x;
     uint8_t *vec_from = NULL, *vec_back = NULL;
-    emit_at(l, x->used);
+    emit_at(l, l->b->code);
+    block_put_head(x, l->b);
     emit_budget(e, l->n);
     uint8_t *budget_from = e_jcc(e, CC_S);
     l->b->head = (uint8_t)(e->p - x->rw - l->b->code);
@@ -282,7 +283,7 @@ PN_IN_TRANSLATE bool translate(struct xlat *x, struct block *b, uint8_t *hva, pn
     b->gpa2 = NO_PAGE;
     if (!decode_block(x, b, hva, max))
         return false;
-    b->code = (uint32_t)x->used;
+    b->code = (uint32_t)(x->used + sizeof(struct block_head));
     b->offs = x->offs_count;
     b->faults = x->fault_count;
     b->exits = x->exit_count;

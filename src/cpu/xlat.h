@@ -52,12 +52,24 @@ static inline uint32_t jc2_index(uint64_t rip, uint64_t tag) {
     return (uint32_t)(rip ^ (tag ^ tag >> 16) << JC_BITS) & (JC2_ENTRIES - 1);
 }
 
+/* What a page was last fetched from. */
+struct fetch_entry {
+    uint64_t page, gen; /* linear address of the page plus fetch_key; fetch_gen */
+    uint8_t *hva;
+    pn_gpa gpa;
+};
+#define FETCH_ENTRIES 256u
+static inline unsigned fetch_key(uint32_t mode) {
+    return tlb_mode_of(mode) + 1;
+}
+
 /* The CPU in its frame: what stands around it in memory. */
 struct cpu_frame {
     uint8_t headroom[JIT_HEADROOM];
     struct cpu cpu;
     struct jc_entry jc[JC_ENTRIES];
     struct jc_entry jc2[JC2_ENTRIES];
+    struct fetch_entry fetch[FETCH_ENTRIES];
 };
 static inline struct cpu_frame *frame_of(struct cpu *cpu) {
     return (struct cpu_frame *)(void *)((uint8_t *)cpu - offsetof(struct cpu_frame, cpu));
@@ -66,7 +78,8 @@ static inline struct cpu_frame *frame_of(struct cpu *cpu) {
     ((int32_t)(offsetof(struct cpu_frame, jc) - offsetof(struct cpu_frame, cpu)) -       \
      JIT_BIAS)
 
-#define JC2_OFFSET (JC_OFFSET + (int32_t)sizeof(struct jc_entry[JC_ENTRIES]))
+#define JC2_OFFSET   (JC_OFFSET + (int32_t)sizeof(struct jc_entry[JC_ENTRIES]))
+#define FETCH_OFFSET (JC2_OFFSET + (int32_t)sizeof(struct jc_entry[JC2_ENTRIES]))
 
 /* Guest register -> host register, or -1: in memory. */
 extern const int8_t host_of[16];
@@ -122,6 +135,13 @@ struct block {
     uint32_t whole;
 } __attribute__((aligned(64)));
 
+/* Before a block's code: what a look-up of 64-bit code asks. */
+struct block_head {
+    pn_gpa page;        /* of its first byte; ~0: look at the block itself */
+    uint32_t mode, key; /* fetch_key */
+};
+_Static_assert(sizeof(struct block_head) == 16, "code is aligned");
+
 /* Where host code may fault for the guest: [start, end) runs instruction idx. */
 struct fault_rec {
     uint32_t start;
@@ -175,13 +195,6 @@ struct page {
     bool tracked;
 };
 
-struct fetch_entry {
-    uint64_t page, gen; /* linear address of the page plus TLB mode plus 1; fetch_gen */
-    uint8_t *hva;
-    pn_gpa gpa;
-};
-#define FETCH_ENTRIES 256u
-
 struct salt {
     uint64_t gen, base;
     uint32_t mode, limit;
@@ -222,12 +235,10 @@ struct xlat {
     uint32_t page_count, page_free;
     uint32_t *page_hash;
 
-    struct fetch_entry fetch[FETCH_ENTRIES];
     struct salt salts[SALTS];
     uint64_t salt_next;
 
     uint64_t limit; /* of cpu_run */
-    uint64_t gen;   /* fetch_gen that jc_salt stands for */
     uint32_t max_n; /* instructions per block */
     enum cpu_rc rc; /* of what made translated code leave */
     bool flush;     /* drop the cache before anything runs again */
@@ -295,6 +306,12 @@ enum vecmem {
 };
 extern enum cpu_rc (*const vecmem_helper[])(struct cpu *, const struct insn *);
 
+/* ---- thunk.c: code that all blocks share. Return: where it is ---- */
+
+const uint8_t *thunk_to(struct emit *e, const void *target);
+/* rax: a tag that the first jump cache does not know. */
+const uint8_t *thunk_miss(struct emit *e);
+
 /* ---- block.c ---- */
 
 int blocks_create(struct xlat *x);
@@ -302,6 +319,8 @@ void blocks_destroy(struct xlat *x);
 /* The block at rip under the present mode, translated if need be. single: of one
  * instruction. Return: NULL with cpu->fault set. */
 struct block *block_find(struct xlat *x, bool single);
+/* The code of the same, single not set. */
+const uint8_t *block_code(struct xlat *x);
 /* max instructions of b from number idx on, where rip is, as a block of their own. Nothing is
  * fetched: who runs the rest of a block does not either. Return: NULL: it cannot be. */
 struct block *block_part(struct xlat *x, const struct block *b, unsigned idx,
@@ -313,6 +332,8 @@ void block_chain(struct xlat *x, uint32_t exit, struct block *to);
 /* An exit whose target may not be chained to goes through the jump cache instead. */
 void block_cache_exit(struct xlat *x, uint32_t exit);
 void block_drop(struct xlat *x, struct block *b);
+/* Its struct block_head, as it is now. */
+void block_put_head(struct xlat *x, const struct block *b);
 /* Let blocks that begin at rip be traps: their entry leads to the dispatcher, which deducts
  * their instructions and enters them behind the head. No block goes on across rip. */
 void blocks_split(struct xlat *x, uint64_t rip);

@@ -360,6 +360,39 @@ START_TEST(code_follows_its_mapping) {
 }
 END_TEST
 
+/* Two functions of a page that is elsewhere every second time, called from another page. After
+ * INVLPG each block is looked up once: the first of a page fetches, and what follows may be
+ * found by what a jump cache still has, if the page is where it was. */
+START_TEST(each_block_is_looked_up_once_after_a_flush) {
+    static const uint8_t caller[] = {0xe8, 0xfb, 0x0f, 0, 0, /* call PAGE */
+                                     0xe8, 0x36, 0x10, 0, 0,
+                                     0xf4}; /* call PAGE+64; hlt */
+    struct guest g;
+    guest_create(&g, &(struct guest_options){.kind = PN_MMU_TDP});
+    uint64_t page = CODE + 4096;
+    load_at(&g, CODE, caller, sizeof caller);
+    for (uint8_t k = 0; k < 2; k++) {
+        const uint8_t first[] = {0xb8, k, 0, 0, 0, 0xc3},
+                      second[] = {0xbb, k, 0, 0, 0, 0xc3};
+        load_at(&g, page + k * 4096u, first, sizeof first);
+        load_at(&g, page + k * 4096u + 64, second, sizeof second);
+    }
+    for (unsigned i = 0; i < 16; i++) {
+        unsigned k = i >> 1 & 1;
+        guest_gpte(&g, page, (page + k * 4096 - GUEST_BASE) | 0x67);
+        pn_mmu_invlpg(g.cpu->vmmu, page);
+        guest_start(&g, CODE, CODE);
+        g.cpu->halted = 0;
+        uint64_t before = g.stats.v[PN_STAT_block_lookup];
+        ck_assert_int_eq(cpu_run(g.cpu, cpu_insns(g.cpu) + 100), CPU_EXIT_HALT);
+        ck_assert_uint_eq(g.cpu->gpr[R_AX], k);
+        ck_assert_uint_eq(g.cpu->gpr[R_BX], k);
+        ck_assert_uint_eq(g.stats.v[PN_STAT_block_lookup], before + 5);
+    }
+    guest_destroy(&g);
+}
+END_TEST
+
 /* An instruction across two pages, of which the second changes its frame. */
 START_TEST(an_instruction_across_pages_follows_its_second_page) {
     static const uint8_t tail[2][3] = {{1, 0, 0xf4}, {2, 0, 0xf4}};
@@ -414,5 +447,5 @@ SUITE("blocks", .timeout = 300,
                 programs_that_patch_themselves_end_alike_too,
                 a_loop_stops_at_every_deadline_exactly,
                 time_that_is_skipped_ends_no_shadow, a_store_beside_code_drops_no_block,
-                code_follows_its_mapping,
+                code_follows_its_mapping, each_block_is_looked_up_once_after_a_flush,
                 an_instruction_across_pages_follows_its_second_page, a_kick_stops_a_loop})
