@@ -49,6 +49,25 @@ struct root {
     uint64_t live[PN_TLB_MODES][PN_TLB_ENTRIES / 64];
 };
 
+/* TDP: how a walk of the guest's tables came to 2 MiB of its addresses (tdp/quick.c). */
+#define WAY_SHIFT   21
+#define WAY_ENTRIES 4
+struct way {
+    pn_gva region; /* gva >> WAY_SHIFT, plus 1; 0: none */
+    uint64_t root, gen;
+    uint16_t mode;
+    uint8_t level;                        /* of the last entry */
+    uint8_t entries, leaves;              /* how many there are of each */
+    unsigned acc;                         /* ACC_* that the entries leave */
+    uint64_t refs;                        /* REFS of the second level */
+    const uint64_t *table;                /* of level 1; NULL: the last entry is a leaf */
+    const uint64_t *at[WAY_ENTRIES];      /* the guest's entries */
+    uint64_t gpte[WAY_ENTRIES];           /* and what they were */
+    const uint64_t *ept[WAY_ENTRIES + 1]; /* the leaves that lead there, each once */
+    uint64_t pte[WAY_ENTRIES + 1];        /* what counts of them */
+};
+#define WAYS 256u
+
 #define ROOTS_MAX 16
 struct vcpu_roots {
     unsigned count; /* that stand for something: the first ones */
@@ -56,6 +75,7 @@ struct vcpu_roots {
     struct root *cur;
     uint64_t clock; /* LRU of roots */
     struct root root[ROOTS_MAX];
+    struct way way[WAYS];
 };
 
 #define for_each_root_of(vcpu, r)                                                        \

@@ -80,6 +80,7 @@ static bool take_right(struct pn_mmu *mmu, uint64_t *entry, pn_gfn gfn,
     bool open = *entry & EPT_W;
     *entry &= ~EPT_W;
     know(mmu->tdp, gfn, ept_pass(0));
+    mmu->tdp->gen += open; /* guest walks that read gptes there, which may need W, end */
     return open;
 }
 

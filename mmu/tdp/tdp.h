@@ -27,6 +27,7 @@ struct tdp {
     enum pn_access table_access;
     uint64_t table_needs, table_sets;
     uint64_t refs[PT_LEVELS + 1]; /* of a walk that ends at that level */
+    uint64_t gen; /* changes when a table goes or an entry that leads to one loses A or W */
     /* Ways that walks went lately: where the tables for 2 MiB end, by the address. Every
      * entry above has A. */
     bool knows;
@@ -59,6 +60,7 @@ static inline bool tdp_reaches(const struct tdp *t, pn_gpa gpa) {
 void ept_walk_tables(struct tdp *t, pn_gpa gpa, struct ewalk *w);
 /* A table goes, or an entry that leads to one loses A. */
 static inline void ept_forget(struct tdp *t) {
+    t->gen++;
     if (t->knows)
         memset(t->known, 0, sizeof(t->known));
     t->knows = false;

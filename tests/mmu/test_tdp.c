@@ -414,6 +414,59 @@ START_TEST(a_flush_of_fetched_code_changes_the_fetch_generation) {
 }
 END_TEST
 
+/* The guest's entry of that level on the way to GVA. */
+static uint64_t *entry_of(pn_gpa root, unsigned level) {
+    uint64_t *e = (uint64_t *)(void *)(f.mem + root) + (GVA >> 39 & 511);
+    for (unsigned l = 3; l >= level; l--)
+        e = (uint64_t *)(void *)(f.mem + (*e & ~0xfffull)) +
+            (GVA >> (PN_PAGE_SHIFT + 9 * (l - 1)) & 511);
+    return e;
+}
+
+/* A read of GVA, with an empty TLB, is of that frame, and reads four entries. */
+static void leads_to(pn_gpa gpa) {
+    pn_mmu_drop_tlb(f.vcpu);
+    uint64_t before = stat(PN_STAT_gpte_reads);
+    ck_assert_int_eq(go(GVA, PN_READ, PN_TLB_SUPER), PN_MAPPED);
+    ck_assert_uint_eq(x.gpa, gpa);
+    ck_assert_ptr_eq(x.hva, f.mem + gpa);
+    ck_assert_uint_eq(stat(PN_STAT_gpte_reads), before + 4);
+}
+
+/* How a walk went is remembered. Then an entry of any level changes, and back, without a word
+ * to the MMU; then the memory that the tables stand in is elsewhere. */
+START_TEST(a_walk_that_went_before_sees_what_has_changed) {
+    pn_mmu_options_default(&opt);
+    begin(PN_MMU_TDP, MEM, 2 * MIB, 0);
+    pn_gpa root = map_page(4, 1, 0, GVA, 0x5000, P | W | A | D);
+    pn_gpa other = map_page(4, 1, 0, GVA, 0x6000, P | W | A | D);
+    paging(4, root);
+    ck_assert_int_eq(go(GVA, PN_READ, PN_TLB_SUPER), PN_MAPPED); /* sets A on the way */
+    leads_to(0x5000);
+    for (unsigned level = 4; level; level--) {
+        uint64_t *e = entry_of(root, level), was = *e;
+        leads_to(0x5000);
+        *e = *entry_of(other, level) | A;
+        for (unsigned l = level; l > 1; l--)
+            *entry_of(other, l - 1) |= A;
+        leads_to(0x6000);
+        leads_to(0x6000);
+        *e = was;
+        leads_to(0x5000);
+    }
+    struct pn_memslot s = {.size = 0};
+    memmove(f.mem + 2 * MIB, f.mem, MEM);
+    f.mem += 2 * MIB;
+    *entry_of(root, 1) = *entry_of(other, 1);
+    ck_assert_int_eq(pn_mmu_slot_set(f.mmu, &s), 0);
+    s = (struct pn_memslot){.size = MEM, .hva = f.mem};
+    ck_assert_int_eq(pn_mmu_slot_set(f.mmu, &s), 0);
+    ck_assert_int_eq(go(GVA, PN_READ, PN_TLB_SUPER), PN_MAPPED); /* maps them again */
+    leads_to(0x6000);
+    end();
+}
+END_TEST
+
 START_TEST(pcids_keep_their_tlb_entries_apart) {
     pn_mmu_options_default(&opt);
     begin(PN_MMU_TDP, 16 * MIB, 2 * MIB, 0);
@@ -549,6 +602,7 @@ SUITE("mmu tdp", .timeout = 120,
                 misconfigurations_are_those_of_the_manual,
                 a_table_without_memory_reads_as_ones, invlpg_drops_all_of_a_large_page,
                 a_flush_of_fetched_code_changes_the_fetch_generation,
+                a_walk_that_went_before_sees_what_has_changed,
                 pcids_keep_their_tlb_entries_apart, the_page_budget_holds,
                 creation_and_options_refuse_what_is_not_there,
                 the_audit_sees_each_broken_invariant})
