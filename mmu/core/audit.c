@@ -78,7 +78,7 @@ static void audit_tlb(struct audit *a, const struct root *r, enum pn_tlb_mode mo
         pn_gva gva;
         if (entry_gva(&r->tlb[mode][i], i, &gva))
             a->mmu->ops->audit_entry(a, r, mode, i, gva);
-        if (!r->filled[mode] || !(r->live[mode][i / 64] >> i % 64 & 1))
+        if (!(r->filled[mode] >> i / 64 & 1) || !(r->live[mode][i / 64] >> i % 64 & 1))
             wrong(a, "TLB entry %u of mode %u would survive a flush", i, mode);
     }
     for (unsigned i = 0; i < PN_TLB_ENTRIES; i++) {

@@ -43,9 +43,9 @@ struct root {
     const struct pn_tlb_entry
         *tlb[PN_TLB_MODES];                  /* what answers: room, or an empty one */
     struct pn_tlb_entry *room[PN_TLB_MODES]; /* PN_TLB_ENTRIES each */
-    /* By mode: something was filled since the last flush; and the entries that were, a bit
-     * each. Some may have been dropped since. */
-    bool filled[PN_TLB_MODES];
+    /* By mode: the entries that were filled since the last flush, a bit each, and the words of
+     * those bits. Some may have been dropped since. */
+    uint64_t filled[PN_TLB_MODES];
     uint64_t live[PN_TLB_MODES][PN_TLB_ENTRIES / 64];
 };
 
@@ -164,7 +164,7 @@ static inline unsigned tlb_put(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva 
     observe(vcpu->mmu, entry_changes, vcpu, i, mode);
     if (!e->hva) {
         r->live[mode][i / 64] |= 1ull << i % 64;
-        r->filled[mode] = true;
+        r->filled[mode] |= 1ull << i / 64;
     }
     e->tag[PN_READ] = g->denied & 1u << PN_READ ? none : page;
     e->tag[PN_WRITE] = e->tag[PN_FETCH] = none;

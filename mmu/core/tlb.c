@@ -5,9 +5,9 @@
  *
  * Invariants
  * 1. An entry without a tag has hva 0.
- * 2. live[mode] names every entry that has a tag; without one filled[mode] is false.
+ * 2. live[mode] names every entry that has a tag, filled[mode] every word of live but 0.
  * 3. A mode's TLB that was never filled since its root came into use is `empty`, which is
- *    shared and which nobody writes: filled[mode] is false.
+ *    shared and which nobody writes: filled[mode] is 0.
  * 4. No entry of a page that has users of pn_mmu_track_add has a write tag; it may have
  *    one that is kept back, which stands and goes as a write tag does.
  */
@@ -51,11 +51,10 @@ void tlb_clear(struct pn_tlb_entry tlb[PN_TLB_ENTRIES]) {
 #define MANY_LIVE 24
 
 static void flush_mode(struct root *r, unsigned mode) {
-    for (unsigned k = 0; k < PN_TLB_ENTRIES / 64; k++) {
+    for (; r->filled[mode]; r->filled[mode] &= r->filled[mode] - 1) {
+        unsigned k = (unsigned)__builtin_ctzll(r->filled[mode]);
         uint64_t left = r->live[mode][k];
         struct pn_tlb_entry *e = &r->room[mode][64 * k];
-        if (!left)
-            continue;
         r->live[mode][k] = 0;
         if (__builtin_popcountll(left) >= MANY_LIVE) {
             memcpy(e, &empty[64 * k], 64 * sizeof(*e));
@@ -66,8 +65,8 @@ static void flush_mode(struct root *r, unsigned mode) {
             tlb_entry_clear(&e[i], 64 * k + i);
         }
     }
-    r->filled[mode] = false;
 }
+_Static_assert(PN_TLB_ENTRIES / 64 == 64, "filled: a bit for each word of live");
 
 void tlb_flush(struct pn_mmu_vcpu *vcpu, struct root *r) {
     observe(vcpu->mmu, tlb_flushed, vcpu);
