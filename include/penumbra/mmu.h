@@ -365,10 +365,25 @@ enum pn_outcome pn_mmu_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva,
 
 /* ---- The TLB model (pn_mmu_config.tlb; penumbra/model.h) ---- */
 
-/* Return: where the page stands that the model last saw a fetch from (~0: none since a
- * flush), or NULL: there is no model. Whoever executes instructions calls pn_mmu_fetched when control comes to
- * another page, and when it was changed: what was fetched from must be fetched anew. */
-const uint64_t *pn_mmu_fetch_page(const struct pn_mmu_vcpu *vcpu);
+/* With a TLB model: a page that the first level knows. Control may come to it without a call,
+ * if what that changes is done here: ++*clock goes to *stamp, way to *last, and *order keeps
+ * the bits of `keep` and gets those of `set`. */
+struct pn_fetch_hit {
+    uint64_t page; /* gva; ~0: none */
+    uint64_t *clock, *stamp;
+    uint64_t *order, keep, set;
+    uint32_t *last, way;
+};
+#define PN_FETCH_HITS 256u
+struct pn_fetches {
+    uint64_t page; /* of the last fetch that the model saw; ~0: none */
+    struct pn_fetch_hit hit[PN_FETCH_HITS]; /* by the number of the page */
+};
+
+/* Return: NULL: there is no model. Whoever executes instructions calls pn_mmu_fetched when
+ * control comes to another page, and when it was changed: what was fetched from must be
+ * fetched anew. */
+struct pn_fetches *pn_mmu_fetches(const struct pn_mmu_vcpu *vcpu);
 /* Only with a model. Not needed after pn_mmu_translate with PN_FETCH. */
 void pn_mmu_fetched(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_tlb_mode mode);
 /* The same where the first level knows the page, in general registers alone: a caller's vector

@@ -175,6 +175,22 @@ bool assoc_use(struct assoc *a, struct assoc_entry *e) {
     return true;
 }
 
+void assoc_use_told(struct assoc *a, struct assoc_entry *e, struct pn_fetch_hit *h) {
+    uint32_t s = a->unbounded ? 0 : assoc_set_of(a, e->tag);
+    struct assoc_set none = {0}, all = {.order = ~0ull}, *set = &a->set[s];
+    h->clock = &a->clock;
+    h->stamp = a->unbounded ? &a->clock : &e->stamp; /* entries of a hash move */
+    h->order = &set->order;
+    h->last = &set->mru;
+    h->way = a->unbounded ? 0 : (uint32_t)(e - a->e) - s * a->ways;
+    if (a->replace == PN_REPLACE_PLRU && !a->unbounded) {
+        plru_use(&none, a->ways, h->way);
+        plru_use(&all, a->ways, h->way);
+    }
+    h->keep = all.order;
+    h->set = none.order;
+}
+
 /* ---- Insertion ---- */
 
 static void hash_clear(struct assoc *a) {

@@ -7,6 +7,7 @@
 
 #include <stddef.h>
 
+#include "penumbra/mmu.h"
 #include "penumbra/model.h"
 
 struct assoc_entry {
@@ -54,6 +55,8 @@ static inline uint32_t assoc_set_of(const struct assoc *a, uint64_t tag) {
 struct assoc_entry *assoc_find(const struct assoc *a, uint64_t tag, uint16_t ctx);
 /* It was used. Return: the order of its set has changed: it was not the last one. */
 bool assoc_use(struct assoc *a, struct assoc_entry *e);
+/* The same for e, but for its page, as h says it. */
+void assoc_use_told(struct assoc *a, struct assoc_entry *e, struct pn_fetch_hit *h);
 /* Find or make, in the place of another where need be; used. Its global and store are to
  * be set by the caller. Return: NULL where there is no cache, or no memory. */
 struct assoc_entry *assoc_insert(struct assoc *a, uint64_t tag, uint16_t ctx);

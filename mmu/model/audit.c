@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The audit of the TLB model: what it shows the CPU is part of what the root's TLB has.
- */
+/* The audit of the TLB model: what it shows the CPU is part of what the root's TLB has, and the
+ * pages that the CPU may fetch from without a call are in the first level. */
 #include "mmu/core/audit.h"
 #include "mmu/model/model.h"
 
@@ -14,4 +14,14 @@ void model_audit(struct audit *a, const struct pn_mmu_vcpu *vcpu) {
                     (f->tag[t] != e->tag[t] || f->hva != e->hva))
                     wrong(a, "filter entry %u of mode %u is not in the TLB", i, mode);
         }
+    struct model *m = vcpu->model;
+    struct model_hit h;
+    for (unsigned i = 0; i < PN_FETCH_HITS; i++) {
+        const struct pn_fetch_hit *f = &m->fetches.hit[i];
+        if (f->page != ~0ull &&
+            (m->flush ||
+             !model_find(m->tlb[L1I], f->page, model_context(vcpu), false, &h) ||
+             (f->stamp != &h.e->stamp && !m->tlb[L1I][h.array].unbounded)))
+            wrong(a, "fetch hit %u is not what the model has", i);
+    }
 }

@@ -28,7 +28,8 @@
 
 static void forget(struct pn_mmu_vcpu *vcpu) {
     model_filter_flush(vcpu);
-    vcpu->model->fetch_page = ~0ull;
+    model_fetches_forget(vcpu->model, NULL);
+    vcpu->model->fetches.page = ~0ull;
 }
 
 /* What translates linear addresses; global pages too when global says so. */
@@ -82,6 +83,7 @@ static void dropped(struct pn_mmu *mmu) {
         if (!mmu->vcpus[v]->model)
             continue;
         model_filter_flush(mmu->vcpus[v]);
+        model_fetches_forget(mmu->vcpus[v]->model, NULL);
         mmu->vcpus[v]->model->flush = true;
     }
 }
@@ -115,6 +117,7 @@ static void model_set_cr3(struct pn_mmu_vcpu *vcpu, bool noflush, bool hit) {
     bool shadow = !vcpu->mmu->tdp, tags = vcpu->model->cfg->pcid;
     bool flush = !pcid_on(vcpu) || !noflush;
     pn_count(vcpu->stats, model_cr3_load);
+    model_fetches_forget(vcpu->model, NULL); /* another context */
     if (shadow)
         exited(vcpu, PN_STAT_model_exit_cr3);
     if (shadow && (flush || !hit)) {
@@ -214,7 +217,7 @@ static void show_access(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access acc
                         const struct pn_tlb_entry *e) {
     bool store;
     if (access == PN_FETCH)
-        vcpu->model->fetch_page = gva & PN_PAGE_MASK;
+        vcpu->model->fetches.page = gva & PN_PAGE_MASK;
     if (model_access(vcpu, gva, access, mode, pre, &store) && access < PN_FETCH &&
         (e->tag[access] ^ gva) < PN_PAGE_SIZE)
         model_filter_fill(vcpu, gva, mode, store);
@@ -294,8 +297,8 @@ static enum pn_outcome model_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva,
 
 /* ---- Fetches ---- */
 
-const uint64_t *pn_mmu_fetch_page(const struct pn_mmu_vcpu *vcpu) {
-    return vcpu->model ? &vcpu->model->fetch_page : NULL;
+struct pn_fetches *pn_mmu_fetches(const struct pn_mmu_vcpu *vcpu) {
+    return vcpu->model ? &vcpu->model->fetches : NULL;
 }
 
 void pn_mmu_fetched(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_tlb_mode mode) {
@@ -303,7 +306,7 @@ void pn_mmu_fetched(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_tlb_mode mode)
     record(vcpu->mmu, fetched, vcpu->number, .w = {gva, mode});
     if (vcpu->model->flush)
         host_flush_all(vcpu);
-    vcpu->model->fetch_page = gva & PN_PAGE_MASK;
+    vcpu->model->fetches.page = gva & PN_PAGE_MASK;
     model_access(vcpu, gva, PN_FETCH, mode, NULL, &store);
 }
 

@@ -25,10 +25,13 @@ bool model_find(struct assoc a[PN_TLB_ARRAYS], pn_gva gva, uint16_t ctx, bool wr
 bool pn_mmu_fetch_hit(struct pn_mmu_vcpu *vcpu, pn_gva gva) {
     struct model *m = vcpu->model;
     struct model_hit h;
+    unsigned i = gva >> PN_PAGE_SHIFT & (PN_FETCH_HITS - 1);
     if (m->flush || vcpu->mmu->cfg.recorder ||
         !model_find(m->tlb[L1I], gva, model_context(vcpu), false, &h))
         return false;
-    m->fetch_page = gva & PN_PAGE_MASK;
+    m->fetches.page = m->fetches.hit[i].page = gva & PN_PAGE_MASK;
+    m->fetch_live[i / 64] |= 1ull << i % 64;
     assoc_use(&m->tlb[L1I][h.array], h.e);
+    assoc_use_told(&m->tlb[L1I][h.array], h.e, &m->fetches.hit[i]);
     return true;
 }

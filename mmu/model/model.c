@@ -17,6 +17,8 @@
  * 3. With a model and without one the tables are the same, and what the guest sees; the
  *    roots' TLBs too, but for accesses that span two pages, which ask the tables less
  *    often. Walks made for the model have no side effects.
+ * 4. A page in `fetches` is what model_find finds in L1I for the context that is current, and
+ *    no flush is owed.
  *
  * Sources: SDM volume 3, "Caching Translation Information" and "VMX Support for Address
  * Translation" (what is cached, what drops it); Bhargava et al., "Accelerating
@@ -113,7 +115,9 @@ int model_create(struct pn_mmu_vcpu *vcpu) {
         return -ENOMEM;
     m->cfg = vcpu->mmu->cfg.tlb;
     m->epoch = HELD_NONE + 1;
-    m->fetch_page = ~0ull;
+    m->fetches.page = ~0ull;
+    for (unsigned i = 0; i < PN_FETCH_HITS; i++)
+        m->fetches.hit[i].page = ~0ull;
     int rc = caches_init(m);
     return rc ? rc : filter_init(vcpu, m);
 }
@@ -198,6 +202,18 @@ void model_filter_fill(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_tlb_mode mo
         e->tag[PN_WRITE] = PN_TLB_NONE(i);
 }
 
+void model_fetches_forget(struct model *m, const struct assoc_entry *e) {
+    for (unsigned w = 0; w < PN_FETCH_HITS / 64; w++)
+        for (uint64_t left = m->fetch_live[w]; left; left &= left - 1) {
+            struct pn_fetch_hit *h =
+                &m->fetches.hit[w * 64 + (unsigned)__builtin_ctzll(left)];
+            if (e && h->stamp != &e->stamp)
+                continue;
+            h->page = ~0ull;
+            m->fetch_live[w] &= ~(left & -left);
+        }
+}
+
 /* ---- TLB look-ups ---- */
 
 /* Return: the array it is in now, or -1: that size has no place there. */
@@ -212,6 +228,8 @@ static int level_fill(struct pn_mmu_vcpu *vcpu, struct assoc a[PN_TLB_ARRAYS], p
         struct assoc_entry *e = assoc_insert(&a[i], tag, what->ctx);
         if (!e)
             return -1;
+        if (a == vcpu->model->tlb[L1I]) /* a large page may answer for others, too */
+            model_fetches_forget(vcpu->model, a[i].unbounded || level > 1 ? NULL : e);
         e->global = what->global;
         e->store = what->store;
         return (int)i;

@@ -36,9 +36,11 @@ struct model {
     uint32_t epoch;
     /* Guest frame behind each entry of each root's TLB. */
     pn_gpa *frame[ROOTS_MAX];
-    uint64_t fetch_page; /* page of the last fetch seen; ~0: none */
-    bool flush;          /* the hypervisor owes a flush of everything */
-    unsigned exits;      /* that the MMU took for the access in progress */
+    struct pn_fetches
+        fetches; /* that the CPU tells of by itself; a bit for each hit in use */
+    uint64_t fetch_live[PN_FETCH_HITS / 64];
+    bool flush;     /* the hypervisor owes a flush of everything */
+    unsigned exits; /* that the MMU took for the access in progress */
 };
 
 /* One way through the tables as they stand. */
@@ -74,6 +76,8 @@ void model_fault(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
 void model_filter_fill(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_tlb_mode mode,
                        bool store);
 void model_filter_flush(struct pn_mmu_vcpu *vcpu);
+/* Fetches of pages that e answers, or of all if it is NULL, come to the model again. */
+void model_fetches_forget(struct model *m, const struct assoc_entry *e);
 /* The PCID, or 0 where entries are not told apart by it. */
 static inline uint16_t model_context(const struct pn_mmu_vcpu *vcpu) {
     return vcpu->model->cfg->pcid && pcid_on(vcpu) ? vcpu->walk.root & CR3_PCID : 0;

@@ -112,7 +112,7 @@ int blocks_create(struct xlat *x) {
     memcpy(e.p - sizeof(head), &head, sizeof(head));
     thunk_to(&e, xlat_tramp_miss);
     x->none = x->rx + (none - x->rw);
-    x->thunk_miss = x->fetch_page ? none : thunk_miss(&e);
+    x->thunk_miss = x->fetch_page ? thunk_fetch(&e) : thunk_miss(&e);
     x->thunk_vec = thunk_to(&e, xlat_tramp_vec);
     x->start = ((size_t)(e.p - x->rw) + 63) & ~(size_t)63;
     x->page_free = NO_BLOCK;

@@ -179,10 +179,11 @@ struct cpu {
     uint8_t
         step_skip; /* the instruction just done (INT n, SYSCALL) owes no single-step */
     uint32_t db_pending; /* DR6 bits of debug traps owed: cpu_poll_events delivers #DB */
-    uint64_t jc_gen;     /* view.fetch_gen that jc_salt stands for */
-    uint64_t shadow_at;  /* intr_shadow holds only while cpu_insns() == shadow_at */
-    uint64_t rf_at;      /* RFLAGS.RF reads as 1 only while cpu_insns() == rf_at */
-    uint64_t fault_at;   /* cpu_insns() at the last exception, and how many in a row */
+    struct pn_fetches *fetches; /* with a TLB model; else NULL */
+    uint64_t jc_gen;            /* view.fetch_gen that jc_salt stands for */
+    uint64_t shadow_at;    /* intr_shadow holds only while cpu_insns() == shadow_at */
+    uint64_t rf_at;        /* RFLAGS.RF reads as 1 only while cpu_insns() == rf_at */
+    uint64_t fault_at;     /* cpu_insns() at the last exception, and how many in a row */
     uint32_t fault_streak; /* were delivered there: see exc.c */
     struct {               /* what another engine had on its way to the guest */
         uint8_t any;       /* one of the two is not -1 */

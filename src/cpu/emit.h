@@ -92,6 +92,7 @@ static inline void e_rm_index(struct emit *e, bool w, unsigned op, unsigned reg,
 #define OP_STORE8 0x88u
 #define OP_ADD    0x03u /* reg, rm */
 #define OP_OR     0x0bu
+#define OP_AND    0x23u
 #define OP_SUB    0x2bu
 #define OP_XOR    0x33u
 #define OP_CMP    0x3bu

@@ -52,7 +52,8 @@ static int xlat_create(struct cpu *cpu, const struct cpu_config *cfg) {
     x->size = (size + PN_PAGE_SIZE - 1) & PN_PAGE_MASK;
     x->max_n = cfg->max_block && cfg->max_block < BLOCK_MAX ? cfg->max_block : BLOCK_MAX;
     x->bmi2 = __builtin_cpu_supports("bmi2");
-    x->fetch_page = pn_mmu_fetch_page(cpu->vmmu);
+    cpu->fetches = pn_mmu_fetches(cpu->vmmu);
+    x->fetch_page = cpu->fetches ? &cpu->fetches->page : NULL;
     x->altstack = malloc(ALTSTACK_SIZE);
     x->dec = decoder_create(cfg->model);
     x->lower = lower_create();

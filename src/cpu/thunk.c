@@ -29,14 +29,19 @@ static void keep(struct emit *e, unsigned op) {
         e_rm(e, true, op, regs[i], H_SP, CO(gpr[0]) + 8 * regs[i]);
 }
 
-/* Is there an entry of the first jump cache for the same rip, by another salt, with code for
- * this mode? rcx: rip; rdx: where the entry is; rbx: the code. *no: what goes on otherwise. */
-static void known_before(struct emit *e, uint8_t ***no) {
+/* rax: the tag. rcx: rip; rdx: where the first jump cache would have it. */
+static void place(struct emit *e) {
     e_mov(e, H_CX, H_AX);
     e_rm(e, true, OP_XOR, H_CX, H_SP, CO(jc_salt));
     e_mov32(e, H_DX, H_CX);
     e_alu(e, false, ALU_AND, H_DX, JC_ENTRIES - 1);
     e_shift(e, false, SHIFT_SHL, H_DX, 4);
+}
+
+/* Is there an entry of the first jump cache for the same rip, by another salt, with code for
+ * this mode? rcx, rdx: as place says; rbx: the code. *no: what goes on otherwise. */
+static void known_before(struct emit *e, uint8_t ***no) {
+    place(e);
     e_mov(e, H_BX, H_AX);
     e_rm_index(e, true, OP_XOR, H_BX, H_DX, JC_OFFSET);
     e_shift(e, true, SHIFT_SHR, H_BX, JC_BITS);
@@ -68,6 +73,16 @@ static void fetched_since(struct emit *e, uint8_t ***no) {
     *(*no)++ = e_jcc(e, CC_NZ);
 }
 
+/* Go to the code at rbx. What jumps from [no, n) goes on behind that. */
+static void end(struct emit *e, uint8_t **no, uint8_t **n) {
+    e_mov(e, H_R10, H_BX);
+    keep(e, OP_LOAD);
+    e_rr(e, false, OP_INDIRECT, INDIRECT_JMP, H_R10);
+    while (n > no)
+        e_link(*--n, e->p);
+    keep(e, OP_LOAD);
+}
+
 /* rax: the tag; r10: where the second jump cache would have it. The look-up that finds what
  * was found before. A budget that is used up is for the dispatcher to see. */
 static void look_again(struct emit *e) {
@@ -83,12 +98,7 @@ static void look_again(struct emit *e) {
     e_rm(e, true, OP_LOAD, H_CX, H_SP, CO(stats));
     e_alu_mem(e, true, ALU_ADD, H_CX,
               (int32_t)offsetof(struct pn_stats, v[PN_STAT_block_lookup]), 1);
-    e_mov(e, H_R10, H_BX);
-    keep(e, OP_LOAD);
-    e_rr(e, false, OP_INDIRECT, INDIRECT_JMP, H_R10);
-    while (n > no)
-        e_link(*--n, e->p);
-    keep(e, OP_LOAD);
+    end(e, no, n);
 }
 
 /* Ask the second jump cache; tell the first one. */
@@ -116,6 +126,61 @@ const uint8_t *thunk_miss(struct emit *e) {
     e_rr(e, false, OP_INDIRECT, INDIRECT_JMP, H_R10);
     e_link(miss, e->p);
     look_again(e);
+    thunk_to(e, xlat_tramp_miss);
+    return at;
+}
+
+/* ---- With a TLB model ---- */
+
+#define HIT(field) ((int32_t)offsetof(struct pn_fetches, hit[0].field))
+_Static_assert(sizeof(struct pn_fetch_hit) == 1 << 6, "e_shift below");
+
+/* rcx: a page; rsi: struct pn_fetches. Is it a hit that may be told of here? Then tell. */
+static void tell(struct emit *e, uint8_t ***no) {
+    e_mov(e, H_DI, H_CX);
+    e_shift(e, true, SHIFT_SHR, H_DI, PN_PAGE_SHIFT);
+    e_alu(e, false, ALU_AND, H_DI, PN_FETCH_HITS - 1);
+    e_shift(e, false, SHIFT_SHL, H_DI, 6);
+    e_rr(e, true, OP_ADD, H_DI, H_SI);
+    e_rm(e, true, OP_CMP, H_CX, H_DI, HIT(page));
+    *(*no)++ = e_jcc(e, CC_NZ);
+    e_rm(e, true, OP_STORE, H_CX, H_SI, (int32_t)offsetof(struct pn_fetches, page));
+    e_rm(e, true, OP_LOAD, H_SI, H_DI, HIT(clock));
+    e_rm(e, true, OP_LOAD, H_DX, H_SI, 0);
+    e_alu(e, true, ALU_ADD, H_DX, 1);
+    e_rm(e, true, OP_STORE, H_DX, H_SI, 0);
+    e_rm(e, true, OP_LOAD, H_SI, H_DI, HIT(stamp));
+    e_rm(e, true, OP_STORE, H_DX, H_SI, 0);
+    e_rm(e, true, OP_LOAD, H_SI, H_DI, HIT(order));
+    e_rm(e, true, OP_LOAD, H_DX, H_SI, 0);
+    e_rm(e, true, OP_AND, H_DX, H_DI, HIT(keep));
+    e_rm(e, true, OP_OR, H_DX, H_DI, HIT(set));
+    e_rm(e, true, OP_STORE, H_DX, H_SI, 0);
+    e_rm(e, true, OP_LOAD, H_SI, H_DI, HIT(last));
+    e_rm(e, false, OP_LOAD, H_DX, H_DI, HIT(way));
+    e_rm(e, false, OP_STORE, H_DX, H_SI, 0);
+}
+
+const uint8_t *thunk_fetch(struct emit *e) {
+    const uint8_t *at = e->p;
+    uint8_t *no[4], **n = no;
+    keep(e, OP_STORE);
+    e_alu_mem(e, true, ALU_CMP, H_SP, CO(budget), 1);
+    *n++ = e_jcc(e, CC_S);
+    place(e);
+    e_rm_index(e, true, OP_CMP, H_AX, H_DX, JC_OFFSET);
+    *n++ = e_jcc(e, CC_NZ);
+    e_rm_index(e, true, OP_LOAD, H_BX, H_DX, JC_OFFSET + 8);
+    e_alu_mem(e, true, ALU_CMP, H_BX, HEAD(page), -1); /* of two pages, say */
+    *n++ = e_jcc(e, CC_Z);
+    e_shift(e, true, SHIFT_SHR, H_CX, PN_PAGE_SHIFT);
+    e_shift(e, true, SHIFT_SHL, H_CX, PN_PAGE_SHIFT);
+    e_rm(e, true, OP_LOAD, H_SI, H_SP, CO(fetches));
+    e_rm(e, true, OP_CMP, H_CX, H_SI, (int32_t)offsetof(struct pn_fetches, page));
+    uint8_t *same = e_jcc(e, CC_Z);
+    tell(e, &n);
+    e_link(same, e->p);
+    end(e, no, n);
     thunk_to(e, xlat_tramp_miss);
     return at;
 }

@@ -311,6 +311,8 @@ extern enum cpu_rc (*const vecmem_helper[])(struct cpu *, const struct insn *);
 const uint8_t *thunk_to(struct emit *e, const void *target);
 /* rax: a tag that the first jump cache does not know. */
 const uint8_t *thunk_miss(struct emit *e);
+/* With a TLB model, rax: a tag of a place in another page. */
+const uint8_t *thunk_fetch(struct emit *e);
 
 /* ---- block.c ---- */
 
