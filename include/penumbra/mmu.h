@@ -4,6 +4,7 @@
  *
  * One pn_mmu per VM (memslots, shadow pages, rmap, dirty logs), one pn_mmu_vcpu per vCPU
  * (paging state, roots, TLB). Locking: none; at any moment one thread is inside a pn_mmu.
+ * Beside it other threads may run a vCPU's guest by its pn_tlb_view (pn_mmu_config.stand_still).
  *
  * Errors: host failures are 0 or -errno; what an access met is an enum pn_outcome; a
  * fault for the guest is a struct pn_fault. The three are never mixed.
@@ -174,6 +175,11 @@ struct pn_mmu_config {
         lacks; /* PN_MMU_NO_*: what CPUID does not offer, so that its bits are reserved */
     const struct pn_tlb_model *tlb; /* copied; NULL: none */
     pn_track_fn on_track;
+    /* Of vCPUs whose CPUs are threads; NULL: one thread runs all. Called before the MMU changes
+     * what such a CPU reads (struct pn_tlb_view) on behalf of somebody else: it returns when that
+     * CPU reads nothing of it, which it does not before the call into the MMU has ended. vcpu: by
+     * order of creation. */
+    void (*stand_still)(void *opaque, unsigned vcpu);
     void *opaque;
     const struct pn_recorder
         *recorder; /* outlives the MMU; NULL: nobody writes it down */

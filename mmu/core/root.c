@@ -55,6 +55,7 @@ static bool key_equal(const struct root_key *a, const struct root_key *b) {
 
 void root_new_fetch_gen(struct pn_mmu_vcpu *vcpu, struct root *r) {
     r->fetch_gen = ++vcpu->mmu->fetch_gen;
+    root_still(r);
     if (r == vcpu->roots->cur)
         vcpu->view->fetch_gen = r->fetch_gen;
 }
@@ -421,6 +422,7 @@ int root_init(struct pn_mmu_vcpu *vcpu) {
     vs->cur = &vs->root[0];
     for (unsigned i = 0; i < vs->max; i++) {
         struct root *r = &vs->root[i];
+        r->vcpu = vcpu;
         for (unsigned mode = 0; mode < PN_TLB_MODES; mode++) {
             r->room[mode] = aligned_alloc(64, bytes);
             if (!r->room[mode])

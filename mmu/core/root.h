@@ -22,10 +22,11 @@ struct root_key {
 #define FETCHED_BITS 8192
 
 struct root {
-    bool stale;  /* sync before the next use */
-    bool narrow; /* 32-bit linear addresses */
-    bool code;   /* code was fetched since the TLB was last emptied */
-    bool writes; /* some entry may have a write tag */
+    struct pn_mmu_vcpu *vcpu; /* whose it is */
+    bool stale;               /* sync before the next use */
+    bool narrow;              /* 32-bit linear addresses */
+    bool code;                /* code was fetched since the TLB was last emptied */
+    bool writes;              /* some entry may have a write tag */
     /* Jump caches may hold a translation that is gone, or never had an spte. Hardware
      * allows that until the guest flushes; at that flush fetch_gen must change. */
     bool loose;
@@ -188,12 +189,19 @@ static inline unsigned tlb_put(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva 
     pn_count(vcpu->stats, tlb_fill);
     return got;
 }
+/* What the CPU of the root's vCPU reads is about to lose something: it does not read now. */
+static inline void root_still(const struct root *r) {
+    const struct pn_mmu_config *cfg = &r->vcpu->mmu->cfg;
+    if (__builtin_expect(cfg->stand_still != NULL, 0) && r == r->vcpu->roots->cur)
+        cfg->stand_still(cfg->opaque, r->vcpu->number);
+}
 /* Drop entry i if its page is one of [hva, hva+bytes); write: only its write tag. */
-static inline void tlb_drop_if(struct pn_tlb_entry *tlb, unsigned i, uintptr_t hva,
-                               uint64_t bytes, bool write) {
-    struct pn_tlb_entry *e = &tlb[i];
+static inline void tlb_drop_if(struct root *r, enum pn_tlb_mode mode, unsigned i,
+                               uintptr_t hva, uint64_t bytes, bool write) {
+    struct pn_tlb_entry *e = &r->room[mode][i];
     if (e->hva - hva >= bytes)
         return;
+    root_still(r);
     if (write)
         e->tag[PN_WRITE] = PN_TLB_NONE(i);
     else

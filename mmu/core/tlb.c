@@ -51,6 +51,7 @@ void tlb_clear(struct pn_tlb_entry tlb[PN_TLB_ENTRIES]) {
 #define MANY_LIVE 24
 
 static void flush_mode(struct root *r, unsigned mode) {
+    root_still(r);
     for (; r->filled[mode]; r->filled[mode] &= r->filled[mode] - 1) {
         unsigned k = (unsigned)__builtin_ctzll(r->filled[mode]);
         uint64_t left = r->live[mode][k];
@@ -84,8 +85,10 @@ void tlb_hold(struct root *r, unsigned i, uintptr_t hva, enum tlb_held how) {
         if (!r->filled[mode] || e->hva != hva)
             continue;
         uint64_t now = tlb_index(e->tag[PN_WRITE]) ^ i;
-        if (now != how && (now == TLB_HELD_NOT || now == TLB_HELD_RECORD))
-            e->tag[PN_WRITE] ^= (now ^ how) << PN_PAGE_SHIFT;
+        if (now == how || (now != TLB_HELD_NOT && now != TLB_HELD_RECORD))
+            continue;
+        root_still(r);
+        e->tag[PN_WRITE] ^= (now ^ how) << PN_PAGE_SHIFT;
     }
 }
 
@@ -116,6 +119,7 @@ void pn_mmu_keep_back(struct pn_mmu_vcpu *vcpu, pn_gva gva, bool reads) {
 
 void tlb_drop_gva(struct root *r, pn_gva gva) {
     unsigned i = tlb_index(gva);
+    root_still(r);
     for (unsigned mode = 0; mode < PN_TLB_MODES; mode++)
         if (r->filled[mode])
             tlb_entry_clear(&r->room[mode][i], i);
@@ -127,10 +131,11 @@ void tlb_drop_writes(struct pn_mmu *mmu, const struct slot *s) {
     for_each_root(mmu, v, r)
         for (unsigned mode = 0; mode < PN_TLB_MODES; mode++)
             for_each_live(r, mode, i, 0, PN_TLB_ENTRIES)
-                tlb_drop_if(r->room[mode], i, (uintptr_t)s->pub.hva, s->pub.size, true);
+                tlb_drop_if(r, mode, i, (uintptr_t)s->pub.hva, s->pub.size, true);
 }
 
 static void drop_writes_of(struct root *r) {
+    root_still(r);
     for (unsigned mode = 0; mode < PN_TLB_MODES; mode++)
         for (unsigned k = 0; k < PN_TLB_ENTRIES; k += 64)
             for (unsigned i = k; r->live[mode][k / 64] && i < k + 64; i++)

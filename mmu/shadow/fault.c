@@ -204,6 +204,41 @@ static uint64_t *reserve_path(struct fault *f) {
     return build_path(f);
 }
 
+/* Which level's entry is no longer what the walk read? Return: 0: none is. */
+static unsigned changed_level(const struct fault *f) {
+    const struct walk *w = &f->walk;
+    const struct pt_format *format = f->vcpu->walk.bits.format; /* NULL: paging is off */
+    bool small = format && format->entry == 4;
+    for (unsigned level = walk_first(w); level && level >= w->level; level--) {
+        const void *at = slot_ref(f->mmu, w->slot_gpa[level]).host;
+        uint64_t now = !at     ? ~0ull
+                       : small ? __atomic_load_n((const uint32_t *)at, __ATOMIC_RELAXED)
+                               : __atomic_load_n((const uint64_t *)at, __ATOMIC_RELAXED);
+        if (now != w->gpte[level])
+            return level;
+    }
+    return 0;
+}
+
+/* Where vCPUs are threads another one may store to a table between the walk and the moment
+ * from which its stores are seen (sp_get). What was made of the entry that is gone goes; the
+ * access itself came before that store. KVM compares, too (FNAME(gpte_changed)), and then has
+ * the guest try again. Return: that is so. */
+static bool raced(struct fault *f) {
+    unsigned level = f->mmu->cfg.stand_still ? changed_level(f) : 0;
+    struct sp *sp = level ? f->r->top : NULL;
+    while (sp) {
+        uint64_t *sptep = &sp->spt[level_index(f->gva, sp_level(sp))];
+        bool here = sp_level(sp) == level && !sp_direct(sp);
+        sp = !here && spte_table(*sptep) ? sp_of(spte_child(*sptep)) : NULL;
+        if (here && *sptep) {
+            flush_ask(f->mmu);
+            spte_drop(f->mmu, sptep);
+        }
+    }
+    return level;
+}
+
 /* The gpte behind the leaf of the access. Return: what the leaf grants by itself. */
 static uint64_t leaf_grant(const struct fault *f, const uint64_t *sptep, uint64_t *v) {
     const struct sp *sp = sp_of(sptep);
@@ -273,7 +308,7 @@ static enum pn_outcome fault_mmio(struct fault *f) {
     f->sw.spte = 0;
     if (!f->slot) {
         uint64_t *sptep = reserve_path(f);
-        if (sptep) {
+        if (sptep && !raced(f)) {
             uint64_t v, grant = leaf_grant(f, sptep, &v);
             spte_set_mmio(f->vcpu, sptep, f->walk.gfn, v, grant);
             note_passes(f, sptep);
@@ -287,6 +322,8 @@ static enum pn_outcome fault_map(struct fault *f) {
     struct slot *s = f->slot;
     pn_gfn gfn = f->walk.gfn;
     uint64_t *sptep = reserve_path(f);
+    if (raced(f))
+        sptep = NULL;
     enum pn_outcome outcome =
         pn_stores(f->access) ? write_gate(f->vcpu, s, gfn) : PN_OUT_NO_FAULT;
     f->sw.level = 0;

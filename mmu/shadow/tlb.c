@@ -31,18 +31,17 @@ static void drop_in_root(struct root *r, unsigned level, unsigned index, unsigne
     uintptr_t hva = (uintptr_t)spte_hva(spte);
     uint64_t bytes = level_pages(level) << PN_PAGE_SHIFT;
     for (unsigned mode = 0; mode < PN_TLB_MODES; mode++) {
-        struct pn_tlb_entry *tlb = r->room[mode];
         if (!r->filled[mode] || !(spte & SPTE_TLB_1 << mode))
             continue;
         if (level == 1) {
             for (unsigned left = parts; left; left &= left - 1)
-                tlb_drop_if(tlb, index | (unsigned)__builtin_ctz(left) << 9, hva, bytes,
-                            write);
+                tlb_drop_if(r, mode, index | (unsigned)__builtin_ctz(left) << 9, hva,
+                            bytes, write);
         } else { /* a large page of level 2 is one part */
             unsigned count = level == 2 ? 512 : PN_TLB_ENTRIES;
             unsigned first = level == 2 ? (index & (PARTS - 1)) * count : 0;
             for_each_live(r, mode, i, first, first + count)
-                tlb_drop_if(tlb, i, hva, bytes, write);
+                tlb_drop_if(r, mode, i, hva, bytes, write);
         }
     }
 }

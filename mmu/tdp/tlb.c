@@ -96,7 +96,7 @@ static void drop_at(struct pn_mmu *mmu, unsigned index, uintptr_t hva, bool writ
     for_each_root(mmu, v, r)
         for (unsigned mode = 0; mode < PN_TLB_MODES; mode++)
             if (r->filled[mode])
-                tlb_drop_if(r->room[mode], index, hva, PN_PAGE_SIZE, write);
+                tlb_drop_if(r, mode, index, hva, PN_PAGE_SIZE, write);
 }
 
 /* Every entry of one TLB. Return: h with the indices at which the page still is. */
@@ -104,7 +104,7 @@ static uint64_t drop_scan(struct root *r, enum pn_tlb_mode mode, uintptr_t hva,
                           bool write, uint64_t h) {
     struct pn_tlb_entry *tlb = r->room[mode];
     for_each_live(r, mode, i, 0, PN_TLB_ENTRIES) {
-        tlb_drop_if(tlb, i, hva, PN_PAGE_SIZE, write);
+        tlb_drop_if(r, mode, i, hva, PN_PAGE_SIZE, write);
         if (tlb[i].hva == hva)
             h = hint_add(h, i);
     }
