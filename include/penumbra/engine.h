@@ -29,6 +29,7 @@ enum pn_exit_reason {
 };
 
 struct pn_engine;
+struct parallel; /* base/parallel.h */
 
 struct pn_port_range {
     uint16_t port, count;
@@ -47,7 +48,10 @@ struct pn_engine_config {
     unsigned slot_count;
     struct pn_ring *rings; /* one per vCPU, or NULL */
     uint64_t seed;
-    bool host_clock;               /* --clock host */
+    bool host_clock; /* --clock host */
+    /* Soft engines: the vCPUs' runs are on threads of their own, and begin and end under its lock,
+     * as does every other call but kick; needs host_clock. NULL: one thread makes all calls. */
+    struct parallel *parallel;
     uint64_t start_ns;             /* virtual time begins here (a machine that goes on) */
     enum pn_dirty_tracker tracker; /* for slots with PN_SLOT_LOG_DIRTY; OFF: none */
     uint32_t max_block;            /* soft: 0 default, 1 stepping */

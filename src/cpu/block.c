@@ -15,7 +15,7 @@
 
 #include "base/pages.h"
 #include "cpu/lower.h"
-#include "cpu/system.h"
+#include "cpu/turn.h"
 #include "cpu/xlat.h"
 
 /* ---- Life ---- */
@@ -412,6 +412,7 @@ static void written_page(struct xlat *x, pn_gpa gpa, unsigned size) {
     unsigned lo = gpa & (PN_PAGE_SIZE - 1), hi = lo + size;
     if (!p || !(p->granules & granules(lo, hi)))
         return;
+    cpu_still(x->cpu);
     unsigned dropped = 0;
     uint64_t left = 0;
     uint32_t id = p->blocks;
@@ -542,6 +543,7 @@ static bool fetch(struct xlat *x, uint64_t lin, uint8_t **hva, pn_gpa *gpa) {
         uint8_t *p;
         pn_gpa g;
         cpu_vec_save(cpu);
+        turn_want(cpu);
         if (cpu_fetch_page(cpu, lin, &p, &g))
             return false;
         *f = (struct fetch_entry){key, cpu->view.fetch_gen, p - off, g - off};
@@ -607,11 +609,33 @@ static void block_room(struct xlat *x, bool part) {
     want_code(x, x->cold, &x->cold_wanted, x->size);
 }
 
+/* With vCPUs that are threads: stores to a page are seen before its code is read, so that none
+ * comes between the two. The second page is known only when the block is: then it is
+ * translated once more. A page that gets no block stays until the cache is dropped. */
+static bool translate_held(struct xlat *x, struct block *b, uint8_t *hva, pn_gpa gpa,
+                           unsigned max) {
+    const struct cache_use none = {0}, before = beside(x, &none);
+    page_get(x, gpa >> PN_PAGE_SHIFT);
+    while (translate(x, b, hva, gpa, max)) {
+        if (b->gpa2 == NO_PAGE || page_find(x, b->gpa2 >> PN_PAGE_SHIFT))
+            return true;
+        page_get(x, b->gpa2 >> PN_PAGE_SHIFT);
+        x->used = before.code;
+        x->cold = x->cold_start + before.cold;
+        x->offs_count = before.offs;
+        x->exit_count = before.exits;
+        x->fault_count = before.faults;
+        x->insn_count = before.insns;
+    }
+    return false;
+}
+
 /* whole: the block that it is a part of, or NO_BLOCK. */
 static struct block *block_make(struct xlat *x, uint8_t *hva, pn_gpa gpa, bool single,
                                 unsigned max, uint32_t whole) {
     uint32_t epoch = x->epoch;
     cpu_vec_save(x->cpu);
+    turn_want(x->cpu);
     block_room(x, whole != NO_BLOCK);
     struct cache_use others = beside(x, &x->parts);
     struct block *b = &x->blocks[x->block_count];
@@ -622,7 +646,8 @@ static struct block *block_make(struct xlat *x, uint8_t *hva, pn_gpa gpa, bool s
     b->incoming = NO_BLOCK;
     b->part = whole != NO_BLOCK && epoch == x->epoch;
     b->whole = whole;
-    bool made = translate(x, b, hva, gpa, max);
+    bool made = x->cpu->par ? translate_held(x, b, hva, gpa, max)
+                            : translate(x, b, hva, gpa, max);
     uint32_t i = x->block_count;
     x->block_count += made;
     if (b->part)

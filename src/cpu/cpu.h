@@ -173,9 +173,9 @@ struct cpu {
     uint8_t intr_shadow; /* PN_SHADOW_*: no interrupt before the next instruction is done;
                             kept exact by shadow_at, so nobody needs to clear it */
     uint8_t nmi_pending, nmi_blocked;
-    volatile uint8_t kick; /* leave translated code as soon as possible */
-    uint8_t stop_request;  /* a device asked cpu_run to return */
-    uint8_t intr_line;     /* the controller may have an interrupt: ask intr_peek */
+    uint8_t kick;         /* atomic: leave translated code as soon as possible */
+    uint8_t stop_request; /* a device asked cpu_run to return */
+    uint8_t intr_line;    /* the controller may have an interrupt: ask intr_peek */
     uint8_t
         step_skip; /* the instruction just done (INT n, SYSCALL) owes no single-step */
     uint32_t db_pending; /* DR6 bits of debug traps owed: cpu_poll_events delivers #DB */
@@ -295,7 +295,9 @@ struct cpu {
     uint32_t apic_id;    /* the vCPU's number, also on the bus */
     uint64_t host_start; /* see cpu_config */
     bool host_clock;
-    struct xlat *xlat; /* the translator's own: blocks, code memory, jump cache */
+    struct parallel *par; /* vCPUs are threads (turn.h); NULL: one thread runs all */
+    bool turn;            /* with par: this vCPU's thread holds the lock */
+    struct xlat *xlat;    /* the translator's own: blocks, code memory, jump cache */
 };
 
 /* ---- Life ---- */
@@ -311,6 +313,9 @@ struct cpu_config {
     /* The TSC counts the ns of host_ns() since host_start, and no instructions. */
     bool host_clock;
     uint64_t host_start;
+    /* Its runs are on a thread of their own, and begin and end under the lock (base/parallel.h);
+     * needs host_clock. NULL: one thread runs all vCPUs. */
+    struct parallel *par;
     uint32_t
         max_block; /* instructions per block at most; 1: the stepping mode; 0: default */
     size_t code_bytes;  /* code cache; 0: default (32 MiB) */
@@ -338,8 +343,13 @@ enum cpu_exit cpu_run(struct cpu *cpu, uint64_t limit);
 /* After CPU_EXIT_HALT: the time in instructions at which the CPU goes on by itself, if not
  * before; UINT64_MAX: it does not. */
 uint64_t cpu_wakes(const struct cpu *cpu);
+/* With cpu_config.par, under the lock: return when the CPU runs no translated code. */
+void cpu_still(struct cpu *cpu);
 /* From any thread or a signal handler: make cpu_run return soon with CPU_EXIT_STOP. */
 void cpu_kick(struct cpu *cpu);
+static inline bool cpu_kicked(const struct cpu *cpu) {
+    return __atomic_load_n(&cpu->kick, __ATOMIC_RELAXED);
+}
 /* Lower (or raise) the limit of the running cpu_run; callable from bus callbacks. */
 void cpu_set_limit(struct cpu *cpu, uint64_t limit);
 
@@ -491,7 +501,9 @@ enum cpu_rc cpu_poll_events(struct cpu *cpu);
 
 /* Anything at all for cpu_poll_events to look at? For the dispatcher, between blocks. */
 static inline bool cpu_attention(const struct cpu *cpu) {
-    return cpu->intr_line | cpu->nmi_pending | cpu->inject.any || cpu->db_pending;
+    return __atomic_load_n(&cpu->intr_line, __ATOMIC_RELAXED) |
+               __atomic_load_n(&cpu->nmi_pending, __ATOMIC_RELAXED) | cpu->inject.any ||
+           cpu->db_pending;
 }
 
 /* The instruction at rip is in the shadow of STI or MOV SS: with cpu_attention the

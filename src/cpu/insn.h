@@ -42,6 +42,7 @@ struct insn {
     uint8_t base, index, scale; /* INSN_NOREG when absent */
     uint8_t op_count;
     uint8_t ends_block;   /* the helper's HF_END */
+    uint8_t own;          /* and its HF_OWN */
     uint16_t arg;         /* the helper's HF_ARG */
     struct operand op[4]; /* explicit operands, Intel order */
 };
@@ -57,13 +58,15 @@ enum cpu_rc cpu_op_write(struct cpu *cpu, const struct insn *in, unsigned i,
  * Every instruction that a helper runs: OP(Zydis mnemonic suffix, function, flags).
  * The list is helpers.inc; flags: HF_END the block ends after it (anything that may
  * change mode, TLB, interrupt flag, clock, or jumps); HF_64 only in 64-bit mode, HF_N64
- * only outside it is a helper (elsewhere translated); HF_ARG(n): n is in->arg, which tells
+ * only outside it is a helper (elsewhere translated); HF_OWN it reads and writes nothing but its
+ * vCPU's own state, and memory by the calls of mem.c alone (turn.h); HF_ARG(n): n is in->arg, which tells
  * one function's instructions apart.
  */
 #define HF_END       1u
 #define HF_64        2u
 #define HF_N64       4u
-#define HF_ARG_SHIFT 3
+#define HF_OWN       8u
+#define HF_ARG_SHIFT 4
 #define HF_ARG(n)    ((n) << HF_ARG_SHIFT)
 
 /*

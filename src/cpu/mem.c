@@ -10,7 +10,7 @@
  * 3. With cpu_watches every access that is not a hit is shown to cpu_watch after it has
  *    passed its checks; with MODE_SLOWMEM all are.
  */
-#include "cpu/system.h"
+#include "cpu/turn.h"
 
 struct piece {
     pn_gpa gpa;
@@ -167,6 +167,7 @@ static enum cpu_rc read_pages(struct cpu *cpu, pn_gva lin, uint8_t *out, unsigne
                               enum pn_access access, enum pn_tlb_mode mode) {
     struct piece pc[2];
     unsigned count;
+    turn_want(cpu);
     enum cpu_rc rc = resolve(cpu, lin, size, access, mode, false, pc, &count);
     if (rc)
         return rc;
@@ -206,6 +207,7 @@ static enum cpu_rc write_pages(struct cpu *cpu, pn_gva lin, const uint8_t *in,
                                enum pn_tlb_mode mode) {
     struct piece pc[2];
     unsigned count;
+    turn_want(cpu);
     enum cpu_rc rc = resolve(cpu, lin, size, access, mode, false, pc, &count);
     if (rc)
         return rc;
@@ -225,16 +227,24 @@ enum cpu_rc cpu_ss_write(struct cpu *cpu, pn_gva lin, const void *buf, unsigned 
     return write_pages(cpu, lin, buf, size, PN_SS_WRITE, mode);
 }
 
+/* Others may store there meanwhile. Return: what was there. */
+static uint64_t ss_exchange(uint8_t *at, uint64_t expected, uint64_t value) {
+    __atomic_compare_exchange_n((uint64_t *)(void *)at, &expected, value, false,
+                                __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+    return expected;
+}
+
 enum cpu_rc cpu_ss_swap(struct cpu *cpu, pn_gva lin, uint64_t expected, uint64_t value,
                         uint64_t *was, enum pn_tlb_mode mode) {
     struct piece pc[2];
     unsigned count;
+    turn_want(cpu);
     enum cpu_rc rc = resolve(cpu, lin, 8, PN_SS_WRITE, mode, false, pc, &count);
     if (rc)
         return rc;
     piece_read(cpu, &pc[0], (uint8_t *)was);
     if (*was == expected && pc[0].kind == PN_MAPPED)
-        mem_copy(pc[0].hva, &value, 8);
+        *was = ss_exchange(pc[0].hva, expected, value);
     else if (*was == expected)
         cpu_store(cpu, pc[0].gpa, pc[0].kind, &value, 8);
     watch(cpu, lin, 8, 1);
@@ -315,23 +325,32 @@ static __attribute__((noinline)) enum cpu_rc prepare_crossing(struct cpu *cpu, p
     return CPU_NEXT;
 }
 
+/* Where vCPUs are threads: no TLB entry says that this one accesses the page, so nobody would
+ * wait for it. */
+static inline bool unlisted(struct cpu *cpu, pn_gva lin, bool write,
+                            enum pn_tlb_mode mode) {
+    return unlikely(cpu->par != NULL) &&
+           !mem_hit(cpu, lin, 1, write ? PN_WRITE : PN_READ, mode);
+}
+
 /* Is the operand to leave no address behind that later ones would reuse, unseen by a
- * watchpoint? Loads may come after a store. */
-static bool keeps(const struct cpu *cpu, pn_gva lin, bool write) {
-    return debug_watched(cpu, lin) & (write ? PN_WATCH_BOTH : PN_WATCH_READ);
+ * watchpoint? Loads may come after a store. Nor one that is used after the lock is gone. */
+static bool keeps(struct cpu *cpu, pn_gva lin, bool write, enum pn_tlb_mode mode) {
+    return debug_watched(cpu, lin) & (write ? PN_WATCH_BOTH : PN_WATCH_READ) ||
+           unlisted(cpu, lin, write, mode);
 }
 
 /* The MMU's answer to an operand in one page. */
 static __attribute__((noinline)) enum cpu_rc
-prepared(struct cpu *cpu, pn_gva lin, unsigned size, unsigned how, enum pn_answer out,
-         const struct pn_xlate *x, void **ptr) {
+prepared(struct cpu *cpu, pn_gva lin, unsigned size, unsigned how, enum pn_tlb_mode mode,
+         enum pn_answer out, const struct pn_xlate *x, void **ptr) {
     bool write = how & MEM_WRITE;
     if (out == PN_GUEST_PF) {
         cpu->fault = x->fault;
         return CPU_FAULT;
     }
     *ptr = x->hva;
-    if (out != PN_MAPPED || keeps(cpu, lin, write)) {
+    if (out != PN_MAPPED || keeps(cpu, lin, write, mode)) {
         const struct piece pc = {x->gpa, x->hva, size, out};
         bounce(cpu, &pc, 1, ~UINT64_C(0), how & MEM_READ, write);
         *ptr = cpu->bounce;
@@ -354,7 +373,7 @@ static __attribute__((noinline)) enum cpu_rc prepare_watched(struct cpu *cpu, pn
         return gp0(cpu);
     struct pn_xlate x;
     enum pn_answer out = cpu_translate(cpu, lin, access, mode, how & MEM_TABLES, &x);
-    return prepared(cpu, lin, size, how, out, &x, ptr);
+    return prepared(cpu, lin, size, how, mode, out, &x, ptr);
 }
 
 /* Every TLB miss of an operand comes by here: who watches has a way of his own. */
@@ -373,12 +392,12 @@ enum cpu_rc cpu_mem_prepare(struct cpu *cpu, pn_gva lin, unsigned size, unsigned
         return gp0(cpu);
     struct pn_xlate x;
     enum pn_answer out = pn_answer(pn_mmu_translate(cpu->vmmu, lin, access, mode, &x));
-    if (likely(out == PN_MAPPED)) {
+    if (likely(out == PN_MAPPED && !unlisted(cpu, lin, how & MEM_WRITE, mode))) {
         *ptr = x.hva;
         return CPU_NEXT;
     }
     out = untracked(cpu, lin, access, mode, how & MEM_TABLES, out, &x);
-    return prepared(cpu, lin, size, how, out, &x, ptr);
+    return prepared(cpu, lin, size, how, mode, out, &x, ptr);
 }
 
 /* As resolve, for the pages that hold a chosen byte. hva of any other is NULL. */
@@ -420,7 +439,8 @@ enum cpu_rc cpu_mem_prepare_chosen(struct cpu *cpu, pn_gva lin, unsigned size,
     if (resolve_chosen(cpu, lin, size, bytes, beyond, write ? PN_WRITE : PN_READ, out, pc,
                        &count))
         return CPU_FAULT;
-    if (count == 1 && pc[0].kind == PN_MAPPED && pc[0].hva && !keeps(cpu, lin, write)) {
+    if (count == 1 && pc[0].kind == PN_MAPPED && pc[0].hva &&
+        !keeps(cpu, lin, write, cpu_tlb_mode(cpu))) {
         *ptr = pc[0].hva;
     } else {
         bounce(cpu, pc, count, bytes, !write, write);

@@ -19,10 +19,13 @@
 #include "base/pages.h"
 #include "cpu/decode.h"
 #include "cpu/nested.h"
+#include "cpu/turn.h"
 #include "cpu/xlat.h"
 #include "cpu/xstate.h"
 
-#define SLICE        (1u << 20)
+#define SLICE (1u << 20)
+/* With vCPUs that are threads others may wait for the end of one: some microseconds. */
+#define SLICE_PAR    (1u << 13)
 #define CODE_DEFAULT (32u << 20)
 #define CODE_MIN     (2u << 20)
 #define CODE_MOST    (512u << 20)
@@ -92,6 +95,7 @@ int cpu_create(const struct cpu_config *cfg, struct cpu **out) {
     cpu->rng = cfg->seed;
     cpu->host_clock = cfg->host_clock;
     cpu->host_start = cfg->host_start;
+    cpu->par = cfg->par;
     set_entries(cpu);
     set_place(cpu);
     int err = pn_mmu_vcpu_create(cfg->mmu, &cpu->view, cfg->stats, cfg->ring, &cpu->vmmu);
@@ -159,10 +163,31 @@ void cpu_skip(struct cpu *cpu, uint64_t n) {
 }
 
 void cpu_kick(struct cpu *cpu) {
-    cpu->kick = 1;
+    __atomic_store_n(&cpu->kick, 1, __ATOMIC_RELAXED);
 }
 
 /* ---- Running blocks ---- */
+
+/* xlat_enter, without the lock; afterwards it is not held, or still is what C code left it. */
+static inline uint64_t enter_out(struct cpu *cpu, const uint8_t *code) {
+    if (unlikely(cpu->par && cpu->turn))
+        turn_give(cpu);
+    return xlat_enter(cpu, code);
+}
+
+/* Under the lock again. */
+static void come_in(struct cpu *cpu) {
+    if (likely(!cpu->par))
+        return;
+    turn_take(cpu);
+    cpu->owed.count = 0; /* of an instruction that has faulted */
+}
+
+static uint64_t enter(struct cpu *cpu, const uint8_t *code) {
+    uint64_t left = enter_out(cpu, code);
+    come_in(cpu);
+    return left;
+}
 
 static const uint8_t *code_of(const struct xlat *x, const struct block *b) {
     return x->rx + b->code;
@@ -324,16 +349,17 @@ static enum cpu_rc run_blocks(struct xlat *x) {
     enum cpu_rc rc = CPU_FAULT;
     const uint8_t *code = code_first(x, &rc);
     while (code) {
-        uint64_t left = xlat_enter(x->cpu, code);
+        uint64_t left = enter_out(x->cpu, code);
         if (left == LEFT_MISS)
             code = x->fetch_page ? code_at(x) : code_fresh(x);
         else if ((left & 3) == LEFT_OTHER)
-            return x->rc;
+            rc = x->rc, code = NULL;
         else if ((left & 3) == LEFT_BUDGET)
             code = misfit(x, &x->blocks[left >> 2], &rc);
         else
             code = follow(x, left);
     }
+    come_in(x->cpu);
     return rc;
 }
 
@@ -346,7 +372,7 @@ static enum cpu_rc run_one(struct xlat *x) {
         return CPU_FAULT;
     if (b->trap && stops_before(x, b))
         return CPU_NEXT;
-    uint64_t left = xlat_enter(cpu, code_behind_head(x, b));
+    uint64_t left = enter(cpu, code_behind_head(x, b));
     if (left == LEFT_MISS)
         return CPU_NEXT;
     if ((left & 3) == LEFT_OTHER)
@@ -389,7 +415,7 @@ static enum cpu_rc run_step(struct xlat *x) {
     if (one->trap && stops_before(x, one))
         return CPU_NEXT;
     set_slice(cpu, 1);
-    uint64_t left = xlat_enter(cpu, code_behind_head(x, one));
+    uint64_t left = enter(cpu, code_behind_head(x, one));
     if (left == LEFT_MISS)
         return CPU_NEXT;
     if ((left & 3) == LEFT_OTHER)
@@ -484,8 +510,9 @@ static bool must_return(struct cpu *cpu, enum cpu_exit *why) {
         *why = CPU_EXIT_DEBUG;
         return true;
     }
-    if (cpu->kick || cpu->stop_request) {
-        cpu->kick = cpu->stop_request = 0;
+    if (cpu_kicked(cpu) || cpu->stop_request) {
+        __atomic_store_n(&cpu->kick, 0, __ATOMIC_RELAXED);
+        cpu->stop_request = 0;
         *why = CPU_EXIT_STOP;
         return true;
     }
@@ -496,12 +523,12 @@ static bool must_return(struct cpu *cpu, enum cpu_exit *why) {
     return false;
 }
 
-/* How long to go on without a look at VMX's preemption timer, which is on; once it has run down
- * vmx_poll sees it. */
-static uint64_t timer_slice(struct cpu *cpu) {
+/* How long to go on, of `most`, without a look at VMX's preemption timer, which is on; once it
+ * has run down vmx_poll sees it. */
+static uint64_t timer_slice(struct cpu *cpu, uint64_t most) {
     uint64_t left = vmx_timer_left(cpu);
     cpu->intr_line |= !left;
-    return left < SLICE ? left + !left : SLICE;
+    return left < most ? left + !left : most;
 }
 
 uint64_t cpu_wakes(const struct cpu *cpu) {
@@ -515,7 +542,9 @@ static enum cpu_exit run_loop(struct xlat *x) {
     enum cpu_exit why;
     enum cpu_rc rc = CPU_NEXT;
     while (!must_return(cpu, &why)) {
-        uint64_t slice = unlikely(cpu->vmx.timer) ? timer_slice(cpu) : SLICE;
+        uint64_t slice = cpu->par ? SLICE_PAR : SLICE;
+        if (unlikely(cpu->vmx.timer))
+            slice = timer_slice(cpu, slice);
         if (cpu_attention(cpu)) {
             cpu_vec_save(cpu);
             rc = cpu_poll_events(cpu);
@@ -543,6 +572,7 @@ enum cpu_exit cpu_run(struct cpu *cpu, uint64_t limit) {
     struct xlat *x = cpu->xlat;
     stack_t saved;
     x->limit = limit;
+    cpu->turn = cpu->par; /* whose lock the caller holds */
     if (unlikely(cpu->svm.stale | cpu->vmx.stale))
         nested_refresh(cpu);
     debug_begin(cpu);

@@ -722,6 +722,7 @@ void shape_operands(struct shape_source *src, const uint8_t *p, unsigned kind,
     struct insn *in = &d->in;
     in->fn = d->sh->fn;
     in->ends_block = d->sh->helper_flags & HF_END;
+    in->own = d->sh->helper_flags & HF_OWN;
     in->arg = d->sh->helper_flags >> HF_ARG_SHIFT;
     if (!decode_full(src, d, p, in->len, kind, &zi, op, &st)) {
         in->fn = op_ud;

@@ -7,7 +7,7 @@
  * budget has the rest of the block deducted again.
  */
 #include "cpu/decode.h"
-#include "cpu/system.h"
+#include "cpu/turn.h"
 #include "cpu/xlat.h"
 #include "cpu/xstate.h"
 
@@ -32,7 +32,7 @@ static void enter_insn(struct xlat *x, const struct block *b, unsigned idx) {
 static bool must_leave(const struct xlat *x, const struct block *b, unsigned rest) {
     const struct cpu *cpu = x->cpu;
     return b->dead || x->flush || cpu_attention(cpu) || cpu->stop_request ||
-           cpu->debug.hit.why || (cpu->kick && cpu->host_clock) ||
+           cpu->debug.hit.why || (cpu_kicked(cpu) && cpu->host_clock) ||
            cpu->view.fetch_gen != cpu->jc_gen || cpu->budget < (int64_t)rest ||
            (x->fetch_page &&
             *x->fetch_page == NO_PAGE); /* the next fetch is to be seen */
@@ -49,7 +49,7 @@ static const uint8_t *go_on(struct xlat *x, enum cpu_rc rc) {
     struct cpu *cpu = x->cpu;
     const uint8_t *code = NULL;
     if (rc != CPU_HALT && !x->flush && !cpu_attention(cpu) && !cpu->stop_request &&
-        !cpu->debug.hit.why && !cpu->kick && cpu->budget > 0 &&
+        !cpu->debug.hit.why && !cpu_kicked(cpu) && cpu->budget > 0 &&
         !(cpu->mode & (MODE_TF | MODE_SLOWMEM))) {
         salt_update(x);
         code = code_known(x);
@@ -192,7 +192,29 @@ static enum cpu_rc prepare_masked(struct cpu *cpu, const struct slow_desc *sd,
                                   seg_of(sd) == SEG_SS ? VEC_SS : VEC_GP, ptr);
 }
 
-PN_IN_MISS const uint8_t *xlat_slow(struct cpu *cpu) {
+/* ---- The three ways in ---- */
+
+/* Is what is owed to memory one store to everybody who looks? */
+static bool owed_at_once(const struct cpu *cpu) {
+    unsigned size = cpu->owed.piece[0].size;
+    return cpu->owed.count == 1 && size <= 8 && !(size & (size - 1)) &&
+           !(cpu->owed.piece[0].gpa & (size - 1));
+}
+
+/* With vCPUs that are threads: under the lock. An operand that is read, changed on the bounce
+ * buffer and written back keeps it until that is done; where others could see that it is no
+ * single store, they stand still meanwhile. */
+static const uint8_t *in_turn(struct cpu *cpu, const uint8_t *(*fn)(struct cpu *cpu)) {
+    turn_take(cpu);
+    const uint8_t *go = fn(cpu);
+    if (go && !cpu->owed.count)
+        turn_give(cpu);
+    else if (go && !owed_at_once(cpu))
+        turn_alone(cpu);
+    return go;
+}
+
+PN_IN_MISS static const uint8_t *slow(struct cpu *cpu) {
     struct xlat *x = cpu->xlat;
     const struct slow_desc *sd = (const void *)cpu->jit.ret;
     const uint8_t *end = (const uint8_t *)(sd + 1), *after = end;
@@ -223,7 +245,11 @@ PN_IN_MISS const uint8_t *xlat_slow(struct cpu *cpu) {
     return ptr == cpu->bounce ? after : end + sd->resume;
 }
 
-PN_IN_MISS const uint8_t *xlat_done(struct cpu *cpu) {
+PN_IN_MISS const uint8_t *xlat_slow(struct cpu *cpu) {
+    return likely(!cpu->par) ? slow(cpu) : in_turn(cpu, slow);
+}
+
+PN_IN_MISS static const uint8_t *done(struct cpu *cpu) {
     struct xlat *x = cpu->xlat;
     const struct done_desc *dd = (const void *)cpu->jit.ret;
     const struct block *b = &x->blocks[dd->block];
@@ -246,7 +272,11 @@ PN_IN_MISS const uint8_t *xlat_done(struct cpu *cpu) {
     return (const uint8_t *)(dd + 1);
 }
 
-PN_IN_HELPER const uint8_t *xlat_helper(struct cpu *cpu) {
+PN_IN_MISS const uint8_t *xlat_done(struct cpu *cpu) {
+    return likely(!cpu->par) ? done(cpu) : in_turn(cpu, done);
+}
+
+PN_IN_HELPER static const uint8_t *helper(struct cpu *cpu) {
     struct xlat *x = cpu->xlat;
     const struct helper_desc *hd = (const void *)cpu->jit.ret;
     const struct block *b = &x->blocks[hd->block];
@@ -265,6 +295,20 @@ PN_IN_HELPER const uint8_t *xlat_helper(struct cpu *cpu) {
     cpu->budget -= rest;
     cpu->jit.vec = hd->vec;
     return (const uint8_t *)(hd + 1);
+}
+
+static const uint8_t *own_helper(struct cpu *cpu) {
+    const uint8_t *go = helper(cpu);
+    if (go && cpu->turn)
+        turn_give(cpu);
+    return go;
+}
+
+const uint8_t *xlat_helper(struct cpu *cpu) {
+    const struct helper_desc *hd = (const void *)cpu->jit.ret;
+    if (likely(!cpu->par))
+        return helper(cpu);
+    return hd->in->own ? own_helper(cpu) : in_turn(cpu, helper);
 }
 
 /* ---- Faults of the host's ---- */

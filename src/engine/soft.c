@@ -10,13 +10,16 @@
  * 3. Under --clock host, time is the host's, whatever instructions take: nothing waits
  *    for it and nothing skips. A vCPU runs for a slice of instructions, of which there are
  *    as many as the last ones say fit into the time until the deadline.
- * Locking: none; one thread runs all vCPUs. kick() alone may come from elsewhere.
+ * Locking: none; one thread runs all vCPUs. kick() alone may come from elsewhere. With
+ * pn_engine_config.parallel each vCPU has a thread, and all is under that lock but the running of
+ * translated code (src/cpu/turn.h). Their time is the host's.
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/parallel.h"
 #include "cpu/cpu.h"
 #include "engine/engines.h"
 #include "penumbra/pv.h"
@@ -44,6 +47,7 @@ struct pn_engine {
     struct pn_bus bus;
     bool host_clock;
     uint64_t host_start;
+    struct parallel *parallel; /* NULL: one thread */
     unsigned cpus, current;
     struct soft_vcpu *vcpu;
 };
@@ -67,12 +71,20 @@ static void code_written(void *opaque, pn_gpa gpa, size_t size) {
     for (unsigned i = 0; i < e->cpus; i++) {
         if (!e->vcpu[i].cpu)
             continue;
-        if (e->host_clock)
+        if (e->parallel)
+            e->vcpu[i].stamp = host_time(e);
+        else if (e->host_clock)
             e->vcpu[i].stamp = e->vcpu[e->current].stamp;
         else
             skip_vcpu(&e->vcpu[i], cpu_insns(e->vcpu[e->current].cpu));
         cpu_code_written(e->vcpu[i].cpu, gpa, size);
     }
+}
+
+static void stand_still(void *opaque, unsigned vcpu) {
+    struct pn_engine *e = opaque;
+    if (vcpu < e->cpus)
+        cpu_still(e->vcpu[vcpu].cpu);
 }
 
 /* ---- Life ---- */
@@ -106,6 +118,7 @@ static int create_vcpu(struct pn_engine *e, unsigned i,
         .code_for_perf = cfg->code_for_perf,
         .host_clock = cfg->host_clock,
         .host_start = e->host_start,
+        .par = e->parallel,
     };
     int rc = cpu_create(&c, &v->cpu);
     v->speed = SPEED_LEAST;
@@ -139,6 +152,25 @@ static void from_leaf(void *opaque, uint32_t leaf, uint32_t subleaf, uint32_t ou
     cfg->from_ops->cpuid(cfg->from, leaf, subleaf, out);
 }
 
+/* What a guest that is a hypervisor does not go with. Return: there is a line in err. */
+static bool refuses(const struct pn_engine_config *cfg, const struct cpu_model *model,
+                    char *err, size_t err_size) {
+    const char *by = cpu_model_hypervisor(model);
+    if (!by || (!cfg->recorder && !cfg->parallel))
+        return false;
+    if (cfg->recorder)
+        snprintf(err, err_size,
+                 "--record: a recording does not know the worlds of a guest"
+                 " that is a hypervisor: leave %s out of --cpu",
+                 by);
+    else
+        snprintf(err, err_size,
+                 "--parallel: not with a guest that is a hypervisor: leave %s out of "
+                 "--cpu",
+                 by);
+    return true;
+}
+
 static int soft_create(const struct pn_engine_config *cfg, enum pn_mmu_kind kind,
                        struct pn_engine **out, char *err, size_t err_size) {
     struct pn_engine *e = calloc(1, sizeof(*e));
@@ -148,18 +180,14 @@ static int soft_create(const struct pn_engine_config *cfg, enum pn_mmu_kind kind
     e->bus = *cfg->bus;
     e->host_clock = cfg->host_clock;
     e->host_start = host_ns() - cfg->start_ns;
+    e->parallel = cfg->parallel;
     int rc =
         cpu_model_parse(cfg->cpu_model ? cfg->cpu_model : "", &e->model, err, err_size);
     if (rc) {
         free(e);
         return rc;
     }
-    const char *by = cpu_model_hypervisor(e->model);
-    if (cfg->recorder && by) {
-        snprintf(err, err_size,
-                 "--record: a recording does not know the worlds of a guest"
-                 " that is a hypervisor: leave %s out of --cpu",
-                 by);
+    if (refuses(cfg, e->model, err, err_size)) {
         cpu_model_free(e->model);
         free(e);
         return -EINVAL;
@@ -177,6 +205,7 @@ static int soft_create(const struct pn_engine_config *cfg, enum pn_mmu_kind kind
                               .maxphyaddr = model_maxphyaddr(e->model),
                               .lacks = model_lacks(e->model),
                               .on_track = code_written,
+                              .stand_still = cfg->parallel ? stand_still : NULL,
                               .opaque = e,
                               .recorder = cfg->recorder};
     e->vcpu = calloc(cfg->cpus, sizeof(*e->vcpu));
@@ -309,9 +338,23 @@ static enum pn_exit_reason run_host(struct pn_engine *e, struct soft_vcpu *v,
     }
 }
 
+/* On the vCPU's own thread. Nothing ends it at a time: slices are for the events' stamps. */
+static enum pn_exit_reason run_parallel(struct pn_engine *e, unsigned cpu) {
+    struct soft_vcpu *v = &e->vcpu[cpu];
+    enum cpu_exit x;
+    do {
+        v->stamp = host_time(e);
+        x = cpu_run(v->cpu, cpu_insns(v->cpu) + HOST_SLICE_INSNS);
+    } while (x == CPU_EXIT_DEADLINE);
+    e->current = cpu;
+    return exit_reason[x];
+}
+
 static enum pn_exit_reason soft_run(struct pn_engine *e, unsigned cpu,
                                     uint64_t deadline) {
     struct soft_vcpu *v = &e->vcpu[cpu];
+    if (e->parallel)
+        return run_parallel(e, cpu);
     e->current = cpu;
     return e->host_clock ? run_host(e, v, deadline)
                          : exit_reason[run_vcpu(e, v, deadline)];
@@ -333,11 +376,11 @@ static void soft_debug_stop(struct pn_engine *e, unsigned cpu,
 }
 
 static void soft_interrupt(struct pn_engine *e, unsigned cpu) {
-    e->vcpu[cpu].cpu->intr_line = 1;
+    __atomic_store_n(&e->vcpu[cpu].cpu->intr_line, 1, __ATOMIC_RELAXED);
 }
 
 static void soft_nmi(struct pn_engine *e, unsigned cpu) {
-    e->vcpu[cpu].cpu->nmi_pending = 1;
+    __atomic_store_n(&e->vcpu[cpu].cpu->nmi_pending, 1, __ATOMIC_RELAXED);
 }
 
 static void soft_unhalt(struct pn_engine *e, unsigned cpu) {

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Turns at what vCPUs that are threads share (base/parallel.h). C code of a CPU runs under the
+ * lock; translated code does not, nor helpers that are HF_OWN (insn.h) and the look-up of the
+ * block that comes next (run_blocks): these take it when they come to what is shared, and then
+ * keep it. What a block's code, its vCPU's TLB and its other state are to them nobody changes while
+ * they are out. Without such threads all of this is one test.
+ */
+#pragma once
+
+#include "base/parallel.h"
+#include "cpu/system.h"
+
+/* This vCPU has the lock from now on. Vector registers are the host's afterwards. */
+void turn_take(struct cpu *cpu);
+/* The same in C code that an HF_OWN helper may come to without the lock. */
+static inline void turn_want(struct cpu *cpu) {
+    if (unlikely(cpu->par != NULL))
+        turn_take(cpu);
+}
+/* It goes out. */
+static inline void turn_give(struct cpu *cpu) {
+    cpu->turn = false;
+    parallel_leave(cpu->par, cpu->apic_id);
+}
+/* Nobody else runs translated code, until the lock is given back. */
+void turn_alone(struct cpu *cpu);
