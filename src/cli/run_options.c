@@ -203,6 +203,11 @@ static const struct option_row rows[] = {
     {"clock", 0, "C", "Time is retired instructions, repeatable, or the wall clock",
      .kind = OPTION_WORD, GUEST(host_clock), .words = "virtual|host",
      .without = "restore|incoming"},
+    {"parallel", 0, NULL,
+     "shadow, tdp: a thread of the host for each vCPU; needs --clock host. No two runs "
+     "are "
+     "alike",
+     .kind = OPTION_FLAG, GUEST(parallel)},
     {"hpet", 0, "W",
      "A high precision event timer; Linux takes it, and boots in 2% more instructions",
      .kind = OPTION_WORD, GUEST(hpet), .words = "off|on", .without = "restore|incoming"},
@@ -487,6 +492,11 @@ static int check_profile(const struct run_options *o, struct err *e) {
         return err_set(e, -EINVAL,
                        "--%s: not under --mmu kvm, where 'perf kvm' samples the guest",
                        o->profile ? "profile" : "perf-map");
+    if ((o->profile || o->perf_map) && m->parallel)
+        return err_set(e, -EINVAL,
+                       "--%s: not with --parallel: one thread's time is seen, or one "
+                       "vCPU's code",
+                       o->profile ? "profile" : "perf-map");
     if (o->perf_map && m->handovers)
         return err_set(e, -EINVAL,
                        "--perf-map does not go with --handover, after which code is "
@@ -496,6 +506,25 @@ static int check_profile(const struct run_options *o, struct err *e) {
             e, -EINVAL,
             "--profile: not with --restore-memory lazy: it reads memory that is "
             "yet to come");
+    return 0;
+}
+
+/* What vCPUs that are threads cannot do, or do in no way of ours. */
+static int check_parallel(const struct run_options *o, struct err *e) {
+    const struct machine_config *m = &o->machine;
+    if (!m->parallel)
+        return 0;
+    if (has_part(m, true))
+        return err_set(e, -EINVAL,
+                       "--parallel: not under --mmu kvm, whose vCPUs are threads anyway");
+    if (!m->host_clock)
+        return err_set(e, -EINVAL,
+                       "--parallel needs --clock host: instructions of several threads "
+                       "make no time");
+    if (m->tlb || o->record || m->handovers || o->trace_tasks)
+        return err_set(e, -EINVAL,
+                       "--parallel does not go with --tlb, --record, --handover or "
+                       "--trace-tasks, which need one vCPU after another");
     return 0;
 }
 
@@ -549,6 +578,8 @@ static int check(const struct run_options *o, struct err *e) {
         return err_set(e, -EINVAL,
                        "--tlb: not under --mmu kvm, whose TLB is the processor's");
     int rc = check_profile(o, e);
+    if (!rc)
+        rc = check_parallel(o, e);
     return rc ? rc : check_mmu_opts(o, e);
 }
 

@@ -304,7 +304,7 @@ static const uint8_t *own_helper(struct cpu *cpu) {
     return go;
 }
 
-const uint8_t *xlat_helper(struct cpu *cpu) {
+PN_IN_HELPER const uint8_t *xlat_helper(struct cpu *cpu) {
     const struct helper_desc *hd = (const void *)cpu->jit.ret;
     if (likely(!cpu->par))
         return helper(cpu);

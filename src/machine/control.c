@@ -16,7 +16,7 @@
 
 void machine_ask(struct machine *m) {
     atomic_store(&m->asked, true);
-    if (m->ops->threaded)
+    if (machine_has_threads(m))
         pthread_cond_signal(&m->wake);
 }
 

@@ -27,7 +27,7 @@ static const struct machine_handover *next(const struct machine *m) {
 }
 
 void machine_call_out(struct machine *m) {
-    if (m->ops->threaded) {
+    if (machine_has_threads(m)) {
         for (unsigned i = 0; i < m->cfg.cpus; i++)
             m->ops->kick(m->engine, i);
         pthread_cond_signal(&m->wake);

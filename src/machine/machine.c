@@ -150,6 +150,7 @@ int machine_create_engine(struct machine *m, const struct machine_past *from,
         .rings = m->cfg.rings,
         .seed = m->cfg.seed,
         .host_clock = m->host_clock,
+        .parallel = machine_in_parallel(m) ? &m->parallel : NULL,
         .start_ns = start_ns,
         .tracker = engine_tracker(m),
         .max_block = m->cfg.max_block,
@@ -378,6 +379,8 @@ int machine_create(const struct machine_config *cfg, struct machine **out, char 
     pthread_cond_init(&m->parked, &monotonic);
     pthread_cond_init(&m->go, &monotonic);
     pthread_condattr_destroy(&monotonic);
+    m->parallel.lock = &m->lock;
+    m->parallel.count = cfg->cpus;
     rc = create(m, &e);
     if (rc) {
         machine_destroy(m);

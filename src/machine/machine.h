@@ -68,6 +68,7 @@ struct machine_config {
     unsigned numa_distance; /* between two of them, as in SLIT; 0: the default */
     const char *hugepages;  /* "thp", "2M", "1G", "off"; NULL: thp */
     bool host_clock;
+    bool parallel;       /* a thread for each vCPU, under our engines; needs host_clock */
     bool hpet;           /* the machine has one */
     const char *devices; /* on PCI (machine/devices.h); NULL: there is no PCI */
     uint64_t seed;

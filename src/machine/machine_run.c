@@ -170,14 +170,7 @@ static uint64_t run_limit(struct machine *m) {
     return m->deadline > now && left < m->deadline - now ? now + left : m->deadline;
 }
 
-/* Run one vCPU once. Return: 0, or -EIO with a line in e. */
-static int run_once(struct machine *m, unsigned cpu, struct err *e) {
-    m->current = cpu;
-    m->running = true;
-    intc_set_current(m->intc, cpu);
-    m->limit = run_limit(m);
-    enum pn_exit_reason why = m->ops->run(m->engine, cpu, m->limit);
-    m->running = false;
+int machine_ran(struct machine *m, unsigned cpu, enum pn_exit_reason why, struct err *e) {
     switch (why) {
     case PN_EXIT_HALT:
         if (m->pv && pv_was_kicked(m->pv, cpu))
@@ -200,6 +193,17 @@ static int run_once(struct machine *m, unsigned cpu, struct err *e) {
         break;
     }
     return 0;
+}
+
+/* Run one vCPU once. Return: as machine_ran. */
+static int run_once(struct machine *m, unsigned cpu, struct err *e) {
+    m->current = cpu;
+    m->running = true;
+    intc_set_current(m->intc, cpu);
+    m->limit = run_limit(m);
+    enum pn_exit_reason why = m->ops->run(m->engine, cpu, m->limit);
+    m->running = false;
+    return machine_ran(m, cpu, why, e);
 }
 
 static bool can_run(const struct machine_cpu *c) {
@@ -292,6 +296,10 @@ static bool is_deadlock(struct machine *m, uint64_t now, uint64_t next) {
     m->stuck_wakes++;
     return m->stuck_wakes > STUCK_WAKES && now - m->stuck_since > STUCK_NS &&
            !console_wakes(m);
+}
+
+bool machine_is_stuck(struct machine *m) {
+    return is_deadlock(m, clock_now(&m->clock), clock_next(&m->clock));
 }
 
 /* Sleep at most ns of host time, less when something is typed. Return: ns slept. */
@@ -414,7 +422,7 @@ static void begin(struct machine *m) {
 static int run(struct machine *m, struct err *e) {
     int rc = 0;
     while (rc == 0 && !m->ended && !m->stands) {
-        bool threads = m->ops->threaded && m->sleep == AWAKE;
+        bool threads = machine_has_threads(m) && m->sleep == AWAKE;
         rc = machine_debug_apply(m, e);
         if (rc == 0)
             rc = threads ? machine_run_threads(m, e) : run_in_turn(m, e);

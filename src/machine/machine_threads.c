@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The run loop of an engine whose vCPUs run in the kernel: a thread each, and this thread
- * for timers, the console and limits.
+ * The run loop of vCPUs that are threads, and this thread for timers, the console and limits:
+ * of an engine whose vCPUs run in the kernel, and of ours with --parallel.
  *
  * Invariants
  * 1. Whoever touches a device, the clock or the machine's state holds m->lock. vCPU
- *    threads take it in the bus callbacks (wiring.c) and when a run ends; this thread
+ *    threads in the kernel take it in the bus callbacks (wiring.c) and when a run ends; ours
+ *    hold it but for translated code (base/parallel.h) and HLT; this thread
  *    holds it except while it waits.
  * 2. Once m->ended, m->leave, m->stands or a sleep (sleep.c) is set every vCPU is kicked until its thread has come
  *    back; a thread that does not is an error of the host's and is named, never waited
@@ -30,6 +31,8 @@
 #define REJOIN_TRIES    100u
 #define STOP_NS         2000000u
 #define STOP_TRIES      400u
+#define PATIENCE                                                                         \
+    100u /* times more for ours: they come as soon as the host lets them run */
 /* A vCPU that used less CPU time than that between two looks may be halted for good. */
 #define LOOK_NS     500000000u
 #define LOOK_MAX_NS 8000000000u
@@ -42,7 +45,8 @@ struct runner {
     bool started; /* and not joined yet */
     bool left;    /* run_vcpu has returned */
     bool parked;  /* stands still for machine_stop_world */
-    bool waits;   /* said that nothing but another vCPU can wake it */
+    bool waits;   /* said that nothing but another vCPU can wake it; ours: cannot run */
+    pthread_cond_t wake;                /* ours: something has come for it */
     uint64_t used, look_at, look_every; /* CPU time at the last look; the next look */
 };
 
@@ -67,13 +71,13 @@ static void park(struct machine *m, struct runner *r) {
     }
 }
 
-static void *run_vcpu(void *opaque) {
+static void *run_in_kernel(void *opaque) {
     struct runner *r = opaque;
     struct machine *m = r->m;
     bool more = true;
     while (more) {
         enum pn_exit_reason why = m->ops->run(m->engine, r->cpu, CLOCK_NEVER);
-        pthread_mutex_lock(&m->lock);
+        machine_lock(m);
         r->waits = why == PN_EXIT_HALT;
         if (why == PN_EXIT_SHUTDOWN)
             machine_end_with(m, END_SHUTDOWN, 0);
@@ -86,18 +90,72 @@ static void *run_vcpu(void *opaque) {
         park(m, r);
         more = !returns(m);
         r->left = !more;
-        pthread_mutex_unlock(&m->lock);
+        machine_unlock(m);
     }
     return NULL;
 }
 
-/* Signals are for the thread that serves the console; a kick is addressed to a thread. */
+/* ---- Of our engines ---- */
+
+void machine_call_cpu(struct machine *m, unsigned cpu) {
+    if (m->threads)
+        pthread_cond_signal(&m->threads->r[cpu].wake);
+}
+
+/* Halted, or waiting for SIPI: nothing of it runs, so it stands parked, too. */
+static void wait_for_call(struct machine *m, struct runner *r) {
+    r->waits = r->parked = true;
+    pthread_cond_broadcast(&m->parked);
+    pthread_cond_wait(&r->wake, &m->lock);
+    r->waits = r->parked = false;
+}
+
+static void run_once(struct machine *m, unsigned cpu) {
+    struct err e = {m->failure, sizeof(m->failure)};
+    if (m->pv)
+        pv_enter(m->pv, cpu);
+    enum pn_exit_reason why = m->ops->run(m->engine, cpu, CLOCK_NEVER);
+    m->current = cpu;
+    if (why != PN_EXIT_DEBUG || !m->stands)
+        if (machine_ran(m, cpu, why, &e))
+            machine_end_with(m, END_ERROR, 0);
+    if (m->stands)
+        pthread_cond_signal(&m->wake);
+    if (m->pv)
+        pv_leave(m->pv, cpu, m->cpu[cpu].state == CPU_RUNNABLE);
+}
+
+static void *run_ours(void *opaque) {
+    struct runner *r = opaque;
+    struct machine *m = r->m;
+    machine_lock(m);
+    while (!returns(m)) {
+        park(m, r);
+        if (returns(m))
+            break;
+        machine_settle_cpu(m, r->cpu);
+        if (m->cpu[r->cpu].state == CPU_RUNNABLE)
+            run_once(m, r->cpu);
+        else
+            wait_for_call(m, r);
+    }
+    r->left = true;
+    machine_unlock(m);
+    return NULL;
+}
+
+/* Signals are for the thread that serves the console; a kick is addressed to a thread, and so is
+ * what translated code runs into (src/cpu/signal.c). */
 static int start(struct runner *r) {
+    static const int own[] = {SIGFPE, SIGSEGV, SIGBUS, SIGILL};
     sigset_t all, old;
     sigfillset(&all);
     sigdelset(&all, SIGRTMIN);
+    for (unsigned i = 0; i < sizeof(own) / sizeof(own[0]); i++)
+        sigdelset(&all, own[i]);
     pthread_sigmask(SIG_SETMASK, &all, &old);
-    int rc = pthread_create(&r->thread, NULL, run_vcpu, r);
+    int rc = pthread_create(&r->thread, NULL,
+                            machine_in_parallel(r->m) ? run_ours : run_in_kernel, r);
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     r->started = rc == 0;
     return -rc;
@@ -105,8 +163,10 @@ static int start(struct runner *r) {
 
 /* Return: 0, or -ETIMEDOUT when the thread does not come back. */
 static int bring_back(struct runner *r) {
-    for (unsigned i = 0; r->started && i < REJOIN_TRIES; i++) {
+    unsigned tries = machine_in_parallel(r->m) ? REJOIN_TRIES * PATIENCE : REJOIN_TRIES;
+    for (unsigned i = 0; r->started && i < tries; i++) {
         r->m->ops->kick(r->m->engine, r->cpu);
+        pthread_cond_signal(&r->wake);
         struct timespec until = host_in_ns(CLOCK_REALTIME, REJOIN_NS);
         r->started = pthread_timedjoin_np(r->thread, NULL, &until) != 0;
     }
@@ -137,7 +197,7 @@ static unsigned kick_others(struct machine *m, const struct runner *me) {
 }
 
 int machine_stop_world(struct machine *m) {
-    if (!m->ops->threaded || !m->threads)
+    if (!m->threads)
         return 0;
     struct runner *me = self(m);
     while (m->stopped) { /* somebody else's turn: stand still for it */
@@ -149,7 +209,8 @@ int machine_stop_world(struct machine *m) {
             me->parked = false;
     }
     m->stopped = true;
-    for (unsigned i = 0; i < STOP_TRIES; i++) {
+    unsigned tries = machine_in_parallel(m) ? STOP_TRIES * PATIENCE : STOP_TRIES;
+    for (unsigned i = 0; i < tries; i++) {
         if (!kick_others(m, me))
             return 0;
         struct timespec until = host_in_ns(CLOCK_MONOTONIC, STOP_NS);
@@ -160,7 +221,7 @@ int machine_stop_world(struct machine *m) {
 }
 
 void machine_start_world(struct machine *m) {
-    if (!m->ops->threaded || !m->threads)
+    if (!m->threads)
         return;
     m->stopped = false;
     pthread_cond_broadcast(&m->go);
@@ -225,6 +286,15 @@ static void find_deadlock(struct machine *m) {
         machine_end_with(m, END_DEADLOCK, 0);
 }
 
+/* Of ours: none can run, and nothing will come. */
+static void find_stuck(struct machine *m) {
+    bool all = true;
+    for (unsigned i = 0; i < m->cfg.cpus; i++)
+        all &= m->threads->r[i].waits && m->cpu[i].state != CPU_RUNNABLE;
+    if (all && machine_is_stuck(m))
+        machine_end_with(m, END_DEADLOCK, 0);
+}
+
 static int serve(struct machine *m, struct err *e) {
     int rc = 0;
     while (!returns(m) && !machine_asked(m)) {
@@ -234,8 +304,10 @@ static int serve(struct machine *m, struct err *e) {
         machine_check_limits(m);
         machine_attend(m);
         rc = find_dead(m, e);
-        if (!m->ended)
+        if (!m->ended && m->ops->threaded)
             find_deadlock(m);
+        else if (!m->ended)
+            find_stuck(m);
         if (!returns(m) && !atomic_load(&m->asked))
             wait_a_little(m);
     }
@@ -249,6 +321,7 @@ static int start_all(struct machine *m, struct err *e) {
         struct runner *r = &m->threads->r[i];
         *r = (struct runner){
             .m = m, .cpu = i, .look_at = now + LOOK_NS, .look_every = LOOK_NS};
+        pthread_cond_init(&r->wake, NULL);
         rc = start(r);
     }
     if (rc == 0)
@@ -262,13 +335,13 @@ int machine_run_threads(struct machine *m, struct err *e) {
     struct threads *t = calloc(1, sizeof(*t));
     if (!t)
         return err_set(e, -ENOMEM, "out of memory");
-    pthread_mutex_lock(&m->lock);
+    machine_lock(m);
     m->threads = t;
     int rc = start_all(m, e);
     if (rc == 0)
         rc = serve(m, e);
     pthread_cond_broadcast(&m->go);
-    pthread_mutex_unlock(&m->lock);
+    machine_unlock(m);
     for (unsigned i = 0; i < m->cfg.cpus; i++)
         if (bring_back(&t->r[i]))
             lost = err_set(e, -EIO, "vCPU %u does not come out of the kernel", i);

@@ -41,7 +41,8 @@ void machine_ask_sleep(struct machine *m) {
         return;
     m->sleep = GOES_TO_SLEEP;
     machine_call_out(m);
-    if (m->running) /* under --clock host, too, no instruction follows */
+    if (m->running ||
+        machine_in_parallel(m)) /* under --clock host, too, no instruction follows */
         m->ops->kick(m->engine, m->current);
 }
 

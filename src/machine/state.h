@@ -16,6 +16,8 @@
 #include <stdatomic.h>
 
 #include "base/hostmem.h"
+#include "base/locks.h"
+#include "base/parallel.h"
 #include "dev/dev.h"
 #include "machine/control.h"
 #include "machine/internal.h"
@@ -144,9 +146,10 @@ struct machine {
     struct machine_past past[MACHINE_HANDOVERS_MAX];
     struct machine_switch switched[MACHINE_HANDOVERS_MAX];
 
-    /* Threaded engines (machine_threads.c): guards everything above; else unused. */
+    /* vCPUs that are threads (machine_threads.c): guards everything above; else unused. */
     pthread_mutex_t lock;
-    pthread_cond_t wake;       /* a timer moved, or the machine ended */
+    struct parallel parallel; /* around it, of engines that are not threaded themselves */
+    pthread_cond_t wake;      /* a timer moved, or the machine ended */
     pthread_cond_t parked, go; /* a vCPU stands still; it may go on */
     bool stopped;              /* somebody wants every other vCPU to stand still */
     struct threads *threads;   /* NULL: none run */
@@ -156,6 +159,22 @@ struct machine {
 /* machine.c: RAM as if there were no firmware (bios.h) in it. Return: how many. */
 unsigned machine_ram_slots(const struct machine *m,
                            struct pn_memslot slot[MACHINE_SLOTS]);
+/* Have the vCPUs threads: the engine's own way, or by cfg.parallel? */
+static inline bool machine_in_parallel(const struct machine *m) {
+    return m->cfg.parallel && !m->ops->threaded;
+}
+static inline bool machine_has_threads(const struct machine *m) {
+    return m->cfg.parallel || m->ops->threaded;
+}
+static inline void machine_lock(struct machine *m) {
+    pthread_mutex_lock(&m->lock);
+    lock_taken(LOCK_MACHINE);
+}
+static inline void machine_unlock(struct machine *m) {
+    lock_given(LOCK_MACHINE);
+    pthread_mutex_unlock(&m->lock);
+}
+
 /* machine.c. from: where the guest ran so far, or NULL. start_ns: where its time begins.
  * Return: 0, or -errno with a line in e. */
 int machine_create_engine(struct machine *m, const struct machine_past *from,
@@ -195,15 +214,18 @@ void snap_fill_begin(struct machine *m);
 /* snapshot_fill.c: the guest gives memory up, which is zeros then. Return: false: it is memory as
  * any other; true: it is zeros, or what is missing there will be. */
 bool machine_memory_forget(struct machine *m, uint8_t *at, size_t size);
-/* machine_threads.c: run a threaded engine to its end. Return: 0, or -errno and a line.
+/* machine_threads.c: run vCPUs that are threads to the end. Return: 0, or -errno and a line.
  */
 int machine_run_threads(struct machine *m, struct err *e);
 /* Make every vCPU stand still between two instructions (but the caller's own, when that
  * is inside a bus callback), and let them go again. Under m->lock, which is let go
- * meanwhile; nothing to do for engines that are not threaded.
+ * meanwhile; nothing to do where no vCPU is a thread.
  * Return: 0, or -ETIMEDOUT with all of them running. */
 int machine_stop_world(struct machine *m);
 void machine_start_world(struct machine *m);
+/* With machine_in_parallel, under the lock: that vCPU's thread, if it waits for something to come,
+ * looks whether that has. Where it runs a kick makes it look. */
+void machine_call_cpu(struct machine *m, unsigned cpu);
 
 /* control.c: tell the engine where it is to stop. Return: 0, or -errno and a line. */
 int machine_debug_apply(struct machine *m, struct err *e);
@@ -225,6 +247,10 @@ void machine_history_end(struct machine *m); /* NULL: nothing */
 
 /* machine_run.c: retired under every engine so far, and before. */
 uint64_t machine_insns(struct machine *m);
+/* machine_run.c: the run of a vCPU has ended that way. Return: 0, or -EIO with a line in e. */
+int machine_ran(struct machine *m, unsigned cpu, enum pn_exit_reason why, struct err *e);
+/* machine_run.c: where no vCPU can run: will none ever? */
+bool machine_is_stuck(struct machine *m);
 /* machine_run.c: do what has reached a vCPU from outside (INIT, SIPI). */
 void machine_settle_cpu(struct machine *m, unsigned cpu);
 

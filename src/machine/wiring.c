@@ -24,21 +24,25 @@
 
 /* ---- The engine's calls ---- */
 
-/* vCPUs that are threads take turns at the devices. */
-static void take_devices(struct machine *m) {
-    if (m->ops->threaded)
-        pthread_mutex_lock(&m->lock);
+/* vCPUs that are threads take turns at the devices; of our engines' the lock is held already. */
+static void take_devices(struct machine *m, unsigned cpu) {
+    if (m->ops->threaded) {
+        machine_lock(m);
+    } else if (m->cfg.parallel) {
+        m->current = cpu;
+        intc_set_current(m->intc, cpu);
+    }
 }
 
 static void give_devices(struct machine *m) {
     if (m->ops->threaded)
-        pthread_mutex_unlock(&m->lock);
+        machine_unlock(m);
 }
 
 static PN_IN_DEVICE uint64_t bus_pio_read(void *o, unsigned cpu, uint16_t port,
                                           unsigned size) {
     struct machine *m = o;
-    take_devices(m);
+    take_devices(m, cpu);
     uint64_t value = dev_bus_pio_read(m->bus, port, size);
     give_devices(m);
     return value;
@@ -47,7 +51,7 @@ static PN_IN_DEVICE uint64_t bus_pio_read(void *o, unsigned cpu, uint16_t port,
 static PN_IN_DEVICE void bus_pio_write(void *o, unsigned cpu, uint16_t port,
                                        unsigned size, uint64_t value) {
     struct machine *m = o;
-    take_devices(m);
+    take_devices(m, cpu);
     dev_bus_pio_write(m->bus, port, size, value);
     give_devices(m);
 }
@@ -55,7 +59,7 @@ static PN_IN_DEVICE void bus_pio_write(void *o, unsigned cpu, uint16_t port,
 static PN_IN_DEVICE uint64_t bus_mmio_read(void *o, unsigned cpu, pn_gpa gpa,
                                            unsigned size) {
     struct machine *m = o;
-    take_devices(m);
+    take_devices(m, cpu);
     uint64_t value = dev_bus_mmio_read(m->bus, gpa, size);
     give_devices(m);
     return value;
@@ -64,7 +68,7 @@ static PN_IN_DEVICE uint64_t bus_mmio_read(void *o, unsigned cpu, pn_gpa gpa,
 static PN_IN_DEVICE void bus_mmio_write(void *o, unsigned cpu, pn_gpa gpa, unsigned size,
                                         uint64_t value) {
     struct machine *m = o;
-    take_devices(m);
+    take_devices(m, cpu);
     dev_bus_mmio_write(m->bus, gpa, size, value);
     give_devices(m);
 }
@@ -151,7 +155,7 @@ void machine_end_turn(struct machine *m) {
 /* A device armed an earlier timer while the guest runs: the run must stop in time. */
 static void clock_changed(void *o) {
     struct machine *m = o;
-    if (m->ops->threaded) {
+    if (machine_has_threads(m)) {
         pthread_cond_signal(&m->wake);
         return;
     }
@@ -166,6 +170,8 @@ void machine_wake(struct machine *m, unsigned cpu) {
     m->cpu[cpu].state = CPU_RUNNABLE;
     if (m->pv)
         pv_ready(m->pv, cpu);
+    if (machine_in_parallel(m))
+        machine_call_cpu(m, cpu);
 }
 
 /* An IPI's sender often waits for the answer: let the receiver have its turn soon. */
@@ -188,7 +194,9 @@ static void intc_init(void *o, unsigned cpu) {
     struct machine *m = o;
     m->cpu[cpu].init = true;
     m->cpu[cpu].sipi = -1;
-    if (m->running && cpu == m->current)
+    if (machine_in_parallel(m))
+        machine_call_cpu(m, cpu);
+    if (machine_in_parallel(m) || (m->running && cpu == m->current))
         m->ops->kick(m->engine, cpu);
 }
 
@@ -196,6 +204,8 @@ static void intc_sipi(void *o, unsigned cpu, uint8_t vector) {
     struct machine *m = o;
     if (m->cpu[cpu].init || m->cpu[cpu].state == CPU_WAIT_SIPI)
         m->cpu[cpu].sipi = vector;
+    if (machine_in_parallel(m))
+        machine_call_cpu(m, cpu);
 }
 
 static uint64_t intc_tsc(void *o, unsigned cpu) {
@@ -221,9 +231,9 @@ void machine_end_with(struct machine *m, enum machine_end end, unsigned code) {
     m->ended = true;
     m->end = end;
     m->end_code = code;
-    if (m->ops->threaded)
+    if (machine_has_threads(m))
         pthread_cond_signal(&m->wake);
-    if (m->running)
+    if (m->running || machine_in_parallel(m))
         m->ops->kick(m->engine, m->current);
 }
 
@@ -268,6 +278,8 @@ static void serial_room(void *o) {
     if (!m->input_count)
         return;
     m->serial_room = true;
+    if (machine_in_parallel(m))
+        pthread_cond_signal(&m->wake);
     if (m->running)
         machine_end_turn_by(m, m->ops->now(m->engine));
 }

@@ -2,8 +2,7 @@
 /*
  * Jobs beside the machine: see work.h.
  *
- * Locking: work.lock guards the lists and the count; m->lock may be held when it is taken, and
- * is never taken under it.
+ * Locking: work.lock guards the lists and the count (base/locks.inc).
  */
 #include <errno.h>
 #include <signal.h>
@@ -25,6 +24,16 @@ struct machine_work {
     bool stop;
 };
 
+static void lock(struct machine_work *w) {
+    pthread_mutex_lock(&w->lock);
+    lock_taken(LOCK_WORK);
+}
+
+static void unlock(struct machine_work *w) {
+    lock_given(LOCK_WORK);
+    pthread_mutex_unlock(&w->lock);
+}
+
 static void put(struct queue *q, struct dev_job *job) {
     job->next = NULL;
     *q->tail = job;
@@ -44,15 +53,15 @@ bool work_real_time(void *machine) {
 
 /* What follows, where vCPUs are threads. */
 static void finish_locked(struct machine_work *w, struct dev_job *job) {
-    pthread_mutex_lock(&w->m->lock);
+    machine_lock(w->m);
     job->done(job);
-    pthread_mutex_unlock(&w->m->lock);
-    pthread_mutex_lock(&w->lock);
+    machine_unlock(w->m);
+    lock(w);
     atomic_fetch_sub(&w->out, 1);
 }
 
 static void hand_back(struct machine_work *w, struct dev_job *job) {
-    pthread_mutex_lock(&w->lock);
+    lock(w);
     bool first = !w->finished.head; /* all that have ended are collected at once */
     put(&w->finished, job);
     for (unsigned i = 0; first && i < w->m->cfg.cpus; i++)
@@ -61,7 +70,7 @@ static void hand_back(struct machine_work *w, struct dev_job *job) {
 
 static void *worker(void *opaque) {
     struct machine_work *w = opaque;
-    pthread_mutex_lock(&w->lock);
+    lock(w);
     for (;;) {
         struct dev_job *job = take(&w->todo);
         if (!job && w->stop)
@@ -70,15 +79,15 @@ static void *worker(void *opaque) {
             pthread_cond_wait(&w->given, &w->lock);
             continue;
         }
-        pthread_mutex_unlock(&w->lock);
+        unlock(w);
         job->run(job);
-        if (w->m->ops->threaded)
+        if (machine_has_threads(w->m))
             finish_locked(w, job);
         else
             hand_back(w, job);
         pthread_cond_broadcast(&w->ended);
     }
-    pthread_mutex_unlock(&w->lock);
+    unlock(w);
     return NULL;
 }
 
@@ -115,10 +124,10 @@ void work_offload(void *machine, struct dev_job *job) {
         return;
     }
     atomic_fetch_add(&m->work->out, 1);
-    pthread_mutex_lock(&m->work->lock);
+    lock(m->work);
     put(&m->work->todo, job);
     pthread_cond_signal(&m->work->given);
-    pthread_mutex_unlock(&m->work->lock);
+    unlock(m->work);
 }
 
 bool work_is_out(struct machine *m) {
@@ -129,10 +138,10 @@ void work_collect(struct machine *m) {
     struct machine_work *w = m->work;
     if (!work_is_out(m))
         return;
-    pthread_mutex_lock(&w->lock);
+    lock(w);
     struct dev_job *job = w->finished.head, *next;
     w->finished = (struct queue){.tail = &w->finished.head};
-    pthread_mutex_unlock(&w->lock);
+    unlock(w);
     for (; job; job = next) {
         next = job->next;
         job->done(job);
@@ -144,16 +153,16 @@ void work_wait(struct machine *m, uint64_t ns) {
     struct machine_work *w = m->work;
     struct timespec until = host_in_ns(CLOCK_MONOTONIC, ns);
     int rc = 0;
-    pthread_mutex_lock(&w->lock);
+    lock(w);
     while (rc == 0 && !w->finished.head && atomic_load(&w->out))
         rc = pthread_cond_timedwait(&w->ended, &w->lock, &until);
-    pthread_mutex_unlock(&w->lock);
+    unlock(w);
 }
 
 void work_drain(struct machine *m) {
     while (work_is_out(m)) {
         work_wait(m, 100000000);
-        if (!m->ops->threaded)
+        if (!machine_has_threads(m))
             work_collect(m);
     }
 }
@@ -163,10 +172,10 @@ void work_end(struct machine *m) {
     if (!w)
         return;
     work_drain(m);
-    pthread_mutex_lock(&w->lock);
+    lock(w);
     w->stop = true;
     pthread_cond_signal(&w->given);
-    pthread_mutex_unlock(&w->lock);
+    unlock(w);
     pthread_join(w->thread, NULL);
     pthread_cond_destroy(&w->given);
     pthread_cond_destroy(&w->ended);
