@@ -9,7 +9,7 @@ CONFIGURED := $(BUILD)/build.ninja
 SOURCES = $(shell git ls-files -co --exclude-standard '*.c' '*.h' '*.inc')
 
 .PHONY: help all demo test test-guests test-lab test-debian13 guests debian-disk linux configure setup setup-test format format-check tidy \
-        rules reference differential killed conformance bench bench-commit install deb clean distclean
+        rules reference differential killed conformance bench bench-commit bench-scale litmus install deb clean distclean
 
 help:
 	@echo "make demo     install what is missing, build, run the embedded guest under --mmu $(MMU),"
@@ -19,6 +19,8 @@ help:
 	@echo "make differential   random instructions in the software CPU and on this host's, without"
 	@echo "              end (MODE=64|32, SEED=...; one million of them are in make test)"
 	@echo "make killed   end writers of snapshots, and spoil migrations, at 200 random places (POINTS=..., SEED=...)"
+	@echo "make litmus   two vCPUs that are threads, ten million rounds of what processors promise each other;"
+	@echo "              then thirty boots with eight of them (BOOTS=...)"
 	@echo "make conformance KUT=FOLDER   run kvm-unit-tests, which you have built there, and print a table"
 	@echo "make test-guests   boot newer kernels, too (scripts/guests.txt)"
 	@echo "make test-lab   the lab with KVM of Linux 6.1, 6.12, 7.2 and 7.3, under several QEMUs (some of test-guests)"
@@ -29,6 +31,7 @@ help:
 	@echo "make all      build only (PRESET=dev|release|asan-ubsan|tsan|fuzz; now $(PRESET))"
 	@echo "make bench    time a Linux boot, and what comes before it, beside QEMU"
 	@echo "make bench-commit REV=...   this build beside that commit's: what must be equal, and time"
+	@echo "make bench-scale   how a guest's work grows with its vCPUs under --parallel"
 	@echo "make format   clang-format; make tidy: clang-tidy; make rules: who includes whom"
 	@echo "make reference   make what is generated in docs/ anew"
 	@echo "make install  to PREFIX (default /usr/local); make clean: remove build/"
@@ -104,6 +107,14 @@ bench: setup-test all
 	@$(BUILD)/bench/micro/micro
 	@bench/vs_qemu --penumbra $(BUILD)/src/cli/penumbra
 	@bench/vs_native --penumbra $(BUILD)/src/cli/penumbra
+
+bench-scale: setup-test all
+	@bench/scale --penumbra $(BUILD)/src/cli/penumbra $(ARGS)
+
+# Two vCPUs at once, ten million rounds; then thirty boots with eight.
+litmus: setup-test all
+	@cmake --build $(BUILD) --target litmus
+	@tests/guest/parallel.sh $(BUILD)/src/cli/penumbra $(or $(BOOTS),30)
 
 bench-commit: all
 	@bench/vs_commit --penumbra $(BUILD)/src/cli/penumbra $(if $(REV),--commit $(REV)) $(ARGS)

@@ -2,12 +2,13 @@
 /*
  * Workloads for a guest that runs Linux: one static program for its initramfs.
  *
- *     pn-linux [-m] NAME[:N[:BYTES]]...
+ *     pn-linux [-m] [-jN] NAME[:N[:BYTES]]...
  *     pn-linux [-m] time PROGRAM [ARG]...     the measured part is another program
  *     pn-linux list
  *
  * -m: mark the measured parts at the mark port (penumbra/mark.h), once the guest is idle; only
- * in a guest of penumbra's, as root. One after another, each prints the lines of bench/workload.h with
+ * in a guest of penumbra's, as root. -jN: N processes do each of them at once; the time is from
+ * before the first begins until the last has ended. One after another, each prints the lines of bench/workload.h with
  * its name behind "linux-":
  *
  *     workload: begin name=linux-fork n=300
@@ -50,7 +51,10 @@ static const struct linux_workload all[] = {
 };
 #define COUNT (sizeof(all) / sizeof(all[0]))
 
-static bool marks; /* the port may be used */
+#define AT_ONCE_MAX 64u
+
+static bool marks;           /* the port may be used */
+static unsigned at_once = 1; /* processes */
 
 uint64_t now_ns(void) {
     struct timespec t;
@@ -126,6 +130,31 @@ static int parse(const char *arg, const struct linux_workload **out, struct job 
 
 /* ---- Running ---- */
 
+/* In processes of their own. Return: ns from before the first to behind the last. Their checksums
+ * are not told: they exit with 1 where they do not end well. */
+static uint64_t run_at_once(const struct linux_workload *w, struct job *job) {
+    uint64_t begun = measure_begin();
+    bool marked = marks, failed = false;
+    marks = false; /* of the whole alone */
+    for (unsigned i = 0; i < at_once; i++) {
+        pid_t child = fork();
+        if (child < 0)
+            die("fork");
+        if (!child) {
+            w->run(job);
+            _exit(0);
+        }
+    }
+    for (int status; wait(&status) > 0;)
+        failed |= status != 0;
+    marks = marked;
+    if (failed) {
+        errno = ECHILD;
+        die("one of several processes");
+    }
+    return measure_end(begun);
+}
+
 static void run(const struct linux_workload *w, struct job *job) {
     printf(WORKLOAD_PREFIX "begin name=linux-%s n=%llu", w->name,
            (unsigned long long)job->n);
@@ -133,7 +162,7 @@ static void run(const struct linux_workload *w, struct job *job) {
         printf(" bytes=%llu", (unsigned long long)job->bytes);
     putchar('\n');
     fflush(stdout); /* or a child would print it again */
-    uint64_t ns = w->run(job);
+    uint64_t ns = at_once > 1 ? run_at_once(w, job) : w->run(job);
     printf(WORKLOAD_PREFIX "time ns=%llu\n", (unsigned long long)ns);
     printf(WORKLOAD_PREFIX "end name=linux-%s ops=%llu checksum=%016llx\n", w->name,
            (unsigned long long)job->n, (unsigned long long)mix(mix(job->sum, 1), job->n));
@@ -205,8 +234,16 @@ int main(int argc, char **argv) {
         marks = true;
         first = 2;
     }
+    if (first < argc && !strncmp(argv[first], "-j", 2)) {
+        uint64_t n = 0;
+        const char *end = number(argv[first] + 2, &n);
+        if (!end || *end || !n || n > AT_ONCE_MAX)
+            return usage(argv[first], "processes at once are a number from 1 to 64");
+        at_once = (unsigned)n;
+        first++;
+    }
     if (first >= argc)
-        return usage("pn-linux", "[-m] NAME[:N[:BYTES]]..., time PROGRAM, or list");
+        return usage("pn-linux", "[-m] [-jN] NAME[:N[:BYTES]]..., time PROGRAM, or list");
     if (!strcmp(argv[first], "time") && first + 1 < argc)
         return time_program(argv + first + 1);
     for (int pass = 0; pass < 2; pass++) { /* all of the arguments before any work */
