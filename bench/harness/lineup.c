@@ -110,7 +110,7 @@ static bool named(const struct lineup_mmu *m, const char *name, size_t n) {
 static int expand(struct lineup *l, const struct lineup_mmu *m, const char *items,
                   unsigned sweeps, struct err *e) {
     size_t n = strcspn(items, "+"), name = strcspn(items, "=");
-    char item[64];
+    char item[256]; /* an option with all its values is to be shorter */
     if (!*items)
         return append(l, m, e);
     if (name >= n || n >= sizeof(item))

@@ -21,6 +21,16 @@ void dirty_mark(struct slot *s, pn_gfn gfn) {
     s->dirty[page / 64] |= 1ull << (page % 64);
 }
 
+void dirty_mark_bytes(const struct pn_mmu *mmu, struct slot *s, pn_gpa gpa, size_t size) {
+    pn_gfn gfn = gpa >> PN_PAGE_SHIFT;
+    dirty_mark(s, gfn);
+    if (!mmu->tracker->pieces || !s->dirty)
+        return;
+    unsigned first = (unsigned)(gpa % PN_PAGE_SIZE / PN_PIECE_SIZE);
+    unsigned last = (unsigned)((gpa % PN_PAGE_SIZE + size - 1) / PN_PIECE_SIZE);
+    slot_pieces(s)[gfn - s->gfn] |= UINT32_MAX << first & UINT32_MAX >> (31 - last);
+}
+
 long dirty_take(struct slot *s, uint64_t *bitmap, size_t first, size_t end) {
     long pages = 0;
     for (size_t i = first; i < end; i++) {

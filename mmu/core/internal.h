@@ -87,7 +87,7 @@ static inline uint8_t *slot_hva(const struct slot *s, pn_gfn gfn) {
 void dirty_collect_all(struct pn_mmu *mmu);
 /* dirty.c: a page is about to be, or has been, written. */
 void dirty_mark(struct slot *s, pn_gfn gfn);
-/* The same of bytes in one page, which are about to be written or have been. */
+/* dirty.c: the same of bytes in one page, which are about to be written or have been. */
 void dirty_mark_bytes(const struct pn_mmu *mmu, struct slot *s, pn_gpa gpa, size_t size);
 /* dirty.c: words [first, end) of the log go to the bitmap. Return: pages. */
 long dirty_take(struct slot *s, uint64_t *bitmap, size_t first, size_t end);

@@ -9,19 +9,10 @@
  *
  * Invariants
  * 1. A page whose pieces are not all set since the last harvest has no write tag in any TLB.
- * 2. A piece is set if and only if a byte of it was stored to: by a vCPU, a walk, or a device.
+ * 2. A piece is set (dirty_mark_bytes) if and only if a byte of it was stored to: by a vCPU, a walk, or a
+ *    device.
  */
 #include "mmu/core/internal.h"
-
-void dirty_mark_bytes(const struct pn_mmu *mmu, struct slot *s, pn_gpa gpa, size_t size) {
-    pn_gfn gfn = gpa >> PN_PAGE_SHIFT;
-    dirty_mark(s, gfn);
-    if (!mmu->tracker->pieces || !s->dirty)
-        return;
-    unsigned first = (unsigned)(gpa % PN_PAGE_SIZE / PN_PIECE_SIZE);
-    unsigned last = (unsigned)((gpa % PN_PAGE_SIZE + size - 1) / PN_PIECE_SIZE);
-    slot_pieces(s)[gfn - s->gfn] |= UINT32_MAX << first & UINT32_MAX >> (31 - last);
-}
 
 void dirty_pieces_take(struct pn_mmu *mmu, struct slot *s, const uint64_t *bitmap,
                        size_t words) {
