@@ -27,7 +27,8 @@ struct tdp {
     enum pn_access table_access;
     uint64_t table_needs, table_sets;
     uint64_t refs[PT_LEVELS + 1]; /* of a walk that ends at that level */
-    uint64_t gen; /* changes when a table goes or an entry that leads to one loses A or W */
+    uint64_t
+        gen; /* changes when a table goes or an entry that leads to one loses A or W */
     /* Ways that walks went lately: where the tables for 2 MiB end, by the address. Every
      * entry above has A. */
     bool knows;

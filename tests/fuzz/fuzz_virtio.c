@@ -126,7 +126,8 @@ static void create(struct world *w) {
     REQUIRE(host);
     const struct virtio_rng_config rng = {{host, 1 + RNG, false}, 1, NULL};
     const struct virtio_balloon_config balloon = {{host, 1 + BALLOON, false}};
-    const struct virtio_net_config net = {{host, 1 + NET, false}, {send_frame, w, NET_MTU}, {2}};
+    const struct virtio_net_config net = {
+        {host, 1 + NET, false}, {send_frame, w, NET_MTU}, {2}};
     const struct virtio_blk_config blk = {.virtio = {host, 1 + BLK, false},
                                           .disk = {.size = DISK,
                                                    .read = disk_read,
