@@ -60,6 +60,7 @@ done
 fake=()
 if [ "$(id -u)" -ne 0 ]; then
     command -v fakeroot > /dev/null || die "needs fakeroot, or root"
+    command -v newuidmap > /dev/null || die "needs newuidmap, or root: apt-get install uidmap"
     fake=(fakeroot)
 fi
 [ -d "$(dirname "$file")" ] || die "$(dirname "$file"): no such folder"
