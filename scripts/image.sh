@@ -66,6 +66,7 @@ fi
 [ -d "$(dirname "$file")" ] || die "$(dirname "$file"): no such folder"
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/penumbra-image.XXXXXX")
+chmod 755 "$work" # root of the user namespace is somebody else, and reads the set-up
 parts=("$file.part" "$file.vmlinuz.part" "$file.initrd.part" "$file.cmdline.part")
 trap 'rm -rf "$work" "${parts[@]}"' EXIT
 mirror=$(debian_mirror) || exit 1
