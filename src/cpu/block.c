@@ -626,6 +626,7 @@ static bool translate_held(struct xlat *x, struct block *b, uint8_t *hva, pn_gpa
         x->exit_count = before.exits;
         x->fault_count = before.faults;
         x->insn_count = before.insns;
+        b->exit_count = 0;
     }
     return false;
 }

@@ -297,8 +297,12 @@ PN_IN_HELPER static const uint8_t *helper(struct cpu *cpu) {
     return (const uint8_t *)(hd + 1);
 }
 
+/* IRET serializes (SDM volume 3, "Serializing Instructions"); the others need not. */
 static const uint8_t *own_helper(struct cpu *cpu) {
+    const struct helper_desc *hd = (const void *)cpu->jit.ret;
     const uint8_t *go = helper(cpu);
+    if (hd->in->fn == op_iret)
+        __atomic_thread_fence(__ATOMIC_SEQ_CST);
     if (go && cpu->turn)
         turn_give(cpu);
     return go;

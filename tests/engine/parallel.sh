@@ -32,7 +32,7 @@ for mmu in shadow tdp; do
     guest 1 "$litmus" --mmu $mmu -c 2 # the guest itself, one vCPU after another
     guest 3 "$work/fault" "${how[@]}" -c 8
     guest 4 "$work/loop" "${how[@]}" -c 8 --max-insns 1000000
-    guest 4 "$work/loop" "${how[@]}" -c 2 --timeout 1
+    guest 4 "$work/loop" "${how[@]}" -c 2 --timeout 0.2
     guest 3 "$work/halt" "${how[@]}" -c 2
     grep -q 'halted' "$work/err" || fail "$mmu: no word of the halt: $(cat "$work/err")"
 done
