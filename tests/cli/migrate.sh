@@ -29,9 +29,10 @@ destination() {
     dest[n]=$!
     until [ -S "$work/in$n" ]; do kill -0 "${dest[n]}" 2> /dev/null || break; sleep 0.02; done
 }
-# there N: monitor N listens, and the guest is there. said N LINE: run N has said it.
+# there N: monitor N listens, and the guest is there. said N LINE: run N has said it, or one before it: the guest
+# runs on while it moves.
 there() { until [ -S "$work/mon$1" ]; do kill -0 "${2:-$source}" 2> /dev/null || break; sleep 0.02; done; }
-said() { until grep -q "$2" "$work/$1.out"; do kill -0 "$3" 2> /dev/null || break; sleep 0.02; done; }
+said() { until cat "$work"/[0-$1].out | grep -q "$2"; do kill -0 "$3" 2> /dev/null || break; sleep 0.02; done; }
 
 # as_alone WHAT LAST: the runs' consoles, one behind another, and the last one's end are as of who stayed.
 as_alone() {
@@ -66,8 +67,12 @@ if [ "${2:-}" = linux ]; then
         run migrate "$work/mon0" "unix:$work/in1" --verify "$@"
         [ "$rc" -eq 0 ] || fail "$what: the first move: $(cat "$work/err")"
         said 1 'step gzip' "${dest[1]}"
+        there 1 "${dest[1]}"
         run migrate "$work/mon1" "unix:$work/in2" --verify "$@"
-        [ "$rc" -eq 0 ] || fail "$what: the second move: $(cat "$work/err")"
+        [ "$rc" -eq 0 ] || {
+            fail "$what: the second move: $(cat "$work/err")"
+            kill "${dest[2]}" 2> /dev/null # nobody may ever come
+        }
         both "$what"
         wait "${dest[2]}" || fail "$what: the last: exit code $?: $(cat "$work/2.err")"
         as_alone "$what" 2
