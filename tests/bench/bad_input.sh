@@ -186,6 +186,7 @@ rc=$?
 # On a terminal penumbra says at which point it is.
 bench="$penumbra bench exit:count=10 chase:steps=1000000000 --mmu shadow --warmup 0 --repeat 1"
 for sig in INT TERM; do
+    : > "$work/terminal" # the run before said it, too
     script -qefc "echo \$\$ > $work/pid; exec $bench --json $work/i.json > $work/out" "$work/err" \
         < /dev/null > "$work/terminal" &
     until grep -q '\[2/2\] chase' "$work/terminal"; do

@@ -128,6 +128,7 @@ for mmu in shadow tdp; do
     append="console=ttyS0 quiet panic=-1"
     [ $mmu = tdp ] || append+=" pti=on"
     about="a boot under $mmu"
+    : > "$work/console" # that of the boot before says all, too
     mkfifo "$work/keys"
     exec {keys}<> "$work/keys"
     cat "$work/input" >&$keys

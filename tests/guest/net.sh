@@ -27,6 +27,7 @@ boot() {
     local name=$1 net=$2 want=$3 port pid
     shift 3
     port=$(free_port)
+    : > "$work/out" # the boot before said that it listens, too
     "$penumbra" run -m 128M --timeout 200 --kernel "$cache/vmlinuz" --initrd "$work/initrd" --net "$net,hostfwd=tcp::$port-:7777" \
         --append "console=ttyS0 panic=-1 quiet pn.script pn.port=$server" "$@" < /dev/null > "$work/out" 2> "$work/err" &
     pid=$!
