@@ -17,8 +17,9 @@
  * what the consumer reads, or in the next harvest. Memory of hugetlb pages, which the kernel
  * protects as a whole, is not for these.
  *
- * Locking: the thread and a harvest share a range's bitmap by atomic operations, and the list of
- * ranges by `lock`.
+ * Locking: `lock` guards the list of ranges and, of uffd-wp, their bitmaps with what is protected:
+ * a page is in its bitmap if and only if it is not protected. A harvest that came between the two
+ * would protect a page that the thread then lets be written, and nobody would know.
  */
 #define _GNU_SOURCE
 #include "engine/dirty_host.h"
@@ -95,11 +96,10 @@ static void answer(struct host_tracker *t, uint64_t address) {
     for (struct host_range *r = t->ranges; r; r = r->next)
         if ((uint64_t)(at - r->hva) < r->size) {
             uint64_t page = (uint64_t)(at - r->hva) / PN_PAGE_SIZE;
-            __atomic_fetch_or(&r->written[page / 64], 1ull << page % 64,
-                              __ATOMIC_SEQ_CST);
+            r->written[page / 64] |= 1ull << page % 64;
         }
-    pthread_mutex_unlock(&t->lock);
     protect(t, at, PN_PAGE_SIZE, false); /* and the writer goes on */
+    pthread_mutex_unlock(&t->lock);
 }
 
 static void *serve(void *opaque) {
@@ -285,8 +285,8 @@ static void set_pages(uint64_t *bitmap, uint64_t first, uint64_t end) {
 static int take_written(struct host_tracker *t, struct host_range *r, uint64_t *bitmap) {
     uint64_t pages = r->size / PN_PAGE_SIZE;
     int rc = 0;
-    for (uint64_t w = 0; w < (pages + 63) / 64; w++)
-        bitmap[w] = __atomic_exchange_n(&r->written[w], 0, __ATOMIC_SEQ_CST);
+    pthread_mutex_lock(&t->lock);
+    memcpy(bitmap, r->written, (pages + 63) / 64 * sizeof(*bitmap));
     for (uint64_t p = 0, first; rc == 0 && p < pages; p++) {
         if (!(bitmap[p / 64] >> p % 64 & 1))
             continue;
@@ -294,8 +294,9 @@ static int take_written(struct host_tracker *t, struct host_range *r, uint64_t *
             ;
         rc = protect(t, r->hva + first * PN_PAGE_SIZE, (p - first) * PN_PAGE_SIZE, true);
     }
-    for (uint64_t w = 0; rc && w < (pages + 63) / 64; w++) /* for the next harvest */
-        __atomic_fetch_or(&r->written[w], bitmap[w], __ATOMIC_SEQ_CST);
+    if (rc == 0) /* else all of it is for the next harvest */
+        memset(r->written, 0, (pages + 63) / 64 * sizeof(*bitmap));
+    pthread_mutex_unlock(&t->lock);
     return rc;
 }
 
