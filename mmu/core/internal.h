@@ -421,12 +421,6 @@ static inline void count_packed(struct pn_stats *st, uint64_t refs) {
     for (unsigned level = 1; level <= PT_LEVELS; level++, refs >>= 8)
         st->v[PN_STAT_LEVEL0_walk_refs + level] += refs & 255;
 }
-/* A walk read one entry of each level from `top` down to `level`. */
-static inline void count_refs(struct pn_stats *st, unsigned top, unsigned level) {
-    st->v[PN_STAT_walk_refs] += top - level + 1;
-    for (; level <= top; level++)
-        pn_count_level(st, walk_refs, level);
-}
 
 /* ---- outcome.c: the end of every fault ---- */
 
