@@ -50,6 +50,7 @@ void pt_bits_init(struct pt_bits *b, const struct pt_format *f, unsigned feature
     for (unsigned level = 1; level <= f->top; level++) {
         bool on = f->large_if[level] & (features | PT_ALWAYS);
         b->large_levels |= (uint8_t)(on << level);
+        b->leaf[level] = b->address & bits(pt_shift(f, level), 63);
         b->rsvd[0][level] = all | (level > 1 ? f->table_zero : 0);
         b->rsvd[1][level] = all;
         if (level > 1)

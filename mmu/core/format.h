@@ -82,11 +82,12 @@ static const struct pt_format pt_formats[PT_FORMATS] = {
 /* A format with the features that are on. */
 struct pt_bits {
     const struct pt_format *format; /* NULL: paging is off */
-    uint8_t large_levels;     /* bit n: an entry of level n with `large` maps a page */
-    uint64_t address;         /* bits 12 .. MAXPHYADDR-1 */
-    uint64_t accessed, dirty; /* set by walks; 0: this format has none, or not now */
-    uint64_t needed;          /* bits that an entry has that may be used as it is */
-    uint64_t execute_user;    /* 0: bit 2 is for all addresses, or there is no such bit */
+    uint8_t large_levels; /* bit n: an entry of level n with `large` maps a page */
+    uint64_t address;     /* bits 12 .. MAXPHYADDR-1 */
+    uint64_t leaf[PT_LEVELS + 1]; /* by level: those of `address` that a leaf has */
+    uint64_t accessed, dirty;     /* set by walks; 0: this format has none, or not now */
+    uint64_t needed;              /* bits that an entry has that may be used as it is */
+    uint64_t execute_user; /* 0: bit 2 is for all addresses, or there is no such bit */
     uint64_t large; /* the format's, here for a look at many entries, as the next two */
     uint8_t pkey_shift, pkey_mask;
     bool plain; /* rights are W, U and NX, and no combination of bits is odd */
@@ -141,9 +142,6 @@ static inline uint8_t pt_pkey(const struct pt_format *f, uint64_t v) {
 /* First frame that a leaf of this level maps. */
 static inline pn_gfn pt_leaf_gfn(const struct pt_format *f, const struct pt_bits *b,
                                  unsigned level, uint64_t v) {
-    pn_gfn gfn = (v & b->address) >> PN_PAGE_SHIFT;
-    if (level == 1)
-        return gfn;
-    gfn &= ~((1ull << f->bits * (level - 1)) - 1);
-    return f->pse36 ? gfn | (v >> 13 & 0xff) << 20 : gfn;
+    pn_gfn gfn = (v & b->leaf[level]) >> PN_PAGE_SHIFT;
+    return f->pse36 && level > 1 ? gfn | (v >> 13 & 0xff) << 20 : gfn;
 }

@@ -116,10 +116,9 @@ static inline uint64_t spte_public(uint64_t v) {
  */
 static inline pn_gfn gpte_leaf_gfn(const struct pt_bits *bits, unsigned level, unsigned i,
                                    uint64_t v) {
-    if (level == 1)
-        return (v & bits->address) >> PN_PAGE_SHIFT;
-    pn_gfn gfn = pt_leaf_gfn(bits->format, bits, level, v);
-    return bits->format->bits == 10 ? gfn | (pn_gfn)(i & 1) << 9 : gfn;
+    if (__builtin_expect(bits->format->bits != 10 || level == 1, 1))
+        return (v & bits->leaf[level]) >> PN_PAGE_SHIFT;
+    return pt_leaf_gfn(bits->format, bits, level, v) | (pn_gfn)(i & 1) << 9;
 }
 
 /* What a gpte says, or usable = false where a walk through it would fault or has to set
