@@ -32,9 +32,10 @@ struct recording {
     bool stopped;
     struct pn_stats total;
     bool known[PN_STAT_COUNT];
-    uint8_t *frame;                                    /* FRAME_MAX, and a byte more */
-    const uint8_t *at, *end;                           /* of the block */
-    uint8_t plain[RECORDING_BLOCK + sizeof(uint64_t)]; /* a varint is read by words */
+    uint8_t *frame;          /* FRAME_MAX, and a byte more */
+    const uint8_t *at, *end; /* of the block */
+    uint8_t plain[RECORDING_BLOCK +
+                  OP_SIZE_MAX]; /* where it ends is asked behind an operation */
 };
 
 _Static_assert(sizeof(struct recording_header) == 64, "as in the file");
@@ -248,35 +249,27 @@ static enum recording_state read_block(struct recording *r) {
 
 /* ---- Operations ---- */
 
-/* Return: behind it; NULL: it does not end before `end`, or has more than 64 bits. */
-/* More than eight bytes, or none that ends. */
-static const uint8_t *get_long_varint(const uint8_t *p, const uint8_t *end, uint64_t *v) {
-    uint64_t value = 0;
-    for (unsigned shift = 0; p < end && shift < 64; shift += 7) {
-        value |= (uint64_t)(*p & 0x7f) << shift;
-        if (*p++ & 0x80)
-            continue;
-        *v = value;
-        return p;
-    }
-    return NULL;
+/* Of `plain` so much may be read behind the last operation. */
+static inline uint64_t get_8(const uint8_t *p) {
+    uint64_t v;
+    memcpy(&v, p, sizeof(v));
+    return v;
 }
 
-/* Without a branch that depends on its size, which no processor could foresee: bytes behind
- * the last one are put out, and then pairs of 7 bits joined, of 14 and of 28. */
-static inline const uint8_t *get_varint(const uint8_t *p, const uint8_t *end,
-                                        uint64_t *v) {
-    uint64_t w, last;
-    memcpy(&w, p, sizeof(w));
-    last = ~w & 0x8080808080808080ull;
-    if (__builtin_expect(!last, 0))
-        return get_long_varint(p, end, v);
-    w &= (last ^ (last - 1)) & 0x7f7f7f7f7f7f7f7full;
-    w = (w & 0x007f007f007f007full) | (w & 0x7f007f007f007f00ull) >> 1;
-    w = (w & 0x00003fff00003fffull) | (w & 0x3fff00003fff0000ull) >> 2;
-    *v = (w & 0x000000000fffffffull) | (w & 0x0fffffff00000000ull) >> 4;
-    p += (__builtin_ctzll(last) >> 3) + 1;
-    return p <= end ? p : NULL;
+/* Return: behind it; that may be behind the block. No branch depends on the size, which no
+ * processor could foresee. */
+static inline const uint8_t *get_number(const uint8_t *p, uint64_t *v) {
+    static const uint64_t bits[] = {
+        0x7f,        0x3fff,        0x1fffff,        0xfffffff,
+        0x7ffffffff, 0x3ffffffffff, 0x1ffffffffffff, 0xffffffffffffff};
+    uint64_t w = get_8(p);
+    unsigned more = (unsigned)__builtin_ctzll(w | 1u << NUMBER_MORE);
+    if (__builtin_expect(more == NUMBER_MORE, 0)) {
+        *v = get_8(p + 1);
+        return p + NUMBER_MAX;
+    }
+    *v = w >> 1 >> more & bits[more];
+    return p + more + 1;
 }
 
 static const uint8_t *get_other(const uint8_t *p, const uint8_t *end, uint8_t kind,
@@ -285,32 +278,28 @@ static const uint8_t *get_other(const uint8_t *p, const uint8_t *end, uint8_t ki
     if (kind >= PN_OP_COUNT || kind == PN_OP_access)
         return NULL;
     op->kind = (enum pn_op_kind)kind;
-    for (unsigned i = 0; p && i < op_words[kind]; i++)
-        p = get_varint(p, end, &op->w[i]);
-    if (p)
-        p = get_varint(p, end, &size);
-    if (!p || size > PN_OP_DATA || size > (size_t)(end - p))
+    for (unsigned i = 0; i < op_words[kind]; i++)
+        p = get_number(p, &op->w[i]);
+    p = get_number(p, &size);
+    if (p > end || size > PN_OP_DATA || size > (size_t)(end - p))
         return NULL;
     op->size = (uint32_t)size;
     op->data = p;
     return p + size;
 }
 
-static inline const uint8_t *get_page(const uint8_t *p, const uint8_t *end,
-                                      uint64_t *last, struct pn_op *op) {
+static inline const uint8_t *get_page(const uint8_t *p, uint64_t *last,
+                                      struct pn_op *op) {
     uint64_t v;
-    p = get_varint(p, end, &v);
-    if (p)
-        op->w[0] = (*last += unzigzag(v)) << PN_PAGE_SHIFT;
+    p = get_number(p, &v);
+    op->w[0] = (*last += unzigzag(v)) << PN_PAGE_SHIFT;
     return p;
 }
 
 static inline const uint8_t *get_write8(struct recording *r, const uint8_t *p,
-                                        const uint8_t *end, struct pn_op *op) {
+                                        struct pn_op *op) {
     uint64_t v;
-    p = get_varint(p, end, &v);
-    if (!p || (size_t)(end - p) < sizeof(v))
-        return NULL;
+    p = get_number(p, &v);
     op->kind = PN_OP_vcpu_write;
     op->w[0] = r->last.write += unzigzag(v);
     op->w[1] = op->size = sizeof(v);
@@ -318,44 +307,43 @@ static inline const uint8_t *get_write8(struct recording *r, const uint8_t *p,
     return p + sizeof(v);
 }
 
-/* Return: behind the operation at p; NULL: it is none. */
-static inline const uint8_t *get_op(struct recording *r, const uint8_t *p,
+/* All but accesses. Return: behind the operation, whose head is before p, or behind the
+ * block; NULL: it is none. */
+static inline const uint8_t *get_op(struct recording *r, uint8_t head, const uint8_t *p,
                                     const uint8_t *end, struct pn_op *op) {
-    uint64_t v;
-    uint8_t head = *p++;
-    if (head == OP_VCPU) {
-        p = get_varint(p, end, &v);
-        if (!p || v >= RECORDING_VCPUS || p == end)
-            return NULL;
-        r->vcpu = (uint16_t)v;
-        head = *p++;
-    }
-    op->vcpu = r->vcpu;
-    if (head & OP_ACCESS) {
-        op->kind = PN_OP_access;
-        op->how = head & (uint8_t)~OP_ACCESS;
-        return get_page(p, end, &r->last.access[op->how & PN_OP_ACCESS], op);
-    }
     if (head - OP_FETCHED < PN_TLB_MODES) {
         op->kind = PN_OP_fetched;
         op->w[1] = head - OP_FETCHED;
-        return get_page(p, end, &r->last.fetched, op);
+        return get_page(p, &r->last.fetched, op);
     }
-    return head == OP_WRITE8 ? get_write8(r, p, end, op) : get_other(p, end, head, op);
+    return head == OP_WRITE8 ? get_write8(r, p, op) : get_other(p, end, head, op);
 }
 
 /* Return: as get_op; at r->until the end of the block. */
 static const uint8_t *get_time(struct recording *r, const uint8_t *p,
                                const uint8_t *end) {
     uint64_t v;
-    p = get_varint(p, end, &v);
-    if (!p)
+    p = get_number(p, &v);
+    if (p > end)
         return NULL;
     v = r->last.time + unzigzag(v);
     r->stopped = v > r->until;
     if (r->stopped)
         return end;
     r->last.time = v;
+    return p;
+}
+
+/* What stands before operations. Return: as get_op. */
+static const uint8_t *get_before(struct recording *r, uint8_t head, const uint8_t *p,
+                                 const uint8_t *end) {
+    uint64_t v;
+    if (head == OP_TIME)
+        return get_time(r, p, end);
+    p = get_number(p, &v);
+    if (v >= RECORDING_VCPUS || p >= end)
+        return NULL;
+    r->vcpu = (uint16_t)v;
     return p;
 }
 
@@ -368,15 +356,26 @@ unsigned recording_next(struct recording *r, struct pn_op *ops, unsigned max) {
     }
     const uint8_t *p = r->at, *end = r->end;
     struct pn_op *op = ops;
-    while (op < ops + max && p && p != end) {
-        bool time = *p == OP_TIME;
-        p = time ? get_time(r, p + 1, end) : get_op(r, p, end, op);
-        op += p && !time;
+    while (op < ops + max && p && p < end) {
+        uint8_t head = *p++;
+        op->vcpu = r->vcpu;
+        if (head & OP_ACCESS) {
+            op->kind = PN_OP_access;
+            op->how = head & (uint8_t)~OP_ACCESS;
+            p = get_page(p, &r->last.access[head & PN_OP_ACCESS], op);
+            op++;
+        } else if (head >= OP_TIME) {
+            p = get_before(r, head, p, end);
+        } else {
+            p = get_op(r, head, p, end, op);
+            op += p != NULL;
+        }
     }
     unsigned n = (unsigned)(op - ops);
-    if (!p)
+    n -= p > end; /* the last one is not whole */
+    if (!p || p > end)
         r->state = RECORDING_DAMAGED;
-    r->at = p ? p : end;
+    r->at = r->state == RECORDING_DAMAGED ? end : p;
     r->ops += n;
     return n;
 }

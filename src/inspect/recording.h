@@ -8,7 +8,7 @@
  * of 0 operations, and the end: the counters of the run, a line "name value" each. A file
  * without it is incomplete.
  *
- * An operation is a byte and varints. 0x80 | how: an access; how far its page is from that of
+ * An operation is a byte and numbers (recording_codec.h). 0x80 | how: an access; how far its page is from that of
  * the last access of the same kind, zigzag (where in the page it is no MMU asks). 0x60 | mode:
  * a fetch that a TLB model is told of; its page in the same way. 0x70: a vcpu_write of 8 bytes,
  * most of which are entries of tables; how far its gpa is from the last one's, zigzag; the
@@ -25,7 +25,7 @@
 #include "penumbra/mmu.h"
 
 #define RECORDING_MAGIC   "PNRECRD\n"
-#define RECORDING_VERSION 3u
+#define RECORDING_VERSION 4u
 #define RECORDING_BLOCK   (256u << 10) /* bytes of operations in a block at most */
 #define RECORDING_VCPUS   256u
 #define RECORDING_TICK    1000u /* ns: times are told no closer */

@@ -2,6 +2,8 @@
 /* What a recording's writer and its reader share. */
 #pragma once
 
+#include <string.h>
+
 #include <lz4.h>
 
 #include "inspect/recording.h"
@@ -11,9 +13,12 @@
 #define OP_ACCESS  0x80u /* | how */
 #define OP_FETCHED 0x60u /* | enum pn_tlb_mode */
 #define OP_WRITE8  0x70u
-#define VARINT_MAX 10u
+/* A number of 7, 14, ... 56 bits: a one bit above as many zero bits as bytes follow the first, and
+ * above it the number. Of more bits: a byte 0, and eight bytes. */
+#define NUMBER_MORE 8u
+#define NUMBER_MAX  (NUMBER_MORE + 1)
 /* The longest operation: a time, a vCPU, a kind, its words, a size and data. */
-#define OP_SIZE_MAX ((2 + 2 + 1 + PN_OP_WORDS + 1) * VARINT_MAX + PN_OP_DATA)
+#define OP_SIZE_MAX (3 + (2 + PN_OP_WORDS + 1) * NUMBER_MAX + PN_OP_DATA)
 #define END_MAX     (64u << 10)
 /* Of what follows a struct recording_block: more than an end. */
 #define FRAME_MAX ((size_t)LZ4_COMPRESSBOUND(RECORDING_BLOCK))
@@ -38,4 +43,17 @@ static inline uint64_t zigzag(uint64_t d) {
 }
 static inline uint64_t unzigzag(uint64_t v) {
     return v >> 1 ^ -(v & 1);
+}
+
+/* Eight bytes are written always. */
+static inline uint8_t *put_number(uint8_t *p, uint64_t v) {
+    unsigned more = (63 - (unsigned)__builtin_clzll(v | 1)) / 7;
+    if (more >= NUMBER_MORE) {
+        *p = 0;
+        memcpy(p + 1, &v, sizeof(v));
+        return p + NUMBER_MAX;
+    }
+    v = (v << 1 | 1) << more;
+    memcpy(p, &v, sizeof(v));
+    return p + more + 1;
 }

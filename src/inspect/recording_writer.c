@@ -60,24 +60,17 @@ static void put_block(struct recording_writer *w) {
 
 /* ---- What the MMU tells ---- */
 
-static uint8_t *put_varint(uint8_t *p, uint64_t v) {
-    for (; v >= 0x80; v >>= 7)
-        *p++ = (uint8_t)(v | 0x80);
-    *p++ = (uint8_t)v;
-    return p;
-}
-
 static uint8_t *put_distance(uint8_t *p, uint64_t *last, uint64_t v) {
     uint64_t from = *last;
     *last = v;
-    return put_varint(p, zigzag(v - from));
+    return put_number(p, zigzag(v - from));
 }
 
 static uint8_t *put_other(uint8_t *p, const struct pn_op *op) {
     *p++ = (uint8_t)op->kind;
     for (unsigned i = 0; i < op_words[op->kind]; i++)
-        p = put_varint(p, op->w[i]);
-    p = put_varint(p, op->size);
+        p = put_number(p, op->w[i]);
+    p = put_number(p, op->size);
     if (op->size)
         memcpy(p, op->data, op->size);
     return p + op->size;
@@ -101,7 +94,7 @@ static void recorded(void *opaque, const struct pn_op *op) {
     uint8_t *p = put_time(w, w->plain + w->used);
     if (op->vcpu != w->vcpu) {
         *p++ = OP_VCPU;
-        p = put_varint(p, w->vcpu = op->vcpu);
+        p = put_number(p, w->vcpu = op->vcpu);
     }
     if (op->kind == PN_OP_access) {
         *p++ = (uint8_t)(OP_ACCESS | op->how);

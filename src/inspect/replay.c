@@ -78,9 +78,9 @@ static void translate(struct replay *p) {
     p->gpa = x.gpa;
 }
 
-static inline bool hit(const struct replay *p) {
-    size_t i = p->gva >> PN_PAGE_SHIFT & (PN_TLB_ENTRIES - 1);
-    return (p->by->view.tlb[p->mode][i].tag[p->access] ^ p->gva) < PN_PAGE_SIZE;
+static inline bool hit(const struct vcpu *v, pn_gva gva, unsigned access, unsigned mode) {
+    size_t i = gva >> PN_PAGE_SHIFT & (PN_TLB_ENTRIES - 1);
+    return (v->view.tlb[mode][i].tag[access] ^ gva) < PN_PAGE_SIZE;
 }
 
 static int do_access(struct replay *p, struct vcpu *v, const struct pn_op *op) {
@@ -89,16 +89,17 @@ static int do_access(struct replay *p, struct vcpu *v, const struct pn_op *op) {
         return -EBADMSG;
     if (op->how & PN_OP_AGAIN) /* done by unprotect, where it is to be done */
         return 0;
+    p->tracked = false;
+    p->accesses++;
+    if (!(op->how & PN_OP_FORCED) && hit(v, op->w[0], access, mode)) {
+        p->hits++;
+        return 0;
+    }
     p->by = v;
     p->gva = op->w[0];
     p->access = (enum pn_access)access;
     p->mode = (enum pn_tlb_mode)mode;
-    p->tracked = false;
-    p->accesses++;
-    if (!(op->how & PN_OP_FORCED) && hit(p))
-        p->hits++;
-    else
-        translate(p);
+    translate(p);
     return 0;
 }
 
@@ -307,15 +308,6 @@ static inline int one(struct replay *p, const struct pn_op *op) {
 
 /* ---- All of it ---- */
 
-/* What an access will look at first: it may not be in the host's cache. */
-static inline void look_ahead(const struct replay *p, const struct pn_op *op) {
-    unsigned mode = op->how >> PN_OP_MODE & 3;
-    if (op->kind != PN_OP_access || op->vcpu >= p->vcpus || mode >= PN_TLB_MODES)
-        return;
-    size_t i = op->w[0] >> PN_PAGE_SHIFT & (PN_TLB_ENTRIES - 1);
-    __builtin_prefetch(&p->vcpu[op->vcpu].view.tlb[mode][i]);
-}
-
 /* Of these operations how many are to be read next. */
 static unsigned next_group(uint64_t most, uint64_t done) {
     return most - done < AHEAD ? (unsigned)(most - done) : AHEAD;
@@ -324,21 +316,15 @@ static unsigned next_group(uint64_t most, uint64_t done) {
 /* Return: 0 or -errno: *bad could not be done. */
 static int do_all(struct replay *p, struct recording *r, uint64_t most,
                   const struct pn_op **bad) {
-    static const unsigned near = AHEAD / 4;
-    struct pn_op *ops = p->ops;
     int rc = 0;
     for (unsigned n, group; (group = next_group(most, recording_ops(r))) != 0 &&
-                            (n = recording_next(r, ops, group)) != 0;) {
-        for (unsigned i = 0; i < near && i < n; i++)
-            look_ahead(p, &ops[i]);
-        for (unsigned i = 0; i < n && !rc; i++) {
-            if (i + near < n)
-                look_ahead(p, &ops[i + near]);
-            rc = one(p, &ops[i]);
-            *bad = &ops[i];
-        }
+                            (n = recording_next(r, p->ops, group)) != 0;) {
+        const struct pn_op *op = p->ops, *end = op + n;
+        for (; op < end && !(rc = one(p, op)); op++)
+            ;
         if (rc) {
-            p->number = recording_ops(r) - n + (uint64_t)(*bad - ops) + 1;
+            *bad = op;
+            p->number = recording_ops(r) - (uint64_t)(end - op) + 1;
             break;
         }
     }

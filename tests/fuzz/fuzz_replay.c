@@ -9,9 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <lz4.h>
 #include <xxhash.h>
 
+#include "inspect/recording_codec.h"
 #include "inspect/replay.h"
 
 #define MEMORY_MAX ((uint64_t)16 << 20)
@@ -20,21 +20,27 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* A good header, a vCPU, two memslots, and the bytes as one block. Return: the size. */
 static size_t dress(unsigned char *file, size_t room, const uint8_t *data, size_t size) {
-    /* kind, words as varints, size of data: slot 0, 1 MiB at 0; slot 1, read only, two pages
-     * at 8 MiB; the vCPU. */
-    static const uint8_t first[] = {
-        PN_OP_slot, 0,    0,    0,    0x80, 0x80, 0x40, 0, 0, PN_OP_slot, 1,
-        1,          0x80, 0x80, 0x80, 4,    0x80, 0x40, 0, 0, PN_OP_vcpu, 0};
+    /* Slot 0, 1 MiB at 0; slot 1, read only, two pages at 8 MiB; the vCPU. */
+    static const struct {
+        uint8_t kind, numbers;
+        uint64_t number[6]; /* words, and the size of data */
+    } first[] = {{PN_OP_slot, 6, {0, 0, 0, 1 << 20}},
+                 {PN_OP_slot, 6, {1, PN_SLOT_READONLY, 8 << 20, 8192}},
+                 {PN_OP_vcpu, 1, {0}}};
     struct recording_header h = {
         .version = RECORDING_VERSION, .maxphyaddr = 40, .kind = data[0] >> 3 & 1};
-    uint8_t plain[4096 + sizeof(first)];
+    uint8_t plain[4096 + sizeof(first)], *p = plain;
     if (size > 4096)
         size = 4096;
     memcpy(h.magic, RECORDING_MAGIC, sizeof(h.magic));
     memcpy(file, &h, sizeof(h));
-    memcpy(plain, first, sizeof(first));
-    memcpy(plain + sizeof(first), data, size);
-    struct recording_block b = {.plain = (uint32_t)(sizeof(first) + size)};
+    for (size_t op = 0; op < 3; op++) {
+        *p++ = first[op].kind;
+        for (unsigned i = 0; i < first[op].numbers; i++)
+            p = put_number(p, first[op].number[i]);
+    }
+    memcpy(p, data, size);
+    struct recording_block b = {.plain = (uint32_t)(p - plain + (ptrdiff_t)size)};
     size_t at = sizeof(h) + sizeof(b);
     b.size = (uint32_t)LZ4_compress_default((const char *)plain, (char *)file + at,
                                             (int)b.plain, (int)(room - at));

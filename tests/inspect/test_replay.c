@@ -412,7 +412,43 @@ START_TEST(recording_changes_no_counter) {
 }
 END_TEST
 
-SUITE("inspect.replay", .timeout = 300, .tests = {what_a_fault_syncs_is_told_of_before},
+/* The least and the greatest of each size, as words and as distances. */
+START_TEST(numbers_of_every_size_come_back) {
+    const struct pn_mmu_config cfg = config(0);
+    struct recording_writer *w;
+    struct recording *r;
+    struct pn_op op;
+    int fd = mkstemp(path);
+    ck_assert_int_ge(fd, 0);
+    close(fd);
+    ck_assert_int_eq(recording_open(path, &w, &e), 0);
+    const struct pn_recorder *to = recording_recorder(w);
+    to->created(to->opaque, &cfg);
+    for (unsigned bits = 0; bits <= 64; bits++) {
+        uint64_t most = bits ? UINT64_MAX >> (64 - bits) : 0;
+        op = (struct pn_op){.kind = PN_OP_pkr, .w = {most, most + 1}};
+        to->op(to->opaque, &op);
+        op = (struct pn_op){.kind = PN_OP_access, .w = {most & PN_PAGE_MASK}};
+        to->op(to->opaque, &op);
+    }
+    ck_assert_msg(recording_close(w, &e) == 0, "%s", text);
+    ck_assert_msg(recording_file_open(path, &r, &e) == 0, "%s", text);
+    for (unsigned bits = 0; bits <= 64; bits++) {
+        uint64_t most = bits ? UINT64_MAX >> (64 - bits) : 0;
+        ck_assert_uint_eq(recording_next(r, &op, 1), 1);
+        ck_assert(op.kind == PN_OP_pkr && op.w[0] == most && op.w[1] == most + 1);
+        ck_assert_uint_eq(recording_next(r, &op, 1), 1);
+        ck_assert(op.kind == PN_OP_access && op.w[0] == (most & PN_PAGE_MASK));
+    }
+    ck_assert_uint_eq(recording_next(r, &op, 1), 0);
+    ck_assert_int_eq(recording_state(r), RECORDING_WHOLE);
+    recording_free(r);
+    forget();
+}
+END_TEST
+
+SUITE("inspect.replay", .timeout = 300,
+      .tests = {what_a_fault_syncs_is_told_of_before, numbers_of_every_size_come_back},
       .loops = {{into_the_recorded_mmu_every_counter_is_the_same, 16},
                 {any_other_mmu_finds_the_guests_tables, 4},
                 {recording_changes_no_counter, 16}})
