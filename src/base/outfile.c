@@ -56,7 +56,8 @@ static int follow(const char *path, char **out) {
 
 static bool in_place(const char *path) {
     struct stat st;
-    return !strncmp(path, "/dev/", 5) || !strncmp(path, "/proc/", 6) ||
+    bool device = !strncmp(path, "/dev/", 5) && strncmp(path, "/dev/shm/", 9) != 0;
+    return device || !strncmp(path, "/proc/", 6) ||
            (!stat(path, &st) && !S_ISREG(st.st_mode));
 }
 

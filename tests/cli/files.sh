@@ -41,6 +41,11 @@ says "--json b.json would replace what --tlb reads" bench compute --tlb b.json -
 [ ! -s kernel ] && [ ! -e x ] || fail "a refused command line wrote something"
 run run --append "$small" --stats /dev/null --trace /dev/null
 [ "$rc" -eq 0 ] || fail "/dev/null twice: $(cat err)"
+# Memory that is a folder of files, though it is below /dev.
+shm=$(mktemp -d -p /dev/shm pn-files-XXXXXX)
+run run --append "$small" --stats "$shm/s.json" --trace "$shm/t"
+[ "$rc" -eq 0 ] && [ -s "$shm/s.json" ] && [ -s "$shm/t" ] || fail "files in /dev/shm: $(cat err)"
+rm -rf "$shm"
 
 run run --append "$small" --stats /dev/full
 [ "$rc" -eq 1 ] && grep -q 'cannot write /dev/full: No space left on device' err || fail "--stats /dev/full: $(cat err)"
