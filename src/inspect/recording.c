@@ -19,6 +19,7 @@
 #include "inspect/recording_codec.h"
 
 #define TEXT_MAX 4096u
+#define PAGES    8u /* of one call of recording_next */
 
 struct recording {
     FILE *in;
@@ -32,6 +33,8 @@ struct recording {
     bool stopped;
     struct pn_stats total;
     bool known[PN_STAT_COUNT];
+    unsigned pages; /* of `page` that have something */
+    uint64_t page[PAGES][PAGE_WORDS];
     uint8_t *frame;          /* FRAME_MAX, and a byte more */
     const uint8_t *at, *end; /* of the block */
     uint8_t plain[RECORDING_BLOCK +
@@ -307,6 +310,28 @@ static inline const uint8_t *get_write8(struct recording *r, const uint8_t *p,
     return p + sizeof(v);
 }
 
+/* The page is put together in r->page, as the last of those that are there. */
+static const uint8_t *get_whole_page(struct recording *r, const uint8_t *p,
+                                     const uint8_t *end, struct pn_op *op) {
+    uint64_t used[PAGE_GROUPS], *word = r->page[r->pages++];
+    size_t words = 0;
+    p = get_number(p, &op->w[0]);
+    memcpy(used, p, sizeof(used));
+    p += sizeof(used);
+    for (unsigned g = 0; g < PAGE_GROUPS; g++)
+        words += (unsigned)__builtin_popcountll(used[g]);
+    if (p > end || words * sizeof(*word) > (size_t)(end - p))
+        return NULL;
+    memset(word, 0, PN_PAGE_SIZE);
+    for (unsigned g = 0; g < PAGE_GROUPS; g++, word += 64)
+        for (uint64_t left = used[g]; left; left &= left - 1, p += sizeof(*word))
+            word[__builtin_ctzll(left)] = get_8(p);
+    op->kind = PN_OP_memory;
+    op->size = PN_PAGE_SIZE;
+    op->data = word - PAGE_WORDS;
+    return p;
+}
+
 /* All but accesses. Return: behind the operation, whose head is before p, or behind the
  * block; NULL: it is none. */
 static inline const uint8_t *get_op(struct recording *r, uint8_t head, const uint8_t *p,
@@ -316,7 +341,9 @@ static inline const uint8_t *get_op(struct recording *r, uint8_t head, const uin
         op->w[1] = head - OP_FETCHED;
         return get_page(p, &r->last.fetched, op);
     }
-    return head == OP_WRITE8 ? get_write8(r, p, op) : get_other(p, end, head, op);
+    if (head == OP_WRITE8)
+        return get_write8(r, p, op);
+    return head == OP_PAGE ? get_whole_page(r, p, end, op) : get_other(p, end, head, op);
 }
 
 /* Return: as get_op; at r->until the end of the block. */
@@ -356,7 +383,8 @@ unsigned recording_next(struct recording *r, struct pn_op *ops, unsigned max) {
     }
     const uint8_t *p = r->at, *end = r->end;
     struct pn_op *op = ops;
-    while (op < ops + max && p && p < end) {
+    r->pages = 0;
+    while (op < ops + max && p && p < end && r->pages < PAGES) {
         uint8_t head = *p++;
         op->vcpu = r->vcpu;
         if (head & OP_ACCESS) {

@@ -12,7 +12,7 @@
  * the last access of the same kind, zigzag (where in the page it is no MMU asks). 0x60 | mode:
  * a fetch that a TLB model is told of; its page in the same way. 0x70: a vcpu_write of 8 bytes,
  * most of which are entries of tables; how far its gpa is from the last one's, zigzag; the
- * bytes. 0x7e: so many ns have passed, zigzag: there is one for every RECORDING_TICK at least
+ * bytes. 0x71: memory, a page of it: gpa; a bit for each of its 512 words that is not 0; these. 0x7e: so many ns have passed, zigzag: there is one for every RECORDING_TICK at least
  * in which something was done. 0x7f: the following ones are of the vCPU whose number follows.
  * Both stand before an operation, in this order. Else enum pn_op_kind; its words, as many as record_ops.inc says;
  * the size of its data, and these.

@@ -13,6 +13,7 @@
 #define OP_ACCESS  0x80u /* | how */
 #define OP_FETCHED 0x60u /* | enum pn_tlb_mode */
 #define OP_WRITE8  0x70u
+#define OP_PAGE    0x71u
 /* A number of 7, 14, ... 56 bits: a one bit above as many zero bits as bytes follow the first, and
  * above it the number. Of more bits: a byte 0, and eight bytes. */
 #define NUMBER_MORE 8u
@@ -28,6 +29,10 @@ static const uint8_t op_words[] = {
 #define PN_OP(name, words, doc) words,
 #include "penumbra/record_ops.inc"
 };
+
+/* A page as OP_PAGE has it. */
+#define PAGE_WORDS  (PN_PAGE_SIZE / sizeof(uint64_t))
+#define PAGE_GROUPS (PAGE_WORDS / 64)
 
 /* What distances are from. */
 struct op_last {

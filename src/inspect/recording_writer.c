@@ -76,6 +76,21 @@ static uint8_t *put_other(uint8_t *p, const struct pn_op *op) {
     return p + op->size;
 }
 
+/* A table is empty in the main. p: room for all of it. */
+static uint8_t *put_page(uint8_t *p, const uint8_t *data) {
+    uint64_t used[PAGE_GROUPS] = {0};
+    uint8_t *word = p + sizeof(used);
+    for (unsigned i = 0; i < PAGE_WORDS; i++) {
+        uint64_t v;
+        memcpy(&v, data + i * sizeof(v), sizeof(v));
+        memcpy(word, &v, sizeof(v));
+        used[i / 64] |= (uint64_t)(v != 0) << i % 64;
+        word += v ? sizeof(v) : 0;
+    }
+    memcpy(p, used, sizeof(used));
+    return word;
+}
+
 /* A turn of another vCPU may begin a little earlier. */
 static uint8_t *put_time(struct recording_writer *w, uint8_t *p) {
     uint64_t now = w->now ? w->now(w->clock) : 0;
@@ -107,6 +122,9 @@ static void recorded(void *opaque, const struct pn_op *op) {
         *p++ = OP_WRITE8;
         p = put_distance(p, &w->last.write, op->w[0]);
         p = mempcpy(p, op->data, sizeof(uint64_t));
+    } else if (op->kind == PN_OP_memory && op->size == PN_PAGE_SIZE) {
+        *p++ = OP_PAGE;
+        p = put_page(put_number(p, op->w[0]), op->data);
     } else {
         p = put_other(p, op);
     }

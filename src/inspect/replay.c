@@ -74,7 +74,7 @@ static void translate(struct replay *p) {
     struct pn_xlate x;
     enum pn_outcome outcome =
         pn_mmu_translate(p->by->mmu, p->gva, p->access, p->mode, &x);
-    p->tracked = pn_answer(outcome) == PN_TRACKED;
+    p->tracked = outcome != PN_OUT_NO_FAULT && pn_answer(outcome) == PN_TRACKED;
     p->gpa = x.gpa;
 }
 
