@@ -16,30 +16,9 @@
 
 #include <xxhash.h>
 
-#include "inspect/recording_codec.h"
+#include "inspect/recording_read.h"
 
 #define TEXT_MAX 4096u
-#define PAGES    8u /* of one call of recording_next */
-
-struct recording {
-    FILE *in;
-    enum recording_state state;
-    struct pn_mmu_config config;
-    struct pn_tlb_model tlb;
-    uint64_t ops;
-    uint16_t vcpu;
-    struct op_last last;
-    uint64_t until; /* the first time behind it ends the recording */
-    bool stopped;
-    struct pn_stats total;
-    bool known[PN_STAT_COUNT];
-    unsigned pages; /* of `page` that have something */
-    uint64_t page[PAGES][PAGE_WORDS];
-    uint8_t *frame;          /* FRAME_MAX, and a byte more */
-    const uint8_t *at, *end; /* of the block */
-    uint8_t plain[RECORDING_BLOCK +
-                  OP_SIZE_MAX]; /* where it ends is asked behind an operation */
-};
 
 _Static_assert(sizeof(struct recording_header) == 64, "as in the file");
 
@@ -252,29 +231,6 @@ static enum recording_state read_block(struct recording *r) {
 
 /* ---- Operations ---- */
 
-/* Of `plain` so much may be read behind the last operation. */
-static inline uint64_t get_8(const uint8_t *p) {
-    uint64_t v;
-    memcpy(&v, p, sizeof(v));
-    return v;
-}
-
-/* Return: behind it; that may be behind the block. No branch depends on the size, which no
- * processor could foresee. */
-static inline const uint8_t *get_number(const uint8_t *p, uint64_t *v) {
-    static const uint64_t bits[] = {
-        0x7f,        0x3fff,        0x1fffff,        0xfffffff,
-        0x7ffffffff, 0x3ffffffffff, 0x1ffffffffffff, 0xffffffffffffff};
-    uint64_t w = get_8(p);
-    unsigned more = (unsigned)__builtin_ctzll(w | 1u << NUMBER_MORE);
-    if (__builtin_expect(more == NUMBER_MORE, 0)) {
-        *v = get_8(p + 1);
-        return p + NUMBER_MAX;
-    }
-    *v = w >> 1 >> more & bits[more];
-    return p + more + 1;
-}
-
 static const uint8_t *get_other(const uint8_t *p, const uint8_t *end, uint8_t kind,
                                 struct pn_op *op) {
     uint64_t size = 0;
@@ -291,29 +247,10 @@ static const uint8_t *get_other(const uint8_t *p, const uint8_t *end, uint8_t ki
     return p + size;
 }
 
-static inline const uint8_t *get_page(const uint8_t *p, uint64_t *last,
-                                      struct pn_op *op) {
-    uint64_t v;
-    p = get_number(p, &v);
-    op->w[0] = (*last += unzigzag(v)) << PN_PAGE_SHIFT;
-    return p;
-}
-
-static inline const uint8_t *get_write8(struct recording *r, const uint8_t *p,
-                                        struct pn_op *op) {
-    uint64_t v;
-    p = get_number(p, &v);
-    op->kind = PN_OP_vcpu_write;
-    op->w[0] = r->last.write += unzigzag(v);
-    op->w[1] = op->size = sizeof(v);
-    op->data = p;
-    return p + sizeof(v);
-}
-
-/* The page is put together in r->page, as the last of those that are there. */
+/* The page is put together in r->page. */
 static const uint8_t *get_whole_page(struct recording *r, const uint8_t *p,
                                      const uint8_t *end, struct pn_op *op) {
-    uint64_t used[PAGE_GROUPS], *word = r->page[r->pages++];
+    uint64_t used[PAGE_GROUPS], *word = r->page;
     size_t words = 0;
     p = get_number(p, &op->w[0]);
     memcpy(used, p, sizeof(used));
@@ -328,25 +265,16 @@ static const uint8_t *get_whole_page(struct recording *r, const uint8_t *p,
             word[__builtin_ctzll(left)] = get_8(p);
     op->kind = PN_OP_memory;
     op->size = PN_PAGE_SIZE;
-    op->data = word - PAGE_WORDS;
+    op->data = r->page;
     return p;
 }
 
-/* All but accesses. Return: behind the operation, whose head is before p, or behind the
- * block; NULL: it is none. */
-static inline const uint8_t *get_op(struct recording *r, uint8_t head, const uint8_t *p,
-                                    const uint8_t *end, struct pn_op *op) {
-    if (head - OP_FETCHED < PN_TLB_MODES) {
-        op->kind = PN_OP_fetched;
-        op->w[1] = head - OP_FETCHED;
-        return get_page(p, &r->last.fetched, op);
-    }
-    if (head == OP_WRITE8)
-        return get_write8(r, p, op);
+const uint8_t *recording_other(struct recording *r, uint8_t head, const uint8_t *p,
+                               const uint8_t *end, struct pn_op *op) {
     return head == OP_PAGE ? get_whole_page(r, p, end, op) : get_other(p, end, head, op);
 }
 
-/* Return: as get_op; at r->until the end of the block. */
+/* Return: behind it; at r->until the end of the block; NULL: it is damaged. */
 static const uint8_t *get_time(struct recording *r, const uint8_t *p,
                                const uint8_t *end) {
     uint64_t v;
@@ -361,9 +289,8 @@ static const uint8_t *get_time(struct recording *r, const uint8_t *p,
     return p;
 }
 
-/* What stands before operations. Return: as get_op. */
-static const uint8_t *get_before(struct recording *r, uint8_t head, const uint8_t *p,
-                                 const uint8_t *end) {
+const uint8_t *recording_before(struct recording *r, uint8_t head, const uint8_t *p,
+                                const uint8_t *end) {
     uint64_t v;
     if (head == OP_TIME)
         return get_time(r, p, end);
@@ -374,36 +301,16 @@ static const uint8_t *get_before(struct recording *r, uint8_t head, const uint8_
     return p;
 }
 
-unsigned recording_next(struct recording *r, struct pn_op *ops, unsigned max) {
+bool recording_more(struct recording *r) {
     while (r->at == r->end) {
         if (r->state == RECORDING_OPEN && !r->stopped)
             r->state = read_block(r);
         if (r->state != RECORDING_OPEN || r->stopped)
-            return 0;
+            return false;
     }
-    const uint8_t *p = r->at, *end = r->end;
-    struct pn_op *op = ops;
-    r->pages = 0;
-    while (op < ops + max && p && p < end && r->pages < PAGES) {
-        uint8_t head = *p++;
-        op->vcpu = r->vcpu;
-        if (head & OP_ACCESS) {
-            op->kind = PN_OP_access;
-            op->how = head & (uint8_t)~OP_ACCESS;
-            p = get_page(p, &r->last.access[head & PN_OP_ACCESS], op);
-            op++;
-        } else if (head >= OP_TIME) {
-            p = get_before(r, head, p, end);
-        } else {
-            p = get_op(r, head, p, end, op);
-            op += p != NULL;
-        }
-    }
-    unsigned n = (unsigned)(op - ops);
-    n -= p > end; /* the last one is not whole */
-    if (!p || p > end)
-        r->state = RECORDING_DAMAGED;
-    r->at = r->state == RECORDING_DAMAGED ? end : p;
-    r->ops += n;
-    return n;
+    return true;
+}
+
+bool recording_next(struct recording *r, struct pn_op *op) {
+    return recording_take(r, op);
 }

@@ -84,10 +84,9 @@ int recording_parse(const void *data, size_t size, struct recording **out, struc
 void recording_free(struct recording *r);
 /* The MMU that was recorded; valid as long as r. Its options are in their ranges. */
 const struct pn_mmu_config *recording_config(const struct recording *r);
-/* The next operations, some of those up to max; their data is valid until the next call. Members
- * of one that its kind does not have are left as they were. Return: how many; 0: no more,
- * and the state says why. */
-unsigned recording_next(struct recording *r, struct pn_op *ops, unsigned max);
+/* The next operation; its data is valid until the next call. Members that its kind does not have are
+ * left as they were. Return: false: no more, and the state says why. */
+bool recording_next(struct recording *r, struct pn_op *op);
 /* Before the first operation: the recording ends before the first time behind this one. */
 void recording_until(struct recording *r, uint64_t time);
 /* The last time that was told, 0 if none was. *stopped: a later one was. */

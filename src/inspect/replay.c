@@ -20,10 +20,10 @@
 #include <sys/mman.h>
 
 #include "base/clock.h"
+#include "inspect/recording_read.h"
 
 #define REGIONS_MAX 1024u
 #define GIB         ((uint64_t)1 << 30)
-#define AHEAD       64u /* operations that are read before they are done */
 
 /* The memory of one memslot, at the same address modulo 1 GiB as in the run: large mappings
  * depend on it. */
@@ -59,8 +59,6 @@ struct replay {
     bool tracked;
     uint64_t accesses, hits, fetches;
     uint64_t *bitmap; /* of harvests */
-    uint64_t number;  /* of the operation that could not be done */
-    struct pn_op ops[AHEAD];
 };
 
 bool replay_counts(enum pn_stat id) {
@@ -308,26 +306,14 @@ static inline int one(struct replay *p, const struct pn_op *op) {
 
 /* ---- All of it ---- */
 
-/* Of these operations how many are to be read next. */
-static unsigned next_group(uint64_t most, uint64_t done) {
-    return most - done < AHEAD ? (unsigned)(most - done) : AHEAD;
-}
-
 /* Return: 0 or -errno: *bad could not be done. */
 static int do_all(struct replay *p, struct recording *r, uint64_t most,
-                  const struct pn_op **bad) {
+                  enum pn_op_kind *bad) {
+    struct pn_op op = {.w = {0}};
     int rc = 0;
-    for (unsigned n, group; (group = next_group(most, recording_ops(r))) != 0 &&
-                            (n = recording_next(r, p->ops, group)) != 0;) {
-        const struct pn_op *op = p->ops, *end = op + n;
-        for (; op < end && !(rc = one(p, op)); op++)
-            ;
-        if (rc) {
-            *bad = op;
-            p->number = recording_ops(r) - (uint64_t)(end - op) + 1;
-            break;
-        }
-    }
+    while (!rc && r->ops < most && recording_take(r, &op))
+        rc = one(p, &op);
+    *bad = op.kind;
     return rc;
 }
 
@@ -364,7 +350,7 @@ static int replay(struct recording *r, const struct pn_mmu_config *cfg,
                   uint64_t memory_max, const struct replay_look *look,
                   struct replay_result *out, struct err *e) {
     struct replay *p = calloc(1, sizeof(*p));
-    const struct pn_op *bad = NULL;
+    enum pn_op_kind bad;
     if (!p)
         return err_set(e, -ENOMEM, "out of memory");
     p->memory_max = memory_max;
@@ -385,7 +371,7 @@ static int replay(struct recording *r, const struct pn_mmu_config *cfg,
     }
     if (rc == -EBADMSG)
         err_set(e, rc, "operation %llu (%s) is none that a run does",
-                (unsigned long long)p->number, pn_op_name(bad->kind));
+                (unsigned long long)recording_ops(r), pn_op_name(bad));
     else if (rc)
         err_sys(e, rc, "replay");
     else if (look && is_there(r, look))
