@@ -168,8 +168,8 @@ static const struct option_row rows[] = {
      "far, and go on "
      "until that run ends",
      .kind = OPTION_TEXT, OWN(live), .min = 1},
-    {"every", 0, "S", "Print anew after so many seconds (default 2)",
-     .kind = OPTION_SECONDS, OWN(every), .needs = "live"},
+    {"every", 0, "S", "Print anew after so many seconds", .kind = OPTION_SECONDS,
+     OWN(every), .needs = "live"},
     {"updates", 0, "N", "End after the Nth time, though the run goes on",
      .kind = OPTION_NUMBER, OWN(updates), .min = 1, .needs = "live"},
     {.kind = OPTION_HEADING, .doc = "Which faults:"},
@@ -313,6 +313,7 @@ static int study(struct faults_report *r, struct trace_file *f,
     const struct faults_options *o = r->options;
     struct faults_config c = {
         .symbols = r->symbols,
+        .lines = r->lines,
         .moved = r->moved,
         .where = o->filter,
         .outcomes = o->outcomes,
@@ -393,6 +394,25 @@ static int read_prices(struct faults_report *r) {
     return rc ? cli_error("--cost: %s", text) : CLI_OK;
 }
 
+/* Return: CLI_OK, or the exit code after a line. */
+static int open_lines(struct faults_report *r) {
+    const struct faults_options *o = r->options;
+    char text[512];
+    struct err e = {text, sizeof(text)};
+    bool wanted = false;
+    for (unsigned i = 0; i < o->by.keys; i++)
+        wanted |= o->by.key[i] == FAULT_KEY_line;
+    if (!wanted)
+        return CLI_OK;
+    if (!o->names.symbols)
+        return option_error(&command,
+                            "--by line needs --symbols, an ELF with debug information");
+    int rc = lines_open(o->names.symbols, &r->lines, &e);
+    if (rc == -EINVAL)
+        return option_error(&command, "--by line: %s", text);
+    return rc ? cli_error("--by line: %s", text) : CLI_OK;
+}
+
 static int with_files(struct faults_report *r, struct bench_out out[OUTPUTS]) {
     const struct faults_options *o = r->options;
     struct symbols *symbols = NULL;
@@ -400,6 +420,8 @@ static int with_files(struct faults_report *r, struct bench_out out[OUTPUTS]) {
     int code = read_prices(r);
     if (!code)
         code = trace_input_symbols(&o->names, &symbols);
+    if (!code)
+        code = open_lines(r);
     if (!code)
         code = trace_input_open(o->path, &f);
     r->symbols = symbols;
@@ -412,6 +434,7 @@ static int with_files(struct faults_report *r, struct bench_out out[OUTPUTS]) {
     }
     trace_file_close(f);
     symbols_free(symbols);
+    lines_close(r->lines);
     return code;
 }
 

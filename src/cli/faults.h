@@ -31,6 +31,7 @@ struct faults_report {
     const struct faults_options *options;
     const struct trace_file *trace;
     const struct symbols *symbols; /* NULL: none */
+    struct lines *lines;           /* NULL: nobody asks for them */
     const struct faults *faults;
     struct fault_cells *cells; /* NULL: --html is not given */
     bool knows_moved;

@@ -11,7 +11,7 @@
 #include "inspect/faults_internal.h"
 #include "penumbra/mmu.h"
 
-#define CACHE      4096u                 /* functions by rip; a power of two */
+#define CACHE      4096u /* functions, and lines, by rip; a power of two */
 #define KERNEL_MAP 0xffffffff80000000ull /* where Linux maps its image */
 
 #define TASK_WORDS   2u /* of the names in task and region */
@@ -63,6 +63,9 @@ struct faults {
         uint64_t rip;
         uint32_t function;
     } cache[CACHE];
+    struct {
+        uint64_t rip, line; /* a number in names */
+    } line[CACHE];
     struct pending pending[TRACE_VCPUS_MAX];
     struct fault_names names;
     uint64_t wanted;             /* cfg.function as the key */
@@ -176,6 +179,15 @@ bool faults_moves(uint64_t address) {
     return address >= KERNEL_MAP;
 }
 
+static size_t cache_index(uint64_t rip) {
+    return (rip * 0x9e3779b97f4a7c15ull >> 32) & (CACHE - 1);
+}
+
+/* Where the file has what the guest has there. */
+static uint64_t in_file(const struct faults *f, uint64_t rip) {
+    return faults_moves(rip) ? rip - f->cfg.moved : rip;
+}
+
 static uint64_t named_function(struct faults *f, const struct pn_event_rec *rec) {
     const struct symbols *s = f->cfg.symbols;
     uint64_t rip = rec->rip;
@@ -183,11 +195,10 @@ static uint64_t named_function(struct faults *f, const struct pn_event_rec *rec)
         return FAULT_UNKNOWN;
     if (!s)
         return rip;
-    size_t at = (rip * 0x9e3779b97f4a7c15ull >> 32) & (CACHE - 1);
+    size_t at = cache_index(rip);
     if (f->cache[at].rip != rip) {
         f->cache[at].rip = rip;
-        f->cache[at].function =
-            symbols_at(s, faults_moves(rip) ? rip - f->cfg.moved : rip);
+        f->cache[at].function = symbols_at(s, in_file(f, rip));
     }
     if (f->cache[at].function != SYMBOLS_NONE)
         return f->cache[at].function;
@@ -201,6 +212,24 @@ static uint64_t function_of(struct faults *f, const struct pn_event_rec *rec) {
                    rec->rip <= p->function.to && p->function_name != FAULT_UNKNOWN
                ? MODULE_NAMES | p->function_name
                : named_function(f, rec);
+}
+
+/* Return: 0, or -ENOMEM. */
+static int find_line(struct faults *f, uint64_t rip, uint64_t *line) {
+    char text[128];
+    *line = FAULT_UNKNOWN;
+    if (!f->cfg.lines || !rip)
+        return 0;
+    size_t at = cache_index(rip);
+    int rc = 0;
+    if (f->line[at].rip != rip) {
+        f->line[at].rip = rip;
+        f->line[at].line = FAULT_UNKNOWN;
+        if (lines_at(f->cfg.lines, in_file(f, rip), text, sizeof(text)))
+            rc = fault_names_add(&f->names, text, &f->line[at].line);
+    }
+    *line = f->line[at].line;
+    return rc;
 }
 
 /* Before NX and SMEP an error code does not tell a fetch from a read. Of an instruction
@@ -309,7 +338,7 @@ static int count(struct faults *f, const struct pn_event_rec *rec,
     f->totals.untold += outcome == FAULT_UNKNOWN;
     if (f->reports)
         fault_reports_fault(f->reports, rec, key[FAULT_KEY_page]);
-    int rc = 0;
+    int rc = find_line(f, rec->rip, &key[FAULT_KEY_line]);
     for (unsigned i = 0; i < c->tables && !rc; i++)
         rc = counting_add(&f->table[i], key, rec->time, own, price);
     if (c->each)
@@ -639,6 +668,7 @@ void fault_key_text(const struct faults *f, enum fault_key key, uint64_t value, 
     case FAULT_KEY_cause:
         word = fault_cause_name(value);
         break;
+    case FAULT_KEY_line:
     case FAULT_KEY_process:
     case FAULT_KEY_region:
         word = fault_names_text(&f->names, value);

@@ -20,6 +20,7 @@
 #include "inspect/fault_cells.h"
 #include "inspect/fault_cost.h"
 #include "inspect/fault_report.h"
+#include "inspect/lines.h"
 #include "inspect/symbols.h"
 #include "trace/trace.h"
 
@@ -54,6 +55,7 @@ struct fault_by {
 struct faults;
 struct faults_config {
     const struct symbols *symbols; /* NULL: none, a function is its rip */
+    struct lines *lines;           /* NULL: none, a line is not known */
     uint64_t moved;            /* what is added to their addresses in a kernel's half */
     struct trace_filter where; /* its events do not matter */
     uint64_t outcomes;         /* bit per enum pn_outcome; 0: all, the unknown too */

@@ -134,6 +134,13 @@ for mmu in shadow tdp; do
     tail -n +2 "$work/f.csv" | sort -t, -k7,7n -s | grep -vE '^(_start|settle|last),' | cut -d, -f1-6 > "$work/got"
     cmp -s "$work/$mmu" "$work/got" || fail "$about: $(diff "$work/$mmu" "$work/got")"
 
+    # Source lines as binutils reads them.
+    about="lines of the guest of causes.S under $mmu"
+    studied --symbols "$elf" --by rip,line --csv "$work/f.csv"
+    tail -n +2 "$work/f.csv" | cut -d, -f1 | addr2line -e "$elf" | sed 's|.*/||; s/ (discriminator.*//' > "$work/want"
+    tail -n +2 "$work/f.csv" | cut -d, -f2 | cmp -s - "$work/want" && grep -q '^causes.S:[1-9]' "$work/want" ||
+        fail "$about: $(cat "$work/f.csv" "$work/want")"
+
     about="a dirty log under $mmu"
     run run --mmu $mmu --dirty-log wp --dirty-every 1 --append "pages=64 swaps=50 flips=20 switches=20 compute=1000" \
         --trace "$work/t" --stats "$work/s.json"
@@ -151,6 +158,13 @@ run faults "$work/t" --by cause
 refused 2 faults "$work/t" --cause frok
 grep -q 'did you mean fork?' "$work/err" || fail "$about: $(cat "$work/err")"
 refused 2 faults "$work/t" --cost kvm
+refused 2 faults "$work/t" --by line
+refused 2 faults "$work/t" --by line --symbols "$bin"
+printf '0000000000100000 T _start\n' > "$work/map"
+refused 2 faults "$work/t" --by line --symbols "$work/map"
+strip -g -o "$work/stripped" "$elf"
+refused 2 faults "$work/t" --by line --symbols "$work/stripped"
+grep -q 'no debug information in it' "$work/err" || fail "an ELF without debug information: $(cat "$work/err")"
 refused 2 faults "$work/t" --figures --cost kvn
 refused 1 faults "$work/t" --figures --cost ./nonexistent.json
 for list in cause report; do
