@@ -36,6 +36,9 @@ run faults "$work/trace" --by outcome,reason,access,function --symbols "$work/ma
 run faults "$work/trace" --by cause,outcome --figures --report unsync,unused,working_set \
     --json "$work/faults-causes.json"
 run faults "$work/trace" --by page,cr3,cpl,level --json "$work/faults-page.json"
+printf 'f: .globl f\n.type f, @function\nnop\n.size f, 9999\n' > "$work/f.s"
+as -g -o "$work/f.o" "$work/f.s" && ld -Ttext=0x100000 -e f -o "$work/f.elf" "$work/f.o" || fail "an ELF with lines"
+run faults "$work/trace" --by rip,line --symbols "$work/f.elf" --json "$work/faults-line.json"
 run faults "$work/trace" --from 1s --by rip,vcpu --json "$work/faults-none.json"
 run stat "$work/trace" --json "$work/stat.json"
 run dirty check --mmu shadow,tdp --tracker wp,mincore --json "$work/check.json"
