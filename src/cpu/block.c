@@ -114,7 +114,13 @@ int blocks_create(struct xlat *x) {
     x->none = x->rx + (none - x->rw);
     x->thunk_miss = x->fetch_page ? thunk_fetch(&e) : thunk_miss(&e);
     x->thunk_vec = thunk_to(&e, xlat_tramp_vec);
-    x->start = ((size_t)(e.p - x->rw) + 63) & ~(size_t)63;
+    for (unsigned i = 0; i < PN_TLB_MODES * 2 * PROBE_SIZES; i++) {
+        unsigned mode = i / PROBE_SIZES / 2, write = i / PROBE_SIZES % 2;
+        x->thunk_probe[mode][write][i % PROBE_SIZES] =
+            thunk_probe(&e, x->bmi2, mode, write, i % PROBE_SIZES);
+    }
+    x->bounce = ((size_t)(e.p - x->rw) + BOUNCE_SLOT - 1) & ~(size_t)(BOUNCE_SLOT - 1);
+    x->start = x->bounce + BOUNCES * BOUNCE_SLOT;
     x->page_free = NO_BLOCK;
     blocks_flush(x);
     return 0;
@@ -156,6 +162,7 @@ PN_IN_TRANSLATE void blocks_flush(struct xlat *x) {
     x->cold = x->cold_start;
     x->parts = (struct cache_use){0};
     x->flush = false;
+    bounces_forget(x);
     x->epoch++;
     memcpy(x->rw, &x->epoch, sizeof(x->epoch));
     jc_clear(x);
@@ -501,6 +508,7 @@ int cpu_own_code(struct cpu *cpu) {
     int rc = fd < 0 ? -ENOMEM : code_move(x, fd);
     if (rc)
         return rc;
+    bounces_forget(x); /* the other process may have put others there */
     if (epoch != x->epoch)
         x->flush = true; /* the other process has begun anew */
     for (uint32_t i = 0; epoch == x->epoch && i < x->block_count; i++)

@@ -7,16 +7,14 @@ const int8_t host_of[16] = {H_R9, H_CX, H_DX, H_BX, H_R11, H_BP,  H_SI,  H_DI,
 
 /* ---- Flags ---- */
 
-void eflags_store(struct lower *l) {
-    struct emit *e = &l->e;
+void eflags_store(struct emit *e) {
     e8(e, 0x9f);                           /* lahf */
     e8(e, 0x0f), e8(e, 0x90), e8(e, 0xc0); /* seto al */
     e_word(e);
     e_rm(e, false, OP_STORE, H_AX, H_SP, CO(fl));
 }
 
-void eflags_load(struct lower *l) {
-    struct emit *e = &l->e;
+void eflags_load(struct emit *e) {
     e_rm2(e, OP2_MOVZX16, H_AX, H_SP, CO(fl)); /* as wide as it was stored */
     e8(e, 0x04), e8(e, 0x7f);                  /* add al, 0x7f: OF */
     e8(e, 0x9e);                               /* sahf: the others */
@@ -25,14 +23,14 @@ void eflags_load(struct lower *l) {
 void flags_spill(struct lower *l) {
     if (l->fs != FS_HOST)
         return;
-    eflags_store(l);
+    eflags_store(&l->e);
     l->fs = FS_BOTH;
 }
 
 void flags_fill(struct lower *l) {
     if (l->fs != FS_MEM)
         return;
-    eflags_load(l);
+    eflags_load(&l->e);
     l->fs = FS_BOTH;
 }
 
@@ -85,7 +83,7 @@ static void emit_stub(struct lower *l, const struct stub *s) {
     if (!plain || !near(l, s->rip))
         e_link(s->from, e->p);
     if (s->fs == FS_HOST)
-        eflags_store(l);
+        eflags_store(e);
     if (s->rest)
         e_alu_mem(e, true, ALU_ADD, H_SP, CO(budget), s->rest);
     if (near(l, s->rip))

@@ -9,9 +9,9 @@
  * RAX.
  *
  * Memory operands. mem_access emits the TLB probe and then `body`, which finds the
- * operand's host address in R10 and may use RAX. The body is emitted twice: the second
- * copy, out of line, runs on the bounce buffer. So it must be a function of the decoded
- * instruction and of l->fs alone, and leave R10 alone before its last use.
+ * operand's host address in R10 and may use RAX. A copy of the body runs on the bounce
+ * buffer (bounce.c). So it must not know where it is: it jumps nowhere outside itself. It
+ * leaves R10 alone before its last use, and has at most BOUNCE_BODY bytes.
  */
 #pragma once
 
@@ -41,7 +41,8 @@ struct cold {
     uint8_t base; /* base + disp: its address, when it stepped from the last one's */
     bool stepped;
     bool reused; /* the next operand relies on R10 */
-    uint8_t idx, fs;
+    bool flags;  /* EFLAGS holds the guest's behind the body */
+    uint8_t idx;
 };
 
 /* What R10 is the address of; see lower_mem.c. */
@@ -97,8 +98,8 @@ static inline uint64_t rip_after(const struct lower *l) {
 
 /* ---- lower.c ---- */
 
-void eflags_store(struct lower *l);
-void eflags_load(struct lower *l);
+void eflags_store(struct emit *e);
+void eflags_load(struct emit *e);
 void flags_spill(struct lower *l); /* memory has them; EFLAGS too, if they had */
 void flags_fill(struct lower *l);  /* EFLAGS has them */
 static inline void flags_clobber(struct lower *l) {
@@ -139,6 +140,8 @@ uint8_t *mem_probe(struct lower *l, unsigned size, bool write);
 /* d has been lowered: what it wrote may have been the base that R10 depends on. */
 void mem_forget_written(struct lower *l, const struct dec *d);
 void emit_slow(struct lower *l, const struct cold *c);
+/* A call of ENTRY_*; its descriptor is to follow. */
+void call_entry(struct emit *e, unsigned entry);
 
 /* ---- lower_plain.c ---- */
 

@@ -7,6 +7,8 @@
  * base + disp, in a page that the last probe found, and no C code has run since. The slow
  * path of an access that is reused leaves the block when it has bounced.
  */
+#include <assert.h>
+
 #include "cpu/lower.h"
 
 void ea(struct lower *l, const struct dec *d) {
@@ -53,8 +55,29 @@ static bool segmented(const struct lower *l, unsigned seg, bool write) {
 
 /* ---- The probe ---- */
 
-/* From the address in R10: its TLB entry in RAX, and in R10 what differs from the tag,
- * which is the offset in the page if it is a hit. Return: the jump that a miss takes. */
+/* RAX, an entry: in R10 what differs from the tag, which is the offset in the page if it is a
+ * hit; then the operand's address. Return: the jump that a miss takes. */
+static uint8_t *compare(struct emit *e, unsigned size, bool write) {
+    e_rm(e, true, OP_XOR, H_R10, H_AX, write ? 8 : 0);
+    e_alu(e, true, ALU_CMP, H_R10, (int32_t)(PN_PAGE_SIZE - size));
+    uint8_t *miss = e_jcc(e, CC_NBE);
+    e_rm(e, true, OP_ADD, H_R10, H_AX, offsetof(struct pn_tlb_entry, hva));
+    return miss;
+}
+
+/* RAX = the TLB entry for the address in R10. tlb: displacement of the TLB's address. */
+static void entry_of(struct emit *e, bool bmi2, int32_t tlb) {
+    if (bmi2) { /* rorx eax, r10d, 7 */
+        e8(e, 0xc4), e8(e, 0xc3), e8(e, 0x7b), e8(e, 0xf0), e8(e, 0xc2), e8(e, 7);
+    } else {
+        e_mov32(e, H_AX, H_R10);
+        e_shift(e, false, SHIFT_SHR, H_AX, 7);
+    }
+    e8(e, 0x25), e32(e, (PN_TLB_ENTRIES - 1) << 5); /* and eax, imm */
+    e_rm(e, true, OP_ADD, H_AX, H_SP, tlb);
+}
+
+/* From the address in R10: its TLB entry in RAX; else as compare. */
 static uint8_t *probe(struct lower *l, unsigned size, bool write, bool constant,
                       uint64_t address) {
     struct emit *e = &l->e;
@@ -63,20 +86,22 @@ static uint8_t *probe(struct lower *l, unsigned size, bool write, bool constant,
         e8(e, 0x48), e8(e, 0x05); /* add rax, imm32 */
         e32(e, (uint32_t)(address >> PN_PAGE_SHIFT & (PN_TLB_ENTRIES - 1)) << 5);
     } else {
-        if (l->x->bmi2) { /* rorx eax, r10d, 7 */
-            e8(e, 0xc4), e8(e, 0xc3), e8(e, 0x7b), e8(e, 0xf0), e8(e, 0xc2), e8(e, 7);
-        } else {
-            e_mov32(e, H_AX, H_R10);
-            e_shift(e, false, SHIFT_SHR, H_AX, 7);
-        }
-        e8(e, 0x25), e32(e, (PN_TLB_ENTRIES - 1) << 5); /* and eax, imm */
-        e_rm(e, true, OP_ADD, H_AX, H_SP, l->tlb);
+        entry_of(e, l->x->bmi2, l->tlb);
     }
-    e_rm(e, true, OP_XOR, H_R10, H_AX, write ? 8 : 0);
-    e_alu(e, true, ALU_CMP, H_R10, (int32_t)(PN_PAGE_SIZE - size));
-    uint8_t *miss = e_jcc(e, CC_NBE);
-    e_rm(e, true, OP_ADD, H_R10, H_AX, offsetof(struct pn_tlb_entry, hva));
-    return miss;
+    return compare(e, size, write);
+}
+
+/* The call has moved RSP by 8. */
+const uint8_t *thunk_probe(struct emit *e, bool bmi2, enum pn_tlb_mode mode, bool write,
+                           unsigned size) {
+    const uint8_t *at = e->p;
+    entry_of(e, bmi2, CO(view.tlb[0]) + 8 * (int32_t)mode + 8);
+    uint8_t *miss = compare(e, 1u << size, write);
+    e8(e, 0xf9); /* stc */
+    e8(e, 0xc3); /* ret */
+    e_link(miss, e->p);
+    e8(e, 0xc3);
+    return at;
 }
 
 uint8_t *mem_probe(struct lower *l, unsigned size, bool write) {
@@ -92,9 +117,10 @@ static struct cold *cold_new(struct lower *l, const struct access *a) {
 
 static void run_body(struct lower *l, const struct dec *d, struct cold *c) {
     c->resume = l->e.p;
-    c->fs = (uint8_t)l->fs;
     c->access.body(l, d);
     c->end = l->e.p;
+    c->flags = l->fs != FS_MEM;
+    assert(c->end - c->resume <= BOUNCE_BODY);
 }
 
 void mem_access(struct lower *l, const struct dec *d, const struct access *a) {
@@ -267,28 +293,47 @@ void mem_forget_written(struct lower *l, const struct dec *d) {
 
 /* ---- Out of line ---- */
 
-static void call_entry(struct lower *l, unsigned entry) {
-    e8(&l->e, 0xff); /* call [rsp + disp8] */
-    e_mem(&l->e, 2, H_SP, CO(jit.entry[0]) + (int32_t)entry * 8);
+void call_entry(struct emit *e, unsigned entry) {
+    e8(e, 0xff); /* call [rsp + disp8] */
+    e_mem(e, 2, H_SP, CO(jit.entry[0]) + (int32_t)entry * 8);
+}
+
+/* Another page: the whole probe after all. */
+static void probe_after_step(struct lower *l, const struct cold *c) {
+    struct emit *e = &l->e;
+    const struct access *a = &c->access;
+    bool write = a->flags & SLOW_WRITE;
+    unsigned size = (unsigned)__builtin_ctz(a->size);
+    based_ea(l, c->base, c->disp);
+    if (a->size == 1u << size && size < PROBE_SIZES) {
+        e8(e, 0xe8); /* call */
+        e->p += 4;
+        e_link(e->p - 4, l->x->thunk_probe[tlb_mode_of(l->mode)][write][size]);
+        e_link(e_jcc(e, CC_BE), c->resume);
+    } else {
+        uint8_t *miss = probe(l, a->size, write, false, 0);
+        e_jmp_to(e, c->resume);
+        e_link(miss, e->p);
+    }
 }
 
 void emit_slow(struct lower *l, const struct cold *c) {
     struct emit *e = &l->e;
     const struct access *a = &c->access;
     e_link(c->from, e->p);
-    l->cur = c->idx;
-    if (c->stepped) { /* another page: the whole probe after all */
-        based_ea(l, c->base, c->disp);
-        uint8_t *miss = probe(l, a->size, a->flags & SLOW_WRITE, false, 0);
-        e_jmp_to(e, c->resume);
-        e_link(miss, e->p);
-    }
-    call_entry(l, ENTRY_SLOW);
-    struct slow_desc sd = {l->block, 0, c->idx, a->size, a->flags, a->seg};
-    if (a->last)
-        sd.flags |= SLOW_LAST;
-    if (a->masked)
-        sd.seg |= SLOW_MASKED;
+    if (c->stepped)
+        probe_after_step(l, c);
+    call_entry(e, ENTRY_SLOW);
+    struct slow_desc sd = {.block = l->block,
+                           .idx = c->idx,
+                           .size = a->size,
+                           .flags = a->flags,
+                           .seg = a->seg,
+                           .body = (uint8_t)(c->end - c->resume)};
+    sd.flags |= a->last ? SLOW_LAST : 0;
+    sd.seg |= (uint8_t)((c->flags ? SLOW_EFLAGS : 0) | (c->reused ? SLOW_LEAVE : 0) |
+                        (l->dec[c->idx].sh->cls == CLS_CALL ? SLOW_JUMPS : 0) |
+                        (a->masked ? SLOW_MASKED : 0));
     sd.resume = (int32_t)(c->resume - (e->p + sizeof sd));
     memcpy(e->p, &sd, sizeof sd);
     e->p += sizeof sd;
@@ -296,18 +341,4 @@ void emit_slow(struct lower *l, const struct cold *c) {
         memcpy(e->p, a->masked, sizeof *a->masked);
         e->p += sizeof *a->masked;
     }
-    l->fs = (enum fs)c->fs;
-    a->body(l, &l->dec[c->idx]);
-    if (!a->last) {
-        bool host = l->fs != FS_MEM;
-        flags_spill(l);
-        call_entry(l, ENTRY_DONE);
-        struct done_desc dd = {l->block, c->idx, l->vec, c->reused,
-                               l->dec[c->idx].sh->cls == CLS_CALL};
-        memcpy(e->p, &dd, sizeof dd);
-        e->p += sizeof dd;
-        if (host)
-            eflags_load(l);
-    }
-    e_jmp_to(e, c->end);
 }

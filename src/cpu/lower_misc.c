@@ -188,7 +188,7 @@ void lower_helper(struct lower *l, const struct dec *d,
     in->fn = fn;
     l->last.on = false;
     flags_clobber(l);
-    e_rm(e, false, OP_INDIRECT, INDIRECT_CALL, H_SP, CO(jit.entry[ENTRY_HELPER]));
+    call_entry(e, ENTRY_HELPER);
     struct helper_desc hd = {in, l->block, (uint8_t)l->cur, l->vec};
     memcpy(e->p, &hd, sizeof hd);
     e->p += sizeof hd;

@@ -59,7 +59,7 @@ static const uint8_t *go_on(struct xlat *x, enum cpu_rc rc) {
 }
 
 static unsigned seg_of(const struct slow_desc *sd) {
-    return sd->seg & ~SLOW_MASKED;
+    return sd->seg & SLOW_SEG;
 }
 
 /* What R10 held before the probe. */
@@ -72,11 +72,12 @@ static inline enum cpu_rc linear(struct cpu *cpu, const struct slow_desc *sd,
                                  unsigned size, pn_gva *lin) {
     bool write = sd->flags & SLOW_WRITE;
     if (sd->flags & SLOW_OFFS)
-        return cpu_lin(cpu, sd->seg, cpu->jit.r10, size, write ? PN_WRITE : PN_READ, lin);
+        return cpu_lin(cpu, seg_of(sd), cpu->jit.r10, size, write ? PN_WRITE : PN_READ,
+                       lin);
     *lin = probed(cpu, sd);
     if (mode_64(cpu) ? !canonical(cpu, *lin) || !canonical(cpu, *lin + size - 1)
                      : seg_past_4g(cpu, *lin, size))
-        return cpu_raise_code(cpu, sd->seg == SEG_SS ? VEC_SS : VEC_GP, 0);
+        return cpu_raise_code(cpu, seg_of(sd) == SEG_SS ? VEC_SS : VEC_GP, 0);
     return CPU_NEXT;
 }
 
@@ -217,7 +218,7 @@ static const uint8_t *in_turn(struct cpu *cpu, const uint8_t *(*fn)(struct cpu *
 PN_IN_MISS static const uint8_t *slow(struct cpu *cpu) {
     struct xlat *x = cpu->xlat;
     const struct slow_desc *sd = (const void *)cpu->jit.ret;
-    const uint8_t *end = (const uint8_t *)(sd + 1), *after = end;
+    const uint8_t *end = (const uint8_t *)(sd + 1);
     const struct block *b = &x->blocks[sd->block];
     void *ptr = NULL;
     enter_insn(x, b, sd->idx);
@@ -227,7 +228,6 @@ PN_IN_MISS static const uint8_t *slow(struct cpu *cpu) {
         rc = cpu_raise(cpu, VEC_MF);
     } else if (sd->seg & SLOW_MASKED) {
         rc = prepare_masked(cpu, sd, (const void *)end, &ptr);
-        after += sizeof(struct masked);
     } else {
         rc = misaligned(cpu, sd) ? gp0(cpu) : prepare(cpu, sd, &ptr);
     }
@@ -242,7 +242,7 @@ PN_IN_MISS static const uint8_t *slow(struct cpu *cpu) {
         cpu->budget = rest + 1;
     }
     cpu->budget -= rest + 1;
-    return ptr == cpu->bounce ? after : end + sd->resume;
+    return ptr == cpu->bounce ? bounce_code(x, sd) : end + sd->resume;
 }
 
 PN_IN_MISS const uint8_t *xlat_slow(struct cpu *cpu) {
@@ -251,25 +251,25 @@ PN_IN_MISS const uint8_t *xlat_slow(struct cpu *cpu) {
 
 PN_IN_MISS static const uint8_t *done(struct cpu *cpu) {
     struct xlat *x = cpu->xlat;
-    const struct done_desc *dd = (const void *)cpu->jit.ret;
-    const struct block *b = &x->blocks[dd->block];
-    unsigned rest = b->n - dd->idx - 1;
+    const struct slow_desc *sd = x->bounced;
+    const struct block *b = &x->blocks[sd->block];
+    unsigned rest = b->n - sd->idx - 1;
     enum cpu_rc rc = CPU_NEXT;
-    enter_insn(x, b, dd->idx);
+    enter_insn(x, b, sd->idx);
     if (cpu->owed.count)
         rc = cpu_mem_commit(cpu);
     cpu->budget--;
-    bool out = rc || dd->leave || must_leave(x, b, rest);
-    if (out && dd->jumps) { /* let it jump, and what it jumps to not begin */
+    bool out = rc || sd->seg & SLOW_LEAVE || must_leave(x, b, rest);
+    if (out && sd->seg & SLOW_JUMPS) { /* let it jump, and what it jumps to not begin */
         cpu->insn_limit = cpu_insns(cpu);
         cpu->budget = 0;
     } else if (out) {
-        cpu->rip = block_rip(x, b, dd->idx + 1u);
+        cpu->rip = block_rip(x, b, sd->idx + 1u);
         return go_on(x, CPU_NEXT);
     }
     cpu->budget -= rest;
-    cpu->jit.vec = dd->vec;
-    return (const uint8_t *)(dd + 1);
+    cpu->jit.vec = sd->flags & SLOW_VEC;
+    return (const uint8_t *)cpu->jit.ret;
 }
 
 PN_IN_MISS const uint8_t *xlat_done(struct cpu *cpu) {
@@ -339,6 +339,7 @@ static bool guest_fault(struct cpu *cpu, unsigned trap) {
 
 bool xlat_host_fault(struct cpu *cpu, uint32_t at, unsigned trap) {
     struct xlat *x = cpu->xlat;
+    at = bounce_origin(x, at);
     const struct block *b = block_at(x, at);
     for (unsigned i = 0; b && i < b->fault_count; i++) {
         const struct fault_rec *f = &x->faults[b->faults + i];

@@ -153,9 +153,16 @@ struct fault_rec {
 struct slow_desc {
     uint32_t block;
     int32_t resume; /* from the end of this struct: with the operand's address in R10 */
-    uint8_t idx, size, flags, seg; /* seg: SEG_*, and SLOW_MASKED */
+    uint8_t idx, size, flags, seg; /* seg: SEG_*, and more flags */
+    uint8_t body;                  /* bytes from there that use R10 */
 } __attribute__((packed));
-#define SLOW_MASKED 128u /* a struct masked follows, behind which the code goes on */
+#define SLOW_SEG    7u /* SEG_* */
+#define SLOW_EFLAGS 8u /* behind the body EFLAGS holds the flags */
+#define SLOW_LEAVE                                                                       \
+    16u /* a bounced one leaves the block: later operands assume that R10 \
+                         * points into this page, and it points at the bounce buffer */
+#define SLOW_JUMPS  32u  /* CALL: its jump is still to be made */
+#define SLOW_MASKED 128u /* a struct masked follows */
 #define SLOW_READ   MEM_READ
 #define SLOW_WRITE  MEM_WRITE
 #define SLOW_TABLE  MEM_TABLES
@@ -165,15 +172,10 @@ struct slow_desc {
 #define SLOW_X87    64u  /* a pending x87 exception comes first */
 #define SLOW_LAST   32u  /* no ENTRY_DONE follows: the block ends soon */
 
-/* After `call [ENTRY_DONE]`: the instruction ran on the bounce buffer. */
-struct done_desc {
-    uint32_t block;
-    uint8_t idx, vec;
-    /* Leave the block: later operands assume that R10 points into this page, and it
-     * points at the bounce buffer. */
-    uint8_t leave;
-    uint8_t jumps; /* CALL: its jump is still to be made */
-} __attribute__((packed));
+/* Copies of bodies that run on the bounce buffer: see bounce.c. */
+#define BOUNCES     256u
+#define BOUNCE_SLOT 256u
+#define BOUNCE_BODY 224u
 
 /* After `call [ENTRY_HELPER]`. */
 struct helper_desc {
@@ -186,6 +188,8 @@ struct helper_desc {
  * LEFT_MISS: rip is current, and the jump cache did not know it. */
 #define LEFT_CHAIN  0u /* | exit << 2 */
 #define LEFT_BUDGET 2u /* | block << 2: it does not fit, or is dead */
+
+#define PROBE_SIZES 7 /* 1, 2 .. 64 bytes */
 
 struct page {
     pn_gfn gfn;
@@ -218,7 +222,12 @@ struct xlat {
     int fd;
     bool for_perf;                         /* see code_create */
     const uint8_t *thunk_miss, *thunk_vec; /* RW addresses */
-    const uint8_t *none;                   /* RX address of code that only misses */
+    const uint8_t *thunk_probe[PN_TLB_MODES][2][PROBE_SIZES];
+    const uint8_t *none; /* RX address of code that only misses */
+    size_t bounce;       /* code offset of the slots */
+    uint32_t
+        bounce_of[BOUNCES]; /* code offset of the descriptor that each is for; 0: none */
+    const struct slow_desc *bounced; /* whose body a slot ran last */
 
     struct block *blocks;
     uint32_t block_count;
@@ -313,6 +322,18 @@ const uint8_t *thunk_to(struct emit *e, const void *target);
 const uint8_t *thunk_miss(struct emit *e);
 /* With a TLB model, rax: a tag of a place in another page. */
 const uint8_t *thunk_fetch(struct emit *e);
+/* Called: the probe of the address in R10 (lower_mem.c), for 1 << size bytes. CF or ZF: a hit;
+ * else as after a probe that missed. */
+const uint8_t *thunk_probe(struct emit *e, bool bmi2, enum pn_tlb_mode mode, bool write,
+                           unsigned size);
+
+/* ---- bounce.c ---- */
+
+/* What runs sd's body on the bounce buffer. Return: its RX address. */
+const uint8_t *bounce_code(struct xlat *x, const struct slow_desc *sd);
+/* The code offset that `at`, which may be in a slot, is a copy of. */
+uint32_t bounce_origin(const struct xlat *x, uint32_t at);
+void bounces_forget(struct xlat *x);
 
 /* ---- block.c ---- */
 
