@@ -25,8 +25,34 @@ static void *reserve(size_t bytes) {
                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED)
         return NULL;
-    pages_huge(p, bytes);
     return p;
+}
+
+/* The arrays that have an entry, or some, for each block. */
+struct array {
+    void *at;                   /* of the pointer to it */
+    uint32_t count, most, room; /* entries: in use, at most, that one block may need */
+    size_t size;
+};
+
+static void *array_start(const struct array *a) {
+    void *p;
+    memcpy(&p, a->at, sizeof(p));
+    return p;
+}
+
+static void arrays(struct xlat *x, struct array a[CACHE_ARRAYS]) {
+    const struct cache_use *m = &x->most;
+    a[0] = (struct array){&x->blocks, x->block_count, m->blocks, 1, sizeof(*x->blocks)};
+    a[1] = (struct array){&x->across, x->across_count, m->across, 1, sizeof(*x->across)};
+    a[2] =
+        (struct array){&x->lens, x->len_count, m->lens, BLOCK_MAX + 8, sizeof(*x->lens)};
+    a[3] =
+        (struct array){&x->exits, x->exit_count, m->exits, EXITS_MAX, sizeof(*x->exits)};
+    a[4] = (struct array){&x->faults, x->fault_count, m->faults, BLOCK_MAX,
+                          sizeof(*x->faults)};
+    a[5] =
+        (struct array){&x->insns, x->insn_count, m->insns, BLOCK_MAX, sizeof(*x->insns)};
 }
 
 static int code_file(const struct xlat *x) {
@@ -78,12 +104,12 @@ static size_t with_parts(uint32_t n) {
 }
 
 int blocks_create(struct xlat *x) {
-    const struct cache_use *m = &x->most;
     x->most = (struct cache_use){
         .code = x->size / 2,
         .cold = x->size / 2,
         .blocks = (uint32_t)(x->size / 192) + 64,
-        .offs = (uint32_t)(x->size / 24) + 4096,
+        .across = (uint32_t)(x->size / 1024) + 64,
+        .lens = (uint32_t)(x->size / 24) + 4096,
         .exits = (uint32_t)(x->size / 96) + 4096,
         .faults = (uint32_t)(x->size / 64) + 4096,
         .insns = (uint32_t)(x->size / 256) + 4096,
@@ -93,16 +119,18 @@ int blocks_create(struct xlat *x) {
     x->cold_wanted = x->cold_start;
     if (code_create(x))
         return -1;
-    x->blocks = reserve(with_parts(m->blocks) * sizeof *x->blocks);
-    x->offs = reserve(with_parts(m->offs) * sizeof *x->offs);
-    x->exits = reserve(with_parts(m->exits) * sizeof *x->exits);
-    x->faults = reserve(with_parts(m->faults) * sizeof *x->faults);
-    x->insns = reserve(with_parts(m->insns) * sizeof *x->insns);
+    struct array a[CACHE_ARRAYS];
+    arrays(x, a);
+    for (unsigned i = 0; i < CACHE_ARRAYS; i++) {
+        void *p = reserve(with_parts(a[i].most) * a[i].size);
+        memcpy(a[i].at, &p, sizeof(p));
+        if (!p)
+            return -1;
+    }
     x->hash = reserve(BLOCK_HASH * sizeof *x->hash);
     x->pages = reserve(PAGE_MAX * sizeof *x->pages);
     x->page_hash = reserve(PAGE_HASH * sizeof *x->page_hash);
-    if (!x->blocks || !x->offs || !x->exits || !x->faults || !x->insns || !x->hash ||
-        !x->pages || !x->page_hash)
+    if (!x->hash || !x->pages || !x->page_hash)
         return -1;
     pages_want(x->hash, BLOCK_HASH * sizeof *x->hash);
     struct emit e = {x->rw + CODE_HEAD};
@@ -136,11 +164,10 @@ void blocks_destroy(struct xlat *x) {
     release(x->rx, x->size);
     if (x->fd >= 0)
         close(x->fd);
-    release(x->blocks, with_parts(x->most.blocks) * sizeof *x->blocks);
-    release(x->offs, with_parts(x->most.offs) * sizeof *x->offs);
-    release(x->exits, with_parts(x->most.exits) * sizeof *x->exits);
-    release(x->faults, with_parts(x->most.faults) * sizeof *x->faults);
-    release(x->insns, with_parts(x->most.insns) * sizeof *x->insns);
+    struct array a[CACHE_ARRAYS];
+    arrays(x, a);
+    for (unsigned i = 0; i < CACHE_ARRAYS; i++)
+        release(array_start(&a[i]), with_parts(a[i].most) * a[i].size);
     release(x->hash, BLOCK_HASH * sizeof *x->hash);
     release(x->pages, PAGE_MAX * sizeof *x->pages);
     release(x->page_hash, PAGE_HASH * sizeof *x->page_hash);
@@ -154,8 +181,8 @@ PN_IN_TRANSLATE void blocks_flush(struct xlat *x) {
     memset(x->hash, 0xff, BLOCK_HASH * sizeof *x->hash);
     memset(x->page_hash, 0xff, PAGE_HASH * sizeof *x->page_hash);
     memset(x->pages, 0, x->page_count * sizeof *x->pages);
-    x->block_count = x->offs_count = x->fault_count = x->insn_count = 0;
-    x->exit_count = 0;
+    x->block_count = x->len_count = x->fault_count = x->insn_count = 0;
+    x->exit_count = x->across_count = 0;
     x->page_count = 0;
     x->page_free = NO_BLOCK;
     x->used = x->start;
@@ -242,7 +269,7 @@ static void exit_unchain(struct xlat *x, uint32_t id) {
 void block_chain(struct xlat *x, uint32_t id, struct block *to) {
     struct block_exit *ex = &x->exits[id];
     const struct block *b = &x->blocks[ex->from];
-    if (b->dead || !ex->patch || ex->to != NO_BLOCK || to->gpa2 != NO_PAGE ||
+    if (b->dead || !ex->patch || ex->to != NO_BLOCK || to->across != NO_BLOCK ||
         to->single != b->single)
         return;
     ex->to = (uint32_t)(to - x->blocks);
@@ -256,7 +283,7 @@ void block_cache_exit(struct xlat *x, uint32_t id) {
     struct emit e = {x->rw + x->used};
     if (!ex->patch || x->used - x->parts.code + 256 > x->most.code)
         return;
-    emit_cache_exit(&e, x, ex->rip);
+    emit_cache_exit(&e, x, exit_rip(x, ex));
     exit_patch(x, ex, (uint32_t)x->used);
     ex->patch = 0; /* for good */
     x->used = ((size_t)(e.p - x->rw) + 15) & ~(size_t)15;
@@ -325,22 +352,33 @@ static uint64_t granules(unsigned from, unsigned to) {
     return (~UINT64_C(0) << first) & (~UINT64_C(0) >> (63 - last));
 }
 
+static pn_gfn side_gfn(const struct xlat *x, const struct block *b, unsigned side) {
+    return (side ? block_gpa2(x, b) : b->gpa) >> PN_PAGE_SHIFT;
+}
+
+/* What follows on the list of that side's page. id: block * 2 + side. */
+static uint32_t *page_next(struct xlat *x, uint32_t id) {
+    struct block *b = &x->blocks[id / 2];
+    return id % 2 ? &x->across[b->across].page_next : &b->page_next;
+}
+
 static void page_add(struct xlat *x, struct block *b, unsigned side) {
-    struct page *p = page_get(x, (side ? b->gpa2 : b->gpa) >> PN_PAGE_SHIFT);
+    uint32_t id = (uint32_t)(b - x->blocks) * 2 + side;
+    struct page *p = page_get(x, side_gfn(x, b, side));
     unsigned from, to;
     block_span(b, side, &from, &to);
     p->granules |= granules(from, to);
-    b->page_next[side] = p->blocks;
-    p->blocks = (uint32_t)(b - x->blocks) * 2 + side;
+    *page_next(x, id) = p->blocks;
+    p->blocks = id;
 }
 
 static void page_unlink(struct xlat *x, struct block *b, unsigned side) {
-    struct page *p = page_find(x, (side ? b->gpa2 : b->gpa) >> PN_PAGE_SHIFT);
+    struct page *p = page_find(x, side_gfn(x, b, side));
     uint32_t id = (uint32_t)(b - x->blocks) * 2 + side;
     uint32_t *link = &p->blocks;
     while (*link != id)
-        link = &x->blocks[*link / 2].page_next[*link % 2];
-    *link = b->page_next[side];
+        link = page_next(x, *link);
+    *link = *page_next(x, id);
     if (p->blocks == NO_BLOCK)
         page_put(x, p);
 }
@@ -361,8 +399,8 @@ static void hash_unlink(struct xlat *x, const struct block *b) {
 }
 
 static struct block_head block_head(const struct block *b) {
-    bool found =
-        b->mode & MODE_CODE64 && b->gpa2 == NO_PAGE && !b->dead && !b->part && !b->single;
+    bool found = b->mode & MODE_CODE64 && b->across == NO_BLOCK && !b->dead && !b->part &&
+                 !b->single;
     return (struct block_head){found ? b->gpa & PN_PAGE_MASK : ~UINT64_C(0), b->mode,
                                fetch_key(b->mode)};
 }
@@ -380,11 +418,11 @@ void block_drop(struct xlat *x, struct block *b) {
     while (b->incoming != NO_BLOCK)
         exit_unchain(x, b->incoming);
     struct emit e = {x->rw + b->code};
-    e_jmp_to(&e, x->rw + b->dead_stub);
+    e_jmp_to(&e, x->rw + block_dead_stub(b));
     b->dead = 1;
     block_put_head(x, b);
     page_unlink(x, b, 0);
-    if (b->gpa2 != NO_PAGE)
+    if (b->across != NO_BLOCK)
         page_unlink(x, b, 1);
     x->cpu->stats->v[PN_STAT_block_dropped] += !b->part;
     x->cpu->disturbed++;
@@ -392,7 +430,7 @@ void block_drop(struct xlat *x, struct block *b) {
 
 static void block_trap(struct xlat *x, struct block *b) {
     struct emit e = {x->rw + b->code};
-    e_jmp_to(&e, x->rw + b->dead_stub);
+    e_jmp_to(&e, x->rw + block_dead_stub(b));
     b->trap = 1;
 }
 
@@ -427,12 +465,12 @@ static void written_page(struct xlat *x, pn_gpa gpa, unsigned size) {
         struct block *b = &x->blocks[id / 2];
         unsigned from, to;
         block_span(whole_of(x, b), id % 2, &from, &to);
-        id = b->page_next[id % 2];
+        id = *page_next(x, id);
         if (from < hi && lo < to) {
             /* The same block cannot be on this list twice: its sides are different
              * pages, or one page seen twice, when both entries overlap. */
             if (id != NO_BLOCK && &x->blocks[id / 2] == b)
-                id = b->page_next[id % 2];
+                id = *page_next(x, id);
             block_drop(x, b);
             dropped += !b->part;
         } else {
@@ -469,7 +507,7 @@ static void block_repair(struct xlat *x, const struct block *b) {
     uint8_t head[16], jump[5] = {0xe9};
     struct block_head look = block_head(b);
     struct emit e = {head};
-    int32_t by = (int32_t)(b->dead_stub - (b->code + sizeof(jump)));
+    int32_t by = (int32_t)(block_dead_stub(b) - (b->code + sizeof(jump)));
     memcpy(jump + 1, &by, sizeof(by));
     emit_budget(&e, b->n);
     repair(x, b->code - (uint32_t)sizeof(look), &look, sizeof(look));
@@ -521,14 +559,16 @@ int cpu_own_code(struct cpu *cpu) {
 const struct block *block_at(const struct xlat *x, uint32_t at) {
     uint32_t lo = 0, hi = x->block_count;
     bool cold = at >= x->cold_start;
-    while (lo < hi) {
+    while (lo < hi) { /* the first that ends, or begins, behind it */
         uint32_t mid = (lo + hi) / 2;
-        if ((cold ? x->blocks[mid].cold_end : x->blocks[mid].code_end) <= at)
+        if ((cold ? x->blocks[mid].cold_end : x->blocks[mid].code) <= at)
             lo = mid + 1;
         else
             hi = mid;
     }
-    return lo < x->block_count && x->blocks[lo].code <= at ? &x->blocks[lo] : NULL;
+    if (!cold)
+        return lo ? &x->blocks[lo - 1] : NULL;
+    return lo < x->block_count ? &x->blocks[lo] : NULL;
 }
 
 void fetch_show(struct xlat *x, uint64_t lin) {
@@ -577,7 +617,8 @@ static struct cache_use beside(const struct xlat *x, const struct cache_use *out
         .code = x->used - out->code,
         .cold = x->cold - x->cold_start - out->cold,
         .blocks = x->block_count - out->blocks,
-        .offs = x->offs_count - out->offs,
+        .across = x->across_count - out->across,
+        .lens = x->len_count - out->lens,
         .exits = x->exit_count - out->exits,
         .faults = x->fault_count - out->faults,
         .insns = x->insn_count - out->insns,
@@ -588,22 +629,32 @@ static bool has_room(const struct cache_use *u, const struct cache_use *m,
                      unsigned share) {
     return u->code + BLOCK_CODE <= m->code / share &&
            u->cold + BLOCK_CODE <= m->cold / share && u->blocks < m->blocks / share &&
-           u->offs + BLOCK_MAX + 1 <= m->offs / share &&
+           u->across < m->across / share && u->lens + BLOCK_MAX + 8 <= m->lens / share &&
            u->faults + 4 * BLOCK_MAX <= m->faults / share &&
            u->exits + EXITS_MAX <= m->exits / share &&
            u->insns + BLOCK_MAX <= m->insns / share;
 }
 
-/* Bytes of code memory whose pages come together. */
-#define CODE_STEP (128u << 10)
+/* Bytes whose pages come together. */
+#define WANT_STEP (64u << 10)
 
-/* Have the pages of the next block's code. */
-static void want_code(struct xlat *x, size_t used, size_t *wanted, size_t end) {
-    if (used + BLOCK_CODE <= *wanted || *wanted == end)
+/* Have the pages of what the next block needs, up to `need`. */
+static void want(void *at, size_t need, size_t *wanted, size_t end) {
+    if (need <= *wanted || *wanted == end)
         return;
-    size_t left = end - *wanted, step = left < CODE_STEP ? left : CODE_STEP;
-    pages_want(x->rw + *wanted, step);
+    size_t left = end - *wanted, step = left < WANT_STEP ? left : WANT_STEP;
+    pages_want((uint8_t *)at + *wanted, step);
     *wanted += step;
+}
+
+static void want_all(struct xlat *x) {
+    struct array a[CACHE_ARRAYS];
+    arrays(x, a);
+    for (unsigned i = 0; i < CACHE_ARRAYS; i++)
+        want(array_start(&a[i]), (a[i].count + a[i].room) * a[i].size,
+             &x->array_wanted[i], with_parts(a[i].most) * a[i].size);
+    want(x->rw, x->used + BLOCK_CODE, &x->wanted, x->cold_start);
+    want(x->rw, x->cold + BLOCK_CODE, &x->cold_wanted, x->size);
 }
 
 /* Make room for one block. */
@@ -613,8 +664,7 @@ static void block_room(struct xlat *x, bool part) {
                      : has_room(&others, &x->most, 1);
     if (!room || x->page_count + 2 > PAGE_MAX)
         blocks_flush(x);
-    want_code(x, x->used, &x->wanted, x->cold_start);
-    want_code(x, x->cold, &x->cold_wanted, x->size);
+    want_all(x);
 }
 
 /* With vCPUs that are threads: stores to a page are seen before its code is read, so that none
@@ -625,12 +675,13 @@ static bool translate_held(struct xlat *x, struct block *b, uint8_t *hva, pn_gpa
     const struct cache_use none = {0}, before = beside(x, &none);
     page_get(x, gpa >> PN_PAGE_SHIFT);
     while (translate(x, b, hva, gpa, max)) {
-        if (b->gpa2 == NO_PAGE || page_find(x, b->gpa2 >> PN_PAGE_SHIFT))
+        if (b->across == NO_BLOCK || page_find(x, side_gfn(x, b, 1)))
             return true;
-        page_get(x, b->gpa2 >> PN_PAGE_SHIFT);
+        page_get(x, side_gfn(x, b, 1));
         x->used = before.code;
         x->cold = x->cold_start + before.cold;
-        x->offs_count = before.offs;
+        x->across_count = before.across;
+        x->len_count = before.lens;
         x->exit_count = before.exits;
         x->fault_count = before.faults;
         x->insn_count = before.insns;
@@ -654,7 +705,8 @@ static struct block *block_make(struct xlat *x, uint8_t *hva, pn_gpa gpa, bool s
     b->single = single;
     b->incoming = NO_BLOCK;
     b->part = whole != NO_BLOCK && epoch == x->epoch;
-    b->whole = whole;
+    if (b->part)
+        b->whole = whole;
     bool made = x->cpu->par ? translate_held(x, b, hva, gpa, max)
                             : translate(x, b, hva, gpa, max);
     uint32_t i = x->block_count;
@@ -669,7 +721,7 @@ static struct block *block_make(struct xlat *x, uint8_t *hva, pn_gpa gpa, bool s
         *head = i;
     }
     page_add(x, b, 0);
-    if (b->gpa2 != NO_PAGE)
+    if (b->across != NO_BLOCK)
         page_add(x, b, 1);
     if (unlikely(debug_splits(x->cpu, b->rip)))
         block_trap(x, b);
@@ -678,10 +730,10 @@ static struct block *block_make(struct xlat *x, uint8_t *hva, pn_gpa gpa, bool s
 
 struct block *block_part(struct xlat *x, const struct block *b, unsigned idx,
                          unsigned max) {
-    pn_gpa gpa = b->gpa + x->offs[b->offs + idx];
+    pn_gpa gpa = b->gpa + block_offset(x, b, idx);
     uint32_t whole = b->part ? b->whole : (uint32_t)(b - x->blocks);
     const struct pn_memslot *s = pn_mmu_slot_find(x->cpu->mmu, gpa);
-    if (b->dead || b->gpa2 != NO_PAGE || !s)
+    if (b->dead || b->across != NO_BLOCK || !s)
         return NULL;
     unsigned first = b->first + idx;
     struct block *p =
@@ -702,12 +754,12 @@ static struct block *fetched(struct xlat *x, bool single, uint8_t *hva, pn_gpa g
         if (b->gpa != gpa || b->rip != cpu->rip || b->mode != cpu->mode ||
             b->single != single)
             continue;
-        if (b->gpa2 == NO_PAGE)
+        if (b->across == NO_BLOCK)
             return b;
         unsigned room = PN_PAGE_SIZE - (gpa & (PN_PAGE_SIZE - 1));
         if (!fetch(x, code_linear(cpu, room), &hva2, &gpa2))
             return NULL;
-        if (b->gpa2 == gpa2)
+        if (block_gpa2(x, b) == gpa2)
             return b;
     }
     return block_make(x, hva, gpa, single, single ? 1 : x->max_n, NO_BLOCK);

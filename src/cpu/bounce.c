@@ -14,13 +14,13 @@ _Static_assert(BOUNCE_BODY + 9 + 4 + 8 + 5 <= BOUNCE_SLOT, "a slot holds it");
 _Static_assert(BOUNCE_BODY <= UINT8_MAX, "a descriptor counts its bytes");
 
 /* Where sd's body is. */
-static uint8_t *body_of(const struct xlat *x, const struct slow_desc *sd) {
-    return x->rw + ((const uint8_t *)(sd + 1) + sd->resume - x->rx);
+static uint32_t body_of(const struct xlat *x, const struct slow_desc *sd) {
+    return x->blocks[sd->block].code + sd->resume;
 }
 
 static void make(const struct xlat *x, const struct slow_desc *sd, uint8_t *slot) {
     struct emit e = {slot};
-    const uint8_t *body = body_of(x, sd);
+    const uint8_t *body = x->rw + body_of(x, sd);
     memcpy(e.p, body, sd->body);
     e.p += sd->body;
     if (!(sd->flags & SLOW_LAST)) {
@@ -49,7 +49,7 @@ const uint8_t *bounce_code(struct xlat *x, const struct slow_desc *sd) {
 uint32_t bounce_origin(const struct xlat *x, uint32_t at) {
     if (at - x->bounce >= BOUNCES * BOUNCE_SLOT)
         return at;
-    return (uint32_t)(body_of(x, x->bounced) - x->rw) + at % BOUNCE_SLOT;
+    return body_of(x, x->bounced) + at % BOUNCE_SLOT;
 }
 
 void bounces_forget(struct xlat *x) {

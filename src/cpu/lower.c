@@ -68,7 +68,7 @@ static void chained_exit(struct lower *l, uint8_t *rel32, const struct stub *s) 
     uint32_t id = x->exit_count++;
     l->b->exit_count++;
     e_link(rel32, e->p);
-    x->exits[id] = (struct block_exit){.rip = s->rip,
+    x->exits[id] = (struct block_exit){.ahead = (int16_t)(s->rip - l->b->rip),
                                        .idx = (uint8_t)(l->n - 1 - s->rest),
                                        .from = l->block,
                                        .patch = (uint32_t)(rel32 - x->rw),

@@ -77,6 +77,7 @@ struct lower {
     bool flat32;   /* flat 32-bit code with a 32-bit stack */
     bool chain_ok; /* exits within the page may be chained */
     struct reuse last;
+    uint32_t dead_stub; /* code offset of what a dead block's entry jumps to */
     unsigned cold_count, stub_count;
     struct cold cold[BLOCK_MAX * 2];
     struct stub stub[EXITS_MAX];
@@ -160,6 +161,9 @@ void lower_dir(struct lower *l, const struct dec *d);
 void lower_vzero(struct lower *l, const struct dec *d);
 void lower_helper(struct lower *l, const struct dec *d,
                   enum cpu_rc (*fn)(struct cpu *, const struct insn *));
+
+/* xlat_odd_target of d, which is the last instruction of the block. */
+void lower_odd_target(struct lower *l, const struct dec *d);
 
 /* ---- lower_sys.c ---- */
 

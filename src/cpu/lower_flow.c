@@ -69,7 +69,7 @@ static void dispatch_miss(struct lower *l, const struct dec *d, unsigned release
     e_jmp_to(e, l->x->thunk_miss);
     if (odd) {
         e_link(odd, e->p);
-        lower_helper(l, d, xlat_odd_target);
+        lower_odd_target(l, d);
     }
 }
 

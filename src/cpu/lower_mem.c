@@ -334,7 +334,8 @@ void emit_slow(struct lower *l, const struct cold *c) {
     sd.seg |= (uint8_t)((c->flags ? SLOW_EFLAGS : 0) | (c->reused ? SLOW_LEAVE : 0) |
                         (l->dec[c->idx].sh->cls == CLS_CALL ? SLOW_JUMPS : 0) |
                         (a->masked ? SLOW_MASKED : 0));
-    sd.resume = (int32_t)(c->resume - (e->p + sizeof sd));
+    _Static_assert(BLOCK_CODE <= UINT16_MAX, "resume counts it");
+    sd.resume = (uint16_t)(c->resume - l->x->rw - l->b->code);
     memcpy(e->p, &sd, sizeof sd);
     e->p += sizeof sd;
     if (a->masked) {

@@ -180,16 +180,38 @@ void lower_vzero(struct lower *l, const struct dec *d) {
 
 /* ---- Helpers ---- */
 
-void lower_helper(struct lower *l, const struct dec *d,
-                  enum cpu_rc (*fn)(struct cpu *, const struct insn *)) {
+static void call_helper(struct lower *l, const struct insn *in) {
     struct emit *e = &l->e;
-    struct insn *in = &l->x->insns[l->x->insn_count++];
-    *in = d->in;
-    in->fn = fn;
     l->last.on = false;
     flags_clobber(l);
     call_entry(e, ENTRY_HELPER);
     struct helper_desc hd = {in, l->block, (uint8_t)l->cur, l->vec};
     memcpy(e->p, &hd, sizeof hd);
     e->p += sizeof hd;
+}
+
+/* There is one for each return of the guest's, and most are alike: the last one serves again. */
+void lower_odd_target(struct lower *l, const struct dec *d) {
+    struct xlat *x = l->x;
+    const struct insn want = {.fn = xlat_odd_target,
+                              .opcode = d->in.opcode,
+                              .imm = d->in.imm & 0xffff,
+                              .own = d->in.own,
+                              .ends_block = 1};
+    struct insn *in = &x->insns[x->odd_target];
+    if (x->odd_target >= x->insn_count || in->fn != want.fn ||
+        in->opcode != want.opcode || in->imm != want.imm || in->own != want.own) {
+        x->odd_target = x->insn_count++;
+        in = &x->insns[x->odd_target];
+        *in = want;
+    }
+    call_helper(l, in);
+}
+
+void lower_helper(struct lower *l, const struct dec *d,
+                  enum cpu_rc (*fn)(struct cpu *, const struct insn *)) {
+    struct insn *in = &l->x->insns[l->x->insn_count++];
+    *in = d->in;
+    in->fn = fn;
+    call_helper(l, in);
 }

@@ -172,7 +172,12 @@ void cpu_kick(struct cpu *cpu) {
 static inline uint64_t enter_out(struct cpu *cpu, const uint8_t *code) {
     if (unlikely(cpu->par && cpu->turn))
         turn_give(cpu);
-    return xlat_enter(cpu, code);
+    uint64_t left = xlat_enter(cpu, code);
+    if ((left & 3) == LEFT_BUDGET) {
+        const struct block *b = &cpu->xlat->blocks[left >> 2];
+        cpu->budget += b->dead || b->trap ? 0 : b->n;
+    }
+    return left;
 }
 
 /* Under the lock again. */
@@ -207,7 +212,8 @@ static const uint8_t *code_fresh(struct xlat *x) {
 static void show_code(struct xlat *x, const uint8_t *code) {
     unsigned room = PN_PAGE_SIZE - (code_linear(x->cpu, 0) & (PN_PAGE_SIZE - 1));
     fetch_show(x, code_linear(x->cpu, 0));
-    if (room < INSN_BYTES_MAX && block_at(x, (uint32_t)(code - x->rx))->gpa2 != NO_PAGE)
+    if (room < INSN_BYTES_MAX &&
+        block_at(x, (uint32_t)(code - x->rx))->across != NO_BLOCK)
         fetch_show(x, code_linear(x->cpu, room));
 }
 
@@ -229,7 +235,8 @@ static uint32_t exit_of_whole(const struct xlat *x, uint32_t id) {
                        *b = &x->blocks[part->whole];
     unsigned idx = part->first + x->exits[id].idx;
     for (uint32_t i = b->exits; !b->dead && i < b->exits + b->exit_count; i++)
-        if (x->exits[i].idx == idx && x->exits[i].rip == x->exits[id].rip)
+        if (x->exits[i].idx == idx &&
+            exit_rip(x, &x->exits[i]) == exit_rip(x, &x->exits[id]))
             return i;
     return id;
 }
@@ -237,7 +244,7 @@ static uint32_t exit_of_whole(const struct xlat *x, uint32_t id) {
 /* After LEFT_CHAIN: find the target and link to it. */
 static const uint8_t *follow(struct xlat *x, uint64_t left) {
     uint32_t id = (uint32_t)left >> 2, epoch = x->epoch;
-    x->cpu->rip = x->exits[id].rip;
+    x->cpu->rip = exit_rip(x, &x->exits[id]);
     if (unlikely(x->blocks[x->exits[id].from].part)) {
         id = exit_of_whole(x, id);
         if (x->exits[id].to != NO_BLOCK)
@@ -248,7 +255,7 @@ static const uint8_t *follow(struct xlat *x, uint64_t left) {
     struct block *to = block_find(x, false);
     if (!to)
         return NULL;
-    if (x->epoch == epoch && to->gpa2 == NO_PAGE)
+    if (x->epoch == epoch && to->across == NO_BLOCK)
         block_chain(x, id, to);
     else if (x->epoch == epoch)
         block_cache_exit(x, id);
@@ -276,7 +283,7 @@ static bool stops_before(struct xlat *x, const struct block *b) {
 
 static const uint8_t *code_behind_head(struct xlat *x, const struct block *b) {
     x->cpu->budget -= b->n;
-    return code_of(x, b) + b->head;
+    return code_of(x, b) + x->head;
 }
 
 /* After LEFT_BUDGET, which is also what a trap leaves with. Return: NULL with a fault, or when the budget is used up. */
@@ -308,7 +315,7 @@ static bool word_holds(struct xlat *x) {
     uint32_t block = x->resume.block, exit = x->resume.exit;
     bool holds = x->resume.epoch == x->epoch && x->resume.gen == cpu->view.fetch_gen;
     if (holds && exit != NO_BLOCK)
-        holds = x->exits[exit].rip == cpu->rip &&
+        holds = exit_rip(x, &x->exits[exit]) == cpu->rip &&
                 x->blocks[x->exits[exit].from].mode == cpu->mode;
     else if (holds)
         holds = block_rip(x, &x->blocks[block], x->resume.idx) == cpu->rip &&
@@ -377,8 +384,8 @@ static enum cpu_rc run_one(struct xlat *x) {
         return CPU_NEXT;
     if ((left & 3) == LEFT_OTHER)
         return x->rc;
-    cpu->rip =
-        (left & 3) == LEFT_BUDGET ? x->blocks[left >> 2].rip : x->exits[left >> 2].rip;
+    cpu->rip = (left & 3) == LEFT_BUDGET ? x->blocks[left >> 2].rip
+                                         : exit_rip(x, &x->exits[left >> 2]);
     return CPU_NEXT;
 }
 
@@ -425,7 +432,7 @@ static enum cpu_rc run_step(struct xlat *x) {
         resume_at(x, &x->blocks[left >> 2], 0, NO_BLOCK);
         return CPU_NEXT;
     }
-    cpu->rip = x->exits[left >> 2].rip;
+    cpu->rip = exit_rip(x, &x->exits[left >> 2]);
     if (epoch == x->epoch && cpu->rip == next && idx + 1 < b->n)
         resume_at(x, b, idx + 1, NO_BLOCK);
     else

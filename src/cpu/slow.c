@@ -218,7 +218,6 @@ static const uint8_t *in_turn(struct cpu *cpu, const uint8_t *(*fn)(struct cpu *
 PN_IN_MISS static const uint8_t *slow(struct cpu *cpu) {
     struct xlat *x = cpu->xlat;
     const struct slow_desc *sd = (const void *)cpu->jit.ret;
-    const uint8_t *end = (const uint8_t *)(sd + 1);
     const struct block *b = &x->blocks[sd->block];
     void *ptr = NULL;
     enter_insn(x, b, sd->idx);
@@ -227,7 +226,7 @@ PN_IN_MISS static const uint8_t *slow(struct cpu *cpu) {
     if (sd->flags & SLOW_X87 && x87_pending(cpu)) {
         rc = cpu_raise(cpu, VEC_MF);
     } else if (sd->seg & SLOW_MASKED) {
-        rc = prepare_masked(cpu, sd, (const void *)end, &ptr);
+        rc = prepare_masked(cpu, sd, (const void *)(sd + 1), &ptr);
     } else {
         rc = misaligned(cpu, sd) ? gp0(cpu) : prepare(cpu, sd, &ptr);
     }
@@ -242,7 +241,7 @@ PN_IN_MISS static const uint8_t *slow(struct cpu *cpu) {
         cpu->budget = rest + 1;
     }
     cpu->budget -= rest + 1;
-    return ptr == cpu->bounce ? bounce_code(x, sd) : end + sd->resume;
+    return ptr == cpu->bounce ? bounce_code(x, sd) : x->rx + b->code + sd->resume;
 }
 
 PN_IN_MISS const uint8_t *xlat_slow(struct cpu *cpu) {

@@ -69,12 +69,13 @@ static bool decode_across(struct xlat *x, struct block *b, const uint8_t *p,
         return false;
     memcpy(bytes, p, avail);
     memcpy(bytes + avail, hva, sizeof bytes - avail);
-    b->gpa2 = gpa & PN_PAGE_MASK;
+    b->across = x->across_count;
+    x->across[b->across].gpa2 = gpa & PN_PAGE_MASK;
     if (decode(x->dec, bytes, sizeof bytes, b->rip, b->mode, d) != DECODE_OK) {
         d->sh = &too_long;
         d->in.ends_block = 1;
     } else if (d->in.len <= avail) {
-        b->gpa2 = NO_PAGE; /* undefined already by its first bytes */
+        b->across = NO_BLOCK; /* undefined already by its first bytes */
     }
     return in64(l) || !beyond_limit(cpu, b->rip, d->in.len);
 }
@@ -111,7 +112,7 @@ static bool decode_block(struct xlat *x, struct block *b, const uint8_t *hva,
             d->sh = &too_long;
             d->in.ends_block = 1;
         }
-        x->offs[x->offs_count + l->n] = (uint16_t)off;
+        x->lens[x->len_count + l->n] = d->in.len;
         off += d->in.len;
         l->n++;
         l->vec |= d->sh->flags & SH_VEC;
@@ -119,7 +120,6 @@ static bool decode_block(struct xlat *x, struct block *b, const uint8_t *hva,
             break;
         l->sides += class_of(l, d) == CLS_JCC;
     }
-    x->offs[x->offs_count + l->n] = (uint16_t)off;
     b->bytes = (uint16_t)off;
     b->n = (uint8_t)l->n;
     return true;
@@ -209,12 +209,10 @@ static void lower_one(struct lower *l, const struct dec *d) {
         lowerings[class_of(l, d)](l, d);
 }
 
-/* Not enough budget: give it back and leave. A dead block only leaves. */
+/* Not enough budget, or a dead block. */
 static void emit_no_budget(struct lower *l, uint8_t *from) {
-    struct emit *e = &l->e;
-    e_link(from, e->p);
-    e_alu_mem(e, true, ALU_ADD, H_SP, CO(budget), (int32_t)l->n);
-    l->b->dead_stub = here(l);
+    e_link(from, l->e.p);
+    l->dead_stub = here(l);
     leave_block(l, l->block << 2 | LEFT_BUDGET);
 }
 
@@ -234,7 +232,7 @@ static void emit_block(struct lower *l) {
     block_put_head(x, l->b);
     emit_budget(e, l->n);
     uint8_t *budget_from = e_jcc(e, CC_S);
-    l->b->head = (uint8_t)(e->p - x->rw - l->b->code);
+    x->head = (uint8_t)(e->p - x->rw - l->b->code);
     if (l->vec) {
         e_cmp8(e, H_SP, CO(vec_live), 0);
         vec_from = e_jcc(e, CC_Z);
@@ -260,7 +258,7 @@ static void emit_block(struct lower *l) {
         e_link(e->p - 4, x->thunk_vec);
         e_jmp_to(e, vec_back);
     }
-    x->cold = emitted(l);
+    x->cold = (size_t)(e->p - x->rw);
 }
 
 PN_IN_TRANSLATE bool translate(struct xlat *x, struct block *b, uint8_t *hva, pn_gpa gpa,
@@ -280,18 +278,19 @@ PN_IN_TRANSLATE bool translate(struct xlat *x, struct block *b, uint8_t *hva, pn
     l->chain_ok = b->mode & MODE_FLAT;
     l->cold_count = l->stub_count = 0;
     b->gpa = gpa;
-    b->gpa2 = NO_PAGE;
+    b->across = NO_BLOCK;
     if (!decode_block(x, b, hva, max))
         return false;
     b->code = (uint32_t)(x->used + sizeof(struct block_head));
-    b->offs = x->offs_count;
+    b->lens = x->len_count;
     b->faults = x->fault_count;
     b->exits = x->exit_count;
     emit_block(l);
-    b->code_end = (uint32_t)x->used;
     b->cold_end = (uint32_t)x->cold;
-    x->offs_count += l->n + 1;
-    b->fault_count = (uint16_t)(x->fault_count - b->faults);
+    b->tail = (uint8_t)(b->cold_end - l->dead_stub);
+    x->len_count += l->n;
+    x->across_count += b->across != NO_BLOCK;
+    b->fault_count = (uint8_t)(x->fault_count - b->faults);
     pn_count(x->cpu->stats, block_translated);
     x->cpu->stats->v[PN_STAT_block_insns] += l->n;
     return true;

@@ -91,49 +91,57 @@ extern const int8_t host_of[16];
 #define NO_PAGE    UINT64_MAX
 
 struct block_exit {
-    uint64_t rip;   /* of the target */
     uint32_t from;  /* the block it leaves */
     uint32_t patch; /* code offset of the rel32; 0: it is never chained (any more) */
     uint32_t stub;  /* code offset of where it points while not chained */
     uint32_t to;    /* block it is chained to, or NO_BLOCK */
     uint32_t next;  /* next exit chained to the same block */
+    int16_t ahead;  /* of the block's rip: the target's, in the same page */
     uint8_t idx;    /* the instruction that leaves */
 };
 
 /* What blocks take of the cache: bytes of code, and entries of the arrays. */
 struct cache_use {
     size_t code, cold;
-    uint32_t blocks, offs, exits, faults, insns;
+    uint32_t blocks, across, lens, exits, faults, insns;
 };
 
-/* What a look-up reads stands in the first cache line. */
+/* There are as many as ran in the guest: one cache line each. */
 struct block {
-    pn_gpa gpa;  /* of the first byte */
-    pn_gpa gpa2; /* of the second page, or NO_PAGE */
+    pn_gpa gpa; /* of the first byte */
     uint64_t rip;
     uint32_t mode;
-    uint32_t hash_next;
-    uint32_t code;  /* offset of its code */
-    uint8_t single; /* made for stepping */
-    uint8_t part; /* of block `whole`, made for a debugger: no look-up finds it, no event
-                       counts it, it has room of its own and is dropped with `whole` */
-    uint8_t n;    /* instructions */
-    uint8_t dead;
-    uint32_t dead_stub; /* where its entry jumps to once it is dropped */
-    uint32_t code_end, cold_end;
-    uint32_t page_next[2]; /* next block * 2 + side on the same page's list */
-    uint32_t incoming;     /* first exit chained to this block */
-    uint32_t offs;         /* index of its instructions' offsets in x->offs */
-    uint32_t faults;       /* index of its first fault record */
-    uint16_t fault_count;
-    uint16_t bytes; /* of guest code */
-    uint32_t exits; /* index of its first exit in x->exits */
-    uint8_t exit_count;
-    uint8_t head;  /* bytes of code that deduct from the budget */
-    uint8_t trap;  /* its entry leads to the dispatcher: see debugger.c */
-    uint8_t first; /* number of its first instruction in there */
-    uint32_t whole;
+    union {
+        uint32_t hash_next;
+        uint32_t whole; /* of a part */
+    };
+    uint32_t code;      /* offset of its code */
+    uint32_t cold_end;  /* its code out of line begins where the block before ends */
+    uint32_t page_next; /* next block * 2 + side on the same page's list */
+    uint32_t across;    /* index of its struct across, or NO_BLOCK */
+    uint32_t incoming;  /* first exit chained to this block */
+    uint32_t lens;      /* index of its first instruction's length in x->lens */
+    uint32_t faults;    /* index of its first fault record */
+    uint32_t exits;     /* index of its first exit in x->exits */
+    uint16_t bytes;     /* of guest code */
+    uint8_t n;          /* instructions */
+    uint8_t exit_count, fault_count;
+    uint8_t first;      /* of a part: number of its first instruction in the whole */
+    uint8_t tail;       /* before cold_end: where its entry jumps to once it is dropped */
+    uint8_t single : 1; /* made for stepping */
+    uint8_t
+        part : 1; /* of block `whole`, made for a debugger: no look-up finds it, no event
+                         counts it, it has room of its own and is dropped with `whole` */
+    uint8_t dead : 1;
+    uint8_t trap : 1; /* its entry leads to the dispatcher: see debugger.c */
 } __attribute__((aligned(64)));
+_Static_assert(sizeof(struct block) == 64, "one cache line");
+
+/* Of a block that goes on in a second page. */
+struct across {
+    pn_gpa gpa2; /* of that page */
+    uint32_t page_next;
+};
 
 /* Before a block's code: what a look-up of 64-bit code asks. */
 struct block_head {
@@ -152,7 +160,7 @@ struct fault_rec {
 /* After `call [ENTRY_SLOW]`: an operand that the TLB did not answer. */
 struct slow_desc {
     uint32_t block;
-    int32_t resume; /* from the end of this struct: with the operand's address in R10 */
+    uint16_t resume; /* from the block's code: with the operand's address in R10 */
     uint8_t idx, size, flags, seg; /* seg: SEG_*, and more flags */
     uint8_t body;                  /* bytes from there that use R10 */
 } __attribute__((packed));
@@ -186,8 +194,9 @@ struct helper_desc {
 
 /* What translated code leaves with, in EAX. LEFT_OTHER: state is current, see x->rc;
  * LEFT_MISS: rip is current, and the jump cache did not know it. */
-#define LEFT_CHAIN  0u /* | exit << 2 */
-#define LEFT_BUDGET 2u /* | block << 2: it does not fit, or is dead */
+#define LEFT_CHAIN 0u /* | exit << 2 */
+#define LEFT_BUDGET                                                                      \
+    2u /* | block << 2: it does not fit, and has deducted; or is dead or a trap */
 
 #define PROBE_SIZES 7 /* 1, 2 .. 64 bytes */
 
@@ -207,6 +216,8 @@ struct salt {
 };
 #define SALTS_BITS 10
 #define SALTS      (1u << SALTS_BITS)
+
+#define CACHE_ARRAYS 6 /* see arrays() in block.c */
 
 struct xlat {
     struct cpu *cpu;
@@ -231,18 +242,23 @@ struct xlat {
 
     struct block *blocks;
     uint32_t block_count;
+    uint8_t head; /* bytes of a block's code that deduct from the budget */
+    struct across *across;
+    uint32_t across_count;
     uint32_t *hash;
-    uint16_t *offs;
-    uint32_t offs_count;
+    uint8_t *lens; /* of instructions, in bytes */
+    uint32_t len_count;
     struct block_exit *exits;
     uint32_t exit_count;
     struct fault_rec *faults;
     uint32_t fault_count;
     struct insn *insns;
     uint32_t insn_count;
+    uint32_t odd_target; /* index of the last one for xlat_odd_target */
     struct page *pages;
     uint32_t page_count, page_free;
     uint32_t *page_hash;
+    size_t array_wanted[CACHE_ARRAYS]; /* bytes of these arrays whose pages are there */
 
     struct salt salts[SALTS];
     uint64_t salt_next;
@@ -268,7 +284,7 @@ struct xlat {
     struct lower *lower;
 };
 
-#define BLOCK_HASH_BITS 18
+#define BLOCK_HASH_BITS 17
 #define BLOCK_HASH      (1u << BLOCK_HASH_BITS)
 #define PAGE_HASH       8192u
 #define PAGE_MAX        65536u
@@ -387,10 +403,46 @@ struct lower *lower_create(void);
  * with cpu->fault set when not even its first instruction could be fetched. */
 bool translate(struct xlat *x, struct block *b, uint8_t *hva, pn_gpa gpa, unsigned max);
 
+/* Bytes of the first idx instructions of a block. Eight lengths, each at most 15, are added at a
+ * time: what the array has behind the last one is shifted out. */
+static inline unsigned block_offset(const struct xlat *x, const struct block *b,
+                                    unsigned idx) {
+    const uint8_t *p = x->lens + b->lens;
+    uint64_t eight;
+    unsigned sum = 0;
+    for (; idx; p += 8) {
+        unsigned n = idx < 8 ? idx : 8;
+        memcpy(&eight, p, sizeof(eight));
+        sum += (unsigned)((eight << (64 - 8 * n)) * UINT64_C(0x0101010101010101) >> 56);
+        idx -= n;
+    }
+    return sum;
+}
+
 static inline uint64_t block_rip(const struct xlat *x, const struct block *b,
                                  unsigned idx) {
-    uint64_t rip = b->rip + x->offs[b->offs + idx];
+    uint64_t rip = b->rip + block_offset(x, b, idx);
     return b->mode & MODE_CODE64 ? rip : (uint32_t)rip;
+}
+
+/* The second page of a block, or NO_PAGE. */
+static inline pn_gpa block_gpa2(const struct xlat *x, const struct block *b) {
+    return b->across == NO_BLOCK ? NO_PAGE : x->across[b->across].gpa2;
+}
+/* Where an exit goes. */
+static inline uint64_t exit_rip(const struct xlat *x, const struct block_exit *ex) {
+    return x->blocks[ex->from].rip + (uint64_t)(int64_t)ex->ahead;
+}
+/* Code offset of where a dropped block's entry leads. */
+static inline uint32_t block_dead_stub(const struct block *b) {
+    return b->cold_end - b->tail;
+}
+/* Code offset of the end of its code that is not out of line, rounded up. */
+static inline uint32_t block_code_end(const struct xlat *x, const struct block *b) {
+    uint32_t next = (uint32_t)(b - x->blocks) + 1;
+    return next == x->block_count
+               ? (uint32_t)x->used
+               : x->blocks[next].code - (uint32_t)sizeof(struct block_head);
 }
 
 /* ---- signal.c ---- */
