@@ -24,15 +24,15 @@ static const struct mmu_ops *const kinds[] = {
 int pn_mmu_create(const struct pn_mmu_config *cfg, struct pn_mmu **out) {
     if (mmu_options_check(&cfg->opt) < 0 || cfg->maxphyaddr < 36 ||
         cfg->maxphyaddr > 52 || (unsigned)cfg->kind >= KINDS ||
-        !tracker_of(kinds[cfg->kind], cfg->tracker) ||
-        (cfg->tlb && !model_possible(cfg->tlb)))
+        !tracker_of(cfg->tracker) || (cfg->tlb && !model_possible(cfg->tlb)))
         return -EINVAL;
     struct pn_mmu *mmu = calloc(1, sizeof(*mmu));
     if (!mmu)
         return -ENOMEM;
     mmu->cfg = *cfg;
     mmu->ops = kinds[cfg->kind];
-    mmu->tracker = tracker_of(mmu->ops, cfg->tracker);
+    mmu->tracker = tracker_of(cfg->tracker);
+    mmu->many = DIRTY_MANY;
     mmu->step = cfg->opt.audit ? audit_or_stop : NULL;
     mmu->nobody = (struct pn_mmu_vcpu){.mmu = mmu, .stats = &mmu->none};
     if ((cfg->tlb && model_attach(mmu) < 0) || mmu->ops->init(mmu) < 0) {
@@ -199,7 +199,7 @@ void pn_mmu_zap_all(struct pn_mmu *mmu) {
 }
 
 int pn_mmu_set_tracker(struct pn_mmu *mmu, enum pn_dirty_tracker tracker) {
-    const struct tracker_ops *next = tracker_of(mmu->ops, tracker);
+    const struct tracker_ops *next = tracker_of(tracker);
     if (!next)
         return -EINVAL;
     if (mmu->cfg.recorder)
@@ -209,7 +209,7 @@ int pn_mmu_set_tracker(struct pn_mmu *mmu, enum pn_dirty_tracker tracker) {
     dirty_collect_all(mmu); /* what the end of the mappings told */
     int rc = dirty_equip(mmu, next);
     if (rc) /* which needs nothing */
-        dirty_equip(mmu, tracker_of(mmu->ops, tracker = PN_TRACKER_WP));
+        dirty_equip(mmu, tracker_of(tracker = PN_TRACKER_WP));
     mmu->cfg.tracker = tracker;
     if (mmu->ops->tracker_changed)
         mmu->ops->tracker_changed(mmu);

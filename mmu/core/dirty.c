@@ -11,6 +11,7 @@
  * Locking: none (penumbra/mmu.h).
  */
 #include <errno.h>
+#include <stdlib.h>
 
 #include "mmu/core/root.h"
 
@@ -31,30 +32,73 @@ void dirty_mark_bytes(const struct pn_mmu *mmu, struct slot *s, pn_gpa gpa, size
     slot_pieces(s)[gfn - s->gfn] |= UINT32_MAX << first & UINT32_MAX >> (31 - last);
 }
 
+void dirty_set_d(struct pn_mmu_vcpu *vcpu, pn_gfn gfn, unsigned level) {
+    struct slot *s = slot_of_gfn(vcpu->mmu, gfn);
+    if (!s || !s->dirty)
+        return;
+    if (vcpu->dirty)
+        dirty_buffer_log(vcpu, gfn, level);
+    else
+        dirty_mark(s, gfn);
+}
+
 long dirty_take(struct slot *s, uint64_t *bitmap, size_t first, size_t end) {
     long pages = 0;
     for (size_t i = first; i < end; i++) {
         bitmap[i] = s->dirty[i];
-        if (!bitmap[i])
-            continue;
         pages += __builtin_popcountll(bitmap[i]);
         s->dirty[i] = 0;
     }
     return pages;
 }
 
-static long take(struct pn_mmu *mmu, struct slot *s, uint64_t *bitmap, size_t words) {
-    if (mmu->ops->take)
-        return mmu->ops->take(mmu, s, bitmap, words);
-    long pages = dirty_take(s, bitmap, 0, words);
-    mmu->no_writes = pages >= DIRTY_MANY;
-    if (mmu->no_writes)
-        tlb_drop_all_writes(mmu);
-    for (size_t i = 0; pages && i < words; i++)
-        if (bitmap[i])
-            mmu->tracker->rearm(mmu, s, s->gfn + i * 64, bitmap[i]);
-    mmu->no_writes = false;
+/* Return: pages of the line at this word. */
+static inline __attribute__((always_inline)) long take_line(struct slot *s,
+                                                            uint64_t *bitmap, size_t at) {
+    uint64_t line[DIRTY_LINE], any = 0;
+    long pages = 0;
+    memcpy(line, &s->dirty[at], sizeof(line));
+    for (unsigned i = 0; i < DIRTY_LINE; i++)
+        any |= line[i];
+    memcpy(&bitmap[at], line, sizeof(line));
+    if (!any)
+        return 0;
+    memset(&s->dirty[at], 0, sizeof(line));
+    for (unsigned i = 0; i < DIRTY_LINE; i++)
+        pages += __builtin_popcountll(line[i]);
     return pages;
+}
+
+static inline uint8_t words_with(const uint64_t line[DIRTY_LINE]) {
+    unsigned bits = 0;
+    for (unsigned i = 0; i < DIRTY_LINE; i++)
+        bits |= (unsigned)(line[i] != 0) << i;
+    return (uint8_t)bits;
+}
+
+static inline __attribute__((always_inline)) long
+lines_of(struct slot *s, uint64_t *bitmap, size_t first, size_t end, uint8_t *some) {
+    long pages = 0;
+    for (size_t l = first; l < end; l++) {
+        long now = take_line(s, bitmap, l * DIRTY_LINE);
+        pages += now;
+        if (some)
+            some[l - first] = now ? words_with(&bitmap[l * DIRTY_LINE]) : 0;
+    }
+    return pages;
+}
+
+/* The same code for processors that have these. */
+__attribute__((target("avx2,popcnt"))) static long
+lines_fast(struct slot *s, uint64_t *bitmap, size_t first, size_t end, uint8_t *some) {
+    return lines_of(s, bitmap, first, end, some);
+}
+
+long dirty_take_lines(struct slot *s, uint64_t *bitmap, size_t first, size_t end,
+                      uint8_t *some) {
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("popcnt")
+               ? lines_fast(s, bitmap, first, end, some)
+               : lines_of(s, bitmap, first, end, some);
 }
 
 void dirty_collect_all(struct pn_mmu *mmu) {
@@ -68,6 +112,10 @@ int dirty_equip(struct pn_mmu *mmu, const struct tracker_ops *tracker) {
     for (unsigned v = 0; v < mmu->vcpu_count; v++) {
         dirty_buffer_destroy(mmu->vcpus[v]);
         dirty_ring_destroy(mmu->vcpus[v]);
+    }
+    for (unsigned i = 0; i < mmu->slots.count; i++) {
+        free(mmu->slots.by_gfn[i]->reset);
+        mmu->slots.by_gfn[i]->reset = NULL;
     }
     mmu->tracker = tracker;
     for (unsigned v = 0; rc == 0 && v < mmu->vcpu_count; v++)
@@ -88,7 +136,7 @@ long pn_mmu_dirty_harvest(struct pn_mmu *mmu, uint32_t slot_id, uint64_t *bitmap
 
     host_begins(mmu);
     mmu->tracker->collect(mmu_actor(mmu), s);
-    long pages = take(mmu, s, bitmap, need);
+    long pages = mmu->ops->take(mmu, s, bitmap, need);
     if (mmu->tracker->pieces)
         dirty_pieces_take(mmu, s, bitmap, need);
     if (pages && mmu->ops->harvested)

@@ -6,6 +6,8 @@
  */
 #pragma once
 
+#include <string.h>
+
 #include "mmu/core/walk.h"
 #include "penumbra/mmu.h"
 #include "penumbra/parts.h"
@@ -37,10 +39,11 @@ struct slot {
      * reasons forbid a large mapping. memslot.c counts one where the frame is not wholly
      * in the slot or gpa and hva differ modulo its size; shadowed tables add theirs. */
     uint32_t *disallow_large[2];
-    /* Bitmap, with PN_SLOT_LOG_DIRTY; behind it what slot_stale() and slot_pieces() give. */
+    /* Bitmap, with PN_SLOT_LOG_DIRTY; behind it what slot_pieces() gives. */
     uint64_t *dirty;
-    uint64_t *reset; /* of pages that were, and are protected again (ring.c); or NULL */
-    bool was_reset;  /* some of them are */
+    uint64_t
+        *reset; /* of pages in it, those that are protected again (ring.c); or NULL */
+    uint64_t leaves; /* of our tables that map its pages */
     uint8_t *stores; /* per page, with a recorder: those that no table gets (record.c) */
 };
 
@@ -69,15 +72,10 @@ static inline uint32_t *slot_large(struct slot *s, pn_gfn gfn, unsigned level) {
 static inline size_t slot_words(const struct slot *s) {
     return (s->npages + 63) / 64;
 }
-/* Of a slot with a log: pages whose leaf may have a right that an entry above it denies, and
- * that it has lost once that entry grants it (tdp/close.c). */
-static inline uint64_t *slot_stale(const struct slot *s) {
-    return s->dirty + slot_words(s);
-}
 /* Of a slot with a log: for each page the pieces that were stored to since the last harvest; and
  * behind those, as of the last harvest that had the page (pieces.c). */
 static inline uint32_t *slot_pieces(const struct slot *s) {
-    return (uint32_t *)(void *)(s->dirty + 2 * slot_words(s));
+    return (uint32_t *)(void *)(s->dirty + slot_words(s));
 }
 static inline uint8_t *slot_hva(const struct slot *s, pn_gfn gfn) {
     return (uint8_t *)s->pub.hva + ((gfn - s->gfn) << PN_PAGE_SHIFT);
@@ -89,15 +87,28 @@ void dirty_collect_all(struct pn_mmu *mmu);
 void dirty_mark(struct slot *s, pn_gfn gfn);
 /* dirty.c: the same of bytes in one page, which are about to be written or have been. */
 void dirty_mark_bytes(const struct pn_mmu *mmu, struct slot *s, pn_gpa gpa, size_t size);
+/* dirty.c: a walk or the hypervisor sets D in a leaf of that page, of trackers by D bits: it goes
+ * into the vCPU's buffer or, without one, into the log. */
+void dirty_set_d(struct pn_mmu_vcpu *vcpu, pn_gfn gfn, unsigned level);
 /* dirty.c: words [first, end) of the log go to the bitmap. Return: pages. */
 long dirty_take(struct slot *s, uint64_t *bitmap, size_t first, size_t end);
+#define DIRTY_LINE 8 /* words of a bitmap that are 2 MiB of pages */
+/* The same of lines [first, end); some (NULL: nobody asks): for each, a bit for each word that has
+ * pages. */
+long dirty_take_lines(struct slot *s, uint64_t *bitmap, size_t first, size_t end,
+                      uint8_t *some);
 /* To look for the write tags of so many pages, one by one, costs more than to drop all that TLBs
  * have. */
-#define DIRTY_MANY 512
+#define DIRTY_MANY 512 /* pn_mmu.many */
 /* Of a slot with a log: is the page in it? */
 static inline bool dirty_test(const struct slot *s, pn_gfn gfn) {
     uint64_t page = gfn - s->gfn;
     return s->dirty[page / 64] >> (page % 64) & 1;
+}
+/* By write protection: does no store to it have to be seen, as it is? */
+static inline bool dirty_known(const struct slot *s, pn_gfn gfn) {
+    uint64_t page = gfn - s->gfn;
+    return dirty_test(s, gfn) && !(s->reset && s->reset[page / 64] >> (page % 64) & 1);
 }
 
 /*
@@ -169,15 +180,8 @@ struct mmu_ops {
                         enum tlb_held how);
     /* Is the page shadowed? NULL: this kind shadows none. */
     bool (*shadowed)(struct pn_mmu *mmu, pn_gfn gfn);
-    /* Mark the pages whose leaves have D, and clear it; no TLB has a write tag by them. */
-    void (*dirty_scan)(struct pn_mmu_vcpu *vcpu, struct slot *s);
-    /* Of the pages from first on that have a bit: no small leaf takes stores, or (d) has D, and
-     * no TLB has a write tag. NULL: pages are protected one by one, and no processor writes
-     * down where it sets D in this kind's leaves. */
-    void (*rearm)(struct pn_mmu *mmu, struct slot *s, pn_gfn first, uint64_t bits,
-                  bool d);
-    /* A whole harvest, after collect: the slot's log goes to the bitmap, and no store to its
-     * pages goes unseen. NULL: it is made of the parts above. Return: pages. */
+    /* A harvest, after collect: the slot's log goes to the bitmap, and no store to its
+     * pages goes unseen: no leaf of theirs takes stores, or, by D bits, has D. Return: pages. */
     long (*take)(struct pn_mmu *mmu, struct slot *s, uint64_t *bitmap, size_t words);
     /* After a harvest that took pages: what else is to be seen again. NULL: nothing. */
     void (*harvested)(struct pn_mmu *mmu);
@@ -192,7 +196,7 @@ struct mmu_ops {
 
 /* tracker.c: how the pages of a logged slot that were written are found. */
 struct tracker_ops {
-    bool by_dbit; /* what was written may be in the leaves' D bits alone */
+    bool by_dbit; /* stores are not seen; the leaves' D bits tell of them */
     bool rings;   /* of the pages that became writable, a ring for each vCPU */
     bool pieces;  /* of the pages, which parts are stored to (pieces.c) */
     const struct dirty_layout *layout; /* D that is set goes into a buffer; NULL: none */
@@ -200,14 +204,11 @@ struct tracker_ops {
     bool (*may_write)(const struct slot *s, pn_gfn gfn);
     /* A store to gfn is about to be made, and is seen. Return: the log waited for it. */
     bool (*stored)(struct pn_mmu_vcpu *vcpu, struct slot *s, pn_gfn gfn);
-    /* Before a harvest: bring s->dirty up to date. After it, for each page that it took:
-     * let the next store be seen; it is given 64 pages at a time, a bit each. */
+    /* Before a harvest: bring s->dirty up to date. */
     void (*collect)(struct pn_mmu_vcpu *vcpu, struct slot *s);
-    void (*rearm)(struct pn_mmu *mmu, struct slot *s, pn_gfn first, uint64_t bits);
 };
-/* Return: NULL: this kind of MMU has it not. */
-const struct tracker_ops *tracker_of(const struct mmu_ops *ops,
-                                     enum pn_dirty_tracker tracker);
+/* Return: NULL: an MMU has it not. */
+const struct tracker_ops *tracker_of(enum pn_dirty_tracker tracker);
 /* dirty.c: that is the tracker now, and each vCPU has what it needs. Return: 0 or -ENOMEM. */
 int dirty_equip(struct pn_mmu *mmu, const struct tracker_ops *tracker);
 
@@ -227,8 +228,7 @@ int dirty_ring_create(struct pn_mmu_vcpu *vcpu);
 void dirty_ring_destroy(struct pn_mmu_vcpu *vcpu);
 /* gfn is about to be written by this vCPU, and is in the log. */
 void dirty_ring_push(struct pn_mmu_vcpu *vcpu, const struct slot *s, pn_gfn gfn);
-/* What the rings gave for s is in s->dirty again, and they are empty. */
-void dirty_rings_collect(struct pn_mmu *mmu, struct slot *s);
+void dirty_rings_empty(struct pn_mmu *mmu);
 
 /*
  * Who watches the MMU and changes nothing in it: the TLB model. pn_mmu.observer is NULL
@@ -328,7 +328,9 @@ struct pn_mmu {
     const struct mmu_ops *ops;         /* of cfg.kind */
     const struct tracker_ops *tracker; /* of cfg.tracker */
     const struct mmu_observer *observer;
-    bool watched;     /* somebody looks at loads and fetches: observer, recorder, step */
+    bool watched; /* somebody looks at loads and fetches: observer, recorder, step */
+    uint32_t
+        many; /* pages of a harvest, from which on leaves are not looked for one by one */
     bool no_writes;   /* in a harvest: no TLB has a write tag of the slot */
     bool unprotected; /* recorded: the next access is the last one again */
     pn_gfn *quiet;    /* pages with TRACK_QUIET, or once with it */

@@ -64,7 +64,7 @@ static void slot_free(struct slot *s) {
 }
 
 static uint64_t *dirty_alloc(uint64_t npages) {
-    return calloc(2 * ((npages + 63) / 64) + npages, sizeof(uint64_t));
+    return calloc((npages + 63) / 64 + npages, sizeof(uint64_t));
 }
 
 /* One reason in every large frame that the slot cannot back as one host range. */
@@ -247,7 +247,8 @@ static int slot_reflag(struct pn_mmu *mmu, struct slot *s, uint32_t flags) {
             return -ENOMEM;
     } else if (!(flags & PN_SLOT_LOG_DIRTY)) {
         free(s->dirty);
-        s->dirty = NULL;
+        free(s->reset);
+        s->dirty = s->reset = NULL;
     }
     s->pub.flags = flags;
     changed(mmu, &s->pub);
@@ -281,8 +282,7 @@ int pn_mmu_slot_set(struct pn_mmu *mmu, const struct pn_memslot *req) {
                  (uintptr_t)req->hva & (((uint64_t)1 << 30) - 1)});
     host_begins(mmu);
     dirty_buffers_empty(mmu);
-    for (uint32_t i = 0; mmu->tracker->rings && i < mmu->slots.count; i++)
-        dirty_rings_collect(mmu, mmu->slots.by_gfn[i]);
+    dirty_rings_empty(mmu);
     int rc = slot_set(mmu, req);
     mmu_step(mmu);
     return rc;

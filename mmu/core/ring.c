@@ -5,12 +5,11 @@
  * ring with few entries left ("soft full") is an exit before the store: who owns the VM
  * takes the entries and resets them, which write-protects their pages again.
  *
- *     written --push--> slot->dirty and the ring --exit--> slot->reset, protected again
- *                           \-----------------------------\--harvest--> the log
+ *     written --push--> the log and the ring --exit--> still in the log, and protected again
  *
  * Invariants
- * 1. A page written since the last harvest is in slot->dirty or in slot->reset; one that may
- *    be written unseen is in slot->dirty.
+ * 1. A page written since the last harvest is in slot->dirty. One that may be written unseen
+ *    is not in slot->reset; what that says of pages out of the log means nothing.
  * 2. An entry's page is in its slot's dirty, until a harvest or a change of memslots.
  */
 #include <errno.h>
@@ -55,9 +54,7 @@ static void reset(struct pn_mmu *mmu, struct dirty_ring *r) {
         uint64_t page = r->entry[i].offset, bit = 1ull << page % 64;
         if (!s || !s->dirty || page >= s->npages || !has_reset(s))
             continue;
-        s->dirty[page / 64] &= ~bit;
         s->reset[page / 64] |= bit;
-        s->was_reset = true;
         mmu->ops->write_protect(mmu, s, s->gfn + page);
     }
     r->count = 0;
@@ -70,18 +67,14 @@ void dirty_ring_push(struct pn_mmu_vcpu *vcpu, const struct slot *s, pn_gfn gfn)
         pn_count(vcpu->stats, dirty_ring_full);
         reset(vcpu->mmu, r);
     }
+    if (s->reset)
+        s->reset[(gfn - s->gfn) / 64] &= ~(1ull << (gfn - s->gfn) % 64);
     r->entry[r->count].slot = s->pub.id;
     r->entry[r->count++].offset = gfn - s->gfn;
 }
 
-void dirty_rings_collect(struct pn_mmu *mmu, struct slot *s) {
+void dirty_rings_empty(struct pn_mmu *mmu) {
     for (unsigned v = 0; v < mmu->vcpu_count; v++)
         if (mmu->vcpus[v]->pages)
             mmu->vcpus[v]->pages->count = 0;
-    for (uint64_t w = 0; s->was_reset && w < slot_words(s); w++) {
-        if (s->dirty)
-            s->dirty[w] |= s->reset[w];
-        s->reset[w] = 0;
-    }
-    s->was_reset = false;
 }

@@ -77,9 +77,12 @@ struct sp {
     uint64_t parents;
     struct sp *hash_next;
     struct list lru;
-    uint64_t roots; /* root_bit() of every root that TLB entries or jump caches may have
+    uint64_t roots;   /* root_bit() of every root that TLB entries or jump caches may have
                        from here */
-    uint64_t gen;   /* of zap-all-fast */
+    uint64_t gen;     /* of zap-all-fast */
+    uint64_t log_gen; /* shadow: of the harvests that it knows of (shadow/close.c) */
+    uint64_t
+        granted; /* then: a bit for each 8 sptes, some of which a harvest may concern */
     uint32_t flood;
     uint8_t stores;           /* seen since it was made; with a policy that counts them */
     uint16_t pinned;          /* roots whose top this is */

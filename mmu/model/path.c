@@ -14,10 +14,11 @@
 /* The page and rights of the leaf that sw ends in. */
 static void shadow_leaf(struct pn_mmu_vcpu *vcpu, const struct swalk *sw,
                         struct model_path *p) {
+    uint64_t v = shadow_opened(vcpu->mmu, sp_of(sw->sptep), sp_index(sw->sptep));
     p->found = true;
     p->level = sw->level;
-    p->store = (sw->spte & SPTE_STORE) == SPTE_STORE && sw->grant & SPTE_D &&
-               !(vcpu->mmu->shadow->log_d & ~sw->spte) &&
+    p->store = (v & SPTE_STORE) == SPTE_STORE && sw->grant & SPTE_D &&
+               !(vcpu->mmu->shadow->log_d & ~v) &&
                (sw->grant & SPTE_W || !vcpu->walk.rights.wp);
 }
 

@@ -18,7 +18,7 @@ static bool ptrs_has(uint64_t head, const uint64_t *sptep) {
 /* ---- sptes ---- */
 
 static void audit_leaf(struct audit *a, const struct sp *sp, unsigned i) {
-    uint64_t v = sp->spt[i];
+    uint64_t v = shadow_opened(a->mmu, sp, i);
     pn_gfn gfn = sp_gfn(sp, i);
     unsigned level = sp_level(sp);
     uint64_t pages = level_pages(level);
@@ -43,6 +43,12 @@ static void audit_leaf(struct audit *a, const struct sp *sp, unsigned i) {
         if (s->dirty && !a->mmu->tracker->may_write(s, gfn))
             wrong(a, SP_FMT " spte %u writes an unlogged page", SP_ARG(sp), i);
     }
+    uint64_t right = a->mmu->shadow->log_d ? SPTE_LOG_D : SPTE_MMU_W;
+    if (level == 1 && sp->spt[i] & right && !(sp->granted >> i / 8 & 1))
+        wrong(a, SP_FMT " spte %u has a right that harvests do not know of", SP_ARG(sp),
+              i);
+    if (v & SPTE_LOG_D && s->dirty && !a->mmu->tracker->layout && !dirty_test(s, gfn))
+        wrong(a, SP_FMT " spte %u has a D that the log has not", SP_ARG(sp), i);
     if (!(v & SPTE_CODE) && (level > 1 || track_used(s, gfn)))
         wrong(a, SP_FMT " spte %u does not know of code", SP_ARG(sp), i);
     if (v & (SPTE_TLB_W | SPTE_TLB_X) && !(v & SPTE_TLB))
@@ -281,6 +287,7 @@ void shadow_audit_entry(struct audit *a, const struct root *r, enum pn_tlb_mode 
         return;
     }
     shadow_walk(r, gva, &w);
+    w.spte = shadow_opened(a->mmu, sp_of(w.sptep), sp_index(w.sptep));
     unsigned acc = spte_acc(w.grant);
     uint8_t pkey = spte_pkey(w.grant);
     uint64_t inside = (level_pages(w.level) << PN_PAGE_SHIFT) - 1;

@@ -59,13 +59,14 @@ void shadow_tables(struct pn_mmu *mmu, bool (*fn)(void *opaque, const struct pn_
 
 /* ---- One address ---- */
 
-static void steps(const struct root *r, pn_gva gva, struct pn_explanation *x) {
+static void steps(struct pn_mmu *mmu, const struct root *r, pn_gva gva,
+                  struct pn_explanation *x) {
     const uint64_t *t = r->spt;
     uint64_t grant = SPTE_GRANT;
     for (unsigned level = sp_level(r->top);; level--) {
         const struct sp *sp = sp_of(t);
         unsigned i = level_index(gva, level);
-        uint64_t v = t[i];
+        uint64_t v = shadow_opened(mmu, sp, i);
         struct pn_step *step = explain_step(x);
         if (!step)
             return;
@@ -100,8 +101,9 @@ static void rmap_part(struct pn_mmu *mmu, pn_gfn gfn, struct pn_explanation *x) 
             if (sp_level(sp) != level)
                 continue;
             if (x->rmap_count < PN_EXPLAIN_LIST)
-                x->rmap[x->rmap_count] = (struct pn_rmap){
-                    sp->gfn, sp->role, (uint16_t)sp_index(p), spte_public(*p)};
+                x->rmap[x->rmap_count] =
+                    (struct pn_rmap){sp->gfn, sp->role, (uint16_t)sp_index(p),
+                                     spte_public(shadow_opened(mmu, sp, sp_index(p)))};
             x->rmap_count++;
         }
     }
@@ -113,7 +115,7 @@ void shadow_explain(struct pn_mmu_vcpu *vcpu, pn_gva gva, const struct walk *w,
     const struct root *r = vcpu->roots->cur;
     pn_gfn gfn = x->gpa >> PN_PAGE_SHIFT;
     if (r->top && !(r->narrow && gva >> 32))
-        steps(r, gva, x);
+        steps(mmu, r, gva, x);
     if (!x->has_slot)
         return;
     rmap_part(mmu, gfn, x);
@@ -127,6 +129,7 @@ void shadow_explain(struct pn_mmu_vcpu *vcpu, pn_gva gva, const struct walk *w,
 /* ---- All mappings of a root ---- */
 
 struct look {
+    struct pn_mmu *mmu;
     const struct root *r;
     bool (*fn)(void *opaque, const struct pn_mapping *m);
     void *opaque;
@@ -135,7 +138,7 @@ struct look {
 
 static bool leaf(struct look *l, const struct sp *sp, unsigned i, pn_gva gva,
                  uint64_t grant) {
-    uint64_t v = sp->spt[i];
+    uint64_t v = shadow_opened(l->mmu, sp, i);
     bool store = (v & SPTE_STORE) == SPTE_STORE && grant & SPTE_D;
     struct pn_mapping m = {
         .from = gva,
@@ -174,6 +177,6 @@ static bool look_down(struct look *l, const struct sp *sp, pn_gva gva, uint64_t 
 bool shadow_mappings(struct pn_mmu_vcpu *vcpu,
                      bool (*fn)(void *opaque, const struct pn_mapping *m), void *opaque) {
     const struct root *r = vcpu->roots->cur;
-    struct look l = {r, fn, opaque, EXPLAIN_ENTRIES_MAX};
+    struct look l = {vcpu->mmu, r, fn, opaque, EXPLAIN_ENTRIES_MAX};
     return !r->top || look_down(&l, r->top, 0, SPTE_GRANT);
 }

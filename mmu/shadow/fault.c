@@ -5,8 +5,8 @@
  *
  * Invariants
  * 1. (ARCHITECTURE.md, invariant 3) A page written since the last harvest is in the
- *    dirty log, or by D bits has LOG_D in a leaf: without them a leaf of a logged slot gets
- *    MMU_W only while the page's dirty bit is set.
+ *    dirty log, or in a buffer, before it is in a TLB: by D bits a leaf gets LOG_D then, without
+ *    them MMU_W only while the page's dirty bit is set.
  * 2. Every fault begins with an event page_fault and ends in fault_done.
  * 3. Room for sps and lists is made before a path is built; nothing on the path is zapped
  *    until the leaf stands.
@@ -284,11 +284,15 @@ static __attribute__((noinline)) void use(const struct fault *f, pn_gfn gfn) {
     unsigned denied = rights_denied(&f->vcpu->walk.rights, spte_acc(sw->grant),
                                     spte_pkey(sw->grant), f->mode);
     uint64_t log_d = f->mmu->shadow->log_d;
-    if (!pn_on_shadow_stack(f->access))
+    if (!pn_on_shadow_stack(f->access)) {
         tlb_fill(f->vcpu, f->r, f->gva, gfn, f->access, f->mode, sw, denied, log_d);
-    else
-        *sw->sptep =
-            sw->spte | SPTE_HW_A | (pn_stores(f->access) ? SPTE_HW_D | log_d : 0);
+        return;
+    }
+    if (pn_stores(f->access) && log_d & ~sw->spte) {
+        sp_grants(sw->sptep);
+        dirty_set_d(f->vcpu, gfn, sw->level);
+    }
+    *sw->sptep = sw->spte | SPTE_HW_A | (pn_stores(f->access) ? SPTE_HW_D | log_d : 0);
 }
 
 static void refill(struct fault *f) {
@@ -335,6 +339,8 @@ static enum pn_outcome fault_map(struct fault *f) {
         return done(f, outcome ? outcome : PN_OUT_uncached);
     }
     f->sw.level = sp_level(sp_of(sptep));
+    if (sp_closed(f->mmu, sp_of(sptep)))
+        shadow_open(f->mmu, sp_of(sptep));
     uint64_t v, bits = leaf_grant(f, sptep, &v) | SPTE_HW_A;
     if (!(s->pub.flags & PN_SLOT_READONLY))
         bits |= SPTE_HOST_W;
@@ -395,6 +401,7 @@ fault_protected(struct fault *f, pn_gfn gfn) {
         clear_flood(f);
     } else {
         f->sw.spte |= SPTE_MMU_W;
+        sp_grants(f->sw.sptep);
         use(f, gfn);
     }
     return done(f, outcome ? outcome : PN_OUT_mapped);
@@ -468,13 +475,17 @@ static inline bool filled(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva,
 
 static inline __attribute__((always_inline)) enum pn_outcome
 translate(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
-          enum pn_tlb_mode mode, bool short_way, struct pn_xlate *out) {
+          enum pn_tlb_mode mode, bool short_way, bool closes, struct pn_xlate *out) {
     struct root *r = vcpu->roots->cur;
     struct swalk sw;
     pn_count(vcpu->stats, tlb_miss);
     if ((!r->top && !root_adopt(vcpu, r)) || (r->narrow && gva >> 32))
         return not_filled(vcpu, gva, access, mode, NULL, out);
     shadow_walk_counted(r, gva, &sw, vcpu->stats);
+    if (closes && __builtin_expect(sp_closed(vcpu->mmu, sp_of(sw.sptep)), 0)) {
+        shadow_open(vcpu->mmu, sp_of(sw.sptep));
+        sw.spte = *sw.sptep;
+    }
     if (short_way && filled(vcpu, r, gva, access, mode, &sw, out))
         return PN_OUT_NO_FAULT;
     struct swalk walked = sw; /* so that sw need not be in memory */
@@ -484,14 +495,21 @@ translate(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
 PN_IN_MISS enum pn_outcome shadow_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva,
                                             enum pn_access access, enum pn_tlb_mode mode,
                                             struct pn_xlate *out) {
-    return translate(vcpu, gva, access, mode, true, out);
+    return translate(vcpu, gva, access, mode, true, false, out);
+}
+
+PN_IN_MISS enum pn_outcome shadow_translate_closed(struct pn_mmu_vcpu *vcpu, pn_gva gva,
+                                                   enum pn_access access,
+                                                   enum pn_tlb_mode mode,
+                                                   struct pn_xlate *out) {
+    return translate(vcpu, gva, access, mode, true, true, out);
 }
 
 PN_IN_MISS enum pn_outcome shadow_translate_slow(struct pn_mmu_vcpu *vcpu, pn_gva gva,
                                                  enum pn_access access,
                                                  enum pn_tlb_mode mode,
                                                  struct pn_xlate *out) {
-    return translate(vcpu, gva, access, mode, false, out);
+    return translate(vcpu, gva, access, mode, false, true, out);
 }
 
 /* The tables as they stand: what the guest's tables say is another matter. */

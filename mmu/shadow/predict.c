@@ -291,7 +291,7 @@ static enum pn_outcome gate(const struct forecast *f, struct slot *s, pn_gfn gfn
     if (watched && (highest > sh->unsync_level || (sh->policy.nests && pages) ||
                     (sh->policy.unsync_max && pages > 1)))
         return PN_OUT_tracked_table;
-    if (s->dirty && !f->mmu->tracker->by_dbit && !logged && !dirty_test(s, gfn))
+    if (s->dirty && !f->mmu->tracker->by_dbit && !logged && !dirty_known(s, gfn))
         return PN_OUT_dirty_log;
     return PN_OUT_NO_FAULT;
 }
@@ -376,6 +376,7 @@ static uint64_t synced(const struct sp *sp, unsigned i, struct pn_mmu *mmu) {
 static void walk_top(struct forecast *f, struct swalk *w) {
     const struct root r = {.top = (struct sp *)(uintptr_t)f->top, .spt = f->top->spt};
     shadow_walk(&r, f->gva, w);
+    w->spte = shadow_opened(f->mmu, sp_of(w->sptep), sp_index(w->sptep));
     if (!f->adopts && !agile_ends(f->mmu))
         return;
     uint64_t grant = SPTE_GRANT, pkey = 0, v;
@@ -388,6 +389,7 @@ static void walk_top(struct forecast *f, struct swalk *w) {
             continue;
         if (spte_leaf(v) && sp_level(sp) == 1 && becomes_tracked(f, sp_gfn(sp, i)))
             v &= ~SPTE_MMU_W;
+        v &= shadow_opened(f->mmu, sp, i) | ~SPTE_MMU_W;
         *w = (struct swalk){&sp->spt[i], v, grant | pkey, sp_level(sp)};
         return;
     }

@@ -20,7 +20,7 @@ static void write_protect(struct pn_mmu *mmu, uint64_t head, unsigned level) {
             continue;
         if (spte_writable(v))
             flush_ask(mmu);
-        if (v & SPTE_TLB_W && !mmu->no_writes)
+        if (v & SPTE_TLB_W)
             tlb_drop_leaf(mmu, sp_of(sptep), sp_index(sptep), v, true);
         *sptep = v & ~(SPTE_MMU_W | SPTE_TLB_W);
     }
@@ -34,27 +34,15 @@ void rmap_protect_large(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn, unsigned
     write_protect(mmu, s->rmap[gfn - s->gfn], level);
 }
 
-/* Return: a leaf of the list had LOG_D. None has it now, nor a write tag by it. */
-static bool take_log_d(struct pn_mmu_vcpu *vcpu, uint64_t head) {
-    struct pn_mmu *mmu = vcpu->mmu;
+void rmap_clean(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn) {
     struct ptrs_pos pos = {0};
-    bool found = false;
-    for (uint64_t *sptep; (sptep = ptrs_next(head, &pos));) {
+    for (uint64_t *sptep; (sptep = ptrs_next(s->rmap[gfn - s->gfn], &pos));) {
         uint64_t v = *sptep;
-        pn_count(vcpu->stats, dbit_scanned);
         if (!(v & SPTE_LOG_D))
             continue;
-        found = true;
         flush_ask(mmu);
         if (v & SPTE_TLB_W)
             tlb_drop_leaf(mmu, sp_of(sptep), sp_index(sptep), v, true);
         *sptep = v & ~(SPTE_LOG_D | SPTE_TLB_W);
     }
-    return found;
-}
-
-void rmap_dirty_scan(struct pn_mmu_vcpu *vcpu, struct slot *s) {
-    for (uint64_t i = 0; i < s->npages; i++)
-        if (s->rmap[i] && take_log_d(vcpu, s->rmap[i]))
-            dirty_mark(s, s->gfn + i);
 }

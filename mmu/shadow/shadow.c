@@ -20,25 +20,25 @@ static const struct policy policies[] = {
     [PN_POLICY_AGILE] = {.unsync_level = 5, .nests = 2},
 };
 
-/* What a policy or D bits do in another way; who has not asked for it pays nothing. */
-static void own_ops(struct pn_mmu *mmu, const struct policy *p) {
+/* What a policy, D bits or harvests do in another way; who has not asked for it pays nothing. */
+static void own_ops(struct pn_mmu *mmu) {
+    const struct policy *p = &mmu->shadow->policy;
     bool others = p->syncs_at_fault || p->unsync_max || p->open || p->nests;
     struct mmu_ops *ops = &mmu->shadow->ops;
-    if (!others && !mmu->shadow->log_d)
-        return;
-    *ops = *mmu->ops;
+    *ops = shadow_ops;
     if (others)
         ops->syncs_others = shadow_syncs_others;
-    ops->translate = p->nests             ? agile_translate
-                     : mmu->shadow->log_d ? shadow_translate_slow
-                                          : shadow_translate;
+    mmu->shadow->translate_closed = p->nests             ? agile_translate
+                                    : mmu->shadow->log_d ? shadow_translate_slow
+                                                         : shadow_translate_closed;
+    if (p->nests || mmu->shadow->log_d || mmu->shadow->log_gen)
+        ops->translate = mmu->shadow->translate_closed;
     mmu->ops = ops;
 }
 
 static void shadow_tracker_changed(struct pn_mmu *mmu) {
     mmu->shadow->log_d = mmu->tracker->by_dbit ? SPTE_LOG_D : 0;
-    mmu->ops = &shadow_ops;
-    own_ops(mmu, &mmu->shadow->policy);
+    own_ops(mmu);
 }
 
 static int shadow_init(struct pn_mmu *mmu) {
@@ -52,7 +52,7 @@ static int shadow_init(struct pn_mmu *mmu) {
         mmu->shadow->open = mmu->shadow->policy.open;
         mmu->shadow->stays = mmu->shadow->open || mmu->shadow->policy.nests;
     }
-    own_ops(mmu, &mmu->shadow->policy);
+    own_ops(mmu);
     return sp_init(mmu);
 }
 
@@ -84,7 +84,7 @@ const struct mmu_ops shadow_ops = {
     .written = shadow_written,
     .unprotect = shadow_unprotect,
     .write_protect = rmap_write_protect,
-    .dirty_scan = rmap_dirty_scan,
+    .take = shadow_take,
     .hold_writes = tlb_hold_leaves,
     .shadowed = shadow_shadowed,
     .audit = shadow_audit,

@@ -92,10 +92,14 @@ struct shadow {
     uint64_t gen;
     uint64_t leaves;                /* present leaf sptes */
     uint64_t log_d;                 /* SPTE_LOG_D: dirty logs go by it; else 0 */
+    uint64_t log_gen;               /* harvests of many pages; 0: none yet */
     struct pt_bits format[FORMATS]; /* how gptes are read, by role */
     uint32_t format_role[FORMATS];
     uint32_t misses;    /* agile: in this interval */
     struct mmu_ops ops; /* of the MMU, where a policy has another one */
+    enum pn_outcome (*translate_closed)(
+        struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
+        enum pn_tlb_mode mode, struct pn_xlate *out); /* its, where sps may be closed */
     /* With unsync_max, the tables that went out of sync, the first of them first. */
     pn_gfn unsynced[UNSYNC_LIST];
 };
@@ -195,6 +199,11 @@ static inline pn_gfn swalk_gfn(const struct swalk *w, pn_gva gva) {
            (gva >> PN_PAGE_SHIFT & (level_pages(w->level) - 1));
 }
 
+/* The leaf is about to get a right that harvests take: MMU_W, or LOG_D. */
+static inline void sp_grants(const uint64_t *sptep) {
+    sp_of(sptep)->granted |= 1ull << sp_index(sptep) / 8;
+}
+
 /* Fill from the leaf that w ends in. gfn: of the page at gva. denied: rights_denied of the
  * way. log_d: shadow->log_d, which is known to be 0 where every TLB miss comes by. */
 static inline __attribute__((always_inline)) void
@@ -218,6 +227,10 @@ tlb_fill(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva, pn_gfn gfn,
         const struct slot *s = slot_of_gfn(vcpu->mmu, gfn);
         g.held = track_held(s, gfn);
         g.store = !dirty_pieces_open(vcpu->mmu, s, gfn);
+    }
+    if (log_d & ~w->spte && access == PN_WRITE) {
+        sp_grants(w->sptep);
+        dirty_set_d(vcpu, gfn, w->level);
     }
     unsigned got = tlb_put(vcpu, r, gva, mode, &g);
     uint64_t now = spte | SPTE_HW_A | SPTE_TLB_1 << mode |
@@ -246,16 +259,30 @@ static inline bool rmap_full(const struct slot *s, pn_gfn gfn) {
 }
 static inline void rmap_remove(struct pn_mmu *mmu, pn_gfn gfn, uint64_t *sptep) {
     struct slot *s = slot_of_gfn(mmu, gfn);
-    if (s)
-        ptrs_remove(&mmu->slab, &s->rmap[gfn - s->gfn], sptep);
+    if (!s)
+        return;
+    s->leaves--;
+    ptrs_remove(&mmu->slab, &s->rmap[gfn - s->gfn], sptep);
 }
-/* mmu_ops.dirty_scan: LOG_D of every leaf. */
-void rmap_dirty_scan(struct pn_mmu_vcpu *vcpu, struct slot *s);
+/* Clear LOG_D in every spte of gfn. */
+void rmap_clean(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn);
 /* Clear MMU_W in every 4 KiB spte of gfn. */
 void rmap_write_protect(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn);
 /* The same for the large sptes of this level that begin at gfn: the next store through
  * one replaces it. */
 void rmap_protect_large(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn, unsigned level);
+
+/* ---- close.c ---- */
+
+long shadow_take(struct pn_mmu *mmu, struct slot *s, uint64_t *bitmap, size_t words);
+/* Has there been a harvest of many pages that the sptes of this sp do not know of? */
+static inline bool sp_closed(const struct pn_mmu *mmu, const struct sp *sp) {
+    return sp->log_gen != mmu->shadow->log_gen;
+}
+/* They are to know of it. */
+void shadow_open(struct pn_mmu *mmu, struct sp *sp);
+/* The leaf i as it is then. */
+uint64_t shadow_opened(struct pn_mmu *mmu, const struct sp *sp, unsigned i);
 
 /* ---- track.c ---- */
 
@@ -423,6 +450,10 @@ enum pn_outcome agile_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva,
 enum pn_outcome shadow_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva,
                                  enum pn_access access, enum pn_tlb_mode mode,
                                  struct pn_xlate *out);
+/* The same where sps may be closed. */
+enum pn_outcome shadow_translate_closed(struct pn_mmu_vcpu *vcpu, pn_gva gva,
+                                        enum pn_access access, enum pn_tlb_mode mode,
+                                        struct pn_xlate *out);
 /* The same without its short way, which knows of no D bits that are logged. */
 enum pn_outcome shadow_translate_slow(struct pn_mmu_vcpu *vcpu, pn_gva gva,
                                       enum pn_access access, enum pn_tlb_mode mode,

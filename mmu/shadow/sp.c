@@ -122,6 +122,7 @@ static struct sp *sp_new(struct pn_mmu_vcpu *vcpu, pn_gfn gfn, uint32_t role) {
     if (sp->frames)
         pn_count(vcpu->stats, merged_tables);
     sp->gen = sh->gen;
+    sp->log_gen = sh->log_gen;
     struct sp **head = bucket(sh, gfn);
     sp->hash_next = *head;
     *head = sp;
@@ -186,6 +187,7 @@ struct sp *sp_new_root(struct pn_mmu *mmu) {
         return NULL;
     sp->role = ROLE_ROOT | ROLE_DIRECT | 3;
     sp->gen = mmu->shadow->gen;
+    sp->log_gen = mmu->shadow->log_gen;
     mmu_gauges(mmu)->v[PN_STAT_sp_pages]++;
     return sp;
 }

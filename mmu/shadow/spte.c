@@ -62,7 +62,10 @@ static inline void set_new(struct pn_mmu_vcpu *vcpu, struct slot *s, uint64_t *s
         now |= SPTE_CODE;
     *sptep = now;
     sp->used++;
+    if (now & SPTE_MMU_W)
+        sp_grants(sptep);
     gauge(mmu, sp_level(sp), 1);
+    s->leaves++;
     ptrs_add(&mmu->slab, &s->rmap[gfn - s->gfn], sptep);
     pn_emit(vcpu->ring, set_spte, gfn, sp_level(sp), spte_public(now));
 }
@@ -85,6 +88,8 @@ void spte_set_leaf(struct pn_mmu_vcpu *vcpu, struct slot *s, uint64_t *sptep, pn
         return;
     }
     spte_regrant(mmu, sptep, bits & (SPTE_GRANT | SPTE_PKEY));
+    if (bits & SPTE_MMU_W)
+        sp_grants(sptep);
     *sptep = remade(mmu, old, *sptep | (bits & SPTE_MMU_W), true);
     set_gpte(sp, i, gfn, v);
     pn_emit(vcpu->ring, set_spte, gfn, sp_level(sp), spte_public(*sptep));
@@ -120,8 +125,6 @@ static void drop_leaf(struct pn_mmu *mmu, struct sp *sp, unsigned i, uint64_t v)
     pn_gfn gfn = sp_gfn(sp, i);
     if (v & SPTE_USED)
         tlb_drop_leaf(mmu, sp, i, v, false);
-    if (v & SPTE_LOG_D)
-        dirty_mark(slot_of_gfn(mmu, gfn), gfn);
     rmap_remove(mmu, gfn, &sp->spt[i]);
     gauge(mmu, sp_level(sp), -1);
 }

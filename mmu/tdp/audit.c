@@ -21,11 +21,14 @@ static void audit_leaf(struct audit *a, const struct sp *sp, unsigned i) {
         wrong(a, T_FMT " denies execution", T_ARG(sp, i));
     if (level > 1 && (*slot_large(s, gfn, level) || !a->mmu->cfg.opt.large_pages))
         wrong(a, T_FMT " must not be large", T_ARG(sp, i));
+    if (v & EPT_D && s->dirty && a->mmu->tracker->by_dbit && !a->mmu->tracker->layout &&
+        !tdp_is_clean(sp, gfn) && !dirty_test(s, gfn))
+        wrong(a, T_FMT " has a D that the log has not", T_ARG(sp, i));
     if (!(v & EPT_W))
         return;
     if (s->pub.flags & PN_SLOT_READONLY)
         wrong(a, T_FMT " writes a read-only slot", T_ARG(sp, i));
-    if (!may_store_unseen(a->mmu, s, gfn, level) && !tdp_is_stale(s, sp, gfn))
+    if (!may_store_unseen(a->mmu, s, gfn, level) && !tdp_is_stale(sp, gfn))
         wrong(a, T_FMT " lets a write go unseen", T_ARG(sp, i));
 }
 
@@ -60,6 +63,8 @@ static void audit_child(struct audit *a, const struct sp *sp, uint64_t *ptep,
     if (!(*ptep & EPT_W) &&
         (sp_level(sp) != 2 || !s || gfn - s->gfn + level_pages(2) > s->npages))
         wrong(a, T_FMT " is closed", T_ARG(sp, sp_index(ptep)));
+    if (*ptep & EPT_STALE && (sp_level(sp) != 2 || (*ptep & EPT_W && *ptep & EPT_A)))
+        wrong(a, T_FMT " has stale leaves, and is used", T_ARG(sp, sp_index(ptep)));
     audit_used(a, child);
 }
 

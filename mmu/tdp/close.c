@@ -1,25 +1,28 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A harvest by write protection that passes over the log once: of a 2 MiB frame with pages in it,
+ * A harvest that passes over the log once. Of a 2 MiB frame with pages in it,
  * the entry that leads to the table of its leaves loses W, and so no store through any of them
  * goes unseen (it is closed). The leaves keep theirs until the next store there, which is an exit
- * in any case: then those of pages that were taken meanwhile (stale) lose W, and the entry has it
- * again. So a harvest writes an entry for each 512 pages, where it wrote one for each page; what
- * is left of the work waits for who needs it. Trackers by D bits, where a store is no exit, clear D in
- * each leaf at once. (Write protection of upper entries, pushed down by
+ * in any case: then those of pages that were taken meanwhile lose W, and the entry has it
+ * again. Which leaves are to be looked at the entry says, by a bit for 64 of them (EPT_STALE). So a
+ * harvest writes an entry for each 512 pages, where it wrote one for each page; what
+ * is left of the work waits for who needs it. (Write protection of upper entries, pushed down by
  * faults, was proposed for KVM in 2017: "fast write protection", by Xiao Guangrong.)
  *
  *     open: a leaf has W only if its page is in the log   --harvest-->   closed
  *     closed: a leaf has W only if its page is in the log, or stale   --store-->   open
  *
+ * By D bits a store is no exit, and no processor has a bit that denies D to 512 leaves. It is done in
+ * the same way all the same, as nobody can tell: the entry loses A, and the next walk
+ * that goes by it, which sets A, takes D from the stale leaves first.
+ *
  * Invariants
  * 1. An entry without W that leads to a table is of level 2, and its frame is all in one slot.
  * 2. No TLB has a write tag of a page in a closed frame, nor is W passed by a way that is known.
- * 3. The bits of slot_stale() in an open frame mean nothing.
+ * 3. An entry with W and STALE has no A, no known way leads by it, and no TLB has a write tag of a
+ *    page of its stale leaves.
  */
 #include "mmu/tdp/tdp.h"
-
-#define LINE 8 /* words of a bitmap that are 2 MiB of pages */
 
 /* What the way that is known to gfn lets pass. */
 static inline void know(struct tdp *t, pn_gfn gfn, uint64_t pass) {
@@ -42,84 +45,61 @@ static struct sp *table_above(struct tdp *t, pn_gfn gfn) {
     return sp;
 }
 
-static inline uint64_t any(const uint64_t line[LINE]) {
-    return line[0] | line[1] | line[2] | line[3] | line[4] | line[5] | line[6] | line[7];
-}
-
-/* A line of the log that has pages. No branch: which words have some is nobody's guess. */
-static inline __attribute__((always_inline)) long take_line(struct slot *s,
-                                                            uint64_t *bitmap, size_t at) {
-    uint64_t line[LINE], *stale = slot_stale(s) + at; /* by D bits it means nothing */
-    long pages = 0;
-    memcpy(line, &s->dirty[at], sizeof(line));
-    memcpy(&bitmap[at], line, sizeof(line));
-    memset(&s->dirty[at], 0, sizeof(line));
-    for (unsigned i = 0; i < LINE; i++) {
-        stale[i] |= line[i];
-        pages += __builtin_popcountll(line[i]);
+/* Stores to pages of some lines are seen again, but for what TLBs have. entry: of the first line.
+ * Return: a right may be lost. */
+static bool take_rights(uint64_t *entry, const uint8_t *some, size_t lines,
+                        uint64_t right) {
+    uint64_t used = 0;
+    for (size_t i = 0; i < lines;
+         i++) { /* no branch: which lines have some is nobody's guess */
+        uint64_t v = entry[i];
+        bool does = some[i] && (v & (EPT_R | EPT_PS)) == EPT_R;
+        used |= does ? v & right : 0;
+        entry[i] =
+            does ? (v & ~right) | (uint64_t)some[i] << EPT_STALE_SHIFT | (v & EPT_STALE)
+                 : v;
     }
-    return pages;
+    return used;
 }
 
-/* By D bits: the leaves of a line's pages lose it. */
-static void clean_line(uint64_t *leaf, const uint64_t bitmap[LINE]) {
-    for (unsigned i = 0; i < LINE; i++)
-        for (uint64_t bits = bitmap[i]; bits; bits &= bits - 1)
-            leaf[i * 64 + (unsigned)__builtin_ctzll(bits)] &= ~EPT_D;
-}
-
-/* Stores to a line's pages are seen again, but for what TLBs have. Return: a right may be lost. */
-static bool take_right(struct pn_mmu *mmu, uint64_t *entry, pn_gfn gfn,
-                       const uint64_t bitmap[LINE]) {
-    if (!ept_table(*entry, 2)) /* a large leaf of a logged slot has no W */
-        return false;
-    if (mmu->tracker->by_dbit) {
-        clean_line(ept_child(*entry), bitmap);
-        return true;
+/* The ways that are known to lines with pages: by write protection they pass no W; by D bits they
+ * are known no more, as the next walk there has to come by the entry. */
+static void forget_ways(struct pn_mmu *mmu, const struct slot *s, const uint64_t *bitmap,
+                        size_t lines) {
+    struct tdp *t = mmu->tdp;
+    for (unsigned i = 0; t->knows && i < 1u << KNOWN_BITS; i++) {
+        struct known *k = &t->known[i];
+        uint64_t line = k->region - 1 - (s->gfn >> 9), any = 0;
+        for (unsigned w = 0; k->region && line < lines && w < DIRTY_LINE; w++)
+            any |= bitmap[line * DIRTY_LINE + w];
+        if (any && mmu->tracker->by_dbit)
+            k->region = 0;
+        else if (any)
+            k->pass = ept_pass(0);
     }
-    bool open = *entry & EPT_W;
-    *entry &= ~EPT_W;
-    know(mmu->tdp, gfn, ept_pass(0));
-    mmu->tdp->gen += open; /* guest walks that read gptes there, which may need W, end */
-    return open;
 }
+
+#define ENTRIES 512
 
 /* Frames of 2 MiB; *taken: a right. Return: pages. */
-static inline __attribute__((always_inline)) long lines_of(struct pn_mmu *mmu,
-                                                           struct slot *s,
-                                                           uint64_t *bitmap, size_t lines,
-                                                           bool *taken) {
-    struct sp *above = NULL;
-    long pages = 0;
-    for (size_t l = 0; l < lines; l++) {
-        pn_gfn gfn = s->gfn + l * 512;
-        if (l == 0 || !(gfn & (512 * 512 - 1)))
-            above = table_above(mmu->tdp, gfn);
-        if (!any(&s->dirty[l * LINE])) {
-            memset(&bitmap[l * LINE], 0, LINE * sizeof(*bitmap));
-            continue;
-        }
-        pages += take_line(s, bitmap, l * LINE);
-        if (above)
-            *taken |=
-                take_right(mmu, &above->spt[gfn >> 9 & 511], gfn, &bitmap[l * LINE]);
-    }
-    return pages;
-}
-
-/* The same code, by the instruction that counts bits where the processor has it. */
-__attribute__((target("popcnt"))) static long lines_by_popcnt(struct pn_mmu *mmu,
-                                                              struct slot *s,
-                                                              uint64_t *bitmap,
-                                                              size_t lines, bool *taken) {
-    return lines_of(mmu, s, bitmap, lines, taken);
-}
-
 static long take_lines(struct pn_mmu *mmu, struct slot *s, uint64_t *bitmap, size_t lines,
                        bool *taken) {
-    return __builtin_cpu_supports("popcnt")
-               ? lines_by_popcnt(mmu, s, bitmap, lines, taken)
-               : lines_of(mmu, s, bitmap, lines, taken);
+    uint64_t right = mmu->tracker->by_dbit ? EPT_A : EPT_W;
+    uint8_t some[ENTRIES];
+    long pages = 0;
+    for (size_t l = 0, n; l < lines; l += n) {
+        pn_gfn gfn = s->gfn + l * 512;
+        unsigned first = level_index(gfn << PN_PAGE_SHIFT, 2);
+        n = lines - l < ENTRIES - first ? lines - l : ENTRIES - first;
+        struct sp *above = table_above(mmu->tdp, gfn);
+        pages += dirty_take_lines(s, bitmap, l, l + n, some);
+        if (above)
+            *taken |= take_rights(&above->spt[first], some, n, right);
+    }
+    if (pages)
+        forget_ways(mmu, s, bitmap, lines);
+    mmu->tdp->gen += *taken; /* guest walks that read gptes there end */
+    return pages;
 }
 
 static void drop_writes(struct pn_mmu *mmu, struct slot *s, const uint64_t *bitmap,
@@ -136,37 +116,35 @@ long tdp_take(struct pn_mmu *mmu, struct slot *s, uint64_t *bitmap, size_t words
     size_t lines = s->gfn & 511 ? 0 : s->npages / 512;
     bool taken = false;
     long pages = take_lines(mmu, s, bitmap, lines, &taken);
-    pages += dirty_take(s, bitmap, lines * LINE, words);
+    pages += dirty_take(s, bitmap, lines * DIRTY_LINE, words);
     if (taken) {
         observe(mmu, dropped, mmu);
         flush_ask(mmu);
     }
-    mmu->no_writes = pages >= DIRTY_MANY;
+    mmu->no_writes = pages >= mmu->many;
     if (mmu->no_writes)
         tlb_drop_all_writes(mmu);
     else if (pages)
-        drop_writes(mmu, s, bitmap, lines * LINE);
-    for (size_t w = lines * LINE; pages && w < words; w++)
+        drop_writes(mmu, s, bitmap, lines * DIRTY_LINE);
+    for (size_t w = lines * DIRTY_LINE; pages && w < words; w++)
         if (bitmap[w])
-            mmu->tracker->rearm(mmu, s, s->gfn + w * 64, bitmap[w]);
+            tdp_rearm(mmu, s, s->gfn + w * 64, bitmap[w], mmu->tracker->by_dbit);
     mmu->no_writes = false;
     return pages;
 }
 
 void tdp_open(struct pn_mmu *mmu, uint64_t *ptep) {
-    struct sp *parent = sp_of(ptep);
-    pn_gfn gfn = ept_gfn(parent, sp_index(ptep));
+    pn_gfn gfn = ept_gfn(sp_of(ptep), sp_index(ptep));
     const struct slot *s = slot_of_gfn(mmu, gfn);
     uint64_t *leaf = ept_child(*ptep);
-    uint64_t *stale = s->dirty ? slot_stale(s) + (gfn - s->gfn) / 64 : NULL;
-    for (unsigned i = 0; stale && i < LINE; i++) {
-        for (uint64_t bits = stale[i]; bits; bits &= bits - 1) {
-            unsigned k = i * 64 + (unsigned)__builtin_ctzll(bits);
-            if (ept_leaf(leaf[k], 1) && !mmu->tracker->may_write(s, gfn + k))
+    uint64_t stale = s->dirty ? (*ptep & EPT_STALE) >> EPT_STALE_SHIFT : 0;
+    for (; stale; stale &= stale - 1) {
+        unsigned first = (unsigned)__builtin_ctzll(stale) * 64;
+        for (unsigned k = first; k < first + 64; k++)
+            if (leaf[k] & EPT_W && ept_leaf(leaf[k], 1) &&
+                !mmu->tracker->may_write(s, gfn + k))
                 leaf[k] &= ~EPT_W;
-        }
-        stale[i] = 0;
     }
-    *ptep |= EPT_W;
+    *ptep = (*ptep & ~EPT_STALE) | EPT_W;
     know(mmu->tdp, gfn, ~0ull);
 }

@@ -3,9 +3,9 @@
 /*
  * The second-level page-table entry, in EPT's format.
  *
- *   63  62......52 51..............12  11 10  9  8  7   6  5  3  2 1 0
+ *   63 62.60 59.52 51..............12  11 10  9  8  7   6  5  3  2 1 0
  *  +---+----------+------------------+---+--+--+--+--+----+----+-+-+-+
- *  | 0 |    0     | host page, table | 0 | 0| D| A|PS|IPAT| MT |X|W|R|   R = 1
+ *  | 0 | 0  STALE | host page, table | 0 | 0| D| A|PS|IPAT| MT |X|W|R|   R = 1
  *  +---+----------+------------------+---+--+--+--+--+----+----+-+-+-+
  *  | 0 |    0     |  generation      | 0   0  0  0  0   0    0 |1|1|0|   MMIO
  *  +---+----------+------------------+------------------------+-+-+-+
@@ -14,6 +14,8 @@
  * difference: the address is a host virtual one. A leaf is an entry of level 1, or of
  * level 2 or 3 with PS; only leaves have a memory type (write-back, IPAT: nothing here
  * reads it), PS and D. X is always set; XU and #VE are not modelled.
+ * STALE, of an entry of level 2 that leads on: a bit for each 64 leaves, some of which have lost a
+ * right whatever they say (close.c): W, if the entry has none; else D. A processor ignores these bits.
  * W but not R is a misconfiguration: as KVM does, it stands for a frame without a
  * memslot, and its address bits are the generation of the memslots when that was so.
  */
@@ -22,20 +24,22 @@
 
 #include "mmu/core/sp.h"
 
-#define EPT_R     (1ull << 0)
-#define EPT_W     (1ull << 1)
-#define EPT_X     (1ull << 2)
-#define EPT_RWX   (EPT_R | EPT_W | EPT_X)
-#define EPT_MT    (7ull << 3)
-#define EPT_MT_WB (6ull << 3)
-#define EPT_IPAT  (1ull << 6)
-#define EPT_PS    (1ull << 7)
-#define EPT_A     (1ull << 8)
-#define EPT_D     (1ull << 9)
-#define EPT_ADDR  0x000ffffffffff000ull
-#define EPT_MMIO  (EPT_W | EPT_X)
-#define EPT_GEN   (EPT_ADDR >> PN_PAGE_SHIFT)
-#define EPT_LEAF  (EPT_R | EPT_X | EPT_MT_WB | EPT_IPAT) /* W, A, D, PS to be added */
+#define EPT_R           (1ull << 0)
+#define EPT_W           (1ull << 1)
+#define EPT_X           (1ull << 2)
+#define EPT_RWX         (EPT_R | EPT_W | EPT_X)
+#define EPT_MT          (7ull << 3)
+#define EPT_MT_WB       (6ull << 3)
+#define EPT_IPAT        (1ull << 6)
+#define EPT_PS          (1ull << 7)
+#define EPT_A           (1ull << 8)
+#define EPT_D           (1ull << 9)
+#define EPT_STALE_SHIFT 52
+#define EPT_STALE       (255ull << EPT_STALE_SHIFT)
+#define EPT_ADDR        0x000ffffffffff000ull
+#define EPT_MMIO        (EPT_W | EPT_X)
+#define EPT_GEN         (EPT_ADDR >> PN_PAGE_SHIFT)
+#define EPT_LEAF        (EPT_R | EPT_X | EPT_MT_WB | EPT_IPAT) /* W, A, D, PS to be added */
 
 _Static_assert((EPT_ADDR & (EPT_RWX | EPT_MT | EPT_IPAT | EPT_PS | EPT_A | EPT_D)) == 0,
                "fields do not overlap");
@@ -60,7 +64,7 @@ static inline uint64_t ept_mmio(uint64_t generation) {
 }
 /* What an event may show: no host addresses. */
 static inline uint64_t ept_public(uint64_t v) {
-    return v & EPT_R ? v & ~EPT_ADDR : v;
+    return v & EPT_R ? v & ~(EPT_ADDR | EPT_STALE) : v;
 }
 
 /* SDM "EPT Misconfigurations", of an entry of ours: what formats.inc calls reserved. */

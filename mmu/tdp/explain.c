@@ -20,11 +20,12 @@ static void steps(const struct tdp *t, pn_gpa gpa, unsigned of,
                   struct pn_explanation *x) {
     const uint64_t *spt = t->root->spt;
     unsigned acc = ACC_ALL;
+    uint64_t d = EPT_D;
     if (!tdp_reaches(t, gpa))
         return;
     for (unsigned level = t->levels;; level--) {
         unsigned i = level_index(gpa, level);
-        uint64_t v = spt[i];
+        uint64_t v = spt[i] & (ept_leaf(spt[i], level) ? d | ~EPT_D : ~0ull);
         struct pn_step *step = explain_step(x);
         if (!step)
             return;
@@ -42,6 +43,7 @@ static void steps(const struct tdp *t, pn_gpa gpa, unsigned of,
         };
         if (!ept_table(v, level))
             return;
+        d = ept_clean(v, gpa) ? 0 : d;
         spt = ept_child(v);
     }
 }
@@ -68,10 +70,11 @@ static void leaf(struct visit *v, uint64_t *ptep, pn_gfn gfn, unsigned level,
                  enum visit_kind kind) {
     struct look *l = (struct look *)v;
     unsigned acc = acc_of(*ptep) & (tdp_closed(sp_of(ptep)) ? ~ACC_WRITE : ACC_ALL);
+    uint64_t d = tdp_is_clean(sp_of(ptep), gfn) ? EPT_D : 0;
     struct pn_mapping m = {
         .from = gfn << PN_PAGE_SHIFT,
         .size = level_pages(level) << PN_PAGE_SHIFT,
-        .entry = ept_public(*ptep),
+        .entry = ept_public(*ptep & ~d),
         .gpa = gfn << PN_PAGE_SHIFT,
         .level = (uint8_t)level,
         .rights = (uint8_t)(acc | (acc & ACC_WRITE ? PN_MAP_STORE : 0)),

@@ -67,6 +67,8 @@ static void step_down(struct visit *v, uint64_t *ptep, pn_gfn gfn, unsigned leve
         tdp_link(v->vcpu, ptep);
     else if (p->write && !(*ptep & EPT_W))
         tdp_open(v->vcpu->mmu, ptep);
+    else if (!(*ptep & EPT_A))
+        tdp_clean(ptep);
 }
 
 /* Where the leaf, or MMIO mark, of the frame goes. Return: NULL out of memory. */

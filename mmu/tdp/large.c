@@ -32,6 +32,7 @@ bool tdp_split(struct pn_mmu_vcpu *vcpu, uint64_t *ptep) {
         sp->spt[k] = kept | (level > 2 ? EPT_PS : 0) | ((v & EPT_ADDR) + k * bytes) |
                      tdp_may_write(mmu, s, ept_gfn(sp, k), level - 1);
     sp->used = 512;
+    s->leaves += 511;
     mmu_gauge_pages(mmu, level, -1);
     mmu_gauge_pages(mmu, level - 1, 512);
     pn_count(vcpu->stats, large_split);

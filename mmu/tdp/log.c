@@ -15,7 +15,7 @@
  *
  * Invariants
  * 1. (ARCHITECTURE.md, invariant 3) A page written since the last harvest is in the
- *    bitmap or has D.
+ *    bitmap, or in a buffer. One whose leaf has D is.
  * 2. A right that a leaf loses leaves the TLBs in the same call.
  */
 #include "mmu/tdp/tdp.h"
@@ -58,24 +58,6 @@ void tdp_slot_changed(struct pn_mmu_vcpu *vcpu, struct slot *s, bool placed) {
 }
 
 /* ---- Harvest ---- */
-
-static void scan_leaf(struct visit *v, uint64_t *ptep, pn_gfn gfn, unsigned level,
-                      enum visit_kind kind) {
-    struct pn_mmu *mmu = v->vcpu->mmu;
-    struct slot *s = slot_of_gfn(mmu, gfn);
-    pn_count(v->vcpu->stats, dbit_scanned);
-    if (level > 1 || !(*ptep & EPT_D))
-        return;
-    *ptep &= ~EPT_D;
-    dirty_mark(s, gfn);
-    tdp_tlb_drop(mmu, s, gfn, true);
-}
-
-void tdp_dirty_scan(struct pn_mmu_vcpu *vcpu, struct slot *s) {
-    struct visit v = visit_slot(vcpu, s, VISIT_LEAF);
-    v.at = scan_leaf;
-    tdp_visit(&v, vcpu->mmu->tdp->root);
-}
 
 /* Of pages that one table maps. Return: some leaf lost the right. */
 static bool take_right(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn, uint64_t *ptep,

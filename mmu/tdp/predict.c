@@ -30,7 +30,7 @@ struct forecast {
 };
 
 static bool will_be_logged(const struct forecast *f, const struct slot *s, pn_gfn gfn) {
-    bool is = dirty_test(s, gfn);
+    bool is = dirty_known(s, gfn);
     for (unsigned i = 0; i < f->fixes; i++)
         is |= f->fix[i].logged && f->fix[i].gfn == gfn;
     for (unsigned i = 0; i < f->marks; i++)

@@ -6,8 +6,7 @@
  * 1. The tables are a tree under one root that all vCPUs and all guest roots share; a
  *    table's `parents` is the one entry that leads to it.
  * 2. sp->used counts the entries that are not 0.
- * 3. A leaf that goes takes the TLB entries of its pages along, and in a slot logged by D
- *    bits leaves its D in the dirty bitmap.
+ * 3. A leaf that goes takes the TLB entries of its pages along.
  * 4. Tables number at most the page budget, but for those that a fault in progress adds
  *    (TDP_ROOM were made available before), and those that splitting does until the next
  *    fault.
@@ -47,14 +46,31 @@ void tdp_fini(struct pn_mmu *mmu) {
 
 /* ---- Walks ---- */
 
+void tdp_clean(uint64_t *ptep) {
+    uint64_t *leaf = ept_child(*ptep);
+    uint64_t stale = (*ptep & EPT_STALE) >> EPT_STALE_SHIFT;
+    if (!(*ptep & EPT_W)) /* it is W that they have lost */
+        return;
+    for (; stale; stale &= stale - 1) {
+        unsigned first = (unsigned)__builtin_ctzll(stale) * 64;
+        for (unsigned k = first; k < first + 64; k++)
+            if (leaf[k] & EPT_D && ept_leaf(leaf[k], 1))
+                leaf[k] &= ~EPT_D;
+    }
+    *ptep &= ~EPT_STALE;
+}
+
 void ept_walk_tables(struct tdp *t, pn_gpa gpa, struct ewalk *w) {
     uint64_t *ptep = &t->root->spt[level_index(gpa, t->levels)], v;
     uint64_t pass = ~0ull;
     unsigned level = t->levels;
     for (; ept_table(v = *ptep, level); ptep = &ept_child(v)[level_index(gpa, --level)]) {
         pass &= ept_pass(v);
-        if (!(v & EPT_A))
-            *ptep = v | EPT_A;
+        if (v & EPT_A)
+            continue;
+        if (v & EPT_STALE)
+            tdp_clean(ptep);
+        *ptep |= EPT_A;
     }
     *w = (struct ewalk){ptep, ept_present(v) ? v & pass : v, level};
     if (!tdp_reaches(t, gpa))
@@ -96,6 +112,7 @@ void tdp_set_leaf(struct pn_mmu_vcpu *vcpu, struct slot *s, uint64_t *ptep,
     if (!*ptep)
         sp->used++;
     *ptep = EPT_LEAF | (level > 1 ? EPT_PS : 0) | bits | (uintptr_t)slot_hva(s, gfn);
+    s->leaves++;
     mmu_gauge_pages(vcpu->mmu, level, 1);
     pn_emit(vcpu->ring, set_spte, gfn, level, ept_public(*ptep));
 }
@@ -116,17 +133,12 @@ bool tdp_large_ok(const struct pn_mmu *mmu, struct slot *s, pn_gfn gfn, unsigned
 
 /* ---- Zapping ---- */
 
-static void leaf_gone(struct pn_mmu_vcpu *vcpu, uint64_t v, pn_gfn gfn, unsigned level,
-                      bool tlb) {
+static void leaf_gone(struct pn_mmu_vcpu *vcpu, pn_gfn gfn, unsigned level, bool tlb) {
     struct pn_mmu *mmu = vcpu->mmu;
     struct slot *s = slot_of_gfn(mmu, gfn);
-    bool log = v & EPT_D && s->dirty && mmu->tracker->by_dbit;
-    for (uint64_t k = 0; (tlb || log) && k < level_pages(level); k++) {
-        if (tlb)
-            tdp_tlb_drop(mmu, s, gfn + k, false);
-        if (log)
-            dirty_mark(s, gfn + k);
-    }
+    for (uint64_t k = 0; tlb && k < level_pages(level); k++)
+        tdp_tlb_drop(mmu, s, gfn + k, false);
+    s->leaves--;
     mmu_gauge_pages(mmu, level, -1);
 }
 
@@ -152,7 +164,7 @@ static void drop_one(struct visit *v, uint64_t *ptep, pn_gfn gfn, unsigned level
     *ptep = 0;
     sp_of(ptep)->used--;
     if (kind == VISIT_LEAF)
-        leaf_gone(v->vcpu, old, gfn, level, ((struct drop *)v)->tlb);
+        leaf_gone(v->vcpu, gfn, level, ((struct drop *)v)->tlb);
     else if (kind == VISIT_AFTER)
         table_gone(v->vcpu, sp_of(ept_child(old)));
 }

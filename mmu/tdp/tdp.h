@@ -45,12 +45,20 @@ struct tdp {
 struct ewalk {
     uint64_t *ptep;
     uint64_t
-        pte; /* the last entry read; without W where one above it has none (close.c) */
+        pte; /* the last entry read; without W or D where one above says so (close.c) */
     unsigned level;
 };
 /* What an entry that leads on leaves of the rights of those below. */
 static inline uint64_t ept_pass(uint64_t v) {
     return v | ~EPT_W;
+}
+/* May the leaf of gpa, below such an entry, have lost a right? */
+static inline bool ept_stale(uint64_t v, pn_gpa gpa) {
+    return v >> (EPT_STALE_SHIFT + level_index(gpa, 1) / 64) & 1;
+}
+/* Is it D? */
+static inline bool ept_clean(uint64_t v, pn_gpa gpa) {
+    return v & EPT_W && ept_stale(v, gpa);
 }
 
 static inline bool tdp_reaches(const struct tdp *t, pn_gpa gpa) {
@@ -85,7 +93,8 @@ static inline unsigned ept_peek(const struct tdp *t, pn_gpa gpa, struct ewalk *w
     w->ptep = &t->root->spt[level_index(gpa, t->levels)];
     w->level = t->levels;
     uint64_t pass = ~0ull;
-    for (; ept_table(w->pte = *w->ptep, w->level); pass &= ept_pass(w->pte))
+    for (; ept_table(w->pte = *w->ptep, w->level);
+         pass &= ept_pass(w->pte) & (ept_clean(w->pte, gpa) ? ~EPT_D : ~0ull))
         w->ptep = &ept_child(w->pte)[level_index(gpa, --w->level)];
     w->pte &= pass | -(uint64_t)!ept_present(w->pte); /* a mark stays what it is */
     return t->levels - w->level + 1;
@@ -167,13 +176,12 @@ void tdp_recover(struct pn_mmu_vcpu *vcpu, struct slot *s);
 
 void tdp_write_protect(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn);
 void tdp_slot_changed(struct pn_mmu_vcpu *vcpu, struct slot *s, bool placed);
-void tdp_dirty_scan(struct pn_mmu_vcpu *vcpu, struct slot *s);
 void tdp_rearm(struct pn_mmu *mmu, struct slot *s, pn_gfn first, uint64_t bits, bool d);
 /* A walk sets A, D or both in the leaf that it reached for gpa. */
 static inline void tdp_set_bits(struct pn_mmu_vcpu *vcpu, const struct ewalk *w,
                                 uint64_t bits, pn_gpa gpa) {
-    if (bits & ~w->pte & EPT_D && vcpu->dirty)
-        dirty_buffer_log(vcpu, gpa >> PN_PAGE_SHIFT, w->level);
+    if (bits & ~w->pte & EPT_D && vcpu->mmu->tracker->by_dbit)
+        dirty_set_d(vcpu, gpa >> PN_PAGE_SHIFT, w->level);
     *w->ptep |= bits;
 }
 void tdp_harvested(struct pn_mmu *mmu);
@@ -186,11 +194,20 @@ long tdp_take(struct pn_mmu *mmu, struct slot *s, uint64_t *bitmap, size_t words
 static inline bool tdp_closed(const struct sp *sp) {
     return sp->parents && !(*(const uint64_t *)(uintptr_t)sp->parents & EPT_W);
 }
-/* Then: does the leaf lose W before that ends, unless it may have it? */
-static inline bool tdp_is_stale(const struct slot *s, const struct sp *sp, pn_gfn gfn) {
-    uint64_t page = gfn - s->gfn;
-    return s->dirty && tdp_closed(sp) && slot_stale(s)[page / 64] >> page % 64 & 1;
+/* What an entry that leads to leaves of a table of level 1 says of them: of the root 0. */
+static inline uint64_t tdp_above(const struct sp *sp) {
+    return sp->parents && sp_level(sp) == 1 ? *(const uint64_t *)(uintptr_t)sp->parents
+                                            : 0;
 }
+/* Does the leaf lose W before its table is open again, unless it may have it? */
+static inline bool tdp_is_stale(const struct sp *sp, pn_gfn gfn) {
+    return !(tdp_above(sp) & EPT_W) && ept_stale(tdp_above(sp), gfn << PN_PAGE_SHIFT);
+}
+static inline bool tdp_is_clean(const struct sp *sp, pn_gfn gfn) {
+    return ept_clean(tdp_above(sp), gfn << PN_PAGE_SHIFT);
+}
+/* A walk comes by this entry, which has no A: stale leaves below it lose D. */
+void tdp_clean(uint64_t *ptep);
 /* A store goes by this entry to a table of leaves: it has W again, and stale leaves have not. */
 void tdp_open(struct pn_mmu *mmu, uint64_t *ptep);
 

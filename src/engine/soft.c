@@ -250,15 +250,11 @@ static size_t soft_write_phys(struct pn_engine *e, pn_gpa gpa, const void *buf,
     return pn_mmu_write_phys(e->mmu, gpa, buf, size);
 }
 
-static bool shadow_has_tracker(enum pn_dirty_tracker tracker) {
+static bool soft_has_tracker(enum pn_dirty_tracker tracker) {
     return tracker == PN_TRACKER_OFF || tracker == PN_TRACKER_WP ||
            tracker == PN_TRACKER_RING || tracker == PN_TRACKER_DBIT ||
-           tracker == PN_TRACKER_PIECES || pn_dirty_by_host(tracker);
-}
-
-static bool tdp_has_tracker(enum pn_dirty_tracker tracker) {
-    return shadow_has_tracker(tracker) || tracker == PN_TRACKER_PML ||
-           tracker == PN_TRACKER_HDBSS;
+           tracker == PN_TRACKER_PIECES || tracker == PN_TRACKER_PML ||
+           tracker == PN_TRACKER_HDBSS || pn_dirty_by_host(tracker);
 }
 
 static long soft_dirty_harvest(struct pn_engine *e, uint32_t slot, uint64_t *bitmap,
@@ -491,7 +487,7 @@ const struct pn_engine_ops engine_shadow = {
     .what = "software CPU, our shadow MMU",
     .exits = shadow_exits,
     .create = shadow_create,
-    .has_tracker = shadow_has_tracker,
+    .has_tracker = soft_has_tracker,
 #include "engine/soft_ops.inc"
 };
 
@@ -500,6 +496,6 @@ const struct pn_engine_ops engine_tdp = {
     .what = "software CPU, our two-dimensional MMU",
     .exits = tdp_exits,
     .create = tdp_create,
-    .has_tracker = tdp_has_tracker,
+    .has_tracker = soft_has_tracker,
 #include "engine/soft_ops.inc"
 };

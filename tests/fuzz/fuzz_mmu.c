@@ -89,8 +89,7 @@ static void machine_init(struct machine *m, enum pn_mmu_kind kind) {
     cfg.opt.page_budget = 64;
     static const enum pn_dirty_tracker by_d[] = {PN_TRACKER_DBIT, PN_TRACKER_PML,
                                                  PN_TRACKER_HDBSS, PN_TRACKER_PML};
-    bool d = kind == PN_MMU_TDP && bits >> 10 & 1;
-    cfg.tracker = d ? by_d[bits >> 30] : PN_TRACKER_WP;
+    cfg.tracker = bits >> 10 & 1 ? by_d[bits >> 30] : PN_TRACKER_WP;
     cfg.opt.tdp_levels = 4 + (bits >> 11 & 1);
     cfg.opt.policy = (bits >> 12 & 15) % PN_POLICIES;
     cfg.opt.ad = (bits >> 14 & 3) % 3;

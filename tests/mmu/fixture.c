@@ -100,9 +100,9 @@ struct pn_paging fixture_paging(unsigned levels, uint64_t cr3) {
     return p;
 }
 
-enum pn_dirty_tracker fixture_tracker(enum pn_mmu_kind kind, unsigned n) {
+enum pn_dirty_tracker fixture_tracker(unsigned n) {
     static const enum pn_dirty_tracker has[] = {PN_TRACKER_WP,   PN_TRACKER_DBIT,
                                                 PN_TRACKER_RING, PN_TRACKER_PIECES,
                                                 PN_TRACKER_PML,  PN_TRACKER_HDBSS};
-    return has[n % (kind == PN_MMU_TDP ? 6 : 4)];
+    return has[n % 6];
 }

@@ -34,7 +34,7 @@ void fixture_create_tlb(struct fixture *f, enum pn_mmu_kind kind,
  * tags. */
 const struct pn_tlb_model *fixture_tlb(unsigned n);
 /* A tracker for run n of a random test: one that this kind of MMU has. */
-enum pn_dirty_tracker fixture_tracker(enum pn_mmu_kind kind, unsigned n);
+enum pn_dirty_tracker fixture_tracker(unsigned n);
 /* A shadow MMU. size: bytes of slot 0. Aborts the test on failure. */
 void fixture_init(struct fixture *f, uint8_t maxphyaddr, uint64_t size, uint32_t flags);
 void fixture_free(struct fixture *f);

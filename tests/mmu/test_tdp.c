@@ -547,9 +547,6 @@ START_TEST(creation_and_options_refuse_what_is_not_there) {
     pn_mmu_destroy(mmu);
     cfg.tracker = PN_TRACKER_BITMAP; /* KVM's */
     ck_assert_int_eq(pn_mmu_create(&cfg, &mmu), -22);
-    cfg.tracker = PN_TRACKER_PML;
-    cfg.kind = PN_MMU_SHADOW; /* no processor writes down what shadow paging dirties */
-    ck_assert_int_eq(pn_mmu_create(&cfg, &mmu), -22);
     cfg.tracker = PN_TRACKER_OFF;
     cfg.kind = PN_MMU_TDP + 1;
     ck_assert_int_eq(pn_mmu_create(&cfg, &mmu), -22);
