@@ -23,7 +23,7 @@ logged() {
 here() { until grep -q "$2" "$1"; do kill -0 "$3" || break; usleep 100000; done; }
 
 step check 900 dirty check --json out/check.json
-for t in bitmap clear ring; do
+for t in bitmap clear ring all-set; do
     for w in 1 10 25 50 100; do
         logged rate$w $t "workload=dirty bytes=8388608 write=$w rounds=3"
     done
