@@ -43,6 +43,7 @@
 #define PAGES_MAX  (MACHINE_RAM_MAX / PN_PAGE_SIZE + (1u << 16))
 #define TABLE_FREE 0u
 #define RUN_PAGES  1024u /* of raw pages that are written at once */
+#define ASK_BYTES  (UINT64_C(8) << 20)
 
 /* ---- Writing ---- */
 
@@ -52,6 +53,7 @@ struct writer {
     ZSTD_CCtx *zstd;
     const struct snap_memory *clone; /* whose pages are in the file already; or NULL */
     uint64_t pages, stored, zeros, inherited, cloned, bytes;
+    uint64_t asked; /* of bytes, those that are on their way to the disk */
     uint32_t *code;
     uint64_t *hash;
     const uint8_t **at;   /* each stored page, in the guest's memory */
@@ -101,6 +103,12 @@ static bool writer_create(struct writer *w, int fd, bool raw, uint64_t pages,
     return true;
 }
 
+/* What is written goes on its way to the disk while the rest is packed: who waits for all of it
+ * in the end waits for little. */
+static void ask_disk(int fd, uint64_t from, uint64_t size) {
+    sync_file_range(fd, (off64_t)from, (off64_t)size, SYNC_FILE_RANGE_WRITE); /* a hint */
+}
+
 /* Return: 0 or -errno. */
 static int write_chunk(struct writer *w) {
     if (!w->waiting)
@@ -112,7 +120,12 @@ static int write_chunk(struct writer *w) {
     w->chunk_size[(w->stored - 1) / SNAP_CHUNK_PAGES] = (uint32_t)n;
     w->waiting = 0;
     w->bytes += n;
-    return file_write(w->fd, w->packed, n);
+    int rc = file_write(w->fd, w->packed, n);
+    if (rc == 0 && w->bytes - w->asked >= ASK_BYTES) {
+        ask_disk(w->fd, w->asked, w->bytes - w->asked);
+        w->asked = w->bytes;
+    }
+    return rc;
 }
 
 bool snap_is_zero(const uint8_t *page) {
@@ -136,6 +149,7 @@ static int write_run(struct writer *w) {
             continue;
         if (n <= 0)
             return n < 0 ? -errno : -EIO;
+        ask_disk(w->fd, at, (size_t)n);
         from += n;
         at += (size_t)n;
         left -= (size_t)n;
