@@ -95,9 +95,11 @@ static json_t *params_json(const struct pn_kvm_host *k) {
 
 static json_t *dirty_json(const struct pn_kvm_host *k) {
     int clear = pn_kvm_host_cap(k, "MANUAL_DIRTY_LOG_PROTECT2");
-    return json_pack("{s:b, s:b, s:b, s:i}", "bitmap", k->status == PN_KVM_OK, "clear",
-                     clear & 1, "initially_all_set", clear >> 1 & 1, "ring_bytes_max",
-                     pn_kvm_host_cap(k, "DIRTY_LOG_RING"));
+    return json_pack("{s:b, s:b, s:b, s:i, s:b}", "bitmap", k->status == PN_KVM_OK,
+                     "clear", clear & 1, "initially_all_set", clear >> 1 & 1,
+                     "ring_bytes_max", pn_kvm_host_cap(k, "DIRTY_LOG_RING"),
+                     "ring_with_bitmap",
+                     pn_kvm_host_cap(k, "DIRTY_LOG_RING_WITH_BITMAP") > 0);
 }
 
 static json_t *kvm_json(const struct pn_kvm_host *k) {
@@ -170,8 +172,11 @@ static void print_dirty(const json_t *dirty) {
     printf("%-14s bitmap%s", "  dirty log",
            json_is_true(json_object_get(dirty, "clear")) ? ", bitmap with clear" : "");
     if (cli_number(dirty, "ring_bytes_max"))
-        printf(", ring (up to %lld KiB for each vCPU)",
-               cli_number(dirty, "ring_bytes_max") >> 10);
+        printf(", ring (up to %lld KiB for each vCPU; a bitmap beside it: %s)",
+               cli_number(dirty, "ring_bytes_max") >> 10,
+               json_is_true(json_object_get(dirty, "ring_with_bitmap"))
+                   ? "offered"
+                   : "not offered, as on x86 none is needed");
     putchar('\n');
 }
 

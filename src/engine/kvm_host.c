@@ -44,6 +44,10 @@ static const struct {
     {KVM_CAP_SYNC_MMU, "SYNC_MMU", "host takes pages away"},
     {KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, "MANUAL_DIRTY_LOG_PROTECT2", "dirty log: CLEAR"},
     {KVM_CAP_DIRTY_LOG_RING, "DIRTY_LOG_RING", "dirty ring: bytes at most"},
+#ifdef KVM_CAP_DIRTY_LOG_RING_WITH_BITMAP
+    {KVM_CAP_DIRTY_LOG_RING_WITH_BITMAP, "DIRTY_LOG_RING_WITH_BITMAP",
+     "a bitmap beside it, for writes of no vCPU: KVM has them on arm64 alone"},
+#endif
 #ifdef KVM_CAP_BINARY_STATS_FD
     {KVM_CAP_BINARY_STATS_FD, "BINARY_STATS_FD", "KVM's own counters"},
 #endif
