@@ -39,7 +39,7 @@ int pn_mmu_create(const struct pn_mmu_config *cfg, struct pn_mmu **out) {
         pn_mmu_destroy(mmu);
         return -ENOMEM;
     }
-    mmu->watched = mmu->observer || mmu->step || cfg->recorder;
+    mmu_watch(mmu);
     if (cfg->recorder)
         cfg->recorder->created(cfg->recorder->opaque, cfg);
     *out = mmu;
@@ -138,6 +138,8 @@ translate_watched(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
         outcome = PN_OUT_NO_FAULT;
     else
         outcome = mmu->ops->translate(vcpu, gva, access, mode, out);
+    if (mmu->tracker->accesses && pn_answer(outcome) == PN_MAPPED)
+        dirty_accessed(vcpu, gva, out->gpa, access, mode);
     /* A write tag that is not kept back says that nobody tracks the page's code. */
     bool unseen = access == PN_WRITE && tlb_stores(vcpu, gva, mode);
     if (pn_stores(access) && !unseen)

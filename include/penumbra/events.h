@@ -106,7 +106,8 @@ static inline void pn_rec_args(struct pn_event_rec *rec, uint64_t a, uint64_t b,
         struct pn_ring *pn_ring_ = (ring);                                               \
         if (pn_ring_ && pn_ring_->mask >> PN_EV_##name & 1) {                            \
             if ((PN_EV_##name == PN_EV_page_fault ||                                     \
-                 PN_EV_##name == PN_EV_fault_outcome) &&                                 \
+                 PN_EV_##name == PN_EV_fault_outcome ||                                  \
+                 PN_EV_##name == PN_EV_page_accessed) &&                                 \
                 pn_ring_->before)                                                        \
                 pn_ring_->before(pn_ring_, PN_EV_##name,                                 \
                                  PN_SECOND(0, ##__VA_ARGS__, 0));                        \

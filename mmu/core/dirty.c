@@ -101,6 +101,19 @@ long dirty_take_lines(struct slot *s, uint64_t *bitmap, size_t first, size_t end
                : lines_of(s, bitmap, first, end, some);
 }
 
+/* A bits: who has them cleared flushes, and the next access sets them in a walk. So with TLBs
+ * empty after each harvest, those that no TLB answers are all that there are. What walks read of
+ * the guest's tables does not count. */
+void dirty_accessed(struct pn_mmu_vcpu *vcpu, pn_gva gva, pn_gpa gpa,
+                    enum pn_access access, enum pn_tlb_mode mode) {
+    pn_gfn gfn = gpa >> PN_PAGE_SHIFT;
+    struct slot *s = slot_of_gfn(vcpu->mmu, gfn);
+    if (!s || !s->dirty || dirty_test(s, gfn))
+        return;
+    dirty_mark(s, gfn);
+    pn_emit(vcpu->ring, page_accessed, gva, vcpu->walk.rights.pfec[access][mode], gpa);
+}
+
 void dirty_collect_all(struct pn_mmu *mmu) {
     for (unsigned i = 0; i < mmu->slots.count; i++)
         if (mmu->slots.by_gfn[i]->dirty)
@@ -118,6 +131,7 @@ int dirty_equip(struct pn_mmu *mmu, const struct tracker_ops *tracker) {
         mmu->slots.by_gfn[i]->reset = NULL;
     }
     mmu->tracker = tracker;
+    mmu_watch(mmu);
     for (unsigned v = 0; rc == 0 && v < mmu->vcpu_count; v++)
         if (dirty_buffer_create(mmu->vcpus[v]) || dirty_ring_create(mmu->vcpus[v]))
             rc = -ENOMEM;

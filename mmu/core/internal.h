@@ -90,6 +90,9 @@ void dirty_mark_bytes(const struct pn_mmu *mmu, struct slot *s, pn_gpa gpa, size
 /* dirty.c: a walk or the hypervisor sets D in a leaf of that page, of trackers by D bits: it goes
  * into the vCPU's buffer or, without one, into the log. */
 void dirty_set_d(struct pn_mmu_vcpu *vcpu, pn_gfn gfn, unsigned level);
+/* dirty.c: an access to gpa is about to be made that no TLB answered; of a tracker of accesses. */
+void dirty_accessed(struct pn_mmu_vcpu *vcpu, pn_gva gva, pn_gpa gpa,
+                    enum pn_access access, enum pn_tlb_mode mode);
 /* dirty.c: words [first, end) of the log go to the bitmap. Return: pages. */
 long dirty_take(struct slot *s, uint64_t *bitmap, size_t first, size_t end);
 #define DIRTY_LINE 8 /* words of a bitmap that are 2 MiB of pages */
@@ -180,6 +183,8 @@ struct mmu_ops {
                         enum tlb_held how);
     /* Is the page shadowed? NULL: this kind shadows none. */
     bool (*shadowed)(struct pn_mmu *mmu, pn_gfn gfn);
+    /* Pages [first, end), of one frame of 2 MiB, are in the log: their small leaves take stores. */
+    void (*grant)(struct pn_mmu *mmu, struct slot *s, pn_gfn first, pn_gfn end);
     /* A harvest, after collect: the slot's log goes to the bitmap, and no store to its
      * pages goes unseen: no leaf of theirs takes stores, or, by D bits, has D. Return: pages. */
     long (*take)(struct pn_mmu *mmu, struct slot *s, uint64_t *bitmap, size_t words);
@@ -196,9 +201,11 @@ struct mmu_ops {
 
 /* tracker.c: how the pages of a logged slot that were written are found. */
 struct tracker_ops {
-    bool by_dbit; /* stores are not seen; the leaves' D bits tell of them */
-    bool rings;   /* of the pages that became writable, a ring for each vCPU */
-    bool pieces;  /* of the pages, which parts are stored to (pieces.c) */
+    bool by_dbit;  /* stores are not seen; the leaves' D bits tell of them */
+    bool rings;    /* of the pages that became writable, a ring for each vCPU */
+    bool pieces;   /* of the pages, which parts are stored to (pieces.c) */
+    bool accesses; /* loads and fetches count, too, and no store is seen (dirty.c) */
+    bool frames;   /* a store that is seen puts all of its 2 MiB into the log */
     const struct dirty_layout *layout; /* D that is set goes into a buffer; NULL: none */
     /* May a small leaf of gfn take stores now? */
     bool (*may_write)(const struct slot *s, pn_gfn gfn);
@@ -207,6 +214,10 @@ struct tracker_ops {
     /* Before a harvest: bring s->dirty up to date. */
     void (*collect)(struct pn_mmu_vcpu *vcpu, struct slot *s);
 };
+/* Does a leaf of a page that is not in the log take no stores? */
+static inline bool tracker_protects(const struct tracker_ops *t) {
+    return !t->by_dbit && !t->accesses;
+}
 /* Return: NULL: an MMU has it not. */
 const struct tracker_ops *tracker_of(enum pn_dirty_tracker tracker);
 /* dirty.c: that is the tracker now, and each vCPU has what it needs. Return: 0 or -ENOMEM. */
@@ -328,7 +339,7 @@ struct pn_mmu {
     const struct mmu_ops *ops;         /* of cfg.kind */
     const struct tracker_ops *tracker; /* of cfg.tracker */
     const struct mmu_observer *observer;
-    bool watched; /* somebody looks at loads and fetches: observer, recorder, step */
+    bool watched; /* somebody looks at loads and fetches (mmu_watch) */
     uint32_t
         many; /* pages of a harvest, from which on leaves are not looked for one by one */
     bool no_writes;   /* in a harvest: no TLB has a write tag of the slot */
@@ -398,6 +409,10 @@ static inline void host_begins(struct pn_mmu *mmu) {
     mmu->by_host = true;
 }
 /* At the end of each public call that changes something. */
+static inline void mmu_watch(struct pn_mmu *mmu) {
+    mmu->watched =
+        mmu->observer || mmu->step || mmu->cfg.recorder || mmu->tracker->accesses;
+}
 static inline void mmu_step(struct pn_mmu *mmu) {
     if (__builtin_expect(mmu->step != NULL, 0))
         mmu->step(mmu);

@@ -10,6 +10,9 @@
  *   sub-page the same; but each store is seen until     the same, and forgets the pieces
  *            all pieces of the page are stored to
  *            (pieces.c)
+ *   wp-2m    while the page is in the log, where its    the same
+ *            first store puts all of its 2 MiB
+ *   accessed always; each first access is noted         empties the TLBs
  *   dbit     always; the walk of a store sets D        scans the leaves, and clears D
  *   pml,     always; the walk of a store sets D        empties the buffers, and clears D of
  *   hdbss    and notes the page (buffer.c)             the pages that it takes
@@ -55,6 +58,24 @@ static const struct tracker_ops pieces = {.pieces = true,
                                           .stored = log_store,
                                           .collect = nothing_to_collect};
 
+/* All of the frame's pages are written now, as far as anybody knows. */
+static bool log_frame(struct pn_mmu_vcpu *vcpu, struct slot *s, pn_gfn gfn) {
+    pn_gfn first = gfn & ~(pn_gfn)511, end = first + 512;
+    if (dirty_known(s, gfn))
+        return false;
+    first = first < s->gfn ? s->gfn : first;
+    end = end > s->gfn + s->npages ? s->gfn + s->npages : end;
+    for (pn_gfn g = first; g < end; g++)
+        dirty_mark(s, g);
+    vcpu->mmu->ops->grant(vcpu->mmu, s, first, end);
+    return true;
+}
+
+static const struct tracker_ops frames = {.frames = true,
+                                          .may_write = logged,
+                                          .stored = log_frame,
+                                          .collect = nothing_to_collect};
+
 static void take_rings(struct pn_mmu_vcpu *vcpu, struct slot *s) {
     dirty_rings_empty(vcpu->mmu);
 }
@@ -67,6 +88,16 @@ static bool note_store(struct pn_mmu_vcpu *vcpu, struct slot *s, pn_gfn gfn) {
     dirty_mark(s, gfn);
     return false;
 }
+
+/* dirty_accessed() is told of it. */
+static bool no_store_is_news(struct pn_mmu_vcpu *vcpu, struct slot *s, pn_gfn gfn) {
+    return false;
+}
+
+static const struct tracker_ops accessed = {.accesses = true,
+                                            .may_write = always,
+                                            .stored = no_store_is_news,
+                                            .collect = nothing_to_collect};
 
 static void empty_buffers(struct pn_mmu_vcpu *vcpu, struct slot *s) {
     dirty_buffers_empty(vcpu->mmu);
@@ -92,6 +123,10 @@ const struct tracker_ops *tracker_of(enum pn_dirty_tracker tracker) {
         return &ring;
     case PN_TRACKER_PIECES:
         return &pieces;
+    case PN_TRACKER_FRAMES:
+        return &frames;
+    case PN_TRACKER_ACCESSED:
+        return &accessed;
     case PN_TRACKER_DBIT:
         return &dbit;
     case PN_TRACKER_PML:

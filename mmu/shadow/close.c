@@ -64,6 +64,10 @@ long shadow_take(struct pn_mmu *mmu, struct slot *s, uint64_t *bitmap, size_t wo
     size_t lines = s->npages / (64 * DIRTY_LINE);
     long pages = dirty_take_lines(s, bitmap, 0, lines, NULL);
     pages += dirty_take(s, bitmap, lines * DIRTY_LINE, words);
+    if (mmu->tracker->accesses) {
+        roots_drop_everything(mmu);
+        return pages;
+    }
     if (pages >= mmu->many) {
         tlb_drop_all_writes(mmu);
         mmu->shadow->log_gen++;
@@ -73,4 +77,17 @@ long shadow_take(struct pn_mmu *mmu, struct slot *s, uint64_t *bitmap, size_t wo
     for (size_t w = 0; pages && w < words; w++)
         take_rights(mmu, s, s->gfn + w * 64, bitmap[w]);
     return pages;
+}
+
+void shadow_grant(struct pn_mmu *mmu, struct slot *s, pn_gfn first, pn_gfn end) {
+    for (pn_gfn gfn = first; gfn < end; gfn++) {
+        struct ptrs_pos pos = {0};
+        for (uint64_t *p;
+             !track_tables(s, gfn) && (p = ptrs_next(s->rmap[gfn - s->gfn], &pos));) {
+            if (sp_level(sp_of(p)) > 1)
+                continue;
+            sp_grants(p);
+            *p |= SPTE_MMU_W;
+        }
+    }
 }

@@ -291,7 +291,7 @@ static enum pn_outcome gate(const struct forecast *f, struct slot *s, pn_gfn gfn
     if (watched && (highest > sh->unsync_level || (sh->policy.nests && pages) ||
                     (sh->policy.unsync_max && pages > 1)))
         return PN_OUT_tracked_table;
-    if (s->dirty && !f->mmu->tracker->by_dbit && !logged && !dirty_known(s, gfn))
+    if (s->dirty && tracker_protects(f->mmu->tracker) && !logged && !dirty_known(s, gfn))
         return PN_OUT_dirty_log;
     return PN_OUT_NO_FAULT;
 }

@@ -85,6 +85,7 @@ const struct mmu_ops shadow_ops = {
     .unprotect = shadow_unprotect,
     .write_protect = rmap_write_protect,
     .take = shadow_take,
+    .grant = shadow_grant,
     .hold_writes = tlb_hold_leaves,
     .shadowed = shadow_shadowed,
     .audit = shadow_audit,

@@ -275,6 +275,7 @@ void rmap_protect_large(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn, unsigned
 /* ---- close.c ---- */
 
 long shadow_take(struct pn_mmu *mmu, struct slot *s, uint64_t *bitmap, size_t words);
+void shadow_grant(struct pn_mmu *mmu, struct slot *s, pn_gfn first, pn_gfn end);
 /* Has there been a harvest of many pages that the sptes of this sp do not know of? */
 static inline bool sp_closed(const struct pn_mmu *mmu, const struct sp *sp) {
     return sp->log_gen != mmu->shadow->log_gen;

@@ -115,6 +115,10 @@ static void drop_writes(struct pn_mmu *mmu, struct slot *s, const uint64_t *bitm
 long tdp_take(struct pn_mmu *mmu, struct slot *s, uint64_t *bitmap, size_t words) {
     size_t lines = s->gfn & 511 ? 0 : s->npages / 512;
     bool taken = false;
+    if (mmu->tracker->accesses) {
+        roots_drop_everything(mmu);
+        return dirty_take(s, bitmap, 0, words);
+    }
     long pages = take_lines(mmu, s, bitmap, lines, &taken);
     pages += dirty_take(s, bitmap, lines * DIRTY_LINE, words);
     if (taken) {
@@ -147,4 +151,12 @@ void tdp_open(struct pn_mmu *mmu, uint64_t *ptep) {
     }
     *ptep = (*ptep & ~EPT_STALE) | EPT_W;
     know(mmu->tdp, gfn, ~0ull);
+}
+
+void tdp_grant(struct pn_mmu *mmu, struct slot *s, pn_gfn first, pn_gfn end) {
+    struct ewalk w;
+    ept_peek(mmu->tdp, first << PN_PAGE_SHIFT, &w);
+    for (pn_gfn gfn = first; w.level == 1 && gfn < end; gfn++, w.ptep++)
+        if (ept_leaf(*w.ptep, 1))
+            *w.ptep |= tdp_may_write(mmu, s, gfn, 1);
 }

@@ -29,10 +29,17 @@ struct forecast {
     unsigned mmios;
 };
 
+/* Does a store to one page of the slot log another? */
+static bool logs_with(const struct forecast *f, const struct slot *s, pn_gfn one,
+                      pn_gfn other) {
+    return f->mmu->tracker->frames && one - s->gfn < s->npages && one >> 9 == other >> 9;
+}
+
 static bool will_be_logged(const struct forecast *f, const struct slot *s, pn_gfn gfn) {
     bool is = dirty_known(s, gfn);
     for (unsigned i = 0; i < f->fixes; i++)
-        is |= f->fix[i].logged && f->fix[i].gfn == gfn;
+        is |= f->fix[i].logged &&
+              (f->fix[i].gfn == gfn || logs_with(f, s, f->fix[i].gfn, gfn));
     for (unsigned i = 0; i < f->marks; i++)
         is |= f->marked[i] == gfn;
     return is;
@@ -43,8 +50,8 @@ static bool will_write(const struct forecast *f, const struct slot *s, pn_gfn gf
                        unsigned level) {
     if (s->pub.flags & PN_SLOT_READONLY)
         return false;
-    return !s->dirty ||
-           (level == 1 && (f->mmu->tracker->by_dbit || will_be_logged(f, s, gfn)));
+    return !s->dirty || (level == 1 && (!tracker_protects(f->mmu->tracker) ||
+                                        will_be_logged(f, s, gfn)));
 }
 
 static unsigned best_level(const struct forecast *f, struct slot *s, pn_gfn gfn) {
@@ -165,7 +172,8 @@ static enum pn_outcome will_end(const struct forecast *f, pn_gfn gfn, bool write
         return PN_OUT_mmio_cached;
     if (!s || (write && s->pub.flags & PN_SLOT_READONLY))
         return PN_OUT_mmio;
-    if (write && s->dirty && !f->mmu->tracker->by_dbit && !will_be_logged(f, s, gfn))
+    if (write && s->dirty && tracker_protects(f->mmu->tracker) &&
+        !will_be_logged(f, s, gfn))
         return PN_OUT_dirty_log;
     return l.is && l.level > best_level(f, s, gfn) ? PN_OUT_mapped_split : PN_OUT_mapped;
 }

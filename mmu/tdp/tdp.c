@@ -26,6 +26,7 @@ const struct mmu_ops tdp_ops = {
     .write_protect = tdp_write_protect,
     .hold_writes = tdp_tlb_hold,
     .take = tdp_take,
+    .grant = tdp_grant,
     .harvested = tdp_harvested,
     .audit = tdp_audit,
     .audit_entry = tdp_audit_entry,

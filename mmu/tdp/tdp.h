@@ -190,6 +190,7 @@ void tdp_written(struct pn_mmu_vcpu *vcpu, pn_gpa gpa, size_t size, bool ad);
 /* ---- close.c ---- */
 
 long tdp_take(struct pn_mmu *mmu, struct slot *s, uint64_t *bitmap, size_t words);
+void tdp_grant(struct pn_mmu *mmu, struct slot *s, pn_gfn first, pn_gfn end);
 /* Do the entries of a table grant no store, whatever they say? */
 static inline bool tdp_closed(const struct sp *sp) {
     return sp->parents && !(*(const uint64_t *)(uintptr_t)sp->parents & EPT_W);

@@ -254,7 +254,8 @@ static bool soft_has_tracker(enum pn_dirty_tracker tracker) {
     return tracker == PN_TRACKER_OFF || tracker == PN_TRACKER_WP ||
            tracker == PN_TRACKER_RING || tracker == PN_TRACKER_DBIT ||
            tracker == PN_TRACKER_PIECES || tracker == PN_TRACKER_PML ||
-           tracker == PN_TRACKER_HDBSS || pn_dirty_by_host(tracker);
+           tracker == PN_TRACKER_HDBSS || tracker == PN_TRACKER_FRAMES ||
+           tracker == PN_TRACKER_ACCESSED || pn_dirty_by_host(tracker);
 }
 
 static long soft_dirty_harvest(struct pn_engine *e, uint32_t slot, uint64_t *bitmap,
@@ -472,8 +473,9 @@ static const char *soft_error(struct pn_engine *e) {
 /* Under shadow paging each fault exits, and so do INVLPG and loads of CR3; CPUID and MSRs
  * are in neither sum. */
 static const enum pn_stat shadow_exits[] = {
-    PN_STAT_pf_taken,        PN_STAT_pf_mmio_spte, PN_STAT_io_exits, PN_STAT_halt_exits,
-    PN_STAT_invlpg,          PN_STAT_invpcid,      PN_STAT_root_hit, PN_STAT_root_miss,
+    PN_STAT_pf_taken,        PN_STAT_pf_mmio_spte, PN_STAT_io_exits,
+    PN_STAT_halt_exits,      PN_STAT_invlpg,       PN_STAT_invpcid,
+    PN_STAT_root_hit,        PN_STAT_root_miss,    PN_STAT_dirty_buffer_full,
     PN_STAT_dirty_ring_full, PN_STAT_COUNT,
 };
 static const enum pn_stat tdp_exits[] = {

@@ -101,8 +101,8 @@ struct pn_paging fixture_paging(unsigned levels, uint64_t cr3) {
 }
 
 enum pn_dirty_tracker fixture_tracker(unsigned n) {
-    static const enum pn_dirty_tracker has[] = {PN_TRACKER_WP,   PN_TRACKER_DBIT,
-                                                PN_TRACKER_RING, PN_TRACKER_PIECES,
-                                                PN_TRACKER_PML,  PN_TRACKER_HDBSS};
-    return has[n % 6];
+    static const enum pn_dirty_tracker has[] = {
+        PN_TRACKER_WP,  PN_TRACKER_DBIT,  PN_TRACKER_RING,   PN_TRACKER_PIECES,
+        PN_TRACKER_PML, PN_TRACKER_HDBSS, PN_TRACKER_FRAMES, PN_TRACKER_ACCESSED};
+    return has[n % 8];
 }

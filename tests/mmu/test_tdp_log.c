@@ -4,12 +4,16 @@
 #include "tests/suite.h"
 
 /* DATA is mapped at GVA by 4 KiB pages, 4 MiB of it. */
-static void begin_mapped(void) {
-    begin(PN_MMU_TDP, MEM, 2 * MIB, 0);
+static void begin_mapped_by(enum pn_mmu_kind kind) {
+    begin(kind, MEM, 2 * MIB, 0);
     pn_gpa root = 0;
     for (pn_gpa o = 0; o < 4 * MIB; o += PN_PAGE_SIZE)
         root = map_page(4, 1, root, GVA + o, DATA + o, P | W | A | D);
     paging(4, root);
+}
+
+static void begin_mapped(void) {
+    begin_mapped_by(PN_MMU_TDP);
 }
 
 static void relog(uint32_t flags) {
@@ -316,6 +320,64 @@ START_TEST(a_full_buffer_is_an_exit_before_the_next_store) {
 }
 END_TEST
 
+/* One exit for 2 MiB, and all of its pages in the log; of what the slot has of them. */
+START_TEST(a_log_of_2m_faults_once_for_all_of_them) {
+    for (enum pn_mmu_kind kind = PN_MMU_SHADOW; kind <= PN_MMU_TDP; kind++) {
+        pn_mmu_options_default(&opt);
+        tracker = PN_TRACKER_FRAMES;
+        begin_mapped_by(kind);
+        for (pn_gpa o = 0; o < 4 * MIB; o += PN_PAGE_SIZE)
+            ck_assert_int_eq(store(GVA + o, 1), PN_MAPPED);
+        relog(PN_SLOT_LOG_DIRTY);
+        for (pn_gpa o = 0; o < 4 * MIB; o += PN_PAGE_SIZE)
+            ck_assert_int_eq(go(GVA + o, PN_READ, PN_TLB_SUPER), PN_MAPPED);
+        harvest();
+        for (unsigned round = 0; round < 3; round++) {
+            uint64_t faults = stat(PN_STAT_pf_dirty_log), taken = stat(PN_STAT_pf_taken);
+            for (unsigned i = 0; i < 512; i += 3)
+                ck_assert_int_eq(store(GVA + i * 4096, round), PN_MAPPED);
+            ck_assert_uint_eq(stat(PN_STAT_pf_dirty_log), faults + 1);
+            ck_assert_uint_le(stat(PN_STAT_pf_taken), taken + 1);
+            ck_assert_int_eq(harvest(), 512);
+            ck_assert(logged(DATA) && logged(DATA + 511 * 4096) &&
+                      !logged(DATA + 2 * MIB));
+            ck_assert_int_eq(harvest(), 0);
+        }
+        end();
+    }
+    tracker = PN_TRACKER_OFF;
+}
+END_TEST
+
+/* What is read is in the log, and no access is an exit. */
+START_TEST(a_log_of_accesses_has_what_is_read) {
+    for (enum pn_mmu_kind kind = PN_MMU_SHADOW; kind <= PN_MMU_TDP; kind++) {
+        pn_mmu_options_default(&opt);
+        tracker = PN_TRACKER_ACCESSED;
+        begin_mapped_by(kind);
+        ck_assert_int_eq(store(GVA, 1), PN_MAPPED);
+        ck_assert_int_eq(store(GVA + 0x1000, 1), PN_MAPPED);
+        relog(PN_SLOT_LOG_DIRTY);
+        ck_assert_int_eq(go(GVA, PN_READ, PN_TLB_SUPER), PN_MAPPED);
+        ck_assert_int_eq(store(GVA + 0x1000, 1), PN_MAPPED);
+        harvest();
+        uint64_t faults = stat(PN_STAT_pf_taken);
+        for (unsigned round = 0; round < 3; round++) {
+            ck_assert_int_eq(harvest(), 0);
+            ck_assert_int_eq(go(GVA, PN_READ, PN_TLB_SUPER), PN_MAPPED);
+            ck_assert_int_eq(harvest(), 1);
+            ck_assert(logged(DATA));
+            ck_assert_int_eq(store(GVA + 0x1000, 2), PN_MAPPED);
+            ck_assert_int_eq(harvest(), 1);
+            ck_assert(logged(DATA + 0x1000));
+        }
+        ck_assert_uint_eq(stat(PN_STAT_pf_taken), faults);
+        end();
+    }
+    tracker = PN_TRACKER_OFF;
+}
+END_TEST
+
 /* A read of one page reads four tables, whose A and D are all set. */
 static void log_of_a_read(uint32_t ad, enum pn_dirty_tracker method) {
     pn_mmu_options_default(&opt);
@@ -414,15 +476,16 @@ START_TEST(the_hint_of_a_page_with_many_aliases_recovers) {
 END_TEST
 
 SUITE("mmu tdp logs", .timeout = 120,
-      .tests = {tracking_a_frame_leaves_its_large_mapping,
-                a_harvest_closes_what_the_next_store_opens,
-                a_logged_gigabyte_is_split_down_to_4k,
-                the_walkers_a_and_d_in_a_tracked_page_are_told, logging_splits_at_once,
-                logging_splits_at_the_first_write,
-                a_tracked_frame_is_large_again_when_logging_ends,
-                the_log_by_write_protection_misses_nothing,
-                the_log_by_d_bits_misses_nothing, the_logs_by_buffers_miss_nothing,
-                a_full_buffer_is_an_exit_before_the_next_store,
-                walks_dirty_the_tables_where_the_second_level_has_d,
-                d_bits_outlive_their_tables,
-                the_hint_of_a_page_with_many_aliases_recovers})
+      .tests = {
+          tracking_a_frame_leaves_its_large_mapping,
+          a_harvest_closes_what_the_next_store_opens,
+          a_logged_gigabyte_is_split_down_to_4k,
+          the_walkers_a_and_d_in_a_tracked_page_are_told, logging_splits_at_once,
+          logging_splits_at_the_first_write,
+          a_tracked_frame_is_large_again_when_logging_ends,
+          the_log_by_write_protection_misses_nothing, the_log_by_d_bits_misses_nothing,
+          the_logs_by_buffers_miss_nothing,
+          a_full_buffer_is_an_exit_before_the_next_store,
+          a_log_of_2m_faults_once_for_all_of_them, a_log_of_accesses_has_what_is_read,
+          walks_dirty_the_tables_where_the_second_level_has_d,
+          d_bits_outlive_their_tables, the_hint_of_a_page_with_many_aliases_recovers})
