@@ -5,7 +5,8 @@
  *
  * A tracker that protects pages (wp, ring) sees each page's first store since the last harvest: a
  * fault with the outcome dirty_log. A harvest's event says how many pages it had; what is more
- * than those stores was written by walks, by devices, or in pages of tables.
+ * than those stores was written by walks, by devices, or in pages of tables. The tracker `accessed`
+ * notes each page's first access (page_accessed): then all of this is about the working set.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -13,12 +14,15 @@
 #include <string.h>
 
 #include "base/outfile.h"
+#include "bench/harness/page.h"
 #include "cli/bench.h"
 #include "cli/cli.h"
 #include "cli/option.h"
 #include "cli/trace_input.h"
 #include "inspect/faults.h"
 #include "penumbra/mmu.h"
+
+extern const char dirty_page[], dirty_page_end[], dirty_script[], dirty_script_end[];
 
 #define TEXT_MAX 1024u
 #define TABLES   3u
@@ -28,7 +32,7 @@ static const enum fault_key table_key[TABLES] = {FAULT_KEY_region, FAULT_KEY_pro
 
 struct options {
     struct trace_filter filter; /* the first member: cli/trace_input.h */
-    const char *path, *json;
+    const char *path, *json, *html;
     struct trace_names names;
     unsigned top;
 };
@@ -47,6 +51,9 @@ struct rate {
     uint64_t pages;   /* of all moments */
     uint64_t waiting; /* stores since the last moment */
     int harvest;      /* the id of its event; -1: the file has none */
+    bool
+        accesses; /* of the tracker `accessed`: page_accessed was recorded, and there is one */
+    int accessed; /* the id of that event */
 };
 
 static int set_path(void *options, const char *arg, struct err *e) {
@@ -72,6 +79,8 @@ static const struct option_row rows[] = {
     {.kind = OPTION_HEADING, .doc = "What is written, with every row:"},
     {"json", 0, "FILE", "All of it as JSON; see bench/FORMATS.md", .kind = OPTION_TEXT,
      OWN(json), .min = 1, .file = 'w'},
+    {"html", 0, "FILE", "A page with charts, which needs nothing else",
+     .kind = OPTION_TEXT, OWN(html), .min = 1, .file = 'w'},
 };
 
 static const struct options defaults = {
@@ -92,7 +101,9 @@ static const struct option_command command = {
         "and "
         "processes are known with run --trace-tasks. Of --dirty-log wp and ring every "
         "page's first store since a harvest is a fault, and has a writer; other trackers "
-        "tell how many pages there were alone.\n\n"
+        "tell how many pages there were alone. Of --dirty-log accessed (record "
+        "page_accessed, too) all of it is about pages that were read, executed or "
+        "written: the working set of each interval.\n\n"
         "Exit codes: 0 the trace is whole; 1 a file cannot be read or written; 2 usage, "
         "no "
         "trace, no symbols, or no harvest in it; 7 damaged or incomplete: what can be "
@@ -144,6 +155,7 @@ static int read_all(struct rate *r) {
     for (size_t n; !rc && (n = trace_file_next(r->file, &rec));)
         for (size_t i = 0; i < n && !rc; i++) {
             rc = faults_add(r->faults, r->file, &rec[i], 1);
+            r->accesses |= rec[i].id == r->accessed;
             if (!rc && rec[i].id == r->harvest && in_time(r, &rec[i]))
                 rc = add_harvest(r, &rec[i]);
         }
@@ -188,7 +200,8 @@ static void print_table(const struct rate *r, unsigned table, FILE *out) {
 
 static void print_course(const struct rate *r, FILE *out) {
     uint64_t before = faults_totals(r->faults)->from;
-    fprintf(out, "\n%14s %14s %14s %14s\n", "until, ms", "pages", "pages/s", "by stores");
+    fprintf(out, "\n%14s %14s %14s %14s\n", "until, ms", "pages", "pages/s",
+            r->accesses ? "by accesses" : "by stores");
     for (size_t i = 0; i < r->moments && i < r->options->top; i++) {
         const struct moment *m = &r->moment[i];
         fprintf(out, "%14.3f %14" PRIu64 " %14.0f %14" PRIu64 "\n", (double)m->at / 1e6,
@@ -201,11 +214,12 @@ static void print_course(const struct rate *r, FILE *out) {
 
 static void print(const struct rate *r, FILE *out) {
     char a[32], b[32];
-    fprintf(out, "%s pages in %zu harvests, %.3f s of guest time: %.0f pages/s. ",
-            cli_grouped(r->pages, a), r->moments, (double)span(r) / 1e9,
-            per_second(r->pages, span(r)));
-    fprintf(out, "%s of them by stores whose writer is known.\n",
-            cli_grouped(faults_totals(r->faults)->faults, b));
+    fprintf(out, "%s pages%s in %zu harvests, %.3f s of guest time: %.0f pages/s. ",
+            cli_grouped(r->pages, a), r->accesses ? " accessed" : "", r->moments,
+            (double)span(r) / 1e9, per_second(r->pages, span(r)));
+    fprintf(out, "%s of them by %s is known.\n",
+            cli_grouped(faults_totals(r->faults)->faults, b),
+            r->accesses ? "accesses whose code" : "stores whose writer");
     for (unsigned i = 0; i < TABLES; i++)
         print_table(r, i, out);
     print_course(r, out);
@@ -239,42 +253,66 @@ static json_t *course_json(const struct rate *r) {
 
 static json_t *document(const struct rate *r, json_t *typed) {
     const struct fault_totals *all = faults_totals(r->faults);
-    json_t *j =
-        json_pack("{s:s, s:s, s:s?, s:O, s:o, s:I, s:I, s:I, s:I, s:f, s:o}", "schema",
-                  "penumbra-dirty-rate-1", "version", PENUMBRA_VERSION, "revision",
-                  *PENUMBRA_REVISION ? PENUMBRA_REVISION : NULL, "command", typed,
-                  "trace", trace_input_json(r->file), "from_ns", (json_int_t)all->from,
-                  "to_ns", (json_int_t)all->to, "pages", (json_int_t)r->pages, "stores",
-                  (json_int_t)all->faults, "pages_per_s", per_second(r->pages, span(r)),
-                  "harvests", course_json(r));
+    json_t *j = json_pack(
+        "{s:s, s:s, s:s?, s:O, s:o, s:s, s:I, s:I, s:I, s:I, s:f, s:o}", "schema",
+        "penumbra-dirty-rate-1", "version", PENUMBRA_VERSION, "revision",
+        *PENUMBRA_REVISION ? PENUMBRA_REVISION : NULL, "command", typed, "trace",
+        trace_input_json(r->file), "of", r->accesses ? "accesses" : "stores", "from_ns",
+        (json_int_t)all->from, "to_ns", (json_int_t)all->to, "pages",
+        (json_int_t)r->pages, "stores", (json_int_t)all->faults, "pages_per_s",
+        per_second(r->pages, span(r)), "harvests", course_json(r));
     for (unsigned i = 0; i < TABLES; i++)
         json_object_set_new(j, fault_key_name(table_key[i]), table_json(r, i));
     return j;
 }
 
+/* ---- The page ---- */
+
+static int write_page(const json_t *doc, int fd) {
+    char *data = page_json(doc);
+    const struct page_part parts[] = {
+        {"@DATA@", data, data ? strlen(data) : 0},
+        {"@CHART@", bench_chart, (size_t)(bench_chart_end - bench_chart)},
+        {"@SCRIPT@", dirty_script, (size_t)(dirty_script_end - dirty_script)},
+    };
+    int rc = page_write(fd, dirty_page, dirty_page_end, parts,
+                        sizeof(parts) / sizeof(parts[0]));
+    free(data);
+    return rc;
+}
+
 /* ---- The command ---- */
 
-static int tell(struct rate *r, json_t *typed, struct bench_out *out) {
+#define OUTPUTS 2u /* --json, --html */
+
+static int tell(struct rate *r, json_t *typed, struct bench_out out[OUTPUTS]) {
+    const struct options *o = r->options;
     int code = CLI_OK;
     if (!r->moments)
         return cli_error("%s: no harvest of a dirty log in it: run with --dirty-log wp "
                          "--dirty-every MS",
-                         r->options->path),
+                         o->path),
                CLI_USAGE;
-    print(r, r->options->json && outfile_is_stdout(r->options->json) ? stderr : stdout);
-    if (r->options->json) {
+    bool beside = (o->json && outfile_is_stdout(o->json)) ||
+                  (o->html && outfile_is_stdout(o->html));
+    print(r, beside ? stderr : stdout);
+    if (o->json || o->html) {
         json_t *doc = document(r, typed);
-        code = bench_out_json(out, doc);
+        if (o->json)
+            code = bench_out_json(&out[0], doc);
+        if (!code && o->html)
+            code = bench_out_with(&out[1], doc, write_page);
         json_decref(doc);
     }
-    return code ? code : trace_input_end(r->file, r->options->path);
+    return code ? code : trace_input_end(r->file, o->path);
 }
 
 static int study(struct rate *r, const struct symbols *symbols, json_t *typed,
-                 struct bench_out *out) {
+                 struct bench_out out[OUTPUTS]) {
     struct faults_config c = {.symbols = symbols,
                               .where = r->options->filter,
                               .outcomes = UINT64_C(1) << PN_OUT_dirty_log,
+                              .accessed = true,
                               .tables = TABLES,
                               .each = on_store,
                               .opaque = r};
@@ -282,6 +320,7 @@ static int study(struct rate *r, const struct symbols *symbols, json_t *typed,
     for (unsigned i = 0; i < TABLES; i++)
         c.by[i] = (struct fault_by){1, {table_key[i]}};
     r->harvest = trace_file_find(r->file, "dirty_harvest", strlen("dirty_harvest"));
+    r->accessed = trace_file_find(r->file, "page_accessed", strlen("page_accessed"));
     r->faults = faults_create(&c);
     if (!r->faults)
         return cli_error("out of memory");
@@ -295,7 +334,7 @@ static int study(struct rate *r, const struct symbols *symbols, json_t *typed,
 
 int cmd_dirty_rate(int argc, char **argv) {
     struct options o = defaults;
-    struct bench_out out = {.file.fd = -1};
+    struct bench_out out[OUTPUTS] = {{.file.fd = -1}, {.file.fd = -1}};
     struct rate r = {.options = &o};
     struct symbols *symbols = NULL;
     bool done;
@@ -306,17 +345,22 @@ int cmd_dirty_rate(int argc, char **argv) {
         return option_error(&command, "which file?");
     if (o.json && strcmp(o.path, "-") != 0 && outfile_same(o.json, o.path))
         return option_error(&command, "--json %s would replace the trace", o.json);
+    if (o.html && strcmp(o.path, "-") != 0 && outfile_same(o.html, o.path))
+        return option_error(&command, "--html %s would replace the trace", o.html);
     json_t *typed = cli_command(argc, argv);
-    code = bench_out_open(&out, o.json);
+    code = bench_out_open(&out[0], o.json);
+    if (!code)
+        code = bench_out_open(&out[1], o.html);
     if (!code)
         code = trace_input_symbols(&o.names, &symbols);
     if (!code)
         code = trace_input_open(o.path, &r.file);
     if (!code)
-        code = study(&r, symbols, typed, &out);
+        code = study(&r, symbols, typed, out);
     trace_file_close(r.file);
     symbols_free(symbols);
-    outfile_abandon(&out.file);
+    for (unsigned i = 0; i < OUTPUTS; i++)
+        outfile_abandon(&out[i].file);
     json_decref(typed);
     return cli_flush(code);
 }

@@ -28,6 +28,8 @@ struct layout {
     unsigned fault_gva, fault_error;
     unsigned outcome_gva, outcome_outcome, outcome_level;
     unsigned walker_gva, walker_error;
+    int accessed;
+    unsigned accessed_gva, accessed_error;
     unsigned task_tgid, task_name[TASK_WORDS];
     struct range_layout {
         unsigned from, to, name[REGION_WORDS];
@@ -137,6 +139,8 @@ static struct layout layout_of(const struct trace_file *file) {
     l.outcome = faults_find(
         file, "fault_outcome", out,
         (unsigned *[]){&l.outcome_gva, &l.outcome_outcome, &l.outcome_level}, 3);
+    l.accessed = faults_find(file, "page_accessed", names,
+                             (unsigned *[]){&l.accessed_gva, &l.accessed_error}, 2);
     static const char *const vmcb[] = {"vmcb"};
     l.world_entry =
         faults_find(file, "world_entry", vmcb, (unsigned *[]){&l.world_vmcb}, 1);
@@ -365,6 +369,23 @@ static int count_alone(struct faults *f, const struct pn_event_rec *rec) {
                : 0;
 }
 
+/* The first access to a page in an epoch, which nothing came of. */
+static int count_accessed(struct faults *f, const struct pn_event_rec *rec) {
+    const struct layout *l = &f->layout;
+    uint64_t gva = rec->arg[l->accessed_gva];
+    uint64_t key[FAULT_KEYS] = {
+        [FAULT_KEY_outcome] = PN_OUT_dirty_log,
+        [FAULT_KEY_reason] = FAULT_NOT_GUEST,
+        [FAULT_KEY_access] = access_of(rec, gva, rec->arg[l->accessed_error]),
+        [FAULT_KEY_page] = gva & ~(PN_PAGE_SIZE - 1ull),
+        [FAULT_KEY_level] = FAULT_UNKNOWN,
+        [FAULT_KEY_cause] = FAULT_CAUSE_dirty_log,
+    };
+    return trace_filter_match(f->file, &f->cfg.where, rec)
+               ? count(f, rec, key, &(struct fault_price){0})
+               : 0;
+}
+
 /* What an outcome of KVM's is the cause of by itself. */
 static enum fault_cause cause_of_kvm(const struct fault_kvm_met *m) {
     switch (m->outcome) {
@@ -481,6 +502,8 @@ static int take(struct faults *f, const struct pn_event_rec *rec) {
         p->rec = *rec;
     } else if (rec->id == f->layout.outcome) {
         rc = take_outcome(f, p, rec);
+    } else if (rec->id == f->layout.accessed) {
+        rc = f->cfg.accessed ? count_accessed(f, rec) : 0;
     } else if (rec->id == f->layout.walker) {
         p->walker = true;
         p->walker_gva = rec->arg[f->layout.walker_gva];

@@ -60,6 +60,7 @@ struct faults_config {
     struct trace_filter where; /* its events do not matter */
     uint64_t outcomes;         /* bit per enum pn_outcome; 0: all, the unknown too */
     uint64_t causes;           /* bit per enum fault_cause; 0: all */
+    bool accessed; /* events page_accessed count, with the outcome dirty_log */
     bool by_cr3, by_rip;
     const char *function;      /* "name [module]": only those of it; NULL: all */
     uint64_t cr3;              /* as the key */

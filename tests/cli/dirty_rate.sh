@@ -34,6 +34,33 @@ assert f'{rate["pages"]:,} pages in {len(rate["harvests"])} harvests' in text
 assert f'{rate["function"][0]["name"]}\n' in text
 END
 done
+# The working set: with every page that is accessed, and by whom; the same under both MMUs.
+for mmu in shadow tdp; do
+    run run --mmu $mmu -m 64M --dirty-log accessed --dirty-every 2 --trace "$work/a.trace" --stats "$work/s.json" \
+        --trace-events page_accessed,dirty_harvest --append "pages=64 swaps=50 flips=20 switches=20 compute=10000000"
+    [ "$rc" -eq 0 ] || fail "$mmu: the run: $(cat "$work/err")"
+    run dirty-rate "$work/a.trace" --symbols "$guest" --json "$work/$mmu-a.json" --html "$work/$mmu.html"
+    [ "$rc" -eq 0 ] || fail "$mmu, accessed: exit code $rc: $(cat "$work/err")"
+    python3 - "$work/$mmu-a.json" "$work/s.json" "$work/$mmu.json" "$work/$mmu.html" << 'END' || fail "$mmu, accessed: it does not add up"
+import json, sys
+
+rate, stats, written = (json.load(open(p)) for p in sys.argv[1:4])
+page = open(sys.argv[4]).read()
+assert rate["of"] == "accesses" and written["of"] == "stores"
+assert rate["pages"] == stats["dirty_log"]["pages"] == sum(h["pages"] for h in rate["harvests"])
+assert len(rate["harvests"]) == len(written["harvests"])
+for all, some in zip(rate["harvests"], written["harvests"]):
+    assert all["at_ns"] == some["at_ns"] and all["pages"] >= some["pages"], (all, some)
+assert rate["pages"] > written["pages"]  # what is read alone, and code
+assert sum(f["pages"] for f in rate["function"]) == rate["stores"] > written["stores"]
+assert stats["counters"]["pf_dirty_log"] == 0
+assert '"of":"accesses"' in page.replace(" ", "") and "@DATA@" not in page and "new Chart(" in page
+END
+done
+cmp -s <(python3 -c 'import json,sys; print(json.load(open(sys.argv[1]))["function"])' "$work/shadow-a.json") \
+    <(python3 -c 'import json,sys; print(json.load(open(sys.argv[1]))["function"])' "$work/tdp-a.json") || fail "the working sets differ"
+run dirty-rate "$work/a.trace" --json "$work/x" --html "$work/x"
+[ "$rc" -eq 2 ] && grep -q 'are one file' "$work/err" || fail "one file for both: exit code $rc: $(cat "$work/err")"
 run run -m 64M --trace "$work/none.trace" --append "pages=16 swaps=1 flips=1 switches=1 compute=10"
 run dirty-rate "$work/none.trace"
 [ "$rc" -eq 2 ] && grep -q 'no harvest' "$work/err" || fail "a trace without harvests: exit code $rc: $(cat "$work/err")"
