@@ -306,6 +306,12 @@ struct pn_world {
      * "Page-Modification Logging"). */
     bool log;
     pn_gpa log_at, log_index_at;
+    /* Accesses that lead to the page at apic_at are answered as MMIO at the same offset of
+     * apic_as, where there is no memslot; references to tables in that page, by a second level,
+     * fault (PN_NPF_APIC): VMX's APIC-access page. What was translated before, in this world or
+     * with its asid, is to be flushed when that changes. */
+    bool apic;
+    pn_gpa apic_at, apic_as;
 };
 /* The vCPU is in that world from now on, with that paging state; nothing is flushed. A fault
  * of the further tables is a guest fault PN_VEC_NPF. */

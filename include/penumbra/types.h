@@ -64,6 +64,10 @@ static inline bool pn_on_shadow_stack(enum pn_access access) {
 #define PN_NPF_RIGHTS_SHIFT 16
 /* Of EPT: nothing denies it, but the log of pages that become dirty has no room. */
 #define PN_NPF_LOG_FULL 0x20000000u
+/* Of EPT: bit 63 of the entry that denies it is clear, so that it may be a #VE. */
+#define PN_NPF_CONVERTIBLE 0x10000000u
+/* Nothing denies it, but a table lies in the APIC-access page (struct pn_world). */
+#define PN_NPF_APIC 0x08000000u
 
 /* A fault for the guest: delivered to it, never an error of ours. */
 struct pn_fault {

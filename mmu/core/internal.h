@@ -325,6 +325,7 @@ struct pn_mmu_vcpu {
     struct stage walk; /* derived from paging */
     struct pn_world world;
     struct stage second; /* of the world, if it has one; what walk stands on then */
+    pn_gfn apic;         /* the world's APIC-access page, and one; 0: none */
     uint64_t
         space; /* what tables made in this world are told apart by; 0: the guest's own */
     struct vcpu_roots *roots;   /* and their TLBs: root.h */

@@ -28,6 +28,9 @@
      CR4_PKE | CR4_PKS)
 #define EFER_FLUSH (EFER_LMA | EFER_NXE)
 
+/* What tells spaces of worlds with an APIC-access page, and no second level, from others. */
+#define SPACE_APIC (UINT64_C(1) << 62)
+
 /* ---- Keys ---- */
 
 static struct root_key key_now(const struct pn_mmu_vcpu *vcpu) {
@@ -35,6 +38,8 @@ static struct root_key key_now(const struct pn_mmu_vcpu *vcpu) {
     struct root_key k = {.mode = m->mode, .asid = vcpu->world.asid};
     if (vcpu->world.second)
         k.second = vcpu->second.root | ROOT_SECOND;
+    else if (vcpu->world.apic) /* others of that asid lead to the page itself */
+        k.second = (vcpu->world.apic_at & PN_PAGE_MASK) | ROOT_SECOND | 1;
     if (!m->levels)
         return k;
     k.cr3 = m->root & m->bits.address;
@@ -194,7 +199,9 @@ static void take_world(struct pn_mmu_vcpu *vcpu, const struct pn_world *w) {
     const struct pn_mmu_config *cfg = &vcpu->mmu->cfg;
     struct pn_paging host = w->host;
     vcpu->world = *w;
-    vcpu->space = 0;
+    vcpu->apic = w->apic ? (w->apic_at >> PN_PAGE_SHIFT) + 1 : 0;
+    vcpu->space =
+        w->apic ? (w->apic_at & PN_PAGE_MASK) | (vcpu->number + 1) | SPACE_APIC : 0;
     if (!w->second)
         return;
     if (w->ept) {

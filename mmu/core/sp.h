@@ -41,6 +41,15 @@ static inline unsigned role_quadrant(uint32_t role) {
 static inline uint64_t level_pages(unsigned level) {
     return 1ull << (9 * (level - 1));
 }
+/* What the tables above a second level, or an APIC-access page, say of a walk's frame. */
+static inline pn_gfn walk_own_gfn(const struct pn_mmu_vcpu *vcpu, const struct walk *w) {
+    return w->second_level || vcpu->apic ? w->second_gfn : w->gfn;
+}
+/* Is the APIC-access page in the frames that a leaf of that level maps around gfn? */
+static inline bool apic_within(const struct pn_mmu_vcpu *vcpu, pn_gfn gfn,
+                               unsigned level) {
+    return vcpu->apic && !(((vcpu->apic - 1) ^ gfn) & ~(level_pages(level) - 1));
+}
 static inline unsigned level_index(pn_gva gva, unsigned level) {
     return gva >> (PN_PAGE_SHIFT + 9 * (level - 1)) & 511;
 }

@@ -33,6 +33,8 @@
 #define EPTP_LEVELS 0x38u /* one less */
 #define EPTP_FIVE   0x20u
 #define EPTP_AD     0x40u
+/* Of an entry of EPT's. */
+#define SUPPRESS_VE PT_BIT(63)
 
 /* ---- Rights ---- */
 
@@ -313,12 +315,21 @@ FOLDED unsigned walk_shadow_stack(const struct pt_format *f, unsigned first,
 static int walk_final(struct pn_mmu_vcpu *vcpu, const struct stage *second,
                       enum pn_access access, unsigned flags, struct walk *out);
 
+/* The walk ends at gfn, or at what the APIC-access page is taken for. */
+static inline void walk_to_apic(const struct pn_mmu_vcpu *vcpu, struct walk *out,
+                                pn_gfn gfn) {
+    out->second_gfn = out->gfn;
+    out->gfn = gfn + 1 == vcpu->apic ? vcpu->world.apic_as >> PN_PAGE_SHIFT : gfn;
+}
+
 /* The frame that a walk came to goes through the second level below, if that is one. */
 static inline int walk_second(struct pn_mmu_vcpu *vcpu, const struct stage *s,
                               enum pn_access access, unsigned flags, struct walk *out) {
     out->second_level = 0;
     if (__builtin_expect(s->below && s->below->second, 0))
         return walk_final(vcpu, s->below, access, flags, out);
+    if (__builtin_expect(vcpu->apic && !s->second, 0))
+        walk_to_apic(vcpu, out, out->gfn);
     return 0;
 }
 
@@ -422,10 +433,12 @@ void second_fault(struct pn_fault *f, const struct stage *second, const struct w
     *f = in->fault;
     f->vector = PN_VEC_NPF;
     f->error |= table ? PN_NPF_TABLE : 0;
-    if (second->bits.format->rights == PT_R_W_X)
-        f->error |= ((acc & ACC_USER ? 1u : 0) | (acc & ACC_WRITE) |
-                     (acc & ACC_EXEC ? 4u : 0) | (acc & ACC_EXEC_USER))
-                    << PN_NPF_RIGHTS_SHIFT;
+    if (second->bits.format->rights != PT_R_W_X)
+        return;
+    f->error |= in->gpte[in->level] & SUPPRESS_VE ? 0 : PN_NPF_CONVERTIBLE;
+    f->error |= ((acc & ACC_USER ? 1u : 0) | (acc & ACC_WRITE) |
+                 (acc & ACC_EXEC ? 4u : 0) | (acc & ACC_EXEC_USER))
+                << PN_NPF_RIGHTS_SHIFT;
 }
 
 /* Its hypervisor has to see to it. */
@@ -437,12 +450,26 @@ static void fault_at(struct walk *w, const struct stage *second, const struct wa
         w->fault.error |= PN_NPF_LINEAR;
 }
 
+/* What a reference to a table came to lies in the APIC-access page. */
+static bool table_in_apic(const struct pn_mmu_vcpu *vcpu, struct walk *w,
+                          const struct walk *in) {
+    if (__builtin_expect(in->gfn + 1 != vcpu->apic, 1))
+        return false;
+    w->fault =
+        (struct pn_fault){PN_VEC_NPF, true, PN_NPF_TABLE | PN_NPF_APIC, in->gva, w->gva};
+    return true;
+}
+
 static struct ref second_read(struct pn_mmu_vcpu *vcpu, const struct stage *s,
                               struct walk *w, pn_gpa gpa, unsigned flags) {
     struct walk in = {.fixes = w->fixes};
     struct ref none = {0};
     if (stage_walk(vcpu, s, gpa, s->table, PN_TLB_USER, flags, &in) < 0) {
         fault_at(w, s, &in, true);
+        w->miss = MISS_FAULT;
+        return none;
+    }
+    if (table_in_apic(vcpu, w, &in)) {
         w->miss = MISS_FAULT;
         return none;
     }
@@ -459,6 +486,8 @@ static enum miss second_write(struct pn_mmu_vcpu *vcpu, const struct stage *s,
         fault_at(w, s, &in, true);
         return MISS_FAULT;
     }
+    if (table_in_apic(vcpu, w, &in))
+        return MISS_FAULT;
     w->fixes = in.fixes;
     gpa = in.gfn << PN_PAGE_SHIFT | (gpa & (PN_PAGE_SIZE - 1));
     return s->below ? s->below->write(vcpu, s->below, w, gpa) : MISS_NONE;
@@ -486,8 +515,7 @@ static int walk_final(struct pn_mmu_vcpu *vcpu, const struct stage *second,
         return -1;
     }
     out->fixes = in.fixes;
-    out->second_gfn = out->gfn;
-    out->gfn = in.gfn;
+    walk_to_apic(vcpu, out, in.gfn);
     out->second_level = in.level;
     out->second_access = second_grants(second, &in, user);
     out->second_splits = out->second_access != second_grants(second, &in, !user);

@@ -132,7 +132,7 @@ struct walk {
                    its A and D as they are, as under KVM */
     bool global; /* the leaf's G, with CR4.PGE left to the caller */
     pn_gfn gfn;  /* of the 4 KiB page that holds gva; what a second level made of it */
-    pn_gfn second_gfn;      /* what it was asked for */
+    pn_gfn second_gfn;      /* what it was asked for; set with an APIC-access page, too */
     uint8_t second_level;   /* with one: of its leaf; else 0 */
     unsigned second_access; /* and what it grants: ACC_*, W with D alone */
     bool second_splits; /* it lets only user, or only supervisor addresses be executed */

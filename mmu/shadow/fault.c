@@ -103,7 +103,7 @@ static bool step_down(const struct fault *f, const struct sp *sp, struct step *s
         *st = step_from_root(f);
         return true;
     }
-    pn_gfn gfn = f->walk.second_level ? f->walk.second_gfn : f->walk.gfn;
+    pn_gfn gfn = walk_own_gfn(f->vcpu, &f->walk);
     st->gfn = gfn & ~(level_pages(level) - 1);
     st->role = ROLE_DIRECT | (level - 1);
     st->grant = SPTE_GRANT;
@@ -143,6 +143,8 @@ static bool level_allowed(const struct fault *f, const struct sp *sp) {
     if (!f->slot || level > f->walk.level || level > 3 || sp->role & ROLE_ROOT)
         return false;
     if (f->walk.second_level && level > f->walk.second_level)
+        return false;
+    if (apic_within(f->vcpu, f->walk.gfn, level))
         return false;
     if (!f->mmu->cfg.opt.large_pages || f->slot->pub.flags & PN_SLOT_LOG_DIRTY)
         return false;

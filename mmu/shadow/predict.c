@@ -198,6 +198,8 @@ static bool may_be_leaf(const struct forecast *f, uint32_t role) {
         return true;
     if (f->walk.second_level && level > f->walk.second_level)
         return false;
+    if (apic_within(f->vcpu, f->walk.gfn, level))
+        return false;
     return level <= f->walk.level && level <= 3 && !(role & ROLE_ROOT) &&
            f->mmu->cfg.opt.large_pages && !(f->slot->pub.flags & PN_SLOT_LOG_DIRTY) &&
            !forbidden(f, f->walk.gfn, level);
@@ -226,7 +228,7 @@ static void below(const struct forecast *f, uint32_t role, pn_gfn *gfn, uint32_t
     if (role & ROLE_ROOT) {
         from_root(f, gfn, child);
     } else if (role & ROLE_DIRECT || level == f->walk.level) {
-        pn_gfn own = f->walk.second_level ? f->walk.second_gfn : f->walk.gfn;
+        pn_gfn own = walk_own_gfn(f->vcpu, &f->walk);
         *gfn = own & ~(level_pages(level) - 1);
         *child = ROLE_DIRECT | (level - 1);
     } else {

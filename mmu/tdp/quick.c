@@ -147,7 +147,7 @@ bool tdp_quick(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
     bool store = access == PN_WRITE;
     uint64_t pte, refs, has = EPT_R | EPT_A | (store ? EPT_W | EPT_D : 0);
     struct walk w;
-    if (s->levels < 4 || s->below != &tdp_stage || access > PN_FETCH ||
+    if (s->levels < 4 || s->below != &tdp_stage || access > PN_FETCH || vcpu->apic ||
         (vcpu->ring && vcpu->ring->mask & WALK_EVENTS))
         return false;
     if (!guest_walk(vcpu, s, gva, &w, &refs) || (store && !w.dirty))
