@@ -21,6 +21,8 @@ struct pn_bus {
      * Highest deliverable external interrupt. ack takes it. Return: the vector or -1. */
     int (*intr_peek)(void *opaque, unsigned cpu);
     int (*intr_ack)(void *opaque, unsigned cpu);
+    /* The interrupt in service ends, as by an EOI: a posted interrupt's notification. */
+    void (*intr_eoi)(void *opaque, unsigned cpu);
     /* MSRs of the local APIC (0x1b, 0x800..0x8ff, 0x6e0), and where the guest is offered
      * KVM's interface those of KVM (0x11, 0x12, 0x4b564d00..ff). Return: 0, or -1 for
      * #GP. */

@@ -29,7 +29,7 @@ static enum cpu_rc ask(struct cpu *cpu, pn_gva lin, enum pn_access access,
         return CPU_FAULT;
     }
     *part = (struct bulk_part){out == PN_MAPPED ? x.hva : NULL, x.gpa, out};
-    return CPU_NEXT;
+    return cpu_may_access(cpu, out, x.gpa, access, PN_PAGE_SIZE);
 }
 
 /* The page of lin, from the TLB where it has it. */

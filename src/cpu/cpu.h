@@ -145,6 +145,8 @@ struct vmx_ctl {
     uint64_t cr0_mask, cr4_mask, cr0_shadow, cr4_shadow, cr3_target[4];
     uint64_t io[2], msr_map, eptp, xss_bitmap, vapic;
     uint64_t functions, eptp_list, link, vmread_map, vmwrite_map, pml;
+    uint64_t apic_access, posted_at, eoi_exit[4], ve_at;
+    uint8_t posted_vector;
     int64_t tsc_offset;
 };
 
@@ -255,12 +257,15 @@ struct cpu {
     } svm; /* svm.h */
 
     struct {
-        uint8_t on;    /* in VMX operation */
-        uint8_t init;  /* an INIT waits: 1, or 2 for one to be followed by a SIPI */
-        uint8_t trap;  /* the monitor trap flag's exit is due */
-        uint8_t guest; /* L2 runs */
-        uint8_t stale; /* ctl is to be read from the VMCS */
-        uint8_t timer; /* L2 runs with the preemption timer on */
+        uint8_t on;      /* in VMX operation */
+        uint8_t init;    /* an INIT waits: 1, or 2 for one to be followed by a SIPI */
+        uint8_t trap;    /* the monitor trap flag's exit is due */
+        uint8_t guest;   /* L2 runs */
+        uint8_t stale;   /* ctl is to be read from the VMCS */
+        uint8_t timer;   /* L2 runs with the preemption timer on */
+        uint8_t virtual; /* a virtual interrupt is recognized */
+        uint32_t
+            after; /* a trap-like exit is due: reason, and 16 bits of qualification */
         uint32_t in_flight_len; /* of the instruction that makes it */
         uint64_t in_flight;     /* the vectoring information, should an exit come now */
         uint64_t timer_at;      /* the TSC when that timer has run down */
@@ -441,6 +446,16 @@ enum cpu_rc cpu_lin(struct cpu *cpu, unsigned seg, uint64_t offset, unsigned siz
  * instruction does not fill; tables: it does (pn_mmu_unprotect). */
 enum pn_answer cpu_translate(struct cpu *cpu, pn_gva lin, enum pn_access access,
                              enum pn_tlb_mode mode, bool tables, struct pn_xlate *x);
+/* The bytes at RIP, without any side effect. Return: their number. */
+#define CODE_BYTES 15u
+unsigned cpu_peek_code(struct cpu *cpu, uint8_t bytes[CODE_BYTES]);
+/* The length of the instruction there; 0: it cannot be read. */
+unsigned cpu_insn_len(struct cpu *cpu);
+/* An access of that many bytes is about to be made where cpu_translate gave a guest address, out
+ * being what it returned: does it come to VMX's APIC-access page, and is an exit? Return:
+ * CPU_NEXT: no; CPU_FAULT. */
+enum cpu_rc cpu_may_access(struct cpu *cpu, enum pn_answer out, pn_gpa gpa,
+                           enum pn_access access, unsigned size);
 /* Load or store where cpu_translate gave a guest address: kind is what it returned, not
  * PN_GUEST_PF. All bytes are in one page. */
 void cpu_load(struct cpu *cpu, pn_gpa gpa, void *out, unsigned size);

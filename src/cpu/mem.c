@@ -11,6 +11,7 @@
  *    passed its checks; with MODE_SLOWMEM all are.
  */
 #include "cpu/turn.h"
+#include "cpu/vmx.h"
 
 struct piece {
     pn_gpa gpa;
@@ -47,6 +48,17 @@ static enum pn_answer translate(struct cpu *cpu, pn_gva lin, enum pn_access acce
     return out;
 }
 
+/* Is that MMIO the APIC-access page of L2's hypervisor? */
+static bool to_apic(const struct cpu *cpu, pn_gpa gpa) {
+    return unlikely(cpu->vmx.guest) && vmx_is_apic(cpu, gpa);
+}
+
+enum cpu_rc cpu_may_access(struct cpu *cpu, enum pn_answer out, pn_gpa gpa,
+                           enum pn_access access, unsigned size) {
+    return out == PN_MMIO && to_apic(cpu, gpa) ? vmx_apic_access(cpu, access, gpa, size)
+                                               : CPU_NEXT;
+}
+
 /* A store that fills no tables is answered as if nobody tracked them, if that can be. */
 static enum pn_answer untracked(struct cpu *cpu, pn_gva lin, enum pn_access access,
                                 enum pn_tlb_mode mode, bool tables, enum pn_answer out,
@@ -75,7 +87,7 @@ static inline enum cpu_rc resolve_piece(struct cpu *cpu, pn_gva lin, unsigned n,
         return CPU_FAULT;
     }
     *p = (struct piece){x.gpa, x.hva, n, out};
-    return CPU_NEXT;
+    return cpu_may_access(cpu, out, x.gpa, access, n);
 }
 
 /* Translate [lin, lin+size), size <= 64, into one or two pieces. */
@@ -102,6 +114,13 @@ static enum cpu_rc resolve(struct cpu *cpu, pn_gva lin, unsigned size,
 static void mmio(struct cpu *cpu, pn_gpa gpa, uint8_t *out, const uint8_t *in,
                  unsigned size) {
     const struct pn_bus *bus = cpu->bus;
+    if (to_apic(cpu, gpa)) {
+        if (in)
+            vmx_apic_store(cpu, gpa, in, size);
+        else
+            vmx_apic_load(cpu, gpa, out, size);
+        return;
+    }
     for (unsigned at = 0, n = 8; at < size; at += n, gpa += n) {
         uint64_t v = 0;
         while (n > size - at)
@@ -349,6 +368,8 @@ prepared(struct cpu *cpu, pn_gva lin, unsigned size, unsigned how, enum pn_tlb_m
         cpu->fault = x->fault;
         return CPU_FAULT;
     }
+    if (cpu_may_access(cpu, out, x->gpa, write ? PN_WRITE : PN_READ, size))
+        return CPU_FAULT;
     *ptr = x->hva;
     if (out != PN_MAPPED || keeps(cpu, lin, write, mode)) {
         const struct piece pc = {x->gpa, x->hva, size, out};
@@ -422,6 +443,8 @@ static enum cpu_rc resolve_chosen(struct cpu *cpu, pn_gva lin, unsigned size,
                 cpu->fault = x.fault;
                 return CPU_FAULT;
             }
+            if (cpu_may_access(cpu, p->kind, x.gpa, access, n))
+                return CPU_FAULT;
             p->gpa = x.gpa - (first - from);
             p->hva = x.hva ? x.hva - (first - from) : NULL;
         }
@@ -481,10 +504,26 @@ PN_IN_MISS enum cpu_rc cpu_fetch_page(struct cpu *cpu, pn_gva lin, uint8_t **hva
         cpu->fault = x.fault;
         return CPU_FAULT;
     case PN_MMIO:
-        return gp0(cpu);
+        return cpu_may_access(cpu, PN_MMIO, x.gpa, PN_FETCH, 1) ? CPU_FAULT : gp0(cpu);
     default:
         *hva = x.hva;
         *gpa = x.gpa;
         return CPU_NEXT;
     }
+}
+
+unsigned cpu_peek_code(struct cpu *cpu, uint8_t bytes[CODE_BYTES]) {
+    pn_gva lin = mode_64(cpu) ? cpu->rip : (uint32_t)(cpu->seg[SEG_CS].base + cpu->rip);
+    unsigned n = 0;
+    while (n < CODE_BYTES) {
+        struct pn_xlate x;
+        unsigned room = PN_PAGE_SIZE - (lin & (PN_PAGE_SIZE - 1));
+        unsigned k = room < CODE_BYTES - n ? room : CODE_BYTES - n;
+        if (pn_mmu_probe(cpu->vmmu, lin, PN_FETCH, cpu_tlb_mode(cpu), &x) != PN_MAPPED)
+            break;
+        memcpy(bytes + n, x.hva, k);
+        n += k;
+        lin += k;
+    }
+    return n;
 }

@@ -11,6 +11,7 @@
 
 #include "cpu/control.h"
 #include "cpu/model.h"
+#include "cpu/vmx.h"
 #include "cpu/xstate.h"
 
 #define HAS(feature) cpu_has(cpu, CPU_F_##feature)
@@ -116,7 +117,8 @@ int cpu_set_state(struct cpu *cpu, const struct pn_cpu_state *s) {
         ((s->in_guest || !s->gif) && !cpu_has(cpu, CPU_F_svm)))
         return -EINVAL;
     if (s->in_vmx > 1 || s->in_vmx_guest > s->in_vmx ||
-        (s->in_vmx && !cpu_has(cpu, CPU_F_vmx)) || s->vmx_init > 2 || s->vmx_trap > 1)
+        (s->in_vmx && !cpu_has(cpu, CPU_F_vmx)) || s->vmx_init > 2 || s->vmx_trap > 1 ||
+        !vmx_after_possible(s->vmx_after))
         return -EINVAL;
     cpu->svm.ctl = (struct svm_ctl){0}; /* svm_refresh reads it */
     cpu->vmx.ctl = (struct vmx_ctl){0};

@@ -194,23 +194,6 @@ static void set_guest(struct cpu *cpu, bool guest) {
     cpu->intr_line = 1; /* what may come is another thing now */
 }
 
-/* The bytes at L2's RIP, as a data fault's exit shows them. Return: their number. */
-static unsigned fetched(struct cpu *cpu, uint8_t bytes[15]) {
-    pn_gva lin = mode_64(cpu) ? cpu->rip : (uint32_t)(cpu->seg[SEG_CS].base + cpu->rip);
-    unsigned n = 0;
-    while (n < 15) {
-        struct pn_xlate x;
-        unsigned room = PN_PAGE_SIZE - (lin & (PN_PAGE_SIZE - 1));
-        unsigned k = room < 15 - n ? room : 15 - n;
-        if (pn_mmu_probe(cpu->vmmu, lin, PN_FETCH, cpu_tlb_mode(cpu), &x) != PN_MAPPED)
-            break;
-        memcpy(bytes + n, x.hva, k);
-        n += k;
-        lin += k;
-    }
-    return n;
-}
-
 static bool shows_bytes(const struct cpu *cpu, uint64_t code, uint64_t info1) {
     bool fault = code == SVM_EXIT_NPF || code == SVM_EXIT_EXCEPTION + VEC_PF;
     return fault && !(info1 & PN_PF_FETCH) && cpu_has(cpu, CPU_F_decodeassists);
@@ -234,7 +217,7 @@ static void store_exit(struct cpu *cpu, uint64_t code, uint64_t info1, uint64_t 
 #undef PUT
     memset(c + VMCB_BYTES, 0, 16);
     if (shows_bytes(cpu, code, info1))
-        c[VMCB_BYTES] = (uint8_t)fetched(cpu, c + VMCB_BYTES + 1);
+        c[VMCB_BYTES] = (uint8_t)cpu_peek_code(cpu, c + VMCB_BYTES + 1);
     write_phys(cpu, cpu->svm.vmcb, c, sizeof c);
 }
 

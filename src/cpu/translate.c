@@ -295,3 +295,11 @@ PN_IN_TRANSLATE bool translate(struct xlat *x, struct block *b, uint8_t *hva, pn
     x->cpu->stats->v[PN_STAT_block_insns] += l->n;
     return true;
 }
+
+unsigned cpu_insn_len(struct cpu *cpu) {
+    uint8_t bytes[CODE_BYTES];
+    struct dec d;
+    unsigned n = cpu->xlat ? cpu_peek_code(cpu, bytes) : 0;
+    bool is = n && decode(cpu->xlat->dec, bytes, n, cpu->rip, cpu->mode, &d) == DECODE_OK;
+    return is ? d.in.len : 0;
+}

@@ -47,6 +47,12 @@ static void read_controls(struct cpu *cpu, const struct vmcs *v) {
         .link = f[VMCS_LINK_POINTER],
         .vmread_map = f[VMCS_VMREAD_BITMAP] & PN_PAGE_MASK,
         .vmwrite_map = f[VMCS_VMWRITE_BITMAP] & PN_PAGE_MASK,
+        .apic_access = f[VMCS_APIC_ACCESS] & PN_PAGE_MASK,
+        .posted_vector = (uint8_t)f[VMCS_POSTED_VECTOR],
+        .posted_at = f[VMCS_POSTED_ADDRESS] & ~UINT64_C(63),
+        .eoi_exit = {f[VMCS_EOI_EXIT0], f[VMCS_EOI_EXIT1], f[VMCS_EOI_EXIT2],
+                     f[VMCS_EOI_EXIT3]},
+        .ve_at = f[VMCS_VE_ADDRESS] & PN_PAGE_MASK,
         .tsc_offset = offset ? (int64_t)f[VMCS_TSC_OFFSET] : 0,
     };
 }
@@ -63,6 +69,9 @@ static void enter_world(struct cpu *cpu) {
                          .ept = vmx_proc2(cpu, VMX_PROC2_EPT),
                          .mbec = vmx_proc2(cpu, VMX_PROC2_MBEC),
                          .eptp = cpu->vmx.ctl.eptp,
+                         .apic = vmx_proc2(cpu, VMX_PROC2_APIC_ACCESSES),
+                         .apic_at = cpu->vmx.ctl.apic_access,
+                         .apic_as = vmx_apic_page(cpu),
                          .log = vmx_proc2(cpu, VMX_PROC2_PML),
                          .log_at = cpu->vmx.ctl.pml,
                          .log_index_at = cpu->vmx.vmcs + VMCS_AT_FIELDS +
@@ -179,6 +188,8 @@ static void set_guest(struct cpu *cpu, bool guest) {
 static enum cpu_rc abort_exit(struct cpu *cpu, uint32_t why) {
     pn_mmu_vcpu_write(cpu->vmmu, cpu->vmx.vmcs + VMCS_AT_ABORT, &why, sizeof why);
     set_guest(cpu, false);
+    cpu->vmx.virtual = 0;
+    cpu->vmx.after = 0;
     leave_world(cpu);
     cpu_update_mode(cpu);
     cpu->fault_name = "VMX abort";
@@ -253,10 +264,13 @@ static enum pn_stat exit_kind(const struct vmcs *v) {
     case VMX_EXIT_TRAP:
     case VMX_EXIT_TIMER:
     case VMX_EXIT_TPR:
+    case VMX_EXIT_EOI:
     case VMX_EXIT_PML_FULL:
         return PN_STAT_world_exits_event;
     case VMX_EXIT_CR:
     case VMX_EXIT_DR:
+    case VMX_EXIT_APIC_ACCESS:
+    case VMX_EXIT_APIC_WRITE:
         return PN_STAT_world_exits_register;
     case VMX_EXIT_IO:
         return PN_STAT_world_exits_io;
@@ -286,6 +300,8 @@ static enum cpu_rc load_host(struct cpu *cpu, const struct vmcs *v) {
     uint32_t gone = asid(cpu);
     cpu->vmx.in_flight = 0;
     cpu->vmx.trap = 0;
+    cpu->vmx.virtual = 0;
+    cpu->vmx.after = 0;
     cpu->halted = PN_RUNS;
     set_guest(cpu, false);
     pn_count(cpu->stats, world_exits);
@@ -498,6 +514,7 @@ static enum cpu_rc enter_guest(struct cpu *cpu, struct vmcs *v) {
         return fail_entry(cpu, v, VMX_EXIT_MSR_LOAD, bad);
     }
     pn_mmu_vcpu_write(cpu->vmmu, cpu->vmx.vmcs + VMCS_AT_LAUNCH, &one, sizeof one);
+    vmx_apic_enter(cpu);
     return f[VMCS_ENTRY_EVENT] & VMX_EVENT_VALID ? vmx_inject(cpu, v) : CPU_JUMP;
 }
 
@@ -515,8 +532,11 @@ enum vmx_error vmx_enter(struct cpu *cpu, enum cpu_rc *rc) {
     return VMX_OK;
 }
 
-void vmx_set_eptp(struct cpu *cpu, uint64_t eptp) {
+void vmx_set_eptp(struct cpu *cpu, uint64_t eptp, uint16_t index) {
     struct vmcs v;
+    v.f[VMCS_EPTP_INDEX] = index;
+    if (vmx_proc2(cpu, VMX_PROC2_VE))
+        vmcs_write(cpu, cpu->vmx.vmcs, &v, VMCS_EPTP_INDEX, VMCS_EPTP_INDEX);
     v.f[VMCS_EPTP] = cpu->vmx.ctl.eptp = eptp;
     vmcs_write(cpu, cpu->vmx.vmcs, &v, VMCS_EPTP, VMCS_EPTP);
     enter_world(cpu);
@@ -532,5 +552,6 @@ void vmx_refresh(struct cpu *cpu) {
     cpu->vmx.timer = vmx_pin(cpu, VMX_PIN_TIMER);
     cpu->tsc_offset += cpu->vmx.ctl.tsc_offset;
     enter_world(cpu);
+    vmx_apic_refresh(cpu);
     cpu_update_mode(cpu);
 }

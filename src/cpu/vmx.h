@@ -3,7 +3,8 @@
  * Intel's virtualization, VMX: what a guest's hypervisor (L1) says in its VMCS, and how its
  * guest (L2) is entered and left. vmx.c switches worlds, vmx_check.c says which VMCSs may be
  * entered, vmx_vmcs.c has VMX's own instructions, vmx_insn.c those of L2's that may exit,
- * vmx_event.c interrupts and exceptions, vmx_msr.c the capability MSRs.
+ * vmx_event.c interrupts and exceptions, vmx_apic.c the virtual APIC, vmx_msr.c the capability
+ * MSRs.
  *
  * Source of all of it: SDM volume 3, the chapters on VMX, and its appendices.
  *
@@ -100,6 +101,8 @@ enum vmx_reason {
     VMX_EXIT_TRAP = 37,
     VMX_EXIT_PAUSE = 40,
     VMX_EXIT_TPR = 43,
+    VMX_EXIT_APIC_ACCESS = 44,
+    VMX_EXIT_EOI = 45,
     VMX_EXIT_GDTR_IDTR = 46,
     VMX_EXIT_LDTR_TR = 47,
     VMX_EXIT_EPT_VIOLATION = 48,
@@ -110,6 +113,7 @@ enum vmx_reason {
     VMX_EXIT_INVVPID = 53,
     VMX_EXIT_WBINVD = 54,
     VMX_EXIT_XSETBV = 55,
+    VMX_EXIT_APIC_WRITE = 56,
     VMX_EXIT_RDRAND = 57,
     VMX_EXIT_INVPCID = 58,
     VMX_EXIT_VMFUNC = 59,
@@ -175,6 +179,14 @@ enum {
 #define EPTP_LIST_SIZE 512u
 
 #define VAPIC_TPR 0x80u /* of the virtual-APIC page */
+
+/* The virtualization-exception information area: what a #VE tells, which there may be none of
+ * while busy is not 0. */
+struct ve_info {
+    uint32_t reason, busy;
+    uint64_t qualification, linear, physical;
+    uint16_t eptp_index;
+};
 
 /* Interruptibility and activity state. */
 #define BLOCKED_STI    1u
@@ -259,8 +271,8 @@ enum vmx_error vmx_enter(struct cpu *cpu, enum cpu_rc *rc);
 void vmx_refresh(struct cpu *cpu);
 /* Ticks of the TSC until the preemption timer, which is on, has run down; 0: its exit is due. */
 uint64_t vmx_timer_left(const struct cpu *cpu);
-/* L2 goes on with other tables: EPTP switching. It was checked. */
-void vmx_set_eptp(struct cpu *cpu, uint64_t eptp);
+/* L2 goes on with other tables: EPTP switching, to one of the list. It was checked. */
+void vmx_set_eptp(struct cpu *cpu, uint64_t eptp, uint16_t index);
 
 /* ---- vmx_event.c: as their likes in svm.h ---- */
 
@@ -272,6 +284,39 @@ enum cpu_rc vmx_poll(struct cpu *cpu);
 void vmx_landed(struct cpu *cpu);
 /* Deliver what VM entry injects; it was checked. */
 enum cpu_rc vmx_inject(struct cpu *cpu, const struct vmcs *v);
+
+/* ---- vmx_apic.c ---- */
+
+/* What VM entry, and a restore, make of the virtual APIC. */
+void vmx_apic_enter(struct cpu *cpu);
+void vmx_apic_refresh(struct cpu *cpu);
+/* May that exit be noted in vmx.after? */
+static inline bool vmx_after_possible(uint32_t after) {
+    uint32_t reason = after >> 16;
+    return !after ||
+           (!(after & 0xf000) && (reason == VMX_EXIT_TPR || reason == VMX_EXIT_EOI ||
+                                  reason == VMX_EXIT_APIC_WRITE));
+}
+/* The recognized virtual interrupt; L2 can take one. */
+enum cpu_rc vmx_deliver_virtual(struct cpu *cpu);
+/* The notification vector has come: posted interrupts are requested, those of the descriptor. */
+void vmx_take_posted(struct cpu *cpu);
+/* What the MMU answers for the APIC-access page, and whether gpa, where there is no memslot, is
+ * in that page. While L2 runs. */
+pn_gpa vmx_apic_page(const struct cpu *cpu);
+bool vmx_is_apic(const struct cpu *cpu, pn_gpa gpa);
+/* An access there is about to be made. Return: CPU_NEXT: by the two calls below; CPU_FAULT: an
+ * exit, as cpu_deliver_fault makes it of cpu->fault. */
+enum cpu_rc vmx_apic_access(struct cpu *cpu, enum pn_access access, pn_gpa gpa,
+                            unsigned size);
+void vmx_apic_load(struct cpu *cpu, pn_gpa gpa, uint8_t *out, unsigned size);
+void vmx_apic_store(struct cpu *cpu, pn_gpa gpa, const uint8_t *in, unsigned size);
+/* RDMSR and WRMSR, which did not exit. Return: the virtual APIC answers, and *rc. */
+bool vmx_x2apic_read(struct cpu *cpu, uint32_t index, enum cpu_rc *rc);
+bool vmx_x2apic_write(struct cpu *cpu, uint32_t index, uint64_t value, enum cpu_rc *rc);
+/* CR8 with the TPR shadow. */
+enum cpu_rc vmx_write_tpr(struct cpu *cpu, uint64_t v);
+uint64_t vmx_read_tpr(struct cpu *cpu);
 
 /* ---- vmx_insn.c ---- */
 

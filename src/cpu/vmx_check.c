@@ -57,6 +57,23 @@ static bool words_allowed(const struct vmcs *v) {
     return true;
 }
 
+/* The same of those of the virtual APIC. */
+static bool apic_agrees(const struct cpu *cpu, const struct vmcs *v) {
+    const uint64_t *f = v->f;
+    bool delivers = has2(v, VMX_PROC2_VIRTUAL_INTERRUPTS), x2 = has2(v, VMX_PROC2_X2APIC);
+    if (!has(v, VMCS_PROC_CONTROLS, VMX_PROC_TPR_SHADOW) &&
+        (x2 || delivers || has2(v, VMX_PROC2_APIC_REGISTERS)))
+        return false;
+    if ((x2 && has2(v, VMX_PROC2_APIC_ACCESSES)) ||
+        (delivers && !has(v, VMCS_PIN_CONTROLS, VMX_PIN_EXTERNAL)))
+        return false;
+    if (!has(v, VMCS_PIN_CONTROLS, VMX_PIN_POSTED))
+        return true;
+    return delivers && has(v, VMCS_EXIT_CONTROLS, VMX_EXIT_ACK_INTR) &&
+           !(f[VMCS_POSTED_VECTOR] >> 8) && !(f[VMCS_POSTED_ADDRESS] & 63) &&
+           physical(cpu, f[VMCS_POSTED_ADDRESS]);
+}
+
 /* What one control needs of another. */
 static bool words_agree(const struct vmcs *v) {
     bool virtual_nmi = has(v, VMCS_PIN_CONTROLS, VMX_PIN_VIRTUAL_NMI);
@@ -98,6 +115,10 @@ static bool addresses_valid(const struct cpu *cpu, const struct vmcs *v) {
     if (has(v, VMCS_PROC_CONTROLS, VMX_PROC_TPR_SHADOW) &&
         !page(cpu, f[VMCS_VIRTUAL_APIC]))
         return false;
+    if (has2(v, VMX_PROC2_APIC_ACCESSES) && !page(cpu, f[VMCS_APIC_ACCESS]))
+        return false;
+    if (has2(v, VMX_PROC2_VE) && !page(cpu, f[VMCS_VE_ADDRESS]))
+        return false;
     if (has2(v, VMX_PROC2_VMFUNC) && f[VMCS_VMFUNC_CONTROLS] &&
         !page(cpu, f[VMCS_EPTP_LIST]))
         return false;
@@ -113,14 +134,15 @@ static bool addresses_valid(const struct cpu *cpu, const struct vmcs *v) {
            list_possible(cpu, f[VMCS_ENTRY_MSR_LOAD], f[VMCS_ENTRY_MSR_LOADS]);
 }
 
-/* The virtual TPR may not lie below its threshold already. */
+/* The virtual TPR may not lie below its threshold already, or the entry is an exit at once. */
 static bool tpr_valid(const struct cpu *cpu, const struct vmcs *v) {
     uint64_t threshold = v->f[VMCS_TPR_THRESHOLD];
     uint8_t tpr = 0xff;
-    if (!has(v, VMCS_PROC_CONTROLS, VMX_PROC_TPR_SHADOW))
+    if (!has(v, VMCS_PROC_CONTROLS, VMX_PROC_TPR_SHADOW) ||
+        has2(v, VMX_PROC2_VIRTUAL_INTERRUPTS))
         return true;
     pn_mmu_read_phys(cpu->mmu, v->f[VMCS_VIRTUAL_APIC] + VAPIC_TPR, &tpr, sizeof tpr);
-    return threshold < 16 && tpr >> 4 >= threshold;
+    return threshold < 16 && (tpr >> 4 >= threshold || has2(v, VMX_PROC2_APIC_ACCESSES));
 }
 
 static bool event_valid(const struct vmcs *v) {
@@ -142,7 +164,8 @@ static bool event_valid(const struct vmcs *v) {
 }
 
 bool vmx_controls_valid(const struct cpu *cpu, const struct vmcs *v) {
-    if (!words_allowed(v) || !words_agree(v) || !addresses_valid(cpu, v))
+    if (!words_allowed(v) || !words_agree(v) || !apic_agrees(cpu, v) ||
+        !addresses_valid(cpu, v))
         return false;
     if (v->f[VMCS_CR3_TARGETS] > 4 || (has2(v, VMX_PROC2_VPID) && !v->f[VMCS_VPID]))
         return false;

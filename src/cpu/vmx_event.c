@@ -38,11 +38,48 @@ void vmx_in_flight(struct cpu *cpu, const struct event *ev) {
 
 /* ---- Exceptions ---- */
 
+/* Of APIC-access exits: accesses by guest-physical address, while an event is delivered and not. */
+#define APIC_PHYSICAL_EVENT (UINT64_C(10) << 12)
+#define APIC_PHYSICAL       (UINT64_C(15) << 12)
+
+/* An EPT violation becomes a #VE of L2's, where L1 has it so. Return: it does. */
+static bool make_ve(struct cpu *cpu, const struct pn_fault *f, const struct vmx_exit *x) {
+    struct ve_info ve = {.busy = 1};
+    struct vmcs v;
+    if (!vmx_proc2(cpu, VMX_PROC2_VE) || !(f->error & PN_NPF_CONVERTIBLE) ||
+        !(cpu->cr0 & CR0_PE) || cpu->vmx.in_flight)
+        return false;
+    pn_mmu_read_phys(cpu->mmu, cpu->vmx.ctl.ve_at, &ve, sizeof ve);
+    if (ve.busy)
+        return false;
+    vmcs_read(cpu, cpu->vmx.vmcs, &v);
+    ve = (struct ve_info){.reason = x->reason,
+                          .busy = UINT32_MAX,
+                          .qualification = x->qualification,
+                          .linear = x->linear,
+                          .physical = x->physical,
+                          .eptp_index = (uint16_t)v.f[VMCS_EPTP_INDEX]};
+    pn_mmu_vcpu_write(cpu->vmmu, cpu->vmx.ctl.ve_at, &ve,
+                      offsetof(struct ve_info, eptp_index) + sizeof ve.eptp_index);
+    pn_count(cpu->stats, virtualization_exceptions);
+    cpu_raise(cpu, VEC_VE);
+    return true;
+}
+
 static enum cpu_rc leave_by_ept(struct cpu *cpu, const struct pn_fault *f) {
     bool table = f->error & PN_NPF_TABLE, write = f->error & PN_PF_WRITE;
     struct vmx_exit x = {.reason = VMX_EXIT_EPT_VIOLATION, .physical = f->address};
+    if (f->error & PN_NPF_APIC) {
+        x = (struct vmx_exit){.reason = VMX_EXIT_APIC_ACCESS,
+                              .qualification = f->address};
+        x.insn_len = cpu_insn_len(cpu); /* hypervisors rely on it */
+        if (table)
+            x.qualification = cpu->vmx.in_flight ? APIC_PHYSICAL_EVENT : APIC_PHYSICAL;
+        return vmx_leave(cpu, &x);
+    }
     if (f->error & PN_PF_RSVD) {
         x.reason = VMX_EXIT_EPT_MISCONFIG;
+        x.insn_len = cpu_insn_len(cpu);
         return vmx_leave(cpu, &x);
     }
     if (f->error & PN_NPF_LOG_FULL) {
@@ -58,7 +95,7 @@ static enum cpu_rc leave_by_ept(struct cpu *cpu, const struct pn_fault *f) {
         x.linear = f->linear;
         x.qualification |= EPT_Q_LINEAR | (table ? 0 : EPT_Q_FINAL);
     }
-    return vmx_leave(cpu, &x);
+    return make_ve(cpu, f, &x) ? cpu_deliver_fault(cpu) : vmx_leave(cpu, &x);
 }
 
 static bool exception_exits(const struct cpu *cpu, const struct pn_fault *f) {
@@ -151,6 +188,22 @@ static enum cpu_rc poll_nmi(struct cpu *cpu) {
     return vmx_leave(cpu, &x);
 }
 
+/* The trap-like exit that an instruction noted. */
+static enum cpu_rc leave_after(struct cpu *cpu) {
+    const struct vmx_exit x = {.reason = cpu->vmx.after >> 16,
+                               .qualification = cpu->vmx.after & 0xffff};
+    return vmx_leave(cpu, &x);
+}
+
+static bool open(const struct cpu *cpu) {
+    return cpu->sys_flags & FL_IF && !cpu_shadowed(cpu);
+}
+
+/* What a virtual interrupt that is recognized comes to now. */
+static enum cpu_rc poll_virtual(struct cpu *cpu) {
+    return cpu->vmx.virtual && open(cpu) ? vmx_deliver_virtual(cpu) : CPU_NEXT;
+}
+
 static enum cpu_rc take_interrupt(struct cpu *cpu) {
     struct vmx_exit x = {.reason = VMX_EXIT_INTERRUPT};
     int vector;
@@ -162,13 +215,14 @@ static enum cpu_rc take_interrupt(struct cpu *cpu) {
         vector = cpu->bus->intr_ack(cpu->bus->opaque, cpu->apic_id);
         if (vector < 0)
             return CPU_NEXT;
+        if (vmx_pin(cpu, VMX_PIN_POSTED) && vector == cpu->vmx.ctl.posted_vector) {
+            cpu->bus->intr_eoi(cpu->bus->opaque, cpu->apic_id);
+            vmx_take_posted(cpu);
+            return poll_virtual(cpu);
+        }
         x.event = event_word((unsigned)vector, VMX_TYPE_EXTERNAL, false, 0);
     }
     return vmx_leave(cpu, &x);
-}
-
-static bool open(const struct cpu *cpu) {
-    return cpu->sys_flags & FL_IF && !cpu_shadowed(cpu);
 }
 
 enum cpu_rc vmx_poll(struct cpu *cpu) {
@@ -177,6 +231,8 @@ enum cpu_rc vmx_poll(struct cpu *cpu) {
     bool intr_window = vmx_proc(cpu, VMX_PROC_INTR_WINDOW);
     if (unlikely(cpu->inject.any))
         return cpu_poll_injected(cpu);
+    if (unlikely(cpu->vmx.after))
+        return leave_after(cpu);
     if (unlikely(cpu->vmx.init)) {
         cpu->vmx.init = 0;
         return leave_plain(cpu, VMX_EXIT_INIT);
@@ -198,9 +254,13 @@ enum cpu_rc vmx_poll(struct cpu *cpu) {
         return rc;
     if (intr_window && open(cpu))
         return leave_plain(cpu, VMX_EXIT_INTR_WINDOW);
-    bool waits = cpu->bus->intr_peek(cpu->bus->opaque, cpu->apic_id) >= 0;
-    if (waits && (vmx_pin(cpu, VMX_PIN_EXTERNAL) || open(cpu)))
-        return take_interrupt(cpu);
-    cpu->intr_line = waits || nmi_window || intr_window;
+    if ((rc = poll_virtual(cpu)) != CPU_NEXT)
+        return rc;
+    if (cpu->bus->intr_peek(cpu->bus->opaque, cpu->apic_id) >= 0 &&
+        (vmx_pin(cpu, VMX_PIN_EXTERNAL) || open(cpu)) &&
+        (rc = take_interrupt(cpu)) != CPU_NEXT)
+        return rc;
+    cpu->intr_line = nmi_window || intr_window || cpu->vmx.virtual ||
+                     cpu->bus->intr_peek(cpu->bus->opaque, cpu->apic_id) >= 0;
     return CPU_NEXT;
 }

@@ -97,27 +97,14 @@ static bool cr3_target(const struct cpu *cpu, uint64_t v) {
     return false;
 }
 
-/* CR8 is the virtual TPR; the exit of one below its threshold comes after the instruction. */
-static bool write_tpr(struct cpu *cpu, const struct insn *in, uint64_t v,
-                      enum cpu_rc *rc) {
-    uint8_t tpr = (uint8_t)(v << 4);
-    if (v > 15) {
-        *rc = gp0(cpu);
-        return true;
-    }
-    pn_mmu_vcpu_write(cpu->vmmu, cpu->vmx.ctl.vapic + VAPIC_TPR, &tpr, sizeof tpr);
-    *rc = CPU_STOP;
-    if (v < cpu->vmx.ctl.tpr_threshold) {
-        cpu->rip = next_rip(cpu, in);
-        *rc = vmx_leave(cpu, &(const struct vmx_exit){.reason = VMX_EXIT_TPR});
-    }
+/* CR8 is the virtual TPR. */
+static bool write_tpr(struct cpu *cpu, uint64_t v, enum cpu_rc *rc) {
+    *rc = vmx_write_tpr(cpu, v);
     return true;
 }
 
 static bool read_tpr(struct cpu *cpu, unsigned reg, enum cpu_rc *rc) {
-    uint8_t tpr = 0;
-    pn_mmu_read_phys(cpu->mmu, cpu->vmx.ctl.vapic + VAPIC_TPR, &tpr, sizeof tpr);
-    cpu->gpr[reg] = tpr >> 4;
+    cpu->gpr[reg] = vmx_read_tpr(cpu);
     *rc = CPU_NEXT;
     return true;
 }
@@ -133,7 +120,7 @@ static bool write_cr(struct cpu *cpu, const struct insn *in, unsigned cr, unsign
                leave(cpu, in, VMX_EXIT_CR, q, rc);
     if (cr == 8 && vmx_proc(cpu, VMX_PROC_CR8_LOAD))
         return leave(cpu, in, VMX_EXIT_CR, q, rc);
-    return cr == 8 && vmx_proc(cpu, VMX_PROC_TPR_SHADOW) && write_tpr(cpu, in, v, rc);
+    return cr == 8 && vmx_proc(cpu, VMX_PROC_TPR_SHADOW) && write_tpr(cpu, v, rc);
 }
 
 static bool read_cr(struct cpu *cpu, const struct insn *in, unsigned cr, unsigned reg,
@@ -359,8 +346,13 @@ static bool msr_exits(struct cpu *cpu, uint32_t index, bool write) {
 
 static bool check_msr(struct cpu *cpu, const struct insn *in, enum cpu_rc *rc) {
     bool write = in->fn == op_wrmsr;
-    return !cpu->cpl && msr_exits(cpu, (uint32_t)cpu->gpr[R_CX], write) &&
-           leave(cpu, in, write ? VMX_EXIT_WRMSR : VMX_EXIT_RDMSR, 0, rc);
+    uint32_t index = (uint32_t)cpu->gpr[R_CX];
+    if (cpu->cpl)
+        return false;
+    if (msr_exits(cpu, index, write))
+        return leave(cpu, in, write ? VMX_EXIT_WRMSR : VMX_EXIT_RDMSR, 0, rc);
+    return write ? vmx_x2apic_write(cpu, index, edx_eax(cpu), rc)
+                 : vmx_x2apic_read(cpu, index, rc);
 }
 
 static bool port_exits(struct cpu *cpu, uint16_t port, unsigned size) {

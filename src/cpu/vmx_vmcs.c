@@ -314,7 +314,7 @@ enum cpu_rc op_vmfunc(struct cpu *cpu, const struct insn *in) {
                      sizeof eptp);
     if (!vmx_eptp_valid(cpu, eptp))
         return vmx_leave_operand(cpu, in, VMX_EXIT_VMFUNC, 0);
-    vmx_set_eptp(cpu, eptp);
+    vmx_set_eptp(cpu, eptp, (uint16_t)i);
     return CPU_STOP;
 }
 

@@ -254,6 +254,8 @@ struct irq_sink intc_sink(struct intc *i);
 bool intc_send(struct intc *i, unsigned cpu, uint32_t low);
 int intc_peek(struct intc *i, unsigned cpu); /* vector, or -1 */
 int intc_ack(struct intc *i, unsigned cpu);
+/* As an EOI of that vCPU's. */
+void intc_eoi(struct intc *i, unsigned cpu);
 int intc_msr_read(struct intc *i, unsigned cpu, uint32_t index, uint64_t *value);
 int intc_msr_write(struct intc *i, unsigned cpu, uint32_t index, uint64_t value);
 uint64_t intc_cr8_read(struct intc *i, unsigned cpu);

@@ -186,6 +186,11 @@ int intc_msr_write(struct intc *i, unsigned cpu, uint32_t index, uint64_t value)
     return cpu < i->cfg.cpus ? lapic_msr_write(i->lapic[cpu], index, value) : -1;
 }
 
+void intc_eoi(struct intc *i, unsigned cpu) {
+    if (cpu < i->cfg.cpus)
+        lapic_eoi(i->lapic[cpu]);
+}
+
 uint64_t intc_cr8_read(struct intc *i, unsigned cpu) {
     return cpu < i->cfg.cpus ? i->lapic[cpu]->s.tpr >> 4 : 0;
 }

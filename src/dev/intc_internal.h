@@ -118,6 +118,7 @@ void lapic_reset(struct lapic *l, bool power);
 /* Return: the vector that may interrupt now, or -1. */
 int lapic_peek(const struct lapic *l);
 int lapic_ack(struct lapic *l);
+void lapic_eoi(struct lapic *l);
 /* Take an offered EOI back; if the guest has used it, the interrupt ends here. */
 void lapic_settle(struct lapic *l);
 /* Take one interrupt message. Return: whether it was taken. */

@@ -109,7 +109,7 @@ static void end_one(struct lapic *l) {
     intc_notify(l->intc, l->cpu);
 }
 
-static void eoi(struct lapic *l) {
+void lapic_eoi(struct lapic *l) {
     lapic_settle(l);
     end_one(l);
 }
@@ -354,7 +354,7 @@ static bool write_reg(struct lapic *l, unsigned reg, uint32_t value) {
         intc_notify(l->intc, l->cpu);
         return true;
     case REG_EOI:
-        eoi(l);
+        lapic_eoi(l);
         return true;
     case REG_SVR:
         write_svr(l, value);

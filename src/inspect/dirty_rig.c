@@ -210,19 +210,13 @@ static int go(struct rig *r) {
 
 int rig_open(struct rig *r, enum rig_memory memory) {
     pn_mmu_options_default(&r->mmu);
-    r->bus = (struct pn_bus){pio_read,
-                             pio_write,
-                             mmio_read,
-                             mmio_write,
-                             no_interrupt,
-                             no_interrupt,
-                             no_msr_read,
-                             no_msr_write,
-                             no_cr8_read,
-                             no_cr8_write,
-                             NULL,
-                             NULL,
-                             r};
+    r->bus = (struct pn_bus){pio_read,     pio_write,
+                             mmio_read,    mmio_write,
+                             no_interrupt, no_interrupt,
+                             NULL,         no_msr_read,
+                             no_msr_write, no_cr8_read,
+                             no_cr8_write, NULL,
+                             NULL,         r};
     int rc = take_memory(r, memory, -1);
     if (rc == 0)
         rc = create_engine(r);

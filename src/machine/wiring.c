@@ -83,6 +83,10 @@ static int bus_intr_ack(void *o, unsigned cpu) {
     return intc_ack(((struct machine *)o)->intc, cpu);
 }
 
+static void bus_intr_eoi(void *o, unsigned cpu) {
+    intc_eoi(((struct machine *)o)->intc, cpu);
+}
+
 static int bus_msr_read(void *o, unsigned cpu, uint32_t index, uint64_t *value) {
     struct machine *m = o;
     if (m->pv && pv_is_msr(index))
@@ -121,6 +125,7 @@ void wiring_bus(struct machine *m, struct pn_bus *bus) {
         .mmio_write = bus_mmio_write,
         .intr_peek = bus_intr_peek,
         .intr_ack = bus_intr_ack,
+        .intr_eoi = bus_intr_eoi,
         .msr_read = bus_msr_read,
         .msr_write = bus_msr_write,
         .cr8_read = bus_cr8_read,

@@ -20,6 +20,9 @@ static int intr_ack(void *o, unsigned vcpu) {
     fx.irq = -1;
     return v;
 }
+static void intr_eoi(void *o, unsigned vcpu) {
+    fx.eois++;
+}
 static int intr_peek(void *o, unsigned vcpu) {
     return fx.irq;
 }
@@ -70,6 +73,7 @@ static void create(bool audit) {
                              .mmio_write = mmio_write,
                              .intr_peek = intr_peek,
                              .intr_ack = intr_ack,
+                             .intr_eoi = intr_eoi,
                              .msr_read = msr_read};
     ck_assert_int_eq(cpu_model_parse("max,-la57", &fx.model, err, sizeof err), 0);
     fx.cpu->model = fx.model;

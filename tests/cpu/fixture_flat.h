@@ -58,6 +58,7 @@ struct fix {
     struct pn_stats stats;
     struct pn_bus bus;
     int irq;           /* vector that intr_ack hands out, or -1 */
+    unsigned eois;     /* that intr_eoi was called */
     uint64_t mmio_val; /* read by MMIO, and last written */
     pn_gpa mmio_gpa;
     unsigned mmio_size, mmio_count;

@@ -119,7 +119,7 @@ START_TEST(what_is_no_field_is_refused) {
     vx_fails(vx_write(0x2802 + 0x800, 0), 12);
     vx_fails(vx_write(0x4001, 0), 12); /* high half of 32 bits */
     vx_fails(vx_write(0x1ffff, 0), 12);
-    vx_fails(vx_write(0x202a, 0), 12); /* #VE is not built */
+    vx_fails(vx_write(0x2028 + 0x20, 0), 12); /* PASID translation is not built */
 }
 END_TEST
 

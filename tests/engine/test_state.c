@@ -171,6 +171,7 @@ static void narrow(struct pn_cpu_state *s) {
         {"in_vmx_guest", 0},
         {"vmx_init", 0},
         {"vmx_trap", 0},
+        {"vmx_after", 0},
     };
     for (unsigned i = 0; i < sizeof(some) / sizeof(some[0]); i++)
         put(s, some[i].name, some[i].value);
@@ -222,6 +223,7 @@ static void a_hypervisor_moves(void *ram, bool intel) {
     put(&in, "in_vmx_guest", intel);
     put(&in, "vmx_init", 2 * intel);
     put(&in, "vmx_trap", intel);
+    put(&in, "vmx_after", intel ? 45 << 16 | 0x31 : 0);
     in.efer = in.cr0 = in.cr4 = 0; /* no paging: the MMU reads no tables */
     for (unsigned paging = 0; paging < 2; paging++) {
         if (paging) {
@@ -581,10 +583,9 @@ static void need_not_move(const char *const *names) {
 /* A guest of KVM's has neither SVM nor VMX here: their rows are moved between the software
  * CPUs. */
 static const char *const of_hypervisors[] = {
-    "vm_cr",           "vm_hsave_pa",  "gif",
-    "in_guest",        "in_vmx",       "in_vmx_guest",
-    "feature_control", "debugctl",     "vmx_init",
-    "vmx_trap",        "vmx_timer_at", NULL};
+    "vm_cr",        "vm_hsave_pa",     "gif",      "in_guest", "in_vmx",
+    "in_vmx_guest", "feature_control", "debugctl", "vmx_init", "vmx_trap",
+    "vmx_timer_at", "vmx_after",       NULL};
 static const char *const of_hardware[] = {"pdpte0", "pdpte1",    "pdpte2",
                                           "pdpte3", "spec_ctrl", NULL};
 

@@ -14,14 +14,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define VMCS    0x30000u
 #define PAGES   0x31000u
 #define SHADOW  (PAGES + 8 * 0x1000u) /* a VMCS for L2 */
-#define VMXON   0x3b000u
-#define OPERAND 0x3c000u /* of L1's VMPTRLD and invalidations */
+#define VMXON   0x3e000u
+#define OPERAND 0x3f000u /* of L1's VMPTRLD and invalidations */
 #define STACK   (GUEST_BASE + 0x18000)
 
 static const uint8_t pages[] = {
-    VMCS_IO_BITMAP_A,  VMCS_IO_BITMAP_B,   VMCS_MSR_BITMAPS,   VMCS_PML_ADDRESS,
-    VMCS_VIRTUAL_APIC, VMCS_EPTP_LIST,     VMCS_VMREAD_BITMAP, VMCS_VMWRITE_BITMAP,
-    VMCS_LINK_POINTER, VMCS_ENTRY_MSR_LOAD};
+    VMCS_IO_BITMAP_A,  VMCS_IO_BITMAP_B,    VMCS_MSR_BITMAPS,   VMCS_PML_ADDRESS,
+    VMCS_VIRTUAL_APIC, VMCS_EPTP_LIST,      VMCS_VMREAD_BITMAP, VMCS_VMWRITE_BITMAP,
+    VMCS_LINK_POINTER, VMCS_ENTRY_MSR_LOAD, VMCS_APIC_ACCESS,   VMCS_POSTED_ADDRESS,
+    VMCS_VE_ADDRESS};
 
 /* ---- The VMCS ---- */
 
@@ -100,11 +101,11 @@ static void put_host(struct machine *m, uint64_t rip) {
 /* VMPTRLD, VMLAUNCH, VMRESUME; here L1 goes on: OUT and IN, by which the input is taken; VMWRITE,
  * VMREAD, VMPTRLD or VMCLEAR, INVEPT, INVVPID. */
 static const uint8_t l1_code[] = {
-    0xb8, 0x08, 0xc0, 0x03, 0x10,       /* mov eax, OPERAND + 8 */
+    0xb8, 0x08, 0xf0, 0x03, 0x10,       /* mov eax, OPERAND + 8 */
     0x0f, 0xc7, 0x30,                   /* vmptrld [rax] */
     0x0f, 0x01, 0xc2, 0x0f, 0x01, 0xc3, /* vmlaunch; vmresume */
     0xe6, 0x80,                         /* out 0x80, al */
-    0xb9, 0x00, 0xc0, 0x03, 0x10,       /* mov ecx, OPERAND */
+    0xb9, 0x00, 0xf0, 0x03, 0x10,       /* mov ecx, OPERAND */
     0x0f, 0xc7, 0x31,                   /* vmptrld [rcx] */
     0xe5, 0x81, 0x89, 0xc2,             /* in eax, 0x81; mov edx, eax */
     0xe5, 0x81,                         /* in eax, 0x81 */

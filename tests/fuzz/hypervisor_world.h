@@ -186,6 +186,8 @@ static inline int hv_irq_ack(void *opaque, unsigned vcpu) {
     m->irq = -1;
     return vector;
 }
+static inline void hv_irq_eoi(void *opaque, unsigned vcpu) {
+}
 static inline int hv_msr_read(void *opaque, unsigned vcpu, uint32_t index,
                               uint64_t *value) {
     *value = 0;
@@ -216,6 +218,7 @@ static inline void hv_begin(struct machine *m, enum pn_mmu_kind kind) {
     m->g.bus.pio_write = hv_pio_write;
     m->g.bus.intr_peek = hv_irq_peek;
     m->g.bus.intr_ack = hv_irq_ack;
+    m->g.bus.intr_eoi = hv_irq_eoi;
     m->g.bus.msr_read = hv_msr_read;
     m->g.bus.msr_write = hv_msr_write;
     m->g.bus.cr8_read = hv_cr8_read;
