@@ -68,6 +68,25 @@ struct way {
     uint64_t pte[WAY_ENTRIES + 1];        /* what counts of them */
 };
 #define WAYS 256u
+/* The same of a guest's guest, whose entries' addresses go through a second level in guest
+ * memory: its entries stand between them. */
+#define NEST_ENTRIES 24
+#define NEST_LEAVES  16
+struct nest_way {
+    pn_gva region;
+    uint64_t root, gen, second; /* second: its root */
+    uint16_t mode, second_mode;
+    uint8_t level, entries, leaves;
+    unsigned acc;
+    uint64_t refs, reads; /* reads: REFS of the second level in guest memory */
+    uint64_t last;        /* the guest's entry that the way ends in */
+    const uint64_t *table;
+    const uint64_t *at[NEST_ENTRIES];
+    uint64_t entry[NEST_ENTRIES];
+    const uint64_t *ept[NEST_LEAVES];
+    uint64_t pte[NEST_LEAVES];
+};
+#define NEST_WAYS 128u
 
 #define ROOTS_MAX 16
 struct vcpu_roots {
@@ -77,6 +96,7 @@ struct vcpu_roots {
     uint64_t clock; /* LRU of roots */
     struct root root[ROOTS_MAX];
     struct way way[WAYS];
+    struct nest_way nest[NEST_WAYS];
 };
 
 #define for_each_root_of(vcpu, r)                                                        \
@@ -214,8 +234,10 @@ static inline enum tlb_held track_held(const struct slot *s, pn_gfn gfn) {
                                     : TLB_HELD_NOT;
 }
 /* The entries of index i for the page at hva: their write tags are kept back for code,
- * or for the recorder where they are not for code, or no more for the recorder. */
+ * or for the recorder where they are not for code, or no more for the recorder. And every such
+ * entry of the root's. */
 void tlb_hold(struct root *r, unsigned i, uintptr_t hva, enum tlb_held how);
+void tlb_hold_all(struct root *r, uintptr_t hva, enum tlb_held how);
 /* The write tag that is kept back for the recorder. */
 #define TLB_RECORDED(gva)                                                                \
     (((gva)&PN_PAGE_MASK) ^ (uint64_t)TLB_HELD_RECORD << PN_PAGE_SHIFT)

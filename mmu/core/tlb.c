@@ -79,17 +79,27 @@ void tlb_flush(struct pn_mmu_vcpu *vcpu, struct root *r) {
     pn_emit(vcpu->ring, tlb_flush, r == vcpu->roots->cur);
 }
 
+static void hold(struct root *r, unsigned mode, unsigned i, uintptr_t hva,
+                 enum tlb_held how) {
+    struct pn_tlb_entry *e = &r->room[mode][i];
+    if (e->hva != hva)
+        return;
+    uint64_t now = tlb_index(e->tag[PN_WRITE]) ^ i;
+    if (now == how || (now != TLB_HELD_NOT && now != TLB_HELD_RECORD))
+        return;
+    root_still(r);
+    e->tag[PN_WRITE] ^= (now ^ how) << PN_PAGE_SHIFT;
+}
+
 void tlb_hold(struct root *r, unsigned i, uintptr_t hva, enum tlb_held how) {
-    for (unsigned mode = 0; mode < PN_TLB_MODES; mode++) {
-        struct pn_tlb_entry *e = &r->room[mode][i];
-        if (!r->filled[mode] || e->hva != hva)
-            continue;
-        uint64_t now = tlb_index(e->tag[PN_WRITE]) ^ i;
-        if (now == how || (now != TLB_HELD_NOT && now != TLB_HELD_RECORD))
-            continue;
-        root_still(r);
-        e->tag[PN_WRITE] ^= (now ^ how) << PN_PAGE_SHIFT;
-    }
+    for (unsigned mode = 0; mode < PN_TLB_MODES; mode++)
+        if (r->filled[mode])
+            hold(r, mode, i, hva, how);
+}
+
+void tlb_hold_all(struct root *r, uintptr_t hva, enum tlb_held how) {
+    for (unsigned mode = 0; mode < PN_TLB_MODES; mode++)
+        for_each_live(r, mode, i, 0, PN_TLB_ENTRIES) hold(r, mode, i, hva, how);
 }
 
 static void keep_back(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva,

@@ -315,11 +315,9 @@ FOLDED unsigned walk_shadow_stack(const struct pt_format *f, unsigned first,
 static int walk_final(struct pn_mmu_vcpu *vcpu, const struct stage *second,
                       enum pn_access access, unsigned flags, struct walk *out);
 
-/* The walk ends at gfn, or at what the APIC-access page is taken for. */
-static inline void walk_to_apic(const struct pn_mmu_vcpu *vcpu, struct walk *out,
-                                pn_gfn gfn) {
-    out->second_gfn = out->gfn;
-    out->gfn = gfn + 1 == vcpu->apic ? vcpu->world.apic_as >> PN_PAGE_SHIFT : gfn;
+/* gfn, or what the APIC-access page is taken for. */
+static inline pn_gfn apic_taken(const struct pn_mmu_vcpu *vcpu, pn_gfn gfn) {
+    return gfn + 1 == vcpu->apic ? vcpu->world.apic_as >> PN_PAGE_SHIFT : gfn;
 }
 
 /* The frame that a walk came to goes through the second level below, if that is one. */
@@ -328,8 +326,10 @@ static inline int walk_second(struct pn_mmu_vcpu *vcpu, const struct stage *s,
     out->second_level = 0;
     if (__builtin_expect(s->below && s->below->second, 0))
         return walk_final(vcpu, s->below, access, flags, out);
-    if (__builtin_expect(vcpu->apic && !s->second, 0))
-        walk_to_apic(vcpu, out, out->gfn);
+    if (__builtin_expect(vcpu->apic && !s->second, 0)) {
+        out->second_gfn = out->gfn;
+        out->gfn = apic_taken(vcpu, out->gfn);
+    }
     return 0;
 }
 
@@ -493,36 +493,20 @@ static enum miss second_write(struct pn_mmu_vcpu *vcpu, const struct stage *s,
     return s->below ? s->below->write(vcpu, s->below, w, gpa) : MISS_NONE;
 }
 
-/* What a walk of a second level grants to an address of that kind. */
-static unsigned second_grants(const struct stage *second, const struct walk *in,
-                              bool user) {
-    unsigned acc = in->access & ACC_ALL;
-    if (!second->bits.execute_user || !user)
-        return acc;
-    return (acc & ~ACC_EXEC) | (in->access & ACC_EXEC_USER ? ACC_EXEC : 0);
-}
-
 static int walk_final(struct pn_mmu_vcpu *vcpu, const struct stage *second,
                       enum pn_access access, unsigned flags, struct walk *out) {
     struct walk in = {.fixes = out->fixes};
     bool user = out->access & ACC_USER;
     pn_gpa gpa = out->gfn << PN_PAGE_SHIFT | (out->gva & (PN_PAGE_SIZE - 1));
-    access = pn_stores(access) ? PN_WRITE : access == PN_FETCH ? PN_FETCH : PN_READ;
-    if (stage_walk(vcpu, second, gpa, access, user ? PN_TLB_USER : PN_TLB_SUPER, flags,
-                   &in) < 0) {
+    if (stage_walk(vcpu, second, gpa, second_asked(access),
+                   user ? PN_TLB_USER : PN_TLB_SUPER, flags, &in) < 0) {
         fault_at(out, second, &in, false);
         out->end = WALK_BELOW;
         return -1;
     }
     out->fixes = in.fixes;
-    walk_to_apic(vcpu, out, in.gfn);
-    out->second_level = in.level;
-    out->second_access = second_grants(second, &in, user);
-    out->second_splits = out->second_access != second_grants(second, &in, !user);
-    if (!in.dirty && second->bits.dirty)
-        out->second_access &= ~ACC_WRITE;
-    out->dirty = out->dirty && out->second_access & ACC_WRITE;
-    out->access &= out->second_access | ACC_USER | ACC_SS;
+    walk_take_second(out, second, &in);
+    out->gfn = apic_taken(vcpu, in.gfn);
     return 0;
 }
 
@@ -531,6 +515,7 @@ void stage_init_second(struct stage *s, enum pt_format_id format, unsigned featu
     const struct pt_format *f = &pt_formats[format];
     *s = (struct stage){.root = root,
                         .levels = f->top,
+                        .mode = STAGE_SECOND | f->top,
                         .second = true,
                         .below = below,
                         .read = second_read,
@@ -567,6 +552,7 @@ void stage_init_npt(struct stage *s, const struct pn_paging *host, uint8_t maxph
                         (host->cr4 & CR4_PAE && host->efer & EFER_NXE ? PT_NX : 0);
     stage_init_second(s, f->id, features, maxphyaddr, host->cr3, below);
     memcpy(s->pdpte, host->pdpte, sizeof(s->pdpte));
+    s->mode |= mode_of(host, f->top);
     for (int mode = 0; host->cr4 & CR4_SMEP && mode < PN_TLB_MODES; mode++)
         s->rights.pfec[PN_FETCH][mode] |= PN_PF_FETCH;
     /* G is reserved above the leaves. */
@@ -582,6 +568,7 @@ void stage_init_ept(struct stage *s, uint64_t eptp, bool mbec, uint8_t maxphyadd
         features &= ~(unsigned)PT_AD;
     stage_init_second(s, five ? PT_FORMAT_ept5 : PT_FORMAT_ept4, features, maxphyaddr,
                       eptp, below);
+    s->mode |= mbec ? STAGE_MBEC : 0;
     /* With A and D a reference to a table is a write (SDM volume 3, "Accessed and Dirty Flags
      * for EPT"). */
     s->table = ad ? PN_WRITE : PN_READ;

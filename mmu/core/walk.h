@@ -79,6 +79,9 @@ struct stage {
 #define STAGE_PKE    PN_MODE_PKE
 #define STAGE_PKS    PN_MODE_PKS
 #define STAGE_LMA    PN_MODE_LMA
+/* Of a second level: it is one; with mode-based execute control. */
+#define STAGE_SECOND 0x4000u
+#define STAGE_MBEC   0x8000u
 
 /* A guest's own stage: as the control registers say, over the memslots. maxphyaddr and
  * lacks as in struct pn_mmu_config. */
@@ -143,6 +146,33 @@ struct walk {
  * executed does not depend on the rights above it. */
 static inline bool walk_cacheable(const struct walk *w) {
     return !w->second_level || (w->second_access & ACC_USER && !w->second_splits);
+}
+
+/* What a walk of a second level grants to an address of that kind. */
+static inline unsigned second_grants(const struct stage *second, const struct walk *in,
+                                     bool user) {
+    unsigned acc = in->access & ACC_ALL;
+    if (!second->bits.execute_user || !user)
+        return acc;
+    return (acc & ~ACC_EXEC) | (in->access & ACC_EXEC_USER ? ACC_EXEC : 0);
+}
+/* The frame of a guest's walk went through a second level, by the walk `in`. */
+static inline void walk_take_second(struct walk *out, const struct stage *second,
+                                    const struct walk *in) {
+    bool user = out->access & ACC_USER;
+    out->second_gfn = out->gfn;
+    out->gfn = in->gfn;
+    out->second_level = in->level;
+    out->second_access = second_grants(second, in, user);
+    out->second_splits = out->second_access != second_grants(second, in, !user);
+    if (!in->dirty && second->bits.dirty)
+        out->second_access &= ~ACC_WRITE;
+    out->dirty = out->dirty && out->second_access & ACC_WRITE;
+    out->access &= out->second_access | ACC_USER | ACC_SS;
+}
+/* Of an ordinary access, what a second level has to let pass. */
+static inline enum pn_access second_asked(enum pn_access access) {
+    return pn_stores(access) ? PN_WRITE : access == PN_FETCH ? PN_FETCH : PN_READ;
 }
 
 /* Level of the first entry that a walk read from memory; 0: none. */

@@ -138,11 +138,15 @@ void tdp_tlb_drop(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn, bool write) {
 
 void tdp_tlb_hold(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn, enum tlb_held how) {
     uint64_t h = s->tlb_hints[gfn - s->gfn];
-    unsigned n = h & HINT_MANY ? PN_TLB_ENTRIES : hint_count(h);
-    for_each_root(mmu, v, r)
-        for (unsigned k = 0; h & HINT_W && k < n; k++)
-            tlb_hold(r, h & HINT_MANY ? k : h >> (k * HINT_BITS) & HINT_MASK,
-                     (uintptr_t)slot_hva(s, gfn), how);
+    uintptr_t hva = (uintptr_t)slot_hva(s, gfn);
+    if (!(h & HINT_W))
+        return;
+    for_each_root(mmu, v, r) {
+        if (h & HINT_MANY)
+            tlb_hold_all(r, hva, how);
+        for (unsigned k = 0; !(h & HINT_MANY) && k < hint_count(h); k++)
+            tlb_hold(r, h >> (k * HINT_BITS) & HINT_MASK, hva, how);
+    }
 }
 
 /* ---- What the guest's invalidations mean ---- */
