@@ -323,7 +323,7 @@ struct cpu_config {
     struct parallel *par;
     uint32_t
         max_block; /* instructions per block at most; 1: the stepping mode; 0: default */
-    size_t code_bytes;  /* code cache; 0: default (32 MiB) */
+    size_t code_bytes;  /* code cache; 0: default (32 MiB, with SVM or VMX 64) */
     bool code_for_perf; /* code memory is one of which perf asks a map for names */
 };
 

@@ -27,8 +27,10 @@
 /* With vCPUs that are threads others may wait for the end of one: some microseconds. */
 #define SLICE_PAR    (1u << 13)
 #define CODE_DEFAULT (32u << 20)
-#define CODE_MIN     (2u << 20)
-#define CODE_MOST    (512u << 20)
+/* A guest that is a hypervisor has its own code and its guests'. */
+#define CODE_NESTED (64u << 20)
+#define CODE_MIN    (2u << 20)
+#define CODE_MOST   (512u << 20)
 
 #define INSN_BYTES_MAX 15
 
@@ -46,6 +48,8 @@ static int xlat_create(struct cpu *cpu, const struct cpu_config *cfg) {
     if (!x)
         return -ENOMEM;
     size_t size = cfg->code_bytes ? cfg->code_bytes : CODE_DEFAULT;
+    if (!cfg->code_bytes && (cpu_has(cpu, CPU_F_svm) || cpu_has(cpu, CPU_F_vmx)))
+        size = CODE_NESTED;
     size = size < CODE_MIN ? CODE_MIN : size > CODE_MOST ? CODE_MOST : size;
     cpu->xlat = x;
     x->cpu = cpu;
