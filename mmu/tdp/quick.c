@@ -339,8 +339,9 @@ static __attribute__((noinline)) bool quick_nested(struct pn_mmu_vcpu *vcpu, pn_
                      &reads))
         return false;
     walk_take_second(&w, second, &in);
-    if (!walk_cacheable(&w) || !known_leaf(vcpu->mmu->tdp, w.gfn << PN_PAGE_SHIFT,
-                                           leaf_has(access), &refs, &pte))
+    if (!walk_cacheable(&w) || w.gfn + 1 == vcpu->apic ||
+        !known_leaf(vcpu->mmu->tdp, w.gfn << PN_PAGE_SHIFT, leaf_has(access), &refs,
+                    &pte))
         return false;
     count(vcpu->stats, &w, refs);
     count_reads(vcpu->stats, reads);
@@ -355,7 +356,7 @@ bool tdp_quick(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
     const struct stage *s = &vcpu->walk;
     uint64_t pte, refs;
     struct walk w;
-    if (s->levels < 4 || access > PN_FETCH || vcpu->apic ||
+    if (s->levels < 4 || access > PN_FETCH ||
         (vcpu->ring && vcpu->ring->mask & WALK_EVENTS))
         return false;
     if (__builtin_expect(s->below != &tdp_stage, 0))
@@ -364,7 +365,7 @@ bool tdp_quick(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
         return false;
     unsigned denied = rights_denied(&s->rights, w.access, w.pkey, mode);
     pn_gpa gpa = w.gfn << PN_PAGE_SHIFT;
-    if (denied >> access & 1 ||
+    if (denied >> access & 1 || w.gfn + 1 == vcpu->apic ||
         !known_leaf(vcpu->mmu->tdp, gpa, leaf_has(access), &refs, &pte))
         return false;
     count(vcpu->stats, &w, refs);
