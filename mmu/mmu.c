@@ -177,6 +177,14 @@ enum pn_outcome pn_mmu_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva,
     return mmu->ops->translate(vcpu, gva, access, mode, out);
 }
 
+bool pn_mmu_look(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
+                 enum pn_tlb_mode mode, struct pn_xlate *out) {
+    const struct pn_mmu *mmu = vcpu->mmu;
+    if (mmu->watched || mmu->tracker->pieces || access > PN_FETCH || !mmu->ops->look)
+        return false;
+    return mmu->ops->look(vcpu, gva, access, mode, out);
+}
+
 void pn_mmu_walk_cost(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
                       enum pn_tlb_mode mode, struct pn_walk_cost *out) {
     struct pn_mmu *mmu = vcpu->mmu;

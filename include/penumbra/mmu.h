@@ -4,7 +4,8 @@
  *
  * One pn_mmu per VM (memslots, shadow pages, rmap, dirty logs), one pn_mmu_vcpu per vCPU
  * (paging state, roots, TLB). Locking: none; at any moment one thread is inside a pn_mmu.
- * Beside it other threads may run a vCPU's guest by its pn_tlb_view (pn_mmu_config.stand_still).
+ * Beside it other threads may run a vCPU's guest by its pn_tlb_view (pn_mmu_config.stand_still), and
+ * be in pn_mmu_look.
  *
  * Errors: host failures are 0 or -errno; what an access met is an enum pn_outcome; a
  * fault for the guest is a struct pn_fault. The three are never mixed.
@@ -180,6 +181,9 @@ struct pn_mmu_config {
      * CPU reads nothing of it, which it does not before the call into the MMU has ended. vcpu: by
      * order of creation. */
     void (*stand_still)(void *opaque, unsigned vcpu);
+    /* With stand_still. Called before the MMU takes something out of its tables or a TLB: when it
+     * returns nobody is in pn_mmu_look, nor comes there before the call into the MMU has ended. */
+    void (*bar)(void *opaque);
     void *opaque;
     const struct pn_recorder
         *recorder; /* outlives the MMU; NULL: nobody writes it down */
@@ -374,6 +378,15 @@ struct pn_xlate {
 enum pn_outcome pn_mmu_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva,
                                  enum pn_access access, enum pn_tlb_mode mode,
                                  struct pn_xlate *out);
+/*
+ * A TLB miss that the tables answer as they are, beside whoever is inside the pn_mmu (with
+ * pn_mmu_config.bar): it changes nothing but the vCPU's own TLB and counters. Only that vCPU's own
+ * thread calls it.
+ * Return: the TLB has the page for this access, and *out is as of pn_mmu_translate; false:
+ * nothing was counted or changed, and pn_mmu_translate has to be asked.
+ */
+bool pn_mmu_look(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
+                 enum pn_tlb_mode mode, struct pn_xlate *out);
 
 /* ---- The TLB model (pn_mmu_config.tlb; penumbra/model.h) ---- */
 

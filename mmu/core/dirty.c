@@ -149,6 +149,7 @@ long pn_mmu_dirty_harvest(struct pn_mmu *mmu, uint32_t slot_id, uint64_t *bitmap
         return -ENOSPC;
 
     host_begins(mmu);
+    mmu_bar(mmu);
     mmu->tracker->collect(mmu_actor(mmu), s);
     long pages = mmu->ops->take(mmu, s, bitmap, need);
     if (mmu->tracker->pieces)

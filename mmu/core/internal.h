@@ -127,6 +127,9 @@ struct mmu_ops {
     enum pn_outcome (*translate)(struct pn_mmu_vcpu *vcpu, pn_gva gva,
                                  enum pn_access access, enum pn_tlb_mode mode,
                                  struct pn_xlate *out);
+    /* pn_mmu_look, where nobody watches and nothing is tracked by pieces. NULL: none is answered. */
+    bool (*look)(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
+                 enum pn_tlb_mode mode, struct pn_xlate *out);
     /* Fill c->guest and c->table for a walk without side effects that w describes; found:
      * it reached a frame. Return: the kind's own walk does too. */
     bool (*walk_cost)(struct pn_mmu_vcpu *vcpu, pn_gva gva, const struct walk *w,
@@ -419,9 +422,15 @@ static inline void mmu_step(struct pn_mmu *mmu) {
         mmu->step(mmu);
 }
 
+/* Something is about to leave the tables, a TLB or the memslots: nobody is in pn_mmu_look. */
+static inline void mmu_bar(struct pn_mmu *mmu) {
+    if (__builtin_expect(mmu->cfg.bar != NULL, 0))
+        mmu->cfg.bar(mmu->cfg.opaque);
+}
+
 /* Return: the slot that holds gfn, or NULL. The last hit answers at once. */
 static inline struct slot *slot_of_gfn(struct pn_mmu *mmu, pn_gfn gfn) {
-    struct slot *s = mmu->slots.last;
+    struct slot *s = __atomic_load_n(&mmu->slots.last, __ATOMIC_RELAXED);
     if (s && gfn - s->gfn < s->npages)
         return s;
     return slots_search(&mmu->slots, gfn);
@@ -465,21 +474,27 @@ int mmu_options_check(const struct pn_mmu_options *opt);
 #define TRACK_RECORD 0x4000u /* the recorder has the page: it is told of its stores */
 #define TRACK_QUIET  0x2000u /* it had: the page is likely no table any more */
 #define TRACK_ALL    (TRACK_USER | TRACK_RECORD | TRACK_QUIET)
+static inline unsigned track_get(const struct slot *s, pn_gfn gfn) {
+    return __atomic_load_n(&s->track[gfn - s->gfn], __ATOMIC_RELAXED);
+}
+static inline void track_put(struct slot *s, pn_gfn gfn, unsigned v) {
+    __atomic_store_n(&s->track[gfn - s->gfn], (uint16_t)v, __ATOMIC_RELAXED);
+}
 /* Return: shadow pages that need stores to gfn seen. */
 static inline unsigned track_tables(const struct slot *s, pn_gfn gfn) {
-    return s->track[gfn - s->gfn] & ~TRACK_ALL;
+    return track_get(s, gfn) & ~TRACK_ALL;
 }
 /* Are there users of pn_mmu_track_add? */
 static inline bool track_code(const struct slot *s, pn_gfn gfn) {
-    return s->track[gfn - s->gfn] & TRACK_USER;
+    return track_get(s, gfn) & TRACK_USER;
 }
 /* Has the recorder the page? */
 static inline bool track_recorded(const struct slot *s, pn_gfn gfn) {
-    return s->track[gfn - s->gfn] & TRACK_RECORD;
+    return track_get(s, gfn) & TRACK_RECORD;
 }
 /* Are its stores to be seen by one of these, whom no table knows? */
 static inline bool track_used(const struct slot *s, pn_gfn gfn) {
-    return s->track[gfn - s->gfn] & (TRACK_USER | TRACK_RECORD);
+    return track_get(s, gfn) & (TRACK_USER | TRACK_RECORD);
 }
 /* Does such a user have translated code there? */
 static inline bool track_code_seen(struct pn_mmu *mmu, pn_gpa gpa) {

@@ -39,8 +39,8 @@ struct slot *slots_search(struct slots *s, pn_gfn gfn) {
     uint32_t i = lower_bound(s, gfn);
     if (i == s->count || s->by_gfn[i]->gfn > gfn)
         return NULL;
-    s->last = s->by_gfn[i];
-    return s->last;
+    __atomic_store_n(&s->last, s->by_gfn[i], __ATOMIC_RELAXED);
+    return s->by_gfn[i];
 }
 
 const struct pn_memslot *pn_mmu_slot_find(struct pn_mmu *mmu, pn_gpa gpa) {
@@ -281,6 +281,7 @@ int pn_mmu_slot_set(struct pn_mmu *mmu, const struct pn_memslot *req) {
            .w = {req->id, req->flags, req->gpa, req->size,
                  (uintptr_t)req->hva & (((uint64_t)1 << 30) - 1)});
     host_begins(mmu);
+    mmu_bar(mmu);
     dirty_buffers_empty(mmu);
     dirty_rings_empty(mmu);
     int rc = slot_set(mmu, req);

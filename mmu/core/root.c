@@ -175,6 +175,7 @@ void roots_slots_changed(struct pn_mmu *mmu) {
 }
 
 void roots_drop_everything(struct pn_mmu *mmu) {
+    mmu_bar(mmu);
     observe(mmu, dropped, mmu);
     for_each_root(mmu, v, r) {
         tlb_flush(v, r);

@@ -136,6 +136,7 @@ void tlb_drop_gva(struct root *r, pn_gva gva) {
 }
 
 void tlb_drop_writes(struct pn_mmu *mmu, const struct slot *s) {
+    mmu_bar(mmu);
     observe(mmu, dropped, mmu);
     flush_ask(mmu);
     for_each_root(mmu, v, r)
@@ -154,6 +155,7 @@ static void drop_writes_of(struct root *r) {
 }
 
 void tlb_drop_all_writes(struct pn_mmu *mmu) {
+    mmu_bar(mmu);
     observe(mmu, dropped, mmu);
     flush_ask(mmu);
     for_each_root(mmu, v, r)

@@ -78,7 +78,7 @@ void track_destroy(struct track_set *users) {
 }
 
 static void user_flag(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn) {
-    s->track[gfn - s->gfn] |= TRACK_USER;
+    track_put(s, gfn, track_get(s, gfn) | TRACK_USER);
     mmu->ops->hold_writes(mmu, s, gfn, TLB_HELD_CODE);
     for (unsigned v = 0; v < mmu->vcpu_count; v++)
         observe(mmu, tlb_flushed, mmu->vcpus[v]);
@@ -115,7 +115,7 @@ void pn_mmu_track_remove(struct pn_mmu *mmu, pn_gfn gfn) {
     user_remove(t, u);
     struct slot *s = slot_of_gfn(mmu, gfn);
     if (s)
-        s->track[gfn - s->gfn] &= (uint16_t)~TRACK_USER;
+        track_put(s, gfn, track_get(s, gfn) & ~TRACK_USER);
 }
 
 /* ---- Stores ---- */

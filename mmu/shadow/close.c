@@ -72,6 +72,7 @@ long shadow_take(struct pn_mmu *mmu, struct slot *s, uint64_t *bitmap, size_t wo
         tlb_drop_all_writes(mmu);
         mmu->shadow->log_gen++;
         mmu->shadow->ops.translate = mmu->shadow->translate_closed;
+        mmu->shadow->ops.look = NULL;
         return pages;
     }
     for (size_t w = 0; pages && w < words; w++)
@@ -87,7 +88,7 @@ void shadow_grant(struct pn_mmu *mmu, struct slot *s, pn_gfn first, pn_gfn end) 
             if (sp_level(sp_of(p)) > 1)
                 continue;
             sp_grants(p);
-            *p |= SPTE_MMU_W;
+            spte_put(p, *p | SPTE_MMU_W);
         }
     }
 }

@@ -294,7 +294,8 @@ static __attribute__((noinline)) void use(const struct fault *f, pn_gfn gfn) {
         sp_grants(sw->sptep);
         dirty_set_d(f->vcpu, gfn, sw->level);
     }
-    *sw->sptep = sw->spte | SPTE_HW_A | (pn_stores(f->access) ? SPTE_HW_D | log_d : 0);
+    spte_put(sw->sptep,
+             sw->spte | SPTE_HW_A | (pn_stores(f->access) ? SPTE_HW_D | log_d : 0));
 }
 
 static void refill(struct fault *f) {
@@ -409,13 +410,6 @@ fault_protected(struct fault *f, pn_gfn gfn) {
     return done(f, outcome ? outcome : PN_OUT_mapped);
 }
 
-/* Where the leaf that sw ends in puts gva. */
-static inline void place(const struct swalk *sw, pn_gva gva, struct pn_xlate *out) {
-    uint64_t inside = (level_pages(sw->level) << PN_PAGE_SHIFT) - 1;
-    out->gpa = swalk_gfn(sw, gva) << PN_PAGE_SHIFT | (gva & (PN_PAGE_SIZE - 1));
-    out->hva = spte_hva(sw->spte) + (gva & inside);
-}
-
 /* What `filled` does not answer. sw: the walk of the shadow tables; NULL: there are none. */
 static PN_IN_MISS __attribute__((noinline)) enum pn_outcome
 not_filled(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
@@ -439,7 +433,7 @@ not_filled(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
     bool marked = access != PN_WRITE || sw->grant & SPTE_D;
     f.sw = *sw;
     if (allowed && marked && spte_leaf(sw->spte)) {
-        place(sw, gva, out);
+        swalk_place(sw, gva, out);
         if (!pn_stores(access) || (sw->spte & SPTE_STORE) == SPTE_STORE) {
             use(&f, out->gpa >> PN_PAGE_SHIFT);
             return PN_OUT_NO_FAULT;
@@ -470,7 +464,7 @@ static inline bool filled(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva,
     if (access == PN_WRITE &&
         (!(sw->grant & SPTE_D) || (sw->spte & SPTE_STORE) != SPTE_STORE))
         return false;
-    place(sw, gva, out);
+    swalk_place(sw, gva, out);
     tlb_fill(vcpu, r, gva, out->gpa >> PN_PAGE_SHIFT, access, mode, sw, denied, 0);
     return true;
 }

@@ -22,7 +22,7 @@ static void write_protect(struct pn_mmu *mmu, uint64_t head, unsigned level) {
             flush_ask(mmu);
         if (v & SPTE_TLB_W)
             tlb_drop_leaf(mmu, sp_of(sptep), sp_index(sptep), v, true);
-        *sptep = v & ~(SPTE_MMU_W | SPTE_TLB_W);
+        spte_put(sptep, v & ~(SPTE_MMU_W | SPTE_TLB_W));
     }
 }
 
@@ -43,6 +43,6 @@ void rmap_clean(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn) {
         flush_ask(mmu);
         if (v & SPTE_TLB_W)
             tlb_drop_leaf(mmu, sp_of(sptep), sp_index(sptep), v, true);
-        *sptep = v & ~(SPTE_LOG_D | SPTE_TLB_W);
+        spte_put(sptep, v & ~(SPTE_LOG_D | SPTE_TLB_W));
     }
 }

@@ -31,8 +31,10 @@ static void own_ops(struct pn_mmu *mmu) {
     mmu->shadow->translate_closed = p->nests             ? agile_translate
                                     : mmu->shadow->log_d ? shadow_translate_slow
                                                          : shadow_translate_closed;
-    if (p->nests || mmu->shadow->log_d || mmu->shadow->log_gen)
+    if (p->nests || mmu->shadow->log_d || mmu->shadow->log_gen) {
         ops->translate = mmu->shadow->translate_closed;
+        ops->look = NULL;
+    }
     mmu->ops = ops;
 }
 
@@ -67,6 +69,7 @@ const struct mmu_ops shadow_ops = {
     .init = shadow_init,
     .fini = shadow_fini,
     .translate = shadow_translate,
+    .look = shadow_look,
     .walk_cost = shadow_walk_cost,
     .zap_all = shadow_zap_all,
     .tracker_changed = shadow_tracker_changed,

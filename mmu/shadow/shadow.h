@@ -18,7 +18,7 @@ static inline pn_gfn sp_gfn(const struct sp *sp, unsigned i) {
         return sp->frames[i] >> PN_PAGE_SHIFT;
     if (sp_direct(sp))
         return sp->gfn + i * level_pages(sp_level(sp));
-    return gpte_leaf_gfn(sp->format, sp_level(sp), i, sp->gptes[i]);
+    return gpte_leaf_gfn(sp->format, sp_level(sp), i, spte_get(&sp->gptes[i]));
 }
 
 /* What the second level that w went through lets pass of a leaf's grant; all without one. */
@@ -153,7 +153,7 @@ shadow_walk_counted(const struct root *r, pn_gva gva, struct swalk *w,
     unsigned top = sp_level(r->top), level = top;
     for (;; level--) {
         w->sptep = &t[level_index(gva, level)];
-        v = *w->sptep;
+        v = spte_get(w->sptep);
         if (st)
             pn_count_level(st, walk_refs, level);
         grant &= v;
@@ -204,6 +204,18 @@ static inline void sp_grants(const uint64_t *sptep) {
     sp_of(sptep)->granted |= 1ull << sp_index(sptep) / 8;
 }
 
+/* Where the leaf that w ends in puts gva. */
+static inline void swalk_place(const struct swalk *w, pn_gva gva, struct pn_xlate *out) {
+    uint64_t inside = (level_pages(w->level) << PN_PAGE_SHIFT) - 1;
+    out->gpa = swalk_gfn(w, gva) << PN_PAGE_SHIFT | (gva & (PN_PAGE_SIZE - 1));
+    out->hva = spte_hva(w->spte) + (gva & inside);
+}
+
+/* The roots that have TLB entries of sp, for those who look, too. */
+static inline void sp_roots_put(struct sp *sp, uint64_t roots) {
+    __atomic_store_n(&sp->roots, roots, __ATOMIC_RELAXED);
+}
+
 /* Fill from the leaf that w ends in. gfn: of the page at gva. denied: rights_denied of the
  * way. log_d: shadow->log_d, which is known to be 0 where every TLB miss comes by. */
 static inline __attribute__((always_inline)) void
@@ -238,9 +250,9 @@ tlb_fill(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva, pn_gfn gfn,
                    (got & TLB_GOT_X ? SPTE_TLB_X : 0);
     /* What is there already is not stored again: the tables stay clean in the host's cache. */
     if (*w->sptep != now)
-        *w->sptep = now;
+        spte_put(w->sptep, now);
     if (!(sp->roots & r->bit))
-        sp->roots |= r->bit;
+        sp_roots_put(sp, sp->roots | r->bit);
 }
 /* An spte that is a leaf is about to go or to lose rights. write: only its write tags. */
 void tlb_drop_leaf(struct pn_mmu *mmu, struct sp *sp, unsigned i, uint64_t spte,
@@ -456,6 +468,8 @@ enum pn_outcome shadow_translate_closed(struct pn_mmu_vcpu *vcpu, pn_gva gva,
                                         enum pn_access access, enum pn_tlb_mode mode,
                                         struct pn_xlate *out);
 /* The same without its short way, which knows of no D bits that are logged. */
+bool shadow_look(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
+                 enum pn_tlb_mode mode, struct pn_xlate *out); /* look.c */
 enum pn_outcome shadow_translate_slow(struct pn_mmu_vcpu *vcpu, pn_gva gva,
                                       enum pn_access access, enum pn_tlb_mode mode,
                                       struct pn_xlate *out);

@@ -73,6 +73,7 @@ void shadow_asid_gone(struct pn_mmu_vcpu *vcpu, uint32_t asid, bool all) {
 void shadow_zap_all(struct pn_mmu_vcpu *vcpu) {
     struct pn_mmu *mmu = vcpu->mmu;
     struct shadow *sh = mmu->shadow;
+    mmu_bar(mmu);
     sh->gen++;
     sh->obsolete = sh->pages;
     for_each_root(mmu, v, r)

@@ -226,6 +226,7 @@ static void zap_unsync_below(struct pn_mmu_vcpu *vcpu, struct sp *sp,
 void sp_zap(struct pn_mmu_vcpu *vcpu, struct sp *sp, enum zap_reason why) {
     struct pn_mmu *mmu = vcpu->mmu;
     struct shadow *sh = mmu->shadow;
+    mmu_bar(mmu);
     pn_emit(vcpu->ring, prepare_zap_page, sp->gfn, sp->role, why);
     if (!(sp->role & ROLE_ROOT)) {
         flush_ask(mmu);

@@ -18,7 +18,7 @@ static void gauge(struct pn_mmu *mmu, unsigned level, int by) {
 
 static void set_gpte(struct sp *sp, unsigned i, pn_gfn gfn, uint64_t v) {
     if (sp->gptes)
-        sp->gptes[i] = v;
+        spte_put(&sp->gptes[i], v);
     if (sp->frames)
         sp->frames[i] = gfn << PN_PAGE_SHIFT;
 }
@@ -60,7 +60,7 @@ static inline void set_new(struct pn_mmu_vcpu *vcpu, struct slot *s, uint64_t *s
     now |= spte_writable(now) ? SPTE_HW_D : 0;
     if (sp_level(sp) > 1 || track_used(s, gfn) || mmu->tracker->pieces)
         now |= SPTE_CODE;
-    *sptep = now;
+    spte_put(sptep, now);
     sp->used++;
     if (now & SPTE_MMU_W)
         sp_grants(sptep);
@@ -90,7 +90,7 @@ void spte_set_leaf(struct pn_mmu_vcpu *vcpu, struct slot *s, uint64_t *sptep, pn
     spte_regrant(mmu, sptep, bits & (SPTE_GRANT | SPTE_PKEY));
     if (bits & SPTE_MMU_W)
         sp_grants(sptep);
-    *sptep = remade(mmu, old, *sptep | (bits & SPTE_MMU_W), true);
+    spte_put(sptep, remade(mmu, old, *sptep | (bits & SPTE_MMU_W), true));
     set_gpte(sp, i, gfn, v);
     pn_emit(vcpu->ring, set_spte, gfn, sp_level(sp), spte_public(*sptep));
 }
@@ -104,7 +104,7 @@ void spte_set_mmio(struct pn_mmu_vcpu *vcpu, uint64_t *sptep, pn_gfn gfn, uint64
         spte_drop(mmu, sptep);
     uint64_t gen = mmu->slots.generation & SPTE_GEN;
     set_gpte(sp, i, gfn, v);
-    *sptep = SPTE_MMIO | gen << PN_PAGE_SHIFT | grant;
+    spte_put(sptep, SPTE_MMIO | gen << PN_PAGE_SHIFT | grant);
     sp->used++;
     pn_emit(vcpu->ring, mark_mmio_spte, gfn, spte_acc(grant), gen);
 }
@@ -114,7 +114,7 @@ void spte_link(struct pn_mmu *mmu, uint64_t *sptep, struct sp *child, uint64_t g
     if (ptrs_total(child->parents) >= PTRS_MAX)
         while (child->parents)
             spte_drop(mmu, ptrs_first(child->parents));
-    *sptep = SPTE_P | (uintptr_t)child->spt | grant;
+    spte_put(sptep, SPTE_P | (uintptr_t)child->spt | grant);
     sp->used++;
     ptrs_add(&mmu->slab, &child->parents, sptep);
     if (child->unsync || child->unsync_children)
@@ -138,7 +138,7 @@ static inline void drop(struct pn_mmu *mmu, struct sp *sp, unsigned i, uint64_t 
         ptrs_remove(&mmu->slab, &child->parents, &sp->spt[i]);
         unsync_clear_bit(sp, i);
     }
-    sp->spt[i] = 0;
+    spte_put(&sp->spt[i], 0);
     sp->used--;
 }
 
@@ -162,7 +162,7 @@ void spte_regrant_to(struct pn_mmu *mmu, uint64_t *sptep, uint64_t grant) {
             tlb_drop_leaf(mmu, sp_of(sptep), sp_index(sptep), v, true);
         v &= ~SPTE_TLB_W;
     }
-    *sptep = (v & ~mask) | grant;
+    spte_put(sptep, (v & ~mask) | grant);
 }
 
 /* What a gpte leads to. */
@@ -211,7 +211,7 @@ static inline void sync_one(struct pn_mmu *mmu, struct sp *sp, unsigned i,
             flush_ask(mmu);
         drop(mmu, sp, i, v);
     }
-    sp->gptes[i] = gpte;
+    spte_put(&sp->gptes[i], gpte);
 }
 
 void spte_sync(struct pn_mmu *mmu, struct sp *sp, unsigned i, const uint8_t *table) {
@@ -230,7 +230,7 @@ void spte_resync(struct pn_mmu *mmu, struct sp *sp, unsigned i, const uint8_t *t
     if (!spte_leaf(old) || !spte_leaf(now))
         return;
     if (mmu->shadow->policy.remakes || rights_of(old) != rights_of(now))
-        sp->spt[i] = remade(mmu, old, now, false);
+        spte_put(&sp->spt[i], remade(mmu, old, now, false));
 }
 
 void prefetch_spte(struct pn_mmu_vcpu *vcpu, struct sp *sp, unsigned i,

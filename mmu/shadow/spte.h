@@ -75,6 +75,15 @@ _Static_assert((SPTE_PAGE & (SPTE_PKEY | SPTE_TLB | SPTE_HW | 0xfff)) == 0 &&
                    ((SPTE_PKEY | SPTE_HW) & SPTE_TLB) == 0 && PN_TLB_MODES == 3,
                "spte fields do not overlap");
 
+/* An spte as it is now, and what was stored before it (pn_mmu_look); and a new value, for those
+ * who look: what it leads to is there. */
+static inline uint64_t spte_get(const uint64_t *sptep) {
+    return __atomic_load_n(sptep, __ATOMIC_ACQUIRE);
+}
+static inline void spte_put(uint64_t *sptep, uint64_t v) {
+    __atomic_store_n(sptep, v, __ATOMIC_RELEASE);
+}
+
 static inline bool spte_present(uint64_t v) {
     return v & SPTE_P;
 }

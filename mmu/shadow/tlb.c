@@ -67,6 +67,7 @@ static void drop_leaf_in(struct pn_mmu *mmu, uint64_t roots, const struct sp *sp
 
 void tlb_drop_leaf(struct pn_mmu *mmu, struct sp *sp, unsigned i, uint64_t spte,
                    bool write) {
+    mmu_bar(mmu);
     observe(mmu, dropped, mmu);
     if (sp->parents || sp->pinned)
         drop_leaf_in(mmu, sp->roots, sp, i, spte, write);
@@ -74,6 +75,7 @@ void tlb_drop_leaf(struct pn_mmu *mmu, struct sp *sp, unsigned i, uint64_t spte,
 
 /* A gva has bits 12..20 in common with the frame where a large page maps it. */
 void tlb_hold_leaves(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn, enum tlb_held how) {
+    mmu_bar(mmu);
     for (unsigned level = 1; level <= 3; level++) {
         pn_gfn base = gfn & ~(level_pages(level) - 1);
         struct ptrs_pos pos = {0};
@@ -84,7 +86,7 @@ void tlb_hold_leaves(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn, enum tlb_he
             unsigned i = level == 1 ? sp_index(p) : gfn & 511;
             if (sp_level(sp) != level)
                 continue;
-            *p |= SPTE_CODE;
+            spte_put(p, *p | SPTE_CODE);
             if (!(*p & SPTE_TLB_W))
                 continue;
             for_each_root(mmu, v, r)
@@ -116,6 +118,7 @@ static uint64_t drop_roots(struct pn_mmu *mmu, uint64_t roots, bool idle) {
 }
 
 void tlb_drop_top(struct pn_mmu *mmu, const struct sp *top) {
+    mmu_bar(mmu);
     observe(mmu, dropped, mmu);
     for_each_root(mmu, v, r)
         if (r->top == top)
@@ -160,13 +163,14 @@ static bool drop_below(struct pn_mmu *mmu, uint64_t roots, struct sp *sp,
             return false;
         }
     }
-    sp->roots &= ~roots;
+    sp_roots_put(sp, sp->roots & ~roots);
     return true;
 }
 
 void tlb_drop_table(struct pn_mmu *mmu, const uint64_t *sptep) {
     struct sp *child = sp_of(spte_child(*sptep));
     unsigned seen = 0, ways = 0;
+    mmu_bar(mmu);
     observe(mmu, dropped, mmu);
     if (!child->used)
         return;

@@ -15,11 +15,11 @@
 void track_inc(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn) {
     if (!track_tables(s, gfn))
         rmap_write_protect(mmu, s, gfn);
-    s->track[gfn - s->gfn]++;
+    track_put(s, gfn, track_get(s, gfn) + 1);
 }
 
 void track_dec(struct slot *s, pn_gfn gfn) {
-    s->track[gfn - s->gfn]--;
+    track_put(s, gfn, track_get(s, gfn) - 1);
 }
 
 void large_forbid(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn) {

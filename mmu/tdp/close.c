@@ -115,6 +115,7 @@ static void drop_writes(struct pn_mmu *mmu, struct slot *s, const uint64_t *bitm
 long tdp_take(struct pn_mmu *mmu, struct slot *s, uint64_t *bitmap, size_t words) {
     size_t lines = s->gfn & 511 ? 0 : s->npages / 512;
     bool taken = false;
+    mmu_bar(mmu);
     if (mmu->tracker->accesses) {
         roots_drop_everything(mmu);
         return dirty_take(s, bitmap, 0, words);
@@ -142,14 +143,15 @@ void tdp_open(struct pn_mmu *mmu, uint64_t *ptep) {
     const struct slot *s = slot_of_gfn(mmu, gfn);
     uint64_t *leaf = ept_child(*ptep);
     uint64_t stale = s->dirty ? (*ptep & EPT_STALE) >> EPT_STALE_SHIFT : 0;
+    mmu_bar(mmu);
     for (; stale; stale &= stale - 1) {
         unsigned first = (unsigned)__builtin_ctzll(stale) * 64;
         for (unsigned k = first; k < first + 64; k++)
             if (leaf[k] & EPT_W && ept_leaf(leaf[k], 1) &&
                 !mmu->tracker->may_write(s, gfn + k))
-                leaf[k] &= ~EPT_W;
+                ept_put(&leaf[k], leaf[k] & ~EPT_W);
     }
-    *ptep = (*ptep & ~EPT_STALE) | EPT_W;
+    ept_put(ptep, (*ptep & ~EPT_STALE) | EPT_W);
     know(mmu->tdp, gfn, ~0ull);
 }
 
@@ -158,5 +160,5 @@ void tdp_grant(struct pn_mmu *mmu, struct slot *s, pn_gfn first, pn_gfn end) {
     ept_peek(mmu->tdp, first << PN_PAGE_SHIFT, &w);
     for (pn_gfn gfn = first; w.level == 1 && gfn < end; gfn++, w.ptep++)
         if (ept_leaf(*w.ptep, 1))
-            *w.ptep |= tdp_may_write(mmu, s, gfn, 1);
+            ept_put(w.ptep, *w.ptep | tdp_may_write(mmu, s, gfn, 1));
 }

@@ -56,6 +56,14 @@ static inline bool ept_table(uint64_t v, unsigned level) {
 static inline uint8_t *ept_hva(uint64_t v) {
     return (uint8_t *)(uintptr_t)(v & EPT_ADDR);
 }
+/* An entry as it is now, and a new value, for those who look, too (pn_mmu_look): what it leads to
+ * is there. */
+static inline uint64_t ept_get(const uint64_t *ptep) {
+    return __atomic_load_n(ptep, __ATOMIC_ACQUIRE);
+}
+static inline void ept_put(uint64_t *ptep, uint64_t v) {
+    __atomic_store_n(ptep, v, __ATOMIC_RELEASE);
+}
 static inline uint64_t *ept_child(uint64_t v) {
     return (uint64_t *)(uintptr_t)(v & EPT_ADDR);
 }

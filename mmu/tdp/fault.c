@@ -68,7 +68,7 @@ static void step_down(struct visit *v, uint64_t *ptep, pn_gfn gfn, unsigned leve
     else if (p->write && !(*ptep & EPT_W))
         tdp_open(v->vcpu->mmu, ptep);
     else if (!(*ptep & EPT_A))
-        tdp_clean(ptep);
+        tdp_clean(v->vcpu->mmu->tdp, ptep);
 }
 
 /* Where the leaf, or MMIO mark, of the frame goes. Return: NULL out of memory. */
@@ -99,7 +99,7 @@ static uint64_t *map(struct violation *v, struct slot *s, bool write) {
         tdp_collapse(v->vcpu, s, ptep);
     uint64_t bits = EPT_A | (write ? EPT_D : 0) | tdp_may_write(mmu, s, gfn, level);
     if (ept_leaf(*ptep, level))
-        *ptep |= bits;
+        ept_put(ptep, *ptep | bits);
     else
         tdp_set_leaf(v->vcpu, s, ptep, bits);
     return ptep;

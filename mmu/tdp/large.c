@@ -18,19 +18,20 @@ bool tdp_split(struct pn_mmu_vcpu *vcpu, uint64_t *ptep) {
         return true;
     uint64_t v = *ptep, kept = v & ~(EPT_ADDR | EPT_PS | EPT_W);
     struct slot *s = slot_of_gfn(mmu, ept_gfn(parent, i));
-    *ptep = 0;
+    ept_put(ptep, 0);
     parent->used--;
     struct sp *sp = tdp_link(vcpu, ptep);
     if (!sp) {
-        *ptep = v;
+        ept_put(ptep, v);
         parent->used++;
         return false;
     }
-    *ptep |= v & EPT_A;
+    ept_put(ptep, *ptep | (v & EPT_A));
     uint64_t bytes = level_pages(level - 1) << PN_PAGE_SHIFT;
     for (unsigned k = 0; k < 512; k++)
-        sp->spt[k] = kept | (level > 2 ? EPT_PS : 0) | ((v & EPT_ADDR) + k * bytes) |
-                     tdp_may_write(mmu, s, ept_gfn(sp, k), level - 1);
+        ept_put(&sp->spt[k], kept | (level > 2 ? EPT_PS : 0) |
+                                 ((v & EPT_ADDR) + k * bytes) |
+                                 tdp_may_write(mmu, s, ept_gfn(sp, k), level - 1));
     sp->used = 512;
     s->leaves += 511;
     mmu_gauge_pages(mmu, level, -1);

@@ -24,7 +24,7 @@ void tdp_write_protect(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn) {
     struct ewalk w;
     ept_peek(mmu->tdp, gfn << PN_PAGE_SHIFT, &w);
     if (ept_leaf(w.pte, w.level) && *w.ptep & EPT_W) {
-        *w.ptep &= ~EPT_W;
+        ept_put(w.ptep, *w.ptep & ~EPT_W);
         tdp_tlb_drop(mmu, s, gfn, true);
     }
 }
@@ -34,8 +34,9 @@ void tdp_write_protect(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn) {
 static void begin_leaf(struct visit *v, uint64_t *ptep, pn_gfn gfn, unsigned level,
                        enum visit_kind kind) {
     struct pn_mmu *mmu = v->vcpu->mmu;
-    *ptep &= ~(mmu->tracker->by_dbit ? EPT_D : 0);
-    *ptep &= ~EPT_W | tdp_may_write(mmu, slot_of_gfn(mmu, gfn), gfn, level);
+    uint64_t keep = ~(mmu->tracker->by_dbit ? EPT_D : 0);
+    keep &= ~EPT_W | tdp_may_write(mmu, slot_of_gfn(mmu, gfn), gfn, level);
+    ept_put(ptep, *ptep & keep);
     if (mmu->cfg.opt.eager_split)
         tdp_split(v->vcpu, ptep); /* out of memory: its first store tries again */
 }
@@ -68,7 +69,7 @@ static bool take_right(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn, uint64_t 
         unsigned i = (unsigned)__builtin_ctzll(bits);
         if ((ptep[i] & (EPT_R | right)) != (EPT_R | right))
             continue;
-        ptep[i] &= ~right;
+        ept_put(&ptep[i], ptep[i] & ~right);
         taken = true;
         if (!mmu->no_writes && hint[i] & HINT_W)
             tdp_tlb_drop(mmu, s, gfn + i, true);
@@ -90,7 +91,9 @@ void tdp_rearm(struct pn_mmu *mmu, struct slot *s, pn_gfn first, uint64_t bits, 
             observe(mmu, dropped, mmu);
             flush_ask(mmu);
         } else if (w.level > 1 && ept_leaf(w.pte, w.level) && w.pte & right) {
-            *w.ptep &= ~right; /* a log has begun, and this one is not split yet */
+            ept_put(w.ptep,
+                    *w.ptep &
+                        ~right); /* a log has begun, and this one is not split yet */
             tlb_drop_writes(mmu, s);
         }
         bits &= ~(here << skip);

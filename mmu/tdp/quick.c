@@ -24,11 +24,11 @@
 static inline const uint64_t *known_leaf(const struct tdp *t, pn_gpa gpa, uint64_t has,
                                          uint64_t *refs, uint64_t *pte) {
     const struct known *k = &t->known[gpa >> KNOWN_SHIFT & ((1u << KNOWN_BITS) - 1)];
-    if (k->region != (gpa >> KNOWN_SHIFT) + 1)
+    if (__atomic_load_n(&k->region, __ATOMIC_ACQUIRE) != (gpa >> KNOWN_SHIFT) + 1)
         return NULL;
     bool small = k->level == 1;
     const uint64_t *ptep = &k->at[small ? level_index(gpa, 1) : 0];
-    *pte = *ptep & k->pass;
+    *pte = ept_get(ptep) & k->pass;
     *refs += t->refs[k->level];
     return (*pte & has) == has && (small || *pte & EPT_PS) ? ptep : NULL;
 }
@@ -114,7 +114,7 @@ static inline bool way_holds(const struct tdp *t, const struct stage *s, pn_gva 
         y->mode != s->mode)
         return false;
     for (unsigned i = 0; i < y->leaves; i++)
-        if ((*y->ept[i] & leaf_mask(t)) != y->pte[i])
+        if ((ept_get(y->ept[i]) & leaf_mask(t)) != y->pte[i])
             return false;
     for (unsigned i = 0; i < y->entries; i++)
         if (guest_entry(y->at[i]) != y->gpte[i])
@@ -351,8 +351,9 @@ static __attribute__((noinline)) bool quick_nested(struct pn_mmu_vcpu *vcpu, pn_
 
 /* ---- All ---- */
 
-bool tdp_quick(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
-               enum pn_tlb_mode mode, struct pn_xlate *out) {
+/* looks: beside whoever changes the tables (pn_mmu_look). */
+FOLDED bool quick(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
+                  enum pn_tlb_mode mode, bool looks, struct pn_xlate *out) {
     const struct stage *s = &vcpu->walk;
     uint64_t pte, refs;
     struct walk w;
@@ -360,7 +361,7 @@ bool tdp_quick(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
         (vcpu->ring && vcpu->ring->mask & WALK_EVENTS))
         return false;
     if (__builtin_expect(s->below != &tdp_stage, 0))
-        return quick_nested(vcpu, gva, access, mode, out);
+        return !looks && quick_nested(vcpu, gva, access, mode, out);
     if (!guest_walk(vcpu, s, gva, true, &w, &refs) || (access == PN_WRITE && !w.dirty))
         return false;
     unsigned denied = rights_denied(&s->rights, w.access, w.pkey, mode);
@@ -368,7 +369,20 @@ bool tdp_quick(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
     if (denied >> access & 1 || w.gfn + 1 == vcpu->apic ||
         !known_leaf(vcpu->mmu->tdp, gpa, leaf_has(access), &refs, &pte))
         return false;
+    if (looks && !tdp_tlb_may_look(slot_of_gfn(vcpu->mmu, w.gfn), vcpu->roots->cur, gva,
+                                   access, mode, &w, pte))
+        return false;
     count(vcpu->stats, &w, refs);
     answer(vcpu, gva, access, mode, &w, pte, out);
     return true;
+}
+
+bool tdp_quick(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
+               enum pn_tlb_mode mode, struct pn_xlate *out) {
+    return quick(vcpu, gva, access, mode, false, out);
+}
+
+bool tdp_look(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
+              enum pn_tlb_mode mode, struct pn_xlate *out) {
+    return quick(vcpu, gva, access, mode, true, out);
 }

@@ -24,6 +24,7 @@ int tdp_init(struct pn_mmu *mmu) {
     struct tdp *t = mmu->tdp = calloc(1, sizeof(*t));
     if (!t)
         return -ENOMEM;
+    t->mmu = mmu;
     t->lru.next = t->lru.prev = &t->lru;
     t->budget = mmu->cfg.opt.page_budget ? mmu->cfg.opt.page_budget : TDP_BUDGET;
     t->levels = mmu->cfg.maxphyaddr > 48 ? 5 : mmu->cfg.opt.tdp_levels;
@@ -46,18 +47,32 @@ void tdp_fini(struct pn_mmu *mmu) {
 
 /* ---- Walks ---- */
 
-void tdp_clean(uint64_t *ptep) {
+void tdp_clean(struct tdp *t, uint64_t *ptep) {
     uint64_t *leaf = ept_child(*ptep);
     uint64_t stale = (*ptep & EPT_STALE) >> EPT_STALE_SHIFT;
     if (!(*ptep & EPT_W)) /* it is W that they have lost */
         return;
+    mmu_bar(t->mmu);
     for (; stale; stale &= stale - 1) {
         unsigned first = (unsigned)__builtin_ctzll(stale) * 64;
         for (unsigned k = first; k < first + 64; k++)
             if (leaf[k] & EPT_D && ept_leaf(leaf[k], 1))
-                leaf[k] &= ~EPT_D;
+                ept_put(&leaf[k], leaf[k] & ~EPT_D);
     }
-    *ptep &= ~EPT_STALE;
+    ept_put(ptep, *ptep & ~EPT_STALE);
+}
+
+/* Who looks reads region first: what it names was stored before. */
+static void know_way(struct tdp *t, pn_gpa gpa, uint64_t *at, uint64_t pass,
+                     unsigned level) {
+    struct known *k = &t->known[gpa >> KNOWN_SHIFT & ((1u << KNOWN_BITS) - 1)];
+    if (k->region)
+        mmu_bar(t->mmu);
+    t->knows = true;
+    k->at = at;
+    k->pass = pass;
+    k->level = level;
+    __atomic_store_n(&k->region, (gpa >> KNOWN_SHIFT) + 1, __ATOMIC_RELEASE);
 }
 
 void ept_walk_tables(struct tdp *t, pn_gpa gpa, struct ewalk *w) {
@@ -69,16 +84,13 @@ void ept_walk_tables(struct tdp *t, pn_gpa gpa, struct ewalk *w) {
         if (v & EPT_A)
             continue;
         if (v & EPT_STALE)
-            tdp_clean(ptep);
-        *ptep |= EPT_A;
+            tdp_clean(t, ptep);
+        ept_put(ptep, *ptep | EPT_A);
     }
     *w = (struct ewalk){ptep, ept_present(v) ? v & pass : v, level};
     if (!tdp_reaches(t, gpa))
         return;
-    t->knows = true;
-    t->known[gpa >> KNOWN_SHIFT & ((1u << KNOWN_BITS) - 1)] =
-        (struct known){(gpa >> KNOWN_SHIFT) + 1,
-                       ptep - (level == 1 ? level_index(gpa, 1) : 0), pass, level};
+    know_way(t, gpa, ptep - (level == 1 ? level_index(gpa, 1) : 0), pass, level);
 }
 
 /* ---- Entries ---- */
@@ -94,7 +106,7 @@ struct sp *tdp_link(struct pn_mmu_vcpu *vcpu, uint64_t *ptep) {
     sp->gfn = ept_gfn(parent, sp_index(ptep));
     sp->role = ROLE_DIRECT | (sp_level(parent) - 1);
     sp->parents = (uintptr_t)ptep;
-    *ptep = EPT_RWX | (uintptr_t)sp->spt;
+    ept_put(ptep, EPT_RWX | (uintptr_t)sp->spt);
     parent->used++;
     list_add(&t->lru, &sp->lru);
     t->pages++;
@@ -111,7 +123,8 @@ void tdp_set_leaf(struct pn_mmu_vcpu *vcpu, struct slot *s, uint64_t *ptep,
     pn_gfn gfn = ept_gfn(sp, sp_index(ptep));
     if (!*ptep)
         sp->used++;
-    *ptep = EPT_LEAF | (level > 1 ? EPT_PS : 0) | bits | (uintptr_t)slot_hva(s, gfn);
+    ept_put(ptep,
+            EPT_LEAF | (level > 1 ? EPT_PS : 0) | bits | (uintptr_t)slot_hva(s, gfn));
     s->leaves++;
     mmu_gauge_pages(vcpu->mmu, level, 1);
     pn_emit(vcpu->ring, set_spte, gfn, level, ept_public(*ptep));
@@ -122,7 +135,7 @@ void tdp_set_mmio(struct pn_mmu_vcpu *vcpu, uint64_t *ptep) {
     struct sp *sp = sp_of(ptep);
     if (!*ptep)
         sp->used++;
-    *ptep = ept_mmio(mmu->slots.generation);
+    ept_put(ptep, ept_mmio(mmu->slots.generation));
     pn_emit(vcpu->ring, mark_mmio_spte, ept_gfn(sp, sp_index(ptep)), ACC_ALL,
             mmu->slots.generation);
 }
@@ -161,7 +174,7 @@ struct drop {
 static void drop_one(struct visit *v, uint64_t *ptep, pn_gfn gfn, unsigned level,
                      enum visit_kind kind) {
     uint64_t old = *ptep;
-    *ptep = 0;
+    ept_put(ptep, 0);
     sp_of(ptep)->used--;
     if (kind == VISIT_LEAF)
         leaf_gone(v->vcpu, gfn, level, ((struct drop *)v)->tlb);
@@ -200,8 +213,8 @@ static void evict_one(struct pn_mmu_vcpu *vcpu) {
         struct sp *sp = list_sp(t->lru.prev);
         uint64_t *ptep = (uint64_t *)(uintptr_t)sp->parents;
         if (*ptep & EPT_A) {
-            *ptep &= ~EPT_A;
             ept_forget(t);
+            ept_put(ptep, *ptep & ~EPT_A);
             list_del(&sp->lru);
             list_add(&t->lru, &sp->lru);
             continue;

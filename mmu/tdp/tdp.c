@@ -10,6 +10,7 @@ const struct mmu_ops tdp_ops = {
     .init = tdp_init,
     .fini = tdp_fini,
     .translate = tdp_translate,
+    .look = tdp_look,
     .walk_cost = tdp_walk_cost,
     .zap_all = tdp_zap_all,
     .predict = tdp_predict,

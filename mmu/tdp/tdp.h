@@ -17,6 +17,7 @@ extern const struct mmu_ops tdp_ops; /* tdp.c */
 #define KNOWN_BITS  8
 
 struct tdp {
+    struct pn_mmu *mmu;
     struct sp *root;
     unsigned levels;
     struct list lru; /* all tables but the root, newest first */
@@ -69,6 +70,7 @@ static inline bool tdp_reaches(const struct tdp *t, pn_gpa gpa) {
 void ept_walk_tables(struct tdp *t, pn_gpa gpa, struct ewalk *w);
 /* A table goes, or an entry that leads to one loses A. */
 static inline void ept_forget(struct tdp *t) {
+    mmu_bar(t->mmu);
     t->gen++;
     if (t->knows)
         memset(t->known, 0, sizeof(t->known));
@@ -182,7 +184,7 @@ static inline void tdp_set_bits(struct pn_mmu_vcpu *vcpu, const struct ewalk *w,
                                 uint64_t bits, pn_gpa gpa) {
     if (bits & ~w->pte & EPT_D && vcpu->mmu->tracker->by_dbit)
         dirty_set_d(vcpu, gpa >> PN_PAGE_SHIFT, w->level);
-    *w->ptep |= bits;
+    ept_put(w->ptep, *w->ptep | bits);
 }
 void tdp_harvested(struct pn_mmu *mmu);
 void tdp_written(struct pn_mmu_vcpu *vcpu, pn_gpa gpa, size_t size, bool ad);
@@ -208,7 +210,7 @@ static inline bool tdp_is_clean(const struct sp *sp, pn_gfn gfn) {
     return ept_clean(tdp_above(sp), gfn << PN_PAGE_SHIFT);
 }
 /* A walk comes by this entry, which has no A: stale leaves below it lose D. */
-void tdp_clean(uint64_t *ptep);
+void tdp_clean(struct tdp *t, uint64_t *ptep);
 /* A store goes by this entry to a table of leaves: it has W again, and stale leaves have not. */
 void tdp_open(struct pn_mmu *mmu, uint64_t *ptep);
 
@@ -226,6 +228,10 @@ _Static_assert(HINT_MAX *HINT_BITS <= HINT_COUNT, "fit");
 void tdp_tlb_fill(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva,
                   enum pn_access access, enum pn_tlb_mode mode, const struct walk *w,
                   struct slot *s, uint64_t pte);
+/* May the same fill be done beside others? It writes nothing then but the root's own. */
+bool tdp_tlb_may_look(const struct slot *s, const struct root *r, pn_gva gva,
+                      enum pn_access access, enum pn_tlb_mode mode, const struct walk *w,
+                      uint64_t pte);
 /* Drop what the TLBs have of a page; write: only its write tags. */
 void tdp_tlb_drop(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn, bool write);
 void tdp_tlb_hold(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn, enum tlb_held how);
@@ -247,6 +253,8 @@ static inline bool tdp_mmio_known(const struct pn_mmu *mmu, uint64_t pte) {
 /* The whole of a TLB miss where nothing is missing. Return: false: fault.c has to see to it. */
 bool tdp_quick(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
                enum pn_tlb_mode mode, struct pn_xlate *out);
+bool tdp_look(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
+              enum pn_tlb_mode mode, struct pn_xlate *out);
 
 /* ---- fault.c ---- */
 

@@ -25,6 +25,15 @@
 
 #define HINT_MASK ((1ull << HINT_BITS) - 1)
 
+/* Those who look read hints, too. */
+static uint64_t hint_get(const uint64_t *hint) {
+    return __atomic_load_n(hint, __ATOMIC_RELAXED);
+}
+
+static void hint_put(uint64_t *hint, uint64_t h) {
+    __atomic_store_n(hint, h, __ATOMIC_RELAXED);
+}
+
 static unsigned hint_count(uint64_t h) {
     return h >> HINT_COUNT & 7;
 }
@@ -73,7 +82,7 @@ void tdp_tlb_fill(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva,
         .store = w->dirty && (pte & (EPT_W | EPT_D)) == (EPT_W | EPT_D) &&
                  !dirty_pieces_open(vcpu->mmu, s, w->gfn),
         /* Only what was fetched from counts as code: its loss drops the jump caches. */
-        .code = access == PN_FETCH || *hint & HINT_X,
+        .code = access == PN_FETCH || hint_get(hint) & HINT_X,
         .held = track_held(s, w->gfn),
         .hva = (uintptr_t)slot_hva(s, w->gfn),
     };
@@ -85,9 +94,21 @@ void tdp_tlb_fill(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva,
         h |= HINT_X;
         note_fetch(r, gva);
     }
-    *hint = h;
+    if (h != *hint)
+        hint_put(hint, h);
     if (w->level > 1 && w->top)
         r->large[w->level - 2] |= 1ull << (gva >> region_shift[w->level - 2] & 63);
+}
+
+/* Only where the hint has it all already (invariant 2), and no store has to be seen. */
+bool tdp_tlb_may_look(const struct slot *s, const struct root *r, pn_gva gva,
+                      enum pn_access access, enum pn_tlb_mode mode, const struct walk *w,
+                      uint64_t pte) {
+    uint64_t h = hint_get(&s->tlb_hints[w->gfn - s->gfn]);
+    bool store = w->dirty && (pte & (EPT_W | EPT_D)) == (EPT_W | EPT_D);
+    return hint_add(h, tlb_index(gva)) == h && (!store || h & HINT_W) &&
+           (access != PN_FETCH || h & HINT_X) && r->tlb[mode] == r->room[mode] &&
+           (access != PN_WRITE || track_held(s, w->gfn) == TLB_HELD_NOT);
 }
 
 /* ---- By frame ---- */
@@ -121,6 +142,7 @@ static uint64_t drop_anywhere(struct pn_mmu *mmu, uintptr_t hva, bool write) {
 }
 
 void tdp_tlb_drop(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn, bool write) {
+    mmu_bar(mmu);
     observe(mmu, dropped, mmu);
     flush_ask(mmu);
     uint64_t *hint = &s->tlb_hints[gfn - s->gfn], h = *hint;
@@ -128,15 +150,16 @@ void tdp_tlb_drop(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn, bool write) {
     if (!h || (write && !(h & HINT_W)))
         return;
     if (h & HINT_MANY) {
-        *hint = drop_anywhere(mmu, hva, write) | (write ? h & HINT_X : 0);
+        hint_put(hint, drop_anywhere(mmu, hva, write) | (write ? h & HINT_X : 0));
     } else {
         for (unsigned k = 0; k < hint_count(h); k++)
             drop_at(mmu, h >> (k * HINT_BITS) & HINT_MASK, hva, write);
-        *hint = write ? h & ~HINT_W : 0;
+        hint_put(hint, write ? h & ~HINT_W : 0);
     }
 }
 
 void tdp_tlb_hold(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn, enum tlb_held how) {
+    mmu_bar(mmu);
     uint64_t h = s->tlb_hints[gfn - s->gfn];
     uintptr_t hva = (uintptr_t)slot_hva(s, gfn);
     if (!(h & HINT_W))
