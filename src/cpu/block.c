@@ -590,10 +590,16 @@ static bool fetch(struct xlat *x, uint64_t lin, uint8_t **hva, pn_gpa *gpa) {
     if (f->page != key || f->gen != cpu->view.fetch_gen) {
         uint8_t *p;
         pn_gpa g;
+        struct pn_xlate at;
         cpu_vec_save(cpu);
-        turn_want(cpu);
-        if (cpu_fetch_page(cpu, lin, &p, &g))
-            return false;
+        if (turn_looks(cpu, lin, PN_FETCH, cpu_tlb_mode(cpu), &at)) {
+            p = at.hva;
+            g = at.gpa;
+        } else {
+            turn_want(cpu);
+            if (cpu_fetch_page(cpu, lin, &p, &g))
+                return false;
+        }
         *f = (struct fetch_entry){key, cpu->view.fetch_gen, p - off, g - off};
     } else if (x->fetch_page) {
         fetch_show(x, lin);

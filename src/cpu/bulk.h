@@ -3,7 +3,7 @@
  * string instructions. */
 #pragma once
 
-#include "cpu/system.h"
+#include "cpu/turn.h"
 
 /* Translate the byte at lin. Return: CPU_NEXT and *p good up to the end of its page, or
  * NULL when the page needs the slow path (MMIO, tracked); CPU_FAULT. *seen, of a tracked
@@ -17,6 +17,11 @@ static inline enum cpu_rc bulk_page(struct cpu *cpu, pn_gva lin, enum pn_access 
         return CPU_NEXT;
     }
     struct pn_xlate x;
+    if (turn_looks(cpu, lin, access, mode, &x)) {
+        *p = x.hva;
+        return CPU_NEXT;
+    }
+    turn_want(cpu);
     enum pn_answer out = cpu_translate(cpu, lin, access, mode, false, &x);
     if (out == PN_GUEST_PF) {
         cpu->fault = x.fault;

@@ -59,7 +59,7 @@ enum cpu_rc cpu_op_write(struct cpu *cpu, const struct insn *in, unsigned i,
  * The list is helpers.inc; flags: HF_END the block ends after it (anything that may
  * change mode, TLB, interrupt flag, clock, or jumps); HF_64 only in 64-bit mode, HF_N64
  * only outside it is a helper (elsewhere translated); HF_OWN it reads and writes nothing but its
- * vCPU's own state, and memory by the calls of mem.c alone (turn.h); HF_ARG(n): n is in->arg, which tells
+ * vCPU's own state, and memory by the calls of mem.c and bulk_page alone (turn.h); HF_ARG(n): n is in->arg, which tells
  * one function's instructions apart.
  */
 #define HF_END       1u

@@ -165,6 +165,10 @@ static inline void watch(struct cpu *cpu, pn_gva lin, unsigned size, unsigned rw
         cpu_watch(cpu, lin, size, rw);
 }
 
+static inline bool in_one_page(pn_gva lin, unsigned size) {
+    return (lin & (PN_PAGE_SIZE - 1)) <= PN_PAGE_SIZE - size;
+}
+
 /* A load that spans two pages, both in the TLB. */
 static bool crossing_hit(struct cpu *cpu, pn_gva lin, uint8_t *out, unsigned size,
                          enum pn_tlb_mode mode) {
@@ -205,9 +209,14 @@ enum cpu_rc cpu_ss_read(struct cpu *cpu, pn_gva lin, void *buf, unsigned size,
 static __attribute__((noinline)) enum cpu_rc read_slow(struct cpu *cpu, pn_gva lin,
                                                        uint8_t *out, unsigned size,
                                                        enum pn_tlb_mode mode) {
+    struct pn_xlate x;
     pn_count(cpu->stats, mem_slow);
     if (crossing_hit(cpu, lin, out, size, mode))
         return CPU_NEXT;
+    if (in_one_page(lin, size) && turn_looks(cpu, lin, PN_READ, mode, &x)) {
+        mem_copy(out, x.hva, size);
+        return CPU_NEXT;
+    }
     return read_pages(cpu, lin, out, size, PN_READ, mode);
 }
 
@@ -273,7 +282,12 @@ enum cpu_rc cpu_ss_swap(struct cpu *cpu, pn_gva lin, uint64_t expected, uint64_t
 static __attribute__((noinline)) enum cpu_rc write_slow(struct cpu *cpu, pn_gva lin,
                                                         const uint8_t *in, unsigned size,
                                                         enum pn_tlb_mode mode) {
+    struct pn_xlate x;
     pn_count(cpu->stats, mem_slow);
+    if (in_one_page(lin, size) && turn_looks(cpu, lin, PN_WRITE, mode, &x)) {
+        mem_copy(x.hva, in, size);
+        return CPU_NEXT;
+    }
     return write_pages(cpu, lin, in, size, PN_WRITE, mode);
 }
 

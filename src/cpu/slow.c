@@ -62,10 +62,15 @@ static unsigned seg_of(const struct slow_desc *sd) {
     return sd->seg & SLOW_SEG;
 }
 
+/* The tag of the probe, which R10 was XORed with. */
+static uint64_t probe_tag(const struct cpu *cpu, const struct slow_desc *sd) {
+    const struct pn_tlb_entry *e = (const void *)cpu->jit.rax;
+    return e->tag[sd->flags & SLOW_WRITE ? PN_WRITE : PN_READ];
+}
+
 /* What R10 held before the probe. */
 static pn_gva probed(const struct cpu *cpu, const struct slow_desc *sd) {
-    const struct pn_tlb_entry *e = (const void *)cpu->jit.rax;
-    return cpu->jit.r10 ^ e->tag[sd->flags & SLOW_WRITE ? PN_WRITE : PN_READ];
+    return cpu->jit.r10 ^ probe_tag(cpu, sd);
 }
 
 static inline enum cpu_rc linear(struct cpu *cpu, const struct slow_desc *sd,
@@ -244,8 +249,25 @@ PN_IN_MISS static const uint8_t *slow(struct cpu *cpu) {
     return ptr == cpu->bounce ? bounce_code(x, sd) : x->rx + b->code + sd->resume;
 }
 
+/* Out of the lock: the TLB has the operand's page now. */
+static bool looked_up(struct cpu *cpu) {
+    const struct slow_desc *sd = (const void *)cpu->jit.ret;
+    struct pn_xlate x;
+    pn_gva lin;
+    if (cpu->turn || sd->seg & SLOW_MASKED || misaligned(cpu, sd) ||
+        linear(cpu, sd, sd->size, &lin) ||
+        (lin & (PN_PAGE_SIZE - 1)) > PN_PAGE_SIZE - sd->size)
+        return false;
+    uint64_t operand = sd->flags & SLOW_OFFS ? cpu->jit.r10 : probed(cpu, sd);
+    if (!turn_look_up(cpu, lin, sd->flags & SLOW_WRITE ? PN_WRITE : PN_READ,
+                      cpu_tlb_mode(cpu), &x))
+        return false;
+    cpu->jit.r10 = sd->flags & SLOW_OFFS ? operand : operand ^ probe_tag(cpu, sd);
+    return true;
+}
+
 PN_IN_MISS const uint8_t *xlat_slow(struct cpu *cpu) {
-    return likely(!cpu->par) ? slow(cpu) : in_turn(cpu, slow);
+    return likely(!cpu->par) || looked_up(cpu) ? slow(cpu) : in_turn(cpu, slow);
 }
 
 PN_IN_MISS static const uint8_t *done(struct cpu *cpu) {

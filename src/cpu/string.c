@@ -181,15 +181,29 @@ static uint64_t store_seen(struct cpu *cpu, const struct insn *in, struct span *
     return n;
 }
 
+/* What at most max iterations work on. */
+static enum cpu_rc get_spans(struct cpu *cpu, const struct insn *in,
+                             const struct string_op *op, uint64_t max, struct span *s,
+                             struct span *d) {
+    enum pn_access access = op->dest == DEST_WRITTEN ? PN_WRITE : PN_READ;
+    *s = (struct span){.n = max};
+    if (op->source && get_span(cpu, in, in->seg, R_SI, PN_READ, max, s))
+        return CPU_FAULT;
+    d->n = s->n;
+    if (op->dest != DEST_NONE && s->n && get_span(cpu, in, SEG_ES, R_DI, access, s->n, d))
+        return CPU_FAULT;
+    return CPU_NEXT;
+}
+
 /* At most max iterations at one go; *done: how many, 0 when it takes `once`. */
 static enum cpu_rc run(struct cpu *cpu, const struct insn *in, const struct string_op *op,
                        uint64_t max, uint64_t *done) {
-    enum pn_access access = op->dest == DEST_WRITTEN ? PN_WRITE : PN_READ;
-    struct span s = {.n = max}, d;
-    if (op->source && get_span(cpu, in, in->seg, R_SI, PN_READ, max, &s))
+    struct span s, d;
+    bool turn = cpu->turn;
+    if (get_spans(cpu, in, op, max, &s, &d))
         return CPU_FAULT;
-    d.n = s.n;
-    if (op->dest != DEST_NONE && s.n && get_span(cpu, in, SEG_ES, R_DI, access, s.n, &d))
+    /* To come in for the one has ended what held for the other. */
+    if (cpu->turn != turn && get_spans(cpu, in, op, max, &s, &d))
         return CPU_FAULT;
     if (!d.n)
         return CPU_NEXT;

@@ -8,9 +8,26 @@ void turn_take(struct cpu *cpu) {
     cpu_vec_save(cpu);
     if (cpu->turn)
         return;
-    if (!parallel_enter(cpu->par, cpu->apic_id))
-        pn_count(cpu->stats, lock_waits);
+    uint64_t ns = parallel_enter(cpu->par, cpu->apic_id);
+    pn_count(cpu->stats, lock_takes);
+    cpu->stats->v[PN_STAT_lock_waits] += ns > 0;
+    cpu->stats->v[PN_STAT_lock_wait_ns] += ns;
     cpu->turn = true;
+}
+
+bool turn_look_up(struct cpu *cpu, pn_gva lin, enum pn_access access,
+                  enum pn_tlb_mode mode, struct pn_xlate *x) {
+    if (cpu_watches(cpu) || !canonical(cpu, lin))
+        return false;
+    if (!parallel_look(cpu->par, cpu->apic_id)) {
+        pn_count(cpu->stats, barred_misses);
+        return false;
+    }
+    bool found = pn_mmu_look(cpu->vmmu, lin, access, mode, x);
+    parallel_looked(cpu->par, cpu->apic_id);
+    if (found)
+        pn_count(cpu->stats, unlocked_misses);
+    return found;
 }
 
 void turn_alone(struct cpu *cpu) {

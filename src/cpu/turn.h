@@ -4,7 +4,8 @@
  * lock; translated code does not, nor helpers that are HF_OWN (insn.h) and the look-up of the
  * block that comes next (run_blocks): these take it when they come to what is shared, and then
  * keep it. What a block's code, its vCPU's TLB and its other state are to them nobody changes while
- * they are out. Without such threads all of this is one test.
+ * they are out. A TLB miss of theirs that the MMU's tables answer needs no lock either
+ * (turn_look). Without such threads all of this is one test.
  */
 #pragma once
 
@@ -17,6 +18,14 @@ void turn_take(struct cpu *cpu);
 static inline void turn_want(struct cpu *cpu) {
     if (unlikely(cpu->par != NULL))
         turn_take(cpu);
+}
+/* Out of the lock: the TLB gets the page of an access within it. Return: true, and *x as of
+ * pn_mmu_translate; or it needs the lock. Vector registers are the host's. */
+bool turn_look_up(struct cpu *cpu, pn_gva lin, enum pn_access access,
+                  enum pn_tlb_mode mode, struct pn_xlate *x);
+static inline bool turn_looks(struct cpu *cpu, pn_gva lin, enum pn_access access,
+                              enum pn_tlb_mode mode, struct pn_xlate *x) {
+    return unlikely(cpu->par && !cpu->turn) && turn_look_up(cpu, lin, access, mode, x);
 }
 /* It goes out. */
 static inline void turn_give(struct cpu *cpu) {

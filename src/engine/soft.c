@@ -87,6 +87,11 @@ static void stand_still(void *opaque, unsigned vcpu) {
         cpu_still(e->vcpu[vcpu].cpu);
 }
 
+static void bar(void *opaque) {
+    struct pn_engine *e = opaque;
+    parallel_bar(e->parallel);
+}
+
 /* ---- Life ---- */
 
 static void soft_destroy(struct pn_engine *e) {
@@ -206,6 +211,7 @@ static int soft_create(const struct pn_engine_config *cfg, enum pn_mmu_kind kind
                               .lacks = model_lacks(e->model),
                               .on_track = code_written,
                               .stand_still = cfg->parallel ? stand_still : NULL,
+                              .bar = cfg->parallel ? bar : NULL,
                               .opaque = e,
                               .recorder = cfg->recorder};
     e->vcpu = calloc(cfg->cpus, sizeof(*e->vcpu));

@@ -351,6 +351,8 @@ int machine_run_threads(struct machine *m, struct err *e) {
     }
     m->threads = NULL;
     free(t);
+    if (machine_in_parallel(m))
+        work_count(m);
     if (rc == 0 && m->ended && m->end == END_ERROR && !m->failure[0])
         rc = err_set(e, -EIO, "%s", m->ops->error(m->engine));
     return rc;

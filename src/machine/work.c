@@ -21,11 +21,15 @@ struct machine_work {
     pthread_cond_t given, ended;
     struct queue todo, finished;
     atomic_uint out; /* given, and `done` has not returned */
+    uint64_t waits;  /* times that the lock was not free */
     bool stop;
 };
 
 static void lock(struct machine_work *w) {
-    pthread_mutex_lock(&w->lock);
+    bool waits = pthread_mutex_trylock(&w->lock) != 0;
+    if (waits)
+        pthread_mutex_lock(&w->lock);
+    w->waits += waits;
     lock_taken(LOCK_WORK);
 }
 
@@ -127,6 +131,14 @@ void work_offload(void *machine, struct dev_job *job) {
     lock(m->work);
     put(&m->work->todo, job);
     pthread_cond_signal(&m->work->given);
+    unlock(m->work);
+}
+
+void work_count(struct machine *m) {
+    if (!m->work)
+        return;
+    lock(m->work);
+    m->ops->stats(m->engine, 0)->v[PN_STAT_work_lock_waits] = m->work->waits;
     unlock(m->work);
 }
 

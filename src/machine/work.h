@@ -13,6 +13,8 @@ bool work_real_time(void *machine);
 void work_offload(void *machine, struct dev_job *job);
 /* Is a job on its way? */
 bool work_is_out(struct machine *m);
+/* With machine_in_parallel, where no vCPU runs: into the counters. */
+void work_count(struct machine *m);
 /* Engines that are not threaded: what follows the jobs that have ended. */
 void work_collect(struct machine *m);
 /* Wait at most ns for a job to end. */

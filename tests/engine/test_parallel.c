@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * base/parallel.h: what its holder changes behind parallel_still nobody who is out sees half done.
+ * base/parallel.h: what its holder changes behind parallel_still nobody who is out sees half done, nor
+ * who looks what he changes behind parallel_bar.
  * Under ThreadSanitizer it also shows that the one happens before the other.
  */
 #include "base/locks.h"
@@ -62,8 +63,65 @@ START_TEST(nobody_who_is_out_sees_half_a_change) {
 }
 END_TEST
 
+/* ---- Looks ---- */
+
+static atomic_bool ends;
+
+static void *look(void *opaque) {
+    struct vcpu *v = opaque;
+    parallel_enter(&p, v->number);
+    parallel_leave(&p, v->number);
+    while (!ends) {
+        if (!parallel_look(&p, v->number)) {
+            parallel_enter(&p, v->number); /* which lets everybody look again */
+            parallel_leave(&p, v->number);
+            continue;
+        }
+        v->odd += first != second;
+        parallel_looked(&p, v->number);
+    }
+    return NULL;
+}
+
+START_TEST(nobody_who_looks_sees_half_a_change) {
+    struct vcpu v[THREADS - 1];
+    for (unsigned i = 0; i < THREADS - 1; i++) {
+        v[i] = (struct vcpu){.number = i};
+        ck_assert_int_eq(pthread_create(&v[i].thread, NULL, look, &v[i]), 0);
+    }
+    for (unsigned i = 0; i < CHANGES; i++) {
+        parallel_enter(&p, THREADS - 1);
+        parallel_bar(&p);
+        first = first + 1;
+        for (unsigned k = 0; k < 100; k++)
+            __builtin_ia32_pause();
+        second = second + 1;
+        parallel_leave(&p, THREADS - 1);
+    }
+    ends = true;
+    for (unsigned i = 0; i < THREADS - 1; i++) {
+        pthread_join(v[i].thread, NULL);
+        ck_assert_uint_eq(v[i].odd, 0);
+    }
+}
+END_TEST
+
+START_TEST(nobody_looks_while_the_holder_bars) {
+    parallel_enter(&p, 0);
+    parallel_leave(&p, 0);
+    ck_assert(parallel_look(&p, 0));
+    parallel_looked(&p, 0);
+    parallel_enter(&p, 1);
+    parallel_bar(&p);
+    ck_assert(!parallel_look(&p, 0));
+    parallel_leave(&p, 1);
+    ck_assert(parallel_look(&p, 0));
+    parallel_looked(&p, 0);
+}
+END_TEST
+
 START_TEST(who_is_in_is_not_waited_for) {
-    ck_assert(parallel_enter(&p, 0));
+    ck_assert_uint_eq(parallel_enter(&p, 0), 0);
     ck_assert(!parallel_still(&p, 0));
     ck_assert(!parallel_still(&p, 1));
     lock_given(LOCK_MACHINE);
@@ -72,4 +130,5 @@ START_TEST(who_is_in_is_not_waited_for) {
 END_TEST
 
 SUITE("parallel",
-      .tests = {nobody_who_is_out_sees_half_a_change, who_is_in_is_not_waited_for})
+      .tests = {nobody_who_is_out_sees_half_a_change, nobody_who_looks_sees_half_a_change,
+                nobody_looks_while_the_holder_bars, who_is_in_is_not_waited_for})
