@@ -17,6 +17,9 @@ struct job {
 #define LINUX(name, ...) uint64_t linux_##name(struct job *job);
 #include "linux.inc"
 
+/* two.c: the program that a job of linux_build executes. Return: its exit code. */
+int linux_compile(void);
+
 /* main.c */
 uint64_t now_ns(void);
 /* What is measured begins and ends: the clock, and the mark port when asked for. */
