@@ -9,7 +9,7 @@ CONFIGURED := $(BUILD)/build.ninja
 SOURCES = $(shell git ls-files -co --exclude-standard '*.c' '*.h' '*.inc')
 
 .PHONY: help all demo test test-guests test-lab test-debian13 guests debian-disk linux configure setup setup-test format format-check tidy \
-        rules reference differential killed conformance bench bench-commit bench-scale litmus install deb clean distclean
+        rules reference differential killed conformance bench bench-commit bench-scale litmus tsan install deb clean distclean
 
 help:
 	@echo "make demo     install what is missing, build, run the embedded guest under --mmu $(MMU),"
@@ -21,6 +21,7 @@ help:
 	@echo "make killed   end writers of snapshots, and spoil migrations, at 200 random places (POINTS=..., SEED=...)"
 	@echo "make litmus   two vCPUs that are threads, ten million rounds of what processors promise each other;"
 	@echo "              then thirty boots with eight of them (BOOTS=...)"
+	@echo "make tsan     what concerns --parallel, under ThreadSanitizer"
 	@echo "make conformance KUT=FOLDER   run kvm-unit-tests, which you have built there, and print a table"
 	@echo "make test-guests   boot newer kernels, too (scripts/guests.txt)"
 	@echo "make test-lab   the lab with KVM of Linux 6.1, 6.12, 7.2 and 7.3, under several QEMUs (some of test-guests)"
@@ -115,6 +116,13 @@ bench-scale: setup-test all
 litmus: setup-test all
 	@cmake --build $(BUILD) --target litmus
 	@tests/guest/parallel.sh $(BUILD)/src/cli/penumbra $(or $(BOOTS),30)
+
+# What concerns --parallel, under ThreadSanitizer: the lock, the MMU beside who looks, flat guests with two vCPUs. Translated code
+# and the dispatcher are not instrumented (cmake/Flags.cmake).
+tsan: setup-test
+	@cmake --preset tsan $(CMAKE_ARGS) > /dev/null
+	@cmake --build build/tsan -j $(JOBS) --target penumbra engine_parallel engine-guests test_look
+	@ctest --test-dir build/tsan --output-on-failure -R '^(engine.parallel.*|mmu_look)$$'
 
 bench-commit: all
 	@bench/vs_commit --penumbra $(BUILD)/src/cli/penumbra $(if $(REV),--commit $(REV)) $(ARGS)

@@ -19,6 +19,11 @@ if(PENUMBRA_SANITIZE)
   add_link_options(-fsanitize=${PENUMBRA_SANITIZE})
 endif()
 
+# Guest memory is the guest's: what two vCPUs do to it at once is no race of ours.
+if(PENUMBRA_SANITIZE MATCHES "thread")
+  set(PENUMBRA_TSAN_OPTIONS "TSAN_OPTIONS=suppressions=${PROJECT_SOURCE_DIR}/tests/tsan.supp halt_on_error=1")
+endif()
+
 if(PENUMBRA_FUZZ)
   if(NOT CMAKE_C_COMPILER_ID MATCHES "Clang")
     message(FATAL_ERROR "PENUMBRA_FUZZ needs clang: cmake --preset fuzz")
