@@ -250,24 +250,31 @@ PN_IN_MISS static const uint8_t *slow(struct cpu *cpu) {
 }
 
 /* Out of the lock: the TLB has the operand's page now. */
-static bool looked_up(struct cpu *cpu) {
-    const struct slow_desc *sd = (const void *)cpu->jit.ret;
+static bool looked_up(struct cpu *cpu, const struct slow_desc *sd) {
     struct pn_xlate x;
     pn_gva lin;
-    if (cpu->turn || sd->seg & SLOW_MASKED || misaligned(cpu, sd) ||
-        linear(cpu, sd, sd->size, &lin) ||
-        (lin & (PN_PAGE_SIZE - 1)) > PN_PAGE_SIZE - sd->size)
-        return false;
-    uint64_t operand = sd->flags & SLOW_OFFS ? cpu->jit.r10 : probed(cpu, sd);
-    if (!turn_look_up(cpu, lin, sd->flags & SLOW_WRITE ? PN_WRITE : PN_READ,
-                      cpu_tlb_mode(cpu), &x))
-        return false;
-    cpu->jit.r10 = sd->flags & SLOW_OFFS ? operand : operand ^ probe_tag(cpu, sd);
-    return true;
+    return !cpu->turn && !(sd->seg & SLOW_MASKED) && !misaligned(cpu, sd) &&
+           !linear(cpu, sd, sd->size, &lin) &&
+           (lin & (PN_PAGE_SIZE - 1)) <= PN_PAGE_SIZE - sd->size &&
+           turn_look_up(cpu, lin, sd->flags & SLOW_WRITE ? PN_WRITE : PN_READ,
+                        cpu_tlb_mode(cpu), &x);
+}
+
+/* The entry that was probed may be another one when the vCPU has come in: somebody dropped it
+ * meanwhile. R10 is then as if it had been probed now. */
+static __attribute__((noinline)) const uint8_t *slow_par(struct cpu *cpu) {
+    const struct slow_desc *sd = (const void *)cpu->jit.ret;
+    bool offset = sd->flags & SLOW_OFFS;
+    uint64_t operand = offset ? cpu->jit.r10 : probed(cpu, sd);
+    bool found = looked_up(cpu, sd);
+    if (!found)
+        turn_take(cpu);
+    cpu->jit.r10 = offset ? operand : operand ^ probe_tag(cpu, sd);
+    return found ? slow(cpu) : in_turn(cpu, slow);
 }
 
 PN_IN_MISS const uint8_t *xlat_slow(struct cpu *cpu) {
-    return likely(!cpu->par) || looked_up(cpu) ? slow(cpu) : in_turn(cpu, slow);
+    return likely(!cpu->par) ? slow(cpu) : slow_par(cpu);
 }
 
 PN_IN_MISS static const uint8_t *done(struct cpu *cpu) {

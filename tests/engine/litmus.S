@@ -12,7 +12,8 @@
  *  (Peterson's lock); 12 code that a processor has written is what it runs; 13 code that the other
  *  one has written is what it runs after CPUID; 14 after INVLPG the other one's entry answers;
  *  15 a store through it reaches its page; 16 an entry that is exchanged has A and D of all that
- *  went through it; 17 what the other one stored through it is there.
+ *  went through it; 17 what the other one stored through it is there; 18 two addresses that need one TLB
+ *  entry have their values while it is taken away.
  */
 #include "guest.inc"
 #ifndef ROUNDS
@@ -22,6 +23,7 @@
     .set AP_CODE, 0x8000
     .set ICR, 0xfee00300
     .set VIRTUAL, 1 << 39 /* what the tables below map */
+    .set ALIAS, 1 << 24 /* its TLB entry is VIRTUAL's */
     .set PTE_AD, 0x60
 
     /* Both processors are here. */
@@ -74,6 +76,8 @@ _start:
     movq %rdx, pd(%rip)
     movq $0xb, pages(%rip)
     movq $0xa, pages + 0x1000(%rip)
+    movl $ALIAS, %esi
+    movq $0xc, (%rsi)
     movl $ICR, %ebx
     movl $1 << 24, 0x10(%rbx)
     movl $0x4500, (%rbx) /* INIT, then SIPI */
@@ -243,6 +247,28 @@ both:
     cmpl $SHARE, %r12d
     jbe 1b
     meet
+
+    movl $ALIAS, %esi
+    testl %r15d, %r15d
+    jnz 3f
+1:  xorl $0x1000, %r13d
+    leaq 3(%rdi, %r13), %rax
+    movq %rax, pt(%rip)
+    invlpg (%rbx)
+    cmpl $0, has_read(%rip)
+    je 1b
+    jmp 5f
+3:  movl $ROUNDS, %r12d
+4:  movq (%rbx), %rax
+    orq $1, %rax
+    cmpq $0xb, %rax
+    check 18
+    cmpq $0xc, (%rsi)
+    check 18
+    decl %r12d
+    jnz 4b
+    movl $1, has_read(%rip)
+5:  meet
     testl %r15d, %r15d
     jnz 6f
     xorl %r11d, %r11d
@@ -324,6 +350,7 @@ by_cas16: .skip 16
     line written
     line mapped
     line used
+    line has_read
     .p2align 7
 want: .skip 16
     .p2align 12
