@@ -298,10 +298,20 @@ static __attribute__((noinline)) void use(const struct fault *f, pn_gfn gfn) {
              sw->spte | SPTE_HW_A | (pn_stores(f->access) ? SPTE_HW_D | log_d : 0));
 }
 
+/* The hypervisor makes the leaf for a store, which the log knows of: no processor has to tell. */
+static void has_d(struct fault *f) {
+    if (pn_stores(f->access) && f->mmu->shadow->log_d) {
+        sp_grants(f->sw.sptep);
+        f->sw.spte |= f->mmu->shadow->log_d;
+    }
+}
+
 static void refill(struct fault *f) {
     shadow_walk(f->r, f->gva, &f->sw);
-    if (spte_leaf(f->sw.spte))
-        use(f, f->walk.gfn);
+    if (!spte_leaf(f->sw.spte))
+        return;
+    has_d(f);
+    use(f, f->walk.gfn);
 }
 
 static void note_passes(const struct fault *f, uint64_t *sptep) {
@@ -405,6 +415,7 @@ fault_protected(struct fault *f, pn_gfn gfn) {
     } else {
         f->sw.spte |= SPTE_MMU_W;
         sp_grants(f->sw.sptep);
+        has_d(f);
         use(f, gfn);
     }
     return done(f, outcome ? outcome : PN_OUT_mapped);

@@ -18,7 +18,7 @@
   /* ---- Words ---- */
   function makeLead() {
     const most = doc.harvests.reduce((a, b) => (b.pages > a.pages ? b : a));
-    byId("lead").textContent = grouped(doc.pages) + " pages " + done + " in " + grouped(doc.harvests.length) + " intervals of " +
+    byId("lead").textContent = grouped(doc.pages) + " pages " + done + " in " + grouped(doc.harvests.length) + " intervals, " +
       ((doc.to_ns - doc.from_ns) / 1e9).toFixed(3) + " s of guest time: " + grouped(doc.pages_per_s) + " pages/s. At most " + grouped(most.pages) +
       " in one, which ended at " + (most.at_ns / 1e6).toFixed(1) + " ms.";
     byId("whom").textContent = "Of " + grouped(doc.stores) + " " + (accesses ? "accesses" : "stores") + " it is known whose they are: each is the first to its " +

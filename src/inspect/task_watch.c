@@ -147,10 +147,11 @@ static void tell_entry(const struct task_watch *w, struct pn_ring *ring, struct 
 
 static void before(struct pn_ring *ring, enum pn_event id, uint64_t gva) {
     struct task_watch *w = ring->watcher;
-    /* The first of a fault's two records. */
+    /* The first of a fault's two records, or an access that is none. */
     enum pn_event first =
         ring->mask >> PN_EV_page_fault & 1 ? PN_EV_page_fault : PN_EV_fault_outcome;
-    if (id != first || !ring->cr3 || !ring->rip || !ring->cpl)
+    if ((id != first && id != PN_EV_page_accessed) || !ring->cr3 || !ring->rip ||
+        !ring->cpl)
         return;
     struct told *told = &w->told[ring->vcpu];
     struct linux_task t;

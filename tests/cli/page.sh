@@ -53,6 +53,15 @@ for mmus in shadow:page_budget=64/128/256,shadow:page_budget=64/128/256+prefetch
     probe replay_probe.js
 done
 
+for log in wp:page_fault,fault_outcome accessed:page_accessed; do
+    about="the page of dirty-rate, ${log%%:*}"
+    run run --dirty-log "${log%%:*}" --dirty-every 2 --append "pages=64 swaps=50 flips=20 compute=10000000" --trace "$work/d" \
+        --trace-events "dirty_harvest,${log#*:}"
+    run dirty-rate "$work/d" --html "$work/p.html" --json "$work/p.json"
+    [ "$rc" -eq 0 ] || fail "$about: exit code $rc: $(cat "$work/err")"
+    probe dirty_probe.js
+done
+
 about="names that are hostile"
 printf '0000000000100000 T </script><b>&"x\n' > "$work/map"
 run faults "$work/t" --symbols "$work/map" --html "$work/h.html"

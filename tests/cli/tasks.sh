@@ -150,4 +150,20 @@ for mmu in shadow tdp; do
     python3 "$work/check.py" isolated "$work/console" "$work/f.csv" > "$work/why" 2>&1 ||
         fail "$about: page-table isolation: $(tail -n 1 "$work/why")"
 done
+
+# The working set has processes and regions, too.
+about="the working set"
+run run --mmu tdp "${guest[@]}" "console=ttyS0 panic=-1 pn.script" --trace-tasks \
+    --dirty-log accessed --dirty-every 20 --trace "$work/a" --trace-events page_accessed,dirty_harvest,task,region --max-insns 1000000000
+run dirty-rate "$work/a" --json "$work/a.json"
+[ "$rc" -eq 0 ] || fail "$about: exit code $rc: $(cat "$work/err")"
+python3 - "$work/a.json" << 'END' || fail "$about: nobody is known"
+import json, sys
+
+rate = json.load(open(sys.argv[1]))
+regions = {r["name"]: r["pages"] for r in rate["region"]}
+assert regions["[kernel text]"] > 1000 and regions.get("?", 0) * 20 < rate["stores"], regions
+assert sum(regions.values()) == rate["stores"] == sum(p["pages"] for p in rate["process"])
+assert any(p["name"].startswith("1 ") for p in rate["process"])
+END
 exit $bad
