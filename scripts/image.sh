@@ -61,6 +61,11 @@ fake=()
 if [ "$(id -u)" -ne 0 ]; then
     command -v fakeroot > /dev/null || die "needs fakeroot, or root"
     command -v newuidmap > /dev/null || die "needs newuidmap, or root: apt-get install uidmap"
+    for one in /etc/subuid /etc/subgid; do
+        grep -qE "^($(id -un)|$(id -u)):" $one 2> /dev/null ||
+            die "you have no line in $one, or be root: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $(id -un)"
+    done
+    unshare --user true 2> /dev/null || die "needs user namespaces, which this host does not let you have, or root"
     fake=(fakeroot)
 fi
 [ -d "$(dirname "$file")" ] || die "$(dirname "$file"): no such folder"
@@ -119,7 +124,9 @@ mmdebstrap --quiet --variant=minbase --format=tar \
 # The file system, and what boots it: sector 0 loads GRUB from those behind it, up to the partition.
 mkdir "$work/root"
 truncate -s "${mib}M" "$file.part"
+# What fakeroot's chmod touches its user can read, as a file of mode 0 that tar has made he cannot.
 "${fake[@]}" sh -c 'tar -xf "$1/root.tar" -C "$1/root" --numeric-owner --exclude="./dev/*" &&
+    find "$1/root" ! -type l ! -perm -400 -printf "%m %p\n" | while read -r mode one; do chmod "$mode" "$one"; done &&
     PATH=$PATH:/usr/sbin mke2fs -q -t ext4 -O ^metadata_csum_seed,^orphan_file -U "$4" -L root -E "offset=1048576,hash_seed=$4,root_owner=0:0" \
         -d "$1/root" "$2" "$3k" 2> "$1/log"' sh "$work" "$file.part" "$(((mib - 1) * 1024))" "$uuid" ||
     die "$file: the file system: $(grep -v '^mke2fs' "$work/log" | head -n 1): is --size $size too small?"

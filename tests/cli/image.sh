@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# penumbra image: what it refuses; with a release, a disk of it: the same bytes twice, found by --disk alone, a login at the
+# penumbra image: what it refuses; with a release, a disk of it: the same bytes twice (as root, and as an ordinary user), found by --disk alone, a login at the
 # serial console, a network, a clean end; and the same by firmware (SeaBIOS), which finds GRUB on the disk.
 #
 #   image.sh PENUMBRA [RELEASE]
@@ -32,10 +32,18 @@ if [ $# -lt 2 ]; then
     exit $bad
 fi
 command -v mmdebstrap > /dev/null || skip "needs mmdebstrap"
-[ "$(id -u)" -eq 0 ] || command -v fakeroot > /dev/null || skip "needs fakeroot, or root"
-for name in one two; do
-    "$penumbra" image "$work/$name" --release "$2" --size 1G || fail "no image of $2"
-done
+command -v fakeroot > /dev/null && command -v newuidmap > /dev/null || skip "needs fakeroot and newuidmap"
+# As nobody, with sub-ids that only a mount namespace has.
+as_nobody() {
+    [ "$(id -u)" -eq 0 ] || { "$@"; return; }
+    setpriv --reuid=nobody --regid=nogroup --clear-groups test -x "$penumbra" || { echo "not as nobody, who cannot come to $penumbra"; "$@"; return; }
+    echo nobody:100000:65536 > "$work/subid"
+    mkdir "$work/home" && chown nobody "$work/home" "$work" && chmod 755 "$work" # root of its user namespace is somebody else
+    unshare --mount sh -c 'mount --bind "$0/subid" /etc/subuid && mount --bind "$0/subid" /etc/subgid &&
+        exec setpriv --reuid=nobody --regid=nogroup --clear-groups env HOME="$0/home" TMPDIR="$0/home" "$@"' "$work" "$@"
+}
+"$penumbra" image "$work/one" --release "$2" --size 1G || fail "no image of $2"
+as_nobody "$penumbra" image "$work/two" --release "$2" --size 1G || fail "no image of $2 by an ordinary user"
 cmp "$work/one" "$work/two" || fail "$2: two images of the same packages differ"
 [ -r /usr/share/seabios/bios-256k.bin ] || skip "no SeaBIOS: apt-get install seabios"
 for how in "--mmu shadow" "--firmware /usr/share/seabios/bios-256k.bin --mmu shadow" "--firmware /usr/share/seabios/bios-256k.bin --mmu tdp -c 2"; do
