@@ -99,6 +99,11 @@ struct dev_host {
     /* Guest physical memory, for DMA. Return: bytes done. */
     size_t (*read_phys)(void *opaque, pn_gpa gpa, void *buf, size_t size);
     size_t (*write_phys)(void *opaque, pn_gpa gpa, const void *buf, size_t size);
+    /* The host's address of bytes that lie in one piece there, for who works beside the machine,
+     * and as long as the machine lives; NULL: read_phys and write_phys are to be used. What was
+     * stored there is told by write_phys with buf NULL, before the guest knows. A system call may
+     * be refused the address (EFAULT) where a load or a store waits for the page. NULL: none. */
+    void *(*memory_at)(void *opaque, pn_gpa gpa, size_t size);
     /* Is time the host's? Then devices serve at once, and give what takes long to offload.
      * Under virtual time (and NULL) they serve at fixed times, and do all work at once. */
     bool (*real_time)(void *opaque);

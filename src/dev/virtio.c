@@ -7,6 +7,8 @@
 
 #include <string.h>
 
+#include "base/locks.h"
+
 struct vq virtio_vq(const struct virtio *v, unsigned queue) {
     return (struct vq){.s = &v->s->queue[queue],
                        .memory = &v->dev.env.host,
@@ -96,6 +98,37 @@ size_t virtio_write(struct virtio *v, unsigned queue, const struct vq_chain *c,
     return all(v, vq_write(&q, c, at, buf, size), part(c->in_size, at, size));
 }
 
+unsigned virtio_places(const struct virtio *v, unsigned queue, const struct vq_chain *c,
+                       bool write, uint64_t at, size_t size, struct iovec *place,
+                       unsigned most) {
+    const struct vq q = virtio_vq(v, queue);
+    return vq_places(&q, c, write, at, size, place, most);
+}
+
+static void lock_dma(struct virtio *v) {
+    pthread_mutex_lock(&v->dma);
+    lock_taken(LOCK_DMA);
+}
+
+void virtio_dma_end(struct virtio *v) {
+    lock_given(LOCK_DMA);
+    pthread_mutex_unlock(&v->dma);
+}
+
+bool virtio_dma_begin(struct virtio *v, uint32_t epoch) {
+    lock_dma(v);
+    if (v->epoch == epoch)
+        return true;
+    virtio_dma_end(v);
+    return false;
+}
+
+static void next_epoch(struct virtio *v) {
+    lock_dma(v);
+    v->epoch++;
+    virtio_dma_end(v);
+}
+
 void virtio_push(struct virtio *v, unsigned queue, const struct vq_chain *c,
                  uint32_t written) {
     const struct vq q = virtio_vq(v, queue);
@@ -159,7 +192,7 @@ void virtio_restart(struct virtio *v) {
         s->queue[i].size = VQ_SIZE_MAX;
         s->queue[i].vector = VIRTIO_NO_VECTOR;
     }
-    v->epoch++;
+    next_epoch(v);
     dev_arm(&v->dev, CLOCK_NEVER);
     if (v->kind->reset)
         v->kind->reset(v);
@@ -196,6 +229,7 @@ void virtio_enable(struct virtio *v, unsigned queue) {
 void virtio_destroy(void *dev) {
     struct virtio *v = dev;
     pci_detach(&v->pci);
+    pthread_mutex_destroy(&v->dma);
 }
 
 void virtio_reset(void *dev) {
@@ -230,6 +264,6 @@ bool virtio_check(const void *dev, const void *state) {
 void virtio_settle(void *dev) {
     struct virtio *v = dev;
     pci_settle(&v->pci);
-    v->epoch++;
+    next_epoch(v);
     dev_arm(&v->dev, v->s->due);
 }

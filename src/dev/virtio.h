@@ -12,9 +12,12 @@
  * 2. Under virtual time a queue is served VIRTIO_LATENCY_NS after the driver's notification,
  *    all of it at that moment. Under the host's time it is served at once, and what takes
  *    long is done beside the machine (dev_host.offload).
- * 3. What was popped before a reset is never pushed after it: `epoch` tells.
+ * 3. What was popped before a reset is never pushed after it: `epoch` tells. Nor does the host
+ *    store in its places in guest memory then (virtio_dma): a reset waits for who does.
  */
 #pragma once
+
+#include <pthread.h>
 
 #include "dev/pci.h"
 #include "dev/virtqueue.h"
@@ -70,10 +73,11 @@ struct virtio {
     struct pci_function pci;
     const struct virtio_kind *kind;
     struct virtio_state *s;
-    unsigned queues;   /* those that this one has, at most kind->queues */
-    uint64_t features; /* offered */
-    uint32_t epoch;
-    unsigned cfg_cap; /* where VIRTIO_PCI_CAP_PCI_CFG is */
+    unsigned queues;     /* those that this one has, at most kind->queues */
+    uint64_t features;   /* offered */
+    uint32_t epoch;      /* changes under `dma` */
+    pthread_mutex_t dma; /* held while the host stores: base/locks.inc, DMA */
+    unsigned cfg_cap;    /* where VIRTIO_PCI_CAP_PCI_CFG is */
 };
 
 /* What every virtio device is given. */
@@ -111,6 +115,14 @@ size_t virtio_read(struct virtio *v, unsigned queue, const struct vq_chain *c,
                    uint64_t at, void *buf, size_t size);
 size_t virtio_write(struct virtio *v, unsigned queue, const struct vq_chain *c,
                     uint64_t at, const void *buf, size_t size);
+/* As vq_places. */
+unsigned virtio_places(const struct virtio *v, unsigned queue, const struct vq_chain *c,
+                       bool write, uint64_t at, size_t size, struct iovec *place,
+                       unsigned most);
+/* A job may come to these places between the two, if the first returns true: no reset has come
+ * since that epoch, and one that comes waits. */
+bool virtio_dma_begin(struct virtio *v, uint32_t epoch);
+void virtio_dma_end(struct virtio *v);
 void virtio_push(struct virtio *v, unsigned queue, const struct vq_chain *c,
                  uint32_t written);
 /* After pushes: an interrupt, if the driver wants one. */

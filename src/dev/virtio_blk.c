@@ -7,8 +7,11 @@
  * Invariants
  * 1. No sector beyond the disk's end is touched; a disk that is read-only is never written.
  * 2. A flush is answered after everything that was answered before it has been made durable.
- * 3. At most REQUESTS_MAX requests are on their way, with CHUNK_MAX bytes each: what a guest
- *    asks for is done piece by piece. One asks for REQUEST_MOST bytes at most.
+ * 3. At most REQUESTS_MAX requests are on their way. One asks for REQUEST_MOST bytes at most. The
+ *    host reads into guest memory and writes from there; where that cannot be, by a buffer of
+ *    CHUNK_MAX bytes, piece by piece.
+ * 4. What the host has stored in guest memory is told before the guest has its answer, or its
+ *    reset.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -62,29 +65,33 @@ struct blk_config {
 };
 _Static_assert(sizeof(struct blk_config) <= VIRTIO_CONFIG_MAX, "config");
 
-struct virtio_blk {
-    struct virtio v;
-    struct dev_disk disk;
-    char serial[ID_SIZE];
-    unsigned requests; /* on their way */
-    uint32_t stalled;  /* queues that wait for one to end */
-    struct {
-        struct virtio_state v;
-    } s;
-};
-
 struct request {
     struct dev_job job;
     struct virtio_blk *b;
+    struct request *next; /* of those that nobody has */
     uint32_t epoch;
     unsigned queue;
     uint32_t type;
     uint64_t at;          /* on the disk, bytes */
     uint32_t total, done; /* of data */
-    uint32_t chunk;       /* of them, in buf */
+    uint32_t chunk;       /* of them, that are being read or written */
     int rc;
-    uint8_t *buf;
+    bool stored;     /* in guest memory, which has not been told; under virtio.dma */
+    unsigned pieces; /* where the chunk is in guest memory; 0: it is in buf */
+    struct iovec piece[SEGMENTS_MAX];
+    uint8_t *buf; /* NULL: there is none */
     struct vq_chain chain;
+};
+
+struct virtio_blk {
+    struct virtio v;
+    struct dev_disk disk;
+    char serial[ID_SIZE];
+    uint32_t stalled; /* queues that wait for a request to end */
+    struct request request[REQUESTS_MAX], *idle;
+    struct {
+        struct virtio_state v;
+    } s;
 };
 
 /* ---- Beside the machine ---- */
@@ -103,22 +110,28 @@ static int erase(const struct request *r) {
     return rc;
 }
 
+static int transfer(struct request *r) {
+    const struct dev_disk *disk = &r->b->disk;
+    const struct iovec in_buf = {r->buf, r->chunk};
+    const struct iovec *v = r->pieces ? r->piece : &in_buf;
+    unsigned n = r->pieces ? r->pieces : 1;
+    return r->type == T_IN ? disk->read(disk->opaque, r->at + r->done, v, n)
+                           : disk->write(disk->opaque, r->at + r->done, v, n);
+}
+
 static void run(struct dev_job *job) {
     struct request *r = (struct request *)job;
     const struct dev_disk *disk = &r->b->disk;
-    switch (r->type) {
-    case T_IN:
-        r->rc = disk->read(disk->opaque, r->at + r->done, r->buf, r->chunk);
-        break;
-    case T_OUT:
-        r->rc = disk->write(disk->opaque, r->at + r->done, r->buf, r->chunk);
-        break;
-    case T_FLUSH:
+    if (r->type == T_FLUSH) {
         r->rc = disk->flush(disk->opaque);
-        break;
-    default:
+    } else if (r->type == T_DISCARD || r->type == T_WRITE_ZEROES) {
         r->rc = erase(r);
-        break;
+    } else if (!r->pieces) {
+        r->rc = transfer(r);
+    } else if (virtio_dma_begin(&r->b->v, r->epoch)) {
+        r->rc = transfer(r);
+        r->stored = r->type == T_IN;
+        virtio_dma_end(&r->b->v);
     }
 }
 
@@ -136,21 +149,13 @@ static void release(struct request *r) {
     struct virtio_blk *b = r->b;
     uint32_t stalled = b->stalled;
     free(r->buf);
-    free(r);
-    b->requests--;
+    r->buf = NULL;
+    r->next = b->idle;
+    b->idle = r;
     b->stalled = 0;
     for (unsigned queue = 0; queue < b->v.queues; queue++)
         if (stalled >> queue & 1)
             serve(&b->v, queue);
-}
-
-/* The next piece of the data, in before a write. Return: false: the device is broken. */
-static bool prepare(struct request *r) {
-    uint32_t left = r->total - r->done;
-    r->chunk = left < CHUNK_MAX ? left : CHUNK_MAX;
-    return r->type != T_OUT ||
-           virtio_read(&r->b->v, r->queue, &r->chain, HEADER_SIZE + r->done, r->buf,
-                       r->chunk) == r->chunk;
 }
 
 static void finish(struct request *r) {
@@ -161,29 +166,67 @@ static void finish(struct request *r) {
     release(r);
 }
 
+/* Room for so much beside the guest's memory. Return: 0 or -ENOMEM. */
+static int give_buffer(struct request *r) {
+    if (!r->buf)
+        r->buf = malloc(r->total < CHUNK_MAX ? r->total : CHUNK_MAX);
+    return r->buf ? 0 : -ENOMEM;
+}
+
+/* The next piece of the data, which before a write comes in. */
+static void go_on(struct request *r, bool direct) {
+    struct virtio_blk *b = r->b;
+    uint32_t left = r->total - r->done, from = r->type == T_OUT ? HEADER_SIZE : 0;
+    r->chunk = left;
+    r->pieces = direct ? virtio_places(&b->v, r->queue, &r->chain, r->type == T_IN,
+                                       from + r->done, left, r->piece, SEGMENTS_MAX)
+                       : 0;
+    if (!r->pieces) {
+        r->chunk = left < CHUNK_MAX ? left : CHUNK_MAX;
+        r->rc = give_buffer(r);
+        if (r->rc) {
+            finish(r);
+            return;
+        }
+        if (r->type == T_OUT && virtio_read(&b->v, r->queue, &r->chain, from + r->done,
+                                            r->buf, r->chunk) < r->chunk) {
+            release(r);
+            return;
+        }
+    }
+    virtio_work(&b->v, &r->job);
+}
+
+/* What the host has stored in guest memory is told. */
+static void tell_stored(struct request *r) {
+    if (r->stored)
+        virtio_write(&r->b->v, r->queue, &r->chain, r->done, NULL, r->chunk);
+    r->stored = false;
+}
+
 static void done(struct dev_job *job) {
     struct request *r = (struct request *)job;
     struct virtio_blk *b = r->b;
+    bool data = r->type == T_IN || r->type == T_OUT;
+    tell_stored(r);
     if (r->epoch != b->v.epoch) { /* a reset has come in between */
         release(r);
         return;
     }
-    bool data = r->type == T_IN || r->type == T_OUT, ok = true;
-    if (r->rc == 0 && r->type == T_IN)
-        ok = virtio_write(&b->v, r->queue, &r->chain, r->done, r->buf, r->chunk) ==
-             r->chunk;
-    r->done += r->chunk;
-    if (ok && r->rc == 0 && data && r->done < r->total) {
-        if (prepare(r))
-            virtio_work(&b->v, &r->job);
-        else
-            release(r);
+    if (r->rc == -EFAULT && r->pieces) {
+        go_on(r, false);
         return;
     }
-    if (ok)
-        finish(r);
-    else
+    if (r->rc == 0 && r->type == T_IN && !r->pieces &&
+        virtio_write(&b->v, r->queue, &r->chain, r->done, r->buf, r->chunk) < r->chunk) {
         release(r);
+        return;
+    }
+    r->done += r->chunk;
+    if (r->rc == 0 && data && r->done < r->total)
+        go_on(r, b->disk.direct);
+    else
+        finish(r);
 }
 
 /* Do all ranges of a discard lie on the disk? Return: a status. */
@@ -235,24 +278,24 @@ static uint8_t check(struct request *r, uint64_t sector) {
 static void start(struct request *r, uint64_t sector) {
     struct virtio_blk *b = r->b;
     uint8_t status = check(r, sector);
-    uint32_t room = r->total < CHUNK_MAX ? r->total : CHUNK_MAX;
-    if (status == S_OK && room && !(r->buf = malloc(room)))
-        status = S_IOERR;
-    if (status == S_OK && (r->type == T_DISCARD || r->type == T_WRITE_ZEROES)) {
-        if (virtio_read(&b->v, r->queue, &r->chain, HEADER_SIZE, r->buf, r->total) <
-            r->total) {
+    bool erases = r->type == T_DISCARD || r->type == T_WRITE_ZEROES;
+    if (status == S_OK && erases) {
+        if (give_buffer(r))
+            status = S_IOERR;
+        else if (virtio_read(&b->v, r->queue, &r->chain, HEADER_SIZE, r->buf, r->total) <
+                 r->total) {
             release(r);
             return;
-        }
-        status = check_ranges(r);
+        } else
+            status = check_ranges(r);
     }
     if (status != S_OK) {
         answer(b, r->queue, &r->chain, status, 0);
         release(r);
-    } else if (prepare(r)) {
-        virtio_work(&b->v, &r->job);
+    } else if (r->total && !erases) {
+        go_on(r, b->disk.direct);
     } else {
-        release(r);
+        virtio_work(&b->v, &r->job);
     }
 }
 
@@ -262,46 +305,44 @@ static void give_id(struct virtio_blk *b, unsigned queue, const struct vq_chain 
         answer(b, queue, c, S_OK, ID_SIZE);
 }
 
-/* Return: false: no memory of the host's for it. */
-static bool begin(struct virtio_blk *b, unsigned queue, const struct vq_chain *c) {
+static void begin(struct request *r) {
+    struct virtio_blk *b = r->b;
+    const struct vq_chain *c = &r->chain;
     struct {
         uint32_t type, reserved;
         uint64_t sector;
     } header;
     if (c->out_size < HEADER_SIZE || !c->in_size) {
         virtio_broken(&b->v); /* there is no room for an answer */
-        return true;
-    }
-    if (virtio_read(&b->v, queue, c, 0, &header, sizeof(header)) < sizeof(header))
-        return true;
-    if (header.type == T_GET_ID) {
+        release(r);
+    } else if (virtio_read(&b->v, r->queue, c, 0, &header, sizeof(header)) <
+               sizeof(header)) {
+        release(r);
+    } else if (header.type == T_GET_ID) {
         if (c->in_size > 1)
-            give_id(b, queue, c);
+            give_id(b, r->queue, c);
         else
-            answer(b, queue, c, S_IOERR, 0);
-        return true;
+            answer(b, r->queue, c, S_IOERR, 0);
+        release(r);
+    } else {
+        r->type = header.type;
+        start(r, header.sector);
     }
-    struct request *r = calloc(1, sizeof(*r));
-    if (!r)
-        return false;
-    r->job = (struct dev_job){.run = run, .done = done};
-    r->b = b;
-    r->epoch = b->v.epoch;
-    r->queue = queue;
-    r->type = header.type;
-    r->chain = *c;
-    b->requests++;
-    start(r, header.sector);
-    return true;
 }
 
 static void serve(struct virtio *v, unsigned queue) {
     struct virtio_blk *b = (struct virtio_blk *)v;
-    struct vq_chain c;
-    while (b->requests < REQUESTS_MAX && virtio_pop(v, queue, &c))
-        if (!begin(b, queue, &c))
-            answer(b, queue, &c, S_IOERR, 0);
-    if (b->requests == REQUESTS_MAX)
+    struct request *r;
+    while ((r = b->idle) && virtio_pop(v, queue, &r->chain)) {
+        b->idle = r->next;
+        r->epoch = v->epoch;
+        r->queue = queue;
+        r->done = r->total = r->chunk = 0;
+        r->pieces = 0;
+        r->rc = 0;
+        begin(r);
+    }
+    if (!b->idle)
         b->stalled |= 1u << queue;
     virtio_interrupt(v, queue);
 }
@@ -324,6 +365,14 @@ static void fill_config(struct virtio *v) {
     memcpy(v->s->config, &c, sizeof(c));
 }
 
+/* Whatever the host has stored for requests that are forgotten is told now. */
+static void reset(struct virtio *v) {
+    struct virtio_blk *b = (struct virtio_blk *)v;
+    for (unsigned i = 0; i < REQUESTS_MAX; i++)
+        tell_stored(&b->request[i]);
+    fill_config(v);
+}
+
 static const struct virtio_kind kind = {
     .type = VIRTIO_BLK,
     .class = 0x018000,
@@ -332,7 +381,7 @@ static const struct virtio_kind kind = {
                 1u << F_MQ,
     .config_size = sizeof(struct blk_config),
     .serve = serve,
-    .reset = fill_config,
+    .reset = reset,
 };
 
 static int create(void *dev, const void *config) {
@@ -341,6 +390,11 @@ static int create(void *dev, const void *config) {
     b->disk = c->disk;
     memcpy(b->serial, c->serial, ID_SIZE);
     b->v.queues = c->queues;
+    for (unsigned i = 0; i < REQUESTS_MAX; i++) {
+        struct request *r = &b->request[i];
+        *r = (struct request){.job = {.run = run, .done = done}, .b = b, .next = b->idle};
+        b->idle = r;
+    }
     b->v.features =
         c->disk.read_only ? 1u << F_RO : 1u << F_DISCARD | 1u << F_WRITE_ZEROES;
     return virtio_attach(&b->v, &b->s.v, &kind, &c->virtio);

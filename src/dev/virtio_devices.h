@@ -12,8 +12,11 @@
 struct dev_disk {
     uint64_t size; /* bytes, a multiple of DISK_SECTOR */
     bool read_only;
-    int (*read)(void *opaque, uint64_t at, void *buf, size_t size);
-    int (*write)(void *opaque, uint64_t at, const void *buf, size_t size);
+    bool
+        direct; /* read and write take places in guest memory, and return -EFAULT where the
+                  * host does not let them have one */
+    int (*read)(void *opaque, uint64_t at, const struct iovec *to, unsigned pieces);
+    int (*write)(void *opaque, uint64_t at, const struct iovec *from, unsigned pieces);
     int (*flush)(void *opaque); /* what was written survives a power failure */
     int (*discard)(void *opaque, uint64_t at, uint64_t size); /* reads as zeros */
     void *opaque;

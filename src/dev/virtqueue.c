@@ -73,7 +73,7 @@ int vq_interrupts(const struct vq *q) {
 
 /* ---- What is in a buffer ---- */
 
-/* Segments [first, first + count) hold `at`. in or out: where bytes go, or come from. */
+/* in or out: where bytes go, or come from; neither: they are in the segments. */
 static size_t copy(const struct vq *q, const struct vq_segment *s, unsigned count,
                    uint64_t at, uint8_t *in, const uint8_t *out, size_t size) {
     size_t done = 0;
@@ -86,7 +86,7 @@ static size_t copy(const struct vq *q, const struct vq_segment *s, unsigned coun
         if (n > size - done)
             n = size - done;
         if (in ? vq_get(q, s[i].gpa + at, in + done, n)
-               : vq_put(q, s[i].gpa + at, out + done, n))
+               : vq_put(q, s[i].gpa + at, out ? out + done : NULL, n))
             return done;
         done += n;
         at = 0;
@@ -102,4 +102,31 @@ size_t vq_read(const struct vq *q, const struct vq_chain *c, uint64_t at, void *
 size_t vq_write(const struct vq *q, const struct vq_chain *c, uint64_t at,
                 const void *buf, size_t size) {
     return copy(q, c->segment + c->out, c->in, at, NULL, buf, size);
+}
+
+unsigned vq_places(const struct vq *q, const struct vq_chain *c, bool write, uint64_t at,
+                   size_t size, struct iovec *place, unsigned most) {
+    const struct vq_segment *s = c->segment + (write ? c->out : 0);
+    unsigned count = write ? c->in : c->out, n = 0;
+    if (!q->memory->memory_at)
+        return 0;
+    for (unsigned i = 0; i < count && size; i++) {
+        if (at >= s[i].size) {
+            at -= s[i].size;
+            continue;
+        }
+        size_t piece = s[i].size - at < size ? s[i].size - at : size;
+        uint8_t *p = q->memory->memory_at(q->memory->opaque, s[i].gpa + at, piece);
+        bool joins =
+            p && n && (uint8_t *)place[n - 1].iov_base + place[n - 1].iov_len == p;
+        if (!p || (!joins && n == most))
+            return 0;
+        if (joins)
+            place[n - 1].iov_len += piece;
+        else
+            place[n++] = (struct iovec){p, piece};
+        size -= piece;
+        at = 0;
+    }
+    return size ? 0 : n;
 }

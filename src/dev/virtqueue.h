@@ -14,6 +14,8 @@
  */
 #pragma once
 
+#include <sys/uio.h>
+
 #include "dev/dev.h"
 
 #define VQ_SIZE_MAX 256u
@@ -68,12 +70,17 @@ int vq_push(const struct vq *q, const struct vq_chain *c, uint32_t written);
 /* After pushes: does the driver want an interrupt? Return: 1, 0 or -EFAULT. */
 int vq_interrupts(const struct vq *q);
 
-/* Bytes at an offset of what the device reads, and of what it writes. Return: how many were
- * done: fewer where the buffer or guest memory ends. */
+/* Bytes at an offset of what the device reads, and of what it writes (buf NULL: they are there
+ * already: vq_places). Return: how many were done: fewer where the buffer or guest memory ends. */
 size_t vq_read(const struct vq *q, const struct vq_chain *c, uint64_t at, void *buf,
                size_t size);
 size_t vq_write(const struct vq *q, const struct vq_chain *c, uint64_t at,
                 const void *buf, size_t size);
+
+/* Where such bytes are on the host (dev_host.memory_at): of what the device writes, or reads.
+ * Return: pieces; 0: they cannot be had, or are more than `most`. */
+unsigned vq_places(const struct vq *q, const struct vq_chain *c, bool write, uint64_t at,
+                   size_t size, struct iovec *place, unsigned most);
 
 /* Could a queue have come to that state? */
 bool vq_check(const struct vq *q);

@@ -9,6 +9,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 #include <xxhash.h>
 
@@ -18,6 +19,7 @@
 #define BLOCK        4096u /* what is kept in memory with `snapshot` */
 #define DIGEST_BLOCK 65536u
 #define PEEK         4096u
+#define PIECES_MAX   128u /* of a request */
 
 struct disk {
     int fd;
@@ -32,33 +34,43 @@ struct disk {
 
 /* ---- Reading and writing ---- */
 
-static int file_read_at(const struct disk *d, uint64_t at, uint8_t *buf, size_t size) {
-    while (size) {
-        ssize_t n = pread(d->fd, buf, size, (off_t)at);
+/* The first n bytes of v are done. Return: what is left. */
+static unsigned skip(struct iovec **v, unsigned pieces, size_t n) {
+    for (; pieces && n >= (*v)->iov_len; pieces--)
+        n -= (*v)++->iov_len;
+    if (pieces) {
+        (*v)->iov_base = (uint8_t *)(*v)->iov_base + n;
+        (*v)->iov_len -= n;
+    }
+    return pieces;
+}
+
+static int file_move(const struct disk *d, bool write, uint64_t at,
+                     const struct iovec *piece, unsigned pieces) {
+    struct iovec left[PIECES_MAX], *v = left;
+    if (pieces > PIECES_MAX)
+        return -EINVAL;
+    memcpy(left, piece, pieces * sizeof(*piece));
+    while (pieces) {
+        ssize_t n = write ? pwritev(d->fd, v, (int)pieces, (off_t)at)
+                          : preadv(d->fd, v, (int)pieces, (off_t)at);
         if (n < 0 && errno == EINTR)
             continue;
-        if (n <= 0)
+        if (n < 0 || (!write && n == 0))
             return n < 0 ? -errno : -EIO; /* the file was cut short meanwhile */
         at += (uint64_t)n;
-        buf += n;
-        size -= (size_t)n;
+        pieces = skip(&v, pieces, (size_t)n);
     }
     return 0;
 }
 
+static int file_read_at(const struct disk *d, uint64_t at, uint8_t *buf, size_t size) {
+    return file_move(d, false, at, &(struct iovec){buf, size}, 1);
+}
+
 static int file_write_at(const struct disk *d, uint64_t at, const uint8_t *buf,
                          size_t size) {
-    while (size) {
-        ssize_t n = pwrite(d->fd, buf, size, (off_t)at);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return -errno;
-        at += (uint64_t)n;
-        buf += n;
-        size -= (size_t)n;
-    }
-    return 0;
+    return file_move(d, true, at, &(struct iovec){(uint8_t *)(uintptr_t)buf, size}, 1);
 }
 
 static int base_read(const struct disk *d, uint64_t at, uint8_t *buf, size_t size) {
@@ -76,10 +88,18 @@ static size_t piece(uint64_t at, uint64_t size) {
     return size < left ? size : left;
 }
 
+/* Bytes of [at, at + size) from at on that are all in memory, or none of them. */
+static size_t run_of(const struct disk *d, uint64_t at, size_t size) {
+    size_t n = piece(at, size);
+    while (n < size && has(d, (at + n) / BLOCK) == has(d, at / BLOCK))
+        n += piece(at + n, size - n);
+    return n;
+}
+
 static int over_read(struct disk *d, uint64_t at, uint8_t *buf, size_t size) {
     int rc = 0;
     for (size_t n; rc == 0 && size; at += n, buf += n, size -= n) {
-        n = piece(at, size);
+        n = run_of(d, at, size);
         if (has(d, at / BLOCK))
             memcpy(buf, d->over + at, n);
         else
@@ -109,17 +129,35 @@ static int over_write(struct disk *d, uint64_t at, const uint8_t *buf, uint64_t 
     return 0;
 }
 
-static int disk_read(void *opaque, uint64_t at, void *buf, size_t size) {
-    struct disk *d = opaque;
+static int read_at(struct disk *d, uint64_t at, void *buf, size_t size) {
     return d->over ? over_read(d, at, buf, size) : base_read(d, at, buf, size);
 }
 
-static int disk_write(void *opaque, uint64_t at, const void *buf, size_t size) {
-    struct disk *d = opaque;
+static int write_at(struct disk *d, uint64_t at, const void *buf, size_t size) {
     if (d->over)
         return over_write(d, at, buf, size);
     return d->image ? disk_image_write(d->image, at, buf, size)
                     : file_write_at(d, at, buf, size);
+}
+
+static int disk_move(struct disk *d, bool write, uint64_t at, const struct iovec *v,
+                     unsigned pieces) {
+    int rc = 0;
+    if (!d->over && !d->image)
+        return file_move(d, write, at, v, pieces);
+    for (unsigned i = 0; rc == 0 && i < pieces; at += v[i++].iov_len)
+        rc = write ? write_at(d, at, v[i].iov_base, v[i].iov_len)
+                   : read_at(d, at, v[i].iov_base, v[i].iov_len);
+    return rc;
+}
+
+static int disk_read(void *opaque, uint64_t at, const struct iovec *to, unsigned pieces) {
+    return disk_move(opaque, false, at, to, pieces);
+}
+
+static int disk_write(void *opaque, uint64_t at, const struct iovec *from,
+                      unsigned pieces) {
+    return disk_move(opaque, true, at, from, pieces);
 }
 
 static int disk_flush(void *opaque) {
@@ -155,6 +193,7 @@ static int disk_discard(void *opaque, uint64_t at, uint64_t size) {
 struct dev_disk disk_device(struct disk *d) {
     return (struct dev_disk){.size = d->size,
                              .read_only = d->read_only,
+                             .direct = !d->image, /* the library's socket is no file */
                              .read = disk_read,
                              .write = disk_write,
                              .flush = disk_flush,
@@ -181,7 +220,7 @@ int disk_digest(struct disk *d, uint64_t *out) {
             if ((data < 0 && errno == ENXIO) || (data > 0 && (uint64_t)data >= at + n))
                 continue;
         }
-        rc = disk_read(d, at, buf, n);
+        rc = read_at(d, at, buf, n);
         if (rc || !memcmp(buf, zeros, n))
             continue;
         XXH3_64bits_update(hash, &at, sizeof(at));

@@ -20,4 +20,5 @@ bool machine_has_share(const struct machine *m);
 /* Is what the guest writes to disk i lost in the end? */
 bool machine_disk_is_lost(const struct machine *m, unsigned i);
 /* For dev_host. */
+void *machine_memory_at(void *machine, pn_gpa gpa, size_t size);
 size_t machine_discard_phys(void *machine, pn_gpa gpa, size_t size);

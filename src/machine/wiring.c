@@ -475,6 +475,7 @@ int wiring_create(struct machine *m, struct err *e) {
                               .host = {.request = host_request,
                                        .read_phys = host_read_phys,
                                        .write_phys = host_write_phys,
+                                       .memory_at = machine_memory_at,
                                        .real_time = work_real_time,
                                        .offload = work_offload,
                                        .discard_phys = machine_discard_phys,

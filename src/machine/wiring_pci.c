@@ -415,6 +415,14 @@ static uint8_t *ram_at(const struct machine *m, pn_gpa gpa, uint64_t *left, int 
     return at < m->cfg.ram ? m->ram.base + at : NULL;
 }
 
+void *machine_memory_at(void *opaque, pn_gpa gpa, size_t size) {
+    struct machine *m = opaque;
+    uint64_t left;
+    int fd;
+    void *p = m->cfg.recorder ? NULL : ram_at(m, gpa, &left, &fd); /* it sees the bytes */
+    return p && size <= left ? p : NULL;
+}
+
 /* To the host, where pages may go one by one and nobody watches who writes them. */
 static void drop(struct machine *m, int fd, uint8_t *p, size_t size) {
     bool huge = m->cfg.hugepages && strpbrk(m->cfg.hugepages, "MG");

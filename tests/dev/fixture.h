@@ -21,6 +21,7 @@ struct fx {
     /* fx.env.host */
     unsigned poweroffs, resets, exits, panics, sleeps, wakes, alarms, code;
     uint8_t mem[FX_MEM]; /* guest memory from 0 */
+    size_t told;         /* of it, as written by somebody else */
     /* serial */
     uint8_t out[256];
     unsigned out_size;

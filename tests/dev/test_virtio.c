@@ -6,6 +6,7 @@
 #include "driver.h"
 #include "tests/suite.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -27,20 +28,49 @@ struct world {
     size_t frame_size;
     unsigned frames;
     uint8_t disk[SECTORS * DISK_SECTOR];
+    bool direct;         /* the disk is read into guest memory, and written from there */
+    unsigned refused;    /* accesses of the disk that are not let to guest memory */
+    struct dev_job *job; /* that a device has given away */
+    bool real_time;
     unsigned flushes, messages;
     uint32_t message;
     uint64_t discarded;
 };
 static struct world a, b;
 
-static int disk_read(void *opaque, uint64_t at, void *buf, size_t size) {
-    memcpy(buf, ((struct world *)opaque)->disk + at, size);
+static int access_disk(struct world *w, uint64_t at, const struct iovec *v,
+                       unsigned pieces, bool write) {
+    const uint8_t *mem = w->fx.mem, *first = v->iov_base;
+    if (first >= mem && first < mem + FX_MEM && w->refused) {
+        w->refused--;
+        return -EFAULT;
+    }
+    for (unsigned i = 0; i < pieces; at += v[i++].iov_len)
+        memcpy(write ? w->disk + at : v[i].iov_base, write ? v[i].iov_base : w->disk + at,
+               v[i].iov_len);
     return 0;
 }
 
-static int disk_write(void *opaque, uint64_t at, const void *buf, size_t size) {
-    memcpy(((struct world *)opaque)->disk + at, buf, size);
-    return 0;
+static int disk_read(void *opaque, uint64_t at, const struct iovec *to, unsigned pieces) {
+    return access_disk(opaque, at, to, pieces, false);
+}
+
+static int disk_write(void *opaque, uint64_t at, const struct iovec *from,
+                      unsigned pieces) {
+    return access_disk(opaque, at, from, pieces, true);
+}
+
+static void *memory_at(void *opaque, pn_gpa gpa, size_t size) {
+    struct world *w = opaque;
+    return w->direct && gpa < FX_MEM && size <= FX_MEM - gpa ? w->fx.mem + gpa : NULL;
+}
+
+static bool real_time(void *opaque) {
+    return ((struct world *)opaque)->real_time;
+}
+
+static void keep_job(void *opaque, struct dev_job *job) {
+    ((struct world *)opaque)->job = job;
 }
 
 static int disk_flush(void *opaque) {
@@ -83,6 +113,9 @@ static void create(struct world *w) {
     fx_init(&w->fx);
     w->fx.env.irq.msi = msi;
     w->fx.env.host.discard_phys = discard;
+    w->fx.env.host.memory_at = memory_at;
+    w->fx.env.host.real_time = real_time;
+    w->fx.env.host.offload = keep_job;
     struct pci_host *host = pci_host_create(&w->fx.env);
     ck_assert_ptr_nonnull(host);
     const struct virtio_rng_config rng = {.virtio = {.host = host, .slot = RNG},
@@ -91,6 +124,7 @@ static void create(struct world *w) {
         .virtio = {.host = host, .slot = BALLOON}};
     struct virtio_blk_config blk = {.virtio = {.host = host, .slot = BLK},
                                     .disk = {.size = sizeof(w->disk),
+                                             .direct = true,
                                              .read = disk_read,
                                              .write = disk_write,
                                              .flush = disk_flush,
@@ -159,7 +193,8 @@ START_TEST(random_bytes_follow_from_the_seed) {
 END_TEST
 
 START_TEST(a_disk_gives_back_what_was_written) {
-    begin(&a, BLK, _i);
+    begin(&a, BLK, _i & 1);
+    a.direct = _i & 2;
     memset(a.fx.mem + DATA, 0x5a, 1024);
     ck_assert_int_eq(request(&a, 1, 3, 1024), 0);
     ck_assert_uint_eq(a.disk[3 * 512], 0x5a);
@@ -177,6 +212,64 @@ START_TEST(a_disk_gives_back_what_was_written) {
     ck_assert_int_eq(request(&a, 11, 0, 16), 0);
     ck_assert_uint_eq(a.disk[3 * 512], 0);
     ck_assert_uint_eq(a.disk[4 * 512], 0x5a);
+}
+END_TEST
+
+START_TEST(a_disk_is_read_into_guest_memory_which_is_told) {
+    begin(&a, BLK, _i);
+    a.direct = true;
+    memset(a.disk, 0x5a, sizeof(a.disk));
+    ck_assert_int_eq(request(&a, 0, 0, 1024), 0);
+    ck_assert_uint_eq(a.fx.told, 1024);
+    ck_assert_uint_eq(a.fx.mem[DATA + 1023], 0x5a);
+    ck_assert_uint_eq(a.fx.mem[DATA + 1024], 0);
+    a.fx.mem[DATA] = 1;
+    ck_assert_int_eq(request(&a, 1, 7, 512), 0); /* a write tells nothing */
+    ck_assert_uint_eq(a.fx.told, 1024);
+    ck_assert_uint_eq(a.disk[7 * 512], 1);
+}
+END_TEST
+
+START_TEST(a_place_that_the_host_refuses_is_reached_by_a_buffer) {
+    begin(&a, BLK, _i);
+    a.direct = true;
+    memset(a.disk, 0x5a, sizeof(a.disk));
+    for (unsigned write = 0; write < 2; write++) {
+        a.refused = 1;
+        a.fx.mem[DATA] = 1;
+        ck_assert_int_eq(request(&a, write, 0, 1024), 0);
+        ck_assert_uint_eq(a.refused, 0);
+        ck_assert_uint_eq(a.fx.mem[DATA], write ? 1 : 0x5a);
+        ck_assert_uint_eq(a.disk[0], write ? 1 : 0x5a);
+    }
+}
+END_TEST
+
+/* _i & 2: the host has read before the reset, and guest memory is told within it. */
+START_TEST(nothing_is_stored_in_guest_memory_after_a_reset) {
+    const uint64_t header[2] = {0, 0};
+    const struct drv_segment s[] = {
+        {HEADER, 16, DRV_READ}, {DATA, 512, DRV_WRITE}, {STATUS, 1, DRV_WRITE}};
+    begin(&a, BLK, _i & 1);
+    a.direct = a.real_time = true;
+    memset(a.disk, 0x5a, sizeof(a.disk));
+    memcpy(a.fx.mem + HEADER, header, sizeof(header));
+    drv_give(&a.d, s, 3);
+    ck_assert_ptr_nonnull(a.job);
+    if (_i & 2)
+        a.job->run(a.job);
+    dev_bus_mmio_write(a.fx.bus, a.d.bar + DRV_STATUS, 1, 0);
+    ck_assert_uint_eq(a.fx.told, _i & 2 ? 512 : 0);
+    if (!(_i & 2))
+        a.job->run(a.job);
+    a.job->done(a.job);
+    ck_assert_uint_eq(a.fx.told, _i & 2 ? 512 : 0);
+    ck_assert_uint_eq(a.fx.mem[DATA], _i & 2 ? 0x5a : 0);
+    ck_assert_int_eq(drv_take(&a.d), -1);
+    a.job = NULL;
+    begin(&a, BLK, _i & 1);
+    a.real_time = false;
+    ck_assert_int_eq(request(&a, 0, 0, 512), 0); /* and it goes on */
 }
 END_TEST
 
@@ -512,7 +605,10 @@ SUITE("virtio", .setup = setup, .teardown = teardown,
                 a_reset_while_a_request_waits_forgets_it,
                 who_is_no_bus_master_reaches_no_memory},
       .loops = {{random_bytes_follow_from_the_seed, 2},
-                {a_disk_gives_back_what_was_written, 2},
+                {a_disk_gives_back_what_was_written, 4},
+                {a_disk_is_read_into_guest_memory_which_is_told, 2},
+                {a_place_that_the_host_refuses_is_reached_by_a_buffer, 2},
+                {nothing_is_stored_in_guest_memory_after_a_reset, 4},
                 {a_request_beyond_the_disk_or_of_no_kind_is_an_error, 2},
                 {a_disk_that_is_read_only_is_not_written, 2},
                 {descriptors_may_be_in_a_table, 2},

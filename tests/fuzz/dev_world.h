@@ -47,9 +47,13 @@ static inline size_t write_phys(void *opaque, pn_gpa gpa, const void *buf, size_
     struct dev_world *w = opaque;
     w->written += size;
     size = fit(gpa, size);
-    if (size)
+    if (size && buf)
         memcpy(w->mem + gpa, buf, size);
     return size;
+}
+
+static inline void *memory_at(void *opaque, pn_gpa gpa, size_t size) {
+    return fit(gpa, size) == size ? ((struct dev_world *)opaque)->mem + gpa : NULL;
 }
 
 /* A bus and a clock; the rest is zeros. */

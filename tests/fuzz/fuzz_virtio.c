@@ -54,16 +54,23 @@ static size_t discard_phys(void *opaque, pn_gpa gpa, size_t size) {
     return size;
 }
 
-static int disk_read(void *opaque, uint64_t at, void *buf, size_t size) {
-    REQUIRE(at <= DISK && size <= DISK - at);
-    memcpy(buf, ((struct world *)opaque)->disk + at, size);
+static int access_disk(struct world *w, uint64_t at, const struct iovec *v,
+                       unsigned pieces, bool write) {
+    for (unsigned i = 0; i < pieces; at += v[i++].iov_len) {
+        REQUIRE(at <= DISK && v[i].iov_len <= DISK - at);
+        memcpy(write ? w->disk + at : v[i].iov_base, write ? v[i].iov_base : w->disk + at,
+               v[i].iov_len);
+    }
     return 0;
 }
 
-static int disk_write(void *opaque, uint64_t at, const void *buf, size_t size) {
-    REQUIRE(at <= DISK && size <= DISK - at);
-    memcpy(((struct world *)opaque)->disk + at, buf, size);
-    return 0;
+static int disk_read(void *opaque, uint64_t at, const struct iovec *to, unsigned pieces) {
+    return access_disk(opaque, at, to, pieces, false);
+}
+
+static int disk_write(void *opaque, uint64_t at, const struct iovec *from,
+                      unsigned pieces) {
+    return access_disk(opaque, at, from, pieces, true);
 }
 
 static int disk_flush(void *opaque) {
@@ -120,6 +127,7 @@ static void create(struct world *w) {
                                 .irq = {set_irq, msi, w},
                                 .host = {.read_phys = read_phys,
                                          .write_phys = write_phys,
+                                         .memory_at = memory_at,
                                          .discard_phys = discard_phys,
                                          .opaque = w}};
     struct pci_host *host = pci_host_create(&env);
@@ -130,6 +138,7 @@ static void create(struct world *w) {
         {host, 1 + NET, false}, {send_frame, w, NET_MTU}, {2}};
     const struct virtio_blk_config blk = {.virtio = {host, 1 + BLK, false},
                                           .disk = {.size = DISK,
+                                                   .direct = true,
                                                    .read = disk_read,
                                                    .write = disk_write,
                                                    .flush = disk_flush,
