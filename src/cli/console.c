@@ -359,24 +359,25 @@ size_t console_in(void *opaque, uint8_t *buf, size_t size) {
     return con.tty ? unescape(buf, (size_t)n) : (size_t)n;
 }
 
-void console_idle(void *opaque, uint64_t ns) {
-    console_wait(NULL, 0, ns);
-}
-
-void console_wait(const int *also, unsigned count, uint64_t ns) {
+void console_idle(void *opaque, uint64_t ns, struct pollfd *also, unsigned count) {
     bool ours = own_terminal();
-    struct pollfd fd[2 + CONSOLE_ALSO_MAX] = {
-        {.fd = con.wake[0], .events = POLLIN},
-        {.fd = con.no_input || !ours ? -1 : STDIN_FILENO, .events = POLLIN}};
-    for (unsigned i = 0; i < count && i < CONSOLE_ALSO_MAX; i++)
-        fd[2 + i] = (struct pollfd){.fd = also[i], .events = POLLIN};
+    struct pollfd fd[2 + CONSOLE_ALSO_MAX];
+    fd[0] = (struct pollfd){.fd = con.wake[0], .events = POLLIN};
+    fd[1] = (struct pollfd){.fd = con.no_input || !ours ? -1 : STDIN_FILENO,
+                            .events = POLLIN};
+    if (count > CONSOLE_ALSO_MAX)
+        count = CONSOLE_ALSO_MAX;
+    if (count)
+        memcpy(fd + 2, also, count * sizeof(*fd));
     if (!ours && ns > LOOK_NS) /* at whether it is ours again */
         ns = LOOK_NS;
     struct timespec ts = {.tv_sec = (time_t)(ns / 1000000000u),
                           .tv_nsec = (long)(ns % 1000000000u)};
     if (ns / 1000000000u > 3600)
         ts = (struct timespec){.tv_sec = 3600};
-    ppoll(fd, 2 + (count < CONSOLE_ALSO_MAX ? count : CONSOLE_ALSO_MAX), &ts, NULL);
+    bool ready = ppoll(fd, 2 + count, &ts, NULL) > 0;
+    for (unsigned i = 0; i < count; i++)
+        also[i].revents = ready ? fd[2 + i].revents : 0;
 }
 
 int console_signal(void) {

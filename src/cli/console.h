@@ -8,6 +8,7 @@
  */
 #pragma once
 
+#include <poll.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -22,10 +23,8 @@ bool console_has_input(void);
 /* The machine's callbacks (machine.h); opaque is unused. */
 void console_out(void *opaque, const uint8_t *buf, size_t size);
 size_t console_in(void *opaque, uint8_t *buf, size_t size);
-void console_idle(void *opaque, uint64_t ns);
-/* The same; input at one of these descriptors, at most CONSOLE_ALSO_MAX, ends it too. */
-#define CONSOLE_ALSO_MAX 4u
-void console_wait(const int *also, unsigned count, uint64_t ns);
+#define CONSOLE_ALSO_MAX 320u /* descriptors at most */
+void console_idle(void *opaque, uint64_t ns, struct pollfd *also, unsigned count);
 
 /* Ctrl-A c: keys are for a monitor, and again for the guest. name: its commands, NULL beyond the
  * last, for Tab. Without this call the key does nothing. */

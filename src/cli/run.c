@@ -91,8 +91,8 @@ static bool asked(void *opaque) {
     return run_attend_asked(((struct run *)opaque)->attend);
 }
 
-static void idle(void *opaque, uint64_t ns) {
-    run_attend_idle(((struct run *)opaque)->attend, ns);
+static void idle(void *opaque, uint64_t ns, struct pollfd *also, unsigned count) {
+    run_attend_idle(((struct run *)opaque)->attend, ns, also, count);
 }
 
 /* How a guest that panicked ended is how its kernel takes a panic. */

@@ -67,16 +67,22 @@ bool run_attend_asked(struct run_attend *a) {
            (a->machine && machine_migrate_asks(a->machine));
 }
 
-void run_attend_idle(struct run_attend *a, uint64_t ns) {
-    int fd[3];
-    unsigned n = 0;
-    if (a->machine && machine_migrate_fd(a->machine) >= 0)
-        fd[n++] = machine_migrate_fd(a->machine);
-    if (a->gdb_at)
-        fd[n++] = channel_fd(a->gdb_at);
-    if (a->monitor_at)
-        fd[n++] = channel_fd(a->monitor_at);
-    console_wait(fd, n, ns);
+void run_attend_idle(struct run_attend *a, uint64_t ns, struct pollfd *also,
+                     unsigned count) {
+    struct pollfd fd[CONSOLE_ALSO_MAX];
+    const int own[] = {a->machine ? machine_migrate_fd(a->machine) : -1,
+                       a->gdb_at ? channel_fd(a->gdb_at) : -1,
+                       a->monitor_at ? channel_fd(a->monitor_at) : -1};
+    const unsigned first = sizeof(own) / sizeof(own[0]);
+    for (unsigned i = 0; i < first; i++)
+        fd[i] = (struct pollfd){.fd = own[i], .events = POLLIN}; /* -1: none */
+    if (count > CONSOLE_ALSO_MAX - first)
+        count = CONSOLE_ALSO_MAX - first;
+    if (count)
+        memcpy(fd + first, also, count * sizeof(*fd));
+    console_idle(NULL, ns, fd, first + count);
+    if (count)
+        memcpy(also, fd + first, count * sizeof(*fd));
 }
 
 /* gdb's `monitor LINE`. */

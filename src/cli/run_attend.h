@@ -14,7 +14,8 @@ void run_attend_close(struct run_attend *a); /* NULL: nothing */
 
 /* machine_config.attend and .idle, with a from run_attend_open. */
 bool run_attend_asked(struct run_attend *a);
-void run_attend_idle(struct run_attend *a, uint64_t ns);
+void run_attend_idle(struct run_attend *a, uint64_t ns, struct pollfd *also,
+                     unsigned count);
 
 /* As machine_run, with the guest standing whenever somebody wants it to. */
 int run_attend_go(struct run_attend *a, struct machine *m, struct machine_result *result,

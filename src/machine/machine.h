@@ -9,6 +9,7 @@
  */
 #pragma once
 
+#include <poll.h>
 #include <stdio.h>
 
 #include "base/err.h"
@@ -84,9 +85,9 @@ struct machine_config {
     /* Bytes waiting for the guest's console; polled when the FIFO has room. Never blocks.
      * Return: bytes put into buf, at most size; 0: none now. May be NULL. */
     size_t (*serial_in)(void *opaque, uint8_t *buf, size_t size);
-    /* Idle under --clock host, or waiting for console input: sleep until input or `ns`.
-     */
-    void (*idle)(void *opaque, uint64_t ns);
+    /* Idle under --clock host, or waiting for console input: sleep until input or `ns`, or
+     * until one of these descriptors is ready (poll(2); revents say so). May be NULL. */
+    void (*idle)(void *opaque, uint64_t ns, struct pollfd *also, unsigned count);
     /* Is somebody there for whom the guest is to stand (control.h)? Polled about every
      * millisecond of guest time, and while the guest idles. Never blocks. May be NULL. */
     bool (*attend)(void *opaque);

@@ -27,8 +27,7 @@
 #define SLICE_MANY_NS 49999u   /* a prime: two loops never meet in one place for ever */
 #define SERVE_NS      1000000u /* console and limits are looked at this often */
 #define PACE_AFTER_NS                                                                    \
-    1000000000u /* interactive: skip this much before waiting for real */
-#define LINK_WAIT_NS 5000000u
+    1000000000u                 /* interactive: skip this much before waiting for real */
 #define SLEEP_MAX_NS 100000000u /* so that --timeout is kept */
 /* Halted, and that many timers over that long woke nobody: nothing ever will. */
 #define STUCK_WAKES 1000u
@@ -308,10 +307,10 @@ static uint64_t sleep_for(struct machine *m, uint64_t ns) {
     m->waits = true;
     if (ns > SLEEP_MAX_NS)
         ns = SLEEP_MAX_NS;
-    if (machine_has_links(m)) { /* the console is looked at often enough */
-        machine_poll_links(m, ns < LINK_WAIT_NS ? ns : LINK_WAIT_NS);
-    } else if (m->cfg.idle) {
-        m->cfg.idle(m->cfg.opaque, ns);
+    if (machine_has_links(m)) {
+        machine_poll_links(m, ns);
+    } else if (m->cfg.idle && m->input_count < sizeof(m->input)) {
+        m->cfg.idle(m->cfg.opaque, ns, NULL, 0);
     } else {
         struct timespec t = {0, (long)ns};
         nanosleep(&t, NULL);

@@ -24,8 +24,10 @@
 #include "machine/link.h"
 #include "machine/work.h"
 
-#define CONSOLE_POLL_NS 4000000u   /* how often the console is looked at */
-#define LINK_POLL_NS    500000u    /* how often the network is */
+#define CONSOLE_POLL_NS 4000000u /* how often the console is looked at */
+#define LINK_POLL_NS    500000u  /* how often the network is */
+#define QUIET_MOST      6u       /* where nothing comes, the time doubles so often, ... */
+#define QUIET_NS        20000000u  /* ... to this */
 #define WAIT_MAX_NS     100000000u /* so that --timeout, a quit and a death are seen */
 #define REJOIN_NS       8000000u /* between two kicks of a vCPU that has not come back */
 #define REJOIN_TRIES    100u
@@ -52,6 +54,8 @@ struct runner {
 
 struct threads {
     struct runner r[MACHINE_CPUS_MAX];
+    unsigned
+        quiet; /* looks at console and links, one after another, that found nothing */
 };
 
 /* Is the run loop to return? */
@@ -234,12 +238,23 @@ static void wait_a_little(struct machine *m) {
     uint64_t ns = m->cfg.serial_in || m->cfg.attend ? CONSOLE_POLL_NS : WAIT_MAX_NS;
     if (machine_has_links(m))
         ns = LINK_POLL_NS;
+    if (ns < QUIET_NS) {
+        ns <<= m->threads->quiet < QUIET_MOST ? m->threads->quiet : QUIET_MOST;
+        ns = ns < QUIET_NS ? ns : QUIET_NS;
+    }
     if (next <= now)
         return;
     if (next - now < ns)
         ns = next - now;
     struct timespec until = host_in_ns(CLOCK_MONOTONIC, ns);
     pthread_cond_timedwait(&m->wake, &m->lock, &until);
+}
+
+void machine_look_soon(struct machine *m) {
+    if (!m->threads || !m->threads->quiet)
+        return;
+    m->threads->quiet = 0;
+    pthread_cond_signal(&m->wake);
 }
 
 /* A thread that is gone without having said so died. Return: 0, or -EIO and a line. */
@@ -300,7 +315,8 @@ static int serve(struct machine *m, struct err *e) {
     while (!returns(m) && !machine_asked(m)) {
         clock_run(&m->clock);
         machine_feed_serial(m);
-        machine_poll_links(m, 0);
+        bool came = machine_poll_links(m, 0) || m->input_count;
+        m->threads->quiet = came ? 0 : m->threads->quiet + 1;
         machine_check_limits(m);
         machine_attend(m);
         rc = find_dead(m, e);

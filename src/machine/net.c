@@ -283,6 +283,7 @@ void net_attach(struct net *n, struct virtio_net *card) {
 
 static void from_guest(void *opaque, const void *frame, size_t size) {
     struct net *n = opaque;
+    machine_look_soon(n->m);
     if (n->slirp)
         slirp.input(n->slirp, frame, (int)size);
     else

@@ -118,7 +118,7 @@ uint64_t machine_history_wait(struct machine *m, uint64_t until) {
 static void no_output(void *opaque, const uint8_t *buf, size_t size) {
 }
 
-static void no_idle(void *opaque, uint64_t ns) {
+static void no_idle(void *opaque, uint64_t ns, struct pollfd *also, unsigned count) {
 }
 
 /* The keeper says something, or is gone. */

@@ -56,6 +56,7 @@ static void from_guest(void *opaque, unsigned port, const void *buf, size_t size
     struct port *p = &((struct ports *)opaque)->port[port];
     if (p->fd < 0)
         return;
+    machine_look_soon(((struct ports *)opaque)->m);
     memcpy(p->out + p->out_count, buf, size);
     p->out_count += size;
     drain(p);

@@ -225,6 +225,9 @@ int machine_stop_world(struct machine *m);
 void machine_start_world(struct machine *m);
 /* With machine_in_parallel, under the lock: that vCPU's thread, if it waits for something to come,
  * looks whether that has. Where it runs a kick makes it look. */
+/* The guest has sent something outside, and an answer may come: the thread that serves looks often
+ * again. Does nothing where no vCPU has a thread. */
+void machine_look_soon(struct machine *m);
 void machine_call_cpu(struct machine *m, unsigned cpu);
 
 /* control.c: tell the engine where it is to stop. Return: 0, or -errno and a line. */

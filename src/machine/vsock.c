@@ -239,6 +239,7 @@ static bool room(void *opaque) {
 
 static void packet(void *opaque, const struct vsock_header *h, const void *data) {
     struct vsock *k = opaque;
+    machine_look_soon(k->m);
     struct connection *c = find(k, h->from_port, h->to_port);
     if (h->from_cid != VSOCK_GUEST_CID || h->to_cid != VSOCK_HOST_CID ||
         h->type != VSOCK_STREAM || (!c && h->op != VSOCK_REQUEST) ||

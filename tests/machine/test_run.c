@@ -50,7 +50,7 @@ static size_t serial_in(void *o, uint8_t *buf, size_t size) {
     return n;
 }
 
-static void idle(void *o, uint64_t ns) {
+static void idle(void *o, uint64_t ns, struct pollfd *also, unsigned count) {
     struct world *w = o;
     w->idles++;
 }
