@@ -18,7 +18,8 @@ help:
 	@echo "make test     install what is missing, build, run every test"
 	@echo "make differential   random instructions in the software CPU and on this host's, without"
 	@echo "              end (MODE=64|32, SEED=...; one million of them are in make test)"
-	@echo "make killed   end writers of snapshots, and spoil migrations, at 200 random places (POINTS=..., SEED=...)"
+	@echo "make killed   end writers of snapshots, and spoil migrations, at 200 random places (POINTS=..., SEED=...);"
+	@echo "              then guests that write to a disk, 50 times (ROUNDS=...)"
 	@echo "make litmus   two vCPUs that are threads, ten million rounds of what processors promise each other;"
 	@echo "              then thirty boots with eight of them (BOOTS=...)"
 	@echo "make tsan     what concerns --parallel, under ThreadSanitizer"
@@ -97,6 +98,7 @@ differential: setup-test all
 killed: setup-test all
 	@tests/cli/killed.py $(BUILD)/src/cli/penumbra $(BUILD)/tests/cli/libchop.so $(or $(POINTS),200) $(or $(SEED),1)
 	@tests/cli/migrate_faults.py $(BUILD)/src/cli/penumbra $(or $(POINTS),200) $(or $(SEED),1)
+	@tests/guest/flush.sh $(BUILD)/src/cli/penumbra $(or $(ROUNDS),50)
 
 conformance: setup-test all
 	@tests/conformance/conformance.py --penumbra $(BUILD)/src/cli/penumbra $(ARGS) \

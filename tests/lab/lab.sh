@@ -5,17 +5,17 @@
 # loads kvm-amd with npt=1 or npt=0; a script runs inside.
 #
 #   lab.sh --guest ROOT --npt 0|1 --out DIR [--mem MIB] [--cpus N] [--timeout S]
-#          [--add FILE[:NAME]]... -- SCRIPT
+#          [--add FILE[:NAME]]... [--drive FILE] -- SCRIPT
 #
 # QEMU is what tests/lab/qemu.sh names. ROOT: the unpacked packages of scripts/guest.sh, of any suite. Each FILE is put into
-# /lab inside; programs bring the libraries that ldd names. SCRIPT (a shell file) runs in
+# /lab inside; programs and libraries bring the libraries that ldd names. The drive is virtio's, and read alone. SCRIPT (a shell file) runs in
 # /lab; what it writes to /lab/out comes back into DIR, its output into DIR/log.
 # Exit: the script's own; 99 when the lab itself failed.
 set -euo pipefail
 
 die() { echo "lab: $*" >&2; exit 99; }
 
-guest= npt= out= mem=1536 cpus=1 limit=600 add=()
+guest= npt= out= mem=1536 cpus=1 limit=600 add=() drive=()
 while [ $# -gt 0 ]; do
     case $1 in
     --guest) guest=$2; shift 2 ;;
@@ -25,6 +25,7 @@ while [ $# -gt 0 ]; do
     --cpus) cpus=$2; shift 2 ;;
     --timeout) limit=$2; shift 2 ;;
     --add) add+=("$2"); shift 2 ;;
+    --drive) drive=(-drive "file=$2,format=raw,if=virtio,readonly=on"); shift 2 ;;
     --) shift; break ;;
     *) die "unknown option $1" ;;
     esac
@@ -65,7 +66,7 @@ for entry in "${add[@]}"; do
     file=${entry%%:*} name=${entry#*:}
     [ "$name" = "$entry" ] && name=$(basename "$file")
     cp -L "$file" "$root/lab/$name"
-    if [ -x "$file" ]; then
+    if [ -x "$file" ] || [[ $file = *.so.* ]]; then
         add_libraries "$file"
     fi
 done
@@ -106,7 +107,7 @@ host_cpu=${host_cpus[$((npt % ${#host_cpus[@]}))]}
 # than not.
 timeout "$limit" taskset -c "$host_cpu" "$qemu" -machine accel=tcg -cpu max -smp "$cpus" -m "$mem" \
     -display none -no-reboot -nodefaults -serial "file:$out/console" \
-    -serial "file:$work/result.tar" -kernel "$kernel" -initrd "$work/initrd" \
+    "${drive[@]}" -serial "file:$work/result.tar" -kernel "$kernel" -initrd "$work/initrd" \
     -append "console=ttyS0 panic=-1 quiet lab_npt=$npt" </dev/null ||
     die "QEMU ended with code $? (console: $out/console): $(tail -n 1 "$out/console")"
 tar -C "$out" -xf "$work/result.tar" 2>/dev/null || die "no result (console: $out/console)"

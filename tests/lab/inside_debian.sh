@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: MIT
+# Inside the lab, for debian.sh: a Debian on the lab's drive, by KVM.
+for module in virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci virtio_blk; do
+    insmod /lab/$module.ko || exit 1
+done
+ifconfig lo up
+mkfifo /tmp/keys
+: > /tmp/out
+LD_LIBRARY_PATH=/lab ./penumbra run --mmu kvm -m 512M --disk /dev/vda,snapshot --net user,open,hostfwd=tcp::2222-:22 --device rng --kernel vmlinuz \
+    --initrd initrd.img --append "console=ttyS0 root=/dev/vda rw" --timeout 1300 < /tmp/keys > /tmp/out 2> /tmp/err &
+guest=$!
+exec 3> /tmp/keys
+until_says() { # PATTERN
+    until grep -q "$1" /tmp/out; do
+        kill -0 $guest 2> /dev/null || {
+            echo "it ended before '$1': $(cat /tmp/err) $(tail -n 5 /tmp/out)"
+            exit 1
+        }
+        sleep 1
+    done
+}
+until_says 'login: '
+echo "login after $(cut -d. -f1 /proc/uptime) s"
+echo root >&3
+until_says '# '
+echo 'echo kernel $(uname -r), address $(ip -4 -o address show scope global | grep -c 10.0.2.)' >&3
+until_says '^kernel .*, address 1'
+grep -o '^kernel .*' /tmp/out
+until nc -w 20 127.0.0.1 2222 < /dev/null > /tmp/greeting && grep -a SSH- /tmp/greeting; do
+    until_says .
+    sleep 1
+done
+echo 'systemctl poweroff' >&3
+wait $guest
+code=$?
+grep -q 'Power down' /tmp/out || code=1
+echo "exit code $code"
+exit $code
