@@ -42,16 +42,17 @@ mkdir "$work/files" && head -c 3M < <(yes "$(seq 1 1000)") > "$work/files/image"
 mkfs.ext4 -q -b 4096 -d "$work/files" "$work/p" 64M && gzip -1 "$work/p" || exit 1
 # Python, as far as devices.py needs it.
 python3 - "$work/py.tar" << 'EOF' || exit 1
-import encodings.ascii, socket, sys, tarfile, time
+import encodings.ascii, os, socket, sys, tarfile, time
 with tarfile.open(sys.argv[1], "w", dereference=True) as tar:
     for module in list(sys.modules.values()):
-        if getattr(module, "__file__", None):
+        if os.path.isfile(getattr(module, "__file__", None) or ""):
             tar.add(module.__file__)
 EOF
+python=$(python3 -c 'import os, sys; print(os.path.realpath(sys.executable))')
 rc=0
 "$here/lab.sh" --guest "$host/root" --npt "$npt" --out "$out" --mem 2600 --timeout 1500 --add "$penumbra:penumbra" \
     --add "$cache/vmlinuz" --add "$amd64/vmlinuz:vmlinuz-amd64" --add "$work/initrd-devices" --add "$work/initrd-pmem" \
-    --add "$work/initrd-share" --add "$work/p.gz" --add "$work/py.tar" --add "$here/../guest/devices.py" --add "$(readlink -f "$(command -v python3)"):python3" \
+    --add "$work/initrd-share" --add "$work/p.gz" --add "$work/py.tar" --add "$here/../guest/devices.py" --add "$python:python3" \
     -- "$here/inside_devices.sh" || rc=$?
 [ $rc -eq 0 ] || fail "the lab: exit code $rc: $(tail -n 5 "$out/log" 2> /dev/null)"
 exit $bad

@@ -6,7 +6,7 @@ done
 ifconfig lo up
 mkfifo /tmp/keys
 : > /tmp/out
-LD_LIBRARY_PATH=/lab ./penumbra run --mmu kvm -m 512M --disk /dev/vda,snapshot --net user,open,hostfwd=tcp::2222-:22 --device rng --kernel vmlinuz \
+./penumbra run --mmu kvm -m 512M --disk /dev/vda,snapshot --net user,open,hostfwd=tcp::2222-:22 --device rng --kernel vmlinuz \
     --initrd initrd.img --append "console=ttyS0 root=/dev/vda rw" --timeout 1300 < /tmp/keys > /tmp/out 2> /tmp/err &
 guest=$!
 exec 3> /tmp/keys

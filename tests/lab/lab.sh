@@ -8,7 +8,7 @@
 #          [--add FILE[:NAME]]... [--drive FILE] -- SCRIPT
 #
 # QEMU is what tests/lab/qemu.sh names. ROOT: the unpacked packages of scripts/guest.sh, of any suite. Each FILE is put into
-# /lab inside; programs and libraries bring the libraries that ldd names. The drive is virtio's, and read alone. SCRIPT (a shell file) runs in
+# /lab inside; a library (*.so.N) where it is here; both bring the libraries that ldd names. The drive is virtio's, and read alone. SCRIPT (a shell file) runs in
 # /lab; what it writes to /lab/out comes back into DIR, its output into DIR/log.
 # Exit: the script's own; 99 when the lab itself failed.
 set -euo pipefail
@@ -65,8 +65,14 @@ add_libraries() {
 for entry in "${add[@]}"; do
     file=${entry%%:*} name=${entry#*:}
     [ "$name" = "$entry" ] && name=$(basename "$file")
+    if [[ $file = *.so.* ]]; then # one that a program opens by its name
+        mkdir -p "$root$(dirname "$file")"
+        cp -L "$file" "$root$file"
+        add_libraries "$file"
+        continue
+    fi
     cp -L "$file" "$root/lab/$name"
-    if [ -x "$file" ] || [[ $file = *.so.* ]]; then
+    if [ -x "$file" ]; then
         add_libraries "$file"
     fi
 done
