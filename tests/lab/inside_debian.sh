@@ -11,9 +11,10 @@ mkfifo /tmp/keys
 guest=$!
 exec 3> /tmp/keys
 until_says() { # PATTERN
+    echo "waits for '$1'" > /dev/console
     until grep -q "$1" /tmp/out; do
-        kill -0 $guest 2> /dev/null || {
-            echo "it ended before '$1': $(cat /tmp/err) $(tail -n 5 /tmp/out)"
+        kill -0 $guest 2> /dev/null && [ "$(cut -d. -f1 /proc/uptime)" -lt 1200 ] || {
+            echo "no '$1': $(cat /tmp/err) $(tail -n 5 /tmp/out)"
             exit 1
         }
         sleep 1
@@ -23,8 +24,8 @@ until_says 'login: '
 echo "login after $(cut -d. -f1 /proc/uptime) s"
 echo root >&3
 until_says '# '
-echo 'echo kernel $(uname -r), address $(ip -4 -o address show scope global | grep -c 10.0.2.)' >&3
-until_says '^kernel .*, address 1'
+echo 'until ip -4 -o address show scope global | grep 10.0.2.; do sleep 1; done; echo kernel $(uname -r), and a network' >&3
+until_says '^kernel .* network'
 grep -o '^kernel .*' /tmp/out
 until nc -w 20 127.0.0.1 2222 < /dev/null > /tmp/greeting && grep -a SSH- /tmp/greeting; do
     until_says .
