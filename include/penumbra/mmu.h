@@ -44,7 +44,9 @@ struct pn_mmu_vcpu;
 #define PN_TLB_HELD(gva)   (((gva)&PN_PAGE_MASK) ^ 2u << PN_PAGE_SHIFT)
 
 struct pn_tlb_entry {
-    uint64_t tag[3]; /* by enum pn_access: gva of the page, or one of another index */
+    /* By enum pn_access: gva of the page, or one of another index. With a TLB model that of
+     * PN_FETCH is none, but a stamp: see pn_tlb_used. */
+    uint64_t tag[3];
     uintptr_t hva;   /* host virtual address of the page */
 };
 
@@ -69,7 +71,21 @@ struct pn_tlb_view {
      * flush that must follow (INVLPG, INVPCID, MOV CR3). Jump caches keyed by gva are
      * then stale. A root that comes back unchanged brings its value back. */
     uint64_t fetch_gen;
+    /* With a TLB model: of the last access; else 0. */
+    uint64_t stamp;
 };
+
+/* Stamps only grow, by PN_TLB_STAMP from one C call of pn_tlb_used to the next; the values
+ * between are for whoever translates code, for several accesses after one step. */
+#define PN_TLB_STAMPS (UINT64_C(1) << 63) /* the first one: no address that is fetched from */
+#define PN_TLB_STAMP  256u
+
+/* Whoever hits an entry says so: the model's first level has its page, and wants to know
+ * which ones were used last. Accesses with the page of the one before need not be told. */
+static inline void pn_tlb_used(struct pn_tlb_view *view, const struct pn_tlb_entry *e) {
+    if (view->stamp)
+        ((struct pn_tlb_entry *)(uintptr_t)e)->tag[PN_FETCH] = view->stamp += PN_TLB_STAMP;
+}
 
 /* ---- Creation and options ---- */
 

@@ -5,8 +5,8 @@
  * Invariants
  * 1. No two live entries of one tag and one ctx, nor a global one beside another of its
  *    tag that its ctx would find.
- * 2. To use the entry that was used last in its set changes nothing but its stamp: the
- *    software TLB may answer for it meanwhile (model.c).
+ * 2. To use an entry changes the stamps and the order of its set and nothing else: the
+ *    software TLB may answer for it meanwhile (filter.c).
  * 3. Unbounded: a hash with linear probes; dead entries keep the chains together until
  *    the table is made anew. Without memory for a larger one, and beyond HASH_MOST, it
  *    begins empty again.
@@ -24,7 +24,6 @@ enum { FREE, LIVE, DEAD };
 #define HASH_START  1024u
 #define HASH_MOST   (1u << 22) /* a guest can make addresses without end */
 #define ENTRIES_MAX 65536u
-#define WAYS_MAX    64u /* a PLRU tree fits into a word */
 #define WAYS_MANY   8u
 
 static bool power_of_two(uint32_t v) {
@@ -36,7 +35,7 @@ const char *pn_tlb_array_problem(const struct pn_tlb_array *g) {
         return NULL;
     if (g->entries > ENTRIES_MAX)
         return "at most 65536 entries";
-    if (!g->ways || g->ways > WAYS_MAX)
+    if (!g->ways || g->ways > ASSOC_WAYS_MAX)
         return "from 1 to 64 ways";
     if (g->entries % g->ways || !power_of_two(g->entries / g->ways))
         return "entries / ways must be a power of two";
@@ -48,7 +47,7 @@ const char *pn_tlb_array_problem(const struct pn_tlb_array *g) {
 }
 
 int assoc_init(struct assoc *a, const struct pn_tlb_array *g) {
-    *a = (struct assoc){.replace = g->replace, .pages = g->pages};
+    *a = (struct assoc){.clock = &a->ticks, .replace = g->replace, .pages = g->pages};
     if (!g->entries)
         return 0;
     a->unbounded = g->entries == PN_ARRAY_UNBOUNDED;
@@ -165,7 +164,7 @@ static uint32_t victim(struct assoc *a, uint32_t s) {
 bool assoc_use(struct assoc *a, struct assoc_entry *e) {
     if (a->unbounded)
         return false;
-    e->stamp = ++a->clock;
+    e->stamp = *a->clock += PN_TLB_STAMP;
     uint32_t s = assoc_set_of(a, e->tag), way = (uint32_t)(e - a->e) - s * a->ways;
     if (a->set[s].mru == way)
         return false;
@@ -178,8 +177,8 @@ bool assoc_use(struct assoc *a, struct assoc_entry *e) {
 void assoc_use_told(struct assoc *a, struct assoc_entry *e, struct pn_fetch_hit *h) {
     uint32_t s = a->unbounded ? 0 : assoc_set_of(a, e->tag);
     struct assoc_set none = {0}, all = {.order = ~0ull}, *set = &a->set[s];
-    h->clock = &a->clock;
-    h->stamp = a->unbounded ? &a->clock : &e->stamp; /* entries of a hash move */
+    h->clock = a->clock;
+    h->stamp = a->unbounded ? a->clock : &e->stamp; /* entries of a hash move */
     h->order = &set->order;
     h->last = &set->mru;
     h->way = a->unbounded ? 0 : (uint32_t)(e - a->e) - s * a->ways;

@@ -18,7 +18,8 @@ struct assoc_entry {
     bool global; /* of every ctx */
     bool store;  /* the owner's: stores may use it */
 };
-#define ASSOC_ANY 0x10000u /* as a ctx: every one */
+#define ASSOC_ANY      0x10000u /* as a ctx: every one */
+#define ASSOC_WAYS_MAX 64u      /* a PLRU tree fits into a word */
 
 struct assoc_set {
     uint64_t order; /* PLRU: the tree's bits; FIFO: the way that goes next */
@@ -39,7 +40,7 @@ struct assoc {
     uint32_t sets, ways;     /* 0 ways: there is none */
     uint8_t replace, pages;
     bool unbounded;
-    uint64_t clock;
+    uint64_t *clock, ticks;      /* of stamps; clock is &ticks but for L1D: filter.c */
     uint32_t capacity, used; /* unbounded: of the hash; entries not free, dead ones too */
 };
 

@@ -9,7 +9,7 @@ void model_audit(struct audit *a, const struct pn_mmu_vcpu *vcpu) {
         for (unsigned i = 0; i < PN_TLB_ENTRIES; i++) {
             const struct pn_tlb_entry *f = &vcpu->model->filter[mode][i];
             const struct pn_tlb_entry *e = &vcpu->roots->cur->tlb[mode][i];
-            for (unsigned t = 0; t < 3; t++)
+            for (unsigned t = 0; t < PN_FETCH; t++)
                 if (f->tag[t] != PN_TLB_NONE(i) &&
                     (f->tag[t] != e->tag[t] || f->hva != e->hva))
                     wrong(a, "filter entry %u of mode %u is not in the TLB", i, mode);

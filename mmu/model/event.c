@@ -215,12 +215,12 @@ static void show_faults(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access acc
 static void show_access(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
                         enum pn_tlb_mode mode, const struct model_path *pre,
                         const struct pn_tlb_entry *e) {
-    bool store;
+    struct model_hit h;
     if (access == PN_FETCH)
         vcpu->model->fetches.page = gva & PN_PAGE_MASK;
-    if (model_access(vcpu, gva, access, mode, pre, &store) && access < PN_FETCH &&
+    if (model_access(vcpu, gva, access, mode, pre, &h) && access < PN_FETCH &&
         (e->tag[access] ^ gva) < PN_PAGE_SIZE)
-        model_filter_fill(vcpu, gva, mode, store);
+        model_filter_fill(vcpu, gva, mode, &h);
 }
 
 /* Does the entry answer the access, its write tag kept back or not? */
@@ -302,23 +302,18 @@ struct pn_fetches *pn_mmu_fetches(const struct pn_mmu_vcpu *vcpu) {
 }
 
 void pn_mmu_fetched(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_tlb_mode mode) {
-    bool store;
+    struct model_hit h;
     record(vcpu->mmu, fetched, vcpu->number, .w = {gva, mode});
     if (vcpu->model->flush)
         host_flush_all(vcpu);
     vcpu->model->fetches.page = gva & PN_PAGE_MASK;
-    model_access(vcpu, gva, PN_FETCH, mode, NULL, &store);
+    model_access(vcpu, gva, PN_FETCH, mode, NULL, &h);
 }
 
 /* ---- The observer ---- */
 
 static struct pn_tlb_entry *shown(const struct pn_mmu_vcpu *vcpu, enum pn_tlb_mode mode) {
     return vcpu->model->filter[mode];
-}
-
-static void entry_changes(struct pn_mmu_vcpu *vcpu, unsigned index,
-                          enum pn_tlb_mode mode) {
-    tlb_entry_clear(&vcpu->model->filter[mode][index], index);
 }
 
 const struct mmu_observer model_observer = {
@@ -328,7 +323,7 @@ const struct mmu_observer model_observer = {
     .answers = answers,
     .where = model_where,
     .tlb = shown,
-    .entry_changes = entry_changes,
+    .entry_changes = model_filter_clear,
     .tlb_flushed = model_filter_flush,
     .fault_taken = fault_taken,
     .dropped = dropped,

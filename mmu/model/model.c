@@ -2,18 +2,16 @@
 /*
  * The TLB model: its caches, a modelled access, a modelled walk.
  *
- * The software TLB would hide the hits. It need not be off, though: a hit of the page
- * used last in its set of the L1 TLB changes nothing. So while a model is on the CPU
- * reads a filter, the part of its root's TLB whose pages are each the last used of their
- * set; every other access comes to pn_mmu_translate, and is answered from the root's TLB
- * if that has it, after the model has seen it. Fetches are told by pn_mmu_fetched, for
- * each page that control comes to.
+ * The software TLB would hide the hits. It need not be off, though: while a model is on the
+ * CPU reads a filter (filter.c), the part of its root's TLB whose pages are in the L1 data TLB.
+ * Every other access comes to pn_mmu_translate, and is answered from the root's TLB if that has
+ * it, after the model has seen it. Fetches are told by pn_mmu_fetched, for each page that
+ * control comes to.
  *
  * Invariants
  * 1. What the filter has, the current root's TLB has: the same page, no tag more.
- * 2. A page in the filter is in the L1 data TLB, and the last used of its set there, or
- *    the array is unbounded. Each such filter entry is in model_held of that set, or
- *    `more` says that it is not.
+ * 2. Between calls the L1 data TLB and the stamps in the filter together say which page of a
+ *    set was used last, and before it, and so on.
  * 3. With a model and without one the tables are the same, and what the guest sees; the
  *    roots' TLBs too, but for accesses that span two pages, which ask the tables less
  *    often. Walks made for the model have no side effects.
@@ -31,9 +29,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define HELD_NONE 0
-#define TEMPLATE  (PN_TLB_ENTRIES * sizeof(struct pn_tlb_entry))
 
 /* ---- Life ---- */
 
@@ -72,7 +67,6 @@ static int caches_init(struct model *m) {
     const struct pn_tlb_model *cfg = m->cfg;
     const struct pn_tlb_level *level_of[MODEL_TLBS] = {
         [L1I] = &cfg->l1i, [L1D] = &cfg->l1d, [L2] = &cfg->l2, [L2I] = &cfg->l2i};
-    struct assoc *l1d = m->tlb[L1D];
     int rc = 0;
     for (unsigned t = 0; t < MODEL_TLBS; t++)
         for (unsigned i = 0; i < PN_TLB_ARRAYS && !rc; i++)
@@ -86,27 +80,32 @@ static int caches_init(struct model *m) {
         if (!rc)
             rc = assoc_init(&m->second[level], &cfg->second_walk[level]);
     }
-    for (unsigned i = 0; i < PN_TLB_ARRAYS && !rc; i++)
-        if (l1d[i].ways && !(m->held[i] = calloc(l1d[i].sets, sizeof(**m->held))))
-            rc = -ENOMEM;
     return rc;
 }
 
-static int filter_init(struct pn_mmu_vcpu *vcpu, struct model *m) {
+/* Guest frames. */
+static int frames_init(struct pn_mmu_vcpu *vcpu, struct model *m) {
     unsigned roots = vcpu->mmu->cfg.opt.cached_roots + 1;
-    m->filter[0] = aligned_alloc(PN_PAGE_SIZE, PN_TLB_MODES * TEMPLATE);
-    if (!m->filter[0])
-        return -ENOMEM;
-    for (unsigned mode = 0; mode < PN_TLB_MODES; mode++) {
-        m->filter[mode] = m->filter[0] + mode * PN_TLB_ENTRIES;
-        tlb_clear(m->filter[mode]);
-    }
     for (unsigned i = 0; i < roots; i++) {
-        m->frame[i] = calloc(PN_TLB_MODES * PN_TLB_ENTRIES, sizeof(pn_gpa));
+        m->frame[i] = calloc(FILTER_ENTRIES, sizeof(pn_gpa));
         if (!m->frame[i])
             return -ENOMEM;
     }
     return 0;
+}
+
+/* Does a page come to the entry of the least size that has it? */
+static bool by_size(const struct assoc a[PN_TLB_ARRAYS]) {
+    unsigned most = 0;
+    for (unsigned i = 0; i < PN_TLB_ARRAYS; i++)
+        for (unsigned level = 1; level <= 3 && a[i].ways; level++) {
+            if (!(a[i].pages & model_page_bit(level)))
+                continue;
+            if (level < most)
+                return false;
+            most = level;
+        }
+    return true;
 }
 
 int model_create(struct pn_mmu_vcpu *vcpu) {
@@ -114,23 +113,23 @@ int model_create(struct pn_mmu_vcpu *vcpu) {
     if (!m)
         return -ENOMEM;
     m->cfg = vcpu->mmu->cfg.tlb;
-    m->epoch = HELD_NONE + 1;
     m->fetches.page = ~0ull;
     for (unsigned i = 0; i < PN_FETCH_HITS; i++)
         m->fetches.hit[i].page = ~0ull;
     int rc = caches_init(m);
-    return rc ? rc : filter_init(vcpu, m);
+    m->by_size = by_size(m->tlb[L1D]);
+    if (!rc)
+        rc = filter_init(vcpu);
+    return rc ? rc : frames_init(vcpu, m);
 }
 
 void model_destroy(struct pn_mmu_vcpu *vcpu) {
     struct model *m = vcpu->model;
     if (!m)
         return;
-    for (unsigned i = 0; i < PN_TLB_ARRAYS; i++) {
+    for (unsigned i = 0; i < PN_TLB_ARRAYS; i++)
         for (unsigned t = 0; t < MODEL_TLBS; t++)
             assoc_fini(&m->tlb[t][i]);
-        free(m->held[i]);
-    }
     for (unsigned level = 2; level <= 5; level++) {
         assoc_fini(&m->walk[level]);
         assoc_fini(&m->second[level]);
@@ -138,69 +137,12 @@ void model_destroy(struct pn_mmu_vcpu *vcpu) {
     assoc_fini(&m->nested);
     for (unsigned i = 0; i < ROOTS_MAX; i++)
         free(m->frame[i]);
-    free(m->filter[0]);
+    filter_fini(m);
     free(m);
     vcpu->model = NULL;
 }
 
-/* ---- The filter ---- */
-
-/* at: as in model_held. */
-static void clear_at(struct model *m, unsigned at) {
-    unsigned i = at & (PN_TLB_ENTRIES - 1);
-    tlb_entry_clear(&m->filter[at >> PN_TLB_BITS][i], i);
-}
-
-void model_filter_flush(struct pn_mmu_vcpu *vcpu) {
-    struct model *m = vcpu->model;
-    for (unsigned w = 0; w < MODEL_LIVE_WORDS; w++)
-        for (; m->live[w]; m->live[w] &= m->live[w] - 1)
-            clear_at(m, w * 64 + (unsigned)__builtin_ctzll(m->live[w]));
-    if (++m->epoch != HELD_NONE)
-        return;
-    m->epoch = HELD_NONE + 1; /* old marks could be taken for new ones */
-    for (unsigned i = 0; i < PN_TLB_ARRAYS; i++)
-        if (m->held[i])
-            memset(m->held[i], 0, m->tlb[L1D][i].sets * sizeof(**m->held));
-}
-
-/* Another page is used in that set of the L1 data TLB now. */
-static void held_drop(struct pn_mmu_vcpu *vcpu, unsigned array, uint32_t set) {
-    struct model *m = vcpu->model;
-    struct model_held *h = &m->held[array][set];
-    if (h->epoch != m->epoch)
-        return;
-    if (h->more)
-        model_filter_flush(vcpu);
-    for (unsigned i = 0; i < h->count; i++)
-        clear_at(m, h->at[i]);
-    h->epoch = HELD_NONE;
-}
-
-static void held_add(struct model *m, struct model_held *h, uint16_t at) {
-    if (h->epoch != m->epoch)
-        *h = (struct model_held){.epoch = m->epoch};
-    for (unsigned i = 0; i < h->count; i++)
-        if (h->at[i] == at)
-            return;
-    if (h->count == HELD_MAX)
-        h->more = true;
-    else
-        h->at[h->count++] = at;
-}
-
-void model_filter_fill(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_tlb_mode mode,
-                       bool store) {
-    struct model *m = vcpu->model;
-    unsigned i = tlb_index(gva);
-    struct pn_tlb_entry *e = &m->filter[mode][i];
-    unsigned at = mode << PN_TLB_BITS | i;
-    m->live[at / 64] |= 1ull << (at % 64);
-    *e = vcpu->roots->cur->tlb[mode][i];
-    e->tag[PN_FETCH] = PN_TLB_NONE(i); /* fetches are told of otherwise */
-    if (!store)
-        e->tag[PN_WRITE] = PN_TLB_NONE(i);
-}
+/* ---- Fetches that are told of ---- */
 
 void model_fetches_forget(struct model *m, const struct assoc_entry *e) {
     for (unsigned w = 0; w < PN_FETCH_HITS / 64; w++)
@@ -216,25 +158,30 @@ void model_fetches_forget(struct model *m, const struct assoc_entry *e) {
 
 /* ---- TLB look-ups ---- */
 
-/* Return: the array it is in now, or -1: that size has no place there. */
-static int level_fill(struct pn_mmu_vcpu *vcpu, struct assoc a[PN_TLB_ARRAYS], pn_gva gva,
-                      unsigned level, const struct assoc_entry *what) {
+/* Return: false: that size has no place there; else *h. */
+static bool level_fill(struct pn_mmu_vcpu *vcpu, struct assoc a[PN_TLB_ARRAYS],
+                       pn_gva gva, unsigned level, const struct assoc_entry *what,
+                       struct model_hit *h) {
+    bool l1d = a == vcpu->model->tlb[L1D];
     for (unsigned i = 0; i < PN_TLB_ARRAYS; i++) {
         if (!a[i].ways || !(a[i].pages & model_page_bit(level)))
             continue;
         uint64_t tag = model_page_tag(gva, level);
-        if (a == vcpu->model->tlb[L1D] && !a[i].unbounded)
-            held_drop(vcpu, i, assoc_set_of(&a[i], tag));
+        if (l1d)
+            model_filter_make_room(vcpu, gva, i, level);
         struct assoc_entry *e = assoc_insert(&a[i], tag, what->ctx);
         if (!e)
-            return -1;
+            return false;
+        if (l1d)
+            model_filter_came(vcpu, i, e);
         if (a == vcpu->model->tlb[L1I]) /* a large page may answer for others, too */
             model_fetches_forget(vcpu->model, a[i].unbounded || level > 1 ? NULL : e);
         e->global = what->global;
         e->store = what->store;
-        return (int)i;
+        *h = (struct model_hit){e, i, level};
+        return true;
     }
-    return -1;
+    return false;
 }
 
 /* ---- Walks ---- */
@@ -373,6 +320,7 @@ static bool miss(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
                  enum pn_tlb_mode mode, const struct model_path *pre,
                  struct assoc_entry *e, unsigned *level) {
     struct model_path now;
+    struct model_hit l2;
     if (!pre) {
         model_path(vcpu, gva, access, mode, &now);
         if (!now.found && access == PN_FETCH && !vcpu->mmu->tdp)
@@ -384,49 +332,39 @@ static bool miss(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
     *e = (struct assoc_entry){.ctx = model_context(vcpu),
                               .global = pre->global,
                               .store = pre->store || access == PN_WRITE};
-    level_fill(vcpu, second_level(vcpu->model, access), gva, *level, e);
+    level_fill(vcpu, second_level(vcpu->model, access), gva, *level, e, &l2);
     return true;
 }
 
 bool model_access(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
-                  enum pn_tlb_mode mode, const struct model_path *pre, bool *store) {
+                  enum pn_tlb_mode mode, const struct model_path *pre,
+                  struct model_hit *h) {
     struct model *m = vcpu->model;
     struct assoc *l1 = m->tlb[access == PN_FETCH ? L1I : L1D],
                  *l2 = second_level(m, access);
     uint16_t ctx = model_context(vcpu);
     bool write = access == PN_WRITE;
     struct assoc_entry what;
-    struct model_hit h;
     unsigned level;
-    if (model_find(l1, gva, ctx, write, &h)) {
-        if (assoc_use(&l1[h.array], h.e) && access != PN_FETCH)
-            held_drop(vcpu, h.array, assoc_set_of(&l1[h.array], h.e->tag));
-        *store = h.e->store;
-        level = h.level;
-    } else {
-        if (access == PN_FETCH)
-            pn_count(vcpu->stats, model_l1i_miss);
-        else
-            pn_count(vcpu->stats, model_l1d_miss);
-        if (model_find(l2, gva, ctx, write, &h)) {
-            pn_count(vcpu->stats, model_l2_hit);
-            assoc_use(&l2[h.array], h.e);
-            what = *h.e;
-            level = h.level;
-        } else if (!miss(vcpu, gva, access, mode, pre, &what, &level)) {
-            return false;
-        }
-        int array = level_fill(vcpu, l1, gva, level, &what);
-        if (array < 0)
-            return false;
-        h.array = (unsigned)array;
-        *store = what.store;
+    if (model_find(l1, gva, ctx, write, h)) {
+        if (access != PN_FETCH)
+            model_filter_use(vcpu, h->array, h->e);
+        assoc_use(&l1[h->array], h->e);
+        return true;
     }
-    if (access != PN_FETCH && !l1[h.array].unbounded)
-        held_add(
-            m, &m->held[h.array][assoc_set_of(&l1[h.array], model_page_tag(gva, level))],
-            (uint16_t)(mode << PN_TLB_BITS | tlb_index(gva)));
-    return true;
+    if (access == PN_FETCH)
+        pn_count(vcpu->stats, model_l1i_miss);
+    else
+        pn_count(vcpu->stats, model_l1d_miss);
+    if (model_find(l2, gva, ctx, write, h)) {
+        pn_count(vcpu->stats, model_l2_hit);
+        assoc_use(&l2[h->array], h->e);
+        what = *h->e;
+        level = h->level;
+    } else if (!miss(vcpu, gva, access, mode, pre, &what, &level)) {
+        return false;
+    }
+    return level_fill(vcpu, l1, gva, level, &what, h);
 }
 
 void model_fault(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,

@@ -9,31 +9,33 @@
 #include "mmu/core/root.h"
 #include "mmu/model/assoc.h"
 
-/* The software TLB's entries that came from the page used last in a set of the L1 data
- * TLB: mode << PN_TLB_BITS | index. */
-#define HELD_MAX 11
-struct model_held {
-    uint32_t epoch; /* of an older one than the filter's: none */
-    uint8_t count;
-    bool more; /* than are here */
-    uint16_t at[HELD_MAX];
+/* Entries of the filter: mode << PN_TLB_BITS | index. */
+#define FILTER_ENTRIES (PN_TLB_MODES * PN_TLB_ENTRIES)
+#define FILTER_NONE    UINT16_MAX
+
+/* Those that came from one entry of L1D are a list. */
+struct filter_link {
+    uint16_t next, prev; /* or FILTER_NONE */
+    uint16_t entry;      /* of the array */
+    uint8_t array;
+    bool listed;
 };
 
 /* L2I: second level for fetches alone, where there is one. */
 enum model_tlb { L1I, L1D, L2, L2I, MODEL_TLBS };
-
-#define MODEL_LIVE_WORDS (PN_TLB_MODES * PN_TLB_ENTRIES / 64)
 
 struct model {
     const struct pn_tlb_model *cfg;
     struct assoc tlb[MODEL_TLBS][PN_TLB_ARRAYS]; /* by enum model_tlb */
     bool own_l2i;                                /* else fetches share L2 */
     struct assoc walk[6], second[6], nested;
-    struct model_held *held[PN_TLB_ARRAYS]; /* by array and set of L1D */
+    bool by_size;                                /* no array of L1D has pages above a later one's */
     /* The filter: what the CPU reads instead of its root's TLB, a part of it. */
     struct pn_tlb_entry *filter[PN_TLB_MODES];
-    uint64_t live[MODEL_LIVE_WORDS]; /* bit per entry, as in model_held: may have a tag */
-    uint32_t epoch;
+    uint64_t live[FILTER_ENTRIES / 64]; /* bit per entry: may have a tag */
+    uint64_t live_words[FILTER_ENTRIES / 4096];
+    struct filter_link *link;
+    uint16_t *held[PN_TLB_ARRAYS]; /* by array and entry of L1D: its list, or FILTER_NONE */
     /* Guest frame behind each entry of each root's TLB. */
     pn_gpa *frame[ROOTS_MAX];
     struct pn_fetches
@@ -56,6 +58,12 @@ struct model_path {
     bool store, global;              /* a store needs no walk; of every PCID */
 };
 
+/* A page in one level of the TLB. */
+struct model_hit {
+    struct assoc_entry *e;
+    unsigned array, level;
+};
+
 /* ---- model.c: the caches ---- */
 
 /* Are the sizes of its structures possible? */
@@ -65,17 +73,14 @@ int model_attach(struct pn_mmu *mmu);
 void model_detach(struct pn_mmu *mmu);
 int model_create(struct pn_mmu_vcpu *vcpu);
 void model_destroy(struct pn_mmu_vcpu *vcpu);
-/* An access that reached a page; pre: the way there if it is known, else NULL. Return:
- * the software TLB may answer for the page from now on; *store: for stores too. */
+/* An access that reached a page; pre: the way there if it is known, else NULL. Return: the
+ * first level has it now, as *h says. */
 bool model_access(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
-                  enum pn_tlb_mode mode, const struct model_path *pre, bool *store);
+                  enum pn_tlb_mode mode, const struct model_path *pre,
+                  struct model_hit *h);
 /* An access whose walk, along p, ended in a fault. */
 void model_fault(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
                  const struct model_path *p);
-/* Put an entry of the current root's TLB into the filter. */
-void model_filter_fill(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_tlb_mode mode,
-                       bool store);
-void model_filter_flush(struct pn_mmu_vcpu *vcpu);
 /* Fetches of pages that e answers, or of all if it is NULL, come to the model again. */
 void model_fetches_forget(struct model *m, const struct assoc_entry *e);
 /* The PCID, or 0 where entries are not told apart by it. */
@@ -94,10 +99,6 @@ void model_path(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
 
 /* ---- hit.c ---- */
 
-struct model_hit {
-    struct assoc_entry *e;
-    unsigned array, level;
-};
 /* Has one level of the TLB, its arrays a, the page, for a store if write? */
 bool model_find(struct assoc a[PN_TLB_ARRAYS], pn_gva gva, uint16_t ctx, bool write,
                 struct model_hit *h);
@@ -105,6 +106,23 @@ bool model_find(struct assoc a[PN_TLB_ARRAYS], pn_gva gva, uint16_t ctx, bool wr
 static inline unsigned model_page_bit(unsigned level) {
     return level == 1 ? PN_PAGES_4K : level == 2 ? PN_PAGES_2M : PN_PAGES_1G;
 }
+
+/* ---- filter.c ---- */
+
+int filter_init(struct pn_mmu_vcpu *vcpu); /* Return: 0 or -ENOMEM */
+void filter_fini(struct model *m);
+/* Put an entry of the current root's TLB into it, whose page is the one that h says. */
+void model_filter_fill(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_tlb_mode mode,
+                       const struct model_hit *h);
+void model_filter_clear(struct pn_mmu_vcpu *vcpu, unsigned index, enum pn_tlb_mode mode);
+void model_filter_flush(struct pn_mmu_vcpu *vcpu);
+/* An entry of L1D is about to be used. */
+void model_filter_use(struct pn_mmu_vcpu *vcpu, unsigned array, const struct assoc_entry *e);
+/* A page of that level is about to come into an array of L1D: which entry is to go is settled.
+ * And it has come. */
+void model_filter_make_room(struct pn_mmu_vcpu *vcpu, pn_gva gva, unsigned array,
+                            unsigned level);
+void model_filter_came(struct pn_mmu_vcpu *vcpu, unsigned array, const struct assoc_entry *e);
 
 /* ---- path.c ---- */
 

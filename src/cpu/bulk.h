@@ -13,6 +13,8 @@ static inline enum cpu_rc bulk_page(struct cpu *cpu, pn_gva lin, enum pn_access 
     const struct pn_tlb_entry *e =
         &cpu->view.tlb[mode][lin >> PN_PAGE_SHIFT & (PN_TLB_ENTRIES - 1)];
     if (likely((e->tag[access] ^ lin) < PN_PAGE_SIZE)) {
+        if (unlikely(cpu->fetches != NULL))
+            pn_tlb_used(&cpu->view, e);
         *p = (uint8_t *)e->hva + (lin & (PN_PAGE_SIZE - 1));
         return CPU_NEXT;
     }

@@ -98,6 +98,8 @@ static inline void e_rm_index(struct emit *e, bool w, unsigned op, unsigned reg,
 #define OP_CMP    0x3bu
 #define OP_TEST   0x85u
 #define OP_LEA    0x8du
+#define OP_POP_MEM    0x8fu /* pop rm */
+#define OP_STORE_IMM8 0xc6u /* mov byte rm, imm8 */
 
 /* 0f op reg, rm */
 static inline void e_rr2(struct emit *e, bool w, unsigned op, unsigned reg, unsigned rm) {
@@ -123,7 +125,7 @@ static inline void e_word(struct emit *e) {
     e8(e, 0x66);
 }
 
-enum { INDIRECT_CALL = 2, INDIRECT_JMP = 4 };
+enum { INDIRECT_CALL = 2, INDIRECT_JMP = 4, INDIRECT_PUSH = 6 };
 #define OP_INDIRECT 0xffu /* the extensions above */
 
 static inline void e_mov(struct emit *e, unsigned to, unsigned from) {

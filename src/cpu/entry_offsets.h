@@ -4,12 +4,12 @@
 
 #define OFF_RIP      128
 #define OFF_SALT     168
-#define OFF_HOST_SP  256
-#define OFF_RET      264
-#define OFF_R10      272
-#define OFF_RAX      280
-#define OFF_VEC      288
-#define OFF_VEC_LIVE 492
+#define OFF_HOST_SP  264
+#define OFF_RET      272
+#define OFF_R10      280
+#define OFF_RAX      288
+#define OFF_VEC      296
+#define OFF_VEC_LIVE 500
 
 #define LEFT_OTHER 3
 #define LEFT_MISS  0xffffffff

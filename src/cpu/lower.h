@@ -43,6 +43,7 @@ struct cold {
     bool reused; /* the next operand relies on R10 */
     bool flags;  /* EFLAGS holds the guest's behind the body */
     uint8_t idx;
+    uint8_t stamp; /* number of its access */
 };
 
 /* What R10 is the address of; see lower_mem.c. */
@@ -78,6 +79,7 @@ struct lower {
     bool chain_ok; /* exits within the page may be chained */
     struct reuse last;
     uint32_t dead_stub; /* code offset of what a dead block's entry jumps to */
+    unsigned stamps;    /* accesses of the block so far */
     unsigned cold_count, stub_count;
     struct cold cold[BLOCK_MAX * 2];
     struct stub stub[EXITS_MAX];

@@ -55,6 +55,21 @@ static bool segmented(const struct lower *l, unsigned seg, bool write) {
 
 /* ---- The probe ---- */
 
+#define STAMP_OFFSET offsetof(struct pn_tlb_entry, tag[PN_FETCH])
+_Static_assert(BLOCK_MAX * 2 < PN_TLB_STAMP, "an access of a block has a number of its own");
+
+/* With a TLB model: the entry in RAX was hit, by the block's access of that number
+ * (pn_tlb_used). No register is free; a push goes to where calls push. */
+static void stamp(struct lower *l, unsigned number) {
+    struct emit *e = &l->e;
+    e_rm(e, false, OP_INDIRECT, INDIRECT_PUSH, H_SP, CO(view.stamp));
+    e_rm(e, false, OP_POP_MEM, 0, H_AX, STAMP_OFFSET);
+    if (number) {
+        e_rm(e, false, OP_STORE_IMM8, 0, H_AX, STAMP_OFFSET);
+        e8(e, number);
+    }
+}
+
 /* RAX, an entry: in R10 what differs from the tag, which is the offset in the page if it is a
  * hit; then the operand's address. Return: the jump that a miss takes. */
 static uint8_t *compare(struct emit *e, unsigned size, bool write) {
@@ -79,7 +94,7 @@ static void entry_of(struct emit *e, bool bmi2, int32_t tlb) {
 
 /* From the address in R10: its TLB entry in RAX; else as compare. */
 static uint8_t *probe(struct lower *l, unsigned size, bool write, bool constant,
-                      uint64_t address) {
+                      uint64_t address, unsigned number) {
     struct emit *e = &l->e;
     if (constant) {
         e_rm(e, true, OP_LOAD, H_AX, H_SP, l->tlb);
@@ -88,7 +103,10 @@ static uint8_t *probe(struct lower *l, unsigned size, bool write, bool constant,
     } else {
         entry_of(e, l->x->bmi2, l->tlb);
     }
-    return compare(e, size, write);
+    uint8_t *miss = compare(e, size, write);
+    if (l->x->fetch_page)
+        stamp(l, number);
+    return miss;
 }
 
 /* The call has moved RSP by 8. */
@@ -105,12 +123,13 @@ const uint8_t *thunk_probe(struct emit *e, bool bmi2, enum pn_tlb_mode mode, boo
 }
 
 uint8_t *mem_probe(struct lower *l, unsigned size, bool write) {
-    return probe(l, size, write, false, 0);
+    return probe(l, size, write, false, 0, l->stamps++);
 }
 
 static struct cold *cold_new(struct lower *l, const struct access *a) {
     struct cold *c = &l->cold[l->cold_count++];
-    *c = (struct cold){.access = *a, .idx = (uint8_t)l->cur};
+    *c = (struct cold){
+        .access = *a, .idx = (uint8_t)l->cur, .stamp = (uint8_t)l->stamps++};
     c->access.flags |= l->vec ? SLOW_VEC : 0;
     return c;
 }
@@ -135,7 +154,7 @@ void mem_access(struct lower *l, const struct dec *d, const struct access *a) {
     } else {
         if (in64(l) && (a->seg == SEG_FS || a->seg == SEG_GS))
             e_rm(e, true, OP_ADD, H_R10, H_SP, CO(seg[0].base) + (int32_t)a->seg * 24);
-        c->from = probe(l, a->size, write, false, 0);
+        c->from = probe(l, a->size, write, false, 0, c->stamp);
     }
     run_body(l, d, c);
 }
@@ -215,7 +234,7 @@ void mem_based(struct lower *l, const struct dec *d, unsigned base, int64_t disp
             c->stepped = true;
         } else {
             based_ea(l, base, disp);
-            c->from = probe(l, a->size, write, base == INSN_NOREG, (uint64_t)disp);
+            c->from = probe(l, a->size, write, base == INSN_NOREG, (uint64_t)disp, c->stamp);
         }
         run_body(l, d, c);
     }
@@ -305,13 +324,13 @@ static void probe_after_step(struct lower *l, const struct cold *c) {
     bool write = a->flags & SLOW_WRITE;
     unsigned size = (unsigned)__builtin_ctz(a->size);
     based_ea(l, c->base, c->disp);
-    if (a->size == 1u << size && size < PROBE_SIZES) {
+    if (a->size == 1u << size && size < PROBE_SIZES && !l->x->fetch_page) {
         e8(e, 0xe8); /* call */
         e->p += 4;
         e_link(e->p - 4, l->x->thunk_probe[tlb_mode_of(l->mode)][write][size]);
         e_link(e_jcc(e, CC_BE), c->resume);
     } else {
-        uint8_t *miss = probe(l, a->size, write, false, 0);
+        uint8_t *miss = probe(l, a->size, write, false, 0, c->stamp);
         e_jmp_to(e, c->resume);
         e_link(miss, e->p);
     }

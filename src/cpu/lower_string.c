@@ -41,6 +41,10 @@ static void begin(struct string *s) {
     s->l->last.on = false;
     e_test(e, H_SP, CO(sys_flags), FL_DF);
     slow_if(s, CC_NZ);
+    if (s->rep && s->l->x->fetch_page) { /* none: a TLB model sees no access */
+        e_alu(e, true, ALU_CMP, H_CX, 0);
+        slow_if(s, CC_Z);
+    }
     if (s->rep) {
         e_alu(e, true, ALU_CMP, H_CX, (int32_t)(PN_PAGE_SIZE / s->size));
         slow_if(s, CC_NBE);

@@ -177,14 +177,17 @@ enum cpu_rc far_read(struct cpu *cpu, const struct insn *in, unsigned size,
 enum cpu_rc sel_read(struct cpu *cpu, const struct insn *in, unsigned i, uint16_t *sel);
 enum cpu_rc sel_write(struct cpu *cpu, const struct insn *in, uint16_t sel);
 
-/* The inline TLB hit, as translated code does it. Return: host address, or NULL. */
-static inline uint8_t *mem_hit(const struct cpu *cpu, pn_gva lin, unsigned size,
+/* The inline TLB hit, as translated code does it, of an access that is made. Return: host
+ * address, or NULL. */
+static inline uint8_t *mem_hit(struct cpu *cpu, pn_gva lin, unsigned size,
                                enum pn_access access, enum pn_tlb_mode mode) {
     const struct pn_tlb_entry *e =
         &cpu->view.tlb[mode][lin >> PN_PAGE_SHIFT & (PN_TLB_ENTRIES - 1)];
-    if (likely((e->tag[access] ^ lin) <= PN_PAGE_SIZE - size))
-        return (uint8_t *)e->hva + (lin & (PN_PAGE_SIZE - 1));
-    return NULL;
+    if (unlikely((e->tag[access] ^ lin) > PN_PAGE_SIZE - size))
+        return NULL;
+    if (unlikely(cpu->fetches != NULL))
+        pn_tlb_used(&cpu->view, e);
+    return (uint8_t *)e->hva + (lin & (PN_PAGE_SIZE - 1));
 }
 
 /* Naturally sized accesses stay single accesses, for other threads' sake. */

@@ -233,6 +233,8 @@ static void emit_block(struct lower *l) {
     emit_budget(e, l->n);
     uint8_t *budget_from = e_jcc(e, CC_S);
     x->head = (uint8_t)(e->p - x->rw - l->b->code);
+    if (x->fetch_page)
+        e_alu_mem(e, true, ALU_ADD, H_SP, CO(view.stamp), PN_TLB_STAMP);
     if (l->vec) {
         e_cmp8(e, H_SP, CO(vec_live), 0);
         vec_from = e_jcc(e, CC_Z);
@@ -276,7 +278,7 @@ PN_IN_TRANSLATE bool translate(struct xlat *x, struct block *b, uint8_t *hva, pn
     if (b->mode & MODE_WAIT)
         max = 1;
     l->chain_ok = b->mode & MODE_FLAT;
-    l->cold_count = l->stub_count = 0;
+    l->cold_count = l->stub_count = l->stamps = 0;
     b->gpa = gpa;
     b->across = NO_BLOCK;
     if (!decode_block(x, b, hva, max))

@@ -76,9 +76,13 @@ static void translate(struct replay *p) {
     p->gpa = x.gpa;
 }
 
-static inline bool hit(const struct vcpu *v, pn_gva gva, unsigned access, unsigned mode) {
-    size_t i = gva >> PN_PAGE_SHIFT & (PN_TLB_ENTRIES - 1);
-    return (v->view.tlb[mode][i].tag[access] ^ gva) < PN_PAGE_SIZE;
+static inline bool hit(struct vcpu *v, pn_gva gva, unsigned access, unsigned mode) {
+    const struct pn_tlb_entry *e =
+        &v->view.tlb[mode][gva >> PN_PAGE_SHIFT & (PN_TLB_ENTRIES - 1)];
+    if ((e->tag[access] ^ gva) >= PN_PAGE_SIZE)
+        return false;
+    pn_tlb_used(&v->view, e);
+    return true;
 }
 
 static int do_access(struct replay *p, struct vcpu *v, const struct pn_op *op) {

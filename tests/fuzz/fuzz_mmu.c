@@ -199,6 +199,7 @@ static void do_access(struct machine *m) {
     const struct pn_tlb_entry *e = &m->view.tlb[mode][gva >> 12 & (PN_TLB_ENTRIES - 1)];
     if ((e->tag[access] ^ gva) <= PN_PAGE_SIZE - 8) { /* as translated code does */
         uint8_t *at = (uint8_t *)e->hva + (gva & 0xfff);
+        pn_tlb_used(&m->view, e);
         REQUIRE(at >= m->mem && at < m->mem + PAGES * PN_PAGE_SIZE);
         if (access == PN_WRITE)
             memcpy(at, &value, 8);

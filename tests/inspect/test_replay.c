@@ -124,6 +124,7 @@ static void access_once(struct world *w, unsigned cpu) {
     if (!spans && access != PN_FETCH && (t->tag[access] ^ gva) <= PN_PAGE_SIZE - 8) {
         if (access == PN_WRITE)
             memcpy((uint8_t *)t->hva + (gva & 0xfff), &value, 8);
+        pn_tlb_used(&w->view[cpu], t);
         return;
     }
     enum pn_answer a = pn_answer(pn_mmu_translate(w->vcpu[cpu], gva, access, mode, &x));

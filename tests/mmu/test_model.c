@@ -30,7 +30,9 @@ static uint64_t walks_of(unsigned refs) {
 
 /* The CPU's data access. */
 static void use(pn_gva gva, enum pn_access access) {
-    if (seen || !hit(gva, access, PN_TLB_SUPER))
+    if (!seen && hit(gva, access, PN_TLB_SUPER))
+        pn_tlb_used(&f.view, entry(&f.view, gva, PN_TLB_SUPER));
+    else
         ck_assert_int_eq(go(gva, access, PN_TLB_SUPER), PN_MAPPED);
 }
 

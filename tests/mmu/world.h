@@ -350,6 +350,7 @@ static struct seen cpu_access(struct cpu *c, pn_gva gva, enum pn_access access,
     const struct pn_tlb_entry *e = &c->view.tlb[mode][gva >> 12 & (PN_TLB_ENTRIES - 1)];
     if ((e->tag[access] ^ gva) <= 4096 - 1) {
         s.hit = true;
+        pn_tlb_used(&c->view, e);
         s.x.hva = (uint8_t *)e->hva + (gva & 0xfff);
         return s;
     }
