@@ -406,25 +406,36 @@ bool pn_mmu_look(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
 
 /* ---- The TLB model (pn_mmu_config.tlb; penumbra/model.h) ---- */
 
-/* With a TLB model: a page that the first level knows. Control may come to it without a call,
- * if what that changes is done here: ++*clock goes to *stamp, way to *last, and *order keeps
- * the bits of `keep` and gets those of `set`. */
+/* With a TLB model: pages that the first level knows. Control may come to one of them without
+ * a call, if that is told here (pn_fetch_told). */
 struct pn_fetch_hit {
     uint64_t page; /* gva; ~0: none */
-    uint64_t *clock, *stamp;
-    uint64_t *order, keep, set;
-    uint32_t *last, way;
+    uint64_t stamp;
 };
 #define PN_FETCH_HITS 256u
 struct pn_fetches {
-    uint64_t page; /* of the last fetch that the model saw; ~0: none */
+    uint64_t page;  /* of the last fetch that the model saw; ~0: none */
+    uint64_t stamp; /* of the last fetch; only grows */
     struct pn_fetch_hit hit[PN_FETCH_HITS]; /* by the number of the page */
 };
+
+/* Return: control may come to that page. */
+static inline bool pn_fetch_told(struct pn_fetches *f, uint64_t page) {
+    struct pn_fetch_hit *h = &f->hit[page >> PN_PAGE_SHIFT & (PN_FETCH_HITS - 1)];
+    if (h->page != page)
+        return false;
+    h->stamp = ++f->stamp;
+    f->page = page;
+    return true;
+}
 
 /* Return: NULL: there is no model. Whoever executes instructions calls pn_mmu_fetched when
  * control comes to another page, and when it was changed: what was fetched from must be
  * fetched anew. */
 struct pn_fetches *pn_mmu_fetches(const struct pn_mmu_vcpu *vcpu);
+/* They are kept there from now on, until the vCPU goes: the caller's memory. Only with a model.
+ */
+void pn_mmu_fetches_move(struct pn_mmu_vcpu *vcpu, struct pn_fetches *to);
 /* Only with a model. Not needed after pn_mmu_translate with PN_FETCH. */
 void pn_mmu_fetched(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_tlb_mode mode);
 /* The same where the first level knows the page, in general registers alone: a caller's vector

@@ -28,7 +28,7 @@
 static void hold(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn, enum tlb_held how) {
     mmu->ops->hold_writes(mmu, s, gfn, how);
     for (unsigned v = 0; v < mmu->vcpu_count; v++)
-        observe(mmu, tlb_flushed, mmu->vcpus[v]);
+        observe(mmu, tlb_changed, mmu->vcpus[v]);
 }
 
 static void have(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn) {

@@ -142,7 +142,7 @@ bool root_load(struct pn_mmu_vcpu *vcpu) {
     if (r->stale)
         sync_root(vcpu, r);
     const struct mmu_observer *o = vcpu->mmu->observer;
-    observe(vcpu->mmu, tlb_flushed, vcpu); /* another TLB from now on */
+    observe(vcpu->mmu, tlb_changed, vcpu);
     for (unsigned mode = 0; mode < PN_TLB_MODES; mode++)
         vcpu->view->tlb[mode] = o ? o->tlb(vcpu, mode) : r->tlb[mode];
     vcpu->view->fetch_gen = r->fetch_gen;

@@ -70,7 +70,8 @@ static void flush_mode(struct root *r, unsigned mode) {
 _Static_assert(PN_TLB_ENTRIES / 64 == 64, "filled: a bit for each word of live");
 
 void tlb_flush(struct pn_mmu_vcpu *vcpu, struct root *r) {
-    observe(vcpu->mmu, tlb_flushed, vcpu);
+    if (r == vcpu->roots->cur)
+        observe(vcpu->mmu, tlb_flushed, vcpu);
     for (unsigned mode = 0; mode < PN_TLB_MODES; mode++)
         if (r->filled[mode])
             flush_mode(r, mode);
@@ -130,9 +131,13 @@ void pn_mmu_keep_back(struct pn_mmu_vcpu *vcpu, pn_gva gva, bool reads) {
 void tlb_drop_gva(struct root *r, pn_gva gva) {
     unsigned i = tlb_index(gva);
     root_still(r);
-    for (unsigned mode = 0; mode < PN_TLB_MODES; mode++)
-        if (r->filled[mode])
-            tlb_entry_clear(&r->room[mode][i], i);
+    for (unsigned mode = 0; mode < PN_TLB_MODES; mode++) {
+        if (!r->filled[mode])
+            continue;
+        if (r == r->vcpu->roots->cur)
+            observe(r->vcpu->mmu, entry_changes, r->vcpu, i, mode);
+        tlb_entry_clear(&r->room[mode][i], i);
+    }
 }
 
 void tlb_drop_writes(struct pn_mmu *mmu, const struct slot *s) {

@@ -81,7 +81,7 @@ static void user_flag(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn) {
     track_put(s, gfn, track_get(s, gfn) | TRACK_USER);
     mmu->ops->hold_writes(mmu, s, gfn, TLB_HELD_CODE);
     for (unsigned v = 0; v < mmu->vcpu_count; v++)
-        observe(mmu, tlb_flushed, mmu->vcpus[v]);
+        observe(mmu, tlb_changed, mmu->vcpus[v]);
 }
 
 int pn_mmu_track_add(struct pn_mmu *mmu, pn_gfn gfn) {

@@ -19,8 +19,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FREE, LIVE, DEAD };
-
 #define HASH_START  1024u
 #define HASH_MOST   (1u << 22) /* a guest can make addresses without end */
 #define ENTRIES_MAX 65536u
@@ -71,7 +69,7 @@ void assoc_fini(struct assoc *a) {
 /* ---- Finding ---- */
 
 static inline bool matches(const struct assoc_entry *e, uint64_t tag, uint16_t ctx) {
-    return e->tag == tag && e->state == LIVE && (e->global || e->ctx == ctx);
+    return e->tag == tag && assoc_live(e, ctx);
 }
 
 static uint32_t home(const struct assoc *a, uint64_t tag) {
@@ -92,7 +90,7 @@ static inline void count_live(const struct assoc *a, const struct assoc_entry *e
 static struct assoc_entry *hash_find(const struct assoc *a, uint64_t tag, uint16_t ctx) {
     for (uint32_t i = home(a, tag);; i = (i + 1) & (a->capacity - 1)) {
         struct assoc_entry *e = &a->e[i];
-        if (e->state == FREE)
+        if (e->state == ASSOC_FREE)
             return NULL;
         if (matches(e, tag, ctx))
             return e;
@@ -121,6 +119,21 @@ struct assoc_entry *assoc_find(const struct assoc *a, uint64_t tag, uint16_t ctx
     return NULL;
 }
 
+bool assoc_has(const struct assoc *a, uint64_t tag) {
+    if (!a->ways || (a->near && !near_of(a, tag)->live))
+        return false;
+    uint32_t first = a->unbounded ? home(a, tag) : assoc_set_of(a, tag) * a->ways;
+    uint32_t most = a->unbounded ? a->capacity : a->ways;
+    for (uint32_t k = 0; k < most; k++) {
+        const struct assoc_entry *e = &a->e[(first + k) & (a->unbounded ? a->capacity - 1 : ~0u)];
+        if (e->tag == tag && e->state == ASSOC_LIVE)
+            return true;
+        if (a->unbounded && e->state == ASSOC_FREE)
+            return false;
+    }
+    return false;
+}
+
 /* ---- Replacement ---- */
 
 /* Point every node on the way to this leaf away from it. */
@@ -146,7 +159,7 @@ static uint32_t victim(struct assoc *a, uint32_t s) {
     const struct assoc_entry *e = &a->e[(size_t)s * a->ways];
     uint32_t way = 0;
     for (uint32_t w = 0; w < a->ways; w++)
-        if (e[w].state != LIVE)
+        if (e[w].state != ASSOC_LIVE)
             return w;
     if (a->replace == PN_REPLACE_PLRU)
         return plru_victim(&a->set[s], a->ways);
@@ -174,22 +187,6 @@ bool assoc_use(struct assoc *a, struct assoc_entry *e) {
     return true;
 }
 
-void assoc_use_told(struct assoc *a, struct assoc_entry *e, struct pn_fetch_hit *h) {
-    uint32_t s = a->unbounded ? 0 : assoc_set_of(a, e->tag);
-    struct assoc_set none = {0}, all = {.order = ~0ull}, *set = &a->set[s];
-    h->clock = a->clock;
-    h->stamp = a->unbounded ? a->clock : &e->stamp; /* entries of a hash move */
-    h->order = &set->order;
-    h->last = &set->mru;
-    h->way = a->unbounded ? 0 : (uint32_t)(e - a->e) - s * a->ways;
-    if (a->replace == PN_REPLACE_PLRU && !a->unbounded) {
-        plru_use(&none, a->ways, h->way);
-        plru_use(&all, a->ways, h->way);
-    }
-    h->keep = all.order;
-    h->set = none.order;
-}
-
 /* ---- Insertion ---- */
 
 static void hash_clear(struct assoc *a) {
@@ -199,7 +196,7 @@ static void hash_clear(struct assoc *a) {
 
 static struct assoc_entry *hash_free(struct assoc *a, uint64_t tag) {
     uint32_t i = home(a, tag);
-    while (a->e[i].state != FREE)
+    while (a->e[i].state != ASSOC_FREE)
         i = (i + 1) & (a->capacity - 1);
     a->used++;
     return &a->e[i];
@@ -210,7 +207,7 @@ static void hash_grow(struct assoc *a) {
         return;
     uint32_t live = 0;
     for (uint32_t i = 0; i < a->capacity; i++)
-        live += a->e[i].state == LIVE;
+        live += a->e[i].state == ASSOC_LIVE;
     struct assoc big = *a;
     big.capacity = live * 4 > a->capacity ? a->capacity * 2 : a->capacity;
     big.used = 0;
@@ -220,7 +217,7 @@ static void hash_grow(struct assoc *a) {
         return;
     }
     for (uint32_t i = 0; i < a->capacity; i++)
-        if (a->e[i].state == LIVE)
+        if (a->e[i].state == ASSOC_LIVE)
             *hash_free(&big, a->e[i].tag) = a->e[i];
     free(a->e);
     *a = big;
@@ -238,12 +235,12 @@ struct assoc_entry *assoc_insert(struct assoc *a, uint64_t tag, uint16_t ctx) {
         e = &a->e[(size_t)s * a->ways + way];
         if (a->replace == PN_REPLACE_PLRU)
             plru_use(&a->set[s], a->ways, way);
-        if (e->state == LIVE)
+        if (e->state == ASSOC_LIVE)
             count_live(a, e, -1);
         e->tag = tag;
         count_live(a, e, 1);
     }
-    *e = (struct assoc_entry){.tag = tag, .ctx = ctx, .state = LIVE, .stamp = e->stamp};
+    *e = (struct assoc_entry){.tag = tag, .ctx = ctx, .state = ASSOC_LIVE, .stamp = e->stamp};
     assoc_use(a, e);
     return e;
 }
@@ -252,11 +249,11 @@ struct assoc_entry *assoc_insert(struct assoc *a, uint64_t tag, uint16_t ctx) {
 
 static void kill(const struct assoc *a, struct assoc_entry *e) {
     count_live(a, e, -1);
-    e->state = a->unbounded ? DEAD : FREE;
+    e->state = a->unbounded ? ASSOC_DEAD : ASSOC_FREE;
 }
 
 static bool drops(const struct assoc_entry *e, uint64_t tag, uint32_t ctx, bool global) {
-    return e->state == LIVE && e->tag == tag &&
+    return e->state == ASSOC_LIVE && e->tag == tag &&
            (e->global ? global : ctx == ASSOC_ANY || e->ctx == ctx);
 }
 
@@ -264,7 +261,7 @@ void assoc_drop(struct assoc *a, uint64_t tag, uint32_t ctx, bool global) {
     if (!a->ways)
         return;
     if (a->unbounded) {
-        for (uint32_t i = home(a, tag); a->e[i].state != FREE;
+        for (uint32_t i = home(a, tag); a->e[i].state != ASSOC_FREE;
              i = (i + 1) & (a->capacity - 1))
             if (drops(&a->e[i], tag, ctx, global))
                 kill(a, &a->e[i]);
@@ -285,7 +282,7 @@ void assoc_flush(struct assoc *a, uint32_t ctx, bool global) {
     }
     for (uint32_t i = 0; i < a->capacity; i++) {
         struct assoc_entry *e = &a->e[i];
-        if (e->state == LIVE && drops(e, e->tag, ctx, global))
+        if (e->state == ASSOC_LIVE && drops(e, e->tag, ctx, global))
             kill(a, e);
     }
 }

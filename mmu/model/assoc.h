@@ -10,6 +10,8 @@
 #include "penumbra/mmu.h"
 #include "penumbra/model.h"
 
+enum assoc_state { ASSOC_FREE, ASSOC_LIVE, ASSOC_DEAD };
+
 struct assoc_entry {
     uint64_t tag;   /* number << 2 | kind: numbers of different kinds never meet */
     uint64_t stamp; /* LRU: of its last use */
@@ -40,7 +42,7 @@ struct assoc {
     uint32_t sets, ways;     /* 0 ways: there is none */
     uint8_t replace, pages;
     bool unbounded;
-    uint64_t *clock, ticks;      /* of stamps; clock is &ticks but for L1D: filter.c */
+    uint64_t *clock, ticks;      /* of stamps; clock is &ticks but for first levels: filter.c */
     uint32_t capacity, used; /* unbounded: of the hash; entries not free, dead ones too */
 };
 
@@ -52,12 +54,16 @@ static inline uint32_t assoc_set_of(const struct assoc *a, uint64_t tag) {
     return (uint32_t)(tag >> 2) & (a->sets - 1);
 }
 
+/* Does the entry answer for ctx, whatever its tag is? */
+static inline bool assoc_live(const struct assoc_entry *e, uint16_t ctx) {
+    return e->state == ASSOC_LIVE && (e->global || e->ctx == ctx);
+}
 /* Return: the entry, not yet used; or NULL. */
 struct assoc_entry *assoc_find(const struct assoc *a, uint64_t tag, uint16_t ctx);
+/* Is there an entry of that tag, whosesoever? */
+bool assoc_has(const struct assoc *a, uint64_t tag);
 /* It was used. Return: the order of its set has changed: it was not the last one. */
 bool assoc_use(struct assoc *a, struct assoc_entry *e);
-/* The same for e, but for its page, as h says it. */
-void assoc_use_told(struct assoc *a, struct assoc_entry *e, struct pn_fetch_hit *h);
 /* Find or make, in the place of another where need be; used. Its global and store are to
  * be set by the caller. Return: NULL where there is no cache, or no memory. */
 struct assoc_entry *assoc_insert(struct assoc *a, uint64_t tag, uint16_t ctx);

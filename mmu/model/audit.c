@@ -17,11 +17,12 @@ void model_audit(struct audit *a, const struct pn_mmu_vcpu *vcpu) {
     struct model *m = vcpu->model;
     struct model_hit h;
     for (unsigned i = 0; i < PN_FETCH_HITS; i++) {
-        const struct pn_fetch_hit *f = &m->fetches.hit[i];
-        if (f->page != ~0ull &&
-            (m->flush ||
-             !model_find(m->tlb[L1I], f->page, model_context(vcpu), false, &h) ||
-             (f->stamp != &h.e->stamp && !m->tlb[L1I][h.array].unbounded)))
+        uint64_t page = m->fetches->hit[i].page;
+        const struct filter_link *k = &m->first[L1I].link[i];
+        if (page != ~0ull &&
+            (m->flush || !model_find(m->tlb[L1I], page, model_context(vcpu), false, &h) ||
+             (!m->tlb[L1I][h.array].unbounded &&
+              (!k->listed || h.e != &m->tlb[L1I][k->array].e[k->entry]))))
             wrong(a, "fetch hit %u is not what the model has", i);
     }
 }

@@ -26,10 +26,9 @@
 
 /* ---- Flushes ---- */
 
-static void forget(struct pn_mmu_vcpu *vcpu) {
-    model_filter_flush(vcpu);
-    model_fetches_forget(vcpu->model, NULL);
-    vcpu->model->fetches.page = ~0ull;
+/* The next fetch is shown, wherever it is. */
+static void show_next(struct pn_mmu_vcpu *vcpu) {
+    vcpu->model->fetches->page = ~0ull;
 }
 
 /* What translates linear addresses; global pages too when global says so. */
@@ -40,7 +39,8 @@ static void flush_linear(struct pn_mmu_vcpu *vcpu, uint32_t ctx, bool global) {
             assoc_flush(&m->tlb[t][i], ctx, global);
     for (unsigned level = 2; level <= 5; level++)
         assoc_flush(&m->walk[level], ctx, true);
-    forget(vcpu);
+    model_filter_sift(vcpu);
+    show_next(vcpu);
 }
 
 static void flush_all(struct pn_mmu_vcpu *vcpu) {
@@ -56,10 +56,13 @@ static void flush_page(struct pn_mmu_vcpu *vcpu, pn_gva gva, uint32_t ctx, bool 
     for (unsigned level = 1; level <= 3; level++) {
         uint64_t tag = model_page_tag(gva, level);
         for (unsigned t = 0; t < MODEL_TLBS; t++)
-            for (unsigned i = 0; i < PN_TLB_ARRAYS; i++)
+            for (unsigned i = 0; i < PN_TLB_ARRAYS; i++) {
+                if (t < MODEL_FIRST)
+                    model_filter_drop(vcpu, (enum model_tlb)t, i, tag);
                 assoc_drop(&m->tlb[t][i], tag, ctx, global);
+            }
     }
-    forget(vcpu);
+    show_next(vcpu);
 }
 
 /* What leads to gva in the walk caches. */
@@ -82,8 +85,7 @@ static void dropped(struct pn_mmu *mmu) {
     for (unsigned v = 0; v < mmu->vcpu_count; v++) {
         if (!mmu->vcpus[v]->model)
             continue;
-        model_filter_flush(mmu->vcpus[v]);
-        model_fetches_forget(mmu->vcpus[v]->model, NULL);
+        model_told_flush(mmu->vcpus[v]);
         mmu->vcpus[v]->model->flush = true;
     }
 }
@@ -117,7 +119,7 @@ static void model_set_cr3(struct pn_mmu_vcpu *vcpu, bool noflush, bool hit) {
     bool shadow = !vcpu->mmu->tdp, tags = vcpu->model->cfg->pcid;
     bool flush = !pcid_on(vcpu) || !noflush;
     pn_count(vcpu->stats, model_cr3_load);
-    model_fetches_forget(vcpu->model, NULL); /* another context */
+    model_filter_sift(vcpu); /* another context */
     if (shadow)
         exited(vcpu, PN_STAT_model_exit_cr3);
     if (shadow && (flush || !hit)) {
@@ -217,7 +219,7 @@ static void show_access(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access acc
                         const struct pn_tlb_entry *e) {
     struct model_hit h;
     if (access == PN_FETCH)
-        vcpu->model->fetches.page = gva & PN_PAGE_MASK;
+        vcpu->model->fetches->page = gva & PN_PAGE_MASK;
     if (model_access(vcpu, gva, access, mode, pre, &h) && access < PN_FETCH &&
         (e->tag[access] ^ gva) < PN_PAGE_SIZE)
         model_filter_fill(vcpu, gva, mode, &h);
@@ -298,7 +300,14 @@ static enum pn_outcome model_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva,
 /* ---- Fetches ---- */
 
 struct pn_fetches *pn_mmu_fetches(const struct pn_mmu_vcpu *vcpu) {
-    return vcpu->model ? &vcpu->model->fetches : NULL;
+    return vcpu->model ? vcpu->model->fetches : NULL;
+}
+
+void pn_mmu_fetches_move(struct pn_mmu_vcpu *vcpu, struct pn_fetches *to) {
+    *to = *vcpu->model->fetches;
+    vcpu->model->fetches = to;
+    for (unsigned i = 0; i < PN_TLB_ARRAYS; i++)
+        vcpu->model->tlb[L1I][i].clock = &to->stamp;
 }
 
 void pn_mmu_fetched(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_tlb_mode mode) {
@@ -306,7 +315,7 @@ void pn_mmu_fetched(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_tlb_mode mode)
     record(vcpu->mmu, fetched, vcpu->number, .w = {gva, mode});
     if (vcpu->model->flush)
         host_flush_all(vcpu);
-    vcpu->model->fetches.page = gva & PN_PAGE_MASK;
+    vcpu->model->fetches->page = gva & PN_PAGE_MASK;
     model_access(vcpu, gva, PN_FETCH, mode, NULL, &h);
 }
 
@@ -325,6 +334,7 @@ const struct mmu_observer model_observer = {
     .tlb = shown,
     .entry_changes = model_filter_clear,
     .tlb_flushed = model_filter_flush,
+    .tlb_changed = model_filter_sift,
     .fault_taken = fault_taken,
     .dropped = dropped,
     .set_cr3 = model_set_cr3,

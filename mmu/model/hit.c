@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Hits of the first level. This file and assoc.c are compiled without vector registers: the
+ * Hits of the first level. This file, filter.c and assoc.c are compiled without vector registers: the
  * dispatcher of translated code, in whose vector registers the guest's are, comes here for each
  * page that control comes to.
  */
@@ -25,13 +25,11 @@ bool model_find(struct assoc a[PN_TLB_ARRAYS], pn_gva gva, uint16_t ctx, bool wr
 bool pn_mmu_fetch_hit(struct pn_mmu_vcpu *vcpu, pn_gva gva) {
     struct model *m = vcpu->model;
     struct model_hit h;
-    unsigned i = gva >> PN_PAGE_SHIFT & (PN_FETCH_HITS - 1);
     if (m->flush || vcpu->mmu->cfg.recorder ||
         !model_find(m->tlb[L1I], gva, model_context(vcpu), false, &h))
         return false;
-    m->fetches.page = m->fetches.hit[i].page = gva & PN_PAGE_MASK;
-    m->fetch_live[i / 64] |= 1ull << i % 64;
+    m->fetches->page = gva & PN_PAGE_MASK;
     assoc_use(&m->tlb[L1I][h.array], h.e);
-    assoc_use_told(&m->tlb[L1I][h.array], h.e, &m->fetches.hit[i]);
+    model_filter_fetch(m, gva, &h);
     return true;
 }

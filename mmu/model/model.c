@@ -15,8 +15,7 @@
  * 3. With a model and without one the tables are the same, and what the guest sees; the
  *    roots' TLBs too, but for accesses that span two pages, which ask the tables less
  *    often. Walks made for the model have no side effects.
- * 4. A page in `fetches` is what model_find finds in L1I for the context that is current, and
- *    no flush is owed.
+ * 4. While a flush is owed neither the filter nor `fetches` has a page.
  *
  * Sources: SDM volume 3, "Caching Translation Information" and "VMX Support for Address
  * Translation" (what is cached, what drops it); Bhargava et al., "Accelerating
@@ -94,30 +93,12 @@ static int frames_init(struct pn_mmu_vcpu *vcpu, struct model *m) {
     return 0;
 }
 
-/* Does a page come to the entry of the least size that has it? */
-static bool by_size(const struct assoc a[PN_TLB_ARRAYS]) {
-    unsigned most = 0;
-    for (unsigned i = 0; i < PN_TLB_ARRAYS; i++)
-        for (unsigned level = 1; level <= 3 && a[i].ways; level++) {
-            if (!(a[i].pages & model_page_bit(level)))
-                continue;
-            if (level < most)
-                return false;
-            most = level;
-        }
-    return true;
-}
-
 int model_create(struct pn_mmu_vcpu *vcpu) {
     struct model *m = vcpu->model = calloc(1, sizeof(*m));
     if (!m)
         return -ENOMEM;
     m->cfg = vcpu->mmu->cfg.tlb;
-    m->fetches.page = ~0ull;
-    for (unsigned i = 0; i < PN_FETCH_HITS; i++)
-        m->fetches.hit[i].page = ~0ull;
     int rc = caches_init(m);
-    m->by_size = by_size(m->tlb[L1D]);
     if (!rc)
         rc = filter_init(vcpu);
     return rc ? rc : frames_init(vcpu, m);
@@ -142,40 +123,25 @@ void model_destroy(struct pn_mmu_vcpu *vcpu) {
     vcpu->model = NULL;
 }
 
-/* ---- Fetches that are told of ---- */
-
-void model_fetches_forget(struct model *m, const struct assoc_entry *e) {
-    for (unsigned w = 0; w < PN_FETCH_HITS / 64; w++)
-        for (uint64_t left = m->fetch_live[w]; left; left &= left - 1) {
-            struct pn_fetch_hit *h =
-                &m->fetches.hit[w * 64 + (unsigned)__builtin_ctzll(left)];
-            if (e && h->stamp != &e->stamp)
-                continue;
-            h->page = ~0ull;
-            m->fetch_live[w] &= ~(left & -left);
-        }
-}
-
 /* ---- TLB look-ups ---- */
 
 /* Return: false: that size has no place there; else *h. */
 static bool level_fill(struct pn_mmu_vcpu *vcpu, struct assoc a[PN_TLB_ARRAYS],
                        pn_gva gva, unsigned level, const struct assoc_entry *what,
                        struct model_hit *h) {
-    bool l1d = a == vcpu->model->tlb[L1D];
+    enum model_tlb t = a == vcpu->model->tlb[L1D] ? L1D : L1I;
+    bool first = a == vcpu->model->tlb[t];
     for (unsigned i = 0; i < PN_TLB_ARRAYS; i++) {
         if (!a[i].ways || !(a[i].pages & model_page_bit(level)))
             continue;
         uint64_t tag = model_page_tag(gva, level);
-        if (l1d)
-            model_filter_make_room(vcpu, gva, i, level);
+        if (first)
+            model_filter_make_room(vcpu, t, gva, i, level);
         struct assoc_entry *e = assoc_insert(&a[i], tag, what->ctx);
         if (!e)
             return false;
-        if (l1d)
-            model_filter_came(vcpu, i, e);
-        if (a == vcpu->model->tlb[L1I]) /* a large page may answer for others, too */
-            model_fetches_forget(vcpu->model, a[i].unbounded || level > 1 ? NULL : e);
+        if (first)
+            model_filter_came(vcpu->model, t, i, e);
         e->global = what->global;
         e->store = what->store;
         *h = (struct model_hit){e, i, level};

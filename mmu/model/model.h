@@ -13,34 +13,37 @@
 #define FILTER_ENTRIES (PN_TLB_MODES * PN_TLB_ENTRIES)
 #define FILTER_NONE    UINT16_MAX
 
-/* Those that came from one entry of L1D are a list. */
+/* What the CPU may hit without a call (filter.c): for L1I pages of pn_fetches, for L1D entries of
+ * the filter. Those that one entry of the model answers are a list. */
 struct filter_link {
     uint16_t next, prev; /* or FILTER_NONE */
     uint16_t entry;      /* of the array */
     uint8_t array;
     bool listed;
 };
+struct filter {
+    uint64_t live[FILTER_ENTRIES / 64]; /* bit for each: it may be hit */
+    uint64_t live_words[FILTER_ENTRIES / 4096];
+    struct filter_link *link;
+    uint16_t *head[PN_TLB_ARRAYS]; /* by array and entry, or FILTER_NONE */
+    bool by_size; /* no array has pages above those of a later one */
+};
 
 /* L2I: second level for fetches alone, where there is one. */
 enum model_tlb { L1I, L1D, L2, L2I, MODEL_TLBS };
+#define MODEL_FIRST 2 /* L1I, L1D */
 
 struct model {
     const struct pn_tlb_model *cfg;
     struct assoc tlb[MODEL_TLBS][PN_TLB_ARRAYS]; /* by enum model_tlb */
     bool own_l2i;                                /* else fetches share L2 */
     struct assoc walk[6], second[6], nested;
-    bool by_size;                                /* no array of L1D has pages above a later one's */
-    /* The filter: what the CPU reads instead of its root's TLB, a part of it. */
+    struct filter first[MODEL_FIRST];
+    /* What the CPU reads instead of its root's TLB, a part of it. */
     struct pn_tlb_entry *filter[PN_TLB_MODES];
-    uint64_t live[FILTER_ENTRIES / 64]; /* bit per entry: may have a tag */
-    uint64_t live_words[FILTER_ENTRIES / 4096];
-    struct filter_link *link;
-    uint16_t *held[PN_TLB_ARRAYS]; /* by array and entry of L1D: its list, or FILTER_NONE */
     /* Guest frame behind each entry of each root's TLB. */
     pn_gpa *frame[ROOTS_MAX];
-    struct pn_fetches
-        fetches; /* that the CPU tells of by itself; a bit for each hit in use */
-    uint64_t fetch_live[PN_FETCH_HITS / 64];
+    struct pn_fetches *fetches, own_fetches;
     bool flush;     /* the hypervisor owes a flush of everything */
     unsigned exits; /* that the MMU took for the access in progress */
 };
@@ -81,8 +84,6 @@ bool model_access(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
 /* An access whose walk, along p, ended in a fault. */
 void model_fault(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
                  const struct model_path *p);
-/* Fetches of pages that e answers, or of all if it is NULL, come to the model again. */
-void model_fetches_forget(struct model *m, const struct assoc_entry *e);
 /* The PCID, or 0 where entries are not told apart by it. */
 static inline uint16_t model_context(const struct pn_mmu_vcpu *vcpu) {
     return vcpu->model->cfg->pcid && pcid_on(vcpu) ? vcpu->walk.root & CR3_PCID : 0;
@@ -114,15 +115,24 @@ void filter_fini(struct model *m);
 /* Put an entry of the current root's TLB into it, whose page is the one that h says. */
 void model_filter_fill(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_tlb_mode mode,
                        const struct model_hit *h);
+void model_filter_fetch(struct model *m, pn_gva gva, const struct model_hit *h);
 void model_filter_clear(struct pn_mmu_vcpu *vcpu, unsigned index, enum pn_tlb_mode mode);
 void model_filter_flush(struct pn_mmu_vcpu *vcpu);
+/* The root, its TLB, the context or entries of the model are others now: only what holds
+ * stays. */
+void model_filter_sift(struct pn_mmu_vcpu *vcpu);
+/* Of both first levels. */
+void model_told_flush(struct pn_mmu_vcpu *vcpu);
 /* An entry of L1D is about to be used. */
 void model_filter_use(struct pn_mmu_vcpu *vcpu, unsigned array, const struct assoc_entry *e);
-/* A page of that level is about to come into an array of L1D: which entry is to go is settled.
- * And it has come. */
-void model_filter_make_room(struct pn_mmu_vcpu *vcpu, pn_gva gva, unsigned array,
-                            unsigned level);
-void model_filter_came(struct pn_mmu_vcpu *vcpu, unsigned array, const struct assoc_entry *e);
+/* A page of that level is about to come into an array of a first level: which entry is to go is
+ * settled. And it has come. */
+void model_filter_make_room(struct pn_mmu_vcpu *vcpu, enum model_tlb t, pn_gva gva,
+                            unsigned array, unsigned level);
+void model_filter_came(struct model *m, enum model_tlb t, unsigned array,
+                       const struct assoc_entry *e);
+/* Entries of that tag are about to go. */
+void model_filter_drop(struct pn_mmu_vcpu *vcpu, enum model_tlb t, unsigned array, uint64_t tag);
 
 /* ---- path.c ---- */
 

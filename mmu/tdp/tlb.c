@@ -195,6 +195,8 @@ static void drop_in_region(struct root *r, unsigned mode, unsigned i, pn_gva gva
     bool in = false;
     for (unsigned t = 0; t < 3; t++)
         in |= e->tag[t] != PN_TLB_NONE(i) && !((e->tag[t] ^ gva) >> shift);
+    if (in && r == r->vcpu->roots->cur)
+        observe(r->vcpu->mmu, entry_changes, r->vcpu, i, mode);
     if (in)
         tlb_entry_clear(e, i);
     if (!e->hva)

@@ -140,7 +140,9 @@ int blocks_create(struct xlat *x) {
     memcpy(e.p - sizeof(head), &head, sizeof(head));
     thunk_to(&e, xlat_tramp_miss);
     x->none = x->rx + (none - x->rw);
-    x->thunk_miss = x->fetch_page ? thunk_fetch(&e) : thunk_miss(&e);
+    x->thunk_miss =
+        x->fetch_page ? thunk_to(&e, xlat_tramp_miss) : thunk_miss(&e);
+    x->thunk_fetch = x->fetch_page ? thunk_fetch(&e) : NULL;
     x->thunk_vec = thunk_to(&e, xlat_tramp_vec);
     for (unsigned i = 0; i < PN_TLB_MODES * 2 * PROBE_SIZES; i++) {
         unsigned mode = i / PROBE_SIZES / 2, write = i / PROBE_SIZES % 2;
@@ -202,6 +204,12 @@ void cpu_drop_blocks(struct cpu *cpu) {
 
 /* ---- The jump cache ---- */
 
+/* Translated code may jump there by itself. */
+static bool jumped_to(const struct cpu *cpu, const uint8_t *code) {
+    const struct block_head *head = (const void *)(code - sizeof(*head));
+    return !cpu->fetches || head->page != NO_PAGE;
+}
+
 const uint8_t *jc_find(struct cpu *cpu, uint64_t rip) {
     struct cpu_frame *f = frame_of(cpu);
     uint64_t tag = rip ^ cpu->jc_salt;
@@ -211,7 +219,8 @@ const uint8_t *jc_find(struct cpu *cpu, uint64_t rip) {
     const struct jc_entry *jc2 = &f->jc2[jc2_index(rip, tag)];
     if (jc2->tag != tag || jc2->code == cpu->xlat->none)
         return NULL;
-    f->jc[rip & (JC_ENTRIES - 1)] = *jc2;
+    if (jumped_to(cpu, jc2->code))
+        f->jc[rip & (JC_ENTRIES - 1)] = *jc2;
     return jc2->code;
 }
 
@@ -220,6 +229,8 @@ void jc_put(struct cpu *cpu, uint64_t rip, const uint8_t *code) {
     uint64_t tag = rip ^ cpu->jc_salt;
     f->jc[rip & (JC_ENTRIES - 1)] = f->jc2[jc2_index(rip, tag)] =
         (struct jc_entry){tag, code};
+    if (!jumped_to(cpu, code))
+        f->jc[rip & (JC_ENTRIES - 1)].code = cpu->xlat->none;
 }
 
 /* A salt is a number below JC_ENTRIES. Two entries of one slot agree in those bits of
@@ -283,7 +294,7 @@ void block_cache_exit(struct xlat *x, uint32_t id) {
     struct emit e = {x->rw + x->used};
     if (!ex->patch || x->used - x->parts.code + 256 > x->most.code)
         return;
-    emit_cache_exit(&e, x, exit_rip(x, ex));
+    emit_cache_exit(&e, x, x->blocks[ex->from].mode, exit_rip(x, ex));
     exit_patch(x, ex, (uint32_t)x->used);
     ex->patch = 0; /* for good */
     x->used = ((size_t)(e.p - x->rw) + 15) & ~(size_t)15;

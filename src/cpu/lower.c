@@ -89,14 +89,14 @@ static void emit_stub(struct lower *l, const struct stub *s) {
     if (near(l, s->rip))
         chained_exit(l, plain ? s->from : e_jmp(e), s);
     else
-        emit_cache_exit(e, l->x, s->rip);
+        emit_cache_exit(e, l->x, l->mode, s->rip);
 }
 
 void exit_to(struct lower *l, uint64_t rip, int cc) {
     struct emit *e = &l->e;
     unsigned rest = l->n - l->cur - 1;
     if (cc < 0 && !near(l, rip)) {
-        emit_cache_exit(e, l->x, rip);
+        emit_cache_exit(e, l->x, l->mode, rip);
         return;
     }
     uint8_t *rel = cc < 0 ? e_jmp(e) : e_jcc(e, (unsigned)cc);

@@ -219,4 +219,4 @@ static inline void emit_budget(struct emit *e, unsigned n) {
     e_alu_mem(e, true, ALU_SUB, H_SP, CO(budget), (int32_t)n);
 }
 /* The code of an exit to a constant address through the jump cache. */
-void emit_cache_exit(struct emit *e, const struct xlat *x, uint64_t rip);
+void emit_cache_exit(struct emit *e, const struct xlat *x, uint32_t mode, uint64_t rip);

@@ -4,16 +4,32 @@
 
 /* ---- Exits ---- */
 
-void emit_cache_exit(struct emit *e, const struct xlat *x, uint64_t rip) {
+/* With a TLB model: tell it of the page, or let the dispatcher show it. */
+static void emit_tell(struct emit *e, const struct xlat *x, uint64_t page) {
+    int32_t hit = FETCHES(hit) + (int32_t)(page >> PN_PAGE_SHIFT & (PN_FETCH_HITS - 1)) *
+                                     (int32_t)sizeof(struct pn_fetch_hit);
+    e_const(e, H_R10, page);
+    e_rm(e, true, OP_CMP, H_R10, H_SP, hit);
+    e_link(e_jcc(e, CC_NZ), x->thunk_miss);
+    e_rm(e, true, OP_STORE, H_R10, H_SP, FETCHES(page));
+    e_alu_mem(e, true, ALU_ADD, H_SP, FETCHES(stamp), 1);
+    e_rm(e, false, OP_INDIRECT, INDIRECT_PUSH, H_SP, FETCHES(stamp));
+    e_rm(e, false, OP_POP_MEM, 0, H_SP, hit + 8); /* by RSP behind the pop */
+}
+_Static_assert(offsetof(struct pn_fetch_hit, stamp) == 8, "hit + 8 above");
+
+void emit_cache_exit(struct emit *e, const struct xlat *x, uint32_t mode, uint64_t rip) {
     int32_t slot = JC_OFFSET + (int32_t)(rip & (JC_ENTRIES - 1)) * 16;
     e_const(e, H_AX, rip);
     e_rm(e, true, OP_XOR, H_AX, H_SP, CO(jc_salt));
-    if (x->fetch_page) {
+    if (x->fetch_page && !(mode & MODE_CODE64)) {
         e_jmp_to(e, x->thunk_miss);
         return;
     }
     e_rm(e, true, OP_CMP, H_AX, H_SP, slot);
     e_link(e_jcc(e, CC_NZ), x->thunk_miss);
+    if (x->fetch_page)
+        emit_tell(e, x, rip & PN_PAGE_MASK);
     e_rm(e, false, OP_INDIRECT, INDIRECT_JMP, H_SP, slot + 8);
 }
 
@@ -79,7 +95,7 @@ static void dispatch(struct lower *l, const struct dec *d, unsigned release,
                      bool looked) {
     struct emit *e = &l->e;
     l->ended = true;
-    if (!l->x->fetch_page) {
+    if (!l->x->fetch_page || in64(l)) {
         e_mov32(e, H_R10, H_AX);
         e_alu(e, false, ALU_AND, H_R10, JC_ENTRIES - 1);
         e_shift(e, false, SHIFT_SHL, H_R10, 4);
@@ -88,6 +104,13 @@ static void dispatch(struct lower *l, const struct dec *d, unsigned release,
         uint8_t *miss = e_jcc(e, CC_NZ);
         if (release)
             stack_step(l, (int32_t)release);
+        if (l->x->fetch_page) {
+            e_rm(e, true, OP_XOR, H_AX, H_SP, CO(jc_salt));
+            e_alu(e, true, ALU_AND, H_AX, -(int32_t)PN_PAGE_SIZE);
+            e_rm(e, true, OP_CMP, H_AX, H_SP, FETCHES(page));
+            e_link(e_jcc(e, CC_NZ), l->x->thunk_fetch);
+            e_rm_index(e, true, OP_LOAD, H_AX, H_R10, JC_OFFSET); /* for x->none */
+        }
         e_rm_index(e, false, OP_INDIRECT, INDIRECT_JMP, H_R10, JC_OFFSET + 8);
         e_link(miss, e->p);
     } else {

@@ -29,6 +29,7 @@
 #define CODE_DEFAULT (32u << 20)
 /* A guest that is a hypervisor has its own code and its guests'. */
 #define CODE_NESTED (64u << 20)
+#define CODE_MODEL  (48u << 20) /* code that tells a TLB model what it does is longer */
 #define CODE_MIN    (2u << 20)
 #define CODE_MOST   (512u << 20)
 
@@ -47,7 +48,9 @@ static int xlat_create(struct cpu *cpu, const struct cpu_config *cfg) {
     struct xlat *x = calloc(1, sizeof *x);
     if (!x)
         return -ENOMEM;
-    size_t size = cfg->code_bytes ? cfg->code_bytes : CODE_DEFAULT;
+    size_t size = cfg->code_bytes               ? cfg->code_bytes
+                  : pn_mmu_fetches(cpu->vmmu) ? CODE_MODEL
+                                              : CODE_DEFAULT;
     if (!cfg->code_bytes && (cpu_has(cpu, CPU_F_svm) || cpu_has(cpu, CPU_F_vmx)))
         size = CODE_NESTED;
     size = size < CODE_MIN ? CODE_MIN : size > CODE_MOST ? CODE_MOST : size;
@@ -59,7 +62,10 @@ static int xlat_create(struct cpu *cpu, const struct cpu_config *cfg) {
     x->size = (size + PN_PAGE_SIZE - 1) & PN_PAGE_MASK;
     x->max_n = cfg->max_block && cfg->max_block < BLOCK_MAX ? cfg->max_block : BLOCK_MAX;
     x->bmi2 = __builtin_cpu_supports("bmi2");
-    cpu->fetches = pn_mmu_fetches(cpu->vmmu);
+    if (pn_mmu_fetches(cpu->vmmu)) {
+        cpu->fetches = &frame_of(cpu)->fetches;
+        pn_mmu_fetches_move(cpu->vmmu, cpu->fetches);
+    }
     x->fetch_page = cpu->fetches ? &cpu->fetches->page : NULL;
     x->altstack = malloc(ALTSTACK_SIZE);
     x->dec = decoder_create(cfg->model);

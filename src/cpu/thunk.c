@@ -132,55 +132,28 @@ const uint8_t *thunk_miss(struct emit *e) {
 
 /* ---- With a TLB model ---- */
 
-#define HIT(field) ((int32_t)offsetof(struct pn_fetches, hit[0].field))
-_Static_assert(sizeof(struct pn_fetch_hit) == 1 << 6, "e_shift below");
-
-/* rcx: a page; rsi: struct pn_fetches. Is it a hit that may be told of here? Then tell. */
-static void tell(struct emit *e, uint8_t ***no) {
-    e_mov(e, H_DI, H_CX);
-    e_shift(e, true, SHIFT_SHR, H_DI, PN_PAGE_SHIFT);
-    e_alu(e, false, ALU_AND, H_DI, PN_FETCH_HITS - 1);
-    e_shift(e, false, SHIFT_SHL, H_DI, 6);
-    e_rr(e, true, OP_ADD, H_DI, H_SI);
-    e_rm(e, true, OP_CMP, H_CX, H_DI, HIT(page));
-    *(*no)++ = e_jcc(e, CC_NZ);
-    e_rm(e, true, OP_STORE, H_CX, H_SI, (int32_t)offsetof(struct pn_fetches, page));
-    e_rm(e, true, OP_LOAD, H_SI, H_DI, HIT(clock));
-    e_rm(e, true, OP_LOAD, H_DX, H_SI, 0);
-    e_alu(e, true, ALU_ADD, H_DX, 1);
-    e_rm(e, true, OP_STORE, H_DX, H_SI, 0);
-    e_rm(e, true, OP_LOAD, H_SI, H_DI, HIT(stamp));
-    e_rm(e, true, OP_STORE, H_DX, H_SI, 0);
-    e_rm(e, true, OP_LOAD, H_SI, H_DI, HIT(order));
-    e_rm(e, true, OP_LOAD, H_DX, H_SI, 0);
-    e_rm(e, true, OP_AND, H_DX, H_DI, HIT(keep));
-    e_rm(e, true, OP_OR, H_DX, H_DI, HIT(set));
-    e_rm(e, true, OP_STORE, H_DX, H_SI, 0);
-    e_rm(e, true, OP_LOAD, H_SI, H_DI, HIT(last));
-    e_rm(e, false, OP_LOAD, H_DX, H_DI, HIT(way));
-    e_rm(e, false, OP_STORE, H_DX, H_SI, 0);
-}
+#define HIT(field) FETCHES(hit[0].field)
+_Static_assert(sizeof(struct pn_fetch_hit) == 1 << 4, "8 is the page's shift less 4");
 
 const uint8_t *thunk_fetch(struct emit *e) {
     const uint8_t *at = e->p;
-    uint8_t *no[4], **n = no;
-    keep(e, OP_STORE);
-    e_alu_mem(e, true, ALU_CMP, H_SP, CO(budget), 1);
-    *n++ = e_jcc(e, CC_S);
-    place(e);
-    e_rm_index(e, true, OP_CMP, H_AX, H_DX, JC_OFFSET);
-    *n++ = e_jcc(e, CC_NZ);
-    e_rm_index(e, true, OP_LOAD, H_BX, H_DX, JC_OFFSET + 8);
-    e_alu_mem(e, true, ALU_CMP, H_BX, HEAD(page), -1); /* of two pages, say */
-    *n++ = e_jcc(e, CC_Z);
-    e_shift(e, true, SHIFT_SHR, H_CX, PN_PAGE_SHIFT);
-    e_shift(e, true, SHIFT_SHL, H_CX, PN_PAGE_SHIFT);
-    e_rm(e, true, OP_LOAD, H_SI, H_SP, CO(fetches));
-    e_rm(e, true, OP_CMP, H_CX, H_SI, (int32_t)offsetof(struct pn_fetches, page));
-    uint8_t *same = e_jcc(e, CC_Z);
-    tell(e, &n);
-    e_link(same, e->p);
-    end(e, no, n);
+    e_rm(e, true, OP_STORE, H_CX, H_SP, CO(jit.save[0]));
+    e_mov32(e, H_CX, H_AX);
+    e_shift(e, false, SHIFT_SHR, H_CX, PN_PAGE_SHIFT - 4);
+    e_alu(e, false, ALU_AND, H_CX, (PN_FETCH_HITS - 1) << 4);
+    e_rm_index(e, true, OP_CMP, H_AX, H_CX, HIT(page));
+    uint8_t *no = e_jcc(e, CC_NZ);
+    e_rm(e, true, OP_STORE, H_AX, H_SP, FETCHES(page));
+    e_rm(e, true, OP_LOAD, H_AX, H_SP, FETCHES(stamp));
+    e_alu(e, true, ALU_ADD, H_AX, 1);
+    e_rm(e, true, OP_STORE, H_AX, H_SP, FETCHES(stamp));
+    e_rm_index(e, true, OP_STORE, H_AX, H_CX, HIT(stamp));
+    e_rm(e, true, OP_LOAD, H_CX, H_SP, CO(jit.save[0]));
+    e_rm_index(e, true, OP_LOAD, H_AX, H_R10, JC_OFFSET);
+    e_rm_index(e, false, OP_INDIRECT, INDIRECT_JMP, H_R10, JC_OFFSET + 8);
+    e_link(no, e->p);
+    e_rm(e, true, OP_LOAD, H_CX, H_SP, CO(jit.save[0]));
+    e_rm_index(e, true, OP_LOAD, H_AX, H_R10, JC_OFFSET);
     thunk_to(e, xlat_tramp_miss);
     return at;
 }

@@ -18,7 +18,9 @@
  *    by a chained jump: only those know that its second page is still the same.
  * 3. A jump-cache entry is valid while its tag is: salts (cpu->jc_salt) are never reused
  *    while an entry with them may exist.
- * 4. With a TLB model, fetches go unseen by it only within the page of the last one seen.
+ * 4. With a TLB model, fetches go unseen by it only within the page of the last one seen; those
+ *    that hit its first level are told of by translated code (pn_fetches). So the first jump
+ *    cache has no block of two pages then, and 64-bit code alone.
  */
 #pragma once
 
@@ -70,6 +72,7 @@ struct cpu_frame {
     struct jc_entry jc[JC_ENTRIES];
     struct jc_entry jc2[JC2_ENTRIES];
     struct fetch_entry fetch[FETCH_ENTRIES];
+    struct pn_fetches fetches; /* with a TLB model */
 };
 static inline struct cpu_frame *frame_of(struct cpu *cpu) {
     return (struct cpu_frame *)(void *)((uint8_t *)cpu - offsetof(struct cpu_frame, cpu));
@@ -80,6 +83,8 @@ static inline struct cpu_frame *frame_of(struct cpu *cpu) {
 
 #define JC2_OFFSET   (JC_OFFSET + (int32_t)sizeof(struct jc_entry[JC_ENTRIES]))
 #define FETCH_OFFSET (JC2_OFFSET + (int32_t)sizeof(struct jc_entry[JC2_ENTRIES]))
+#define FETCHES_OFFSET (FETCH_OFFSET + (int32_t)sizeof(struct fetch_entry[FETCH_ENTRIES]))
+#define FETCHES(field) (FETCHES_OFFSET + (int32_t)offsetof(struct pn_fetches, field))
 
 /* Guest register -> host register, or -1: in memory. */
 extern const int8_t host_of[16];
@@ -232,7 +237,7 @@ struct xlat {
     size_t wanted, cold_wanted;   /* of rw, to where its pages are there */
     int fd;
     bool for_perf;                         /* see code_create */
-    const uint8_t *thunk_miss, *thunk_vec; /* RW addresses */
+    const uint8_t *thunk_miss, *thunk_vec, *thunk_fetch; /* RW addresses */
     const uint8_t *thunk_probe[PN_TLB_MODES][2][PROBE_SIZES];
     const uint8_t *none; /* RX address of code that only misses */
     size_t bounce;       /* code offset of the slots */
@@ -336,7 +341,7 @@ extern enum cpu_rc (*const vecmem_helper[])(struct cpu *, const struct insn *);
 const uint8_t *thunk_to(struct emit *e, const void *target);
 /* rax: a tag that the first jump cache does not know. */
 const uint8_t *thunk_miss(struct emit *e);
-/* With a TLB model, rax: a tag of a place in another page. */
+/* With a TLB model, rax: another page; r10: where the first jump cache has the place in it. */
 const uint8_t *thunk_fetch(struct emit *e);
 /* Called: the probe of the address in R10 (lower_mem.c), for 1 << size bytes. CF or ZF: a hit;
  * else as after a probe that missed. */

@@ -36,21 +36,9 @@ static void use(pn_gva gva, enum pn_access access) {
         ck_assert_int_eq(go(gva, access, PN_TLB_SUPER), PN_MAPPED);
 }
 
-/* What translated code does for a page that the first level knows. */
-static bool told(struct pn_fetches *p, pn_gva page) {
-    const struct pn_fetch_hit *h = &p->hit[page >> PN_PAGE_SHIFT & (PN_FETCH_HITS - 1)];
-    if (h->page != page)
-        return false;
-    *h->stamp = ++*h->clock;
-    *h->order = (*h->order & h->keep) | h->set;
-    *h->last = h->way;
-    p->page = page;
-    return true;
-}
-
 static void fetch(pn_gva gva) {
     struct pn_fetches *p = pn_mmu_fetches(f.vcpu);
-    if (!seen && (p->page == (gva & PN_PAGE_MASK) || told(p, gva & PN_PAGE_MASK)))
+    if (!seen && (p->page == (gva & PN_PAGE_MASK) || pn_fetch_told(p, gva & PN_PAGE_MASK)))
         return;
     if (seen || !pn_mmu_fetch_hit(f.vcpu, gva))
         pn_mmu_fetched(f.vcpu, gva, PN_TLB_SUPER);
