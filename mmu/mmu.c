@@ -83,6 +83,7 @@ int pn_mmu_vcpu_create(struct pn_mmu *mmu, struct pn_tlb_view *view,
                                  .ring = ring,
                                  .roots = roots};
     mmu->vcpus[mmu->vcpu_count++] = vcpu;
+    view->stamp = 0;
     record(mmu, vcpu, vcpu->number, .how = 0);
     if ((mmu->observer && mmu->observer->init(vcpu) < 0) || root_init(vcpu) < 0 ||
         dirty_buffer_create(vcpu) < 0 || dirty_ring_create(vcpu) < 0) {

@@ -47,7 +47,7 @@ struct pn_tlb_entry {
     /* By enum pn_access: gva of the page, or one of another index. With a TLB model that of
      * PN_FETCH is none, but a stamp: see pn_tlb_used. */
     uint64_t tag[3];
-    uintptr_t hva;   /* host virtual address of the page */
+    uintptr_t hva; /* host virtual address of the page */
 };
 
 /* Which rights an access is checked with. */
@@ -77,14 +77,16 @@ struct pn_tlb_view {
 
 /* Stamps only grow, by PN_TLB_STAMP from one C call of pn_tlb_used to the next; the values
  * between are for whoever translates code, for several accesses after one step. */
-#define PN_TLB_STAMPS (UINT64_C(1) << 63) /* the first one: no address that is fetched from */
-#define PN_TLB_STAMP  256u
+#define PN_TLB_STAMPS                                                                    \
+    (UINT64_C(1) << 63) /* the first one: no address that is fetched from */
+#define PN_TLB_STAMP 256u
 
 /* Whoever hits an entry says so: the model's first level has its page, and wants to know
  * which ones were used last. Accesses with the page of the one before need not be told. */
 static inline void pn_tlb_used(struct pn_tlb_view *view, const struct pn_tlb_entry *e) {
     if (view->stamp)
-        ((struct pn_tlb_entry *)(uintptr_t)e)->tag[PN_FETCH] = view->stamp += PN_TLB_STAMP;
+        ((struct pn_tlb_entry *)(uintptr_t)e)->tag[PN_FETCH] = view->stamp +=
+            PN_TLB_STAMP;
 }
 
 /* ---- Creation and options ---- */
@@ -412,7 +414,7 @@ struct pn_fetch_hit {
     uint64_t page; /* gva; ~0: none */
     uint64_t stamp;
 };
-#define PN_FETCH_HITS 256u
+#define PN_FETCH_HITS 1024u
 struct pn_fetches {
     uint64_t page;  /* of the last fetch that the model saw; ~0: none */
     uint64_t stamp; /* of the last fetch; only grows */

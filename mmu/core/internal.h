@@ -267,8 +267,10 @@ struct mmu_observer {
     /* An entry of the current root's TLB is about to change; all of that TLB goes. */
     void (*entry_changes)(struct pn_mmu_vcpu *vcpu, unsigned index,
                           enum pn_tlb_mode mode);
-    void (*tlb_flushed)(struct pn_mmu_vcpu *vcpu); /* the current root's; it will be empty */
-    void (*tlb_changed)(struct pn_mmu_vcpu *vcpu); /* it is another one, or has lost something */
+    void (*tlb_flushed)(
+        struct pn_mmu_vcpu *vcpu); /* the current root's; it will be empty */
+    void (*tlb_changed)(
+        struct pn_mmu_vcpu *vcpu); /* it is another one, or has lost something */
     /* The access in progress met a fault, or a cached MMIO mark, that is an exit. */
     void (*fault_taken)(struct pn_mmu_vcpu *vcpu);
     /* Tables lost a mapping or a right. */

@@ -125,7 +125,8 @@ bool assoc_has(const struct assoc *a, uint64_t tag) {
     uint32_t first = a->unbounded ? home(a, tag) : assoc_set_of(a, tag) * a->ways;
     uint32_t most = a->unbounded ? a->capacity : a->ways;
     for (uint32_t k = 0; k < most; k++) {
-        const struct assoc_entry *e = &a->e[(first + k) & (a->unbounded ? a->capacity - 1 : ~0u)];
+        const struct assoc_entry *e =
+            &a->e[(first + k) & (a->unbounded ? a->capacity - 1 : ~0u)];
         if (e->tag == tag && e->state == ASSOC_LIVE)
             return true;
         if (a->unbounded && e->state == ASSOC_FREE)
@@ -240,7 +241,8 @@ struct assoc_entry *assoc_insert(struct assoc *a, uint64_t tag, uint16_t ctx) {
         e->tag = tag;
         count_live(a, e, 1);
     }
-    *e = (struct assoc_entry){.tag = tag, .ctx = ctx, .state = ASSOC_LIVE, .stamp = e->stamp};
+    *e = (struct assoc_entry){
+        .tag = tag, .ctx = ctx, .state = ASSOC_LIVE, .stamp = e->stamp};
     assoc_use(a, e);
     return e;
 }

@@ -42,7 +42,8 @@ struct assoc {
     uint32_t sets, ways;     /* 0 ways: there is none */
     uint8_t replace, pages;
     bool unbounded;
-    uint64_t *clock, ticks;      /* of stamps; clock is &ticks but for first levels: filter.c */
+    uint64_t *clock,
+        ticks; /* of stamps; clock is &ticks but for first levels: filter.c */
     uint32_t capacity, used; /* unbounded: of the hash; entries not free, dead ones too */
 };
 

@@ -22,8 +22,8 @@
 #include <stdlib.h>
 
 _Static_assert(FILTER_ENTRIES < FILTER_NONE, "at, in 16 bits");
-static const unsigned entries_of[MODEL_FIRST] = {[L1I] = PN_FETCH_HITS,
-                                                 [L1D] = FILTER_ENTRIES};
+static const unsigned entries_of[MODEL_FIRST] = {
+    [L1I] = PN_FETCH_HITS, [L1D] = FILTER_ENTRIES};
 
 static inline struct pn_tlb_entry *entry_at(const struct model *m, unsigned at) {
     return &m->filter[at >> PN_TLB_BITS][at & (PN_TLB_ENTRIES - 1)];
@@ -70,7 +70,8 @@ int filter_init(struct pn_mmu_vcpu *vcpu) {
     for (unsigned i = 0; i < PN_FETCH_HITS; i++)
         m->fetches->hit[i].page = ~0ull;
     vcpu->view->stamp = PN_TLB_STAMPS;
-    m->filter[0] = aligned_alloc(PN_PAGE_SIZE, sizeof(struct pn_tlb_entry[FILTER_ENTRIES]));
+    m->filter[0] =
+        aligned_alloc(PN_PAGE_SIZE, sizeof(struct pn_tlb_entry[FILTER_ENTRIES]));
     if (!m->filter[0])
         return -ENOMEM;
     for (unsigned mode = 0; mode < PN_TLB_MODES; mode++) {
@@ -94,7 +95,8 @@ void filter_fini(struct model *m) {
 
 static inline void hand_on(const struct model *m, enum model_tlb t, struct assoc_entry *e,
                            unsigned at) {
-    uint64_t stamp = t == L1D ? entry_at(m, at)->tag[PN_FETCH] : m->fetches->hit[at].stamp;
+    uint64_t stamp =
+        t == L1D ? entry_at(m, at)->tag[PN_FETCH] : m->fetches->hit[at].stamp;
     if (stamp > e->stamp)
         e->stamp = stamp;
 }
@@ -139,7 +141,8 @@ static void put_at(struct model *m, enum model_tlb t, unsigned at,
     *head = (uint16_t)at;
 }
 
-static void clear_list(struct model *m, enum model_tlb t, unsigned array, uint32_t entry) {
+static void clear_list(struct model *m, enum model_tlb t, unsigned array,
+                       uint32_t entry) {
     const uint16_t *head = &m->first[t].head[array][entry];
     while (*head != FILTER_NONE)
         clear_at(m, t, *head);
@@ -165,8 +168,7 @@ static void clear_page(struct model *m, enum model_tlb t, pn_gva gva) {
 
 static void flush(struct model *m, enum model_tlb t) {
     struct filter *f = &m->first[t];
-    for_each_told(f, at)
-        clear_at(m, t, at);
+    for_each_told(f, at) clear_at(m, t, at);
     for (unsigned k = 0; k < FILTER_ENTRIES / 4096; k++)
         for (; f->live_words[k]; f->live_words[k] &= f->live_words[k] - 1)
             f->live[k * 64 + (unsigned)__builtin_ctzll(f->live_words[k])] = 0;
@@ -210,7 +212,8 @@ void model_filter_fetch(struct model *m, pn_gva gva, const struct model_hit *h) 
 /* ---- What holds ---- */
 
 /* Is that still the entry of the page? Entries of less size come before it. */
-static bool owned(struct model *m, enum model_tlb t, unsigned at, pn_gva gva, uint16_t ctx) {
+static bool owned(struct model *m, enum model_tlb t, unsigned at, pn_gva gva,
+                  uint16_t ctx) {
     const struct filter_link *k = &m->first[t].link[at];
     struct model_hit h;
     const struct assoc_entry *e = k->listed ? owner(m, t, k) : NULL;
@@ -287,7 +290,8 @@ static inline uint64_t look_at(struct model *m, enum model_tlb t, unsigned array
 
 /* LRU: its least stamp is right. An entry that was used since its stamp was looked at moves up,
  * so that each look pays for a use of that entry. */
-static void settle_lru(struct model *m, enum model_tlb t, unsigned array, uint32_t first) {
+static void settle_lru(struct model *m, enum model_tlb t, unsigned array,
+                       uint32_t first) {
     const struct assoc *a = &m->tlb[t][array];
     for (;;) {
         uint32_t least = first;
@@ -301,7 +305,8 @@ static void settle_lru(struct model *m, enum model_tlb t, unsigned array, uint32
 }
 
 /* PLRU: each node points away from that half of its ways which was used last. */
-static void settle_plru(struct model *m, enum model_tlb t, unsigned array, uint32_t first) {
+static void settle_plru(struct model *m, enum model_tlb t, unsigned array,
+                        uint32_t first) {
     struct assoc *a = &m->tlb[t][array];
     uint64_t last[2 * ASSOC_WAYS_MAX]; /* by node; leaves from a->ways on */
     for (uint32_t w = 0; w < a->ways; w++)
@@ -324,7 +329,8 @@ static void settle(struct model *m, enum model_tlb t, unsigned array, uint32_t s
         settle_plru(m, t, array, set * a->ways);
 }
 
-void model_filter_use(struct pn_mmu_vcpu *vcpu, unsigned array, const struct assoc_entry *e) {
+void model_filter_use(struct pn_mmu_vcpu *vcpu, unsigned array,
+                      const struct assoc_entry *e) {
     const struct assoc *a = &vcpu->model->tlb[L1D][array];
     if (a->unbounded || !vcpu->mmu->cfg.recorder)
         return;
@@ -335,8 +341,8 @@ void model_filter_use(struct pn_mmu_vcpu *vcpu, unsigned array, const struct ass
 
 /* Does a page that some entry answers, on another page size, come to this one as well? Only
  * the page of gva where this is the least size. */
-static void part_with(struct pn_mmu_vcpu *vcpu, enum model_tlb t, pn_gva gva, unsigned array,
-                      unsigned level) {
+static void part_with(struct pn_mmu_vcpu *vcpu, enum model_tlb t, pn_gva gva,
+                      unsigned array, unsigned level) {
     struct model *m = vcpu->model;
     struct model_hit h;
     if (level > 1 && m->first[t].by_size &&

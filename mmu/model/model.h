@@ -26,7 +26,7 @@ struct filter {
     uint64_t live_words[FILTER_ENTRIES / 4096];
     struct filter_link *link;
     uint16_t *head[PN_TLB_ARRAYS]; /* by array and entry, or FILTER_NONE */
-    bool by_size; /* no array has pages above those of a later one */
+    bool by_size;                  /* no array has pages above those of a later one */
 };
 
 /* L2I: second level for fetches alone, where there is one. */
@@ -124,7 +124,8 @@ void model_filter_sift(struct pn_mmu_vcpu *vcpu);
 /* Of both first levels. */
 void model_told_flush(struct pn_mmu_vcpu *vcpu);
 /* An entry of L1D is about to be used. */
-void model_filter_use(struct pn_mmu_vcpu *vcpu, unsigned array, const struct assoc_entry *e);
+void model_filter_use(struct pn_mmu_vcpu *vcpu, unsigned array,
+                      const struct assoc_entry *e);
 /* A page of that level is about to come into an array of a first level: which entry is to go is
  * settled. And it has come. */
 void model_filter_make_room(struct pn_mmu_vcpu *vcpu, enum model_tlb t, pn_gva gva,
@@ -132,7 +133,8 @@ void model_filter_make_room(struct pn_mmu_vcpu *vcpu, enum model_tlb t, pn_gva g
 void model_filter_came(struct model *m, enum model_tlb t, unsigned array,
                        const struct assoc_entry *e);
 /* Entries of that tag are about to go. */
-void model_filter_drop(struct pn_mmu_vcpu *vcpu, enum model_tlb t, unsigned array, uint64_t tag);
+void model_filter_drop(struct pn_mmu_vcpu *vcpu, enum model_tlb t, unsigned array,
+                       uint64_t tag);
 
 /* ---- path.c ---- */
 

@@ -140,9 +140,9 @@ int blocks_create(struct xlat *x) {
     memcpy(e.p - sizeof(head), &head, sizeof(head));
     thunk_to(&e, xlat_tramp_miss);
     x->none = x->rx + (none - x->rw);
-    x->thunk_miss =
-        x->fetch_page ? thunk_to(&e, xlat_tramp_miss) : thunk_miss(&e);
-    x->thunk_fetch = x->fetch_page ? thunk_fetch(&e) : NULL;
+    x->thunk_show = thunk_to(&e, xlat_tramp_miss);
+    x->thunk_fetch = thunk_fetch(&e);
+    x->thunk_miss = thunk_miss(&e, x);
     x->thunk_vec = thunk_to(&e, xlat_tramp_vec);
     for (unsigned i = 0; i < PN_TLB_MODES * 2 * PROBE_SIZES; i++) {
         unsigned mode = i / PROBE_SIZES / 2, write = i / PROBE_SIZES % 2;

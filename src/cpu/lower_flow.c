@@ -10,7 +10,7 @@ static void emit_tell(struct emit *e, const struct xlat *x, uint64_t page) {
                                      (int32_t)sizeof(struct pn_fetch_hit);
     e_const(e, H_R10, page);
     e_rm(e, true, OP_CMP, H_R10, H_SP, hit);
-    e_link(e_jcc(e, CC_NZ), x->thunk_miss);
+    e_link(e_jcc(e, CC_NZ), x->thunk_show);
     e_rm(e, true, OP_STORE, H_R10, H_SP, FETCHES(page));
     e_alu_mem(e, true, ALU_ADD, H_SP, FETCHES(stamp), 1);
     e_rm(e, false, OP_INDIRECT, INDIRECT_PUSH, H_SP, FETCHES(stamp));

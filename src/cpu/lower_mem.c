@@ -56,7 +56,8 @@ static bool segmented(const struct lower *l, unsigned seg, bool write) {
 /* ---- The probe ---- */
 
 #define STAMP_OFFSET offsetof(struct pn_tlb_entry, tag[PN_FETCH])
-_Static_assert(BLOCK_MAX * 2 < PN_TLB_STAMP, "an access of a block has a number of its own");
+_Static_assert(BLOCK_MAX * 2 < PN_TLB_STAMP,
+               "an access of a block has a number of its own");
 
 /* With a TLB model: the entry in RAX was hit, by the block's access of that number
  * (pn_tlb_used). No register is free; a push goes to where calls push. */
@@ -234,7 +235,8 @@ void mem_based(struct lower *l, const struct dec *d, unsigned base, int64_t disp
             c->stepped = true;
         } else {
             based_ea(l, base, disp);
-            c->from = probe(l, a->size, write, base == INSN_NOREG, (uint64_t)disp, c->stamp);
+            c->from =
+                probe(l, a->size, write, base == INSN_NOREG, (uint64_t)disp, c->stamp);
         }
         run_body(l, d, c);
     }

@@ -176,8 +176,7 @@ static bool crossing_hit(struct cpu *cpu, pn_gva lin, uint8_t *out, unsigned siz
     if (size <= room || cpu->mode & MODE_SLOWMEM || !mode_64(cpu))
         return false;
     const uint8_t *p = mem_hit(cpu, lin, room, PN_READ, mode);
-    const uint8_t *q =
-        p ? mem_hit(cpu, lin + room, size - room, PN_READ, mode) : NULL;
+    const uint8_t *q = p ? mem_hit(cpu, lin + room, size - room, PN_READ, mode) : NULL;
     if (!q)
         return false;
     memcpy(out, p, room);

@@ -48,7 +48,7 @@ static int xlat_create(struct cpu *cpu, const struct cpu_config *cfg) {
     struct xlat *x = calloc(1, sizeof *x);
     if (!x)
         return -ENOMEM;
-    size_t size = cfg->code_bytes               ? cfg->code_bytes
+    size_t size = cfg->code_bytes             ? cfg->code_bytes
                   : pn_mmu_fetches(cpu->vmmu) ? CODE_MODEL
                                               : CODE_DEFAULT;
     if (!cfg->code_bytes && (cpu_has(cpu, CPU_F_svm) || cpu_has(cpu, CPU_F_vmx)))

@@ -6,6 +6,9 @@
  * guest's tables may say otherwise now. Most say what they said. So the thunk of a miss makes
  * the look-up that finds the same block itself, and counts it as such; the dispatcher makes
  * the first one of each page, which fetches, and all others.
+ *
+ * With a TLB model control comes to another page by thunk_fetch alone, or by what does the same
+ * for a constant target (lower_flow.c).
  */
 #include "cpu/xlat.h"
 
@@ -73,63 +76,6 @@ static void fetched_since(struct emit *e, uint8_t ***no) {
     *(*no)++ = e_jcc(e, CC_NZ);
 }
 
-/* Go to the code at rbx. What jumps from [no, n) goes on behind that. */
-static void end(struct emit *e, uint8_t **no, uint8_t **n) {
-    e_mov(e, H_R10, H_BX);
-    keep(e, OP_LOAD);
-    e_rr(e, false, OP_INDIRECT, INDIRECT_JMP, H_R10);
-    while (n > no)
-        e_link(*--n, e->p);
-    keep(e, OP_LOAD);
-}
-
-/* rax: the tag; r10: where the second jump cache would have it. The look-up that finds what
- * was found before. A budget that is used up is for the dispatcher to see. */
-static void look_again(struct emit *e) {
-    uint8_t *no[7], **n = no;
-    keep(e, OP_STORE);
-    e_alu_mem(e, true, ALU_CMP, H_SP, CO(budget), 1);
-    *n++ = e_jcc(e, CC_S);
-    known_before(e, &n);
-    fetched_since(e, &n);
-    e_rm_index(e, true, OP_STORE, H_AX, H_DX, JC_OFFSET);
-    e_rm_index(e, true, OP_STORE, H_AX, H_R10, JC2_OFFSET);
-    e_rm_index(e, true, OP_STORE, H_BX, H_R10, JC2_OFFSET + 8);
-    e_rm(e, true, OP_LOAD, H_CX, H_SP, CO(stats));
-    e_alu_mem(e, true, ALU_ADD, H_CX,
-              (int32_t)offsetof(struct pn_stats, v[PN_STAT_block_lookup]), 1);
-    end(e, no, n);
-}
-
-/* Ask the second jump cache; tell the first one. */
-const uint8_t *thunk_miss(struct emit *e) {
-    const uint8_t *at = e->p;
-    e_mov(e, H_R10, H_AX);
-    e_shift(e, true, SHIFT_SHR, H_R10, 16);
-    e_rr(e, false, OP_XOR, H_R10, H_AX);
-    e_shift(e, false, SHIFT_SHL, H_R10, JC_BITS);
-    e_rr(e, false, OP_XOR, H_R10, H_AX);
-    e_rm(e, false, OP_XOR, H_R10, H_SP, CO(jc_salt));
-    e_alu(e, false, ALU_AND, H_R10, JC2_ENTRIES - 1);
-    e_shift(e, false, SHIFT_SHL, H_R10, 4);
-    e_rm_index(e, true, OP_CMP, H_AX, H_R10, JC2_OFFSET);
-    uint8_t *miss = e_jcc(e, CC_NZ);
-    e_rm_index(e, true, OP_LOAD, H_R10, H_R10, JC2_OFFSET + 8); /* the code */
-    e_rm(e, true, OP_STORE, H_CX, H_SP, CO(jit.save[0]));
-    e_mov(e, H_CX, H_AX);
-    e_rm(e, true, OP_XOR, H_CX, H_SP, CO(jc_salt));
-    e_alu(e, false, ALU_AND, H_CX, JC_ENTRIES - 1);
-    e_shift(e, false, SHIFT_SHL, H_CX, 4);
-    e_rm_index(e, true, OP_STORE, H_AX, H_CX, JC_OFFSET);
-    e_rm_index(e, true, OP_STORE, H_R10, H_CX, JC_OFFSET + 8);
-    e_rm(e, true, OP_LOAD, H_CX, H_SP, CO(jit.save[0]));
-    e_rr(e, false, OP_INDIRECT, INDIRECT_JMP, H_R10);
-    e_link(miss, e->p);
-    look_again(e);
-    thunk_to(e, xlat_tramp_miss);
-    return at;
-}
-
 /* ---- With a TLB model ---- */
 
 #define HIT(field) FETCHES(hit[0].field)
@@ -154,6 +100,93 @@ const uint8_t *thunk_fetch(struct emit *e) {
     e_link(no, e->p);
     e_rm(e, true, OP_LOAD, H_CX, H_SP, CO(jit.save[0]));
     e_rm_index(e, true, OP_LOAD, H_AX, H_R10, JC_OFFSET);
+    thunk_to(e, xlat_tramp_miss);
+    return at;
+}
+
+/* rax: the tag, r10: its code, both in the first jump cache. Go there once the model knows. */
+static void to_page(struct emit *e, const struct xlat *x) {
+    e_mov32(e, H_R10, H_AX);
+    e_rm(e, false, OP_XOR, H_R10, H_SP, CO(jc_salt));
+    e_alu(e, false, ALU_AND, H_R10, JC_ENTRIES - 1);
+    e_shift(e, false, SHIFT_SHL, H_R10, 4);
+    e_rm(e, true, OP_XOR, H_AX, H_SP, CO(jc_salt));
+    e_alu(e, true, ALU_AND, H_AX, -(int32_t)PN_PAGE_SIZE);
+    e_rm(e, true, OP_CMP, H_AX, H_SP, FETCHES(page));
+    e_link(e_jcc(e, CC_NZ), x->thunk_fetch);
+    e_rm_index(e, true, OP_LOAD, H_AX, H_R10, JC_OFFSET);
+    e_rm_index(e, false, OP_INDIRECT, INDIRECT_JMP, H_R10, JC_OFFSET + 8);
+}
+
+/* ---- What a miss goes through ---- */
+
+/* Go to the code at rbx, which the first jump cache has. With a model to_page. What jumps from
+ * [no, n) goes on behind that. */
+static void end(struct emit *e, const struct xlat *x, uint8_t **no, uint8_t **n) {
+    e_mov(e, H_R10, H_BX);
+    keep(e, OP_LOAD);
+    if (x->fetch_page)
+        to_page(e, x);
+    else
+        e_rr(e, false, OP_INDIRECT, INDIRECT_JMP, H_R10);
+    while (n > no)
+        e_link(*--n, e->p);
+    keep(e, OP_LOAD);
+}
+
+/* rax: the tag; r10: where the second jump cache would have it. The look-up that finds what
+ * was found before. A budget that is used up is for the dispatcher to see. */
+static void look_again(struct emit *e, const struct xlat *x) {
+    uint8_t *no[7], **n = no;
+    keep(e, OP_STORE);
+    e_alu_mem(e, true, ALU_CMP, H_SP, CO(budget), 1);
+    *n++ = e_jcc(e, CC_S);
+    known_before(e, &n);
+    fetched_since(e, &n);
+    e_rm_index(e, true, OP_STORE, H_AX, H_DX, JC_OFFSET);
+    e_rm_index(e, true, OP_STORE, H_AX, H_R10, JC2_OFFSET);
+    e_rm_index(e, true, OP_STORE, H_BX, H_R10, JC2_OFFSET + 8);
+    e_rm(e, true, OP_LOAD, H_CX, H_SP, CO(stats));
+    e_alu_mem(e, true, ALU_ADD, H_CX,
+              (int32_t)offsetof(struct pn_stats, v[PN_STAT_block_lookup]), 1);
+    end(e, x, no, n);
+}
+
+/* Ask the second jump cache; tell the first one. */
+const uint8_t *thunk_miss(struct emit *e, const struct xlat *x) {
+    const uint8_t *at = e->p;
+    uint8_t *miss[2];
+    e_mov(e, H_R10, H_AX);
+    e_shift(e, true, SHIFT_SHR, H_R10, 16);
+    e_rr(e, false, OP_XOR, H_R10, H_AX);
+    e_shift(e, false, SHIFT_SHL, H_R10, JC_BITS);
+    e_rr(e, false, OP_XOR, H_R10, H_AX);
+    e_rm(e, false, OP_XOR, H_R10, H_SP, CO(jc_salt));
+    e_alu(e, false, ALU_AND, H_R10, JC2_ENTRIES - 1);
+    e_shift(e, false, SHIFT_SHL, H_R10, 4);
+    e_rm_index(e, true, OP_CMP, H_AX, H_R10, JC2_OFFSET);
+    miss[0] = e_jcc(e, CC_NZ);
+    e_rm_index(e, true, OP_LOAD, H_R10, H_R10, JC2_OFFSET + 8); /* the code */
+    if (x->fetch_page) {                                        /* of two pages, say */
+        e_alu_mem(e, true, ALU_CMP, H_R10, HEAD(page), -1);
+        miss[1] = e_jcc(e, CC_Z);
+    }
+    e_rm(e, true, OP_STORE, H_CX, H_SP, CO(jit.save[0]));
+    e_mov(e, H_CX, H_AX);
+    e_rm(e, true, OP_XOR, H_CX, H_SP, CO(jc_salt));
+    e_alu(e, false, ALU_AND, H_CX, JC_ENTRIES - 1);
+    e_shift(e, false, SHIFT_SHL, H_CX, 4);
+    e_rm_index(e, true, OP_STORE, H_AX, H_CX, JC_OFFSET);
+    e_rm_index(e, true, OP_STORE, H_R10, H_CX, JC_OFFSET + 8);
+    e_rm(e, true, OP_LOAD, H_CX, H_SP, CO(jit.save[0]));
+    if (x->fetch_page)
+        to_page(e, x);
+    else
+        e_rr(e, false, OP_INDIRECT, INDIRECT_JMP, H_R10);
+    e_link(miss[0], e->p);
+    look_again(e, x);
+    if (x->fetch_page)
+        e_link(miss[1], e->p);
     thunk_to(e, xlat_tramp_miss);
     return at;
 }

@@ -81,8 +81,8 @@ static inline struct cpu_frame *frame_of(struct cpu *cpu) {
     ((int32_t)(offsetof(struct cpu_frame, jc) - offsetof(struct cpu_frame, cpu)) -       \
      JIT_BIAS)
 
-#define JC2_OFFSET   (JC_OFFSET + (int32_t)sizeof(struct jc_entry[JC_ENTRIES]))
-#define FETCH_OFFSET (JC2_OFFSET + (int32_t)sizeof(struct jc_entry[JC2_ENTRIES]))
+#define JC2_OFFSET     (JC_OFFSET + (int32_t)sizeof(struct jc_entry[JC_ENTRIES]))
+#define FETCH_OFFSET   (JC2_OFFSET + (int32_t)sizeof(struct jc_entry[JC2_ENTRIES]))
 #define FETCHES_OFFSET (FETCH_OFFSET + (int32_t)sizeof(struct fetch_entry[FETCH_ENTRIES]))
 #define FETCHES(field) (FETCHES_OFFSET + (int32_t)offsetof(struct pn_fetches, field))
 
@@ -236,8 +236,8 @@ struct xlat {
     struct cache_use most, parts; /* of blocks that are no parts; taken by parts */
     size_t wanted, cold_wanted;   /* of rw, to where its pages are there */
     int fd;
-    bool for_perf;                         /* see code_create */
-    const uint8_t *thunk_miss, *thunk_vec, *thunk_fetch; /* RW addresses */
+    bool for_perf; /* see code_create */
+    const uint8_t *thunk_miss, *thunk_vec, *thunk_fetch, *thunk_show; /* RW addresses */
     const uint8_t *thunk_probe[PN_TLB_MODES][2][PROBE_SIZES];
     const uint8_t *none; /* RX address of code that only misses */
     size_t bounce;       /* code offset of the slots */
@@ -340,7 +340,7 @@ extern enum cpu_rc (*const vecmem_helper[])(struct cpu *, const struct insn *);
 
 const uint8_t *thunk_to(struct emit *e, const void *target);
 /* rax: a tag that the first jump cache does not know. */
-const uint8_t *thunk_miss(struct emit *e);
+const uint8_t *thunk_miss(struct emit *e, const struct xlat *x);
 /* With a TLB model, rax: another page; r10: where the first jump cache has the place in it. */
 const uint8_t *thunk_fetch(struct emit *e);
 /* Called: the probe of the address in R10 (lower_mem.c), for 1 << size bytes. CF or ZF: a hit;
