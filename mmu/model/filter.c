@@ -197,7 +197,7 @@ void model_filter_fill(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_tlb_mode mo
     clear_at(m, L1D, at);
     put_at(m, L1D, at, h);
     *e = vcpu->roots->cur->tlb[mode][i];
-    e->tag[PN_FETCH] = h->e->stamp; /* fetches are told of otherwise */
+    e->tag[PN_FETCH] = h->e->stamp | PN_TLB_STAMPS; /* unbounded arrays have none */
     if (!h->e->store)
         e->tag[PN_WRITE] = PN_TLB_NONE(i);
 }
