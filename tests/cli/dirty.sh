@@ -27,7 +27,7 @@ verified() {
 
 if [ "${2:-}" = linux ]; then
     need_guest
-    for of in shadow:wp shadow:ring shadow:dbit shadow:sub-page tdp:dbit tdp:ring tdp:pml tdp:hdbss; do
+    for of in shadow:wp shadow:ring shadow:dbit shadow:pml shadow:sub-page tdp:accessed tdp:dbit tdp:ring tdp:pml tdp:hdbss; do
         verified "Linux, $of" 4 10 --mmu "${of%:*}" --dirty-log "${of#*:}" --dirty-every 20 -m 256M -c 4 \
             --kernel "$cache/vmlinuz" --initrd "$cache/initrd.gz" --append "console=ttyS0" --max-insns 400000000
     done
