@@ -78,6 +78,10 @@ struct load_module {
 struct load {
     uint64_t ram; /* bytes; low RAM is min(ram, LOW_RAM_MAX) */
     int (*write)(void *opaque, pn_gpa gpa, const void *data, size_t size);
+    /* Low RAM to unpack into, in the host's memory; NULL: not here. Nobody is told of what is
+     * written there. return_ram makes it zero again, and the host's. May be NULL. */
+    uint8_t *(*borrow_ram)(void *opaque, pn_gpa gpa, size_t size);
+    void (*return_ram)(void *opaque, pn_gpa gpa, size_t size);
     void *opaque;
     const char *name; /* of the kernel, for errors and Multiboot's command line */
     const char *append;
@@ -120,6 +124,9 @@ int load_put_cmdline(struct load *l, const char *prefix, size_t max);
 unsigned load_e820(const struct load *l, struct e820_entry map[E820_MAX]);
 /* Place the initrd as high as it goes, page aligned, below `limit` and low RAM's end and
  * not over [avoid, avoid_end). Return: 0 and *gpa, or -EINVAL. */
+/* Where that is, without putting it there; 0: there is none, or no room. */
+uint64_t load_initrd_place(const struct load *l, uint64_t limit, uint64_t avoid,
+                           uint64_t avoid_end);
 int load_put_initrd(struct load *l, uint64_t limit, uint64_t avoid, uint64_t avoid_end,
                     uint64_t *gpa);
 /* Place the initrd, as the first one, and the modules; each as load_put_initrd does, one
@@ -193,13 +200,22 @@ uint64_t elf_entry_phys(const struct elf *elf);
 #define UNPACKED_MAX (512ull << 20) /* of any kernel */
 
 /*
- * Unpack a bzImage payload (gzip, xz, lzma, lz4, zstd, or an ELF as it is) whose last
- * four bytes are its unpacked size. *out is the caller's to free.
- * Return: 0; -EINVAL damaged, bigger than max, packed with bzip2, lzo or who knows what;
- * -ENOMEM.
+ * A bzImage payload (gzip, xz, lzma, lz4, zstd, or an ELF as it is), whose last four bytes are
+ * its unpacked size.
  */
-int unpack_payload(const uint8_t *in, size_t size, uint64_t max, const char *name,
-                   uint8_t **out, size_t *out_size, struct err *e);
+struct payload {
+    const uint8_t *in;
+    size_t in_size;
+    const char *name; /* of the file, for errors */
+    size_t size;      /* unpacked; of unpack_look */
+};
+/* How large it is. Return: 0; -EINVAL: bigger than max, packed with bzip2, lzo or who knows
+ * what. */
+int unpack_look(struct payload *p, uint64_t max, struct err *e);
+/* Unpack it to out, p->size bytes. Return: 0; -EINVAL: damaged; -ENOMEM. */
+int unpack_to(const struct payload *p, uint8_t *out, struct err *e);
+/* Both. *out, of p->size bytes, is the caller's to free. */
+int unpack_payload(struct payload *p, uint64_t max, uint8_t **out, struct err *e);
 
 /* Add delta to every place that the table behind the ELF names (KASLR). image is the
  * payload that elf was parsed from. Return: 0, or -EINVAL for a table that names places

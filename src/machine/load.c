@@ -85,17 +85,29 @@ static struct load_module initrd_of(const struct load *l) {
         .name = l->initrd_name, .args = "", .data = l->initrd, .size = l->initrd_size};
 }
 
-/* One file, as load_put_initrd says. what: "the initrd". */
-static int put_file(struct load *l, const char *what, const struct load_module *f,
-                    uint64_t limit, uint64_t avoid, uint64_t avoid_end, uint64_t *gpa) {
-    char file[SIZE_TEXT_MAX], ram[SIZE_TEXT_MAX];
-    uint64_t top = load_low_ram(l), size = f->size;
+/* Where a file of that size goes, as load_put_initrd says; 0: nowhere. */
+static uint64_t file_place(const struct load *l, uint64_t size, uint64_t limit,
+                           uint64_t avoid, uint64_t avoid_end) {
+    uint64_t top = load_low_ram(l);
     if (limit < top)
         top = limit;
     uint64_t at = size <= top ? (top - size) & PN_PAGE_MASK : 0;
     if (at && overlaps(at, at + size, avoid, avoid_end))
         at = size <= avoid ? (avoid - size) & PN_PAGE_MASK : 0;
-    if (at < 0x100000)
+    return at < 0x100000 ? 0 : at;
+}
+
+uint64_t load_initrd_place(const struct load *l, uint64_t limit, uint64_t avoid,
+                           uint64_t avoid_end) {
+    return l->initrd ? file_place(l, l->initrd_size, limit, avoid, avoid_end) : 0;
+}
+
+/* One file, as load_put_initrd says. what: "the initrd". */
+static int put_file(struct load *l, const char *what, const struct load_module *f,
+                    uint64_t limit, uint64_t avoid, uint64_t avoid_end, uint64_t *gpa) {
+    char file[SIZE_TEXT_MAX], ram[SIZE_TEXT_MAX];
+    uint64_t size = f->size, at = file_place(l, size, limit, avoid, avoid_end);
+    if (!at)
         return err_set(l->err, -EINVAL,
                        "%s: %s of %s does not fit beside the kernel in -m %s", f->name,
                        what, size_text(size, file), size_text(l->ram, ram));
@@ -214,16 +226,16 @@ static int load_any_elf(struct load *l) {
 static int unpack_image(struct load *l) {
     const uint8_t *p = l->image;
     uint64_t low = load_low_ram(l), max = low < UNPACKED_MAX ? low : UNPACKED_MAX;
+    struct payload packed = {.in = p, .in_size = l->image_size, .name = l->name};
     uint8_t *out;
-    size_t size;
     if (l->format == FMT_FLAT || l->image_size < 18 || p[0] != 0x1f || p[1] != 0x8b)
         return 0;
-    int rc = unpack_payload(p, l->image_size, max, l->name, &out, &size, l->err);
+    int rc = unpack_payload(&packed, max, &out, l->err);
     if (rc)
         return rc;
     free(l->image);
     l->image = out;
-    l->image_size = size;
+    l->image_size = packed.size;
     return 0;
 }
 

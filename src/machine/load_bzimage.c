@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/pages.h"
 #include "base/size.h"
 #include "machine/internal.h"
 
@@ -176,6 +177,20 @@ static void pick_slots(const struct load *l, const struct bzimage *b, uint64_t t
             pick_slot(b->pref, limit, at->size, b->align, mix(l->seed ^ 1)) - b->pref;
 }
 
+/* at->size is known. initrd: where it is, or 0. */
+static void choose_place(const struct load *l, const struct bzimage *b, bool relocs,
+                         uint64_t initrd, struct placement *at) {
+    at->phys = b->pref;
+    at->delta = 0;
+    at->kaslr = !has_word(l->append, "nokaslr") && b->relocatable && relocs;
+    if (!at->kaslr)
+        return;
+    uint64_t top = load_low_ram(l);
+    if (initrd >= b->pref + at->size)
+        top = initrd;
+    pick_slots(l, b, top, at);
+}
+
 /* The initrd goes first, as high as it may; the kernel's slots lie below it. */
 static int place_kernel(struct load *l, const struct bzimage *b, const struct elf *elf,
                         struct placement *at, uint64_t *initrd) {
@@ -183,18 +198,9 @@ static int place_kernel(struct load *l, const struct bzimage *b, const struct el
     if (rc == 0)
         rc = load_put_initrd(l, (uint64_t)b->initrd_max + 1, b->pref, b->pref + at->size,
                              initrd);
-    if (rc)
-        return rc;
-    at->phys = b->pref;
-    at->delta = 0;
-    at->kaslr = !has_word(l->append, "nokaslr") && b->relocatable && relocs_present(elf);
-    if (!at->kaslr)
-        return 0;
-    uint64_t top = load_low_ram(l);
-    if (*initrd >= b->pref + at->size)
-        top = *initrd;
-    pick_slots(l, b, top, at);
-    return 0;
+    if (rc == 0)
+        choose_place(l, b, relocs_present(elf), *initrd, at);
+    return rc;
 }
 
 static int put_zero_page(struct load *l, const struct bzimage *b,
@@ -229,17 +235,103 @@ static void enter(struct load *l, const struct bzimage *b, uint64_t rip) {
     entry_put_tables(l);
 }
 
+/* ---- Where it is unpacked ---- */
+
+/* A kernel file and what it unpacks to are far larger than all else that we hold. So it is
+ * unpacked in guest memory, where neither the kernel nor the initrd is to lie. */
+struct unpacked {
+    struct payload packed;
+    uint8_t *data;
+    pn_gpa gpa; /* where it is in guest memory; 0: in memory of its own */
+};
+#define ROOM_ALIGN ((uint64_t)2 << 20) /* huge pages */
+
+struct layout {
+    uint64_t kernel, kernel_end, initrd, initrd_end;
+};
+
+/* What lies where, for a kernel of that size. */
+static struct layout layout(const struct load *l, const struct bzimage *b, uint64_t size,
+                            bool relocs) {
+    struct placement at = {.size = size};
+    uint64_t initrd =
+        load_initrd_place(l, (uint64_t)b->initrd_max + 1, b->pref, b->pref + size);
+    choose_place(l, b, relocs, initrd, &at);
+    return (struct layout){at.phys, at.phys + size, initrd,
+                           initrd ? initrd + l->initrd_size : 0};
+}
+
+static bool is_free(const struct load *l, const struct layout *y, uint64_t from,
+                    uint64_t size) {
+    return from >= 0x100000 && size <= load_low_ram(l) &&
+           from <= load_low_ram(l) - size &&
+           (from >= y->kernel_end || from + size <= y->kernel) &&
+           (from >= y->initrd_end || from + size <= y->initrd || !y->initrd);
+}
+
+/* Room below the kernel or above it. The kernel's size is taken from its header here. */
+static void borrow(struct load *l, const struct bzimage *b, struct unpacked *u) {
+    size_t size = u->packed.size;
+    if (!l->borrow_ram || !size || size > load_low_ram(l))
+        return;
+    struct layout y = layout(l, b, b->init_size, true);
+    uint64_t at = y.kernel > size ? (y.kernel - size) & ~(ROOM_ALIGN - 1) : 0;
+    if (!is_free(l, &y, at, size))
+        at = (y.kernel_end + ROOM_ALIGN - 1) & ~(ROOM_ALIGN - 1);
+    if (is_free(l, &y, at, size))
+        u->data = l->borrow_ram(l->opaque, at, size);
+    u->gpa = u->data ? at : 0;
+}
+
+static void let_go(struct load *l, struct unpacked *u) {
+    if (u->gpa)
+        l->return_ram(l->opaque, u->gpa, u->packed.size);
+    else
+        free(u->data);
+    u->data = NULL;
+    u->gpa = 0;
+}
+
+static int take_room(struct load *l, const struct bzimage *b, struct unpacked *u) {
+    borrow(l, b, u);
+    if (!u->data)
+        u->data = pages_alloc(u->packed.size);
+    return u->data ? 0
+                   : err_set(l->err, -ENOMEM, "%s: out of memory to unpack it", l->name);
+}
+
+/* The kernel is larger than its header says, or has no relocations: it comes to lie elsewhere.
+ * Where that is over what is unpacked, move that to memory of its own. */
+static int keep_apart(struct load *l, const struct bzimage *b, struct elf *elf,
+                      struct unpacked *u) {
+    uint64_t size;
+    int rc = kernel_span(l, b, elf, &size);
+    if (rc)
+        return rc;
+    struct layout y = layout(l, b, size, relocs_present(elf));
+    if (!u->gpa || is_free(l, &y, u->gpa, u->packed.size))
+        return 0;
+    uint8_t *own = pages_alloc(u->packed.size);
+    if (!own)
+        return err_set(l->err, -ENOMEM, "%s: out of memory to unpack it", l->name);
+    memcpy(own, u->data, u->packed.size);
+    let_go(l, u);
+    elf->data = u->data = own;
+    return 0;
+}
+
 static int load_unpacked(struct load *l, const struct bzimage *b,
-                         const uint8_t header[BOOT_PARAMS_SIZE], uint8_t *kernel,
-                         size_t size) {
+                         const uint8_t header[BOOT_PARAMS_SIZE], struct unpacked *u) {
     struct elf elf;
     struct placement at = {0};
     uint64_t initrd = 0;
-    int rc = elf_parse(kernel, size, l->name, &elf, l->err);
+    int rc = elf_parse(u->data, u->packed.size, l->name, &elf, l->err);
+    if (rc == 0)
+        rc = keep_apart(l, b, &elf, u);
     if (rc == 0)
         rc = place_kernel(l, b, &elf, &at, &initrd);
     if (rc == 0 && at.delta)
-        rc = relocate_kernel(kernel, &elf, at.delta, l);
+        rc = relocate_kernel(u->data, &elf, at.delta, l);
     if (rc == 0)
         rc = elf_load(l, &elf, at.phys - b->pref);
     if (rc == 0)
@@ -251,19 +343,25 @@ static int load_unpacked(struct load *l, const struct bzimage *b,
     return 0;
 }
 
+static struct payload payload_of(const struct bzimage *b, const char *name) {
+    return (struct payload){.in = b->payload, .in_size = b->payload_size, .name = name};
+}
+
 static int load_packed(struct load *l, const struct bzimage *b,
                        const uint8_t header[BOOT_PARAMS_SIZE]) {
-    uint8_t *kernel;
-    size_t size;
+    struct unpacked u = {.packed = payload_of(b, l->name)};
     uint64_t max = load_low_ram(l) < UNPACKED_MAX ? load_low_ram(l) : UNPACKED_MAX;
-    int rc =
-        unpack_payload(b->payload, b->payload_size, max, l->name, &kernel, &size, l->err);
-    if (rc)
-        return rc;
-    free(l->image); /* both at once would be the peak of our memory */
-    l->image = NULL;
-    rc = load_unpacked(l, b, header, kernel, size);
-    free(kernel);
+    int rc = unpack_look(&u.packed, max, l->err);
+    if (rc == 0)
+        rc = take_room(l, b, &u);
+    if (rc == 0)
+        rc = unpack_to(&u.packed, u.data, l->err);
+    if (rc == 0) {
+        free(l->image); /* both at once would be the peak of our memory */
+        l->image = NULL;
+        rc = load_unpacked(l, b, header, &u);
+    }
+    let_go(l, &u);
     return rc;
 }
 
@@ -303,12 +401,14 @@ int machine_unpack_kernel(const void *image, size_t size, const char *name, void
     struct load l = {
         .image = (void *)(uintptr_t)image, .image_size = size, .name = name, .err = e};
     struct bzimage b = {0};
-    uint8_t *kernel;
     int rc = check_header(&l, &b);
+    struct payload packed = payload_of(&b, name);
+    uint8_t *kernel;
     if (!rc)
-        rc = unpack_payload(b.payload, b.payload_size, UNPACKED_MAX, name, &kernel,
-                            out_size, e);
-    if (!rc)
+        rc = unpack_payload(&packed, UNPACKED_MAX, &kernel, e);
+    if (!rc) {
         *out = kernel;
+        *out_size = packed.size;
+    }
     return rc;
 }

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <xxhash.h>
 
 #include "base/file.h"
@@ -174,6 +175,24 @@ static int write_ram(void *opaque, pn_gpa gpa, const void *data, size_t size) {
     return m->ops->write_phys(m->engine, gpa, data, size) == size ? 0 : -EFAULT;
 }
 
+/* Low RAM as the host has it, where nobody watches who writes it and its pages go one by one. */
+static uint8_t *borrow_ram(void *opaque, pn_gpa gpa, size_t size) {
+    struct machine *m = opaque;
+    bool huge = m->cfg.hugepages && strpbrk(m->cfg.hugepages, "MG");
+    if (huge || m->cfg.recorder || m->fill || pn_dirty_by_host(m->cfg.dirty) ||
+        gpa > m->cfg.ram || size > m->cfg.ram - gpa)
+        return NULL;
+    return m->ram.base + gpa;
+}
+
+static void return_ram(void *opaque, pn_gpa gpa, size_t size) {
+    struct machine *m = opaque;
+    uint8_t *p = m->ram.base + gpa;
+    size = (size + PN_PAGE_SIZE - 1) & PN_PAGE_MASK;
+    if (madvise(p, size, m->ram.fd >= 0 ? MADV_REMOVE : MADV_DONTNEED))
+        memset(p, 0, size);
+}
+
 /* A kernel can be no larger than memory; and 1 GiB is beyond any. */
 static uint64_t image_max(const struct machine *m) {
     return m->cfg.ram < 1ull << 30 ? m->cfg.ram : 1ull << 30;
@@ -284,6 +303,8 @@ static int load_guest(struct machine *m, struct err *e) {
     struct load l = {
         .ram = m->cfg.ram,
         .write = write_ram,
+        .borrow_ram = borrow_ram,
+        .return_ram = return_ram,
         .opaque = m,
         .append = m->cfg.append,
         .format = m->cfg.format,

@@ -5,7 +5,7 @@
  * own last field it is.
  *
  * Invariant: the output is exactly as long as that size says, never longer than max, and
- * is allocated once; a packed bomb stops at its end.
+ * goes to memory of that size; a packed bomb stops at its end.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -132,37 +132,50 @@ static const struct packing *find_packing(const uint8_t *in, size_t size) {
     return NULL;
 }
 
-int unpack_payload(const uint8_t *in, size_t size, uint64_t max, const char *name,
-                   uint8_t **out, size_t *out_size, struct err *e) {
-    const struct packing *p = size >= 16 ? find_packing(in, size) : NULL;
-    if (!p)
+static const struct packing *packing_of(const struct payload *p) {
+    return p->in_size >= 16 ? find_packing(p->in, p->in_size) : NULL;
+}
+
+int unpack_look(struct payload *p, uint64_t max, struct err *e) {
+    const struct packing *how = packing_of(p);
+    char text[2][SIZE_TEXT_MAX];
+    if (!how)
         return err_set(e, -EINVAL, "%s: the packed kernel in it has no known magic",
-                       name);
-    if (p->unpack == refuse)
+                       p->name);
+    if (how->unpack == refuse)
         return err_set(e, -EINVAL,
                        "%s: packed with %s, which is not supported (gzip, xz, lzma, lz4 "
                        "and zstd are)",
-                       name, p->name);
-    bool plain = p->unpack == unpack_none;
-    struct span s = {.in = in, .in_size = size};
-    s.out_size = plain ? size : le32(in + size - 4);
-    if (!plain && p->unpack != unpack_gzip)
-        s.in_size -= 4;
-    char text[2][SIZE_TEXT_MAX];
-    if (s.out_size > max)
+                       p->name, how->name);
+    p->size = how->unpack == unpack_none ? p->in_size : le32(p->in + p->in_size - 4);
+    if (p->size > max)
         return err_set(e, -EINVAL,
                        "%s: the kernel does not fit: %s unpacked, and at most %s is "
                        "possible",
-                       name, size_text(s.out_size, text[0]), size_text(max, text[1]));
-    s.out = pages_alloc(s.out_size);
-    if (!s.out)
-        return err_set(e, -ENOMEM, "%s: out of memory to unpack it", name);
-    int rc = p->unpack(&s);
-    if (rc) {
-        free(s.out);
-        return err_set(e, rc, "%s: the %s-packed kernel in it is damaged", name, p->name);
-    }
-    *out = s.out;
-    *out_size = s.out_size;
+                       p->name, size_text(p->size, text[0]), size_text(max, text[1]));
     return 0;
+}
+
+int unpack_to(const struct payload *p, uint8_t *out, struct err *e) {
+    const struct packing *how = packing_of(p);
+    struct span s = {.in = p->in, .in_size = p->in_size, .out = out, .out_size = p->size};
+    if (how->unpack != unpack_none && how->unpack != unpack_gzip)
+        s.in_size -= 4;
+    int rc = how->unpack(&s);
+    return rc ? err_set(e, rc, "%s: the %s-packed kernel in it is damaged", p->name,
+                        how->name)
+              : 0;
+}
+
+int unpack_payload(struct payload *p, uint64_t max, uint8_t **out, struct err *e) {
+    int rc = unpack_look(p, max, e);
+    if (rc)
+        return rc;
+    *out = pages_alloc(p->size);
+    if (!*out)
+        return err_set(e, -ENOMEM, "%s: out of memory to unpack it", p->name);
+    rc = unpack_to(p, *out, e);
+    if (rc)
+        free(*out);
+    return rc;
 }
