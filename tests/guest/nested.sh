@@ -55,6 +55,7 @@ lab=$(sed -n 's/.*lab=\([^ ]*\).*/\1/p' /proc/cmdline)
 insmod /irqbypass.ko && insmod /kvm.ko && insmod /kvm-*.ko $lab
 cpus=$(sed -n 's/.*inner=\([0-9]\).*/\1/p' /proc/cmdline)
 echo "OUTER NESTED $(cat /sys/module/kvm_*/parameters/${lab%=*})"
+[ ! -e /sys/module/kvm_intel ] || echo "OUTER APICV $(cat /sys/module/kvm_intel/parameters/enable_apicv)"
 /lab/penumbra run --mmu kvm -m 128M -c $cpus --kernel /lab/vmlinuz --initrd /lab/inner.gz \
     --append "console=ttyS0 quiet panic=-1" --timeout 120 < /dev/null
 echo "OUTER CODE $?"
@@ -77,6 +78,11 @@ ldd "$penumbra" | grep -o '/[^ ]*' | while read -r lib; do
 done
 pack "$outer"
 
+# counter FILE NAME: a counter of that run.
+counter() {
+    grep -o "\"$2\": *[0-9]*" "$1" | grep -o '[0-9]*$' | head -n 1
+}
+
 word=N
 [ "$nested" = 1 ] && word=Y
 # boot MMU: its files are $work/MMU.*
@@ -87,11 +93,13 @@ boot() {
         < /dev/null > "$work/serial" 2> "$work/err" || rc=$?
     tr -d '\r' < "$work/serial" > "$work/$1.said"
     [ $rc -eq 0 ] || fail "$1: exit code $rc: $(cat "$work/err")"
+    [ $by = svm ] || grep -q '^OUTER APICV Y$' "$work/$1.said" || fail "$1: kvm-intel has no APICv"
     for line in "OUTER NESTED $word" "INNER UP $inner_cpus" "INNER DOWN" "OUTER CODE 0"; do
         grep -q "^$line\$" "$work/$1.said" || fail "$1: it did not say: $line"
     done
-    entries=$(grep -o '"world_entries": *[0-9]*' "$work/$1.stats" | grep -o '[0-9]*$' | head -n 1)
+    entries=$(counter "$work/$1.stats" world_entries)
     [ "${entries:-0}" -gt 1000 ] || fail "$1: its guest was entered ${entries:-0} times"
+    [ $by = svm ] || [ "$(counter "$work/$1.stats" virtual_interrupts)" -gt 100 ] || fail "$1: hardly a virtual interrupt"
     [ $bad -eq 0 ] || tail -n 40 "$work/$1.said"
     grep -E '"(guest_insns|guest_ns|ram_digest)":' "$work/$1.stats" > "$work/$1.same"
 }
