@@ -161,6 +161,7 @@ enum cpu_rc vmx_deliver_virtual(struct cpu *cpu) {
 }
 
 void vmx_apic_enter(struct cpu *cpu) {
+    cpu->vmx.virtual = 0;
     if (vmx_proc2(cpu, VMX_PROC2_VIRTUAL_INTERRUPTS)) {
         make_ppr(cpu);
         evaluate(cpu);
@@ -171,6 +172,7 @@ void vmx_apic_enter(struct cpu *cpu) {
 }
 
 void vmx_apic_refresh(struct cpu *cpu) {
+    cpu->vmx.virtual = 0;
     if (vmx_proc2(cpu, VMX_PROC2_VIRTUAL_INTERRUPTS))
         evaluate(cpu);
 }
