@@ -132,8 +132,8 @@ struct svm_ctl {
     uint32_t asid;
     uint16_t pause_count;
     uint8_t tlb_control;
-    bool nested; /* nested paging, from ncr3 on */
-    uint64_t ncr3, iopm, msrpm, event;
+    bool nested;                             /* nested paging, from ncr3 on */
+    uint64_t ncr3, iopm, msrpm, event, next; /* next: nRIP */
     int64_t tsc_offset;
 };
 

@@ -153,6 +153,7 @@ static void read_control(struct cpu *cpu) {
         .iopm = get(c, VMCB_IOPM, 8) & PN_PAGE_MASK,
         .msrpm = get(c, VMCB_MSRPM, 8) & PN_PAGE_MASK,
         .event = get(c, VMCB_EVENT_INJ, 8),
+        .next = get(c, VMCB_NRIP, 8),
         .tsc_offset = (int64_t)get(c, VMCB_TSC_OFFSET, 8),
     };
 }

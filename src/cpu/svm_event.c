@@ -56,9 +56,19 @@ bool svm_shutdown(struct cpu *cpu, enum cpu_rc *rc) {
 
 /* ---- Injection ---- */
 
+/* INT3's, INTO's and INT n's handlers return behind the instruction, which is where nRIP says: with
+ * NRIP save it is what goes to the stack. KVM, svm_update_soft_interrupt_rip. */
+static bool has_next(const struct cpu *cpu, unsigned type, uint8_t vector) {
+    bool soft = type == INJ_SOFT ||
+                (type == INJ_EXCEPTION && (vector == VEC_BP || vector == VEC_OF));
+    return soft && cpu_has(cpu, CPU_F_nrip_save);
+}
+
 enum cpu_rc svm_inject(struct cpu *cpu, uint64_t event) {
     unsigned type = event >> INJ_TYPE_SHIFT & 7;
     struct event ev = {.vector = (uint8_t)event, .rip = cpu->rip};
+    if (has_next(cpu, type, ev.vector))
+        ev.rip = cpu->svm.ctl.next;
     pn_count(cpu->stats, world_injections);
     switch (type) {
     case INJ_NMI:

@@ -410,6 +410,22 @@ START_TEST(an_injected_event_is_delivered_before_l2_begins) {
 }
 END_TEST
 
+START_TEST(an_injected_software_event_returns_to_where_nrip_says) {
+    static const unsigned events[] = {3u << 8 | VEC_BP, 3u << 8 | VEC_OF, 4u << 8 | 0x80};
+    for (unsigned i = 0; i < 3; i++) {
+        fill();
+        gate_set((uint8_t)events[i], KCODE, 0xa000, 14, 0, 0);
+        put(INJECT, 1ull << 31 | events[i], 8);
+        put(0xc8, GUEST + 2, 8);
+        fx.cpu->rip = 0x8000;
+        ck_assert_int_eq(vmrun(), CPU_JUMP);
+        ck_assert_uint_eq(fx.cpu->rip, 0xa000);
+        ck_assert_uint_eq(ram_get((uint32_t)fx.cpu->gpr[R_SP], 8), GUEST + 2);
+        fx.cpu->svm.guest = 0;
+    }
+}
+END_TEST
+
 START_TEST(what_interrupts_a_delivery_tells_of_it) {
     put(0x484, 0, 4); /* no IDT */
     put(8, 1u << VEC_GP, 4);
@@ -615,6 +631,7 @@ int main(void) {
     tcase_add_test(t, l1s_state_comes_back_and_l2s_is_saved);
     tcase_add_test(t, an_exception_exits_by_its_vector_with_its_code);
     tcase_add_test(t, an_injected_event_is_delivered_before_l2_begins);
+    tcase_add_test(t, an_injected_software_event_returns_to_where_nrip_says);
     tcase_add_test(t, what_interrupts_a_delivery_tells_of_it);
     tcase_add_test(t, a_triple_fault_exits_as_shutdown);
     tcase_add_test(t, an_interrupt_exits_by_l1s_flag_and_stays_pending);
