@@ -8,7 +8,7 @@ CONFIGURED := $(BUILD)/build.ninja
 # git-tracked and new C files, but for what the build makes.
 SOURCES = $(shell git ls-files -co --exclude-standard '*.c' '*.h' '*.inc')
 
-.PHONY: help all demo test test-guests test-lab test-debian13 guests debian-disk linux configure setup setup-test format format-check tidy \
+.PHONY: help all demo test test-guests test-nested test-lab test-debian13 guests debian-disk linux configure setup setup-test format format-check tidy \
         rules reference differential killed conformance bench bench-commit bench-scale litmus tsan install deb clean distclean
 
 help:
@@ -25,6 +25,7 @@ help:
 	@echo "make tsan     what concerns --parallel, under ThreadSanitizer"
 	@echo "make conformance KUT=FOLDER   run kvm-unit-tests, which you have built there, and print a table"
 	@echo "make test-guests   boot newer kernels, too (scripts/guests.txt)"
+	@echo "make test-nested   KVM of Linux 6.1, 6.12, 7.2 and 7.3 inside, AMD's and Intel's, both ways (some of test-guests)"
 	@echo "make test-lab   the lab with KVM of Linux 6.1, 6.12, 7.2 and 7.3, under several QEMUs (some of test-guests)"
 	@echo "make test-debian13   make demo and make test in a container of Debian 13 (SUITE=forky: of another),"
 	@echo "              as root (ARGS=--help)"
@@ -82,6 +83,10 @@ test: setup-test all
 test-guests: setup-test all
 	@$(call fetch_guests,test) && $(call fetch_guests,more)
 	@tests/ctest.sh $(PRESET) -C guests -L guests -j $(JOBS) $(CTEST_ARGS)
+
+test-nested: setup-test all
+	@$(call fetch_guests,more)
+	@tests/ctest.sh $(PRESET) -C guests -L nested -j $(JOBS) $(CTEST_ARGS)
 
 test-lab: setup-test all
 	@$(call fetch_guests,more)
