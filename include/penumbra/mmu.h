@@ -122,6 +122,12 @@ enum pn_mmu_ad {
     PN_AD_NPT   /* AMD's nested paging, which always has them */
 };
 
+/* A hypervisor in the guest has a second level of its own. */
+enum pn_mmu_nested {
+    PN_NESTED_WALK,  /* it is walked for real: three dimensions */
+    PN_NESTED_SHADOW /* ours are merged with it: two dimensions, as under KVM */
+};
+
 /* Options, each settable by name (pn_mmu_option_set), defaults as KVM's. */
 struct pn_mmu_options {
     uint32_t policy;          /* shadow: enum pn_mmu_policy. Default: the newest KVM */
@@ -143,6 +149,7 @@ struct pn_mmu_options {
     uint32_t eager_split; /* 1: large mappings are split when dirty logging begins; 0:
                              when they are written. Default 1 */
     uint32_t ad;          /* enum pn_mmu_ad. Default PN_AD_NONE */
+    uint32_t nested;      /* enum pn_mmu_nested. Default PN_NESTED_WALK */
 };
 
 void pn_mmu_options_default(struct pn_mmu_options *opt);

@@ -151,6 +151,9 @@ struct mmu_ops {
                    void *opaque);
     /* What a guest's tables stand on; NULL: the memslots. */
     const struct stage *below;
+    /* What a guest's guest's tables stand on, where second levels in guest memory are merged with
+     * ours: then those stand on the memslots. NULL: on such a second level, over `below`. */
+    const struct stage *merged;
     /* The guest's flushes (MOV CR3, INVPCID) exit: the hypervisor does them for it. */
     bool flush_exits;
     /* May this access sync tables that its own walk does not read? NULL: none does, but
@@ -429,6 +432,20 @@ static inline void mmu_step(struct pn_mmu *mmu) {
 static inline void mmu_bar(struct pn_mmu *mmu) {
     if (__builtin_expect(mmu->cfg.bar != NULL, 0))
         mmu->cfg.bar(mmu->cfg.opaque);
+}
+
+/* gfn, where a walk ended, or what the APIC-access page is taken for. */
+static inline pn_gfn walk_apic_taken(const struct pn_mmu_vcpu *vcpu, pn_gfn gfn) {
+    return gfn + 1 == vcpu->apic ? vcpu->world.apic_as >> PN_PAGE_SHIFT : gfn;
+}
+/* What a reference to a table came to lies in the APIC-access page. */
+static inline bool walk_table_in_apic(const struct pn_mmu_vcpu *vcpu, struct walk *w,
+                                      const struct walk *in) {
+    if (__builtin_expect(in->gfn + 1 != vcpu->apic, 1))
+        return false;
+    w->fault =
+        (struct pn_fault){PN_VEC_NPF, true, PN_NPF_TABLE | PN_NPF_APIC, in->gva, w->gva};
+    return true;
 }
 
 /* Return: the slot that holds gfn, or NULL. The last hit answers at once. */

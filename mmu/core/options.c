@@ -35,6 +35,9 @@ static const char *const policies[] = {
 static const char *const ad_bits[] = {
     [PN_AD_NONE] = "none", [PN_AD_EPT] = "ept", [PN_AD_NPT] = "npt"};
 
+static const char *const nested[] = {
+    [PN_NESTED_WALK] = "walk", [PN_NESTED_SHADOW] = "shadow"};
+
 static const struct option options[] = {
     WORDS(policy, PN_POLICY_KVM_7_3, policies, "shadow",
           "whose rules it follows: KVM's, Xen's, sync at flushes alone, agile paging's"),
@@ -60,6 +63,8 @@ static const struct option options[] = {
     OPTION(eager_split, 1, 0, 1, "tdp", "split large mappings when dirty logging begins"),
     WORDS(ad, PN_AD_NONE, ad_bits, "tdp",
           "second-level A and D bits: with them walks dirty the guest's tables"),
+    WORDS(nested, PN_NESTED_WALK, nested, "tdp",
+          "a guest's hypervisor's own second level: walked, or merged with ours"),
 };
 #define OPTIONS (sizeof(options) / sizeof(options[0]))
 

@@ -191,8 +191,9 @@ static void take_paging(struct pn_mmu_vcpu *vcpu) {
     vcpu->walk.below = vcpu->mmu->ops->below;
     if (!vcpu->world.second)
         return;
-    vcpu->second.below = vcpu->mmu->ops->below;
-    stage_stand_on(&vcpu->walk, &vcpu->second);
+    const struct stage *merged = vcpu->mmu->ops->merged;
+    vcpu->second.below = merged ? NULL : vcpu->mmu->ops->below;
+    stage_stand_on(&vcpu->walk, merged ? merged : &vcpu->second);
 }
 
 /* The second level that the world says. */

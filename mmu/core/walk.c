@@ -312,23 +312,15 @@ FOLDED unsigned walk_shadow_stack(const struct pt_format *f, unsigned first,
     return is ? ACC_SS : 0;
 }
 
-static int walk_final(struct pn_mmu_vcpu *vcpu, const struct stage *second,
-                      enum pn_access access, unsigned flags, struct walk *out);
-
-/* gfn, or what the APIC-access page is taken for. */
-static inline pn_gfn apic_taken(const struct pn_mmu_vcpu *vcpu, pn_gfn gfn) {
-    return gfn + 1 == vcpu->apic ? vcpu->world.apic_as >> PN_PAGE_SHIFT : gfn;
-}
-
 /* The frame that a walk came to goes through the second level below, if that is one. */
 static inline int walk_second(struct pn_mmu_vcpu *vcpu, const struct stage *s,
                               enum pn_access access, unsigned flags, struct walk *out) {
     out->second_level = 0;
-    if (__builtin_expect(s->below && s->below->second, 0))
-        return walk_final(vcpu, s->below, access, flags, out);
+    if (__builtin_expect(s->below && s->below->final, 0))
+        return s->below->final(vcpu, s->below, access, flags, out);
     if (__builtin_expect(vcpu->apic && !s->second, 0)) {
         out->second_gfn = out->gfn;
-        out->gfn = apic_taken(vcpu, out->gfn);
+        out->gfn = walk_apic_taken(vcpu, out->gfn);
     }
     return 0;
 }
@@ -441,23 +433,12 @@ void second_fault(struct pn_fault *f, const struct stage *second, const struct w
                 << PN_NPF_RIGHTS_SHIFT;
 }
 
-/* Its hypervisor has to see to it. */
-static void fault_at(struct walk *w, const struct stage *second, const struct walk *in,
-                     bool table) {
+void second_denied(struct walk *w, const struct stage *second, const struct walk *in,
+                   bool table) {
     second_fault(&w->fault, second, in, table);
     w->fault.linear = w->gva;
     if (second->bits.format->rights == PT_R_W_X)
         w->fault.error |= PN_NPF_LINEAR;
-}
-
-/* What a reference to a table came to lies in the APIC-access page. */
-static bool table_in_apic(const struct pn_mmu_vcpu *vcpu, struct walk *w,
-                          const struct walk *in) {
-    if (__builtin_expect(in->gfn + 1 != vcpu->apic, 1))
-        return false;
-    w->fault =
-        (struct pn_fault){PN_VEC_NPF, true, PN_NPF_TABLE | PN_NPF_APIC, in->gva, w->gva};
-    return true;
 }
 
 static struct ref second_read(struct pn_mmu_vcpu *vcpu, const struct stage *s,
@@ -465,11 +446,11 @@ static struct ref second_read(struct pn_mmu_vcpu *vcpu, const struct stage *s,
     struct walk in = {.fixes = w->fixes};
     struct ref none = {0};
     if (stage_walk(vcpu, s, gpa, s->table, PN_TLB_USER, flags, &in) < 0) {
-        fault_at(w, s, &in, true);
+        second_denied(w, s, &in, true);
         w->miss = MISS_FAULT;
         return none;
     }
-    if (table_in_apic(vcpu, w, &in)) {
+    if (walk_table_in_apic(vcpu, w, &in)) {
         w->miss = MISS_FAULT;
         return none;
     }
@@ -483,30 +464,30 @@ static enum miss second_write(struct pn_mmu_vcpu *vcpu, const struct stage *s,
                               struct walk *w, pn_gpa gpa) {
     struct walk in = {.fixes = w->fixes};
     if (stage_walk(vcpu, s, gpa, PN_WRITE, PN_TLB_USER, 0, &in) < 0) {
-        fault_at(w, s, &in, true);
+        second_denied(w, s, &in, true);
         return MISS_FAULT;
     }
-    if (table_in_apic(vcpu, w, &in))
+    if (walk_table_in_apic(vcpu, w, &in))
         return MISS_FAULT;
     w->fixes = in.fixes;
     gpa = in.gfn << PN_PAGE_SHIFT | (gpa & (PN_PAGE_SIZE - 1));
     return s->below ? s->below->write(vcpu, s->below, w, gpa) : MISS_NONE;
 }
 
-static int walk_final(struct pn_mmu_vcpu *vcpu, const struct stage *second,
-                      enum pn_access access, unsigned flags, struct walk *out) {
+static int second_final(struct pn_mmu_vcpu *vcpu, const struct stage *second,
+                        enum pn_access access, unsigned flags, struct walk *out) {
     struct walk in = {.fixes = out->fixes};
     bool user = out->access & ACC_USER;
     pn_gpa gpa = out->gfn << PN_PAGE_SHIFT | (out->gva & (PN_PAGE_SIZE - 1));
     if (stage_walk(vcpu, second, gpa, second_asked(access),
                    user ? PN_TLB_USER : PN_TLB_SUPER, flags, &in) < 0) {
-        fault_at(out, second, &in, false);
+        second_denied(out, second, &in, false);
         out->end = WALK_BELOW;
         return -1;
     }
     out->fixes = in.fixes;
     walk_take_second(out, second, &in);
-    out->gfn = apic_taken(vcpu, in.gfn);
+    out->gfn = walk_apic_taken(vcpu, in.gfn);
     return 0;
 }
 
@@ -518,6 +499,7 @@ void stage_init_second(struct stage *s, enum pt_format_id format, unsigned featu
                         .mode = STAGE_SECOND | f->top,
                         .second = true,
                         .below = below,
+                        .final = second_final,
                         .read = second_read,
                         .write = second_write};
     /* NPT's tables are walked as by a user; in EPT a page may be executable alone. */

@@ -56,9 +56,14 @@ struct stage {
     uint16_t mode;  /* levels and permission bits, STAGE_*: what a root is cached by */
     uint64_t root;  /* CR3 or EPTP: may be stored to by others, as pdpte may */
     uint64_t pdpte[4];
-    bool second;          /* a second level: the walk of a stage above ends in it, too */
+    bool second;          /* a second level, of a guest's hypervisor */
     enum pn_access table; /* of a second level: what a reference to a gpte is to it */
     const struct stage *below; /* NULL: the memslots answer */
+    /* Where a walk of the stage above ends, too: its frame, an access to which is meant, goes
+     * through this stage. NULL: it does not. Return: as stage_walk; with w->miss MISS_AGAIN the
+     * walk starts over. */
+    int (*final)(struct pn_mmu_vcpu *vcpu, const struct stage *s, enum pn_access access,
+                 unsigned flags, struct walk *w);
     /* What a stage above asks of this one: where the entry at gpa is, for the walk w. When
      * this stage cannot say, w->miss tells why, and there is no host address. What it reads
      * of tables of ours is added to w->refs, for the walk to count. */
@@ -109,6 +114,9 @@ struct walk;
  * table above. */
 void second_fault(struct pn_fault *f, const struct stage *second, const struct walk *in,
                   bool table);
+/* The same, of a reference of the walk w: it is w's fault. */
+void second_denied(struct walk *w, const struct stage *second, const struct walk *in,
+                   bool table);
 
 /* How a walk ended. */
 enum walk_end { WALK_MAPPED, WALK_ABSENT, WALK_RESERVED, WALK_DENIED, WALK_BELOW };

@@ -119,6 +119,7 @@ void tdp_audit(struct audit *a) {
     for (unsigned i = 0; i < 1u << KNOWN_BITS; i++)
         if (t->known[i].region)
             audit_known(a, t, &t->known[i]);
+    merged_audit(a);
     audit_used(a, t->root);
     tdp_visit(&all.v, t->root);
     for (struct list *l = t->lru.next; l != &t->lru; l = l->next) {

@@ -15,15 +15,13 @@ static unsigned acc_of(uint64_t v) {
            (v & EPT_X ? ACC_EXEC : 0);
 }
 
-/* of: the level of the gpte that is looked for; 0: the page. */
-static void steps(const struct tdp *t, pn_gpa gpa, unsigned of,
+/* From that table down. of: the level of the gpte that is looked for; 0: the page. */
+static void steps(const struct sp *top, pn_gpa gpa, unsigned of,
                   struct pn_explanation *x) {
-    const uint64_t *spt = t->root->spt;
+    const uint64_t *spt = top->spt;
     unsigned acc = ACC_ALL;
     uint64_t d = EPT_D;
-    if (!tdp_reaches(t, gpa))
-        return;
-    for (unsigned level = t->levels;; level--) {
+    for (unsigned level = sp_level(top);; level--) {
         unsigned i = level_index(gpa, level);
         uint64_t v = spt[i] & (ept_leaf(spt[i], level) ? d | ~EPT_D : ~0ull);
         struct pn_step *step = explain_step(x);
@@ -48,13 +46,28 @@ static void steps(const struct tdp *t, pn_gpa gpa, unsigned of,
     }
 }
 
+/* An address of the guest's guest through merged tables. */
+static void merged_steps(struct pn_mmu_vcpu *vcpu, const struct walk *w,
+                         struct pn_explanation *x) {
+    const struct sp *top = merged_root(vcpu);
+    for (unsigned level = walk_first(w); top && level >= w->level && level; level--)
+        steps(top, w->pte_gpa[level], level, x);
+    if (top && x->reaches)
+        steps(top, x->ngpa, 0, x);
+}
+
 void tdp_explain(struct pn_mmu_vcpu *vcpu, pn_gva gva, const struct walk *w,
                  struct pn_explanation *x) {
     const struct tdp *t = vcpu->mmu->tdp;
+    if (tdp_merges(vcpu)) {
+        merged_steps(vcpu, w, x);
+        return;
+    }
     for (unsigned level = walk_first(w); level >= w->level && level; level--)
-        steps(t, w->pte_gpa[level], level, x);
-    if (x->found)
-        steps(t, x->gpa, 0, x);
+        if (tdp_reaches(t, w->slot_gpa[level]))
+            steps(t->root, w->slot_gpa[level], level, x);
+    if (x->found && tdp_reaches(t, x->gpa))
+        steps(t->root, x->gpa, 0, x);
 }
 
 /* ---- All of it ---- */

@@ -11,7 +11,7 @@
  * 2. Every violation, every misconfiguration and every guest #PF begins with an event
  *    page_fault and ends in fault_done.
  * 3. Room for tables is made before a path is built.
- * 4. A walk starts over at most FIXES_MAX times; then it goes by the slots alone, and
+ * 4. A walk starts over at most TDP_FIXES_MAX times; then it goes by the slots alone, and
  *    nothing is cached.
  *
  * The option ad says whether the second level has A and D bits of the processor's. With
@@ -21,23 +21,6 @@
  * what changes a gpte is a write: then the dirty log has the tables that changed.
  */
 #include "mmu/tdp/tdp.h"
-
-#define FIXES_MAX 256
-
-/* A reference that the second-level tables did not answer. */
-struct violation {
-    struct pn_mmu_vcpu *vcpu;
-    pn_gva gva;
-    pn_gpa gpa;
-    enum pn_access access; /* to gpa */
-    bool final;            /* not to a gpte */
-    bool stack;            /* a shadow-stack access */
-    unsigned *fixes;       /* violations of this access so far */
-    uint32_t error;        /* the W, U and I bits of that access */
-    bool split;            /* a large mapping was in the way */
-    bool again;            /* mapped: the walk starts over */
-    struct ewalk w;
-};
 
 /* ---- Mapping ---- */
 
@@ -107,7 +90,7 @@ static uint64_t *map(struct violation *v, struct slot *s, bool write) {
 
 /* ---- Exits ---- */
 
-static void begin(const struct violation *v) {
+void tdp_violated(const struct violation *v) {
     static const uint64_t kind[] = {
         [PN_READ] = EPT_Q_READ, [PN_WRITE] = EPT_Q_WRITE, [PN_FETCH] = EPT_Q_FETCH};
     uint64_t q = kind[v->access] | EPT_Q_GVA | (v->final ? EPT_Q_FINAL : 0) |
@@ -146,7 +129,7 @@ static __attribute__((noinline)) enum pn_outcome fix(struct violation *v) {
     bool write = v->access == PN_WRITE;
     struct slot *s = slot_of_gfn(mmu, gfn);
     enum pn_outcome outcome = PN_OUT_NO_FAULT;
-    begin(v);
+    tdp_violated(v);
     tdp_make_room(vcpu);
     bool denied = s && write && s->pub.flags & PN_SLOT_READONLY;
     if (denied && !v->final)
@@ -155,7 +138,7 @@ static __attribute__((noinline)) enum pn_outcome fix(struct violation *v) {
         return fix_mmio(v, s);
     if (write && s->dirty && mmu->tracker->stored(vcpu, s, gfn))
         outcome = PN_OUT_dirty_log;
-    uint64_t *ptep = (*v->fixes)++ < FIXES_MAX ? map(v, s, write) : NULL;
+    uint64_t *ptep = (*v->fixes)++ < TDP_FIXES_MAX ? map(v, s, write) : NULL;
     v->again = ptep;
     if (!ptep && write)
         dirty_mark(s, gfn);
@@ -306,7 +289,9 @@ static enum pn_outcome final(struct access *a, struct pn_xlate *out) {
     struct ewalk w;
     if (!tdp_reaches(mmu->tdp, out->gpa)) /* unpaged, beyond any memory */
         return no_exit(a, PN_OUT_mmio, a->vcpu->walk.rights.pfec[a->access][a->mode], 0);
-    count_packed(a->vcpu->stats, ept_walk(mmu->tdp, out->gpa, &w));
+    uint64_t refs = ept_walk(mmu->tdp, out->gpa, &w);
+    if (!tdp_merges(a->vcpu)) /* else it was counted with what is merged */
+        count_packed(a->vcpu->stats, refs);
     if (ept_leaf(w.pte, w.level) && (!pn_stores(a->access) || w.pte & EPT_W))
         return mapped(a, &w, out);
     return unmapped(a, &w, out);
@@ -328,6 +313,11 @@ translate(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
         a.again = false;
         out->hva = NULL;
         if (stage_walk(vcpu, &vcpu->walk, gva, access, mode, 0, &a.walk) < 0) {
+            a.again = a.walk.end == WALK_BELOW && a.walk.miss == MISS_AGAIN;
+            if (a.again) {
+                outcome = PN_OUT_mapped;
+                continue;
+            }
             out->fault = a.walk.fault;
             return no_exit(&a, walk_outcome(&a.walk), a.walk.fault.error, a.walk.level);
         }
@@ -348,24 +338,32 @@ PN_IN_MISS enum pn_outcome tdp_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva,
 
 /* ---- Cost ---- */
 
-/* One reference to gpa, and what lies before it. Return: false where the walk ends. */
-static bool cost_of(const struct tdp *t, pn_gpa gpa, struct pn_walk_cost *c) {
+/* One reference to gpa, and what lies before it; merged: to an address of a guest's guest. Return:
+ * false where the walk ends. */
+static bool cost_of(const struct pn_mmu_vcpu *vcpu, pn_gpa gpa, bool merged,
+                    struct pn_walk_cost *c) {
+    const struct tdp *t = vcpu->mmu->tdp;
+    unsigned top = t->levels;
     struct ewalk w;
-    if (!tdp_reaches(t, gpa))
+    if (!merged && !tdp_reaches(t, gpa))
         return false;
-    ept_peek(t, gpa, &w);
-    for (unsigned level = w.level; level <= t->levels; level++)
+    if (merged)
+        top = merged_peek(vcpu, gpa, &w);
+    else
+        ept_peek(t, gpa, &w);
+    for (unsigned level = w.level; level <= top; level++)
         c->table[level]++;
     return ept_leaf(w.pte, w.level);
 }
 
 bool tdp_walk_cost(struct pn_mmu_vcpu *vcpu, pn_gva gva, const struct walk *w, bool found,
                    struct pn_walk_cost *c) {
-    const struct tdp *t = vcpu->mmu->tdp;
+    bool merged = tdp_merges(vcpu);
     for (unsigned level = walk_first(w); level >= w->level && level; level--) {
-        if (!cost_of(t, w->slot_gpa[level], c))
+        if (!cost_of(vcpu, merged ? w->pte_gpa[level] : w->slot_gpa[level], merged, c))
             return false;
         c->guest[level]++;
     }
-    return found && cost_of(t, w->gfn << PN_PAGE_SHIFT, c);
+    pn_gfn gfn = merged ? w->second_gfn : w->gfn;
+    return found && cost_of(vcpu, gfn << PN_PAGE_SHIFT, merged, c);
 }

@@ -45,6 +45,7 @@ void tdp_slot_changed(struct pn_mmu_vcpu *vcpu, struct slot *s, bool placed) {
     struct pn_mmu *mmu = vcpu->mmu;
     if (placed) { /* guest tables may stand there, which read as ones before */
         roots_drop_everything(mmu);
+        merged_drop_all(mmu);
     } else if (s->dirty) {
         tdp_harvested(mmu);
         struct visit v = visit_slot(vcpu, s, VISIT_LEAF);

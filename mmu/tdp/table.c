@@ -36,12 +36,19 @@ int tdp_init(struct pn_mmu *mmu) {
     if (!t->root)
         return -ENOMEM;
     t->root->role = ROLE_DIRECT | t->levels;
+    if (mmu->cfg.opt.nested == PN_NESTED_SHADOW) {
+        t->ops = *mmu->ops;
+        t->ops.merged = &merged_stage;
+        t->ops.asid_gone = merged_asid_gone;
+        mmu->ops = &t->ops;
+    }
     for (unsigned level = t->levels; level; level--)
         t->refs[level] = (level < PT_LEVELS ? t->refs[level + 1] : 0) | REFS(level);
     return 0;
 }
 
 void tdp_fini(struct pn_mmu *mmu) {
+    mmu->ops = &tdp_ops;
     free(mmu->tdp); /* the tables are the slabs' */
 }
 
@@ -233,6 +240,7 @@ void tdp_make_room(struct pn_mmu_vcpu *vcpu) {
 
 void tdp_zap_all(struct pn_mmu_vcpu *vcpu) {
     struct drop d = drop_all(vcpu, false);
+    merged_drop_all(vcpu->mmu);
     roots_drop_everything(vcpu->mmu);
     tdp_visit(&d.v, vcpu->mmu->tdp->root);
     pn_emit(vcpu->ring, zap_all_fast, 0);
@@ -253,6 +261,7 @@ void tdp_slot_gone(struct pn_mmu_vcpu *vcpu, struct slot *s) {
     v.at = zap_slot_entry;
     tdp_visit(&v, mmu->tdp->root);
     roots_drop_everything(mmu); /* guest tables may have stood there */
+    merged_drop_all(mmu);
     roots_slots_changed(mmu);
     track_slot_gone(mmu, s);
 }

@@ -16,6 +16,8 @@ extern const struct mmu_ops tdp_ops; /* tdp.c */
 #define KNOWN_SHIFT 21
 #define KNOWN_BITS  8
 
+#define MERGED_TREES 16u
+
 struct tdp {
     struct pn_mmu *mmu;
     struct sp *root;
@@ -40,6 +42,16 @@ struct tdp {
             pass; /* bits of the entry that those above let pass: all, or all but W */
         unsigned level;
     } known[1u << KNOWN_BITS];
+    /* nested=shadow (merged.c): trees, by what they are of, and their tables. */
+    struct merged {
+        struct sp *root; /* NULL: none */
+        uint64_t space, used;
+        uint32_t asid;
+    } merged[MERGED_TREES];
+    unsigned merged_last;
+    uint64_t merged_clock;
+    uint32_t merged_pages;
+    struct mmu_ops ops; /* of the MMU then */
 };
 
 /* A walk of the second-level tables. */
@@ -261,6 +273,40 @@ bool tdp_look(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
 enum pn_outcome tdp_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
                               enum pn_tlb_mode mode, struct pn_xlate *out);
 extern const struct stage tdp_stage; /* the second level, as the stage below a guest's */
+
+/* A walk starts over at most so often, for violations. */
+#define TDP_FIXES_MAX 256
+/* A reference that the second-level tables did not answer. */
+struct violation {
+    struct pn_mmu_vcpu *vcpu;
+    pn_gva gva;
+    pn_gpa gpa;
+    enum pn_access access; /* to gpa */
+    bool final;            /* not to a gpte */
+    bool stack;            /* a shadow-stack access */
+    unsigned *fixes;       /* violations of this access so far */
+    uint32_t error;        /* the W, U and I bits of that access */
+    bool split;            /* a large mapping was in the way */
+    bool again;            /* mapped: the walk starts over */
+    struct ewalk w;
+};
+/* It is an exit. */
+void tdp_violated(const struct violation *v);
+
+/* ---- merged.c ---- */
+
+extern const struct stage merged_stage;
+/* Are the addresses of its world those of merged tables? */
+static inline bool tdp_merges(const struct pn_mmu_vcpu *vcpu) {
+    return __builtin_expect(vcpu->world.second, 0) && vcpu->mmu->ops->merged;
+}
+void merged_drop_all(struct pn_mmu *mmu);
+void merged_asid_gone(struct pn_mmu_vcpu *vcpu, uint32_t asid, bool all);
+/* The root of the world's tree; NULL: there is none. */
+const struct sp *merged_root(const struct pn_mmu_vcpu *vcpu);
+/* The entry that the walk of an address of the guest's guest ends in. Return: the root's level. */
+unsigned merged_peek(const struct pn_mmu_vcpu *vcpu, pn_gpa gpa, struct ewalk *w);
+void merged_audit(struct audit *a);
 bool tdp_walk_cost(struct pn_mmu_vcpu *vcpu, pn_gva gva, const struct walk *w, bool found,
                    struct pn_walk_cost *c);
 

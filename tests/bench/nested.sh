@@ -29,7 +29,7 @@ NF == 9 && $4 > 0 {
     else if ($5 > once[$2, $3] / 2) bad("as many exits when used again")
     if ($6 < 4 || $6 > 124) bad("references")
 }
-END { exit failed || first != 24 || second != 12 }' "$work/table" || fail "not the table that it should be"
+END { exit failed || first != 36 || second != 18 }' "$work/table" || fail "not the table that it should be"
 "$here/../../bench/nested" --penumbra /nosuch > "$work/table" 2> "$work/err" && fail "no program, and no failure"
 [ "$(wc -l < "$work/err")" -eq 1 ] && [ ! -s "$work/table" ] || fail "no program: $(cat "$work/err")"
 # Faults are told apart by world: L2 has its own, one for each page at least.

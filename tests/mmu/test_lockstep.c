@@ -53,6 +53,7 @@ static struct pn_mmu_config config_of(unsigned run, enum pn_mmu_kind kind) {
     cfg.opt.eager_split = run / 2 % 2;
     cfg.opt.policy = (run + run / PN_POLICIES) % PN_POLICIES;
     cfg.opt.agile_interval = run % 2 ? 50 : 3000;
+    cfg.opt.nested = run / 2 % 2;
     cfg.tracker = fixture_tracker(run / 3 % 6);
     return cfg;
 }

@@ -29,6 +29,7 @@ static struct pn_mmu_config config_of(unsigned run) {
     cfg.opt.policy = (run + run / PN_POLICIES) % PN_POLICIES;
     cfg.opt.agile_interval = run % 2 ? 50 : 3000;
     cfg.opt.ad = run / 4 % 3;
+    cfg.opt.nested = run / 2 % 2;
     cfg.tracker = fixture_tracker(run / 2);
     cfg.tlb = fixture_tlb(run % 9 / 2);
     return cfg;
