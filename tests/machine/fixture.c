@@ -54,6 +54,24 @@ void fixture_init(struct fixture *f, uint64_t ram) {
                          .err = &f->err};
 }
 
+static uint8_t *borrow_ram(void *opaque, pn_gpa gpa, size_t size) {
+    struct fixture *f = opaque;
+    f->borrowed++;
+    f->lent += size;
+    return span(f, gpa, size);
+}
+
+static void return_ram(void *opaque, pn_gpa gpa, size_t size) {
+    struct fixture *f = opaque;
+    f->lent -= size;
+    memset(span(f, gpa, size), 0, size);
+}
+
+void fixture_lend(struct fixture *f) {
+    f->l.borrow_ram = borrow_ram;
+    f->l.return_ram = return_ram;
+}
+
 void fixture_free(struct fixture *f) {
     munmap(f->low, f->low_size);
     if (f->high)

@@ -308,6 +308,40 @@ START_TEST(bzimage_with_every_packing) {
 }
 END_TEST
 
+/* Memory, and where it is entered, are those of a kernel that is unpacked in memory of its own:
+ * where the header tells its size, where it does not, and where it cannot move. */
+START_TEST(a_kernel_unpacked_in_guest_memory_lies_where_it_would) {
+    static const uint8_t initrd[3 * PN_PAGE_SIZE] = {1, 2, 3};
+    unsigned borrowed = 0;
+    for (unsigned k = 0; k < 48; k++) {
+        struct image kernel = image_vmlinux(6 * MIB, k % 3 ? 3 : 0);
+        struct image payload = image_pack(&kernel, PACK_LZ4);
+        struct image bz = image_bzimage(&payload, k & 1 ? 0x1000 : 8 * MIB);
+        struct fixture f[2];
+        for (unsigned lend = 0; lend < 2; lend++) {
+            fixture_init(&f[lend], (k & 4 ? 30 : 48) * MIB);
+            f[lend].l.seed = k;
+            f[lend].l.initrd = k & 8 ? initrd : NULL;
+            f[lend].l.initrd_size = k & 8 ? sizeof(initrd) : 0;
+            if (lend)
+                fixture_lend(&f[lend]);
+            ck_assert_int_eq(load(&f[lend], &bz), 0);
+        }
+        ck_assert_uint_eq(f[0].l.entry.rip, f[1].l.entry.rip);
+        ck_assert_uint_eq(f[0].l.moved, f[1].l.moved);
+        ck_assert_int_eq(memcmp(f[0].low, f[1].low, f[0].low_size), 0);
+        ck_assert_uint_eq(f[1].lent, 0);
+        borrowed += f[1].borrowed;
+        fixture_free(&f[0]);
+        fixture_free(&f[1]);
+        image_free(&bz);
+        image_free(&payload);
+        image_free(&kernel);
+    }
+    ck_assert_uint_gt(borrowed, 40);
+}
+END_TEST
+
 START_TEST(kaslr_applies_every_table) {
     for (unsigned tables = 2; tables <= 3; tables++) {
         struct image kernel = image_vmlinux(4096, tables);
@@ -513,8 +547,10 @@ SUITE("load", .timeout = 60,
                 pvh_by_note_or_by_format, multiboot_elf_with_module_and_map,
                 a_multiboot_elf64_is_entered_in_protected_mode,
                 a_gzipped_kernel_is_unpacked, firmware_data_says_what_there_is,
-                multiboot_by_addresses, flat_in_three_modes, bzimage_with_every_packing,
-                kaslr_applies_every_table, a_32_bit_kernel_is_entered_in_protected_mode,
+                multiboot_by_addresses, flat_in_three_modes,
+                a_kernel_unpacked_in_guest_memory_lies_where_it_would,
+                bzimage_with_every_packing, kaslr_applies_every_table,
+                a_32_bit_kernel_is_entered_in_protected_mode,
                 a_bzimage_without_payload_is_entered_where_its_header_says,
                 bzimage_refusals_say_why, other_refusals_say_why,
                 entry_states_are_what_a_cpu_can_be_in})
