@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Blocks of code that nobody has translated yet: all that was translated is dropped before. */
+/* Blocks of code that nobody has translated yet: all that was translated is dropped before. And that
+ * drop, when the cache has code of many pages. */
 #include <string.h>
 
 #include "bench/micro/micro.h"
@@ -17,8 +18,8 @@ static const uint8_t code[] = {0x48, 0x8b, 0x47, 0x08, 0x48, 0x01, 0xc8,
 #define ATTR_CODE64 0xaf9bu
 #define ATTR_DATA   0xcf93u
 
-/* At that byte of the code. */
-static void enter(struct rig *r, unsigned offset) {
+/* At that address. */
+static void enter_at(struct rig *r, pn_gva rip) {
     const struct pn_segment data = {.attr = ATTR_DATA, .limit = 0xffffffffu};
     struct pn_cpu_state s;
     cpu_get_state(r->cpu, &s);
@@ -30,10 +31,15 @@ static void enter(struct rig *r, unsigned offset) {
     s.cr3 = ROOT_A;
     s.efer = EFER_LME | EFER_LMA;
     s.rflags = 2;
-    s.rip = TABLES_GVA + CODE_GPA + offset;
+    s.rip = rip;
     s.gpr[7] = DATA_GVA;
     s.activity = PN_RUNS;
     cpu_set_state(r->cpu, &s);
+}
+
+/* At that byte of the code. */
+static void enter(struct rig *r, unsigned offset) {
+    enter_at(r, TABLES_GVA + CODE_GPA + offset);
 }
 
 /* Until the HLT. Return: whether that is where it came to, after so many instructions. */
@@ -73,4 +79,29 @@ void blocks_prepare_again(struct rig *r) {
 
 unsigned blocks_again(struct rig *r) {
     return run(r, BLOCKS * INSNS) ? BLOCKS : 0;
+}
+
+/* A jump to the next page, in each page of DATA_GVA whose frame is its own; in the last one a HLT. */
+void flush_prepare(struct rig *r) {
+    static const uint8_t jump[] = {0xe9, 0xfb, 0x0f, 0, 0}, halt[] = {HLT};
+    for (unsigned i = 0; i + 1 < FLUSH_PAGES; i++)
+        pn_mmu_write_phys(r->mmu, leaf_value(i, false) & ~(pn_gpa)(PN_PAGE_SIZE - 1),
+                          jump, sizeof(jump));
+    pn_mmu_write_phys(r->mmu,
+                      leaf_value(FLUSH_PAGES - 1, false) & ~(pn_gpa)(PN_PAGE_SIZE - 1),
+                      halt, sizeof(halt));
+    pn_mmu_write_phys(r->mmu, CODE_GPA, halt, sizeof(halt));
+    enter_at(r, DATA_GVA);
+    cpu_run(r->cpu, cpu_insns(r->cpu) + FLUSH_PAGES);
+    enter(r, 0);
+}
+
+unsigned flush_run(struct rig *r) {
+    uint64_t flushed = r->stats.v[PN_STAT_block_flush];
+    cpu_drop_blocks(r->cpu);
+    return run(r, 0) && r->stats.v[PN_STAT_block_flush] == flushed + 1;
+}
+
+unsigned flush_not(struct rig *r) {
+    return run(r, 0);
 }

@@ -34,3 +34,9 @@ void blocks_prepare(struct rig *r);
 unsigned blocks_run(struct rig *r);
 void blocks_prepare_again(struct rig *r);
 unsigned blocks_again(struct rig *r);
+
+/* Of the stage in which the cache is dropped that has code of so many pages. */
+#define FLUSH_PAGES 8192u
+void flush_prepare(struct rig *r);
+unsigned flush_run(struct rig *r);
+unsigned flush_not(struct rig *r);

@@ -209,5 +209,8 @@ const struct stage stages[] = {
     {"block", "translating a block of 6 instructions, and running it once", KIND_BOTH,
      .cpu = true, .prepare = blocks_prepare, .run = blocks_run,
      .prepare_beside = blocks_prepare_again, .beside = blocks_again},
+    {"flush", "the translation cache is full and dropped, with code of 8192 pages",
+     KIND_BOTH, .goal_ns = 5e6, .cpu = true, .prepare = flush_prepare, .run = flush_run,
+     .prepare_beside = blocks_prepare_again, .beside = flush_not},
 };
 const unsigned stage_count = sizeof(stages) / sizeof(stages[0]);
