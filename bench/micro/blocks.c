@@ -81,7 +81,8 @@ unsigned blocks_again(struct rig *r) {
     return run(r, BLOCKS * INSNS) ? BLOCKS : 0;
 }
 
-/* A jump to the next page, in each page of DATA_GVA whose frame is its own; in the last one a HLT. */
+/* A jump to the next page, in each page of DATA_GVA whose frame is its own; in the last one a HLT.
+ * The vCPU is left where flush_run expects it only if all were translated. */
 void flush_prepare(struct rig *r) {
     static const uint8_t jump[] = {0xe9, 0xfb, 0x0f, 0, 0}, halt[] = {HLT};
     for (unsigned i = 0; i + 1 < FLUSH_PAGES; i++)
@@ -91,9 +92,11 @@ void flush_prepare(struct rig *r) {
                       leaf_value(FLUSH_PAGES - 1, false) & ~(pn_gpa)(PN_PAGE_SIZE - 1),
                       halt, sizeof(halt));
     pn_mmu_write_phys(r->mmu, CODE_GPA, halt, sizeof(halt));
+    uint64_t made = r->stats.v[PN_STAT_block_translated];
     enter_at(r, DATA_GVA);
     cpu_run(r->cpu, cpu_insns(r->cpu) + FLUSH_PAGES);
-    enter(r, 0);
+    made = r->stats.v[PN_STAT_block_translated] - made;
+    enter_at(r, made == FLUSH_PAGES ? TABLES_GVA + CODE_GPA : DATA_GVA);
 }
 
 unsigned flush_run(struct rig *r) {
