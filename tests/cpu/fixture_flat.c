@@ -228,3 +228,10 @@ int fix_run(Suite *suite) {
     srunner_free(r);
     return failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }
+
+void ck_exits_counted(void) {
+    uint64_t kinds = 0;
+    for (unsigned i = PN_STAT_world_exits_npf; i <= PN_STAT_world_exits_invalid; i++)
+        kinds += fx.stats.v[i];
+    ck_assert_uint_eq(kinds, fx.stats.v[PN_STAT_world_exits]);
+}

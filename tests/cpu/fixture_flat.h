@@ -75,6 +75,9 @@ void fix_long(void); /* 64-bit mode, ring 0 */
 /* Go to ring 3 (fix_long or fix_prot) by setting the registers. */
 void fix_user(void);
 
+/* Each VM exit so far is counted by its kind, too. */
+void ck_exits_counted(void);
+
 void ram_put(uint32_t gpa, uint64_t value, unsigned size);
 uint64_t ram_get(uint32_t gpa, unsigned size);
 uint64_t make_desc(uint32_t base, uint32_t limit, uint32_t attr);

@@ -182,10 +182,7 @@ void vx_leave(void) {
 
 /* L1 goes on where its VMCS says. */
 void vx_left(unsigned reason) {
-    uint64_t kinds = 0;
-    for (unsigned i = PN_STAT_world_exits_npf; i <= PN_STAT_world_exits_invalid; i++)
-        kinds += fx.stats.v[i];
-    ck_assert_uint_eq(kinds, fx.stats.v[PN_STAT_world_exits]);
+    ck_exits_counted();
     ck_assert_uint_eq(fx.cpu->vmx.guest, 0);
     ck_assert_uint_eq(fx.cpu->mode & MODE_GUEST, 0);
     ck_assert_uint_eq(vx_get(REASON), reason);

@@ -105,10 +105,7 @@ static void leave_l2(void) {
 
 /* L1 goes on behind VMRUN. */
 static void left(uint64_t code) {
-    uint64_t kinds = 0;
-    for (unsigned i = PN_STAT_world_exits_npf; i <= PN_STAT_world_exits_invalid; i++)
-        kinds += fx.stats.v[i];
-    ck_assert_uint_eq(kinds, fx.stats.v[PN_STAT_world_exits]);
+    ck_exits_counted();
     ck_assert_uint_eq(v(CODE), code);
     ck_assert_uint_eq(fx.cpu->svm.guest, 0);
     ck_assert_uint_eq(fx.cpu->svm.gif, 0);
