@@ -102,52 +102,27 @@ static void change_field(struct machine *m) {
     put(m, VMCB + at, get(m, VMCB + at) ^ bits, 8);
 }
 
+static void change_page(struct machine *m, uint8_t op) {
+    put(m, IOPM + take(&m->in, 2) % 0x6000, take(&m->in, 1), 1);
+}
+
 static void change(struct machine *m) {
     uint8_t op = (uint8_t)take(&m->in, 1);
-    switch (op % 12) {
-    case 0:
-        put(m, VMCB + take(&m->in, 1) % VMCB_CONTROL_END, take(&m->in, 8),
-            1 + op / 12 % 8);
-        break;
-    case 1:
+    unsigned which = op % 12, rest = op / 12;
+    if (which == 0)
+        put(m, VMCB + take(&m->in, 1) % VMCB_CONTROL_END, take(&m->in, 8), 1 + rest % 8);
+    else if (which == 1)
         put(m, VMCB + VMCB_SAVE + take(&m->in, 2) % SAVE_SIZE, take(&m->in, 8),
-            1 + op / 12 % 8);
-        break;
-    case 2:
-        change_nested(m);
-        break;
-    case 3:
-        guest_gpte(&m->g, GUEST_BASE + (take(&m->in, 1) << 12), any_entry(m));
-        break;
-    case 4:
-        change_code(m, op & 0x80);
-        break;
-    case 5:
-        put(m, IOPM + take(&m->in, 2) % 0x6000, take(&m->in, 1), 1);
-        break;
-    case 6:
-        change_irq(m);
-        break;
-    case 7:
-        m->g.cpu->nmi_pending = 1;
-        break;
-    case 8:
-        good_vmcb(m, op & 0x80);
-        break;
-    case 9: /* skip an instruction, as a hypervisor that emulates it, or go elsewhere */
-        put(m, VMCB + 0x578,
-            op & 0x80 ? GUEST_BASE + L2_CODE + take(&m->in, 1)
-                      : get(m, VMCB + 0x578) + op / 12,
-            8);
-        break;
-    default:
+            1 + rest % 8);
+    else if (which < 2 + COMMON)
+        change_common(m, which - 2, op, rest);
+    else
         change_field(m);
-    }
 }
 
 /* What a hypervisor does after most exits. */
 static void go_on(struct machine *m) {
-    const pn_gpa rip = VMCB + VMCB_SAVE + SAVE_RIP;
+    const pn_gpa rip = m->hv->rip;
     uint64_t code = get(m, VMCB + VMCB_EXIT_CODE), next = get(m, VMCB + VMCB_NRIP);
     if (code == SVM_EXIT_INVALID || code == SVM_EXIT_ICPT + ICPT_SHUTDOWN)
         good_vmcb(m, m->rounds & 1);
@@ -195,6 +170,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                                          .begin = begin,
                                          .go_on = go_on,
                                          .change = change,
+                                         .good = good_vmcb,
+                                         .change_page = change_page,
+                                         .rip = VMCB + VMCB_SAVE + SAVE_RIP,
                                          .insns = insns,
                                          .in_guest = in_guest};
     return hv_try(&hv, data, size);

@@ -162,52 +162,25 @@ static void change_field(struct machine *m) {
 }
 
 /* In the pages that the VMCS points to, and in L1's operands. */
-static void change_page(struct machine *m, unsigned size) {
+static void change_page(struct machine *m, uint8_t op) {
     unsigned at = (unsigned)take(&m->in, 2) % (OPERAND + 0x40 - PAGES);
+    unsigned size = 1 + op / 13 % 8;
     put(m, PAGES + at, take(&m->in, size), size);
 }
 
 static void change(struct machine *m) {
     uint8_t op = (uint8_t)take(&m->in, 1);
-    switch (op % 13) {
-    case 0:
-        change_nested(m);
-        break;
-    case 1:
-        guest_gpte(&m->g, GUEST_BASE + (take(&m->in, 1) << 12), any_entry(m));
-        break;
-    case 2:
-        change_code(m, op & 0x80);
-        break;
-    case 3:
-        change_page(m, 1 + op / 13 % 8);
-        break;
-    case 4:
-        change_irq(m);
-        break;
-    case 5:
-        m->g.cpu->nmi_pending = 1;
-        break;
-    case 6:
-        good_vmcs(m, op & 0x80);
-        break;
-    case 7: /* skip an instruction, or go elsewhere */
-        put_field(m, VMCS_GUEST_RIP,
-                  op & 0x80 ? GUEST_BASE + L2_CODE + take(&m->in, 1)
-                            : get_field(m, VMCS_GUEST_RIP) + op / 13);
-        break;
-    case 8:
-        put(m, OPERAND + op / 13 * 8 % 0x28, take(&m->in, 3) << 4, 8);
-        break;
-    case 9: /* an event for L2 */
+    unsigned which = op % 13, rest = op / 13;
+    if (which < COMMON)
+        change_common(m, which, op, rest);
+    else if (which == 8)
+        put(m, OPERAND + rest * 8 % 0x28, take(&m->in, 3) << 4, 8);
+    else if (which == 9) /* an event for L2 */
         put_field(m, VMCS_ENTRY_EVENT, VMX_EVENT_VALID | take(&m->in, 2));
-        break;
-    case 10:
+    else if (which == 10)
         change_field(m);
-        break;
-    default:
+    else
         change_control(m);
-    }
 }
 
 /* What a hypervisor does after most exits, and what one that goes on needs. */
@@ -261,6 +234,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                                          .begin = begin,
                                          .go_on = go_on,
                                          .change = change,
+                                         .good = good_vmcs,
+                                         .change_page = change_page,
+                                         .rip = VMCS + VMCS_AT_FIELDS +
+                                                VMCS_GUEST_RIP * sizeof(uint64_t),
                                          .insns = insns,
                                          .in_guest = in_guest};
     return hv_try(&hv, data, size);

@@ -30,6 +30,11 @@ struct hypervisor {
     /* Between two entries: what a hypervisor does after most exits; a change by the input. */
     void (*go_on)(struct machine *m);
     void (*change)(struct machine *m);
+    /* An L2 that may be entered, of one of two kinds; a change of the pages that its control
+     * structure points to, by op; where in that structure L2's RIP is. */
+    void (*good)(struct machine *m, bool kind);
+    void (*change_page)(struct machine *m, uint8_t op);
+    pn_gpa rip;
     const uint8_t (*insns)[8]; /* OWN of them, with zeros behind each */
     bool (*in_guest)(const struct cpu *cpu);
 };
@@ -144,6 +149,40 @@ static inline void change_code(struct machine *m, bool bytes) {
 static inline void change_irq(struct machine *m) {
     m->irq = (int)take(&m->in, 1);
     m->g.cpu->intr_line = 1;
+}
+
+/* What every hypervisor does to its guest. which: 0..7; rest: what op says beside. */
+#define COMMON 8u
+static inline void change_common(struct machine *m, unsigned which, uint8_t op,
+                                 unsigned rest) {
+    switch (which) {
+    case 0:
+        change_nested(m);
+        break;
+    case 1:
+        guest_gpte(&m->g, GUEST_BASE + (take(&m->in, 1) << 12), any_entry(m));
+        break;
+    case 2:
+        change_code(m, op & 0x80);
+        break;
+    case 3:
+        m->hv->change_page(m, op);
+        break;
+    case 4:
+        change_irq(m);
+        break;
+    case 5:
+        m->g.cpu->nmi_pending = 1;
+        break;
+    case 6:
+        m->hv->good(m, op & 0x80);
+        break;
+    default: /* skip an instruction, as a hypervisor that emulates it, or go elsewhere */
+        put(m, m->hv->rip,
+            op & 0x80 ? GUEST_BASE + L2_CODE + take(&m->in, 1)
+                      : get(m, m->hv->rip) + rest,
+            8);
+    }
 }
 
 /* L2's first code: any bytes, or instructions from the lists. */
