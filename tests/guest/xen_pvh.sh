@@ -92,7 +92,7 @@ xenconsoled --log=guest --log-dir=/var/log/xen --pid-file=/run/xenconsoled.pid
 xl create /lab/pvh.cfg
 i=0
 while xl list inner > /dev/null 2>&1 && [ $i -lt 100 ]; do sleep 1; i=$((i+1)); done
-cat /var/log/xen/console/*.log
+cat /var/log/xen/*inner*
 echo "OUTER DONE"
 poweroff -f
 INIT
@@ -113,10 +113,12 @@ pack "$inner"
 cp "$dom0/vmlinuz" "$inner.gz" "$root/lab/"
 cp "$tools"/*.ko "$root/mods/"
 for program in xenstored xenconsoled xl xen-init-dom0 libxl-save-helper; do
-    file=$(cd "$tools/root" && find usr/sbin usr/lib/xen-4.17/bin -name "$program" | head -n 1)
+    file=$(cd "$tools/root" && find usr/lib/xen-4.17/bin usr/sbin -name "$program" | head -n 1)
     [ -n "$file" ] || die "no $program in xen-utils"
     add "/$file"
 done
+cp -L "$tools/root/$lib/libgcc_s.so.1" "$root/$lib/" # for pthread_cancel
+: > "$root/etc/xen/xl.conf"
 pack "$root"
 rc=0
 "$penumbra" run --mmu "$mmu" --cpu $cpu -m 1G --timeout 250 --kernel "$cache/vmlinuz" --module "$dom0/vmlinuz,console=hvc0 quiet" \
