@@ -236,7 +236,7 @@ struct xlat {
     struct cache_use most, parts; /* of blocks that are no parts; taken by parts */
     size_t wanted, cold_wanted;   /* of rw, to where its pages are there */
     int fd;
-    bool for_perf; /* see code_create */
+    bool for_perf;                                                    /* see code.c */
     const uint8_t *thunk_miss, *thunk_vec, *thunk_fetch, *thunk_show; /* RW addresses */
     const uint8_t *thunk_probe[PN_TLB_MODES][2][PROBE_SIZES];
     const uint8_t *none; /* RX address of code that only misses */
@@ -356,6 +356,11 @@ const uint8_t *bounce_code(struct xlat *x, const struct slow_desc *sd);
 uint32_t bounce_origin(const struct xlat *x, uint32_t at);
 void bounces_forget(struct xlat *x);
 
+/* ---- code.c ---- */
+
+/* x->size bytes, as rw and rx. Return: 0, or -1. */
+int code_create(struct xlat *x);
+
 /* ---- block.c ---- */
 
 int blocks_create(struct xlat *x);
@@ -377,6 +382,7 @@ void block_chain(struct xlat *x, uint32_t exit, struct block *to);
 void block_cache_exit(struct xlat *x, uint32_t exit);
 void block_drop(struct xlat *x, struct block *b);
 /* Its struct block_head, as it is now. */
+struct block_head block_head(const struct block *b);
 void block_put_head(struct xlat *x, const struct block *b);
 /* Let blocks that begin at rip be traps: their entry leads to the dispatcher, which deducts
  * their instructions and enters them behind the head. No block goes on across rip. */
