@@ -36,19 +36,12 @@ int tdp_init(struct pn_mmu *mmu) {
     if (!t->root)
         return -ENOMEM;
     t->root->role = ROLE_DIRECT | t->levels;
-    if (mmu->cfg.opt.nested == PN_NESTED_SHADOW) {
-        t->ops = *mmu->ops;
-        t->ops.merged = &merged_stage;
-        t->ops.asid_gone = merged_asid_gone;
-        mmu->ops = &t->ops;
-    }
     for (unsigned level = t->levels; level; level--)
         t->refs[level] = (level < PT_LEVELS ? t->refs[level + 1] : 0) | REFS(level);
     return 0;
 }
 
 void tdp_fini(struct pn_mmu *mmu) {
-    mmu->ops = &tdp_ops;
     free(mmu->tdp); /* the tables are the slabs' */
 }
 

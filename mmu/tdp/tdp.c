@@ -6,9 +6,25 @@
 #include "mmu/tdp/tdp.h"
 #include "mmu/core/audit.h"
 
+static int init(struct pn_mmu *mmu) {
+    int rc = tdp_init(mmu);
+    if (rc == 0 && mmu->cfg.opt.nested == PN_NESTED_SHADOW) {
+        mmu->tdp->ops = tdp_ops;
+        mmu->tdp->ops.merged = &merged_stage;
+        mmu->tdp->ops.asid_gone = merged_asid_gone;
+        mmu->ops = &mmu->tdp->ops;
+    }
+    return rc;
+}
+
+static void fini(struct pn_mmu *mmu) {
+    mmu->ops = &tdp_ops;
+    tdp_fini(mmu);
+}
+
 const struct mmu_ops tdp_ops = {
-    .init = tdp_init,
-    .fini = tdp_fini,
+    .init = init,
+    .fini = fini,
     .translate = tdp_translate,
     .look = tdp_look,
     .walk_cost = tdp_walk_cost,

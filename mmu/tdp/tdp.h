@@ -293,9 +293,10 @@ struct violation {
 /* It is an exit. */
 void tdp_violated(const struct violation *v);
 
-/* ---- merged.c ---- */
+/* ---- merged_tree.c ---- */
 
-extern const struct stage merged_stage;
+#define MERGED_XU (1ull << 10) /* in a leaf: mode-based execute control, user addresses */
+
 /* Are the addresses of its world those of merged tables? */
 static inline bool tdp_merges(const struct pn_mmu_vcpu *vcpu) {
     return __builtin_expect(vcpu->world.second, 0) && vcpu->mmu->ops->merged;
@@ -304,9 +305,19 @@ void merged_drop_all(struct pn_mmu *mmu);
 void merged_asid_gone(struct pn_mmu_vcpu *vcpu, uint32_t asid, bool all);
 /* The root of the world's tree; NULL: there is none. */
 const struct sp *merged_root(const struct pn_mmu_vcpu *vcpu);
-/* The entry that the walk of an address of the guest's guest ends in. Return: the root's level. */
+/* The entry that the walk of an address of the guest's guest ends in. Return: REFS of it. */
+uint64_t merged_find(const struct pn_mmu_vcpu *vcpu, pn_gpa gpa, struct ewalk *w);
+/* The same. Return: the root's level. */
 unsigned merged_peek(const struct pn_mmu_vcpu *vcpu, pn_gpa gpa, struct ewalk *w);
+/* The hypervisor's tables have led gpa to what `in` says. Return: the leaf, of level `lowest`;
+ * NULL: out of memory. */
+uint64_t *merged_set_leaf(struct pn_mmu_vcpu *vcpu, pn_gpa gpa, const struct walk *in,
+                          unsigned lowest);
 void merged_audit(struct audit *a);
+
+/* ---- merged.c ---- */
+
+extern const struct stage merged_stage;
 bool tdp_walk_cost(struct pn_mmu_vcpu *vcpu, pn_gva gva, const struct walk *w, bool found,
                    struct pn_walk_cost *c);
 

@@ -13,7 +13,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 work_folder
 
 jobs=fork:5,exec:3,sh:2,pagefault:300:1M,protfault:100,mapfile:3:1M,sigcatch:50,sigsend:50,mmap:3:1M,ctx:100,pipe:20,syscall:100,sort:2000,hash:2000:64K,compress:20K
-jobs+=,integer:1000,simd:1000,touch:300,stream:9000:64K,chase:2000:256K,memset:3:1M,churn:3:1M
+jobs+=,threads:50,build:4,integer:1000,simd:1000,touch:300,stream:9000:64K,chase:2000:256K,memset:3:1M,churn:3:1M
 for w in $(sed -n 's/^LINUX(\([a-z]*\),.*/\1/p' "$here/../../bench/linux/linux.inc"); do
     case ,$jobs in *",$w:"*) ;; *) fail "no job for $w" ;; esac
 done
