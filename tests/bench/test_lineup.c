@@ -57,8 +57,8 @@ START_TEST(a_dirty_log_is_an_option_of_every_engine) {
         ck_assert_uint_eq(l.mmu[i].opt.prefetch, 0);
     begin();
     ck_assert_int_eq(lineup_add(&l, "tdp:log=all", &e), 0);
-    ck_assert_uint_gt(l.n, has); /* it has those of shadow, and more */
-    refused("shadow:log=pml", "not one of wp, ");
+    ck_assert_uint_eq(l.n, has); /* both kinds have the same */
+    refused("shadow:log=bitmap", "not one of wp, ");
     refused("kvm:unsync=0", "no such options, but log");
     refused("tdp:log=wp/wp", "named twice");
 }
