@@ -89,6 +89,11 @@ struct lower {
 static inline bool in64(const struct lower *l) {
     return l->mode & MODE_CODE64;
 }
+/* How this block lowers d. Flat 32-bit code has classes of its own for instructions that
+ * are helpers elsewhere. */
+static inline unsigned lower_class(const struct lower *l, const struct dec *d) {
+    return l->flat32 && d->sh->flow ? d->sh->flow : d->sh->cls;
+}
 /* Code offset of the byte to be emitted next. */
 static inline uint32_t here(const struct lower *l) {
     return (uint32_t)(l->e.p - l->x->rw);

@@ -353,7 +353,7 @@ void emit_slow(struct lower *l, const struct cold *c) {
                            .body = (uint8_t)(c->end - c->resume)};
     sd.flags |= a->last ? SLOW_LAST : 0;
     sd.seg |= (uint8_t)((c->flags ? SLOW_EFLAGS : 0) | (c->reused ? SLOW_LEAVE : 0) |
-                        (l->dec[c->idx].sh->cls == CLS_CALL ? SLOW_JUMPS : 0) |
+                        (lower_class(l, &l->dec[c->idx]) == CLS_CALL ? SLOW_JUMPS : 0) |
                         (a->masked ? SLOW_MASKED : 0));
     _Static_assert(BLOCK_CODE <= UINT16_MAX, "resume counts it");
     sd.resume = (uint16_t)(c->resume - l->x->rw - l->b->code);

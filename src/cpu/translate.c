@@ -16,16 +16,10 @@ struct lower *lower_create(void) {
 #define SIDES_MAX   (EXITS_MAX - 3)
 #define SIDES_REACH 32u
 
-/* How this block lowers d. Flat 32-bit code has classes of its own for instructions that
- * are helpers elsewhere. */
-static unsigned class_of(const struct lower *l, const struct dec *d) {
-    return l->flat32 && d->sh->flow ? d->sh->flow : d->sh->cls;
-}
-
 static bool ends_block(const struct lower *l, const struct dec *d) {
     if (odd_branch(l, d))
         return true;
-    switch (class_of(l, d)) {
+    switch (lower_class(l, d)) {
     case CLS_UD:
     case CLS_JMP:
     case CLS_CALL:
@@ -118,7 +112,7 @@ static bool decode_block(struct xlat *x, struct block *b, const uint8_t *hva,
         l->vec |= d->sh->flags & SH_VEC;
         if (ends_block(l, d))
             break;
-        l->sides += class_of(l, d) == CLS_JCC;
+        l->sides += lower_class(l, d) == CLS_JCC;
     }
     b->bytes = (uint16_t)off;
     b->n = (uint8_t)l->n;
@@ -206,7 +200,7 @@ static void lower_one(struct lower *l, const struct dec *d) {
     else if (odd_branch(l, d) || cet_branch(l, d))
         lower_near_helper(l, d);
     else
-        lowerings[class_of(l, d)](l, d);
+        lowerings[lower_class(l, d)](l, d);
 }
 
 /* Not enough budget, or a dead block. */

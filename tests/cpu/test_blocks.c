@@ -442,10 +442,68 @@ START_TEST(a_kick_stops_a_loop) {
 }
 END_TEST
 
+/* ---- A call whose push ends its block early still jumps ---- */
+
+#define TARGET (CODE + 0x1000)
+#define NOPS   8u
+
+static void store_raises(void *opaque, unsigned vcpu, pn_gpa gpa, unsigned size,
+                         uint64_t value) {
+    struct guest *g = opaque;
+    memcpy((uint8_t *)g->mmio + (gpa & 0xfff), &value, size);
+    g->cpu->intr_line = 1; /* and IF is clear */
+}
+
+/* offset: where the return address goes, in RAM or in the MMIO page. */
+static void call_pushes(const uint8_t *call, unsigned len, bool wide, uint32_t max_block,
+                        uint64_t offset) {
+    struct guest g;
+    uint64_t target = TARGET, pushed = 0;
+    uint64_t where = GUEST_BASE + offset;
+    unsigned width = wide ? 8 : 4;
+    guest_create(&g, &(struct guest_options){.max_block = max_block});
+    g.bus.mmio_write = store_raises;
+    g.cpu->seg[SEG_CS].attr = wide ? 0xa09b : 0xc09b;
+    cpu_update_mode(g.cpu);
+    memset(g.ram + CODE - GUEST_BASE, 0x90, NOPS);
+    memcpy(g.ram + CODE - GUEST_BASE + NOPS, call, len);
+    g.ram[CODE - GUEST_BASE + NOPS + len] = 0xf4; /* hlt */
+    g.ram[TARGET - GUEST_BASE] = 0xf4;
+    memcpy(g.ram + COUNTER - GUEST_BASE, &target, 8);
+    guest_start(&g, CODE, where + width);
+    g.cpu->gpr[R_AX] = target;
+    ck_assert_int_eq(cpu_run(g.cpu, 100), CPU_EXIT_HALT);
+    memcpy(&pushed, offset == GUEST_MMIO ? (uint8_t *)g.mmio : g.ram + offset, width);
+    ck_assert_msg(g.cpu->rip == TARGET + 1, "%02x of %u bits, %u in a block: %" PRIx64,
+                  call[0], width * 8, max_block, g.cpu->rip);
+    ck_assert_uint_eq(g.cpu->gpr[R_SP], where);
+    ck_assert_uint_eq(pushed, CODE + NOPS + len);
+    ck_assert_uint_eq(cpu_insns(g.cpu), NOPS + 2);
+    guest_destroy(&g);
+}
+
+/* It overwrites its own block, or a device answers it by an interrupt. 32-bit code has calls
+ * of its own (lower_class). */
+START_TEST(a_call_jumps_whatever_its_push_does) {
+    static const struct {
+        uint8_t code[8];
+        unsigned len;
+    } call[] = {{{0xe8, 0xf3, 0x0f, 0, 0}, 5},              /* call TARGET */
+                {{0xff, 0xd0}, 2},                          /* call eax */
+                {{0xff, 0x14, 0x25, 0, 0, 0x02, 0x10}, 7}}; /* call [COUNTER] */
+    static const uint64_t at[] = {CODE - GUEST_BASE, GUEST_MMIO};
+    for (unsigned i = 0; i < 24; i++) {
+        unsigned k = i / 8;
+        call_pushes(call[k].code, call[k].len, i & 1, i >> 1 & 1, at[i >> 2 & 1]);
+    }
+}
+END_TEST
+
 SUITE("blocks", .timeout = 300,
       .tests = {random_programs_end_alike_whatever_the_block_length,
                 programs_that_patch_themselves_end_alike_too,
                 a_loop_stops_at_every_deadline_exactly,
                 time_that_is_skipped_ends_no_shadow, a_store_beside_code_drops_no_block,
                 code_follows_its_mapping, each_block_is_looked_up_once_after_a_flush,
-                an_instruction_across_pages_follows_its_second_page, a_kick_stops_a_loop})
+                an_instruction_across_pages_follows_its_second_page, a_kick_stops_a_loop,
+                a_call_jumps_whatever_its_push_does})
