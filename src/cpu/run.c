@@ -574,6 +574,8 @@ static enum cpu_exit run_loop(struct xlat *x) {
             debug_stepped(cpu);
             continue;
         }
+        if (unlikely(cpu->vmx.timer) && rc != CPU_NEXT && !vmx_timer_left(cpu))
+            continue; /* an event was delivered; the exit comes before its handler */
         if (x->flush)
             blocks_flush(x);
         set_slice(cpu, slice);

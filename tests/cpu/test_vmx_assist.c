@@ -106,22 +106,41 @@ START_TEST(a_restored_guest_keeps_its_timer) {
 }
 END_TEST
 
-/* Translated code is left exactly then, wherever in a block that is. The VMCS is all zeros: the
- * exit aborts, and the CPU stands still. */
-START_TEST(the_timer_ends_translated_code_at_its_time) {
+/* A guest whose timer runs down after so many instructions. The VMCS is all zeros: the exit aborts,
+ * and the CPU stands still. */
+static void begin_timed(struct guest *g, unsigned count) {
     static const uint8_t code[] = {0x48, 0xff, 0xc0, 0x48, 0xff, 0xc3, 0x48,
                                    0xff, 0xc1, 0x48, 0xff, 0xc2, 0xeb, 0xf2};
+    guest_create(g, &(const struct guest_options){.kind = PN_MMU_TDP,
+                                                  .model = "max,vendor=intel,+vmx"});
+    pn_mmu_write_phys(g->mmu, 0x100000, code, sizeof code);
+    guest_start(g, GUEST_BASE + 0x100000, GUEST_BASE + 0x8000);
+    g->cpu->vmx.on = g->cpu->vmx.guest = g->cpu->vmx.timer = 1;
+    g->cpu->vmx.vmcs = 0x30000;
+    g->cpu->vmx.ctl.pin = TIMER_ON;
+    g->cpu->vmx.timer_at = count + (uint64_t)cpu_own_tsc_offset(g->cpu);
+    cpu_update_mode(g->cpu);
+}
+
+/* A debug exception is more urgent; no instruction of its handler is. SDM vol. 3, "VMX-Preemption Timer". */
+START_TEST(a_timer_of_0_exits_behind_a_pending_debug_exception) {
+    static struct guest g;
+    begin_timed(&g, 0);
+    guest_idt(&g);
+    g.cpu->db_pending = 1u << 14;
+    g.cpu->intr_line = 1;
+    ck_assert_int_eq(cpu_run(g.cpu, 10000), CPU_EXIT_SHUTDOWN);
+    ck_assert_uint_eq(cpu_insns(g.cpu), 0);
+    ck_assert_uint_eq(g.cpu->db_pending, 0);
+    guest_destroy(&g);
+}
+END_TEST
+
+/* Translated code is left exactly then, wherever in a block that is. */
+START_TEST(the_timer_ends_translated_code_at_its_time) {
     for (unsigned count = 1; count < 24; count++) {
         static struct guest g;
-        guest_create(&g, &(const struct guest_options){.kind = PN_MMU_TDP,
-                                                       .model = "max,vendor=intel,+vmx"});
-        pn_mmu_write_phys(g.mmu, 0x100000, code, sizeof code);
-        guest_start(&g, GUEST_BASE + 0x100000, GUEST_BASE + 0x8000);
-        g.cpu->vmx.on = g.cpu->vmx.guest = g.cpu->vmx.timer = 1;
-        g.cpu->vmx.vmcs = 0x30000;
-        g.cpu->vmx.ctl.pin = TIMER_ON;
-        g.cpu->vmx.timer_at = count + (uint64_t)cpu_own_tsc_offset(g.cpu);
-        cpu_update_mode(g.cpu);
+        begin_timed(&g, count);
         ck_assert_int_eq(cpu_run(g.cpu, 10000), CPU_EXIT_SHUTDOWN);
         ck_assert_uint_eq(cpu_insns(g.cpu), count);
         guest_destroy(&g);
@@ -211,6 +230,7 @@ int main(void) {
     tcase_add_test(t, the_timer_counts_the_processors_tsc_in_hlt_too);
     tcase_add_test(t, a_restored_guest_keeps_its_timer);
     tcase_add_test(t, the_timer_ends_translated_code_at_its_time);
+    tcase_add_test(t, a_timer_of_0_exits_behind_a_pending_debug_exception);
     tcase_add_test(t, two_bits_let_code_be_executed);
     tcase_add_test(t, what_one_kind_may_execute_says_nothing_of_the_other);
     tcase_add_test(t, it_needs_ept_and_makes_an_entry_present);
