@@ -56,7 +56,7 @@ if [ "${2:-}" = linux ]; then
     exit $bad
 fi
 
-guest=(-m 64M --append "pages=64 swaps=50 flips=20 switches=20 compute=200000000")
+guest=(-m 64M --append "pages=64 swaps=50 flips=20 switches=20 compute=800000000")
 run run "${guest[@]}" --stats "$work/whole.json" --ram-digest
 mv "$work/out" "$work/whole.out"
 for mmu in shadow tdp; do
