@@ -29,7 +29,7 @@ for m in median low high guest_insns tlb_misses exits shadow_pages table_bytes p
 done
 value "$work/a.json" guest_insns | grep -qv '^[1-9]' && fail "instructions are not counted"
 # Where it comes from: the command, and the hashes of what went in.
-tr -d '\n' < "$work/a.json" | grep -qF '"command": [  "penumbra",  "bench",  "touch:bytes=64K,rounds=1",' ||
+grep -qF '"command": [  "penumbra",  "bench",  "touch:bytes=64K,rounds=1",' < <(tr -d '\n' < "$work/a.json") ||
     fail "the command is not told"
 printf kernel > "$work/kernel" && printf initrd > "$work/initrd"
 run bench linux.boot --kernel "$work/kernel" --initrd "$work/initrd" --mmu shadow --json "$work/inputs.json"
@@ -96,7 +96,7 @@ run compare "$work/a.json" "$work/dear.json" --fail-above 5
 [ "$rc" -eq 5 ] && [ "$(grep -c 'B has more, beyond the limit$' "$work/out")" -eq 6 ] ||
     fail "more modelled cycles: exit code $rc: $(cat "$work/out")"
 run compare --help
-tr -s ' \n' ' ' < "$work/out" | grep -q '; 8 the gate compared nothing' || fail "compare --help: another exit code"
+grep -q '; 8 the gate compared nothing' < <(tr -s ' \n' ' ' < "$work/out") || fail "compare --help: another exit code"
 # Those of another model do not, whatever its name, and the gate does not pass then.
 sed 's/"entries": 1536/"entries": 16/' "$work/dear.json" > "$work/model.json"
 run compare "$work/a.json" "$work/model.json" --fail-above 5

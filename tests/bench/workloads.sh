@@ -40,7 +40,7 @@ done
 
 # All of the table is here.
 for w in $(sed -n 's/^WORKLOAD(\([a-z]*\),.*/\1/p' "$here/../../bench/workloads.inc"); do
-    printf '%s\n' "${cases[@]}" | grep -q "^$w " || fail "no case for workload $w"
+    grep -q "^$w " < <(printf '%s\n' "${cases[@]}") || fail "no case for workload $w"
 done
 
 # refused CODE REGEX APPEND

@@ -26,7 +26,7 @@ for mmu in shadow tdp; do
             fail "$mmu: $((n + m)) stores, $(counter code_stores "$work/stats") counted"
         events=$("$penumbra" trace "$work/trace" | grep -c ' code_store ')
         [ "$events" -eq $((n + m)) ] || fail "$mmu: $((n + m)) stores, $events events"
-        tr -d ',' < "$work/err" | grep -A 9 '^Software CPU' | grep -q "stores beside translated code *$((n + m))$" ||
+        grep -q "stores beside translated code *$((n + m))$" < <(tr -d ',' < "$work/err" | grep -A 9 '^Software CPU') ||
             fail "$mmu: the summary has not $((n + m)) under the software CPU: $(cat "$work/err")"
         # What the MMU counted; the rest of the trace but for the software CPU's own events.
         sed -n 's/^ *"\(tlb_[a-z]*\|pf_[a-z_]*\|gpte_[a-z_0-9]*\|walk_refs[a-z_0-9]*\|sp_[a-z]*\|mmu_[a-z_]*\|large_[a-z]*\|ept_[a-z]*\|pages_[a-z0-9]*\)": /\1 /p' \

@@ -20,7 +20,7 @@ for cpus in 1 2; do
     pid=$!
     until ask info status > "$work/out" 2> "$work/err" || ! kill -0 $pid 2> /dev/null; do sleep 0.05; done
     # From its first fault on: as it goes, three times; then while it stands.
-    until "$penumbra" faults --live "$work/mon" --updates 1 2> "$work/err" | grep -q '^Faults by outcome' || ! kill -0 $pid 2> /dev/null; do
+    until grep -q '^Faults by outcome' < <("$penumbra" faults --live "$work/mon" --updates 1 2> "$work/err") || ! kill -0 $pid 2> /dev/null; do
         sleep 0.05
     done
     run faults --live "$work/mon" --every 0.05 --updates 3

@@ -32,7 +32,7 @@ destination() {
 # there N: monitor N listens, and the guest is there. said N LINE: run N has said it, or one before it: the guest
 # runs on while it moves.
 there() { until [ -S "$work/mon$1" ]; do kill -0 "${2:-$source}" 2> /dev/null || break; sleep 0.02; done; }
-said() { until cat "$work"/[0-$1].out | grep -q "$2"; do kill -0 "$3" 2> /dev/null || break; sleep 0.02; done; }
+said() { until grep -q "$2" "$work"/[0-$1].out; do kill -0 "$3" 2> /dev/null || break; sleep 0.02; done; }
 
 # as_alone WHAT LAST: the runs' consoles, one behind another, and the last one's end are as of who stayed.
 as_alone() {

@@ -52,7 +52,7 @@ run monitor --json "$work/mon" stop
 [ "$rc" -eq 0 ] && [ "$(cat "$work/out")" = '{"command":"stop","ok":true,"result":[]}' ] || fail "--json: $(cat "$work/out")"
 run monitor "$work/mon" frobnicate
 [ "$rc" -eq 1 ] && grep -q '^Error: no command' "$work/out" || fail "a bad command: exit code $rc"
-printf 'info status\nquit\n' | "$penumbra" monitor "$work/mon" | grep -q '^VM status: paused$' || fail "standard input"
+grep -q '^VM status: paused$' < <(printf 'info status\nquit\n' | "$penumbra" monitor "$work/mon") || fail "standard input"
 wait $pid
 refused 1 monitor "$work/mon" stop
 # At a terminal: lines are edited, completed and remembered, and each answer comes at once.

@@ -82,7 +82,7 @@ done
 "$penumbra" run --append "$small" --trace >("$penumbra" trace - --digest > "$work/out"; : > "$work/ended") < /dev/null > /dev/null
 for _ in $(seq 600); do [ -e "$work/ended" ] && break; sleep 0.1; done
 [ "$(cat "$work/out")" = "$(digest "$work/b.json" digest)" ] || fail "--trace PIPE"
-"$penumbra" trace - --count < "$work/whole.trace" | grep -q '[0-9] page_fault$' || fail "trace - of a file"
+grep -q '[0-9] page_fault$' < <("$penumbra" trace - --count < "$work/whole.trace") || fail "trace - of a file"
 
 # A disk that fills up: what it took is a trace. (tests/trace does it without a file system.)
 if unshare -rm true 2> /dev/null; then

@@ -156,7 +156,7 @@ says() {
     refused "$1" snapshot restore "$work/b" --mmu shadow
     grep -qF -- "$2" "$work/err" || fail "restore does not name '$2': $(cat "$work/err")"
     run snapshot verify "$work/b"
-    [ "$rc" -eq "$1" ] && cat "$work/out" "$work/err" | grep -qF -- "$2" ||
+    [ "$rc" -eq "$1" ] && grep -qF -- "$2" "$work/out" "$work/err" ||
         fail "verify does not name '$2': $rc: $(cat "$work/out" "$work/err")"
 }
 at=0

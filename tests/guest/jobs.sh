@@ -34,7 +34,7 @@ background() {
     pid[n]=$!
 }
 said() {
-    until cat "$work"/[0-2].out 2> /dev/null | grep -q "$2"; do kill -0 "${pid[$1]}" 2> /dev/null || break; sleep 0.02; done
+    until grep -q "$2" "$work"/[0-2].out 2> /dev/null; do kill -0 "${pid[$1]}" 2> /dev/null || break; sleep 0.02; done
 }
 
 timeout 600 "$penumbra" run "${guest[@]}" --stats "$work/whole.json" --ram-digest < /dev/null > "$work/whole.out" 2> "$work/err" ||

@@ -8,6 +8,6 @@ slept() {
     local line
     for line in 'ACPI: PM: Preparing to enter system sleep state S3$' 'ACPI: PM: Waking up from system sleep state S3$' \
         '^slept s2idle \[deep\] 0$' '^numbers 1800030000 of 2$'; do
-        tr -d '\r' < "$1" | grep -q -- "$line" || fail "not on the console: $line"
+        grep -q -- "$line" < <(tr -d '\r' < "$1") || fail "not on the console: $line"
     done
 }

@@ -107,7 +107,7 @@ linux)
     need_guest
     guest=(--mmu kvm --kernel "$cache/vmlinuz" --initrd "$cache/initrd.gz" -m 256M)
     run run "${guest[@]}" --append "console=ttyS0 panic=-1 pn.script"
-    if "$penumbra" host | grep -q 'its MMU *shadow (software)'; then
+    if grep -q 'its MMU *shadow (software)' < <("$penumbra" host); then
         [ $rc -eq 1 ] && grep -q '^penumbra: Linux does not boot here: KVM without VMX or SVM' "$work/err" ||
             fail "Linux without VMX and SVM: exit code $rc: $(tail -n 3 "$work/err")"
         run run "${guest[@]}" --timeout 1

@@ -119,7 +119,7 @@ check_moves() {
         fail "moved from KVM: memory at the end differs"
     [ "$(grep -c '^the guest has moved' "$1/moved-micro.log")" -eq 4 ] || fail "the guest did not move four times"
     [ "$(grep -c '^the guest has moved' "$1/moved-linux.log")" -eq 3 ] || fail "Linux did not move three times"
-    cat "$1"/moved-linux.[0-3] | grep -q '^GUEST-DONE' || fail "Linux, moved from KVM and back, did not reach the end of its script"
+    grep -q '^GUEST-DONE' "$1"/moved-linux.[0-3] || fail "Linux, moved from KVM and back, did not reach the end of its script"
     [ "$(value "$1/moved-linux-3.json" reason)" = poweroff ] || fail "Linux, moved from KVM and back, did not power off"
 }
 
