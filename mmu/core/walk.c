@@ -381,6 +381,8 @@ static int walk_off(struct pn_mmu_vcpu *vcpu, const struct stage *s, pn_gva gva,
                     enum pn_access access, unsigned flags, struct walk *out) {
     out->gva = gva;
     out->end = WALK_MAPPED;
+    out->miss = MISS_NONE;
+    out->refs = 0;
     out->top = 0;
     out->level = 3;
     out->access = ACC_ALL;
