@@ -465,9 +465,9 @@ not_filled(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
 
 /* The whole of a TLB miss that needs no fault: a leaf that grants the access fills the TLB.
  * Return: false: there is none, or it is an access on a shadow stack. */
-static inline bool filled(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva,
-                          enum pn_access access, enum pn_tlb_mode mode,
-                          const struct swalk *sw, struct pn_xlate *out) {
+static inline __attribute__((always_inline)) bool
+filled(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva, enum pn_access access,
+       enum pn_tlb_mode mode, const struct swalk *sw, struct pn_xlate *out) {
     unsigned denied = rights_denied(&vcpu->walk.rights, spte_acc(sw->grant),
                                     spte_pkey(sw->grant), mode);
     if (!spte_leaf(sw->spte) || denied >> access & 1 || access > PN_FETCH)
