@@ -185,7 +185,8 @@ static void call_helper(struct lower *l, const struct insn *in) {
     l->last.on = false;
     flags_clobber(l);
     call_entry(e, ENTRY_HELPER);
-    struct helper_desc hd = {in, l->block, (uint8_t)l->cur, l->vec};
+    struct helper_desc hd = {in, l->block, (uint16_t)block_offset(l->x, l->b, l->cur),
+                             (uint8_t)l->cur, l->vec};
     memcpy(e->p, &hd, sizeof hd);
     e->p += sizeof hd;
 }

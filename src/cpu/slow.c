@@ -310,14 +310,15 @@ PN_IN_HELPER static const uint8_t *helper(struct cpu *cpu) {
     const struct block *b = &x->blocks[hd->block];
     const struct insn *in = hd->in;
     unsigned rest = b->n - hd->idx - 1;
-    enter_insn(x, b, hd->idx);
+    cpu->budget += b->n - hd->idx;
+    cpu->rip = block_rip_at(b, hd->at);
     pn_count(cpu->stats, helper_calls);
     enum cpu_rc rc = in->fn(cpu, in);
     if (rc == CPU_FAULT || rc == CPU_SHUTDOWN)
         return leave(x, rc);
     cpu->budget--;
     if (rc != CPU_JUMP)
-        cpu->rip = block_rip(x, b, hd->idx + 1u);
+        cpu->rip = block_rip_at(b, hd->at + x->lens[b->lens + hd->idx]);
     if (rc || in->ends_block || must_leave(x, b, rest))
         return go_on(x, rc);
     cpu->budget -= rest;

@@ -194,6 +194,7 @@ struct slow_desc {
 struct helper_desc {
     const struct insn *in;
     uint32_t block;
+    uint16_t at; /* bytes of the block before the instruction */
     uint8_t idx, vec;
 } __attribute__((packed));
 
@@ -430,10 +431,14 @@ static inline unsigned block_offset(const struct xlat *x, const struct block *b,
     return sum;
 }
 
+/* `at` bytes behind its beginning. */
+static inline uint64_t block_rip_at(const struct block *b, unsigned at) {
+    uint64_t rip = b->rip + at;
+    return b->mode & MODE_CODE64 ? rip : (uint32_t)rip;
+}
 static inline uint64_t block_rip(const struct xlat *x, const struct block *b,
                                  unsigned idx) {
-    uint64_t rip = b->rip + block_offset(x, b, idx);
-    return b->mode & MODE_CODE64 ? rip : (uint32_t)rip;
+    return block_rip_at(b, block_offset(x, b, idx));
 }
 
 /* The second page of a block, or NO_PAGE. */
