@@ -5,7 +5,7 @@
 # KVM_CREATE_VCPU gives the state after reset. So each VMM has to set the bit; QEMU does.
 # Linux 6.1 as a guest on an Intel CPU then prints "Disabled fast string operations" and clears
 # ERMS, but not FSRM, on which its memmove relies: it does not end.
-# Seen: Linux 6.1.192-2, QEMU 7.2 (its software CPU, AMD's SVM): 0x1800.
+# Seen: Linux 6.1.176-1, QEMU 7.2 (its software CPU, AMD's SVM): 0x1800.
 . "$(dirname "$0")/kvm.sh"
 in_kvm 1 <<'C'
 #include <fcntl.h>

@@ -3,7 +3,7 @@
 # KVM_TRANSLATE looks like a question, but sets the accessed bits of the guest's page tables on
 # its way, and answers `writeable` 1 and `usermode` 0 for a page that is read-only and the user's.
 # A debugger that asks it changes the guest.
-# Seen: Linux 6.1.192-2, QEMU 7.2 (its software CPU, AMD's SVM), npt=1.
+# Seen: Linux 6.1.176-1, QEMU 7.2 (its software CPU, AMD's SVM), npt=1.
 . "$(dirname "$0")/kvm.sh"
 in_kvm 1 <<'C'
 #include <fcntl.h>

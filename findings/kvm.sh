@@ -3,7 +3,7 @@
 # whose software CPU has AMD's SVM, and Debian's cloud kernel, whose KVM runs inside. The host
 # has apt-get of Debian 12, dpkg-deb, cpio, a C compiler with a static C library, and no KVM.
 set -euo pipefail
-qemu_version='1:7.2+dfsg-7+deb12u18+b3' kernel_version='6.1.192-2'
+qemu_version='1:7.2+dfsg-7+deb12u18+b3' kernel_version='6.1.176-1'
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
