@@ -2,11 +2,13 @@
 # SPDX-License-Identifier: MIT
 # gdb itself, in batch mode: the embedded guest by its symbols, and with `linux` Debian's
 # kernel, on one vCPU and on two. A guest that was stopped, stepped and watched retires the
-# same instructions, writes the same memory and has the same events as one that was not.
+# same instructions, writes the same memory and has the same events as one that was not. With `kvm`:
+# the embedded guest on this host's KVM.
 #
-#   gdb.sh PENUMBRA GUEST.ELF ADDRESS_OF [linux]
+#   gdb.sh PENUMBRA GUEST.ELF ADDRESS_OF [linux | kvm]
 . "$(dirname "$0")/../cli/lib.sh"
 elf=$2 address_of=$3 kind=${4:-}
+. "$(dirname "$0")/gdb_lib.sh"
 command -v gdb > /dev/null || skip "gdb is not installed"
 
 # session NAME ARG... -- GDB-ARG...: gdb on a guest that stands; what it prints is $work/said.
@@ -23,23 +25,9 @@ session() {
         < /dev/null > "$work/out" 2> "$work/err" &
     pid=$!
     until [ -S "$work/socket" ] || ! kill -0 $pid 2> /dev/null; do sleep 0.02; done
-    timeout 240 gdb -nx -batch -ex "set pagination off" -ex "set confirm off" -ex "target remote $work/socket" "$@" \
-        > "$work/said" 2>&1 || fail "$name: gdb: $(tail -n 3 "$work/said")"
+    debug "$work/socket" "$@" || fail "$name: gdb: $(tail -n 3 "$work/said")"
     wait $pid || rc=$?
     [ $rc -eq 0 ] || fail "$name: exit code $rc: $(cat "$work/err")"
-}
-# said REGEX...: those lines, in that order.
-said() {
-    local at=1 line
-    for line; do
-        n=$(tail -n "+$at" "$work/said" | grep -nE -m 1 -- "$line" | cut -d: -f1)
-        [ -n "$n" ] || fail "$about: gdb did not say: $line: $(tail -n "+$at" "$work/said")"
-        at=$((at + ${n:-0}))
-    done
-}
-# value N: of gdb's $N.
-value() {
-    sed -n "s/^.$1 = //p" "$work/said"
 }
 # same A B: two runs of one guest.
 same() {
@@ -50,6 +38,16 @@ same() {
     done
 }
 
+if [ "$kind" = kvm ]; then
+    need_kvm
+    run run --mmu kvm "${gdb_embedded[@]}"
+    cp "$work/out" "$work/without"
+    about="kvm, embedded guest"
+    session with --mmu kvm "${gdb_embedded[@]}" -- "${gdb_embedded_session[@]}"
+    gdb_embedded_said
+    cmp "$work/out" "$work/without" || fail "$about: the guest ends otherwise"
+    exit $bad
+fi
 for mmu in shadow tdp; do
     if [ "$kind" = linux ]; then
         need_guest

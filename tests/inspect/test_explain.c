@@ -5,17 +5,27 @@
  * and to explain changes nothing. The walk knows 4-level paging alone
  * and shares no code with the MMU. Sources: SDM volume 3, "Determination of Access Rights".
  *
+ * With `translate ENGINE`: against KVM_TRANSLATE as well, on a guest that ran under that engine.
+ * KVM is asked about a copy of the guest's memory, for it sets accessed bits there.
+ *
  * PENUMBRA_CACHE: the folder of scripts/guest.sh; skipped, with 77, where there is no guest.
  */
+#include <fcntl.h>
+#include <linux/kvm.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "inspect/dump.h"
 #include "inspect/explain.h"
 #include "machine/machine.h"
 #include "tests/suite.h"
 
+#define RAM     (256ull << 20)
+#define HOLES   100000
 #define ADDRESS 0x000ffffffffff000ull
 #define WP      (1ull << 16)
 #define SMEP    (1ull << 20)
@@ -27,13 +37,10 @@ static struct view v;
 static struct pn_cpu_state cpu;
 static uint64_t leaves, looked;
 
-static void begin(int which) {
-    static struct pn_engine_ops hidden; /* a hypervisor's: its MMU cannot be asked */
-    hidden = *pn_engine_find("shadow");
-    hidden.mmu = NULL;
+static void begin(const struct pn_engine_ops *engine) {
     struct machine_config cfg = {
-        .engine = which == 2 ? &hidden : pn_engine_find(which ? "tdp" : "shadow"),
-        .ram = 256ull << 20,
+        .engine = engine,
+        .ram = RAM,
         .cpus = 1,
         .kernel = kernel,
         .initrd = initrd,
@@ -79,6 +86,54 @@ static bool faults(const struct page *p, unsigned access, unsigned mode) {
     return access == PN_WRITE && !p->write && (user || cpu.cr0 & WP);
 }
 
+/* ---- KVM, on a copy ---- */
+
+static int copy_vcpu = -1; /* -1: it is not asked */
+static uint64_t holes;     /* where both found nothing */
+
+/* A VM with the guest's memory as it is now and the registers that its paging goes by. SMEP, SMAP
+ * and the like are left out: KVM_TRANSLATE is then the guest kernel's read. */
+static void copy_begin(void) {
+    struct {
+        struct kvm_cpuid2 c;
+        struct kvm_cpuid_entry2 e[256];
+    } cpuid = {.c.nent = 256};
+    struct kvm_sregs s;
+    int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+    ck_assert_int_ge(kvm, 0);
+    int vm = ioctl(kvm, KVM_CREATE_VM, 0);
+    ck_assert_int_ge(vm, 0);
+    uint8_t *ram =
+        mmap(NULL, RAM, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    ck_assert_ptr_ne(ram, MAP_FAILED);
+    for (uint64_t gpa = 0; gpa < RAM; gpa += 4096)
+        v.ops->read_phys(v.engine, gpa, ram + gpa, 4096);
+    struct kvm_userspace_memory_region slot = {.memory_size = RAM,
+                                               .userspace_addr = (uintptr_t)ram};
+    ck_assert_int_eq(ioctl(vm, KVM_SET_USER_MEMORY_REGION, &slot), 0);
+    copy_vcpu = ioctl(vm, KVM_CREATE_VCPU, 0);
+    ck_assert_int_ge(copy_vcpu, 0);
+    ck_assert_int_eq(ioctl(kvm, KVM_GET_SUPPORTED_CPUID, &cpuid), 0);
+    ck_assert_int_eq(ioctl(copy_vcpu, KVM_SET_CPUID2, &cpuid), 0);
+    ck_assert_int_eq(ioctl(copy_vcpu, KVM_GET_SREGS, &s), 0);
+    s.cr0 = 0x80010033; /* PG, WP, NE, ET, MP, PE */
+    s.cr3 = cpu.cr3 & ADDRESS;
+    s.cr4 = 0xa0;   /* PGE, PAE */
+    s.efer = 0xd00; /* NXE, LMA, LME */
+    s.cs.l = 1, s.cs.db = 0;
+    ck_assert_int_eq(ioctl(copy_vcpu, KVM_SET_SREGS, &s), 0);
+}
+
+/* found: whether explain has found a page, at gpa. */
+static void copy_compare(pn_gva gva, bool found, pn_gpa gpa) {
+    struct kvm_translation t = {.linear_address = gva};
+    ck_assert_int_eq(ioctl(copy_vcpu, KVM_TRANSLATE, &t), 0);
+    ck_assert_msg(t.valid == found && (!found || t.physical_address == gpa),
+                  "gva %#llx: KVM says %#llx, valid %d; explain %#llx, found %d",
+                  (unsigned long long)gva, (unsigned long long)t.physical_address,
+                  t.valid, (unsigned long long)gpa, found);
+}
+
 static void compare(const struct page *p) {
     struct pn_explanation x;
     ck_assert_int_eq(pn_mmu_explain(v.vcpu, p->gva, &x), 0);
@@ -87,6 +142,8 @@ static void compare(const struct page *p) {
                   "gva %#llx leads to %#llx level %u, not %#llx level %u",
                   (unsigned long long)p->gva, (unsigned long long)x.gpa, x.level,
                   (unsigned long long)p->gpa, p->level);
+    if (copy_vcpu >= 0)
+        copy_compare(p->gva, x.found, x.gpa);
     ck_assert_uint_eq(x.acc,
                       (p->exec ? 1u : 0) | (p->write ? 2u : 0) | (p->user ? 4u : 0));
     for (unsigned access = 0; access < 3; access++)
@@ -140,7 +197,10 @@ static void walk(pn_gpa table, unsigned level, pn_gva gva, struct page p) {
 }
 
 START_TEST(explain_agrees_with_a_walk_of_every_page_of_linux) {
-    begin(_i);
+    static struct pn_engine_ops hidden; /* a hypervisor's: its MMU cannot be asked */
+    hidden = *pn_engine_find("shadow");
+    hidden.mmu = NULL;
+    begin(_i == 2 ? &hidden : pn_engine_find(_i ? "tdp" : "shadow"));
     ck_assert(v.guest_only == (_i == 2));
     struct pn_stats before = *machine_stats(m, 0);
     uint64_t ram = machine_ram_digest(m);
@@ -162,13 +222,43 @@ START_TEST(explain_agrees_with_a_walk_of_every_page_of_linux) {
 }
 END_TEST
 
+static const char *translate_engine;
+
+START_TEST(explain_agrees_with_kvm_translate_of_a_copy) {
+    uint64_t seed = 1;
+    begin(pn_engine_find(translate_engine));
+    uint64_t ram = machine_ram_digest(m);
+    copy_begin();
+    walk(cpu.cr3 & ADDRESS, 4, 0,
+         (struct page){.write = true, .user = true, .exec = true});
+    ck_assert_uint_gt(leaves, 1000);
+    /* Near what is mapped, and anywhere. */
+    for (unsigned i = 0; i < HOLES; i++) {
+        struct pn_explanation x;
+        seed = seed * 6364136223846793005ull + 1442695040888963407ull;
+        pn_gva gva = i & 1 ? cpu.rip ^ seed >> (32 + i % 24)
+                           : (pn_gva)((int64_t)(seed & ~0xfull) >> 16);
+        ck_assert_int_eq(pn_mmu_explain(v.vcpu, gva, &x), 0);
+        copy_compare(gva, x.found, x.gpa);
+        holes += !x.found;
+    }
+    ck_assert_uint_gt(holes, HOLES / 10);
+    ck_assert_uint_eq(machine_ram_digest(m), ram);
+    printf("%llu pages, KVM asked about %llu addresses and %d more, of which %llu lead "
+           "nowhere\n",
+           (unsigned long long)leaves, (unsigned long long)looked, HOLES,
+           (unsigned long long)holes);
+    end();
+}
+END_TEST
+
 static bool exists(char path[512], const char *folder, const char *name) {
     struct stat st;
     snprintf(path, 512, "%s/%s", folder, name);
     return stat(path, &st) == 0;
 }
 
-int main(void) {
+int main(int argc, char **argv) {
     const char *folder = getenv("PENUMBRA_CACHE");
     if (!folder)
         folder = getenv("PENUMBRA_CACHE_DEFAULT");
@@ -176,6 +266,13 @@ int main(void) {
         !exists(initrd, folder, "initrd.gz")) {
         printf("SKIPPED: no guest: scripts/guest.sh makes it\n");
         return 77;
+    }
+    if (argc == 3 && !strcmp(argv[1], "translate")) {
+        translate_engine = argv[2];
+        return suite_run(&(const struct suite){
+            .name = "inspect explain beside KVM_TRANSLATE",
+            .timeout = 600,
+            .tests = {explain_agrees_with_kvm_translate_of_a_copy}});
     }
     return suite_run(&(const struct suite){
         .name = "inspect explain",
