@@ -1,31 +1,34 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # The lab: a real KVM with a real TDP or shadow MMU, on any machine.
-# QEMU's software CPU emulates AMD SVM with nested paging; Debian's cloud kernel, booted in it,
+# A software CPU has AMD's SVM with nested paging: QEMU's, or ours. Debian's cloud kernel, booted on it,
 # loads kvm-amd with npt=1 or npt=0; a script runs inside.
 #
-#   lab.sh --guest ROOT --npt 0|1 --out DIR [--mem MIB] [--cpus N] [--timeout S]
-#          [--add FILE[:NAME]]... [--drive FILE] -- SCRIPT
+#   lab.sh --guest ROOT --npt 0|1 --out DIR [--host PENUMBRA] [--mem MIB] [--cpus N] [--timeout S]
+#          [--add FILE[:NAME]]... [--drive FILE] [--wire SOCKET] -- SCRIPT
 #
-# QEMU is what tests/lab/qemu.sh names. ROOT: the unpacked packages of scripts/guest.sh, of any suite. Each FILE is put into
-# /lab inside; a library (*.so.N) where it is here; both bring the libraries that ldd names. The drive is virtio's, and read alone. SCRIPT (a shell file) runs in
+# QEMU is what tests/lab/qemu.sh names. PENUMBRA: hosts the lab instead; ROOT is then of scripts/guest.sh --drivers. ROOT: the unpacked packages of scripts/guest.sh, of any suite. Each FILE is put into
+# /lab inside; a library (*.so.N) where it is here; both bring the libraries that ldd names. The drive is virtio's, and read alone; what comes by
+# the Unix socket reaches /dev/wire inside, a port of a console of ours, and the other way round. SCRIPT (a shell file) runs in
 # /lab; what it writes to /lab/out comes back into DIR, its output into DIR/log.
 # Exit: the script's own; 99 when the lab itself failed.
 set -euo pipefail
 
 die() { echo "lab: $*" >&2; exit 99; }
 
-guest= npt= out= mem=1536 cpus=1 limit=600 add=() drive=()
+guest= npt= out= ours= mem=1536 cpus=1 limit=600 add=() drive= wire=
 while [ $# -gt 0 ]; do
     case $1 in
     --guest) guest=$2; shift 2 ;;
     --npt) npt=$2; shift 2 ;;
     --out) out=$2; shift 2 ;;
+    --host) ours=$2; shift 2 ;;
     --mem) mem=$2; shift 2 ;;
     --cpus) cpus=$2; shift 2 ;;
     --timeout) limit=$2; shift 2 ;;
     --add) add+=("$2"); shift 2 ;;
-    --drive) drive=(-drive "file=$2,format=raw,if=virtio,readonly=on"); shift 2 ;;
+    --drive) drive=$2; shift 2 ;;
+    --wire) wire=$2; shift 2 ;;
     --) shift; break ;;
     *) die "unknown option $1" ;;
     esac
@@ -37,7 +40,8 @@ case $npt in 0 | 1) ;; *) die "--npt takes 0 or 1" ;; esac
 kernel=$(ls "$guest"/boot/vmlinuz-* "$guest"/usr/lib/modules/*/vmlinuz 2>/dev/null | head -n 1) || true
 busybox=$(ls "$guest"/bin/busybox "$guest"/usr/bin/busybox 2>/dev/null | head -n 1) || true
 [ -f "$kernel" ] && [ -f "$busybox" ] || die "no kernel or no busybox in $guest"
-qemu=$("$(dirname "$0")/qemu.sh" --npt "$npt") || exit 99
+[ -z "$wire" ] || [ -n "$ours" ] || die "--wire wants --host"
+[ -n "$ours" ] || qemu=$("$(dirname "$0")/qemu.sh" --npt "$npt") || exit 99
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -53,6 +57,20 @@ for m in irqbypass kvm kvm-amd; do
     *) die "no $m.ko in $guest" ;;
     esac
 done
+
+# Where the result goes, and the wire.
+if [ -z "$ours" ]; then
+    drivers=
+    devices='ln -s ttyS1 /dev/result && stty -F /dev/result raw -echo'
+else
+    drivers='virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci virtio_blk virtio_console'
+    devices="for driver in $drivers; do insmod /modules/\$driver.ko; done
+ln -s \$(ls /dev/vd? | tail -n 1) /dev/result
+ln -s vport\$(ls /sys/class/virtio-ports | sed -n 's/^vport//p' | tail -n 1) /dev/wire"
+    for driver in $drivers; do
+        cp "$guest/../drivers/$driver.ko" "$root/modules/" || die "no $driver.ko beside $guest"
+    done
+fi
 
 # A program's libraries keep their paths, so that its interpreter finds them.
 add_libraries() {
@@ -78,6 +96,7 @@ for entry in "${add[@]}"; do
 done
 cp "$script" "$root/lab/script"
 
+echo "$devices" > "$root/devices"
 cat > "$root/init" <<'INIT'
 #!/bin/busybox sh
 /bin/busybox --install -s /bin
@@ -91,11 +110,12 @@ npt=$(sed -n 's/.*lab_npt=\([01]\).*/\1/p' /proc/cmdline)
 insmod /modules/irqbypass.ko
 insmod /modules/kvm.ko
 insmod /modules/kvm-amd.ko npt=$npt || echo "LAB-NO-KVM"
+. /devices
 cd /lab
 sh /lab/script > /tmp/log 2>&1
 echo $? > /tmp/code
-stty -F /dev/ttyS1 raw -echo
-{ cp /tmp/log /tmp/code /lab/out/; tar -C /lab/out -c . ; } > /dev/ttyS1
+{ cp /tmp/log /tmp/code /lab/out/; tar -C /lab/out -c . ; } > /dev/result
+sync
 poweroff -f
 INIT
 chmod +x "$root/init"
@@ -111,11 +131,22 @@ mapfile -t host_cpus < <(taskset -pc $$ | sed 's/.*: //' | tr , '\n' |
 host_cpu=${host_cpus[$((npt % ${#host_cpus[@]}))]}
 # Not with -icount: under QEMU 7.2 a guest of two vCPUs then stops in its first seconds, more often
 # than not.
-timeout "$limit" taskset -c "$host_cpu" "$qemu" -machine accel=tcg -cpu max -smp "$cpus" -m "$mem" \
-    -display none -no-reboot -nodefaults -serial "file:$out/console" \
-    "${drive[@]}" -serial "file:$work/result.tar" -kernel "$kernel" -initrd "$work/initrd" \
-    -append "console=ttyS0 panic=-1 quiet lab_npt=$npt" </dev/null ||
-    die "QEMU ended with code $? (console: $out/console): $(tail -n 1 "$out/console")"
+append="console=ttyS0 panic=-1 quiet lab_npt=$npt"
+if [ -z "$ours" ]; then
+    timeout "$limit" taskset -c "$host_cpu" "$qemu" -machine accel=tcg -cpu max -smp "$cpus" -m "$mem" \
+        -display none -no-reboot -nodefaults -serial "file:$out/console" \
+        ${drive:+-drive "file=$drive,format=raw,if=virtio,readonly=on"} -serial "file:$work/result.tar" \
+        -kernel "$kernel" -initrd "$work/initrd" \
+        -append "$append" </dev/null ||
+        die "QEMU ended with code $? (console: $out/console): $(tail -n 1 "$out/console")"
+else
+    truncate -s 256M "$work/result.tar"
+    timeout "$limit" "$ours" run --mmu tdp --cpu max,vendor=amd,+svm --clock host -c "$cpus" -m "${mem}M" \
+        ${drive:+--disk "$drive,ro"} --disk "$work/result.tar" ${wire:+--device "console,port=wire:$wire"} \
+        --kernel "$kernel" --initrd "$work/initrd" --append "$append" \
+        </dev/null > "$out/console" 2> "$work/err" ||
+        die "penumbra ended with code $? (console: $out/console): $(tail -n 1 "$work/err")"
+fi
 tar -C "$out" -xf "$work/result.tar" 2>/dev/null || die "no result (console: $out/console)"
 [ -f "$out/code" ] || die "the script did not end (console: $out/console)"
 exit "$(cat "$out/code")"
