@@ -20,7 +20,7 @@
 #define GVAS_MAX 16u
 
 struct options {
-    const char *path, *json;
+    const char *path, *json, *svg;
     const struct pn_engine_ops *mmu; /* NULL: each */
     pn_gva gva[GVAS_MAX];
     unsigned gvas, cpu;
@@ -72,6 +72,8 @@ static const struct option_row rows[] = {
      .kind = OPTION_CALL, .set = set_time},
     {"json", 0, "FILE", "As JSON, an array; see bench/FORMATS.md", .kind = OPTION_TEXT,
      OWN(json), .min = 1, .file = 'w'},
+    {"svg", 0, "FILE", "Draw the walks of the first address under the first MMU",
+     .kind = OPTION_TEXT, OWN(svg), .min = 1, .file = 'w'},
 };
 
 static const struct options defaults = {.at = UINT64_MAX, .time = UINT64_MAX};
@@ -97,7 +99,9 @@ static const struct option_command command = {
 struct work {
     const struct options *o;
     const struct pn_engine_ops *ops;
-    json_t *answers; /* NULL: none are wanted */
+    json_t *answers;              /* NULL: none are wanted */
+    struct outfile json, drawing; /* fd -1: none */
+    bool drawn;
     FILE *out;
 };
 
@@ -115,7 +119,11 @@ static int see(void *opaque, struct pn_mmu_vcpu *vcpu) {
                            json_array_append_new(w->answers, j)))
             return -ENOMEM;
     }
-    return 0;
+    int rc = w->drawn || w->drawing.fd < 0
+                 ? 0
+                 : explain_svg_file(&v, w->o->gva[0], w->drawing.fd);
+    w->drawn = true;
+    return rc;
 }
 
 /* Return: an exit code, after a line. */
@@ -222,9 +230,28 @@ static int explain_all(struct work *w) {
     return code;
 }
 
+/* Return: CLI_OK or CLI_HOST. */
+static int open_files(struct work *w) {
+    int rc = w->o->json ? outfile_open(&w->json, w->o->json) : 0;
+    if (rc)
+        return cli_cannot_write(w->o->json, rc);
+    rc = w->o->svg ? outfile_open(&w->drawing, w->o->svg) : 0;
+    return rc ? cli_cannot_write(w->o->svg, rc) : CLI_OK;
+}
+
+static int write_files(struct work *w) {
+    int rc = w->o->json ? json_out(w->answers, w->json.fd, 1) : 0;
+    if (w->o->json && !rc)
+        rc = outfile_commit(&w->json);
+    if (rc)
+        return cli_cannot_write(w->o->json, rc);
+    rc = w->o->svg ? outfile_commit(&w->drawing) : 0;
+    return rc ? cli_cannot_write(w->o->svg, rc) : CLI_OK;
+}
+
 int cmd_explain(int argc, char **argv) {
     struct options o = defaults;
-    struct outfile file = {.fd = -1};
+    struct work w = {.o = &o, .json.fd = -1, .drawing.fd = -1, .out = stdout};
     bool done;
     int code = option_parse(&command, argc, argv, &o, &done);
     if (code || done)
@@ -233,18 +260,14 @@ int cmd_explain(int argc, char **argv) {
         return option_error(&command, o.path ? "--gva: which address?" : "which file?");
     if (!strcmp(o.path, "-"))
         return option_error(&command, "standard input is read once: name a file");
-    int rc = o.json ? outfile_open(&file, o.json) : 0;
-    if (rc)
-        return cli_cannot_write(o.json, rc);
-    struct work w = {.o = &o, .answers = o.json ? json_array() : NULL};
-    w.out = o.json && outfile_is_stdout(o.json) ? stderr : stdout;
-    code = explain_all(&w);
-    if (!code && o.json) {
-        rc = json_out(w.answers, file.fd, 1);
-        rc = rc ? rc : outfile_commit(&file);
-        code = rc ? cli_cannot_write(o.json, rc) : CLI_OK;
-    }
+    w.answers = o.json ? json_array() : NULL;
+    if ((o.json && outfile_is_stdout(o.json)) || (o.svg && outfile_is_stdout(o.svg)))
+        w.out = stderr;
+    code = open_files(&w);
+    code = code ? code : explain_all(&w);
+    code = code ? code : write_files(&w);
     json_decref(w.answers);
-    outfile_abandon(&file);
+    outfile_abandon(&w.json);
+    outfile_abandon(&w.drawing);
     return cli_flush(code);
 }

@@ -482,8 +482,8 @@ static int report(struct run *r) {
         r->report.ram_digest = machine_ram_digest(r->machine);
         r->report.disks = disks_json(r->machine);
     }
-    if (run_inspect(&r->options, r->machine, &r->dump_mmu, &r->drawing))
-        code = CLI_HOST;
+    int inspected = run_inspect(&r->options, r->machine, &r->dump_mmu, &r->drawing);
+    code = inspected ? inspected : code;
     if (run_profile_write(r->profile, r->machine, &r->report.profile))
         code = CLI_HOST;
     run_profile_close(r->profile);

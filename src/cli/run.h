@@ -30,7 +30,7 @@ struct run_options {
     uint64_t trace_mask;         /* which events */
     uint64_t trace_limit;        /* bytes */
     bool dump_config;
-    bool event_digest, ram_digest, summary, dump, quiet, trace_tasks;
+    bool event_digest, ram_digest, summary, dump, audit, quiet, trace_tasks;
     const char *gdb;              /* where it may come: a port or a path; NULL: nowhere */
     bool stopped;                 /* before the first instruction */
     unsigned checkpoints;         /* for gdb; 0: it cannot go back */
@@ -98,8 +98,8 @@ void run_print_track(const json_t *track, FILE *out);
 /* Did the oracle find a page that was not logged? One line. Return: CLI_OK or CLI_MISSED. */
 int run_check_dirty(struct machine *m);
 
-/* run_inspect.c: --explain, --explain-svg and --dump-mmu, of vCPU 0, once the machine has ended.
- * The files are open. Return: CLI_OK or CLI_HOST. */
+/* run_inspect.c: --explain, --explain-svg and --dump-mmu, of vCPU 0, and --audit, once the machine
+ * has ended. The files are open. Return: CLI_OK, CLI_HOST or CLI_DIFFERS. */
 int run_inspect(const struct run_options *o, struct machine *m, struct outfile *dump,
                 struct outfile *drawing);
 

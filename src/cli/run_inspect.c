@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What `penumbra run` says of its MMU at the end: --explain and --dump-mmu. */
+/* What `penumbra run` says of its MMU at the end: --explain, --dump-mmu and --audit. */
 #include <errno.h>
 #include <string.h>
 #include <unistd.h>
@@ -41,12 +41,24 @@ static int finish(struct outfile *file, const char *path, int rc) {
     return rc && cli_cannot_write(path, rc) ? rc : 0;
 }
 
+/* Return: the number of invariants that fail, each a line. */
+static int audit(const struct view *v) {
+    int bad = pn_mmu_audit(pn_mmu_of(v->vcpu), stderr);
+    if (bad)
+        cli_error(
+            "--audit: %d invariants of the MMU fail: this is a fault of ours, please "
+            "report it",
+            bad);
+    return bad;
+}
+
 int run_inspect(const struct run_options *o, struct machine *m, struct outfile *dump,
                 struct outfile *drawing) {
     char text[160];
     struct err e = {text, sizeof(text)};
     struct view v;
-    if (!o->explains && !o->dump_mmu)
+    int bad = 0;
+    if (!o->explains && !o->dump_mmu && !o->audit)
         return CLI_OK;
     if (view_open(&v, m, 0, &e))
         return cli_error("%s", text);
@@ -58,6 +70,8 @@ int run_inspect(const struct run_options *o, struct machine *m, struct outfile *
                     explain_svg_file(&v, o->explain[0], drawing->fd));
     if (!rc && o->dump_mmu)
         rc = finish(dump, o->dump_mmu, write_dump(&v, dump));
+    if (!rc && o->audit)
+        bad = audit(&v);
     view_close(&v);
-    return rc ? CLI_HOST : CLI_OK;
+    return rc ? CLI_HOST : bad ? CLI_DIFFERS : CLI_OK;
 }

@@ -24,7 +24,11 @@ for mmu in shadow tdp; do
     run run --mmu $mmu "${guest[@]}" --record "$work/rec" --stats "$work/s.json" --explain 0x100000 --explain 0x7000000000
     [ "$rc" -eq 0 ] || fail "$mmu: exit code $rc: $(cat "$work/err")"
     cp "$work/err" "$work/itself"
-    run explain "$work/rec" "${ways[@]}" --mmu $mmu --json "$work/j"
+    run explain "$work/rec" "${ways[@]}" --mmu $mmu --json "$work/j" --svg "$work/svg"
+    # Drawn: each entry of the first address's walks is lit once.
+    entries=$(sed '/^gva 0x7000000000/,$d' "$work/out" | grep -c '^ *level [1-5]  entry')
+    lit=$(python3 -c 'import sys, xml.dom.minidom as x; print(sum(r.getAttribute("class") == "lit" for r in x.parse(sys.argv[1]).getElementsByTagName("rect")))' "$work/svg")
+    [ "$entries" -ge 7 ] && [ "$lit" = "$entries" ] || fail "$mmu: $lit entries are lit, $entries told"
     [ "$rc" -eq 0 ] && [ ! -s "$work/err" ] || fail "$mmu: exit code $rc: $(cat "$work/err")"
     [ "$(told "$work/itself")" = "$(told "$work/out")" ] ||
         fail "$mmu: replay and run differ: $(diff <(told "$work/itself") <(told "$work/out") | head -n 5)"
@@ -69,6 +73,7 @@ refused 2 explain "$work/rec"
 refused 2 explain "$work/rec" --gva nothing
 refused 2 explain "$work/rec" --gva 0 --mmu kvm
 refused 2 explain --gva 0
+refused 1 explain "$work/rec" --gva 0 --svg "$work/none/svg"
 refused 1 explain "$work/none" --gva 0
 refused 2 explain "$work/j" --gva 0
 head -c 3000 "$work/rec" > "$work/cut"
@@ -91,12 +96,14 @@ run snapshot save "$work/mon" "$work/snap"
 wait $pid
 run explain "$work/snap" --gva 0x100000
 [ "$rc" -eq 0 ] || fail "a snapshot: exit code $rc: $(cat "$work/err")"
+"$penumbra" explain "$work/snap" --gva 0x100000 --mmu tdp --svg - 2> /dev/null | grep -q '</svg>' || fail "a snapshot is not drawn"
 sed -n '/^The guest/,/^The frame/p' "$work/live" > "$work/want"
 for mmu in shadow tdp; do
     guests "$work/out" $mmu | sed -n '/^The guest/,$p' > "$work/have"
     grep -vxF -f "$work/have" "$work/want" | grep -v '^The frame' && fail "a snapshot under $mmu: $(cat "$work/have")"
 done
 refused 2 explain "$work/snap" --gva 0 --at 5
+refused 2 run --mmu kvm --audit
 refused 2 explain "$work/snap" --gva 0 --time 5us
 printf x >> "$work/snap/state.bin"
 refused 7 explain "$work/snap" --gva 0

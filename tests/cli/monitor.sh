@@ -64,10 +64,10 @@ python3 "$(dirname "$0")/monitor_terminal.py" "$penumbra" "$work/mon" > "$work/w
 wait $! || fail "at a terminal: the guest's exit code is $?: $(cat "$work/err")"
 refused 2 monitor
 
-# At the end of a run: explain, a dump, its text, what differs from another.
+# At the end of a run: explain, a dump, an audit, the dump's text, what differs from another.
 small=(--append "pages=16 swaps=2 flips=2 switches=2 compute=10")
 for mmu in shadow tdp; do
-    run run --mmu $mmu "${small[@]}" --explain 0x100000 --explain 0xfed00000 --dump-mmu "$work/$mmu.json"
+    run run --mmu $mmu "${small[@]}" --explain 0x100000 --explain 0xfed00000 --dump-mmu "$work/$mmu.json" --audit
     # Drawn: each entry of the two walks that are told is lit once, and nothing else.
     "$penumbra" run --mmu $mmu "${small[@]}" --explain 0x100000 --explain-svg "$work/$mmu.svg" < /dev/null > /dev/null 2> "$work/told" ||
         fail "$mmu: --explain-svg: $(cat "$work/told")"
