@@ -4,10 +4,12 @@
 # more, on two vCPUs; KVM translates by nested paging (1: NPT, EPT) or by its own shadow paging (0). Without EPT kvm-intel
 # runs real mode, in which a second vCPU begins, as virtual-8086 mode with CR4.VME.
 #
-# Under shadow and tdp the outer guest and the inner one go the same way: instructions, console, memory at the end.
+# Under shadow and tdp the outer guest and the inner one go the same way: instructions, console, memory at the end. So they do
+# with nested=shadow.
 #
-#   nested.sh PENUMBRA svm|vmx 0|1 [OPTION...]
+#   nested.sh PENUMBRA svm|vmx 0|1 [--merged] [OPTION...]
 #
+# --merged: with nested=shadow, too. Without nested paging that option changes nothing.
 # Options of scripts/guest.sh name another kernel for both. Such a one is not compared: newer kernels look at accessed bits that
 # they cleared without a flush (README.md).
 #
@@ -20,29 +22,18 @@ case $by in
     svm) cpu=max,vendor=amd,+svm module=kvm-amd parameter=npt ;;
     vmx) cpu=max,vendor=intel,+vmx module=kvm-intel parameter=ept ;;
 esac
-inner_cpus=2
+inner_cpus=2 merged=
+[ "${1-}" != --merged ] || { merged=1 && shift; }
 . "$here/../lib.sh"
+. "$here/inner.sh"
 need_guest "$@"
 work_folder
 
-# folder: what is in it becomes the initrd of that name.
-pack() {
-    (cd "$1" && find . | cpio -o -H newc -R 0:0 --quiet | gzip -1) > "$1.gz"
-}
-
 busybox=$(ls "$cache"/root/bin/busybox "$cache"/root/usr/bin/busybox 2> /dev/null | head -n 1)
-inner=$work/inner outer=$work/outer
-mkdir -p "$inner"/{bin,proc} "$outer"/{bin,dev,proc,sys,tmp,lab}
-cp "$busybox" "$inner/bin/"
+outer=$work/outer
+make_inner "$busybox"
+mkdir -p "$outer"/{bin,dev,proc,sys,tmp,lab}
 cp "$busybox" "$outer/bin/"
-cat > "$inner/init" <<'INIT'
-#!/bin/busybox sh
-/bin/busybox mount -t proc proc /proc
-echo "INNER UP $(/bin/busybox grep -c ^processor /proc/cpuinfo)"
-i=0; while [ $i -lt 30 ]; do /bin/busybox true; i=$((i+1)); done
-echo "INNER DOWN"
-/bin/busybox poweroff -f
-INIT
 cat > "$outer/init" <<'INIT'
 #!/bin/busybox sh
 /bin/busybox --install -s /bin
@@ -59,8 +50,7 @@ echo "OUTER NESTED $(cat /sys/module/kvm_*/parameters/${lab%=*})"
 echo "OUTER CODE $?"
 poweroff -f
 INIT
-chmod +x "$inner/init" "$outer/init"
-pack "$inner"
+chmod +x "$outer/init"
 for m in irqbypass kvm $module; do
     file=$(find "$cache/root" -name "$m.ko" -o -name "$m.ko.xz" | head -n 1)
     case $file in
@@ -68,7 +58,8 @@ for m in irqbypass kvm $module; do
         *) cp "$file" "$outer/" ;;
     esac
 done
-cp "$cache/vmlinuz" "$inner.gz" "$penumbra" "$outer/lab/"
+cp "$cache/vmlinuz" "$inner.gz" "$outer/lab/"
+cp "$penumbra" "$outer/lab/penumbra"
 ldd "$penumbra" | grep -o '/[^ ]*' | while read -r lib; do
     mkdir -p "$outer$(dirname "$lib")"
     cp -L "$lib" "$outer$lib"
@@ -82,27 +73,33 @@ counter() {
 
 word=N
 [ "$nested" = 1 ] && word=Y
-# boot MMU: its files are $work/MMU.*
+# boot NAME MMU [OPTION...]: its files are $work/NAME.*
 boot() {
-    local rc=0 entries
-    "$penumbra" run --mmu "$1" --cpu $cpu -m 1G -c 2 --timeout 500 --kernel "$cache/vmlinuz" --initrd "$outer.gz" \
-        --append "console=ttyS0 panic=-1 quiet lab=$parameter=$nested inner=$inner_cpus" --stats "$work/$1.stats" --ram-digest \
+    local rc=0 name=$1
+    "$penumbra" run --mmu "${@:2}" --cpu $cpu -m 1G -c 2 --timeout 500 --kernel "$cache/vmlinuz" --initrd "$outer.gz" \
+        --append "console=ttyS0 panic=-1 quiet lab=$parameter=$nested inner=$inner_cpus" --stats "$work/$name.stats" --ram-digest \
         < /dev/null > "$work/serial" 2> "$work/err" || rc=$?
-    tr -d '\r' < "$work/serial" > "$work/$1.said"
-    [ $rc -eq 0 ] || fail "$1: exit code $rc: $(cat "$work/err")"
-    [ $by = svm ] || grep -q '^OUTER APICV Y$' "$work/$1.said" || fail "$1: kvm-intel has no APICv"
+    tr -d '\r' < "$work/serial" > "$work/$name.said"
+    [ $rc -eq 0 ] || fail "$name: exit code $rc: $(cat "$work/err")"
+    [ $by = svm ] || grep -q '^OUTER APICV Y$' "$work/$name.said" || fail "$name: kvm-intel has no APICv"
     for line in "OUTER NESTED $word" "INNER UP $inner_cpus" "INNER DOWN" "OUTER CODE 0"; do
-        grep -q "^$line\$" "$work/$1.said" || fail "$1: it did not say: $line"
+        grep -q "^$line\$" "$work/$name.said" || fail "$name: it did not say: $line"
     done
-    entries=$(counter "$work/$1.stats" world_entries)
-    [ "${entries:-0}" -gt 1000 ] || fail "$1: its guest was entered ${entries:-0} times"
-    [ $by = svm ] || [ "$(counter "$work/$1.stats" virtual_interrupts)" -gt 100 ] || fail "$1: hardly a virtual interrupt"
-    [ $bad -eq 0 ] || tail -n 40 "$work/$1.said"
-    grep -E '"(guest_insns|guest_ns|ram_digest)":' "$work/$1.stats" > "$work/$1.same"
+    entries_of "$work/$name.stats"
+    [ $by = svm ] || [ "$(counter "$work/$name.stats" virtual_interrupts)" -gt 100 ] || fail "$name: hardly a virtual interrupt"
+    [ $bad -eq 0 ] || tail -n 40 "$work/$name.said"
+    grep -E '"(guest_insns|guest_ns|ram_digest)":' "$work/$name.stats" > "$work/$name.same"
 }
-boot tdp
-boot shadow
-[ $# -eq 0 ] || exit $bad
-[ "$(wc -l < "$work/tdp.same")" -eq 3 ] && diff "$work/shadow.same" "$work/tdp.same" || fail "shadow and tdp went different ways"
-cmp "$work/shadow.said" "$work/tdp.said" || fail "shadow and tdp print different bytes"
+# like NAME: that run went the same way as tdp's.
+like() {
+    [ "$(wc -l < "$work/tdp.same")" -eq 3 ] && diff "$work/$1.same" "$work/tdp.same" || fail "$1 and tdp went different ways"
+    cmp "$work/$1.said" "$work/tdp.said" || fail "$1 and tdp print different bytes"
+}
+boot tdp tdp
+boot shadow shadow
+[ $# -gt 0 ] || like shadow
+[ -n "$merged" ] || exit $bad
+boot merged tdp --mmu-opt nested=shadow
+[ "$nested" = 0 ] || [ "$(counter "$work/merged.stats" merged_leaves)" -gt 100 ] || fail "merged: hardly a merged leaf"
+[ $# -gt 0 ] || like merged
 exit $bad
