@@ -118,10 +118,10 @@ void vx_fill(void) {
     vx_ok(vx_at(op_vmclear, VMCS_AT));
     vx_ok(vx_at(op_vmptrld, VMCS_AT));
     vx_put(PIN, PIN_MUST);
-    vx_put(PROC, PROC_MUST | 1u << 31 | 1u << 28 | 1u << 25);
-    vx_put(PROC2, 1u << 3 | 1u << 12 | 1u << 20);
-    vx_put(EXIT, EXIT_MUST | 1u << 9 | 1u << 2);
-    vx_put(ENTRY, ENTRY_MUST | 1u << 9);
+    vx_put(PROC, VX_PROC);
+    vx_put(PROC2, VX_PROC2);
+    vx_put(EXIT, VX_EXIT);
+    vx_put(ENTRY, VX_ENTRY);
     vx_put(0x2000, IO_A);
     vx_put(0x2002, IO_B);
     vx_put(0x2004, MSRS);

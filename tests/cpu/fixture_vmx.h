@@ -59,6 +59,11 @@ enum {
 #define PROC_MUST  0x04006172u
 #define EXIT_MUST  0x00036dfbu
 #define ENTRY_MUST 0x000011fbu
+/* And what vx_fill puts there. */
+#define VX_PROC  (PROC_MUST | 1u << 31 | 1u << 28 | 1u << 25)
+#define VX_PROC2 (1u << 3 | 1u << 12 | 1u << 20)
+#define VX_EXIT  (EXIT_MUST | 1u << 9 | 1u << 2)
+#define VX_ENTRY (ENTRY_MUST | 1u << 9)
 
 void vx_create(void);
 void vx_destroy(void);

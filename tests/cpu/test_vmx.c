@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * VMX: its instructions' errors, fields, every control bit, the checks of an entry, and what an
- * entry and an exit load and save.
+ * VMX: its instructions' errors, fields, every control bit, and what an entry and an exit load
+ * and save.
  */
 #include "fixture_vmx.h"
 
@@ -167,105 +167,7 @@ START_TEST(controls_are_what_the_capability_msrs_say) {
 }
 END_TEST
 
-/* ---- The checks of an entry ---- */
-
-#define CONTROLS 7 /* VM-instruction errors */
-#define HOST_BAD 8
-#define STATE    0x80000021u /* or the reason of the exit */
-static const struct {
-    unsigned field;
-    uint64_t value;
-    unsigned result, qualification;
-} wrong[] = {
-    {TARGETS, 5, CONTROLS, 0},
-    {0x2000, IO_A + 8, CONTROLS, 0},
-    {0x2002, 1ull << 46, CONTROLS, 0},
-    {0x2004, MSRS + 1, CONTROLS, 0},
-    {PROC2, 1u << 5, CONTROLS, 0},                  /* VPID 0 */
-    {PROC2, 1u << 7, CONTROLS, 0},                  /* unrestricted without EPT */
-    {PROC2, 1u << 1, CONTROLS, 0},                  /* EPTP 0 */
-    {PIN, PIN_MUST | 1u << 5, CONTROLS, 0},         /* virtual NMIs, no NMI exits */
-    {PROC, PROC_MUST | 1u << 22, CONTROLS, 0},      /* NMI windows without them */
-    {INJECT, VALID | 1u << 8, CONTROLS, 0},         /* a type that is none */
-    {INJECT, VALID | 2u << 8 | 3, CONTROLS, 0},     /* an NMI with vector 3 */
-    {INJECT, VALID | 3u << 8 | 32, CONTROLS, 0},    /* exception 32 */
-    {INJECT, VALID | 1u << 12, CONTROLS, 0},        /* a reserved bit */
-    {INJECT, VALID | 1u << 11 | 0x30, CONTROLS, 0}, /* an interrupt's error code */
-    {INJECT, VALID | 7u << 8 | 1, CONTROLS, 0},     /* other events have vector 0 */
-    {0x6c00, 0x80000031ull & ~0x20u, HOST_BAD, 0},  /* CR0.NE */
-    {0x6c00, 1ull << 32 | 0x80000031, HOST_BAD, 0}, /* CR0's upper half */
-    {0x6c04, 0x20, HOST_BAD, 0},                    /* CR4.VMXE */
-    {0x6c04, 0x2000, HOST_BAD, 0},                  /* 64 bits without PAE */
-    {0x6c02, 1ull << 46, HOST_BAD, 0},              /* CR3 */
-    {0x6c10, 1ull << 47, HOST_BAD, 0},              /* SYSENTER_ESP */
-    {0x6c12, 1ull << 47, HOST_BAD, 0},
-    {0x6c06, 1ull << 47, HOST_BAD, 0}, /* bases */
-    {0x6c08, 1ull << 47, HOST_BAD, 0},
-    {0x6c0a, 1ull << 47, HOST_BAD, 0},
-    {0x6c0c, 1ull << 47, HOST_BAD, 0},
-    {0x6c0e, 1ull << 47, HOST_BAD, 0},
-    {0x6c16, 1ull << 47, HOST_BAD, 0}, /* RIP */
-    {0xc02, 0, HOST_BAD, 0},           /* CS, TR are no null selectors */
-    {0xc0c, 0, HOST_BAD, 0},
-    {0xc00, 3, HOST_BAD, 0}, /* RPL, TI */
-    {0xc04, KDATA | 4, HOST_BAD, 0},
-    {EXIT, EXIT_MUST, HOST_BAD, 0}, /* a narrow host in long mode */
-    {0x6800, 0x80000011, STATE, 0}, /* CR0.NE */
-    {0x6800, 0x31, STATE, 0},       /* CR0.PG */
-    {0x6802, 1ull << 46, STATE, 0}, /* CR3 */
-    {0x6804, 0x20, STATE, 0},       /* CR4.VMXE */
-    {0x6804, 0x2000, STATE, 0},     /* long mode without PAE */
-    {ENTRY, ENTRY_MUST, STATE, 2},  /* PAE: the PDPTEs at CR3 are none */
-    {0x6824, 1ull << 47, STATE, 0}, /* SYSENTER_ESP */
-    {0x6826, 1ull << 47, STATE, 0},
-    {0x6816, 1ull << 47, STATE, 0}, /* GDTR, IDTR */
-    {0x6818, 1ull << 47, STATE, 0},
-    {0x4810, 0x10000, STATE, 0},
-    {0x4812, 0x10000, STATE, 0},
-    {RIP, 1ull << 47, STATE, 0},
-    {RFLAGS, 0, STATE, 0},
-    {RFLAGS, 2 | 1u << 15, STATE, 0},
-    {RFLAGS, 2 | FL_VM, STATE, 0},  /* in long mode */
-    {0x80e, TSS_SEL | 4, STATE, 0}, /* TR in an LDT */
-    {0x4822, 0x83, STATE, 0},       /* TR of 16 bits in long mode */
-    {0x4822, UNUSABLE, STATE, 0},
-    {0x4816, 0xa093, STATE, 0},     /* CS is data */
-    {0x4816, 0xe09b, STATE, 0},     /* L and D */
-    {0x4816, 0xa01b, STATE, 0},     /* not present */
-    {0x4816, 0xa0fb, STATE, 0},     /* its DPL is not SS's */
-    {0x4818, 0xc091, STATE, 0},     /* SS is read-only */
-    {0x4818, 0xc0f3, STATE, 0},     /* its DPL is not its RPL */
-    {0x481a, 0xc092, STATE, 0},     /* DS was not accessed */
-    {0x481a, 0xc099, STATE, 0},     /* DS may not be read */
-    {0x481a, 0xc193, STATE, 0},     /* a reserved bit */
-    {0x4806, 0xffff0, STATE, 0},    /* DS: G and its limit */
-    {0x680c, 1ull << 32, STATE, 0}, /* DS's base */
-    {0x680e, 1ull << 47, STATE, 0}, /* FS's */
-    {0x4820, 0x83, STATE, 0},       /* LDTR's type */
-    {ACTIVITY, 2, STATE, 0},        /* shutdown is not supported */
-    {BLOCKED, 3, STATE, 0},
-    {BLOCKED, 1, STATE, 0}, /* STI with IF clear */
-    {BLOCKED, 4, STATE, 0}, /* SMIs outside SMM */
-    {BLOCKED, 32, STATE, 0},
-    {PENDING, 1u << 13, STATE, 0},
-    {INJECT, VALID | 0x31, STATE, 0}, /* an interrupt with IF clear */
-    {0x2800, VMCS_AT + 8, STATE, 4},  /* the link pointer */
-    {0x2800, 0x2f000, STATE, 4},
-};
-
-START_TEST(a_vmcs_that_may_not_be_is_refused) {
-    vx_put(wrong[_i].field, wrong[_i].value);
-    if (wrong[_i].result < STATE) {
-        vx_fails(vx_launch(), wrong[_i].result);
-        return;
-    }
-    ck_assert_int_eq(vx_launch(), CPU_JUMP);
-    vx_left(STATE);
-    ck_assert_uint_eq(vx_get(QUALIFICATION), wrong[_i].qualification);
-    vx_fill(); /* and without it L2 is entered */
-    vx_enter();
-}
-END_TEST
+/* ---- Operands ---- */
 
 START_TEST(eptps_are_what_the_capability_msr_says) {
     static const struct {
@@ -413,8 +315,6 @@ int main(void) {
     tcase_add_test(t, what_is_no_field_is_refused);
     tcase_add_test(t, another_vmcs_has_other_fields);
     tcase_add_loop_test(t, controls_are_what_the_capability_msrs_say, 0, 5);
-    tcase_add_loop_test(t, a_vmcs_that_may_not_be_is_refused, 0,
-                        (int)(sizeof wrong / sizeof wrong[0]));
     tcase_add_test(t, eptps_are_what_the_capability_msr_says);
     tcase_add_test(t, invvpid_refuses_what_the_manual_says);
     tcase_add_test(t, l1s_state_comes_back_and_l2s_is_saved);
