@@ -224,3 +224,11 @@ void vx_nest(unsigned ad) {
     vx_set(PROC2, 1u << 1);
     vx_put(0x201a, EPT | 0x1e | ad);
 }
+
+struct insn vx_mov(bool dr, unsigned nr, bool write) {
+    struct insn in = vx_insn(0);
+    in.op[write ? 0 : 1] =
+        (struct operand){.kind = dr ? OP_DR : OP_CR, .reg = (uint8_t)nr};
+    in.op[write ? 1 : 0] = (struct operand){.kind = OP_REG, .reg = 11, .size = 8};
+    return in;
+}

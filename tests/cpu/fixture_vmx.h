@@ -97,6 +97,8 @@ void vx_left(unsigned reason);
 enum cpu_rc vx_run(vmx_helper *fn, const struct insn *in);
 /* One of L2's, at GUEST, with an operand in memory and that arg. */
 struct insn vx_insn(unsigned arg);
+/* MOV of a control or debug register to or from R11. */
+struct insn vx_mov(bool dr, unsigned nr, bool write);
 /* One to one up to 4 MiB, but PAGES + 0x1000 is absent, + 0x2000 read-only, + 0x3000 holds what
  * stands in + 0x4000, + 0x5000 may be executed alone, + 0x6000 is misconfigured. */
 void vx_nest(unsigned ad);

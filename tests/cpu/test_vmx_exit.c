@@ -1,267 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * VMX: which instructions and events of L2's exit and what the exits say, injection, EPT, and
- * VMCSs of random bytes.
+ * VMX: which events of L2's exit and what the exits say, injection, EPT, and VMCSs of random
+ * bytes.
  */
 #include "fixture_vmx.h"
-
-/* ---- Instructions of L2's ---- */
-
-/* Bit `bit` of the controls in `word`; 0: always. */
-static const struct {
-    vmx_helper *fn;
-    unsigned arg, word, bit, reason;
-    bool ring3; /* exits in ring 3, too */
-} insns[] = {
-    {op_cpuid, 0, 0, 0, 10, true},
-    {op_cache, 0, 0, 0, 13, false},    /* INVD */
-    {op_hypercall, 0, 0, 0, 18, true}, /* VMCALL */
-    {op_vmclear, 0, 0, 0, 19, true},
-    {op_vmlaunch, 0, 0, 0, 20, true},
-    {op_vmptrld, 0, 0, 0, 21, true},
-    {op_vmptrst, 0, 0, 0, 22, true},
-    {op_vmlaunch, 1, 0, 0, 24, true}, /* VMRESUME */
-    {op_vmxoff, 0, 0, 0, 26, true},
-    {op_vmxon, 0, 0, 0, 27, true},
-    {op_invept, 0, 0, 0, 50, true},
-    {op_invvpid, 0, 0, 0, 53, true},
-    {op_hlt, 0, PROC, 7, 12, false},
-    {op_invlpg, 0, PROC, 9, 14, false},
-    {op_rdpmc, 0, PROC, 11, 15, false},
-    {op_rdtsc, 0, PROC, 12, 16, true},
-    {op_rdtsc, CPU_F_rdtscp, PROC, 12, 51, true},
-    {op_invpcid, 0, PROC, 9, 58, false},
-    {op_store_table, 0, PROC2, 2, 46, true},
-    {op_load_table, 1, PROC2, 2, 46, false},
-    {op_store_system, SEG_LDTR, PROC2, 2, 47, true},
-    {op_load_system, SEG_TR, PROC2, 2, 47, false},
-    {op_cache, 1, PROC2, 6, 54, false}, /* WBINVD */
-    {op_rdrand, CPU_F_rdrand, PROC2, 11, 57, true},
-    {op_rdrand, CPU_F_rdseed, PROC2, 16, 61, true},
-};
-#define INSNS (int)(sizeof insns / sizeof insns[0])
-
-START_TEST(an_instruction_exits_if_its_bit_is_set) {
-    struct insn in = vx_insn(insns[_i].arg);
-    if (insns[_i].word)
-        vx_set(insns[_i].word, 1u << insns[_i].bit);
-    vx_enter();
-    ck_assert_int_eq(vx_run(insns[_i].fn, &in), CPU_JUMP);
-    vx_left(insns[_i].reason);
-    ck_assert_uint_eq(vx_get(LENGTH), 4);
-    ck_assert_uint_eq(vx_get(RIP), GUEST);
-    ck_assert_uint_eq(vx_get(VECTORING), 0);
-}
-END_TEST
-
-START_TEST(no_other_bit_makes_it_exit) {
-    struct insn in = vx_insn(insns[_i].arg);
-    if (!insns[_i].word)
-        return;
-    vx_put(PROC, PROC_MUST | 1u << 31 | 1u << 30 | 1u << 23 | 1u << 12 | 1u << 11 |
-                     1u << 9 | 1u << 7);
-    vx_put(PROC2,
-           1u << 20 | 1u << 16 | 1u << 12 | 1u << 11 | 1u << 6 | 1u << 3 | 1u << 2);
-    vx_clear(insns[_i].word, 1u << insns[_i].bit);
-    vx_enter();
-    vx_run(insns[_i].fn, &in);
-    ck_assert_uint_eq(fx.cpu->vmx.guest, 1);
-}
-END_TEST
-
-START_TEST(in_ring_3_privileged_ones_fault_before_they_exit) {
-    struct insn in = vx_insn(insns[_i].arg);
-    if (insns[_i].word)
-        vx_set(insns[_i].word, 1u << insns[_i].bit);
-    vx_enter();
-    fix_user();
-    fx.cpu->mode |= MODE_GUEST;
-    enum cpu_rc rc = vx_run(insns[_i].fn, &in);
-    if (insns[_i].ring3)
-        vx_left(insns[_i].reason);
-    else
-        ck_fault(rc, VEC_GP, 0);
-}
-END_TEST
-
-START_TEST(what_a_control_does_not_enable_is_undefined) {
-    static const struct {
-        vmx_helper *fn;
-        unsigned arg, bit;
-    } each[] = {{op_rdtsc, CPU_F_rdtscp, 3},
-                {op_rdpid, 0, 3},
-                {op_invpcid, 0, 12},
-                {op_xsavec, CPU_F_xsaves, 20},
-                {op_xrstor, CPU_F_xsaves, 20}};
-    for (unsigned i = 0; i < sizeof each / sizeof each[0]; i++) {
-        struct insn in = vx_insn(each[i].arg);
-        vx_fill();
-        vx_clear(PROC2, 1u << each[i].bit);
-        vx_enter();
-        ck_fault(vx_run(each[i].fn, &in), VEC_UD, -1);
-        vx_leave();
-    }
-}
-END_TEST
-
-START_TEST(a_memory_operand_is_described) {
-    struct insn in = vx_insn(1); /* LIDT */
-    in.base = R_BX, in.index = R_SI, in.scale = 4, in.disp = -16, in.seg = SEG_FS;
-    vx_set(PROC2, 1u << 2);
-    vx_enter();
-    vx_run(op_load_table, &in);
-    vx_left(46);
-    ck_assert_uint_eq(vx_get(QUALIFICATION), (uint64_t)-16);
-    ck_assert_uint_eq(vx_get(INFO), 2 | 2u << 7 | 1u << 11 | 4u << 15 | R_SI << 18 |
-                                        R_BX << 23 | 3u << 28);
-}
-END_TEST
-
-static struct insn mov(bool dr, unsigned nr, bool write) {
-    struct insn in = vx_insn(0);
-    in.op[write ? 0 : 1] =
-        (struct operand){.kind = dr ? OP_DR : OP_CR, .reg = (uint8_t)nr};
-    in.op[write ? 1 : 0] = (struct operand){.kind = OP_REG, .reg = 11, .size = 8};
-    return in;
-}
-
-START_TEST(control_registers_exit_by_their_controls) {
-    static const struct {
-        unsigned cr, write, bit;
-    } each[] = {{3, 1, 15}, {3, 0, 16}, {8, 1, 19}, {8, 0, 20}};
-    for (unsigned i = 0; i < 4; i++) {
-        struct insn in = mov(false, each[i].cr, each[i].write);
-        vx_fill();
-        vx_set(PROC, 1u << each[i].bit);
-        vx_enter();
-        fx.cpu->gpr[11] = 8;
-        vx_run(op_mov_cr, &in);
-        vx_left(28);
-        ck_assert_uint_eq(vx_get(QUALIFICATION),
-                          each[i].cr | (each[i].write ? 0 : 1u << 4) | 11u << 8);
-    }
-    struct insn in = mov(false, 3, true);
-    vx_fill();
-    vx_set(PROC, 1u << 15);
-    vx_put(TARGETS, 2);
-    vx_put(0x600a, vx_get(0x6802));
-    vx_enter();
-    fx.cpu->gpr[11] = fx.cpu->cr3;
-    vx_run(op_mov_cr, &in); /* a target */
-    ck_assert_uint_eq(fx.cpu->vmx.guest, 1);
-}
-END_TEST
-
-START_TEST(masked_bits_are_l1s) {
-    struct insn in = mov(false, 0, false);
-    vx_put(0x6000, CR0_TS | CR0_WP);
-    vx_put(0x6004, CR0_TS);
-    vx_enter();
-    fx.cpu->cr0 = (fx.cpu->cr0 & ~CR0_TS) | CR0_WP | CR0_MP;
-    ck_assert_int_eq(vx_run(op_mov_cr, &in), CPU_NEXT);
-    uint64_t seen = fx.cpu->gpr[11];
-    ck_assert_uint_eq(seen & (CR0_TS | CR0_WP | CR0_MP), CR0_TS | CR0_MP);
-    in = mov(false, 0, true);
-    fx.cpu->gpr[11] = seen & ~CR0_MP; /* its own, and no exit */
-    ck_assert_int_eq(vx_run(op_mov_cr, &in), CPU_STOP);
-    ck_assert_uint_eq(fx.cpu->cr0 & (CR0_TS | CR0_WP | CR0_MP), CR0_WP);
-    in = vx_insn(0);
-    vx_run(op_clts, &in); /* the shadow has TS */
-    vx_left(28);
-    ck_assert_uint_eq(vx_get(QUALIFICATION), 2u << 4);
-    vx_enter();
-    in = mov(false, 0, true);
-    fx.cpu->gpr[11] = seen | CR0_WP;
-    vx_run(op_mov_cr, &in);
-    vx_left(28);
-    ck_assert_uint_eq(vx_get(QUALIFICATION), 11u << 8);
-}
-END_TEST
-
-START_TEST(debug_registers_exit_even_in_ring_3) {
-    struct insn in = mov(true, 6, false);
-    vx_set(PROC, 1u << 23);
-    vx_enter();
-    fx.cpu->cpl = 3;
-    vx_run(op_mov_dr, &in);
-    vx_left(29);
-    ck_assert_uint_eq(vx_get(QUALIFICATION), 6 | 1u << 4 | 11u << 8);
-}
-END_TEST
-
-START_TEST(pause_exits_by_its_control) {
-    struct insn in = vx_insn(0);
-    vx_enter();
-    ck_assert_int_eq(vmx_pause(fx.cpu, &in), CPU_NEXT);
-    vx_leave();
-    vx_fill();
-    vx_set(PROC, 1u << 30);
-    vx_enter();
-    ck_assert_int_eq(vmx_pause(fx.cpu, &in), CPU_JUMP);
-    vx_left(40);
-}
-END_TEST
-
-START_TEST(msrs_exit_by_the_map) {
-    static const struct {
-        uint32_t index;
-        unsigned byte, bit;
-    } at[] = {{0x175, 0x2e, 5}, {0x1fff, 0x3ff, 7}, {MSR_LSTAR, 0x400 + 0x10, 2}};
-    for (unsigned i = 0; i < 3; i++)
-        for (unsigned write = 0; write < 2; write++)
-            for (unsigned on = 0; on < 2; on++) {
-                struct insn in = vx_insn(0);
-                vx_fill();
-                uint8_t bit = (uint8_t)(1u << at[i].bit);
-                ram_put(MSRS + at[i].byte + (write ? 0x800 : 0), on ? bit : (uint8_t)~bit,
-                        1);
-                vx_enter();
-                fx.cpu->gpr[R_CX] = at[i].index;
-                vx_run(write ? op_wrmsr : op_rdmsr, &in);
-                ck_assert_uint_eq(fx.cpu->vmx.guest, !on);
-                if (on)
-                    vx_left(write ? 32 : 31);
-                vx_leave();
-            }
-    for (unsigned map = 0; map < 2; map++) { /* in no map; and without one */
-        struct insn in = vx_insn(0);
-        vx_fill();
-        vx_clear(PROC, map ? 1u << 28 : 0);
-        vx_enter();
-        fx.cpu->gpr[R_CX] = map ? MSR_LSTAR : 0x40000000;
-        vx_run(op_rdmsr, &in);
-        vx_left(31);
-    }
-}
-END_TEST
-
-START_TEST(ports_exit_by_the_maps_and_say_how) {
-    struct insn in = vx_insn(0);
-    in.opcode = 0xed; /* IN EAX, DX */
-    in.opsize = 4;
-    ram_put(IO_B + (0x83fa - 0x8000) / 8, 1u << (0x3fa & 7),
-            1); /* the third of its bytes */
-    vx_enter();
-    fx.cpu->gpr[R_DX] = 0x83f8;
-    ck_assert_int_eq(op_port(fx.cpu, &in), CPU_JUMP);
-    vx_left(30);
-    ck_assert_uint_eq(vx_get(QUALIFICATION), 0x83f8u << 16 | 8 | 3);
-    vx_fill();
-    vx_enter();
-    fx.cpu->gpr[R_DX] = 0xfffe; /* it wraps */
-    ck_assert_int_eq(op_port(fx.cpu, &in), CPU_JUMP);
-    vx_left(30);
-    vx_fill();
-    vx_clear(PROC, 1u << 25);
-    vx_set(PROC, 1u << 24);
-    vx_enter();
-    in.opcode = 0xe6; /* OUT imm8, AL */
-    in.imm = 0x80;
-    ck_assert_int_eq(op_port(fx.cpu, &in), CPU_JUMP);
-    vx_left(30);
-    ck_assert_uint_eq(vx_get(QUALIFICATION), 0x80u << 16 | 1u << 6);
-}
-END_TEST
 
 /* ---- Events ---- */
 
@@ -500,7 +242,7 @@ END_TEST
 /* ---- What spares exits, and makes them ---- */
 
 START_TEST(cr8_is_the_virtual_tpr_down_to_its_threshold) {
-    struct insn in = mov(false, 8, true);
+    struct insn in = vx_mov(false, 8, true);
     vx_set(PROC, 1u << 21);
     vx_put(0x2012, LIST);
     vx_put(0x401c, 3);
@@ -510,7 +252,7 @@ START_TEST(cr8_is_the_virtual_tpr_down_to_its_threshold) {
     fx.cpu->gpr[11] = 4;
     ck_assert_int_eq(vx_run(op_mov_cr, &in), CPU_STOP);
     ck_assert_uint_eq(ram_get(LIST + 0x80, 1), 0x40);
-    struct insn read = mov(false, 8, false);
+    struct insn read = vx_mov(false, 8, false);
     vx_run(op_mov_cr, &read);
     ck_assert_uint_eq(fx.cpu->gpr[11], 4);
     fx.cpu->gpr[11] = 16;
@@ -688,17 +430,6 @@ int main(void) {
     Suite *suite = suite_create("vmx_exit");
     TCase *t = tcase_create("vmx_exit");
     tcase_add_checked_fixture(t, vx_create, vx_destroy);
-    tcase_add_loop_test(t, an_instruction_exits_if_its_bit_is_set, 0, INSNS);
-    tcase_add_loop_test(t, no_other_bit_makes_it_exit, 0, INSNS);
-    tcase_add_loop_test(t, in_ring_3_privileged_ones_fault_before_they_exit, 0, INSNS);
-    tcase_add_test(t, what_a_control_does_not_enable_is_undefined);
-    tcase_add_test(t, a_memory_operand_is_described);
-    tcase_add_test(t, control_registers_exit_by_their_controls);
-    tcase_add_test(t, masked_bits_are_l1s);
-    tcase_add_test(t, debug_registers_exit_even_in_ring_3);
-    tcase_add_test(t, pause_exits_by_its_control);
-    tcase_add_test(t, msrs_exit_by_the_map);
-    tcase_add_test(t, ports_exit_by_the_maps_and_say_how);
     tcase_add_test(t, an_exception_exits_by_its_vector_with_its_code);
     tcase_add_test(t, page_faults_exit_by_mask_and_match);
     tcase_add_test(t, an_injected_event_is_delivered_before_l2_begins);
