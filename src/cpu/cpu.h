@@ -268,6 +268,7 @@ struct cpu {
             after; /* a trap-like exit is due: reason, and 16 bits of qualification */
         uint32_t in_flight_len; /* of the instruction that makes it */
         uint64_t in_flight;     /* the vectoring information, should an exit come now */
+        uint64_t iret_at;       /* an IRET of then unblocked NMIs: cpu_insns() and 1 */
         uint64_t timer_at;      /* the TSC when that timer has run down */
         uint64_t vmxon, vmcs;   /* regions; vmcs is the current one, all ones: none */
         uint64_t feature_control, debugctl;

@@ -177,7 +177,7 @@ static void reset_state(struct cpu *cpu, bool init) {
     cpu->step_skip = 0;
     cpu->owed.count = 0;
     cpu->svm.active = cpu->svm.stale = cpu->vmx.stale = 0;
-    cpu->svm.in_flight = cpu->vmx.in_flight = 0;
+    cpu->svm.in_flight = cpu->vmx.in_flight = cpu->vmx.iret_at = 0;
 }
 
 static void reset_vector(struct cpu *cpu) {

@@ -298,7 +298,7 @@ static enum pn_stat exit_kind(const struct vmcs *v) {
 static enum cpu_rc load_host(struct cpu *cpu, const struct vmcs *v) {
     const uint64_t *f = v->f;
     uint32_t gone = asid(cpu);
-    cpu->vmx.in_flight = 0;
+    cpu->vmx.in_flight = cpu->vmx.iret_at = 0;
     cpu->vmx.trap = 0;
     cpu->vmx.virtual = 0;
     cpu->vmx.after = 0;

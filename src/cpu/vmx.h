@@ -164,6 +164,9 @@ enum {
 };
 #define VMX_EVENT_ERROR UINT64_C(0x800)
 #define VMX_EVENT_VALID UINT64_C(0x80000000)
+/* Of what a fault exits with, in its event or qualification: IRET, which faults, has unblocked
+ * NMIs (SDM volume 3, "Information About NMI Unblocking Due to IRET"). */
+#define VMX_UNBLOCKED UINT64_C(0x1000)
 
 /* Of an EPTP: accessed and dirty flags. */
 #define EPTP_AD        UINT64_C(0x40)

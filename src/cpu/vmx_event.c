@@ -38,6 +38,12 @@ void vmx_in_flight(struct cpu *cpu, const struct event *ev) {
 
 /* ---- Exceptions ---- */
 
+/* VMX_UNBLOCKED, if it holds of what faults now. */
+static uint64_t unblocked(const struct cpu *cpu) {
+    bool by_iret = cpu->vmx.iret_at == cpu_insns(cpu) + 1 && !cpu->vmx.in_flight;
+    return by_iret ? VMX_UNBLOCKED : 0;
+}
+
 /* Of APIC-access exits: accesses by guest-physical address, while an event is delivered and not. */
 #define APIC_PHYSICAL_EVENT (UINT64_C(10) << 12)
 #define APIC_PHYSICAL       (UINT64_C(15) << 12)
@@ -83,7 +89,8 @@ static enum cpu_rc leave_by_ept(struct cpu *cpu, const struct pn_fault *f) {
         return vmx_leave(cpu, &x);
     }
     if (f->error & PN_NPF_LOG_FULL) {
-        x = (struct vmx_exit){.reason = VMX_EXIT_PML_FULL};
+        x = (struct vmx_exit){.reason = VMX_EXIT_PML_FULL,
+                              .qualification = unblocked(cpu)};
         return vmx_leave(cpu, &x);
     }
     x.qualification = f->error & PN_PF_FETCH ? EPT_Q_FETCH
@@ -91,6 +98,7 @@ static enum cpu_rc leave_by_ept(struct cpu *cpu, const struct pn_fault *f) {
                       : table                ? EPT_Q_READ | EPT_Q_WRITE
                                              : EPT_Q_WRITE;
     x.qualification |= (uint64_t)(f->error >> PN_NPF_RIGHTS_SHIFT & 15) << EPT_Q_RIGHTS;
+    x.qualification |= unblocked(cpu);
     if (f->error & PN_NPF_LINEAR) {
         x.linear = f->linear;
         x.qualification |= EPT_Q_LINEAR | (table ? 0 : EPT_Q_FINAL);
@@ -120,6 +128,8 @@ bool vmx_fault(struct cpu *cpu, const struct pn_fault *f, enum cpu_rc *rc) {
         x.qualification = f->address;
     if (f->vector == VEC_DF)
         cpu->vmx.in_flight = 0; /* no event is behind this one */
+    else
+        x.event |= unblocked(cpu);
     *rc = vmx_leave(cpu, &x);
     return true;
 }
@@ -166,7 +176,7 @@ enum cpu_rc vmx_inject(struct cpu *cpu, const struct vmcs *v) {
 /* ---- What comes between two instructions ---- */
 
 void vmx_landed(struct cpu *cpu) {
-    cpu->vmx.in_flight = 0;
+    cpu->vmx.in_flight = cpu->vmx.iret_at = 0;
     cpu->vmx.trap |= vmx_proc(cpu, VMX_PROC_TRAP);
     cpu->intr_line |= cpu->vmx.trap;
 }

@@ -303,11 +303,14 @@ static bool check_xsaves(struct cpu *cpu, const struct insn *in, enum cpu_rc *rc
     return true;
 }
 
-/* With NMI exits and no virtual NMIs IRET leaves their blocking alone. */
+/* With NMI exits and no virtual NMIs IRET leaves their blocking alone. Else it unblocks them, even
+ * if it faults. */
 static bool check_iret(struct cpu *cpu, const struct insn *in, enum cpu_rc *rc) {
     uint8_t blocked = cpu->nmi_blocked;
-    if (!vmx_pin(cpu, VMX_PIN_NMI) || vmx_pin(cpu, VMX_PIN_VIRTUAL_NMI))
+    if (!vmx_pin(cpu, VMX_PIN_NMI) || vmx_pin(cpu, VMX_PIN_VIRTUAL_NMI)) {
+        cpu->vmx.iret_at = blocked ? cpu_insns(cpu) + 1 : 0;
         return false;
+    }
     *rc = op_iret(cpu, in);
     if (cpu->vmx.guest)
         cpu->nmi_blocked = blocked;

@@ -177,6 +177,73 @@ START_TEST(ept_violations_say_what_was_asked_and_granted) {
 }
 END_TEST
 
+/* What was asked for (R W X), against each set of rights that an entry may grant. With mode-based
+ * execute control L2's page, which is a user's, is executed by the right of its own. */
+START_TEST(each_right_is_told_of_each_access) {
+    static const uint8_t rights[] = {0, 1, 3, 4, 5, 7};
+    for (unsigned mbec = 0; mbec < 2; mbec++)
+        for (unsigned i = 0; i < sizeof rights * 2; i++)
+            for (unsigned access = 0; access < 3; access++) {
+                unsigned r = rights[i / 2], xu = mbec && i & 1;
+                uint64_t q = 7;
+                uint8_t *code;
+                pn_gpa gpa;
+                bool allowed = access < 2 ? r >> access & 1 : mbec ? xu : r & 4;
+                if (allowed || (!mbec && i & 1))
+                    continue;
+                vx_fill();
+                vx_nest(0);
+                vx_set(PROC2, mbec << 22);
+                ram_put(EPT, (EPT + 0x1000) | 0x407, 8);
+                ram_put(EPT + 0x1000, (EPT + 0x2000) | 0x407, 8);
+                ram_put(EPT + 0x2008, (EPT + 0x3000) | 0x407, 8);
+                ram_put(EPT + 0x3038,
+                        r || xu ? (PAGES + 0x7000) | r | xu << 10 | 0x30 : 0, 8);
+                vx_enter();
+                enum cpu_rc rc =
+                    access == 2 ? cpu_fetch_page(fx.cpu, PAGES + 0x7000, &code, &gpa)
+                    : access == 1
+                        ? cpu_write_lin(fx.cpu, PAGES + 0x7010, &q, 8, PN_TLB_SUPER)
+                        : cpu_read_lin(fx.cpu, PAGES + 0x7010, &q, 8, PN_TLB_SUPER);
+                ck_assert_int_eq(rc, CPU_FAULT);
+                ck_assert_int_eq(cpu_deliver_fault(fx.cpu), CPU_JUMP);
+                vx_left(48);
+                q = vx_get(QUALIFICATION);
+                ck_assert_msg(q == (0x180u | 1u << access | r << 3 | xu << 6),
+                              "%u of %u, %u: %llx", access, r, xu, (unsigned long long)q);
+            }
+}
+END_TEST
+
+/* The access that faults is one of IRET's, which has unblocked NMIs. */
+START_TEST(an_iret_that_faults_tells_that_it_unblocked_nmis) {
+    static const unsigned pins[] = {0, 1u << 3 | 1u << 5, 1u << 3};
+    for (unsigned i = 0; i < 12; i++) {
+        struct insn in = vx_insn(0);
+        bool blocked = i & 1, violates = i & 2;
+        vx_fill();
+        if (violates)
+            vx_nest(0);
+        else
+            ram_put(PT + 8, 0, 8); /* a page fault in L2's own tables */
+        vx_set(PIN, pins[i / 4]);
+        vx_put(EXCEPTIONS, 1u << VEC_PF);
+        vx_put(0x681c, PAGES + 0x1100);
+        vx_put(BLOCKED, blocked ? 8 : 0);
+        vx_enter();
+        fx.cpu->gpr[R_SP] = PAGES + 0x1100;
+        ck_assert_int_eq(vx_run(op_iret, &in), CPU_FAULT);
+        ck_assert_int_eq(cpu_deliver_fault(fx.cpu), CPU_JUMP);
+        vx_left(violates ? 48 : 0);
+        uint64_t word = vx_get(violates ? QUALIFICATION : EVENT);
+        ck_assert_uint_eq(word >> 12 & 1, blocked && i / 4 < 2);
+        ck_assert_uint_eq(vx_get(BLOCKED), blocked && i / 4 == 2 ? 8 : 0);
+        ram_put(PT + 8, (PAGES + 0x1000) | 7, 8);
+        fx.cpu->nmi_blocked = 0;
+    }
+}
+END_TEST
+
 START_TEST(what_may_be_executed_alone_is_not_read) {
     uint8_t *code;
     pn_gpa gpa;
@@ -439,6 +506,8 @@ int main(void) {
     tcase_add_test(t, windows_open_when_nothing_blocks);
     tcase_add_test(t, an_nmi_exits_and_blocks_others);
     tcase_add_test(t, ept_violations_say_what_was_asked_and_granted);
+    tcase_add_test(t, each_right_is_told_of_each_access);
+    tcase_add_test(t, an_iret_that_faults_tells_that_it_unblocked_nmis);
     tcase_add_test(t, what_may_be_executed_alone_is_not_read);
     tcase_add_test(t, references_to_tables_are_told_apart);
     tcase_add_test(t, l2_reads_where_both_tables_lead_and_sees_changes_after_invept);
