@@ -5,6 +5,8 @@
  * Twenty pages are such tables. Guests' frames are mostly where their number says; those of
  * guest tables lead to a table of the same level, or now and then elsewhere.
  *
+ * They are NPT, of each format of tables, or EPT.
+ *
  * A and D of both formats must be the same bits wherever one page may be a table of both: so
  * no guest gets to nested tables by its own address when entries have other sizes there, or
  * are PDPTEs.
@@ -51,10 +53,43 @@ static pn_gfn ntarget(struct world *w, pn_gfn gfn) {
     return apart(w) && ntable_of(gfn) < NTABLES ? 64 : gfn;
 }
 
+/* Bits of EPT's entries. */
+#define E_R  1ull
+#define E_W  2ull
+#define E_X  4ull
+#define E_A  (1ull << 8)
+#define E_D  (1ull << 9)
+#define E_XU (1ull << 10)
+
+static bool npresent(const struct world *w, uint64_t v) {
+    return w->nept ? v & (E_R | E_W | E_X | (w->nmbec ? E_XU : 0)) : v & P;
+}
+
+/* The same of EPT: rights that may not be, and memory types, are rare. */
+static uint64_t epte_of(struct world *w, unsigned level, pn_gfn gfn) {
+    bool rare = level > 1 || table_of(gfn) < TABLES;
+    uint64_t f = chance(w, rare ? 99 : 95) ? E_R : 0;
+    f |= chance(w, rare ? 98 : 80) && (f || chance(w, 5)) ? E_W : 0;
+    f |= chance(w, rare ? 98 : 85) ? E_X : 0;
+    f |= chance(w, 75) ? E_XU : 0;
+    f |= chance(w, 60) ? E_A : 0;
+    f |= chance(w, 50) ? E_D : 0;
+    f |= chance(w, 1) ? below(w, 8) << 3 : 0;
+    if (level == 1)
+        return (f | ntarget(w, gfn) << 12) ^ (chance(w, 98) ? 6 << 3 : 0);
+    if (level <= 3 && chance(w, level == 2 ? 25 : 4)) {
+        pn_gfn mask = ~((1ull << 9 * (level - 1)) - 1);
+        return f | PS | 6 << 3 | (gfn & mask) << 12;
+    }
+    return f | npage_of_level(w, level - 1) << 12;
+}
+
 /* The entry of a level for a guest's frame. */
 static uint64_t npte_of(struct world *w, unsigned level, pn_gfn gfn) {
     bool rare = level > 1 || table_of(gfn) < TABLES;
     uint64_t limit = w->nlevels == 2 ? 0xfffff : ~0ull, f = 0;
+    if (w->nept)
+        return epte_of(w, level, gfn);
     if (w->nlevels == 3 && level == 3) /* a PDPTE */
         return (chance(w, 98) ? P : 0) | npage_of_level(w, 2) << 12;
     f |= chance(w, rare ? 99 : 95) ? P : 0;
@@ -89,11 +124,11 @@ static void nmap(struct world *w, pn_gfn table, pn_gfn gfn) {
         uint64_t v = 0;
         pn_gpa at = nentry(w, table, level, gfn);
         pn_mmu_read_phys(w->mmu, at, &v, nsize(w));
-        if (level == 1 || !(v & P)) {
+        if (level == 1 || !npresent(w, v)) {
             v = npte_of(w, level, gfn);
             pn_mmu_write_phys(w->mmu, at, &v, nsize(w));
         }
-        if (!(v & P) || (level < 4 && v & PS))
+        if (!npresent(w, v) || (level < 4 && v & PS))
             return;
         table = (v & ~NX) >> 12 & 0xffffffff;
     }
@@ -104,6 +139,9 @@ static void nmap(struct world *w, pn_gfn table, pn_gfn gfn) {
 static void enter_world(struct world *w, struct cpu *c) {
     struct pn_world to = {.asid = c->world, .second = c->ncr3};
     to.host = fixture_paging(w->nlevels, c->ncr3);
+    to.ept = w->nept;
+    to.mbec = w->nmbec;
+    to.eptp = c->ncr3 | (w->nlevels - 1) << 3 | 6 | (w->nad ? 0x40 : 0);
     pn_mmu_set_world(c->v, &to, &c->p);
 }
 
@@ -124,6 +162,14 @@ static uint64_t nest_stored(struct world *w, pn_gpa gpa, uint64_t value) {
 /* Forget what was translated in this vCPU's world, or in all. */
 static void nest_flush(struct world *w, struct cpu *c) {
     bool all = chance(w, 20);
+    if (w->nept && chance(w, 40)) { /* INVEPT */
+        pn_mmu_flush_second(c->v);
+        for (unsigned i = 1; i < 3; i++) {
+            c->old[i] = false;
+            memset(c->stale[i], false, sizeof(c->stale[i]));
+        }
+        return;
+    }
     if (w->nlevels == 3)
         enter_world(w, c); /* its PDPTEs are read there */
     pn_mmu_flush_asid(c->v, c->world, all);
@@ -136,8 +182,12 @@ static void nest_flush(struct world *w, struct cpu *c) {
 
 /* Tables in another format; all vCPUs are in their own world. */
 static void nest_mode(struct world *w) {
-    static const unsigned modes[] = {4, 4, 4, 5, 3, 2};
-    w->nlevels = modes[below(w, 6)];
+    static const unsigned modes[] = {4, 4, 4, 5, 3, 2, 4, 4, 5};
+    unsigned mode = (unsigned)below(w, 9);
+    w->nlevels = modes[mode];
+    w->nept = mode > 5;
+    w->nad = chance(w, 70);
+    w->nmbec = w->nept && chance(w, 30);
     for (unsigned k = 0; k < NTABLES; k++)
         for (unsigned i = 0; i < 512; i++) {
             uint64_t none = 0;
@@ -168,9 +218,10 @@ static void nest_edit(struct world *w, struct cpu *c) {
     uint64_t value = npte_of(w, level, gfn);
     if (chance(w, 50)) {
         uint64_t was = 0;
-        static const uint64_t bit[] = {P, W, U, A, D, A | D, G, NX};
+        static const uint64_t bit[][8] = {{P, W, U, A, D, A | D, G, NX},
+                                          {E_R, E_W, E_X, E_A, E_D, E_A | E_D, E_XU, 8}};
         pn_mmu_read_phys(w->mmu, gpa, &was, nsize(w));
-        value = was ^ bit[below(w, w->nlevels == 2 ? 7 : 8)];
+        value = was ^ bit[w->nept][below(w, w->nlevels == 2 ? 7 : 8)];
     }
     own_all(w);
     if (!apart(w) && chance(w, 50)) {

@@ -3,7 +3,8 @@
  * Two guests that do the same, one under the shadow MMU and one under TDP, by
  * write-protection or by D bits: step by step their tables (with every A and D bit), what
  * the translator was told, and what the dirty logs held must be equal. Each is compared
- * with a direct walk besides (world.h). PN_SEED=n runs one seed, PN_STEPS=n makes n steps.
+ * with a direct walk besides (world.h). PN_SEED=n runs one seed, PN_STEPS=n makes n steps,
+ * PN_AUDIT=1 audits at every seventh of them, and not at the end alone.
  */
 #include "tests/suite.h"
 #include "world.h"
@@ -42,6 +43,12 @@ static void compare(const struct world *a, const struct world *b, bool all) {
         FAIL(b, "the dirty logs differ");
 }
 
+static void audit(const struct world world[2]) {
+    for (unsigned i = 0; i < 2; i++)
+        if (pn_mmu_audit(world[i].mmu, stderr))
+            FAIL(&world[i], "the audit found violations");
+}
+
 static struct pn_mmu_config config_of(unsigned run, enum pn_mmu_kind kind) {
     struct pn_mmu_config cfg = {.kind = kind};
     pn_mmu_options_default(&cfg.opt);
@@ -77,16 +84,17 @@ static void run_both(unsigned run, bool nested, uint64_t steps) {
         cfg.tlb = fixture_tlb(run / (i ? 1 : 4)); /* no guest can tell */
         world_begin(w, &cfg);
     }
+    bool often = getenv("PN_AUDIT");
     for (uint64_t step = 0; step < steps; step++) {
         for (unsigned i = 0; i < 2; i++) {
             world[i].step = step;
             one_step(&world[i]);
         }
         compare(&world[0], &world[1], step % 256 == 0);
+        if (often && step % 7 == 0)
+            audit(world);
     }
-    for (unsigned i = 0; i < 2; i++)
-        if (pn_mmu_audit(world[i].mmu, stderr))
-            FAIL(&world[i], "the audit found violations");
+    audit(world);
     for (unsigned i = 0; i < world[0].cpus; i++)
         ck_assert_uint_eq(world[0].cpu[i].stats.v[PN_STAT_pf_guest],
                           world[1].cpu[i].stats.v[PN_STAT_pf_guest]);
