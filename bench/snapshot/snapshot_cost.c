@@ -66,11 +66,23 @@ static double folder_bytes(const char *dir) {
     return sum;
 }
 
+/* Each save makes a folder: what it costs to remove the one before is no save's. */
+static void remove_folder(const char *dir) {
+    static const char *const files[] = {SNAPSHOT_MANIFEST, SNAPSHOT_STATE,
+                                        SNAPSHOT_MEMORY, ""};
+    for (unsigned i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+        char path[350];
+        snprintf(path, sizeof(path), "%s%s%s", dir, *files[i] ? "/" : "", files[i]);
+        remove(path);
+    }
+}
+
 static void save(struct machine *m, const char *dir, const char *parent, struct cost *c,
                  unsigned i) {
     char text[256] = "";
     struct err e = {text, sizeof(text)};
-    const struct snapshot_request r = {.dir = dir, .parent = parent, .force = true};
+    const struct snapshot_request r = {.dir = dir, .parent = parent};
+    remove_folder(dir);
     uint64_t start = host_ns();
     if (machine_snapshot_save(m, &r, &e))
         fail(dir, text);
@@ -105,8 +117,8 @@ static void save_live(struct machine *m, const char *dir, struct cost *c, unsign
     struct err e = {text, sizeof(text)};
     struct machine_saving_report report;
     struct snapshot *s;
-    const struct snapshot_request r = {
-        .dir = dir, .force = true, .live = true, .leave = leave};
+    const struct snapshot_request r = {.dir = dir, .live = true, .leave = leave};
+    remove_folder(dir);
     uint8_t *was = mmap(NULL, m->cfg.ram, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (was == MAP_FAILED || madvise(was, m->cfg.ram, MADV_DONTFORK)) /* no VMM has it */
@@ -176,11 +188,6 @@ static void print(struct cost c[KINDS], unsigned repeat, uint64_t written,
            quantile(c[LIVE].bytes, repeat, 50) / 1e6);
 }
 
-static void path_of(char path[300], const char *in, unsigned kind, const char *file) {
-    snprintf(path, 300, "%s/pn-cost-%d.%s%s%s", in, (int)getpid(), kinds[kind],
-             *file ? "/" : "", file);
-}
-
 static void measure(uint64_t mib, double percent, unsigned repeat, const char *in) {
     static struct cost cost[KINDS];
     char dir[KINDS][300];
@@ -188,7 +195,7 @@ static void measure(uint64_t mib, double percent, unsigned repeat, const char *i
     uint64_t first = 512, pages = (mib << 8) - first; /* above the guest's own */
     uint64_t written = (uint64_t)((double)(mib << 8) * percent / 100);
     for (unsigned k = 0; k < KINDS; k++)
-        path_of(dir[k], in, k, "");
+        snprintf(dir[k], sizeof(dir[k]), "%s/pn-cost-%d.%s", in, (int)getpid(), kinds[k]);
     for (uint64_t p = 0; p < pages; p++)
         write_page(m, first + p);
     for (unsigned i = 0; i < repeat; i++) {
@@ -199,12 +206,13 @@ static void measure(uint64_t mib, double percent, unsigned repeat, const char *i
         check(m, dir[PART]);
         save_live(m, dir[LIVE], &cost[LIVE], i, pages, first);
     }
+    for (unsigned k = 0; k < KINDS; k++)
+        remove_folder(dir[k]);
     print(cost, repeat, written, mib << 8);
     machine_destroy(m);
 }
 
 int main(int argc, char **argv) {
-    static const char *const files[] = {"manifest.json", "state.bin", "memory.bin", ""};
     uint64_t mib = 1024;
     double percent = 1;
     unsigned repeat = 5;
@@ -225,11 +233,5 @@ int main(int argc, char **argv) {
         !repeat || repeat > REPEAT_MAX)
         fail("usage", "--memory 16..3072 --written 0..100 --repeat 1..101 --in FOLDER");
     measure(mib, percent, repeat, in);
-    for (unsigned k = 0; k < KINDS; k++)
-        for (unsigned i = 0; i < 4; i++) {
-            char path[300];
-            path_of(path, in, k, files[i]);
-            remove(path);
-        }
     return 0;
 }

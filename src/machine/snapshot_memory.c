@@ -43,7 +43,7 @@
 #define PAGES_MAX  (MACHINE_RAM_MAX / PN_PAGE_SIZE + (1u << 16))
 #define TABLE_FREE 0u
 #define RUN_PAGES  1024u /* of raw pages that are written at once */
-#define ASK_BYTES  (UINT64_C(8) << 20)
+#define ASK_BYTES  (UINT64_C(4) << 20)
 
 /* ---- Writing ---- */
 
@@ -122,8 +122,10 @@ static int write_chunk(struct writer *w) {
     w->bytes += n;
     int rc = file_write(w->fd, w->packed, n);
     if (rc == 0 && w->bytes - w->asked >= ASK_BYTES) {
-        ask_disk(w->fd, w->asked, w->bytes - w->asked);
-        w->asked = w->bytes;
+        uint64_t whole =
+            w->bytes / PN_PAGE_SIZE * PN_PAGE_SIZE; /* the last page gets more */
+        ask_disk(w->fd, w->asked, whole - w->asked);
+        w->asked = whole;
     }
     return rc;
 }
