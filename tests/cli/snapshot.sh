@@ -166,13 +166,13 @@ while read -r name bytes; do
         flip $place
         says 7 "section $name: damaged"
     done
+    broken state.bin
+    truncate -s $((at + bytes - 1)) "$path"
+    says 7 "section $name: cut short"
     at=$((at + bytes))
 done < <(python3 -c 'import json, sys
 for s in json.load(open(sys.argv[1]))["sections"]: print(s["name"], s["bytes"])' "$work/tdp/manifest.json")
 [ "$at" -eq "$(stat -c %s "$work/tdp/state.bin")" ] || fail "the sections are not all of state.bin"
-broken state.bin
-truncate -s -1 "$path"
-says 7 'cut short'
 broken state.bin
 echo >> "$path"
 says 7 'state.bin: more bytes'

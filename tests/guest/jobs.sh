@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# A Linux guest in the middle of a checksum, a database and a compiler's work: it is saved there, killed with
-# SIGKILL and restored, and moved from shadow to tdp and back. Its results are this host's, and what goes on ends as
+# A Linux guest in the middle of a checksum, a database and a compiler's work: it is saved there under either MMU, killed
+# with SIGKILL and restored under both, and moved from shadow to tdp and back. Its results are this host's, and what goes on ends as
 # one that was never stopped: instructions, time, memory, console.
 #
 #   jobs.sh PENUMBRA
@@ -42,22 +42,25 @@ timeout 600 "$penumbra" run "${guest[@]}" --stats "$work/whole.json" --ram-diges
 [ "$(same "$work/whole.json" | wc -l)" -eq 3 ] || fail "there is nothing to compare with"
 right alone "$work/whole.out"
 
-background 0 "${guest[@]}" --dirty-log wp
-parent=()
-for job in $jobs; do
-    said 0 "begin $job"
-    run snapshot save "$work/mon0" "$work/in-$job" "${parent[@]}"
-    [ "$rc" -eq 0 ] || fail "save in the middle of $job: $(cat "$work/err")"
-    parent=(--parent "$work/in-$job")
-done
-kill -9 "${pid[0]}"
-wait "${pid[0]}" 2> /dev/null
-mmu=tdp
-for job in $jobs; do
-    timeout 600 "$penumbra" snapshot restore "$work/in-$job" --mmu $mmu --stats "$work/r.json" --ram-digest < /dev/null > "$work/r.out" 2> "$work/err" ||
-        fail "restored in $job, $mmu: exit code $?: $(cat "$work/err")"
-    as_alone "restored in $job, $mmu" "$work/r.json" "$work/r.out"
-    [ $mmu = tdp ] && mmu=shadow || mmu=tdp
+for of in shadow:wp tdp:pml; do
+    rm -rf "$work/mon0" "$work"/in-*
+    background 0 "${guest[@]}" --mmu "${of%:*}" --dirty-log "${of#*:}"
+    parent=()
+    for job in $jobs; do
+        said 0 "begin $job"
+        run snapshot save "$work/mon0" "$work/in-$job" "${parent[@]}"
+        [ "$rc" -eq 0 ] || fail "$of: save in the middle of $job: $(cat "$work/err")"
+        parent=(--parent "$work/in-$job")
+    done
+    kill -9 "${pid[0]}"
+    wait "${pid[0]}" 2> /dev/null
+    for job in $jobs; do
+        for mmu in shadow tdp; do
+            timeout 600 "$penumbra" snapshot restore "$work/in-$job" --mmu $mmu --stats "$work/r.json" --ram-digest < /dev/null > "$work/r.out" 2> "$work/err" ||
+                fail "$of: restored in $job, $mmu: exit code $?: $(cat "$work/err")"
+            as_alone "$of: restored in $job, $mmu" "$work/r.json" "$work/r.out"
+        done
+    done
 done
 
 rm -f "$work"/mon* "$work"/in[0-9] "$work"/[0-2].out

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # What dirty.sh runs inside the lab: KVM's dirty trackers over the corpus, at five write rates, while slots come and
 # go, with large pages to split, and of Linux with four vCPUs, of which snapshots are written meanwhile; and a Linux
-# guest that moves between KVM and our MMUs in the middle of its work.
+# guest that moves between KVM and our MMUs in the middle of its work, and one that is saved there, killed and restored.
 cd /lab
 bad=0
 say() { echo "$(cut -d' ' -f1 /proc/uptime) $*" | tee -a /lab/out/progress > /dev/console; }
@@ -52,21 +52,29 @@ for t in clear ring; do
     rm -rf /tmp/s? /tmp/mon
 done
 
-# kvm -> shadow -> tdp -> kvm, each time in the middle of a job.
-./penumbra run --mmu kvm -m 256M --pv pvclock --cpu x86-64-v2,vendor=amd,-pcid,-invpcid,-spec_ctrl --kernel vmlinuz \
-    --initrd jobs.gz --append "console=ttyS0 panic=-1 pn.script pn.jobs=1" --monitor /tmp/mon0 \
-    < /dev/null > out/jobs.0 2> out/jobs.err &
+# A guest of three jobs, under kvm.
+jobs="--cpu x86-64-v2,vendor=amd,-pcid,-invpcid,-spec_ctrl --pv pvclock -m 256M --kernel vmlinuz --initrd jobs.gz"
+append="console=ttyS0 panic=-1 pn.script pn.jobs=1"
+# said LINE FILES PID: it may have said so before it came here.
+said() { until cat out/$2.? | grep -q "$1"; do kill -0 $3 || break; usleep 100000; done; }
+# right FILES: the jobs' results are those of the host that has made the image.
+right() {
+    cat out/$1.? | tr -d '\r' | grep -E '^(checksum|database|compile) ' > out/$1.got
+    cmp out/$1.got jobs.want && say "$1: all right" || bad=1
+}
+
+# kvm -> shadow -> tdp -> kvm, each time in the middle of a job. In a simulated processor a peer is silent for long.
+./penumbra run --mmu kvm $jobs --append "$append" --monitor /tmp/mon0 < /dev/null > out/jobs.0 2> out/jobs.err &
 all=$!
 n=0
 for hop in "shadow:begin checksum" "tdp:begin database" "kvm:begin compile"; do
-    # It may have said so before it came here.
-    until cat out/jobs.? | grep -q "${hop#*:}"; do kill -0 $! || break; usleep 100000; done
+    said "${hop#*:}" jobs $!
     n=$((n + 1))
-    ./penumbra run --mmu ${hop%%:*} --incoming unix:/tmp/in$n --monitor /tmp/mon$n --timeout 1500 \
+    ./penumbra run --mmu ${hop%%:*} --incoming unix:/tmp/in$n --incoming-stall 200 --monitor /tmp/mon$n --timeout 1500 \
         < /dev/null > out/jobs.$n 2>> out/jobs.err &
     all="$all $!"
     until [ -S /tmp/in$n ]; do usleep 50000; done
-    ./penumbra migrate /tmp/mon$((n - 1)) unix:/tmp/in$n --verify >> out/jobs.log 2>&1 || {
+    ./penumbra migrate /tmp/mon$((n - 1)) unix:/tmp/in$n --stall 200 --verify >> out/jobs.log 2>&1 || {
         bad=1
         kill $all
         break
@@ -74,6 +82,27 @@ for hop in "shadow:begin checksum" "tdp:begin database" "kvm:begin compile"; do
     say "jobs: to $hop: $(tail -n 1 out/jobs.log)"
 done
 for pid in $all; do wait $pid || bad=1; done
-cat out/jobs.? | tr -d '\r' | grep -E '^(checksum|database|compile) ' > out/jobs.got
-cmp out/jobs.got jobs.want && say "jobs: all right" || bad=1
+right jobs
+
+# Saved in the middle of a job, killed and restored, under kvm, tdp and shadow.
+./penumbra run --mmu kvm $jobs --append "$append" --monitor /tmp/mon < /dev/null > out/saved.0 2> out/saved.err &
+pid=$!
+n=0
+for hop in "kvm:begin checksum" "tdp:begin database" "shadow:begin compile"; do
+    said "${hop#*:}" saved $pid
+    n=$((n + 1))
+    # Killed before it says more: what it says after the save is said by who is restored.
+    ./penumbra monitor /tmp/mon stop > /dev/null && ./penumbra snapshot save /tmp/mon /tmp/j$n > out/saved.log 2>&1 || bad=1
+    kill -9 $pid
+    wait $pid
+    rm -f /tmp/mon
+    ./penumbra snapshot restore /tmp/j$n --mmu ${hop%%:*} --monitor /tmp/mon --timeout 1500 \
+        < /dev/null > out/saved.$n 2>> out/saved.err &
+    pid=$!
+    until [ -S /tmp/mon ]; do kill -0 $pid || break; usleep 50000; done
+    say "saved: to $hop: $(tail -n 1 out/saved.log)"
+    rm -rf /tmp/j$n
+done
+wait $pid || bad=1
+right saved
 exit $bad
