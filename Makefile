@@ -18,7 +18,7 @@ help:
 	@echo "make test     install what is missing, build, run every test"
 	@echo "make differential   random instructions in the software CPU and on this host's, without"
 	@echo "              end (MODE=64|32, SEED=...; one million of them are in make test)"
-	@echo "make killed   end writers of snapshots, and spoil migrations, at 200 random places (POINTS=..., SEED=...);"
+	@echo "make killed   kill -9 saves, merges and migrations at 200 random places each, and spoil them otherwise (POINTS=..., SEED=...);"
 	@echo "              then guests that write to a disk, 50 times (ROUNDS=...)"
 	@echo "make litmus   two vCPUs that are threads, ten million rounds of what processors promise each other;"
 	@echo "              then thirty boots with eight of them (BOOTS=...)"

@@ -8,7 +8,9 @@
  *                 CUT 256ths before. AT 0: never
  *
  * Calls are counted from that mkdir, which is the first. The count so far is in the file
- * PN_CHOP.count.
+ * PN_CHOP.count. Reads of a snapshot's files are counted apart: where PN_CHOP_READ is a number,
+ * the read of that number, from the start of the process on, is an I/O error, and the count is in
+ * PN_CHOP.reads.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -16,6 +18,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -47,17 +50,44 @@ static void read_plan(void) {
     chop.begun = true;
 }
 
-static bool due(void) {
+static void tell(const char *file, unsigned count) {
     char text[16];
-    if (!chop.begun)
-        return false;
-    int size = snprintf(text, sizeof(text), "%u\n", ++chop.count);
-    int fd = (int)syscall(SYS_openat, AT_FDCWD, chop.file, O_WRONLY | O_CREAT, 0666);
+    int size = snprintf(text, sizeof(text), "%u\n", count);
+    int fd = (int)syscall(SYS_openat, AT_FDCWD, file, O_WRONLY | O_CREAT, 0666);
     if (fd >= 0) {
         syscall(SYS_pwrite64, fd, text, size, 0);
         syscall(SYS_close, fd);
     }
+}
+
+static bool due(void) {
+    if (!chop.begun)
+        return false;
+    tell(chop.file, ++chop.count);
     return chop.count == chop.at;
+}
+
+/* A read of a snapshot's file that is to fail. Threads read, too. */
+static bool read_is_due(int fd) {
+    static atomic_uint count;
+    static const char *const files[] = {"/manifest.json", "/state.bin", "/memory.bin"};
+    const char *at = getenv("PN_CHOP_READ"), *plan = getenv("PN_CHOP");
+    char link[32], path[512], counted[600];
+    if (!at || !plan)
+        return false;
+    snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+    ssize_t n = readlink(link, path, sizeof(path) - 1);
+    bool ours = false;
+    for (unsigned i = 0; i < 3; i++) {
+        size_t size = strlen(files[i]);
+        ours |= n > (ssize_t)size && !memcmp(path + n - size, files[i], size);
+    }
+    if (!ours)
+        return false;
+    unsigned number = atomic_fetch_add(&count, 1) + 1;
+    snprintf(counted, sizeof(counted), "%s.reads", plan);
+    tell(counted, number);
+    return number == (unsigned)atoi(at);
 }
 
 static int end(void) {
@@ -84,6 +114,19 @@ ssize_t write(int fd, const void *buf, size_t size) {
     if (size * chop.cut / 256)
         syscall(SYS_write, fd, buf, size * chop.cut / 256);
     return end();
+}
+
+static ssize_t failed(void) {
+    errno = EIO;
+    return -1;
+}
+
+ssize_t read(int fd, void *buf, size_t size) {
+    return read_is_due(fd) ? failed() : REAL(read)(fd, buf, size);
+}
+
+ssize_t pread(int fd, void *buf, size_t size, off_t at) {
+    return read_is_due(fd) ? failed() : REAL(pread)(fd, buf, size, at);
 }
 
 int openat(int fd, const char *path, int flags, ...) {

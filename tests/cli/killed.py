@@ -4,14 +4,14 @@
 
     killed.py PENUMBRA SHIM POINTS [SEED]
 
-A third of the points kill a run inside `save --parent`, or inside one that replaces a snapshot; a third fail
-such a save by no space or an I/O error, and the same run saves again; a third kill or fail `merge`. Half of the
-saves are live, where the copy that writes may die alone. Whatever
-happens, what was there before is whole, no half of anything has a name, and the next save has every page: it
+At each point a run is killed inside `save --parent`, or inside one that replaces a snapshot, and a merge is killed; a
+save fails by no space or an I/O error, and the same run saves again; a merge fails so; and a read of a snapshot fails by
+an I/O error while it is restored, verified, merged or compared. Half of the saves are live, where the copy that writes
+may die alone. Whatever happens, what was there before is whole, no half of anything has a name, and the next save has every page: it
 is compared with a full one of the same moment."""
-import errno, json, os, random, shutil, subprocess, sys, tempfile
+import errno, json, os, random, re, shutil, subprocess, sys, tempfile
 
-penumbra, shim, points = sys.argv[1], sys.argv[2], int(sys.argv[3])
+penumbra, shim, points = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2]), int(sys.argv[3])
 seed = int(sys.argv[4]) if len(sys.argv) > 4 else 1
 rnd = random.Random(seed)
 work = tempfile.mkdtemp(prefix="pn-killed-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
@@ -171,8 +171,36 @@ def fail_a_save(run, calls):
     gone("child", *parts())
 
 
-def break_a_merge(calls):
-    how = rnd.choice(["kill", errno.ENOSPC, errno.EIO])
+def fail_a_read():
+    """One line, which names the file; nothing starts, or the guest of a lazy restore is stopped."""
+    words = rnd.choice([["restore", "top"], ["restore", "top", "--restore-memory", "lazy"], ["verify", "top"],
+                        ["merge", "top", "merged"], ["diff", "top", "base"]])
+    limit = ["--max-insns", "1000000", "--sandbox", "off"] if words[0] == "restore" else []
+    env = dict(os.environ, PN_CHOP=plan, LD_PRELOAD=shim)
+
+    def go(at):
+        return subprocess.run([penumbra, "snapshot", *words, *limit], cwd=work, stdin=subprocess.DEVNULL, capture_output=True,
+                              text=True, timeout=120, env=dict(env, PN_CHOP_READ=str(at)))
+    chop(0)
+    go(0)
+    with open(plan + ".reads") as f:
+        reads = int(f.read())
+    os.remove(plan + ".reads")
+    gone("merged")
+    require(reads > 5, "the shim does not see what is read", *words, reads)
+    at = rnd.randrange(1, reads + 1)
+    r = go(at)
+    what = f"read {at} of {reads} fails: {' '.join(words)}"
+    said = r.stderr + (r.stdout if words[0] == "verify" else "")
+    late = "lazy" in words and "Input/output error" not in said  # it did not need that read this time
+    require(late or r.returncode in (1, 7), what, r.returncode, r.stdout, r.stderr)
+    require(late or re.search(r"(manifest\.json|state\.bin|memory\.bin|working set).*Input/output error", said), what, r.stdout, r.stderr)
+    require(words[0] != "restore" or late or r.stderr.count("\n") == 1, what, r.stderr)
+    require(not os.path.exists(f"{work}/merged") and not parts(), what, "something is left", parts())
+    note("a read failed: " + words[0])
+
+
+def break_a_merge(calls, how):
     chop(rnd.randrange(1, calls + 1), how)
     r = call("snapshot", "merge", "top", "merged", shimmed=True)
     require(r.returncode == -9 if how == "kill" else r.returncode in (0, 1), "a merge", r.returncode, r.stderr)
@@ -200,15 +228,14 @@ def main():
     gone("merged")
     require(saves > 20 and merges > 20, "the shim is not there", saves, merges)
     for i in range(points):
-        if i % 3 == 0:
-            fail_a_save(run, saves)
-        elif i % 3 == 1:
-            break_a_merge(merges)
-        else:
-            mon = f"{work}/mon"
-            os.rename(mon, mon + ".kept")
-            kill_a_save(saves, rnd.randrange(2))
-            os.rename(mon + ".kept", mon)
+        fail_a_save(run, saves)
+        break_a_merge(merges, "kill")
+        break_a_merge(merges, rnd.choice([errno.ENOSPC, errno.EIO]))
+        fail_a_read()
+        mon = f"{work}/mon"
+        os.rename(mon, mon + ".kept")
+        kill_a_save(saves, rnd.randrange(2))
+        os.rename(mon + ".kept", mon)
     run.end()
     print(f"{points} points of {saves} calls of a save and {merges} of a merge, seed {seed}:")
     for what, n in sorted(tally.items()):

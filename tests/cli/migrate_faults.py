@@ -5,7 +5,8 @@
     migrate_faults.py PENUMBRA POINTS [SEED]
 
 After so many bytes, either way, somebody between them closes the connection, says nothing more, changes a
-byte, says something twice or leaves it out; or kill -9 ends one side. Whatever happens, the guest ends once,
+byte, says something twice or leaves it out; or kill -9 ends one side. POINTS are those of kill -9, half of them at
+either side; each of the others comes half as often. Whatever happens, the guest ends once,
 as one that stayed (instructions, time, memory), and who did not get it says why in one line. Where kill -9
 ended the side that had it, it does not end at all. Only a peer that is silent after it was given the guest
 leaves it standing at the source, which says so."""
@@ -201,14 +202,14 @@ try:
     whole = r.result()
     sizes = {to: one("none", 1 << 60, to, []) for to in (False, True)}
     hows = ["close", "stall", "flip", "twice", "leave-out", "kill-source", "kill-destination"]
-    for n in range(points):
+    for how in hows * (points // 2):
         to_source = rnd.random() < 0.3
         size = sizes[to_source]
         # The ends of what is said are where the guest is handed over.
         at = rnd.randrange(size) if rnd.random() < 0.5 else max(0, size - 1 - rnd.randrange(min(size, 200)))
         options = [o for o, p in ((["--streams", "2"], 0.3), (["--compress", "lz4"], 0.3), (["--downtime", "1", "--throttle"], 0.3))
                    if rnd.random() < p for o in o]
-        one(hows[n % len(hows)], at, to_source, options)
+        one(how, at, to_source, options)
     for line in sorted(tally):
         print(f"{tally[line]:4} {line}")
 finally:
