@@ -7,9 +7,9 @@
  *
  * Invariants
  * 1. Until GO is written the guest is the source's, whatever happens. From then on it goes on
- *    here only where the connection has ended without RUNNING: the destination writes that
- *    before the guest's first instruction, and what was written comes before the end. Where
- *    the peer is silent instead, nobody knows (MIGRATE_UNSURE).
+ *    here only where the destination refuses it. Where RUNNING does not come instead, nobody knows
+ *    (MIGRATE_UNSURE): that the connection has ended says nothing of what was written into its
+ *    other end, for whoever is in between may have lost it.
  * 2. A round has been written to its streams before the next harvest is asked for.
  */
 #include "machine/migrate_source.h"
@@ -242,8 +242,8 @@ static int hand_over(struct migration *g, bool postcopy, struct err *e) {
     return rc;
 }
 
-/* Give it up. Return: 0: it runs over there; or -errno. */
-static int give_away(struct migration *g, bool postcopy, struct err *e) {
+/* Give it up. Return: 0: it runs over there; or -errno, and *given: perhaps it does (invariant 1). */
+static int give_away(struct migration *g, bool postcopy, bool *given, struct err *e) {
     pthread_mutex_lock(&g->lock);
     bool stop = g->stop;
     if (!stop)
@@ -252,8 +252,10 @@ static int give_away(struct migration *g, bool postcopy, struct err *e) {
     if (stop)
         return err_set(e, -ECANCELED, "cancelled");
     int rc = migrate_put(&g->control, MIGRATE_GO, NULL, 0, e);
-    if (rc == 0)
+    if (rc == 0) {
         rc = expect(g, MIGRATE_RUNNING, postcopy, e);
+        *given = rc != -EREMOTEIO;
+    }
     if (rc == 0) {
         pthread_mutex_lock(&g->lock);
         g->p.downtime_ns = host_ns() - g->stood;
@@ -293,7 +295,7 @@ static int follow(struct migration *g, struct err *e) {
 
 /* Return: what became of it, with a line in e where it did not go as it should. */
 static enum migrate_phase run(struct migration *g, struct err *e) {
-    bool postcopy = false;
+    bool postcopy = false, given = false;
     int rc = greet(g, e);
     if (rc == 0) {
         set_phase(g, MIGRATE_COPIES);
@@ -306,11 +308,9 @@ static enum migrate_phase run(struct migration *g, struct err *e) {
             migrate_refuse(&g->control, e->text);
         return MIGRATE_FAILED;
     }
-    rc = give_away(g, postcopy, e);
-    if (rc) /* invariant 1 */
-        return rc == -EPIPE || rc == -ECONNRESET || rc == -EREMOTEIO || rc == -ECANCELED
-                   ? MIGRATE_FAILED
-                   : MIGRATE_UNSURE;
+    rc = give_away(g, postcopy, &given, e);
+    if (rc)
+        return given ? MIGRATE_UNSURE : MIGRATE_FAILED;
     rc = postcopy ? follow(g, e) : 0;
     return rc ? MIGRATE_UNSURE : MIGRATE_MOVED;
 }

@@ -8,8 +8,8 @@ After so many bytes, either way, somebody between them closes the connection, sa
 byte, says something twice or leaves it out; or kill -9 ends one side. POINTS are those of kill -9, half of them at
 either side; each of the others comes half as often. Whatever happens, the guest ends once,
 as one that stayed (instructions, time, memory), and who did not get it says why in one line. Where kill -9
-ended the side that had it, it does not end at all. Only a peer that is silent after it was given the guest
-leaves it standing at the source, which says so."""
+ended the side that had it, it does not end at all. Only where the answer of a peer that was given the guest does
+not come does it stand at the source, which says so."""
 import json, os, random, select, shutil, socket, subprocess, sys, tempfile, threading
 
 penumbra, points = os.path.abspath(sys.argv[1]), int(sys.argv[2])
