@@ -108,11 +108,26 @@ static inline bool dirty_test(const struct slot *s, pn_gfn gfn) {
     uint64_t page = gfn - s->gfn;
     return s->dirty[page / 64] >> (page % 64) & 1;
 }
+/* The 2 MiB frame of gfn, as much of it as is in the slot: [*first, return). */
+static inline pn_gfn dirty_frame(const struct slot *s, pn_gfn gfn, pn_gfn *first) {
+    pn_gfn from = gfn & ~(pn_gfn)511, end = from + 512;
+    *first = from < s->gfn ? s->gfn : from;
+    return end > s->gfn + s->npages ? s->gfn + s->npages : end;
+}
 /* By write protection: does no store to it have to be seen, as it is? */
 static inline bool dirty_known(const struct slot *s, pn_gfn gfn) {
     uint64_t page = gfn - s->gfn;
     return dirty_test(s, gfn) && !(s->reset && s->reset[page / 64] >> (page % 64) & 1);
 }
+/* The same of all of its 2 MiB. */
+static inline bool dirty_frame_known(const struct slot *s, pn_gfn gfn) {
+    pn_gfn at, end = dirty_frame(s, gfn, &at);
+    while (at < end && dirty_known(s, at))
+        at++;
+    return at == end;
+}
+/* tracker.c: all of its 2 MiB goes into the log. */
+void dirty_mark_frame(struct pn_mmu_vcpu *vcpu, struct slot *s, pn_gfn gfn);
 
 /*
  * What the two kinds of MMU do each in its own way; pn_mmu_create chooses the table.
@@ -534,11 +549,12 @@ static inline bool track_seen(struct pn_mmu *mmu, pn_gpa gpa) {
 }
 /* May a leaf of this level at gfn take stores that no MMU sees? The one place for the
  * rule; that a memslot is read-only is another. A large leaf of a logged slot is split
- * first. Users of pn_mmu_track_add have their say in the TLB alone. */
+ * first, but where the log has no finer grain. Users of pn_mmu_track_add have their say in the TLB alone. */
 static inline bool may_store_unseen(const struct pn_mmu *mmu, const struct slot *s,
                                     pn_gfn gfn, unsigned level) {
     if (level > 1)
-        return !s->dirty;
+        return !s->dirty ||
+               (level == 2 && mmu->tracker->frames && dirty_frame_known(s, gfn));
     return !track_tables(s, gfn) && (!s->dirty || mmu->tracker->may_write(s, gfn));
 }
 /* A vCPU made a store: count it, if it was for users alone to see. */

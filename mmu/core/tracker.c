@@ -11,7 +11,8 @@
  *            all pieces of the page are stored to
  *            (pieces.c)
  *   wp-2m    while the page is in the log, where its    the same
- *            first store puts all of its 2 MiB
+ *            first store puts all of its 2 MiB; a
+ *            large one while all of that is
  *   accessed always; each first access is noted         empties the TLBs
  *   dbit     always; the walk of a store sets D        scans the leaves, and clears D
  *   pml,     always; the walk of a store sets D        empties the buffers, and clears D of
@@ -59,15 +60,17 @@ static const struct tracker_ops pieces = {.pieces = true,
                                           .collect = nothing_to_collect};
 
 /* All of the frame's pages are written now, as far as anybody knows. */
-static bool log_frame(struct pn_mmu_vcpu *vcpu, struct slot *s, pn_gfn gfn) {
-    pn_gfn first = gfn & ~(pn_gfn)511, end = first + 512;
-    if (dirty_known(s, gfn))
-        return false;
-    first = first < s->gfn ? s->gfn : first;
-    end = end > s->gfn + s->npages ? s->gfn + s->npages : end;
+void dirty_mark_frame(struct pn_mmu_vcpu *vcpu, struct slot *s, pn_gfn gfn) {
+    pn_gfn first, end = dirty_frame(s, gfn, &first);
     for (pn_gfn g = first; g < end; g++)
         dirty_mark(s, g);
     vcpu->mmu->ops->grant(vcpu->mmu, s, first, end);
+}
+
+static bool log_frame(struct pn_mmu_vcpu *vcpu, struct slot *s, pn_gfn gfn) {
+    if (dirty_known(s, gfn))
+        return false;
+    dirty_mark_frame(vcpu, s, gfn);
     return true;
 }
 

@@ -54,10 +54,11 @@ static bool take_rights(uint64_t *entry, const uint8_t *some, size_t lines,
          i++) { /* no branch: which lines have some is nobody's guess */
         uint64_t v = entry[i];
         bool does = some[i] && (v & (EPT_R | EPT_PS)) == EPT_R;
-        used |= does ? v & right : 0;
+        uint64_t large = some[i] && v & EPT_PS ? right & EPT_W : 0; /* it is the leaf */
+        used |= does ? v & right : v & large;
         entry[i] =
             does ? (v & ~right) | (uint64_t)some[i] << EPT_STALE_SHIFT | (v & EPT_STALE)
-                 : v;
+                 : v & ~large;
     }
     return used;
 }
@@ -74,7 +75,7 @@ static void forget_ways(struct pn_mmu *mmu, const struct slot *s, const uint64_t
             any |= bitmap[line * DIRTY_LINE + w];
         if (any && mmu->tracker->by_dbit)
             k->region = 0;
-        else if (any)
+        else if (any && k->level == 1) /* what is known of a large leaf is the leaf */
             k->pass = ept_pass(0);
     }
 }

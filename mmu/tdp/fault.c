@@ -136,7 +136,8 @@ static __attribute__((noinline)) enum pn_outcome fix(struct violation *v) {
         return done(v, PN_OUT_uncached, NULL); /* emulated: by the slot alone */
     if (!s || denied)
         return fix_mmio(v, s);
-    if (write && s->dirty && mmu->tracker->stored(vcpu, s, gfn))
+    if (write && s->dirty &&
+        (mmu->tracker->stored(vcpu, s, gfn) || tdp_log_rest(vcpu, s, gfn)))
         outcome = PN_OUT_dirty_log;
     uint64_t *ptep = (*v->fixes)++ < TDP_FIXES_MAX ? map(v, s, write) : NULL;
     v->again = ptep;

@@ -4,7 +4,7 @@
  *
  * Invariants
  * 1. A large leaf stands only where the slot backs the frame as one range (slot_large()
- *    == 0). In a logged slot it has no W.
+ *    == 0). In a logged slot it has no W, but by wp-2m (log.c).
  * 2. Splitting and merging take no right away and change no host page, so the TLBs stay:
  *    D of a large leaf is the OR of what it was made from.
  */

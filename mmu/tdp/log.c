@@ -7,7 +7,8 @@
  * which the walk of a store sets; a harvest scans the leaves and clears D, or the walk has
  * written down where it set D (mmu/core/buffer.c). Either way a
  * large leaf of a logged slot has no W: it is split, at once (eager_split) or by its
- * first store.
+ * first store. Where the log has no finer grain than 2 MiB (wp-2m), a leaf of that size stays, and
+ * has W while all of its pages are in the log.
  *
  * The pages of the guest's tables are logged like others: without the option ad when a
  * walk sets A or D in them, with it whenever a walk reads them (as by PML, which logs each
@@ -37,7 +38,8 @@ static void begin_leaf(struct visit *v, uint64_t *ptep, pn_gfn gfn, unsigned lev
     uint64_t keep = ~(mmu->tracker->by_dbit ? EPT_D : 0);
     keep &= ~EPT_W | tdp_may_write(mmu, slot_of_gfn(mmu, gfn), gfn, level);
     ept_put(ptep, *ptep & keep);
-    if (mmu->cfg.opt.eager_split)
+    if (mmu->cfg.opt.eager_split &&
+        (level == 1 || !tdp_large_ok(mmu, slot_of_gfn(mmu, gfn), gfn, level)))
         tdp_split(v->vcpu, ptep); /* out of memory: its first store tries again */
 }
 
@@ -57,6 +59,14 @@ void tdp_slot_changed(struct pn_mmu_vcpu *vcpu, struct slot *s, bool placed) {
     }
     roots_slots_changed(mmu);
     track_slot_added(mmu, s);
+}
+
+bool tdp_log_rest(struct pn_mmu_vcpu *vcpu, struct slot *s, pn_gfn gfn) {
+    if (!vcpu->mmu->tracker->frames || !tdp_large_ok(vcpu->mmu, s, gfn, 2) ||
+        dirty_frame_known(s, gfn))
+        return false;
+    dirty_mark_frame(vcpu, s, gfn);
+    return true;
 }
 
 /* ---- Harvest ---- */
@@ -92,10 +102,11 @@ void tdp_rearm(struct pn_mmu *mmu, struct slot *s, pn_gfn first, uint64_t bits, 
             observe(mmu, dropped, mmu);
             flush_ask(mmu);
         } else if (w.level > 1 && ept_leaf(w.pte, w.level) && w.pte & right) {
-            ept_put(w.ptep,
-                    *w.ptep &
-                        ~right); /* a log has begun, and this one is not split yet */
+            /* A log has begun, and this one is not split yet; or of one of 2 MiB. */
+            ept_put(w.ptep, *w.ptep & ~right);
             tlb_drop_writes(mmu, s);
+            observe(mmu, dropped, mmu);
+            flush_ask(mmu);
         }
         bits &= ~(here << skip);
     }

@@ -45,13 +45,24 @@ static bool will_be_logged(const struct forecast *f, const struct slot *s, pn_gf
     return is;
 }
 
+/* tdp_log_rest: of all of its 2 MiB. */
+static bool frame_will_be_logged(const struct forecast *f, const struct slot *s,
+                                 pn_gfn gfn) {
+    pn_gfn at, end = dirty_frame(s, gfn, &at);
+    while (at < end && will_be_logged(f, s, at))
+        at++;
+    return at == end;
+}
+
 /* tdp_may_write */
 static bool will_write(const struct forecast *f, const struct slot *s, pn_gfn gfn,
                        unsigned level) {
     if (s->pub.flags & PN_SLOT_READONLY)
         return false;
-    return !s->dirty || (level == 1 && (!tracker_protects(f->mmu->tracker) ||
-                                        will_be_logged(f, s, gfn)));
+    if (level > 1)
+        return !s->dirty ||
+               (level == 2 && f->mmu->tracker->frames && frame_will_be_logged(f, s, gfn));
+    return !s->dirty || !tracker_protects(f->mmu->tracker) || will_be_logged(f, s, gfn);
 }
 
 static unsigned best_level(const struct forecast *f, struct slot *s, pn_gfn gfn) {
@@ -173,7 +184,9 @@ static enum pn_outcome will_end(const struct forecast *f, pn_gfn gfn, bool write
     if (!s || (write && s->pub.flags & PN_SLOT_READONLY))
         return PN_OUT_mmio;
     if (write && s->dirty && tracker_protects(f->mmu->tracker) &&
-        !will_be_logged(f, s, gfn))
+        (!will_be_logged(f, s, gfn) ||
+         (f->mmu->tracker->frames && tdp_large_ok(f->mmu, s, gfn, 2) &&
+          !frame_will_be_logged(f, s, gfn))))
         return PN_OUT_dirty_log;
     return l.is && l.level > best_level(f, s, gfn) ? PN_OUT_mapped_split : PN_OUT_mapped;
 }

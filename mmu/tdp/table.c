@@ -141,7 +141,8 @@ void tdp_set_mmio(struct pn_mmu_vcpu *vcpu, uint64_t *ptep) {
 }
 
 bool tdp_large_ok(const struct pn_mmu *mmu, struct slot *s, pn_gfn gfn, unsigned level) {
-    return mmu->cfg.opt.large_pages && !s->dirty && !*slot_large(s, gfn, level);
+    bool seen = !s->dirty || (level == 2 && mmu->tracker->frames);
+    return mmu->cfg.opt.large_pages && seen && !*slot_large(s, gfn, level);
 }
 
 /* ---- Zapping ---- */

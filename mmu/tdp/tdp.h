@@ -198,6 +198,9 @@ static inline void tdp_set_bits(struct pn_mmu_vcpu *vcpu, const struct ewalk *w,
         dirty_set_d(vcpu, gpa >> PN_PAGE_SHIFT, w->level);
     ept_put(w->ptep, *w->ptep | bits);
 }
+/* Of a store to a page that the log has: a large leaf may take it when the log has all of its 2 MiB.
+ * Return: these are news. */
+bool tdp_log_rest(struct pn_mmu_vcpu *vcpu, struct slot *s, pn_gfn gfn);
 void tdp_harvested(struct pn_mmu *mmu);
 void tdp_written(struct pn_mmu_vcpu *vcpu, pn_gpa gpa, size_t size, bool ad);
 

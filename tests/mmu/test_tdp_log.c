@@ -349,6 +349,39 @@ START_TEST(a_log_of_2m_faults_once_for_all_of_them) {
 }
 END_TEST
 
+/* A leaf of 2 MiB stays, and has W while all of its pages are in the log. */
+START_TEST(a_log_of_2m_keeps_large_mappings) {
+    pn_mmu_options_default(&opt);
+    tracker = PN_TRACKER_FRAMES;
+    begin_mapped();
+    ck_assert_int_eq(store(GVA, 1), PN_MAPPED);
+    relog(PN_SLOT_LOG_DIRTY);
+    harvest();
+    uint64_t faults = stat(PN_STAT_pf_dirty_log);
+    for (unsigned round = 0; round < 3; round++) {
+        ck_assert_int_eq(go(GVA + 0x3000, PN_READ, PN_TLB_SUPER), PN_MAPPED);
+        ck_assert_uint_eq(leaf(DATA).pte & (EPT_PS | EPT_W), EPT_PS);
+        ck_assert(!hit(GVA + 0x3000, PN_WRITE, PN_TLB_SUPER));
+        if (round ==
+            2) { /* a device's page alone gives no W, and the first store brings the rest */
+            write_back(DATA + 0x3000);
+            ck_assert_int_eq(go(GVA, PN_READ, PN_TLB_SUPER), PN_MAPPED);
+            ck_assert_uint_eq(leaf(DATA).pte & EPT_W, 0);
+        }
+        ck_assert_int_eq(store(GVA + 0x3000, round), PN_MAPPED);
+        ck_assert_uint_eq(leaf(DATA).pte & (EPT_PS | EPT_W), EPT_PS | EPT_W);
+        ck_assert_int_eq(store(GVA + 0x7000, round), PN_MAPPED);
+        ck_assert_uint_eq(stat(PN_STAT_pf_dirty_log), ++faults);
+        ck_assert_int_eq(harvest(), 512);
+        ck_assert_uint_eq(leaf(DATA).pte & (EPT_PS | EPT_W), EPT_PS);
+        clean();
+    }
+    ck_assert_uint_eq(stat(PN_STAT_large_split), 0);
+    end();
+    tracker = PN_TRACKER_OFF;
+}
+END_TEST
+
 /* What is read is in the log, and no access is an exit. */
 START_TEST(a_log_of_accesses_has_what_is_read) {
     for (enum pn_mmu_kind kind = PN_MMU_SHADOW; kind <= PN_MMU_TDP; kind++) {
@@ -476,16 +509,17 @@ START_TEST(the_hint_of_a_page_with_many_aliases_recovers) {
 END_TEST
 
 SUITE("mmu tdp logs", .timeout = 120,
-      .tests = {
-          tracking_a_frame_leaves_its_large_mapping,
-          a_harvest_closes_what_the_next_store_opens,
-          a_logged_gigabyte_is_split_down_to_4k,
-          the_walkers_a_and_d_in_a_tracked_page_are_told, logging_splits_at_once,
-          logging_splits_at_the_first_write,
-          a_tracked_frame_is_large_again_when_logging_ends,
-          the_log_by_write_protection_misses_nothing, the_log_by_d_bits_misses_nothing,
-          the_logs_by_buffers_miss_nothing,
-          a_full_buffer_is_an_exit_before_the_next_store,
-          a_log_of_2m_faults_once_for_all_of_them, a_log_of_accesses_has_what_is_read,
-          walks_dirty_the_tables_where_the_second_level_has_d,
-          d_bits_outlive_their_tables, the_hint_of_a_page_with_many_aliases_recovers})
+      .tests = {tracking_a_frame_leaves_its_large_mapping,
+                a_harvest_closes_what_the_next_store_opens,
+                a_logged_gigabyte_is_split_down_to_4k,
+                the_walkers_a_and_d_in_a_tracked_page_are_told, logging_splits_at_once,
+                logging_splits_at_the_first_write,
+                a_tracked_frame_is_large_again_when_logging_ends,
+                the_log_by_write_protection_misses_nothing,
+                the_log_by_d_bits_misses_nothing, the_logs_by_buffers_miss_nothing,
+                a_full_buffer_is_an_exit_before_the_next_store,
+                a_log_of_2m_faults_once_for_all_of_them, a_log_of_2m_keeps_large_mappings,
+                a_log_of_accesses_has_what_is_read,
+                walks_dirty_the_tables_where_the_second_level_has_d,
+                d_bits_outlive_their_tables,
+                the_hint_of_a_page_with_many_aliases_recovers})
