@@ -38,9 +38,10 @@ struct root {
     bool fetched_any;
     uint64_t fetched[FETCHED_BITS / 64]; /* pages fetched from */
     uint64_t large[2];                   /* 4 MiB, 1 GiB regions with large pages */
-    uint64_t bit;                        /* root_bit */
-    struct rights rights;                /* that the TLB was filled with */
-    uint16_t pkeys_user, pkeys_super;    /* keys in the TLB */
+    uint8_t region[PN_TLB_MODES][PN_TLB_ENTRIES]; /* 2 MiB of each entry, by hash */
+    uint64_t bit;                                 /* root_bit */
+    struct rights rights;                         /* that the TLB was filled with */
+    uint16_t pkeys_user, pkeys_super;             /* keys in the TLB */
     const struct pn_tlb_entry
         *tlb[PN_TLB_MODES];                  /* what answers: room, or an empty one */
     struct pn_tlb_entry *room[PN_TLB_MODES]; /* PN_TLB_ENTRIES each */
@@ -57,34 +58,30 @@ struct way {
     pn_gva region; /* gva >> WAY_SHIFT, plus 1; 0: none */
     uint64_t root, gen;
     uint16_t mode;
-    uint8_t level;                        /* of the last entry */
-    uint8_t entries, leaves;              /* how many there are of each */
-    unsigned acc;                         /* ACC_* that the entries leave */
-    uint64_t refs;                        /* REFS of the second level */
-    const uint64_t *table;                /* of level 1; NULL: the last entry is a leaf */
-    const uint64_t *at[WAY_ENTRIES];      /* the guest's entries */
-    uint64_t gpte[WAY_ENTRIES];           /* and what they were */
-    const uint64_t *ept[WAY_ENTRIES + 1]; /* the leaves that lead there, each once */
-    uint64_t pte[WAY_ENTRIES + 1];        /* what counts of them */
+    uint8_t level;         /* of the last entry */
+    uint8_t entries;       /* how many there are */
+    unsigned acc;          /* ACC_* that the entries leave */
+    uint64_t refs;         /* REFS of the second level */
+    const uint64_t *table; /* of level 1; NULL: the last entry is a leaf */
+    const uint64_t
+        *at[WAY_ENTRIES];       /* the guest's entries; behind them the first again */
+    uint64_t gpte[WAY_ENTRIES]; /* and what they were */
 };
 #define WAYS 256u
 /* The same of a guest's guest, whose entries' addresses go through a second level in guest
  * memory: its entries stand between them. */
 #define NEST_ENTRIES 24
-#define NEST_LEAVES  16
 struct nest_way {
     pn_gva region;
     uint64_t root, gen, second; /* second: its root */
     uint16_t mode, second_mode;
-    uint8_t level, entries, leaves;
+    uint8_t level, entries;
     unsigned acc;
     uint64_t refs, reads; /* reads: REFS of the second level in guest memory */
     uint64_t last;        /* the guest's entry that the way ends in */
     const uint64_t *table;
     const uint64_t *at[NEST_ENTRIES];
     uint64_t entry[NEST_ENTRIES];
-    const uint64_t *ept[NEST_LEAVES];
-    uint64_t pte[NEST_LEAVES];
 };
 #define NEST_WAYS 128u
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The audit of the two-dimensional MMU: tables, leaves, and the TLBs against them. */
 #include "mmu/core/audit.h"
-#include "mmu/tdp/tdp.h"
+#include "mmu/tdp/fill.h"
 
 #define T_FMT        "table gfn %#llx level %u entry %u"
 #define T_ARG(sp, i) (unsigned long long)(sp)->gfn, sp_level(sp), i
@@ -178,4 +178,6 @@ void tdp_audit_entry(struct audit *a, const struct root *r, enum pn_tlb_mode mod
                   (unsigned long long)gva);
     if (e->tag[PN_FETCH] != PN_TLB_NONE(i) && !tdp_was_fetched(r, gva))
         wrong(a, "TLB entry for gva %#llx: fetch not noted", (unsigned long long)gva);
+    if (r->region[mode][i] != region_hash(gva))
+        wrong(a, "TLB entry for gva %#llx: region not noted", (unsigned long long)gva);
 }

@@ -144,7 +144,7 @@ void tdp_open(struct pn_mmu *mmu, uint64_t *ptep) {
     const struct slot *s = slot_of_gfn(mmu, gfn);
     uint64_t *leaf = ept_child(*ptep);
     uint64_t stale = s->dirty ? (*ptep & EPT_STALE) >> EPT_STALE_SHIFT : 0;
-    mmu_bar(mmu);
+    ept_lost(mmu->tdp);
     for (; stale; stale &= stale - 1) {
         unsigned first = (unsigned)__builtin_ctzll(stale) * 64;
         for (unsigned k = first; k < first + 64; k++)

@@ -26,6 +26,7 @@ bool tdp_split(struct pn_mmu_vcpu *vcpu, uint64_t *ptep) {
         parent->used++;
         return false;
     }
+    ept_lost(mmu->tdp);
     ept_put(ptep, *ptep | (v & EPT_A));
     uint64_t bytes = level_pages(level - 1) << PN_PAGE_SHIFT;
     for (unsigned k = 0; k < 512; k++)

@@ -25,6 +25,7 @@ void tdp_write_protect(struct pn_mmu *mmu, struct slot *s, pn_gfn gfn) {
     struct ewalk w;
     ept_peek(mmu->tdp, gfn << PN_PAGE_SHIFT, &w);
     if (ept_leaf(w.pte, w.level) && *w.ptep & EPT_W) {
+        ept_lost(mmu->tdp);
         ept_put(w.ptep, *w.ptep & ~EPT_W);
         tdp_tlb_drop(mmu, s, gfn, true);
     }
@@ -37,6 +38,7 @@ static void begin_leaf(struct visit *v, uint64_t *ptep, pn_gfn gfn, unsigned lev
     struct pn_mmu *mmu = v->vcpu->mmu;
     uint64_t keep = ~(mmu->tracker->by_dbit ? EPT_D : 0);
     keep &= ~EPT_W | tdp_may_write(mmu, slot_of_gfn(mmu, gfn), gfn, level);
+    ept_lost(mmu->tdp);
     ept_put(ptep, *ptep & keep);
     if (mmu->cfg.opt.eager_split &&
         (level == 1 || !tdp_large_ok(mmu, slot_of_gfn(mmu, gfn), gfn, level)))
@@ -99,9 +101,11 @@ void tdp_rearm(struct pn_mmu *mmu, struct slot *s, pn_gfn first, uint64_t bits, 
             here &= (1ull << room) - 1;
         ept_peek(mmu->tdp, (first + skip) << PN_PAGE_SHIFT, &w);
         if (w.level == 1 && take_right(mmu, s, first + skip, w.ptep, here, right)) {
+            ept_lost(mmu->tdp);
             observe(mmu, dropped, mmu);
             flush_ask(mmu);
         } else if (w.level > 1 && ept_leaf(w.pte, w.level) && w.pte & right) {
+            ept_lost(mmu->tdp);
             /* A log has begun, and this one is not split yet; or of one of 2 MiB. */
             ept_put(w.ptep, *w.ptep & ~right);
             tlb_drop_writes(mmu, s);

@@ -12,10 +12,10 @@
  *
  * Invariants
  * 1. Until it is known that it answers, nothing is counted or changed but ways.
- * 2. While a way's gen is that of the tables, its ept are entries. Where those are what they
- *    were, a slot is there, and at and table are in it.
+ * 2. While a way's gen is that of the tables, the leaves that it came by are what they were, but
+ *    for rights that walks of tables do not need. So a slot is there, and at and table are in it.
  */
-#include "mmu/tdp/tdp.h"
+#include "mmu/tdp/fill.h"
 
 #define WALK_EVENTS (1ull << PN_EV_pagetable_walk | 1ull << PN_EV_paging_element)
 
@@ -37,11 +37,6 @@ static inline uint64_t guest_entry(const uint64_t *at) {
     return __atomic_load_n(at, __ATOMIC_RELAXED);
 }
 
-/* What a leaf has to keep for the gptes in its page to be where they were. */
-static inline uint64_t leaf_mask(const struct tdp *t) {
-    return EPT_ADDR | EPT_PS | EPT_R | t->table_needs | t->table_sets;
-}
-
 /* Of an entry: may it be used as it is? And what it leaves of the rights. plain: of the formats
  * with W, U and NX, which is known where it matters. */
 #define FOLDED static inline __attribute__((always_inline))
@@ -54,28 +49,12 @@ FOLDED unsigned entry_acc(const struct pt_bits *b, uint64_t v, bool plain) {
     return plain ? pt_acc_plain(v) : pt_acc(b->format, v) | pt_acc_user(b->format, b, v);
 }
 
-/* Where a gpte at gpa is, whose leaf may be used. Return: the leaf; NULL: it may not. */
-static const uint64_t *table_leaf(struct pn_mmu *mmu, pn_gpa gpa, uint64_t *refs,
-                                  uint64_t *pte, const void **at) {
-    const struct tdp *t = mmu->tdp;
-    *at = slot_ref(mmu, gpa).host;
-    return *at ? known_leaf(t, gpa, EPT_R | t->table_needs | t->table_sets, refs, pte)
-               : NULL;
-}
-
-static bool way_table(struct pn_mmu *mmu, struct way *y, pn_gpa gpa, const void **at) {
+/* Where a gpte at gpa is, whose leaf may be used. Return: false: it may not. */
+static bool table_at(struct pn_mmu *mmu, pn_gpa gpa, uint64_t *refs, const void **at) {
     const struct tdp *t = mmu->tdp;
     uint64_t pte;
-    const uint64_t *ptep = table_leaf(mmu, gpa, &y->refs, &pte, at);
-    unsigned i = 0;
-    if (!ptep)
-        return false;
-    while (i < y->leaves && y->ept[i] != ptep)
-        i++;
-    y->ept[i] = ptep;
-    y->pte[i] = pte & leaf_mask(t);
-    y->leaves += i == y->leaves;
-    return true;
+    *at = slot_ref(mmu, gpa).host;
+    return *at && known_leaf(t, gpa, EPT_R | t->table_needs | t->table_sets, refs, &pte);
 }
 
 /* Go it: four or five levels of 512 entries. Return: false: this is none. */
@@ -88,7 +67,7 @@ static __attribute__((noinline)) bool way_find(struct pn_mmu *mmu, const struct 
     *y = (struct way){
         .root = s->root, .gen = mmu->tdp->gen, .mode = s->mode, .acc = ACC_SETS - 1};
     for (unsigned level = s->levels; level > 1 && !large; level--) {
-        if (!way_table(mmu, y, table + 8 * level_index(gva, level), &at))
+        if (!table_at(mmu, table + 8 * level_index(gva, level), &y->refs, &at))
             return false;
         uint64_t v = guest_entry(at);
         large = v & b->large;
@@ -100,9 +79,13 @@ static __attribute__((noinline)) bool way_find(struct pn_mmu *mmu, const struct 
         y->acc &= entry_acc(b, v, b->plain);
         table = v & b->address;
     }
-    if (!large && !way_table(mmu, y, table, &at))
+    if (!large && !table_at(mmu, table, &y->refs, &at))
         return false;
     y->table = large ? NULL : at;
+    for (unsigned i = y->entries; i < WAY_ENTRIES; i++) {
+        y->at[i] = y->at[0];
+        y->gpte[i] = y->gpte[0];
+    }
     y->region = (gva >> WAY_SHIFT) + 1;
     return true;
 }
@@ -113,13 +96,11 @@ static inline bool way_holds(const struct tdp *t, const struct stage *s, pn_gva 
     if (y->region != (gva >> WAY_SHIFT) + 1 || y->root != s->root || y->gen != t->gen ||
         y->mode != s->mode)
         return false;
-    for (unsigned i = 0; i < y->leaves; i++)
-        if ((ept_get(y->ept[i]) & leaf_mask(t)) != y->pte[i])
-            return false;
-    for (unsigned i = 0; i < y->entries; i++)
-        if (guest_entry(y->at[i]) != y->gpte[i])
-            return false;
-    return true;
+    uint64_t differ = 0;
+    for (unsigned i = 0; i < WAY_ENTRIES;
+         i++) /* some more than once, rather than a branch */
+        differ |= guest_entry(y->at[i]) ^ y->gpte[i];
+    return !differ;
 }
 
 /* The way of a stage that stands on our tables. Return: NULL: none answers. */
@@ -167,22 +148,26 @@ FOLDED const struct way *guest_walk(struct pn_mmu_vcpu *vcpu, const struct stage
                                                                                   : NULL;
 }
 
+/* The guest's tables have at least four levels, and leaves in three. */
 static inline void count(struct pn_stats *st, const struct walk *w, uint64_t refs) {
     pn_count(st, tlb_miss);
     count_packed(st, refs);
     st->v[PN_STAT_gpte_reads] += w->top - w->level + 1u;
-    for (unsigned level = w->level; level <= w->top; level++)
-        pn_count_level(st, gpte_reads, level);
+    st->v[PN_STAT_gpte_reads_l1] += w->level == 1;
+    st->v[PN_STAT_gpte_reads_l2] += w->level <= 2;
+    st->v[PN_STAT_gpte_reads_l3]++;
+    st->v[PN_STAT_gpte_reads_l4]++;
+    st->v[PN_STAT_gpte_reads_l5] += w->top == 5;
 }
 
 /* What is found goes into the TLB: w came to it, and the leaf that is pte lets it pass. */
 FOLDED void answer(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
-                   enum pn_tlb_mode mode, const struct walk *w, uint64_t pte,
-                   struct pn_xlate *out) {
+                   enum pn_tlb_mode mode, const struct walk *w, unsigned denied,
+                   uint64_t pte, struct pn_xlate *out) {
     struct slot *slot = slot_of_gfn(vcpu->mmu, w->gfn);
     out->gpa = w->gfn << PN_PAGE_SHIFT | (gva & (PN_PAGE_SIZE - 1));
     out->hva = slot_hva(slot, w->gfn) + (gva & (PN_PAGE_SIZE - 1));
-    tdp_tlb_fill(vcpu, vcpu->roots->cur, gva, access, mode, w, slot, pte);
+    fill(vcpu, vcpu->roots->cur, gva, access, mode, w, denied, slot, pte);
 }
 
 /* What our leaf of a page needs for the access. */
@@ -227,30 +212,16 @@ static bool nest_entry(struct nest_way *y, const uint64_t *at, uint64_t v) {
     y->entries += i == y->entries;
     return true;
 }
-static bool nest_leaf(struct nest_way *y, const uint64_t *ptep, uint64_t pte) {
-    unsigned i = 0;
-    while (i < y->leaves && y->ept[i] != ptep)
-        i++;
-    if (i == NEST_LEAVES)
-        return false;
-    y->ept[i] = ptep;
-    y->pte[i] = pte;
-    y->leaves += i == y->leaves;
-    return true;
-}
 
 /* The guest's entry at that address of its own: all that leads there. Return: false: none. */
 static bool nest_table(struct pn_mmu_vcpu *vcpu, struct nest_way *y, pn_gpa gpa,
                        const void **at) {
     struct walk w;
-    uint64_t pte;
     const struct way *z =
         second_walk(vcpu, gpa, vcpu->second.table, PN_TLB_USER, &w, &y->refs, &y->reads);
     bool fits = z;
     for (unsigned i = 0; fits && i < z->entries; i++)
         fits = nest_entry(y, z->at[i], z->gpte[i]);
-    for (unsigned i = 0; fits && i < z->leaves; i++)
-        fits = nest_leaf(y, z->ept[i], z->pte[i]);
     if (fits && z->table) {
         const uint64_t *leaf = &z->table[level_index(gpa, 1)];
         fits = nest_entry(y, leaf, guest_entry(leaf));
@@ -258,8 +229,7 @@ static bool nest_table(struct pn_mmu_vcpu *vcpu, struct nest_way *y, pn_gpa gpa,
     if (!fits)
         return false;
     gpa = w.gfn << PN_PAGE_SHIFT | (gpa & (PN_PAGE_SIZE - 1));
-    const uint64_t *ptep = table_leaf(vcpu->mmu, gpa, &y->refs, &pte, at);
-    return ptep && nest_leaf(y, ptep, pte & leaf_mask(vcpu->mmu->tdp));
+    return table_at(vcpu->mmu, gpa, &y->refs, at);
 }
 
 static __attribute__((noinline)) bool nest_find(struct pn_mmu_vcpu *vcpu, pn_gva gva,
@@ -303,9 +273,7 @@ static inline bool nest_holds(const struct pn_mmu_vcpu *vcpu, pn_gva gva,
         y->second_mode != vcpu->second.mode)
         return false;
     uint64_t differ = 0;
-    for (unsigned i = 0; i < y->leaves; i++)
-        differ |= (*y->ept[i] & leaf_mask(t)) ^ y->pte[i];
-    for (unsigned i = 0; !differ && i < y->entries; i++)
+    for (unsigned i = 0; i < y->entries; i++)
         differ |= guest_entry(y->at[i]) ^ y->entry[i];
     return !differ;
 }
@@ -345,7 +313,8 @@ static __attribute__((noinline)) bool quick_nested(struct pn_mmu_vcpu *vcpu, pn_
         return false;
     count(vcpu->stats, &w, refs);
     count_reads(vcpu->stats, reads);
-    answer(vcpu, gva, access, mode, &w, pte, out);
+    answer(vcpu, gva, access, mode, &w,
+           rights_denied(&vcpu->walk.rights, w.access, w.pkey, mode), pte, out);
     return true;
 }
 
@@ -373,7 +342,7 @@ FOLDED bool quick(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
                                    access, mode, &w, pte))
         return false;
     count(vcpu->stats, &w, refs);
-    answer(vcpu, gva, access, mode, &w, pte, out);
+    answer(vcpu, gva, access, mode, &w, denied, pte, out);
     return true;
 }
 

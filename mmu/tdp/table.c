@@ -52,7 +52,7 @@ void tdp_clean(struct tdp *t, uint64_t *ptep) {
     uint64_t stale = (*ptep & EPT_STALE) >> EPT_STALE_SHIFT;
     if (!(*ptep & EPT_W)) /* it is W that they have lost */
         return;
-    mmu_bar(t->mmu);
+    ept_lost(t);
     for (; stale; stale &= stale - 1) {
         unsigned first = (unsigned)__builtin_ctzll(stale) * 64;
         for (unsigned k = first; k < first + 64; k++)
@@ -152,6 +152,7 @@ static void leaf_gone(struct pn_mmu_vcpu *vcpu, pn_gfn gfn, unsigned level, bool
     struct slot *s = slot_of_gfn(mmu, gfn);
     for (uint64_t k = 0; tlb && k < level_pages(level); k++)
         tdp_tlb_drop(mmu, s, gfn + k, false);
+    ept_lost(mmu->tdp);
     s->leaves--;
     mmu_gauge_pages(mmu, level, -1);
 }

@@ -30,8 +30,9 @@ struct tdp {
     enum pn_access table_access;
     uint64_t table_needs, table_sets;
     uint64_t refs[PT_LEVELS + 1]; /* of a walk that ends at that level */
-    uint64_t
-        gen; /* changes when a table goes or an entry that leads to one loses A or W */
+    /* Changes when a table goes, an entry that leads to one loses A or W, or a leaf what a
+     * reference to a gpte needs. */
+    uint64_t gen;
     /* Ways that walks went lately: where the tables for 2 MiB end, by the address. Every
      * entry above has A. */
     bool knows;
@@ -87,6 +88,11 @@ static inline void ept_forget(struct tdp *t) {
     if (t->knows)
         memset(t->known, 0, sizeof(t->known));
     t->knows = false;
+}
+/* A leaf loses what walks of the guest's tables need of it, or leads elsewhere. */
+static inline void ept_lost(struct tdp *t) {
+    mmu_bar(t->mmu);
+    t->gen++;
 }
 /* The same walk, by the way that is known. Return: the REFS that it stands for. */
 static inline uint64_t ept_walk(struct tdp *t, pn_gpa gpa, struct ewalk *w) {

@@ -11,6 +11,7 @@
  * 3. root->fetched has a bit for each page that the root's TLB or its jump caches may
  *    hold as code; root->large one for each region of which they may hold part of a
  *    large guest page. Guest tables change unseen, so INVLPG consults both.
+ *    root->region has the region_hash of each entry with a tag.
  *
  * A frame that leaves the second-level tables while its slot stays takes no fetch_gen
  * along: the guest has changed nothing, and the code is where it was.
@@ -21,83 +22,20 @@
  */
 #include <string.h>
 
-#include "mmu/tdp/tdp.h"
-
-#define HINT_MASK ((1ull << HINT_BITS) - 1)
-
-/* Those who look read hints, too. */
-static uint64_t hint_get(const uint64_t *hint) {
-    return __atomic_load_n(hint, __ATOMIC_RELAXED);
-}
-
-static void hint_put(uint64_t *hint, uint64_t h) {
-    __atomic_store_n(hint, h, __ATOMIC_RELAXED);
-}
-
-static unsigned hint_count(uint64_t h) {
-    return h >> HINT_COUNT & 7;
-}
-
-static uint64_t hint_add(uint64_t h, unsigned index) {
-    unsigned n = hint_count(h);
-    for (unsigned k = 0; k < n; k++)
-        if ((h >> (k * HINT_BITS) & HINT_MASK) == index)
-            return h;
-    if (h & HINT_MANY)
-        return h;
-    if (n == HINT_MAX)
-        return h | HINT_MANY;
-    return (h | (uint64_t)index << (n * HINT_BITS)) + (1ull << HINT_COUNT);
-}
+#include "mmu/tdp/fill.h"
 
 /* ---- Filters of a root ---- */
-
-static unsigned fetched_bit(pn_gva gva) {
-    return (gva >> PN_PAGE_SHIFT ^ gva >> 23) & (FETCHED_BITS - 1);
-}
-
-static void note_fetch(struct root *r, pn_gva gva) {
-    unsigned b = fetched_bit(gva);
-    r->fetched[b / 64] |= 1ull << (b % 64);
-    r->fetched_any = true;
-}
 
 bool tdp_was_fetched(const struct root *r, pn_gva gva) {
     unsigned b = fetched_bit(gva);
     return r->fetched[b / 64] >> (b % 64) & 1;
 }
 
-static const unsigned region_shift[2] = {22, 30};
-
-/* ---- Filling ---- */
-
 void tdp_tlb_fill(struct pn_mmu_vcpu *vcpu, struct root *r, pn_gva gva,
                   enum pn_access access, enum pn_tlb_mode mode, const struct walk *w,
                   struct slot *s, uint64_t pte) {
-    uint64_t *hint = &s->tlb_hints[w->gfn - s->gfn];
-    struct tlb_grant g = {
-        .acc = w->access,
-        .pkey = w->pkey,
-        .denied = rights_denied(&vcpu->walk.rights, w->access, w->pkey, mode),
-        .store = w->dirty && (pte & (EPT_W | EPT_D)) == (EPT_W | EPT_D) &&
-                 !dirty_pieces_open(vcpu->mmu, s, w->gfn),
-        /* Only what was fetched from counts as code: its loss drops the jump caches. */
-        .code = access == PN_FETCH || hint_get(hint) & HINT_X,
-        .held = track_held(s, w->gfn),
-        .hva = (uintptr_t)slot_hva(s, w->gfn),
-    };
-    unsigned got = tlb_put(vcpu, r, gva, mode, &g);
-    uint64_t h = hint_add(*hint, tlb_index(gva));
-    if (got & TLB_GOT_W)
-        h |= HINT_W;
-    if (got & TLB_GOT_X) {
-        h |= HINT_X;
-        note_fetch(r, gva);
-    }
-    if (h != *hint)
-        hint_put(hint, h);
-    if (w->level > 1 && w->top)
-        r->large[w->level - 2] |= 1ull << (gva >> region_shift[w->level - 2] & 63);
+    fill(vcpu, r, gva, access, mode, w,
+         rights_denied(&vcpu->walk.rights, w->access, w->pkey, mode), s, pte);
 }
 
 /* Only where the hint has it all already (invariant 2), and no store has to be seen. */
@@ -203,6 +141,26 @@ static void drop_in_region(struct root *r, unsigned mode, unsigned i, pn_gva gva
         r->live[mode][i / 64] &= ~(1ull << i % 64);
 }
 
+/* Is one of 64 bytes b? All are looked at, many at a time. */
+static bool has_byte(const uint8_t at[64], uint8_t b) {
+    uint8_t any = 0;
+    for (unsigned i = 0; i < 64; i++)
+        any |= at[i] == b;
+    return any;
+}
+
+/* Every entry of the 2 MiB around gva, whose pages are 512 indices. */
+static void drop_2m(struct root *r, unsigned mode, pn_gva gva) {
+    unsigned first = tlb_index(gva) & ~511u;
+    uint8_t hash = region_hash(gva);
+    for (unsigned k = first; k < first + 512; k += 64) {
+        if (!r->live[mode][k / 64] || !has_byte(&r->region[mode][k], hash))
+            continue;
+        for_each_live(r, mode, i, k, k + 64) if (r->region[mode][i] == hash)
+            drop_in_region(r, mode, i, gva, 21);
+    }
+}
+
 /* Every entry of the 1 << shift bytes around gva, which share the index's bits above
  * them. */
 static void drop_region(struct root *r, pn_gva gva, unsigned shift) {
@@ -210,8 +168,11 @@ static void drop_region(struct root *r, pn_gva gva, unsigned shift) {
     unsigned count = pages < PN_TLB_ENTRIES ? pages : PN_TLB_ENTRIES;
     unsigned first = tlb_index(gva) & ~(count - 1);
     for (unsigned mode = 0; mode < PN_TLB_MODES; mode++) {
-        for_each_live(r, mode, i, first, first + count)
-            drop_in_region(r, mode, i, gva, shift);
+        if (shift == 21 && r->filled[mode])
+            drop_2m(r, mode, gva);
+        else if (shift != 21)
+            for_each_live(r, mode, i, first, first + count)
+                drop_in_region(r, mode, i, gva, shift);
     }
 }
 
