@@ -87,9 +87,10 @@ enum dev_request {
     DEV_EXIT,     /* debug-exit port; code is (value << 1) | 1 */
     DEV_PANIC     /* pvpanic port: the guest's kernel panicked */
 };
-/* Work that is done beside the machine: run, on a thread of its own, touches nothing of the
+/* Work that is done beside the machine: run, on another thread, touches nothing of the
  * machine's; done comes afterwards, where devices may be touched. */
 struct dev_job {
+    bool any_order; /* runs beside others of its kind; else those run one after another */
     void (*run)(struct dev_job *job);
     void (*done)(struct dev_job *job);
     struct dev_job *next; /* the machine's */

@@ -105,18 +105,14 @@ unsigned virtio_places(const struct virtio *v, unsigned queue, const struct vq_c
     return vq_places(&q, c, write, at, size, place, most);
 }
 
-static void lock_dma(struct virtio *v) {
-    pthread_mutex_lock(&v->dma);
-    lock_taken(LOCK_DMA);
-}
-
 void virtio_dma_end(struct virtio *v) {
     lock_given(LOCK_DMA);
-    pthread_mutex_unlock(&v->dma);
+    pthread_rwlock_unlock(&v->dma);
 }
 
 bool virtio_dma_begin(struct virtio *v, uint32_t epoch) {
-    lock_dma(v);
+    pthread_rwlock_rdlock(&v->dma);
+    lock_taken(LOCK_DMA);
     if (v->epoch == epoch)
         return true;
     virtio_dma_end(v);
@@ -124,7 +120,8 @@ bool virtio_dma_begin(struct virtio *v, uint32_t epoch) {
 }
 
 static void next_epoch(struct virtio *v) {
-    lock_dma(v);
+    pthread_rwlock_wrlock(&v->dma);
+    lock_taken(LOCK_DMA);
     v->epoch++;
     virtio_dma_end(v);
 }
@@ -229,7 +226,7 @@ void virtio_enable(struct virtio *v, unsigned queue) {
 void virtio_destroy(void *dev) {
     struct virtio *v = dev;
     pci_detach(&v->pci);
-    pthread_mutex_destroy(&v->dma);
+    pthread_rwlock_destroy(&v->dma);
 }
 
 void virtio_reset(void *dev) {

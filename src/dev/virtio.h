@@ -73,11 +73,11 @@ struct virtio {
     struct pci_function pci;
     const struct virtio_kind *kind;
     struct virtio_state *s;
-    unsigned queues;     /* those that this one has, at most kind->queues */
-    uint64_t features;   /* offered */
-    uint32_t epoch;      /* changes under `dma` */
-    pthread_mutex_t dma; /* held while the host stores: base/locks.inc, DMA */
-    unsigned cfg_cap;    /* where VIRTIO_PCI_CAP_PCI_CFG is */
+    unsigned queues;      /* those that this one has, at most kind->queues */
+    uint64_t features;    /* offered */
+    uint32_t epoch;       /* changes under `dma`, for writing */
+    pthread_rwlock_t dma; /* for reading while the host stores: base/locks.inc, DMA */
+    unsigned cfg_cap;     /* where VIRTIO_PCI_CAP_PCI_CFG is */
 };
 
 /* What every virtio device is given. */

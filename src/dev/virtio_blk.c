@@ -6,7 +6,8 @@
  *
  * Invariants
  * 1. No sector beyond the disk's end is touched; a disk that is read-only is never written.
- * 2. A flush is answered after everything that was answered before it has been made durable.
+ * 2. A flush is answered after everything that was answered before the driver asked for it has
+ *    been made durable. Requests that are on their way together have no order.
  * 3. At most REQUESTS_MAX requests are on their way. One asks for REQUEST_MOST bytes at most. The
  *    host reads into guest memory and writes from there; where that cannot be, by a buffer of
  *    CHUNK_MAX bytes, piece by piece.
@@ -392,7 +393,9 @@ static int create(void *dev, const void *config) {
     b->v.queues = c->queues;
     for (unsigned i = 0; i < REQUESTS_MAX; i++) {
         struct request *r = &b->request[i];
-        *r = (struct request){.job = {.run = run, .done = done}, .b = b, .next = b->idle};
+        *r = (struct request){.b = b, .next = b->idle};
+        r->job =
+            (struct dev_job){.any_order = c->disk.parallel, .run = run, .done = done};
         b->idle = r;
     }
     b->v.features =

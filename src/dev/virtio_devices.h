@@ -15,6 +15,7 @@ struct dev_disk {
     bool
         direct; /* read and write take places in guest memory, and return -EFAULT where the
                   * host does not let them have one */
+    bool parallel; /* several threads may call at once */
     int (*read)(void *opaque, uint64_t at, const struct iovec *to, unsigned pieces);
     int (*write)(void *opaque, uint64_t at, const struct iovec *from, unsigned pieces);
     int (*flush)(void *opaque); /* what was written survives a power failure */

@@ -311,7 +311,7 @@ int virtio_attach(struct virtio *v, struct virtio_state *s, const struct virtio_
                   const struct virtio_config *c) {
     v->kind = k;
     v->s = s;
-    pthread_mutex_init(&v->dma, NULL);
+    pthread_rwlock_init(&v->dma, NULL);
     if (!v->queues)
         v->queues = k->queues;
     v->features |= k->features | 1ull << VIRTIO_F_VERSION_1 |

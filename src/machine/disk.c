@@ -194,6 +194,7 @@ struct dev_disk disk_device(struct disk *d) {
     return (struct dev_disk){.size = d->size,
                              .read_only = d->read_only,
                              .direct = !d->image, /* the library's socket is no file */
+                             .parallel = !d->image && !d->over,
                              .read = disk_read,
                              .write = disk_write,
                              .flush = disk_flush,
@@ -314,16 +315,39 @@ static int check_size(const struct disk *d, const char *path, struct err *e) {
     return 0;
 }
 
-/* Where qemu-nbd takes the locks it is enough that nobody has one. */
+/* What QEMU says of an image by locks that others may share (its block/file-posix.c): byte
+ * LOCK_DOES + i: somebody does i with it; LOCK_BARS + i: somebody wants nobody else to. */
+#define LOCK_DOES 100
+#define LOCK_BARS 200
+enum { USE_READ = 1u << 0, USE_WRITE = 1u << 1, USE_RESIZE = 1u << 3, USES = 5 };
+
+/* Return: 0; -EBUSY: another one has a lock of any kind there; other -errno. */
+static int lock_byte(int fd, int command, short type, off_t at) {
+    struct flock l = {.l_type = type, .l_whence = SEEK_SET, .l_start = at, .l_len = 1};
+    if (fcntl(fd, command, &l))
+        return errno == EAGAIN || errno == EACCES ? -EBUSY : -errno;
+    return command == F_OFD_GETLK && l.l_type != F_UNLCK ? -EBUSY : 0;
+}
+
+/* Say it first and ask then: of two that do so at once none overlooks the other. Where qemu-nbd
+ * says it, asking is enough. */
 static int lock(const struct disk *d, bool writes, bool only_ask, const char *path,
                 struct err *e) {
-    struct flock l = {.l_type = writes ? F_WRLCK : F_RDLCK, .l_whence = SEEK_SET};
-    int rc = fcntl(d->fd, only_ask ? F_OFD_GETLK : F_OFD_SETLK, &l);
-    if (rc && errno != EAGAIN && errno != EACCES)
-        return err_sys(e, -errno, "%s", path);
-    if (rc || (only_ask && l.l_type != F_UNLCK))
-        return err_set(e, -EBUSY, "%s: in use: another program has locked it", path);
-    return 0;
+    const unsigned does = USE_READ | (writes ? USE_WRITE : 0);
+    const unsigned bars = USE_WRITE | USE_RESIZE;
+    int rc = 0;
+    for (unsigned ask = only_ask; rc == 0 && ask <= 1; ask++)
+        for (unsigned i = 0; rc == 0 && i < USES; i++) {
+            int command = ask ? F_OFD_GETLK : F_OFD_SETLK;
+            short type = ask ? F_WRLCK : F_RDLCK;
+            if (does >> i & 1)
+                rc = lock_byte(d->fd, command, type, (ask ? LOCK_BARS : LOCK_DOES) + i);
+            if (rc == 0 && bars >> i & 1)
+                rc = lock_byte(d->fd, command, type, (ask ? LOCK_DOES : LOCK_BARS) + i);
+        }
+    if (rc == -EBUSY)
+        return err_set(e, rc, "%s: in use: another program has locked it", path);
+    return rc ? err_sys(e, rc, "%s", path) : 0;
 }
 
 static int open_image(struct disk *d, const struct disk_config *c, bool writes,

@@ -10,18 +10,24 @@
 
 #include "machine/work.h"
 
+#define THREADS_MAX 4u /* they wait for the host's disks more than they work */
+
 struct queue {
     struct dev_job *head, **tail;
 };
 
 struct machine_work {
     struct machine *m;
-    pthread_t thread;
+    pthread_t thread[THREADS_MAX];
+    unsigned threads, idle,
+        pending; /* threads; of them waiting; jobs that wait for one */
     pthread_mutex_t lock;
     pthread_cond_t given, ended;
     struct queue todo, finished;
-    atomic_uint out; /* given, and `done` has not returned */
-    uint64_t waits;  /* times that the lock was not free */
+    struct queue ordered; /* of jobs that run one after another */
+    bool in_order;        /* one of them runs */
+    atomic_uint out;      /* given, and `done` has not returned */
+    uint64_t waits;       /* times that the lock was not free */
     bool stop;
 };
 
@@ -51,6 +57,16 @@ static struct dev_job *take(struct queue *q) {
     return job;
 }
 
+/* A job that may run now. Return: NULL: there is none. */
+static struct dev_job *take_next(struct machine_work *w) {
+    struct dev_job *job = w->in_order ? NULL : take(&w->ordered);
+    w->in_order |= job != NULL;
+    if (!job)
+        job = take(&w->todo);
+    w->pending -= job != NULL;
+    return job;
+}
+
 bool work_real_time(void *machine) {
     return ((struct machine *)machine)->host_clock;
 }
@@ -76,32 +92,48 @@ static void *worker(void *opaque) {
     struct machine_work *w = opaque;
     lock(w);
     for (;;) {
-        struct dev_job *job = take(&w->todo);
+        struct dev_job *job = take_next(w);
         if (!job && w->stop)
             break;
         if (!job) {
+            w->idle++;
             pthread_cond_wait(&w->given, &w->lock);
+            w->idle--;
             continue;
         }
+        bool ordered =
+            !job->any_order; /* whoever is handed it back may give it away again */
         unlock(w);
         job->run(job);
         if (machine_has_threads(w->m))
             finish_locked(w, job);
         else
             hand_back(w, job);
+        w->in_order &= !ordered;
         pthread_cond_broadcast(&w->ended);
     }
     unlock(w);
     return NULL;
 }
 
+/* One more thread, if there may be one. */
+static void add_thread(struct machine_work *w) {
+    sigset_t all, old;
+    if (w->threads == THREADS_MAX)
+        return;
+    sigfillset(&all); /* signals are for the thread that serves the console */
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    w->threads += !pthread_create(&w->thread[w->threads], NULL, worker, w);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+}
+
 static struct machine_work *begin(struct machine *m) {
     struct machine_work *w = calloc(1, sizeof(*w));
-    sigset_t all, old;
     if (!w)
         return NULL;
     w->m = m;
     w->todo.tail = &w->todo.head;
+    w->ordered.tail = &w->ordered.head;
     w->finished.tail = &w->finished.head;
     pthread_condattr_t monotonic;
     pthread_condattr_init(&monotonic);
@@ -110,28 +142,29 @@ static struct machine_work *begin(struct machine *m) {
     pthread_cond_init(&w->given, NULL);
     pthread_cond_init(&w->ended, &monotonic);
     pthread_condattr_destroy(&monotonic);
-    sigfillset(&all); /* signals are for the thread that serves the console */
-    pthread_sigmask(SIG_SETMASK, &all, &old);
-    int rc = pthread_create(&w->thread, NULL, worker, w);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
-    if (rc == 0)
-        return w;
-    free(w);
-    return NULL;
+    return w;
 }
 
 void work_offload(void *machine, struct dev_job *job) {
     struct machine *m = machine;
-    if (!m->work && !(m->work = begin(m))) { /* no thread: it is done here */
-        job->run(job);
-        job->done(job);
-        return;
+    if (!m->work && !(m->work = begin(m)))
+        goto here;
+    struct machine_work *w = m->work;
+    lock(w);
+    if (w->pending >= w->idle)
+        add_thread(w);
+    if (w->threads) {
+        w->pending++;
+        atomic_fetch_add(&w->out, 1);
+        put(job->any_order ? &w->todo : &w->ordered, job);
+        pthread_cond_signal(&w->given);
     }
-    atomic_fetch_add(&m->work->out, 1);
-    lock(m->work);
-    put(&m->work->todo, job);
-    pthread_cond_signal(&m->work->given);
-    unlock(m->work);
+    unlock(w);
+    if (w->threads)
+        return;
+here:
+    job->run(job);
+    job->done(job);
 }
 
 void work_count(struct machine *m) {
@@ -186,9 +219,10 @@ void work_end(struct machine *m) {
     work_drain(m);
     lock(w);
     w->stop = true;
-    pthread_cond_signal(&w->given);
+    pthread_cond_broadcast(&w->given);
     unlock(w);
-    pthread_join(w->thread, NULL);
+    for (unsigned i = 0; i < w->threads; i++)
+        pthread_join(w->thread[i], NULL);
     pthread_cond_destroy(&w->given);
     pthread_cond_destroy(&w->ended);
     pthread_mutex_destroy(&w->lock);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Work beside the machine, under the host's time: jobs of devices run one after another on a
- * thread of their own. What follows them is done under m->lock where vCPUs are threads, and else
- * between two turns.
+ * Work beside the machine, under the host's time: jobs of devices run on threads of their own,
+ * those that are given any order beside each other, all others one after another as they were
+ * given. What follows them is done under m->lock where vCPUs are threads, and else between two
+ * turns.
  */
 #pragma once
 

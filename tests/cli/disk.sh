@@ -77,6 +77,19 @@ fcntl.lockf(f, fcntl.LOCK_EX)
 sys.exit(subprocess.call(sys.argv[2:]))' "$@"; }
 flock "$work/good" "$penumbra" run --disk "$work/good" > /dev/null 2> "$work/err" < /dev/null && fail "a locked image is taken"
 grep -q 'in use' "$work/err" || fail "locked: $(cat "$work/err")"
+# QEMU's locks: each tool heeds the other's, and who only reads disturbs no reader. qemu-io holds the image until its input ends.
+held() { # OPTION... -- COMMAND
+    local options=()
+    while [ "$1" != -- ]; do options+=("$1") && shift; done
+    coproc holder { qemu-io -f raw "${options[@]}" "$work/good" > /dev/null 2>&1; }
+    until grep -q ":$(stat -c %i "$work/good") 100" /proc/locks; do kill -0 "$holder_PID" 2> /dev/null || break; sleep 0.05; done
+    "${@:2}"
+    eval "exec ${holder[1]}>&-"
+    wait "$holder_PID"
+}
+held -- refuse 1 'in use' --disk "$work/good"
+held -- refuse 1 'in use' --disk "$work/good,ro"
+held -r -- ok run --disk "$work/good,ro"
 sum=$(sha256sum < "$work/good")
 ok run --disk "$work/good" --disk "$work/whole,snapshot" --device rng --device balloon --stats "$work/s.json" --ram-digest
 [ "$(sha256sum < "$work/good")" = "$sum" ] || fail "the image was written"
@@ -117,6 +130,21 @@ monitor() {
     printf '%s\nquit\n' "${*:2}" | "$penumbra" monitor "$work/mon" > "$work/said"
     wait $pid
 }
+# What qemu-io may do with an image that a run has.
+beside() { # OPTION r|w yes|no
+    "$penumbra" run --disk "$work/good$1" --append "compute=1000000000" --monitor "$work/mon" > /dev/null 2> "$work/err" < /dev/null &
+    local pid=$! may=no mode=()
+    [ "$2" = w ] || mode=(-r)
+    until [ -S "$work/mon" ]; do kill -0 $pid 2> /dev/null || break; sleep 0.05; done
+    qemu-io -f raw "${mode[@]}" -c "read 0 512" "$work/good" > /dev/null 2>&1 && may=yes
+    echo quit | "$penumbra" monitor "$work/mon" > /dev/null
+    wait $pid
+    [ $may = "$3" ] || fail "qemu-io beside --disk good$1: may $2: $may"
+}
+beside ,ro r yes
+beside ,ro w no
+beside ,snapshot r yes
+beside '' w no
 monitor --disk "$work/good" --device rng --append "compute=1000000000" -- snapshot save "$work/snap"
 ok run --restore "$work/snap"
 monitor --disk "$work/good,snapshot" --append "compute=1000000000" -- snapshot save "$work/lost"
