@@ -31,10 +31,11 @@ http=$!
 trap 'kill $http 2> /dev/null; rm -rf "$work"' EXIT
 until grep -q '^Serving' "$work/http" || ! kill -0 $http; do sleep 0.05; done
 served=$(sed -n 's/^Serving .* port \([0-9]*\) .*/\1/p' "$work/http")
+patient="systemd.default_timeout_start_sec=900 systemd.default_device_timeout_sec=900" # this host may be busy
 port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 python3 "$here/debian.py" "$port" "$distro/key" "$served" "$penumbra" run --mmu "$mmu" -m 512M --timeout 1500 --clock host --disk "$work/disk" \
     --net "user,open,hostfwd=tcp::$port-:22" --device rng --kernel "$distro/vmlinuz" --initrd "$distro/initrd.img" \
-    --append "console=ttyS0 root=/dev/vda rw" || fail "$suite under $mmu"
+    --append "console=ttyS0 root=/dev/vda rw $patient" || fail "$suite under $mmu"
 e2fsck -fn "$work/disk" > "$work/fsck" 2>&1 || fail "e2fsck: $(cat "$work/fsck")"
 grep -q 'orphan\|recover' "$work/fsck" && fail "not shut down cleanly: $(cat "$work/fsck")"
 exit $bad

@@ -7,7 +7,7 @@ ifconfig lo up
 mkfifo /tmp/keys
 : > /tmp/out
 ./penumbra run --mmu kvm -m 512M --disk /dev/vda,snapshot --net user,open,hostfwd=tcp::2222-:22 --device rng --kernel vmlinuz \
-    --initrd initrd.img --append "console=ttyS0 root=/dev/vda rw" --timeout 1300 < /tmp/keys > /tmp/out 2> /tmp/err &
+    --initrd initrd.img --append "console=ttyS0 root=/dev/vda rw systemd.default_timeout_start_sec=900 systemd.default_device_timeout_sec=900" --timeout 1300 < /tmp/keys > /tmp/out 2> /tmp/err &
 guest=$!
 exec 3> /tmp/keys
 until_says() { # PATTERN
