@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A balloon (VIRTIO 1.2, "Traditional Memory Balloon Device"): inflate, deflate, deflate on
- * OOM, statistics, free page reporting. A page that the guest gives back reads as zeros until the guest
- * writes to it, and the host has it until then.
+ * OOM, statistics, free page hinting and reporting. A page that the guest gives back reads as zeros
+ * until the guest writes to it, and the host has it until then. A page that it only hints at stays
+ * as it is.
  *
  * Queue 0 inflates, 1 deflates: numbers of 4 KiB pages, 4 bytes each. Then comes a queue of
- * statistics, whose one buffer the device keeps until it wants newer ones, and one that
- * reports: its buffers are the free memory itself. A queue whose feature the driver did not
- * take has no number, as Linux has it.
+ * statistics, whose one buffer the device keeps until it wants newer ones, one that hints, and one
+ * that reports: their buffers are the free memory itself. Hints stand between two buffers with the
+ * number that the device has asked by, and with 0. A queue whose feature the driver did not take has
+ * no number, as Linux has it.
  */
+#include <stddef.h>
 #include <string.h>
 
 #include "dev/virtio_devices.h"
@@ -16,27 +19,32 @@
 
 #define F_STATS          1u
 #define F_DEFLATE_ON_OOM 2u
+#define F_HINT           3u
 #define F_REPORTING      5u
 #define NUMBERS          256u /* taken at once */
 
 #define STAT_SIZE 10u /* a tag of 2 bytes, a value of 8 */
 
-enum { INFLATE, DEFLATE, STATS, REPORTING, QUEUES };
+enum { INFLATE, DEFLATE, STATS, HINTS, REPORTING, QUEUES };
 
 struct balloon_config {
     uint32_t wanted, actual; /* pages */
+    uint32_t hint; /* enum virtio_balloon_hints; HINTS_ANEW and above: a number */
 };
 
 struct virtio_balloon {
     struct virtio v;
+    void (*hint)(void *opaque, pn_gpa gpa, size_t size);
+    void *opaque;
     struct {
         struct virtio_state v;
         uint64_t inflated, deflated, reported;
         uint64_t stat[BALLOON_STATS];
         uint32_t wanted,
             known; /* known: a bit for each of stat that the driver has said */
+        uint32_t hint, hint_last;     /* as config has it; the last number */
         uint16_t held_id, held_count; /* the buffer of statistics */
-        uint8_t held, pad[3];
+        uint8_t held, hints, pad[6];  /* hints: what comes answers the last number */
     } s;
 };
 
@@ -64,7 +72,7 @@ static bool numbers(struct virtio_balloon *b, unsigned queue, const struct vq_ch
 }
 
 /* Whole pages alone. */
-static bool report(struct virtio_balloon *b, const struct vq_chain *c) {
+static bool free_pages(struct virtio_balloon *b, const struct vq_chain *c, bool hints) {
     for (unsigned i = c->out; i < c->out + c->in; i++) {
         const uint64_t mask = PN_PAGE_SIZE - 1;
         pn_gpa first = c->segment[i].gpa, end = (first + c->segment[i].size) & ~mask;
@@ -73,6 +81,10 @@ static bool report(struct virtio_balloon *b, const struct vq_chain *c) {
         first = (first + mask) & ~mask;
         if (first >= end)
             continue;
+        if (hints) {
+            b->hint(b->opaque, first, end - first);
+            continue;
+        }
         b->s.reported += (end - first) >> PN_PAGE_SHIFT;
         if (!give_back(&b->v, first, end - first))
             return false;
@@ -80,9 +92,29 @@ static bool report(struct virtio_balloon *b, const struct vq_chain *c) {
     return true;
 }
 
-/* Which of them is queue `queue`? */
+/* A number, or pages. Return: false: the device is broken. */
+static bool hear_hint(struct virtio_balloon *b, unsigned queue,
+                      const struct vq_chain *c) {
+    uint32_t number;
+    if (c->out_size >= sizeof(number)) {
+        if (virtio_read(&b->v, queue, c, 0, &number, sizeof(number)) < sizeof(number))
+            return false;
+        b->s.hints = number >= HINTS_ANEW && number == b->s.hint;
+    }
+    return !b->hint || !b->s.hints || free_pages(b, c, true);
+}
+
+/* Which of them is queue `queue`? QUEUES: none. */
 static unsigned role(const struct virtio *v, unsigned queue) {
-    return queue + (queue >= STATS && !virtio_has(v, F_STATS));
+    static const unsigned feature[QUEUES] = {
+        [STATS] = F_STATS, [HINTS] = F_HINT, [REPORTING] = F_REPORTING};
+    unsigned what = 0;
+    for (;; what++, queue--) {
+        while (what < QUEUES && feature[what] && !virtio_has(v, feature[what]))
+            what++;
+        if (!queue || what == QUEUES)
+            return what;
+    }
 }
 
 /* What the driver says, and the buffer that is kept. Return: false: the device is broken. */
@@ -131,7 +163,10 @@ static void serve(struct virtio *v, unsigned queue) {
         return;
     }
     while (virtio_pop(v, queue, &c)) {
-        if (!(what == REPORTING ? report(b, &c) : numbers(b, queue, &c)))
+        if (!(what == REPORTING ? free_pages(b, &c, false)
+              : what == HINTS   ? hear_hint(b, queue, &c)
+              : what < STATS    ? numbers(b, queue, &c)
+                                : true))
             return;
         virtio_push(v, queue, &c, 0);
     }
@@ -143,6 +178,8 @@ static void restart(struct virtio *v) {
     struct virtio_balloon *b = (struct virtio_balloon *)v;
     const struct balloon_config c = {.wanted = b->s.wanted};
     memcpy(v->s->config, &c, sizeof(c));
+    b->s.hint = HINTS_STOP;
+    b->s.hints = 0;
     b->s.held = 0;
     b->s.known = 0;
 }
@@ -152,7 +189,7 @@ static const struct virtio_kind kind = {
     .type = VIRTIO_BALLOON,
     .class = 0x00ff00,
     .queues = QUEUES,
-    .features = 1u << F_STATS | 1u << F_DEFLATE_ON_OOM | 1u << F_REPORTING,
+    .features = 1u << F_STATS | 1u << F_DEFLATE_ON_OOM | 1u << F_HINT | 1u << F_REPORTING,
     .config_size = sizeof(struct balloon_config),
     .config_mask = written,
     .serve = serve,
@@ -162,6 +199,16 @@ static const struct virtio_kind kind = {
 void virtio_balloon_set(struct virtio_balloon *b, uint32_t pages) {
     b->s.wanted = pages;
     memcpy(b->s.v.config, &pages, sizeof(pages));
+    virtio_config_changed(&b->v);
+}
+
+void virtio_balloon_hints(struct virtio_balloon *b, enum virtio_balloon_hints what) {
+    if (what == HINTS_ANEW && ++b->s.hint_last < HINTS_ANEW)
+        b->s.hint_last = HINTS_ANEW;
+    b->s.hint = what == HINTS_ANEW ? b->s.hint_last : what;
+    b->s.hints = 0;
+    memcpy(b->s.v.config + offsetof(struct balloon_config, hint), &b->s.hint,
+           sizeof(b->s.hint));
     virtio_config_changed(&b->v);
 }
 
@@ -181,6 +228,8 @@ struct virtio_balloon_report virtio_balloon_ask(const struct virtio_balloon *b) 
 static int create(void *dev, const void *config) {
     const struct virtio_balloon_config *c = config;
     struct virtio_balloon *b = dev;
+    b->hint = c->hint;
+    b->opaque = c->opaque;
     return virtio_attach(&b->v, &b->s.v, &kind, &c->virtio);
 }
 
@@ -188,6 +237,7 @@ static bool check(const void *dev, const void *state) {
     const struct virtio_balloon *b = dev;
     const __typeof__(b->s) *s = state;
     return virtio_check(dev, state) && s->known < 1u << BALLOON_STATS && s->held <= 1 &&
+           s->hints <= 1 &&
            (!s->held || (s->v.queue[STATS].enabled && s->held_count &&
                          s->held_count <= s->v.queue[STATS].size &&
                          s->held_id < s->v.queue[STATS].size));
@@ -195,7 +245,7 @@ static bool check(const void *dev, const void *state) {
 
 static const struct dev_class balloon_class = {
     .name = "virtio_balloon",
-    .version = 2,
+    .version = 3,
     VIRTIO_CLASS(struct virtio_balloon),
     .check = check,
     .create = create,

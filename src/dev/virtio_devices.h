@@ -48,6 +48,9 @@ struct virtio_rng *virtio_rng_create(const struct dev_env *env,
 
 struct virtio_balloon_config {
     struct virtio_config virtio;
+    /* What the guest says is free, while it is asked for that; NULL: nobody asks. */
+    void (*hint)(void *opaque, pn_gpa gpa, size_t size);
+    void *opaque;
 };
 struct virtio_balloon;
 struct virtio_balloon *virtio_balloon_create(const struct dev_env *env,
@@ -67,6 +70,11 @@ struct virtio_balloon_report {
     uint32_t known; /* a bit for each of stat that the guest has said */
     uint64_t stat[BALLOON_STATS];
 };
+/* Ask the guest which pages are free: all of them, once for each HINTS_ANEW. What it has said before
+ * counts no more then. It keeps those pages, and writes nothing to them, until HINTS_DONE or until
+ * it needs them. */
+enum virtio_balloon_hints { HINTS_STOP, HINTS_DONE, HINTS_ANEW };
+void virtio_balloon_hints(struct virtio_balloon *b, enum virtio_balloon_hints what);
 /* The guest is to say its statistics anew. Return: whether it can be asked now. */
 bool virtio_balloon_ask_stats(struct virtio_balloon *b);
 

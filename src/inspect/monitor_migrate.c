@@ -90,12 +90,13 @@ int monitor_migrate_cancel(struct request *r) {
 }
 
 static json_t *progress_json(const struct migrate_progress *p) {
-    return json_pack("{s:s, s:i, s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:s}", "phase",
+    return json_pack("{s:s, s:i, s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s}", "phase",
                      migrate_phase_name(p->phase), "rounds", (int)p->rounds, "throttle",
                      (int)p->throttle, "pages", (json_int_t)p->pages, "zeros",
-                     (json_int_t)p->zeros, "dirty", (json_int_t)p->dirty, "bytes",
-                     (json_int_t)p->bytes, "total_ns", (json_int_t)p->total_ns,
-                     "downtime_ns", (json_int_t)p->downtime_ns, "line", p->line);
+                     (json_int_t)p->zeros, "free", (json_int_t)p->free, "dirty",
+                     (json_int_t)p->dirty, "bytes", (json_int_t)p->bytes, "total_ns",
+                     (json_int_t)p->total_ns, "downtime_ns", (json_int_t)p->downtime_ns,
+                     "line", p->line);
 }
 
 static void print(const struct migrate_progress *p, FILE *out) {
@@ -104,6 +105,9 @@ static void print(const struct migrate_progress *p, FILE *out) {
             " that became zeros, %.1f MiB sent, %.1f ms",
             p->rounds, p->pages, p->zeros, (double)p->bytes / (1u << 20),
             (double)p->total_ns / NS_PER_MS);
+    if (p->free)
+        fprintf(out, ", %" PRIu64 " pages left out that the guest said were free",
+                p->free);
 }
 
 int monitor_info_migrate(struct request *r) {

@@ -20,8 +20,10 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include "dev/virtio_devices.h"
 #include "machine/history.h"
 #include "machine/migrate_source.h"
+#include "machine/pci.h"
 
 #define THROTTLE_NS 20000000u /* the guest runs and stands within so long */
 
@@ -96,12 +98,34 @@ static int harvest(struct migration *g, bool last) {
     if (rc)
         return rc;
     g->harvested = true;
-    for (size_t w = 0; ram && w < words; w++)
+    for (size_t w = 0; ram && w < words; w++) {
         g->sending.todo[w] |= ram[w];
+        g->sending.free[w] &= ~ram[w];
+    }
     p->window = g->m->window.base;
     for (uint64_t page = p->ram; last && p->window && page < p->all; page++)
         g->sending.todo[page / 64] |= 1ull << page % 64;
     return 0;
+}
+
+/* ---- Pages that the guest says are free ---- */
+
+/* What it says counts from one harvest to the next: what it writes afterwards is in the next. */
+static void ask_hints(struct migration *g, enum virtio_balloon_hints what) {
+    if (what == HINTS_ANEW || g->hints)
+        g->hints = machine_ask_hints(g->m, what) && what == HINTS_ANEW;
+}
+
+void machine_migrate_free(struct machine *m, uint64_t page, uint64_t count) {
+    struct migration *g = m->migration;
+    uint64_t n = 0;
+    if (!g || !g->hints)
+        return;
+    for (; count && page < g->sending.pages.ram; page++, count--)
+        n += migrate_sending_skip(&g->sending, page);
+    pthread_mutex_lock(&g->lock);
+    g->p.free += n;
+    pthread_mutex_unlock(&g->lock);
 }
 
 /* ---- Beginning ---- */
@@ -123,11 +147,13 @@ static char *hello(struct machine *m, const struct migrate_options *o, uint64_t 
 }
 
 static void destroy(struct migration *g) {
+    ask_hints(g, HINTS_DONE);
     untrack(g);
     pthread_mutex_destroy(&g->sending.lock);
     pthread_cond_destroy(&g->sending.change);
     migrate_pages_close(&g->sending.pages);
     free(g->sending.todo);
+    free(g->sending.free);
     if (g->event >= 0)
         close(g->event);
     wire_tls_close(g->tls);
@@ -149,11 +175,14 @@ static int may_begin(struct machine *m, const char *to, const struct migrate_opt
         return err_set(e, -EBUSY, "the guest has gone");
     if (machine_history_kept(m))
         return err_set(e, -ENOTSUP, "a guest with --checkpoints cannot be moved");
-    if (m->pci)
-        return err_set(e, -ENOTSUP, "a guest with devices on PCI cannot be moved");
+    int rc = migrate_devices(m->cfg.devices, e);
+    if (rc)
+        return rc;
+    if (m->bios)
+        return err_set(e, -ENOTSUP, "a guest with --firmware cannot be moved");
     if (!o->streams || o->streams > MIGRATE_STREAMS_MAX)
         return err_set(e, -EINVAL, "from 1 to %u streams", MIGRATE_STREAMS_MAX);
-    int rc = wire_check(to, e);
+    rc = wire_check(to, e);
     return rc ? rc : snap_can_be_saved(m, e);
 }
 
@@ -164,8 +193,11 @@ static int begin(struct migration *g, struct err *e) {
     if (g->event < 0 || !g->to ||
         getrandom(&g->session[0], sizeof(g->session[0]), 0) != sizeof(g->session[0]) ||
         migrate_pages_open(p, m->cfg.ram / PN_PAGE_SIZE, m->cfg.window) ||
-        !(g->sending.todo = calloc(migrate_words(p), sizeof(uint64_t))))
+        !(g->sending.todo = calloc(migrate_words(p), sizeof(uint64_t))) ||
+        !(g->sending.free = calloc(migrate_words(p), sizeof(uint64_t))))
         return err_set(e, -ENOMEM, "out of memory");
+    for (uint64_t page = 0; page < p->ram; page++)
+        g->sending.todo[page / 64] |= 1ull << page % 64;
     p->base = m->ram.base;
     p->window = m->window.base;
     g->sending.group = &g->group;
@@ -181,6 +213,8 @@ static int begin(struct migration *g, struct err *e) {
             rc = 0;
         else if (rc)
             err_sys(e, rc, "the dirty log");
+        else
+            ask_hints(g, HINTS_ANEW);
     }
     return rc;
 }
@@ -324,6 +358,8 @@ static void give(struct migration *g, enum migrate_want want) {
     bool last = want == WANT_LAST;
     uint64_t now = host_ns();
     int rc = last ? snap_can_be_saved(g->m, &e) : 0;
+    if (rc == 0 && last)
+        ask_hints(g, HINTS_DONE); /* which the guest hears over there */
     if (rc == 0 && last) { /* before the harvest: whoever reads it may write memory */
         free(g->state);
         g->state = migrate_state_pack(g->m, &g->state_size, &e);
@@ -331,6 +367,8 @@ static void give(struct migration *g, enum migrate_want want) {
     }
     if (rc == 0 && (rc = harvest(g, last)))
         err_sys(&e, rc, "the dirty log");
+    else if (rc == 0 && !last && g->hints)
+        ask_hints(g, HINTS_ANEW);
     pthread_mutex_lock(&g->lock);
     g->want_rc = rc;
     memcpy(g->want_line, line, sizeof(line));
@@ -361,8 +399,10 @@ bool machine_migrate_serve(struct machine *m) {
     bool over = g->over, holds = g->holds || (!over && now < g->slow_until);
     enum migrate_phase phase = g->p.phase;
     pthread_mutex_unlock(&g->lock);
-    if (over)
+    if (over) {
+        ask_hints(g, HINTS_DONE);
         untrack(g);
+    }
     if (over && phase == MIGRATE_MOVED)
         machine_end_with(m, END_MIGRATED, 0);
     return holds;

@@ -58,6 +58,7 @@ struct migrate_progress {
     enum migrate_phase phase;
     unsigned rounds, throttle; /* throttle: percent of the time that the guest stands */
     uint64_t pages, zeros;     /* sent */
+    uint64_t free;             /* not sent, for the guest said that they are free */
     uint64_t dirty;            /* yet to be sent, as of the last harvest */
     uint64_t bytes;            /* on the wires */
     uint64_t total_ns, downtime_ns;
@@ -68,7 +69,7 @@ struct migrate_progress {
 
 /* Begin. The machine stands; it goes on meanwhile, and whoever runs it calls what follows.
  * Return: 0, or -errno with a line in e: -EBUSY: one is on its way; -EINVAL; -ENOTSUP: a
- * machine with a history, or with devices on PCI. */
+ * machine with a history, or with devices that cannot be moved. */
 int machine_migrate(struct machine *m, const char *to, const struct migrate_options *o,
                     struct err *e);
 /* Make it fail, if it has not gone too far. Return: 0, or -EINVAL with a line in e. */
@@ -85,6 +86,9 @@ bool machine_migrate_serve(struct machine *m);
 void machine_migrate_wait(struct machine *m, uint64_t ns);
 /* Does it stand because its state is on its way? Then it must not be changed. */
 bool machine_migrate_holds(const struct machine *m);
+/* The guest says that so many pages of RAM, from that one on, are free: they are left out until it
+ * writes to them. */
+void machine_migrate_free(struct machine *m, uint64_t page, uint64_t count);
 /* Before the machine goes. */
 void machine_migrate_end(struct machine *m);
 /* Has one ended since the last call? Then *p says how. */

@@ -117,6 +117,11 @@ static int read_hello(struct migrate_in *in, struct machine_config *cfg, struct 
     in->streams = (unsigned)streams;
     int rc = snapshot_config(&s, cfg, e);
     cfg->restore = NULL;
+    if (rc == 0) /* or a peer would have files of this host's opened */
+        rc = migrate_devices(cfg->devices, e);
+    if (rc == 0 && cfg->firmware)
+        rc =
+            err_set(e, -ENOTSUP, "%s: a guest with --firmware cannot be moved", in->o.at);
     if (rc == 0 && (cfg->ram < MACHINE_RAM_MIN || cfg->ram % PN_PAGE_SIZE))
         rc = err_set(e, -EBADMSG, "%s: no guest has %" PRIu64 " bytes of memory",
                      in->o.at, cfg->ram);

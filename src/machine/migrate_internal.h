@@ -119,10 +119,15 @@ static inline uint8_t *migrate_at(const struct migrate_pages *p, uint64_t page) 
 uint64_t migrate_pages_digest(const struct migrate_pages *p);
 /* A page is this now; NULL: zeros. No two threads note one page. */
 void migrate_pages_note(struct migrate_pages *p, uint64_t page, const uint8_t *data);
-/* Does memory hold what was noted? Return: the first page that does not; p->all: all do. */
-uint64_t migrate_pages_check(const struct migrate_pages *p);
+/* Does memory hold what was noted, but for pages in `but` (NULL: none)? Return: the first page that does not;
+ * p->all: all do. */
+uint64_t migrate_pages_check(const struct migrate_pages *p, const uint64_t *but);
 
 /* ---- State (migrate_state.c) ---- */
+
+/* Can a machine with these devices (devices.h; NULL: none) be moved? All that they are must be in
+ * their state. Return: 0, or -ENOTSUP with a line in e. */
+int migrate_devices(const char *devices, struct err *e);
 
 /* STATE: the size of the manifest (4 bytes), its text, the sections' bytes. The machine
  * stands. Return: malloced, or NULL with a line in e. */

@@ -185,8 +185,10 @@ void migrate_pages_note(struct migrate_pages *p, uint64_t page, const uint8_t *d
         __atomic_fetch_and(word, ~bit, __ATOMIC_RELAXED);
 }
 
-uint64_t migrate_pages_check(const struct migrate_pages *p) {
+uint64_t migrate_pages_check(const struct migrate_pages *p, const uint64_t *but) {
     for (uint64_t page = 0; page < p->all; page++) {
+        if (but && but[page / 64] >> page % 64 & 1)
+            continue;
         const uint8_t *at = page >= p->ram && !p->window ? NULL : migrate_at(p, page);
         bool there = migrate_is_there(p, page);
         if (there ? !at || XXH3_64bits(at, PN_PAGE_SIZE) != p->hash[page]

@@ -166,6 +166,14 @@ int migrate_send_now(struct migrate_sending *s, struct migrate_stream *on,
     return flush(on, packer, e);
 }
 
+bool migrate_sending_skip(struct migrate_sending *s, uint64_t page) {
+    uint64_t bit = 1ull << page % 64;
+    bool was = __atomic_fetch_and(&s->todo[page / 64], ~bit, __ATOMIC_RELAXED) & bit;
+    if (was)
+        s->free[page / 64] |= bit;
+    return was;
+}
+
 int migrate_sending_last(struct migrate_sending *s, struct err *e) {
     int rc = 0;
     for (unsigned i = 0; rc == 0 && i < s->streams; i++)

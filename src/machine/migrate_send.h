@@ -10,6 +10,7 @@ struct migrate_sending {
     struct wire_group *group;
     struct migrate_pages pages;
     uint64_t *todo; /* a bit for each page that is to be sent */
+    uint64_t *free; /* for each that was not, as the guest said that it is free */
     enum migrate_compression compression;
     unsigned streams;
     bool every; /* zeros are sent that the destination has already: it waits for all */
@@ -38,6 +39,8 @@ int migrate_sending_wait(struct migrate_sending *s, struct err *e);
  * not in `todo` any more; or -errno with a line in e. */
 int migrate_send_now(struct migrate_sending *s, struct migrate_stream *on,
                      struct migrate_packer *packer, uint64_t page, struct err *e);
+/* Leave a page of `todo` out. Return: whether it was in it. */
+bool migrate_sending_skip(struct migrate_sending *s, uint64_t page);
 /* LAST on every stream. */
 int migrate_sending_last(struct migrate_sending *s, struct err *e);
 uint64_t migrate_sending_left(const struct migrate_sending *s); /* pages of `todo` */

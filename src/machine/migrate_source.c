@@ -105,17 +105,22 @@ static int give_up(struct migration *g, uint64_t dirty, struct err *e) {
                    dirty, g->p.rounds);
 }
 
+static uint64_t left_out(struct migration *g) {
+    pthread_mutex_lock(&g->lock);
+    uint64_t n = g->p.free;
+    pthread_mutex_unlock(&g->lock);
+    return n;
+}
+
 /* Rounds until the guest is to stand. *postcopy: without the rest of its memory. */
 static int copy(struct migration *g, bool *postcopy, struct err *e) {
     struct migrate_sending *s = &g->sending;
     unsigned slow = 0;
-    uint64_t words = (s->pages.ram + 63) / 64, sent = s->pages.ram;
-    memset(s->todo, 0xff, words * sizeof(*s->todo));
-    if (s->pages.ram % 64)
-        s->todo[words - 1] = (1ull << s->pages.ram % 64) - 1;
+    uint64_t sent = s->pages.ram;
     while (g->base || g->log) {
-        uint64_t start = host_ns();
+        uint64_t start = host_ns(), before = left_out(g);
         int rc = send_round(g, e);
+        sent -= left_out(g) - before;
         uint64_t ns = host_ns() - start;
         if (rc == 0)
             rc = migrate_ask(g, WANT_DIRTY, e);
@@ -140,7 +145,7 @@ static int copy(struct migration *g, bool *postcopy, struct err *e) {
 
 /* Is what was sent what memory holds? */
 static int check(struct migration *g, struct err *e) {
-    uint64_t page = migrate_pages_check(&g->sending.pages);
+    uint64_t page = migrate_pages_check(&g->sending.pages, g->sending.free);
     return page == g->sending.pages.all
                ? 0
                : err_set(e, -EIO,

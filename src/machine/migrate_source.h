@@ -31,6 +31,7 @@ struct migration {
     struct pn_dirty_log *log;  /* or by one that the host keeps for us; NULL: by nobody */
     struct pn_dirty_consumer *since;
     bool harvested, told;
+    bool hints;                   /* the guest is asked which pages are free */
     uint64_t slow_at, slow_until; /* throttle: when it stands next; how long it does */
 
     /* Both, under the lock: */

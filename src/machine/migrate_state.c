@@ -7,7 +7,28 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "machine/devices.h"
 #include "machine/migrate_internal.h"
+
+int migrate_devices(const char *devices, struct err *e) {
+    static const char *const word[] = {
+#define DEVICE(name, word, options, doc) [DEVICE_##name] = word,
+#include "machine/devices.inc"
+    };
+    struct device_spec *d = devices ? malloc(sizeof(*d)) : NULL;
+    int rc = 0;
+    if (devices && !d)
+        return err_set(e, -ENOMEM, "out of memory");
+    while (rc == 0 && d && (rc = device_next(&devices, d, e)) > 0)
+        rc = d->kind == DEVICE_RNG || d->kind == DEVICE_BALLOON
+                 ? 0
+                 : err_set(e, -ENOTSUP,
+                           "a guest with a device '%s' cannot be moved, but with "
+                           "balloon and rng alone",
+                           word[d->kind]);
+    free(d);
+    return rc;
+}
 
 /* The text, its size before it, and what the file has behind it. Return: malloced. */
 static uint8_t *join(const char *text, int fd, size_t *size, struct err *e) {

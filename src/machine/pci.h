@@ -12,6 +12,9 @@ void wiring_pci_destroy(struct machine *m);
 unsigned machine_pci_slots(const struct machine *m);
 /* Is there a network or a vsock, whose connections no file can have? */
 bool machine_has_connections(const struct machine *m);
+/* Ask the guest's balloon which pages are free (enum virtio_balloon_hints); what it says comes to
+ * machine_migrate_free. Return: whether there is a balloon. */
+bool machine_ask_hints(struct machine *m, unsigned what);
 /* Is there memory besides RAM? Its memslots again, in another engine: 0 or -errno. */
 bool machine_has_more_memory(const struct machine *m);
 int machine_more_memory_again(struct machine *m);

@@ -13,6 +13,7 @@
 #include "machine/devices.h"
 #include "machine/disk.h"
 #include "machine/history.h"
+#include "machine/migrate.h"
 #include "machine/net.h"
 #include "machine/pci.h"
 #include "machine/pmem.h"
@@ -48,6 +49,28 @@ struct machine_pci {
         char path[DEVICE_PATH_MAX];
     } disk[MACHINE_DEVICES_MAX];
 };
+
+/* ---- Where memory is ---- */
+
+/* Where a gpa's bytes are, how many follow it there, and their descriptor. */
+static uint8_t *ram_at(const struct machine *m, pn_gpa gpa, uint64_t *left, int *fd) {
+    const struct pn_memslot *more = &m->pci->mem_slot;
+    if (gpa - more->gpa < more->size) {
+        *left = more->size - (gpa - more->gpa);
+        *fd = m->pci->mem_memory.fd;
+        return m->pci->mem_memory.base + (gpa - more->gpa);
+    }
+    *fd = m->ram.fd;
+    uint64_t low = m->cfg.ram < LOW_RAM_MAX ? m->cfg.ram : LOW_RAM_MAX, at = gpa;
+    if (gpa >= HIGH_RAM_BASE)
+        at = low + (gpa - HIGH_RAM_BASE);
+    else if (gpa >= low || bios_covers(m, gpa))
+        return NULL;
+    *left = (gpa < HIGH_RAM_BASE ? low : m->cfg.ram) - at;
+    if (m->bios && gpa < BIOS_HOLE)
+        *left = BIOS_HOLE - gpa;
+    return at < m->cfg.ram ? m->ram.base + at : NULL;
+}
 
 /* ---- What they are on the host ---- */
 
@@ -85,9 +108,25 @@ static int add_rng(struct machine *m, const struct virtio_config *virtio, struct
     return virtio_rng_create(&m->env, &c) ? 0 : err_sys(e, -ENOMEM, "a device 'rng'");
 }
 
+/* Of RAM alone: a machine with other memory is not moved. */
+static void free_pages(void *opaque, pn_gpa gpa, size_t size) {
+    struct machine *m = opaque;
+    uint64_t left;
+    int fd;
+    for (uint8_t *p; size; gpa += left, size -= left) {
+        p = ram_at(m, gpa, &left, &fd);
+        if (!p || fd != m->ram.fd)
+            return;
+        left = left < size ? left : size;
+        machine_migrate_free(m, (uint64_t)(p - m->ram.base) / PN_PAGE_SIZE,
+                             left / PN_PAGE_SIZE);
+    }
+}
+
 static int add_balloon(struct machine *m, const struct virtio_config *virtio,
                        struct err *e) {
-    const struct virtio_balloon_config c = {.virtio = *virtio};
+    const struct virtio_balloon_config c = {
+        .virtio = *virtio, .hint = free_pages, .opaque = m};
     if (m->pci->balloon)
         return err_set(e, -EINVAL, "a device 'balloon': given twice");
     m->pci->balloon = virtio_balloon_create(&m->env, &c);
@@ -379,6 +418,13 @@ int machine_ask_balloon(struct machine *m) {
     return virtio_balloon_ask_stats(m->pci->balloon) ? 0 : -EAGAIN;
 }
 
+bool machine_ask_hints(struct machine *m, unsigned what) {
+    if (!m->pci || !m->pci->balloon)
+        return false;
+    virtio_balloon_hints(m->pci->balloon, what);
+    return true;
+}
+
 bool machine_mem(const struct machine *m, uint64_t *plugged, uint64_t *requested) {
     if (!m->pci || !m->pci->mem)
         return false;
@@ -394,26 +440,6 @@ int machine_ask_mem(struct machine *m, uint64_t bytes) {
 }
 
 /* ---- Pages that the guest gives back ---- */
-
-/* Where a gpa's bytes are, how many follow it there, and their descriptor. */
-static uint8_t *ram_at(const struct machine *m, pn_gpa gpa, uint64_t *left, int *fd) {
-    const struct pn_memslot *more = &m->pci->mem_slot;
-    if (gpa - more->gpa < more->size) {
-        *left = more->size - (gpa - more->gpa);
-        *fd = m->pci->mem_memory.fd;
-        return m->pci->mem_memory.base + (gpa - more->gpa);
-    }
-    *fd = m->ram.fd;
-    uint64_t low = m->cfg.ram < LOW_RAM_MAX ? m->cfg.ram : LOW_RAM_MAX, at = gpa;
-    if (gpa >= HIGH_RAM_BASE)
-        at = low + (gpa - HIGH_RAM_BASE);
-    else if (gpa >= low || bios_covers(m, gpa))
-        return NULL;
-    *left = (gpa < HIGH_RAM_BASE ? low : m->cfg.ram) - at;
-    if (m->bios && gpa < BIOS_HOLE)
-        *left = BIOS_HOLE - gpa;
-    return at < m->cfg.ram ? m->ram.base + at : NULL;
-}
 
 void *machine_memory_at(void *opaque, pn_gpa gpa, size_t size) {
     struct machine *m = opaque;

@@ -165,6 +165,13 @@ refuses "no TLS there" 'TLS' 'is none of a migration' -- --tls "$work/one"
 refuses "a destination that cannot take post-copy" 'post-copy does not go with' 'post-copy does not go with' \
     --shared-memory -- --post-copy
 refuses "a command line that does not do" 'its command line does not do' 'tlb' --tlb /nonexistent --
+# What a device has outside its state does not move, and nobody makes a destination open files.
+truncate -s 1M "$work/disk"
+"$penumbra" run -m 16M --disk "$work/disk,ro" --append compute=1000000000 --monitor "$work/mon8" > /dev/null 2>&1 < /dev/null &
+until [ -S "$work/mon8" ]; do kill -0 $! 2> /dev/null || break; sleep 0.02; done
+refused 1 migrate "$work/mon8" "unix:$work/in1"
+grep -q "a device 'disk' cannot be moved" "$work/err" || fail "a disk: $(cat "$work/err")"
+echo quit | "$penumbra" monitor "$work/mon8" > /dev/null
 # Nobody there; nonsense from there and to there.
 refused 1 migrate "$work/mon0" "unix:$work/nobody"
 refused 1 migrate "$work/mon0" tcp:localhost:1

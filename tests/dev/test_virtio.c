@@ -34,7 +34,7 @@ struct world {
     bool real_time;
     unsigned flushes, messages;
     uint32_t message;
-    uint64_t discarded;
+    uint64_t discarded, hinted;
 };
 static struct world a, b;
 
@@ -100,6 +100,12 @@ static size_t discard(void *opaque, pn_gpa gpa, size_t size) {
     return size;
 }
 
+static void hint(void *opaque, pn_gpa gpa, size_t size) {
+    struct world *w = opaque;
+    ck_assert(gpa < FX_MEM && size <= FX_MEM - gpa);
+    w->hinted += size;
+}
+
 static void send_frame(void *opaque, const void *frame, size_t size) {
     struct world *w = opaque;
     ck_assert_uint_le(size, NET_FRAME_MAX);
@@ -121,7 +127,7 @@ static void create(struct world *w) {
     const struct virtio_rng_config rng = {.virtio = {.host = host, .slot = RNG},
                                           .seed = 7};
     const struct virtio_balloon_config balloon = {
-        .virtio = {.host = host, .slot = BALLOON}};
+        .virtio = {.host = host, .slot = BALLOON}, .hint = hint, .opaque = w};
     struct virtio_blk_config blk = {.virtio = {.host = host, .slot = BLK},
                                     .disk = {.size = sizeof(w->disk),
                                              .direct = true,
@@ -348,10 +354,46 @@ START_TEST(free_pages_that_are_reported_are_given_back) {
     const struct drv_segment s[] = {{0xc000, 0x1000, DRV_WRITE},
                                     {0xd800, 0x1800, DRV_WRITE}};
     const uint64_t stats = _i ? 2 : 0; /* without them the queue has another number */
-    drv_begin(&a.d, &a.fx, BALLOON, 3 - _i, (_i ? 0 : DRV_PACKED_BIT) | stats);
+    drv_begin(&a.d, &a.fx, BALLOON, 4 - _i, (_i ? 0 : DRV_PACKED_BIT) | stats);
     ck_assert_int_eq(drv_do(&a.d, s, 2), 0);
     ck_assert_uint_eq(a.discarded, 0x2000); /* whole pages */
     ck_assert_uint_eq(virtio_balloon_ask(a.balloon).reported, 2);
+}
+END_TEST
+
+/* What the guest says between the number that it was asked by and 0 is heard; nothing else is. _i & 1: without
+ * statistics the queue has another number. */
+START_TEST(free_pages_are_hinted_at_as_often_as_it_is_asked) {
+    const struct drv_segment number = {HEADER, 4, DRV_READ},
+                             page = {0xc000, 0x2000, DRV_WRITE},
+                             odd = {0xc800, 0x1000, DRV_WRITE};
+    const uint64_t stats = _i & 1 ? 2 : 0;
+    drv_begin(&a.d, &a.fx, BALLOON, 3 - (_i & 1), (_i & 2 ? 0 : DRV_PACKED_BIT) | stats);
+    memset(a.fx.mem + 0xc000, 1, 0x2000);
+    for (unsigned round = 1; round < 3; round++) {
+        uint32_t before = rd32(&a.fx, a.d.bar + 0x2008), asked;
+        wr32(&a.fx, HEADER, before);
+        virtio_balloon_hints(a.balloon, HINTS_ANEW);
+        asked = rd32(&a.fx, a.d.bar + 0x2008);
+        ck_assert_uint_ne(asked, before);
+        ck_assert_uint_ge(asked, HINTS_ANEW);
+        ck_assert_int_eq(drv_do(&a.d, &number, 1), 0); /* the last one */
+        ck_assert_int_eq(drv_do(&a.d, &page, 1), 0);
+        ck_assert_uint_eq(a.hinted, (round - 1) * 0x2000);
+        memcpy(a.fx.mem + HEADER, &asked, 4);
+        ck_assert_int_eq(drv_do(&a.d, &number, 1), 0);
+        ck_assert_int_eq(drv_do(&a.d, &page, 1), 0);
+        ck_assert_int_eq(drv_do(&a.d, &odd, 1), 0); /* no whole page */
+        ck_assert_uint_eq(a.hinted, round * 0x2000);
+        memset(a.fx.mem + HEADER, 0, 4);
+        ck_assert_int_eq(drv_do(&a.d, &number, 1), 0);
+        ck_assert_int_eq(drv_do(&a.d, &page, 1), 0);
+        ck_assert_uint_eq(a.hinted, round * 0x2000);
+    }
+    virtio_balloon_hints(a.balloon, HINTS_DONE);
+    ck_assert_uint_eq(rd32(&a.fx, a.d.bar + 0x2008), HINTS_DONE);
+    ck_assert_uint_eq(a.fx.mem[0xc000], 1); /* the host has not taken it */
+    ck_assert_uint_eq(a.discarded, 0);
 }
 END_TEST
 
@@ -614,6 +656,7 @@ SUITE("virtio", .setup = setup, .teardown = teardown,
                 {descriptors_may_be_in_a_table, 2},
                 {pages_of_a_balloon_are_given_back, 2},
                 {free_pages_that_are_reported_are_given_back, 2},
+                {free_pages_are_hinted_at_as_often_as_it_is_asked, 4},
                 {statistics_are_said_when_they_are_asked_for, 2},
                 {a_frame_is_sent_without_its_header, 2},
                 {a_frame_is_received_where_there_is_room, 2},

@@ -99,7 +99,7 @@ static void receive(struct input *in) {
     memset(memory, 0, sizeof(memory));
     to.pages.base = memory;
     read_all(&again, &r);
-    require(migrate_pages_check(&to.pages) == PAGES);
+    require(migrate_pages_check(&to.pages, NULL) == PAGES);
     require(to.pages.there[1] == 0);
     migrate_unpacker_close(&r.unpacker);
     migrate_pages_close(&to.pages);

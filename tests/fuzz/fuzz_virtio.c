@@ -110,6 +110,12 @@ static size_t answer_9p(void *opaque, uint32_t epoch, const uint8_t *in, size_t 
     return n;
 }
 
+/* Whole pages, wherever. */
+static void hint(void *opaque, pn_gpa gpa, size_t size) {
+    REQUIRE(size && gpa % PN_PAGE_SIZE == 0 && size % PN_PAGE_SIZE == 0);
+    note(opaque, gpa ^ size);
+}
+
 static bool packet_room(void *opaque) {
     return true;
 }
@@ -133,7 +139,8 @@ static void create(struct world *w) {
     struct pci_host *host = pci_host_create(&env);
     REQUIRE(host);
     const struct virtio_rng_config rng = {{host, 1 + RNG, false}, 1, NULL};
-    const struct virtio_balloon_config balloon = {{host, 1 + BALLOON, false}};
+    const struct virtio_balloon_config balloon = {
+        .virtio = {host, 1 + BALLOON, false}, .hint = hint, .opaque = w};
     const struct virtio_net_config net = {
         {host, 1 + NET, false}, {send_frame, w, NET_MTU}, {2}};
     const struct virtio_blk_config blk = {.virtio = {host, 1 + BLK, false},
@@ -289,6 +296,7 @@ static void step(struct world *w, struct input *in) {
         virtio_console_room(w->console, op >> 4 & 1);
         note(w, virtio_balloon_ask_stats(w->balloon));
         virtio_balloon_set(w->balloon, (uint32_t)take(in, 2));
+        virtio_balloon_hints(w->balloon, (op >> 4) % 3);
         note(w, virtio_net_receive(w->net, w->d.mem, take(in, 2) & 0x7ff));
         break;
     default:
