@@ -159,10 +159,21 @@ static void lower_by_helper(struct lower *l, const struct dec *d) {
     l->ended = d->in.ends_block;
 }
 
-/* F3 90 is PAUSE. */
+/* LFENCE, MFENCE, SFENCE. */
+static bool is_fence(const struct dec *d) {
+    return d->map == 1 && d->in.opcode == 0xae;
+}
+
+/* F3 90 is PAUSE. Where vCPUs are threads fences are the host's. */
 static void lower_nop(struct lower *l, const struct dec *d) {
-    if (l->mode & MODE_GUEST && d->in.rep == 0xf3 && d->in.opcode == 0x90 && !d->map)
+    struct emit *e = &l->e;
+    if (l->mode & MODE_GUEST && d->in.rep == 0xf3 && d->in.opcode == 0x90 && !d->map) {
         lower_helper(l, d, nested_pause(l->x->cpu));
+    } else if (l->x->cpu->par && is_fence(d)) {
+        e8(e, 0x0f);
+        e8(e, 0xae);
+        e8(e, 0xc0 | (d->reg & 7) << 3);
+    }
 }
 
 static const body_fn lowerings[CLS_COUNT] = {

@@ -13,13 +13,17 @@
  *  one has written is what it runs after CPUID; 14 after INVLPG the other one's entry answers;
  *  15 a store through it reaches its page; 16 an entry that is exchanged has A and D of all that
  *  went through it; 17 what the other one stored through it is there; 18 two addresses that need one TLB
- *  entry have their values while it is taken away.
+ *  entry have their values while it is taken away; 19-20 of two that store and then load what the other one
+ *  stores, with MFENCE or a locked instruction between, one at least sees it (store buffering).
  */
 #include "guest.inc"
 #ifndef ROUNDS
 #define ROUNDS 20000
 #endif
     .set SHARE, ROUNDS / 64
+#ifndef MEETINGS /* rounds in which each waits for the other */
+#define MEETINGS (ROUNDS / 16)
+#endif
     .set AP_CODE, 0x8000
     .set ICR, 0xfee00300
     .set VIRTUAL, 1 << 39 /* what the tables below map */
@@ -54,6 +58,46 @@
     movl $0, (%rbx, %r15, 8)
     decl %r12d
     jnz 76b
+    meet
+    .endm
+
+    /* Both have come here as often as R12D says. */
+    .macro together counter
+    lock incl \counter(%rip)
+    leal (%r12, %r12), %eax
+73: pause
+    cmpl %eax, \counter(%rip)
+    jb 73b
+    .endm
+
+    /* Both store, then load. */
+    .macro both_store n, fence:vararg
+    movl %r15d, %esi
+    shll $7, %esi
+    leaq stored(%rip), %rbx
+    leaq (%rbx, %rsi), %rdi
+    xorl $1 << 7, %esi
+    addq %rsi, %rbx /* the other one's */
+    movl $1, %r12d
+72: together begun
+    movl %r12d, (%rdi)
+    \fence
+    movl (%rbx), %edx
+    movl %edx, 4(%rdi)
+    together ended
+    cmpl 4(%rbx), %edx
+    cmovbl 4(%rbx), %edx
+    cmpl %r12d, %edx
+    setae %cl
+    cmpb $1, %cl
+    check \n
+    incl %r12d
+    cmpl $MEETINGS, %r12d
+    jbe 72b
+    meet
+    movl $0, (%rdi)
+    movl $0, begun(%rip)
+    movl $0, ended(%rip)
     meet
     .endm
 
@@ -269,6 +313,9 @@ both:
     jnz 4b
     movl $1, has_read(%rip)
 5:  meet
+    both_store 19, mfence
+    both_store 20, lock addl $0, (%rsp)
+
     testl %r15d, %r15d
     jnz 6f
     xorl %r11d, %r11d
@@ -351,6 +398,10 @@ by_cas16: .skip 16
     line mapped
     line used
     line has_read
+    line begun
+    line ended
+    line stored
+    line stored_by_1 /* directly behind */
     .p2align 7
 want: .skip 16
     .p2align 12
