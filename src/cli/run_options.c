@@ -496,11 +496,10 @@ static int check_profile(const struct run_options *o, struct err *e) {
         return err_set(e, -EINVAL,
                        "--%s: not under --mmu kvm, where 'perf kvm' samples the guest",
                        o->profile ? "profile" : "perf-map");
-    if ((o->profile || o->perf_map) && m->parallel)
+    if (o->profile && m->parallel)
         return err_set(e, -EINVAL,
-                       "--%s: not with --parallel: one thread's time is seen, or one "
-                       "vCPU's code",
-                       o->profile ? "profile" : "perf-map");
+                       "--profile: not with --parallel: one thread's time is seen "
+                       "(perf record with --perf-map sees all)");
     if (o->perf_map && m->handovers)
         return err_set(e, -EINVAL,
                        "--perf-map does not go with --handover, after which code is "

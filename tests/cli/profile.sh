@@ -178,6 +178,8 @@ E2
 refused 2 run --kernel "$guest" --mmu kvm --profile "$work/x"
 grep -q 'perf kvm' "$work/err" || fail "kvm: $(cat "$work/err")"
 refused 2 run --kernel "$guest" --mmu kvm --perf-map "$work/x"
+refused 2 run --kernel "$guest" --clock host --parallel --profile "$work/x"
+grep -q 'perf record' "$work/err" || fail "parallel: $(cat "$work/err")"
 refused 2 run --kernel "$guest" --profile-rate 10
 refused 2 run --kernel "$guest" --profile "$work/x" --profile-rate 0
 refused 2 run --incoming "unix:$work/s" --profile "$work/x"
