@@ -10,9 +10,6 @@
 #include "base/clock.h"
 #include "base/locks.h"
 
-/* OUT_WAITED: somebody sleeps until it is OUT_NOT. */
-enum { OUT_NOT, OUT, OUT_WAITED };
-
 /* Who holds the lock has it for a microsecond, mostly, and who is out comes in within ten: less
  * than to sleep and wake takes. Where more threads run than processors, a sleeper gives way. */
 #define SPINS 200u
@@ -49,7 +46,7 @@ static void take(pthread_mutex_t *lock) {
 uint64_t parallel_enter(struct parallel *p, unsigned vcpu) {
     atomic_uint *out = &p->vcpu[vcpu].out;
     uint64_t waited = 0;
-    atomic_store_explicit(out, OUT_NOT, memory_order_release);
+    atomic_store_explicit(out, PARALLEL_IN, memory_order_release);
     if (pthread_mutex_trylock(p->lock)) {
         uint64_t begin = host_ns();
         atomic_thread_fence(memory_order_seq_cst);
@@ -66,25 +63,28 @@ uint64_t parallel_enter(struct parallel *p, unsigned vcpu) {
 void parallel_leave(struct parallel *p, unsigned vcpu) {
     if (atomic_load_explicit(&p->barred, memory_order_relaxed))
         atomic_store_explicit(&p->barred, 0, memory_order_release);
-    atomic_store_explicit(&p->vcpu[vcpu].out, OUT, memory_order_relaxed);
+    atomic_store_explicit(&p->vcpu[vcpu].out, PARALLEL_OUT, memory_order_relaxed);
     lock_given(LOCK_MACHINE);
     pthread_mutex_unlock(p->lock);
 }
 
 bool parallel_still(struct parallel *p, unsigned vcpu) {
     atomic_uint *out = &p->vcpu[vcpu].out;
-    if (atomic_load_explicit(out, memory_order_acquire) == OUT_NOT)
+    unsigned was = PARALLEL_OUT;
+    if (atomic_load_explicit(out, memory_order_acquire) == PARALLEL_IN ||
+        (!atomic_compare_exchange_strong(out, &was, PARALLEL_ASKED) &&
+         was == PARALLEL_IN))
         return false;
     for (unsigned i = 0; i < 2 * SPINS; i++) {
         pause_a_little();
-        if (atomic_load_explicit(out, memory_order_acquire) == OUT_NOT)
+        if (atomic_load_explicit(out, memory_order_acquire) == PARALLEL_IN)
             return true;
     }
     atomic_store(&p->waits, 1);
-    unsigned was = OUT;
-    if (atomic_compare_exchange_strong(out, &was, OUT_WAITED))
-        while (atomic_load(out) == OUT_WAITED)
-            sleep_while(out, OUT_WAITED, 0);
+    was = PARALLEL_ASKED;
+    if (atomic_compare_exchange_strong(out, &was, PARALLEL_WAITED))
+        while (atomic_load(out) == PARALLEL_WAITED)
+            sleep_while(out, PARALLEL_WAITED, 0);
     atomic_store(&p->waits, 0);
     return true;
 }

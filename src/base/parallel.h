@@ -30,13 +30,16 @@
 
 #define PARALLEL_MAX 64u
 
+/* ASKED: somebody who holds the lock waits for it to come in; WAITED: he sleeps until it is IN. */
+enum { PARALLEL_IN, PARALLEL_OUT, PARALLEL_ASKED, PARALLEL_WAITED };
+
 struct parallel {
     pthread_mutex_t *lock; /* the machine's */
     unsigned count;        /* vCPUs */
     atomic_uint waits;     /* somebody sleeps until a vCPU is in */
     _Alignas(64) atomic_uint barred;
     struct parallel_vcpu {
-        _Alignas(64) atomic_uint out; /* OUT_* */
+        _Alignas(64) atomic_uint out; /* PARALLEL_* */
         atomic_uint looks;            /* it does now */
     } vcpu[PARALLEL_MAX];
 };
@@ -48,6 +51,10 @@ uint64_t parallel_enter(struct parallel *p, unsigned vcpu);
 void parallel_leave(struct parallel *p, unsigned vcpu);
 /* Under the lock: that vCPU is not out now. Return: it was. */
 bool parallel_still(struct parallel *p, unsigned vcpu);
+/* Of a vCPU that is out: somebody waits for it. */
+static inline bool parallel_asked(const struct parallel *p, unsigned vcpu) {
+    return atomic_load_explicit(&p->vcpu[vcpu].out, memory_order_relaxed) != PARALLEL_OUT;
+}
 /* Under the lock: nobody looks, until the lock is given back. */
 void parallel_bar(struct parallel *p);
 /* Of a vCPU that is out. Return: it may look; false: it may not now, and has to take the lock. */

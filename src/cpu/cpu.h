@@ -178,6 +178,8 @@ struct cpu {
     uint8_t kick;         /* atomic: leave translated code as soon as possible */
     uint8_t stop_request; /* a device asked cpu_run to return */
     uint8_t intr_line;    /* the controller may have an interrupt: ask intr_peek */
+    uint8_t paused;       /* a PAUSE since the slice began; where vCPUs are threads */
+    uint8_t waits;        /* slices with one, in a row */
     uint8_t
         step_skip; /* the instruction just done (INT n, SYSCALL) owes no single-step */
     uint32_t db_pending; /* DR6 bits of debug traps owed: cpu_poll_events delivers #DB */

@@ -12,6 +12,7 @@
  * This file is compiled without vector registers: while vec_live they are the guest's.
  */
 #include <errno.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 
@@ -24,8 +25,12 @@
 #include "cpu/xstate.h"
 
 #define SLICE (1u << 20)
-/* With vCPUs that are threads others may wait for the end of one: some microseconds. */
-#define SLICE_PAR    (1u << 13)
+/* With vCPUs that are threads others may wait for the end of one, as may an interrupt: a
+ * microsecond or two. */
+#define SLICE_PAR (1u << 11)
+/* Who pauses in so many of them, one after another, waits for another vCPU, which may wait for a
+ * processor of the host's. (KVM: pause-loop exiting and kvm_vcpu_on_spin.) */
+#define SPIN_SLICES  8u
 #define CODE_DEFAULT (32u << 20)
 /* A guest that is a hypervisor has its own code and its guests'. */
 #define CODE_NESTED (64u << 20)
@@ -296,14 +301,35 @@ static const uint8_t *code_behind_head(struct xlat *x, const struct block *b) {
     return code_of(x, b) + x->head;
 }
 
+static void give_way(struct cpu *cpu) {
+    if (!cpu->paused)
+        cpu->waits = 0;
+    else if (cpu->waits < SPIN_SLICES)
+        cpu->waits++;
+    cpu->paused = 0;
+    if (cpu->waits == SPIN_SLICES)
+        sched_yield();
+}
+
+/* Where vCPUs are threads a slice that ends is no reason to come in while nothing is due. */
+static bool next_slice(struct xlat *x) {
+    struct cpu *cpu = x->cpu;
+    if (likely(!cpu->par) || cpu->turn || cpu_attention(cpu) || cpu_kicked(cpu) ||
+        cpu->stop_request || x->flush || parallel_asked(cpu->par, cpu->apic_id))
+        return false;
+    give_way(cpu);
+    set_slice(cpu, SLICE_PAR);
+    return true;
+}
+
 /* After LEFT_BUDGET, which is also what a trap leaves with. Return: NULL with a fault, or when the budget is used up. */
 static const uint8_t *misfit(struct xlat *x, const struct block *b, enum cpu_rc *rc) {
     struct cpu *cpu = x->cpu;
     cpu->rip = b->rip;
     if (b->dead)
         return code_fresh(x);
-    if (cpu->budget < b->n && cpu->insn_limit < x->limit &&
-        !cpu->vmx.timer) { /* the slice ends, and nothing is due there */
+    if (cpu->budget < b->n && cpu->insn_limit < x->limit && !cpu->vmx.timer &&
+        !next_slice(x)) { /* the slice ends, and nothing is due there */
         resume_at(x, b, 0, NO_BLOCK);
         *rc = CPU_NEXT;
         return NULL;
@@ -312,8 +338,8 @@ static const uint8_t *misfit(struct xlat *x, const struct block *b, enum cpu_rc 
         *rc = CPU_NEXT;
         return NULL;
     }
-    if (b->trap && cpu->budget >= b->n)
-        return code_behind_head(x, b);
+    if (cpu->budget >= b->n)
+        return b->trap ? code_behind_head(x, b) : code_of(x, b);
     struct block *one = block_find(x, true);
     return one ? code_of(x, one) : NULL;
 }

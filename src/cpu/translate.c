@@ -159,20 +159,27 @@ static void lower_by_helper(struct lower *l, const struct dec *d) {
     l->ended = d->in.ends_block;
 }
 
+static bool is_pause(const struct dec *d) {
+    return d->in.rep == 0xf3 && d->in.opcode == 0x90 && !d->map;
+}
+
 /* LFENCE, MFENCE, SFENCE. */
 static bool is_fence(const struct dec *d) {
     return d->map == 1 && d->in.opcode == 0xae;
 }
 
-/* F3 90 is PAUSE. Where vCPUs are threads fences are the host's. */
+/* Where vCPUs are threads fences are the host's, and who pauses says so (run.c). */
 static void lower_nop(struct lower *l, const struct dec *d) {
     struct emit *e = &l->e;
-    if (l->mode & MODE_GUEST && d->in.rep == 0xf3 && d->in.opcode == 0x90 && !d->map) {
+    if (l->mode & MODE_GUEST && is_pause(d)) {
         lower_helper(l, d, nested_pause(l->x->cpu));
     } else if (l->x->cpu->par && is_fence(d)) {
         e8(e, 0x0f);
         e8(e, 0xae);
         e8(e, 0xc0 | (d->reg & 7) << 3);
+    } else if (l->x->cpu->par && is_pause(d)) {
+        e_rm(e, false, 0xc6, 0, H_SP, CO(paused)); /* mov byte, 1 */
+        e8(e, 1);
     }
 }
 
