@@ -345,8 +345,10 @@ void emit_slow(struct lower *l, const struct cold *c) {
     if (c->stepped)
         probe_after_step(l, c);
     call_entry(e, ENTRY_SLOW);
-    struct slow_desc sd = {.block = l->block,
-                           .idx = c->idx,
+    _Static_assert(BLOCK_MAX <= 1 << 6 && BLOCK_MAX * 15 < 1 << 10, "idx, at");
+    struct slow_desc sd = {.block = l->block & 0xffffff,
+                           .at = block_offset(l->x, l->b, c->idx) & 1023,
+                           .idx = c->idx & 63,
                            .size = a->size,
                            .flags = a->flags,
                            .seg = a->seg,

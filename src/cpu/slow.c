@@ -21,9 +21,10 @@ _Static_assert(offsetof(struct cpu, jit.rax) == OFF_RAX, "entry.S");
 _Static_assert(offsetof(struct cpu, jit.vec) == OFF_VEC, "entry.S");
 _Static_assert(offsetof(struct cpu, vec_live) == OFF_VEC_LIVE, "entry.S");
 
-static void enter_insn(struct xlat *x, const struct block *b, unsigned idx) {
-    x->cpu->budget += b->n - idx;
-    x->cpu->rip = block_rip(x, b, idx);
+static void enter_insn(struct cpu *cpu, const struct block *b, unsigned idx,
+                       unsigned at) {
+    cpu->budget += b->n - idx;
+    cpu->rip = block_rip_at(b, at);
 }
 
 /* Must translated code be left, although it could go on? `rest`: instructions of the
@@ -225,7 +226,7 @@ PN_IN_MISS static const uint8_t *slow(struct cpu *cpu) {
     const struct slow_desc *sd = (const void *)cpu->jit.ret;
     const struct block *b = &x->blocks[sd->block];
     void *ptr = NULL;
-    enter_insn(x, b, sd->idx);
+    enter_insn(cpu, b, sd->idx, sd->at);
     pn_count(cpu->stats, mem_slow);
     enum cpu_rc rc = CPU_NEXT;
     if (sd->flags & SLOW_X87 && x87_pending(cpu)) {
@@ -283,7 +284,7 @@ PN_IN_MISS static const uint8_t *done(struct cpu *cpu) {
     const struct block *b = &x->blocks[sd->block];
     unsigned rest = b->n - sd->idx - 1;
     enum cpu_rc rc = CPU_NEXT;
-    enter_insn(x, b, sd->idx);
+    enter_insn(cpu, b, sd->idx, sd->at);
     if (cpu->owed.count)
         rc = cpu_mem_commit(cpu);
     cpu->budget--;
@@ -292,7 +293,7 @@ PN_IN_MISS static const uint8_t *done(struct cpu *cpu) {
         cpu->insn_limit = cpu_insns(cpu);
         cpu->budget = 0;
     } else if (out) {
-        cpu->rip = block_rip(x, b, sd->idx + 1u);
+        cpu->rip = block_rip_at(b, sd->at + x->lens[b->lens + sd->idx]);
         return go_on(x, CPU_NEXT);
     }
     cpu->budget -= rest;
@@ -376,7 +377,7 @@ bool xlat_host_fault(struct cpu *cpu, uint32_t at, unsigned trap) {
             continue;
         if (!guest_fault(cpu, trap))
             return false;
-        enter_insn(x, b, f->idx);
+        enter_insn(cpu, b, f->idx, block_offset(x, b, f->idx));
         x->rc = CPU_FAULT;
         return true;
     }

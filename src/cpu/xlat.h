@@ -164,11 +164,15 @@ struct fault_rec {
 
 /* After `call [ENTRY_SLOW]`: an operand that the TLB did not answer. */
 struct slow_desc {
-    uint32_t block;
-    uint16_t resume; /* from the block's code: with the operand's address in R10 */
-    uint8_t idx, size, flags, seg; /* seg: SEG_*, and more flags */
-    uint8_t body;                  /* bytes from there that use R10 */
+    uint64_t block : 24;
+    uint64_t at : 10; /* bytes of the block before the instruction */
+    uint64_t idx : 6;
+    uint64_t resume : 16; /* from the block's code: with the operand's address in R10 */
+    uint64_t size : 8;
+    uint8_t flags, seg; /* seg: SEG_*, and more flags */
+    uint8_t body;       /* bytes from resume on that use R10 */
 } __attribute__((packed));
+_Static_assert(sizeof(struct slow_desc) == 11, "one for each operand in memory");
 #define SLOW_SEG    7u /* SEG_* */
 #define SLOW_EFLAGS 8u /* behind the body EFLAGS holds the flags */
 #define SLOW_LEAVE                                                                       \
