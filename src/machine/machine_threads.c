@@ -15,8 +15,9 @@
  *    others stand parked between two instructions.
  * 4. A thread that ends by itself, in whatever way, is noticed within WAIT_MAX_NS.
  */
-#define _GNU_SOURCE /* pthread_tryjoin_np, pthread_timedjoin_np */
+#define _GNU_SOURCE /* pthread_tryjoin_np, pthread_timedjoin_np, sched_getaffinity */
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,6 +34,11 @@
 #define REJOIN_TRIES    100u
 #define STOP_NS         2000000u
 #define STOP_TRIES      400u
+/* Ours: how long a halted vCPU looks for what wakes it before its thread sleeps, from which the
+ * host wakes it late: at first, and at most. (KVM: halt_poll_ns.) */
+#define POLL_NS     10000u
+#define POLL_MAX_NS 100000u
+#define POLL_PAUSES 32u /* between two looks at the time */
 #define PATIENCE                                                                         \
     100u /* times more for ours: they come as soon as the host lets them run */
 /* A vCPU that used less CPU time than that between two looks may be halted for good. */
@@ -49,10 +55,13 @@ struct runner {
     bool parked;  /* stands still for machine_stop_world */
     bool waits;   /* said that nothing but another vCPU can wake it; ours: cannot run */
     pthread_cond_t wake;                /* ours: something has come for it */
+    atomic_bool called;                 /* and it has while it polls */
+    uint64_t poll_ns;                   /* so long */
     uint64_t used, look_at, look_every; /* CPU time at the last look; the next look */
 };
 
 struct threads {
+    bool polls; /* each vCPU can have a processor of the host's */
     struct runner r[MACHINE_CPUS_MAX];
     unsigned
         quiet; /* looks at console and links, one after another, that found nothing */
@@ -102,16 +111,48 @@ static void *run_in_kernel(void *opaque) {
 /* ---- Of our engines ---- */
 
 void machine_call_cpu(struct machine *m, unsigned cpu) {
-    if (m->threads)
-        pthread_cond_signal(&m->threads->r[cpu].wake);
+    if (!m->threads)
+        return;
+    atomic_store_explicit(&m->threads->r[cpu].called, true, memory_order_relaxed);
+    pthread_cond_signal(&m->threads->r[cpu].wake);
+}
+
+/* Without the lock meanwhile. Return: it was called. */
+static bool poll_for_call(struct machine *m, struct runner *r) {
+    uint64_t until = host_ns() + r->poll_ns;
+    atomic_store_explicit(&r->called, false, memory_order_relaxed);
+    if (!r->poll_ns)
+        return false;
+    machine_unlock(m);
+    bool called;
+    do {
+        for (unsigned i = 0; i < POLL_PAUSES; i++)
+            __builtin_ia32_pause();
+        called = atomic_load_explicit(&r->called, memory_order_relaxed);
+    } while (!called && host_ns() < until);
+    machine_lock(m);
+    return atomic_load_explicit(&r->called, memory_order_relaxed);
+}
+
+/* The next one: longer after a short wait, none after a long one. */
+static uint64_t next_poll(const struct threads *t, uint64_t poll, uint64_t waited) {
+    if (!t->polls || waited > POLL_MAX_NS)
+        return 0;
+    if (waited <= poll)
+        return poll;
+    poll = poll ? 2 * poll : POLL_NS;
+    return poll < POLL_MAX_NS ? poll : POLL_MAX_NS;
 }
 
 /* Halted, or waiting for SIPI: nothing of it runs, so it stands parked, too. */
 static void wait_for_call(struct machine *m, struct runner *r) {
+    uint64_t begin = host_ns();
     r->waits = r->parked = true;
     pthread_cond_broadcast(&m->parked);
-    pthread_cond_wait(&r->wake, &m->lock);
+    if (!poll_for_call(m, r))
+        pthread_cond_wait(&r->wake, &m->lock);
     r->waits = r->parked = false;
+    r->poll_ns = next_poll(m->threads, r->poll_ns, host_ns() - begin);
 }
 
 static void run_once(struct machine *m, unsigned cpu) {
@@ -351,6 +392,9 @@ int machine_run_threads(struct machine *m, struct err *e) {
     struct threads *t = calloc(1, sizeof(*t));
     if (!t)
         return err_set(e, -ENOMEM, "out of memory");
+    cpu_set_t cpus;
+    t->polls = !sched_getaffinity(0, sizeof(cpus), &cpus) &&
+               (unsigned)CPU_COUNT(&cpus) >= m->cfg.cpus;
     machine_lock(m);
     m->threads = t;
     int rc = start_all(m, e);
