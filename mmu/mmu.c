@@ -186,6 +186,14 @@ bool pn_mmu_look(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
     return mmu->ops->look(vcpu, gva, access, mode, out);
 }
 
+bool pn_mmu_look_fault(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
+                       enum pn_tlb_mode mode, struct pn_xlate *out) {
+    const struct pn_mmu *mmu = vcpu->mmu;
+    if (mmu->watched || vcpu->ring || access > PN_FETCH || !mmu->ops->look_fault)
+        return false;
+    return mmu->ops->look_fault(vcpu, gva, access, mode, out);
+}
+
 void pn_mmu_walk_cost(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
                       enum pn_tlb_mode mode, struct pn_walk_cost *out) {
     struct pn_mmu *mmu = vcpu->mmu;

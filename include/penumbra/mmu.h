@@ -412,6 +412,12 @@ enum pn_outcome pn_mmu_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva,
  */
 bool pn_mmu_look(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
                  enum pn_tlb_mode mode, struct pn_xlate *out);
+/*
+ * The same for a miss that ends in a #PF of the guest's, whose tables have nothing there, nor has
+ * the MMU. Return: it does, is counted, and out->fault is it; false: as pn_mmu_look.
+ */
+bool pn_mmu_look_fault(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
+                       enum pn_tlb_mode mode, struct pn_xlate *out);
 
 /* ---- The TLB model (pn_mmu_config.tlb; penumbra/model.h) ---- */
 

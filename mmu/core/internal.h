@@ -145,6 +145,9 @@ struct mmu_ops {
     /* pn_mmu_look, where nobody watches and nothing is tracked by pieces. NULL: none is answered. */
     bool (*look)(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
                  enum pn_tlb_mode mode, struct pn_xlate *out);
+    /* pn_mmu_look_fault, where nobody watches, nor takes events. NULL: none is answered. */
+    bool (*look_fault)(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
+                       enum pn_tlb_mode mode, struct pn_xlate *out);
     /* Fill c->guest and c->table for a walk without side effects that w describes; found:
      * it reached a frame. Return: the kind's own walk does too. */
     bool (*walk_cost)(struct pn_mmu_vcpu *vcpu, pn_gva gva, const struct walk *w,

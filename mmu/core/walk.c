@@ -134,6 +134,11 @@ static inline void count_reads(struct pn_mmu_vcpu *vcpu, const struct stage *s,
         v[level0 + level]++;
 }
 
+void walk_count(struct pn_mmu_vcpu *vcpu, const struct stage *s, const struct walk *w) {
+    if (w->level <= walk_first(w))
+        count_reads(vcpu, s, w, walk_first(w), w->level, 0);
+}
+
 /* Return: -1, the walk's result. */
 static __attribute__((noinline)) int walk_fault(const struct stage *s, pn_gva gva,
                                                 enum pn_access access,

@@ -188,6 +188,9 @@ static inline unsigned walk_first(const struct walk *w) {
     return w->top == 3 ? 2 : w->top;
 }
 
+/* A probe of s has ended in out->fault: count it as the walk of an access. */
+void walk_count(struct pn_mmu_vcpu *vcpu, const struct stage *s, const struct walk *w);
+
 #define WALK_PROBE 1u /* no side effects: neither A nor D is set, no event, no count */
 
 /*

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * TLB misses beside whoever changes the tables: pn_mmu_look. It is what KVM does without its
+ * TLB misses beside whoever changes the tables: pn_mmu_look, pn_mmu_look_fault. It is what KVM does without its
  * mmu_lock in walk_shadow_page_lockless_begin and fast_page_fault. There the processor fills its
  * TLB by itself, and a flush empties it; here it is filled while nobody takes anything away (mmu_bar),
  * and so drops find what was filled.
  *
  * Invariants
- * 1. Nothing is written but the root's own TLB and the vCPU's counters: an entry is filled only
+ * 1. Nothing is written but the root's own TLB and the vCPU's counters. An entry is filled only
  *    where the spte and its sp say already that this root's TLB has it (tlb.c, invariant 1), and where
  *    the spte has the A or D that the access would set.
  * 2. Sptes are read once each, top down; who stores one stored before it what it leads to
@@ -65,5 +65,27 @@ bool shadow_look(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
         return false;
     count(vcpu->stats, sp_level(r->top), w.level);
     tlb_put(vcpu, r, gva, mode, &g);
+    return true;
+}
+
+/* Where there is no spte, nor an entry of the guest's, nothing of ours would change: shadow_translate
+ * would tell the guest, too. That exit asks for no flush, so it is none of mmu->exits. */
+bool shadow_look_fault(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
+                       enum pn_tlb_mode mode, struct pn_xlate *out) {
+    struct root *r = vcpu->roots->cur;
+    struct swalk sw;
+    struct walk w;
+    if (!r->top || (r->narrow && gva >> 32) || vcpu->mmu->shadow->policy.syncs_at_fault)
+        return false;
+    shadow_walk(r, gva, &sw);
+    if (sw.spte ||
+        stage_walk(vcpu, &vcpu->walk, gva, access, mode, WALK_PROBE, &w) == 0 ||
+        w.end != WALK_ABSENT)
+        return false;
+    count(vcpu->stats, sp_level(r->top), sw.level);
+    walk_count(vcpu, &vcpu->walk, &w);
+    fault_done(vcpu, PN_OUT_guest_pf, gva, w.level, 0);
+    out->fault = w.fault;
+    out->hva = NULL;
     return true;
 }

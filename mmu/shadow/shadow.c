@@ -70,6 +70,7 @@ const struct mmu_ops shadow_ops = {
     .fini = shadow_fini,
     .translate = shadow_translate,
     .look = shadow_look,
+    .look_fault = shadow_look_fault,
     .walk_cost = shadow_walk_cost,
     .zap_all = shadow_zap_all,
     .tracker_changed = shadow_tracker_changed,

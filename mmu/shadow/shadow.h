@@ -458,6 +458,13 @@ enum pn_outcome agile_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva,
                                 enum pn_access access, enum pn_tlb_mode mode,
                                 struct pn_xlate *out);
 
+/* ---- look.c ---- */
+
+bool shadow_look(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
+                 enum pn_tlb_mode mode, struct pn_xlate *out);
+bool shadow_look_fault(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
+                       enum pn_tlb_mode mode, struct pn_xlate *out);
+
 /* ---- fault.c ---- */
 
 enum pn_outcome shadow_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva,
@@ -468,8 +475,6 @@ enum pn_outcome shadow_translate_closed(struct pn_mmu_vcpu *vcpu, pn_gva gva,
                                         enum pn_access access, enum pn_tlb_mode mode,
                                         struct pn_xlate *out);
 /* The same without its short way, which knows of no D bits that are logged. */
-bool shadow_look(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
-                 enum pn_tlb_mode mode, struct pn_xlate *out); /* look.c */
 enum pn_outcome shadow_translate_slow(struct pn_mmu_vcpu *vcpu, pn_gva gva,
                                       enum pn_access access, enum pn_tlb_mode mode,
                                       struct pn_xlate *out);

@@ -77,7 +77,7 @@ int blocks_create(struct xlat *x) {
     x->most = (struct cache_use){
         .code = x->size / 2,
         .cold = x->size / 2,
-        .blocks = (uint32_t)(x->size / 192) + 64,
+        .blocks = (uint32_t)(x->size / 192) + 64, /* fewer than 2^24: struct slow_desc */
         .across = (uint32_t)(x->size / 1024) + 64,
         .lens = (uint32_t)(x->size / 24) + 4096,
         .exits = (uint32_t)(x->size / 96) + 4096,
@@ -516,6 +516,8 @@ static bool fetch(struct xlat *x, uint64_t lin, uint8_t **hva, pn_gpa *gpa) {
             p = at.hva;
             g = at.gpa;
         } else {
+            if (turn_faults(cpu, lin, PN_FETCH, cpu_tlb_mode(cpu)))
+                return false;
             turn_want(cpu);
             if (cpu_fetch_page(cpu, lin, &p, &g))
                 return false;

@@ -23,6 +23,8 @@ static inline enum cpu_rc bulk_page(struct cpu *cpu, pn_gva lin, enum pn_access 
         *p = x.hva;
         return CPU_NEXT;
     }
+    if (turn_faults(cpu, lin, access, mode))
+        return CPU_FAULT;
     turn_want(cpu);
     enum pn_answer out = cpu_translate(cpu, lin, access, mode, false, &x);
     if (out == PN_GUEST_PF) {

@@ -10,6 +10,7 @@
 #include "cpu/control.h"
 #include "cpu/model.h"
 #include "cpu/svm.h"
+#include "cpu/turn.h"
 #include "cpu/vmx.h"
 
 enum cpu_rc cr3_load_pdptes(struct cpu *cpu, uint64_t cr3) {
@@ -166,6 +167,8 @@ enum cpu_rc op_mov_cr(struct cpu *cpu, const struct insn *in) {
         return cpu_raise(cpu, VEC_UD);
     if (cpu->cpl)
         return gp0(cpu);
+    if (write || cr == 8)
+        turn_want(cpu);
     if (write)
         return cr_set(cpu, cr, mode_64(cpu) ? cpu->gpr[reg] : (uint32_t)cpu->gpr[reg]);
     uint64_t v = cr_read(cpu, cr);

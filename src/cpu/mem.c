@@ -217,6 +217,8 @@ static __attribute__((noinline)) enum cpu_rc read_slow(struct cpu *cpu, pn_gva l
         mem_copy(out, x.hva, size);
         return CPU_NEXT;
     }
+    if (in_one_page(lin, size) && turn_faults(cpu, lin, PN_READ, mode))
+        return CPU_FAULT;
     return read_pages(cpu, lin, out, size, PN_READ, mode);
 }
 
@@ -288,6 +290,8 @@ static __attribute__((noinline)) enum cpu_rc write_slow(struct cpu *cpu, pn_gva 
         mem_copy(x.hva, in, size);
         return CPU_NEXT;
     }
+    if (in_one_page(lin, size) && turn_faults(cpu, lin, PN_WRITE, mode))
+        return CPU_FAULT;
     return write_pages(cpu, lin, in, size, PN_WRITE, mode);
 }
 

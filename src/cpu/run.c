@@ -203,6 +203,10 @@ static void come_in(struct cpu *cpu) {
     cpu->owed.count = 0; /* of an instruction that has faulted */
 }
 
+static bool is_debugged(const struct cpu *cpu) {
+    return cpu->mode & (MODE_TF | MODE_SLOWMEM);
+}
+
 static uint64_t enter(struct cpu *cpu, const uint8_t *code) {
     uint64_t left = enter_out(cpu, code);
     come_in(cpu);
@@ -314,7 +318,7 @@ static void give_way(struct cpu *cpu) {
 /* Where vCPUs are threads a slice that ends is no reason to come in while nothing is due. */
 static bool next_slice(struct xlat *x) {
     struct cpu *cpu = x->cpu;
-    if (likely(!cpu->par) || cpu->turn || cpu_attention(cpu) || cpu_kicked(cpu) ||
+    if (likely(!cpu->par) || cpu->turn || turn_due(cpu) || cpu_kicked(cpu) ||
         cpu->stop_request || x->flush || parallel_asked(cpu->par, cpu->apic_id))
         return false;
     give_way(cpu);
@@ -386,6 +390,25 @@ static const uint8_t *code_first(struct xlat *x, enum cpu_rc *rc) {
     return b->dead || b->trap ? misfit(x, b, rc) : code_of(x, b);
 }
 
+/* A #PF that was found out of the lock is delivered there, too. *rc: why code was left, and is
+ * left. Return: the handler's code; NULL: what is to be done next needs the lock. */
+static const uint8_t *faulted(struct xlat *x, enum cpu_rc *rc) {
+    struct cpu *cpu = x->cpu;
+    *rc = x->rc;
+    if (likely(!cpu->par) || cpu->turn || *rc != CPU_FAULT ||
+        cpu->fault.vector != VEC_PF || cpu->debug.set || cpu->debug.step)
+        return NULL;
+    cpu_vec_save(cpu);
+    cpu->owed.count = 0;
+    *rc = cpu_deliver_fault(cpu);
+    if (*rc != CPU_JUMP || turn_due(cpu) || cpu_kicked(cpu) || cpu->stop_request ||
+        x->flush || cpu->budget <= 0 || is_debugged(cpu))
+        return NULL;
+    *rc = CPU_FAULT; /* should there be no code */
+    salt_update(x);
+    return code_at(x);
+}
+
 /* Run translated code until it leaves for a reason that a look-up does not answer.
  * Return: as a helper; CPU_NEXT also when only the budget ended. */
 static enum cpu_rc run_blocks(struct xlat *x) {
@@ -396,7 +419,7 @@ static enum cpu_rc run_blocks(struct xlat *x) {
         if (left == LEFT_MISS)
             code = x->fetch_page ? code_at(x) : code_fresh(x);
         else if ((left & 3) == LEFT_OTHER)
-            rc = x->rc, code = NULL;
+            code = faulted(x, &rc);
         else if ((left & 3) == LEFT_BUDGET)
             code = misfit(x, &x->blocks[left >> 2], &rc);
         else
@@ -490,10 +513,6 @@ static enum cpu_rc run_debugged(struct xlat *x) {
         cpu_in_guest(cpu) == guest)
         cpu_insn_done(cpu, mode);
     return rc;
-}
-
-static bool is_debugged(const struct cpu *cpu) {
-    return cpu->mode & (MODE_TF | MODE_SLOWMEM);
 }
 
 /* An interrupt would be taken before the next instruction. */

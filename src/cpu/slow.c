@@ -32,7 +32,7 @@ static void enter_insn(struct cpu *cpu, const struct block *b, unsigned idx,
  * runs are to be alike: what is translated must not depend on it. */
 static bool must_leave(const struct xlat *x, const struct block *b, unsigned rest) {
     const struct cpu *cpu = x->cpu;
-    return b->dead || x->flush || cpu_attention(cpu) || cpu->stop_request ||
+    return b->dead || x->flush || turn_due(cpu) || cpu->stop_request ||
            cpu->debug.hit.why || (cpu_kicked(cpu) && cpu->host_clock) ||
            cpu->view.fetch_gen != cpu->jc_gen || cpu->budget < (int64_t)rest ||
            (x->fetch_page &&
@@ -49,7 +49,7 @@ static const uint8_t *leave(struct xlat *x, enum cpu_rc rc) {
 static const uint8_t *go_on(struct xlat *x, enum cpu_rc rc) {
     struct cpu *cpu = x->cpu;
     const uint8_t *code = NULL;
-    if (rc != CPU_HALT && !x->flush && !cpu_attention(cpu) && !cpu->stop_request &&
+    if (rc != CPU_HALT && !x->flush && !turn_due(cpu) && !cpu->stop_request &&
         !cpu->debug.hit.why && !cpu_kicked(cpu) && cpu->budget > 0 &&
         !(cpu->mode & (MODE_TF | MODE_SLOWMEM))) {
         salt_update(x);
@@ -250,15 +250,29 @@ PN_IN_MISS static const uint8_t *slow(struct cpu *cpu) {
     return ptr == cpu->bounce ? bounce_code(x, sd) : x->rx + b->code + sd->resume;
 }
 
-/* Out of the lock: the TLB has the operand's page now. */
-static bool looked_up(struct cpu *cpu, const struct slow_desc *sd) {
+/* Out of the lock: what becomes of the operand. */
+enum looked { LOOKED_NOT, LOOKED_UP, LOOKED_FAULT };
+
+static enum looked look(struct cpu *cpu, const struct slow_desc *sd) {
+    enum pn_access access = sd->flags & SLOW_WRITE ? PN_WRITE : PN_READ;
+    enum pn_tlb_mode mode = cpu_tlb_mode(cpu);
     struct pn_xlate x;
     pn_gva lin;
-    return !cpu->turn && !(sd->seg & SLOW_MASKED) && !misaligned(cpu, sd) &&
-           !linear(cpu, sd, sd->size, &lin) &&
-           (lin & (PN_PAGE_SIZE - 1)) <= PN_PAGE_SIZE - sd->size &&
-           turn_look_up(cpu, lin, sd->flags & SLOW_WRITE ? PN_WRITE : PN_READ,
-                        cpu_tlb_mode(cpu), &x);
+    if (cpu->turn || sd->seg & SLOW_MASKED || misaligned(cpu, sd) ||
+        linear(cpu, sd, sd->size, &lin) ||
+        (lin & (PN_PAGE_SIZE - 1)) > PN_PAGE_SIZE - sd->size)
+        return LOOKED_NOT;
+    if (turn_look_up(cpu, lin, access, mode, &x))
+        return LOOKED_UP;
+    bool fault = !(sd->flags & SLOW_X87) && turn_look_fault(cpu, lin, access, mode);
+    return fault ? LOOKED_FAULT : LOOKED_NOT;
+}
+
+static const uint8_t *fault_out(struct cpu *cpu, const struct slow_desc *sd) {
+    struct xlat *x = cpu->xlat;
+    enter_insn(cpu, &x->blocks[sd->block], sd->idx, sd->at);
+    pn_count(cpu->stats, mem_slow);
+    return leave(x, CPU_FAULT);
 }
 
 /* The entry that was probed may be another one when the vCPU has come in: somebody dropped it
@@ -267,8 +281,10 @@ static __attribute__((noinline)) const uint8_t *slow_par(struct cpu *cpu) {
     const struct slow_desc *sd = (const void *)cpu->jit.ret;
     bool offset = sd->flags & SLOW_OFFS;
     uint64_t operand = offset ? cpu->jit.r10 : probed(cpu, sd);
-    bool found = looked_up(cpu, sd);
-    if (!found)
+    enum looked found = look(cpu, sd);
+    if (found == LOOKED_FAULT)
+        return fault_out(cpu, sd);
+    if (found == LOOKED_NOT)
         turn_take(cpu);
     cpu->jit.r10 = offset ? operand : operand ^ probe_tag(cpu, sd);
     return found ? slow(cpu) : in_turn(cpu, slow);

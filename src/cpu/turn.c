@@ -30,6 +30,21 @@ bool turn_look_up(struct cpu *cpu, pn_gva lin, enum pn_access access,
     return found;
 }
 
+bool turn_look_fault(struct cpu *cpu, pn_gva lin, enum pn_access access,
+                     enum pn_tlb_mode mode) {
+    struct pn_xlate x;
+    if (cpu_watches(cpu) || !canonical(cpu, lin) ||
+        !parallel_look(cpu->par, cpu->apic_id))
+        return false;
+    bool found = pn_mmu_look_fault(cpu->vmmu, lin, access, mode, &x);
+    parallel_looked(cpu->par, cpu->apic_id);
+    if (!found)
+        return false;
+    cpu->fault = x.fault;
+    pn_count(cpu->stats, unlocked_misses);
+    return true;
+}
+
 void turn_alone(struct cpu *cpu) {
     for (unsigned i = 0; i < cpu->par->count; i++)
         if (parallel_still(cpu->par, i))

@@ -23,9 +23,23 @@ static inline void turn_want(struct cpu *cpu) {
  * pn_mmu_translate; or it needs the lock. Vector registers are the host's. */
 bool turn_look_up(struct cpu *cpu, pn_gva lin, enum pn_access access,
                   enum pn_tlb_mode mode, struct pn_xlate *x);
+/* After it: the access is a #PF, which cpu->fault is now. Return: false: it needs the lock. */
+bool turn_look_fault(struct cpu *cpu, pn_gva lin, enum pn_access access,
+                     enum pn_tlb_mode mode);
 static inline bool turn_looks(struct cpu *cpu, pn_gva lin, enum pn_access access,
                               enum pn_tlb_mode mode, struct pn_xlate *x) {
     return unlikely(cpu->par && !cpu->turn) && turn_look_up(cpu, lin, access, mode, x);
+}
+static inline bool turn_faults(struct cpu *cpu, pn_gva lin, enum pn_access access,
+                               enum pn_tlb_mode mode) {
+    return unlikely(cpu->par && !cpu->turn) && turn_look_fault(cpu, lin, access, mode);
+}
+/* cpu_attention. Where vCPUs are threads an interrupt that waits for IF wants none: what sets IF
+ * asks again. */
+static inline bool turn_due(const struct cpu *cpu) {
+    return cpu_attention(cpu) &&
+           (!cpu->par || cpu->sys_flags & FL_IF || cpu->inject.any || cpu->db_pending ||
+            __atomic_load_n(&cpu->nmi_pending, __ATOMIC_RELAXED));
 }
 /* It goes out. */
 static inline void turn_give(struct cpu *cpu) {

@@ -42,11 +42,13 @@ struct vm {
     uint8_t *mem;
     /* What address i leads to, once a change is over; NOBODY: to nothing. */
     _Atomic uint32_t leads[PAGES];
-    bool guest_flushes;   /* the MMU does not see the guest's tables change */
+    _Atomic uint64_t
+        maps;           /* changes of an entry begun, and ended: odd while there is one */
+    bool guest_flushes; /* the MMU does not see the guest's tables change */
     uint64_t seen[PAGES]; /* a word of each page at the last harvest */
     atomic_bool ends;
     uint64_t rng, wrong, own_rng;
-    _Atomic uint64_t hits;
+    _Atomic uint64_t hits, faults;
 };
 
 static uint64_t *word(struct vm *m, uint32_t page) {
@@ -87,12 +89,17 @@ static void access_once(struct vm *m) {
     enum pn_access access = r >> 32 & 1 ? PN_WRITE : PN_READ;
     pn_gva gva = GVA + i * PN_PAGE_SIZE;
     struct pn_xlate x;
+    uint64_t begun = m->maps;
     uint32_t before = m->leads[i];
     uint8_t *p = tlb_hit(m, gva, access);
     if (!p && parallel_look(&m->par, 1)) {
         if (pn_mmu_look(m->vcpu[1], gva, access, PN_TLB_USER, &x))
             p = tlb_hit(m, gva, access);
         m->wrong += p && p != x.hva;
+        if (!p && pn_mmu_look_fault(m->vcpu[1], gva, access, PN_TLB_USER, &x)) {
+            m->faults++;
+            m->wrong += before != NOBODY && !(begun & 1) && begun == m->maps;
+        }
         parallel_looked(&m->par, 1);
     }
     if (!p) {
@@ -125,11 +132,13 @@ static void *run(void *opaque) {
 static void map(struct vm *m, uint32_t i, uint32_t page, uint64_t flags) {
     uint64_t v = page == NOBODY ? 0 : (DATA + page * PN_PAGE_SIZE) | P | U | A | flags;
     pn_gpa at = TABLE + 8 * (GVA >> PN_PAGE_SHIFT & 511) + 8 * i;
+    m->maps++;
     if (m->guest_flushes)
         __atomic_store_n((uint64_t *)(void *)(m->mem + at), v, __ATOMIC_RELAXED);
     else
         ck_assert_uint_eq(pn_mmu_write_phys(m->mmu, at, &v, 8), 8);
     m->leads[i] = page;
+    m->maps++;
 }
 
 /* Each page that is others than at the last harvest is in the log. */
@@ -218,7 +227,8 @@ static void race(enum pn_mmu_kind kind, enum pn_dirty_tracker tracker) {
     pthread_t thread;
     begin(m, kind, tracker);
     ck_assert_int_eq(pthread_create(&thread, NULL, run, m), 0);
-    for (unsigned n = 0; n < CHANGES || m->hits < HITS; n++) {
+    bool faults = kind == PN_MMU_SHADOW;
+    for (unsigned n = 0; n < CHANGES || m->hits < HITS || (faults && !m->faults); n++) {
         parallel_enter(&m->par, 0);
         change(m);
         parallel_leave(&m->par, 0);
@@ -277,8 +287,38 @@ START_TEST(a_look_fills_what_was_filled_before) {
 }
 END_TEST
 
+/* A #PF is what it is to whoever holds the lock, and is counted as his. */
+START_TEST(a_look_finds_a_fault_of_the_guests) {
+    static struct vm vm;
+    struct vm *m = &vm;
+    struct pn_xlate x, y;
+    begin(m, PN_MMU_SHADOW, PN_TRACKER_WP);
+    map(m, 1, NOBODY, 0);
+    pn_gva gva = GVA + PN_PAGE_SIZE + 8;
+    ck_assert_int_eq(
+        pn_answer(pn_mmu_translate(m->vcpu[1], GVA, PN_WRITE, PN_TLB_USER, &x)),
+        PN_MAPPED);
+    ck_assert(!pn_mmu_look_fault(m->vcpu[1], GVA, PN_WRITE, PN_TLB_USER, &x));
+    struct pn_stats first = m->stats[1];
+    ck_assert_int_eq(
+        pn_answer(pn_mmu_translate(m->vcpu[1], gva, PN_WRITE, PN_TLB_USER, &x)),
+        PN_GUEST_PF);
+    struct pn_stats second = m->stats[1];
+    ck_assert(pn_mmu_look_fault(m->vcpu[1], gva, PN_WRITE, PN_TLB_USER, &y));
+    for (unsigned i = 0; i < PN_STAT_COUNT; i++)
+        ck_assert_uint_eq(m->stats[1].v[i] - second.v[i], second.v[i] - first.v[i]);
+    ck_assert_uint_eq(y.fault.address, gva);
+    ck_assert_uint_eq(y.fault.error, x.fault.error);
+    ck_assert_uint_eq(y.fault.vector, x.fault.vector);
+    map(m, 1, 1, W | D);
+    ck_assert(!pn_mmu_look_fault(m->vcpu[1], gva, PN_WRITE, PN_TLB_USER, &y));
+    pn_mmu_destroy(m->mmu);
+    free(m->mem);
+}
+END_TEST
+
 SUITE("look", .timeout = 120,
-      .tests = {a_look_fills_what_was_filled_before,
+      .tests = {a_look_fills_what_was_filled_before, a_look_finds_a_fault_of_the_guests,
                 under_shadow_who_looks_finds_nothing_that_is_gone,
                 under_tdp_who_looks_finds_nothing_that_is_gone,
                 under_tdp_no_store_is_lost_to_a_log_by_d_bits})
