@@ -16,6 +16,8 @@ import time
 
 # Each kind of work once; what lmbench measures of processes is in `penumbra bench linux.*`.
 SINGLE = ["integer", "simd", "touch", "stream", "chase", "memset", "churn", "syscall", "fork", "ctx"]
+# Of bench/linux, what has work for several processors by itself: it is done once, on however many there are.
+SHARED = ["threads", "build", "pipe"]
 RESAMPLES = 2000
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -79,6 +81,8 @@ def arguments(doc, boot):
     p.add_argument("--guest", help="what scripts/guest.sh --workloads prints (default: it is asked)")
     p.add_argument("--mmu", default="shadow", help="shadow or tdp (default: shadow)")
     p.add_argument("--workloads", default=",".join(default), help="NAME[:N],... (default: %(default)s)")
+    p.add_argument("--cpus", type=int, help="vCPUs that are threads, and as many processes of each workload at once, but one of "
+                   f"{', '.join(SHARED)}, which keep two busy (default: 1)")
     p.add_argument("--repeat", type=int, default=5, help="turns (default: 5)")
     p.add_argument("--memory", default="512M")
     p.add_argument("--append", default="", help="more words for the kernel")
@@ -90,6 +94,10 @@ def parse(p):
     o = p.parse_args()
     if o.repeat < 1:
         p.error(f"--repeat {o.repeat}: at least one turn")
+    o.cpus_given = o.cpus is not None
+    o.cpus = o.cpus if o.cpus_given else 1
+    if not 1 <= o.cpus <= 64:
+        p.error(f"--cpus {o.cpus}: from 1 to 64 vCPUs")
     if not os.access(o.penumbra, os.X_OK):
         p.error(f"{o.penumbra} is no program: --penumbra")
     o.scale = dict(w.split(":", 1) for w in o.workloads.split(",") if ":" in w)
@@ -102,23 +110,40 @@ def parse(p):
     return o
 
 
+def program(o, names):
+    """pn-linux's arguments for workloads of one part (parts)."""
+    at_once = [f"-j{o.cpus}"] if o.cpus > 1 and names[0] not in SHARED else []
+    return at_once + words(names, o.scale)
+
+
+def parts(o):
+    """The workloads that one run does, after another."""
+    names = [n for n in o.names if n != "boot"]
+    both = [names] if o.cpus == 1 else [[n for n in names if (n in SHARED) == s] for s in (False, True)]
+    return [names for names in both if names]
+
+
 def kernel(o, names):
     """The kernel's command line for these workloads; [\"boot\"]: the test script."""
-    what = "pn.script" if names == ["boot"] else "pn.bench=" + ",".join(words(names, o.scale))
+    what = "pn.script" if names == ["boot"] else "pn.bench=" + ",".join(program(o, names))
     return f"console=ttyS0 panic=-1 quiet {what} {o.append}".strip()
 
 
 def in_penumbra(o, names):
     """A boot is by the virtual clock, as a user boots; workloads have the host's, which they read."""
-    clock = [] if names == ["boot"] else ["--clock", "host"]
+    clock = [] if names == ["boot"] and o.cpus == 1 else ["--clock", "host"]
+    clock += ["--parallel", "-c", str(o.cpus)] if o.cpus > 1 else []
     return [o.penumbra, "run", "--mmu", o.mmu, *clock, "-m", o.memory, "--kernel", f"{o.guest}/vmlinuz",
             "--initrd", f"{o.guest}/initrd-pn-linux.gz", "--append", kernel(o, names)]
 
 
 def turn(o, command):
     """Nanoseconds of every workload on one side. command(names): what runs them."""
-    names = [n for n in o.names if n != "boot"]
-    ns, sums = times(run(command(names))[0], names) if names else ({}, {})
+    ns, sums = {}, {}
+    for names in parts(o):
+        a, b = times(run(command(names))[0], names)
+        ns.update(a)
+        sums.update(b)
     if "boot" in o.names:
         text, seconds = run(command(["boot"]))
         if "GUEST-DONE" not in text:
@@ -154,7 +179,8 @@ def compare(o, schema, label, command, facts):
         print(f"geometric mean{' without boot' if 'boot' in ratios else ''}: {g:.3f} ({low:.3f} to {high:.3f}); below 1: penumbra is faster")
     if o.json:
         host = json.loads(run([o.penumbra, "host", "--json"])[0])["host"]
-        result = {"schema": schema, "host": host, "mmu": o.mmu, "memory": o.memory, "append": o.append, "workloads": rows, **facts}
+        result = {"schema": schema, "host": host, "mmu": o.mmu, "memory": o.memory, "append": o.append, "cpus": o.cpus,
+                  "workloads": rows, **facts}
         if several:
             result["geometric_mean"] = {"ratio": g, "low": low, "high": high}
         with open(o.json + ".part", "w") as f:

@@ -52,7 +52,7 @@ for w in j["workloads"].values():
 END
 }
 versus vs_native native --program "$program"
-versus vs_qemu qemu
+versus vs_qemu qemu --cpus 2 # MTTCG, and vCPUs that are threads
 ! ls "$bench"/*.part "$work"/*.part 2> /dev/null || fail "a part stays"
 
 # refused CODE WORDS NAME ARG...
@@ -63,6 +63,7 @@ refused() {
     [ $rc -eq "$code" ] && tail -n 3 "$work/err" | grep -q "$words" || fail "$*: exit code $rc: $(cat "$work/err")"
 }
 refused 2 'at least one turn' vs_native --repeat 0 --program "$program"
+refused 2 "from 1 to 64" vs_qemu --cpus 0
 refused 2 'does not boot' vs_native --workloads boot --program "$program"
 refused 2 'is no program' vs_native --program /nonexistent
 refused 2 'has no vmlinuz' vs_qemu --guest "$work"
