@@ -71,7 +71,7 @@ static void remove_folder(const char *dir) {
     static const char *const files[] = {SNAPSHOT_MANIFEST, SNAPSHOT_STATE,
                                         SNAPSHOT_MEMORY, ""};
     for (unsigned i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
-        char path[350];
+        char path[1024];
         snprintf(path, sizeof(path), "%s%s%s", dir, *files[i] ? "/" : "", files[i]);
         remove(path);
     }
