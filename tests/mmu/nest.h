@@ -156,7 +156,9 @@ static uint64_t nest_stored(struct world *w, pn_gpa gpa, uint64_t value) {
     if (k == NTABLES)
         return value;
     own_all(w);
-    return npte_of(w, nhome(w, k), nframe(w));
+    uint64_t v = npte_of(w, nhome(w, k), nframe(w));
+    /* A large page at another address than its own would lead to nested tables. */
+    return w->nept && v & PS ? 0 : v;
 }
 
 /* Forget what was translated in this vCPU's world, or in all. */
@@ -180,14 +182,18 @@ static void nest_flush(struct world *w, struct cpu *c) {
         }
 }
 
-/* Tables in another format; all vCPUs are in their own world. */
-static void nest_mode(struct world *w) {
+/* Another format. The tables of its guests are then made with it in view (apart). */
+static void nest_choose(struct world *w) {
     static const unsigned modes[] = {4, 4, 4, 5, 3, 2, 4, 4, 5};
     unsigned mode = (unsigned)below(w, 9);
     w->nlevels = modes[mode];
     w->nept = mode > 5;
     w->nad = chance(w, 70);
     w->nmbec = w->nept && chance(w, 30);
+}
+
+/* Tables in the format that was chosen; all vCPUs are in their own world. */
+static void nest_mode(struct world *w) {
     for (unsigned k = 0; k < NTABLES; k++)
         for (unsigned i = 0; i < 512; i++) {
             uint64_t none = 0;

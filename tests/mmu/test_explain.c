@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Explain against the MMU itself: under a random guest (world.h) every outcome that is
- * foreseen is the one that comes, and to ask changes nothing. PN_SEED=n runs one seed.
+ * foreseen is the one that comes, and to ask changes nothing. PN_SEED=n runs one seed,
+ * PN_STEPS=n makes n steps.
  */
 #include "mmu/shadow/shadow.h"
 #include "mmu/tdp/tdp.h"
@@ -136,6 +137,8 @@ static void foresee(struct world *w, struct cpu *c, struct score *score) {
     enum pn_outcome came = pn_mmu_translate(c->v, gva, access, mode, &x);
     score->asked++;
     score->outcome[came]++;
+    if (pn_answer(came) == PN_GUEST_PF && marks_in_vain(w, c, &x.fault))
+        return;
     if (!v.exact) {
         /* Of a guest's guest: what its tables and nested ones say, once it has flushed. */
         bool same = pn_answer(v.outcome) == pn_answer(came);
@@ -169,7 +172,8 @@ static void run_guest(unsigned run, bool nested) {
     static struct world world;
     struct world *w = &world;
     struct score score = {0};
-    const char *only = getenv("PN_SEED");
+    const char *only = getenv("PN_SEED"), *more = getenv("PN_STEPS");
+    uint64_t steps = more ? strtoull(more, NULL, 0) : STEPS;
     memset(w, 0, sizeof(*w));
     w->seed = run + 1u;
     w->nested = nested;
@@ -179,7 +183,7 @@ static void run_guest(unsigned run, bool nested) {
     w->maxphyaddr = maxphyaddr[run % 4];
     struct pn_mmu_config cfg = config_of(run);
     world_begin(w, &cfg);
-    for (w->step = 0; w->step < STEPS; w->step++) {
+    for (w->step = 0; w->step < steps; w->step++) {
         one_step(w);
         for (unsigned i = 0; i < ASKED; i++)
             foresee(w, &w->cpu[below(w, w->cpus)], &score);

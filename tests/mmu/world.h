@@ -560,7 +560,10 @@ static void store_step(struct world *w, struct cpu *c) {
         owe_all(w);
     if (w->nested && o == PN_MAPPED)
         value = nest_stored(w, x.gpa, value);
-    if (cpu_store(w, c, gva, &value, w->levels == 2 ? 4 : 8, mode) != (o == PN_MAPPED))
+    if (cpu_store(w, c, gva, &value, w->levels == 2 ? 4 : 8, mode) == (o == PN_MAPPED))
+        return;
+    struct seen s = cpu_access(c, gva, PN_WRITE, mode);
+    if (o != PN_MAPPED || s.answer != PN_GUEST_PF || !marks_in_vain(w, c, &s.x.fault))
         FAIL(w, "store to gva %#llx", (unsigned long long)gva);
 }
 
@@ -632,7 +635,12 @@ static void pkr_step(struct world *w, struct cpu *c) {
 static void mode_step(struct world *w) {
     static const unsigned modes[] = {0, 2, 2, 3, 3, 4, 4, 4, 5, 5};
     w->levels = modes[below(w, 10)];
+    if (w->nested)
+        nest_choose(w);
     for (unsigned i = 0; i < TABLES && w->levels; i++) {
+        static const uint8_t none[PN_PAGE_SIZE];
+        if (w->nested && w->nept) /* no entry leads to nested tables */
+            pn_mmu_write_phys(w->mmu, table_gfn(i) << 12, none, sizeof(none));
         unsigned level = home(w, i), size = w->levels == 2 ? 4 : 8;
         for (unsigned k = 0; k < 40; k++) {
             uint64_t v = gpte_of(w, level);
