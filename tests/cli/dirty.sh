@@ -4,7 +4,7 @@
 # software engines, and exact trackers name the same pages; a memslot that is added, moved and deleted
 # while it is logged; a kernel with its devices, clocks and second vCPU.
 #
-#   dirty.sh PENUMBRA [linux]    the embedded guest, or Debian's kernel
+#   dirty.sh PENUMBRA [linux|all]    the embedded guest, or Debian's kernel; all: each tracker with all of it
 . "$(dirname "$0")/lib.sh"
 
 # The trackers of the software engines: the list says which engine has which.
@@ -30,6 +30,42 @@ if [ "${2:-}" = linux ]; then
     for of in shadow:wp shadow:ring shadow:dbit shadow:pml shadow:sub-page tdp:accessed tdp:dbit tdp:ring tdp:pml tdp:hdbss; do
         verified "Linux, $of" 4 10 --mmu "${of%:*}" --dirty-log "${of#*:}" --dirty-every 20 -m 256M -c 4 \
             --kernel "$cache/vmlinuz" --initrd "$cache/initrd.gz" --append "console=ttyS0" --max-insns 400000000
+    done
+    exit $bad
+fi
+
+# Each at five write rates, while slots come and go, with large pages to split, and of Linux with four vCPUs, its script
+# of programs and forks, of which snapshots are written meanwhile.
+if [ "${2:-}" = all ]; then
+    need_guest
+    for of in $(engines); do
+        t=(--mmu "${of%:*}" --dirty-log "${of#*:}" -m 32M)
+        verified "10%, $of" 0 2 "${t[@]}" --append "workload=dirty bytes=8388608 write=10 rounds=3" || continue
+        for w in 1 25 50 100; do
+            verified "$w%, $of" 0 2 "${t[@]}" --append "workload=dirty bytes=8388608 write=$w rounds=3"
+        done
+        verified "slots, $of" 0 1 "${t[@]}" --append "workload=memslot pages=8 rounds=20"
+        verified "splits, $of" 0 2 "${t[@]}" --hugepages thp --append "workload=dirty bytes=8388608 page=2M write=10 rounds=3"
+        : > "$work/a.out"
+        "$penumbra" run --mmu "${of%:*}" --dirty-log "${of#*:}" --dirty-every 100 --dirty-verify --stats "$work/s.json" -m 128M -c 4 \
+            --kernel "$cache/vmlinuz" --initrd "$cache/initrd.gz" --append "console=ttyS0 panic=-1 pn.script" \
+            --monitor "$work/mon" > "$work/a.out" 2> "$work/a.err" < /dev/null &
+        pid=$!
+        until grep -q 'Freeing unused kernel' "$work/a.out"; do kill -0 $pid 2> /dev/null || break; sleep 0.05; done
+        parent=()
+        for n in 1 2; do
+            run snapshot save "$work/mon" "$work/s$n" --live "${parent[@]}"
+            [ "$rc" -eq 0 ] || fail "Linux, $of: save: $(cat "$work/err")"
+            parent=(--parent "$work/s$n")
+        done
+        wait $pid || fail "Linux, $of: exit code $?: $(head -n 3 "$work/a.err")"
+        grep -q GUEST-DONE "$work/a.out" || fail "Linux, $of: its script has not ended"
+        [ "$(grep -c '"missed": ' "$work/s.json")" -ge 10 ] || fail "Linux, $of: too few harvests"
+        grep '"missed": ' "$work/s.json" | grep -qv ': 0\b' && fail "Linux, $of: pages missed"
+        run snapshot verify "$work/s2"
+        [ "$rc" -eq 0 ] || fail "Linux, $of: verify: $(cat "$work/out" "$work/err")"
+        rm -rf "$work"/s? "$work/mon"
+        echo "$of: no page missed"
     done
     exit $bad
 fi
