@@ -12,6 +12,7 @@
  */
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -68,13 +69,14 @@ static double folder_bytes(const char *dir) {
 
 /* Each save makes a folder: what it costs to remove the one before is no save's. */
 static void remove_folder(const char *dir) {
-    static const char *const files[] = {SNAPSHOT_MANIFEST, SNAPSHOT_STATE,
-                                        SNAPSHOT_MEMORY, ""};
-    for (unsigned i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
-        char path[1024];
-        snprintf(path, sizeof(path), "%s%s%s", dir, *files[i] ? "/" : "", files[i]);
-        remove(path);
-    }
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    unlinkat(fd, SNAPSHOT_MANIFEST, 0);
+    unlinkat(fd, SNAPSHOT_STATE, 0);
+    unlinkat(fd, SNAPSHOT_MEMORY, 0);
+    close(fd);
+    rmdir(dir);
 }
 
 static void save(struct machine *m, const char *dir, const char *parent, struct cost *c,
