@@ -192,6 +192,9 @@ static inline unsigned walk_first(const struct walk *w) {
 void walk_count(struct pn_mmu_vcpu *vcpu, const struct stage *s, const struct walk *w);
 
 #define WALK_PROBE 1u /* no side effects: neither A nor D is set, no event, no count */
+/* A probe, too, and beside whoever changes our tables (pn_mmu_look_fault): a stage that stands on
+ * them ends it where they do not answer as they are. Its REFS are those of a walk. */
+#define WALK_LOOK 2u
 
 /*
  * Walk the tables of s. mode and access say what rights to check; A and D are set by

@@ -79,7 +79,8 @@ bool shadow_look_fault(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access acce
         return false;
     shadow_walk(r, gva, &sw);
     if (sw.spte ||
-        stage_walk(vcpu, &vcpu->walk, gva, access, mode, WALK_PROBE, &w) == 0 ||
+        stage_walk(vcpu, &vcpu->walk, gva, access, mode, WALK_PROBE | WALK_LOOK, &w) ==
+            0 ||
         w.end != WALK_ABSENT)
         return false;
     count(vcpu->stats, sp_level(r->top), sw.level);

@@ -188,9 +188,28 @@ static __attribute__((noinline)) struct ref table_missing(struct pn_mmu_vcpu *vc
     return none;
 }
 
+/* Where a walk would set nothing in the tables. */
+static struct ref table_look(const struct tdp *t, struct walk *w, pn_gpa gpa) {
+    const uint64_t *ptep = &t->root->spt[level_index(gpa, t->levels)];
+    uint64_t pte, pass = ~0ull;
+    unsigned level = t->levels;
+    for (; ept_table(pte = ept_get(ptep), level) && (pte & (EPT_A | EPT_STALE)) == EPT_A;
+         ptep = &ept_child(pte)[level_index(gpa, --level)])
+        pass &= ept_pass(pte);
+    if (!ept_leaf(pte, level) || (t->table_needs | t->table_sets) & ~(pte & pass)) {
+        w->miss = MISS_FAULT;
+        return (struct ref){NULL, gpa};
+    }
+    w->refs += t->refs[level];
+    uint64_t inside = (level_pages(level) << PN_PAGE_SHIFT) - 1;
+    return (struct ref){ept_hva(pte) + (gpa & inside), gpa};
+}
+
 static struct ref table_read(struct pn_mmu_vcpu *vcpu, const struct stage *st,
                              struct walk *w, pn_gpa gpa, unsigned flags) {
     struct ewalk e;
+    if (flags & WALK_LOOK)
+        return table_look(vcpu->mmu->tdp, w, gpa);
     if (flags & WALK_PROBE)
         return slot_ref(vcpu->mmu, gpa);
     struct tdp *t = vcpu->mmu->tdp;
@@ -367,4 +386,20 @@ bool tdp_walk_cost(struct pn_mmu_vcpu *vcpu, pn_gva gva, const struct walk *w, b
     }
     pn_gfn gfn = merged ? w->second_gfn : w->gfn;
     return found && cost_of(vcpu, gfn << PN_PAGE_SHIFT, merged, c);
+}
+
+bool tdp_look_fault(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
+                    enum pn_tlb_mode mode, struct pn_xlate *out) {
+    struct walk w;
+    if (vcpu->walk.below != &tdp_stage ||
+        stage_walk(vcpu, &vcpu->walk, gva, access, mode, WALK_PROBE | WALK_LOOK, &w) ==
+            0 ||
+        w.end == WALK_BELOW)
+        return false;
+    pn_count(vcpu->stats, tlb_miss);
+    walk_count(vcpu, &vcpu->walk, &w);
+    fault_done(vcpu, PN_OUT_guest_pf, gva, w.level, 0);
+    out->fault = w.fault;
+    out->hva = NULL;
+    return true;
 }

@@ -27,6 +27,7 @@ const struct mmu_ops tdp_ops = {
     .fini = fini,
     .translate = tdp_translate,
     .look = tdp_look,
+    .look_fault = tdp_look_fault,
     .walk_cost = tdp_walk_cost,
     .zap_all = tdp_zap_all,
     .predict = tdp_predict,

@@ -281,6 +281,8 @@ bool tdp_look(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
 
 enum pn_outcome tdp_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
                               enum pn_tlb_mode mode, struct pn_xlate *out);
+bool tdp_look_fault(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
+                    enum pn_tlb_mode mode, struct pn_xlate *out);
 extern const struct stage tdp_stage; /* the second level, as the stage below a guest's */
 
 /* A walk starts over at most so often, for violations. */

@@ -227,8 +227,7 @@ static void race(enum pn_mmu_kind kind, enum pn_dirty_tracker tracker) {
     pthread_t thread;
     begin(m, kind, tracker);
     ck_assert_int_eq(pthread_create(&thread, NULL, run, m), 0);
-    bool faults = kind == PN_MMU_SHADOW;
-    for (unsigned n = 0; n < CHANGES || m->hits < HITS || (faults && !m->faults); n++) {
+    for (unsigned n = 0; n < CHANGES || m->hits < HITS || !m->faults; n++) {
         parallel_enter(&m->par, 0);
         change(m);
         parallel_leave(&m->par, 0);
@@ -292,28 +291,32 @@ START_TEST(a_look_finds_a_fault_of_the_guests) {
     static struct vm vm;
     struct vm *m = &vm;
     struct pn_xlate x, y;
-    begin(m, PN_MMU_SHADOW, PN_TRACKER_WP);
-    map(m, 1, NOBODY, 0);
-    pn_gva gva = GVA + PN_PAGE_SIZE + 8;
-    ck_assert_int_eq(
-        pn_answer(pn_mmu_translate(m->vcpu[1], GVA, PN_WRITE, PN_TLB_USER, &x)),
-        PN_MAPPED);
-    ck_assert(!pn_mmu_look_fault(m->vcpu[1], GVA, PN_WRITE, PN_TLB_USER, &x));
-    struct pn_stats first = m->stats[1];
-    ck_assert_int_eq(
-        pn_answer(pn_mmu_translate(m->vcpu[1], gva, PN_WRITE, PN_TLB_USER, &x)),
-        PN_GUEST_PF);
-    struct pn_stats second = m->stats[1];
-    ck_assert(pn_mmu_look_fault(m->vcpu[1], gva, PN_WRITE, PN_TLB_USER, &y));
-    for (unsigned i = 0; i < PN_STAT_COUNT; i++)
-        ck_assert_uint_eq(m->stats[1].v[i] - second.v[i], second.v[i] - first.v[i]);
-    ck_assert_uint_eq(y.fault.address, gva);
-    ck_assert_uint_eq(y.fault.error, x.fault.error);
-    ck_assert_uint_eq(y.fault.vector, x.fault.vector);
-    map(m, 1, 1, W | D);
-    ck_assert(!pn_mmu_look_fault(m->vcpu[1], gva, PN_WRITE, PN_TLB_USER, &y));
-    pn_mmu_destroy(m->mmu);
-    free(m->mem);
+    for (enum pn_mmu_kind kind = PN_MMU_SHADOW; kind <= PN_MMU_TDP; kind++) {
+        begin(m, kind, PN_TRACKER_WP);
+        map(m, 1, NOBODY, 0);
+        pn_gva gva = GVA + PN_PAGE_SIZE + 8;
+        ck_assert(!pn_mmu_look_fault(m->vcpu[1], gva, PN_WRITE, PN_TLB_USER, &y));
+        for (unsigned i = 0; i < 2; i++) /* the second level has the tables then */
+            ck_assert_int_eq(
+                pn_answer(pn_mmu_translate(m->vcpu[1], GVA, PN_WRITE, PN_TLB_USER, &x)),
+                PN_MAPPED);
+        ck_assert(!pn_mmu_look_fault(m->vcpu[1], GVA, PN_WRITE, PN_TLB_USER, &x));
+        struct pn_stats first = m->stats[1];
+        ck_assert_int_eq(
+            pn_answer(pn_mmu_translate(m->vcpu[1], gva, PN_WRITE, PN_TLB_USER, &x)),
+            PN_GUEST_PF);
+        struct pn_stats second = m->stats[1];
+        ck_assert(pn_mmu_look_fault(m->vcpu[1], gva, PN_WRITE, PN_TLB_USER, &y));
+        for (unsigned i = 0; i < PN_STAT_COUNT; i++)
+            ck_assert_uint_eq(m->stats[1].v[i] - second.v[i], second.v[i] - first.v[i]);
+        ck_assert_uint_eq(y.fault.address, gva);
+        ck_assert_uint_eq(y.fault.error, x.fault.error);
+        ck_assert_uint_eq(y.fault.vector, x.fault.vector);
+        map(m, 1, 1, W | D);
+        ck_assert(!pn_mmu_look_fault(m->vcpu[1], gva, PN_WRITE, PN_TLB_USER, &y));
+        pn_mmu_destroy(m->mmu);
+        free(m->mem);
+    }
 }
 END_TEST
 
