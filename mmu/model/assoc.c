@@ -12,6 +12,7 @@
  *    begins empty again.
  * 4. near counts the live entries by a hash of their tags, so that of many ways none need be
  *    looked at for a tag that is not there.
+ * 5. Bounded: live has the bits of the live entries, and live_count says how many.
  */
 #include "mmu/model/assoc.h"
 
@@ -54,15 +55,18 @@ int assoc_init(struct assoc *a, const struct pn_tlb_array *g) {
     a->capacity = a->unbounded ? HASH_START : g->entries;
     a->e = calloc(a->capacity, sizeof(*a->e));
     a->set = calloc(a->sets, sizeof(*a->set));
+    a->live = a->unbounded ? NULL : calloc((a->capacity + 63) / 64, sizeof(*a->live));
     bool many = !a->unbounded && a->ways >= WAYS_MANY;
     a->near = many ? calloc(1u << NEAR_BITS, sizeof(*a->near)) : NULL;
-    return a->e && a->set && (a->near || !many) ? 0 : -ENOMEM;
+    return a->e && a->set && (a->near || !many) && (a->live || a->unbounded) ? 0
+                                                                             : -ENOMEM;
 }
 
 void assoc_fini(struct assoc *a) {
     free(a->e);
     free(a->set);
     free(a->near);
+    free(a->live);
     *a = (struct assoc){0};
 }
 
@@ -80,7 +84,7 @@ static inline struct assoc_near *near_of(const struct assoc *a, uint64_t tag) {
     return &a->near[tag * 0x9e3779b97f4a7c15ull >> (64 - NEAR_BITS)];
 }
 
-static inline void count_live(const struct assoc *a, const struct assoc_entry *e,
+static inline void count_near(const struct assoc *a, const struct assoc_entry *e,
                               int by) {
     if (a->near)
         near_of(a, e->tag)->live = (uint16_t)(near_of(a, e->tag)->live + by);
@@ -98,10 +102,10 @@ static struct assoc_entry *hash_find(const struct assoc *a, uint64_t tag, uint16
 }
 
 struct assoc_entry *assoc_find(const struct assoc *a, uint64_t tag, uint16_t ctx) {
-    if (!a->ways)
-        return NULL;
     if (a->unbounded)
         return hash_find(a, tag, ctx);
+    if (!a->live_count)
+        return NULL;
     uint32_t s = assoc_set_of(a, tag);
     struct assoc_entry *e = &a->e[(size_t)s * a->ways], *last = &e[a->set[s].mru];
     if (matches(last, tag, ctx))
@@ -120,7 +124,7 @@ struct assoc_entry *assoc_find(const struct assoc *a, uint64_t tag, uint16_t ctx
 }
 
 bool assoc_has(const struct assoc *a, uint64_t tag) {
-    if (!a->ways || (a->near && !near_of(a, tag)->live))
+    if (!assoc_any(a) || (a->near && !near_of(a, tag)->live))
         return false;
     uint32_t first = a->unbounded ? home(a, tag) : assoc_set_of(a, tag) * a->ways;
     uint32_t most = a->unbounded ? a->capacity : a->ways;
@@ -236,10 +240,13 @@ struct assoc_entry *assoc_insert(struct assoc *a, uint64_t tag, uint16_t ctx) {
         e = &a->e[(size_t)s * a->ways + way];
         if (a->replace == PN_REPLACE_PLRU)
             plru_use(&a->set[s], a->ways, way);
+        uint32_t i = (uint32_t)(e - a->e);
         if (e->state == ASSOC_LIVE)
-            count_live(a, e, -1);
+            count_near(a, e, -1);
+        a->live_count += e->state != ASSOC_LIVE;
+        a->live[i / 64] |= 1ull << i % 64;
         e->tag = tag;
-        count_live(a, e, 1);
+        count_near(a, e, 1);
     }
     *e = (struct assoc_entry){
         .tag = tag, .ctx = ctx, .state = ASSOC_LIVE, .stamp = e->stamp};
@@ -249,9 +256,14 @@ struct assoc_entry *assoc_insert(struct assoc *a, uint64_t tag, uint16_t ctx) {
 
 /* ---- Dropping ---- */
 
-static void kill(const struct assoc *a, struct assoc_entry *e) {
-    count_live(a, e, -1);
+static void kill(struct assoc *a, struct assoc_entry *e) {
+    uint32_t i = (uint32_t)(e - a->e);
     e->state = a->unbounded ? ASSOC_DEAD : ASSOC_FREE;
+    if (a->unbounded)
+        return;
+    count_near(a, e, -1);
+    a->live_count--;
+    a->live[i / 64] &= ~(1ull << i % 64);
 }
 
 static bool drops(const struct assoc_entry *e, uint64_t tag, uint32_t ctx, bool global) {
@@ -260,7 +272,7 @@ static bool drops(const struct assoc_entry *e, uint64_t tag, uint32_t ctx, bool 
 }
 
 void assoc_drop(struct assoc *a, uint64_t tag, uint32_t ctx, bool global) {
-    if (!a->ways)
+    if (!assoc_any(a))
         return;
     if (a->unbounded) {
         for (uint32_t i = home(a, tag); a->e[i].state != ASSOC_FREE;
@@ -276,15 +288,17 @@ void assoc_drop(struct assoc *a, uint64_t tag, uint32_t ctx, bool global) {
 }
 
 void assoc_flush(struct assoc *a, uint32_t ctx, bool global) {
-    if (!a->ways)
-        return;
     if (a->unbounded && ctx == ASSOC_ANY && global) {
         hash_clear(a);
         return;
     }
-    for (uint32_t i = 0; i < a->capacity; i++) {
-        struct assoc_entry *e = &a->e[i];
-        if (e->state == ASSOC_LIVE && drops(e, e->tag, ctx, global))
-            kill(a, e);
-    }
+    for (uint32_t i = 0; a->unbounded && i < a->capacity; i++)
+        if (drops(&a->e[i], a->e[i].tag, ctx, global))
+            kill(a, &a->e[i]);
+    for (uint32_t k = 0; a->live_count && k < a->capacity; k += 64)
+        for (uint64_t left = a->live[k / 64]; left; left &= left - 1) {
+            struct assoc_entry *e = &a->e[k + (unsigned)__builtin_ctzll(left)];
+            if (drops(e, e->tag, ctx, global))
+                kill(a, e);
+        }
 }

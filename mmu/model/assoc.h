@@ -45,6 +45,9 @@ struct assoc {
     uint64_t *clock,
         ticks; /* of stamps; clock is &ticks but for first levels: filter.c */
     uint32_t capacity, used; /* unbounded: of the hash; entries not free, dead ones too */
+    /* Bounded: entries that are live, and a bit for each. */
+    uint32_t live_count;
+    uint64_t *live;
 };
 
 /* g has no pn_tlb_array_problem. Return: 0 or -ENOMEM. */
@@ -59,8 +62,19 @@ static inline uint32_t assoc_set_of(const struct assoc *a, uint64_t tag) {
 static inline bool assoc_live(const struct assoc_entry *e, uint16_t ctx) {
     return e->state == ASSOC_LIVE && (e->global || e->ctx == ctx);
 }
+/* May some entry be found? */
+static inline bool assoc_any(const struct assoc *a) {
+    return a->live_count || a->unbounded;
+}
 /* Return: the entry, not yet used; or NULL. */
 struct assoc_entry *assoc_find(const struct assoc *a, uint64_t tag, uint16_t ctx);
+/* Has the set of the entry `first` no free one? */
+static inline bool assoc_full(const struct assoc *a, uint32_t first) {
+    uint32_t live = 0;
+    for (uint32_t w = 0; w < a->ways; w++)
+        live += a->e[first + w].state == ASSOC_LIVE;
+    return live == a->ways;
+}
 /* Is there an entry of that tag, whosesoever? */
 bool assoc_has(const struct assoc *a, uint64_t tag);
 /* It was used. Return: the order of its set has changed: it was not the last one. */

@@ -9,7 +9,7 @@
 bool model_find(struct assoc a[PN_TLB_ARRAYS], pn_gva gva, uint16_t ctx, bool write,
                 struct model_hit *h) {
     for (unsigned i = 0; i < PN_TLB_ARRAYS; i++)
-        for (unsigned level = 1; level <= 3 && a[i].ways; level++) {
+        for (unsigned level = 1; level <= 3 && assoc_any(&a[i]); level++) {
             if (!(a[i].pages & model_page_bit(level)))
                 continue;
             h->e = assoc_find(&a[i], model_page_tag(gva, level), ctx);

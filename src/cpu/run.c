@@ -229,9 +229,10 @@ static const uint8_t *code_fresh(struct xlat *x) {
 /* The TLB model has to see the page at rip, and the second one of a block that has two.
  */
 static void show_code(struct xlat *x, const uint8_t *code) {
+    const struct block_head *head = (const void *)(code - sizeof(*head));
     unsigned room = PN_PAGE_SIZE - (code_linear(x->cpu, 0) & (PN_PAGE_SIZE - 1));
     fetch_show(x, code_linear(x->cpu, 0));
-    if (room < INSN_BYTES_MAX &&
+    if (room < INSN_BYTES_MAX && head->page == NO_PAGE &&
         block_at(x, (uint32_t)(code - x->rx))->across != NO_BLOCK)
         fetch_show(x, code_linear(x->cpu, room));
 }
