@@ -8,7 +8,8 @@
  *
  * The rows of `log` are of the log alone (penumbra/dirty.h): its tracker's bitmap is there
  * already. No page of the guest's memory is touched: what is measured are tables and bitmaps.
- * Figures are medians; speed: the scan's time by the harvest's. The stores between two harvests are
+ * wp-2m names all of the 2 MiB that a written page is in; sub-page is not here, for its stores have
+ * to be made. Figures are medians; speed: the scan's time by the harvest's. The stores between two harvests are
  * timed, too, translations alone: what a harvest leaves to them is in there.
  */
 #include <errno.h>
@@ -163,7 +164,7 @@ static double ms_since(uint64_t start) {
 }
 
 static void measure_part(struct pn_engine *e, struct pn_dirty_consumer *c,
-                         const char *name, double percent, unsigned repeat) {
+                         const char *name, bool exact, double percent, unsigned repeat) {
     static double harvests[REPEAT_MAX], scans[REPEAT_MAX], stores[REPEAT_MAX];
     uint64_t all = e->pages * SLOTS, count = (uint64_t)((double)all * percent / 100);
     volatile uint64_t sum = 0;
@@ -181,7 +182,7 @@ static void measure_part(struct pn_engine *e, struct pn_dirty_consumer *c,
         start = host_ns();
         pn_dirty_commit(c);
         harvests[i] += ms_since(start);
-        if (pages < 0 || (uint64_t)pages != count)
+        if (pages < 0 || (exact ? (uint64_t)pages != count : (uint64_t)pages < count))
             fail(name, "not the pages that were written");
     }
     double h = median(harvests, repeat), s = median(scans, repeat);
@@ -204,15 +205,15 @@ static void measure(uint64_t bytes, const char *name, enum pn_mmu_kind kind,
     pn_dirty_harvest(c);
     pn_dirty_commit(c);
     for (unsigned i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
-        measure_part(e, c, name, parts[i], repeat);
+        measure_part(e, c, name, tracker != PN_TRACKER_FRAMES, parts[i], repeat);
     pn_dirty_close(log);
     destroy(e);
 }
 
 int main(int argc, char **argv) {
-    static const enum pn_dirty_tracker trackers[] = {PN_TRACKER_WP, PN_TRACKER_RING,
-                                                     PN_TRACKER_DBIT, PN_TRACKER_PML,
-                                                     PN_TRACKER_HDBSS};
+    static const enum pn_dirty_tracker trackers[] = {
+        PN_TRACKER_WP,    PN_TRACKER_RING,   PN_TRACKER_DBIT,    PN_TRACKER_PML,
+        PN_TRACKER_HDBSS, PN_TRACKER_FRAMES, PN_TRACKER_ACCESSED};
     static const char *const engines[] = {"shadow", "tdp"};
     uint64_t mib = 16384;
     unsigned repeat = 5;

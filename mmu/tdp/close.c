@@ -47,8 +47,8 @@ static struct sp *table_above(struct tdp *t, pn_gfn gfn) {
 
 /* Stores to pages of some lines are seen again, but for what TLBs have. entry: of the first line.
  * Return: a right may be lost. */
-static bool take_rights(uint64_t *entry, const uint8_t *some, size_t lines,
-                        uint64_t right) {
+static inline __attribute__((always_inline)) bool
+rights_of(uint64_t *entry, const uint8_t *some, size_t lines, uint64_t right) {
     uint64_t used = 0;
     for (size_t i = 0; i < lines;
          i++) { /* no branch: which lines have some is nobody's guess */
@@ -61,6 +61,18 @@ static bool take_rights(uint64_t *entry, const uint8_t *some, size_t lines,
                  : v & ~large;
     }
     return used;
+}
+
+/* The same code for processors that have it. */
+__attribute__((target("avx2"))) static bool
+rights_fast(uint64_t *entry, const uint8_t *some, size_t lines, uint64_t right) {
+    return rights_of(entry, some, lines, right);
+}
+
+static bool take_rights(uint64_t *entry, const uint8_t *some, size_t lines,
+                        uint64_t right) {
+    return __builtin_cpu_supports("avx2") ? rights_fast(entry, some, lines, right)
+                                          : rights_of(entry, some, lines, right);
 }
 
 /* The ways that are known to lines with pages: by write protection they pass no W; by D bits they
@@ -119,7 +131,8 @@ long tdp_take(struct pn_mmu *mmu, struct slot *s, uint64_t *bitmap, size_t words
     mmu_bar(mmu);
     if (mmu->tracker->accesses) {
         roots_drop_everything(mmu);
-        return dirty_take(s, bitmap, 0, words);
+        long all = dirty_take_lines(s, bitmap, 0, words / DIRTY_LINE, NULL);
+        return all + dirty_take(s, bitmap, words / DIRTY_LINE * DIRTY_LINE, words);
     }
     long pages = take_lines(mmu, s, bitmap, lines, &taken);
     pages += dirty_take(s, bitmap, lines * DIRTY_LINE, words);
