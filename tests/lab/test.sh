@@ -15,7 +15,7 @@ if [ "${1-}" = --both ]; then
     [ -f "$2/code" ] && [ -f "$3/code" ] || skip "the labs did not run"
     exec "$here/check.sh" both "$2" "$3"
 fi
-penumbra='' npt='' out='' kvm='' add=()
+penumbra='' npt='' out='' kvm='' add=() by=()
 while [ $# -gt 0 ]; do
     case $1 in
     --penumbra) penumbra=$2 ;;
@@ -23,6 +23,7 @@ while [ $# -gt 0 ]; do
     --out) out=$2 ;;
     --kvm) kvm=$2 ;;
     --qemu) export PENUMBRA_LAB_QEMU=$2 ;;
+    --host) by=(--host "$2") ;;
     --add) add+=(--add "$2") ;;
     *) echo "test.sh: unknown option $1"; exit 1 ;;
     esac
@@ -56,7 +57,7 @@ saved linux 'Freeing unused kernel' -m 128M --kernel "$cache/vmlinuz" --initrd "
 [ $bad -eq 0 ] || exit 1
 tar -C "$work" -cf "$work/snapshots.tar" saved-micro saved-linux
 # One CPU: with two on a busy host, one waits for the other's locks while that one does not run.
-"$here/lab.sh" --guest "$host/root" --npt "$npt" --out "$out" --timeout 1500 \
+"$here/lab.sh" --guest "$host/root" --npt "$npt" --out "$out" --timeout 1500 "${by[@]}" \
     --add "$penumbra:penumbra" --add "$cache/vmlinuz" --add "$cache/initrd.gz" --add "$here/inside_events.sh" \
     --add "$work/snapshots.tar" --add /usr/share/seabios/bios-256k.bin \
     "${add[@]}" -- "$here/inside.sh"
