@@ -108,7 +108,7 @@ cp -L "$tools/root/$lib/libgcc_s.so.1" "$root/$lib/" # for pthread_cancel
 : > "$root/etc/xen/xl.conf"
 pack "$root"
 rc=0
-"$penumbra" run --mmu "$mmu" --cpu $cpu -m 1G --timeout 250 --kernel "$cache/vmlinuz" --module "$dom0/vmlinuz,console=hvc0 quiet" \
+"$penumbra" run --mmu "$mmu" --cpu $cpu -m 1G --timeout 800 --kernel "$cache/vmlinuz" --module "$dom0/vmlinuz,console=hvc0 quiet" \
     --module "$root.gz" --append "console=com1 com1=115200,8n1 dom0_mem=512M" --stats "$work/stats" < /dev/null \
     > "$work/serial" 2> "$work/err" || rc=$?
 tr -d '\r' < "$work/serial" > "$work/said"
