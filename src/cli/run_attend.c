@@ -160,12 +160,19 @@ static bool serve_migration(struct run_attend *a, struct machine *m) {
 
 /* The machine stands until nobody wants it to any more. */
 static void attend(struct run_attend *a, struct machine *m) {
+    if (machine_was_full(m)) {
+        cli_error("the host has no room for what the guest writes to a disk: it stands, "
+                  "until 'cont' in the monitor");
+        monitor_stop_guest(a->monitor);
+    }
     serve(a);
     for (;;) {
         bool moves = serve_migration(a, m);
         bool stands = (a->gdb && gdb_holds(a->gdb)) || monitor_stopped(a->monitor);
-        if ((!moves && !stands) || machine_is_over(m))
+        if ((!moves && !stands) || machine_is_over(m)) {
+            machine_was_full(m); /* while it stood: it is tried again now */
             return;
+        }
         if (moves)
             machine_migrate_wait(m, MOVES_NS);
         else

@@ -211,11 +211,13 @@ static const struct option_row rows[] = {
     {"hpet", 0, "W",
      "A high precision event timer; Linux takes it, and boots in 2% more instructions",
      .kind = OPTION_WORD, GUEST(hpet), .words = "off|on", .without = "restore|incoming"},
-    {"disk", 0, "FILE[,ro][,snapshot][,qcow2]",
+    {"disk", 0, "FILE[,ro][,snapshot][,qcow2][,pause]",
      "A disk on PCI, a raw image or one in qcow2: the guest's /dev/vda, and so on; "
      "without "
      "--kernel the one beside it (FILE.vmlinuz) is booted; ro: it cannot be "
-     "written; snapshot: what is written is lost at the end; may be repeated",
+     "written; snapshot: what is written is lost at the end; pause: where the host has "
+     "no room for a write the guest stands (else it is an error of the disk's); may be "
+     "repeated",
      .kind = OPTION_CALL, .set = set_disk, .without = "restore|incoming"},
     {"net", 0, "user[,open][,hostfwd=...]|tap=NAME",
      "A network card on PCI, and a network of the guest's own; open: it may leave it; "
@@ -489,6 +491,16 @@ static bool reaches_out(const char *devices) {
     return false;
 }
 
+static bool may_pause(const char *devices) {
+    struct device_spec d;
+    char text[64];
+    struct err e = {text, sizeof(text)};
+    while (device_next(&devices, &d, &e) > 0)
+        if (d.kind == DEVICE_DISK && d.pause)
+            return true;
+    return false;
+}
+
 /* Who looks at a run's host time needs a run of ours. */
 static int check_profile(const struct run_options *o, struct err *e) {
     const struct machine_config *m = &o->machine;
@@ -578,6 +590,9 @@ static int check(const struct run_options *o, struct err *e) {
             "nor with a disk "
             "that is written: "
             "--disk FILE,ro or FILE,snapshot");
+    if (may_pause(m->devices) && !o->monitor && !o->gdb && !isatty(STDIN_FILENO))
+        return err_set(e, -EINVAL,
+                       "--disk FILE,pause: needs --monitor, which lets the guest go on");
     if (m->dirty && m->handovers)
         return err_set(e, -EINVAL, "--dirty-log does not go with --handover");
     if (m->tlb && has_part(m, true))

@@ -85,7 +85,9 @@ enum dev_request {
     DEV_WAKE,     /* out of it */
     DEV_ALARM,    /* the RTC's, and its interrupt is on */
     DEV_EXIT,     /* debug-exit port; code is (value << 1) | 1 */
-    DEV_PANIC     /* pvpanic port: the guest's kernel panicked */
+    DEV_PANIC,    /* pvpanic port: the guest's kernel panicked */
+    DEV_FULL, /* the host has no room for what a disk is to write, which waits; the machine is to stand */
+    DEV_ROOM  /* such a write waits no longer */
 };
 /* Work that is done beside the machine: run, on another thread, touches nothing of the
  * machine's; done comes afterwards, where devices may be touched. */

@@ -149,16 +149,22 @@ static void serve(struct virtio *v) {
             v->kind->serve(v, queue);
 }
 
+void virtio_serve_later(struct virtio *v, unsigned queue) {
+    v->s->waiting |= 1u << queue;
+    if (v->s->due == CLOCK_NEVER) {
+        v->s->due = clock_now(v->dev.env.clock) + VIRTIO_LATENCY_NS;
+        dev_arm(&v->dev, v->s->due);
+    }
+}
+
 void virtio_notified(struct virtio *v, unsigned queue) {
     if (queue >= v->queues || !virtio_ready(v))
         return;
     v->s->waiting |= 1u << queue;
-    if (real_time(v)) {
+    if (real_time(v))
         serve(v);
-    } else if (v->s->due == CLOCK_NEVER) {
-        v->s->due = clock_now(v->dev.env.clock) + VIRTIO_LATENCY_NS;
-        dev_arm(&v->dev, v->s->due);
-    }
+    else
+        virtio_serve_later(v, queue);
 }
 
 void virtio_expire(void *dev) {

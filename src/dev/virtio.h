@@ -131,5 +131,7 @@ void virtio_interrupt(struct virtio *v, unsigned queue);
 void virtio_config_changed(struct virtio *v);
 /* The driver broke a rule. */
 void virtio_broken(struct virtio *v);
+/* Serve a queue when VIRTIO_LATENCY_NS have passed, notified or not. */
+void virtio_serve_later(struct virtio *v, unsigned queue);
 /* Do a job: beside the machine, or at once (dev_host.real_time). */
 void virtio_work(struct virtio *v, struct dev_job *job);

@@ -11,7 +11,9 @@
  * 3. At most REQUESTS_MAX requests are on their way. One asks for REQUEST_MOST bytes at most. The
  *    host reads into guest memory and writes from there; where that cannot be, by a buffer of
  *    CHUNK_MAX bytes, piece by piece.
- * 4. What the host has stored in guest memory is told before the guest has its answer, or its
+ * 4. Where the disk waits for room (dev_disk.waits), a request that found none is done again when
+ *    the device is served next, and not lost.
+ * 5. What the host has stored in guest memory is told before the guest has its answer, or its
  *    reset.
  */
 #include <errno.h>
@@ -90,6 +92,7 @@ struct virtio_blk {
     char serial[ID_SIZE];
     uint32_t stalled; /* queues that wait for a request to end */
     struct request request[REQUESTS_MAX], *idle;
+    struct request *again; /* for which the host had no room */
     struct {
         struct virtio_state v;
     } s;
@@ -205,6 +208,32 @@ static void tell_stored(struct request *r) {
     r->stored = false;
 }
 
+/* The guest does not hear of it: the machine stands, and then it is tried again. */
+static void wait_for_room(struct request *r) {
+    struct virtio_blk *b = r->b;
+    const struct dev_host *host = &b->v.dev.env.host;
+    r->next = b->again;
+    b->again = r;
+    virtio_serve_later(&b->v, r->queue);
+    host->request(host->opaque, DEV_FULL, 0);
+}
+
+/* All that waits for room is done again, or forgotten. */
+static void go_on_with_waiting(struct virtio_blk *b) {
+    const struct dev_host *host = &b->v.dev.env.host;
+    struct request *r = b->again, *next;
+    b->again = NULL;
+    for (; r; r = next) {
+        next = r->next;
+        host->request(host->opaque, DEV_ROOM, 0);
+        r->rc = 0;
+        if (r->epoch == b->v.epoch)
+            virtio_work(&b->v, &r->job);
+        else
+            release(r);
+    }
+}
+
 static void done(struct dev_job *job) {
     struct request *r = (struct request *)job;
     struct virtio_blk *b = r->b;
@@ -216,6 +245,10 @@ static void done(struct dev_job *job) {
     }
     if (r->rc == -EFAULT && r->pieces) {
         go_on(r, false);
+        return;
+    }
+    if (r->rc == -ENOSPC && b->disk.waits) {
+        wait_for_room(r);
         return;
     }
     if (r->rc == 0 && r->type == T_IN && !r->pieces &&
@@ -334,6 +367,7 @@ static void begin(struct request *r) {
 static void serve(struct virtio *v, unsigned queue) {
     struct virtio_blk *b = (struct virtio_blk *)v;
     struct request *r;
+    go_on_with_waiting(b);
     while ((r = b->idle) && virtio_pop(v, queue, &r->chain)) {
         b->idle = r->next;
         r->epoch = v->epoch;
@@ -371,6 +405,7 @@ static void reset(struct virtio *v) {
     struct virtio_blk *b = (struct virtio_blk *)v;
     for (unsigned i = 0; i < REQUESTS_MAX; i++)
         tell_stored(&b->request[i]);
+    go_on_with_waiting(b);
     fill_config(v);
 }
 

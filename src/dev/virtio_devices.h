@@ -16,6 +16,9 @@ struct dev_disk {
         direct; /* read and write take places in guest memory, and return -EFAULT where the
                   * host does not let them have one */
     bool parallel; /* several threads may call at once */
+    bool
+        waits; /* a write that finds the host's disk full (ENOSPC) is tried again when the
+                    * machine has stood for it (DEV_FULL), and is no error */
     int (*read)(void *opaque, uint64_t at, const struct iovec *to, unsigned pieces);
     int (*write)(void *opaque, uint64_t at, const struct iovec *from, unsigned pieces);
     int (*flush)(void *opaque); /* what was written survives a power failure */

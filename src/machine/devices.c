@@ -84,6 +84,8 @@ static int option(struct device_spec *d, const char *word, struct err *e) {
         d->snapshot = true;
     else if (d->kind == DEVICE_DISK && !strcmp(word, "qcow2"))
         d->qcow2 = true;
+    else if (d->kind == DEVICE_DISK && !strcmp(word, "pause"))
+        d->pause = true;
     else if (d->kind == DEVICE_NET && !*d->net.tap && !strcmp(word, "open"))
         d->net.open = true;
     else if (d->kind == DEVICE_NET && !*d->net.tap && !strncmp(word, "hostfwd=", 8))
@@ -102,6 +104,14 @@ static int option(struct device_spec *d, const char *word, struct err *e) {
     return 0;
 }
 
+static int check_writes(const struct device_spec *d, struct err *e) {
+    if (d->read_only && d->snapshot)
+        return err_set(e, -EINVAL, "ro or snapshot, not both");
+    if (d->pause && (d->read_only || d->snapshot))
+        return err_set(e, -EINVAL, "pause is for a disk that is written");
+    return 0;
+}
+
 int device_parse(const char *kind, const char *argument, struct device_spec *d,
                  struct err *e) {
     char word[256];
@@ -116,7 +126,7 @@ int device_parse(const char *kind, const char *argument, struct device_spec *d,
     if (d->kind == DEVICE_DISK) {
         p = value(p, d->path, sizeof(d->path), &fits);
         if (!*d->path)
-            return err_set(e, -EINVAL, "not FILE[,ro][,snapshot][,qcow2]");
+            return err_set(e, -EINVAL, "not FILE[,ro][,snapshot][,qcow2][,pause]");
     }
     if (d->kind == DEVICE_SHARE) {
         p = value(p, d->path, sizeof(d->path), &fits);
@@ -157,9 +167,7 @@ int device_parse(const char *kind, const char *argument, struct device_spec *d,
         rc = err_set(e, -EINVAL, "too long");
     if (rc == 0 && d->kind == DEVICE_CONSOLE && !d->ports)
         rc = err_set(e, -EINVAL, "it has no port: hvc=PATH or port=NAME:PATH");
-    if (rc == 0 && d->read_only && d->snapshot)
-        rc = err_set(e, -EINVAL, "ro or snapshot, not both");
-    return rc;
+    return rc ? rc : check_writes(d, e);
 }
 
 int device_next(const char **text, struct device_spec *d, struct err *e) {

@@ -48,7 +48,7 @@ struct device_spec {
     char path[DEVICE_PATH_MAX]; /* of a disk, a folder, memory, or a socket */
     bool read_only;             /* of a disk or a folder */
     bool snapshot;              /* of a disk or memory */
-    bool qcow2;                 /* of a disk */
+    bool qcow2, pause;          /* of a disk */
     char
         tag[DEVICE_NAME_MAX]; /* of a folder: what the guest mounts; "": none was given */
     bool split;               /* no packed rings */

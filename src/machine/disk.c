@@ -27,7 +27,7 @@ struct disk {
     dev_t device;
     ino_t inode;
     uint64_t size;
-    bool read_only;
+    bool read_only, pause;
     uint8_t *over;  /* with `snapshot`: the disk's size, blocks that were written alone */
     uint64_t *have; /* a bit for each of them */
 };
@@ -195,6 +195,7 @@ struct dev_disk disk_device(struct disk *d) {
                              .read_only = d->read_only,
                              .direct = !d->image, /* the library's socket is no file */
                              .parallel = !d->image && !d->over,
+                             .waits = d->pause,
                              .read = disk_read,
                              .write = disk_write,
                              .flush = disk_flush,
@@ -373,6 +374,7 @@ int disk_open(const struct disk_config *c, struct disk **out, struct err *e) {
     if (!d)
         return err_set(e, -ENOMEM, "out of memory");
     d->read_only = c->read_only;
+    d->pause = c->pause;
     d->fd = open(c->path, (writes ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK);
     int rc = d->fd < 0 ? err_sys(e, -errno, "%s", c->path) : find_size(d, c->path, e);
     if (rc == 0)

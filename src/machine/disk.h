@@ -20,7 +20,7 @@ struct disk;
 
 struct disk_config {
     const char *path;
-    bool read_only, snapshot, qcow2;
+    bool read_only, snapshot, qcow2, pause;
 };
 
 /* Return: 0; -EINVAL: no image that can be a disk; other -errno; with a line in e that begins

@@ -215,6 +215,10 @@ int machine_load_devices(struct machine *m, const struct machine_devices *d);
 unsigned machine_disks(const struct machine *m);
 const char *machine_disk_path(const struct machine *m, unsigned i);
 int machine_disk_digest(const struct machine *m, unsigned i, uint64_t *digest);
+/* Disks with `pause`, between two runs: does a write wait until the host's disk has room? It is tried again
+ * when the machine goes on. And has one found none since the last call? */
+bool machine_waits_for_room(const struct machine *m);
+bool machine_was_full(struct machine *m);
 /* Its balloon, in pages of 4 KiB. Return: whether there is one. */
 struct virtio_balloon_report;
 bool machine_balloon(const struct machine *m, struct virtio_balloon_report *r);

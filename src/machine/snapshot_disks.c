@@ -29,6 +29,11 @@ int snap_disks_can_be_saved(struct machine *m, struct err *e) {
         return err_set(e, -EINVAL,
                        "what a guest has open of a shared folder cannot be saved: no "
                        "snapshot");
+    if (machine_waits_for_room(m))
+        return err_set(
+            e, -EAGAIN,
+            "a disk waits until the host's has room: make room, and let the guest "
+            "go on first");
     for (unsigned i = 0; i < machine_disks(m); i++)
         if (machine_disk_is_lost(m, i))
             return err_set(

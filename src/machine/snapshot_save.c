@@ -193,6 +193,7 @@ int snap_can_be_saved(struct machine *m, struct err *e) {
                        m->ops->name);
     work_drain(m);
     clock_run(&m->clock);
+    work_drain(m); /* what waited for room may have been given away again */
     if (!m->ops->threaded)
         m->ops->skip(m->engine, clock_now(&m->clock));
     if (machine_is_over(m))

@@ -95,6 +95,8 @@ struct machine {
     uint64_t serve_at;     /* when the console and the limits are looked at next */
     uint64_t insns_before; /* retired before the machine was made (snapshot_state.c) */
 
+    unsigned no_room; /* writes that wait until the host's disk has room */
+    bool full;        /* there is one more than when somebody asked last */
     bool ended;
     enum machine_end end;
     unsigned end_code;

@@ -242,6 +242,14 @@ void machine_end_with(struct machine *m, enum machine_end end, unsigned code) {
         m->ops->kick(m->engine, m->current);
 }
 
+/* Whoever attends lets it stand. */
+static void machine_wait_for_room(struct machine *m, bool full) {
+    m->no_room += full ? 1 : -1;
+    m->full |= full;
+    if (full)
+        machine_ask(m);
+}
+
 static void host_request(void *o, enum dev_request what, unsigned code) {
     static const enum machine_end ends[] = {
         [DEV_POWEROFF] = END_POWEROFF,
@@ -256,8 +264,20 @@ static void host_request(void *o, enum dev_request what, unsigned code) {
         machine_ask_wake(m);
     else if (what == DEV_ALARM)
         acpi_pm_alarm(m->pm);
+    else if (what == DEV_FULL || what == DEV_ROOM)
+        machine_wait_for_room(m, what == DEV_FULL);
     else if (what != DEV_PANIC || !m->cfg.panic_stays)
         machine_end_with(m, ends[what], code);
+}
+
+bool machine_waits_for_room(const struct machine *m) {
+    return m->no_room;
+}
+
+bool machine_was_full(struct machine *m) {
+    bool full = m->full;
+    m->full = false;
+    return full;
 }
 
 static size_t host_read_phys(void *o, pn_gpa gpa, void *buf, size_t size) {

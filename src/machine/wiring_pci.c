@@ -79,7 +79,8 @@ static int add_disk(struct machine *m, const struct device_spec *d,
     struct machine_pci *p = m->pci;
     struct machine_disk *disk = &p->disk[p->disks];
     strcpy(disk->path, d->path);
-    disk->config = (struct disk_config){disk->path, d->read_only, d->snapshot, d->qcow2};
+    disk->config =
+        (struct disk_config){disk->path, d->read_only, d->snapshot, d->qcow2, d->pause};
     for (unsigned i = 0; i < p->disks; i++)
         if (disk_is(p->disk[i].disk, d->path))
             return err_set(e, -EINVAL, "%s: given twice", disk->path);

@@ -30,6 +30,7 @@ refuse 2 'given twice' --disk "$work/good,ro" --disk "$work/good,ro"
 refuse 2 'given twice' --disk "$work/good" --disk "$work/./good"
 refuse 2 "'rw' is no option" --disk "$work/good,rw"
 refuse 2 'not both' --disk "$work/good,ro,snapshot"
+refuse 2 'that is written' --disk "$work/good,ro,pause"
 refuse 2 'no such device' --device toaster
 refuse 2 'not user' --net tap
 refuse 2 'not as tcp::2222-:22' --net user,hostfwd=tcp:2222-22
