@@ -3,7 +3,8 @@
 # The disk of `penumbra bench debian.*`: a Debian with the programs that are measured (penumbra image), and the
 # scripts and pn-linux that measure them.
 #
-#   bench_image.sh        prints the disk, .cache/debian-bench/disk, which it makes where there is none; the scripts on it are made new
+#   bench_image.sh        prints the disk, .cache/debian-bench/disk, which it makes where there is none; where the scripts on it are old
+#                         another takes its place, and who has it open keeps it
 #
 # In the source tree scripts/bench_image.sh, installed penumbra-bench-image. PENUMBRA_CACHE is as for guest.sh.
 set -euo pipefail
@@ -28,6 +29,9 @@ flock 9
 # Scripts and program, by their content: a disk that has them is left alone.
 stamp=$(cat "$files"/*.sh "$program" | sha256sum)
 if [ "$(cat "$folder/stamp" 2> /dev/null)" != "$stamp" ]; then
+    # Beside it, with its name in the end: who runs from the disk keeps the one that he has.
+    trap 'rm -f "$disk.part"' EXIT
+    cp --sparse=always --reflink=auto "$disk" "$disk.part"
     {
         echo mkdir /usr/local/lib/penumbra
         while read -r from to; do
@@ -38,8 +42,9 @@ $files/program.sh /usr/local/lib/penumbra/program
 $files/programs.sh /usr/local/lib/penumbra/programs.sh
 $program /usr/local/bin/pn-linux
 LIST
-    } | PATH=$PATH:/usr/sbin debugfs -w -f /dev/stdin "$disk?offset=1048576" > "$folder/log" 2>&1
+    } | PATH=$PATH:/usr/sbin debugfs -w -f /dev/stdin "$disk.part?offset=1048576" > "$folder/log" 2>&1
     ! grep -v 'File not found\|already exists\|^debugfs' "$folder/log" | grep -i 'error\|no space\|cannot' >&2 || die "$disk: the programs"
+    mv "$disk.part" "$disk"
     echo "$stamp" > "$folder/stamp"
 fi
 echo "$disk"
