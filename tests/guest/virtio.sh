@@ -50,5 +50,8 @@ format=qcow2 boot qcow2 ,qcow2 --mmu tdp
     fail "raw and qcow2 differ: $(field qcow2 guest_insns ram_digest disks)"
 format=qcow2 boot qcow2-host ,qcow2 --mmu shadow --clock host
 boot smp '' --mmu tdp -c 2
+# The kernel's own checks of what drivers get and give back: red zones, poison.
+append="slub_debug=FZPU page_poison=1" boot checks '' --mmu tdp --clock host
+grep -q 'BUG\|corrupted\|overwritten' "$work/checks.out" && fail "checks: $(grep 'BUG\|corrupted\|overwritten' "$work/checks.out")"
 [ $bad -eq 0 ] || tail -n 20 "$work"/*.out
 exit $bad
