@@ -6,7 +6,7 @@
 #   driver.sh PENUMBRA DRIVER [ROUNDS [SEED]]
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-penumbra=$1 driver=$2 rounds=${3:-1500} seed=${4:-1}
+penumbra=$1 driver=$2 rounds=${3:-400} seed=${4:-1}
 . "$here/../lib.sh"
 need_guest
 work_folder
