@@ -244,7 +244,7 @@ static void exit_unchain(struct xlat *x, uint32_t id) {
         link = &x->exits[*link].next;
     *link = ex->next;
     ex->to = NO_BLOCK;
-    exit_patch(x, ex, ex->stub);
+    exit_patch(x, ex, exit_stub(x, ex));
 }
 
 void block_chain(struct xlat *x, uint32_t id, struct block *to) {

@@ -66,7 +66,7 @@ static void block_repair(struct xlat *x, const struct block *b) {
         repair(x, b->code, head, (size_t)(e.p - head));
     for (uint32_t i = b->exits; i < b->exits + b->exit_count; i++) {
         const struct block_exit *ex = &x->exits[i];
-        uint32_t to = ex->to == NO_BLOCK ? ex->stub : x->blocks[ex->to].code;
+        uint32_t to = ex->to == NO_BLOCK ? exit_stub(x, ex) : x->blocks[ex->to].code;
         by = (int32_t)(to - (ex->patch + 4));
         if (ex->patch)
             repair(x, ex->patch, &by, sizeof(by));

@@ -62,6 +62,8 @@ void leave_block(struct lower *l, uint32_t left) {
 }
 
 /* An exit that may be chained: a jump whose target is patched. */
+_Static_assert(BLOCK_CODE <= UINT16_MAX,
+               "a block's stubs count from its code out of line");
 static void chained_exit(struct lower *l, uint8_t *rel32, const struct stub *s) {
     struct emit *e = &l->e;
     struct xlat *x = l->x;
@@ -70,9 +72,9 @@ static void chained_exit(struct lower *l, uint8_t *rel32, const struct stub *s) 
     e_link(rel32, e->p);
     x->exits[id] = (struct block_exit){.ahead = (int16_t)(s->rip - l->b->rip),
                                        .idx = (uint8_t)(l->n - 1 - s->rest),
-                                       .from = l->block,
+                                       .from = l->block & 0xffffff,
                                        .patch = (uint32_t)(rel32 - x->rw),
-                                       .stub = here(l),
+                                       .stub = (uint16_t)(here(l) - x->cold),
                                        .to = NO_BLOCK};
     leave_block(l, id << 2 | LEFT_CHAIN);
 }

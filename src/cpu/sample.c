@@ -26,7 +26,7 @@ void cpu_blocks(const struct cpu *cpu,
     const struct xlat *x = cpu->xlat;
     for (uint32_t i = 0; i < x->block_count; i++) {
         const struct block *b = &x->blocks[i];
-        uint32_t cold = i ? x->blocks[i - 1].cold_end : (uint32_t)x->cold_start;
+        uint32_t cold = block_cold(x, i);
         fn(opaque, x->rx + b->code, block_code_end(x, b) - b->code, b->rip);
         if (b->cold_end > cold)
             fn(opaque, x->rx + cold, b->cold_end - cold, b->rip);

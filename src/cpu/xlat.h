@@ -96,14 +96,17 @@ extern const int8_t host_of[16];
 #define NO_PAGE    UINT64_MAX
 
 struct block_exit {
-    uint32_t from;  /* the block it leaves */
-    uint32_t patch; /* code offset of the rel32; 0: it is never chained (any more) */
-    uint32_t stub;  /* code offset of where it points while not chained */
-    uint32_t to;    /* block it is chained to, or NO_BLOCK */
-    uint32_t next;  /* next exit chained to the same block */
-    int16_t ahead;  /* of the block's rip: the target's, in the same page */
-    uint8_t idx;    /* the instruction that leaves */
+    uint32_t from : 24; /* the block it leaves */
+    uint32_t idx : 8;   /* the instruction that leaves */
+    uint32_t patch;     /* code offset of the rel32; 0: it is never chained (any more) */
+    uint32_t to;        /* block it is chained to, or NO_BLOCK */
+    uint32_t next;      /* next exit chained to the same block */
+    int16_t ahead;      /* of the block's rip: the target's, in the same page */
+    uint16_t
+        stub; /* where it points while not chained: from where its block's code out of
+                      line begins */
 };
+_Static_assert(sizeof(struct block_exit) == 20, "there are many");
 
 /* What blocks take of the cache: bytes of code, and entries of the arrays. */
 struct cache_use {
@@ -452,6 +455,14 @@ static inline pn_gpa block_gpa2(const struct xlat *x, const struct block *b) {
 /* Where an exit goes. */
 static inline uint64_t exit_rip(const struct xlat *x, const struct block_exit *ex) {
     return x->blocks[ex->from].rip + (uint64_t)(int64_t)ex->ahead;
+}
+/* Code offset of where block i's code out of line begins. */
+static inline uint32_t block_cold(const struct xlat *x, uint32_t i) {
+    return i ? x->blocks[i - 1].cold_end : (uint32_t)x->cold_start;
+}
+/* Code offset of where an exit points while not chained. */
+static inline uint32_t exit_stub(const struct xlat *x, const struct block_exit *ex) {
+    return block_cold(x, ex->from) + ex->stub;
 }
 /* Code offset of where a dropped block's entry leads. */
 static inline uint32_t block_dead_stub(const struct block *b) {
