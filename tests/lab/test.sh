@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: MIT
 # One lab and its verdict, for ctest; --both compares two that have run.
 #
-#   test.sh --penumbra P --npt N --out DIR [--kvm NAME] [--qemu SUITE] [--add FILE]...
+#   test.sh --penumbra P --npt N --out DIR [--kvm NAME] [--qemu SUITE | --host PENUMBRA] [--add FILE]...
 #   test.sh --both DIR1 DIR0
 # NAME: the guest of scripts/guests.txt whose kernel's KVM it is, else the default one's; SUITE: the QEMU
-# (tests/lab/qemu.sh). The Linux that runs on that KVM is the default one.
+# (tests/lab/qemu.sh); PENUMBRA: hosts it instead. The Linux that runs on that KVM is the default one.
 # Exit: 0, 1, 77 when QEMU or the guest's packages are not there.
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -29,8 +29,14 @@ while [ $# -gt 0 ]; do
     esac
     shift 2
 done
-need_lab "$npt" "$kvm"
-need_guest
+if [ ${#by[@]} -gt 0 ]; then
+    [ -z "$kvm" ] || { echo "test.sh: --host goes with the default guest's KVM alone"; exit 1; }
+    need_guest --drivers
+    host=$cache
+else
+    need_lab "$npt" "$kvm"
+    need_guest
+fi
 [ -r /usr/share/seabios/bios-256k.bin ] || skip "no SeaBIOS: apt-get install seabios"
 rm -rf "$out"
 mkdir -p "$out"
