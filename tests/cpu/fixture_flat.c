@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
+#include "tests/suite.h"
+
 struct fix fx;
 
 static uint64_t mmio_read(void *o, unsigned vcpu, pn_gpa gpa, unsigned size) {
@@ -219,6 +221,12 @@ struct insn insn_reg(unsigned opsize, unsigned reg, unsigned size) {
     in.op[0] =
         (struct operand){.kind = OP_REG, .reg = (uint8_t)reg, .size = (uint8_t)size};
     return in;
+}
+
+TCase *fix_case(const char *name) {
+    TCase *c = tcase_create(name);
+    tcase_set_timeout(c, SUITE_TIMEOUT);
+    return c;
 }
 
 int fix_run(Suite *suite) {

@@ -512,7 +512,7 @@ END_TEST
 
 int main(void) {
     Suite *suite = suite_create("svm");
-    TCase *t = tcase_create("svm");
+    TCase *t = fix_case("svm");
     tcase_add_checked_fixture(t, sv_create, sv_destroy);
     tcase_add_test(t, vmrun_needs_svme_ring_0_and_an_aligned_page);
     tcase_add_loop_test(t, a_state_that_may_not_be_is_refused, 0,

@@ -526,7 +526,7 @@ END_TEST
 
 int main(void) {
     Suite *suite = suite_create("svm_insn");
-    TCase *t = tcase_create("svm_insn");
+    TCase *t = fix_case("svm_insn");
     tcase_add_checked_fixture(t, sv_create, sv_destroy);
     tcase_add_loop_test(t, an_instruction_exits_if_its_bit_is_set, 0, INSNS);
     tcase_add_loop_test(t, no_other_bit_makes_it_exit, 0, INSNS);

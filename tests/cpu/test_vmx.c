@@ -303,7 +303,7 @@ END_TEST
 
 int main(void) {
     Suite *suite = suite_create("vmx");
-    TCase *t = tcase_create("vmx");
+    TCase *t = fix_case("vmx");
     tcase_add_checked_fixture(t, vx_create, vx_destroy);
     tcase_add_test(t, vmxon_needs_what_the_manual_says);
     tcase_add_test(t, an_abort_leaves_l2);

@@ -600,7 +600,7 @@ END_TEST
 
 int main(void) {
     Suite *suite = suite_create("vmx_apic");
-    TCase *t = tcase_create("vmx_apic");
+    TCase *t = fix_case("vmx_apic");
     tcase_add_checked_fixture(t, vx_create, vx_destroy);
     tcase_add_test(t, each_register_exits_or_is_virtualized_by_the_controls);
     tcase_add_test(t, accesses_beyond_a_register_and_fetches_exit);

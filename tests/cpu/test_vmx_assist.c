@@ -222,7 +222,7 @@ END_TEST
 
 int main(void) {
     Suite *suite = suite_create("vmx_assist");
-    TCase *t = tcase_create("vmx_assist");
+    TCase *t = fix_case("vmx_assist");
     tcase_add_checked_fixture(t, vx_create, vx_destroy);
     tcase_add_test(t, the_timer_exits_when_it_has_run_down);
     tcase_add_test(t, a_timer_of_0_exits_behind_the_injected_event);

@@ -374,7 +374,7 @@ END_TEST
 
 int main(void) {
     Suite *suite = suite_create("vmx_check");
-    TCase *t = tcase_create("vmx_check");
+    TCase *t = fix_case("vmx_check");
     tcase_add_checked_fixture(t, vx_create, vx_destroy);
     tcase_add_loop_test(t, a_vmcs_that_may_not_be_is_refused, 0, ROWS);
     tcase_add_test(t, virtual_8086_segments_are_what_they_were);

@@ -495,7 +495,7 @@ END_TEST
 
 int main(void) {
     Suite *suite = suite_create("vmx_exit");
-    TCase *t = tcase_create("vmx_exit");
+    TCase *t = fix_case("vmx_exit");
     tcase_add_checked_fixture(t, vx_create, vx_destroy);
     tcase_add_test(t, an_exception_exits_by_its_vector_with_its_code);
     tcase_add_test(t, page_faults_exit_by_mask_and_match);

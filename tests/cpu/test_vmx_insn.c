@@ -657,7 +657,7 @@ END_TEST
 
 int main(void) {
     Suite *suite = suite_create("vmx_insn");
-    TCase *t = tcase_create("vmx_insn");
+    TCase *t = fix_case("vmx_insn");
     tcase_add_checked_fixture(t, vx_create, vx_destroy);
     tcase_add_loop_test(t, an_instruction_exits_if_its_bit_is_set, 0, INSNS);
     tcase_add_loop_test(t, no_other_bit_makes_it_exit, 0, INSNS);
