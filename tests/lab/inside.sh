@@ -116,8 +116,8 @@ for part in $parts; do
         done
         # Every tracker of these KVM and kernel over the corpus: a page that is missed is its exit code.
         step trackers 300 dirty check --json out/trackers.json
-        micro live-clear --mmu kvm --dirty-log clear --dirty-every 50 --dirty-verify
-        micro live-ring --mmu kvm --dirty-log ring --dirty-every 50 --dirty-verify
+        micro live-clear --mmu kvm --dirty-log clear --dirty-every 10 --dirty-verify
+        micro live-ring --mmu kvm --dirty-log ring --dirty-every 10 --dirty-verify
         ;;
     handover)
         for a in shadow kvm; do
