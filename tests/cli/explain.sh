@@ -27,7 +27,7 @@ for mmu in shadow tdp; do
     run explain "$work/rec" "${ways[@]}" --mmu $mmu --json "$work/j" --svg "$work/svg"
     # Drawn: each entry of the first address's walks is lit once.
     entries=$(sed '/^gva 0x7000000000/,$d' "$work/out" | grep -c '^ *level [1-5]  entry')
-    lit=$(python3 -c 'import sys, xml.dom.minidom as x; print(sum(r.getAttribute("class") == "lit" for r in x.parse(sys.argv[1]).getElementsByTagName("rect")))' "$work/svg")
+    lit=$(lit_entries "$work/svg")
     [ "$entries" -ge 7 ] && [ "$lit" = "$entries" ] || fail "$mmu: $lit entries are lit, $entries told"
     [ "$rc" -eq 0 ] && [ ! -s "$work/err" ] || fail "$mmu: exit code $rc: $(cat "$work/err")"
     [ "$(told "$work/itself")" = "$(told "$work/out")" ] ||

@@ -24,6 +24,11 @@ refused() {
     [ ! -s "$work/out" ] || fail "output on stdout: penumbra $*"
 }
 
+# lit_entries FILE: how many entries the drawing of `explain` has lit.
+lit_entries() {
+    python3 -c 'import sys, xml.dom.minidom as x; print(sum(r.getAttribute("class") == "lit" for r in x.parse(sys.argv[1]).getElementsByTagName("rect")))' "$1"
+}
+
 # begin ARG...: penumbra in the background, as $pid, in a process group of its own. Returns
 # when its guest has written a byte to the console.
 begin() {

@@ -72,7 +72,7 @@ for mmu in shadow tdp; do
     "$penumbra" run --mmu $mmu "${small[@]}" --explain 0x100000 --explain-svg "$work/$mmu.svg" < /dev/null > /dev/null 2> "$work/told" ||
         fail "$mmu: --explain-svg: $(cat "$work/told")"
     entries=$(grep -c '^ *level [1-5]  entry' "$work/told")
-    lit=$(python3 -c 'import sys, xml.dom.minidom as x; print(sum(r.getAttribute("class") == "lit" for r in x.parse(sys.argv[1]).getElementsByTagName("rect")))' "$work/$mmu.svg")
+    lit=$(lit_entries "$work/$mmu.svg")
     [ "$entries" -ge 7 ] && [ "$lit" = "$entries" ] || fail "$mmu: $lit entries are lit, $entries told: $(cat "$work/told")"
     [ "$rc" -eq 0 ] && grep -q '^  It leads to gpa 0x100000, a page of 4 KiB' "$work/err" &&
         grep -q '^  It ends at level 3: the entry is not present' "$work/err" || fail "$mmu: --explain: $(cat "$work/err")"

@@ -21,8 +21,8 @@ value() {
     sed -n "s/^.$1 = //p" "$work/said"
 }
 
-# The embedded guest under a hypervisor: breakpoints of both kinds, single steps, a watchpoint of the
-# processor's, registers; and on.
+# The embedded guest under a hypervisor: breakpoints of both kinds, single steps, registers, the end of a
+# function; and on.
 gdb_embedded=(-m 64M --append "pages=64 swaps=50 flips=20 switches=20 compute=1000000")
 gdb_embedded_session=(-ex "symbol-file $elf" -ex "info registers rip" -ex "break kernel_main" -ex continue -ex stepi -ex stepi
     -ex "info symbol \$pc" -ex "hbreak new_table" -ex continue -ex continue -ex "backtrace 1" -ex "p \$xmm0.uint128"

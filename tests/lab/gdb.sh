@@ -3,7 +3,7 @@
 # gdb itself, in batch mode, on guests of the lab's KVM: the embedded one and Debian's kernel on one vCPU and on two. And, in
 # the same lab, explain beside KVM_TRANSLATE on every page of such a kernel.
 #
-# penumbra is the lab's host: QEMU's software CPU, 7.2 to 11.1, arms no breakpoint at VMRUN from the DR7 of a guest
+# penumbra is the lab's host: QEMU 7.2's software CPU arms no breakpoint at VMRUN from the DR7 of a guest
 # (findings/qemu-svm-breakpoints.sh).
 #
 #   gdb.sh --penumbra P --elf GUEST.ELF --address-of PROGRAM --explain PROGRAM --npt N --out DIR
