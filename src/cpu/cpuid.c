@@ -219,6 +219,7 @@ static void derive(struct cpu_model *m, const struct host *h) {
         cpu_model_has_cet(m) && cpu_model_has(m, CPU_F_xsaves) ? XSTATE_CET : 0;
     m->host_xcr0 = (h->xcr0 & 3) == 3 ? h->xcr0 & cpu_model_vector(m) : 0;
     m->host_compact = h->compact && m->host_xcr0 & XSTATE_AVX512;
+    m->host_tells = m->host_xcr0 && h->word[CPU_W_D1_EAX] >> 2 & 1;
 }
 
 /* ---- The option ---- */

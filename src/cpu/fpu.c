@@ -4,8 +4,8 @@
  *
  * Invariants
  * 1. At rest (!vec_live) the state is in cpu->xsave, standard format: the components that
- *    XSTATE_BV names have their value there, the others their initial state; MXCSR always
- *    counts. XCOMP_BV is 0. Where the host's standard format has other offsets, its
+ *    XSTATE_BV names have their value there, the others their initial state, whatever is there; MXCSR
+ *    always counts, MXCSR_MASK never. XCOMP_BV is 0. Where the host's standard format has other offsets, its
  *    compacted one stands there while the host reads or writes it.
  * 2. FOP, FIP and FDP are 0 in cpu->xsave: the host would give addresses of translated
  *    code. The guest's own are in cpu->x87 (x87env.c).
@@ -19,7 +19,7 @@ static const uint32_t host_mxcsr = MXCSR_INIT;
 /* Between these two the vector registers are the guest's: no compiler may use them. */
 #define NO_VECTOR __attribute__((target("general-regs-only")))
 
-static bool all_zero(const uint8_t *p, unsigned size) {
+static NO_VECTOR bool all_zero(const uint8_t *p, unsigned size) {
     uint64_t any = 0;
     for (unsigned i = 0; i < size; i += 8) {
         uint64_t v;
@@ -47,10 +47,77 @@ static void make_valid(struct cpu *cpu) {
     xstate_put(cpu->xsave, FX_MXCSR, 4, mxcsr);
 }
 
+/* ---- SSE state alone ----
+ * XSAVE and XRSTOR take some hundred cycles, also for the sixteen registers that most code
+ * uses. Those go by plain moves while all else is in its initial state, here and in the host. */
+
+/* Is nothing but SSE state in use in the host's registers? */
+static NO_VECTOR bool host_sse_alone(const struct cpu_model *m) {
+    uint32_t lo, hi;
+    if (!m->host_tells)
+        return false;
+    __asm__ volatile("xgetbv" : "=a"(lo), "=d"(hi) : "c"(1));
+    return !(lo & m->host_xcr0 & ~(uint64_t)XSTATE_SSE);
+}
+
+/* x87 state is as after FNINIT. */
+static NO_VECTOR bool x87_initial(const uint8_t *a) {
+    return xstate_get(a, FX_FCW, 8) == FCW_INIT &&
+           all_zero(a + FX_FIP, FX_MXCSR - FX_FIP) && all_zero(a + FX_ST, FX_XMM - FX_ST);
+}
+
+/* Is nothing but SSE state in use in cpu->xsave? It forgets names of what is in its initial state. */
+static NO_VECTOR bool rest_sse_alone(struct cpu *cpu) {
+    const uint8_t *a = cpu->xsave;
+    uint64_t bv = xstate_get(a, XSAVE_HEADER, 8) & cpu->model->host_xcr0;
+    if (!(bv & XSTATE_SSE))
+        return false;
+    if (bv == XSTATE_SSE)
+        return true;
+    if (bv & XSTATE_X87 && x87_initial(a))
+        bv &= ~(uint64_t)XSTATE_X87;
+    for (unsigned i = 0; i < XSAVE_PARTS; i++)
+        if (bv >> xsave_parts[i].nr & 1 &&
+            all_zero(a + xsave_parts[i].at, xsave_parts[i].size))
+            bv &= ~(UINT64_C(1) << xsave_parts[i].nr);
+    xstate_put(cpu->xsave, XSAVE_HEADER, 8, bv);
+    return bv == XSTATE_SSE;
+}
+
+/* All sixteen, by MOVE(n), where %[xmm] is cpu->xsave + FX_XMM. */
+#define EACH_XMM(move)                                                                   \
+    move(0) move(1) move(2) move(3) move(4) move(5) move(6) move(7) move(8) move(9)      \
+        move(10) move(11) move(12) move(13) move(14) move(15)
+#define XMM_LOAD(n)  "movaps 16*" #n "(%[xmm]), %%xmm" #n "\n\t"
+#define XMM_STORE(n) "movaps %%xmm" #n ", 16*" #n "(%[xmm])\n\t"
+
+static NO_VECTOR void sse_load(struct cpu *cpu) {
+    uint32_t mxcsr = (uint32_t)xstate_get(cpu->xsave, FX_MXCSR, 4) & MXCSR_MASK;
+    __asm__ volatile(EACH_XMM(XMM_LOAD) "ldmxcsr %[mxcsr]"
+                     :
+                     : [xmm] "r"(cpu->xsave + FX_XMM), [mxcsr] "m"(mxcsr)
+                     : "memory");
+}
+
+static NO_VECTOR void sse_save(struct cpu *cpu) {
+    uint32_t mxcsr;
+    __asm__ volatile(EACH_XMM(XMM_STORE) "stmxcsr %[mxcsr]\n\tldmxcsr %[host]"
+                     : [mxcsr] "=m"(mxcsr)
+                     : [xmm] "r"(cpu->xsave + FX_XMM), [host] "m"(host_mxcsr)
+                     : "memory");
+    xstate_put(cpu->xsave, FX_MXCSR, 4, mxcsr);
+    xstate_put(cpu->xsave, XSAVE_HEADER, 8, XSTATE_SSE);
+}
+
 NO_VECTOR void cpu_vec_load(struct cpu *cpu) {
     uint32_t mask = (uint32_t)cpu->model->host_xcr0;
     if (cpu->vec_live)
         return;
+    cpu->vec_live = 1;
+    if (rest_sse_alone(cpu) && host_sse_alone(cpu->model)) {
+        sse_load(cpu);
+        return;
+    }
     make_valid(cpu);
     if (mask) {
         __asm__ volatile("xrstor64 %0" : : "m"(cpu->xsave), "a"(mask), "d"(0) : "memory");
@@ -58,7 +125,6 @@ NO_VECTOR void cpu_vec_load(struct cpu *cpu) {
         xstate_settle(cpu);
         __asm__ volatile("fxrstor64 %0" : : "m"(cpu->xsave) : "memory");
     }
-    cpu->vec_live = 1;
 }
 
 /* XSAVEC writes no component that is in its initial state, and MXCSR with SSE only. */
@@ -76,6 +142,11 @@ NO_VECTOR void cpu_vec_save(struct cpu *cpu) {
     uint64_t bv = XSTATE_X87 | XSTATE_SSE;
     if (!cpu->vec_live)
         return;
+    cpu->vec_live = 0;
+    if (host_sse_alone(cpu->model)) {
+        sse_save(cpu);
+        return;
+    }
     if (cpu->model->host_compact) {
         bv = save_compact(cpu, mask);
     } else if (mask) {
@@ -92,7 +163,6 @@ NO_VECTOR void cpu_vec_save(struct cpu *cpu) {
     if (bv & (XSTATE_AVX | XSTATE_AVX512))
         __asm__ volatile("vzeroupper");
     __asm__ volatile("ldmxcsr %0" : : "m"(host_mxcsr));
-    cpu->vec_live = 0;
 }
 
 /* ---- The state at rest ---- */
@@ -135,8 +205,7 @@ uint64_t cpu_xinuse(struct cpu *cpu) {
     uint64_t inuse = 0;
     xstate_settle(cpu);
     x87_put_pointers(cpu, true); /* as XSAVE would */
-    if (xstate_get(a, FX_FCW, 8) != FCW_INIT ||
-        !all_zero(a + FX_FIP, FX_MXCSR - FX_FIP) || !all_zero(a + FX_ST, FX_XMM - FX_ST))
+    if (!x87_initial(a))
         inuse |= XSTATE_X87;
     x87_drop_pointers(cpu);
     if (!all_zero(a + FX_XMM, FX_LEGACY - FX_XMM))

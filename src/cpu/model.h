@@ -49,6 +49,7 @@ struct cpu_model {
     uint64_t xss_valid;            /* IA32_XSS bits that may be set */
     uint64_t host_xcr0; /* of CPU_VEC_MASK, what the host's XSAVE carries; 0: FXSAVE */
     bool host_compact;  /* the compacted format is the one whose offsets are ours */
+    bool host_tells;    /* XGETBV tells which components are in use */
     uint32_t pv;        /* EAX of CPUID leaf 0x40000001; 0: no KVM interface at all */
 };
 

@@ -91,8 +91,11 @@ void cpu_get_state(struct cpu *cpu, struct pn_cpu_state *s) {
     if (present)                                                                         \
         get_bus_msr(cpu, s, index, PN_MSR_##name);
 #include "penumbra/cpu_state.inc"
+    uint64_t named = xstate_get(cpu->xsave, XSAVE_HEADER, 8);
+    xstate_init(cpu, cpu_model_vector(cpu->model) & ~named);
     x87_put_all(cpu);
     memcpy(s->xsave, cpu->xsave, sizeof s->xsave);
+    memset(s->xsave + FX_MASK, 0, 4); /* the host's */
     x87_drop_pointers(cpu);
 }
 

@@ -209,6 +209,7 @@ static void run(struct guest *g, struct disturbance how, struct end *e) {
     e->rflags = cpu_rflags(cpu);
     e->insns = cpu_insns(cpu) - start;
     memcpy(e->vector, cpu->xsave, 512);
+    memset(e->vector + FX_MASK, 0, 4); /* the host's */
     memcpy(e->vector + 512, cpu->xsave + 576, 256);
 }
 
