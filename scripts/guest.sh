@@ -187,7 +187,7 @@ fetch_drivers() {
     local work=$1 deb version
     [ -z "$suite" ] || { apt_of "$work" "$suite" "$arch" && apt-get "${apt[@]}" update -q >&2; } || die "apt-get update failed"
     download "$work" || die "apt cannot give $package${suite:+ of $suite}"
-    version=$(basename "$cache"/root/*/modules/* 2> /dev/null || basename "$cache"/root/usr/lib/modules/*)
+    version=$(basename "$(find "$cache/root" -path '*/modules/*' -prune | head -n 1)")
     mkdir "$work/all" "$work/drivers"
     for deb in "$work"/linux-*.deb; do
         dpkg-deb --fsys-tarfile "$deb" | tar -x -C "$work/all" --no-same-owner --wildcards \
@@ -195,7 +195,7 @@ fetch_drivers() {
     done
     find "$work/all" -name '*.ko*' -exec mv -t "$work/drivers" {} +
     find "$work/drivers" -name '*.xz' -exec unxz {} +
-    [ -f "$work/drivers/virtio.ko" ] || die "apt has another kernel by now than $cache: remove that folder"
+    [ -f "$work/drivers/virtio_blk.ko" ] || die "apt has another kernel by now than $cache: remove that folder"
     rm -rf "$cache/drivers"
     mv "$work/drivers" "$cache/drivers"
     echo "${drivers_wanted[@]}" > "$cache/drivers.list"

@@ -18,15 +18,19 @@ skip() {
     echo "SKIPPED: $*"
     exit 77
 }
-# need_lab 0|1 [NAME]: a QEMU that can host the lab with that npt (tests/lab/qemu.sh), and $host, the
-# guest of scripts/guests.txt with that name, whose KVM it runs; without NAME the default one.
+# need_lab 0|1 [NAME]: what hosts the lab with that npt, $lab_host for lab.sh: $penumbra, or the QEMU that PENUMBRA_LAB_QEMU
+# asks for (tests/lab/qemu.sh). And $host, the guest of scripts/guests.txt with that name, whose KVM it runs; without NAME the
+# default one.
 need_lab() {
     local err options=() top
     top=$(dirname "${BASH_SOURCE[0]}")/..
     [ -z "${2-}" ] || read -r -a options < <(sed -n "s/^$2 *[a-z]* *--/--/p" "$top/scripts/guests.txt")
     [ -z "${2-}" ] || [ ${#options[@]} -gt 0 ] || skip "no guest $2 in scripts/guests.txt"
+    lab_host=()
+    [ -n "${PENUMBRA_LAB_QEMU-}" ] || { lab_host=(--host "$penumbra") && options+=(--drivers); }
     need_guest "${options[@]}"
     host=$cache
+    [ ${#lab_host[@]} -eq 0 ] || return 0
     err=$(mktemp)
     "$top/tests/lab/qemu.sh" --npt "$1" > /dev/null 2> "$err" ||
         skip "$(tail -n 1 "$err" && rm -f "$err")"

@@ -34,7 +34,7 @@ while read -r c; do
 done < cases.txt > /lab/out/ends
 SCRIPT
 for npt in 1 0; do
-    "$here/../lab/lab.sh" --guest "$host/root" --npt $npt --out "$work/npt$npt" --timeout 600 \
+    "$here/../lab/lab.sh" --guest "$host/root" --npt $npt --out "$work/npt$npt" --timeout 600 "${lab_host[@]}" \
         --add "$penumbra" --add "$work/cases.txt" -- "$work/script" || {
         echo "FAIL: the lab ended with code $? under npt=$npt"
         bad=1

@@ -25,12 +25,12 @@ host=$work/bin/qemu-system-x86_64
 qemu "$work/cache/qemu-bookworm/qemu" 7.2.22
 qemu "$work/cache/qemu-trixie/qemu" 10.0.13
 qemu "$host" 7.2.22
-is "QEMU 7.2 here, npt=0" "$(chosen 0 '')" "$host
+is "QEMU 7.2 here, npt=0" "$(chosen 0 installed)" "$host
 0"
 qemu "$host" 10.0.13
-is "QEMU 10 here, npt=1" "$(chosen 1 '')" "$host
+is "QEMU 10 here, npt=1" "$(chosen 1 installed)" "$host
 0"
-is "QEMU 10 here, npt=0" "$(chosen 0 '')" "$work/cache/qemu-bookworm/qemu
+is "QEMU 10 here, npt=0" "$(chosen 0 installed)" "$work/cache/qemu-bookworm/qemu
 0"
 is "trixie's, npt=1" "$(chosen 1 trixie)" "$work/cache/qemu-trixie/qemu
 0"

@@ -31,7 +31,7 @@ for module in virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev vir
     add+=(--add "$cache/drivers/$module.ko")
 done
 rc=0
-"$here/lab.sh" --guest "$host/root" --npt "$npt" --out "$out" --timeout 1500 --add "$penumbra:penumbra" --add "$slirp" \
+"$here/lab.sh" --guest "$host/root" --npt "$npt" --out "$out" --timeout 1500 "${lab_host[@]}" --add "$penumbra:penumbra" --add "$slirp" \
     --add "$distro/vmlinuz" --add "$distro/initrd.img" "${add[@]}" --drive "$distro/disk.raw" -- "$here/inside_debian.sh" || rc=$?
 cat "$out/log" 2> /dev/null
 [ $rc -eq 0 ] || fail "the lab: exit code $rc"

@@ -50,7 +50,7 @@ with tarfile.open(sys.argv[1], "w", dereference=True) as tar:
 EOF
 python=$(python3 -c 'import os, sys; print(os.path.realpath(sys.executable))')
 rc=0
-"$here/lab.sh" --guest "$host/root" --npt "$npt" --out "$out" --mem 2600 --timeout 1500 --add "$penumbra:penumbra" \
+"$here/lab.sh" --guest "$host/root" --npt "$npt" --out "$out" --mem 2600 --timeout 1500 "${lab_host[@]}" --add "$penumbra:penumbra" \
     --add "$cache/vmlinuz" --add "$amd64/vmlinuz:vmlinuz-amd64" --add "$work/initrd-devices" --add "$work/initrd-pmem" \
     --add "$work/initrd-share" --add "$work/p.gz" --add "$work/py.tar" --add "$here/../guest/devices.py" --add "$python:python3" \
     -- "$here/inside_devices.sh" || rc=$?

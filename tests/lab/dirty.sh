@@ -29,7 +29,7 @@ work_folder
     skip "tests/guest/jobs_image.sh: $(tail -n 1 "$work/log")"
 echo "$part" > "$work/part"
 rc=0
-"$here/lab.sh" --guest "$host/root" --npt "$npt" --out "$out" --timeout 3000 --add "$penumbra:penumbra" \
+"$here/lab.sh" --guest "$host/root" --npt "$npt" --out "$out" --timeout 3000 "${lab_host[@]}" --add "$penumbra:penumbra" \
     --add "$cache/vmlinuz" --add "$cache/initrd.gz" --add "$work/jobs.gz" --add "$work/jobs.want" --add "$work/part" \
     -- "$here/inside_dirty.sh" || rc=$?
 cat "$out/progress" 2> /dev/null

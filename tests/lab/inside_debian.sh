@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # Inside the lab, for debian.sh: a Debian on the lab's drive, by KVM.
 for module in virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci virtio_blk; do
-    insmod /lab/$module.ko || exit 1
+    [ -d /sys/module/$module ] || insmod /lab/$module.ko || exit 1
 done
 ifconfig lo up
 mkfifo /tmp/keys

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# Which QEMU hosts the lab: prints the command that starts it.
+# Which QEMU hosts the lab, where PENUMBRA_LAB_QEMU asks for one: prints the command that starts it.
 #
 #   qemu.sh --npt 0|1
 #
-# It is this host's, or that of another of Debian's suites, which PENUMBRA_LAB_QEMU names (bookworm: 7.2,
-# trixie: 10.0, trixie-backports: 11.1). Its packages and all that they need are unpacked beside the
-# guests (qemu-SUITE); nothing is installed.
+# PENUMBRA_LAB_QEMU=installed is this host's; else it names one of Debian's suites (bookworm: 7.2, trixie: 10.0,
+# trixie-backports: 11.1), whose packages and all that they need are unpacked beside the guests (qemu-SUITE); nothing
+# is installed.
 #
 # npt=0 needs exits for reads of CR3 and CR4. QEMU 7.2's software CPU makes them. That of 10.0 and 11.1
 # does not: a guest then sees KVM's own values, and Linux halts in its first page fault. 8 and 9 were
@@ -23,9 +23,9 @@ die() { echo "lab: $*" >&2; exit 1; }
 . "$top/tests/unpack.sh"
 
 [ "${1-}" = --npt ] || die "see the top of $0"
-npt=$2 suite=${PENUMBRA_LAB_QEMU-}
+npt=$2 suite=${PENUMBRA_LAB_QEMU:-installed}
 newest_for_npt0=7
-[[ ${suite:-x} =~ ^[a-z][a-z0-9-]*$ ]] || die "PENUMBRA_LAB_QEMU names a suite of Debian's, as trixie, not $suite"
+[[ $suite =~ ^[a-z][a-z0-9-]*$ ]] || die "PENUMBRA_LAB_QEMU is installed or names a suite of Debian's, as trixie, not $suite"
 
 version() { "$@" --version | sed -n 's/^QEMU emulator version \([0-9]*\).*/\1/p'; }
 hosts_npt0() { [ "$(version "$@")" -le $newest_for_npt0 ]; }
@@ -66,7 +66,7 @@ unpacked() {
 }
 
 qemu=
-if [ -n "$suite" ]; then
+if [ "$suite" != installed ]; then
     unpacked
     [ "$npt" = 1 ] || hosts_npt0 "$qemu" ||
         die "npt=0 needs QEMU 7.2: the software CPU of QEMU $(version "$qemu") makes no exit for reads of CR3"

@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: MIT
 # One lab and its verdict, for ctest; --both compares two that have run.
 #
-#   test.sh --penumbra P --npt N --out DIR [--kvm NAME] [--qemu SUITE | --host PENUMBRA] [--add FILE]...
+#   test.sh --penumbra P --npt N --out DIR [--kvm NAME] [--qemu SUITE] [--add FILE]...
 #   test.sh --both DIR1 DIR0
 # NAME: the guest of scripts/guests.txt whose kernel's KVM it is, else the default one's; SUITE: the QEMU
-# (tests/lab/qemu.sh); PENUMBRA: hosts it instead. The Linux that runs on that KVM is the default one.
+# (tests/lab/qemu.sh) that hosts it, else P does. The Linux that runs on that KVM is the default one.
 # Exit: 0, 1, 77 when QEMU or the guest's packages are not there.
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -15,7 +15,7 @@ if [ "${1-}" = --both ]; then
     [ -f "$2/code" ] && [ -f "$3/code" ] || skip "the labs did not run"
     exec "$here/check.sh" both "$2" "$3"
 fi
-penumbra='' npt='' out='' kvm='' add=() by=()
+penumbra='' npt='' out='' kvm='' add=()
 while [ $# -gt 0 ]; do
     case $1 in
     --penumbra) penumbra=$2 ;;
@@ -23,20 +23,13 @@ while [ $# -gt 0 ]; do
     --out) out=$2 ;;
     --kvm) kvm=$2 ;;
     --qemu) export PENUMBRA_LAB_QEMU=$2 ;;
-    --host) by=(--host "$2") ;;
     --add) add+=(--add "$2") ;;
     *) echo "test.sh: unknown option $1"; exit 1 ;;
     esac
     shift 2
 done
-if [ ${#by[@]} -gt 0 ]; then
-    [ -z "$kvm" ] || { echo "test.sh: --host goes with the default guest's KVM alone"; exit 1; }
-    need_guest --drivers
-    host=$cache
-else
-    need_lab "$npt" "$kvm"
-    need_guest
-fi
+need_lab "$npt" "$kvm"
+need_guest
 [ -r /usr/share/seabios/bios-256k.bin ] || skip "no SeaBIOS: apt-get install seabios"
 rm -rf "$out"
 mkdir -p "$out"
@@ -63,7 +56,7 @@ saved linux 'Freeing unused kernel' -m 128M --kernel "$cache/vmlinuz" --initrd "
 [ $bad -eq 0 ] || exit 1
 tar -C "$work" -cf "$work/snapshots.tar" saved-micro saved-linux
 # One CPU: with two on a busy host, one waits for the other's locks while that one does not run.
-"$here/lab.sh" --guest "$host/root" --npt "$npt" --out "$out" --timeout 1500 "${by[@]}" \
+"$here/lab.sh" --guest "$host/root" --npt "$npt" --out "$out" --timeout 1500 "${lab_host[@]}" \
     --add "$penumbra:penumbra" --add "$cache/vmlinuz" --add "$cache/initrd.gz" --add "$here/inside_events.sh" \
     --add "$work/snapshots.tar" --add /usr/share/seabios/bios-256k.bin \
     "${add[@]}" -- "$here/inside.sh"
