@@ -242,8 +242,9 @@ static int write_merged(const struct snapshot *s, uint8_t *all, bool raw,
     for (unsigned i = 0; rc == 0 && i < s->sections; i++)
         rc = snap_writer_section(w, s->section[i].name, s->section[i].version,
                                  s->section[i].data, s->section[i].size, e);
-    json_t *memory =
-        rc ? NULL : snap_memory_write(w->memory_fd, r, s->memory.regions, raw, NULL, e);
+    json_t *memory = rc ? NULL
+                        : snap_memory_write(w->memory_fd, r, s->memory.regions, raw, NULL,
+                                            snap_threads(0), e);
     json_t *j = memory ? json_copy(s->manifest) : NULL;
     if (rc == 0 && memory) {
         json_object_del(j, "parent");

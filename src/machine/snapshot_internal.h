@@ -117,11 +117,14 @@ struct snap_memory {
 
 /* Is a page of a guest all zeros? */
 bool snap_is_zero(const uint8_t *page);
-/* Write the regions' pages to fd. raw: none has `changed`, but over a clone: then fd has the pages of
- * that raw memory, and gets those that changed. clone: NULL: none. Return: what the manifest says
- * of them, or NULL with a line in e. */
+/* Write the regions' pages to fd, by so many threads at most (snapshot_write.c). raw: none has `changed`,
+ * but over a clone: then fd has the pages of that raw memory, and gets those that changed. clone:
+ * NULL: none. Return: what the manifest says of them, or NULL with a line in e. */
 json_t *snap_memory_write(int fd, const struct snap_region *r, unsigned regions, bool raw,
-                          const struct snap_memory *clone, struct err *e);
+                          const struct snap_memory *clone, unsigned threads,
+                          struct err *e);
+/* The CPUs that this process may use, but so many of them; at least one. */
+unsigned snap_threads(unsigned kept);
 /* Make fd, an empty file, share all of the other's blocks. Return: 0, or -errno: this file system
  * does not, or these are two. */
 int snap_memory_clone(int fd, const struct snap_memory *of);

@@ -34,6 +34,7 @@ struct saver {
     struct snap_writer w;
     unsigned regions;
     struct snap_region region[SNAP_REGIONS_MAX];
+    unsigned kept; /* CPUs of the host that a guest that runs on keeps */
 };
 
 /* memory NULL: it is elsewhere. */
@@ -109,8 +110,8 @@ static int save_memory(void *opaque, uint64_t *digest, struct err *e) {
         for (unsigned i = 0; i < v->regions; i++)
             v->region[i].changed = NULL;
     }
-    json_t *memory =
-        snap_memory_write(v->w.memory_fd, v->region, v->regions, v->r->raw, clone, e);
+    json_t *memory = snap_memory_write(v->w.memory_fd, v->region, v->regions, v->r->raw,
+                                       clone, snap_threads(v->kept), e);
     if (!memory)
         return -EIO;
     json_t *j = manifest(v->m, memory, v->r->about);
@@ -148,6 +149,7 @@ static int save(struct machine *m, struct saver *v, struct machine_base *base,
     struct snap_still *still = NULL;
     uint64_t digest = 0;
     int rc = m->ops->threaded ? snap_still_of(m, &still, e) : 0;
+    v->kept = !v->r->live ? 0 : machine_has_threads(m) ? m->cfg.cpus : 1;
     v->m = still ? snap_still_machine(still) : m;
     if (rc == 0)
         rc = save_moment(v, e);

@@ -6,6 +6,7 @@
  */
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -316,7 +317,7 @@ static json_t *raw_file(int fd, const uint8_t *memory, const uint64_t *changed,
                             .pages = PAGES,
                             .base = (uint8_t *)(uintptr_t)memory,
                             .changed = changed};
-    json_t *j = snap_memory_write(fd, &r, 1, true, clone, &e);
+    json_t *j = snap_memory_write(fd, &r, 1, true, clone, 1, &e);
     ck_assert_msg(j != NULL, "%s", text);
     json_object_del(j, "cloned");
     return j;
@@ -376,6 +377,77 @@ START_TEST(a_clone_with_what_changed_is_a_whole_raw_file) {
 }
 END_TEST
 
+/* Zeros, pages that are equal, and others. */
+static uint8_t *mixed(void) {
+    uint8_t *memory = calloc(1, RAM);
+    ck_assert_ptr_nonnull(memory);
+    srand(SEED);
+    for (uint64_t p = 0; p < PAGES; p++) {
+        int kind = rand() % 8;
+        if (kind == 1)
+            memset(memory + p * PN_PAGE_SIZE, rand() % 3 + 1, PN_PAGE_SIZE);
+        for (unsigned i = 0; kind > 1 && i < PN_PAGE_SIZE; i++)
+            memory[p * PN_PAGE_SIZE + i] = (uint8_t)(rand() >> 8);
+    }
+    return memory;
+}
+
+/* kind: 0 packed, 1 packed with a parent, 2 raw. */
+static json_t *by_threads(int fd, const uint8_t *memory, int kind, unsigned threads,
+                          struct err *e) {
+    uint64_t changed[PAGES / 64];
+    for (unsigned i = 0; i < PAGES / 64; i++)
+        changed[i] = i % 5 ? 0xfffefffffffffff1ull : 0;
+    struct snap_region r = {.name = "ram",
+                            .pages = PAGES - 1, /* an odd number */
+                            .base = (uint8_t *)(uintptr_t)memory,
+                            .changed = kind == 1 ? changed : NULL};
+    return snap_memory_write(fd, &r, 1, kind == 2, NULL, threads, e);
+}
+
+START_TEST(bytes_do_not_depend_on_the_number_of_threads) {
+    struct err e = {text, sizeof(text)};
+    uint8_t *memory = mixed(), *bytes[2];
+    size_t size[2];
+    for (unsigned n = 0; n < 9; n++) {
+        unsigned threads = 2 + n % 3;
+        int kind = (int)n / 3;
+        const int fd[] = {scratch(), scratch()};
+        json_t *one = by_threads(fd[0], memory, kind, 1, &e),
+               *more = by_threads(fd[1], memory, kind, threads, &e);
+        ck_assert_msg(one && more, "%s", text);
+        ck_assert(json_equal(one, more));
+        for (unsigned i = 0; i < 2; i++) {
+            bytes[i] = all_of(fd[i], &size[i]);
+            close(fd[i]);
+        }
+        ck_assert_uint_eq(size[0], size[1]);
+        ck_assert_int_eq(memcmp(bytes[0], bytes[1], size[0]), 0);
+        for (unsigned i = 0; i < 2; i++)
+            free(bytes[i]);
+        json_decref(one);
+        json_decref(more);
+    }
+    free(memory);
+}
+END_TEST
+
+START_TEST(a_write_that_fails_ends_all_threads_and_is_told) {
+    struct err e = {text, sizeof(text)};
+    uint8_t *memory = mixed();
+    for (int n = 0; n < 9; n++) {
+        off_t room = n / 3 * (1 << 20);
+        int kind = n % 3, fd = memfd_create("full", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+        ck_assert_int_eq(ftruncate(fd, room), 0);
+        ck_assert_int_eq(fcntl(fd, F_ADD_SEALS, F_SEAL_GROW), 0);
+        ck_assert_ptr_null(by_threads(fd, memory, kind, 4, &e));
+        ck_assert_ptr_nonnull(strstr(text, "memory.bin: Operation not permitted"));
+        close(fd);
+    }
+    free(memory);
+}
+END_TEST
+
 static void setup(void) {
     ck_assert_ptr_nonnull(mkdtemp(root));
 }
@@ -390,4 +462,6 @@ SUITE("chain", .setup = setup, .teardown = teardown,
                 a_restored_machine_saves_on_what_it_began_from,
                 pages_above_the_hole_are_where_they_were,
                 a_parent_of_another_size_is_refused, a_chain_that_is_too_long_is_refused,
-                a_clone_with_what_changed_is_a_whole_raw_file})
+                a_clone_with_what_changed_is_a_whole_raw_file,
+                bytes_do_not_depend_on_the_number_of_threads,
+                a_write_that_fails_ends_all_threads_and_is_told})
