@@ -29,8 +29,9 @@
 
 static struct {
     bool begun;
-    unsigned at, count, cut;
-    int error; /* 0: kill */
+    unsigned at, cut;
+    atomic_uint count; /* threads write, too */
+    int error;         /* 0: kill */
     char file[512];
 } chop;
 
@@ -63,8 +64,9 @@ static void tell(const char *file, unsigned count) {
 static bool due(void) {
     if (!chop.begun)
         return false;
-    tell(chop.file, ++chop.count);
-    return chop.count == chop.at;
+    unsigned number = atomic_fetch_add(&chop.count, 1) + 1;
+    tell(chop.file, number);
+    return number == chop.at;
 }
 
 /* A read of a snapshot's file that is to fail. Threads read, too. */
