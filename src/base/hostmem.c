@@ -19,6 +19,10 @@
 #include "base/hostmem.h"
 #include "base/size.h"
 
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25 /* Linux 6.1 */
+#endif
+
 enum page_kind { PAGES_THP, PAGES_OFF, PAGES_2M, PAGES_1G };
 
 static const struct {
@@ -248,6 +252,21 @@ int hostmem_create(const struct hostmem_config *cfg, struct hostmem *out, struct
     }
     *out = m;
     return 0;
+}
+
+/* What was given back to the host (a balloon's pages) is not taken again: such a block stays as it is. */
+void hostmem_mend(const struct hostmem *m, const atomic_bool *stop) {
+    const size_t block = 2u << 20;
+    unsigned char there[(2u << 20) / 4096];
+    for (uint64_t at = 0; at + block <= m->mapped && !atomic_load(stop); at += block) {
+        if (mincore(m->base + at, block, there))
+            return;
+        size_t n = 0;
+        while (n < sizeof(there) && there[n] & 1)
+            n++;
+        if (n == sizeof(there))
+            (void)madvise(m->base + at, block, MADV_COLLAPSE);
+    }
 }
 
 void hostmem_destroy(struct hostmem *m) {

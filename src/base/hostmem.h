@@ -7,6 +7,7 @@
  */
 #pragma once
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -30,6 +31,11 @@ struct hostmem {
  * and memfd_create say; one line in e that names the option. */
 int hostmem_create(const struct hostmem_config *cfg, struct hostmem *out, struct err *e);
 void hostmem_destroy(struct hostmem *m);
+
+/* A copy of this process (fork) has ended: where either wrote meanwhile, the kernel has split huge pages for good.
+ * Each 2 MiB that has all its pages is one again. A hint, for a thread of its own: it copies them. stop: set by
+ * another thread: no more. */
+void hostmem_mend(const struct hostmem *m, const atomic_bool *stop);
 
 /* Memory from `from` on, in bytes of it, is to be on that node of the host's, and what is there already
  * moves. Return: 0; -EINVAL: no such node, or a part of a huge page; others as mbind says; one line

@@ -14,7 +14,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -33,6 +35,15 @@ struct report {
     char text[400];
 };
 
+/* A thread that makes memory whole again when the copy has ended. */
+struct mender {
+    pthread_t thread;
+    pid_t of; /* the process that has it; 0: there is none */
+    struct hostmem ram,
+        window; /* the machine's, as they were then; window.base NULL: none */
+    atomic_bool stop;
+};
+
 struct machine_saving {
     pid_t pid; /* 0: its report is here */
     int fd;
@@ -41,6 +52,7 @@ struct machine_saving {
     uint64_t began, ended; /* host time */
     struct report report;
     char *dir;
+    struct mender mender;
 };
 
 /* ---- The copy ---- */
@@ -88,6 +100,40 @@ static void copy(struct snap_writer *w, int fd, snap_live_fn write, void *opaque
     (void)file_write(fd, &r, sizeof(r));
 }
 
+/* ---- Huge pages ---- */
+
+/* A split page costs the guest misses of the host's TLB, and the next live save time: the kernel then copies 512 entries
+ * for each 2 MiB, and not one. */
+static void *mend(void *opaque) {
+    struct mender *w = opaque;
+    hostmem_mend(&w->ram, &w->stop);
+    if (w->window.base)
+        hostmem_mend(&w->window, &w->stop);
+    return NULL;
+}
+
+/* Where the memory is the guest's alone, and nobody else watches it. */
+static void mend_begin(const struct machine *m, struct mender *w) {
+    sigset_t all, old;
+    if (m->fill || m->cfg.numa || pn_dirty_by_host(m->cfg.dirty) ||
+        (m->cfg.hugepages && strcmp(m->cfg.hugepages, "thp") != 0))
+        return;
+    w->ram = m->ram;
+    w->window = m->window;
+    sigfillset(&all); /* signals are for the thread that serves the console */
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    w->of = pthread_create(&w->thread, NULL, mend, w) ? 0 : getpid();
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+}
+
+/* A copy of this process (history.c) has the note of the thread, and not the thread. */
+static void mend_end(struct mender *w) {
+    atomic_store(&w->stop, true);
+    if (w->of == getpid())
+        pthread_join(w->thread, NULL);
+    w->of = 0;
+}
+
 /* ---- Here ---- */
 
 int snap_live_can_begin(struct machine *m, struct err *e) {
@@ -106,6 +152,7 @@ static void forget(struct machine *m) {
     struct machine_saving *s = m->saving;
     if (!s)
         return;
+    mend_end(&s->mender);
     free(s->dir);
     free(s);
     m->saving = NULL;
@@ -171,6 +218,7 @@ static void take_report(struct machine *m, struct machine_saving *s) {
     else
         machine_base_drop(s->base);
     s->base = NULL;
+    mend_begin(m, &s->mender);
     if (s->report.rc == 0)
         snap_writer_forget(&s->w);
     else
