@@ -60,6 +60,15 @@ linux() {
     done
 }
 
+# Seconds: longer than a whole lab may take. On a busy host the compile job takes over 1000 under shadow.
+hang=2900
+# ended PID NAME: it has, with code 0; or the last line of NAME's errors says why not.
+ended() {
+    local rc=0
+    wait $1 || rc=$?
+    [ $rc -eq 0 ] || { say "$2: code $rc: $(tail -n 1 out/$2.err)"; bad=1; }
+}
+
 # A guest of three jobs, under kvm.
 jobs="--cpu x86-64-v2,vendor=amd,-pcid,-invpcid,-spec_ctrl --pv pvclock -m 256M --kernel vmlinuz --initrd jobs.gz"
 append="console=ttyS0 panic=-1 pn.script pn.jobs=1"
@@ -68,7 +77,7 @@ said() { until cat out/$2.? | grep -q "$1"; do kill -0 $3 || break; usleep 10000
 # right FILES: the jobs' results are those of the host that has made the image.
 right() {
     cat out/$1.? | tr -d '\r' | grep -E '^(checksum|database|compile) ' > out/$1.got
-    cmp out/$1.got jobs.want && say "$1: all right" || bad=1
+    cmp out/$1.got jobs.want && say "$1: all right" || { say "$1: other results than the host's"; bad=1; }
 }
 
 moved() {
@@ -80,7 +89,7 @@ moved() {
     for hop in "shadow:begin checksum" "tdp:begin database" "kvm:begin compile"; do
         said "${hop#*:}" jobs $!
         n=$((n + 1))
-        ./penumbra run --mmu ${hop%%:*} --incoming unix:/tmp/in$n --incoming-stall 200 --monitor /tmp/mon$n --timeout 1500 \
+        ./penumbra run --mmu ${hop%%:*} --incoming unix:/tmp/in$n --incoming-stall 200 --monitor /tmp/mon$n --timeout $hang \
             < /dev/null > out/jobs.$n 2>> out/jobs.err &
         all="$all $!"
         until [ -S /tmp/in$n ]; do usleep 50000; done
@@ -91,7 +100,7 @@ moved() {
         }
         say "jobs: to $hop: $(tail -n 1 out/jobs.log)"
     done
-    for pid in $all; do wait $pid || bad=1; done
+    for pid in $all; do ended $pid jobs; done
     right jobs
 }
 
@@ -109,14 +118,14 @@ saved() {
         kill -9 $pid
         wait $pid
         rm -f /tmp/mon
-        ./penumbra snapshot restore /tmp/j$n --mmu ${hop%%:*} --monitor /tmp/mon --timeout 1500 \
+        ./penumbra snapshot restore /tmp/j$n --mmu ${hop%%:*} --monitor /tmp/mon --timeout $hang \
             < /dev/null > out/saved.$n 2>> out/saved.err &
         pid=$!
         until [ -S /tmp/mon ]; do kill -0 $pid || break; usleep 50000; done
         say "saved: to $hop: $(tail -n 1 out/saved.log)"
         rm -rf /tmp/j$n
     done
-    wait $pid || bad=1
+    ended $pid saved
     right saved
 }
 
