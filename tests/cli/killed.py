@@ -62,7 +62,10 @@ class Run:
                                   env=dict(os.environ, PN_CHOP=plan, LD_PRELOAD=shim))
         while not os.path.exists(f"{work}/mon"):
             require(self.p.poll() is None, "a run that ended early", open(f"{work}/run.err").read())
-        good("monitor", "mon", "stop")
+        # The file is there a moment before anybody listens at it.
+        while "refused" in (r := call("monitor", "mon", "stop")).stderr:
+            require(self.p.poll() is None, "a run that ended early", open(f"{work}/run.err").read())
+        require(r.returncode == 0, "monitor mon stop", r.returncode, r.stderr)
 
     def on(self):
         """Let it write for a while: until its clock has moved."""
