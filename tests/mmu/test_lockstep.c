@@ -68,9 +68,9 @@ static struct pn_mmu_config config_of(unsigned run, enum pn_mmu_kind kind) {
 static void run_both(unsigned run, bool nested, uint64_t steps) {
     static const uint8_t maxphyaddr[] = {36, 46, 52};
     static struct world world[2];
-    const char *only = getenv("PN_SEED"), *more = getenv("PN_STEPS");
+    const char *more = getenv("PN_STEPS");
     steps = more ? strtoull(more, NULL, 0) : steps;
-    if (only && strtoull(only, NULL, 0) != run + 1u)
+    if (!run_is_wanted(&run, RUNS))
         return;
     memset(world, 0, sizeof(world));
     for (unsigned i = 0; i < 2; i++) {

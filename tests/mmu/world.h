@@ -743,6 +743,16 @@ static void check_counters(struct world *w) {
     }
 }
 
+/* PN_SEED=n asks for one seed, of any number: of a loop of `runs` one makes it. Return: this one is
+ * to be made, as *run. */
+static bool run_is_wanted(unsigned *run, unsigned runs) {
+    const char *only = getenv("PN_SEED");
+    unsigned wanted = only ? (unsigned)strtoul(only, NULL, 0) - 1 : *run;
+    bool is = wanted % runs == *run;
+    *run = wanted;
+    return is;
+}
+
 /* The MMU, its vCPUs, memory and first tables. seed, cpus, maxphyaddr and strict are set.
  */
 static void world_begin(struct world *w, struct pn_mmu_config *cfg) {
