@@ -15,7 +15,8 @@
 struct fix {
     pn_gfn gfn;
     unsigned level, from; /* of the leaf then; of a larger one that was split, or 0 */
-    bool logged;          /* a store: the dirty log has the frame */
+    bool logged;          /* a store: the dirty log has the page */
+    bool all;             /* and all of its 2 MiB: leaves there take stores (tdp_grant) */
 };
 
 struct forecast {
@@ -29,17 +30,16 @@ struct forecast {
     unsigned mmios;
 };
 
-/* Does a store to one page of the slot log another? */
-static bool logs_with(const struct forecast *f, const struct slot *s, pn_gfn one,
-                      pn_gfn other) {
-    return f->mmu->tracker->frames && one - s->gfn < s->npages && one >> 9 == other >> 9;
+/* Does the fix log that page of the slot, too, as one of its frame of 2 MiB? */
+static bool logs_frame(const struct fix *x, const struct slot *s, pn_gfn gfn) {
+    return x->all && x->gfn - s->gfn < s->npages && x->gfn >> 9 == gfn >> 9;
 }
 
 static bool will_be_logged(const struct forecast *f, const struct slot *s, pn_gfn gfn) {
     bool is = dirty_known(s, gfn);
     for (unsigned i = 0; i < f->fixes; i++)
-        is |= f->fix[i].logged &&
-              (f->fix[i].gfn == gfn || logs_with(f, s, f->fix[i].gfn, gfn));
+        is |=
+            (f->fix[i].logged && f->fix[i].gfn == gfn) || logs_frame(&f->fix[i], s, gfn);
     for (unsigned i = 0; i < f->marks; i++)
         is |= f->marked[i] == gfn;
     return is;
@@ -91,6 +91,13 @@ static bool will_open(const struct forecast *f, pn_gfn gfn) {
     return opens;
 }
 
+static bool will_grant(const struct forecast *f, const struct slot *s, pn_gfn gfn) {
+    bool grants = false;
+    for (unsigned i = 0; i < f->fixes; i++)
+        grants |= logs_frame(&f->fix[i], s, gfn);
+    return grants;
+}
+
 /* What a fix did to the leaf of a frame, if it did something. */
 static bool by_fix(const struct forecast *f, const struct fix *x, struct slot *s,
                    pn_gfn gfn, struct leaf *l) {
@@ -119,8 +126,8 @@ static struct leaf leaf_of(const struct forecast *f, struct slot *s, pn_gfn gfn)
         if (f->mmio[i] == gfn)
             return (struct leaf){.mmio = true};
     ept_peek(f->mmu->tdp, gfn << PN_PAGE_SHIFT, &w);
-    bool opened = s && *w.ptep & EPT_W && w.level == 1 && will_open(f, gfn) &&
-                  will_write(f, s, gfn, 1);
+    bool opened = s && w.level == 1 && will_write(f, s, gfn, 1) &&
+                  ((*w.ptep & EPT_W && will_open(f, gfn)) || will_grant(f, s, gfn));
     return (struct leaf){.is = ept_leaf(w.pte, w.level),
                          .write = w.pte & EPT_W || opened,
                          .mmio = tdp_mmio_known(f->mmu, w.pte),
@@ -129,13 +136,24 @@ static struct leaf leaf_of(const struct forecast *f, struct slot *s, pn_gfn gfn)
 
 /* ---- References to guest tables ---- */
 
+/* log_frame, tdp_log_rest: does a store to the page log all of its 2 MiB now? */
+static bool will_log_frame(const struct forecast *f, struct slot *s, pn_gfn gfn) {
+    return s->dirty && f->mmu->tracker->frames &&
+           (!will_be_logged(f, s, gfn) ||
+            (tdp_large_ok(f->mmu, s, gfn, 2) && !frame_will_be_logged(f, s, gfn)));
+}
+
 /* fix, of a frame with a slot. */
 static void will_fix(struct forecast *f, struct slot *s, pn_gfn gfn, const struct leaf *l,
                      bool write) {
     unsigned level = best_level(f, s, gfn);
     if (f->fixes < FIXES_MAX)
         f->fix[f->fixes++] =
-            (struct fix){gfn, level, l->is && l->level > level ? l->level : 0, write};
+            (struct fix){.gfn = gfn,
+                         .level = level,
+                         .from = l->is && l->level > level ? l->level : 0,
+                         .logged = write,
+                         .all = write && will_log_frame(f, s, gfn)};
 }
 
 static void will_read(struct forecast *f, pn_gfn gfn) {
@@ -184,9 +202,7 @@ static enum pn_outcome will_end(const struct forecast *f, pn_gfn gfn, bool write
     if (!s || (write && s->pub.flags & PN_SLOT_READONLY))
         return PN_OUT_mmio;
     if (write && s->dirty && tracker_protects(f->mmu->tracker) &&
-        (!will_be_logged(f, s, gfn) ||
-         (f->mmu->tracker->frames && tdp_large_ok(f->mmu, s, gfn, 2) &&
-          !frame_will_be_logged(f, s, gfn))))
+        (!will_be_logged(f, s, gfn) || will_log_frame(f, s, gfn)))
         return PN_OUT_dirty_log;
     return l.is && l.level > best_level(f, s, gfn) ? PN_OUT_mapped_split : PN_OUT_mapped;
 }

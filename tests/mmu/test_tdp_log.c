@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* TDP: large mappings split and recovered, write tracking, both dirty logs. */
 #include "guest.h"
+#include "penumbra/explain.h"
 #include "tests/suite.h"
 
 /* DATA is mapped at GVA by 4 KiB pages, 4 MiB of it. */
@@ -508,18 +509,50 @@ START_TEST(the_hint_of_a_page_with_many_aliases_recovers) {
 }
 END_TEST
 
+/* What is foreseen of a supervisor's store comes. */
+static void store_is_foreseen(pn_gva gva, enum pn_outcome outcome) {
+    struct pn_verdict v;
+    ck_assert_int_eq(pn_mmu_predict(f.vcpu, gva, PN_WRITE, PN_TLB_SUPER, &v), 0);
+    ck_assert(v.exact);
+    ck_assert_int_eq(v.outcome, outcome);
+    ck_assert_int_eq(pn_mmu_translate(f.vcpu, gva, PN_WRITE, PN_TLB_SUPER, &x), outcome);
+}
+
+/* Of a log of 2 MiB: a walk that sets D stores to a table in the frame of the page. That logs all of
+ * it and gives the page's leaf W; but not if that table alone was in the log already. */
+START_TEST(what_a_walk_does_to_a_log_of_2m_is_foreseen) {
+    for (unsigned known = 0; known < 2; known++) {
+        pn_mmu_options_default(&opt);
+        opt.large_pages = false;
+        opt.ad = known ? PN_AD_EPT : PN_AD_NONE;
+        tracker = PN_TRACKER_FRAMES;
+        begin(PN_MMU_TDP, MEM, 2 * MIB, PN_SLOT_LOG_DIRTY);
+        paging(4, map_page(4, 1, 0, GVA, ROOT + 0xc0000, P | W | A));
+        harvest();
+        for (pn_gpa table = ROOT; known && table < next_table; table += PN_PAGE_SIZE)
+            write_back(table);
+        if (!known)
+            ck_assert_int_eq(go(GVA, PN_READ, PN_TLB_SUPER), PN_MAPPED);
+        store_is_foreseen(GVA, known ? PN_OUT_dirty_log : PN_OUT_NO_FAULT);
+        ck_assert_int_eq(harvest(), 512);
+        end();
+    }
+    tracker = PN_TRACKER_OFF;
+}
+END_TEST
+
 SUITE("mmu tdp logs", .timeout = 120,
-      .tests = {tracking_a_frame_leaves_its_large_mapping,
-                a_harvest_closes_what_the_next_store_opens,
-                a_logged_gigabyte_is_split_down_to_4k,
-                the_walkers_a_and_d_in_a_tracked_page_are_told, logging_splits_at_once,
-                logging_splits_at_the_first_write,
-                a_tracked_frame_is_large_again_when_logging_ends,
-                the_log_by_write_protection_misses_nothing,
-                the_log_by_d_bits_misses_nothing, the_logs_by_buffers_miss_nothing,
-                a_full_buffer_is_an_exit_before_the_next_store,
-                a_log_of_2m_faults_once_for_all_of_them, a_log_of_2m_keeps_large_mappings,
-                a_log_of_accesses_has_what_is_read,
-                walks_dirty_the_tables_where_the_second_level_has_d,
-                d_bits_outlive_their_tables,
-                the_hint_of_a_page_with_many_aliases_recovers})
+      .tests = {
+          tracking_a_frame_leaves_its_large_mapping,
+          a_harvest_closes_what_the_next_store_opens,
+          a_logged_gigabyte_is_split_down_to_4k,
+          the_walkers_a_and_d_in_a_tracked_page_are_told, logging_splits_at_once,
+          logging_splits_at_the_first_write,
+          a_tracked_frame_is_large_again_when_logging_ends,
+          the_log_by_write_protection_misses_nothing, the_log_by_d_bits_misses_nothing,
+          the_logs_by_buffers_miss_nothing,
+          a_full_buffer_is_an_exit_before_the_next_store,
+          a_log_of_2m_faults_once_for_all_of_them, a_log_of_2m_keeps_large_mappings,
+          what_a_walk_does_to_a_log_of_2m_is_foreseen, a_log_of_accesses_has_what_is_read,
+          walks_dirty_the_tables_where_the_second_level_has_d,
+          d_bits_outlive_their_tables, the_hint_of_a_page_with_many_aliases_recovers})

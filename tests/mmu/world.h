@@ -256,7 +256,8 @@ static pn_gfn data_gfn(struct world *w) {
     if (k < 85)
         return 0x900 + below(w, 16);
     if (k < 93)
-        return 0xffff0 + below(w, 40);
+        /* Above 4 GiB nested tables of EPT's may lead to themselves (nest.h). */
+        return 0xffff0 + below(w, w->nested && apart(w) ? 16 : 40);
     return k < 97 ? 0x5000 + below(w, 8)
                   : (1ull << (w->maxphyaddr - 12)) - 1 - below(w, 2);
 }
