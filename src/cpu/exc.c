@@ -97,6 +97,18 @@ static enum cpu_rc gate_stack(struct cpu *cpu, unsigned ext, const struct gate64
     return CPU_NEXT;
 }
 
+/* A frame's n words, where all of them at once have faulted: it is the first push that cannot be
+ * which faults, and SS is pushed first. */
+static __attribute__((noinline)) enum cpu_rc push_each(struct cpu *cpu,
+                                                       const uint64_t *frame, unsigned n,
+                                                       uint64_t rsp,
+                                                       enum pn_tlb_mode mode) {
+    enum cpu_rc rc = CPU_NEXT;
+    while (n-- && !rc)
+        rc = lin_write(cpu, rsp + 8 * n, &frame[n], 8, mode);
+    return rc;
+}
+
 static enum cpu_rc gate_push(struct cpu *cpu, const struct event *ev,
                              const struct gate64 *g, uint64_t *rsp) {
     uint64_t rflags = event_rflags(cpu, ev);
@@ -104,9 +116,12 @@ static enum cpu_rc gate_push(struct cpu *cpu, const struct event *ev,
                          rflags,    cpu->gpr[R_SP], cpu->seg[SEG_SS].sel};
     enum pn_tlb_mode mode = g->cpl == 3 ? PN_TLB_USER : PN_TLB_SUPER;
     /* Constant sizes: a variable one costs more than the rest of the frame. */
-    if (ev->has_error)
-        return lin_write(cpu, *rsp -= 48, frame, 48, mode);
-    return lin_write(cpu, *rsp -= 40, frame + 1, 40, mode);
+    enum cpu_rc rc = ev->has_error ? lin_write(cpu, *rsp -= 48, frame, 48, mode)
+                                   : lin_write(cpu, *rsp -= 40, frame + 1, 40, mode);
+    if (likely(!rc))
+        return rc;
+    unsigned n = ev->has_error ? 6 : 5;
+    return push_each(cpu, frame + 6 - n, n, *rsp, mode);
 }
 
 static enum cpu_rc deliver_long(struct cpu *cpu, const struct event *ev) {

@@ -165,7 +165,7 @@ START_TEST(two_contributory_faults_make_a_double_fault) {
     c->gpr[R_SP] = PAGES + 0x1800;
     ck_assert_int_eq(fault(VEC_NP, 8), CPU_JUMP);
     ck_assert_uint_eq(c->rip, 0x3000);
-    ck_assert_uint_eq(c->cr2, PAGES + 0x1800 - 48);
+    ck_assert_uint_eq(c->cr2, PAGES + 0x1800 - 8); /* SS is pushed first */
     ck_assert_uint_eq(slot(0), PN_PF_WRITE);
     /* Page fault upon page fault. */
     gate_set(VEC_PF, KCODE, 0x3000, 14, 0, 0);
@@ -174,7 +174,27 @@ START_TEST(two_contributory_faults_make_a_double_fault) {
     c->fault = (struct pn_fault){VEC_PF, true, 2, 0x5555, 0};
     ck_assert_int_eq(cpu_deliver_fault(c), CPU_JUMP);
     ck_assert_uint_eq(c->rip, 0x1000);
-    ck_assert_uint_eq(c->cr2, PAGES + 0x1800 - 48);
+    ck_assert_uint_eq(c->cr2, PAGES + 0x1800 - 8);
+}
+END_TEST
+
+/* With and without an error code; some words of the frame are in a page that is there. */
+START_TEST(the_first_push_that_cannot_be_faults) {
+    for (unsigned error = 0; error < 2; error++)
+        for (unsigned above = 0; above < 6; above += 2) { /* words */
+            unsigned vector = error ? VEC_NP : VEC_UD;
+            fix_long();
+            gate_set(VEC_PF, KCODE, 0x3000, 14, 0, 1);
+            gate_set(vector, KCODE, 0x4000, 14, 0, 0);
+            ram_put(PT + 8, 0, 8);
+            pn_mmu_invlpg(fx.cpu->vmmu, PAGES + 0x1000);
+            fx.cpu->gpr[R_SP] = PAGES + 0x2000 + above * 8;
+            ck_assert_int_eq(fault(vector, error ? 8 : -1), CPU_JUMP);
+            ck_assert_uint_eq(fx.cpu->rip, 0x3000);
+            ck_assert_uint_eq(fx.cpu->cr2, PAGES + 0x2000 - 8);
+            if (above)
+                ck_assert_uint_eq(ram_get(PAGES + 0x2000 + above * 8 - 8, 8), KDATA);
+        }
 }
 END_TEST
 
@@ -489,6 +509,7 @@ SUITE("cpu events", .setup = fix_create, .teardown = fix_destroy,
                 delivery_sets_the_code_segments_accessed_bit,
                 page_fault_sets_cr2,
                 two_contributory_faults_make_a_double_fault,
+                the_first_push_that_cannot_be_faults,
                 a_fault_without_an_idt_shuts_down,
                 endless_faults_take_time,
                 sti_shadows_one_instruction,
