@@ -122,7 +122,15 @@ enum vmx_reason {
     VMX_EXIT_XSAVES = 63,
     VMX_EXIT_XRSTORS = 64
 };
-#define VMX_ENTRY_FAILED 0x80000000u
+
+/* Where bits are in the words that an exit says: VMX_AT_<word>_<name>. */
+enum {
+#define VMX_WORD(word, field)
+#define VMX_BITS(word, name, low, width, values) VMX_AT_##word##_##name = (low),
+#include "cpu/vmx_words.inc"
+};
+#define VMX_SAYS(bits, value) ((uint64_t)(value) << VMX_AT_##bits)
+#define VMX_ENTRY_FAILED      (UINT32_C(1) << VMX_AT_REASON_ENTRY_FAILED)
 /* Qualifications of VMX_EXIT_GUEST_STATE. */
 enum {
     ENTRY_WRONG = 0,
@@ -152,7 +160,7 @@ enum vmx_error {
 
 /* An event, as VM entry injects it and an exit tells of it; its error code is in the upper
  * half. */
-#define VMX_EVENT_TYPE_SHIFT 8
+#define VMX_EVENT_TYPE_SHIFT VMX_AT_EVENT_TYPE
 enum {
     VMX_TYPE_EXTERNAL = 0,
     VMX_TYPE_NMI = 2,
@@ -162,11 +170,8 @@ enum {
     VMX_TYPE_SOFT_EXCEPTION = 6,
     VMX_TYPE_OTHER = 7
 };
-#define VMX_EVENT_ERROR UINT64_C(0x800)
-#define VMX_EVENT_VALID UINT64_C(0x80000000)
-/* Of what a fault exits with, in its event or qualification: IRET, which faults, has unblocked
- * NMIs (SDM volume 3, "Information About NMI Unblocking Due to IRET"). */
-#define VMX_UNBLOCKED UINT64_C(0x1000)
+#define VMX_EVENT_ERROR VMX_SAYS(EVENT_ERROR, 1)
+#define VMX_EVENT_VALID VMX_SAYS(EVENT_VALID, 1)
 
 /* Of an EPTP: accessed and dirty flags. */
 #define EPTP_AD        UINT64_C(0x40)
@@ -192,23 +197,13 @@ struct ve_info {
 };
 
 /* Interruptibility and activity state. */
-#define BLOCKED_STI    1u
-#define BLOCKED_MOV_SS 2u
-#define BLOCKED_SMI    4u
-#define BLOCKED_NMI    8u
+#define BLOCKED_STI    (UINT32_C(1) << VMX_AT_BLOCKED_STI)
+#define BLOCKED_MOV_SS (UINT32_C(1) << VMX_AT_BLOCKED_MOV_SS)
+#define BLOCKED_NMI    (UINT32_C(1) << VMX_AT_BLOCKED_NMI)
 enum { ACTIVITY_ACTIVE, ACTIVITY_HLT, ACTIVITY_SHUTDOWN, ACTIVITY_SIPI };
 
-/* Qualification of an EPT violation. */
-#define EPT_Q_READ  UINT64_C(0x1)
-#define EPT_Q_WRITE UINT64_C(0x2)
-#define EPT_Q_FETCH UINT64_C(0x4)
-#define EPT_Q_RIGHTS                                                                     \
-    3 /* what the entries grant: R, W, X (of user addresses, too) from this bit on */
-#define EPT_Q_LINEAR UINT64_C(0x80)
-#define EPT_Q_FINAL  UINT64_C(0x100) /* the address is a translated one, and no table's */
-
 /* Pending debug exceptions: a breakpoint was met that DR7 enables. */
-#define PENDING_ENABLED 0x1000u
+#define PENDING_ENABLED (UINT32_C(1) << VMX_AT_PENDING_ENABLED)
 
 /* LBR and BTF: kept. Nothing records branches. */
 #define DEBUGCTL_VALID UINT64_C(3)

@@ -267,8 +267,9 @@ enum cpu_rc vmx_apic_access(struct cpu *cpu, enum pn_access access, pn_gpa gpa,
            : access == PN_FETCH ? ACCESS_FETCH
            : pn_stores(access)  ? ACCESS_WRITE
                                 : ACCESS_READ;
-    cpu->fault = (struct pn_fault){
-        .vector = PN_VEC_NPF, .error = PN_NPF_APIC, .address = at | type << 12};
+    cpu->fault = (struct pn_fault){.vector = PN_VEC_NPF,
+                                   .error = PN_NPF_APIC,
+                                   .address = at | VMX_SAYS(APIC_TYPE, type)};
     return CPU_FAULT;
 }
 

@@ -38,15 +38,15 @@ void vmx_in_flight(struct cpu *cpu, const struct event *ev) {
 
 /* ---- Exceptions ---- */
 
-/* VMX_UNBLOCKED, if it holds of what faults now. */
-static uint64_t unblocked(const struct cpu *cpu) {
-    bool by_iret = cpu->vmx.iret_at == cpu_insns(cpu) + 1 && !cpu->vmx.in_flight;
-    return by_iret ? VMX_UNBLOCKED : 0;
+/* Is it IRET that faults now, and has it unblocked NMIs (SDM volume 3, "Information About NMI
+ * Unblocking Due to IRET")? */
+static bool unblocked(const struct cpu *cpu) {
+    return cpu->vmx.iret_at == cpu_insns(cpu) + 1 && !cpu->vmx.in_flight;
 }
 
 /* Of APIC-access exits: accesses by guest-physical address, while an event is delivered and not. */
-#define APIC_PHYSICAL_EVENT (UINT64_C(10) << 12)
-#define APIC_PHYSICAL       (UINT64_C(15) << 12)
+#define APIC_PHYSICAL_EVENT VMX_SAYS(APIC_TYPE, 10)
+#define APIC_PHYSICAL       VMX_SAYS(APIC_TYPE, 15)
 
 /* An EPT violation becomes a #VE of L2's, where L1 has it so. Return: it does. */
 static bool make_ve(struct cpu *cpu, const struct pn_fault *f, const struct vmx_exit *x) {
@@ -90,18 +90,17 @@ static enum cpu_rc leave_by_ept(struct cpu *cpu, const struct pn_fault *f) {
     }
     if (f->error & PN_NPF_LOG_FULL) {
         x = (struct vmx_exit){.reason = VMX_EXIT_PML_FULL,
-                              .qualification = unblocked(cpu)};
+                              .qualification = VMX_SAYS(PML_UNBLOCKED, unblocked(cpu))};
         return vmx_leave(cpu, &x);
     }
-    x.qualification = f->error & PN_PF_FETCH ? EPT_Q_FETCH
-                      : !write               ? EPT_Q_READ
-                      : table                ? EPT_Q_READ | EPT_Q_WRITE
-                                             : EPT_Q_WRITE;
-    x.qualification |= (uint64_t)(f->error >> PN_NPF_RIGHTS_SHIFT & 15) << EPT_Q_RIGHTS;
-    x.qualification |= unblocked(cpu);
+    bool fetch = f->error & PN_PF_FETCH;
+    x.qualification = VMX_SAYS(EPT_FETCH, fetch) | VMX_SAYS(EPT_WRITE, !fetch && write) |
+                      VMX_SAYS(EPT_READ, !fetch && (!write || table)) |
+                      VMX_SAYS(EPT_RIGHTS, f->error >> PN_NPF_RIGHTS_SHIFT & 15) |
+                      VMX_SAYS(EPT_UNBLOCKED, unblocked(cpu));
     if (f->error & PN_NPF_LINEAR) {
         x.linear = f->linear;
-        x.qualification |= EPT_Q_LINEAR | (table ? 0 : EPT_Q_FINAL);
+        x.qualification |= VMX_SAYS(EPT_LINEAR, 1) | VMX_SAYS(EPT_FINAL, !table);
     }
     return make_ve(cpu, f, &x) ? cpu_deliver_fault(cpu) : vmx_leave(cpu, &x);
 }
@@ -129,7 +128,7 @@ bool vmx_fault(struct cpu *cpu, const struct pn_fault *f, enum cpu_rc *rc) {
     if (f->vector == VEC_DF)
         cpu->vmx.in_flight = 0; /* no event is behind this one */
     else
-        x.event |= unblocked(cpu);
+        x.event |= VMX_SAYS(EVENT_UNBLOCKED, unblocked(cpu));
     *rc = vmx_leave(cpu, &x);
     return true;
 }

@@ -28,12 +28,17 @@ static bool has_memory(const struct insn *in) {
     return false;
 }
 
-/* The instruction-information field of one with a memory operand, but registers of its own. */
+/* The instruction-information field of one with a memory operand, but registers of its own. These
+ * bits are where they are for all of them. */
 static uint32_t operand_info(const struct insn *in) {
-    uint32_t scale = in->scale > 1 ? (uint32_t)__builtin_ctz(in->scale) : 0;
-    uint32_t index = in->index == INSN_NOREG ? 1u << 22 : (uint32_t)in->index << 18;
-    uint32_t base = in->base == INSN_NOREG ? 1u << 27 : (uint32_t)in->base << 23;
-    return scale | size_code(in->addrsize) << 7 | (uint32_t)in->seg << 15 | index | base;
+    uint64_t scale = in->scale > 1 ? (uint64_t)__builtin_ctz(in->scale) : 0;
+    uint64_t index = in->index == INSN_NOREG ? VMX_SAYS(INFO_MEMORY_NO_INDEX, 1)
+                                             : VMX_SAYS(INFO_MEMORY_INDEX, in->index);
+    uint64_t base = in->base == INSN_NOREG ? VMX_SAYS(INFO_MEMORY_NO_BASE, 1)
+                                           : VMX_SAYS(INFO_MEMORY_BASE, in->base);
+    return (uint32_t)(VMX_SAYS(INFO_MEMORY_SCALE, scale) |
+                      VMX_SAYS(INFO_MEMORY_ADDRESS_SIZE, size_code(in->addrsize)) |
+                      VMX_SAYS(INFO_MEMORY_SEGMENT, in->seg) | index | base);
 }
 
 static bool leave(struct cpu *cpu, const struct insn *in, enum vmx_reason reason,
@@ -67,7 +72,11 @@ static bool undefined(struct cpu *cpu, enum cpu_rc *rc) {
 
 /* ---- Control registers ---- */
 
-enum { CR_TO = 0 << 4, CR_FROM = 1 << 4, CR_CLTS = 2 << 4, CR_LMSW = 3 << 4 };
+enum { CR_TO, CR_FROM, CR_CLTS, CR_LMSW };
+
+static uint64_t mov_cr(unsigned cr, unsigned type, unsigned reg) {
+    return VMX_SAYS(CR_NUMBER, cr) | VMX_SAYS(CR_TYPE, type) | VMX_SAYS(CR_REGISTER, reg);
+}
 
 /* CR0 as L2 sees it. */
 static uint64_t shadowed(uint64_t cr, uint64_t mask, uint64_t shadow) {
@@ -112,7 +121,7 @@ static bool read_tpr(struct cpu *cpu, unsigned reg, enum cpu_rc *rc) {
 static bool write_cr(struct cpu *cpu, const struct insn *in, unsigned cr, unsigned reg,
                      enum cpu_rc *rc) {
     uint64_t v = mode_64(cpu) ? cpu->gpr[reg] : (uint32_t)cpu->gpr[reg];
-    uint64_t q = cr | CR_TO | (uint64_t)reg << 8;
+    uint64_t q = mov_cr(cr, CR_TO, reg);
     if (cr == 0 || cr == 4)
         return write_masked(cpu, in, cr, v, q, rc);
     if (cr == 3)
@@ -125,7 +134,7 @@ static bool write_cr(struct cpu *cpu, const struct insn *in, unsigned cr, unsign
 
 static bool read_cr(struct cpu *cpu, const struct insn *in, unsigned cr, unsigned reg,
                     enum cpu_rc *rc) {
-    uint64_t q = cr | CR_FROM | (uint64_t)reg << 8;
+    uint64_t q = mov_cr(cr, CR_FROM, reg);
     if (cr == 3)
         return vmx_proc(cpu, VMX_PROC_CR3_STORE) && leave(cpu, in, VMX_EXIT_CR, q, rc);
     if (cr == 8 && vmx_proc(cpu, VMX_PROC_CR8_STORE))
@@ -168,9 +177,10 @@ static bool check_lmsw(struct cpu *cpu, const struct insn *in, enum cpu_rc *rc) 
     uint64_t differ = (v ^ c->cr0_shadow) & c->cr0_mask;
     if (differ & flags || differ & v & CR0_PE) {
         struct vmx_exit x = {.reason = VMX_EXIT_CR, .insn_len = in->len};
-        x.qualification = CR_LMSW | (v & 0xffff) << 16;
+        x.qualification =
+            VMX_SAYS(CR_TYPE, CR_LMSW) | VMX_SAYS(CR_LMSW_SOURCE, (uint16_t)v);
         if (has_memory(in)) {
-            x.qualification |= 1 << 6;
+            x.qualification |= VMX_SAYS(CR_LMSW_MEMORY, 1);
             x.linear = operand_linear(cpu, in);
         }
         *rc = vmx_leave(cpu, &x);
@@ -185,7 +195,7 @@ static bool check_clts(struct cpu *cpu, const struct insn *in, enum cpu_rc *rc) 
     if (cpu->cpl || !(cpu->vmx.ctl.cr0_mask & CR0_TS))
         return false;
     if (cpu->vmx.ctl.cr0_shadow & CR0_TS)
-        return leave(cpu, in, VMX_EXIT_CR, CR_CLTS, rc);
+        return leave(cpu, in, VMX_EXIT_CR, VMX_SAYS(CR_TYPE, CR_CLTS), rc);
     *rc = CPU_NEXT;
     return true;
 }
@@ -197,7 +207,8 @@ static bool check_dr(struct cpu *cpu, const struct insn *in, enum cpu_rc *rc) {
     unsigned dr = in->op[write ? 0 : 1].reg, reg = in->op[write ? 1 : 0].reg;
     if (dr > 7 || in->lock || !vmx_proc(cpu, VMX_PROC_MOV_DR))
         return false;
-    uint64_t q = dr | (write ? 0 : CR_FROM) | (uint64_t)reg << 8;
+    uint64_t q =
+        VMX_SAYS(DR_NUMBER, dr) | VMX_SAYS(DR_FROM, !write) | VMX_SAYS(DR_REGISTER, reg);
     return leave(cpu, in, VMX_EXIT_DR, q, rc);
 }
 
@@ -211,9 +222,10 @@ static bool check_table(struct cpu *cpu, const struct insn *in, enum cpu_rc *rc)
     bool write = in->fn == op_load_table;
     if (!vmx_proc2(cpu, VMX_PROC2_TABLES) || (write ? cpu->cpl : umip_denies(cpu)))
         return false;
-    uint32_t which = (in->arg ? 1 : 0) + (write ? 2 : 0);
-    *rc = vmx_leave_operand(cpu, in, VMX_EXIT_GDTR_IDTR,
-                            which << 28 | (in->opsize >= 4 ? 1u << 11 : 0));
+    unsigned which = (in->arg ? 1 : 0) + (write ? 2 : 0);
+    uint64_t info =
+        VMX_SAYS(INFO_TABLE_WHICH, which) | VMX_SAYS(INFO_TABLE_WIDE, in->opsize >= 4);
+    *rc = vmx_leave_operand(cpu, in, VMX_EXIT_GDTR_IDTR, (uint32_t)info);
     return true;
 }
 
@@ -222,11 +234,12 @@ static bool check_system(struct cpu *cpu, const struct insn *in, enum cpu_rc *rc
     if (!vmx_proc2(cpu, VMX_PROC2_TABLES) || !mode_prot(cpu) ||
         (write ? cpu->cpl : umip_denies(cpu)))
         return false;
-    uint32_t info = (in->arg == SEG_TR ? 1u : 0) + (write ? 2u : 0);
-    info <<= 28;
+    unsigned which = (in->arg == SEG_TR ? 1 : 0) + (write ? 2 : 0);
+    uint64_t info = VMX_SAYS(INFO_SYSTEM_WHICH, which);
     if (in->op[0].kind == OP_REG)
-        info |= 1u << 10 | (uint32_t)in->op[0].reg << 3;
-    *rc = vmx_leave_operand(cpu, in, VMX_EXIT_LDTR_TR, info);
+        info |= VMX_SAYS(INFO_SYSTEM_NO_MEMORY, 1) |
+                VMX_SAYS(INFO_SYSTEM_REGISTER, in->op[0].reg);
+    *rc = vmx_leave_operand(cpu, in, VMX_EXIT_LDTR_TR, (uint32_t)info);
     return true;
 }
 
@@ -271,7 +284,8 @@ static bool check_invpcid(struct cpu *cpu, const struct insn *in, enum cpu_rc *r
         return undefined(cpu, rc);
     if (cpu->cpl || !vmx_proc(cpu, VMX_PROC_INVLPG))
         return false;
-    *rc = vmx_leave_operand(cpu, in, VMX_EXIT_INVPCID, (uint32_t)in->op[0].reg << 28);
+    *rc = vmx_leave_operand(cpu, in, VMX_EXIT_INVPCID,
+                            (uint32_t)VMX_SAYS(INFO_INVALIDATE_REGISTER2, in->op[0].reg));
     return true;
 }
 
@@ -285,8 +299,10 @@ static bool check_rdrand(struct cpu *cpu, const struct insn *in, enum cpu_rc *rc
     if (!cpu_has(cpu, in->arg) ||
         !vmx_proc2(cpu, seed ? VMX_PROC2_RDSEED : VMX_PROC2_RDRAND))
         return false;
-    uint32_t info = (uint32_t)in->op[0].reg << 3 | size_code(in->opsize) << 11;
-    *rc = vmx_leave_operand(cpu, in, seed ? VMX_EXIT_RDSEED : VMX_EXIT_RDRAND, info);
+    uint64_t info = VMX_SAYS(INFO_RANDOM_REGISTER, in->op[0].reg) |
+                    VMX_SAYS(INFO_RANDOM_SIZE, size_code(in->opsize));
+    *rc = vmx_leave_operand(cpu, in, seed ? VMX_EXIT_RDSEED : VMX_EXIT_RDRAND,
+                            (uint32_t)info);
     return true;
 }
 
@@ -375,17 +391,19 @@ bool vmx_port(struct cpu *cpu, const struct insn *in, uint16_t port, unsigned si
     if (!port_exits(cpu, port, size))
         return false;
     struct vmx_exit x = {.reason = VMX_EXIT_IO, .insn_len = in->len};
-    x.qualification = (size - 1) | (out ? 0 : 8) | (uint64_t)port << 16;
+    x.qualification =
+        VMX_SAYS(IO_SIZE, size - 1) | VMX_SAYS(IO_IN, !out) | VMX_SAYS(IO_PORT, port);
     if (string) {
         unsigned seg = out ? in->seg : SEG_ES, reg = out ? R_SI : R_DI;
         bool flat = mode_64(cpu) && seg != SEG_FS && seg != SEG_GS;
         x.linear = string_reg(cpu, reg, in->addrsize) + (flat ? 0 : cpu->seg[seg].base);
         if (!mode_64(cpu))
             x.linear = (uint32_t)x.linear;
-        x.qualification |= 1 << 4 | (in->rep ? 1 << 5 : 0);
-        x.insn_info = size_code(in->addrsize) << 7 | (uint32_t)seg << 15;
+        x.qualification |= VMX_SAYS(IO_STRING, 1) | VMX_SAYS(IO_REP, in->rep != 0);
+        x.insn_info = (uint32_t)(VMX_SAYS(INFO_IO_ADDRESS_SIZE, size_code(in->addrsize)) |
+                                 VMX_SAYS(INFO_IO_SEGMENT, seg));
     } else if (!(in->opcode & 8)) {
-        x.qualification |= 1 << 6; /* the port is an immediate */
+        x.qualification |= VMX_SAYS(IO_IMMEDIATE, 1);
     }
     *rc = vmx_leave(cpu, &x);
     return true;
@@ -398,7 +416,7 @@ bool vmx_task_switch(struct cpu *cpu, uint16_t sel, enum task_reason reason, uin
     static const uint8_t source[] = {
         [TASK_CALL] = 0, [TASK_IRET] = 1, [TASK_JMP] = 2, [TASK_GATE] = 3};
     struct vmx_exit x = {.reason = VMX_EXIT_TASK_SWITCH,
-                         .qualification = sel | (uint64_t)source[reason] << 30};
+                         .qualification = sel | VMX_SAYS(TASK_SOURCE, source[reason])};
     if (!ev)
         x.insn_len = (uint32_t)(rip - cpu->rip) & 15;
     *rc = vmx_leave(cpu, &x);

@@ -93,7 +93,7 @@ static enum cpu_rc begin(struct cpu *cpu, const struct insn *in, enum vmx_reason
 }
 
 static uint32_t reg2(unsigned reg) {
-    return (uint32_t)reg << 28;
+    return (uint32_t)VMX_SAYS(INFO_INVALIDATE_REGISTER2, reg);
 }
 
 /* The physical address that the operand in memory holds. */
@@ -195,8 +195,11 @@ enum cpu_rc op_vmptrst(struct cpu *cpu, const struct insn *in) {
 
 /* What the exit says of two operands, r/m and a register. */
 static uint32_t two_operands(const struct operand *rm, const struct operand *reg) {
-    uint32_t info = reg2(reg->reg);
-    return rm->kind == OP_REG ? info | 1u << 10 | (uint32_t)rm->reg << 3 : info;
+    uint64_t info = VMX_SAYS(INFO_FIELD_REGISTER2, reg->reg);
+    if (rm->kind == OP_REG)
+        info |=
+            VMX_SAYS(INFO_FIELD_NO_MEMORY, 1) | VMX_SAYS(INFO_FIELD_REGISTER, rm->reg);
+    return (uint32_t)info;
 }
 
 static uint64_t narrow(const struct cpu *cpu, uint64_t v) {

@@ -8,59 +8,8 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-#define VMCB  0x30000u
-#define HSAVE 0x31000u
-#define IOPM  0x32000u /* three pages */
-#define MSRPM 0x36000u /* two */
-
-/* ---- The VMCB ---- */
-
-static void put_segment(struct machine *m, unsigned at, uint16_t attr) {
-    put(m, VMCB + VMCB_SAVE + at, 8, 2);
-    put(m, VMCB + VMCB_SAVE + at + 2, attr, 2);
-    put(m, VMCB + VMCB_SAVE + at + 4, ~0u, 4);
-    put(m, VMCB + VMCB_SAVE + at + 8, 0, 8);
-}
-
-/* A VMCB that may be entered: L2 in L1's address space, with or without nested paging. */
 static void good_vmcb(struct machine *m, bool nested) {
-    const struct cpu *cpu = m->g.cpu;
-    static const uint8_t none[VMCB_SIZE];
-    pn_mmu_write_phys(m->g.mmu, VMCB, none, sizeof none);
-    put(m, VMCB + VMCB_MISC1, 1u << ICPT_SHUTDOWN | 1u << ICPT_INTR | 1u << ICPT_HLT, 4);
-    put(m, VMCB + VMCB_MISC2, 1, 4);
-    put(m, VMCB + VMCB_IOPM, IOPM, 8);
-    put(m, VMCB + VMCB_MSRPM, MSRPM, 8);
-    put(m, VMCB + VMCB_ASID, 1, 4);
-    put(m, VMCB + VMCB_NP, nested, 8);
-    put(m, VMCB + VMCB_NCR3, NESTED, 8);
-    put_segment(m, SAVE_CS, 0xa9b);
-    for (unsigned at = SAVE_ES; at <= SAVE_GS; at += 16)
-        if (at != SAVE_CS)
-            put_segment(m, at, 0xc93);
-    put_segment(m, SAVE_TR, 0x8b);
-    put(m, VMCB + VMCB_SAVE + SAVE_TR + 4, 0x67, 4);
-    put(m, VMCB + VMCB_SAVE + SAVE_TR + 8, cpu->seg[SEG_TR].base, 8);
-    static const struct {
-        unsigned at;
-        uint64_t value;
-    } fixed[] = {{SAVE_CR3, GUEST_CR3},
-                 {SAVE_DR7, 0x400},
-                 {SAVE_DR6, 0xffff0ff0},
-                 {SAVE_RFLAGS, 0x202},
-                 {SAVE_RIP, GUEST_BASE + L2_CODE},
-                 {SAVE_RSP, GUEST_BASE + 0x28000},
-                 {SAVE_RAX, GUEST_BASE + 0x50000},
-                 {SAVE_PAT, 0x0007040600070406}};
-    for (unsigned i = 0; i < sizeof fixed / sizeof fixed[0]; i++)
-        put(m, VMCB + VMCB_SAVE + fixed[i].at, fixed[i].value, 8);
-    put(m, VMCB + VMCB_SAVE + SAVE_EFER, cpu->efer | EFER_SVME, 8);
-    put(m, VMCB + VMCB_SAVE + SAVE_CR4, cpu->cr4, 8);
-    put(m, VMCB + VMCB_SAVE + SAVE_CR0, cpu->cr0, 8);
-    put(m, VMCB + VMCB_SAVE + SAVE_GDTR + 8, cpu->gdtr.base, 8);
-    put(m, VMCB + VMCB_SAVE + SAVE_GDTR + 4, 0x2f, 4);
-    put(m, VMCB + VMCB_SAVE + SAVE_IDTR + 8, cpu->idtr.base, 8);
-    put(m, VMCB + VMCB_SAVE + SAVE_IDTR + 4, 0x1ff, 4);
+    l2_vmcb(&m->g, nested);
 }
 
 /* ---- What L1 does between two entries ---- */
@@ -99,20 +48,21 @@ static void change_field(struct machine *m) {
     uint64_t bits = 1ull << take(&m->in, 1) % 64;
     if (how & 0x80)
         bits |= take(&m->in, 4);
-    put(m, VMCB + at, get(m, VMCB + at) ^ bits, 8);
+    put(m, L2_VMCB + at, get(m, L2_VMCB + at) ^ bits, 8);
 }
 
 static void change_page(struct machine *m, uint8_t op) {
-    put(m, IOPM + take(&m->in, 2) % 0x6000, take(&m->in, 1), 1);
+    put(m, L2_IOPM + take(&m->in, 2) % 0x6000, take(&m->in, 1), 1);
 }
 
 static void change(struct machine *m) {
     uint8_t op = (uint8_t)take(&m->in, 1);
     unsigned which = op % 12, rest = op / 12;
     if (which == 0)
-        put(m, VMCB + take(&m->in, 1) % VMCB_CONTROL_END, take(&m->in, 8), 1 + rest % 8);
+        put(m, L2_VMCB + take(&m->in, 1) % VMCB_CONTROL_END, take(&m->in, 8),
+            1 + rest % 8);
     else if (which == 1)
-        put(m, VMCB + VMCB_SAVE + take(&m->in, 2) % SAVE_SIZE, take(&m->in, 8),
+        put(m, L2_VMCB + VMCB_SAVE + take(&m->in, 2) % SAVE_SIZE, take(&m->in, 8),
             1 + rest % 8);
     else if (which < 2 + COMMON)
         change_common(m, which - 2, op, rest);
@@ -123,7 +73,7 @@ static void change(struct machine *m) {
 /* What a hypervisor does after most exits. */
 static void go_on(struct machine *m) {
     const pn_gpa rip = m->hv->rip;
-    uint64_t code = get(m, VMCB + VMCB_EXIT_CODE), next = get(m, VMCB + VMCB_NRIP);
+    uint64_t code = get(m, L2_VMCB + VMCB_EXIT_CODE), next = get(m, L2_VMCB + VMCB_NRIP);
     if (code == SVM_EXIT_INVALID || code == SVM_EXIT_ICPT + ICPT_SHUTDOWN)
         good_vmcb(m, m->rounds & 1);
     else if (code == SVM_EXIT_ICPT + ICPT_INTR)
@@ -144,10 +94,9 @@ static void l1_code(struct machine *m) {
 }
 
 static void begin(struct machine *m, uint8_t how) {
-    m->g.cpu->efer |= EFER_SVME;
-    m->g.cpu->svm.hsave = HSAVE;
+    l2_begin_svm(&m->g);
     l1_code(m);
-    good_nested(m, 7, 0x87);
+    l2_nested(&m->g, 7, 0x87);
     good_vmcb(m, how & 4);
 }
 
@@ -172,7 +121,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                                          .change = change,
                                          .good = good_vmcb,
                                          .change_page = change_page,
-                                         .rip = VMCB + VMCB_SAVE + SAVE_RIP,
+                                         .rip = L2_VMCB + VMCB_SAVE + SAVE_RIP,
                                          .insns = insns,
                                          .in_guest = in_guest};
     return hv_try(&hv, data, size);

@@ -10,92 +10,16 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* In the order of `pages`, which has each field that is an address. */
-#define VMCS    0x30000u
-#define PAGES   0x31000u
-#define SHADOW  (PAGES + 8 * 0x1000u) /* a VMCS for L2 */
-#define VMXON   0x3e000u
-#define OPERAND 0x3f000u /* of L1's VMPTRLD and invalidations */
-#define STACK   (GUEST_BASE + 0x18000)
-
-static const uint8_t pages[] = {
-    VMCS_IO_BITMAP_A,  VMCS_IO_BITMAP_B,    VMCS_MSR_BITMAPS,   VMCS_PML_ADDRESS,
-    VMCS_VIRTUAL_APIC, VMCS_EPTP_LIST,      VMCS_VMREAD_BITMAP, VMCS_VMWRITE_BITMAP,
-    VMCS_LINK_POINTER, VMCS_ENTRY_MSR_LOAD, VMCS_APIC_ACCESS,   VMCS_POSTED_ADDRESS,
-    VMCS_VE_ADDRESS};
+#define SHADOW  (L2_PAGES + 8 * 0x1000u) /* a VMCS for L2: the link pointer's page */
+#define OPERAND 0x3f000u                 /* of L1's VMPTRLD and invalidations */
 
 /* ---- The VMCS ---- */
 
-static pn_gpa field(unsigned f) {
-    return VMCS + VMCS_AT_FIELDS + f * sizeof(uint64_t);
-}
 static void put_field(struct machine *m, unsigned f, uint64_t value) {
-    put(m, field(f), value, 8);
+    put(m, l2_field(f), value, 8);
 }
 static uint64_t get_field(struct machine *m, unsigned f) {
-    return get(m, field(f));
-}
-
-static void put_controls(struct machine *m, bool ept) {
-    uint32_t proc2 = 1u << VMX_PROC2_RDTSCP | 1u << VMX_PROC2_INVPCID |
-                     1u << VMX_PROC2_XSAVES | (uint32_t)ept << VMX_PROC2_EPT;
-    put_field(m, VMCS_PIN_CONTROLS, vmx_allowed(VMX_PIN).must | 1u << VMX_PIN_EXTERNAL);
-    put_field(m, VMCS_PROC_CONTROLS,
-              (vmx_allowed(VMX_PROC).must & ~vmx_allowed(VMX_PROC).free) |
-                  1u << VMX_PROC_SECONDARY | 1u << VMX_PROC_HLT |
-                  1u << VMX_PROC_MSR_BITMAPS | 1u << VMX_PROC_IO_BITMAPS);
-    put_field(m, VMCS_PROC2_CONTROLS, proc2);
-    put_field(m, VMCS_EXIT_CONTROLS, vmx_allowed(VMX_EXIT).must | 1u << VMX_EXIT_HOST_64);
-    put_field(m, VMCS_ENTRY_CONTROLS,
-              vmx_allowed(VMX_ENTRY).must | 1u << VMX_ENTRY_GUEST_64);
-    put_field(m, VMCS_EPTP, NESTED | 3 << 3 | EPT_TYPE_WB | EPTP_AD);
-    put_field(m, VMCS_VPID, 1);
-    for (unsigned i = 0; i < sizeof pages; i++)
-        put_field(m, pages[i], PAGES + i * 0x1000);
-    put_field(m, VMCS_LINK_POINTER, VMCS_NONE);
-}
-
-static void put_guest(struct machine *m) {
-    const struct cpu *c = m->g.cpu;
-    for (unsigned i = 0; i < 8; i++) {
-        static const uint32_t ar[] = {0xc093, 0xa09b, 0xc093,        0xc093,
-                                      0xc093, 0xc093, ATTR_UNUSABLE, 0x8b};
-        put_field(m, VMCS_GUEST_ES_SEL + i, i == 7 ? 0x40 : i == 1 ? 8 : 0x10);
-        put_field(m, VMCS_GUEST_ES_LIMIT + i, i == 7 ? 0x67 : UINT32_MAX);
-        put_field(m, VMCS_GUEST_ES_AR + i, ar[i]);
-    }
-    put_field(m, VMCS_GUEST_TR_BASE, c->seg[SEG_TR].base);
-    put_field(m, VMCS_GUEST_GDTR_BASE, c->gdtr.base);
-    put_field(m, VMCS_GUEST_GDTR_LIMIT, 0x2f);
-    put_field(m, VMCS_GUEST_IDTR_BASE, c->idtr.base);
-    put_field(m, VMCS_GUEST_IDTR_LIMIT, 0x1ff);
-    put_field(m, VMCS_GUEST_PAT, 0x0007040600070406);
-    put_field(m, VMCS_GUEST_CR0, c->cr0);
-    put_field(m, VMCS_GUEST_CR3, GUEST_CR3);
-    put_field(m, VMCS_GUEST_CR4, c->cr4);
-    put_field(m, VMCS_GUEST_EFER, EFER_LME | EFER_LMA | EFER_SCE | EFER_NXE);
-    put_field(m, VMCS_GUEST_DR7, 0x400);
-    put_field(m, VMCS_GUEST_RFLAGS, 0x202);
-    put_field(m, VMCS_GUEST_RIP, GUEST_BASE + L2_CODE);
-    put_field(m, VMCS_GUEST_RSP, GUEST_BASE + 0x28000);
-}
-
-/* Segments are what VM exit makes of these; L1's code is where L1 goes on after the two entries. */
-static void put_host(struct machine *m, uint64_t rip) {
-    const struct cpu *c = m->g.cpu;
-    for (unsigned i = VMCS_HOST_ES_SEL; i <= VMCS_HOST_GS_SEL; i++)
-        put_field(m, i, i == VMCS_HOST_CS_SEL ? 8 : 0x10);
-    put_field(m, VMCS_HOST_TR_SEL, 0x40);
-    put_field(m, VMCS_HOST_TR_BASE, c->seg[SEG_TR].base);
-    put_field(m, VMCS_HOST_GDTR_BASE, c->gdtr.base);
-    put_field(m, VMCS_HOST_IDTR_BASE, c->idtr.base);
-    put_field(m, VMCS_HOST_PAT, 0x0007040600070406);
-    put_field(m, VMCS_HOST_EFER, EFER_LME | EFER_LMA | EFER_SCE | EFER_NXE);
-    put_field(m, VMCS_HOST_CR0, c->cr0);
-    put_field(m, VMCS_HOST_CR3, GUEST_CR3);
-    put_field(m, VMCS_HOST_CR4, c->cr4);
-    put_field(m, VMCS_HOST_RIP, rip);
-    put_field(m, VMCS_HOST_RSP, STACK);
+    return get(m, l2_field(f));
 }
 
 /* VMPTRLD, VMLAUNCH, VMRESUME; here L1 goes on: OUT and IN, by which the input is taken; VMWRITE,
@@ -119,15 +43,9 @@ static const uint8_t l1_code[] = {
 };
 #define L1_GOES_ON 14 /* into it */
 
-/* A VMCS that may be entered: L2 in L1's address space, with or without EPT. */
 static void good_vmcs(struct machine *m, bool ept) {
-    static const uint8_t none[PN_PAGE_SIZE];
-    pn_mmu_write_phys(m->g.mmu, VMCS, none, sizeof none);
-    put(m, VMCS, VMCS_REVISION, 4);
+    l2_vmcs(&m->g, ept, GUEST_BASE + L1_CODE + L1_GOES_ON);
     put(m, SHADOW, VMCS_REVISION | VMCS_SHADOW, 4);
-    put_controls(m, ept);
-    put_guest(m);
-    put_host(m, GUEST_BASE + L1_CODE + L1_GOES_ON);
 }
 
 /* ---- What L1 does between two entries ---- */
@@ -163,9 +81,9 @@ static void change_field(struct machine *m) {
 
 /* In the pages that the VMCS points to, and in L1's operands. */
 static void change_page(struct machine *m, uint8_t op) {
-    unsigned at = (unsigned)take(&m->in, 2) % (OPERAND + 0x40 - PAGES);
+    unsigned at = (unsigned)take(&m->in, 2) % (OPERAND + 0x40 - L2_PAGES);
     unsigned size = 1 + op / 13 % 8;
-    put(m, PAGES + at, take(&m->in, size), size);
+    put(m, L2_PAGES + at, take(&m->in, size), size);
 }
 
 static void change(struct machine *m) {
@@ -187,7 +105,7 @@ static void change(struct machine *m) {
 static void go_on(struct machine *m) {
     uint64_t reason = get_field(m, VMCS_EXIT_REASON);
     uint64_t error = get_field(m, VMCS_INSN_ERROR);
-    put(m, OPERAND + 8, VMCS, 8);
+    put(m, OPERAND + 8, L2_VMCS, 8);
     put_field(m, VMCS_INSN_ERROR, 0);
     if (reason & VMX_ENTRY_FAILED || reason == VMX_EXIT_TRIPLE_FAULT ||
         error == VMX_ERROR_CONTROLS || error == VMX_ERROR_HOST)
@@ -202,16 +120,11 @@ static void go_on(struct machine *m) {
 }
 
 static void begin(struct machine *m, uint8_t how) {
-    struct cpu *cpu = m->g.cpu;
-    cpu->cr4 |= CR4_VMXE;
-    cpu->vmx.on = 1;
-    cpu->vmx.vmxon = VMXON;
-    cpu->vmx.vmcs = VMCS;
-    cpu->vmx.feature_control = FEATURE_CONTROL_VALID;
+    l2_begin_vmx(&m->g);
     pn_mmu_write_phys(m->g.mmu, L1_CODE, l1_code, sizeof l1_code);
-    put(m, OPERAND, VMCS, 8);
-    put(m, OPERAND + 8, VMCS, 8);
-    good_nested(m, 0x37, 0xb7);
+    put(m, OPERAND, L2_VMCS, 8);
+    put(m, OPERAND + 8, L2_VMCS, 8);
+    l2_nested(&m->g, 0x37, 0xb7);
     good_vmcs(m, how & 4);
 }
 
@@ -236,7 +149,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                                          .change = change,
                                          .good = good_vmcs,
                                          .change_page = change_page,
-                                         .rip = VMCS + VMCS_AT_FIELDS +
+                                         .rip = L2_VMCS + VMCS_AT_FIELDS +
                                                 VMCS_GUEST_RIP * sizeof(uint64_t),
                                          .insns = insns,
                                          .in_guest = in_guest};

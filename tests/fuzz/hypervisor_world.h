@@ -11,16 +11,12 @@
 #pragma once
 
 #include "cpu/cpu.h"
-#include "fixture_guest.h"
+#include "fixture_l2.h"
 #include "input.h"
 
-/* Where things are in memory. The rest up to 0x50000 is the target's. */
-#define L1_CODE 0x10000u
-#define L2_CODE 0x20000u
-#define NESTED  0x40000u /* four pages of L1's second-level tables */
-#define INSNS   4000u
-#define ROUNDS  64u
-#define OWN     8u /* instructions of the target's */
+#define INSNS  4000u
+#define ROUNDS 64u
+#define OWN    8u /* instructions of the target's */
 
 struct machine;
 struct hypervisor {
@@ -50,24 +46,11 @@ struct machine {
 /* ---- Memory ---- */
 
 static inline void put(struct machine *m, pn_gpa gpa, uint64_t value, unsigned size) {
-    pn_mmu_write_phys(m->g.mmu, gpa, &value, size);
+    l2_store(&m->g, gpa, value, size);
 }
 
 static inline uint64_t get(struct machine *m, pn_gpa gpa) {
-    uint64_t v = 0;
-    pn_mmu_read_phys(m->g.mmu, gpa, &v, 8);
-    return v;
-}
-
-/* Second-level tables that map all memory one to one, the first 2 MiB by small pages. */
-static inline void good_nested(struct machine *m, uint64_t small, uint64_t large) {
-    put(m, NESTED, (NESTED + 0x1000) | 7, 8);
-    put(m, NESTED + 0x1000, (NESTED + 0x2000) | 7, 8);
-    put(m, NESTED + 0x2000, (NESTED + 0x3000) | 7, 8);
-    for (uint64_t i = 1; i < GUEST_RAM >> 21; i++)
-        put(m, NESTED + 0x2000 + 8 * i, i << 21 | large, 8);
-    for (uint64_t i = 0; i < 512; i++)
-        put(m, NESTED + 0x3000 + 8 * i, i << 12 | small, 8);
+    return l2_load(&m->g, gpa);
 }
 
 /* ---- What the input says ---- */
