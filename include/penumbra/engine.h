@@ -60,6 +60,8 @@ struct pn_engine_config {
     /* Ports whose writes may reach the bus as late as the next access to any other. */
     const struct pn_port_range *posted;
     unsigned posted_count;
+    bool
+        eventfds; /* kvm: bells, and messages by descriptors (irqfd), where it has them */
     int64_t halt_poll_ns; /* kvm: how long a halted vCPU polls; -1: KVM's own */
     /* Where the guest comes from (a machine that goes on), or NULL. A soft engine answers
      * CPUID as that one did. */
@@ -109,6 +111,9 @@ struct pn_engine_ops {
     int (*irq)(struct pn_engine *e, unsigned gsi, int level); /* 0 or -errno */
     /* A message-signalled interrupt. Return: > 0: delivered; 0: blocked; -errno. */
     int (*msi)(struct pn_engine *e, uint64_t address, uint32_t data);
+    /* From now on (on), or no longer, the guest's writes to gpa, of any size, are adds to this
+     * eventfd, make no exit and are not the bus's. NULL: the engine cannot. Return: 0 or -errno. */
+    int (*bell)(struct pn_engine *e, int fd, pn_gpa gpa, bool on);
     void (*nmi)(struct pn_engine *e, unsigned cpu);
     void (*unhalt)(struct pn_engine *e, unsigned cpu); /* HLT is over, without an event */
     /* Threaded engines: their interrupt controllers and 8254. lines: levels of the gsis.

@@ -243,6 +243,10 @@ static const struct option_row rows[] = {
     {"halt-poll-ns", 0, "N",
      "kvm: poll so long before a halted vCPU sleeps (default the host's own)",
      .kind = OPTION_NUMBER, GUEST(halt_poll_ns), .max = UINT32_MAX},
+    {"eventfds", 0, "W",
+     "kvm: virtio queues are notified and messages sent by event descriptors (ioeventfd, "
+     "irqfd), and not by exits",
+     .kind = OPTION_WORD, GUEST(no_eventfds), .words = "on|off"},
     {"max-insns", 0, "N", "End after N guest instructions (exit code 4)",
      .kind = OPTION_NUMBER, GUEST(max_insns), .min = 1},
     {"panic-exit", 0, "W",
@@ -553,6 +557,8 @@ static int check(const struct run_options *o, struct err *e) {
         return err_set(e, -EINVAL, "--numa does not go with @ in --numa-guest");
     if (m->halt_poll_ns >= 0 && !has_part(m, true))
         return err_set(e, -EINVAL, "--halt-poll-ns needs --mmu kvm");
+    if (m->no_eventfds && !has_part(m, true))
+        return err_set(e, -EINVAL, "--eventfds off needs --mmu kvm");
     if (m->max_block && !has_part(m, false))
         return err_set(e, -EINVAL,
                        "--block-len: not under --mmu kvm, which translates no blocks");

@@ -97,6 +97,14 @@ struct dev_job {
     void (*done)(struct dev_job *job);
     struct dev_job *next; /* the machine's */
 };
+/* A place where a guest's writes carry no value: they say that there is work. Its owner sets
+ * rung, and at to DEV_NOWHERE, and keeps it as long as the machine lives. */
+struct dev_bell {
+    void (*rung)(
+        struct dev_bell *bell); /* where devices may be touched; at times for nothing */
+    pn_gpa at;                  /* who has it: put_bell */
+    struct machine_bell *of;    /* the machine's */
+};
 struct dev_host {
     void (*request)(void *opaque, enum dev_request what, unsigned code);
     /* Guest physical memory, for DMA. Return: bytes done. */
@@ -114,6 +122,10 @@ struct dev_host {
     /* The guest gives pages back: they read as zeros from now on, and the host has them until
      * they are touched. Both of whole pages. Return: bytes done. */
     size_t (*discard_phys)(void *opaque, pn_gpa gpa, size_t size);
+    /* The bell is there from now on, or DEV_NOWHERE. The guest's writes to that address, of any
+     * size, may then be no longer the bus's: rung comes soon after each, one for several at times.
+     * NULL: all are the bus's. */
+    void (*put_bell)(void *opaque, struct dev_bell *bell, pn_gpa at);
     void *opaque;
 };
 

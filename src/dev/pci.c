@@ -1,18 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A PCI function: configuration space, BAR 0, INTA, MSI-X, function-level reset by the
+ * A PCI function: configuration space, BAR 0, INTA, MSI, MSI-X, function-level reset by the
  * Advanced Features capability. See pci.h.
  *
  * Invariants
  * 1. The BAR is mapped exactly where `at` says. An address that another range has is
  *    nowhere, until BAR or command register are written again.
- * 2. A vector's pending bit is set only while the vector, or the function, is masked.
+ * 2. A vector's pending bit is set only while the vector, or the function, is masked; MSI's
+ *    only while its message is.
  */
 #include <errno.h>
 #include <string.h>
 
 #include "dev/pci_internal.h"
 
+#define CAP_MSI  0x05u
 #define CAP_MSIX 0x11u
 #define CAP_AF   0x13u
 
@@ -33,7 +35,16 @@
 #define STATUS_CAPS     0x10u
 #define BAR_LOW         0xfu
 
-#define MSIX_CONTROL 2u /* offset in the capability */
+/* MSI with 64 address bits and masking: offsets in the capability ("MSI Capability Structure"). */
+#define MSI_CONTROL  2u
+#define MSI_ADDRESS  4u
+#define MSI_DATA     12u
+#define MSI_MASK     16u
+#define MSI_PENDING  20u
+#define MSI_SIZE     24u
+#define MSI_ENABLE   1u
+#define MSI_KIND     0x180u /* of its control: 64 bits, masking, one message */
+#define MSIX_CONTROL 2u     /* offset in the capability */
 #define MSIX_ENABLE  0x8000u
 #define MSIX_MASKED  0x4000u
 #define VECTOR_MASK  1u
@@ -65,6 +76,11 @@ static uint64_t bar_address(const struct pci_state *s) {
     return command(s) & COMMAND_MEMORY && base ? base : DEV_NOWHERE;
 }
 
+void pci_moved(struct pci_function *f) {
+    if (f->moved)
+        f->moved(f->dev);
+}
+
 static void map(struct pci_function *f) {
     uint64_t at = f->bar_size ? bar_address(f->s) : DEV_NOWHERE;
     if (at == f->s->at)
@@ -72,22 +88,57 @@ static void map(struct pci_function *f) {
     f->s->at = at;
     if (f->bar_size && dev_bus_move(f->dev->env.bus, f->dev->range[0], at))
         f->s->at = DEV_NOWHERE;
+    pci_moved(f);
 }
 
 void pci_settle(struct pci_function *f) {
     pci_host_map(f->host);
 }
 
-/* ---- INTA ---- */
+/* ---- INTA and MSI ---- */
+
+static bool msi_on(const struct pci_function *f) {
+    return f->msi_at && f->s->config[f->msi_at + MSI_CONTROL] & MSI_ENABLE &&
+           !pci_msix_on(f);
+}
+
+static void send(const struct pci_function *f, uint64_t address, uint32_t data) {
+    const struct irq_sink *irq = &f->dev->env.irq;
+    if (irq->msi)
+        irq->msi(irq->opaque, address, data);
+}
+
+static void send_msi(struct pci_function *f) {
+    uint8_t *cap = f->s->config + f->msi_at;
+    if (!pci_is_master(f))
+        return;
+    cap[MSI_PENDING] = cap[MSI_MASK];
+    if (!cap[MSI_MASK])
+        send(f, get(cap + MSI_ADDRESS, 8), (uint32_t)get(cap + MSI_DATA, 2));
+}
+
+/* The capability may have been written. was: whether it was on. */
+static void msi_written(struct pci_function *f, bool was) {
+    uint8_t *cap = f->s->config + f->msi_at;
+    if (!f->msi_at)
+        return;
+    bool due = (cap[MSI_PENDING] && !cap[MSI_MASK]) || (!was && f->s->line);
+    cap[MSI_PENDING] &= cap[MSI_MASK];
+    if (due && msi_on(f))
+        send_msi(f);
+}
 
 bool pci_asks(const struct pci_function *f) {
-    return f->s->line && !(command(f->s) & COMMAND_NO_INTX) && !pci_msix_on(f);
+    return f->s->line && !(command(f->s) & COMMAND_NO_INTX) && !pci_msix_on(f) &&
+           !msi_on(f);
 }
 
 void pci_set_line(struct pci_function *f, bool level) {
     f->s->line = level;
     f->s->config[CONFIG_STATUS] = (uint8_t)((f->s->config[CONFIG_STATUS] & ~STATUS_INTX) |
                                             (level ? STATUS_INTX : 0));
+    if (level && msi_on(f))
+        send_msi(f);
     pci_host_lines(f->host);
 }
 
@@ -110,9 +161,7 @@ void pci_send(struct pci_function *f, unsigned vector) {
         return;
     }
     f->s->pending &= ~(1ull << vector);
-    const struct irq_sink *irq = &f->dev->env.irq;
-    if (irq->msi)
-        irq->msi(irq->opaque, v->address | (uint64_t)v->address_high << 32, v->data);
+    send(f, v->address | (uint64_t)v->address_high << 32, v->data);
 }
 
 static void send_pending(struct pci_function *f) {
@@ -166,6 +215,7 @@ uint32_t pci_config_read(struct pci_function *f, unsigned at, unsigned size) {
 
 void pci_config_write(struct pci_function *f, unsigned at, unsigned size,
                       uint32_t value) {
+    bool msi = msi_on(f);
     for (unsigned i = 0; i < size; i++) {
         uint8_t *p = &f->s->config[at + i], mask = f->mask[at + i];
         *p = (uint8_t)((*p & ~mask) | (value >> i * 8 & mask));
@@ -178,6 +228,7 @@ void pci_config_write(struct pci_function *f, unsigned at, unsigned size,
     map(f);
     if (touches(at, size, f->msix, 4))
         send_pending(f);
+    msi_written(f, msi);
     pci_host_lines(f->host);
     if (f->written)
         f->written(f->dev, at, size);
@@ -204,6 +255,14 @@ static void add_standard_capabilities(struct pci_function *f) {
         put(body + 2, f->table, 4); /* both in BAR 0 */
         put(body + 6, f->pba, 4);
         f->msix = pci_add_capability(f, CAP_MSIX, body, mask, sizeof(body));
+    }
+    if (f->msi) {
+        uint8_t body[MSI_SIZE - 2] = {0}, mask[MSI_SIZE - 2] = {MSI_ENABLE};
+        put(body, MSI_KIND, 2);
+        put(mask + MSI_ADDRESS - 2, UINT64_MAX & ~3ull, 8);
+        put(mask + MSI_DATA - 2, 0xffff, 2);
+        put(mask + MSI_MASK - 2, 1, 1);
+        f->msi_at = pci_add_capability(f, CAP_MSI, body, mask, sizeof(body));
     }
     if (f->reset) { /* length, capabilities: TP and FLR; control, status */
         static const uint8_t body[4] = {6, 3}, mask[4] = {0, 0, AF_FLR};
@@ -256,11 +315,15 @@ void pci_reset(struct pci_function *f) {
 
 bool pci_check(const struct pci_function *f, const struct pci_state *s) {
     for (unsigned i = 0; i < PCI_CONFIG_SIZE; i++) {
-        uint8_t free = f->mask[i] | (i == CONFIG_STATUS ? STATUS_INTX : 0);
+        uint8_t free = f->mask[i] | (i == CONFIG_STATUS ? STATUS_INTX : 0) |
+                       (f->msi_at && i == f->msi_at + MSI_PENDING ? 1 : 0);
         if ((s->config[i] ^ f->fixed[i]) & ~free)
             return false;
     }
     if (f->af && s->config[f->af + AF_CONTROL])
+        return false;
+    if (f->msi_at &&
+        s->config[f->msi_at + MSI_PENDING] & ~s->config[f->msi_at + MSI_MASK])
         return false;
     for (unsigned n = 0; n < PCI_VECTORS_MAX; n++)
         if (s->vector[n].control & ~VECTOR_MASK || s->vector[n].address & 3)

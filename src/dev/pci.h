@@ -2,7 +2,7 @@
 /*
  * PCI: the host bridge with bus 0, and what every function on it has (PCI Local Bus
  * Specification 3.0; PCI Express Base Specification, "Enhanced Configuration Access
- * Mechanism"): configuration space with capabilities, one memory BAR, INTA, MSI-X and
+ * Mechanism"): configuration space with capabilities, one memory BAR, INTA, MSI, MSI-X and
  * function-level reset.
  *
  * Invariants
@@ -56,11 +56,13 @@ struct pci_function {
         bar_size; /* of BAR 0, a power of two: range 0 of the device. 0: it has none */
     unsigned vectors;                  /* MSI-X, at most PCI_VECTORS_MAX; 0: none */
     uint32_t table, pba;               /* their offsets in BAR 0 */
+    bool msi;                          /* MSI: one message, which can be masked */
     void (*reset)(struct device *dev); /* function-level reset; NULL: none */
     /* A capability's registers were written, or are to be read: [at, at + size). NULL: none
      * has any. */
     void (*written)(struct device *dev, unsigned at, unsigned size);
     void (*reads)(struct device *dev, unsigned at, unsigned size);
+    void (*moved)(struct device *dev); /* state.at may be another; NULL: nobody cares */
 
     struct pci_host *host;
     struct pci_function *next; /* in the same slot */
@@ -68,7 +70,7 @@ struct pci_function {
     uint8_t fixed[PCI_CONFIG_SIZE]; /* at power-on */
     uint8_t mask[PCI_CONFIG_SIZE];  /* bits that the guest may write */
     unsigned caps_end, last_cap;
-    unsigned msix, af; /* where these capabilities are; 0: none */
+    unsigned msix, msi_at, af; /* where these capabilities are; 0: none */
 };
 
 /* The bridge, which is slot 0. The ports are served through pci_port_read and _write.
@@ -107,9 +109,10 @@ void pci_settle(struct pci_function *f);
 
 /* May the function access memory and send messages? */
 bool pci_is_master(const struct pci_function *f);
-/* Level of INTA; it reaches the bridge only while the command register lets it. */
+/* Level of INTA; it reaches the bridge only while the command register lets it. With MSI on the
+ * message is sent instead, for every call with true. */
 void pci_set_line(struct pci_function *f, bool level);
-/* Is MSI-X on? Then a function has no INTA. */
+/* Is MSI-X on? Then a function has no INTA, and no MSI. */
 bool pci_msix_on(const struct pci_function *f);
 void pci_send(struct pci_function *f, unsigned vector);
 /* The table and the pending bits, in BAR 0: of 4 bytes, aligned; others are dropped. */

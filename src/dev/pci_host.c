@@ -64,9 +64,11 @@ void pci_host_map(struct pci_host *h) {
             dev_bus_move(h->dev.env.bus, f->dev->range[0], DEV_NOWHERE);
     }
     for (unsigned slot = 0; slot < PCI_SLOTS; slot++) {
-        const struct pci_function *f = h->function[slot];
+        struct pci_function *f = h->function[slot];
         if (f && f->bar_size && dev_bus_move(h->dev.env.bus, f->dev->range[0], f->s->at))
             f->s->at = DEV_NOWHERE;
+        if (f)
+            pci_moved(f);
     }
 }
 

@@ -7,6 +7,8 @@
 /* Bytes [at, at + size) of configuration space, below PCI_CONFIG_SIZE. */
 uint32_t pci_config_read(struct pci_function *f, unsigned at, unsigned size);
 void pci_config_write(struct pci_function *f, unsigned at, unsigned size, uint32_t value);
+/* state.at may be another: tell the device. */
+void pci_moved(struct pci_function *f);
 /* Does the function hold its INTA? */
 bool pci_asks(const struct pci_function *f);
 

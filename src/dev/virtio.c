@@ -196,6 +196,7 @@ void virtio_restart(struct virtio *v) {
         s->queue[i].vector = VIRTIO_NO_VECTOR;
     }
     next_epoch(v);
+    virtio_put_bells(v);
     dev_arm(&v->dev, CLOCK_NEVER);
     if (v->kind->reset)
         v->kind->reset(v);
@@ -225,6 +226,7 @@ void virtio_enable(struct virtio *v, unsigned queue) {
         return;
     }
     q.s->enabled = 1;
+    virtio_put_bells(v);
 }
 
 /* ---- As a device ---- */
@@ -268,5 +270,6 @@ void virtio_settle(void *dev) {
     struct virtio *v = dev;
     pci_settle(&v->pci);
     next_epoch(v);
+    virtio_put_bells(v);
     dev_arm(&v->dev, v->s->due);
 }

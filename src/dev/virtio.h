@@ -68,6 +68,13 @@ struct virtio_kind {
     void (*configured)(struct virtio *v); /* the driver wrote to config; NULL: nothing */
 };
 
+/* Where the driver notifies a queue, as long as it is enabled (dev_host.put_bell). */
+struct virtio_bell {
+    struct dev_bell bell;
+    struct virtio *v;
+    unsigned queue;
+};
+
 struct virtio {
     struct device dev;
     struct pci_function pci;
@@ -78,6 +85,7 @@ struct virtio {
     uint32_t epoch;       /* changes under `dma`, for writing */
     pthread_rwlock_t dma; /* for reading while the host stores: base/locks.inc, DMA */
     unsigned cfg_cap;     /* where VIRTIO_PCI_CAP_PCI_CFG is */
+    struct virtio_bell bell[VIRTIO_QUEUES_MAX];
 };
 
 /* What every virtio device is given. */

@@ -25,3 +25,5 @@ void virtio_notified(struct virtio *v, unsigned queue);
 void virtio_restart(struct virtio *v);
 void virtio_set_status(struct virtio *v, uint8_t value);
 void virtio_enable(struct virtio *v, unsigned queue);
+/* virtio_pci.c: a queue was enabled or disabled, or the BAR moved. */
+void virtio_put_bells(struct virtio *v);

@@ -247,6 +247,27 @@ static const struct dev_ops bar_ops = {"virtio", 1, 4, bar_read, bar_write};
 const struct dev_range virtio_ranges[1] = {
     {DEV_MMIO, DEV_NOWHERE, VIRTIO_BAR_SIZE, &bar_ops}};
 
+/* ---- Bells ---- */
+
+static void rung(struct dev_bell *bell) {
+    const struct virtio_bell *b = (struct virtio_bell *)bell;
+    virtio_notified(b->v, b->queue);
+}
+
+void virtio_put_bells(struct virtio *v) {
+    const struct dev_host *host = &v->dev.env.host;
+    for (unsigned i = 0; host->put_bell && i < v->queues; i++) {
+        bool rings = v->s->queue[i].enabled && v->s->pci.at != DEV_NOWHERE;
+        pn_gpa at = rings ? v->s->pci.at + NOTIFY * AREA + 4 * i : DEV_NOWHERE;
+        if (at != v->bell[i].bell.at)
+            host->put_bell(host->opaque, &v->bell[i].bell, at);
+    }
+}
+
+static void moved(struct device *dev) {
+    virtio_put_bells((struct virtio *)dev);
+}
+
 /* ---- The window in configuration space ---- */
 
 /* Where the window is; its size is 1, 2 or 4. Return: whether it is anywhere. */
@@ -314,6 +335,9 @@ int virtio_attach(struct virtio *v, struct virtio_state *s, const struct virtio_
     pthread_rwlock_init(&v->dma, NULL);
     if (!v->queues)
         v->queues = k->queues;
+    for (unsigned i = 0; i < VIRTIO_QUEUES_MAX; i++)
+        v->bell[i] =
+            (struct virtio_bell){.bell = {rung, DEV_NOWHERE, NULL}, .v = v, .queue = i};
     v->features |= k->features | 1ull << VIRTIO_F_VERSION_1 |
                    1ull << VIRTIO_F_INDIRECT_DESC | 1ull << VIRTIO_F_EVENT_IDX |
                    (uint64_t)!c->split << VIRTIO_F_RING_PACKED;
@@ -327,6 +351,8 @@ int virtio_attach(struct virtio *v, struct virtio_state *s, const struct virtio_
                                    .vectors = v->queues + 1,
                                    .table = TABLE * AREA,
                                    .pba = PBA * AREA,
+                                   .msi = true,
+                                   .moved = moved,
                                    .reset = function_reset,
                                    .written = window_written,
                                    .reads = window_reads};

@@ -31,6 +31,8 @@ static void kvm_destroy(struct pn_engine *e) {
     if (!e)
         return;
     kvm_stats_free(e);
+    if (e->messages)
+        kvm_messages_end(e);
     kvm_dirty_end(e);
     for (unsigned i = 0; e->vcpu && i < e->cpus; i++) {
         kvm_fallback_free(&e->vcpu[i]);
@@ -168,6 +170,8 @@ static int kvm_create(const struct pn_engine_config *cfg, struct pn_engine **out
     if (rc == 0)
         rc = create_chips(e);
     if (rc == 0)
+        rc = kvm_eventfd_begin(e, cfg->eventfds);
+    if (rc == 0)
         rc = kvm_pv_begin(e, cfg);
     for (unsigned i = 0; rc == 0 && i < cfg->cpus; i++)
         rc = create_vcpu(e, i, err, err_size);
@@ -187,14 +191,6 @@ static int kvm_create(const struct pn_engine_config *cfg, struct pn_engine **out
 static int kvm_irq(struct pn_engine *e, unsigned gsi, int level) {
     struct kvm_irq_level l = {.irq = gsi, .level = (uint32_t)level};
     return ioctl(e->vm, KVM_IRQ_LINE, &l) < 0 ? -errno : 0;
-}
-
-static int kvm_msi(struct pn_engine *e, uint64_t address, uint32_t data) {
-    struct kvm_msi msi = {.address_lo = (uint32_t)address,
-                          .address_hi = (uint32_t)(address >> 32),
-                          .data = data};
-    int rc = ioctl(e->vm, KVM_SIGNAL_MSI, &msi);
-    return rc < 0 ? -errno : rc;
 }
 
 static void kvm_nmi(struct pn_engine *e, unsigned cpu) {
@@ -230,6 +226,7 @@ const struct pn_engine_ops engine_kvm = {
     .debug_stop = kvm_debug_stop,
     .irq = kvm_irq,
     .msi = kvm_msi,
+    .bell = kvm_bell,
     .nmi = kvm_nmi,
     .get_chips = kvm_get_chips,
     .set_chips = kvm_set_chips,

@@ -287,6 +287,8 @@ int kvm_get_cpu(struct kvm_vcpu *v, struct pn_cpu_state *s) {
 
 int kvm_get_state(struct pn_engine *e, unsigned cpu, struct pn_cpu_state *s) {
     struct kvm_lapic_state lapic;
+    if (e->messages)
+        kvm_messages_end(e);
     int rc = get_parts(&e->vcpu[cpu], s, ALL_MSRS);
     if (rc == 0)
         rc = kvm_get_lapic(&e->vcpu[cpu], &lapic);

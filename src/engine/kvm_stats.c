@@ -141,6 +141,8 @@ bool kvm_counts(enum pn_stat id) {
     switch (id) {
     case PN_STAT_io_exits:
     case PN_STAT_mmio_exits:
+    case PN_STAT_bells:
+    case PN_STAT_irqfds:
     case PN_STAT_slot_changes:
     case PN_STAT_dirty_harvests:
     case PN_STAT_dirty_pages:

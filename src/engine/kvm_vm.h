@@ -11,7 +11,8 @@
 #include "penumbra/kvm_host.h"
 #include "penumbra/x86.h"
 
-#define KICK_SIGNAL SIGRTMIN
+#define KICK_SIGNAL  SIGRTMIN
+#define KVM_MESSAGES 64u /* that can have routes at once */
 
 /* What was set and KVM has no place for. */
 struct kvm_kept {
@@ -86,6 +87,13 @@ struct pn_engine {
     uint32_t posted_size;
     uint64_t posted_writes; /* taken out of it */
     pthread_mutex_t posted_lock;
+    bool bells, messages; /* kvm_eventfd.c: are there ioeventfds, and irqfds? */
+    struct kvm_message {
+        int fd; /* its route's; -1: none */
+        uint32_t data;
+        uint64_t address;
+        unsigned sent; /* often, or lately */
+    } message[KVM_MESSAGES];
     struct kvm_trace *trace;   /* kvm_trace.c; NULL: not recorded */
     uint64_t trace_time;       /* the rings' clock */
     struct pn_ring *own_rings; /* where there are no tracepoints; else NULL */
@@ -117,6 +125,13 @@ void kvm_pv_cpuid(struct pn_engine *e, struct kvm_vcpu *v, struct kvm_cpuid2 *c)
 int kvm_posted_begin(struct pn_engine *e, const struct pn_engine_config *cfg);
 /* Give posted writes to their devices: whenever a vCPU has come out. */
 void kvm_posted_drain(struct pn_engine *e);
+
+/* kvm_eventfd.c. begin: the chips are made. Return as kvm_pv_begin. */
+int kvm_eventfd_begin(struct pn_engine *e, bool wanted);
+/* Nothing that was sent by a descriptor is on its way any more. */
+void kvm_messages_end(struct pn_engine *e);
+int kvm_bell(struct pn_engine *e, int fd, pn_gpa gpa, bool on);
+int kvm_msi(struct pn_engine *e, uint64_t address, uint32_t data);
 
 /* kvm_trace.c: KVM's tracepoints into the rings, from the VM's creation to the end of the
  * run. Where they cannot be had the run goes on, and kvm_trace_problem says why. */

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "machine/bells.h"
 #include "machine/pci.h"
 #include "machine/state.h"
 
@@ -143,6 +144,7 @@ static int move(struct machine *m, const struct pn_engine_ops *to, struct parcel
     uint64_t now = clock_now(&m->clock);
     if (from->trace_end)
         from->trace_end(m->engine);
+    bells_leave(m);
     m->past[m->switches] = (struct machine_past){from, m->engine};
     m->ops = to;
     m->engine = NULL;
@@ -153,6 +155,7 @@ static int move(struct machine *m, const struct pn_engine_ops *to, struct parcel
         return rc;
     }
     m->switches++;
+    bells_again(m);
     m->cpuid_of_host |= m->ops->host_cpu;
     rc = m->window_size ? window_add_again(m) : 0;
     if (rc)

@@ -14,6 +14,7 @@
 
 #include "base/file.h"
 #include "base/size.h"
+#include "machine/bells.h"
 #include "machine/bios.h"
 #include "machine/migrate.h"
 #include "machine/pci.h"
@@ -157,6 +158,7 @@ int machine_create_engine(struct machine *m, const struct machine_past *from,
         .max_block = m->cfg.max_block,
         .code_for_perf = m->cfg.code_for_perf,
         .pv = m->cfg.pv,
+        .eventfds = !m->cfg.no_eventfds,
         .halt_poll_ns = m->cfg.halt_poll_ns,
         .posted = posted,
         .posted_count = sizeof(posted) / sizeof(posted[0]),
@@ -420,6 +422,7 @@ void machine_destroy(struct machine *m) {
     machine_points_drop(m);
     machine_history_end(m);
     machine_dirty_destroy(m);
+    bells_end(m);
     wiring_destroy(m);
     if (m->engine)
         m->ops->destroy(m->engine);

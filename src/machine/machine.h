@@ -77,6 +77,7 @@ struct machine_config {
     bool code_for_perf;    /* as pn_engine_config has it */
     uint32_t pv;           /* penumbra/pv.h: features, or PN_PV_DEFAULT */
     int64_t halt_poll_ns;  /* engines with threads: -1: the host's own */
+    unsigned no_eventfds;  /* 1: kvm: notifications and messages go the long way */
     uint64_t max_insns;    /* 0: no limit */
     uint64_t timeout_ns;   /* host time; 0: none */
     struct pn_ring *rings; /* one per vCPU, or NULL; they outlive the machine, and record

@@ -22,6 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "machine/bells.h"
 #include "machine/link.h"
 #include "machine/work.h"
 
@@ -397,6 +398,7 @@ int machine_run_threads(struct machine *m, struct err *e) {
                (unsigned)CPU_COUNT(&cpus) >= m->cfg.cpus;
     machine_lock(m);
     m->threads = t;
+    bells_begin(m);
     int rc = start_all(m, e);
     if (rc == 0)
         rc = serve(m, e);
@@ -405,6 +407,7 @@ int machine_run_threads(struct machine *m, struct err *e) {
     for (unsigned i = 0; i < m->cfg.cpus; i++)
         if (bring_back(&t->r[i]))
             lost = err_set(e, -EIO, "vCPU %u does not come out of the kernel", i);
+    bells_stop(m);
     if (lost) { /* that thread may still use all this */
         m->leaked = true;
         return lost;

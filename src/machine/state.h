@@ -70,15 +70,16 @@ struct machine {
     struct acpi_pm *pm;
     struct fw_cfg *fw_cfg;
     struct rtc *rtc;
-    struct machine_pci *pci;   /* wiring_pci.c; NULL: there is no PCI */
-    struct bios *bios;         /* bios.h; NULL: no firmware of its own */
-    struct link *links;        /* link.h */
-    struct machine_work *work; /* work.c; NULL: no job was ever given away */
-    struct pv *pv;             /* NULL: no paravirtual features, or the engine's own */
-    uint32_t lines;            /* levels of the gsis, as the devices set them */
-    bool hpet_legacy;          /* PIT and RTC move no line: those are the HPET's */
-    int64_t epoch;             /* seconds since 1970 at clock 0 */
-    bool cpuid_of_host;        /* the guest has seen CPUID of a host's processor */
+    struct machine_pci *pci;     /* wiring_pci.c; NULL: there is no PCI */
+    struct bios *bios;           /* bios.h; NULL: no firmware of its own */
+    struct link *links;          /* link.h */
+    struct machine_work *work;   /* work.c; NULL: no job was ever given away */
+    struct machine_bells *bells; /* bells.c; NULL: no device had one */
+    struct pv *pv;               /* NULL: no paravirtual features, or the engine's own */
+    uint32_t lines;              /* levels of the gsis, as the devices set them */
+    bool hpet_legacy;            /* PIT and RTC move no line: those are the HPET's */
+    int64_t epoch;               /* seconds since 1970 at clock 0 */
+    bool cpuid_of_host;          /* the guest has seen CPUID of a host's processor */
 
     struct hostmem window; /* window.c; base NULL: never asked for */
     pn_gpa window_gpa;

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "machine/bells.h"
 #include "machine/bios.h"
 #include "machine/pci.h"
 #include "machine/work.h"
@@ -499,6 +500,7 @@ int wiring_create(struct machine *m, struct err *e) {
                                        .real_time = work_real_time,
                                        .offload = work_offload,
                                        .discard_phys = machine_discard_phys,
+                                       .put_bell = bells_put,
                                        .opaque = m}};
     int rc = m->bus ? wiring_create_chips(m) : -ENOMEM;
     if (rc == 0)

@@ -177,6 +177,7 @@ says 2 "--initrd needs --kernel" run --initrd "$0"
 says 2 "--event-digest needs --stats" run --event-digest
 says 2 "--cost needs --tlb" run --cost kvm
 says 2 "--halt-poll-ns needs --mmu kvm" run --halt-poll-ns 5
+says 2 "--eventfds off needs --mmu kvm" run --eventfds off
 says 2 "--mmu-opt: not under --mmu kvm" run --mmu kvm --mmu-opt unsync=0
 says 2 "--mmu-opt tdp_levels=5: only --mmu tdp has it" run --mmu-opt tdp_levels=5
 says 2 "--mmu-opt unsync=0: only --mmu shadow has it" run --mmu tdp --mmu-opt large_pages=0 --mmu-opt unsync=0

@@ -80,14 +80,17 @@ START_TEST(the_bar_tells_its_size_and_moves) {
 END_TEST
 
 START_TEST(the_capabilities_end_and_have_what_a_driver_looks_for) {
-    unsigned at = get(0x34) & 0xff, vendor = 0, msix = 0, af = 0, seen = 0;
+    unsigned at = get(0x34) & 0xff, vendor = 0, msi = 0, msix = 0;
+    unsigned af = 0, seen = 0;
     for (; at && seen < 32; at = get(at) >> 8 & 0xff, seen++) {
         vendor += (get(at) & 0xff) == 9;
+        msi += (get(at) & 0xff) == 5;
         msix += (get(at) & 0xff) == 0x11;
         af += (get(at) & 0xff) == 0x13;
     }
     ck_assert_uint_eq(at, 0);
     ck_assert_uint_eq(vendor, 4); /* no configuration of its own */
+    ck_assert_uint_eq(msi, 1);
     ck_assert_uint_eq(msix, 1);
     ck_assert_uint_eq(af, 1);
 }

@@ -486,6 +486,64 @@ START_TEST(a_message_waits_while_its_vector_is_masked) {
 }
 END_TEST
 
+/* MSI: where its capability is, and whether it is on or masked. */
+static unsigned set_msi(unsigned on, unsigned masked) {
+    unsigned at = rd32(&a.fx, drv_config(RNG, 0x34)) & 0xff;
+    while ((rd32(&a.fx, drv_config(RNG, at)) & 0xff) != 5)
+        at = rd32(&a.fx, drv_config(RNG, at)) >> 8 & 0xff;
+    wr32(&a.fx, drv_config(RNG, at + 4), MSI | 3); /* whose low bits are none */
+    dev_bus_mmio_write(a.fx.bus, drv_config(RNG, at + 12), 2, 0x66);
+    wr32(&a.fx, drv_config(RNG, at + 16), masked);
+    dev_bus_mmio_write(a.fx.bus, drv_config(RNG, at + 2), 2, on);
+    return at;
+}
+
+START_TEST(a_message_takes_the_place_of_the_line) {
+    const struct drv_segment s = {DATA, 4, DRV_WRITE};
+    begin(&a, RNG, 0);
+    unsigned at = set_msi(1, 0);
+    ck_assert_int_eq(drv_do(&a.d, &s, 1), 4);
+    ck_assert_uint_eq(a.messages, 1);
+    ck_assert_uint_eq(a.message, 0x66);
+    ck_assert_int_eq(a.fx.level[PCI_GSI + RNG], 0);
+    set_msi(0, 0); /* the line is asked for as before */
+    ck_assert_int_eq(a.fx.level[PCI_GSI + RNG], 1);
+    set_msi(1, 0); /* and what was not answered is said again */
+    ck_assert_int_eq(a.fx.level[PCI_GSI + RNG], 0);
+    ck_assert_uint_eq(a.messages, 2);
+    ck_assert_uint_eq(dev_bus_mmio_read(a.fx.bus, a.d.bar + 0x1000, 1), 1);
+    set_msi(1, 1);
+    ck_assert_int_eq(drv_do(&a.d, &s, 1), 4);
+    ck_assert_uint_eq(a.messages, 2);
+    ck_assert_uint_eq(rd32(&a.fx, drv_config(RNG, at + 20)), 1);
+    set_msi(1, 0);
+    ck_assert_uint_eq(rd32(&a.fx, drv_config(RNG, at + 20)), 0);
+    ck_assert_uint_eq(a.messages, 3);
+}
+END_TEST
+
+START_TEST(a_message_that_waits_is_part_of_the_state) {
+    const struct drv_segment s = {DATA, 4, DRV_WRITE};
+    begin(&a, RNG, 0);
+    unsigned at = set_msi(1, 1);
+    ck_assert_int_eq(drv_do(&a.d, &s, 1), 4);
+    struct device *d = *dev_bus_devices(a.fx.bus);
+    while (d->range[0] < 0 || dev_bus_where(a.fx.bus, d->range[0]) != a.d.bar)
+        d = d->next;
+    struct virtio_state *state = malloc(d->class->state_size);
+    dev_save(d, state);
+    wr32(&a.fx, drv_config(RNG, at + 16), 0);
+    ck_assert_uint_eq(a.messages, 1);
+    ck_assert_int_eq(dev_load(d, state), 0);
+    wr32(&a.fx, drv_config(RNG, at + 16), 0);
+    ck_assert_uint_eq(a.messages, 2);
+    state->pci.config[at + 16] =
+        0; /* waits, and is not masked: no device comes to that */
+    ck_assert_int_ne(dev_load(d, state), 0);
+    free(state);
+}
+END_TEST
+
 START_TEST(the_event_index_says_which_buffer_interrupts) {
     const struct drv_segment s = {DATA, 4, DRV_WRITE};
     drv_begin(&a.d, &a.fx, RNG, 0, _i ? 0 : DRV_PACKED_BIT);
@@ -645,6 +703,8 @@ END_TEST
 SUITE("virtio", .setup = setup, .teardown = teardown,
       .tests = {an_index_that_jumps_ends_the_device,
                 a_reset_while_a_request_waits_forgets_it,
+                a_message_takes_the_place_of_the_line,
+                a_message_that_waits_is_part_of_the_state,
                 who_is_no_bus_master_reaches_no_memory},
       .loops = {{random_bytes_follow_from_the_seed, 2},
                 {a_disk_gives_back_what_was_written, 4},

@@ -23,7 +23,7 @@ for ((round = 0; round < rounds && bad == 0; round++)); do
     [[ $how != *-c* ]] || writers=4
     until=$((want[0] + 5 + RANDOM % 60))
     : > "$work/out"
-    "$penumbra" run -m 128M --timeout 100 $how --kernel "$cache/vmlinuz" --initrd "$work/initrd" --disk "$work/disk" \
+    "$penumbra" run -m 128M --timeout 900 $how --kernel "$cache/vmlinuz" --initrd "$work/initrd" --disk "$work/disk" \
         --append "console=ttyS0 panic=-1 quiet pn.script pn.want=$(IFS=,; echo "${want[*]:0:writers}")" < /dev/null > "$work/out" 2> "$work/err" &
     pid=$!
     until grep -q "^flushed 0 $until" "$work/out" || ! kill -0 $pid 2> /dev/null; do sleep 0.02; done
