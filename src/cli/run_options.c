@@ -555,10 +555,9 @@ static int check(const struct run_options *o, struct err *e) {
         return err_set(e, -EINVAL, "--flat-addr and --flat-bits need --format flat");
     if (m->numa && m->numa_guest && strchr(m->numa_guest, '@'))
         return err_set(e, -EINVAL, "--numa does not go with @ in --numa-guest");
-    if (m->halt_poll_ns >= 0 && !has_part(m, true))
-        return err_set(e, -EINVAL, "--halt-poll-ns needs --mmu kvm");
-    if (m->no_eventfds && !has_part(m, true))
-        return err_set(e, -EINVAL, "--eventfds off needs --mmu kvm");
+    if ((m->halt_poll_ns >= 0 || m->no_eventfds) && !has_part(m, true))
+        return err_set(e, -EINVAL, "%s needs --mmu kvm",
+                       m->no_eventfds ? "--eventfds off" : "--halt-poll-ns");
     if (m->max_block && !has_part(m, false))
         return err_set(e, -EINVAL,
                        "--block-len: not under --mmu kvm, which translates no blocks");

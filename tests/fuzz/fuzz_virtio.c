@@ -20,6 +20,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define STEPS         400u
 #define MEMORY_BASE   0x40000000u
 #define MEMORY_BLOCKS 8u
+#define BELLS         (DEVICES * VIRTIO_QUEUES_MAX)
 
 enum { RNG, BLK, BALLOON, NET, CONSOLE, P9, PMEM, VSOCK, MEMORY, DEVICES };
 
@@ -31,7 +32,25 @@ struct world {
     struct virtio_vsock *vsock;
     struct virtio_mem *memory;
     uint8_t disk[DISK];
+    struct dev_bell *bell[BELLS];
+    unsigned bells;
 };
+
+/* At the notification of a queue that is enabled, in a BAR, and never two in one place. */
+static void put_bell(void *opaque, struct dev_bell *bell, pn_gpa at) {
+    struct world *w = opaque;
+    bool known = false;
+    REQUIRE(at == DEV_NOWHERE || (at & 0x7fff) - 0x3000 < 4 * VIRTIO_QUEUES_MAX);
+    bell->at = at;
+    for (unsigned i = 0; i < w->bells; i++) {
+        known |= w->bell[i] == bell;
+        REQUIRE(w->bell[i] == bell || w->bell[i]->at != at || at == DEV_NOWHERE);
+    }
+    if (known)
+        return;
+    REQUIRE(w->bells < BELLS);
+    w->bell[w->bells++] = bell;
+}
 
 static void set_irq(void *opaque, unsigned gsi, int level) {
     REQUIRE(gsi >= PCI_GSI && gsi < PCI_GSI + PCI_GSIS && (level == 0 || level == 1));
@@ -135,6 +154,7 @@ static void create(struct world *w) {
                                          .write_phys = write_phys,
                                          .memory_at = memory_at,
                                          .discard_phys = discard_phys,
+                                         .put_bell = put_bell,
                                          .opaque = w}};
     struct pci_host *host = pci_host_create(&env);
     REQUIRE(host);
@@ -299,6 +319,14 @@ static void step(struct world *w, struct input *in) {
         virtio_balloon_hints(w->balloon, (op >> 4) % 3);
         note(w, virtio_net_receive(w->net, w->d.mem, take(in, 2) & 0x7ff));
         break;
+    case 12: { /* by a bell, if there is one */
+        pn_gpa at = bar(w, device) + 0x3000 + 4 * (unsigned)(op >> 5);
+        for (unsigned i = 0; i < w->bells; i++)
+            if (w->bell[i]->at == at)
+                w->bell[i]->rung(w->bell[i]);
+        w->d.now += VIRTIO_LATENCY_NS;
+        break;
+    }
     default:
         put(w, device, 0x3000 + 4 * (unsigned)(op >> 5), 2, 0);
         w->d.now += VIRTIO_LATENCY_NS;

@@ -3,7 +3,7 @@
 # The power goes: penumbra is killed while a guest writes to ext4, with one vCPU, and with four that are threads. What the guest had flushed is there at the next boot, and
 # e2fsck finds nothing once the journal has been played back.
 #
-#   flush.sh PENUMBRA ROUNDS
+#   flush.sh PENUMBRA ROUNDS [SEED]
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 penumbra=$1 rounds=$2
@@ -15,7 +15,7 @@ mkdir "$work/tree" && cp -r "$cache/drivers" "$work/tree/" && cp "$here/flush.gu
 (cd "$work/tree" && find . | cpio --quiet -o -H newc | gzip -1 | cat "$cache/initrd.gz" - > "$work/initrd")
 mkfs.ext4 -q -J size=4 "$work/disk" 32M || exit 1
 
-want=(0 0 0 0) RANDOM=7
+want=(0 0 0 0) RANDOM=${3:-7}
 hows=("--mmu shadow --clock host" "--mmu shadow --clock host --parallel -c 4" "--mmu tdp" "--mmu tdp --clock host --parallel -c 4" "--mmu shadow"
     "--mmu tdp --clock host")
 for ((round = 0; round < rounds && bad == 0; round++)); do

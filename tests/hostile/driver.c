@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A hostile driver of virtio's devices, as a program of a Linux guest that drives none of them: registers in any order,
- * rings full of nonsense, chains that loop, indices that jump, addresses where there is no memory, resets at any moment.
+ * rings full of nonsense, chains that loop, indices that jump, addresses where there is no memory, resets at any moment;
+ * a BAR that moves away while queues are notified, messages (MSI, MSI-X) that are masked and changed as they come.
  * What the device may store in is memory of this program alone, so whoever finds other memory changed has found a bug.
  *
  *   driver SEED ROUNDS    on every virtio device that there is
@@ -17,13 +18,20 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define HUGE    (2u << 20)
-#define DMA     (1u << 20) /* from here on a device may store; up to 64 KiB at once */
-#define QUEUES  8u
-#define AREA    0x1000u
-#define NOTIFY  0x3000u
-#define STATUS  20u
-#define COMMAND 4
+#define HUGE     (2u << 20)
+#define DMA      (1u << 20) /* from here on a device may store; up to 64 KiB at once */
+#define QUEUES   8u
+#define AREA     0x1000u
+#define NOTIFY   0x3000u
+#define STATUS   20u
+#define TABLE    0x4000u
+#define COMMAND  4
+#define BAR      0x10
+#define CAPS     0x34
+#define CAP_MSI  5u
+#define CAP_MSIX 0x11u
+#define ECAM     0xe0000000u
+#define VECTOR   0x6fu /* which Linux gives nobody here: it says so, and goes on */
 
 static uint64_t state, gpa;
 static uint8_t *memory; /* HUGE bytes in one piece, at gpa; rings below DMA */
@@ -170,17 +178,79 @@ static void any_register(void) {
         w8(at, (uint8_t)any());
 }
 
-static void config(unsigned at, uint16_t value) {
+/* Configuration space of the device, which stays open. */
+static int space = -1;
+
+static void config(unsigned at, uint32_t value, unsigned size) {
+    if (pwrite(space, &value, size, (off_t)at) != (ssize_t)size)
+        die(folder);
+}
+
+static uint32_t config_read(unsigned at, unsigned size) {
+    uint32_t value = 0;
+    if (pread(space, &value, size, (off_t)at) != (ssize_t)size)
+        die(folder);
+    return value;
+}
+
+static unsigned capability(unsigned id) {
+    unsigned at = config_read(CAPS, 1);
+    while (at && config_read(at, 1) != id)
+        at = config_read(at + 1, 1);
+    return at;
+}
+
+/* Away from where it is mapped here, onto something else, or without its memory space; queues are
+ * notified meanwhile. Then back. */
+static void move(void) {
+    uint32_t was = config_read(BAR, 4);
+    if (below(3) == 0)
+        config(COMMAND, 0x404, 2);
+    else
+        config(BAR, below(2) ? 0xd0000000u + (below(256) << 20) : ECAM, 4);
+    for (unsigned i = 0; i < 4; i++)
+        w16(NOTIFY + 4 * below(QUEUES), (uint16_t)any());
+    config(BAR, was, 4);
+    config(COMMAND, 0x406, 2);
+}
+
+/* Messages in either form, to this vCPU or another, masked or not, on or off. */
+static void messages(void) {
+    unsigned msi = capability(CAP_MSI), msix = capability(CAP_MSIX), n = below(9);
+    uint32_t address = 0xfee00000u | below(3) << 12;
+    switch (below(5)) {
+    case 0:
+        config(msi + 4, address, 4);
+        config(msi + 12, VECTOR, 2);
+        config(msi + 16, below(2), 4);
+        config(msi + 2, below(2), 2);
+        break;
+    case 1:
+        config(msi + 16, below(2), 4);
+        break;
+    case 2:
+        config(msix + 2, below(4) << 14, 2);
+        break;
+    default:
+        w32(TABLE + n * 16, address);
+        w32(TABLE + n * 16 + 8, VECTOR);
+        w32(TABLE + n * 16 + 12, below(2));
+        w16(22, (uint16_t)below(QUEUES));
+        w16(26, (uint16_t)below(9));
+    }
+}
+
+static void reset(void) {
     char path[320];
-    snprintf(path, sizeof(path), "%s/config", folder);
+    snprintf(path, sizeof(path), "%s/reset", folder);
     int fd = open(path, O_WRONLY);
-    if (fd < 0 || pwrite(fd, &value, 2, at) != 2)
+    if (fd >= 0 && write(fd, "1", 1) != 1)
         die(path);
     close(fd);
+    config(COMMAND, 0x406, 2);
 }
 
 static void attack(unsigned rounds) {
-    char path[320];
     for (unsigned i = 0; i < rounds; i++) {
         unsigned what = below(16);
         if (i % 64 == 0 || what == 0)
@@ -189,18 +259,16 @@ static void attack(unsigned rounds) {
             w8(STATUS, 0);
         else if (what < 6)
             any_register();
+        else if (what < 8)
+            messages();
+        else if (what == 8)
+            move();
         unsigned queue = below(below(2) ? 2 : QUEUES);
         count(queue);
         fill(queue);
         w16(NOTIFY + 4 * queue, (uint16_t)queue);
-        if (i % 256 == 255) { /* a function-level reset */
-            snprintf(path, sizeof(path), "%s/reset", folder);
-            int fd = open(path, O_WRONLY);
-            if (fd >= 0 && write(fd, "1", 1) != 1)
-                die(path);
-            close(fd);
-            config(COMMAND, 0x406);
-        }
+        if (i % 256 == 255) /* function-level */
+            reset();
     }
     w8(STATUS, 0);
 }
@@ -212,7 +280,12 @@ static int map(void) {
     FILE *f = fopen(path, "w");
     if (!f || fputs("1", f) < 0 || fclose(f))
         die(path);
-    config(COMMAND, 0x406); /* memory, bus master, no INTx: nobody would hear it */
+    snprintf(path, sizeof(path), "%s/config", folder);
+    if (space >= 0)
+        close(space);
+    if ((space = open(path, O_RDWR)) < 0)
+        die(path);
+    config(COMMAND, 0x406, 2); /* memory, bus master, no INTx: nobody would hear it */
     snprintf(path, sizeof(path), "%s/resource", folder);
     if (!(f = fopen(path, "r")))
         die(path);

@@ -1,18 +1,19 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # Linux's drivers of virtio devices in the lab (inside_devices.sh), for ctest: the guests of tests/guest's devices.sh, pmem.sh and
-# share.sh, by the lab's KVM.
+# share.sh, by the lab's KVM; a disk with ioeventfd and irqfd, and without; and the hostile driver of tests/hostile.
 #
-#   devices.sh --penumbra P --vsock PROGRAM --npt N --out DIR
-# PROGRAM: of tests/guest/vsock.c. Exit: 0, 1, 77 when something is not there.
+#   devices.sh --penumbra P --vsock PROGRAM --driver PROGRAM --npt N --out DIR
+# PROGRAM: of tests/guest/vsock.c; of tests/hostile/driver.c. Exit: 0, 1, 77 when something is not there.
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/../lib.sh"
-penumbra='' npt='' out='' vsock=''
+penumbra='' npt='' out='' vsock='' driver=''
 while [ $# -gt 0 ]; do
     case $1 in
     --penumbra) penumbra=$2 ;;
     --vsock) vsock=$2 ;;
+    --driver) driver=$2 ;;
     --npt) npt=$2 ;;
     --out) out=$2 ;;
     *) echo "devices.sh: unknown option $1"; exit 1 ;;
@@ -28,15 +29,18 @@ rm -rf "$out"
 mkdir -p "$out"
 work_folder
 
-# initrd NAME GUEST FILE...: what a test of tests/guest boots.
+# initrd NAME GUEST FILE...: what a test of tests/guest boots, or of tests/hostile.
 initrd() {
-    local name=$1 guest=$2
+    local name=$1 guest=$2 script
     shift 2
-    mkdir "$work/$name" && cp -r "$guest/drivers" "$@" "$work/$name/" && cp "$here/../guest/$name.guest" "$work/$name/script.sh" || exit 1
+    for script in "$here"/../{guest,hostile}/"$name.guest"; do [ ! -e "$script" ] || break; done
+    mkdir "$work/$name" && cp -r "$guest/drivers" "$@" "$work/$name/" && cp "$script" "$work/$name/script.sh" || exit 1
     (cd "$work/$name" && find . | cpio --quiet -o -H newc | gzip -1 | cat "$guest/initrd.gz" - > "$work/initrd-$name")
 }
 initrd devices "$cache" "$vsock"
 initrd pmem "$cache"
+initrd bells "$cache"
+mkdir "$work/program" && cp "$driver" "$work/program/driver" && initrd driver "$cache" "$work/program/driver"
 initrd share "$amd64"
 mkdir "$work/files" && head -c 3M < <(yes "$(seq 1 1000)") > "$work/files/image"
 mkfs.ext4 -q -b 4096 -d "$work/files" "$work/p" 64M && gzip -1 "$work/p" || exit 1
@@ -52,7 +56,7 @@ python=$(python3 -c 'import os, sys; print(os.path.realpath(sys.executable))')
 rc=0
 "$here/lab.sh" --guest "$host/root" --npt "$npt" --out "$out" --mem 2600 --timeout 1500 "${lab_host[@]}" --add "$penumbra:penumbra" \
     --add "$cache/vmlinuz" --add "$amd64/vmlinuz:vmlinuz-amd64" --add "$work/initrd-devices" --add "$work/initrd-pmem" \
-    --add "$work/initrd-share" --add "$work/p.gz" --add "$work/py.tar" --add "$here/../guest/devices.py" --add "$python:python3" \
+    --add "$work/initrd-share" --add "$work/initrd-bells" --add "$work/initrd-driver" --add "$work/p.gz" --add "$work/py.tar" --add "$here/../guest/devices.py" --add "$python:python3" \
     -- "$here/inside_devices.sh" || rc=$?
 [ $rc -eq 0 ] || fail "the lab: exit code $rc: $(tail -n 5 "$out/log" 2> /dev/null)"
 exit $bad
