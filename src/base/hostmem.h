@@ -47,5 +47,12 @@ int hostmem_bind(const struct hostmem *m, uint64_t from, uint64_t size, int node
 int hostmem_where(const struct hostmem *m, uint64_t from, uint64_t size, uint64_t *pages,
                   unsigned nodes);
 
+/* Bytes of whole mappings in these `size` ones that the host holds; of them, in huge pages; and bytes
+ * that it has swapped out. Return: 0 or -errno. */
+struct hostmem_state {
+    uint64_t resident, huge, swapped;
+};
+int hostmem_state(const void *at, uint64_t size, struct hostmem_state *s);
+
 /* Return: bytes of RAM and swap this host has, or 0 when it does not say. */
 uint64_t hostmem_limit(void);

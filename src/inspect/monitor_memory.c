@@ -365,8 +365,8 @@ static void print_range(void *opaque, const char *name, bool ports, uint64_t bas
 }
 
 int monitor_info_mtree(struct request *r) {
-    struct pn_memslot slot[MACHINE_SLOTS_MAX];
-    unsigned n = machine_slots(r->mon->machine, slot);
+    struct pn_memslot slot[MACHINE_SLOTS_ALL];
+    unsigned n = machine_slots_all(r->mon->machine, slot);
     fputs("address-space: memory\n", r->out);
     for (unsigned i = 0; i < n; i++)
         fprintf(r->out, "  %016" PRIx64 "-%016" PRIx64 " (ram): slot %u at host %p\n",

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* The monitor's commands about NUMA nodes (monitor.inc). */
+/* The monitor's commands about NUMA nodes and the host's memory (monitor.inc). */
 #include <errno.h>
 #include <inttypes.h>
 
+#include "base/hostmem.h"
 #include "base/size.h"
 #include "inspect/monitor_internal.h"
 #include "machine/nodes.h"
@@ -67,4 +68,53 @@ int monitor_numa_move(struct request *r) {
     int rc = monitor_may_change(r);
     return rc ? rc
               : machine_node_move(r->mon->machine, (unsigned)node, (int)host, &r->err);
+}
+
+/* ---- The host's memory ---- */
+
+/* Slots that lie in one piece on the host are one region. Return: how many follow `first` in it. */
+static unsigned region_of(const struct pn_memslot *slot, unsigned n, unsigned first,
+                          uint64_t *size) {
+    unsigned i = first;
+    *size = slot[first].size;
+    while (++i < n && (const uint8_t *)slot[first].hva + *size == slot[i].hva)
+        *size += slot[i].size;
+    return i - first - 1;
+}
+
+static json_t *print_region(struct request *r, const struct pn_memslot *slot,
+                            uint64_t end, uint64_t size) {
+    struct hostmem_state s;
+    int rc = hostmem_state(slot->hva, size, &s);
+    fprintf(r->out, "%016" PRIx64 "-%016" PRIx64 ": %" PRIu64 " KiB", slot->gpa, end - 1,
+            size >> 10);
+    if (rc) {
+        fputs(", this host does not say more\n", r->out);
+        return json_pack("{s:I, s:I}", "gpa", (json_int_t)slot->gpa, "size",
+                         (json_int_t)size);
+    }
+    fprintf(r->out,
+            ", resident %" PRIu64 " KiB, of them in huge pages %" PRIu64
+            " KiB, swapped out %" PRIu64 " KiB\n",
+            s.resident >> 10, s.huge >> 10, s.swapped >> 10);
+    return json_pack("{s:I, s:I, s:I, s:I, s:I}", "gpa", (json_int_t)slot->gpa, "size",
+                     (json_int_t)size, "resident", (json_int_t)s.resident, "huge",
+                     (json_int_t)s.huge, "swapped", (json_int_t)s.swapped);
+}
+
+int monitor_info_hostmem(struct request *r) {
+    struct pn_memslot slot[MACHINE_SLOTS_ALL];
+    unsigned n = machine_slots_all(r->mon->machine, slot);
+    json_t *regions = json_array();
+    for (unsigned i = 0; i < n; i++) {
+        uint64_t size;
+        unsigned last = i + region_of(slot, n, i, &size);
+        json_array_append_new(
+            regions, print_region(r, &slot[i], slot[last].gpa + slot[last].size, size));
+        i = last;
+    }
+    if (r->wants_json)
+        r->json = json_pack("{s:O}", "regions", regions);
+    json_decref(regions);
+    return 0;
 }

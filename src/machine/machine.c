@@ -489,6 +489,12 @@ unsigned machine_slots(const struct machine *m,
     return n + window_slot(m, &slot[n]);
 }
 
+unsigned machine_slots_all(const struct machine *m,
+                           struct pn_memslot slot[MACHINE_SLOTS_ALL]) {
+    unsigned n = machine_slots(m, slot);
+    return n + machine_more_slots(m, &slot[n]);
+}
+
 const char *machine_doubt(struct machine *m) {
     return m->is_linux && m->ops->no_linux ? m->ops->no_linux(m->engine) : NULL;
 }

@@ -244,5 +244,10 @@ void machine_ranges(const struct machine *m, machine_range_fn fn, void *opaque);
 #define MACHINE_SLOTS_MAX 18u
 unsigned machine_slots(const struct machine *m,
                        struct pn_memslot slot[MACHINE_SLOTS_MAX]);
+/* The same, with memory that devices have (pmem, mem), which no dirty log knows. At most
+ * MACHINE_SLOTS_ALL. */
+#define MACHINE_SLOTS_ALL (MACHINE_SLOTS_MAX + 32u)
+unsigned machine_slots_all(const struct machine *m,
+                           struct pn_memslot slot[MACHINE_SLOTS_ALL]);
 /* The MMU's table bytes etc. reach the report through the engine. */
 struct pn_engine *machine_engine(struct machine *m);

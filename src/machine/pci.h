@@ -18,6 +18,8 @@ bool machine_ask_hints(struct machine *m, unsigned what);
 /* Is there memory besides RAM? Its memslots again, in another engine: 0 or -errno. */
 bool machine_has_more_memory(const struct machine *m);
 int machine_more_memory_again(struct machine *m);
+/* That memory's slots. Return: how many, at most MACHINE_DEVICES_MAX + 1. */
+unsigned machine_more_slots(const struct machine *m, struct pn_memslot *slot);
 /* Is there a folder of the host's? */
 bool machine_has_share(const struct machine *m);
 /* Is what the guest writes to disk i lost in the end? */

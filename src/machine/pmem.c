@@ -116,6 +116,10 @@ int pmem_add_slot(struct machine *m, const struct pmem *p) {
     return m->ops->set_slot(m->engine, &p->slot);
 }
 
+struct pn_memslot pmem_slot(const struct pmem *p) {
+    return p->slot;
+}
+
 struct virtio_pmem_config pmem_device(struct pmem *p) {
     return (struct virtio_pmem_config){
         .start = p->slot.gpa, .size = p->slot.size, .host = {flush, p}};

@@ -24,5 +24,6 @@ int pmem_create(struct machine *m, unsigned number, const char *path, bool lost,
 void pmem_destroy(struct pmem *p); /* NULL: nothing */
 /* Its memslot, in the engine that the machine has now. Return: 0 or -errno. */
 int pmem_add_slot(struct machine *m, const struct pmem *p);
+struct pn_memslot pmem_slot(const struct pmem *p);
 /* start, size and flush of its device. */
 struct virtio_pmem_config pmem_device(struct pmem *p);

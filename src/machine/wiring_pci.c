@@ -373,6 +373,15 @@ int machine_more_memory_again(struct machine *m) {
     return rc;
 }
 
+unsigned machine_more_slots(const struct machine *m, struct pn_memslot *slot) {
+    unsigned n = 0;
+    if (m->pci && m->pci->mem)
+        slot[n++] = m->pci->mem_slot;
+    for (unsigned i = 0; m->pci && i < m->pci->pmems; i++)
+        slot[n++] = pmem_slot(m->pci->pmem[i]);
+    return n;
+}
+
 bool machine_has_share(const struct machine *m) {
     return m->pci && m->pci->shares;
 }
@@ -450,14 +459,17 @@ void *machine_memory_at(void *opaque, pn_gpa gpa, size_t size) {
     return p && size <= left ? p : NULL;
 }
 
-/* To the host, where pages may go one by one and nobody watches who writes them. */
-static void drop(struct machine *m, int fd, uint8_t *p, size_t size) {
+/* To the host, where pages may go one by one and nobody watches who writes them. Return: whether
+ * the host has them. */
+static bool drop(struct machine *m, int fd, uint8_t *p, size_t size) {
     bool huge = m->cfg.hugepages && strpbrk(m->cfg.hugepages, "MG");
     if (machine_memory_forget(m, p, size))
-        return;
-    if (huge || pn_dirty_by_host(m->cfg.dirty) ||
-        madvise(p, size, fd >= 0 ? MADV_REMOVE : MADV_DONTNEED))
-        memset(p, 0, size);
+        return true;
+    if (!huge && !pn_dirty_by_host(m->cfg.dirty) &&
+        madvise(p, size, fd >= 0 ? MADV_REMOVE : MADV_DONTNEED) == 0)
+        return true;
+    memset(p, 0, size);
+    return false;
 }
 
 size_t machine_discard_phys(void *opaque, pn_gpa gpa, size_t size) {
@@ -474,8 +486,9 @@ size_t machine_discard_phys(void *opaque, pn_gpa gpa, size_t size) {
             n = size - done;
         if (m->cfg.recorder && n > PN_PAGE_SIZE) /* it wants to see the bytes */
             n = PN_PAGE_SIZE;
-        if (!m->cfg.recorder)
-            drop(m, fd, p, n);
+        bool host = !m->cfg.recorder && drop(m, fd, p, n);
+        if (m->cfg.rings && !machine_has_threads(m))
+            pn_emit(&m->cfg.rings[m->current], page_discard, gpa + done, n, host);
         if (m->ops->write_phys(m->engine, gpa + done, m->cfg.recorder ? zeros : NULL,
                                n) != n)
             break;

@@ -21,6 +21,8 @@ while [ $# -gt 0 ]; do
     shift 2
 done
 command -v mkfs.ext4 debugfs > /dev/null || skip "no e2fsprogs"
+slirp=$(PATH=$PATH:/usr/sbin ldconfig -p | sed -n 's/.*libslirp\.so\.0 .*=> //p' | head -n 1)
+[ -f "$slirp" ] || skip "no libslirp"
 need_lab "$npt"
 need_guest --kernel-package linux-image-amd64 --suite bookworm --drivers # cloud kernels have no 9p
 amd64=$cache
@@ -54,7 +56,7 @@ with tarfile.open(sys.argv[1], "w", dereference=True) as tar:
 EOF
 python=$(python3 -c 'import os, sys; print(os.path.realpath(sys.executable))')
 rc=0
-"$here/lab.sh" --guest "$host/root" --npt "$npt" --out "$out" --mem 2600 --timeout 1500 "${lab_host[@]}" --add "$penumbra:penumbra" \
+"$here/lab.sh" --guest "$host/root" --npt "$npt" --out "$out" --mem 2600 --timeout 1500 "${lab_host[@]}" --add "$penumbra:penumbra" --add "$slirp" \
     --add "$cache/vmlinuz" --add "$amd64/vmlinuz:vmlinuz-amd64" --add "$work/initrd-devices" --add "$work/initrd-pmem" \
     --add "$work/initrd-share" --add "$work/initrd-bells" --add "$work/initrd-driver" --add "$work/p.gz" --add "$work/py.tar" --add "$here/../guest/devices.py" --add "$python:python3" \
     -- "$here/inside_devices.sh" || rc=$?
