@@ -75,18 +75,15 @@ struct pn_tlb_view {
     uint64_t stamp;
 };
 
-/* Stamps only grow, by PN_TLB_STAMP from one C call of pn_tlb_used to the next; the values
- * between are for whoever translates code, for several accesses after one step. */
+/* Stamps only grow: each access and each fetch that is told of has a greater one. */
 #define PN_TLB_STAMPS                                                                    \
     (UINT64_C(1) << 63) /* the first one: no address that is fetched from */
-#define PN_TLB_STAMP 256u
 
 /* Whoever hits an entry says so: the model's first level has its page, and wants to know
  * which ones were used last. Accesses with the page of the one before need not be told. */
 static inline void pn_tlb_used(struct pn_tlb_view *view, const struct pn_tlb_entry *e) {
     if (view->stamp)
-        ((struct pn_tlb_entry *)(uintptr_t)e)->tag[PN_FETCH] = view->stamp +=
-            PN_TLB_STAMP;
+        ((struct pn_tlb_entry *)(uintptr_t)e)->tag[PN_FETCH] = ++view->stamp;
 }
 
 /* ---- Creation and options ---- */
@@ -429,17 +426,17 @@ struct pn_fetch_hit {
 };
 #define PN_FETCH_HITS 1024u
 struct pn_fetches {
-    uint64_t page;  /* of the last fetch that the model saw; ~0: none */
-    uint64_t stamp; /* of the last fetch; only grows */
+    uint64_t page; /* of the last fetch that the model saw; ~0: none */
     struct pn_fetch_hit hit[PN_FETCH_HITS]; /* by the number of the page */
 };
 
 /* Return: control may come to that page. */
-static inline bool pn_fetch_told(struct pn_fetches *f, uint64_t page) {
+static inline bool pn_fetch_told(struct pn_tlb_view *view, struct pn_fetches *f,
+                                 uint64_t page) {
     struct pn_fetch_hit *h = &f->hit[page >> PN_PAGE_SHIFT & (PN_FETCH_HITS - 1)];
     if (h->page != page)
         return false;
-    h->stamp = ++f->stamp;
+    h->stamp = ++view->stamp;
     f->page = page;
     return true;
 }

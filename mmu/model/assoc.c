@@ -182,7 +182,7 @@ static uint32_t victim(struct assoc *a, uint32_t s) {
 bool assoc_use(struct assoc *a, struct assoc_entry *e) {
     if (a->unbounded)
         return false;
-    e->stamp = *a->clock += PN_TLB_STAMP;
+    e->stamp = ++*a->clock;
     uint32_t s = assoc_set_of(a, e->tag), way = (uint32_t)(e - a->e) - s * a->ways;
     if (a->set[s].mru == way)
         return false;

@@ -306,8 +306,6 @@ struct pn_fetches *pn_mmu_fetches(const struct pn_mmu_vcpu *vcpu) {
 void pn_mmu_fetches_move(struct pn_mmu_vcpu *vcpu, struct pn_fetches *to) {
     *to = *vcpu->model->fetches;
     vcpu->model->fetches = to;
-    for (unsigned i = 0; i < PN_TLB_ARRAYS; i++)
-        vcpu->model->tlb[L1I][i].clock = &to->stamp;
 }
 
 void pn_mmu_fetched(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_tlb_mode mode) {

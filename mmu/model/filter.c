@@ -79,7 +79,7 @@ int filter_init(struct pn_mmu_vcpu *vcpu) {
         tlb_clear(m->filter[mode]);
     }
     int rc = lists_init(m, L1D, &vcpu->view->stamp);
-    return rc ? rc : lists_init(m, L1I, &m->fetches->stamp);
+    return rc ? rc : lists_init(m, L1I, &vcpu->view->stamp);
 }
 
 void filter_fini(struct model *m) {

@@ -166,6 +166,7 @@ struct cpu {
         uint64_t save[2];
         const void *entry[4];
         uint64_t host_sp, ret, r10, rax, vec;
+        uint64_t *r8; /* where the host's R8 is kept: gpr[8], or view.stamp */
     } jit;
     struct pn_segment seg[SEG_COUNT];
     uint32_t mode;    /* MODE_* of now; cpu_update_mode */

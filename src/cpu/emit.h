@@ -86,20 +86,18 @@ static inline void e_rm_index(struct emit *e, bool w, unsigned op, unsigned reg,
     e32(e, (uint32_t)disp);
 }
 
-#define OP_LOAD       0x8bu /* mov reg, rm */
-#define OP_STORE      0x89u /* mov rm, reg */
-#define OP_LOAD8      0x8au
-#define OP_STORE8     0x88u
-#define OP_ADD        0x03u /* reg, rm */
-#define OP_OR         0x0bu
-#define OP_AND        0x23u
-#define OP_SUB        0x2bu
-#define OP_XOR        0x33u
-#define OP_CMP        0x3bu
-#define OP_TEST       0x85u
-#define OP_LEA        0x8du
-#define OP_POP_MEM    0x8fu /* pop rm */
-#define OP_STORE_IMM8 0xc6u /* mov byte rm, imm8 */
+#define OP_LOAD   0x8bu /* mov reg, rm */
+#define OP_STORE  0x89u /* mov rm, reg */
+#define OP_LOAD8  0x8au
+#define OP_STORE8 0x88u
+#define OP_ADD    0x03u /* reg, rm */
+#define OP_OR     0x0bu
+#define OP_AND    0x23u
+#define OP_SUB    0x2bu
+#define OP_XOR    0x33u
+#define OP_CMP    0x3bu
+#define OP_TEST   0x85u
+#define OP_LEA    0x8du
 
 /* 0f op reg, rm */
 static inline void e_rr2(struct emit *e, bool w, unsigned op, unsigned reg, unsigned rm) {
@@ -125,7 +123,7 @@ static inline void e_word(struct emit *e) {
     e8(e, 0x66);
 }
 
-enum { INDIRECT_CALL = 2, INDIRECT_JMP = 4, INDIRECT_PUSH = 6 };
+enum { INDIRECT_CALL = 2, INDIRECT_JMP = 4 };
 #define OP_INDIRECT 0xffu /* the extensions above */
 
 static inline void e_mov(struct emit *e, unsigned to, unsigned from) {

@@ -25,10 +25,20 @@
     \what %rbp, 5
     \what %rsi, 6
     \what %rdi, 7
-    \what %r8, 8
     .irp number, 12, 13, 14, 15
     \what %r\number, \number
     .endr
+.endm
+/* The host's R8 is the guest's, or the last stamp. */
+.macro guest_save
+    mov R(OFF_R8), %r10
+    mov %r8, (%r10)
+    guest save
+.endm
+.macro guest_load
+    mov R(OFF_R8), %r8
+    mov (%r8), %r8
+    guest load
 .endm
 
 /* On the host's stack: return eax to xlat_enter's caller. By a jump: what was called since
@@ -55,7 +65,7 @@
     popq R(OFF_RET)         /* the pop moves RSP first */
     mov %r10, R(OFF_R10)
     mov %rax, R(OFF_RAX)
-    guest save
+    guest_save
     lea -128(%rsp), %rbx
     mov R(OFF_HOST_SP), %rsp
     cmpb $0, OFF_VEC_LIVE(%rbx)
@@ -68,7 +78,7 @@
     jne 3f
 5:  lea 128(%rbx), %rsp
     mov R(OFF_R10), %r10
-    guest load
+    guest_load
     jmp *%rax
 1:  mov %rbx, %rdi
     call cpu_vec_save
@@ -99,7 +109,7 @@ xlat_enter:
     mov %rsp, OFF_HOST_SP(%rdi)
     lea 128(%rdi), %rsp
     mov %rsi, %rax
-    guest load
+    guest_load
     jmp *%rax
     .size xlat_enter, . - xlat_enter
 
@@ -111,7 +121,7 @@ trampoline xlat_tramp_helper xlat_helper helper
     .globl xlat_tramp_exit
     .type xlat_tramp_exit, @function
 xlat_tramp_exit:
-    guest save
+    guest_save
     mov R(OFF_HOST_SP), %rsp
     leave_translated
     .size xlat_tramp_exit, . - xlat_tramp_exit
@@ -139,14 +149,14 @@ xlat_tramp_fault:
     .type xlat_tramp_vec, @function
 xlat_tramp_vec:
     popq R(OFF_RET)
-    guest save
+    guest_save
     lea -128(%rsp), %rbx
     mov R(OFF_HOST_SP), %rsp
     mov %rbx, %rdi
     call cpu_vec_load
     lea 128(%rbx), %rsp
     mov R(OFF_RET), %rax
-    guest load
+    guest_load
     jmp *%rax
     .size xlat_tramp_vec, . - xlat_tramp_vec
 

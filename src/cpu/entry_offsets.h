@@ -9,7 +9,8 @@
 #define OFF_R10      280
 #define OFF_RAX      288
 #define OFF_VEC      296
-#define OFF_VEC_LIVE 500
+#define OFF_R8       304
+#define OFF_VEC_LIVE 508
 
 #define LEFT_OTHER 3
 #define LEFT_MISS  0xffffffff

@@ -2,8 +2,10 @@
 /* Lowering's ground: flags, registers, exits. */
 #include "cpu/lower.h"
 
-const int8_t host_of[16] = {H_R9, H_CX, H_DX, H_BX, H_R11, H_BP,  H_SI,  H_DI,
-                            H_R8, -1,   -1,   -1,   H_R12, H_R13, H_R14, H_R15};
+const int8_t host_of[2][16] = {{H_R9, H_CX, H_DX, H_BX, H_R11, H_BP, H_SI, H_DI, H_R8, -1,
+                                -1, -1, H_R12, H_R13, H_R14, H_R15},
+                               {H_R9, H_CX, H_DX, H_BX, H_R11, H_BP, H_SI, H_DI, -1, -1,
+                                -1, -1, H_R12, H_R13, H_R14, H_R15}};
 
 /* ---- Flags ---- */
 
@@ -37,15 +39,15 @@ void flags_fill(struct lower *l) {
 /* ---- Registers ---- */
 
 void reg_load(struct lower *l, unsigned to, unsigned guest) {
-    if (host_of[guest] >= 0)
-        e_mov(&l->e, to, (unsigned)host_of[guest]);
+    if (l->host_of[guest] >= 0)
+        e_mov(&l->e, to, (unsigned)l->host_of[guest]);
     else
         e_rm(&l->e, true, OP_LOAD, to, H_SP, CO(gpr[guest]));
 }
 
 void reg_store(struct lower *l, unsigned guest, unsigned from) {
-    if (host_of[guest] >= 0)
-        e_mov(&l->e, (unsigned)host_of[guest], from);
+    if (l->host_of[guest] >= 0)
+        e_mov(&l->e, (unsigned)l->host_of[guest], from);
     else
         e_rm(&l->e, true, OP_STORE, from, H_SP, CO(gpr[guest]));
 }

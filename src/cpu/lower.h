@@ -43,7 +43,6 @@ struct cold {
     bool reused; /* the next operand relies on R10 */
     bool flags;  /* EFLAGS holds the guest's behind the body */
     uint8_t idx;
-    uint8_t stamp; /* number of its access */
 };
 
 /* What R10 is the address of; see lower_mem.c. */
@@ -69,7 +68,8 @@ struct lower {
     struct block *b;
     uint32_t block; /* its index */
     uint32_t mode;
-    int32_t tlb; /* displacement of the TLB pointer for this mode */
+    const int8_t *host_of; /* guest register -> host register, or -1: in memory */
+    int32_t tlb;           /* displacement of the TLB pointer for this mode */
     unsigned n, cur;
     unsigned sides; /* conditional jumps that the block goes on behind */
     enum fs fs;
@@ -79,7 +79,6 @@ struct lower {
     bool chain_ok; /* exits within the page may be chained */
     struct reuse last;
     uint32_t dead_stub; /* code offset of what a dead block's entry jumps to */
-    unsigned stamps;    /* accesses of the block so far */
     unsigned cold_count, stub_count;
     struct cold cold[BLOCK_MAX * 2];
     struct stub stub[EXITS_MAX];

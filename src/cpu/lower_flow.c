@@ -12,9 +12,8 @@ static void emit_tell(struct emit *e, const struct xlat *x, uint64_t page) {
     e_rm(e, true, OP_CMP, H_R10, H_SP, hit);
     e_link(e_jcc(e, CC_NZ), x->thunk_show);
     e_rm(e, true, OP_STORE, H_R10, H_SP, FETCHES(page));
-    e_alu_mem(e, true, ALU_ADD, H_SP, FETCHES(stamp), 1);
-    e_rm(e, false, OP_INDIRECT, INDIRECT_PUSH, H_SP, FETCHES(stamp));
-    e_rm(e, false, OP_POP_MEM, 0, H_SP, hit + 8); /* by RSP behind the pop */
+    e_lea(e, true, H_STAMP, H_STAMP, -1, 1, 1);
+    e_rm(e, true, OP_STORE, H_STAMP, H_SP, hit + 8);
 }
 _Static_assert(offsetof(struct pn_fetch_hit, stamp) == 8, "hit + 8 above");
 
@@ -108,7 +107,7 @@ static void dispatch(struct lower *l, const struct dec *d, unsigned release,
             e_rm(e, true, OP_XOR, H_AX, H_SP, CO(jc_salt));
             e_alu(e, true, ALU_AND, H_AX, -(int32_t)PN_PAGE_SIZE);
             e_rm(e, true, OP_CMP, H_AX, H_SP, FETCHES(page));
-            e_link(e_jcc(e, CC_NZ), l->x->thunk_fetch);
+            call_fetch(e, l->x);
             e_rm_index(e, true, OP_LOAD, H_AX, H_R10, JC_OFFSET); /* for x->none */
         }
         e_rm_index(e, false, OP_INDIRECT, INDIRECT_JMP, H_R10, JC_OFFSET + 8);
@@ -175,8 +174,8 @@ static void body_push(struct lower *l, const struct dec *d) {
         return;
     }
     unsigned h = H_AX;
-    if (host_of[d->rm] >= 0)
-        h = (unsigned)host_of[d->rm];
+    if (l->host_of[d->rm] >= 0)
+        h = (unsigned)l->host_of[d->rm];
     else
         reg_load(l, H_AX, d->rm);
     store_r10(l, h);
@@ -212,8 +211,8 @@ void lower_push(struct lower *l, const struct dec *d) {
 }
 
 static void body_pop(struct lower *l, const struct dec *d) {
-    if (host_of[d->rm] >= 0) {
-        load_r10(l, (unsigned)host_of[d->rm]);
+    if (l->host_of[d->rm] >= 0) {
+        load_r10(l, (unsigned)l->host_of[d->rm]);
     } else {
         load_r10(l, H_AX);
         reg_store(l, d->rm, H_AX);

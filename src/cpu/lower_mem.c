@@ -25,12 +25,12 @@ void ea(struct lower *l, const struct dec *d) {
     unsigned base = 0;
     int index = -1;
     if (in->base != INSN_NOREG) {
-        base = host_of[in->base] >= 0 ? (unsigned)host_of[in->base] : H_R10;
+        base = l->host_of[in->base] >= 0 ? (unsigned)l->host_of[in->base] : H_R10;
         if (base == H_R10)
             reg_load(l, H_R10, in->base);
     }
     if (in->index != INSN_NOREG) {
-        index = host_of[in->index];
+        index = l->host_of[in->index];
         if (index < 0) {
             index = H_AX;
             reg_load(l, H_AX, in->index);
@@ -55,20 +55,10 @@ static bool segmented(const struct lower *l, unsigned seg, bool write) {
 
 /* ---- The probe ---- */
 
-#define STAMP_OFFSET offsetof(struct pn_tlb_entry, tag[PN_FETCH])
-_Static_assert(BLOCK_MAX * 2 < PN_TLB_STAMP,
-               "an access of a block has a number of its own");
-
-/* With a TLB model: the entry in RAX was hit, by the block's access of that number
- * (pn_tlb_used). No register is free; a push goes to where calls push. */
-static void stamp(struct lower *l, unsigned number) {
-    struct emit *e = &l->e;
-    e_rm(e, false, OP_INDIRECT, INDIRECT_PUSH, H_SP, CO(view.stamp));
-    e_rm(e, false, OP_POP_MEM, 0, H_AX, STAMP_OFFSET);
-    if (number) {
-        e_rm(e, false, OP_STORE_IMM8, 0, H_AX, STAMP_OFFSET);
-        e8(e, number);
-    }
+/* With a TLB model: the entry in RAX was hit (pn_tlb_used). */
+static void stamp(struct emit *e) {
+    e_lea(e, true, H_STAMP, H_STAMP, -1, 1, 1);
+    e_rm(e, true, OP_STORE, H_STAMP, H_AX, offsetof(struct pn_tlb_entry, tag[PN_FETCH]));
 }
 
 /* RAX, an entry: in R10 what differs from the tag, which is the offset in the page if it is a
@@ -95,7 +85,7 @@ static void entry_of(struct emit *e, bool bmi2, int32_t tlb) {
 
 /* From the address in R10: its TLB entry in RAX; else as compare. */
 static uint8_t *probe(struct lower *l, unsigned size, bool write, bool constant,
-                      uint64_t address, unsigned number) {
+                      uint64_t address) {
     struct emit *e = &l->e;
     if (constant) {
         e_rm(e, true, OP_LOAD, H_AX, H_SP, l->tlb);
@@ -106,7 +96,7 @@ static uint8_t *probe(struct lower *l, unsigned size, bool write, bool constant,
     }
     uint8_t *miss = compare(e, size, write);
     if (l->x->fetch_page)
-        stamp(l, number);
+        stamp(e);
     return miss;
 }
 
@@ -124,13 +114,12 @@ const uint8_t *thunk_probe(struct emit *e, bool bmi2, enum pn_tlb_mode mode, boo
 }
 
 uint8_t *mem_probe(struct lower *l, unsigned size, bool write) {
-    return probe(l, size, write, false, 0, l->stamps++);
+    return probe(l, size, write, false, 0);
 }
 
 static struct cold *cold_new(struct lower *l, const struct access *a) {
     struct cold *c = &l->cold[l->cold_count++];
-    *c = (struct cold){
-        .access = *a, .idx = (uint8_t)l->cur, .stamp = (uint8_t)l->stamps++};
+    *c = (struct cold){.access = *a, .idx = (uint8_t)l->cur};
     c->access.flags |= l->vec ? SLOW_VEC : 0;
     return c;
 }
@@ -155,7 +144,7 @@ void mem_access(struct lower *l, const struct dec *d, const struct access *a) {
     } else {
         if (in64(l) && (a->seg == SEG_FS || a->seg == SEG_GS))
             e_rm(e, true, OP_ADD, H_R10, H_SP, CO(seg[0].base) + (int32_t)a->seg * 24);
-        c->from = probe(l, a->size, write, false, 0, c->stamp);
+        c->from = probe(l, a->size, write, false, 0);
     }
     run_body(l, d, c);
 }
@@ -172,7 +161,7 @@ static void based_ea(struct lower *l, unsigned base, int64_t disp) {
         e_const(e, H_R10, w ? (uint64_t)disp : (uint32_t)disp);
         return;
     }
-    unsigned h = host_of[base] >= 0 ? (unsigned)host_of[base] : H_R10;
+    unsigned h = l->host_of[base] >= 0 ? (unsigned)l->host_of[base] : H_R10;
     if (h == H_R10)
         reg_load(l, H_R10, base);
     if (disp)
@@ -235,8 +224,7 @@ void mem_based(struct lower *l, const struct dec *d, unsigned base, int64_t disp
             c->stepped = true;
         } else {
             based_ea(l, base, disp);
-            c->from =
-                probe(l, a->size, write, base == INSN_NOREG, (uint64_t)disp, c->stamp);
+            c->from = probe(l, a->size, write, base == INSN_NOREG, (uint64_t)disp);
         }
         run_body(l, d, c);
     }
@@ -332,7 +320,7 @@ static void probe_after_step(struct lower *l, const struct cold *c) {
         e_link(e->p - 4, l->x->thunk_probe[tlb_mode_of(l->mode)][write][size]);
         e_link(e_jcc(e, CC_BE), c->resume);
     } else {
-        uint8_t *miss = probe(l, a->size, write, false, 0, c->stamp);
+        uint8_t *miss = probe(l, a->size, write, false, 0);
         e_jmp_to(e, c->resume);
         e_link(miss, e->p);
     }

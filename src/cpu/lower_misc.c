@@ -10,9 +10,9 @@ static void narrow_store(struct lower *l, unsigned guest, unsigned size, unsigne
         e_mov32(e, from, from);
     if (size >= 4) {
         reg_store(l, guest, from);
-    } else if (host_of[guest] >= 0) {
+    } else if (l->host_of[guest] >= 0) {
         e_word(e);
-        e_rr(e, false, OP_STORE, from, (unsigned)host_of[guest]);
+        e_rr(e, false, OP_STORE, from, (unsigned)l->host_of[guest]);
     } else {
         e_word(e);
         e_rm(e, false, OP_STORE, from, H_SP, CO(gpr[0]) + (int32_t)guest * 8);
@@ -22,12 +22,12 @@ static void narrow_store(struct lower *l, unsigned guest, unsigned size, unsigne
 void lower_lea(struct lower *l, const struct dec *d) {
     const struct insn *in = &d->in;
     unsigned size = d->sh->opsize;
-    int to = host_of[d->reg];
+    int to = l->host_of[d->reg];
     bool wide = in->addrsize == 8;
-    if (wide && in->base != INSN_NOREG && host_of[in->base] >= 0 && to >= 0 &&
-        size >= 4 && (in->index == INSN_NOREG || host_of[in->index] >= 0)) {
-        int index = in->index == INSN_NOREG ? -1 : host_of[in->index];
-        e_lea(&l->e, size == 8, (unsigned)to, (unsigned)host_of[in->base], index,
+    if (wide && in->base != INSN_NOREG && l->host_of[in->base] >= 0 && to >= 0 &&
+        size >= 4 && (in->index == INSN_NOREG || l->host_of[in->index] >= 0)) {
+        int index = in->index == INSN_NOREG ? -1 : l->host_of[in->index];
+        e_lea(&l->e, size == 8, (unsigned)to, (unsigned)l->host_of[in->base], index,
               in->scale, (int32_t)in->disp);
         return;
     }
@@ -82,9 +82,9 @@ void lower_xchg_acc(struct lower *l, const struct dec *d) {
         .opcode = 0x87,
         .has_modrm = 1,
         .reg = H_R9,
-        .rm = (uint8_t)host_of[d->rm],
+        .rm = (uint8_t)l->host_of[d->rm],
     };
-    bool slot = host_of[d->rm] < 0;
+    bool slot = l->host_of[d->rm] < 0;
     if (slot) {
         reg_load(l, H_AX, d->rm);
         n.rm = H_AX;
@@ -100,7 +100,7 @@ void lower_incdec(struct lower *l, const struct dec *d) {
         .opcode = 0xff,
         .has_modrm = 1,
         .reg = d->in.opcode >> 3 & 1,
-        .rm = (uint8_t)host_of[d->in.opcode & 7],
+        .rm = (uint8_t)l->host_of[d->in.opcode & 7],
     };
     flags_fill(l); /* CF stays */
     e_insn(&l->e, &n);
@@ -135,8 +135,8 @@ void lower_bt_mem(struct lower *l, const struct dec *d) {
     e_alu(e, false, ALU_AND, H_AX, (int32_t)(size * 8 - 1));
     e_rm(e, false, OP_STORE, H_AX, H_SP, CO(jit.save[0]));
     ea(l, d);
-    if (host_of[d->reg] >= 0 && size == 8)
-        e_mov(e, H_AX, (unsigned)host_of[d->reg]);
+    if (l->host_of[d->reg] >= 0 && size == 8)
+        e_mov(e, H_AX, (unsigned)l->host_of[d->reg]);
     else
         reg_load(l, H_AX, d->reg);
     if (size == 4)

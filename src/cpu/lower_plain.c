@@ -25,18 +25,18 @@ static bool is_high(const struct dec *d, const struct role *r, unsigned reg) {
     return r->size == 1 && !d->rex && !d->vex && reg >= 4 && reg < 8;
 }
 
-/* Host registers that the instruction's fields name. */
-static unsigned used_mask(const struct dec *d) {
+/* Host registers that the instruction's fields name, or that are none of the guest's. */
+static unsigned used_mask(const struct lower *l, const struct dec *d) {
     const struct shape *s = d->sh;
-    unsigned m = 0;
+    unsigned m = l->x->fetch_page ? 1u << H_STAMP : 0;
     const struct role *role[3] = {&s->reg, &s->rm, &s->vvvv};
     unsigned num[3] = {d->reg, d->rm, d->vvvv};
     for (unsigned i = 0; i < 3; i++) {
         if (role[i]->kind != K_GPR)
             continue;
         unsigned g = is_high(d, role[i], num[i]) ? num[i] & 3 : num[i];
-        if (host_of[g] >= 0)
-            m |= 1u << host_of[g];
+        if (l->host_of[g] >= 0)
+            m |= 1u << l->host_of[g];
     }
     return m;
 }
@@ -50,7 +50,7 @@ static unsigned scratch(struct plan *p) {
         return h;
     }
     unsigned h = H_SI;
-    while (used_mask(p->d) >> h & 1)
+    while (used_mask(p->l, p->d) >> h & 1)
         h++;
     p->borrowed = (int)h;
     e_rm(&p->l->e, true, OP_STORE, h, H_SP, CO(jit.save[1]));
@@ -64,7 +64,7 @@ static unsigned scratch(struct plan *p) {
 
 static void high_load(struct lower *l, unsigned to, unsigned guest) {
     struct emit *e = &l->e;
-    unsigned h = (unsigned)host_of[guest];
+    unsigned h = (unsigned)l->host_of[guest];
     if (to == H_AX) {
         if (guest == R_AX)
             e_mov32(e, H_AX, h), h = H_AX;
@@ -77,7 +77,7 @@ static void high_load(struct lower *l, unsigned to, unsigned guest) {
 
 static void high_store(struct lower *l, unsigned guest, unsigned from) {
     struct emit *e = &l->e;
-    unsigned h = (unsigned)host_of[guest];
+    unsigned h = (unsigned)l->host_of[guest];
     if (from == H_AX && guest != R_AX) {
         e_rr(e, false, OP_STORE8, H_AX, HIGH(h));
         return;
@@ -113,8 +113,8 @@ static unsigned place(struct plan *p, const struct role *r, unsigned num) {
     bool write = r->acc & ACC_W, read = r->acc & ACC_R || r->size < 4;
     if (!high && guest == R_AX && p->d->sh->flags & SH_RAX)
         return H_AX;
-    if (!high && host_of[guest] >= 0)
-        return (unsigned)host_of[guest];
+    if (!high && p->l->host_of[guest] >= 0)
+        return (unsigned)p->l->host_of[guest];
     for (unsigned i = 0; i < p->fixes; i++) {
         struct fix *f = &p->fix[i];
         if (f->guest == guest && f->high == high) {
@@ -132,10 +132,10 @@ static unsigned place(struct plan *p, const struct role *r, unsigned num) {
 }
 
 /* May the register operand in rm be its memory slot instead? */
-static bool slot_form(const struct dec *d) {
+static bool slot_form(const struct lower *l, const struct dec *d) {
     const struct shape *s = d->sh;
     unsigned op = d->in.opcode;
-    if (!d->has_modrm || s->rm.kind != K_GPR || host_of[d->rm] >= 0)
+    if (!d->has_modrm || s->rm.kind != K_GPR || l->host_of[d->rm] >= 0)
         return false;
     if (s->flags & SH_NEEDEVEX) /* EVEX's displacement; KMOVD from memory is another */
         return false;
@@ -162,7 +162,7 @@ static void assign(struct plan *p, struct enc *n) {
         n->rm_mem = 1;
         n->rm = H_R10;
     } else if (s->rm.kind == K_GPR) {
-        if (slot_form(d)) {
+        if (slot_form(p->l, d)) {
             n->rm_mem = 1;
             n->rm = H_SP;
             n->disp = CO(gpr[0]) + d->rm * 8;

@@ -23,7 +23,7 @@ static void slow_if(struct string *s, unsigned cc) {
 static void operand(struct string *s, unsigned reg, bool write) {
     struct lower *l = s->l;
     struct emit *e = &l->e;
-    e_mov(e, H_R10, (unsigned)host_of[reg]);
+    e_mov(e, H_R10, (unsigned)l->host_of[reg]);
     s->slow[s->slow_count++] = mem_probe(l, s->size, write);
     if (!s->rep)
         return;

@@ -72,6 +72,7 @@ static int xlat_create(struct cpu *cpu, const struct cpu_config *cfg) {
         pn_mmu_fetches_move(cpu->vmmu, cpu->fetches);
     }
     x->fetch_page = cpu->fetches ? &cpu->fetches->page : NULL;
+    cpu->jit.r8 = cpu->fetches ? &cpu->view.stamp : &cpu->gpr[8];
     x->altstack = malloc(ALTSTACK_SIZE);
     x->dec = decoder_create(cfg->model);
     x->lower = lower_create();

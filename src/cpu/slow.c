@@ -19,6 +19,7 @@ _Static_assert(offsetof(struct cpu, jit.ret) == OFF_RET, "entry.S");
 _Static_assert(offsetof(struct cpu, jit.r10) == OFF_R10, "entry.S");
 _Static_assert(offsetof(struct cpu, jit.rax) == OFF_RAX, "entry.S");
 _Static_assert(offsetof(struct cpu, jit.vec) == OFF_VEC, "entry.S");
+_Static_assert(offsetof(struct cpu, jit.r8) == OFF_R8, "entry.S");
 _Static_assert(offsetof(struct cpu, vec_live) == OFF_VEC_LIVE, "entry.S");
 
 static void enter_insn(struct cpu *cpu, const struct block *b, unsigned idx,

@@ -83,25 +83,31 @@ _Static_assert(sizeof(struct pn_fetch_hit) == 1 << 4, "8 is the page's shift les
 
 const uint8_t *thunk_fetch(struct emit *e) {
     const uint8_t *at = e->p;
-    e_rm(e, true, OP_STORE, H_CX, H_SP, CO(jit.save[0]));
+    e_rm(e, true, OP_STORE, H_CX, H_SP, CO(jit.save[0]) + 8); /* by RSP in the call */
     e_mov32(e, H_CX, H_AX);
     e_shift(e, false, SHIFT_SHR, H_CX, PN_PAGE_SHIFT - 4);
     e_alu(e, false, ALU_AND, H_CX, (PN_FETCH_HITS - 1) << 4);
-    e_rm_index(e, true, OP_CMP, H_AX, H_CX, HIT(page));
+    e_rm_index(e, true, OP_CMP, H_AX, H_CX, HIT(page) + 8);
     uint8_t *no = e_jcc(e, CC_NZ);
-    e_rm(e, true, OP_STORE, H_AX, H_SP, FETCHES(page));
-    e_rm(e, true, OP_LOAD, H_AX, H_SP, FETCHES(stamp));
-    e_alu(e, true, ALU_ADD, H_AX, 1);
-    e_rm(e, true, OP_STORE, H_AX, H_SP, FETCHES(stamp));
-    e_rm_index(e, true, OP_STORE, H_AX, H_CX, HIT(stamp));
-    e_rm(e, true, OP_LOAD, H_CX, H_SP, CO(jit.save[0]));
-    e_rm_index(e, true, OP_LOAD, H_AX, H_R10, JC_OFFSET);
-    e_rm_index(e, false, OP_INDIRECT, INDIRECT_JMP, H_R10, JC_OFFSET + 8);
+    e_rm(e, true, OP_STORE, H_AX, H_SP, FETCHES(page) + 8);
+    e_lea(e, true, H_STAMP, H_STAMP, -1, 1, 1);
+    e_rm_index(e, true, OP_STORE, H_STAMP, H_CX, HIT(stamp) + 8);
+    e_rm(e, true, OP_LOAD, H_CX, H_SP, CO(jit.save[0]) + 8);
+    e8(e, 0xc3); /* ret */
     e_link(no, e->p);
+    e_lea(e, true, H_SP, H_SP, -1, 1, 8);
     e_rm(e, true, OP_LOAD, H_CX, H_SP, CO(jit.save[0]));
     e_rm_index(e, true, OP_LOAD, H_AX, H_R10, JC_OFFSET);
     thunk_to(e, xlat_tramp_miss);
     return at;
+}
+
+void call_fetch(struct emit *e, const struct xlat *x) {
+    uint8_t *same = e_jcc(e, CC_Z);
+    e8(e, 0xe8); /* call */
+    e->p += 4;
+    e_link(e->p - 4, x->thunk_fetch);
+    e_link(same, e->p);
 }
 
 /* rax: the tag, r10: its code, both in the first jump cache. Go there once the model knows. */
@@ -113,7 +119,7 @@ static void to_page(struct emit *e, const struct xlat *x) {
     e_rm(e, true, OP_XOR, H_AX, H_SP, CO(jc_salt));
     e_alu(e, true, ALU_AND, H_AX, -(int32_t)PN_PAGE_SIZE);
     e_rm(e, true, OP_CMP, H_AX, H_SP, FETCHES(page));
-    e_link(e_jcc(e, CC_NZ), x->thunk_fetch);
+    call_fetch(e, x);
     e_rm_index(e, true, OP_LOAD, H_AX, H_R10, JC_OFFSET);
     e_rm_index(e, false, OP_INDIRECT, INDIRECT_JMP, H_R10, JC_OFFSET + 8);
 }

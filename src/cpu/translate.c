@@ -245,8 +245,6 @@ static void emit_block(struct lower *l) {
     emit_budget(e, l->n);
     uint8_t *budget_from = e_jcc(e, CC_S);
     x->head = (uint8_t)(e->p - x->rw - l->b->code);
-    if (x->fetch_page)
-        e_alu_mem(e, true, ALU_ADD, H_SP, CO(view.stamp), PN_TLB_STAMP);
     if (l->vec) {
         e_cmp8(e, H_SP, CO(vec_live), 0);
         vec_from = e_jcc(e, CC_Z);
@@ -283,6 +281,7 @@ PN_IN_TRANSLATE bool translate(struct xlat *x, struct block *b, uint8_t *hva, pn
     l->b = b;
     l->block = (uint32_t)(b - x->blocks);
     l->mode = b->mode;
+    l->host_of = host_of[x->fetch_page != NULL];
     l->tlb = CO(view.tlb[0]) + 8 * (int32_t)cpu_tlb_mode(x->cpu);
     l->vec = l->ended = false;
     uint32_t flat32 = MODE_FLAT | MODE_CODE32 | MODE_SS32;
@@ -290,7 +289,7 @@ PN_IN_TRANSLATE bool translate(struct xlat *x, struct block *b, uint8_t *hva, pn
     if (b->mode & MODE_WAIT)
         max = 1;
     l->chain_ok = b->mode & MODE_FLAT;
-    l->cold_count = l->stub_count = l->stamps = 0;
+    l->cold_count = l->stub_count = 0;
     b->gpa = gpa;
     b->across = NO_BLOCK;
     if (!decode_block(x, b, hva, max))

@@ -7,7 +7,7 @@
  *   RSP is cpu + JIT_BIAS. A call pushes into gpr[15], which is dead there, and a signal
  *   frame, below the red zone, into the headroom that cpu_create leaves below the cpu.
  *   RAX and R10 are scratch; the other thirteen hold guest registers (host_of); guest R9,
- *   R10, R11 stay in memory. rip in memory is stale; budget has the whole block deducted.
+ *   R10, R11 stay in memory, and R8 with a TLB model (H_STAMP). rip in memory is stale; budget has the whole block deducted.
  *   At entry and exit of a block the arithmetic flags are in cpu->fl.
  *
  * Invariants
@@ -86,8 +86,10 @@ static inline struct cpu_frame *frame_of(struct cpu *cpu) {
 #define FETCHES_OFFSET (FETCH_OFFSET + (int32_t)sizeof(struct fetch_entry[FETCH_ENTRIES]))
 #define FETCHES(field) (FETCHES_OFFSET + (int32_t)offsetof(struct pn_fetches, field))
 
-/* Guest register -> host register, or -1: in memory. */
-extern const int8_t host_of[16];
+/* Guest register -> host register, or -1: in memory; [1]: with a TLB model. */
+extern const int8_t host_of[2][16];
+/* The last stamp (struct pn_tlb_view) while translated code runs, with a TLB model. */
+#define H_STAMP H_R8
 
 #define NO_BLOCK   UINT32_MAX
 #define BLOCK_MAX  64    /* instructions */
@@ -349,8 +351,11 @@ extern enum cpu_rc (*const vecmem_helper[])(struct cpu *, const struct insn *);
 const uint8_t *thunk_to(struct emit *e, const void *target);
 /* rax: a tag that the first jump cache does not know. */
 const uint8_t *thunk_miss(struct emit *e, const struct xlat *x);
-/* With a TLB model, rax: another page; r10: where the first jump cache has the place in it. */
+/* With a TLB model, called. rax: another page; r10: where the first jump cache has the place in it.
+ * Return: the page is told of, and rax is lost; else the dispatcher goes there. */
 const uint8_t *thunk_fetch(struct emit *e);
+/* Call it unless ZF says that it is the same page. */
+void call_fetch(struct emit *e, const struct xlat *x);
 /* Called: the probe of the address in R10 (lower_mem.c), for 1 << size bytes. CF or ZF: a hit;
  * else as after a probe that missed. */
 const uint8_t *thunk_probe(struct emit *e, bool bmi2, enum pn_tlb_mode mode, bool write,

@@ -38,8 +38,8 @@ static void use(pn_gva gva, enum pn_access access) {
 
 static void fetch(pn_gva gva) {
     struct pn_fetches *p = pn_mmu_fetches(f.vcpu);
-    if (!seen &&
-        (p->page == (gva & PN_PAGE_MASK) || pn_fetch_told(p, gva & PN_PAGE_MASK)))
+    if (!seen && (p->page == (gva & PN_PAGE_MASK) ||
+                  pn_fetch_told(&f.view, p, gva & PN_PAGE_MASK)))
         return;
     if (seen || !pn_mmu_fetch_hit(f.vcpu, gva))
         pn_mmu_fetched(f.vcpu, gva, PN_TLB_SUPER);
