@@ -149,7 +149,7 @@ static void fill(struct pn_cpu_state *s) {
     s->msr_known = (1ull << PN_MSRS) - 1;
     for (unsigned i = 0; i < sizeof(s->xsave); i++)
         s->xsave[i] = (uint8_t)(i * 7 + 3);
-    s->xsave[FX_FOP + 1] &= 7; /* 11 bits */
+    s->xsave[FX_FOP + 1] &= 7;        /* 11 bits */
     memset(s->xsave + FX_MASK, 0, 4); /* the host's */
     s->xsave[XSAVE_HEADER] = 0xff;    /* every component has what is there */
 }
