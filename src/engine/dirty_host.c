@@ -7,6 +7,9 @@
  *                 for pages that nobody has touched)
  *   pagemap-scan  the kernel answers it (asynchronous mode), and PAGEMAP_SCAN reads which pages
  *                 are protected no more, and protects them again (6.7 and later)
+ *   rw-scan       the same for any access (read-write protection, asynchronous mode; Linux 7.3): what
+ *                 PAGEMAP_SCAN calls accessed is protected no more. It is protected again after that by a
+ *                 call of its own, page by page of what was found: who comes between is in the next harvest
  *   soft-dirty    bit 55 of /proc/self/pagemap, which clear_refs clears, of the whole process at
  *                 once (Linux's admin-guide, "Soft-Dirty PTEs"). Reading and clearing are two
  *                 steps, so no vCPU may run between them; and one log of a process goes by it
@@ -43,6 +46,15 @@
 #define WP_ASYNC       (UINT64_C(1) << 15)
 #define SCAN_WRITTEN   (UINT64_C(1) << 1) /* PAGE_IS_WRITTEN */
 #define SCAN_PROTECT   (UINT64_C(3))      /* PM_SCAN_WP_MATCHING, PM_SCAN_CHECK_WPASYNC */
+#define RWP            (UINT64_C(1) << 17)
+#define RWP_ASYNC      (UINT64_C(1) << 18)
+#define REGISTER_RWP   (UINT64_C(1) << 3)
+#define SCAN_ACCESSED  (UINT64_C(1) << 9) /* PAGE_IS_ACCESSED */
+struct rw_protect {
+    struct uffdio_range range;
+    uint64_t mode; /* 1: protect */
+};
+#define RW_PROTECT _IOWR(UFFDIO, 9, struct rw_protect)
 struct scan_region {
     uint64_t start, end, categories;
 };
@@ -72,7 +84,8 @@ struct host_tracker {
 
 bool host_tracker_has(enum pn_dirty_tracker tracker) {
     return tracker == PN_TRACKER_UFFD || tracker == PN_TRACKER_SCAN ||
-           tracker == PN_TRACKER_SOFT || tracker == PN_TRACKER_MINCORE;
+           tracker == PN_TRACKER_SOFT || tracker == PN_TRACKER_MINCORE ||
+           tracker == PN_TRACKER_RW_SCAN;
 }
 
 /* Return: 0 or -errno. */
@@ -85,6 +98,16 @@ static int protect(const struct host_tracker *t, void *at, uint64_t size, bool o
     do
         rc = ioctl(t->uffd, UFFDIO_WRITEPROTECT, &w);
     while (rc < 0 && errno == EAGAIN); /* mappings change meanwhile */
+    return rc < 0 ? -errno : 0;
+}
+
+/* From reads, too. Return: 0 or -errno. */
+static int protect_all(const struct host_tracker *t, uint64_t at, uint64_t size) {
+    struct rw_protect p = {.range = {at, size}, .mode = 1};
+    int rc;
+    do
+        rc = ioctl(t->uffd, RW_PROTECT, &p);
+    while (rc < 0 && errno == EAGAIN);
     return rc < 0 ? -errno : 0;
 }
 
@@ -195,8 +218,10 @@ static int open_soft(struct host_tracker *t) {
 /* ---- Life ---- */
 
 static int open_uffd(struct host_tracker *t) {
-    uint64_t need = WP_UNPOPULATED | UFFD_FEATURE_WP_HUGETLBFS_SHMEM |
-                    (t->tracker == PN_TRACKER_SCAN ? WP_ASYNC : 0);
+    uint64_t need = t->tracker == PN_TRACKER_RW_SCAN
+                        ? RWP | RWP_ASYNC
+                        : WP_UNPOPULATED | UFFD_FEATURE_WP_HUGETLBFS_SHMEM |
+                              (t->tracker == PN_TRACKER_SCAN ? WP_ASYNC : 0);
     struct uffdio_api api = {.api = UFFD_API, .features = need};
     t->uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
     if (t->uffd < 0)
@@ -251,8 +276,9 @@ void host_tracker_close(struct host_tracker *t) {
 
 int host_tracker_watch(struct host_tracker *t, void *hva, uint64_t size,
                        struct host_range **out) {
+    bool reads = t->tracker == PN_TRACKER_RW_SCAN;
     struct uffdio_register reg = {.range = {(uintptr_t)hva, size},
-                                  .mode = UFFDIO_REGISTER_MODE_WP};
+                                  .mode = reads ? REGISTER_RWP : UFFDIO_REGISTER_MODE_WP};
     size_t words = (size / PN_PAGE_SIZE + 63) / 64;
     struct host_range *r = calloc(1, sizeof(*r) + words * sizeof(uint64_t));
     if (!r)
@@ -272,7 +298,9 @@ int host_tracker_watch(struct host_tracker *t, void *hva, uint64_t size,
     r->next = t->ranges;
     t->ranges = *out = r;
     pthread_mutex_unlock(&t->lock);
-    return t->uffd >= 0 ? protect(t, hva, size, true) : 0;
+    return reads          ? protect_all(t, (uintptr_t)hva, size)
+           : t->uffd >= 0 ? protect(t, hva, size, true)
+                          : 0;
 }
 
 /* ---- Harvests ---- */
@@ -304,24 +332,30 @@ static int take_scan(struct host_tracker *t, const struct host_range *r,
                      uint64_t *bitmap) {
     struct scan_region region[REGIONS];
     uint64_t base = (uintptr_t)r->hva;
+    bool reads = t->tracker == PN_TRACKER_RW_SCAN;
+    uint64_t which = reads ? SCAN_ACCESSED : SCAN_WRITTEN;
+    int rc = 0;
     struct scan s = {.size = sizeof(s),
-                     .flags = SCAN_PROTECT,
+                     .flags = reads ? 0 : SCAN_PROTECT,
                      .start = base,
                      .end = base + r->size,
                      .vec = (uintptr_t)region,
                      .vec_len = REGIONS,
-                     .category_mask = SCAN_WRITTEN,
-                     .return_mask = SCAN_WRITTEN};
-    while (s.start < s.end) {
+                     .category_mask = which,
+                     .return_mask = which};
+    while (rc == 0 && s.start < s.end) {
         int n = ioctl(t->pagemap, SCAN, &s);
         if (n < 0)
             return errno == ENOTTY ? -ENOSYS : -errno;
-        for (int i = 0; i < n; i++)
+        for (int i = 0; rc == 0 && i < n; i++) {
             set_pages(bitmap, (region[i].start - base) / PN_PAGE_SIZE,
                       (region[i].end - base) / PN_PAGE_SIZE);
+            if (reads)
+                rc = protect_all(t, region[i].start, region[i].end - region[i].start);
+        }
         s.start = s.walk_end;
     }
-    return 0;
+    return rc;
 }
 
 static int take_soft(struct host_tracker *t, struct host_range *r, uint64_t *bitmap) {
@@ -349,8 +383,9 @@ static int take_mincore(const struct host_range *r, uint64_t *bitmap) {
 
 long host_tracker_harvest(struct host_tracker *t, struct host_range *r,
                           uint64_t *bitmap) {
-    int rc = t->tracker == PN_TRACKER_UFFD   ? take_written(t, r, bitmap)
-             : t->tracker == PN_TRACKER_SCAN ? take_scan(t, r, bitmap)
+    int rc = t->tracker == PN_TRACKER_UFFD ? take_written(t, r, bitmap)
+             : t->tracker == PN_TRACKER_SCAN || t->tracker == PN_TRACKER_RW_SCAN
+                 ? take_scan(t, r, bitmap)
              : t->tracker == PN_TRACKER_SOFT ? take_soft(t, r, bitmap)
                                              : take_mincore(r, bitmap);
     long pages = 0;

@@ -85,7 +85,7 @@ says 2 "--clock sundial: not one of virtual, host" run --clock sundial
 says 2 "--mmu magic: not one of shadow, tdp, kvm" run --mmu magic
 says 2 "--handover magic: not one of shadow, tdp, kvm" run --handover magic
 says 2 "--handover tdp@5: not later than the handover before it" run --handover shadow@9 --handover tdp@5
-says 2 "--dirty-log nosuch: not one of off, wp, bitmap, clear, ring, dbit, pml, hdbss, uffd-wp, pagemap-scan, soft-dirty, mincore, sub-page, all-set, wp-2m, accessed" run --dirty-log nosuch
+says 2 "--dirty-log nosuch: not one of off, wp, bitmap, clear, ring, dbit, pml, hdbss, uffd-wp, pagemap-scan, soft-dirty, mincore, sub-page, all-set, wp-2m, accessed, rw-scan" run --dirty-log nosuch
 says 2 "--kernel '': not a name: it is empty" run --kernel ""
 says 2 "--kernel needs a value: FILE" run --kernel
 says 2 "--summary takes no value" run --summary=yes

@@ -49,7 +49,8 @@ static unsigned watch(struct host_tracker *t, struct host_range *r) {
 }
 
 START_TEST(no_write_is_lost_between_two_harvests) {
-    static const enum pn_dirty_tracker trackers[] = {PN_TRACKER_UFFD, PN_TRACKER_SCAN};
+    static const enum pn_dirty_tracker trackers[] = {PN_TRACKER_UFFD, PN_TRACKER_SCAN,
+                                                     PN_TRACKER_RW_SCAN};
     struct host_tracker *t = NULL;
     struct host_range *r = NULL;
     pthread_t writer;
@@ -71,4 +72,4 @@ START_TEST(no_write_is_lost_between_two_harvests) {
 }
 END_TEST
 
-SUITE("dirty_host", .loops = {{no_write_is_lost_between_two_harvests, 2}})
+SUITE("dirty_host", .loops = {{no_write_is_lost_between_two_harvests, 3}})
