@@ -6,6 +6,7 @@
  * next to guest RAM faults and hits nothing of ours.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/memfd.h>
 #include <numa.h>
 #include <numaif.h>
@@ -218,6 +219,16 @@ static int map(struct hostmem *m, enum page_kind kind) {
     return 0;
 }
 
+/* Unreadable: no. */
+static bool host_has_thp(void) {
+    char text[64] = "";
+    int fd = open("/sys/kernel/mm/transparent_hugepage/enabled", O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+    if (fd >= 0)
+        close(fd);
+    return n > 0 && !strstr(text, "[never]");
+}
+
 int hostmem_create(const struct hostmem_config *cfg, struct hostmem *out, struct err *e) {
     enum page_kind kind = PAGES_THP;
     int rc = parse_kind(cfg->hugepages, &kind, e);
@@ -244,6 +255,7 @@ int hostmem_create(const struct hostmem_config *cfg, struct hostmem *out, struct
     if (!kinds[kind].memfd_flags)
         (void)madvise(m.base, m.mapped,
                       kind == PAGES_THP ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+    m.huge = kind == PAGES_THP && m.fd < 0 && host_has_thp();
     (void)madvise(m.base, m.mapped, MADV_DONTDUMP);
     rc = place(&m, cfg->numa, e);
     if (rc) {
@@ -258,7 +270,8 @@ int hostmem_create(const struct hostmem_config *cfg, struct hostmem *out, struct
 void hostmem_mend(const struct hostmem *m, const atomic_bool *stop) {
     const size_t block = 2u << 20;
     unsigned char there[(2u << 20) / 4096];
-    for (uint64_t at = 0; at + block <= m->mapped && !atomic_load(stop); at += block) {
+    for (uint64_t at = 0; m->huge && at + block <= m->mapped && !atomic_load(stop);
+         at += block) {
         if (mincore(m->base + at, block, there))
             return;
         size_t n = 0;

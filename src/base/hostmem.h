@@ -25,6 +25,7 @@ struct hostmem {
     uint64_t size;
     uint64_t mapped; /* size rounded up to the page size in use */
     int fd;          /* memfd, or -1 */
+    bool huge;       /* transparent huge pages are wanted, and the host has them */
 };
 
 /* Return: 0; -EINVAL bad text, absent node, size beyond the host; others as mmap, mbind
@@ -33,8 +34,8 @@ int hostmem_create(const struct hostmem_config *cfg, struct hostmem *out, struct
 void hostmem_destroy(struct hostmem *m);
 
 /* A copy of this process (fork) has ended: where either wrote meanwhile, the kernel has split huge pages for good.
- * Each 2 MiB that has all its pages is one again. A hint, for a thread of its own: it copies them. stop: set by
- * another thread: no more. */
+ * Of memory with such pages (`huge`) each 2 MiB that has all its pages is one again. A hint, for a thread of its own: it
+ * copies them. stop: set by another thread: no more. */
 void hostmem_mend(const struct hostmem *m, const atomic_bool *stop);
 
 /* Memory from `from` on, in bytes of it, is to be on that node of the host's, and what is there already

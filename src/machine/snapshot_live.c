@@ -115,8 +115,7 @@ static void *mend(void *opaque) {
 /* Where the memory is the guest's alone, and nobody else watches it. */
 static void mend_begin(const struct machine *m, struct mender *w) {
     sigset_t all, old;
-    if (m->fill || m->cfg.numa || pn_dirty_by_host(m->cfg.dirty) ||
-        (m->cfg.hugepages && strcmp(m->cfg.hugepages, "thp") != 0))
+    if (m->fill || m->cfg.numa || pn_dirty_by_host(m->cfg.dirty) || !m->ram.huge)
         return;
     w->ram = m->ram;
     w->window = m->window;
