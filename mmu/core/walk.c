@@ -441,8 +441,9 @@ void second_fault(struct pn_fault *f, const struct stage *second, const struct w
 }
 
 void second_denied(struct walk *w, const struct stage *second, const struct walk *in,
-                   bool table) {
+                   bool table, bool stack) {
     second_fault(&w->fault, second, in, table);
+    w->fault.error |= stack ? PN_PF_SS : 0;
     w->fault.linear = w->gva;
     if (second->bits.format->rights == PT_R_W_X)
         w->fault.error |= PN_NPF_LINEAR;
@@ -453,7 +454,7 @@ static struct ref second_read(struct pn_mmu_vcpu *vcpu, const struct stage *s,
     struct walk in = {.fixes = w->fixes};
     struct ref none = {0};
     if (stage_walk(vcpu, s, gpa, s->table, PN_TLB_USER, flags, &in) < 0) {
-        second_denied(w, s, &in, true);
+        second_denied(w, s, &in, true, false);
         w->miss = MISS_FAULT;
         return none;
     }
@@ -471,7 +472,7 @@ static enum miss second_write(struct pn_mmu_vcpu *vcpu, const struct stage *s,
                               struct walk *w, pn_gpa gpa) {
     struct walk in = {.fixes = w->fixes};
     if (stage_walk(vcpu, s, gpa, PN_WRITE, PN_TLB_USER, 0, &in) < 0) {
-        second_denied(w, s, &in, true);
+        second_denied(w, s, &in, true, false);
         return MISS_FAULT;
     }
     if (walk_table_in_apic(vcpu, w, &in))
@@ -488,7 +489,7 @@ static int second_final(struct pn_mmu_vcpu *vcpu, const struct stage *second,
     pn_gpa gpa = out->gfn << PN_PAGE_SHIFT | (out->gva & (PN_PAGE_SIZE - 1));
     if (stage_walk(vcpu, second, gpa, second_asked(access),
                    user ? PN_TLB_USER : PN_TLB_SUPER, flags, &in) < 0) {
-        second_denied(out, second, &in, false);
+        second_denied(out, second, &in, false, pn_on_shadow_stack(access));
         out->end = WALK_BELOW;
         return -1;
     }

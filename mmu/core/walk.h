@@ -114,9 +114,10 @@ struct walk;
  * table above. */
 void second_fault(struct pn_fault *f, const struct stage *second, const struct walk *in,
                   bool table);
-/* The same, of a reference of the walk w: it is w's fault. */
+/* The same, of a reference of the walk w: it is w's fault. stack: of an access to a shadow stack
+ * itself. */
 void second_denied(struct walk *w, const struct stage *second, const struct walk *in,
-                   bool table);
+                   bool table, bool stack);
 
 /* How a walk ended. */
 enum walk_end { WALK_MAPPED, WALK_ABSENT, WALK_RESERVED, WALK_DENIED, WALK_BELOW };

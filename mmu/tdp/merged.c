@@ -41,7 +41,7 @@ struct asked {
     pn_gpa gpa;
     enum pn_access access;
     enum pn_tlb_mode mode;
-    bool final;
+    bool final, stack; /* the address is no table's; it is a shadow stack's */
 };
 
 static unsigned leaf_level(struct pn_mmu *mmu, const struct walk *in) {
@@ -75,7 +75,7 @@ static __attribute__((noinline)) enum miss merge(struct pn_mmu_vcpu *vcpu, struc
         exit_begins(mmu);
         pn_count(vcpu->stats, ept_violation);
         observe(mmu, fault_taken, vcpu);
-        second_denied(w, &vcpu->second, in, !q->final);
+        second_denied(w, &vcpu->second, in, !q->final, q->stack);
         return MISS_FAULT;
     }
     tdp_violated(&v);
@@ -92,7 +92,7 @@ static __attribute__((noinline)) enum miss merge(struct pn_mmu_vcpu *vcpu, struc
 /* A gpte's address. Return: as merge; MISS_NONE and *gpa: in the memslots. */
 static enum miss table_at(struct pn_mmu_vcpu *vcpu, struct walk *w, pn_gpa *gpa,
                           enum pn_access access) {
-    struct asked q = {*gpa, access, PN_TLB_USER, false};
+    struct asked q = {*gpa, access, PN_TLB_USER, false, false};
     struct ewalk e;
     struct walk in;
     uint64_t refs = merged_find(vcpu, *gpa, &e);
@@ -134,7 +134,8 @@ static int merged_final(struct pn_mmu_vcpu *vcpu, const struct stage *st,
     const struct stage *second = &vcpu->second;
     struct asked q = {out->gfn << PN_PAGE_SHIFT | (out->gva & (PN_PAGE_SIZE - 1)),
                       second_asked(access),
-                      out->access & ACC_USER ? PN_TLB_USER : PN_TLB_SUPER, true};
+                      out->access & ACC_USER ? PN_TLB_USER : PN_TLB_SUPER, true,
+                      pn_on_shadow_stack(access)};
     struct ewalk e;
     struct walk in;
     if (flags & WALK_PROBE)

@@ -154,13 +154,21 @@ enum {
 #define V_VECTOR_SHIFT 32
 
 /* VMCB_EVENT_INJ, VMCB_EXIT_INT_INFO */
-#define INJ_TYPE_SHIFT 8
+#define INJ_TYPE_SHIFT SVM_AT_INT_TYPE
 #define INJ_INTR       0u
 #define INJ_NMI        2u
 #define INJ_EXCEPTION  3u
 #define INJ_SOFT       4u
-#define INJ_ERROR      (UINT64_C(1) << 11)
-#define INJ_VALID      (UINT64_C(1) << 31)
+#define INJ_ERROR      SVM_SAYS(INT_ERROR, 1)
+#define INJ_VALID      SVM_SAYS(INT_VALID, 1)
+
+/* Where bits are in the words that an exit says: SVM_AT_<word>_<name>. */
+enum {
+#define SVM_WORD(word, at, size)
+#define SVM_BITS(word, name, low, width, values) SVM_AT_##word##_##name = (low),
+#include "cpu/svm_words.inc"
+};
+#define SVM_SAYS(bits, value) ((uint64_t)(value) << SVM_AT_##bits)
 
 /* Of MSR VM_CR. */
 

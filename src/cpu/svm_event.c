@@ -18,7 +18,7 @@ static uint64_t injection(const struct event *ev) {
     else if (ev->kind == EVENT_SOFT && ev->vector != VEC_BP && ev->vector != VEC_OF)
         type = INJ_SOFT;
     if (ev->has_error)
-        info |= INJ_ERROR | (uint64_t)ev->error << 32;
+        info |= INJ_ERROR | SVM_SAYS(INT_CODE, ev->error);
     return info | (uint64_t)type << INJ_TYPE_SHIFT;
 }
 
@@ -30,7 +30,8 @@ void svm_in_flight(struct cpu *cpu, const struct event *ev) {
 
 bool svm_fault(struct cpu *cpu, const struct pn_fault *f, enum cpu_rc *rc) {
     if (f->vector == PN_VEC_NPF) {
-        uint64_t where = f->error & PN_NPF_TABLE ? UINT64_C(2) << 32 : UINT64_C(1) << 32;
+        uint64_t where =
+            f->error & PN_NPF_TABLE ? SVM_SAYS(NPF_TABLE, 1) : SVM_SAYS(NPF_FINAL, 1);
         *rc = svm_exit(cpu, SVM_EXIT_NPF, (f->error & ~PN_NPF_TABLE) | where, f->address,
                        0);
         return true;

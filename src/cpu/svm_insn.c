@@ -54,14 +54,15 @@ static bool check_cr(struct cpu *cpu, const struct insn *in, enum cpu_rc *rc) {
         cr = cr == 0 && cpu_follows(cpu, RULE_lock_cr8) ? 8 : 1;
     if (cpu->cpl || (cr != 0 && cr != 2 && cr != 3 && cr != 4 && cr != 8))
         return false;
-    uint64_t info = assist(cpu, UINT64_C(1) << 63 | reg);
+    uint64_t info = assist(cpu, SVM_SAYS(CR_MOV, 1) | SVM_SAYS(CR_REGISTER, reg));
     if (!write)
         return cr_read(cpu, cr) && leave(cpu, in, SVM_EXIT_READ_CR0 + cr, info, rc);
     if (cr_write(cpu, cr))
         return leave(cpu, in, SVM_EXIT_WRITE_CR0 + cr, info, rc);
     uint64_t v = mode_64(cpu) ? cpu->gpr[reg] : (uint32_t)cpu->gpr[reg];
     return cr == 0 && (v ^ cpu->cr0) & ~CR0_SELECTIVE & ~CR0_ET &&
-           plain(cpu, in, ICPT_CR0_SELECTIVE, rc);
+           svm_intercepts(cpu, ICPT_CR0_SELECTIVE) &&
+           leave(cpu, in, SVM_EXIT_ICPT + ICPT_CR0_SELECTIVE, info, rc);
 }
 
 static bool check_dr(struct cpu *cpu, const struct insn *in, enum cpu_rc *rc) {
@@ -72,7 +73,8 @@ static bool check_dr(struct cpu *cpu, const struct insn *in, enum cpu_rc *rc) {
         return false;
     unsigned bit = dr + (write ? 16 : 0);
     return cpu->svm.ctl.dr >> bit & 1 &&
-           leave(cpu, in, SVM_EXIT_READ_DR0 + bit, assist(cpu, reg), rc);
+           leave(cpu, in, SVM_EXIT_READ_DR0 + bit,
+                 assist(cpu, SVM_SAYS(DR_REGISTER, reg)), rc);
 }
 
 static bool check_smsw(struct cpu *cpu, const struct insn *in, enum cpu_rc *rc) {
@@ -221,7 +223,7 @@ static bool check_msr(struct cpu *cpu, const struct insn *in, enum cpu_rc *rc) {
     bool write = in->fn == op_wrmsr;
     return !cpu->cpl && svm_intercepts(cpu, ICPT_MSR) &&
            msr_intercepted(cpu, (uint32_t)cpu->gpr[R_CX], write) &&
-           leave(cpu, in, SVM_EXIT_ICPT + ICPT_MSR, write, rc);
+           leave(cpu, in, SVM_EXIT_ICPT + ICPT_MSR, SVM_SAYS(MSR_WRITE, write), rc);
 }
 
 bool svm_port(struct cpu *cpu, const struct insn *in, uint16_t port, unsigned size,
@@ -229,10 +231,11 @@ bool svm_port(struct cpu *cpu, const struct insn *in, uint16_t port, unsigned si
     if (!svm_intercepts(cpu, ICPT_IOIO) || !map_bits(cpu, cpu->svm.ctl.iopm, port, size))
         return false;
     uint64_t next = next_rip(cpu, in);
-    uint64_t info = (uint64_t)port << 16 | (out ? 0 : 1) | size << 4;
+    uint64_t info = SVM_SAYS(IO_PORT, port) | SVM_SAYS(IO_IN, !out) |
+                    SVM_SAYS(IO_SIZE, size) | SVM_SAYS(IO_ADDRESS, in->addrsize / 2);
     if (string) {
-        info |= 4 | (in->rep ? 8 : 0) | (uint64_t)in->addrsize << 6;
-        info |= assist(cpu, (uint64_t)(out ? in->seg : SEG_ES) << 10);
+        info |= SVM_SAYS(IO_STRING, 1) | SVM_SAYS(IO_REP, in->rep != 0);
+        info |= assist(cpu, SVM_SAYS(IO_SEGMENT, out ? in->seg : SEG_ES));
     }
     *rc = svm_exit(cpu, SVM_EXIT_ICPT + ICPT_IOIO, info, next, next);
     return true;
@@ -244,13 +247,13 @@ bool svm_task_switch(struct cpu *cpu, uint16_t sel, enum task_reason reason,
                      const struct event *ev, enum cpu_rc *rc) {
     if (!svm_intercepts(cpu, ICPT_TASK_SWITCH))
         return false;
-    uint64_t info = reason == TASK_IRET  ? UINT64_C(1) << 36
-                    : reason == TASK_JMP ? UINT64_C(1) << 38
-                                         : 0;
+    /* RF as the outgoing TSS would have it. */
+    uint64_t eflags = ev ? event_rflags(cpu, ev) : cpu_rflags(cpu);
+    uint64_t info = SVM_SAYS(TASK_WHY_IRET, reason == TASK_IRET) |
+                    SVM_SAYS(TASK_WHY_JUMP, reason == TASK_JMP) |
+                    SVM_SAYS(TASK_WHY_RF, (eflags & FL_RF) != 0);
     if (ev && ev->has_error)
-        info |= UINT64_C(1) << 44 | ev->error;
-    if (cpu_rflags(cpu) & FL_RF)
-        info |= UINT64_C(1) << 48;
+        info |= SVM_SAYS(TASK_WHY_HAS_ERROR, 1) | SVM_SAYS(TASK_WHY_ERROR, ev->error);
     *rc = svm_exit(cpu, SVM_EXIT_ICPT + ICPT_TASK_SWITCH, sel, info, 0);
     return true;
 }

@@ -97,6 +97,7 @@ static enum cpu_rc leave_by_ept(struct cpu *cpu, const struct pn_fault *f) {
     x.qualification = VMX_SAYS(EPT_FETCH, fetch) | VMX_SAYS(EPT_WRITE, !fetch && write) |
                       VMX_SAYS(EPT_READ, !fetch && (!write || table)) |
                       VMX_SAYS(EPT_RIGHTS, f->error >> PN_NPF_RIGHTS_SHIFT & 15) |
+                      VMX_SAYS(EPT_SHADOW_STACK, (f->error & PN_PF_SS) != 0) |
                       VMX_SAYS(EPT_UNBLOCKED, unblocked(cpu));
     if (f->error & PN_NPF_LINEAR) {
         x.linear = f->linear;

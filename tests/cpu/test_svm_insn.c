@@ -118,8 +118,10 @@ START_TEST(selective_cr0_writes_exit_unless_ts_and_mp_alone_change) {
         fx.cpu->gpr[11] = fx.cpu->cr0 ^ 1ull << bit;
         sv_guarded(op_mov_cr, &in);
         ck_assert_int_eq(!fx.cpu->svm.guest, bit != 1 && bit != 3);
-        if (!fx.cpu->svm.guest)
+        if (!fx.cpu->svm.guest) {
             sv_left(0x65);
+            ck_assert_uint_eq(sv_get(INFO1), 1ull << 63 | 11);
+        }
         sv_leave();
     }
 }
@@ -171,7 +173,7 @@ START_TEST(ports_exit_by_the_map_and_say_how) {
     fx.cpu->gpr[R_DX] = 0x3f8;
     ck_assert_int_eq(op_port(fx.cpu, &in), CPU_JUMP);
     sv_left(0x7b);
-    ck_assert_uint_eq(sv_get(INFO1), 0x3f8u << 16 | 1 | 4u << 4);
+    ck_assert_uint_eq(sv_get(INFO1), 0x3f8u << 16 | 1 | 4u << 4 | 4u << 7);
     ck_assert_uint_eq(sv_get(INFO2), GUEST + 2);
 }
 END_TEST
@@ -386,7 +388,7 @@ START_TEST(a_task_switch_says_why) {
         {TASK_IRET, false, false, 1ull << 36},
         {TASK_JMP, false, true, 1ull << 38 | 1ull << 48},
         {TASK_GATE, false, false, 0},
-        {TASK_GATE, true, false, 1ull << 44 | 0x1234},
+        {TASK_GATE, true, false, 1ull << 48 | 1ull << 44 | 0x1234}, /* a fault sets RF */
     };
     const struct event ev = {
         .vector = VEC_GP, .kind = EVENT_FAULT, .has_error = true, .error = 0x1234};
@@ -428,13 +430,9 @@ START_TEST(each_bit_of_a_ports_word) {
         ck_assert(svm_port(fx.cpu, &in, 0x60, size, out, string, &rc));
         sv_left(0x7b);
         uint64_t info = 0x60u << 16 | !out | (size == 1 ? 1u : size == 2 ? 2u : 4u) << 4;
-        if (string) /* STR, REP, the address's size, the segment: ES of INS */
-            info |= 1u << 2 | rep << 3 |
-                    (wide == 2   ? 1u
-                     : wide == 4 ? 2u
-                                 : 4u)
-                        << 7 |
-                    (out ? 4u << 10 : 0);
+        info |= (wide == 2 ? 1u : wide == 4 ? 2u : 4u) << 7; /* the address's size */
+        if (string) /* STR, REP, the segment: ES of INS */
+            info |= 1u << 2 | rep << 3 | (out ? 4u << 10 : 0);
         ck_assert_uint_eq(sv_get(INFO1), info);
     }
     sv_fill();

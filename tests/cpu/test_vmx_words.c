@@ -309,6 +309,15 @@ static void grant_all(uint64_t bits) {
         l2_store(&v2, NESTED + i * 0x1000, (NESTED + (i + 1) * 0x1000) | 0x407 | bits, 8);
 }
 
+/* CALL, with a shadow stack there. */
+static void call_with(pn_gva ssp) {
+    v2_put(VMCS_GUEST_CR4, v2_get(VMCS_GUEST_CR4) | CR4_CET);
+    v2.cpu->msr_s_cet = 1;
+    v2.cpu->ssp = ssp;
+    v2_own_page(PAGE, PAGE | 0x41);
+    V2_CODE(0xe8, 1, 0, 0, 0);
+}
+
 static void violations(void) {
     static const struct {
         uint16_t entry; /* rights; 0x400: X of users' addresses */
@@ -316,10 +325,10 @@ static void violations(void) {
         bool mbec, user;
         uint16_t says;
     } each[] = {
-        {0, 'r', 0, 1, 0x181},     {0, 'w', 0, 1, 0x182},    {0, 'x', 0, 1, 0x184},
-        {1, 'w', 0, 1, 0x18a},     {5, 'w', 0, 1, 0x1aa},    {3, 'x', 0, 1, 0x19c},
-        {4, 'r', 0, 1, 0x1a1},     {4, 'w', 0, 1, 0x1a2},    {5, 'x', 1, 1, 0x1ac},
-        {0x401, 'x', 1, 0, 0x1cc}, {0x400, 'r', 1, 0, 0x1c1}};
+        {0, 'r', 0, 1, 0x181},     {0, 'w', 0, 1, 0x182},     {0, 'x', 0, 1, 0x184},
+        {1, 'w', 0, 1, 0x18a},     {5, 'w', 0, 1, 0x1aa},     {3, 'x', 0, 1, 0x19c},
+        {4, 'r', 0, 1, 0x1a1},     {4, 'w', 0, 1, 0x1a2},     {5, 'x', 1, 1, 0x1ac},
+        {0x401, 'x', 1, 0, 0x1cc}, {0x400, 'r', 1, 0, 0x1c1}, {0, 'c', 0, 0, 0x2182}};
     for (unsigned i = 0; i < sizeof each / sizeof each[0]; i++) {
         v2_fresh();
         grant_all(0);
@@ -330,9 +339,12 @@ static void violations(void) {
             read_at(LIN(PAGE + 0x10));
         else if (each[i].access == 'w')
             write_at(LIN(PAGE + 0x10));
-        else
+        else if (each[i].access == 'x')
             jump_to(LIN(PAGE + 0x10));
+        else
+            call_with(LIN(PAGE + 0x18));
         v2_run(48);
+        v2.cpu->msr_s_cet = 0;
         v2_says(W_EPT, each[i].says);
         ck_assert_uint_eq(v2_get(VMCS_GUEST_PHYSICAL), PAGE + 0x10);
         ck_assert_uint_eq(v2_get(VMCS_GUEST_LINEAR), LIN(PAGE + 0x10));
