@@ -451,7 +451,9 @@ static bool pending_valid(const struct vmcs *v) {
     if (!(blocked & (BLOCKED_STI | BLOCKED_MOV_SS)) &&
         v->f[VMCS_ACTIVITY] != ACTIVITY_HLT)
         return true;
-    return !(p & DR6_BS) == !(v->f[VMCS_GUEST_RFLAGS] & FL_TF);
+    bool steps =
+        v->f[VMCS_GUEST_RFLAGS] & FL_TF && !(v->f[VMCS_GUEST_DEBUGCTL] & DEBUGCTL_BTF);
+    return !(p & DR6_BS) == !steps;
 }
 
 static bool link_valid(const struct cpu *cpu, const struct vmcs *v) {
@@ -459,7 +461,7 @@ static bool link_valid(const struct cpu *cpu, const struct vmcs *v) {
     uint32_t revision = UINT32_MAX;
     if (link == VMCS_NONE)
         return true;
-    if (!page(cpu, link))
+    if (!page(cpu, link) || link == cpu->vmx.vmcs)
         return false;
     pn_mmu_read_phys(cpu->mmu, link, &revision, sizeof revision);
     return revision ==

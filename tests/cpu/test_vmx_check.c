@@ -272,9 +272,13 @@ static const struct row {
     {{{BLOCKED, 2}, {RFLAGS, 2 | FL_TF}}, STATE, 0}, /* a trap that is not pending */
     {{{BLOCKED, 2}, {RFLAGS, 2 | FL_TF}, {PENDING, 1u << 14}}, ENTERS, 0},
     {{{BLOCKED, 2}, {PENDING, 1u << 14}}, STATE, 0},
+    /* With DEBUGCTL.BTF TF steps by branches. */
+    {{{BLOCKED, 2}, {RFLAGS, 2 | FL_TF}, {0x2802, 2}}, ENTERS, 0},
+    {{{BLOCKED, 2}, {RFLAGS, 2 | FL_TF}, {PENDING, 1u << 14}, {0x2802, 2}}, STATE, 0},
     {{{ACTIVITY, 1}, {RFLAGS, 2 | FL_TF}}, STATE, 0},
     {{{0x2800, 1ull << 46}}, STATE, 4},
     {{{0x2800, OTHER_AT}}, ENTERS, 0},
+    {{{0x2800, VMCS_AT}}, STATE, 4}, /* the current VMCS */
     {{{PROC2, VX_PROC2 | 1u << 14}, {0x2026, IO_A}, {0x2028, IO_B}, {0x2800, OTHER_AT}},
      STATE,
      4}, /* it is no shadow */
