@@ -161,9 +161,15 @@ static void from_leaf(void *opaque, uint32_t leaf, uint32_t subleaf, uint32_t ou
 static bool refuses(const struct pn_engine_config *cfg, const struct cpu_model *model,
                     char *err, size_t err_size) {
     const char *by = cpu_model_hypervisor(model);
-    if (!by || (!cfg->recorder && !cfg->parallel))
+    if (!by || (!cfg->recorder && !cfg->parallel && !cfg->to_host_cpu))
         return false;
-    if (cfg->recorder)
+    if (cfg->to_host_cpu)
+        snprintf(
+            err, err_size,
+            "--handover kvm: KVM cannot be given a guest that is a hypervisor: leave "
+            "%s out of --cpu",
+            by);
+    else if (cfg->recorder)
         snprintf(err, err_size,
                  "--record: a recording does not know the worlds of a guest"
                  " that is a hypervisor: leave %s out of --cpu",

@@ -2,6 +2,7 @@
 /*
  * SVM: VMRUN, injection, interrupts, nested paging's exits, and VMCBs of random bytes.
  */
+#include "cpu/control.h"
 #include "fixture_svm.h"
 
 /* ---- VMRUN itself ---- */
@@ -510,11 +511,26 @@ START_TEST(random_vmcbs_end_in_l2_or_in_l1) {
 }
 END_TEST
 
+/* ---- What there is ---- */
+
+/* NP, NRIP, clean bits, flush by ASID, decode assists, the PAUSE filter, virtual GIF: and no LBR
+ * virtualization, TSC ratio, threshold of the filter, AVIC, virtual VMLOAD, virtual NMIs. */
+START_TEST(cpuid_offers_what_is_built_alone) {
+    uint32_t out[4];
+    uint64_t value;
+    cpu_model_leaf(fx.cpu->model, 0x8000000a, 0, out);
+    ck_assert_uint_eq(out[3], 1u << 0 | 1u << 3 | 1u << 5 | 1u << 6 | 1u << 7 | 1u << 10 |
+                                  1u << 16);
+    ck_fault(msr_read(fx.cpu, 0xc0000104, &value), VEC_GP, 0); /* TSC ratio */
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("svm");
     TCase *t = fix_case("svm");
     tcase_add_checked_fixture(t, sv_create, sv_destroy);
     tcase_add_test(t, vmrun_needs_svme_ring_0_and_an_aligned_page);
+    tcase_add_test(t, cpuid_offers_what_is_built_alone);
     tcase_add_loop_test(t, a_state_that_may_not_be_is_refused, 0,
                         (int)(sizeof rows / sizeof rows[0]));
     tcase_add_test(t, l1s_state_comes_back_and_l2s_is_saved);

@@ -198,6 +198,17 @@ START_TEST(eptps_are_what_the_capability_msr_says) {
 }
 END_TEST
 
+/* Bits of it, one by one: execute-only, 4 and 5 levels, UC, WB, 2M, 1G, INVEPT, A and D, its two
+ * types, INVVPID and its four; and no advanced information, nor supervisor shadow stacks. */
+START_TEST(the_capabilities_of_ept_are_what_is_built_alone) {
+    uint64_t value;
+    ck_assert_int_eq(msr_read(fx.cpu, 0x48c, &value), CPU_NEXT);
+    ck_assert_uint_eq(value, 1ull << 0 | 1ull << 6 | 1ull << 7 | 1ull << 8 | 1ull << 14 |
+                                 1ull << 16 | 1ull << 17 | 1ull << 20 | 1ull << 21 |
+                                 3ull << 25 | 1ull << 32 | 15ull << 40);
+}
+END_TEST
+
 START_TEST(invvpid_refuses_what_the_manual_says) {
     static const struct {
         uint64_t type, vpid, address;
@@ -317,6 +328,7 @@ int main(void) {
     tcase_add_loop_test(t, controls_are_what_the_capability_msrs_say, 0, 5);
     tcase_add_test(t, eptps_are_what_the_capability_msr_says);
     tcase_add_test(t, invvpid_refuses_what_the_manual_says);
+    tcase_add_test(t, the_capabilities_of_ept_are_what_is_built_alone);
     tcase_add_test(t, l1s_state_comes_back_and_l2s_is_saved);
     tcase_add_test(t, an_msr_that_cannot_be_loaded_fails_the_entry);
     suite_add_tcase(suite, t);
