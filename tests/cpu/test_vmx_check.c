@@ -20,6 +20,7 @@
     }
 #define NARROW_EPT {PROC2, VX_PROC2 | 2}, {0x201a, EPT | 0x1e}, NARROW
 #define POKES      8
+#define HIGH       0xffff800000000000 /* the lowest address of the upper half */
 
 struct poke {
     unsigned field;
@@ -282,11 +283,71 @@ static const struct row {
     {{{PROC2, VX_PROC2 | 1u << 14}, {0x2026, IO_A}, {0x2028, IO_B}, {0x2800, OTHER_AT}},
      STATE,
      4}, /* it is no shadow */
+    /* ---- Edges that are passed, and what has none above ---- */
+    {{{0x400e, 2}, {0x2006, (1ull << 46) - 32}}, ENTERS, 0},
+    {{{PROC2, VX_PROC2 | 1u << 18}, {0x202a, (1ull << 46) - 0x1000}}, ENTERS, 0},
+    {{{PROC, VX_PROC | 1u << 21}, {0x2012, LIST}, {0x401c, 0}}, ENTERS, 0},
+    {{{INJECT, VALID | 1u << 11 | 3u << 8 | 13}, {INJECT_ERROR, 0xffff}}, ENTERS, 0},
+    {{{0xc00, 0xfff8}}, ENTERS, 0}, /* L1's selectors */
+    {{{0xc02, 0xfff8}}, ENTERS, 0},
+    {{{0xc06, 0xfff8}}, ENTERS, 0},
+    {{{0xc08, 0xfff8}}, ENTERS, 0},
+    {{{0xc0a, 0xfff8}}, ENTERS, 0},
+    {{{0xc0c, 0xfff8}}, ENTERS, 0},
+    {{{0x6c00, 0xffffffff}}, ENTERS, 0}, /* its registers */
+    {{{0x6c02, (1ull << 46) - 1}}, ENTERS, 0},
+    {{{0x6c04, 0x220a0}}, ENTERS, 0},
+    {{{0x6c06, HIGH}}, ENTERS, 0},
+    {{{0x6c08, HIGH}}, ENTERS, 0},
+    {{{0x6c0a, HIGH}}, ENTERS, 0},
+    {{{0x6c0c, HIGH}}, ENTERS, 0},
+    {{{0x6c0e, HIGH}}, ENTERS, 0},
+    {{{0x6c10, HIGH}}, ENTERS, 0},
+    {{{0x6c12, HIGH}}, ENTERS, 0},
+    {{{0x6c16, HIGH}}, ENTERS, 0},
+    {{{0x800, KDATA | 3}}, STATE, 0}, /* L2's selectors: ES, FS, GS, TR */
+    {{{0x800, KDATA | 3}, {0x4814, 0xc0f3}}, ENTERS, 0},
+    {{{0x808, KDATA | 3}, {0x481c, 0xc093}, {0x4808, ~0u}}, STATE, 0},
+    {{{0x808, KDATA | 3}, {0x481c, 0xc0f3}, {0x4808, ~0u}}, ENTERS, 0},
+    {{{0x80a, KDATA | 3}, {0x481e, 0xc093}, {0x480a, ~0u}}, STATE, 0},
+    {{{0x80a, KDATA | 3}, {0x481e, 0xc0f3}, {0x480a, ~0u}}, ENTERS, 0},
+    {{{0x80e, 0xfff8}}, ENTERS, 0},
+    {{{0x4800, 0xffff0}}, STATE, 0}, /* its limits */
+    {{{0x4800, 0xfffff}}, ENTERS, 0},
+    {{{0x4802, 0xffff0}}, STATE, 0},
+    {{{0x4802, 0xfffff}}, ENTERS, 0},
+    {{{0x4804, 0xffff0}}, STATE, 0},
+    {{{0x4804, 0xfffff}}, ENTERS, 0},
+    {{{0x481c, 0xc093}, {0x4808, 0xffff0}}, STATE, 0},
+    {{{0x481e, 0xc093}, {0x480a, 0xffff0}}, STATE, 0},
+    {{{0x480e, 0x100067}}, STATE, 0},
+    {{{0x480e, 0xfffff}}, ENTERS, 0},
+    {{{0x4814, UNUSABLE}}, ENTERS, 0},
+    {{{0x6806, 0xffffffff}}, ENTERS, 0}, /* its bases */
+    {{{0x6808, 0xffffffff}}, ENTERS, 0},
+    {{{0x680a, 0xffffffff}}, ENTERS, 0},
+    {{{0x680c, 0xffffffff}}, ENTERS, 0},
+    {{{0x680e, HIGH}}, ENTERS, 0},
+    {{{0x6810, HIGH}}, ENTERS, 0},
+    {{{0x4820, 0x82}, {0x480c, 0x67}, {0x80c, 0x70}, {0x6812, HIGH}}, ENTERS, 0},
+    {{{0x6814, HIGH}}, ENTERS, 0},
+    {{NARROW_EPT, {0x6804, 0x2020}, {0x280a, 3}}, STATE, 2},
+    {{NARROW_EPT, {0x6804, 0x2020}, {0x280a, 0x1001}}, ENTERS, 0},
+    {{NARROW_EPT, {0x6804, 0x2020}, {0x280e, 0x21}}, STATE, 2},
+    {{{0x4810, 0xffff}}, ENTERS, 0},
+    {{{0x4812, 0xffff}}, ENTERS, 0},
+    {{{0x6802, (1ull << 46) - 0x1000}}, ENTERS, 0},
+    {{{0x6816, HIGH}}, ENTERS, 0},
+    {{{0x6818, HIGH}}, ENTERS, 0},
+    {{{RIP, HIGH}}, ENTERS, 0},
+    {{{0x6824, HIGH}}, ENTERS, 0},
+    {{{0x6826, HIGH}}, ENTERS, 0},
 };
 #define ROWS (int)(sizeof rows / sizeof rows[0])
 
 START_TEST(a_vmcs_that_may_not_be_is_refused) {
     const struct row *r = &rows[_i];
+    gate_set(VEC_GP, KCODE, 0xa000, 14, 0, 0); /* for what is injected */
     for (unsigned k = 0; k < POKES && (!k || r->poke[k].field || r->poke[k].value); k++)
         vx_put(r->poke[k].field, r->poke[k].value);
     if (r->result == CONTROLS || r->result == HOST_BAD) {
@@ -302,6 +363,50 @@ START_TEST(a_vmcs_that_may_not_be_is_refused) {
     ck_assert_uint_eq(vx_get(QUALIFICATION), r->qualification);
     vx_fill(); /* and without it L2 is entered */
     vx_enter();
+}
+END_TEST
+
+/* The fields that a rule of VM entry is about, by their encodings (SDM volume 3, "VM-Execution
+ * Control Fields" to "Checks on Guest Page-Directory-Pointer-Table Entries"): for each there is a
+ * row that fails and one that enters. Those of the virtual APIC are in test_vmx_apic.c; limits and
+ * bases of segments in virtual-8086 mode below. */
+static const uint16_t checked[] = {
+    /* controls */
+    PIN, PROC, PROC2, EXIT, ENTRY, TARGETS, 0x2000, 0x2002, 0x2004, 0x2006, 0x2008,
+    0x200a, 0x200e, 0x2012, 0x2018, 0x201a, 0x2024, 0x2026, 0x2028, 0x202a, 0x400e,
+    0x4010, 0x4014, 0x401c, INJECT, INJECT_ERROR, INJECT_LEN,
+    /* the host */
+    0xc00, 0xc02, 0xc04, 0xc06, 0xc08, 0xc0a, 0xc0c, 0x2c00, 0x2c02, 0x6c00, 0x6c02,
+    0x6c04, 0x6c06, 0x6c08, 0x6c0a, 0x6c0c, 0x6c0e, 0x6c10, 0x6c12, 0x6c16,
+    /* the guest: selectors, limits, rights, bases */
+    0x800, 0x804, 0x806, 0x808, 0x80a, 0x80c, 0x80e, 0x4800, 0x4802, 0x4804, 0x4806,
+    0x4808, 0x480a, 0x480c, 0x480e, 0x4814, 0x4816, 0x4818, 0x481a, 0x481c, 0x481e,
+    0x4820, 0x4822, 0x6806, 0x6808, 0x680a, 0x680c, 0x680e, 0x6810, 0x6812, 0x6814,
+    /* registers, and what is none */
+    0x2800, 0x2802, 0x2804, 0x2806, 0x280a, 0x280c, 0x280e, 0x2810, 0x4810, 0x4812,
+    BLOCKED, ACTIVITY, 0x6800, 0x6802, 0x6804, 0x6816, 0x6818, 0x681a, RIP, RFLAGS,
+    PENDING, 0x6824, 0x6826};
+
+static bool pokes(const struct row *r, unsigned field) {
+    for (unsigned k = 0; k < POKES; k++)
+        if (r->poke[k].field == field)
+            return true;
+    return false;
+}
+
+START_TEST(each_field_that_is_checked_enters_and_fails) {
+    unsigned missing = 0;
+    for (unsigned i = 0; i < sizeof checked / sizeof checked[0]; i++) {
+        unsigned enters = 0, fails = 0;
+        for (int k = 0; k < ROWS; k++)
+            if (pokes(&rows[k], checked[i]))
+                *(rows[k].result == ENTERS ? &enters : &fails) += 1;
+        missing += !enters || !fails;
+        if (!enters || !fails)
+            fprintf(stderr, "field %#x: %u rows enter, %u fail\n", checked[i], enters,
+                    fails);
+    }
+    ck_assert_uint_eq(missing, 0);
 }
 END_TEST
 
@@ -381,6 +486,7 @@ int main(void) {
     TCase *t = fix_case("vmx_check");
     tcase_add_checked_fixture(t, vx_create, vx_destroy);
     tcase_add_loop_test(t, a_vmcs_that_may_not_be_is_refused, 0, ROWS);
+    tcase_add_test(t, each_field_that_is_checked_enters_and_fails);
     tcase_add_test(t, virtual_8086_segments_are_what_they_were);
     tcase_add_test(t, a_narrow_host_has_checks_of_its_own);
     suite_add_tcase(suite, t);
