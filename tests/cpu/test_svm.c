@@ -75,7 +75,33 @@ static const struct row {
     {{{INJECT, 8, 1u << 8}}, true},                    /* not valid */
     {{{INJECT, 8, 1ull << 31 | 3u << 8 | 32}}, false}, /* no exception */
     {{{INJECT, 8, 1ull << 31 | 3u << 8 | 2}}, false},  /* NMI as an exception */
+    /* ---- Edges that are passed ---- */
+    {{{MISC2, 4, ~0u}}, true},
+    {{{0x550, 8, (1ull << 46) - 0x1000}}, true},
+    {{{0x548, 8, 0x200a0}}, true}, /* PCIDE in long mode */
+    {{{0x4d0, 8, 0x1d01}}, true},
+    {{{0x568, 8, ~0u}}, true},
+    {{{0x560, 8, ~0u}}, true},
+    {{{0x412, 2, 0xa9b}}, true},
 };
+
+/* What the rules of VMRUN are about, by offset (APM volume 2, "Canonicalization and Consistency
+ * Checks"): for each there is a row that fails and one that enters. Those of shadow stacks are below. */
+static const uint16_t checked[] = {MISC2, 0x40,  0x48,  0x58,  0x5c,  INJECT, 0xb0, 0x412,
+                                   0x4d0, 0x548, 0x550, 0x558, 0x560, 0x568,  0x668};
+
+START_TEST(what_is_checked_enters_and_fails) {
+    for (unsigned i = 0; i < sizeof checked / sizeof checked[0]; i++) {
+        unsigned enters = 0, fails = 0;
+        for (unsigned k = 0; k < sizeof rows / sizeof rows[0]; k++)
+            for (unsigned p = 0; p < 3; p++)
+                if (rows[k].poke[p].size && rows[k].poke[p].at == checked[i])
+                    *(rows[k].good ? &enters : &fails) += 1;
+        ck_assert_msg(enters && fails, "at %#x: %u rows enter, %u fail", checked[i],
+                      enters, fails);
+    }
+}
+END_TEST
 
 START_TEST(a_state_that_may_not_be_is_refused) {
     for (unsigned i = 0; i < 3 && rows[_i].poke[i].size; i++)
@@ -531,6 +557,7 @@ int main(void) {
     tcase_add_checked_fixture(t, sv_create, sv_destroy);
     tcase_add_test(t, vmrun_needs_svme_ring_0_and_an_aligned_page);
     tcase_add_test(t, cpuid_offers_what_is_built_alone);
+    tcase_add_test(t, what_is_checked_enters_and_fails);
     tcase_add_loop_test(t, a_state_that_may_not_be_is_refused, 0,
                         (int)(sizeof rows / sizeof rows[0]));
     tcase_add_test(t, l1s_state_comes_back_and_l2s_is_saved);
