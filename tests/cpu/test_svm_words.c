@@ -295,7 +295,7 @@ static void addresses(void) {
         intercept(VMCB_MISC1, 25);
         put(VMCB_MISC3, 1u << 2, 4);
         reg(R_SI, where);
-        reg(R_CX, 0x5555555555555555 << (i & 1));
+        reg(R_CX, 0x5555555555555555ull << (i & 1));
         if (i < 2)
             CODE(0xac);
         else if (i < 4)
@@ -308,7 +308,7 @@ static void addresses(void) {
         else
             says(W_LINEAR, where);
         if (i > 3)
-            says(W_TYPE, 0x5555555555555555 << (i & 1));
+            says(W_TYPE, 0x5555555555555555ull << (i & 1));
     }
 }
 
