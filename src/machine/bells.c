@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Bells: see bells.h. Each has an eventfd, which the engine has as long as the bell is somewhere.
+ * Bells: see bells.h. Each has an eventfd, which an engine that can has as long as the bell is
+ * somewhere; where none can there are no eventfds and no thread.
  *
  * Invariants
  * 1. What rang is never lost: who takes a bell away from its place, or stops the thread, looks
@@ -25,14 +26,14 @@
 
 struct machine_bell {
     struct dev_bell *bell; /* of the device */
-    int fd;                /* -1: the host had none */
+    int fd;                /* -1: none yet */
     bool given;            /* to the engine */
 };
 
 struct machine_bells {
     unsigned count;
     struct machine_bell of[BELLS_MAX];
-    int wake; /* the thread is to look what there is; eventfd */
+    int wake; /* the thread is to look what there is; eventfd; -1: none yet */
     bool runs, stop;
     pthread_t thread;
 };
@@ -44,7 +45,7 @@ static bool take(int fd) {
 
 static void wake(const struct machine_bells *b) {
     static const uint64_t one = 1;
-    if (write(b->wake, &one, sizeof(one)) < 0) { /* it is awake */
+    if (b->wake >= 0 && write(b->wake, &one, sizeof(one)) < 0) { /* it is awake */
     }
 }
 
@@ -90,12 +91,27 @@ static void *serve(void *opaque) {
     return NULL;
 }
 
+static int new_eventfd(void) {
+    return eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+}
+
+static bool any_given(const struct machine_bells *b) {
+    bool any = false;
+    for (unsigned i = 0; b && i < b->count; i++)
+        any |= b->of[i].given;
+    return any;
+}
+
 void bells_begin(struct machine *m) {
     struct machine_bells *b = m->bells;
     sigset_t all, old;
-    if (!b || b->runs || !m->ops->bell)
+    if (!any_given(b) || b->runs)
         return;
     b->stop = false;
+    if (b->wake < 0 && (b->wake = new_eventfd()) < 0) {
+        bells_leave(m);
+        return;
+    }
     sigfillset(&all); /* signals are for the thread that serves the console */
     pthread_sigmask(SIG_SETMASK, &all, &old);
     b->runs = !pthread_create(&b->thread, NULL, serve, m);
@@ -124,8 +140,11 @@ void bells_stop(struct machine *m) {
 /* ---- Places ---- */
 
 static void give(struct machine *m, struct machine_bell *b) {
-    if (b->fd >= 0 && b->bell->at != DEV_NOWHERE && m->ops->bell && !b->given)
-        b->given = !m->ops->bell(m->engine, b->fd, b->bell->at, true);
+    if (b->bell->at == DEV_NOWHERE || !m->ops->bell || b->given)
+        return;
+    if (b->fd < 0)
+        b->fd = new_eventfd();
+    b->given = b->fd >= 0 && !m->ops->bell(m->engine, b->fd, b->bell->at, true);
 }
 
 static void take_back(struct machine *m, struct machine_bell *b) {
@@ -147,10 +166,8 @@ void bells_again(struct machine *m) {
 
 static struct machine_bells *begin(void) {
     struct machine_bells *b = calloc(1, sizeof(*b));
-    if (b && (b->wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) < 0) {
-        free(b);
-        b = NULL;
-    }
+    if (b)
+        b->wake = -1;
     return b;
 }
 
@@ -187,7 +204,7 @@ void bells_end(struct machine *m) {
     for (unsigned i = 0; b && i < b->count; i++)
         if (b->of[i].fd >= 0)
             close(b->of[i].fd);
-    if (b)
+    if (b && b->wake >= 0)
         close(b->wake);
     free(b);
     m->bells = NULL;

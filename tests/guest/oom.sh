@@ -41,6 +41,9 @@ presses() {
     echo "$what: resident ${before:-?} KiB, with the balloon ${after:-?} KiB; $(grep 'came back' "$work/out")"
     [ "${before:-0}" -ge 120000 ] && [ "${after:-999999}" -le 116000 ] || fail "$what: this host does not have its memory back"
 }
-presses tdp
+presses tdp --trace "$work/trace" --trace-events page_discard
+"$penumbra" trace "$work/trace" > "$work/events" || fail "trace: exit code $?"
+pages=$(grep -c ' page_discard .* size=4096 host=1 ' "$work/events")
+[ "$pages" -ge 28672 ] || fail "$pages pages are said to be given up: $(tail -n 3 "$work/events")"
 presses shadow --clock host
 exit $bad
