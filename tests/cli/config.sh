@@ -15,7 +15,7 @@ for none in ("help", "config", "dump-config"):
     options.pop(none)
 assert len(options) > 50, len(options)
 value = {"mmu": "tdp", "mmu-opt": "prefetch=0", "tlb": "off", "cost": "x", "cpu": "max", "hugepages": "off",
-         "clock": "host", "hpet": "on", "disk": work + "/disk,ro", "net": "user", "device": "rng", "pv": "none",
+         "clock": "host", "hpet": "on", "eventfds": "on", "disk": work + "/disk,ro", "net": "user", "device": "rng", "pv": "none",
          "trace-events": "page_fault", "handover": "shadow@5", "dirty-log": "wp", "numa": "local", "format": "flat", "numa-distance": "20", "restore-memory": "lazy", "share": work + ",ro",
          "memory": "64M", "flat-bits": "16", "panic-exit": "off", "sandbox": "off", "allow-dir": work}
 checked = 0
