@@ -40,6 +40,10 @@ static const struct {
 #endif
     {KVM_CAP_TSC_DEADLINE_TIMER, "TSC_DEADLINE_TIMER", "TSC-deadline timer"},
     {KVM_CAP_COALESCED_PIO, "COALESCED_PIO", "posted port writes"},
+    {KVM_CAP_IOEVENTFD_ANY_LENGTH, "IOEVENTFD_ANY_LENGTH",
+     "virtio queues notified without exits"},
+    {KVM_CAP_IRQFD, "IRQFD", "messages sent by descriptors"},
+    {KVM_CAP_IRQ_ROUTING, "IRQ_ROUTING", "their routes; the 8254 at the IO-APIC's pin 2"},
     {KVM_CAP_READONLY_MEM, "READONLY_MEM", "read-only memslots"},
     {KVM_CAP_SYNC_MMU, "SYNC_MMU", "host takes pages away"},
     {KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, "MANUAL_DIRTY_LOG_PROTECT2", "dirty log: CLEAR"},
