@@ -162,10 +162,9 @@ static uint32_t plru_victim(const struct assoc_set *s, uint32_t ways) {
 
 static uint32_t victim(struct assoc *a, uint32_t s) {
     const struct assoc_entry *e = &a->e[(size_t)s * a->ways];
-    uint32_t way = 0;
-    for (uint32_t w = 0; w < a->ways; w++)
-        if (e[w].state != ASSOC_LIVE)
-            return w;
+    uint32_t way = assoc_free_way(a, s * a->ways);
+    if (way < a->ways)
+        return way;
     if (a->replace == PN_REPLACE_PLRU)
         return plru_victim(&a->set[s], a->ways);
     if (a->replace == PN_REPLACE_FIFO) {
@@ -173,6 +172,7 @@ static uint32_t victim(struct assoc *a, uint32_t s) {
         a->set[s].order = (way + 1) % a->ways;
         return way;
     }
+    way = 0;
     for (uint32_t w = 1; w < a->ways; w++)
         if (e[w].stamp < e[way].stamp)
             way = w;
@@ -228,10 +228,9 @@ static void hash_grow(struct assoc *a) {
     *a = big;
 }
 
-struct assoc_entry *assoc_insert(struct assoc *a, uint64_t tag, uint16_t ctx) {
-    struct assoc_entry *e = assoc_find(a, tag, ctx);
-    if (!a->ways)
-        return NULL;
+/* In the place of e, or of none. */
+static struct assoc_entry *put(struct assoc *a, struct assoc_entry *e, uint64_t tag,
+                               uint16_t ctx) {
     if (!e && a->unbounded) {
         hash_grow(a);
         e = hash_free(a, tag);
@@ -252,6 +251,14 @@ struct assoc_entry *assoc_insert(struct assoc *a, uint64_t tag, uint16_t ctx) {
         .tag = tag, .ctx = ctx, .state = ASSOC_LIVE, .stamp = e->stamp};
     assoc_use(a, e);
     return e;
+}
+
+struct assoc_entry *assoc_add(struct assoc *a, uint64_t tag, uint16_t ctx) {
+    return a->ways ? put(a, NULL, tag, ctx) : NULL;
+}
+
+struct assoc_entry *assoc_insert(struct assoc *a, uint64_t tag, uint16_t ctx) {
+    return a->ways ? put(a, assoc_find(a, tag, ctx), tag, ctx) : NULL;
 }
 
 /* ---- Dropping ---- */

@@ -68,12 +68,15 @@ static inline bool assoc_any(const struct assoc *a) {
 }
 /* Return: the entry, not yet used; or NULL. */
 struct assoc_entry *assoc_find(const struct assoc *a, uint64_t tag, uint16_t ctx);
-/* Has the set of the entry `first` no free one? */
-static inline bool assoc_full(const struct assoc *a, uint32_t first) {
-    uint32_t live = 0;
-    for (uint32_t w = 0; w < a->ways; w++)
-        live += a->e[first + w].state == ASSOC_LIVE;
-    return live == a->ways;
+/* Bounded. Return: the first way without a live entry of the set that begins with the entry
+ * `first`; `ways`: there is none. */
+static inline uint32_t assoc_free_way(const struct assoc *a, uint32_t first) {
+    uint32_t shift = first % 64;
+    uint64_t live = a->live[first / 64] >> shift;
+    if (shift + a->ways > 64)
+        live |= a->live[first / 64 + 1] << (64 - shift);
+    uint64_t free = ~live & ~0ull >> (64 - a->ways);
+    return free ? (uint32_t)__builtin_ctzll(free) : a->ways;
 }
 /* Is there an entry of that tag, whosesoever? */
 bool assoc_has(const struct assoc *a, uint64_t tag);
@@ -82,6 +85,8 @@ bool assoc_use(struct assoc *a, struct assoc_entry *e);
 /* Find or make, in the place of another where need be; used. Its global and store are to
  * be set by the caller. Return: NULL where there is no cache, or no memory. */
 struct assoc_entry *assoc_insert(struct assoc *a, uint64_t tag, uint16_t ctx);
+/* The same of what assoc_find has not found. */
+struct assoc_entry *assoc_add(struct assoc *a, uint64_t tag, uint16_t ctx);
 /* Drop one tag of ctx or ASSOC_ANY, with the global ones of that tag when global says. */
 void assoc_drop(struct assoc *a, uint64_t tag, uint32_t ctx, bool global);
 /* Drop everything of ctx or ASSOC_ANY; global entries stay unless global says so. */

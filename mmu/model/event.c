@@ -273,11 +273,12 @@ static bool answers(const struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access a
                     enum pn_tlb_mode mode, pn_gpa *gpa) {
     const struct root *r = vcpu->roots->cur;
     unsigned i = tlb_index(gva);
+    if (access == PN_FETCH || !has(&r->tlb[mode][i], gva, access))
+        return false;
     *gpa = vcpu->model->frame[r - vcpu->roots->root][mode * PN_TLB_ENTRIES + i] |
            (gva & (PN_PAGE_SIZE - 1));
-    return access != PN_FETCH && has(&r->tlb[mode][i], gva, access) &&
-           (access != PN_WRITE || !tlb_held(vcpu, gva, mode) ||
-            track_code_seen(vcpu->mmu, *gpa));
+    return access != PN_WRITE || !tlb_held(vcpu, gva, mode) ||
+           track_code_seen(vcpu->mmu, *gpa);
 }
 
 static enum pn_outcome model_translate(struct pn_mmu_vcpu *vcpu, pn_gva gva,

@@ -323,7 +323,7 @@ static void settle_plru(struct model *m, enum model_tlb t, unsigned array,
 /* One entry of that set has to go, unless there is a free one. */
 static void settle(struct model *m, enum model_tlb t, unsigned array, uint32_t set) {
     const struct assoc *a = &m->tlb[t][array];
-    if (!assoc_full(a, set * a->ways))
+    if (assoc_free_way(a, set * a->ways) < a->ways)
         return;
     if (a->replace == PN_REPLACE_LRU)
         settle_lru(m, t, array, set * a->ways);

@@ -125,10 +125,11 @@ void model_destroy(struct pn_mmu_vcpu *vcpu) {
 
 /* ---- TLB look-ups ---- */
 
-/* Return: false: that size has no place there; else *h. */
+/* absent: model_find has not found it, for whatever access. Return: false: that size has no place
+ * there; else *h. */
 static bool level_fill(struct pn_mmu_vcpu *vcpu, struct assoc a[PN_TLB_ARRAYS],
                        pn_gva gva, unsigned level, const struct assoc_entry *what,
-                       struct model_hit *h) {
+                       bool absent, struct model_hit *h) {
     enum model_tlb t = a == vcpu->model->tlb[L1D] ? L1D : L1I;
     bool first = a == vcpu->model->tlb[t];
     for (unsigned i = 0; i < PN_TLB_ARRAYS; i++) {
@@ -137,7 +138,8 @@ static bool level_fill(struct pn_mmu_vcpu *vcpu, struct assoc a[PN_TLB_ARRAYS],
         uint64_t tag = model_page_tag(gva, level);
         if (first)
             model_filter_make_room(vcpu, t, gva, i, level);
-        struct assoc_entry *e = assoc_insert(&a[i], tag, what->ctx);
+        struct assoc_entry *e = absent ? assoc_add(&a[i], tag, what->ctx)
+                                       : assoc_insert(&a[i], tag, what->ctx);
         if (!e)
             return false;
         if (first)
@@ -172,7 +174,7 @@ static bool second_walk(struct pn_mmu_vcpu *vcpu, pn_gpa gpa, unsigned *refs,
         pn_count_level(vcpu->stats, model_table, level);
         ++*refs;
         if (level > *leaf)
-            assoc_insert(&m->second[level], model_page_tag(gpa, level), 0);
+            assoc_add(&m->second[level], model_page_tag(gpa, level), 0);
     }
     return found;
 }
@@ -190,7 +192,7 @@ static bool gpte_page(struct pn_mmu_vcpu *vcpu, pn_gpa gpa, unsigned *refs) {
     pn_count(vcpu->stats, model_nested_miss);
     if (!second_walk(vcpu, gpa, refs, &leaf))
         return false;
-    assoc_insert(&m->nested, model_page_tag(gpa, 1), 0);
+    assoc_add(&m->nested, model_page_tag(gpa, 1), 0);
     return true;
 }
 
@@ -223,8 +225,7 @@ static bool walk_2d(struct pn_mmu_vcpu *vcpu, pn_gva gva, const struct model_pat
         pn_count_level(vcpu->stats, model_guest, level);
         ++*refs;
         if (level > p->guest_level)
-            assoc_insert(&m->walk[level], model_table_tag(gva, p->guest_bits, level),
-                         ctx);
+            assoc_add(&m->walk[level], model_table_tag(gva, p->guest_bits, level), ctx);
     }
     if (!p->found || !second_walk(vcpu, p->gpa, refs, leaf))
         return false;
@@ -243,7 +244,7 @@ static bool walk_shadow(struct pn_mmu_vcpu *vcpu, pn_gva gva, const struct model
         pn_count_level(vcpu->stats, model_table, level);
         ++*refs;
         if (level > p->table_level)
-            assoc_insert(&m->walk[level], model_table_tag(gva, 9, level), ctx);
+            assoc_add(&m->walk[level], model_table_tag(gva, 9, level), ctx);
     }
     *leaf = p->level;
     return p->found;
@@ -298,7 +299,8 @@ static bool miss(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
     *e = (struct assoc_entry){.ctx = model_context(vcpu),
                               .global = pre->global,
                               .store = pre->store || access == PN_WRITE};
-    level_fill(vcpu, second_level(vcpu->model, access), gva, *level, e, &l2);
+    level_fill(vcpu, second_level(vcpu->model, access), gva, *level, e,
+               access != PN_WRITE, &l2);
     return true;
 }
 
@@ -330,7 +332,7 @@ bool model_access(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
     } else if (!miss(vcpu, gva, access, mode, pre, &what, &level)) {
         return false;
     }
-    return level_fill(vcpu, l1, gva, level, &what, h);
+    return level_fill(vcpu, l1, gva, level, &what, !write && what.ctx == ctx, h);
 }
 
 void model_fault(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
