@@ -262,6 +262,8 @@ enum {
 #define MSR_GS_BASE        0xc0000101u
 #define MSR_KERNEL_GS_BASE 0xc0000102u
 #define MSR_TSC_AUX        0xc0000103u
+#define MSR_TSC_RATIO      0xc0000104u
+#define TSC_RATIO_ONE      (UINT64_C(1) << 32)
 #define MSR_K7_EVNTSEL0    0xc0010000u /* four, and their counters behind them */
 #define MSR_K7_COUNTERS    8u
 #define MSR_SYSCFG         0xc0010010u

@@ -4,7 +4,14 @@
 
 #include "cpu/system.h"
 
+/* What a read of the TSC gives. For a guest of SVM's the processor's own is multiplied before the guest's
+ * offset is added. */
 static inline uint64_t cpu_tsc(const struct cpu *cpu) {
+    if (unlikely(cpu->svm.guest && cpu->svm.tsc_ratio != TSC_RATIO_ONE)) {
+        unsigned __int128 own = cpu_clock(cpu) + (uint64_t)cpu_own_tsc_offset(cpu);
+        return (uint64_t)(own * cpu->svm.tsc_ratio >> 32) +
+               (uint64_t)cpu->svm.ctl.tsc_offset;
+    }
     return cpu_clock(cpu) + (uint64_t)cpu->tsc_offset;
 }
 /* EDX:EAX, as many instructions take and give it. */

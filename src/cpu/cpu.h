@@ -254,6 +254,7 @@ struct cpu {
         uint8_t host_if; /* L1's RFLAGS.IF */
         uint16_t pauses; /* left before one exits */
         uint64_t vmcb, vm_cr, hsave;
+        uint64_t tsc_ratio; /* TSC_RATIO_ONE: 1 */
         uint64_t int_ctl;   /* of the VMCB, as it is now */
         uint64_t in_flight; /* EXITINTINFO, should an exit come now */
         struct svm_ctl ctl;

@@ -4,6 +4,7 @@
  * its name does where nothing is to be checked; where something is, it calls the helper.
  */
 #include "cpu/lower.h"
+#include "cpu/model.h"
 
 #define NEVER_CPL3(l) (!((l)->mode & MODE_CPL3))
 
@@ -80,7 +81,8 @@ static bool inline_swapgs(struct lower *l, const struct dec *d) {
 static bool inline_rdtsc(struct lower *l, const struct dec *d) {
     struct emit *e = &l->e;
     uint8_t *done = NULL;
-    if (l->x->cpu->host_clock)
+    if (l->x->cpu->host_clock ||
+        (l->mode & MODE_GUEST && cpu_has(l->x->cpu, CPU_F_tsc_scale)))
         return false;
     flags_clobber(l);
     if (!NEVER_CPL3(l)) {

@@ -115,6 +115,11 @@ static bool take_hsave(const struct cpu *cpu, uint32_t index, uint64_t *v) {
     return !(*v & (PN_PAGE_SIZE - 1)) && !(*v >> cpu->model->phys_bits);
 }
 
+/* 8 bits before the point, 32 behind it. */
+static bool take_tsc_ratio(const struct cpu *cpu, uint32_t index, uint64_t *v) {
+    return !(*v >> 40);
+}
+
 static bool take_feature_control(const struct cpu *cpu, uint32_t index, uint64_t *v) {
     return !(cpu->vmx.feature_control & FEATURE_CONTROL_LOCK) &&
            !(*v & ~FEATURE_CONTROL_VALID);

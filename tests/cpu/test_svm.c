@@ -194,6 +194,39 @@ START_TEST(l1s_state_comes_back_and_l2s_is_saved) {
 }
 END_TEST
 
+/* Of RDTSC and of the MSR: L1's TSC times the ratio, and then the offset. L1's own is not multiplied. */
+START_TEST(l2s_tsc_is_l1s_times_the_ratio_and_an_offset) {
+    static const struct {
+        uint64_t own, ratio, sees;
+    } want[] = {{1000, 0x180000000, 1500 + 70},
+                {1000, 0x080000000, 500 + 70},
+                {0x123456789abcdef, UINT64_C(1) << 32, 0x123456789abcdef + 70},
+                {UINT64_C(3) << 60, 0xff00000000, (UINT64_C(0xd) << 60) + 70},
+                {3, 0x0ffffffff, 2 + 70}};
+    struct cpu *c = fx.cpu;
+    struct insn in = sv_insn(1);
+    uint64_t value;
+    ck_fault(msr_write(c, 0xc0000104, UINT64_C(1) << 40), VEC_GP, 0);
+    sv_put(MISC2, 3, 4);
+    for (unsigned i = 0; i < sizeof want / sizeof want[0]; i++) {
+        uint64_t own = want[i].own;
+        ck_assert_int_eq(msr_write(c, 0xc0000104, want[i].ratio), CPU_NEXT);
+        sv_put(0x50, 70, 8);
+        sv_enter();
+        c->tsc_offset = (int64_t)(own - cpu_clock(c)) + 70;
+        ck_assert_int_eq(op_rdtsc(c, &in), CPU_NEXT);
+        ck_assert_uint_eq((uint64_t)(uint32_t)c->gpr[R_DX] << 32 | c->gpr[R_AX],
+                          want[i].sees);
+        ck_assert_int_eq(msr_read(c, MSR_TSC, &value), CPU_NEXT);
+        ck_assert_uint_eq(value, want[i].sees);
+        sv_guarded(op_hypercall, &in);
+        sv_left(0x81);
+        ck_assert_int_eq(msr_read(c, MSR_TSC, &value), CPU_NEXT);
+        ck_assert_uint_eq(value, own);
+    }
+}
+END_TEST
+
 /* ---- Events ---- */
 
 START_TEST(an_exception_exits_by_its_vector_with_its_code) {
@@ -539,15 +572,16 @@ END_TEST
 
 /* ---- What there is ---- */
 
-/* NP, NRIP, clean bits, flush by ASID, decode assists, the PAUSE filter, virtual GIF: and no LBR
- * virtualization, TSC ratio, threshold of the filter, AVIC, virtual VMLOAD, virtual NMIs. */
+/* NP, NRIP, TSC ratio, clean bits, flush by ASID, decode assists, the PAUSE filter, virtual GIF: and no LBR
+ * virtualization, threshold of the filter, AVIC, virtual VMLOAD, virtual NMIs. */
 START_TEST(cpuid_offers_what_is_built_alone) {
     uint32_t out[4];
     uint64_t value;
     cpu_model_leaf(fx.cpu->model, 0x8000000a, 0, out);
-    ck_assert_uint_eq(out[3], 1u << 0 | 1u << 3 | 1u << 5 | 1u << 6 | 1u << 7 | 1u << 10 |
-                                  1u << 16);
-    ck_fault(msr_read(fx.cpu, 0xc0000104, &value), VEC_GP, 0); /* TSC ratio */
+    ck_assert_uint_eq(out[3], 1u << 0 | 1u << 3 | 1u << 4 | 1u << 5 | 1u << 6 | 1u << 7 |
+                                  1u << 10 | 1u << 16);
+    ck_assert_int_eq(msr_read(fx.cpu, 0xc0000104, &value), CPU_NEXT); /* TSC ratio */
+    ck_assert_uint_eq(value, UINT64_C(1) << 32);
 }
 END_TEST
 
@@ -561,6 +595,7 @@ int main(void) {
     tcase_add_loop_test(t, a_state_that_may_not_be_is_refused, 0,
                         (int)(sizeof rows / sizeof rows[0]));
     tcase_add_test(t, l1s_state_comes_back_and_l2s_is_saved);
+    tcase_add_test(t, l2s_tsc_is_l1s_times_the_ratio_and_an_offset);
     tcase_add_test(t, an_exception_exits_by_its_vector_with_its_code);
     tcase_add_test(t, an_injected_event_is_delivered_before_l2_begins);
     tcase_add_test(t, an_injected_software_event_returns_to_where_nrip_says);

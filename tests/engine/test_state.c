@@ -452,6 +452,7 @@ static void msrs_for_kvm(struct pn_cpu_state *s, const struct pn_cpu_state *rese
     s->msr[PN_MSR_kvm_steal_time] = 0x21001;
     s->msr[PN_MSR_kvm_eoi] = 0x22001;
     s->msr[PN_MSR_vm_cr] = s->msr[PN_MSR_vm_hsave_pa] = 0;
+    s->msr[PN_MSR_tsc_ratio] = TSC_RATIO_ONE;
     s->msr[PN_MSR_feature_control] = s->msr[PN_MSR_debugctl] = 0;
     s->msr[PN_MSR_mtrr_def_type] = 0xc06;
     for (unsigned i = PN_MSR_mtrr_fix64k_00000; i <= PN_MSR_mtrr_fix4k_f8000; i++)
@@ -491,26 +492,14 @@ static void to_kvm_and_back(const struct pn_cpu_state *want, const char *what) {
 
 /* MSRs that only some processors have; every other must be known. */
 static void name_unknown_msrs(uint64_t known) {
-    static const enum pn_msr_id may_lack[] = {PN_MSR_pkrs,
-                                              PN_MSR_spec_ctrl,
-                                              PN_MSR_xss,
-                                              PN_MSR_tsc_adjust,
-                                              PN_MSR_tsc_aux,
-                                              PN_MSR_tsc_deadline,
-                                              PN_MSR_u_cet,
-                                              PN_MSR_s_cet,
-                                              PN_MSR_pl0_ssp,
-                                              PN_MSR_pl1_ssp,
-                                              PN_MSR_pl2_ssp,
-                                              PN_MSR_pl3_ssp,
-                                              PN_MSR_ssp_table,
-                                              PN_MSR_kvm_steal_time,
-                                              PN_MSR_kvm_system_time,
-                                              PN_MSR_kvm_eoi,
-                                              PN_MSR_vm_cr,
-                                              PN_MSR_vm_hsave_pa,
-                                              PN_MSR_feature_control,
-                                              PN_MSR_debugctl};
+    static const enum pn_msr_id may_lack[] = {
+        PN_MSR_pkrs,       PN_MSR_spec_ctrl,       PN_MSR_xss,
+        PN_MSR_tsc_adjust, PN_MSR_tsc_aux,         PN_MSR_tsc_deadline,
+        PN_MSR_u_cet,      PN_MSR_s_cet,           PN_MSR_pl0_ssp,
+        PN_MSR_pl1_ssp,    PN_MSR_pl2_ssp,         PN_MSR_pl3_ssp,
+        PN_MSR_ssp_table,  PN_MSR_kvm_steal_time,  PN_MSR_kvm_system_time,
+        PN_MSR_kvm_eoi,    PN_MSR_vm_cr,           PN_MSR_vm_hsave_pa,
+        PN_MSR_tsc_ratio,  PN_MSR_feature_control, PN_MSR_debugctl};
     for (unsigned i = 0; i < sizeof(may_lack) / sizeof(may_lack[0]); i++)
         known |= 1ull << may_lack[i];
     for (unsigned i = 0; i < pn_cpu_field_count; i++)
@@ -585,9 +574,9 @@ static void need_not_move(const char *const *names) {
 /* A guest of KVM's has neither SVM nor VMX here: their rows are moved between the software
  * CPUs. */
 static const char *const of_hypervisors[] = {
-    "vm_cr",        "vm_hsave_pa",     "gif",      "in_guest", "in_vmx",
-    "in_vmx_guest", "feature_control", "debugctl", "vmx_init", "vmx_trap",
-    "vmx_timer_at", "vmx_after",       NULL};
+    "vm_cr",        "vm_hsave_pa",     "gif",       "in_guest", "in_vmx",
+    "in_vmx_guest", "feature_control", "debugctl",  "vmx_init", "vmx_trap",
+    "vmx_timer_at", "vmx_after",       "tsc_ratio", NULL};
 static const char *const of_hardware[] = {"pdpte0", "pdpte1",    "pdpte2",
                                           "pdpte3", "spec_ctrl", NULL};
 
