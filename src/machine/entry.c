@@ -95,7 +95,15 @@ static void flat_segments(enum entry_mode mode, struct pn_cpu_state *s) {
     s->idtr_limit = 0;
 }
 
+/* As after FNINIT, which firmware executes: after a reset no register is empty, and no exception masked. */
+static void x87_state(struct pn_cpu_state *s) {
+    const uint16_t fcw = FCW_INIT;
+    memset(s->xsave + FX_FCW, 0, FX_FOP - FX_FCW);
+    memcpy(s->xsave + FX_FCW, &fcw, sizeof(fcw));
+}
+
 void entry_state(const struct entry *entry, struct pn_cpu_state *s) {
+    x87_state(s);
     memset(s->gpr, 0, sizeof(s->gpr));
     s->rflags = 2;
     s->gpr[0] = entry->rax;

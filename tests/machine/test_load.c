@@ -534,7 +534,9 @@ START_TEST(entry_states_are_what_a_cpu_can_be_in) {
     ck_assert_uint_eq(s->rflags, 2);
     e = (struct entry){.mode = ENTRY_REAL, .rip = 0x7c00};
     memset(s, 0, sizeof(*s));
+    memset(s->xsave, 0x55, FX_MXCSR); /* a reset leaves no register empty */
     entry_state(&e, s);
+    ck_assert_mem_eq(s->xsave, ((uint8_t[]){0x7f, 3, 0, 0, 0, 0}), 6);
     ck_assert_uint_eq(s->seg[PN_CS].base + s->rip, 0x7c00);
     ck_assert_uint_eq(s->cr0 & 1, 0);
     free(s);
