@@ -43,7 +43,7 @@ timeout 600 "$penumbra" run "${guest[@]}" --stats "$work/whole.json" --ram-diges
 right alone "$work/whole.out"
 
 for of in shadow:wp tdp:pml; do
-    rm -rf "$work/mon0" "$work"/in-*
+    rm -rf "$work/mon0" "$work"/in-* "$work"/[0-2].out # what the last one said is not this one's
     background 0 "${guest[@]}" --mmu "${of%:*}" --dirty-log "${of#*:}"
     parent=()
     for job in $jobs; do
