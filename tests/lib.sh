@@ -46,3 +46,12 @@ need_guest() {
     cache=$("$script" "$@" 2> "$err") || skip "scripts/guest.sh${*:+ $*}: $(tail -n 1 "$err" && rm -f "$err")"
     rm -f "$err"
 }
+
+# initrd_with_drivers OUT GUEST SCRIPT FILE...: an initramfs: that of GUEST, a folder of guest.sh --drivers, then its drivers, the
+# files, and the script that runs in it.
+initrd_with_drivers() {
+    local out=$1 guest=$2 script=$3
+    shift 3
+    mkdir "$out.tree" && cp -r "$guest/drivers" "$@" "$out.tree/" && cp "$script" "$out.tree/script.sh" || exit 1
+    (cd "$out.tree" && find . | cpio --quiet -o -H newc | gzip -1 | cat "$guest/initrd.gz" - > "$out")
+}

@@ -10,8 +10,7 @@ penumbra=$1
 . "$here/../lib.sh"
 need_guest --drivers
 work_folder
-mkdir "$work/tree" && cp -r "$cache/drivers" "$work/tree/" && cp "$here/devices.guest" "$work/tree/script.sh" && cp "$2" "$work/tree/vsock" || exit 1
-(cd "$work/tree" && find . | cpio --quiet -o -H newc | gzip -1 | cat "$cache/initrd.gz" - > "$work/initrd")
+initrd_with_drivers "$work/initrd" "$cache" "$here/devices.guest" "$2"
 
 # boot NAME ARG...
 boot() {

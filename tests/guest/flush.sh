@@ -11,8 +11,7 @@ penumbra=$1 rounds=$2
 command -v mkfs.ext4 e2fsck > /dev/null || skip "no e2fsprogs"
 need_guest --drivers
 work_folder
-mkdir "$work/tree" && cp -r "$cache/drivers" "$work/tree/" && cp "$here/flush.guest" "$work/tree/script.sh" || exit 1
-(cd "$work/tree" && find . | cpio --quiet -o -H newc | gzip -1 | cat "$cache/initrd.gz" - > "$work/initrd")
+initrd_with_drivers "$work/initrd" "$cache" "$here/flush.guest"
 mkfs.ext4 -q -J size=4 "$work/disk" 32M || exit 1
 
 want=(0 0 0 0) RANDOM=${3:-7}

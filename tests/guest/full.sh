@@ -16,8 +16,8 @@ fi
 penumbra=$1
 need_guest --drivers
 work_folder
-mkdir "$work/tree" "$work/small" && cp -r "$cache/drivers" "$work/tree/" && cp "$here/full.guest" "$work/tree/script.sh" || exit 1
-(cd "$work/tree" && find . | cpio --quiet -o -H newc | gzip -1 | cat "$cache/initrd.gz" - > "$work/initrd")
+mkdir "$work/small" || exit 1
+initrd_with_drivers "$work/initrd" "$cache" "$here/full.guest"
 mount -t tmpfs -o size=16m none "$work/small" || skip "no tmpfs"
 pid=
 trap 'kill $pid 2> /dev/null; umount "$work/small"; rm -rf "$work"' EXIT

@@ -10,8 +10,8 @@ penumbra=$1
 . "$here/../lib.sh"
 need_guest --drivers
 work_folder
-mkdir "$work/tree" "$work/www" && cp -r "$cache/drivers" "$work/tree/" && cp "$here/net.guest" "$work/tree/script.sh" || exit 1
-(cd "$work/tree" && find . | cpio --quiet -o -H newc | gzip -1 | cat "$cache/initrd.gz" - > "$work/initrd")
+mkdir "$work/www" || exit 1
+initrd_with_drivers "$work/initrd" "$cache" "$here/net.guest"
 head -c 1M < <(yes "$(seq 1 1000)") > "$work/www/image"
 sum=$(sha256sum < "$work/www/image" | cut -d' ' -f1)
 free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }

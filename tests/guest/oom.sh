@@ -10,8 +10,7 @@ penumbra=$1
 . "$here/../lib.sh"
 need_guest --drivers
 work_folder
-mkdir "$work/tree" && cp -r "$cache/drivers" "$work/tree/" && cp "$here/oom.guest" "$work/tree/script.sh" || exit 1
-(cd "$work/tree" && find . | cpio --quiet -o -H newc | gzip -1 | cat "$cache/initrd.gz" - > "$work/initrd")
+initrd_with_drivers "$work/initrd" "$cache" "$here/oom.guest"
 
 mkfifo "$work/keys"
 # until_it_says WORD; resident: KiB of guest memory that this host holds

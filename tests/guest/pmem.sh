@@ -11,8 +11,8 @@ penumbra=$1
 command -v mkfs.ext4 debugfs > /dev/null || skip "no e2fsprogs"
 need_guest --drivers
 work_folder
-mkdir "$work/tree" "$work/files" && cp -r "$cache/drivers" "$work/tree/" && cp "$here/pmem.guest" "$work/tree/script.sh" || exit 1
-(cd "$work/tree" && find . | cpio --quiet -o -H newc | gzip -1 | cat "$cache/initrd.gz" - > "$work/initrd")
+mkdir "$work/files" || exit 1
+initrd_with_drivers "$work/initrd" "$cache" "$here/pmem.guest"
 head -c 3M < <(yes "$(seq 1 1000)") > "$work/files/image"
 sum=$(sha256sum < "$work/files/image" | cut -d' ' -f1)
 truncate -s 4M "$work/empty"

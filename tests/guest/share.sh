@@ -10,8 +10,8 @@ penumbra=$1
 . "$here/../lib.sh"
 need_guest --kernel-package linux-image-amd64 --suite bookworm --drivers # cloud kernels have no 9p
 work_folder
-mkdir "$work/tree" "$work/notes" && cp -r "$cache/drivers" "$work/tree/" && cp "$here/share.guest" "$work/tree/script.sh" || exit 1
-(cd "$work/tree" && find . | cpio --quiet -o -H newc | gzip -1 | cat "$cache/initrd.gz" - > "$work/initrd")
+mkdir "$work/notes" || exit 1
+initrd_with_drivers "$work/initrd" "$cache" "$here/share.guest"
 echo "a note" > "$work/notes/note"
 echo secret > "$work/secret"
 

@@ -18,8 +18,8 @@ fi
 need_guest --drivers
 work_folder
 ip link set lo up && ip tuntap add pn0 mode tap && ip address add 10.0.2.2/24 dev pn0 && ip link set pn0 up || fail "no interface"
-mkdir "$work/tree" "$work/www" && cp -r "$cache/drivers" "$work/tree/" && cp "$here/net.guest" "$work/tree/script.sh" || exit 1
-(cd "$work/tree" && find . | cpio --quiet -o -H newc | gzip -1 | cat "$cache/initrd.gz" - > "$work/initrd")
+mkdir "$work/www" || exit 1
+initrd_with_drivers "$work/initrd" "$cache" "$here/net.guest"
 head -c 1M < <(yes "$(seq 1 1000)") > "$work/www/image"
 sum=$(sha256sum < "$work/www/image" | cut -d' ' -f1)
 python3 -m http.server --bind 10.0.2.2 --directory "$work/www" 8000 > /dev/null 2>&1 &

@@ -11,8 +11,7 @@ penumbra=$1
 . "$here/../lib.sh"
 need_guest --drivers
 work_folder
-mkdir "$work/tree" && cp -r "$cache/drivers" "$work/tree/" && cp "$here/virtio.guest" "$work/tree/script.sh" || exit 1
-(cd "$work/tree" && find . | cpio --quiet -o -H newc | gzip -1 | cat "$cache/initrd.gz" - > "$work/initrd")
+initrd_with_drivers "$work/initrd" "$cache" "$here/virtio.guest"
 head -c 16M < <(yes "$(seq 1 1000)") > "$work/image"
 sum=$(sha256sum < "$work/image" | cut -d' ' -f1)
 

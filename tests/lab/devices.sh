@@ -36,8 +36,7 @@ initrd() {
     local name=$1 guest=$2 script
     shift 2
     for script in "$here"/../{guest,hostile}/"$name.guest"; do [ ! -e "$script" ] || break; done
-    mkdir "$work/$name" && cp -r "$guest/drivers" "$@" "$work/$name/" && cp "$script" "$work/$name/script.sh" || exit 1
-    (cd "$work/$name" && find . | cpio --quiet -o -H newc | gzip -1 | cat "$guest/initrd.gz" - > "$work/initrd-$name")
+    initrd_with_drivers "$work/initrd-$name" "$guest" "$script" "$@"
 }
 initrd devices "$cache" "$vsock"
 initrd pmem "$cache"
