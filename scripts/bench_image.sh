@@ -13,7 +13,7 @@ die() { echo "bench image: $*" >&2; exit 1; }
 [ $# -eq 0 ] || die "takes no argument"
 if [ -d "$top/bench/debian" ]; then # the source tree
     files=$top/bench/debian cache=${PENUMBRA_CACHE:-$top/.cache/guest} image=$top/scripts/image.sh
-    program=$(ls -t "$top"/build/*/bench/linux/pn-linux 2> /dev/null | head -n 1)
+    program=$(ls -t "$top"/build/*/bench/linux/pn-linux 2> /dev/null | head -n 1) || true
 else
     files=$top/share/penumbra/debian image=$top/bin/penumbra-image program=$top/libexec/penumbra/pn-linux
     cache=${PENUMBRA_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/penumbra/guest}

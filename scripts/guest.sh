@@ -25,7 +25,7 @@ top=$(dirname "$(dirname "$(readlink -f "$0")")")
 init=$top/tests/guest/initramfs suites=$top/scripts/suite.sh
 if [ -d "$init" ]; then # the source tree
     cache=${PENUMBRA_CACHE:-$top/.cache/guest}
-    workloads=$(ls -t "$top"/build/*/bench/linux/pn-linux 2>/dev/null | head -n 1)
+    workloads=$(ls -t "$top"/build/*/bench/linux/pn-linux 2> /dev/null | head -n 1) || true # not built: --workloads says it
 else # an installed tree
     init=$top/share/penumbra/guest suites=$top/share/penumbra/guest/suite.sh
     cache=${PENUMBRA_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/penumbra/guest}

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # What is installed works without the tree: penumbra-guest makes the guest, and penumbra bench runs
-# a workload of Linux's in it.
+# a workload of Linux's in it. And the tree before anything of bench/linux is built, as make linux finds it: the guest is made,
+# and what wants a program that is not there says so.
 #
 #   installed.sh BUILD    the build folder that is installed
 set -uo pipefail
@@ -22,4 +23,17 @@ guest=$(cd / && PENUMBRA_CACHE=$work/cache "$bin/penumbra-guest" --workloads) ||
     --kernel "$guest/vmlinuz" --initrd "$guest/initrd-pn-linux.gz" < /dev/null > out 2>&1) ||
     fail "penumbra bench linux.fork: $(cat "$work/out")"
 grep -q '"workload": "linux.fork"' "$work/one.json" || fail "no result"
+
+tree=$work/tree top=$(dirname "$0")/../..
+mkdir -p "$tree/tests/guest" "$tree/bench"
+cp -r "$top/scripts" "$tree/" && cp -r "$top/tests/guest/initramfs" "$tree/tests/guest/" && cp -r "$top/bench/debian" "$tree/bench/"
+rm "$work"/cache/*.gz
+guest=$(PENUMBRA_CACHE=$work/cache "$tree/scripts/guest.sh" 2> "$work/err") && [ -f "$guest/initrd.gz" ] ||
+    fail "guest.sh of a tree that is not built: $(cat "$work/err")"
+for script in "guest.sh --workloads" bench_image.sh; do
+    # shellcheck disable=SC2086
+    ! PENUMBRA_CACHE=$work/cache "$tree/scripts/"$script > "$work/out" 2> "$work/err" && [ ! -s "$work/out" ] &&
+        [ "$(wc -l < "$work/err")" -eq 1 ] && grep -q 'pn-linux is not built' "$work/err" ||
+        fail "$script of a tree that is not built: $(cat "$work/out" "$work/err")"
+done
 exit $bad
