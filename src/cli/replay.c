@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
+#include "base/thread.h"
 #include "cli/option.h"
 
 #define MMU_OPTS_MAX 32u
@@ -222,7 +223,7 @@ static void do_all(struct replay_study *s, struct recording *first, unsigned job
     unsigned n = 0;
     if (!jobs)
         jobs = sched_getaffinity(0, sizeof(cpus), &cpus) ? 1 : (unsigned)CPU_COUNT(&cpus);
-    while (n + 1 < jobs && n + 1 < s->n && !pthread_create(&thread[n], NULL, worker, &w))
+    while (n + 1 < jobs && n + 1 < s->n && thread_start(&thread[n], worker, &w) == 0)
         n++;
     worker(&w);
     while (n)

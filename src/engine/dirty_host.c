@@ -32,7 +32,6 @@
 #include <linux/userfaultfd.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -40,6 +39,8 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#include "base/thread.h"
 
 /* Newer than the headers of older systems. */
 #define WP_UNPOPULATED (UINT64_C(1) << 13)
@@ -141,14 +142,10 @@ static void *serve(void *opaque) {
 
 /* No signal of penumbra's is for it. Return: 0 or -errno. */
 static int start_thread(struct host_tracker *t) {
-    sigset_t all, before;
     t->quit = eventfd(0, EFD_CLOEXEC);
     if (t->quit < 0)
         return -errno;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int rc = -pthread_create(&t->thread, NULL, serve, t);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    int rc = thread_start(&t->thread, serve, t);
     t->has_thread = rc == 0;
     return rc;
 }

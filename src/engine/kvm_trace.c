@@ -14,6 +14,7 @@
  * another has kvm_trace_hold. Without a reader own_lock guards them.
  */
 #include "base/clock.h"
+#include "base/thread.h"
 #include "engine/engines.h"
 #include "engine/kvm_vm.h"
 
@@ -251,13 +252,9 @@ static int open_instance(struct kvm_trace *t) {
 }
 
 static int start_reader(struct kvm_trace *t) {
-    sigset_t all, old;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
-    int rc = pthread_create(&t->thread, NULL, reader, t);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    int rc = thread_start(&t->thread, reader, t);
     t->started = rc == 0;
-    return rc ? problem(t->engine, "no thread for KVM's events", NULL, rc) : 0;
+    return rc ? problem(t->engine, "no thread for KVM's events", NULL, -rc) : 0;
 }
 
 /* Take down what there is of it. */

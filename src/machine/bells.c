@@ -13,11 +13,11 @@
  */
 #include <errno.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "base/thread.h"
 #include "dev/virtio.h"
 #include "machine/bells.h"
 #include "machine/devices.h"
@@ -104,7 +104,6 @@ static bool any_given(const struct machine_bells *b) {
 
 void bells_begin(struct machine *m) {
     struct machine_bells *b = m->bells;
-    sigset_t all, old;
     if (!any_given(b) || b->runs)
         return;
     b->stop = false;
@@ -112,10 +111,7 @@ void bells_begin(struct machine *m) {
         bells_leave(m);
         return;
     }
-    sigfillset(&all); /* signals are for the thread that serves the console */
-    pthread_sigmask(SIG_SETMASK, &all, &old);
-    b->runs = !pthread_create(&b->thread, NULL, serve, m);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    b->runs = thread_start(&b->thread, serve, m) == 0;
     if (!b->runs)
         bells_leave(m);
 }

@@ -22,6 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/thread.h"
 #include "machine/bells.h"
 #include "machine/link.h"
 #include "machine/work.h"
@@ -194,17 +195,15 @@ static void *run_ours(void *opaque) {
  * what translated code runs into (src/cpu/signal.c). */
 static int start(struct runner *r) {
     static const int own[] = {SIGFPE, SIGSEGV, SIGBUS, SIGILL};
-    sigset_t all, old;
-    sigfillset(&all);
-    sigdelset(&all, SIGRTMIN);
+    sigset_t blocked;
+    sigfillset(&blocked);
+    sigdelset(&blocked, SIGRTMIN);
     for (unsigned i = 0; i < sizeof(own) / sizeof(own[0]); i++)
-        sigdelset(&all, own[i]);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
-    int rc = pthread_create(&r->thread, NULL,
-                            machine_in_parallel(r->m) ? run_ours : run_in_kernel, r);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
+        sigdelset(&blocked, own[i]);
+    int rc = thread_start_with(
+        &r->thread, machine_in_parallel(r->m) ? run_ours : run_in_kernel, r, &blocked);
     r->started = rc == 0;
-    return -rc;
+    return rc;
 }
 
 /* Return: 0, or -ETIMEDOUT when the thread does not come back. */

@@ -13,13 +13,13 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/random.h>
 #include <unistd.h>
 
+#include "base/thread.h"
 #include "dev/virtio_devices.h"
 #include "machine/history.h"
 #include "machine/migrate_source.h"
@@ -220,13 +220,9 @@ static int begin(struct migration *g, struct err *e) {
 }
 
 static int start(struct migration *g) {
-    sigset_t all, old;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
-    int rc = pthread_create(&g->thread, NULL, migrate_source, g);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    int rc = thread_start(&g->thread, migrate_source, g);
     g->started = rc == 0;
-    return -rc;
+    return rc;
 }
 
 int machine_migrate(struct machine *m, const char *to, const struct migrate_options *o,

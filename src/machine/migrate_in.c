@@ -13,10 +13,11 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+
+#include "base/thread.h"
 
 /* ---- Pages ---- */
 
@@ -208,13 +209,9 @@ static int take_memory(struct migrate_in *in, const struct machine_config *cfg,
 }
 
 static int start(struct migrate_receiver *r, struct err *e) {
-    sigset_t all, old;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
-    int rc = pthread_create(&r->thread, NULL, work, r);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    int rc = thread_start(&r->thread, work, r);
     r->started = rc == 0;
-    return rc ? err_sys(e, -rc, "a thread for a stream") : 0;
+    return rc ? err_sys(e, rc, "a thread for a stream") : 0;
 }
 
 /* One stream after another, in the words of this session. */

@@ -14,13 +14,13 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/thread.h"
 #include "base/uffd.h"
 #include "machine/migrate_in.h"
 
@@ -78,15 +78,6 @@ static int forget(struct migrate_in *in) {
 
 static void *faults(void *opaque);
 
-static int start(pthread_t *t, void *(*fn)(void *), struct migrate_in *in) {
-    sigset_t all, old;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
-    int rc = pthread_create(t, NULL, fn, in);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
-    return -rc;
-}
-
 int migrate_postcopy_begin(struct migrate_in *in, const uint8_t *missing, size_t size,
                            struct err *e) {
     struct migrate_postcopy *p = in->postcopy;
@@ -111,7 +102,7 @@ int migrate_postcopy_begin(struct migrate_in *in, const uint8_t *missing, size_t
         rc = forget(in);
     p->runs = rc == 0;
     if (rc == 0)
-        rc = start(&p->faults, faults, in);
+        rc = thread_start(&p->faults, faults, in);
     p->has_faults = p->runs && rc == 0;
     return rc ? err_sys(e, rc, "post-copy: guest memory") : 0;
 }
@@ -262,7 +253,7 @@ static void *control(void *opaque) {
 
 int migrate_postcopy_run(struct migrate_in *in, struct err *e) {
     struct migrate_postcopy *p = in->postcopy;
-    int rc = start(&p->control, control, in);
+    int rc = thread_start(&p->control, control, in);
     p->has_control = rc == 0;
     return rc ? err_sys(e, rc, "a thread for post-copy") : 0;
 }

@@ -9,9 +9,10 @@
 #include "machine/migrate_send.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "base/thread.h"
 
 struct migrate_sender {
     struct migrate_sending *s;
@@ -83,15 +84,10 @@ static void *work(void *opaque) {
     return NULL;
 }
 
-/* Signals are for the thread that serves the console. */
 static int start(struct migrate_sender *me) {
-    sigset_t all, old;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
-    int rc = pthread_create(&me->thread, NULL, work, me);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    int rc = thread_start(&me->thread, work, me);
     me->started = rc == 0;
-    return -rc;
+    return rc;
 }
 
 static int open_one(struct migrate_sending *s, unsigned i, const char *to,

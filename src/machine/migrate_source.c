@@ -16,9 +16,10 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "base/thread.h"
 
 #define ROUNDS_MAX     30u
 #define SLOW_ROUNDS    2u /* that do not converge, until something is done about it */
@@ -277,7 +278,7 @@ static int follow(struct migration *g, struct err *e) {
     pthread_t thread;
     int rc = migrate_packer_open(&n.packer, g->o.compression);
     if (rc == 0)
-        rc = -pthread_create(&thread, NULL, serve_needs, &n);
+        rc = thread_start(&thread, serve_needs, &n);
     if (rc) {
         migrate_packer_close(&n.packer);
         return err_sys(e, rc, "post-copy");

@@ -16,7 +16,6 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -26,6 +25,7 @@
 #include <xxhash.h>
 
 #include "base/file.h"
+#include "base/thread.h"
 #include "machine/snapshot_internal.h"
 
 #define MANIFEST_MAX (4u << 20)
@@ -199,15 +199,11 @@ static int sync_all(const struct snap_writer *w, int manifest_fd) {
     struct sync s[] = {
         {.fd = w->memory_fd}, {.fd = w->state_fd}, {.fd = manifest_fd}, {.fd = w->fd}};
     const unsigned n = sizeof(s) / sizeof(s[0]);
-    sigset_t all, old;
     int rc = 0;
     for (unsigned i = 0; i + 1 < n; i++)
         sync_file_range(s[i].fd, 0, 0, SYNC_FILE_RANGE_WRITE); /* a hint */
-    sigfillset(&all); /* signals are for the thread that serves the console */
-    pthread_sigmask(SIG_SETMASK, &all, &old);
     for (unsigned i = 1; i < n; i++)
-        s[i].started = !pthread_create(&s[i].thread, NULL, sync_one, &s[i]);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
+        s[i].started = thread_start(&s[i].thread, sync_one, &s[i]) == 0;
     for (unsigned i = 0; i < n; i++) {
         if (s[i].started)
             pthread_join(s[i].thread, NULL);

@@ -14,13 +14,13 @@
 #include <inttypes.h>
 #include <poll.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 #include <xxhash.h>
 
+#include "base/thread.h"
 #include "base/uffd.h"
 #include "machine/snapshot_fill.h"
 
@@ -273,13 +273,9 @@ static int for_all_blocks(struct snap_lazy *l, int (*fn)(int fd, void *at, size_
 }
 
 static int start(struct snap_lazy *l) {
-    sigset_t all, old;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
-    int rc = pthread_create(&l->faults, NULL, faults, l);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    int rc = thread_start(&l->faults, faults, l);
     l->has_faults = rc == 0;
-    return -rc;
+    return rc;
 }
 
 static bool host_touches(const struct machine_config *cfg) {

@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/thread.h"
 #include "machine/history.h"
 #include "machine/snapshot_internal.h"
 
@@ -114,15 +115,11 @@ static void *mend(void *opaque) {
 
 /* Where the memory is the guest's alone, and nobody else watches it. */
 static void mend_begin(const struct machine *m, struct mender *w) {
-    sigset_t all, old;
     if (m->fill || m->cfg.numa || pn_dirty_by_host(m->cfg.dirty) || !m->ram.huge)
         return;
     w->ram = m->ram;
     w->window = m->window;
-    sigfillset(&all); /* signals are for the thread that serves the console */
-    pthread_sigmask(SIG_SETMASK, &all, &old);
-    w->of = pthread_create(&w->thread, NULL, mend, w) ? 0 : getpid();
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    w->of = thread_start(&w->thread, mend, w) ? 0 : getpid();
 }
 
 /* A copy of this process (history.c) has the note of the thread, and not the thread. */

@@ -13,7 +13,6 @@
  */
 #include <errno.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -21,6 +20,7 @@
 #include <xxhash.h>
 
 #include "base/file.h"
+#include "base/thread.h"
 #include "machine/snapshot_fill.h"
 
 #define MAGIC "PNWSET1\n"
@@ -144,13 +144,9 @@ static void *go(void *opaque) {
 }
 
 int snap_ahead_start(struct snap_ahead *a) {
-    sigset_t all, old;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
-    int rc = pthread_create(&a->thread, NULL, go, a);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    int rc = thread_start(&a->thread, go, a);
     a->started = rc == 0;
-    return -rc;
+    return rc;
 }
 
 void snap_ahead_end(struct snap_ahead *a) {

@@ -20,7 +20,6 @@
 #include <linux/fs.h>
 #include <pthread.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,6 +29,7 @@
 #include <zstd.h>
 
 #include "base/file.h"
+#include "base/thread.h"
 #include "machine/snapshot_pages.h"
 
 #define LEVEL         1 /* zstd's */
@@ -357,13 +357,9 @@ static void *work(void *opaque) {
 
 /* All pages, by this thread and others; by fewer where the host gives no more. */
 static int write_pages(struct writer *w) {
-    sigset_t all, old;
-    sigfillset(&all); /* signals are for the thread that serves the console */
-    pthread_sigmask(SIG_SETMASK, &all, &old);
     for (unsigned i = 1; i < w->threads; i++)
         w->packer[i].started =
-            !pthread_create(&w->packer[i].thread, NULL, work, &w->packer[i]);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
+            thread_start(&w->packer[i].thread, work, &w->packer[i]) == 0;
     work(&w->packer[0]);
     for (unsigned i = 1; i < w->threads; i++)
         if (w->packer[i].started)

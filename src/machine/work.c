@@ -5,9 +5,9 @@
  * Locking: work.lock guards the lists and the count (base/locks.inc).
  */
 #include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
 
+#include "base/thread.h"
 #include "machine/work.h"
 
 #define THREADS_MAX 4u /* they wait for the host's disks more than they work */
@@ -118,13 +118,8 @@ static void *worker(void *opaque) {
 
 /* One more thread, if there may be one. */
 static void add_thread(struct machine_work *w) {
-    sigset_t all, old;
-    if (w->threads == THREADS_MAX)
-        return;
-    sigfillset(&all); /* signals are for the thread that serves the console */
-    pthread_sigmask(SIG_SETMASK, &all, &old);
-    w->threads += !pthread_create(&w->thread[w->threads], NULL, worker, w);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    if (w->threads < THREADS_MAX)
+        w->threads += thread_start(&w->thread[w->threads], worker, w) == 0;
 }
 
 static struct machine_work *begin(struct machine *m) {

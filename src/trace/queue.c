@@ -10,9 +10,10 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
+
+#include "base/thread.h"
 
 #define BLOCKS 8u
 
@@ -77,13 +78,8 @@ int queue_create(void (*put)(void *, const struct pn_event_rec *, uint32_t), voi
 
 /* Return: whether the thread is there. */
 static bool start(struct queue *q) {
-    sigset_t all, old;
-    if (q->started)
-        return true;
-    sigfillset(&all); /* signals are for the threads that handle them */
-    pthread_sigmask(SIG_SETMASK, &all, &old);
-    q->started = !pthread_create(&q->thread, NULL, put_away, q);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    if (!q->started)
+        q->started = thread_start(&q->thread, put_away, q) == 0;
     return q->started;
 }
 
