@@ -26,6 +26,7 @@ struct run_attend {
     struct monitor *monitor;
     struct monitor_session session;           /* at monitor_at */
     struct monitor_client by_gdb, by_console; /* who have a monitor, too */
+    bool past; /* of a process that stands in the past, where gdb looks around */
 };
 
 int run_attend_open(const struct run_options *o, struct run_attend **out) {
@@ -190,6 +191,11 @@ static void leave_copy(void) {
     _exit(CLI_OK);
 }
 
+static bool debugged(void *opaque) {
+    const struct run_attend *a = opaque;
+    return a->past || (a->gdb && gdb_holds(a->gdb));
+}
+
 static int create(struct run_attend *a, struct machine *m) {
     bool shut_in = a->options->sandbox == RUN_SANDBOX_ON;
     const struct monitor_config monitor = {.machine = m,
@@ -199,7 +205,9 @@ static int create(struct run_attend *a, struct machine *m) {
                                            .kernel = a->options->machine.kernel,
                                            .about = a->options->about,
                                            .leave = leave_copy,
-                                           .denied = shut_in ? SHUT_IN : NULL};
+                                           .denied = shut_in ? SHUT_IN : NULL,
+                                           .debugged = debugged,
+                                           .opaque = a};
     const struct gdb_config gdb = {.machine = m,
                                    .channel = a->gdb_at,
                                    .stopped = a->options->stopped,
@@ -220,6 +228,7 @@ static int create(struct run_attend *a, struct machine *m) {
 static void answer(void *opaque, const void *question, size_t size, FILE *out) {
     struct run_attend *a = opaque;
     const char *what = question;
+    a->past = true;
     if (size && *what == GDB_QUESTION)
         gdb_answer(a->gdb, question, size, out);
     else if (size && *what == MONITOR_QUESTION)

@@ -359,9 +359,15 @@ int monitor_cpu(struct request *r) {
 }
 
 int monitor_info_status(struct request *r) {
-    fprintf(r->out, "VM status: %s\n", r->mon->stopped ? "paused" : "running");
+    const struct monitor_config *cfg = &r->mon->cfg;
+    bool debugged = cfg->debugged && cfg->debugged(cfg->opaque);
+    bool stands = r->mon->stopped || debugged;
+    fprintf(r->out, "VM status: %s%s\n", stands ? "paused" : "running",
+            debugged ? " (debug)" : "");
     if (r->wants_json)
-        r->json = json_pack("{s:b, s:s}", "running", !r->mon->stopped, "status",
-                            r->mon->stopped ? "paused" : "running");
+        r->json = json_pack("{s:b, s:s}", "running", !stands, "status",
+                            debugged ? "debug"
+                            : stands ? "paused"
+                                     : "running");
     return 0;
 }

@@ -28,6 +28,8 @@ struct monitor_config {
     struct json_t *about; /* for the manifests of snapshots; NULL: nothing */
     void (*leave)(void);  /* ends a copy of this process: _exit. NULL: no live saves */
     const char *denied;   /* what to do where a file may not be touched; NULL: nothing */
+    bool (*debugged)(void *opaque); /* gdb lets the guest stand; NULL: there is no gdb */
+    void *opaque;
 };
 
 #define MONITOR_LINE_MAX 1024u

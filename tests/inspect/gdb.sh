@@ -106,7 +106,7 @@ for mmu in shadow tdp; do
         -ex continue -ex "reverse-stepi" -ex "x/1i \$pc" -ex "stepi" -ex "detach"
     said "Breakpoint 1, .*in new_table" "^\\\$1 = " "jne " "Breakpoint 1, .*in new_table" "^\\\$3 = " "atchpoint 2" "call .*<new_table>" \
         "Thread 1 .*vCPU 0, running, CPL 0" "Breakpoint 1, .*in new_table" "already hit 5 times" "No more reverse-execution history" \
-        "^\\\$5 = .*0x100000" "Could not write register" "Cannot access memory" "VM status" "No more reverse-execution history" \
+        "^\\\$5 = .*0x100000" "Could not write register" "Cannot access memory" "VM status: paused \\(debug\\)" "No more reverse-execution history" \
         "^new_table in section" "No more reverse-execution history" "=> " "detached"
     for i in 1 2; do
         [ "$(value $i)" = "$(value $((i + 2)))" ] ||

@@ -30,5 +30,5 @@ gdb_embedded_session=(-ex "symbol-file $elf" -ex "info registers rip" -ex "break
 gdb_embedded_said() {
     said "^rip .*0x100000" "Breakpoint 1, 0x[0-9a-f]* in kernel_main" "kernel_main \+ 7" "Breakpoint 2, 0x[0-9a-f]* in new_table" \
         "Breakpoint 2, 0x[0-9a-f]* in new_table" "#0 .*in new_table" "^\\\$1 = " "^\\\$2 = " "^0x[0-9a-f]+ in " \
-        "Thread 1 .*vCPU 0, running, CPL 0" "VM status: running" "detached"
+        "Thread 1 .*vCPU 0, running, CPL 0" "VM status: paused \(debug\)" "detached"
 }
