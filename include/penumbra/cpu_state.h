@@ -41,6 +41,8 @@ enum { PN_RUNS, PN_HALTED, PN_WAITS_SIPI };
 enum { PN_NO_SHADOW, PN_SHADOW_STI, PN_SHADOW_MOV_SS };
 
 #define PN_XSAVE_SIZE 4096u
+/* struct kvm_nested_state with two VMCSs. */
+#define PN_NESTED_SIZE 8320u
 
 struct pn_cpu_state {
     uint64_t gpr[16]; /* RAX RCX RDX RBX RSP RBP RSI RDI R8.. */
@@ -58,6 +60,11 @@ struct pn_cpu_state {
      * machine. In x2APIC mode as KVM_GET_LAPIC has it. */
     uint8_t has_lapic;
     uint8_t lapic[1024];
+    /* Of KVM, where the guest's guest runs, or the guest is in VMX operation: what KVM keeps of
+     * it, nested_size bytes of struct kvm_nested_state. 0: there is nothing, or the rows of SVM
+     * and VMX in cpu_state.inc say it all. */
+    uint32_t nested_size;
+    uint8_t nested[PN_NESTED_SIZE];
 };
 
 /* One scalar of struct pn_cpu_state: its registers, parts of segments ("cs.base"), MSRs
@@ -77,7 +84,7 @@ uint64_t pn_cpu_field_get(const struct pn_cpu_state *s, const struct pn_cpu_fiel
 void pn_cpu_field_set(struct pn_cpu_state *s, const struct pn_cpu_field *f,
                       uint64_t value);
 
-/* One line for each field that differs, and one for XSAVE; MSRs that both know. out may
+/* One line for each field that differs, and one for XSAVE and for nested; MSRs that both know. out may
  * be NULL. Return: how many differ. */
 unsigned pn_cpu_state_diff(const struct pn_cpu_state *a, const struct pn_cpu_state *b,
                            FILE *out);

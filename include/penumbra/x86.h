@@ -188,6 +188,10 @@ enum {
 
 /* ---- MSRs ---- */
 
+/* MSR_FEATURE_CONTROL */
+#define FEATURE_CONTROL_LOCK  UINT64_C(1)
+#define FEATURE_CONTROL_VMXON UINT64_C(4)
+
 enum {
     MSR_P5_MC_ADDR = 0x00,
     MSR_P5_MC_TYPE = 0x01,

@@ -49,6 +49,17 @@ void pn_cpu_field_set(struct pn_cpu_state *s, const struct pn_cpu_field *f,
     memcpy((char *)s + f->offset, &value, f->size);
 }
 
+/* Return: 1: they do, which is said of the first. */
+static unsigned bytes_differ(const char *name, const uint8_t *a, const uint8_t *b,
+                             unsigned size, FILE *out) {
+    unsigned i = 0;
+    while (i < size && a[i] == b[i])
+        i++;
+    if (i < size && out)
+        fprintf(out, "%s, byte %u: %x %x\n", name, i, a[i], b[i]);
+    return i < size;
+}
+
 unsigned pn_cpu_state_diff(const struct pn_cpu_state *a, const struct pn_cpu_state *b,
                            FILE *out) {
     unsigned differ = 0;
@@ -61,14 +72,8 @@ unsigned pn_cpu_state_diff(const struct pn_cpu_state *a, const struct pn_cpu_sta
         if (out)
             fprintf(out, "%s: %" PRIx64 " %" PRIx64 "\n", f->name, x, y);
     }
-    for (unsigned i = 0; i < PN_XSAVE_SIZE; i++) {
-        if (a->xsave[i] == b->xsave[i])
-            continue;
-        if (out)
-            fprintf(out, "xsave, byte %u: %x %x\n", i, a->xsave[i], b->xsave[i]);
-        return differ + 1;
-    }
-    return differ;
+    differ += bytes_differ("xsave", a->xsave, b->xsave, PN_XSAVE_SIZE, out);
+    return differ + bytes_differ("nested", a->nested, b->nested, PN_NESTED_SIZE, out);
 }
 
 /* ---- For a person ---- */

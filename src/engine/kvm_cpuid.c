@@ -22,7 +22,8 @@ static const struct {
     uint32_t leaf, subleaf;
     uint8_t regs;
 } feature_leaves[] = {
-    {1, 0, 0xc}, {7, 0, 0xe}, {7, 1, 0x1}, {0xd, 1, 0x1}, {0x80000001u, 0, 0xc},
+    {1, 0, 0xc},   {7, 0, 0xe},           {7, 1, 0x1},
+    {0xd, 1, 0x1}, {0x80000001u, 0, 0xc}, {0x8000000au, 0, 0x8},
 };
 
 /* Bits that run-time state decides, not the model. */
@@ -75,6 +76,20 @@ static void mask_xstate(struct kvm_cpuid_entry2 *c, const struct cpu_model *mode
     }
 }
 
+/* KVM offers what the model is a hypervisor by? */
+static int check_nested(const struct kvm_cpuid_entry2 *c, const char *by, char *err,
+                        size_t err_size) {
+    if (!by || c->function != (*by == 's' ? 0x80000001u : 1) ||
+        c->ecx >> (*by == 's' ? 2 : 5) & 1)
+        return 0;
+    snprintf(
+        err, err_size,
+        "--cpu: +%s: this host's KVM does not offer it to guests (kvm_%s's parameter "
+        "nested): leave it out, or take --mmu shadow or tdp",
+        by, *by == 's' ? "amd" : "intel");
+    return -EINVAL;
+}
+
 /* The processor's own rules hold, so a vendor may be named but not chosen. */
 static int check_vendor(const struct kvm_cpuid_entry2 *c, const struct cpu_model *model,
                         char *err, size_t err_size) {
@@ -101,13 +116,10 @@ int kvm_set_cpuid(struct pn_engine *e, struct kvm_vcpu *v, char *err, size_t err
     if (rc)
         return rc;
     const char *by = cpu_model_hypervisor(model);
-    if (by) {
+    rc = by ? kvm_may_nest(e, by, err, err_size) : 0;
+    if (rc) {
         cpu_model_free(model);
-        snprintf(err, err_size,
-                 "--cpu: %s is the software CPU's (--mmu shadow, tdp): what KVM runs for"
-                 " a guest that is a hypervisor cannot be saved or moved; leave it out",
-                 by);
-        return -EINVAL;
+        return rc;
     }
     struct kvm_cpuid2 *c = calloc(1, sizeof(*c) + CPUID_MAX * sizeof(c->entries[0]));
     if (!c) {
@@ -120,6 +132,8 @@ int kvm_set_cpuid(struct pn_engine *e, struct kvm_vcpu *v, char *err, size_t err
     bool told = false;
     for (unsigned i = 0; rc == 0 && i < c->nent; i++) {
         rc = check_vendor(&c->entries[i], model, err, err_size);
+        if (rc == 0)
+            rc = check_nested(&c->entries[i], by, err, err_size);
         told |= rc != 0;
         add_unsaid(e, &c->entries[i]);
         if (c->entries[i].function < LEAF_HYPERVISOR ||

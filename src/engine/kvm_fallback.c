@@ -35,7 +35,7 @@ struct kvm_fallback {
     struct pn_stats stats;
     unsigned slot_changes; /* the engine's when our slots were made */
     uint64_t cr8;
-    struct pn_cpu_state state;
+    struct pn_cpu_state state, after;
 };
 
 /* An MSR of the local APIC, which is KVM's. Return: 0, or -1 for #GP. */
@@ -113,7 +113,10 @@ static int create_cpu(struct pn_engine *e, struct kvm_fallback *f) {
     char err[128];
     uint32_t name[4], leaf[4], basic[4], extended[4];
     kvm_cpuid(e, 0, 0, name);
-    const char *text = name[1] == CPUID_EBX_AMD ? "max,vendor=amd" : "max,vendor=intel";
+    static const char *const models[2][2] = {
+        {"max,vendor=intel", "max,vendor=intel,+vmx"},
+        {"max,vendor=amd", "max,vendor=amd,+svm"}};
+    const char *text = models[name[1] == CPUID_EBX_AMD][e->nested];
     int rc = cpu_model_parse(text, &f->model, err, sizeof(err));
     if (rc)
         return rc;
@@ -224,7 +227,7 @@ static int take_state(struct kvm_fallback *f, const struct pn_cpu_state *s) {
 size_t kvm_fallback_fetch(struct kvm_vcpu *v, const struct pn_cpu_state *s, uint64_t lin,
                           uint8_t *buf, size_t size) {
     size_t done = 0;
-    if (ensure(v->engine, v) || take_state(v->fallback, s))
+    if (kvm_runs_nested(s) || ensure(v->engine, v) || take_state(v->fallback, s))
         return 0;
     struct cpu *cpu = v->fallback->cpu;
     while (done < size) {
@@ -265,6 +268,11 @@ int kvm_fallback_step(struct pn_engine *e, struct kvm_vcpu *v) {
         return fail(v, rc, "the software CPU cannot take over");
     struct kvm_fallback *f = v->fallback;
     struct cpu *cpu = f->cpu;
+    if (kvm_runs_nested(&f->state))
+        return fail(
+            v, -ENOTSUP,
+            "KVM cannot run an instruction of the guest's guest, and the software "
+            "CPU does not");
     rc = take_state(f, &f->state);
     if (rc)
         return fail(v, rc, "the software CPU cannot take KVM's state");
@@ -276,9 +284,11 @@ int kvm_fallback_step(struct pn_engine *e, struct kvm_vcpu *v) {
         return fail(v, -ENOTSUP, f->refused);
     v->emulated++;
     rc = note_dirty(e, f);
-    cpu_get_state(cpu, &f->state);
-    f->state.tsc = 0; /* KVM's TSC goes on by itself */
+    cpu_get_state(cpu, &f->after);
+    f->after.tsc = 0; /* KVM's TSC goes on by itself */
+    f->after.nested_size = f->state.nested_size;
+    memcpy(f->after.nested, f->state.nested, f->state.nested_size);
     if (rc == 0)
-        rc = kvm_set_state(e, v->index, &f->state);
+        rc = kvm_set_state(e, v->index, &f->after);
     return rc ? fail(v, rc, "KVM does not take the state back") : 0;
 }

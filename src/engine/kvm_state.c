@@ -3,7 +3,8 @@
  * A KVM vCPU's state to and from the engine-neutral one.
  *
  * Order of setting matters to KVM: CPUID stands, then system registers (paging, EFER),
- * then XCR0 before XSAVE, MSRs, and events last (Documentation/virt/kvm/api.rst).
+ * then what it keeps of a guest's guest (kvm_nested.c),
+ * XCR0 before XSAVE, MSRs, and events last (Documentation/virt/kvm/api.rst).
  */
 #include <cpuid.h>
 #include <errno.h>
@@ -241,7 +242,6 @@ static int get_events(struct kvm_vcpu *v, struct pn_cpu_state *s) {
     if (ioctl(v->fd, KVM_GET_VCPU_EVENTS, &ev) < 0)
         return -1;
     get_activity(v, s);
-    s->gif = 1; /* no guest of KVM's has SVM here (kvm_cpuid.c) */
     s->intr_shadow = shadow_of(ev.interrupt.shadow, &v->kept);
     /* An NMI on its way in comes again; it blocks none before. */
     s->nmi_pending = ev.nmi.pending || ev.nmi.injected;
@@ -251,9 +251,11 @@ static int get_events(struct kvm_vcpu *v, struct pn_cpu_state *s) {
     if (v->kept.holds) {
         s->fault_streak = v->kept.fault_streak;
         s->db_pending |= v->kept.db_pending;
-        s->vmcb = v->kept.vmcb;
-        s->v_int_ctl = v->kept.v_int_ctl;
-        s->pauses = v->kept.pauses;
+        if (!s->in_guest) {
+            s->vmcb = v->kept.vmcb;
+            s->v_int_ctl = v->kept.v_int_ctl;
+            s->pauses = v->kept.pauses;
+        }
         s->vmxon = v->kept.vmxon;
         s->vmcs = v->kept.vmcs;
         s->vmx_timer_at = v->kept.vmx_timer_at;
@@ -266,7 +268,7 @@ static int get_parts(struct kvm_vcpu *v, struct pn_cpu_state *s, uint64_t msrs) 
     memset(s, 0, sizeof(*s));
     if (ioctl(v->fd, KVM_GET_REGS, &k.regs) < 0 || get_sregs(v, &k.sregs) < 0 ||
         ioctl(v->fd, KVM_GET_DEBUGREGS, &k.debug) < 0 || get_vector(v, s, &k) < 0 ||
-        get_events(v, s) < 0)
+        kvm_get_nested(v, s) < 0 || get_events(v, s) < 0)
         return -errno;
     get_msrs(v, s, msrs, &k.tsc);
     one_reg(v, KVM_GET_ONE_REG, &k.ssp);
@@ -497,9 +499,12 @@ static void keep(struct kvm_vcpu *v, const struct pn_cpu_state *s) {
 int kvm_set_state(struct pn_engine *e, unsigned cpu, const struct pn_cpu_state *s) {
     struct kvm_vcpu *v = &e->vcpu[cpu];
     struct parts k;
-    if (s->activity > PN_WAITS_SIPI || s->intr_shadow > PN_SHADOW_MOV_SS || s->in_guest ||
-        !s->gif)
+    if (s->activity > PN_WAITS_SIPI || s->intr_shadow > PN_SHADOW_MOV_SS ||
+        s->nested_size > PN_NESTED_SIZE ||
+        (!e->nested && (s->in_guest || !s->gif || s->nested_size)))
         return -EINVAL;
+    if (s->in_vmx) /* its VMCSs have the software CPU's layout */
+        return -ENOTSUP;
     memset(&k, 0, sizeof(k));
     k.sregs.apic_base = s->msr[PN_MSR_apic_base];
     if (!(s->msr_known & MSR_BIT(apic_base)) && get_sregs(v, &k.sregs) < 0)
@@ -511,7 +516,8 @@ int kvm_set_state(struct pn_engine *e, unsigned cpu, const struct pn_cpu_state *
 #define PN_REG_BY(name, type, digits, gdb, kvm)                 k.kvm = s->name;
 #include "penumbra/cpu_state.inc"
     keep(v, s);
-    if (set_sregs(v, &k.sregs) < 0 || ioctl(v->fd, KVM_SET_REGS, &k.regs) < 0 ||
+    if (kvm_leave_nested(v) < 0 || set_sregs(v, &k.sregs) < 0 ||
+        kvm_set_nested(v, s) < 0 || ioctl(v->fd, KVM_SET_REGS, &k.regs) < 0 ||
         ioctl(v->fd, KVM_SET_DEBUGREGS, &k.debug) < 0 || set_vector(v, s, &k) < 0 ||
         (s->has_lapic && kvm_set_lapic(v, s->lapic) < 0))
         return -errno;

@@ -73,7 +73,8 @@ struct pn_engine {
     _Atomic unsigned slot_changes; /* so that a fallback CPU knows that its own are old */
     pthread_mutex_t slot_lock;     /* guards slots: vCPU threads read them too */
     uint64_t start_ns;
-    bool sregs2, payload; /* KVM_CAP_SREGS2, KVM_CAP_EXCEPTION_PAYLOAD */
+    bool sregs2, payload;    /* KVM_CAP_SREGS2, KVM_CAP_EXCEPTION_PAYLOAD */
+    bool nested, nested_svm; /* the guest may be a hypervisor, by SVM or by VMX */
     bool msrs_asked;
     uint64_t msrs_known; /* kvm_state.c: by enum pn_msr_id */
     uint64_t xcr0;       /* what the guest's XCR0 may hold */
@@ -169,6 +170,17 @@ void kvm_reset_msrs(struct kvm_vcpu *v);
 /* kvm_get_state without the local APIC and the paravirtual MSRs: what one instruction can
  * change. */
 int kvm_get_cpu(struct kvm_vcpu *v, struct pn_cpu_state *s);
+
+/* kvm_nested.c. may_nest: the model has svm or vmx, `by`. Return: 0, or -errno with a line in
+ * err. */
+int kvm_may_nest(struct pn_engine *e, const char *by, char *err, size_t err_size);
+/* get: into s->nested, and SVM's rows. leave: the vCPU runs no guest of its guest's, and is in no
+ * VMX operation: before its registers are set. set: after its system registers, and before all
+ * others. Return: 0, or -1 with errno. */
+int kvm_get_nested(struct kvm_vcpu *v, struct pn_cpu_state *s);
+int kvm_leave_nested(struct kvm_vcpu *v);
+int kvm_set_nested(struct kvm_vcpu *v, const struct pn_cpu_state *s);
+bool kvm_runs_nested(const struct pn_cpu_state *s);
 
 /* kvm_lapic.c: the page of registers. get: a timer that has expired is in it as an
  * interrupt; that may end the vCPU's HLT. Return: 0 or -errno. */

@@ -22,6 +22,7 @@
 #include "base/parallel.h"
 #include "cpu/cpu.h"
 #include "engine/engines.h"
+#include "engine/nested.h"
 #include "penumbra/pv.h"
 
 /* --clock host: a slice is late by no more than the instructions of the least speed. Few
@@ -161,15 +162,9 @@ static void from_leaf(void *opaque, uint32_t leaf, uint32_t subleaf, uint32_t ou
 static bool refuses(const struct pn_engine_config *cfg, const struct cpu_model *model,
                     char *err, size_t err_size) {
     const char *by = cpu_model_hypervisor(model);
-    if (!by || (!cfg->recorder && !cfg->parallel && !cfg->to_host_cpu))
+    if (!by || (!cfg->recorder && !cfg->parallel))
         return false;
-    if (cfg->to_host_cpu)
-        snprintf(
-            err, err_size,
-            "--handover kvm: KVM cannot be given a guest that is a hypervisor: leave "
-            "%s out of --cpu",
-            by);
-    else if (cfg->recorder)
+    if (cfg->recorder)
         snprintf(err, err_size,
                  "--record: a recording does not know the worlds of a guest"
                  " that is a hypervisor: leave %s out of --cpu",
@@ -413,7 +408,13 @@ static int soft_get_state(struct pn_engine *e, unsigned cpu, struct pn_cpu_state
 
 static int soft_set_state(struct pn_engine *e, unsigned cpu,
                           const struct pn_cpu_state *s) {
-    return cpu_set_state(e->vcpu[cpu].cpu, s);
+    struct cpu *c = e->vcpu[cpu].cpu;
+    uint8_t host[SAVE_SIZE];
+    int nested = kvm_nested_host(s, host);
+    int rc = nested < 0 ? nested : cpu_set_state(c, s);
+    if (rc == 0 && nested)
+        pn_mmu_vcpu_write(c->vmmu, c->svm.hsave + VMCB_SAVE, host, sizeof(host));
+    return rc;
 }
 
 static int soft_forked(struct pn_engine *e) {

@@ -126,6 +126,30 @@ int machine_unpack(struct machine *m, const struct pn_engine_ops *from,
     return rc;
 }
 
+bool machine_vmx_stays(bool from_host, bool to_host, const struct pn_cpu_state *cpu,
+                       unsigned cpus) {
+    bool enabled = false;
+    for (unsigned i = 0; i < cpus; i++)
+        enabled |=
+            cpu[i].in_vmx || (cpu[i].msr_known >> PN_MSR_feature_control & 1 &&
+                              cpu[i].msr[PN_MSR_feature_control] & FEATURE_CONTROL_VMXON);
+    return enabled && from_host != to_host;
+}
+
+/* What of SVM the guest has seen, it finds under the engine that runs now. */
+static int check_svm(struct machine *m, const struct machine_past *from, struct err *e) {
+    uint32_t was[4], is[4];
+    from->ops->cpuid(from->engine, 0x8000000au, 0, was);
+    m->ops->cpuid(m->engine, 0x8000000au, 0, is);
+    uint32_t gone = was[3] & ~is[3];
+    return gone ? err_set(e, -ENOTSUP,
+                          "handover: SVM's features 0x%x (CPUID 8000000Ah, EDX), which "
+                          "the guest has seen, are not there under %s: leave them out "
+                          "of --cpu (--cpu help names them)",
+                          gone, m->ops->name)
+                : 0;
+}
+
 /* INIT and SIPI that have arrived and are not done yet: the state must show them. */
 static void settle(struct machine *m) {
     for (unsigned i = 0; !m->ops->threaded && i < m->cfg.cpus; i++)
@@ -141,6 +165,8 @@ static int move(struct machine *m, const struct pn_engine_ops *to, struct parcel
     int rc = machine_pack(m, to->threaded, p);
     if (rc)
         return err_sys(e, rc, "handover: the state under %s", from->name);
+    if (machine_vmx_stays(from->host_cpu, to->host_cpu, p->cpu, m->cfg.cpus))
+        return err_set(e, -ENOTSUP, "handover: " MACHINE_VMX_STAYS);
     uint64_t now = clock_now(&m->clock);
     if (from->trace_end)
         from->trace_end(m->engine);
@@ -155,6 +181,9 @@ static int move(struct machine *m, const struct pn_engine_ops *to, struct parcel
         return rc;
     }
     m->switches++;
+    rc = check_svm(m, &m->past[m->switches - 1], e);
+    if (rc)
+        return rc;
     bells_again(m);
     m->cpuid_of_host |= m->ops->host_cpu;
     rc = m->window_size ? window_add_again(m) : 0;

@@ -22,9 +22,10 @@ static const uint32_t cpuid_leaves[][2] = {
     {0, 0},           {1, 0},           {4, 0},           {6, 0},
     {7, 0},           {7, 1},           {0xd, 0},         {0xd, 1},
     {0x40000000u, 0}, {0x40000001u, 0}, {0x80000000u, 0}, {0x80000001u, 0},
-    {0x80000007u, 0}, {0x80000008u, 0},
+    {0x80000007u, 0}, {0x80000008u, 0}, {0x8000000au, 0},
 };
 #define CPUID_LEAVES (sizeof(cpuid_leaves) / sizeof(cpuid_leaves[0]))
+#define CPUID_FIRST  14u /* of them: what the first version had */
 
 int snap_save_cpuid(struct machine *m, struct snap_writer *w, struct err *e) {
     struct cpuid_leaf l[CPUID_LEAVES];
@@ -70,6 +71,7 @@ static const struct {
     {0xd, 1, 0x1, {0}},
     {0x40000001u, 0, 0x1, {0}},
     {0x80000001u, 0, 0xc, {0}},
+    {0x8000000au, 0, 0x8, {0}},
 };
 
 static const char *const reg[] = {"eax", "ebx", "ecx", "edx"};
@@ -111,9 +113,10 @@ int snap_check_cpuid(struct machine *m, struct err *e) {
     uint32_t out[4];
     if (!n)
         return -EINVAL;
-    if (n->size != CPUID_LEAVES * sizeof(l))
+    if (n->size % sizeof(l) || n->size < CPUID_FIRST * sizeof(l) ||
+        n->size > CPUID_LEAVES * sizeof(l))
         return err_set(e, -EINVAL, "section cpuid: not of this version");
-    for (unsigned i = 0; i < CPUID_LEAVES; i++) {
+    for (unsigned i = 0; i < n->size / sizeof(l); i++) {
         memcpy(&l, n->data + i * sizeof(l), sizeof(l));
         m->ops->cpuid(m->engine, l.leaf, l.subleaf, out);
         int rc = l.leaf ? 0 : check_vendor(l.out, out, e);

@@ -94,8 +94,12 @@ static const struct snap_field vcpu_others[] = {
     SNAP_FIELD(struct vcpu, "run.state", run.state),
     SNAP_FIELD(struct vcpu, "run.init", run.init),
     SNAP_FIELD(struct vcpu, "run.sipi", run.sipi),
+    /* Where there is something. */
+    SNAP_FIELD(struct vcpu, "nested_size", state.nested_size),
+    SNAP_FIELD(struct vcpu, "nested", state.nested),
 };
 #define VCPU_OTHERS (sizeof(vcpu_others) / sizeof(vcpu_others[0]))
+#define VCPU_NESTED 2 /* of them, the last ones */
 
 /* Those of cpu_state.inc come first. Return: how many there are. */
 static unsigned vcpu_fields(struct snap_field f[SNAP_FIELDS_MAX]) {
@@ -123,7 +127,7 @@ static int save_vcpu(struct machine *m, struct snap_writer *w, unsigned cpu,
     int rc = v ? m->ops->get_state(m->engine, cpu, &v->state) : -ENOMEM;
     if (rc == 0) {
         v->run = m->cpu[cpu];
-        unsigned count = vcpu_fields(f);
+        unsigned count = vcpu_fields(f) - (v->state.nested_size ? 0 : VCPU_NESTED);
         for (unsigned i = 0; i < count; i++)
             if (i >= pn_cpu_field_count || pn_cpu_fields[i].msr < 0 ||
                 v->state.msr_known >> pn_cpu_fields[i].msr & 1)
@@ -171,11 +175,12 @@ int snap_get_vcpu(const struct snapshot *s, unsigned cpu, struct pn_cpu_state *s
         int msr = i < pn_cpu_field_count ? pn_cpu_fields[i].msr : -1;
         if (msr >= 0 && snap_seen(seen, i))
             v->state.msr_known |= 1ull << msr;
-        else if (msr < 0 && !snap_seen(seen, i))
+        else if (msr < 0 && !snap_seen(seen, i) && i < count - VCPU_NESTED)
             rc = err_set(e, -EINVAL, "section %s: it has no field %s", name, f[i].name);
     }
-    if (rc == 0 && (!plausible(&v->state) || v->run.state > CPU_WAIT_SIPI ||
-                    v->run.sipi < -1 || v->run.sipi > 255))
+    if (rc == 0 &&
+        (!plausible(&v->state) || v->state.nested_size > PN_NESTED_SIZE ||
+         v->run.state > CPU_WAIT_SIPI || v->run.sipi < -1 || v->run.sipi > 255))
         rc = err_set(e, -EINVAL, "section %s: no state that a CPU can be in", name);
     *state = v->state;
     *run = v->run;
@@ -426,7 +431,11 @@ static int restore_threaded(struct machine *m, const struct pn_cpu_state *cpu,
 
 static int restore_states(struct machine *m, struct pn_cpu_state *cpu, struct err *e) {
     struct machine_cpu run[MACHINE_CPUS_MAX];
+    const char *mmu = json_string_value(json_object_get(m->cfg.restore->manifest, "mmu"));
     int rc = read_vcpus(m, cpu, run, e);
+    if (rc == 0 &&
+        machine_vmx_stays(mmu && !strcmp(mmu, "kvm"), m->ops->host_cpu, cpu, m->cfg.cpus))
+        rc = err_set(e, -ENOTSUP, MACHINE_VMX_STAYS);
     if (rc == 0)
         rc = restore_vcpus(m, cpu, e);
     if (rc || m->ops->threaded)

@@ -323,6 +323,13 @@ int machine_pack(struct machine *m, bool chips, struct parcel *p);
 int machine_unpack(struct machine *m, const struct pn_engine_ops *from,
                    const struct parcel *p);
 int machine_handover(struct machine *m, struct err *e);
+/* A guest that may have seen what VMX can do, and that comes from a host's CPU to a software one, or
+ * the other way: its VMCSs, and what they may say, would not be what they were. */
+bool machine_vmx_stays(bool from_host, bool to_host, const struct pn_cpu_state *cpu,
+                       unsigned cpus);
+#define MACHINE_VMX_STAYS                                                                \
+    "a guest that has enabled VMX goes on under kvm alone, or under shadow and tdp "     \
+    "alone"
 
 /* The first end counts. */
 void machine_end_with(struct machine *m, enum machine_end end, unsigned code);
