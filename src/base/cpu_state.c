@@ -136,6 +136,8 @@ static void print_events(const struct pn_cpu_state *s, FILE *out) {
 #include "penumbra/cpu_state.inc"
     if (*sep == ',')
         fputc('\n', out);
+    if (s->nested_size)
+        fprintf(out, "of the guest's guest KVM keeps %u bytes\n", s->nested_size);
 }
 
 void pn_cpu_state_print(const struct pn_cpu_state *s, FILE *out) {

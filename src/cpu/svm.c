@@ -376,6 +376,27 @@ static void save_host(struct cpu *cpu, uint64_t next) {
     cpu->svm.host_if = (cpu->sys_flags & FL_IF) != 0;
 }
 
+void svm_put_host(struct cpu *cpu, const uint8_t save[SAVE_SIZE]) {
+    /* What VMRUN saves (save_state). */
+    static const struct {
+        uint16_t at, size;
+    } part[] = {{SAVE_ES, SAVE_FS - SAVE_ES},
+                {SAVE_GDTR, 16},
+                {SAVE_IDTR, 16},
+                {SAVE_CPL, 1},
+                {SAVE_EFER, 8},
+                {SAVE_CR4, SAVE_DR7 - SAVE_CR4},
+                {SAVE_RFLAGS, 16},
+                {SAVE_RSP, 8},
+                {SAVE_RAX, 8}};
+    struct svm_save s = {0};
+    read_phys(cpu, cpu->svm.hsave + VMCB_SAVE, &s, sizeof s);
+    for (unsigned i = 0; i < sizeof part / sizeof part[0]; i++)
+        memcpy(s.at + part[i].at, save + part[i].at, part[i].size);
+    save_put(&s, SAVE_PAT, cpu->msr_pat); /* KVM has one for both */
+    write_phys(cpu, cpu->svm.hsave + VMCB_SAVE, &s, sizeof s);
+}
+
 void svm_refresh(struct cpu *cpu) {
     cpu->svm.stale = 0;
     if (!cpu->svm.guest)

@@ -205,6 +205,9 @@ bool svm_save_valid(const struct cpu *cpu, const struct svm_save *s, bool host);
 /* Leave L2. code: SVM_EXIT_*; next: the NRIP, 0: none. Return: CPU_JUMP, or CPU_SHUTDOWN. */
 enum cpu_rc svm_exit(struct cpu *cpu, uint64_t code, uint64_t info1, uint64_t info2,
                      uint64_t next);
+/* L2 runs, and what another engine kept of L1 goes where VMRUN saves it. VMSAVE's part of save is
+ * of no meaning, and that of the area stays. */
+void svm_put_host(struct cpu *cpu, const uint8_t save[SAVE_SIZE]);
 /* Read the controls again, after a restore. */
 void svm_refresh(struct cpu *cpu);
 

@@ -413,7 +413,7 @@ static int soft_set_state(struct pn_engine *e, unsigned cpu,
     int nested = kvm_nested_host(s, host);
     int rc = nested < 0 ? nested : cpu_set_state(c, s);
     if (rc == 0 && nested)
-        pn_mmu_vcpu_write(c->vmmu, c->svm.hsave + VMCB_SAVE, host, sizeof(host));
+        svm_put_host(c, host);
     return rc;
 }
 

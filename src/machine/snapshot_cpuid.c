@@ -12,8 +12,9 @@
 
 #include "machine/snapshot_internal.h"
 
-#define OSXSAVE (1u << 27)
-#define OSPKE   (1u << 4)
+#define OSXSAVE  (1u << 27)
+#define OSPKE    (1u << 4)
+#define LEAF_SVM 0x8000000au
 
 struct cpuid_leaf {
     uint32_t leaf, subleaf, out[4];
@@ -22,7 +23,7 @@ static const uint32_t cpuid_leaves[][2] = {
     {0, 0},           {1, 0},           {4, 0},           {6, 0},
     {7, 0},           {7, 1},           {0xd, 0},         {0xd, 1},
     {0x40000000u, 0}, {0x40000001u, 0}, {0x80000000u, 0}, {0x80000001u, 0},
-    {0x80000007u, 0}, {0x80000008u, 0}, {0x8000000au, 0},
+    {0x80000007u, 0}, {0x80000008u, 0}, {LEAF_SVM, 0},
 };
 #define CPUID_LEAVES (sizeof(cpuid_leaves) / sizeof(cpuid_leaves[0]))
 #define CPUID_FIRST  14u /* of them: what the first version had */
@@ -71,7 +72,7 @@ static const struct {
     {0xd, 1, 0x1, {0}},
     {0x40000001u, 0, 0x1, {0}},
     {0x80000001u, 0, 0xc, {0}},
-    {0x8000000au, 0, 0x8, {0}},
+    {LEAF_SVM, 0, 0x8, {0}},
 };
 
 static const char *const reg[] = {"eax", "ebx", "ecx", "edx"};
@@ -105,7 +106,8 @@ static int check_features(const struct cpuid_leaf *l, const uint32_t out[4],
     return 0;
 }
 
-/* A guest of the software CPU goes on under KVM as after a handover: of the same vendor. */
+/* A guest of the software CPU goes on under KVM as after a handover: of the same vendor, and with
+ * what it has seen of SVM. */
 int snap_check_cpuid(struct machine *m, struct err *e) {
     const struct snap_section *n = snap_section(m->cfg.restore, "cpuid", 1, e);
     bool was_host = snap_cpuid_of_host(m->cfg.restore);
@@ -120,7 +122,7 @@ int snap_check_cpuid(struct machine *m, struct err *e) {
         memcpy(&l, n->data + i * sizeof(l), sizeof(l));
         m->ops->cpuid(m->engine, l.leaf, l.subleaf, out);
         int rc = l.leaf ? 0 : check_vendor(l.out, out, e);
-        if (rc == 0 && was_host)
+        if (rc == 0 && (was_host || l.leaf == LEAF_SVM))
             rc = check_features(&l, out, e);
         else if (rc == 0 && !m->ops->host_cpu)
             rc = check_whole(&l, out, e);

@@ -2,10 +2,11 @@
 # SPDX-License-Identifier: MIT
 # The lab: a real KVM with a real TDP or shadow MMU, on any machine.
 # A software CPU has AMD's SVM with nested paging: QEMU's, or ours. Debian's cloud kernel, booted on it,
-# loads kvm-amd with npt=1 or npt=0; a script runs inside.
+# loads kvm-amd with npt=1 or npt=0; a script runs inside. Ours has Intel's VMX, too (--vendor intel): then it is
+# kvm-intel, with ept=1 or ept=0.
 #
 #   lab.sh --guest ROOT --npt 0|1 --out DIR [--host PENUMBRA] [--mem MIB] [--cpus N] [--timeout S]
-#          [--add FILE[:NAME]]... [--drive FILE] [--wire SOCKET] -- SCRIPT
+#          [--add FILE[:NAME]]... [--drive FILE] [--wire SOCKET] [--vendor intel] -- SCRIPT
 #
 # QEMU is what tests/lab/qemu.sh names. PENUMBRA: hosts the lab instead; ROOT is then of scripts/guest.sh --drivers. ROOT: the unpacked packages of scripts/guest.sh, of any suite. Each FILE is put into
 # /lab inside; a library (*.so.N) where it is here; both bring the libraries that ldd names. The drive is virtio's, and read alone; what comes by
@@ -16,7 +17,7 @@ set -euo pipefail
 
 die() { echo "lab: $*" >&2; exit 99; }
 
-guest= npt= out= ours= mem=1536 cpus=1 limit=600 add=() drive= wire=
+guest= npt= out= ours= mem=1536 cpus=1 limit=600 add=() drive= wire= vendor=amd module=kvm-amd parameter=npt by=svm
 while [ $# -gt 0 ]; do
     case $1 in
     --guest) guest=$2; shift 2 ;;
@@ -29,6 +30,7 @@ while [ $# -gt 0 ]; do
     --add) add+=("$2"); shift 2 ;;
     --drive) drive=$2; shift 2 ;;
     --wire) wire=$2; shift 2 ;;
+    --vendor) [ "$2" = intel ] || die "--vendor takes intel"; vendor=$2 module=kvm-intel parameter=ept by=vmx; shift 2 ;;
     --) shift; break ;;
     *) die "unknown option $1" ;;
     esac
@@ -41,6 +43,7 @@ kernel=$(ls "$guest"/boot/vmlinuz-* "$guest"/usr/lib/modules/*/vmlinuz 2>/dev/nu
 busybox=$(ls "$guest"/bin/busybox "$guest"/usr/bin/busybox 2>/dev/null | head -n 1) || true
 [ -f "$kernel" ] && [ -f "$busybox" ] || die "no kernel or no busybox in $guest"
 [ -z "$wire" ] || [ -n "$ours" ] || die "--wire wants --host"
+[ $vendor = amd ] || [ -n "$ours" ] || die "--vendor wants --host"
 [ -n "$ours" ] || qemu=$("$(dirname "$0")/qemu.sh" --npt "$npt") || exit 99
 
 work=$(mktemp -d)
@@ -49,7 +52,7 @@ root=$work/root
 mkdir -p "$root"/{bin,dev,proc,sys,tmp,lab/out,modules} "$out"
 
 cp "$busybox" "$root/bin/"
-for m in irqbypass kvm kvm-amd; do
+for m in irqbypass kvm $module; do
     module=$(find "$guest" -name "$m.ko" -o -name "$m.ko.xz" | head -n 1)
     case $module in
     *.xz) "$busybox" unxz -c "$module" > "$root/modules/$m.ko" ;;
@@ -106,10 +109,10 @@ mount -t devtmpfs dev /dev
 mount -t tmpfs tmp /tmp
 mount -t debugfs debug /sys/kernel/debug 2>/dev/null
 mount -t tracefs trace /sys/kernel/tracing 2>/dev/null
-npt=$(sed -n 's/.*lab_npt=\([01]\).*/\1/p' /proc/cmdline)
+parameter=$(sed -n 's/.*lab=\([a-z]*=[01]\).*/\1/p' /proc/cmdline)
 insmod /modules/irqbypass.ko
 insmod /modules/kvm.ko
-insmod /modules/kvm-amd.ko npt=$npt || echo "LAB-NO-KVM"
+insmod /modules/kvm-*.ko $parameter || echo "LAB-NO-KVM"
 . /devices
 cd /lab
 sh /lab/script > /tmp/log 2>&1
@@ -132,7 +135,7 @@ host_cpu=${host_cpus[$((npt % ${#host_cpus[@]}))]}
 # Not with -icount: under QEMU 7.2 a guest of two vCPUs then stops in its first seconds, more often
 # than not.
 # On a busy host QEMU's timer is late for what the kernel checks of it: it panicked (IO-APIC + timer).
-append="console=ttyS0 panic=-1 quiet no_timer_check lab_npt=$npt"
+append="console=ttyS0 panic=-1 quiet no_timer_check lab=$parameter=$npt"
 if [ -z "$ours" ]; then
     timeout "$limit" taskset -c "$host_cpu" "$qemu" -machine accel=tcg -cpu max -smp "$cpus" -m "$mem" \
         -display none -no-reboot -nodefaults -serial "file:$out/console" \
@@ -142,7 +145,7 @@ if [ -z "$ours" ]; then
         die "QEMU ended with code $? (console: $out/console): $(tail -n 1 "$out/console")"
 else
     truncate -s 256M "$work/result.tar"
-    timeout "$limit" "$ours" run --mmu tdp --cpu max,vendor=amd,+svm --clock host -c "$cpus" -m "${mem}M" \
+    timeout "$limit" "$ours" run --mmu tdp --cpu max,vendor=$vendor,+$by --clock host -c "$cpus" -m "${mem}M" \
         ${drive:+--disk "$drive,ro"} --disk "$work/result.tar" ${wire:+--device "console,port=wire:$wire"} \
         --kernel "$kernel" --initrd "$work/initrd" --append "$append" \
         </dev/null > "$out/console" 2> "$work/err" ||
