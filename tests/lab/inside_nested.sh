@@ -1,12 +1,15 @@
 #!/bin/busybox sh
 # SPDX-License-Identifier: MIT
-# What runs inside the lab for nested.sh: guests of its KVM that are hypervisors themselves, moved while their guests run. $1, in
-# the file `by`: svm or vmx.
+# What runs inside the lab for nested.sh: guests of its KVM that are hypervisors themselves, moved while their guests run. The
+# file `by`: svm or vmx, and which parts.
 cd /lab || exit 99
-by=$(cat by) bad=0
+read -r by parts < by
+bad=0
 case $by in
 svm) cpu=max,vendor=amd,+svm lab=npt ;;
-vmx) cpu=max,vendor=intel,+vmx lab=ept ;;
+# Without 5-level paging: KVM before Linux 6.13 looks whether the hypervisor's addresses are canonical by its guest's CR4
+# (KVM_SET_NESTED_STATE, nested_vmx_check_host_state), and refuses those of a kernel with it.
+vmx) cpu=max,vendor=intel,+vmx,-la57 lab=ept ;;
 esac
 
 fail() {
@@ -124,7 +127,7 @@ whole() {
 
 # What the software CPU's SVM has and this KVM does not offer its guests: it is said, and left out.
 less=
-if [ $by = svm ]; then
+if [ $by = svm ] && [ "${parts#*small}" != "$parts" ]; then
     rc=0
     ./penumbra run --quiet --mmu shadow --cpu $cpu -m 64M --append "workload=nested way=npt pages=2000 rounds=300" --handover kvm@1 \
         < /dev/null > out/less.out 2> out/less.err || rc=$?
@@ -137,6 +140,8 @@ if [ $by = svm ]; then
     micro npt
     micro shadow
 fi
-whole 1
-whole 0
+if [ "${parts#*linux}" != "$parts" ]; then
+    whole 1
+    whole 0
+fi
 exit $bad
