@@ -9,8 +9,10 @@
  * Source: Documentation/virt/kvm/api.rst, "4.114 KVM_GET_NESTED_STATE".
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <unistd.h>
 
 #include "engine/kvm_vm.h"
 #include "engine/nested.h"
@@ -31,18 +33,43 @@ static bool by_svm(const struct pn_engine *e) {
     return e->nested_svm;
 }
 
+static bool has_state(int fd, const char *by, char *err, size_t err_size) {
+    int size = ioctl(fd, KVM_CHECK_EXTENSION, KVM_CAP_NESTED_STATE);
+    if (size >= (int)sizeof(struct kvm_nested_state) && size <= (int)PN_NESTED_SIZE)
+        return true;
+    snprintf(err, err_size,
+             "--cpu: +%s: this host's KVM has no state of a guest's guests "
+             "(KVM_CAP_NESTED_STATE): take --mmu shadow or tdp, or leave it out",
+             by);
+    return false;
+}
+
 int kvm_may_nest(struct pn_engine *e, const char *by, char *err, size_t err_size) {
-    int size = ioctl(e->vm, KVM_CHECK_EXTENSION, KVM_CAP_NESTED_STATE);
-    if (size < (int)sizeof(struct kvm_nested_state) || size > (int)PN_NESTED_SIZE) {
-        snprintf(err, err_size,
-                 "--cpu: +%s: this host's KVM has no state of a guest's guests "
-                 "(KVM_CAP_NESTED_STATE): take --mmu shadow or tdp, or leave it out",
-                 by);
+    if (!has_state(e->kvm, by, err, err_size))
         return -EINVAL;
-    }
     e->nested = true;
     e->nested_svm = !strcmp(by, "svm");
     return 0;
+}
+
+bool kvm_nested_goes_there(const char *by, char *err, size_t err_size) {
+    int fd;
+    bool goes;
+    if (strcmp(by, "svm")) {
+        snprintf(err, err_size,
+                 "--handover kvm: a guest that has VMX stays under shadow and tdp, or "
+                 "under kvm: leave %s out of --cpu",
+                 by);
+        return false;
+    }
+    fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+    if (fd < 0) {
+        snprintf(err, err_size, "--handover kvm: /dev/kvm: %s", strerror(errno));
+        return false;
+    }
+    goes = has_state(fd, by, err, err_size);
+    close(fd);
+    return goes;
 }
 
 /* ---- Get ---- */

@@ -162,6 +162,8 @@ static void from_leaf(void *opaque, uint32_t leaf, uint32_t subleaf, uint32_t ou
 static bool refuses(const struct pn_engine_config *cfg, const struct cpu_model *model,
                     char *err, size_t err_size) {
     const char *by = cpu_model_hypervisor(model);
+    if (by && cfg->to_host_cpu && !kvm_nested_goes_there(by, err, err_size))
+        return true;
     if (!by || (!cfg->recorder && !cfg->parallel))
         return false;
     if (cfg->recorder)

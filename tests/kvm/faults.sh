@@ -35,6 +35,10 @@ broken api 1 'not API version 12'
 broken novm 1 'KVM_CREATE_VM.*busy'
 broken novcpu 1 'KVM_CREATE_VCPU: Cannot allocate memory'
 broken nomem 1 'memslot.*Cannot allocate memory'
+cpu=max,vendor=intel,+vmx
+! grep -q AuthenticAMD /proc/cpuinfo || cpu=max,vendor=amd,+svm
+broken nonested 2 "--cpu: ${cpu##*,}: this host's KVM has no state of a guest's guests (KVM_CAP_NESTED_STATE)" --cpu $cpu
+broken unoffered 2 "--cpu: ${cpu##*,}: this host's KVM does not offer it to guests (kvm_.*'s parameter nested)" --cpu $cpu
 io=(--kernel "$work/io" --format flat --timeout 10)
 broken runfails 1 'KVM_RUN: Input/output error, at rip 1000' "${io[@]}"
 broken fault 1 'the host has no memory for what the guest uses in rip 1000' "${io[@]}"

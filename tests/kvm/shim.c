@@ -11,6 +11,8 @@
  *   dies                       the thread of the 20th KVM_RUN exits, as if killed
  *   internal                   from the 20th on, KVM_RUN is an internal error of KVM's
  *   again                      the 20th KVM_RUN is, and the next is not
+ *   nonested                   KVM has no KVM_CAP_NESTED_STATE
+ *   unoffered                  it has, and offers neither VMX nor SVM
  *   missed                     KVM_GET_DIRTY_LOG misses the first 512 pages of memslot 0
  *   stuck                      the 20th KVM_RUN never returns, whatever is sent to it
  */
@@ -23,6 +25,7 @@
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -107,6 +110,15 @@ static int break_run(int fd, int *rc) {
     return 1;
 }
 
+/* What a KVM with nested=0 offers. */
+static void hide_hypervisors(struct kvm_cpuid2 *c) {
+    for (unsigned i = 0; i < c->nent; i++)
+        if (c->entries[i].function == 1)
+            c->entries[i].ecx &= ~(1u << 5);
+        else if (c->entries[i].function == 0x80000001u)
+            c->entries[i].ecx &= ~(1u << 2);
+}
+
 int ioctl(int fd, unsigned long request, ...) {
     int (*real)(int, unsigned long, ...) = dlsym(RTLD_NEXT, "ioctl");
     va_list ap;
@@ -119,6 +131,17 @@ int ioctl(int fd, unsigned long request, ...) {
         if (mode("api"))
             return 11;
         break;
+    case KVM_CHECK_EXTENSION:
+        if (mode("nonested") && (uintptr_t)arg == KVM_CAP_NESTED_STATE)
+            return 0;
+        if (mode("unoffered") && (uintptr_t)arg == KVM_CAP_NESTED_STATE)
+            return 4224;
+        break;
+    case KVM_GET_SUPPORTED_CPUID:
+        rc = real(fd, request, arg);
+        if (mode("unoffered") && rc == 0)
+            hide_hypervisors(arg);
+        return rc;
     case KVM_CREATE_VM:
         if (mode("novm"))
             return fail(EBUSY);
