@@ -16,7 +16,7 @@ from xml.sax.saxutils import escape
 
 # What a modelled cycle is spent on: members of cycles_by_cost, by the beginning of their names.
 GROUPS = (("the guest itself", "--guest", ("insn", "exception", "cr3_load", "inval", "interrupt")),
-          ("TLB misses and walks", "--walk", ("l2_tlb_hit", "guest_ref", "table_ref")),
+          ("TLB misses and walks", "--walk", ("l2_tlb_hit", "guest_ref", "table_ref", "remote_ref")),
           ("exits to the hypervisor", "--exit", ("exit", "inject", "world_switch")),
           ("the MMU's own work", "--mmu", ("shadow_fault", "gpte_", "violation", "table_made", "table_zapped", "host_flush")))
 STYLE = """

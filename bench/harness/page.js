@@ -411,8 +411,8 @@
 
   /* ---- Where the cycles go ---- */
   const groups = [
-    ["VM exits, the hypervisor's work", (n) => !/^(insn$|l2_tlb_hit|guest_ref|table_ref|exception$|cr3_load$|inval$)/.test(n), 1],
-    ["TLB and walks", (n) => /^(l2_tlb_hit|guest_ref|table_ref)/.test(n), 0.7],
+    ["VM exits, the hypervisor's work", (n) => !/^(insn$|l2_tlb_hit|guest_ref|table_ref|remote_ref|exception$|cr3_load$|inval$)/.test(n), 1],
+    ["TLB and walks", (n) => /^(l2_tlb_hit|guest_ref|table_ref|remote_ref)/.test(n), 0.7],
     ["guest's exceptions, CR3, INVLPG", (n) => ["exception", "cr3_load", "inval"].includes(n), 0.45],
     ["instructions", () => true, 0.2],
   ];

@@ -41,6 +41,7 @@ struct pn_engine_config {
     const char *cpu_model; /* --cpu */
     const struct pn_mmu_options *mmu;
     const struct pn_tlb_model *tlb;     /* copied; NULL: none. Soft engines only */
+    const struct pn_nodes *nodes;       /* of that model: penumbra/mmu.h */
     const struct pn_recorder *recorder; /* of the MMU; NULL: none. Soft engines only */
     const struct pn_bus *bus;
     /* Guest memory as it begins. Others may come and go (set_slot). */

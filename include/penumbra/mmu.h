@@ -197,6 +197,7 @@ struct pn_mmu_config {
     uint8_t
         lacks; /* PN_MMU_NO_*: what CPUID does not offer, so that its bits are reserved */
     const struct pn_tlb_model *tlb; /* copied; NULL: none */
+    const struct pn_nodes *nodes;   /* for the model, copied; NULL: all is on one node */
     pn_track_fn on_track;
     /* Of vCPUs whose CPUs are threads; NULL: one thread runs all. Called before the MMU changes
      * what such a CPU reads (struct pn_tlb_view) on behalf of somebody else: it returns when that

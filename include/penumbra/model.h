@@ -72,6 +72,27 @@ struct pn_tlb_model {
     bool pcid, vpid;
 };
 
+/* ---- NUMA nodes ---- */
+
+#define PN_NODES_MAX 16u
+#define PN_NODE_RANGES_MAX                                                               \
+    (2 * PN_NODES_MAX) /* a node may lie on both sides of the hole */
+
+/* Where guest memory and vCPUs are, for the model alone: what a walk reads may be far away. An entry
+ * of the guest's tables lies where its page is; a shadow page or second-level table on the node of
+ * the vCPU that had it made, as KVM's do. */
+struct pn_nodes {
+    struct {
+        pn_gpa from, end;
+        uint8_t node;
+    } range[PN_NODE_RANGES_MAX]; /* no two overlap; what none has is on node 0 */
+    unsigned ranges;
+    struct {
+        unsigned first, end; /* vCPUs by order of creation */
+    } cpus[PN_NODES_MAX];
+    unsigned count;
+};
+
 /* ---- Costs ---- */
 
 /* What has a price: costs.inc. */

@@ -345,6 +345,7 @@ struct track_set {
 struct pn_mmu_vcpu {
     struct pn_mmu *mmu;
     unsigned number; /* by order of creation */
+    uint8_t node;    /* of mmu->nodes; 0 without */
     struct pn_tlb_view *view;
     struct pn_stats *stats;
     struct pn_ring *ring;
@@ -375,6 +376,7 @@ struct pn_mmu {
     pn_gfn *quiet;    /* pages with TRACK_QUIET, or once with it */
     uint32_t quiet_count, quiet_max;
     struct pn_tlb_model *tlb_model; /* the observer's copy */
+    struct pn_nodes *nodes;         /* the same; NULL: one node, or no model */
     struct slots slots;
     struct shadow *shadow; /* of the shadow MMU, or NULL */
     struct tdp *tdp;       /* of the two-dimensional one, or NULL */

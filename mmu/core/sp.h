@@ -94,6 +94,7 @@ struct sp {
         granted; /* then: a bit for each 8 sptes, some of which a harvest may concern */
     uint32_t flood;
     uint8_t stores;           /* seen since it was made; with a policy that counts them */
+    uint8_t node;             /* of the vCPU that had it made: vcpu->node */
     uint16_t pinned;          /* roots whose top this is */
     uint16_t unsync_children; /* bits set below */
     uint64_t unsync_bits[8];  /* children that are, or have below them, unsync sps */

@@ -55,10 +55,18 @@ int model_attach(struct pn_mmu *mmu) {
     *mmu->tlb_model = *mmu->cfg.tlb;
     mmu->cfg.tlb = mmu->tlb_model;
     mmu->observer = &model_observer;
+    if (!mmu->cfg.nodes)
+        return 0;
+    mmu->nodes = malloc(sizeof(*mmu->nodes));
+    if (!mmu->nodes)
+        return -ENOMEM;
+    *mmu->nodes = *mmu->cfg.nodes;
+    mmu->cfg.nodes = mmu->nodes;
     return 0;
 }
 
 void model_detach(struct pn_mmu *mmu) {
+    free(mmu->nodes);
     free(mmu->tlb_model);
 }
 
@@ -93,11 +101,21 @@ static int frames_init(struct pn_mmu_vcpu *vcpu, struct model *m) {
     return 0;
 }
 
+static uint8_t node_of_vcpu(const struct pn_nodes *nodes, unsigned vcpu) {
+    for (unsigned i = 0; nodes && i < nodes->count; i++)
+        if (vcpu >= nodes->cpus[i].first && vcpu < nodes->cpus[i].end)
+            return (uint8_t)i;
+    return 0;
+}
+
 int model_create(struct pn_mmu_vcpu *vcpu) {
     struct model *m = vcpu->model = calloc(1, sizeof(*m));
     if (!m)
         return -ENOMEM;
     m->cfg = vcpu->mmu->cfg.tlb;
+    vcpu->node = node_of_vcpu(vcpu->mmu->nodes, vcpu->number);
+    if (vcpu->mmu->tdp && !vcpu->number)
+        vcpu->mmu->tdp->root->node = vcpu->node; /* made before there was a vCPU */
     int rc = caches_init(m);
     if (!rc)
         rc = filter_init(vcpu);
@@ -159,6 +177,9 @@ static bool second_walk(struct pn_mmu_vcpu *vcpu, pn_gpa gpa, unsigned *refs,
                         unsigned *leaf) {
     struct model *m = vcpu->model;
     unsigned top = vcpu->mmu->tdp->levels, from = top;
+    uint8_t node[6];
+    if (vcpu->mmu->nodes)
+        model_second_nodes(vcpu, gpa, node);
     bool found = model_second(vcpu->mmu, gpa, leaf);
     for (unsigned level = *leaf + 1; level <= top; level++) {
         struct assoc_entry *e =
@@ -172,6 +193,8 @@ static bool second_walk(struct pn_mmu_vcpu *vcpu, pn_gpa gpa, unsigned *refs,
     }
     for (unsigned level = from; level >= *leaf && level; level--) {
         pn_count_level(vcpu->stats, model_table, level);
+        if (vcpu->mmu->nodes && node[level] != vcpu->node)
+            pn_count(vcpu->stats, model_table_remote);
         ++*refs;
         if (level > *leaf)
             assoc_add(&m->second[level], model_page_tag(gpa, level), 0);
@@ -223,6 +246,9 @@ static bool walk_2d(struct pn_mmu_vcpu *vcpu, pn_gva gva, const struct model_pat
         if (!gpte_page(vcpu, p->gpte[level], refs))
             return false;
         pn_count_level(vcpu->stats, model_guest, level);
+        if (vcpu->mmu->nodes &&
+            model_node_of(vcpu->mmu->nodes, p->gpte[level]) != vcpu->node)
+            pn_count(vcpu->stats, model_guest_remote);
         ++*refs;
         if (level > p->guest_level)
             assoc_add(&m->walk[level], model_table_tag(gva, p->guest_bits, level), ctx);
@@ -242,6 +268,8 @@ static bool walk_shadow(struct pn_mmu_vcpu *vcpu, pn_gva gva, const struct model
         p->table_top ? walk_from(vcpu, gva, ctx, 9, p->table_top, p->table_level) : 0;
     for (unsigned level = from; level >= p->table_level && level; level--) {
         pn_count_level(vcpu->stats, model_table, level);
+        if (vcpu->mmu->nodes && p->table_node[level] != vcpu->node)
+            pn_count(vcpu->stats, model_table_remote);
         ++*refs;
         if (level > p->table_level)
             assoc_add(&m->walk[level], model_table_tag(gva, 9, level), ctx);

@@ -59,6 +59,7 @@ struct model_path {
     pn_gpa gpa;                      /* TDP: of the page */
     bool found;                      /* shadow: it ends in a page; TDP: in a guest page */
     bool store, global;              /* a store needs no walk; of every PCID */
+    uint8_t table_node[6]; /* shadow, with mmu->nodes: of the tables, by level */
 };
 
 /* A page in one level of the TLB. */
@@ -146,6 +147,11 @@ void shadow_path_fetched(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_tlb_mode 
                          struct model_path *p);
 void tdp_path(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
               enum pn_tlb_mode mode, struct model_path *p);
+/* With mmu->nodes: the node of each second-level table on the way to gpa, by level; of one that
+ * is not there, the vCPU's. */
+void model_second_nodes(const struct pn_mmu_vcpu *vcpu, pn_gpa gpa, uint8_t node[6]);
+/* With mmu->nodes: of a page. */
+unsigned model_node_of(const struct pn_nodes *nodes, pn_gpa gpa);
 /* TDP: the second-level leaf for gpa, or where the walk ends. Return: it is there. */
 bool model_second(struct pn_mmu *mmu, pn_gpa gpa, unsigned *level);
 

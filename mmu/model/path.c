@@ -5,6 +5,8 @@
  *
  * Invariant: nothing here changes a table, a TLB or a counter.
  */
+#include <string.h>
+
 #include "mmu/model/model.h"
 #include "mmu/shadow/shadow.h"
 #include "mmu/tdp/tdp.h"
@@ -22,6 +24,20 @@ static void shadow_leaf(struct pn_mmu_vcpu *vcpu, const struct swalk *sw,
                (sw->grant & SPTE_W || !vcpu->walk.rights.wp);
 }
 
+/* The node of each table on the way to gva, as far as there are tables: others would be made by
+ * this vCPU. */
+static void shadow_nodes(const struct pn_mmu_vcpu *vcpu, pn_gva gva,
+                         struct model_path *p) {
+    const struct root *r = vcpu->roots->cur;
+    const uint64_t *t = r->top ? r->spt : NULL;
+    memset(p->table_node, vcpu->node, sizeof(p->table_node));
+    for (unsigned level = p->table_top; t && level >= p->table_level && level; level--) {
+        p->table_node[level] = sp_of(t)->node;
+        uint64_t v = spte_get(&t[level_index(gva, level)]);
+        t = spte_table(v) ? spte_child(v) : NULL;
+    }
+}
+
 void shadow_path(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
                  enum pn_tlb_mode mode, struct model_path *p) {
     const struct root *r = vcpu->roots->cur;
@@ -34,6 +50,8 @@ void shadow_path(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_access access,
     p->table_top = sw.level + refs - 1;
     if (spte_leaf(sw.spte))
         shadow_leaf(vcpu, &sw, p);
+    if (vcpu->mmu->nodes)
+        shadow_nodes(vcpu, gva, p);
 }
 
 /* How large a leaf for gfn may be, at most `most`. */
@@ -56,6 +74,8 @@ void shadow_path_fetched(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_tlb_mode 
     p->level = level_allowed(vcpu->mmu, w.gfn, w.level);
     p->table_level = p->level;
     p->table_top = vcpu->walk.levels > 3 ? vcpu->walk.levels : 3;
+    if (vcpu->mmu->nodes)
+        shadow_nodes(vcpu, gva, p);
 }
 
 /* ---- TDP ---- */
@@ -69,6 +89,24 @@ bool model_second(struct pn_mmu *mmu, pn_gpa gpa, unsigned *level) {
     ept_peek(t, gpa, &w);
     *level = w.level;
     return ept_leaf(w.pte, w.level);
+}
+
+void model_second_nodes(const struct pn_mmu_vcpu *vcpu, pn_gpa gpa, uint8_t node[6]) {
+    const struct tdp *t = vcpu->mmu->tdp;
+    const uint64_t *table = tdp_reaches(t, gpa) ? t->root->spt : NULL;
+    memset(node, vcpu->node, 6);
+    for (unsigned level = t->levels; table && level; level--) {
+        uint64_t v = table[level_index(gpa, level)];
+        node[level] = sp_of(table)->node;
+        table = ept_table(v, level) ? ept_child(v) : NULL;
+    }
+}
+
+unsigned model_node_of(const struct pn_nodes *nodes, pn_gpa gpa) {
+    for (unsigned i = 0; i < nodes->ranges; i++)
+        if (gpa >= nodes->range[i].from && gpa < nodes->range[i].end)
+            return nodes->range[i].node;
+    return 0;
 }
 
 static bool second_store(struct pn_mmu *mmu, pn_gpa gpa) {

@@ -38,8 +38,8 @@ struct sp *root_top(struct pn_mmu_vcpu *vcpu, struct root *r) {
         return r->top;
     if (m->levels >= 4 && !root_frame(vcpu, r, &gfn))
         return NULL;
-    struct sp *top = m->levels < 4 ? sp_new_root(vcpu->mmu)
-                                   : sp_get(vcpu, gfn, mode_role(m) | m->levels);
+    struct sp *top =
+        m->levels < 4 ? sp_new_root(vcpu) : sp_get(vcpu, gfn, mode_role(m) | m->levels);
     if (!top)
         return NULL;
     top->pinned++;

@@ -386,7 +386,7 @@ int sp_init(struct pn_mmu *mmu);
 struct sp *sp_find(const struct pn_mmu_vcpu *vcpu, pn_gfn gfn, uint32_t role);
 /* Find or make. The caller has reserved room and lists. Return: NULL out of memory. */
 struct sp *sp_get(struct pn_mmu_vcpu *vcpu, pn_gfn gfn, uint32_t role);
-struct sp *sp_new_root(struct pn_mmu *mmu);
+struct sp *sp_new_root(struct pn_mmu_vcpu *vcpu);
 struct sp *sp_first(struct pn_mmu *mmu, pn_gfn gfn);
 /* Next sp of the same gfn: any role, direct ones left out. */
 struct sp *sp_next(struct sp *sp);

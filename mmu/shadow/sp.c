@@ -117,6 +117,7 @@ static struct sp *sp_new(struct pn_mmu_vcpu *vcpu, pn_gfn gfn, uint32_t role) {
     }
     sp->gfn = gfn;
     sp->role = role;
+    sp->node = vcpu->node;
     sp->space = vcpu->space;
     sp->asid = vcpu->space ? vcpu->world.asid : 0;
     if (sp->frames)
@@ -181,11 +182,13 @@ struct sp *sp_get(struct pn_mmu_vcpu *vcpu, pn_gfn gfn, uint32_t role) {
     return sp;
 }
 
-struct sp *sp_new_root(struct pn_mmu *mmu) {
+struct sp *sp_new_root(struct pn_mmu_vcpu *vcpu) {
+    struct pn_mmu *mmu = vcpu->mmu;
     struct sp *sp = slab_sp(mmu);
     if (!sp)
         return NULL;
     sp->role = ROLE_ROOT | ROLE_DIRECT | 3;
+    sp->node = vcpu->node;
     sp->gen = mmu->shadow->gen;
     sp->log_gen = mmu->shadow->log_gen;
     mmu_gauges(mmu)->v[PN_STAT_sp_pages]++;

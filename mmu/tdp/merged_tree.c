@@ -58,6 +58,7 @@ static struct sp *new_table(struct pn_mmu_vcpu *vcpu, unsigned level, pn_gfn gfn
     if (!sp)
         return NULL;
     sp->role = ROLE_DIRECT | level;
+    sp->node = vcpu->node;
     sp->gfn = gfn;
     sp->space = vcpu->space;
     sp->asid = vcpu->world.asid;

@@ -105,6 +105,7 @@ struct sp *tdp_link(struct pn_mmu_vcpu *vcpu, uint64_t *ptep) {
         tdp_drop(vcpu, ptep, true);
     sp->gfn = ept_gfn(parent, sp_index(ptep));
     sp->role = ROLE_DIRECT | (sp_level(parent) - 1);
+    sp->node = vcpu->node;
     sp->parents = (uintptr_t)ptep;
     ept_put(ptep, EPT_RWX | (uintptr_t)sp->spt);
     parent->used++;

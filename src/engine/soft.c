@@ -210,6 +210,7 @@ static int soft_create(const struct pn_engine_config *cfg, enum pn_mmu_kind kind
                               .opt = *cfg->mmu,
                               .tracker = cfg->tracker,
                               .tlb = cfg->tlb,
+                              .nodes = cfg->nodes,
                               .maxphyaddr = model_maxphyaddr(e->model),
                               .lacks = model_lacks(e->model),
                               .on_track = code_written,

@@ -328,15 +328,12 @@ static size_t build_srat(struct tables *t, const struct machine_nodes *nodes) {
     put_le(t->buf + at + 36, 1, 4); /* as the specification has it */
     for (unsigned i = 0; i < nodes->count; i++) {
         const struct machine_node *n = &nodes->node[i];
-        uint64_t end = n->from + n->size;
         for (unsigned cpu = n->first_cpu; cpu < n->first_cpu + n->cpus; cpu++)
             srat_cpu(t, i, cpu);
-        if (n->from < LOW_RAM_MAX)
-            srat_memory(t, i, n->from, (end < LOW_RAM_MAX ? end : LOW_RAM_MAX) - n->from);
-        if (end > LOW_RAM_MAX) {
-            uint64_t from = n->from > LOW_RAM_MAX ? n->from : LOW_RAM_MAX;
-            srat_memory(t, i, HIGH_RAM_BASE + from - LOW_RAM_MAX, end - from);
-        }
+        struct node_piece piece[2];
+        unsigned pieces = node_pieces(n, piece);
+        for (unsigned k = 0; k < pieces; k++)
+            srat_memory(t, i, piece[k].gpa, piece[k].size);
     }
     finish(t, at, "SRAT", 3);
     return at;

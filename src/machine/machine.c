@@ -138,6 +138,7 @@ static const struct pn_port_range posted[] = {
 int machine_create_engine(struct machine *m, const struct machine_past *from,
                           uint64_t start_ns, struct err *e) {
     struct pn_memslot slot[MACHINE_SLOTS];
+    struct pn_nodes nodes;
     wiring_bus(m, &m->pn_bus);
     m->host_clock = m->cfg.host_clock || m->ops->threaded; /* which have no other */
     struct pn_engine_config cfg = {
@@ -145,6 +146,7 @@ int machine_create_engine(struct machine *m, const struct machine_past *from,
         .cpu_model = m->cfg.cpu_model,
         .mmu = &m->cfg.mmu,
         .tlb = m->cfg.tlb,
+        .nodes = nodes_for_model(&m->nodes, &nodes),
         .recorder = m->cfg.recorder,
         .bus = &m->pn_bus,
         .slot = slot,

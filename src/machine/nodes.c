@@ -108,6 +108,44 @@ int nodes_parse(const char *text, unsigned distance, uint64_t ram, unsigned cpus
     return text ? check_cpus(text, cpus, out, e) : 0;
 }
 
+/* ---- As the guest and the model see them ---- */
+
+unsigned node_pieces(const struct machine_node *n, struct node_piece piece[2]) {
+    uint64_t end = n->from + n->size;
+    unsigned pieces = 0;
+    if (n->from < LOW_RAM_MAX)
+        piece[pieces++] = (struct node_piece){
+            n->from, (end < LOW_RAM_MAX ? end : LOW_RAM_MAX) - n->from};
+    if (end > LOW_RAM_MAX) {
+        uint64_t from = n->from > LOW_RAM_MAX ? n->from : LOW_RAM_MAX;
+        piece[pieces++] =
+            (struct node_piece){HIGH_RAM_BASE + from - LOW_RAM_MAX, end - from};
+    }
+    return pieces;
+}
+
+_Static_assert(NODES_MAX <= PN_NODES_MAX, "the model knows as many");
+
+const struct pn_nodes *nodes_for_model(const struct machine_nodes *nodes,
+                                       struct pn_nodes *out) {
+    if (nodes->count < 2)
+        return NULL;
+    *out = (struct pn_nodes){.count = nodes->count};
+    for (unsigned i = 0; i < nodes->count; i++) {
+        const struct machine_node *n = &nodes->node[i];
+        struct node_piece piece[2];
+        unsigned pieces = node_pieces(n, piece);
+        for (unsigned k = 0; k < pieces; k++) {
+            out->range[out->ranges].from = piece[k].gpa;
+            out->range[out->ranges].end = piece[k].gpa + piece[k].size;
+            out->range[out->ranges++].node = (uint8_t)i;
+        }
+        out->cpus[i].first = n->first_cpu;
+        out->cpus[i].end = n->first_cpu + n->cpus;
+    }
+    return out;
+}
+
 /* ---- Where their memory is ---- */
 
 static int place(struct machine *m, unsigned node, int host, const char *what,

@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "penumbra/model.h"
 
 #define NODES_MAX             16u
 #define NODE_UNIT             (2u << 20) /* memory of a node is a multiple of it */
@@ -43,6 +44,16 @@ int machine_node_where(const struct machine *m, unsigned node, uint64_t *pages,
 /* Its memory, what is there already too, is to be on that node of the host's. Return: 0; -EINVAL: no such
  * node of the guest's or of the host's; others as mbind says; one line in e. */
 int machine_node_move(struct machine *m, unsigned node, int host, struct err *e);
+
+/* A node's memory as the guest sees it: around the hole below 4 GiB. Return: how many pieces, 1 or 2. */
+struct node_piece {
+    pn_gpa gpa;
+    uint64_t size;
+};
+unsigned node_pieces(const struct machine_node *n, struct node_piece piece[2]);
+/* The nodes for a TLB model, in *out. Return: out, or NULL where there are not two. */
+const struct pn_nodes *nodes_for_model(const struct machine_nodes *nodes,
+                                       struct pn_nodes *out);
 
 /* Is a vCPU one of the node's? */
 static inline bool node_has_cpu(const struct machine_node *n, unsigned cpu) {

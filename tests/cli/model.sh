@@ -51,6 +51,22 @@ done
 refs=$(field "$work/none.json" model_refs)
 [ "$refs" -gt "$(($(field "$work/infinite.json" model_refs) * 20))" ] || fail "none and infinite: $refs references"
 
+# Nodes: the guest is on vCPU 0 and in low memory, near it or not; who made the tables was vCPU 0.
+all=$(sum_of "$work/x.json" model_guest_remote model_table_remote)
+[ "$all" -eq 0 ] || fail "without nodes $all remote references"
+for mmu in shadow tdp; do
+    for cpus in "128M/0,128M/1" "128M/1,128M/0"; do
+        run run --mmu $mmu --tlb none -m 256M -c 2 --numa-guest "$cpus" --append "$small" --stats "$work/x.json"
+        [ "$rc" -eq 0 ] || fail "$mmu, nodes $cpus: exit code $rc: $(cat "$work/err")"
+        want=0
+        [ "$mmu $cpus" != "tdp 128M/1,128M/0" ] || want=$(sum_of "$work/x.json" model_guest_l1 model_guest_l2 model_guest_l3 model_guest_l4 model_guest_l5)
+        [ "$(field "$work/x.json" model_guest_remote)" -eq "$want" ] || fail "$mmu, nodes $cpus: remote entries of the guest's, not $want"
+        [ "$(field "$work/x.json" model_table_remote)" -eq 0 ] || fail "$mmu, nodes $cpus: tables are not where they were made"
+        grep -q "\"remote_ref\": $((want * 15))\.0" "$work/x.json" || fail "$mmu, nodes $cpus: $want remote references have another price"
+    done
+done
+[ "$want" -gt 0 ] || fail "no remote reference at all"
+
 # The reach of a TLB: within it no walks, beyond it one for nearly every load.
 chase() {
     run run --mmu "$1" --tlb skylake --append "workload=chase bytes=$2 page=$3 steps=400000" -m 128M --stats "$work/c.json"

@@ -18,6 +18,8 @@ void fixture_create(struct fixture *f, enum pn_mmu_kind kind,
     fixture_create_tlb(f, kind, opt, maxphyaddr, NULL, PN_TRACKER_OFF);
 }
 
+const struct pn_nodes *fixture_nodes;
+
 void fixture_create_tlb(struct fixture *f, enum pn_mmu_kind kind,
                         const struct pn_mmu_options *opt, uint8_t maxphyaddr,
                         const struct pn_tlb_model *tlb, enum pn_dirty_tracker tracker) {
@@ -26,6 +28,7 @@ void fixture_create_tlb(struct fixture *f, enum pn_mmu_kind kind,
                                 .opt = *opt,
                                 .maxphyaddr = maxphyaddr,
                                 .tlb = tlb,
+                                .nodes = fixture_nodes,
                                 .tracker = tracker,
                                 .on_track = on_track,
                                 .opaque = f};

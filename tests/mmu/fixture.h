@@ -30,6 +30,7 @@ void fixture_create(struct fixture *f, enum pn_mmu_kind kind,
 void fixture_create_tlb(struct fixture *f, enum pn_mmu_kind kind,
                         const struct pn_mmu_options *opt, uint8_t maxphyaddr,
                         const struct pn_tlb_model *tlb, enum pn_dirty_tracker tracker);
+extern const struct pn_nodes *fixture_nodes; /* of a model; NULL: none */
 /* A TLB model for run n of a random test: none, tiny with everything, unbounded, without
  * tags. */
 const struct pn_tlb_model *fixture_tlb(unsigned n);
