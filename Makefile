@@ -8,7 +8,7 @@ CONFIGURED := $(BUILD)/build.ninja
 # git-tracked and new C files, but for what the build makes.
 SOURCES = $(shell git ls-files -co --exclude-standard '*.c' '*.h' '*.inc')
 
-.PHONY: help all demo test test-guests test-nested test-lab test-debian13 guests debian-disk linux configure setup setup-test format format-check tidy \
+.PHONY: help all demo test test-guests test-nested test-lab test-debian13 guests debian-disk linux configure setup setup-test setup-distro format format-check tidy \
         rules reference differential killed conformance bench bench-commit bench-scale litmus tsan install deb clean distclean
 
 help:
@@ -44,11 +44,13 @@ setup:
 	@scripts/setup.sh build
 setup-test:
 	@scripts/setup.sh build test
+setup-distro:
+	@scripts/setup.sh build test distro
 
 configure: setup
 	@cmake --preset $(PRESET) $(CMAKE_ARGS) > $(if $(V),/dev/stderr,/dev/null)
 
-debian-disk: setup-test penumbra
+debian-disk: setup-distro penumbra
 	@cmake --build $(BUILD) -j $(JOBS) --target pn-linux-program
 	@scripts/bench_image.sh
 
@@ -80,7 +82,7 @@ test: setup-test all
 	@$(MAKE) -s guests || echo "test: not all guests can be downloaded; their tests will fail" >&2
 	@tests/ctest.sh $(PRESET) -j $(JOBS) $(CTEST_ARGS)
 
-test-guests: setup-test all
+test-guests: setup-distro all
 	@$(call fetch_guests,test) && $(call fetch_guests,more)
 	@tests/ctest.sh $(PRESET) -C guests -L guests -j $(JOBS) $(CTEST_ARGS)
 
@@ -88,7 +90,7 @@ test-nested: setup-test all
 	@$(call fetch_guests,more)
 	@tests/ctest.sh $(PRESET) -C guests -L nested -j $(JOBS) $(CTEST_ARGS)
 
-test-lab: setup-test all
+test-lab: setup-distro all
 	@$(call fetch_guests,more)
 	@tests/ctest.sh $(PRESET) -C guests -L lab -j $(JOBS) $(CTEST_ARGS)
 
