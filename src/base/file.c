@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* Whole files: see file.h. */
+#define _GNU_SOURCE /* SEEK_DATA */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -82,4 +86,45 @@ int file_write(int fd, const void *data, size_t size) {
         size -= (size_t)n;
     }
     return 0;
+}
+
+#define COPY_PIECE (1u << 20)
+
+/* Piece by piece; zero: COPY_PIECE bytes of them. Return: 0 or -errno. */
+static int copy_pieces(int from, int to, uint64_t size, uint8_t *buf,
+                       const uint8_t *zero) {
+    for (uint64_t at = 0; at < size;) {
+        off_t data = lseek(from, (off_t)at, SEEK_DATA);
+        if (data < 0 && errno == ENXIO) /* nothing but a hole */
+            return 0;
+        if (data > (off_t)at) /* who cannot tell has data everywhere */
+            at = (uint64_t)data;
+        if (at >= size)
+            return 0;
+        size_t want = size - at < COPY_PIECE ? (size_t)(size - at) : COPY_PIECE;
+        ssize_t n = pread(from, buf, want, (off_t)at);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return n ? -errno : -ENODATA;
+        if (memcmp(buf, zero, (size_t)n)) {
+            ssize_t out = pwrite(to, buf, (size_t)n, (off_t)at);
+            if (out <= 0)
+                return out ? -errno : -EIO;
+            n = out;
+        }
+        at += (uint64_t)n;
+    }
+    return 0;
+}
+
+int file_copy(int from, int to, uint64_t size) {
+    if (!ioctl(to, FICLONE, from))
+        return ftruncate(to, (off_t)size) ? -errno : 0;
+    if (ftruncate(to, (off_t)size))
+        return -errno;
+    uint8_t *buf = calloc(2, COPY_PIECE);
+    int rc = buf ? copy_pieces(from, to, size, buf, buf + COPY_PIECE) : -ENOMEM;
+    free(buf);
+    return rc;
 }

@@ -21,7 +21,7 @@
 struct options {
     const char *word[WORDS_MAX];
     unsigned words;
-    bool force, live, raw;
+    bool force, live, raw, disks;
     const char *parent;
 };
 
@@ -44,6 +44,10 @@ static const struct option_row rows[] = {
     {"raw", 0, NULL,
      "save, merge: write memory as it is, to be mapped (--restore-memory)",
      .kind = OPTION_FLAG, OPTION_FIELD(struct options, raw)},
+    {"disks", 0, NULL,
+     "save: keep a copy of each raw disk that the guest writes to, too; blocks are "
+     "shared where the file system can",
+     .kind = OPTION_FLAG, OPTION_FIELD(struct options, disks)},
     {"live", 0, NULL, "save: let the guest run on while its memory is written",
      .kind = OPTION_FLAG, OPTION_FIELD(struct options, live)},
 };
@@ -139,10 +143,10 @@ static int save(const struct options *o) {
     char line[LINE_BYTES], dir[LINE_BYTES], parent[LINE_BYTES] = "", before[32] = "";
     if (whole_path(o->word[2], dir) || (o->parent && whole_path(o->parent, parent)))
         return CLI_USAGE;
-    if (snprintf(line, sizeof(line), "snapshot save %s%s%s%s%s%s", dir,
+    if (snprintf(line, sizeof(line), "snapshot save %s%s%s%s%s%s%s", dir,
                  o->force ? " --force" : "", o->live ? " --live" : "",
-                 o->raw ? " --raw" : "", o->parent ? " --parent " : "",
-                 parent) >= (int)sizeof(line))
+                 o->raw ? " --raw" : "", o->disks ? " --disks" : "",
+                 o->parent ? " --parent " : "", parent) >= (int)sizeof(line))
         return option_error(&command, "the monitor does not take so long a path: %s",
                             o->word[2]);
     if (o->live)
@@ -268,6 +272,8 @@ int cmd_snapshot(int argc, char **argv) {
         return option_error(&command, "--raw is of save and merge");
     if (o.parent && strcmp(what, "save") != 0)
         return option_error(&command, "--parent is of save");
+    if (o.disks && strcmp(what, "save") != 0)
+        return option_error(&command, "--disks is of save");
     if (o.live && strcmp(what, "save") != 0)
         return option_error(&command, "--live is of save");
     if (!strcmp(what, "save") && o.words == 3)

@@ -20,11 +20,14 @@ int monitor_snapshot_save(struct request *r) {
             save.live = true;
         else if (!strcmp(r->arg[i], "--raw"))
             save.raw = true;
+        else if (!strcmp(r->arg[i], "--disks"))
+            save.disks = true;
         else if (!strcmp(r->arg[i], "--parent") && i + 1 < r->args)
             save.parent = r->arg[++i];
         else
             return err_set(&r->err, -EINVAL,
-                           "'%s': --force, --raw, --parent DIR or --live", r->arg[i]);
+                           "'%s': --force, --raw, --disks, --parent DIR or --live",
+                           r->arg[i]);
     uint64_t start = host_ns();
     if (rc == 0)
         rc = machine_snapshot_save(r->mon->machine, &save, &r->err);

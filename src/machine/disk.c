@@ -13,6 +13,7 @@
 #include <unistd.h>
 #include <xxhash.h>
 
+#include "base/file.h"
 #include "machine/disk.h"
 #include "machine/disk_image.h"
 
@@ -206,6 +207,10 @@ struct dev_disk disk_device(struct disk *d) {
 bool disk_is(const struct disk *d, const char *path) {
     struct stat st;
     return !stat(path, &st) && st.st_dev == d->device && st.st_ino == d->inode;
+}
+
+int disk_copy(const struct disk *d, int to) {
+    return d->image || d->over ? -EINVAL : file_copy(d->fd, to, d->size);
 }
 
 int disk_digest(struct disk *d, uint64_t *out) {

@@ -30,6 +30,9 @@ void disk_close(struct disk *d); /* NULL: nothing */
 struct dev_disk disk_device(struct disk *d);
 /* Is it this file, by whatever name? */
 bool disk_is(const struct disk *d, const char *path);
+/* What is on it into the empty file `to`. Return: 0; -EINVAL: a disk in qcow2 or one whose writes are in
+ * memory; other -errno. */
+int disk_copy(const struct disk *d, int to);
 /* XXH3-64 of what the guest would read: of each block of 64 KiB that is not all zeros, with its
  * number. Return: 0 or -errno. */
 int disk_digest(struct disk *d, uint64_t *out);

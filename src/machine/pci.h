@@ -24,6 +24,9 @@ unsigned machine_more_slots(const struct machine *m, struct pn_memslot *slot);
 bool machine_has_share(const struct machine *m);
 /* Is what the guest writes to disk i lost in the end? */
 bool machine_disk_is_lost(const struct machine *m, unsigned i);
+bool machine_disk_is_written(const struct machine *m, unsigned i);
+/* Disk i, flushed, into an empty file. Return: as disk_copy. */
+int machine_disk_copy(const struct machine *m, unsigned i, int to);
 /* For dev_host. */
 void *machine_memory_at(void *machine, pn_gpa gpa, size_t size);
 size_t machine_discard_phys(void *machine, pn_gpa gpa, size_t size);

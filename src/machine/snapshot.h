@@ -19,6 +19,8 @@ struct snapshot_request {
     const char *dir;
     const char *parent; /* write what was written since that snapshot alone; NULL: all */
     bool raw;           /* memory as it is, to be mapped; no parent goes with it */
+    bool
+        disks; /* a copy of each disk that the guest writes to goes into the folder, too */
     bool force;    /* replace a snapshot that is there; nothing else is ever replaced */
     json_t *about; /* an object of the caller's for the manifest, or NULL */
     /* The guest runs on while its pages are written, by a copy of this process. leave: ends that

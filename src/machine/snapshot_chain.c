@@ -242,6 +242,8 @@ static int write_merged(const struct snapshot *s, uint8_t *all, bool raw,
     for (unsigned i = 0; rc == 0 && i < s->sections; i++)
         rc = snap_writer_section(w, s->section[i].name, s->section[i].version,
                                  s->section[i].data, s->section[i].size, e);
+    if (rc == 0)
+        rc = snap_disks_take(s->dir, w, e);
     json_t *memory = rc ? NULL
                         : snap_memory_write(w->memory_fd, r, s->memory.regions, raw, NULL,
                                             snap_threads(0), e);

@@ -73,10 +73,15 @@ static json_t *digest_of(const json_t *manifest) {
 static bool is_snapshot(const char *dir) {
     DIR *d = opendir(dir);
     bool manifest = false, others = false;
+    char disk[SNAP_DISK_NAME];
     for (const struct dirent *one; d && (one = readdir(d));) {
         bool ours = !strcmp(one->d_name, ".") || !strcmp(one->d_name, "..");
         for (unsigned i = 0; i < FILES; i++)
             ours |= !strcmp(one->d_name, files[i]);
+        for (unsigned i = 0; i < MACHINE_DEVICES_MAX && !ours; i++) {
+            snap_disk_name(disk, i);
+            ours = !strcmp(one->d_name, disk);
+        }
         manifest |= !strcmp(one->d_name, SNAPSHOT_MANIFEST);
         others |= !ours;
     }
@@ -85,13 +90,22 @@ static bool is_snapshot(const char *dir) {
     return manifest && !others;
 }
 
-static void remove_folder(const char *dir) {
+static void remove_file(const char *dir, const char *name) {
     char *path;
+    if (asprintf(&path, "%s/%s", dir, name) >= 0) {
+        unlink(path);
+        free(path);
+    }
+}
+
+static void remove_folder(const char *dir) {
+    char disk[SNAP_DISK_NAME];
     for (unsigned i = 0; i < FILES; i++)
-        if (asprintf(&path, "%s/%s", dir, files[i]) >= 0) {
-            unlink(path);
-            free(path);
-        }
+        remove_file(dir, files[i]);
+    for (unsigned i = 0; i < MACHINE_DEVICES_MAX; i++) {
+        snap_disk_name(disk, i);
+        remove_file(dir, disk);
+    }
     rmdir(dir);
 }
 
@@ -115,7 +129,7 @@ static int make_temp(struct snap_writer *w) {
     return -EEXIST;
 }
 
-static int create_file(const struct snap_writer *w, const char *name) {
+int snap_writer_file(const struct snap_writer *w, const char *name) {
     int fd = openat(w->fd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     return fd < 0 ? -errno : fd;
 }
@@ -124,8 +138,8 @@ static int open_files(struct snap_writer *w) {
     w->fd = open(w->temp, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (w->fd < 0)
         return -errno;
-    w->state_fd = create_file(w, SNAPSHOT_STATE);
-    w->memory_fd = w->state_fd < 0 ? -1 : create_file(w, SNAPSHOT_MEMORY);
+    w->state_fd = snap_writer_file(w, SNAPSHOT_STATE);
+    w->memory_fd = w->state_fd < 0 ? -1 : snap_writer_file(w, SNAPSHOT_MEMORY);
     return w->state_fd < 0 ? w->state_fd : w->memory_fd < 0 ? w->memory_fd : 0;
 }
 
@@ -169,7 +183,7 @@ static int write_manifest(struct snap_writer *w, json_t *manifest) {
         json_object_set_new(manifest, "xxh3", digest_of(manifest)))
         return -ENOMEM;
     char *text = json_dumps(manifest, JSON_INDENT(1));
-    int fd = text ? create_file(w, SNAPSHOT_MANIFEST) : -ENOMEM;
+    int fd = text ? snap_writer_file(w, SNAPSHOT_MANIFEST) : -ENOMEM;
     int rc = fd < 0 ? fd : file_write(fd, text, strlen(text));
     if (rc == 0)
         rc = file_write(fd, "\n", 1);

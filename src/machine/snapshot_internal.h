@@ -2,6 +2,7 @@
 /* What the files of the snapshots share. */
 #pragma once
 
+#include "machine/devices.h"
 #include "machine/snapshot.h"
 #include "machine/state.h"
 
@@ -9,6 +10,13 @@
 #define SNAPSHOT_MANIFEST "manifest.json"
 #define SNAPSHOT_STATE    "state.bin"
 #define SNAPSHOT_MEMORY   "memory.bin"
+#define SNAPSHOT_DISK                                                                    \
+    "disk%u.raw" /* --disks: what is on disk N, where the guest writes to it */
+
+#define SNAP_DISK_NAME 20u
+static inline void snap_disk_name(char name[SNAP_DISK_NAME], unsigned disk) {
+    snprintf(name, SNAP_DISK_NAME, SNAPSHOT_DISK, disk);
+}
 
 /* ---- Bytes of a section that name their fields (snapshot_field.c) ---- */
 
@@ -243,6 +251,8 @@ struct snap_writer {
 };
 /* Return: 0, or -errno with a line in e, and nothing is left behind. */
 int snap_writer_open(struct snap_writer *w, const char *dir, bool force, struct err *e);
+/* An empty file in it, open for writing. Return: its descriptor, or -errno. */
+int snap_writer_file(const struct snap_writer *w, const char *name);
 int snap_writer_section(struct snap_writer *w, const char *name, uint32_t version,
                         const void *data, size_t size, struct err *e);
 /* Add sections and digest to the manifest, sync, and give the folder its name. */
@@ -321,6 +331,10 @@ int snap_get_vcpu(const struct snapshot *s, unsigned cpu, struct pn_cpu_state *s
 /* snapshot_disks.c: each disk's digest as a section. Return: 0, or -errno with a line in e. */
 int snap_disks_can_be_saved(struct machine *m, struct err *e);
 int snap_disks_save(struct machine *m, struct snap_writer *w, struct err *e);
+/* Each disk that is written into a file of the folder, synced. Return: 0, or -errno with a line in e. */
+int snap_disks_copy(struct machine *m, const struct snap_writer *w, struct err *e);
+/* The same from another snapshot's folder, where it has them. */
+int snap_disks_take(const char *dir, const struct snap_writer *w, struct err *e);
 int snap_disks_check(struct machine *m, struct err *e); /* are they what they were? */
 /* The fields of section "machine". */
 extern const struct snap_field snap_machine_fields[];

@@ -132,6 +132,8 @@ static int save_memory(void *opaque, uint64_t *digest, struct err *e) {
 static int save_moment(struct saver *v, struct err *e) {
     const uint64_t *ram, *window;
     int rc = snap_save_sections(v->m, &v->w, e);
+    if (rc == 0 && v->r->disks)
+        rc = snap_disks_copy(v->m, &v->w, e);
     v->regions = snap_regions(v->m, v->region);
     if (rc || !v->stand.base)
         return rc;

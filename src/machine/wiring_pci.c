@@ -404,6 +404,16 @@ int machine_disk_digest(const struct machine *m, unsigned i, uint64_t *digest) {
     return rc ? rc : disk_digest(m->pci->disk[i].disk, digest);
 }
 
+bool machine_disk_is_written(const struct machine *m, unsigned i) {
+    return !m->pci->disk[i].config.read_only && !m->pci->disk[i].config.snapshot;
+}
+
+int machine_disk_copy(const struct machine *m, unsigned i, int to) {
+    const struct dev_disk d = disk_device(m->pci->disk[i].disk);
+    int rc = d.flush(d.opaque);
+    return rc ? rc : disk_copy(m->pci->disk[i].disk, to);
+}
+
 bool machine_balloon(const struct machine *m, struct virtio_balloon_report *r) {
     if (!m->pci || !m->pci->balloon)
         return false;

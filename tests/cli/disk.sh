@@ -148,6 +148,22 @@ beside ,snapshot r yes
 beside '' w no
 monitor --disk "$work/good" --device rng --append "compute=1000000000" -- snapshot save "$work/snap"
 ok run --restore "$work/snap"
+# With --disks the folder has the disks that are written, too: so have merged and replaced ones.
+cp "$work/good" "$work/ro"
+monitor --disk "$work/good" --disk "$work/ro,ro" --append "compute=1000000000" -- snapshot save "$work/kept" --disks
+cmp "$work/good" "$work/kept/disk0.raw" && [ ! -e "$work/kept/disk1.raw" ] || fail "--disks: $(ls "$work/kept")"
+run snapshot merge "$work/kept" "$work/merged"
+cmp "$work/good" "$work/merged/disk0.raw" || fail "merge: $(cat "$work/err")"
+monitor --disk "$work/good" --append "compute=1000000000" -- snapshot save "$work/merged" --force
+[ "$rc" -eq 0 ] && [ ! -e "$work/merged/disk0.raw" ] || fail "--force over a snapshot with disks: $(cat "$work/said")"
+cp "$work/good" "$work/before" && printf x | dd of="$work/good" bs=1 seek=30000 conv=notrunc status=none
+refuse 2 "the snapshot has it: cp --sparse=always $work/kept/disk0.raw $work/good" --restore "$work/kept"
+cp --sparse=always "$work/kept/disk0.raw" "$work/good"
+ok run --restore "$work/kept"
+cmp "$work/before" "$work/good" || fail "a disk that is put back"
+qemu-img create -q -f qcow2 "$work/q3" 1M || fail "qemu-img"
+monitor --disk "$work/q3,qcow2" --append "compute=1000000000" -- snapshot save "$work/lost" --disks
+grep -q 'takes no disk in qcow2' "$work/said" && [ -z "$(find "$work" -name 'lost*')" ] || fail "--disks of a qcow2: $(cat "$work/said")"
 monitor --disk "$work/good,snapshot" --append "compute=1000000000" -- snapshot save "$work/lost"
 grep -q 'in memory alone' "$work/said" && [ ! -e "$work/lost" ] || fail "a disk that is lost is saved: $(cat "$work/said")"
 monitor --net user --append "compute=1000000000" -- snapshot save "$work/lost"
