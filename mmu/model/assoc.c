@@ -10,8 +10,8 @@
  * 3. Unbounded: a hash with linear probes; dead entries keep the chains together until
  *    the table is made anew. Without memory for a larger one, and beyond HASH_MOST, it
  *    begins empty again.
- * 4. near counts the live entries by a hash of their tags, so that of many ways none need be
- *    looked at for a tag that is not there.
+ * 4. Bounded: an entry's key is that of its tag if it is live, else 0. So a tag that is not there
+ *    is told by the keys of its set: two bytes for each way.
  * 5. Bounded: live has the bits of the live entries, and live_count says how many.
  */
 #include "mmu/model/assoc.h"
@@ -23,7 +23,6 @@
 #define HASH_START  1024u
 #define HASH_MOST   (1u << 22) /* a guest can make addresses without end */
 #define ENTRIES_MAX 65536u
-#define WAYS_MANY   8u
 
 static bool power_of_two(uint32_t v) {
     return v && !(v & (v - 1));
@@ -45,6 +44,10 @@ const char *pn_tlb_array_problem(const struct pn_tlb_array *g) {
     return NULL;
 }
 
+static inline uint32_t key_words(const struct assoc *a) {
+    return (a->ways + 3) / 4;
+}
+
 int assoc_init(struct assoc *a, const struct pn_tlb_array *g) {
     *a = (struct assoc){.clock = &a->ticks, .replace = g->replace, .pages = g->pages};
     if (!g->entries)
@@ -54,19 +57,21 @@ int assoc_init(struct assoc *a, const struct pn_tlb_array *g) {
     a->sets = a->unbounded ? 1 : g->entries / g->ways;
     a->capacity = a->unbounded ? HASH_START : g->entries;
     a->e = calloc(a->capacity, sizeof(*a->e));
+    if (a->unbounded)
+        return a->e ? 0 : -ENOMEM;
     a->set = calloc(a->sets, sizeof(*a->set));
-    a->live = a->unbounded ? NULL : calloc((a->capacity + 63) / 64, sizeof(*a->live));
-    bool many = !a->unbounded && a->ways >= WAYS_MANY;
-    a->near = many ? calloc(1u << NEAR_BITS, sizeof(*a->near)) : NULL;
-    return a->e && a->set && (a->near || !many) && (a->live || a->unbounded) ? 0
-                                                                             : -ENOMEM;
+    a->live = calloc((a->capacity + 63) / 64, sizeof(*a->live));
+    a->key = calloc((size_t)a->sets * key_words(a), sizeof(uint64_t));
+    a->stamp = calloc(a->capacity, sizeof(*a->stamp));
+    return a->e && a->set && a->live && a->key && a->stamp ? 0 : -ENOMEM;
 }
 
 void assoc_fini(struct assoc *a) {
     free(a->e);
     free(a->set);
-    free(a->near);
     free(a->live);
+    free(a->key);
+    free(a->stamp);
     *a = (struct assoc){0};
 }
 
@@ -80,15 +85,37 @@ static uint32_t home(const struct assoc *a, uint64_t tag) {
     return (uint32_t)(tag * 0x9e3779b97f4a7c15ull >> 32) & (a->capacity - 1);
 }
 
-static inline struct assoc_near *near_of(const struct assoc *a, uint64_t tag) {
-    return &a->near[tag * 0x9e3779b97f4a7c15ull >> (64 - NEAR_BITS)];
+/* ---- Keys ---- */
+
+static inline uint16_t key_of(uint64_t tag) {
+    return (uint16_t)(tag * 0x9e3779b97f4a7c15ull >> 48 | 1);
 }
 
-static inline void count_near(const struct assoc *a, const struct assoc_entry *e,
-                              int by) {
-    if (a->near)
-        near_of(a, e->tag)->live = (uint16_t)(near_of(a, e->tag)->live + by);
+static inline uint16_t *key_at(const struct assoc *a, uint32_t s, uint32_t way) {
+    return &a->key[(size_t)s * key_words(a) * 4 + way];
 }
+
+/* Ways 4 * word to 4 * word + 3 of the set s. Return: the highest bit of each 16 whose key it
+ * is. */
+static inline uint64_t keyed(const struct assoc *a, uint32_t s, uint32_t word,
+                             uint16_t key) {
+    const uint64_t low = 0x7fff7fff7fff7fffull;
+    uint64_t v;
+    memcpy(&v, key_at(a, s, word * 4), sizeof(v));
+    v ^= key * 0x0001000100010001ull;
+    return ~(((v & low) + low) | v | low);
+}
+
+/* way: each way of the set s whose key is that of the tag. */
+#define for_each_keyed(a, s, tag, way)                                                   \
+    for (uint32_t word_ = 0; word_ < key_words(a); word_++)                              \
+        for (uint64_t left_ = keyed(a, s, word_, key_of(tag)); left_;                    \
+             left_ &= left_ - 1)                                                         \
+            for (uint32_t way = word_ * 4 + (uint32_t)__builtin_ctzll(left_) / 16,       \
+                          once_ = 1;                                                     \
+                 once_; once_ = 0)
+
+/* ---- Unbounded ---- */
 
 /* All entries of a tag, whosoever they are, lie on one chain. */
 static struct assoc_entry *hash_find(const struct assoc *a, uint64_t tag, uint16_t ctx) {
@@ -107,35 +134,24 @@ struct assoc_entry *assoc_find(const struct assoc *a, uint64_t tag, uint16_t ctx
     if (!a->live_count)
         return NULL;
     uint32_t s = assoc_set_of(a, tag);
-    struct assoc_entry *e = &a->e[(size_t)s * a->ways], *last = &e[a->set[s].mru];
-    if (matches(last, tag, ctx))
-        return last;
-    struct assoc_near *near = a->near ? near_of(a, tag) : NULL;
-    if (near && (!near->live || matches(&e[near->way], tag, ctx)))
-        return near->live ? &e[near->way] : NULL;
-    for (uint32_t w = 0; w < a->ways; w++) {
-        if (!matches(&e[w], tag, ctx))
-            continue;
-        if (near)
-            near->way = (uint16_t)w;
-        return &e[w];
-    }
+    struct assoc_entry *e = &a->e[(size_t)s * a->ways];
+    for_each_keyed(a, s, tag, w) if (matches(&e[w], tag, ctx)) return &e[w];
     return NULL;
 }
 
 bool assoc_has(const struct assoc *a, uint64_t tag) {
-    if (!assoc_any(a) || (a->near && !near_of(a, tag)->live))
+    if (!assoc_any(a))
         return false;
-    uint32_t first = a->unbounded ? home(a, tag) : assoc_set_of(a, tag) * a->ways;
-    uint32_t most = a->unbounded ? a->capacity : a->ways;
-    for (uint32_t k = 0; k < most; k++) {
-        const struct assoc_entry *e =
-            &a->e[(first + k) & (a->unbounded ? a->capacity - 1 : ~0u)];
-        if (e->tag == tag && e->state == ASSOC_LIVE)
-            return true;
-        if (a->unbounded && e->state == ASSOC_FREE)
-            return false;
+    if (a->unbounded) {
+        uint32_t i = home(a, tag);
+        while (a->e[i].state != ASSOC_FREE &&
+               (a->e[i].tag != tag || a->e[i].state != ASSOC_LIVE))
+            i = (i + 1) & (a->capacity - 1);
+        return a->e[i].state != ASSOC_FREE;
     }
+    uint32_t s = assoc_set_of(a, tag);
+    for_each_keyed(a, s, tag,
+                   w) if (a->e[(size_t)s * a->ways + w].tag == tag) return true;
     return false;
 }
 
@@ -161,7 +177,7 @@ static uint32_t plru_victim(const struct assoc_set *s, uint32_t ways) {
 }
 
 static uint32_t victim(struct assoc *a, uint32_t s) {
-    const struct assoc_entry *e = &a->e[(size_t)s * a->ways];
+    const uint64_t *stamp = &a->stamp[(size_t)s * a->ways];
     uint32_t way = assoc_free_way(a, s * a->ways);
     if (way < a->ways)
         return way;
@@ -174,7 +190,7 @@ static uint32_t victim(struct assoc *a, uint32_t s) {
     }
     way = 0;
     for (uint32_t w = 1; w < a->ways; w++)
-        if (e[w].stamp < e[way].stamp)
+        if (stamp[w] < stamp[way])
             way = w;
     return way;
 }
@@ -182,8 +198,8 @@ static uint32_t victim(struct assoc *a, uint32_t s) {
 bool assoc_use(struct assoc *a, struct assoc_entry *e) {
     if (a->unbounded)
         return false;
-    e->stamp = ++*a->clock;
-    uint32_t s = assoc_set_of(a, e->tag), way = (uint32_t)(e - a->e) - s * a->ways;
+    uint32_t i = (uint32_t)(e - a->e), s = assoc_set_of(a, e->tag), way = i - s * a->ways;
+    a->stamp[i] = ++*a->clock;
     if (a->set[s].mru == way)
         return false;
     a->set[s].mru = way;
@@ -240,15 +256,11 @@ static struct assoc_entry *put(struct assoc *a, struct assoc_entry *e, uint64_t 
         if (a->replace == PN_REPLACE_PLRU)
             plru_use(&a->set[s], a->ways, way);
         uint32_t i = (uint32_t)(e - a->e);
-        if (e->state == ASSOC_LIVE)
-            count_near(a, e, -1);
         a->live_count += e->state != ASSOC_LIVE;
         a->live[i / 64] |= 1ull << i % 64;
-        e->tag = tag;
-        count_near(a, e, 1);
+        *key_at(a, s, way) = key_of(tag);
     }
-    *e = (struct assoc_entry){
-        .tag = tag, .ctx = ctx, .state = ASSOC_LIVE, .stamp = e->stamp};
+    *e = (struct assoc_entry){.tag = tag, .ctx = ctx, .state = ASSOC_LIVE};
     assoc_use(a, e);
     return e;
 }
@@ -268,7 +280,8 @@ static void kill(struct assoc *a, struct assoc_entry *e) {
     e->state = a->unbounded ? ASSOC_DEAD : ASSOC_FREE;
     if (a->unbounded)
         return;
-    count_near(a, e, -1);
+    uint32_t s = assoc_set_of(a, e->tag);
+    *key_at(a, s, i - s * a->ways) = 0;
     a->live_count--;
     a->live[i / 64] &= ~(1ull << i % 64);
 }
@@ -288,10 +301,9 @@ void assoc_drop(struct assoc *a, uint64_t tag, uint32_t ctx, bool global) {
                 kill(a, &a->e[i]);
         return;
     }
-    struct assoc_entry *e = &a->e[(size_t)assoc_set_of(a, tag) * a->ways];
-    for (uint32_t w = 0; (!a->near || near_of(a, tag)->live) && w < a->ways; w++)
-        if (drops(&e[w], tag, ctx, global))
-            kill(a, &e[w]);
+    uint32_t s = assoc_set_of(a, tag);
+    struct assoc_entry *e = &a->e[(size_t)s * a->ways];
+    for_each_keyed(a, s, tag, w) if (drops(&e[w], tag, ctx, global)) kill(a, &e[w]);
 }
 
 void assoc_flush(struct assoc *a, uint32_t ctx, bool global) {
@@ -308,4 +320,15 @@ void assoc_flush(struct assoc *a, uint32_t ctx, bool global) {
             if (drops(e, e->tag, ctx, global))
                 kill(a, e);
         }
+}
+
+bool assoc_sound(const struct assoc *a) {
+    for (uint32_t i = 0; !a->unbounded && i < a->capacity; i++) {
+        const struct assoc_entry *e = &a->e[i];
+        bool live = e->state == ASSOC_LIVE;
+        if (*key_at(a, i / a->ways, i % a->ways) != (live ? key_of(e->tag) : 0) ||
+            (a->live[i / 64] >> i % 64 & 1) != live)
+            return false;
+    }
+    return true;
 }

@@ -13,9 +13,8 @@
 enum assoc_state { ASSOC_FREE, ASSOC_LIVE, ASSOC_DEAD };
 
 struct assoc_entry {
-    uint64_t tag;   /* number << 2 | kind: numbers of different kinds never meet */
-    uint64_t stamp; /* LRU: of its last use */
-    uint16_t ctx;   /* whose it is */
+    uint64_t tag; /* number << 2 | kind: numbers of different kinds never meet */
+    uint16_t ctx; /* whose it is */
     uint8_t state;
     bool global; /* of every ctx */
     bool store;  /* the owner's: stores may use it */
@@ -28,18 +27,14 @@ struct assoc_set {
     uint32_t mru;   /* way used last */
 };
 
-/* What is known of the tags of one hash. */
-struct assoc_near {
-    uint16_t live; /* entries */
-    uint16_t way;  /* where one was found last */
-};
-#define NEAR_BITS 10
-
 struct assoc {
     struct assoc_entry *e;
     struct assoc_set *set;
-    struct assoc_near *near; /* of many ways: 1 << NEAR_BITS; else NULL */
-    uint32_t sets, ways;     /* 0 ways: there is none */
+    /* Bounded: of each set a key for each way, a hash of the tag, or 0: it is not live; in whole
+     * words, so that four are compared at once. Of each entry the stamp of its last use. */
+    uint16_t *key;
+    uint64_t *stamp;
+    uint32_t sets, ways; /* 0 ways: there is none */
     uint8_t replace, pages;
     bool unbounded;
     uint64_t *clock,
@@ -91,3 +86,5 @@ struct assoc_entry *assoc_add(struct assoc *a, uint64_t tag, uint16_t ctx);
 void assoc_drop(struct assoc *a, uint64_t tag, uint32_t ctx, bool global);
 /* Drop everything of ctx or ASSOC_ANY; global entries stay unless global says so. */
 void assoc_flush(struct assoc *a, uint32_t ctx, bool global);
+/* For audits: does each key say what its entry does? */
+bool assoc_sound(const struct assoc *a);

@@ -13,9 +13,16 @@ void model_audit(struct audit *a, const struct pn_mmu_vcpu *vcpu) {
                 if (f->tag[t] != PN_TLB_NONE(i) &&
                     (f->tag[t] != e->tag[t] || f->hva != e->hva))
                     wrong(a, "filter entry %u of mode %u is not in the TLB", i, mode);
+            unsigned at = mode * PN_TLB_ENTRIES + i;
+            if (f->hva && !(vcpu->model->first[L1D].live[at / 64] >> at % 64 & 1))
+                wrong(a, "filter entry %u of mode %u is not live", i, mode);
         }
     struct model *m = vcpu->model;
     struct model_hit h;
+    for (unsigned t = 0; t < MODEL_TLBS; t++)
+        for (unsigned i = 0; i < PN_TLB_ARRAYS; i++)
+            if (!assoc_sound(&m->tlb[t][i]))
+                wrong(a, "a key of array %u of TLB %u is not its entry's", i, t);
     for (unsigned i = 0; i < PN_FETCH_HITS; i++) {
         uint64_t page = m->fetches->hit[i].page;
         const struct filter_link *k = &m->first[L1I].link[i];

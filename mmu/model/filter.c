@@ -20,6 +20,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 _Static_assert(FILTER_ENTRIES < FILTER_NONE, "at, in 16 bits");
 static const unsigned entries_of[MODEL_FIRST] = {
@@ -93,24 +94,30 @@ void filter_fini(struct model *m) {
 
 /* ---- Lists ---- */
 
-static inline void hand_on(const struct model *m, enum model_tlb t, struct assoc_entry *e,
+/* to: the stamp of its entry. */
+static inline void hand_on(const struct model *m, enum model_tlb t, uint64_t *to,
                            unsigned at) {
     uint64_t stamp =
         t == L1D ? entry_at(m, at)->tag[PN_FETCH] : m->fetches->hit[at].stamp;
-    if (stamp > e->stamp)
-        e->stamp = stamp;
+    if (stamp > *to)
+        *to = stamp;
 }
 
-static inline struct assoc_entry *owner(struct model *m, enum model_tlb t,
-                                        const struct filter_link *k) {
-    return &m->tlb[t][k->array].e[k->entry];
+/* What a page here begins with; unbounded arrays have none. */
+static inline uint64_t stamp_of(const struct model *m, enum model_tlb t,
+                                const struct model_hit *h) {
+    const struct assoc *a = &m->tlb[t][h->array];
+    return a->unbounded ? 0 : a->stamp[h->e - a->e];
 }
 
 static void clear_at(struct model *m, enum model_tlb t, unsigned at) {
     struct filter *f = &m->first[t];
+    if (!(f->live[at / 64] >> at % 64 & 1))
+        return;
+    f->live[at / 64] &= ~(1ull << at % 64);
     struct filter_link *k = &f->link[at];
     if (k->listed) {
-        hand_on(m, t, owner(m, t, k), at);
+        hand_on(m, t, &m->tlb[t][k->array].stamp[k->entry], at);
         if (k->next != FILTER_NONE)
             f->link[k->next].prev = k->prev;
         if (k->prev != FILTER_NONE)
@@ -169,9 +176,7 @@ static void clear_page(struct model *m, enum model_tlb t, pn_gva gva) {
 static void flush(struct model *m, enum model_tlb t) {
     struct filter *f = &m->first[t];
     for_each_told(f, at) clear_at(m, t, at);
-    for (unsigned k = 0; k < FILTER_ENTRIES / 4096; k++)
-        for (; f->live_words[k]; f->live_words[k] &= f->live_words[k] - 1)
-            f->live[k * 64 + (unsigned)__builtin_ctzll(f->live_words[k])] = 0;
+    memset(f->live_words, 0, sizeof(f->live_words));
 }
 
 /* ---- What comes and goes ---- */
@@ -197,7 +202,7 @@ void model_filter_fill(struct pn_mmu_vcpu *vcpu, pn_gva gva, enum pn_tlb_mode mo
     clear_at(m, L1D, at);
     put_at(m, L1D, at, h);
     *e = vcpu->roots->cur->tlb[mode][i];
-    e->tag[PN_FETCH] = h->e->stamp | PN_TLB_STAMPS; /* unbounded arrays have none */
+    e->tag[PN_FETCH] = stamp_of(m, L1D, h) | PN_TLB_STAMPS;
     if (!h->e->store)
         e->tag[PN_WRITE] = PN_TLB_NONE(i);
 }
@@ -206,7 +211,7 @@ void model_filter_fetch(struct model *m, pn_gva gva, const struct model_hit *h) 
     unsigned at = gva >> PN_PAGE_SHIFT & (PN_FETCH_HITS - 1);
     clear_at(m, L1I, at);
     put_at(m, L1I, at, h);
-    m->fetches->hit[at] = (struct pn_fetch_hit){gva & PN_PAGE_MASK, h->e->stamp};
+    m->fetches->hit[at] = (struct pn_fetch_hit){gva & PN_PAGE_MASK, stamp_of(m, L1I, h)};
 }
 
 /* ---- What holds ---- */
@@ -216,7 +221,7 @@ static bool owned(struct model *m, enum model_tlb t, unsigned at, pn_gva gva,
                   uint16_t ctx) {
     const struct filter_link *k = &m->first[t].link[at];
     struct model_hit h;
-    const struct assoc_entry *e = k->listed ? owner(m, t, k) : NULL;
+    const struct assoc_entry *e = k->listed ? &m->tlb[t][k->array].e[k->entry] : NULL;
     if (e && !assoc_live(e, ctx))
         return false;
     if (e && (e->tag & 3) == 1 && m->first[t].by_size)
@@ -249,10 +254,10 @@ void model_filter_sift(struct pn_mmu_vcpu *vcpu) {
         struct filter *f = &m->first[t];
         for_each_told(f, at) {
             pn_gva gva = t == L1D ? page_in_both(vcpu, at) : m->fetches->hit[at].page;
-            if (gva != ~0ull && owned(m, (enum model_tlb)t, at, gva, ctx))
-                continue;
-            clear_at(m, (enum model_tlb)t, at);
-            f->live[at / 64] &= ~(1ull << at % 64);
+            if (gva == ~0ull || !owned(m, (enum model_tlb)t, at, gva, ctx))
+                clear_at(m, (enum model_tlb)t, at);
+            if (!f->live[at / 64])
+                f->live_words[at / 4096] &= ~(1ull << at / 64 % 64);
         }
     }
 }
@@ -282,10 +287,10 @@ void model_filter_drop(struct pn_mmu_vcpu *vcpu, enum model_tlb t, unsigned arra
 static inline uint64_t look_at(struct model *m, enum model_tlb t, unsigned array,
                                uint32_t entry) {
     const struct filter *f = &m->first[t];
-    struct assoc_entry *e = &m->tlb[t][array].e[entry];
+    uint64_t *stamp = &m->tlb[t][array].stamp[entry];
     for (unsigned at = f->head[array][entry]; at != FILTER_NONE; at = f->link[at].next)
-        hand_on(m, t, e, at);
-    return e->stamp;
+        hand_on(m, t, stamp, at);
+    return *stamp;
 }
 
 /* LRU: its least stamp is right. An entry that was used since its stamp was looked at moves up,
@@ -296,9 +301,9 @@ static void settle_lru(struct model *m, enum model_tlb t, unsigned array,
     for (;;) {
         uint32_t least = first;
         for (uint32_t k = first + 1; k < first + a->ways; k++)
-            if (a->e[k].stamp < a->e[least].stamp)
+            if (a->stamp[k] < a->stamp[least])
                 least = k;
-        uint64_t before = a->e[least].stamp;
+        uint64_t before = a->stamp[least];
         if (look_at(m, t, array, least) == before)
             return;
     }

@@ -22,8 +22,9 @@ struct filter_link {
     bool listed;
 };
 struct filter {
-    uint64_t live[FILTER_ENTRIES / 64]; /* bit for each: it may be hit */
-    uint64_t live_words[FILTER_ENTRIES / 4096];
+    uint64_t
+        live[FILTER_ENTRIES / 64]; /* bit for each: it may be hit; all else is clear */
+    uint64_t live_words[FILTER_ENTRIES / 4096]; /* those that have a bit are among them */
     struct filter_link *link;
     uint16_t *head[PN_TLB_ARRAYS]; /* by array and entry, or FILTER_NONE */
     bool by_size;                  /* no array has pages above those of a later one */
