@@ -39,8 +39,8 @@ void cli_version(void);
 /* Every counter of a result: its name, its kind and what one more means. */
 void cli_counters(FILE *out);
 
-/* Ends a command that prints. Return: code, or CLI_HOST after a line: it is not written.
- */
+/* What was printed is written now. main does it at the end of every command: others need it
+ * where something has to come after. Return: code, or CLI_HOST after a line, said once. */
 int cli_flush(int code);
 
 /* The candidate nearest to a mistyped word (nearest.c): set word and length, try each. */

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
+#include <stdio_ext.h>
 #include <string.h>
 
 #include "base/outfile.h"
@@ -53,7 +54,9 @@ int cli_cannot_write(const char *path, int rc) {
 int cli_flush(int code) {
     if (!fflush(stdout) || errno == EPIPE) /* `| head` is no failure */
         return code;
-    return cli_error("cannot write: %s", strerror(errno));
+    int rc = cli_error("cannot write: %s", strerror(errno));
+    __fpurge(stdout);
+    return rc;
 }
 
 const char *cli_text(const json_t *object, const char *key) {

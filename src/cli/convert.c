@@ -75,7 +75,7 @@ int cmd_convert(int argc, char **argv) {
     bool done;
     int code = option_parse(&command, argc, argv, &o, &done);
     if (code || done)
-        return cli_flush(code);
+        return code;
     if (!o.path)
         return option_error(&command, "one file");
     struct notes notes = {.path = o.path};
@@ -90,5 +90,5 @@ int cmd_convert(int argc, char **argv) {
     }
     code = o.strict && notes.n ? CLI_DIFFERS : write_out(&o, config);
     json_decref(config);
-    return cli_flush(code);
+    return code;
 }

@@ -257,7 +257,7 @@ int cmd_dirty(int argc, char **argv) {
     bool done;
     int code = option_parse(&command, argc, argv, &o, &done);
     if (code || done)
-        return cli_flush(code);
+        return code;
     if (!o.word || strcmp(o.word, "check"))
         return option_error(&command, "what? 'penumbra dirty check'");
     json_t *typed = cli_command(argc, argv);
@@ -266,5 +266,5 @@ int cmd_dirty(int argc, char **argv) {
         code = check(&o, typed, &out);
     outfile_abandon(&out.file);
     json_decref(typed);
-    return cli_flush(code);
+    return code;
 }

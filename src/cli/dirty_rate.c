@@ -340,7 +340,7 @@ int cmd_dirty_rate(int argc, char **argv) {
     bool done;
     int code = option_parse(&command, argc, argv, &o, &done);
     if (code || done)
-        return cli_flush(code);
+        return code;
     if (!o.path)
         return option_error(&command, "which file?");
     if (o.json && strcmp(o.path, "-") != 0 && outfile_same(o.json, o.path))
@@ -362,5 +362,5 @@ int cmd_dirty_rate(int argc, char **argv) {
     for (unsigned i = 0; i < OUTPUTS; i++)
         outfile_abandon(&out[i].file);
     json_decref(typed);
-    return cli_flush(code);
+    return code;
 }

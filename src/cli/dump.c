@@ -76,7 +76,7 @@ int cmd_dump(int argc, char **argv) {
     bool done;
     int code = option_parse(&dump_command, argc, argv, &o, &done);
     if (code || done)
-        return cli_flush(code);
+        return code;
     if (!o.path[0] || o.path[1])
         return option_error(&dump_command, "one file");
     code = load(o.path[0], &dump);
@@ -84,7 +84,7 @@ int cmd_dump(int argc, char **argv) {
         return code;
     dump_print(dump, stdout);
     json_decref(dump);
-    return cli_flush(CLI_OK);
+    return CLI_OK;
 }
 
 static int write_json(json_t *diff, const struct options *o, struct outfile *file) {
@@ -123,7 +123,7 @@ int cmd_diff(int argc, char **argv) {
     bool done;
     int code = option_parse(&diff_command, argc, argv, &o, &done);
     if (code || done)
-        return cli_flush(code);
+        return code;
     if (!o.path[1])
         return option_error(&diff_command, "two files");
     int rc = o.json ? outfile_open(&file, o.json) : 0;
@@ -131,5 +131,5 @@ int cmd_diff(int argc, char **argv) {
         return cli_cannot_write(o.json, rc);
     code = compare(&o, &file);
     outfile_abandon(&file);
-    return cli_flush(code);
+    return code;
 }

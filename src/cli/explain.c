@@ -255,7 +255,7 @@ int cmd_explain(int argc, char **argv) {
     bool done;
     int code = option_parse(&command, argc, argv, &o, &done);
     if (code || done)
-        return cli_flush(code);
+        return code;
     if (!o.path || !o.gvas)
         return option_error(&command, o.path ? "--gva: which address?" : "which file?");
     if (!strcmp(o.path, "-"))
@@ -269,5 +269,5 @@ int cmd_explain(int argc, char **argv) {
     json_decref(w.answers);
     outfile_abandon(&w.json);
     outfile_abandon(&w.drawing);
-    return cli_flush(code);
+    return code;
 }

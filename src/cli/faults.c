@@ -446,7 +446,7 @@ int cmd_faults(int argc, char **argv) {
     bool done;
     int code = option_parse(&command, argc, argv, &o, &done);
     if (code || done)
-        return cli_flush(code);
+        return code;
     if (!o.path == !o.live)
         return option_error(&command, o.live ? "--live SOCKET is instead of a file"
                                              : "which file?");
@@ -456,7 +456,7 @@ int cmd_faults(int argc, char **argv) {
     if (o.live) {
         code = faults_live_file(&o, now, sizeof(now));
         if (code)
-            return cli_flush(code);
+            return code;
         o.path = now;
     }
     if (o.narrate && (o.by.keys || o.reports || o.figures || o.json || o.csv || o.html))
@@ -476,5 +476,5 @@ int cmd_faults(int argc, char **argv) {
         outfile_abandon(&out[i].file);
     free(r.cells);
     json_decref(r.command);
-    return cli_flush(code);
+    return code;
 }

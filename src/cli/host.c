@@ -278,5 +278,5 @@ int cmd_host(int argc, char **argv) {
         print_host(j);
     }
     json_decref(j);
-    return cli_flush(CLI_OK);
+    return CLI_OK;
 }

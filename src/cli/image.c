@@ -67,7 +67,7 @@ int cmd_image(int argc, char **argv) {
     bool done;
     int code = option_parse(&command, argc, argv, &o, &done);
     if (code || done)
-        return cli_flush(code);
+        return code;
     if (!o.file)
         return option_error(&command, "the file to make");
     if (!o.release)

@@ -168,21 +168,19 @@ static void guard_stdio(void) {
             (void)!open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);
 }
 
-int main(int argc, char **argv) {
-    guard_stdio();
-    signal(SIGPIPE, SIG_IGN); /* a closed console is an error code, not a death */
+static int command(int argc, char **argv) {
     const char *name = argc > 1 ? argv[1] : "";
     if (!strncmp(name, "--help=", 7) && document(name + 7))
-        return cli_flush(CLI_OK);
+        return CLI_OK;
     if (!strcmp(name, "--version") || !strcmp(name, "-V") || !strcmp(name, "-v") ||
         !strcmp(name, "-version") || !strcmp(name, "version")) {
         cli_version();
-        return cli_flush(CLI_OK);
+        return CLI_OK;
     }
     bool help = !strcmp(name, "help");
     if (!strcmp(name, "--help") || !strcmp(name, "-h") || (help && argc == 2)) {
         usage(stdout);
-        return cli_flush(CLI_OK);
+        return CLI_OK;
     }
     if (help) {
         name = argv[1] = argv[2];
@@ -197,4 +195,10 @@ int main(int argc, char **argv) {
     else
         unknown(name);
     return CLI_USAGE;
+}
+
+int main(int argc, char **argv) {
+    guard_stdio();
+    signal(SIGPIPE, SIG_IGN); /* a closed console is an error code, not a death */
+    return cli_flush(command(argc, argv));
 }

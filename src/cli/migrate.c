@@ -156,7 +156,7 @@ int cmd_migrate(int argc, char **argv) {
     bool done;
     int code = option_parse(&command, argc, argv, &o, &done);
     if (code || done)
-        return cli_flush(code);
+        return code;
     if (!o.to)
         return option_error(&command, "which monitor, and where to: %s", command.args);
     code = compose(&o, line);
@@ -169,5 +169,5 @@ int cmd_migrate(int argc, char **argv) {
         close(fd);
         return cli_error("%s: no answer", o.monitor);
     }
-    return cli_flush(wait_for_it(fd, o.monitor));
+    return wait_for_it(fd, o.monitor);
 }

@@ -203,14 +203,14 @@ int cmd_monitor(int argc, char **argv) {
     bool done;
     int code = option_parse(&command, argc, argv, &o, &done);
     if (code || done)
-        return cli_flush(code);
+        return code;
     if (!o.path)
         return option_error(&command, "which socket?");
     int fd = connect_to(o.path);
     if (fd < 0)
         return CLI_HOST;
     if (!*o.line && isatty(STDIN_FILENO))
-        return cli_flush(monitor_edit(fd, o.json));
+        return monitor_edit(fd, o.json);
     bool sent = !o.json || monitor_send(fd, "json on\n", 8);
     if (sent && *o.line)
         sent = monitor_send(fd, o.line, strlen(o.line)) && monitor_send(fd, "\n", 1);
@@ -218,5 +218,5 @@ int cmd_monitor(int argc, char **argv) {
         sent = send_input(fd);
     shutdown(fd, SHUT_WR);
     bool bad = print_answers(fd, o.json) || !sent;
-    return cli_flush(bad ? CLI_HOST : CLI_OK);
+    return bad ? CLI_HOST : CLI_OK;
 }

@@ -315,7 +315,7 @@ int cmd_replay(int argc, char **argv) {
     bool done;
     int code = option_parse(&command, argc, argv, &o, &done);
     if (code || done)
-        return cli_flush(code);
+        return code;
     if (!o.path)
         return option_error(&command, "which file?");
     if (o.mmu_opts && o.lineup.n)
@@ -338,5 +338,5 @@ int cmd_replay(int argc, char **argv) {
     for (unsigned i = 0; i < OUTS; i++)
         outfile_abandon(&out[i].file);
     json_decref(typed);
-    return cli_flush(code);
+    return code;
 }

@@ -148,7 +148,7 @@ int cmd_same(int argc, char **argv) {
     bool done;
     int code = option_parse(&command, argc, argv, &o, &done);
     if (code || done)
-        return cli_flush(code);
+        return code;
     if (!o.dirs)
         return option_error(&command, "which snapshots?");
     json_t *typed = cli_command(argc, argv);
@@ -157,5 +157,5 @@ int cmd_same(int argc, char **argv) {
         code = study(&o, typed, &out);
     outfile_abandon(&out.file);
     json_decref(typed);
-    return cli_flush(code);
+    return code;
 }

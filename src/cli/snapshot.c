@@ -264,7 +264,7 @@ int cmd_snapshot(int argc, char **argv) {
         return restore(argc, argv);
     int code = option_parse(&command, argc, argv, &o, &done);
     if (code || done)
-        return cli_flush(code);
+        return code;
     const char *what = o.words ? o.word[0] : "";
     if (o.force && strcmp(what, "save") != 0 && strcmp(what, "merge") != 0)
         return option_error(&command, "--force is of save and merge");
@@ -277,14 +277,14 @@ int cmd_snapshot(int argc, char **argv) {
     if (o.live && strcmp(what, "save") != 0)
         return option_error(&command, "--live is of save");
     if (!strcmp(what, "save") && o.words == 3)
-        return cli_flush(save(&o));
+        return save(&o);
     if (!strcmp(what, "info") && o.words == 2)
-        return cli_flush(info(o.word[1]));
+        return info(o.word[1]);
     if (!strcmp(what, "verify") && o.words == 2)
-        return cli_flush(verify(o.word[1]));
+        return verify(o.word[1]);
     if (!strcmp(what, "diff") && o.words == 3)
-        return cli_flush(diff(o.word[1], o.word[2]));
+        return diff(o.word[1], o.word[2]);
     if (!strcmp(what, "merge") && o.words == 3)
-        return cli_flush(merge(&o));
+        return merge(&o);
     return option_error(&command, "one of: %s", command.args);
 }

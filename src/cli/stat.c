@@ -213,7 +213,7 @@ int cmd_stat(int argc, char **argv) {
     bool done;
     int code = option_parse(&command, argc, argv, &o, &done);
     if (code || done)
-        return cli_flush(code);
+        return code;
     if (!o.path)
         return option_error(&command, "which file?");
     for (unsigned i = 0; i < 2; i++) {
@@ -234,5 +234,5 @@ int cmd_stat(int argc, char **argv) {
     for (unsigned i = 0; i < 2; i++)
         outfile_abandon(&out[i].file);
     json_decref(typed);
-    return cli_flush(code);
+    return code;
 }

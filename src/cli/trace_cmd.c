@@ -148,7 +148,7 @@ static int print_records(struct trace_file *f, const struct options *o) {
     while (!ferror(stdout) && (n = trace_file_next(f, &rec)))
         for (size_t i = 0; i < n && !ferror(stdout); i++)
             take(f, o, &rec[i], &counts);
-    if (ferror(stdout)) /* cli_flush says why */
+    if (ferror(stdout)) /* main says why */
         return CLI_OK;
     print_counts(f, &counts);
     int code = trace_input_end(f, o->path);
@@ -230,5 +230,5 @@ int cmd_trace(int argc, char **argv) {
         return rc;
     rc = show(f, &o);
     trace_file_close(f);
-    return cli_flush(rc);
+    return rc;
 }

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: MIT
 # Where results go: standard output, links, one path twice, and what must not be overwritten.
 . "$(dirname "$0")/lib.sh"
+top=$(cd "$(dirname "$0")/../.." && pwd)
 small="pages=16 swaps=1 flips=1 switches=1 compute=1"
 bench=(bench compute:rounds=1000 --mmu shadow --tlb off --repeat 1)
 
@@ -94,6 +95,17 @@ unread faults t --json - --html page
 [ -s page ] || fail "nobody reads one output: the other is missing"
 unread faults t --csv -
 unread stat t --csv -
+
+# A disk that is full: whatever was to be printed, a command tells, once.
+for what in help version host "run --mmu-opt help" "run --dump-config" "bench --list" "trace t" "trace t --list" "faults t" \
+    "faults t --by help" "stat t" "dump dump" $(sed -n 's/^COMMAND("\([a-z-]*\)".*/\1/p' "$top/src/cli/commands.inc"); do
+    case $what in *[\ /]* | help | version | host) ;; *) what+=" --help" ;; esac
+    rc=0
+    # shellcheck disable=SC2086
+    "$penumbra" $what < /dev/null > /dev/full 2> err || rc=$?
+    [ "$rc" -eq 1 ] && [ "$(cat err)" = "penumbra: cannot write: No space left on device" ] ||
+        fail "a full disk: exit code $rc: penumbra $what: $(cat err)"
+done
 
 # Two runs, one path: both succeed, and the file is that of one of them.
 for mmu in shadow tdp; do
