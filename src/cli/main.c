@@ -153,6 +153,12 @@ static bool document(const char *as) {
 
 static void unknown(const char *name) {
     struct nearest near = {.word = name, .length = strlen(name)};
+    if (*name == '-') {
+        cli_error("%s: the command comes first: is penumbra run %s meant? (see penumbra "
+                  "--help)",
+                  name, name);
+        return;
+    }
     for (unsigned i = 0; i < COMMANDS && commands[i].doc; i++)
         nearest_try(&near, commands[i].name);
     cli_error("no command is called '%s'%s%s%s (see penumbra --help)", name,

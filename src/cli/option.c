@@ -430,7 +430,10 @@ static int argument(struct option_parse *p, const char *arg) {
     char text[320];
     struct err e = {text, sizeof(text)};
     if (!p->c->arg)
-        return option_error(p->c, "unexpected argument '%s'", arg);
+        return p->c->meant
+                   ? option_error(p->c, "unexpected argument '%s': is --%s %s meant?",
+                                  arg, p->c->meant, arg)
+                   : option_error(p->c, "unexpected argument '%s'", arg);
     return p->c->arg(p->options, arg, &e) ? option_error(p->c, "%s", text) : CLI_OK;
 }
 

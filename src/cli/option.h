@@ -73,6 +73,8 @@ struct option_command {
     const void *defaults; /* options before the command line; NULL: nothing is set */
     /* One argument that is no option, as row.set; its line names it. NULL: none. */
     int (*arg)(void *options, const char *arg, struct err *e);
+    const char
+        *meant; /* without arg: the option whose value a bare word may be; or NULL */
     const struct option_alias *aliases; /* up to one without a flag; NULL: none */
 };
 

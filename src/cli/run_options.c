@@ -53,7 +53,9 @@ static int set_pv(void *options, const char *arg, struct err *e) {
 
 static int set_trace_events(void *options, const char *arg, struct err *e) {
     struct run_options *o = options;
-    return trace_event_mask(arg, &o->trace_mask, e->text, e->size);
+    char text[200];
+    int rc = trace_event_mask(arg, &o->trace_mask, text, sizeof(text));
+    return rc ? err_set(e, rc, "%s; 'help' lists them", text) : 0;
 }
 
 static int set_explain(void *options, const char *arg, struct err *e) {
@@ -129,10 +131,7 @@ static int set_share(void *options, const char *arg, struct err *e) {
 static int set_device(void *options, const char *arg, struct err *e) {
     char kind[32];
     size_t length = strcspn(arg, ",");
-    if (length >= sizeof(kind))
-        return err_set(e, -EINVAL, "no such device; 'help' lists them");
-    memcpy(kind, arg, length);
-    kind[length] = 0;
+    snprintf(kind, sizeof(kind), "%.*s", (int)length, arg);
     return add_device(options, kind, arg[length] ? arg + length + 1 : NULL, e);
 }
 
@@ -427,12 +426,13 @@ static const struct option_command command = {
         "crashed; 4 a limit ended it; a guest that ends through the debug-exit port "
         "gives (value << 1) | 1, as in QEMU: --stats has value as exit.guest_value, for "
         "1, 3 and 5 are codes of ours, too.\n\nExample: penumbra run --kernel vmlinuz "
-        "--initrd "
-        "ird.gz --append console=ttyS0\n\nFlags of QEMU's such as -kernel, -initrd, "
-        "-append, -smp and -nographic are taken for what they are here.",
+        "--initrd initrd.gz --append console=ttyS0\n\nFlags of QEMU's such as -kernel, "
+        "-initrd, -append, -smp and -nographic are taken for what they are here, and so "
+        "are kvmtool's -k, -i and -p.",
     .rows = rows,
     .count = sizeof(rows) / sizeof(rows[0]),
     .defaults = &defaults,
+    .meant = "kernel",
     .aliases = qemu,
 };
 
@@ -708,7 +708,7 @@ int run_options_parse(struct run_options *o, int argc, char **argv, bool *done) 
     if (o->dump_config && !check(o, &e)) {
         option_dump(stdout);
         *done = true;
-        return cli_flush(CLI_OK);
+        return CLI_OK;
     }
     if (!o->restore && !o->incoming && take_disk(o, &e))
         return cli_error("%s", text);

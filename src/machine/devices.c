@@ -112,6 +112,15 @@ static int check_writes(const struct device_spec *d, struct err *e) {
     return 0;
 }
 
+static int no_device(const char *kind, struct err *e) {
+    char known[160];
+    int n = 0;
+    for (unsigned i = 0; i < DEVICE_KINDS; i++)
+        n += snprintf(known + n, sizeof(known) - (size_t)n, "%s%s", i ? ", " : "",
+                      kinds[i].word);
+    return err_set(e, -EINVAL, "no such device: '%s'; there are %s", kind, known);
+}
+
 int device_parse(const char *kind, const char *argument, struct device_spec *d,
                  struct err *e) {
     char word[256];
@@ -121,7 +130,7 @@ int device_parse(const char *kind, const char *argument, struct device_spec *d,
     while (d->kind < DEVICE_KINDS && strcmp(kinds[d->kind].word, kind) != 0)
         d->kind++;
     if (d->kind == DEVICE_KINDS)
-        return err_set(e, -EINVAL, "no such device: '%s'", kind);
+        return no_device(kind, e);
     const char *p = argument ? argument : "";
     if (d->kind == DEVICE_DISK) {
         p = value(p, d->path, sizeof(d->path), &fits);

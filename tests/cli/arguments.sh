@@ -120,6 +120,12 @@ says 2 "unknown option '--kernle': did you mean --kernel?" run --kernle=x
 says 2 "unknown option '-sumary': did you mean --summary?" run -sumary
 says 2 "no command is called 'bnech': did you mean bench?" bnech
 says 2 "no command is called 'frob' (see" frob
+says 2 "-kernel: the command comes first: is penumbra run -kernel meant?" -kernel x
+says 2 "--mmu: the command comes first" --mmu tdp
+says 2 "unexpected argument 'vmlinuz': is --kernel vmlinuz meant?" run vmlinuz
+says 2 "--device toaster: no such device: 'toaster'; there are disk, rng" run --device toaster
+says 2 "--device $(printf %040d 0): no such device" run --device "$(printf %040d 0)"
+says 2 "--trace-events nosuch: no event is called 'nosuch'; 'help' lists them" run --trace-events nosuch
 # One dash, as other programs have it: the whole word is named, no letter of it is taken.
 says 2 "-stats: options have two dashes: --stats" run -stats x
 says 2 "unknown option '-kernal': did you mean --kernel?" run -kernal x
@@ -146,6 +152,11 @@ run run -smp 2 -m 64M -cpu host -accel tcg -nographic -no-reboot -nodefaults -se
     grep -q '"cpu": "host"' "$work/s.json" && grep -q '"memory": 67108864' "$work/s.json" ||
     fail "QEMU's flags: exit code $rc: $(cat "$work/err")"
 refused 1 run -kernel /nonexistent/vmlinuz -append console=ttyS0
+says 1 "/nonexistent/bios: No such file" run -bios /nonexistent/bios
+says 2 "-virtfs: --share DIR" run -virtfs local,path=.
+says 2 "-boot: --kernel FILE is entered at once; --firmware" run -boot c
+# kvmtool's.
+says 1 "/nonexistent/bzImage: No such file" run -k /nonexistent/bzImage -i x -p console=ttyS0 -c 1 -m 64M
 says 2 "--dirty-every needs --dirty-log" run -enable-kvm --dirty-every 5
 # A value of an option of the MMU; one tracker is chosen in one place.
 says 2 "--mmu-opt unsync=yes: the value is not from 0 to 1" run --mmu-opt unsync=yes
