@@ -65,7 +65,8 @@ demo: penumbra
 	@echo && $(BUILD)/src/cli/penumbra bench --quick --budget 1 --html $(BUILD)/bench.html \
 	    --json $(BUILD)/bench.json < /dev/null && echo "Charts: $(BUILD)/bench.html"
 
-linux: setup-test penumbra
+linux: penumbra
+	@scripts/setup.sh guest
 	@cache=$$(scripts/guest.sh) && exec $(BUILD)/src/cli/penumbra run --mmu $(MMU) \
 	    --kernel $$cache/vmlinuz --initrd $$cache/initrd.gz --append "console=ttyS0 quiet" $(ARGS)
 

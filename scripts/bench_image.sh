@@ -16,7 +16,7 @@ if [ -d "$top/bench/debian" ]; then # the source tree
     program=$(ls -t "$top"/build/*/bench/linux/pn-linux 2> /dev/null | head -n 1) || true
 else
     files=$top/share/penumbra/debian image=$top/bin/penumbra-image program=$top/libexec/penumbra/pn-linux
-    cache=${PENUMBRA_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/penumbra/guest}
+    cache=${PENUMBRA_CACHE:-${XDG_CACHE_HOME:-~/.cache}/penumbra/guest}
 fi
 [ -f "$program" ] || die "pn-linux is not built: it needs a static libc"
 packages=gcc,libc6-dev,make,zlib1g-dev,linux-headers-cloud-amd64,sqlite3,postgresql,redis-server,redis-tools,openssl,python3,sysbench,stress-ng

@@ -82,7 +82,8 @@ while [ $# -gt 0 ]; do
     shift || usage "the last option needs a value"
 done
 [[ $suite =~ ^[a-z][a-z0-9-]*$ ]] || usage "--suite needs the name of a suite, as trixie"
-folder=$(realpath -m "${folder:-${XDG_CACHE_HOME:-$HOME/.cache}/penumbra/$suite}")
+standard=${XDG_CACHE_HOME:-~/.cache}/penumbra/$suite
+folder=$(realpath -m "${folder:-$standard}")
 case $folder/ in "$top"/*) usage "--folder has to be outside the source tree: $folder" ;; esac
 [ "$(id -u)" -eq 0 ] || die "needs root, because it mounts: sudo make test-debian13"
 for tool in mmdebstrap unshare git; do

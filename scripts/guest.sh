@@ -28,7 +28,7 @@ if [ -d "$init" ]; then # the source tree
     workloads=$(ls -t "$top"/build/*/bench/linux/pn-linux 2> /dev/null | head -n 1) || true # not built: --workloads says it
 else # an installed tree
     init=$top/share/penumbra/guest suites=$top/share/penumbra/guest/suite.sh
-    cache=${PENUMBRA_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/penumbra/guest}
+    cache=${PENUMBRA_CACHE:-${XDG_CACHE_HOME:-~/.cache}/penumbra/guest}
     workloads=$top/libexec/penumbra/pn-linux
 fi
 
@@ -62,7 +62,11 @@ while [ $# -gt 0 ]; do
         [ -f "$add" ] || die "--workloads: pn-linux is not built: it needs a static libc"
         shift
         ;;
-    *) die "unknown option $1" ;;
+    --help | -h)
+        sed -n '3,/^set /{/^#/!d;s/^# \{0,1\}//;p}' "$0"
+        exit
+        ;;
+    *) die "unknown option $1: see --help" ;;
     esac
 done
 
@@ -201,7 +205,8 @@ fetch_drivers() {
     echo "${drivers_wanted[@]}" > "$cache/drivers.list"
 }
 
-mkdir -p "$(dirname "$cache")"
+mkdir -p "$(dirname "$cache")" 2> /dev/null && [ -w "$(dirname "$cache")" ] ||
+    die "cannot write to $(dirname "$cache"): PENUMBRA_CACHE=FOLDER names another"
 exec 9>"$(dirname "$cache")/.lock"
 flock 9
 if [ ! -f "$cache/vmlinuz" ]; then

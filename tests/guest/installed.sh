@@ -25,6 +25,16 @@ guest=$(cd / && PENUMBRA_CACHE=$work/cache "$bin/penumbra-guest" --workloads) ||
 grep -q '"workload": "linux.fork"' "$work/one.json" || fail "no result"
 
 tree=$work/tree top=$(dirname "$0")/../..
+# Where it cannot write it says so, and what to do; without HOME the user's home is what the system says.
+"$bin/penumbra-guest" --help > "$work/out" 2>&1 && grep -q -- '--kernel-package NAME' "$work/out" || fail "penumbra-guest --help"
+PENUMBRA_CACHE=/proc/none/guest "$bin/penumbra-guest" > "$work/out" 2> "$work/err"
+[ ! -s "$work/out" ] && [ "$(wc -l < "$work/err")" -eq 1 ] && grep -q '^guest: cannot write to /proc/none: PENUMBRA_CACHE=' "$work/err" ||
+    fail "a cache that cannot be made: $(cat "$work/err")"
+env -u HOME -u XDG_CACHE_HOME -u PENUMBRA_CACHE "$bin/penumbra-guest" --add /nonexistent > "$work/out" 2> "$work/err"
+grep -q '^guest: --add: no such file: /nonexistent' "$work/err" || fail "without HOME: $(cat "$work/err")"
+# A guest needs no browser: make linux installs what the build and guest.sh need, and no more.
+[ "$(make -n -C "$top" linux | sed -n 's/^scripts.setup.sh //p' | sort -u | xargs)" = "build guest" ] ||
+    fail "make linux installs other groups: $(make -n -C "$top" linux | grep setup.sh | xargs)"
 mkdir -p "$tree/tests/guest" "$tree/bench"
 cp -r "$top/scripts" "$tree/" && cp -r "$top/tests/guest/initramfs" "$tree/tests/guest/" && cp -r "$top/bench/debian" "$tree/bench/"
 rm "$work"/cache/*.gz
