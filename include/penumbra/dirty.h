@@ -54,6 +54,12 @@ void pn_dirty_close(struct pn_dirty_log *log); /* and its consumers */
  * now. Return: 0 or -errno of the engine. */
 int pn_dirty_slot_gone(struct pn_dirty_log *log, unsigned slot_index);
 int pn_dirty_slot_back(struct pn_dirty_log *log, unsigned slot_index, void *hva);
+/* Nobody finds what is written to this slot: from here on each harvest has all of its pages, and so has each
+ * consumer's first one after it is watched again. The caller sets and clears PN_SLOT_LOG_DIRTY: after off, before
+ * on; no vCPU runs meanwhile. Return: 0 or -errno of the engine: nothing has changed. */
+int pn_dirty_slot_off(struct pn_dirty_log *log, unsigned slot_index);
+void pn_dirty_slot_on(struct pn_dirty_log *log, unsigned slot_index);
+bool pn_dirty_slot_watched(const struct pn_dirty_log *log, unsigned slot_index);
 /* Somebody wrote this page past the engine. */
 void pn_dirty_mark(struct pn_dirty_log *log, unsigned slot_index, uint64_t page);
 

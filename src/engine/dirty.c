@@ -51,6 +51,7 @@ struct log_slot {
     uint64_t size;
     struct host_range *range; /* by the host: NULL: not yet */
     bool gone;
+    bool off;         /* nobody finds its written pages: all of them count as written */
     size_t words, at; /* of its part of a bitmap over all slots */
 };
 
@@ -164,7 +165,17 @@ static void keep(struct pn_dirty_consumer *c, size_t at, const uint64_t *from,
         c->pending[at + w] |= from[w];
 }
 
+static long every_page(const struct log_slot *s, uint64_t *bitmap) {
+    uint64_t pages = s->size / PN_PAGE_SIZE;
+    memset(bitmap, 0xff, s->words * sizeof(uint64_t));
+    if (pages % 64)
+        bitmap[s->words - 1] = (1ull << pages % 64) - 1;
+    return (long)pages;
+}
+
 static long ask(struct pn_dirty_log *log, const struct log_slot *s, uint64_t *bitmap) {
+    if (s->off)
+        return every_page(s, bitmap);
     return log->host ? host_tracker_harvest(log->host, s->range, bitmap)
                      : log->ops->dirty_harvest(log->engine, s->id, bitmap, s->words);
 }
@@ -207,6 +218,24 @@ int pn_dirty_slot_back(struct pn_dirty_log *log, unsigned slot_index, void *hva)
     int rc = watch(log, &log->slot[slot_index], hva);
     log->slot[slot_index].gone &= rc != 0;
     return rc;
+}
+
+int pn_dirty_slot_off(struct pn_dirty_log *log, unsigned slot_index) {
+    struct log_slot *s = &log->slot[slot_index];
+    int rc = s->gone || s->off ? 0 : collect_slot(log, s, NULL);
+    s->off |= rc == 0;
+    return rc;
+}
+
+void pn_dirty_slot_on(struct pn_dirty_log *log, unsigned slot_index) {
+    struct log_slot *s = &log->slot[slot_index];
+    if (s->off && !s->gone)
+        collect_slot(log, s, NULL); /* of a slot that is off: cannot fail */
+    s->off = false;
+}
+
+bool pn_dirty_slot_watched(const struct pn_dirty_log *log, unsigned slot_index) {
+    return !log->slot[slot_index].off;
 }
 
 void pn_dirty_mark(struct pn_dirty_log *log, unsigned slot_index, uint64_t page) {

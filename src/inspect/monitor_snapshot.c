@@ -2,6 +2,7 @@
 /* The monitor's commands about snapshots (monitor.inc). */
 #include <errno.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -67,12 +68,53 @@ int monitor_info_snapshot(struct request *r) {
     return 0;
 }
 
+static int dirty_status(struct request *r) {
+    struct pn_memslot s;
+    enum pn_dirty_tracker by;
+    if (!machine_dirty_slot_at(r->mon->machine, 0, &s, &by))
+        return err_set(&r->err, -EINVAL,
+                       "this run has no dirty log: begin it with --dirty-log");
+    if (r->wants_json)
+        r->json = json_array();
+    for (unsigned i = 0; machine_dirty_slot_at(r->mon->machine, i, &s, &by); i++) {
+        fprintf(r->out, "slot %u: 0x%llx, 0x%llx bytes: %s\n", i,
+                (unsigned long long)s.gpa, (unsigned long long)s.size, pn_dirty_name(by));
+        if (r->wants_json)
+            json_array_append_new(r->json,
+                                  json_pack("{s:i, s:I, s:I, s:s}", "slot", (int)i, "gpa",
+                                            (json_int_t)s.gpa, "size", (json_int_t)s.size,
+                                            "tracker", pn_dirty_name(by)));
+    }
+    return 0;
+}
+
+/* `dirty log on|off SLOT...`: those before one that is refused have changed. */
+static int dirty_slots(struct request *r, bool on) {
+    int rc = r->args > 1
+                 ? 0
+                 : err_set(&r->err, -EINVAL, "which slots? 'dirty log' lists them");
+    for (unsigned i = 1; rc == 0 && i < r->args; i++) {
+        char *end;
+        unsigned long slot = strtoul(r->arg[i], &end, 10);
+        if (*end || r->arg[i][0] < '0' || r->arg[i][0] > '9' || slot > UINT16_MAX)
+            rc = err_set(&r->err, -EINVAL, "'%s': no number of a slot", r->arg[i]);
+        else
+            rc = machine_dirty_slot(r->mon->machine, (unsigned)slot, on, &r->err);
+    }
+    return rc ? rc : dirty_status(r);
+}
+
 int monitor_dirty_log(struct request *r) {
     const char *name;
     unsigned t = PN_TRACKER_OFF + 1;
-    int rc = monitor_may_change(r);
-    if (rc)
+    int rc = r->args ? monitor_may_change(r) : dirty_status(r);
+    if (rc || !r->args)
         return rc;
+    if (!strcmp(r->arg[0], "on") || !strcmp(r->arg[0], "off"))
+        return dirty_slots(r, !strcmp(r->arg[0], "on"));
+    if (r->args > 1)
+        return err_set(&r->err, -EINVAL,
+                       "slots go with on and off: a tracker is for all");
     while ((name = pn_dirty_name(t)) && strcmp(name, r->arg[0]) != 0)
         t++;
     if (!name)

@@ -167,6 +167,12 @@ const struct machine_harvest *machine_harvests(const struct machine *m, unsigned
 /* While it stands: find written pages by another tracker from now on; no consumer loses any.
  * Return: 0, or -errno with a line in e: -EINVAL; -ENOTSUP: this engine, or one of the host's. */
 int machine_dirty_switch(struct machine *m, enum pn_dirty_tracker tracker, struct err *e);
+/* While it stands: from now on written pages of that slot of RAM are found, or not, and then
+ * every harvest has all of them. Return: as above; the engine's own; -ENOENT: no such slot, or it is not there. */
+int machine_dirty_slot(struct machine *m, unsigned slot, bool on, struct err *e);
+/* Return: is there a slot of RAM with that number? by: what finds its written pages; OFF: nothing does. */
+bool machine_dirty_slot_at(const struct machine *m, unsigned slot, struct pn_memslot *out,
+                           enum pn_dirty_tracker *by);
 
 /* One handover that was done. */
 struct machine_switch {

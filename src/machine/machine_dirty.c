@@ -304,6 +304,48 @@ int machine_dirty_switch(struct machine *m, enum pn_dirty_tracker tracker,
     return rc ? err_sys(e, rc, "%s: it is wp now", name) : 0;
 }
 
+bool machine_dirty_slot_at(const struct machine *m, unsigned slot, struct pn_memslot *out,
+                           enum pn_dirty_tracker *by) {
+    if (!m->dirty || slot >= m->dirty->window)
+        return false;
+    *out = m->dirty->slot[slot];
+    *by = pn_dirty_slot_watched(m->dirty->log, slot) ? m->cfg.dirty : PN_TRACKER_OFF;
+    return true;
+}
+
+static int may_switch_slot(const struct machine *m, unsigned slot, struct err *e) {
+    const struct machine_dirty *d = m->dirty;
+    if (!d)
+        return err_set(e, -EINVAL,
+                       "this run has no dirty log: begin it with --dirty-log");
+    if (pn_dirty_by_host(m->cfg.dirty) || m->cfg.recorder || m->cfg.firmware)
+        return err_set(e, -ENOTSUP,
+                       "slots are switched for trackers of the engine alone, not with "
+                       "firmware and not with --record");
+    if (slot >= d->window)
+        return err_set(e, -ENOENT, "slot %u: 'dirty log' lists those of RAM", slot);
+    return 0;
+}
+
+int machine_dirty_slot(struct machine *m, unsigned slot, bool on, struct err *e) {
+    struct machine_dirty *d = m->dirty;
+    int rc = may_switch_slot(m, slot, e);
+    if (rc || on == pn_dirty_slot_watched(d->log, slot))
+        return rc;
+    struct pn_memslot want = d->slot[slot];
+    want.flags = on ? want.flags | PN_SLOT_LOG_DIRTY : want.flags & ~PN_SLOT_LOG_DIRTY;
+    rc = on ? 0 : pn_dirty_slot_off(d->log, slot);
+    if (rc == 0) {
+        rc = m->ops->set_slot(m->engine, &want);
+        if (on ==
+            (rc == 0)) /* it is logged: what was written before is in its next harvest */
+            pn_dirty_slot_on(d->log, slot);
+    }
+    if (rc == 0)
+        d->slot[slot] = want;
+    return rc ? err_sys(e, rc, "slot %u", slot) : 0;
+}
+
 void machine_dirty_mark_window(struct machine *m, uint64_t page) {
     if (m->dirty)
         pn_dirty_mark(m->dirty->log, m->dirty->window, page);

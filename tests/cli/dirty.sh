@@ -101,6 +101,16 @@ for mmu in shadow tdp; do
         run monitor "$work/mon" dirty log "$tracker"
         [ "$rc" -eq 0 ] && grep -q "by $tracker$" "$work/out" || fail "$mmu: to $tracker: $(cat "$work/out" "$work/err")"
     done
+    for slot in off on off on; do
+        run monitor "$work/mon" dirty log $slot 0
+        [ "$slot" = off ] && by=off || by=wp
+        [ "$rc" -eq 0 ] && grep -q "^slot 0: .*: $by$" "$work/out" || fail "$mmu: slot 0 $slot: $(cat "$work/out" "$work/err")"
+        sleep 0.05 # the guest writes on
+    done
+    for wrong in "on" "on 7" "off 1x" "off 0x" "wp 0"; do
+        run monitor "$work/mon" dirty log $wrong
+        [ "$rc" -ne 0 ] || fail "$mmu: dirty log $wrong: exit code 0"
+    done
     run monitor "$work/mon" dirty log soft-dirty
     grep -q 'under shadow and tdp alone' "$work/out" || fail "$mmu: to one of the host's: $(cat "$work/out")"
     wait $pid || fail "$mmu, switched: exit code $?: $(cat "$work/a.err")"

@@ -39,7 +39,7 @@ class Client:
 
 BAD = ("frobnicate", "info", "info nothing", "x", "x/zz 0", "x/0x 0", "x 0x7fffffff00000000", "cpu 1", "cpu -1",
        "gva2gpa 0xffff800000000000", "gva2gpa $nothing", "gpa2hva 0xffffffffffff", "explain", "explain 1 2 3", "explain 1 /nonexistent/x",
-       "diff /nonexistent/x", "diff /dev/null", "dump /nonexistent/x", "snapshot", "snapshot save", "point", "point keep", "point reset", "point keep 1", "dirty log", "dirty log pml", "dirty log nothing", "snapshot save /nonexistent/x",
+       "diff /nonexistent/x", "diff /dev/null", "dump /nonexistent/x", "snapshot", "snapshot save", "point", "point keep", "point reset", "point keep 1", "dirty log", "dirty log on", "dirty log on 0", "dirty log off x", "dirty log pml", "dirty log nothing", "snapshot save /nonexistent/x",
        "snapshot save /nonexistent/x --forces", "balloon", "balloon x", "balloon 100G", "balloon_stats", "plug 64M", "info plugged", "json perhaps", "events maybe", "numa move 0", "numa move 2 0", "numa move 0 1000", "numa move x 0",
        "info tasks", "info vmas 1", "info modules", "info trace",  # the guest is no Linux
        "help nothing", "1+", "explain 1+", "x/9999999999xg 0", "a b c d e f g h i j k l")

@@ -232,12 +232,34 @@ START_TEST(the_list_names_trackers_and_their_engines) {
 }
 END_TEST
 
+/* Every harvest has all of its pages, and so has the first one of each after it is back. */
+START_TEST(a_slot_that_is_off_counts_as_written) {
+    struct pn_dirty_consumer *a = consumer(), *b = consumer();
+    write_page(&engine, 0, 3);
+    ck_assert_int_eq(pn_dirty_slot_off(dirty, 1), 0);
+    ck_assert(!pn_dirty_slot_watched(dirty, 1) && pn_dirty_slot_watched(dirty, 0));
+    ck_assert_int_eq(take(a), PAGES + 1);
+    ck_assert_int_eq(take(a), PAGES);
+    pn_dirty_slot_on(dirty, 1);
+    write_page(&engine, 1, 7);
+    ck_assert_int_eq(pn_dirty_harvest(a), PAGES);
+    ck_assert(has(a, 1, 0) && has(a, 1, PAGES - 1) && !has(a, 0, 3));
+    pn_dirty_commit(a);
+    ck_assert_int_eq(take(a), 0);
+    ck_assert_int_eq(take(b), PAGES + 1);
+    write_page(&engine, 1, 9);
+    ck_assert_int_eq(take(a), 1);
+    ck_assert_int_eq(take(b), 1);
+}
+END_TEST
+
 SUITE("dirty", .setup = setup, .teardown = teardown,
-      .tests = {
-          a_consumer_gets_each_page_once, what_one_consumer_takes_is_kept_for_the_other,
-          a_harvest_that_is_not_committed_gives_its_pages_back,
-          a_late_consumer_gets_only_what_is_written_from_then_on,
-          the_first_consumer_gets_what_was_written_before_it,
-          a_failing_engine_loses_no_page_of_any_consumer,
-          a_slot_that_goes_leaves_its_pages, random_harvests_give_what_was_written_since,
-          the_list_names_trackers_and_their_engines})
+      .tests = {a_consumer_gets_each_page_once,
+                what_one_consumer_takes_is_kept_for_the_other,
+                a_harvest_that_is_not_committed_gives_its_pages_back,
+                a_late_consumer_gets_only_what_is_written_from_then_on,
+                the_first_consumer_gets_what_was_written_before_it,
+                a_failing_engine_loses_no_page_of_any_consumer,
+                a_slot_that_goes_leaves_its_pages, a_slot_that_is_off_counts_as_written,
+                random_harvests_give_what_was_written_since,
+                the_list_names_trackers_and_their_engines})
