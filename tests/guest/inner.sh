@@ -46,7 +46,7 @@ cpus=$(sed -n 's/.*inner=\([0-9]\).*/\1/p' /proc/cmdline)
 echo "OUTER NESTED $(cat /sys/module/kvm_*/parameters/${lab%=*})"
 [ ! -e /sys/module/kvm_intel ] || echo "OUTER APICV $(cat /sys/module/kvm_intel/parameters/enable_apicv)"
 /lab/penumbra run --mmu kvm -m 128M -c $cpus --kernel /lab/vmlinuz --initrd /lab/inner.gz \
-    --append "console=ttyS0 quiet panic=-1" --timeout 120 < /dev/null
+    --append "console=ttyS0 quiet panic=-1" --timeout 300 < /dev/null
 echo "OUTER CODE $?"
 poweroff -f
 INIT

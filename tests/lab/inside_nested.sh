@@ -34,7 +34,7 @@ begin() {
     shift 3
     say "begin $name"
     rm -f /tmp/mon
-    ./penumbra run --quiet --mmu "$mmu" --pv none --hugepages off --monitor /tmp/mon --allow-dir /tmp --timeout 200 "$@" < /dev/null \
+    ./penumbra run --quiet --mmu "$mmu" --pv none --hugepages off --monitor /tmp/mon --allow-dir /tmp --timeout 400 "$@" < /dev/null \
         > out/$name.out 2> out/$name.err &
     pid=$!
     until [ -S /tmp/mon ] && grep -q "$word" out/$name.out; do
@@ -59,7 +59,7 @@ ends() {
 restored() {
     local rc=0
     say "restored $1"
-    ./penumbra snapshot restore /tmp/saved --mmu "$2" --quiet --timeout 200 < /dev/null > out/$1.out 2> out/$1.err || rc=$?
+    ./penumbra snapshot restore /tmp/saved --mmu "$2" --quiet --timeout 400 < /dev/null > out/$1.out 2> out/$1.err || rc=$?
     ends "$1" $rc
 }
 
