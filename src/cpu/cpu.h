@@ -247,10 +247,13 @@ struct cpu {
     uint64_t disturbed;
 
     struct {
-        uint8_t guest;   /* L2 runs */
-        uint8_t gif;     /* the global interrupt flag */
-        uint8_t active;  /* L2 runs, or GIF is clear: events are svm_poll's */
-        uint8_t stale;   /* ctl is to be read from the VMCB */
+        uint8_t guest;  /* L2 runs */
+        uint8_t gif;    /* the global interrupt flag */
+        uint8_t active; /* L2 runs, or GIF is clear: events are svm_poll's */
+        uint8_t stale;  /* ctl is to be read from the VMCB */
+        uint64_t
+            entering; /* an event as EVENTINJ has it, which VMRUN has still to deliver: in a
+                              state of KVM's alone */
         uint8_t host_if; /* L1's RFLAGS.IF */
         uint16_t pauses; /* left before one exits */
         uint64_t vmcb, vm_cr, hsave;

@@ -11,6 +11,7 @@
 
 #include "cpu/control.h"
 #include "cpu/model.h"
+#include "cpu/svm.h"
 #include "cpu/vmx.h"
 #include "cpu/xstate.h"
 
@@ -91,6 +92,8 @@ void cpu_get_state(struct cpu *cpu, struct pn_cpu_state *s) {
     if (present)                                                                         \
         get_bus_msr(cpu, s, index, PN_MSR_##name);
 #include "penumbra/cpu_state.inc"
+    if (unlikely(cpu->svm.entering))
+        svm_owes(cpu, s);
     uint64_t named = xstate_get(cpu->xsave, XSAVE_HEADER, 8);
     xstate_init(cpu, cpu_model_vector(cpu->model) & ~named);
     x87_put_all(cpu);
@@ -147,6 +150,7 @@ int cpu_set_state(struct cpu *cpu, const struct pn_cpu_state *s) {
     cpu->intr_line = 1;
     cpu->svm.active = cpu->svm.guest || !cpu->svm.gif;
     cpu->svm.stale = cpu->svm.guest;
+    cpu->svm.entering = 0;
     cpu->vmx.stale = cpu->vmx.guest;
     cpu_update_paging(cpu);
     cpu_update_mode(cpu);
@@ -180,6 +184,7 @@ static void reset_state(struct cpu *cpu, bool init) {
     cpu->step_skip = 0;
     cpu->owed.count = 0;
     cpu->svm.active = cpu->svm.stale = cpu->vmx.stale = 0;
+    cpu->svm.entering = 0;
     cpu->svm.in_flight = cpu->vmx.in_flight = cpu->vmx.iret_at = 0;
 }
 

@@ -376,7 +376,7 @@ static void save_host(struct cpu *cpu, uint64_t next) {
     cpu->svm.host_if = (cpu->sys_flags & FL_IF) != 0;
 }
 
-void svm_put_host(struct cpu *cpu, const uint8_t save[SAVE_SIZE]) {
+void svm_put_host(struct cpu *cpu, const uint8_t save[SAVE_SIZE], uint64_t event) {
     /* What VMRUN saves (save_state). */
     static const struct {
         uint16_t at, size;
@@ -395,6 +395,7 @@ void svm_put_host(struct cpu *cpu, const uint8_t save[SAVE_SIZE]) {
         memcpy(s.at + part[i].at, save + part[i].at, part[i].size);
     save_put(&s, SAVE_PAT, cpu->msr_pat); /* KVM has one for both */
     write_phys(cpu, cpu->svm.hsave + VMCB_SAVE, &s, sizeof s);
+    cpu->svm.entering = event & INJ_VALID ? event : 0;
 }
 
 void svm_refresh(struct cpu *cpu) {

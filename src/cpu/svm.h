@@ -195,6 +195,8 @@ void svm_load_segment(const struct svm_save *s, unsigned at, struct pn_segment *
 
 /* ---- svm_check.c ---- */
 
+/* May VMRUN deliver that, as EVENTINJ has it? */
+bool svm_event_valid(uint64_t event);
 /* May these control fields be entered with (APM "Canonicalization and Consistency Checks")? */
 bool svm_control_valid(const struct cpu *cpu, const struct svm_ctl *c);
 /* May this state be? host: L1's own, read back from its save area. */
@@ -206,8 +208,9 @@ bool svm_save_valid(const struct cpu *cpu, const struct svm_save *s, bool host);
 enum cpu_rc svm_exit(struct cpu *cpu, uint64_t code, uint64_t info1, uint64_t info2,
                      uint64_t next);
 /* L2 runs, and what another engine kept of L1 goes where VMRUN saves it. VMSAVE's part of save is
- * of no meaning, and that of the area stays. */
-void svm_put_host(struct cpu *cpu, const uint8_t save[SAVE_SIZE]);
+ * of no meaning, and that of the area stays. event: as EVENTINJ has it, what VMRUN has still to
+ * deliver; without INJ_VALID there is none. */
+void svm_put_host(struct cpu *cpu, const uint8_t save[SAVE_SIZE], uint64_t event);
 /* Read the controls again, after a restore. */
 void svm_refresh(struct cpu *cpu);
 
@@ -222,6 +225,8 @@ bool svm_shutdown(struct cpu *cpu, enum cpu_rc *rc);
 void svm_in_flight(struct cpu *cpu, const struct event *ev);
 /* In the place of what cpu_poll_events does while L2 runs or GIF is clear. */
 enum cpu_rc svm_poll(struct cpu *cpu);
+/* svm.entering, as nearly as a state can have it: an exception may then be intercepted. */
+void svm_owes(const struct cpu *cpu, struct pn_cpu_state *s);
 /* Deliver what EVENTINJ asks for; it was checked. */
 enum cpu_rc svm_inject(struct cpu *cpu, uint64_t event);
 

@@ -18,7 +18,7 @@ static bool reaches(const struct cpu *cpu, pn_gpa gpa, unsigned bytes) {
     return !((gpa + bytes - 1) >> cpu->model->phys_bits) && gpa + bytes > gpa;
 }
 
-static bool event_valid(uint64_t event) {
+bool svm_event_valid(uint64_t event) {
     unsigned type = event >> INJ_TYPE_SHIFT & 7, vector = event & 0xff;
     if (!(event & INJ_VALID))
         return true;
@@ -37,7 +37,7 @@ bool svm_control_valid(const struct cpu *cpu, const struct svm_ctl *c) {
     if (c->nested && c->ncr3 >> cpu->model->phys_bits)
         return false;
     return reaches(cpu, c->iopm, IOPM_BYTES) && reaches(cpu, c->msrpm, MSRPM_BYTES) &&
-           event_valid(c->event);
+           svm_event_valid(c->event);
 }
 
 static bool pat_possible(uint64_t pat) {

@@ -153,7 +153,28 @@ static enum cpu_rc poll_guest(struct cpu *cpu) {
     return CPU_NEXT;
 }
 
+void svm_owes(const struct cpu *cpu, struct pn_cpu_state *s) {
+    uint64_t event = cpu->svm.entering;
+    switch (event >> INJ_TYPE_SHIFT & 7) {
+    case INJ_NMI:
+        s->nmi_pending = 1;
+        break;
+    case INJ_EXCEPTION:
+        s->exception = (uint8_t)event;
+        s->exception_has_error = (event & INJ_ERROR) != 0;
+        s->exception_error = (uint32_t)(event >> 32);
+        break;
+    default:
+        s->interrupt = (uint8_t)event;
+    }
+}
+
 enum cpu_rc svm_poll(struct cpu *cpu) {
+    uint64_t event = cpu->svm.entering;
+    if (unlikely(event)) {
+        cpu->svm.entering = 0;
+        return svm_inject(cpu, event);
+    }
     if (unlikely(cpu->inject.any))
         return cpu_poll_injected(cpu);
     bool held = cpu_shadowed(cpu) && cpu->intr_shadow == PN_SHADOW_MOV_SS;

@@ -170,25 +170,29 @@ int kvm_set_nested(struct kvm_vcpu *v, const struct pn_cpu_state *s) {
 
 bool kvm_runs_nested(const struct pn_cpu_state *s) {
     struct kvm_nested_state head = {.flags = 0};
-    if (s->nested_size >= sizeof(head))
+    if (s->nested_size >= sizeof(head) && s->nested_size <= PN_NESTED_SIZE)
         memcpy(&head, s->nested, sizeof(head));
     return s->in_guest || head.flags & KVM_STATE_NESTED_GUEST_MODE;
 }
 
-int kvm_nested_host(const struct pn_cpu_state *s, uint8_t save[SAVE_SIZE]) {
+int kvm_nested_host(const struct pn_cpu_state *s, uint8_t save[SAVE_SIZE],
+                    uint64_t *event) {
     union nested n;
     const uint8_t *vmcb = n.bytes + sizeof(n.head);
-    uint64_t event;
     if (!s->nested_size)
         return 0;
+    if (s->nested_size > PN_NESTED_SIZE)
+        return -EINVAL;
     memcpy(n.bytes, s->nested, s->nested_size);
     if (s->nested_size < sizeof(n.head) || n.head.format != KVM_STATE_NESTED_FORMAT_SVM)
         return -ENOTSUP;
     if (s->nested_size < SVM_SIZE || !s->in_guest)
         return -EINVAL;
-    memcpy(&event, vmcb + VMCB_EVENT_INJ, sizeof(event));
-    if (n.head.flags & KVM_STATE_NESTED_RUN_PENDING && event & INJ_VALID)
-        return -EAGAIN; /* VMRUN is done, and the event that it brings is not delivered */
+    memcpy(event, vmcb + VMCB_EVENT_INJ, sizeof(*event));
+    if (!(n.head.flags & KVM_STATE_NESTED_RUN_PENDING))
+        *event = 0;
+    if (!svm_event_valid(*event))
+        return -EINVAL;
     memcpy(save, vmcb + VMCB_SAVE, SAVE_SIZE);
     return 1;
 }

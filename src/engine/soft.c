@@ -413,10 +413,11 @@ static int soft_set_state(struct pn_engine *e, unsigned cpu,
                           const struct pn_cpu_state *s) {
     struct cpu *c = e->vcpu[cpu].cpu;
     uint8_t host[SAVE_SIZE];
-    int nested = kvm_nested_host(s, host);
+    uint64_t event;
+    int nested = kvm_nested_host(s, host, &event);
     int rc = nested < 0 ? nested : cpu_set_state(c, s);
     if (rc == 0 && nested)
-        svm_put_host(c, host);
+        svm_put_host(c, host, event);
     return rc;
 }
 

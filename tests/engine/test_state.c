@@ -10,12 +10,14 @@
  * Without an argument: the soft engines. kvm: from a soft engine to KVM and back.
  */
 #include <errno.h>
+#include <linux/kvm.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "engine/nested.h"
 #include "penumbra/engine.h"
 #include "penumbra/pv.h"
 
@@ -267,6 +269,87 @@ static void what_no_cpu_can_be_in_is_refused(void *ram) {
     bad = in;
     bad.intr_shadow = 3;
     expect(s.ops->set_state(s.engine, 0, &bad) == -EINVAL, "a shadow that is none");
+    end(&s);
+}
+
+/* ---- What KVM keeps of a guest's guest ---- */
+
+#define HSAVE   UINT64_C(0x10000)
+#define BY_KVM  (sizeof(struct kvm_nested_state) + KVM_STATE_NESTED_SVM_VMCB_SIZE)
+#define VECTOR  0x55u
+#define RIP_WAS UINT64_C(0x1122334455667788)
+
+/* In the guest of its guest, as KVM says it; how: KVM_STATE_NESTED_*; event: EVENTINJ. */
+static void by_kvm(struct pn_cpu_state *s, uint16_t how, uint64_t event) {
+    struct kvm_nested_state head = {
+        .flags = how, .format = KVM_STATE_NESTED_FORMAT_SVM, .size = BY_KVM};
+    uint8_t *vmcb = s->nested + sizeof(head);
+    const uint64_t rip = RIP_WAS;
+    memset(s->nested, POISON, sizeof(s->nested));
+    memcpy(s->nested, &head, sizeof(head));
+    memcpy(vmcb + VMCB_EVENT_INJ, &event, sizeof(event));
+    memcpy(vmcb + VMCB_SAVE + SAVE_RIP, &rip, sizeof(rip));
+    s->nested_size = BY_KVM;
+    s->in_guest = s->gif = 1;
+    s->msr[PN_MSR_vm_hsave_pa] = HSAVE;
+    s->msr_known |= 1ull << PN_MSR_vm_hsave_pa;
+}
+
+/* The software CPU finds L1 where VMRUN would have saved it; what VMSAVE has there stays. */
+static void what_kvm_keeps_goes_on(uint8_t *ram) {
+    static const struct {
+        uint64_t event;
+        int16_t interrupt, exception;
+        uint8_t nmi;
+    } owed[] = {{VECTOR | INJ_VALID, VECTOR, -1, 0},
+                {VEC_NMI | INJ_VALID | (uint64_t)INJ_NMI << INJ_TYPE_SHIFT, -1, -1, 1},
+                {VEC_PF | INJ_VALID | INJ_ERROR | UINT64_C(6) << 32 |
+                     (uint64_t)INJ_EXCEPTION << INJ_TYPE_SHIFT,
+                 -1, VEC_PF, 0},
+                {VECTOR, -1, -1, 0}};
+    static struct pn_cpu_state in, out;
+    const uint16_t runs = KVM_STATE_NESTED_GUEST_MODE | KVM_STATE_NESTED_GIF_SET;
+    struct side s;
+    uint64_t rip;
+    expect(begin(&s, "shadow", "max,vendor=amd,+svm", ram) == 0, "a soft engine");
+    s.ops->get_state(s.engine, 0, &in);
+    memset(ram + HSAVE, 0x3c, PN_PAGE_SIZE);
+    for (unsigned i = 0; i < 2 * sizeof(owed) / sizeof(owed[0]); i++) {
+        bool enters = i % 2;
+        by_kvm(&in, runs | (enters ? KVM_STATE_NESTED_RUN_PENDING : 0),
+               owed[i / 2].event);
+        expect(s.ops->set_state(s.engine, 0, &in) == 0 &&
+                   s.ops->get_state(s.engine, 0, &out) == 0,
+               "what KVM keeps is taken");
+        expect(out.interrupt == (enters ? owed[i / 2].interrupt : -1) &&
+                   out.exception == (enters ? owed[i / 2].exception : -1) &&
+                   out.nmi_pending == (enters && owed[i / 2].nmi) &&
+                   (out.exception < 0 || out.exception_error == 6),
+               "what VMRUN has to deliver is owed, and nothing else");
+        expect(out.in_guest == 1 && !out.nested_size, "the guest's guest runs");
+    }
+    memcpy(&rip, ram + HSAVE + VMCB_SAVE + SAVE_RIP, sizeof(rip));
+    expect(rip == RIP_WAS, "L1's RIP is in the save area");
+    expect(ram[HSAVE + VMCB_SAVE + SAVE_CR3] == POISON, "and its CR3");
+    expect(ram[HSAVE + VMCB_SAVE + SAVE_FS] == 0x3c &&
+               ram[HSAVE + VMCB_SAVE + SAVE_KERNEL_GS_BASE] == 0x3c && ram[HSAVE] == 0x3c,
+           "what VMSAVE has there stays");
+    by_kvm(&in, runs | KVM_STATE_NESTED_RUN_PENDING,
+           40 | INJ_VALID | (uint64_t)INJ_EXCEPTION << INJ_TYPE_SHIFT);
+    expect(s.ops->set_state(s.engine, 0, &in) == -EINVAL, "exception 40");
+    by_kvm(&in, runs, 0);
+    in.nested_size = PN_NESTED_SIZE + 1;
+    expect(s.ops->set_state(s.engine, 0, &in) == -EINVAL, "more than there is");
+    in.nested_size = BY_KVM - 1;
+    expect(s.ops->set_state(s.engine, 0, &in) == -EINVAL, "cut short");
+    in.nested_size = 4;
+    expect(s.ops->set_state(s.engine, 0, &in) == -ENOTSUP, "no header");
+    by_kvm(&in, runs, 0);
+    in.in_guest = 0;
+    expect(s.ops->set_state(s.engine, 0, &in) == -EINVAL, "of a guest that has no guest");
+    by_kvm(&in, runs, 0);
+    in.nested[offsetof(struct kvm_nested_state, format)] = KVM_STATE_NESTED_FORMAT_VMX;
+    expect(s.ops->set_state(s.engine, 0, &in) == -ENOTSUP, "VMX's");
     end(&s);
 }
 
@@ -639,5 +722,6 @@ int main(int argc, char **argv) {
     a_dump_shows_registers_and_what_is_owed();
     a_soft_engine_gives_back_what_it_takes(ram);
     what_no_cpu_can_be_in_is_refused(ram);
+    what_kvm_keeps_goes_on(ram);
     return failures ? 1 : 0;
 }
