@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # ctest for make test and CI. A test that should run and cannot is a failure here: its reason comes
-# last. On a host that has no /dev/kvm the tests of the label host-kvm should not run: they are left
-# out, and then the first and the last line say so.
+# last. On a host that has no /dev/kvm the tests of the label host-kvm should not run, and on one whose
+# processor is not AMD's those of host-amd: they are left out, and then the first and the last lines say so.
 #
 #   tests/ctest.sh PRESET [ARGUMENT-OF-CTEST...]
 set -uo pipefail
@@ -29,13 +29,15 @@ run() {
     return $((rc ? rc : 1))
 }
 
-if [ -e /dev/kvm ]; then
-    run "$@"
-    exit
-fi
+# What this host has not, and what is left out for it: label, words.
+without=()
+[ -e /dev/kvm ] || without+=("host-kvm|no /dev/kvm|of it|the lab (label lab) runs the KVM engine all the same")
+grep -q AuthenticAMD /proc/cpuinfo ||
+    without+=("host-amd|no processor of AMD's|that compare with one|what manuals leave open is another thing on others")
+[ ${#without[@]} -gt 0 ] || { run "$@"; exit; }
 
 # ctest leaves out what several -LE all match, so they have to be one.
-exclude=host-kvm args=()
+exclude='' args=() notes=()
 while [ $# -gt 0 ]; do
     case $1 in
     -LE | --label-exclude)
@@ -46,15 +48,15 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
-count=$(ctest --preset "$preset" "${args[@]}" -N -L host-kvm | sed -n 's/^Total Tests: //p')
-if [ "$count" = 0 ]; then
-    run "${args[@]}"
-    exit
-fi
-note="tests: this host has no /dev/kvm: $count tests of it (label host-kvm) are left out;"
-note+=" the lab (label lab) runs the KVM engine under QEMU all the same"
-echo "$note"
+for entry in "${without[@]}"; do
+    IFS='|' read -r label what which why <<< "$entry"
+    count=$(ctest --preset "$preset" "${args[@]}" -N -L "$label" | sed -n 's/^Total Tests: //p')
+    [ "$count" != 0 ] || continue
+    exclude+="|$label"
+    notes+=("tests: this host has $what: $count tests $which (label $label) are left out; $why")
+    echo "${notes[-1]}"
+done
 rc=0
-run "${args[@]}" -LE "$exclude" || rc=$?
-echo "$note"
+run "${args[@]}" ${exclude:+-LE "${exclude#|}"} || rc=$?
+[ ${#notes[@]} -eq 0 ] || printf '%s\n' "${notes[@]}"
 exit $rc
