@@ -29,10 +29,6 @@ _Static_assert(sizeof(struct kvm_nested_state) + 2 * KVM_STATE_NESTED_VMX_VMCS_S
     ((uint32_t)(sizeof(struct kvm_nested_state) + KVM_STATE_NESTED_SVM_VMCB_SIZE))
 #define NO_VMX (~UINT64_C(0)) /* in the place of an address */
 
-static bool by_svm(const struct pn_engine *e) {
-    return e->nested_svm;
-}
-
 static bool has_state(int fd, const char *by, char *err, size_t err_size) {
     int size = ioctl(fd, KVM_CHECK_EXTENSION, KVM_CAP_NESTED_STATE);
     if (size >= (int)sizeof(struct kvm_nested_state) && size <= (int)PN_NESTED_SIZE)
@@ -112,7 +108,7 @@ int kvm_leave_nested(struct kvm_vcpu *v) {
     struct kvm_nested_state n = {.size = sizeof(n)};
     if (!v->engine->nested)
         return 0;
-    if (by_svm(v->engine)) {
+    if (v->engine->nested_svm) {
         n.format = KVM_STATE_NESTED_FORMAT_SVM;
         n.flags = KVM_STATE_NESTED_GIF_SET;
     } else {
@@ -126,8 +122,8 @@ int kvm_leave_nested(struct kvm_vcpu *v) {
 static int set_again(struct kvm_vcpu *v, const struct pn_cpu_state *s, union nested *n) {
     memcpy(n->bytes, s->nested, s->nested_size);
     if (s->nested_size < sizeof(n->head) || n->head.size != s->nested_size ||
-        n->head.format != (by_svm(v->engine) ? KVM_STATE_NESTED_FORMAT_SVM
-                                             : KVM_STATE_NESTED_FORMAT_VMX)) {
+        n->head.format != (v->engine->nested_svm ? KVM_STATE_NESTED_FORMAT_SVM
+                                                 : KVM_STATE_NESTED_FORMAT_VMX)) {
         errno = EINVAL;
         return -1;
     }
@@ -163,7 +159,7 @@ int kvm_set_nested(struct kvm_vcpu *v, const struct pn_cpu_state *s) {
     memset(&n, 0, sizeof(n));
     if (s->nested_size && v->engine->nested)
         return set_again(v, s, &n);
-    return v->engine->nested && by_svm(v->engine) ? set_svm(v, s, &n) : 0;
+    return v->engine->nested && v->engine->nested_svm ? set_svm(v, s, &n) : 0;
 }
 
 /* ---- The guest's guest ---- */
